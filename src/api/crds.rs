@@ -1,0 +1,113 @@
+//! The CustomResourceDefinitions, as they are installed.
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, JSON, JSONSchemaProps, JSONSchemaPropsOrArray,
+};
+use kube::CustomResourceExt as _;
+use serde_json::json;
+
+use super::{ClusterGracefulPolicy, GracefulPolicy};
+
+/// Every CustomResourceDefinition of adieu.
+#[must_use]
+pub fn crds() -> Vec<CustomResourceDefinition> {
+    let mut crds = vec![GracefulPolicy::crd(), ClusterGracefulPolicy::crd()];
+    for version in crds.iter_mut().flat_map(|crd| &mut crd.spec.versions) {
+        if let Some(schema) = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut()) {
+            forbid_null(schema);
+            bound_selectors(schema);
+        }
+    }
+    crds
+}
+
+/// The operators of a label selector, and bounds on its lists, without which the cost of a rule over them
+/// can't be estimated.
+fn bound_selectors(schema: &mut JSONSchemaProps) {
+    for property in schema.properties.iter_mut().flat_map(|properties| properties.values_mut()) {
+        bound_selectors(property);
+    }
+    let Some(expressions) = schema.properties.as_mut().and_then(|p| p.get_mut("matchExpressions")) else {
+        return;
+    };
+    expressions.max_items = Some(MAX_EXPRESSIONS);
+    if let Some(JSONSchemaPropsOrArray::Schema(expression)) = expressions.items.as_mut()
+        && let Some(properties) = expression.properties.as_mut()
+    {
+        if let Some(operator) = properties.get_mut("operator") {
+            operator.enum_ = Some(OPERATORS.into_iter().map(|operator| JSON(json!(operator))).collect());
+        }
+        if let Some(values) = properties.get_mut("values") {
+            values.max_items = Some(MAX_VALUES);
+        }
+    }
+}
+
+const OPERATORS: [&str; 4] = ["In", "NotIn", "Exists", "DoesNotExist"];
+const MAX_EXPRESSIONS: i64 = 32;
+const MAX_VALUES: i64 = 256;
+
+/// An optional field of Rust becomes a nullable one of the schema. `null` would pass the bounds and break
+/// the rules that span fields; whoever writes it is told so.
+fn forbid_null(schema: &mut JSONSchemaProps) {
+    schema.nullable = None;
+    schema.properties.iter_mut().flat_map(|properties| properties.values_mut()).for_each(forbid_null);
+    match schema.items.as_mut() {
+        Some(JSONSchemaPropsOrArray::Schema(items)) => forbid_null(items),
+        Some(JSONSchemaPropsOrArray::Schemas(items)) => items.iter_mut().for_each(forbid_null),
+        None => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+    use crate::api::{defaults, limits};
+
+    fn spec() -> Value {
+        let crd = serde_json::to_value(&crds()[0]).unwrap();
+        crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"].clone()
+    }
+
+    #[test]
+    fn the_schema_bounds_every_number_of_seconds() {
+        for (field, minimum, maximum) in [
+            ("drainSeconds", 0, limits::DRAIN_SECONDS),
+            ("shutdownTimeoutSeconds", 0, limits::SHUTDOWN_TIMEOUT_SECONDS),
+            ("marginSeconds", 0, limits::MARGIN_SECONDS),
+            ("maxGracePeriodSeconds", 1, limits::MAX_GRACE_PERIOD_SECONDS),
+        ] {
+            let property = &spec()["properties"][field];
+            assert_eq!(property["minimum"].as_f64(), json!(minimum).as_f64(), "{field}: {property}");
+            assert_eq!(property["maximum"].as_f64(), json!(maximum).as_f64(), "{field}: {property}");
+        }
+    }
+
+    #[test]
+    fn the_rule_over_the_sum_names_the_default_maximum() {
+        let rule = spec()["x-kubernetes-validations"][0].to_string();
+        assert!(rule.contains(&format!(": {})", defaults::MAX_GRACE_PERIOD_SECONDS)), "{rule}");
+        assert!(rule.contains(&format!("({} where", defaults::MAX_GRACE_PERIOD_SECONDS)), "{rule}");
+    }
+
+    #[test]
+    fn null_is_nowhere_a_value() {
+        assert!(!serde_json::to_string(&crds()).unwrap().contains("nullable"));
+    }
+
+    #[test]
+    fn the_files_in_the_repository_are_up_to_date() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+        for crd in crds() {
+            let file = format!("{}.yaml", crd.spec.names.plural);
+            let generated = serde_saphyr::to_string(&crd).unwrap();
+            for folder in ["crds", "charts/adieu/files/crds"] {
+                let path = root.join(folder).join(&file);
+                let found = std::fs::read_to_string(&path).unwrap_or_default();
+                assert_eq!(found, generated, "{} differs: run cargo xtask generate", path.display());
+            }
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! What users write: the `GracefulPolicy` resources and the `adieu.dev/` annotations.
+
+pub mod annotations;
+mod conditions;
+mod crds;
+mod kind;
+mod policy;
+
+pub use annotations::Annotations;
+pub use conditions::merge_condition;
+pub use crds::crds;
+pub use kind::WorkloadKind;
+pub use policy::{
+    ClusterGracefulPolicy, ClusterGracefulPolicySpec, Containers, Existing, GracePeriod, GracefulPolicy,
+    GracefulPolicySpec, GracefulPolicyStatus, HttpGet, Injection, Mode, PreStop, PreStopMethod, ProbeMode,
+    ReadinessProbe, Rollout, RolloutMode, Spread, WorkloadCounts,
+};
+
+/// The API group, which is also the prefix of every annotation.
+pub const GROUP: &str = "adieu.dev";
+
+/// Seconds that adieu uses where neither an annotation nor a policy says otherwise.
+pub mod defaults {
+    /// Drain: ten times what kube-proxy needs on a small cluster, and what Spring Boot's documentation
+    /// recommends behind a Service.
+    pub const DRAIN_SECONDS: i64 = 10;
+    /// Shutdown timeout: the time Kubernetes gives an application that says nothing.
+    pub const SHUTDOWN_TIMEOUT_SECONDS: i64 = 30;
+    /// Margin on top of drain and shutdown timeout.
+    pub const MARGIN_SECONDS: i64 = 5;
+    /// Reserve for each native sidecar. They stop one after the other, once the main containers have
+    /// exited, on what is left of the grace period (KEP-753).
+    pub const SIDECAR_SECONDS: i64 = 5;
+    /// The longest grace period that adieu computes: what the cluster autoscaler waits for a pod.
+    pub const MAX_GRACE_PERIOD_SECONDS: i64 = 600;
+}
+
+/// The largest values accepted, in seconds, by the policy's schema and by the annotations alike.
+pub mod limits {
+    /// An hour: longer than any load balancer takes to deregister a target.
+    pub const DRAIN_SECONDS: i64 = 3600;
+    /// A day, for workers that finish long jobs.
+    pub const SHUTDOWN_TIMEOUT_SECONDS: i64 = 86_400;
+    /// An hour.
+    pub const SIDECAR_SECONDS: i64 = 3600;
+    /// An hour.
+    pub const MARGIN_SECONDS: i64 = 3600;
+    /// A day.
+    pub const MAX_GRACE_PERIOD_SECONDS: i64 = 86_400;
+}

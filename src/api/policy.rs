@@ -1,0 +1,388 @@
+//! `GracefulPolicy` and `ClusterGracefulPolicy`: a platform team's defaults and caps.
+
+// Every printer column has a name of its own, which the lint takes for a repeated one.
+#![allow(clippy::duplicated_attributes)]
+
+use k8s_openapi::{
+    api::core::v1::Probe,
+    apimachinery::pkg::{
+        apis::meta::v1::{Condition, LabelSelector},
+        util::intstr::IntOrString,
+    },
+};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{WorkloadKind, limits};
+
+/// Says how the workloads of its namespace terminate: those that name this policy in the annotation
+/// `adieu.dev/policy`, and those that its selector selects. A field that is left out is taken from the next
+/// level: a `ClusterGracefulPolicy`, or adieu's defaults.
+#[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "adieu.dev",
+    version = "v1alpha1",
+    kind = "GracefulPolicy",
+    namespaced,
+    shortname = "gpol",
+    category = "adieu",
+    status = "GracefulPolicyStatus",
+    derive = "PartialEq",
+    doc = "GracefulPolicy says how the workloads of its namespace terminate.",
+    printcolumn(name = "Drain", type_ = "integer", json_path = ".spec.drainSeconds"),
+    printcolumn(name = "Shutdown", type_ = "integer", json_path = ".spec.shutdownTimeoutSeconds"),
+    printcolumn(name = "Margin", type_ = "integer", json_path = ".spec.marginSeconds"),
+    printcolumn(name = "Grace Period", type_ = "integer", json_path = ".status.gracePeriodSeconds"),
+    printcolumn(name = "Workloads", type_ = "integer", json_path = ".status.workloads.matched"),
+    printcolumn(name = "Injected", type_ = "integer", json_path = ".status.workloads.injected"),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Ready')].status"
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[x_kube(
+    validation = Rule::new(
+        "(has(self.drainSeconds) ? self.drainSeconds : 0) \
+         + (has(self.shutdownTimeoutSeconds) ? self.shutdownTimeoutSeconds : 0) \
+         + (has(self.marginSeconds) ? self.marginSeconds : 0) \
+         <= (has(self.maxGracePeriodSeconds) ? self.maxGracePeriodSeconds : 600)"
+    ).message("drainSeconds + shutdownTimeoutSeconds + marginSeconds must not exceed maxGracePeriodSeconds (600 where it is left out): lower them or raise the maximum")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct GracefulPolicySpec {
+    /// The workloads that this policy opts in, by the labels of their pod template. `{}` selects all;
+    /// without a selector the policy opts nobody in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new(
+        "!has(self.matchExpressions) || self.matchExpressions.all(e, e.operator in ['In', 'NotIn'] ? has(e.values) && e.values.size() > 0 : !has(e.values) || e.values.size() == 0)"
+    ).message("In and NotIn need values, Exists and DoesNotExist take none"))]
+    pub selector: Option<LabelSelector>,
+
+    /// The kinds of workload that the selector takes. An annotation opts in any kind. Default: Deployment.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 3))]
+    pub kinds: Option<Vec<WorkloadKind>>,
+
+    /// Between policies of one level that select the same workload, the higher priority wins, then the
+    /// older, then the first by name. Default 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub priority: Option<i32>,
+
+    /// `Observe` changes nothing: status and events say what would be. Default Enforce.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode: Option<Mode>,
+
+    /// Seconds between the start of a pod's termination and SIGTERM, in which it still serves while
+    /// endpoints, proxies and load balancers stop sending to it. 0 injects no preStop hook. Default 10.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = limits::DRAIN_SECONDS))]
+    pub drain_seconds: Option<i64>,
+
+    /// Seconds that the application may take from SIGTERM to its exit. Default 30.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = limits::SHUTDOWN_TIMEOUT_SECONDS))]
+    pub shutdown_timeout_seconds: Option<i64>,
+
+    /// Seconds of reserve for each native sidecar: they stop one after the other, after the main
+    /// containers. Default 5.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = limits::SIDECAR_SECONDS))]
+    pub sidecar_seconds: Option<i64>,
+
+    /// Seconds of reserve on top of drain and shutdown timeout. Default 5.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = limits::MARGIN_SECONDS))]
+    pub margin_seconds: Option<i64>,
+
+    /// The longest grace period, in seconds, that may be computed. A workload that needs more is left as
+    /// it is, with a warning. Default 600; the lowest of all cluster policies that match counts in any case.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = limits::MAX_GRACE_PERIOD_SECONDS))]
+    pub max_grace_period_seconds: Option<i64>,
+
+    /// `AtLeast` never lowers the grace period that the workload has, `Exact` sets what is computed.
+    /// Default `AtLeast`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grace_period: Option<GracePeriod>,
+
+    /// How the drain is done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new(
+        "(has(self.method) && self.method == 'HTTPGet') == has(self.httpGet)"
+    ).message("method HTTPGet and the field httpGet go together"))]
+    pub pre_stop: Option<PreStop>,
+
+    /// Which readiness probe a container gets that has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new(
+        "!has(self.probe) || !has(self.mode) || self.mode != 'Never'"
+    ).message("mode Never and a probe contradict each other"))]
+    pub readiness_probe: Option<ReadinessProbe>,
+
+    /// Containers that are left alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub containers: Option<Containers>,
+
+    /// `Template` changes the workload's pod template, `Pod` only the pods as they are created.
+    /// Default Template.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub injection: Option<Injection>,
+
+    /// How a change of this policy reaches workloads that run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<Rollout>,
+
+    /// A soft topology spread constraint for workloads that have none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spread: Option<Spread>,
+}
+
+/// Defaults, caps and opt-ins across namespaces.
+#[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "adieu.dev",
+    version = "v1alpha1",
+    kind = "ClusterGracefulPolicy",
+    plural = "clustergracefulpolicies",
+    shortname = "cgpol",
+    category = "adieu",
+    status = "GracefulPolicyStatus",
+    derive = "PartialEq",
+    doc = "ClusterGracefulPolicy says how the workloads of many namespaces terminate. Without a selector it opts nobody in, and gives defaults to those opted in otherwise.",
+    printcolumn(name = "Drain", type_ = "integer", json_path = ".spec.drainSeconds"),
+    printcolumn(name = "Shutdown", type_ = "integer", json_path = ".spec.shutdownTimeoutSeconds"),
+    printcolumn(name = "Margin", type_ = "integer", json_path = ".spec.marginSeconds"),
+    printcolumn(name = "Maximum", type_ = "integer", json_path = ".spec.maxGracePeriodSeconds"),
+    printcolumn(name = "Workloads", type_ = "integer", json_path = ".status.workloads.matched"),
+    printcolumn(name = "Injected", type_ = "integer", json_path = ".status.workloads.injected"),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Ready')].status"
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterGracefulPolicySpec {
+    /// The namespaces that this policy holds for, by their labels. Absent or `{}`: all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new(
+        "!has(self.matchExpressions) || self.matchExpressions.all(e, e.operator in ['In', 'NotIn'] ? has(e.values) && e.values.size() > 0 : !has(e.values) || e.values.size() == 0)"
+    ).message("In and NotIn need values, Exists and DoesNotExist take none"))]
+    pub namespace_selector: Option<LabelSelector>,
+
+    /// What the policy says, as in a `GracefulPolicy`.
+    #[serde(flatten)]
+    pub policy: GracefulPolicySpec,
+}
+
+/// Whether a policy changes anything.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Mode {
+    /// It does.
+    #[default]
+    Enforce,
+    /// It only says what would be.
+    Observe,
+}
+
+/// What happens to a grace period that is there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum GracePeriod {
+    /// It is raised where it is lower.
+    #[default]
+    AtLeast,
+    /// It is set to what is computed.
+    Exact,
+}
+
+/// Where injection happens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Injection {
+    /// In the workload's pod template.
+    #[default]
+    Template,
+    /// In the pods, as they are created.
+    Pod,
+}
+
+/// How the drain is done.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PreStop {
+    /// The kind of hook. Default Auto.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub method: Option<PreStopMethod>,
+    /// For `HTTPGet`: what is asked of an application that fails its readiness and drains by itself.
+    /// Containers that don't declare the port get a sleep.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub http_get: Option<HttpGet>,
+    /// What happens to a preStop that the user wrote. Default Keep.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub existing: Option<Existing>,
+}
+
+/// A kind of preStop hook.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum PreStopMethod {
+    /// The native `sleep` action where every kubelet can have it, else `Exec`.
+    #[default]
+    Auto,
+    /// The native `sleep` action (Kubernetes 1.30 and later).
+    Sleep,
+    /// The program `sleep` in the container's image.
+    Exec,
+    /// A request to the application.
+    #[serde(rename = "HTTPGet")]
+    HttpGet,
+}
+
+/// What happens to a preStop that the user wrote.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Existing {
+    /// It stays.
+    #[default]
+    Keep,
+    /// It is replaced. `sleep: {seconds: 0}` stays even so: it opts the container out.
+    Replace,
+}
+
+/// A request that the kubelet sends to the container.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct HttpGet {
+    /// The path, such as /prestop.
+    #[schemars(regex(pattern = "^/"), length(max = 1024))]
+    pub path: String,
+    /// The container's port, by number or name.
+    pub port: IntOrString,
+}
+
+/// Which readiness probe a container gets that has none.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ReadinessProbe {
+    /// `Auto`: a TCP probe on the port that the Service in front sends to, where there is no doubt which.
+    /// `Never`: none. Default Auto.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode: Option<ProbeMode>,
+    /// The probe to use, as it is, for the container that declares its port.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new(
+        "[has(self.httpGet), has(self.tcpSocket), has(self.grpc)].filter(x, x).size() == 1 && !has(self.exec)"
+    ).message("exactly one of httpGet, tcpSocket and grpc is needed"))]
+    #[x_kube(validation = Rule::new(
+        "(!has(self.httpGet) || !has(self.httpGet.host)) && (!has(self.tcpSocket) || !has(self.tcpSocket.host))"
+    ).message("host is not allowed (Pod Security Standards): a probe asks the pod itself"))]
+    #[x_kube(validation = Rule::new(
+        "!has(self.successThreshold) || self.successThreshold >= 1"
+    ).message("successThreshold must be at least 1"))]
+    #[x_kube(validation = Rule::new(
+        "!has(self.terminationGracePeriodSeconds)"
+    ).message("terminationGracePeriodSeconds is not for readiness probes"))]
+    pub probe: Option<Probe>,
+}
+
+/// Whether a readiness probe is injected.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ProbeMode {
+    /// Where there is no doubt which.
+    #[default]
+    Auto,
+    /// Never.
+    Never,
+}
+
+/// Containers that are left alone.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Containers {
+    /// Their names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub exclude: Vec<String>,
+}
+
+/// How a change of the policy reaches workloads that run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Rollout {
+    /// `Progressive`: some workloads at a time, each waited for. `NextUpdate`: with the next change of each
+    /// workload's pod template. Default Progressive.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode: Option<RolloutMode>,
+    /// How many workloads may roll out at a time because of this policy. Default 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub max_concurrent: Option<i32>,
+}
+
+/// How a change of the policy reaches workloads that run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum RolloutMode {
+    /// Some workloads at a time.
+    #[default]
+    Progressive,
+    /// With the next change of each workload's pod template.
+    NextUpdate,
+}
+
+/// A soft topology spread constraint.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Spread {
+    /// The node label to spread over, such as kubernetes.io/hostname.
+    #[schemars(length(min = 1, max = 317))]
+    pub topology_key: String,
+}
+
+/// What adieu has made of the policy.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GracefulPolicyStatus {
+    /// The generation of the spec that this status was computed from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+
+    /// The grace period, in seconds, of a workload that takes everything from this policy and adieu's
+    /// defaults.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grace_period_seconds: Option<i64>,
+
+    /// How many workloads the policy holds for, and how far they are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workloads: Option<WorkloadCounts>,
+
+    /// `Ready` is true when the policy is valid and every workload it holds for carries its values;
+    /// `Conflicted` when another policy of the same level wins for a workload that this one selects.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+}
+
+/// Workloads that a policy holds for.
+#[derive(KubeSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkloadCounts {
+    /// Workloads that name the policy or that it selects.
+    pub matched: i32,
+    /// Those of them whose pod template carries what adieu injects.
+    pub injected: i32,
+    /// Those still to be injected or updated.
+    pub pending: i32,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_absent_selector_and_an_empty_one_are_told_apart() {
+        let absent: GracefulPolicySpec = serde_json::from_value(json!({})).unwrap();
+        assert_eq!(absent.selector, None);
+        let empty: GracefulPolicySpec = serde_json::from_value(json!({"selector": {}})).unwrap();
+        assert_eq!(empty.selector, Some(LabelSelector::default()));
+    }
+}
