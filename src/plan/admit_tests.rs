@@ -1,0 +1,144 @@
+use std::{collections::BTreeMap, sync::Arc};
+
+use serde_json::json;
+
+use super::*;
+use crate::{
+    api::{GracefulPolicy, annotations::INJECTED},
+    plan::Kind,
+};
+
+/// A Deployment as the tests hold it: its `adieu.dev/` annotations and its template.
+#[derive(Clone)]
+struct Deployment {
+    annotations: BTreeMap<String, String>,
+    template: Value,
+}
+
+impl Deployment {
+    fn plain() -> Self {
+        let template = json!({
+            "metadata": {"labels": {"app": "web"}},
+            "spec": {"containers": [{"name": "web", "image": "v1"}], "terminationGracePeriodSeconds": 30},
+        });
+        Self { annotations: BTreeMap::new(), template }
+    }
+
+    fn annotated(mut self, key: &str, value: &str) -> Self {
+        self.annotations.insert(format!("adieu.dev/{key}"), value.to_owned());
+        self
+    }
+
+    fn image(mut self, image: &str) -> Self {
+        self.template["spec"]["containers"][0]["image"] = json!(image);
+        self
+    }
+
+    /// The object as `admit` leaves it when `self` is sent.
+    fn admitted(mut self, old: Option<&Self>, surroundings: &Surroundings) -> Self {
+        let admission = self.sent(old, surroundings);
+        assert_eq!(admission.refusals, []);
+        self.template = admission.template.unwrap_or(self.template);
+        self
+    }
+
+    fn sent(&self, old: Option<&Self>, surroundings: &Surroundings) -> Admission {
+        admit(&self.workload(), old.map(Self::workload).as_ref(), surroundings)
+    }
+
+    fn workload(&self) -> Workload<'_> {
+        Workload::new(Kind::Deployment, &self.annotations, &self.template)
+    }
+
+    fn drain(&self) -> Option<i64> {
+        self.template["spec"]["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"].as_i64()
+    }
+}
+
+fn policy(drain: i64) -> Surroundings {
+    let policy: GracefulPolicy = serde_json::from_value(json!({
+        "apiVersion": "adieu.dev/v1alpha1", "kind": "GracefulPolicy",
+        "metadata": {"name": "all"}, "spec": {"selector": {}, "drainSeconds": drain},
+    }))
+    .unwrap();
+    Surroundings { policies: vec![Arc::new(policy)], ..Surroundings::default() }
+}
+
+fn nothing() -> Surroundings {
+    Surroundings::default()
+}
+
+#[test]
+fn annotating_injects_and_taking_the_annotation_away_restores() {
+    let plain = Deployment::plain();
+    let managed = plain.clone().annotated("graceful", "true").admitted(Some(&plain), &nothing());
+    assert_eq!(managed.drain(), Some(10));
+
+    let mut unannotated = managed.clone();
+    unannotated.annotations.clear();
+    assert_eq!(unannotated.admitted(Some(&managed), &nothing()).template, plain.template);
+    let opted_out = managed.clone().annotated("graceful", "false").admitted(Some(&managed), &nothing());
+    assert_eq!(opted_out.template, plain.template);
+}
+
+#[test]
+fn a_policy_change_waits_for_a_change_of_the_template() {
+    let managed = Deployment::plain().admitted(None, &policy(10));
+    assert_eq!(managed.drain(), Some(10));
+    assert_eq!(managed.clone().admitted(Some(&managed), &policy(20)).template, managed.template);
+    assert_eq!(managed.clone().image("v2").admitted(Some(&managed), &policy(20)).drain(), Some(20));
+}
+
+#[test]
+fn a_vanished_policy_is_followed_at_the_next_change_of_the_template() {
+    let managed = Deployment::plain().admitted(None, &policy(10));
+    assert_eq!(managed.clone().admitted(Some(&managed), &nothing()).template, managed.template);
+    let changed = managed.clone().image("v2").admitted(Some(&managed), &nothing());
+    assert_eq!(changed.template, Deployment::plain().image("v2").template);
+}
+
+#[test]
+fn a_replaced_object_keeps_its_injection_without_a_rollout() {
+    let sent = Deployment::plain().annotated("graceful", "true");
+    let managed = sent.clone().admitted(None, &nothing());
+    assert_eq!(sent.clone().admitted(Some(&managed), &nothing()).template, managed.template);
+    // `kubectl apply` of a manifest that names the old grace period.
+    let mut reasserted = managed.clone();
+    reasserted.template["spec"]["terminationGracePeriodSeconds"] = json!(30);
+    assert_eq!(reasserted.admitted(Some(&managed), &nothing()).template, managed.template);
+}
+
+#[test]
+fn the_controllers_own_write_passes() {
+    let plain = Deployment::plain();
+    let managed = plain.clone().admitted(None, &policy(10));
+    assert_eq!(managed.sent(Some(&plain), &policy(10)).template, None);
+    let updated = plain.clone().admitted(None, &policy(20));
+    assert_eq!(updated.sent(Some(&managed), &policy(20)).template, None);
+    let unselected = plain.sent(Some(&managed), &nothing()).template;
+    assert_eq!(unselected, Some(managed.template), "who drops the record has not opted out");
+}
+
+#[test]
+fn an_export_of_an_injected_workload_comes_clean_where_nobody_manages_it() {
+    let mut exported = Deployment::plain().annotated("graceful", "true").admitted(None, &nothing());
+    assert!(exported.template["metadata"]["annotations"][INJECTED].is_string());
+    exported.annotations.clear();
+    assert_eq!(exported.admitted(None, &nothing()).template, Deployment::plain().template);
+}
+
+#[test]
+fn a_malformed_value_is_refused_only_where_this_request_brings_it() {
+    let plain = Deployment::plain();
+    let bad = plain.clone().annotated("graceful", "true").annotated("drain-seconds", "ten");
+    for old in [None, Some(&plain)] {
+        let admission = bad.sent(old, &nothing());
+        assert_eq!(admission.template, None);
+        let [refusal] = admission.refusals.as_slice() else { unreachable!("{admission:?}") };
+        assert_eq!((refusal.key, refusal.value.as_str()), ("adieu.dev/drain-seconds", "ten"));
+    }
+    let admission = bad.clone().image("v2").sent(Some(&bad), &nothing());
+    assert_eq!(admission.refusals, []);
+    assert!(admission.warnings[0].contains("adieu.dev/drain-seconds"), "{:?}", admission.warnings);
+    assert!(admission.template.is_some(), "the other settings still count");
+}

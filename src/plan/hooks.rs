@@ -1,0 +1,121 @@
+//! Which preStop hook a container gets, and how long it takes.
+
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use serde_json::{Map, Value, json};
+
+use super::{Settings, timing::pre_stop_seconds};
+use crate::api::{Existing, PreStopMethod};
+
+/// The rules for preStop hooks under some settings.
+#[derive(Clone, Copy)]
+pub(super) struct Hooks<'a> {
+    pub(super) settings: &'a Settings,
+    /// Whether every kubelet has the native sleep action.
+    pub(super) native_sleep: bool,
+}
+
+/// What becomes of a container's hook.
+enum Verdict<'a> {
+    /// It gets one.
+    Inject,
+    /// The user's stays.
+    Keep(&'a Value),
+    /// It has none, and gets none.
+    Leave,
+}
+
+impl Hooks<'_> {
+    /// The hook that `container` gets, if any.
+    pub(super) fn handler(self, container: &Map<String, Value>) -> Option<Value> {
+        matches!(self.verdict(container), Verdict::Inject)
+            .then(|| self.request(container).unwrap_or_else(|| self.sleep()))
+    }
+
+    /// The longest time, in seconds, that a container's preStop takes once injection is done.
+    pub(super) fn longest(self, spec: &Map<String, Value>, warnings: &mut Vec<String>) -> i64 {
+        let drain = self.settings.drain_seconds.value;
+        let seconds = containers(spec).map(|container| match self.verdict(container) {
+            Verdict::Inject => drain,
+            Verdict::Leave => 0,
+            Verdict::Keep(handler) => pre_stop_seconds(handler).unwrap_or_else(|| {
+                warnings.push(format!(
+                    "container {:?}: how long its own preStop takes can't be read from it and is counted as the drain of {drain} s",
+                    name(container)
+                ));
+                drain
+            }),
+        });
+        seconds.max().unwrap_or(drain)
+    }
+
+    /// Says what can't be done as it was asked for.
+    pub(super) fn advise(self, spec: &Map<String, Value>, warnings: &mut Vec<String>) {
+        let Settings { pre_stop_method, http_get, exclude, .. } = self.settings;
+        if pre_stop_method.value == PreStopMethod::HttpGet && http_get.value.is_none() {
+            warnings.push(format!(
+                "the preStop method is HTTPGet ({}), but no policy says which path and port: the drain is a sleep",
+                pre_stop_method.from
+            ));
+        }
+        let known = |excluded: &String| containers(spec).any(|container| name(container) == excluded);
+        // A policy's names are for many workloads; an annotation's are for this one.
+        for excluded in exclude.value.iter().filter(|e| exclude.from.is_annotation() && !known(e)) {
+            warnings.push(format!(
+                "no container is named {excluded:?}, which is to be left alone: check its spelling"
+            ));
+        }
+    }
+
+    fn verdict(self, container: &Map<String, Value>) -> Verdict<'_> {
+        // `{}`, too, is the user's, and the API server's to refuse.
+        let own = container.get("lifecycle").and_then(|l| l.get("preStop")).filter(|h| !h.is_null());
+        // What has no name, and so is no use to the API server, can't be recorded.
+        let name = name(container);
+        let excluded = name.is_empty() || self.settings.exclude.value.iter().any(|excluded| name == excluded);
+        let replace = self.settings.existing.value == Existing::Replace;
+        match own {
+            _ if excluded || self.settings.drain_seconds.value <= 0 => {
+                own.map_or(Verdict::Leave, Verdict::Keep)
+            }
+            None => Verdict::Inject,
+            // A sleep of 0 is how a user says that this container shall not wait.
+            Some(own) if replace && pre_stop_seconds(own) != Some(0) => Verdict::Inject,
+            Some(own) => Verdict::Keep(own),
+        }
+    }
+
+    /// For the method `HTTPGet`, in a container that declares the port. The scheme is what the API server
+    /// would fill in.
+    fn request(self, container: &Map<String, Value>) -> Option<Value> {
+        let asked = self.settings.pre_stop_method.value == PreStopMethod::HttpGet;
+        let request = self.settings.http_get.value.as_ref().filter(|_| asked)?;
+        let mut ports = container.get("ports").and_then(Value::as_array).into_iter().flatten();
+        let declared = ports.any(|port| match &request.port {
+            IntOrString::Int(number) => port["containerPort"] == *number,
+            IntOrString::String(name) => port["name"] == **name,
+        });
+        declared.then(|| json!({"httpGet": {"path": request.path, "port": request.port, "scheme": "HTTP"}}))
+    }
+
+    fn sleep(self) -> Value {
+        let seconds = self.settings.drain_seconds.value;
+        let native = match self.settings.pre_stop_method.value {
+            PreStopMethod::Sleep => true,
+            PreStopMethod::Exec => false,
+            PreStopMethod::Auto | PreStopMethod::HttpGet => self.native_sleep,
+        };
+        if native {
+            json!({"sleep": {"seconds": seconds}})
+        } else {
+            json!({"exec": {"command": ["sleep", seconds.to_string()]}})
+        }
+    }
+}
+
+fn containers(spec: &Map<String, Value>) -> impl Iterator<Item = &Map<String, Value>> {
+    spec.get("containers").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_object)
+}
+
+fn name(container: &Map<String, Value>) -> &str {
+    container.get("name").and_then(Value::as_str).unwrap_or_default()
+}

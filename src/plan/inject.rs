@@ -1,0 +1,177 @@
+//! Puts settings into a pod template: preStop, readiness probe, grace period, spread, and the record of them.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Value, json};
+
+use super::{
+    Facts, Settings, grace_period_seconds,
+    hooks::Hooks,
+    probe,
+    record::{self, Field, Parent, Record},
+};
+use crate::api::{GracePeriod, annotations::INJECTED};
+
+/// A template after injection.
+#[derive(Clone, Debug)]
+pub struct Injected {
+    /// The template.
+    pub template: Value,
+    /// What a person should know: what was not done, and why.
+    pub warnings: Vec<String>,
+}
+
+/// Injects into `template`. What an earlier injection put there, by its own record or by `record`, is
+/// taken back first, so that injecting twice is injecting once. The record's text changes only when an
+/// injected value does: a rewritten record alone would be a rollout for nothing.
+#[must_use]
+pub fn inject(template: &Value, earlier: Option<&Value>, settings: &Settings, facts: &Facts<'_>) -> Injected {
+    let carrier = if record::text(template).is_some() { Some(template) } else { earlier };
+    let old_record = carrier.and_then(record::read);
+    let mut injected = original(template, old_record.as_ref());
+    let mut warnings = Vec::new();
+    if let Some(mut new_record) = apply(&mut injected, settings, facts, &mut warnings) {
+        let kept = old_record.filter(|old| old.same_values(&new_record));
+        let text = kept.and(carrier).and_then(record::text).map(str::to_owned);
+        write(&mut injected, &mut new_record, text);
+    }
+    Injected { template: injected, warnings }
+}
+
+/// The template without what was injected into it: by its own record, or by the one that `earlier`, the
+/// same template before the request, carries.
+#[must_use]
+pub fn opt_out(template: &Value, earlier: Option<&Value>) -> Value {
+    let record = record::read(template).or_else(|| earlier.and_then(record::read));
+    original(template, record.as_ref())
+}
+
+fn original(template: &Value, record: Option<&Record>) -> Value {
+    let mut original = template.clone();
+    if let Some(record) = record {
+        record::revert(&mut original, record);
+    }
+    original
+}
+
+/// Applies the rules to a template that carries no injection. `None` where nothing was injected.
+fn apply(
+    template: &mut Value,
+    settings: &Settings,
+    facts: &Facts<'_>,
+    warnings: &mut Vec<String>,
+) -> Option<Record> {
+    let probes = probe::choose(template, settings, facts, warnings);
+    let spread = spread(template, settings, facts);
+    let spec = template.get_mut("spec")?.as_object_mut()?;
+    let hooks = Hooks { settings, native_sleep: facts.native_sleep };
+    hooks.advise(spec, warnings);
+    let native_sidecars = sidecars(spec).count();
+    let needed = grace_period_seconds(settings, hooks.longest(spec, warnings), native_sidecars);
+    // The API server refuses a sleep that is longer than the grace period, a sidecar's too.
+    let needed = sidecars(spec).filter_map(native_sleep_of).fold(needed, i64::max);
+    let maximum = settings.max_grace_period_seconds.value;
+    if needed > maximum {
+        warnings.push(format!(
+            "needs a grace period of {needed} s, more than the maximum of {maximum} s ({}): nothing is injected; \
+             lower the drain or the shutdown timeout, or raise maxGracePeriodSeconds in a policy",
+            settings.max_grace_period_seconds.from
+        ));
+        return None;
+    }
+
+    let mut record = Record::new(facts.opted_in_by.clone(), settings.clone());
+    for (name, container) in named_containers(spec) {
+        let given = record.containers.entry(name.clone()).or_default();
+        if let Some(handler) = hooks.handler(container)
+            && let Some((lifecycle, holder)) = Parent::open(container, "lifecycle")
+        {
+            given.lifecycle = lifecycle;
+            given.pre_stop = Some(put(holder, "preStop", handler));
+        }
+        if let Some(probe) = probes.get(&name) {
+            given.readiness_probe = Some(put(container, "readinessProbe", probe.clone()));
+        }
+    }
+    record.containers.retain(|_, given| given.pre_stop.is_some() || given.readiness_probe.is_some());
+    if let Some(spread) = spread {
+        record.spread = Some(put(spec, SPREAD, spread));
+    }
+
+    // A value that isn't a number is the API server's to refuse. The 30 that it fills in is nobody's
+    // choice and can't be told from one: it is raised like any other that is lower.
+    let key = "terminationGracePeriodSeconds";
+    let current = spec.get(key).filter(|value| !value.is_null());
+    let wanting = |seconds: i64| match settings.grace_period.value {
+        GracePeriod::AtLeast => seconds < needed,
+        GracePeriod::Exact => seconds != needed,
+    };
+    if current.is_none_or(|value| value.as_i64().is_some_and(wanting)) {
+        record.grace_period = Some(put(spec, key, json!(needed)));
+    }
+    (!record.is_empty()).then_some(record)
+}
+
+/// A soft constraint for a workload that has none. It counts the workload's own pods.
+fn spread(template: &Value, settings: &Settings, facts: &Facts<'_>) -> Option<Value> {
+    let spread = settings.spread.value.as_ref()?;
+    let none = match template["spec"].get(SPREAD) {
+        None | Some(Value::Null) => true,
+        Some(Value::Array(constraints)) => constraints.is_empty(),
+        Some(_) => false,
+    };
+    let selector = facts.selector.filter(|selector| selector.is_object())?;
+    none.then(|| {
+        json!([{
+            "maxSkew": 1,
+            "topologyKey": spread.topology_key,
+            "whenUnsatisfiable": "ScheduleAnyway",
+            "labelSelector": selector,
+        }])
+    })
+}
+
+const SPREAD: &str = "topologySpreadConstraints";
+
+/// Writes the record into the template's annotations, with `text` where the record is an old one.
+fn write(template: &mut Value, record: &mut Record, text: Option<String>) {
+    let Some(template) = template.as_object_mut() else { return };
+    let Some((metadata_before, metadata)) = Parent::open(template, "metadata") else { return };
+    let Some((annotations_before, annotations)) = Parent::open(metadata, "annotations") else { return };
+    record.metadata = metadata_before;
+    record.annotations = annotations_before;
+    let text = text.or_else(|| serde_json::to_string(record).ok());
+    annotations.insert(INJECTED.to_owned(), text.map_or(Value::Null, Value::String));
+}
+
+/// Init containers that keep running beside the main containers (KEP-753).
+fn sidecars(spec: &Map<String, Value>) -> impl Iterator<Item = &Value> {
+    let init = spec.get("initContainers").and_then(Value::as_array).into_iter().flatten();
+    init.filter(|container| container["restartPolicy"] == "Always")
+}
+
+fn native_sleep_of(container: &Value) -> Option<i64> {
+    container["lifecycle"]["preStop"]["sleep"]["seconds"].as_i64()
+}
+
+/// The regular containers that can be recorded by name. Of two with one name, which the API server
+/// refuses, only the first counts.
+fn named_containers(
+    spec: &mut Map<String, Value>,
+) -> impl Iterator<Item = (String, &mut Map<String, Value>)> {
+    let mut seen = BTreeSet::new();
+    let containers = spec.get_mut("containers").and_then(Value::as_array_mut).into_iter().flatten();
+    containers.filter_map(Value::as_object_mut).filter_map(move |container| {
+        let name = container.get("name")?.as_str()?.to_owned();
+        seen.insert(name.clone()).then_some((name, container))
+    })
+}
+
+fn put(holder: &mut Map<String, Value>, key: &str, value: Value) -> Field {
+    let before = holder.insert(key.to_owned(), value.clone());
+    Field { injected: value, before }
+}
+
+#[cfg(test)]
+#[path = "inject_tests.rs"]
+mod tests;

@@ -1,0 +1,509 @@
+use std::{collections::BTreeMap, sync::Arc};
+
+use k8s_openapi::api::core::v1::Service;
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+use crate::{
+    api::{Existing, HttpGet, PreStopMethod, ProbeMode, Spread},
+    plan::{Kind, ProbeChoice, Setting, Source, Surroundings, Workload},
+};
+
+fn settings(drain: i64, shutdown: i64, margin: i64) -> Settings {
+    let setting = |value| Setting { value, from: Source::Default };
+    Settings {
+        drain_seconds: setting(drain),
+        shutdown_timeout_seconds: setting(shutdown),
+        margin_seconds: setting(margin),
+        ..Settings::default()
+    }
+}
+
+fn inject_with(template: &Value, settings: &Settings, services: &[Arc<Service>], creating: bool) -> Injected {
+    let surroundings = Surroundings { services: services.to_vec(), ..Surroundings::default() };
+    let annotations = BTreeMap::new();
+    let workload = Workload::new(Kind::Deployment, &annotations, template);
+    let facts = Facts::of(&workload, &surroundings, creating, &Source::WorkloadAnnotation);
+    inject(template, None, settings, &facts)
+}
+
+fn injected(template: &Value) -> Value {
+    inject_with(template, &settings(10, 30, 5), &[], true).template
+}
+
+fn without_record(mut template: Value) -> Value {
+    template["metadata"]["annotations"].as_object_mut().map(|annotations| annotations.remove(INJECTED));
+    template
+}
+
+#[test]
+fn a_plain_template_gets_hook_probe_and_grace_period() {
+    let template = json!({
+        "metadata": {"labels": {"app": "web"}},
+        "spec": {
+            "containers": [{"name": "web", "ports": [{"containerPort": 8080}]}],
+            "terminationGracePeriodSeconds": 30,
+        },
+    });
+    assert_eq!(
+        without_record(injected(&template)),
+        json!({
+            "metadata": {"labels": {"app": "web"}, "annotations": {}},
+            "spec": {
+                "containers": [{
+                    "name": "web",
+                    "ports": [{"containerPort": 8080}],
+                    "lifecycle": {"preStop": {"sleep": {"seconds": 10}}},
+                    "readinessProbe": {
+                        "tcpSocket": {"port": 8080}, "periodSeconds": 5, "timeoutSeconds": 1,
+                        "successThreshold": 1, "failureThreshold": 3,
+                    },
+                }],
+                "terminationGracePeriodSeconds": 45,
+            },
+        })
+    );
+}
+
+#[test]
+fn what_the_user_wrote_stays_and_counts() {
+    let template = json!({"spec": {
+        "containers": [
+            {"name": "own", "lifecycle": {"preStop": {"exec": {"command": ["sleep", "25"]}}}},
+            {"name": "other", "lifecycle": {"postStart": {"sleep": {"seconds": 1}}}},
+        ],
+        "initContainers": [{"name": "proxy", "restartPolicy": "Always"}, {"name": "setup"}],
+        "terminationGracePeriodSeconds": 20,
+    }});
+    let result = injected(&template);
+    assert_eq!(result["spec"]["containers"][0], template["spec"]["containers"][0]);
+    assert_eq!(
+        result["spec"]["containers"][1]["lifecycle"],
+        json!({"postStart": {"sleep": {"seconds": 1}}, "preStop": {"sleep": {"seconds": 10}}})
+    );
+    assert_eq!(result["spec"]["initContainers"], template["spec"]["initContainers"]);
+    assert_eq!(result["spec"]["terminationGracePeriodSeconds"], 25 + 30 + 5 + 5);
+}
+
+#[test]
+fn a_longer_grace_period_stays() {
+    let template = json!({"spec": {"containers": [{"name": "a"}], "terminationGracePeriodSeconds": 120}});
+    let result = injected(&template);
+    assert_eq!(result["spec"]["terminationGracePeriodSeconds"], 120);
+    assert_eq!(result["spec"]["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"], 10);
+}
+
+#[test]
+fn over_the_maximum_nothing_is_injected() {
+    let template = json!({"spec": {"containers": [{"name": "a"}]}});
+    let result = inject_with(&template, &settings(10, 586, 5), &[], true);
+    assert_eq!(result.template, template);
+    assert!(result.warnings[0].contains("601 s, more than the maximum of 600 s"), "{:?}", result.warnings);
+}
+
+#[test]
+fn a_hook_of_unknown_duration_counts_as_the_drain_with_a_warning() {
+    let template = json!({"spec": {"containers": [
+        {"name": "a", "lifecycle": {"preStop": {"exec": {"command": ["/bin/drain.sh"]}}}},
+    ]}});
+    let result = inject_with(&template, &settings(10, 30, 5), &[], true);
+    assert_eq!(result.template["spec"]["terminationGracePeriodSeconds"], 45);
+    assert!(result.warnings[0].contains("container \"a\""), "{:?}", result.warnings);
+}
+
+#[test]
+fn other_settings_replace_what_was_injected_before() {
+    let template = json!({"spec": {"containers": [{"name": "a"}], "terminationGracePeriodSeconds": 30}});
+    let once = injected(&template);
+    let again = inject_with(&once, &settings(20, 40, 5), &[], true).template;
+    assert_eq!(again, inject_with(&template, &settings(20, 40, 5), &[], true).template);
+    assert_eq!(opt_out(&again, None), template);
+}
+
+#[test]
+fn the_record_is_rewritten_only_with_a_value() {
+    let template = json!({"spec": {"containers": [{"name": "a"}], "terminationGracePeriodSeconds": 120}});
+    let once = injected(&template);
+    let other_margin = inject_with(&once, &settings(10, 30, 6), &[], true).template;
+    assert_eq!(other_margin, once, "a margin that changes no injected value must not change the template");
+}
+
+#[test]
+fn a_users_handler_beside_the_injected_one_takes_its_place() {
+    let mut merged = injected(&json!({"spec": {"containers": [{"name": "a"}]}}));
+    let exec = json!({"command": ["sh", "-c", "sleep 20"]});
+    merged["spec"]["containers"][0]["lifecycle"]["preStop"]["exec"] = exec.clone();
+    let result = injected(&merged);
+    assert_eq!(result["spec"]["containers"][0]["lifecycle"]["preStop"], json!({"exec": exec}));
+    assert_eq!(result["spec"]["terminationGracePeriodSeconds"], 55);
+}
+
+#[test]
+fn a_users_later_value_survives_the_opt_out() {
+    let mut edited = injected(&json!({"spec": {
+        "containers": [{"name": "a"}, {"name": "b"}], "terminationGracePeriodSeconds": 30,
+    }}));
+    edited["spec"]["terminationGracePeriodSeconds"] = json!(90);
+    edited["spec"]["containers"][0]["lifecycle"]["preStop"] = json!({"sleep": {"seconds": 3}});
+    assert_eq!(
+        opt_out(&edited, None),
+        json!({"spec": {
+            "containers": [{"name": "a", "lifecycle": {"preStop": {"sleep": {"seconds": 3}}}}, {"name": "b"}],
+            "terminationGracePeriodSeconds": 90,
+        }})
+    );
+}
+
+#[test]
+fn the_record_of_the_object_before_serves_a_template_that_lost_its_own() {
+    let old =
+        injected(&json!({"spec": {"containers": [{"name": "a"}], "terminationGracePeriodSeconds": 30}}));
+    let mut new = without_record(old.clone());
+    assert_eq!(opt_out(&new, Some(&old))["spec"]["terminationGracePeriodSeconds"], 30);
+    new["spec"]["containers"][0]["image"] = json!("v2");
+    let (annotations, surroundings) = (BTreeMap::new(), Surroundings::default());
+    let workload = Workload::new(Kind::Deployment, &annotations, &new);
+    let facts = Facts::of(&workload, &surroundings, false, &Source::WorkloadAnnotation);
+    let result = inject(&new, Some(&old), &settings(10, 30, 5), &facts).template;
+    let record: Record =
+        serde_json::from_str(result["metadata"]["annotations"][INJECTED].as_str().unwrap()).unwrap();
+    assert_eq!(record.grace_period, Some(Field { injected: json!(45), before: Some(json!(30)) }));
+}
+
+fn with(change: impl FnOnce(&mut Settings)) -> Settings {
+    let mut settings = settings(10, 30, 5);
+    change(&mut settings);
+    settings
+}
+
+fn said<T>(value: T) -> Setting<T> {
+    Setting { value, from: Source::Policy("p".into()) }
+}
+
+fn two_containers() -> Value {
+    json!({"spec": {"containers": [
+        {"name": "web", "ports": [{"containerPort": 8081, "name": "admin"}]},
+        {"name": "proxy"},
+    ]}})
+}
+
+fn hook(result: &Value, container: usize) -> &Value {
+    &result["spec"]["containers"][container]["lifecycle"]["preStop"]
+}
+
+#[test]
+fn the_method_decides_on_the_hook() {
+    let sleep = json!({"sleep": {"seconds": 10}});
+    let exec = json!({"exec": {"command": ["sleep", "10"]}});
+    for (method, expected) in
+        [(PreStopMethod::Auto, &sleep), (PreStopMethod::Sleep, &sleep), (PreStopMethod::Exec, &exec)]
+    {
+        let settings = with(|s| s.pre_stop_method = said(method));
+        let result = inject_with(&two_containers(), &settings, &[], false).template;
+        assert_eq!(hook(&result, 0), expected, "{method:?}");
+    }
+}
+
+#[test]
+fn without_the_native_action_auto_runs_sleep() {
+    let (template, annotations) = (two_containers(), BTreeMap::new());
+    let surroundings = Surroundings { native_sleep: false, ..Surroundings::default() };
+    let workload = Workload::new(Kind::Deployment, &annotations, &template);
+    let facts = Facts::of(&workload, &surroundings, false, &Source::WorkloadAnnotation);
+    let result = inject(&template, None, &settings(10, 30, 5), &facts).template;
+    assert_eq!(hook(&result, 1), &json!({"exec": {"command": ["sleep", "10"]}}));
+}
+
+#[test]
+fn a_request_goes_to_who_declares_the_port_and_the_others_sleep() {
+    for port in [json!(8081), json!("admin")] {
+        let http_get = serde_json::from_value(json!({"path": "/prestop", "port": port})).unwrap();
+        let settings = with(|s| {
+            s.pre_stop_method = said(PreStopMethod::HttpGet);
+            s.http_get = said(Some(http_get));
+        });
+        let result = inject_with(&two_containers(), &settings, &[], false);
+        let request = json!({"httpGet": {"path": "/prestop", "port": port, "scheme": "HTTP"}});
+        assert_eq!(hook(&result.template, 0), &request);
+        assert_eq!(hook(&result.template, 1), &json!({"sleep": {"seconds": 10}}));
+        assert_eq!(result.template["spec"]["terminationGracePeriodSeconds"], 45);
+    }
+    let settings = with(|s| s.pre_stop_method = said(PreStopMethod::HttpGet));
+    let result = inject_with(&two_containers(), &settings, &[], false);
+    assert!(result.warnings[0].contains("no policy says which path and port"), "{:?}", result.warnings);
+    assert_eq!(hook(&result.template, 0), &json!({"sleep": {"seconds": 10}}));
+}
+
+#[test]
+fn a_users_hook_is_replaced_where_a_policy_says_so_and_comes_back() {
+    let own =
+        |handler: Value| json!({"spec": {"containers": [{"name": "a", "lifecycle": {"preStop": handler}}]}});
+    let settings = with(|s| s.existing = said(Existing::Replace));
+    let template = own(json!({"exec": {"command": ["/drain.sh"]}}));
+    let result = inject_with(&template, &settings, &[], false);
+    assert_eq!(hook(&result.template, 0), &json!({"sleep": {"seconds": 10}}));
+    assert!(result.warnings.is_empty(), "{:?}", result.warnings);
+    assert_eq!(opt_out(&result.template, None), template);
+    let zero = own(json!({"sleep": {"seconds": 0}}));
+    assert_eq!(
+        hook(&inject_with(&zero, &settings, &[], false).template, 0),
+        &json!({"sleep": {"seconds": 0}})
+    );
+}
+
+#[test]
+fn a_sleep_of_zero_and_exclusion_opt_a_container_out() {
+    let template = json!({"spec": {"containers": [
+        {"name": "a", "lifecycle": {"preStop": {"sleep": {"seconds": 0}}}},
+        {"name": "log-shipper", "ports": [{"containerPort": 80}]},
+    ]}});
+    let settings = with(|s| {
+        s.exclude =
+            Setting { value: vec!["log-shipper".into(), "typo".into()], from: Source::WorkloadAnnotation };
+    });
+    let result = inject_with(&template, &settings, &[], true);
+    assert_eq!(result.template["spec"]["containers"], template["spec"]["containers"]);
+    assert_eq!(result.template["spec"]["terminationGracePeriodSeconds"], 35, "nobody drains");
+    assert!(result.warnings[0].contains("\"typo\""), "{:?}", result.warnings);
+}
+
+#[test]
+fn exact_also_lowers_the_grace_period_but_never_below_a_sidecars_sleep() {
+    let sidecar = |seconds: i64| {
+        json!({"spec": {
+            "containers": [{"name": "a"}],
+            "initContainers": [
+                {"name": "proxy", "restartPolicy": "Always", "lifecycle": {"preStop": {"sleep": {"seconds": seconds}}}},
+            ],
+            "terminationGracePeriodSeconds": 300,
+        }})
+    };
+    let settings = with(|s| {
+        s.grace_period = said(GracePeriod::Exact);
+        s.sidecar_seconds = said(7);
+    });
+    let grace = |seconds| {
+        let result = inject_with(&sidecar(seconds), &settings, &[], false).template;
+        result["spec"]["terminationGracePeriodSeconds"].as_i64()
+    };
+    assert_eq!((grace(5), grace(200)), (Some(10 + 30 + 7 + 5), Some(200)));
+}
+
+#[test]
+fn a_given_probe_is_used_as_it_is_for_any_kind() {
+    let probe = json!({"httpGet": {"path": "/ready", "port": "admin"}, "periodSeconds": 2});
+    let choice = ProbeChoice { probe: serde_json::from_value(probe).unwrap(), ..ProbeChoice::default() };
+    let settings = with(|s| s.readiness_probe = said(choice));
+    let result = inject_with(&two_containers(), &settings, &[], false).template;
+    assert_eq!(
+        result["spec"]["containers"][0]["readinessProbe"],
+        json!({
+            "httpGet": {"path": "/ready", "port": "admin", "scheme": "HTTP"}, "periodSeconds": 2,
+            "timeoutSeconds": 1, "successThreshold": 1, "failureThreshold": 3,
+        })
+    );
+    assert_eq!(result["spec"]["containers"][1].get("readinessProbe"), None);
+
+    let never = ProbeChoice { mode: ProbeMode::Never, probe: None };
+    let settings = with(|s| s.readiness_probe = said(never));
+    let single = json!({"spec": {"containers": [{"name": "a", "ports": [{"containerPort": 80}]}]}});
+    let result = inject_with(&single, &settings, &[], true).template;
+    assert_eq!(result["spec"]["containers"][0].get("readinessProbe"), None);
+}
+
+#[test]
+fn a_soft_spread_is_added_where_there_is_none() {
+    let selector = json!({"matchLabels": {"app": "a"}});
+    let settings = with(|s| s.spread = said(Some(Spread { topology_key: "zone".into() })));
+    let (annotations, surroundings) = (BTreeMap::new(), Surroundings::default());
+    let spread = |template: &Value| {
+        let workload =
+            Workload { selector: Some(&selector), ..Workload::new(Kind::Deployment, &annotations, template) };
+        let facts = Facts::of(&workload, &surroundings, false, &Source::WorkloadAnnotation);
+        inject(template, None, &settings, &facts).template
+    };
+    for before in [None, Some(Value::Null), Some(json!([]))] {
+        let mut template = json!({"spec": {"containers": [{"name": "a"}]}});
+        if let Some(before) = before {
+            template["spec"]["topologySpreadConstraints"] = before;
+        }
+        let result = spread(&template);
+        assert_eq!(
+            result["spec"]["topologySpreadConstraints"],
+            json!([{"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway", "labelSelector": selector}])
+        );
+        assert_eq!(opt_out(&result, None), template);
+    }
+    let own = json!([{"maxSkew": 2, "topologyKey": "rack", "whenUnsatisfiable": "DoNotSchedule"}]);
+    let template = json!({"spec": {"containers": [{"name": "a"}], "topologySpreadConstraints": own}});
+    assert_eq!(spread(&template)["spec"]["topologySpreadConstraints"], own);
+}
+
+/// `null`, `{}` or a value, or not there at all.
+fn maybe(value: impl Strategy<Value = Value> + 'static) -> impl Strategy<Value = Option<Value>> {
+    prop_oneof![Just(None), Just(Some(Value::Null)), Just(Some(json!({}))), value.prop_map(Some)]
+}
+
+fn object(fields: Vec<(&'static str, Option<Value>)>) -> Value {
+    fields.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect::<Map<_, _>>().into()
+}
+
+fn handler() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        (0..100i64).prop_map(|seconds| json!({"sleep": {"seconds": seconds}})),
+        (0..100i64).prop_map(|s| json!({"exec": {"command": ["sh", "-c", format!("sleep {s} && true")]}})),
+        Just(json!({"httpGet": {"path": "/prestop", "port": 8081}})),
+    ]
+}
+
+fn container(name: &'static str) -> impl Strategy<Value = Value> {
+    let lifecycle = (maybe(handler()), maybe(handler()))
+        .prop_map(|(pre, post)| object(vec![("preStop", pre), ("postStart", post)]));
+    let ports = prop_oneof![
+        Just(None),
+        Just(Some(json!([{"containerPort": 8080, "name": "http"}]))),
+        Just(Some(json!([{"containerPort": 8080}, {"containerPort": 53, "protocol": "UDP"}]))),
+    ];
+    let probe = Just(json!({"tcpSocket": {"port": 1}}));
+    (maybe(lifecycle), ports, maybe(probe), any::<bool>()).prop_map(
+        move |(lifecycle, ports, probe, named)| {
+            let name = named.then(|| json!(name));
+            object(vec![
+                ("name", name),
+                ("lifecycle", lifecycle),
+                ("ports", ports),
+                ("readinessProbe", probe),
+            ])
+        },
+    )
+}
+
+fn template() -> impl Strategy<Value = Value> {
+    let annotations = Just(json!({"team": "shop"}));
+    let metadata = maybe(annotations).prop_map(|annotations| object(vec![("annotations", annotations)]));
+    let containers = (container("a"), container("b"), container("c")).prop_map(|(a, b, c)| json!([a, b, c]));
+    let containers = prop_oneof![Just(None), Just(Some(Value::Null)), containers.prop_map(Some)];
+    let grace = prop_oneof![Just(None), Just(Some(Value::Null)), (0..200i64).prop_map(|s| Some(json!(s)))];
+    let init = maybe(Just(json!([{"name": "proxy", "restartPolicy": "Always"}])));
+    (maybe(metadata), containers, grace, init).prop_map(|(metadata, containers, grace, init)| {
+        let spec = object(vec![
+            ("containers", containers),
+            ("terminationGracePeriodSeconds", grace),
+            ("initContainers", init),
+            ("fieldOfTheFuture", Some(json!({"kept": true}))),
+        ]);
+        object(vec![("metadata", metadata), ("spec", Some(spec))])
+    })
+}
+
+fn any_settings() -> impl Strategy<Value = Settings> {
+    let methods =
+        prop::sample::select(vec![PreStopMethod::Auto, PreStopMethod::Exec, PreStopMethod::HttpGet]);
+    let http_get = json!({"path": "/prestop", "port": 8080});
+    let http_get = prop::option::of(Just(serde_json::from_value::<HttpGet>(http_get).unwrap()));
+    let probe = json!({"tcpSocket": {"port": "http"}});
+    let probe = prop::option::of(Just(serde_json::from_value(probe).unwrap()));
+    let times = (0..90i64, 0..120i64, 0..10i64);
+    (times, methods, http_get, any::<bool>(), any::<bool>(), probe, prop::option::of(Just("a".to_owned())))
+        .prop_map(|((drain, shutdown, margin), method, http_get, replace, exact, probe, exclude)| Settings {
+            pre_stop_method: said(method),
+            http_get: said(http_get),
+            existing: said(if replace { Existing::Replace } else { Existing::Keep }),
+            grace_period: said(if exact { GracePeriod::Exact } else { GracePeriod::AtLeast }),
+            readiness_probe: said(ProbeChoice { probe, ..ProbeChoice::default() }),
+            exclude: said(exclude.into_iter().collect()),
+            ..settings(drain, shutdown, margin)
+        })
+}
+
+fn cases() -> ProptestConfig {
+    // More for a longer look: PROPTEST_CASES.
+    let asked = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
+    ProptestConfig::with_cases(asked.unwrap_or(10_000))
+}
+
+proptest! {
+    #![proptest_config(cases())]
+
+    #[test]
+    fn injecting_twice_is_injecting_once(template in template(), settings in any_settings()) {
+        let once = inject_with(&template, &settings, &[], true).template;
+        prop_assert_eq!(inject_with(&once, &settings, &[], true).template, once);
+    }
+
+    #[test]
+    fn opting_out_brings_back_what_was_there(template in template(), settings in any_settings()) {
+        let injected = inject_with(&template, &settings, &[], true).template;
+        prop_assert_eq!(opt_out(&injected, None), template);
+    }
+
+    #[test]
+    fn other_settings_make_what_they_make_from_scratch(
+        template in template(), before in any_settings(), now in any_settings()
+    ) {
+        let injected = inject_with(&template, &before, &[], true).template;
+        let strip = |template: Value| opt_out(&template, None);
+        let changed = inject_with(&injected, &now, &[], true).template;
+        prop_assert_eq!(&changed["spec"], &inject_with(&template, &now, &[], true).template["spec"]);
+        prop_assert_eq!(strip(changed), template);
+    }
+
+    #[test]
+    fn a_field_that_the_user_set_is_never_changed(template in template(), settings in any_settings()) {
+        let result = inject_with(&template, &settings, &[], true).template;
+        let containers = |template: &Value| template["spec"]["containers"].as_array().cloned().unwrap_or_default();
+        for (before, after) in containers(&template).iter().zip(containers(&result)) {
+            for (path, replaceable) in [
+                ("/lifecycle/preStop", settings.existing.value == Existing::Replace),
+                ("/lifecycle/postStart", false), ("/readinessProbe", false), ("/ports", false), ("/name", false),
+            ] {
+                let value = before.pointer(path).filter(|value| !value.is_null());
+                prop_assert!(value.is_none() || replaceable || value == after.pointer(path), "{path}: {after}");
+            }
+        }
+        let grace = |template: &Value| template["spec"]["terminationGracePeriodSeconds"].as_i64();
+        if settings.grace_period.value == GracePeriod::AtLeast {
+            prop_assert!(grace(&template) <= grace(&result));
+        }
+        prop_assert_eq!(&result["spec"]["fieldOfTheFuture"], &template["spec"]["fieldOfTheFuture"]);
+    }
+
+    #[test]
+    fn the_patch_makes_the_injected_object(template in template(), settings in any_settings()) {
+        let result = inject_with(&template, &settings, &[], true).template;
+        let patch = crate::plan::template_patch(&template, &result);
+        let mut object = json!({"spec": {"template": template}});
+        json_patch::patch(&mut object, &patch).unwrap();
+        prop_assert_eq!(&object["spec"]["template"], &result);
+    }
+
+    #[test]
+    fn the_order_of_containers_does_not_matter(template in template()) {
+        let reversed = |mut template: Value| {
+            if let Some(containers) = template["spec"]["containers"].as_array_mut() {
+                containers.reverse();
+            }
+            template
+        };
+        let containers = |template: Value| template["spec"]["containers"].clone();
+        if template["spec"]["containers"].is_array() {
+            prop_assert_eq!(
+                containers(reversed(injected(&reversed(template.clone())))),
+                containers(injected(&template))
+            );
+        }
+    }
+
+    #[test]
+    fn a_sleep_always_fits_the_grace_period(template in template(), settings in any_settings()) {
+        let Injected { template: result, warnings } = inject_with(&template, &settings, &[], true);
+        prop_assume!(warnings.iter().all(|warning| !warning.contains("nothing is injected")));
+        let grace = result["spec"]["terminationGracePeriodSeconds"].as_i64();
+        for container in result["spec"]["containers"].as_array().into_iter().flatten() {
+            if let Some(seconds) = container["lifecycle"]["preStop"]["sleep"]["seconds"].as_i64() {
+                prop_assert!(grace.is_some_and(|grace| seconds <= grace), "{}", result);
+            }
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! What becomes of a workload's pod template, and why. Pure: everything is passed in, nothing is looked
+//! up, nothing waits.
+//!
+//! [`resolve`] finds the settings, [`inject`] puts them into a template and leaves a [`record`], which
+//! can be taken back by itself. [`admit`] and [`converge`] decide when that happens: on a request, and on
+//! what is in the cluster already.
+
+mod admit;
+mod converge;
+mod hooks;
+mod inject;
+mod patch;
+mod probe;
+mod record;
+mod resolve;
+mod settings;
+mod timing;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use k8s_openapi::api::core::v1::Service;
+use kube::core::DynamicObject;
+use serde_json::Value;
+
+pub use admit::{Admission, admit, keep_instructions};
+pub use converge::{Convergence, When, converge};
+pub use inject::{Injected, inject, opt_out};
+pub use patch::template_patch;
+pub use record::Record;
+pub use resolve::{OptIn, Resolution, cluster_policy_holds_for, holds_for, matches, resolve};
+pub use settings::{ProbeChoice, Setting, Settings, Source};
+pub use timing::grace_period_seconds;
+
+pub use crate::api::WorkloadKind as Kind;
+
+use crate::api::{ClusterGracefulPolicy, GracefulPolicy, annotations};
+
+/// What a decision needs to know of a workload.
+#[derive(Clone, Copy, Debug)]
+pub struct Workload<'a> {
+    /// Its kind.
+    pub kind: Kind,
+    /// The annotations of its metadata.
+    pub annotations: &'a BTreeMap<String, String>,
+    /// Its `spec.template`, as it came.
+    pub template: &'a Value,
+    /// Its `spec.selector`.
+    pub selector: Option<&'a Value>,
+    /// Whether another controller owns it, as Prometheus's operator owns a StatefulSet: that would undo
+    /// a change of the template.
+    pub controlled: bool,
+}
+
+static NO_ANNOTATIONS: BTreeMap<String, String> = BTreeMap::new();
+
+impl<'a> Workload<'a> {
+    /// A workload that nobody else controls.
+    #[must_use]
+    pub fn new(kind: Kind, annotations: &'a BTreeMap<String, String>, template: &'a Value) -> Self {
+        Self { kind, annotations, template, selector: None, controlled: false }
+    }
+
+    /// A workload as the API server has it.
+    #[must_use]
+    pub fn of(kind: Kind, object: &'a DynamicObject) -> Self {
+        let owners = object.metadata.owner_references.iter().flatten();
+        Self {
+            kind,
+            annotations: object.metadata.annotations.as_ref().unwrap_or(&NO_ANNOTATIONS),
+            template: &object.data["spec"]["template"],
+            selector: object.data["spec"].get("selector"),
+            controlled: owners.into_iter().any(|owner| owner.controller == Some(true)),
+        }
+    }
+}
+
+impl Workload<'_> {
+    fn template_annotations(&self) -> BTreeMap<String, String> {
+        string_map(&self.template["metadata"]["annotations"])
+    }
+
+    fn template_labels(&self) -> BTreeMap<String, String> {
+        string_map(&self.template["metadata"]["labels"])
+    }
+
+    /// The `adieu.dev/` annotations of the workload and of its template.
+    fn parsed_annotations(&self) -> [annotations::Parsed; 2] {
+        [
+            annotations::parse(self.annotations, "metadata.annotations"),
+            annotations::parse(&self.template_annotations(), "spec.template.metadata.annotations"),
+        ]
+    }
+
+    /// Everything a person tells adieu in annotations, in a form that can be compared.
+    fn instructions(&self) -> [Vec<(String, String)>; 2] {
+        let owned = |map: &BTreeMap<String, String>| {
+            annotations::instructions(map).map(|(k, v)| (k.clone(), v.clone())).collect()
+        };
+        [owned(self.annotations), owned(&self.template_annotations())]
+    }
+}
+
+/// What surrounds a workload.
+#[derive(Clone, Debug)]
+pub struct Surroundings {
+    /// The policies of the workload's namespace.
+    pub policies: Vec<Arc<GracefulPolicy>>,
+    /// The cluster policies that match its namespace.
+    pub cluster_policies: Vec<Arc<ClusterGracefulPolicy>>,
+    /// The Services of the workload's namespace.
+    pub services: Vec<Arc<Service>>,
+    /// Whether every kubelet has the native sleep action (KEP-3960: on by default from 1.30).
+    pub native_sleep: bool,
+}
+
+impl Default for Surroundings {
+    /// A namespace of a current cluster, with nothing in it.
+    fn default() -> Self {
+        Self { policies: vec![], cluster_policies: vec![], services: vec![], native_sleep: true }
+    }
+}
+
+/// What the rules need to know beyond the template itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts<'a> {
+    /// The kind of the workload.
+    pub kind: Kind,
+    /// The Services of its namespace.
+    pub services: &'a [Arc<Service>],
+    /// Whether the workload is being created.
+    pub creating: bool,
+    /// Who opted it in.
+    pub opted_in_by: &'a Source,
+    /// Whether every kubelet has the native sleep action.
+    pub native_sleep: bool,
+    /// The workload's own selector.
+    pub selector: Option<&'a Value>,
+}
+
+impl<'a> Facts<'a> {
+    fn of(
+        workload: &Workload<'a>,
+        surroundings: &'a Surroundings,
+        creating: bool,
+        opted_in_by: &'a Source,
+    ) -> Self {
+        Self {
+            kind: workload.kind,
+            services: &surroundings.services,
+            creating,
+            opted_in_by,
+            native_sleep: surroundings.native_sleep,
+            selector: workload.selector,
+        }
+    }
+}
+
+/// A map of strings, as labels and annotations are; what is no string is passed over.
+fn string_map(value: &Value) -> BTreeMap<String, String> {
+    let pairs = value.as_object().into_iter().flatten();
+    pairs.filter_map(|(k, v)| v.as_str().map(|v| (k.clone(), v.to_owned()))).collect()
+}

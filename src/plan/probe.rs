@@ -1,0 +1,212 @@
+//! Which readiness probe a container gets. A wrong one is an outage: where in doubt, none and a warning.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::{
+    api::core::v1::{Probe, Service},
+    apimachinery::pkg::util::intstr::IntOrString,
+};
+use serde_json::{Value, json};
+
+use super::{Facts, Kind, ProbeChoice, Settings, string_map};
+use crate::api::ProbeMode;
+
+/// The readiness probes to inject, by container name: the one that was given, or a TCP probe on the port
+/// that the Services in front of the pods send to.
+pub(super) fn choose(
+    template: &Value,
+    settings: &Settings,
+    facts: &Facts<'_>,
+    warnings: &mut Vec<String>,
+) -> BTreeMap<String, Value> {
+    let mut containers: Vec<Container<'_>> =
+        template["spec"]["containers"].as_array().into_iter().flatten().filter_map(Container::read).collect();
+    for container in &mut containers {
+        container.closed |= settings.exclude.value.iter().any(|excluded| container.name == excluded);
+    }
+    let ProbeChoice { mode, probe } = &settings.readiness_probe.value;
+    match probe {
+        _ if containers.iter().all(|container| container.closed) => BTreeMap::new(),
+        Some(probe) => given(probe, &containers, warnings),
+        None if *mode == ProbeMode::Never => BTreeMap::new(),
+        None => automatic(template, &containers, facts, warnings),
+    }
+}
+
+/// The probe that an annotation or a policy names, for the container that declares its port.
+fn given(probe: &Probe, containers: &[Container<'_>], warnings: &mut Vec<String>) -> BTreeMap<String, Value> {
+    let port = match (&probe.http_get, &probe.tcp_socket, &probe.grpc) {
+        (Some(action), ..) => action.port.clone(),
+        (_, Some(action), _) => action.port.clone(),
+        (.., Some(action)) => IntOrString::Int(action.port),
+        _ => return BTreeMap::new(),
+    };
+    match receivers(containers, &port).as_slice() {
+        [(container, _)] if container.closed => BTreeMap::new(),
+        [(container, _)] => BTreeMap::from([(container.name.to_owned(), completed(probe))]),
+        receivers => {
+            let by = if receivers.is_empty() { "no container" } else { "several containers" };
+            warnings.push(format!("no readiness probe: its port {} is declared by {by}", display(&port)));
+            BTreeMap::new()
+        }
+    }
+}
+
+/// With what the API server would fill in, so that the value stays recognizable.
+fn completed(probe: &Probe) -> Value {
+    let mut probe = probe.clone();
+    probe.timeout_seconds.get_or_insert(1);
+    probe.period_seconds.get_or_insert(10);
+    probe.success_threshold.get_or_insert(1);
+    probe.failure_threshold.get_or_insert(3);
+    if let Some(action) = &mut probe.http_get {
+        action.path.get_or_insert_with(|| "/".into());
+        action.scheme.get_or_insert_with(|| "HTTP".into());
+    }
+    if let Some(action) = &mut probe.grpc {
+        action.service.get_or_insert_default();
+    }
+    json!(probe)
+}
+
+/// Only for Deployments: an `OrderedReady` StatefulSet can deadlock on a probe. Not with hostNetwork,
+/// where the port may be another process's.
+fn automatic(
+    template: &Value,
+    containers: &[Container<'_>],
+    facts: &Facts<'_>,
+    warnings: &mut Vec<String>,
+) -> BTreeMap<String, Value> {
+    if facts.kind != Kind::Deployment || template["spec"]["hostNetwork"] == true {
+        return BTreeMap::new();
+    }
+    let labels = string_map(&template["metadata"]["labels"]);
+    let services: Vec<&Service> =
+        facts.services.iter().map(AsRef::as_ref).filter(|s| selects(s, &labels)).collect();
+    if services.is_empty() {
+        return on_creation(containers, facts.creating);
+    }
+    let mut ports: BTreeMap<&str, Vec<i64>> = BTreeMap::new();
+    for (service, target) in services.iter().filter(|s| routes(s)).flat_map(|service| targets(service)) {
+        match receivers(containers, &target).as_slice() {
+            [(container, port)] => ports.entry(container.name).or_default().push(*port),
+            [] => warnings.push(format!(
+                "no readiness probe: port {} of Service {service:?} is declared by no container",
+                display(&target)
+            )),
+            [..] => warnings.push(format!(
+                "no readiness probe: port {} of Service {service:?} is declared by several containers",
+                display(&target)
+            )),
+        }
+    }
+    let mut probes = BTreeMap::new();
+    for container in containers.iter().filter(|container| !container.closed) {
+        let mut of_container = ports.remove(container.name).unwrap_or_default();
+        of_container.sort_unstable();
+        of_container.dedup();
+        match of_container.as_slice() {
+            [] => {}
+            [port] => drop(probes.insert(container.name.to_owned(), tcp(*port))),
+            several => warnings.push(format!(
+                "container {:?}: no readiness probe, because Services send to several of its ports ({several:?}): write one for the port that tells",
+                container.name
+            )),
+        }
+    }
+    probes
+}
+
+/// People often apply the Deployment first and its Service after: then the only TCP port of the only
+/// container is the one.
+fn on_creation(containers: &[Container<'_>], creating: bool) -> BTreeMap<String, Value> {
+    match containers {
+        [Container { name, ports, closed: false }] if creating => match ports.as_slice() {
+            [(_, port)] => BTreeMap::from([((*name).to_owned(), tcp(*port))]),
+            _ => BTreeMap::new(),
+        },
+        _ => BTreeMap::new(),
+    }
+}
+
+/// All fields are given, so that the API server adds none and the value stays recognizable. The period is
+/// half of Kubernetes' default: a new pod waits for its first success before it counts.
+fn tcp(port: i64) -> Value {
+    json!({
+        "tcpSocket": {"port": port},
+        "periodSeconds": 5,
+        "timeoutSeconds": 1,
+        "successThreshold": 1,
+        "failureThreshold": 3,
+    })
+}
+
+struct Container<'a> {
+    name: &'a str,
+    /// Declared TCP ports, with their names.
+    ports: Vec<(Option<&'a str>, i64)>,
+    /// Has a probe of its own, or is to be left alone.
+    closed: bool,
+}
+
+impl<'a> Container<'a> {
+    fn read(container: &'a Value) -> Option<Self> {
+        let declared = container["ports"].as_array().into_iter().flatten();
+        let ports = declared
+            .filter(|port| port["protocol"].as_str().is_none_or(|protocol| protocol == "TCP"))
+            .filter_map(|port| Some((port["name"].as_str(), port["containerPort"].as_i64()?)))
+            .collect();
+        let closed = container.get("readinessProbe").is_some_and(|probe| !probe.is_null());
+        Some(Self { name: container["name"].as_str()?, ports, closed })
+    }
+}
+
+/// The containers that take what is sent to `target`. A number need not be declared: then only a pod's
+/// single container can be meant.
+fn receivers<'a, 'c>(containers: &'c [Container<'a>], target: &IntOrString) -> Vec<(&'c Container<'a>, i64)> {
+    let declaring = containers.iter().filter_map(|container| {
+        let meant = container.ports.iter().find(|(name, number)| match target {
+            IntOrString::Int(port) => *number == i64::from(*port),
+            IntOrString::String(port) => *name == Some(port.as_str()),
+        });
+        meant.map(|(_, number)| (container, *number))
+    });
+    let declaring: Vec<_> = declaring.collect();
+    match (declaring.as_slice(), containers, target) {
+        ([], [only], IntOrString::Int(port)) => vec![(only, i64::from(*port))],
+        _ => declaring,
+    }
+}
+
+fn selects(service: &Service, labels: &BTreeMap<String, String>) -> bool {
+    let selector = service.spec.as_ref().and_then(|spec| spec.selector.as_ref());
+    selector.is_some_and(|s| !s.is_empty() && s.iter().all(|(key, value)| labels.get(key) == Some(value)))
+}
+
+/// Whether readiness decides what the Service sends. Peers behind a headless Service often find each
+/// other before they are ready.
+fn routes(service: &Service) -> bool {
+    service.spec.as_ref().is_some_and(|spec| {
+        spec.cluster_ip.as_deref() != Some("None") && spec.publish_not_ready_addresses != Some(true)
+    })
+}
+
+fn targets(service: &Service) -> Vec<(&str, IntOrString)> {
+    let name = service.metadata.name.as_deref().unwrap_or_default();
+    let ports = service.spec.iter().flat_map(|spec| spec.ports.iter().flatten());
+    ports
+        .filter(|port| port.protocol.as_deref().is_none_or(|protocol| protocol == "TCP"))
+        .map(|port| (name, port.target_port.clone().unwrap_or(IntOrString::Int(port.port))))
+        .collect()
+}
+
+fn display(target: &IntOrString) -> String {
+    match target {
+        IntOrString::Int(port) => port.to_string(),
+        IntOrString::String(port) => format!("{port:?}"),
+    }
+}
+
+#[cfg(test)]
+#[path = "probe_tests.rs"]
+mod tests;

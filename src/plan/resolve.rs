@@ -1,0 +1,242 @@
+//! Who is opted in, and with which settings: annotations before policies before defaults, field by field.
+
+use std::{cmp::Reverse, collections::BTreeSet};
+
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::LabelSelector, jiff::Timestamp};
+use kube::{
+    ResourceExt,
+    core::{Selector, SelectorExt},
+};
+
+use super::{Kind, ProbeChoice, Setting, Settings, Source, Surroundings, Workload};
+use crate::api::{
+    ClusterGracefulPolicy, GracefulPolicy, GracefulPolicySpec,
+    annotations::{self, Invalid},
+};
+
+/// Whether a workload is managed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OptIn {
+    /// By `adieu.dev/graceful: "true"`, by naming a policy, or selected by one.
+    In(Source),
+    /// By `adieu.dev/graceful: "false"`, which always wins.
+    Out,
+    /// Nobody said anything.
+    Unmentioned,
+}
+
+/// What annotations and policies come to for one workload.
+#[derive(Clone, Debug)]
+pub struct Resolution {
+    /// Whether the workload is managed.
+    pub opt_in: OptIn,
+    /// The effective values; they count where the workload is opted in.
+    pub settings: Settings,
+    /// Policies that select the workload, and lost against another of their level.
+    pub conflicted: Vec<Source>,
+    /// Malformed annotations, which counted as absent.
+    pub invalid: Vec<Invalid>,
+    /// What a person should know.
+    pub warnings: Vec<String>,
+}
+
+impl Resolution {
+    /// The policies that opted the workload in or set one of its values.
+    #[must_use]
+    pub fn policies(&self) -> BTreeSet<&Source> {
+        let opted_in_by = match &self.opt_in {
+            OptIn::In(source) => Some(source),
+            OptIn::Out | OptIn::Unmentioned => None,
+        };
+        self.settings.sources().chain(opted_in_by).filter(|source| source.is_policy()).collect()
+    }
+}
+
+/// Something that speaks for a workload; the first to say a value wins.
+struct Level<'a> {
+    source: Source,
+    spec: &'a GracefulPolicySpec,
+}
+
+/// Resolves the settings of a workload.
+#[must_use]
+pub fn resolve(workload: &Workload<'_>, surroundings: &Surroundings) -> Resolution {
+    let [on_workload, on_template] = workload.parsed_annotations();
+    let mut warnings: Vec<String> = [&on_workload.unknown, &on_template.unknown]
+        .into_iter()
+        .flatten()
+        .map(|key| format!("annotation {key} means nothing to adieu and is ignored: check its spelling"))
+        .collect();
+    let invalid = [on_workload.invalid, on_template.invalid].concat();
+    let [on_workload, on_template] = [on_workload.annotations, on_template.annotations];
+    let graceful = on_workload.graceful.or(on_template.graceful);
+    let policy_name = on_workload.policy.as_ref().or(on_template.policy.as_ref());
+
+    let named = policy_name.and_then(|name| {
+        let found = surroundings.policies.iter().find(|policy| policy.name_any() == *name);
+        if found.is_none() {
+            warnings.push(format!(
+                "annotation {}: GracefulPolicy {name:?} doesn't exist in this namespace; without it the other settings count",
+                annotations::POLICY
+            ));
+        }
+        found
+    });
+    let mut conflicted = Vec::new();
+    let selecting =
+        winner(surroundings.policies.iter().filter(|p| selects(&p.spec, workload)), &mut conflicted);
+    let in_cluster = || surroundings.cluster_policies.iter();
+    let cluster_selecting =
+        winner(in_cluster().filter(|p| selects(&p.spec.policy, workload)), &mut conflicted);
+    // Those without a selector select nobody; the first of them gives the defaults.
+    let cluster_defaults = winner(in_cluster().filter(|p| p.spec.policy.selector.is_none()), &mut Vec::new());
+
+    let level = |source, spec| Level { source, spec };
+    let levels: Vec<Level<'_>> = [
+        Some(level(Source::WorkloadAnnotation, &on_workload.settings)),
+        Some(level(Source::TemplateAnnotation, &on_template.settings)),
+        named.map(|p| level(p.source(), &p.spec)),
+        selecting.map(|p| level(p.source(), &p.spec)),
+        cluster_selecting.map(|p| level(p.source(), &p.spec.policy)),
+        cluster_defaults.map(|p| level(p.source(), &p.spec.policy)),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+
+    let opt_in = if graceful == Some(false) {
+        OptIn::Out
+    } else if on_workload.graceful.is_some() || on_workload.policy.is_some() {
+        OptIn::In(Source::WorkloadAnnotation)
+    } else if graceful.is_some() || policy_name.is_some() {
+        OptIn::In(Source::TemplateAnnotation)
+    } else if let Some(source) = selecting.map(AnyPolicy::source).or(cluster_selecting.map(AnyPolicy::source))
+    {
+        OptIn::In(source)
+    } else {
+        OptIn::Unmentioned
+    };
+    let mut settings = merge(&levels);
+    cap(&mut settings, &surroundings.cluster_policies);
+    Resolution { opt_in, settings, conflicted, invalid, warnings }
+}
+
+fn merge(levels: &[Level<'_>]) -> Settings {
+    let mut settings = Settings::default();
+    // From the last level to the first, so that the first has the last word.
+    for Level { source, spec } in levels.iter().rev() {
+        fn say<T>(setting: &mut Setting<T>, value: Option<T>, source: &Source) {
+            if let Some(value) = value {
+                *setting = Setting { value, from: source.clone() };
+            }
+        }
+        let pre_stop = spec.pre_stop.as_ref();
+        let probe = spec.readiness_probe.as_ref();
+        say(&mut settings.drain_seconds, spec.drain_seconds, source);
+        say(&mut settings.shutdown_timeout_seconds, spec.shutdown_timeout_seconds, source);
+        say(&mut settings.sidecar_seconds, spec.sidecar_seconds, source);
+        say(&mut settings.margin_seconds, spec.margin_seconds, source);
+        say(&mut settings.max_grace_period_seconds, spec.max_grace_period_seconds, source);
+        say(&mut settings.grace_period, spec.grace_period, source);
+        say(&mut settings.pre_stop_method, pre_stop.and_then(|p| p.method), source);
+        say(&mut settings.http_get, pre_stop.and_then(|p| p.http_get.clone()).map(Some), source);
+        say(&mut settings.existing, pre_stop.and_then(|p| p.existing), source);
+        let choice = probe.map(|p| ProbeChoice { mode: p.mode.unwrap_or_default(), probe: p.probe.clone() });
+        say(&mut settings.readiness_probe, choice, source);
+        say(&mut settings.exclude, spec.containers.as_ref().map(|c| c.exclude.clone()), source);
+        say(&mut settings.injection, spec.injection, source);
+        say(&mut settings.spread, spec.spread.clone().map(Some), source);
+        say(&mut settings.mode, spec.mode, source);
+        say(&mut settings.rollout, spec.rollout.clone(), source);
+    }
+    settings
+}
+
+/// The maximum is outside the merge: the lowest of all cluster policies that match counts, whoever wins
+/// otherwise.
+fn cap(settings: &mut Settings, cluster_policies: &[std::sync::Arc<ClusterGracefulPolicy>]) {
+    let caps = cluster_policies.iter().filter_map(|policy| {
+        let value = policy.spec.policy.max_grace_period_seconds?;
+        Some(Setting { value, from: policy.source() })
+    });
+    if let Some(lowest) = caps.min_by_key(|cap| (cap.value, cap.from.clone()))
+        && (lowest.value < settings.max_grace_period_seconds.value
+            || settings.max_grace_period_seconds.from == Source::Default)
+    {
+        settings.max_grace_period_seconds = lowest;
+    }
+}
+
+/// Whether `policy` holds for the workload: it is named by it, or selects it. Opting out ends both.
+#[must_use]
+pub fn holds_for(policy: &GracefulPolicy, workload: &Workload<'_>) -> bool {
+    let [on_workload, on_template] = workload.parsed_annotations().map(|parsed| parsed.annotations);
+    let named = on_workload.policy.or(on_template.policy);
+    let graceful = on_workload.graceful.or(on_template.graceful);
+    graceful != Some(false)
+        && (named.is_some() && named == policy.metadata.name || selects(&policy.spec, workload))
+}
+
+/// Whether a cluster policy that matches the namespace selects the workload.
+#[must_use]
+pub fn cluster_policy_holds_for(policy: &ClusterGracefulPolicy, workload: &Workload<'_>) -> bool {
+    let [on_workload, on_template] = workload.parsed_annotations().map(|parsed| parsed.annotations);
+    on_workload.graceful.or(on_template.graceful) != Some(false) && selects(&policy.spec.policy, workload)
+}
+
+/// Whether a label selector matches. One that can't be read matches nothing; the policy's status says so.
+#[must_use]
+pub fn matches(selector: &LabelSelector, labels: &std::collections::BTreeMap<String, String>) -> bool {
+    Selector::try_from(selector.clone()).is_ok_and(|selector| selector.matches(labels))
+}
+
+fn selects(spec: &GracefulPolicySpec, workload: &Workload<'_>) -> bool {
+    spec.kinds.as_deref().unwrap_or(&[Kind::Deployment]).contains(&workload.kind)
+        && spec.selector.as_ref().is_some_and(|selector| matches(selector, &workload.template_labels()))
+}
+
+/// What the two kinds of policy have in common here.
+trait AnyPolicy: ResourceExt {
+    fn source(&self) -> Source;
+    fn priority(&self) -> i32;
+}
+
+impl AnyPolicy for GracefulPolicy {
+    fn source(&self) -> Source {
+        Source::Policy(self.name_any())
+    }
+
+    fn priority(&self) -> i32 {
+        self.spec.priority.unwrap_or(0)
+    }
+}
+
+impl AnyPolicy for ClusterGracefulPolicy {
+    fn source(&self) -> Source {
+        Source::ClusterPolicy(self.name_any())
+    }
+
+    fn priority(&self) -> i32 {
+        self.spec.policy.priority.unwrap_or(0)
+    }
+}
+
+/// The policy that wins at its level: by priority, then the older, then the first by name. The others go to
+/// `conflicted`.
+fn winner<'a, P: AnyPolicy + 'a>(
+    policies: impl Iterator<Item = &'a std::sync::Arc<P>>,
+    conflicted: &mut Vec<Source>,
+) -> Option<&'a P> {
+    let mut policies: Vec<&P> = policies.map(AsRef::as_ref).collect();
+    policies.sort_by_cached_key(|policy| {
+        let created = policy.creation_timestamp().map_or(Timestamp::MAX, |time| time.0);
+        (Reverse(policy.priority()), created, policy.name_any())
+    });
+    let (first, others) = policies.split_first()?;
+    conflicted.extend(others.iter().map(|policy| policy.source()));
+    Some(first)
+}
+
+#[cfg(test)]
+#[path = "resolve_tests.rs"]
+mod tests;

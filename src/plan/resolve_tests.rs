@@ -1,0 +1,167 @@
+use std::{collections::BTreeMap, sync::Arc};
+
+use serde_json::{Value, json};
+
+use super::*;
+
+fn policy(name: &str, created: &str, spec: Value) -> Arc<GracefulPolicy> {
+    let metadata = json!({"name": name, "namespace": "shop", "creationTimestamp": created});
+    Arc::new(serde_json::from_value(object("GracefulPolicy", metadata, spec)).unwrap())
+}
+
+fn cluster_policy(name: &str, spec: Value) -> Arc<ClusterGracefulPolicy> {
+    Arc::new(serde_json::from_value(object("ClusterGracefulPolicy", json!({"name": name}), spec)).unwrap())
+}
+
+fn object(kind: &str, metadata: Value, spec: Value) -> Value {
+    json!({"apiVersion": "adieu.dev/v1alpha1", "kind": kind, "metadata": metadata, "spec": spec})
+}
+
+fn resolved(
+    kind: Kind,
+    on_workload: &[(&str, &str)],
+    on_template: &[(&str, &str)],
+    surroundings: &Surroundings,
+) -> Resolution {
+    let map = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+        pairs.iter().map(|(k, v)| (format!("adieu.dev/{k}"), (*v).to_owned())).collect()
+    };
+    let template =
+        json!({"metadata": {"labels": {"app": "checkout"}, "annotations": map(on_template)}, "spec": {}});
+    resolve(&Workload::new(kind, &map(on_workload), &template), surroundings)
+}
+
+fn around(policies: &[Arc<GracefulPolicy>], cluster_policies: &[Arc<ClusterGracefulPolicy>]) -> Surroundings {
+    Surroundings {
+        policies: policies.to_vec(),
+        cluster_policies: cluster_policies.to_vec(),
+        ..Surroundings::default()
+    }
+}
+
+#[test]
+fn false_always_wins_and_silence_manages_nobody() {
+    use Kind::{Deployment, StatefulSet};
+    let nobody = around(&[], &[]);
+    let all = around(&[policy("all", "2026-01-01T00:00:00Z", json!({"selector": {}}))], &[]);
+    let opt_in = |kind, on_workload: &[(&str, &str)], on_template: &[(&str, &str)], around| {
+        resolved(kind, on_workload, on_template, around).opt_in
+    };
+    assert_eq!(opt_in(Deployment, &[], &[], &nobody), OptIn::Unmentioned);
+    assert_eq!(opt_in(Deployment, &[], &[], &all), OptIn::In(Source::Policy("all".into())));
+    assert_eq!(opt_in(StatefulSet, &[], &[], &all), OptIn::Unmentioned);
+    assert_eq!(opt_in(StatefulSet, &[("policy", "all")], &[], &all), OptIn::In(Source::WorkloadAnnotation));
+    assert_eq!(opt_in(Deployment, &[("graceful", "false")], &[], &all), OptIn::Out);
+    assert_eq!(opt_in(Deployment, &[("graceful", "false")], &[("graceful", "true")], &all), OptIn::Out);
+    assert_eq!(
+        opt_in(Deployment, &[], &[("graceful", "true")], &nobody),
+        OptIn::In(Source::TemplateAnnotation)
+    );
+    let defaults =
+        around(&[policy("defaults", "2026-01-01T00:00:00Z", json!({}))], &[cluster_policy("all", json!({}))]);
+    assert_eq!(opt_in(Deployment, &[], &[], &defaults), OptIn::Unmentioned);
+}
+
+#[test]
+fn the_selector_takes_the_kinds_that_the_policy_names() {
+    let spec = json!({"selector": {}, "kinds": ["StatefulSet", "DaemonSet"]});
+    let around = around(&[], &[cluster_policy("sets", spec)]);
+    let by = OptIn::In(Source::ClusterPolicy("sets".into()));
+    assert_eq!(resolved(Kind::StatefulSet, &[], &[], &around).opt_in, by);
+    assert_eq!(resolved(Kind::DaemonSet, &[], &[], &around).opt_in, by);
+    assert_eq!(resolved(Kind::Deployment, &[], &[], &around).opt_in, OptIn::Unmentioned);
+}
+
+#[test]
+fn settings_merge_field_by_field_with_their_provenance() {
+    let named = policy("named", "2026-03-01T00:00:00Z", json!({"drainSeconds": 20, "marginSeconds": 1}));
+    let selecting = policy(
+        "selecting",
+        "2026-01-01T00:00:00Z",
+        json!({"selector": {"matchLabels": {"app": "checkout"}}, "drainSeconds": 30, "shutdownTimeoutSeconds": 50}),
+    );
+    let everywhere =
+        cluster_policy("everywhere", json!({"selector": {}, "sidecarSeconds": 7, "drainSeconds": 1}));
+    let defaults = cluster_policy(
+        "defaults",
+        json!({"sidecarSeconds": 9, "gracePeriod": "Exact", "spread": {"topologyKey": "zone"}}),
+    );
+    let found = resolved(
+        Kind::Deployment,
+        &[("policy", "named"), ("margin-seconds", "2"), ("pre-stop-method", "Exec")],
+        &[("margin-seconds", "3"), ("drain-seconds", "15"), ("exclude-containers", "proxy")],
+        &around(&[selecting, named], &[everywhere, defaults]),
+    );
+    assert_eq!(
+        serde_json::to_value(&found.settings).unwrap(),
+        json!({
+            "drainSeconds": {"value": 15, "from": "template annotation"},
+            "shutdownTimeoutSeconds": {"value": 50, "from": "policy selecting"},
+            "sidecarSeconds": {"value": 7, "from": "cluster policy everywhere"},
+            "marginSeconds": {"value": 2, "from": "annotation"},
+            "gracePeriod": {"value": "Exact", "from": "cluster policy defaults"},
+            "preStopMethod": {"value": "Exec", "from": "annotation"},
+            "exclude": {"value": ["proxy"], "from": "template annotation"},
+            "spread": {"value": {"topologyKey": "zone"}, "from": "cluster policy defaults"},
+        })
+    );
+    assert!(found.warnings.is_empty(), "{:?}", found.warnings);
+}
+
+#[test]
+fn between_selecting_policies_priority_then_age_then_name_decides() {
+    let all =
+        |drain: i64, priority: i64| json!({"selector": {}, "drainSeconds": drain, "priority": priority});
+    let first = policy("c", "2026-02-01T00:00:00Z", all(1, 5));
+    let second = policy("b", "2026-01-01T00:00:00Z", all(2, 0));
+    let third = policy("a", "2026-02-01T00:00:00Z", all(3, 0));
+    let fourth = policy("d", "2026-02-01T00:00:00Z", all(4, 0));
+    let ordered = [first, second, third, fourth];
+    for winner in 0..ordered.len() {
+        let mut rest = ordered[winner..].to_vec();
+        rest.reverse();
+        let found = resolved(Kind::Deployment, &[], &[], &around(&rest, &[]));
+        let name = ordered[winner].name_any();
+        assert_eq!(found.settings.drain_seconds.from, Source::Policy(name));
+        assert_eq!(found.conflicted.len(), rest.len() - 1);
+    }
+}
+
+#[test]
+fn the_loser_of_a_level_sets_nothing() {
+    let winner = policy("a", "2026-01-01T00:00:00Z", json!({"selector": {}}));
+    let loser = policy("b", "2026-02-01T00:00:00Z", json!({"selector": {}, "drainSeconds": 99}));
+    let found = resolved(Kind::Deployment, &[], &[], &around(&[winner, loser], &[]));
+    assert_eq!(found.settings.drain_seconds.from, Source::Default);
+    assert_eq!(found.conflicted, [Source::Policy("b".into())]);
+}
+
+#[test]
+fn the_lowest_cap_of_the_cluster_counts_whoever_wins() {
+    let own = |max: i64| {
+        policy("own", "2026-01-01T00:00:00Z", json!({"selector": {}, "maxGracePeriodSeconds": max}))
+    };
+    let caps = [
+        cluster_policy("low", json!({"maxGracePeriodSeconds": 120, "priority": -1})),
+        cluster_policy("high", json!({"maxGracePeriodSeconds": 1200})),
+    ];
+    let maximum = |policies: &[Arc<GracefulPolicy>], caps: &[Arc<ClusterGracefulPolicy>]| {
+        let setting =
+            resolved(Kind::Deployment, &[], &[], &around(policies, caps)).settings.max_grace_period_seconds;
+        (setting.value, setting.from.to_string())
+    };
+    assert_eq!(maximum(&[], &[]), (600, "default".into()));
+    assert_eq!(maximum(&[own(900)], &[]), (900, "policy own".into()));
+    assert_eq!(maximum(&[own(900)], &caps), (120, "cluster policy low".into()));
+    assert_eq!(maximum(&[own(60)], &caps), (60, "policy own".into()));
+    assert_eq!(maximum(&[], &caps[1..]), (1200, "cluster policy high".into()));
+}
+
+#[test]
+fn a_missing_policy_and_an_unknown_key_are_warnings() {
+    let found = resolved(Kind::Deployment, &[("policy", "gone"), ("drain", "5")], &[], &around(&[], &[]));
+    assert_eq!(found.opt_in, OptIn::In(Source::WorkloadAnnotation));
+    assert_eq!(found.warnings.len(), 2, "{:?}", found.warnings);
+    assert!(found.warnings[0].contains("adieu.dev/drain "), "{:?}", found.warnings);
+    assert!(found.warnings[1].contains("\"gone\" doesn't exist"), "{:?}", found.warnings);
+}

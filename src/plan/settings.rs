@@ -1,0 +1,262 @@
+//! The effective values for one workload, each with its provenance.
+
+use std::fmt;
+
+use k8s_openapi::api::core::v1::Probe;
+use serde::{Deserialize, Serialize};
+
+use crate::api::{
+    Existing, GracePeriod, HttpGet, Injection, Mode, PreStopMethod, ProbeMode, Rollout, Spread, defaults,
+};
+
+/// The effective values for one workload. In text, what isn't listed is adieu's default.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Settings {
+    /// Seconds from the start of termination to SIGTERM.
+    #[serde(skip_serializing_if = "Setting::is_default")]
+    pub drain_seconds: Setting<i64>,
+    /// Seconds from SIGTERM to the application's exit.
+    #[serde(skip_serializing_if = "Setting::is_default")]
+    pub shutdown_timeout_seconds: Setting<i64>,
+    /// Seconds of reserve for each native sidecar.
+    #[serde(skip_serializing_if = "Setting::is_default")]
+    pub sidecar_seconds: Setting<i64>,
+    /// Seconds of reserve on top.
+    #[serde(skip_serializing_if = "Setting::is_default")]
+    pub margin_seconds: Setting<i64>,
+    /// The longest grace period, in seconds, that may be computed.
+    #[serde(skip_serializing_if = "Setting::is_default")]
+    pub max_grace_period_seconds: Setting<i64>,
+    /// What happens to a grace period that is there.
+    #[serde(skip_serializing_if = "Setting::is_default")]
+    pub grace_period: Setting<GracePeriod>,
+    /// The kind of preStop hook.
+    #[serde(skip_serializing_if = "Setting::is_default")]
+    pub pre_stop_method: Setting<PreStopMethod>,
+    /// What is asked of the application, for the method `HTTPGet`.
+    #[serde(skip_serializing_if = "Setting::is_default")]
+    pub http_get: Setting<Option<HttpGet>>,
+    /// What happens to a preStop that the user wrote.
+    #[serde(skip_serializing_if = "Setting::is_default")]
+    pub existing: Setting<Existing>,
+    /// Which readiness probe is injected.
+    #[serde(skip_serializing_if = "Setting::is_default")]
+    pub readiness_probe: Setting<ProbeChoice>,
+    /// Names of containers that are left alone.
+    #[serde(skip_serializing_if = "Setting::is_default")]
+    pub exclude: Setting<Vec<String>>,
+    /// Where injection happens.
+    #[serde(skip_serializing_if = "Setting::is_default")]
+    pub injection: Setting<Injection>,
+    /// A soft topology spread constraint.
+    #[serde(skip_serializing_if = "Setting::is_default")]
+    pub spread: Setting<Option<Spread>>,
+    /// Whether anything is changed. Not part of the record: what is recorded was enforced.
+    #[serde(skip)]
+    pub mode: Setting<Mode>,
+    /// How a change of a policy reaches the workload while it runs. Not part of the record: nothing is
+    /// injected because of it.
+    #[serde(skip)]
+    pub rollout: Setting<Rollout>,
+}
+
+/// Which readiness probe is injected.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProbeChoice {
+    /// Whether any.
+    pub mode: ProbeMode,
+    /// The one that was given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub probe: Option<Probe>,
+}
+
+/// One value and where it came from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Setting<T> {
+    /// The value.
+    pub value: T,
+    /// Who said so.
+    pub from: Source,
+}
+
+impl<T> Setting<T> {
+    fn default_of(value: T) -> Self {
+        Self { value, from: Source::Default }
+    }
+
+    fn is_default(&self) -> bool {
+        self.from == Source::Default
+    }
+}
+
+impl<T: Default> Default for Setting<T> {
+    fn default() -> Self {
+        Self::default_of(T::default())
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            drain_seconds: Setting::default_of(defaults::DRAIN_SECONDS),
+            shutdown_timeout_seconds: Setting::default_of(defaults::SHUTDOWN_TIMEOUT_SECONDS),
+            sidecar_seconds: Setting::default_of(defaults::SIDECAR_SECONDS),
+            margin_seconds: Setting::default_of(defaults::MARGIN_SECONDS),
+            max_grace_period_seconds: Setting::default_of(defaults::MAX_GRACE_PERIOD_SECONDS),
+            grace_period: Setting::default(),
+            pre_stop_method: Setting::default(),
+            http_get: Setting::default(),
+            existing: Setting::default(),
+            readiness_probe: Setting::default(),
+            exclude: Setting::default(),
+            injection: Setting::default(),
+            spread: Setting::default(),
+            mode: Setting::default(),
+            rollout: Setting::default(),
+        }
+    }
+}
+
+impl Settings {
+    /// Where each value came from.
+    pub fn sources(&self) -> impl Iterator<Item = &Source> {
+        [
+            &self.drain_seconds.from,
+            &self.shutdown_timeout_seconds.from,
+            &self.sidecar_seconds.from,
+            &self.margin_seconds.from,
+            &self.max_grace_period_seconds.from,
+            &self.grace_period.from,
+            &self.pre_stop_method.from,
+            &self.http_get.from,
+            &self.existing.from,
+            &self.readiness_probe.from,
+            &self.exclude.from,
+            &self.injection.from,
+            &self.spread.from,
+            &self.mode.from,
+            &self.rollout.from,
+        ]
+        .into_iter()
+    }
+
+    /// Where the values came from, before and now, that differ from those of `before`.
+    pub fn changes<'a>(&'a self, before: &'a Self) -> impl Iterator<Item = [&'a Source; 2]> {
+        fn differ<'a, T: PartialEq>(before: &'a Setting<T>, now: &'a Setting<T>) -> Option<[&'a Source; 2]> {
+            (before.value != now.value).then_some([&before.from, &now.from])
+        }
+        [
+            differ(&before.drain_seconds, &self.drain_seconds),
+            differ(&before.shutdown_timeout_seconds, &self.shutdown_timeout_seconds),
+            differ(&before.sidecar_seconds, &self.sidecar_seconds),
+            differ(&before.margin_seconds, &self.margin_seconds),
+            differ(&before.max_grace_period_seconds, &self.max_grace_period_seconds),
+            differ(&before.grace_period, &self.grace_period),
+            differ(&before.pre_stop_method, &self.pre_stop_method),
+            differ(&before.http_get, &self.http_get),
+            differ(&before.existing, &self.existing),
+            differ(&before.readiness_probe, &self.readiness_probe),
+            differ(&before.exclude, &self.exclude),
+            differ(&before.injection, &self.injection),
+            differ(&before.spread, &self.spread),
+        ]
+        .into_iter()
+        .flatten()
+    }
+}
+
+/// Where a value came from.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(into = "String", from = "String")]
+pub enum Source {
+    /// An annotation on the workload.
+    WorkloadAnnotation,
+    /// An annotation on the pod template.
+    TemplateAnnotation,
+    /// The `GracefulPolicy` of that name.
+    Policy(String),
+    /// The `ClusterGracefulPolicy` of that name.
+    ClusterPolicy(String),
+    /// adieu itself.
+    Default,
+}
+
+impl Source {
+    /// Whether a person said so on the workload itself.
+    #[must_use]
+    pub fn is_annotation(&self) -> bool {
+        matches!(self, Self::WorkloadAnnotation | Self::TemplateAnnotation)
+    }
+
+    /// Whether a policy said so, of a namespace or of the cluster.
+    #[must_use]
+    pub fn is_policy(&self) -> bool {
+        matches!(self, Self::Policy(_) | Self::ClusterPolicy(_))
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::WorkloadAnnotation => f.write_str("annotation"),
+            Self::TemplateAnnotation => f.write_str("template annotation"),
+            Self::Policy(name) => write!(f, "policy {name}"),
+            Self::ClusterPolicy(name) => write!(f, "cluster policy {name}"),
+            Self::Default => f.write_str("default"),
+        }
+    }
+}
+
+impl From<Source> for String {
+    fn from(source: Source) -> Self {
+        source.to_string()
+    }
+}
+
+impl From<String> for Source {
+    /// A source that an earlier or later version wrote counts as a default: nobody's explicit choice.
+    fn from(text: String) -> Self {
+        match text.as_str() {
+            "annotation" => return Self::WorkloadAnnotation,
+            "template annotation" => return Self::TemplateAnnotation,
+            _ => {}
+        }
+        if let Some(name) = text.strip_prefix("cluster policy ") {
+            Self::ClusterPolicy(name.to_owned())
+        } else if let Some(name) = text.strip_prefix("policy ") {
+            Self::Policy(name.to_owned())
+        } else {
+            Self::Default
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_survives_its_text() {
+        for source in [
+            Source::WorkloadAnnotation,
+            Source::TemplateAnnotation,
+            Source::Policy("checkout".into()),
+            Source::ClusterPolicy("defaults".into()),
+            Source::Default,
+        ] {
+            assert_eq!(Source::from(String::from(source.clone())), source);
+        }
+    }
+
+    #[test]
+    fn the_text_of_settings_lists_only_what_somebody_said() {
+        let mut settings = Settings::default();
+        assert_eq!(serde_json::to_string(&settings).unwrap(), "{}");
+        settings.drain_seconds = Setting { value: 20, from: Source::Policy("web".into()) };
+        let text = serde_json::to_string(&settings).unwrap();
+        assert_eq!(text, r#"{"drainSeconds":{"value":20,"from":"policy web"}}"#);
+        assert_eq!(serde_json::from_str::<Settings>(&text).unwrap(), settings);
+    }
+}
