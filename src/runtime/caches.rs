@@ -1,0 +1,203 @@
+//! What the API server holds and every decision needs: policies and Services, followed by watches, with
+//! nothing kept that isn't used.
+
+use std::{
+    fmt::Debug,
+    future::{pending, ready},
+};
+
+use futures::{Stream, StreamExt as _, stream};
+use k8s_openapi::api::core::v1::{Namespace, Service};
+use kube::{
+    Api, Client, Resource, ResourceExt as _,
+    runtime::{
+        WatchStreamExt as _,
+        reflector::{self, ObjectRef, Store, store::Writer},
+        watcher,
+    },
+};
+use serde::de::DeserializeOwned;
+use tokio::sync::watch;
+
+use super::kubelets;
+use crate::{
+    api::{ClusterGracefulPolicy, GracefulPolicy},
+    plan::{self, Surroundings},
+};
+
+/// What every decision needs to know of the cluster.
+#[derive(Clone, Debug)]
+pub struct Caches {
+    policies: Store<GracefulPolicy>,
+    cluster_policies: Store<ClusterGracefulPolicy>,
+    services: Store<Service>,
+    namespaces: Store<Namespace>,
+    native_sleep: watch::Receiver<Option<bool>>,
+    policies_changed: watch::Receiver<()>,
+    synced: watch::Receiver<bool>,
+}
+
+impl Caches {
+    /// The caches, and the task that keeps them; it never ends.
+    pub fn follow(client: &Client) -> (Self, impl Future<Output = ()> + Send + 'static) {
+        let (policies, policy_writer) = reflector::store();
+        let (cluster_policies, cluster_policy_writer) = reflector::store();
+        let (services, service_writer) = reflector::store();
+        let (namespaces, namespace_writer) = reflector::store();
+        let (native_sleep, native_sleep_known) = watch::channel(None);
+        let (changed, policies_changed) = watch::channel(());
+        let (filled, synced) = watch::channel(false);
+        let caches = Self {
+            policies,
+            cluster_policies,
+            services,
+            namespaces,
+            native_sleep: native_sleep_known,
+            policies_changed,
+            synced,
+        };
+        // Both a new policy and a namespace's new label can alter settings.
+        let tell = move || {
+            let changed = changed.clone();
+            move || changed.send_replace(())
+        };
+        let stores = (
+            follow(client, policy_writer, without_managed_fields, tell()),
+            follow(client, cluster_policy_writer, without_managed_fields, tell()),
+            follow(client, service_writer, slim_service, || {}),
+            follow(client, namespace_writer, slim_namespace, tell()),
+        );
+        let kubelets = kubelets::follow(client.clone(), native_sleep);
+        let mut waiting = caches.clone();
+        let fill = async move {
+            if waiting.filled().await {
+                filled.send_replace(true);
+            }
+            // Keeps the sender for as long as the caches are kept.
+            pending::<()>().await;
+        };
+        let task = async {
+            tokio::join!(stores.0, stores.1, stores.2, stores.3, kubelets, fill);
+        };
+        (caches, task)
+    }
+
+    /// Caches with fixed content, for tests of what reads them.
+    #[must_use]
+    pub fn fixed(policies: Vec<GracefulPolicy>, services: Vec<Service>) -> Self {
+        Self {
+            policies: fixed_store(policies),
+            cluster_policies: fixed_store(vec![]),
+            services: fixed_store(services),
+            namespaces: fixed_store(vec![]),
+            native_sleep: watch::channel(Some(true)).1,
+            policies_changed: watch::channel(()).1,
+            synced: watch::channel(true).1,
+        }
+    }
+
+    /// Returns when everything has been filled for the first time.
+    ///
+    /// # Errors
+    /// Where the task that keeps the caches is gone.
+    pub async fn synced(&self) -> Result<(), watch::error::RecvError> {
+        self.synced.clone().wait_for(|synced| *synced).await.map(drop)
+    }
+
+    /// A store wakes only the last of those who wait for it, so this is called once.
+    async fn filled(&mut self) -> bool {
+        self.policies.wait_until_ready().await.is_ok()
+            && self.cluster_policies.wait_until_ready().await.is_ok()
+            && self.services.wait_until_ready().await.is_ok()
+            && self.namespaces.wait_until_ready().await.is_ok()
+            && self.native_sleep.wait_for(Option::is_some).await.is_ok()
+    }
+
+    /// What surrounds the workloads of a namespace.
+    #[must_use]
+    pub fn surroundings(&self, namespace: &str) -> Surroundings {
+        let inside = |of: &Option<String>| of.as_deref() == Some(namespace);
+        let labels = self.namespaces.get(&ObjectRef::new(namespace)).map(|found| found.labels().clone());
+        let labels = labels.unwrap_or_default();
+        Surroundings {
+            policies: self.policies.state_filter(|policy| inside(&policy.metadata.namespace)),
+            cluster_policies: self.cluster_policies.state_filter(|policy| {
+                let selector = policy.spec.namespace_selector.as_ref();
+                selector.is_none_or(|selector| plan::matches(selector, &labels))
+            }),
+            services: self.services.state_filter(|service| inside(&service.metadata.namespace)),
+            native_sleep: self.native_sleep.borrow().unwrap_or(true),
+        }
+    }
+
+    /// An item for every change that can alter settings, once the caches have it: of a policy, or of a
+    /// namespace's labels.
+    pub fn policy_changes(&self) -> impl Stream<Item = ()> + Send + use<> {
+        changes(self.policies_changed.clone())
+    }
+}
+
+/// An item for every value that is seen; values that come together count once.
+pub fn changes(receiver: watch::Receiver<()>) -> impl Stream<Item = ()> + Send {
+    stream::unfold(receiver, |mut receiver| async {
+        receiver.changed().await.ok()?;
+        Some(((), receiver))
+    })
+}
+
+fn follow<K>(
+    client: &Client,
+    writer: Writer<K>,
+    slim: fn(&mut K),
+    changed: impl Fn() + Send + 'static,
+) -> impl Future<Output = ()> + Send + 'static
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+{
+    watcher(Api::<K>::all(client.clone()), watcher::Config::default())
+        .default_backoff()
+        .modify(slim)
+        .reflect(writer)
+        .for_each(move |event| {
+            match event {
+                Ok(_) => changed(),
+                Err(error) => tracing::warn!(kind = %K::kind(&()), %error, "watch failed, trying again"),
+            }
+            ready(())
+        })
+}
+
+fn without_managed_fields<K: Resource>(object: &mut K) {
+    object.meta_mut().managed_fields = None;
+}
+
+/// Keeps the labels, which cluster policies select by.
+fn slim_namespace(namespace: &mut Namespace) {
+    namespace.metadata.managed_fields = None;
+    namespace.metadata.annotations = None;
+    namespace.spec = None;
+    namespace.status = None;
+}
+
+/// Keeps what decides on a readiness probe.
+fn slim_service(service: &mut Service) {
+    service.metadata.managed_fields = None;
+    service.metadata.annotations = None;
+    service.metadata.labels = None;
+    service.status = None;
+}
+
+fn fixed_store<K>(objects: Vec<K>) -> Store<K>
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    let (store, mut writer) = reflector::store();
+    writer.apply_watcher_event(&watcher::Event::Init);
+    for object in objects {
+        writer.apply_watcher_event(&watcher::Event::InitApply(object));
+    }
+    writer.apply_watcher_event(&watcher::Event::InitDone);
+    // Readers keep the content when the writer goes.
+    drop(writer);
+    store
+}

@@ -1,0 +1,166 @@
+//! The metrics, in one place so that their names and labels are seen together. Labels take values from
+//! fixed sets only.
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, EncodeLabelValue, text},
+    metrics::{
+        counter::Counter,
+        family::Family,
+        gauge::Gauge,
+        histogram::{Histogram, exponential_buckets},
+        info::Info,
+    },
+    registry::{Registry, Unit},
+};
+
+use crate::plan::Kind;
+
+/// Every metric of the operator.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// Reviewed admission requests.
+    pub admission_requests: Family<AdmissionLabels, Counter>,
+    /// Seconds from a request's last byte to its answer.
+    pub admission_duration: Histogram,
+    /// Requests that were no admission review of a workload.
+    pub admission_bad_requests: Counter,
+    /// Workloads that the controller looked at.
+    pub reconciles: Family<ReconcileLabels, Counter>,
+    /// When the serving certificate expires, in seconds since 1970.
+    pub certificate_expiration: Gauge,
+}
+
+/// Labels of [`Metrics::admission_requests`].
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct AdmissionLabels {
+    /// The workload's kind.
+    pub kind: KindLabel,
+    /// What became of the request.
+    pub result: AdmissionResult,
+}
+
+/// Labels of [`Metrics::reconciles`].
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct ReconcileLabels {
+    /// The workload's kind.
+    pub kind: KindLabel,
+    /// What came of it.
+    pub result: ReconcileResult,
+}
+
+/// A kind as a label.
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
+pub struct KindLabel(pub Kind);
+
+/// What became of an admission request.
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, EncodeLabelValue)]
+pub enum AdmissionResult {
+    /// Allowed as it came.
+    Unchanged,
+    /// Allowed with a patch.
+    Patched,
+    /// Refused for a malformed annotation.
+    Refused,
+}
+
+/// What the controller did with a workload.
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, EncodeLabelValue)]
+pub enum ReconcileResult {
+    /// Nothing: it is as it shall be.
+    Unchanged,
+    /// It was patched.
+    Patched,
+    /// It waits for the rollout of another, its own, or its next update.
+    Waiting,
+    /// Something would be done if the policy enforced it.
+    Observed,
+    /// The API server refused or could not be reached.
+    Failed,
+}
+
+impl EncodeLabelValue for KindLabel {
+    fn encode(
+        &self,
+        encoder: &mut prometheus_client::encoding::LabelValueEncoder<'_>,
+    ) -> Result<(), std::fmt::Error> {
+        self.0.as_str().encode(encoder)
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("adieu");
+        let metrics = Self {
+            admission_requests: Family::default(),
+            admission_duration: Histogram::new(exponential_buckets(0.000_1, 2.0, 14)),
+            admission_bad_requests: Counter::default(),
+            reconciles: Family::default(),
+            certificate_expiration: Gauge::default(),
+            registry: Registry::default(),
+        };
+        registry.register(
+            "admission_requests",
+            "Admission requests for workloads",
+            metrics.admission_requests.clone(),
+        );
+        registry.register_with_unit(
+            "admission_duration",
+            "Time to review an admission request",
+            Unit::Seconds,
+            metrics.admission_duration.clone(),
+        );
+        registry.register(
+            "admission_bad_requests",
+            "Requests to the webhook that were no admission review of a workload",
+            metrics.admission_bad_requests.clone(),
+        );
+        registry.register(
+            "reconciles",
+            "Workloads that the controller looked at",
+            metrics.reconciles.clone(),
+        );
+        registry.register(
+            "certificate_expiration_timestamp_seconds",
+            "When the serving certificate expires",
+            metrics.certificate_expiration.clone(),
+        );
+        let version = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("build", "The version that runs", version);
+        Self { registry, ..metrics }
+    }
+}
+
+impl Metrics {
+    /// The metrics as OpenMetrics text.
+    ///
+    /// # Errors
+    /// Never in practice: the text grows in memory.
+    pub fn render(&self) -> Result<String, std::fmt::Error> {
+        let mut rendered = String::new();
+        text::encode(&mut rendered, &self.registry)?;
+        Ok(rendered)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_follow_the_conventions() {
+        let metrics = Metrics::default();
+        let labels = AdmissionLabels { kind: KindLabel(Kind::Deployment), result: AdmissionResult::Patched };
+        metrics.admission_requests.get_or_create(&labels).inc();
+        metrics.admission_duration.observe(0.001);
+        let text = metrics.render().unwrap();
+        for line in [
+            "adieu_admission_requests_total{kind=\"Deployment\",result=\"Patched\"} 1",
+            "adieu_admission_duration_seconds_count 1",
+            "adieu_certificate_expiration_timestamp_seconds 0",
+            "adieu_build_info{version=",
+        ] {
+            assert!(text.contains(line), "{line} is missing in\n{text}");
+        }
+    }
+}

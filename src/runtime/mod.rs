@@ -1,0 +1,15 @@
+//! What a process in a cluster needs, one module per concern.
+
+pub mod admin;
+pub mod ca_bundle;
+pub mod caches;
+pub mod certificates;
+pub mod kubelets;
+pub mod logs;
+pub mod metrics;
+pub mod readiness;
+pub mod serving;
+pub mod shutdown;
+
+/// The field manager under which adieu writes.
+pub const FIELD_MANAGER: &str = "adieu";
