@@ -1,0 +1,8 @@
+//! The mutating webhook: `AdmissionReview` in, JSON patch out. It reads caches and never asks the API
+//! server, so that an admission costs one hop.
+
+mod review;
+mod router;
+
+pub use review::{BadRequest, review};
+pub use router::{PATH, router};

@@ -1,0 +1,97 @@
+//! The webhook's HTTP side: limits, answers to bad input, logs and metrics.
+
+use std::{sync::Arc, time::Instant};
+
+use axum::{
+    Json, Router,
+    body::Bytes,
+    extract::{DefaultBodyLimit, State, rejection::BytesRejection},
+    http::StatusCode,
+    response::{IntoResponse, Response},
+    routing::post,
+};
+use tracing::{Instrument as _, field::Empty, info_span};
+
+use super::review::{BadRequest, review};
+use crate::runtime::{
+    caches::Caches,
+    metrics::{AdmissionLabels, AdmissionResult, KindLabel, Metrics},
+};
+
+/// Where the API server sends its reviews.
+pub const PATH: &str = "/mutate-workloads";
+
+/// The largest body, in bytes: etcd takes objects of 1.5 MiB, and an update carries two.
+const BODY_LIMIT: usize = 8 * 1024 * 1024;
+
+#[derive(Clone)]
+struct Context {
+    caches: Caches,
+    metrics: Arc<Metrics>,
+}
+
+/// The webhook's routes.
+pub fn router(caches: Caches, metrics: Arc<Metrics>) -> Router {
+    Router::new()
+        .route(PATH, post(handle))
+        .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .with_state(Context { caches, metrics })
+}
+
+async fn handle(State(context): State<Context>, body: Result<Bytes, BytesRejection>) -> Response {
+    let span = info_span!(
+        "admission",
+        uid = Empty,
+        kind = Empty,
+        namespace = Empty,
+        name = Empty,
+        operation = Empty,
+        allowed = Empty,
+        mutated = Empty
+    );
+    async move {
+        let started = Instant::now();
+        let body = match body {
+            Ok(body) => body,
+            Err(rejection) => return refuse(&context, rejection.status(), &rejection.body_text()),
+        };
+        match review(&body, &context.caches) {
+            Ok(reviewed) => {
+                let response = &reviewed.answer.response;
+                let (allowed, mutated) = (response.allowed, response.patch.is_some());
+                let result = match (allowed, mutated) {
+                    (false, _) => AdmissionResult::Refused,
+                    (true, true) => AdmissionResult::Patched,
+                    (true, false) => AdmissionResult::Unchanged,
+                };
+                let labels = AdmissionLabels { kind: KindLabel(reviewed.kind), result };
+                context.metrics.admission_requests.get_or_create(&labels).inc();
+                let span = tracing::Span::current();
+                span.record("allowed", allowed);
+                span.record("mutated", mutated);
+                context.metrics.admission_duration.observe(started.elapsed().as_secs_f64());
+                tracing::debug!("reviewed");
+                Json(reviewed.answer).into_response()
+            }
+            Err(error) => {
+                let status = match error {
+                    BadRequest::NotAReview(_) | BadRequest::WrongReview { .. } => StatusCode::BAD_REQUEST,
+                    BadRequest::NotAWorkload { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+                };
+                refuse(&context, status, &error.to_string())
+            }
+        }
+    }
+    .instrument(span)
+    .await
+}
+
+fn refuse(context: &Context, status: StatusCode, reason: &str) -> Response {
+    context.metrics.admission_bad_requests.inc();
+    tracing::warn!(status = status.as_u16(), reason, "bad request");
+    (status, format!("{reason}\n")).into_response()
+}
+
+#[cfg(test)]
+#[path = "router_tests.rs"]
+mod tests;

@@ -1,0 +1,181 @@
+use axum::{body::Body, http::Request};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use serde_json::{Value, json};
+use tower::ServiceExt as _;
+
+use super::*;
+
+fn deployment(annotations: &Value) -> Value {
+    json!({
+        "apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": {"name": "web", "namespace": "shop", "annotations": annotations},
+        "spec": {
+            "replicas": 2,
+            "fieldOfTheFuture": {"kept": [1, 2]},
+            "template": {
+                "metadata": {"labels": {"app": "web"}, "creationTimestamp": null},
+                "spec": {
+                    "containers": [{"name": "web", "image": "web:1", "ports": [{"containerPort": 8080}]}],
+                    "terminationGracePeriodSeconds": 30,
+                    "anotherOne": "kept too",
+                },
+            },
+        },
+    })
+}
+
+fn review_of(operation: &str, object: Value, old_object: Value) -> Value {
+    json!({
+        "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
+        "request": {
+            "uid": "705ab4f5-6393-11e8-b7cc-42010a800002",
+            "kind": {"group": "apps", "version": "v1", "kind": object["kind"]},
+            "resource": {"group": "apps", "version": "v1", "resource": "deployments"},
+            "namespace": "shop", "operation": operation,
+            "userInfo": {"username": "admin"},
+            "object": object, "oldObject": old_object, "dryRun": true,
+        },
+    })
+}
+
+async fn send(body: impl Into<Body>) -> (StatusCode, String) {
+    let router = router(Caches::fixed(vec![], vec![]), Arc::default());
+    let request = Request::post(PATH).header("content-type", "application/json").body(body.into()).unwrap();
+    let response = router.oneshot(request).await.unwrap();
+    let status = response.status();
+    let body = axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap();
+    (status, String::from_utf8(body.to_vec()).unwrap())
+}
+
+/// The response, and the object with the patch applied.
+async fn answered(operation: &str, object: Value, old_object: Value) -> (Value, Value) {
+    let review = review_of(operation, object.clone(), old_object);
+    let (status, body) = send(review.to_string()).await;
+    assert_eq!(status, StatusCode::OK, "{body}");
+    let mut answer: Value = serde_json::from_str(&body).unwrap();
+    let response = answer["response"].take();
+    assert_eq!(response["uid"], review["request"]["uid"]);
+    let mut patched = object;
+    if !response["patch"].is_null() {
+        assert_eq!(response["patchType"], "JSONPatch");
+        let patch = BASE64_STANDARD.decode(response["patch"].as_str().unwrap()).unwrap();
+        let patch: json_patch::Patch = serde_json::from_slice(&patch).unwrap();
+        json_patch::patch(&mut patched, &patch).unwrap();
+    }
+    (response, patched)
+}
+
+#[tokio::test]
+async fn an_annotated_workload_is_patched_and_nothing_else_in_it_changes() {
+    for kind in ["Deployment", "StatefulSet", "DaemonSet"] {
+        let mut object = deployment(&json!({"adieu.dev/graceful": "true"}));
+        object["kind"] = json!(kind);
+        let (response, mut patched) = answered("CREATE", object.clone(), Value::Null).await;
+        assert_eq!(response["allowed"], true);
+        let template = patched["spec"]["template"].as_object_mut().unwrap();
+        assert_eq!(template["spec"]["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"], 10);
+        assert_eq!(template["spec"]["containers"][0].get("readinessProbe").is_some(), kind == "Deployment");
+        assert_eq!(template["spec"]["terminationGracePeriodSeconds"], 45);
+
+        let container = template["spec"]["containers"][0].as_object_mut().unwrap();
+        container.remove("lifecycle");
+        container.remove("readinessProbe");
+        template["spec"]["terminationGracePeriodSeconds"] = json!(30);
+        template["metadata"].as_object_mut().unwrap().remove("annotations");
+        assert_eq!(patched, object);
+    }
+}
+
+#[tokio::test]
+async fn others_pass_untouched() {
+    for annotations in [Value::Null, json!({}), json!({"adieu.dev/graceful": "false"})] {
+        let object = deployment(&annotations);
+        let (response, patched) = answered("CREATE", object.clone(), Value::Null).await;
+        assert_eq!((&response["allowed"], &response["patch"]), (&json!(true), &Value::Null));
+        assert_eq!(patched, object);
+    }
+}
+
+#[tokio::test]
+async fn a_generated_name_and_missing_fields_are_no_trouble() {
+    let mut object = deployment(&json!({"adieu.dev/graceful": "true"}));
+    object["metadata"].as_object_mut().unwrap().remove("name");
+    object["metadata"]["generateName"] = json!("web-");
+    assert!(answered("CREATE", object.clone(), Value::Null).await.0["patch"].is_string());
+    object["spec"]["template"] = json!({});
+    assert_eq!(answered("CREATE", object.clone(), Value::Null).await.0["allowed"], true);
+    object["spec"] = Value::Null;
+    assert_eq!(answered("CREATE", object, Value::Null).await.0["allowed"], true);
+}
+
+#[tokio::test]
+async fn a_malformed_annotation_is_refused_with_path_value_rule_and_example() {
+    let object = deployment(&json!({"adieu.dev/graceful": "true", "adieu.dev/drain-seconds": "ten"}));
+    let (response, _) = answered("UPDATE", object, deployment(&Value::Null)).await;
+    assert_eq!(response["allowed"], false);
+    assert_eq!(
+        (&response["status"]["code"], &response["status"]["reason"]),
+        (&json!(422), &json!("Invalid"))
+    );
+    assert_eq!(
+        response["status"]["message"],
+        "metadata.annotations[adieu.dev/drain-seconds]: Invalid value: \"ten\": must be a whole number of seconds \
+         from 0 to 3600, without a unit, for example \"15\""
+    );
+}
+
+#[tokio::test]
+async fn what_is_being_deleted_is_let_go() {
+    let mut object = deployment(&json!({"adieu.dev/graceful": "perhaps"}));
+    object["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+    let (response, _) = answered("UPDATE", object, deployment(&Value::Null)).await;
+    assert_eq!((&response["allowed"], &response["patch"]), (&json!(true), &Value::Null));
+}
+
+#[tokio::test]
+async fn warnings_reach_the_user_and_keep_to_the_limit() {
+    let annotations = json!({
+        "adieu.dev/graceful": "true",
+        "adieu.dev/policy": "gone",
+        format!("adieu.dev/{}", "x".repeat(300)): "1",
+    });
+    let (response, _) = answered("CREATE", deployment(&annotations), Value::Null).await;
+    let warnings = response["warnings"].as_array().unwrap();
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    assert!(warnings.iter().all(|warning| warning.as_str().unwrap().chars().count() <= 256), "{warnings:?}");
+}
+
+#[tokio::test]
+async fn bad_input_gets_a_clear_refusal() {
+    let object = deployment(&Value::Null);
+    let good = review_of("CREATE", object.clone(), Value::Null).to_string();
+    let mut pod = review_of("CREATE", object.clone(), Value::Null);
+    pod["request"]["kind"] = json!({"group": "", "version": "v1", "kind": "Pod"});
+    let mut v1beta1 = review_of("CREATE", object.clone(), Value::Null);
+    v1beta1["apiVersion"] = json!("admission.k8s.io/v1beta1");
+    let mut deletion = review_of("DELETE", object.clone(), object);
+    deletion["request"]["object"] = Value::Null;
+    for (body, status, reason) in [
+        (b"not json".to_vec(), 400, "no admission.k8s.io/v1 AdmissionReview"),
+        (good.as_bytes()[..good.len() / 2].to_vec(), 400, "no admission.k8s.io/v1 AdmissionReview"),
+        (b"\xff\xfe{}".to_vec(), 400, "no admission.k8s.io/v1 AdmissionReview"),
+        (vec![], 400, "no admission.k8s.io/v1 AdmissionReview"),
+        (v1beta1.to_string().into_bytes(), 400, "got AdmissionReview of admission.k8s.io/v1beta1"),
+        (br#"{"apiVersion":"v1","kind":"Pod"}"#.to_vec(), 400, "got Pod of v1"),
+        (br#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview"}"#.to_vec(), 400, "with a request"),
+        (pod.to_string().into_bytes(), 422, "got Create of /v1 Pod"),
+        (deletion.to_string().into_bytes(), 422, "got Delete"),
+        (vec![b' '; BODY_LIMIT + 1], 413, "length limit exceeded"),
+    ] {
+        let (answered, text) = send(body).await;
+        assert_eq!(answered.as_u16(), status, "{text}");
+        assert!(text.contains(reason), "{reason:?} is missing in {text:?}");
+    }
+}
+
+#[tokio::test]
+async fn only_posts_are_taken() {
+    let router = router(Caches::fixed(vec![], vec![]), Arc::default());
+    let request = Request::get(PATH).body(Body::empty()).unwrap();
+    assert_eq!(router.oneshot(request).await.unwrap().status(), StatusCode::METHOD_NOT_ALLOWED);
+}
