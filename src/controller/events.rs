@@ -1,0 +1,82 @@
+//! Events on the workloads that the controller brought to their plan.
+
+use kube::{
+    Resource as _,
+    core::DynamicObject,
+    runtime::events::{Event, EventType, Recorder},
+};
+use serde_json::Value;
+
+use super::objects::resource;
+use crate::{
+    api::annotations::INJECTED,
+    plan::{Convergence, Kind},
+};
+
+/// The longest note that the events API takes, in bytes.
+const NOTE_LIMIT: usize = 1024;
+
+/// Tells what was injected or taken back, and what a person should know.
+pub(super) async fn injected(
+    recorder: &Recorder,
+    kind: Kind,
+    object: &DynamicObject,
+    template: &Value,
+    convergence: &Convergence,
+) {
+    let injected = template["metadata"]["annotations"].get(INJECTED).is_some();
+    let reason = if injected { "Injected" } else { "Reverted" };
+    let note = summary(template, convergence);
+    publish(recorder, kind, object, EventType::Normal, reason, note).await;
+    for warning in &convergence.warnings {
+        publish(recorder, kind, object, EventType::Warning, "Degraded", warning.clone()).await;
+    }
+}
+
+/// Tells what a policy would do that only observes.
+pub(super) async fn would_inject(
+    recorder: &Recorder,
+    kind: Kind,
+    object: &DynamicObject,
+    template: &Value,
+    convergence: &Convergence,
+) {
+    let note = format!(
+        "nothing is changed, because the policy only observes ({}); it would be: {}",
+        convergence.resolution.settings.mode.from,
+        summary(template, convergence)
+    );
+    publish(recorder, kind, object, EventType::Normal, "WouldInject", note).await;
+}
+
+/// What is injected, in a line.
+fn summary(template: &Value, convergence: &Convergence) -> String {
+    let grace = &template["spec"]["terminationGracePeriodSeconds"];
+    if template["metadata"]["annotations"].get(INJECTED).is_none() {
+        return format!("what was injected is taken back, grace period {grace} s");
+    }
+    let settings = &convergence.resolution.settings;
+    let [drain, shutdown] = [&settings.drain_seconds, &settings.shutdown_timeout_seconds];
+    format!(
+        "drain {} s ({}), shutdown timeout {} s ({}), grace period {grace} s",
+        drain.value, drain.from, shutdown.value, shutdown.from
+    )
+}
+
+async fn publish(
+    recorder: &Recorder,
+    kind: Kind,
+    object: &DynamicObject,
+    type_: EventType,
+    reason: &str,
+    mut note: String,
+) {
+    note.truncate(note.floor_char_boundary(NOTE_LIMIT));
+    let event =
+        Event { type_, reason: reason.into(), note: Some(note), action: "Inject".into(), secondary: None };
+    let reference = object.object_ref(&resource(kind));
+    // An event is a courtesy: the workload is what counts.
+    if let Err(error) = recorder.publish(&event, &reference).await {
+        tracing::warn!(%kind, %error, "event not published");
+    }
+}

@@ -1,0 +1,313 @@
+//! The status of policies: how many workloads each holds for, and how far they are.
+
+use std::{collections::HashMap, fmt::Debug, future::ready, sync::Arc, time::Duration};
+
+use futures::StreamExt as _;
+use k8s_openapi::{
+    apimachinery::pkg::apis::meta::v1::{Condition, Time},
+    jiff::Timestamp,
+};
+use kube::{
+    Api, Client, Resource, ResourceExt as _,
+    api::{Patch, PatchParams},
+    core::{DynamicObject, Selector},
+    runtime::{Config, Controller, controller::Action, watcher},
+};
+use serde::de::DeserializeOwned;
+use serde_json::json;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::Context;
+use crate::{
+    api::{
+        ClusterGracefulPolicy, GracefulPolicy, GracefulPolicySpec, GracefulPolicyStatus, Mode,
+        WorkloadCounts, defaults, merge_condition,
+    },
+    plan::{self, Kind, Source, Surroundings, Workload},
+    runtime::caches::changes,
+};
+
+/// Changes of workloads come in crowds, a dozen for one rollout.
+const DEBOUNCE: Duration = Duration::from_millis(500);
+/// How long after a failure the next attempt is made.
+const FAILURE_WAIT: Duration = Duration::from_secs(10);
+
+/// Keeps the status of every policy, of namespaces and of the cluster, until `shutdown`.
+pub(super) async fn control(
+    context: Arc<Context>,
+    workloads_changed: watch::Receiver<()>,
+    shutdown: CancellationToken,
+) {
+    tokio::join!(
+        control_kind::<GracefulPolicy>(context.clone(), workloads_changed.clone(), shutdown.clone()),
+        control_kind::<ClusterGracefulPolicy>(context, workloads_changed, shutdown),
+    );
+}
+
+async fn control_kind<P: Policy>(
+    context: Arc<Context>,
+    workloads_changed: watch::Receiver<()>,
+    shutdown: CancellationToken,
+) {
+    Controller::new(Api::<P>::all(context.client.clone()), watcher::Config::default())
+        .with_config(Config::default().debounce(DEBOUNCE))
+        .reconcile_all_on(changes(workloads_changed))
+        .reconcile_all_on(context.caches.policy_changes())
+        .graceful_shutdown_on(shutdown.cancelled_owned())
+        .run(reconcile::<P>, retry, context)
+        .for_each(|_| ready(()))
+        .await;
+}
+
+async fn reconcile<P: Policy>(policy: Arc<P>, context: Arc<Context>) -> Result<Action, kube::Error> {
+    let status = status(&*policy, &policy.reach(&context), Timestamp::now());
+    if policy.status() != Some(&status) {
+        let patch = Patch::Merge(json!({ "status": status }));
+        let api = policy.api(context.client.clone());
+        api.patch_status(&policy.name_any(), &PatchParams::default(), &patch).await?;
+    }
+    Ok(Action::await_change())
+}
+
+fn retry<P>(_: Arc<P>, error: &kube::Error, _: Arc<Context>) -> Action {
+    // A policy that was deleted meanwhile has no status to write.
+    if matches!(error, kube::Error::Api(status) if status.code == 404) {
+        return Action::await_change();
+    }
+    tracing::warn!(%error, "status of a policy not written, trying again");
+    Action::requeue(FAILURE_WAIT)
+}
+
+/// The workloads that a policy may hold for, with what surrounds them.
+type Reach = Vec<(Kind, Arc<DynamicObject>, Arc<Surroundings>)>;
+
+/// What the two kinds of policy have in common here.
+trait Policy: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static {
+    fn spec(&self) -> &GracefulPolicySpec;
+    fn status(&self) -> Option<&GracefulPolicyStatus>;
+    fn source(&self) -> Source;
+    fn holds_for(&self, workload: &Workload<'_>) -> bool;
+    fn reach(&self, context: &Context) -> Reach;
+    fn api(&self, client: Client) -> Api<Self>;
+}
+
+impl Policy for GracefulPolicy {
+    fn spec(&self) -> &GracefulPolicySpec {
+        &self.spec
+    }
+
+    fn status(&self) -> Option<&GracefulPolicyStatus> {
+        self.status.as_ref()
+    }
+
+    fn source(&self) -> Source {
+        Source::Policy(self.name_any())
+    }
+
+    fn holds_for(&self, workload: &Workload<'_>) -> bool {
+        plan::holds_for(self, workload)
+    }
+
+    fn reach(&self, context: &Context) -> Reach {
+        let namespace = self.namespace().unwrap_or_default();
+        let surroundings = Arc::new(context.caches.surroundings(&namespace));
+        let inside = context.workloads.inside(&namespace).into_iter();
+        inside.map(|(kind, object)| (kind, object, surroundings.clone())).collect()
+    }
+
+    fn api(&self, client: Client) -> Api<Self> {
+        Api::namespaced(client, &self.namespace().unwrap_or_default())
+    }
+}
+
+impl Policy for ClusterGracefulPolicy {
+    fn spec(&self) -> &GracefulPolicySpec {
+        &self.spec.policy
+    }
+
+    fn status(&self) -> Option<&GracefulPolicyStatus> {
+        self.status.as_ref()
+    }
+
+    fn source(&self) -> Source {
+        Source::ClusterPolicy(self.name_any())
+    }
+
+    fn holds_for(&self, workload: &Workload<'_>) -> bool {
+        plan::cluster_policy_holds_for(self, workload)
+    }
+
+    fn reach(&self, context: &Context) -> Reach {
+        let mut by_namespace: HashMap<String, Arc<Surroundings>> = HashMap::new();
+        let mut reach = Vec::new();
+        for (kind, object) in context.workloads.all() {
+            let namespace = object.namespace().unwrap_or_default();
+            let surroundings = by_namespace
+                .entry(namespace)
+                .or_insert_with_key(|namespace| Arc::new(context.caches.surroundings(namespace)));
+            // Only where the namespace's labels match is the policy among those that surround it.
+            let matches = |policy: &Arc<Self>| policy.metadata.name == self.metadata.name;
+            if surroundings.cluster_policies.iter().any(matches) {
+                reach.push((kind, object, surroundings.clone()));
+            }
+        }
+        reach
+    }
+
+    fn api(&self, client: Client) -> Api<Self> {
+        Api::all(client)
+    }
+}
+
+/// What the policy's status shall be. Equal to the one it has where nothing changed.
+fn status<P: Policy>(policy: &P, reach: &Reach, now: Timestamp) -> GracefulPolicyStatus {
+    let mut counts = WorkloadCounts::default();
+    let mut lost = Vec::new();
+    for (kind, object, surroundings) in reach {
+        let workload = Workload::of(*kind, object);
+        if object.metadata.deletion_timestamp.is_some() || !policy.holds_for(&workload) {
+            continue;
+        }
+        let convergence = plan::converge(&workload, surroundings);
+        let done = convergence.template.is_none();
+        counts.matched += 1;
+        counts.injected += i32::from(done);
+        counts.pending += i32::from(!done);
+        if convergence.resolution.conflicted.contains(&policy.source()) {
+            lost.push(object.name_any());
+        }
+    }
+    let spec = policy.spec();
+    let selector = spec.selector.clone().map(Selector::try_from).transpose();
+    let WorkloadCounts { matched, injected, pending } = counts;
+    let observes = spec.mode == Some(Mode::Observe);
+    let ready = match selector {
+        Err(error) => ("False", "InvalidSelector", format!("spec.selector: {error}: correct the selector")),
+        Ok(_) if observes => {
+            ("True", "Observing", format!("{pending} of {matched} workloads would be changed"))
+        }
+        Ok(_) if pending > 0 => {
+            ("False", "Progressing", format!("{injected} of {matched} workloads carry the policy's values"))
+        }
+        Ok(_) => ("True", "Injected", format!("{matched} workloads carry the policy's values")),
+    };
+    let conflicted = match lost.first() {
+        None => ("False", "NoConflict", String::new()),
+        Some(first) => {
+            let note = format!(
+                "another policy wins for {} workloads, such as {first}: by priority, age or name",
+                lost.len()
+            );
+            ("True", "AnotherPolicyWins", note)
+        }
+    };
+
+    let mut conditions = policy.status().cloned().unwrap_or_default().conditions;
+    for (type_, (status, reason, message)) in [("Ready", ready), ("Conflicted", conflicted)] {
+        merge_condition(
+            &mut conditions,
+            Condition {
+                type_: type_.into(),
+                status: status.into(),
+                reason: reason.into(),
+                message,
+                observed_generation: policy.meta().generation,
+                last_transition_time: Time(now),
+            },
+        );
+    }
+    GracefulPolicyStatus {
+        observed_generation: policy.meta().generation,
+        grace_period_seconds: Some(
+            spec.drain_seconds.unwrap_or(defaults::DRAIN_SECONDS)
+                + spec.shutdown_timeout_seconds.unwrap_or(defaults::SHUTDOWN_TIMEOUT_SECONDS)
+                + spec.margin_seconds.unwrap_or(defaults::MARGIN_SECONDS),
+        ),
+        workloads: Some(counts),
+        conditions,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    fn policy(spec: Value) -> GracefulPolicy {
+        serde_json::from_value(json!({
+            "apiVersion": "adieu.dev/v1alpha1", "kind": "GracefulPolicy",
+            "metadata": {"name": "all", "namespace": "shop", "generation": 3}, "spec": spec,
+        }))
+        .unwrap()
+    }
+
+    fn deployment(
+        name: &str,
+        surroundings: &Arc<Surroundings>,
+    ) -> (Kind, Arc<DynamicObject>, Arc<Surroundings>) {
+        let object = json!({
+            "metadata": {"name": name, "namespace": "shop"},
+            "spec": {"template": {"metadata": {"labels": {"app": name}}, "spec": {"containers": [{"name": "web"}]}}},
+        });
+        (Kind::Deployment, Arc::new(serde_json::from_value(object).unwrap()), surroundings.clone())
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    #[test]
+    fn the_status_counts_and_settles() {
+        let mut policy = policy(json!({"selector": {"matchLabels": {"app": "a"}}, "drainSeconds": 20}));
+        let surroundings =
+            Arc::new(Surroundings { policies: vec![Arc::new(policy.clone())], ..Surroundings::default() });
+        let mut workloads: Reach = vec![deployment("a", &surroundings), deployment("b", &surroundings)];
+        let pending = status(&policy, &workloads, at(1));
+        assert_eq!(pending.workloads, Some(WorkloadCounts { matched: 1, injected: 0, pending: 1 }));
+        assert_eq!(pending.grace_period_seconds, Some(55));
+        let condition = &pending.conditions[0];
+        assert_eq!((condition.status.as_str(), condition.reason.as_str()), ("False", "Progressing"));
+        assert_eq!(condition.observed_generation, Some(3));
+
+        let object = Arc::make_mut(&mut workloads[0].1);
+        let template =
+            plan::converge(&Workload::of(Kind::Deployment, object), &surroundings).template.unwrap();
+        object.data["spec"]["template"] = template;
+        policy.status = Some(pending);
+        let done = status(&policy, &workloads, at(2));
+        assert_eq!(done.workloads, Some(WorkloadCounts { matched: 1, injected: 1, pending: 0 }));
+        assert_eq!(done.conditions[0].status, "True");
+        policy.status = Some(done.clone());
+        assert_eq!(status(&policy, &workloads, at(3)), done, "nothing to write");
+    }
+
+    #[test]
+    fn who_loses_a_workload_to_another_policy_is_told() {
+        let mut loser = policy(json!({"selector": {}}));
+        loser.metadata.name = Some("loser".into());
+        let winner = policy(json!({"selector": {}, "priority": 1}));
+        let policies = vec![Arc::new(loser.clone()), Arc::new(winner.clone())];
+        let surroundings = Arc::new(Surroundings { policies, ..Surroundings::default() });
+        let workloads: Reach = vec![deployment("a", &surroundings)];
+        let conflicted = |policy| {
+            let condition = status(policy, &workloads, at(1)).conditions.remove(1);
+            (condition.type_, condition.status, condition.message)
+        };
+        let (_, status, message) = conflicted(&loser);
+        assert_eq!(status, "True");
+        assert!(message.contains("1 workloads, such as a"), "{message}");
+        assert_eq!(conflicted(&winner), ("Conflicted".into(), "False".into(), String::new()));
+    }
+
+    #[test]
+    fn a_selector_that_cannot_be_read_is_named() {
+        let policy = policy(json!({"selector": {"matchExpressions": [{"key": "app", "operator": "Near"}]}}));
+        let surroundings =
+            Arc::new(Surroundings { policies: vec![Arc::new(policy.clone())], ..Surroundings::default() });
+        let status = status(&policy, &vec![deployment("a", &surroundings)], at(1));
+        assert_eq!(status.conditions[0].reason, "InvalidSelector");
+        assert!(status.conditions[0].message.starts_with("spec.selector: "), "{status:?}");
+    }
+}

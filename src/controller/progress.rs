@@ -1,0 +1,88 @@
+//! Whether a workload is in the middle of a rollout, judged as `kubectl rollout status` does.
+
+use kube::core::DynamicObject;
+use serde_json::Value;
+
+use crate::plan::Kind;
+
+/// Whether pods of an older template are still being replaced. What makes no progress of its own accord
+/// (paused, scaled to zero, updated by hand or up to a partition) counts as complete.
+pub(super) fn rolling_out(kind: Kind, object: &DynamicObject) -> bool {
+    let (spec, status) = (&object.data["spec"], &object.data["status"]);
+    let number = |value: &Value| value.as_i64().unwrap_or(0);
+    let observed = number(&status["observedGeneration"]) >= object.metadata.generation.unwrap_or(0);
+    let replicas = spec["replicas"].as_i64().unwrap_or(1);
+    match kind {
+        Kind::Deployment => {
+            let updated = number(&status["updatedReplicas"]);
+            let complete = updated >= replicas
+                && number(&status["replicas"]) <= updated
+                && number(&status["availableReplicas"]) >= updated;
+            spec["paused"] != true && replicas > 0 && !(observed && complete)
+        }
+        Kind::StatefulSet => {
+            let by_itself = spec["updateStrategy"]["type"] != "OnDelete";
+            let partition = number(&spec["updateStrategy"]["rollingUpdate"]["partition"]);
+            let due = (replicas - partition).max(0);
+            // Once complete, the controller makes the update revision the current one and counts the
+            // pods as current.
+            let same = status["updateRevision"] == status["currentRevision"];
+            let updated = same || number(&status["updatedReplicas"]) >= due;
+            let complete = updated && number(&status["readyReplicas"]) >= replicas;
+            by_itself && due > 0 && !(observed && complete)
+        }
+        Kind::DaemonSet => {
+            let by_itself = spec["updateStrategy"]["type"] != "OnDelete";
+            let desired = number(&status["desiredNumberScheduled"]);
+            let complete = number(&status["updatedNumberScheduled"]) >= desired
+                && number(&status["numberAvailable"]) >= desired;
+            by_itself && !(observed && complete)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn rolling(kind: Kind, spec: Value, status: Value) -> bool {
+        let object = json!({"metadata": {"generation": 2}, "spec": spec, "status": status});
+        rolling_out(kind, &serde_json::from_value(object).unwrap())
+    }
+
+    #[test]
+    fn a_deployment_is_complete_when_only_new_pods_are_left_and_available() {
+        let status = |observed: i64, updated: i64, all: i64, available: i64| json!({"observedGeneration": observed, "updatedReplicas": updated, "replicas": all, "availableReplicas": available});
+        for (spec, status, expected) in [
+            (json!({"replicas": 2}), status(2, 2, 2, 2), false),
+            (json!({"replicas": 2}), status(1, 2, 2, 2), true),
+            (json!({"replicas": 2}), status(2, 1, 3, 3), true),
+            (json!({"replicas": 2}), status(2, 2, 3, 3), true),
+            (json!({"replicas": 2}), status(2, 2, 2, 1), true),
+            (json!({"replicas": 2, "paused": true}), status(2, 0, 2, 2), false),
+            (json!({"replicas": 0}), status(1, 0, 0, 0), false),
+            (json!({}), json!({}), true),
+        ] {
+            assert_eq!(rolling(Kind::Deployment, spec.clone(), status.clone()), expected, "{spec} {status}");
+        }
+    }
+
+    #[test]
+    fn stateful_and_daemon_sets_are_judged_by_their_own_fields() {
+        let ready = json!({"observedGeneration": 2, "updatedReplicas": 3, "readyReplicas": 3, "updateRevision": "b", "currentRevision": "a"});
+        let half = json!({"observedGeneration": 2, "updatedReplicas": 1, "readyReplicas": 3, "updateRevision": "b", "currentRevision": "a"});
+        let partitioned = json!({"replicas": 3, "updateStrategy": {"rollingUpdate": {"partition": 2}}});
+        let by_hand = json!({"replicas": 3, "updateStrategy": {"type": "OnDelete"}});
+        assert!(!rolling(Kind::StatefulSet, json!({"replicas": 3}), ready));
+        assert!(rolling(Kind::StatefulSet, json!({"replicas": 3}), half.clone()));
+        assert!(!rolling(Kind::StatefulSet, partitioned, half.clone()));
+        assert!(!rolling(Kind::StatefulSet, by_hand, half));
+
+        let status = |updated: i64| json!({"observedGeneration": 2, "desiredNumberScheduled": 3, "updatedNumberScheduled": updated, "numberAvailable": 3});
+        assert!(!rolling(Kind::DaemonSet, json!({}), status(3)));
+        assert!(rolling(Kind::DaemonSet, json!({}), status(2)));
+        assert!(!rolling(Kind::DaemonSet, json!({"updateStrategy": {"type": "OnDelete"}}), status(2)));
+    }
+}

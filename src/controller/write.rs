@@ -1,0 +1,115 @@
+//! Writes to workloads: one patch of the template, and nothing left in our name.
+
+use json_patch::{
+    Patch as JsonPatch, PatchOperation, RemoveOperation, ReplaceOperation, TestOperation, jsonptr::PointerBuf,
+};
+use kube::{
+    Api, Client, ResourceExt as _,
+    api::{Patch, PatchParams},
+    core::DynamicObject,
+};
+use serde_json::{Value, json};
+
+use super::objects;
+use crate::{
+    plan::{Kind, template_patch},
+    runtime::FIELD_MANAGER,
+};
+
+/// The API server refused a write, or could not be reached.
+#[derive(Debug, thiserror::Error)]
+#[error("{kind} {namespace}/{name}: {source}")]
+pub(super) struct Error {
+    kind: Kind,
+    namespace: String,
+    name: String,
+    source: kube::Error,
+}
+
+impl Error {
+    /// Whether the object had changed meanwhile.
+    pub(super) fn is_conflict(&self) -> bool {
+        matches!(&self.source, kube::Error::Api(status) if status.code == 409)
+    }
+}
+
+/// Makes the template of `object` be `template`, if nobody changed the object since.
+pub(super) async fn template(
+    client: &Client,
+    kind: Kind,
+    object: &DynamicObject,
+    template: &Value,
+) -> Result<DynamicObject, Error> {
+    let mut patch = template_patch(objects::template(object), template);
+    patch.0.insert(0, precondition(object));
+    let written = send(client, kind, object, patch).await?;
+    give_up_ownership(client, kind, written).await
+}
+
+/// Takes our entry out of `managedFields`. What the webhook sets is owned by nobody, because
+/// managedFields are computed before it is called; what a controller writes is owned by it, and an
+/// unforced server-side apply of another value would conflict.
+async fn give_up_ownership(
+    client: &Client,
+    kind: Kind,
+    object: DynamicObject,
+) -> Result<DynamicObject, Error> {
+    let ours = object
+        .managed_fields()
+        .iter()
+        .position(|entry| entry.manager.as_deref() == Some(FIELD_MANAGER) && entry.subresource.is_none());
+    let Some(ours) = ours else { return Ok(object) };
+    let entry = PointerBuf::from_tokens(["metadata", "managedFields", &ours.to_string()]);
+    let manager = entry.concat(&PointerBuf::from_tokens(["manager"]));
+    let patch = JsonPatch(vec![
+        precondition(&object),
+        PatchOperation::Test(TestOperation { path: manager, value: json!(FIELD_MANAGER) }),
+        PatchOperation::Remove(RemoveOperation { path: entry }),
+    ]);
+    match send(client, kind, &object, patch).await {
+        // Somebody wrote in between; our entry shows in the watch and is given up from there.
+        Err(error) if error.is_conflict() => Ok(object),
+        result => result,
+    }
+}
+
+/// Gives up an entry that an interrupted write left behind.
+pub(super) async fn give_up_leftovers(
+    client: &Client,
+    kind: Kind,
+    object: &DynamicObject,
+) -> Result<(), Error> {
+    let found = api(client, kind, object).get_opt(&object.name_any()).await;
+    match found.map_err(|source| error(kind, object, source))? {
+        Some(current) => give_up_ownership(client, kind, current).await.map(drop),
+        None => Ok(()),
+    }
+}
+
+/// Setting the resourceVersion to what was read makes the API server refuse the write with a conflict
+/// where it is another by now.
+fn precondition(object: &DynamicObject) -> PatchOperation {
+    let path = PointerBuf::from_tokens(["metadata", "resourceVersion"]);
+    PatchOperation::Replace(ReplaceOperation { path, value: json!(object.resource_version()) })
+}
+
+async fn send(
+    client: &Client,
+    kind: Kind,
+    object: &DynamicObject,
+    patch: JsonPatch,
+) -> Result<DynamicObject, Error> {
+    let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
+    let patch = Patch::<()>::Json(patch);
+    let sent = api(client, kind, object).patch(&object.name_any(), &parameters, &patch).await;
+    sent.map_err(|source| error(kind, object, source))
+}
+
+fn api(client: &Client, kind: Kind, object: &DynamicObject) -> Api<DynamicObject> {
+    let namespace = object.namespace().unwrap_or_default();
+    Api::namespaced_with(client.clone(), &namespace, &objects::resource(kind))
+}
+
+fn error(kind: Kind, object: &DynamicObject, source: kube::Error) -> Error {
+    Error { kind, namespace: object.namespace().unwrap_or_default(), name: object.name_any(), source }
+}
