@@ -1,0 +1,40 @@
+//! The command line: one file per command.
+
+mod controller;
+mod crd;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Makes Kubernetes workloads terminate gracefully.
+#[derive(Debug, Parser)]
+#[command(name = "adieu", version, about, propagate_version = true)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs the operator: the admission webhook and the controller. The Helm chart starts it.
+    Controller(Box<controller::Arguments>),
+    /// Prints the CustomResourceDefinitions as YAML.
+    Crd(crd::Arguments),
+}
+
+/// Runs the command that the arguments name.
+#[must_use]
+pub fn run(arguments: Arguments) -> ExitCode {
+    let outcome = match arguments.command {
+        Command::Controller(arguments) => controller::run(&arguments),
+        Command::Crd(arguments) => crd::run(&arguments),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("adieu: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
