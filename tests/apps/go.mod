@@ -1,0 +1,3 @@
+module adieu.dev/tests/apps
+
+go 1.26.0

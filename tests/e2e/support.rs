@@ -1,0 +1,202 @@
+//! A namespace of its own for each test, and waiting for conditions.
+
+use std::time::Duration;
+
+use k8s_openapi::api::{
+    apps::v1::{Deployment, ReplicaSet},
+    core::v1::{Namespace, Pod},
+};
+use kube::{
+    Api, Client, ResourceExt as _,
+    api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams},
+    core::ApiResource,
+};
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
+
+/// How long anything may take in the cluster.
+const LIMIT: Duration = Duration::from_mins(2);
+/// Between two looks.
+const POLL: Duration = Duration::from_millis(100);
+
+/// Where adieu is installed.
+pub const ADIEU: &str = "adieu-system";
+
+/// A namespace in the cluster.
+pub struct Scene {
+    pub client: Client,
+    pub namespace: String,
+}
+
+impl Scene {
+    pub async fn new() -> Self {
+        Self::labelled(&json!({})).await
+    }
+
+    pub async fn labelled(labels: &Value) -> Self {
+        let client = Client::try_default().await.expect("KUBECONFIG leads to a cluster");
+        let namespace = json!({"metadata": {"generateName": "adieu-e2e-", "labels": labels}});
+        let namespace: Namespace = serde_json::from_value(namespace).unwrap();
+        let api = Api::all(client.clone());
+        let namespace = api.create(&PostParams::default(), &namespace).await.unwrap().name_any();
+        Self { client, namespace }
+    }
+
+    /// Removes the namespace. Not done after a failure, so that what happened can be looked at.
+    pub async fn end(self) {
+        let api: Api<Namespace> = Api::all(self.client);
+        api.delete(&self.namespace, &DeleteParams::default()).await.unwrap();
+    }
+
+    pub fn api(&self, api_version: &str, kind: &str) -> Api<DynamicObject> {
+        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+        let gvk = kube::core::GroupVersionKind::gvk(group, version, kind);
+        let resource = match kind {
+            "GracefulPolicy" => ApiResource::from_gvk_with_plural(&gvk, "gracefulpolicies"),
+            _ => ApiResource::from_gvk(&gvk),
+        };
+        Api::namespaced_with(self.client.clone(), &self.namespace, &resource)
+    }
+
+    /// Creates an object, and returns it as the API server answers.
+    pub async fn create(&self, object: &Value) -> Value {
+        self.try_create(object).await.unwrap()
+    }
+
+    pub async fn try_create(&self, object: &Value) -> Result<Value, kube::Error> {
+        let text = |field: &str| object[field].as_str().unwrap();
+        let api = self.api(text("apiVersion"), text("kind"));
+        let created =
+            api.create(&PostParams::default(), &serde_json::from_value(object.clone()).unwrap()).await?;
+        Ok(serde_json::to_value(created).unwrap())
+    }
+
+    pub async fn patch(&self, kind: &str, name: &str, patch: &Value) -> Result<Value, kube::Error> {
+        let api = self.api(if kind == "GracefulPolicy" { "adieu.dev/v1alpha1" } else { "apps/v1" }, kind);
+        let patched = api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await?;
+        Ok(serde_json::to_value(patched).unwrap())
+    }
+
+    /// Sets (or with `None` removes) an annotation, as `kubectl annotate` does.
+    pub async fn annotate(
+        &self,
+        kind: &str,
+        name: &str,
+        key: &str,
+        value: Option<&str>,
+    ) -> Result<Value, kube::Error> {
+        self.patch(kind, name, &json!({"metadata": {"annotations": {format!("adieu.dev/{key}"): value}}}))
+            .await
+    }
+
+    pub async fn deployment(&self, name: &str) -> Value {
+        serde_json::to_value(self.api("apps/v1", "Deployment").get(name).await.unwrap()).unwrap()
+    }
+
+    /// Those Deployments as they all were at one moment.
+    pub async fn deployments(&self, names: &[&str]) -> Vec<Value> {
+        let all = self.api("apps/v1", "Deployment").list(&ListParams::default()).await.unwrap();
+        let named =
+            all.items.into_iter().filter(|deployment| names.contains(&deployment.name_any().as_str()));
+        named.map(|deployment| serde_json::to_value(deployment).unwrap()).collect()
+    }
+
+    pub async fn policy(&self, name: &str) -> Value {
+        serde_json::to_value(self.api("adieu.dev/v1alpha1", "GracefulPolicy").get(name).await.unwrap())
+            .unwrap()
+    }
+
+    /// How often a Deployment's pods were rolled out.
+    pub async fn revisions(&self, name: &str) -> usize {
+        let api: Api<ReplicaSet> = Api::namespaced(self.client.clone(), &self.namespace);
+        let all = api.list(&ListParams::default().labels(&format!("app={name}"))).await.unwrap();
+        all.items.len()
+    }
+
+    /// Waits until every pod of a Deployment is new and available, and no old one is left.
+    pub async fn rolled_out(&self, name: &str) {
+        eventually(&format!("the rollout of {name}"), || async {
+            let deployment = self.deployment(name).await;
+            let (wanted, status) = (&deployment["spec"]["replicas"], &deployment["status"]);
+            let done = ["replicas", "updatedReplicas", "availableReplicas"]
+                .iter()
+                .all(|field| &status[field] == wanted);
+            done && status["observedGeneration"] == deployment["metadata"]["generation"]
+        })
+        .await;
+    }
+}
+
+/// The image of the sample application, which the runner of these tests put into the cluster.
+pub fn image() -> String {
+    std::env::var("ADIEU_TEST_IMAGE").expect("ADIEU_TEST_IMAGE names the sample application's image")
+}
+
+/// A Deployment of the sample application.
+pub fn web(name: &str, annotations: &Value) -> Value {
+    workload("Deployment", name, annotations)
+}
+
+/// A workload of the sample application.
+pub fn workload(kind: &str, name: &str, annotations: &Value) -> Value {
+    let mut object = json!({
+        "apiVersion": "apps/v1", "kind": kind,
+        "metadata": {"name": name, "annotations": annotations},
+        "spec": {
+            "selector": {"matchLabels": {"app": name}},
+            "template": {
+                "metadata": {"labels": {"app": name}},
+                "spec": {"containers": [{
+                    "name": "web", "image": image(), "imagePullPolicy": "IfNotPresent",
+                    "ports": [{"containerPort": 8080, "name": "http"}],
+                }]},
+            },
+        },
+    });
+    if kind == "StatefulSet" {
+        object["spec"]["serviceName"] = json!(name);
+    }
+    object
+}
+
+/// Seconds of the injected sleep in a workload's first container.
+pub fn drain(workload: &Value) -> Option<i64> {
+    workload["spec"]["template"]["spec"]["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"].as_i64()
+}
+
+/// A workload's grace period in seconds.
+pub fn grace_period(workload: &Value) -> Option<i64> {
+    workload["spec"]["template"]["spec"]["terminationGracePeriodSeconds"].as_i64()
+}
+
+/// Waits for a condition.
+pub async fn eventually<F: Future<Output = bool>>(what: &str, condition: impl Fn() -> F) {
+    let started = Instant::now();
+    while !condition().await {
+        assert!(started.elapsed() < LIMIT, "waited {} s for {what}", LIMIT.as_secs());
+        sleep(POLL).await;
+    }
+}
+
+/// Scales the operator, and waits until it has so many ready pods and no other.
+pub async fn scale_operator(client: &Client, replicas: usize) {
+    let deployments: Api<Deployment> = Api::namespaced(client.clone(), ADIEU);
+    let pods: Api<Pod> = Api::namespaced(client.clone(), ADIEU);
+    let ours = ListParams::default().labels("app.kubernetes.io/name=adieu");
+    for deployment in deployments.list(&ours).await.unwrap() {
+        let patch = json!({"spec": {"replicas": replicas}});
+        deployments
+            .patch(&deployment.name_any(), &PatchParams::default(), &Patch::Merge(patch))
+            .await
+            .unwrap();
+    }
+    eventually(&format!("{replicas} replicas of the operator"), || async {
+        let pods = pods.list(&ours).await.unwrap().items;
+        let ready = |pod: &&Pod| {
+            let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+            conditions.clone().any(|c| c.type_ == "Ready" && c.status == "True")
+        };
+        pods.len() == replicas && pods.iter().filter(ready).count() == replicas
+    })
+    .await;
+}

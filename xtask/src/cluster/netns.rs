@@ -1,0 +1,141 @@
+//! Network namespaces: the cluster's own, without a way out.
+
+use std::fs::{self, File};
+use std::net::IpAddr;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+
+use anyhow::{Context, Result, anyhow, bail};
+use nix::errno::Errno;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, setns, unshare};
+use rtnetlink::packet_route::route::RouteMessage;
+use rtnetlink::{LinkBridge, LinkMessageBuilder, LinkUnspec, RouteMessageBuilder};
+use std::net::Ipv4Addr;
+
+use super::files;
+use super::layout::{NODE_PREFIX, Node};
+
+/// Where `ip netns` looks for namespaces.
+const FOLDER: &str = "/run/netns";
+
+/// Carries the node's address. Kernels without the `dummy` type have bridges,
+/// and other nodes can be plugged in.
+const BRIDGE: &str = "adieu0";
+
+/// Kernel settings of a node, within its namespace.
+const SETTINGS: [(&str, &str); 4] = [
+    ("net/ipv4/ip_forward", "1"),
+    ("net/ipv4/conf/all/forwarding", "1"),
+    ("net/ipv4/conf/all/rp_filter", "0"),
+    ("net/ipv4/conf/default/rp_filter", "0"),
+];
+
+/// The file of a namespace.
+pub fn path(name: &str) -> PathBuf {
+    Path::new(FOLDER).join(name)
+}
+
+/// Makes a namespace that `ip netns` lists.
+pub fn create(name: &str) -> Result<()> {
+    let file = path(name);
+    files::create_folder(Path::new(FOLDER))?;
+    File::options()
+        .write(true)
+        .create_new(true)
+        .open(&file)
+        .with_context(|| format!("cannot create {}", file.display()))?;
+    // A thread can leave for a new namespace; the rest of the process stays.
+    on_a_thread(|| {
+        unshare(CloneFlags::CLONE_NEWNET).context("cannot create a network namespace")?;
+        mount(Some("/proc/thread-self/ns/net"), &file, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+            .with_context(|| format!("cannot mount {}", file.display()))
+    })
+}
+
+/// Removes a namespace, if it is there.
+pub fn remove(name: &str) -> Result<()> {
+    let file = path(name);
+    loop {
+        match umount2(&file, MntFlags::MNT_DETACH) {
+            // `ip netns add` mounts the folder onto itself, with all that was in it: there can be two.
+            Ok(()) => {}
+            Err(Errno::EINVAL | Errno::ENOENT) => break,
+            Err(error) => return Err(error).with_context(|| format!("cannot unmount {}", file.display())),
+        }
+    }
+    if file.exists() {
+        // Copies of the mount in other mount namespaces go with the file.
+        fs::remove_file(&file).with_context(|| format!("cannot remove {}", file.display()))?;
+    }
+    // Only if nothing else is in there.
+    let _ = fs::remove_dir(FOLDER);
+    Ok(())
+}
+
+/// Moves the calling thread, and what it starts from now on, into a namespace.
+pub fn enter(name: &str) -> Result<()> {
+    let file = path(name);
+    let namespace = File::open(&file).with_context(|| format!("cannot open {}", file.display()))?;
+    setns(namespace, CloneFlags::CLONE_NEWNET)
+        .with_context(|| format!("cannot enter the network namespace {name}"))
+}
+
+/// Does `work` on a thread in a namespace.
+pub fn within<T: Send>(name: &str, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    on_a_thread(|| {
+        enter(name)?;
+        work()
+    })
+}
+
+/// Becomes a program in a namespace.
+pub fn exec(name: &str, command: &[String]) -> Result<()> {
+    let Some((program, arguments)) = command.split_first() else { bail!("no program given") };
+    enter(name)?;
+    Err(Command::new(program).args(arguments).exec()).with_context(|| format!("cannot run {program}"))
+}
+
+/// Gives the namespace of a node its address and settings.
+pub fn configure(node: &Node) -> Result<()> {
+    within(&node.netns(), || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(links(node)).context("cannot set up the network of the node")?;
+        for (name, value) in SETTINGS {
+            let file = Path::new("/proc/sys").join(name);
+            fs::write(&file, value).with_context(|| format!("cannot write {}", file.display()))?;
+        }
+        Ok(())
+    })
+}
+
+async fn links(node: &Node) -> Result<()> {
+    let (connection, handle, _) = rtnetlink::new_connection()?;
+    let connection = tokio::spawn(connection);
+    let loopback = LinkMessageBuilder::<LinkUnspec>::new().name("lo").up().build();
+    handle.link().set(loopback).execute().await.context("cannot bring up lo")?;
+    handle.link().add(LinkBridge::new(BRIDGE).up().build()).execute().await.context("cannot add a bridge")?;
+    let bridge = index(BRIDGE)?;
+    handle
+        .address()
+        .add(bridge, IpAddr::V4(node.ip()), NODE_PREFIX)
+        .execute()
+        .await
+        .with_context(|| format!("cannot add {}", node.ip()))?;
+    // The virtual addresses of Services must have a route before they are translated.
+    let route: RouteMessage = RouteMessageBuilder::<Ipv4Addr>::new().output_interface(bridge).build();
+    handle.route().add(route).execute().await.context("cannot add the default route")?;
+    connection.abort();
+    Ok(())
+}
+
+/// The number of an interface in this thread's namespace.
+fn index(interface: &str) -> Result<u32> {
+    nix::net::if_::if_nametoindex(interface).with_context(|| format!("there is no interface {interface}"))
+}
+
+fn on_a_thread<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    thread::scope(|scope| scope.spawn(work).join()).map_err(|_| anyhow!("a thread gave up"))?
+}

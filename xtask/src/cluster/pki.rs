@@ -1,0 +1,199 @@
+//! Keys and certificates of a cluster: one authority, and one certificate for
+//! each server and each client.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    KeyUsagePurpose,
+};
+use time::{Duration, OffsetDateTime};
+
+use super::files;
+use super::layout::{API_SERVICE, Cluster};
+
+/// Clusters live for hours.
+const VALID_FOR: Duration = Duration::days(365);
+/// For clocks that disagree.
+const BACKDATED: Duration = Duration::hours(1);
+
+/// Where the keys and certificates of a cluster are.
+pub struct Pki {
+    folder: PathBuf,
+}
+
+/// The files of one certificate.
+pub struct Pair {
+    /// PEM.
+    pub certificate: PathBuf,
+    /// PEM, PKCS 8.
+    pub key: PathBuf,
+}
+
+/// A client, as the API server knows it.
+struct Client {
+    file: String,
+    user: String,
+    group: Option<&'static str>,
+}
+
+impl Pki {
+    /// The files of that cluster.
+    pub fn of(cluster: &Cluster) -> Self {
+        Self { folder: cluster.folder().join("pki") }
+    }
+
+    /// The authority's certificate.
+    pub fn authority(&self) -> PathBuf {
+        self.folder.join("ca.crt")
+    }
+
+    /// The authority for API servers behind this one. There are none, but the
+    /// controllers ask for it until they get it.
+    pub fn front_proxy_authority(&self) -> PathBuf {
+        self.folder.join("front-proxy-ca.crt")
+    }
+
+    /// The certificate of that name: a component's, or `admin`.
+    pub fn pair(&self, name: &str) -> Pair {
+        Pair {
+            certificate: self.folder.join(format!("{name}.crt")),
+            key: self.folder.join(format!("{name}.key")),
+        }
+    }
+
+    /// What signs the tokens of service accounts.
+    pub fn service_account_key(&self) -> PathBuf {
+        self.folder.join("service-account.key")
+    }
+
+    /// What they are checked with.
+    pub fn service_account_public_key(&self) -> PathBuf {
+        self.folder.join("service-account.pub")
+    }
+
+    /// Makes all of them.
+    pub fn create(&self, cluster: &Cluster) -> Result<()> {
+        let authority = Authority::new()?;
+        files::write(&self.authority(), authority.issuer.pem())?;
+        files::write(&self.front_proxy_authority(), Authority::new()?.issuer.pem())?;
+
+        let tokens = KeyPair::generate().context("cannot make a key")?;
+        files::write(&self.service_account_key(), tokens.serialize_pem())?;
+        files::write(&self.service_account_public_key(), tokens.public_key_pem())?;
+
+        for node in cluster.nodes() {
+            let names = [node.name(), node.ip().to_string()];
+            self.save(&serving_name(&node.name()), &authority.server(&node_user(&node.name()), &names)?)?;
+        }
+        let local = ["localhost".to_owned(), "127.0.0.1".to_owned()];
+        for controller in ["kube-controller-manager", "kube-scheduler"] {
+            self.save(&serving_name(controller), &authority.server(controller, &local)?)?;
+        }
+        self.save(
+            &serving_name("kube-apiserver"),
+            &authority.server("kube-apiserver", &api_server_names(cluster))?,
+        )?;
+        for client in clients(cluster) {
+            self.save(&client.file, &authority.client(&client)?)?;
+        }
+        Ok(())
+    }
+
+    fn save(&self, name: &str, (certificate, key): &(String, String)) -> Result<()> {
+        let pair = self.pair(name);
+        files::write(&pair.certificate, certificate)?;
+        files::write(&pair.key, key)
+    }
+}
+
+/// The name of the certificate that a component or a node serves with.
+pub fn serving_name(component: &str) -> String {
+    format!("{component}-serving")
+}
+
+fn node_user(node: &str) -> String {
+    format!("system:node:{node}")
+}
+
+fn clients(cluster: &Cluster) -> Vec<Client> {
+    let client =
+        |file: &str, user: &str, group| Client { file: file.to_owned(), user: user.to_owned(), group };
+    let mut clients = vec![
+        client("admin", "kubernetes-admin", Some("system:masters")),
+        client("kube-apiserver", "kube-apiserver-kubelet-client", Some("system:masters")),
+        client("kube-controller-manager", "system:kube-controller-manager", None),
+        client("kube-scheduler", "system:kube-scheduler", None),
+        client("kube-proxy", "system:kube-proxy", None),
+    ];
+    for node in cluster.nodes() {
+        clients.push(client(&node.name(), &node_user(&node.name()), Some("system:nodes")));
+    }
+    clients
+}
+
+fn api_server_names(cluster: &Cluster) -> Vec<String> {
+    let mut names: Vec<String> =
+        ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "localhost", "127.0.0.1"]
+            .map(str::to_owned)
+            .to_vec();
+    names.push("kubernetes.default.svc.cluster.local".into());
+    names.push(API_SERVICE.to_string());
+    names.extend(
+        cluster.nodes().iter().filter(|node| node.has_control_plane()).map(|node| node.ip().to_string()),
+    );
+    names
+}
+
+struct Authority {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+}
+
+impl Authority {
+    fn new() -> Result<Self> {
+        let mut params = params("adieu test cluster", &[])?;
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages =
+            vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
+        let key = KeyPair::generate().context("cannot make a key")?;
+        let issuer =
+            CertifiedIssuer::self_signed(params, key).context("cannot sign the authority's certificate")?;
+        Ok(Self { issuer })
+    }
+
+    fn server(&self, user: &str, names: &[String]) -> Result<(String, String)> {
+        let params = params(user, names)?;
+        self.sign(params, ExtendedKeyUsagePurpose::ServerAuth)
+    }
+
+    fn client(&self, client: &Client) -> Result<(String, String)> {
+        let mut params = params(&client.user, &[])?;
+        if let Some(group) = client.group {
+            params.distinguished_name.push(DnType::OrganizationName, group);
+        }
+        self.sign(params, ExtendedKeyUsagePurpose::ClientAuth)
+    }
+
+    fn sign(
+        &self,
+        mut params: CertificateParams,
+        usage: ExtendedKeyUsagePurpose,
+    ) -> Result<(String, String)> {
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![usage];
+        params.use_authority_key_identifier_extension = true;
+        let key = KeyPair::generate().context("cannot make a key")?;
+        let certificate = params.signed_by(&key, &self.issuer).context("cannot sign a certificate")?;
+        Ok((certificate.pem(), key.serialize_pem()))
+    }
+}
+
+fn params(common_name: &str, names: &[String]) -> Result<CertificateParams> {
+    let mut params = CertificateParams::new(names).with_context(|| format!("names of {common_name}"))?;
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, common_name);
+    params.not_before = OffsetDateTime::now_utc() - BACKDATED;
+    params.not_after = OffsetDateTime::now_utc() + VALID_FOR;
+    Ok(params)
+}

@@ -1,0 +1,75 @@
+//! How the components of a node are, as its supervisor writes it down.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+/// The state of each component that was started, by name.
+pub type States = BTreeMap<String, State>;
+
+/// The state of one component.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", tag = "is")]
+pub enum State {
+    /// It runs.
+    Running {
+        /// Its id in the node's process namespace.
+        pid: i32,
+        /// Seconds since 1970.
+        since: u64,
+    },
+    /// It ran and does no longer.
+    Exited {
+        /// Such as "with status 1".
+        how: String,
+        /// Seconds since 1970.
+        at: u64,
+    },
+    /// It could not be started.
+    Failed {
+        /// Why.
+        why: String,
+    },
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Running { since, .. } => write!(f, "running for {}", ago(*since)),
+            Self::Exited { how, at } => write!(f, "exited {how}, {} ago", ago(*at)),
+            Self::Failed { why } => write!(f, "did not start: {why}"),
+        }
+    }
+}
+
+/// Seconds since 1970.
+pub fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs()
+}
+
+fn ago(then: u64) -> String {
+    let seconds = now().saturating_sub(then);
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7200 => format!("{} min", seconds / 60),
+        _ => format!("{} h", seconds / 3600),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_survives_being_written_down() {
+        let states = States::from([
+            ("etcd".to_owned(), State::Running { pid: 7, since: 1 }),
+            ("kubelet".to_owned(), State::Exited { how: "by SIGKILL".into(), at: 2 }),
+            ("kube-proxy".to_owned(), State::Failed { why: "no such file".into() }),
+        ]);
+        let text = serde_json::to_string(&states).unwrap_or_default();
+        assert_eq!(serde_json::from_str::<States>(&text).ok(), Some(states));
+    }
+}

@@ -1,0 +1,284 @@
+//! The first process of a node: gives it file systems of its own, starts its
+//! components when it is told to, reaps what ends, and writes down how they are.
+//! When it is killed, the kernel kills every other process of the node.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{BufRead, BufReader, ErrorKind, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::stat::Mode;
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
+use nix::unistd::{mkfifo, setsid};
+
+use super::process::Process;
+use super::spec::{Component, Spec, init_file, log_file, start_fifo, state_file};
+use super::state::{State, States, now};
+use super::{files, netns};
+use crate::command::{OURSELVES, tail};
+
+/// How long a supervisor takes to mount its file systems, and far more.
+const LISTENS_WITHIN: Duration = Duration::from_secs(10);
+
+/// Settings of the whole machine that a kubelet would change: it is shown its
+/// own values instead.
+const SHOWN_SETTINGS: [(&str, &str); 6] = [
+    ("vm/overcommit_memory", "1"),
+    ("vm/panic_on_oom", "0"),
+    ("kernel/panic", "10"),
+    ("kernel/panic_on_oops", "1"),
+    ("kernel/keys/root_maxkeys", "1000000"),
+    ("kernel/keys/root_maxbytes", "25000000"),
+];
+
+/// Starts the supervisor of a node. To be called by the machine's side.
+pub fn start(spec: &Spec, spec_path: &Path) -> Result<Process> {
+    files::write_json(spec_path, spec)?;
+    let log_path = log_file(&spec.folder, "supervisor");
+    files::create_parent(&log_path)?;
+    let log = File::create(&log_path).with_context(|| format!("cannot write {}", log_path.display()))?;
+    mkfifo(&start_fifo(&spec.folder), Mode::S_IRUSR | Mode::S_IWUSR).context("cannot create a FIFO")?;
+    let status = Command::new(OURSELVES)
+        .arg("node-supervise")
+        .arg(spec_path)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().context("cannot share a log")?)
+        .stderr(log)
+        .status()
+        .context("cannot start a supervisor")?;
+    if !status.success() {
+        bail!("the supervisor failed ({status}):\n{}", tail(&log_path));
+    }
+    files::read_json(&init_file(&spec.folder))
+}
+
+/// Tells the supervisor in `folder` to start a component.
+pub fn start_component(folder: &Path, component: &str) -> Result<()> {
+    let mut options = OpenOptions::new();
+    // An error, and no endless wait, while nobody reads.
+    options.write(true).custom_flags(OFlag::O_NONBLOCK.bits());
+    let started = Instant::now();
+    let mut fifo = loop {
+        match options.open(start_fifo(folder)) {
+            Ok(fifo) => break fifo,
+            Err(error) if started.elapsed() > LISTENS_WITHIN => {
+                let log = tail(&log_file(folder, "supervisor"));
+                return Err(error).with_context(|| {
+                    format!("the supervisor does not listen; the end of its log:\n{log}\n")
+                });
+            }
+            Err(_) => thread::sleep(Duration::from_millis(5)),
+        }
+    };
+    writeln!(fifo, "{component}").context("cannot tell the supervisor to start something")
+}
+
+/// The way into a node: leaves the caller's session, enters new namespaces and
+/// starts [`init`] as their first process.
+pub fn supervise(spec_path: &Path) -> Result<()> {
+    let spec: Spec = files::read_json(spec_path)?;
+    // What happens on the terminal is no business of the node's any more.
+    setsid().context("cannot begin a session")?;
+    netns::enter(&spec.netns)?;
+    unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID).context("cannot create namespaces")?;
+    change_propagation(MsFlags::MS_PRIVATE)?;
+    let mut child = Command::new(OURSELVES)
+        .arg("node-init")
+        .arg(spec_path)
+        .stdin(Stdio::piped())
+        .spawn()
+        .context("cannot start the node")?;
+    let process = Process::of(child.id().cast_signed()).context("the node ended at once")?;
+    // From here on it can be found and killed; it starts nothing before it is told to.
+    files::write_json(&init_file(&spec.folder), &process)?;
+    let mut go_on = child.stdin.take().context("the node has no standard input")?;
+    go_on.write_all(b"\n").context("the node ended at once")
+}
+
+/// The first process of a node. Ends only when it is killed.
+pub fn init(spec_path: &Path) -> Result<()> {
+    let spec: Spec = files::read_json(spec_path)?;
+    // The mounts hide the processes of the machine from the one that writes this one down.
+    let told = std::io::stdin().lines().next().transpose().context("cannot read the standard input")?;
+    if told.is_none() {
+        bail!("this process was not written down: nobody could end it");
+    }
+    let result = mounts(&spec).and_then(|()| Supervisor::new(spec).serve());
+    // The reader of the log sees why, and sees no process.
+    result.context("the supervisor ends, and with it the node")
+}
+
+struct Supervisor {
+    spec: Spec,
+    states: Mutex<States>,
+}
+
+impl Supervisor {
+    fn new(spec: Spec) -> Arc<Self> {
+        Arc::new(Self { spec, states: Mutex::default() })
+    }
+
+    fn serve(self: &Arc<Self>) -> Result<()> {
+        self.write(&self.lock())?;
+        let reaper = Arc::clone(self);
+        thread::spawn(move || {
+            loop {
+                reaper.reap_one();
+            }
+        });
+        // Open for writing too, so that reading never comes to an end.
+        let fifo = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(start_fifo(&self.spec.folder))
+            .context("cannot open the FIFO")?;
+        for line in BufReader::new(fifo).lines() {
+            let name = line.context("cannot read what to start")?;
+            match self.spec.components.iter().find(|component| component.name == name) {
+                Some(component) => self.start(component)?,
+                None => crate::progress::say(&format!("there is no component {name:?}")),
+            }
+        }
+        Ok(())
+    }
+
+    fn start(&self, component: &Component) -> Result<()> {
+        // Held, so that the reaper knows of the process before it looks.
+        let mut states = self.lock();
+        if matches!(states.get(&component.name), Some(State::Running { .. })) {
+            return Ok(());
+        }
+        let state = match self.spawn(component) {
+            Ok(pid) => State::Running { pid, since: now() },
+            Err(error) => State::Failed { why: format!("{error:#}") },
+        };
+        states.insert(component.name.clone(), state);
+        self.write(&states)
+    }
+
+    fn spawn(&self, component: &Component) -> Result<i32> {
+        let log = log_file(&self.spec.folder, &component.name);
+        let output = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
+        let child = Command::new(&component.program)
+            .args(&component.arguments)
+            .env_clear()
+            .envs(&self.spec.environment)
+            .current_dir("/")
+            .stdin(Stdio::null())
+            .stdout(output.try_clone().context("cannot share a log")?)
+            .stderr(output)
+            .process_group(0)
+            .spawn()
+            .with_context(|| format!("cannot run {}", component.program.display()))?;
+        Ok(child.id().cast_signed())
+    }
+
+    /// Waits for any process to end: a component, or one that lost its parent.
+    fn reap_one(&self) {
+        match waitid(Id::All, WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT) {
+            Ok(ended) => {
+                let Some(pid) = ended.pid() else { return };
+                // Only now is it reaped: a failed spawn, under the lock, reaps its own.
+                let mut states = self.lock();
+                let _ = waitpid(pid, None);
+                let mut all = states.values_mut();
+                let Some(state) = all
+                    .find(|state| matches!(state, State::Running { pid: one, .. } if *one == pid.as_raw()))
+                else {
+                    return;
+                };
+                *state = State::Exited { how: how(ended), at: now() };
+                let _ = self.write(&states);
+            }
+            // No children at all.
+            Err(Errno::ECHILD) => thread::sleep(Duration::from_millis(100)),
+            Err(_) => {}
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, States> {
+        self.states.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self, states: &States) -> Result<()> {
+        files::write_json(&state_file(&self.spec.folder), states)
+    }
+}
+
+fn how(ended: WaitStatus) -> String {
+    match ended {
+        WaitStatus::Exited(_, status) => format!("with status {status}"),
+        WaitStatus::Signaled(_, signal, _) => format!("by {signal}"),
+        other => format!("{other:?}"),
+    }
+}
+
+/// The file systems of a node: the machine's, but for what components write to.
+fn mounts(spec: &Spec) -> Result<()> {
+    // Before it is hidden, if it lies there.
+    let visible =
+        File::open(&spec.visible).with_context(|| format!("cannot open {}", spec.visible.display()))?;
+    attach(None, Path::new("/proc"), "proc")?;
+    for (name, value) in SHOWN_SETTINGS {
+        let shown = spec.folder.join("settings").join(name);
+        let setting = Path::new("/proc/sys").join(name);
+        if setting.exists() {
+            files::write(&shown, format!("{value}\n"))?;
+            bind(&shown, &setting)?;
+        }
+    }
+    for hidden in ["/run", "/var"] {
+        attach(None, Path::new(hidden), "tmpfs")?;
+    }
+    for folder in ["/var/lib", "/var/log", "/var/tmp", "/run/lock"] {
+        files::create_folder(Path::new(folder))?;
+    }
+    std::os::unix::fs::symlink("/run", "/var/run").context("cannot link /var/run")?;
+    if ["/run", "/var"].iter().any(|hidden| spec.visible.starts_with(hidden)) {
+        files::create_folder(&spec.visible)?;
+        bind(Path::new(&format!("/proc/self/fd/{}", visible.as_raw_fd())), &spec.visible)?;
+    }
+    for (own, machine) in &spec.binds {
+        files::create_folder(own)?;
+        files::create_folder(machine)?;
+        bind(own, machine)?;
+    }
+    // Among the node's own processes mounts spread, as the kubelet and CSI drivers expect.
+    change_propagation(MsFlags::MS_SHARED)
+}
+
+fn change_propagation(kind: MsFlags) -> Result<()> {
+    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | kind, None::<&str>)
+        .context("cannot change mount propagation")
+}
+
+fn attach(source: Option<&Path>, target: &Path, kind: &str) -> Result<()> {
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    mount(Some(source.unwrap_or(Path::new(kind))), target, Some(kind), flags, None::<&str>)
+        .with_context(|| format!("cannot mount {kind} on {}", target.display()))
+}
+
+fn bind(source: &Path, target: &Path) -> Result<()> {
+    mount(Some(source), target, None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>)
+        .with_context(|| format!("cannot bind {} to {}", source.display(), target.display()))
+}
+
+/// What the supervisor of a node has written down, as long as it has.
+pub fn states(folder: &Path) -> Result<States> {
+    let file = state_file(folder);
+    match fs::metadata(&file) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(States::new()),
+        _ => files::read_json(&file),
+    }
+}

@@ -1,0 +1,116 @@
+//! Programs that are run to their end, with their output in a log.
+
+use std::fs::{self, File};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+
+use crate::interrupt;
+use crate::progress::Step;
+
+/// This program, even if another has been built in its place.
+pub const OURSELVES: &str = "/proc/self/exe";
+
+/// How many lines of a log an error shows.
+const TAIL_LINES: usize = 20;
+/// And how much of each of them.
+const LINE_LENGTH: usize = 400;
+const POLL: Duration = Duration::from_millis(20);
+/// How long a program may take to clean up after an interrupt.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Runs `command` to its end, its output going to `log`. Stops it, with what it
+/// has started, when this process is asked to stop.
+pub fn run(step: &Step, command: &mut Command, log: &Path) -> Result<()> {
+    let program = name(command);
+    if let Some(folder) = log.parent() {
+        fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    }
+    let output = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(output.try_clone().context("cannot share a log")?)
+        .stderr(output)
+        .process_group(0)
+        .spawn()
+        .with_context(|| format!("cannot run {program}"))?;
+    let status = loop {
+        if let Some(status) = child.try_wait().with_context(|| format!("cannot wait for {program}"))? {
+            break status;
+        }
+        if let Err(interrupted) = interrupt::check() {
+            stop(&mut child);
+            return Err(interrupted.into());
+        }
+        step.waiting();
+        sleep(POLL);
+    };
+    // Ctrl-C can end the program before this process hears of it.
+    interrupt::check()?;
+    if !status.success() {
+        bail!("{program} failed ({status}); the end of {}:\n{}", log.display(), tail(log));
+    }
+    Ok(())
+}
+
+/// What `command` prints on standard output.
+pub fn output(command: &mut Command) -> Result<String> {
+    let program = name(command);
+    let output = command.stdin(Stdio::null()).output().with_context(|| format!("cannot run {program}"))?;
+    if !output.status.success() {
+        bail!("{program} failed ({}): {}", output.status, String::from_utf8_lossy(&output.stderr).trim());
+    }
+    String::from_utf8(output.stdout).with_context(|| format!("{program} printed something that is not text"))
+}
+
+/// The last lines of a log, indented.
+pub fn tail(log: &Path) -> String {
+    let text = fs::read(log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    let end = lines.get(lines.len().saturating_sub(TAIL_LINES)..).unwrap_or_default();
+    if end.is_empty() {
+        return "    (empty)".to_owned();
+    }
+    end.iter().map(|line| format!("    {}", shorten(line))).collect::<Vec<_>>().join("\n")
+}
+
+/// A line of a log that fits into an error.
+pub fn shorten(line: &str) -> String {
+    match line.char_indices().nth(LINE_LENGTH) {
+        Some((end, _)) => format!("{}…", line.get(..end).unwrap_or_default()),
+        None => line.to_owned(),
+    }
+}
+
+/// What a person knows a command by: not this program, which enters a network
+/// namespace on the way (see [`crate::target::Target::command`]).
+fn name(command: &Command) -> String {
+    let entered = command.get_args().skip_while(|word| *word != "--").nth(1);
+    let program = if command.get_program() == OURSELVES { entered } else { None };
+    let program = Path::new(program.unwrap_or(command.get_program()));
+    program.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// Interrupts the process group that `child` leads, as Ctrl-C would, so that it
+/// removes its temporary files; kills it if it does not listen.
+fn stop(child: &mut Child) {
+    let Ok(id) = i32::try_from(child.id()) else { return };
+    let group = Pid::from_raw(id);
+    let _ = killpg(group, Signal::SIGINT);
+    let started = Instant::now();
+    while started.elapsed() < PATIENCE {
+        if !matches!(child.try_wait(), Ok(None)) {
+            break;
+        }
+        sleep(POLL);
+    }
+    // The leader is gone or deaf; whatever else is in its group has no purpose any more.
+    let _ = killpg(group, Signal::SIGKILL);
+    let _ = child.wait();
+}

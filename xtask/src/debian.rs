@@ -1,0 +1,139 @@
+//! What a cluster needs from the distribution.
+
+use std::env;
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use nix::unistd::Uid;
+
+use crate::command;
+use crate::progress::Step;
+use crate::workspace::Workspace;
+
+/// The programs, and the packages that bring them.
+const PROGRAMS: [(&str, &str); 7] = [
+    ("containerd", "containerd"),
+    ("runc", "runc"),
+    ("iptables", "iptables"),
+    ("conntrack", "conntrack"),
+    ("ethtool", "ethtool"),
+    ("socat", "socat"),
+    ("buildah", "buildah"),
+];
+
+/// The network plugins, and where Debian and everyone else put them.
+const PLUGINS: [&str; 4] = ["host-local", "loopback", "portmap", "ptp"];
+const PLUGIN_FOLDERS: [&str; 2] = ["/usr/lib/cni", "/opt/cni/bin"];
+const PLUGIN_PACKAGE: &str = "containernetworking-plugins";
+
+/// Folders that `PATH` may lack for someone who became root by `su`.
+const SYSTEM_FOLDERS: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// While this file says no, packages start no service.
+const POLICY: &str = "/usr/sbin/policy-rc.d";
+
+/// Installs what a cluster lacks, or says what to install.
+pub fn ensure_packages(workspace: &Workspace) -> Result<()> {
+    ensure(workspace, missing_packages)
+}
+
+/// Installs what images are made with, all that is needed for a cluster that somebody else runs.
+pub fn ensure_buildah(workspace: &Workspace) -> Result<()> {
+    ensure(workspace, || if program("buildah").is_none() { vec!["buildah"] } else { Vec::new() })
+}
+
+fn ensure(workspace: &Workspace, look: impl Fn() -> Vec<&'static str>) -> Result<()> {
+    let missing = look();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let list = missing.join(" ");
+    if !Path::new("/etc/debian_version").exists() || program("apt-get").is_none() {
+        bail!("these are missing, by the names of their Debian packages: {list}; please install them");
+    }
+    if !Uid::effective().is_root() {
+        bail!("packages are missing; please run: sudo apt-get install --no-install-recommends {list}");
+    }
+    let step = Step::start(format!("installing {list}"));
+    let _policy = NoServices::declare()?;
+    let apt = |arguments: &[&str]| {
+        let mut apt = Command::new("apt-get");
+        apt.args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
+        apt
+    };
+    command::run(&step, &mut apt(&["update"]), &workspace.log("apt-update"))?;
+    let mut install = apt(&["install", "--yes", "--no-install-recommends"]);
+    command::run(&step, install.args(&missing), &workspace.log("apt-install"))?;
+    step.done();
+    let still = look();
+    if !still.is_empty() {
+        bail!("{} installed, but what they should bring is still missing", still.join(" "));
+    }
+    Ok(())
+}
+
+/// The folder of the network plugins.
+pub fn plugin_folder() -> Result<PathBuf> {
+    PLUGIN_FOLDERS
+        .iter()
+        .map(PathBuf::from)
+        .find(|folder| PLUGINS.iter().all(|plugin| folder.join(plugin).exists()))
+        .with_context(|| format!("no network plugins in {}", PLUGIN_FOLDERS.join(" or ")))
+}
+
+/// The path of a program.
+pub fn program(name: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path)
+        .chain(env::split_paths(SYSTEM_FOLDERS))
+        .map(|folder| folder.join(name))
+        .find(|file| file.is_file())
+}
+
+/// The `PATH` of what is run in a cluster: `first`, then the system's.
+pub fn search_path(first: &Path) -> String {
+    format!("{}:{SYSTEM_FOLDERS}", first.display())
+}
+
+fn missing_packages() -> Vec<&'static str> {
+    let mut missing: Vec<&str> =
+        PROGRAMS.iter().filter(|(name, _)| program(name).is_none()).map(|(_, package)| *package).collect();
+    if plugin_folder().is_err() {
+        missing.push(PLUGIN_PACKAGE);
+    }
+    missing
+}
+
+/// Keeps packages from starting their services while it lives: a cluster starts
+/// containerd by itself, and nobody has asked for another one.
+struct NoServices {
+    ours: bool,
+}
+
+impl NoServices {
+    fn declare() -> Result<Self> {
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o755).open(POLICY);
+        let ours = match file {
+            Ok(mut file) => {
+                file.write_all(b"#!/bin/sh\nexit 101\n").with_context(|| format!("cannot write {POLICY}"))?;
+                true
+            }
+            // The machine has a policy of its own.
+            Err(_) if Path::new(POLICY).exists() => false,
+            Err(error) => return Err(error).with_context(|| format!("cannot write {POLICY}")),
+        };
+        Ok(Self { ours })
+    }
+}
+
+impl Drop for NoServices {
+    fn drop(&mut self) {
+        if self.ours {
+            let _ = fs::remove_file(POLICY);
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! The sample application in the cluster, and what is done to it, by kubectl as a person would.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::SocketAddr;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::progress::Step;
+use crate::target::Target;
+use crate::{command, interrupt, load};
+
+/// Where the application lives.
+pub const NAMESPACE: &str = "adieu-demo";
+
+/// How long anything may take in the cluster.
+const LIMIT: Duration = Duration::from_mins(2);
+const POLL: Duration = Duration::from_millis(100);
+/// Answers in a row after which no pod that is gone can be among those that kube-proxy sends to: if one in
+/// eight were, so many answers would come in one of a million cases.
+const ANSWERS: usize = 100;
+
+/// The sample application.
+pub struct Application<'a> {
+    target: &'a Target,
+}
+
+impl<'a> Application<'a> {
+    /// The application in `target`, deployed or not.
+    pub fn new(target: &'a Target) -> Self {
+        Self { target }
+    }
+
+    /// The cluster it is in.
+    pub fn target(&self) -> &'a Target {
+        self.target
+    }
+
+    /// Deploys it with `image`, from scratch.
+    pub fn deploy(&self, image: &str) -> Result<()> {
+        self.remove()?;
+        self.tell(&["create", "namespace", NAMESPACE])?;
+        let source = self.target.workspace().root().join("tests/apps/web/manifests.yaml");
+        let text = fs::read_to_string(&source)
+            .with_context(|| format!("cannot read {}", source.display()))?
+            .replace("IMAGE", image);
+        let manifests = tempfile::NamedTempFile::new().context("cannot create a temporary file")?;
+        fs::write(manifests.path(), text).context("cannot write a temporary file")?;
+        shown("kubectl apply -f tests/apps/web/manifests.yaml");
+        let mut kubectl = self.kubectl();
+        command::output(kubectl.args(["apply", "-f"]).arg(manifests.path()))?;
+        self.wait_for_rollout()
+    }
+
+    /// Removes it, if it is there.
+    pub fn remove(&self) -> Result<()> {
+        let mut kubectl = self.target.kubectl();
+        kubectl.args(["delete", "namespace", NAMESPACE, "--ignore-not-found", "--wait"]);
+        let step = Step::start(format!("removing the namespace {NAMESPACE}"));
+        command::run(&step, &mut kubectl, &self.target.workspace().log("kubectl-delete"))?;
+        step.done();
+        Ok(())
+    }
+
+    /// A node's address and the port at which it passes on to `service`, once requests are answered there.
+    pub fn address(&self, service: &str) -> Result<SocketAddr> {
+        let nodes = self.get(&["nodes"])?;
+        let addresses = nodes["items"][0]["status"]["addresses"].as_array().cloned().unwrap_or_default();
+        let address = addresses.iter().find(|address| address["type"] == "InternalIP");
+        let ip =
+            address.and_then(|address| address["address"].as_str()).context("a node without an address")?;
+        let port = self.get(&["service", service])?["spec"]["ports"][0]["nodePort"].clone();
+        let port = port.as_u64().context("a Service without a node port")?;
+        let address: SocketAddr = format!("{ip}:{port}").parse()?;
+        self.wait_until_open(address)?;
+        Ok(address)
+    }
+
+    /// The Deployment's pod template.
+    pub fn template(&self) -> Result<Value> {
+        Ok(self.get(&["deployment", "web"])?["spec"]["template"].take())
+    }
+
+    /// Opts it in, and waits until that rollout has finished: every pod has what is injected, and kube-proxy
+    /// sends to no other. It lags behind by up to a second, in which the pods that were never injected are
+    /// gone already; `address` is where that is seen.
+    pub fn annotate(&self, address: SocketAddr) -> Result<()> {
+        let old = self.pods()?;
+        self.tell(&["annotate", "deployment/web", "adieu.dev/graceful=true"])?;
+        self.wait_for_rollout()?;
+        self.wait_until_gone(&old)?;
+        self.wait_until_open(address)
+    }
+
+    /// Restarts it, and waits until the new pods are there.
+    pub fn restart(&self) -> Result<()> {
+        self.tell(&["rollout", "restart", "deployment/web"])?;
+        self.wait_for_rollout()
+    }
+
+    /// The uids of its pods.
+    pub fn pods(&self) -> Result<BTreeSet<String>> {
+        let pods = self.get(&["pods", "--selector=app=web"])?;
+        let pods = pods["items"].as_array().into_iter().flatten();
+        Ok(pods.filter_map(|pod| pod["metadata"]["uid"].as_str().map(str::to_owned)).collect())
+    }
+
+    /// Waits until none of the pods `old` is left.
+    pub fn wait_until_gone(&self, old: &BTreeSet<String>) -> Result<()> {
+        let step = Step::start("waiting until the old pods are gone");
+        wait(&step, || {
+            let left = self.pods()?.intersection(old).count();
+            if left > 0 {
+                bail!("{left} old pods are left");
+            }
+            Ok(())
+        })?;
+        step.done();
+        Ok(())
+    }
+
+    fn wait_for_rollout(&self) -> Result<()> {
+        let step = Step::start("waiting for the rollout");
+        let mut kubectl = self.kubectl();
+        kubectl.args(["rollout", "status", "deployment/web", "--timeout", &format!("{}s", LIMIT.as_secs())]);
+        command::run(&step, &mut kubectl, &self.target.workspace().log("kubectl-rollout"))?;
+        step.done();
+        Ok(())
+    }
+
+    /// Waits until kube-proxy passes requests on.
+    fn wait_until_open(&self, address: SocketAddr) -> Result<()> {
+        let ask = || -> Result<()> {
+            self.target.enter()?;
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let step = Step::start(format!("waiting for answers at {address}"));
+            wait(&step, || {
+                (0..ANSWERS).try_for_each(|_| {
+                    runtime.block_on(load::request(address)).map_err(|cause| anyhow::anyhow!(cause))
+                })
+            })?;
+            step.done();
+            Ok(())
+        };
+        // On a thread of its own, which is lost to where the cluster is.
+        thread::scope(|scope| scope.spawn(ask).join()).map_err(|_| anyhow::anyhow!("a thread gave up"))?
+    }
+
+    /// Runs kubectl, and shows that.
+    fn tell(&self, arguments: &[&str]) -> Result<()> {
+        shown(&format!("kubectl {}", arguments.join(" ")));
+        command::output(self.kubectl().args(arguments)).map(drop)
+    }
+
+    fn get(&self, arguments: &[&str]) -> Result<Value> {
+        let text = command::output(self.kubectl().arg("get").args(arguments).args(["-o", "json"]))?;
+        serde_json::from_str(&text).context("kubectl printed something that is not JSON")
+    }
+
+    fn kubectl(&self) -> Command {
+        let mut kubectl = self.target.kubectl();
+        kubectl.args(["--namespace", NAMESPACE]);
+        kubectl
+    }
+}
+
+fn shown(line: &str) {
+    println!("  $ {line}");
+}
+
+/// Asks again and again until `ask` has no complaint.
+fn wait(step: &Step, ask: impl Fn() -> Result<()>) -> Result<()> {
+    let started = Instant::now();
+    while let Err(error) = ask() {
+        interrupt::check()?;
+        if started.elapsed() > LIMIT {
+            return Err(error).with_context(|| format!("waited {} s", LIMIT.as_secs()));
+        }
+        step.waiting();
+        thread::sleep(POLL);
+    }
+    Ok(())
+}

@@ -1,0 +1,165 @@
+//! Images, made by buildah out of programs that are built here.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use serde_json::json;
+
+use crate::progress::Step;
+use crate::workspace::Workspace;
+use crate::{command, toolchain};
+
+/// The image that holds the namespaces of a pod.
+pub const PAUSE: &str = "localhost/pause:adieu";
+
+/// An image in an archive.
+pub struct Image {
+    /// Such as `localhost/adieu`.
+    pub repository: String,
+    /// Changes with the content.
+    pub tag: String,
+    /// An OCI archive.
+    pub archive: PathBuf,
+}
+
+impl Image {
+    /// The name by which pods refer to it.
+    pub fn reference(&self) -> String {
+        format!("{}:{}", self.repository, self.tag)
+    }
+}
+
+/// The archive of the image [`PAUSE`], made if it is missing or outdated.
+pub fn pause(workspace: &Workspace) -> Result<PathBuf> {
+    let program = toolchain::build_pause(workspace)?;
+    let module = workspace.modules().join("pause");
+    let dockerfile = module.join("Dockerfile");
+    let made_from = toolchain::hash([
+        toolchain::hash_file(&program)?.as_bytes(),
+        toolchain::hash_file(&dockerfile)?.as_bytes(),
+    ]);
+    let archive = archive(workspace, "pause", short(&made_from));
+    if !archive.exists() {
+        let context = tempfile::tempdir().context("cannot create a temporary folder")?;
+        fs::copy(&program, context.path().join("pause")).context("cannot copy the program")?;
+        let mut buildah = buildah(workspace)?;
+        buildah.args(["--isolation", "chroot", "--file"]).arg(&dockerfile);
+        finish(workspace, buildah, &archive, PAUSE, context.path())?;
+    }
+    Ok(archive)
+}
+
+/// adieu's image, from the repository's Dockerfile with a binary that is built outside of it.
+pub fn adieu(workspace: &Workspace) -> Result<Image> {
+    let dockerfile = workspace.root().join("Dockerfile");
+    staged(workspace, "adieu", &build_adieu(workspace)?, &dockerfile)
+}
+
+/// The image of the demonstration's application.
+pub fn web(workspace: &Workspace) -> Result<Image> {
+    let dockerfile = workspace.root().join("tests/apps/web/Dockerfile");
+    staged(workspace, "web", &toolchain::build_web(workspace)?, &dockerfile)
+}
+
+/// An image whose Dockerfile builds `program` in a stage named `build`, from which it copies /NAME. A folder
+/// takes the place of that stage: no base image is pulled, no compiler runs in a container.
+fn staged(workspace: &Workspace, name: &str, program: &Path, dockerfile: &Path) -> Result<Image> {
+    let made_from = toolchain::hash([
+        toolchain::hash_file(program)?.as_bytes(),
+        toolchain::hash_file(dockerfile)?.as_bytes(),
+    ]);
+    let repository = format!("localhost/{name}");
+    let tag = short(&made_from).to_owned();
+    let archive = archive(workspace, name, &tag);
+    if !archive.exists() {
+        let stage = tempfile::tempdir().context("cannot create a temporary folder")?;
+        fs::copy(program, stage.path().join(name)).context("cannot copy the program")?;
+        let context = tempfile::tempdir().context("cannot create a temporary folder")?;
+        let mut buildah = buildah(workspace)?;
+        buildah.args(["--isolation", "chroot", "--file"]).arg(dockerfile);
+        buildah.arg("--build-context").arg(format!("build={}", stage.path().display()));
+        remove_old(&archive, &format!("{name}-"))?;
+        finish(workspace, buildah, &archive, &format!("{repository}:{tag}"), context.path())?;
+    }
+    Ok(Image { repository, tag, archive })
+}
+
+/// A static release binary, which the image has nothing else beside.
+fn build_adieu(workspace: &Workspace) -> Result<PathBuf> {
+    let step = Step::start("building adieu");
+    let version = command::output(Command::new("rustc").arg("-vV"))?;
+    let host = version
+        .lines()
+        .find_map(|line| line.strip_prefix("host: "))
+        .context("rustc does not say its host")?;
+    let flags = format!("CARGO_TARGET_{}_RUSTFLAGS", host.to_uppercase().replace(['-', '.'], "_"));
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or("cargo".into()));
+    // They would count instead of the target's.
+    cargo.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
+    cargo.current_dir(workspace.root()).env("CARGO_TARGET_DIR", workspace.target());
+    cargo.env(flags, "-C target-feature=+crt-static");
+    cargo.args(["build", "--release", "--locked", "--package", "adieu", "--bin", "adieu", "--target", host]);
+    command::run(&step, &mut cargo, &workspace.log("build-adieu"))?;
+    step.done();
+    Ok(workspace.target().join(host).join("release/adieu"))
+}
+
+/// buildah with all that it keeps under the target folder.
+fn buildah(workspace: &Workspace) -> Result<Command> {
+    let folder = workspace.cache().join("buildah");
+    fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    // The machine's policy may be missing; nothing is pulled, so nothing needs to be refused.
+    let policy = folder.join("policy.json");
+    fs::write(&policy, json!({"default": [{"type": "insecureAcceptAnything"}]}).to_string())
+        .with_context(|| format!("cannot write {}", policy.display()))?;
+    let mut buildah = Command::new("buildah");
+    buildah.arg("--root").arg(folder.join("storage")).arg("--runroot").arg(folder.join("run"));
+    buildah.args(["--storage-driver", "vfs", "bud", "--signature-policy"]).arg(policy);
+    // Would be created in /etc, although no container is run.
+    buildah.arg("--cni-config-dir").arg(folder.join("cni"));
+    Ok(buildah)
+}
+
+fn finish(
+    workspace: &Workspace,
+    mut buildah: Command,
+    archive: &Path,
+    reference: &str,
+    context: &Path,
+) -> Result<()> {
+    let name = archive.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let step = Step::start(format!("making the image {reference}"));
+    if let Some(folder) = archive.parent() {
+        fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    }
+    let fresh = archive.with_extension("new");
+    let _ = fs::remove_file(&fresh);
+    buildah.arg("--tag").arg(format!("oci-archive:{}:{reference}", fresh.display())).arg(context);
+    command::run(&step, &mut buildah, &workspace.log(&format!("image-{name}")))?;
+    fs::rename(&fresh, archive).with_context(|| format!("cannot put {} in place", archive.display()))?;
+    step.done();
+    Ok(())
+}
+
+/// Removes the archives of earlier builds beside `archive`.
+fn remove_old(archive: &Path, prefix: &str) -> Result<()> {
+    let entries = archive.parent().and_then(|folder| fs::read_dir(folder).ok());
+    for entry in entries.into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with(prefix) {
+            let path = entry.path();
+            fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+        }
+    }
+    Ok(())
+}
+
+fn archive(workspace: &Workspace, name: &str, tag: &str) -> PathBuf {
+    workspace.cache().join("images").join(format!("{name}-{tag}.tar"))
+}
+
+fn short(hash: &str) -> &str {
+    hash.get(..12).unwrap_or(hash)
+}

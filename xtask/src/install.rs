@@ -1,0 +1,221 @@
+//! Installing adieu in a cluster, as its users do: by its chart.
+
+use std::fmt::Write;
+use std::path::PathBuf;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::api::{ListParams, PostParams};
+use kube::{Api, Client};
+use serde_json::json;
+
+use crate::progress::{Step, say};
+use crate::target::Target;
+use crate::{command, image, interrupt};
+
+/// The namespace that adieu is installed in.
+pub const NAMESPACE: &str = "adieu-system";
+/// The name of its Helm release.
+pub const RELEASE: &str = "adieu";
+
+/// For Helm, and for what follows.
+const LIMIT: Duration = Duration::from_mins(3);
+const POLL: Duration = Duration::from_millis(200);
+
+/// What goes to Helm.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Options {
+    /// Set a value of the chart, as Helm takes it
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+
+    /// Take values of the chart from a file
+    #[arg(long, short = 'f', value_name = "FILE")]
+    pub values: Vec<PathBuf>,
+}
+
+/// Builds adieu and its image, and installs or upgrades it. Returns once every
+/// replica is ready and admission injects.
+pub fn install(target: &Target, options: &Options) -> Result<()> {
+    let image = image::adieu(target.workspace())?;
+    target.load_image(&image.archive)?;
+
+    let step = Step::start("installing adieu");
+    let mut helm = target.helm();
+    helm.current_dir(target.workspace().root());
+    helm.args([
+        "upgrade",
+        "--install",
+        RELEASE,
+        "charts/adieu",
+        "--namespace",
+        NAMESPACE,
+        "--create-namespace",
+    ]);
+    helm.args(["--wait", "--timeout", &format!("{}s", LIMIT.as_secs())]);
+    // Before the caller's, which win.
+    helm.args(["--set", &format!("image.repository={}", image.repository)]);
+    helm.args(["--set-string", &format!("image.tag={}", image.tag)]);
+    helm.args(["--set", "image.pullPolicy=Never"]);
+    for file in &options.values {
+        let file = file.canonicalize().with_context(|| format!("there is no file {}", file.display()))?;
+        helm.arg("--values").arg(file);
+    }
+    for value in &options.set {
+        helm.args(["--set", value]);
+    }
+    command::run(&step, &mut helm, &target.workspace().log("helm"))
+        .with_context(|| format!("cannot install adieu\n{}", situation(target)))?;
+    step.done();
+
+    wait(target, "every replica to be ready", replicas_ready)?;
+    wait(target, "admission to inject", injects)?;
+    say(&format!("adieu {} is installed in the namespace {NAMESPACE}", image.tag));
+    Ok(())
+}
+
+/// Uninstalls adieu. Its CRDs stay, as its chart says.
+pub fn uninstall(target: &Target) -> Result<()> {
+    let step = Step::start("uninstalling adieu");
+    let mut helm = target.helm();
+    helm.args(["uninstall", RELEASE, "--namespace", NAMESPACE, "--ignore-not-found", "--wait"]);
+    command::run(&step, &mut helm, &target.workspace().log("helm"))?;
+    step.done();
+    Ok(())
+}
+
+/// Uninstalls adieu, and looks at what is left: the CRDs, which the chart keeps, and nothing else that was
+/// there for adieu.
+pub fn uninstall_leaves_nothing(target: &Target) -> Result<()> {
+    let kinds = |scope: &str| -> Result<String> {
+        let mut kubectl = target.kubectl();
+        let listed =
+            command::output(kubectl.args(["api-resources", "--verbs=list", "--output=name", scope]))?;
+        // Events tell of what happened, and go by themselves.
+        Ok(listed.lines().filter(|kind| !kind.starts_with("events")).collect::<Vec<_>>().join(","))
+    };
+    let (namespaced, cluster_wide) = (kinds("--namespaced=true")?, kinds("--namespaced=false")?);
+    let get = |kinds: &str, arguments: &[&str]| {
+        let mut kubectl = target.kubectl();
+        command::output(kubectl.args(["get", kinds, "--output=name", "--ignore-not-found"]).args(arguments))
+    };
+    uninstall(target)?;
+    let labelled = format!("--selector=app.kubernetes.io/instance={RELEASE}");
+    wait(target, "the objects of adieu to be gone", |_| async {
+        let found = [
+            get(&cluster_wide, &[&labelled])?,
+            get(&namespaced, &["--all-namespaces", &labelled])?,
+            get(&namespaced, &["--namespace", NAMESPACE])?,
+        ];
+        // The CRDs, and what is in every namespace of every cluster.
+        let kept = |line: &str| line.starts_with("customresourcedefinition");
+        let usual = ["serviceaccount/default", "configmap/kube-root-ca.crt"];
+        let left: Vec<_> = found
+            .iter()
+            .flat_map(|text| text.lines())
+            .filter(|line| !kept(line) && !usual.contains(line))
+            .collect();
+        if !left.is_empty() {
+            bail!("left are: {}", left.join(" "));
+        }
+        Ok(())
+    })?;
+    if !get("customresourcedefinitions", &[])?.contains("gracefulpolicies.adieu.dev") {
+        bail!("the CRDs are gone, and every policy with them");
+    }
+    Ok(())
+}
+
+/// An error unless every replica of adieu is ready and none is outdated.
+async fn replicas_ready(client: Client) -> Result<()> {
+    let deployments: Api<Deployment> = Api::namespaced(client, NAMESPACE);
+    let ours = ListParams::default().labels(&format!("app.kubernetes.io/instance={RELEASE}"));
+    let found = deployments.list(&ours).await?.items;
+    if found.is_empty() {
+        bail!("there is no Deployment of the release {RELEASE} in {NAMESPACE}");
+    }
+    for deployment in found {
+        let name = deployment.metadata.name.unwrap_or_default();
+        let wanted = deployment.spec.and_then(|spec| spec.replicas).unwrap_or(1);
+        let status = deployment.status.unwrap_or_default();
+        let count = |number: Option<i32>| number.unwrap_or_default();
+        if status.observed_generation < deployment.metadata.generation {
+            bail!("the Deployment {name} has not been looked at yet");
+        }
+        if [status.replicas, status.updated_replicas, status.ready_replicas].map(count) != [wanted; 3] {
+            bail!(
+                "the Deployment {name} wants {wanted} replicas and has {}, of which {} are current and {} ready",
+                count(status.replicas),
+                count(status.updated_replicas),
+                count(status.ready_replicas)
+            );
+        }
+    }
+    Ok(())
+}
+
+/// An error unless a Deployment that opts in comes back with a preStop hook.
+async fn injects(client: Client) -> Result<()> {
+    let deployments: Api<Deployment> = Api::namespaced(client, "default");
+    let labels = json!({"app": "adieu-install-check"});
+    let deployment: Deployment = serde_json::from_value(json!({
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "adieu-install-check", "annotations": {"adieu.dev/graceful": "true"}},
+        "spec": {
+            "selector": {"matchLabels": labels},
+            "template": {
+                "metadata": {"labels": labels},
+                "spec": {"containers": [{"name": "app", "image": "localhost/none"}]},
+            },
+        },
+    }))?;
+    let dry_run = PostParams { dry_run: true, ..PostParams::default() };
+    let answer = deployments.create(&dry_run, &deployment).await?;
+    let containers =
+        answer.spec.and_then(|spec| spec.template.spec).map(|pod| pod.containers).unwrap_or_default();
+    let hook = containers.into_iter().next().and_then(|container| container.lifecycle?.pre_stop);
+    hook.map(drop).context("a Deployment that opts in came back without a preStop hook")
+}
+
+/// Asks again and again until `ask` has no complaint.
+fn wait<F>(target: &Target, what: &str, ask: impl Fn(Client) -> F + Sync) -> Result<()>
+where
+    F: Future<Output = Result<()>>,
+{
+    let step = Step::start(format!("waiting for {what}"));
+    let started = Instant::now();
+    loop {
+        let Err(error) = target.with_client(&ask) else { break };
+        interrupt::check()?;
+        if started.elapsed() > LIMIT {
+            return Err(error)
+                .with_context(|| format!("waited {} s for {what}\n{}", LIMIT.as_secs(), situation(target)));
+        }
+        step.waiting();
+        sleep(POLL);
+    }
+    step.done();
+    Ok(())
+}
+
+/// What a person would look at next: adieu's pods, and what happened to them.
+fn situation(target: &Target) -> String {
+    let mut text = String::new();
+    for arguments in [
+        ["get", "pods", "--output=wide"].as_slice(),
+        &["get", "events", "--sort-by=.lastTimestamp"],
+        &["logs", "--selector=app.kubernetes.io/name=adieu", "--tail=20", "--prefix"],
+    ] {
+        let mut kubectl = target.kubectl();
+        kubectl.args(["--namespace", NAMESPACE]).args(arguments);
+        let shown = command::output(&mut kubectl).unwrap_or_else(|error| format!("{error:#}"));
+        for line in shown.lines() {
+            let _ = writeln!(text, "    {}", command::shorten(line));
+        }
+    }
+    text
+}

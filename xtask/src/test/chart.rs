@@ -1,0 +1,95 @@
+//! The chart: linted, and rendered with every one of its values.
+
+use std::fs;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Map, Value};
+
+use crate::command;
+use crate::interrupt;
+use crate::progress::Step;
+use crate::workspace::Workspace;
+
+/// Lints the chart. Every value must have an example in ci/every-value.yaml, and change what is rendered.
+pub fn check(workspace: &Workspace) -> Result<()> {
+    let step = Step::start("linting and rendering the chart");
+    let chart = workspace.root().join("charts/adieu");
+    let examples = chart.join("ci/every-value.yaml");
+    let read = |file: &std::path::Path| -> Result<Map<String, Value>> {
+        let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+        serde_saphyr::from_str(&text).with_context(|| format!("cannot parse {}", file.display()))
+    };
+    let defaults = read(&chart.join("values.yaml"))?;
+    let all = read(&examples)?;
+    let values = pair_up(&defaults, &all)?;
+
+    let helm = |arguments: &[&str]| -> Result<String> {
+        interrupt::check()?;
+        let mut helm = Command::new(workspace.bin().join("helm"));
+        command::output(helm.args(arguments).arg(&chart))
+    };
+    helm(&["lint", "--strict", "--quiet"])?;
+    let template = ["template", "release", "--namespace", "somewhere", "--kube-version", "1.36.0"];
+    let render = |more: &[&str]| helm(&[&template, more].concat());
+    let rendered = render(&[])?;
+    render(&["--values", &examples.display().to_string()])?;
+    for (path, value) in values {
+        let set = format!("{path}={value}");
+        if render(&["--set-json", &set])? == rendered {
+            bail!("the value {path} of the chart changes nothing: {set} renders what the defaults render");
+        }
+    }
+    step.done();
+    Ok(())
+}
+
+/// The path of every value with its example.
+fn pair_up(defaults: &Map<String, Value>, examples: &Map<String, Value>) -> Result<Vec<(String, Value)>> {
+    if let Some(unknown) = examples.keys().find(|key| !defaults.contains_key(*key)) {
+        bail!("{unknown} has an example, but is no value of the chart");
+    }
+    let mut pairs = Vec::new();
+    for (key, default) in defaults {
+        let example =
+            examples.get(key).with_context(|| format!("{key} has no example in ci/every-value.yaml"))?;
+        match (default, example) {
+            (Value::Object(default), Value::Object(example)) if !default.is_empty() => {
+                let inner = pair_up(default, example).with_context(|| format!("within {key}"))?;
+                pairs.extend(inner.into_iter().map(|(path, value)| (format!("{key}.{path}"), value)));
+            }
+            (default, example) if default == example => {
+                bail!("the example of {key} in ci/every-value.yaml is the default");
+            }
+            _ => pairs.push((key.clone(), example.clone())),
+        }
+    }
+    Ok(pairs)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn pairs(defaults: &Value, examples: &Value) -> Result<Vec<(String, Value)>> {
+        pair_up(defaults.as_object().unwrap(), examples.as_object().unwrap())
+    }
+
+    #[test]
+    fn every_value_needs_an_example_of_its_own() {
+        let defaults = json!({"a": {"b": 1, "c": {}}, "d": []});
+        let found = pairs(&defaults, &json!({"a": {"b": 2, "c": {"x": 1}}, "d": [1]})).unwrap();
+        let paths: Vec<_> = found.iter().map(|(path, _)| path.as_str()).collect();
+        assert_eq!(paths, ["a.b", "a.c", "d"]);
+        for (examples, complaint) in [
+            (json!({"a": {"b": 2, "c": {"x": 1}}}), "d has no example"),
+            (json!({"a": {"b": 1, "c": {"x": 1}}, "d": [1]}), "the example of b"),
+            (json!({"a": {"b": 2, "c": {"x": 1}}, "d": [1], "e": 1}), "e has an example"),
+        ] {
+            let error = format!("{:#}", pairs(&defaults, &examples).unwrap_err());
+            assert!(error.contains(complaint), "{error}");
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! Everything that has to hold, from formatting to the whole path on a real cluster.
+
+mod chart;
+
+use std::fs;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+
+use crate::cluster::{self, Name};
+use crate::progress::{Step, say};
+use crate::target::{External, Target};
+use crate::workspace::Workspace;
+use crate::{command, demo, image, install, interrupt, toolchain};
+
+/// `cargo xtask test`
+#[derive(Args)]
+pub struct Options {
+    /// Which of our clusters to use; it is started if it doesn't run
+    #[arg(long, default_value = "test", value_name = "NAME")]
+    name: Name,
+
+    #[command(flatten)]
+    external: External,
+}
+
+/// What passed and what didn't.
+#[derive(Debug, Default)]
+struct Tally {
+    passed: u32,
+    failed: u32,
+}
+
+/// Runs everything. The last line on standard output counts what passed and what failed.
+pub fn run(options: &Options) -> Result<()> {
+    interrupt::watch()?;
+    let workspace = Workspace::find()?;
+    let mut tally = Tally::default();
+    tally.check("formatting", formatting(&workspace))?;
+    tally.check("clippy", clippy(&workspace))?;
+    tally.cargo_test(
+        &workspace,
+        "unit",
+        cargo(&workspace, "test").args(["--workspace", "--no-fail-fast"]),
+    )?;
+    toolchain::build_clients(&workspace)?;
+    tally.check("chart", chart::check(&workspace))?;
+    on_a_cluster(&workspace, options, &mut tally)?;
+
+    let Tally { passed, failed } = tally;
+    println!("{passed} passed, {failed} failed");
+    if failed > 0 {
+        bail!("{failed} failed");
+    }
+    Ok(())
+}
+
+fn on_a_cluster(workspace: &Workspace, options: &Options, tally: &mut Tally) -> Result<()> {
+    // Where crates can be fetched: a cluster of ours has no way out.
+    let step = Step::start("building the end-to-end tests");
+    let mut build = cargo(workspace, "test");
+    build.args(["--test", "e2e", "--no-run"]);
+    command::run(&step, &mut build, &workspace.log("build-e2e"))?;
+    step.done();
+
+    let (target, started) = Target::choose(workspace, options.name.clone(), &options.external)?;
+    let outcome = end_to_end(&target, tally);
+    if let Some(cluster) = started {
+        cluster::down(&cluster)?;
+    }
+    outcome
+}
+
+fn end_to_end(target: &Target, tally: &mut Tally) -> Result<()> {
+    let workspace = target.workspace();
+    install::install(target, &install::Options::default())?;
+    let web = image::web(workspace)?;
+    target.load_image(&web.archive)?;
+    let mut tests = target.command("cargo");
+    tests.current_dir(workspace.root()).env("CARGO_TARGET_DIR", workspace.target());
+    tests.env("ADIEU_TEST_IMAGE", web.reference());
+    tests.args(["test", "--locked", "--offline", "--test", "e2e", "--", "--ignored", "--test-threads=1"]);
+    tally.cargo_test(workspace, "e2e", &mut tests)?;
+    tally.check("a rolling restart loses no request", demo::prove(target))?;
+    tally
+        .check("nothing but the CRDs is left after helm uninstall", install::uninstall_leaves_nothing(target))
+}
+
+impl Tally {
+    /// Counts one outcome. An error only where the person in front of it wants to stop.
+    fn check(&mut self, what: &str, outcome: Result<()>) -> Result<()> {
+        interrupt::check()?;
+        match outcome {
+            Ok(()) => self.passed += 1,
+            Err(error) => {
+                self.failed += 1;
+                say(&format!("✗ {what}: {error:#}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs cargo's tests, and counts each.
+    fn cargo_test(&mut self, workspace: &Workspace, name: &str, tests: &mut Command) -> Result<()> {
+        let log = workspace.log(&format!("test-{name}"));
+        let step = Step::start(format!("running the {name} tests"));
+        let outcome = command::run(&step, tests, &log);
+        interrupt::check()?;
+        let text = fs::read_to_string(&log).with_context(|| format!("cannot read {}", log.display()))?;
+        let (passed, failed) = counts(&text);
+        self.passed += passed;
+        self.failed += failed;
+        match outcome {
+            Ok(()) => step.done(),
+            Err(error) => {
+                print!("{text}");
+                // What failed without a failing test doesn't compile, or died.
+                self.failed += u32::from(failed == 0);
+                say(&format!("✗ {name} tests: {}", error.to_string().lines().next().unwrap_or_default()));
+            }
+        }
+        for line in text.lines().filter(|line| line.starts_with("test result:")) {
+            println!("{line}");
+        }
+        Ok(())
+    }
+}
+
+/// Sums up the lines `test result: ok. 3 passed; 0 failed; …`.
+fn counts(text: &str) -> (u32, u32) {
+    let count = |line: &str, what: &str| -> u32 {
+        let part = line.split([';', '.']).find_map(|part| part.trim().strip_suffix(what));
+        part.and_then(|number| number.trim().parse().ok()).unwrap_or_default()
+    };
+    let results = text.lines().filter(|line| line.starts_with("test result:"));
+    results.fold((0, 0), |(passed, failed), line| {
+        (passed + count(line, "passed"), failed + count(line, "failed"))
+    })
+}
+
+fn formatting(workspace: &Workspace) -> Result<()> {
+    let step = Step::start("checking the formatting");
+    let mut rust = Command::new("cargo");
+    rust.current_dir(workspace.root()).args(["fmt", "--all", "--check"]);
+    command::run(&step, &mut rust, &workspace.log("fmt"))?;
+    let mut go = Command::new("gofmt");
+    let unformatted = command::output(go.current_dir(workspace.root()).args(["-l", "tests"]))?;
+    if !unformatted.is_empty() {
+        bail!("gofmt -w is due for {}", unformatted.trim());
+    }
+    step.done();
+    Ok(())
+}
+
+fn clippy(workspace: &Workspace) -> Result<()> {
+    let step = Step::start("linting");
+    let mut clippy = cargo(workspace, "clippy");
+    clippy.args(["--workspace", "--all-targets", "--", "-D", "warnings"]);
+    command::run(&step, &mut clippy, &workspace.log("clippy"))?;
+    step.done();
+    Ok(())
+}
+
+fn cargo(workspace: &Workspace, subcommand: &str) -> Command {
+    let mut cargo = Command::new("cargo");
+    cargo.current_dir(workspace.root()).env("CARGO_TARGET_DIR", workspace.target());
+    cargo.args([subcommand, "--locked"]);
+    cargo
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_are_summed_up() {
+        let text = "running 2 tests\n\
+            test result: ok. 12 passed; 0 failed; 3 ignored; 0 measured; 0 filtered out; finished in 0.1s\n\
+            test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0s\n";
+        assert_eq!(counts(text), (13, 2));
+        assert_eq!(counts("error: could not compile"), (0, 0));
+    }
+}

@@ -1,0 +1,254 @@
+//! The programs of a cluster, built from their Go modules once and kept.
+
+use std::fmt::Write;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use sha2::{Digest, Sha256};
+
+use crate::command;
+use crate::progress::Step;
+use crate::workspace::Workspace;
+
+/// What the one Kubernetes binary can be called by; see tests/cluster/kubernetes/main.go.
+const COMPONENTS: [&str; 6] =
+    ["kube-apiserver", "kube-controller-manager", "kube-proxy", "kube-scheduler", "kubectl", "kubelet"];
+
+/// Builds whatever is missing or outdated among the programs of a cluster.
+pub fn build_all(workspace: &Workspace) -> Result<()> {
+    kubernetes(workspace)?;
+    etcd(workspace)?;
+    helm(workspace)
+}
+
+/// kubectl and Helm, all that a cluster which runs elsewhere takes.
+pub fn build_clients(workspace: &Workspace) -> Result<()> {
+    kubernetes(workspace)?;
+    helm(workspace)
+}
+
+/// The program that holds a pod's namespaces.
+pub fn build_pause(workspace: &Workspace) -> Result<PathBuf> {
+    Module { name: "pause", ..Module::default() }.build(workspace)
+}
+
+/// The demonstration's application.
+pub fn build_web(workspace: &Workspace) -> Result<PathBuf> {
+    Module { name: "web", folder: "tests/apps", package: "./web", ..Module::default() }.build(workspace)
+}
+
+/// The version of Kubernetes, as its module is required.
+pub fn kubernetes_version(workspace: &Workspace) -> Result<String> {
+    required_version(workspace, "kubernetes", "k8s.io/kubernetes")
+}
+
+/// The hash of `parts`, for use in names and stamps.
+pub fn hash<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
+    let mut hasher = Sha256::new();
+    for part in parts {
+        // The length keeps apart what would be the same when strung together.
+        hasher.update(part.len().to_le_bytes());
+        hasher.update(part);
+    }
+    hasher.finalize().iter().fold(String::new(), |mut hex, byte| {
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
+}
+
+/// A program and the Go module that it is built from.
+struct Module {
+    name: &'static str,
+    /// Where the module is; tests/cluster/NAME where empty.
+    folder: &'static str,
+    package: &'static str,
+    /// For the linker's `-X`.
+    variables: Vec<String>,
+    /// What a first build takes, for a person who waits.
+    first_time: &'static str,
+}
+
+impl Default for Module {
+    fn default() -> Self {
+        Self { name: "", folder: "", package: ".", variables: Vec::new(), first_time: "" }
+    }
+}
+
+fn kubernetes(workspace: &Workspace) -> Result<()> {
+    let version = kubernetes_version(workspace)?;
+    let mut numbers = version.trim_start_matches('v').split('.');
+    let (Some(major), Some(minor)) = (numbers.next(), numbers.next()) else {
+        bail!("{version} is no version of Kubernetes");
+    };
+    // Without these the components report v0.0.0, and clients refuse to work with them.
+    let variables = [
+        ("gitVersion", version.as_str()),
+        ("gitMajor", major),
+        ("gitMinor", minor),
+        ("gitTreeState", "archive"),
+        ("gitCommit", "unknown"),
+    ]
+    .map(|(name, value)| format!("k8s.io/component-base/version.{name}={value}"));
+    let module = Module {
+        name: "kubernetes",
+        variables: variables.to_vec(),
+        first_time: "some 6 minutes the first time",
+        ..Module::default()
+    };
+    let binary = module.build(workspace)?;
+    for component in COMPONENTS {
+        let link = workspace.bin().join(component);
+        if fs::read_link(&link).is_ok_and(|to| Some(to.as_os_str()) == binary.file_name()) {
+            continue;
+        }
+        let _ = fs::remove_file(&link);
+        symlink(module.name, &link).with_context(|| format!("cannot link {}", link.display()))?;
+    }
+    Ok(())
+}
+
+fn etcd(workspace: &Workspace) -> Result<()> {
+    let module = Module { name: "etcd", first_time: "some 45 seconds the first time", ..Module::default() };
+    module.build(workspace).map(drop)
+}
+
+fn helm(workspace: &Workspace) -> Result<()> {
+    const PACKAGE: &str = "helm.sh/helm/v3";
+    let version = required_version(workspace, "helm", PACKAGE)?;
+    let kubernetes = kubernetes_version(workspace)?;
+    let minor = kubernetes.split('.').nth(1).unwrap_or_default();
+    // The last two are what `helm template` and `helm lint` take for the cluster's version.
+    let variables = vec![
+        format!("{PACKAGE}/internal/version.version={version}"),
+        format!("{PACKAGE}/pkg/chartutil.k8sVersionMinor={minor}"),
+        format!("{PACKAGE}/pkg/lint/rules.k8sVersionMinor={minor}"),
+    ];
+    let module = Module {
+        name: "helm",
+        package: "helm.sh/helm/v3/cmd/helm",
+        variables,
+        first_time: "some 3 minutes the first time",
+        ..Module::default()
+    };
+    module.build(workspace).map(drop)
+}
+
+impl Module {
+    /// The program, built if the one there was made from anything else than what is there now.
+    fn build(&self, workspace: &Workspace) -> Result<PathBuf> {
+        let binary = workspace.bin().join(self.name);
+        let stamp = workspace.cache().join("stamps").join(self.name);
+        let inputs = self.inputs(workspace)?;
+        if binary.exists() && fs::read_to_string(&stamp).is_ok_and(|made_from| made_from == inputs) {
+            return Ok(binary);
+        }
+        let note = if self.first_time.is_empty() { String::new() } else { format!(" ({})", self.first_time) };
+        let step = Step::start(format!("building {}{note}", self.name));
+        for folder in [binary.parent(), stamp.parent()].into_iter().flatten() {
+            fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+        }
+        // A binary that runs can be replaced, but not written to.
+        let fresh = binary.with_extension("new");
+        // Go leaves its temporary files behind when it is interrupted at a bad moment.
+        let temporary =
+            tempfile::tempdir_in(workspace.cache()).context("cannot create a temporary folder")?;
+        let mut go = Command::new("go");
+        go.current_dir(self.folder(workspace));
+        go.env("CGO_ENABLED", "0").env("GOTMPDIR", temporary.path());
+        go.args(self.arguments()).arg("-o").arg(&fresh).arg(self.package);
+        command::run(&step, &mut go, &workspace.log(&format!("build-{}", self.name)))
+            .with_context(|| format!("cannot build {}", self.name))?;
+        fs::rename(&fresh, &binary).with_context(|| format!("cannot put {} in place", binary.display()))?;
+        fs::write(&stamp, inputs).with_context(|| format!("cannot write {}", stamp.display()))?;
+        step.done();
+        Ok(binary)
+    }
+
+    fn folder(&self, workspace: &Workspace) -> PathBuf {
+        match self.folder {
+            "" => workspace.modules().join(self.name),
+            folder => workspace.root().join(folder),
+        }
+    }
+
+    fn arguments(&self) -> Vec<String> {
+        let mut linker = "-s -w".to_owned();
+        for variable in &self.variables {
+            let _ = write!(linker, " -X {variable}");
+        }
+        vec!["build".into(), "-trimpath".into(), "-buildvcs=false".into(), format!("-ldflags={linker}")]
+    }
+
+    /// What the program depends on: the module's files, the flags, the compiler.
+    fn inputs(&self, workspace: &Workspace) -> Result<String> {
+        let folder = self.folder(workspace);
+        let mut files = list(&folder)?;
+        if self.package.starts_with("./") {
+            files.extend(list(&folder.join(self.package))?);
+        }
+        files.retain(|path| {
+            path.extension().is_some_and(|kind| kind == "go" || kind == "mod" || kind == "sum")
+        });
+        files.sort();
+        let mut parts = Vec::new();
+        for file in &files {
+            parts.push(file.file_name().unwrap_or_default().as_encoded_bytes().to_vec());
+            parts.push(fs::read(file).with_context(|| format!("cannot read {}", file.display()))?);
+        }
+        parts.extend(self.arguments().into_iter().map(String::into_bytes));
+        let mut go = Command::new("go");
+        // In the module's folder, because its go.mod can ask for another compiler.
+        go.current_dir(&folder).args(["env", "GOVERSION", "GOOS", "GOARCH", "GOAMD64", "GOARM64", "GOFLAGS"]);
+        let compiler = command::output(&mut go)
+            .context("install Go (https://go.dev/dl, or apt-get install golang-go)")?;
+        parts.push(compiler.into_bytes());
+        Ok(hash(parts.iter().map(Vec::as_slice)))
+    }
+}
+
+fn list(folder: &Path) -> Result<Vec<PathBuf>> {
+    fs::read_dir(folder)
+        .and_then(|entries| entries.map(|entry| entry.map(|found| found.path())).collect())
+        .with_context(|| format!("cannot list {}", folder.display()))
+}
+
+/// The version of `path` in the go.mod of `module`, so that it is written in one place.
+fn required_version(workspace: &Workspace, module: &str, path: &str) -> Result<String> {
+    let file = workspace.modules().join(module).join("go.mod");
+    let text = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+    version_in(&text, path).with_context(|| format!("{} does not require {path}", file.display()))
+}
+
+fn version_in(go_mod: &str, path: &str) -> Option<String> {
+    go_mod.lines().find_map(|line| {
+        let mut words = line.trim().trim_start_matches("require ").split_whitespace();
+        (words.next() == Some(path)).then(|| words.next().map(str::to_owned)).flatten()
+    })
+}
+
+/// The hash of a file's content.
+pub fn hash_file(file: &Path) -> Result<String> {
+    let content = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+    Ok(hash([content.as_slice()]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_is_found_in_either_form_of_require() {
+        let text = "module m\n\nrequire k8s.io/a v1.2.3\n\nrequire (\n\tk8s.io/kubernetes v1.36.3\n\tk8s.io/b v2.0.0 // indirect\n)\n";
+        assert_eq!(version_in(text, "k8s.io/kubernetes").as_deref(), Some("v1.36.3"));
+        assert_eq!(version_in(text, "k8s.io/a").as_deref(), Some("v1.2.3"));
+        assert_eq!(version_in(text, "k8s.io/c"), None);
+    }
+
+    #[test]
+    fn parts_do_not_run_together_in_a_hash() {
+        assert_ne!(hash([b"ab".as_slice(), b"c"]), hash([b"a".as_slice(), b"bc"]));
+    }
+}
