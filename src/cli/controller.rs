@@ -19,6 +19,7 @@ use crate::{
         metrics::Metrics,
         readiness::Readiness,
         serving, shutdown,
+        workloads::Workloads,
     },
     webhook,
 };
@@ -95,7 +96,8 @@ async fn operate(arguments: &Arguments) -> anyhow::Result<()> {
     metrics.certificate_expiration.set(certificates.expiration());
     let (authority, authority_changes) = watch::channel(certificates.authority.certificate);
 
-    let (caches, follow) = Caches::follow(&client);
+    let (workloads, events) = Workloads::follow(&client, &controller::watched(&arguments.namespace));
+    let (caches, follow) = Caches::follow(&client, workloads);
     let server = Handle::new();
     let stop = CancellationToken::new();
     let background = [
@@ -110,15 +112,21 @@ async fn operate(arguments: &Arguments) -> anyhow::Result<()> {
     ];
     let identity =
         controller::Identity { namespace: arguments.namespace.clone(), pod: arguments.pod_name.clone() };
-    let controller =
-        tokio::spawn(controller::run(client, caches.clone(), metrics.clone(), identity, stop.clone()));
+    let controller = tokio::spawn(controller::run(
+        client,
+        caches.clone(),
+        events,
+        metrics.clone(),
+        identity,
+        stop.clone(),
+    ));
     let router = webhook::router(caches.clone(), metrics);
     let mut webhook_server =
         tokio::spawn(serving::serve(arguments.webhook_address, router, tls, server.clone()));
     let gates = tokio::spawn({
         let server = server.clone();
         async move {
-            if caches.synced().await.is_ok() {
+            if caches.synced().await.is_ok() && caches.workloads().filled().await.is_ok() {
                 caches_gate.open();
             }
             if server.listening().await.is_some() {

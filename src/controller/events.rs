@@ -7,10 +7,10 @@ use kube::{
 };
 use serde_json::Value;
 
-use super::objects::resource;
 use crate::{
     api::annotations::INJECTED,
     plan::{Convergence, Kind},
+    runtime::workloads::resource,
 };
 
 /// The longest note that the events API takes, in bytes.

@@ -1,7 +1,6 @@
 //! Brings in the workloads that exist already or slipped past the webhook, and keeps the policies' status.
 
 mod events;
-mod objects;
 mod policies;
 mod progress;
 mod turns;
@@ -18,12 +17,11 @@ use kube::{
         watcher,
     },
 };
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     plan::Kind,
-    runtime::{caches::Caches, metrics::Metrics},
+    runtime::{caches::Caches, metrics::Metrics, workloads::Events},
 };
 
 /// Who runs the controller.
@@ -41,14 +39,15 @@ struct Context {
     caches: Caches,
     metrics: Arc<Metrics>,
     recorder: Recorder,
-    workloads: workloads::Stores,
     turns: turns::Turns,
 }
 
-/// Runs until `shutdown`; what is being reconciled then is finished first.
+/// Runs until `shutdown`; what is being reconciled then is finished first. `events` are the watches of the
+/// workloads in `caches`.
 pub async fn run(
     client: Client,
     caches: Caches,
+    events: [Events; 3],
     metrics: Arc<Metrics>,
     identity: Identity,
     shutdown: CancellationToken,
@@ -57,28 +56,27 @@ pub async fn run(
     if caches.synced().await.is_err() {
         return;
     }
-    let (changed, workloads_changed) = watch::channel(());
-    let (stores, streams) = workloads::follow(&client, &changed, &excluded(&identity.namespace));
+    let workloads_changed = caches.workloads().changed();
     let reporter = Reporter { controller: "adieu.dev/controller".into(), instance: identity.pod };
     let context = Arc::new(Context {
         recorder: Recorder::new(client.clone(), reporter),
         client,
         caches,
         metrics,
-        workloads: stores,
         turns: turns::Turns::default(),
     });
     let workloads = Kind::ALL
         .into_iter()
-        .zip(streams)
+        .zip(events)
         .map(|(kind, stream)| workloads::control(kind, stream, context.clone(), shutdown.clone()));
     let policies = policies::control(context.clone(), workloads_changed, shutdown.clone());
     tokio::join!(join_all(workloads), policies);
 }
 
-/// The namespaces whose workloads are left alone, as the webhook configuration leaves them alone: what the
-/// cluster itself needs, and the operator, which would wait for its own restart.
-fn excluded(own: &str) -> watcher::Config {
+/// The workloads that are watched: not those in the namespaces that the webhook configuration leaves alone,
+/// which are what the cluster itself needs, and the operator's, which would wait for its own restart.
+#[must_use]
+pub fn watched(own: &str) -> watcher::Config {
     let field = |namespace: &str| format!("metadata.namespace!={namespace}");
     watcher::Config::default().fields(&[field("kube-system"), field(own)].join(","))
 }

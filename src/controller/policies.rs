@@ -112,7 +112,7 @@ impl Policy for GracefulPolicy {
     fn reach(&self, context: &Context) -> Reach {
         let namespace = self.namespace().unwrap_or_default();
         let surroundings = Arc::new(context.caches.surroundings(&namespace));
-        let inside = context.workloads.inside(&namespace).into_iter();
+        let inside = context.caches.workloads().inside(&namespace).into_iter();
         inside.map(|(kind, object)| (kind, object, surroundings.clone())).collect()
     }
 
@@ -141,7 +141,7 @@ impl Policy for ClusterGracefulPolicy {
     fn reach(&self, context: &Context) -> Reach {
         let mut by_namespace: HashMap<String, Arc<Surroundings>> = HashMap::new();
         let mut reach = Vec::new();
-        for (kind, object) in context.workloads.all() {
+        for (kind, object) in context.caches.workloads().all() {
             let namespace = object.namespace().unwrap_or_default();
             let surroundings = by_namespace
                 .entry(namespace)

@@ -8,8 +8,11 @@ use std::{
 use kube::{ResourceExt as _, core::DynamicObject, runtime::reflector::ObjectRef};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
-use super::{Context, objects::resource, progress::rolling_out};
-use crate::plan::{self, Kind, Source, Surroundings, Workload};
+use super::{Context, progress::rolling_out};
+use crate::{
+    plan::{self, Kind, Source, Surroundings, Workload},
+    runtime::workloads::resource,
+};
 
 /// The last write per namespace: the watch may not have brought it yet.
 type Last = HashMap<String, (Kind, ObjectRef<DynamicObject>, i64)>;
@@ -34,11 +37,11 @@ impl Turns {
         let last = self.0.clone().lock_owned().await;
         let namespace = object.namespace().unwrap_or_default();
         let seen = last.get(&namespace).is_none_or(|(kind, reference, generation)| {
-            let current = context.workloads.of(*kind).get(reference);
+            let current = context.caches.workloads().of(*kind).get(reference);
             current.is_none_or(|current| current.metadata.generation >= Some(*generation))
         });
         let surroundings = context.caches.surroundings(&namespace);
-        let others = context.workloads.inside(&namespace);
+        let others = context.caches.workloads().inside(&namespace);
         let rolling = others.iter().filter(|(kind, other)| {
             rolling_out(*kind, other) && concerned(*kind, other, policies, &surroundings)
         });

@@ -10,10 +10,9 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-use super::objects;
 use crate::{
     plan::{Kind, template_patch},
-    runtime::FIELD_MANAGER,
+    runtime::{FIELD_MANAGER, workloads::resource},
 };
 
 /// The API server refused a write, or could not be reached.
@@ -40,7 +39,7 @@ pub(super) async fn template(
     object: &DynamicObject,
     template: &Value,
 ) -> Result<DynamicObject, Error> {
-    let mut patch = template_patch(objects::template(object), template);
+    let mut patch = template_patch(&object.data["spec"]["template"], template);
     patch.0.insert(0, precondition(object));
     let written = send(client, kind, object, patch).await?;
     give_up_ownership(client, kind, written).await
@@ -107,7 +106,7 @@ async fn send(
 
 fn api(client: &Client, kind: Kind, object: &DynamicObject) -> Api<DynamicObject> {
     let namespace = object.namespace().unwrap_or_default();
-    Api::namespaced_with(client.clone(), &namespace, &objects::resource(kind))
+    Api::namespaced_with(client.clone(), &namespace, &resource(kind))
 }
 
 fn error(kind: Kind, object: &DynamicObject, source: kube::Error) -> Error {

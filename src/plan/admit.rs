@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::{
-    Facts, OptIn, Surroundings, Workload,
+    Facts, Kind, OptIn, Surroundings, Workload,
     inject::{inject, opt_out},
-    record, resolve,
+    record::{self, Parent},
+    resolve,
 };
 use crate::api::{
     Injection, Mode,
@@ -56,20 +57,42 @@ pub fn admit(new: &Workload<'_>, old: Option<&Workload<'_>>, surroundings: &Surr
     Admission { template: template.filter(|template| template != new.template), refusals, warnings }
 }
 
-/// The annotations of a workload that `kubectl rollout undo` takes back to an earlier revision, with what
-/// `old` tells adieu. It also brings back the annotations that the workload had then, which is nobody's
-/// decision to opt out. `None` where nothing is missing.
+/// What a request that undoes a rollout would silently opt out of: the annotations of the workload and its
+/// template, with what `old` tells adieu put back. `kubectl rollout undo` replaces the whole template, and so
+/// drops the record, and for a Deployment it also brings back the workload's annotations of that time
+/// (kubectl, `polymorphichelpers/rollback.go`). It keeps the number of the revision, which whoever sends a
+/// manifest of his own doesn't have. `None` where `new` is no such request, or loses nothing.
 #[must_use]
-pub fn keep_instructions(
-    new: &BTreeMap<String, String>,
-    old: &BTreeMap<String, String>,
-) -> Option<BTreeMap<String, String>> {
-    let mut kept = new.clone();
-    for (key, value) in annotations::instructions(old) {
-        kept.entry(key.clone()).or_insert_with(|| value.clone());
+pub fn undone(new: &Workload<'_>, old: &Workload<'_>) -> Option<(BTreeMap<String, String>, Value)> {
+    let revision = |workload: &Workload<'_>| workload.annotations.get(REVISION).cloned();
+    let read_before = new.kind != Some(Kind::Deployment) || revision(new).is_some();
+    let kept_record = record::text(old.template).is_some() && record::text(new.template).is_some();
+    if !read_before || revision(new) != revision(old) || kept_record || new.template == old.template {
+        return None;
     }
-    (kept.len() > new.len()).then_some(kept)
+    let lost = |new: &BTreeMap<String, String>, old: &BTreeMap<String, String>| {
+        let lost = annotations::instructions(old).filter(|(key, _)| !new.contains_key(*key));
+        lost.map(|(key, value)| (key.clone(), value.clone())).collect::<BTreeMap<_, _>>()
+    };
+    let on_workload = lost(new.annotations, old.annotations);
+    let on_template = lost(&new.template_annotations(), &old.template_annotations());
+    if on_workload.is_empty() && on_template.is_empty() {
+        return None;
+    }
+    let mut annotations = new.annotations.clone();
+    annotations.extend(on_workload);
+    let mut template = new.template.clone();
+    if let (false, Some(template)) = (on_template.is_empty(), template.as_object_mut())
+        && let Some((_, metadata)) = Parent::open(template, "metadata")
+        && let Some((_, in_template)) = Parent::open(metadata, "annotations")
+    {
+        in_template.extend(on_template.into_iter().map(|(key, value)| (key, value.into())));
+    }
+    Some((annotations, template))
 }
+
+/// What the Deployment controller counts revisions with.
+const REVISION: &str = "deployment.kubernetes.io/revision";
 
 /// Neither the template nor an annotation changed: what is injected stays as it is. A policy change
 /// reaches running workloads through the controller only, whose writes come by here with a record of

@@ -142,3 +142,55 @@ fn a_malformed_value_is_refused_only_where_this_request_brings_it() {
     assert!(admission.warnings[0].contains("adieu.dev/drain-seconds"), "{:?}", admission.warnings);
     assert!(admission.template.is_some(), "the other settings still count");
 }
+
+/// What `kubectl rollout undo` sends: the template of an earlier revision, with the annotations of that time
+/// and the present revision's number.
+fn undo(to: &Deployment, from: &Deployment) -> Deployment {
+    let mut sent = to.clone();
+    sent.annotations.insert(REVISION.into(), from.annotations[REVISION].clone());
+    sent
+}
+
+#[test]
+fn undoing_a_rollout_is_no_opt_out() {
+    let mut before = Deployment::plain();
+    before.annotations.insert(REVISION.into(), "1".into());
+    let mut managed = before.clone().annotated("graceful", "true").admitted(Some(&before), &nothing());
+    managed.annotations.insert(REVISION.into(), "2".into());
+    let sent = undo(&before, &managed);
+    let (annotations, template) = undone(&sent.workload(), &managed.workload()).unwrap();
+    assert_eq!(annotations["adieu.dev/graceful"], "true");
+    let kept = Deployment { annotations, template };
+    assert_eq!(kept.admitted(Some(&managed), &nothing()).template, managed.template, "nothing rolls");
+
+    let mut next = managed.clone().image("v2").admitted(Some(&managed), &nothing());
+    next.annotations.insert(REVISION.into(), "3".into());
+    let sent = undo(&before, &next);
+    let (annotations, template) = undone(&sent.workload(), &next.workload()).unwrap();
+    let kept = Deployment { annotations, template }.admitted(Some(&next), &nothing());
+    assert_eq!(kept.template, managed.template, "the earlier image, injected");
+    assert_eq!(undone(&undo(&managed, &next).workload(), &next.workload()), None, "nothing is lost");
+}
+
+#[test]
+fn undoing_keeps_what_the_template_said() {
+    let mut old = Deployment::plain();
+    old.template["metadata"]["annotations"] = json!({"adieu.dev/graceful": "true"});
+    let old = old.admitted(None, &nothing());
+    let plain = Deployment::plain();
+    let sent = Workload { kind: Some(Kind::StatefulSet), ..plain.workload() };
+    let old = Workload { kind: Some(Kind::StatefulSet), ..old.workload() };
+    let (_, template) = undone(&sent, &old).unwrap();
+    assert_eq!(template["metadata"]["annotations"], json!({"adieu.dev/graceful": "true"}));
+}
+
+#[test]
+fn whoever_takes_the_annotation_away_himself_opts_out() {
+    let mut before = Deployment::plain();
+    before.annotations.insert(REVISION.into(), "1".into());
+    let managed = before.clone().annotated("graceful", "true").admitted(Some(&before), &nothing());
+    let mut unannotated = managed.clone();
+    unannotated.annotations.remove("adieu.dev/graceful");
+    assert_eq!(undone(&unannotated.workload(), &managed.workload()), None);
+    assert_eq!(undone(&Deployment::plain().workload(), &managed.workload()), None, "a manifest of his own");
+}

@@ -3,7 +3,11 @@
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::{Map, Value, json};
 
-use super::{Settings, timing::pre_stop_seconds};
+use super::{
+    Setting, Settings, grace_period_seconds,
+    record::{ContainerRecord, Parent, put},
+    timing::pre_stop_seconds,
+};
 use crate::api::{Existing, PreStopMethod};
 
 /// The rules for preStop hooks under some settings.
@@ -25,14 +29,42 @@ enum Verdict<'a> {
 }
 
 impl Hooks<'_> {
-    /// The hook that `container` gets, if any.
-    pub(super) fn handler(self, container: &Map<String, Value>) -> Option<Value> {
-        matches!(self.verdict(container), Verdict::Inject)
-            .then(|| self.request(container).unwrap_or_else(|| self.sleep()))
+    /// Gives `container` the hook that it shall have and notes it in `given`; whether there was one to give.
+    pub(super) fn inject(self, container: &mut Map<String, Value>, given: &mut ContainerRecord) -> bool {
+        if !matches!(self.verdict(container), Verdict::Inject) {
+            return false;
+        }
+        let handler = self.request(container).unwrap_or_else(|| self.sleep());
+        // A lifecycle that is no object is the API server's to refuse.
+        let Some((lifecycle, holder)) = Parent::open(container, "lifecycle") else { return false };
+        given.lifecycle = lifecycle;
+        given.pre_stop = Some(put(holder, "preStop", handler));
+        true
+    }
+
+    /// The grace period, in seconds, that the pod needs once injection is done; an error where that is more
+    /// than the maximum.
+    pub(super) fn grace_period(
+        self,
+        spec: &Map<String, Value>,
+        warnings: &mut Vec<String>,
+    ) -> Result<i64, String> {
+        let needed =
+            grace_period_seconds(self.settings, self.longest(spec, warnings), sidecars(spec).count());
+        // The API server refuses a sleep that is longer than the grace period, a sidecar's too (KEP-4818).
+        let needed = sidecars(spec).filter_map(native_sleep_of).fold(needed, i64::max);
+        let Setting { value: maximum, from } = &self.settings.max_grace_period_seconds;
+        if needed > *maximum {
+            return Err(format!(
+                "needs a grace period of {needed} s, more than the maximum of {maximum} s ({from}): nothing is \
+                 injected; lower the drain or the shutdown timeout, or raise maxGracePeriodSeconds in a policy"
+            ));
+        }
+        Ok(needed)
     }
 
     /// The longest time, in seconds, that a container's preStop takes once injection is done.
-    pub(super) fn longest(self, spec: &Map<String, Value>, warnings: &mut Vec<String>) -> i64 {
+    fn longest(self, spec: &Map<String, Value>, warnings: &mut Vec<String>) -> i64 {
         let drain = self.settings.drain_seconds.value;
         let seconds = containers(spec).map(|container| match self.verdict(container) {
             Verdict::Inject => drain,
@@ -110,6 +142,16 @@ impl Hooks<'_> {
             json!({"exec": {"command": ["sleep", seconds.to_string()]}})
         }
     }
+}
+
+/// Init containers that keep running beside the main containers (KEP-753).
+pub(super) fn sidecars(spec: &Map<String, Value>) -> impl Iterator<Item = &Value> {
+    let init = spec.get("initContainers").and_then(Value::as_array).into_iter().flatten();
+    init.filter(|container| container["restartPolicy"] == "Always")
+}
+
+fn native_sleep_of(container: &Value) -> Option<i64> {
+    container["lifecycle"]["preStop"]["sleep"]["seconds"].as_i64()
 }
 
 fn containers(spec: &Map<String, Value>) -> impl Iterator<Item = &Map<String, Value>> {

@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value, json};
 
 use super::{
-    Facts, Settings, grace_period_seconds,
+    Facts, Settings,
     hooks::Hooks,
     probe,
-    record::{self, Field, Parent, Record},
+    record::{self, Parent, Record, put},
 };
 use crate::api::{GracePeriod, annotations::INJECTED};
 
@@ -66,48 +66,30 @@ fn apply(
     let spec = template.get_mut("spec")?.as_object_mut()?;
     let hooks = Hooks { settings, native_sleep: facts.native_sleep };
     hooks.advise(spec, warnings);
-    let native_sidecars = sidecars(spec).count();
-    let needed = grace_period_seconds(settings, hooks.longest(spec, warnings), native_sidecars);
-    // The API server refuses a sleep that is longer than the grace period, a sidecar's too.
-    let needed = sidecars(spec).filter_map(native_sleep_of).fold(needed, i64::max);
-    let maximum = settings.max_grace_period_seconds.value;
-    if needed > maximum {
-        warnings.push(format!(
-            "needs a grace period of {needed} s, more than the maximum of {maximum} s ({}): nothing is injected; \
-             lower the drain or the shutdown timeout, or raise maxGracePeriodSeconds in a policy",
-            settings.max_grace_period_seconds.from
-        ));
-        return None;
-    }
+    let needed = hooks.grace_period(spec, warnings).map_err(|why| warnings.push(why)).ok()?;
 
     let mut record = Record::new(facts.opted_in_by.clone(), settings.clone());
     for (name, container) in named_containers(spec) {
         let given = record.containers.entry(name.clone()).or_default();
-        if let Some(handler) = hooks.handler(container)
-            && let Some((lifecycle, holder)) = Parent::open(container, "lifecycle")
-        {
-            given.lifecycle = lifecycle;
-            given.pre_stop = Some(put(holder, "preStop", handler));
-        }
+        hooks.inject(container, given);
         if let Some(probe) = probes.get(&name) {
             given.readiness_probe = Some(put(container, "readinessProbe", probe.clone()));
         }
     }
-    record.containers.retain(|_, given| given.pre_stop.is_some() || given.readiness_probe.is_some());
+    record.forget_untouched();
     if let Some(spread) = spread {
         record.spread = Some(put(spec, SPREAD, spread));
     }
 
     // A value that isn't a number is the API server's to refuse. The 30 that it fills in is nobody's
     // choice and can't be told from one: it is raised like any other that is lower.
-    let key = "terminationGracePeriodSeconds";
-    let current = spec.get(key).filter(|value| !value.is_null());
+    let current = spec.get(GRACE_PERIOD).filter(|value| !value.is_null());
     let wanting = |seconds: i64| match settings.grace_period.value {
         GracePeriod::AtLeast => seconds < needed,
         GracePeriod::Exact => seconds != needed,
     };
     if current.is_none_or(|value| value.as_i64().is_some_and(wanting)) {
-        record.grace_period = Some(put(spec, key, json!(needed)));
+        record.grace_period = Some(put(spec, GRACE_PERIOD, json!(needed)));
     }
     (!record.is_empty()).then_some(record)
 }
@@ -131,6 +113,7 @@ fn spread(template: &Value, settings: &Settings, facts: &Facts<'_>) -> Option<Va
     })
 }
 
+pub(super) const GRACE_PERIOD: &str = "terminationGracePeriodSeconds";
 const SPREAD: &str = "topologySpreadConstraints";
 
 /// Writes the record into the template's annotations, with `text` where the record is an old one.
@@ -144,19 +127,9 @@ fn write(template: &mut Value, record: &mut Record, text: Option<String>) {
     annotations.insert(INJECTED.to_owned(), text.map_or(Value::Null, Value::String));
 }
 
-/// Init containers that keep running beside the main containers (KEP-753).
-fn sidecars(spec: &Map<String, Value>) -> impl Iterator<Item = &Value> {
-    let init = spec.get("initContainers").and_then(Value::as_array).into_iter().flatten();
-    init.filter(|container| container["restartPolicy"] == "Always")
-}
-
-fn native_sleep_of(container: &Value) -> Option<i64> {
-    container["lifecycle"]["preStop"]["sleep"]["seconds"].as_i64()
-}
-
 /// The regular containers that can be recorded by name. Of two with one name, which the API server
 /// refuses, only the first counts.
-fn named_containers(
+pub(super) fn named_containers(
     spec: &mut Map<String, Value>,
 ) -> impl Iterator<Item = (String, &mut Map<String, Value>)> {
     let mut seen = BTreeSet::new();
@@ -165,11 +138,6 @@ fn named_containers(
         let name = container.get("name")?.as_str()?.to_owned();
         seen.insert(name.clone()).then_some((name, container))
     })
-}
-
-fn put(holder: &mut Map<String, Value>, key: &str, value: Value) -> Field {
-    let before = holder.insert(key.to_owned(), value.clone());
-    Field { injected: value, before }
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::*;
 use crate::{
     api::{Existing, HttpGet, PreStopMethod, ProbeMode, Spread},
-    plan::{Kind, ProbeChoice, Setting, Source, Surroundings, Workload},
+    plan::{Kind, ProbeChoice, Setting, Source, Surroundings, Workload, record::Field},
 };
 
 fn settings(drain: i64, shutdown: i64, margin: i64) -> Settings {

@@ -10,6 +10,7 @@ mod converge;
 mod hooks;
 mod inject;
 mod patch;
+mod pods;
 mod probe;
 mod record;
 mod resolve;
@@ -22,10 +23,11 @@ use k8s_openapi::api::core::v1::Service;
 use kube::core::DynamicObject;
 use serde_json::Value;
 
-pub use admit::{Admission, admit, keep_instructions};
+pub use admit::{Admission, admit, undone};
 pub use converge::{Convergence, When, converge};
 pub use inject::{Injected, inject, opt_out};
-pub use patch::template_patch;
+pub use patch::{annotations_patch, pod_patch, template_patch};
+pub use pods::{Owner, admit_pod};
 pub use record::Record;
 pub use resolve::{OptIn, Resolution, cluster_policy_holds_for, holds_for, matches, resolve};
 pub use settings::{ProbeChoice, Setting, Settings, Source};
@@ -38,8 +40,8 @@ use crate::api::{ClusterGracefulPolicy, GracefulPolicy, annotations};
 /// What a decision needs to know of a workload.
 #[derive(Clone, Copy, Debug)]
 pub struct Workload<'a> {
-    /// Its kind.
-    pub kind: Kind,
+    /// Its kind; `None` for a pod that no workload of `apps/v1` owns.
+    pub kind: Option<Kind>,
     /// The annotations of its metadata.
     pub annotations: &'a BTreeMap<String, String>,
     /// Its `spec.template`, as it came.
@@ -57,7 +59,13 @@ impl<'a> Workload<'a> {
     /// A workload that nobody else controls.
     #[must_use]
     pub fn new(kind: Kind, annotations: &'a BTreeMap<String, String>, template: &'a Value) -> Self {
-        Self { kind, annotations, template, selector: None, controlled: false }
+        Self { kind: Some(kind), annotations, template, selector: None, controlled: false }
+    }
+
+    /// A pod that stands for itself: its own annotations are all that speaks for it.
+    #[must_use]
+    pub fn of_pod(pod: &'a Value) -> Self {
+        Self { kind: None, annotations: &NO_ANNOTATIONS, template: pod, selector: None, controlled: false }
     }
 
     /// A workload as the API server has it.
@@ -65,7 +73,7 @@ impl<'a> Workload<'a> {
     pub fn of(kind: Kind, object: &'a DynamicObject) -> Self {
         let owners = object.metadata.owner_references.iter().flatten();
         Self {
-            kind,
+            kind: Some(kind),
             annotations: object.metadata.annotations.as_ref().unwrap_or(&NO_ANNOTATIONS),
             template: &object.data["spec"]["template"],
             selector: object.data["spec"].get("selector"),
@@ -123,8 +131,8 @@ impl Default for Surroundings {
 /// What the rules need to know beyond the template itself.
 #[derive(Clone, Copy, Debug)]
 pub struct Facts<'a> {
-    /// The kind of the workload.
-    pub kind: Kind,
+    /// The kind of the workload; `None` for a pod that no workload of `apps/v1` owns.
+    pub kind: Option<Kind>,
     /// The Services of its namespace.
     pub services: &'a [Arc<Service>],
     /// Whether the workload is being created.

@@ -1,7 +1,9 @@
-//! The JSON patch between a workload's pod templates.
+//! What changed, as JSON patches.
 
-use json_patch::{Patch, PatchOperation, jsonptr::PointerBuf};
-use serde_json::Value;
+use std::collections::BTreeMap;
+
+use json_patch::{AddOperation, Patch, PatchOperation, jsonptr::PointerBuf};
+use serde_json::{Value, json};
 
 /// The JSON patch that makes the workload's template `new`.
 #[must_use]
@@ -26,4 +28,23 @@ pub fn template_patch(old: &Value, new: &Value) -> Patch {
         *path = prefix.concat(path);
     }
     patch
+}
+
+/// The JSON patch that makes an object's annotations `new`.
+#[must_use]
+pub fn annotations_patch(old: &BTreeMap<String, String>, new: &BTreeMap<String, String>) -> Patch {
+    let wrapped = |annotations| json!({"metadata": {"annotations": annotations}});
+    let mut patch = json_patch::diff(&wrapped(old), &wrapped(new));
+    // There may be none yet to add to.
+    if old.is_empty() {
+        let path = PointerBuf::from_tokens(["metadata", "annotations"]);
+        patch.0 = vec![PatchOperation::Add(AddOperation { path, value: json!(new) })];
+    }
+    patch
+}
+
+/// The JSON patch that makes a pod, its metadata and spec, `new`.
+#[must_use]
+pub fn pod_patch(old: &Value, new: &Value) -> Patch {
+    json_patch::diff(old, new)
 }

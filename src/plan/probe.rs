@@ -77,7 +77,7 @@ fn automatic(
     facts: &Facts<'_>,
     warnings: &mut Vec<String>,
 ) -> BTreeMap<String, Value> {
-    if facts.kind != Kind::Deployment || template["spec"]["hostNetwork"] == true {
+    if facts.kind != Some(Kind::Deployment) || template["spec"]["hostNetwork"] == true {
         return BTreeMap::new();
     }
     let labels = string_map(&template["metadata"]["labels"]);

@@ -87,6 +87,11 @@ impl Record {
         }
     }
 
+    /// Drops the containers that were given nothing.
+    pub(super) fn forget_untouched(&mut self) {
+        self.containers.retain(|_, given| given.pre_stop.is_some() || given.readiness_probe.is_some());
+    }
+
     /// Whether nothing was injected, so that there is nothing to record.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -138,6 +143,12 @@ impl Parent {
             }
         }
     }
+}
+
+/// Puts a value in, and says what was there.
+pub(super) fn put(holder: &mut Map<String, Value>, key: &str, value: Value) -> Field {
+    let before = holder.insert(key.to_owned(), value.clone());
+    Field { injected: value, before }
 }
 
 /// The text of the record that a template carries.

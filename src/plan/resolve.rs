@@ -191,7 +191,8 @@ pub fn matches(selector: &LabelSelector, labels: &std::collections::BTreeMap<Str
 }
 
 fn selects(spec: &GracefulPolicySpec, workload: &Workload<'_>) -> bool {
-    spec.kinds.as_deref().unwrap_or(&[Kind::Deployment]).contains(&workload.kind)
+    let kinds = spec.kinds.as_deref().unwrap_or(&[Kind::Deployment]);
+    workload.kind.is_some_and(|kind| kinds.contains(&kind))
         && spec.selector.as_ref().is_some_and(|selector| matches(selector, &workload.template_labels()))
 }
 

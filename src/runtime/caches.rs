@@ -10,6 +10,7 @@ use futures::{Stream, StreamExt as _, stream};
 use k8s_openapi::api::core::v1::{Namespace, Service};
 use kube::{
     Api, Client, Resource, ResourceExt as _,
+    core::DynamicObject,
     runtime::{
         WatchStreamExt as _,
         reflector::{self, ObjectRef, Store, store::Writer},
@@ -19,10 +20,10 @@ use kube::{
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
-use super::kubelets;
+use super::{kubelets, workloads::Workloads};
 use crate::{
     api::{ClusterGracefulPolicy, GracefulPolicy},
-    plan::{self, Surroundings},
+    plan::{self, Kind, Surroundings},
 };
 
 /// What every decision needs to know of the cluster.
@@ -32,14 +33,19 @@ pub struct Caches {
     cluster_policies: Store<ClusterGracefulPolicy>,
     services: Store<Service>,
     namespaces: Store<Namespace>,
+    workloads: Workloads,
     native_sleep: watch::Receiver<Option<bool>>,
     policies_changed: watch::Receiver<()>,
     synced: watch::Receiver<bool>,
 }
 
 impl Caches {
-    /// The caches, and the task that keeps them; it never ends.
-    pub fn follow(client: &Client) -> (Self, impl Future<Output = ()> + Send + 'static) {
+    /// The caches, and the task that keeps them; it never ends. `workloads` are kept by who polls their
+    /// watches.
+    pub fn follow(
+        client: &Client,
+        workloads: Workloads,
+    ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (policies, policy_writer) = reflector::store();
         let (cluster_policies, cluster_policy_writer) = reflector::store();
         let (services, service_writer) = reflector::store();
@@ -52,6 +58,7 @@ impl Caches {
             cluster_policies,
             services,
             namespaces,
+            workloads,
             native_sleep: native_sleep_known,
             policies_changed,
             synced,
@@ -84,19 +91,30 @@ impl Caches {
 
     /// Caches with fixed content, for tests of what reads them.
     #[must_use]
-    pub fn fixed(policies: Vec<GracefulPolicy>, services: Vec<Service>) -> Self {
+    pub fn fixed(
+        policies: Vec<GracefulPolicy>,
+        services: Vec<Service>,
+        workloads: Vec<(Kind, DynamicObject)>,
+    ) -> Self {
         Self {
             policies: fixed_store(policies),
             cluster_policies: fixed_store(vec![]),
             services: fixed_store(services),
             namespaces: fixed_store(vec![]),
+            workloads: Workloads::fixed(workloads),
             native_sleep: watch::channel(Some(true)).1,
             policies_changed: watch::channel(()).1,
             synced: watch::channel(true).1,
         }
     }
 
-    /// Returns when everything has been filled for the first time.
+    /// The workloads of the cluster.
+    #[must_use]
+    pub fn workloads(&self) -> &Workloads {
+        &self.workloads
+    }
+
+    /// Returns when everything but the workloads has been filled for the first time.
     ///
     /// # Errors
     /// Where the task that keeps the caches is gone.

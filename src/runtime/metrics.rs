@@ -13,8 +13,6 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use crate::plan::Kind;
-
 /// Every metric of the operator.
 #[derive(Debug)]
 pub struct Metrics {
@@ -23,7 +21,7 @@ pub struct Metrics {
     pub admission_requests: Family<AdmissionLabels, Counter>,
     /// Seconds from a request's last byte to its answer.
     pub admission_duration: Histogram,
-    /// Requests that were no admission review of a workload.
+    /// Requests that were no admission review of a workload or pod.
     pub admission_bad_requests: Counter,
     /// Workloads that the controller looked at.
     pub reconciles: Family<ReconcileLabels, Counter>,
@@ -34,7 +32,7 @@ pub struct Metrics {
 /// Labels of [`Metrics::admission_requests`].
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct AdmissionLabels {
-    /// The workload's kind.
+    /// The object's kind.
     pub kind: KindLabel,
     /// What became of the request.
     pub result: AdmissionResult,
@@ -43,15 +41,15 @@ pub struct AdmissionLabels {
 /// Labels of [`Metrics::reconciles`].
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct ReconcileLabels {
-    /// The workload's kind.
+    /// The object's kind.
     pub kind: KindLabel,
     /// What came of it.
     pub result: ReconcileResult,
 }
 
-/// A kind as a label.
+/// A kind as a label: of a workload, or `Pod`.
 #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
-pub struct KindLabel(pub Kind);
+pub struct KindLabel(pub &'static str);
 
 /// What became of an admission request.
 #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, EncodeLabelValue)]
@@ -84,7 +82,7 @@ impl EncodeLabelValue for KindLabel {
         &self,
         encoder: &mut prometheus_client::encoding::LabelValueEncoder<'_>,
     ) -> Result<(), std::fmt::Error> {
-        self.0.as_str().encode(encoder)
+        self.0.encode(encoder)
     }
 }
 
@@ -101,7 +99,7 @@ impl Default for Metrics {
         };
         registry.register(
             "admission_requests",
-            "Admission requests for workloads",
+            "Admission requests for workloads and pods",
             metrics.admission_requests.clone(),
         );
         registry.register_with_unit(
@@ -112,7 +110,7 @@ impl Default for Metrics {
         );
         registry.register(
             "admission_bad_requests",
-            "Requests to the webhook that were no admission review of a workload",
+            "Requests to the webhook that were no admission review of a workload or pod",
             metrics.admission_bad_requests.clone(),
         );
         registry.register(
@@ -150,7 +148,7 @@ mod tests {
     #[test]
     fn names_follow_the_conventions() {
         let metrics = Metrics::default();
-        let labels = AdmissionLabels { kind: KindLabel(Kind::Deployment), result: AdmissionResult::Patched };
+        let labels = AdmissionLabels { kind: KindLabel("Deployment"), result: AdmissionResult::Patched };
         metrics.admission_requests.get_or_create(&labels).inc();
         metrics.admission_duration.observe(0.001);
         let text = metrics.render().unwrap();

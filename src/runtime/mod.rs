@@ -10,6 +10,7 @@ pub mod metrics;
 pub mod readiness;
 pub mod serving;
 pub mod shutdown;
+pub mod workloads;
 
 /// The field manager under which adieu writes.
 pub const FIELD_MANAGER: &str = "adieu";

@@ -1,5 +1,6 @@
 //! Reviews one admission request: decode, decide, encode.
 
+use json_patch::Patch;
 use k8s_openapi::ByteString;
 use kube::core::{
     DynamicObject, Status, TypeMeta,
@@ -7,9 +8,11 @@ use kube::core::{
     response::StatusSummary,
 };
 use serde::Serialize;
+use serde_json::json;
 
 use crate::{
-    plan::{self, Kind, Workload},
+    api::annotations::Invalid,
+    plan::{self, Admission, Kind, Owner, Surroundings, Workload},
     runtime::caches::Caches,
 };
 
@@ -32,12 +35,12 @@ pub enum BadRequest {
         /// The body's API version.
         api_version: String,
     },
-    /// A review of something other than the creation or update of a workload.
+    /// A review of something other than the creation or update of a workload, or the creation of a pod.
     #[error(
-        "reviews CREATE and UPDATE of Deployment, StatefulSet and DaemonSet of apps/v1, got {operation:?} of {kind}: \
-         correct the rules of the MutatingWebhookConfiguration"
+        "reviews CREATE and UPDATE of Deployment, StatefulSet and DaemonSet of apps/v1, and CREATE of Pod of v1, got \
+         {operation:?} of {kind}: correct the rules of the MutatingWebhookConfiguration"
     )]
-    NotAWorkload {
+    NotReviewed {
         /// The operation.
         operation: Operation,
         /// Group, version and kind of the object.
@@ -50,8 +53,44 @@ pub enum BadRequest {
 pub struct Reviewed {
     /// What goes back to the API server.
     pub answer: Answer,
-    /// The kind of the workload.
-    pub kind: Kind,
+    /// What was reviewed.
+    pub subject: Subject,
+}
+
+/// What can be reviewed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// A workload.
+    Workload(Kind),
+    /// A pod.
+    Pod,
+}
+
+impl Subject {
+    /// The kind as the API writes it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Workload(kind) => kind.as_str(),
+            Self::Pod => "Pod",
+        }
+    }
+
+    fn from_gvk(group: &str, version: &str, kind: &str) -> Option<Self> {
+        match (group, version, kind) {
+            ("", "v1", "Pod") => Some(Self::Pod),
+            _ => Kind::from_gvk(group, version, kind).map(Self::Workload),
+        }
+    }
+
+    /// A pod that exists keeps its hooks: they can't be changed.
+    fn takes(self, operation: &Operation) -> bool {
+        match operation {
+            Operation::Create => true,
+            Operation::Update => self != Self::Pod,
+            _ => false,
+        }
+    }
 }
 
 /// An AdmissionReview with a response. The patch goes out in base64, a third of the size of the list of
@@ -85,8 +124,8 @@ pub struct Response {
 /// Reviews the body of an admission request.
 ///
 /// # Errors
-/// Where the body is no review of the creation or update of a workload.
-pub fn review(body: &[u8], caches: &Caches) -> Result<Reviewed, BadRequest> {
+/// Where the body is no review of the creation or update of a workload, or of the creation of a pod.
+pub async fn review(body: &[u8], caches: &Caches) -> Result<Reviewed, BadRequest> {
     let review: AdmissionReview<DynamicObject> = serde_json::from_slice(body)?;
     let types = review.types.clone();
     let wrong =
@@ -96,61 +135,121 @@ pub fn review(body: &[u8], caches: &Caches) -> Result<Reviewed, BadRequest> {
     }
     let request: AdmissionRequest<DynamicObject> = review.try_into().map_err(|_| wrong())?;
     let gvk = &request.kind;
-    let kind = Kind::from_gvk(&gvk.group, &gvk.version, &gvk.kind);
-    let (Some(kind), Some(object), Operation::Create | Operation::Update) =
-        (kind, &request.object, &request.operation)
+    let subject = Subject::from_gvk(&gvk.group, &gvk.version, &gvk.kind);
+    let (Some(subject), Some(object)) =
+        (subject.filter(|subject| subject.takes(&request.operation)), &request.object)
     else {
         let kind = format!("{}/{} {}", gvk.group, gvk.version, gvk.kind);
-        return Err(BadRequest::NotAWorkload { operation: request.operation, kind });
+        return Err(BadRequest::NotReviewed { operation: request.operation, kind });
     };
 
     let span = tracing::Span::current();
     span.record("uid", &request.uid);
-    span.record("kind", kind.as_str());
+    span.record("kind", subject.as_str());
     span.record("namespace", request.namespace.as_deref());
     span.record("name", &request.name);
     span.record("operation", tracing::field::debug(&request.operation));
-    let response = respond(kind, &request, object, caches);
-    Ok(Reviewed { answer: Answer { types, response }, kind })
+    // What is being deleted is let go as it is.
+    let decision = if object.metadata.deletion_timestamp.is_some() {
+        Decision::default()
+    } else {
+        let namespace = request.namespace.as_deref().unwrap_or_default();
+        match subject {
+            Subject::Workload(kind) => workload(kind, &request, object, &caches.surroundings(namespace)),
+            Subject::Pod => pod(object, namespace, caches).await,
+        }
+    };
+    Ok(Reviewed { answer: Answer { types, response: decision.response(request.uid) }, subject })
 }
 
-fn respond(
+/// What is done with a request.
+#[derive(Default)]
+struct Decision {
+    refusals: Vec<Invalid>,
+    patch: Patch,
+    warnings: Vec<String>,
+}
+
+impl Decision {
+    fn new(admission: Admission, patch: Patch) -> Self {
+        Self { refusals: admission.refusals, patch, warnings: admission.warnings }
+    }
+
+    fn response(self, uid: String) -> Response {
+        let mut response = Response { uid, allowed: self.refusals.is_empty(), ..Response::default() };
+        if !response.allowed {
+            let reasons: Vec<_> = self.refusals.iter().map(ToString::to_string).collect();
+            response.status = Some(Status {
+                status: Some(StatusSummary::Failure),
+                code: 422,
+                reason: "Invalid".into(),
+                message: reasons.join("; "),
+                ..Status::default()
+            });
+            return response;
+        }
+        if !self.patch.0.is_empty() {
+            match serde_json::to_vec(&self.patch) {
+                Ok(patch) => {
+                    (response.patch, response.patch_type) = (Some(ByteString(patch)), Some("JSONPatch"));
+                }
+                // JSON made of JSON: this can't fail, and if it did, the object would go as it came.
+                Err(error) => tracing::error!(%error, "patch not serialized"),
+            }
+        }
+        response.warnings = self.warnings.iter().map(|warning| limited(warning)).collect();
+        response
+    }
+}
+
+fn workload(
     kind: Kind,
     request: &AdmissionRequest<DynamicObject>,
     object: &DynamicObject,
-    caches: &Caches,
-) -> Response {
-    let mut response = Response { uid: request.uid.clone(), allowed: true, ..Response::default() };
-    // What is being deleted is let go as it is.
-    if object.metadata.deletion_timestamp.is_some() {
-        return response;
-    }
-    let new = Workload::of(kind, object);
+    surroundings: &Surroundings,
+) -> Decision {
+    let sent = Workload::of(kind, object);
     let old = request.old_object.as_ref().map(|old| Workload::of(kind, old));
-    let surroundings = caches.surroundings(request.namespace.as_deref().unwrap_or_default());
-    let admission = plan::admit(&new, old.as_ref(), &surroundings);
+    let kept = old.as_ref().filter(|_| is_anonymous(request)).and_then(|old| plan::undone(&sent, old));
+    let Some((annotations, template)) = &kept else {
+        let admission = plan::admit(&sent, old.as_ref(), surroundings);
+        let template = admission.template.as_ref();
+        let patch = template.map(|injected| plan::template_patch(sent.template, injected));
+        return Decision::new(admission, patch.unwrap_or_default());
+    };
+    let new = Workload { annotations, template, ..sent };
+    let mut admission = plan::admit(&new, old.as_ref(), surroundings);
+    admission.warnings.push(
+        "the earlier revision's annotations would have opted this workload out of adieu; they are kept: \
+         to opt out, set adieu.dev/graceful to \"false\""
+            .into(),
+    );
+    let mut patch = plan::annotations_patch(sent.annotations, annotations);
+    let template = admission.template.as_ref().unwrap_or(template);
+    patch.0.extend(plan::template_patch(sent.template, template).0);
+    Decision::new(admission, patch)
+}
 
-    if !admission.refusals.is_empty() {
-        let reasons: Vec<_> = admission.refusals.iter().map(ToString::to_string).collect();
-        response.allowed = false;
-        response.status = Some(Status {
-            status: Some(StatusSummary::Failure),
-            code: 422,
-            reason: "Invalid".into(),
-            message: reasons.join("; "),
-            ..Status::default()
-        });
-        return response;
-    }
-    if let Some(template) = &admission.template {
-        match serde_json::to_vec(&plan::template_patch(new.template, template)) {
-            Ok(patch) => (response.patch, response.patch_type) = (Some(ByteString(patch)), Some("JSONPatch")),
-            // JSON made of JSON: this can't fail, and if it did, the workload would go as it came.
-            Err(error) => tracing::error!(%error, "patch not serialized"),
+/// Whether the client named no field manager, as `kubectl rollout undo` doesn't. The other commands of
+/// kubectl, Helm and GitOps tools do.
+fn is_anonymous(request: &AdmissionRequest<DynamicObject>) -> bool {
+    let options = request.options.as_ref().map(|options| &options.0);
+    options.and_then(|options| options["fieldManager"].as_str()).is_none_or(str::is_empty)
+}
+
+async fn pod(object: &DynamicObject, namespace: &str, caches: &Caches) -> Decision {
+    let owner = Owner::of(object);
+    let workload = match &owner {
+        Some(Owner { kind, name }) => {
+            caches.workloads().wait_for(*kind, namespace, name).await.map(|found| (*kind, found))
         }
-    }
-    response.warnings = admission.warnings.iter().map(|warning| limited(warning)).collect();
-    response
+        None => None,
+    };
+    let workload = workload.as_ref().map(|(kind, object)| (*kind, object.as_ref()));
+    let pod = json!({"metadata": object.metadata, "spec": object.data["spec"]});
+    let admission = plan::admit_pod(&pod, workload, &caches.surroundings(namespace));
+    let patch = admission.template.as_ref().map(|injected| plan::pod_patch(&pod, injected));
+    Decision::new(admission, patch.unwrap_or_default())
 }
 
 fn limited(warning: &str) -> String {

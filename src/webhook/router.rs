@@ -19,7 +19,7 @@ use crate::runtime::{
 };
 
 /// Where the API server sends its reviews.
-pub const PATH: &str = "/mutate-workloads";
+pub const PATH: &str = "/mutate";
 
 /// The largest body, in bytes: etcd takes objects of 1.5 MiB, and an update carries two.
 const BODY_LIMIT: usize = 8 * 1024 * 1024;
@@ -55,7 +55,7 @@ async fn handle(State(context): State<Context>, body: Result<Bytes, BytesRejecti
             Ok(body) => body,
             Err(rejection) => return refuse(&context, rejection.status(), &rejection.body_text()),
         };
-        match review(&body, &context.caches) {
+        match review(&body, &context.caches).await {
             Ok(reviewed) => {
                 let response = &reviewed.answer.response;
                 let (allowed, mutated) = (response.allowed, response.patch.is_some());
@@ -64,7 +64,7 @@ async fn handle(State(context): State<Context>, body: Result<Bytes, BytesRejecti
                     (true, true) => AdmissionResult::Patched,
                     (true, false) => AdmissionResult::Unchanged,
                 };
-                let labels = AdmissionLabels { kind: KindLabel(reviewed.kind), result };
+                let labels = AdmissionLabels { kind: KindLabel(reviewed.subject.as_str()), result };
                 context.metrics.admission_requests.get_or_create(&labels).inc();
                 let span = tracing::Span::current();
                 span.record("allowed", allowed);
@@ -76,7 +76,7 @@ async fn handle(State(context): State<Context>, body: Result<Bytes, BytesRejecti
             Err(error) => {
                 let status = match error {
                     BadRequest::NotAReview(_) | BadRequest::WrongReview { .. } => StatusCode::BAD_REQUEST,
-                    BadRequest::NotAWorkload { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+                    BadRequest::NotReviewed { .. } => StatusCode::UNPROCESSABLE_ENTITY,
                 };
                 refuse(&context, status, &error.to_string())
             }

@@ -39,7 +39,7 @@ fn review_of(operation: &str, object: Value, old_object: Value) -> Value {
 }
 
 async fn send(body: impl Into<Body>) -> (StatusCode, String) {
-    let router = router(Caches::fixed(vec![], vec![]), Arc::default());
+    let router = router(Caches::fixed(vec![], vec![], vec![]), Arc::default());
     let request = Request::post(PATH).header("content-type", "application/json").body(body.into()).unwrap();
     let response = router.oneshot(request).await.unwrap();
     let status = response.status();
@@ -49,13 +49,17 @@ async fn send(body: impl Into<Body>) -> (StatusCode, String) {
 
 /// The response, and the object with the patch applied.
 async fn answered(operation: &str, object: Value, old_object: Value) -> (Value, Value) {
-    let review = review_of(operation, object.clone(), old_object);
+    patched(&review_of(operation, object, old_object)).await
+}
+
+/// The response to a review, and its object with the patch applied.
+async fn patched(review: &Value) -> (Value, Value) {
     let (status, body) = send(review.to_string()).await;
     assert_eq!(status, StatusCode::OK, "{body}");
     let mut answer: Value = serde_json::from_str(&body).unwrap();
     let response = answer["response"].take();
     assert_eq!(response["uid"], review["request"]["uid"]);
-    let mut patched = object;
+    let mut patched = review["request"]["object"].clone();
     if !response["patch"].is_null() {
         assert_eq!(response["patchType"], "JSONPatch");
         let patch = BASE64_STANDARD.decode(response["patch"].as_str().unwrap()).unwrap();
@@ -93,6 +97,46 @@ async fn others_pass_untouched() {
         let (response, patched) = answered("CREATE", object.clone(), Value::Null).await;
         assert_eq!((&response["allowed"], &response["patch"]), (&json!(true), &Value::Null));
         assert_eq!(patched, object);
+    }
+}
+
+#[tokio::test]
+async fn a_pod_is_patched_where_it_is_created() {
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"generateName": "job-", "annotations": {"adieu.dev/graceful": "true"}},
+        "spec": {"containers": [{"name": "job", "image": "job:1"}], "fieldOfTheFuture": 1},
+    });
+    let mut review = review_of("CREATE", pod.clone(), Value::Null);
+    review["request"]["kind"] = json!({"group": "", "version": "v1", "kind": "Pod"});
+    let (response, mut patched) = patched(&review).await;
+    assert_eq!(response["allowed"], true);
+    assert_eq!(patched["spec"]["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"], 10);
+    assert_eq!(patched["spec"]["terminationGracePeriodSeconds"], 45);
+    patched["spec"].as_object_mut().unwrap().remove("terminationGracePeriodSeconds");
+    patched["spec"]["containers"][0].as_object_mut().unwrap().remove("lifecycle");
+    patched["metadata"]["annotations"].as_object_mut().unwrap().remove("adieu.dev/injected");
+    assert_eq!(patched, pod);
+}
+
+#[tokio::test]
+async fn only_an_anonymous_request_undoes_a_rollout() {
+    let annotations = json!({"adieu.dev/graceful": "true", "deployment.kubernetes.io/revision": "2"});
+    let (_, mut old) = answered("CREATE", deployment(&annotations), Value::Null).await;
+    old["spec"]["template"]["spec"]["containers"][0]["image"] = json!("web:2");
+    let earlier = deployment(&json!({"deployment.kubernetes.io/revision": "2"}));
+    for (options, kept) in [
+        (json!({"kind": "UpdateOptions", "apiVersion": "meta.k8s.io/v1"}), true),
+        (json!({"kind": "UpdateOptions", "fieldManager": "kubectl-edit"}), false),
+    ] {
+        let mut review = review_of("UPDATE", earlier.clone(), old.clone());
+        review["request"]["options"] = options;
+        let (response, patched) = patched(&review).await;
+        assert_eq!(patched["metadata"]["annotations"].get("adieu.dev/graceful").is_some(), kept);
+        let hook = patched["spec"]["template"]["spec"]["containers"][0].get("lifecycle");
+        assert_eq!(hook.is_some(), kept);
+        assert_eq!(patched["spec"]["template"]["spec"]["containers"][0]["image"], "web:1");
+        assert_eq!(response["warnings"].to_string().contains("they are kept"), kept);
     }
 }
 
@@ -149,7 +193,7 @@ async fn warnings_reach_the_user_and_keep_to_the_limit() {
 async fn bad_input_gets_a_clear_refusal() {
     let object = deployment(&Value::Null);
     let good = review_of("CREATE", object.clone(), Value::Null).to_string();
-    let mut pod = review_of("CREATE", object.clone(), Value::Null);
+    let mut pod = review_of("UPDATE", object.clone(), object.clone());
     pod["request"]["kind"] = json!({"group": "", "version": "v1", "kind": "Pod"});
     let mut v1beta1 = review_of("CREATE", object.clone(), Value::Null);
     v1beta1["apiVersion"] = json!("admission.k8s.io/v1beta1");
@@ -163,8 +207,8 @@ async fn bad_input_gets_a_clear_refusal() {
         (v1beta1.to_string().into_bytes(), 400, "got AdmissionReview of admission.k8s.io/v1beta1"),
         (br#"{"apiVersion":"v1","kind":"Pod"}"#.to_vec(), 400, "got Pod of v1"),
         (br#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview"}"#.to_vec(), 400, "with a request"),
-        (pod.to_string().into_bytes(), 422, "got Create of /v1 Pod"),
-        (deletion.to_string().into_bytes(), 422, "got Delete"),
+        (pod.to_string().into_bytes(), 422, "Update of /v1 Pod"),
+        (deletion.to_string().into_bytes(), 422, "Delete of apps/v1 Deployment"),
         (vec![b' '; BODY_LIMIT + 1], 413, "length limit exceeded"),
     ] {
         let (answered, text) = send(body).await;
@@ -175,7 +219,7 @@ async fn bad_input_gets_a_clear_refusal() {
 
 #[tokio::test]
 async fn only_posts_are_taken() {
-    let router = router(Caches::fixed(vec![], vec![]), Arc::default());
+    let router = router(Caches::fixed(vec![], vec![], vec![]), Arc::default());
     let request = Request::get(PATH).body(Body::empty()).unwrap();
     assert_eq!(router.oneshot(request).await.unwrap().status(), StatusCode::METHOD_NOT_ALLOWED);
 }

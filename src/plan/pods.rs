@@ -1,0 +1,137 @@
+//! What becomes of a pod that is being created: the way in for workloads whose template must stay as it is,
+//! and for owners that are no workloads of `apps/v1`.
+
+use kube::{ResourceExt as _, core::DynamicObject};
+use serde_json::{Map, Value, json};
+
+use super::{
+    Admission, Facts, Kind, OptIn, Surroundings, Workload,
+    hooks::{Hooks, sidecars},
+    inject::{GRACE_PERIOD, Injected, inject, named_containers},
+    record::{self, Field, put},
+    resolve,
+};
+use crate::api::{Injection, Mode, annotations::INJECTED};
+
+/// The `apps/v1` workload that a pod belongs to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// Its kind.
+    pub kind: Kind,
+    /// Its name.
+    pub name: String,
+}
+
+impl Owner {
+    /// Read off the pod. A Deployment's pods belong to a ReplicaSet whose name is the Deployment's with the
+    /// hash that labels the pods; a ReplicaSet that is not named so stands for itself, or for another kind
+    /// of owner. `None` where nothing or something else owns the pod.
+    #[must_use]
+    pub fn of(pod: &DynamicObject) -> Option<Self> {
+        let owner = pod.owner_references().iter().find(|owner| owner.controller == Some(true))?;
+        if owner.api_version != "apps/v1" {
+            return None;
+        }
+        let (kind, name) = match owner.kind.as_str() {
+            "ReplicaSet" => {
+                let hash = pod.labels().get("pod-template-hash")?;
+                (Kind::Deployment, owner.name.strip_suffix(hash)?.strip_suffix('-')?)
+            }
+            kind => (Kind::from_gvk("apps", "v1", kind)?, owner.name.as_str()),
+        };
+        Some(Self { kind, name: name.to_owned() })
+    }
+}
+
+/// Decides on `pod`, its metadata and spec, which is being created for `workload`. Its own annotations are
+/// the template's; where there is no workload, they are all that counts.
+///
+/// What carries a record came from an injected template: only what other webhooks added to the pod is
+/// completed. Of the others, those get everything that no template can get it for: by policy
+/// (`injection: Pod`), because another controller would undo a change of the template, or because no
+/// workload of `apps/v1` owns them. The rest is left to their workload.
+#[must_use]
+pub fn admit_pod(
+    pod: &Value,
+    workload: Option<(Kind, &DynamicObject)>,
+    surroundings: &Surroundings,
+) -> Admission {
+    let view = match workload {
+        Some((kind, object)) => Workload { template: pod, ..Workload::of(kind, object) },
+        None => Workload::of_pod(pod),
+    };
+    let resolution = resolve(&view, surroundings);
+    let mut admission = Admission { template: None, refusals: vec![], warnings: resolution.warnings };
+    if is_owned(pod) {
+        // Its controller would try again for ever: who wrote the template is told when it changes.
+        let ignored = resolution.invalid.iter().map(|invalid| format!("annotation ignored: {invalid}"));
+        admission.warnings.extend(ignored);
+    } else {
+        admission.refusals = resolution.invalid;
+    }
+    // What comes from a file of the kubelet runs already: nothing that is changed here reaches it.
+    let mirror = !pod["metadata"]["annotations"]["kubernetes.io/config.mirror"].is_null();
+    if mirror || resolution.opt_in == OptIn::Out || !admission.refusals.is_empty() {
+        return admission;
+    }
+    let by_template =
+        !view.controlled && workload.is_some() && resolution.settings.injection.value == Injection::Template;
+    let injected = match &resolution.opt_in {
+        _ if record::text(pod).is_some() => {
+            let template = workload.map(|(_, object)| &object.data["spec"]["template"]);
+            complete(pod, template, surroundings.native_sleep)
+        }
+        OptIn::In(by) if !by_template && resolution.settings.mode.value == Mode::Enforce => {
+            let facts = Facts::of(&view, surroundings, false, by);
+            Some(inject(pod, None, &resolution.settings, &facts))
+        }
+        _ => None,
+    };
+    if let Some(injected) = injected {
+        admission.warnings.extend(injected.warnings);
+        admission.template = Some(injected.template).filter(|injected| injected != pod);
+    }
+    admission
+}
+
+fn is_owned(pod: &Value) -> bool {
+    let mut owners = pod["metadata"]["ownerReferences"].as_array().into_iter().flatten();
+    owners.any(|owner| owner["controller"] == true)
+}
+
+/// Gives what other webhooks added to the pod what the rest has: a hook for containers that the record
+/// doesn't know, time for native sidecars. Values that are there stay. `None` where nothing was added;
+/// `template` is the workload's.
+fn complete(pod: &Value, template: Option<&Value>, native_sleep: bool) -> Option<Injected> {
+    let mut record = record::read(pod)?;
+    let settings = record.settings.clone();
+    let hooks = Hooks { settings: &settings, native_sleep };
+    let mut completed = pod.clone();
+    let spec = completed.get_mut("spec")?.as_object_mut()?;
+    let sidecars_of = |spec: Option<&Map<String, Value>>| spec.map_or(0, |spec| sidecars(spec).count());
+    let known = template.map_or(usize::MAX, |template| sidecars_of(template["spec"].as_object()));
+    let mut grown = sidecars_of(Some(spec)) > known;
+    for (name, container) in named_containers(spec) {
+        let given = record.containers.entry(name).or_default();
+        grown |= given.pre_stop.is_none() && hooks.inject(container, given);
+    }
+    if !grown {
+        return None;
+    }
+    record.forget_untouched();
+    let needed = match hooks.grace_period(spec, &mut Vec::new()) {
+        Ok(needed) => needed,
+        Err(why) => return Some(Injected { template: pod.clone(), warnings: vec![why] }),
+    };
+    if spec.get(GRACE_PERIOD).and_then(Value::as_i64).is_some_and(|current| current < needed) {
+        let raised = put(spec, GRACE_PERIOD, json!(needed));
+        let before = record.grace_period.map_or(raised.before, |earlier| earlier.before);
+        record.grace_period = Some(Field { before, ..raised });
+    }
+    completed["metadata"]["annotations"][INJECTED] = json!(serde_json::to_string(&record).ok()?);
+    Some(Injected { template: completed, warnings: vec![] })
+}
+
+#[cfg(test)]
+#[path = "pods_tests.rs"]
+mod tests;

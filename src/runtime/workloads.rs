@@ -1,0 +1,164 @@
+//! The workloads of the cluster, of every kind, followed by watches. They are untyped, so that fields this
+//! version doesn't know survive.
+
+use std::{mem::take, sync::Arc, time::Duration};
+
+use futures::{StreamExt as _, stream::BoxStream};
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
+use kube::{
+    Api, Client,
+    core::{ApiResource, DynamicObject},
+    runtime::{
+        WatchStreamExt as _,
+        reflector::{ObjectRef, Store, store::Writer},
+        watcher,
+    },
+};
+use tokio::{sync::watch, time::timeout};
+
+use super::FIELD_MANAGER;
+use crate::plan::Kind;
+
+/// How long a pod's admission may wait for the watch to bring the workload that was just created.
+const LAG: Duration = Duration::from_secs(1);
+
+/// The workloads of every kind, as the watches last saw them.
+#[derive(Clone, Debug)]
+pub struct Workloads {
+    /// In the order of [`Kind::ALL`].
+    stores: [Store<DynamicObject>; 3],
+    /// How many kinds have been listed.
+    listed: watch::Receiver<usize>,
+    changed: watch::Receiver<()>,
+}
+
+/// What a watch brings.
+pub type Events = BoxStream<'static, Result<DynamicObject, watcher::Error>>;
+
+impl Workloads {
+    /// The workloads, and the watches of every kind in the order of [`Kind::ALL`]; they are followed for as
+    /// long as these are polled.
+    #[must_use]
+    pub fn follow(client: &Client, config: &watcher::Config) -> (Self, [Events; 3]) {
+        let (tell, changed) = watch::channel(());
+        let (count, listed) = watch::channel(0);
+        let follow = |kind: Kind| {
+            let resource = resource(kind);
+            let writer = Writer::new(resource.clone());
+            let store = writer.as_reader();
+            let api = Api::<DynamicObject>::all_with(client.clone(), &resource);
+            let (tell, count) = (tell.clone(), count.clone());
+            let mut first = true;
+            let stream = watcher(api, config.clone())
+                .default_backoff()
+                .modify(slim)
+                .reflect(writer)
+                .inspect(move |event| {
+                    if matches!(event, Ok(watcher::Event::InitDone)) && take(&mut first) {
+                        count.send_modify(|listed| *listed += 1);
+                    }
+                    tell.send_replace(());
+                })
+                .applied_objects();
+            (store, stream.boxed())
+        };
+        let [(deployments, first), (stateful_sets, second), (daemon_sets, third)] = Kind::ALL.map(follow);
+        (Self { stores: [deployments, stateful_sets, daemon_sets], listed, changed }, [first, second, third])
+    }
+
+    /// Fixed content, for tests of what reads it.
+    #[must_use]
+    pub fn fixed(workloads: Vec<(Kind, DynamicObject)>) -> Self {
+        let store = |kind: Kind| {
+            let mut writer = Writer::new(resource(kind));
+            writer.apply_watcher_event(&watcher::Event::Init);
+            for (_, object) in workloads.iter().filter(|(of, _)| *of == kind) {
+                writer.apply_watcher_event(&watcher::Event::InitApply(object.clone()));
+            }
+            writer.apply_watcher_event(&watcher::Event::InitDone);
+            writer.as_reader()
+        };
+        Self { stores: Kind::ALL.map(store), listed: watch::channel(3).1, changed: watch::channel(()).1 }
+    }
+
+    /// Told of every change, once the store has it.
+    #[must_use]
+    pub fn changed(&self) -> watch::Receiver<()> {
+        self.changed.clone()
+    }
+
+    /// Returns when every kind has been listed for the first time. A store itself wakes only the last of
+    /// those who wait for it, and its controller does.
+    ///
+    /// # Errors
+    /// Where the watches are gone.
+    pub async fn filled(&self) -> Result<(), watch::error::RecvError> {
+        self.listed.clone().wait_for(|listed| *listed == self.stores.len()).await.map(drop)
+    }
+
+    /// The workload of that name. One that was created a moment ago is waited for, because its pods come
+    /// faster than the watch at times; `None` where there is none.
+    pub async fn wait_for(&self, kind: Kind, namespace: &str, name: &str) -> Option<Arc<DynamicObject>> {
+        let reference = ObjectRef::new_with(name, resource(kind)).within(namespace);
+        let mut changed = self.changed.clone();
+        let found = async {
+            loop {
+                if let Some(found) = self.of(kind).get(&reference) {
+                    return Some(found);
+                }
+                changed.changed().await.ok()?;
+            }
+        };
+        timeout(LAG, found).await.ok().flatten()
+    }
+
+    /// The workloads of a namespace, with their kinds.
+    #[must_use]
+    pub fn inside(&self, namespace: &str) -> Vec<(Kind, Arc<DynamicObject>)> {
+        let inside = |object: &DynamicObject| object.metadata.namespace.as_deref() == Some(namespace);
+        self.kinds()
+            .flat_map(|(kind, s)| s.state_filter(inside).into_iter().map(move |o| (kind, o)))
+            .collect()
+    }
+
+    /// Every workload, with its kind.
+    #[must_use]
+    pub fn all(&self) -> Vec<(Kind, Arc<DynamicObject>)> {
+        self.kinds().flat_map(|(kind, store)| store.state().into_iter().map(move |o| (kind, o))).collect()
+    }
+
+    /// The workloads of a kind.
+    #[must_use]
+    pub fn of(&self, kind: Kind) -> &Store<DynamicObject> {
+        let [deployments, stateful_sets, daemon_sets] = &self.stores;
+        match kind {
+            Kind::Deployment => deployments,
+            Kind::StatefulSet => stateful_sets,
+            Kind::DaemonSet => daemon_sets,
+        }
+    }
+
+    fn kinds(&self) -> impl Iterator<Item = (Kind, &Store<DynamicObject>)> {
+        Kind::ALL.into_iter().zip(&self.stores)
+    }
+}
+
+/// The resource that holds workloads of a kind.
+#[must_use]
+pub fn resource(kind: Kind) -> ApiResource {
+    match kind {
+        Kind::Deployment => ApiResource::erase::<Deployment>(&()),
+        Kind::StatefulSet => ApiResource::erase::<StatefulSet>(&()),
+        Kind::DaemonSet => ApiResource::erase::<DaemonSet>(&()),
+    }
+}
+
+/// Keeps of `managedFields` only what is under our own name, which has to be given up.
+fn slim(object: &mut DynamicObject) {
+    if let Some(fields) = &mut object.metadata.managed_fields {
+        fields.retain(|entry| entry.manager.as_deref() == Some(FIELD_MANAGER));
+    }
+    if let Some(annotations) = &mut object.metadata.annotations {
+        annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
+    }
+}
