@@ -370,6 +370,9 @@ pub struct WorkloadCounts {
     pub injected: i32,
     /// Those still to be injected or updated.
     pub pending: i32,
+    /// Those that can't be injected, as the condition `Ready` says.
+    #[serde(default)]
+    pub failed: i32,
 }
 
 #[cfg(test)]

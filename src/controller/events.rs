@@ -1,7 +1,13 @@
 //! Events on the workloads that the controller brought to their plan.
 
+use std::{
+    collections::HashMap,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    sync::{Mutex, PoisonError},
+};
+
 use kube::{
-    Resource as _,
+    Resource as _, ResourceExt as _,
     core::DynamicObject,
     runtime::events::{Event, EventType, Recorder},
 };
@@ -9,7 +15,7 @@ use serde_json::Value;
 
 use crate::{
     api::annotations::INJECTED,
-    plan::{Convergence, Kind},
+    plan::{Convergence, Kind, Standing},
     runtime::workloads::resource,
 };
 
@@ -28,8 +34,39 @@ pub(super) async fn injected(
     let reason = if injected { "Injected" } else { "Reverted" };
     let note = summary(template, convergence);
     publish(recorder, kind, object, EventType::Normal, reason, note).await;
-    for warning in &convergence.warnings {
-        publish(recorder, kind, object, EventType::Warning, "Degraded", warning.clone()).await;
+}
+
+/// What people were warned of, by the workloads' uids, as hashes.
+#[derive(Default)]
+pub(super) struct Told(Mutex<HashMap<String, u64>>);
+
+impl Told {
+    /// Warns of what a person should know of a workload, once until it is something else.
+    pub(super) async fn tell(
+        &self,
+        recorder: &Recorder,
+        kind: Kind,
+        object: &DynamicObject,
+        convergence: &Convergence,
+    ) {
+        if convergence.standing != Standing::Unmanaged && self.is_news(object, &convergence.warnings) {
+            for warning in &convergence.warnings {
+                publish(recorder, kind, object, EventType::Warning, "Degraded", warning.clone()).await;
+            }
+        }
+    }
+
+    fn is_news(&self, object: &DynamicObject, warnings: &[String]) -> bool {
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let uid = object.uid().unwrap_or_default();
+        if warnings.is_empty() {
+            told.remove(&uid);
+            return false;
+        }
+        let mut hasher = DefaultHasher::new();
+        warnings.hash(&mut hasher);
+        let hash = hasher.finish();
+        told.insert(uid, hash) != Some(hash)
     }
 }
 

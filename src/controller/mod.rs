@@ -40,6 +40,7 @@ struct Context {
     metrics: Arc<Metrics>,
     recorder: Recorder,
     turns: turns::Turns,
+    told: events::Told,
 }
 
 /// Runs until `shutdown`; what is being reconciled then is finished first. `events` are the watches of the
@@ -64,6 +65,7 @@ pub async fn run(
         caches,
         metrics,
         turns: turns::Turns::default(),
+        told: events::Told::default(),
     });
     let workloads = Kind::ALL
         .into_iter()

@@ -24,7 +24,7 @@ use crate::{
         ClusterGracefulPolicy, GracefulPolicy, GracefulPolicySpec, GracefulPolicyStatus, Mode,
         WorkloadCounts, defaults, merge_condition,
     },
-    plan::{self, Kind, Source, Surroundings, Workload},
+    plan::{self, Kind, Source, Standing, Surroundings, Workload},
     runtime::caches::changes,
 };
 
@@ -164,33 +164,61 @@ impl Policy for ClusterGracefulPolicy {
 fn status<P: Policy>(policy: &P, reach: &Reach, now: Timestamp) -> GracefulPolicyStatus {
     let mut counts = WorkloadCounts::default();
     let mut lost = Vec::new();
+    let mut prevented = Vec::new();
+    let mut by_pod = 0;
     for (kind, object, surroundings) in reach {
         let workload = Workload::of(*kind, object);
-        if object.metadata.deletion_timestamp.is_some() || !policy.holds_for(&workload) {
+        if object.metadata.deletion_timestamp.is_some() {
             continue;
         }
         let convergence = plan::converge(&workload, surroundings);
-        let done = convergence.template.is_none();
+        let managed = convergence.standing != Standing::Unmanaged;
+        let says_something = managed && convergence.resolution.policies().contains(&policy.source());
+        if !says_something && !policy.holds_for(&workload) {
+            continue;
+        }
         counts.matched += 1;
-        counts.injected += i32::from(done);
-        counts.pending += i32::from(!done);
+        match convergence.standing {
+            Standing::Injected => counts.injected += 1,
+            Standing::Pending => counts.pending += 1,
+            Standing::Prevented => {
+                counts.failed += 1;
+                prevented.push((object.name_any(), convergence.warnings));
+            }
+            Standing::ByPod => by_pod += 1,
+            Standing::Unmanaged => {}
+        }
         if convergence.resolution.conflicted.contains(&policy.source()) {
             lost.push(object.name_any());
         }
     }
     let spec = policy.spec();
     let selector = spec.selector.clone().map(Selector::try_from).transpose();
-    let WorkloadCounts { matched, injected, pending } = counts;
+    let WorkloadCounts { matched, injected, pending, failed } = counts;
     let observes = spec.mode == Some(Mode::Observe);
     let ready = match selector {
         Err(error) => ("False", "InvalidSelector", format!("spec.selector: {error}: correct the selector")),
         Ok(_) if observes => {
             ("True", "Observing", format!("{pending} of {matched} workloads would be changed"))
         }
+        Ok(_) if failed > 0 => {
+            let first = prevented.first().map(|(name, warnings)| format!("{name}: {}", warnings.join("; ")));
+            let first = first.unwrap_or_default();
+            (
+                "False",
+                "Prevented",
+                format!("{failed} of {matched} workloads can't be injected, such as {first}"),
+            )
+        }
         Ok(_) if pending > 0 => {
             ("False", "Progressing", format!("{injected} of {matched} workloads carry the policy's values"))
         }
-        Ok(_) => ("True", "Injected", format!("{matched} workloads carry the policy's values")),
+        Ok(_) if by_pod > 0 => {
+            let note =
+                format!("{injected} workloads carry the policy's values, {by_pod} get them in new pods");
+            ("True", "Injected", note)
+        }
+        Ok(_) => ("True", "Injected", format!("{injected} workloads carry the policy's values")),
     };
     let conflicted = match lost.first() {
         None => ("False", "NoConflict", String::new()),
@@ -265,7 +293,10 @@ mod tests {
             Arc::new(Surroundings { policies: vec![Arc::new(policy.clone())], ..Surroundings::default() });
         let mut workloads: Reach = vec![deployment("a", &surroundings), deployment("b", &surroundings)];
         let pending = status(&policy, &workloads, at(1));
-        assert_eq!(pending.workloads, Some(WorkloadCounts { matched: 1, injected: 0, pending: 1 }));
+        assert_eq!(
+            pending.workloads,
+            Some(WorkloadCounts { matched: 1, pending: 1, ..WorkloadCounts::default() })
+        );
         assert_eq!(pending.grace_period_seconds, Some(55));
         let condition = &pending.conditions[0];
         assert_eq!((condition.status.as_str(), condition.reason.as_str()), ("False", "Progressing"));
@@ -277,7 +308,10 @@ mod tests {
         object.data["spec"]["template"] = template;
         policy.status = Some(pending);
         let done = status(&policy, &workloads, at(2));
-        assert_eq!(done.workloads, Some(WorkloadCounts { matched: 1, injected: 1, pending: 0 }));
+        assert_eq!(
+            done.workloads,
+            Some(WorkloadCounts { matched: 1, injected: 1, ..WorkloadCounts::default() })
+        );
         assert_eq!(done.conditions[0].status, "True");
         policy.status = Some(done.clone());
         assert_eq!(status(&policy, &workloads, at(3)), done, "nothing to write");

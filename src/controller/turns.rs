@@ -10,43 +10,48 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::{Context, progress::rolling_out};
 use crate::{
-    plan::{self, Kind, Source, Surroundings, Workload},
+    plan::{self, Kind, Source, Workload},
     runtime::workloads::resource,
 };
 
-/// The last write per namespace: the watch may not have brought it yet.
-type Last = HashMap<String, (Kind, ObjectRef<DynamicObject>, i64)>;
+/// The generations that were written: the watch may not have brought them yet.
+type Written = HashMap<(Kind, ObjectRef<DynamicObject>), i64>;
 
 #[derive(Default)]
-pub(super) struct Turns(Arc<Mutex<Last>>);
+pub(super) struct Turns(Arc<Mutex<Written>>);
 
 /// The right to write one workload. Nobody else gets one until it is [taken](Turn::take) or dropped.
-pub(super) struct Turn(OwnedMutexGuard<Last>);
+pub(super) struct Turn(OwnedMutexGuard<Written>);
 
 impl Turns {
     /// Asks whether `object` may roll out now. It must not be in the middle of a rollout, its user's own
-    /// included, and of the others that one of `policies` concerns fewer than `max_concurrent` may be.
+    /// included, and of the others that one of `policies` concerns fewer than `max_concurrent` may be: in
+    /// its namespace, or everywhere where one of them is the cluster's.
     pub(super) async fn ask(
         &self,
         context: &Context,
         kind: Kind,
         object: &DynamicObject,
-        policies: &BTreeSet<&Source>,
+        policies: &BTreeSet<Source>,
         max_concurrent: usize,
     ) -> Option<Turn> {
-        let last = self.0.clone().lock_owned().await;
-        let namespace = object.namespace().unwrap_or_default();
-        let seen = last.get(&namespace).is_none_or(|(kind, reference, generation)| {
-            let current = context.caches.workloads().of(*kind).get(reference);
-            current.is_none_or(|current| current.metadata.generation >= Some(*generation))
+        let mut written = self.0.clone().lock_owned().await;
+        let workloads = context.caches.workloads();
+        written.retain(|(kind, reference), generation| {
+            let current = workloads.of(*kind).get(reference);
+            current.is_some_and(|current| current.metadata.generation < Some(*generation))
         });
-        let surroundings = context.caches.surroundings(&namespace);
-        let others = context.caches.workloads().inside(&namespace);
-        let rolling = others.iter().filter(|(kind, other)| {
-            rolling_out(*kind, other) && concerned(*kind, other, policies, &surroundings)
-        });
-        let free = seen && !rolling_out(kind, object) && rolling.count() < max_concurrent;
-        free.then_some(Turn(last))
+        let others = if policies.iter().any(|policy| matches!(policy, Source::ClusterPolicy(_))) {
+            workloads.all()
+        } else {
+            workloads.inside(&object.namespace().unwrap_or_default())
+        };
+        let rolling = others
+            .iter()
+            .filter(|(kind, other)| rolling_out(*kind, other) && concerned(context, *kind, other, policies));
+        // What the watch has yet to bring rolls out as well.
+        let rolling = rolling.count() + written.len();
+        (!rolling_out(kind, object) && rolling < max_concurrent).then_some(Turn(written))
     }
 }
 
@@ -54,16 +59,13 @@ impl Turn {
     /// Notes what was written.
     pub(super) fn take(mut self, kind: Kind, written: &DynamicObject) {
         let reference = ObjectRef::from_obj_with(written, resource(kind));
-        let generation = written.metadata.generation.unwrap_or(0);
-        self.0.insert(written.namespace().unwrap_or_default(), (kind, reference, generation));
+        self.0.insert((kind, reference), written.metadata.generation.unwrap_or(0));
     }
 }
 
-fn concerned(
-    kind: Kind,
-    object: &DynamicObject,
-    policies: &BTreeSet<&Source>,
-    surroundings: &Surroundings,
-) -> bool {
-    !plan::resolve(&Workload::of(kind, object), surroundings).policies().is_disjoint(policies)
+fn concerned(context: &Context, kind: Kind, object: &DynamicObject, policies: &BTreeSet<Source>) -> bool {
+    let surroundings = context.caches.surroundings(&object.namespace().unwrap_or_default());
+    let workload = Workload::of(kind, object);
+    let resolution = plan::resolve(&workload, &surroundings);
+    !plan::concerning(&workload, &resolution).is_disjoint(policies)
 }

@@ -63,7 +63,9 @@ async fn reconcile(
     }
     let namespace = object.namespace().unwrap_or_default();
     let surroundings = context.caches.surroundings(&namespace);
-    let convergence = plan::converge(&Workload::of(kind, &object), &surroundings);
+    let workload = Workload::of(kind, &object);
+    let convergence = plan::converge(&workload, &surroundings);
+    context.told.tell(&context.recorder, kind, &object, &convergence).await;
     let Some(planned) = &convergence.template else {
         count(ReconcileResult::Unchanged);
         return Ok(Action::await_change());
@@ -81,7 +83,7 @@ async fn reconcile(
             return Ok(Action::await_change());
         }
         When::InTurn => {
-            let policies = convergence.resolution.policies();
+            let policies = plan::concerning(&workload, &convergence.resolution);
             let limit = convergence.resolution.settings.rollout.value.max_concurrent.unwrap_or(1);
             let limit = usize::try_from(limit).unwrap_or(1);
             let turn = context.turns.ask(&context, kind, &object, &policies, limit).await;
@@ -95,6 +97,12 @@ async fn reconcile(
     let written = write::template(&context.client, kind, &object, planned).await?;
     if let Some(turn) = turn {
         turn.take(kind, &written);
+    }
+    let left = plan::converge(&Workload::of(kind, &written), &surroundings);
+    if left.template.is_some() {
+        count(ReconcileResult::Undone);
+        tracing::warn!(%kind, namespace, name = object.name_any(), "another webhook undid the write, trying again");
+        return Ok(Action::requeue(FAILURE_WAIT));
     }
     events::injected(&context.recorder, kind, &object, planned, &convergence).await;
     tracing::info!(%kind, namespace, name = object.name_any(), when = ?convergence.when, "brought to its plan");

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::{
-    Facts, Kind, OptIn, Surroundings, Workload,
+    Facts, Kind, OptIn, Surroundings, Workload, converge,
     inject::{inject, opt_out},
     record::{self, Parent},
     resolve,
@@ -39,7 +39,9 @@ pub fn admit(new: &Workload<'_>, old: Option<&Workload<'_>>, surroundings: &Surr
     let template = match (&resolution.opt_in, old) {
         _ if !refusals.is_empty() => None,
         (OptIn::Out, _) => Some(opt_out(new.template, earlier)),
-        (_, Some(old)) if !said_otherwise(new, old) && !template_changed(new, old) => as_it_was(new, old),
+        (_, Some(old)) if !said_otherwise(new, old) && !template_changed(new, old) => {
+            as_it_was(new, old, surroundings)
+        }
         // An annotation was taken away, or a policy is gone and the template changes anyway.
         (OptIn::Unmentioned, _) => Some(opt_out(new.template, earlier)),
         (OptIn::In(_), _) if resolution.settings.mode.value == Mode::Observe => None,
@@ -95,12 +97,14 @@ pub fn undone(new: &Workload<'_>, old: &Workload<'_>) -> Option<(BTreeMap<String
 const REVISION: &str = "deployment.kubernetes.io/revision";
 
 /// Neither the template nor an annotation changed: what is injected stays as it is. A policy change
-/// reaches running workloads through the controller only, whose writes come by here with a record of
-/// their own.
-fn as_it_was(new: &Workload<'_>, old: &Workload<'_>) -> Option<Value> {
+/// reaches running workloads through the controller only, whose writes come by here: with a record of
+/// their own, or with none where they take the injection back.
+fn as_it_was(new: &Workload<'_>, old: &Workload<'_>, surroundings: &Surroundings) -> Option<Value> {
     let (new_record, old_record) = (record::text(new.template), record::text(old.template));
     let rewritten = new_record.is_some() && new_record != old_record;
-    (old_record.is_some() && !rewritten).then(|| old.template.clone())
+    let planned = || converge(old, surroundings).template.as_ref() == Some(new.template);
+    let undone = old_record.is_some() && !rewritten && new.template != old.template && !planned();
+    undone.then(|| old.template.clone())
 }
 
 /// Whether a person changed what the annotations tell adieu.

@@ -87,7 +87,7 @@ fn another_default_or_a_service_that_appears_rolls_nothing() {
         let drain_seconds = Setting { value, from: Source::Default };
         Settings { drain_seconds, ..Settings::default() }
     };
-    let asked = Asked::between(&settings(10), &settings(15));
+    let asked = Asked::between(&settings(10), &settings(15), &around);
     assert!(!asked.on_workload && !asked.by_policy);
 }
 
@@ -110,4 +110,127 @@ fn a_users_later_hook_is_left_alone() {
     let mut template = converged(&plain(), &annotation, &around).template.unwrap();
     template["spec"]["containers"][0]["lifecycle"]["preStop"] = json!({"sleep": {"seconds": 3}});
     assert_eq!(converged(&template, &annotation, &around).template, None);
+}
+
+fn service() -> Arc<k8s_openapi::api::core::v1::Service> {
+    let spec = json!({"selector": {"app": "web"}, "ports": [{"port": 8080}]});
+    Arc::new(serde_json::from_value(json!({"metadata": {"name": "web"}, "spec": spec})).unwrap())
+}
+
+fn with_log_shipper() -> Value {
+    let mut template = plain();
+    template["spec"]["containers"].as_array_mut().unwrap().push(json!({"name": "log"}));
+    template
+}
+
+#[test]
+fn a_container_without_a_hook_is_no_reason_to_roll() {
+    for said in [
+        annotated(&[("graceful", "true"), ("exclude-containers", "log")]),
+        annotated(&[("graceful", "true"), ("drain-seconds", "0")]),
+    ] {
+        let mut around = Surroundings::default();
+        let injected = converged(&with_log_shipper(), &said, &around).template.unwrap();
+        around.services.push(service());
+        assert_eq!(converged(&injected, &said, &around).template, None, "{said:?}");
+    }
+}
+
+#[test]
+fn an_excluded_container_does_not_hurry_a_policy() {
+    let around =
+        |drain| policy_of(json!({"selector": {}, "drainSeconds": drain, "containers": {"exclude": ["log"]}}));
+    let injected = converged(&with_log_shipper(), &annotated(&[]), &around(10)).template.unwrap();
+    let changed = converged(&injected, &annotated(&[]), &around(20));
+    assert!(changed.template.is_some() && changed.when == When::InTurn);
+}
+
+fn policy_of(spec: Value) -> Surroundings {
+    let policy: GracefulPolicy = serde_json::from_value(json!({
+        "apiVersion": "adieu.dev/v1alpha1", "kind": "GracefulPolicy", "metadata": {"name": "all"}, "spec": spec,
+    }))
+    .unwrap();
+    Surroundings { policies: vec![Arc::new(policy)], ..Surroundings::default() }
+}
+
+#[test]
+fn a_policy_that_vanishes_rolls_nobody_and_one_that_changes_does() {
+    let nobody = Surroundings::default();
+    let annotation = annotated(&[("graceful", "true")]);
+    let injected = converged(&plain(), &annotation, &policy(20)).template.unwrap();
+    assert_eq!(converged(&injected, &annotation, &nobody).template, None, "the policy is gone");
+    let narrowed = policy_of(json!({"selector": {"matchLabels": {"app": "other"}}, "drainSeconds": 20}));
+    let changed = converged(&injected, &annotation, &narrowed);
+    assert!(
+        changed.template.is_some() && changed.when == When::InTurn,
+        "the policy is there, and says otherwise"
+    );
+}
+
+#[test]
+fn settings_that_make_no_difference_are_no_reason_to_roll() {
+    let mut long = plain();
+    long["spec"]["terminationGracePeriodSeconds"] = json!(300);
+    let shutdown = |seconds| policy_of(json!({"selector": {}, "shutdownTimeoutSeconds": seconds}));
+    let injected = converged(&long, &annotated(&[]), &shutdown(30)).template.unwrap();
+    let mut around = shutdown(40);
+    around.services.push(service());
+    assert_eq!(converged(&injected, &annotated(&[]), &around).template, None);
+}
+
+#[test]
+fn what_a_git_sync_put_back_meanwhile_is_injected_again() {
+    let annotation = annotated(&[("graceful", "true")]);
+    let around = Surroundings::default();
+    let injected = converged(&plain(), &annotation, &around).template.unwrap();
+    let mut synced = injected.clone();
+    synced["spec"]["terminationGracePeriodSeconds"] = json!(30);
+    assert_eq!(converged(&synced, &annotation, &around).template, Some(injected));
+}
+
+#[test]
+fn admission_passes_what_the_controller_writes() {
+    let annotation = annotated(&[("graceful", "true")]);
+    let (none, nobody) = (annotated(&[]), Surroundings::default());
+    let injected = converged(&plain(), &annotation, &nobody).template.unwrap();
+    let by_policy = converged(&plain(), &none, &policy(20)).template.unwrap();
+    let capped = {
+        let cap = json!({
+            "apiVersion": "adieu.dev/v1alpha1", "kind": "ClusterGracefulPolicy",
+            "metadata": {"name": "cap"}, "spec": {"maxGracePeriodSeconds": 40},
+        });
+        let cluster_policies = vec![Arc::new(serde_json::from_value(cap).unwrap())];
+        Surroundings { cluster_policies, ..Surroundings::default() }
+    };
+    for (case, template, annotations, around) in [
+        ("annotated", &plain(), &annotation, &nobody),
+        ("the annotation was taken away", &injected, &none, &nobody),
+        ("opted out", &injected, &annotated(&[("graceful", "false")]), &nobody),
+        ("the policy changed", &by_policy, &none, &policy(30)),
+        (
+            "only the pods are to be injected",
+            &by_policy,
+            &none,
+            &policy_of(json!({"selector": {}, "injection": "Pod"})),
+        ),
+        ("the maximum is lower", &injected, &annotation, &capped),
+    ] {
+        let old = Workload::new(Kind::Deployment, annotations, template);
+        let planned = converge(&old, around).template;
+        let planned = planned.unwrap_or_else(|| unreachable!("{case}: nothing to write"));
+        let new = Workload { template: &planned, ..old };
+        assert_eq!(crate::plan::admit(&new, Some(&old), around).template, None, "{case}");
+        assert_eq!(converge(&new, around).template, None, "{case}: it is done");
+    }
+}
+
+#[test]
+fn over_the_maximum_a_workload_is_prevented_and_not_injected() {
+    let converged = converged(
+        &plain(),
+        &annotated(&[("graceful", "true"), ("drain-seconds", "900")]),
+        &Surroundings::default(),
+    );
+    assert_eq!((converged.template, converged.standing), (None, Standing::Prevented));
+    assert!(converged.warnings[0].contains("more than the maximum"), "{:?}", converged.warnings);
 }

@@ -31,7 +31,7 @@ enum Verdict<'a> {
 impl Hooks<'_> {
     /// Gives `container` the hook that it shall have and notes it in `given`; whether there was one to give.
     pub(super) fn inject(self, container: &mut Map<String, Value>, given: &mut ContainerRecord) -> bool {
-        if !matches!(self.verdict(container), Verdict::Inject) {
+        if !self.is_due(container) {
             return false;
         }
         let handler = self.request(container).unwrap_or_else(|| self.sleep());
@@ -51,8 +51,12 @@ impl Hooks<'_> {
     ) -> Result<i64, String> {
         let needed =
             grace_period_seconds(self.settings, self.longest(spec, warnings), sidecars(spec).count());
-        // The API server refuses a sleep that is longer than the grace period, a sidecar's too (KEP-4818).
-        let needed = sidecars(spec).filter_map(native_sleep_of).fold(needed, i64::max);
+        // The API server refuses a sleep that is longer than the grace period, also a sidecar's, and also one
+        // after the start (KEP-4818).
+        let before = sidecars(spec).map(|sidecar| &sidecar["lifecycle"]["preStop"]);
+        let after = containers(spec).filter_map(|container| container.get("lifecycle")?.get("postStart"));
+        let sleeps = before.chain(after).filter_map(|hook| hook["sleep"]["seconds"].as_i64());
+        let needed = sleeps.fold(needed, i64::max);
         let Setting { value: maximum, from } = &self.settings.max_grace_period_seconds;
         if needed > *maximum {
             return Err(format!(
@@ -96,6 +100,11 @@ impl Hooks<'_> {
                 "no container is named {excluded:?}, which is to be left alone: check its spelling"
             ));
         }
+    }
+
+    /// Whether `container` would get a hook.
+    pub(super) fn is_due(self, container: &Map<String, Value>) -> bool {
+        matches!(self.verdict(container), Verdict::Inject)
     }
 
     fn verdict(self, container: &Map<String, Value>) -> Verdict<'_> {
@@ -148,10 +157,6 @@ impl Hooks<'_> {
 pub(super) fn sidecars(spec: &Map<String, Value>) -> impl Iterator<Item = &Value> {
     let init = spec.get("initContainers").and_then(Value::as_array).into_iter().flatten();
     init.filter(|container| container["restartPolicy"] == "Always")
-}
-
-fn native_sleep_of(container: &Value) -> Option<i64> {
-    container["lifecycle"]["preStop"]["sleep"]["seconds"].as_i64()
 }
 
 fn containers(spec: &Map<String, Value>) -> impl Iterator<Item = &Map<String, Value>> {

@@ -8,7 +8,7 @@ use super::{
     Facts, Settings,
     hooks::Hooks,
     probe,
-    record::{self, Parent, Record, put},
+    record::{self, DEFAULT_GRACE_PERIOD_SECONDS, GRACE_PERIOD, Parent, Record, SPREAD, put},
 };
 use crate::api::{GracePeriod, annotations::INJECTED};
 
@@ -19,6 +19,8 @@ pub struct Injected {
     pub template: Value,
     /// What a person should know: what was not done, and why.
     pub warnings: Vec<String>,
+    /// Whether nothing could be injected; the warnings say why.
+    pub prevented: bool,
 }
 
 /// Injects into `template`. What an earlier injection put there, by its own record or by `record`, is
@@ -26,16 +28,42 @@ pub struct Injected {
 /// injected value does: a rewritten record alone would be a rollout for nothing.
 #[must_use]
 pub fn inject(template: &Value, earlier: Option<&Value>, settings: &Settings, facts: &Facts<'_>) -> Injected {
-    let carrier = if record::text(template).is_some() { Some(template) } else { earlier };
+    let carrier = [Some(template), earlier].into_iter().flatten().find(|t| record::read(t).is_some());
     let old_record = carrier.and_then(record::read);
-    let mut injected = original(template, old_record.as_ref());
+    let original = original(template, old_record.as_ref());
+    let mut injected = original.clone();
     let mut warnings = Vec::new();
-    if let Some(mut new_record) = apply(&mut injected, settings, facts, &mut warnings) {
-        let kept = old_record.filter(|old| old.same_values(&new_record));
-        let text = kept.and(carrier).and_then(record::text).map(str::to_owned);
-        write(&mut injected, &mut new_record, text);
+    match apply(&mut injected, settings, facts, &mut warnings) {
+        Ok(mut new_record) if !new_record.is_empty() => {
+            let kept = old_record.filter(|old| old.same_values(&new_record));
+            let text = kept.and(carrier).and_then(record::text).map(str::to_owned);
+            write(&mut injected, &mut new_record, text);
+            if annotations_size(&injected) <= ANNOTATIONS_LIMIT {
+                return Injected { template: injected, warnings, prevented: false };
+            }
+            warnings.push(format!(
+                "nothing is injected: with its record, the template's annotations would be larger than the {} KiB \
+                 that the API server takes; make them smaller",
+                ANNOTATIONS_LIMIT / 1024
+            ));
+            Injected { template: original, warnings, prevented: true }
+        }
+        // There is nothing to inject, and so nothing to record.
+        Ok(_) => Injected { template: original, warnings, prevented: false },
+        Err(why) => {
+            warnings.push(why);
+            Injected { template: original, warnings, prevented: true }
+        }
     }
-    Injected { template: injected, warnings }
+}
+
+/// The API server refuses larger annotations, keys and values of one object together, in bytes
+/// (`TotalAnnotationSizeLimitB`).
+const ANNOTATIONS_LIMIT: usize = 256 * 1024;
+
+fn annotations_size(template: &Value) -> usize {
+    let annotations = template["metadata"]["annotations"].as_object().into_iter().flatten();
+    annotations.map(|(key, value)| key.len() + value.as_str().map_or(0, str::len)).sum()
 }
 
 /// The template without what was injected into it: by its own record, or by the one that `earlier`, the
@@ -54,21 +82,22 @@ fn original(template: &Value, record: Option<&Record>) -> Value {
     original
 }
 
-/// Applies the rules to a template that carries no injection. `None` where nothing was injected.
+/// Applies the rules to a template that carries no injection. An error says why nothing is injected.
 fn apply(
     template: &mut Value,
     settings: &Settings,
     facts: &Facts<'_>,
     warnings: &mut Vec<String>,
-) -> Option<Record> {
+) -> Result<Record, String> {
+    let mut record = Record::new(facts.opted_in_by.clone(), settings.clone());
     let probes = probe::choose(template, settings, facts, warnings);
     let spread = spread(template, settings, facts);
-    let spec = template.get_mut("spec")?.as_object_mut()?;
+    // Without a spec there is nothing to inject into.
+    let Some(spec) = template.get_mut("spec").and_then(Value::as_object_mut) else { return Ok(record) };
     let hooks = Hooks { settings, native_sleep: facts.native_sleep };
     hooks.advise(spec, warnings);
-    let needed = hooks.grace_period(spec, warnings).map_err(|why| warnings.push(why)).ok()?;
+    let needed = hooks.grace_period(spec, warnings)?;
 
-    let mut record = Record::new(facts.opted_in_by.clone(), settings.clone());
     for (name, container) in named_containers(spec) {
         let given = record.containers.entry(name.clone()).or_default();
         hooks.inject(container, given);
@@ -83,15 +112,18 @@ fn apply(
 
     // A value that isn't a number is the API server's to refuse. The 30 that it fills in is nobody's
     // choice and can't be told from one: it is raised like any other that is lower.
-    let current = spec.get(GRACE_PERIOD).filter(|value| !value.is_null());
+    let current = match spec.get(GRACE_PERIOD) {
+        None | Some(Value::Null) => Some(DEFAULT_GRACE_PERIOD_SECONDS),
+        Some(value) => value.as_i64(),
+    };
     let wanting = |seconds: i64| match settings.grace_period.value {
         GracePeriod::AtLeast => seconds < needed,
         GracePeriod::Exact => seconds != needed,
     };
-    if current.is_none_or(|value| value.as_i64().is_some_and(wanting)) {
+    if current.is_some_and(wanting) {
         record.grace_period = Some(put(spec, GRACE_PERIOD, json!(needed)));
     }
-    (!record.is_empty()).then_some(record)
+    Ok(record)
 }
 
 /// A soft constraint for a workload that has none. It counts the workload's own pods.
@@ -112,9 +144,6 @@ fn spread(template: &Value, settings: &Settings, facts: &Facts<'_>) -> Option<Va
         }])
     })
 }
-
-pub(super) const GRACE_PERIOD: &str = "terminationGracePeriodSeconds";
-const SPREAD: &str = "topologySpreadConstraints";
 
 /// Writes the record into the template's annotations, with `text` where the record is an old one.
 fn write(template: &mut Value, record: &mut Record, text: Option<String>) {

@@ -340,6 +340,100 @@ fn a_soft_spread_is_added_where_there_is_none() {
     assert_eq!(spread(&template)["spec"]["topologySpreadConstraints"], own);
 }
 
+#[test]
+fn a_users_probe_merged_over_the_injected_one_takes_its_place() {
+    let mut merged =
+        injected(&json!({"spec": {"containers": [{"name": "a", "ports": [{"containerPort": 80}]}]}}));
+    let probe = &mut merged["spec"]["containers"][0]["readinessProbe"];
+    assert_eq!(probe["tcpSocket"]["port"], 80);
+    probe["httpGet"] = json!({"path": "/ready", "port": 80});
+    probe["periodSeconds"] = json!(2);
+    let own = json!({"httpGet": {"path": "/ready", "port": 80}, "periodSeconds": 2});
+    assert_eq!(injected(&merged)["spec"]["containers"][0]["readinessProbe"], own);
+}
+
+#[test]
+fn a_users_constraint_merged_beside_the_injected_one_takes_its_place() {
+    let settings = with(|s| s.spread = said(Some(Spread { topology_key: "host".into() })));
+    let (annotations, surroundings) = (BTreeMap::new(), Surroundings::default());
+    let (template, selector) = (json!({"spec": {"containers": [{"name": "a"}]}}), json!({}));
+    let spread = |template: &Value| {
+        let workload =
+            Workload { selector: Some(&selector), ..Workload::new(Kind::Deployment, &annotations, template) };
+        let facts = Facts::of(&workload, &surroundings, false, &Source::WorkloadAnnotation);
+        inject(template, None, &settings, &facts).template
+    };
+    let mut merged = spread(&template);
+    let own = json!({"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"});
+    merged["spec"]["topologySpreadConstraints"].as_array_mut().unwrap().insert(0, own.clone());
+    assert_eq!(spread(&merged)["spec"]["topologySpreadConstraints"], json!([own]));
+}
+
+#[test]
+fn a_given_probe_is_recognized_as_the_api_server_stores_it() {
+    let probe = json!({
+        "httpGet": {"path": "", "port": 80, "httpHeaders": []}, "initialDelaySeconds": 0, "periodSeconds": 0,
+    });
+    let choice = ProbeChoice { probe: serde_json::from_value(probe).unwrap(), ..ProbeChoice::default() };
+    let settings = with(|s| s.readiness_probe = said(choice));
+    let single = json!({"spec": {"containers": [{"name": "a"}]}});
+    assert_eq!(
+        inject_with(&single, &settings, &[], false).template["spec"]["containers"][0]["readinessProbe"],
+        json!({
+            "httpGet": {"path": "/", "port": 80, "scheme": "HTTP"},
+            "timeoutSeconds": 1, "periodSeconds": 10, "successThreshold": 1, "failureThreshold": 3,
+        })
+    );
+}
+
+#[test]
+fn exact_leaves_room_for_a_sleep_after_the_start() {
+    let template = json!({"spec": {
+        "containers": [{"name": "a", "lifecycle": {"postStart": {"sleep": {"seconds": 60}}}}],
+        "terminationGracePeriodSeconds": 90,
+    }});
+    let settings = with(|s| s.grace_period = said(GracePeriod::Exact));
+    let result = inject_with(&template, &settings, &[], false).template;
+    assert_eq!(result["spec"]["terminationGracePeriodSeconds"], 60);
+}
+
+#[test]
+fn taking_back_leaves_room_for_a_sleep_that_the_user_wrote_since() {
+    let template = json!({"spec": {"containers": [{"name": "a"}], "terminationGracePeriodSeconds": 30}});
+    let mut edited = inject_with(&template, &settings(60, 30, 5), &[], false).template;
+    edited["spec"]["containers"][0]["lifecycle"]["preStop"] = json!({"sleep": {"seconds": 50}});
+    assert_eq!(opt_out(&edited, None)["spec"]["terminationGracePeriodSeconds"], 95);
+}
+
+#[test]
+fn a_grace_period_that_the_api_server_fills_in_is_never_lowered() {
+    let template = json!({"spec": {"containers": [{"name": "a"}]}});
+    let result = inject_with(&template, &settings(5, 10, 5), &[], false).template;
+    assert_eq!(result["spec"].get("terminationGracePeriodSeconds"), None);
+}
+
+#[test]
+fn a_record_that_would_not_fit_prevents_injection() {
+    let template = json!({
+        "metadata": {"annotations": {"huge": "x".repeat(ANNOTATIONS_LIMIT - 10)}},
+        "spec": {"containers": [{"name": "a"}]},
+    });
+    let result = inject_with(&template, &settings(10, 30, 5), &[], false);
+    assert_eq!((result.template, result.prevented), (template, true));
+    assert!(result.warnings[0].contains("256 KiB"), "{:?}", result.warnings);
+}
+
+#[test]
+fn a_record_of_a_version_that_knows_more_still_takes_back() {
+    let template = json!({"metadata": {"annotations": {}}, "spec": {"containers": [{"name": "a"}]}});
+    let mut newer = injected(&template);
+    let record = newer["metadata"]["annotations"][INJECTED].as_str().unwrap();
+    let mut record: Value = serde_json::from_str(record).unwrap();
+    record["settings"]["preStopMethod"] = json!({"value": "Telepathy", "from": "annotation"});
+    newer["metadata"]["annotations"][INJECTED] = json!(record.to_string());
+    assert_eq!(opt_out(&newer, None), template);
+}
+
 /// `null`, `{}` or a value, or not there at all.
 fn maybe(value: impl Strategy<Value = Value> + 'static) -> impl Strategy<Value = Option<Value>> {
     prop_oneof![Just(None), Just(Some(Value::Null)), Just(Some(json!({}))), value.prop_map(Some)]
@@ -497,12 +591,12 @@ proptest! {
 
     #[test]
     fn a_sleep_always_fits_the_grace_period(template in template(), settings in any_settings()) {
-        let Injected { template: result, warnings } = inject_with(&template, &settings, &[], true);
+        let Injected { template: result, warnings, .. } = inject_with(&template, &settings, &[], true);
         prop_assume!(warnings.iter().all(|warning| !warning.contains("nothing is injected")));
         let grace = result["spec"]["terminationGracePeriodSeconds"].as_i64();
         for container in result["spec"]["containers"].as_array().into_iter().flatten() {
             if let Some(seconds) = container["lifecycle"]["preStop"]["sleep"]["seconds"].as_i64() {
-                prop_assert!(grace.is_some_and(|grace| seconds <= grace), "{}", result);
+                prop_assert!(seconds <= grace.unwrap_or(30), "{}", result);
             }
         }
     }

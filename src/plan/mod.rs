@@ -24,7 +24,7 @@ use kube::core::DynamicObject;
 use serde_json::Value;
 
 pub use admit::{Admission, admit, undone};
-pub use converge::{Convergence, When, converge};
+pub use converge::{Convergence, Standing, When, concerning, converge};
 pub use inject::{Injected, inject, opt_out};
 pub use patch::{annotations_patch, pod_patch, template_patch};
 pub use pods::{Owner, admit_pod};
@@ -119,6 +119,19 @@ pub struct Surroundings {
     pub services: Vec<Arc<Service>>,
     /// Whether every kubelet has the native sleep action (KEP-3960: on by default from 1.30).
     pub native_sleep: bool,
+}
+
+impl Surroundings {
+    /// Whether the policy that `source` names is there.
+    fn has(&self, source: &Source) -> bool {
+        match source {
+            Source::Policy(name) => self.policies.iter().any(|p| p.metadata.name.as_ref() == Some(name)),
+            Source::ClusterPolicy(name) => {
+                self.cluster_policies.iter().any(|p| p.metadata.name.as_ref() == Some(name))
+            }
+            _ => false,
+        }
+    }
 }
 
 impl Default for Surroundings {

@@ -7,8 +7,8 @@ use serde_json::{Map, Value, json};
 use super::{
     Admission, Facts, Kind, OptIn, Surroundings, Workload,
     hooks::{Hooks, sidecars},
-    inject::{GRACE_PERIOD, Injected, inject, named_containers},
-    record::{self, Field, put},
+    inject::{Injected, inject, named_containers},
+    record::{self, Field, GRACE_PERIOD, put},
     resolve,
 };
 use crate::api::{Injection, Mode, annotations::INJECTED};
@@ -121,7 +121,7 @@ fn complete(pod: &Value, template: Option<&Value>, native_sleep: bool) -> Option
     record.forget_untouched();
     let needed = match hooks.grace_period(spec, &mut Vec::new()) {
         Ok(needed) => needed,
-        Err(why) => return Some(Injected { template: pod.clone(), warnings: vec![why] }),
+        Err(why) => return Some(Injected { template: pod.clone(), warnings: vec![why], prevented: true }),
     };
     if spec.get(GRACE_PERIOD).and_then(Value::as_i64).is_some_and(|current| current < needed) {
         let raised = put(spec, GRACE_PERIOD, json!(needed));
@@ -129,7 +129,7 @@ fn complete(pod: &Value, template: Option<&Value>, native_sleep: bool) -> Option
         record.grace_period = Some(Field { before, ..raised });
     }
     completed["metadata"]["annotations"][INJECTED] = json!(serde_json::to_string(&record).ok()?);
-    Some(Injected { template: completed, warnings: vec![] })
+    Some(Injected { template: completed, warnings: vec![], prevented: false })
 }
 
 #[cfg(test)]

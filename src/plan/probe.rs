@@ -8,7 +8,7 @@ use k8s_openapi::{
 };
 use serde_json::{Value, json};
 
-use super::{Facts, Kind, ProbeChoice, Settings, string_map};
+use super::{Facts, Kind, ProbeChoice, Settings, hooks::sidecars, string_map};
 use crate::api::ProbeMode;
 
 /// The readiness probes to inject, by container name: the one that was given, or a TCP probe on the port
@@ -19,11 +19,14 @@ pub(super) fn choose(
     facts: &Facts<'_>,
     warnings: &mut Vec<String>,
 ) -> BTreeMap<String, Value> {
-    let mut containers: Vec<Container<'_>> =
-        template["spec"]["containers"].as_array().into_iter().flatten().filter_map(Container::read).collect();
+    let regular = template["spec"]["containers"].as_array().into_iter().flatten();
+    let mut containers: Vec<Container<'_>> = regular.filter_map(Container::read).collect();
     for container in &mut containers {
         container.closed |= settings.exclude.value.iter().any(|excluded| container.name == excluded);
     }
+    // A Service may well send to a native sidecar, such as a proxy that signs users in.
+    let sidecars = template["spec"].as_object().into_iter().flat_map(sidecars).filter_map(Container::read);
+    containers.extend(sidecars.map(|sidecar| Container { closed: true, ..sidecar }));
     let ProbeChoice { mode, probe } = &settings.readiness_probe.value;
     match probe {
         _ if containers.iter().all(|container| container.closed) => BTreeMap::new(),
@@ -52,16 +55,25 @@ fn given(probe: &Probe, containers: &[Container<'_>], warnings: &mut Vec<String>
     }
 }
 
-/// With what the API server would fill in, so that the value stays recognizable.
+/// As the API server stores it: with what it fills in, without what it leaves out, so that the value stays
+/// recognizable.
 fn completed(probe: &Probe) -> Value {
     let mut probe = probe.clone();
-    probe.timeout_seconds.get_or_insert(1);
-    probe.period_seconds.get_or_insert(10);
-    probe.success_threshold.get_or_insert(1);
-    probe.failure_threshold.get_or_insert(3);
+    let fill = |field: &mut Option<i32>, default| {
+        *field = field.filter(|value| *value != 0).or(Some(default));
+    };
+    fill(&mut probe.timeout_seconds, 1);
+    fill(&mut probe.period_seconds, 10);
+    fill(&mut probe.success_threshold, 1);
+    fill(&mut probe.failure_threshold, 3);
+    probe.initial_delay_seconds = probe.initial_delay_seconds.filter(|delay| *delay != 0);
+    let or = |text: &mut Option<String>, default: &str| {
+        *text = text.take().filter(|text| !text.is_empty()).or_else(|| Some(default.into()));
+    };
     if let Some(action) = &mut probe.http_get {
-        action.path.get_or_insert_with(|| "/".into());
-        action.scheme.get_or_insert_with(|| "HTTP".into());
+        or(&mut action.path, "/");
+        or(&mut action.scheme, "HTTP");
+        action.http_headers = action.http_headers.take().filter(|headers| !headers.is_empty());
     }
     if let Some(action) = &mut probe.grpc {
         action.service.get_or_insert_default();

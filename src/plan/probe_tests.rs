@@ -113,3 +113,15 @@ fn without_a_service_only_creation_and_a_single_port_tell() {
         pods(json!({"containers": [{"name": "a", "ports": [{"containerPort": 1}, {"containerPort": 2}]}]}));
     assert_eq!(chosen(Kind::Deployment, &several, &[], true).0, []);
 }
+
+#[test]
+fn a_native_sidecar_that_takes_the_traffic_is_not_mistaken_for_the_application() {
+    let template = pods(json!({
+        "containers": [{"name": "app"}],
+        "initContainers": [{"name": "proxy", "restartPolicy": "Always", "ports": [{"containerPort": 4180, "name": "http"}]}],
+    }));
+    for port in [json!(4180), json!("http")] {
+        let services = [to(json!([{"port": 80, "targetPort": port}]))];
+        assert_eq!(chosen(Kind::Deployment, &template, &services, false), (vec![], vec![]), "{port}");
+    }
+}

@@ -5,10 +5,15 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::{Settings, Source};
 use crate::api::annotations::INJECTED;
+
+pub(super) const GRACE_PERIOD: &str = "terminationGracePeriodSeconds";
+pub(super) const SPREAD: &str = "topologySpreadConstraints";
+/// What the API server fills in (API defaulting).
+pub(super) const DEFAULT_GRACE_PERIOD_SECONDS: i64 = 30;
 
 /// What was injected into one pod template.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -92,6 +97,29 @@ impl Record {
         self.containers.retain(|_, given| given.pre_stop.is_some() || given.readiness_probe.is_some());
     }
 
+    /// Whether a field of `template` has the value from before again, as a Git sync leaves it that puts back
+    /// what it knows.
+    pub(super) fn is_reasserted(&self, template: &Value) -> bool {
+        let back = |field: &Option<Field>, holder: &Value, key: &str| {
+            let is_before = |field: &Field| {
+                let now = holder.get(key);
+                now != Some(&field.injected) && now == field.before.as_ref()
+            };
+            field.as_ref().is_some_and(is_before)
+        };
+        let spec = &template["spec"];
+        let mut containers = spec["containers"].as_array().into_iter().flatten();
+        back(&self.grace_period, spec, GRACE_PERIOD)
+            || back(&self.spread, spec, SPREAD)
+            || containers.any(|container| {
+                let given = container["name"].as_str().and_then(|name| self.containers.get(name));
+                given.is_some_and(|given| {
+                    back(&given.pre_stop, &container["lifecycle"], "preStop")
+                        || back(&given.readiness_probe, container, "readinessProbe")
+                })
+            })
+    }
+
     /// Whether nothing was injected, so that there is nothing to record.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -156,9 +184,15 @@ pub(super) fn text(template: &Value) -> Option<&str> {
     template.get("metadata")?.get("annotations")?.get(INJECTED)?.as_str()
 }
 
-/// The record that a template carries; `None` where it has none or one that can't be read.
+/// The record that a template carries; `None` where it has none or one that can't be read. Settings of a
+/// version that knows more than this one are passed over: what was there before counts for more.
 pub(super) fn read(template: &Value) -> Option<Record> {
-    serde_json::from_str(text(template)?).ok()
+    let text = text(template)?;
+    serde_json::from_str(text).ok().or_else(|| {
+        let mut record: Value = serde_json::from_str(text).ok()?;
+        record["settings"] = json!({});
+        serde_json::from_value(record).ok()
+    })
 }
 
 /// Takes back what `record` says was injected, and the record itself. A value that is neither the
@@ -174,29 +208,45 @@ pub(super) fn revert(template: &mut Value, record: &Record) {
     record.metadata.close(template, "metadata");
 
     let Some(spec) = template.get_mut("spec").and_then(Value::as_object_mut) else { return };
-    if let Some(grace_period) = &record.grace_period {
-        restore(spec, "terminationGracePeriodSeconds", grace_period);
-    }
     if let Some(spread) = &record.spread {
-        restore(spec, "topologySpreadConstraints", spread);
+        restore(spec, SPREAD, spread);
+        drop_second_constraint(spec, &spread.injected);
     }
+    let mut longest = 0;
     for container in spec.get_mut("containers").and_then(Value::as_array_mut).into_iter().flatten() {
         let Some(container) = container.as_object_mut() else { continue };
         let name = container.get("name").and_then(Value::as_str);
         if let Some(given) = name.and_then(|name| record.containers.get(name)) {
             revert_container(container, given);
+            longest = longest.max(later_sleep(container, given).unwrap_or(0));
         }
     }
+    // The API server refuses a sleep that is longer than the grace period (KEP-4818): one that the user
+    // wrote since then keeps what it relies on.
+    let fits = |before: &Option<Value>| {
+        before.as_ref().and_then(Value::as_i64).unwrap_or(DEFAULT_GRACE_PERIOD_SECONDS) >= longest
+    };
+    if let Some(grace_period) = record.grace_period.as_ref().filter(|field| fits(&field.before)) {
+        restore(spec, GRACE_PERIOD, grace_period);
+    }
+}
+
+/// The seconds of a native sleep that the user put in the place of the injected hook.
+fn later_sleep(container: &Map<String, Value>, given: &ContainerRecord) -> Option<i64> {
+    let before = given.pre_stop.as_ref()?.before.as_ref();
+    let hook = container.get("lifecycle")?.get("preStop").filter(|hook| Some(*hook) != before)?;
+    hook["sleep"]["seconds"].as_i64()
 }
 
 fn revert_container(container: &mut Map<String, Value>, given: &ContainerRecord) {
     if let Some(probe) = &given.readiness_probe {
         restore(container, "readinessProbe", probe);
+        drop_second_handler(container, "readinessProbe", &probe.injected);
     }
     if let Some(pre_stop) = &given.pre_stop {
         if let Some(lifecycle) = container.get_mut("lifecycle").and_then(Value::as_object_mut) {
             restore(lifecycle, "preStop", pre_stop);
-            drop_second_handler(lifecycle, &pre_stop.injected);
+            drop_second_handler(lifecycle, "preStop", &pre_stop.injected);
         }
         given.lifecycle.close(container, "lifecycle");
     }
@@ -212,11 +262,25 @@ fn restore(holder: &mut Map<String, Value>, key: &str, field: &Field) {
 }
 
 /// A user's handler merged over the injected one makes two, which the API server refuses: the user's
-/// stays.
-fn drop_second_handler(lifecycle: &mut Map<String, Value>, injected: &Value) {
-    let handlers = lifecycle.get_mut("preStop").and_then(Value::as_object_mut).filter(|h| h.len() > 1);
-    if let (Some(handlers), Some(injected)) = (handlers, injected.as_object()) {
-        handlers.retain(|key, value| injected.get(key) != Some(value));
+/// stays, with what he wrote beside it.
+fn drop_second_handler(holder: &mut Map<String, Value>, key: &str, injected: &Value) {
+    let (Some(merged), Some(injected)) =
+        (holder.get_mut(key).and_then(Value::as_object_mut), injected.as_object())
+    else {
+        return;
+    };
+    if HANDLERS.iter().filter(|handler| merged.get(**handler).is_some_and(|h| !h.is_null())).count() > 1 {
+        merged.retain(|key, value| injected.get(key) != Some(value));
+    }
+}
+
+const HANDLERS: [&str; 5] = ["exec", "grpc", "httpGet", "sleep", "tcpSocket"];
+
+/// Constraints are merged by their topology key: a user's come beside the injected one, which then goes.
+fn drop_second_constraint(spec: &mut Map<String, Value>, injected: &Value) {
+    let constraints = spec.get_mut(SPREAD).and_then(Value::as_array_mut).filter(|c| c.len() > 1);
+    if let (Some(constraints), Some(injected)) = (constraints, injected.as_array()) {
+        constraints.retain(|constraint| !injected.contains(constraint));
     }
 }
 

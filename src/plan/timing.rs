@@ -29,12 +29,13 @@ pub(super) fn pre_stop_seconds(handler: &Value) -> Option<i64> {
         [program, seconds] if is(program, "sleep") => sleep_argument(seconds),
         [shell, "-c" | "-ec", script] if is(shell, "sh") || is(shell, "bash") || is(shell, "ash") => {
             let mut words = script.split_whitespace();
-            let program = words.next()?;
-            is(program, "sleep").then(|| words.next()).flatten().and_then(|word| {
-                // Whatever follows the sleep runs after it, and how long that takes is unknown but short
-                // in the forms people use: `sleep 10 && nginx -s quit`.
-                sleep_argument(word.trim_end_matches([';', '&']))
-            })
+            let (program, seconds) = (words.next()?, words.next()?);
+            // What follows the sleep runs after it, and takes a moment in the forms people use:
+            // `sleep 10 && nginx -s quit`. Another sleep doesn't.
+            let single = !words.any(|word| is(word, "sleep"));
+            (is(program, "sleep") && single)
+                .then(|| sleep_argument(seconds.trim_end_matches([';', '&'])))
+                .flatten()
         }
         _ => None,
     }
@@ -73,6 +74,7 @@ mod tests {
             (json!({"exec": {"command": ["/bin/sh", "-c", "sleep 2m && nginx -s quit"]}}), Some(120)),
             (json!({"exec": {"command": ["/bin/sh", "-c", "sleep 15; kill 1"]}}), Some(15)),
             (json!({"exec": {"command": ["/bin/sh", "-c", "nginx -s quit; sleep 15"]}}), None),
+            (json!({"exec": {"command": ["sh", "-c", "sleep 10; nginx -s quit; sleep 30"]}}), None),
             (json!({"exec": {"command": ["sh", "-c", "sleep $DELAY"]}}), None),
             (json!({"exec": {"command": ["sleep", "infinity"]}}), None),
             (json!({"exec": {"command": ["sleep", "99999999999999999999"]}}), None),

@@ -73,6 +73,8 @@ pub enum ReconcileResult {
     Waiting,
     /// Something would be done if the policy enforced it.
     Observed,
+    /// It was patched, and another webhook undid that.
+    Undone,
     /// The API server refused or could not be reached.
     Failed,
 }
