@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashMap,
-    hash::{DefaultHasher, Hash as _, Hasher as _},
     sync::{Mutex, PoisonError},
 };
 
@@ -16,7 +15,7 @@ use serde_json::Value;
 use crate::{
     api::annotations::INJECTED,
     plan::{Convergence, Kind, Standing},
-    runtime::workloads::resource,
+    runtime::{caches::hash_of, workloads::resource},
 };
 
 /// The longest note that the events API takes, in bytes.
@@ -63,9 +62,7 @@ impl Told {
             told.remove(&uid);
             return false;
         }
-        let mut hasher = DefaultHasher::new();
-        warnings.hash(&mut hasher);
-        let hash = hasher.finish();
+        let hash = hash_of(&warnings);
         told.insert(uid, hash) != Some(hash)
     }
 }

@@ -42,37 +42,38 @@ pub(super) async fn template(
     let mut patch = template_patch(&object.data["spec"]["template"], template);
     patch.0.insert(0, precondition(object));
     let written = send(client, kind, object, patch).await?;
-    give_up_ownership(client, kind, written).await
+    match give_up_ownership(client, kind, &written).await {
+        // Somebody wrote in between; our entry shows in the watch and is given up from there.
+        Err(error) if error.is_conflict() => Ok(written),
+        result => result.map(|given_up| given_up.unwrap_or(written)),
+    }
 }
 
 /// Takes our entry out of `managedFields`. What the webhook sets is owned by nobody, because
 /// managedFields are computed before it is called; what a controller writes is owned by it, and an
-/// unforced server-side apply of another value would conflict.
+/// unforced server-side apply of another value would conflict. `None` where there is no entry.
 async fn give_up_ownership(
     client: &Client,
     kind: Kind,
-    object: DynamicObject,
-) -> Result<DynamicObject, Error> {
+    object: &DynamicObject,
+) -> Result<Option<DynamicObject>, Error> {
     let ours = object
         .managed_fields()
         .iter()
         .position(|entry| entry.manager.as_deref() == Some(FIELD_MANAGER) && entry.subresource.is_none());
-    let Some(ours) = ours else { return Ok(object) };
+    let Some(ours) = ours else { return Ok(None) };
     let entry = PointerBuf::from_tokens(["metadata", "managedFields", &ours.to_string()]);
     let manager = entry.concat(&PointerBuf::from_tokens(["manager"]));
     let patch = JsonPatch(vec![
-        precondition(&object),
+        precondition(object),
         PatchOperation::Test(TestOperation { path: manager, value: json!(FIELD_MANAGER) }),
         PatchOperation::Remove(RemoveOperation { path: entry }),
     ]);
-    match send(client, kind, &object, patch).await {
-        // Somebody wrote in between; our entry shows in the watch and is given up from there.
-        Err(error) if error.is_conflict() => Ok(object),
-        result => result,
-    }
+    send(client, kind, object, patch).await.map(Some)
 }
 
-/// Gives up an entry that an interrupted write left behind.
+/// Gives up an entry that an interrupted write left behind. A conflict is to be tried again: what changed
+/// may be the status, of which nobody here is told.
 pub(super) async fn give_up_leftovers(
     client: &Client,
     kind: Kind,
@@ -80,7 +81,7 @@ pub(super) async fn give_up_leftovers(
 ) -> Result<(), Error> {
     let found = api(client, kind, object).get_opt(&object.name_any()).await;
     match found.map_err(|source| error(kind, object, source))? {
-        Some(current) => give_up_ownership(client, kind, current).await.map(drop),
+        Some(current) => give_up_ownership(client, kind, &current).await.map(drop),
         None => Ok(()),
     }
 }

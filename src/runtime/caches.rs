@@ -2,8 +2,10 @@
 //! nothing kept that isn't used.
 
 use std::{
+    collections::HashMap,
     fmt::Debug,
     future::{pending, ready},
+    hash::{DefaultHasher, Hash, Hasher as _},
 };
 
 use futures::{Stream, StreamExt as _, stream};
@@ -69,10 +71,10 @@ impl Caches {
             move || changed.send_replace(())
         };
         let stores = (
-            follow(client, policy_writer, without_managed_fields, tell()),
-            follow(client, cluster_policy_writer, without_managed_fields, tell()),
-            follow(client, service_writer, slim_service, || {}),
-            follow(client, namespace_writer, slim_namespace, tell()),
+            follow(client, policy_writer, without_managed_fields, spec, tell()),
+            follow(client, cluster_policy_writer, without_managed_fields, spec, tell()),
+            follow(client, service_writer, slim_service, spec, || {}),
+            follow(client, namespace_writer, slim_namespace, labels, tell()),
         );
         let kubelets = kubelets::follow(client.clone(), native_sleep);
         let mut waiting = caches.clone();
@@ -167,22 +169,74 @@ fn follow<K>(
     client: &Client,
     writer: Writer<K>,
     slim: fn(&mut K),
+    decisive: fn(&K) -> u64,
     changed: impl Fn() + Send + 'static,
 ) -> impl Future<Output = ()> + Send + 'static
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
+    let mut seen = Seen::default();
     watcher(Api::<K>::all(client.clone()), watcher::Config::default())
         .default_backoff()
         .modify(slim)
         .reflect(writer)
         .for_each(move |event| {
             match event {
-                Ok(_) => changed(),
+                Ok(event) => {
+                    if seen.changes(&event, decisive) {
+                        changed();
+                    }
+                }
                 Err(error) => tracing::warn!(kind = %K::kind(&()), %error, "watch failed, trying again"),
             }
             ready(())
         })
+}
+
+/// What decides of every object, as it was last seen: status and the like come often and change nothing.
+#[derive(Default)]
+struct Seen(HashMap<String, u64>);
+
+impl Seen {
+    /// Whether the event brings something new of what decides.
+    fn changes<K: Resource>(&mut self, event: &watcher::Event<K>, decisive: fn(&K) -> u64) -> bool {
+        let uid = |object: &K| object.meta().uid.clone().unwrap_or_default();
+        match event {
+            watcher::Event::Apply(object) => {
+                let now = decisive(object);
+                self.0.insert(uid(object), now) != Some(now)
+            }
+            watcher::Event::Delete(object) => {
+                self.0.remove(&uid(object));
+                true
+            }
+            watcher::Event::Init => {
+                self.0.clear();
+                false
+            }
+            watcher::Event::InitApply(object) => {
+                self.0.insert(uid(object), decisive(object));
+                false
+            }
+            watcher::Event::InitDone => true,
+        }
+    }
+}
+
+/// The generation, which the API server raises with every change of the spec.
+fn spec<K: Resource>(object: &K) -> u64 {
+    hash_of(&object.meta().generation)
+}
+
+fn labels<K: Resource>(object: &K) -> u64 {
+    hash_of(&object.meta().labels)
+}
+
+/// For comparisons within this process.
+pub(crate) fn hash_of(value: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
 }
 
 fn without_managed_fields<K: Resource>(object: &mut K) {
