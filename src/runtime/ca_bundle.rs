@@ -3,7 +3,8 @@
 use futures::{StreamExt as _, TryStreamExt as _};
 use json_patch::{AddOperation, Patch as JsonPatch, PatchOperation, TestOperation, jsonptr::PointerBuf};
 use k8s_openapi::{
-    ByteString, api::admissionregistration::v1::MutatingWebhookConfiguration,
+    ByteString,
+    api::admissionregistration::v1::{MutatingWebhookConfiguration, RuleWithOperations},
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::{
@@ -59,21 +60,30 @@ pub async fn keep(client: Client, name: String, mut authority: watch::Receiver<S
     }
 }
 
-/// What must change for every webhook to trust `pem`. Tests the resourceVersion, so that a webhook that
-/// moved in the list gets no other's value.
+/// The failurePolicy of the webhooks for workloads, as the chart's value has it.
+const FAILURE_POLICY: &str = "adieu.dev/failure-policy";
+
+/// What must change for every webhook to trust `pem`, and for those of workloads to fail as the chart says,
+/// which must not be before they are trusted. Tests the resourceVersion, so that a webhook that moved in the
+/// list gets no other's value.
 fn patch(configuration: &MutatingWebhookConfiguration, pem: &str) -> JsonPatch {
     let bundle = ByteString(pem.as_bytes().to_vec());
-    let webhooks = configuration.webhooks.iter().flatten().enumerate();
-    let mut operations: Vec<_> = webhooks
-        .filter(|(_, webhook)| webhook.client_config.ca_bundle.as_ref() != Some(&bundle))
-        .map(|(index, _)| {
-            let index = index.to_string();
-            PatchOperation::Add(AddOperation {
-                path: PointerBuf::from_tokens(["webhooks", &index, "clientConfig", "caBundle"]),
-                value: json!(bundle),
-            })
-        })
-        .collect();
+    let wanted = configuration.metadata.annotations.as_ref().and_then(|all| all.get(FAILURE_POLICY));
+    let mut operations = Vec::new();
+    for (index, webhook) in configuration.webhooks.iter().flatten().enumerate() {
+        let mut add = |path: &[&str], value| {
+            let path = PointerBuf::from_tokens([&["webhooks", &index.to_string()], path].concat());
+            operations.push(PatchOperation::Add(AddOperation { path, value }));
+        };
+        if webhook.client_config.ca_bundle.as_ref() != Some(&bundle) {
+            add(&["clientConfig", "caBundle"], json!(bundle));
+        }
+        // A pod that is created is let through in any case.
+        let of_pods = webhook.rules.iter().flatten().any(|rule| is_for(rule, "pods"));
+        if !of_pods && wanted.is_some() && webhook.failure_policy.as_ref() != wanted {
+            add(&["failurePolicy"], json!(wanted));
+        }
+    }
     if let (false, ObjectMeta { resource_version: Some(version), .. }) =
         (operations.is_empty(), &configuration.metadata)
     {
@@ -86,9 +96,41 @@ fn patch(configuration: &MutatingWebhookConfiguration, pem: &str) -> JsonPatch {
     JsonPatch(operations)
 }
 
+fn is_for(rule: &RuleWithOperations, resource: &str) -> bool {
+    rule.resources.iter().flatten().any(|of_rule| of_rule == resource)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_failure_policy_comes_with_the_bundle_and_spares_pods() {
+        let configuration = |policy: &str| {
+            let rules = |resource| json!([{"resources": [resource]}]);
+            json!({
+                "metadata": {"name": "adieu", "resourceVersion": "7", "annotations": {FAILURE_POLICY: policy}},
+                "webhooks": [
+                    {"name": "a", "admissionReviewVersions": ["v1"], "sideEffects": "None", "clientConfig": {},
+                     "failurePolicy": "Ignore", "rules": rules("deployments")},
+                    {"name": "b", "admissionReviewVersions": ["v1"], "sideEffects": "None", "clientConfig": {},
+                     "failurePolicy": "Ignore", "rules": rules("pods")},
+                ],
+            })
+        };
+        let mut failing = configuration("Fail");
+        let patched = patch(&serde_json::from_value(failing.clone()).unwrap(), "pem");
+        json_patch::patch(&mut failing, &patched).unwrap();
+        let policies = |of: &serde_json::Value| {
+            of["webhooks"].as_array().unwrap().iter().map(|w| w["failurePolicy"].clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(policies(&failing), ["Fail", "Ignore"]);
+        assert!(patch(&serde_json::from_value(failing.clone()).unwrap(), "pem").0.is_empty());
+        failing["metadata"]["annotations"][FAILURE_POLICY] = json!("Ignore");
+        let back = patch(&serde_json::from_value(failing.clone()).unwrap(), "pem");
+        json_patch::patch(&mut failing, &back).unwrap();
+        assert_eq!(policies(&failing), ["Ignore", "Ignore"]);
+    }
 
     #[test]
     fn only_a_webhook_without_the_right_bundle_is_patched() {
