@@ -3,6 +3,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+mod lifecycle;
+mod matching;
+mod pods;
 mod support;
 
 use k8s_openapi::api::{
@@ -227,6 +230,43 @@ async fn a_senseless_policy_is_refused_by_the_api_server() {
         });
         let message = refusal(scene.try_create(&policy).await.unwrap_err());
         assert!(message.contains(part), "{part} is missing in {message}");
+    }
+    scene.end().await;
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test"]
+async fn the_api_server_warns_where_the_grace_period_is_too_short() {
+    // In adieu's own namespace, where no webhook makes it longer again.
+    let scene = Scene::new().await;
+    let inside = Scene { client: scene.client.clone(), namespace: ADIEU.into() };
+    let record = |settings: Value| json!({"optedInBy": "annotation", "settings": settings}).to_string();
+    let longer = json!({"shutdownTimeoutSeconds": {"value": 60, "from": "annotation"}});
+    for (grace, settings, drain, warned) in [
+        (45, json!({}), json!({"sleep": {"seconds": 10}}), None),
+        (
+            39,
+            json!({}),
+            json!({"sleep": {"seconds": 10}}),
+            Some("39 s is shorter than the drain of 10 s and the shutdown timeout of 30 s"),
+        ),
+        (
+            69,
+            longer.clone(),
+            json!({"exec": {"command": ["sleep", "10"]}}),
+            Some("the shutdown timeout of 60 s"),
+        ),
+        (70, longer, json!({"exec": {"command": ["sleep", "10"]}}), None),
+        (30, json!({}), json!({"exec": {"command": ["/drain.sh"]}}), None),
+    ] {
+        let mut object = web("web", &json!({}));
+        let template = &mut object["spec"]["template"];
+        template["metadata"]["annotations"] = json!({"adieu.dev/injected": record(settings)});
+        template["spec"]["terminationGracePeriodSeconds"] = json!(grace);
+        template["spec"]["containers"][0]["lifecycle"] = json!({"preStop": drain});
+        let said = inside.kubectl_with(&["create", "--dry-run=server", "-f", "-"], &object).await.unwrap();
+        assert_eq!(said.contains("Warning"), warned.is_some(), "{said}");
+        assert!(said.contains(warned.unwrap_or_default()), "{said}");
     }
     scene.end().await;
 }

@@ -1,6 +1,6 @@
 //! A namespace of its own for each test, and waiting for conditions.
 
-use std::time::Duration;
+use std::{process::Stdio, time::Duration};
 
 use k8s_openapi::api::{
     apps::v1::{Deployment, ReplicaSet},
@@ -12,7 +12,11 @@ use kube::{
     core::ApiResource,
 };
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep};
+use tokio::{
+    io::AsyncWriteExt as _,
+    process::Command,
+    time::{Instant, sleep},
+};
 
 /// How long anything may take in the cluster.
 const LIMIT: Duration = Duration::from_mins(2);
@@ -69,6 +73,49 @@ impl Scene {
         let created =
             api.create(&PostParams::default(), &serde_json::from_value(object.clone()).unwrap()).await?;
         Ok(serde_json::to_value(created).unwrap())
+    }
+
+    /// What would come of creating an object.
+    pub async fn try_create_dry(&self, object: &Value) -> Result<DynamicObject, kube::Error> {
+        let text = |field: &str| object[field].as_str().unwrap();
+        let api = self.api(text("apiVersion"), text("kind"));
+        let dry_run = PostParams { dry_run: true, ..PostParams::default() };
+        // As it is: a typed object would lose what is null.
+        let request =
+            kube::core::Request::new(api.resource_url()).create(&dry_run, object.to_string().into_bytes());
+        self.client.request(request.unwrap()).await
+    }
+
+    /// Runs kubectl in the namespace; what it says, on either output.
+    pub async fn kubectl(&self, arguments: &[&str]) -> String {
+        let arguments: Vec<_> = arguments.iter().map(|&argument| argument.to_owned()).collect();
+        self.run("kubectl", &arguments, None).await.unwrap()
+    }
+
+    /// Runs kubectl with an object on its standard input.
+    pub async fn kubectl_with(&self, arguments: &[&str], input: &Value) -> Result<String, String> {
+        let arguments: Vec<_> = arguments.iter().map(|&argument| argument.to_owned()).collect();
+        self.run("kubectl", &arguments, Some(input.to_string())).await
+    }
+
+    /// Runs a client of the cluster in the namespace; an error where it fails.
+    pub async fn run(
+        &self,
+        program: &str,
+        arguments: &[String],
+        input: Option<String>,
+    ) -> Result<String, String> {
+        let mut command = Command::new(program);
+        command.args(["--namespace", &self.namespace]).args(arguments);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        stdin.write_all(input.unwrap_or_default().as_bytes()).await.unwrap();
+        drop(stdin);
+        let output = child.wait_with_output().await.unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8_lossy(&said).into_owned();
+        if output.status.success() { Ok(said) } else { Err(said) }
     }
 
     pub async fn patch(&self, kind: &str, name: &str, patch: &Value) -> Result<Value, kube::Error> {
