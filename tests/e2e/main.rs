@@ -141,7 +141,7 @@ async fn a_policy_brings_in_what_it_selects_one_rollout_at_a_time() {
     }
     eventually("the policy's status", || async {
         let status = scene.policy("shop").await["status"].clone();
-        status["workloads"] == json!({"matched": 3, "injected": 3, "pending": 0})
+        status["workloads"] == json!({"matched": 3, "injected": 3, "pending": 0, "failed": 0})
     })
     .await;
     for name in names {
@@ -240,28 +240,21 @@ async fn the_api_server_warns_where_the_grace_period_is_too_short() {
     // In adieu's own namespace, where no webhook makes it longer again.
     let scene = Scene::new().await;
     let inside = Scene { client: scene.client.clone(), namespace: ADIEU.into() };
-    let record = |settings: Value| json!({"optedInBy": "annotation", "settings": settings}).to_string();
-    let longer = json!({"shutdownTimeoutSeconds": {"value": 60, "from": "annotation"}});
+    let longer = r#""shutdownTimeoutSeconds":{"value":60,"from":"annotation"}"#;
+    let (sleep, exec) = (json!({"sleep": {"seconds": 10}}), json!({"exec": {"command": ["sleep", "10"]}}));
+    let short = "39 s is shorter than the drain of 10 s and the shutdown timeout of 30 s";
     for (grace, settings, drain, warned) in [
-        (45, json!({}), json!({"sleep": {"seconds": 10}}), None),
-        (
-            39,
-            json!({}),
-            json!({"sleep": {"seconds": 10}}),
-            Some("39 s is shorter than the drain of 10 s and the shutdown timeout of 30 s"),
-        ),
-        (
-            69,
-            longer.clone(),
-            json!({"exec": {"command": ["sleep", "10"]}}),
-            Some("the shutdown timeout of 60 s"),
-        ),
-        (70, longer, json!({"exec": {"command": ["sleep", "10"]}}), None),
-        (30, json!({}), json!({"exec": {"command": ["/drain.sh"]}}), None),
+        (45, "", &sleep, None),
+        (39, "", &sleep, Some(short)),
+        (69, longer, &exec, Some("the shutdown timeout of 60 s")),
+        (70, longer, &exec, None),
+        (30, "", &json!({"exec": {"command": ["/drain.sh"]}}), None),
     ] {
         let mut object = web("web", &json!({}));
         let template = &mut object["spec"]["template"];
-        template["metadata"]["annotations"] = json!({"adieu.dev/injected": record(settings)});
+        template["metadata"]["annotations"] = json!({
+            "adieu.dev/injected": format!(r#"{{"optedInBy":"annotation","settings":{{{settings}}}}}"#),
+        });
         template["spec"]["terminationGracePeriodSeconds"] = json!(grace);
         template["spec"]["containers"][0]["lifecycle"] = json!({"preStop": drain});
         let said = inside.kubectl_with(&["create", "--dry-run=server", "-f", "-"], &object).await.unwrap();
