@@ -14,6 +14,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use close_fds::set_fds_cloexec;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::mount::{MsFlags, mount};
@@ -30,6 +31,9 @@ use crate::command::{OURSELVES, tail};
 
 /// How long a supervisor takes to mount its file systems, and far more.
 const LISTENS_WITHIN: Duration = Duration::from_secs(10);
+
+/// After standard input, output and error.
+const FIRST_INHERITED: i32 = 3;
 
 /// Settings of the whole machine that a kubelet would change: it is shown its
 /// own values instead.
@@ -88,7 +92,10 @@ pub fn start_component(folder: &Path, component: &str) -> Result<()> {
 /// starts [`init`] as their first process.
 pub fn supervise(spec_path: &Path) -> Result<()> {
     let spec: Spec = files::read_json(spec_path)?;
-    // What happens on the terminal is no business of the node's any more.
+    // What happens on the terminal is no business of the node's any more, and neither is a file that the
+    // caller holds open: `flock FILE cargo xtask cluster up` would keep its lock for as long as the cluster
+    // runs.
+    set_fds_cloexec(FIRST_INHERITED, &[]);
     setsid().context("cannot begin a session")?;
     netns::enter(&spec.netns)?;
     unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID).context("cannot create namespaces")?;
