@@ -4,6 +4,7 @@ mod cluster;
 mod command;
 mod debian;
 mod demo;
+mod fuzz;
 mod generate;
 mod image;
 mod install;
@@ -38,6 +39,9 @@ enum Command {
     /// Runs everything that has to hold, the end-to-end tests on a cluster included
     Test(test::Options),
 
+    /// Fuzzes what comes from outside: admission reviews, annotations, manifests
+    Fuzz(fuzz::Options),
+
     /// Writes the files that are generated from the code
     Generate,
 
@@ -65,6 +69,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Demo(options) => demo::run(&options),
         Command::Test(options) => test::run(&options),
+        Command::Fuzz(options) => fuzz::run(options),
         Command::Generate => generate::run(),
         Command::Cluster(arguments) => cluster::run(arguments),
         Command::NodeSupervise { spec } => cluster::supervisor::supervise(&spec),

@@ -12,7 +12,7 @@ use crate::cluster::{self, Name};
 use crate::progress::{Step, say};
 use crate::target::{External, Target};
 use crate::workspace::Workspace;
-use crate::{command, demo, image, install, interrupt, toolchain};
+use crate::{command, demo, fuzz, image, install, interrupt, toolchain};
 
 /// `cargo xtask test`
 #[derive(Args)]
@@ -23,7 +23,14 @@ pub struct Options {
 
     #[command(flatten)]
     external: External,
+
+    /// Look longer: more cases for the laws, and fuzzing
+    #[arg(long)]
+    long: bool,
 }
+
+/// Cases per law, of which plain `cargo test` tries ten thousand.
+const LONG_CASES: &str = "200000";
 
 /// What passed and what didn't.
 #[derive(Debug, Default)]
@@ -39,11 +46,15 @@ pub fn run(options: &Options) -> Result<()> {
     let mut tally = Tally::default();
     tally.check("formatting", formatting(&workspace))?;
     tally.check("clippy", clippy(&workspace))?;
-    tally.cargo_test(
-        &workspace,
-        "unit",
-        cargo(&workspace, "test").args(["--workspace", "--no-fail-fast"]),
-    )?;
+    let mut unit = cargo(&workspace, "test");
+    unit.args(["--workspace", "--no-fail-fast"]);
+    if options.long {
+        unit.env("PROPTEST_CASES", LONG_CASES);
+    }
+    tally.cargo_test(&workspace, "unit", &mut unit)?;
+    if options.long {
+        tally.check("fuzzing", fuzz::fuzz(&workspace, fuzz::Options::default()))?;
+    }
     toolchain::build_clients(&workspace)?;
     tally.check("chart", chart::check(&workspace))?;
     on_a_cluster(&workspace, options, &mut tally)?;

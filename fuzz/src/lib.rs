@@ -1,0 +1,62 @@
+//! What must hold whatever comes in. The fuzzer calls these, and so does `tests/corpus.rs` with the inputs
+//! that are kept.
+
+use std::collections::BTreeMap;
+
+use adieu::{
+    api::annotations,
+    cli::manifests,
+    plan::{self, Kind, Surroundings, Workload},
+    runtime::caches::Caches,
+    webhook,
+};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use serde_json::{Value, json};
+
+/// The body of an admission request: it is answered or refused, the patch fits the object, and what was
+/// patched is not patched again.
+pub fn admission(body: &[u8]) {
+    let Some(answer) = review(body) else { return };
+    let Some(patch) = answer["response"]["patch"].as_str() else { return };
+    let patch = BASE64_STANDARD.decode(patch).expect("a patch is base64");
+    let patch: json_patch::Patch = serde_json::from_slice(&patch).expect("a patch is JSON");
+    let mut again: Value = serde_json::from_slice(body).expect("it was read before");
+    json_patch::patch(&mut again["request"]["object"], &patch).expect("the patch fits the object");
+    // As the API server asks again where another webhook changed something (reinvocation).
+    let answer = review(again.to_string().as_bytes()).expect("a patched object can be reviewed");
+    assert_eq!(answer["response"].get("patch"), None, "patched twice: {again}");
+}
+
+fn review(body: &[u8]) -> Option<Value> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+    let caches = Caches::fixed(vec![], vec![], vec![]);
+    let reviewed = runtime.expect("a runtime").block_on(webhook::review(body, &caches)).ok()?;
+    Some(serde_json::to_value(&reviewed.answer).expect("an answer is JSON"))
+}
+
+/// Annotations, a line each, `key=value`: every one of them is read, refused or reported, and what is read
+/// leads to an injection that can be taken back.
+pub fn annotations(text: &[u8]) {
+    let Ok(text) = std::str::from_utf8(text) else { return };
+    let pairs = text.lines().filter_map(|line| line.split_once('='));
+    let map: BTreeMap<String, String> =
+        pairs.map(|(key, value)| (format!("adieu.dev/{key}"), value.to_owned())).collect();
+    let parsed = annotations::parse(&map, "metadata.annotations");
+    for invalid in &parsed.invalid {
+        assert!(map.get(invalid.key).is_some_and(|value| *value == invalid.value), "{invalid}");
+    }
+    assert!(parsed.unknown.iter().all(|key| map.contains_key(key)));
+
+    let template = json!({"spec": {
+        "containers": [{"name": "web", "ports": [{"containerPort": 8080, "name": "http"}]}, {"name": "log-shipper"}],
+        "terminationGracePeriodSeconds": 30,
+    }});
+    let workload = Workload::new(Kind::Deployment, &map, &template);
+    let admission = plan::admit(&workload, None, &Surroundings::default());
+    assert_eq!(admission.refusals.len(), parsed.invalid.len());
+    if let Some(injected) = admission.template {
+        assert_eq!(plan::opt_out(&injected, None), template);
+        let again = plan::admit(&Workload { template: &injected, ..workload }, None, &Surroundings::default());
+        assert_eq!(again.template, None);
+    }
+}

@@ -1,0 +1,78 @@
+//! Fuzzing for a bounded time, from the corpus in the repository.
+
+use std::fs;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use clap::Args;
+
+use crate::command;
+use crate::interrupt;
+use crate::progress::Step;
+use crate::workspace::Workspace;
+
+/// What is fuzzed; see fuzz/src/lib.rs.
+const TARGETS: [&str; 3] = ["admission", "annotations", "manifests"];
+const CARGO_FUZZ: &str = "0.13.2";
+
+/// `cargo xtask fuzz`
+#[derive(Args, Clone, Copy, Debug)]
+pub struct Options {
+    /// How long each target is fuzzed, in seconds
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=3600))]
+    seconds: u32,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { seconds: 60 }
+    }
+}
+
+/// Fuzzes every target. An input that breaks something is named, and kept under the target folder.
+pub fn run(options: Options) -> Result<()> {
+    interrupt::watch()?;
+    let workspace = Workspace::find()?;
+    fuzz(&workspace, options)
+}
+
+/// The same, where interrupts are watched already.
+pub fn fuzz(workspace: &Workspace, options: Options) -> Result<()> {
+    let tools = workspace.target().join("tools");
+    if !tools.join("bin/cargo-fuzz").exists() {
+        let step = Step::start("building cargo-fuzz");
+        let mut install = Command::new("cargo");
+        install.args(["install", "cargo-fuzz", "--version", CARGO_FUZZ, "--locked", "--root"]).arg(&tools);
+        command::run(&step, &mut install, &workspace.log("install-cargo-fuzz"))?;
+        step.done();
+    }
+    let target = workspace.target().join("fuzz");
+    let cargo_fuzz = |subcommand: &str, name: &str| {
+        let mut fuzz = Command::new(tools.join("bin/cargo-fuzz"));
+        fuzz.current_dir(workspace.root()).env("CARGO_TARGET_DIR", &target);
+        // The sanitizers of a stable compiler are there, behind this door.
+        fuzz.env("RUSTC_BOOTSTRAP", "1").args(["fuzz", subcommand, name]);
+        fuzz
+    };
+    for name in TARGETS {
+        interrupt::check()?;
+        let step = Step::start(format!("building the fuzz target {name}"));
+        command::run(&step, &mut cargo_fuzz("build", name), &workspace.log(&format!("fuzz-build-{name}")))?;
+        step.done();
+        // What is found goes there; what the repository has is only read.
+        let (found, broken) = (target.join("corpus").join(name), target.join("broken").join(name));
+        for folder in [&found, &broken] {
+            fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+        }
+        let step = Step::start(format!("fuzzing {name} for {} s", options.seconds));
+        let mut run = cargo_fuzz("run", name);
+        run.arg(&found).arg(workspace.root().join("fuzz/corpus").join(name)).arg("--");
+        run.arg(format!("-max_total_time={}", options.seconds));
+        run.args(["-timeout=10", "-rss_limit_mb=2048", "-print_final_stats=1"]);
+        run.arg(format!("-artifact_prefix={}/", broken.display()));
+        command::run(&step, &mut run, &workspace.log(&format!("fuzz-{name}")))
+            .with_context(|| format!("an input that breaks something is in {}", broken.display()))?;
+        step.done();
+    }
+    Ok(())
+}
