@@ -119,6 +119,12 @@ pub fn instructions(
     under_prefix(annotations).filter(|(key, _)| *key != INJECTED)
 }
 
+/// Whether a key is one of adieu's.
+#[must_use]
+pub fn is_own(key: &str) -> bool {
+    key.starts_with(PREFIX)
+}
+
 fn under_prefix(
     annotations: &BTreeMap<String, String>,
 ) -> impl Iterator<Item = (&String, &String)> + use<'_> {
@@ -211,8 +217,12 @@ fn is_dns_label(label: &str) -> bool {
 }
 
 /// A DNS subdomain name (RFC 1123), as Kubernetes wants the name of a custom resource.
+pub(super) fn is_object_name(value: &str) -> bool {
+    value.len() <= 253 && value.split('.').all(is_dns_label)
+}
+
 fn object_name(value: &str) -> Result<String, String> {
-    if value.len() <= 253 && value.split('.').all(is_dns_label) {
+    if is_object_name(value) {
         Ok(value.to_owned())
     } else {
         Err("must be the name of a GracefulPolicy in the workload's namespace: lower case letters, \

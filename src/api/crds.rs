@@ -1,12 +1,12 @@
 //! The CustomResourceDefinitions, as they are installed.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    CustomResourceDefinition, JSON, JSONSchemaProps, JSONSchemaPropsOrArray,
+    CustomResourceDefinition, JSON, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
 };
 use kube::CustomResourceExt as _;
 use serde_json::json;
 
-use super::{ClusterGracefulPolicy, GracefulPolicy};
+use super::{ClusterGracefulPolicy, GracefulPolicy, patterns};
 
 /// Every CustomResourceDefinition of adieu.
 #[must_use]
@@ -16,6 +16,10 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
         if let Some(schema) = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut()) {
             forbid_null(schema);
             bound_selectors(schema);
+            bound_ports(schema);
+            if let Some(probe) = at(schema, &["spec", "readinessProbe", "probe"]) {
+                bound_probe(probe);
+            }
         }
     }
     crds
@@ -27,9 +31,13 @@ fn bound_selectors(schema: &mut JSONSchemaProps) {
     for property in schema.properties.iter_mut().flat_map(|properties| properties.values_mut()) {
         bound_selectors(property);
     }
-    let Some(expressions) = schema.properties.as_mut().and_then(|p| p.get_mut("matchExpressions")) else {
-        return;
-    };
+    if let Some(labels) = at(schema, &["matchLabels"]) {
+        labels.max_properties = Some(MAX_LABELS);
+        if let Some(JSONSchemaPropsOrBool::Schema(value)) = labels.additional_properties.as_mut() {
+            bound_label_value(value);
+        }
+    }
+    let Some(expressions) = at(schema, &["matchExpressions"]) else { return };
     expressions.max_items = Some(MAX_EXPRESSIONS);
     if let Some(JSONSchemaPropsOrArray::Schema(expression)) = expressions.items.as_mut()
         && let Some(properties) = expression.properties.as_mut()
@@ -37,13 +45,74 @@ fn bound_selectors(schema: &mut JSONSchemaProps) {
         if let Some(operator) = properties.get_mut("operator") {
             operator.enum_ = Some(OPERATORS.into_iter().map(|operator| JSON(json!(operator))).collect());
         }
+        if let Some(key) = properties.get_mut("key") {
+            (key.pattern, key.max_length) = (Some(patterns::QUALIFIED_NAME.into()), Some(317));
+        }
         if let Some(values) = properties.get_mut("values") {
             values.max_items = Some(MAX_VALUES);
+            if let Some(JSONSchemaPropsOrArray::Schema(value)) = values.items.as_mut() {
+                bound_label_value(value);
+            }
         }
     }
 }
 
+/// The schema below a way of properties.
+fn at<'a>(schema: &'a mut JSONSchemaProps, path: &[&str]) -> Option<&'a mut JSONSchemaProps> {
+    path.iter().try_fold(schema, |schema, step| schema.properties.as_mut()?.get_mut(*step))
+}
+
+/// A port by number, or by name as Kubernetes has it (`IANA_SVC_NAME`: a letter among its characters).
+fn bound_ports(schema: &mut JSONSchemaProps) {
+    for (key, property) in schema.properties.iter_mut().flatten() {
+        if key == "port" {
+            (property.minimum, property.maximum) = (Some(1.0), Some(65_535.0));
+            if property.x_kubernetes_int_or_string == Some(true) {
+                property.max_length = Some(15);
+                property.pattern = Some(patterns::PORT_NAME.into());
+            }
+        }
+        bound_ports(property);
+    }
+}
+
+/// A probe that the API server takes in a pod, and takes as it is: where it would put a default in the
+/// place of 0, what is injected would not be what is found.
+fn bound_probe(probe: &mut JSONSchemaProps) {
+    for (field, least) in [
+        ("failureThreshold", 1.0),
+        ("initialDelaySeconds", 0.0),
+        ("periodSeconds", 1.0),
+        ("successThreshold", 1.0),
+        ("timeoutSeconds", 1.0),
+    ] {
+        if let Some(seconds) = at(probe, &[field]) {
+            seconds.minimum = Some(least);
+        }
+    }
+    if let Some(scheme) = at(probe, &["httpGet", "scheme"]) {
+        scheme.enum_ = Some(["HTTP", "HTTPS"].into_iter().map(|scheme| JSON(json!(scheme))).collect());
+    }
+    if let Some(path) = at(probe, &["httpGet", "path"]) {
+        (path.pattern, path.max_length) = (Some("^/".into()), Some(1024));
+    }
+    if let Some(headers) = at(probe, &["httpGet", "httpHeaders"]) {
+        headers.max_items = Some(MAX_HEADERS);
+        if let Some(JSONSchemaPropsOrArray::Schema(header)) = headers.items.as_mut()
+            && let Some(name) = at(header, &["name"])
+        {
+            (name.pattern, name.max_length) = (Some("^[-A-Za-z0-9]+$".into()), Some(256));
+        }
+    }
+}
+
+const MAX_HEADERS: i64 = 32;
 const OPERATORS: [&str; 4] = ["In", "NotIn", "Exists", "DoesNotExist"];
+fn bound_label_value(value: &mut JSONSchemaProps) {
+    (value.pattern, value.max_length) = (Some(patterns::LABEL_VALUE.into()), Some(63));
+}
+
+const MAX_LABELS: i64 = 32;
 const MAX_EXPRESSIONS: i64 = 32;
 const MAX_VALUES: i64 = 256;
 

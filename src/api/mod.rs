@@ -1,12 +1,14 @@
 //! What users write: the `GracefulPolicy` resources and the `adieu.dev/` annotations.
 
 pub mod annotations;
+mod check;
 mod conditions;
 mod crds;
 mod kind;
 mod policy;
 
 pub use annotations::Annotations;
+pub use check::{Violation, check_policy};
 pub use conditions::merge_condition;
 pub use crds::crds;
 pub use kind::WorkloadKind;
@@ -47,4 +49,18 @@ pub mod limits {
     pub const MARGIN_SECONDS: i64 = 3600;
     /// A day.
     pub const MAX_GRACE_PERIOD_SECONDS: i64 = 86_400;
+}
+
+/// What names look like, as regular expressions for the policy's schema (Kubernetes' `apimachinery`,
+/// `util/validation`).
+mod patterns {
+    /// The key of a label: a name of at most 63 characters, and perhaps a DNS subdomain before it.
+    pub(super) const QUALIFIED_NAME: &str = concat!(
+        r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?",
+        r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$"
+    );
+    /// The value of a label.
+    pub(super) const LABEL_VALUE: &str = "^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$";
+    /// The name of a port: no two dashes in a row, and a letter among its characters.
+    pub(super) const PORT_NAME: &str = "^([a-z0-9]+-)*[a-z0-9]*[a-z][a-z0-9]*(-[a-z0-9]+)*$";
 }

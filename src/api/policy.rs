@@ -14,7 +14,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{WorkloadKind, limits};
+use super::{WorkloadKind, limits, patterns};
 
 /// Says how the workloads of its namespace terminate: those that name this policy in the annotation
 /// `adieu.dev/policy`, and those that its selector selects. A field that is left out is taken from the next
@@ -49,7 +49,12 @@ use super::{WorkloadKind, limits};
          + (has(self.shutdownTimeoutSeconds) ? self.shutdownTimeoutSeconds : 0) \
          + (has(self.marginSeconds) ? self.marginSeconds : 0) \
          <= (has(self.maxGracePeriodSeconds) ? self.maxGracePeriodSeconds : 600)"
-    ).message("drainSeconds + shutdownTimeoutSeconds + marginSeconds must not exceed maxGracePeriodSeconds (600 where it is left out): lower them or raise the maximum")
+    ).message("drainSeconds + shutdownTimeoutSeconds + marginSeconds must not exceed maxGracePeriodSeconds (600 where it is left out): lower them or raise the maximum"),
+    validation = Rule::new(
+        "[has(self.drainSeconds) ? self.drainSeconds : 10, \
+          has(self.shutdownTimeoutSeconds) ? self.shutdownTimeoutSeconds : 30, \
+          has(self.marginSeconds) ? self.marginSeconds : 5].exists(seconds, seconds > 0)"
+    ).message("drainSeconds, shutdownTimeoutSeconds and marginSeconds must not all be 0: a grace period of 0 kills at once")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct GracefulPolicySpec {
@@ -63,7 +68,7 @@ pub struct GracefulPolicySpec {
 
     /// The kinds of workload that the selector takes. An annotation opts in any kind. Default: Deployment.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 3))]
+    #[schemars(length(min = 1, max = 3), extend("x-kubernetes-list-type" = "set"))]
     pub kinds: Option<Vec<WorkloadKind>>,
 
     /// Between policies of one level that select the same workload, the higher priority wins, then the
@@ -137,6 +142,9 @@ pub struct GracefulPolicySpec {
 
     /// A soft topology spread constraint for workloads that have none.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new(
+        "self.topologyKey.matches('^([^/]{1,253}/)?[^/]+$')"
+    ).message("topologyKey must have at most 253 characters before its /"))]
     pub spread: Option<Spread>,
 }
 
@@ -276,9 +284,6 @@ pub struct ReadinessProbe {
         "(!has(self.httpGet) || !has(self.httpGet.host)) && (!has(self.tcpSocket) || !has(self.tcpSocket.host))"
     ).message("host is not allowed (Pod Security Standards): a probe asks the pod itself"))]
     #[x_kube(validation = Rule::new(
-        "!has(self.successThreshold) || self.successThreshold >= 1"
-    ).message("successThreshold must be at least 1"))]
-    #[x_kube(validation = Rule::new(
         "!has(self.terminationGracePeriodSeconds)"
     ).message("terminationGracePeriodSeconds is not for readiness probes"))]
     pub probe: Option<Probe>,
@@ -299,7 +304,8 @@ pub enum ProbeMode {
 pub struct Containers {
     /// Their names.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64))]
+    #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "set"))]
+    #[schemars(inner(length(max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")))]
     pub exclude: Vec<String>,
 }
 
@@ -332,7 +338,7 @@ pub enum RolloutMode {
 #[serde(rename_all = "camelCase")]
 pub struct Spread {
     /// The node label to spread over, such as kubernetes.io/hostname.
-    #[schemars(length(min = 1, max = 317))]
+    #[schemars(length(max = 317), regex(pattern = patterns::QUALIFIED_NAME))]
     pub topology_key: String,
 }
 

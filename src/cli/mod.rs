@@ -2,6 +2,9 @@
 
 mod controller;
 mod crd;
+mod inject;
+mod manifests;
+mod revert;
 
 use std::process::ExitCode;
 
@@ -21,6 +24,12 @@ enum Command {
     Controller(Box<controller::Arguments>),
     /// Prints the CustomResourceDefinitions as YAML.
     Crd(crd::Arguments),
+    /// Injects into manifests what makes their workloads terminate gracefully.
+    #[command(long_about = inject::HELP)]
+    Inject(inject::Arguments),
+    /// Takes back from manifests what was injected.
+    #[command(long_about = revert::HELP)]
+    Revert(revert::Arguments),
 }
 
 /// Runs the command that the arguments name.
@@ -29,6 +38,8 @@ pub fn run(arguments: Arguments) -> ExitCode {
     let outcome = match arguments.command {
         Command::Controller(arguments) => controller::run(&arguments),
         Command::Crd(arguments) => crd::run(&arguments),
+        Command::Inject(arguments) => inject::run(&arguments),
+        Command::Revert(arguments) => revert::run(&arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

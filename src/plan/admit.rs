@@ -39,7 +39,11 @@ pub fn admit(new: &Workload<'_>, old: Option<&Workload<'_>>, surroundings: &Surr
     let template = match (&resolution.opt_in, old) {
         _ if !refusals.is_empty() => None,
         (OptIn::Out, _) => Some(opt_out(new.template, earlier)),
-        (_, Some(old)) if !said_otherwise(new, old) && !template_changed(new, old) => {
+        // A manifest that the command line injected was replaced by one that it didn't.
+        (OptIn::Unmentioned, Some(old)) if is_rendered(old) => Some(opt_out(new.template, earlier)),
+        (_, Some(old))
+            if !said_otherwise(new, old) && !template_changed(new, old) && !rendered_anew(new, old) =>
+        {
             as_it_was(new, old, surroundings)
         }
         // An annotation was taken away, or a policy is gone and the template changes anyway.
@@ -55,6 +59,13 @@ pub fn admit(new: &Workload<'_>, old: Option<&Workload<'_>>, surroundings: &Surr
             warnings.extend(injected.warnings);
             Some(injected.template)
         }
+    };
+    // A record of the same values in other words is no reason for a rollout.
+    let template = match old {
+        Some(old) if record::same_but_for_text(template.as_ref().unwrap_or(new.template), old.template) => {
+            Some(old.template.clone())
+        }
+        _ => template,
     };
     Admission { template: template.filter(|template| template != new.template), refusals, warnings }
 }
@@ -105,6 +116,17 @@ fn as_it_was(new: &Workload<'_>, old: &Workload<'_>, surroundings: &Surroundings
     let planned = || converge(old, surroundings).template.as_ref() == Some(new.template);
     let undone = old_record.is_some() && !rewritten && new.template != old.template && !planned();
     undone.then(|| old.template.clone())
+}
+
+/// Whether the command line injected what the template carries.
+fn is_rendered(workload: &Workload<'_>) -> bool {
+    record::read(workload.template).is_some_and(|record| record.rendered)
+}
+
+/// Whether the request brings what the command line injected, and the cluster has something else. The
+/// manifest may be older than what the cluster's own policies made of it: they decide anew.
+fn rendered_anew(new: &Workload<'_>, old: &Workload<'_>) -> bool {
+    record::text(new.template) != record::text(old.template) && is_rendered(new)
 }
 
 /// Whether a person changed what the annotations tell adieu.

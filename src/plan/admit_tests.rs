@@ -5,7 +5,7 @@ use serde_json::json;
 use super::*;
 use crate::{
     api::{GracefulPolicy, annotations::INJECTED},
-    plan::Kind,
+    plan::{Kind, render},
 };
 
 /// A Deployment as the tests hold it: its `adieu.dev/` annotations and its template.
@@ -39,6 +39,14 @@ impl Deployment {
         let admission = self.sent(old, surroundings);
         assert_eq!(admission.refusals, []);
         self.template = admission.template.unwrap_or(self.template);
+        self
+    }
+
+    /// The object as the command line leaves it.
+    fn rendered(mut self, surroundings: &Surroundings, all: bool) -> Self {
+        let rendered = render(&self.workload(), surroundings, all);
+        assert_eq!(rendered.refusals, []);
+        self.template = rendered.template.unwrap_or(self.template);
         self
     }
 
@@ -125,6 +133,73 @@ fn an_export_of_an_injected_workload_comes_clean_where_nobody_manages_it() {
     assert!(exported.template["metadata"]["annotations"][INJECTED].is_string());
     exported.annotations.clear();
     assert_eq!(exported.admitted(None, &nothing()).template, Deployment::plain().template);
+}
+
+#[test]
+fn what_the_command_line_injected_is_taken_as_it_is() {
+    // By a policy that the cluster doesn't know, or not yet; by one that it knows; for everybody.
+    let by_policy = Deployment::plain().rendered(&policy(20), false);
+    let for_all = Deployment::plain().rendered(&nothing(), true);
+    assert_eq!((by_policy.drain(), for_all.drain()), (Some(20), Some(10)));
+    for (rendered, surroundings) in [(&by_policy, nothing()), (&by_policy, policy(20)), (&for_all, nothing())]
+    {
+        assert_eq!(rendered.sent(None, &surroundings).template, None);
+        assert_eq!(rendered.sent(Some(rendered), &surroundings).template, None);
+        // An edit in the cluster keeps it.
+        let edited = rendered.clone().image("v2").admitted(Some(rendered), &surroundings);
+        assert_eq!(edited.drain(), rendered.drain());
+    }
+    let named = Deployment::plain().annotated("policy", "all").rendered(&policy(20), false);
+    assert_eq!(named.sent(None, &nothing()).template, None, "the policy may follow");
+}
+
+#[test]
+fn what_the_command_line_no_longer_injects_is_taken_back() {
+    let rendered = Deployment::plain().rendered(&policy(20), false);
+    let plain = Deployment::plain();
+    assert_eq!(plain.clone().admitted(Some(&rendered), &nothing()).template, plain.template);
+    let opted_out = rendered.clone().annotated("graceful", "false");
+    assert_eq!(opted_out.admitted(Some(&rendered), &nothing()).template, plain.template);
+    let annotated = Deployment::plain().annotated("graceful", "true").rendered(&nothing(), false);
+    let mut unannotated = annotated.clone();
+    unannotated.annotations.clear();
+    assert_eq!(unannotated.admitted(Some(&annotated), &nothing()).template, plain.template);
+}
+
+#[test]
+fn the_clusters_policies_win_over_the_command_line_without_a_second_rollout() {
+    let rendered = Deployment::plain().annotated("graceful", "true").rendered(&nothing(), false);
+    let admitted = rendered.clone().admitted(None, &policy(20));
+    assert_eq!((rendered.drain(), admitted.drain()), (Some(10), Some(20)));
+    // A Git sync applies the same manifest again and again.
+    assert_eq!(rendered.clone().admitted(Some(&admitted), &policy(20)).template, admitted.template);
+    // A manifest that was rendered anew, of which the cluster knows nothing else.
+    let anew = Deployment::plain().rendered(&policy(15), false);
+    let before = Deployment::plain().rendered(&policy(10), false);
+    assert_eq!(anew.sent(Some(&before), &nothing()).template, None);
+}
+
+#[test]
+fn rendering_what_the_webhook_injected_is_no_rollout() {
+    let sent = Deployment::plain().annotated("graceful", "true");
+    let admitted = sent.clone().admitted(None, &nothing());
+    let mut manifest = sent;
+    manifest.template["spec"].as_object_mut().unwrap().remove("terminationGracePeriodSeconds");
+    let rendered = manifest.rendered(&nothing(), false);
+    assert_ne!(rendered.template, admitted.template, "the records differ");
+    assert_eq!(rendered.admitted(Some(&admitted), &nothing()).template, admitted.template);
+}
+
+#[test]
+fn a_probe_that_was_chosen_at_the_creation_stays() {
+    let mut plain = Deployment::plain().annotated("graceful", "true");
+    plain.template["spec"]["containers"][0]["ports"] = json!([{"containerPort": 8080}]);
+    let rendered = plain.rendered(&nothing(), false);
+    let probe =
+        |deployment: &Deployment| deployment.template["spec"]["containers"][0]["readinessProbe"].clone();
+    assert_eq!(probe(&rendered)["tcpSocket"]["port"], 8080);
+    let updated = rendered.clone().image("v2");
+    assert_eq!(updated.sent(Some(&rendered), &nothing()).template, None);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use serde_json::json;
 use super::*;
 use crate::{
     api::GracefulPolicy,
-    plan::{Kind, Setting, Source},
+    plan::{Kind, Setting, Source, render},
 };
 
 fn plain() -> Value {
@@ -59,6 +59,30 @@ fn opting_out_is_followed_and_a_vanished_policy_is_not() {
     }
     let by_policy = converged(&plain(), &annotated(&[]), &policy(20)).template.unwrap();
     assert_eq!(converged(&by_policy, &annotated(&[]), &nobody).template, None);
+}
+
+#[test]
+fn what_the_command_line_injected_stays_whether_its_policy_is_known_or_not() {
+    let none = annotated(&[]);
+    let nobody = Surroundings::default();
+    let rendered = |around: &Surroundings, all| {
+        render(&Workload::new(Kind::Deployment, &none, &plain()), around, all).template.unwrap()
+    };
+    for template in [rendered(&nobody, true), rendered(&policy(20), false)] {
+        let unknown = converged(&template, &none, &nobody);
+        assert_eq!(unknown.template, None);
+        assert_eq!(unknown.resolution.opt_in, OptIn::In(Source::CommandLine));
+        let out = converged(&template, &annotated(&[("graceful", "false")]), &nobody);
+        assert_eq!((out.template, out.when), (Some(plain()), When::AtOnce));
+    }
+    assert_eq!(converged(&rendered(&policy(20), false), &none, &policy(20)).template, None);
+    let changed = converged(&rendered(&policy(20), false), &none, &policy(30));
+    assert!(changed.template.is_some() && changed.when == When::InTurn);
+
+    let annotation = annotated(&[("graceful", "true")]);
+    let template = render(&Workload::new(Kind::Deployment, &annotation, &plain()), &nobody, false).template;
+    let unannotated = converged(&template.unwrap(), &none, &nobody);
+    assert_eq!((unannotated.template, unannotated.when), (Some(plain()), When::AtOnce));
 }
 
 #[test]

@@ -33,8 +33,12 @@ pub fn inject(template: &Value, earlier: Option<&Value>, settings: &Settings, fa
     let original = original(template, old_record.as_ref());
     let mut injected = original.clone();
     let mut warnings = Vec::new();
+    // What was chosen at the creation, for want of a Service, stays until a Service says otherwise.
+    let probed = |record: &Record| record.containers.values().any(|given| given.readiness_probe.is_some());
+    let facts = &Facts { creating: facts.creating || old_record.as_ref().is_some_and(probed), ..*facts };
     match apply(&mut injected, settings, facts, &mut warnings) {
         Ok(mut new_record) if !new_record.is_empty() => {
+            new_record.rendered = facts.rendered || old_record.as_ref().is_some_and(|old| old.rendered);
             let kept = old_record.filter(|old| old.same_values(&new_record));
             let text = kept.and(carrier).and_then(record::text).map(str::to_owned);
             write(&mut injected, &mut new_record, text);

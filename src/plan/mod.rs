@@ -2,8 +2,8 @@
 //! up, nothing waits.
 //!
 //! [`resolve`] finds the settings, [`inject`] puts them into a template and leaves a [`record`], which
-//! can be taken back by itself. [`admit`] and [`converge`] decide when that happens: on a request, and on
-//! what is in the cluster already.
+//! can be taken back by itself. [`admit`], [`converge`] and [`render`] decide when that happens: on a
+//! request, on what is in the cluster already, and on a manifest.
 
 mod admit;
 mod converge;
@@ -13,6 +13,7 @@ mod patch;
 mod pods;
 mod probe;
 mod record;
+mod render;
 mod resolve;
 mod settings;
 mod timing;
@@ -29,6 +30,7 @@ pub use inject::{Injected, inject, opt_out};
 pub use patch::{annotations_patch, pod_patch, template_patch};
 pub use pods::{Owner, admit_pod};
 pub use record::Record;
+pub use render::{render, revert};
 pub use resolve::{OptIn, Resolution, cluster_policy_holds_for, holds_for, matches, resolve};
 pub use settings::{ProbeChoice, Setting, Settings, Source};
 pub use timing::grace_period_seconds;
@@ -156,6 +158,8 @@ pub struct Facts<'a> {
     pub native_sleep: bool,
     /// The workload's own selector.
     pub selector: Option<&'a Value>,
+    /// Whether the command line asks.
+    pub rendered: bool,
 }
 
 impl<'a> Facts<'a> {
@@ -172,12 +176,14 @@ impl<'a> Facts<'a> {
             opted_in_by,
             native_sleep: surroundings.native_sleep,
             selector: workload.selector,
+            rendered: false,
         }
     }
 }
 
 /// A map of strings, as labels and annotations are; what is no string is passed over.
-fn string_map(value: &Value) -> BTreeMap<String, String> {
+#[must_use]
+pub fn string_map(value: &Value) -> BTreeMap<String, String> {
     let pairs = value.as_object().into_iter().flatten();
     pairs.filter_map(|(k, v)| v.as_str().map(|v| (k.clone(), v.to_owned()))).collect()
 }

@@ -21,6 +21,9 @@ pub(super) const DEFAULT_GRACE_PERIOD_SECONDS: i64 = 30;
 pub struct Record {
     /// Who opted the workload in.
     pub opted_in_by: Source,
+    /// Whether the command line made it. Then it stands for policies that the cluster may not have.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub rendered: bool,
     /// The settings it was made from.
     pub settings: Settings,
     /// `terminationGracePeriodSeconds`, where it was raised.
@@ -83,6 +86,7 @@ impl Record {
     pub(super) fn new(opted_in_by: Source, settings: Settings) -> Self {
         Self {
             opted_in_by,
+            rendered: false,
             settings,
             grace_period: None,
             spread: None,
@@ -195,6 +199,16 @@ pub(super) fn read(template: &Value) -> Option<Record> {
     })
 }
 
+/// Whether two templates differ in nothing but the text of their records.
+pub(super) fn same_but_for_text(a: &Value, b: &Value) -> bool {
+    let without = |template: &Value| {
+        let mut template = template.clone();
+        template["metadata"]["annotations"].as_object_mut().map(|annotations| annotations.remove(INJECTED));
+        template
+    };
+    text(a).is_some() && text(b).is_some() && text(a) != text(b) && without(a) == without(b)
+}
+
 /// Takes back what `record` says was injected, and the record itself. A value that is neither the
 /// injected one nor the one from before is the user's, and stays.
 pub(super) fn revert(template: &mut Value, record: &Record) {
@@ -282,6 +296,12 @@ fn drop_second_constraint(spec: &mut Map<String, Value>, injected: &Value) {
     if let (Some(constraints), Some(injected)) = (constraints, injected.as_array()) {
         constraints.retain(|constraint| !injected.contains(constraint));
     }
+}
+
+/// `serde` asks by reference.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 /// Reads a field that is there, also when it is `null`.

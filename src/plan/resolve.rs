@@ -8,7 +8,7 @@ use kube::{
     core::{Selector, SelectorExt},
 };
 
-use super::{Kind, ProbeChoice, Setting, Settings, Source, Surroundings, Workload};
+use super::{Kind, ProbeChoice, Setting, Settings, Source, Surroundings, Workload, record};
 use crate::api::{
     ClusterGracefulPolicy, GracefulPolicy, GracefulPolicySpec,
     annotations::{self, Invalid},
@@ -17,7 +17,7 @@ use crate::api::{
 /// Whether a workload is managed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OptIn {
-    /// By `adieu.dev/graceful: "true"`, by naming a policy, or selected by one.
+    /// By `adieu.dev/graceful: "true"`, by naming a policy, selected by one, or by the command line.
     In(Source),
     /// By `adieu.dev/graceful: "false"`, which always wins.
     Out,
@@ -104,6 +104,9 @@ pub fn resolve(workload: &Workload<'_>, surroundings: &Surroundings) -> Resoluti
     .flatten()
     .collect();
 
+    // What the command line injected stands for policies that the cluster may not have, or not yet.
+    let rendered = record::read(workload.template).filter(|record| record.rendered);
+
     let opt_in = if graceful == Some(false) {
         OptIn::Out
     } else if on_workload.graceful.is_some() || on_workload.policy.is_some() {
@@ -113,16 +116,18 @@ pub fn resolve(workload: &Workload<'_>, surroundings: &Surroundings) -> Resoluti
     } else if let Some(source) = selecting.map(AnyPolicy::source).or(cluster_selecting.map(AnyPolicy::source))
     {
         OptIn::In(source)
+    } else if rendered.as_ref().is_some_and(|record| !record.opted_in_by.is_annotation()) {
+        OptIn::In(Source::CommandLine)
     } else {
         OptIn::Unmentioned
     };
-    let mut settings = merge(&levels);
+    let base = rendered.map(|record| record.settings.said_by_command_line()).unwrap_or_default();
+    let mut settings = merge(base, &levels);
     cap(&mut settings, &surroundings.cluster_policies);
     Resolution { opt_in, settings, conflicted, invalid, warnings }
 }
 
-fn merge(levels: &[Level<'_>]) -> Settings {
-    let mut settings = Settings::default();
+fn merge(mut settings: Settings, levels: &[Level<'_>]) -> Settings {
     // From the last level to the first, so that the first has the last word.
     for Level { source, spec } in levels.iter().rev() {
         fn say<T>(setting: &mut Setting<T>, value: Option<T>, source: &Source) {

@@ -120,6 +120,31 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// What the command line found in policies, in the settings that it recorded. What annotations say
+    /// travels with the object, and what nobody said is for whoever injects next to choose.
+    pub(super) fn said_by_command_line(&self) -> Self {
+        fn take<T: Clone>(to: &mut Setting<T>, from: &Setting<T>) {
+            if from.from.is_policy() || from.from == Source::CommandLine {
+                *to = Setting { value: from.value.clone(), from: Source::CommandLine };
+            }
+        }
+        let mut taken = Self::default();
+        take(&mut taken.drain_seconds, &self.drain_seconds);
+        take(&mut taken.shutdown_timeout_seconds, &self.shutdown_timeout_seconds);
+        take(&mut taken.sidecar_seconds, &self.sidecar_seconds);
+        take(&mut taken.margin_seconds, &self.margin_seconds);
+        take(&mut taken.max_grace_period_seconds, &self.max_grace_period_seconds);
+        take(&mut taken.grace_period, &self.grace_period);
+        take(&mut taken.pre_stop_method, &self.pre_stop_method);
+        take(&mut taken.http_get, &self.http_get);
+        take(&mut taken.existing, &self.existing);
+        take(&mut taken.readiness_probe, &self.readiness_probe);
+        take(&mut taken.exclude, &self.exclude);
+        take(&mut taken.injection, &self.injection);
+        take(&mut taken.spread, &self.spread);
+        taken
+    }
+
     /// Where each value came from.
     pub fn sources(&self) -> impl Iterator<Item = &Source> {
         [
@@ -179,6 +204,8 @@ pub enum Source {
     Policy(String),
     /// The `ClusterGracefulPolicy` of that name.
     ClusterPolicy(String),
+    /// The command line, which had it from its arguments or from policies that are not in the cluster.
+    CommandLine,
     /// adieu itself.
     Default,
 }
@@ -204,6 +231,7 @@ impl fmt::Display for Source {
             Self::TemplateAnnotation => f.write_str("template annotation"),
             Self::Policy(name) => write!(f, "policy {name}"),
             Self::ClusterPolicy(name) => write!(f, "cluster policy {name}"),
+            Self::CommandLine => f.write_str("command line"),
             Self::Default => f.write_str("default"),
         }
     }
@@ -221,6 +249,7 @@ impl From<String> for Source {
         match text.as_str() {
             "annotation" => return Self::WorkloadAnnotation,
             "template annotation" => return Self::TemplateAnnotation,
+            "command line" => return Self::CommandLine,
             _ => {}
         }
         if let Some(name) = text.strip_prefix("cluster policy ") {
@@ -244,6 +273,7 @@ mod tests {
             Source::TemplateAnnotation,
             Source::Policy("checkout".into()),
             Source::ClusterPolicy("defaults".into()),
+            Source::CommandLine,
             Source::Default,
         ] {
             assert_eq!(Source::from(String::from(source.clone())), source);

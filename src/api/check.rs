@@ -1,0 +1,261 @@
+//! The rules of the policies' schema, without an API server.
+//!
+//! The API server is the judge of a policy; this says beforehand what it would say. Types, bounds and
+//! unknown fields are checked here, the rules in CEL by `kube_cel`.
+
+use std::fmt;
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
+};
+use regex::Regex;
+use serde_json::{Value, json};
+
+use super::{GROUP, annotations::is_object_name, crds};
+
+/// What the API server would refuse in a policy.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Violation {
+    /// The way to the field, such as `spec`, `kinds`, `1`.
+    pub path: Vec<String>,
+    /// Its value; `None` where it isn't there.
+    pub value: Option<Value>,
+    /// What it must be.
+    pub rule: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (depth, step) in self.path.iter().enumerate() {
+            match step.parse::<usize>() {
+                Ok(index) => write!(f, "[{index}]")?,
+                Err(_) if depth == 0 => f.write_str(step)?,
+                Err(_) => write!(f, ".{step}")?,
+            }
+        }
+        match &self.value {
+            Some(Value::Object(_) | Value::Array(_)) => write!(f, ": Invalid value: {}", self.rule),
+            Some(value) => write!(f, ": Invalid value: {value}: {}", self.rule),
+            None => write!(f, ": Required value: {}", self.rule),
+        }
+    }
+}
+
+/// Checks an object of the group `adieu.dev` as the API server would, unknown fields strictly.
+#[must_use]
+pub fn check_policy(policy: &Value) -> Vec<Violation> {
+    let crds = crds();
+    let kind = policy["kind"].as_str().unwrap_or_default();
+    let Some(crd) = crds.iter().find(|crd| crd.spec.names.kind == kind) else {
+        let kinds: Vec<_> = crds.iter().map(|crd| crd.spec.names.kind.as_str()).collect();
+        return vec![violation(&["kind"], policy.get("kind"), format!("must be {}", kinds.join(" or ")))];
+    };
+    let api_version = policy["apiVersion"].as_str().unwrap_or_default();
+    let version = crd.spec.versions.iter().find(|known| format!("{GROUP}/{}", known.name) == api_version);
+    let schema = version.and_then(|version| version.schema.as_ref()?.open_api_v3_schema.as_ref());
+    let Some(schema) = schema else {
+        let versions: Vec<_> =
+            crd.spec.versions.iter().map(|known| format!("{GROUP}/{}", known.name)).collect();
+        let rule = format!("must be {}", versions.join(" or "));
+        return vec![violation(&["apiVersion"], policy.get("apiVersion"), rule)];
+    };
+
+    let mut found = Vec::new();
+    check_name(policy, &mut found);
+    let known = ["apiVersion", "kind", "metadata", "spec", "status"];
+    for (key, value) in policy.as_object().into_iter().flatten() {
+        if !known.contains(&key.as_str()) {
+            found.push(violation(&[key], Some(value), "unknown field".into()));
+        }
+    }
+    // The status is adieu's, and the API server doesn't take it from here.
+    match (policy.get("spec"), schema.properties.as_ref().and_then(|properties| properties.get("spec"))) {
+        (Some(spec), Some(schema)) => {
+            let mut walk = Walk { path: vec!["spec".into()], found };
+            walk.check(spec, schema);
+            found = walk.found;
+        }
+        (None, Some(_)) => found.push(violation(&["spec"], None, "what the policy says".into())),
+        (_, None) => {}
+    }
+    // As in the API server, rules are for values of the right shape.
+    if found.is_empty() { check_rules(policy, schema) } else { found }
+}
+
+fn violation(path: &[&str], value: Option<&Value>, rule: String) -> Violation {
+    Violation { path: path.iter().map(|step| (*step).to_owned()).collect(), value: value.cloned(), rule }
+}
+
+fn check_name(policy: &Value, found: &mut Vec<Violation>) {
+    let metadata = &policy["metadata"];
+    let name = metadata.get("name");
+    match name.and_then(Value::as_str) {
+        Some(name) if is_object_name(name) => {}
+        None if name.is_none() && metadata["generateName"].is_string() => {}
+        _ => found.push(violation(
+            &["metadata", "name"],
+            name,
+            "must be lower case letters, digits, '-' and '.', at most 253 characters, for example \"checkout\"".into(),
+        )),
+    }
+}
+
+/// The rules in CEL.
+fn check_rules(policy: &Value, schema: &JSONSchemaProps) -> Vec<Violation> {
+    let spec_only = json!({"spec": policy["spec"]});
+    let outcome = kube_cel::Validator::new().validate(&json!(schema), &spec_only, None);
+    let errors = outcome.err().map(kube_cel::ValidationErrors::into_vec).unwrap_or_default();
+    let violations = errors.into_iter().map(|error| {
+        let path: Vec<String> = error
+            .field_path
+            .split(['.', '[', ']'])
+            .filter(|step| !step.is_empty())
+            .map(str::to_owned)
+            .collect();
+        let value = path.iter().try_fold(&spec_only, |value, step| match step.parse::<usize>() {
+            Ok(index) => value.get(index),
+            Err(_) => value.get(step),
+        });
+        Violation { value: value.cloned(), path, rule: error.message }
+    });
+    violations.collect()
+}
+
+/// A walk along a value and its schema.
+struct Walk {
+    path: Vec<String>,
+    found: Vec<Violation>,
+}
+
+impl Walk {
+    fn check(&mut self, value: &Value, schema: &JSONSchemaProps) {
+        if let Some(rule) = wrong_type(value, schema) {
+            return self.refuse(value, rule);
+        }
+        if let Some(allowed) = &schema.enum_
+            && !allowed.iter().any(|allowed| allowed.0 == *value)
+        {
+            let allowed: Vec<_> = allowed.iter().map(|allowed| allowed.0.to_string()).collect();
+            return self.refuse(value, format!("must be one of {}", allowed.join(", ")));
+        }
+        match value {
+            Value::Object(map) => self.check_object(value, map, schema),
+            Value::Array(items) => self.check_array(value, items, schema),
+            Value::String(text) => self.check_string(value, text, schema),
+            Value::Number(_) => self.check_number(value, schema),
+            Value::Bool(_) | Value::Null => {}
+        }
+    }
+
+    fn check_object(
+        &mut self,
+        value: &Value,
+        map: &serde_json::Map<String, Value>,
+        schema: &JSONSchemaProps,
+    ) {
+        for key in schema.required.iter().flatten().filter(|key| !map.contains_key(*key)) {
+            self.path.push(key.clone());
+            self.found.push(Violation { path: self.path.clone(), value: None, rule: "must be given".into() });
+            self.path.pop();
+        }
+        if let Some(most) = schema.max_properties.filter(|most| over(map.len(), *most)) {
+            self.refuse(value, format!("must have at most {most} entries"));
+        }
+        for (key, value) in map {
+            let known = schema.properties.as_ref().and_then(|properties| properties.get(key));
+            let of_map = match &schema.additional_properties {
+                Some(JSONSchemaPropsOrBool::Schema(schema)) => Some(schema.as_ref()),
+                _ => None,
+            };
+            self.path.push(key.clone());
+            match known.or(of_map) {
+                Some(schema) => self.check(value, schema),
+                None => self.refuse(value, "unknown field: check its spelling and place".into()),
+            }
+            self.path.pop();
+        }
+    }
+
+    fn check_array(&mut self, value: &Value, items: &[Value], schema: &JSONSchemaProps) {
+        if let Some(least) = schema.min_items.filter(|least| under(items.len(), *least)) {
+            self.refuse(value, format!("must have at least {least} items"));
+        }
+        if let Some(most) = schema.max_items.filter(|most| over(items.len(), *most)) {
+            self.refuse(value, format!("must have at most {most} items"));
+        }
+        let set = schema.x_kubernetes_list_type.as_deref() == Some("set");
+        for (index, item) in items.iter().enumerate() {
+            self.path.push(index.to_string());
+            if set && items[..index].contains(item) {
+                self.refuse(item, "must not be given twice".into());
+            }
+            if let Some(JSONSchemaPropsOrArray::Schema(schema)) = &schema.items {
+                self.check(item, schema);
+            }
+            self.path.pop();
+        }
+    }
+
+    fn check_string(&mut self, value: &Value, text: &str, schema: &JSONSchemaProps) {
+        let length = text.chars().count();
+        if let Some(least) = schema.min_length.filter(|least| under(length, *least)) {
+            return self.refuse(value, format!("must have at least {least} characters"));
+        }
+        if let Some(most) = schema.max_length.filter(|most| over(length, *most)) {
+            return self.refuse(value, format!("must have at most {most} characters"));
+        }
+        if let Some(pattern) = &schema.pattern
+            && !Regex::new(pattern).is_ok_and(|pattern| pattern.is_match(text))
+        {
+            self.refuse(value, format!("must match {pattern}"));
+        }
+    }
+
+    fn check_number(&mut self, value: &Value, schema: &JSONSchemaProps) {
+        let number = value.as_f64().unwrap_or_default();
+        let int32 = schema.format.as_deref() == Some("int32");
+        let minimum = schema.minimum.or(int32.then_some(i32::MIN.into()));
+        let maximum = schema.maximum.or(int32.then_some(i32::MAX.into()));
+        if let Some(minimum) = minimum.filter(|minimum| number < *minimum) {
+            self.refuse(value, format!("must be at least {minimum}"));
+        }
+        if let Some(maximum) = maximum.filter(|maximum| number > *maximum) {
+            self.refuse(value, format!("must be at most {maximum}"));
+        }
+    }
+
+    fn refuse(&mut self, value: &Value, rule: String) {
+        self.found.push(Violation { path: self.path.clone(), value: Some(value.clone()), rule });
+    }
+}
+
+fn wrong_type(value: &Value, schema: &JSONSchemaProps) -> Option<String> {
+    if schema.x_kubernetes_int_or_string == Some(true) {
+        let right = value.is_string() || value.is_i64();
+        return (!right).then(|| "must be an integer or a string".into());
+    }
+    let wanted = schema.type_.as_deref()?;
+    let right = match wanted {
+        "object" => value.is_object(),
+        "array" => value.is_array(),
+        "string" => value.is_string(),
+        "boolean" => value.is_boolean(),
+        "integer" => value.is_i64() || value.is_u64(),
+        "number" => value.is_number(),
+        _ => true,
+    };
+    let article = if wanted.starts_with(['a', 'i', 'o']) { "an" } else { "a" };
+    (!right).then(|| format!("must be {article} {wanted}"))
+}
+
+fn over(length: usize, most: i64) -> bool {
+    i64::try_from(length).is_ok_and(|length| length > most)
+}
+
+fn under(length: usize, least: i64) -> bool {
+    i64::try_from(length).is_ok_and(|length| length < least)
+}
+
+#[cfg(test)]
+#[path = "check_tests.rs"]
+mod tests;

@@ -1,0 +1,219 @@
+use serde_json::json;
+
+use super::*;
+
+fn policy(spec: &Value) -> Value {
+    json!({
+        "apiVersion": "adieu.dev/v1alpha1", "kind": "GracefulPolicy",
+        "metadata": {"name": "web", "namespace": "shop"}, "spec": spec,
+    })
+}
+
+fn cluster_policy(spec: &Value) -> Value {
+    json!({
+        "apiVersion": "adieu.dev/v1alpha1", "kind": "ClusterGracefulPolicy",
+        "metadata": {"name": "web"}, "spec": spec,
+    })
+}
+
+#[test]
+fn a_sensible_policy_passes() {
+    for spec in [
+        json!({}),
+        json!({
+            "selector": {
+                "matchLabels": {"app.kubernetes.io/name": "web", "tier": ""},
+                "matchExpressions": [
+                    {"key": "example.com/tier", "operator": "In", "values": ["a", "b_c.D"]},
+                    {"key": "legacy", "operator": "DoesNotExist"},
+                ],
+            },
+            "kinds": ["Deployment", "StatefulSet"],
+            "priority": -5,
+            "mode": "Observe",
+            "drainSeconds": 20, "shutdownTimeoutSeconds": 60, "sidecarSeconds": 0, "marginSeconds": 5,
+            "maxGracePeriodSeconds": 85,
+            "gracePeriod": "Exact",
+            "preStop": {"method": "HTTPGet", "httpGet": {"path": "/prestop", "port": "admin-1"}, "existing": "Replace"},
+            "readinessProbe": {"probe": {
+                "httpGet": {
+                    "path": "/ready", "port": 8080, "scheme": "HTTPS",
+                    "httpHeaders": [{"name": "X-Probe", "value": "anything: at all"}],
+                },
+                "periodSeconds": 5, "initialDelaySeconds": 0,
+            }},
+            "containers": {"exclude": ["log-shipper"]},
+            "injection": "Pod",
+            "rollout": {"mode": "Progressive", "maxConcurrent": 3},
+            "spread": {"topologyKey": "topology.kubernetes.io/zone"},
+        }),
+        json!({"readinessProbe": {"mode": "Never"}, "drainSeconds": 0}),
+        json!({"readinessProbe": {"probe": {"grpc": {"port": 9000}}}}),
+    ] {
+        assert_eq!(check_policy(&policy(&spec)), []);
+        assert_eq!(check_policy(&cluster_policy(&spec)), []);
+    }
+    let namespaces = json!({"namespaceSelector": {"matchLabels": {"team": "shop"}}});
+    assert_eq!(check_policy(&cluster_policy(&namespaces)), []);
+}
+
+#[test]
+#[allow(clippy::too_many_lines)]
+fn a_senseless_policy_is_refused_with_path_value_and_rule() {
+    let probe = |probe: Value| json!({"readinessProbe": {"probe": probe}});
+    let tcp = |field: &str, value: Value| probe(json!({"tcpSocket": {"port": 80}, field: value}));
+    let http = |field: &str, value: Value| {
+        let mut action = json!({"port": 80});
+        action[field] = value;
+        probe(json!({"httpGet": action}))
+    };
+    let pre_stop =
+        |port: Value| json!({"preStop": {"method": "HTTPGet", "httpGet": {"path": "/", "port": port}}});
+    let expression = |expression: Value| json!({"selector": {"matchExpressions": [expression]}});
+    for (spec, path, rule) in [
+        (json!({"drainSecond": 5}), "spec.drainSecond", "unknown field"),
+        (json!({"drainSeconds": "10"}), "spec.drainSeconds", "an integer"),
+        (json!({"drainSeconds": 1.5}), "spec.drainSeconds", "an integer"),
+        (json!({"drainSeconds": null}), "spec.drainSeconds", "an integer"),
+        (json!({"drainSeconds": -1}), "spec.drainSeconds", "at least 0"),
+        (json!({"drainSeconds": 3601}), "spec.drainSeconds", "at most 3600"),
+        (json!({"shutdownTimeoutSeconds": 86_401}), "spec.shutdownTimeoutSeconds", "at most 86400"),
+        (json!({"marginSeconds": 3601}), "spec.marginSeconds", "at most 3600"),
+        (json!({"sidecarSeconds": -1}), "spec.sidecarSeconds", "at least 0"),
+        (json!({"maxGracePeriodSeconds": 0}), "spec.maxGracePeriodSeconds", "at least 1"),
+        (json!({"drainSeconds": 600, "shutdownTimeoutSeconds": 1}), "spec", "must not exceed"),
+        (json!({"drainSeconds": 30, "maxGracePeriodSeconds": 29}), "spec", "must not exceed"),
+        (
+            json!({"drainSeconds": 0, "shutdownTimeoutSeconds": 0, "marginSeconds": 0, "gracePeriod": "Exact"}),
+            "spec",
+            "must not all be 0",
+        ),
+        (json!({"priority": 3_000_000_000_i64}), "spec.priority", "at most 2147483647"),
+        (json!({"kinds": []}), "spec.kinds", "at least 1"),
+        (json!({"kinds": ["Job"]}), "spec.kinds[0]", "must be one of \"Deployment\""),
+        (json!({"kinds": ["Deployment", "Deployment"]}), "spec.kinds[1]", "not be given twice"),
+        (json!({"mode": "observe"}), "spec.mode", "\"Observe\""),
+        (json!({"gracePeriod": "Lower"}), "spec.gracePeriod", "\"AtLeast\""),
+        (json!({"injection": "pod"}), "spec.injection", "\"Pod\""),
+        (json!({"rollout": {"maxConcurrent": 0}}), "spec.rollout.maxConcurrent", "at least 1"),
+        (json!({"selector": []}), "spec.selector", "an object"),
+        (json!({"selector": {"app": "web"}}), "spec.selector.app", "unknown field"),
+        (json!({"selector": {"matchLabels": {"app": "a b"}}}), "spec.selector.matchLabels.app", "must match"),
+        (json!({"selector": {"matchLabels": {"app": 1}}}), "spec.selector.matchLabels.app", "a string"),
+        (
+            expression(json!({"key": "a b", "operator": "Exists"})),
+            "spec.selector.matchExpressions[0].key",
+            "match",
+        ),
+        (
+            expression(json!({"key": "a", "operator": "Is"})),
+            "spec.selector.matchExpressions[0].operator",
+            "\"In\"",
+        ),
+        (expression(json!({"key": "a", "operator": "In"})), "spec.selector", "need values"),
+        (
+            expression(json!({"key": "a", "operator": "Exists", "values": ["b"]})),
+            "spec.selector",
+            "take none",
+        ),
+        (
+            expression(json!({"key": "a", "operator": "In", "values": ["-"]})),
+            "spec.selector.matchExpressions[0].values[0]",
+            "must match",
+        ),
+        (expression(json!({"operator": "Exists"})), "spec.selector.matchExpressions[0].key", "must be given"),
+        (json!({"preStop": {"method": "Http"}}), "spec.preStop.method", "\"HTTPGet\""),
+        (json!({"preStop": {"method": "HTTPGet"}}), "spec.preStop", "go together"),
+        (json!({"preStop": {"httpGet": {"path": "/", "port": 80}}}), "spec.preStop", "go together"),
+        (pre_stop(json!(0)), "spec.preStop.httpGet.port", "at least 1"),
+        (pre_stop(json!(65_536)), "spec.preStop.httpGet.port", "at most 65535"),
+        (pre_stop(json!("8080")), "spec.preStop.httpGet.port", "must match"),
+        (pre_stop(json!("a--b")), "spec.preStop.httpGet.port", "must match"),
+        (pre_stop(json!("a-name-too-long-for-it")), "spec.preStop.httpGet.port", "at most 15"),
+        (pre_stop(json!(true)), "spec.preStop.httpGet.port", "an integer or a string"),
+        (
+            json!({"preStop": {"method": "HTTPGet", "httpGet": {"path": "prestop", "port": 80}}}),
+            "spec.preStop.httpGet.path",
+            "must match",
+        ),
+        (
+            json!({"readinessProbe": {"mode": "Never", "probe": {"grpc": {"port": 1}}}}),
+            "spec.readinessProbe",
+            "contradict",
+        ),
+        (probe(json!({})), "spec.readinessProbe.probe", "exactly one"),
+        (probe(json!({"exec": {"command": ["true"]}})), "spec.readinessProbe.probe", "exactly one"),
+        (
+            probe(json!({"grpc": {"port": 1}, "tcpSocket": {"port": 1}})),
+            "spec.readinessProbe.probe",
+            "exactly one",
+        ),
+        (probe(json!({"grpc": {"port": 0}})), "spec.readinessProbe.probe.grpc.port", "at least 1"),
+        (
+            probe(json!({"tcpSocket": {"port": 70_000}})),
+            "spec.readinessProbe.probe.tcpSocket.port",
+            "at most 65535",
+        ),
+        (
+            probe(json!({"tcpSocket": {"port": 1, "host": "a"}})),
+            "spec.readinessProbe.probe",
+            "host is not allowed",
+        ),
+        (tcp("periodSeconds", json!(0)), "spec.readinessProbe.probe.periodSeconds", "at least 1"),
+        (tcp("timeoutSeconds", json!(0)), "spec.readinessProbe.probe.timeoutSeconds", "at least 1"),
+        (tcp("failureThreshold", json!(0)), "spec.readinessProbe.probe.failureThreshold", "at least 1"),
+        (tcp("successThreshold", json!(0)), "spec.readinessProbe.probe.successThreshold", "at least 1"),
+        (
+            tcp("initialDelaySeconds", json!(-1)),
+            "spec.readinessProbe.probe.initialDelaySeconds",
+            "at least 0",
+        ),
+        (
+            tcp("terminationGracePeriodSeconds", json!(5)),
+            "spec.readinessProbe.probe",
+            "not for readiness probes",
+        ),
+        (http("scheme", json!("https")), "spec.readinessProbe.probe.httpGet.scheme", "\"HTTPS\""),
+        (http("path", json!("ready")), "spec.readinessProbe.probe.httpGet.path", "must match"),
+        (
+            http("httpHeaders", json!([{"name": "X Probe", "value": "1"}])),
+            "spec.readinessProbe.probe.httpGet.httpHeaders[0].name",
+            "must match",
+        ),
+        (json!({"containers": {"exclude": ["Proxy"]}}), "spec.containers.exclude[0]", "must match"),
+        (json!({"containers": {"exclude": ["a", "a"]}}), "spec.containers.exclude[1]", "not be given twice"),
+        (json!({"spread": {}}), "spec.spread.topologyKey", "must be given"),
+        (json!({"spread": {"topologyKey": ""}}), "spec.spread.topologyKey", "must match"),
+        (json!({"spread": {"topologyKey": "a/b/c"}}), "spec.spread.topologyKey", "must match"),
+        (json!({"spread": {"topologyKey": format!("{}/c", "a".repeat(254))}}), "spec.spread", "at most 253"),
+    ] {
+        for policy in [policy(&spec), cluster_policy(&spec)] {
+            let found: Vec<String> = check_policy(&policy).iter().map(ToString::to_string).collect();
+            let [message] = found.as_slice() else { unreachable!("{spec}: {found:?}") };
+            assert!(message.starts_with(&format!("{path}: ")), "{spec}: {message}");
+            assert!(message.contains(rule), "{spec}: {message}");
+        }
+    }
+}
+
+#[test]
+fn what_surrounds_the_spec_is_checked_too() {
+    let with = |change: fn(&mut Value)| {
+        let mut policy = policy(&json!({}));
+        change(&mut policy);
+        check_policy(&policy).iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    };
+    assert!(
+        with(|p| p["kind"] = json!("Policy"))
+            .starts_with("kind: Invalid value: \"Policy\": must be Graceful")
+    );
+    assert!(with(|p| p["apiVersion"] = json!("adieu.dev/v1")).contains("must be adieu.dev/v1alpha1"));
+    assert!(with(|p| p["metadata"] = json!({})).starts_with("metadata.name: Required value: "));
+    assert!(
+        with(|p| p["metadata"]["name"] = json!("A_b")).starts_with("metadata.name: Invalid value: \"A_b\": ")
+    );
+    assert_eq!(with(|p| p["metadata"] = json!({"generateName": "a-"})), "");
+    assert!(with(|p| p["specs"] = json!({})).starts_with("specs: Invalid value: unknown field"));
+    assert!(with(|p| drop(p.as_object_mut().unwrap().remove("spec"))).starts_with("spec: Required value"));
+    assert_eq!(with(|p| p["status"] = json!({"observedGeneration": 3})), "");
+}

@@ -1,0 +1,102 @@
+//! Where manifests come from.
+
+use std::{
+    fs,
+    io::{self, Read as _},
+    path::{Path, PathBuf},
+};
+
+/// An input that can't be read.
+#[derive(Debug, thiserror::Error)]
+pub(in crate::cli) enum InputError {
+    /// The file or folder is not there, or not to be read.
+    #[error("{}: {error}", path.display())]
+    Io { path: PathBuf, error: io::Error },
+    /// The text is in another encoding.
+    #[error("{}: not UTF-8 (byte {at}): convert it", path.display())]
+    NotUtf8 { path: PathBuf, at: usize },
+    /// The folder has no manifests.
+    #[error("{}: no file that ends in .yaml, .yml or .json; with --recursive its folders are searched too", .0.display())]
+    NoManifests(PathBuf),
+    /// Standard input is read to its end once.
+    #[error("-f - is given twice, and standard input can be read only once")]
+    StandardInputTwice,
+}
+
+/// One file that was read.
+pub(super) struct File {
+    /// Its path as people know it.
+    pub(super) name: String,
+    pub(super) text: String,
+}
+
+/// Reads files, folders in the order of the names of their files, and standard input (`-`).
+pub(super) fn read(paths: &[PathBuf], recursive: bool) -> Result<Vec<File>, InputError> {
+    let standard_input = Path::new("-");
+    if paths.iter().filter(|path| *path == standard_input).count() > 1 {
+        return Err(InputError::StandardInputTwice);
+    }
+    let mut files = Vec::new();
+    for path in paths {
+        if path == standard_input {
+            let mut bytes = Vec::new();
+            io::stdin()
+                .read_to_end(&mut bytes)
+                .map_err(|error| InputError::Io { path: path.clone(), error })?;
+            files.push(decode(Path::new("standard input"), bytes)?);
+        } else if path.is_dir() {
+            let mut found = Vec::new();
+            manifests_in(path, recursive, &mut found)?;
+            if found.is_empty() {
+                return Err(InputError::NoManifests(path.clone()));
+            }
+            for path in found {
+                files.push(read_file(&path)?);
+            }
+        } else {
+            files.push(read_file(path)?);
+        }
+    }
+    Ok(files)
+}
+
+fn manifests_in(folder: &Path, recursive: bool, found: &mut Vec<PathBuf>) -> Result<(), InputError> {
+    let failed = |error| InputError::Io { path: folder.to_owned(), error };
+    let mut entries =
+        fs::read_dir(folder).and_then(Iterator::collect::<io::Result<Vec<_>>>).map_err(failed)?;
+    entries.sort_by_key(fs::DirEntry::file_name);
+    for entry in entries {
+        let path = entry.path();
+        // A link to a folder may lead back here, so only real folders are searched.
+        if entry.file_type().map_err(failed)?.is_dir() {
+            if recursive {
+                manifests_in(&path, recursive, found)?;
+            }
+        } else if path
+            .extension()
+            .is_some_and(|end| ["yaml", "yml", "json"].iter().any(|known| end == *known))
+            && path.is_file()
+        {
+            found.push(path);
+        }
+    }
+    Ok(())
+}
+
+fn read_file(path: &Path) -> Result<File, InputError> {
+    let bytes = fs::read(path).map_err(|error| InputError::Io { path: path.to_owned(), error })?;
+    decode(path, bytes)
+}
+
+/// A byte order mark is no part of a document.
+fn decode(path: &Path, bytes: Vec<u8>) -> Result<File, InputError> {
+    let text = String::from_utf8(bytes).map_err(|error| InputError::NotUtf8 {
+        path: path.to_owned(),
+        at: error.utf8_error().valid_up_to(),
+    })?;
+    let text = match text.strip_prefix('\u{feff}') {
+        Some(rest) => rest.to_owned(),
+        None => text,
+    };
+    Ok(File { name: path.display().to_string(), text })
+}
