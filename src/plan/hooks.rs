@@ -53,9 +53,10 @@ impl Hooks<'_> {
             grace_period_seconds(self.settings, self.longest(spec, warnings), sidecars(spec).count());
         // The API server refuses a sleep that is longer than the grace period, also a sidecar's, and also one
         // after the start (KEP-4818).
-        let before = sidecars(spec).map(|sidecar| &sidecar["lifecycle"]["preStop"]);
+        let of_sidecars = sidecars(spec).filter_map(|sidecar| sidecar.get("lifecycle"));
+        let of_sidecars = of_sidecars.flat_map(|lifecycle| [&lifecycle["preStop"], &lifecycle["postStart"]]);
         let after = containers(spec).filter_map(|container| container.get("lifecycle")?.get("postStart"));
-        let sleeps = before.chain(after).filter_map(|hook| hook["sleep"]["seconds"].as_i64());
+        let sleeps = of_sidecars.chain(after).filter_map(|hook| hook["sleep"]["seconds"].as_i64());
         let needed = sleeps.fold(needed, i64::max);
         let Setting { value: maximum, from } = &self.settings.max_grace_period_seconds;
         if needed > *maximum {

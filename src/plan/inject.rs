@@ -41,16 +41,13 @@ pub fn inject(template: &Value, earlier: Option<&Value>, settings: &Settings, fa
             new_record.rendered = facts.rendered || old_record.as_ref().is_some_and(|old| old.rendered);
             let kept = old_record.filter(|old| old.same_values(&new_record));
             let text = kept.and(carrier).and_then(record::text).map(str::to_owned);
-            write(&mut injected, &mut new_record, text);
-            if annotations_size(&injected) <= ANNOTATIONS_LIMIT {
-                return Injected { template: injected, warnings, prevented: false };
+            match write(&mut injected, &mut new_record, text) {
+                Ok(()) => Injected { template: injected, warnings, prevented: false },
+                Err(why) => {
+                    warnings.push(why);
+                    Injected { template: original, warnings, prevented: true }
+                }
             }
-            warnings.push(format!(
-                "nothing is injected: with its record, the template's annotations would be larger than the {} KiB \
-                 that the API server takes; make them smaller",
-                ANNOTATIONS_LIMIT / 1024
-            ));
-            Injected { template: original, warnings, prevented: true }
         }
         // There is nothing to inject, and so nothing to record.
         Ok(_) => Injected { template: original, warnings, prevented: false },
@@ -64,11 +61,6 @@ pub fn inject(template: &Value, earlier: Option<&Value>, settings: &Settings, fa
 /// The API server refuses larger annotations, keys and values of one object together, in bytes
 /// (`TotalAnnotationSizeLimitB`).
 const ANNOTATIONS_LIMIT: usize = 256 * 1024;
-
-fn annotations_size(template: &Value) -> usize {
-    let annotations = template["metadata"]["annotations"].as_object().into_iter().flatten();
-    annotations.map(|(key, value)| key.len() + value.as_str().map_or(0, str::len)).sum()
-}
 
 /// The template without what was injected into it: by its own record, or by the one that `earlier`, the
 /// same template before the request, carries.
@@ -149,15 +141,35 @@ fn spread(template: &Value, settings: &Settings, facts: &Facts<'_>) -> Option<Va
     })
 }
 
-/// Writes the record into the template's annotations, with `text` where the record is an old one.
-fn write(template: &mut Value, record: &mut Record, text: Option<String>) {
-    let Some(template) = template.as_object_mut() else { return };
-    let Some((metadata_before, metadata)) = Parent::open(template, "metadata") else { return };
-    let Some((annotations_before, annotations)) = Parent::open(metadata, "annotations") else { return };
-    record.metadata = metadata_before;
-    record.annotations = annotations_before;
+/// Writes the record into the template's annotations, with `text` where the record is an old one. An error
+/// says why it can't stand there, so that nothing may be injected: it could not be taken back.
+fn write(template: &mut Value, record: &mut Record, text: Option<String>) -> Result<(), String> {
+    let annotations = template.as_object_mut().and_then(|template| {
+        let (metadata_before, metadata) = Parent::open(template, "metadata")?;
+        let (annotations_before, annotations) = Parent::open(metadata, "annotations")?;
+        record.metadata = metadata_before;
+        record.annotations = annotations_before;
+        Some(annotations)
+    });
+    let Some(annotations) = annotations else {
+        return Err(
+            "nothing is injected: spec.template.metadata and its annotations must be objects, which \
+                    could hold the record of it"
+                .into(),
+        );
+    };
     let text = text.or_else(|| serde_json::to_string(record).ok());
     annotations.insert(INJECTED.to_owned(), text.map_or(Value::Null, Value::String));
+    let size: usize =
+        annotations.iter().map(|(key, value)| key.len() + value.as_str().map_or(0, str::len)).sum();
+    if size > ANNOTATIONS_LIMIT {
+        return Err(format!(
+            "nothing is injected: with its record, the template's annotations would be larger than the {} KiB \
+             that the API server takes; make them smaller",
+            ANNOTATIONS_LIMIT / 1024
+        ));
+    }
+    Ok(())
 }
 
 /// The regular containers that can be recorded by name. Of two with one name, which the API server

@@ -1,12 +1,11 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::api::core::v1::Service;
-use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
 use crate::{
-    api::{Existing, HttpGet, PreStopMethod, ProbeMode, Spread},
+    api::{Existing, PreStopMethod, ProbeMode, Spread},
     plan::{Kind, ProbeChoice, Setting, Source, Surroundings, Workload, record::Field},
 };
 
@@ -395,6 +394,15 @@ fn exact_leaves_room_for_a_sleep_after_the_start() {
     let settings = with(|s| s.grace_period = said(GracePeriod::Exact));
     let result = inject_with(&template, &settings, &[], false).template;
     assert_eq!(result["spec"]["terminationGracePeriodSeconds"], 60);
+    let sidecar = json!({"spec": {
+        "containers": [{"name": "a"}],
+        "initContainers": [
+            {"name": "b", "restartPolicy": "Always", "lifecycle": {"postStart": {"sleep": {"seconds": 60}}}},
+        ],
+        "terminationGracePeriodSeconds": 90,
+    }});
+    let result = inject_with(&sidecar, &settings, &[], false).template;
+    assert_eq!(result["spec"]["terminationGracePeriodSeconds"], 60);
 }
 
 #[test]
@@ -403,6 +411,8 @@ fn taking_back_leaves_room_for_a_sleep_that_the_user_wrote_since() {
     let mut edited = inject_with(&template, &settings(60, 30, 5), &[], false).template;
     edited["spec"]["containers"][0]["lifecycle"]["preStop"] = json!({"sleep": {"seconds": 50}});
     assert_eq!(opt_out(&edited, None)["spec"]["terminationGracePeriodSeconds"], 95);
+    let negative = json!({"spec": {"containers": [{"name": "a"}], "terminationGracePeriodSeconds": -1}});
+    assert_eq!(opt_out(&injected(&negative), None), negative);
 }
 
 #[test]
@@ -434,170 +444,26 @@ fn a_record_of_a_version_that_knows_more_still_takes_back() {
     assert_eq!(opt_out(&newer, None), template);
 }
 
-/// `null`, `{}` or a value, or not there at all.
-fn maybe(value: impl Strategy<Value = Value> + 'static) -> impl Strategy<Value = Option<Value>> {
-    prop_oneof![Just(None), Just(Some(Value::Null)), Just(Some(json!({}))), value.prop_map(Some)]
+#[test]
+fn what_has_no_name_keeps_its_hook_which_counts() {
+    let template = json!({"spec": {"containers": [{"lifecycle": {"preStop": {"sleep": {"seconds": 47}}}}]}});
+    let settings = with(|s| {
+        s.existing = said(Existing::Replace);
+        s.shutdown_timeout_seconds = said(0);
+    });
+    let result = inject_with(&template, &settings, &[], true).template;
+    assert_eq!(result["spec"]["containers"], template["spec"]["containers"]);
+    assert_eq!(result["spec"]["terminationGracePeriodSeconds"], 47 + 5);
 }
 
-fn object(fields: Vec<(&'static str, Option<Value>)>) -> Value {
-    fields.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect::<Map<_, _>>().into()
-}
-
-fn handler() -> impl Strategy<Value = Value> {
-    prop_oneof![
-        (0..100i64).prop_map(|seconds| json!({"sleep": {"seconds": seconds}})),
-        (0..100i64).prop_map(|s| json!({"exec": {"command": ["sh", "-c", format!("sleep {s} && true")]}})),
-        Just(json!({"httpGet": {"path": "/prestop", "port": 8081}})),
-    ]
-}
-
-fn container(name: &'static str) -> impl Strategy<Value = Value> {
-    let lifecycle = (maybe(handler()), maybe(handler()))
-        .prop_map(|(pre, post)| object(vec![("preStop", pre), ("postStart", post)]));
-    let ports = prop_oneof![
-        Just(None),
-        Just(Some(json!([{"containerPort": 8080, "name": "http"}]))),
-        Just(Some(json!([{"containerPort": 8080}, {"containerPort": 53, "protocol": "UDP"}]))),
-    ];
-    let probe = Just(json!({"tcpSocket": {"port": 1}}));
-    (maybe(lifecycle), ports, maybe(probe), any::<bool>()).prop_map(
-        move |(lifecycle, ports, probe, named)| {
-            let name = named.then(|| json!(name));
-            object(vec![
-                ("name", name),
-                ("lifecycle", lifecycle),
-                ("ports", ports),
-                ("readinessProbe", probe),
-            ])
-        },
-    )
-}
-
-fn template() -> impl Strategy<Value = Value> {
-    let annotations = Just(json!({"team": "shop"}));
-    let metadata = maybe(annotations).prop_map(|annotations| object(vec![("annotations", annotations)]));
-    let containers = (container("a"), container("b"), container("c")).prop_map(|(a, b, c)| json!([a, b, c]));
-    let containers = prop_oneof![Just(None), Just(Some(Value::Null)), containers.prop_map(Some)];
-    let grace = prop_oneof![Just(None), Just(Some(Value::Null)), (0..200i64).prop_map(|s| Some(json!(s)))];
-    let init = maybe(Just(json!([{"name": "proxy", "restartPolicy": "Always"}])));
-    (maybe(metadata), containers, grace, init).prop_map(|(metadata, containers, grace, init)| {
-        let spec = object(vec![
-            ("containers", containers),
-            ("terminationGracePeriodSeconds", grace),
-            ("initContainers", init),
-            ("fieldOfTheFuture", Some(json!({"kept": true}))),
-        ]);
-        object(vec![("metadata", metadata), ("spec", Some(spec))])
-    })
-}
-
-fn any_settings() -> impl Strategy<Value = Settings> {
-    let methods =
-        prop::sample::select(vec![PreStopMethod::Auto, PreStopMethod::Exec, PreStopMethod::HttpGet]);
-    let http_get = json!({"path": "/prestop", "port": 8080});
-    let http_get = prop::option::of(Just(serde_json::from_value::<HttpGet>(http_get).unwrap()));
-    let probe = json!({"tcpSocket": {"port": "http"}});
-    let probe = prop::option::of(Just(serde_json::from_value(probe).unwrap()));
-    let times = (0..90i64, 0..120i64, 0..10i64);
-    (times, methods, http_get, any::<bool>(), any::<bool>(), probe, prop::option::of(Just("a".to_owned())))
-        .prop_map(|((drain, shutdown, margin), method, http_get, replace, exact, probe, exclude)| Settings {
-            pre_stop_method: said(method),
-            http_get: said(http_get),
-            existing: said(if replace { Existing::Replace } else { Existing::Keep }),
-            grace_period: said(if exact { GracePeriod::Exact } else { GracePeriod::AtLeast }),
-            readiness_probe: said(ProbeChoice { probe, ..ProbeChoice::default() }),
-            exclude: said(exclude.into_iter().collect()),
-            ..settings(drain, shutdown, margin)
-        })
-}
-
-fn cases() -> ProptestConfig {
-    // More for a longer look: PROPTEST_CASES.
-    let asked = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
-    ProptestConfig::with_cases(asked.unwrap_or(10_000))
-}
-
-proptest! {
-    #![proptest_config(cases())]
-
-    #[test]
-    fn injecting_twice_is_injecting_once(template in template(), settings in any_settings()) {
-        let once = inject_with(&template, &settings, &[], true).template;
-        prop_assert_eq!(inject_with(&once, &settings, &[], true).template, once);
-    }
-
-    #[test]
-    fn opting_out_brings_back_what_was_there(template in template(), settings in any_settings()) {
-        let injected = inject_with(&template, &settings, &[], true).template;
-        prop_assert_eq!(opt_out(&injected, None), template);
-    }
-
-    #[test]
-    fn other_settings_make_what_they_make_from_scratch(
-        template in template(), before in any_settings(), now in any_settings()
-    ) {
-        let injected = inject_with(&template, &before, &[], true).template;
-        let strip = |template: Value| opt_out(&template, None);
-        let changed = inject_with(&injected, &now, &[], true).template;
-        prop_assert_eq!(&changed["spec"], &inject_with(&template, &now, &[], true).template["spec"]);
-        prop_assert_eq!(strip(changed), template);
-    }
-
-    #[test]
-    fn a_field_that_the_user_set_is_never_changed(template in template(), settings in any_settings()) {
-        let result = inject_with(&template, &settings, &[], true).template;
-        let containers = |template: &Value| template["spec"]["containers"].as_array().cloned().unwrap_or_default();
-        for (before, after) in containers(&template).iter().zip(containers(&result)) {
-            for (path, replaceable) in [
-                ("/lifecycle/preStop", settings.existing.value == Existing::Replace),
-                ("/lifecycle/postStart", false), ("/readinessProbe", false), ("/ports", false), ("/name", false),
-            ] {
-                let value = before.pointer(path).filter(|value| !value.is_null());
-                prop_assert!(value.is_none() || replaceable || value == after.pointer(path), "{path}: {after}");
-            }
-        }
-        let grace = |template: &Value| template["spec"]["terminationGracePeriodSeconds"].as_i64();
-        if settings.grace_period.value == GracePeriod::AtLeast {
-            prop_assert!(grace(&template) <= grace(&result));
-        }
-        prop_assert_eq!(&result["spec"]["fieldOfTheFuture"], &template["spec"]["fieldOfTheFuture"]);
-    }
-
-    #[test]
-    fn the_patch_makes_the_injected_object(template in template(), settings in any_settings()) {
-        let result = inject_with(&template, &settings, &[], true).template;
-        let patch = crate::plan::template_patch(&template, &result);
-        let mut object = json!({"spec": {"template": template}});
-        json_patch::patch(&mut object, &patch).unwrap();
-        prop_assert_eq!(&object["spec"]["template"], &result);
-    }
-
-    #[test]
-    fn the_order_of_containers_does_not_matter(template in template()) {
-        let reversed = |mut template: Value| {
-            if let Some(containers) = template["spec"]["containers"].as_array_mut() {
-                containers.reverse();
-            }
-            template
-        };
-        let containers = |template: Value| template["spec"]["containers"].clone();
-        if template["spec"]["containers"].is_array() {
-            prop_assert_eq!(
-                containers(reversed(injected(&reversed(template.clone())))),
-                containers(injected(&template))
-            );
-        }
-    }
-
-    #[test]
-    fn a_sleep_always_fits_the_grace_period(template in template(), settings in any_settings()) {
-        let Injected { template: result, warnings, .. } = inject_with(&template, &settings, &[], true);
-        prop_assume!(warnings.iter().all(|warning| !warning.contains("nothing is injected")));
-        let grace = result["spec"]["terminationGracePeriodSeconds"].as_i64();
-        for container in result["spec"]["containers"].as_array().into_iter().flatten() {
-            if let Some(seconds) = container["lifecycle"]["preStop"]["sleep"]["seconds"].as_i64() {
-                prop_assert!(seconds <= grace.unwrap_or(30), "{}", result);
-            }
-        }
+#[test]
+fn without_a_place_for_the_record_nothing_is_injected() {
+    for template in [
+        json!({"metadata": [], "spec": {"containers": [{"name": "a"}]}}),
+        json!({"metadata": {"annotations": "none"}, "spec": {"containers": [{"name": "a"}]}}),
+    ] {
+        let result = inject_with(&template, &settings(10, 30, 5), &[], false);
+        assert_eq!((result.template, result.prevented), (template, true));
+        assert!(result.warnings[0].contains("must be objects"), "{:?}", result.warnings);
     }
 }

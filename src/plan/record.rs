@@ -226,19 +226,20 @@ pub(super) fn revert(template: &mut Value, record: &Record) {
         restore(spec, SPREAD, spread);
         drop_second_constraint(spec, &spread.injected);
     }
-    let mut longest = 0;
+    let mut longest = None;
     for container in spec.get_mut("containers").and_then(Value::as_array_mut).into_iter().flatten() {
         let Some(container) = container.as_object_mut() else { continue };
         let name = container.get("name").and_then(Value::as_str);
         if let Some(given) = name.and_then(|name| record.containers.get(name)) {
             revert_container(container, given);
-            longest = longest.max(later_sleep(container, given).unwrap_or(0));
+            longest = longest.max(later_sleep(container, given));
         }
     }
     // The API server refuses a sleep that is longer than the grace period (KEP-4818): one that the user
     // wrote since then keeps what it relies on.
     let fits = |before: &Option<Value>| {
-        before.as_ref().and_then(Value::as_i64).unwrap_or(DEFAULT_GRACE_PERIOD_SECONDS) >= longest
+        let before = before.as_ref().and_then(Value::as_i64).unwrap_or(DEFAULT_GRACE_PERIOD_SECONDS);
+        longest.is_none_or(|longest| longest <= before)
     };
     if let Some(grace_period) = record.grace_period.as_ref().filter(|field| fits(&field.before)) {
         restore(spec, GRACE_PERIOD, grace_period);

@@ -3,8 +3,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+#[path = "../generate/mod.rs"]
+mod generate;
 mod lifecycle;
+#[path = "../manifests/mod.rs"]
+mod manifests;
 mod matching;
+mod oracle;
 mod pods;
 mod support;
 

@@ -1,0 +1,224 @@
+//! Workloads and what surrounds them, as the API allows them. The API server takes most of them; a share
+//! has something odd in one place, which it may refuse. Several test targets include this module.
+//!
+//! What holds many strategies is boxed: on the stack, those of a whole workload are too much for a test's
+//! thread.
+
+// Not every target uses all of it.
+#![allow(dead_code, unused_imports)]
+
+mod pods;
+mod probes;
+mod surroundings;
+mod workloads;
+
+use std::fmt;
+
+use adieu::{
+    api::WorkloadKind,
+    plan::{Surroundings, Workload},
+};
+use kube::core::{DynamicObject, TypeMeta};
+use proptest::{prelude::*, sample::Index};
+use serde_json::{Map, Value, json};
+
+pub use surroundings::{instructions, odd_policies, surroundings};
+
+/// The label that selectors of Services, policies and the workload itself choose by.
+pub const APP: &str = "web";
+
+/// A workload and what surrounds it.
+#[derive(Clone)]
+pub struct Case {
+    /// An object of `apps/v1`.
+    pub workload: Value,
+    /// Policies, Services, kubelets.
+    pub surroundings: Surroundings,
+}
+
+/// Any workload in any surroundings.
+pub fn cases() -> BoxedStrategy<Case> {
+    (workloads(), surroundings()).prop_map(|(workload, surroundings)| Case { workload, surroundings }).boxed()
+}
+
+/// Any workload.
+pub fn workloads() -> BoxedStrategy<Value> {
+    let oddity = prop_oneof![3 => Just(None), 1 => oddity().prop_map(Some)];
+    (workloads::workload(), oddity)
+        .prop_map(|(mut workload, oddity)| {
+            if let Some(oddity) = oddity {
+                oddity.put_into(&mut workload["spec"]);
+            }
+            workload
+        })
+        .boxed()
+}
+
+impl Case {
+    /// The workload as the webhook and the controller have it.
+    pub fn object(&self) -> DynamicObject {
+        object(&self.workload)
+    }
+
+    /// The workload's kind.
+    pub fn kind(&self) -> WorkloadKind {
+        kind(&self.workload)
+    }
+}
+
+/// An object as the webhook and the controller have it.
+pub fn object(workload: &Value) -> DynamicObject {
+    let mut fields = workload.as_object().cloned().unwrap_or_default();
+    let mut take = |field: &str| fields.remove(field).unwrap_or_default();
+    let text = |value: Value| value.as_str().unwrap_or_default().to_owned();
+    DynamicObject {
+        types: Some(TypeMeta { api_version: text(take("apiVersion")), kind: text(take("kind")) }),
+        metadata: serde_json::from_value(take("metadata")).expect("its metadata is well-formed"),
+        data: Value::Object(fields),
+    }
+}
+
+/// A workload's kind.
+pub fn kind(workload: &Value) -> WorkloadKind {
+    let kind = workload["kind"].as_str().unwrap_or_default();
+    WorkloadKind::from_gvk("apps", "v1", kind).expect("a generated workload is one of apps/v1")
+}
+
+/// The `containers` or `initContainers` of a pod template.
+pub fn list_mut<'a>(template: &'a mut Value, list: &str) -> Option<&'a mut Vec<Value>> {
+    template.get_mut("spec")?.get_mut(list)?.as_array_mut()
+}
+
+/// Whether an object is a workload.
+pub fn is_workload(object: &Value) -> bool {
+    let text = |field: &str| object[field].as_str().unwrap_or_default();
+    let (group, version) = text("apiVersion").split_once('/').unwrap_or_default();
+    WorkloadKind::from_gvk(group, version, text("kind")).is_some()
+}
+
+/// What the decisions take.
+pub fn workload(object: &DynamicObject) -> Workload<'_> {
+    let kind = object.types.as_ref().map(|types| types.kind.as_str()).unwrap_or_default();
+    Workload::of(WorkloadKind::from_gvk("apps", "v1", kind).expect("a workload"), object)
+}
+
+/// As JSON, so that it can be read and replayed.
+impl fmt::Debug for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Surroundings { policies, cluster_policies, services, native_sleep, .. } = &self.surroundings;
+        let policies: Vec<_> = policies.iter().map(AsRef::as_ref).collect();
+        let cluster_policies: Vec<_> = cluster_policies.iter().map(AsRef::as_ref).collect();
+        let services: Vec<_> = services.iter().map(AsRef::as_ref).collect();
+        let all = json!({
+            "workload": self.workload, "policies": policies, "clusterPolicies": cluster_policies,
+            "services": services, "nativeSleep": native_sleep,
+        });
+        write!(f, "{all:#}")
+    }
+}
+
+/// One value, somewhere in an object, that isn't what one expects there.
+#[derive(Clone, Debug)]
+struct Oddity {
+    place: Index,
+    /// `None` takes the value away.
+    value: Option<Value>,
+}
+
+fn oddity() -> impl Strategy<Value = Oddity> {
+    let values = vec![
+        None,
+        Some(Value::Null),
+        Some(json!({})),
+        Some(json!([])),
+        Some(json!("")),
+        Some(json!("text")),
+        Some(json!(0)),
+        Some(json!(-1)),
+        Some(json!(1.5)),
+        Some(json!(true)),
+        Some(json!({"fieldOfTheFuture": {"kept": [null]}})),
+    ];
+    (any::<Index>(), prop::sample::select(values)).prop_map(|(place, value)| Oddity { place, value })
+}
+
+impl Oddity {
+    fn put_into(self, object: &mut Value) {
+        let mut places = Vec::new();
+        list_places(object, &mut String::new(), &mut places);
+        if places.is_empty() {
+            return;
+        }
+        let place = &places[self.place.index(places.len())];
+        let Some((holder, key)) = place.rsplit_once('/') else { return };
+        match (object.pointer_mut(holder), self.value) {
+            (Some(Value::Object(holder)), Some(value)) => drop(holder.insert(unescaped(key), value)),
+            (Some(Value::Object(holder)), None) => drop(holder.remove(&unescaped(key))),
+            (Some(Value::Array(holder)), value) => {
+                let index: usize = key.parse().unwrap_or_default();
+                match value {
+                    Some(value) => holder[index] = value,
+                    None => drop(holder.remove(index)),
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The JSON pointers of everything in `value` but adieu's annotations: a malformed one is refused.
+fn list_places(value: &Value, path: &mut String, places: &mut Vec<String>) {
+    let mut descend = |key: &str, value: &Value| {
+        let length = path.len();
+        path.push('/');
+        path.push_str(key);
+        places.push(path.clone());
+        list_places(value, path, places);
+        path.truncate(length);
+    };
+    match value {
+        Value::Object(fields) => {
+            fields
+                .iter()
+                .filter(|(key, _)| !key.starts_with("adieu.dev/"))
+                .for_each(|(key, value)| descend(&key.replace('~', "~0").replace('/', "~1"), value));
+        }
+        Value::Array(items) => {
+            items.iter().enumerate().for_each(|(index, value)| descend(&index.to_string(), value));
+        }
+        _ => {}
+    }
+}
+
+fn unescaped(key: &str) -> String {
+    key.replace("~1", "/").replace("~0", "~")
+}
+
+/// Not there, `null`, or a value.
+fn maybe(value: impl Strategy<Value = Value>) -> impl Strategy<Value = Option<Value>> {
+    prop_oneof![4 => Just(None), 1 => Just(Some(Value::Null)), 5 => value.prop_map(Some)]
+}
+
+/// An object of the fields that are there.
+fn fields<const N: usize>(fields: [(&str, Option<Value>); N]) -> Value {
+    fields.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect::<Map<_, _>>().into()
+}
+
+/// Some of `all`, which are objects, in one. Of two with the same field the later counts.
+fn some_of(all: Vec<Value>, at_most: usize) -> impl Strategy<Value = Value> {
+    let at_most = at_most.min(all.len());
+    prop::sample::subsequence(all, 0..=at_most).prop_map(|chosen| {
+        let mut merged = json!({});
+        for fields in chosen {
+            merge(&mut merged, fields);
+        }
+        merged
+    })
+}
+
+/// Puts the fields of `more` into `object`.
+fn merge(object: &mut Value, more: Value) {
+    if let (Some(object), Value::Object(more)) = (object.as_object_mut(), more) {
+        object.extend(more);
+    }
+}

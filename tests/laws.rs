@@ -1,0 +1,580 @@
+//! The laws of injection, over everything that the API allows (see `generate`), and over the manifests of
+//! `manifests`. Each law is a function of its own; those that look at the same injection share the case, so
+//! that many can be tried. `PROPTEST_CASES` sets how many.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+mod generate;
+mod manifests;
+
+use std::collections::BTreeSet;
+
+use adieu::{
+    api::{Existing, GracePeriod, annotations::INJECTED},
+    plan::{self, Facts, Injected, OptIn, Resolution, Settings, Source, Surroundings, When},
+};
+use generate::{Case, cases, list_mut, surroundings, workload};
+use kube::core::DynamicObject;
+use proptest::{
+    prelude::*,
+    sample::Index,
+    test_runner::{FileFailurePersistence, RngAlgorithm, TestCaseError},
+};
+use serde_json::{Map, Value, json};
+
+const PRE_STOP: &str = "/lifecycle/preStop";
+const READINESS_PROBE: &str = "/readinessProbe";
+const POST_START: &str = "/lifecycle/postStart";
+const GRACE_PERIOD: &str = "terminationGracePeriodSeconds";
+const SPREAD: &str = "topologySpreadConstraints";
+
+fn config() -> ProptestConfig {
+    let asked = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
+    let seeds = concat!(env!("CARGO_MANIFEST_DIR"), "/proptest-regressions/laws.txt");
+    ProptestConfig {
+        cases: asked.unwrap_or(10_000),
+        // Far faster without optimization, and random enough.
+        rng_algorithm: RngAlgorithm::XorShift,
+        failure_persistence: Some(Box::new(FileFailurePersistence::Direct(seeds))),
+        ..ProptestConfig::default()
+    }
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    /// What is generated once is held to every law that one injection shows.
+    #[test]
+    fn an_injection_keeps_its_laws(case in cases()) {
+        let scene = Scene::of(&case);
+        let before = scene.template();
+        let after = scene.inject(before).template;
+        injecting_twice_is_injecting_once(&scene, &after)?;
+        reverting_brings_back_what_was_there(before, &after)?;
+        a_field_that_the_user_set_is_never_changed(&scene.resolution.settings, before, &after)?;
+        nothing_but_hook_probe_grace_period_and_spread_is_changed(before, &after)?;
+        a_sleep_that_fits_still_does_and_an_injected_one_always_does(before, &after)?;
+        there_are_never_two_handlers_in_a_hook_or_probe(before, &after)?;
+        the_patch_makes_the_injected_object(&case.workload, &after)?;
+    }
+
+    #[test]
+    fn other_settings_make_what_they_make_from_scratch(case in cases(), other in surroundings()) {
+        let (before, now) = (Scene::of(&case), Scene::new(case.object(), other));
+        let changed = now.inject(&before.inject(before.template()).template).template;
+        prop_assert_eq!(&changed["spec"], &now.inject(now.template()).template["spec"]);
+        prop_assert_eq!(&plan::opt_out(&changed, None), now.template());
+    }
+
+    #[test]
+    fn the_order_of_containers_services_and_policies_does_not_matter(case in cases(), order in order()) {
+        let mut shuffled = case.clone();
+        let template = &mut shuffled.workload["spec"]["template"];
+        for list in ["containers", "initContainers"] {
+            if let Some(list) = list_mut(template, list) {
+                order.put(list);
+            }
+        }
+        order.put(&mut shuffled.surroundings.services);
+        order.put(&mut shuffled.surroundings.policies);
+        order.put(&mut shuffled.surroundings.cluster_policies);
+        let (scene, shuffled) = (Scene::of(&case), Scene::of(&shuffled));
+        prop_assert_eq!(
+            in_one_order(scene.inject(scene.template())),
+            in_one_order(shuffled.inject(shuffled.template()))
+        );
+    }
+
+    #[test]
+    fn what_people_do_after_an_injection_is_theirs(case in cases(), edit in edit(), own in handler()) {
+        let scene = Scene::of(&case);
+        let injected = scene.inject(scene.template()).template;
+        an_edit_survives_the_revert(scene.template(), &injected, &edit)?;
+        a_handler_merged_beside_the_injected_one_takes_its_place(&scene, &injected, &own)?;
+    }
+
+    #[test]
+    fn webhook_and_controller_agree_and_roll_nothing_by_themselves(case in cases(), other in surroundings()) {
+        let scene = Scene::of(&case);
+        let created = scene.admitted(&scene.object, None);
+        an_update_that_changes_nothing_changes_nothing(&scene, &created, other)?;
+        a_replace_with_the_manifest_as_it_was_rolls_nothing(&scene, &created)?;
+        the_controller_wants_what_the_webhook_made(&scene, &created)?;
+        opting_out_restores_at_once(&scene, &created)?;
+        who_is_not_opted_in_is_left_alone(&scene, &created)?;
+    }
+}
+
+type Law = Result<(), TestCaseError>;
+
+fn injecting_twice_is_injecting_once(scene: &Scene, once: &Value) -> Law {
+    prop_assert_eq!(&scene.inject(once).template, once);
+    Ok(())
+}
+
+fn reverting_brings_back_what_was_there(before: &Value, after: &Value) -> Law {
+    prop_assert_eq!(&plan::opt_out(after, None), before);
+    Ok(())
+}
+
+fn a_field_that_the_user_set_is_never_changed(settings: &Settings, before: &Value, after: &Value) -> Law {
+    let replaced = settings.existing.value == Existing::Replace;
+    for (before, after) in containers(before).zip(containers(after)) {
+        // This one opts the container out, whatever a policy says.
+        let opted_out = before.pointer(PRE_STOP) == Some(&json!({"sleep": {"seconds": 0}}));
+        let own = set(before, PRE_STOP).filter(|_| opted_out || !replaced);
+        prop_assert!(own.is_none() || own == after.pointer(PRE_STOP), "{before} became {after}");
+        let own = set(before, READINESS_PROBE);
+        prop_assert!(own.is_none() || own == after.pointer(READINESS_PROBE), "{before} became {after}");
+    }
+    let (before, after) = (&before["spec"], &after["spec"]);
+    if let Some(seconds) =
+        before[GRACE_PERIOD].as_i64().filter(|_| settings.grace_period.value == GracePeriod::AtLeast)
+    {
+        prop_assert!(
+            after[GRACE_PERIOD].as_i64() >= Some(seconds),
+            "{seconds} s became {}",
+            after[GRACE_PERIOD]
+        );
+    }
+    if before[SPREAD].as_array().is_some_and(|constraints| !constraints.is_empty()) {
+        prop_assert_eq!(&before[SPREAD], &after[SPREAD]);
+    }
+    Ok(())
+}
+
+fn nothing_but_hook_probe_grace_period_and_spread_is_changed(before: &Value, after: &Value) -> Law {
+    prop_assert_eq!(untouchable(after), untouchable(before));
+    Ok(())
+}
+
+fn a_sleep_that_fits_still_does_and_an_injected_one_always_does(before: &Value, after: &Value) -> Law {
+    // What is no number is the API server's to refuse.
+    let (Some(old), Some(new)) = (grace_period(before), grace_period(after)) else { return Ok(()) };
+    prop_assert!(longest_sleep(before) > old || longest_sleep(after) <= new, "{after}");
+    for (before, after) in containers(before).zip(containers(after)) {
+        let injected = before.pointer(PRE_STOP) != after.pointer(PRE_STOP);
+        prop_assert!(!injected || seconds_of(after, PRE_STOP) <= new, "{after} has {new} s");
+    }
+    Ok(())
+}
+
+fn there_are_never_two_handlers_in_a_hook_or_probe(before: &Value, after: &Value) -> Law {
+    for (before, after) in containers(before).zip(containers(after)) {
+        for path in [PRE_STOP, READINESS_PROBE] {
+            prop_assert!(handlers(after, path) <= handlers(before, path).max(1), "{after}");
+        }
+    }
+    Ok(())
+}
+
+fn the_patch_makes_the_injected_object(workload: &Value, after: &Value) -> Law {
+    let before = &workload["spec"]["template"];
+    let mut patched = workload.clone();
+    json_patch::patch(&mut patched, &plan::template_patch(before, after)).unwrap();
+    let mut expected = workload.clone();
+    if after != before {
+        expected["spec"]["template"] = after.clone();
+    }
+    prop_assert_eq!(patched, expected);
+    Ok(())
+}
+
+/// The injected value itself is adieu's, whoever writes it; any other is the user's.
+fn an_edit_survives_the_revert(before: &Value, injected: &Value, edit: &Edit) -> Law {
+    let mut edited = injected.clone();
+    edit.put_into(&mut edited);
+    if edited != *injected {
+        let mut expected = before.clone();
+        edit.put_into(&mut expected);
+        let [given, kept] = [injected, &edited].map(|template| template["spec"].get(GRACE_PERIOD));
+        if later_sleep(before, injected, &edited) > grace_period(before).unwrap_or(30) && given == kept {
+            expected["spec"][GRACE_PERIOD] = injected["spec"][GRACE_PERIOD].clone();
+        }
+        prop_assert_eq!(plan::opt_out(&edited, None), expected);
+    }
+    Ok(())
+}
+
+/// The longest sleep that the user put in the place of an injected hook: the API server would refuse it with
+/// a shorter grace period.
+fn later_sleep(before: &Value, injected: &Value, edited: &Value) -> i64 {
+    let hooks = |template| containers(template).map(|container| container.pointer(PRE_STOP).cloned());
+    let later = hooks(before).zip(hooks(injected)).zip(hooks(edited));
+    let later =
+        later.filter(|((before, injected), now)| before != injected && now != injected && now != before);
+    later.filter_map(|(_, now)| now?["sleep"]["seconds"].as_i64()).fold(0, i64::max)
+}
+
+/// As `kubectl apply` merges a user's `exec` into an injected `sleep`.
+fn a_handler_merged_beside_the_injected_one_takes_its_place(
+    scene: &Scene,
+    injected: &Value,
+    own: &Map<String, Value>,
+) -> Law {
+    let mut merged = injected.clone();
+    let mut places = Vec::new();
+    for (index, before) in containers(scene.template()).enumerate() {
+        let hook = container_mut(&mut merged, index).and_then(|container| container.pointer_mut(PRE_STOP));
+        let Some(hook) = hook.filter(|hook| set(before, PRE_STOP) != Some(hook)) else { continue };
+        if let Some(hook) = hook.as_object_mut().filter(|hook| own.keys().all(|key| !hook.contains_key(key)))
+        {
+            hook.extend(own.clone());
+            places.push(index);
+        }
+    }
+    if places.is_empty() {
+        return Ok(());
+    }
+    let own = Some(Value::Object(own.clone()));
+    let hook =
+        |template: &Value, index| containers(template).nth(index).and_then(|c| c.pointer(PRE_STOP).cloned());
+    let (reverted, again) = (plan::opt_out(&merged, None), scene.inject(&merged).template);
+    let reverted_again = plan::opt_out(&again, None);
+    let replaced = scene.resolution.settings.existing.value == Existing::Replace;
+    for index in places {
+        prop_assert_eq!(&hook(&reverted, index), &own);
+        prop_assert!(replaced || hook(&again, index) == own, "{again}");
+        prop_assert_eq!(&hook(&reverted_again, index), &own);
+    }
+    Ok(())
+}
+
+/// Nor does a policy or Service that changed since reach it by an update that is about something else.
+fn an_update_that_changes_nothing_changes_nothing(
+    scene: &Scene,
+    created: &DynamicObject,
+    other: Surroundings,
+) -> Law {
+    // The API server may ask again on creation, after other webhooks.
+    prop_assert_eq!(scene.admit(created, None), None);
+    prop_assert_eq!(scene.admit(created, Some(created)), None);
+    let mut scaled = created.clone();
+    scaled.data["spec"]["replicas"] = json!(7);
+    prop_assert_eq!(Scene::new(scaled.clone(), other).admit(&scaled, Some(created)), None);
+    Ok(())
+}
+
+/// `kubectl replace`, or a tool that re-asserts what is in Git: the record isn't in the request.
+fn a_replace_with_the_manifest_as_it_was_rolls_nothing(scene: &Scene, created: &DynamicObject) -> Law {
+    prop_assert_eq!(&scene.admitted(&scene.object, Some(created)).data, &created.data);
+    Ok(())
+}
+
+fn the_controller_wants_what_the_webhook_made(scene: &Scene, created: &DynamicObject) -> Law {
+    prop_assert_eq!(scene.converge(created), None);
+    // What slipped past becomes the same, but for a probe that only a creation can get.
+    let converged = scene.converge(&scene.object).unwrap_or_else(|| scene.template().clone());
+    prop_assert_eq!(without_probes(&converged), without_probes(&created.data["spec"]["template"]));
+    let mut later = scene.object.clone();
+    later.data["spec"]["template"] = converged;
+    prop_assert_eq!(scene.converge(&later), None);
+    Ok(())
+}
+
+/// Whether the webhook is there or not.
+fn opting_out_restores_at_once(scene: &Scene, created: &DynamicObject) -> Law {
+    let mut out = created.clone();
+    let annotations = out.metadata.annotations.get_or_insert_default();
+    annotations.insert("adieu.dev/graceful".into(), "false".into());
+    prop_assert_eq!(&scene.admitted(&out, Some(created)).data, &scene.object.data);
+    // What another controller owns carries no injection.
+    let converged = scene.converge(&out).unwrap_or_else(|| out.data["spec"]["template"].clone());
+    prop_assert_eq!(&converged, scene.template());
+    Ok(())
+}
+
+fn who_is_not_opted_in_is_left_alone(scene: &Scene, created: &DynamicObject) -> Law {
+    if !matches!(scene.resolution.opt_in, OptIn::In(_)) {
+        prop_assert_eq!(&created.data, &scene.object.data);
+    }
+    Ok(())
+}
+
+#[test]
+fn the_laws_hold_for_every_manifest() {
+    let mut injected = 0;
+    for document in manifests::workloads() {
+        let (name, around) = (&document.name, document.surroundings.clone());
+        let scene = Scene::of(&Case { workload: document.object.clone(), surroundings: around });
+        let (before, after) = (scene.template(), scene.inject(scene.template()).template);
+        let laws = [
+            injecting_twice_is_injecting_once(&scene, &after),
+            reverting_brings_back_what_was_there(before, &after),
+            a_field_that_the_user_set_is_never_changed(&scene.resolution.settings, before, &after),
+            nothing_but_hook_probe_grace_period_and_spread_is_changed(before, &after),
+            a_sleep_that_fits_still_does_and_an_injected_one_always_does(before, &after),
+            there_are_never_two_handlers_in_a_hook_or_probe(before, &after),
+            the_patch_makes_the_injected_object(&document.object, &after),
+        ];
+        for law in laws {
+            law.unwrap_or_else(|broken| unreachable!("{name}: {broken}"));
+        }
+        injected += usize::from(after != *before);
+    }
+    assert!(injected >= 60, "only {injected} workloads were injected");
+}
+
+/// A workload, what surrounds it, and what that comes to.
+struct Scene {
+    object: DynamicObject,
+    surroundings: Surroundings,
+    resolution: Resolution,
+}
+
+impl Scene {
+    fn of(case: &Case) -> Self {
+        Self::new(case.object(), case.surroundings.clone())
+    }
+
+    fn new(object: DynamicObject, surroundings: Surroundings) -> Self {
+        let resolution = plan::resolve(&workload(&object), &surroundings);
+        Self { object, surroundings, resolution }
+    }
+
+    fn template(&self) -> &Value {
+        &self.object.data["spec"]["template"]
+    }
+
+    /// Injects, whoever opted in, as on a creation.
+    fn inject(&self, template: &Value) -> Injected {
+        let workload = workload(&self.object);
+        let facts = Facts {
+            kind: workload.kind,
+            services: &self.surroundings.services,
+            creating: true,
+            opted_in_by: &Source::WorkloadAnnotation,
+            native_sleep: self.surroundings.native_sleep,
+            selector: workload.selector,
+            rendered: false,
+        };
+        plan::inject(template, None, &self.resolution.settings, &facts)
+    }
+
+    /// The template that a request ends with, where it isn't the request's own.
+    fn admit(&self, new: &DynamicObject, old: Option<&DynamicObject>) -> Option<Value> {
+        let admission = plan::admit(&workload(new), old.map(workload).as_ref(), &self.surroundings);
+        assert!(admission.refusals.is_empty(), "{:?}", admission.refusals);
+        admission.template
+    }
+
+    /// The object that a request ends with.
+    fn admitted(&self, new: &DynamicObject, old: Option<&DynamicObject>) -> DynamicObject {
+        let mut object = new.clone();
+        if let Some(template) = self.admit(new, old) {
+            object.data["spec"]["template"] = template;
+        }
+        object
+    }
+
+    /// The template that the controller would write.
+    fn converge(&self, object: &DynamicObject) -> Option<Value> {
+        let convergence = plan::converge(&workload(object), &self.surroundings);
+        convergence.template.filter(|_| convergence.when != When::Observed)
+    }
+}
+
+/// The regular containers, whatever they are.
+fn containers(template: &Value) -> impl Iterator<Item = &Value> {
+    template["spec"]["containers"].as_array().into_iter().flatten()
+}
+
+fn container_mut(template: &mut Value, index: usize) -> Option<&mut Value> {
+    list_mut(template, "containers")?.get_mut(index)
+}
+
+/// What is there and not `null`.
+fn set<'a>(container: &'a Value, path: &str) -> Option<&'a Value> {
+    container.pointer(path).filter(|value| !value.is_null())
+}
+
+/// In seconds; what is absent is 30. `None` where it is no number.
+fn grace_period(template: &Value) -> Option<i64> {
+    let value = &template["spec"][GRACE_PERIOD];
+    if value.is_null() { Some(30) } else { value.as_i64() }
+}
+
+/// Of every sleep that the API server compares with the grace period.
+fn longest_sleep(template: &Value) -> i64 {
+    let init = template["spec"]["initContainers"].as_array().into_iter().flatten();
+    let all = containers(template).chain(init);
+    all.flat_map(|container| [PRE_STOP, POST_START].map(|hook| seconds_of(container, hook)))
+        .max()
+        .unwrap_or(0)
+}
+
+fn seconds_of(container: &Value, hook: &str) -> i64 {
+    container
+        .pointer(hook)
+        .and_then(|hook| hook.pointer("/sleep/seconds"))
+        .and_then(Value::as_i64)
+        .unwrap_or(0)
+}
+
+/// How many actions a hook or probe has.
+fn handlers(container: &Value, path: &str) -> usize {
+    let fields = container.pointer(path).and_then(Value::as_object).into_iter().flatten();
+    fields
+        .filter(|(key, _)| ["exec", "httpGet", "tcpSocket", "grpc", "sleep"].contains(&key.as_str()))
+        .count()
+}
+
+/// A template without what adieu may change, and without what is empty for it.
+fn untouchable(template: &Value) -> Value {
+    let mut rest = template.clone();
+    let take = |holder: &mut Value, path: &[&str]| take_away(holder, path);
+    take(&mut rest, &["spec", GRACE_PERIOD]);
+    take(&mut rest, &["spec", SPREAD]);
+    take(&mut rest, &["metadata", "annotations", INJECTED]);
+    for container in list_mut(&mut rest, "containers").into_iter().flatten() {
+        take(container, &["lifecycle", "preStop"]);
+        take(container, &["readinessProbe"]);
+    }
+    rest
+}
+
+/// Takes away what is at `path`, and what holds nothing then.
+fn take_away(holder: &mut Value, path: &[&str]) {
+    let (Some(fields), Some((first, rest))) = (holder.as_object_mut(), path.split_first()) else { return };
+    if let Some(value) = fields.get_mut(*first) {
+        take_away(value, rest);
+        if rest.is_empty() || value.is_null() || value.as_object().is_some_and(Map::is_empty) {
+            fields.remove(*first);
+        }
+    }
+}
+
+fn without_probes(template: &Value) -> Value {
+    let mut template = template.clone();
+    for container in list_mut(&mut template, "containers").into_iter().flatten() {
+        take_away(container, &["readinessProbe"]);
+    }
+    template.get_mut("spec").map(Value::take).unwrap_or_default()
+}
+
+/// What doesn't depend on an order.
+fn in_one_order(injected: Injected) -> (Value, BTreeSet<String>) {
+    let mut template = injected.template;
+    for list in ["containers", "initContainers"] {
+        if let Some(list) = list_mut(&mut template, list) {
+            list.sort_by_cached_key(ToString::to_string);
+        }
+    }
+    (template, injected.warnings.into_iter().collect())
+}
+
+/// An order for lists of any length.
+#[derive(Clone, Debug)]
+struct Order(Vec<Index>);
+
+fn order() -> impl Strategy<Value = Order> {
+    prop::collection::vec(any::<Index>(), 4).prop_map(Order)
+}
+
+impl Order {
+    fn put<T>(&self, list: &mut [T]) {
+        for (position, other) in self.0.iter().enumerate().take(list.len()) {
+            let other = position + other.index(list.len() - position);
+            list.swap(position, other);
+        }
+    }
+}
+
+/// A handler that the API server takes.
+fn handler() -> impl Strategy<Value = Map<String, Value>> {
+    let handlers = [
+        json!({"exec": {"command": ["sh", "-c", "sleep 20"]}}),
+        json!({"exec": {"command": ["/drain"]}}),
+        json!({"httpGet": {"path": "/quit", "port": 1}}),
+        json!({"sleep": {"seconds": 4}}),
+    ];
+    prop::sample::select(handlers.to_vec()).prop_map(|handler| handler.as_object().cloned().unwrap())
+}
+
+/// What somebody does with a template that carries an injection.
+#[derive(Clone, Debug)]
+struct Edit {
+    /// Which container.
+    container: Index,
+    change: Change,
+}
+
+#[derive(Clone, Debug)]
+enum Change {
+    /// Of a field of the pod spec.
+    Pod(&'static str, Option<Value>),
+    /// Of a field of a container.
+    Container(&'static [&'static str], Option<Value>),
+    /// Another container.
+    Add(Value),
+    /// One container less.
+    Remove,
+    /// Of an annotation.
+    Annotation(Option<Value>),
+}
+
+fn edit() -> impl Strategy<Value = Edit> {
+    let some = |value: Value| Just(Some(value));
+    let change = prop_oneof![
+        (1..400i64).prop_map(|seconds| Change::Pod(GRACE_PERIOD, Some(json!(seconds)))),
+        Just(Change::Pod(GRACE_PERIOD, None)),
+        Just(Change::Pod(SPREAD, None)),
+        Just(Change::Pod(
+            SPREAD,
+            Some(json!([{"maxSkew": 3, "topologyKey": "rack", "whenUnsatisfiable": "DoNotSchedule"}]))
+        )),
+        Just(Change::Pod("hostNetwork", Some(json!(true)))),
+        handler().prop_map(|handler| Change::Container(&["lifecycle", "preStop"], Some(handler.into()))),
+        Just(Change::Container(&["lifecycle", "preStop"], None)),
+        Just(Change::Container(&["lifecycle"], None)),
+        Just(Change::Container(&["lifecycle", "postStart"], Some(json!({"exec": {"command": ["true"]}})))),
+        some(json!({"tcpSocket": {"port": 7}}))
+            .prop_map(|probe| Change::Container(&["readinessProbe"], probe)),
+        Just(Change::Container(&["readinessProbe"], None)),
+        Just(Change::Container(&["image"], Some(json!("registry.example/web:2")))),
+        Just(Change::Container(&["ports"], Some(json!([{"containerPort": 7}])))),
+        Just(Change::Add(json!({"name": "late", "image": "late"}))),
+        Just(Change::Remove),
+        Just(Change::Annotation(Some(json!("now")))),
+        Just(Change::Annotation(None)),
+    ];
+    (any::<Index>(), change).prop_map(|(container, change)| Edit { container, change })
+}
+
+impl Edit {
+    fn put_into(&self, template: &mut Value) {
+        if let Change::Annotation(value) = &self.change {
+            return put(template, &["metadata", "annotations", "checksum/config"], value.as_ref());
+        }
+        if let Change::Pod(field, value) = &self.change {
+            return put(template, &["spec", field], value.as_ref());
+        }
+        let Some(containers) = list_mut(template, "containers") else { return };
+        if containers.is_empty() {
+            return;
+        }
+        let index = self.container.index(containers.len());
+        match &self.change {
+            Change::Container(path, value) => put(&mut containers[index], path, value.as_ref()),
+            Change::Add(container) => containers.push(container.clone()),
+            Change::Remove => drop(containers.remove(index)),
+            Change::Pod(..) | Change::Annotation(_) => {}
+        }
+    }
+}
+
+/// Sets what is at `path`, or takes it away.
+fn put(holder: &mut Value, path: &[&str], value: Option<&Value>) {
+    let (Some(fields), Some((first, rest))) = (holder.as_object_mut(), path.split_first()) else { return };
+    match value {
+        _ if !rest.is_empty() && (value.is_some() || fields.contains_key(*first)) => {
+            let next = fields.entry(*first).or_insert(Value::Null);
+            if next.is_null() && value.is_some() {
+                *next = json!({});
+            }
+            put(next, rest, value);
+        }
+        Some(value) if rest.is_empty() => drop(fields.insert((*first).to_owned(), value.clone())),
+        _ => drop(fields.remove(*first)),
+    }
+}

@@ -1,0 +1,92 @@
+//! The manifests of this folder, read as the tools of Kubernetes read them.
+
+use std::{fs, path::Path, sync::Arc};
+
+use adieu::plan::Surroundings;
+use serde_json::Value;
+
+use crate::generate::is_workload;
+
+/// Manifests that lack what the API server wants, because a later tool completes them.
+pub const INCOMPLETE: &str = "incomplete";
+
+/// One object of a manifest.
+#[derive(Clone, Debug)]
+pub struct Document {
+    /// Where it stands: file, kind and name.
+    pub name: String,
+    /// The file's path in this folder.
+    pub file: String,
+    /// The object.
+    pub object: Value,
+    /// The policies and Services of the same file.
+    pub surroundings: Surroundings,
+}
+
+impl Document {
+    /// Whether the API server lacks something in it.
+    #[allow(dead_code)] // Not every target asks.
+    pub fn is_incomplete(&self) -> bool {
+        self.file.starts_with(INCOMPLETE)
+    }
+}
+
+/// Every workload of every manifest.
+#[allow(dead_code)] // Not every target asks.
+pub fn workloads() -> impl Iterator<Item = Document> {
+    all().into_iter().filter(|document| is_workload(&document.object))
+}
+
+/// Every object of every manifest, the members of a `kind: List` one by one.
+pub fn all() -> Vec<Document> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/manifests");
+    let mut documents = Vec::new();
+    for file in files(&folder) {
+        let text = fs::read_to_string(&file).unwrap();
+        let file = file.strip_prefix(&folder).unwrap().display().to_string();
+        let objects = objects(&text).unwrap_or_else(|error| unreachable!("{file}: {error}"));
+        let surroundings = surroundings(&objects);
+        documents.extend(objects.into_iter().map(|object| {
+            let text = |path: &str| object.pointer(path).and_then(Value::as_str).unwrap_or_default();
+            let name = format!("{file}: {} {}", text("/kind"), text("/metadata/name"));
+            Document { name, file: file.clone(), object, surroundings: surroundings.clone() }
+        }));
+    }
+    documents
+}
+
+fn files(folder: &Path) -> Vec<std::path::PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let extension = path.extension().and_then(|extension| extension.to_str());
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else if matches!(extension, Some("yaml" | "yml" | "json")) {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
+fn objects(text: &str) -> Result<Vec<Value>, serde_saphyr::Error> {
+    let documents: Vec<Value> = serde_saphyr::from_multiple(text)?;
+    let members = documents.into_iter().flat_map(|document| match document["items"].as_array() {
+        Some(items) if document["kind"] == "List" => items.clone(),
+        _ => vec![document],
+    });
+    Ok(members.filter(Value::is_object).collect())
+}
+
+fn surroundings(objects: &[Value]) -> Surroundings {
+    fn of_kind<T: serde::de::DeserializeOwned>(objects: &[Value], kind: &str) -> Vec<Arc<T>> {
+        let found = objects.iter().filter(|object| object["kind"] == kind);
+        found.map(|object| Arc::new(serde_json::from_value(object.clone()).unwrap())).collect()
+    }
+    Surroundings {
+        policies: of_kind(objects, "GracefulPolicy"),
+        services: of_kind(objects, "Service"),
+        ..Surroundings::default()
+    }
+}
