@@ -43,7 +43,17 @@ pub fn ensure_packages(workspace: &Workspace) -> Result<()> {
 
 /// Installs what images are made with, all that is needed for a cluster that somebody else runs.
 pub fn ensure_buildah(workspace: &Workspace) -> Result<()> {
-    ensure(workspace, || if program("buildah").is_none() { vec!["buildah"] } else { Vec::new() })
+    ensure_program(workspace, "buildah")
+}
+
+/// Installs what instructions are counted with.
+pub fn ensure_valgrind(workspace: &Workspace) -> Result<()> {
+    ensure_program(workspace, "valgrind")
+}
+
+/// Installs a program whose package has its name.
+fn ensure_program(workspace: &Workspace, name: &'static str) -> Result<()> {
+    ensure(workspace, || if program(name).is_none() { vec![name] } else { Vec::new() })
 }
 
 fn ensure(workspace: &Workspace, look: impl Fn() -> Vec<&'static str>) -> Result<()> {

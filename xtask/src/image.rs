@@ -64,6 +64,12 @@ pub fn web(workspace: &Workspace) -> Result<Image> {
     staged(workspace, "web", &toolchain::build_web(workspace)?, &dockerfile)
 }
 
+/// The image of the webhook that does nothing.
+pub fn noop_webhook(workspace: &Workspace) -> Result<Image> {
+    let dockerfile = workspace.root().join("tests/apps/noop-webhook/Dockerfile");
+    staged(workspace, "noop-webhook", &toolchain::build_noop_webhook(workspace)?, &dockerfile)
+}
+
 /// An image whose Dockerfile builds `program` in a stage named `build`, from which it copies /NAME. A folder
 /// takes the place of that stage: no base image is pulled, no compiler runs in a container.
 fn staged(workspace: &Workspace, name: &str, program: &Path, dockerfile: &Path) -> Result<Image> {

@@ -1,5 +1,6 @@
-//! The commands of this repository: a test cluster, the demonstration, the tests.
+//! The commands of this repository: a test cluster, the demonstration, the tests, the benchmarks.
 
+mod bench;
 mod cluster;
 mod command;
 mod debian;
@@ -42,6 +43,9 @@ enum Command {
     /// Fuzzes what comes from outside: admission reviews, annotations, manifests
     Fuzz(fuzz::Options),
 
+    /// Measures what adieu costs
+    Bench(bench::Arguments),
+
     /// Writes the files that are generated from the code
     Generate,
 
@@ -70,6 +74,7 @@ fn main() -> ExitCode {
         Command::Demo(options) => demo::run(&options),
         Command::Test(options) => test::run(&options),
         Command::Fuzz(options) => fuzz::run(options),
+        Command::Bench(arguments) => bench::run(&arguments),
         Command::Generate => generate::run(),
         Command::Cluster(arguments) => cluster::run(arguments),
         Command::NodeSupervise { spec } => cluster::supervisor::supervise(&spec),

@@ -40,6 +40,13 @@ pub fn build_web(workspace: &Workspace) -> Result<PathBuf> {
     Module { name: "web", folder: "tests/apps", package: "./web", ..Module::default() }.build(workspace)
 }
 
+/// The webhook that does nothing.
+pub fn build_noop_webhook(workspace: &Workspace) -> Result<PathBuf> {
+    let module =
+        Module { name: "noop-webhook", folder: "tests/apps", package: "./noop-webhook", ..Module::default() };
+    module.build(workspace)
+}
+
 /// The version of Kubernetes, as its module is required.
 pub fn kubernetes_version(workspace: &Workspace) -> Result<String> {
     required_version(workspace, "kubernetes", "k8s.io/kubernetes")

@@ -1,0 +1,26 @@
+//! Decisions of the plan alone: the object is parsed already, and no patch is made of the outcome.
+
+mod fixtures;
+
+use std::hint::black_box;
+
+use adieu::plan::{Kind, Workload, admit};
+use criterion::{Criterion, Throughput};
+
+fn main() -> anyhow::Result<()> {
+    let cases = fixtures::cases()?;
+    let mut criterion = Criterion::default().configure_from_args();
+    let mut group = criterion.benchmark_group("plan");
+    group.throughput(Throughput::Elements(1));
+    for case in &cases {
+        let new = Workload::of(Kind::Deployment, &case.new);
+        let old = case.old.as_ref().map(|old| Workload::of(Kind::Deployment, old));
+        let surroundings = case.caches.surroundings(fixtures::NAMESPACE);
+        group.bench_function(case.name, |bencher| {
+            bencher.iter(|| admit(black_box(&new), black_box(old.as_ref()), black_box(&surroundings)));
+        });
+    }
+    group.finish();
+    criterion.final_summary();
+    Ok(())
+}

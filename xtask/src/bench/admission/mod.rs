@@ -1,0 +1,73 @@
+//! What admission adds to the latency of a request, with arms side by side in one run: none, a webhook that
+//! does nothing, one that only sends a patch, a MutatingAdmissionPolicy, and adieu as its chart installs it.
+
+mod arms;
+mod measure;
+mod report;
+mod rivals;
+mod statistics;
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::Args;
+
+use crate::cluster::{self, Cluster, Name};
+use crate::target::{External, Target};
+use crate::workspace::Workspace;
+use crate::{image, install, interrupt};
+use report::Report;
+use rivals::Rivals;
+
+/// `cargo xtask bench admission`
+#[derive(Args)]
+pub struct Options {
+    /// Which of our clusters to use; it is started if it doesn't run
+    #[arg(long, default_value = "bench", value_name = "NAME")]
+    name: Name,
+
+    #[command(flatten)]
+    external: External,
+
+    /// Measured requests of each arm, after the warm-up
+    #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1000..=100_000))]
+    requests: u32,
+
+    /// Write the figures to a file, as JSON
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+}
+
+/// Measures. An error where adieu misses a bar; the figures are shown and written all the same.
+pub fn run(options: &Options, docs: bool) -> Result<()> {
+    interrupt::watch()?;
+    let workspace = Workspace::find()?;
+    let (target, started) = Target::choose(&workspace, options.name.clone(), &options.external)?;
+    let outcome = compare(&target, options.requests);
+    let cleaned = clean_up(&target, started);
+    let report = outcome?;
+    report.figures().show(&workspace, "admission", docs)?;
+    if let Some(file) = &options.report {
+        let text = serde_json::to_string_pretty(&report)?;
+        fs::write(file, text + "\n").with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    cleaned?;
+    report.verdict()
+}
+
+fn compare(target: &Target, requests: u32) -> Result<Report> {
+    install::install(target, &install::Options::default())?;
+    let image = image::noop_webhook(target.workspace())?;
+    target.load_image(&image.archive)?;
+    Rivals::new(target).set_up(&image)?;
+    target.with_client(|client| measure::measure(client, target.workspace(), requests))
+}
+
+fn clean_up(target: &Target, started: Option<Cluster>) -> Result<()> {
+    if let Some(cluster) = started {
+        return cluster::down(&cluster);
+    }
+    Rivals::new(target).remove()?;
+    install::uninstall(target)
+}

@@ -1,0 +1,112 @@
+//! What adieu is compared with, in the cluster.
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use k8s_openapi::ByteString;
+use serde_json::{Value, json};
+use tempfile::NamedTempFile;
+
+use super::arms::{Arm, DEPLOYMENT, NAMESPACE};
+use crate::image::Image;
+use crate::progress::Step;
+use crate::target::Target;
+use crate::{command, interrupt};
+
+const NOOP_WEBHOOK: &str = "tests/apps/noop-webhook/manifests.yaml";
+const POLICY: &str = "benches/manifests/mutating-admission-policy.yaml";
+/// In front of the Deployment that is created, as people have it; adieu finds the probe's port by it.
+const SERVICE: &str = "benches/manifests/service.yaml";
+
+/// How long adieu may take to learn of the Service.
+const LIMIT: Duration = Duration::from_mins(1);
+const POLL: Duration = Duration::from_millis(200);
+
+/// The webhook that decides nothing and the MutatingAdmissionPolicy.
+pub struct Rivals<'a> {
+    target: &'a Target,
+}
+
+impl<'a> Rivals<'a> {
+    /// Those in `target`, set up or not.
+    pub fn new(target: &'a Target) -> Self {
+        Self { target }
+    }
+
+    /// Sets them up, from scratch.
+    pub fn set_up(&self, noop_webhook: &Image) -> Result<()> {
+        self.remove()?;
+        let step = Step::start("setting up what adieu is compared with");
+        self.kubectl(&["create", "namespace", NAMESPACE])?;
+        let host = format!("noop-webhook.{NAMESPACE}.svc");
+        let pair = rcgen::generate_simple_self_signed([host]).context("cannot make a certificate")?;
+        let base64 = |pem: String| json!(ByteString(pem.into_bytes())).to_string();
+        self.apply(&self.read(SERVICE)?)?;
+        let manifests = self
+            .read(NOOP_WEBHOOK)?
+            .replace("\"PATCH\"", &base64(self.patch()?))
+            .replace("CERTIFICATE", &base64(pair.cert.pem()))
+            .replace("KEY", &base64(pair.signing_key.serialize_pem()))
+            .replace("IMAGE", &noop_webhook.reference());
+        self.apply(&manifests)?;
+        self.apply(&self.read(POLICY)?)
+            .context("a MutatingAdmissionPolicy of admissionregistration.k8s.io/v1 takes Kubernetes 1.36")?;
+        self.kubectl(&["rollout", "status", "deployment/noop-webhook", "--timeout=120s", "-n", NAMESPACE])?;
+        step.done();
+        Ok(())
+    }
+
+    /// Removes them, if they are there.
+    pub fn remove(&self) -> Result<()> {
+        let step = Step::start("removing what adieu is compared with");
+        for kinds in [
+            "mutatingwebhookconfiguration/adieu-bench-noop",
+            "mutatingadmissionpolicybinding/adieu-bench",
+            "mutatingadmissionpolicy/adieu-bench",
+            "namespace/adieu-bench",
+        ] {
+            self.kubectl(&["delete", kinds, "--ignore-not-found", "--wait"])?;
+        }
+        step.done();
+        Ok(())
+    }
+
+    /// What adieu makes of the Deployment, as a JSON patch. It may learn of the Service only now.
+    fn patch(&self) -> Result<String> {
+        let started = Instant::now();
+        let answer = loop {
+            let mut kubectl = self.target.kubectl();
+            kubectl.args(["create", "--dry-run=server", "--output=json", "--namespace", NAMESPACE, "-f"]);
+            let answer = command::output(kubectl.arg(self.target.workspace().root().join(DEPLOYMENT)))?;
+            match Arm::Adieu.check(&answer) {
+                Ok(_) => break answer,
+                Err(error) if started.elapsed() > LIMIT => return Err(error),
+                Err(_) => interrupt::check()?,
+            }
+            sleep(POLL);
+        };
+        let deployment: Value = serde_json::from_str(&answer)?;
+        let template = &deployment["spec"]["template"];
+        Ok(json!([{"op": "replace", "path": "/spec/template", "value": template}]).to_string())
+    }
+
+    fn apply(&self, manifests: &str) -> Result<()> {
+        let mut file = NamedTempFile::new().context("cannot create a temporary file")?;
+        file.write_all(manifests.as_bytes()).context("cannot write a temporary file")?;
+        let path = file.path().to_string_lossy();
+        self.kubectl(&["apply", "--namespace", NAMESPACE, "-f", &path])
+    }
+
+    fn kubectl(&self, arguments: &[&str]) -> Result<()> {
+        command::output(self.target.kubectl().args(arguments)).map(drop)
+    }
+
+    fn read(&self, file: impl AsRef<Path>) -> Result<String> {
+        let file = self.target.workspace().root().join(file);
+        fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))
+    }
+}

@@ -1,0 +1,108 @@
+//! Tables of figures: on the terminal, and in docs/benchmarks.md.
+
+use std::fs;
+
+use anyhow::{Context, Result};
+use comfy_table::{CellAlignment, Table, presets};
+
+use crate::progress::say;
+use crate::workspace::Workspace;
+
+/// Where the figures are kept, from the repository's root.
+const DOCS: &str = "docs/benchmarks.md";
+
+/// The figures of one benchmark.
+#[derive(Debug)]
+pub struct Figures {
+    /// What they were measured with, and what they come to.
+    pub remarks: Vec<String>,
+    table: Table,
+}
+
+impl Figures {
+    /// No rows yet. The first column names what the others count.
+    pub fn new<const N: usize>(header: [&str; N]) -> Self {
+        let mut table = Table::new();
+        table.set_header(header);
+        for column in table.column_iter_mut().skip(1) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+        Self { remarks: Vec::new(), table }
+    }
+
+    /// A row; as many cells as the header has.
+    pub fn row<const N: usize>(&mut self, cells: [String; N]) {
+        self.table.add_row(cells);
+    }
+
+    /// Prints them, and puts them into the docs under `name` where `docs` says so.
+    pub fn show(mut self, workspace: &Workspace, name: &str, docs: bool) -> Result<()> {
+        self.table.load_style(presets::UTF8_FULL_CONDENSED);
+        println!("\n{}", self.table);
+        for remark in &self.remarks {
+            println!("{remark}");
+        }
+        if docs {
+            let file = workspace.root().join(DOCS);
+            let text =
+                fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+            let text = replaced(&text, name, &self.markdown())
+                .with_context(|| format!("{DOCS} has no place for figures named {name}"))?;
+            fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
+            say(&format!("✓ {}", file.display()));
+        }
+        Ok(())
+    }
+
+    fn markdown(&mut self) -> String {
+        self.table.load_style(presets::ASCII_MARKDOWN);
+        let remarks: String = self.remarks.iter().map(|remark| format!("\n{remark}\n")).collect();
+        format!("{}\n{remarks}", self.table)
+    }
+}
+
+/// `text` with `figures` between the comments that mark the place of `name`; `None` where it has no such place.
+fn replaced(text: &str, name: &str, figures: &str) -> Option<String> {
+    let (begin, end) = (format!("<!-- figures: {name} -->\n"), "<!-- end -->");
+    let (before, rest) = text.split_once(&begin)?;
+    let (_, after) = rest.split_once(end)?;
+    Some(format!("{before}{begin}\n{}\n\n{end}{after}", figures.trim()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_replace_those_of_their_own_name() {
+        let text = "# T\n<!-- figures: a -->\nold\n<!-- end -->\nmiddle\n<!-- figures: b -->\n<!-- end -->\n";
+        let text = replaced(text, "a", "| 1 |\n").unwrap();
+        assert_eq!(
+            text,
+            "# T\n<!-- figures: a -->\n\n| 1 |\n\n<!-- end -->\nmiddle\n<!-- figures: b -->\n<!-- end -->\n"
+        );
+        assert_eq!(replaced(&text, "a", "| 1 |").as_ref(), Some(&text));
+        assert_eq!(replaced(&text, "c", "| 1 |"), None);
+    }
+
+    #[test]
+    fn the_docs_have_a_place_for_every_benchmark() {
+        let docs = include_str!("../../../docs/benchmarks.md");
+        for name in ["admission", "plan", "instructions"] {
+            assert!(replaced(docs, name, "").is_some(), "{name}");
+        }
+    }
+
+    #[test]
+    fn markdown_holds_the_rows_and_then_the_remarks() {
+        let mut figures = Figures::new(["arm", "p50"]);
+        figures.row(["none".into(), "1.00 ms".into()]);
+        figures.remarks.push("Two cores.".into());
+        let markdown = figures.markdown();
+        let lines: Vec<_> = markdown.lines().collect();
+        assert_eq!(lines.len(), 5, "{markdown}");
+        assert!(lines[1].starts_with("|-"), "{markdown}");
+        assert!(lines[2].contains("none") && lines[2].contains("1.00 ms"), "{markdown}");
+        assert_eq!(lines[4], "Two cores.");
+    }
+}

@@ -1,0 +1,42 @@
+//! What adieu costs, in figures that anybody can have again.
+
+mod admission;
+mod figures;
+mod instructions;
+mod plan;
+
+use anyhow::Result;
+use clap::{Args, Subcommand};
+
+/// `cargo xtask bench`
+#[derive(Args)]
+pub struct Arguments {
+    /// Put the table of figures into docs/benchmarks.md as well
+    #[arg(long, global = true)]
+    docs: bool,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Latency that admission adds, beside a do-nothing webhook and a MutatingAdmissionPolicy; fails where
+    /// adieu misses its bars
+    Admission(admission::Options),
+
+    /// Time of a decision alone: no API server, no JSON
+    Plan,
+
+    /// Instructions of a whole review, from the bytes that come to the bytes that go, counted by valgrind
+    Instructions,
+}
+
+/// Runs the subcommand.
+pub fn run(arguments: &Arguments) -> Result<()> {
+    match &arguments.command {
+        Command::Admission(options) => admission::run(options, arguments.docs),
+        Command::Plan => plan::run(arguments.docs),
+        Command::Instructions => instructions::run(arguments.docs),
+    }
+}
