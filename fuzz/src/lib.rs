@@ -1,16 +1,17 @@
 //! What must hold whatever comes in. The fuzzer calls these, and so does `tests/corpus.rs` with the inputs
 //! that are kept.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fs, path::Path, process::ExitCode};
 
 use adieu::{
     api::annotations,
-    cli::manifests,
+    cli,
     plan::{self, Kind, Surroundings, Workload},
     runtime::caches::Caches,
     webhook,
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD};
+use clap::Parser as _;
 use serde_json::{Value, json};
 
 /// The body of an admission request: it is answered or refused, the patch fits the object, and what was
@@ -59,4 +60,32 @@ pub fn annotations(text: &[u8]) {
         let again = plan::admit(&Workload { template: &injected, ..workload }, None, &Surroundings::default());
         assert_eq!(again.template, None);
     }
+}
+
+/// Manifests: injected or refused, without a half. Injecting again changes nothing, and taking it back gives
+/// what it was.
+pub fn manifests(text: &[u8]) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = |name: &str| folder.path().join(name);
+    let (given, injected, again) = (file("given.yaml"), file("injected.yaml"), file("again.yaml"));
+    fs::write(&given, text).expect("a temporary file");
+    if !command("inject", &given, &injected, "yaml") {
+        assert!(!injected.exists(), "refused, and written all the same");
+        return;
+    }
+    assert!(command("inject", &injected, &again, "yaml"), "what was written is refused");
+    let read = |path: &Path| fs::read_to_string(path).expect("it was written");
+    assert_eq!(read(&again), read(&injected), "injected twice");
+
+    let meaning = |from: &Path, to: &Path| -> Value {
+        assert!(command("revert", from, to, "json"), "what was written can't be taken back");
+        serde_json::from_str(&read(to)).unwrap_or(Value::Null)
+    };
+    assert_eq!(meaning(&injected, &file("reverted.json")), meaning(&given, &file("given.json")));
+}
+
+fn command(name: &str, from: &Path, to: &Path, format: &str) -> bool {
+    let [from, to] = [from, to].map(|path| path.display().to_string());
+    let arguments = ["adieu", name, "-f", &from, "--output-file", &to, "--output", format];
+    cli::run(cli::Arguments::parse_from(arguments)) == ExitCode::SUCCESS
 }

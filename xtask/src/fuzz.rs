@@ -68,7 +68,8 @@ pub fn fuzz(workspace: &Workspace, options: Options) -> Result<()> {
         let mut run = cargo_fuzz("run", name);
         run.arg(&found).arg(workspace.root().join("fuzz/corpus").join(name)).arg("--");
         run.arg(format!("-max_total_time={}", options.seconds));
-        run.args(["-timeout=10", "-rss_limit_mb=2048", "-print_final_stats=1"]);
+        // Warnings of the program, which are many, would drown the fuzzer's own lines.
+        run.args(["-timeout=10", "-rss_limit_mb=2048", "-print_final_stats=1", "-close_fd_mask=3"]);
         run.arg(format!("-artifact_prefix={}/", broken.display()));
         command::run(&step, &mut run, &workspace.log(&format!("fuzz-{name}")))
             .with_context(|| format!("an input that breaks something is in {}", broken.display()))?;

@@ -1,0 +1,35 @@
+//! The inputs that the fuzz targets begin with, and those that broke something once: what must hold still
+//! does. `cargo xtask fuzz` looks for more.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+use std::{fs, path::Path};
+
+#[path = "../fuzz/src/lib.rs"]
+mod harness;
+
+fn replay(target: &str, check: fn(&[u8])) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
+    let mut inputs: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    inputs.sort();
+    assert!(inputs.len() >= 5, "{target}: {inputs:?}");
+    for input in inputs {
+        println!("{}", input.display());
+        check(&fs::read(input).unwrap());
+    }
+}
+
+#[test]
+fn admission_reviews() {
+    replay("admission", harness::admission);
+}
+
+#[test]
+fn annotations() {
+    replay("annotations", harness::annotations);
+}
+
+#[test]
+fn manifests() {
+    replay("manifests", harness::manifests);
+}
