@@ -1,17 +1,16 @@
 //! What must hold whatever comes in. The fuzzer calls these, and so does `tests/corpus.rs` with the inputs
 //! that are kept.
 
-use std::{collections::BTreeMap, fs, path::Path, process::ExitCode};
+use std::collections::BTreeMap;
 
 use adieu::{
     api::annotations,
-    cli,
+    cli::manifests::Manifests,
     plan::{self, Kind, Surroundings, Workload},
     runtime::caches::Caches,
     webhook,
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use clap::Parser as _;
 use serde_json::{Value, json};
 
 /// The body of an admission request: it is answered or refused, the patch fits the object, and what was
@@ -63,30 +62,26 @@ pub fn annotations(text: &[u8]) {
     }
 }
 
-/// Manifests: injected or refused, without a half. Injecting again changes nothing, and taking it back gives
-/// what it was.
+/// Manifests: they are read or refused. What is injected is read back as what was meant, and taken back
+/// gives what was there.
 pub fn manifests(text: &[u8]) {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let file = |name: &str| folder.path().join(name);
-    let (given, injected, again) = (file("given.yaml"), file("injected.yaml"), file("again.yaml"));
-    fs::write(&given, text).expect("a temporary file");
-    if !command("inject", &given, &injected, "yaml") {
-        assert!(!injected.exists(), "refused, and written all the same");
+    let Ok(text) = std::str::from_utf8(text) else { return };
+    let Ok(mut manifests) = Manifests::parse("input", text) else { return };
+    let values = |manifests: &Manifests| manifests.values().cloned().collect::<Vec<Value>>();
+    let before = values(&manifests);
+    let around = Surroundings::default();
+    if manifests.change(|workload, _| plan::render(workload, &around, true)).is_err() {
         return;
     }
-    assert!(command("inject", &injected, &again, "yaml"), "what was written is refused");
-    let read = |path: &Path| fs::read_to_string(path).expect("it was written");
-    assert_eq!(read(&again), read(&injected), "injected twice");
-
-    let meaning = |from: &Path, to: &Path| -> Value {
-        assert!(command("revert", from, to, "json"), "what was written can't be taken back");
-        serde_json::from_str(&read(to)).unwrap_or(Value::Null)
-    };
-    assert_eq!(meaning(&injected, &file("reverted.json")), meaning(&given, &file("given.json")));
-}
-
-fn command(name: &str, from: &Path, to: &Path, format: &str) -> bool {
-    let [from, to] = [from, to].map(|path| path.display().to_string());
-    let arguments = ["adieu", name, "-f", &from, "--output-file", &to, "--output", format];
-    cli::run(cli::Arguments::parse_from(arguments)) == ExitCode::SUCCESS
+    let written = manifests.yaml().expect("what was read can be written");
+    let mut reverted = Manifests::parse("written", &written).expect("what was written can be read");
+    assert_eq!(values(&reverted), values(&manifests), "{written}");
+    // Who brings a record of his own may say of values what he likes.
+    if !text.contains("adieu") {
+        reverted.change(|workload, _| plan::revert(workload)).expect("nothing is malformed");
+        assert_eq!(values(&reverted), before, "{written}");
+        let written = reverted.yaml().expect("what was read can be written");
+        let again = Manifests::parse("reverted", &written).expect("what was written can be read");
+        assert_eq!(values(&again), before, "{written}");
+    }
 }

@@ -72,7 +72,7 @@ pub fn check_policy(policy: &Value) -> Vec<Violation> {
     match (policy.get("spec"), schema.properties.as_ref().and_then(|properties| properties.get("spec"))) {
         (Some(spec), Some(schema)) => {
             let mut walk = Walk { path: vec!["spec".into()], found };
-            walk.check(spec, schema);
+            walk.check(&without_nulls(spec), schema);
             found = walk.found;
         }
         (None, Some(_)) => found.push(violation(&["spec"], None, "what the policy says".into())),
@@ -80,6 +80,17 @@ pub fn check_policy(policy: &Value) -> Vec<Violation> {
     }
     // As in the API server, rules are for values of the right shape.
     if found.is_empty() { check_rules(policy, schema) } else { found }
+}
+
+/// The API server takes a field that is null for one that isn't there.
+fn without_nulls(value: &Value) -> Value {
+    match value {
+        Value::Object(map) => {
+            let given = map.iter().filter(|(_, value)| !value.is_null());
+            given.map(|(key, value)| (key.clone(), without_nulls(value))).collect()
+        }
+        value => value.clone(),
+    }
 }
 
 fn violation(path: &[&str], value: Option<&Value>, rule: String) -> Violation {
@@ -102,7 +113,7 @@ fn check_name(policy: &Value, found: &mut Vec<Violation>) {
 
 /// The rules in CEL.
 fn check_rules(policy: &Value, schema: &JSONSchemaProps) -> Vec<Violation> {
-    let spec_only = json!({"spec": policy["spec"]});
+    let spec_only = json!({"spec": without_nulls(&policy["spec"])});
     let outcome = kube_cel::Validator::new().validate(&json!(schema), &spec_only, None);
     let errors = outcome.err().map(kube_cel::ValidationErrors::into_vec).unwrap_or_default();
     let violations = errors.into_iter().map(|error| {

@@ -48,6 +48,7 @@ fn a_sensible_policy_passes() {
             "spread": {"topologyKey": "topology.kubernetes.io/zone"},
         }),
         json!({"readinessProbe": {"mode": "Never"}, "drainSeconds": 0}),
+        json!({"drainSeconds": null, "preStop": {"method": "Sleep", "httpGet": null}}),
         json!({"readinessProbe": {"probe": {"grpc": {"port": 9000}}}}),
     ] {
         assert_eq!(check_policy(&policy(&spec)), []);
@@ -74,7 +75,6 @@ fn a_senseless_policy_is_refused_with_path_value_and_rule() {
         (json!({"drainSecond": 5}), "spec.drainSecond", "unknown field"),
         (json!({"drainSeconds": "10"}), "spec.drainSeconds", "an integer"),
         (json!({"drainSeconds": 1.5}), "spec.drainSeconds", "an integer"),
-        (json!({"drainSeconds": null}), "spec.drainSeconds", "an integer"),
         (json!({"drainSeconds": -1}), "spec.drainSeconds", "at least 0"),
         (json!({"drainSeconds": 3601}), "spec.drainSeconds", "at most 3600"),
         (json!({"shutdownTimeoutSeconds": 86_401}), "spec.shutdownTimeoutSeconds", "at most 86400"),

@@ -56,7 +56,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         }
         admission
     })?;
-    manifests.write()
+    manifests.write(&arguments.manifests)
 }
 
 /// A version of Kubernetes: major and minor.

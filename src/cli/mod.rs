@@ -3,7 +3,7 @@
 mod controller;
 mod crd;
 mod inject;
-mod manifests;
+pub mod manifests;
 mod revert;
 
 use std::process::ExitCode;

@@ -23,5 +23,5 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let mut manifests = Manifests::read(&arguments.manifests)?;
     manifests.change(|workload, _| plan::revert(workload))?;
-    manifests.write()
+    manifests.write(&arguments.manifests)
 }

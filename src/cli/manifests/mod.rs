@@ -46,24 +46,44 @@ pub(super) struct Arguments {
     output_file: Option<PathBuf>,
 }
 
-/// Manifests that stand as they are: what is wrong, each with its place.
+/// What is wrong with manifests, each with its place. They stay as they are.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", .0.join("\nadieu: "))]
-pub(super) struct Refused(Vec<String>);
+pub struct Refused(Vec<String>);
 
 /// The documents of all files, and what becomes of them.
 #[derive(Debug)]
-pub(super) struct Manifests<'a> {
-    arguments: &'a Arguments,
+pub struct Manifests {
     files: Vec<Vec<Document>>,
 }
 
-impl<'a> Manifests<'a> {
+impl Manifests {
     /// Reads everything that the arguments name.
-    pub(super) fn read(arguments: &'a Arguments) -> anyhow::Result<Self> {
+    pub(super) fn read(arguments: &Arguments) -> anyhow::Result<Self> {
         let files = input::read(&arguments.filename, arguments.recursive)?;
         let files = files.iter().map(|file| Document::read_all(&file.name, &file.text));
-        Ok(Self { arguments, files: files.collect::<Result<_, _>>()? })
+        Ok(Self { files: files.collect::<Result<_, _>>()? })
+    }
+
+    /// Reads one text, which is called `name` in messages.
+    ///
+    /// # Errors
+    /// Where it is no YAML, or YAML that means nothing to Kubernetes.
+    pub fn parse(name: &str, text: &str) -> anyhow::Result<Self> {
+        Ok(Self { files: vec![Document::read_all(name, text)?] })
+    }
+
+    /// What the documents mean, empty ones left out.
+    pub fn values(&self) -> impl Iterator<Item = &Value> {
+        self.files.iter().flatten().filter_map(Document::value)
+    }
+
+    /// The documents as YAML: as they were read, but for what was changed.
+    ///
+    /// # Errors
+    /// Where a document can't be written as YAML.
+    pub fn yaml(&self) -> anyhow::Result<String> {
+        Ok(output::text(&self.files, output::Format::Yaml)?)
     }
 
     /// The policies, Services and Namespaces among the objects. A policy that the API server would refuse
@@ -96,7 +116,10 @@ impl<'a> Manifests<'a> {
 
     /// Decides on each workload, by the namespace that it names, and changes those that shall be changed: all, or none
     /// where one of them is refused.
-    pub(super) fn change(
+    ///
+    /// # Errors
+    /// Where annotations are malformed.
+    pub fn change(
         &mut self,
         mut decide: impl FnMut(&Workload<'_>, Option<&str>) -> Admission,
     ) -> anyhow::Result<()> {
@@ -129,9 +152,9 @@ impl<'a> Manifests<'a> {
     }
 
     /// Writes everything at once.
-    pub(super) fn write(&self) -> anyhow::Result<()> {
-        let text = output::text(&self.files, self.arguments.output)?;
-        match &self.arguments.output_file {
+    pub(super) fn write(&self, arguments: &Arguments) -> anyhow::Result<()> {
+        let text = output::text(&self.files, arguments.output)?;
+        match &arguments.output_file {
             Some(path) => fs::write(path, text).with_context(|| format!("writing {}", path.display())),
             None => std::io::stdout().write_all(text.as_bytes()).context("writing to standard output"),
         }
