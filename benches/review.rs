@@ -14,7 +14,9 @@ fn main() -> anyhow::Result<()> {
     let cases = fixtures::cases()?;
     let mut arguments = env::args().skip(1).filter(|argument| argument != "--bench");
     let Some(name) = arguments.next() else {
-        cases.iter().for_each(|case| println!("{}", case.name));
+        for case in &cases {
+            println!("{}", case.name);
+        }
         return Ok(());
     };
     let count: u32 = arguments.next().context("give a count after the name")?.parse()?;

@@ -56,8 +56,8 @@ impl Figures {
 
     fn markdown(&mut self) -> String {
         self.table.load_style(presets::ASCII_MARKDOWN);
-        let remarks: String = self.remarks.iter().map(|remark| format!("\n{remark}\n")).collect();
-        format!("{}\n{remarks}", self.table)
+        let remarks: Vec<_> = self.remarks.iter().map(|remark| format!("\n{remark}\n")).collect();
+        format!("{}\n{}", self.table, remarks.concat())
     }
 }
 

@@ -71,7 +71,8 @@ fn on_a_cluster(workspace: &Workspace, options: &Options, tally: &mut Tally) -> 
     // Where crates can be fetched: a cluster of ours has no way out.
     let step = Step::start("building the end-to-end tests");
     let mut build = cargo(workspace, "test");
-    build.args(["--test", "e2e", "--no-run"]);
+    // Of the workspace, as the unit tests: alone, its dependencies would be built once more.
+    build.args(["--workspace", "--test", "e2e", "--no-run"]);
     command::run(&step, &mut build, &workspace.log("build-e2e"))?;
     step.done();
 
@@ -91,7 +92,8 @@ fn end_to_end(target: &Target, tally: &mut Tally) -> Result<()> {
     let mut tests = target.command("cargo");
     tests.current_dir(workspace.root()).env("CARGO_TARGET_DIR", workspace.target());
     tests.env("ADIEU_TEST_IMAGE", web.reference());
-    tests.args(["test", "--locked", "--offline", "--test", "e2e", "--", "--ignored", "--test-threads=1"]);
+    tests.args(["test", "--locked", "--offline", "--workspace", "--test", "e2e"]);
+    tests.args(["--", "--ignored", "--test-threads=1"]);
     tally.cargo_test(workspace, "e2e", &mut tests)?;
     tally.check("a rolling restart loses no request", demo::prove(target))?;
     tally

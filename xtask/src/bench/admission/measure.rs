@@ -19,7 +19,7 @@ use crate::workspace::Workspace;
 const WARM_UP: u32 = 300;
 /// How long it may take until every arm does what it should: the API server learns of webhooks and policies
 /// by watches.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 const POLL: Duration = Duration::from_millis(200);
 
 /// Measures every arm, in turns.
@@ -93,8 +93,10 @@ impl Session {
             specs.push(arm.check(&self.create(arm).await?.1)?);
         }
         let [_, _, injected @ ..] = specs.as_slice() else { bail!("there are more arms") };
-        if let Some(pair) = injected.windows(2).find(|pair| pair[0] != pair[1]) {
-            bail!("the arms that inject make different pod specs:\n{}\n{}", pair[0], pair[1]);
+        if let [first, others @ ..] = injected
+            && let Some(other) = others.iter().find(|other| *other != first)
+        {
+            bail!("the arms that inject make different pod specs:\n{first}\n{other}");
         }
         for (arm, calls) in self.calls().await?.since(&before).of_webhooks() {
             if calls.count != 1 {
