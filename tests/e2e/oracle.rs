@@ -114,7 +114,8 @@ async fn no_policy_that_the_api_server_takes_makes_it_refuse_a_workload() {
     let outcomes = all_hold(trees, |policy| async move { oracle.check_policy(&policy).await }).await;
     let accepted = outcomes.iter().filter(|accepted| **accepted).count();
     say(&format!("{} policies: {accepted} accepted, {} refused", outcomes.len(), outcomes.len() - accepted));
-    assert!(accepted * 5 >= outcomes.len() && accepted < outcomes.len());
+    // Most of these policies are made to be refused; of the rest there must be enough to show something.
+    assert!(accepted * 10 >= outcomes.len() && accepted < outcomes.len());
     scene.end().await;
 }
 
@@ -308,7 +309,10 @@ fn same_verdict(plain: &Answer, injected: &Answer, replaces: bool) -> Result<(),
             Answer::Refused { message, causes },
             Answer::Refused { message: injected_message, causes: injected_causes },
         ) => {
-            let same = injected_causes.is_subset(causes)
+            // An injected spread counts the workload's own pods: by a selector that is refused as it is.
+            let selector = causes.iter().any(|cause| cause.starts_with("spec.selector"));
+            let copied = |cause: &String| selector && cause.contains("topologySpreadConstraints");
+            let same = injected_causes.difference(causes).all(copied)
                 && causes.difference(injected_causes).all(|cause| mended(&cause))
                 && (!causes.is_empty() || message == injected_message);
             same.then_some(())
