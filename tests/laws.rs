@@ -190,7 +190,7 @@ fn an_edit_survives_the_revert(before: &Value, injected: &Value, edit: &Edit) ->
         let [given, kept] = [injected, &edited].map(|template| template["spec"].get(GRACE_PERIOD));
         let same_containers = matches!(edit.change, Change::Container(..));
         if same_containers
-            && later_sleep(before, injected, &edited) > grace_period(before).unwrap_or(30)
+            && later_sleep(before, injected, &edited) > Some(grace_period(before).unwrap_or(30))
             && given == kept
         {
             expected["spec"][GRACE_PERIOD] = injected["spec"][GRACE_PERIOD].clone();
@@ -202,12 +202,12 @@ fn an_edit_survives_the_revert(before: &Value, injected: &Value, edit: &Edit) ->
 
 /// The longest sleep that the user put in the place of an injected hook: the API server would refuse it with
 /// a shorter grace period.
-fn later_sleep(before: &Value, injected: &Value, edited: &Value) -> i64 {
+fn later_sleep(before: &Value, injected: &Value, edited: &Value) -> Option<i64> {
     let hooks = |template| containers(template).map(|container| container.pointer(PRE_STOP).cloned());
     let later = hooks(before).zip(hooks(injected)).zip(hooks(edited));
     let later =
         later.filter(|((before, injected), now)| before != injected && now != injected && now != before);
-    later.filter_map(|(_, now)| now?["sleep"]["seconds"].as_i64()).fold(0, i64::max)
+    later.filter_map(|(_, now)| now?["sleep"]["seconds"].as_i64()).max()
 }
 
 /// As `kubectl apply` merges a user's `exec` into an injected `sleep`.

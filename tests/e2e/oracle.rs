@@ -59,7 +59,7 @@ async fn what_the_api_server_takes_it_takes_injected() {
         count(|outcome| outcome.mended),
     ));
     // Otherwise this would show little.
-    assert!(accepted * 10 >= outcomes.len() * 6, "the API server takes too few of what is generated");
+    assert!(accepted * 2 >= outcomes.len(), "the API server takes too few of what is generated");
     assert!(injected * 10 >= accepted * 6, "too few are injected by annotation");
     assert!(by_policy * 10 >= accepted * 3, "too few are injected under policies");
     assert!(refused * 20 >= outcomes.len(), "the API server refuses too few of what is generated");

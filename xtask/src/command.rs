@@ -1,5 +1,6 @@
 //! Programs that are run to their end, with their output in a log.
 
+use std::env;
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -13,6 +14,7 @@ use nix::unistd::Pid;
 
 use crate::interrupt;
 use crate::progress::Step;
+use crate::workspace::Workspace;
 
 /// This program, even if another has been built in its place.
 pub const OURSELVES: &str = "/proc/self/exe";
@@ -24,6 +26,24 @@ const LINE_LENGTH: usize = 400;
 const POLL: Duration = Duration::from_millis(20);
 /// How long a program may take to clean up after an interrupt.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// cargo, on this repository and its target folder. What `cargo run` tells this program about itself is no
+/// business of another build: build scripts that look at it would run again, and all that stands on them.
+pub fn cargo(workspace: &Workspace) -> Command {
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or("cargo".into()));
+    for (name, _) in env::vars_os() {
+        let of_run = |name: &str| {
+            name.starts_with("CARGO_PKG_")
+                || name.starts_with("CARGO_MANIFEST_")
+                || name == "CARGO_PRIMARY_PACKAGE"
+        };
+        if name.to_str().is_some_and(of_run) {
+            cargo.env_remove(name);
+        }
+    }
+    cargo.current_dir(workspace.root()).env("CARGO_TARGET_DIR", workspace.target());
+    cargo
+}
 
 /// Runs `command` to its end, its output going to `log`. Stops it, with what it
 /// has started, when this process is asked to stop.

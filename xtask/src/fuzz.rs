@@ -41,7 +41,7 @@ pub fn fuzz(workspace: &Workspace, options: Options) -> Result<()> {
     let tools = workspace.target().join("tools");
     if !tools.join("bin/cargo-fuzz").exists() {
         let step = Step::start("building cargo-fuzz");
-        let mut install = Command::new("cargo");
+        let mut install = command::cargo(workspace);
         install.args(["install", "cargo-fuzz", "--version", CARGO_FUZZ, "--locked", "--root"]).arg(&tools);
         command::run(&step, &mut install, &workspace.log("install-cargo-fuzz"))?;
         step.done();

@@ -1,7 +1,6 @@
 //! The files that are generated from the code. A unit test of adieu checks that they are up to date.
 
 use std::fs;
-use std::process::Command;
 
 use anyhow::{Context, Result};
 
@@ -12,8 +11,7 @@ use crate::workspace::Workspace;
 /// Writes the CustomResourceDefinitions where people and the chart find them.
 pub fn run() -> Result<()> {
     let workspace = Workspace::find()?;
-    let mut adieu = Command::new("cargo");
-    adieu.current_dir(workspace.root()).env("CARGO_TARGET_DIR", workspace.target());
+    let mut adieu = command::cargo(&workspace);
     let crds = command::output(adieu.args(["run", "--quiet", "--bin", "adieu", "--", "crd"]))?;
     for crd in crds.split("\n---\n") {
         let name =

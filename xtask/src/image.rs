@@ -1,6 +1,5 @@
 //! Images, made by buildah out of programs that are built here.
 
-use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -102,10 +101,9 @@ fn build_adieu(workspace: &Workspace) -> Result<PathBuf> {
         .find_map(|line| line.strip_prefix("host: "))
         .context("rustc does not say its host")?;
     let flags = format!("CARGO_TARGET_{}_RUSTFLAGS", host.to_uppercase().replace(['-', '.'], "_"));
-    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or("cargo".into()));
+    let mut cargo = command::cargo(workspace);
     // They would count instead of the target's.
     cargo.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
-    cargo.current_dir(workspace.root()).env("CARGO_TARGET_DIR", workspace.target());
     cargo.env(flags, "-C target-feature=+crt-static");
     cargo.args(["build", "--release", "--locked", "--package", "adieu", "--bin", "adieu", "--target", host]);
     command::run(&step, &mut cargo, &workspace.log("build-adieu"))?;

@@ -154,8 +154,8 @@ fn counts(text: &str) -> (u32, u32) {
 
 fn formatting(workspace: &Workspace) -> Result<()> {
     let step = Step::start("checking the formatting");
-    let mut rust = Command::new("cargo");
-    rust.current_dir(workspace.root()).args(["fmt", "--all", "--check"]);
+    let mut rust = command::cargo(workspace);
+    rust.args(["fmt", "--all", "--check"]);
     command::run(&step, &mut rust, &workspace.log("fmt"))?;
     let mut go = Command::new("gofmt");
     let unformatted = command::output(go.current_dir(workspace.root()).args(["-l", "tests"]))?;
@@ -176,8 +176,7 @@ fn clippy(workspace: &Workspace) -> Result<()> {
 }
 
 fn cargo(workspace: &Workspace, subcommand: &str) -> Command {
-    let mut cargo = Command::new("cargo");
-    cargo.current_dir(workspace.root()).env("CARGO_TARGET_DIR", workspace.target());
+    let mut cargo = command::cargo(workspace);
     cargo.args([subcommand, "--locked"]);
     cargo
 }
