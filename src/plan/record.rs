@@ -223,8 +223,9 @@ pub(super) fn revert(template: &mut Value, record: &Record) {
 
     let Some(spec) = template.get_mut("spec").and_then(Value::as_object_mut) else { return };
     if let Some(spread) = &record.spread {
-        restore(spec, SPREAD, spread);
-        drop_second_constraint(spec, &spread.injected);
+        if !restore(spec, SPREAD, spread) {
+            drop_second_constraint(spec, &spread.injected);
+        }
     }
     let mut longest = None;
     for container in spec.get_mut("containers").and_then(Value::as_array_mut).into_iter().flatten() {
@@ -255,25 +256,30 @@ fn later_sleep(container: &Map<String, Value>, given: &ContainerRecord) -> Optio
 
 fn revert_container(container: &mut Map<String, Value>, given: &ContainerRecord) {
     if let Some(probe) = &given.readiness_probe {
-        restore(container, "readinessProbe", probe);
-        drop_second_handler(container, "readinessProbe", &probe.injected);
+        if !restore(container, "readinessProbe", probe) {
+            drop_second_handler(container, "readinessProbe", &probe.injected);
+        }
     }
     if let Some(pre_stop) = &given.pre_stop {
         if let Some(lifecycle) = container.get_mut("lifecycle").and_then(Value::as_object_mut) {
-            restore(lifecycle, "preStop", pre_stop);
-            drop_second_handler(lifecycle, "preStop", &pre_stop.injected);
+            if !restore(lifecycle, "preStop", pre_stop) {
+                drop_second_handler(lifecycle, "preStop", &pre_stop.injected);
+            }
         }
         given.lifecycle.close(container, "lifecycle");
     }
 }
 
-fn restore(holder: &mut Map<String, Value>, key: &str, field: &Field) {
-    if holder.get(key) == Some(&field.injected) {
+/// Puts back what was there, if the injected value still is; whether it was.
+fn restore(holder: &mut Map<String, Value>, key: &str, field: &Field) -> bool {
+    let is_injected = holder.get(key) == Some(&field.injected);
+    if is_injected {
         match &field.before {
             Some(before) => drop(holder.insert(key.to_owned(), before.clone())),
             None => drop(holder.remove(key)),
         }
     }
+    is_injected
 }
 
 /// A user's handler merged over the injected one makes two, which the API server refuses: the user's
