@@ -20,6 +20,9 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
             if let Some(probe) = at(schema, &["spec", "readinessProbe", "probe"]) {
                 bound_probe(probe);
             }
+            if let Some(budget) = at(schema, &["spec", "disruptionBudget"]) {
+                bound_budget(budget);
+            }
         }
     }
     crds
@@ -73,6 +76,14 @@ fn bound_ports(schema: &mut JSONSchemaProps) {
             }
         }
         bound_ports(property);
+    }
+}
+
+/// As many pods as evictions need to make progress at all.
+fn bound_budget(budget: &mut JSONSchemaProps) {
+    if let Some(unavailable) = at(budget, &["maxUnavailable"]) {
+        unavailable.minimum = Some(1.0);
+        unavailable.pattern = Some("^([1-9]|[1-9][0-9]|100)%$".into());
     }
 }
 
@@ -175,7 +186,7 @@ mod tests {
             for folder in ["crds", "charts/adieu/files/crds"] {
                 let path = root.join(folder).join(&file);
                 let found = std::fs::read_to_string(&path).unwrap_or_default();
-                assert_eq!(found, generated, "{} differs: run cargo xtask generate", path.display());
+                assert!(found == generated, "{} differs: run cargo xtask generate", path.display());
             }
         }
     }

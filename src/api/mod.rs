@@ -13,9 +13,9 @@ pub use conditions::merge_condition;
 pub use crds::crds;
 pub use kind::WorkloadKind;
 pub use policy::{
-    ClusterGracefulPolicy, ClusterGracefulPolicySpec, Containers, Existing, GracePeriod, GracefulPolicy,
-    GracefulPolicySpec, GracefulPolicyStatus, HttpGet, Injection, Mode, PreStop, PreStopMethod, ProbeMode,
-    ReadinessProbe, Rollout, RolloutMode, Spread, WorkloadCounts,
+    ClusterGracefulPolicy, ClusterGracefulPolicySpec, Containers, DisruptionBudget, Existing, GracePeriod,
+    GracefulPolicy, GracefulPolicySpec, GracefulPolicyStatus, HttpGet, Injection, Mode, PreStop,
+    PreStopMethod, ProbeMode, ReadinessProbe, Rollout, RolloutMode, Spread, WorkloadCounts,
 };
 
 /// The API group, which is also the prefix of every annotation.

@@ -140,6 +140,10 @@ pub struct GracefulPolicySpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rollout: Option<Rollout>,
 
+    /// A PodDisruptionBudget for each Deployment and StatefulSet whose pods no other covers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disruption_budget: Option<DisruptionBudget>,
+
     /// A soft topology spread constraint for workloads that have none.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new(
@@ -333,6 +337,15 @@ pub enum RolloutMode {
     NextUpdate,
 }
 
+/// A PodDisruptionBudget.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DisruptionBudget {
+    /// How many pods may be evicted at a time, as a number or a percentage of the replicas. At least 1: what
+    /// may never be evicted blocks the drain of its node for ever.
+    pub max_unavailable: IntOrString,
+}
+
 /// A soft topology spread constraint.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -360,7 +373,9 @@ pub struct GracefulPolicyStatus {
     pub workloads: Option<WorkloadCounts>,
 
     /// `Ready` is true when the policy is valid and every workload it holds for carries its values;
-    /// `Conflicted` when another policy of the same level wins for a workload that this one selects.
+    /// `Conflicted` when another policy of the same level wins for a workload that this one selects;
+    /// `Stalled` when a rollout that the policy asked for failed, so that no other begins; `Blocked` when
+    /// something refuses or undoes what adieu writes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,

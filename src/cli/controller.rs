@@ -1,10 +1,9 @@
 //! `adieu controller`: the operator. Here everything that runs in it is put together.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use axum_server::{Handle, tls_rustls::RustlsConfig};
-use futures::StreamExt as _;
+use axum_server::Handle;
 use kube::Client;
 use tokio::{sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
@@ -12,22 +11,21 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     controller,
     runtime::{
-        admin, ca_bundle,
+        admin,
+        ca_bundle::{self, Bundle},
         caches::Caches,
-        certificates::{Certificates, Keeper},
+        certificates::Keeper,
+        leader::Candidate,
         logs,
         metrics::Metrics,
-        readiness::Readiness,
+        readiness::{Gate, Readiness},
+        renewal::Renewal,
         serving, shutdown,
         workloads::Workloads,
     },
     webhook,
 };
 
-/// How often the certificates' age is looked at.
-const CERTIFICATE_CHECK: Duration = Duration::from_hours(1);
-/// How long after a failure the certificates are looked at again.
-const CERTIFICATE_RETRY: Duration = Duration::from_secs(10);
 /// How long open admission requests may take to end. They have a timeout of 10 seconds at most.
 const DRAIN_LIMIT: Duration = Duration::from_secs(15);
 
@@ -36,13 +34,25 @@ pub(super) struct Arguments {
     /// The namespace that the operator runs in.
     #[arg(long, env = "POD_NAMESPACE")]
     namespace: String,
-    /// The name of the pod, for the events that are published.
+    /// The name of the pod: what the other replicas know this one by.
     #[arg(long, env = "POD_NAME")]
-    pod_name: Option<String>,
+    pod_name: String,
+    /// The Lease by which replicas agree on one that acts; every one serves admission.
+    #[arg(long, default_value = "adieu")]
+    lease_name: String,
     /// The Service in front of the webhook; the serving certificate is made for it.
     #[arg(long, default_value = "adieu")]
     service_name: String,
-    /// The Secret that keeps the certificates.
+    /// How many workloads roll out at a time because of policy changes, in the whole cluster.
+    #[arg(long, value_name = "N", default_value = "10")]
+    max_concurrent_rollouts: usize,
+    /// Write no workload until this is gone again. At run time, annotate the Lease: adieu.dev/paused=true.
+    #[arg(long)]
+    paused: bool,
+    /// Who makes the certificates and fills in the caBundle.
+    #[arg(long, value_enum, default_value = "self-managed")]
+    certificates: Management,
+    /// The Secret that keeps the certificates: tls.crt, tls.key and ca.crt.
     #[arg(long, default_value = "adieu-certificates")]
     certificate_secret: String,
     /// The MutatingWebhookConfiguration whose caBundle is filled in.
@@ -62,6 +72,14 @@ pub(super) struct Arguments {
     log_format: logs::Format,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Management {
+    /// adieu itself, with an authority of its own.
+    SelfManaged,
+    /// Somebody else, such as cert-manager; they are only read.
+    External,
+}
+
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     logs::init(&arguments.log, arguments.log_format);
     tokio::runtime::Builder::new_multi_thread()
@@ -71,8 +89,25 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         .block_on(operate(arguments))
 }
 
+impl Arguments {
+    fn candidate(&self, client: &Client) -> Candidate {
+        let (lease, pod) = (self.lease_name.clone(), self.pod_name.clone());
+        Candidate::new(client.clone(), &self.namespace, lease, pod)
+    }
+
+    fn renewal(&self, client: &Client, leads: &watch::Receiver<bool>) -> Renewal {
+        let dns_name = format!("{}.{}.svc", self.service_name, self.namespace);
+        let secret = self.certificate_secret.clone();
+        let renews = match self.certificates {
+            Management::SelfManaged => leads.clone(),
+            Management::External => watch::channel(false).1,
+        };
+        Renewal::new(Keeper::new(client.clone(), &self.namespace, secret, dns_name), renews)
+    }
+}
+
 async fn operate(arguments: &Arguments) -> anyhow::Result<()> {
-    let requested = shutdown::requested();
+    let mut requested = pin!(shutdown::requested());
     let readiness = Readiness::default();
     let caches_gate = readiness.gate("caches");
     let serving_gate = readiness.gate("webhook");
@@ -88,13 +123,28 @@ async fn operate(arguments: &Arguments) -> anyhow::Result<()> {
     ));
 
     let client = Client::try_default().await.context("finding the API server")?;
-    let dns_name = format!("{}.{}.svc", arguments.service_name, arguments.namespace);
-    let secret = arguments.certificate_secret.clone();
-    let keeper = Keeper::new(client.clone(), &arguments.namespace, secret, dns_name);
-    let certificates = keeper.ensure().await.context("preparing the certificates")?;
+    let (tell_leads, leads) = watch::channel(false);
+    let (tell_paused, paused) = watch::channel(false);
+    let resign = CancellationToken::new();
+    let campaign =
+        arguments.candidate(&client).campaign([tell_leads, tell_paused], metrics.clone(), resign.clone());
+    let campaign = tokio::spawn(campaign);
+    let mut renewal = arguments.renewal(&client, &leads);
+    let certificates = tokio::select! {
+        certificates = renewal.first() => certificates,
+        outcome = &mut requested => {
+            resign.cancel();
+            drop(campaign.await);
+            return outcome.context("listening for signals");
+        }
+    };
     let tls = serving::configure(&certificates.serving).context("reading the serving certificate")?;
     metrics.certificate_expiration.set(certificates.expiration());
-    let (authority, authority_changes) = watch::channel(certificates.authority.certificate);
+    let (authorities, authorities_change) = watch::channel(certificates.bundle.clone());
+    let bundle = match arguments.certificates {
+        Management::SelfManaged => Bundle::Ours(authorities_change),
+        Management::External => Bundle::Theirs,
+    };
 
     let (workloads, events) = Workloads::follow(&client, &controller::watched(&arguments.namespace));
     let (caches, follow) = Caches::follow(&client, workloads);
@@ -102,41 +152,34 @@ async fn operate(arguments: &Arguments) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     let background = [
         tokio::spawn(follow),
-        tokio::spawn(keep_certificates(keeper, tls.clone(), authority, metrics.clone())),
+        tokio::spawn({
+            let (tls, metrics) = (tls.clone(), metrics.clone());
+            async move { renewal.keep(certificates, tls, authorities, &metrics).await }
+        }),
         tokio::spawn(ca_bundle::keep(
             client.clone(),
             arguments.webhook_configuration.clone(),
-            authority_changes,
+            bundle,
+            leads.clone(),
             ca_bundle_gate,
         )),
     ];
-    let identity =
-        controller::Identity { namespace: arguments.namespace.clone(), pod: arguments.pod_name.clone() };
-    let controller = tokio::spawn(controller::run(
-        client,
-        caches.clone(),
-        events,
-        metrics.clone(),
-        identity,
-        stop.clone(),
-    ));
+    let paused = if arguments.paused { watch::channel(true).1 } else { paused };
+    let replica = controller::Replica {
+        pod: arguments.pod_name.clone(),
+        rollouts: arguments.max_concurrent_rollouts,
+        leads,
+        paused,
+    };
+    let controller =
+        tokio::spawn(controller::run(client, caches.clone(), events, metrics.clone(), replica, stop.clone()));
     let router = webhook::router(caches.clone(), metrics);
     let mut webhook_server =
         tokio::spawn(serving::serve(arguments.webhook_address, router, tls, server.clone()));
-    let gates = tokio::spawn({
-        let server = server.clone();
-        async move {
-            if caches.synced().await.is_ok() && caches.workloads().filled().await.is_ok() {
-                caches_gate.open();
-            }
-            if server.listening().await.is_some() {
-                serving_gate.open();
-            }
-        }
-    });
+    let gates = tokio::spawn(open(caches_gate, caches, serving_gate, server.clone()));
 
     let outcome = tokio::select! {
-        outcome = requested => outcome.context("listening for signals"),
+        outcome = &mut requested => outcome.context("listening for signals"),
         outcome = &mut webhook_server => {
             outcome.context("serving the webhook")?.context("serving the webhook")?;
             anyhow::bail!("the webhook server ended by itself");
@@ -145,9 +188,14 @@ async fn operate(arguments: &Arguments) -> anyhow::Result<()> {
     readiness.shut_down();
     stop.cancel();
     server.graceful_shutdown(Some(DRAIN_LIMIT));
+    let handed_over = async {
+        // Whoever leads next may act at once.
+        drop(controller.await);
+        resign.cancel();
+        drop(campaign.await);
+    };
     // Both are bounded: open requests by the limit above, a reconcile by the client's time limits.
-    let drained = timeout(DRAIN_LIMIT * 2, async { tokio::join!(webhook_server, controller) }).await;
-    if drained.is_err() {
+    if timeout(DRAIN_LIMIT * 2, async { tokio::join!(webhook_server, handed_over) }).await.is_err() {
         tracing::warn!("open work was cut short");
     }
     for task in background {
@@ -162,47 +210,12 @@ async fn operate(arguments: &Arguments) -> anyhow::Result<()> {
     outcome
 }
 
-/// Renews the certificates in time, and takes over what another replica renewed.
-async fn keep_certificates(
-    keeper: Keeper,
-    tls: RustlsConfig,
-    authority: watch::Sender<String>,
-    metrics: Arc<Metrics>,
-) {
-    let mut changes = keeper.changes().boxed();
-    let mut wait = CERTIFICATE_CHECK;
-    loop {
-        // Whether the Secret changed or it is time, the same is to be done.
-        drop(timeout(wait, changes.next()).await);
-        wait = match keeper
-            .ensure()
-            .await
-            .map(|certificates| adopt(&certificates, &tls, &authority, &metrics))
-        {
-            Ok(()) => CERTIFICATE_CHECK,
-            Err(error) => {
-                tracing::warn!(%error, "certificates not renewed, trying again");
-                CERTIFICATE_RETRY
-            }
-        };
+/// Opens the gates when there is something to decide with, and someone to ask.
+async fn open(caches_gate: Gate, caches: Caches, serving_gate: Gate, server: Handle<SocketAddr>) {
+    if caches.synced().await.is_ok() && caches.workloads().filled().await.is_ok() {
+        caches_gate.open();
     }
-}
-
-fn adopt(
-    certificates: &Certificates,
-    tls: &RustlsConfig,
-    authority: &watch::Sender<String>,
-    metrics: &Metrics,
-) {
-    match serving::reload(tls, &certificates.serving) {
-        Ok(()) => drop(metrics.certificate_expiration.set(certificates.expiration())),
-        Err(error) => tracing::error!(%error, "certificate not loaded, the last good one stays"),
+    if server.listening().await.is_some() {
+        serving_gate.open();
     }
-    authority.send_if_modified(|current| {
-        let changed = *current != certificates.authority.certificate;
-        if changed {
-            current.clone_from(&certificates.authority.certificate);
-        }
-        changed
-    });
 }

@@ -5,6 +5,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
+use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{
     Resource as _, ResourceExt as _,
     core::DynamicObject,
@@ -83,6 +84,16 @@ pub(super) async fn would_inject(
     publish(recorder, kind, object, EventType::Normal, "WouldInject", note).await;
 }
 
+/// Tells why a workload isn't brought to its plan.
+pub(super) async fn blocked(recorder: &Recorder, kind: Kind, object: &DynamicObject, reason: String) {
+    publish(recorder, kind, object, EventType::Warning, "Blocked", reason).await;
+}
+
+/// Tells that no workload rolls out for a policy any more, because one failed.
+pub(super) async fn stalled(recorder: &Recorder, policy: &ObjectReference, reason: String) {
+    send(recorder, policy, EventType::Warning, "Stalled", reason).await;
+}
+
 /// What is injected, in a line.
 fn summary(template: &Value, convergence: &Convergence) -> String {
     let grace = &template["spec"]["terminationGracePeriodSeconds"];
@@ -103,14 +114,23 @@ async fn publish(
     object: &DynamicObject,
     type_: EventType,
     reason: &str,
+    note: String,
+) {
+    send(recorder, &object.object_ref(&resource(kind)), type_, reason, note).await;
+}
+
+async fn send(
+    recorder: &Recorder,
+    reference: &ObjectReference,
+    type_: EventType,
+    reason: &str,
     mut note: String,
 ) {
     note.truncate(note.floor_char_boundary(NOTE_LIMIT));
     let event =
         Event { type_, reason: reason.into(), note: Some(note), action: "Inject".into(), secondary: None };
-    let reference = object.object_ref(&resource(kind));
     // An event is a courtesy: the workload is what counts.
-    if let Err(error) = recorder.publish(&event, &reference).await {
-        tracing::warn!(%kind, %error, "event not published");
+    if let Err(error) = recorder.publish(&event, reference).await {
+        tracing::warn!(kind = reference.kind, name = reference.name, %error, "event not published");
     }
 }

@@ -1,5 +1,7 @@
 //! Brings in the workloads that exist already or slipped past the webhook, and keeps the policies' status.
 
+mod blocked;
+mod budgets;
 mod events;
 mod policies;
 mod progress;
@@ -9,7 +11,7 @@ mod write;
 
 use std::sync::Arc;
 
-use futures::future::join_all;
+use futures::{Stream, future::join_all, stream};
 use kube::{
     Client,
     runtime::{
@@ -17,20 +19,29 @@ use kube::{
         watcher,
     },
 };
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     plan::Kind,
-    runtime::{caches::Caches, metrics::Metrics, workloads::Events},
+    runtime::{
+        caches::{Caches, changes},
+        metrics::Metrics,
+        workloads::Events,
+    },
 };
 
-/// Who runs the controller.
+/// The replica that runs the controller, and what it may do.
 #[derive(Clone, Debug)]
-pub struct Identity {
-    /// The namespace that the operator runs in.
-    pub namespace: String,
+pub struct Replica {
     /// The name of its pod, for the events that are published.
-    pub pod: Option<String>,
+    pub pod: String,
+    /// How many workloads roll out at a time because of policy changes, in the whole cluster.
+    pub rollouts: usize,
+    /// Whether it acts, or another replica does.
+    pub leads: watch::Receiver<bool>,
+    /// Whether somebody wants no workload written for the time being.
+    pub paused: watch::Receiver<bool>,
 }
 
 /// What every reconciler needs.
@@ -40,17 +51,37 @@ struct Context {
     metrics: Arc<Metrics>,
     recorder: Recorder,
     turns: turns::Turns,
+    blocked: blocked::Blocked,
     told: events::Told,
+    replica: Replica,
 }
 
-/// Runs until `shutdown`; what is being reconciled then is finished first. `events` are the watches of the
-/// workloads in `caches`.
+impl Context {
+    /// Whether this replica acts. The others keep up with what there is, and so can take over at once.
+    fn leads(&self) -> bool {
+        *self.replica.leads.borrow()
+    }
+
+    /// Whether workloads may be written: not while somebody has paused it.
+    fn writes(&self) -> bool {
+        self.leads() && !*self.replica.paused.borrow()
+    }
+
+    /// An item whenever what this replica may do changes.
+    fn permissions(&self) -> impl Stream<Item = ()> + Send + use<> {
+        let Replica { leads, paused, .. } = &self.replica;
+        stream::select(changes(leads.clone()), changes(paused.clone()))
+    }
+}
+
+/// Runs until `shutdown`; what is being reconciled then is finished first. Writes while this replica leads
+/// and nobody has paused it. `events` are the watches of the workloads in `caches`.
 pub async fn run(
     client: Client,
     caches: Caches,
     events: [Events; 3],
     metrics: Arc<Metrics>,
-    identity: Identity,
+    replica: Replica,
     shutdown: CancellationToken,
 ) {
     // Before the caches are filled a policy would seem to be gone.
@@ -58,14 +89,17 @@ pub async fn run(
         return;
     }
     let workloads_changed = caches.workloads().changed();
-    let reporter = Reporter { controller: "adieu.dev/controller".into(), instance: identity.pod };
+    let reporter =
+        Reporter { controller: "adieu.dev/controller".into(), instance: Some(replica.pod.clone()) };
     let context = Arc::new(Context {
         recorder: Recorder::new(client.clone(), reporter),
         client,
         caches,
         metrics,
-        turns: turns::Turns::default(),
+        turns: turns::Turns::new(replica.rollouts),
+        blocked: blocked::Blocked::default(),
         told: events::Told::default(),
+        replica,
     });
     let workloads = Kind::ALL
         .into_iter()

@@ -18,7 +18,7 @@ use serde_json::json;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::Context;
+use super::{Context, blocked::Blocked, events, turns::key};
 use crate::{
     api::{
         ClusterGracefulPolicy, GracefulPolicy, GracefulPolicySpec, GracefulPolicyStatus, Mode,
@@ -30,6 +30,8 @@ use crate::{
 
 /// Changes of workloads come in crowds, a dozen for one rollout.
 const DEBOUNCE: Duration = Duration::from_millis(500);
+/// How long after a look at a policy whose workloads aren't all done yet the next one is taken.
+const UNSETTLED_WAIT: Duration = Duration::from_secs(5);
 /// How long after a failure the next attempt is made.
 const FAILURE_WAIT: Duration = Duration::from_secs(10);
 
@@ -54,6 +56,7 @@ async fn control_kind<P: Policy>(
         .with_config(Config::default().debounce(DEBOUNCE))
         .reconcile_all_on(changes(workloads_changed))
         .reconcile_all_on(context.caches.policy_changes())
+        .reconcile_all_on(context.permissions())
         .graceful_shutdown_on(shutdown.cancelled_owned())
         .run(reconcile::<P>, retry, context)
         .for_each(|_| ready(()))
@@ -61,13 +64,35 @@ async fn control_kind<P: Policy>(
 }
 
 async fn reconcile<P: Policy>(policy: Arc<P>, context: Arc<Context>) -> Result<Action, kube::Error> {
-    let status = status(&*policy, &policy.reach(&context), Timestamp::now());
+    if !context.leads() {
+        return Ok(Action::await_change());
+    }
+    let namespace = policy.namespace().unwrap_or_default();
+    let trouble =
+        Trouble { failed: context.turns.failed(&namespace, &policy.source()), blocked: &context.blocked };
+    let status = status(&*policy, &policy.reach(&context), &trouble, Timestamp::now());
     if policy.status() != Some(&status) {
         let patch = Patch::Merge(json!({ "status": status }));
         let api = policy.api(context.client.clone());
         api.patch_status(&policy.name_any(), &PatchParams::default(), &patch).await?;
+        if let Some(stalled) = newly_true(policy.status(), &status, "Stalled") {
+            events::stalled(&context.recorder, &policy.object_ref(&()), stalled.message.clone()).await;
+        }
     }
-    Ok(Action::await_change())
+    // Rollouts fail, and are mended, without a change of anything that is watched here.
+    let unsettled = status.workloads.is_some_and(|workloads| workloads.pending > 0);
+    Ok(if unsettled { Action::requeue(UNSETTLED_WAIT) } else { Action::await_change() })
+}
+
+/// The condition of that type, where it has become true.
+fn newly_true<'a>(
+    before: Option<&GracefulPolicyStatus>,
+    now: &'a GracefulPolicyStatus,
+    type_: &str,
+) -> Option<&'a Condition> {
+    let is_true = |condition: &&Condition| condition.type_ == type_ && condition.status == "True";
+    let was_true = before.is_some_and(|before| before.conditions.iter().any(|condition| is_true(&condition)));
+    now.conditions.iter().find(is_true).filter(|_| !was_true)
 }
 
 fn retry<P>(_: Arc<P>, error: &kube::Error, _: Arc<Context>) -> Action {
@@ -160,90 +185,38 @@ impl Policy for ClusterGracefulPolicy {
     }
 }
 
-/// What the policy's status shall be. Equal to the one it has where nothing changed.
-fn status<P: Policy>(policy: &P, reach: &Reach, now: Timestamp) -> GracefulPolicyStatus {
-    let mut counts = WorkloadCounts::default();
-    let mut lost = Vec::new();
-    let mut prevented = Vec::new();
-    let mut by_pod = 0;
-    for (kind, object, surroundings) in reach {
-        let workload = Workload::of(*kind, object);
-        if object.metadata.deletion_timestamp.is_some() {
-            continue;
-        }
-        let convergence = plan::converge(&workload, surroundings);
-        let managed = convergence.standing != Standing::Unmanaged;
-        let says_something = managed && convergence.resolution.policies().contains(&policy.source());
-        if !says_something && !policy.holds_for(&workload) {
-            continue;
-        }
-        counts.matched += 1;
-        match convergence.standing {
-            Standing::Injected => counts.injected += 1,
-            Standing::Pending => counts.pending += 1,
-            Standing::Prevented => {
-                counts.failed += 1;
-                prevented.push((object.name_any(), convergence.warnings));
-            }
-            Standing::ByPod => by_pod += 1,
-            Standing::Unmanaged => {}
-        }
-        if convergence.resolution.conflicted.contains(&policy.source()) {
-            lost.push(object.name_any());
-        }
-    }
-    let spec = policy.spec();
-    let selector = spec.selector.clone().map(Selector::try_from).transpose();
-    let WorkloadCounts { matched, injected, pending, failed } = counts;
-    let observes = spec.mode == Some(Mode::Observe);
-    let ready = match selector {
-        Err(error) => ("False", "InvalidSelector", format!("spec.selector: {error}: correct the selector")),
-        Ok(_) if observes => {
-            ("True", "Observing", format!("{pending} of {matched} workloads would be changed"))
-        }
-        Ok(_) if failed > 0 => {
-            let first = prevented.first().map(|(name, warnings)| format!("{name}: {}", warnings.join("; ")));
-            let first = first.unwrap_or_default();
-            (
-                "False",
-                "Prevented",
-                format!("{failed} of {matched} workloads can't be injected, such as {first}"),
-            )
-        }
-        Ok(_) if pending > 0 => {
-            ("False", "Progressing", format!("{injected} of {matched} workloads carry the policy's values"))
-        }
-        Ok(_) if by_pod > 0 => {
-            let note =
-                format!("{injected} workloads carry the policy's values, {by_pod} get them in new pods");
-            ("True", "Injected", note)
-        }
-        Ok(_) => ("True", "Injected", format!("{injected} workloads carry the policy's values")),
-    };
-    let conflicted = match lost.first() {
-        None => ("False", "NoConflict", String::new()),
-        Some(first) => {
-            let note = format!(
-                "another policy wins for {} workloads, such as {first}: by priority, age or name",
-                lost.len()
-            );
-            ("True", "AnotherPolicyWins", note)
-        }
-    };
+/// What keeps workloads from their plan.
+struct Trouble<'a> {
+    /// Whose rollout failed.
+    failed: Vec<String>,
+    blocked: &'a Blocked,
+}
 
+/// What the policy's status shall be. Equal to the one it has where nothing changed.
+fn status<P: Policy>(
+    policy: &P,
+    reach: &Reach,
+    trouble: &Trouble<'_>,
+    now: Timestamp,
+) -> GracefulPolicyStatus {
+    let spec = policy.spec();
+    let tally = Tally::of(policy, reach, trouble);
     let mut conditions = policy.status().cloned().unwrap_or_default().conditions;
-    for (type_, (status, reason, message)) in [("Ready", ready), ("Conflicted", conflicted)] {
-        merge_condition(
-            &mut conditions,
-            Condition {
-                type_: type_.into(),
-                status: status.into(),
-                reason: reason.into(),
-                message,
-                observed_generation: policy.meta().generation,
-                last_transition_time: Time(now),
-            },
-        );
+    for (type_, says) in [
+        ("Ready", tally.ready(spec)),
+        ("Conflicted", tally.conflicted()),
+        ("Stalled", tally.stalled()),
+        ("Blocked", tally.blocked()),
+    ] {
+        let condition = Condition {
+            type_: type_.into(),
+            status: if says.holds { "True" } else { "False" }.into(),
+            reason: says.reason.into(),
+            message: says.message,
+            observed_generation: policy.meta().generation,
+            last_transition_time: Time(now),
+        };
+        merge_condition(&mut conditions, condition);
     }
     GracefulPolicyStatus {
         observed_generation: policy.meta().generation,
@@ -252,8 +225,123 @@ fn status<P: Policy>(policy: &P, reach: &Reach, now: Timestamp) -> GracefulPolic
                 + spec.shutdown_timeout_seconds.unwrap_or(defaults::SHUTDOWN_TIMEOUT_SECONDS)
                 + spec.margin_seconds.unwrap_or(defaults::MARGIN_SECONDS),
         ),
-        workloads: Some(counts),
+        workloads: Some(tally.counts),
         conditions,
+    }
+}
+
+/// How the workloads stand that a policy holds for.
+#[derive(Default)]
+struct Tally {
+    counts: WorkloadCounts,
+    by_pod: usize,
+    /// Those that another policy won.
+    lost: Vec<String>,
+    /// Those that nothing can be injected into, and why.
+    prevented: Vec<(String, String)>,
+    /// Those that can't be written, and why.
+    blocked: Vec<(String, String)>,
+    /// Those whose rollout failed.
+    failed: Vec<String>,
+}
+
+/// What a condition says.
+struct Says {
+    holds: bool,
+    reason: &'static str,
+    message: String,
+}
+
+fn says(holds: bool, reason: &'static str, message: impl Into<String>) -> Says {
+    Says { holds, reason, message: message.into() }
+}
+
+impl Tally {
+    fn of<P: Policy>(policy: &P, reach: &Reach, trouble: &Trouble<'_>) -> Self {
+        let mut tally = Self { failed: trouble.failed.clone(), ..Self::default() };
+        for (kind, object, surroundings) in reach {
+            let workload = Workload::of(*kind, object);
+            if object.metadata.deletion_timestamp.is_some() {
+                continue;
+            }
+            let convergence = plan::converge(&workload, surroundings);
+            let managed = convergence.standing != Standing::Unmanaged;
+            let says_something = managed && convergence.resolution.policies().contains(&policy.source());
+            if !says_something && !policy.holds_for(&workload) {
+                continue;
+            }
+            tally.counts.matched += 1;
+            match convergence.standing {
+                Standing::Injected => tally.counts.injected += 1,
+                Standing::Pending => {
+                    tally.counts.pending += 1;
+                    let reason = trouble.blocked.reason(&key(*kind, object));
+                    tally.blocked.extend(reason.map(|reason| (object.name_any(), reason)));
+                }
+                Standing::Prevented => {
+                    tally.counts.failed += 1;
+                    tally.prevented.push((object.name_any(), convergence.warnings.join("; ")));
+                }
+                Standing::ByPod => tally.by_pod += 1,
+                Standing::Unmanaged => {}
+            }
+            if convergence.resolution.conflicted.contains(&policy.source()) {
+                tally.lost.push(object.name_any());
+            }
+        }
+        tally
+    }
+
+    fn ready(&self, spec: &GracefulPolicySpec) -> Says {
+        let WorkloadCounts { matched, injected, pending, failed } = self.counts;
+        if let Err(error) = spec.selector.clone().map(Selector::try_from).transpose() {
+            return says(false, "InvalidSelector", format!("spec.selector: {error}: correct the selector"));
+        }
+        if spec.mode == Some(Mode::Observe) {
+            return says(true, "Observing", format!("{pending} of {matched} workloads would be changed"));
+        }
+        if let Some((name, why)) = self.prevented.first() {
+            let message = format!("{failed} of {matched} workloads can't be injected, such as {name}: {why}");
+            return says(false, "Prevented", message);
+        }
+        if pending > 0 && !self.failed.is_empty() {
+            let message = format!("{pending} of {matched} workloads wait for a rollout to be mended");
+            return says(false, "Stalled", message);
+        }
+        let carry = format!("{injected} workloads carry the policy's values");
+        if pending > 0 {
+            let message = format!("{injected} of {matched} workloads carry the policy's values");
+            says(false, "Progressing", message)
+        } else if self.by_pod > 0 {
+            says(true, "Injected", format!("{carry}, {} get them in new pods", self.by_pod))
+        } else {
+            says(true, "Injected", carry)
+        }
+    }
+
+    fn conflicted(&self) -> Says {
+        let Some(first) = self.lost.first() else { return says(false, "NoConflict", "") };
+        let lost = self.lost.len();
+        let message =
+            format!("another policy wins for {lost} workloads, such as {first}: by priority, age or name");
+        says(true, "AnotherPolicyWins", message)
+    }
+
+    fn stalled(&self) -> Says {
+        let pending = self.counts.pending;
+        let Some(first) = self.failed.first().filter(|_| pending > 0) else {
+            return says(false, "NoFailure", "");
+        };
+        let message = format!(
+            "the rollout of {first} failed, and {pending} workloads wait: mend or undo it, or change the policy"
+        );
+        says(true, "RolloutFailed", message)
+    }
+
+    fn blocked(&self) -> Says {
+        let Some((name, why)) = self.blocked.first() else { return says(false, "NotBlocked", "") };
+        let message = format!("{} workloads can't be written, such as {name}: {why}", self.blocked.len());
+        says(true, "WriteRefused", message)
     }
 }
 
@@ -280,6 +368,10 @@ mod tests {
             "spec": {"template": {"metadata": {"labels": {"app": name}}, "spec": {"containers": [{"name": "web"}]}}},
         });
         (Kind::Deployment, Arc::new(serde_json::from_value(object).unwrap()), surroundings.clone())
+    }
+
+    fn status(policy: &GracefulPolicy, reach: &Reach, now: Timestamp) -> GracefulPolicyStatus {
+        super::status(policy, reach, &Trouble { failed: vec![], blocked: &Blocked::default() }, now)
     }
 
     fn at(second: i64) -> Timestamp {
@@ -333,6 +425,28 @@ mod tests {
         assert_eq!(status, "True");
         assert!(message.contains("1 workloads, such as a"), "{message}");
         assert_eq!(conflicted(&winner), ("Conflicted".into(), "False".into(), String::new()));
+    }
+
+    #[test]
+    fn a_failed_rollout_and_a_refused_write_are_named() {
+        let mut policy = policy(json!({"selector": {}}));
+        let surroundings =
+            Arc::new(Surroundings { policies: vec![Arc::new(policy.clone())], ..Surroundings::default() });
+        let workloads: Reach = vec![deployment("a", &surroundings)];
+        let blocked = Blocked::default();
+        blocked.note(key(Kind::Deployment, &workloads[0].1), "denied".into());
+        let trouble = Trouble { failed: vec!["b".into()], blocked: &blocked };
+        let status = super::status(&policy, &workloads, &trouble, at(1));
+        let condition = |type_: &str| {
+            let found = status.conditions.iter().find(|condition| condition.type_ == type_).unwrap();
+            (found.status.as_str(), found.reason.as_str(), found.message.as_str())
+        };
+        assert_eq!((condition("Ready").0, condition("Ready").1), ("False", "Stalled"));
+        assert!(condition("Stalled").0 == "True" && condition("Stalled").2.contains("rollout of b failed"));
+        assert!(condition("Blocked").0 == "True" && condition("Blocked").2.contains("such as a: denied"));
+        assert!(newly_true(None, &status, "Stalled").is_some());
+        policy.status = Some(status.clone());
+        assert!(newly_true(policy.status.as_ref(), &status, "Stalled").is_none(), "it was told");
     }
 
     #[test]

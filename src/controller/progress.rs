@@ -5,9 +5,32 @@ use serde_json::Value;
 
 use crate::plan::Kind;
 
-/// Whether pods of an older template are still being replaced. What makes no progress of its own accord
-/// (paused, scaled to zero, updated by hand or up to a partition) counts as complete.
-pub(super) fn rolling_out(kind: Kind, object: &DynamicObject) -> bool {
+/// How far a rollout is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// Every pod is of the current template and available.
+    Complete,
+    /// Pods of an older template are still being replaced.
+    Rolling,
+    /// They aren't, and the Deployment controller has given up waiting for it.
+    Failed,
+}
+
+/// How far the rollout of a workload is. What makes no progress of its own accord (paused, scaled to zero,
+/// updated by hand or up to a partition) counts as complete.
+pub(super) fn progress(kind: Kind, object: &DynamicObject) -> Progress {
+    if !is_rolling(kind, object) {
+        return Progress::Complete;
+    }
+    let status = &object.data["status"];
+    let observed = status["observedGeneration"].as_i64() >= object.metadata.generation;
+    let mut conditions = status["conditions"].as_array().into_iter().flatten();
+    let gave_up =
+        conditions.any(|condition| condition["type"] == "Progressing" && condition["status"] == "False");
+    if observed && gave_up { Progress::Failed } else { Progress::Rolling }
+}
+
+fn is_rolling(kind: Kind, object: &DynamicObject) -> bool {
     let (spec, status) = (&object.data["spec"], &object.data["status"]);
     let number = |value: &Value| value.as_i64().unwrap_or(0);
     let observed = number(&status["observedGeneration"]) >= object.metadata.generation.unwrap_or(0);
@@ -49,7 +72,20 @@ mod tests {
 
     fn rolling(kind: Kind, spec: Value, status: Value) -> bool {
         let object = json!({"metadata": {"generation": 2}, "spec": spec, "status": status});
-        rolling_out(kind, &serde_json::from_value(object).unwrap())
+        progress(kind, &serde_json::from_value(object).unwrap()) != Progress::Complete
+    }
+
+    #[test]
+    fn a_deployment_says_itself_when_its_rollout_failed() {
+        let of = |observed: i64, progressing: &str| {
+            let object = json!({"metadata": {"generation": 2}, "spec": {"replicas": 2}, "status": {
+                "observedGeneration": observed, "updatedReplicas": 1, "replicas": 3, "availableReplicas": 2,
+                "conditions": [{"type": "Progressing", "status": progressing}]}});
+            progress(Kind::Deployment, &serde_json::from_value(object).unwrap())
+        };
+        assert_eq!(of(2, "False"), Progress::Failed);
+        assert_eq!(of(2, "True"), Progress::Rolling);
+        assert_eq!(of(1, "False"), Progress::Rolling, "that was the rollout before");
     }
 
     #[test]

@@ -1,71 +1,262 @@
-//! Turns: of the workloads that a policy holds for, only so many roll out at a time.
+//! Turns: of the workloads that a policy change reaches, only so many roll out at a time, the oldest first,
+//! and none after one that failed.
 
 use std::{
-    collections::{BTreeSet, HashMap},
-    sync::Arc,
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::{Arc, Mutex as SyncMutex, PoisonError},
+    time::Duration,
 };
 
 use kube::{ResourceExt as _, core::DynamicObject, runtime::reflector::ObjectRef};
-use tokio::sync::{Mutex, OwnedMutexGuard};
+use tokio::{
+    sync::{Mutex, OwnedMutexGuard},
+    time::Instant,
+};
 
-use super::{Context, progress::rolling_out};
+use super::{
+    Context,
+    progress::{Progress, progress},
+};
 use crate::{
-    plan::{self, Kind, Source, Workload},
+    plan::{self, Convergence, Kind, Source, Surroundings, When, Workload},
     runtime::workloads::resource,
 };
 
-/// The generations that were written: the watch may not have brought them yet.
-type Written = HashMap<(Kind, ObjectRef<DynamicObject>), i64>;
+/// How old a look at all workloads may be. Thousands that wait ask more often than that.
+const LOOK: Duration = Duration::from_secs(2);
+/// How long a rollout may take that doesn't say itself that it failed: a Deployment's default
+/// progressDeadlineSeconds.
+const PATIENCE: Duration = Duration::from_mins(10);
+
+/// A workload.
+pub(super) type Key = (Kind, ObjectRef<DynamicObject>);
+
+pub(super) fn key(kind: Kind, object: &DynamicObject) -> Key {
+    (kind, ObjectRef::from_obj_with(object, resource(kind)))
+}
+
+/// A policy: its namespace, which is empty for the cluster's, and its name.
+type PolicyKey = (String, Source);
+
+fn policy_key(namespace: &str, policy: &Source) -> PolicyKey {
+    let namespace = if matches!(policy, Source::ClusterPolicy(_)) { "" } else { namespace };
+    (namespace.to_owned(), policy.clone())
+}
+
+pub(super) struct Turns {
+    /// How many roll out at a time in the whole cluster, whatever policies say.
+    limit: usize,
+    state: Arc<Mutex<State>>,
+    /// The rollouts that failed, by policy, as of the last look.
+    failed: SyncMutex<BTreeMap<PolicyKey, Vec<String>>>,
+}
 
 #[derive(Default)]
-pub(super) struct Turns(Arc<Mutex<Written>>);
+struct State {
+    /// What was rolled out in turn and isn't complete: the generation that was written, which the watch may
+    /// not have brought yet, and when.
+    rolled: HashMap<Key, (i64, Instant)>,
+    look: Option<(Instant, Look)>,
+}
+
+/// All workloads at a time.
+#[derive(Default)]
+struct Look {
+    queues: BTreeMap<PolicyKey, Queue>,
+    /// How many roll out that a policy has a say in.
+    rolling: usize,
+}
+
+/// Where a workload stands in a queue: by the time of its creation, then by namespace, kind and name.
+type Place = (String, String, &'static str, String);
+
+/// Of one policy.
+#[derive(Default)]
+struct Queue {
+    /// Those that wait for their turn, the oldest first.
+    waiting: BTreeSet<Place>,
+    rolling: usize,
+    failed: Vec<String>,
+}
 
 /// The right to write one workload. Nobody else gets one until it is [taken](Turn::take) or dropped.
-pub(super) struct Turn(OwnedMutexGuard<Written>);
+pub(super) struct Turn {
+    state: OwnedMutexGuard<State>,
+    policies: Vec<PolicyKey>,
+    place: Place,
+}
+
+fn place(kind: Kind, object: &DynamicObject) -> Place {
+    let created = object.creation_timestamp().map(|time| time.0.to_string()).unwrap_or_default();
+    (created, object.namespace().unwrap_or_default(), kind.as_str(), object.name_any())
+}
 
 impl Turns {
+    pub(super) fn new(limit: usize) -> Self {
+        Self { limit, state: Arc::default(), failed: SyncMutex::default() }
+    }
+
     /// Asks whether `object` may roll out now. It must not be in the middle of a rollout, its user's own
-    /// included, and of the others that one of `policies` concerns fewer than `max_concurrent` may be: in
-    /// its namespace, or everywhere where one of them is the cluster's.
+    /// included, nor have failed at one of his; of those that one of `policies` concerns fewer than the policy says may be, and none that
+    /// was rolled out for it may have failed; and no more older ones may wait than there is room for.
     pub(super) async fn ask(
         &self,
         context: &Context,
         kind: Kind,
         object: &DynamicObject,
-        policies: &BTreeSet<Source>,
-        max_concurrent: usize,
+        convergence: &Convergence,
     ) -> Option<Turn> {
-        let mut written = self.0.clone().lock_owned().await;
-        let workloads = context.caches.workloads();
-        written.retain(|(kind, reference), generation| {
-            let current = workloads.of(*kind).get(reference);
-            current.is_some_and(|current| current.metadata.generation < Some(*generation))
+        let mut state = self.state.clone().lock_owned().await;
+        if state.look.as_ref().is_none_or(|(made, _)| made.elapsed() > LOOK) {
+            let look = state.look_around(context);
+            let failed = |(policy, queue): (&PolicyKey, &Queue)| (policy.clone(), queue.failed.clone());
+            *self.failed.lock().unwrap_or_else(PoisonError::into_inner) =
+                look.queues.iter().map(failed).collect();
+            state.look = Some((Instant::now(), look));
+        }
+        let (_, look) = state.look.as_ref()?;
+        let workload = Workload::of(kind, object);
+        let namespace = object.namespace().unwrap_or_default();
+        let concerning = plan::concerning(&workload, &convergence.resolution);
+        let policies: Vec<_> = concerning.iter().map(|policy| policy_key(&namespace, policy)).collect();
+        let limit = convergence.resolution.settings.rollout.value.max_concurrent.unwrap_or(1);
+        let limit = usize::try_from(limit).unwrap_or(1);
+        let place = place(kind, object);
+        // Who is blocked holds no place, and tries again whenever there is room.
+        let blocked = context.blocked.is_blocked(&key(kind, object));
+        let has_room = policies.iter().all(|policy| {
+            let queue = look.queues.get(policy);
+            queue.is_some_and(|queue| queue.has_room_for((!blocked).then_some(&place), limit))
         });
-        let others = if policies.iter().any(|policy| matches!(policy, Source::ClusterPolicy(_))) {
-            workloads.all()
-        } else {
-            workloads.inside(&object.namespace().unwrap_or_default())
+        let may_begin = match progress(kind, object) {
+            Progress::Complete => true,
+            Progress::Rolling => false,
+            Progress::Failed => state.rolled.contains_key(&key(kind, object)),
         };
-        let rolling = others
-            .iter()
-            .filter(|(kind, other)| rolling_out(*kind, other) && concerned(context, *kind, other, policies));
-        // What the watch has yet to bring rolls out as well.
-        let rolling = rolling.count() + written.len();
-        (!rolling_out(kind, object) && rolling < max_concurrent).then_some(Turn(written))
+        (may_begin && has_room && look.rolling < self.limit).then_some(Turn { state, policies, place })
     }
+
+    /// The workloads whose rollout for a policy failed, so that no other begins.
+    pub(super) fn failed(&self, namespace: &str, policy: &Source) -> Vec<String> {
+        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        failed.get(&policy_key(namespace, policy)).cloned().unwrap_or_default()
+    }
+}
+
+impl Queue {
+    fn has_room_for(&self, place: Option<&Place>, limit: usize) -> bool {
+        let room = limit.saturating_sub(self.rolling);
+        let in_front = |place| self.waiting.iter().take(room).any(|waiting| waiting == place);
+        self.failed.is_empty() && room > 0 && place.is_none_or(in_front)
+    }
+}
+
+impl State {
+    fn look_around(&mut self, context: &Context) -> Look {
+        let mut look = Look::default();
+        let mut surroundings: HashMap<String, Arc<Surroundings>> = HashMap::new();
+        let mut still = HashMap::new();
+        for (kind, object) in context.caches.workloads().all() {
+            let namespace = object.namespace().unwrap_or_default();
+            let around = surroundings
+                .entry(namespace.clone())
+                .or_insert_with_key(|namespace| Arc::new(context.caches.surroundings(namespace)));
+            let workload = Workload::of(kind, &object);
+            let convergence = plan::converge(&workload, around);
+            let policies = plan::concerning(&workload, &convergence.resolution);
+            if policies.is_empty() || object.metadata.deletion_timestamp.is_some() {
+                continue;
+            }
+            let key = key(kind, &object);
+            let generation = object.metadata.generation.unwrap_or(0);
+            let rolled = self.rolled.get(&key).copied();
+            // The watch has yet to bring what was written.
+            let behind = rolled.is_some_and(|(written, _)| generation < written);
+            let mut now = if behind { Progress::Rolling } else { progress(kind, &object) };
+            if now == Progress::Rolling && rolled.is_some_and(|(_, since)| since.elapsed() > PATIENCE) {
+                now = Progress::Failed;
+            }
+            let carries = behind || convergence.template.is_none();
+            // Whoever led before may have rolled it out, and seen it fail.
+            let adopted = self.look.is_none()
+                && (carries && now == Progress::Rolling
+                    || now == Progress::Failed && policies.iter().any(|policy| is_stalled(around, policy)));
+            let ours = rolled.is_some() || adopted;
+            if ours && now != Progress::Complete {
+                still.insert(key.clone(), rolled.unwrap_or((generation, Instant::now())));
+            }
+            let waits = !carries && convergence.when == When::InTurn && !context.blocked.is_blocked(&key);
+            look.rolling += usize::from(now == Progress::Rolling);
+            for policy in &policies {
+                let queue = look.queues.entry(policy_key(&namespace, policy)).or_default();
+                match now {
+                    Progress::Rolling => queue.rolling += 1,
+                    Progress::Failed if ours && carries => queue.failed.push(object.name_any()),
+                    // What failed by itself is its user's to mend, and holds up nobody.
+                    Progress::Failed if !ours => {}
+                    // What its policy broke, its policy may mend.
+                    Progress::Failed | Progress::Complete if waits => {
+                        queue.waiting.insert(place(kind, &object));
+                    }
+                    Progress::Failed | Progress::Complete => {}
+                }
+            }
+        }
+        self.rolled = still;
+        look
+    }
+}
+
+/// Whether the policy's status says that a rollout failed.
+fn is_stalled(around: &Surroundings, policy: &Source) -> bool {
+    let status = match policy {
+        Source::Policy(name) => {
+            let found = around.policies.iter().find(|policy| policy.metadata.name.as_ref() == Some(name));
+            found.and_then(|policy| policy.status.as_ref())
+        }
+        Source::ClusterPolicy(name) => {
+            let found =
+                around.cluster_policies.iter().find(|policy| policy.metadata.name.as_ref() == Some(name));
+            found.and_then(|policy| policy.status.as_ref())
+        }
+        _ => None,
+    };
+    let mut conditions = status.iter().flat_map(|status| &status.conditions);
+    conditions.any(|condition| condition.type_ == "Stalled" && condition.status == "True")
 }
 
 impl Turn {
     /// Notes what was written.
     pub(super) fn take(mut self, kind: Kind, written: &DynamicObject) {
-        let reference = ObjectRef::from_obj_with(written, resource(kind));
-        self.0.insert((kind, reference), written.metadata.generation.unwrap_or(0));
+        let generation = written.metadata.generation.unwrap_or(0);
+        self.state.rolled.insert(key(kind, written), (generation, Instant::now()));
+        let Some((_, look)) = &mut self.state.look else { return };
+        look.rolling += 1;
+        for policy in &self.policies {
+            let queue = look.queues.entry(policy.clone()).or_default();
+            queue.rolling += 1;
+            queue.waiting.remove(&self.place);
+        }
     }
 }
 
-fn concerned(context: &Context, kind: Kind, object: &DynamicObject, policies: &BTreeSet<Source>) -> bool {
-    let surroundings = context.caches.surroundings(&object.namespace().unwrap_or_default());
-    let workload = Workload::of(kind, object);
-    let resolution = plan::resolve(&workload, &surroundings);
-    !plan::concerning(&workload, &resolution).is_disjoint(policies)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_go_first_and_none_where_one_failed() {
+        let at =
+            |created: &str| (created.to_owned(), "shop".to_owned(), "Deployment", format!("web-{created}"));
+        let mut queue = Queue::default();
+        queue.waiting.extend(["2", "1", "3"].map(at));
+        assert!(queue.has_room_for(Some(&at("1")), 1) && !queue.has_room_for(Some(&at("2")), 1));
+        assert!(queue.has_room_for(Some(&at("2")), 2) && !queue.has_room_for(Some(&at("3")), 2));
+        queue.rolling = 1;
+        assert!(!queue.has_room_for(Some(&at("1")), 1) && queue.has_room_for(Some(&at("1")), 2));
+        assert!(!queue.has_room_for(Some(&at("2")), 2));
+        assert!(!queue.has_room_for(None, 1) && queue.has_room_for(None, 2));
+        queue.failed.push("broken".into());
+        assert!(!queue.has_room_for(Some(&at("1")), 2));
+    }
 }

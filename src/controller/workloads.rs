@@ -10,9 +10,9 @@ use kube::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Context, events, write};
+use super::{Context, budgets, events, turns, write};
 use crate::{
-    plan::{self, Kind, When, Workload},
+    plan::{self, Convergence, Kind, Surroundings, When, Workload},
     runtime::{
         metrics::{KindLabel, ReconcileLabels, ReconcileResult},
         workloads::{Events, resource},
@@ -23,8 +23,8 @@ use crate::{
 const WAIT: Duration = Duration::from_secs(5);
 /// How long after a conflict the next attempt is made.
 const CONFLICT_WAIT: Duration = Duration::from_secs(1);
-/// How long after any other failure the next attempt is made.
-const FAILURE_WAIT: Duration = Duration::from_secs(30);
+/// How long after the API server couldn't be reached the next attempt is made.
+const FAILURE_WAIT: Duration = Duration::from_secs(10);
 
 /// Reconciles the workloads of one kind until `shutdown`.
 pub(super) async fn control(kind: Kind, events: Events, context: Arc<Context>, shutdown: CancellationToken) {
@@ -36,6 +36,8 @@ pub(super) async fn control(kind: Kind, events: Events, context: Arc<Context>, s
     );
     Controller::for_stream_with(changes, store, resource(kind))
         .reconcile_all_on(context.caches.policy_changes())
+        .reconcile_all_on(context.permissions())
+        .reconcile_all_on(context.caches.budget_changes())
         .graceful_shutdown_on(shutdown.cancelled_owned())
         .run(
             move |object, context| reconcile(kind, object, context),
@@ -51,22 +53,36 @@ async fn reconcile(
     object: Arc<DynamicObject>,
     context: Arc<Context>,
 ) -> Result<Action, write::Error> {
-    let count = |result| {
-        let labels = ReconcileLabels { kind: KindLabel(kind.as_str()), result };
-        context.metrics.reconciles.get_or_create(&labels).inc();
-    };
-    if object.metadata.deletion_timestamp.is_some() {
+    if !context.writes() || object.metadata.deletion_timestamp.is_some() {
         return Ok(Action::await_change());
     }
     if object.metadata.managed_fields.as_ref().is_some_and(|ours| !ours.is_empty()) {
         write::give_up_leftovers(&context.client, kind, &object).await?;
     }
-    let namespace = object.namespace().unwrap_or_default();
-    let surroundings = context.caches.surroundings(&namespace);
-    let workload = Workload::of(kind, &object);
-    let convergence = plan::converge(&workload, &surroundings);
+    let surroundings = context.caches.surroundings(&object.namespace().unwrap_or_default());
+    let convergence = plan::converge(&Workload::of(kind, &object), &surroundings);
     context.told.tell(&context.recorder, kind, &object, &convergence).await;
+    let action = bring_to_plan(kind, &object, &context, &convergence, &surroundings).await?;
+    let kept = budgets::keep(&context.client, &context.caches, kind, &object, &convergence).await;
+    kept.map_err(|source| write::Error::new(kind, &object, source))?;
+    Ok(action)
+}
+
+/// Writes the template, when it is time.
+async fn bring_to_plan(
+    kind: Kind,
+    object: &DynamicObject,
+    context: &Context,
+    convergence: &Convergence,
+    surroundings: &Surroundings,
+) -> Result<Action, write::Error> {
+    let count = |result| {
+        let labels = ReconcileLabels { kind: KindLabel(kind.as_str()), result };
+        context.metrics.reconciles.get_or_create(&labels).inc();
+    };
+    let (key, namespace) = (turns::key(kind, object), object.namespace());
     let Some(planned) = &convergence.template else {
+        context.blocked.clear(&key);
         count(ReconcileResult::Unchanged);
         return Ok(Action::await_change());
     };
@@ -74,7 +90,7 @@ async fn reconcile(
     let turn = match convergence.when {
         When::AtOnce => None,
         When::Observed => {
-            events::would_inject(&context.recorder, kind, &object, planned, &convergence).await;
+            events::would_inject(&context.recorder, kind, object, planned, convergence).await;
             count(ReconcileResult::Observed);
             return Ok(Action::await_change());
         }
@@ -83,10 +99,7 @@ async fn reconcile(
             return Ok(Action::await_change());
         }
         When::InTurn => {
-            let policies = plan::concerning(&workload, &convergence.resolution);
-            let limit = convergence.resolution.settings.rollout.value.max_concurrent.unwrap_or(1);
-            let limit = usize::try_from(limit).unwrap_or(1);
-            let turn = context.turns.ask(&context, kind, &object, &policies, limit).await;
+            let turn = context.turns.ask(context, kind, object, convergence).await;
             if turn.is_none() {
                 count(ReconcileResult::Waiting);
                 return Ok(Action::requeue(WAIT));
@@ -94,17 +107,35 @@ async fn reconcile(
             turn
         }
     };
-    let written = write::template(&context.client, kind, &object, planned).await?;
+    let blocked = |reason: String, result| {
+        count(result);
+        tracing::warn!(%kind, namespace, name = object.name_any(), reason, "not brought to its plan, trying again");
+        context.blocked.note(key.clone(), reason)
+    };
+    let written = match write::template(&context.client, kind, object, planned).await {
+        Err(error) if error.is_refusal() => {
+            let (wait, news) = blocked(error.to_string(), ReconcileResult::Failed);
+            if news {
+                events::blocked(&context.recorder, kind, object, error.to_string()).await;
+            }
+            return Ok(Action::requeue(wait));
+        }
+        written => written?,
+    };
     if let Some(turn) = turn {
         turn.take(kind, &written);
     }
-    let left = plan::converge(&Workload::of(kind, &written), &surroundings);
+    let left = plan::converge(&Workload::of(kind, &written), surroundings);
     if left.template.is_some() {
-        count(ReconcileResult::Undone);
-        tracing::warn!(%kind, namespace, name = object.name_any(), "another webhook undid the write, trying again");
-        return Ok(Action::requeue(FAILURE_WAIT));
+        let reason = "another admission webhook or policy undid the write";
+        let (wait, news) = blocked(reason.into(), ReconcileResult::Undone);
+        if news {
+            events::blocked(&context.recorder, kind, object, reason.into()).await;
+        }
+        return Ok(Action::requeue(wait));
     }
-    events::injected(&context.recorder, kind, &object, planned, &convergence).await;
+    context.blocked.clear(&key);
+    events::injected(&context.recorder, kind, object, planned, convergence).await;
     tracing::info!(%kind, namespace, name = object.name_any(), when = ?convergence.when, "brought to its plan");
     count(ReconcileResult::Patched);
     Ok(Action::await_change())

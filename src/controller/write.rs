@@ -26,9 +26,18 @@ pub(super) struct Error {
 }
 
 impl Error {
+    pub(super) fn new(kind: Kind, object: &DynamicObject, source: kube::Error) -> Self {
+        Self { kind, namespace: object.namespace().unwrap_or_default(), name: object.name_any(), source }
+    }
+
     /// Whether the object had changed meanwhile.
     pub(super) fn is_conflict(&self) -> bool {
         matches!(&self.source, kube::Error::Api(status) if status.code == 409)
+    }
+
+    /// Whether the API server, or an admission webhook or policy, would refuse it again.
+    pub(super) fn is_refusal(&self) -> bool {
+        matches!(&self.source, kube::Error::Api(status) if matches!(status.code, 400 | 403 | 422))
     }
 }
 
@@ -80,7 +89,7 @@ pub(super) async fn give_up_leftovers(
     object: &DynamicObject,
 ) -> Result<(), Error> {
     let found = api(client, kind, object).get_opt(&object.name_any()).await;
-    match found.map_err(|source| error(kind, object, source))? {
+    match found.map_err(|source| Error::new(kind, object, source))? {
         Some(current) => give_up_ownership(client, kind, &current).await.map(drop),
         None => Ok(()),
     }
@@ -102,14 +111,10 @@ async fn send(
     let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
     let patch = Patch::<()>::Json(patch);
     let sent = api(client, kind, object).patch(&object.name_any(), &parameters, &patch).await;
-    sent.map_err(|source| error(kind, object, source))
+    sent.map_err(|source| Error::new(kind, object, source))
 }
 
 fn api(client: &Client, kind: Kind, object: &DynamicObject) -> Api<DynamicObject> {
     let namespace = object.namespace().unwrap_or_default();
     Api::namespaced_with(client.clone(), &namespace, &resource(kind))
-}
-
-fn error(kind: Kind, object: &DynamicObject, source: kube::Error) -> Error {
-    Error { kind, namespace: object.namespace().unwrap_or_default(), name: object.name_any(), source }
 }

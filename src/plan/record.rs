@@ -222,10 +222,10 @@ pub(super) fn revert(template: &mut Value, record: &Record) {
     record.metadata.close(template, "metadata");
 
     let Some(spec) = template.get_mut("spec").and_then(Value::as_object_mut) else { return };
-    if let Some(spread) = &record.spread {
-        if !restore(spec, SPREAD, spread) {
-            drop_second_constraint(spec, &spread.injected);
-        }
+    if let Some(spread) = &record.spread
+        && !restore(spec, SPREAD, spread)
+    {
+        drop_second_constraint(spec, &spread.injected);
     }
     let mut longest = None;
     for container in spec.get_mut("containers").and_then(Value::as_array_mut).into_iter().flatten() {
@@ -255,16 +255,16 @@ fn later_sleep(container: &Map<String, Value>, given: &ContainerRecord) -> Optio
 }
 
 fn revert_container(container: &mut Map<String, Value>, given: &ContainerRecord) {
-    if let Some(probe) = &given.readiness_probe {
-        if !restore(container, "readinessProbe", probe) {
-            drop_second_handler(container, "readinessProbe", &probe.injected);
-        }
+    if let Some(probe) = &given.readiness_probe
+        && !restore(container, "readinessProbe", probe)
+    {
+        drop_second_handler(container, "readinessProbe", &probe.injected);
     }
     if let Some(pre_stop) = &given.pre_stop {
-        if let Some(lifecycle) = container.get_mut("lifecycle").and_then(Value::as_object_mut) {
-            if !restore(lifecycle, "preStop", pre_stop) {
-                drop_second_handler(lifecycle, "preStop", &pre_stop.injected);
-            }
+        if let Some(lifecycle) = container.get_mut("lifecycle").and_then(Value::as_object_mut)
+            && !restore(lifecycle, "preStop", pre_stop)
+        {
+            drop_second_handler(lifecycle, "preStop", &pre_stop.injected);
         }
         given.lifecycle.close(container, "lifecycle");
     }

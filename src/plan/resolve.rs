@@ -151,6 +151,7 @@ fn merge(mut settings: Settings, levels: &[Level<'_>]) -> Settings {
         say(&mut settings.exclude, spec.containers.as_ref().map(|c| c.exclude.clone()), source);
         say(&mut settings.injection, spec.injection, source);
         say(&mut settings.spread, spec.spread.clone().map(Some), source);
+        say(&mut settings.disruption_budget, spec.disruption_budget.clone().map(Some), source);
         say(&mut settings.mode, spec.mode, source);
         say(&mut settings.rollout, spec.rollout.clone(), source);
     }

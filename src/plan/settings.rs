@@ -6,7 +6,8 @@ use k8s_openapi::api::core::v1::Probe;
 use serde::{Deserialize, Serialize};
 
 use crate::api::{
-    Existing, GracePeriod, HttpGet, Injection, Mode, PreStopMethod, ProbeMode, Rollout, Spread, defaults,
+    DisruptionBudget, Existing, GracePeriod, HttpGet, Injection, Mode, PreStopMethod, ProbeMode, Rollout,
+    Spread, defaults,
 };
 
 /// The effective values for one workload. In text, what isn't listed is adieu's default.
@@ -52,6 +53,9 @@ pub struct Settings {
     /// A soft topology spread constraint.
     #[serde(skip_serializing_if = "Setting::is_default")]
     pub spread: Setting<Option<Spread>>,
+    /// A PodDisruptionBudget beside the workload. Not part of the record: it is no part of the template.
+    #[serde(skip)]
+    pub disruption_budget: Setting<Option<DisruptionBudget>>,
     /// Whether anything is changed. Not part of the record: what is recorded was enforced.
     #[serde(skip)]
     pub mode: Setting<Mode>,
@@ -113,6 +117,7 @@ impl Default for Settings {
             exclude: Setting::default(),
             injection: Setting::default(),
             spread: Setting::default(),
+            disruption_budget: Setting::default(),
             mode: Setting::default(),
             rollout: Setting::default(),
         }
@@ -161,6 +166,7 @@ impl Settings {
             &self.exclude.from,
             &self.injection.from,
             &self.spread.from,
+            &self.disruption_budget.from,
             &self.mode.from,
             &self.rollout.from,
         ]

@@ -1,10 +1,12 @@
 //! The caBundle of our own webhook configuration: filled in, and put back when something takes it away.
 
+use std::future::pending;
+
 use futures::{StreamExt as _, TryStreamExt as _};
 use json_patch::{AddOperation, Patch as JsonPatch, PatchOperation, TestOperation, jsonptr::PointerBuf};
 use k8s_openapi::{
     ByteString,
-    api::admissionregistration::v1::{MutatingWebhookConfiguration, RuleWithOperations},
+    api::admissionregistration::v1::{MutatingWebhook, MutatingWebhookConfiguration, RuleWithOperations},
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::{
@@ -17,9 +19,24 @@ use tokio::sync::watch;
 
 use super::{FIELD_MANAGER, readiness::Gate};
 
-/// Keeps the caBundle of the configuration `name` equal to what `authority` holds, for ever. `gate` opens
-/// when that is so for the first time.
-pub async fn keep(client: Client, name: String, mut authority: watch::Receiver<String>, gate: Gate) {
+/// Whom the webhooks shall trust.
+#[derive(Clone, Debug)]
+pub enum Bundle {
+    /// The authorities whose certificates these are, PEM.
+    Ours(watch::Receiver<String>),
+    /// Somebody else fills it in, such as cert-manager.
+    Theirs,
+}
+
+/// Keeps the caBundle of the configuration `name` equal to what `bundle` holds, for ever, while this replica
+/// leads. `gate` opens when that is so for the first time, whoever wrote it.
+pub async fn keep(
+    client: Client,
+    name: String,
+    mut bundle: Bundle,
+    mut leads: watch::Receiver<bool>,
+    gate: Gate,
+) {
     let api: Api<MutatingWebhookConfiguration> = Api::all(client);
     let only = watcher::Config::default().fields(&format!("metadata.name={name}"));
     let mut events = watcher(api.clone(), only)
@@ -38,12 +55,16 @@ pub async fn keep(client: Client, name: String, mut authority: watch::Receiver<S
                 Some(configuration) => current = Some(configuration),
                 None => return,
             },
-            changed = authority.changed() => if changed.is_err() { return },
+            () = bundle.changed() => {}
+            changed = leads.changed() => if changed.is_err() { return },
         }
         let Some(configuration) = &current else { continue };
-        let pem = authority.borrow_and_update().clone();
-        let patch = patch(configuration, &pem);
+        let pem = bundle.pem();
+        let patch = patch(configuration, pem.as_deref());
         if !patch.0.is_empty() {
+            if !*leads.borrow_and_update() {
+                continue;
+            }
             let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..Default::default() };
             match api.patch(&name, &parameters, &Patch::<()>::Json(patch)).await {
                 Ok(_) => tracing::info!(configuration = name, "caBundle filled in"),
@@ -54,20 +75,48 @@ pub async fn keep(client: Client, name: String, mut authority: watch::Receiver<S
                 }
             }
         }
-        if let Some(gate) = gate.take() {
-            gate.open();
+        if is_trusting(configuration) || pem.is_some() {
+            gate.take().into_iter().for_each(Gate::open);
         }
     }
+}
+
+impl Bundle {
+    async fn changed(&mut self) {
+        let told = match self {
+            Self::Ours(bundle) => bundle.changed().await.is_ok(),
+            Self::Theirs => false,
+        };
+        if !told {
+            pending::<()>().await;
+        }
+    }
+
+    fn pem(&mut self) -> Option<String> {
+        match self {
+            Self::Ours(bundle) => Some(bundle.borrow_and_update().clone()),
+            Self::Theirs => None,
+        }
+    }
+}
+
+/// Whether every webhook trusts somebody.
+fn is_trusting(configuration: &MutatingWebhookConfiguration) -> bool {
+    configuration.webhooks.iter().flatten().all(|webhook| trusts(webhook).is_some())
+}
+
+fn trusts(webhook: &MutatingWebhook) -> Option<&ByteString> {
+    webhook.client_config.ca_bundle.as_ref().filter(|bundle| !bundle.0.is_empty())
 }
 
 /// The failurePolicy of the webhooks for workloads, as the chart's value has it.
 const FAILURE_POLICY: &str = "adieu.dev/failure-policy";
 
-/// What must change for every webhook to trust `pem`, and for those of workloads to fail as the chart says,
-/// which must not be before they are trusted. Tests the resourceVersion, so that a webhook that moved in the
+/// What must change for every webhook to trust `pem`, where it is ours to say, and for those of workloads to
+/// fail as the chart says, which must not be before anybody is trusted. Tests the resourceVersion, so that a webhook that moved in the
 /// list gets no other's value.
-fn patch(configuration: &MutatingWebhookConfiguration, pem: &str) -> JsonPatch {
-    let bundle = ByteString(pem.as_bytes().to_vec());
+fn patch(configuration: &MutatingWebhookConfiguration, pem: Option<&str>) -> JsonPatch {
+    let bundle = pem.map(|pem| ByteString(pem.as_bytes().to_vec()));
     let wanted = configuration.metadata.annotations.as_ref().and_then(|all| all.get(FAILURE_POLICY));
     let mut operations = Vec::new();
     for (index, webhook) in configuration.webhooks.iter().flatten().enumerate() {
@@ -75,12 +124,13 @@ fn patch(configuration: &MutatingWebhookConfiguration, pem: &str) -> JsonPatch {
             let path = PointerBuf::from_tokens([&["webhooks", &index.to_string()], path].concat());
             operations.push(PatchOperation::Add(AddOperation { path, value }));
         };
-        if webhook.client_config.ca_bundle.as_ref() != Some(&bundle) {
+        if bundle.is_some() && webhook.client_config.ca_bundle != bundle {
             add(&["clientConfig", "caBundle"], json!(bundle));
         }
         // A pod that is created is let through in any case.
         let of_pods = webhook.rules.iter().flatten().any(|rule| is_for(rule, "pods"));
-        if !of_pods && wanted.is_some() && webhook.failure_policy.as_ref() != wanted {
+        let trusting = bundle.is_some() || trusts(webhook).is_some();
+        if trusting && !of_pods && wanted.is_some() && webhook.failure_policy.as_ref() != wanted {
             add(&["failurePolicy"], json!(wanted));
         }
     }
@@ -119,17 +169,34 @@ mod tests {
             })
         };
         let mut failing = configuration("Fail");
-        let patched = patch(&serde_json::from_value(failing.clone()).unwrap(), "pem");
+        let patched = patch(&serde_json::from_value(failing.clone()).unwrap(), Some("pem"));
         json_patch::patch(&mut failing, &patched).unwrap();
         let policies = |of: &serde_json::Value| {
             of["webhooks"].as_array().unwrap().iter().map(|w| w["failurePolicy"].clone()).collect::<Vec<_>>()
         };
         assert_eq!(policies(&failing), ["Fail", "Ignore"]);
-        assert!(patch(&serde_json::from_value(failing.clone()).unwrap(), "pem").0.is_empty());
+        assert!(patch(&serde_json::from_value(failing.clone()).unwrap(), Some("pem")).0.is_empty());
         failing["metadata"]["annotations"][FAILURE_POLICY] = json!("Ignore");
-        let back = patch(&serde_json::from_value(failing.clone()).unwrap(), "pem");
+        let back = patch(&serde_json::from_value(failing.clone()).unwrap(), Some("pem"));
         json_patch::patch(&mut failing, &back).unwrap();
         assert_eq!(policies(&failing), ["Ignore", "Ignore"]);
+    }
+
+    #[test]
+    fn what_somebody_else_fills_in_is_left_and_waited_for() {
+        let configuration = |trusting: bool| {
+            let client = if trusting { json!({"caBundle": "cGVt"}) } else { json!({}) };
+            serde_json::from_value::<MutatingWebhookConfiguration>(json!({
+                "metadata": {"name": "adieu", "annotations": {FAILURE_POLICY: "Fail"}},
+                "webhooks": [{"name": "a", "admissionReviewVersions": ["v1"], "sideEffects": "None",
+                              "clientConfig": client, "failurePolicy": "Ignore"}],
+            }))
+            .unwrap()
+        };
+        assert!(patch(&configuration(false), None).0.is_empty() && !is_trusting(&configuration(false)));
+        let patched = serde_json::to_value(patch(&configuration(true), None)).unwrap();
+        assert_eq!(patched, json!([{"op": "add", "path": "/webhooks/0/failurePolicy", "value": "Fail"}]));
+        assert!(is_trusting(&configuration(true)));
     }
 
     #[test]
@@ -143,12 +210,12 @@ mod tests {
                 {"name": "c", "admissionReviewVersions": ["v1"], "sideEffects": "None", "clientConfig": {}},
             ],
         });
-        let patched = patch(&serde_json::from_value(configuration.clone()).unwrap(), "pem");
+        let patched = patch(&serde_json::from_value(configuration.clone()).unwrap(), Some("pem"));
         assert_eq!(patched.0.len(), 3, "{patched:?}");
         json_patch::patch(&mut configuration, &patched).unwrap();
         for webhook in configuration["webhooks"].as_array().unwrap() {
             assert_eq!(webhook["clientConfig"]["caBundle"], "cGVt");
         }
-        assert!(patch(&serde_json::from_value(configuration).unwrap(), "pem").0.is_empty());
+        assert!(patch(&serde_json::from_value(configuration).unwrap(), Some("pem")).0.is_empty());
     }
 }

@@ -2,14 +2,18 @@
 //! nothing kept that isn't used.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     fmt::Debug,
     future::{pending, ready},
     hash::{DefaultHasher, Hash, Hasher as _},
+    sync::Arc,
 };
 
 use futures::{Stream, StreamExt as _, stream};
-use k8s_openapi::api::core::v1::{Namespace, Service};
+use k8s_openapi::api::{
+    core::v1::{Namespace, Service},
+    policy::v1::PodDisruptionBudget,
+};
 use kube::{
     Api, Client, Resource, ResourceExt as _,
     core::DynamicObject,
@@ -22,7 +26,7 @@ use kube::{
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
-use super::{kubelets, workloads::Workloads};
+use super::{FIELD_MANAGER, kubelets, workloads::Workloads};
 use crate::{
     api::{ClusterGracefulPolicy, GracefulPolicy},
     plan::{self, Kind, Surroundings},
@@ -35,9 +39,11 @@ pub struct Caches {
     cluster_policies: Store<ClusterGracefulPolicy>,
     services: Store<Service>,
     namespaces: Store<Namespace>,
+    budgets: Store<PodDisruptionBudget>,
     workloads: Workloads,
     native_sleep: watch::Receiver<Option<bool>>,
     policies_changed: watch::Receiver<()>,
+    budgets_changed: watch::Receiver<()>,
     synced: watch::Receiver<bool>,
 }
 
@@ -52,17 +58,21 @@ impl Caches {
         let (cluster_policies, cluster_policy_writer) = reflector::store();
         let (services, service_writer) = reflector::store();
         let (namespaces, namespace_writer) = reflector::store();
+        let (budgets, budget_writer) = reflector::store();
         let (native_sleep, native_sleep_known) = watch::channel(None);
         let (changed, policies_changed) = watch::channel(());
+        let (budget_changed, budgets_changed) = watch::channel(());
         let (filled, synced) = watch::channel(false);
         let caches = Self {
             policies,
             cluster_policies,
             services,
             namespaces,
+            budgets,
             workloads,
             native_sleep: native_sleep_known,
             policies_changed,
+            budgets_changed,
             synced,
         };
         // Both a new policy and a namespace's new label can alter settings.
@@ -75,6 +85,9 @@ impl Caches {
             follow(client, cluster_policy_writer, without_managed_fields, spec, tell()),
             follow(client, service_writer, slim_service, spec, || {}),
             follow(client, namespace_writer, slim_namespace, labels, tell()),
+            follow(client, budget_writer, without_managed_fields, spec_of_others, move || {
+                budget_changed.send_replace(());
+            }),
         );
         let kubelets = kubelets::follow(client.clone(), native_sleep);
         let mut waiting = caches.clone();
@@ -86,7 +99,7 @@ impl Caches {
             pending::<()>().await;
         };
         let task = async {
-            tokio::join!(stores.0, stores.1, stores.2, stores.3, kubelets, fill);
+            tokio::join!(stores.0, stores.1, stores.2, stores.3, stores.4, kubelets, fill);
         };
         (caches, task)
     }
@@ -103,9 +116,11 @@ impl Caches {
             cluster_policies: fixed_store(vec![]),
             services: fixed_store(services),
             namespaces: fixed_store(vec![]),
+            budgets: fixed_store(vec![]),
             workloads: Workloads::fixed(workloads),
             native_sleep: watch::channel(Some(true)).1,
             policies_changed: watch::channel(()).1,
+            budgets_changed: watch::channel(()).1,
             synced: watch::channel(true).1,
         }
     }
@@ -130,6 +145,7 @@ impl Caches {
             && self.cluster_policies.wait_until_ready().await.is_ok()
             && self.services.wait_until_ready().await.is_ok()
             && self.namespaces.wait_until_ready().await.is_ok()
+            && self.budgets.wait_until_ready().await.is_ok()
             && self.native_sleep.wait_for(Option::is_some).await.is_ok()
     }
 
@@ -150,6 +166,17 @@ impl Caches {
         }
     }
 
+    /// The `PodDisruptionBudgets` of a namespace.
+    #[must_use]
+    pub fn budgets(&self, namespace: &str) -> Vec<Arc<PodDisruptionBudget>> {
+        self.budgets.state_filter(|budget| budget.metadata.namespace.as_deref() == Some(namespace))
+    }
+
+    /// An item for every change of a `PodDisruptionBudget`, but for those that are written here.
+    pub fn budget_changes(&self) -> impl Stream<Item = ()> + Send + use<> {
+        changes(self.budgets_changed.clone())
+    }
+
     /// An item for every change that can alter settings, once the caches have it: of a policy, or of a
     /// namespace's labels.
     pub fn policy_changes(&self) -> impl Stream<Item = ()> + Send + use<> {
@@ -158,7 +185,7 @@ impl Caches {
 }
 
 /// An item for every value that is seen; values that come together count once.
-pub fn changes(receiver: watch::Receiver<()>) -> impl Stream<Item = ()> + Send {
+pub fn changes<T: Send + Sync + 'static>(receiver: watch::Receiver<T>) -> impl Stream<Item = ()> + Send {
     stream::unfold(receiver, |mut receiver| async {
         receiver.changed().await.ok()?;
         Some(((), receiver))
@@ -169,7 +196,7 @@ fn follow<K>(
     client: &Client,
     writer: Writer<K>,
     slim: fn(&mut K),
-    decisive: fn(&K) -> u64,
+    decisive: fn(&K) -> Option<u64>,
     changed: impl Fn() + Send + 'static,
 ) -> impl Future<Output = ()> + Send + 'static
 where
@@ -193,18 +220,31 @@ where
         })
 }
 
+const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+
+/// The labels of what adieu makes beside workloads.
+#[must_use]
+pub fn our_labels() -> BTreeMap<String, String> {
+    [(MANAGED_BY.to_owned(), FIELD_MANAGER.to_owned())].into()
+}
+
+/// Whether adieu made it.
+#[must_use]
+pub fn is_our_budget(budget: &PodDisruptionBudget) -> bool {
+    budget.labels().get(MANAGED_BY).is_some_and(|manager| manager == FIELD_MANAGER)
+}
+
 /// What decides of every object, as it was last seen: status and the like come often and change nothing.
 #[derive(Default)]
 struct Seen(HashMap<String, u64>);
 
 impl Seen {
     /// Whether the event brings something new of what decides.
-    fn changes<K: Resource>(&mut self, event: &watcher::Event<K>, decisive: fn(&K) -> u64) -> bool {
+    fn changes<K: Resource>(&mut self, event: &watcher::Event<K>, decisive: fn(&K) -> Option<u64>) -> bool {
         let uid = |object: &K| object.meta().uid.clone().unwrap_or_default();
         match event {
             watcher::Event::Apply(object) => {
-                let now = decisive(object);
-                self.0.insert(uid(object), now) != Some(now)
+                decisive(object).is_some_and(|now| self.0.insert(uid(object), now) != Some(now))
             }
             watcher::Event::Delete(object) => {
                 self.0.remove(&uid(object));
@@ -215,7 +255,7 @@ impl Seen {
                 false
             }
             watcher::Event::InitApply(object) => {
-                self.0.insert(uid(object), decisive(object));
+                decisive(object).map(|now| self.0.insert(uid(object), now));
                 false
             }
             watcher::Event::InitDone => true,
@@ -224,12 +264,18 @@ impl Seen {
 }
 
 /// The generation, which the API server raises with every change of the spec.
-fn spec<K: Resource>(object: &K) -> u64 {
-    hash_of(&object.meta().generation)
+fn spec<K: Resource>(object: &K) -> Option<u64> {
+    object.meta().generation.map(|generation| hash_of(&generation))
 }
 
-fn labels<K: Resource>(object: &K) -> u64 {
-    hash_of(&object.meta().labels)
+/// Of a budget that isn't adieu's: nothing is decided anew because of what was just written.
+fn spec_of_others(budget: &PodDisruptionBudget) -> Option<u64> {
+    spec(budget).filter(|_| !is_our_budget(budget))
+}
+
+/// Of a namespace, which always has some.
+fn labels(namespace: &Namespace) -> Option<u64> {
+    namespace.metadata.labels.as_ref().map(hash_of)
 }
 
 /// For comparisons within this process.

@@ -1,5 +1,10 @@
 //! The webhook's certificates: a certification authority of our own and the serving certificate that it
-//! signs, kept in a Secret that every replica reads.
+//! signs, kept in a Secret that every replica reads and the leader renews.
+//!
+//! A new authority is trusted before anything is signed by it: it comes into the bundle first, and the
+//! serving certificate follows once the API servers have had the time to learn of it. The one from before
+//! stays in the bundle until no replica can serve with what it signed. So no handshake fails, whether
+//! certificates are old, corrupted, or were deleted by someone who wants others.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +12,7 @@ use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::{
     Api, Client,
-    api::PostParams,
+    api::{ObjectMeta, PostParams},
     runtime::{WatchStreamExt as _, watcher},
 };
 use rcgen::{
@@ -19,17 +24,23 @@ use x509_parser::pem::Pem;
 
 use super::serving::{self, KeyPair};
 
-const CA_CERTIFICATE: &str = "ca.crt";
+const BUNDLE: &str = "ca.crt";
 const CA_KEY: &str = "ca.key";
 const CERTIFICATE: &str = "tls.crt";
 const KEY: &str = "tls.key";
 
-/// How long the authority is valid, and the serving certificate. Each is made anew when a third of its
-/// time is left.
+/// How long an authority is valid, and a serving certificate. Each is made anew when a third of its time is
+/// left.
 const CA_LIFETIME: Duration = Duration::days(3650);
 const LIFETIME: Duration = Duration::days(90);
 /// Clocks differ; a certificate is valid from a little earlier.
 const BACKDATE: Duration = Duration::minutes(5);
+/// How old an authority is before it signs, where another is trusted: the caBundle has to be written and the
+/// API servers' watches have to bring it.
+const TRUSTED_AFTER: Duration = Duration::seconds(30);
+/// How old an authority is before the ones from before it leave the bundle: replicas take over a new serving
+/// certificate as their watches bring it.
+const ALONE_AFTER: Duration = Duration::hours(1);
 
 /// What can go wrong with certificates.
 #[derive(Debug, thiserror::Error)]
@@ -47,11 +58,14 @@ pub enum Error {
     Make(#[from] rcgen::Error),
 }
 
-/// The authority and the serving certificate.
+/// The authorities and the serving certificate.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Certificates {
-    /// The authority; its certificate is the webhook's caBundle.
-    pub authority: KeyPair,
+    /// The certificates of the authorities that are trusted, PEM: the webhook's caBundle. The first is the
+    /// one that signs from now on.
+    pub bundle: String,
+    /// The key of the first; empty where somebody else signs.
+    key: String,
     /// What the webhook serves with.
     pub serving: KeyPair,
 }
@@ -63,41 +77,73 @@ impl Certificates {
     /// # Errors
     /// Where a certificate can't be made.
     pub fn renewed(kept: Option<Self>, dns_name: &str, now: OffsetDateTime) -> Result<Self, Error> {
-        let authority = kept.as_ref().map(|kept| kept.authority.clone());
-        let authority = authority.filter(|pair| lasts(pair, CA_LIFETIME, now)).and_then(|pair| {
-            let key = rcgen::KeyPair::from_pem(&pair.key).ok()?;
-            let issuer = Issuer::from_ca_cert_pem(&pair.certificate, key).ok()?;
-            Some((pair, issuer))
-        });
-        if let Some((authority, issuer)) = authority {
-            let serving = kept.map(|kept| kept.serving).filter(|pair| lasts(pair, LIFETIME, now));
-            let serving = match serving.filter(|pair| serves(pair, dns_name, &authority)) {
-                Some(pair) => pair,
-                None => make_serving(&issuer, dns_name, now)?,
-            };
-            return Ok(Self { authority, serving });
+        let (trusted, key, serving) = kept
+            .map_or_else(Default::default, |kept| (authorities(&kept.bundle), kept.key, Some(kept.serving)));
+        let mut trusted: Vec<_> = trusted.into_iter().filter(|pem| is_valid(pem, now)).collect();
+        let first = trusted.first().filter(|pem| lasts(pem, CA_LIFETIME, now));
+        let signs = first.and_then(|pem| issuer(pem, &key));
+        let (issuer, key) = if let Some(issuer) = signs {
+            (issuer, key)
+        } else {
+            let made = make_authority(now)?;
+            let key = made.key().serialize_pem();
+            trusted.insert(0, made.pem());
+            (Issuer::from_ca_cert_pem(&made.pem(), rcgen::KeyPair::from_pem(&key)?)?, key)
+        };
+        let age = trusted.first().and_then(|pem| age(pem, now)).unwrap_or(Duration::ZERO);
+        let signer =
+            if age < TRUSTED_AFTER { trusted.as_slice() } else { trusted.get(..1).unwrap_or_default() };
+        let good = |pair: &KeyPair| {
+            lasts(&pair.certificate, LIFETIME, now)
+                && signer.iter().any(|authority| serves(pair, dns_name, authority))
+        };
+        let serving = match serving.filter(good) {
+            Some(pair) => pair,
+            None => make_serving(&issuer, dns_name, now)?,
+        };
+        if age >= ALONE_AFTER {
+            trusted.truncate(1);
         }
-        let issuer = make_authority(now)?;
-        let authority = KeyPair { certificate: issuer.pem(), key: issuer.key().serialize_pem() };
-        Ok(Self { serving: make_serving(&issuer, dns_name, now)?, authority })
+        Ok(Self { bundle: trusted.concat(), key, serving })
+    }
+
+    /// How long it is until something is due that age alone brings about; an hour where it is longer.
+    #[must_use]
+    pub fn due(&self, now: OffsetDateTime) -> std::time::Duration {
+        let trusted = authorities(&self.bundle);
+        let age = trusted.first().and_then(|pem| age(pem, now)).unwrap_or(Duration::ZERO);
+        let due = [TRUSTED_AFTER, ALONE_AFTER].into_iter().find(|due| *due > age).map(|due| due - age);
+        let due = due.filter(|_| trusted.len() > 1).unwrap_or(Duration::HOUR);
+        due.try_into().unwrap_or_default()
+    }
+
+    /// These without the key of the authority, for the case that the Secret is gone: what is served with stays
+    /// trusted until others take its place.
+    #[must_use]
+    pub fn to_be_replaced(&self) -> Self {
+        Self { key: String::new(), ..self.clone() }
     }
 
     /// Seconds since 1970 at which the serving certificate expires; 0 where it can't be read.
     #[must_use]
     pub fn expiration(&self) -> i64 {
-        validity(&self.serving).map_or(0, |(_, not_after)| not_after)
+        validity(&self.serving.certificate).map_or(0, |(_, not_after)| not_after)
+    }
+
+    fn can_be_served_with(&self) -> bool {
+        serving::configure(&self.serving).is_ok() && !authorities(&self.bundle).is_empty()
     }
 
     fn read(data: &BTreeMap<String, ByteString>) -> Option<Self> {
         let text = |key| String::from_utf8(data.get(key)?.0.clone()).ok();
-        let pair = |certificate, key| Some(KeyPair { certificate: text(certificate)?, key: text(key)? });
-        Some(Self { authority: pair(CA_CERTIFICATE, CA_KEY)?, serving: pair(CERTIFICATE, KEY)? })
+        let serving = KeyPair { certificate: text(CERTIFICATE)?, key: text(KEY)? };
+        Some(Self { bundle: text(BUNDLE)?, key: text(CA_KEY).unwrap_or_default(), serving })
     }
 
     fn write(&self, data: &mut BTreeMap<String, ByteString>) {
         for (key, pem) in [
-            (CA_CERTIFICATE, &self.authority.certificate),
-            (CA_KEY, &self.authority.key),
+            (BUNDLE, &self.bundle),
+            (CA_KEY, &self.key),
             (CERTIFICATE, &self.serving.certificate),
             (KEY, &self.serving.key),
         ] {
@@ -121,23 +167,33 @@ impl Keeper {
         Self { api: Api::namespaced(client, namespace), secret, dns_name }
     }
 
-    /// The certificates as they are kept, renewed where need be. Where another replica renews at the same
-    /// time, the first to write wins and the others read.
+    /// The certificates as they are kept; `None` where none can be served with.
+    ///
+    /// # Errors
+    /// Where the Secret can't be read.
+    pub async fn read(&self) -> Result<Option<Certificates>, Error> {
+        let secret = self.get().await?;
+        let kept = secret.and_then(|secret| Certificates::read(&secret.data.unwrap_or_default()));
+        Ok(kept.filter(Certificates::can_be_served_with))
+    }
+
+    /// The certificates as they are kept, renewed where need be; `served` is what is being served with. Where
+    /// another replica renews at the same time, the first to write wins.
     ///
     /// # Errors
     /// Where the Secret can't be read or written.
-    pub async fn ensure(&self) -> Result<Certificates, Error> {
+    pub async fn renew(&self, served: Option<&Certificates>) -> Result<Certificates, Error> {
         loop {
-            let failed = |source| Error::Secret { name: self.secret.clone(), source };
-            let found = self.api.get_opt(&self.secret).await.map_err(failed)?;
+            let found = self.get().await?;
             let mut secret = found.clone().unwrap_or_else(|| Secret {
-                metadata: kube::api::ObjectMeta { name: Some(self.secret.clone()), ..Default::default() },
+                metadata: ObjectMeta { name: Some(self.secret.clone()), ..ObjectMeta::default() },
                 ..Secret::default()
             });
             let data = secret.data.get_or_insert_default();
             let kept = Certificates::read(data);
-            let certificates =
-                Certificates::renewed(kept.clone(), &self.dns_name, OffsetDateTime::now_utc())?;
+            let sound = kept.clone().filter(Certificates::can_be_served_with);
+            let known = sound.or_else(|| served.map(Certificates::to_be_replaced)).or_else(|| kept.clone());
+            let certificates = Certificates::renewed(known, &self.dns_name, OffsetDateTime::now_utc())?;
             if kept.as_ref() == Some(&certificates) {
                 return Ok(certificates);
             }
@@ -154,7 +210,7 @@ impl Keeper {
                     return Ok(certificates);
                 }
                 Err(kube::Error::Api(status)) if status.code == 409 => {}
-                Err(source) => return Err(failed(source)),
+                Err(source) => return Err(self.failed(source)),
             }
         }
     }
@@ -166,6 +222,14 @@ impl Keeper {
             .default_backoff()
             .inspect_err(|error| tracing::warn!(%error, "watch of the certificates failed, trying again"))
             .filter_map(async |event| event.ok().map(|_| ()))
+    }
+
+    async fn get(&self) -> Result<Option<Secret>, Error> {
+        self.api.get_opt(&self.secret).await.map_err(|source| self.failed(source))
+    }
+
+    fn failed(&self, source: kube::Error) -> Error {
+        Error::Secret { name: self.secret.clone(), source }
     }
 }
 
@@ -203,18 +267,33 @@ fn params(
 }
 
 /// Whether a third of the certificate's time is left.
-fn lasts(pair: &KeyPair, lifetime: Duration, now: OffsetDateTime) -> bool {
-    let left = lifetime.whole_seconds() / 3;
+fn lasts(certificate: &str, lifetime: Duration, now: OffsetDateTime) -> bool {
+    is_valid(certificate, now + lifetime / 3) && is_valid(certificate, now)
+}
+
+fn is_valid(certificate: &str, now: OffsetDateTime) -> bool {
     let now = now.unix_timestamp();
-    validity(pair).is_some_and(|(not_before, not_after)| not_before <= now && now + left < not_after)
+    validity(certificate).is_some_and(|(not_before, not_after)| not_before <= now && now < not_after)
+}
+
+/// How long ago it was made.
+fn age(certificate: &str, now: OffsetDateTime) -> Option<Duration> {
+    let (not_before, _) = validity(certificate)?;
+    Some(Duration::seconds(now.unix_timestamp() - not_before) - BACKDATE)
+}
+
+/// What signs for the authority; `None` where the key isn't its own.
+fn issuer(certificate: &str, key: &str) -> Option<Issuer<'static, rcgen::KeyPair>> {
+    let pair = KeyPair { certificate: certificate.to_owned(), key: key.to_owned() };
+    serving::configure(&pair).ok()?;
+    Issuer::from_ca_cert_pem(certificate, rcgen::KeyPair::from_pem(key).ok()?).ok()
 }
 
 /// Whether the certificate is the authority's, for that name, and belongs to its key.
-fn serves(pair: &KeyPair, dns_name: &str, authority: &KeyPair) -> bool {
+fn serves(pair: &KeyPair, dns_name: &str, authority: &str) -> bool {
     let key_matches = serving::configure(pair).is_ok();
     let signed = || {
-        let [certificate, authority] = [&pair.certificate, &authority.certificate].map(|pem| first_pem(pem));
-        let (certificate, authority) = (certificate?, authority?);
+        let (certificate, authority) = (first_pem(&pair.certificate)?, first_pem(authority)?);
         let (certificate, authority) = (certificate.parse_x509().ok()?, authority.parse_x509().ok()?);
         let names = &certificate.subject_alternative_name().ok()??.value.general_names;
         let named = names.contains(&x509_parser::extensions::GeneralName::DNSName(dns_name));
@@ -223,8 +302,8 @@ fn serves(pair: &KeyPair, dns_name: &str, authority: &KeyPair) -> bool {
     key_matches && signed().unwrap_or(false)
 }
 
-fn validity(pair: &KeyPair) -> Option<(i64, i64)> {
-    let pem = first_pem(&pair.certificate)?;
+fn validity(certificate: &str) -> Option<(i64, i64)> {
+    let pem = first_pem(certificate)?;
     let validity = pem.parse_x509().ok()?.validity().clone();
     Some((validity.not_before.timestamp(), validity.not_after.timestamp()))
 }
@@ -233,43 +312,82 @@ fn first_pem(pem: &str) -> Option<Pem> {
     Pem::iter_from_buffer(pem.as_bytes()).next()?.ok()
 }
 
+/// The certificates of a bundle, one by one.
+fn authorities(bundle: &str) -> Vec<String> {
+    const END: &str = "-----END CERTIFICATE-----\n";
+    bundle.split_inclusive(END).filter(|pem| pem.ends_with(END)).map(str::to_owned).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const NAME: &str = "adieu.adieu-system.svc";
 
-    fn renewed(kept: Option<Certificates>, days: i64) -> Certificates {
-        Certificates::renewed(kept, NAME, OffsetDateTime::now_utc() + Duration::days(days)).unwrap()
+    fn renewed(kept: Option<Certificates>, after: Duration) -> Certificates {
+        Certificates::renewed(kept, NAME, OffsetDateTime::now_utc() + after).unwrap()
+    }
+
+    fn first(certificates: &Certificates) -> String {
+        authorities(&certificates.bundle).remove(0)
+    }
+
+    /// Every replica, whichever of these it has by now, is trusted by an API server with any of these.
+    fn trusts(certificates: &Certificates, serving: &KeyPair) -> bool {
+        authorities(&certificates.bundle).iter().any(|authority| serves(serving, NAME, authority))
     }
 
     #[test]
     fn good_certificates_stay() {
-        let first = renewed(None, 0);
-        assert!(serves(&first.serving, NAME, &first.authority));
-        assert!(renewed(Some(first.clone()), 59) == first);
+        let made = renewed(None, Duration::ZERO);
+        assert!(trusts(&made, &made.serving));
+        for days in [0, 1, 59] {
+            assert!(renewed(Some(made.clone()), Duration::days(days)) == made, "after {days} days");
+        }
     }
 
     #[test]
     fn an_old_serving_certificate_is_renewed_by_the_same_authority() {
-        let first = renewed(None, 0);
-        let later = renewed(Some(first.clone()), 61);
-        assert!(later.authority == first.authority && later.serving != first.serving);
-        assert!(later.expiration() > first.expiration());
+        let made = renewed(None, Duration::ZERO);
+        let later = renewed(Some(made.clone()), Duration::days(61));
+        assert!(later.bundle == made.bundle && later.serving != made.serving);
+        assert!(later.expiration() > made.expiration());
     }
 
     #[test]
-    fn an_old_authority_is_replaced_with_what_it_signed() {
-        let first = renewed(None, 0);
-        let later = renewed(Some(first.clone()), 3650 * 2 / 3 + 1);
-        assert!(later.authority != first.authority);
-        assert!(serves(&later.serving, NAME, &later.authority));
+    fn a_new_authority_is_trusted_before_it_signs_and_the_old_one_after() {
+        let made = renewed(None, Duration::ZERO);
+        let old = Duration::days(3650 * 2 / 3 + 1);
+        // Its serving certificate was renewed in the meantime.
+        let before = renewed(Some(made), old - Duration::days(40));
+        let announced = renewed(Some(before.clone()), old);
+        assert_eq!(authorities(&announced.bundle).len(), 2);
+        assert!(announced.serving == before.serving && first(&announced) != first(&before));
+        let due = announced.due(OffsetDateTime::now_utc() + old);
+        assert!(due <= TRUSTED_AFTER.unsigned_abs() && due > TRUSTED_AFTER.unsigned_abs() / 2, "{due:?}");
+
+        let signed = renewed(Some(announced.clone()), old + TRUSTED_AFTER + Duration::SECOND);
+        assert!(signed.serving != announced.serving && signed.bundle == announced.bundle);
+        for served in [&before, &announced, &signed] {
+            assert!(trusts(&announced, &served.serving) && trusts(&signed, &served.serving));
+        }
+        let alone = renewed(Some(signed.clone()), old + ALONE_AFTER + Duration::SECOND);
+        assert!(alone.serving == signed.serving && alone.bundle == first(&signed));
+    }
+
+    #[test]
+    fn what_is_lost_is_made_again_and_what_is_served_with_stays_trusted() {
+        let served = renewed(None, Duration::ZERO);
+        let made = renewed(Some(served.to_be_replaced()), Duration::days(1));
+        assert!(made.serving == served.serving && first(&made) != first(&served));
+        let later = renewed(Some(made.clone()), Duration::days(1) + TRUSTED_AFTER + Duration::SECOND);
+        assert!(later.serving != served.serving && trusts(&made, &later.serving));
     }
 
     #[test]
     fn what_is_corrupted_or_anothers_is_made_again() {
-        let good = renewed(None, 0);
-        let other = renewed(None, 0);
+        let good = renewed(None, Duration::ZERO);
+        let other = renewed(None, Duration::ZERO);
         let mut key_of_another = good.clone();
         key_of_another.serving.key = other.serving.key.clone();
         let mut signed_by_another = good.clone();
@@ -277,22 +395,26 @@ mod tests {
         let mut garbage = good.clone();
         garbage.serving.certificate = "nonsense".into();
         for damaged in [key_of_another, signed_by_another, garbage] {
-            let mended = renewed(Some(damaged), 0);
-            assert!(mended.authority == good.authority && mended.serving != good.serving);
-            assert!(serves(&mended.serving, NAME, &mended.authority));
+            let mended = renewed(Some(damaged), Duration::ZERO);
+            assert!(mended.bundle == good.bundle && mended.serving != good.serving);
+            assert!(trusts(&mended, &mended.serving));
         }
-        let mut no_key = good.clone();
-        no_key.authority.key = String::new();
-        assert!(renewed(Some(no_key), 0).authority != good.authority);
+        for key in [String::new(), "nonsense".into(), other.key] {
+            let mended = renewed(Some(Certificates { key, ..good.clone() }), Duration::ZERO);
+            assert!(first(&mended) != first(&good) && trusts(&mended, &mended.serving));
+        }
+        let nonsense =
+            renewed(Some(Certificates { bundle: "nonsense".into(), ..good.clone() }), Duration::ZERO);
+        assert!(trusts(&nonsense, &nonsense.serving));
 
         let elsewhere =
             Certificates::renewed(Some(good.clone()), "b.c.svc", OffsetDateTime::now_utc()).unwrap();
-        assert!(elsewhere.serving != good.serving && serves(&elsewhere.serving, "b.c.svc", &good.authority));
+        assert!(elsewhere.serving != good.serving && serves(&elsewhere.serving, "b.c.svc", &good.bundle));
     }
 
     #[test]
     fn a_secret_holds_them_and_an_empty_one_holds_none() {
-        let certificates = renewed(None, 0);
+        let certificates = renewed(None, Duration::ZERO);
         let mut data = BTreeMap::new();
         assert!(Certificates::read(&data).is_none());
         certificates.write(&mut data);

@@ -27,6 +27,8 @@ pub struct Metrics {
     pub reconciles: Family<ReconcileLabels, Counter>,
     /// When the serving certificate expires, in seconds since 1970.
     pub certificate_expiration: Gauge,
+    /// 1 where this replica leads, 0 where another does.
+    pub leader: Gauge,
 }
 
 /// Labels of [`Metrics::admission_requests`].
@@ -97,6 +99,7 @@ impl Default for Metrics {
             admission_bad_requests: Counter::default(),
             reconciles: Family::default(),
             certificate_expiration: Gauge::default(),
+            leader: Gauge::default(),
             registry: Registry::default(),
         };
         registry.register(
@@ -125,6 +128,7 @@ impl Default for Metrics {
             "When the serving certificate expires",
             metrics.certificate_expiration.clone(),
         );
+        registry.register("leader", "Whether this replica leads", metrics.leader.clone());
         let version = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "The version that runs", version);
         Self { registry, ..metrics }

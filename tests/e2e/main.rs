@@ -9,6 +9,7 @@ mod lifecycle;
 #[path = "../manifests/mod.rs"]
 mod manifests;
 mod matching;
+mod operations;
 mod oracle;
 mod pods;
 mod support;

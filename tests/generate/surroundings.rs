@@ -129,6 +129,7 @@ fn others() -> Vec<Value> {
         json!({"containers": {"exclude": ["app"]}}),
         json!({"containers": {"exclude": ["istio-proxy", "log-shipper"]}}),
         json!({"spread": {"topologyKey": "kubernetes.io/hostname"}}),
+        json!({"disruptionBudget": {"maxUnavailable": 1}}),
         json!({"readinessProbe": {"mode": "Never"}}),
         json!({"readinessProbe": {"mode": "Auto"}}),
         probe(
@@ -155,6 +156,9 @@ pub fn odd_policies() -> BoxedStrategy<Value> {
         json!({"maxGracePeriodSeconds": 0}),
         json!({"containers": {"exclude": ["Not A Name", ""]}}),
         json!({"spread": {"topologyKey": "not a key"}}),
+        json!({"disruptionBudget": {"maxUnavailable": 0}}),
+        json!({"disruptionBudget": {"maxUnavailable": "50%"}}),
+        json!({"disruptionBudget": {"maxUnavailable": "0%"}}),
         json!({"spread": {"topologyKey": "example.com/zone"}}),
         json!({"selector": {"matchLabels": {"not a key": "x"}}}),
         hook(json!({"path": "no-slash", "port": 8080})),

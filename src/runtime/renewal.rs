@@ -1,0 +1,107 @@
+//! The certificates over time: who leads renews them, every replica serves with them.
+
+use std::time::Duration;
+
+use axum_server::tls_rustls::RustlsConfig;
+use futures::{Stream, StreamExt as _};
+use time::OffsetDateTime;
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
+};
+
+use super::{
+    certificates::{Certificates, Error, Keeper},
+    metrics::Metrics,
+    serving,
+};
+
+/// How long after a failure the certificates are looked at again.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// Follows the Secret.
+pub struct Renewal {
+    keeper: Keeper,
+    /// Whether this replica renews.
+    renews: watch::Receiver<bool>,
+}
+
+impl Renewal {
+    /// Renews for as long as `renews`, and reads otherwise.
+    #[must_use]
+    pub fn new(keeper: Keeper, renews: watch::Receiver<bool>) -> Self {
+        Self { keeper, renews }
+    }
+
+    /// The first certificates, once there are any.
+    pub async fn first(&mut self) -> Certificates {
+        let mut changes = self.keeper.changes().boxed();
+        loop {
+            match self.look(None).await {
+                Ok(Some(certificates)) => return certificates,
+                Ok(None) => tracing::info!("waiting for the leader to make the certificates"),
+                Err(error) => tracing::warn!(%error, "no certificates yet, trying again"),
+            }
+            drop(timeout(RETRY, self.something(&mut changes)).await);
+        }
+    }
+
+    /// Renews the certificates in time, and takes over what another replica renewed, for ever. `bundle` is
+    /// told whom to trust.
+    pub async fn keep(
+        mut self,
+        mut current: Certificates,
+        tls: RustlsConfig,
+        bundle: watch::Sender<String>,
+        metrics: &Metrics,
+    ) {
+        let mut changes = self.keeper.changes().boxed();
+        let mut wait = current.due(OffsetDateTime::now_utc());
+        loop {
+            // Whether the Secret changed, this replica leads now, or it is time: the same is to be done.
+            drop(timeout(wait, self.something(&mut changes)).await);
+            wait = match self.look(Some(&current)).await {
+                Ok(Some(certificates)) => {
+                    adopt(&certificates, &tls, &bundle, metrics);
+                    current = certificates;
+                    current.due(OffsetDateTime::now_utc())
+                }
+                // What is in memory serves on until the leader has made others.
+                Ok(None) => RETRY,
+                Err(error) => {
+                    tracing::warn!(%error, "certificates not renewed, trying again");
+                    RETRY
+                }
+            };
+        }
+    }
+
+    async fn look(&mut self, served: Option<&Certificates>) -> Result<Option<Certificates>, Error> {
+        let renews = *self.renews.borrow_and_update();
+        if renews { self.keeper.renew(served).await.map(Some) } else { self.keeper.read().await }
+    }
+
+    async fn something(&mut self, changes: &mut (impl Stream<Item = ()> + Unpin)) {
+        tokio::select! {
+            _ = changes.next() => {}
+            changed = self.renews.changed() => if changed.is_err() {
+                // Nobody tells any more: that is no news.
+                sleep(RETRY).await;
+            }
+        }
+    }
+}
+
+fn adopt(certificates: &Certificates, tls: &RustlsConfig, bundle: &watch::Sender<String>, metrics: &Metrics) {
+    match serving::reload(tls, &certificates.serving) {
+        Ok(()) => drop(metrics.certificate_expiration.set(certificates.expiration())),
+        Err(error) => tracing::error!(%error, "certificate not loaded, the last good one stays"),
+    }
+    bundle.send_if_modified(|current| {
+        let changed = *current != certificates.bundle;
+        if changed {
+            current.clone_from(&certificates.bundle);
+        }
+        changed
+    });
+}

@@ -1,0 +1,352 @@
+//! Day two: who leads, what a policy's rollout does when one fails, what keeps adieu from writing, and
+//! admission while the operator itself is replaced.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use k8s_openapi::api::{
+    admissionregistration::v1::{
+        MutatingWebhookConfiguration, ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
+    },
+    apps::v1::Deployment,
+    coordination::v1::Lease,
+    core::v1::{Pod, Secret},
+    events::v1::Event,
+    policy::v1::PodDisruptionBudget,
+};
+use kube::{
+    Api, ResourceExt as _,
+    api::{DeleteParams, EvictParams, ListParams, Patch, PatchParams, PostParams},
+};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use crate::support::{ADIEU, Scene, drain, eventually, scale_operator, web};
+
+/// How long the cluster may be without a leader after one crashed.
+const LEADERLESS: Duration = Duration::from_secs(15);
+
+/// The name of the operator's Deployment, and of everything else that there is one of.
+async fn operator(scene: &Scene) -> String {
+    let deployments: Api<Deployment> = Api::namespaced(scene.client.clone(), ADIEU);
+    let ours = ListParams::default().labels("app.kubernetes.io/name=adieu");
+    deployments.list(&ours).await.unwrap().items[0].name_any()
+}
+
+async fn leader(leases: &Api<Lease>, name: &str) -> Option<String> {
+    leases.get(name).await.unwrap().spec?.holder_identity
+}
+
+fn policy(spec: &Value) -> Value {
+    json!({
+        "apiVersion": "adieu.dev/v1alpha1", "kind": "GracefulPolicy", "metadata": {"name": "all"}, "spec": spec,
+    })
+}
+
+async fn condition(scene: &Scene, type_: &str) -> Option<String> {
+    let policy = scene.policy("all").await;
+    let conditions = policy["status"]["conditions"].as_array()?.clone();
+    let found = conditions.into_iter().find(|condition| condition["type"] == type_)?;
+    Some(format!("{} {}", found["status"].as_str()?, found["message"].as_str()?))
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test"]
+async fn a_leader_that_goes_is_replaced() {
+    let scene = Scene::new().await;
+    let name = operator(&scene).await;
+    scale_operator(&scene.client, 2).await;
+    let leases: Api<Lease> = Api::namespaced(scene.client.clone(), ADIEU);
+    let pods: Api<Pod> = Api::namespaced(scene.client.clone(), ADIEU);
+    for (how, parameters) in [
+        ("crashed", DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() }),
+        ("left", DeleteParams::default()),
+    ] {
+        eventually("a leader among two that are ready", || async {
+            let ready = |pod: &Pod| {
+                let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+                conditions.clone().any(|c| c.type_ == "Ready" && c.status == "True")
+                    && pod.metadata.deletion_timestamp.is_none()
+            };
+            let ours = ListParams::default().labels("app.kubernetes.io/name=adieu");
+            let all = pods.list(&ours).await.unwrap().items;
+            let holder = leader(&leases, &name).await;
+            all.len() == 2 && all.iter().all(ready) && all.iter().any(|pod| Some(pod.name_any()) == holder)
+        })
+        .await;
+        let before = leader(&leases, &name).await.unwrap();
+        pods.delete(&before, &parameters).await.unwrap();
+        // One that leaves leads while it drains.
+        if how == "left" {
+            eventually("the leader to be gone", || async { pods.get_opt(&before).await.unwrap().is_none() })
+                .await;
+        }
+        let started = Instant::now();
+        eventually("another leader", || async {
+            leader(&leases, &name).await.is_some_and(|now| now != before)
+        })
+        .await;
+        println!("another leads {:.1} s after the one before {how}", started.elapsed().as_secs_f64());
+        assert!(started.elapsed() < LEADERLESS, "{how}");
+    }
+    scale_operator(&scene.client, 1).await;
+    scene.end().await;
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test"]
+async fn a_rollout_that_fails_stops_its_policy_until_it_is_mended() {
+    let scene = Scene::new().await;
+    // Nothing listens on the first one's other port: with a probe of it, no new pod becomes ready.
+    let mut first = web("first", &json!({}));
+    first["spec"]["progressDeadlineSeconds"] = json!(3);
+    let ports = &mut first["spec"]["template"]["spec"]["containers"][0]["ports"];
+    ports.as_array_mut().unwrap().push(json!({"containerPort": 9999, "name": "other"}));
+    scene.create(&first).await;
+    scene.rolled_out("first").await;
+    scene.create(&web("second", &json!({}))).await;
+    scene.rolled_out("second").await;
+    let second = scene.deployment("second").await;
+
+    let probe = json!({"tcpSocket": {"port": "other"}});
+    scene
+        .create(&policy(&json!({"selector": {}, "drainSeconds": 3, "readinessProbe": {"probe": probe}})))
+        .await;
+    eventually("the policy to be stalled", || async {
+        condition(&scene, "Stalled")
+            .await
+            .is_some_and(|stalled| stalled.starts_with("True the rollout of first failed"))
+    })
+    .await;
+    assert_eq!(drain(&scene.deployment("first").await), Some(3), "the oldest goes first");
+    assert_eq!(scene.deployment("second").await["spec"], second["spec"], "no other follows");
+    let events: Api<Event> = Api::namespaced(scene.client.clone(), &scene.namespace);
+    eventually("the event that tells of it", || async {
+        let told = events.list(&ListParams::default().fields("reason=Stalled")).await.unwrap();
+        told.items
+            .iter()
+            .any(|event| event.regarding.as_ref().and_then(|it| it.name.as_deref()) == Some("all"))
+    })
+    .await;
+
+    let mended = json!({"spec": {"readinessProbe": {"mode": "Never", "probe": null}}});
+    scene.patch("GracefulPolicy", "all", &mended).await.unwrap();
+    for name in ["first", "second"] {
+        eventually(name, || async { drain(&scene.deployment(name).await) == Some(3) }).await;
+        scene.rolled_out(name).await;
+    }
+    eventually("the policy to be ready", || async {
+        let conditions = [condition(&scene, "Ready").await, condition(&scene, "Stalled").await];
+        conditions.map(|condition| condition.is_some_and(|text| text.starts_with("True"))) == [true, false]
+    })
+    .await;
+    scene.end().await;
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test"]
+async fn nothing_is_written_while_somebody_paused_it() {
+    let scene = Scene::new().await;
+    let leases: Api<Lease> = Api::namespaced(scene.client.clone(), ADIEU);
+    let name = operator(&scene).await;
+    let pause = |value: Value| {
+        let patch = json!({"metadata": {"annotations": {"adieu.dev/paused": value}}});
+        let (leases, name) = (leases.clone(), name.clone());
+        async move { leases.patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap() }
+    };
+    pause(json!("true")).await;
+    let before = scene.create(&web("web", &json!({}))).await;
+    scene.rolled_out("web").await;
+    scene.create(&policy(&json!({"selector": {}}))).await;
+    eventually("the policy to say what is pending", || async {
+        scene.policy("all").await["status"]["workloads"]["pending"] == 1
+    })
+    .await;
+    assert_eq!(scene.deployment("web").await["spec"], before["spec"]);
+    pause(Value::Null).await;
+    eventually("the Deployment to be brought in", || async {
+        drain(&scene.deployment("web").await) == Some(10)
+    })
+    .await;
+    scene.end().await;
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test"]
+async fn a_disruption_budget_is_there_while_no_other_is() {
+    let scene = Scene::new().await;
+    let budgets: Api<PodDisruptionBudget> = Api::namespaced(scene.client.clone(), &scene.namespace);
+    let names = || async {
+        let all = budgets.list(&ListParams::default()).await.unwrap().items;
+        all.iter().map(kube::ResourceExt::name_any).collect::<Vec<_>>()
+    };
+    let is = async |what: &str, expected: &[&str]| {
+        eventually(what, || async { names().await == expected }).await;
+    };
+    scene.create(&policy(&json!({"drainSeconds": 1, "disruptionBudget": {"maxUnavailable": 1}}))).await;
+    eventually("the policy in the webhook's cache", || async {
+        let annotated = web("web", &json!({"adieu.dev/policy": "all"}));
+        drain(&serde_json::to_value(scene.try_create_dry(&annotated).await.unwrap()).unwrap()) == Some(1)
+    })
+    .await;
+    let created = scene.create(&web("web", &json!({"adieu.dev/policy": "all"}))).await;
+    is("a budget", &["web-deployment-adieu"]).await;
+    let budget = budgets.get("web-deployment-adieu").await.unwrap();
+    let owner = &budget.owner_references()[0];
+    assert_eq!(json!(owner.uid), created["metadata"]["uid"]);
+    assert_eq!((owner.controller, owner.block_owner_deletion), (None, None));
+
+    // The only pod can be evicted.
+    scene.rolled_out("web").await;
+    let pods: Api<Pod> = Api::namespaced(scene.client.clone(), &scene.namespace);
+    let pod = pods.list(&ListParams::default().labels("app=web")).await.unwrap().items[0].name_any();
+    eventually("the eviction", || async { pods.evict(&pod, &EvictParams::default()).await.is_ok() }).await;
+
+    let own = json!({
+        "apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": {"name": "own"},
+        "spec": {"minAvailable": 1, "selector": {"matchLabels": {"app": "web"}}},
+    });
+    budgets.create(&PostParams::default(), &serde_json::from_value(own).unwrap()).await.unwrap();
+    is("only the user's own", &["own"]).await;
+    budgets.delete("own", &DeleteParams::default()).await.unwrap();
+    is("adieu's again", &["web-deployment-adieu"]).await;
+    scene.annotate("Deployment", "web", "graceful", Some("false")).await.unwrap();
+    is("none once opted out", &[]).await;
+    scene.end().await;
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test"]
+async fn a_write_that_is_refused_is_told_and_tried_again() {
+    let scene = Scene::new().await;
+    let name = format!("{}-frozen", scene.namespace);
+    let policies: Api<ValidatingAdmissionPolicy> = Api::all(scene.client.clone());
+    let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(scene.client.clone());
+    let frozen = json!({
+        "metadata": {"name": name},
+        "spec": {
+            "matchConstraints": {
+                "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": scene.namespace}},
+                "resourceRules": [{"apiGroups": ["apps"], "apiVersions": ["v1"], "operations": ["UPDATE"], "resources": ["deployments"]}],
+            },
+            "validations": [{"expression": "object.spec.template == oldObject.spec.template", "message": "frozen for the season"}],
+        },
+    });
+    let binding =
+        json!({"metadata": {"name": name}, "spec": {"policyName": name, "validationActions": ["Deny"]}});
+    scene.create(&web("web", &json!({}))).await;
+    scene.rolled_out("web").await;
+    policies.create(&PostParams::default(), &serde_json::from_value(frozen).unwrap()).await.unwrap();
+    bindings.create(&PostParams::default(), &serde_json::from_value(binding).unwrap()).await.unwrap();
+    eventually("the policy to be in force", || async {
+        let image = json!({"spec": {"template": {"metadata": {"labels": {"try": "it"}}}}});
+        let api = scene.api("apps/v1", "Deployment");
+        let dry_run = PatchParams { dry_run: true, ..PatchParams::default() };
+        api.patch("web", &dry_run, &Patch::Merge(image)).await.is_err()
+    })
+    .await;
+
+    scene.create(&policy(&json!({"selector": {}}))).await;
+    eventually("the policy to be blocked", || async {
+        condition(&scene, "Blocked")
+            .await
+            .is_some_and(|text| text.starts_with("True") && text.contains("frozen for the season"))
+    })
+    .await;
+    let events: Api<Event> = Api::namespaced(scene.client.clone(), &scene.namespace);
+    eventually("the event that tells of it", || async {
+        !events.list(&ListParams::default().fields("reason=Blocked")).await.unwrap().items.is_empty()
+    })
+    .await;
+    bindings.delete(&name, &DeleteParams::default()).await.unwrap();
+    policies.delete(&name, &DeleteParams::default()).await.unwrap();
+    eventually("the Deployment to be brought in", || async {
+        drain(&scene.deployment("web").await) == Some(10)
+    })
+    .await;
+    eventually("the policy not to be blocked", || async {
+        condition(&scene, "Blocked").await.is_some_and(|text| text.starts_with("False"))
+    })
+    .await;
+    scene.end().await;
+}
+
+/// Under `Fail`: a request that nobody answers is refused.
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test"]
+async fn no_admission_fails_while_the_operator_or_its_certificates_are_replaced() {
+    let scene = Scene::new().await;
+    let name = operator(&scene).await;
+    scale_operator(&scene.client, 2).await;
+    let configurations: Api<MutatingWebhookConfiguration> = Api::all(scene.client.clone());
+    let fail = async |policy: &str| {
+        let patch = json!({"metadata": {"annotations": {"adieu.dev/failure-policy": policy}}});
+        configurations.patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+        eventually("the failure policy", || async {
+            let webhooks = configurations.get(&name).await.unwrap().webhooks.unwrap();
+            webhooks[0].failure_policy.as_deref() == Some(policy)
+        })
+        .await;
+    };
+    fail("Fail").await;
+
+    let admitted = Arc::new(AtomicUsize::new(0));
+    let over = Arc::new(AtomicBool::new(false));
+    let load = tokio::spawn({
+        let (admitted, over) = (admitted.clone(), over.clone());
+        let scene = Scene { client: scene.client.clone(), namespace: scene.namespace.clone() };
+        async move {
+            let deployment = web("web", &json!({"adieu.dev/graceful": "true"}));
+            let mut failed = Vec::new();
+            while !over.load(Ordering::Relaxed) {
+                match scene.try_create_dry(&deployment).await {
+                    Ok(created) if drain(&serde_json::to_value(&created).unwrap()) == Some(10) => {}
+                    Ok(_) => failed.push("not injected".to_owned()),
+                    Err(error) => failed.push(error.to_string()),
+                }
+                admitted.fetch_add(1, Ordering::Relaxed);
+            }
+            failed
+        }
+    });
+
+    let operators = Scene { client: scene.client.clone(), namespace: ADIEU.into() };
+    for _ in 0..2 {
+        operators.kubectl(&["rollout", "restart", &format!("deployment/{name}")]).await;
+        operators.kubectl(&["rollout", "status", &format!("deployment/{name}"), "--timeout=120s"]).await;
+        let ours = ListParams::default().labels("app.kubernetes.io/name=adieu");
+        let pods: Api<Pod> = Api::namespaced(scene.client.clone(), ADIEU);
+        eventually("the old pods to be gone", || async { pods.list(&ours).await.unwrap().items.len() == 2 })
+            .await;
+    }
+    let restarted = admitted.load(Ordering::Relaxed);
+
+    let secrets: Api<Secret> = Api::namespaced(scene.client.clone(), ADIEU);
+    let secret = format!("{name}-certificates");
+    let serving = || async { secrets.get_opt(&secret).await.unwrap()?.data?.remove("tls.crt") };
+    let before = serving().await.unwrap();
+    secrets.delete(&secret, &DeleteParams::default()).await.unwrap();
+    eventually("a new serving certificate", || async { serving().await.is_some_and(|now| now != before) })
+        .await;
+    // What is served with from now on was signed by the new authority, in every replica.
+    let after = admitted.load(Ordering::Relaxed);
+    eventually("further admissions", || async { admitted.load(Ordering::Relaxed) >= after + 200 }).await;
+
+    over.store(true, Ordering::Relaxed);
+    let failed = load.await.unwrap();
+    let all = admitted.load(Ordering::Relaxed);
+    println!(
+        "{restarted} admissions over two restarts, {} over a change of authority, {} failed",
+        all - restarted,
+        failed.len()
+    );
+    assert_eq!(failed, Vec::<String>::new());
+    fail("Ignore").await;
+    scale_operator(&scene.client, 1).await;
+    scene.end().await;
+}
