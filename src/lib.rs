@@ -6,14 +6,14 @@
 //! |---|---|---|
 //! | [`api`] | `GracefulPolicy`, the annotations: types, schema, parsing | data only |
 //! | [`plan`] | what is injected into a pod template and why: resolve, inject, record, revert | data only: no client, no clock, no async |
-//! | [`runtime`] | what a process in a cluster needs: certificates, caches, metrics, logs, shutdown | the API server |
+//! | [`runtime`] | what a process in a cluster needs: certificates, leadership, caches, metrics, logs, shutdown | the API server |
 //! | [`webhook`] | `AdmissionReview` in, JSON patch out | caches, never the API server |
-//! | [`controller`] | watches, reconciling, status, events | the API server |
+//! | [`controller`] | watches, reconciling, rollouts in turn, budgets, status, events | the API server |
 //! | [`cli`] | one file per command | everything |
 //!
-//! One pure function, [`plan::decide`], says what becomes of a workload's pod template. The webhook
-//! asks it when a workload is created or updated; the controller asks it for what exists already or
-//! slipped past while the webhook was away. So both come to the same result.
+//! What becomes of a workload's pod template is decided in one place, by pure functions: [`plan::admit`] when
+//! a workload is created or updated, [`plan::converge`] for what exists already or slipped past while the
+//! webhook was away, [`plan::render`] for a manifest. So all come to the same result.
 
 pub mod api;
 pub mod cli;

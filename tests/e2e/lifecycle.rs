@@ -2,8 +2,9 @@
 //! without a rollout that nobody asked for, and without a conflict.
 
 use serde_json::{Value, json};
+use tokio::process::Command;
 
-use crate::support::{Scene, drain, eventually, grace_period, scale_operator, web};
+use crate::support::{Scene, drain, eventually, grace_period, run, scale_operator, web};
 
 /// Without pods, so that a rollout is a ReplicaSet and nothing to wait for.
 fn scaled_to_zero(name: &str, annotations: &Value) -> Value {
@@ -229,5 +230,49 @@ async fn scaling_rolls_nothing_whatever_policies_say_by_now() {
     assert_eq!(revisions(&scene, "web").await, 1);
     scene.kubectl(&["set", "env", "deployment/web", "A=1"]).await;
     assert!(is_injected(&scene, "web").await, "with the next change of its template");
+    scene.end().await;
+}
+
+/// A tool renders manifests with the command line, and a cluster with adieu gets them.
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test"]
+async fn what_the_command_line_injected_stays_as_it_is() {
+    let scene = Scene::new().await;
+    let manifests = |image: &str| {
+        let mut deployment = scaled_to_zero("web", &json!({}));
+        deployment["spec"]["template"]["spec"]["containers"][0]["image"] = json!(image);
+        let policy = json!({
+            "apiVersion": "adieu.dev/v1alpha1", "kind": "GracefulPolicy", "metadata": {"name": "all"},
+            "spec": {"selector": {}, "drainSeconds": 7},
+        });
+        (json!({"apiVersion": "v1", "kind": "List", "items": [policy, deployment]}), deployment)
+    };
+    let render = async |list: Value| {
+        let mut adieu = Command::new(env!("CARGO_BIN_EXE_adieu"));
+        adieu.args(["inject", "-f", "-", "-o", "json"]);
+        run(adieu, list.to_string()).await.unwrap()
+    };
+    // The cluster never gets the policy.
+    let deployment_of = |rendered: String| {
+        let rendered: Value = serde_json::from_str(&rendered).unwrap();
+        rendered["items"][1].clone()
+    };
+    let apply = ["apply", "-f", "-"];
+    let (list, plain) = manifests("registry.example/web:1");
+    let rendered = deployment_of(render(list).await);
+    assert_eq!((drain(&rendered), grace_period(&rendered)), (Some(7), Some(42)));
+    for _ in 0..2 {
+        scene.kubectl_with(&apply, &rendered).await.unwrap();
+        let deployment = scene.deployment("web").await;
+        assert_eq!((drain(&deployment), grace_period(&deployment)), (Some(7), Some(42)));
+        assert_eq!(revisions(&scene, "web").await, 1);
+    }
+    let (list, _) = manifests("registry.example/web:2");
+    scene.kubectl_with(&apply, &deployment_of(render(list).await)).await.unwrap();
+    assert_eq!(drain(&scene.deployment("web").await), Some(7));
+    assert_eq!(revisions(&scene, "web").await, 2);
+    scene.kubectl_with(&apply, &plain).await.unwrap();
+    let deployment = scene.deployment("web").await;
+    assert_eq!((drain(&deployment), grace_period(&deployment)), (None, Some(30)), "rendered no more");
     scene.end().await;
 }

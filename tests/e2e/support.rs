@@ -107,15 +107,7 @@ impl Scene {
     ) -> Result<String, String> {
         let mut command = Command::new(program);
         command.args(["--namespace", &self.namespace]).args(arguments);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let mut stdin = child.stdin.take().unwrap();
-        stdin.write_all(input.unwrap_or_default().as_bytes()).await.unwrap();
-        drop(stdin);
-        let output = child.wait_with_output().await.unwrap();
-        let said = [output.stdout, output.stderr].concat();
-        let said = String::from_utf8_lossy(&said).into_owned();
-        if output.status.success() { Ok(said) } else { Err(said) }
+        run(command, input.unwrap_or_default()).await
     }
 
     pub async fn patch(&self, kind: &str, name: &str, patch: &Value) -> Result<Value, kube::Error> {
@@ -172,6 +164,19 @@ impl Scene {
         })
         .await;
     }
+}
+
+/// Runs a program to its end; what it says, on either output.
+pub async fn run(mut command: Command, input: String) -> Result<String, String> {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(input.as_bytes()).await.unwrap();
+    drop(stdin);
+    let output = child.wait_with_output().await.unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said).into_owned();
+    if output.status.success() { Ok(said) } else { Err(said) }
 }
 
 /// The image of the sample application, which the runner of these tests put into the cluster.
