@@ -1,9 +1,11 @@
 //! Whether a workload is in the middle of a rollout, judged as `kubectl rollout status` does.
 
+use std::time::Duration;
+
 use kube::core::DynamicObject;
 use serde_json::Value;
 
-use crate::plan::Kind;
+use crate::{plan::Kind, runtime::caches::hash_of};
 
 /// How far a rollout is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +17,32 @@ pub(super) enum Progress {
     /// They aren't, and the Deployment controller has given up waiting for it.
     Failed,
 }
+
+/// What a Deployment's progressDeadlineSeconds is where it says nothing (API defaulting).
+const PATIENCE: Duration = Duration::from_mins(10);
+
+/// How long a rollout may come no further before it has failed.
+pub(super) fn patience(object: &DynamicObject) -> Duration {
+    let seconds = object.data["spec"]["progressDeadlineSeconds"].as_u64();
+    seconds.map_or(PATIENCE, Duration::from_secs)
+}
+
+/// How far a rollout has come, for comparisons.
+pub(super) fn reached(object: &DynamicObject) -> u64 {
+    let status = &object.data["status"];
+    hash_of(&REACHED.map(|field| status[field].as_i64()))
+}
+
+const REACHED: [&str; 8] = [
+    "replicas",
+    "updatedReplicas",
+    "readyReplicas",
+    "availableReplicas",
+    "currentReplicas",
+    "updatedNumberScheduled",
+    "numberReady",
+    "numberAvailable",
+];
 
 /// How far the rollout of a workload is. What makes no progress of its own accord (paused, scaled to zero,
 /// updated by hand or up to a partition) counts as complete.

@@ -15,7 +15,7 @@ use tokio::{
 
 use super::{
     Context,
-    progress::{Progress, progress},
+    progress::{Progress, patience, progress, reached},
 };
 use crate::{
     plan::{self, Convergence, Kind, Source, Surroundings, When, Workload},
@@ -24,10 +24,6 @@ use crate::{
 
 /// How old a look at all workloads may be. Thousands that wait ask more often than that.
 const LOOK: Duration = Duration::from_secs(2);
-/// How long a rollout may take that doesn't say itself that it failed: a Deployment's default
-/// progressDeadlineSeconds.
-const PATIENCE: Duration = Duration::from_mins(10);
-
 /// A workload.
 pub(super) type Key = (Kind, ObjectRef<DynamicObject>);
 
@@ -53,10 +49,36 @@ pub(super) struct Turns {
 
 #[derive(Default)]
 struct State {
-    /// What was rolled out in turn and isn't complete: the generation that was written, which the watch may
-    /// not have brought yet, and when.
-    rolled: HashMap<Key, (i64, Instant)>,
+    /// What was rolled out in turn and isn't complete.
+    rolled: HashMap<Key, Rolled>,
     look: Option<(Instant, Look)>,
+}
+
+/// A rollout that was begun here.
+#[derive(Clone, Copy)]
+struct Rolled {
+    /// The generation that was written, which the watch may not have brought yet.
+    generation: i64,
+    /// How far it was when last looked at, as a hash, and since when it is no further.
+    reached: u64,
+    since: Instant,
+}
+
+impl Rolled {
+    fn new(object: &DynamicObject) -> Self {
+        let generation = object.metadata.generation.unwrap_or(0);
+        Self { generation, reached: reached(object), since: Instant::now() }
+    }
+
+    fn look(self, object: &DynamicObject) -> Self {
+        let reached = reached(object);
+        if reached == self.reached { self } else { Self { reached, since: Instant::now(), ..self } }
+    }
+
+    /// Whether it has come no further for longer than it may.
+    fn is_stuck(&self, object: &DynamicObject) -> bool {
+        self.since.elapsed() > patience(object)
+    }
 }
 
 /// All workloads at a time.
@@ -130,7 +152,10 @@ impl Turns {
         });
         let may_begin = match progress(kind, object) {
             Progress::Complete => true,
-            Progress::Rolling => false,
+            // What its policy broke, its policy may mend.
+            Progress::Rolling => {
+                state.rolled.get(&key(kind, object)).is_some_and(|rolled| rolled.is_stuck(object))
+            }
             Progress::Failed => state.rolled.contains_key(&key(kind, object)),
         };
         (may_begin && has_room && look.rolling < self.limit).then_some(Turn { state, policies, place })
@@ -168,12 +193,12 @@ impl State {
                 continue;
             }
             let key = key(kind, &object);
-            let generation = object.metadata.generation.unwrap_or(0);
-            let rolled = self.rolled.get(&key).copied();
+            let rolled = self.rolled.get(&key).map(|rolled| rolled.look(&object));
             // The watch has yet to bring what was written.
-            let behind = rolled.is_some_and(|(written, _)| generation < written);
+            let behind = rolled.is_some_and(|rolled| object.metadata.generation < Some(rolled.generation));
             let mut now = if behind { Progress::Rolling } else { progress(kind, &object) };
-            if now == Progress::Rolling && rolled.is_some_and(|(_, since)| since.elapsed() > PATIENCE) {
+            // The Deployment controller doesn't always notice.
+            if now == Progress::Rolling && rolled.is_some_and(|rolled| rolled.is_stuck(&object)) {
                 now = Progress::Failed;
             }
             let carries = behind || convergence.template.is_none();
@@ -183,7 +208,7 @@ impl State {
                     || now == Progress::Failed && policies.iter().any(|policy| is_stalled(around, policy)));
             let ours = rolled.is_some() || adopted;
             if ours && now != Progress::Complete {
-                still.insert(key.clone(), rolled.unwrap_or((generation, Instant::now())));
+                still.insert(key.clone(), rolled.unwrap_or_else(|| Rolled::new(&object)));
             }
             let waits = !carries && convergence.when == When::InTurn && !context.blocked.is_blocked(&key);
             look.rolling += usize::from(now == Progress::Rolling);
@@ -194,7 +219,6 @@ impl State {
                     Progress::Failed if ours && carries => queue.failed.push(object.name_any()),
                     // What failed by itself is its user's to mend, and holds up nobody.
                     Progress::Failed if !ours => {}
-                    // What its policy broke, its policy may mend.
                     Progress::Failed | Progress::Complete if waits => {
                         queue.waiting.insert(place(kind, &object));
                     }
@@ -228,8 +252,7 @@ fn is_stalled(around: &Surroundings, policy: &Source) -> bool {
 impl Turn {
     /// Notes what was written.
     pub(super) fn take(mut self, kind: Kind, written: &DynamicObject) {
-        let generation = written.metadata.generation.unwrap_or(0);
-        self.state.rolled.insert(key(kind, written), (generation, Instant::now()));
+        self.state.rolled.insert(key(kind, written), Rolled::new(written));
         let Some((_, look)) = &mut self.state.look else { return };
         look.rolling += 1;
         for policy in &self.policies {

@@ -167,4 +167,20 @@ mod tests {
             assert!(text.contains(line), "{line} is missing in\n{text}");
         }
     }
+
+    #[test]
+    fn alerts_are_about_metrics_that_there_are() {
+        let alerts = include_str!("../../charts/adieu/files/alerts.yaml");
+        let metrics = Metrics::default();
+        let labels = ReconcileLabels { kind: KindLabel("Deployment"), result: ReconcileResult::Failed };
+        metrics.reconciles.get_or_create(&labels).inc();
+        let text = metrics.render().unwrap();
+        let name = regex::Regex::new("adieu_[a-z_]+").unwrap();
+        let named: Vec<_> = name.find_iter(alerts).map(|found| found.as_str()).collect();
+        assert!(named.len() >= 4, "{named:?}");
+        for name in named {
+            let is = |line: &str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{']));
+            assert!(text.lines().any(is), "{name} is no metric:\n{text}");
+        }
+    }
 }

@@ -9,6 +9,8 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
 };
 
+use super::linger;
+
 /// What a client may take for its TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// What a client may take to send the head of a request.
@@ -55,7 +57,7 @@ pub async fn serve(
     server.http_builder().http1().timer(timer()).header_read_timeout(HEADER_TIMEOUT);
     server.http_builder().http2().timer(timer()).keep_alive_interval(Some(HEADER_TIMEOUT));
     server
-        .map(|acceptor| acceptor.handshake_timeout(HANDSHAKE_TIMEOUT))
+        .map(|acceptor| acceptor.handshake_timeout(HANDSHAKE_TIMEOUT).acceptor(linger::Acceptor))
         .serve(router.into_make_service())
         .await
 }
