@@ -11,7 +11,17 @@ use crate::interrupt;
 use crate::progress::Step;
 use crate::workspace::Workspace;
 
-/// Lints the chart. Every value must have an example in ci/every-value.yaml, and change what is rendered.
+/// Values that the chart refuses, and what it says.
+const REFUSED: [(&str, &str); 5] = [
+    ("replica=2", "replica"),
+    ("replicas=\"two\"", "/replicas"),
+    ("webhook.failurePolicy=\"Never\"", "/webhook/failurePolicy"),
+    ("webhook.timeoutSeconds=31", "/webhook/timeoutSeconds"),
+    ("image.digest=\"latest\"", "/image/digest"),
+];
+
+/// Lints the chart. Every value must have an example in ci/every-value.yaml, be in values.schema.json, and
+/// change what is rendered; and values that make no sense must be refused.
 pub fn check(workspace: &Workspace) -> Result<()> {
     let step = Step::start("linting and rendering the chart");
     let chart = workspace.root().join("charts/adieu");
@@ -34,6 +44,13 @@ pub fn check(workspace: &Workspace) -> Result<()> {
     let render = |more: &[&str]| helm(&[&template, more].concat());
     let rendered = render(&[])?;
     render(&["--values", &examples.display().to_string()])?;
+    for (set, complaint) in REFUSED {
+        let complaints =
+            render(&["--set-json", set]).err().map(|error| format!("{error:#}")).unwrap_or_default();
+        if !complaints.contains(complaint) {
+            bail!("the chart takes {set}, or refuses it without a word of {complaint}: {complaints}");
+        }
+    }
     for (path, value) in values {
         let set = format!("{path}={value}");
         if render(&["--set-json", &set])? == rendered {
