@@ -42,7 +42,6 @@ pub fn check(workspace: &Workspace) -> Result<()> {
     helm(&["lint", "--strict", "--quiet"])?;
     let template = ["template", "release", "--namespace", "somewhere", "--kube-version", "1.36.0"];
     let render = |more: &[&str]| helm(&[&template, more].concat());
-    let rendered = render(&[])?;
     render(&["--values", &examples.display().to_string()])?;
     for (set, complaint) in REFUSED {
         let complaints =
@@ -51,10 +50,18 @@ pub fn check(workspace: &Workspace) -> Result<()> {
             bail!("the chart takes {set}, or refuses it without a word of {complaint}: {complaints}");
         }
     }
-    for (path, value) in values {
+    for (path, value) in &values {
         let set = format!("{path}={value}");
-        if render(&["--set-json", &set])? == rendered {
-            bail!("the value {path} of the chart changes nothing: {set} renders what the defaults render");
+        // What tunes an option changes something where the option is there.
+        let option = path.rsplit_once('.').map(|(option, _)| format!("{option}.enabled"));
+        let option = option.filter(|option| option != path && values.iter().any(|(path, _)| path == option));
+        let enabled = option.map(|option| format!("{option}=true"));
+        let with = |more: &[&str]| {
+            let sets = enabled.iter().map(String::as_str).chain(more.iter().copied());
+            render(&sets.flat_map(|set| ["--set-json", set]).collect::<Vec<_>>())
+        };
+        if with(&[&set])? == with(&[])? {
+            bail!("the value {path} of the chart changes nothing: {set} renders what is rendered without it");
         }
     }
     step.done();
