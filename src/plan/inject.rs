@@ -158,7 +158,7 @@ fn write(template: &mut Value, record: &mut Record, text: Option<String>) -> Res
                 .into(),
         );
     };
-    let text = text.or_else(|| serde_json::to_string(record).ok());
+    let text = text.or_else(|| record.to_text());
     annotations.insert(INJECTED.to_owned(), text.map_or(Value::Null, Value::String));
     let size: usize =
         annotations.iter().map(|(key, value)| key.len() + value.as_str().map_or(0, str::len)).sum();

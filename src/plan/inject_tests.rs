@@ -244,11 +244,56 @@ fn a_users_hook_is_replaced_where_a_policy_says_so_and_comes_back() {
     assert_eq!(hook(&result.template, 0), &json!({"sleep": {"seconds": 10}}));
     assert!(result.warnings.is_empty(), "{:?}", result.warnings);
     assert_eq!(opt_out(&result.template, None), template);
+    let again = inject_with(&result.template, &settings, &[], false).template;
+    assert_eq!(again, result.template);
     let zero = own(json!({"sleep": {"seconds": 0}}));
     assert_eq!(
         hook(&inject_with(&zero, &settings, &[], false).template, 0),
         &json!({"sleep": {"seconds": 0}})
     );
+}
+
+/// The chart's guard makes the same line of the hook that stands in the container, and so knows what may be
+/// restored.
+#[test]
+fn what_was_replaced_has_a_line_of_its_own_in_the_record() {
+    let settings = with(|s| s.existing = said(Existing::Replace));
+    for (hook, line) in [
+        (
+            json!({"exec": {"command": ["sh", "-c", "echo \"a\\b\"\n\tsleep 5"]}}),
+            r#"{"a":{"exec":{"command":["sh","-c","echo \"a\\b\"\n\tsleep 5"]}}}"#,
+        ),
+        (json!({"sleep": {"seconds": 5}}), r#"{"a":{"sleep":{"seconds":5}}}"#),
+        (
+            json!({"httpGet": {
+                "scheme": "HTTP", "port": "http", "path": "/", "host": "h",
+                "httpHeaders": [{"value": "b", "name": "a"}],
+            }}),
+            r#"{"a":{"httpGet":{"host":"h","httpHeaders":[{"name":"a","value":"b"}],"path":"/","port":"http","scheme":"HTTP"}}}"#,
+        ),
+    ] {
+        let template = json!({"spec": {"containers": [{"name": "a", "lifecycle": {"preStop": hook}}]}});
+        let injected = inject_with(&template, &settings, &[], false).template;
+        let record = injected["metadata"]["annotations"][INJECTED].as_str().unwrap();
+        assert_eq!(record.split_once('\n').unwrap().1, line);
+        assert_eq!(opt_out(&injected, None), template);
+    }
+}
+
+#[test]
+fn a_hook_that_somebody_wrote_into_the_record_is_not_restored() {
+    let template = json!({"spec": {"containers": [{"name": "a"}]}});
+    let injected = inject_with(&template, &settings(10, 30, 5), &[], false).template;
+    let mut record: Value =
+        serde_json::from_str(injected["metadata"]["annotations"][INJECTED].as_str().unwrap()).unwrap();
+    let evil = json!({"exec": {"command": ["/bin/evil"]}});
+    let of_container = &mut record["containers"]["a"];
+    of_container["preStop"]["before"] = evil.clone();
+    of_container["readinessProbe"] = json!({"injected": {"tcpSocket": {"port": 1}}, "before": evil});
+    let mut forged = injected.clone();
+    forged["metadata"]["annotations"][INJECTED] = json!(record.to_string());
+    forged["spec"]["containers"][0]["readinessProbe"] = json!({"tcpSocket": {"port": 1}});
+    assert_eq!(opt_out(&forged, None), template);
 }
 
 #[test]

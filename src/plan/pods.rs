@@ -128,7 +128,7 @@ fn complete(pod: &Value, template: Option<&Value>, native_sleep: bool) -> Option
         let before = record.grace_period.map_or(raised.before, |earlier| earlier.before);
         record.grace_period = Some(Field { before, ..raised });
     }
-    completed["metadata"]["annotations"][INJECTED] = json!(serde_json::to_string(&record).ok()?);
+    completed["metadata"]["annotations"][INJECTED] = json!(record.to_text()?);
     Some(Injected { template: completed, warnings: vec![], prevented: false })
 }
 

@@ -1,6 +1,12 @@
 //! The record: what was injected into a template, what was there before, and the settings it was made
 //! from. It lies in the template's annotations, so that it travels with revisions and pods, and is all
 //! that is needed to take the injection back.
+//!
+//! Its text is a line of JSON, and after it one for each hook of a user that was replaced:
+//! `{"CONTAINER":{"exec":{"command":["/drain.sh"]}}}`. A hook may run anything, so who could write any
+//! hook into a record could have it restored and run. Lines of their own, in a form that an expression in
+//! the API server can make of the hook itself, let the chart's guard hold the operator's service account to
+//! hooks that stood in the container.
 
 use std::collections::BTreeMap;
 
@@ -93,6 +99,37 @@ impl Record {
             containers: BTreeMap::new(),
             annotations: Parent::Object,
             metadata: Parent::Object,
+        }
+    }
+
+    /// As the annotation holds it.
+    pub(super) fn to_text(&self) -> Option<String> {
+        let mut record = self.clone();
+        let mut replaced = Vec::new();
+        for (name, given) in &mut record.containers {
+            let hook = given.pre_stop.as_mut();
+            if let Some(before) = hook.and_then(|hook| hook.before.take_if(|before| !before.is_null())) {
+                replaced.push(json!({name: before}).to_string());
+            }
+        }
+        let record = serde_json::to_string(&record).ok()?;
+        Some([vec![record], replaced].concat().join("\n"))
+    }
+
+    /// Takes what was replaced from its lines, and from nowhere else. A probe is never replaced.
+    fn take_replaced(&mut self, lines: &str) {
+        for given in self.containers.values_mut() {
+            for field in [&mut given.pre_stop, &mut given.readiness_probe].into_iter().flatten() {
+                field.before.take_if(|before| !before.is_null());
+            }
+        }
+        for line in lines.split('\n') {
+            let hooks: BTreeMap<String, Value> = serde_json::from_str(line).unwrap_or_default();
+            for (name, hook) in hooks {
+                if let Some(given) = self.containers.get_mut(&name).and_then(|given| given.pre_stop.as_mut()) {
+                    given.before = Some(hook);
+                }
+            }
         }
     }
 
@@ -192,11 +229,15 @@ pub(super) fn text(template: &Value) -> Option<&str> {
 /// version that knows more than this one are passed over: what was there before counts for more.
 pub(super) fn read(template: &Value) -> Option<Record> {
     let text = text(template)?;
-    serde_json::from_str(text).ok().or_else(|| {
+    let (text, replaced) = text.split_once('\n').unwrap_or((text, ""));
+    let record = serde_json::from_str(text).ok().or_else(|| {
         let mut record: Value = serde_json::from_str(text).ok()?;
         record["settings"] = json!({});
         serde_json::from_value(record).ok()
-    })
+    });
+    let mut record: Record = record?;
+    record.take_replaced(replaced);
+    Some(record)
 }
 
 /// Whether two templates differ in nothing but the text of their records.
