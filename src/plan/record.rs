@@ -126,7 +126,8 @@ impl Record {
         for line in lines.split('\n') {
             let hooks: BTreeMap<String, Value> = serde_json::from_str(line).unwrap_or_default();
             for (name, hook) in hooks {
-                if let Some(given) = self.containers.get_mut(&name).and_then(|given| given.pre_stop.as_mut()) {
+                if let Some(given) = self.containers.get_mut(&name).and_then(|given| given.pre_stop.as_mut())
+                {
                     given.before = Some(hook);
                 }
             }

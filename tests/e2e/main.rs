@@ -5,6 +5,7 @@
 
 #[path = "../generate/mod.rs"]
 mod generate;
+mod guard;
 mod lifecycle;
 #[path = "../manifests/mod.rs"]
 mod manifests;
@@ -12,6 +13,7 @@ mod matching;
 mod operations;
 mod oracle;
 mod pods;
+mod schema;
 mod support;
 
 use k8s_openapi::api::{

@@ -1,0 +1,199 @@
+//! Every property that an object of the API may have, each changed to a value that its schema allows.
+
+use kube::Client;
+use serde_json::{Map, Value, json};
+
+/// A document of the API server's OpenAPI v3.
+pub struct Schema(Value);
+
+/// A step on the way to a property.
+#[derive(Clone)]
+enum Step {
+    Property(String),
+    /// Into a list.
+    Item,
+    /// Into a map.
+    Key,
+}
+
+/// An object with one property changed.
+pub struct Change {
+    /// Such as `spec.template.spec.containers[].image`.
+    pub path: String,
+    pub object: Value,
+}
+
+impl Schema {
+    pub async fn fetch(client: &Client, path: &str) -> Self {
+        Self(client.request(http::Request::get(path).body(vec![]).unwrap()).await.unwrap())
+    }
+
+    /// For every property of the schema called `name`, `base` with that property changed.
+    pub fn changes(&self, name: &str, base: &Value) -> Vec<Change> {
+        let root = &self.0["components"]["schemas"][name];
+        assert!(root.is_object(), "there is no schema {name}");
+        let mut paths = Vec::new();
+        self.walk(root, &mut Vec::new(), &mut Vec::new(), &mut paths);
+        let changed = |steps: Vec<Step>| {
+            let mut object = base.clone();
+            self.change(root, &mut object, &steps);
+            Change { path: display(&steps), object }
+        };
+        paths.into_iter().map(changed).collect()
+    }
+
+    fn walk<'a>(
+        &'a self,
+        of: &'a Value,
+        above: &mut Vec<&'a Value>,
+        at: &mut Vec<Step>,
+        paths: &mut Vec<Vec<Step>>,
+    ) {
+        let of = self.resolve(of);
+        // Schemas of JSON schemas and the like contain themselves.
+        if above.iter().any(|above| std::ptr::eq(*above, of)) {
+            return;
+        }
+        above.push(of);
+        for (name, property) in of["properties"].as_object().into_iter().flatten() {
+            at.push(Step::Property(name.clone()));
+            paths.push(at.clone());
+            self.walk(property, above, at, paths);
+            at.pop();
+        }
+        for (step, inner) in [(Step::Item, &of["items"]), (Step::Key, &of["additionalProperties"])] {
+            if inner.is_object() {
+                at.push(step);
+                self.walk(inner, above, at, paths);
+                at.pop();
+            }
+        }
+        above.pop();
+    }
+
+    /// Changes what `steps` lead to, and makes what is missing on the way.
+    fn change(&self, of: &Value, value: &mut Value, steps: &[Step]) {
+        let of = self.resolve(of);
+        let Some((step, rest)) = steps.split_first() else {
+            *value = self.other(of, value, "");
+            return;
+        };
+        match step {
+            Step::Property(name) => {
+                if !value.is_object() {
+                    *value = self.least(of, "");
+                }
+                let property = self.resolve(&of["properties"][name]);
+                if rest.is_empty() {
+                    let other = self.other(property, &value[name], name);
+                    value[name] = other;
+                } else {
+                    self.change(property, &mut value[name], rest);
+                }
+            }
+            // The first container is changed; of others, there comes one more, for many exclude each other.
+            Step::Item => {
+                let first =
+                    value.as_array().is_some_and(|items| items.iter().any(|item| !item["image"].is_null()));
+                if !value.is_array() {
+                    *value = json!([]);
+                }
+                let items = value.as_array_mut().unwrap();
+                if !first {
+                    items.insert(0, self.least(&of["items"], ""));
+                }
+                self.change(&of["items"], &mut items[0], rest);
+            }
+            Step::Key => {
+                if !value.is_object() {
+                    *value = json!({});
+                }
+                self.change(&of["additionalProperties"], &mut value["adieu-test"], rest);
+            }
+        }
+    }
+
+    /// A value other than `current`.
+    fn other(&self, of: &Value, current: &Value, name: &str) -> Value {
+        match of["type"].as_str() {
+            Some("boolean") => json!(current != &json!(true)),
+            Some("integer" | "number") => json!(current.as_i64().unwrap_or(0) + 1),
+            Some("array") => {
+                let mut items = current.as_array().cloned().unwrap_or_default();
+                items.push(self.least(&of["items"], name));
+                json!(items)
+            }
+            Some("object") if of["additionalProperties"].is_object() => {
+                let mut map = current.as_object().cloned().unwrap_or_default();
+                map.insert("adieu-test".into(), self.least(&of["additionalProperties"], name));
+                json!(map)
+            }
+            _ => self.least(of, name),
+        }
+    }
+
+    /// The smallest value that a schema allows: what is required and no more. `name` is the property's.
+    fn least(&self, of: &Value, name: &str) -> Value {
+        let of = self.resolve(of);
+        match of["type"].as_str() {
+            Some("object") if of["additionalProperties"].is_object() => {
+                json!({"adieu-test": self.least(&of["additionalProperties"], name)})
+            }
+            Some("object") => {
+                let required = of["required"].as_array().into_iter().flatten().filter_map(Value::as_str);
+                let property = |name: &str| (name.to_owned(), self.least(&of["properties"][name], name));
+                Value::Object(required.map(property).collect::<Map<_, _>>())
+            }
+            Some("array") => json!([self.least(&of["items"], name)]),
+            Some("boolean") => json!(true),
+            Some("integer" | "number") => json!(1),
+            _ if of["format"] == "int-or-string" => json!(1),
+            // A quantity.
+            _ if of["oneOf"].is_array() => json!("1"),
+            _ if of["format"] == "date-time" => json!("2020-01-02T03:04:05Z"),
+            _ if of["format"] == "byte" => json!("YQ=="),
+            _ => json!(text(name)),
+        }
+    }
+
+    /// What a reference leads to.
+    fn resolve<'a>(&'a self, of: &'a Value) -> &'a Value {
+        let reference = of["$ref"].as_str().or_else(|| of["allOf"][0]["$ref"].as_str());
+        match reference.and_then(|reference| reference.strip_prefix('#')) {
+            Some(pointer) => self.0.pointer(pointer).unwrap(),
+            None => of,
+        }
+    }
+}
+
+fn display(steps: &[Step]) -> String {
+    let text = |step: &Step| match step {
+        Step::Property(name) => format!(".{name}"),
+        Step::Item | Step::Key => "[]".into(),
+    };
+    steps.iter().map(text).collect::<String>().trim_start_matches('.').to_owned()
+}
+
+/// What a property of that name may be, where not every text is allowed.
+fn text(name: &str) -> &'static str {
+    match name {
+        "path" | "mountPath" | "devicePath" | "workingDir" | "terminationMessagePath" | "subPath" => "/other",
+        "imagePullPolicy" => "Always",
+        "terminationMessagePolicy" => "FallbackToLogsOnError",
+        "dnsPolicy" => "Default",
+        "preemptionPolicy" => "Never",
+        "protocol" => "UDP",
+        "scheme" => "HTTPS",
+        "operator" => "Exists",
+        "effect" => "NoSchedule",
+        "procMount" => "Default",
+        "podManagementPolicy" => "Parallel",
+        "fsGroupChangePolicy" => "OnRootMismatch",
+        "ip" | "podIP" | "hostIP" => "192.0.2.1",
+        "accessModes" => "ReadWriteOnce",
+        "add" | "drop" => "SYS_TIME",
+        "fieldPath" => "metadata.name",
+        "resource" => "limits.cpu",
+        _ => "adieu-test",
+    }
+}
