@@ -72,8 +72,8 @@ impl Schema {
     }
 
     /// Changes what `steps` lead to, and makes what is missing on the way.
-    fn change(&self, of: &Value, value: &mut Value, steps: &[Step]) {
-        let of = self.resolve(of);
+    fn change(&self, reference: &Value, value: &mut Value, steps: &[Step]) {
+        let of = self.resolve(reference);
         let Some((step, rest)) = steps.split_first() else {
             *value = self.other(of, value, "");
             return;
@@ -81,9 +81,15 @@ impl Schema {
         match step {
             Step::Property(name) => {
                 if !value.is_object() {
-                    *value = self.least(of, "");
+                    *value = self.least(reference, "");
                 }
-                let property = self.resolve(&of["properties"][name]);
+                if let Some(others) = ALTERNATIVES.iter().find(|others| others.contains(&name.as_str())) {
+                    value
+                        .as_object_mut()
+                        .unwrap()
+                        .retain(|key, _| key == name || !others.contains(&key.as_str()));
+                }
+                let property = &of["properties"][name];
                 if rest.is_empty() {
                     let other = self.other(property, &value[name], name);
                     value[name] = other;
@@ -108,13 +114,14 @@ impl Schema {
                 if !value.is_object() {
                     *value = json!({});
                 }
-                self.change(&of["additionalProperties"], &mut value["adieu-test"], rest);
+                self.change(&of["additionalProperties"], &mut value[key("")], rest);
             }
         }
     }
 
     /// A value other than `current`.
-    fn other(&self, of: &Value, current: &Value, name: &str) -> Value {
+    fn other(&self, reference: &Value, current: &Value, name: &str) -> Value {
+        let of = self.resolve(reference);
         match of["type"].as_str() {
             Some("boolean") => json!(current != &json!(true)),
             Some("integer" | "number") => json!(current.as_i64().unwrap_or(0) + 1),
@@ -125,24 +132,27 @@ impl Schema {
             }
             Some("object") if of["additionalProperties"].is_object() => {
                 let mut map = current.as_object().cloned().unwrap_or_default();
-                map.insert("adieu-test".into(), self.least(&of["additionalProperties"], name));
+                map.insert(key(name).into(), self.least(&of["additionalProperties"], name));
                 json!(map)
             }
-            _ => self.least(of, name),
+            _ => self.least(reference, name),
         }
     }
 
     /// The smallest value that a schema allows: what is required and no more. `name` is the property's.
-    fn least(&self, of: &Value, name: &str) -> Value {
-        let of = self.resolve(of);
+    fn least(&self, reference: &Value, name: &str) -> Value {
+        let of = self.resolve(reference);
         match of["type"].as_str() {
             Some("object") if of["additionalProperties"].is_object() => {
-                json!({"adieu-test": self.least(&of["additionalProperties"], name)})
+                json!({key(name): self.least(&of["additionalProperties"], name)})
             }
             Some("object") => {
                 let required = of["required"].as_array().into_iter().flatten().filter_map(Value::as_str);
                 let property = |name: &str| (name.to_owned(), self.least(&of["properties"][name], name));
-                Value::Object(required.map(property).collect::<Map<_, _>>())
+                let mut least: Map<_, _> = required.map(property).collect();
+                let schema = reference_of(reference).and_then(|reference| reference.rsplit('.').next());
+                least.extend(needed(schema.unwrap_or_default()).as_object().cloned().unwrap_or_default());
+                Value::Object(least)
             }
             Some("array") => json!([self.least(&of["items"], name)]),
             Some("boolean") => json!(true),
@@ -158,12 +168,15 @@ impl Schema {
 
     /// What a reference leads to.
     fn resolve<'a>(&'a self, of: &'a Value) -> &'a Value {
-        let reference = of["$ref"].as_str().or_else(|| of["allOf"][0]["$ref"].as_str());
-        match reference.and_then(|reference| reference.strip_prefix('#')) {
+        match reference_of(of).and_then(|reference| reference.strip_prefix('#')) {
             Some(pointer) => self.0.pointer(pointer).unwrap(),
             None => of,
         }
     }
+}
+
+fn reference_of(of: &Value) -> Option<&str> {
+    of["$ref"].as_str().or_else(|| of["allOf"][0]["$ref"].as_str())
 }
 
 fn display(steps: &[Step]) -> String {
@@ -174,10 +187,66 @@ fn display(steps: &[Step]) -> String {
     steps.iter().map(text).collect::<String>().trim_start_matches('.').to_owned()
 }
 
+/// Of these, an object has one.
+const ALTERNATIVES: [&[&str]; 5] = [
+    &["exec", "grpc", "httpGet", "sleep", "tcpSocket"],
+    &["configMapRef", "secretRef"],
+    &["configMapKeyRef", "fieldRef", "fileKeyRef", "resourceFieldRef", "secretKeyRef"],
+    &["localhostProfile", "type"],
+    &["value", "valueFrom"],
+];
+
+/// What the API server asks for beyond the schema of that name.
+fn needed(schema: &str) -> Value {
+    match schema {
+        "AppArmorProfile" | "SeccompProfile" => json!({"type": "RuntimeDefault"}),
+        "AzureDiskVolumeSource" => json!({"diskURI": "https://a.blob.core.windows.net/b/c.vhd"}),
+        "ConfigMapEnvSource"
+        | "ConfigMapKeySelector"
+        | "ConfigMapProjection"
+        | "ConfigMapVolumeSource"
+        | "LocalObjectReference"
+        | "SecretEnvSource"
+        | "SecretKeySelector"
+        | "SecretProjection"
+        | "SecretReference" => json!({"name": "adieu-test"}),
+        "Container" => json!({"image": "other"}),
+        "ContainerResizePolicy" => json!({"resourceName": "cpu", "restartPolicy": "NotRequired"}),
+        "DownwardAPIVolumeFile" => json!({"fieldRef": {"fieldPath": "metadata.name"}}),
+        "EnvFromSource" => json!({"configMapRef": {"name": "adieu-test"}}),
+        "EnvVarSource" => json!({"fieldRef": {"fieldPath": "metadata.name"}}),
+        "EphemeralVolumeSource" => {
+            json!({"volumeClaimTemplate": {"spec": needed("PersistentVolumeClaimSpec")}})
+        }
+        "ExecAction" => json!({"command": ["true"]}),
+        "LabelSelectorRequirement" | "NodeSelectorRequirement" => {
+            json!({"operator": "In", "values": ["adieu-test"]})
+        }
+        "LifecycleHandler" | "Probe" => json!({"tcpSocket": {"port": 1}}),
+        "NodeSelectorTerm" => json!({"matchExpressions": [{"key": "adieu-test", "operator": "Exists"}]}),
+        "PersistentVolumeClaimSpec" => {
+            json!({"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}})
+        }
+        "PodOS" => json!({"name": "linux"}),
+        "PodDNSConfigOption" => json!({"name": "adieu-test"}),
+        "ResourceFieldSelector" => json!({"containerName": "web"}),
+        "Volume" => json!({"name": "another"}),
+        _ => json!({}),
+    }
+}
+
+/// A key of the map that a property of that name holds.
+fn key(name: &str) -> &'static str {
+    match name {
+        "limits" | "requests" | "overhead" => "cpu",
+        _ => "adieu-test",
+    }
+}
+
 /// What a property of that name may be, where not every text is allowed.
 fn text(name: &str) -> &'static str {
     match name {
-        "path" | "mountPath" | "devicePath" | "workingDir" | "terminationMessagePath" | "subPath" => "/other",
+        "mountPath" | "devicePath" | "workingDir" | "terminationMessagePath" => "/other",
         "imagePullPolicy" => "Always",
         "terminationMessagePolicy" => "FallbackToLogsOnError",
         "dnsPolicy" => "Default",
@@ -189,7 +258,14 @@ fn text(name: &str) -> &'static str {
         "procMount" => "Default",
         "podManagementPolicy" => "Parallel",
         "fsGroupChangePolicy" => "OnRootMismatch",
-        "ip" | "podIP" | "hostIP" => "192.0.2.1",
+        "apiVersion" => "v1",
+        "ip" | "nameservers" | "hostIP" => "192.0.2.1",
+        "finalizers" => "example.com/adieu-test",
+        "mountPropagation" | "cachingMode" => "None",
+        "namespaces" => "default",
+        "divisor" => "1",
+        "restartPolicy" => "Always",
+        "limits" | "requests" => "1",
         "accessModes" => "ReadWriteOnce",
         "add" | "drop" => "SYS_TIME",
         "fieldPath" => "metadata.name",
