@@ -116,8 +116,11 @@ impl Record {
         Some([vec![record], replaced].concat().join("\n"))
     }
 
-    /// Takes what was replaced from its lines, and from nowhere else. A probe is never replaced.
+    /// Takes what was replaced from its lines, and from nowhere else. Probes and constraints are never replaced.
     fn take_replaced(&mut self, lines: &str) {
+        if let Some(spread) = &mut self.spread {
+            spread.before.take_if(|before| !before.is_null() && *before != json!([]));
+        }
         for given in self.containers.values_mut() {
             for field in [&mut given.pre_stop, &mut given.readiness_probe].into_iter().flatten() {
                 field.before.take_if(|before| !before.is_null());

@@ -225,11 +225,17 @@ async fn a_stolen_token_runs_nothing_in_a_container() {
         outcomes.push((field.to_owned(), change(&operator, &base, &new, true).await));
     }
     let hook = |hook: Value| with(&base, &in_container("lifecycle"), json!({"preStop": hook}));
+    let spread = |when: &str| {
+        let constraint =
+            json!({"maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": when});
+        with(&base, "/spec/template/spec/topologySpreadConstraints", json!([constraint]))
+    };
     let probe = |probe: Value| with(&base, &in_container("readinessProbe"), probe);
     for new in [
         with(&base, "/spec/template/spec/serviceAccountName", json!("admin")),
         with(&base, "/spec/template/spec/hostNetwork", json!(true)),
         with(&base, "/spec/replicas", json!(100)),
+        spread("DoNotSchedule"),
         with(&base, "/metadata/annotations/adieu.dev~1graceful", json!("true")),
         hook(json!({"exec": {"command": ["/bin/evil"]}})),
         hook(json!({"exec": {"command": ["sleep", "1; evil"]}})),
@@ -247,6 +253,22 @@ async fn a_stolen_token_runs_nothing_in_a_container() {
     for (changed, outcome) in outcomes {
         assert!(is_guarded(&outcome), "{changed}: {outcome:?}");
     }
+    // What the policies don't look at, RBAC doesn't grant.
+    let api = operator.api("apps/v1", "Deployment");
+    let scale = Patch::Merge(json!({"spec": {"replicas": 100}}));
+    let status = Patch::Merge(json!({"status": {"replicas": 100}}));
+    let (post, patch, delete) = (PostParams::default(), PatchParams::default(), DeleteParams::default());
+    for outcome in [
+        api.patch_scale("web", &patch, &scale).await.map(drop),
+        api.patch_status("web", &patch, &status).await.map(drop),
+        api.delete("web", &delete).await.map(drop),
+        api.create(&post, &serde_json::from_value(workload("Deployment", "other", &json!({}))).unwrap())
+            .await
+            .map(drop),
+    ] {
+        let message = refusal(outcome.unwrap_err());
+        assert!(message.contains("is forbidden: User \"system:serviceaccount:"), "{message}");
+    }
     for new in [
         hook(json!({"sleep": {"seconds": 7}})),
         hook(json!({"exec": {"command": ["sleep", "7"]}})),
@@ -256,6 +278,7 @@ async fn a_stolen_token_runs_nothing_in_a_container() {
         ),
         probe(json!({"tcpSocket": {"port": 80}, "periodSeconds": 5})),
         probe(json!({"grpc": {"port": 80, "service": "web"}})),
+        spread("ScheduleAnyway"),
         with(&base, "/spec/template/spec/terminationGracePeriodSeconds", json!(45)),
     ] {
         change(&operator, &base, &new, true).await.unwrap();
@@ -297,6 +320,15 @@ async fn a_forged_record_restores_nothing() {
     let forged =
         change(&operator, &injected, &with(&injected, RECORD, json!(line(&evil))), false).await.unwrap();
     let outcome = change(&operator, &forged, &with(&forged, &hook, evil.clone()), false).await;
+    assert!(is_guarded(&outcome), "{outcome:?}");
+
+    // Neither an empty line nor one of an empty hook stands for what has no line.
+    let current = object_of(&scene, "Deployment", "web").await;
+    let outcome = change(&operator, &current, &with(&current, RECORD, json!("{}\n{\"web\":{}}")), true).await;
+    assert!(is_guarded(&outcome), "{outcome:?}");
+    let empty = change(&operator, &current, &with(&current, RECORD, json!("{}\n\n")), false).await.unwrap();
+    let outcome =
+        change(&operator, &empty, &with(&empty, &hook, json!({"tcpSocket": {"port": 80}})), true).await;
     assert!(is_guarded(&outcome), "{outcome:?}");
 
     // Where the record itself says so, nobody listens.
@@ -456,7 +488,7 @@ async fn a_stolen_token_does_not_redirect_admission() {
 
 #[tokio::test]
 #[ignore = "needs a cluster: cargo xtask test"]
-async fn a_stolen_token_makes_no_other_token_and_blocks_no_drain() {
+async fn a_stolen_token_makes_no_other_token_and_touches_no_other_budget() {
     let scene = Scene::new().await;
     let client = stolen(&scene).await;
     let dry_run = PostParams { dry_run: true, ..PostParams::default() };
