@@ -30,16 +30,22 @@ impl Error {
         Self { kind, namespace: object.namespace().unwrap_or_default(), name: object.name_any(), source }
     }
 
-    /// Whether the object had changed meanwhile.
+    /// Whether the object had changed meanwhile: its version, or so much that the patch can't be applied.
     pub(super) fn is_conflict(&self) -> bool {
-        matches!(&self.source, kube::Error::Api(status) if status.code == 409)
+        let kube::Error::Api(status) = &self.source else { return false };
+        status.code == 409 || status.code == 422 && status.message == INAPPLICABLE
     }
 
     /// Whether the API server, or an admission webhook or policy, would refuse it again.
     pub(super) fn is_refusal(&self) -> bool {
-        matches!(&self.source, kube::Error::Api(status) if matches!(status.code, 400 | 403 | 422))
+        let refused =
+            matches!(&self.source, kube::Error::Api(status) if matches!(status.code, 400 | 403 | 422));
+        refused && !self.is_conflict()
     }
 }
+
+/// What the API server says of a JSON patch that can't be applied (`NewGenericServerResponse` for 422).
+const INAPPLICABLE: &str = "the server rejected our request due to an error in our request";
 
 /// Makes the template of `object` be `template`, if nobody changed the object since.
 pub(super) async fn template(
@@ -117,4 +123,24 @@ async fn send(
 fn api(client: &Client, kind: Kind, object: &DynamicObject) -> Api<DynamicObject> {
     let namespace = object.namespace().unwrap_or_default();
     Api::namespaced_with(client.clone(), &namespace, &resource(kind))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_patch_that_can_not_be_applied_is_a_conflict_and_no_refusal() {
+        let judged = |code: u16, message: &str| {
+            let status = json!({"code": code, "message": message, "reason": "Invalid"});
+            let source = kube::Error::Api(Box::new(serde_json::from_value(status).unwrap()));
+            let object: DynamicObject = serde_json::from_value(json!({"metadata": {"name": "web"}})).unwrap();
+            let error = Error::new(Kind::Deployment, &object, source);
+            (error.is_conflict(), error.is_refusal())
+        };
+        assert_eq!(judged(422, INAPPLICABLE), (true, false));
+        assert_eq!(judged(409, "the object has been modified"), (true, false));
+        assert_eq!(judged(422, "admission webhook denied the request"), (false, true));
+        assert_eq!(judged(403, "forbidden"), (false, true));
+    }
 }
