@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use k8s_openapi::api::{
-    admissionregistration::v1::MutatingWebhookConfiguration,
+    admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingAdmissionPolicy},
     authentication::v1::TokenRequest,
     coordination::v1::Lease,
     core::v1::{Secret, ServiceAccount},
@@ -443,6 +443,24 @@ async fn the_guard_holds_for_fifty_containers() {
         let outcome = change(&operator, &replaced, &image, true).await;
         assert!(is_guarded(&outcome), "{outcome:?}");
     }
+    scene.end().await;
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test"]
+async fn the_api_server_has_no_complaint_about_a_policy() {
+    let scene = Scene::new().await;
+    let policies: Api<ValidatingAdmissionPolicy> = Api::all(scene.client.clone());
+    let ours = ListParams::default().labels("app.kubernetes.io/name=adieu");
+    eventually("every policy to be checked", || async {
+        let policies = policies.list(&ours).await.unwrap().items;
+        let checked = policies.iter().filter_map(|policy| policy.status.as_ref()?.type_checking.as_ref());
+        let warnings: Vec<_> =
+            checked.clone().filter_map(|checked| checked.expression_warnings.clone()).collect();
+        assert!(warnings.is_empty(), "{warnings:?}");
+        policies.len() > 4 && checked.count() == policies.len()
+    })
+    .await;
     scene.end().await;
 }
 

@@ -3,7 +3,7 @@
 use kube::Client;
 use serde_json::{Map, Value, json};
 
-/// A document of the API server's OpenAPI v3.
+/// A document of the API server's `OpenAPI` v3.
 pub struct Schema(Value);
 
 /// A step on the way to a property.
@@ -206,15 +206,15 @@ fn needed(schema: &str) -> Value {
         | "ConfigMapProjection"
         | "ConfigMapVolumeSource"
         | "LocalObjectReference"
+        | "PodDNSConfigOption"
         | "SecretEnvSource"
         | "SecretKeySelector"
         | "SecretProjection"
         | "SecretReference" => json!({"name": "adieu-test"}),
         "Container" => json!({"image": "other"}),
         "ContainerResizePolicy" => json!({"resourceName": "cpu", "restartPolicy": "NotRequired"}),
-        "DownwardAPIVolumeFile" => json!({"fieldRef": {"fieldPath": "metadata.name"}}),
+        "DownwardAPIVolumeFile" | "EnvVarSource" => json!({"fieldRef": {"fieldPath": "metadata.name"}}),
         "EnvFromSource" => json!({"configMapRef": {"name": "adieu-test"}}),
-        "EnvVarSource" => json!({"fieldRef": {"fieldPath": "metadata.name"}}),
         "EphemeralVolumeSource" => {
             json!({"volumeClaimTemplate": {"spec": needed("PersistentVolumeClaimSpec")}})
         }
@@ -228,7 +228,6 @@ fn needed(schema: &str) -> Value {
             json!({"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}})
         }
         "PodOS" => json!({"name": "linux"}),
-        "PodDNSConfigOption" => json!({"name": "adieu-test"}),
         "ResourceFieldSelector" => json!({"containerName": "web"}),
         "Volume" => json!({"name": "another"}),
         _ => json!({}),
@@ -247,15 +246,14 @@ fn key(name: &str) -> &'static str {
 fn text(name: &str) -> &'static str {
     match name {
         "mountPath" | "devicePath" | "workingDir" | "terminationMessagePath" => "/other",
-        "imagePullPolicy" => "Always",
+        "imagePullPolicy" | "restartPolicy" => "Always",
         "terminationMessagePolicy" => "FallbackToLogsOnError",
-        "dnsPolicy" => "Default",
+        "dnsPolicy" | "procMount" => "Default",
         "preemptionPolicy" => "Never",
         "protocol" => "UDP",
         "scheme" => "HTTPS",
         "operator" => "Exists",
         "effect" => "NoSchedule",
-        "procMount" => "Default",
         "podManagementPolicy" => "Parallel",
         "fsGroupChangePolicy" => "OnRootMismatch",
         "apiVersion" => "v1",
@@ -263,9 +261,7 @@ fn text(name: &str) -> &'static str {
         "finalizers" => "example.com/adieu-test",
         "mountPropagation" | "cachingMode" => "None",
         "namespaces" => "default",
-        "divisor" => "1",
-        "restartPolicy" => "Always",
-        "limits" | "requests" => "1",
+        "divisor" | "limits" | "requests" => "1",
         "accessModes" => "ReadWriteOnce",
         "add" | "drop" => "SYS_TIME",
         "fieldPath" => "metadata.name",
