@@ -26,8 +26,8 @@ use crate::{
     webhook,
 };
 
-/// How long open admission requests may take to end. They have a timeout of 10 seconds at most.
-const DRAIN_LIMIT: Duration = Duration::from_secs(15);
+/// How long open work may take to end, within the grace period that the chart gives.
+const DRAIN_LIMIT: Duration = Duration::from_secs(30);
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -175,7 +175,7 @@ async fn operate(arguments: &Arguments) -> anyhow::Result<()> {
         tokio::spawn(controller::run(client, caches.clone(), events, metrics.clone(), replica, stop.clone()));
     let router = webhook::router(caches.clone(), metrics);
     let mut webhook_server =
-        tokio::spawn(serving::serve(arguments.webhook_address, router, tls, server.clone()));
+        tokio::spawn(serving::serve(arguments.webhook_address, router, tls, server.clone(), stop.clone()));
     let gates = tokio::spawn(open(caches_gate, caches, serving_gate, server.clone()));
 
     let outcome = tokio::select! {
@@ -187,15 +187,13 @@ async fn operate(arguments: &Arguments) -> anyhow::Result<()> {
     };
     readiness.shut_down();
     stop.cancel();
-    server.graceful_shutdown(Some(DRAIN_LIMIT));
     let handed_over = async {
         // Whoever leads next may act at once.
         drop(controller.await);
         resign.cancel();
         drop(campaign.await);
     };
-    // Both are bounded: open requests by the limit above, a reconcile by the client's time limits.
-    if timeout(DRAIN_LIMIT * 2, async { tokio::join!(webhook_server, handed_over) }).await.is_err() {
+    if timeout(DRAIN_LIMIT, async { tokio::join!(webhook_server, handed_over) }).await.is_err() {
         tracing::warn!("open work was cut short");
     }
     for task in background {

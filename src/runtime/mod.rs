@@ -6,7 +6,6 @@ pub mod caches;
 pub mod certificates;
 pub mod kubelets;
 pub mod leader;
-pub mod linger;
 pub mod logs;
 pub mod metrics;
 pub mod readiness;

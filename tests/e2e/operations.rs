@@ -303,11 +303,12 @@ async fn no_admission_fails_while_the_operator_or_its_certificates_are_replaced(
         async move {
             let deployment = web("web", &json!({"adieu.dev/graceful": "true"}));
             let mut failed = Vec::new();
+            let mut note = |why: String| failed.push(format!("{}: {why}", jiff::Timestamp::now()));
             while !over.load(Ordering::Relaxed) {
                 match scene.try_create_dry(&deployment).await {
                     Ok(created) if drain(&serde_json::to_value(&created).unwrap()) == Some(10) => {}
-                    Ok(_) => failed.push("not injected".to_owned()),
-                    Err(error) => failed.push(error.to_string()),
+                    Ok(_) => note("not injected".to_owned()),
+                    Err(error) => note(error.to_string()),
                 }
                 admitted.fetch_add(1, Ordering::Relaxed);
             }
