@@ -15,6 +15,7 @@ use crate::{
         ca_bundle::{self, Bundle},
         caches::Caches,
         certificates::Keeper,
+        client::client,
         leader::Candidate,
         logs,
         metrics::Metrics,
@@ -122,7 +123,7 @@ async fn operate(arguments: &Arguments) -> anyhow::Result<()> {
         ended.clone().cancelled_owned(),
     ));
 
-    let client = Client::try_default().await.context("finding the API server")?;
+    let client = client().await.context("finding the API server")?;
     let (tell_leads, leads) = watch::channel(false);
     let (tell_paused, paused) = watch::channel(false);
     let resign = CancellationToken::new();

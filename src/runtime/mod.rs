@@ -4,6 +4,7 @@ pub mod admin;
 pub mod ca_bundle;
 pub mod caches;
 pub mod certificates;
+pub mod client;
 pub mod kubelets;
 pub mod leader;
 pub mod logs;

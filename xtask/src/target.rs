@@ -107,6 +107,14 @@ impl Target {
         }
     }
 
+    /// What its pods asked of the API server, where that can be read.
+    pub fn audit_log(&self) -> Option<PathBuf> {
+        match &self.reach {
+            Reach::Ours(cluster) => Some(cluster.audit_log()),
+            Reach::External { .. } => None,
+        }
+    }
+
     /// Brings the images of an archive to every node.
     pub fn load_image(&self, archive: &Path) -> Result<()> {
         let archive =

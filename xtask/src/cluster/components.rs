@@ -106,6 +106,8 @@ fn api_server(cluster: &Cluster, node: &Node) -> Component {
     server.set("service-account-issuer", "https://kubernetes.default.svc.cluster.local");
     server.path("service-account-signing-key-file", &pki.service_account_key());
     server.path("service-account-key-file", &pki.service_account_public_key());
+    server.path("audit-policy-file", &configs::audit_policy(node));
+    server.path("audit-log-path", &cluster.audit_log());
     server.component()
 }
 

@@ -23,6 +23,7 @@ pub fn write_all(cluster: &Cluster) -> Result<()> {
     write_kubeconfig(cluster, &cluster.kubeconfig(), &pki.pair("admin"))?;
     for node in cluster.nodes() {
         if node.has_control_plane() {
+            files::write_json(&audit_policy(&node), &audit_policy_content())?;
             for user in ["kube-controller-manager", "kube-scheduler"] {
                 write_kubeconfig(cluster, &kubeconfig(&node, user), &pki.pair(user))?;
             }
@@ -40,6 +41,11 @@ pub fn write_all(cluster: &Cluster) -> Result<()> {
 /// The kubeconfig of a component on a node.
 pub fn kubeconfig(node: &Node, component: &str) -> PathBuf {
     node.folder().join("config").join(format!("{component}.kubeconfig"))
+}
+
+/// What the API server writes into its audit log.
+pub fn audit_policy(node: &Node) -> PathBuf {
+    node.folder().join("config/audit-policy.yaml")
 }
 
 /// The kubelet's configuration.
@@ -82,6 +88,20 @@ fn write_kubeconfig(cluster: &Cluster, file: &Path, pair: &Pair) -> Result<()> {
         "current-context": name,
     });
     files::write_json(file, &content)
+}
+
+/// Only what pods ask for: it is they whose permissions are in question.
+fn audit_policy_content() -> Value {
+    json!({
+        "apiVersion": "audit.k8s.io/v1",
+        "kind": "Policy",
+        "omitStages": ["RequestReceived"],
+        "omitManagedFields": true,
+        "rules": [
+            {"level": "None", "userGroups": ["system:serviceaccounts:kube-system"]},
+            {"level": "Metadata", "userGroups": ["system:serviceaccounts"]},
+        ],
+    })
 }
 
 /// Whatever bears on how pods terminate is left at its default.

@@ -101,6 +101,11 @@ impl Cluster {
         self.folder().join("kubeconfig")
     }
 
+    /// What pods asked of the API server, a line of JSON for each request.
+    pub fn audit_log(&self) -> PathBuf {
+        self.folder().join("audit.log")
+    }
+
     /// The network namespace, as `ip netns` names it, that the first node lives in.
     pub fn netns(&self) -> String {
         format!("adieu-{}", self.name)

@@ -1,6 +1,7 @@
 //! Everything that has to hold, from formatting to the whole path on a real cluster.
 
 mod chart;
+mod rbac;
 
 use std::fs;
 use std::process::Command;
@@ -96,6 +97,9 @@ fn end_to_end(target: &Target, tally: &mut Tally) -> Result<()> {
     tests.args(["--", "--ignored", "--test-threads=1"]);
     tally.cargo_test(workspace, "e2e", &mut tests)?;
     tally.check("a rolling restart loses no request", demo::prove(target))?;
+    if let Some(log) = target.audit_log() {
+        tally.check("the operator may do what it does, and nothing else", rbac::check(target, &log))?;
+    }
     tally
         .check("nothing but the CRDs is left after helm uninstall", install::uninstall_leaves_nothing(target))
 }

@@ -1,0 +1,190 @@
+//! What the operator may do, held against what it did.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule, Role};
+use kube::api::ListParams;
+use kube::{Api, Client};
+use serde::Deserialize;
+
+use crate::install::{NAMESPACE, RELEASE};
+use crate::progress::Step;
+use crate::target::Target;
+
+/// What a test cluster can't make it do, and when it does.
+const ELSEWHERE: [(&str, &str, &str); 1] = [
+    // The kubelets' versions matter only where the API server is older than 1.33.
+    ("list", "", "nodes"),
+];
+
+/// A right: a verb on a resource, or subresource.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Right {
+    group: String,
+    resource: String,
+    verb: String,
+}
+
+impl fmt::Display for Right {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { group, resource, verb } = self;
+        let dot = if group.is_empty() { "" } else { "." };
+        write!(f, "{verb} {resource}{dot}{group}")
+    }
+}
+
+/// An entry of the audit log, as far as it matters here.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Entry {
+    user: User,
+    verb: String,
+    #[serde(default)]
+    user_agent: String,
+    object_ref: Option<Reference>,
+    response_status: Option<Status>,
+}
+
+#[derive(Deserialize)]
+struct User {
+    username: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Reference {
+    resource: Option<String>,
+    subresource: Option<String>,
+    api_group: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Status {
+    code: Option<u16>,
+}
+
+/// What somebody asked for, and what of it was refused for want of a right.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Asked {
+    granted: BTreeSet<Right>,
+    forbidden: BTreeSet<Right>,
+}
+
+/// Every right that the chart's roles give must have been used since the cluster started, and none must have
+/// been missing.
+pub fn check(target: &Target, log: &Path) -> Result<()> {
+    let step = Step::start("comparing what the operator may do with what it did");
+    let (account, given) = target
+        .with_client(|client| async move { Ok((service_account(&client).await?, given(&client).await?)) })?;
+    let log = File::open(log).with_context(|| format!("cannot read {}", log.display()))?;
+    let asked = asked(BufReader::new(log), &format!("system:serviceaccount:{NAMESPACE}:{account}"))?;
+    let unused: Vec<_> = given.difference(&asked.granted).filter(|right| !is_elsewhere(right)).collect();
+    if !unused.is_empty() {
+        bail!("the operator never did what it may do: {}", list(unused));
+    }
+    if !asked.forbidden.is_empty() {
+        bail!("the operator tried what it may not do: {}", list(&asked.forbidden));
+    }
+    step.done();
+    Ok(())
+}
+
+fn list<'a>(rights: impl IntoIterator<Item = &'a Right>) -> String {
+    rights.into_iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+fn is_elsewhere(right: &Right) -> bool {
+    ELSEWHERE.contains(&(&right.verb, &right.group, &right.resource))
+}
+
+fn asked(log: impl BufRead, username: &str) -> Result<Asked> {
+    let mut asked = Asked::default();
+    for line in log.lines() {
+        let entry: Entry = serde_json::from_str(&line?).context("the audit log has a strange line")?;
+        // Tests borrow the account to show what is refused; they say so in their agent.
+        if entry.user.username != username || !entry.user_agent.starts_with("adieu/") {
+            continue;
+        }
+        let Some(Reference { resource: Some(mut resource), subresource, api_group }) = entry.object_ref
+        else {
+            continue;
+        };
+        if let Some(subresource) = subresource {
+            resource = format!("{resource}/{subresource}");
+        }
+        let right = Right { group: api_group.unwrap_or_default(), resource, verb: entry.verb };
+        let forbidden = entry.response_status.and_then(|status| status.code) == Some(403);
+        if forbidden { &mut asked.forbidden } else { &mut asked.granted }.insert(right);
+    }
+    Ok(asked)
+}
+
+async fn service_account(client: &Client) -> Result<String> {
+    let api: Api<Deployment> = Api::namespaced(client.clone(), NAMESPACE);
+    let pod = api.get(RELEASE).await?.spec.and_then(|spec| spec.template.spec);
+    pod.and_then(|pod| pod.service_account_name).context("the operator has no service account")
+}
+
+/// What the chart's roles give.
+async fn given(client: &Client) -> Result<BTreeSet<Right>> {
+    let ours = ListParams::default().labels(&format!("app.kubernetes.io/instance={RELEASE}"));
+    let cluster = Api::<ClusterRole>::all(client.clone()).list(&ours).await?.items;
+    let local = Api::<Role>::namespaced(client.clone(), NAMESPACE).list(&ours).await?.items;
+    let rules = cluster.into_iter().filter_map(|role| role.rules);
+    Ok(rules.chain(local.into_iter().filter_map(|role| role.rules)).flatten().flat_map(rights).collect())
+}
+
+fn rights(rule: PolicyRule) -> Vec<Right> {
+    let PolicyRule { api_groups, resources, verbs, .. } = rule;
+    let mut rights = Vec::new();
+    for group in api_groups.iter().flatten() {
+        for resource in resources.iter().flatten() {
+            for verb in &verbs {
+                rights.push(Right { group: group.clone(), resource: resource.clone(), verb: verb.clone() });
+            }
+        }
+    }
+    rights
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_the_operator_asked_for_is_read_from_the_audit_log() {
+        let entry = |user: &str, agent: &str, verb: &str, code: u16| {
+            let reference = json!({"resource": "events", "apiGroup": "events.k8s.io", "subresource": null});
+            json!({
+                "user": {"username": user}, "userAgent": agent, "verb": verb,
+                "objectRef": reference, "responseStatus": {"code": code},
+            })
+        };
+        let log = [
+            entry("operator", "adieu/0.1.0", "create", 201),
+            entry("operator", "adieu/0.1.0", "delete", 403),
+            entry("operator", "curl/8", "patch", 200),
+            entry("somebody", "adieu/0.1.0", "update", 200),
+            json!({"user": {"username": "operator"}, "userAgent": "adieu/0.1.0", "verb": "get"}),
+        ];
+        let log = log.map(|entry| entry.to_string()).join("\n");
+        let right = |verb: &str| Right {
+            group: "events.k8s.io".into(),
+            resource: "events".into(),
+            verb: verb.into(),
+        };
+        let expected = Asked {
+            granted: BTreeSet::from([right("create")]),
+            forbidden: BTreeSet::from([right("delete")]),
+        };
+        assert_eq!(asked(log.as_bytes(), "operator").ok(), Some(expected));
+    }
+}
