@@ -17,9 +17,10 @@ use kube::{
 use serde_json::{Value, json};
 
 use crate::{
+    operator::ADIEU,
     refusal,
     schema::{Change, Schema},
-    support::{ADIEU, Scene, drain, eventually, workload},
+    support::{Scene, drain, eventually, workload},
 };
 
 /// What each message of the guard begins with.

@@ -4,7 +4,10 @@
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-use crate::support::{Scene, drain, eventually, grace_period, run, scale_operator, web};
+use crate::{
+    operator::Operator,
+    support::{Scene, drain, eventually, grace_period, run, web},
+};
 
 /// Without pods, so that a rollout is a ReplicaSet and nothing to wait for.
 fn scaled_to_zero(name: &str, annotations: &Value) -> Value {
@@ -161,9 +164,10 @@ async fn server_side_apply_never_conflicts_with_what_the_controller_wrote() {
     let apply = ["apply", "--server-side", "-f", "-"];
     let object = scaled_to_zero("web", &json!({}));
     scene.kubectl_with(&apply, &object).await.unwrap();
-    scale_operator(&scene.client, 0).await;
+    let operator = Operator::find(&scene.client).await;
+    operator.scale(0).await;
     scene.annotate("Deployment", "web", "graceful", Some("true")).await.unwrap();
-    scale_operator(&scene.client, 1).await;
+    operator.scale(1).await;
     eventually("the Deployment to be brought in", || is_injected(&scene, "web")).await;
     let ours = || async {
         let deployment = scene.deployment("web").await;

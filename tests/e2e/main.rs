@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+mod admissions;
+mod figures;
 #[path = "../generate/mod.rs"]
 mod generate;
 mod guard;
@@ -10,9 +12,12 @@ mod lifecycle;
 #[path = "../manifests/mod.rs"]
 mod manifests;
 mod matching;
+mod on_this_machine;
 mod operations;
+mod operator;
 mod oracle;
 mod pods;
+mod random;
 mod schema;
 mod support;
 
@@ -23,8 +28,9 @@ use kube::{
     Api, ResourceExt as _,
     api::{DeleteParams, ListParams, Patch, PatchParams},
 };
+use operator::{ADIEU, Operator};
 use serde_json::{Value, json};
-use support::{ADIEU, Scene, drain, eventually, grace_period, scale_operator, web, workload};
+use support::{Scene, drain, eventually, grace_period, web, workload};
 
 fn refusal(error: kube::Error) -> String {
     match error {
@@ -171,10 +177,11 @@ async fn what_slips_past_while_the_webhook_is_away_is_brought_in() {
     scene.rolled_out("stranger").await;
     let stranger = scene.deployment("stranger").await;
 
-    scale_operator(&scene.client, 0).await;
+    let operator = Operator::find(&scene.client).await;
+    operator.scale(0).await;
     let annotated = scene.annotate("Deployment", "web", "graceful", Some("true")).await.unwrap();
     assert_eq!(drain(&annotated), None, "nobody is there to inject");
-    scale_operator(&scene.client, 1).await;
+    operator.scale(1).await;
     eventually("the Deployment to be brought in", || async {
         drain(&scene.deployment("web").await) == Some(10)
     })

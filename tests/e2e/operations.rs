@@ -1,20 +1,10 @@
 //! Day two: who leads, what a policy's rollout does when one fails, what keeps adieu from writing, and
 //! admission while the operator itself is replaced.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::time::Duration;
 
 use k8s_openapi::api::{
-    admissionregistration::v1::{
-        MutatingWebhookConfiguration, ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
-    },
-    apps::v1::Deployment,
-    coordination::v1::Lease,
+    admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding},
     core::v1::{Pod, Secret},
     events::v1::Event,
     policy::v1::PodDisruptionBudget,
@@ -26,21 +16,16 @@ use kube::{
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::support::{ADIEU, Scene, drain, eventually, scale_operator, web};
+use crate::{
+    admissions::{Admissions, Outcome},
+    figures::figure,
+    operator::{ADIEU, Operator},
+    random::from_environment,
+    support::{Scene, drain, eventually, web},
+};
 
 /// How long the cluster may be without a leader after one crashed.
 const LEADERLESS: Duration = Duration::from_secs(15);
-
-/// The name of the operator's Deployment, and of everything else that there is one of.
-async fn operator(scene: &Scene) -> String {
-    let deployments: Api<Deployment> = Api::namespaced(scene.client.clone(), ADIEU);
-    let ours = ListParams::default().labels("app.kubernetes.io/name=adieu");
-    deployments.list(&ours).await.unwrap().items[0].name_any()
-}
-
-async fn leader(leases: &Api<Lease>, name: &str) -> Option<String> {
-    leases.get(name).await.unwrap().spec?.holder_identity
-}
 
 fn policy(spec: &Value) -> Value {
     json!({
@@ -59,27 +44,15 @@ async fn condition(scene: &Scene, type_: &str) -> Option<String> {
 #[ignore = "needs a cluster: cargo xtask test"]
 async fn a_leader_that_goes_is_replaced() {
     let scene = Scene::new().await;
-    let name = operator(&scene).await;
-    scale_operator(&scene.client, 2).await;
-    let leases: Api<Lease> = Api::namespaced(scene.client.clone(), ADIEU);
+    let operator = Operator::find(&scene.client).await;
+    operator.scale(2).await;
     let pods: Api<Pod> = Api::namespaced(scene.client.clone(), ADIEU);
     for (how, parameters) in [
-        ("crashed", DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() }),
+        ("was removed by force", DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() }),
         ("left", DeleteParams::default()),
     ] {
-        eventually("a leader among two that are ready", || async {
-            let ready = |pod: &Pod| {
-                let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
-                conditions.clone().any(|c| c.type_ == "Ready" && c.status == "True")
-                    && pod.metadata.deletion_timestamp.is_none()
-            };
-            let ours = ListParams::default().labels("app.kubernetes.io/name=adieu");
-            let all = pods.list(&ours).await.unwrap().items;
-            let holder = leader(&leases, &name).await;
-            all.len() == 2 && all.iter().all(ready) && all.iter().any(|pod| Some(pod.name_any()) == holder)
-        })
-        .await;
-        let before = leader(&leases, &name).await.unwrap();
+        let before = operator.led().await.name_any();
+        operator.has(2).await;
         pods.delete(&before, &parameters).await.unwrap();
         // One that leaves leads while it drains.
         if how == "left" {
@@ -87,14 +60,15 @@ async fn a_leader_that_goes_is_replaced() {
                 .await;
         }
         let started = Instant::now();
-        eventually("another leader", || async {
-            leader(&leases, &name).await.is_some_and(|now| now != before)
-        })
-        .await;
-        println!("another leads {:.1} s after the one before {how}", started.elapsed().as_secs_f64());
+        eventually("another leader", || async { operator.leader().await.is_some_and(|now| now != before) })
+            .await;
+        figure(
+            &format!("The leader {how}"),
+            &format!("another leads {:.1} s later", started.elapsed().as_secs_f64()),
+        );
         assert!(started.elapsed() < LEADERLESS, "{how}");
     }
-    scale_operator(&scene.client, 1).await;
+    operator.scale(1).await;
     scene.end().await;
 }
 
@@ -152,8 +126,8 @@ async fn a_rollout_that_fails_stops_its_policy_until_it_is_mended() {
 #[ignore = "needs a cluster: cargo xtask test"]
 async fn nothing_is_written_while_somebody_paused_it() {
     let scene = Scene::new().await;
-    let leases: Api<Lease> = Api::namespaced(scene.client.clone(), ADIEU);
-    let name = operator(&scene).await;
+    let operator = Operator::find(&scene.client).await;
+    let (leases, name) = (operator.leases(), operator.name);
     let pause = |value: Value| {
         let patch = json!({"metadata": {"annotations": {"adieu.dev/paused": value}}});
         let (leases, name) = (leases.clone(), name.clone());
@@ -281,51 +255,20 @@ async fn a_write_that_is_refused_is_told_and_tried_again() {
 #[ignore = "needs a cluster: cargo xtask test"]
 async fn no_admission_fails_while_the_operator_or_its_certificates_are_replaced() {
     let scene = Scene::new().await;
-    let name = operator(&scene).await;
-    scale_operator(&scene.client, 2).await;
-    let configurations: Api<MutatingWebhookConfiguration> = Api::all(scene.client.clone());
-    let fail = async |policy: &str| {
-        let patch = json!({"metadata": {"annotations": {"adieu.dev/failure-policy": policy}}});
-        configurations.patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
-        eventually("the failure policy", || async {
-            let webhooks = configurations.get(&name).await.unwrap().webhooks.unwrap();
-            webhooks[0].failure_policy.as_deref() == Some(policy)
-        })
-        .await;
-    };
-    fail("Fail").await;
+    let operator = Operator::find(&scene.client).await;
+    let name = &operator.name;
+    operator.scale(2).await;
+    operator.fail("Fail").await;
 
-    let admitted = Arc::new(AtomicUsize::new(0));
-    let over = Arc::new(AtomicBool::new(false));
-    let load = tokio::spawn({
-        let (admitted, over) = (admitted.clone(), over.clone());
-        let scene = Scene { client: scene.client.clone(), namespace: scene.namespace.clone() };
-        async move {
-            let deployment = web("web", &json!({"adieu.dev/graceful": "true"}));
-            let mut failed = Vec::new();
-            let mut note = |why: String| failed.push(format!("{}: {why}", jiff::Timestamp::now()));
-            while !over.load(Ordering::Relaxed) {
-                match scene.try_create_dry(&deployment).await {
-                    Ok(created) if drain(&serde_json::to_value(&created).unwrap()) == Some(10) => {}
-                    Ok(_) => note("not injected".to_owned()),
-                    Err(error) => note(error.to_string()),
-                }
-                admitted.fetch_add(1, Ordering::Relaxed);
-            }
-            failed
-        }
-    });
-
+    let admissions = Admissions::start(&scene);
     let operators = Scene { client: scene.client.clone(), namespace: ADIEU.into() };
-    for _ in 0..2 {
+    let restarts = from_environment("ADIEU_RESTARTS", 2);
+    for _ in 0..restarts {
         operators.kubectl(&["rollout", "restart", &format!("deployment/{name}")]).await;
         operators.kubectl(&["rollout", "status", &format!("deployment/{name}"), "--timeout=120s"]).await;
-        let ours = ListParams::default().labels("app.kubernetes.io/name=adieu");
-        let pods: Api<Pod> = Api::namespaced(scene.client.clone(), ADIEU);
-        eventually("the old pods to be gone", || async { pods.list(&ours).await.unwrap().items.len() == 2 })
-            .await;
+        operator.has(2).await;
     }
-    let restarted = admitted.load(Ordering::Relaxed);
+    let restarted = admissions.count();
 
     let secrets: Api<Secret> = Api::namespaced(scene.client.clone(), ADIEU);
     let secret = format!("{name}-certificates");
@@ -335,20 +278,18 @@ async fn no_admission_fails_while_the_operator_or_its_certificates_are_replaced(
     eventually("a new serving certificate", || async { serving().await.is_some_and(|now| now != before) })
         .await;
     // What is served with from now on was signed by the new authority, in every replica.
-    let after = admitted.load(Ordering::Relaxed);
-    eventually("further admissions", || async { admitted.load(Ordering::Relaxed) >= after + 200 }).await;
+    admissions.further(200).await;
 
-    over.store(true, Ordering::Relaxed);
-    let failed = load.await.unwrap();
-    let all = admitted.load(Ordering::Relaxed);
-    println!(
-        "{restarted} admissions over two restarts, {} over a change of authority, {} failed",
-        all - restarted,
-        failed.len()
+    let Outcome { count, failed, .. } = admissions.end().await;
+    figure(
+        &format!(
+            "The operator rolled {restarts} times, then its authority changed, under failurePolicy Fail"
+        ),
+        &format!("{} of {count} admissions failed ({restarted} of them while it rolled)", failed.len()),
     );
     // Before anything can fail: the tests to come rely on it.
-    fail("Ignore").await;
-    scale_operator(&scene.client, 1).await;
+    operator.fail("Ignore").await;
+    operator.scale(1).await;
     assert_eq!(failed, Vec::<String>::new());
     scene.end().await;
 }

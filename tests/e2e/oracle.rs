@@ -6,7 +6,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    io::Write as _,
     sync::Arc,
 };
 
@@ -20,15 +19,14 @@ use kube::{
     core::GroupVersionKind,
     discovery::{ApiResource, Scope},
 };
-use proptest::{
-    strategy::{Strategy, ValueTree},
-    test_runner::{Config, RngAlgorithm, TestRng, TestRunner},
-};
+use proptest::strategy::ValueTree;
 use serde_json::{Map, Value, json};
 
 use crate::{
+    figures::say,
     generate::{self, Case},
     manifests::{self, Document},
+    random::{from_environment, generated},
     support::{Scene, eventually},
 };
 
@@ -44,7 +42,8 @@ const PREFIX: &str = "adieu.dev/";
 async fn what_the_api_server_takes_it_takes_injected() {
     let scene = Scene::new().await;
     let oracle = Oracle::new(&scene);
-    let trees = generated(&generate::cases(), from_environment("ADIEU_ORACLE_CASES", 2000));
+    let trees =
+        generated("ADIEU_ORACLE_SEED", &generate::cases(), from_environment("ADIEU_ORACLE_CASES", 2000));
     let (oracle, nothing) = (&oracle, &Surroundings::default());
     let check = |case: Case| async move { oracle.check(&case.workload, nothing, &case.surroundings).await };
     let outcomes = all_hold(trees, check).await;
@@ -110,7 +109,11 @@ async fn every_manifest_is_taken_as_it_is_and_injected() {
 async fn no_policy_that_the_api_server_takes_makes_it_refuse_a_workload() {
     let scene = Scene::new().await;
     let oracle = &Oracle::new(&scene);
-    let trees = generated(&generate::odd_policies(), from_environment("ADIEU_ORACLE_CASES", 2000) / 2);
+    let trees = generated(
+        "ADIEU_ORACLE_SEED",
+        &generate::odd_policies(),
+        from_environment("ADIEU_ORACLE_CASES", 2000) / 2,
+    );
     let outcomes = all_hold(trees, |policy| async move { oracle.check_policy(&policy).await }).await;
     let accepted = outcomes.iter().filter(|accepted| **accepted).count();
     say(&format!("{} policies: {accepted} accepted, {} refused", outcomes.len(), outcomes.len() - accepted));
@@ -478,17 +481,6 @@ async fn everything_is_seen(scene: &Scene) {
     .await;
 }
 
-/// So many values of a strategy, always the same for a seed.
-fn generated<S: Strategy>(strategy: &S, count: u64) -> Vec<S::Tree> {
-    let seed = from_environment("ADIEU_ORACLE_SEED", 1);
-    say(&format!("ADIEU_ORACLE_SEED={seed}"));
-    let mut bytes = [0; 32];
-    bytes[..8].copy_from_slice(&seed.to_le_bytes());
-    let random = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
-    let mut runner = TestRunner::new_with_rng(Config::default(), random);
-    (0..count).map(|_| strategy.new_tree(&mut runner).unwrap()).collect()
-}
-
 /// Checks every value, several at a time, and fails with the simplest that can be found of the first that
 /// doesn't hold.
 async fn all_hold<T: ValueTree, O, F>(mut trees: Vec<T>, check: impl Fn(T::Value) -> F) -> Vec<O>
@@ -542,17 +534,4 @@ where
         };
     }
     found
-}
-
-fn from_environment(name: &str, default: u64) -> u64 {
-    match std::env::var(name) {
-        Ok(text) => text.parse().unwrap_or_else(|_| unreachable!("{name} is no number: {text:?}")),
-        Err(_) => default,
-    }
-}
-
-/// Past the capture of a test's output: figures of a test that passes are what one wants to see.
-#[allow(clippy::explicit_write)]
-fn say(text: &str) {
-    writeln!(std::io::stderr(), "{text}").unwrap();
 }

@@ -2,10 +2,7 @@
 
 use std::{process::Stdio, time::Duration};
 
-use k8s_openapi::api::{
-    apps::v1::{Deployment, ReplicaSet},
-    core::v1::{Namespace, Pod},
-};
+use k8s_openapi::api::{apps::v1::ReplicaSet, core::v1::Namespace};
 use kube::{
     Api, Client, ResourceExt as _,
     api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams},
@@ -22,9 +19,6 @@ use tokio::{
 const LIMIT: Duration = Duration::from_mins(2);
 /// Between two looks.
 const POLL: Duration = Duration::from_millis(100);
-
-/// Where adieu is installed.
-pub const ADIEU: &str = "adieu-system";
 
 /// A namespace in the cluster.
 pub struct Scene {
@@ -44,6 +38,11 @@ impl Scene {
         let api = Api::all(client.clone());
         let namespace = api.create(&PostParams::default(), &namespace).await.unwrap().name_any();
         Self { client, namespace }
+    }
+
+    /// The same once more, for a task of its own.
+    pub fn again(&self) -> Self {
+        Self { client: self.client.clone(), namespace: self.namespace.clone() }
     }
 
     /// Removes the namespace. Not done after a failure, so that what happened can be looked at.
@@ -228,27 +227,4 @@ pub async fn eventually<F: Future<Output = bool>>(what: &str, condition: impl Fn
         assert!(started.elapsed() < LIMIT, "waited {} s for {what}", LIMIT.as_secs());
         sleep(POLL).await;
     }
-}
-
-/// Scales the operator, and waits until it has so many ready pods and no other.
-pub async fn scale_operator(client: &Client, replicas: usize) {
-    let deployments: Api<Deployment> = Api::namespaced(client.clone(), ADIEU);
-    let pods: Api<Pod> = Api::namespaced(client.clone(), ADIEU);
-    let ours = ListParams::default().labels("app.kubernetes.io/name=adieu");
-    for deployment in deployments.list(&ours).await.unwrap() {
-        let patch = json!({"spec": {"replicas": replicas}});
-        deployments
-            .patch(&deployment.name_any(), &PatchParams::default(), &Patch::Merge(patch))
-            .await
-            .unwrap();
-    }
-    eventually(&format!("{replicas} replicas of the operator"), || async {
-        let pods = pods.list(&ours).await.unwrap().items;
-        let ready = |pod: &&Pod| {
-            let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
-            conditions.clone().any(|c| c.type_ == "Ready" && c.status == "True")
-        };
-        pods.len() == replicas && pods.iter().filter(ready).count() == replicas
-    })
-    .await;
 }

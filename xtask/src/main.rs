@@ -5,6 +5,7 @@ mod cluster;
 mod command;
 mod debian;
 mod demo;
+mod figures;
 mod fuzz;
 mod generate;
 mod image;

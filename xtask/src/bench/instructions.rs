@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use cargo_metadata::Message;
 
-use super::figures::Figures;
+use crate::figures::Figures;
 use crate::progress::Step;
 use crate::workspace::Workspace;
 use crate::{command, debian, interrupt};
@@ -16,7 +16,7 @@ use crate::{command, debian, interrupt};
 const REVIEWS: u64 = 21;
 
 /// Counts, and shows what was counted.
-pub fn run(docs: bool) -> Result<()> {
+pub fn run(docs: Option<&str>) -> Result<()> {
     interrupt::watch()?;
     let workspace = Workspace::find()?;
     debian::ensure_valgrind(&workspace)?;

@@ -1,12 +1,13 @@
 //! What adieu costs, in figures that anybody can have again.
 
 mod admission;
-mod figures;
 mod instructions;
 mod plan;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
+
+use crate::figures::BENCHMARKS;
 
 /// `cargo xtask bench`
 #[derive(Args)]
@@ -34,9 +35,10 @@ enum Command {
 
 /// Runs the subcommand.
 pub fn run(arguments: &Arguments) -> Result<()> {
+    let docs = arguments.docs.then_some(BENCHMARKS);
     match &arguments.command {
-        Command::Admission(options) => admission::run(options, arguments.docs),
-        Command::Plan => plan::run(arguments.docs),
-        Command::Instructions => instructions::run(arguments.docs),
+        Command::Admission(options) => admission::run(options, docs),
+        Command::Plan => plan::run(docs),
+        Command::Instructions => instructions::run(docs),
     }
 }

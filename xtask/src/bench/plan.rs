@@ -7,13 +7,13 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
-use super::figures::Figures;
+use crate::figures::Figures;
 use crate::progress::Step;
 use crate::workspace::Workspace;
 use crate::{command, interrupt};
 
 /// Runs the benchmark and shows what Criterion found.
-pub fn run(docs: bool) -> Result<()> {
+pub fn run(docs: Option<&str>) -> Result<()> {
     interrupt::watch()?;
     let workspace = Workspace::find()?;
     // What an earlier run found is not to be taken for this one's.

@@ -4,12 +4,14 @@ mod chart;
 mod rbac;
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use crate::cluster::{self, Name};
+use crate::figures::{Figures, OPERATIONS};
 use crate::progress::{Step, say};
 use crate::target::{External, Target};
 use crate::workspace::Workspace;
@@ -25,13 +27,25 @@ pub struct Options {
     #[command(flatten)]
     external: External,
 
-    /// Look longer: more cases for the laws, and fuzzing
+    /// Look longer: more cases for the laws, fuzzing, and more of everything on the cluster
     #[arg(long)]
     long: bool,
+
+    /// Put what the end-to-end tests measured into docs/operations.md as well
+    #[arg(long)]
+    docs: bool,
 }
 
 /// Cases per law, of which plain `cargo test` tries ten thousand.
 const LONG_CASES: &str = "200000";
+
+/// What end-to-end tests read from their environment for a longer look.
+const LONG: [(&str, &str); 4] = [
+    ("ADIEU_AWAY_SECONDS", "60"),
+    ("ADIEU_CHAOS_DEPLOYMENTS", "300"),
+    ("ADIEU_ORACLE_CASES", "20000"),
+    ("ADIEU_RESTARTS", "10"),
+];
 
 /// What passed and what didn't.
 #[derive(Debug, Default)]
@@ -78,15 +92,17 @@ fn on_a_cluster(workspace: &Workspace, options: &Options, tally: &mut Tally) -> 
     step.done();
 
     let (target, started) = Target::choose(workspace, options.name.clone(), &options.external)?;
-    let outcome = end_to_end(&target, tally);
+    let outcome = end_to_end(&target, options, tally);
     if let Some(cluster) = started {
         cluster::down(&cluster)?;
     }
     outcome
 }
 
-fn end_to_end(target: &Target, tally: &mut Tally) -> Result<()> {
+fn end_to_end(target: &Target, options: &Options, tally: &mut Tally) -> Result<()> {
     let workspace = target.workspace();
+    let figures = workspace.cache().join("figures.jsonl");
+    fs::write(&figures, "").with_context(|| format!("cannot write {}", figures.display()))?;
     install::install(target, &install::Options::default())?;
     let web = image::web(workspace)?;
     target.load_image(&web.archive)?;
@@ -94,14 +110,32 @@ fn end_to_end(target: &Target, tally: &mut Tally) -> Result<()> {
     tests.current_dir(workspace.root()).env("CARGO_TARGET_DIR", workspace.target());
     tests.env("ADIEU_TEST_IMAGE", web.reference());
     tests.args(["test", "--locked", "--offline", "--workspace", "--test", "e2e"]);
-    tests.args(["--", "--ignored", "--test-threads=1"]);
+    tests.args(["--", "--ignored", "--test-threads=1"]).env("ADIEU_FIGURES", &figures);
+    if options.long {
+        tests.envs(LONG);
+    }
+    if !target.is_ours() {
+        // They end processes of pods, and reach them by their addresses.
+        tests.args(["--skip", "on_this_machine"]);
+    }
     tally.cargo_test(workspace, "e2e", &mut tests)?;
+    show(workspace, &figures, options.docs)?;
     tally.check("a rolling restart loses no request", demo::prove(target))?;
     if let Some(log) = target.audit_log() {
         tally.check("the operator may do what it does, and nothing else", rbac::check(target, &log))?;
     }
     tally
         .check("nothing but the CRDs is left after helm uninstall", install::uninstall_leaves_nothing(target))
+}
+
+/// Shows what the tests wrote down, a JSON array of two texts a line.
+fn show(workspace: &Workspace, file: &Path, docs: bool) -> Result<()> {
+    let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let mut figures = Figures::new(["What was done", "What came of it"]).left();
+    for line in text.lines() {
+        figures.row::<2>(serde_json::from_str(line).context("a test wrote a strange figure")?);
+    }
+    figures.show(workspace, "operations", docs.then_some(OPERATIONS))
 }
 
 impl Tally {

@@ -40,7 +40,7 @@ pub struct Options {
 }
 
 /// Measures. An error where adieu misses a bar; the figures are shown and written all the same.
-pub fn run(options: &Options, docs: bool) -> Result<()> {
+pub fn run(options: &Options, docs: Option<&str>) -> Result<()> {
     interrupt::watch()?;
     let workspace = Workspace::find()?;
     let (target, started) = Target::choose(&workspace, options.name.clone(), &options.external)?;

@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::arms::Arm;
 use super::measure::{AllCalls, Samples};
 use super::statistics::Percentiles;
-use crate::bench::figures::Figures;
+use crate::figures::Figures;
 
 /// What adieu may add at the median, as a multiple of what a do-nothing webhook adds.
 const NOOP_BAR: f64 = 1.2;

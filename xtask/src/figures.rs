@@ -1,4 +1,4 @@
-//! Tables of figures: on the terminal, and in docs/benchmarks.md.
+//! Tables of figures: on the terminal, and in docs/.
 
 use std::fs;
 
@@ -8,10 +8,12 @@ use comfy_table::{CellAlignment, Table, presets};
 use crate::progress::say;
 use crate::workspace::Workspace;
 
-/// Where the figures are kept, from the repository's root.
-const DOCS: &str = "docs/benchmarks.md";
+/// Where the figures of benchmarks are kept, from the repository's root.
+pub const BENCHMARKS: &str = "docs/benchmarks.md";
+/// Where those of end-to-end tests are.
+pub const OPERATIONS: &str = "docs/operations.md";
 
-/// The figures of one benchmark.
+/// The figures of one measurement.
 #[derive(Debug)]
 pub struct Figures {
     /// What they were measured with, and what they come to.
@@ -30,24 +32,32 @@ impl Figures {
         Self { remarks: Vec::new(), table }
     }
 
+    /// With the columns' texts where texts begin.
+    pub fn left(mut self) -> Self {
+        for column in self.table.column_iter_mut() {
+            column.set_cell_alignment(CellAlignment::Left);
+        }
+        self
+    }
+
     /// A row; as many cells as the header has.
     pub fn row<const N: usize>(&mut self, cells: [String; N]) {
         self.table.add_row(cells);
     }
 
-    /// Prints them, and puts them into the docs under `name` where `docs` says so.
-    pub fn show(mut self, workspace: &Workspace, name: &str, docs: bool) -> Result<()> {
+    /// Prints them, and puts them into `docs`, if given, under `name`.
+    pub fn show(mut self, workspace: &Workspace, name: &str, docs: Option<&str>) -> Result<()> {
         self.table.load_style(presets::UTF8_FULL_CONDENSED);
         println!("\n{}", self.table);
         for remark in &self.remarks {
             println!("{remark}");
         }
-        if docs {
-            let file = workspace.root().join(DOCS);
+        if let Some(docs) = docs {
+            let file = workspace.root().join(docs);
             let text =
                 fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
             let text = replaced(&text, name, &self.markdown())
-                .with_context(|| format!("{DOCS} has no place for figures named {name}"))?;
+                .with_context(|| format!("{docs} has no place for figures named {name}"))?;
             fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
             say(&format!("✓ {}", file.display()));
         }
@@ -86,11 +96,12 @@ mod tests {
     }
 
     #[test]
-    fn the_docs_have_a_place_for_every_benchmark() {
-        let docs = include_str!("../../../docs/benchmarks.md");
+    fn the_docs_have_a_place_for_all_figures() {
+        let docs = include_str!("../../docs/benchmarks.md");
         for name in ["admission", "plan", "instructions"] {
             assert!(replaced(docs, name, "").is_some(), "{name}");
         }
+        assert!(replaced(include_str!("../../docs/operations.md"), "operations", "").is_some());
     }
 
     #[test]

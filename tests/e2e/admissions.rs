@@ -1,0 +1,71 @@
+//! Admissions without a pause, beside whatever a test does to the operator.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use serde_json::json;
+use tokio::{task::JoinHandle, time::Instant};
+
+use crate::support::{Scene, drain, eventually, web};
+
+/// Creates an annotated Deployment with `dryRun=All` again and again.
+pub struct Admissions {
+    count: Arc<AtomicUsize>,
+    over: Arc<AtomicBool>,
+    load: JoinHandle<Outcome>,
+}
+
+/// How all of them went.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    pub count: usize,
+    /// Those that were refused or came out without injection, each with its time.
+    pub failed: Vec<String>,
+    pub slowest: Duration,
+}
+
+impl Admissions {
+    pub fn start(scene: &Scene) -> Self {
+        let (count, over) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+        let load = tokio::spawn(run(scene.again(), count.clone(), over.clone()));
+        Self { count, over, load }
+    }
+
+    /// How many there were so far.
+    pub fn count(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// Waits for so many more.
+    pub async fn further(&self, number: usize) {
+        let goal = self.count() + number;
+        eventually("further admissions", || async { self.count() >= goal }).await;
+    }
+
+    pub async fn end(self) -> Outcome {
+        self.over.store(true, Ordering::Relaxed);
+        self.load.await.unwrap()
+    }
+}
+
+async fn run(scene: Scene, count: Arc<AtomicUsize>, over: Arc<AtomicBool>) -> Outcome {
+    let deployment = web("web", &json!({"adieu.dev/graceful": "true"}));
+    let mut outcome = Outcome::default();
+    while !over.load(Ordering::Relaxed) {
+        let started = Instant::now();
+        let failure = match scene.try_create_dry(&deployment).await {
+            Ok(created) if drain(&serde_json::to_value(&created).unwrap()) == Some(10) => None,
+            Ok(_) => Some("not injected".to_owned()),
+            Err(error) => Some(error.to_string()),
+        };
+        outcome.failed.extend(failure.map(|why| format!("{}: {why}", jiff::Timestamp::now())));
+        outcome.slowest = outcome.slowest.max(started.elapsed());
+        outcome.count = count.fetch_add(1, Ordering::Relaxed) + 1;
+    }
+    outcome
+}

@@ -1,0 +1,27 @@
+//! What needs to run on the machine that is the cluster's node: it ends processes, and reaches pods.
+
+mod chaos;
+mod hostile;
+mod outages;
+
+use std::fs;
+
+use k8s_openapi::api::core::v1::Pod;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+/// Sends a signal to every process of a pod's first container; false where it has none (any more).
+fn signal(pod: &Pod, signal: Signal) -> bool {
+    let statuses =
+        pod.status.as_ref().and_then(|status| status.container_statuses.as_deref()).unwrap_or_default();
+    let id = statuses.first().and_then(|status| status.container_id.as_deref()).unwrap_or_default();
+    let Some((_, id)) = id.split_once("://") else { return false };
+    let processes = fs::read_dir("/proc").unwrap().filter_map(|entry| {
+        let entry = entry.ok()?;
+        let pid = entry.file_name().to_str()?.parse().ok()?;
+        fs::read_to_string(entry.path().join("cgroup")).ok()?.contains(id).then_some(Pid::from_raw(pid))
+    });
+    processes.filter(|process| kill(*process, signal).is_ok()).count() > 0
+}

@@ -1,0 +1,128 @@
+//! The operator killed or cut off from the API server, and how soon all is well again.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt as _;
+use nix::sys::signal::Signal;
+use serde_json::json;
+use tokio::{process::Command, time::Instant};
+
+use super::signal;
+use crate::{
+    admissions::Admissions,
+    figures::figure,
+    operator::Operator,
+    support::{Scene, drain, eventually, run, web},
+};
+
+/// How long the cluster may be without a leader after one crashed or was cut off.
+const LEADERLESS: Duration = Duration::from_secs(15);
+
+/// Packets from a pod to the API server, which are dropped while this rule is there.
+struct CutOff(String);
+
+impl CutOff {
+    async fn from_api_server(pod: &Pod) -> Self {
+        let address = pod.status.as_ref().unwrap().pod_ip.clone().unwrap();
+        let cut = Self(address);
+        cut.rule("--insert").await;
+        cut
+    }
+
+    async fn mend(self) {
+        self.rule("--delete").await;
+    }
+
+    async fn rule(&self, action: &str) {
+        let mut iptables = Command::new("iptables");
+        iptables.args(["--wait", action, "INPUT", "--source", &self.0, "--protocol", "tcp"]);
+        iptables.args(["--destination-port", "6443", "--jump", "DROP"]);
+        run(iptables, String::new()).await.unwrap();
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test"]
+async fn a_leader_that_crashes_or_is_cut_off_is_replaced_and_writes_nothing_more() {
+    let scene = Scene::new().await;
+    let operator = Operator::find(&scene.client).await;
+    operator.anew(2).await;
+    let policy = json!({
+        "apiVersion": "adieu.dev/v1alpha1", "kind": "GracefulPolicy", "metadata": {"name": "all"},
+        "spec": {"selector": {}, "drainSeconds": 1},
+    });
+    scene.create(&policy).await;
+    scene.create(&web("web", &json!({}))).await;
+    eventually("the injection", || async { drain(&scene.deployment("web").await) == Some(1) }).await;
+    scene.rolled_out("web").await;
+
+    for (how, drains) in [("was killed", 2), ("was cut off from the API server", 3)] {
+        let before = operator.led().await;
+        operator.has(2).await;
+        let revisions = scene.revisions("web").await;
+        let started = Instant::now();
+        let cut = if how == "was killed" {
+            assert!(signal(&before, Signal::SIGKILL));
+            None
+        } else {
+            Some(CutOff::from_api_server(&before).await)
+        };
+        let changed = json!({"spec": {"drainSeconds": drains}});
+        scene.patch("GracefulPolicy", "all", &changed).await.unwrap();
+        // Its container starts anew in the same pod, so the same one may lead again.
+        eventually("what another leader does", || async {
+            drain(&scene.deployment("web").await) == Some(drains)
+        })
+        .await;
+        let followed = started.elapsed();
+        if let Some(cut) = cut {
+            assert_ne!(operator.leader().await, Some(before.name_any()));
+            cut.mend().await;
+        }
+        scene.rolled_out("web").await;
+        operator.has(2).await;
+        figure(
+            &format!("The leader {how}"),
+            &format!("a change of a policy was followed {:.1} s later", followed.as_secs_f64()),
+        );
+        assert!(followed < LEADERLESS + Duration::from_secs(5), "{how}");
+        // What the former leader missed, it sees once it is back; it must not act on what it knew.
+        let marked = operator.led().await;
+        assert!(how == "was killed" || marked.name_any() != before.name_any());
+        assert_eq!(scene.revisions("web").await, revisions + 1, "{how}");
+    }
+    operator.anew(1).await;
+    scene.end().await;
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test"]
+async fn a_killed_replica_costs_admissions_until_its_endpoint_is_gone() {
+    let scene = Scene::new().await;
+    let operator = Operator::find(&scene.client).await;
+    operator.anew(2).await;
+    operator.fail("Fail").await;
+    let admissions = Admissions::start(&scene);
+    for pod in operator.pods().await {
+        admissions.further(100).await;
+        assert!(signal(&pod, Signal::SIGKILL));
+        operator.restarted(&pod).await;
+    }
+    let meanwhile = admissions.end().await;
+    let admissions = Admissions::start(&scene);
+    admissions.further(200).await;
+    let afterwards = admissions.end().await;
+    operator.fail("Ignore").await;
+    operator.anew(1).await;
+    figure(
+        "2 of 2 replicas killed, one after the other, under failurePolicy Fail",
+        &format!(
+            "{} of {} admissions failed, those that met the dead one before its endpoint was withdrawn",
+            meanwhile.failed.len(),
+            meanwhile.count
+        ),
+    );
+    assert_eq!(afterwards.failed, Vec::<String>::new());
+    scene.end().await;
+}

@@ -1,0 +1,116 @@
+//! The operator itself, as tests watch and handle it.
+
+use k8s_openapi::api::{
+    admissionregistration::v1::MutatingWebhookConfiguration, apps::v1::Deployment, coordination::v1::Lease,
+    core::v1::Pod,
+};
+use kube::{
+    Api, Client, ResourceExt as _,
+    api::{ListParams, Patch, PatchParams},
+};
+use serde_json::json;
+
+use crate::support::eventually;
+
+/// Where adieu is installed.
+pub const ADIEU: &str = "adieu-system";
+
+pub struct Operator {
+    client: Client,
+    /// Of its Deployment, and of everything else that there is one of.
+    pub name: String,
+}
+
+impl Operator {
+    pub async fn find(client: &Client) -> Self {
+        let deployments: Api<Deployment> = Api::namespaced(client.clone(), ADIEU);
+        let name = deployments.list(&ours()).await.unwrap().items[0].name_any();
+        Self { client: client.clone(), name }
+    }
+
+    pub fn leases(&self) -> Api<Lease> {
+        Api::namespaced(self.client.clone(), ADIEU)
+    }
+
+    pub async fn pods(&self) -> Vec<Pod> {
+        Api::namespaced(self.client.clone(), ADIEU).list(&ours()).await.unwrap().items
+    }
+
+    /// Scales it, and waits until it has so many ready pods and no other.
+    pub async fn scale(&self, replicas: usize) {
+        let deployments: Api<Deployment> = Api::namespaced(self.client.clone(), ADIEU);
+        let patch = Patch::Merge(json!({"spec": {"replicas": replicas}}));
+        deployments.patch(&self.name, &PatchParams::default(), &patch).await.unwrap();
+        self.has(replicas).await;
+    }
+
+    /// Scales it, with nothing but new pods: the kubelet lets one that crashed often wait for minutes.
+    pub async fn anew(&self, replicas: usize) {
+        self.scale(0).await;
+        self.scale(replicas).await;
+    }
+
+    /// Waits until it has so many ready pods and no other.
+    pub async fn has(&self, replicas: usize) {
+        eventually(&format!("{replicas} replicas of the operator"), || async {
+            let pods = self.pods().await;
+            pods.len() == replicas && pods.iter().all(is_ready)
+        })
+        .await;
+    }
+
+    /// Waits until a pod that was killed has started its container anew.
+    pub async fn restarted(&self, pod: &Pod) {
+        let before = restarts(pod);
+        eventually(&format!("{} to start anew", pod.name_any()), || async {
+            let pods = self.pods().await;
+            pods.iter().any(|now| now.name_any() == pod.name_any() && restarts(now) > before && is_ready(now))
+        })
+        .await;
+    }
+
+    /// The pod that leads, or led last.
+    pub async fn leader(&self) -> Option<String> {
+        self.leases().get(&self.name).await.unwrap().spec?.holder_identity
+    }
+
+    /// Waits until a pod that there is leads, and all are ready.
+    pub async fn led(&self) -> Pod {
+        let leader = || async {
+            let (holder, pods) = (self.leader().await, self.pods().await);
+            if !pods.iter().all(is_ready) {
+                return None;
+            }
+            pods.into_iter().find(|pod| Some(pod.name_any()) == holder)
+        };
+        eventually("a leader among pods that are ready", || async { leader().await.is_some() }).await;
+        leader().await.expect("nothing happens to it")
+    }
+
+    /// Sets what becomes of a request that no webhook answers.
+    pub async fn fail(&self, policy: &str) {
+        let configurations: Api<MutatingWebhookConfiguration> = Api::all(self.client.clone());
+        let patch = json!({"metadata": {"annotations": {"adieu.dev/failure-policy": policy}}});
+        configurations.patch(&self.name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+        eventually("the failure policy", || async {
+            let webhooks = configurations.get(&self.name).await.unwrap().webhooks.unwrap();
+            webhooks[0].failure_policy.as_deref() == Some(policy)
+        })
+        .await;
+    }
+}
+
+fn ours() -> ListParams {
+    ListParams::default().labels("app.kubernetes.io/name=adieu")
+}
+
+pub fn restarts(pod: &Pod) -> i32 {
+    let statuses = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
+    statuses.map(|status| status.restart_count).sum()
+}
+
+fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let mut ready = conditions.filter(|condition| condition.type_ == "Ready" && condition.status == "True");
+    pod.metadata.deletion_timestamp.is_none() && ready.next().is_some()
+}
