@@ -77,6 +77,27 @@ pub fn install(target: &Target, options: &Options) -> Result<()> {
     Ok(())
 }
 
+/// Runs the chart's own tests, and looks at whether they leave anything behind.
+pub fn test(target: &Target) -> Result<()> {
+    let step = Step::start("running helm test");
+    let mut helm = target.helm();
+    helm.args(["test", RELEASE, "--namespace", NAMESPACE, "--timeout", &format!("{}s", LIMIT.as_secs())]);
+    let mut logs = target.kubectl();
+    logs.args(["logs", "--namespace", NAMESPACE, "--selector=app.kubernetes.io/name=adieu-test"]);
+    command::run(&step, &mut helm, &target.workspace().log("helm-test")).with_context(|| {
+        let said = command::output(&mut logs).unwrap_or_else(|error| format!("{error:#}"));
+        format!("what the test said: {said}")
+    })?;
+    step.done();
+    let mut kubectl = target.kubectl();
+    kubectl.args(["get", "pods,serviceaccounts,roles,rolebindings", "--all-namespaces", "--output=name"]);
+    let left = command::output(kubectl.arg("--selector=app.kubernetes.io/name=adieu-test"))?;
+    if !left.is_empty() {
+        bail!("helm test leaves behind: {}", left.lines().collect::<Vec<_>>().join(" "));
+    }
+    Ok(())
+}
+
 /// Uninstalls adieu. Its CRDs stay, as its chart says.
 pub fn uninstall(target: &Target) -> Result<()> {
     let step = Step::start("uninstalling adieu");

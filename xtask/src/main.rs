@@ -15,6 +15,7 @@ mod progress;
 mod target;
 mod test;
 mod toolchain;
+mod values;
 mod workspace;
 
 use std::path::PathBuf;

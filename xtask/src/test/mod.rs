@@ -1,6 +1,8 @@
 //! Everything that has to hold, from formatting to the whole path on a real cluster.
 
 mod chart;
+mod monitoring;
+mod ourselves;
 
 use std::fs;
 use std::process::Command;
@@ -57,6 +59,8 @@ pub fn run(options: &Options) -> Result<()> {
     }
     toolchain::build_clients(&workspace)?;
     tally.check("chart", chart::check(&workspace))?;
+    tally.check("the operator's own Deployment", ourselves::check(&workspace))?;
+    tally.check("alerts and dashboard", monitoring::check(&workspace))?;
     on_a_cluster(&workspace, options, &mut tally)?;
 
     let Tally { passed, failed } = tally;
@@ -87,6 +91,7 @@ fn on_a_cluster(workspace: &Workspace, options: &Options, tally: &mut Tally) -> 
 fn end_to_end(target: &Target, tally: &mut Tally) -> Result<()> {
     let workspace = target.workspace();
     install::install(target, &install::Options::default())?;
+    tally.check("helm test", install::test(target))?;
     let web = image::web(workspace)?;
     target.load_image(&web.archive)?;
     let mut tests = target.command("cargo");
