@@ -56,6 +56,11 @@ pub fn ensure_promtool(workspace: &Workspace) -> Result<()> {
     ensure_program(workspace, "promtool", "prometheus")
 }
 
+/// Installs a C compiler for another machine, and what it links with.
+pub fn ensure_compiler(workspace: &Workspace, name: &str, packages: &[&'static str]) -> Result<()> {
+    ensure(workspace, || if program(name).is_none() { packages.to_vec() } else { Vec::new() })
+}
+
 /// Installs a program by the package that brings it.
 fn ensure_program(workspace: &Workspace, name: &str, package: &'static str) -> Result<()> {
     ensure(workspace, || if program(name).is_none() { vec![package] } else { Vec::new() })

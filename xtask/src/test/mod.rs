@@ -14,7 +14,7 @@ use crate::cluster::{self, Name};
 use crate::progress::{Step, say};
 use crate::target::{External, Target};
 use crate::workspace::Workspace;
-use crate::{command, demo, fuzz, image, install, interrupt, toolchain};
+use crate::{command, demo, fuzz, image, install, interrupt, release, toolchain};
 
 /// `cargo xtask test`
 #[derive(Args)]
@@ -62,6 +62,8 @@ pub fn run(options: &Options) -> Result<()> {
     tally.check("the operator's own Deployment", ourselves::check(&workspace))?;
     tally.check("alerts and dashboard", monitoring::check(&workspace))?;
     on_a_cluster(&workspace, options, &mut tally)?;
+    // After it, since the program is built for the cluster.
+    tally.check("release", release::prove(&workspace))?;
 
     let Tally { passed, failed } = tally;
     println!("{passed} passed, {failed} failed");
