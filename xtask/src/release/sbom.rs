@@ -1,5 +1,6 @@
 //! The bill of materials: every crate that the program is built from, as `CycloneDX` has it.
 
+use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -11,17 +12,31 @@ use crate::progress::Step;
 use crate::workspace::Workspace;
 
 /// The tool, and the version of it that is installed.
-const TOOL: &str = "cargo-sbom";
-const TOOL_VERSION: &str = "0.10.0";
+const TOOL: &str = "cargo-cyclonedx";
+const TOOL_VERSION: &str = "0.5.9";
+/// What it calls its files, which it writes beside the Cargo.toml of every crate.
+const FILE: &str = "adieu-release.cdx";
+/// Where those are.
+const CRATES: [&str; 2] = [".", "xtask"];
 
-/// The bill of materials of `adieu`.
+/// The bill of materials of `adieu`, the same whenever and wherever it is made.
 pub fn generate(workspace: &Workspace, version: &str) -> Result<String> {
     let tool = install(workspace)?;
     let step = Step::start("listing what adieu is built from");
-    let mut sbom = Command::new(tool);
-    sbom.current_dir(workspace.root());
-    sbom.args(["sbom", "--cargo-package", "adieu", "--output-format", "cyclone_dx_json_1_6"]);
-    let text = command::output(&mut sbom)?;
+    let mut cyclonedx = Command::new(tool);
+    // Without a time and a random number.
+    cyclonedx.current_dir(workspace.root()).env("SOURCE_DATE_EPOCH", "0");
+    cyclonedx.args(["cyclonedx", "--format", "json", "--spec-version", "1.5", "--all"]);
+    cyclonedx.args(["--no-build-deps", "--target", "all", "--override-filename", FILE]);
+    let ran = command::run(&step, &mut cyclonedx, &workspace.log("release-sbom"));
+    let file = |folder: &&str| workspace.root().join(folder).join(format!("{FILE}.json"));
+    let [written, _] = CRATES.each_ref().map(|folder| fs::read_to_string(file(folder)));
+    for file in CRATES.iter().map(file) {
+        let _ = fs::remove_file(file);
+    }
+    ran?;
+    let text = written.with_context(|| format!("{TOOL} wrote nothing"))?;
+    let text = text.replace(&format!("file://{}", workspace.root().display()), "file:///src");
     let bill: Value = serde_json::from_str(&text).with_context(|| format!("{TOOL} wrote no JSON"))?;
     check(&bill, version)?;
     step.done();
