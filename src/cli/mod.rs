@@ -2,6 +2,7 @@
 
 mod controller;
 mod crd;
+mod doctor;
 mod inject;
 pub mod manifests;
 mod revert;
@@ -24,6 +25,9 @@ enum Command {
     Controller(Box<controller::Arguments>),
     /// Prints the CustomResourceDefinitions as YAML.
     Crd(crd::Arguments),
+    /// Checks that admission works in the cluster, and says what is wrong where it doesn't.
+    #[command(long_about = doctor::HELP)]
+    Doctor(doctor::Arguments),
     /// Injects into manifests what makes their workloads terminate gracefully.
     #[command(long_about = inject::HELP)]
     Inject(inject::Arguments),
@@ -38,6 +42,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
     let outcome = match arguments.command {
         Command::Controller(arguments) => controller::run(&arguments),
         Command::Crd(arguments) => crd::run(&arguments),
+        Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Inject(arguments) => inject::run(&arguments),
         Command::Revert(arguments) => revert::run(&arguments),
     };

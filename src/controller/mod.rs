@@ -2,6 +2,7 @@
 
 mod blocked;
 mod budgets;
+mod census;
 mod events;
 mod policies;
 mod progress;
@@ -105,8 +106,9 @@ pub async fn run(
         .into_iter()
         .zip(events)
         .map(|(kind, stream)| workloads::control(kind, stream, context.clone(), shutdown.clone()));
-    let policies = policies::control(context.clone(), workloads_changed, shutdown.clone());
-    tokio::join!(join_all(workloads), policies);
+    let policies = policies::control(context.clone(), workloads_changed.clone(), shutdown.clone());
+    let census = census::keep(context.clone(), workloads_changed, shutdown.clone());
+    tokio::join!(join_all(workloads), policies, census);
 }
 
 /// The workloads that are watched: not those in the namespaces that the webhook configuration leaves alone,

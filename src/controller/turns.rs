@@ -166,6 +166,11 @@ impl Turns {
         let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
         failed.get(&policy_key(namespace, policy)).cloned().unwrap_or_default()
     }
+
+    /// How many rollouts failed, summed up over the policies, as of the last look.
+    pub(super) fn failures(&self) -> usize {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner).values().map(Vec::len).sum()
+    }
 }
 
 impl Queue {

@@ -25,6 +25,10 @@ pub struct Metrics {
     pub admission_bad_requests: Counter,
     /// Workloads that the controller looked at.
     pub reconciles: Family<ReconcileLabels, Counter>,
+    /// Managed workloads of the cluster, as the replica that leads counts them.
+    pub workloads: Family<WorkloadLabels, Gauge>,
+    /// Rollouts for policies that failed and that others wait for.
+    pub failed_rollouts: Gauge,
     /// When the serving certificate expires, in seconds since 1970.
     pub certificate_expiration: Gauge,
     /// 1 where this replica leads, 0 where another does.
@@ -47,6 +51,15 @@ pub struct ReconcileLabels {
     pub kind: KindLabel,
     /// What came of it.
     pub result: ReconcileResult,
+}
+
+/// Labels of [`Metrics::workloads`].
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct WorkloadLabels {
+    /// The object's kind.
+    pub kind: KindLabel,
+    /// How it stands.
+    pub state: WorkloadState,
 }
 
 /// A kind as a label: of a workload, or `Pod`.
@@ -81,6 +94,35 @@ pub enum ReconcileResult {
     Failed,
 }
 
+/// How a managed workload stands.
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, EncodeLabelValue)]
+pub enum WorkloadState {
+    /// Its template is as it shall be.
+    Injected,
+    /// Its pods get it as they are created.
+    ByPod,
+    /// Its template is yet to become as it shall be.
+    Pending,
+    /// So it is, and something refuses or undoes the write.
+    Blocked,
+    /// Nothing can be injected, such as for a maximum that is too low.
+    Prevented,
+    /// It would be changed if the policy enforced it.
+    Observed,
+}
+
+impl WorkloadState {
+    /// Every state.
+    pub const ALL: [Self; 6] =
+        [Self::Injected, Self::ByPod, Self::Pending, Self::Blocked, Self::Prevented, Self::Observed];
+
+    /// Whether it can become another without a change of the workload.
+    #[must_use]
+    pub fn is_unsettled(self) -> bool {
+        matches!(self, Self::Pending | Self::Blocked)
+    }
+}
+
 impl EncodeLabelValue for KindLabel {
     fn encode(
         &self,
@@ -98,6 +140,8 @@ impl Default for Metrics {
             admission_duration: Histogram::new(exponential_buckets(0.000_1, 2.0, 14)),
             admission_bad_requests: Counter::default(),
             reconciles: Family::default(),
+            workloads: Family::default(),
+            failed_rollouts: Gauge::default(),
             certificate_expiration: Gauge::default(),
             leader: Gauge::default(),
             registry: Registry::default(),
@@ -122,6 +166,16 @@ impl Default for Metrics {
             "reconciles",
             "Workloads that the controller looked at",
             metrics.reconciles.clone(),
+        );
+        registry.register(
+            "workloads",
+            "Managed workloads by how they stand, counted by the replica that leads",
+            metrics.workloads.clone(),
+        );
+        registry.register(
+            "failed_rollouts",
+            "Rollouts for policies that failed and that other workloads wait for",
+            metrics.failed_rollouts.clone(),
         );
         registry.register(
             "certificate_expiration_timestamp_seconds",
@@ -149,6 +203,8 @@ impl Metrics {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -169,18 +225,52 @@ mod tests {
     }
 
     #[test]
-    fn alerts_are_about_metrics_that_there_are() {
-        let alerts = include_str!("../../charts/adieu/files/alerts.yaml");
+    fn alerts_and_dashboard_are_about_metrics_that_there_are() {
         let metrics = Metrics::default();
-        let labels = ReconcileLabels { kind: KindLabel("Deployment"), result: ReconcileResult::Failed };
-        metrics.reconciles.get_or_create(&labels).inc();
+        let kind = || KindLabel("Deployment");
+        let reconciled = ReconcileLabels { kind: kind(), result: ReconcileResult::Failed };
+        metrics.reconciles.get_or_create(&reconciled).inc();
+        let admitted = AdmissionLabels { kind: kind(), result: AdmissionResult::Patched };
+        metrics.admission_requests.get_or_create(&admitted).inc();
+        let counted = WorkloadLabels { kind: kind(), state: WorkloadState::Injected };
+        metrics.workloads.get_or_create(&counted).set(1);
         let text = metrics.render().unwrap();
         let name = regex::Regex::new("adieu_[a-z_]+").unwrap();
-        let named: Vec<_> = name.find_iter(alerts).map(|found| found.as_str()).collect();
-        assert!(named.len() >= 4, "{named:?}");
-        for name in named {
-            let is = |line: &str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{']));
-            assert!(text.lines().any(is), "{name} is no metric:\n{text}");
+        for (file, least) in [
+            (include_str!("../../charts/adieu/files/alerts.yaml"), 5),
+            (include_str!("../../charts/adieu/files/dashboard.json"), 9),
+        ] {
+            let named: BTreeSet<_> = name.find_iter(file).map(|found| found.as_str()).collect();
+            assert!(named.len() >= least, "{named:?}");
+            for name in named {
+                let is =
+                    |line: &str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{']));
+                assert!(text.lines().any(is), "{name} is no metric:\n{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn alerts_and_dashboard_select_by_labels_that_there_are() {
+        let known: BTreeSet<String> = WorkloadState::ALL
+            .iter()
+            .map(|state| format!("{state:?}"))
+            .chain(
+                ["Unchanged", "Patched", "Waiting", "Observed", "Undone", "Failed", "Refused"]
+                    .map(Into::into),
+            )
+            .collect();
+        let selected = regex::Regex::new(r#"(?:result|state)[!=]=?~?\\?"([A-Za-z|]+)\\?""#).unwrap();
+        for (file, least) in [
+            (include_str!("../../charts/adieu/files/alerts.yaml"), 1),
+            (include_str!("../../charts/adieu/files/dashboard.json"), 3),
+        ] {
+            let values: BTreeSet<_> =
+                selected.captures_iter(file).flat_map(|found| found.extract::<1>().1[0].split('|')).collect();
+            assert!(values.len() >= least, "{values:?}");
+            for value in values {
+                assert!(known.contains(value), "no metric has the label value {value}");
+            }
         }
     }
 }

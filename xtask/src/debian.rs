@@ -43,17 +43,27 @@ pub fn ensure_packages(workspace: &Workspace) -> Result<()> {
 
 /// Installs what images are made with, all that is needed for a cluster that somebody else runs.
 pub fn ensure_buildah(workspace: &Workspace) -> Result<()> {
-    ensure_program(workspace, "buildah")
+    ensure_program(workspace, "buildah", "buildah")
 }
 
 /// Installs what instructions are counted with.
 pub fn ensure_valgrind(workspace: &Workspace) -> Result<()> {
-    ensure_program(workspace, "valgrind")
+    ensure_program(workspace, "valgrind", "valgrind")
 }
 
-/// Installs a program whose package has its name.
-fn ensure_program(workspace: &Workspace, name: &'static str) -> Result<()> {
-    ensure(workspace, || if program(name).is_none() { vec![name] } else { Vec::new() })
+/// Installs what checks alerts and queries.
+pub fn ensure_promtool(workspace: &Workspace) -> Result<()> {
+    ensure_program(workspace, "promtool", "prometheus")
+}
+
+/// Installs a C compiler for another machine, and what it links with.
+pub fn ensure_compiler(workspace: &Workspace, name: &str, packages: &[&'static str]) -> Result<()> {
+    ensure(workspace, || if program(name).is_none() { packages.to_vec() } else { Vec::new() })
+}
+
+/// Installs a program by the package that brings it.
+fn ensure_program(workspace: &Workspace, name: &str, package: &'static str) -> Result<()> {
+    ensure(workspace, || if program(name).is_none() { vec![package] } else { Vec::new() })
 }
 
 fn ensure(workspace: &Workspace, look: impl Fn() -> Vec<&'static str>) -> Result<()> {

@@ -1,16 +1,20 @@
-//! The files that are generated from the code. A unit test of adieu checks that they are up to date.
+//! The files that are generated. Unit tests check that they are up to date.
 
 use std::fs;
+use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use crate::command;
 use crate::progress::say;
 use crate::workspace::Workspace;
+use crate::{command, values};
 
-/// Writes the CustomResourceDefinitions where people and the chart find them.
+/// Writes the CustomResourceDefinitions where people and the chart find them, and the table of the chart's
+/// values.
 pub fn run() -> Result<()> {
     let workspace = Workspace::find()?;
+    let (file, text) = values::readme(&workspace)?;
+    write(&file, &text)?;
     let mut adieu = command::cargo(&workspace);
     let crds = command::output(adieu.args(["run", "--quiet", "--bin", "adieu", "--", "crd"]))?;
     for crd in crds.split("\n---\n") {
@@ -19,10 +23,14 @@ pub fn run() -> Result<()> {
         let name = name.split('.').next().unwrap_or(name);
         for folder in ["crds", "charts/adieu/files/crds"] {
             let file = workspace.root().join(folder).join(format!("{name}.yaml"));
-            fs::write(&file, format!("{}\n", crd.trim_end()))
-                .with_context(|| format!("cannot write {}", file.display()))?;
-            say(&format!("✓ {}", file.display()));
+            write(&file, &format!("{}\n", crd.trim_end()))?;
         }
     }
+    Ok(())
+}
+
+fn write(file: &Path, text: &str) -> Result<()> {
+    fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))?;
+    say(&format!("✓ {}", file.display()));
     Ok(())
 }

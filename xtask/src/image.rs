@@ -54,7 +54,36 @@ pub fn pause(workspace: &Workspace) -> Result<PathBuf> {
 /// adieu's image, from the repository's Dockerfile with a binary that is built outside of it.
 pub fn adieu(workspace: &Workspace) -> Result<Image> {
     let dockerfile = workspace.root().join("Dockerfile");
-    staged(workspace, "adieu", &build_adieu(workspace)?, &dockerfile)
+    staged(workspace, "adieu", &build_adieu(workspace, &Build::host()?)?, &dockerfile)
+}
+
+/// adieu's image for people, called `reference`, in `archive`: the same whenever it is made.
+pub fn release(
+    workspace: &Workspace,
+    program: &Path,
+    arch: &str,
+    reference: &str,
+    archive: &Path,
+) -> Result<()> {
+    let dockerfile = workspace.root().join("Dockerfile");
+    stage(workspace, program, "adieu", &dockerfile, archive, reference, &["--arch", arch, "--timestamp", "0"])
+}
+
+/// What adieu is built for, and how.
+pub struct Build {
+    /// The target, as Rust calls it.
+    pub target: String,
+    /// The C compiler, with which is also linked, where it isn't the machine's own.
+    pub compiler: Option<&'static str>,
+}
+
+impl Build {
+    /// For this machine.
+    pub fn host() -> Result<Self> {
+        let version = command::output(Command::new("rustc").arg("-vV"))?;
+        let host = version.lines().find_map(|line| line.strip_prefix("host: "));
+        Ok(Self { target: host.context("rustc does not say its host")?.into(), compiler: None })
+    }
 }
 
 /// The image of the demonstration's application.
@@ -80,35 +109,57 @@ fn staged(workspace: &Workspace, name: &str, program: &Path, dockerfile: &Path) 
     let tag = short(&made_from).to_owned();
     let archive = archive(workspace, name, &tag);
     if !archive.exists() {
-        let stage = tempfile::tempdir().context("cannot create a temporary folder")?;
-        fs::copy(program, stage.path().join(name)).context("cannot copy the program")?;
-        let context = tempfile::tempdir().context("cannot create a temporary folder")?;
-        let mut buildah = buildah(workspace)?;
-        buildah.args(["--isolation", "chroot", "--file"]).arg(dockerfile);
-        buildah.arg("--build-context").arg(format!("build={}", stage.path().display()));
         remove_old(&archive, &format!("{name}-"))?;
-        finish(workspace, buildah, &archive, &format!("{repository}:{tag}"), context.path())?;
+        stage(workspace, program, name, dockerfile, &archive, &format!("{repository}:{tag}"), &[])?;
     }
     Ok(Image { repository, tag, archive })
 }
 
+fn stage(
+    workspace: &Workspace,
+    program: &Path,
+    name: &str,
+    dockerfile: &Path,
+    archive: &Path,
+    reference: &str,
+    more: &[&str],
+) -> Result<()> {
+    let stage = tempfile::tempdir().context("cannot create a temporary folder")?;
+    fs::copy(program, stage.path().join(name)).context("cannot copy the program")?;
+    let context = tempfile::tempdir().context("cannot create a temporary folder")?;
+    let mut buildah = buildah(workspace)?;
+    buildah.args(["--isolation", "chroot"]).args(more).arg("--file").arg(dockerfile);
+    buildah.arg("--build-context").arg(format!("build={}", stage.path().display()));
+    finish(workspace, buildah, archive, reference, context.path())
+}
+
 /// A static release binary, which the image has nothing else beside.
-fn build_adieu(workspace: &Workspace) -> Result<PathBuf> {
-    let step = Step::start("building adieu");
-    let version = command::output(Command::new("rustc").arg("-vV"))?;
-    let host = version
-        .lines()
-        .find_map(|line| line.strip_prefix("host: "))
-        .context("rustc does not say its host")?;
-    let flags = format!("CARGO_TARGET_{}_RUSTFLAGS", host.to_uppercase().replace(['-', '.'], "_"));
+pub fn build_adieu(workspace: &Workspace, build: &Build) -> Result<PathBuf> {
+    let Build { target, compiler } = build;
+    let step = Step::start(format!("building adieu for {target}"));
+    let variable = target.replace(['-', '.'], "_");
     let mut cargo = command::cargo(workspace);
     // They would count instead of the target's.
     cargo.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
-    cargo.env(flags, "-C target-feature=+crt-static");
-    cargo.args(["build", "--release", "--locked", "--package", "adieu", "--bin", "adieu", "--target", host]);
+    cargo.env(format!("CARGO_TARGET_{}_RUSTFLAGS", variable.to_uppercase()), "-C target-feature=+crt-static");
+    if let Some(compiler) = compiler {
+        cargo.env(format!("CARGO_TARGET_{}_LINKER", variable.to_uppercase()), compiler);
+        cargo.env(format!("CC_{variable}"), compiler);
+    }
+    cargo.args([
+        "build",
+        "--release",
+        "--locked",
+        "--package",
+        "adieu",
+        "--bin",
+        "adieu",
+        "--target",
+        target,
+    ]);
     command::run(&step, &mut cargo, &workspace.log("build-adieu"))?;
     step.done();
-    Ok(workspace.target().join(host).join("release/adieu"))
+    Ok(workspace.target().join(target).join("release/adieu"))
 }
 
 /// buildah with all that it keeps under the target folder.

@@ -1,6 +1,7 @@
 //! Installing adieu in a cluster, as its users do: by its chart.
 
 use std::fmt::Write;
+use std::fs;
 use std::path::PathBuf;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -74,6 +75,27 @@ pub fn install(target: &Target, options: &Options) -> Result<()> {
     wait(target, "every replica to be ready", replicas_ready)?;
     wait(target, "admission to inject", injects)?;
     say(&format!("adieu {} is installed in the namespace {NAMESPACE}", image.tag));
+    Ok(())
+}
+
+/// Runs the chart's own tests, and looks at whether they leave anything behind.
+pub fn test(target: &Target) -> Result<()> {
+    let step = Step::start("running helm test");
+    let mut helm = target.helm();
+    helm.args(["test", RELEASE, "--namespace", NAMESPACE, "--timeout", &format!("{}s", LIMIT.as_secs())]);
+    let log = target.workspace().log("helm-test");
+    command::run(&step, &mut helm, &log)?;
+    let said = fs::read_to_string(&log).with_context(|| format!("cannot read {}", log.display()))?;
+    if !said.contains("is injected: preStop") {
+        bail!("helm test passed without a word of what was injected: {said}");
+    }
+    step.done();
+    let mut kubectl = target.kubectl();
+    kubectl.args(["get", "pods,serviceaccounts,roles,rolebindings", "--all-namespaces", "--output=name"]);
+    let left = command::output(kubectl.arg("--selector=app.kubernetes.io/name=adieu-test"))?;
+    if !left.is_empty() {
+        bail!("helm test leaves behind: {}", left.lines().collect::<Vec<_>>().join(" "));
+    }
     Ok(())
 }
 

@@ -13,9 +13,11 @@ mod install;
 mod interrupt;
 mod load;
 mod progress;
+mod release;
 mod target;
 mod test;
 mod toolchain;
+mod values;
 mod workspace;
 
 use std::path::PathBuf;
@@ -47,6 +49,9 @@ enum Command {
     /// Measures what adieu costs
     Bench(bench::Arguments),
 
+    /// Makes what a release consists of: images, chart, command line, sums
+    Release(release::Options),
+
     /// Writes the files that are generated from the code
     Generate,
 
@@ -76,6 +81,7 @@ fn main() -> ExitCode {
         Command::Test(options) => test::run(&options),
         Command::Fuzz(options) => fuzz::run(options),
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::Release(options) => release::run(&options),
         Command::Generate => generate::run(),
         Command::Cluster(arguments) => cluster::run(arguments),
         Command::NodeSupervise { spec } => cluster::supervisor::supervise(&spec),

@@ -18,13 +18,23 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 
 {{- define "adieu.labels" -}}
+{{- include "adieu.ownLabels" . | fromYaml | mergeOverwrite (deepCopy .Values.commonLabels) | toYaml -}}
+{{- end -}}
+
+{{- define "adieu.ownLabels" -}}
 {{ include "adieu.selectorLabels" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
-{{- with .Values.extraLabels }}
-{{ toYaml . }}
-{{- end }}
+{{- end -}}
+
+{{- /*
+The labels of an object of .root with .more, which count before the common ones and after what objects are
+found by.
+*/ -}}
+{{- define "adieu.labelsAnd" -}}
+{{- $selector := include "adieu.selectorLabels" .root | fromYaml }}
+{{- mergeOverwrite (include "adieu.labels" .root | fromYaml) .more $selector | toYaml -}}
 {{- end -}}
 
 {{- define "adieu.serviceAccountName" -}}
@@ -40,9 +50,54 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- end -}}
 
 {{- define "adieu.image" -}}
-{{- if .Values.image.digest -}}
-{{- printf "%s@%s" .Values.image.repository .Values.image.digest -}}
-{{- else -}}
-{{- printf "%s:%s" .Values.image.repository (default .Chart.AppVersion .Values.image.tag) -}}
+{{- $image := printf "%s:%s" .Values.image.repository (default .Chart.AppVersion .Values.image.tag) -}}
+{{- with .Values.image.digest -}}
+{{- $image = printf "%s@%s" $image . -}}
 {{- end -}}
+{{- $image -}}
+{{- end -}}
+
+{{- /*
+What every pod here has: which nodes it runs on, where its image comes from, and what the restricted Pod
+Security Standard asks for.
+*/ -}}
+{{- define "adieu.pod" -}}
+securityContext:
+  runAsNonRoot: true
+  runAsUser: 65532
+  runAsGroup: 65532
+  seccompProfile: {type: RuntimeDefault}
+{{- with .Values.image.pullSecrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- with .Values.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.affinity }}
+affinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{- /*
+And every container.
+*/ -}}
+{{- define "adieu.container" -}}
+image: {{ include "adieu.image" . }}
+imagePullPolicy: {{ .Values.image.pullPolicy }}
+resources:
+  {{- toYaml .Values.resources | nindent 2 }}
+securityContext:
+  allowPrivilegeEscalation: false
+  readOnlyRootFilesystem: true
+  capabilities: {drop: [ALL]}
 {{- end -}}

@@ -34,14 +34,8 @@ pub fn check(workspace: &Workspace) -> Result<()> {
     let all = read(&examples)?;
     let values = pair_up(&defaults, &all)?;
 
-    let helm = |arguments: &[&str]| -> Result<String> {
-        interrupt::check()?;
-        let mut helm = Command::new(workspace.bin().join("helm"));
-        command::output(helm.args(arguments).arg(&chart))
-    };
-    helm(&["lint", "--strict", "--quiet"])?;
-    let template = ["template", "release", "--namespace", "somewhere", "--kube-version", "1.36.0"];
-    let render = |more: &[&str]| helm(&[&template, more].concat());
+    helm(workspace, &["lint", "--strict", "--quiet"])?;
+    let render = |more: &[&str]| render(workspace, more);
     render(&["--values", &examples.display().to_string()])?;
     for (set, complaint) in REFUSED {
         let complaints =
@@ -53,9 +47,7 @@ pub fn check(workspace: &Workspace) -> Result<()> {
     for (path, value) in &values {
         let set = format!("{path}={value}");
         // What tunes an option changes something where the option is there.
-        let option = path.rsplit_once('.').map(|(option, _)| format!("{option}.enabled"));
-        let option = option.filter(|option| option != path && values.iter().any(|(path, _)| path == option));
-        let enabled = option.map(|option| format!("{option}=true"));
+        let enabled = option(path, &values).map(|option| format!("{option}=true"));
         let with = |more: &[&str]| {
             let sets = enabled.iter().map(String::as_str).chain(more.iter().copied());
             render(&sets.flat_map(|set| ["--set-json", set]).collect::<Vec<_>>())
@@ -66,6 +58,25 @@ pub fn check(workspace: &Workspace) -> Result<()> {
     }
     step.done();
     Ok(())
+}
+
+/// The chart's manifests, with what Helm is told beside.
+pub fn render(workspace: &Workspace, more: &[&str]) -> Result<String> {
+    let template = ["template", "release", "--namespace", "somewhere", "--kube-version", "1.36.0"];
+    helm(workspace, &[&template, more].concat())
+}
+
+fn helm(workspace: &Workspace, arguments: &[&str]) -> Result<String> {
+    interrupt::check()?;
+    let mut helm = Command::new(workspace.bin().join("helm"));
+    command::output(helm.args(arguments).arg(workspace.root().join("charts/adieu")))
+}
+
+/// The value that says whether there is what `path` is about.
+fn option(path: &str, values: &[(String, Value)]) -> Option<String> {
+    let dots = path.rmatch_indices('.');
+    let mut options = dots.filter_map(|(dot, _)| Some(format!("{}.enabled", path.get(..dot)?)));
+    options.find(|option| option != path && values.iter().any(|(path, _)| path == option))
 }
 
 /// The path of every value with its example.
@@ -99,6 +110,14 @@ mod tests {
 
     fn pairs(defaults: &Value, examples: &Value) -> Result<Vec<(String, Value)>> {
         pair_up(defaults.as_object().unwrap(), examples.as_object().unwrap())
+    }
+
+    #[test]
+    fn what_tunes_an_option_knows_it() {
+        let values = ["a.enabled", "a.b.c", "d.e"].map(|path| (path.to_owned(), Value::Null));
+        assert_eq!(option("a.b.c", &values).as_deref(), Some("a.enabled"));
+        assert_eq!(option("a.enabled", &values), None);
+        assert_eq!(option("d.e", &values), None);
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Everything that has to hold, from formatting to the whole path on a real cluster.
 
 mod chart;
+mod monitoring;
+mod ourselves;
 mod rbac;
 
 use std::fs;
@@ -15,7 +17,7 @@ use crate::figures::{Figures, OPERATIONS};
 use crate::progress::{Step, say};
 use crate::target::{External, Target};
 use crate::workspace::Workspace;
-use crate::{command, demo, fuzz, image, install, interrupt, toolchain};
+use crate::{command, demo, fuzz, image, install, interrupt, release, toolchain};
 
 /// `cargo xtask test`
 #[derive(Args)]
@@ -72,7 +74,11 @@ pub fn run(options: &Options) -> Result<()> {
     }
     toolchain::build_clients(&workspace)?;
     tally.check("chart", chart::check(&workspace))?;
+    tally.check("the operator's own Deployment", ourselves::check(&workspace))?;
+    tally.check("alerts and dashboard", monitoring::check(&workspace))?;
     on_a_cluster(&workspace, options, &mut tally)?;
+    // After it, since the program is built for the cluster.
+    tally.check("release", release::prove(&workspace))?;
 
     let Tally { passed, failed } = tally;
     println!("{passed} passed, {failed} failed");
@@ -104,6 +110,7 @@ fn end_to_end(target: &Target, options: &Options, tally: &mut Tally) -> Result<(
     let figures = workspace.cache().join("figures.jsonl");
     fs::write(&figures, "").with_context(|| format!("cannot write {}", figures.display()))?;
     install::install(target, &install::Options::default())?;
+    tally.check("helm test", install::test(target))?;
     let web = image::web(workspace)?;
     target.load_image(&web.archive)?;
     let mut tests = target.command("cargo");

@@ -1,0 +1,278 @@
+//! `adieu doctor`: whether admission works in a cluster, and what is wrong where it doesn't.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use k8s_openapi::api::{
+    admissionregistration::v1::{MutatingWebhook, MutatingWebhookConfiguration},
+    apps::v1::Deployment,
+    core::v1::LifecycleHandler,
+};
+use kube::{
+    Api, Client, ResourceExt as _,
+    api::{ListParams, PostParams},
+};
+use serde_json::json;
+use tokio::time::{Instant, sleep};
+
+/// What `--help` says.
+pub(super) const HELP: &str = "\
+Asks the API server for a Deployment that opts in, and looks at whether it comes back injected. It is a dry \
+run: nothing is created. Also looks at whether the policies' kinds are served.
+
+Where something is wrong, it says what, and what to do; the exit code is 1 then. It needs the permission to \
+create Deployments in the namespace; with the permission to list MutatingWebhookConfigurations it can say \
+more. `helm test` runs it in the cluster.
+
+  adieu doctor --namespace shop";
+
+/// Between two looks.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// What the names of adieu's webhooks end with.
+const WEBHOOKS: &str = ".adieu.dev";
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// The namespace to ask for a Deployment in: any but kube-system and adieu's own, to which its webhook
+    /// doesn't listen.
+    #[arg(short, long, value_name = "NAME", default_value = "default")]
+    namespace: String,
+
+    /// The image of that Deployment, for clusters that admit only some. It is never pulled.
+    #[arg(long, value_name = "IMAGE", default_value = "registry.k8s.io/pause:3.10")]
+    image: String,
+
+    /// How long to look again where the webhook isn't asked yet: a moment after the installation it may not
+    /// be known everywhere.
+    #[arg(long, value_name = "SECONDS", default_value = "10")]
+    wait: u64,
+}
+
+/// What is wrong, and what to do.
+#[derive(Debug, thiserror::Error)]
+enum Problem {
+    /// No answer, or an error that tells nothing of adieu.
+    #[error(
+        "the API server can't be asked: {0}\n  Set KUBECONFIG, or see its certificates and your permissions."
+    )]
+    Unreachable(#[source] kube::Error),
+    /// The CRDs are missing.
+    #[error(
+        "{0} of adieu.dev/v1alpha1 are not served\n  Install the CRDs: set the chart's crds.install to true, or \
+         run adieu crd | kubectl apply --server-side -f -"
+    )]
+    NotServed(String),
+    /// Something refused the Deployment, which has nothing to do with injection.
+    #[error(
+        "a Deployment in {namespace} is refused: {reason}\n  Ask in another namespace (--namespace; in the chart \
+         test.namespace), or for another image (--image)."
+    )]
+    Refused { namespace: String, reason: String },
+    /// The webhook is asked, and lets the Deployment pass.
+    #[error(
+        "adieu is asked about a Deployment in {0}, but injects nothing\n  A policy of mode Observe or of injection \
+         Pod, or a maximum grace period that is too low, holds there: see kubectl get \
+         gracefulpolicies,clustergracefulpolicies --namespace {0}, or ask in another namespace."
+    )]
+    LetPass(String),
+    /// There is no configuration with webhooks of ours.
+    #[error("no MutatingWebhookConfiguration asks adieu\n  Install adieu: helm install adieu …")]
+    NotInstalled,
+    /// The operator has not written its authority yet, or can't.
+    #[error(
+        "the MutatingWebhookConfiguration {0} has no caBundle\n  The replica that leads fills it in; see its logs, \
+         or cert-manager's where that does it."
+    )]
+    NoBundle(String),
+    /// The configuration leaves the namespace alone.
+    #[error("the webhook doesn't listen to the namespace {0}\n  Ask in another one: --namespace.")]
+    LeftAlone(String),
+    /// Nothing came of it, for a reason that can't be seen from here.
+    #[error(
+        "a Deployment in {0} comes back as it was: adieu isn't asked, or doesn't answer in time\n  See whether its \
+         replicas are ready, and whether a NetworkPolicy or a firewall keeps the API server from their port webhook."
+    )]
+    NotAsked(String),
+}
+
+impl Problem {
+    /// Whether it may be gone in a moment.
+    fn may_pass(&self) -> bool {
+        matches!(self, Self::NotInstalled | Self::NoBundle(_) | Self::NotAsked(_))
+    }
+}
+
+pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.context("starting the asynchronous runtime")?.block_on(async {
+        let client = Client::try_default().await.context("finding the API server")?;
+        let findings = examine(&client, arguments).await;
+        for finding in &findings {
+            match finding {
+                Ok(fine) => println!("✓ {fine}"),
+                Err(problem) => println!("✗ {problem}"),
+            }
+        }
+        let wrong = findings.iter().filter(|finding| finding.is_err()).count();
+        anyhow::ensure!(wrong == 0, "{wrong} of {} checks failed", findings.len());
+        Ok(())
+    })
+}
+
+type Finding = Result<String, Problem>;
+
+async fn examine(client: &Client, arguments: &Arguments) -> Vec<Finding> {
+    let version = client.apiserver_version().await.map_err(Problem::Unreachable);
+    if let Err(problem) = version {
+        return vec![Err(problem)];
+    }
+    let version = version.map(|version| format!("the API server answers: {}", version.git_version));
+    vec![version, policies(client).await, admission_in_time(client, arguments).await]
+}
+
+/// Whether the kinds of the policies are there.
+async fn policies(client: &Client) -> Finding {
+    let served = match client.list_api_group_resources("adieu.dev/v1alpha1").await {
+        Ok(list) => list.resources.into_iter().map(|resource| resource.kind).collect(),
+        Err(kube::Error::Api(status)) if status.code == 404 => Vec::new(),
+        Err(error) => return Err(Problem::Unreachable(error)),
+    };
+    let kinds = ["GracefulPolicy", "ClusterGracefulPolicy"];
+    let missing: Vec<_> =
+        kinds.into_iter().filter(|kind| !served.iter().any(|served| served == kind)).collect();
+    if missing.is_empty() {
+        Ok(format!("{} are served", kinds.join(" and ")))
+    } else {
+        Err(Problem::NotServed(missing.join(" and ")))
+    }
+}
+
+async fn admission_in_time(client: &Client, arguments: &Arguments) -> Finding {
+    let started = Instant::now();
+    loop {
+        let finding = admission(client, arguments).await;
+        let may_pass = finding.as_ref().is_err_and(Problem::may_pass);
+        if !may_pass || started.elapsed() >= Duration::from_secs(arguments.wait) {
+            return finding;
+        }
+        sleep(INTERVAL).await;
+    }
+}
+
+/// Whether a Deployment that opts in comes back injected. Where it doesn't, a malformed value tells whether
+/// adieu was asked at all, whatever policies say.
+async fn admission(client: &Client, arguments: &Arguments) -> Finding {
+    let namespace = &arguments.namespace;
+    let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
+    let dry_run = PostParams { dry_run: true, ..PostParams::default() };
+    let ask = async |key: &str, value: &str| {
+        deployments.create(&dry_run, &deployment(&arguments.image, key, value)).await
+    };
+    let answer = ask("adieu.dev/graceful", "true").await.map_err(|error| match error {
+        kube::Error::Api(status) => {
+            Problem::Refused { namespace: namespace.clone(), reason: status.message.clone() }
+        }
+        error => Problem::Unreachable(error),
+    })?;
+    if let Some(injected) = injected(&answer) {
+        return Ok(format!("a Deployment in {namespace} that opts in is injected: {injected}"));
+    }
+    match ask("adieu.dev/drain-seconds", "malformed").await {
+        Err(kube::Error::Api(status)) if status.message.contains("adieu.dev/drain-seconds") => {
+            Err(Problem::LetPass(namespace.clone()))
+        }
+        _ => Err(why_not_asked(client, namespace).await),
+    }
+}
+
+/// One that every Pod Security Standard admits.
+fn deployment(image: &str, key: &str, value: &str) -> Deployment {
+    let labels = json!({"app.kubernetes.io/name": "adieu-doctor"});
+    let deployment = json!({
+        "metadata": {"generateName": "adieu-doctor-", "labels": labels, "annotations": {key: value}},
+        "spec": {
+            "replicas": 0,
+            "selector": {"matchLabels": labels},
+            "template": {
+                "metadata": {"labels": labels},
+                "spec": {
+                    "securityContext": {"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}},
+                    "containers": [{
+                        "name": "app",
+                        "image": image,
+                        "resources": {
+                            "requests": {"cpu": "10m", "memory": "16Mi"},
+                            "limits": {"cpu": "10m", "memory": "16Mi"},
+                        },
+                        "securityContext": {
+                            "allowPrivilegeEscalation": false,
+                            "readOnlyRootFilesystem": true,
+                            "capabilities": {"drop": ["ALL"]},
+                        },
+                    }],
+                },
+            },
+        },
+    });
+    serde_json::from_value(deployment).unwrap_or_default()
+}
+
+/// What was injected, in words.
+fn injected(deployment: &Deployment) -> Option<String> {
+    let template = &deployment.spec.as_ref()?.template;
+    let annotations = template.metadata.as_ref()?.annotations.as_ref()?;
+    let pod = template.spec.as_ref()?;
+    let hook = pod.containers.first()?.lifecycle.as_ref()?.pre_stop.as_ref()?;
+    let recorded = annotations.contains_key("adieu.dev/injected");
+    recorded.then(|| {
+        let grace = pod.termination_grace_period_seconds.unwrap_or_default();
+        format!("preStop {}, grace period {grace} s", in_words(hook))
+    })
+}
+
+fn in_words(hook: &LifecycleHandler) -> String {
+    match (&hook.sleep, &hook.exec, &hook.http_get) {
+        (Some(sleep), _, _) => format!("sleep {} s", sleep.seconds),
+        (_, Some(exec), _) => {
+            format!("exec {}", exec.command.iter().flatten().cloned().collect::<Vec<_>>().join(" "))
+        }
+        (_, _, Some(get)) => format!("httpGet {}", get.path.as_deref().unwrap_or("/")),
+        _ => "without a handler".into(),
+    }
+}
+
+async fn why_not_asked(client: &Client, namespace: &str) -> Problem {
+    let all: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
+    let unknown = || Problem::NotAsked(namespace.into());
+    let Ok(all) = all.list(&ListParams::default()).await else { return unknown() };
+    let webhooks: Vec<_> = all
+        .iter()
+        .flat_map(|configuration| configuration.webhooks.iter().flatten().map(move |w| (configuration, w)))
+        .filter(|(_, webhook)| webhook.name.ends_with(WEBHOOKS))
+        .collect();
+    let no_bundle = webhooks.iter().find(|(_, webhook)| webhook.client_config.ca_bundle.is_none());
+    if webhooks.is_empty() {
+        Problem::NotInstalled
+    } else if let Some((configuration, _)) = no_bundle {
+        Problem::NoBundle(configuration.name_any())
+    } else if webhooks.iter().all(|(_, webhook)| leaves_alone(webhook, namespace)) {
+        Problem::LeftAlone(namespace.into())
+    } else {
+        unknown()
+    }
+}
+
+/// Whether the webhook's selector names the namespace as one to leave alone.
+fn leaves_alone(webhook: &MutatingWebhook, namespace: &str) -> bool {
+    let selector =
+        webhook.namespace_selector.as_ref().and_then(|selector| selector.match_expressions.as_ref());
+    selector.into_iter().flatten().any(|expression| {
+        expression.key == "kubernetes.io/metadata.name"
+            && expression.operator == "NotIn"
+            && expression.values.iter().flatten().any(|value| value == namespace)
+    })
+}
+
+#[cfg(test)]
+#[path = "doctor_tests.rs"]
+mod tests;

@@ -1,0 +1,145 @@
+use std::convert::Infallible;
+
+use http::{Method, Request, Response, StatusCode};
+use kube::client::Body;
+use serde_json::Value;
+use tower::service_fn;
+
+use super::*;
+
+/// A cluster, as far as the doctor asks for it.
+#[derive(Clone)]
+struct Cluster {
+    kinds: &'static [&'static str],
+    /// What becomes of the Deployment that is sent.
+    admits: fn(Value) -> Result<Value, &'static str>,
+    /// `None` where they may not be listed.
+    webhooks: Option<Value>,
+}
+
+/// One that works.
+const HEALTHY: Cluster =
+    Cluster { kinds: &["GracefulPolicy", "ClusterGracefulPolicy"], admits: inject, webhooks: None };
+
+fn inject(mut deployment: Value) -> Result<Value, &'static str> {
+    refuse_malformed(deployment.clone())?;
+    let template = &mut deployment["spec"]["template"];
+    template["metadata"]["annotations"] = json!({"adieu.dev/injected": "{}"});
+    template["spec"]["terminationGracePeriodSeconds"] = json!(45);
+    template["spec"]["containers"][0]["lifecycle"] = json!({"preStop": {"sleep": {"seconds": 10}}});
+    Ok(deployment)
+}
+
+/// As adieu does where a policy only observes.
+fn refuse_malformed(deployment: Value) -> Result<Value, &'static str> {
+    if deployment["metadata"]["annotations"].get("adieu.dev/drain-seconds").is_some() {
+        return Err(
+            "admission webhook denied the request: metadata.annotations[adieu.dev/drain-seconds]: Invalid value",
+        );
+    }
+    Ok(deployment)
+}
+
+impl Cluster {
+    fn answer(&self, method: &Method, path: &str, query: &str, sent: Value) -> (StatusCode, Value) {
+        let refuse = |code: StatusCode, message: &str| {
+            (code, json!({"kind": "Status", "status": "Failure", "code": code.as_u16(), "message": message}))
+        };
+        match path {
+            "/version" => (
+                StatusCode::OK,
+                json!({
+                    "major": "1", "minor": "36", "gitVersion": "v1.36.3", "gitCommit": "", "gitTreeState": "",
+                    "buildDate": "", "goVersion": "", "compiler": "", "platform": "",
+                }),
+            ),
+            "/apis/adieu.dev/v1alpha1" if self.kinds.is_empty() => refuse(StatusCode::NOT_FOUND, "not found"),
+            "/apis/adieu.dev/v1alpha1" => {
+                let resource = |kind: &&str| json!({"name": kind.to_lowercase(), "singularName": "", "namespaced": true, "kind": kind, "verbs": []});
+                let resources: Vec<_> = self.kinds.iter().map(resource).collect();
+                (StatusCode::OK, json!({"groupVersion": "adieu.dev/v1alpha1", "resources": resources}))
+            }
+            "/apis/apps/v1/namespaces/shop/deployments" => {
+                assert_eq!(method, Method::POST);
+                assert!(query.contains("dryRun=All"), "something would be created: {query}");
+                match (self.admits)(sent) {
+                    Ok(deployment) => (StatusCode::CREATED, deployment),
+                    Err(message) => refuse(StatusCode::FORBIDDEN, message),
+                }
+            }
+            "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations" => match &self.webhooks {
+                Some(webhooks) => {
+                    let configuration = json!({"metadata": {"name": "adieu"}, "webhooks": webhooks});
+                    (StatusCode::OK, json!({"metadata": {}, "items": [configuration]}))
+                }
+                None => refuse(StatusCode::FORBIDDEN, "may not list"),
+            },
+            other => panic!("nobody should ask for {other}"),
+        }
+    }
+
+    async fn examined(self) -> Vec<Finding> {
+        let service = service_fn(move |request: Request<Body>| {
+            let cluster = self.clone();
+            async move {
+                let (parts, body) = request.into_parts();
+                let sent = serde_json::from_slice(&body.collect_bytes().await.unwrap()).unwrap_or_default();
+                let query = parts.uri.query().unwrap_or_default();
+                let (code, answer) = cluster.answer(&parts.method, parts.uri.path(), query, sent);
+                let answer =
+                    Response::builder().status(code).body(Body::from(answer.to_string().into_bytes()));
+                Ok::<_, Infallible>(answer.unwrap())
+            }
+        });
+        let arguments = Arguments { namespace: "shop".into(), image: "pause".into(), wait: 0 };
+        examine(&Client::new(service, "default"), &arguments).await
+    }
+}
+
+fn webhook(bundle: Option<&str>, left_alone: &str) -> Value {
+    json!({
+        "name": "annotated.adieu.dev", "admissionReviewVersions": ["v1"], "sideEffects": "None",
+        "clientConfig": {"caBundle": bundle},
+        "namespaceSelector": {"matchExpressions": [
+            {"key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": ["kube-system", left_alone]},
+        ]},
+    })
+}
+
+#[tokio::test]
+async fn a_cluster_that_works_has_no_complaint() {
+    let findings: Vec<_> = HEALTHY.examined().await.into_iter().map(Result::unwrap).collect();
+    assert_eq!(
+        findings,
+        [
+            "the API server answers: v1.36.3",
+            "GracefulPolicy and ClusterGracefulPolicy are served",
+            "a Deployment in shop that opts in is injected: preStop sleep 10 s, grace period 45 s",
+        ]
+    );
+}
+
+#[tokio::test]
+async fn what_is_wrong_is_said_with_what_to_do() {
+    let untouched = Cluster { admits: Ok, ..HEALTHY };
+    let with = |webhooks: Value| Cluster { webhooks: Some(webhooks), ..untouched.clone() };
+    let other = json!([{"name": "other.example", "admissionReviewVersions": ["v1"], "sideEffects": "None", "clientConfig": {}}]);
+    for (cluster, complaint, remedy) in [
+        (Cluster { kinds: &[], ..HEALTHY }, "GracefulPolicy and ClusterGracefulPolicy of", "crds.install"),
+        (Cluster { kinds: &["GracefulPolicy"], ..HEALTHY }, "ClusterGracefulPolicy of", "adieu crd"),
+        (Cluster { admits: |_| Err("only images of ours"), ..HEALTHY }, "only images of ours", "--image"),
+        (Cluster { admits: refuse_malformed, ..HEALTHY }, "injects nothing", "Observe"),
+        (untouched.clone(), "comes back as it was", "NetworkPolicy"),
+        (with(other), "no MutatingWebhookConfiguration", "helm install"),
+        (with(json!([webhook(None, "adieu-system")])), "adieu has no caBundle", "logs"),
+        (with(json!([webhook(Some("eA=="), "shop")])), "doesn't listen to the namespace shop", "--namespace"),
+        (with(json!([webhook(Some("eA=="), "adieu-system")])), "comes back as it was", "NetworkPolicy"),
+    ] {
+        let problems: Vec<_> = cluster.examined().await.into_iter().filter_map(Result::err).collect();
+        let [problem] = problems.as_slice() else { panic!("{complaint}: {problems:?}") };
+        let said = problem.to_string();
+        let (what, what_to_do) = said.split_once("\n  ").unwrap();
+        assert!(what.contains(complaint), "{said}");
+        assert!(what_to_do.contains(remedy), "{said}");
+    }
+}

@@ -1,0 +1,251 @@
+//! What a release consists of, made in one folder: images, the chart, the command line, the manifest of the
+//! kubectl plugin, the bill of materials, and the sums of all of them.
+
+mod krew;
+mod platform;
+mod sbom;
+mod sums;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+
+use crate::progress::{Step, say};
+use crate::workspace::Workspace;
+use crate::{command, debian, image, interrupt, toolchain};
+
+use platform::{PLATFORMS, Platform};
+
+/// The version of all crates, of the chart and of the image.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// The image may be no larger, and with it the program, of which it consists.
+const IMAGE_LIMIT: u64 = 20 << 20;
+
+/// `cargo xtask release`
+#[derive(Args)]
+pub struct Options {
+    /// The folder that the files go to; it may hold nothing else. target/release-VERSION where not given
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+
+    /// Only for these platforms, by the names of Go: amd64, arm64
+    #[arg(long, value_name = "ARCH", value_parser = PLATFORMS.map(|platform| platform.arch))]
+    arch: Vec<String>,
+
+    /// The name of the image, for whoever loads it from its archive
+    #[arg(long, value_name = "NAME", default_value = "ghcr.io/adieu-dev/adieu")]
+    image: String,
+
+    /// Where people will download the files from, for the manifest of the kubectl plugin
+    #[arg(
+        long,
+        value_name = "URL",
+        default_value = concat!("https://github.com/adieu-dev/adieu/releases/download/v", env!("CARGO_PKG_VERSION"))
+    )]
+    download_url: String,
+}
+
+/// Makes everything, and lists it with what could not be made.
+pub fn run(options: &Options) -> Result<()> {
+    interrupt::watch()?;
+    let workspace = Workspace::find()?;
+    let out = options.out.clone().unwrap_or_else(|| workspace.target().join(format!("release-{VERSION}")));
+    make(&workspace, options, &out)
+}
+
+/// A release for this machine's own platform, whose sums are compared and whose program is run.
+pub fn prove(workspace: &Workspace) -> Result<()> {
+    let out = tempfile::tempdir().context("cannot create a temporary folder")?;
+    let host = Platform::host()?;
+    let options = Options {
+        out: None,
+        arch: vec![host.arch.into()],
+        image: "localhost/adieu".into(),
+        download_url: "https://localhost".into(),
+    };
+    make(workspace, &options, out.path())?;
+    let step = Step::start("looking at the release");
+    let run = |program: &str, arguments: &[&str]| {
+        let mut command = Command::new(program);
+        command::output(command.current_dir(out.path()).args(arguments))
+    };
+    run("sha256sum", &["--check", "--strict", sums::FILE])?;
+    run("tar", &["--extract", "--file", &names::program(host)])?;
+    let version = run("./adieu", &["--version"])?;
+    if version.trim() != format!("adieu {VERSION}") {
+        bail!("the program of the release says that it is {version}");
+    }
+    let chart = run(&workspace.bin().join("helm").display().to_string(), &["template", &names::chart()])?;
+    if !chart.contains(&format!("/adieu:{VERSION}\n")) {
+        bail!("the chart of the release does not take the image of its version");
+    }
+    step.done();
+    Ok(())
+}
+
+fn make(workspace: &Workspace, options: &Options, out: &Path) -> Result<()> {
+    claim(out)?;
+    let wanted = |platform: &&Platform| {
+        options.arch.is_empty() || options.arch.iter().any(|arch| arch == platform.arch)
+    };
+    let mut missing = Vec::new();
+    let mut plugins = Vec::new();
+    debian::ensure_buildah(workspace)?;
+    toolchain::build_clients(workspace)?;
+    for platform in PLATFORMS.iter().filter(wanted) {
+        let program = match platform.ensure(workspace) {
+            Ok(()) => image::build_adieu(workspace, &platform.build()?)?,
+            Err(error) => {
+                missing.push((names::program(platform), format!("{error:#}")));
+                missing.push((names::image(platform), format!("{error:#}")));
+                continue;
+            }
+        };
+        let archive = out.join(names::program(platform));
+        pack(workspace, &program, &archive)?;
+        plugins.push((platform, sums::of(&archive)?));
+        let archive = out.join(names::image(platform));
+        let reference = format!("{}:{VERSION}", options.image);
+        image::release(workspace, &program, platform.arch, &reference, &archive)?;
+        for file in [&program, &archive] {
+            let size =
+                fs::metadata(file).with_context(|| format!("cannot look at {}", file.display()))?.len();
+            if size > IMAGE_LIMIT {
+                bail!("{} has {size} bytes, and the image may have {IMAGE_LIMIT}", file.display());
+            }
+        }
+    }
+    package_chart(workspace, out)?;
+    let krew = krew::manifest(VERSION, &options.download_url, &plugins)?;
+    fs::write(out.join(names::KREW), krew).context("cannot write the manifest of the kubectl plugin")?;
+    let sbom = sbom::generate(workspace, VERSION)?;
+    fs::write(out.join(names::sbom()), sbom).context("cannot write the bill of materials")?;
+    sums::write(out)?;
+    list(out, &missing)
+}
+
+/// How the files are called.
+mod names {
+    use super::{VERSION, platform::Platform};
+
+    /// As krew wants it for a plugin.
+    pub const KREW: &str = "adieu.yaml";
+
+    pub fn program(platform: &Platform) -> String {
+        format!("adieu-{VERSION}-linux-{}.tar.gz", platform.arch)
+    }
+
+    pub fn image(platform: &Platform) -> String {
+        format!("adieu-{VERSION}-image-linux-{}.tar", platform.arch)
+    }
+
+    /// As `helm package` calls it.
+    pub fn chart() -> String {
+        format!("adieu-{VERSION}.tgz")
+    }
+
+    pub fn sbom() -> String {
+        format!("adieu-{VERSION}.cdx.json")
+    }
+}
+
+/// Makes the folder, and removes what an earlier run left there. What isn't a release's is somebody's: an
+/// error.
+fn claim(out: &Path) -> Result<()> {
+    fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
+    let mut ours = vec![names::KREW.to_owned(), names::chart(), names::sbom(), sums::FILE.to_owned()];
+    ours.extend(PLATFORMS.iter().flat_map(|platform| [names::program(platform), names::image(platform)]));
+    let found = files(out)?;
+    if let Some(other) = found.iter().find(|name| !ours.contains(name)) {
+        bail!(
+            "{} holds {other}, which is no file of the release {VERSION}: name another folder with --out",
+            out.display()
+        );
+    }
+    for name in found {
+        fs::remove_file(out.join(&name)).with_context(|| format!("cannot remove {name}"))?;
+    }
+    Ok(())
+}
+
+/// The names of what is in a folder, in order.
+fn files(folder: &Path) -> Result<Vec<String>> {
+    let entries = fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))?;
+    let names = entries.map(|entry| entry.map(|entry| entry.file_name().to_string_lossy().into_owned()));
+    let mut names: Vec<_> = names.collect::<Result<_, _>>().context("cannot list a folder")?;
+    names.sort();
+    Ok(names)
+}
+
+/// The program and its license in an archive that is the same whenever it is made.
+fn pack(workspace: &Workspace, program: &Path, archive: &Path) -> Result<()> {
+    let step = Step::start(format!("packing {}", archive.display()));
+    let folder = program.parent().context("the program is in no folder")?;
+    let mut tar = Command::new("tar");
+    tar.args(["--create", "--gzip", "--sort=name", "--mtime=@0", "--mode=u=rwX,go=rX"]);
+    tar.args(["--owner=0", "--group=0", "--numeric-owner", "--file"]).arg(archive);
+    tar.arg("--directory").arg(folder).arg("adieu");
+    tar.arg("--directory").arg(workspace.root()).arg("LICENSE");
+    command::run(&step, &mut tar, &workspace.log("release-tar"))?;
+    step.done();
+    Ok(())
+}
+
+fn package_chart(workspace: &Workspace, out: &Path) -> Result<()> {
+    let step = Step::start("packing the chart");
+    let mut helm = Command::new(workspace.bin().join("helm"));
+    helm.arg("package").arg(workspace.root().join("charts/adieu")).arg("--destination").arg(out);
+    helm.args(["--version", VERSION, "--app-version", VERSION]);
+    command::run(&step, &mut helm, &workspace.log("release-chart"))?;
+    step.done();
+    Ok(())
+}
+
+/// Says what there is, and what there isn't.
+fn list(out: &Path, missing: &[(String, String)]) -> Result<()> {
+    for name in files(out)? {
+        let size = fs::metadata(out.join(&name)).with_context(|| format!("cannot look at {name}"))?.len();
+        println!("{:>9.1} KiB  {name}", kib(size));
+    }
+    for (name, why) in missing {
+        println!("    missing    {name}: {why}");
+    }
+    say(&format!("adieu {VERSION} is in {}", out.display()));
+    Ok(())
+}
+
+#[allow(clippy::cast_precision_loss)]
+fn kib(bytes: u64) -> f64 {
+    bytes as f64 / 1024.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_with_other_files_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in [sums::FILE, "adieu.yaml", "thesis.txt"] {
+            fs::write(folder.path().join(name), "").unwrap();
+        }
+        let error = claim(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("thesis.txt") && error.contains("--out"), "{error}");
+        assert_eq!(files(folder.path()).unwrap(), ["SHA256SUMS", "adieu.yaml", "thesis.txt"]);
+        fs::remove_file(folder.path().join("thesis.txt")).unwrap();
+        claim(folder.path()).unwrap();
+        assert!(files(folder.path()).unwrap().is_empty(), "an earlier release makes room");
+    }
+
+    #[test]
+    fn the_chart_has_the_version_of_the_crates() {
+        let workspace = Workspace::find().unwrap();
+        let chart = fs::read_to_string(workspace.root().join("charts/adieu/Chart.yaml")).unwrap();
+        for field in ["version", "appVersion"] {
+            assert!(chart.contains(&format!("\n{field}: {VERSION}\n")), "{field} is not {VERSION}:\n{chart}");
+        }
+    }
+}

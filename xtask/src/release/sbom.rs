@@ -1,0 +1,94 @@
+//! The bill of materials: every crate that the program is built from, as `CycloneDX` has it.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::command;
+use crate::progress::Step;
+use crate::workspace::Workspace;
+
+/// The tool, and the version of it that is installed.
+const TOOL: &str = "cargo-cyclonedx";
+const TOOL_VERSION: &str = "0.5.9";
+/// What it calls its files, which it writes beside the Cargo.toml of every crate.
+const FILE: &str = "adieu-release.cdx";
+/// Where those are.
+const CRATES: [&str; 2] = [".", "xtask"];
+
+/// The bill of materials of `adieu`, the same whenever and wherever it is made.
+pub fn generate(workspace: &Workspace, version: &str) -> Result<String> {
+    let tool = install(workspace)?;
+    let step = Step::start("listing what adieu is built from");
+    let mut cyclonedx = Command::new(tool);
+    // Without a time and a random number.
+    cyclonedx.current_dir(workspace.root()).env("SOURCE_DATE_EPOCH", "0");
+    cyclonedx.args(["cyclonedx", "--format", "json", "--spec-version", "1.5", "--all"]);
+    cyclonedx.args(["--no-build-deps", "--target", "all", "--override-filename", FILE]);
+    let ran = command::run(&step, &mut cyclonedx, &workspace.log("release-sbom"));
+    let file = |folder: &&str| workspace.root().join(folder).join(format!("{FILE}.json"));
+    let [written, _] = CRATES.each_ref().map(|folder| fs::read_to_string(file(folder)));
+    for file in CRATES.iter().map(file) {
+        let _ = fs::remove_file(file);
+    }
+    ran?;
+    let text = written.with_context(|| format!("{TOOL} wrote nothing"))?;
+    let text = text.replace(&format!("file://{}", workspace.root().display()), "file:///src");
+    let bill: Value = serde_json::from_str(&text).with_context(|| format!("{TOOL} wrote no JSON"))?;
+    check(&bill, version)?;
+    step.done();
+    Ok(text)
+}
+
+/// Builds the tool once, and keeps it.
+fn install(workspace: &Workspace) -> Result<PathBuf> {
+    let root = workspace.cache().join("tools").join(format!("{TOOL}-{TOOL_VERSION}"));
+    let program = root.join("bin").join(TOOL);
+    if !program.exists() {
+        let step = Step::start(format!("building {TOOL} (some 2 minutes the first time)"));
+        let mut cargo = command::cargo(workspace);
+        cargo.args(["install", TOOL, "--version", TOOL_VERSION, "--locked", "--root"]).arg(&root);
+        command::run(&step, &mut cargo, &workspace.log("build-sbom"))?;
+        step.done();
+    }
+    Ok(program)
+}
+
+/// An error unless it is a bill of adieu and names crates that nobody could leave out.
+fn check(bill: &Value, version: &str) -> Result<()> {
+    let names = |component: &Value| component["name"].as_str().unwrap_or_default().to_owned();
+    let components: Vec<_> = bill["components"].as_array().into_iter().flatten().map(names).collect();
+    for name in ["kube", "k8s-openapi", "rustls", "serde_json"] {
+        if !components.iter().any(|component| component == name) {
+            bail!("the bill of materials lacks {name}; it names {} crates", components.len());
+        }
+    }
+    let about = &bill["metadata"]["component"];
+    if about["name"] != "adieu" || about["version"] != version {
+        bail!("the bill of materials is about {} {}", about["name"], about["version"]);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_bill_of_something_else_or_of_little_is_refused() {
+        let bill = |name: &str, crates: &[&str]| {
+            let components: Vec<_> = crates.iter().map(|name| json!({"name": name})).collect();
+            json!({"metadata": {"component": {"name": name, "version": "1.2.3"}}, "components": components})
+        };
+        let all = ["kube", "k8s-openapi", "rustls", "serde_json"];
+        assert!(check(&bill("adieu", &all), "1.2.3").is_ok());
+        assert!(check(&bill("adieu", &all), "1.2.4").is_err());
+        assert!(check(&bill("xtask", &all), "1.2.3").is_err());
+        assert!(check(&bill("adieu", &all[1..]), "1.2.3").is_err());
+    }
+}
