@@ -25,7 +25,9 @@ pub const GROUP: &str = "adieu.dev";
 pub mod defaults {
     /// Drain: ten times what kube-proxy needs on a small cluster, and what Spring Boot's documentation
     /// recommends behind a Service.
-    pub const DRAIN_SECONDS: i64 = 10;
+    ///
+    /// The feature `other-defaults` stands for a release that thinks otherwise; an upgrade to it is tried.
+    pub const DRAIN_SECONDS: i64 = if cfg!(feature = "other-defaults") { 20 } else { 10 };
     /// Shutdown timeout: the time Kubernetes gives an application that says nothing.
     pub const SHUTDOWN_TIMEOUT_SECONDS: i64 = 30;
     /// Margin on top of drain and shutdown timeout.

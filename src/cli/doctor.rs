@@ -15,6 +15,8 @@ use kube::{
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
+use crate::runtime::client::client;
+
 /// What `--help` says.
 pub(super) const HELP: &str = "\
 Asks the API server for a Deployment that opts in, and looks at whether it comes back injected. It is a dry \
@@ -105,7 +107,7 @@ impl Problem {
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.context("starting the asynchronous runtime")?.block_on(async {
-        let client = Client::try_default().await.context("finding the API server")?;
+        let client = client().await.context("finding the API server")?;
         let findings = examine(&client, arguments).await;
         for finding in &findings {
             match finding {

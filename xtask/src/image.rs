@@ -57,6 +57,13 @@ pub fn adieu(workspace: &Workspace) -> Result<Image> {
     staged(workspace, "adieu", &build_adieu(workspace, &Build::host()?)?, &dockerfile)
 }
 
+/// The image of an adieu whose built-in defaults differ from a release's.
+pub fn adieu_with_other_defaults(workspace: &Workspace) -> Result<Image> {
+    let dockerfile = workspace.root().join("Dockerfile");
+    let build = Build { features: &["other-defaults"], ..Build::host()? };
+    staged(workspace, "adieu", &build_adieu(workspace, &build)?, &dockerfile)
+}
+
 /// adieu's image for people, called `reference`, in `archive`: the same whenever it is made.
 pub fn release(
     workspace: &Workspace,
@@ -75,6 +82,8 @@ pub struct Build {
     pub target: String,
     /// The C compiler, with which is also linked, where it isn't the machine's own.
     pub compiler: Option<&'static str>,
+    /// Cargo's features.
+    pub features: &'static [&'static str],
 }
 
 impl Build {
@@ -82,7 +91,11 @@ impl Build {
     pub fn host() -> Result<Self> {
         let version = command::output(Command::new("rustc").arg("-vV"))?;
         let host = version.lines().find_map(|line| line.strip_prefix("host: "));
-        Ok(Self { target: host.context("rustc does not say its host")?.into(), compiler: None })
+        Ok(Self {
+            target: host.context("rustc does not say its host")?.into(),
+            compiler: None,
+            features: &[],
+        })
     }
 }
 
@@ -135,7 +148,7 @@ fn stage(
 
 /// A static release binary, which the image has nothing else beside.
 pub fn build_adieu(workspace: &Workspace, build: &Build) -> Result<PathBuf> {
-    let Build { target, compiler } = build;
+    let Build { target, compiler, features } = build;
     let step = Step::start(format!("building adieu for {target}"));
     let variable = target.replace(['-', '.'], "_");
     let mut cargo = command::cargo(workspace);
@@ -157,6 +170,7 @@ pub fn build_adieu(workspace: &Workspace, build: &Build) -> Result<PathBuf> {
         "--target",
         target,
     ]);
+    cargo.arg(format!("--features={}", features.join(",")));
     command::run(&step, &mut cargo, &workspace.log("build-adieu"))?;
     step.done();
     Ok(workspace.target().join(target).join("release/adieu"))

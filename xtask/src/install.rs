@@ -13,9 +13,10 @@ use kube::api::{ListParams, PostParams};
 use kube::{Api, Client};
 use serde_json::json;
 
+use crate::image::{self, Image};
 use crate::progress::{Step, say};
 use crate::target::Target;
-use crate::{command, image, interrupt};
+use crate::{command, interrupt};
 
 /// The namespace that adieu is installed in.
 pub const NAMESPACE: &str = "adieu-system";
@@ -41,7 +42,11 @@ pub struct Options {
 /// Builds adieu and its image, and installs or upgrades it. Returns once every
 /// replica is ready and admission injects.
 pub fn install(target: &Target, options: &Options) -> Result<()> {
-    let image = image::adieu(target.workspace())?;
+    install_image(target, &image::adieu(target.workspace())?, options)
+}
+
+/// The same, with an image that is there.
+pub fn install_image(target: &Target, image: &Image, options: &Options) -> Result<()> {
     target.load_image(&image.archive)?;
 
     let step = Step::start("installing adieu");
@@ -204,7 +209,7 @@ async fn injects(client: Client) -> Result<()> {
 }
 
 /// Asks again and again until `ask` has no complaint.
-fn wait<F>(target: &Target, what: &str, ask: impl Fn(Client) -> F + Sync) -> Result<()>
+pub fn wait<F>(target: &Target, what: &str, ask: impl Fn(Client) -> F + Sync) -> Result<()>
 where
     F: Future<Output = Result<()>>,
 {

@@ -50,7 +50,7 @@ impl Platform {
     pub fn build(&self) -> Result<Build> {
         let host = Build::host()?;
         let compiler = (host.target != self.target).then_some(self.compiler);
-        Ok(Build { target: self.target.into(), compiler })
+        Ok(Build { target: self.target.into(), compiler, features: &[] })
     }
 
     /// Installs what building for it lacks; an error that says what can't be had.

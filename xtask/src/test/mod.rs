@@ -4,6 +4,7 @@ mod chart;
 mod monitoring;
 mod ourselves;
 mod rbac;
+mod upgrade;
 
 use std::fs;
 use std::path::Path;
@@ -128,6 +129,7 @@ fn end_to_end(target: &Target, options: &Options, tally: &mut Tally) -> Result<(
     tally.cargo_test(workspace, "e2e", &mut tests)?;
     show(workspace, &figures, options.docs)?;
     tally.check("a rolling restart loses no request", demo::prove(target))?;
+    tally.check("an upgrade to other defaults rolls nothing", upgrade::check(target))?;
     if let Some(log) = target.audit_log() {
         tally.check("the operator may do what it does, and nothing else", rbac::check(target, &log))?;
     }

@@ -1,0 +1,130 @@
+//! An upgrade to a build with other built-in defaults.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Result, bail, ensure};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::api::{Api, PostParams};
+use kube::api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams};
+use kube::{Client, ResourceExt};
+use serde_json::{Value, json};
+
+use crate::image;
+use crate::install::{self, Options};
+use crate::target::Target;
+
+const NAMESPACE: &str = "adieu-upgrade";
+const POLICY: &str = "all";
+/// Half of them are opted in by annotation, half by a policy.
+const DEPLOYMENTS: usize = 20;
+/// Seconds of drain that the builds inject by themselves.
+const BEFORE: i64 = 10;
+const AFTER: i64 = 20;
+
+/// Nothing may roll out, and the next change of a template must bring the new defaults.
+pub fn check(target: &Target) -> Result<()> {
+    target.with_client(create)?;
+    install::wait(target, "every Deployment to be injected", |client| all_have(client, BEFORE))?;
+    let before = target.with_client(generations)?;
+    let other = image::adieu_with_other_defaults(target.workspace())?;
+    install::install_image(target, &other, &Options::default())?;
+    // Who leads now has been through all of them once it counts one more.
+    target.with_client(|client| async move { create_deployment(&client, DEPLOYMENTS).await })?;
+    install::wait(target, "the policy to be looked at", policy_counts_all)?;
+    let after = target.with_client(generations)?;
+    for (name, generation) in &before {
+        if after.get(name) != Some(generation) {
+            bail!("the upgrade rolled {name}: generation {generation} became {:?}", after.get(name));
+        }
+    }
+    target.with_client(touch_all)?;
+    install::wait(target, "what each template's next change brings", |client| all_have(client, AFTER))?;
+    target.with_client(|client| async move {
+        Api::<Namespace>::all(client).delete(NAMESPACE, &DeleteParams::default()).await?;
+        Ok(())
+    })
+}
+
+fn deployments(client: &Client) -> Api<Deployment> {
+    Api::namespaced(client.clone(), NAMESPACE)
+}
+
+fn policies(client: &Client) -> Api<DynamicObject> {
+    let kind = GroupVersionKind::gvk("adieu.dev", "v1alpha1", "GracefulPolicy");
+    let resource = ApiResource::from_gvk_with_plural(&kind, "gracefulpolicies");
+    Api::namespaced_with(client.clone(), NAMESPACE, &resource)
+}
+
+async fn create(client: Client) -> Result<()> {
+    let namespace: Namespace = serde_json::from_value(json!({"metadata": {"name": NAMESPACE}}))?;
+    Api::all(client.clone()).create(&PostParams::default(), &namespace).await?;
+    let policy = json!({
+        "apiVersion": "adieu.dev/v1alpha1", "kind": "GracefulPolicy", "metadata": {"name": POLICY},
+        "spec": {"selector": {"matchLabels": {"by": "policy"}}, "rollout": {"maxConcurrent": 10}},
+    });
+    policies(&client).create(&PostParams::default(), &serde_json::from_value(policy)?).await?;
+    for index in 0..DEPLOYMENTS {
+        create_deployment(&client, index).await?;
+    }
+    Ok(())
+}
+
+async fn create_deployment(client: &Client, index: usize) -> Result<()> {
+    let (by, annotations) = if index.is_multiple_of(2) {
+        ("policy", json!({}))
+    } else {
+        ("annotation", json!({"adieu.dev/graceful": "true"}))
+    };
+    let labels = json!({"app": format!("web-{index}"), "by": by});
+    let deployment: Deployment = serde_json::from_value(json!({
+        "metadata": {"name": format!("web-{index}"), "annotations": annotations},
+        "spec": {
+            // Their templates are what matters.
+            "replicas": 0,
+            "selector": {"matchLabels": labels},
+            "template": {
+                "metadata": {"labels": labels},
+                "spec": {"containers": [{"name": "web", "image": "localhost/none"}]},
+            },
+        },
+    }))?;
+    deployments(client).create(&PostParams::default(), &deployment).await?;
+    Ok(())
+}
+
+/// An error unless all have that drain, and have been rolled out with it.
+async fn all_have(client: Client, drain: i64) -> Result<()> {
+    for deployment in deployments(&client).list(&ListParams::default()).await? {
+        let object = serde_json::to_value(&deployment)?;
+        let hook = &object["spec"]["template"]["spec"]["containers"][0]["lifecycle"]["preStop"];
+        let observed = object["status"]["observedGeneration"] == object["metadata"]["generation"];
+        ensure!(
+            hook["sleep"]["seconds"] == drain && observed,
+            "{} has the preStop hook {hook}, rolled out: {observed}",
+            deployment.name_any()
+        );
+    }
+    Ok(())
+}
+
+/// The generation changes with every change of a Deployment's spec.
+async fn generations(client: Client) -> Result<BTreeMap<String, i64>> {
+    let all = deployments(&client).list(&ListParams::default()).await?;
+    Ok(all.into_iter().map(|one| (one.name_any(), one.metadata.generation.unwrap_or_default())).collect())
+}
+
+async fn policy_counts_all(client: Client) -> Result<()> {
+    let status: Value = serde_json::to_value(policies(&client).get(POLICY).await?)?["status"].clone();
+    let wanted = DEPLOYMENTS / 2 + 1;
+    ensure!(status["workloads"]["matched"] == wanted, "the policy counts {}", status["workloads"]);
+    Ok(())
+}
+
+async fn touch_all(client: Client) -> Result<()> {
+    let touched = json!({"spec": {"template": {"metadata": {"annotations": {"release": "next"}}}}});
+    for name in generations(client.clone()).await?.keys() {
+        deployments(&client).patch(name, &PatchParams::default(), &Patch::Merge(&touched)).await?;
+    }
+    Ok(())
+}
