@@ -293,3 +293,37 @@ async fn no_admission_fails_while_the_operator_or_its_certificates_are_replaced(
     assert_eq!(failed, Vec::<String>::new());
     scene.end().await;
 }
+
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test"]
+async fn deploys_go_on_without_the_webhook_and_are_brought_in_once_it_is_back() {
+    const DEPLOYMENTS: usize = 50;
+    let away = Duration::from_secs(from_environment("ADIEU_AWAY_SECONDS", 5));
+    let scene = Scene::new().await;
+    let operator = Operator::find(&scene.client).await;
+    operator.scale(0).await;
+    let gone = Instant::now();
+    for index in 0..DEPLOYMENTS {
+        let mut deployment = web(&format!("web-{index}"), &json!({"adieu.dev/graceful": "true"}));
+        deployment["spec"]["replicas"] = json!(0);
+        assert_eq!(drain(&scene.create(&deployment).await), None, "nobody is there to inject");
+    }
+    eventually("the time to be over", || async { gone.elapsed() >= away }).await;
+    operator.scale(2).await;
+    let (absent, back) = (gone.elapsed(), Instant::now());
+    let all = scene.api("apps/v1", "Deployment");
+    eventually("all Deployments to be brought in", || async {
+        let listed = all.list(&ListParams::default()).await.unwrap().items;
+        listed.iter().all(|one| drain(&serde_json::to_value(one).unwrap()) == Some(10))
+    })
+    .await;
+    figure(
+        &format!("{DEPLOYMENTS} Deployments created while the webhook was away for {} s", absent.as_secs()),
+        &format!(
+            "none was held up; all are injected {:.1} s after the operator is ready",
+            back.elapsed().as_secs_f64()
+        ),
+    );
+    operator.scale(1).await;
+    scene.end().await;
+}
