@@ -11,6 +11,7 @@ mod image;
 mod install;
 mod interrupt;
 mod load;
+mod markdown;
 mod progress;
 mod release;
 mod target;
