@@ -20,8 +20,8 @@ use crate::{
 };
 
 /// How often is counted at most, since every workload is looked at, and how often while some aren't done:
-/// what holds them up changes without a change of their own. Well below the usual interval of scrapes.
-const PERIOD: Duration = Duration::from_secs(10);
+/// what holds them up changes without a change of their own. Metrics are usually read every 30 s.
+const PERIOD: Duration = Duration::from_secs(15);
 
 /// Counts after every change, until `shutdown`. Only the replica that leads shows figures: the others would
 /// count the same workloads once more.

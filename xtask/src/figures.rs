@@ -5,6 +5,7 @@ use std::fs;
 use anyhow::{Context, Result};
 use comfy_table::{CellAlignment, Table, presets};
 
+use crate::markdown;
 use crate::progress::say;
 use crate::workspace::Workspace;
 
@@ -56,7 +57,7 @@ impl Figures {
             let file = workspace.root().join(docs);
             let text =
                 fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
-            let text = replaced(&text, name, &self.markdown())
+            let text = markdown::replaced(&text, &format!("figures: {name}"), &self.markdown())
                 .with_context(|| format!("{docs} has no place for figures named {name}"))?;
             fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
             say(&format!("✓ {}", file.display()));
@@ -71,37 +72,19 @@ impl Figures {
     }
 }
 
-/// `text` with `figures` between the comments that mark the place of `name`; `None` where it has no such place.
-fn replaced(text: &str, name: &str, figures: &str) -> Option<String> {
-    let (begin, end) = (format!("<!-- figures: {name} -->\n"), "<!-- end -->");
-    let (before, rest) = text.split_once(&begin)?;
-    let (_, after) = rest.split_once(end)?;
-    Some(format!("{before}{begin}\n{}\n\n{end}{after}", figures.trim()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn figures_replace_those_of_their_own_name() {
-        let text = "# T\n<!-- figures: a -->\nold\n<!-- end -->\nmiddle\n<!-- figures: b -->\n<!-- end -->\n";
-        let text = replaced(text, "a", "| 1 |\n").unwrap();
-        assert_eq!(
-            text,
-            "# T\n<!-- figures: a -->\n\n| 1 |\n\n<!-- end -->\nmiddle\n<!-- figures: b -->\n<!-- end -->\n"
-        );
-        assert_eq!(replaced(&text, "a", "| 1 |").as_ref(), Some(&text));
-        assert_eq!(replaced(&text, "c", "| 1 |"), None);
-    }
-
-    #[test]
     fn the_docs_have_a_place_for_all_figures() {
-        let docs = include_str!("../../docs/benchmarks.md");
+        let has =
+            |docs: &str, name: &str| markdown::replaced(docs, &format!("figures: {name}"), "").is_some();
+        let benchmarks = include_str!("../../docs/benchmarks.md");
         for name in ["admission", "plan", "instructions"] {
-            assert!(replaced(docs, name, "").is_some(), "{name}");
+            assert!(has(benchmarks, name), "{name}");
         }
-        assert!(replaced(include_str!("../../docs/operations.md"), "operations", "").is_some());
+        assert!(has(include_str!("../../docs/operations.md"), "operations"));
     }
 
     #[test]

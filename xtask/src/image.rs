@@ -22,6 +22,8 @@ pub struct Image {
     pub tag: String,
     /// An OCI archive.
     pub archive: PathBuf,
+    /// What it runs.
+    pub program: PathBuf,
 }
 
 impl Image {
@@ -125,7 +127,7 @@ fn staged(workspace: &Workspace, name: &str, program: &Path, dockerfile: &Path) 
         remove_old(&archive, &format!("{name}-"))?;
         stage(workspace, program, name, dockerfile, &archive, &format!("{repository}:{tag}"), &[])?;
     }
-    Ok(Image { repository, tag, archive })
+    Ok(Image { repository, tag, archive, program: program.to_owned() })
 }
 
 fn stage(

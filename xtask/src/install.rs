@@ -9,9 +9,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use k8s_openapi::api::apps::v1::Deployment;
-use kube::api::{ListParams, PostParams};
+use kube::api::ListParams;
 use kube::{Api, Client};
-use serde_json::json;
 
 use crate::image::{self, Image};
 use crate::progress::{Step, say};
@@ -78,7 +77,11 @@ pub fn install_image(target: &Target, image: &Image, options: &Options) -> Resul
     step.done();
 
     wait(target, "every replica to be ready", replicas_ready)?;
-    wait(target, "admission to inject", injects)?;
+    let step = Step::start("asking adieu doctor");
+    let mut doctor = target.command(&image.program);
+    doctor.args(["doctor", "--wait", &LIMIT.as_secs().to_string()]);
+    command::run(&step, &mut doctor, &target.workspace().log("doctor")).with_context(|| situation(target))?;
+    step.done();
     say(&format!("adieu {} is installed in the namespace {NAMESPACE}", image.tag));
     Ok(())
 }
@@ -182,30 +185,6 @@ async fn replicas_ready(client: Client) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// An error unless a Deployment that opts in comes back with a preStop hook.
-async fn injects(client: Client) -> Result<()> {
-    let deployments: Api<Deployment> = Api::namespaced(client, "default");
-    let labels = json!({"app": "adieu-install-check"});
-    let deployment: Deployment = serde_json::from_value(json!({
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": {"name": "adieu-install-check", "annotations": {"adieu.dev/graceful": "true"}},
-        "spec": {
-            "selector": {"matchLabels": labels},
-            "template": {
-                "metadata": {"labels": labels},
-                "spec": {"containers": [{"name": "app", "image": "localhost/none"}]},
-            },
-        },
-    }))?;
-    let dry_run = PostParams { dry_run: true, ..PostParams::default() };
-    let answer = deployments.create(&dry_run, &deployment).await?;
-    let containers =
-        answer.spec.and_then(|spec| spec.template.spec).map(|pod| pod.containers).unwrap_or_default();
-    let hook = containers.into_iter().next().and_then(|container| container.lifecycle?.pre_stop);
-    hook.map(drop).context("a Deployment that opts in came back without a preStop hook")
 }
 
 /// Asks again and again until `ask` has no complaint.

@@ -12,6 +12,7 @@ mod image;
 mod install;
 mod interrupt;
 mod load;
+mod markdown;
 mod progress;
 mod release;
 mod target;

@@ -8,11 +8,11 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
+use crate::markdown;
 use crate::workspace::Workspace;
 
-/// Between these lines of the chart's README stands the table.
-const BEGIN: &str = "<!-- The table is written by cargo xtask generate from values.yaml and its schema. -->";
-const END: &str = "<!-- The end of the table. -->";
+/// The place of the table in the chart's README.
+const PLACE: &str = "values: cargo xtask generate";
 
 /// The chart's README, and its text with the table as it shall be.
 pub fn readme(workspace: &Workspace) -> Result<(PathBuf, String)> {
@@ -24,9 +24,9 @@ pub fn readme(workspace: &Workspace) -> Result<(PathBuf, String)> {
     let schema = serde_json::from_str(&read("values.schema.json")?).context("cannot parse the schema")?;
     let table = table(&read("values.yaml")?, &schema)?;
     let text = read("README.md")?;
-    let (before, rest) = text.split_once(BEGIN).with_context(|| format!("README.md lacks {BEGIN}"))?;
-    let (_, after) = rest.split_once(END).with_context(|| format!("README.md lacks {END}"))?;
-    Ok((chart.join("README.md"), format!("{before}{BEGIN}\n\n{table}\n{END}{after}")))
+    let text = markdown::replaced(&text, PLACE, &table)
+        .with_context(|| format!("README.md has no place <!-- {PLACE} -->"))?;
+    Ok((chart.join("README.md"), text))
 }
 
 /// One line for each value, in the order of the file. A map whose default is written on its own line is one

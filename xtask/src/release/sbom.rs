@@ -14,6 +14,8 @@ use crate::workspace::Workspace;
 /// The tool, and the version of it that is installed.
 const TOOL: &str = "cargo-cyclonedx";
 const TOOL_VERSION: &str = "0.5.9";
+/// For it adieu needs every crate that it needs on another platform of a release.
+const TARGET: &str = "x86_64-unknown-linux-gnu";
 /// What it calls its files, which it writes beside the Cargo.toml of every crate.
 const FILE: &str = "adieu-release.cdx";
 /// Where those are.
@@ -27,7 +29,7 @@ pub fn generate(workspace: &Workspace, version: &str) -> Result<String> {
     // Without a time and a random number.
     cyclonedx.current_dir(workspace.root()).env("SOURCE_DATE_EPOCH", "0");
     cyclonedx.args(["cyclonedx", "--format", "json", "--spec-version", "1.5", "--all"]);
-    cyclonedx.args(["--no-build-deps", "--target", "all", "--override-filename", FILE]);
+    cyclonedx.args(["--no-build-deps", "--target", TARGET, "--override-filename", FILE]);
     let ran = command::run(&step, &mut cyclonedx, &workspace.log("release-sbom"));
     let file = |folder: &&str| workspace.root().join(folder).join(format!("{FILE}.json"));
     let [written, _] = CRATES.each_ref().map(|folder| fs::read_to_string(file(folder)));

@@ -1,0 +1,23 @@
+//! What is generated within pages that people write.
+
+/// `text` with `content` between the comments that mark `place`; `None` where it has no such place.
+pub fn replaced(text: &str, place: &str, content: &str) -> Option<String> {
+    let (begin, end) = (format!("<!-- {place} -->\n"), "<!-- end -->");
+    let (before, rest) = text.split_once(&begin)?;
+    let (_, after) = rest.split_once(end)?;
+    Some(format!("{before}{begin}\n{}\n\n{end}{after}", content.trim()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_generated_replaces_what_stands_in_its_place() {
+        let text = "# T\n<!-- a -->\nold\n<!-- end -->\nmiddle\n<!-- b -->\n<!-- end -->\n";
+        let text = replaced(text, "a", "| 1 |\n").unwrap();
+        assert_eq!(text, "# T\n<!-- a -->\n\n| 1 |\n\n<!-- end -->\nmiddle\n<!-- b -->\n<!-- end -->\n");
+        assert_eq!(replaced(&text, "a", "| 1 |").as_ref(), Some(&text));
+        assert_eq!(replaced(&text, "c", "| 1 |"), None);
+    }
+}
