@@ -55,9 +55,14 @@ pub struct External {
 }
 
 impl Target {
-    /// The cluster that a person gave, or else one of ours, which is started unless it runs; then it is
-    /// returned a second time, for the caller to take down.
-    pub fn choose(workspace: &Workspace, name: Name, external: &External) -> Result<(Self, Option<Cluster>)> {
+    /// The cluster that a person gave, or else one of ours, which is started with so many nodes unless it
+    /// runs; then it is returned a second time, for the caller to take down.
+    pub fn choose(
+        workspace: &Workspace,
+        name: Name,
+        nodes: u8,
+        external: &External,
+    ) -> Result<(Self, Option<Cluster>)> {
         // An empty KUBECONFIG is an unset one, as it is for kubectl.
         let given = external.kubeconfig.as_ref().filter(|file| !file.as_os_str().is_empty());
         if let Some(kubeconfig) = given {
@@ -69,8 +74,8 @@ impl Target {
         }
         let cluster = Cluster::new(name, workspace.clone());
         let runs = require_running(&cluster).is_ok();
-        if !runs {
-            up(&cluster)?;
+        if !runs || cluster.nodes().len() < usize::from(nodes) {
+            up(&cluster, Some(nodes))?;
         }
         Ok((Self::ours(cluster.clone())?, (!runs).then_some(cluster)))
     }

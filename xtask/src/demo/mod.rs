@@ -72,7 +72,7 @@ const POLL: Duration = Duration::from_millis(100);
 pub fn run(options: &Options) -> Result<()> {
     interrupt::watch()?;
     let workspace = Workspace::find()?;
-    let (target, started) = Target::choose(&workspace, options.name.clone(), &options.external)?;
+    let (target, started) = Target::choose(&workspace, options.name.clone(), 1, &options.external)?;
     let outcome =
         install::install(&target, &install::Options::default()).and_then(|()| show(&target, options.pace));
     if options.keep {

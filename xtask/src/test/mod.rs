@@ -32,6 +32,9 @@ pub struct Options {
 /// Cases per law, of which plain `cargo test` tries ten thousand.
 const LONG_CASES: &str = "200000";
 
+/// So that pods can move from one to the other.
+const NODES: u8 = 2;
+
 /// What passed and what didn't.
 #[derive(Debug, Default)]
 struct Tally {
@@ -76,7 +79,7 @@ fn on_a_cluster(workspace: &Workspace, options: &Options, tally: &mut Tally) -> 
     command::run(&step, &mut build, &workspace.log("build-e2e"))?;
     step.done();
 
-    let (target, started) = Target::choose(workspace, options.name.clone(), &options.external)?;
+    let (target, started) = Target::choose(workspace, options.name.clone(), NODES, &options.external)?;
     let outcome = end_to_end(&target, tally);
     if let Some(cluster) = started {
         cluster::down(&cluster)?;
