@@ -4,7 +4,7 @@
 use std::fs::{self, File};
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsRawFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use rtnetlink::{Handle, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
@@ -27,6 +27,11 @@ const SETTINGS: [(&str, &str); 4] = [
     ("net/ipv4/conf/default/rp_filter", "0"),
 ];
 
+/// Where the kernel has `br_netfilter`, a pod that asks the first node for a Service and is sent back to its own
+/// node would never get there: its packets would be translated in the bridge, which sends nothing out of the
+/// socket that it came in by. Between nodes packets are routed, and are translated there.
+const TRANSLATED_IN_THE_BRIDGE: &str = "net/bridge/bridge-nf-call-iptables";
+
 /// Gives the namespace of a node its interface, address, routes and settings.
 pub fn configure(cluster: &Cluster, node: &Node) -> Result<()> {
     if !node.has_control_plane() {
@@ -35,13 +40,22 @@ pub fn configure(cluster: &Cluster, node: &Node) -> Result<()> {
     }
     netns::within(&node.netns(), || {
         with_handle(async |handle| address_and_routes(handle, cluster, node).await)?;
-        for (name, value) in SETTINGS {
-            let file = Path::new("/proc/sys").join(name);
-            fs::write(&file, value).with_context(|| format!("cannot write {}", file.display()))?;
+        SETTINGS.iter().try_for_each(|(name, value)| set(name, value))?;
+        if setting(TRANSLATED_IN_THE_BRIDGE).exists() {
+            set(TRANSLATED_IN_THE_BRIDGE, "0")?;
         }
         Ok(())
     })
     .with_context(|| format!("cannot set up the network of {}", node.name()))
+}
+
+fn setting(name: &str) -> PathBuf {
+    Path::new("/proc/sys").join(name)
+}
+
+fn set(name: &str, value: &str) -> Result<()> {
+    let file = setting(name);
+    fs::write(&file, value).with_context(|| format!("cannot write {}", file.display()))
 }
 
 /// Does `work` in the namespace of this thread.
