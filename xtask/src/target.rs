@@ -80,9 +80,12 @@ impl Target {
         Ok((Self::ours(cluster.clone())?, (!runs).then_some(cluster)))
     }
 
-    /// Whether it is one that `cargo xtask cluster up` starts.
-    pub fn is_ours(&self) -> bool {
-        matches!(self.reach, Reach::Ours(_))
+    /// The cluster, if it is one that `cargo xtask cluster up` starts.
+    pub fn cluster(&self) -> Option<&Cluster> {
+        match &self.reach {
+            Reach::Ours(cluster) => Some(cluster),
+            Reach::External { .. } => None,
+        }
     }
 
     /// A cluster that `cargo xtask cluster up` has started; an error unless it runs.

@@ -18,11 +18,14 @@ mod spec;
 mod state;
 mod status;
 pub mod supervisor;
+mod traces;
 mod up;
 
+pub use control::{restart, start, stop};
 pub use down::down;
 pub use layout::{Cluster, MAX_NODES, Name};
-pub use status::require_running;
+pub use status::{require_running, running_nodes};
+pub use traces::traces;
 pub use up::up;
 
 use std::os::unix::process::CommandExt;
@@ -122,9 +125,9 @@ pub fn run(arguments: Arguments) -> Result<()> {
             Some(Output::Json) => status::print_json(&cluster),
             None => status::print_table(&cluster),
         },
-        Command::Stop { which } => control::stop(&cluster, &which),
-        Command::Start { which } => control::start(&cluster, &which),
-        Command::Restart { which } => control::restart(&cluster, &which),
+        Command::Stop { which } => stop(&cluster, &which),
+        Command::Start { which } => start(&cluster, &which),
+        Command::Restart { which } => restart(&cluster, &which),
         Command::Kubectl { arguments } => {
             let mut kubectl = Target::ours(cluster)?.kubectl();
             // In place of this process: its exit code and its signals are kubectl's.

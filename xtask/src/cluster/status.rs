@@ -78,6 +78,11 @@ pub fn first_processes(nodes: &[Node]) -> Vec<Process> {
     all
 }
 
+/// How many of its nodes have processes.
+pub fn running_nodes(cluster: &Cluster) -> usize {
+    first_processes(&cluster.nodes()).len()
+}
+
 /// The component that ended, if one has, with the end of its log.
 pub fn crash(cluster: &Cluster) -> Result<Option<String>> {
     for node in cluster.nodes() {

@@ -1,9 +1,10 @@
 //! Everything that has to hold, from formatting to the whole path on a real cluster.
 
 mod chart;
+mod parts;
 
 use std::fs;
-use std::process::Command;
+use std::process::{self, Command};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -79,22 +80,34 @@ fn on_a_cluster(workspace: &Workspace, options: &Options, tally: &mut Tally) -> 
     command::run(&step, &mut build, &workspace.log("build-e2e"))?;
     step.done();
 
-    let (target, started) = Target::choose(workspace, options.name.clone(), NODES, &options.external)?;
+    let (target, started) = Target::choose(workspace, options.name.clone(), 1, &options.external)?;
     let outcome = end_to_end(&target, tally);
     if let Some(cluster) = started {
-        cluster::down(&cluster)?;
+        tally.check("nothing is left of a cluster that is down", parts::down_leaves_nothing(&cluster))?;
+        let cut_short = parts::a_start_that_is_cut_short_leaves_nothing(workspace, &options.name);
+        tally.check("a start that is cut short leaves nothing", cut_short)?;
     }
     outcome
 }
 
 fn end_to_end(target: &Target, tally: &mut Tally) -> Result<()> {
     let workspace = target.workspace();
+    if let Some(cluster) = target.cluster() {
+        tally.check("a cluster that runs takes another node", cluster::up(cluster, Some(NODES)))?;
+        tally.check("every component comes back", parts::every_component_comes_back(cluster))?;
+    }
     install::install(target, &install::Options::default())?;
-    let web = image::web(workspace)?;
+    let (web, relay) = (image::app(workspace, "web")?, image::app(workspace, "relay")?);
     target.load_image(&web.archive)?;
+    target.load_image(&relay.archive)?;
     let mut tests = target.command("cargo");
     tests.current_dir(workspace.root()).env("CARGO_TARGET_DIR", workspace.target());
-    tests.env("ADIEU_TEST_IMAGE", web.reference());
+    tests.env("ADIEU_TEST_IMAGE", web.reference()).env("ADIEU_TEST_RELAY_IMAGE", relay.reference());
+    if let Some(cluster) = target.cluster() {
+        // For tests that stop components. This program, even if cargo builds another in its place.
+        tests.env("ADIEU_TEST_XTASK", format!("/proc/{}/exe", process::id()));
+        tests.env("ADIEU_TEST_CLUSTER", cluster.name().to_string());
+    }
     tests.args(["test", "--locked", "--offline", "--workspace", "--test", "e2e"]);
     tests.args(["--", "--ignored", "--test-threads=1"]);
     tally.cargo_test(workspace, "e2e", &mut tests)?;
