@@ -7,14 +7,18 @@
 mod generate;
 mod guard;
 mod lifecycle;
+#[path = "../../xtask/src/load.rs"]
+mod load;
 #[path = "../manifests/mod.rs"]
 mod manifests;
 mod matching;
+mod nodes;
 mod operations;
 mod oracle;
 mod pods;
 mod schema;
 mod support;
+mod traffic;
 
 use k8s_openapi::api::{
     admissionregistration::v1::MutatingWebhookConfiguration, core::v1::Secret, events::v1::Event,
