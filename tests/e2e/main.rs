@@ -9,9 +9,12 @@ mod figures;
 mod generate;
 mod guard;
 mod lifecycle;
+#[path = "../../xtask/src/load.rs"]
+mod load;
 #[path = "../manifests/mod.rs"]
 mod manifests;
 mod matching;
+mod nodes;
 mod on_this_machine;
 mod operations;
 mod operator;
@@ -20,6 +23,7 @@ mod pods;
 mod random;
 mod schema;
 mod support;
+mod traffic;
 
 use k8s_openapi::api::{
     admissionregistration::v1::MutatingWebhookConfiguration, core::v1::Secret, events::v1::Event,

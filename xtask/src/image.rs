@@ -101,16 +101,10 @@ impl Build {
     }
 }
 
-/// The image of the demonstration's application.
-pub fn web(workspace: &Workspace) -> Result<Image> {
-    let dockerfile = workspace.root().join("tests/apps/web/Dockerfile");
-    staged(workspace, "web", &toolchain::build_web(workspace)?, &dockerfile)
-}
-
-/// The image of the webhook that does nothing.
-pub fn noop_webhook(workspace: &Workspace) -> Result<Image> {
-    let dockerfile = workspace.root().join("tests/apps/noop-webhook/Dockerfile");
-    staged(workspace, "noop-webhook", &toolchain::build_noop_webhook(workspace)?, &dockerfile)
+/// The image of a sample application, tests/apps/NAME.
+pub fn app(workspace: &Workspace, name: &'static str) -> Result<Image> {
+    let dockerfile = workspace.root().join("tests/apps").join(name).join("Dockerfile");
+    staged(workspace, name, &toolchain::build_app(workspace, name)?, &dockerfile)
 }
 
 /// An image whose Dockerfile builds `program` in a stage named `build`, from which it copies /NAME. A folder

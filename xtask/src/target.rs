@@ -55,9 +55,14 @@ pub struct External {
 }
 
 impl Target {
-    /// The cluster that a person gave, or else one of ours, which is started unless it runs; then it is
-    /// returned a second time, for the caller to take down.
-    pub fn choose(workspace: &Workspace, name: Name, external: &External) -> Result<(Self, Option<Cluster>)> {
+    /// The cluster that a person gave, or else one of ours, which is started with so many nodes unless it
+    /// runs; then it is returned a second time, for the caller to take down.
+    pub fn choose(
+        workspace: &Workspace,
+        name: Name,
+        nodes: u8,
+        external: &External,
+    ) -> Result<(Self, Option<Cluster>)> {
         // An empty KUBECONFIG is an unset one, as it is for kubectl.
         let given = external.kubeconfig.as_ref().filter(|file| !file.as_os_str().is_empty());
         if let Some(kubeconfig) = given {
@@ -69,15 +74,18 @@ impl Target {
         }
         let cluster = Cluster::new(name, workspace.clone());
         let runs = require_running(&cluster).is_ok();
-        if !runs {
-            up(&cluster)?;
+        if !runs || cluster.nodes().len() < usize::from(nodes) {
+            up(&cluster, Some(nodes))?;
         }
         Ok((Self::ours(cluster.clone())?, (!runs).then_some(cluster)))
     }
 
-    /// Whether it is one that `cargo xtask cluster up` starts.
-    pub fn is_ours(&self) -> bool {
-        matches!(self.reach, Reach::Ours(_))
+    /// The cluster, if it is one that `cargo xtask cluster up` starts.
+    pub fn cluster(&self) -> Option<&Cluster> {
+        match &self.reach {
+            Reach::Ours(cluster) => Some(cluster),
+            Reach::External { .. } => None,
+        }
     }
 
     /// A cluster that `cargo xtask cluster up` has started; an error unless it runs.

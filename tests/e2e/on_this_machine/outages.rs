@@ -12,6 +12,7 @@ use super::signal;
 use crate::{
     admissions::Admissions,
     figures::figure,
+    nodes::cluster,
     operator::Operator,
     support::{Scene, drain, eventually, run, web},
 };
@@ -124,5 +125,50 @@ async fn a_killed_replica_costs_admissions_until_its_endpoint_is_gone() {
         ),
     );
     assert_eq!(afterwards.failed, Vec::<String>::new());
+    scene.end().await;
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test"]
+async fn when_the_api_server_or_etcd_is_back_so_is_adieu_with_no_wrong_write() {
+    let scene = Scene::new().await;
+    let operator = Operator::find(&scene.client).await;
+    operator.anew(2).await;
+    let policy = json!({
+        "apiVersion": "adieu.dev/v1alpha1", "kind": "GracefulPolicy", "metadata": {"name": "all"},
+        "spec": {"selector": {"matchLabels": {"app": "web"}}, "drainSeconds": 1},
+    });
+    scene.create(&policy).await;
+    scene.create(&web("web", &json!({}))).await;
+    scene.create(&web("stranger", &json!({}))).await;
+    eventually("the injection", || async { drain(&scene.deployment("web").await) == Some(1) }).await;
+    scene.rolled_out("web").await;
+    scene.rolled_out("stranger").await;
+    let stranger = scene.deployment("stranger").await;
+
+    for (component, drains) in [("kube-apiserver", 2), ("etcd", 3)] {
+        let revisions = scene.revisions("web").await;
+        // While adieu is on its way to follow it.
+        let changed = json!({"spec": {"drainSeconds": drains}});
+        scene.patch("GracefulPolicy", "all", &changed).await.unwrap();
+        assert!(cluster(&["restart", component]).await.is_some(), "this cluster is ours");
+        let back = Instant::now();
+        eventually("the policy to be followed", || async {
+            let found = scene.api("apps/v1", "Deployment").get("web").await;
+            found.is_ok_and(|found| drain(&serde_json::to_value(found).unwrap()) == Some(drains))
+        })
+        .await;
+        let followed = back.elapsed();
+        operator.has(2).await;
+        operator.led().await;
+        scene.rolled_out("web").await;
+        assert_eq!(scene.revisions("web").await, revisions + 1, "{component}");
+        figure(
+            &format!("{component} restarted while a policy changed"),
+            &format!("followed {:.1} s after it was back, by one rollout", followed.as_secs_f64()),
+        );
+    }
+    assert_eq!(scene.deployment("stranger").await["spec"], stranger["spec"]);
+    operator.anew(1).await;
     scene.end().await;
 }

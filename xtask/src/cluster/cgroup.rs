@@ -52,6 +52,12 @@ pub fn remove(name: &str) -> Result<()> {
     Ok(())
 }
 
+/// Where there is a cgroup `name`.
+pub fn folders(name: &str) -> Result<Vec<PathBuf>> {
+    let groups = hierarchies()?.into_iter().map(|hierarchy| hierarchy.mount.join(name));
+    Ok(groups.filter(|group| group.exists()).collect())
+}
+
 #[derive(Debug, PartialEq, Eq)]
 struct Hierarchy {
     mount: PathBuf,

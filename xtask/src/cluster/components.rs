@@ -103,6 +103,8 @@ fn api_server(cluster: &Cluster, node: &Node) -> Component {
     server.path("kubelet-certificate-authority", &pki.authority());
     // Without it, logs and exec look for the node's name in DNS.
     server.set("kubelet-preferred-address-types", "InternalIP");
+    // By default it is not gone before the last watch is, a minute after the signal.
+    server.set("shutdown-watch-termination-grace-period", "1s");
     server.set("service-account-issuer", "https://kubernetes.default.svc.cluster.local");
     server.path("service-account-signing-key-file", &pki.service_account_key());
     server.path("service-account-key-file", &pki.service_account_public_key());

@@ -17,25 +17,22 @@ use crate::image;
 /// More than a node here could run; its network has addresses for twice as many.
 const MAX_PODS: u32 = 1000;
 
-/// Writes all of them.
-pub fn write_all(cluster: &Cluster) -> Result<()> {
+/// Writes those of a node.
+pub fn write(cluster: &Cluster, node: &Node) -> Result<()> {
     let pki = Pki::of(cluster);
-    write_kubeconfig(cluster, &cluster.kubeconfig(), &pki.pair("admin"))?;
-    for node in cluster.nodes() {
-        if node.has_control_plane() {
-            files::write_json(&audit_policy(&node), &audit_policy_content())?;
-            for user in ["kube-controller-manager", "kube-scheduler"] {
-                write_kubeconfig(cluster, &kubeconfig(&node, user), &pki.pair(user))?;
-            }
+    if node.has_control_plane() {
+        files::write_json(&audit_policy(node), &audit_policy_content())?;
+        write_kubeconfig(cluster, &cluster.kubeconfig(), &pki.pair("admin"))?;
+        for user in ["kube-controller-manager", "kube-scheduler"] {
+            write_kubeconfig(cluster, &kubeconfig(node, user), &pki.pair(user))?;
         }
-        write_kubeconfig(cluster, &kubeconfig(&node, "kube-proxy"), &pki.pair("kube-proxy"))?;
-        write_kubeconfig(cluster, &kubeconfig(&node, "kubelet"), &pki.pair(&node.name()))?;
-        files::write_json(&kubelet(&node), &kubelet_content(&node, &pki))?;
-        files::write_json(&kube_proxy(&node), &kube_proxy_content(&node))?;
-        files::write_json(&network_folder(&node).join("10-adieu.conflist"), &network_content(&node))?;
-        files::write(&containerd(&node), containerd_content(&node)?)?;
     }
-    Ok(())
+    write_kubeconfig(cluster, &kubeconfig(node, "kube-proxy"), &pki.pair("kube-proxy"))?;
+    write_kubeconfig(cluster, &kubeconfig(node, "kubelet"), &pki.pair(&node.name()))?;
+    files::write_json(&kubelet(node), &kubelet_content(node, &pki))?;
+    files::write_json(&kube_proxy(node), &kube_proxy_content(node))?;
+    files::write_json(&network_folder(node).join("10-adieu.conflist"), &network_content(node))?;
+    files::write(&containerd(node), containerd_content(node)?)
 }
 
 /// The kubeconfig of a component on a node.
@@ -72,7 +69,7 @@ fn write_kubeconfig(cluster: &Cluster, file: &Path, pair: &Pair) -> Result<()> {
     let read = |path: &Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
     let base64 = |path: &Path| read(path).map(ByteString);
     let name = cluster.netns();
-    let server = cluster.nodes().first().map(|node| format!("https://{}:{API_PORT}", node.ip()));
+    let server = format!("https://{}:{API_PORT}", cluster.first_node().ip());
     let content = json!({
         "apiVersion": "v1",
         "kind": "Config",

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use nix::unistd::Uid;
 
-use super::layout::Cluster;
+use super::layout::{Cluster, Node};
 use super::process::Process;
 use super::status::{self, Condition};
 use super::{cgroup, lock, netns};
@@ -41,7 +41,14 @@ pub fn down(cluster: &Cluster) -> Result<()> {
 
 /// Ends every process of the cluster and removes its traces from the machine.
 pub fn tear_down(cluster: &Cluster) -> Result<()> {
-    let processes = status::first_processes(cluster);
+    // Whatever is written down: what is left may be from a start that was cut short.
+    remove(&cluster.possible_nodes())?;
+    remove_folder(&cluster.folder())
+}
+
+/// Ends every process of those nodes and removes their traces.
+pub fn remove(nodes: &[Node]) -> Result<()> {
+    let processes = status::first_processes(nodes);
     processes.iter().try_for_each(Process::kill)?;
     let started = Instant::now();
     while let Some(process) = processes.iter().find(|process| process.is_alive()) {
@@ -50,11 +57,12 @@ pub fn tear_down(cluster: &Cluster) -> Result<()> {
         }
         sleep(Duration::from_millis(10));
     }
-    for node in cluster.nodes() {
+    for node in nodes {
         netns::remove(&node.netns())?;
         cgroup::remove(&node.cgroup())?;
+        remove_folder(&node.folder())?;
     }
-    remove_folder(&cluster.folder())
+    Ok(())
 }
 
 fn remove_folder(folder: &Path) -> Result<()> {

@@ -21,9 +21,11 @@ pub const API_SERVICE: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 1);
 pub const DNS_SERVICE: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
 /// The port of the API server.
 pub const API_PORT: u16 = 6443;
+/// More than a developer's machine could run; the /16 of the pods has room for 32.
+pub const MAX_NODES: u8 = 8;
 
-/// A /21 holds 2,046 pods; the /16 holds 32 of them.
-const POD_PREFIX: u8 = 21;
+/// A /21 holds 2,046 pods.
+pub const POD_PREFIX: u8 = 21;
 /// The kernel's limit for the path of a Unix socket, without the final zero.
 const SOCKET_PATH_LIMIT: usize = 107;
 const NAME_LIMIT: usize = 20;
@@ -91,11 +93,6 @@ impl Cluster {
         self.workspace.clusters().join(format!("{}.logs", self.name))
     }
 
-    /// Written once everything is ready.
-    pub fn ready_file(&self) -> PathBuf {
-        self.folder().join("ready")
-    }
-
     /// The administrator's way in.
     pub fn kubeconfig(&self) -> PathBuf {
         self.folder().join("kubeconfig")
@@ -111,9 +108,19 @@ impl Cluster {
         format!("adieu-{}", self.name)
     }
 
-    /// Its nodes, the one with the control plane first.
+    /// The node with the control plane.
+    pub fn first_node(&self) -> Node {
+        Node::new(self, 0)
+    }
+
+    /// Every node that it can have, the one with the control plane first.
+    pub fn possible_nodes(&self) -> Vec<Node> {
+        (0..MAX_NODES).map(|index| Node::new(self, index)).collect()
+    }
+
+    /// The nodes that it has: those with a folder.
     pub fn nodes(&self) -> Vec<Node> {
-        vec![Node::new(self, 0)]
+        self.possible_nodes().into_iter().take_while(|node| node.folder().exists()).collect()
     }
 }
 
@@ -144,10 +151,21 @@ impl Node {
         Ipv4Addr::new(10, 88, 0, self.index + 1)
     }
 
-    /// The addresses of its pods.
-    pub fn pod_network(&self) -> String {
+    /// The address of its interface, the same at every start: neighbours remember it.
+    pub fn hardware_address(&self) -> Vec<u8> {
+        // The first byte says that it was made up.
+        [[0x02, 0x00].as_slice(), &self.ip().octets()].concat()
+    }
+
+    /// The addresses of its pods: all that begin as this one for [`POD_PREFIX`] bits.
+    pub fn pod_addresses(&self) -> Ipv4Addr {
         let size = 1 << (24 - POD_PREFIX);
-        format!("10.244.{}.0/{POD_PREFIX}", self.index * size)
+        Ipv4Addr::new(10, 244, self.index * size, 0)
+    }
+
+    /// The same in one word.
+    pub fn pod_network(&self) -> String {
+        format!("{}/{POD_PREFIX}", self.pod_addresses())
     }
 
     /// Its network namespace.
@@ -172,6 +190,11 @@ impl Node {
     /// What its supervisor is told.
     pub fn spec_file(&self) -> PathBuf {
         self.folder().join("spec.json")
+    }
+
+    /// Written once it has been ready.
+    pub fn ready_file(&self) -> PathBuf {
+        self.folder().join("ready")
     }
 
     /// Where its containerd listens.
@@ -215,6 +238,19 @@ mod tests {
         assert_eq!(Node::new(&cluster, 0).pod_network(), "10.244.0.0/21");
         assert_eq!(Node::new(&cluster, 1).pod_network(), "10.244.8.0/21");
         assert_eq!(Node::new(&cluster, 31).pod_network(), "10.244.248.0/21");
+    }
+
+    #[test]
+    fn a_cluster_has_the_nodes_that_have_a_folder() -> Result<()> {
+        let target = tempfile::tempdir()?;
+        let workspace = Workspace::at("/repository".into(), target.path().into());
+        let cluster = Cluster::new(Name("c".into()), workspace);
+        assert!(cluster.nodes().is_empty());
+        for node in cluster.possible_nodes().iter().take(2) {
+            std::fs::create_dir_all(node.folder())?;
+        }
+        assert_eq!(cluster.nodes().iter().map(Node::name).collect::<Vec<_>>(), ["node-1", "node-2"]);
+        Ok(())
     }
 
     #[test]

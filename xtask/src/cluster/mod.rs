@@ -4,11 +4,13 @@
 mod cgroup;
 mod components;
 mod configs;
+mod control;
 mod down;
 mod files;
 mod layout;
 mod lock;
 pub mod netns;
+mod network;
 mod pki;
 mod process;
 mod ready;
@@ -16,11 +18,14 @@ mod spec;
 mod state;
 mod status;
 pub mod supervisor;
+mod traces;
 mod up;
 
+pub use control::{restart, start, stop};
 pub use down::down;
-pub use layout::{Cluster, Name};
-pub use status::require_running;
+pub use layout::{Cluster, MAX_NODES, Name};
+pub use status::{require_running, running_nodes};
+pub use traces::traces;
 pub use up::up;
 
 use std::os::unix::process::CommandExt;
@@ -28,6 +33,8 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand, ValueEnum};
+
+use control::Which;
 
 use crate::install::{self, Options};
 use crate::interrupt;
@@ -47,8 +54,12 @@ pub struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Build what is missing and start the cluster
-    Up,
+    /// Build what is missing and start the cluster, or add nodes to it
+    Up {
+        /// How many nodes, the one with the control plane included [default: those there are, or 1]
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=i64::from(MAX_NODES)))]
+        nodes: Option<u8>,
+    },
 
     /// Build adieu and its image, and install or upgrade it in the cluster
     Install(Options),
@@ -58,6 +69,24 @@ enum Command {
         /// Print one JSON object, for programs
         #[arg(short, long, value_enum)]
         output: Option<Output>,
+    },
+
+    /// End a component and leave it so, such as kube-apiserver or kubelet/node-2
+    Stop {
+        #[arg(value_name = "COMPONENT[/NODE]")]
+        which: Which,
+    },
+
+    /// Run a component again, and wait until it is ready
+    Start {
+        #[arg(value_name = "COMPONENT[/NODE]")]
+        which: Which,
+    },
+
+    /// End a component, run it again, and wait until it is ready
+    Restart {
+        #[arg(value_name = "COMPONENT[/NODE]")]
+        which: Which,
     },
 
     /// Run kubectl in the cluster; give --name before kubectl's own arguments
@@ -87,7 +116,7 @@ enum Output {
 pub fn run(arguments: Arguments) -> Result<()> {
     let cluster = Cluster::new(arguments.name, Workspace::find()?);
     match arguments.command {
-        Command::Up => up(&cluster),
+        Command::Up { nodes } => up(&cluster, nodes),
         Command::Install(options) => {
             interrupt::watch()?;
             install::install(&Target::ours(cluster)?, &options)
@@ -96,6 +125,9 @@ pub fn run(arguments: Arguments) -> Result<()> {
             Some(Output::Json) => status::print_json(&cluster),
             None => status::print_table(&cluster),
         },
+        Command::Stop { which } => stop(&cluster, &which),
+        Command::Start { which } => start(&cluster, &which),
+        Command::Restart { which } => restart(&cluster, &which),
         Command::Kubectl { arguments } => {
             let mut kubectl = Target::ours(cluster)?.kubectl();
             // In place of this process: its exit code and its signals are kubectl's.

@@ -1,7 +1,6 @@
 //! Network namespaces: the cluster's own, without a way out.
 
 use std::fs::{self, File};
-use std::net::IpAddr;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,27 +10,11 @@ use anyhow::{Context, Result, anyhow, bail};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
-use rtnetlink::packet_route::route::RouteMessage;
-use rtnetlink::{LinkBridge, LinkMessageBuilder, LinkUnspec, RouteMessageBuilder};
-use std::net::Ipv4Addr;
 
 use super::files;
-use super::layout::{NODE_PREFIX, Node};
 
 /// Where `ip netns` looks for namespaces.
 const FOLDER: &str = "/run/netns";
-
-/// Carries the node's address. Kernels without the `dummy` type have bridges,
-/// and other nodes can be plugged in.
-const BRIDGE: &str = "adieu0";
-
-/// Kernel settings of a node, within its namespace.
-const SETTINGS: [(&str, &str); 4] = [
-    ("net/ipv4/ip_forward", "1"),
-    ("net/ipv4/conf/all/forwarding", "1"),
-    ("net/ipv4/conf/all/rp_filter", "0"),
-    ("net/ipv4/conf/default/rp_filter", "0"),
-];
 
 /// The file of a namespace.
 pub fn path(name: &str) -> PathBuf {
@@ -96,44 +79,6 @@ pub fn exec(name: &str, command: &[String]) -> Result<()> {
     let Some((program, arguments)) = command.split_first() else { bail!("no program given") };
     enter(name)?;
     Err(Command::new(program).args(arguments).exec()).with_context(|| format!("cannot run {program}"))
-}
-
-/// Gives the namespace of a node its address and settings.
-pub fn configure(node: &Node) -> Result<()> {
-    within(&node.netns(), || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(links(node)).context("cannot set up the network of the node")?;
-        for (name, value) in SETTINGS {
-            let file = Path::new("/proc/sys").join(name);
-            fs::write(&file, value).with_context(|| format!("cannot write {}", file.display()))?;
-        }
-        Ok(())
-    })
-}
-
-async fn links(node: &Node) -> Result<()> {
-    let (connection, handle, _) = rtnetlink::new_connection()?;
-    let connection = tokio::spawn(connection);
-    let loopback = LinkMessageBuilder::<LinkUnspec>::new().name("lo").up().build();
-    handle.link().set(loopback).execute().await.context("cannot bring up lo")?;
-    handle.link().add(LinkBridge::new(BRIDGE).up().build()).execute().await.context("cannot add a bridge")?;
-    let bridge = index(BRIDGE)?;
-    handle
-        .address()
-        .add(bridge, IpAddr::V4(node.ip()), NODE_PREFIX)
-        .execute()
-        .await
-        .with_context(|| format!("cannot add {}", node.ip()))?;
-    // The virtual addresses of Services must have a route before they are translated.
-    let route: RouteMessage = RouteMessageBuilder::<Ipv4Addr>::new().output_interface(bridge).build();
-    handle.route().add(route).execute().await.context("cannot add the default route")?;
-    connection.abort();
-    Ok(())
-}
-
-/// The number of an interface in this thread's namespace.
-fn index(interface: &str) -> Result<u32> {
-    nix::net::if_::if_nametoindex(interface).with_context(|| format!("there is no interface {interface}"))
 }
 
 fn on_a_thread<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {

@@ -73,7 +73,8 @@ impl Pki {
         self.folder.join("service-account.pub")
     }
 
-    /// Makes all of them.
+    /// Makes all of them, for every node that there can be: nothing is left with which one more could be
+    /// signed when a node is added.
     pub fn create(&self, cluster: &Cluster) -> Result<()> {
         let authority = Authority::new()?;
         files::write(&self.authority(), authority.issuer.pem())?;
@@ -83,7 +84,7 @@ impl Pki {
         files::write(&self.service_account_key(), tokens.serialize_pem())?;
         files::write(&self.service_account_public_key(), tokens.public_key_pem())?;
 
-        for node in cluster.nodes() {
+        for node in cluster.possible_nodes() {
             let names = [node.name(), node.ip().to_string()];
             self.save(&serving_name(&node.name()), &authority.server(&node_user(&node.name()), &names)?)?;
         }
@@ -127,7 +128,7 @@ fn clients(cluster: &Cluster) -> Vec<Client> {
         client("kube-scheduler", "system:kube-scheduler", None),
         client("kube-proxy", "system:kube-proxy", None),
     ];
-    for node in cluster.nodes() {
+    for node in cluster.possible_nodes() {
         clients.push(client(&node.name(), &node_user(&node.name()), Some("system:nodes")));
     }
     clients
@@ -140,9 +141,7 @@ fn api_server_names(cluster: &Cluster) -> Vec<String> {
             .to_vec();
     names.push("kubernetes.default.svc.cluster.local".into());
     names.push(API_SERVICE.to_string());
-    names.extend(
-        cluster.nodes().iter().filter(|node| node.has_control_plane()).map(|node| node.ip().to_string()),
-    );
+    names.push(cluster.first_node().ip().to_string());
     names
 }
 

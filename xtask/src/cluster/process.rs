@@ -78,6 +78,23 @@ pub fn first_processes_in(netns: &Path) -> Vec<Process> {
         .collect()
 }
 
+/// Processes that were called with `text` in one of their words.
+pub fn called_with(text: &str) -> Vec<Process> {
+    let all = pids().filter_map(|pid| Process::of(pid).ok());
+    all.filter(|process| process.is_alive() && process.command_line().iter().any(|word| word.contains(text)))
+        .collect()
+}
+
+/// Processes in the cgroup `name`, or below it.
+pub fn in_cgroup(name: &str) -> Vec<Process> {
+    let inside = |pid: &i32| {
+        let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+        // Each line ends with a path, after two colons.
+        groups.lines().any(|line| line.split('/').nth(1) == Some(name))
+    };
+    pids().filter(inside).filter_map(|pid| Process::of(pid).ok()).filter(Process::is_alive).collect()
+}
+
 fn pids() -> impl Iterator<Item = i32> {
     fs::read_dir("/proc")
         .into_iter()

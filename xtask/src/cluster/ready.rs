@@ -9,18 +9,21 @@ use anyhow::{Context, Result, bail};
 use http::Uri;
 use http::uri::PathAndQuery;
 use k8s_openapi::api::core::v1::{Node as NodeObject, ServiceAccount};
+use kube::api::DeleteParams;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
 use tokio::runtime::Runtime;
 
 use super::layout::{Cluster, Node};
 use super::pki::Pki;
-use super::{components, status};
+use super::{components, netns, status};
 use crate::interrupt;
 use crate::progress::Step;
 
 const POLL: Duration = Duration::from_millis(50);
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+/// The taint of `kubectl cordon` and `drain`.
+const CORDONED: &str = "node.kubernetes.io/unschedulable";
 
 /// How to ask something whether it is ready.
 pub enum Probe {
@@ -30,17 +33,24 @@ pub enum Probe {
     Url(String),
 }
 
-/// Asks, from a thread inside the cluster's network namespace.
+/// Asks, from a thread inside the network namespace of a node: much listens on 127.0.0.1.
 pub struct Prober<'a> {
     cluster: &'a Cluster,
     runtime: Runtime,
 }
 
 impl<'a> Prober<'a> {
-    /// To be made in the namespace: its runtime's threads live where this one does.
-    pub fn new(cluster: &'a Cluster) -> Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        Ok(Self { cluster, runtime })
+    /// Does `work` with one that asks from inside `node`.
+    pub fn on<T: Send>(
+        cluster: &'a Cluster,
+        node: &Node,
+        work: impl FnOnce(&Self) -> Result<T> + Send,
+    ) -> Result<T> {
+        netns::within(&node.netns(), || {
+            // Made in the namespace: its threads live where this one does.
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            work(&Self { cluster, runtime })
+        })
     }
 
     /// Waits for a component, as long as it runs, at most `limit`.
@@ -49,14 +59,16 @@ impl<'a> Prober<'a> {
         self.wait(step, &format!("{component} to be ready"), limit, || self.ask(&probe))
     }
 
-    /// Waits for the Node object to be ready, and schedulable: its taint goes a moment later.
+    /// Waits for the Node object to be ready, and schedulable unless a person said otherwise: its taints go
+    /// a moment later.
     pub fn node(&self, step: &Step, node: &Node, limit: Duration) -> Result<()> {
         self.wait(step, &format!("{} to be ready", node.name()), limit, || {
             self.runtime.block_on(async {
                 let nodes: Api<NodeObject> = Api::all(self.client().await?);
                 let found = nodes.get(&node.name()).await?;
-                if found.spec.unwrap_or_default().taints.is_some_and(|taints| !taints.is_empty()) {
-                    bail!("it has a taint");
+                let taints = found.spec.unwrap_or_default().taints.unwrap_or_default();
+                if let Some(taint) = taints.iter().find(|taint| taint.key != CORDONED) {
+                    bail!("it has the taint {}", taint.key);
                 }
                 let conditions = found.status.unwrap_or_default().conditions.unwrap_or_default();
                 match conditions.into_iter().find(|condition| condition.type_ == "Ready") {
@@ -65,6 +77,17 @@ impl<'a> Prober<'a> {
                     None => bail!("it has not said yet"),
                 }
             })
+        })
+    }
+
+    /// Removes the Node object of a node that could not be added.
+    pub fn forget(&self, node: &Node) -> Result<()> {
+        self.runtime.block_on(async {
+            let nodes: Api<NodeObject> = Api::all(self.client().await?);
+            match nodes.delete(&node.name(), &DeleteParams::default()).await {
+                Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+                outcome => outcome.map(drop).with_context(|| format!("cannot remove {}", node.name())),
+            }
         })
     }
 
@@ -111,18 +134,26 @@ impl<'a> Prober<'a> {
     }
 
     fn wait(&self, step: &Step, what: &str, limit: Duration, ask: impl Fn() -> Result<()>) -> Result<()> {
-        let started = Instant::now();
-        loop {
-            let Err(error) = ask() else { return Ok(()) };
-            interrupt::check()?;
-            if let Some(crash) = status::crash(self.cluster)? {
-                bail!("{crash}");
-            }
-            if started.elapsed() > limit {
-                return Err(error).with_context(|| format!("waited {} s for {what}", limit.as_secs()));
-            }
-            step.waiting();
-            sleep(POLL);
-        }
+        wait(step, what, limit, || match ask() {
+            Ok(()) => Ok(Ok(())),
+            Err(error) => match status::crash(self.cluster)? {
+                Some(crash) => bail!("{crash}"),
+                None => Ok(Err(error)),
+            },
+        })
     }
+}
+
+/// Asks again and again until `ask` has no complaint (the inner error), or gives up (the outer).
+pub fn wait(step: &Step, what: &str, limit: Duration, ask: impl Fn() -> Result<Result<()>>) -> Result<()> {
+    let started = Instant::now();
+    while let Err(error) = ask()? {
+        interrupt::check()?;
+        if started.elapsed() > limit {
+            return Err(error).with_context(|| format!("waited {} s for {what}", limit.as_secs()));
+        }
+        step.waiting();
+        sleep(POLL);
+    }
+    Ok(())
 }

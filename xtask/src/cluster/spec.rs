@@ -30,9 +30,37 @@ pub struct Component {
     pub arguments: Vec<String>,
 }
 
-/// Where the supervisor reads the names of components to start.
-pub fn start_fifo(folder: &Path) -> PathBuf {
-    folder.join("start")
+/// What is asked of the supervisor, and of which component: a line in its FIFO.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// Run it, unless it runs.
+    Start,
+    /// End it in order.
+    Stop,
+    /// End it at once.
+    Kill,
+}
+
+impl Request {
+    const ALL: [(Self, &str); 3] = [(Self::Start, "start"), (Self::Stop, "stop"), (Self::Kill, "kill")];
+
+    /// The line that asks this of `component`.
+    pub fn line(self, component: &str) -> String {
+        let word = Self::ALL.iter().find(|(request, _)| *request == self).map_or("", |(_, word)| word);
+        format!("{word} {component}\n")
+    }
+
+    /// What a line asks, and of which component.
+    pub fn read(line: &str) -> Option<(Self, &str)> {
+        let (word, component) = line.trim_end().split_once(' ')?;
+        let (request, _) = Self::ALL.into_iter().find(|(_, other)| *other == word)?;
+        Some((request, component))
+    }
+}
+
+/// Where the supervisor reads requests.
+pub fn fifo(folder: &Path) -> PathBuf {
+    folder.join("requests")
 }
 
 /// Where it says how they are.
@@ -48,4 +76,19 @@ pub fn init_file(folder: &Path) -> PathBuf {
 /// The log of a component, or of the supervisor itself.
 pub fn log_file(folder: &Path, component: &str) -> PathBuf {
     folder.join("log").join(format!("{component}.log"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_read_as_it_was_written() {
+        for (request, _) in Request::ALL {
+            assert_eq!(Request::read(&request.line("kube-proxy")), Some((request, "kube-proxy")));
+        }
+        for nonsense in ["", "start", "begin etcd"] {
+            assert_eq!(Request::read(nonsense), None, "{nonsense}");
+        }
+    }
 }

@@ -20,9 +20,19 @@ pub enum State {
         /// Seconds since 1970.
         since: u64,
     },
-    /// It ran and does no longer.
+    /// It was asked to end, and has not yet.
+    Stopping {
+        /// Its id in the node's process namespace.
+        pid: i32,
+    },
+    /// It was asked to end, and has.
+    Stopped {
+        /// Seconds since 1970.
+        at: u64,
+    },
+    /// It ended by itself.
     Exited {
-        /// Such as "with status 1".
+        /// Such as "status 1".
         how: String,
         /// Seconds since 1970.
         at: u64,
@@ -34,11 +44,28 @@ pub enum State {
     },
 }
 
+impl State {
+    /// The process that there is of it.
+    pub fn pid(&self) -> Option<i32> {
+        match self {
+            Self::Running { pid, .. } | Self::Stopping { pid } => Some(*pid),
+            _ => None,
+        }
+    }
+
+    /// Whether it is not as anybody asked for.
+    pub fn is_crash(&self) -> bool {
+        matches!(self, Self::Exited { .. } | Self::Failed { .. })
+    }
+}
+
 impl fmt::Display for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Running { since, .. } => write!(f, "running for {}", ago(*since)),
-            Self::Exited { how, at } => write!(f, "exited {how}, {} ago", ago(*at)),
+            Self::Stopping { .. } => f.write_str("stopping"),
+            Self::Stopped { at } => write!(f, "stopped {} ago", ago(*at)),
+            Self::Exited { how, at } => write!(f, "ended by itself {} ago ({how})", ago(*at)),
             Self::Failed { why } => write!(f, "did not start: {why}"),
         }
     }
@@ -66,7 +93,9 @@ mod tests {
     fn a_state_survives_being_written_down() {
         let states = States::from([
             ("etcd".to_owned(), State::Running { pid: 7, since: 1 }),
-            ("kubelet".to_owned(), State::Exited { how: "by SIGKILL".into(), at: 2 }),
+            ("kubelet".to_owned(), State::Exited { how: "SIGKILL".into(), at: 2 }),
+            ("containerd".to_owned(), State::Stopping { pid: 8 }),
+            ("kube-scheduler".to_owned(), State::Stopped { at: 3 }),
             ("kube-proxy".to_owned(), State::Failed { why: "no such file".into() }),
         ]);
         let text = serde_json::to_string(&states).unwrap_or_default();

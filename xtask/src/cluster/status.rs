@@ -10,7 +10,6 @@ use super::layout::{Cluster, Node};
 use super::process::{self, Process};
 use super::ready::Prober;
 use super::spec::{self, Spec};
-use super::state::State;
 use super::{components, files, lock, netns, supervisor};
 use crate::{command, toolchain};
 
@@ -28,10 +27,11 @@ pub enum Condition {
 
 /// What is there of this cluster.
 pub fn condition(cluster: &Cluster) -> Result<Condition> {
-    let processes = first_processes(cluster);
+    let possible = cluster.possible_nodes();
+    let processes = first_processes(&possible);
     if processes.is_empty() {
-        let traces = cluster.folder().exists()
-            || cluster.nodes().iter().any(|node| netns::path(&node.netns()).exists());
+        let traces =
+            cluster.folder().exists() || possible.iter().any(|node| netns::path(&node.netns()).exists());
         return Ok(if traces { Condition::Debris } else { Condition::Absent });
     }
     let ours = cluster.folder();
@@ -50,10 +50,11 @@ pub fn condition(cluster: &Cluster) -> Result<Condition> {
     if let Some(crash) = crash(cluster)? {
         return Ok(Condition::Broken(crash));
     }
-    if !cluster.ready_file().exists() {
-        return Ok(Condition::Broken("it was never ready: its start was cut short".into()));
-    }
     for node in cluster.nodes() {
+        if !node.ready_file().exists() {
+            let why = format!("{} was never ready: its start was cut short", node.name());
+            return Ok(Condition::Broken(why));
+        }
         let states = supervisor::states(&node.folder())?;
         let spec: Spec = files::read_json(&node.spec_file())?;
         for component in spec.components {
@@ -65,10 +66,10 @@ pub fn condition(cluster: &Cluster) -> Result<Condition> {
     Ok(Condition::Running)
 }
 
-/// The first processes of its nodes that are alive, as written down and as found.
-pub fn first_processes(cluster: &Cluster) -> Vec<Process> {
-    let mut all: Vec<Process> = cluster.nodes().iter().filter_map(recorded).collect();
-    for node in cluster.nodes() {
+/// The first processes of nodes that are alive, as written down and as found.
+pub fn first_processes(nodes: &[Node]) -> Vec<Process> {
+    let mut all: Vec<Process> = nodes.iter().filter_map(recorded).collect();
+    for node in nodes {
         all.extend(process::first_processes_in(&netns::path(&node.netns())));
     }
     all.retain(Process::is_alive);
@@ -77,13 +78,18 @@ pub fn first_processes(cluster: &Cluster) -> Vec<Process> {
     all
 }
 
+/// How many of its nodes have processes.
+pub fn running_nodes(cluster: &Cluster) -> usize {
+    first_processes(&cluster.nodes()).len()
+}
+
 /// The component that ended, if one has, with the end of its log.
 pub fn crash(cluster: &Cluster) -> Result<Option<String>> {
     for node in cluster.nodes() {
         let Some(process) = recorded(&node) else { continue };
         let mut ended: Vec<(String, String)> = supervisor::states(&node.folder())?
             .into_iter()
-            .filter(|(_, state)| !matches!(state, State::Running { .. }))
+            .filter(|(_, state)| state.is_crash())
             .map(|(name, state)| (name, state.to_string()))
             .collect();
         if !process.is_alive() {
@@ -120,10 +126,15 @@ pub fn require_running(cluster: &Cluster) -> Result<()> {
             bail!("the cluster {name} is not up; start it with: {}", hint(cluster, "up"))
         }
         Condition::Broken(why) => {
-            if !cluster.ready_file().exists() {
+            if cluster.nodes().iter().any(|node| !node.ready_file().exists()) {
                 lock::take(cluster)?;
             }
-            bail!("the cluster {name} is broken: {why}\nremove it with: {}", hint(cluster, "down"))
+            bail!(
+                "the cluster {name} is broken: {why}\nstart a component that ended with: {}\n\
+                 remove the cluster with: {}",
+                hint(cluster, "start COMPONENT/NODE"),
+                hint(cluster, "down")
+            )
         }
     }
 }
@@ -172,15 +183,20 @@ pub fn print_json(cluster: &Cluster) -> Result<()> {
     writeln!(stdout(), "{text}").context("cannot print the status")
 }
 
-/// A table of what runs, and how to use it; an error unless the cluster runs.
+/// A table of what runs, and how to use it; an error unless the cluster runs, after the table where there is
+/// something to see.
 pub fn print_table(cluster: &Cluster) -> Result<()> {
-    require_running(cluster)?;
+    let outcome = require_running(cluster);
+    if outcome.is_err() && first_processes(&cluster.nodes()).is_empty() {
+        return outcome;
+    }
     let version = toolchain::kubernetes_version(cluster.workspace())?;
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(["NODE", "COMPONENT", "PID", "STATE", "HEALTH", "LOG"]);
-    let rows = netns::within(&cluster.netns(), || rows(cluster))?;
-    for row in rows {
-        table.add_row(row);
+    for node in cluster.nodes() {
+        for row in Prober::on(cluster, &node, |prober| rows(prober, &node))? {
+            table.add_row(row);
+        }
     }
     let lines = [
         format!("cluster {}: Kubernetes {version}", cluster.name()),
@@ -190,37 +206,36 @@ pub fn print_table(cluster: &Cluster) -> Result<()> {
         format!("network namespace  {}", cluster.netns()),
         format!("kubectl            {}", hint(cluster, "kubectl get pods -A")),
         format!("images             {}", hint(cluster, "load-image ARCHIVE")),
+        format!("components         {}", hint(cluster, "restart COMPONENT/NODE")),
         format!("remove it          {}", hint(cluster, "down")),
     ];
-    writeln!(stdout(), "{}", lines.join("\n")).context("cannot print the status")
+    writeln!(stdout(), "{}", lines.join("\n")).context("cannot print the status")?;
+    outcome
 }
 
-fn rows(cluster: &Cluster) -> Result<Vec<[String; 6]>> {
-    let prober = Prober::new(cluster)?;
+/// The components of a node, from inside which is asked how they are.
+fn rows(prober: &Prober, node: &Node) -> Result<Vec<[String; 6]>> {
+    let first = recorded(node);
+    let states = supervisor::states(&node.folder())?;
+    let spec: Spec = files::read_json(&node.spec_file())?;
     let mut rows = Vec::new();
-    for node in cluster.nodes() {
-        let first = recorded(&node);
-        let states = supervisor::states(&node.folder())?;
-        let spec: Spec = files::read_json(&node.spec_file())?;
-        for component in spec.components {
-            let Some(state) = states.get(&component.name) else { continue };
-            let pid = match state {
-                State::Running { pid, .. } => first.as_ref().and_then(|process| process.inside(*pid)),
-                _ => None,
-            };
-            let health = match prober.ask(&components::probe(&node, &component.name)) {
-                Ok(()) => "ready".to_owned(),
-                Err(error) => format!("{error:#}"),
-            };
-            rows.push([
-                node.name(),
-                component.name.clone(),
-                pid.map(|process| process.pid.to_string()).unwrap_or_default(),
-                state.to_string(),
-                health,
-                spec::log_file(&node.folder(), &component.name).display().to_string(),
-            ]);
-        }
+    for component in spec.components {
+        let Some(state) = states.get(&component.name) else { continue };
+        let process = state.pid().and_then(|pid| first.as_ref()?.inside(pid));
+        let health = match prober.ask(&components::probe(node, &component.name)) {
+            Ok(()) => "ready".to_owned(),
+            // Why it does not answer is in the column before.
+            Err(_) if process.is_none() => String::new(),
+            Err(error) => format!("{error:#}"),
+        };
+        rows.push([
+            node.name(),
+            component.name.clone(),
+            process.map(|process| process.pid.to_string()).unwrap_or_default(),
+            state.to_string(),
+            health,
+            spec::log_file(&node.folder(), &component.name).display().to_string(),
+        ]);
     }
     Ok(rows)
 }

@@ -1,4 +1,4 @@
-//! The first process of a node: gives it file systems of its own, starts its
+//! The first process of a node: gives it file systems of its own, starts and stops its
 //! components when it is told to, reaps what ends, and writes down how they are.
 //! When it is killed, the kernel kills every other process of the node.
 
@@ -19,12 +19,13 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::Mode;
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
-use nix::unistd::{mkfifo, setsid};
+use nix::unistd::{Pid, mkfifo, setsid};
 
 use super::process::Process;
-use super::spec::{Component, Spec, init_file, log_file, start_fifo, state_file};
+use super::spec::{self, Component, Request, Spec, init_file, log_file, state_file};
 use super::state::{State, States, now};
 use super::{files, netns};
 use crate::command::{OURSELVES, tail};
@@ -52,7 +53,7 @@ pub fn start(spec: &Spec, spec_path: &Path) -> Result<Process> {
     let log_path = log_file(&spec.folder, "supervisor");
     files::create_parent(&log_path)?;
     let log = File::create(&log_path).with_context(|| format!("cannot write {}", log_path.display()))?;
-    mkfifo(&start_fifo(&spec.folder), Mode::S_IRUSR | Mode::S_IWUSR).context("cannot create a FIFO")?;
+    mkfifo(&spec::fifo(&spec.folder), Mode::S_IRUSR | Mode::S_IWUSR).context("cannot create a FIFO")?;
     let status = Command::new(OURSELVES)
         .arg("node-supervise")
         .arg(spec_path)
@@ -67,14 +68,14 @@ pub fn start(spec: &Spec, spec_path: &Path) -> Result<Process> {
     files::read_json(&init_file(&spec.folder))
 }
 
-/// Tells the supervisor in `folder` to start a component.
-pub fn start_component(folder: &Path, component: &str) -> Result<()> {
+/// Asks the supervisor in `folder` for something. What came of it is in [`states`] a moment later.
+pub fn ask(folder: &Path, request: Request, component: &str) -> Result<()> {
     let mut options = OpenOptions::new();
     // An error, and no endless wait, while nobody reads.
     options.write(true).custom_flags(OFlag::O_NONBLOCK.bits());
     let started = Instant::now();
     let mut fifo = loop {
-        match options.open(start_fifo(folder)) {
+        match options.open(spec::fifo(folder)) {
             Ok(fifo) => break fifo,
             Err(error) if started.elapsed() > LISTENS_WITHIN => {
                 let log = tail(&log_file(folder, "supervisor"));
@@ -85,7 +86,7 @@ pub fn start_component(folder: &Path, component: &str) -> Result<()> {
             Err(_) => thread::sleep(Duration::from_millis(5)),
         }
     };
-    writeln!(fifo, "{component}").context("cannot tell the supervisor to start something")
+    fifo.write_all(request.line(component).as_bytes()).context("cannot ask the supervisor for something")
 }
 
 /// The way into a node: leaves the caller's session, enters new namespaces and
@@ -148,13 +149,16 @@ impl Supervisor {
         let fifo = OpenOptions::new()
             .read(true)
             .write(true)
-            .open(start_fifo(&self.spec.folder))
+            .open(spec::fifo(&self.spec.folder))
             .context("cannot open the FIFO")?;
         for line in BufReader::new(fifo).lines() {
-            let name = line.context("cannot read what to start")?;
-            match self.spec.components.iter().find(|component| component.name == name) {
-                Some(component) => self.start(component)?,
-                None => crate::progress::say(&format!("there is no component {name:?}")),
+            let line = line.context("cannot read what is asked")?;
+            let component = |name| self.spec.components.iter().find(|component| component.name == name);
+            match Request::read(&line).and_then(|(request, name)| Some((request, component(name)?))) {
+                Some((Request::Start, component)) => self.start(component)?,
+                Some((Request::Stop, component)) => self.stop(component, Signal::SIGTERM)?,
+                Some((Request::Kill, component)) => self.stop(component, Signal::SIGKILL)?,
+                None => crate::progress::say(&format!("cannot make sense of {line:?}")),
             }
         }
         Ok(())
@@ -163,7 +167,7 @@ impl Supervisor {
     fn start(&self, component: &Component) -> Result<()> {
         // Held, so that the reaper knows of the process before it looks.
         let mut states = self.lock();
-        if matches!(states.get(&component.name), Some(State::Running { .. })) {
+        if states.get(&component.name).is_some_and(|state| state.pid().is_some()) {
             return Ok(());
         }
         let state = match self.spawn(component) {
@@ -174,9 +178,24 @@ impl Supervisor {
         self.write(&states)
     }
 
+    fn stop(&self, component: &Component, signal: Signal) -> Result<()> {
+        // Held, so that the process is not reaped, and its id another's, before the signal.
+        let mut states = self.lock();
+        let pid = states.get(&component.name).and_then(State::pid);
+        let state = pid.map_or(State::Stopped { at: now() }, |pid| State::Stopping { pid });
+        states.insert(component.name.clone(), state);
+        if let Some(pid) = pid {
+            // Not its group: what containerd has started goes on, as on a real node.
+            let _ = kill(Pid::from_raw(pid), signal);
+        }
+        self.write(&states)
+    }
+
     fn spawn(&self, component: &Component) -> Result<i32> {
         let log = log_file(&self.spec.folder, &component.name);
-        let output = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
+        // What it said before it was started again is kept.
+        let output = File::options().create(true).append(true).open(&log);
+        let output = output.with_context(|| format!("cannot write {}", log.display()))?;
         let child = Command::new(&component.program)
             .args(&component.arguments)
             .env_clear()
@@ -200,12 +219,11 @@ impl Supervisor {
                 let mut states = self.lock();
                 let _ = waitpid(pid, None);
                 let mut all = states.values_mut();
-                let Some(state) = all
-                    .find(|state| matches!(state, State::Running { pid: one, .. } if *one == pid.as_raw()))
-                else {
-                    return;
+                let Some(state) = all.find(|state| state.pid() == Some(pid.as_raw())) else { return };
+                *state = match state {
+                    State::Stopping { .. } => State::Stopped { at: now() },
+                    _ => State::Exited { how: how(ended), at: now() },
                 };
-                *state = State::Exited { how: how(ended), at: now() };
                 let _ = self.write(&states);
             }
             // No children at all.
@@ -225,8 +243,8 @@ impl Supervisor {
 
 fn how(ended: WaitStatus) -> String {
     match ended {
-        WaitStatus::Exited(_, status) => format!("with status {status}"),
-        WaitStatus::Signaled(_, signal, _) => format!("by {signal}"),
+        WaitStatus::Exited(_, status) => format!("status {status}"),
+        WaitStatus::Signaled(_, signal, _) => signal.to_string(),
         other => format!("{other:?}"),
     }
 }

@@ -10,46 +10,55 @@ use nix::unistd::Uid;
 use super::layout::{Cluster, Node};
 use super::pki::Pki;
 use super::ready::Prober;
+use super::spec::Request;
 use super::status::{self, Condition, hint};
-use super::{cgroup, components, configs, down, files, lock, netns, supervisor};
+use super::{cgroup, components, configs, down, files, lock, netns, network, supervisor};
 use crate::progress::{Step, say};
 use crate::{debian, image, interrupt, target, toolchain};
 
 /// Far more than it takes on a slow machine.
 const LIMIT: Duration = Duration::from_mins(2);
 
-/// Builds what is missing and starts the cluster. Harmless if it runs.
-pub fn up(cluster: &Cluster) -> Result<()> {
+/// Builds what is missing and starts the cluster, or adds to it what it lacks of so many nodes. Harmless if
+/// it has them.
+pub fn up(cluster: &Cluster, nodes: Option<u8>) -> Result<()> {
     let name = cluster.name();
     let lock = lock::take(cluster)?;
-    match status::condition(cluster)? {
-        Condition::Running => {
-            say(&format!("the cluster {name} runs already; see: {}", hint(cluster, "status")));
-            return Ok(());
-        }
+    let there = match status::condition(cluster)? {
+        Condition::Running => cluster.nodes().len(),
+        Condition::Absent | Condition::Debris => 0,
         Condition::Broken(why) => {
             bail!("the cluster {name} is broken: {why}\nremove it first: {}", hint(cluster, "down"))
         }
-        Condition::Absent | Condition::Debris => {}
+    };
+    let wanted = nodes.map_or(there.max(1), usize::from);
+    if wanted < there {
+        bail!("the cluster {name} has {there} nodes already; to have fewer: {}", hint(cluster, "down"));
+    }
+    if wanted == there {
+        say(&format!("the cluster {name} runs already; see: {}", hint(cluster, "status")));
+        return Ok(());
     }
     if !Uid::effective().is_root() {
         bail!("only root can start a cluster: it makes namespaces, mounts and cgroups");
     }
-    for node in cluster.nodes() {
-        node.check_paths()?;
-    }
+    let fresh: Vec<Node> = cluster.possible_nodes().into_iter().take(wanted).skip(there).collect();
+    fresh.iter().try_for_each(Node::check_paths)?;
     interrupt::watch()?;
     debian::ensure_packages(cluster.workspace())?;
     toolchain::build_all(cluster.workspace())?;
     let pause = image::pause(cluster.workspace())?;
 
-    // What an earlier start left when it was killed, or a machine that went down.
-    down::tear_down(cluster)?;
-    if let Err(error) = start(cluster, &pause) {
-        say(&format!("the cluster {name} did not start; removing what there is of it"));
+    if there == 0 {
+        // What an earlier start left when it was killed, or a machine that went down.
+        down::tear_down(cluster)?;
+    }
+    if let Err(error) = start(cluster, &fresh, &pause) {
+        say(&format!("the cluster {name} did not start as asked for; removing what there is of it"));
         let asked_for = error.chain().any(<dyn std::error::Error>::is::<interrupt::Interrupted>);
-        let kept = if asked_for { None } else { keep_logs(cluster) };
-        down::tear_down(cluster).context("cannot remove what there is of it")?;
+        let kept = if asked_for { None } else { keep_logs(cluster, &fresh) };
+        let removed = if there == 0 { down::tear_down(cluster) } else { take_back(cluster, &fresh) };
+        removed.context("cannot remove what there is of it")?;
         return Err(match kept {
             Some(logs) => error.context(format!(
                 "cannot start the cluster {name} (its logs are kept in {})",
@@ -63,83 +72,94 @@ pub fn up(cluster: &Cluster) -> Result<()> {
     Ok(())
 }
 
-fn start(cluster: &Cluster, pause: &Path) -> Result<()> {
+/// Starts those nodes: all there will be, or more for a cluster that runs.
+fn start(cluster: &Cluster, fresh: &[Node], pause: &Path) -> Result<()> {
     let step = Step::start("preparing keys, network and nodes");
     files::create_folder(&cluster.folder())?;
-    Pki::of(cluster).create(cluster)?;
-    for node in cluster.nodes() {
-        files::create_folder(&node.folder())?;
+    if fresh.iter().any(Node::has_control_plane) {
+        Pki::of(cluster).create(cluster)?;
     }
-    configs::write_all(cluster)?;
-    for node in cluster.nodes() {
+    for node in fresh {
         interrupt::check()?;
+        files::create_folder(&node.folder())?;
+        configs::write(cluster, node)?;
         netns::create(&node.netns())?;
-        netns::configure(&node)?;
+        network::configure(cluster, node)?;
         cgroup::create(&node.cgroup())?;
-        supervisor::start(&components::spec(cluster, &node)?, &node.spec_file())?;
+        supervisor::start(&components::spec(cluster, node)?, &node.spec_file())?;
     }
     step.done();
-    netns::within(&cluster.netns(), || bring_up(cluster, pause))?;
-    files::write(&cluster.ready_file(), "")
+    bring_up(cluster, fresh, pause)?;
+    fresh.iter().try_for_each(|node| files::write(&node.ready_file(), ""))
 }
 
 /// Starts the components, each when what it depends on is ready.
-fn bring_up(cluster: &Cluster, pause: &Path) -> Result<()> {
-    let prober = Prober::new(cluster)?;
-    let nodes = cluster.nodes();
-    for node in &nodes {
+fn bring_up(cluster: &Cluster, fresh: &[Node], pause: &Path) -> Result<()> {
+    let control_plane = || fresh.iter().filter(|node| node.has_control_plane());
+    for node in fresh {
         begin(node, &["containerd"])?;
     }
-    for node in nodes.iter().filter(|node| node.has_control_plane()) {
+    for node in control_plane() {
         begin(node, &["etcd"])?;
-        wait(&prober, node, &["etcd"])?;
+        wait(cluster, node, &["etcd"])?;
         begin(node, &["kube-apiserver"])?;
     }
-    for node in &nodes {
-        wait(&prober, node, &["containerd"])?;
+    for node in fresh {
+        wait(cluster, node, &["containerd"])?;
         let step = Step::start(format!("{}: importing the image of pod sandboxes", node.name()));
         target::import_image(cluster.workspace(), &step, &node.containerd_socket(), pause)?;
         step.done();
     }
-    for node in nodes.iter().filter(|node| node.has_control_plane()) {
-        wait(&prober, node, &["kube-apiserver"])?;
+    for node in control_plane() {
+        wait(cluster, node, &["kube-apiserver"])?;
     }
-    for node in &nodes {
+    for node in fresh {
         begin(node, &["kubelet", "kube-proxy"])?;
     }
-    for node in nodes.iter().filter(|node| node.has_control_plane()) {
+    for node in control_plane() {
         begin(node, &["kube-controller-manager", "kube-scheduler"])?;
-        wait(&prober, node, &["kube-controller-manager", "kube-scheduler"])?;
+        wait(cluster, node, &["kube-controller-manager", "kube-scheduler"])?;
     }
-    for node in &nodes {
-        wait(&prober, node, &["kubelet", "kube-proxy"])?;
-        let step = Step::start(format!("{}: waiting until pods can run", node.name()));
-        prober.node(&step, node, LIMIT)?;
-        prober.service_account(&step, LIMIT)?;
-        step.done();
+    for node in fresh {
+        wait(cluster, node, &["kubelet", "kube-proxy"])?;
+        Prober::on(cluster, node, |prober| {
+            let step = Step::start(format!("{}: waiting until pods can run", node.name()));
+            prober.node(&step, node, LIMIT)?;
+            prober.service_account(&step, LIMIT)?;
+            step.done();
+            Ok(())
+        })?;
     }
     Ok(())
+}
+
+/// Removes nodes that could not be added, from the cluster as well.
+fn take_back(cluster: &Cluster, fresh: &[Node]) -> Result<()> {
+    down::remove(fresh)?;
+    Prober::on(cluster, &cluster.first_node(), |prober| fresh.iter().try_for_each(|node| prober.forget(node)))
 }
 
 fn begin(node: &Node, names: &[&str]) -> Result<()> {
-    names.iter().try_for_each(|name| supervisor::start_component(&node.folder(), name))
+    names.iter().try_for_each(|name| supervisor::ask(&node.folder(), Request::Start, name))
 }
 
-fn wait(prober: &Prober, node: &Node, names: &[&str]) -> Result<()> {
-    for name in names {
-        let step = Step::start(format!("{}: {name}", node.name()));
-        prober.component(&step, node, name, LIMIT)?;
-        step.done();
-    }
-    Ok(())
+fn wait(cluster: &Cluster, node: &Node, names: &[&str]) -> Result<()> {
+    Prober::on(cluster, node, |prober| {
+        for name in names {
+            let step = Step::start(format!("{}: {name}", node.name()));
+            prober.component(&step, node, name, LIMIT)?;
+            step.done();
+        }
+        Ok(())
+    })
 }
 
 /// Moves the logs out of what is about to be removed.
-fn keep_logs(cluster: &Cluster) -> Option<PathBuf> {
+fn keep_logs(cluster: &Cluster, nodes: &[Node]) -> Option<PathBuf> {
     let kept = cluster.kept_logs();
     let _ = fs::remove_dir_all(&kept);
     fs::create_dir_all(&kept).ok()?;
-    for node in cluster.nodes() {
+    for node in nodes.iter().filter(|node| node.folder().exists()) {
         fs::rename(node.folder().join("log"), kept.join(node.name())).ok()?;
     }
     Some(kept)

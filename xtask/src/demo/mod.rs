@@ -72,7 +72,7 @@ const POLL: Duration = Duration::from_millis(100);
 pub fn run(options: &Options) -> Result<()> {
     interrupt::watch()?;
     let workspace = Workspace::find()?;
-    let (target, started) = Target::choose(&workspace, options.name.clone(), &options.external)?;
+    let (target, started) = Target::choose(&workspace, options.name.clone(), 1, &options.external)?;
     let outcome =
         install::install(&target, &install::Options::default()).and_then(|()| show(&target, options.pace));
     if options.keep {
@@ -96,7 +96,7 @@ pub fn prove(target: &Target) -> Result<()> {
 }
 
 fn show(target: &Target, pace: Pace) -> Result<Report> {
-    let web = image::web(target.workspace())?;
+    let web = image::app(target.workspace(), "web")?;
     target.load_image(&web.archive)?;
     let application = Application::new(target);
     application.deploy(&web.reference())?;
@@ -179,7 +179,7 @@ fn clean_up(target: &Target, started: Option<Cluster>) -> Result<()> {
 
 fn how_to_go_on(target: &Target, options: &Options) {
     say("\nThe cluster stays as it is.");
-    if target.is_ours() {
+    if target.cluster().is_some() {
         let name = &options.name;
         say(&format!("  cargo xtask cluster --name {name} kubectl -n {} get pods", application::NAMESPACE));
         say(&format!(

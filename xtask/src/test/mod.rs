@@ -3,12 +3,13 @@
 mod chart;
 mod monitoring;
 mod ourselves;
+mod parts;
 mod rbac;
 mod upgrade;
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
+use std::process::{self, Command};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -49,6 +50,9 @@ const LONG: [(&str, &str); 4] = [
     ("ADIEU_ORACLE_CASES", "20000"),
     ("ADIEU_RESTARTS", "10"),
 ];
+
+/// So that pods can move from one to the other.
+const NODES: u8 = 2;
 
 /// What passed and what didn't.
 #[derive(Debug, Default)]
@@ -98,10 +102,12 @@ fn on_a_cluster(workspace: &Workspace, options: &Options, tally: &mut Tally) -> 
     command::run(&step, &mut build, &workspace.log("build-e2e"))?;
     step.done();
 
-    let (target, started) = Target::choose(workspace, options.name.clone(), &options.external)?;
+    let (target, started) = Target::choose(workspace, options.name.clone(), 1, &options.external)?;
     let outcome = end_to_end(&target, options, tally);
     if let Some(cluster) = started {
-        cluster::down(&cluster)?;
+        tally.check("nothing is left of a cluster that is down", parts::down_leaves_nothing(&cluster))?;
+        let cut_short = parts::a_start_that_is_cut_short_leaves_nothing(workspace, &options.name);
+        tally.check("a start that is cut short leaves nothing", cut_short)?;
     }
     outcome
 }
@@ -110,19 +116,29 @@ fn end_to_end(target: &Target, options: &Options, tally: &mut Tally) -> Result<(
     let workspace = target.workspace();
     let figures = workspace.cache().join("figures.jsonl");
     fs::write(&figures, "").with_context(|| format!("cannot write {}", figures.display()))?;
+    if let Some(cluster) = target.cluster() {
+        tally.check("a cluster that runs takes another node", cluster::up(cluster, Some(NODES)))?;
+        tally.check("every component comes back", parts::every_component_comes_back(cluster))?;
+    }
     install::install(target, &install::Options::default())?;
     tally.check("helm test", install::test(target))?;
-    let web = image::web(workspace)?;
+    let (web, relay) = (image::app(workspace, "web")?, image::app(workspace, "relay")?);
     target.load_image(&web.archive)?;
+    target.load_image(&relay.archive)?;
     let mut tests = target.command("cargo");
     tests.current_dir(workspace.root()).env("CARGO_TARGET_DIR", workspace.target());
-    tests.env("ADIEU_TEST_IMAGE", web.reference());
+    tests.env("ADIEU_TEST_IMAGE", web.reference()).env("ADIEU_TEST_RELAY_IMAGE", relay.reference());
+    if let Some(cluster) = target.cluster() {
+        // For tests that stop components. This program, even if cargo builds another in its place.
+        tests.env("ADIEU_TEST_XTASK", format!("/proc/{}/exe", process::id()));
+        tests.env("ADIEU_TEST_CLUSTER", cluster.name().to_string());
+    }
     tests.args(["test", "--locked", "--offline", "--workspace", "--test", "e2e"]);
     tests.args(["--", "--ignored", "--test-threads=1"]).env("ADIEU_FIGURES", &figures);
     if options.long {
         tests.envs(LONG);
     }
-    if !target.is_ours() {
+    if target.cluster().is_none() {
         // They end processes of pods, and reach them by their addresses.
         tests.args(["--skip", "on_this_machine"]);
     }

@@ -43,7 +43,7 @@ pub struct Options {
 pub fn run(options: &Options, docs: Option<&str>) -> Result<()> {
     interrupt::watch()?;
     let workspace = Workspace::find()?;
-    let (target, started) = Target::choose(&workspace, options.name.clone(), &options.external)?;
+    let (target, started) = Target::choose(&workspace, options.name.clone(), 1, &options.external)?;
     let outcome = compare(&target, options.requests);
     let cleaned = clean_up(&target, started);
     let report = outcome?;
@@ -58,7 +58,7 @@ pub fn run(options: &Options, docs: Option<&str>) -> Result<()> {
 
 fn compare(target: &Target, requests: u32) -> Result<Report> {
     install::install(target, &install::Options::default())?;
-    let image = image::noop_webhook(target.workspace())?;
+    let image = image::app(target.workspace(), "noop-webhook")?;
     target.load_image(&image.archive)?;
     Rivals::new(target).set_up(&image)?;
     target.with_client(|client| measure::measure(client, target.workspace(), requests))

@@ -1,0 +1,101 @@
+//! The cluster that the other tests stand on: what is taken away comes back, and nothing of it stays.
+
+use std::fs::File;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::cluster::{self, Cluster, Name, traces};
+use crate::command::OURSELVES;
+use crate::interrupt;
+use crate::progress::Step;
+use crate::workspace::Workspace;
+
+/// For a start to get so far that there is something to leave behind.
+const LIMIT: Duration = Duration::from_mins(2);
+/// One of each, and on the second node where that has one.
+const COMPONENTS: [&str; 7] = [
+    "etcd",
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-scheduler",
+    "containerd/node-2",
+    "kubelet/node-2",
+    "kube-proxy/node-2",
+];
+
+/// Restarts every component, and waits for each to be ready again.
+pub fn every_component_comes_back(cluster: &Cluster) -> Result<()> {
+    for component in COMPONENTS {
+        interrupt::check()?;
+        let which = component.parse().map_err(anyhow::Error::msg)?;
+        cluster::restart(cluster, &which).with_context(|| format!("cannot restart {component}"))?;
+    }
+    cluster::require_running(cluster)
+}
+
+/// Takes the cluster away, and looks for what is left of it.
+pub fn down_leaves_nothing(cluster: &Cluster) -> Result<()> {
+    let before = traces(cluster);
+    cluster::down(cluster)?;
+    if before?.is_empty() {
+        bail!("nothing was seen of the cluster while it ran, so nothing would be seen that is left");
+    }
+    nothing_is_left(cluster)
+}
+
+/// Kills and interrupts the start of a cluster named after `name`.
+pub fn a_start_that_is_cut_short_leaves_nothing(workspace: &Workspace, name: &Name) -> Result<()> {
+    let start: String = name.to_string().chars().take(16).collect();
+    let name: Name = format!("{start}-cut").parse().map_err(anyhow::Error::msg)?;
+    let cluster = Cluster::new(name, workspace.clone());
+    let step = Step::start("cutting starts of a cluster short");
+    for signal in [Signal::SIGKILL, Signal::SIGINT] {
+        cut_short(&cluster, signal)?;
+        if signal == Signal::SIGKILL {
+            cluster::down(&cluster)?;
+        }
+        nothing_is_left(&cluster).with_context(|| format!("after {signal}"))?;
+    }
+    step.done();
+    Ok(())
+}
+
+/// Sends `signal` to a start of two nodes once both have processes.
+fn cut_short(cluster: &Cluster, signal: Signal) -> Result<()> {
+    let log = cluster.workspace().log("cut-short");
+    let output = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
+    let mut up = Command::new(OURSELVES);
+    up.args(["cluster", "--name", &cluster.name().to_string(), "up", "--nodes", "2"]);
+    let mut up = up.stdin(Stdio::null()).stdout(Stdio::null()).stderr(output).spawn()?;
+    let started = Instant::now();
+    let outcome = loop {
+        if cluster::running_nodes(cluster) == 2 {
+            break Ok(());
+        }
+        if let Some(status) = up.try_wait()? {
+            bail!("the start ended by itself ({status}); see {}", log.display());
+        }
+        if let Err(interrupted) = interrupt::check() {
+            break Err(interrupted.into());
+        }
+        if started.elapsed() > LIMIT {
+            break Err(anyhow::anyhow!("the start takes more than {} s", LIMIT.as_secs()));
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    };
+    kill(Pid::from_raw(up.id().cast_signed()), signal).context("cannot send a signal")?;
+    up.wait()?;
+    outcome
+}
+
+fn nothing_is_left(cluster: &Cluster) -> Result<()> {
+    let left = traces(cluster)?;
+    if !left.is_empty() {
+        bail!("left are: {}", left.join(", "));
+    }
+    Ok(())
+}
