@@ -18,9 +18,17 @@ use crate::progress::Step;
 use crate::target::Target;
 
 /// What a test cluster can't make it do, and when it does.
-const ELSEWHERE: [(&str, &str, &str); 1] = [
+const ELSEWHERE: [(&str, &str, &str); 2] = [
     // The kubelets' versions matter only where the API server is older than 1.33.
     ("list", "", "nodes"),
+    // The chart brings the Lease; it is made again where somebody deletes it.
+    ("create", "coordination.k8s.io", "leases"),
+];
+
+/// Kinds that the same code handles: what it does with one, it does with each.
+const ALIKE: [(&str, &[&str]); 2] = [
+    ("workloads", &["deployments", "statefulsets", "daemonsets"]),
+    ("policies/status", &["gracefulpolicies/status", "clustergracefulpolicies/status"]),
 ];
 
 /// A right: a verb on a resource, or subresource.
@@ -29,6 +37,14 @@ struct Right {
     group: String,
     resource: String,
     verb: String,
+}
+
+impl Right {
+    fn new(verb: &str, group: &str, resource: &str) -> Self {
+        let alike = ALIKE.into_iter().find(|(_, resources)| resources.contains(&resource));
+        let resource = alike.map_or(resource, |(name, _)| name);
+        Self { group: group.to_owned(), resource: resource.to_owned(), verb: verb.to_owned() }
+    }
 }
 
 impl fmt::Display for Right {
@@ -118,9 +134,17 @@ fn asked(log: impl BufRead, username: &str) -> Result<Asked> {
         if let Some(subresource) = subresource {
             resource = format!("{resource}/{subresource}");
         }
-        let right = Right { group: api_group.unwrap_or_default(), resource, verb: entry.verb };
-        let forbidden = entry.response_status.and_then(|status| status.code) == Some(403);
-        if forbidden { &mut asked.forbidden } else { &mut asked.granted }.insert(right);
+        let group = api_group.unwrap_or_default();
+        let right = Right::new(&entry.verb, &group, &resource);
+        match entry.response_status.and_then(|status| status.code) {
+            Some(403) => asked.forbidden.insert(right),
+            // An apply that creates takes the right to create as well.
+            Some(201) => {
+                asked.granted.insert(Right::new("create", &group, &resource));
+                asked.granted.insert(right)
+            }
+            _ => asked.granted.insert(right),
+        };
     }
     Ok(asked)
 }
@@ -146,7 +170,7 @@ fn rights(rule: PolicyRule) -> Vec<Right> {
     for group in api_groups.iter().flatten() {
         for resource in resources.iter().flatten() {
             for verb in &verbs {
-                rights.push(Right { group: group.clone(), resource: resource.clone(), verb: verb.clone() });
+                rights.push(Right::new(verb, group, resource));
             }
         }
     }
@@ -169,20 +193,16 @@ mod tests {
             })
         };
         let log = [
-            entry("operator", "adieu/0.1.0", "create", 201),
+            entry("operator", "adieu/0.1.0", "patch", 201),
             entry("operator", "adieu/0.1.0", "delete", 403),
             entry("operator", "curl/8", "patch", 200),
             entry("somebody", "adieu/0.1.0", "update", 200),
             json!({"user": {"username": "operator"}, "userAgent": "adieu/0.1.0", "verb": "get"}),
         ];
         let log = log.map(|entry| entry.to_string()).join("\n");
-        let right = |verb: &str| Right {
-            group: "events.k8s.io".into(),
-            resource: "events".into(),
-            verb: verb.into(),
-        };
+        let right = |verb: &str| Right::new(verb, "events.k8s.io", "events");
         let expected = Asked {
-            granted: BTreeSet::from([right("create")]),
+            granted: BTreeSet::from(["create", "patch"].map(right)),
             forbidden: BTreeSet::from([right("delete")]),
         };
         assert_eq!(asked(log.as_bytes(), "operator").ok(), Some(expected));
