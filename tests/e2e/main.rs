@@ -9,6 +9,10 @@ mod figures;
 mod generate;
 mod guard;
 mod lifecycle;
+// The demonstration's, of which just the single request is taken.
+#[allow(dead_code)]
+#[path = "../../xtask/src/load.rs"]
+mod load;
 #[path = "../manifests/mod.rs"]
 mod manifests;
 mod matching;
@@ -18,6 +22,7 @@ mod operator;
 mod oracle;
 mod pods;
 mod random;
+mod scenarios;
 mod schema;
 mod support;
 

@@ -25,6 +25,10 @@ const PROGRAMS: [(&str, &str); 7] = [
     ("buildah", "buildah"),
 ];
 
+/// The same for sample applications.
+const APPLICATIONS: [(&str, &str); 3] =
+    [("redis-server", "redis-server"), ("mvn", "maven"), ("jlink", "default-jdk-headless")];
+
 /// The network plugins, and where Debian and everyone else put them.
 const PLUGINS: [&str; 4] = ["host-local", "loopback", "portmap", "ptp"];
 const PLUGIN_FOLDERS: [&str; 2] = ["/usr/lib/cni", "/opt/cni/bin"];
@@ -49,6 +53,11 @@ pub fn ensure_buildah(workspace: &Workspace) -> Result<()> {
 /// Installs what instructions are counted with.
 pub fn ensure_valgrind(workspace: &Workspace) -> Result<()> {
     ensure_program(workspace, "valgrind")
+}
+
+/// Installs what sample applications are made of, and with.
+pub fn ensure_applications(workspace: &Workspace) -> Result<()> {
+    ensure(workspace, || lacking(&APPLICATIONS))
 }
 
 /// Installs a program whose package has its name.
@@ -110,12 +119,15 @@ pub fn search_path(first: &Path) -> String {
 }
 
 fn missing_packages() -> Vec<&'static str> {
-    let mut missing: Vec<&str> =
-        PROGRAMS.iter().filter(|(name, _)| program(name).is_none()).map(|(_, package)| *package).collect();
+    let mut missing = lacking(&PROGRAMS);
     if plugin_folder().is_err() {
         missing.push(PLUGIN_PACKAGE);
     }
     missing
+}
+
+fn lacking(programs: &[(&str, &'static str)]) -> Vec<&'static str> {
+    programs.iter().filter(|(name, _)| program(name).is_none()).map(|(_, package)| *package).collect()
 }
 
 /// Keeps packages from starting their services while it lives: a cluster starts

@@ -12,6 +12,8 @@ use crate::workspace::Workspace;
 pub const BENCHMARKS: &str = "docs/benchmarks.md";
 /// Where those of end-to-end tests are.
 pub const OPERATIONS: &str = "docs/operations.md";
+/// And those of the scenarios.
+pub const SCENARIOS: &str = "docs/scenarios.md";
 
 /// The figures of one measurement.
 #[derive(Debug)]
@@ -102,6 +104,7 @@ mod tests {
             assert!(replaced(docs, name, "").is_some(), "{name}");
         }
         assert!(replaced(include_str!("../../docs/operations.md"), "operations", "").is_some());
+        assert!(replaced(include_str!("../../docs/scenarios.md"), "scenarios", "").is_some());
     }
 
     #[test]

@@ -57,31 +57,55 @@ pub fn adieu(workspace: &Workspace) -> Result<Image> {
     staged(workspace, "adieu", &build_adieu(workspace)?, &dockerfile)
 }
 
-/// The image of the demonstration's application.
-pub fn web(workspace: &Workspace) -> Result<Image> {
-    let dockerfile = workspace.root().join("tests/apps/web/Dockerfile");
-    staged(workspace, "web", &toolchain::build_web(workspace)?, &dockerfile)
+/// The image of a sample application, tests/apps/NAME.
+pub fn app(workspace: &Workspace, name: &'static str) -> Result<Image> {
+    let dockerfile = workspace.root().join("tests/apps").join(name).join("Dockerfile");
+    staged(workspace, name, &toolchain::build_app(workspace, name)?, &dockerfile)
 }
 
-/// The image of the webhook that does nothing.
-pub fn noop_webhook(workspace: &Workspace) -> Result<Image> {
-    let dockerfile = workspace.root().join("tests/apps/noop-webhook/Dockerfile");
-    staged(workspace, "noop-webhook", &toolchain::build_noop_webhook(workspace)?, &dockerfile)
+/// The image of a sample application that is put together by a script, tests/apps/NAME/build.sh. What that
+/// takes from the distribution doesn't count: a newer one is the same application.
+pub fn assembled(workspace: &Workspace, name: &'static str) -> Result<Image> {
+    let folder = workspace.root().join("tests/apps").join(name);
+    let mut files = Vec::new();
+    list(&folder, &mut files)?;
+    let hashes = files.iter().map(|file| toolchain::hash_file(file)).collect::<Result<Vec<_>>>()?;
+    let made_from = toolchain::hash(hashes.iter().map(String::as_bytes));
+    image(workspace, name, short(&made_from), &folder.join("Dockerfile"), |stage| {
+        let step = Step::start(format!("putting {name} together"));
+        let mut script = Command::new(folder.join("build.sh"));
+        script.arg(stage.join(name));
+        command::run(&step, &mut script, &workspace.log(&format!("build-{name}")))?;
+        step.done();
+        Ok(())
+    })
 }
 
-/// An image whose Dockerfile builds `program` in a stage named `build`, from which it copies /NAME. A folder
-/// takes the place of that stage: no base image is pulled, no compiler runs in a container.
+/// An image whose Dockerfile builds `program` in a stage named `build`, from which it copies /NAME.
 fn staged(workspace: &Workspace, name: &str, program: &Path, dockerfile: &Path) -> Result<Image> {
     let made_from = toolchain::hash([
         toolchain::hash_file(program)?.as_bytes(),
         toolchain::hash_file(dockerfile)?.as_bytes(),
     ]);
+    image(workspace, name, short(&made_from), dockerfile, |stage| {
+        fs::copy(program, stage.join(name)).map(drop).context("cannot copy the program")
+    })
+}
+
+/// The last stage of a Dockerfile. A folder that `fill` fills takes the place of the stage named `build`: no
+/// base image is pulled, no compiler runs in a container.
+fn image(
+    workspace: &Workspace,
+    name: &str,
+    tag: &str,
+    dockerfile: &Path,
+    fill: impl FnOnce(&Path) -> Result<()>,
+) -> Result<Image> {
     let repository = format!("localhost/{name}");
-    let tag = short(&made_from).to_owned();
-    let archive = archive(workspace, name, &tag);
+    let archive = archive(workspace, name, tag);
     if !archive.exists() {
         let stage = tempfile::tempdir().context("cannot create a temporary folder")?;
-        fs::copy(program, stage.path().join(name)).context("cannot copy the program")?;
+        fill(stage.path())?;
         let context = tempfile::tempdir().context("cannot create a temporary folder")?;
         let mut buildah = buildah(workspace)?;
         buildah.args(["--isolation", "chroot", "--file"]).arg(dockerfile);
@@ -89,7 +113,22 @@ fn staged(workspace: &Workspace, name: &str, program: &Path, dockerfile: &Path) 
         remove_old(&archive, &format!("{name}-"))?;
         finish(workspace, buildah, &archive, &format!("{repository}:{tag}"), context.path())?;
     }
-    Ok(Image { repository, tag, archive })
+    Ok(Image { repository, tag: tag.to_owned(), archive })
+}
+
+/// The files under `folder`, always in the same order.
+fn list(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+    let entries = fs::read_dir(folder).and_then(|entries| entries.collect::<Result<Vec<_>, _>>());
+    let mut entries = entries.with_context(|| format!("cannot list {}", folder.display()))?;
+    entries.sort_by_key(fs::DirEntry::file_name);
+    for entry in entries {
+        if entry.path().is_dir() {
+            list(&entry.path(), files)?;
+        } else {
+            files.push(entry.path());
+        }
+    }
+    Ok(())
 }
 
 /// A static release binary, which the image has nothing else beside.

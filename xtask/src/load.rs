@@ -140,7 +140,12 @@ impl Outcome {
 
 /// Sends one request; an error names the cause of the loss.
 pub async fn request(address: SocketAddr) -> Result<(), &'static str> {
-    match timeout(TIMEOUT, exchange(address)).await {
+    get(address, "/", TIMEOUT).await
+}
+
+/// Asks for `path`, and waits for the answer for no longer than `limit`.
+pub async fn get(address: SocketAddr, path: &str, limit: Duration) -> Result<(), &'static str> {
+    match timeout(limit, exchange(address, path)).await {
         Err(_) => Err("timed out"),
         Ok(Err(Failure::Connection(error))) => Err(match error.kind() {
             io::ErrorKind::ConnectionRefused => "connection refused",
@@ -174,10 +179,10 @@ impl From<hyper::Error> for Failure {
     }
 }
 
-async fn exchange(address: SocketAddr) -> Result<StatusCode, Failure> {
+async fn exchange(address: SocketAddr, path: &str) -> Result<StatusCode, Failure> {
     let stream = TcpStream::connect(address).await.map_err(Failure::Connection)?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    let request = Request::get("/")
+    let request = Request::get(path)
         .header(header::HOST, address.to_string())
         .header(header::CONNECTION, "close")
         .body(Empty::<Bytes>::new())

@@ -35,16 +35,15 @@ pub fn build_pause(workspace: &Workspace) -> Result<PathBuf> {
     Module { name: "pause", ..Module::default() }.build(workspace)
 }
 
-/// The demonstration's application.
-pub fn build_web(workspace: &Workspace) -> Result<PathBuf> {
-    Module { name: "web", folder: "tests/apps", package: "./web", ..Module::default() }.build(workspace)
+/// A sample application, tests/apps/NAME.
+pub fn build_app(workspace: &Workspace, name: &'static str) -> Result<PathBuf> {
+    Module { name, folder: "tests/apps", package: format!("./{name}"), ..Module::default() }.build(workspace)
 }
 
-/// The webhook that does nothing.
-pub fn build_noop_webhook(workspace: &Workspace) -> Result<PathBuf> {
-    let module =
-        Module { name: "noop-webhook", folder: "tests/apps", package: "./noop-webhook", ..Module::default() };
-    module.build(workspace)
+/// What sends a load at a constant rate, as released.
+pub fn build_vegeta(workspace: &Workspace) -> Result<PathBuf> {
+    let package = "github.com/tsenart/vegeta/v12".to_owned();
+    Module { name: "vegeta", package, ..Module::default() }.build(workspace)
 }
 
 /// The version of Kubernetes, as its module is required.
@@ -71,7 +70,7 @@ struct Module {
     name: &'static str,
     /// Where the module is; tests/cluster/NAME where empty.
     folder: &'static str,
-    package: &'static str,
+    package: String,
     /// For the linker's `-X`.
     variables: Vec<String>,
     /// What a first build takes, for a person who waits.
@@ -80,7 +79,7 @@ struct Module {
 
 impl Default for Module {
     fn default() -> Self {
-        Self { name: "", folder: "", package: ".", variables: Vec::new(), first_time: "" }
+        Self { name: "", folder: "", package: ".".into(), variables: Vec::new(), first_time: "" }
     }
 }
 
@@ -135,7 +134,7 @@ fn helm(workspace: &Workspace) -> Result<()> {
     ];
     let module = Module {
         name: "helm",
-        package: "helm.sh/helm/v3/cmd/helm",
+        package: "helm.sh/helm/v3/cmd/helm".into(),
         variables,
         first_time: "some 3 minutes the first time",
         ..Module::default()
@@ -165,7 +164,7 @@ impl Module {
         let mut go = Command::new("go");
         go.current_dir(self.folder(workspace));
         go.env("CGO_ENABLED", "0").env("GOTMPDIR", temporary.path());
-        go.args(self.arguments()).arg("-o").arg(&fresh).arg(self.package);
+        go.args(self.arguments()).arg("-o").arg(&fresh).arg(&self.package);
         command::run(&step, &mut go, &workspace.log(&format!("build-{}", self.name)))
             .with_context(|| format!("cannot build {}", self.name))?;
         fs::rename(&fresh, &binary).with_context(|| format!("cannot put {} in place", binary.display()))?;
@@ -194,7 +193,7 @@ impl Module {
         let folder = self.folder(workspace);
         let mut files = list(&folder)?;
         if self.package.starts_with("./") {
-            files.extend(list(&folder.join(self.package))?);
+            files.extend(list(&folder.join(&self.package))?);
         }
         files.retain(|path| {
             path.extension().is_some_and(|kind| kind == "go" || kind == "mod" || kind == "sum")

@@ -96,7 +96,7 @@ pub fn prove(target: &Target) -> Result<()> {
 }
 
 fn show(target: &Target, pace: Pace) -> Result<Report> {
-    let web = image::web(target.workspace())?;
+    let web = image::app(target.workspace(), "web")?;
     target.load_image(&web.archive)?;
     let application = Application::new(target);
     application.deploy(&web.reference())?;

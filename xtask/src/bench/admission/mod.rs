@@ -58,7 +58,7 @@ pub fn run(options: &Options, docs: Option<&str>) -> Result<()> {
 
 fn compare(target: &Target, requests: u32) -> Result<Report> {
     install::install(target, &install::Options::default())?;
-    let image = image::noop_webhook(target.workspace())?;
+    let image = image::app(target.workspace(), "noop-webhook")?;
     target.load_image(&image.archive)?;
     Rivals::new(target).set_up(&image)?;
     target.with_client(|client| measure::measure(client, target.workspace(), requests))
