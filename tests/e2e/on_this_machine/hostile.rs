@@ -107,16 +107,28 @@ fn review() -> Value {
     })
 }
 
-/// What the operator's container has in memory, in MiB, as its kubelet tells.
-async fn memory(scene: &Scene, pod: &Pod) -> f64 {
-    let node = pod.spec.as_ref().unwrap().node_name.clone().unwrap();
+/// What the operator's container has in memory, in bytes, as its kubelet tells once it has measured.
+async fn measurement(scene: &Scene, pod: &Pod) -> Option<String> {
+    let node = pod.spec.as_ref()?.node_name.as_ref()?;
     let text =
         scene.kubectl(&["get", "--raw", &format!("/api/v1/nodes/{node}/proxy/metrics/resource")]).await;
-    let line = text
-        .lines()
-        .find(|line| line.starts_with("container_memory_working_set_bytes") && line.contains(&pod.name_any()))
-        .expect("the kubelet measures every container");
-    line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() / 1024.0 / 1024.0
+    let mut lines = text.lines().filter(|line| line.starts_with("container_memory_working_set_bytes"));
+    let line = lines.find(|line| line.contains(&pod.name_any()))?;
+    line.split_whitespace().nth(1).map(str::to_owned)
+}
+
+/// The next measurement that differs from `last`: the kubelet takes one every few seconds.
+async fn next_measurement(scene: &Scene, pod: &Pod, last: Option<String>) -> String {
+    eventually("a measurement of the memory", || async {
+        let now = measurement(scene, pod).await;
+        now.is_some() && now != last
+    })
+    .await;
+    measurement(scene, pod).await.expect("there was one a moment ago")
+}
+
+fn mebibytes(measurement: &str) -> f64 {
+    measurement.parse::<f64>().unwrap() / 1024.0 / 1024.0
 }
 
 #[tokio::test]
@@ -126,7 +138,7 @@ async fn strangers_get_clear_answers_and_are_in_nobody_s_way() {
     let operator = Operator::find(&scene.client).await;
     let pod = operator.pods().await.remove(0);
     let target = Target::of(&scene, &operator.name, &pod).await;
-    let before = memory(&scene, &pod).await;
+    let before = mebibytes(&next_measurement(&scene, &pod, None).await);
 
     // Under `Ignore`, a review that isn't answered in time shows as one without injection.
     let admissions = Admissions::start(&scene);
@@ -169,10 +181,8 @@ async fn strangers_get_clear_answers_and_are_in_nobody_s_way() {
     let patched = answers.iter().filter(|answer| answer.contains("\"patchType\":\"JSONPatch\"")).count();
     assert_eq!(patched, CROWD);
 
-    // The kubelet measures every few seconds.
-    let measured = memory(&scene, &pod).await;
-    eventually("a new measurement", || async { (memory(&scene, &pod).await - measured).abs() > 0.0 }).await;
-    let after = memory(&scene, &pod).await;
+    let last = measurement(&scene, &pod).await;
+    let after = mebibytes(&next_measurement(&scene, &pod, last).await);
     drop(slow);
     let others = admissions.end().await;
     assert_eq!(others.failed, Vec::<String>::new());
