@@ -119,7 +119,7 @@ async fn a_killed_replica_costs_admissions_until_its_endpoint_is_gone() {
     figure(
         "2 of 2 replicas killed, one after the other, under failurePolicy Fail",
         &format!(
-            "{} of {} admissions failed, those that met the dead one before its endpoint was withdrawn",
+            "{} of {} admissions failed while they were away, none afterwards",
             meanwhile.failed.len(),
             meanwhile.count
         ),

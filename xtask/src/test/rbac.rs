@@ -1,6 +1,6 @@
 //! What the operator may do, held against what it did.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -30,6 +30,9 @@ const ALIKE: [(&str, &[&str]); 2] = [
     ("workloads", &["deployments", "statefulsets", "daemonsets"]),
     ("policies/status", &["gracefulpolicies/status", "clustergracefulpolicies/status"]),
 ];
+
+/// The annotation of an entry that tells what became of its authorization.
+const DECISION: &str = "authorization.k8s.io/decision";
 
 /// A right: a verb on a resource, or subresource.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -65,6 +68,8 @@ struct Entry {
     user_agent: String,
     object_ref: Option<Reference>,
     response_status: Option<Status>,
+    #[serde(default)]
+    annotations: BTreeMap<String, String>,
 }
 
 #[derive(Deserialize)]
@@ -136,15 +141,16 @@ fn asked(log: impl BufRead, username: &str) -> Result<Asked> {
         }
         let group = api_group.unwrap_or_default();
         let right = Right::new(&entry.verb, &group, &resource);
-        match entry.response_status.and_then(|status| status.code) {
-            Some(403) => asked.forbidden.insert(right),
-            // An apply that creates takes the right to create as well.
-            Some(201) => {
-                asked.granted.insert(Right::new("create", &group, &resource));
-                asked.granted.insert(right)
-            }
-            _ => asked.granted.insert(right),
-        };
+        // Not every 403 is for want of a right: a namespace on its way out takes nothing new.
+        if entry.annotations.get(DECISION).is_some_and(|decision| decision == "forbid") {
+            asked.forbidden.insert(right);
+            continue;
+        }
+        // An apply that creates takes the right to create as well.
+        if entry.response_status.and_then(|status| status.code) == Some(201) {
+            asked.granted.insert(Right::new("create", &group, &resource));
+        }
+        asked.granted.insert(right);
     }
     Ok(asked)
 }
@@ -185,24 +191,26 @@ mod tests {
 
     #[test]
     fn what_the_operator_asked_for_is_read_from_the_audit_log() {
-        let entry = |user: &str, agent: &str, verb: &str, code: u16| {
+        let entry = |user: &str, agent: &str, verb: &str, code: u16, decision: &str| {
             let reference = json!({"resource": "events", "apiGroup": "events.k8s.io", "subresource": null});
             json!({
                 "user": {"username": user}, "userAgent": agent, "verb": verb,
                 "objectRef": reference, "responseStatus": {"code": code},
+                "annotations": {"authorization.k8s.io/decision": decision},
             })
         };
         let log = [
-            entry("operator", "adieu/0.1.0", "patch", 201),
-            entry("operator", "adieu/0.1.0", "delete", 403),
-            entry("operator", "curl/8", "patch", 200),
-            entry("somebody", "adieu/0.1.0", "update", 200),
+            entry("operator", "adieu/0.1.0", "patch", 201, "allow"),
+            entry("operator", "adieu/0.1.0", "update", 403, "allow"),
+            entry("operator", "adieu/0.1.0", "delete", 403, "forbid"),
+            entry("operator", "curl/8", "get", 200, "allow"),
+            entry("somebody", "adieu/0.1.0", "list", 200, "allow"),
             json!({"user": {"username": "operator"}, "userAgent": "adieu/0.1.0", "verb": "get"}),
         ];
         let log = log.map(|entry| entry.to_string()).join("\n");
         let right = |verb: &str| Right::new(verb, "events.k8s.io", "events");
         let expected = Asked {
-            granted: BTreeSet::from(["create", "patch"].map(right)),
+            granted: BTreeSet::from(["create", "patch", "update"].map(right)),
             forbidden: BTreeSet::from([right("delete")]),
         };
         assert_eq!(asked(log.as_bytes(), "operator").ok(), Some(expected));
