@@ -1,18 +1,23 @@
 //! The operator terminates as it makes others terminate: its chart carries what `adieu inject` renders.
 
 use std::fs;
+use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use super::chart;
 use crate::command;
+use crate::image::{self, Build};
 use crate::progress::Step;
 use crate::workspace::Workspace;
 
 /// Injects into the chart's Deployment, as it is and without what the chart gives it. Either must come to
 /// what the chart has.
 pub fn check(workspace: &Workspace) -> Result<()> {
+    // The one that is installed.
+    let program = image::build_adieu(workspace, &Build::host()?)?;
     let step = Step::start("injecting into the operator's own Deployment");
     let rendered = chart::render(workspace, &["--show-only", "templates/deployment.yaml"])?;
     let chart: Value = serde_saphyr::from_str(&rendered).context("cannot parse the Deployment")?;
@@ -25,7 +30,7 @@ pub fn check(workspace: &Workspace) -> Result<()> {
             .with_context(|| format!("the Deployment has no {field}"))?;
     }
     for deployment in [&chart, &bare] {
-        let injected = inject(workspace, deployment)?;
+        let injected = inject(&program, deployment)?;
         if let Some(path) =
             difference(&chart["spec"]["template"]["spec"], &injected["spec"]["template"]["spec"], "")
         {
@@ -38,15 +43,12 @@ pub fn check(workspace: &Workspace) -> Result<()> {
     Ok(())
 }
 
-fn inject(workspace: &Workspace, deployment: &Value) -> Result<Value> {
+fn inject(program: &Path, deployment: &Value) -> Result<Value> {
     let folder = tempfile::tempdir().context("cannot create a temporary folder")?;
     let file = folder.path().join("deployment.json");
     fs::write(&file, deployment.to_string()).context("cannot write the Deployment")?;
-    let mut adieu = command::cargo(workspace);
-    adieu.args([
-        "run", "--quiet", "--locked", "--bin", "adieu", "--", "inject", "--all", "--output", "json", "-f",
-    ]);
-    let injected = command::output(adieu.arg(&file))?;
+    let mut adieu = Command::new(program);
+    let injected = command::output(adieu.args(["inject", "--all", "--output", "json", "-f"]).arg(&file))?;
     serde_json::from_str(&injected).context("cannot parse what adieu inject writes")
 }
 
