@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Result, bail, ensure};
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::api::{Api, PostParams};
 use kube::api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams};
 use kube::{Client, ResourceExt};
@@ -29,6 +29,8 @@ pub fn check(target: &Target) -> Result<()> {
     let before = target.with_client(generations)?;
     let other = image::adieu_with_other_defaults(target.workspace())?;
     install::install_image(target, &other, &Options::default())?;
+    // A replica that leaves leads while it drains.
+    install::wait(target, "the replicas from before to be gone", |client| only(client, other.reference()))?;
     // Who leads now has been through all of them once it counts one more.
     target.with_client(|client| async move { create_deployment(&client, DEPLOYMENTS).await })?;
     install::wait(target, "the policy to be looked at", policy_counts_all)?;
@@ -103,6 +105,20 @@ async fn all_have(client: Client, drain: i64) -> Result<()> {
             hook["sleep"]["seconds"] == drain && observed,
             "{} has the preStop hook {hook}, rolled out: {observed}",
             deployment.name_any()
+        );
+    }
+    Ok(())
+}
+
+/// An error while a pod of adieu has another image.
+async fn only(client: Client, image: String) -> Result<()> {
+    let ours = ListParams::default().labels(&format!("app.kubernetes.io/instance={}", install::RELEASE));
+    for pod in Api::<Pod>::namespaced(client, install::NAMESPACE).list(&ours).await? {
+        let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
+        ensure!(
+            containers.clone().all(|container| container.image.as_ref() == Some(&image)),
+            "{} runs another image than {image}",
+            pod.name_any()
         );
     }
     Ok(())
