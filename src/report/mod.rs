@@ -17,3 +17,6 @@ fn milliseconds(seconds: f64) -> String {
 fn after(seconds: Option<f64>) -> String {
     seconds.map(|seconds| format!("{seconds:+.2} s")).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,7 +13,10 @@ use kube::{
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-use crate::support::{Scene, eventually, web};
+use crate::{
+    nodes::nodes,
+    support::{Scene, eventually, web},
+};
 
 /// What a run of `adieu verify` came to.
 struct Verified {
@@ -203,5 +206,25 @@ async fn what_is_changed_for_the_time_being_is_put_back_after_an_interrupt() {
     let output = verify.wait_with_output().await.unwrap();
     assert_eq!(output.status.code(), Some(130), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(scene.replicas().await, 3);
+    scene.end().await;
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test"]
+async fn a_node_is_drained_under_load_and_takes_pods_again() {
+    let scene = Scene::new().await;
+    if nodes(&scene).await.is_none() {
+        return scene.end().await;
+    }
+    scene.shop(&json!({"adieu.dev/graceful": "true", "adieu.dev/drain-seconds": "5"}), 4, "NodePort").await;
+    let url = scene.node_port().await;
+    scene.open(&url).await;
+    let run = scene.verify(&url, &["--duration", "1s", "--disrupt", "drain-node"]).await;
+    run.loses_nothing();
+    assert!(!run.terminated().is_empty(), "{:#}", run.findings);
+    let all: Api<Node> = Api::all(scene.client.clone());
+    for node in all.list(&ListParams::default()).await.unwrap() {
+        assert_ne!(node.spec.unwrap().unschedulable, Some(true), "{:?}", node.metadata.name);
+    }
     scene.end().await;
 }
