@@ -83,14 +83,15 @@ async fn post(mut client: impl AsyncRead + AsyncWrite + Unpin, body: &[u8]) -> S
     client.write_all(head.as_bytes()).await.unwrap();
     // Too large a body is answered before it is read.
     let _ = client.write_all(body).await;
-    rest(&mut client).await
+    let _ = client.flush().await;
+    ended(&mut client).await
 }
 
-/// What still comes, up to the end. That may be lost: connection tracking between nodes drops the reset with which
-/// a server ends a connection that it hasn't read to the end.
-async fn rest(client: &mut (impl AsyncRead + Unpin)) -> String {
+/// What still comes, up to the end.
+async fn ended(client: &mut (impl AsyncRead + Unpin)) -> String {
     let mut answer = Vec::new();
-    let _ = timeout(PATIENCE, client.read_to_end(&mut answer)).await;
+    // An end without a goodbye is one, too.
+    let _ = timeout(PATIENCE, client.read_to_end(&mut answer)).await.expect("an end of the connection");
     String::from_utf8_lossy(&answer).into_owned()
 }
 
@@ -176,9 +177,7 @@ async fn strangers_get_clear_answers_and_are_in_nobody_s_way() {
         client.write_all(b"POST /mutate HTTP/1.1\r\n").await.unwrap();
         slow.push(client);
     }
-    let mut nothing = Vec::new();
-    let end = timeout(PATIENCE, silent.read_to_end(&mut nothing)).await;
-    assert!(end.is_ok(), "one that says nothing is sent away");
+    ended(&mut silent).await;
 
     let review = Arc::new(review().to_string());
     let mut crowd = JoinSet::new();
@@ -207,8 +206,7 @@ async fn strangers_get_clear_answers_and_are_in_nobody_s_way() {
             others.slowest.as_secs_f64() * 1e3,
         ),
     );
-    // A thousand handshakes at once take the processors of a small machine from everybody for a while.
-    assert!(others.failed.len() * 50 <= others.count, "{:#?}", others.failed);
+    assert_eq!(others.failed, Vec::<String>::new());
     assert_eq!(afterwards.failed, Vec::<String>::new());
     let now = operator.pods().await.remove(0);
     assert_eq!(restarts(&now), restarts(&pod), "it was killed");
