@@ -9,6 +9,10 @@
 //! | [`runtime`] | what a process in a cluster needs: certificates, leadership, caches, metrics, logs, shutdown | the API server |
 //! | [`webhook`] | `AdmissionReview` in, JSON patch out | caches, never the API server |
 //! | [`controller`] | watches, reconciling, rollouts in turn, budgets, status, events | the API server |
+//! | [`verify`] | what a disruption did to requests: samples, pods' lives, what was lost where, which drain is enough | data only |
+//! | [`load`] | requests at a constant rate | the service under load |
+//! | [`trial`] | makes a workload go through a disruption, follows its pods, and puts back what it changed | the API server |
+//! | [`report`] | findings as tables, and as a page with plots | data only |
 //! | [`cli`] | one file per command | everything |
 //!
 //! What becomes of a workload's pod template is decided in one place, by pure functions: [`plan::admit`] when
@@ -18,6 +22,10 @@
 pub mod api;
 pub mod cli;
 pub mod controller;
+pub mod load;
 pub mod plan;
+pub mod report;
 pub mod runtime;
+pub mod trial;
+pub mod verify;
 pub mod webhook;

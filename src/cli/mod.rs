@@ -4,8 +4,11 @@ mod controller;
 mod crd;
 mod doctor;
 mod inject;
+mod load;
 pub mod manifests;
+mod reference;
 mod revert;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -34,6 +37,12 @@ enum Command {
     /// Takes back from manifests what was injected.
     #[command(long_about = revert::HELP)]
     Revert(revert::Arguments),
+    /// Disrupts a workload under load, and tells which requests were lost and why.
+    #[command(long_about = verify::HELP)]
+    Verify(Box<verify::Arguments>),
+    /// The load of `adieu verify --in-cluster`, in its Job.
+    #[command(hide = true)]
+    Load(load::Arguments),
 }
 
 /// Runs the command that the arguments name.
@@ -45,6 +54,8 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Inject(arguments) => inject::run(&arguments),
         Command::Revert(arguments) => revert::run(&arguments),
+        Command::Load(arguments) => load::run(&arguments),
+        Command::Verify(arguments) => return verify::run(&arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

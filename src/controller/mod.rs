@@ -5,7 +5,7 @@ mod budgets;
 mod census;
 mod events;
 mod policies;
-mod progress;
+pub mod progress;
 mod turns;
 mod workloads;
 mod write;

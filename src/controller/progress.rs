@@ -9,7 +9,7 @@ use crate::{plan::Kind, runtime::caches::hash_of};
 
 /// How far a rollout is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Progress {
+pub enum Progress {
     /// Every pod is of the current template and available.
     Complete,
     /// Pods of an older template are still being replaced.
@@ -46,7 +46,8 @@ const REACHED: [&str; 8] = [
 
 /// How far the rollout of a workload is. What makes no progress of its own accord (paused, scaled to zero,
 /// updated by hand or up to a partition) counts as complete.
-pub(super) fn progress(kind: Kind, object: &DynamicObject) -> Progress {
+#[must_use]
+pub fn progress(kind: Kind, object: &DynamicObject) -> Progress {
     if !is_rolling(kind, object) {
         return Progress::Complete;
     }

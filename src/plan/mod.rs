@@ -33,7 +33,7 @@ pub use record::Record;
 pub use render::{render, revert};
 pub use resolve::{OptIn, Resolution, cluster_policy_holds_for, holds_for, matches, resolve};
 pub use settings::{ProbeChoice, Setting, Settings, Source};
-pub use timing::grace_period_seconds;
+pub use timing::{grace_period_seconds, pre_stop_seconds};
 
 pub use crate::api::WorkloadKind as Kind;
 

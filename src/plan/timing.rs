@@ -19,7 +19,8 @@ pub fn grace_period_seconds(settings: &Settings, longest_pre_stop: i64, native_s
 /// How long a preStop hook sleeps, in seconds, read from the forms that people use: the native `sleep`
 /// action, `["sleep", "10"]`, and a shell whose script begins with `sleep 10`. `None` where it can't be
 /// known.
-pub(super) fn pre_stop_seconds(handler: &Value) -> Option<i64> {
+#[must_use]
+pub fn pre_stop_seconds(handler: &Value) -> Option<i64> {
     if let Some(seconds) = handler.get("sleep").filter(|sleep| !sleep.is_null()) {
         return seconds.get("seconds").and_then(Value::as_i64).filter(|seconds| *seconds >= 0);
     }

@@ -4,6 +4,7 @@
 
 mod properties;
 mod support;
+mod verify;
 
 use std::{fs, path::PathBuf};
 

@@ -17,13 +17,13 @@ pub struct Ran {
 
 /// Runs `adieu` with these arguments and this standard input.
 pub fn adieu(arguments: &[&str], input: &str) -> Ran {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_adieu"))
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    run(Command::new(env!("CARGO_BIN_EXE_adieu")).args(arguments), input)
+}
+
+/// Runs a command with this standard input.
+pub fn run(command: &mut Command, input: &str) -> Ran {
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
     let input = input.as_bytes().to_owned();
     // A command that reads no standard input may be gone before it is written.

@@ -9,7 +9,6 @@ mod figures;
 mod generate;
 mod guard;
 mod lifecycle;
-#[path = "../../xtask/src/load.rs"]
 mod load;
 #[path = "../manifests/mod.rs"]
 mod manifests;
@@ -24,6 +23,7 @@ mod random;
 mod schema;
 mod support;
 mod traffic;
+mod verify;
 
 use k8s_openapi::api::{
     admissionregistration::v1::MutatingWebhookConfiguration, core::v1::Secret, events::v1::Event,

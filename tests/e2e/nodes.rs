@@ -35,7 +35,7 @@ pub async fn cluster(arguments: &[&str]) -> Option<String> {
 }
 
 /// Nodes that pods can be moved between, the last of them one that can be spared; none where there is just one.
-async fn nodes(scene: &Scene) -> Option<Vec<Node>> {
+pub async fn nodes(scene: &Scene) -> Option<Vec<Node>> {
     let nodes: Api<Node> = Api::all(scene.client.clone());
     let all = nodes.list(&ListParams::default()).await.unwrap().items;
     let free: Vec<_> =

@@ -100,7 +100,7 @@ impl<'a> Traffic<'a> {
         let mut sending = Vec::new();
         for (name, address) in self.services.clone() {
             let load = self.load.clone();
-            let sent = tokio::spawn(async move { load.run(address, RATE, 0).await });
+            let sent = tokio::spawn(async move { load.run(address, RATE).await });
             sending.push((name, sent));
         }
         self.quiet().await;

@@ -11,7 +11,6 @@ mod generate;
 mod image;
 mod install;
 mod interrupt;
-mod load;
 mod markdown;
 mod progress;
 mod release;

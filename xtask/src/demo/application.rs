@@ -3,16 +3,18 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::SocketAddr;
-use std::process::Command;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
+use super::report::Run;
 use crate::progress::Step;
 use crate::target::Target;
-use crate::{command, interrupt, load};
+use crate::{command, image, interrupt};
 
 /// Where the application lives.
 pub const NAMESPACE: &str = "adieu-demo";
@@ -20,24 +22,24 @@ pub const NAMESPACE: &str = "adieu-demo";
 /// How long anything may take in the cluster.
 const LIMIT: Duration = Duration::from_mins(2);
 const POLL: Duration = Duration::from_millis(100);
-/// Answers in a row after which no pod that is gone can be among those that kube-proxy sends to: if one in
-/// eight were, so many answers would come in one of a million cases.
-const ANSWERS: usize = 100;
+/// A load of 100 requests after which, if all are answered, no pod that is gone can be among those that
+/// kube-proxy sends to: if one in eight were, so many answers would come in one of a million cases.
+const LOOK: [&str; 6] = ["--disrupt", "none", "--rate", "100", "--duration", "1s"];
+
+/// The exit code of `adieu verify` where requests were lost.
+const LOST: i32 = 1;
 
 /// The sample application.
 pub struct Application<'a> {
     target: &'a Target,
+    /// The binary of adieu.
+    adieu: PathBuf,
 }
 
 impl<'a> Application<'a> {
     /// The application in `target`, deployed or not.
-    pub fn new(target: &'a Target) -> Self {
-        Self { target }
-    }
-
-    /// The cluster it is in.
-    pub fn target(&self) -> &'a Target {
-        self.target
+    pub fn new(target: &'a Target) -> Result<Self> {
+        Ok(Self { target, adieu: image::adieu(target.workspace())?.program })
     }
 
     /// Deploys it with `image`, from scratch.
@@ -96,21 +98,24 @@ impl<'a> Application<'a> {
         self.wait_until_open(address)
     }
 
-    /// Restarts it, and waits until the new pods are there.
-    pub fn restart(&self) -> Result<()> {
-        self.tell(&["rollout", "restart", "deployment/web"])?;
-        self.wait_for_rollout()
+    /// Restarts it under a load of `rate` requests a second to `address`, which goes on for `seconds` after
+    /// that.
+    pub fn restart_under_load(&self, address: SocketAddr, rate: u32, seconds: u32) -> Result<Run> {
+        let (rate, duration) = (rate.to_string(), format!("{seconds}s"));
+        shown(&format!("adieu verify deployment/web --url http://{address}/ --rate {rate}"));
+        let run = self.verify(address, &["--rate", &rate, "--duration", &duration])?;
+        run.restart().map(|()| run)
     }
 
     /// The uids of its pods.
-    pub fn pods(&self) -> Result<BTreeSet<String>> {
+    fn pods(&self) -> Result<BTreeSet<String>> {
         let pods = self.get(&["pods", "--selector=app=web"])?;
         let pods = pods["items"].as_array().into_iter().flatten();
         Ok(pods.filter_map(|pod| pod["metadata"]["uid"].as_str().map(str::to_owned)).collect())
     }
 
     /// Waits until none of the pods `old` is left.
-    pub fn wait_until_gone(&self, old: &BTreeSet<String>) -> Result<()> {
+    fn wait_until_gone(&self, old: &BTreeSet<String>) -> Result<()> {
         let step = Step::start("waiting until the old pods are gone");
         wait(&step, || {
             let left = self.pods()?.intersection(old).count();
@@ -134,20 +139,26 @@ impl<'a> Application<'a> {
 
     /// Waits until kube-proxy passes requests on.
     fn wait_until_open(&self, address: SocketAddr) -> Result<()> {
-        let ask = || -> Result<()> {
-            self.target.enter()?;
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            let step = Step::start(format!("waiting for answers at {address}"));
-            wait(&step, || {
-                (0..ANSWERS).try_for_each(|_| {
-                    runtime.block_on(load::request(address)).map_err(|cause| anyhow::anyhow!(cause))
-                })
-            })?;
-            step.done();
-            Ok(())
-        };
-        // On a thread of its own, which is lost to where the cluster is.
-        thread::scope(|scope| scope.spawn(ask).join()).map_err(|_| anyhow::anyhow!("a thread gave up"))?
+        let step = Step::start(format!("waiting for answers at {address}"));
+        wait(&step, || match self.verify(address, &LOOK)?.lost {
+            0 => Ok(()),
+            lost => bail!("{lost} requests were lost"),
+        })?;
+        step.done();
+        Ok(())
+    }
+
+    /// Runs `adieu verify`, whose progress is shown.
+    fn verify(&self, address: SocketAddr, arguments: &[&str]) -> Result<Run> {
+        let mut adieu = self.target.command(&self.adieu);
+        adieu.args(["verify", "deployment/web", "--namespace", NAMESPACE, "--yes", "--output", "json"]);
+        adieu.args(["--url", &format!("http://{address}/"), "--pod-header", "X-Pod"]).args(arguments);
+        let ran = adieu.stdin(Stdio::null()).stderr(Stdio::inherit()).output().context("cannot run adieu")?;
+        interrupt::check()?;
+        if !ran.status.success() && ran.status.code() != Some(LOST) {
+            bail!("adieu verify failed ({})", ran.status);
+        }
+        serde_json::from_slice(&ran.stdout).context("adieu verify printed something that is not its JSON")
     }
 
     /// Runs kubectl, and shows that.

@@ -5,22 +5,18 @@ mod application;
 mod report;
 
 use std::fs;
-use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::thread;
-use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::Args;
 
 use crate::cluster::{self, Cluster, Name};
-use crate::load::{Load, Outcome};
-use crate::progress::{Step, say};
+use crate::progress::say;
 use crate::target::{External, Target};
 use crate::workspace::Workspace;
 use crate::{image, install, interrupt};
 use application::Application;
-use report::{Report, Run};
+use report::Report;
 
 /// `cargo xtask demo`
 #[derive(Args)]
@@ -51,7 +47,7 @@ struct Pace {
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(100..=1000))]
     rate: u32,
 
-    /// The shortest time that a run's load lasts, in seconds
+    /// How long a run's load goes on after the restart, in seconds
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(20..=120))]
     seconds: u32,
 }
@@ -61,12 +57,6 @@ impl Default for Pace {
         Self { rate: 100, seconds: 20 }
     }
 }
-
-/// Requests that are sent before the restart begins.
-const LEAD: u64 = 200;
-/// How long the load goes on once the last old pod is gone.
-const TAIL: Duration = Duration::from_secs(2);
-const POLL: Duration = Duration::from_millis(100);
 
 /// Runs the demonstration. An error where adieu lost a request, or where there was nothing to save.
 pub fn run(options: &Options) -> Result<()> {
@@ -91,20 +81,20 @@ pub fn run(options: &Options) -> Result<()> {
 /// The demonstration as a test, where adieu is installed.
 pub fn prove(target: &Target) -> Result<()> {
     let report = show(target, Pace::default())?;
-    Application::new(target).remove()?;
+    Application::new(target)?.remove()?;
     report.verdict()
 }
 
 fn show(target: &Target, pace: Pace) -> Result<Report> {
     let web = image::app(target.workspace(), "web")?;
     target.load_image(&web.archive)?;
-    let application = Application::new(target);
+    let application = Application::new(target)?;
     application.deploy(&web.reference())?;
     let address = |service| application.address(service);
     let (without_address, with_address) = (address("web-without")?, address("web-with")?);
 
     report::heading("A rolling restart under load, as it is");
-    let without = restart_under_load(&application, without_address, pace)?;
+    let without = application.restart_under_load(without_address, pace.rate, pace.seconds)?;
     report::print_run(&without);
 
     report::heading("One annotation");
@@ -115,7 +105,7 @@ fn show(target: &Target, pace: Pace) -> Result<Report> {
     report::print_diff(&diff);
 
     report::heading("The same restart under the same load, with adieu");
-    let with = restart_under_load(&application, with_address, pace)?;
+    let with = application.restart_under_load(with_address, pace.rate, pace.seconds)?;
     report::print_run(&with);
 
     let report = Report { without, with, template_diff: diff, rate: pace.rate };
@@ -123,57 +113,11 @@ fn show(target: &Target, pace: Pace) -> Result<Report> {
     Ok(report)
 }
 
-/// Restarts the application while requests are sent, until every old pod is gone.
-fn restart_under_load(application: &Application<'_>, address: SocketAddr, pace: Pace) -> Result<Run> {
-    let minimum = u64::from(pace.rate) * u64::from(pace.seconds);
-    let load = Load::default();
-    thread::scope(|scope| {
-        let sender = load.clone();
-        let sending = scope.spawn(move || -> Result<Outcome> {
-            application.target().enter()?;
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            Ok(runtime.block_on(sender.run(address, pace.rate, minimum.max(2000))))
-        });
-        say(&format!("… {} requests/s to {address}", pace.rate));
-        let restarted = restart(application, &load, || sending.is_finished());
-        load.stop();
-        let step = Step::start("waiting for the last answers");
-        let outcome = sending.join().map_err(|_| anyhow::anyhow!("the load generator gave up"))??;
-        step.done();
-        let (restart_seconds, rollout_seconds) = restarted?;
-        Ok(Run { outcome, restart_at_seconds: restart_seconds, rollout_seconds })
-    })
-}
-
-/// When the restart began, in seconds from the start of the load, and how long it took until the last old
-/// pod was gone.
-fn restart(application: &Application<'_>, load: &Load, ended: impl Fn() -> bool) -> Result<(f64, f64)> {
-    let begun = Instant::now();
-    while load.sent() < LEAD {
-        interrupt::check()?;
-        if ended() {
-            bail!("the load ended before the restart");
-        }
-        thread::sleep(POLL);
-    }
-    let old = application.pods()?;
-    let restarted = Instant::now();
-    application.restart()?;
-    application.wait_until_gone(&old)?;
-    let rollout = restarted.elapsed();
-    let rest = Instant::now();
-    while rest.elapsed() < TAIL {
-        interrupt::check()?;
-        thread::sleep(POLL);
-    }
-    Ok(((restarted - begun).as_secs_f64(), rollout.as_secs_f64()))
-}
-
 fn clean_up(target: &Target, started: Option<Cluster>) -> Result<()> {
     if let Some(cluster) = started {
         return cluster::down(&cluster);
     }
-    Application::new(target).remove()?;
+    Application::new(target)?.remove()?;
     install::uninstall(target)
 }
 

@@ -1,31 +1,110 @@
 //! What the demonstration shows: on the terminal, and as JSON.
 
+use std::collections::BTreeMap;
 use std::io::{IsTerminal, stdout};
 
 use anyhow::{Context, Result, bail};
 use comfy_table::{Table, presets};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use similar::TextDiff;
-
-use crate::load::Outcome;
 
 /// The longest line that is shown of a difference, in characters.
 const LINE_LIMIT: usize = 110;
 /// How many lost requests are listed one by one.
 const LISTED: usize = 5;
 
-/// One restart under load.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
+/// One run of `adieu verify`: what the demonstration shows of it.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", from = "Findings")]
 pub struct Run {
-    /// What became of the requests.
-    #[serde(flatten)]
-    pub outcome: Outcome,
+    /// Requests sent.
+    pub requests: u64,
+    /// Requests that got no answer, or a server's error.
+    pub lost: u64,
+    /// The lost ones by cause.
+    pub causes: BTreeMap<String, u64>,
+    /// The lost ones, in the order in which they were due.
+    pub losses: Vec<Loss>,
+    /// How long the answered ones took.
+    pub latency_seconds: Latency,
     /// When the restart began, in seconds from the start of the load.
-    pub restart_at_seconds: f64,
+    pub restart_at_seconds: Option<f64>,
     /// From there until the last old pod was gone.
-    pub rollout_seconds: f64,
+    pub rollout_seconds: Option<f64>,
+    /// The drain that would have been enough.
+    pub sufficient_drain_seconds: Option<u64>,
+    /// Why the restart didn't come to its end.
+    incomplete: Option<String>,
+}
+
+/// A lost request.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Loss {
+    /// When it was due, in seconds from the start of the load.
+    pub at_seconds: f64,
+    /// Refused, reset and the like.
+    pub cause: String,
+}
+
+/// Seconds from when a request was due to its answer's last byte.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct Latency {
+    /// Half of the requests took no longer.
+    pub p50: f64,
+    /// 99 in 100 took no longer.
+    pub p99: f64,
+    /// The slowest.
+    pub max: f64,
+}
+
+/// What `adieu verify -o json` writes.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Findings {
+    requests: Requests,
+    causes: BTreeMap<String, u64>,
+    losses: Vec<Loss>,
+    latency_seconds: Latency,
+    disruption_at_seconds: Option<f64>,
+    disruption_took_seconds: Option<f64>,
+    drain: Option<Drain>,
+    incomplete: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Requests {
+    sent: u64,
+    lost: u64,
+}
+
+#[derive(Deserialize)]
+struct Drain {
+    seconds: u64,
+}
+
+impl From<Findings> for Run {
+    fn from(found: Findings) -> Self {
+        Self {
+            requests: found.requests.sent,
+            lost: found.requests.lost,
+            causes: found.causes,
+            losses: found.losses,
+            latency_seconds: found.latency_seconds,
+            restart_at_seconds: found.disruption_at_seconds,
+            rollout_seconds: found.disruption_took_seconds,
+            sufficient_drain_seconds: found.drain.map(|drain| drain.seconds),
+            incomplete: found.incomplete,
+        }
+    }
+}
+
+impl Run {
+    /// An error unless the restart came to its end.
+    pub fn restart(&self) -> Result<()> {
+        self.incomplete.as_ref().map_or(Ok(()), |why| bail!("the restart didn't come to its end: {why}"))
+    }
 }
 
 /// Both.
@@ -45,14 +124,10 @@ pub struct Report {
 impl Report {
     /// An error unless adieu lost nothing, and there was something to lose.
     pub fn verdict(&self) -> Result<()> {
-        if self.with.outcome.lost > 0 {
-            bail!(
-                "{} of {} requests were lost with adieu",
-                self.with.outcome.lost,
-                self.with.outcome.requests
-            );
+        if self.with.lost > 0 {
+            bail!("{} of {} requests were lost with adieu", self.with.lost, self.with.requests);
         }
-        if self.without.outcome.lost == 0 {
+        if self.without.lost == 0 {
             bail!("no request was lost without adieu either: this run shows nothing");
         }
         Ok(())
@@ -72,16 +147,16 @@ impl Report {
             "until the old pods were gone",
         ]);
         for (name, run) in [("without adieu", &self.without), ("with adieu", &self.with)] {
-            let latency = &run.outcome.latency;
+            let latency = &run.latency_seconds;
             let ms = |seconds: f64| format!("{:.1} ms", seconds * 1000.0);
             table.add_row([
                 name.to_owned(),
-                run.outcome.requests.to_string(),
-                run.outcome.lost.to_string(),
+                run.requests.to_string(),
+                run.lost.to_string(),
                 ms(latency.p50),
                 ms(latency.p99),
                 ms(latency.max),
-                format!("{:.1} s", run.rollout_seconds),
+                run.rollout_seconds.map_or_else(String::new, |seconds| format!("{seconds:.1} s")),
             ]);
         }
         println!("\n{table}");
@@ -95,7 +170,7 @@ pub fn heading(text: &str) {
 
 /// Tells what was lost, and why.
 pub fn print_run(run: &Run) {
-    let Outcome { requests, lost, causes, losses, .. } = &run.outcome;
+    let Run { requests, lost, causes, losses, .. } = run;
     println!("  {requests} requests sent, {lost} lost");
     for (cause, count) in causes {
         println!("    {count:>5} {cause}");
@@ -103,12 +178,15 @@ pub fn print_run(run: &Run) {
     for loss in losses.iter().take(LISTED) {
         println!(
             "          {:+.2} s from the restart: {}",
-            loss.at_seconds - run.restart_at_seconds,
+            loss.at_seconds - run.restart_at_seconds.unwrap_or_default(),
             loss.cause
         );
     }
     if losses.len() > LISTED {
         println!("          … and {} more", losses.len() - LISTED);
+    }
+    if let Some(seconds) = run.sufficient_drain_seconds {
+        println!("  a drain of {seconds} s would have been enough");
     }
 }
 

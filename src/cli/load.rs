@@ -1,0 +1,85 @@
+//! `adieu load`: the load of `adieu verify --in-cluster`, in its Job. What it does goes to standard output as
+//! lines of JSON.
+
+use std::{
+    io::{Write as _, stdout},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use tokio::{
+    sync::mpsc::unbounded_channel,
+    time::{Instant, MissedTickBehavior, interval},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    load::{self, Client, Options},
+    runtime::shutdown,
+    verify::{Line, Sample},
+};
+
+/// Between two lines: often enough for one of them to arrive fast.
+const PERIOD: Duration = Duration::from_millis(100);
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// What to send, as JSON.
+    #[arg(value_parser = |text: &str| serde_json::from_str::<Options>(text))]
+    options: Options,
+}
+
+pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("starting the asynchronous runtime")?
+        .block_on(send(&arguments.options))
+}
+
+async fn send(options: &Options) -> anyhow::Result<()> {
+    let client = Client::new(options)?;
+    let origin = Instant::now();
+    let (over, mut samples) = unbounded_channel();
+    let stop = CancellationToken::new();
+    let load = load::run(&client, options, origin, |sample| drop(over.send(sample)), stop.clone());
+    let asked = async {
+        let outcome = shutdown::requested().await;
+        stop.cancel();
+        outcome.context("listening for signals")
+    };
+    let tell = async {
+        let mut ticks = interval(PERIOD);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let mut batch = Vec::new();
+            while let Ok(sample) = samples.try_recv() {
+                batch.push(sample);
+            }
+            write(origin, batch)?;
+        }
+    };
+    let outcome: anyhow::Result<()> = tokio::select! {
+        ((), asked) = async { tokio::join!(load, asked) } => asked,
+        told = tell => told,
+    };
+    outcome?;
+    let mut rest = Vec::new();
+    while let Ok(sample) = samples.try_recv() {
+        rest.push(sample);
+    }
+    write(origin, rest)?;
+    line(&Line::End)
+}
+
+fn write(origin: Instant, samples: Vec<Sample>) -> anyhow::Result<()> {
+    let now_micros = u64::try_from(origin.elapsed().as_micros()).unwrap_or(u64::MAX);
+    line(&Line::Samples { now_micros, samples })
+}
+
+fn line(line: &Line) -> anyhow::Result<()> {
+    let mut out = stdout().lock();
+    serde_json::to_writer(&mut out, line).context("writing a line")?;
+    out.write_all(b"\n").and_then(|()| out.flush()).context("writing a line")
+}

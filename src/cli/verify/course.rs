@@ -1,0 +1,245 @@
+//! The order of things: look, ask, load, disrupt, put back, wait, and count.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow, bail};
+use kube::{Client, Config};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, timeout},
+};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::{Arguments, ask, progress::Progress};
+use crate::{
+    load::{self, Options},
+    trial::{self, Disruption, Job, Trial, Workload},
+    verify::{Findings, Lives, Outcome, Recording, Requests, Sample, Subject},
+};
+
+/// How long the load runs before the disruption begins.
+const LEAD: Duration = Duration::from_secs(3);
+/// Requests that have to be over by then.
+const LEAD_REQUESTS: u64 = 5;
+/// How long a watch may take to bring what there is.
+const LIST_LIMIT: Duration = Duration::from_secs(30);
+/// How long it may take to put back what was changed.
+const UNDO_LIMIT: Duration = Duration::from_secs(30);
+/// How long the Job's pod may take to start, and to be removed.
+const JOB_LIMIT: Duration = Duration::from_mins(2);
+
+/// The error of a run that was asked to stop.
+#[derive(Debug, thiserror::Error)]
+#[error("interrupted; what was changed for the time being is put back")]
+pub(super) struct Interrupted;
+
+/// Runs it, and returns what it found and what that was found from.
+pub(super) async fn run(
+    arguments: &Arguments,
+    options: &Options,
+    interrupted: &CancellationToken,
+) -> anyhow::Result<(Findings, Recording)> {
+    let progress = Progress::new();
+    progress.phase("looking at the cluster");
+    let mut scene = stopped(interrupted, look(arguments, options, &progress)).await?;
+    // Not to be interrupted: a Job that is created without our knowing its name could not be removed.
+    let job = match &scene.image {
+        Some(image) => {
+            let limit = JOB_LIMIT + LEAD + arguments.limit + arguments.duration + options.timeout;
+            Some(Job::start(&scene.client, &scene.workload.namespace, image, options, limit).await?)
+        }
+        None => None,
+    };
+    let course = load_and_disrupt(arguments, options, &mut scene, job.as_ref(), interrupted, &progress);
+    let outcome = Box::pin(course).await;
+    if let Some(job) = job {
+        let removed = timeout(UNDO_LIMIT, job.remove()).await;
+        removed.context("removing the Job of the load took too long")??;
+    }
+    outcome
+}
+
+/// What is there before anything is done.
+struct Scene {
+    client: Client,
+    /// Of the load, where it runs in the cluster.
+    image: Option<String>,
+    trial: Trial,
+    workload: Workload,
+    origin: Instant,
+    lives: watch::Receiver<Lives>,
+    /// Ends the watches.
+    _follows: DropGuard,
+}
+
+/// Checks all that can be checked, and asks.
+async fn look(arguments: &Arguments, options: &Options, progress: &Progress) -> anyhow::Result<Scene> {
+    let config = Config::infer().await.context("finding the cluster: is KUBECONFIG right?")?;
+    let namespace = arguments.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
+    let client = Client::try_from(config).context("connecting to the cluster")?;
+    let reference = &arguments.workload;
+    let (workload, object) = Workload::find(&client, reference.kind, &namespace, &reference.name).await?;
+    if let Some(objection) = arguments.disrupt.objection(workload.kind, &object) {
+        bail!("{workload} can't be disrupted: {objection}");
+    }
+    trial::check_access(&client, &workload, arguments.disrupt, arguments.in_cluster).await?;
+    let image = match (arguments.in_cluster, &arguments.image) {
+        (false, _) => None,
+        (true, Some(image)) => Some(image.clone()),
+        (true, None) => {
+            let found = trial::operator_image(&client).await.context("give --image")?;
+            Some(found.context(
+                "no image is known for the load, without one operator to take it from: give --image",
+            )?)
+        }
+    };
+    if image.is_none() {
+        probe(options).await?;
+    }
+
+    let origin = Instant::now();
+    let (lives, follow) = trial::follow(&client, &workload, origin);
+    let ended = CancellationToken::new();
+    tokio::spawn(ended.clone().run_until_cancelled_owned(follow));
+    let follows = ended.drop_guard();
+    let listed = timeout(LIST_LIMIT, lives.clone().wait_for(Lives::is_listed)).await.map(|_| ());
+    listed.context("listing the workload's pods and EndpointSlices takes too long")?;
+    let trial = Trial::new(&client, &workload, arguments.disrupt, lives.clone());
+    let intention = trial.intention().await?;
+    if arguments.disrupt != Disruption::None && !arguments.yes {
+        progress.pause();
+        // Not on this thread: Ctrl-C has to be heard meanwhile.
+        tokio::task::spawn_blocking(move || ask(&intention)).await.context("asking")??;
+    }
+    Ok(Scene { client, image, trial, workload, origin, lives, _follows: follows })
+}
+
+/// A service that doesn't answer now is not disrupted.
+async fn probe(options: &Options) -> anyhow::Result<()> {
+    let client = load::Client::new(options)?;
+    for _ in 0..LEAD_REQUESTS {
+        if let Outcome::Lost(cause) = client.request().await.outcome {
+            bail!("{} doesn't answer ({cause}), so nothing was disrupted", options.url);
+        }
+    }
+    Ok(())
+}
+
+async fn load_and_disrupt(
+    arguments: &Arguments,
+    options: &Options,
+    scene: &mut Scene,
+    job: Option<&Job>,
+    interrupted: &CancellationToken,
+    progress: &Progress,
+) -> anyhow::Result<(Findings, Recording)> {
+    let (tell, requests) = watch::channel(Requests::default());
+    let stop = CancellationToken::new();
+    let load = load(job, options, scene.origin, tell, stop.clone());
+    let count = progress.count(requests.clone());
+    let origin = scene.origin;
+    let mut disruption = None;
+    let course = async {
+        progress.phase("load without disruption");
+        lead(arguments, &requests).await?;
+        let begun = origin.elapsed();
+        progress.phase(format!("disruption: {}", arguments.disrupt));
+        let outcome = timeout(arguments.limit, scene.trial.run()).await;
+        disruption = (arguments.disrupt != Disruption::None).then(|| (begun, origin.elapsed()));
+        progress.phase("load after the disruption");
+        let incomplete = match outcome {
+            Ok(Ok(())) => None,
+            // It has begun: what it cost is told all the same.
+            Ok(Err(trial::Error::Incomplete(why))) => Some(why),
+            Ok(Err(error)) => return Err(error.into()),
+            Err(_) => Some(format!(
+                "it took longer than {} s: `kubectl -n {} get pods,pdb` tells what it may have waited for",
+                arguments.limit.as_secs(),
+                scene.workload.namespace
+            )),
+        };
+        if incomplete.is_none() {
+            sleep(arguments.duration).await;
+        }
+        progress.phase("waiting for the last answers");
+        stop.cancel();
+        Ok::<_, anyhow::Error>(incomplete)
+    };
+    let both = async {
+        // The load ends by itself only where it failed.
+        let (samples, incomplete) = tokio::try_join!(load, course)?;
+        Ok::<_, anyhow::Error>((samples, incomplete))
+    };
+    // Counting ends with the load.
+    let (outcome, ()) = tokio::join!(stopped(interrupted, both), count);
+    progress.phase("putting back what was changed");
+    timeout(UNDO_LIMIT, scene.trial.undo())
+        .await
+        .context("putting back what was changed took too long")??;
+    let (samples, incomplete) = outcome?;
+    let recording = Recording::new(samples, scene.lives.borrow().all(), disruption);
+    let mut findings = Findings::of(subject(arguments, options, &scene.workload), &recording);
+    findings.incomplete = incomplete;
+    Ok((findings, recording))
+}
+
+/// The load, from here or from the cluster, until `stop`.
+async fn load(
+    job: Option<&Job>,
+    options: &Options,
+    origin: Instant,
+    tell: watch::Sender<Requests>,
+    stop: CancellationToken,
+) -> anyhow::Result<Vec<Sample>> {
+    let count = |sample: &Sample| tell.send_modify(|requests| requests.count(sample.outcome));
+    if let Some(job) = job {
+        return Ok(job.follow(origin, stop, count).await?);
+    }
+    let client = load::Client::new(options)?;
+    let mut samples = Vec::new();
+    let sink = |sample| {
+        count(&sample);
+        samples.push(sample);
+    };
+    load::run(&client, options, origin, sink, stop).await;
+    Ok(samples)
+}
+
+/// Waits until the load has run for a while; an error where requests are lost already.
+async fn lead(arguments: &Arguments, requests: &watch::Receiver<Requests>) -> anyhow::Result<()> {
+    let mut requests = requests.clone();
+    let first = requests.wait_for(|requests| requests.sent > 0);
+    // A remote load has to start first.
+    timeout(JOB_LIMIT, first).await.context("the load didn't start in time")?.context("the load ended")?;
+    if arguments.disrupt == Disruption::None {
+        return Ok(());
+    }
+    sleep(LEAD).await;
+    let so_far =
+        *requests.wait_for(|requests| requests.sent >= LEAD_REQUESTS).await.context("the load ended")?;
+    if so_far.lost > 0 {
+        bail!(
+            "{} of {} requests were lost before anything was disrupted, so nothing was: --disrupt none tells more",
+            so_far.lost,
+            so_far.sent
+        );
+    }
+    Ok(())
+}
+
+fn subject(arguments: &Arguments, options: &Options, workload: &Workload) -> Subject {
+    Subject {
+        workload: workload.to_string(),
+        namespace: workload.namespace.clone(),
+        disruption: arguments.disrupt.to_string(),
+        url: options.url.clone(),
+        rate: options.rate.get(),
+    }
+}
+
+async fn stopped<T>(
+    interrupted: &CancellationToken,
+    work: impl Future<Output = anyhow::Result<T>>,
+) -> anyhow::Result<T> {
+    interrupted.run_until_cancelled(work).await.unwrap_or_else(|| Err(anyhow!(Interrupted)))
+}

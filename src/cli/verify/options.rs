@@ -1,0 +1,126 @@
+//! The arguments that say what the load consists of.
+
+use std::{
+    fs,
+    num::{NonZeroU32, NonZeroUsize},
+    path::PathBuf,
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use jiff::SignedDuration;
+
+use crate::load::{Client, Options};
+
+#[derive(Debug, clap::Args)]
+#[group(skip)]
+pub(super) struct Arguments {
+    /// Where requests go: the way that users take to the workload.
+    #[arg(long, value_name = "URL")]
+    url: String,
+
+    /// Requests per second.
+    #[arg(long, value_name = "N", default_value = "100")]
+    rate: NonZeroU32,
+
+    /// Uses connections for more than one request; otherwise each request has one of its own.
+    #[arg(long)]
+    keep_alive: bool,
+
+    /// Speaks HTTP/2: by prior knowledge to http:, by ALPN to https:.
+    #[arg(long)]
+    http2: bool,
+
+    /// The method of requests.
+    #[arg(short = 'X', long, value_name = "METHOD", default_value = "GET")]
+    method: String,
+
+    /// A header of requests; may be given several times.
+    #[arg(short = 'H', long, value_name = "NAME: VALUE", value_parser = header)]
+    header: Vec<(String, String)>,
+
+    /// The body of requests.
+    #[arg(short, long, value_name = "TEXT")]
+    data: Option<String>,
+
+    /// How long an answer may take before the request counts as lost.
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
+    timeout: Duration,
+
+    /// Takes any certificate.
+    #[arg(short = 'k', long)]
+    insecure: bool,
+
+    /// The authorities that the service's certificate may be from (PEM), in the place of the machine's.
+    #[arg(long, value_name = "FILE", conflicts_with = "insecure")]
+    cacert: Option<PathBuf>,
+
+    /// How many requests may wait for their answers; what is due beyond that is not sent, and told.
+    #[arg(long, value_name = "N", default_value = "2000")]
+    max_in_flight: NonZeroUsize,
+
+    /// The header of answers that names the pod.
+    #[arg(long, value_name = "NAME")]
+    pod_header: Option<String>,
+}
+
+impl Arguments {
+    /// What the load consists of; an error where it can't be sent.
+    pub(super) fn options(&self) -> anyhow::Result<Options> {
+        let authorities = self
+            .cacert
+            .as_ref()
+            .map(|file| fs::read_to_string(file).with_context(|| format!("reading {}", file.display())));
+        let options = Options {
+            url: self.url.clone(),
+            rate: self.rate,
+            keep_alive: self.keep_alive,
+            http2: self.http2,
+            method: self.method.clone(),
+            headers: self.header.clone(),
+            data: self.data.clone(),
+            timeout: self.timeout,
+            insecure: self.insecure,
+            authorities: authorities.transpose()?,
+            max_in_flight: self.max_in_flight,
+            pod_header: self.pod_header.clone(),
+        };
+        Client::new(&options)?;
+        Ok(options)
+    }
+}
+
+/// A duration with its unit, such as `10s`, `500ms` or `1m 30s`; more than none.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    let parsed = text.parse::<SignedDuration>().ok().and_then(|time| Duration::try_from(time).ok());
+    parsed
+        .filter(|time| !time.is_zero())
+        .ok_or_else(|| "give a time with its unit, such as 10s, 500ms or 2m".to_owned())
+}
+
+fn header(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once(':').ok_or("give a header as \"Name: value\"")?;
+    Ok((name.trim().to_owned(), value.trim().to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_a_unit() {
+        for (text, millis) in [("10s", 10_000), ("500ms", 500), ("1m 30s", 90_000), ("2m", 120_000)] {
+            assert_eq!(duration(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+        for text in ["", "10", "0s", "-1s", "soon"] {
+            duration(text).unwrap_err();
+        }
+    }
+
+    #[test]
+    fn a_header_has_a_name_and_a_value() {
+        let read = |text| header(text).map(|(name, value)| format!("{name}={value}"));
+        assert_eq!(read("Host: web:8080"), Ok("Host=web:8080".to_owned()));
+        header("Host").unwrap_err();
+    }
+}

@@ -1,0 +1,53 @@
+//! How far a run is, on standard error; nothing where that is no terminal.
+
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use tokio::sync::watch;
+
+use crate::verify::Requests;
+
+const TICK: Duration = Duration::from_millis(100);
+
+/// A line that says what is going on; it is gone in the end.
+#[derive(Debug)]
+pub(super) struct Progress(ProgressBar);
+
+impl Progress {
+    pub(super) fn new() -> Self {
+        let bar = ProgressBar::new_spinner();
+        if let Ok(style) = ProgressStyle::with_template("{spinner:.cyan} {prefix} {elapsed:.dim}  {msg}") {
+            bar.set_style(style);
+        }
+        Self(bar)
+    }
+
+    /// Says what is being done now.
+    pub(super) fn phase(&self, what: impl Into<String>) {
+        self.0.enable_steady_tick(TICK);
+        self.0.set_prefix(what.into());
+    }
+
+    /// Shows what becomes of the requests, for as long as it is polled.
+    pub(super) async fn count(&self, mut requests: watch::Receiver<Requests>) {
+        while requests.changed().await.is_ok() {
+            let Requests { sent, lost, not_sent, .. } = *requests.borrow_and_update();
+            let not_sent = if not_sent > 0 { format!(", {not_sent} not sent") } else { String::new() };
+            self.0.set_message(format!("{sent} requests, {lost} lost{not_sent}"));
+            tokio::time::sleep(TICK).await;
+        }
+    }
+
+    /// Gives the terminal back, for a question.
+    pub(super) fn pause(&self) {
+        self.0.disable_steady_tick();
+        self.0.finish_and_clear();
+        self.0.reset();
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}

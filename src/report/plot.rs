@@ -1,0 +1,197 @@
+//! Plots of a run over time, as SVG: requests, latency, and the pods' lives.
+
+use std::{error::Error as StdError, ops::Range, time::Duration};
+
+use plotters::{
+    chart::{ChartBuilder, ChartContext},
+    coord::{Shift, types::RangedCoordf64},
+    element::{Circle, Cross, PathElement, Rectangle, Text},
+    prelude::{Cartesian2d, DrawingArea, IntoDrawingArea as _, SVGBackend},
+    series::LineSeries,
+    style::{Color as _, IntoFont as _, RGBColor},
+};
+
+use crate::verify::{Life, Recording, Sample};
+
+/// A plot that can't be drawn.
+#[derive(Debug, thiserror::Error)]
+#[error("drawing a plot: {0}")]
+pub struct Error(String);
+
+impl Error {
+    fn of(error: impl StdError) -> Self {
+        Self(error.to_string())
+    }
+}
+
+const WIDTH: u32 = 1000;
+const HEIGHT: u32 = 220;
+/// What a pod's line takes.
+const LINE: u32 = 26;
+/// What the axis and its words take beside the lines.
+const FRAME: u32 = 50;
+/// As wide in every plot, so that a moment is at the same place in each.
+const LEFT: u32 = 70;
+/// Of so many answers at most a point each is drawn; the slowest are.
+const POINTS: usize = 4000;
+
+const ANSWERED: RGBColor = RGBColor(0x2b, 0x7a, 0x4b);
+const LOST: RGBColor = RGBColor(0xc0, 0x28, 0x28);
+const STARTING: RGBColor = RGBColor(0xc8, 0xcd, 0xd4);
+const SERVING: RGBColor = RGBColor(0x3b, 0x74, 0xb8);
+const DRAINING: RGBColor = RGBColor(0xe0, 0xa0, 0x30);
+const WITHDRAWN: RGBColor = RGBColor(0x8a, 0x6d, 0x3b);
+const DISRUPTION: RGBColor = RGBColor(0x77, 0x77, 0x77);
+
+/// What the colours of the pods' lines mean.
+pub(super) const LEGEND: [(&str, RGBColor); 5] = [
+    ("starting", STARTING),
+    ("ready", SERVING),
+    ("terminating, endpoint still ready", DRAINING),
+    ("terminating, endpoint not ready", WITHDRAWN),
+    ("lost request", LOST),
+];
+
+type Chart<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
+
+/// Requests per second: answered, and lost.
+pub(super) fn rates(recording: &Recording) -> Result<String, Error> {
+    let time = time(recording);
+    let answered = per_second(&recording.samples, &time, Sample::is_answered);
+    let lost = per_second(&recording.samples, &time, |sample| sample.loss().is_some());
+    let highest = answered.iter().chain(&lost).map(|(_, count)| *count).fold(1.0, f64::max);
+    draw(HEIGHT, |area| {
+        let mut chart = chart(area, recording, time.clone(), 0.0..highest * 1.1, "requests/s")?;
+        for (line, colour) in [(answered, ANSWERED), (lost, LOST)] {
+            let series = LineSeries::new(line, colour.stroke_width(2));
+            chart.draw_series(series).map_err(Error::of)?;
+        }
+        Ok(())
+    })
+}
+
+/// How long each answer took; what was lost is a cross.
+pub(super) fn latencies(recording: &Recording) -> Result<String, Error> {
+    let mut slowest: Vec<_> = recording.samples.iter().filter(|sample| sample.is_answered()).collect();
+    slowest.sort_by_key(|sample| std::cmp::Reverse(sample.took));
+    slowest.truncate(POINTS);
+    let lost = recording.samples.iter().filter(|sample| sample.loss().is_some());
+    let millis = |sample: &Sample| sample.took.as_secs_f64() * 1000.0;
+    let point = |sample: &Sample| (sample.due.as_secs_f64(), millis(sample));
+    let highest = slowest.iter().copied().chain(lost.clone()).map(millis).fold(1.0, f64::max);
+    draw(HEIGHT, |area| {
+        let mut chart = chart(area, recording, time(recording), 0.0..highest * 1.1, "latency, ms")?;
+        let points = slowest.iter().map(|sample| Circle::new(point(sample), 2, ANSWERED.mix(0.6).filled()));
+        chart.draw_series(points).map_err(Error::of)?;
+        let crosses = lost.map(|sample| Cross::new(point(sample), 4, LOST.stroke_width(2)));
+        chart.draw_series(crosses).map_err(Error::of)?;
+        Ok(())
+    })
+}
+
+/// A line for every pod: starting, ready, terminating; and the requests that were lost, or may have been, at it.
+pub(super) fn lives(recording: &Recording, ties: &[(Duration, usize)]) -> Result<String, Error> {
+    let Recording { lives, .. } = recording;
+    let time = time(recording);
+    let count = u32::try_from(lives.len()).unwrap_or(u32::MAX).max(1);
+    draw(count.saturating_mul(LINE).saturating_add(FRAME), |area| {
+        let rows = 0.0..f64::from(count);
+        let mut chart = chart(area, recording, time.clone(), rows, "pods")?;
+        for (row, life) in (0..count).rev().map(f64::from).zip(lives) {
+            let bars = stages(life, time.end).into_iter().map(|(span, colour)| {
+                let corners = [(span.start, row + 0.2), (span.end, row + 0.8)];
+                Rectangle::new(corners, colour.filled())
+            });
+            chart.draw_series(bars).map_err(Error::of)?;
+            let begin = life.seen.as_secs_f64();
+            let words = ("sans-serif", 13).into_font().color(&RGBColor(0x22, 0x22, 0x22));
+            let name = Text::new(life.name.clone(), (begin, row + 0.72), words);
+            chart.draw_series([name]).map_err(Error::of)?;
+        }
+        let marks = ties.iter().map(|(due, life)| {
+            let row = f64::from(count) - 0.5 - f64::from(u32::try_from(*life).unwrap_or_default());
+            Cross::new((due.as_secs_f64(), row), 3, LOST.stroke_width(1))
+        });
+        chart.draw_series(marks).map_err(Error::of)?;
+        Ok(())
+    })
+}
+
+/// What a pod was when.
+fn stages(life: &Life, end: f64) -> Vec<(Range<f64>, RGBColor)> {
+    let seconds = |time: Option<Duration>| time.map_or(end, |time| time.as_secs_f64());
+    let begin = life.seen.as_secs_f64();
+    let gone = seconds(life.gone).min(end);
+    let terminating = seconds(life.terminating).min(gone);
+    let ready = seconds(life.ready).min(terminating);
+    let withdrawn = seconds(life.withdrawn).clamp(terminating, gone);
+    let stages = [
+        (begin..ready, STARTING),
+        (ready..terminating, SERVING),
+        (terminating..withdrawn, DRAINING),
+        (withdrawn..gone, WITHDRAWN),
+    ];
+    stages.into_iter().filter(|(span, _)| span.end > span.start).collect()
+}
+
+/// From the first request to the end of the last.
+fn time(recording: &Recording) -> Range<f64> {
+    let end = recording.samples.iter().map(Sample::done).max().unwrap_or_default();
+    0.0..end.max(Duration::from_secs(1)).as_secs_f64()
+}
+
+/// How many of them were due in each second.
+fn per_second(samples: &[Sample], time: &Range<f64>, counts: fn(&Sample) -> bool) -> Vec<(f64, f64)> {
+    let mut seconds = Vec::new();
+    let mut from = time.start;
+    while from < time.end {
+        let due = |sample: &&Sample| (from..from + 1.0).contains(&sample.due.as_secs_f64());
+        let count = samples.iter().filter(due).filter(|sample| counts(sample)).count();
+        seconds.push((from + 0.5, f64::from(u32::try_from(count).unwrap_or(u32::MAX))));
+        from += 1.0;
+    }
+    seconds
+}
+
+fn draw(
+    height: u32,
+    plot: impl FnOnce(&DrawingArea<SVGBackend<'_>, Shift>) -> Result<(), Error>,
+) -> Result<String, Error> {
+    let mut svg = String::new();
+    {
+        let area = SVGBackend::with_string(&mut svg, (WIDTH, height)).into_drawing_area();
+        plot(&area)?;
+        area.present().map_err(Error::of)?;
+    }
+    Ok(svg)
+}
+
+/// The axes, and where the disruption was.
+fn chart<'a, 'b>(
+    area: &'a DrawingArea<SVGBackend<'b>, Shift>,
+    recording: &Recording,
+    time: Range<f64>,
+    values: Range<f64>,
+    what: &str,
+) -> Result<Chart<'a, 'b>, Error> {
+    let mut chart = ChartBuilder::on(area)
+        .margin(8)
+        .x_label_area_size(28)
+        .y_label_area_size(LEFT)
+        .build_cartesian_2d(time.clone(), values.clone())
+        .map_err(Error::of)?;
+    let mut mesh = chart.configure_mesh();
+    mesh.y_desc(what).x_labels(12).y_labels(5).x_label_formatter(&|x| format!("{x:.0} s"));
+    mesh.light_line_style(RGBColor(0xf0, 0xf0, 0xf0)).bold_line_style(RGBColor(0xe0, 0xe0, 0xe0));
+    if what == "pods" {
+        mesh.disable_y_mesh().y_labels(0);
+    }
+    mesh.draw().map_err(Error::of)?;
+    for at in recording.disruption.iter().flat_map(|(from, to)| [from, to]).map(Duration::as_secs_f64) {
+        if time.contains(&at) {
+            let line = PathElement::new([(at, values.start), (at, values.end)], DISRUPTION.stroke_width(1));
+            chart.draw_series([line]).map_err(Error::of)?;
+        }
+    }
+    Ok(chart)
+}

@@ -1,0 +1,149 @@
+//! What can be done to a workload, and what speaks against it.
+
+use std::{fmt, str::FromStr};
+
+use kube::core::DynamicObject;
+
+use crate::plan::Kind;
+
+/// What a workload is made to go through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disruption {
+    /// Nothing: somebody else does it.
+    None,
+    /// All its pods are replaced, as by `kubectl rollout restart`.
+    Restart,
+    /// It is scaled down to so many pods, or by one, and back again.
+    ScaleDown(Option<i32>),
+    /// One of its pods is deleted.
+    DeletePod,
+    /// One of its pods is evicted.
+    Evict,
+    /// One of its nodes is cordoned and drained, and uncordoned afterwards.
+    DrainNode,
+}
+
+impl Disruption {
+    /// Why this can't be done to a workload as it stands.
+    #[must_use]
+    pub fn objection(self, kind: Kind, object: &DynamicObject) -> Option<String> {
+        let spec = &object.data["spec"];
+        let replicas = spec["replicas"].as_i64().unwrap_or(1);
+        if self != Self::None && kind != Kind::DaemonSet && replicas == 0 {
+            return Some("it is scaled to 0: there is no pod to disrupt".to_owned());
+        }
+        match self {
+            Self::Restart if spec["paused"] == true => {
+                Some("it is paused and would not roll out: `kubectl rollout resume` it first".to_owned())
+            }
+            Self::Restart if spec["updateStrategy"]["type"] == "OnDelete" => Some(
+                "its update strategy is OnDelete, so a restart replaces no pod: use --disrupt delete-pod"
+                    .to_owned(),
+            ),
+            Self::ScaleDown(_) if kind == Kind::DaemonSet => {
+                Some("a DaemonSet has no replicas to scale: use restart, delete-pod or evict".to_owned())
+            }
+            Self::DrainNode if kind == Kind::DaemonSet => Some(
+                "a drain leaves a DaemonSet's pods where they are: use restart, delete-pod or evict"
+                    .to_owned(),
+            ),
+            Self::ScaleDown(to) => {
+                let to = to.map_or(replicas - 1, i64::from);
+                if to == 0 {
+                    Some(format!("scaled down from {replicas} to 0, nobody would be left to answer"))
+                } else if to >= replicas {
+                    Some(format!("it has {replicas} replicas: --disrupt scale-down=N wants fewer, not {to}"))
+                } else {
+                    None
+                }
+            }
+            _ => None,
+        }
+    }
+}
+
+impl FromStr for Disruption {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, value) = text.split_once('=').map_or((text, None), |(name, value)| (name, Some(value)));
+        match (name, value) {
+            ("none", None) => Ok(Self::None),
+            ("restart", None) => Ok(Self::Restart),
+            ("scale-down", None) => Ok(Self::ScaleDown(None)),
+            ("scale-down", Some(to)) => match to.parse() {
+                Ok(to) if to > 0 => Ok(Self::ScaleDown(Some(to))),
+                _ => Err(format!("{to:?} is no number of replicas that can be left, such as 1")),
+            },
+            ("delete-pod", None) => Ok(Self::DeletePod),
+            ("evict", None) => Ok(Self::Evict),
+            ("drain-node", None) => Ok(Self::DrainNode),
+            _ => {
+                Err("give restart, scale-down, scale-down=N, delete-pod, evict, drain-node or none"
+                    .to_owned())
+            }
+        }
+    }
+}
+
+impl fmt::Display for Disruption {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "none",
+            Self::Restart => "restart",
+            Self::ScaleDown(None) => "scale-down",
+            Self::ScaleDown(Some(to)) => return write!(f, "scale-down={to}"),
+            Self::DeletePod => "delete-pod",
+            Self::Evict => "evict",
+            Self::DrainNode => "drain-node",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn objection(disruption: &str, kind: Kind, spec: Value) -> Option<String> {
+        let object = serde_json::from_value(json!({"metadata": {"name": "web"}, "spec": spec})).unwrap();
+        disruption.parse::<Disruption>().unwrap().objection(kind, &object)
+    }
+
+    #[test]
+    fn a_disruption_is_written_as_it_is_read() {
+        for text in ["none", "restart", "scale-down", "scale-down=2", "delete-pod", "evict", "drain-node"] {
+            assert_eq!(text.parse::<Disruption>().unwrap().to_string(), text);
+        }
+        for text in ["", "restart=1", "scale-down=", "scale-down=0", "scale-down=-1", "kill"] {
+            text.parse::<Disruption>().unwrap_err();
+        }
+    }
+
+    #[test]
+    fn what_cannot_work_is_refused_with_the_remedy() {
+        use Kind::{DaemonSet, Deployment, StatefulSet};
+        for (disruption, kind, spec, part) in [
+            ("restart", Deployment, json!({"paused": true}), "kubectl rollout resume"),
+            ("restart", StatefulSet, json!({"updateStrategy": {"type": "OnDelete"}}), "delete-pod"),
+            ("evict", Deployment, json!({"replicas": 0}), "no pod"),
+            ("scale-down", Deployment, json!({}), "nobody would be left"),
+            ("scale-down=3", StatefulSet, json!({"replicas": 3}), "wants fewer"),
+            ("scale-down", DaemonSet, json!({}), "no replicas"),
+            ("drain-node", DaemonSet, json!({}), "leaves a DaemonSet's pods"),
+        ] {
+            let objection = objection(disruption, kind, spec).unwrap();
+            assert!(objection.contains(part), "{objection}");
+        }
+        for (disruption, kind, spec) in [
+            ("restart", Deployment, json!({})),
+            ("scale-down", Deployment, json!({"replicas": 2})),
+            ("scale-down=1", StatefulSet, json!({"replicas": 3})),
+            ("delete-pod", DaemonSet, json!({})),
+            ("none", Deployment, json!({"replicas": 0, "paused": true})),
+        ] {
+            assert_eq!(objection(disruption, kind, spec), None, "{disruption}");
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! Draining a node, as `kubectl drain` does.
+
+use std::collections::BTreeMap;
+
+use futures::future::try_join_all;
+use k8s_openapi::api::core::v1::{Node, Pod};
+use kube::{
+    Api, Client, ResourceExt as _,
+    api::{ListParams, Patch, PatchParams},
+    runtime::{conditions, wait::await_condition},
+};
+use serde_json::json;
+
+use super::{Error, disrupt::evict, remote};
+use crate::verify::Lives;
+
+/// Who mirrors a pod of the kubelet's own, which an eviction doesn't stop.
+const MIRROR: &str = "kubernetes.io/config.mirror";
+
+/// The node that most of the workload's pods are on, the first by name.
+pub(super) async fn choose(client: &Client, lives: &Lives) -> Result<String, Error> {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for node in lives.alive().filter_map(|(_, life)| life.node.as_deref()) {
+        *counts.entry(node).or_default() += 1;
+    }
+    let chosen = counts.into_iter().rev().max_by_key(|(_, count)| *count).map(|(node, _)| node);
+    let chosen = chosen.ok_or_else(|| Error::Impossible("none of its pods is on a node".to_owned()))?;
+    let nodes: Api<Node> = Api::all(client.clone());
+    let nodes = nodes.list(&ListParams::default()).await.map_err(Error::api("listing the nodes"))?;
+    let other = |node: &&Node| {
+        let cordoned = node.spec.as_ref().and_then(|spec| spec.unschedulable) == Some(true);
+        node.name_any() != chosen && !cordoned
+    };
+    if nodes.items.iter().filter(other).count() == 0 {
+        return Err(Error::Impossible(format!(
+            "{chosen} is the only node that pods can be scheduled to: they would have nowhere to go"
+        )));
+    }
+    Ok(chosen.to_owned())
+}
+
+/// The pods that a drain of the node evicts: all but those of DaemonSets, the kubelet's own and the load's.
+pub(super) async fn to_evict(client: &Client, node: &str) -> Result<Vec<Pod>, Error> {
+    let pods: Api<Pod> = Api::all(client.clone());
+    let on_it = ListParams::default().fields(&format!("spec.nodeName={node}"));
+    let listed = pods.list(&on_it).await.map_err(Error::api(format!("listing the pods on {node}")))?;
+    let evicted: Vec<_> = listed.items.into_iter().filter(is_evicted).collect();
+    let orphans: Vec<_> = evicted
+        .iter()
+        .filter(|pod| controller(pod).is_none())
+        .map(|pod| format!("{}/{}", pod.namespace().unwrap_or_default(), pod.name_any()))
+        .collect();
+    if orphans.is_empty() {
+        return Ok(evicted);
+    }
+    Err(Error::Impossible(format!(
+        "on {node} are pods without a controller, which would not come back: {}",
+        orphans.join(", ")
+    )))
+}
+
+pub(super) async fn is_schedulable(client: &Client, node: &str) -> Result<bool, Error> {
+    let nodes: Api<Node> = Api::all(client.clone());
+    let node = nodes.get(node).await.map_err(Error::api(format!("reading the node {node}")))?;
+    Ok(node.spec.and_then(|spec| spec.unschedulable) != Some(true))
+}
+
+pub(super) async fn cordon(client: &Client, node: &str, cordoned: bool) -> Result<(), Error> {
+    let nodes: Api<Node> = Api::all(client.clone());
+    let patch = Patch::Merge(json!({"spec": {"unschedulable": cordoned}}));
+    let patched = nodes.patch(node, &PatchParams::default(), &patch).await;
+    let doing = if cordoned { "cordoning" } else { "uncordoning" };
+    patched.map_err(Error::api(format!("{doing} the node {node}"))).map(drop)
+}
+
+/// Evicts all of these, and returns once they are gone.
+pub(super) async fn evict_all(client: &Client, pods: &[Pod]) -> Result<(), Error> {
+    try_join_all(pods.iter().map(|pod| async {
+        let name = pod.name_any();
+        let api: Api<Pod> = Api::namespaced(client.clone(), &pod.namespace().unwrap_or_default());
+        evict(&api, &name).await?;
+        let uid = pod.uid().unwrap_or_default();
+        let waited = await_condition(api, &name, conditions::is_deleted(&uid)).await;
+        waited.map_err(|error| Error::Incomplete(format!("waiting until the pod {name} is gone: {error}")))
+    }))
+    .await
+    .map(drop)
+}
+
+fn is_evicted(pod: &Pod) -> bool {
+    let of_daemon_set = controller(pod).is_some_and(|kind| kind == "DaemonSet");
+    !of_daemon_set && !pod.annotations().contains_key(MIRROR) && !remote::is_load(pod)
+}
+
+/// The kind of who controls it.
+fn controller(pod: &Pod) -> Option<&str> {
+    let mut owners = pod.owner_references().iter();
+    owners.find(|owner| owner.controller == Some(true)).map(|owner| owner.kind.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    fn pod(metadata: Value) -> Pod {
+        serde_json::from_value(json!({"metadata": metadata})).unwrap()
+    }
+
+    #[test]
+    fn a_drain_spares_daemon_sets_the_kubelets_own_pods_and_the_load() {
+        let owned = |kind: &str| json!({"ownerReferences": [{"apiVersion": "apps/v1", "kind": kind, "name": "o", "uid": "u", "controller": true}]});
+        assert!(is_evicted(&pod(owned("ReplicaSet"))));
+        assert!(is_evicted(&pod(json!({}))));
+        assert!(!is_evicted(&pod(owned("DaemonSet"))));
+        assert!(!is_evicted(&pod(json!({"annotations": {MIRROR: "x"}}))));
+        assert!(!is_evicted(&pod(json!({"labels": remote::labels()}))));
+    }
+}

@@ -1,0 +1,267 @@
+//! The load as a Job in the cluster, where Services are reached by their cluster IP.
+
+use std::{collections::BTreeMap, pin::pin, time::Duration};
+
+use futures::{AsyncBufReadExt as _, StreamExt as _, TryStreamExt as _};
+use k8s_openapi::api::{apps::v1::Deployment, batch::v1::Job as Object, core::v1::Pod};
+use kube::{
+    Api, Client, ResourceExt as _,
+    api::{DeleteParams, ListParams, LogParams, PostParams},
+    runtime::{
+        WatchStreamExt as _,
+        watcher::{self, watcher},
+    },
+};
+use serde_json::json;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::Error;
+use crate::{
+    load::Options,
+    verify::{Alignment, Line, Sample},
+};
+
+const NAME: &str = "app.kubernetes.io/name";
+/// Not the operator's name: its Services and the guard's selectors must not take the load for it.
+const LOAD: &str = "adieu-verify";
+/// How long a load that nobody removed is kept once it has ended.
+const TTL_SECONDS: u64 = 60;
+/// Why a container doesn't start, where it doesn't by itself.
+const STUCK: [&str; 5] = [
+    "ErrImagePull",
+    "ImagePullBackOff",
+    "ErrImageNeverPull",
+    "InvalidImageName",
+    "CreateContainerConfigError",
+];
+
+/// A load that runs in the cluster. [`Job::remove`] has to be called in the end, however it went; where even
+/// that fails, its deadline ends it.
+#[derive(Clone, Debug)]
+pub struct Job {
+    api: Api<Object>,
+    pods: Api<Pod>,
+    name: String,
+}
+
+impl Job {
+    /// Starts it; `limit` is the longest that it may run.
+    ///
+    /// # Errors
+    /// Where the API server refuses.
+    pub async fn start(
+        client: &Client,
+        namespace: &str,
+        image: &str,
+        options: &Options,
+        limit: Duration,
+    ) -> Result<Self, Error> {
+        let api: Api<Object> = Api::namespaced(client.clone(), namespace);
+        let job = serde_json::from_value(object(image, options, limit))
+            .map_err(|error| Error::Remote(error.to_string()))?;
+        let created = api.create(&PostParams::default(), &job).await;
+        let name = created.map_err(Error::api("creating the Job of the load"))?.name_any();
+        Ok(Self { api, pods: Api::namespaced(client.clone(), namespace), name })
+    }
+
+    /// Follows it until `stop`, and returns its samples in times from `origin`; each is handed to `sink` as
+    /// it comes. To stop is to remove the Job: its pod then ends the load in order.
+    ///
+    /// # Errors
+    /// Where it doesn't start, or ends before its time.
+    pub async fn follow(
+        &self,
+        origin: Instant,
+        stop: CancellationToken,
+        mut sink: impl FnMut(&Sample),
+    ) -> Result<Vec<Sample>, Error> {
+        let Some(pod) = stop.run_until_cancelled(self.started()).await.transpose()? else {
+            return Ok(vec![]);
+        };
+        let follow = LogParams { follow: true, ..LogParams::default() };
+        let log =
+            self.pods.log_stream(&pod, &follow).await.map_err(Error::api("following the load's log"))?;
+        let mut lines = pin!(log.lines());
+        let mut samples = Vec::new();
+        let mut alignment = Alignment::default();
+        let mut stopped = false;
+        loop {
+            let line = tokio::select! {
+                line = lines.try_next() => line,
+                () = stop.cancelled(), if !stopped => {
+                    stopped = true;
+                    self.remove().await?;
+                    continue;
+                }
+            };
+            let received = origin.elapsed();
+            let line = line.map_err(|error| Error::Remote(format!("its log broke off: {error}")))?;
+            let Some(line) = line else {
+                return Err(Error::Remote("its log ended before it did".to_owned()));
+            };
+            match serde_json::from_str(&line) {
+                Ok(Line::Samples { now_micros, samples: more }) => {
+                    alignment.learn(Duration::from_micros(now_micros), received);
+                    more.iter().for_each(&mut sink);
+                    samples.extend(more);
+                }
+                Ok(Line::End) if stopped => break,
+                Ok(Line::End) => return Err(Error::Remote("it was ended by somebody else".to_owned())),
+                // Its own words, on standard error.
+                Err(_) => return Err(Error::Remote(line)),
+            }
+        }
+        alignment.apply(&mut samples);
+        Ok(samples)
+    }
+
+    /// Removes it and its pod, if they are there.
+    ///
+    /// # Errors
+    /// Where the API server refuses.
+    pub async fn remove(&self) -> Result<(), Error> {
+        match self.api.delete(&self.name, &DeleteParams::background()).await {
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+            outcome => outcome.map(drop).map_err(Error::api(format!("removing the Job {}", self.name))),
+        }
+    }
+
+    /// The name of its pod, once that runs.
+    async fn started(&self) -> Result<String, Error> {
+        let ours = watcher::Config::default().labels(&format!("batch.kubernetes.io/job-name={}", self.name));
+        let pods = watcher(self.pods.clone(), ours).default_backoff().applied_objects();
+        let mut pods = pin!(pods);
+        while let Some(pod) = pods.next().await {
+            let pod = pod.map_err(|source| Error::Watch {
+                doing: "waiting for the pod of the load".to_owned(),
+                source: Box::new(source),
+            })?;
+            if has_begun(&pod)? {
+                return Ok(pod.name_any());
+            }
+        }
+        Err(Error::Remote("the watch of its pod ended".to_owned()))
+    }
+}
+
+/// The image of the operator that is installed; `None` where there is none, or more than one.
+///
+/// # Errors
+/// Where the API server doesn't say.
+pub async fn operator_image(client: &Client) -> Result<Option<String>, Error> {
+    let deployments: Api<Deployment> = Api::all(client.clone());
+    let ours = ListParams::default().labels(&format!("{NAME}=adieu"));
+    let found = deployments.list(&ours).await.map_err(Error::api("looking for the operator's Deployment"))?;
+    let pods = found.items.into_iter().filter_map(|deployment| deployment.spec?.template.spec);
+    let containers = pods.flat_map(|pod| pod.containers).filter(|container| container.name == "adieu");
+    let mut images: Vec<_> = containers.filter_map(|container| container.image).collect();
+    images.dedup();
+    Ok(if images.len() == 1 { images.pop() } else { None })
+}
+
+/// Whether a pod is that of a load.
+pub(super) fn is_load(pod: &Pod) -> bool {
+    pod.labels().get(NAME).is_some_and(|name| name == LOAD)
+}
+
+/// The labels of a load.
+pub(super) fn labels() -> BTreeMap<&'static str, &'static str> {
+    [(NAME, LOAD)].into()
+}
+
+fn object(image: &str, options: &Options, limit: Duration) -> serde_json::Value {
+    // The kubelet replaces $(NAME) in arguments, and $$ by $.
+    let options_text = json!(options).to_string().replace('$', "$$");
+    json!({
+        "metadata": {"generateName": format!("{LOAD}-"), "labels": labels()},
+        "spec": {
+            "backoffLimit": 0,
+            "activeDeadlineSeconds": limit.as_secs().max(1),
+            "ttlSecondsAfterFinished": TTL_SECONDS,
+            "template": {
+                "metadata": {"labels": labels()},
+                "spec": {
+                    "restartPolicy": "Never",
+                    "automountServiceAccountToken": false,
+                    "enableServiceLinks": false,
+                    // It waits for the answers of what it sent.
+                    "terminationGracePeriodSeconds": options.timeout.as_secs() + 5,
+                    "securityContext": {
+                        "runAsNonRoot": true, "runAsUser": 65532, "runAsGroup": 65532,
+                        "seccompProfile": {"type": "RuntimeDefault"},
+                    },
+                    "containers": [{
+                        "name": "load",
+                        "image": image,
+                        "imagePullPolicy": "IfNotPresent",
+                        "args": ["load", options_text],
+                        "resources": {"requests": {"cpu": "100m", "memory": "32Mi"}, "limits": {"memory": "256Mi"}},
+                        "securityContext": {
+                            "allowPrivilegeEscalation": false,
+                            "readOnlyRootFilesystem": true,
+                            "capabilities": {"drop": ["ALL"]},
+                        },
+                    }],
+                },
+            },
+        },
+    })
+}
+
+/// Whether the container of the load runs or ran; an error where it never will.
+fn has_begun(pod: &Pod) -> Result<bool, Error> {
+    let status = pod.status.as_ref();
+    let containers = status.and_then(|status| status.container_statuses.as_ref());
+    let state = containers.and_then(|all| all.iter().find(|c| c.name == "load")?.state.as_ref());
+    let Some(state) = state else { return Ok(false) };
+    if let Some(waiting) = &state.waiting {
+        let reason = waiting.reason.as_deref().unwrap_or_default();
+        if STUCK.contains(&reason) {
+            let message = waiting.message.as_deref().unwrap_or("no more is known");
+            return Err(Error::Remote(format!("its container doesn't start: {reason}: {message}")));
+        }
+    }
+    Ok(state.running.is_some() || state.terminated.is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    fn options() -> Options {
+        Options { data: Some("costs $(PRICE)".to_owned()), ..Options::to("http://web") }
+    }
+
+    #[test]
+    fn the_load_is_a_job_that_ends_by_itself_and_may_nothing() {
+        let object = object("adieu:1", &options(), Duration::from_secs(90));
+        let job: Object = serde_json::from_value(object).unwrap();
+        let spec = job.spec.unwrap();
+        assert_eq!((spec.active_deadline_seconds, spec.backoff_limit), (Some(90), Some(0)));
+        assert_eq!(spec.ttl_seconds_after_finished, Some(60));
+        let pod = spec.template.spec.unwrap();
+        assert_eq!(pod.automount_service_account_token, Some(false));
+        assert_eq!(pod.termination_grace_period_seconds, Some(15));
+        assert!(pod.containers[0].args.as_ref().unwrap()[1].contains("$$(PRICE)"));
+        let read: Options =
+            serde_json::from_str(&pod.containers[0].args.as_ref().unwrap()[1].replace("$$", "$")).unwrap();
+        assert_eq!(read, options());
+    }
+
+    #[test]
+    fn a_container_that_never_starts_is_told_with_its_reason() {
+        let pod = |state: Value| -> Pod {
+            let status = json!({"containerStatuses": [{
+                "name": "load", "image": "", "imageID": "", "ready": false, "restartCount": 0, "state": state}]});
+            serde_json::from_value(json!({"metadata": {}, "status": status})).unwrap()
+        };
+        assert!(!has_begun(&pod(json!({"waiting": {"reason": "ContainerCreating"}}))).unwrap());
+        assert!(has_begun(&pod(json!({"running": {}}))).unwrap());
+        let stuck = pod(json!({"waiting": {"reason": "ErrImagePull", "message": "no such image"}}));
+        let said = has_begun(&stuck).unwrap_err().to_string();
+        assert!(said.contains("ErrImagePull: no such image"), "{said}");
+    }
+}

@@ -1,0 +1,112 @@
+//! The workload that a trial is about.
+
+use futures::StreamExt as _;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use kube::{
+    Api, Client,
+    api::{Patch, PatchParams},
+    core::{DynamicObject, Selector},
+    runtime::{WatchStreamExt as _, watcher::watch_object},
+};
+use serde_json::json;
+
+use super::Error;
+use crate::{
+    controller::progress::{Progress, progress},
+    plan::Kind,
+    runtime::{FIELD_MANAGER, workloads::resource},
+};
+
+/// A workload in the cluster.
+#[derive(Clone, Debug)]
+pub struct Workload {
+    /// Its kind.
+    pub kind: Kind,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// The labels of its pods, as the API server takes them.
+    pub selector: String,
+    api: Api<DynamicObject>,
+}
+
+impl Workload {
+    /// Looks it up; the second is the object as it stands.
+    ///
+    /// # Errors
+    /// Where there is none, or the API server doesn't say.
+    pub async fn find(
+        client: &Client,
+        kind: Kind,
+        namespace: &str,
+        name: &str,
+    ) -> Result<(Self, DynamicObject), Error> {
+        let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &resource(kind));
+        let found = api.get_opt(name).await.map_err(Error::api(format!("looking up {kind}/{name}")))?;
+        let (namespace, name) = (namespace.to_owned(), name.to_owned());
+        let Some(object) = found else { return Err(Error::NotFound { kind, name, namespace }) };
+        let selector: Option<LabelSelector> =
+            serde_json::from_value(object.data["spec"]["selector"].clone()).ok();
+        let selector = selector.and_then(|selector| Selector::try_from(selector).ok());
+        let selector = selector.filter(|selector| !selector.selects_all()).ok_or_else(|| {
+            Error::Impossible(format!("{kind}/{name} has a selector that can't be understood"))
+        })?;
+        Ok((Self { kind, namespace, name, selector: selector.to_string(), api }, object))
+    }
+
+    /// Replaces all its pods, as `kubectl rollout restart` does; the generation that this makes.
+    pub(super) async fn restart(&self, now: &str) -> Result<Option<i64>, Error> {
+        let annotations = json!({"kubectl.kubernetes.io/restartedAt": now});
+        let patch = json!({"spec": {"template": {"metadata": {"annotations": annotations}}}});
+        let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
+        let patched = self.api.patch(&self.name, &parameters, &Patch::Merge(patch)).await;
+        Ok(patched.map_err(Error::api(format!("restarting {self}")))?.metadata.generation)
+    }
+
+    pub(super) async fn replicas(&self) -> Result<i32, Error> {
+        let scale = self.api.get_scale(&self.name).await;
+        let scale = scale.map_err(Error::api(format!("reading the scale of {self}")))?;
+        Ok(scale.spec.and_then(|spec| spec.replicas).unwrap_or_default())
+    }
+
+    pub(super) async fn scale(&self, replicas: i32) -> Result<(), Error> {
+        let patch = Patch::Merge(json!({"spec": {"replicas": replicas}}));
+        let scaled = self.api.patch_scale(&self.name, &PatchParams::default(), &patch).await;
+        scaled.map_err(Error::api(format!("scaling {self} to {replicas}"))).map(drop)
+    }
+
+    /// Waits until its rollout is complete, at this generation or a later one.
+    pub(super) async fn complete(&self, generation: Option<i64>) -> Result<(), Error> {
+        let mut changes = std::pin::pin!(watch_object(self.api.clone(), &self.name).default_backoff());
+        while let Some(change) = changes.next().await {
+            let object = change.map_err(|source| Error::Watch {
+                doing: format!("waiting for the rollout of {self}"),
+                source: Box::new(source),
+            })?;
+            let Some(object) = object else {
+                return Err(Error::Incomplete(format!("{self} was deleted meanwhile")));
+            };
+            if object.metadata.generation < generation {
+                continue;
+            }
+            match progress(self.kind, &object) {
+                Progress::Complete => return Ok(()),
+                Progress::Rolling => {}
+                Progress::Failed => {
+                    return Err(Error::Incomplete(format!(
+                        "the rollout of {self} made no progress within its deadline: `kubectl -n {} get pods -l '{}'`",
+                        self.namespace, self.selector
+                    )));
+                }
+            }
+        }
+        Err(Error::Incomplete(format!("the watch of {self} ended")))
+    }
+}
+
+impl std::fmt::Display for Workload {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.kind, self.name)
+    }
+}

@@ -1,0 +1,140 @@
+//! How long a drain would have been long enough.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::{Loss, PodFinding};
+
+/// The smallest drain that would have covered a run, and how much that is worth.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Estimate {
+    /// The drain, in whole seconds.
+    pub seconds: u64,
+    /// What it is rounded up from: the longest that a terminating pod was still sent requests, and what most
+    /// requests take on top.
+    pub measured_seconds: f64,
+    /// What it rests on.
+    pub basis: Basis,
+    /// The drain that the pods had, where it can be read from their hooks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub present_seconds: Option<i64>,
+    /// How certain it is, in a sentence.
+    pub certainty: String,
+    /// What follows from it, in a sentence.
+    pub advice: String,
+}
+
+/// What an estimate rests on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Basis {
+    /// Every loss and every answer names its pod.
+    Exact,
+    /// Some losses may belong to one pod or another: the one whose termination began first is assumed.
+    UpperBound,
+    /// Nothing tells which requests reached a terminating pod: only its endpoint is known.
+    LowerBound,
+}
+
+impl Estimate {
+    /// What it comes to, in a few words.
+    #[must_use]
+    pub fn headline(&self) -> String {
+        match self.basis {
+            Basis::Exact | Basis::UpperBound => format!("{} s would have been enough", self.seconds),
+            Basis::LowerBound => format!("at least {} s", self.seconds),
+        }
+    }
+}
+
+/// What the estimate is made of.
+pub(super) struct Seen<'a> {
+    pub(super) pods: &'a [PodFinding],
+    pub(super) losses: &'a [Loss],
+    /// Whether answers say which pod they are from.
+    pub(super) pods_are_named: bool,
+    /// What 99 in 100 answers took no longer than.
+    pub(super) usual_answer: Duration,
+    /// The drain that the terminating pods had.
+    pub(super) present: Option<i64>,
+}
+
+/// The estimate; `None` where no pod terminated.
+pub(super) fn estimate(seen: &Seen<'_>) -> Option<Estimate> {
+    let terminated = || seen.pods.iter().filter(|pod| pod.terminating_seconds.is_some());
+    terminated().next()?;
+    let withdrawn = terminated().filter_map(|pod| pod.endpoint_not_ready_after_seconds);
+    let reached = terminated().filter_map(|pod| pod.last_request_after_seconds);
+    // Of several pods that a loss may belong to, the one that had been terminating for longest: a drain that
+    // covers that one covers the others.
+    let ties = seen.losses.iter().flat_map(|loss| &loss.pods);
+    let lost = ties.filter_map(|tie| tie.after_termination_seconds);
+    let sent = reached
+        .chain(lost)
+        .fold(None, |longest: Option<f64>, after| Some(longest.map_or(after, |longest| longest.max(after))));
+    // What is sent last still has to be answered.
+    let answered = sent.map(|after| after.max(0.0) + seen.usual_answer.as_secs_f64());
+    let measured = withdrawn.chain(answered).fold(0.0, f64::max);
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "some seconds, not negative")]
+    let seconds = (measured.ceil() as u64).max(1);
+
+    let ambiguous = seen.losses.iter().filter(|loss| is_ambiguous(loss, seen.pods)).count();
+    let basis = if ambiguous > 0 {
+        Basis::UpperBound
+    } else if sent.is_some() && (seen.pods_are_named || !seen.losses.is_empty()) {
+        Basis::Exact
+    } else {
+        Basis::LowerBound
+    };
+    let certainty = match basis {
+        Basis::Exact => "measured in this run: requests and losses are known by their pod; a busier \
+                         cluster or another load balancer takes longer"
+            .to_owned(),
+        Basis::UpperBound => format!(
+            "an upper bound for this run: {ambiguous} losses may belong to one pod or another, and the one \
+             that had been terminating for longest is assumed"
+        ),
+        Basis::LowerBound => "a lower bound: only the endpoint's withdrawal was seen, and what is in front \
+                              of the pods follows later; --pod-header tells which pods were reached"
+            .to_owned(),
+    };
+    let advice = advice(seconds, seen.present, basis, !seen.losses.is_empty());
+    let present_seconds = seen.present;
+    Some(Estimate { seconds, measured_seconds: measured, basis, present_seconds, certainty, advice })
+}
+
+/// Whether a loss has several pods that it may belong to, or only one that was gone already.
+fn is_ambiguous(loss: &Loss, pods: &[PodFinding]) -> bool {
+    match loss.pods.as_slice() {
+        [] => false,
+        [tie] => {
+            let gone = pods.get(tie.life).and_then(|pod| pod.gone_after_seconds);
+            let late = gone.zip(tie.after_termination_seconds).is_some_and(|(gone, after)| after > gone);
+            !tie.exact && late
+        }
+        _ => true,
+    }
+}
+
+fn advice(seconds: u64, present: Option<i64>, basis: Basis, lost: bool) -> String {
+    let set = format!("annotate the workload: adieu.dev/drain-seconds={seconds}");
+    let covers = |present: i64| u64::try_from(present).is_ok_and(|present| present >= seconds);
+    match present {
+        Some(0) => format!(
+            "the pods have no drain: annotate the workload with adieu.dev/graceful=true (drain {}), or more \
+             closely with adieu.dev/drain-seconds={seconds}",
+            crate::api::defaults::DRAIN_SECONDS
+        ),
+        Some(present) if covers(present) && !lost => format!("the pods' drain of {present} s covers it"),
+        Some(present) if covers(present) => format!(
+            "the pods' drain of {present} s should cover it: look at what was lost, a longer one may not help"
+        ),
+        Some(present) => format!("the pods' drain of {present} s is shorter: {set}"),
+        None if basis == Basis::LowerBound => {
+            format!("the pods' own preStop can't be read; at least {seconds} s")
+        }
+        None => format!("the pods' own preStop can't be read; {set} where it is shorter"),
+    }
+}

@@ -1,0 +1,193 @@
+//! `adieu verify` up to where it would disturb something, against an API server that says what a test wants.
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::{SocketAddr, TcpListener},
+    path::PathBuf,
+    process::Command,
+    thread,
+};
+
+use serde_json::{Value, json};
+
+use crate::{
+    folder,
+    support::{Ran, adieu, run},
+};
+
+/// Answers every request by its path, and closes the connection.
+fn server(answer: impl Fn(&str) -> (u16, Value) + Send + 'static) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut reader = BufReader::new(stream.try_clone().unwrap());
+            let (mut first, mut length) = (String::new(), 0);
+            reader.read_line(&mut first).unwrap();
+            loop {
+                let mut line = String::new();
+                reader.read_line(&mut line).unwrap();
+                if let Some(value) = line.to_lowercase().strip_prefix("content-length:") {
+                    length = value.trim().parse().unwrap();
+                }
+                if line.trim().is_empty() {
+                    break;
+                }
+            }
+            reader.read_exact(&mut vec![0; length]).unwrap();
+            let (status, body) = answer(first.split(' ').nth(1).unwrap());
+            let body = body.to_string();
+            let head = format!("HTTP/1.1 {status} X\r\ncontent-type: application/json\r\nconnection: close");
+            let _ = write!(stream, "{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        }
+    });
+    address
+}
+
+/// A kubeconfig that leads to this API server.
+fn kubeconfig(name: &str, address: SocketAddr) -> PathBuf {
+    let config = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "c",
+        "clusters": [{"name": "c", "cluster": {"server": format!("http://{address}")}}],
+        "users": [{"name": "c", "user": {}}],
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "c", "namespace": "shop"}}],
+    });
+    let folder = folder(name, &[("config", &config.to_string())]);
+    folder.join("config")
+}
+
+fn verify(config: &PathBuf, arguments: &[&str]) -> Ran {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_adieu"));
+    command.env("KUBECONFIG", config).arg("verify").args(arguments);
+    run(&mut command, "")
+}
+
+/// What an API server has to say of the Deployment `web`.
+fn web(spec: Value) -> impl Fn(&str) -> (u16, Value) + Send {
+    let mut spec = spec;
+    spec["selector"] = json!({"matchLabels": {"app": "web"}});
+    move |path| match path.split('?').next().unwrap() {
+        "/apis/apps/v1/namespaces/shop/deployments/web" => {
+            let metadata = json!({"name": "web", "namespace": "shop"});
+            (200, json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec}))
+        }
+        "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews" => (
+            201,
+            json!({"kind": "SelfSubjectAccessReview", "apiVersion": "authorization.k8s.io/v1",
+                "metadata": {}, "spec": {}, "status": {"allowed": false}}),
+        ),
+        path => (
+            404,
+            json!({"kind": "Status", "status": "Failure", "code": 404, "reason": "NotFound",
+            "message": format!("{path} not found")}),
+        ),
+    }
+}
+
+const URL: [&str; 3] = ["--yes", "--url", "http://127.0.0.1:9/"];
+
+#[test]
+fn arguments_that_make_no_sense_are_told_before_a_cluster_is_asked() {
+    for (arguments, part) in [
+        (&["web"][..], "such as deployment/web"),
+        (&["pod/web"], "no kind of workload"),
+        (&["deploy/web", "--disrupt", "explode"], "drain-node or none"),
+        (&["deploy/web", "--disrupt", "scale-down=0"], "no number of replicas"),
+        (&["deploy/web", "--duration", "10"], "with its unit"),
+        (&["deploy/web", "--rate", "0"], "--rate"),
+        (&["deploy/web", "--header", "Host"], "Name: value"),
+        (&["deploy/web", "--image", "adieu"], "--in-cluster"),
+        (&["deploy/web", "--insecure", "--cacert", "ca.pem"], "cannot be used with"),
+    ] {
+        let arguments = [&["verify", "--url", "http://127.0.0.1:9/"], arguments].concat();
+        let ran = adieu(&arguments, "");
+        assert_eq!(ran.code, 2, "{arguments:?}");
+        assert!(ran.stderr.contains(part), "{part} is missing in {}", ran.stderr);
+    }
+    for (url, part) in [("web.shop", "http://"), ("ftp://web", "http://"), ("http://", "http://")] {
+        let ran = adieu(&["verify", "deploy/web", "--yes", "--url", url], "");
+        assert_eq!(ran.code, 2);
+        assert!(ran.stderr.contains("--url") && ran.stderr.contains(part), "{}", ran.stderr);
+    }
+}
+
+#[test]
+fn nobody_is_disrupted_unasked() {
+    let ran = adieu(&["verify", "deploy/web", "--url", "http://127.0.0.1:9/"], "y\n");
+    assert_eq!(ran.code, 2);
+    assert!(ran.stderr.contains("give --yes"), "{}", ran.stderr);
+}
+
+#[test]
+fn without_a_cluster_the_kubeconfig_is_named() {
+    let ran = verify(&"/nowhere/config".into(), &[&["deploy/web"], &URL[..]].concat());
+    assert_eq!(ran.code, 2);
+    assert!(ran.stderr.contains("KUBECONFIG"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_workload_that_is_not_there_is_named_with_its_namespace() {
+    let config = kubeconfig("verify-missing", server(web(json!({}))));
+    let ran = verify(&config, &[&["deploy/shop"], &URL[..]].concat());
+    assert_eq!(ran.code, 2);
+    assert_eq!(ran.stderr, "adieu: there is no Deployment \"shop\" in the namespace \"shop\"\n");
+}
+
+#[test]
+fn a_workload_that_cannot_roll_out_is_left_alone() {
+    let config = kubeconfig("verify-paused", server(web(json!({"paused": true}))));
+    let ran = verify(&config, &[&["deploy/web"], &URL[..]].concat());
+    assert_eq!(ran.code, 2);
+    assert!(ran.stderr.contains("Deployment/web can't be disrupted: it is paused"), "{}", ran.stderr);
+}
+
+#[test]
+fn what_rbac_does_not_allow_is_named_all_at_once() {
+    let config = kubeconfig("verify-forbidden", server(web(json!({"replicas": 2}))));
+    let ran = verify(&config, &[&["deploy/web", "--in-cluster", "--image", "adieu"], &URL[..]].concat());
+    assert_eq!(ran.code, 2);
+    for part in [
+        "RBAC doesn't let you list pods in the namespace \"shop\"",
+        "watch endpointslices.discovery.k8s.io",
+        "patch deployments.apps in the namespace \"shop\"",
+        "create jobs.batch",
+        "get pods/log",
+    ] {
+        assert!(ran.stderr.contains(part), "{part} is missing in {}", ran.stderr);
+    }
+}
+
+#[test]
+fn a_service_that_does_not_answer_is_not_disrupted() {
+    let answers = web(json!({"replicas": 2}));
+    let config = kubeconfig(
+        "verify-silent",
+        server(move |path| {
+            let (code, mut body) = answers(path);
+            if let Some(allowed) = body.pointer_mut("/status/allowed") {
+                *allowed = json!(true);
+            }
+            (code, body)
+        }),
+    );
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let ran = verify(&config, &["deploy/web", "--yes", "--url", &format!("http://{closed}/")]);
+    assert_eq!(ran.code, 2);
+    assert!(
+        ran.stderr.contains("doesn't answer (connection refused), so nothing was disrupted"),
+        "{}",
+        ran.stderr
+    );
+}
+
+#[test]
+fn a_report_that_cannot_be_written_is_told_before_anything_is_done() {
+    let report = folder("verify-report", &[]).join("nowhere/report.html");
+    let ran =
+        adieu(&[&["verify", "deploy/web", "--report", report.to_str().unwrap()], &URL[..]].concat(), "");
+    assert_eq!(ran.code, 2);
+    assert!(ran.stderr.contains("creating"), "{}", ran.stderr);
+    assert!(fs::metadata(report).is_err());
+}

@@ -1,0 +1,230 @@
+//! `adieu verify` on workloads that other people use.
+
+use std::{env, process::Stdio};
+
+use k8s_openapi::api::{
+    batch::v1::Job,
+    core::v1::{Namespace, Node, Service},
+};
+use kube::{
+    Api,
+    api::{ListParams, Patch, PatchParams},
+};
+use serde_json::{Value, json};
+use tokio::process::Command;
+
+use crate::{
+    nodes::nodes,
+    support::{Scene, eventually, web},
+};
+
+/// What a run of `adieu verify` came to.
+struct Verified {
+    code: Option<i32>,
+    findings: Value,
+    stderr: String,
+}
+
+impl Scene {
+    /// A Deployment of the sample application that has rolled out, and a Service of this type in front.
+    async fn shop(&self, annotations: &Value, replicas: i64, service: &str) {
+        let mut object = web("web", annotations);
+        object["spec"]["replicas"] = json!(replicas);
+        self.create(&object).await;
+        let service = json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"},
+            "spec": {"type": service, "selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": "http"}]},
+        });
+        self.create(&service).await;
+        self.rolled_out("web").await;
+    }
+
+    async fn service(&self) -> Service {
+        let services: Api<Service> = Api::namespaced(self.client.clone(), &self.namespace);
+        services.get("web").await.unwrap()
+    }
+
+    /// Where the Service is reached at a node.
+    async fn node_port(&self) -> String {
+        let nodes: Api<Node> = Api::all(self.client.clone());
+        let node = nodes.list(&ListParams::default()).await.unwrap().items.remove(0);
+        let addresses = node.status.unwrap().addresses.unwrap();
+        let address = addresses.into_iter().find(|address| address.type_ == "InternalIP").unwrap();
+        let port = self.service().await.spec.unwrap().ports.unwrap()[0].node_port.unwrap();
+        format!("http://{}:{port}/", address.address)
+    }
+
+    fn adieu(&self, url: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_adieu"));
+        command.args(["verify", "deploy/web", "--namespace", &self.namespace, "--url", url, "--yes"]);
+        command.args(["--pod-header", "X-Pod", "--output", "json"]).args(arguments);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        command
+    }
+
+    async fn verify(&self, url: &str, arguments: &[&str]) -> Verified {
+        let output = self.adieu(url, arguments).output().await.unwrap();
+        Verified {
+            code: output.status.code(),
+            findings: serde_json::from_slice(&output.stdout).unwrap_or_default(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    /// Returns once a hundred requests in a row are answered: kube-proxy follows the pods.
+    async fn open(&self, url: &str) {
+        eventually("the Service to answer", || async {
+            self.verify(url, &["--disrupt", "none", "--duration", "1s"]).await.code == Some(0)
+        })
+        .await;
+    }
+
+    async fn replicas(&self) -> Value {
+        self.deployment("web").await["spec"]["replicas"].clone()
+    }
+}
+
+impl Verified {
+    /// The pods that terminated.
+    fn terminated(&self) -> Vec<&Value> {
+        let pods = self.findings["pods"].as_array().unwrap().iter();
+        pods.filter(|pod| !pod["terminatingSeconds"].is_null()).collect()
+    }
+
+    fn loses_nothing(&self) {
+        assert_eq!(self.code, Some(0), "{}\n{:#}", self.stderr, self.findings);
+        let requests = &self.findings["requests"];
+        assert_eq!((&requests["lost"], &requests["notSent"]), (&json!(0), &json!(0)));
+        assert_eq!(requests["sent"], requests["answered"]);
+        assert_eq!(self.findings["losses"], json!([]));
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test"]
+async fn verifying_a_managed_deployment_finds_nothing_lost() {
+    let scene = Scene::new().await;
+    scene.shop(&json!({"adieu.dev/graceful": "true", "adieu.dev/drain-seconds": "5"}), 2, "NodePort").await;
+    let url = scene.node_port().await;
+    scene.open(&url).await;
+    let report = env::temp_dir().join(format!("{}.html", scene.namespace));
+    let restart = scene.verify(&url, &["--duration", "2s", "--report", report.to_str().unwrap()]).await;
+    restart.loses_nothing();
+    assert_eq!(restart.terminated().len(), 2);
+    for pod in restart.terminated() {
+        let after = |field: &str| pod[field].as_f64().unwrap_or_else(|| unreachable!("{field} of {pod}"));
+        assert!(after("endpointNotReadyAfterSeconds") < 5.0, "{pod}");
+        assert!(after("lastRequestAfterSeconds") < 5.0, "{pod}");
+        assert!(after("goneAfterSeconds") >= 5.0, "{pod}");
+        assert!(pod["answered"].as_i64() > Some(0), "{pod}");
+    }
+    let drain = &restart.findings["drain"];
+    assert_eq!((&drain["basis"], &drain["presentSeconds"]), (&json!("exact"), &json!(5)), "{drain}");
+    assert!(drain["seconds"].as_i64() <= Some(5), "{drain}");
+    let page = std::fs::read_to_string(&report).unwrap();
+    assert_eq!(page.matches("<svg").count(), 3);
+    std::fs::remove_file(report).unwrap();
+    scene.end().await;
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test"]
+async fn verifying_an_unmanaged_deployment_finds_what_was_lost_and_where() {
+    let scene = Scene::new().await;
+    scene.shop(&json!({}), 4, "NodePort").await;
+    let url = scene.node_port().await;
+    scene.open(&url).await;
+    let restart = scene.verify(&url, &["--duration", "2s"]).await;
+    assert_eq!(restart.code, Some(1), "{}\n{:#}", restart.stderr, restart.findings);
+    let losses = restart.findings["losses"].as_array().unwrap();
+    assert_eq!(restart.findings["requests"]["lost"], losses.len());
+    for loss in losses {
+        assert!(!loss["pods"].as_array().unwrap().is_empty(), "{loss}");
+    }
+    let drain = &restart.findings["drain"];
+    assert_eq!(drain["presentSeconds"], 0);
+    assert!(drain["seconds"].as_i64() >= Some(1), "{drain}");
+    scene.end().await;
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test"]
+async fn from_inside_the_cluster_a_cluster_ip_is_verified() {
+    let scene = Scene::new().await;
+    scene.shop(&json!({"adieu.dev/graceful": "true", "adieu.dev/drain-seconds": "5"}), 2, "ClusterIP").await;
+    let url = format!("http://{}/", scene.service().await.spec.unwrap().cluster_ip.unwrap());
+    let jobs: Api<Job> = Api::namespaced(scene.client.clone(), &scene.namespace);
+    let run = scene.verify(&url, &["--in-cluster", "--duration", "2s"]).await;
+    run.loses_nothing();
+    assert_eq!(run.terminated().len(), 2);
+    for pod in run.terminated() {
+        let last = pod["lastRequestAfterSeconds"].as_f64().unwrap();
+        assert!((-1.0..5.0).contains(&last), "both clocks are one: {pod}");
+    }
+    assert_eq!(jobs.list(&ListParams::default()).await.unwrap().items.len(), 0);
+
+    // The strictest standard lets the load in.
+    let namespaces: Api<Namespace> = Api::all(scene.client.clone());
+    let restricted = json!({"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}});
+    let patch = Patch::Merge(&restricted);
+    namespaces.patch(&scene.namespace, &PatchParams::default(), &patch).await.unwrap();
+    let run = scene.verify(&url, &["--in-cluster", "--disrupt", "none", "--duration", "2s"]).await;
+    run.loses_nothing();
+    assert!(run.findings["requests"]["sent"].as_i64() > Some(100), "{:#}", run.findings);
+    assert_eq!(jobs.list(&ListParams::default()).await.unwrap().items.len(), 0);
+    scene.end().await;
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test"]
+async fn every_disruption_is_complete_and_undone() {
+    let scene = Scene::new().await;
+    scene.shop(&json!({"adieu.dev/graceful": "true", "adieu.dev/drain-seconds": "3"}), 3, "NodePort").await;
+    let url = scene.node_port().await;
+    scene.open(&url).await;
+    for (disruption, terminated) in [("scale-down=1", 2), ("delete-pod", 1), ("evict", 1)] {
+        let run = scene.verify(&url, &["--duration", "1s", "--disrupt", disruption]).await;
+        run.loses_nothing();
+        assert_eq!(run.terminated().len(), terminated, "{disruption}: {:#}", run.findings);
+        assert!(run.findings["disruptionTookSeconds"].as_f64() > Some(3.0), "{disruption}");
+        assert_eq!(scene.replicas().await, 3, "{disruption}");
+    }
+    scene.end().await;
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test"]
+async fn what_is_changed_for_the_time_being_is_put_back_after_an_interrupt() {
+    let scene = Scene::new().await;
+    scene.shop(&json!({"adieu.dev/graceful": "true", "adieu.dev/drain-seconds": "30"}), 3, "NodePort").await;
+    let url = scene.node_port().await;
+    scene.open(&url).await;
+    let verify = scene.adieu(&url, &["--disrupt", "scale-down=1"]).spawn().unwrap();
+    eventually("the Deployment to be scaled down", || async { scene.replicas().await == 1 }).await;
+    let mut kill = Command::new("kill");
+    assert!(kill.args(["-INT", &verify.id().unwrap().to_string()]).status().await.unwrap().success());
+    let output = verify.wait_with_output().await.unwrap();
+    assert_eq!(output.status.code(), Some(130), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(scene.replicas().await, 3);
+    scene.end().await;
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test"]
+async fn a_node_is_drained_under_load_and_takes_pods_again() {
+    let scene = Scene::new().await;
+    if nodes(&scene).await.is_none() {
+        return scene.end().await;
+    }
+    scene.shop(&json!({"adieu.dev/graceful": "true", "adieu.dev/drain-seconds": "5"}), 4, "NodePort").await;
+    let url = scene.node_port().await;
+    scene.open(&url).await;
+    let run = scene.verify(&url, &["--duration", "1s", "--disrupt", "drain-node"]).await;
+    run.loses_nothing();
+    assert!(!run.terminated().is_empty(), "{:#}", run.findings);
+    let all: Api<Node> = Api::all(scene.client.clone());
+    for node in all.list(&ListParams::default()).await.unwrap() {
+        assert_ne!(node.spec.unwrap().unschedulable, Some(true), "{:?}", node.metadata.name);
+    }
+    scene.end().await;
+}
