@@ -1,6 +1,9 @@
 //! The webhook's HTTP side: limits, answers to bad input, logs and metrics.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::{
     Json, Router,
@@ -10,6 +13,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::post,
 };
+use tower_http::timeout::TimeoutLayer;
 use tracing::{Instrument as _, field::Empty, info_span};
 
 use super::review::{BadRequest, review};
@@ -24,6 +28,10 @@ pub const PATH: &str = "/mutate";
 /// The largest body, in bytes: etcd takes objects of 1.5 MiB, and an update carries two.
 const BODY_LIMIT: usize = 8 * 1024 * 1024;
 
+/// How long a request may take, its body included: an API server waits no longer for a webhook
+/// (`timeoutSeconds` is at most 30), and who sends more slowly holds memory for nobody.
+const TIME_LIMIT: Duration = Duration::from_secs(30);
+
 #[derive(Clone)]
 struct Context {
     caches: Caches,
@@ -35,6 +43,7 @@ pub fn router(caches: Caches, metrics: Arc<Metrics>) -> Router {
     Router::new()
         .route(PATH, post(handle))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, TIME_LIMIT))
         .with_state(Context { caches, metrics })
 }
 

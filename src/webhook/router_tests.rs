@@ -223,3 +223,13 @@ async fn only_posts_are_taken() {
     let request = Request::get(PATH).body(Body::empty()).unwrap();
     assert_eq!(router.oneshot(request).await.unwrap().status(), StatusCode::METHOD_NOT_ALLOWED);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_does_not_end_is_given_up() {
+    let asked = tokio::time::Instant::now();
+    let begun = futures::stream::iter([Ok::<_, std::io::Error>("{")]);
+    let body = futures::StreamExt::chain(begun, futures::stream::pending());
+    let (status, _) = send(Body::from_stream(body)).await;
+    assert_eq!(status, StatusCode::REQUEST_TIMEOUT);
+    assert_eq!(asked.elapsed().as_secs(), TIME_LIMIT.as_secs());
+}
