@@ -15,7 +15,7 @@ use kube::{
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
-use crate::runtime::client::client;
+use crate::{api::annotations, runtime::client::client};
 
 /// What `--help` says.
 pub(super) const HELP: &str = "\
@@ -64,6 +64,18 @@ enum Problem {
          run adieu crd | kubectl apply --server-side -f -"
     )]
     NotServed(String),
+    /// RBAC doesn't let us ask.
+    #[error(
+        "you may not create a Deployment in {namespace}: {reason}\n  Ask as somebody who may, or in another \
+         namespace (--namespace)."
+    )]
+    NotPermitted { namespace: String, reason: String },
+    /// The webhook fails closed, and can't be called.
+    #[error(
+        "the API server can't call adieu, and refuses for that: {0}\n  See whether its replicas are ready, and \
+         whether a NetworkPolicy or a firewall keeps the API server from their port webhook."
+    )]
+    NotCalled(String),
     /// Something refused the Deployment, which has nothing to do with injection.
     #[error(
         "a Deployment in {namespace} is refused: {reason}\n  Ask in another namespace (--namespace; in the chart \
@@ -100,7 +112,33 @@ enum Problem {
 impl Problem {
     /// Whether it may be gone in a moment.
     fn may_pass(&self) -> bool {
-        matches!(self, Self::NotInstalled | Self::NoBundle(_) | Self::NotAsked(_))
+        match self {
+            Self::Unreachable(kube::Error::Api(status)) => status.code >= 500 || status.code == 429,
+            Self::Unreachable(_)
+            | Self::NotInstalled
+            | Self::NoBundle(_)
+            | Self::NotAsked(_)
+            | Self::NotCalled(_) => true,
+            _ => false,
+        }
+    }
+
+    /// What an answer to a Deployment that opts in means.
+    fn of(error: kube::Error, namespace: &str) -> Self {
+        let status = match error {
+            kube::Error::Api(status) => status,
+            error => return Self::Unreachable(error),
+        };
+        let (namespace, reason) = (namespace.to_owned(), status.message.clone());
+        if reason.contains("failed calling webhook") && reason.contains(&format!("{WEBHOOKS}\"")) {
+            Self::NotCalled(reason)
+        } else if status.code == 403 && reason.contains("cannot create resource") {
+            Self::NotPermitted { namespace, reason }
+        } else if status.code >= 500 || status.code == 429 {
+            Self::Unreachable(kube::Error::Api(status))
+        } else {
+            Self::Refused { namespace, reason }
+        }
     }
 }
 
@@ -170,17 +208,12 @@ async fn admission(client: &Client, arguments: &Arguments) -> Finding {
     let ask = async |key: &str, value: &str| {
         deployments.create(&dry_run, &deployment(&arguments.image, key, value)).await
     };
-    let answer = ask("adieu.dev/graceful", "true").await.map_err(|error| match error {
-        kube::Error::Api(status) => {
-            Problem::Refused { namespace: namespace.clone(), reason: status.message.clone() }
-        }
-        error => Problem::Unreachable(error),
-    })?;
+    let answer = ask(annotations::GRACEFUL, "true").await.map_err(|error| Problem::of(error, namespace))?;
     if let Some(injected) = injected(&answer) {
         return Ok(format!("a Deployment in {namespace} that opts in is injected: {injected}"));
     }
-    match ask("adieu.dev/drain-seconds", "malformed").await {
-        Err(kube::Error::Api(status)) if status.message.contains("adieu.dev/drain-seconds") => {
+    match ask(annotations::DRAIN_SECONDS, "malformed").await {
+        Err(kube::Error::Api(status)) if status.message.contains(annotations::DRAIN_SECONDS) => {
             Err(Problem::LetPass(namespace.clone()))
         }
         _ => Err(why_not_asked(client, namespace).await),
@@ -222,14 +255,12 @@ fn deployment(image: &str, key: &str, value: &str) -> Deployment {
 /// What was injected, in words.
 fn injected(deployment: &Deployment) -> Option<String> {
     let template = &deployment.spec.as_ref()?.template;
-    let annotations = template.metadata.as_ref()?.annotations.as_ref()?;
+    template.metadata.as_ref()?.annotations.as_ref()?.get(annotations::INJECTED)?;
     let pod = template.spec.as_ref()?;
-    let hook = pod.containers.first()?.lifecycle.as_ref()?.pre_stop.as_ref()?;
-    let recorded = annotations.contains_key("adieu.dev/injected");
-    recorded.then(|| {
-        let grace = pod.termination_grace_period_seconds.unwrap_or_default();
-        format!("preStop {}, grace period {grace} s", in_words(hook))
-    })
+    let lifecycle = pod.containers.first()?.lifecycle.as_ref();
+    // A drain of 0 needs none.
+    let hook = lifecycle.and_then(|lifecycle| lifecycle.pre_stop.as_ref()).map_or("none".into(), in_words);
+    Some(format!("preStop {hook}, grace period {} s", pod.termination_grace_period_seconds?))
 }
 
 fn in_words(hook: &LifecycleHandler) -> String {

@@ -12,16 +12,22 @@ use super::*;
 struct Cluster {
     kinds: &'static [&'static str],
     /// What becomes of the Deployment that is sent.
-    admits: fn(Value) -> Result<Value, &'static str>,
+    admits: fn(Value) -> Result<Value, (u16, &'static str)>,
     /// `None` where they may not be listed.
     webhooks: Option<Value>,
 }
+
+/// As the API server words it, for want of a right and where a webhook that fails closed can't be called.
+const FORBIDDEN: &str = "deployments.apps is forbidden: User \"jane\" cannot create resource \"deployments\"";
+const CALLING: &str =
+    "Internal error occurred: failed calling webhook \"annotated.adieu.dev\": connection refused";
+const OTHERS: &str = "Internal error occurred: failed calling webhook \"validate.kyverno.svc\": timeout";
 
 /// One that works.
 const HEALTHY: Cluster =
     Cluster { kinds: &["GracefulPolicy", "ClusterGracefulPolicy"], admits: inject, webhooks: None };
 
-fn inject(mut deployment: Value) -> Result<Value, &'static str> {
+fn inject(mut deployment: Value) -> Result<Value, (u16, &'static str)> {
     refuse_malformed(deployment.clone())?;
     let template = &mut deployment["spec"]["template"];
     template["metadata"]["annotations"] = json!({"adieu.dev/injected": "{}"});
@@ -31,11 +37,12 @@ fn inject(mut deployment: Value) -> Result<Value, &'static str> {
 }
 
 /// As adieu does where a policy only observes.
-fn refuse_malformed(deployment: Value) -> Result<Value, &'static str> {
+fn refuse_malformed(deployment: Value) -> Result<Value, (u16, &'static str)> {
     if deployment["metadata"]["annotations"].get("adieu.dev/drain-seconds").is_some() {
-        return Err(
+        return Err((
+            403,
             "admission webhook denied the request: metadata.annotations[adieu.dev/drain-seconds]: Invalid value",
-        );
+        ));
     }
     Ok(deployment)
 }
@@ -64,7 +71,7 @@ impl Cluster {
                 assert!(query.contains("dryRun=All"), "something would be created: {query}");
                 match (self.admits)(sent) {
                     Ok(deployment) => (StatusCode::CREATED, deployment),
-                    Err(message) => refuse(StatusCode::FORBIDDEN, message),
+                    Err((code, message)) => refuse(StatusCode::from_u16(code).unwrap(), message),
                 }
             }
             "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations" => match &self.webhooks {
@@ -127,7 +134,15 @@ async fn what_is_wrong_is_said_with_what_to_do() {
     for (cluster, complaint, remedy) in [
         (Cluster { kinds: &[], ..HEALTHY }, "GracefulPolicy and ClusterGracefulPolicy of", "crds.install"),
         (Cluster { kinds: &["GracefulPolicy"], ..HEALTHY }, "ClusterGracefulPolicy of", "adieu crd"),
-        (Cluster { admits: |_| Err("only images of ours"), ..HEALTHY }, "only images of ours", "--image"),
+        (
+            Cluster { admits: |_| Err((403, "only images of ours")), ..HEALTHY },
+            "only images of ours",
+            "--image",
+        ),
+        (Cluster { admits: |_| Err((403, FORBIDDEN)), ..HEALTHY }, "may not create", "--namespace"),
+        (Cluster { admits: |_| Err((500, CALLING)), ..HEALTHY }, "can't call adieu", "NetworkPolicy"),
+        (Cluster { admits: |_| Err((500, OTHERS)), ..HEALTHY }, "can't be asked", "KUBECONFIG"),
+        (Cluster { admits: |_| Err((429, "too many")), ..HEALTHY }, "can't be asked", "KUBECONFIG"),
         (Cluster { admits: refuse_malformed, ..HEALTHY }, "injects nothing", "Observe"),
         (untouched.clone(), "comes back as it was", "NetworkPolicy"),
         (with(other), "no MutatingWebhookConfiguration", "helm install"),
@@ -141,5 +156,42 @@ async fn what_is_wrong_is_said_with_what_to_do() {
         let (what, what_to_do) = said.split_once("\n  ").unwrap();
         assert!(what.contains(complaint), "{said}");
         assert!(what_to_do.contains(remedy), "{said}");
+    }
+}
+
+/// Adds a record without a hook.
+fn inject_no_drain(deployment: Value) -> Result<Value, (u16, &'static str)> {
+    let mut deployment = inject(deployment)?;
+    deployment["spec"]["template"]["spec"]["containers"][0]["lifecycle"].take();
+    Ok(deployment)
+}
+
+#[tokio::test]
+async fn where_the_drain_is_0_there_is_no_hook_to_look_for() {
+    let findings = Cluster { admits: inject_no_drain, ..HEALTHY }.examined().await;
+    let said = findings.into_iter().last().unwrap().unwrap();
+    assert_eq!(said, "a Deployment in shop that opts in is injected: preStop none, grace period 45 s");
+}
+
+#[test]
+fn only_what_may_pass_is_looked_at_again() {
+    let answered = |code: u16, message: &str| {
+        let status = kube::core::Status::failure(message, "").with_code(code).boxed();
+        Problem::of(kube::Error::Api(status), "shop")
+    };
+    for (problem, may_pass) in [
+        (Problem::NotInstalled, true),
+        (Problem::NoBundle("adieu".into()), true),
+        (Problem::NotAsked("shop".into()), true),
+        (Problem::LeftAlone("shop".into()), false),
+        (Problem::LetPass("shop".into()), false),
+        (Problem::NotServed("GracefulPolicy".into()), false),
+        (answered(500, CALLING), true),
+        (answered(500, OTHERS), true),
+        (answered(429, "too many requests"), true),
+        (answered(403, FORBIDDEN), false),
+        (answered(403, "only images of ours"), false),
+    ] {
+        assert_eq!(problem.may_pass(), may_pass, "{problem}");
     }
 }
