@@ -7,7 +7,7 @@ mod client;
 mod resolver;
 mod tls;
 
-pub use client::{Client, Error};
+pub use client::{Answer, Client, Error};
 
 use std::{
     num::{NonZeroU32, NonZeroUsize},

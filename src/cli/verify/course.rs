@@ -14,7 +14,7 @@ use super::{Arguments, ask, progress::Progress};
 use crate::{
     load::{self, Options},
     trial::{self, Disruption, Job, Trial, Workload},
-    verify::{Findings, Lives, Outcome, Recording, Requests, Sample, Subject},
+    verify::{Cause, Findings, Lives, Recording, Requests, Sample, Subject},
 };
 
 /// How long the load runs before the disruption begins.
@@ -41,7 +41,7 @@ pub(super) async fn run(
 ) -> anyhow::Result<(Findings, Recording)> {
     let progress = Progress::new();
     progress.phase("looking at the cluster");
-    let mut scene = stopped(interrupted, look(arguments, options, &progress)).await?;
+    let mut scene = stopped(interrupted, look(arguments, &progress)).await?;
     // Not to be interrupted: a Job that is created without our knowing its name could not be removed.
     let job = match &scene.image {
         Some(image) => {
@@ -73,7 +73,7 @@ struct Scene {
 }
 
 /// Checks all that can be checked, and asks.
-async fn look(arguments: &Arguments, options: &Options, progress: &Progress) -> anyhow::Result<Scene> {
+async fn look(arguments: &Arguments, progress: &Progress) -> anyhow::Result<Scene> {
     let config = Config::infer().await.context("finding the cluster: is KUBECONFIG right?")?;
     let namespace = arguments.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
     let client = Client::try_from(config).context("connecting to the cluster")?;
@@ -93,10 +93,6 @@ async fn look(arguments: &Arguments, options: &Options, progress: &Progress) -> 
             )?)
         }
     };
-    if image.is_none() {
-        probe(options).await?;
-    }
-
     let origin = Instant::now();
     let (lives, follow) = trial::follow(&client, &workload, origin);
     let ended = CancellationToken::new();
@@ -114,15 +110,18 @@ async fn look(arguments: &Arguments, options: &Options, progress: &Progress) -> 
     Ok(Scene { client, image, trial, workload, origin, lives, _follows: follows })
 }
 
-/// A service that doesn't answer now is not disrupted.
-async fn probe(options: &Options) -> anyhow::Result<()> {
-    let client = load::Client::new(options)?;
-    for _ in 0..LEAD_REQUESTS {
-        if let Outcome::Lost(cause) = client.request().await.outcome {
-            bail!("{} doesn't answer ({cause}), so nothing was disrupted", options.url);
-        }
+/// What became of the requests so far, and of the last that was lost.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Count {
+    pub(super) requests: Requests,
+    cause: Option<Cause>,
+}
+
+impl Count {
+    fn add(&mut self, sample: &Sample) {
+        self.requests.count(sample.outcome);
+        self.cause = sample.loss().or(self.cause);
     }
-    Ok(())
 }
 
 async fn load_and_disrupt(
@@ -133,7 +132,7 @@ async fn load_and_disrupt(
     interrupted: &CancellationToken,
     progress: &Progress,
 ) -> anyhow::Result<(Findings, Recording)> {
-    let (tell, requests) = watch::channel(Requests::default());
+    let (tell, requests) = watch::channel(Count::default());
     let stop = CancellationToken::new();
     let load = load(job, options, scene.origin, tell, stop.clone());
     let count = progress.count(requests.clone());
@@ -141,7 +140,7 @@ async fn load_and_disrupt(
     let mut disruption = None;
     let course = async {
         progress.phase("load without disruption");
-        lead(arguments, &requests).await?;
+        lead(arguments, options, &requests).await?;
         let begun = origin.elapsed();
         progress.phase(format!("disruption: {}", arguments.disrupt));
         let outcome = timeout(arguments.limit, scene.trial.run()).await;
@@ -188,10 +187,10 @@ async fn load(
     job: Option<&Job>,
     options: &Options,
     origin: Instant,
-    tell: watch::Sender<Requests>,
+    tell: watch::Sender<Count>,
     stop: CancellationToken,
 ) -> anyhow::Result<Vec<Sample>> {
-    let count = |sample: &Sample| tell.send_modify(|requests| requests.count(sample.outcome));
+    let count = |sample: &Sample| tell.send_modify(|count| count.add(sample));
     if let Some(job) = job {
         return Ok(job.follow(origin, stop, count).await?);
     }
@@ -205,23 +204,29 @@ async fn load(
     Ok(samples)
 }
 
-/// Waits until the load has run for a while; an error where requests are lost already.
-async fn lead(arguments: &Arguments, requests: &watch::Receiver<Requests>) -> anyhow::Result<()> {
-    let mut requests = requests.clone();
-    let first = requests.wait_for(|requests| requests.sent > 0);
+/// Waits until the load has run for a while; an error where a request is lost meanwhile.
+async fn lead(
+    arguments: &Arguments,
+    options: &Options,
+    count: &watch::Receiver<Count>,
+) -> anyhow::Result<()> {
+    let mut count = count.clone();
+    let first = count.wait_for(|count| count.requests.sent > 0);
     // A remote load has to start first.
     timeout(JOB_LIMIT, first).await.context("the load didn't start in time")?.context("the load ended")?;
     if arguments.disrupt == Disruption::None {
         return Ok(());
     }
-    sleep(LEAD).await;
-    let so_far =
-        *requests.wait_for(|requests| requests.sent >= LEAD_REQUESTS).await.context("the load ended")?;
-    if so_far.lost > 0 {
+    // No loss for a while is what is waited for.
+    let _ = timeout(LEAD, count.wait_for(|count| count.cause.is_some())).await;
+    let enough = |count: &Count| count.cause.is_some() || count.requests.sent >= LEAD_REQUESTS;
+    let so_far = *count.wait_for(enough).await.context("the load ended")?;
+    if let Some(cause) = so_far.cause {
+        let Requests { sent, lost, .. } = so_far.requests;
         bail!(
-            "{} of {} requests were lost before anything was disrupted, so nothing was: --disrupt none tells more",
-            so_far.lost,
-            so_far.sent
+            "{} doesn't answer ({cause}), so nothing was disrupted: {lost} of {sent} requests were lost before; \
+             --disrupt none tells more",
+            options.url
         );
     }
     Ok(())

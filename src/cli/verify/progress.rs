@@ -5,6 +5,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::sync::watch;
 
+use super::course::Count;
 use crate::verify::Requests;
 
 const TICK: Duration = Duration::from_millis(100);
@@ -29,9 +30,9 @@ impl Progress {
     }
 
     /// Shows what becomes of the requests, for as long as it is polled.
-    pub(super) async fn count(&self, mut requests: watch::Receiver<Requests>) {
-        while requests.changed().await.is_ok() {
-            let Requests { sent, lost, not_sent, .. } = *requests.borrow_and_update();
+    pub(super) async fn count(&self, mut count: watch::Receiver<Count>) {
+        while count.changed().await.is_ok() {
+            let Requests { sent, lost, not_sent, .. } = count.borrow_and_update().requests;
             let not_sent = if not_sent > 0 { format!(", {not_sent} not sent") } else { String::new() };
             self.0.set_message(format!("{sent} requests, {lost} lost{not_sent}"));
             tokio::time::sleep(TICK).await;
