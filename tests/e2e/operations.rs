@@ -24,10 +24,11 @@ use crate::{
     support::{Scene, drain, eventually, web},
 };
 
-/// How long the cluster may be without a leader after one crashed.
-const LEADERLESS: Duration = Duration::from_secs(15);
+/// How long the cluster may be without a leader after one crashed or was cut off.
+pub const LEADERLESS: Duration = Duration::from_secs(15);
 
-fn policy(spec: &Value) -> Value {
+/// A policy called `all`.
+pub fn policy(spec: &Value) -> Value {
     json!({
         "apiVersion": "adieu.dev/v1alpha1", "kind": "GracefulPolicy", "metadata": {"name": "all"}, "spec": spec,
     })
@@ -69,6 +70,11 @@ async fn a_leader_that_goes_is_replaced() {
         assert!(started.elapsed() < LEADERLESS, "{how}");
     }
     operator.scale(1).await;
+
+    operator.delete_lease().await;
+    let started = Instant::now();
+    eventually("the deleted Lease to be there again", || async { operator.leader().await.is_some() }).await;
+    assert!(started.elapsed() < LEADERLESS, "the Lease was deleted");
     scene.end().await;
 }
 

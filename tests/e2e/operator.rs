@@ -6,7 +6,7 @@ use k8s_openapi::api::{
 };
 use kube::{
     Api, Client, ResourceExt as _,
-    api::{ListParams, Patch, PatchParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams},
 };
 use serde_json::json;
 
@@ -71,7 +71,12 @@ impl Operator {
 
     /// The pod that leads, or led last.
     pub async fn leader(&self) -> Option<String> {
-        self.leases().get(&self.name).await.unwrap().spec?.holder_identity
+        self.leases().get_opt(&self.name).await.unwrap()?.spec?.holder_identity
+    }
+
+    /// Takes the Lease away by which one leads.
+    pub async fn delete_lease(&self) {
+        self.leases().delete(&self.name, &DeleteParams::default()).await.unwrap();
     }
 
     /// Waits until a pod that there is leads, and all are ready.

@@ -22,8 +22,6 @@ pub struct Image {
     pub tag: String,
     /// An OCI archive.
     pub archive: PathBuf,
-    /// What it runs.
-    pub program: PathBuf,
 }
 
 impl Image {
@@ -53,17 +51,19 @@ pub fn pause(workspace: &Workspace) -> Result<PathBuf> {
     Ok(archive)
 }
 
-/// adieu's image, from the repository's Dockerfile with a binary that is built outside of it.
-pub fn adieu(workspace: &Workspace) -> Result<Image> {
-    let dockerfile = workspace.root().join("Dockerfile");
-    staged(workspace, "adieu", &build_adieu(workspace, &Build::host()?)?, &dockerfile)
+/// adieu, built here.
+pub struct Adieu {
+    /// Its image, from the repository's Dockerfile.
+    pub image: Image,
+    /// The program that is in it.
+    pub program: PathBuf,
 }
 
-/// The image of an adieu whose built-in defaults differ from a release's.
-pub fn adieu_with_other_defaults(workspace: &Workspace) -> Result<Image> {
-    let dockerfile = workspace.root().join("Dockerfile");
-    let build = Build { features: &["other-defaults"], ..Build::host()? };
-    staged(workspace, "adieu", &build_adieu(workspace, &build)?, &dockerfile)
+/// adieu for this machine, with these of cargo's features.
+pub fn adieu(workspace: &Workspace, features: &'static [&'static str]) -> Result<Adieu> {
+    let program = build_adieu(workspace, &Build { features, ..Build::host()? })?;
+    let image = staged(workspace, "adieu", &program, &workspace.root().join("Dockerfile"))?;
+    Ok(Adieu { image, program })
 }
 
 /// adieu's image for people, called `reference`, in `archive`: the same whenever it is made.
@@ -75,7 +75,8 @@ pub fn release(
     archive: &Path,
 ) -> Result<()> {
     let dockerfile = workspace.root().join("Dockerfile");
-    stage(workspace, program, "adieu", &dockerfile, archive, reference, &["--arch", arch, "--timestamp", "0"])
+    let more = ["--arch", arch, "--timestamp", "0"];
+    stage(workspace, |stage| copy(program, stage, "adieu"), &dockerfile, archive, reference, &more)
 }
 
 /// What adieu is built for, and how.
@@ -107,39 +108,86 @@ pub fn app(workspace: &Workspace, name: &'static str) -> Result<Image> {
     staged(workspace, name, &toolchain::build_app(workspace, name)?, &dockerfile)
 }
 
-/// An image whose Dockerfile builds `program` in a stage named `build`, from which it copies /NAME. A folder
-/// takes the place of that stage: no base image is pulled, no compiler runs in a container.
+/// The image of a sample application that is put together by a script, tests/apps/NAME/build.sh. What that
+/// takes from the distribution doesn't count: a newer one is the same application.
+pub fn assembled(workspace: &Workspace, name: &'static str) -> Result<Image> {
+    let folder = workspace.root().join("tests/apps").join(name);
+    let mut files = Vec::new();
+    list(&folder, &mut files)?;
+    let hashes = files.iter().map(|file| toolchain::hash_file(file)).collect::<Result<Vec<_>>>()?;
+    let made_from = toolchain::hash(hashes.iter().map(String::as_bytes));
+    image(workspace, name, short(&made_from), &folder.join("Dockerfile"), |stage| {
+        let step = Step::start(format!("putting {name} together"));
+        let mut script = Command::new(folder.join("build.sh"));
+        script.arg(stage.join(name));
+        command::run(&step, &mut script, &workspace.log(&format!("build-{name}")))?;
+        step.done();
+        Ok(())
+    })
+}
+
+/// An image whose Dockerfile builds `program` in a stage named `build`, from which it copies /NAME.
 fn staged(workspace: &Workspace, name: &str, program: &Path, dockerfile: &Path) -> Result<Image> {
     let made_from = toolchain::hash([
         toolchain::hash_file(program)?.as_bytes(),
         toolchain::hash_file(dockerfile)?.as_bytes(),
     ]);
-    let repository = format!("localhost/{name}");
-    let tag = short(&made_from).to_owned();
-    let archive = archive(workspace, name, &tag);
-    if !archive.exists() {
-        remove_old(&archive, &format!("{name}-"))?;
-        stage(workspace, program, name, dockerfile, &archive, &format!("{repository}:{tag}"), &[])?;
-    }
-    Ok(Image { repository, tag, archive, program: program.to_owned() })
+    image(workspace, name, short(&made_from), dockerfile, |stage| copy(program, stage, name))
 }
 
+/// An image of this tag, made unless it is there.
+fn image(
+    workspace: &Workspace,
+    name: &str,
+    tag: &str,
+    dockerfile: &Path,
+    fill: impl FnOnce(&Path) -> Result<()>,
+) -> Result<Image> {
+    let repository = format!("localhost/{name}");
+    let archive = archive(workspace, name, tag);
+    if !archive.exists() {
+        remove_old(&archive, &format!("{name}-"))?;
+        stage(workspace, fill, dockerfile, &archive, &format!("{repository}:{tag}"), &[])?;
+    }
+    Ok(Image { repository, tag: tag.to_owned(), archive })
+}
+
+/// The last stage of a Dockerfile. A folder that `fill` fills takes the place of the stage named `build`: no
+/// base image is pulled, no compiler runs in a container.
 fn stage(
     workspace: &Workspace,
-    program: &Path,
-    name: &str,
+    fill: impl FnOnce(&Path) -> Result<()>,
     dockerfile: &Path,
     archive: &Path,
     reference: &str,
     more: &[&str],
 ) -> Result<()> {
     let stage = tempfile::tempdir().context("cannot create a temporary folder")?;
-    fs::copy(program, stage.path().join(name)).context("cannot copy the program")?;
+    fill(stage.path())?;
     let context = tempfile::tempdir().context("cannot create a temporary folder")?;
     let mut buildah = buildah(workspace)?;
     buildah.args(["--isolation", "chroot"]).args(more).arg("--file").arg(dockerfile);
     buildah.arg("--build-context").arg(format!("build={}", stage.path().display()));
     finish(workspace, buildah, archive, reference, context.path())
+}
+
+fn copy(program: &Path, stage: &Path, name: &str) -> Result<()> {
+    fs::copy(program, stage.join(name)).map(drop).context("cannot copy the program")
+}
+
+/// The files under `folder`, always in the same order.
+fn list(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+    let entries = fs::read_dir(folder).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let mut entries = entries.with_context(|| format!("cannot list {}", folder.display()))?;
+    entries.sort_by_key(fs::DirEntry::file_name);
+    for entry in entries {
+        if entry.path().is_dir() {
+            list(&entry.path(), files)?;
+        } else {
+            files.push(entry.path());
+        }
+    }
+    Ok(())
 }
 
 /// A static release binary, which the image has nothing else beside.

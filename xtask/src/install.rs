@@ -12,7 +12,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use kube::api::ListParams;
 use kube::{Api, Client};
 
-use crate::image::{self, Image};
+use crate::image::{self, Adieu};
 use crate::progress::{Step, say};
 use crate::target::Target;
 use crate::{command, interrupt};
@@ -41,11 +41,11 @@ pub struct Options {
 /// Builds adieu and its image, and installs or upgrades it. Returns once every
 /// replica is ready and admission injects.
 pub fn install(target: &Target, options: &Options) -> Result<()> {
-    install_image(target, &image::adieu(target.workspace())?, options)
+    install_build(target, &image::adieu(target.workspace(), &[])?, options)
 }
 
 /// The same, with an image that is there.
-pub fn install_image(target: &Target, image: &Image, options: &Options) -> Result<()> {
+pub fn install_build(target: &Target, Adieu { image, program }: &Adieu, options: &Options) -> Result<()> {
     target.load_image(&image.archive)?;
 
     let step = Step::start("installing adieu");
@@ -78,7 +78,7 @@ pub fn install_image(target: &Target, image: &Image, options: &Options) -> Resul
 
     wait(target, "every replica to be ready", replicas_ready)?;
     let step = Step::start("asking adieu doctor");
-    let mut doctor = target.command(&image.program);
+    let mut doctor = target.command(program);
     doctor.args(["doctor", "--wait", &LIMIT.as_secs().to_string()]);
     command::run(&step, &mut doctor, &target.workspace().log("doctor")).with_context(|| situation(target))?;
     step.done();
@@ -153,8 +153,11 @@ pub fn uninstall_leaves_nothing(target: &Target) -> Result<()> {
         }
         Ok(())
     })?;
-    if !get("customresourcedefinitions", &[])?.contains("gracefulpolicies.adieu.dev") {
-        bail!("the CRDs are gone, and every policy with them");
+    let crds = get("customresourcedefinitions", &[])?;
+    for name in ["gracefulpolicies.adieu.dev", "clustergracefulpolicies.adieu.dev"] {
+        if !crds.lines().any(|line| line.rsplit('/').next() == Some(name)) {
+            bail!("the CRD {name} is gone, and every policy with it");
+        }
     }
     Ok(())
 }

@@ -55,14 +55,9 @@ pub struct External {
 }
 
 impl Target {
-    /// The cluster that a person gave, or else one of ours, which is started with so many nodes unless it
-    /// runs; then it is returned a second time, for the caller to take down.
-    pub fn choose(
-        workspace: &Workspace,
-        name: Name,
-        nodes: u8,
-        external: &External,
-    ) -> Result<(Self, Option<Cluster>)> {
+    /// The cluster that a person gave, or else one of ours, which is started unless it runs; then it is
+    /// returned a second time, for the caller to take down.
+    pub fn choose(workspace: &Workspace, name: Name, external: &External) -> Result<(Self, Option<Cluster>)> {
         // An empty KUBECONFIG is an unset one, as it is for kubectl.
         let given = external.kubeconfig.as_ref().filter(|file| !file.as_os_str().is_empty());
         if let Some(kubeconfig) = given {
@@ -74,8 +69,8 @@ impl Target {
         }
         let cluster = Cluster::new(name, workspace.clone());
         let runs = require_running(&cluster).is_ok();
-        if !runs || cluster.nodes().len() < usize::from(nodes) {
-            up(&cluster, Some(nodes))?;
+        if !runs {
+            up(&cluster, None)?;
         }
         Ok((Self::ours(cluster.clone())?, (!runs).then_some(cluster)))
     }
@@ -112,14 +107,6 @@ impl Target {
         match &self.reach {
             Reach::Ours(cluster) => cluster.kubeconfig(),
             Reach::External { kubeconfig, .. } => kubeconfig.clone(),
-        }
-    }
-
-    /// What its pods asked of the API server, where that can be read.
-    pub fn audit_log(&self) -> Option<PathBuf> {
-        match &self.reach {
-            Reach::Ours(cluster) => Some(cluster.audit_log()),
-            Reach::External { .. } => None,
         }
     }
 

@@ -39,7 +39,7 @@ pub struct Application<'a> {
 impl<'a> Application<'a> {
     /// The application in `target`, deployed or not.
     pub fn new(target: &'a Target) -> Result<Self> {
-        Ok(Self { target, adieu: image::adieu(target.workspace())?.program })
+        Ok(Self { target, adieu: image::adieu(target.workspace(), &[])?.program })
     }
 
     /// Deploys it with `image`, from scratch.

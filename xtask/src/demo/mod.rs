@@ -62,7 +62,7 @@ impl Default for Pace {
 pub fn run(options: &Options) -> Result<()> {
     interrupt::watch()?;
     let workspace = Workspace::find()?;
-    let (target, started) = Target::choose(&workspace, options.name.clone(), 1, &options.external)?;
+    let (target, started) = Target::choose(&workspace, options.name.clone(), &options.external)?;
     let outcome =
         install::install(&target, &install::Options::default()).and_then(|()| show(&target, options.pace));
     if options.keep {

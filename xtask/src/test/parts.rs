@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::process::{Command, Stdio};
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -54,7 +55,10 @@ pub fn a_start_that_is_cut_short_leaves_nothing(workspace: &Workspace, name: &Na
     let cluster = Cluster::new(name, workspace.clone());
     let step = Step::start("cutting starts of a cluster short");
     for signal in [Signal::SIGKILL, Signal::SIGINT] {
-        cut_short(&cluster, signal)?;
+        if let Err(error) = cut_short(&cluster, signal) {
+            cluster::down(&cluster)?;
+            return Err(error);
+        }
         if signal == Signal::SIGKILL {
             cluster::down(&cluster)?;
         }
@@ -85,10 +89,17 @@ fn cut_short(cluster: &Cluster, signal: Signal) -> Result<()> {
         if started.elapsed() > LIMIT {
             break Err(anyhow::anyhow!("the start takes more than {} s", LIMIT.as_secs()));
         }
-        std::thread::sleep(Duration::from_millis(10));
+        sleep(Duration::from_millis(10));
     };
     kill(Pid::from_raw(up.id().cast_signed()), signal).context("cannot send a signal")?;
-    up.wait()?;
+    let asked = Instant::now();
+    while up.try_wait()?.is_none() {
+        if asked.elapsed() > LIMIT {
+            up.kill()?;
+            bail!("the start took more than {} s to end after {signal}", LIMIT.as_secs());
+        }
+        sleep(Duration::from_millis(10));
+    }
     outcome
 }
 

@@ -43,7 +43,7 @@ pub struct Options {
 pub fn run(options: &Options, docs: Option<&str>) -> Result<()> {
     interrupt::watch()?;
     let workspace = Workspace::find()?;
-    let (target, started) = Target::choose(&workspace, options.name.clone(), 1, &options.external)?;
+    let (target, started) = Target::choose(&workspace, options.name.clone(), &options.external)?;
     let outcome = compare(&target, options.requests);
     let cleaned = clean_up(&target, started);
     let report = outcome?;
