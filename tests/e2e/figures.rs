@@ -4,12 +4,17 @@ use std::{env, fs::OpenOptions, io::Write as _};
 
 use serde_json::json;
 
-/// A line for docs/operations.md, which is made of those in the file that `ADIEU_FIGURES` names.
+/// A line for docs/operations.md.
 pub fn figure(what: &str, found: &str) {
     say(&format!("{what}: {found}"));
+    keep("operations", &[what, found]);
+}
+
+/// A row of a table in docs/, which is made of those in the file that `ADIEU_FIGURES` names.
+pub fn keep(table: &str, cells: &[&str]) {
     if let Some(file) = env::var_os("ADIEU_FIGURES") {
         let mut file = OpenOptions::new().create(true).append(true).open(file).unwrap();
-        writeln!(file, "{}", json!([what, found])).unwrap();
+        writeln!(file, "{}", json!([table, cells])).unwrap();
     }
 }
 

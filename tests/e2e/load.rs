@@ -7,10 +7,11 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use adieu::{
-    load::{self, Client, Options},
+    load::{self, Answer, Client, Options},
     verify::{Cause, Outcome as Became, Sample},
 };
 use tokio::time::Instant;
@@ -68,6 +69,12 @@ pub async fn request(address: SocketAddr) -> Result<(), Cause> {
         Became::Lost(cause) => Err(cause),
         Became::Answered(_) | Became::NotSent => Ok(()),
     }
+}
+
+/// Sends one request for `path`, whose answer may take so long.
+pub async fn get(address: SocketAddr, path: &str, timeout: Duration) -> Answer {
+    let options = Options { timeout, ..Options::to(format!("http://{address}{path}")) };
+    Client::new(&options).unwrap().request().await
 }
 
 fn to(address: SocketAddr) -> Options {

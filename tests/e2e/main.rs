@@ -20,6 +20,7 @@ mod operator;
 mod oracle;
 mod pods;
 mod random;
+mod scenarios;
 mod schema;
 mod support;
 mod traffic;

@@ -153,7 +153,12 @@ impl Scene {
 
     /// Waits until every pod of a Deployment is new and available, and no old one is left.
     pub async fn rolled_out(&self, name: &str) {
-        eventually(&format!("the rollout of {name}"), || async {
+        self.rolled_out_within(LIMIT, name).await;
+    }
+
+    /// The same, where many pods or slow ones take longer.
+    pub async fn rolled_out_within(&self, limit: Duration, name: &str) {
+        within(limit, &format!("the rollout of {name}"), || async {
             let deployment = self.deployment(name).await;
             let (wanted, status) = (&deployment["spec"]["replicas"], &deployment["status"]);
             let done = ["replicas", "updatedReplicas", "availableReplicas"]
@@ -222,9 +227,14 @@ pub fn grace_period(workload: &Value) -> Option<i64> {
 
 /// Waits for a condition.
 pub async fn eventually<F: Future<Output = bool>>(what: &str, condition: impl Fn() -> F) {
+    within(LIMIT, what, condition).await;
+}
+
+/// Waits for a condition for as long as it may take.
+pub async fn within<F: Future<Output = bool>>(limit: Duration, what: &str, condition: impl Fn() -> F) {
     let started = Instant::now();
     while !condition().await {
-        assert!(started.elapsed() < LIMIT, "waited {} s for {what}", LIMIT.as_secs());
+        assert!(started.elapsed() < limit, "waited {} s for {what}", limit.as_secs());
         sleep(POLL).await;
     }
 }

@@ -19,9 +19,9 @@ use crate::{
 };
 
 /// What a run of `adieu verify` came to.
-struct Verified {
-    code: Option<i32>,
-    findings: Value,
+pub struct Verified {
+    pub code: Option<i32>,
+    pub findings: Value,
     stderr: String,
 }
 
@@ -54,16 +54,18 @@ impl Scene {
         format!("http://{}:{port}/", address.address)
     }
 
-    fn adieu(&self, url: &str, arguments: &[&str]) -> Command {
+    fn adieu(&self, deployment: &str, url: &str, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_adieu"));
-        command.args(["verify", "deploy/web", "--namespace", &self.namespace, "--url", url, "--yes"]);
+        let workload = format!("deployment/{deployment}");
+        command.args(["verify", &workload, "--namespace", &self.namespace, "--url", url, "--yes"]);
         command.args(["--pod-header", "X-Pod", "--output", "json"]).args(arguments);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         command
     }
 
-    async fn verify(&self, url: &str, arguments: &[&str]) -> Verified {
-        let output = self.adieu(url, arguments).output().await.unwrap();
+    /// What `adieu verify` says of a Deployment that is reached by `url`.
+    pub async fn verify(&self, deployment: &str, url: &str, arguments: &[&str]) -> Verified {
+        let output = self.adieu(deployment, url, arguments).output().await.unwrap();
         Verified {
             code: output.status.code(),
             findings: serde_json::from_slice(&output.stdout).unwrap_or_default(),
@@ -74,7 +76,7 @@ impl Scene {
     /// Returns once a hundred requests in a row are answered: kube-proxy follows the pods.
     async fn open(&self, url: &str) {
         eventually("the Service to answer", || async {
-            self.verify(url, &["--disrupt", "none", "--duration", "1s"]).await.code == Some(0)
+            self.verify("web", url, &["--disrupt", "none", "--duration", "1s"]).await.code == Some(0)
         })
         .await;
     }
@@ -91,7 +93,7 @@ impl Verified {
         pods.filter(|pod| !pod["terminatingSeconds"].is_null()).collect()
     }
 
-    fn loses_nothing(&self) {
+    pub fn loses_nothing(&self) {
         assert_eq!(self.code, Some(0), "{}\n{:#}", self.stderr, self.findings);
         let requests = &self.findings["requests"];
         assert_eq!((&requests["lost"], &requests["notSent"]), (&json!(0), &json!(0)));
@@ -108,7 +110,8 @@ async fn verifying_a_managed_deployment_finds_nothing_lost() {
     let url = scene.node_port().await;
     scene.open(&url).await;
     let report = env::temp_dir().join(format!("{}.html", scene.namespace));
-    let restart = scene.verify(&url, &["--duration", "2s", "--report", report.to_str().unwrap()]).await;
+    let restart =
+        scene.verify("web", &url, &["--duration", "2s", "--report", report.to_str().unwrap()]).await;
     restart.loses_nothing();
     assert_eq!(restart.terminated().len(), 2);
     for pod in restart.terminated() {
@@ -134,7 +137,7 @@ async fn verifying_an_unmanaged_deployment_finds_what_was_lost_and_where() {
     scene.shop(&json!({}), 4, "NodePort").await;
     let url = scene.node_port().await;
     scene.open(&url).await;
-    let restart = scene.verify(&url, &["--duration", "2s"]).await;
+    let restart = scene.verify("web", &url, &["--duration", "2s"]).await;
     assert_eq!(restart.code, Some(1), "{}\n{:#}", restart.stderr, restart.findings);
     let losses = restart.findings["losses"].as_array().unwrap();
     assert_eq!(restart.findings["requests"]["lost"], losses.len());
@@ -154,7 +157,7 @@ async fn from_inside_the_cluster_a_cluster_ip_is_verified() {
     scene.shop(&json!({"adieu.dev/graceful": "true", "adieu.dev/drain-seconds": "5"}), 2, "ClusterIP").await;
     let url = format!("http://{}/", scene.service().await.spec.unwrap().cluster_ip.unwrap());
     let jobs: Api<Job> = Api::namespaced(scene.client.clone(), &scene.namespace);
-    let run = scene.verify(&url, &["--in-cluster", "--duration", "2s"]).await;
+    let run = scene.verify("web", &url, &["--in-cluster", "--duration", "2s"]).await;
     run.loses_nothing();
     assert_eq!(run.terminated().len(), 2);
     for pod in run.terminated() {
@@ -168,7 +171,7 @@ async fn from_inside_the_cluster_a_cluster_ip_is_verified() {
     let restricted = json!({"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}});
     let patch = Patch::Merge(&restricted);
     namespaces.patch(&scene.namespace, &PatchParams::default(), &patch).await.unwrap();
-    let run = scene.verify(&url, &["--in-cluster", "--disrupt", "none", "--duration", "2s"]).await;
+    let run = scene.verify("web", &url, &["--in-cluster", "--disrupt", "none", "--duration", "2s"]).await;
     run.loses_nothing();
     assert!(run.findings["requests"]["sent"].as_i64() > Some(100), "{:#}", run.findings);
     assert_eq!(jobs.list(&ListParams::default()).await.unwrap().items.len(), 0);
@@ -183,7 +186,7 @@ async fn every_disruption_is_complete_and_undone() {
     let url = scene.node_port().await;
     scene.open(&url).await;
     for (disruption, terminated) in [("scale-down=1", 2), ("delete-pod", 1), ("evict", 1)] {
-        let run = scene.verify(&url, &["--duration", "1s", "--disrupt", disruption]).await;
+        let run = scene.verify("web", &url, &["--duration", "1s", "--disrupt", disruption]).await;
         run.loses_nothing();
         assert_eq!(run.terminated().len(), terminated, "{disruption}: {:#}", run.findings);
         assert!(run.findings["disruptionTookSeconds"].as_f64() > Some(3.0), "{disruption}");
@@ -199,7 +202,7 @@ async fn what_is_changed_for_the_time_being_is_put_back_after_an_interrupt() {
     scene.shop(&json!({"adieu.dev/graceful": "true", "adieu.dev/drain-seconds": "30"}), 3, "NodePort").await;
     let url = scene.node_port().await;
     scene.open(&url).await;
-    let verify = scene.adieu(&url, &["--disrupt", "scale-down=1"]).spawn().unwrap();
+    let verify = scene.adieu("web", &url, &["--disrupt", "scale-down=1"]).spawn().unwrap();
     eventually("the Deployment to be scaled down", || async { scene.replicas().await == 1 }).await;
     let mut kill = Command::new("kill");
     assert!(kill.args(["-INT", &verify.id().unwrap().to_string()]).status().await.unwrap().success());
@@ -219,7 +222,7 @@ async fn a_node_is_drained_under_load_and_takes_pods_again() {
     scene.shop(&json!({"adieu.dev/graceful": "true", "adieu.dev/drain-seconds": "5"}), 4, "NodePort").await;
     let url = scene.node_port().await;
     scene.open(&url).await;
-    let run = scene.verify(&url, &["--duration", "1s", "--disrupt", "drain-node"]).await;
+    let run = scene.verify("web", &url, &["--duration", "1s", "--disrupt", "drain-node"]).await;
     run.loses_nothing();
     assert!(!run.terminated().is_empty(), "{:#}", run.findings);
     let all: Api<Node> = Api::all(scene.client.clone());

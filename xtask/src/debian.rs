@@ -25,6 +25,10 @@ const PROGRAMS: [(&str, &str); 7] = [
     ("buildah", "buildah"),
 ];
 
+/// The same for sample applications.
+const APPLICATIONS: [(&str, &str); 3] =
+    [("redis-server", "redis-server"), ("mvn", "maven"), ("jlink", "default-jdk-headless")];
+
 /// The network plugins, and where Debian and everyone else put them.
 const PLUGINS: [&str; 4] = ["host-local", "loopback", "portmap", "ptp"];
 const PLUGIN_FOLDERS: [&str; 2] = ["/usr/lib/cni", "/opt/cni/bin"];
@@ -54,6 +58,11 @@ pub fn ensure_valgrind(workspace: &Workspace) -> Result<()> {
 /// Installs what checks alerts and queries.
 pub fn ensure_promtool(workspace: &Workspace) -> Result<()> {
     ensure_program(workspace, "promtool", "prometheus")
+}
+
+/// Installs what sample applications are made of, and with.
+pub fn ensure_applications(workspace: &Workspace) -> Result<()> {
+    ensure(workspace, || lacking(&APPLICATIONS))
 }
 
 /// Installs a C compiler for another machine, and what it links with.
@@ -120,12 +129,15 @@ pub fn search_path(first: &Path) -> String {
 }
 
 fn missing_packages() -> Vec<&'static str> {
-    let mut missing: Vec<&str> =
-        PROGRAMS.iter().filter(|(name, _)| program(name).is_none()).map(|(_, package)| *package).collect();
+    let mut missing = lacking(&PROGRAMS);
     if plugin_folder().is_err() {
         missing.push(PLUGIN_PACKAGE);
     }
     missing
+}
+
+fn lacking(programs: &[(&str, &'static str)]) -> Vec<&'static str> {
+    programs.iter().filter(|(name, _)| program(name).is_none()).map(|(_, package)| *package).collect()
 }
 
 /// Keeps packages from starting their services while it lives: a cluster starts

@@ -13,6 +13,8 @@ use crate::workspace::Workspace;
 pub const BENCHMARKS: &str = "docs/benchmarks.md";
 /// Where those of end-to-end tests are.
 pub const OPERATIONS: &str = "docs/operations.md";
+/// And those of the scenarios.
+pub const SCENARIOS: &str = "docs/scenarios.md";
 
 /// The figures of one measurement.
 #[derive(Debug)]
@@ -85,6 +87,7 @@ mod tests {
             assert!(has(benchmarks, name), "{name}");
         }
         assert!(has(include_str!("../../docs/operations.md"), "operations"));
+        assert!(has(include_str!("../../docs/scenarios.md"), "scenarios"));
     }
 
     #[test]

@@ -40,6 +40,12 @@ pub fn build_app(workspace: &Workspace, name: &'static str) -> Result<PathBuf> {
     Module { name, folder: "tests/apps", package: format!("./{name}"), ..Module::default() }.build(workspace)
 }
 
+/// What sends a load at a constant rate, as released.
+pub fn build_vegeta(workspace: &Workspace) -> Result<PathBuf> {
+    let package = "github.com/tsenart/vegeta/v12".to_owned();
+    Module { name: "vegeta", package, ..Module::default() }.build(workspace)
+}
+
 /// The version of Kubernetes, as its module is required.
 pub fn kubernetes_version(workspace: &Workspace) -> Result<String> {
     required_version(workspace, "kubernetes", "k8s.io/kubernetes")

@@ -5,6 +5,7 @@ mod monitoring;
 mod ourselves;
 mod parts;
 mod rbac;
+mod scenarios;
 mod upgrade;
 
 use std::fs;
@@ -15,7 +16,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use crate::cluster::{self, Name};
-use crate::figures::{Figures, OPERATIONS};
+use crate::figures::{Figures, OPERATIONS, SCENARIOS};
 use crate::progress::{Step, say};
 use crate::target::{External, Target};
 use crate::workspace::Workspace;
@@ -31,24 +32,30 @@ pub struct Options {
     #[command(flatten)]
     external: External,
 
-    /// Look longer: more cases for the laws, fuzzing, and more of everything on the cluster
+    /// Look longer: more cases for the laws, fuzzing, more of everything on the cluster, and the scenarios with
+    /// the counts of their sources
     #[arg(long)]
     long: bool,
 
-    /// Put what the end-to-end tests measured into docs/operations.md as well
+    /// Put what the end-to-end tests measured into docs/operations.md and docs/scenarios.md as well
     #[arg(long)]
     docs: bool,
+
+    /// Run just the end-to-end tests with this in their names
+    #[arg(long, value_name = "PART")]
+    only: Option<String>,
 }
 
 /// Cases per law, of which plain `cargo test` tries ten thousand.
 const LONG_CASES: &str = "200000";
 
 /// What end-to-end tests read from their environment for a longer look.
-const LONG: [(&str, &str); 4] = [
+const LONG: [(&str, &str); 5] = [
     ("ADIEU_AWAY_SECONDS", "60"),
     ("ADIEU_CHAOS_DEPLOYMENTS", "300"),
     ("ADIEU_ORACLE_CASES", "20000"),
     ("ADIEU_RESTARTS", "10"),
+    ("ADIEU_SCENARIOS", "full"),
 ];
 
 /// So that pods can move from one to the other.
@@ -66,23 +73,9 @@ pub fn run(options: &Options) -> Result<()> {
     interrupt::watch()?;
     let workspace = Workspace::find()?;
     let mut tally = Tally::default();
-    tally.check("formatting", formatting(&workspace))?;
-    tally.check("clippy", clippy(&workspace))?;
-    let mut unit = cargo(&workspace, "test");
-    unit.args(["--workspace", "--no-fail-fast"]);
-    if options.long {
-        unit.env("PROPTEST_CASES", LONG_CASES);
+    if options.only.is_none() {
+        without_a_cluster(&workspace, options, &mut tally)?;
     }
-    tally.cargo_test(&workspace, "unit", &mut unit)?;
-    if options.long {
-        tally.check("fuzzing", fuzz::fuzz(&workspace, fuzz::Options::default()))?;
-    }
-    toolchain::build_clients(&workspace)?;
-    tally.check("chart", chart::check(&workspace))?;
-    tally.check("the operator's own Deployment", ourselves::check(&workspace))?;
-    tally.check("alerts and dashboard", monitoring::check(&workspace))?;
-    tally.check("release", release::prove(&workspace))?;
-    // The last of it may build an adieu with other defaults.
     on_a_cluster(&workspace, options, &mut tally)?;
 
     let Tally { passed, failed } = tally;
@@ -91,6 +84,27 @@ pub fn run(options: &Options) -> Result<()> {
         bail!("{failed} failed");
     }
     Ok(())
+}
+
+fn without_a_cluster(workspace: &Workspace, options: &Options, tally: &mut Tally) -> Result<()> {
+    tally.check("formatting", formatting(workspace))?;
+    tally.check("clippy", clippy(workspace))?;
+    let mut unit = cargo(workspace, "test");
+    unit.args(["--workspace", "--no-fail-fast"]);
+    if options.long {
+        unit.env("PROPTEST_CASES", LONG_CASES);
+    }
+    tally.cargo_test(workspace, "unit", &mut unit)?;
+    if options.long {
+        tally.check("fuzzing", fuzz::fuzz(workspace, fuzz::Options::default()))?;
+    }
+    // Takes Helm.
+    toolchain::build_clients(workspace)?;
+    tally.check("chart", chart::check(workspace))?;
+    tally.check("the operator's own Deployment", ourselves::check(workspace))?;
+    tally.check("alerts and dashboard", monitoring::check(workspace))?;
+    // The last of it may build an adieu with other defaults.
+    tally.check("release", release::prove(workspace))
 }
 
 fn on_a_cluster(workspace: &Workspace, options: &Options, tally: &mut Tally) -> Result<()> {
@@ -102,7 +116,7 @@ fn on_a_cluster(workspace: &Workspace, options: &Options, tally: &mut Tally) -> 
     command::run(&step, &mut build, &workspace.log("build-e2e"))?;
     step.done();
 
-    let (target, started) = Target::choose(workspace, options.name.clone(), 1, &options.external)?;
+    let (target, started) = Target::choose(workspace, options.name.clone(), &options.external)?;
     let outcome = end_to_end(&target, options, tally);
     if let Some(cluster) = started {
         tally.check("nothing is left of a cluster that is down", parts::down_leaves_nothing(&cluster))?;
@@ -128,6 +142,7 @@ fn end_to_end(target: &Target, options: &Options, tally: &mut Tally) -> Result<(
     let mut tests = target.command("cargo");
     tests.current_dir(workspace.root()).env("CARGO_TARGET_DIR", workspace.target());
     tests.env("ADIEU_TEST_IMAGE", web.reference()).env("ADIEU_TEST_RELAY_IMAGE", relay.reference());
+    tests.envs(scenarios::prepare(target)?);
     if let Some(cluster) = target.cluster() {
         // For tests that stop components. This program, even if cargo builds another in its place.
         tests.env("ADIEU_TEST_XTASK", format!("/proc/{}/exe", process::id()));
@@ -142,27 +157,56 @@ fn end_to_end(target: &Target, options: &Options, tally: &mut Tally) -> Result<(
         // They end processes of pods, and reach them by their addresses.
         tests.args(["--skip", "on_this_machine"]);
     }
+    tests.args(&options.only);
     tally.cargo_test(workspace, "e2e", &mut tests)?;
     show(workspace, &figures, options.docs)?;
+    if options.only.is_some() {
+        return Ok(());
+    }
     tally.check("a rolling restart loses no request", demo::prove(target))?;
     if options.long {
         tally.check("an upgrade to other defaults rolls nothing", upgrade::check(target))?;
     }
-    if let Some(log) = target.audit_log() {
-        tally.check("the operator may do what it does, and nothing else", rbac::check(target, &log))?;
+    if let Some(cluster) = target.cluster() {
+        tally.check(
+            "the operator may do what it does, and nothing else",
+            rbac::check(target, &cluster.audit_log()),
+        )?;
     }
     tally
         .check("nothing but the CRDs is left after helm uninstall", install::uninstall_leaves_nothing(target))
 }
 
-/// Shows what the tests wrote down, a JSON array of two texts a line.
+/// Shows what the tests wrote down: a line for each row, the table's name before its cells.
 fn show(workspace: &Workspace, file: &Path, docs: bool) -> Result<()> {
     let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-    let mut figures = Figures::new(["What was done", "What came of it"]).left();
-    for line in text.lines() {
-        figures.row::<2>(serde_json::from_str(line).context("a test wrote a strange figure")?);
+    let rows = text.lines().map(serde_json::from_str).collect::<Result<Vec<_>, _>>();
+    let rows: Vec<(String, Vec<String>)> = rows.context("a test wrote a strange figure")?;
+    let docs = |file| docs.then_some(file);
+    let operations = ["What was done", "What came of it"];
+    table(workspace, &rows, "operations", operations, docs(OPERATIONS))?;
+    let scenarios = ["Scenario", "What was done", "adieu", "Requests", "Lost", "Found"];
+    table(workspace, &rows, "scenarios", scenarios, docs(SCENARIOS))
+}
+
+/// Shows the rows of one table, if there are any.
+fn table<const N: usize>(
+    workspace: &Workspace,
+    rows: &[(String, Vec<String>)],
+    name: &str,
+    header: [&str; N],
+    docs: Option<&str>,
+) -> Result<()> {
+    let mut figures = Figures::new(header).left();
+    let mut ours = rows.iter().filter(|(table, _)| table == name).peekable();
+    if ours.peek().is_none() {
+        return Ok(());
     }
-    figures.show(workspace, "operations", docs.then_some(OPERATIONS))
+    for (_, cells) in ours {
+        let cells: Result<[String; N], _> = cells.clone().try_into();
+        figures.row(cells.map_err(|cells| anyhow::anyhow!("a row of {name} has other cells: {cells:?}"))?);
+    }
+    figures.show(workspace, name, docs)
 }
 
 impl Tally {

@@ -1,0 +1,215 @@
+//! An application that is sent requests while something happens to it.
+
+use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
+
+use adieu::{
+    plan::Kind,
+    trial::{Workload, follow},
+    verify::Outcome,
+};
+use futures::future::join_all;
+use k8s_openapi::api::{
+    core::v1::{Node, Pod, Service},
+    discovery::v1::EndpointSlice,
+};
+use kube::{Api, ResourceExt as _, api::ListParams};
+use serde_json::{Value, json};
+
+use super::load::{Load, Report, Run};
+use crate::{
+    load::get,
+    support::{Scene, eventually, within},
+};
+
+/// For a first answer.
+const LIMIT: Duration = Duration::from_secs(5);
+/// For a rollout: hundreds of pods, or a few of Java's, on a small machine.
+const ROLLOUT: Duration = Duration::from_mins(10);
+/// Rounds of answers, and answers at the same time, after which a Service is taken to be open.
+const ROUNDS: usize = 5;
+const ANSWERS: usize = 20;
+
+/// An application with a Service in front of it.
+pub struct App<'a> {
+    pub scene: &'a Scene,
+    pub name: String,
+    /// The Service's port on a node.
+    pub address: SocketAddr,
+}
+
+impl<'a> App<'a> {
+    /// Creates what tests/apps/APP/manifests.yaml holds, with a name and annotations of its own and `values`
+    /// in the place of other words, and waits until it answers.
+    pub async fn deploy(
+        scene: &'a Scene,
+        app: &str,
+        name: &str,
+        annotations: Value,
+        values: &[(&str, &str)],
+    ) -> Self {
+        let app = Self::place(scene, app, name, annotations, values).await;
+        app.open().await;
+        app
+    }
+
+    /// The same, for what speaks no HTTP.
+    pub async fn place(
+        scene: &'a Scene,
+        app: &str,
+        name: &str,
+        annotations: Value,
+        values: &[(&str, &str)],
+    ) -> Self {
+        let file = format!("{}/tests/apps/{app}/manifests.yaml", env!("CARGO_MANIFEST_DIR"));
+        let image = std::env::var(format!("ADIEU_TEST_{}_IMAGE", app.to_uppercase())).expect("an image");
+        let mut text = std::fs::read_to_string(file).unwrap().replace("NAME", name).replace("IMAGE", &image);
+        for (word, value) in values {
+            text = text.replace(word, value);
+        }
+        let mut objects: Vec<Value> = serde_saphyr::from_multiple(&text).unwrap();
+        for object in objects.iter_mut().filter(|object| object["kind"] == "Deployment") {
+            object["metadata"]["annotations"] = annotations.clone();
+        }
+        Self::create(scene, name, &objects).await
+    }
+
+    /// Creates a Deployment and a Service of that name, and waits until it is there.
+    pub async fn create(scene: &'a Scene, name: &str, objects: &[Value]) -> Self {
+        let mut address = None;
+        // The Service first, so that adieu knows it.
+        let (services, others): (Vec<_>, Vec<_>) =
+            objects.iter().partition(|object| object["kind"] == "Service");
+        for object in services.into_iter().chain(others) {
+            let created = scene.create(object).await;
+            if object["kind"] == "Service" {
+                address = Some(address_of(scene, created).await);
+            }
+        }
+        let app = Self { scene, name: name.to_owned(), address: address.expect("a Service") };
+        app.settled().await;
+        app
+    }
+
+    /// The same application behind another Service: connections that an earlier run attempted to pods that are
+    /// gone stay in the node's connection tracking, and lead others from the same port to the same end.
+    pub async fn behind(&self, service: &str) -> Self {
+        let mut spec = serde_json::to_value(self.scene.api("v1", "Service").get(&self.name).await.unwrap())
+            .unwrap()["spec"]
+            .take();
+        for field in ["clusterIP", "clusterIPs"] {
+            spec.as_object_mut().unwrap().remove(field);
+        }
+        spec["ports"][0].as_object_mut().unwrap().remove("nodePort");
+        let object =
+            json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": service}, "spec": spec});
+        let created = self.scene.create(&object).await;
+        eventually(&format!("{service} to name the pods that are there"), || async {
+            self.pods().await == self.endpoints(service).await
+        })
+        .await;
+        let address = address_of(self.scene, created).await;
+        let app = Self { scene: self.scene, name: self.name.clone(), address };
+        app.open().await;
+        app
+    }
+
+    /// Sends `load` for a while, while `act` goes on, and for a while after the last pod has terminated; at
+    /// least `minimum` requests.
+    pub async fn under<F: Future<Output = ()>>(
+        &self,
+        load: Load,
+        minimum: usize,
+        act: impl FnOnce() -> F,
+    ) -> Report {
+        let Scene { client, namespace, .. } = self.scene;
+        let workload = Workload::find(client, Kind::Deployment, namespace, &self.name).await.unwrap().0;
+        let run = Run::new(self.address, minimum);
+        let (lives, following) = follow(client, &workload, run.started);
+        let following = tokio::spawn(following);
+        let some = load.some();
+        let sending = tokio::spawn(load.send(run.clone()));
+        let quiet = async || {
+            let enough = run.sent() + some;
+            eventually("requests to be sent", || async { run.sent() >= enough }).await;
+        };
+        quiet().await;
+        act().await;
+        self.settled().await;
+        quiet().await;
+        run.stop();
+        let samples = sending.await.unwrap();
+        following.abort();
+        let lives = lives.borrow().all();
+        Report::of(samples, lives)
+    }
+
+    /// Changes the pod template as people do, and waits until every pod is new.
+    pub async fn set_env(&self, value: usize) {
+        let (deployment, variable) = (format!("deployment/{}", self.name), format!("RUN={value}"));
+        self.scene.kubectl(&["set", "env", &deployment, &variable]).await;
+        self.rolled_out().await;
+    }
+
+    /// Scales it in one step.
+    pub async fn scale(&self, replicas: u32) {
+        let deployment = format!("deployment/{}", self.name);
+        self.scene.kubectl(&["scale", &deployment, &format!("--replicas={replicas}")]).await;
+        self.rolled_out().await;
+    }
+
+    /// Waits until every pod is new and available.
+    pub async fn rolled_out(&self) {
+        self.scene.rolled_out_within(ROLLOUT, &self.name).await;
+    }
+
+    /// Waits until it is rolled out, and no pod is terminating.
+    pub async fn settled(&self) {
+        self.rolled_out().await;
+        let ours = ListParams::default().labels(&format!("app={}", self.name));
+        let pods: Api<Pod> = Api::namespaced(self.scene.client.clone(), &self.scene.namespace);
+        within(ROLLOUT, &format!("the old pods of {} to be gone", self.name), || async {
+            let pods = pods.list(&ours).await.unwrap().items;
+            pods.iter().all(|pod| pod.metadata.deletion_timestamp.is_none())
+        })
+        .await;
+    }
+
+    /// Waits until the node passes requests on, and only to pods that answer.
+    pub async fn open(&self) {
+        eventually(&format!("answers of {}", self.name), || async {
+            for _ in 0..ROUNDS {
+                let answers = join_all((0..ANSWERS).map(|_| get(self.address, "/", LIMIT))).await;
+                if !answers.iter().all(|answer| matches!(answer.outcome, Outcome::Answered(_))) {
+                    return false;
+                }
+            }
+            true
+        })
+        .await;
+    }
+
+    /// The uids of its pods.
+    async fn pods(&self) -> BTreeSet<String> {
+        let pods: Api<Pod> = Api::namespaced(self.scene.client.clone(), &self.scene.namespace);
+        let ours = ListParams::default().labels(&format!("app={}", self.name));
+        pods.list(&ours).await.unwrap().into_iter().filter_map(|pod| pod.uid()).collect()
+    }
+
+    /// The uids of the pods that a Service sends to.
+    async fn endpoints(&self, service: &str) -> BTreeSet<String> {
+        let slices: Api<EndpointSlice> = Api::namespaced(self.scene.client.clone(), &self.scene.namespace);
+        let its = ListParams::default().labels(&format!("kubernetes.io/service-name={service}"));
+        let endpoints = slices.list(&its).await.unwrap().into_iter().flat_map(|slice| slice.endpoints);
+        endpoints.filter_map(|endpoint| endpoint.target_ref?.uid).collect()
+    }
+}
+
+async fn address_of(scene: &Scene, service: Value) -> SocketAddr {
+    let service: Service = serde_json::from_value(service).unwrap();
+    let port = service.spec.unwrap().ports.unwrap()[0].node_port;
+    let nodes: Api<Node> = Api::all(scene.client.clone());
+    let node = nodes.list(&ListParams::default()).await.unwrap().items.remove(0);
+    let addresses = node.status.unwrap().addresses.unwrap();
+    let internal = addresses.into_iter().find(|address| address.type_ == "InternalIP").unwrap();
+    SocketAddr::new(internal.address.parse().unwrap(), port.unwrap().try_into().unwrap())
+}

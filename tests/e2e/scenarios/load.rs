@@ -1,0 +1,203 @@
+//! Requests, and what became of them.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+
+use adieu::verify::{Latency, Life, Recording, Sample, ties};
+
+use crate::load::get;
+
+/// A request after an answer, so that the load leaves some of the machine to what is tested.
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// Requests, each on a connection of its own.
+#[derive(Clone, Debug)]
+pub struct Load {
+    pub pace: Pace,
+    /// The path of each, by its number.
+    pub path: fn(usize) -> String,
+    /// How long an answer may take.
+    pub limit: Duration,
+}
+
+/// When requests are sent.
+#[derive(Clone, Copy, Debug)]
+pub enum Pace {
+    /// By so many clients, each of which waits for its answer before it sends another.
+    Clients(usize),
+    /// So many a second, whatever becomes of them.
+    PerSecond(u32),
+}
+
+/// The course of a load.
+#[derive(Clone, Debug)]
+pub struct Run {
+    address: SocketAddr,
+    pub started: Instant,
+    minimum: usize,
+    sent: Arc<AtomicUsize>,
+    stop: CancellationToken,
+}
+
+/// What became of all.
+#[derive(Clone, Debug)]
+pub struct Report {
+    pub requests: usize,
+    /// When each loss was, why, and which pods it may have met.
+    pub lost: Vec<String>,
+    /// What answers took.
+    answers: Vec<Duration>,
+}
+
+impl Load {
+    /// Sends requests until `run` says that it is enough.
+    pub async fn send(self, run: Run) -> Vec<Sample> {
+        match self.pace {
+            Pace::Clients(clients) => self.one_after_another(clients, run).await,
+            Pace::PerSecond(rate) => self.per_second(rate, run).await,
+        }
+    }
+
+    /// Requests that make some seconds of load.
+    pub fn some(&self) -> usize {
+        match self.pace {
+            Pace::Clients(clients) => 2 * clients.max(100),
+            Pace::PerSecond(rate) => 2 * usize::try_from(rate).unwrap(),
+        }
+    }
+
+    async fn one_after_another(self, clients: usize, run: Run) -> Vec<Sample> {
+        let mut sending = JoinSet::new();
+        for _ in 0..clients {
+            let (load, run) = (self.clone(), run.clone());
+            sending.spawn(async move {
+                let mut samples = Vec::new();
+                while let Some(number) = run.next() {
+                    samples.push(load.request(&run, number, Instant::now()).await);
+                    sleep(PAUSE).await;
+                }
+                samples
+            });
+        }
+        sending.join_all().await.concat()
+    }
+
+    async fn per_second(self, rate: u32, run: Run) -> Vec<Sample> {
+        let mut sending = JoinSet::new();
+        while let Some(number) = run.next() {
+            let due = run.started + Duration::from_secs(1) * u32::try_from(number).unwrap() / rate;
+            sleep_until(due).await;
+            let (load, run) = (self.clone(), run.clone());
+            sending.spawn(async move { load.request(&run, number, due).await });
+        }
+        sending.join_all().await
+    }
+
+    /// Its time counts from when it was due.
+    async fn request(&self, run: &Run, number: usize, due: Instant) -> Sample {
+        let answer = get(run.address, &(self.path)(number), self.limit).await;
+        Sample {
+            due: due - run.started,
+            took: due.elapsed(),
+            outcome: answer.outcome,
+            pod: answer.pod,
+            peer: answer.peer,
+        }
+    }
+}
+
+impl Run {
+    /// At least `minimum` requests to `address`, from now on.
+    pub fn new(address: SocketAddr, minimum: usize) -> Self {
+        let (sent, stop) = (Arc::default(), CancellationToken::new());
+        Self { address, started: Instant::now(), minimum, sent, stop }
+    }
+
+    /// How many requests were sent.
+    pub fn sent(&self) -> usize {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    /// Ends it once there are enough requests.
+    pub fn stop(&self) {
+        self.stop.cancel();
+    }
+
+    /// The number of the next request, while there is to be one.
+    fn next(&self) -> Option<usize> {
+        let number = self.sent.fetch_add(1, Ordering::Relaxed);
+        (number < self.minimum || !self.stop.is_cancelled()).then_some(number)
+    }
+}
+
+impl Report {
+    /// Of requests to pods that lived so, in times from one origin.
+    pub fn of(samples: Vec<Sample>, lives: Vec<Life>) -> Self {
+        let Recording { samples, lives, .. } = Recording::new(samples, lives, None);
+        let lost = |sample: &Sample| {
+            let (at, after) = (sample.due.as_secs_f64(), sample.took.as_secs_f64());
+            let mut met = ties(sample, &lives);
+            // Whose termination began first has most likely ended by now.
+            met.sort_by(|a, b| {
+                b.after_termination_seconds.partial_cmp(&a.after_termination_seconds).unwrap()
+            });
+            let met: Vec<_> = met
+                .into_iter()
+                .take(3)
+                .map(|tie| {
+                    format!("{} ({:+.2} s)", tie.pod, tie.after_termination_seconds.unwrap_or(f64::NAN))
+                })
+                .collect();
+            Some(format!("at {at:.2} s, {} after {after:.2} s; terminating: {met:?}", sample.loss()?))
+        };
+        Self {
+            requests: samples.len(),
+            lost: samples.iter().filter_map(lost).collect(),
+            answers: samples.iter().filter(|sample| sample.is_answered()).map(|sample| sample.took).collect(),
+        }
+    }
+
+    pub fn lost(&self) -> usize {
+        self.lost.len()
+    }
+
+    /// An error in the test unless every request was answered.
+    pub fn assert_none_lost(&self, what: &str) {
+        let some: Vec<_> = self.lost.iter().take(10).collect();
+        assert_eq!(self.lost(), 0, "{what} lost {} of {}: {some:#?}", self.lost(), self.requests);
+    }
+
+    /// Milliseconds: mean, least, most, standard deviation.
+    pub fn spread(&self) -> String {
+        let times: Vec<_> = self.answers.iter().map(|took| took.as_secs_f64() * 1e3).collect();
+        let count = f64::from(u32::try_from(times.len().max(1)).unwrap());
+        let mean = times.iter().sum::<f64>() / count;
+        let deviation = (times.iter().map(|time| (time - mean).powi(2)).sum::<f64>() / count).sqrt();
+        let least = times.iter().copied().fold(f64::INFINITY, f64::min);
+        let most = times.iter().copied().fold(0.0, f64::max);
+        format!("mean {mean:.0}, min {least:.0}, max {most:.0}, s.d. {deviation:.0} ms")
+    }
+
+    /// Milliseconds that half and 99 in 100 of the answers took at most, and the slowest.
+    pub fn quantiles(&self) -> String {
+        let Latency { p50, p99, max, .. } = Latency::of(self.answers.clone());
+        let [p50, p99, max] = [p50, p99, max].map(|seconds| seconds * 1e3);
+        format!("p50 {p50:.1}, p99 {p99:.1}, max {max:.1} ms")
+    }
+
+    pub fn slowest(&self) -> Duration {
+        self.answers.iter().max().copied().unwrap_or_default()
+    }
+}

@@ -1,0 +1,26 @@
+//! The applications that the project comes from, under the load and the disruption of their sources: each
+//! without adieu and with it. Shorter than there, unless `ADIEU_SCENARIOS` is `full`.
+
+mod app;
+mod elegant;
+mod figures;
+mod integrii;
+mod listener;
+mod load;
+mod thoughtworks;
+
+use serde_json::{Value, json};
+
+/// What a run counts with: `short` as a rule, `source` where the source's own counts are asked for.
+fn count<T>(short: T, source: T) -> T {
+    if full() { source } else { short }
+}
+
+fn full() -> bool {
+    std::env::var("ADIEU_SCENARIOS").is_ok_and(|form| form == "full")
+}
+
+/// What opts a workload in.
+fn managed() -> Value {
+    json!({"adieu.dev/graceful": "true"})
+}
