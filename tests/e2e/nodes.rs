@@ -97,7 +97,7 @@ async fn pods_of_different_nodes_reach_each_other_by_every_address() {
         addresses.push(format!("{}:{port}", internal.address));
     }
     let get = |pod: &Pod, address: &str| {
-        let words = ["exec", &pod.name_any(), "-c", "relay", "--", "/relay", "get"].map(str::to_owned);
+        let words = ["exec", &pod.name_any(), "-c", "relay", "--", "/app", "get"].map(str::to_owned);
         words.into_iter().chain([format!("http://{address}/"), "20".to_owned()]).collect::<Vec<_>>()
     };
     for from in &pods {

@@ -62,7 +62,7 @@ pub struct Adieu {
 /// adieu for this machine, with these of cargo's features.
 pub fn adieu(workspace: &Workspace, features: &'static [&'static str]) -> Result<Adieu> {
     let program = build_adieu(workspace, &Build { features, ..Build::host()? })?;
-    let image = staged(workspace, "adieu", &program, &workspace.root().join("Dockerfile"))?;
+    let image = staged(workspace, "adieu", &program, "adieu", &workspace.root().join("Dockerfile"))?;
     Ok(Adieu { image, program })
 }
 
@@ -104,8 +104,8 @@ impl Build {
 
 /// The image of a sample application, tests/apps/NAME.
 pub fn app(workspace: &Workspace, name: &'static str) -> Result<Image> {
-    let dockerfile = workspace.root().join("tests/apps").join(name).join("Dockerfile");
-    staged(workspace, name, &toolchain::build_app(workspace, name)?, &dockerfile)
+    let dockerfile = workspace.root().join("tests/apps/Dockerfile");
+    staged(workspace, name, &toolchain::build_app(workspace, name)?, "app", &dockerfile)
 }
 
 /// The image of a sample application that is put together by a script, tests/apps/NAME/build.sh. What that
@@ -126,13 +126,13 @@ pub fn assembled(workspace: &Workspace, name: &'static str) -> Result<Image> {
     })
 }
 
-/// An image whose Dockerfile builds `program` in a stage named `build`, from which it copies /NAME.
-fn staged(workspace: &Workspace, name: &str, program: &Path, dockerfile: &Path) -> Result<Image> {
+/// An image whose Dockerfile builds `program` in a stage named `build`, from which it copies /FILE.
+fn staged(workspace: &Workspace, name: &str, program: &Path, file: &str, dockerfile: &Path) -> Result<Image> {
     let made_from = toolchain::hash([
         toolchain::hash_file(program)?.as_bytes(),
         toolchain::hash_file(dockerfile)?.as_bytes(),
     ]);
-    image(workspace, name, short(&made_from), dockerfile, |stage| copy(program, stage, name))
+    image(workspace, name, short(&made_from), dockerfile, |stage| copy(program, stage, file))
 }
 
 /// An image of this tag, made unless it is there.
