@@ -5,6 +5,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::{
     Api, Client,
     api::{DeleteParams, EvictParams},
+    core::Status,
 };
 use tokio::{
     sync::watch,
@@ -16,6 +17,9 @@ use crate::verify::Lives;
 
 /// Between two tries of an eviction that a PodDisruptionBudget doesn't allow yet; kubectl waits as long.
 const EVICTION_RETRY: Duration = Duration::from_secs(5);
+
+/// The cause of a refusal in a namespace that is being deleted (`NamespaceTerminatingCause` of the core API).
+const NAMESPACE_TERMINATING: &str = "NamespaceTerminating";
 
 /// A workload that is made to go through a disruption. [`Trial::undo`] has to be called in the end, however
 /// it went: what is undone there is noted before it is done.
@@ -189,9 +193,36 @@ pub(super) async fn evict(pods: &Api<Pod>, name: &str) -> Result<(), Error> {
     loop {
         match pods.evict(name, &EvictParams::default()).await {
             Err(kube::Error::Api(status)) if status.code == 429 => sleep(EVICTION_RETRY).await,
-            // Gone already, as it should be.
-            Err(kube::Error::Api(status)) if status.code == 404 => return Ok(()),
+            // Gone already, as it should be, or about to go.
+            Err(kube::Error::Api(status)) if status.code == 404 || goes_with_its_namespace(&status) => {
+                return Ok(());
+            }
             outcome => return outcome.map(drop).map_err(Error::api(format!("evicting the pod {name}"))),
         }
+    }
+}
+
+/// Whether an eviction was refused because the namespace, and with it every pod in it, is being deleted.
+fn goes_with_its_namespace(status: &Status) -> bool {
+    let causes = status.details.iter().flat_map(|details| &details.causes);
+    status.code == 403 && causes.into_iter().any(|cause| cause.reason == NAMESPACE_TERMINATING)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_eviction_from_a_namespace_on_its_way_out_is_told_from_one_that_is_not_allowed() {
+        let refused = |causes: serde_json::Value| -> Status {
+            serde_json::from_value(json!({"code": 403, "reason": "Forbidden", "details": {"causes": causes}}))
+                .unwrap()
+        };
+        let going =
+            json!([{"reason": "NamespaceTerminating", "field": "metadata.namespace", "message": "going"}]);
+        assert!(goes_with_its_namespace(&refused(going)));
+        assert!(!goes_with_its_namespace(&refused(json!([]))));
     }
 }
