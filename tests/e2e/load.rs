@@ -2,20 +2,37 @@
 
 use std::{
     collections::BTreeMap,
-    net::SocketAddr,
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    ops::Range,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU16, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use adieu::{
     load::{self, Answer, Client, Options},
-    verify::{Cause, Outcome as Became, Sample},
+    verify::Sample,
 };
-use tokio::time::Instant;
+use futures::future::join_all;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpSocket,
+    time::{Instant, timeout},
+};
 use tokio_util::sync::CancellationToken;
+
+use crate::support::eventually;
+
+/// Rounds of answers, and answers at the same time, after which a Service is taken to be open on every pod.
+const ROUNDS: usize = 5;
+const ANSWERS: usize = 20;
+/// A request that takes longer waits for a pod that is gone.
+const LIMIT: Duration = Duration::from_secs(10);
+/// Below those that the kernel gives to clients, and those of Services.
+const PORTS: Range<u16> = 10_000..30_000;
 
 /// Requests that are being sent.
 #[derive(Clone, Debug, Default)]
@@ -63,18 +80,43 @@ impl Load {
     }
 }
 
-/// Sends one request; an error says why it was lost.
-pub async fn request(address: SocketAddr) -> Result<(), Cause> {
-    match Client::new(&to(address)).unwrap().request().await.outcome {
-        Became::Lost(cause) => Err(cause),
-        Became::Answered(_) | Became::NotSent => Ok(()),
-    }
-}
-
 /// Sends one request for `path`, whose answer may take so long.
 pub async fn get(address: SocketAddr, path: &str, timeout: Duration) -> Answer {
     let options = Options { timeout, ..Options::to(format!("http://{address}{path}")) };
     Client::new(&options).unwrap().request().await
+}
+
+/// Waits until requests to `address` are answered, many in a row: kube-proxy knows the Service, and sends to no
+/// pod that is gone.
+///
+/// They come from ports that no other client gets. What is refused before kube-proxy knows the Service stays in
+/// the node's connection tracking, untranslated, for up to two minutes, and there meets whoever comes from the
+/// same port: a connection in the state CLOSE is taken up again by a SYN unless it was the client that reset it.
+pub async fn open(address: SocketAddr) {
+    eventually(&format!("answers at {address}"), || async {
+        for _ in 0..ROUNDS {
+            let answered = join_all((0..ANSWERS).map(|_| timeout(LIMIT, answers(address)))).await;
+            if !answered.into_iter().all(|answered| matches!(answered, Ok(Ok(true)))) {
+                return false;
+            }
+        }
+        true
+    })
+    .await;
+}
+
+/// Whether a request is answered as it should be.
+async fn answers(address: SocketAddr) -> io::Result<bool> {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let port = PORTS.start + NEXT.fetch_add(1, Ordering::Relaxed) % (PORTS.end - PORTS.start);
+    let socket = TcpSocket::new_v4()?;
+    socket.bind((Ipv4Addr::UNSPECIFIED, port).into())?;
+    let mut stream = socket.connect(address).await?;
+    let request = format!("GET / HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await?;
+    Ok(answer.starts_with(b"HTTP/1.1 200"))
 }
 
 fn to(address: SocketAddr) -> Options {

@@ -87,15 +87,8 @@ async fn pods_of_different_nodes_reach_each_other_by_every_address() {
     let pods = pods.list(&ListParams::default()).await.unwrap().items;
     assert_eq!(pods.len(), nodes.len());
     let ip = |pod: &Pod| pod.status.as_ref().unwrap().pod_ip.clone().unwrap();
-    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    let service = &service["spec"];
-    let port = text(&service["ports"][0]["nodePort"]);
-    let mut addresses = vec![format!("{}:80", text(&service["clusterIP"]))];
-    for node in nodes {
-        let found = node.status.unwrap().addresses.unwrap();
-        let internal = found.into_iter().find(|address| address.type_ == "InternalIP").unwrap();
-        addresses.push(format!("{}:{port}", internal.address));
-    }
+    let mut addresses = vec![format!("{}:80", service["spec"]["clusterIP"].as_str().unwrap())];
+    addresses.extend(scene.node_ports(&service).await.iter().map(ToString::to_string));
     let get = |pod: &Pod, address: &str| {
         let words = ["exec", &pod.name_any(), "-c", "relay", "--", "/app", "get"].map(str::to_owned);
         words.into_iter().chain([format!("http://{address}/"), "20".to_owned()]).collect::<Vec<_>>()

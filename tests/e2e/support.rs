@@ -1,8 +1,11 @@
 //! A namespace of its own for each test, and waiting for conditions.
 
-use std::{process::Stdio, time::Duration};
+use std::{net::SocketAddr, process::Stdio, time::Duration};
 
-use k8s_openapi::api::{apps::v1::ReplicaSet, core::v1::Namespace};
+use k8s_openapi::api::{
+    apps::v1::ReplicaSet,
+    core::v1::{Namespace, Node},
+};
 use kube::{
     Api, Client, ResourceExt as _,
     api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams},
@@ -125,6 +128,16 @@ impl Scene {
     ) -> Result<Value, kube::Error> {
         self.patch(kind, name, &json!({"metadata": {"annotations": {format!("adieu.dev/{key}"): value}}}))
             .await
+    }
+
+    /// The addresses at which nodes pass on to a Service of the type `NodePort`.
+    pub async fn node_ports(&self, service: &Value) -> Vec<SocketAddr> {
+        let port = service["spec"]["ports"][0]["nodePort"].as_u64().unwrap().try_into().unwrap();
+        let nodes: Api<Node> = Api::all(self.client.clone());
+        let addresses = |node: Node| node.status.and_then(|status| status.addresses).unwrap_or_default();
+        let nodes = nodes.list(&ListParams::default()).await.unwrap();
+        let all = nodes.into_iter().flat_map(addresses).filter(|address| address.type_ == "InternalIP");
+        all.map(|internal| SocketAddr::new(internal.address.parse().unwrap(), port)).collect()
     }
 
     pub async fn deployment(&self, name: &str) -> Value {

@@ -10,7 +10,7 @@ use kube::{Api, ResourceExt, api::ListParams};
 use serde_json::{Value, json};
 
 use crate::{
-    load::{Load, Outcome, request},
+    load::{Load, Outcome, open},
     support::{Scene, eventually, workload},
 };
 
@@ -18,8 +18,6 @@ use crate::{
 const RATE: u32 = 50;
 /// Requests before anything happens, and after the last of it.
 const QUIET: u64 = 100;
-/// Answers in a row after which a Service is taken to be open on every pod.
-const ANSWERS: usize = 20;
 /// Seconds. What a withdrawn endpoint takes here is about one, and more where the machine is busy.
 pub const DRAIN: i64 = 8;
 
@@ -72,16 +70,8 @@ impl<'a> Traffic<'a> {
                 .settled(workload["kind"].as_str().unwrap(), workload["metadata"]["name"].as_str().unwrap())
                 .await;
         }
-        for (name, address) in &services {
-            eventually(&format!("answers of {name}"), || async {
-                for _ in 0..ANSWERS {
-                    if request(*address).await.is_err() {
-                        return false;
-                    }
-                }
-                true
-            })
-            .await;
+        for address in services.values() {
+            open(*address).await;
         }
         let mut traffic = Self { scene, services, before: BTreeSet::new(), load: Load::default() };
         traffic.before = traffic.pods().await.iter().filter_map(ResourceExt::uid).collect();

@@ -4,7 +4,7 @@ use std::{env, process::Stdio};
 
 use k8s_openapi::api::{
     batch::v1::Job,
-    core::v1::{Namespace, Node, Service},
+    core::v1::{Namespace, Node},
 };
 use kube::{
     Api,
@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use tokio::process::Command;
 
 use crate::{
+    load::open,
     nodes::nodes,
     support::{Scene, eventually, web},
 };
@@ -26,32 +27,24 @@ pub struct Verified {
 }
 
 impl Scene {
-    /// A Deployment of the sample application that has rolled out, and a Service of this type in front.
-    async fn shop(&self, annotations: &Value, replicas: i64, service: &str) {
+    /// A Deployment of the sample application that has rolled out, and a Service in front that is open on every
+    /// node. Its URLs: at a node, and in the cluster.
+    async fn shop(&self, annotations: &Value, replicas: i64) -> [String; 2] {
         let mut object = web("web", annotations);
         object["spec"]["replicas"] = json!(replicas);
         self.create(&object).await;
         let service = json!({
             "apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"},
-            "spec": {"type": service, "selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": "http"}]},
+            "spec": {"type": "NodePort", "selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": "http"}]},
         });
-        self.create(&service).await;
+        let service = self.create(&service).await;
         self.rolled_out("web").await;
-    }
-
-    async fn service(&self) -> Service {
-        let services: Api<Service> = Api::namespaced(self.client.clone(), &self.namespace);
-        services.get("web").await.unwrap()
-    }
-
-    /// Where the Service is reached at a node.
-    async fn node_port(&self) -> String {
-        let nodes: Api<Node> = Api::all(self.client.clone());
-        let node = nodes.list(&ListParams::default()).await.unwrap().items.remove(0);
-        let addresses = node.status.unwrap().addresses.unwrap();
-        let address = addresses.into_iter().find(|address| address.type_ == "InternalIP").unwrap();
-        let port = self.service().await.spec.unwrap().ports.unwrap()[0].node_port.unwrap();
-        format!("http://{}:{port}/", address.address)
+        let ports = self.node_ports(&service).await;
+        for port in &ports {
+            open(*port).await;
+        }
+        let inside = service["spec"]["clusterIP"].as_str().unwrap();
+        [format!("http://{}/", ports[0]), format!("http://{inside}/")]
     }
 
     fn adieu(&self, deployment: &str, url: &str, arguments: &[&str]) -> Command {
@@ -71,14 +64,6 @@ impl Scene {
             findings: serde_json::from_slice(&output.stdout).unwrap_or_default(),
             stderr: String::from_utf8(output.stderr).unwrap(),
         }
-    }
-
-    /// Returns once a hundred requests in a row are answered: kube-proxy follows the pods.
-    async fn open(&self, url: &str) {
-        eventually("the Service to answer", || async {
-            self.verify("web", url, &["--disrupt", "none", "--duration", "1s"]).await.code == Some(0)
-        })
-        .await;
     }
 
     async fn replicas(&self) -> Value {
@@ -106,9 +91,8 @@ impl Verified {
 #[ignore = "needs a cluster: cargo xtask test"]
 async fn verifying_a_managed_deployment_finds_nothing_lost() {
     let scene = Scene::new().await;
-    scene.shop(&json!({"adieu.dev/graceful": "true", "adieu.dev/drain-seconds": "5"}), 2, "NodePort").await;
-    let url = scene.node_port().await;
-    scene.open(&url).await;
+    let [url, _] =
+        scene.shop(&json!({"adieu.dev/graceful": "true", "adieu.dev/drain-seconds": "5"}), 2).await;
     let report = env::temp_dir().join(format!("{}.html", scene.namespace));
     let restart =
         scene.verify("web", &url, &["--duration", "2s", "--report", report.to_str().unwrap()]).await;
@@ -134,9 +118,7 @@ async fn verifying_a_managed_deployment_finds_nothing_lost() {
 #[ignore = "needs a cluster: cargo xtask test"]
 async fn verifying_an_unmanaged_deployment_finds_what_was_lost_and_where() {
     let scene = Scene::new().await;
-    scene.shop(&json!({}), 4, "NodePort").await;
-    let url = scene.node_port().await;
-    scene.open(&url).await;
+    let [url, _] = scene.shop(&json!({}), 4).await;
     let restart = scene.verify("web", &url, &["--duration", "2s"]).await;
     assert_eq!(restart.code, Some(1), "{}\n{:#}", restart.stderr, restart.findings);
     let losses = restart.findings["losses"].as_array().unwrap();
@@ -154,8 +136,8 @@ async fn verifying_an_unmanaged_deployment_finds_what_was_lost_and_where() {
 #[ignore = "needs a cluster: cargo xtask test"]
 async fn from_inside_the_cluster_a_cluster_ip_is_verified() {
     let scene = Scene::new().await;
-    scene.shop(&json!({"adieu.dev/graceful": "true", "adieu.dev/drain-seconds": "5"}), 2, "ClusterIP").await;
-    let url = format!("http://{}/", scene.service().await.spec.unwrap().cluster_ip.unwrap());
+    let [_, url] =
+        scene.shop(&json!({"adieu.dev/graceful": "true", "adieu.dev/drain-seconds": "5"}), 2).await;
     let jobs: Api<Job> = Api::namespaced(scene.client.clone(), &scene.namespace);
     let run = scene.verify("web", &url, &["--in-cluster", "--duration", "2s"]).await;
     run.loses_nothing();
@@ -182,9 +164,8 @@ async fn from_inside_the_cluster_a_cluster_ip_is_verified() {
 #[ignore = "needs a cluster: cargo xtask test"]
 async fn every_disruption_is_complete_and_undone() {
     let scene = Scene::new().await;
-    scene.shop(&json!({"adieu.dev/graceful": "true", "adieu.dev/drain-seconds": "3"}), 3, "NodePort").await;
-    let url = scene.node_port().await;
-    scene.open(&url).await;
+    let [url, _] =
+        scene.shop(&json!({"adieu.dev/graceful": "true", "adieu.dev/drain-seconds": "3"}), 3).await;
     for (disruption, terminated) in [("scale-down=1", 2), ("delete-pod", 1), ("evict", 1)] {
         let run = scene.verify("web", &url, &["--duration", "1s", "--disrupt", disruption]).await;
         run.loses_nothing();
@@ -199,9 +180,8 @@ async fn every_disruption_is_complete_and_undone() {
 #[ignore = "needs a cluster: cargo xtask test"]
 async fn what_is_changed_for_the_time_being_is_put_back_after_an_interrupt() {
     let scene = Scene::new().await;
-    scene.shop(&json!({"adieu.dev/graceful": "true", "adieu.dev/drain-seconds": "30"}), 3, "NodePort").await;
-    let url = scene.node_port().await;
-    scene.open(&url).await;
+    let [url, _] =
+        scene.shop(&json!({"adieu.dev/graceful": "true", "adieu.dev/drain-seconds": "30"}), 3).await;
     let verify = scene.adieu("web", &url, &["--disrupt", "scale-down=1"]).spawn().unwrap();
     eventually("the Deployment to be scaled down", || async { scene.replicas().await == 1 }).await;
     let mut kill = Command::new("kill");
@@ -219,9 +199,12 @@ async fn a_node_is_drained_under_load_and_takes_pods_again() {
     if nodes(&scene).await.is_none() {
         return scene.end().await;
     }
-    scene.shop(&json!({"adieu.dev/graceful": "true", "adieu.dev/drain-seconds": "5"}), 4, "NodePort").await;
-    let url = scene.node_port().await;
-    scene.open(&url).await;
+    let [url, _] =
+        scene.shop(&json!({"adieu.dev/graceful": "true", "adieu.dev/drain-seconds": "5"}), 4).await;
+    // Pods that can't be evicted any more: their namespace takes them along.
+    let leaving = Scene::new().await;
+    leaving.shop(&json!({"adieu.dev/graceful": "true", "adieu.dev/drain-seconds": "20"}), 4).await;
+    leaving.end().await;
     let run = scene.verify("web", &url, &["--duration", "1s", "--disrupt", "drain-node"]).await;
     run.loses_nothing();
     assert!(!run.terminated().is_empty(), "{:#}", run.findings);

@@ -5,29 +5,19 @@ use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 use adieu::{
     plan::Kind,
     trial::{Workload, follow},
-    verify::Outcome,
 };
-use futures::future::join_all;
-use k8s_openapi::api::{
-    core::v1::{Node, Pod, Service},
-    discovery::v1::EndpointSlice,
-};
+use k8s_openapi::api::{core::v1::Pod, discovery::v1::EndpointSlice};
 use kube::{Api, ResourceExt as _, api::ListParams};
 use serde_json::{Value, json};
 
 use super::load::{Load, Report, Run};
 use crate::{
-    load::get,
+    load::open,
     support::{Scene, eventually, within},
 };
 
-/// For a first answer.
-const LIMIT: Duration = Duration::from_secs(5);
 /// For a rollout: hundreds of pods, or a few of Java's, on a small machine.
 const ROLLOUT: Duration = Duration::from_mins(10);
-/// Rounds of answers, and answers at the same time, after which a Service is taken to be open.
-const ROUNDS: usize = 5;
-const ANSWERS: usize = 20;
 
 /// An application with a Service in front of it.
 pub struct App<'a> {
@@ -48,7 +38,7 @@ impl<'a> App<'a> {
         values: &[(&str, &str)],
     ) -> Self {
         let app = Self::place(scene, app, name, annotations, values).await;
-        app.open().await;
+        open(app.address).await;
         app
     }
 
@@ -82,7 +72,7 @@ impl<'a> App<'a> {
         for object in services.into_iter().chain(others) {
             let created = scene.create(object).await;
             if object["kind"] == "Service" {
-                address = Some(address_of(scene, created).await);
+                address = Some(scene.node_ports(&created).await[0]);
             }
         }
         let app = Self { scene, name: name.to_owned(), address: address.expect("a Service") };
@@ -107,9 +97,9 @@ impl<'a> App<'a> {
             self.pods().await == self.endpoints(service).await
         })
         .await;
-        let address = address_of(self.scene, created).await;
+        let address = self.scene.node_ports(&created).await[0];
         let app = Self { scene: self.scene, name: self.name.clone(), address };
-        app.open().await;
+        open(app.address).await;
         app
     }
 
@@ -174,20 +164,6 @@ impl<'a> App<'a> {
         .await;
     }
 
-    /// Waits until the node passes requests on, and only to pods that answer.
-    pub async fn open(&self) {
-        eventually(&format!("answers of {}", self.name), || async {
-            for _ in 0..ROUNDS {
-                let answers = join_all((0..ANSWERS).map(|_| get(self.address, "/", LIMIT))).await;
-                if !answers.iter().all(|answer| matches!(answer.outcome, Outcome::Answered(_))) {
-                    return false;
-                }
-            }
-            true
-        })
-        .await;
-    }
-
     /// The uids of its pods.
     async fn pods(&self) -> BTreeSet<String> {
         let pods: Api<Pod> = Api::namespaced(self.scene.client.clone(), &self.scene.namespace);
@@ -202,14 +178,4 @@ impl<'a> App<'a> {
         let endpoints = slices.list(&its).await.unwrap().into_iter().flat_map(|slice| slice.endpoints);
         endpoints.filter_map(|endpoint| endpoint.target_ref?.uid).collect()
     }
-}
-
-async fn address_of(scene: &Scene, service: Value) -> SocketAddr {
-    let service: Service = serde_json::from_value(service).unwrap();
-    let port = service.spec.unwrap().ports.unwrap()[0].node_port;
-    let nodes: Api<Node> = Api::all(scene.client.clone());
-    let node = nodes.list(&ListParams::default()).await.unwrap().items.remove(0);
-    let addresses = node.status.unwrap().addresses.unwrap();
-    let internal = addresses.into_iter().find(|address| address.type_ == "InternalIP").unwrap();
-    SocketAddr::new(internal.address.parse().unwrap(), port.unwrap().try_into().unwrap())
 }

@@ -57,6 +57,8 @@ pub struct Report {
     pub requests: usize,
     /// When each loss was, why, and which pods it may have met.
     pub lost: Vec<String>,
+    /// When each pod was what.
+    pods: Vec<String>,
     /// What answers took.
     answers: Vec<Duration>,
 }
@@ -162,7 +164,14 @@ impl Report {
                 .collect();
             Some(format!("at {at:.2} s, {} after {after:.2} s; terminating: {met:?}", sample.loss()?))
         };
+        let told = |life: &Life| {
+            let Life { name, ready, terminating, withdrawn, gone, .. } = life;
+            format!(
+                "{name}: ready {ready:.2?}, terminating {terminating:.2?}, withdrawn {withdrawn:.2?}, gone {gone:.2?}"
+            )
+        };
         Self {
+            pods: lives.iter().map(told).collect(),
             requests: samples.len(),
             lost: samples.iter().filter_map(lost).collect(),
             answers: samples.iter().filter(|sample| sample.is_answered()).map(|sample| sample.took).collect(),
@@ -176,7 +185,8 @@ impl Report {
     /// An error in the test unless every request was answered.
     pub fn assert_none_lost(&self, what: &str) {
         let some: Vec<_> = self.lost.iter().take(10).collect();
-        assert_eq!(self.lost(), 0, "{what} lost {} of {}: {some:#?}", self.lost(), self.requests);
+        let (lost, requests, pods) = (self.lost(), self.requests, &self.pods);
+        assert_eq!(lost, 0, "{what} lost {lost} of {requests}: {some:#?}, where pods were {pods:#?}");
     }
 
     /// Milliseconds: mean, least, most, standard deviation.

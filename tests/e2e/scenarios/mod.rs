@@ -4,9 +4,11 @@
 mod app;
 mod elegant;
 mod figures;
+mod first_rollout;
 mod integrii;
 mod listener;
 mod load;
+mod scale;
 mod thoughtworks;
 
 use serde_json::{Value, json};

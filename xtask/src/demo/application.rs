@@ -24,7 +24,10 @@ const LIMIT: Duration = Duration::from_mins(2);
 const POLL: Duration = Duration::from_millis(100);
 /// A load of 100 requests after which, if all are answered, no pod that is gone can be among those that
 /// kube-proxy sends to: if one in eight were, so many answers would come in one of a million cases.
-const LOOK: [&str; 6] = ["--disrupt", "none", "--rate", "100", "--duration", "1s"];
+///
+/// It comes from a pod: what the node itself is refused before kube-proxy knows the Service stays in its connection
+/// tracking for two minutes, and there meets whoever comes from the same port.
+const LOOK: [&str; 7] = ["--in-cluster", "--disrupt", "none", "--rate", "100", "--duration", "1s"];
 
 /// The exit code of `adieu verify` where requests were lost.
 const LOST: i32 = 1;

@@ -1,0 +1,57 @@
+//! What the rollout loses that brings adieu in: the pods that it ends were never injected.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::{
+    app::App,
+    count,
+    figures::figure,
+    load::{Load, Pace},
+};
+use crate::{
+    load::open,
+    support::{Scene, drain, web},
+};
+
+const RATE: u32 = 100;
+
+/// The default, and all new pods before the first old one goes: that one is then sent half as much.
+const STRATEGIES: [(&str, &str, &str); 2] = [("default", "25%", "25%"), ("surge", "100%", "0")];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a cluster: cargo xtask test"]
+async fn the_rollout_that_opts_a_deployment_in_loses_what_any_other_did() {
+    let scene = Scene::new().await;
+    let replicas = count(10, 20);
+    for (name, surge, unavailable) in STRATEGIES {
+        let mut object = web(name, &json!({}));
+        object["spec"]["replicas"] = json!(replicas);
+        let update = json!({"maxSurge": quantity(surge), "maxUnavailable": quantity(unavailable)});
+        object["spec"]["strategy"] = json!({"rollingUpdate": update});
+        let service = json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": {"name": name},
+            "spec": {"type": "NodePort", "selector": {"app": name}, "ports": [{"port": 80, "targetPort": 8080}]},
+        });
+        let app = App::create(&scene, name, &[service, object]).await;
+        open(app.address).await;
+        let load =
+            Load { pace: Pace::PerSecond(RATE), path: |_| "/".to_owned(), limit: Duration::from_secs(30) };
+        let opted_in = app.under(load, 0, || async {
+            scene.annotate("Deployment", name, "graceful", Some("true")).await.unwrap();
+            app.rolled_out().await;
+        });
+        let report = opted_in.await;
+        let what = format!("annotated at {RATE} requests/s, {replicas} replicas, maxSurge {surge}");
+        figure("first rollout", &what, "its first", &report, &report.quantiles());
+        assert_eq!(drain(&scene.deployment(name).await), Some(10));
+        assert!(report.lost() > 0, "the pods that went had nothing of adieu's, and lost nothing");
+    }
+    scene.end().await;
+}
+
+/// A number, or a percentage.
+fn quantity(text: &str) -> Value {
+    text.parse::<u32>().map_or_else(|_| json!(text), |number| json!(number))
+}

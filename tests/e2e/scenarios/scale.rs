@@ -1,0 +1,50 @@
+//! Hundreds of replicas of the smallest server, replaced under load.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::{
+    app::App,
+    count,
+    figures::figure,
+    load::{Load, Pace},
+};
+use crate::{
+    load::open,
+    support::{Scene, drain, web},
+};
+
+const RATE: u32 = 100;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a cluster: cargo xtask test"]
+async fn hundreds_of_replicas_are_replaced_without_a_lost_request() {
+    let scene = Scene::new().await;
+    let replicas = count(60, 300);
+    let mut object = web("web", &json!({}));
+    object["spec"]["replicas"] = json!(replicas);
+    let service = json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"},
+        "spec": {"type": "NodePort", "selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": 8080}]},
+    });
+    let app = App::create(&scene, "web", &[service, object]).await;
+    open(app.address).await;
+    let load = Load { pace: Pace::PerSecond(RATE), path: |_| "/".to_owned(), limit: Duration::from_secs(90) };
+    let update = format!("rolling update of {replicas} replicas, {RATE} requests/s");
+
+    // The update that opts it in: the pods that go have nothing of adieu's yet.
+    let opt_in = || async {
+        scene.annotate("Deployment", "web", "graceful", Some("true")).await.unwrap();
+        app.rolled_out().await;
+    };
+    let without = app.under(load.clone(), 0, opt_in).await;
+    figure("scale", &update, "without", &without, &without.quantiles());
+    assert_eq!(drain(&scene.deployment("web").await), Some(10));
+
+    let app = app.behind("with").await;
+    let with = app.under(load, 0, || app.set_env(1)).await;
+    figure("scale", &update, "with", &with, &with.quantiles());
+    with.assert_none_lost("with adieu");
+    scene.end().await;
+}
