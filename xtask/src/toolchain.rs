@@ -46,6 +46,12 @@ pub fn build_vegeta(workspace: &Workspace) -> Result<PathBuf> {
     Module { name: "vegeta", package, ..Module::default() }.build(workspace)
 }
 
+/// What plays kubelet for nodes that aren't there, as released.
+pub fn build_kwok(workspace: &Workspace) -> Result<PathBuf> {
+    Module { name: "kwok", package: "sigs.k8s.io/kwok/cmd/kwok".to_owned(), ..Module::default() }
+        .build(workspace)
+}
+
 /// The version of Kubernetes, as its module is required.
 pub fn kubernetes_version(workspace: &Workspace) -> Result<String> {
     required_version(workspace, "kubernetes", "k8s.io/kubernetes")

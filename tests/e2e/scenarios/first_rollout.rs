@@ -17,7 +17,7 @@ use crate::{
 
 const RATE: u32 = 100;
 
-/// The default, and all new pods before the first old one goes: that one is then sent half as much.
+/// The default, and all new pods before the first old one goes.
 const STRATEGIES: [(&str, &str, &str); 2] = [("default", "25%", "25%"), ("surge", "100%", "0")];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

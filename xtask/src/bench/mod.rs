@@ -3,6 +3,7 @@
 mod admission;
 mod instructions;
 mod plan;
+mod scale;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
@@ -29,6 +30,10 @@ enum Command {
     /// Time of a decision alone: no API server, no JSON
     Plan,
 
+    /// Memory, requests and speed with thousands of workloads whose pods kwok plays, beside a bare loop that
+    /// sends the same patches; fails where adieu misses its bars. Takes half an hour at the default size
+    Scale(scale::Options),
+
     /// Instructions of a whole review, from the bytes that come to the bytes that go, counted by valgrind
     Instructions,
 }
@@ -39,6 +44,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     match &arguments.command {
         Command::Admission(options) => admission::run(options, docs),
         Command::Plan => plan::run(docs),
+        Command::Scale(options) => scale::run(options, docs),
         Command::Instructions => instructions::run(docs),
     }
 }

@@ -120,6 +120,9 @@ fn controller_manager(cluster: &Cluster, node: &Node) -> Component {
     manager.path("root-ca-file", &pki.authority());
     manager.path("service-account-private-key-file", &pki.service_account_key());
     manager.set("use-service-account-credentials", "true");
+    // As who runs large clusters sets it: by default a controller sends 20 requests a second.
+    manager.set("kube-api-qps", "200");
+    manager.set("kube-api-burst", "400");
     // Nodes get their pod networks from their own configuration.
     manager.set("allocate-node-cidrs", "false");
     manager.component()

@@ -1,0 +1,98 @@
+//! The figures, and whether adieu meets its bars.
+
+use std::thread::available_parallelism;
+
+use anyhow::{Result, bail};
+
+use super::field::Loop;
+use super::operator::Course;
+use crate::figures::Figures;
+
+/// Most memory of a replica, in MiB.
+const MEMORY: f64 = 60.0;
+/// Least rate, as a share of the bare loop's.
+const RATE: f64 = 0.8;
+const MIB: f64 = 1024.0 * 1024.0;
+
+/// What was measured at each size.
+pub struct Report {
+    pub stages: Vec<Stage>,
+}
+
+/// What was measured at one size.
+pub struct Stage {
+    pub deployments: u32,
+    pub course: Course,
+    pub bare: Loop,
+}
+
+impl Stage {
+    /// Deployments a second.
+    fn rate(&self) -> f64 {
+        f64::from(self.deployments) / self.course.patching.as_secs_f64()
+    }
+
+    fn bare_rate(&self) -> f64 {
+        f64::from(self.bare.deployments) / self.bare.took.as_secs_f64()
+    }
+
+    fn ratio(&self) -> f64 {
+        self.rate() / self.bare_rate()
+    }
+
+    fn mib(&self) -> f64 {
+        self.course.memory / MIB
+    }
+}
+
+impl Report {
+    pub fn figures(&self) -> Figures {
+        let mut figures = Figures::new([
+            "Deployments",
+            "pods",
+            "memory of a replica",
+            "all brought in after",
+            "Deployments/s",
+            "bare loop",
+            "ratio",
+            "requests per Deployment",
+        ]);
+        for stage in &self.stages {
+            let Stage { deployments, course, .. } = stage;
+            figures.row([
+                deployments.to_string(),
+                (10 * deployments).to_string(),
+                format!("{:.1} MiB", stage.mib()),
+                format!("{:.1} s", course.converged.as_secs_f64()),
+                format!("{:.1}", stage.rate()),
+                format!("{:.1}/s", stage.bare_rate()),
+                format!("{:.2}", stage.ratio()),
+                format!("{:.2}", f64::from(course.requests) / f64::from(*deployments)),
+            ]);
+        }
+        let cores = available_parallelism().map_or(1, usize::from);
+        figures.remarks.push(format!(
+            "{cores} cores, on which everything ran. Bars: a replica has {MEMORY} MiB at most, and the rate is at \
+             least {RATE} of the bare loop's."
+        ));
+        figures
+    }
+
+    /// An error that names the bars that are missed.
+    pub fn verdict(&self) -> Result<()> {
+        let missed: Vec<_> =
+            self.stages.iter().filter(|stage| stage.mib() > MEMORY || stage.ratio() < RATE).collect();
+        if missed.is_empty() {
+            return Ok(());
+        }
+        let missed = missed.into_iter().map(|stage| {
+            format!(
+                "with {} Deployments: {:.1} MiB, {:.2} of the bare loop",
+                stage.deployments,
+                stage.mib(),
+                stage.ratio()
+            )
+        });
+        bail!("adieu misses a bar: {}", missed.collect::<Vec<_>>().join("; "))
+    }
+}
