@@ -111,10 +111,13 @@ pub async fn run(
     tokio::join!(join_all(workloads), policies, census);
 }
 
+/// How many are listed at a time: each takes tens of kilobytes while it is read.
+const PAGE: u32 = 100;
+
 /// The workloads that are watched: not those in the namespaces that the webhook configuration leaves alone,
 /// which are what the cluster itself needs, and the operator's, which would wait for its own restart.
 #[must_use]
 pub fn watched(own: &str) -> watcher::Config {
     let field = |namespace: &str| format!("metadata.namespace!={namespace}");
-    watcher::Config::default().fields(&[field("kube-system"), field(own)].join(","))
+    watcher::Config::default().fields(&[field("kube-system"), field(own)].join(",")).page_size(PAGE)
 }

@@ -10,7 +10,7 @@ use k8s_openapi::{
 use kube::{
     Api, Client, Resource, ResourceExt as _,
     api::{Patch, PatchParams},
-    core::{DynamicObject, Selector},
+    core::Selector,
     runtime::{Config, Controller, controller::Action, watcher},
 };
 use serde::de::DeserializeOwned;
@@ -25,7 +25,7 @@ use crate::{
         WorkloadCounts, defaults, merge_condition,
     },
     plan::{self, Kind, Source, Standing, Surroundings, Workload},
-    runtime::caches::changes,
+    runtime::{caches::changes, kept::Kept},
 };
 
 /// Changes of workloads come in crowds, a dozen for one rollout.
@@ -105,7 +105,7 @@ fn retry<P>(_: Arc<P>, error: &kube::Error, _: Arc<Context>) -> Action {
 }
 
 /// The workloads that a policy may hold for, with what surrounds them.
-type Reach = Vec<(Kind, Arc<DynamicObject>, Arc<Surroundings>)>;
+type Reach = Vec<(Kind, Arc<Kept>, Arc<Surroundings>)>;
 
 /// What the two kinds of policy have in common here.
 trait Policy: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static {
@@ -166,7 +166,7 @@ impl Policy for ClusterGracefulPolicy {
     fn reach(&self, context: &Context) -> Reach {
         let mut by_namespace: HashMap<String, Arc<Surroundings>> = HashMap::new();
         let mut reach = Vec::new();
-        for (kind, object) in context.caches.workloads().all() {
+        for (kind, object) in context.caches.workloads().kept() {
             let namespace = object.namespace().unwrap_or_default();
             let surroundings = by_namespace
                 .entry(namespace)
@@ -259,8 +259,9 @@ fn says(holds: bool, reason: &'static str, message: impl Into<String>) -> Says {
 impl Tally {
     fn of<P: Policy>(policy: &P, reach: &Reach, trouble: &Trouble<'_>) -> Self {
         let mut tally = Self { failed: trouble.failed.clone(), ..Self::default() };
-        for (kind, object, surroundings) in reach {
-            let workload = Workload::of(*kind, object);
+        for (kind, kept, surroundings) in reach {
+            let object = kept.object();
+            let workload = Workload::of(*kind, &object);
             if object.metadata.deletion_timestamp.is_some() {
                 continue;
             }
@@ -275,7 +276,7 @@ impl Tally {
                 Standing::Injected => tally.counts.injected += 1,
                 Standing::Pending => {
                     tally.counts.pending += 1;
-                    let reason = trouble.blocked.reason(&key(*kind, object));
+                    let reason = trouble.blocked.reason(&key(*kind, &object));
                     tally.blocked.extend(reason.map(|reason| (object.name_any(), reason)));
                 }
                 Standing::Prevented => {
@@ -359,10 +360,7 @@ mod tests {
         .unwrap()
     }
 
-    fn deployment(
-        name: &str,
-        surroundings: &Arc<Surroundings>,
-    ) -> (Kind, Arc<DynamicObject>, Arc<Surroundings>) {
+    fn deployment(name: &str, surroundings: &Arc<Surroundings>) -> (Kind, Arc<Kept>, Arc<Surroundings>) {
         let object = json!({
             "metadata": {"name": name, "namespace": "shop"},
             "spec": {"template": {"metadata": {"labels": {"app": name}}, "spec": {"containers": [{"name": "web"}]}}},
@@ -394,10 +392,11 @@ mod tests {
         assert_eq!((condition.status.as_str(), condition.reason.as_str()), ("False", "Progressing"));
         assert_eq!(condition.observed_generation, Some(3));
 
-        let object = Arc::make_mut(&mut workloads[0].1);
+        let mut object = workloads[0].1.object();
         let template =
-            plan::converge(&Workload::of(Kind::Deployment, object), &surroundings).template.unwrap();
+            plan::converge(&Workload::of(Kind::Deployment, &object), &surroundings).template.unwrap();
         object.data["spec"]["template"] = template;
+        workloads[0].1 = Arc::new(object.into());
         policy.status = Some(pending);
         let done = status(&policy, &workloads, at(2));
         assert_eq!(
@@ -434,7 +433,7 @@ mod tests {
             Arc::new(Surroundings { policies: vec![Arc::new(policy.clone())], ..Surroundings::default() });
         let workloads: Reach = vec![deployment("a", &surroundings)];
         let blocked = Blocked::default();
-        blocked.note(key(Kind::Deployment, &workloads[0].1), "denied".into());
+        blocked.note(key(Kind::Deployment, &workloads[0].1.object()), "denied".into());
         let trouble = Trouble { failed: vec!["b".into()], blocked: &blocked };
         let status = super::status(&policy, &workloads, &trouble, at(1));
         let condition = |type_: &str| {

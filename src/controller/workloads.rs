@@ -4,9 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use futures::{StreamExt as _, future::ready};
 use kube::{
-    ResourceExt as _,
+    Resource as _, ResourceExt as _,
     core::DynamicObject,
-    runtime::{Controller, Predicate as _, WatchStreamExt as _, controller::Action, predicates},
+    runtime::{Config, Controller, Predicate as _, WatchStreamExt as _, controller::Action, predicates},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -14,11 +14,15 @@ use super::{Context, budgets, events, turns, write};
 use crate::{
     plan::{self, Convergence, Kind, Surroundings, When, Workload},
     runtime::{
+        kept::Kept,
         metrics::{KindLabel, ReconcileLabels, ReconcileResult},
         workloads::{Events, resource},
     },
 };
 
+/// How many workloads of a kind are reconciled at a time: more make the API server no faster, and each takes
+/// memory until it answers.
+const AT_A_TIME: u16 = 16;
 /// How long a workload waits before it asks again whether it is its turn.
 const WAIT: Duration = Duration::from_secs(5);
 /// How long after a conflict the next attempt is made.
@@ -35,6 +39,7 @@ pub(super) async fn control(kind: Kind, events: Events, context: Arc<Context>, s
         kube::runtime::PredicateConfig::default(),
     );
     Controller::for_stream_with(changes, store, resource(kind))
+        .with_config(Config::default().concurrency(AT_A_TIME))
         .reconcile_all_on(context.caches.policy_changes())
         .reconcile_all_on(context.permissions())
         .reconcile_all_on(context.caches.budget_changes())
@@ -48,14 +53,11 @@ pub(super) async fn control(kind: Kind, events: Events, context: Arc<Context>, s
         .await;
 }
 
-async fn reconcile(
-    kind: Kind,
-    object: Arc<DynamicObject>,
-    context: Arc<Context>,
-) -> Result<Action, write::Error> {
-    if !context.writes() || object.metadata.deletion_timestamp.is_some() {
+async fn reconcile(kind: Kind, kept: Arc<Kept>, context: Arc<Context>) -> Result<Action, write::Error> {
+    if !context.writes() || kept.meta().deletion_timestamp.is_some() {
         return Ok(Action::await_change());
     }
+    let object = kept.object();
     if object.metadata.managed_fields.as_ref().is_some_and(|ours| !ours.is_empty()) {
         write::give_up_leftovers(&context.client, kind, &object).await?;
     }

@@ -5,6 +5,7 @@ pub mod ca_bundle;
 pub mod caches;
 pub mod certificates;
 pub mod client;
+pub mod kept;
 pub mod kubelets;
 pub mod leader;
 pub mod logs;

@@ -6,7 +6,7 @@ use std::{mem::take, sync::Arc, time::Duration};
 use futures::{StreamExt as _, stream::BoxStream};
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
 use kube::{
-    Api, Client,
+    Api, Client, Resource as _,
     core::{ApiResource, DynamicObject},
     runtime::{
         WatchStreamExt as _,
@@ -16,7 +16,7 @@ use kube::{
 };
 use tokio::{sync::watch, time::timeout};
 
-use super::FIELD_MANAGER;
+use super::kept::Kept;
 use crate::plan::Kind;
 
 /// How long a pod's admission may wait for the watch to bring the workload that was just created.
@@ -26,14 +26,14 @@ const LAG: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 pub struct Workloads {
     /// In the order of [`Kind::ALL`].
-    stores: [Store<DynamicObject>; 3],
+    stores: [Store<Kept>; 3],
     /// How many kinds have been listed.
     listed: watch::Receiver<usize>,
     changed: watch::Receiver<()>,
 }
 
 /// What a watch brings.
-pub type Events = BoxStream<'static, Result<DynamicObject, watcher::Error>>;
+pub type Events = BoxStream<'static, Result<Kept, watcher::Error>>;
 
 impl Workloads {
     /// The workloads, and the watches of every kind in the order of [`Kind::ALL`]; they are followed for as
@@ -46,12 +46,11 @@ impl Workloads {
             let resource = resource(kind);
             let writer = Writer::new(resource.clone());
             let store = writer.as_reader();
-            let api = Api::<DynamicObject>::all_with(client.clone(), &resource);
+            let api = Api::<Kept>::all_with(client.clone(), &resource);
             let (tell, count) = (tell.clone(), count.clone());
             let mut first = true;
             let stream = watcher(api, config.clone())
                 .default_backoff()
-                .modify(slim)
                 .reflect(writer)
                 .inspect(move |event| {
                     if matches!(event, Ok(watcher::Event::InitDone)) && take(&mut first) {
@@ -73,7 +72,7 @@ impl Workloads {
             let mut writer = Writer::new(resource(kind));
             writer.apply_watcher_event(&watcher::Event::Init);
             for (_, object) in workloads.iter().filter(|(of, _)| *of == kind) {
-                writer.apply_watcher_event(&watcher::Event::InitApply(object.clone()));
+                writer.apply_watcher_event(&watcher::Event::InitApply(object.clone().into()));
             }
             writer.apply_watcher_event(&watcher::Event::InitDone);
             writer.as_reader()
@@ -98,13 +97,13 @@ impl Workloads {
 
     /// The workload of that name. One that was created a moment ago is waited for, because its pods come
     /// faster than the watch at times; `None` where there is none.
-    pub async fn wait_for(&self, kind: Kind, namespace: &str, name: &str) -> Option<Arc<DynamicObject>> {
-        let reference = ObjectRef::new_with(name, resource(kind)).within(namespace);
+    pub async fn wait_for(&self, kind: Kind, namespace: &str, name: &str) -> Option<DynamicObject> {
+        let reference = ObjectRef::<Kept>::new_with(name, resource(kind)).within(namespace);
         let mut changed = self.changed.clone();
         let found = async {
             loop {
                 if let Some(found) = self.of(kind).get(&reference) {
-                    return Some(found);
+                    return Some(found.object());
                 }
                 changed.changed().await.ok()?;
             }
@@ -114,22 +113,23 @@ impl Workloads {
 
     /// The workloads of a namespace, with their kinds.
     #[must_use]
-    pub fn inside(&self, namespace: &str) -> Vec<(Kind, Arc<DynamicObject>)> {
-        let inside = |object: &DynamicObject| object.metadata.namespace.as_deref() == Some(namespace);
-        self.kinds()
-            .flat_map(|(kind, s)| s.state_filter(inside).into_iter().map(move |o| (kind, o)))
-            .collect()
+    pub fn inside(&self, namespace: &str) -> Vec<(Kind, Arc<Kept>)> {
+        self.kept().filter(|(_, kept)| kept.meta().namespace.as_deref() == Some(namespace)).collect()
     }
 
     /// Every workload, with its kind.
-    #[must_use]
-    pub fn all(&self) -> Vec<(Kind, Arc<DynamicObject>)> {
-        self.kinds().flat_map(|(kind, store)| store.state().into_iter().map(move |o| (kind, o))).collect()
+    pub fn kept(&self) -> impl Iterator<Item = (Kind, Arc<Kept>)> {
+        self.kinds().flat_map(|(kind, store)| store.state().into_iter().map(move |kept| (kind, kept)))
+    }
+
+    /// The same, to be looked at one by one.
+    pub fn all(&self) -> impl Iterator<Item = (Kind, DynamicObject)> {
+        self.kept().map(|(kind, kept)| (kind, kept.object()))
     }
 
     /// The workloads of a kind.
     #[must_use]
-    pub fn of(&self, kind: Kind) -> &Store<DynamicObject> {
+    pub fn of(&self, kind: Kind) -> &Store<Kept> {
         let [deployments, stateful_sets, daemon_sets] = &self.stores;
         match kind {
             Kind::Deployment => deployments,
@@ -138,7 +138,7 @@ impl Workloads {
         }
     }
 
-    fn kinds(&self) -> impl Iterator<Item = (Kind, &Store<DynamicObject>)> {
+    fn kinds(&self) -> impl Iterator<Item = (Kind, &Store<Kept>)> {
         Kind::ALL.into_iter().zip(&self.stores)
     }
 }
@@ -150,15 +150,5 @@ pub fn resource(kind: Kind) -> ApiResource {
         Kind::Deployment => ApiResource::erase::<Deployment>(&()),
         Kind::StatefulSet => ApiResource::erase::<StatefulSet>(&()),
         Kind::DaemonSet => ApiResource::erase::<DaemonSet>(&()),
-    }
-}
-
-/// Keeps of `managedFields` only what is under our own name, which has to be given up.
-fn slim(object: &mut DynamicObject) {
-    if let Some(fields) = &mut object.metadata.managed_fields {
-        fields.retain(|entry| entry.manager.as_deref() == Some(FIELD_MANAGER));
-    }
-    if let Some(annotations) = &mut object.metadata.annotations {
-        annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
     }
 }

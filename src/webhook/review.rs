@@ -245,7 +245,7 @@ async fn pod(object: &DynamicObject, namespace: &str, caches: &Caches) -> Decisi
         }
         None => None,
     };
-    let workload = workload.as_ref().map(|(kind, object)| (*kind, object.as_ref()));
+    let workload = workload.as_ref().map(|(kind, object)| (*kind, object));
     let pod = json!({"metadata": object.metadata, "spec": object.data["spec"]});
     let admission = plan::admit_pod(&pod, workload, &caches.surroundings(namespace));
     let patch = admission.template.as_ref().map(|injected| plan::pod_patch(&pod, injected));
