@@ -38,6 +38,14 @@ pub struct Options {
     pub values: Vec<PathBuf>,
 }
 
+/// What the API server calls the installed operator.
+pub async fn username(client: &Client) -> Result<String> {
+    let api: Api<Deployment> = Api::namespaced(client.clone(), NAMESPACE);
+    let pod = api.get(RELEASE).await?.spec.and_then(|spec| spec.template.spec);
+    let account = pod.and_then(|pod| pod.service_account_name).context("adieu has no service account")?;
+    Ok(format!("system:serviceaccount:{NAMESPACE}:{account}"))
+}
+
 /// Builds adieu and its image, and installs or upgrades it. Returns once every
 /// replica is ready and admission injects.
 pub fn install(target: &Target, options: &Options) -> Result<()> {

@@ -63,8 +63,26 @@ impl<'a> App<'a> {
         Self::create(scene, name, &objects).await
     }
 
+    /// Creates `deployment`, which is of the sample application, and waits until it answers.
+    pub async fn of(scene: &'a Scene, deployment: Value) -> Self {
+        let name = deployment["metadata"]["name"].as_str().unwrap().to_owned();
+        let service = json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": {"name": name},
+            "spec": {"type": "NodePort", "selector": {"app": name}, "ports": [{"port": 80, "targetPort": 8080}]},
+        });
+        let app = Self::create(scene, &name, &[service, deployment]).await;
+        open(app.address).await;
+        app
+    }
+
+    /// Opts it in, and waits until every pod is new.
+    pub async fn opt_in(&self) {
+        self.scene.annotate("Deployment", &self.name, "graceful", Some("true")).await.unwrap();
+        self.rolled_out().await;
+    }
+
     /// Creates a Deployment and a Service of that name, and waits until it is there.
-    pub async fn create(scene: &'a Scene, name: &str, objects: &[Value]) -> Self {
+    async fn create(scene: &'a Scene, name: &str, objects: &[Value]) -> Self {
         let mut address = None;
         // The Service first, so that adieu knows it.
         let (services, others): (Vec<_>, Vec<_>) =

@@ -10,10 +10,7 @@ use super::{
     figures::figure,
     load::{Load, Pace},
 };
-use crate::{
-    load::open,
-    support::{Scene, drain, web},
-};
+use crate::support::{Scene, drain, web};
 
 const RATE: u32 = 100;
 
@@ -30,19 +27,10 @@ async fn the_rollout_that_opts_a_deployment_in_loses_what_any_other_did() {
         object["spec"]["replicas"] = json!(replicas);
         let update = json!({"maxSurge": quantity(surge), "maxUnavailable": quantity(unavailable)});
         object["spec"]["strategy"] = json!({"rollingUpdate": update});
-        let service = json!({
-            "apiVersion": "v1", "kind": "Service", "metadata": {"name": name},
-            "spec": {"type": "NodePort", "selector": {"app": name}, "ports": [{"port": 80, "targetPort": 8080}]},
-        });
-        let app = App::create(&scene, name, &[service, object]).await;
-        open(app.address).await;
+        let app = App::of(&scene, object).await;
         let load =
             Load { pace: Pace::PerSecond(RATE), path: |_| "/".to_owned(), limit: Duration::from_secs(30) };
-        let opted_in = app.under(load, 0, || async {
-            scene.annotate("Deployment", name, "graceful", Some("true")).await.unwrap();
-            app.rolled_out().await;
-        });
-        let report = opted_in.await;
+        let report = app.under(load, 0, || app.opt_in()).await;
         let what = format!("annotated at {RATE} requests/s, {replicas} replicas, maxSurge {surge}");
         figure("first rollout", &what, "its first", &report, &report.quantiles());
         assert_eq!(drain(&scene.deployment(name).await), Some(10));

@@ -10,10 +10,7 @@ use super::{
     figures::figure,
     load::{Load, Pace},
 };
-use crate::{
-    load::open,
-    support::{Scene, drain, web},
-};
+use crate::support::{Scene, drain, web};
 
 const RATE: u32 = 100;
 
@@ -24,21 +21,12 @@ async fn hundreds_of_replicas_are_replaced_without_a_lost_request() {
     let replicas = count(60, 300);
     let mut object = web("web", &json!({}));
     object["spec"]["replicas"] = json!(replicas);
-    let service = json!({
-        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"},
-        "spec": {"type": "NodePort", "selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": 8080}]},
-    });
-    let app = App::create(&scene, "web", &[service, object]).await;
-    open(app.address).await;
+    let app = App::of(&scene, object).await;
     let load = Load { pace: Pace::PerSecond(RATE), path: |_| "/".to_owned(), limit: Duration::from_secs(90) };
     let update = format!("rolling update of {replicas} replicas, {RATE} requests/s");
 
     // The update that opts it in: the pods that go have nothing of adieu's yet.
-    let opt_in = || async {
-        scene.annotate("Deployment", "web", "graceful", Some("true")).await.unwrap();
-        app.rolled_out().await;
-    };
-    let without = app.under(load.clone(), 0, opt_in).await;
+    let without = app.under(load.clone(), 0, || app.opt_in()).await;
     figure("scale", &update, "without", &without, &without.quantiles());
     assert_eq!(drain(&scene.deployment("web").await), Some(10));
 

@@ -7,13 +7,12 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule, Role};
 use kube::api::ListParams;
 use kube::{Api, Client};
 use serde::Deserialize;
 
-use crate::install::{NAMESPACE, RELEASE};
+use crate::install::{self, NAMESPACE, RELEASE};
 use crate::progress::Step;
 use crate::target::Target;
 
@@ -101,10 +100,11 @@ struct Asked {
 /// been missing.
 pub fn check(target: &Target, log: &Path) -> Result<()> {
     let step = Step::start("comparing what the operator may do with what it did");
-    let (account, given) = target
-        .with_client(|client| async move { Ok((service_account(&client).await?, given(&client).await?)) })?;
+    let (username, given) = target.with_client(|client| async move {
+        Ok((install::username(&client).await?, given(&client).await?))
+    })?;
     let log = File::open(log).with_context(|| format!("cannot read {}", log.display()))?;
-    let asked = asked(BufReader::new(log), &format!("system:serviceaccount:{NAMESPACE}:{account}"))?;
+    let asked = asked(BufReader::new(log), &username)?;
     let unused: Vec<_> = given.difference(&asked.granted).filter(|right| !is_elsewhere(right)).collect();
     if !unused.is_empty() {
         bail!("the operator never did what it may do: {}", list(unused));
@@ -153,12 +153,6 @@ fn asked(log: impl BufRead, username: &str) -> Result<Asked> {
         asked.granted.insert(right);
     }
     Ok(asked)
-}
-
-async fn service_account(client: &Client) -> Result<String> {
-    let api: Api<Deployment> = Api::namespaced(client.clone(), NAMESPACE);
-    let pod = api.get(RELEASE).await?.spec.and_then(|spec| spec.template.spec);
-    pod.and_then(|pod| pod.service_account_name).context("the operator has no service account")
 }
 
 /// What the chart's roles give.

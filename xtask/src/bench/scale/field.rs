@@ -19,7 +19,8 @@ use crate::progress::Step;
 const NODES: u32 = 50;
 /// Deployments are spread over as many namespaces.
 const NAMESPACES: u32 = 50;
-const PODS_EACH: i32 = 10;
+/// Pods of each Deployment.
+pub const PODS_EACH: i32 = 10;
 /// Deployments that nobody opts in: the bare loop patches them.
 const BARE: u32 = 500;
 /// Where those are.

@@ -19,8 +19,8 @@ use serde_json::json;
 use tokio::time::sleep;
 
 use crate::install::{NAMESPACE, RELEASE};
-use crate::interrupt;
 use crate::progress::Step;
+use crate::{install, interrupt};
 
 /// As the chart has it.
 const REPLICAS: i32 = 2;
@@ -94,10 +94,7 @@ struct Seen {
 
 impl Operator {
     pub async fn new(client: Client, audit_log: PathBuf) -> Result<Self> {
-        let api: Api<Deployment> = Api::namespaced(client.clone(), NAMESPACE);
-        let pod = api.get(RELEASE).await?.spec.and_then(|spec| spec.template.spec);
-        let account = pod.and_then(|pod| pod.service_account_name).context("adieu has no service account")?;
-        let username = format!("system:serviceaccount:{NAMESPACE}:{account}");
+        let username = install::username(&client).await?;
         Ok(Self { client, audit_log, username })
     }
 

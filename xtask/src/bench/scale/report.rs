@@ -4,7 +4,7 @@ use std::thread::available_parallelism;
 
 use anyhow::{Result, bail};
 
-use super::field::Loop;
+use super::field::{Loop, PODS_EACH};
 use super::operator::Course;
 use crate::figures::Figures;
 
@@ -61,7 +61,7 @@ impl Report {
             let Stage { deployments, course, .. } = stage;
             figures.row([
                 deployments.to_string(),
-                (10 * deployments).to_string(),
+                (u64::from(*deployments) * u64::from(PODS_EACH.unsigned_abs())).to_string(),
                 format!("{:.1} MiB", stage.mib()),
                 format!("{:.1} s", course.converged.as_secs_f64()),
                 format!("{:.1}", stage.rate()),
