@@ -87,13 +87,19 @@ fn state(
     convergence: &Convergence,
     blocked: &Blocked,
 ) -> Option<WorkloadState> {
+    let is_blocked = || blocked.is_blocked(&key(kind, object));
     match convergence.standing {
+        // Also one that isn't managed any more, or by its pods, and should be given back.
+        _ if convergence.template.is_some() && convergence.when != When::Observed && is_blocked() => {
+            Some(WorkloadState::Blocked)
+        }
         Standing::Unmanaged => None,
         Standing::Injected => Some(WorkloadState::Injected),
+        Standing::Pending | Standing::ByPod if convergence.when == When::Observed => {
+            Some(WorkloadState::Observed)
+        }
         Standing::ByPod => Some(WorkloadState::ByPod),
         Standing::Prevented => Some(WorkloadState::Prevented),
-        Standing::Pending if convergence.when == When::Observed => Some(WorkloadState::Observed),
-        Standing::Pending if blocked.is_blocked(&key(kind, object)) => Some(WorkloadState::Blocked),
         Standing::Pending => Some(WorkloadState::Pending),
     }
 }
@@ -109,8 +115,7 @@ fn publish(metrics: &Metrics, standings: &Standings) {
     }
 }
 
-/// The rollouts that failed and that others wait for. Who waits for nobody asks for no turn, so that what is
-/// known of failed ones is old then.
+/// The rollouts that failed and that others wait for: those are pending, and ask for their turn.
 fn failed_rollouts(context: &Context, standings: &Standings) -> i64 {
     let others_wait = standings.keys().any(|(_, state)| *state == WorkloadState::Pending);
     if others_wait { i64::try_from(context.turns.failures()).unwrap_or(i64::MAX) } else { 0 }
@@ -135,6 +140,16 @@ mod tests {
         (Kind::Deployment, serde_json::from_value(object).unwrap())
     }
 
+    /// Injected, and opted out since.
+    fn left() -> (Kind, DynamicObject) {
+        let (kind, mut object) = workload("left", &json!({"adieu.dev/graceful": "true"}));
+        let surroundings = Caches::fixed(vec![], vec![], vec![]).surroundings("shop");
+        let convergence = plan::converge(&Workload::of(kind, &object), &surroundings);
+        object.data["spec"]["template"] = convergence.template.unwrap();
+        object.annotations_mut().insert("adieu.dev/graceful".into(), "false".into());
+        (kind, object)
+    }
+
     #[test]
     fn managed_workloads_are_counted_by_how_they_stand() {
         let policy = |name: &str, spec: &Value| -> GracefulPolicy {
@@ -146,6 +161,7 @@ mod tests {
             policy("watch", &json!({"mode": "Observe"})),
             policy("pods", &json!({"injection": "Pod"})),
             policy("low", &json!({"maxGracePeriodSeconds": 40})),
+            policy("watch-pods", &json!({"mode": "Observe", "injection": "Pod"})),
         ];
         let by = |name: &str| json!({"adieu.dev/policy": name});
         let workloads = vec![
@@ -155,16 +171,26 @@ mod tests {
             workload("observed", &by("watch")),
             workload("by-pod", &by("pods")),
             workload("prevented", &by("low")),
+            workload("observed-by-pod", &by("watch-pods")),
+            left(),
         ];
         let blocked = Blocked::default();
-        let (kind, object) = &workloads[2];
-        let _ = blocked.note(key(*kind, object), "refused".into());
+        for number in [2, 7] {
+            let (kind, object) = &workloads[number];
+            let _ = blocked.note(key(*kind, object), "refused".into());
+        }
 
         let caches = Caches::fixed(policies, vec![], workloads);
         let counts = standing(&caches, &blocked);
         // Nothing is injected yet, and the stranger is nobody's business.
-        let others = WorkloadState::ALL.into_iter().filter(|state| *state != WorkloadState::Injected);
-        assert_eq!(counts, others.map(|state| ((Kind::Deployment, state), 1)).collect());
+        let expected = [
+            (WorkloadState::Pending, 1),
+            (WorkloadState::Blocked, 2),
+            (WorkloadState::Observed, 2),
+            (WorkloadState::ByPod, 1),
+            (WorkloadState::Prevented, 1),
+        ];
+        assert_eq!(counts, expected.map(|(state, count)| ((Kind::Deployment, state), count)).into());
 
         let metrics = Metrics::default();
         publish(&metrics, &counts);

@@ -69,7 +69,7 @@ async fn reconcile<P: Policy>(policy: Arc<P>, context: Arc<Context>) -> Result<A
     }
     let namespace = policy.namespace().unwrap_or_default();
     let trouble =
-        Trouble { failed: context.turns.failed(&namespace, &policy.source()), blocked: &context.blocked };
+        Trouble { failed: context.turns.failed_for(&namespace, &policy.source()), blocked: &context.blocked };
     let status = status(&*policy, &policy.reach(&context), &trouble, Timestamp::now());
     if policy.status() != Some(&status) {
         let patch = Patch::Merge(json!({ "status": status }));

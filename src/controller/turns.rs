@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    sync::{Arc, Mutex as SyncMutex, PoisonError},
+    sync::{Arc, Mutex as SyncMutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -24,6 +24,8 @@ use crate::{
 
 /// How old a look at all workloads may be. Thousands that wait ask more often than that.
 const LOOK: Duration = Duration::from_secs(2);
+/// Who waits for a turn asks several times in that time.
+const LATELY: Duration = Duration::from_secs(30);
 /// A workload.
 pub(super) type Key = (Kind, ObjectRef<DynamicObject>);
 
@@ -43,8 +45,14 @@ pub(super) struct Turns {
     /// How many roll out at a time in the whole cluster, whatever policies say.
     limit: usize,
     state: Arc<Mutex<State>>,
-    /// The rollouts that failed, by policy, as of the last look.
-    failed: SyncMutex<BTreeMap<PolicyKey, Vec<String>>>,
+    failed: SyncMutex<Failed>,
+}
+
+/// The rollouts that failed, by policy, as of the last look.
+#[derive(Default)]
+struct Failed {
+    looked: Option<Instant>,
+    policies: BTreeMap<PolicyKey, Vec<String>>,
 }
 
 #[derive(Default)]
@@ -132,9 +140,9 @@ impl Turns {
         if state.look.as_ref().is_none_or(|(made, _)| made.elapsed() > LOOK) {
             let look = state.look_around(context);
             let failed = |(policy, queue): (&PolicyKey, &Queue)| (policy.clone(), queue.failed.clone());
-            *self.failed.lock().unwrap_or_else(PoisonError::into_inner) =
-                look.queues.iter().map(failed).collect();
-            state.look = Some((Instant::now(), look));
+            let (looked, policies) = (Instant::now(), look.queues.iter().map(failed).collect());
+            *self.failed() = Failed { looked: Some(looked), policies };
+            state.look = Some((looked, look));
         }
         let (_, look) = state.look.as_ref()?;
         let workload = Workload::of(kind, object);
@@ -162,14 +170,20 @@ impl Turns {
     }
 
     /// The workloads whose rollout for a policy failed, so that no other begins.
-    pub(super) fn failed(&self, namespace: &str, policy: &Source) -> Vec<String> {
-        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-        failed.get(&policy_key(namespace, policy)).cloned().unwrap_or_default()
+    pub(super) fn failed_for(&self, namespace: &str, policy: &Source) -> Vec<String> {
+        self.failed().policies.get(&policy_key(namespace, policy)).cloned().unwrap_or_default()
     }
 
-    /// How many rollouts failed, summed up over the policies, as of the last look.
+    /// How many rollouts failed that others wait for, summed up over the policies. Where nobody has asked for a
+    /// turn lately, nobody waits.
     pub(super) fn failures(&self) -> usize {
-        self.failed.lock().unwrap_or_else(PoisonError::into_inner).values().map(Vec::len).sum()
+        let failed = self.failed();
+        let lately = failed.looked.is_some_and(|looked| looked.elapsed() < LATELY);
+        if lately { failed.policies.values().map(Vec::len).sum() } else { 0 }
+    }
+
+    fn failed(&self) -> MutexGuard<'_, Failed> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -45,6 +45,13 @@ found by.
 {{- end -}}
 {{- end -}}
 
+{{- /*
+What the API server calls the operator.
+*/ -}}
+{{- define "adieu.username" -}}
+system:serviceaccount:{{ .Release.Namespace }}:{{ include "adieu.serviceAccountName" . }}
+{{- end -}}
+
 {{- define "adieu.certificateSecret" -}}
 {{- include "adieu.fullname" . }}-certificates
 {{- end -}}

@@ -93,7 +93,6 @@ fn audit_policy_content() -> Value {
         "apiVersion": "audit.k8s.io/v1",
         "kind": "Policy",
         "omitStages": ["RequestReceived"],
-        "omitManagedFields": true,
         "rules": [
             {"level": "None", "userGroups": ["system:serviceaccounts:kube-system"]},
             {"level": "Metadata", "userGroups": ["system:serviceaccounts"]},

@@ -158,8 +158,13 @@ fn end_to_end(target: &Target, options: &Options, tally: &mut Tally) -> Result<(
         tests.args(["--skip", "on_this_machine"]);
     }
     tests.args(&options.only);
+    let failed = tally.failed;
     tally.cargo_test(workspace, "e2e", &mut tests)?;
-    show(workspace, &figures, options.docs)?;
+    let passed = tally.failed == failed;
+    show(workspace, &figures, options.docs && passed)?;
+    if options.docs && !passed {
+        eprintln!("The figures are not put into docs/, because tests failed.");
+    }
     if options.only.is_some() {
         return Ok(());
     }

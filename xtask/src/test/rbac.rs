@@ -16,13 +16,9 @@ use crate::install::{self, NAMESPACE, RELEASE};
 use crate::progress::Step;
 use crate::target::Target;
 
-/// What a test cluster can't make it do, and when it does.
-const ELSEWHERE: [(&str, &str, &str); 2] = [
-    // The kubelets' versions matter only where the API server is older than 1.33.
-    ("list", "", "nodes"),
-    // The chart brings the Lease; it is made again where somebody deletes it.
-    ("create", "coordination.k8s.io", "leases"),
-];
+/// What a test cluster can't make it do: the kubelets' versions matter only where the API server is older than
+/// 1.33.
+const ELSEWHERE: (&str, &str, &str) = ("list", "", "nodes");
 
 /// Kinds that the same code handles: what it does with one, it does with each.
 const ALIKE: [(&str, &[&str]); 2] = [
@@ -121,7 +117,7 @@ fn list<'a>(rights: impl IntoIterator<Item = &'a Right>) -> String {
 }
 
 fn is_elsewhere(right: &Right) -> bool {
-    ELSEWHERE.contains(&(&right.verb, &right.group, &right.resource))
+    ELSEWHERE == (&right.verb, &right.group, &right.resource)
 }
 
 fn asked(log: impl BufRead, username: &str) -> Result<Asked> {

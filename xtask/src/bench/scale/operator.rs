@@ -1,6 +1,6 @@
 //! The operator: how many replicas, what they use, and what they asked of the API server.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Seek, SeekFrom};
 use std::path::PathBuf;
@@ -41,17 +41,20 @@ pub struct Operator {
 }
 
 /// How it went once it was back.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Course {
     /// From when its replicas were asked for until the last workload was as it should be.
     pub converged: Duration,
     /// From the first workload that it patched to the last.
     pub patching: Duration,
-    /// What it asked of the API server meanwhile.
-    pub requests: u32,
+    /// What it asked of the API server meanwhile, and how often.
+    pub requests: Requests,
     /// The most memory that a replica had, in bytes.
     pub memory: f64,
 }
+
+/// How often each was asked for: a verb and a resource, and the HTTP status where it isn't one of success.
+pub type Requests = BTreeMap<String, u32>;
 
 /// An entry of the audit log, as far as it matters here.
 #[derive(Deserialize)]
@@ -85,7 +88,7 @@ struct Status {
 /// What the log says so far.
 #[derive(Default)]
 struct Seen {
-    requests: u32,
+    requests: Requests,
     /// Deployments that were patched, and when the first and the last of them were.
     patched: BTreeSet<(String, String)>,
     first: Option<Timestamp>,
@@ -154,13 +157,13 @@ impl Operator {
 
 impl Seen {
     /// Takes in what was written since. The last line may not be whole yet.
-    fn read(&mut self, log: &mut BufReader<File>, username: &str) -> Result<()> {
+    fn read(&mut self, log: &mut (impl BufRead + Seek), username: &str) -> Result<()> {
         let mut line = String::new();
         loop {
             line.clear();
             let length = log.read_line(&mut line)?;
             if !line.ends_with('\n') {
-                log.seek_relative(-i64::try_from(length)?)?;
+                log.seek(SeekFrom::Current(-i64::try_from(length)?))?;
                 return Ok(());
             }
             let entry: Entry = serde_json::from_str(&line).context("the audit log has a strange line")?;
@@ -171,18 +174,61 @@ impl Seen {
     }
 
     fn entry(&mut self, entry: Entry) {
-        self.requests += 1;
-        let MicroTime(at) = entry.stage_timestamp;
-        let done = entry.response_status.and_then(|status| status.code) == Some(200);
-        let Some(Reference { resource, subresource: None, namespace: Some(namespace), name: Some(name) }) =
-            entry.object_ref
+        let Entry { verb, object_ref, response_status, stage_timestamp: MicroTime(at), .. } = entry;
+        let code = response_status.and_then(|status| status.code);
+        let refused = code.filter(|code| *code >= 400).map(|code| format!(" ({code})")).unwrap_or_default();
+        let Some(Reference { resource: Some(resource), subresource, namespace, name }) = object_ref else {
+            return;
+        };
+        *self.requests.entry(format!("{verb} {resource}{refused}")).or_default() += 1;
+        let place = namespace.zip(name).filter(|_| subresource.is_none());
+        let Some(place) = place.filter(|_| code == Some(200) && verb == "patch" && resource == "deployments")
         else {
             return;
         };
-        if done && entry.verb == "patch" && resource.as_deref() == Some("deployments") {
-            self.first.get_or_insert(at);
-            self.last = Some(at);
-            self.patched.insert((namespace, name));
+        self.first.get_or_insert(at);
+        self.last = Some(at);
+        self.patched.insert(place);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use super::*;
+
+    fn entry(user: &str, verb: &str, name: &str, code: u16, second: u32) -> String {
+        let place = json!({"resource": "deployments", "namespace": "field-1", "name": name});
+        let entry = json!({
+            "user": {"username": user}, "verb": verb, "objectRef": place, "responseStatus": {"code": code},
+            "stageTimestamp": format!("2026-01-01T00:00:{second:02}.000000Z"),
+        });
+        format!("{entry}\n")
+    }
+
+    #[test]
+    fn what_the_operator_patched_is_read_also_from_a_log_that_is_being_written() {
+        let log = [
+            entry("operator", "get", "web-1", 200, 1),
+            entry("operator", "patch", "web-1", 200, 2),
+            entry("somebody", "patch", "web-9", 200, 3),
+            entry("operator", "patch", "web-1", 409, 4),
+            entry("operator", "patch", "web-2", 200, 5),
+        ]
+        .concat();
+        let mut seen = Seen::default();
+        let mut read = Cursor::new(Vec::new());
+        // The last line comes in two parts.
+        for part in [&log[..log.len() - 20], &log[log.len() - 20..]] {
+            read.get_mut().extend(part.bytes());
+            seen.read(&mut read, "operator").unwrap();
         }
+        let names: Vec<_> = seen.patched.iter().map(|(_, name)| name.as_str()).collect();
+        assert_eq!(names, ["web-1", "web-2"]);
+        let requests = [("get deployments", 1), ("patch deployments", 2), ("patch deployments (409)", 1)];
+        assert_eq!(seen.requests, requests.map(|(request, count)| (request.to_owned(), count)).into());
+        let second = |at: Option<Timestamp>| at.map(|at| at.as_second() % 60);
+        assert_eq!((second(seen.first), second(seen.last)), (Some(2), Some(5)));
     }
 }

@@ -12,6 +12,8 @@ use crate::figures::Figures;
 const MEMORY: f64 = 60.0;
 /// Least rate, as a share of the bare loop's.
 const RATE: f64 = 0.8;
+/// Fewer requests for each Deployment aren't worth a mention.
+const MANY: f64 = 0.01;
 const MIB: f64 = 1024.0 * 1024.0;
 
 /// What was measured at each size.
@@ -43,6 +45,18 @@ impl Stage {
     fn mib(&self) -> f64 {
         self.course.memory / MIB
     }
+
+    fn each(&self, requests: u32) -> f64 {
+        f64::from(requests) / f64::from(self.deployments)
+    }
+
+    /// The requests of which there were many, for each Deployment.
+    fn breakdown(&self) -> String {
+        let many = self.course.requests.iter().filter(|(_, count)| self.each(**count) >= MANY);
+        many.map(|(request, count)| format!("{request} {:.2}", self.each(*count)))
+            .collect::<Vec<_>>()
+            .join(", ")
+    }
 }
 
 impl Report {
@@ -67,8 +81,15 @@ impl Report {
                 format!("{:.1}", stage.rate()),
                 format!("{:.1}/s", stage.bare_rate()),
                 format!("{:.2}", stage.ratio()),
-                format!("{:.2}", f64::from(course.requests) / f64::from(*deployments)),
+                format!("{:.2}", stage.each(course.requests.values().sum())),
             ]);
+        }
+        if let Some(last) = self.stages.last() {
+            figures.remarks.push(format!(
+                "Of the requests for each of {} Deployments: {}.",
+                last.deployments,
+                last.breakdown()
+            ));
         }
         let cores = available_parallelism().map_or(1, usize::from);
         figures.remarks.push(format!(
@@ -94,5 +115,32 @@ impl Report {
             )
         });
         bail!("adieu misses a bar: {}", missed.collect::<Vec<_>>().join("; "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn report(mib: f64, seconds: u64) -> Report {
+        let course = Course {
+            converged: Duration::from_secs(seconds + 5),
+            patching: Duration::from_secs(seconds),
+            requests: [("patch deployments".to_owned(), 200), ("list nodes".to_owned(), 0)].into(),
+            memory: mib * MIB,
+        };
+        let bare = Loop { deployments: 50, took: Duration::from_secs(1) };
+        Report { stages: vec![Stage { deployments: 100, course, bare }] }
+    }
+
+    #[test]
+    fn a_bar_that_is_missed_is_an_error_that_names_it() {
+        assert!(report(60.0, 2).verdict().is_ok());
+        let missed = |report: Report| report.verdict().unwrap_err().to_string();
+        assert!(missed(report(60.1, 2)).contains("60.1 MiB"));
+        assert!(missed(report(60.0, 3)).contains("0.67 of the bare loop"));
+        assert_eq!(report(60.0, 2).stages[0].breakdown(), "patch deployments 2.00");
     }
 }
