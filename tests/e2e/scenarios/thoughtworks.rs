@@ -15,7 +15,7 @@ use tokio::{task::JoinSet, time::Instant};
 use super::{
     app::App,
     count,
-    figures::figure,
+    figures::{figure, row},
     full,
     load::{Load, Pace},
     managed,
@@ -88,5 +88,6 @@ async fn is_cut(app: &App<'_>) {
     app.settled().await;
     let log = logs.join_all().await.concat();
     assert!(log.contains("still running after timeout"), "{log}");
-    println!("a request of 60 s was cut after {took:.1?}: {cause}");
+    let found = format!("{cause} after {:.1} s, the drain and the shutdown timeout", took.as_secs_f64());
+    row("thoughtworks", "deletion of the pods, a request of 60 s", "with", 1, 1, &found);
 }
