@@ -50,7 +50,7 @@ struct Context {
     client: Client,
     caches: Caches,
     metrics: Arc<Metrics>,
-    recorder: Recorder,
+    outbox: events::Outbox,
     turns: turns::Turns,
     blocked: blocked::Blocked,
     told: events::Told,
@@ -92,8 +92,9 @@ pub async fn run(
     let workloads_changed = caches.workloads().changed();
     let reporter =
         Reporter { controller: "adieu.dev/controller".into(), instance: Some(replica.pod.clone()) };
+    let (outbox, publishing) = events::outbox(Recorder::new(client.clone(), reporter), shutdown.clone());
     let context = Arc::new(Context {
-        recorder: Recorder::new(client.clone(), reporter),
+        outbox,
         client,
         caches,
         metrics,
@@ -108,7 +109,7 @@ pub async fn run(
         .map(|(kind, stream)| workloads::control(kind, stream, context.clone(), shutdown.clone()));
     let policies = policies::control(context.clone(), workloads_changed.clone(), shutdown.clone());
     let census = census::keep(context.clone(), workloads_changed, shutdown.clone());
-    tokio::join!(join_all(workloads), policies, census);
+    tokio::join!(join_all(workloads), policies, census, publishing);
 }
 
 /// How many are listed at a time: each takes tens of kilobytes while it is read.

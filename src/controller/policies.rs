@@ -18,7 +18,7 @@ use serde_json::json;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{Context, blocked::Blocked, events, turns::key};
+use super::{Context, blocked::Blocked, turns::key};
 use crate::{
     api::{
         ClusterGracefulPolicy, GracefulPolicy, GracefulPolicySpec, GracefulPolicyStatus, Mode,
@@ -76,7 +76,7 @@ async fn reconcile<P: Policy>(policy: Arc<P>, context: Arc<Context>) -> Result<A
         let api = policy.api(context.client.clone());
         api.patch_status(&policy.name_any(), &PatchParams::default(), &patch).await?;
         if let Some(stalled) = newly_true(policy.status(), &status, "Stalled") {
-            events::stalled(&context.recorder, &policy.object_ref(&()), stalled.message.clone()).await;
+            context.outbox.stalled(&policy.object_ref(&()), stalled.message.clone());
         }
     }
     // Rollouts fail, and are mended, without a change of anything that is watched here.

@@ -3,6 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::{StreamExt as _, future::ready};
+use k8s_openapi::{
+    apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, Time},
+    jiff::{SignedDuration, Timestamp},
+};
 use kube::{
     Resource as _, ResourceExt as _,
     core::DynamicObject,
@@ -10,7 +14,7 @@ use kube::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Context, budgets, events, turns, write};
+use super::{Context, budgets, turns, write};
 use crate::{
     plan::{self, Convergence, Kind, Surroundings, When, Workload},
     runtime::{
@@ -29,6 +33,10 @@ const WAIT: Duration = Duration::from_secs(5);
 const CONFLICT_WAIT: Duration = Duration::from_secs(1);
 /// How long after the API server couldn't be reached the next attempt is made.
 const FAILURE_WAIT: Duration = Duration::from_secs(10);
+
+/// After how long an entry in managedFields is a leftover of an interrupted write: as a rule the same write
+/// has given it up, and the watch has yet to say so.
+const LEFT_WAIT: Duration = Duration::from_secs(3);
 
 /// Reconciles the workloads of one kind until `shutdown`.
 pub(super) async fn control(kind: Kind, events: Events, context: Arc<Context>, shutdown: CancellationToken) {
@@ -58,16 +66,24 @@ async fn reconcile(kind: Kind, kept: Arc<Kept>, context: Arc<Context>) -> Result
         return Ok(Action::await_change());
     }
     let object = kept.object();
-    if object.metadata.managed_fields.as_ref().is_some_and(|ours| !ours.is_empty()) {
+    let left = object.metadata.managed_fields.iter().flatten().next().map(age);
+    if left.is_some_and(|age| age >= LEFT_WAIT) {
         write::give_up_leftovers(&context.client, kind, &object).await?;
     }
     let surroundings = context.caches.surroundings(&object.namespace().unwrap_or_default());
     let convergence = plan::converge(&Workload::of(kind, &object), &surroundings);
-    context.told.tell(&context.recorder, kind, &object, &convergence).await;
+    context.told.tell(&context.outbox, kind, &object, &convergence);
     let action = bring_to_plan(kind, &object, &context, &convergence, &surroundings).await?;
     let kept = budgets::keep(&context.client, &context.caches, kind, &object, &convergence).await;
     kept.map_err(|source| write::Error::new(kind, &object, source))?;
-    Ok(action)
+    let looks_again = action != Action::await_change();
+    Ok(if left.is_some() && !looks_again { Action::requeue(LEFT_WAIT) } else { action })
+}
+
+/// How long ago an entry of managedFields was written, or will be by a clock that goes wrong.
+fn age(entry: &ManagedFieldsEntry) -> Duration {
+    let written = entry.time.as_ref().map(|Time(written)| Timestamp::now().duration_since(*written));
+    written.map_or(Duration::MAX, SignedDuration::unsigned_abs)
 }
 
 /// Writes the template, when it is time.
@@ -92,7 +108,7 @@ async fn bring_to_plan(
     let turn = match convergence.when {
         When::AtOnce => None,
         When::Observed => {
-            events::would_inject(&context.recorder, kind, object, planned, convergence).await;
+            context.outbox.would_inject(kind, object, planned, convergence);
             count(ReconcileResult::Observed);
             return Ok(Action::await_change());
         }
@@ -118,7 +134,7 @@ async fn bring_to_plan(
         Err(error) if error.is_refusal() => {
             let (wait, news) = blocked(error.to_string(), ReconcileResult::Failed);
             if news {
-                events::blocked(&context.recorder, kind, object, error.to_string()).await;
+                context.outbox.blocked(kind, object, error.to_string());
             }
             return Ok(Action::requeue(wait));
         }
@@ -132,12 +148,12 @@ async fn bring_to_plan(
         let reason = "another admission webhook or policy undid the write";
         let (wait, news) = blocked(reason.into(), ReconcileResult::Undone);
         if news {
-            events::blocked(&context.recorder, kind, object, reason.into()).await;
+            context.outbox.blocked(kind, object, reason.into());
         }
         return Ok(Action::requeue(wait));
     }
     context.blocked.clear(&key);
-    events::injected(&context.recorder, kind, object, planned, convergence).await;
+    context.outbox.injected(kind, object, planned, convergence);
     tracing::info!(%kind, namespace, name = object.name_any(), when = ?convergence.when, "brought to its plan");
     count(ReconcileResult::Patched);
     Ok(Action::await_change())

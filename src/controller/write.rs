@@ -57,26 +57,26 @@ pub(super) async fn template(
     let mut patch = template_patch(&object.data["spec"]["template"], template);
     patch.0.insert(0, precondition(object));
     let written = send(client, kind, object, patch).await?;
-    match give_up_ownership(client, kind, &written).await {
-        // Somebody wrote in between; our entry shows in the watch and is given up from there.
-        Err(error) if error.is_conflict() => Ok(written),
-        result => result.map(|given_up| given_up.unwrap_or(written)),
+    let given_up = match give_up_ownership(client, kind, &written).await {
+        // Its controller wrote the status in between.
+        Err(error) if error.is_conflict() => give_up_leftovers(client, kind, &written).await,
+        result => result,
+    };
+    if let Err(error) = given_up {
+        tracing::debug!(%error, "our entry in managedFields is given up once the watch brings it");
     }
+    Ok(written)
 }
 
 /// Takes our entry out of `managedFields`. What the webhook sets is owned by nobody, because
 /// managedFields are computed before it is called; what a controller writes is owned by it, and an
-/// unforced server-side apply of another value would conflict. `None` where there is no entry.
-async fn give_up_ownership(
-    client: &Client,
-    kind: Kind,
-    object: &DynamicObject,
-) -> Result<Option<DynamicObject>, Error> {
+/// unforced server-side apply of another value would conflict.
+async fn give_up_ownership(client: &Client, kind: Kind, object: &DynamicObject) -> Result<(), Error> {
     let ours = object
         .managed_fields()
         .iter()
         .position(|entry| entry.manager.as_deref() == Some(FIELD_MANAGER) && entry.subresource.is_none());
-    let Some(ours) = ours else { return Ok(None) };
+    let Some(ours) = ours else { return Ok(()) };
     let entry = PointerBuf::from_tokens(["metadata", "managedFields", &ours.to_string()]);
     let manager = entry.concat(&PointerBuf::from_tokens(["manager"]));
     let patch = JsonPatch(vec![
@@ -84,7 +84,7 @@ async fn give_up_ownership(
         PatchOperation::Test(TestOperation { path: manager, value: json!(FIELD_MANAGER) }),
         PatchOperation::Remove(RemoveOperation { path: entry }),
     ]);
-    send(client, kind, object, patch).await.map(Some)
+    send(client, kind, object, patch).await.map(drop)
 }
 
 /// Gives up an entry that an interrupted write left behind. A conflict is to be tried again: what changed
@@ -96,7 +96,7 @@ pub(super) async fn give_up_leftovers(
 ) -> Result<(), Error> {
     let found = api(client, kind, object).get_opt(&object.name_any()).await;
     match found.map_err(|source| Error::new(kind, object, source))? {
-        Some(current) => give_up_ownership(client, kind, &current).await.map(drop),
+        Some(current) => give_up_ownership(client, kind, &current).await,
         None => Ok(()),
     }
 }

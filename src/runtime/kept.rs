@@ -11,13 +11,13 @@ use serde::Deserialize;
 
 use super::FIELD_MANAGER;
 
-/// A workload whose fields, but for its metadata, are text until somebody looks at them. As a tree of values they
-/// would take about six times the memory, and a large cluster has thousands that change once a week.
+/// A workload whose fields, but for its metadata, are compressed text until somebody looks at them. As a tree of
+/// values they would take many times the memory, and a large cluster has thousands that change once a week.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(from = "DynamicObject")]
 pub struct Kept {
     metadata: ObjectMeta,
-    data: Box<str>,
+    data: Box<[u8]>,
 }
 
 impl Kept {
@@ -25,7 +25,8 @@ impl Kept {
     #[must_use]
     pub fn object(&self) -> DynamicObject {
         // What was written from a value is one.
-        let data = serde_json::from_str(&self.data).unwrap_or_default();
+        let text = lz4_flex::decompress_size_prepended(&self.data).unwrap_or_default();
+        let data = serde_json::from_slice(&text).unwrap_or_default();
         DynamicObject { types: None, metadata: self.metadata.clone(), data }
     }
 }
@@ -36,11 +37,13 @@ impl From<DynamicObject> for Kept {
         let DynamicObject { mut metadata, data, .. } = object;
         if let Some(fields) = &mut metadata.managed_fields {
             fields.retain(|entry| entry.manager.as_deref() == Some(FIELD_MANAGER));
+            fields.shrink_to_fit();
         }
         if let Some(annotations) = &mut metadata.annotations {
             annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
         }
-        Self { metadata, data: data.to_string().into() }
+        let data = lz4_flex::compress_prepend_size(data.to_string().as_bytes()).into_boxed_slice();
+        Self { metadata, data }
     }
 }
 

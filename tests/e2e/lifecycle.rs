@@ -1,6 +1,10 @@
 //! What people and their tools do to an injected workload, with the real tools: each ends in the right state,
 //! without a rollout that nobody asked for, and without a conflict.
 
+use kube::{
+    ResourceExt as _,
+    api::{Patch, PatchParams},
+};
 use serde_json::{Value, json};
 use tokio::process::Command;
 
@@ -169,12 +173,7 @@ async fn server_side_apply_never_conflicts_with_what_the_controller_wrote() {
     scene.annotate("Deployment", "web", "graceful", Some("true")).await.unwrap();
     operator.scale(1).await;
     eventually("the Deployment to be brought in", || is_injected(&scene, "web")).await;
-    let ours = || async {
-        let deployment = scene.deployment("web").await;
-        let fields = deployment["metadata"]["managedFields"].as_array().unwrap().clone();
-        fields.iter().any(|entry| entry["manager"] == "adieu")
-    };
-    eventually("nothing to be owned by adieu", || async { !ours().await }).await;
+    eventually("nothing to be owned by adieu", || async { !is_owned(&scene, "web").await }).await;
     let mut own = object.clone();
     own["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] = json!(100);
     own["spec"]["template"]["spec"]["containers"][0]["lifecycle"] =
@@ -182,6 +181,29 @@ async fn server_side_apply_never_conflicts_with_what_the_controller_wrote() {
     scene.kubectl_with(&apply, &own).await.unwrap();
     let deployment = scene.deployment("web").await;
     assert_eq!((drain(&deployment), grace_period(&deployment)), (Some(3), Some(100)));
+    scene.end().await;
+}
+
+/// Whether a field of the Deployment is in adieu's name.
+async fn is_owned(scene: &Scene, name: &str) -> bool {
+    let deployment = scene.deployment(name).await;
+    let mut fields = deployment["metadata"]["managedFields"].as_array().unwrap().iter();
+    fields.any(|entry| entry["manager"] == "adieu")
+}
+
+/// As it is where the operator ends between a write and giving it up.
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test"]
+async fn what_an_interrupted_write_left_in_adieus_name_is_given_up() {
+    let scene = Scene::new().await;
+    scene.create(&scaled_to_zero("web", &json!({"adieu.dev/graceful": "true"}))).await;
+    let interrupted = PatchParams { field_manager: Some("adieu".into()), ..PatchParams::default() };
+    let patch = json!({"spec": {"template": {"spec": {"terminationGracePeriodSeconds": 70}}}});
+    let api = scene.api("apps/v1", "Deployment");
+    let written = api.patch("web", &interrupted, &Patch::Merge(&patch)).await.unwrap();
+    assert!(written.managed_fields().iter().any(|entry| entry.manager.as_deref() == Some("adieu")));
+    eventually("nothing to be owned by adieu", || async { !is_owned(&scene, "web").await }).await;
+    assert_eq!(grace_period(&scene.deployment("web").await), Some(70));
     scene.end().await;
 }
 

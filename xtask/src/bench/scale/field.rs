@@ -22,7 +22,7 @@ const NAMESPACES: u32 = 50;
 /// Pods of each Deployment.
 pub const PODS_EACH: i32 = 10;
 /// Deployments that nobody opts in: the bare loop patches them.
-const BARE: u32 = 500;
+const BARE: u32 = 1000;
 /// Where those are.
 const BARE_NAMESPACE: &str = "bare";
 /// Requests at a time. Of the numbers tried this lets the API server be busiest on two cores.
