@@ -52,6 +52,14 @@ What the API server calls the operator.
 system:serviceaccount:{{ .Release.Namespace }}:{{ include "adieu.serviceAccountName" . }}
 {{- end -}}
 
+{{- /*
+A match condition: requests of others.
+*/ -}}
+{{- define "adieu.byOthers" -}}
+- name: not-by-the-operator
+  expression: request.userInfo.username != "{{ include "adieu.username" . }}"
+{{- end -}}
+
 {{- define "adieu.certificateSecret" -}}
 {{- include "adieu.fullname" . }}-certificates
 {{- end -}}
