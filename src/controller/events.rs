@@ -2,15 +2,16 @@
 
 use std::{
     collections::HashMap,
+    slice,
     sync::{Mutex, PoisonError},
     time::Duration,
 };
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{
-    Resource as _, ResourceExt as _,
+    Client, Resource as _, ResourceExt as _,
     core::DynamicObject,
-    runtime::events::{Event, EventType, Recorder},
+    runtime::events::{Event, EventType, Recorder, Reporter},
 };
 use serde_json::Value;
 use tokio::{sync::mpsc, time::sleep};
@@ -30,16 +31,23 @@ const LAST: Duration = Duration::from_secs(2);
 
 /// What is to be published. Events go out one after the other, so that workloads, which are written several at
 /// a time, come first where there are thousands.
-pub(super) struct Outbox(mpsc::UnboundedSender<(ObjectReference, Event)>);
+pub(super) struct Outbox {
+    events: mpsc::UnboundedSender<(ObjectReference, Event)>,
+    /// What stays true was said already: notes as hashes, by the workloads' uids and the reason.
+    told: Mutex<HashMap<(String, &'static str), u64>>,
+}
 
 /// An outbox, and what publishes from it: until nobody puts anything in any more, or shortly after `shutdown`.
 pub(super) fn outbox(
-    recorder: Recorder,
+    client: Client,
+    reporter: Reporter,
     shutdown: CancellationToken,
 ) -> (Outbox, impl Future<Output = ()> + Send) {
     let (sender, mut events) = mpsc::unbounded_channel();
     let publish = async move {
         while let Some((reference, event)) = events.recv().await {
+            // One that is kept takes a later event of the same reason for a repetition, and drops its note.
+            let recorder = Recorder::new(client.clone(), reporter.clone());
             // An event is a courtesy: the workload is what counts.
             if let Err(error) = recorder.publish(&event, &reference).await {
                 tracing::warn!(kind = reference.kind, name = reference.name, %error, "event not published");
@@ -52,7 +60,7 @@ pub(super) fn outbox(
             () = async { shutdown.cancelled().await; sleep(LAST).await } => {}
         }
     };
-    (Outbox(sender), work)
+    (Outbox { events: sender, told: Mutex::default() }, work)
 }
 
 impl Outbox {
@@ -70,7 +78,17 @@ impl Outbox {
         self.publish(kind, object, EventType::Normal, reason, note);
     }
 
-    /// Tells what a policy would do that only observes.
+    /// Warns of what a person should know of a workload, once until it is something else.
+    pub(super) fn degraded(&self, kind: Kind, object: &DynamicObject, convergence: &Convergence) {
+        let warnings = &convergence.warnings;
+        if convergence.standing != Standing::Unmanaged && self.is_news(object, "Degraded", warnings) {
+            for warning in warnings {
+                self.publish(kind, object, EventType::Warning, "Degraded", warning.clone());
+            }
+        }
+    }
+
+    /// Tells what a policy would do that only observes, once until it is something else.
     pub(super) fn would_inject(
         &self,
         kind: Kind,
@@ -83,7 +101,9 @@ impl Outbox {
             convergence.resolution.settings.mode.from,
             summary(template, convergence)
         );
-        self.publish(kind, object, EventType::Normal, "WouldInject", note);
+        if self.is_news(object, "WouldInject", slice::from_ref(&note)) {
+            self.publish(kind, object, EventType::Normal, "WouldInject", note);
+        }
     }
 
     /// Tells why a workload isn't brought to its plan.
@@ -94,6 +114,17 @@ impl Outbox {
     /// Tells that no workload rolls out for a policy any more, because one failed.
     pub(super) fn stalled(&self, policy: &ObjectReference, reason: String) {
         self.send(policy, EventType::Warning, "Stalled", reason);
+    }
+
+    fn is_news(&self, object: &DynamicObject, reason: &'static str, notes: &[String]) -> bool {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (object.uid().unwrap_or_default(), reason);
+        if notes.is_empty() {
+            told.remove(&key);
+            return false;
+        }
+        let hash = hash_of(&notes);
+        told.insert(key, hash) != Some(hash)
     }
 
     fn publish(&self, kind: Kind, object: &DynamicObject, type_: EventType, reason: &str, note: String) {
@@ -110,39 +141,7 @@ impl Outbox {
             secondary: None,
         };
         // Where nobody publishes any more, this is the end.
-        drop(self.0.send((reference.clone(), event)));
-    }
-}
-
-/// What people were warned of, by the workloads' uids, as hashes.
-#[derive(Default)]
-pub(super) struct Told(Mutex<HashMap<String, u64>>);
-
-impl Told {
-    /// Warns of what a person should know of a workload, once until it is something else.
-    pub(super) fn tell(
-        &self,
-        outbox: &Outbox,
-        kind: Kind,
-        object: &DynamicObject,
-        convergence: &Convergence,
-    ) {
-        if convergence.standing != Standing::Unmanaged && self.is_news(object, &convergence.warnings) {
-            for warning in &convergence.warnings {
-                outbox.publish(kind, object, EventType::Warning, "Degraded", warning.clone());
-            }
-        }
-    }
-
-    fn is_news(&self, object: &DynamicObject, warnings: &[String]) -> bool {
-        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let uid = object.uid().unwrap_or_default();
-        if warnings.is_empty() {
-            told.remove(&uid);
-            return false;
-        }
-        let hash = hash_of(&warnings);
-        told.insert(uid, hash) != Some(hash)
+        drop(self.events.send((reference.clone(), event)));
     }
 }
 
@@ -158,4 +157,58 @@ fn summary(template: &Value, convergence: &Convergence) -> String {
         "drain {} s ({}), shutdown timeout {} s ({}), grace period {grace} s",
         drain.value, drain.from, shutdown.value, shutdown.from
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{convert::Infallible, future::pending, sync::Arc};
+
+    use http::{Request, Response};
+    use http_body_util::BodyExt as _;
+    use kube::client::Body;
+    use tokio::time::Instant;
+    use tower::service_fn;
+
+    use super::*;
+
+    fn reporter() -> Reporter {
+        Reporter { controller: "adieu".into(), instance: None }
+    }
+
+    #[tokio::test]
+    async fn what_is_in_the_outbox_goes_out_in_its_order_before_it_ends() {
+        let sent: Arc<Mutex<Vec<Value>>> = Arc::default();
+        let events = sent.clone();
+        let server = service_fn(move |request: Request<Body>| {
+            let events = events.clone();
+            async move {
+                let event = request.into_body().collect().await.unwrap().to_bytes();
+                events.lock().unwrap().push(serde_json::from_slice(&event).unwrap());
+                Ok::<_, Infallible>(Response::new(Body::from(event)))
+            }
+        });
+        let (outbox, publishing) =
+            outbox(Client::new(server, "default"), reporter(), CancellationToken::new());
+        let policy = ObjectReference { name: Some("all".into()), ..ObjectReference::default() };
+        for note in ["first", "second"] {
+            outbox.stalled(&policy, note.into());
+        }
+        drop(outbox);
+        publishing.await;
+        let sent = sent.lock().unwrap();
+        let notes: Vec<_> = sent.iter().map(|event| event["note"].as_str().unwrap()).collect();
+        assert_eq!(notes, ["first", "second"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_api_server_that_does_not_answer_holds_up_nobody_who_ends() {
+        let server = service_fn(|_: Request<Body>| pending::<Result<Response<Body>, Infallible>>());
+        let shutdown = CancellationToken::new();
+        let (outbox, publishing) = outbox(Client::new(server, "default"), reporter(), shutdown.clone());
+        outbox.stalled(&ObjectReference::default(), "a reason".into());
+        shutdown.cancel();
+        let ended = Instant::now();
+        publishing.await;
+        assert_eq!(ended.elapsed(), LAST);
+    }
 }

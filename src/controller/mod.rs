@@ -15,10 +15,7 @@ use std::sync::Arc;
 use futures::{Stream, future::join_all, stream};
 use kube::{
     Client,
-    runtime::{
-        events::{Recorder, Reporter},
-        watcher,
-    },
+    runtime::{events::Reporter, watcher},
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -53,7 +50,6 @@ struct Context {
     outbox: events::Outbox,
     turns: turns::Turns,
     blocked: blocked::Blocked,
-    told: events::Told,
     replica: Replica,
 }
 
@@ -92,7 +88,7 @@ pub async fn run(
     let workloads_changed = caches.workloads().changed();
     let reporter =
         Reporter { controller: "adieu.dev/controller".into(), instance: Some(replica.pod.clone()) };
-    let (outbox, publishing) = events::outbox(Recorder::new(client.clone(), reporter), shutdown.clone());
+    let (outbox, publishing) = events::outbox(client.clone(), reporter, shutdown.clone());
     let context = Arc::new(Context {
         outbox,
         client,
@@ -100,7 +96,6 @@ pub async fn run(
         metrics,
         turns: turns::Turns::new(replica.rollouts),
         blocked: blocked::Blocked::default(),
-        told: events::Told::default(),
         replica,
     });
     let workloads = Kind::ALL

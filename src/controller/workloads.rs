@@ -72,7 +72,7 @@ async fn reconcile(kind: Kind, kept: Arc<Kept>, context: Arc<Context>) -> Result
     }
     let surroundings = context.caches.surroundings(&object.namespace().unwrap_or_default());
     let convergence = plan::converge(&Workload::of(kind, &object), &surroundings);
-    context.told.tell(&context.outbox, kind, &object, &convergence);
+    context.outbox.degraded(kind, &object, &convergence);
     let action = bring_to_plan(kind, &object, &context, &convergence, &surroundings).await?;
     let kept = budgets::keep(&context.client, &context.caches, kind, &object, &convergence).await;
     kept.map_err(|source| write::Error::new(kind, &object, source))?;

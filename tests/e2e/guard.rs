@@ -196,7 +196,7 @@ fn named(path: &str) -> String {
     format!("{holder}{field}")
 }
 
-/// Without what the API server itself keeps, and the record, which adieu's webhook writes.
+/// Without what the API server itself keeps, and the record and the hooks, which are adieu's to change.
 fn without_kept(object: &Value) -> Value {
     let mut object = object.clone();
     let metadata = object["metadata"].as_object_mut().unwrap();
@@ -204,6 +204,11 @@ fn without_kept(object: &Value) -> Value {
     metadata["annotations"].as_object_mut().unwrap().remove("deprecated.daemonset.template.generation");
     object.as_object_mut().unwrap().remove("status");
     set(&mut object, RECORD, Value::Null);
+    for container in object["spec"]["template"]["spec"]["containers"].as_array_mut().unwrap() {
+        if let Some(lifecycle) = container["lifecycle"].as_object_mut() {
+            lifecycle.remove("preStop");
+        }
+    }
     object
 }
 
