@@ -166,7 +166,7 @@ mod tests {
     use http::{Request, Response};
     use http_body_util::BodyExt as _;
     use kube::client::Body;
-    use tokio::time::Instant;
+    use tokio::time::{Instant, timeout};
     use tower::service_fn;
 
     use super::*;
@@ -208,7 +208,21 @@ mod tests {
         outbox.stalled(&ObjectReference::default(), "a reason".into());
         shutdown.cancel();
         let ended = Instant::now();
-        publishing.await;
+        timeout(2 * LAST, publishing).await.expect("an end");
         assert_eq!(ended.elapsed(), LAST);
+    }
+
+    #[tokio::test]
+    async fn what_stays_true_is_told_once() {
+        let server = service_fn(|_: Request<Body>| pending::<Result<Response<Body>, Infallible>>());
+        let (outbox, _) = outbox(Client::new(server, "default"), reporter(), CancellationToken::new());
+        let metadata = serde_json::json!({"metadata": {"name": "web", "uid": "1"}});
+        let object = serde_json::from_value(metadata).unwrap();
+        let is_news = |reason, notes: &[&str]| {
+            outbox.is_news(&object, reason, &notes.iter().map(|note| (*note).into()).collect::<Vec<_>>())
+        };
+        assert!(is_news("Degraded", &["a", "b"]) && !is_news("Degraded", &["a", "b"]));
+        assert!(is_news("WouldInject", &["a", "b"]) && !is_news("Degraded", &["a", "b"]), "of each reason");
+        assert!(is_news("Degraded", &["b"]) && !is_news("Degraded", &[]) && is_news("Degraded", &["b"]));
     }
 }

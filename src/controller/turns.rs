@@ -286,6 +286,19 @@ impl Turn {
 mod tests {
     use super::*;
 
+    #[tokio::test(start_paused = true)]
+    async fn failed_rollouts_count_while_somebody_asks_for_a_turn() {
+        let turns = Turns::new(1);
+        let policy = policy_key("shop", &Source::Policy("all".into()));
+        *turns.failed() = Failed {
+            looked: Some(Instant::now()),
+            policies: [(policy, vec!["web".to_owned(), "api".to_owned()])].into(),
+        };
+        assert_eq!(turns.failures(), 2);
+        tokio::time::advance(LATELY).await;
+        assert_eq!(turns.failures(), 0);
+    }
+
     #[test]
     fn the_oldest_go_first_and_none_where_one_failed() {
         let at =
