@@ -9,18 +9,18 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
     client::legacy::{
         self,
-        connect::{HttpConnector, HttpInfo},
+        connect::{HttpConnector, HttpInfo, capture_connection},
     },
     rt::TokioExecutor,
 };
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::{
     Options,
     resolver::{Resolver, Unresolved},
     tls,
 };
-use crate::verify::{Cause, Outcome};
+use crate::verify::{Cause, Outcome, Sample};
 
 /// Why a load can't be sent as it is asked for.
 #[derive(Debug, thiserror::Error)]
@@ -70,6 +70,17 @@ pub struct Answer {
     pub pod: Option<String>,
     /// The address at the other end of the connection, where it is known.
     pub peer: Option<IpAddr>,
+    /// How long the request waited for its connection, TLS included; all the time where it got none.
+    pub connecting: Duration,
+}
+
+impl Answer {
+    /// What it makes of a request that was due then and took so long.
+    #[must_use]
+    pub fn sample(self, due: Duration, took: Duration) -> Sample {
+        let Self { outcome, pod, peer, connecting } = self;
+        Sample { due, took, connecting, outcome, pod, peer }
+    }
 }
 
 impl Client {
@@ -102,8 +113,20 @@ impl Client {
     pub fn request(&self) -> impl Future<Output = Answer> + Send + use<> {
         let Self { client, request: template } = self.clone();
         async move {
-            let lost = |cause| Answer { outcome: Outcome::Lost(cause), pod: None, peer: template.host };
-            let Ok(request) = template.request() else { return lost(Cause::Other) };
+            let lost = |cause| Answer {
+                outcome: Outcome::Lost(cause),
+                pod: None,
+                peer: template.host,
+                connecting: Duration::ZERO,
+            };
+            let Ok(mut request) = template.request() else { return lost(Cause::Other) };
+            let asked = Instant::now();
+            let mut connection = capture_connection(&mut request);
+            // Over at the latest when the request is.
+            let connected = async {
+                let connected = connection.wait_for_connection_metadata().await.is_some();
+                connected.then(|| asked.elapsed())
+            };
             let exchange = async {
                 let response = client.request(request).await.map_err(|error| lost(cause(&error)))?;
                 let mut answer = template.answer(&response);
@@ -116,10 +139,12 @@ impl Client {
                 }
                 Ok::<_, Answer>(answer)
             };
-            match timeout(template.timeout, exchange).await {
+            let (exchanged, connected) = tokio::join!(timeout(template.timeout, exchange), connected);
+            let answer = match exchanged {
                 Ok(Ok(answer) | Err(answer)) => answer,
                 Err(_) => lost(Cause::TimedOut),
-            }
+            };
+            Answer { connecting: connected.unwrap_or_else(|| asked.elapsed()), ..answer }
         }
     }
 }
@@ -177,6 +202,7 @@ impl Template {
             },
             pod: pod.map(str::to_owned),
             peer: response.extensions().get().map(|info: &HttpInfo| info.remote_addr().ip()).or(self.host),
+            connecting: Duration::ZERO,
         }
     }
 }

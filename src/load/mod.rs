@@ -101,8 +101,7 @@ pub async fn run(
         let request = client.request();
         requests.spawn(async move {
             let answer = request.await;
-            let took = origin.elapsed().saturating_sub(due);
-            Sample { due, took, outcome: answer.outcome, pod: answer.pod, peer: answer.peer }
+            answer.sample(due, origin.elapsed().saturating_sub(due))
         });
     }
 }
@@ -115,7 +114,14 @@ async fn finish(mut requests: JoinSet<Sample>, mut sink: impl FnMut(Sample)) {
 
 /// A request that panicked would be a fault of this program, and is no answer.
 fn failed(due: Duration) -> Sample {
-    Sample { due, took: Duration::ZERO, outcome: Outcome::Lost(Cause::Other), pod: None, peer: None }
+    Sample {
+        due,
+        took: Duration::ZERO,
+        connecting: Duration::ZERO,
+        outcome: Outcome::Lost(Cause::Other),
+        pod: None,
+        peer: None,
+    }
 }
 
 #[cfg(test)]

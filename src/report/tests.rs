@@ -15,6 +15,7 @@ fn run() -> (Findings, Recording) {
         Sample {
             due: at(due),
             took: at(if lost { 1 } else { 4 }),
+            connecting: at(1),
             outcome: if lost { Outcome::Lost(Cause::Refused) } else { Outcome::Answered(200) },
             pod: (!lost).then(|| if due < 2100 { "old".to_owned() } else { "<new>".to_owned() }),
             peer: None,

@@ -274,11 +274,16 @@ fn worst_second(samples: &[Sample], lives: &[Life]) -> Option<Worst> {
 fn slowest(samples: &[Sample], lives: &[Life]) -> Option<Worst> {
     let slowest = samples.iter().filter(|sample| sample.is_answered()).max_by_key(|sample| sample.took)?;
     let pod = slowest.pod.as_ref().map(|pod| format!(" of {pod}")).unwrap_or_default();
+    let [took, connecting] = [slowest.took, slowest.connecting].map(|time| time.as_secs_f64() * 1000.0);
+    let waited = if connecting > took / 2.0 {
+        format!(", of which it waited {connecting:.0} ms for its connection")
+    } else {
+        String::new()
+    };
     Some(Worst {
         at_seconds: slowest.due.as_secs_f64(),
         explanation: format!(
-            "the slowest answer{pod} took {:.0} ms, {}",
-            slowest.took.as_secs_f64() * 1000.0,
+            "the slowest answer{pod} took {took:.0} ms{waited}, {}",
             situation(lives, slowest.due, slowest.done())
         ),
     })

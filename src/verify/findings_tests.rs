@@ -9,7 +9,7 @@ fn at(millis: u64) -> Duration {
 }
 
 fn sample(due: u64, outcome: Outcome) -> Sample {
-    Sample { due: at(due), took: at(4), outcome, pod: None, peer: None }
+    Sample { due: at(due), took: at(4), connecting: at(1), outcome, pod: None, peer: None }
 }
 
 fn named(due: u64, pod: &str) -> Sample {
@@ -152,6 +152,16 @@ fn without_a_loss_the_worst_is_the_slowest_answer() {
 }
 
 #[test]
+fn the_slowest_answer_tells_that_it_waited_for_its_connection() {
+    let slow = Sample { took: at(2046), connecting: at(1041), ..named(1600, "a") };
+    let said = find(vec![named(100, "a"), slow], vec![]).worst.unwrap().explanation;
+    assert_eq!(
+        said,
+        "the slowest answer of a took 2046 ms, of which it waited 1041 ms for its connection, when no pod was terminating"
+    );
+}
+
+#[test]
 fn the_drain_is_the_longest_that_a_terminating_pod_was_still_reached() {
     let samples = vec![named(500, "b"), named(1900, "a"), named(2100, "a"), named(2200, "b")];
     let drain = find(samples, vec![life("a", 1000, 1100, 3000)]).drain.unwrap();
@@ -210,6 +220,7 @@ fn any_sample() -> impl Strategy<Value = Sample> {
     (0..9000_u64, 0..3000_u64, outcome, pod).prop_map(|(due, took, outcome, pod)| Sample {
         due: at(due),
         took: at(took),
+        connecting: at(took / 2),
         outcome,
         pod,
         peer: None,

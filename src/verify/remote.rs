@@ -68,6 +68,7 @@ mod tests {
             let mut samples = [Sample {
                 due: Duration::from_millis(250),
                 took: Duration::ZERO,
+                connecting: Duration::ZERO,
                 outcome: Outcome::Answered(200),
                 pod: None,
                 peer: None,
@@ -85,6 +86,7 @@ mod tests {
             samples: vec![Sample {
                 due: Duration::from_micros(1),
                 took: Duration::from_micros(2),
+                connecting: Duration::from_micros(1),
                 outcome: Outcome::Lost(crate::verify::Cause::ServerError(503)),
                 pod: Some("web-0".into()),
                 peer: Some([10, 0, 0, 1].into()),

@@ -15,6 +15,9 @@ pub struct Sample {
     /// others counts the waiting.
     #[serde(with = "micros")]
     pub took: Duration,
+    /// How long it waited for its connection, TLS included; all the time where it got none.
+    #[serde(with = "micros")]
+    pub connecting: Duration,
     /// What became of it.
     pub outcome: Outcome,
     /// The pod that answered, by its own word.

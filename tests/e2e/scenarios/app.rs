@@ -1,6 +1,11 @@
 //! An application that is sent requests while something happens to it.
 
-use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
+use std::{
+    collections::BTreeSet,
+    net::SocketAddr,
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
 
 use adieu::{
     plan::Kind,
@@ -10,7 +15,7 @@ use k8s_openapi::api::{core::v1::Pod, discovery::v1::EndpointSlice};
 use kube::{Api, ResourceExt as _, api::ListParams};
 use serde_json::{Value, json};
 
-use super::load::{Load, Report, Run};
+use super::load::{Load, Report, Run, repeated_syns};
 use crate::{
     load::open,
     support::{Scene, eventually, within},
@@ -131,6 +136,7 @@ impl<'a> App<'a> {
     ) -> Report {
         let Scene { client, namespace, .. } = self.scene;
         let workload = Workload::find(client, Kind::Deployment, namespace, &self.name).await.unwrap().0;
+        let syns = repeated_syns();
         let run = Run::new(self.address, minimum);
         let (lives, following) = follow(client, &workload, run.started);
         let following = tokio::spawn(following);
@@ -148,14 +154,18 @@ impl<'a> App<'a> {
         let samples = sending.await.unwrap();
         following.abort();
         let lives = lives.borrow().all();
-        Report::of(samples, lives)
+        Report::of(samples, lives, repeated_syns() - syns)
     }
 
-    /// Changes the pod template as people do, and waits until every pod is new.
-    pub async fn set_env(&self, value: usize) {
-        let (deployment, variable) = (format!("deployment/{}", self.name), format!("RUN={value}"));
-        self.scene.kubectl(&["set", "env", &deployment, &variable]).await;
-        self.rolled_out().await;
+    /// Changes the pod template as people do, so many times, and each time waits until every pod is new.
+    pub async fn update(&self, times: usize) {
+        static UPDATE: AtomicUsize = AtomicUsize::new(0);
+        for _ in 0..times {
+            let update = UPDATE.fetch_add(1, Ordering::Relaxed);
+            let (deployment, variable) = (format!("deployment/{}", self.name), format!("UPDATE={update}"));
+            self.scene.kubectl(&["set", "env", &deployment, &variable]).await;
+            self.rolled_out().await;
+        }
     }
 
     /// Scales it in one step.

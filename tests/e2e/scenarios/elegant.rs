@@ -97,7 +97,7 @@ impl Attack {
         let update = async {
             let begun = usize::try_from(self.rate).unwrap();
             eventually("the load", || async { counter(redis, &app.name).await >= begun }).await;
-            app.set_env(1).await;
+            app.update(1).await;
         };
         let (attacked, ()) = tokio::join!(attacking, update);
         attacked.unwrap();

@@ -10,11 +10,9 @@ use super::{
     count,
     figures::figure,
     load::{Load, Pace},
-    managed,
+    managed, rolling_updates,
 };
 use crate::support::{Scene, grace_period};
-
-const ROLLOUTS: usize = 2;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs a cluster: cargo xtask test"]
@@ -27,17 +25,10 @@ async fn one_replica_is_replaced_again_and_again_without_a_lost_request() {
         App::deploy(&scene, "integrii", "adieu", managed(), &[]),
     );
     assert_eq!(grace_period(&scene.deployment("adieu").await), Some(60), "the longer one stays");
-    let rollouts = count(ROLLOUTS, 10 * ROLLOUTS);
-    let replaced = async |app: &App<'_>| {
-        let act = || async {
-            for number in 0..rollouts {
-                app.set_env(number).await;
-            }
-        };
-        app.under(load.clone(), minimum, act).await
-    };
+    let updates = count(2, 20);
+    let replaced = async |app: &App<'_>| app.under(load.clone(), minimum, || app.update(updates)).await;
     let (without, with) = tokio::join!(replaced(&plain), replaced(&adieu));
-    let what = format!("{rollouts} rolling updates of one replica, requests one after another");
+    let what = format!("{} of one replica, requests one after another", rolling_updates(updates));
     figure("integrii", &what, "without", &without, &without.quantiles());
     figure("integrii", &what, "with", &with, &with.quantiles());
     with.assert_none_lost("with adieu");

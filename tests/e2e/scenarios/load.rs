@@ -59,8 +59,10 @@ pub struct Report {
     pub lost: Vec<String>,
     /// When each pod was what.
     pods: Vec<String>,
-    /// What answers took.
-    answers: Vec<Duration>,
+    /// The answered ones.
+    answers: Vec<Sample>,
+    /// How many SYNs this machine sent again meanwhile.
+    pub repeated_syns: u64,
 }
 
 impl Load {
@@ -110,13 +112,7 @@ impl Load {
     /// Its time counts from when it was due.
     async fn request(&self, run: &Run, number: usize, due: Instant) -> Sample {
         let answer = get(run.address, &(self.path)(number), self.limit).await;
-        Sample {
-            due: due - run.started,
-            took: due.elapsed(),
-            outcome: answer.outcome,
-            pod: answer.pod,
-            peer: answer.peer,
-        }
+        answer.sample(due - run.started, due.elapsed())
     }
 }
 
@@ -146,7 +142,7 @@ impl Run {
 
 impl Report {
     /// Of requests to pods that lived so, in times from one origin.
-    pub fn of(samples: Vec<Sample>, lives: Vec<Life>) -> Self {
+    pub fn of(samples: Vec<Sample>, lives: Vec<Life>, repeated_syns: u64) -> Self {
         let Recording { samples, lives, .. } = Recording::new(samples, lives, None);
         let lost = |sample: &Sample| {
             let (at, after) = (sample.due.as_secs_f64(), sample.took.as_secs_f64());
@@ -174,7 +170,8 @@ impl Report {
             pods: lives.iter().map(told).collect(),
             requests: samples.len(),
             lost: samples.iter().filter_map(lost).collect(),
-            answers: samples.iter().filter(|sample| sample.is_answered()).map(|sample| sample.took).collect(),
+            answers: samples.into_iter().filter(Sample::is_answered).collect(),
+            repeated_syns,
         }
     }
 
@@ -191,7 +188,7 @@ impl Report {
 
     /// Milliseconds: mean, least, most, standard deviation.
     pub fn spread(&self) -> String {
-        let times: Vec<_> = self.answers.iter().map(|took| took.as_secs_f64() * 1e3).collect();
+        let times: Vec<_> = self.took().map(|took| took.as_secs_f64() * 1e3).collect();
         let count = f64::from(u32::try_from(times.len().max(1)).unwrap());
         let mean = times.iter().sum::<f64>() / count;
         let deviation = (times.iter().map(|time| (time - mean).powi(2)).sum::<f64>() / count).sqrt();
@@ -202,12 +199,33 @@ impl Report {
 
     /// Milliseconds that half and 99 in 100 of the answers took at most, and the slowest.
     pub fn quantiles(&self) -> String {
-        let Latency { p50, p99, max, .. } = Latency::of(self.answers.clone());
+        let Latency { p50, p99, max, .. } = Latency::of(self.took().collect());
         let [p50, p99, max] = [p50, p99, max].map(|seconds| seconds * 1e3);
         format!("p50 {p50:.1}, p99 {p99:.1}, max {max:.1} ms")
     }
 
-    pub fn slowest(&self) -> Duration {
-        self.answers.iter().max().copied().unwrap_or_default()
+    /// The slowest answer, from when it had its connection.
+    pub fn slowest_once_connected(&self) -> Duration {
+        let own = self.answers.iter().map(|answer| answer.took.saturating_sub(answer.connecting));
+        own.max().unwrap_or_default()
     }
+
+    /// How many of the answered waited at least so long for their connections.
+    pub fn waited_for_connections(&self, limit: Duration) -> u64 {
+        let waited = self.answers.iter().filter(|answer| answer.connecting >= limit);
+        waited.count().try_into().unwrap()
+    }
+
+    fn took(&self) -> impl Iterator<Item = Duration> {
+        self.answers.iter().map(|answer| answer.took)
+    }
+}
+
+/// How many SYNs this machine has sent again, as Linux counts them for the network namespace that this runs in.
+pub fn repeated_syns() -> u64 {
+    let text = std::fs::read_to_string("/proc/self/net/netstat").unwrap();
+    let mut lines = text.lines().filter(|line| line.starts_with("TcpExt:")).map(str::split_whitespace);
+    let (names, values) = (lines.next().unwrap(), lines.next().unwrap());
+    let (_, count) = names.zip(values).find(|(name, _)| *name == "TCPSynRetrans").expect("a count of SYNs");
+    count.parse().unwrap()
 }

@@ -22,6 +22,16 @@ fn full() -> bool {
     std::env::var("ADIEU_SCENARIOS").is_ok_and(|form| form == "full")
 }
 
+/// How many rolling updates a scenario is made of, so that no lucky one decides.
+fn updates() -> usize {
+    count(1, 3)
+}
+
+/// What a row calls so many.
+fn rolling_updates(updates: usize) -> String {
+    if updates == 1 { "rolling update".to_owned() } else { format!("{updates} rolling updates") }
+}
+
 /// What opts a workload in.
 fn managed() -> Value {
     json!({"adieu.dev/graceful": "true"})

@@ -9,6 +9,7 @@ use super::{
     count,
     figures::figure,
     load::{Load, Pace},
+    rolling_updates, updates,
 };
 use crate::support::{Scene, drain, web};
 
@@ -23,15 +24,19 @@ async fn hundreds_of_replicas_are_replaced_without_a_lost_request() {
     object["spec"]["replicas"] = json!(replicas);
     let app = App::of(&scene, object).await;
     let load = Load { pace: Pace::PerSecond(RATE), path: |_| "/".to_owned(), limit: Duration::from_secs(90) };
-    let update = format!("rolling update of {replicas} replicas, {RATE} requests/s");
+    let update = format!("{} of {replicas} replicas, {RATE} requests/s", rolling_updates(updates()));
 
-    // The update that opts it in: the pods that go have nothing of adieu's yet.
-    let without = app.under(load.clone(), 0, || app.opt_in()).await;
+    // The last of these opts it in: the pods that go have nothing of adieu's yet.
+    let opted_in_at_last = || async {
+        app.update(updates() - 1).await;
+        app.opt_in().await;
+    };
+    let without = app.under(load.clone(), 0, opted_in_at_last).await;
     figure("scale", &update, "without", &without, &without.quantiles());
     assert_eq!(drain(&scene.deployment("web").await), Some(10));
 
     let app = app.behind("with").await;
-    let with = app.under(load, 0, || app.set_env(1)).await;
+    let with = app.under(load, 0, || app.update(updates())).await;
     figure("scale", &update, "with", &with, &with.quantiles());
     with.assert_none_lost("with adieu");
     scene.end().await;

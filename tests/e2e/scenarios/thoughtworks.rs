@@ -18,7 +18,7 @@ use super::{
     figures::{figure, row},
     full,
     load::{Load, Pace},
-    managed,
+    managed, rolling_updates, updates,
 };
 use crate::{
     load::get,
@@ -53,9 +53,10 @@ async fn long_requests_to_spring_boot_are_answered_through_a_rolling_update() {
     let deployment = scene.deployment("adieu").await;
     assert_eq!((drain(&deployment), grace_period(&deployment)), (Some(10), Some(45)));
 
-    let updated = async |app: &App<'_>| app.under(load.clone(), 0, || app.set_env(1)).await;
+    let updated = async |app: &App<'_>| app.under(load.clone(), 0, || app.update(updates())).await;
     let (without, with) = tokio::join!(updated(&plain), updated(&adieu));
-    let what = format!("rolling update of 2 replicas, requests of up to {} s", count(8, 30));
+    let update = rolling_updates(updates());
+    let what = format!("{update} of 2 replicas, requests of up to {} s", count(8, 30));
     figure("thoughtworks", &what, "without", &without, &without.quantiles());
     figure("thoughtworks", &what, "with", &with, &with.quantiles());
     assert!(without.lost() > 0, "nothing was lost without adieu");
