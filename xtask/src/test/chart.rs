@@ -44,6 +44,16 @@ pub fn check(workspace: &Workspace) -> Result<()> {
             bail!("the chart takes {set}, or refuses it without a word of {complaint}: {complaints}");
         }
     }
+    // Of the webhooks for workloads and pods, two each.
+    let fail = ["--set", "webhook.failurePolicy=Fail"];
+    for (what, more, expected) in [("an installation", &[][..], 4), ("an upgrade", &["--is-upgrade"], 2)] {
+        let ignoring = render(&[&fail, more].concat())?.matches("\n    failurePolicy: Ignore").count();
+        if ignoring != expected {
+            bail!(
+                "{what} with webhook.failurePolicy=Fail sets {ignoring} webhooks to Ignore, not {expected}"
+            );
+        }
+    }
     for (path, value) in &values {
         let set = format!("{path}={value}");
         // What tunes an option changes something where the option is there.
