@@ -1,6 +1,6 @@
 //! The caBundle of our own webhook configuration: filled in, and put back when something takes it away.
 
-use std::future::pending;
+use std::{future::pending, time::Duration};
 
 use futures::{StreamExt as _, TryStreamExt as _};
 use json_patch::{AddOperation, Patch as JsonPatch, PatchOperation, TestOperation, jsonptr::PointerBuf};
@@ -15,7 +15,7 @@ use kube::{
     runtime::{WatchStreamExt as _, watcher},
 };
 use serde_json::json;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::sleep};
 
 use super::{FIELD_MANAGER, readiness::Gate};
 
@@ -27,6 +27,9 @@ pub enum Bundle {
     /// Somebody else fills it in, such as cert-manager.
     Theirs,
 }
+
+/// How long after a failure the next attempt is made. Nothing else may ever come to cause one.
+const RETRY: Duration = Duration::from_secs(5);
 
 /// Keeps the caBundle of the configuration `name` equal to what `bundle` holds, for ever, while this replica
 /// leads. `gate` opens when that is so for the first time, whoever wrote it.
@@ -49,8 +52,10 @@ pub async fn keep(
         .boxed();
     let mut gate = Some(gate);
     let mut current = None;
+    let mut failed = false;
     loop {
         tokio::select! {
+            () = sleep(RETRY), if failed => {}
             event = events.next() => match event {
                 Some(configuration) => current = Some(configuration),
                 None => return,
@@ -58,6 +63,7 @@ pub async fn keep(
             () = bundle.changed() => {}
             changed = leads.changed() => if changed.is_err() { return },
         }
+        failed = false;
         let Some(configuration) = &current else { continue };
         let pem = bundle.pem();
         let patch = patch(configuration, pem.as_deref());
@@ -68,9 +74,9 @@ pub async fn keep(
             let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..Default::default() };
             match api.patch(&name, &parameters, &Patch::<()>::Json(patch)).await {
                 Ok(_) => tracing::info!(configuration = name, "caBundle filled in"),
-                // Whatever changed it in between is the watch's next event.
                 Err(error) => {
-                    tracing::warn!(configuration = name, %error, "caBundle not filled in");
+                    tracing::warn!(configuration = name, %error, "caBundle not filled in, trying again");
+                    failed = true;
                     continue;
                 }
             }
