@@ -7,6 +7,7 @@ use std::{
     future::{pending, ready},
     hash::{DefaultHasher, Hash, Hasher as _},
     sync::Arc,
+    time::Duration,
 };
 
 use futures::{Stream, StreamExt as _, stream};
@@ -24,7 +25,7 @@ use kube::{
     },
 };
 use serde::de::DeserializeOwned;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::timeout};
 
 use super::{FIELD_MANAGER, kubelets, workloads::Workloads};
 use crate::{
@@ -137,6 +138,17 @@ impl Caches {
     /// Where the task that keeps the caches is gone.
     pub async fn synced(&self) -> Result<(), watch::error::RecvError> {
         self.synced.clone().wait_for(|synced| *synced).await.map(drop)
+    }
+
+    /// Whether everything but the workloads has been filled, or is within `limit`.
+    pub async fn synced_within(&self, limit: Duration) -> bool {
+        *self.synced.borrow() || timeout(limit, self.synced()).await.is_ok_and(|synced| synced.is_ok())
+    }
+
+    /// The same without having been filled, which nobody does any more.
+    #[must_use]
+    pub fn unfilled(self) -> Self {
+        Self { synced: watch::channel(false).1, ..self }
     }
 
     /// A store wakes only the last of those who wait for it, so this is called once.

@@ -39,7 +39,11 @@ fn review_of(operation: &str, object: Value, old_object: Value) -> Value {
 }
 
 async fn send(body: impl Into<Body>) -> (StatusCode, String) {
-    let router = router(Caches::fixed(vec![], vec![], vec![]), Arc::default());
+    send_to(Caches::fixed(vec![], vec![], vec![]), body).await
+}
+
+async fn send_to(caches: Caches, body: impl Into<Body>) -> (StatusCode, String) {
+    let router = router(caches, Arc::default());
     let request = Request::post(PATH).header("content-type", "application/json").body(body.into()).unwrap();
     let response = router.oneshot(request).await.unwrap();
     let status = response.status();
@@ -166,6 +170,17 @@ async fn a_malformed_annotation_is_refused_with_path_value_rule_and_example() {
         "metadata.annotations[adieu.dev/drain-seconds]: Invalid value: \"ten\": must be a whole number of seconds \
          from 0 to 3600, without a unit, for example \"15\""
     );
+}
+
+#[tokio::test]
+async fn before_the_policies_are_known_nothing_is_changed_and_that_is_told() {
+    let review = review_of("CREATE", deployment(&json!({"adieu.dev/graceful": "true"})), Value::Null);
+    let (status, body) = send_to(Caches::fixed(vec![], vec![], vec![]).unfilled(), review.to_string()).await;
+    assert_eq!(status, StatusCode::OK, "{body}");
+    let response = serde_json::from_str::<Value>(&body).unwrap()["response"].take();
+    assert_eq!((&response["allowed"], &response["patch"]), (&json!(true), &Value::Null));
+    let warnings = response["warnings"].as_array().unwrap();
+    assert!(warnings[0].as_str().unwrap().contains("doesn't know the policies yet"), "{warnings:?}");
 }
 
 #[tokio::test]
