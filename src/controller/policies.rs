@@ -68,6 +68,7 @@ async fn reconcile<P: Policy>(policy: Arc<P>, context: Arc<Context>) -> Result<A
         return Ok(Action::await_change());
     }
     let namespace = policy.namespace().unwrap_or_default();
+    let under_way = context.turns.follow(&context).await;
     let trouble =
         Trouble { failed: context.turns.failed_for(&namespace, &policy.source()), blocked: &context.blocked };
     let status = status(&*policy, &policy.reach(&context), &trouble, Timestamp::now());
@@ -80,7 +81,7 @@ async fn reconcile<P: Policy>(policy: Arc<P>, context: Arc<Context>) -> Result<A
         }
     }
     // Rollouts fail, and are mended, without a change of anything that is watched here.
-    let unsettled = status.workloads.is_some_and(|workloads| workloads.pending > 0);
+    let unsettled = under_way || status.workloads.is_some_and(|workloads| workloads.pending > 0);
     Ok(if unsettled { Action::requeue(UNSETTLED_WAIT) } else { Action::await_change() })
 }
 
@@ -305,8 +306,12 @@ impl Tally {
             let message = format!("{failed} of {matched} workloads can't be injected, such as {name}: {why}");
             return says(false, "Prevented", message);
         }
-        if pending > 0 && !self.failed.is_empty() {
-            let message = format!("{pending} of {matched} workloads wait for a rollout to be mended");
+        if let Some(first) = self.failed.first() {
+            let message = if pending > 0 {
+                format!("{pending} of {matched} workloads wait for a rollout to be mended")
+            } else {
+                format!("the rollout of {first} failed")
+            };
             return says(false, "Stalled", message);
         }
         let carry = format!("{injected} workloads carry the policy's values");
@@ -329,13 +334,12 @@ impl Tally {
     }
 
     fn stalled(&self) -> Says {
-        let pending = self.counts.pending;
-        let Some(first) = self.failed.first().filter(|_| pending > 0) else {
-            return says(false, "NoFailure", "");
+        let Some(first) = self.failed.first() else { return says(false, "NoFailure", "") };
+        let wait = match self.counts.pending {
+            0 => String::new(),
+            pending => format!(", and {pending} workloads wait"),
         };
-        let message = format!(
-            "the rollout of {first} failed, and {pending} workloads wait: mend or undo it, or change the policy"
-        );
+        let message = format!("the rollout of {first} failed{wait}: mend or undo it, or change the policy");
         says(true, "RolloutFailed", message)
     }
 
@@ -446,6 +450,12 @@ mod tests {
         assert!(newly_true(None, &status, "Stalled").is_some());
         policy.status = Some(status.clone());
         assert!(newly_true(policy.status.as_ref(), &status, "Stalled").is_none(), "it was told");
+
+        // Also where nobody waits for it.
+        let status = super::status(&policy, &vec![], &trouble, at(2));
+        let [ready, _, stalled, _] = &status.conditions[..] else { panic!("{status:?}") };
+        assert_eq!((ready.status.as_str(), ready.reason.as_str()), ("False", "Stalled"));
+        assert_eq!(stalled.message, "the rollout of b failed: mend or undo it, or change the policy");
     }
 
     #[test]

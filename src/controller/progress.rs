@@ -59,6 +59,30 @@ pub fn progress(kind: Kind, object: &DynamicObject) -> Progress {
     if observed && gave_up { Progress::Failed } else { Progress::Rolling }
 }
 
+/// Whether the latest rollout was complete once, and every pod is still of that template: what isn't available
+/// since then is broken, and is no rollout. A DaemonSet doesn't tell.
+pub(super) fn was_complete(kind: Kind, object: &DynamicObject) -> bool {
+    let (spec, status) = (&object.data["spec"], &object.data["status"]);
+    let observed = status["observedGeneration"].as_i64() >= object.metadata.generation;
+    let of_template = match kind {
+        Kind::Deployment => {
+            let mut conditions = status["conditions"].as_array().into_iter().flatten();
+            let complete = conditions.any(|condition| {
+                condition["type"] == "Progressing" && condition["reason"] == "NewReplicaSetAvailable"
+            });
+            let updated = status["updatedReplicas"].as_i64();
+            complete
+                && updated >= spec["replicas"].as_i64().or(Some(1))
+                && status["replicas"].as_i64() <= updated
+        }
+        Kind::StatefulSet => {
+            status["updateRevision"].is_string() && status["updateRevision"] == status["currentRevision"]
+        }
+        Kind::DaemonSet => false,
+    };
+    observed && of_template
+}
+
 fn is_rolling(kind: Kind, object: &DynamicObject) -> bool {
     let (spec, status) = (&object.data["spec"], &object.data["status"]);
     let number = |value: &Value| value.as_i64().unwrap_or(0);
@@ -115,6 +139,33 @@ mod tests {
         assert_eq!(of(2, "False"), Progress::Failed);
         assert_eq!(of(2, "True"), Progress::Rolling);
         assert_eq!(of(1, "False"), Progress::Rolling, "that was the rollout before");
+    }
+
+    #[test]
+    fn what_breaks_after_its_rollout_was_complete_is_no_rollout() {
+        let of = |kind, status: Value| {
+            let object = json!({"metadata": {"generation": 2}, "spec": {"replicas": 2}, "status": status});
+            was_complete(kind, &serde_json::from_value(object).unwrap())
+        };
+        let deployment = |observed: i64, updated: i64, all: i64, reason: &str| {
+            let conditions = [json!({"type": "Progressing", "status": "True", "reason": reason})];
+            of(
+                Kind::Deployment,
+                json!({"observedGeneration": observed, "updatedReplicas": updated,
+                "replicas": all, "availableReplicas": 1, "conditions": conditions}),
+            )
+        };
+        assert!(deployment(2, 2, 2, "NewReplicaSetAvailable"));
+        assert!(!deployment(1, 2, 2, "NewReplicaSetAvailable"), "that was the rollout before");
+        assert!(!deployment(2, 1, 2, "NewReplicaSetAvailable"));
+        assert!(!deployment(2, 2, 3, "NewReplicaSetAvailable"));
+        assert!(!deployment(2, 2, 2, "ReplicaSetUpdated"));
+        let stateful = |current: &str| {
+            let status = json!({"observedGeneration": 2, "updateRevision": "b", "currentRevision": current});
+            of(Kind::StatefulSet, status)
+        };
+        assert!(stateful("b") && !stateful("a"));
+        assert!(!of(Kind::DaemonSet, json!({"observedGeneration": 2})));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use tokio::{
 
 use super::{
     Context,
-    progress::{Progress, patience, progress, reached},
+    progress::{Progress, patience, progress, reached, was_complete},
 };
 use crate::{
     plan::{self, Convergence, Kind, Source, Surroundings, When, Workload},
@@ -52,19 +52,23 @@ pub(super) struct Turns {
 #[derive(Default)]
 struct Failed {
     looked: Option<Instant>,
+    /// Whether there are rollouts that aren't complete.
+    under_way: bool,
     policies: BTreeMap<PolicyKey, Vec<String>>,
 }
 
 #[derive(Default)]
 struct State {
-    /// What was rolled out in turn and isn't complete.
-    rolled: HashMap<Key, Rolled>,
+    /// The rollouts that aren't complete.
+    rollouts: HashMap<Key, Rollout>,
     look: Option<(Instant, Look)>,
 }
 
-/// A rollout that was begun here.
+/// A rollout that goes on, or has failed.
 #[derive(Clone, Copy)]
-struct Rolled {
+struct Rollout {
+    /// Whether it was begun here, in turn.
+    ours: bool,
     /// The generation that was written, which the watch may not have brought yet.
     generation: i64,
     /// How far it was when last looked at, as a hash, and since when it is no further.
@@ -72,10 +76,10 @@ struct Rolled {
     since: Instant,
 }
 
-impl Rolled {
-    fn new(object: &DynamicObject) -> Self {
+impl Rollout {
+    fn new(object: &DynamicObject, ours: bool) -> Self {
         let generation = object.metadata.generation.unwrap_or(0);
-        Self { generation, reached: reached(object), since: Instant::now() }
+        Self { ours, generation, reached: reached(object), since: Instant::now() }
     }
 
     fn look(self, object: &DynamicObject) -> Self {
@@ -137,13 +141,7 @@ impl Turns {
         convergence: &Convergence,
     ) -> Option<Turn> {
         let mut state = self.state.clone().lock_owned().await;
-        if state.look.as_ref().is_none_or(|(made, _)| made.elapsed() > LOOK) {
-            let look = state.look_around(context);
-            let failed = |(policy, queue): (&PolicyKey, &Queue)| (policy.clone(), queue.failed.clone());
-            let (looked, policies) = (Instant::now(), look.queues.iter().map(failed).collect());
-            *self.failed() = Failed { looked: Some(looked), policies };
-            state.look = Some((looked, look));
-        }
+        self.look(&mut state, context);
         let (_, look) = state.look.as_ref()?;
         let workload = Workload::of(kind, object);
         let namespace = object.namespace().unwrap_or_default();
@@ -161,12 +159,40 @@ impl Turns {
         let may_begin = match progress(kind, object) {
             Progress::Complete => true,
             // What its policy broke, its policy may mend.
-            Progress::Rolling => {
-                state.rolled.get(&key(kind, object)).is_some_and(|rolled| rolled.is_stuck(object))
-            }
-            Progress::Failed => state.rolled.contains_key(&key(kind, object)),
+            unfinished => state.rollouts.get(&key(kind, object)).is_some_and(|rollout| {
+                rollout.ours && (unfinished == Progress::Failed || rollout.is_stuck(object))
+            }),
         };
         (may_begin && has_room && look.rolling < self.limit).then_some(Turn { state, policies, place })
+    }
+
+    /// Looks at the rollouts that were begun here, which may fail while nobody asks for a turn. Whether there
+    /// are any that aren't complete.
+    pub(super) async fn follow(&self, context: &Context) -> bool {
+        let mut state = self.state.lock().await;
+        // Whoever led before may have left some.
+        if state.look.is_none() || self.failed().under_way {
+            self.look(&mut state, context);
+        }
+        self.is_under_way()
+    }
+
+    /// Whether rollouts that were begun here weren't complete at the last look.
+    pub(super) fn is_under_way(&self) -> bool {
+        self.failed().under_way
+    }
+
+    /// Looks around, unless that was done a moment ago.
+    fn look(&self, state: &mut State, context: &Context) {
+        if state.look.as_ref().is_some_and(|(made, _)| made.elapsed() <= LOOK) {
+            return;
+        }
+        let look = state.look_around(context);
+        let failed = |(policy, queue): (&PolicyKey, &Queue)| (policy.clone(), queue.failed.clone());
+        let (looked, policies) = (Instant::now(), look.queues.iter().map(failed).collect());
+        let under_way = state.rollouts.values().any(|rollout| rollout.ours);
+        *self.failed() = Failed { looked: Some(looked), under_way, policies };
+        state.look = Some((looked, look));
     }
 
     /// The workloads whose rollout for a policy failed, so that no other begins.
@@ -174,8 +200,8 @@ impl Turns {
         self.failed().policies.get(&policy_key(namespace, policy)).cloned().unwrap_or_default()
     }
 
-    /// How many rollouts failed that others wait for, summed up over the policies. Where nobody has asked for a
-    /// turn lately, nobody waits.
+    /// How many rollouts failed, summed up over the policies. Where nobody has looked lately, nobody is
+    /// concerned any more.
     pub(super) fn failures(&self) -> usize {
         let failed = self.failed();
         let lately = failed.looked.is_some_and(|looked| looked.elapsed() < LATELY);
@@ -212,12 +238,14 @@ impl State {
                 continue;
             }
             let key = key(kind, &object);
-            let rolled = self.rolled.get(&key).map(|rolled| rolled.look(&object));
+            let rollout = self.rollouts.get(&key).map(|rollout| rollout.look(&object));
             // The watch has yet to bring what was written.
-            let behind = rolled.is_some_and(|rolled| object.metadata.generation < Some(rolled.generation));
+            let behind = rollout.is_some_and(|rollout| object.metadata.generation < Some(rollout.generation));
             let mut now = if behind { Progress::Rolling } else { progress(kind, &object) };
-            // The Deployment controller doesn't always notice.
-            if now == Progress::Rolling && rolled.is_some_and(|rolled| rolled.is_stuck(&object)) {
+            let broken = !behind && now == Progress::Rolling && was_complete(kind, &object);
+            // The Deployment controller doesn't always notice, and the others never do.
+            let stuck = rollout.is_some_and(|rollout| rollout.is_stuck(&object));
+            if broken || now == Progress::Rolling && stuck {
                 now = Progress::Failed;
             }
             let carries = behind || convergence.template.is_none();
@@ -225,9 +253,10 @@ impl State {
             let adopted = self.look.is_none()
                 && (carries && now == Progress::Rolling
                     || now == Progress::Failed && policies.iter().any(|policy| is_stalled(around, policy)));
-            let ours = rolled.is_some() || adopted;
-            if ours && now != Progress::Complete {
-                still.insert(key.clone(), rolled.unwrap_or_else(|| Rolled::new(&object)));
+            let ours = !broken && (rollout.is_some_and(|rollout| rollout.ours) || adopted);
+            if now != Progress::Complete {
+                let rollout = rollout.unwrap_or_else(|| Rollout::new(&object, ours));
+                still.insert(key.clone(), Rollout { ours, ..rollout });
             }
             let waits = !carries && convergence.when == When::InTurn && !context.blocked.is_blocked(&key);
             look.rolling += usize::from(now == Progress::Rolling);
@@ -245,7 +274,7 @@ impl State {
                 }
             }
         }
-        self.rolled = still;
+        self.rollouts = still;
         look
     }
 }
@@ -271,7 +300,7 @@ fn is_stalled(around: &Surroundings, policy: &Source) -> bool {
 impl Turn {
     /// Notes what was written.
     pub(super) fn take(mut self, kind: Kind, written: &DynamicObject) {
-        self.state.rolled.insert(key(kind, written), Rolled::new(written));
+        self.state.rollouts.insert(key(kind, written), Rollout::new(written, true));
         let Some((_, look)) = &mut self.state.look else { return };
         look.rolling += 1;
         for policy in &self.policies {
@@ -287,11 +316,12 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn failed_rollouts_count_while_somebody_asks_for_a_turn() {
+    async fn failed_rollouts_count_while_somebody_looks() {
         let turns = Turns::new(1);
         let policy = policy_key("shop", &Source::Policy("all".into()));
         *turns.failed() = Failed {
             looked: Some(Instant::now()),
+            under_way: true,
             policies: [(policy, vec!["web".to_owned(), "api".to_owned()])].into(),
         };
         assert_eq!(turns.failures(), 2);

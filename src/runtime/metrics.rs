@@ -27,7 +27,7 @@ pub struct Metrics {
     pub reconciles: Family<ReconcileLabels, Counter>,
     /// Managed workloads of the cluster, as the replica that leads counts them.
     pub workloads: Family<WorkloadLabels, Gauge>,
-    /// Rollouts for policies that failed and that others wait for.
+    /// Rollouts for policies that failed, so that no other begins.
     pub failed_rollouts: Gauge,
     /// When the serving certificate expires, in seconds since 1970.
     pub certificate_expiration: Gauge,
@@ -174,7 +174,7 @@ impl Default for Metrics {
         );
         registry.register(
             "failed_rollouts",
-            "Rollouts for policies that failed and that other workloads wait for",
+            "Rollouts for policies that failed, so that no other begins",
             metrics.failed_rollouts.clone(),
         );
         registry.register(

@@ -125,6 +125,49 @@ async fn a_rollout_that_fails_stops_its_policy_until_it_is_mended() {
         conditions.map(|condition| condition.is_some_and(|text| text.starts_with("True"))) == [true, false]
     })
     .await;
+
+    // The last one stalls it as well, though nobody waits.
+    scene.kubectl(&["delete", "deployment", "second"]).await;
+    let broken = json!({"spec": {"drainSeconds": 4, "readinessProbe": {"mode": "Auto", "probe": probe}}});
+    scene.patch("GracefulPolicy", "all", &broken).await.unwrap();
+    for (type_, says) in [("Stalled", "True the rollout of first failed"), ("Ready", "False")] {
+        eventually(&format!("{type_}: {says}"), || async {
+            condition(&scene, type_).await.is_some_and(|condition| condition.starts_with(says))
+        })
+        .await;
+    }
+    scene.end().await;
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test"]
+async fn who_broke_by_itself_holds_up_nobody_and_follows_once_mended() {
+    let scene = Scene::new().await;
+    // Its pods run where this label is.
+    let there = format!("{}=there", scene.namespace);
+    scene.kubectl(&["label", "nodes", "--all", &there]).await;
+    let mut broken = web("broken", &json!({}));
+    broken["spec"]["template"]["spec"]["nodeSelector"] = json!({scene.namespace.as_str(): "there"});
+    for deployment in [broken, web("sound", &json!({}))] {
+        scene.create(&deployment).await;
+        scene.rolled_out(deployment["metadata"]["name"].as_str().unwrap()).await;
+    }
+    scene.kubectl(&["label", "nodes", "--all", &format!("{}-", scene.namespace)]).await;
+    scene.kubectl(&["delete", "pods", "--selector", "app=broken"]).await;
+    eventually("its pods to be pending", || async {
+        let status = scene.deployment("broken").await["status"].take();
+        status["availableReplicas"].is_null() && status["replicas"] == status["updatedReplicas"]
+    })
+    .await;
+
+    scene.create(&policy(&json!({"selector": {}, "drainSeconds": 3}))).await;
+    eventually("the other to follow", || async { drain(&scene.deployment("sound").await) == Some(3) }).await;
+    assert_eq!(drain(&scene.deployment("broken").await), None, "it is its user's to mend");
+    scene.kubectl(&["label", "nodes", "--all", &there]).await;
+    eventually("the mended one to follow", || async { drain(&scene.deployment("broken").await) == Some(3) })
+        .await;
+    scene.rolled_out("broken").await;
+    scene.kubectl(&["label", "nodes", "--all", &format!("{}-", scene.namespace)]).await;
     scene.end().await;
 }
 
