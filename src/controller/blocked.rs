@@ -1,5 +1,5 @@
-//! Workloads that can't be brought to their plan because something refuses or undoes the write. Each is
-//! tried again, less and less often, and holds up no other.
+//! Workloads that can't be brought to their plan because something refuses or undoes the write, at once or
+//! later. Each is tried again, less and less often, and holds up no other.
 
 use std::{
     collections::HashMap,
@@ -7,18 +7,38 @@ use std::{
     time::Duration,
 };
 
+use serde_json::Value;
+use tokio::time::Instant;
+
 use super::turns::Key;
+use crate::runtime::caches::hash_of;
 
 /// How long after the first failure the next attempt is made; twice as long after each further one.
 const FIRST_WAIT: Duration = Duration::from_secs(10);
 const LONGEST_WAIT: Duration = Duration::from_mins(10);
 
+/// How often the same template is written to a workload that somebody keeps changing back, as a sync of a GitOps
+/// tool does where the API server can't reach the webhook: each is two rollouts.
+const WRITES: u32 = 3;
+/// How long after the last of them it is left as it is.
+const LEFT_FOR: Duration = Duration::from_hours(1);
+
 #[derive(Default)]
-pub(super) struct Blocked(Mutex<HashMap<Key, Block>>);
+pub(super) struct Blocked {
+    blocks: Mutex<HashMap<Key, Block>>,
+    written: Mutex<HashMap<Key, Written>>,
+}
 
 struct Block {
     reason: String,
     attempts: u32,
+}
+
+/// A template that was written, as a hash.
+struct Written {
+    template: u64,
+    times: u32,
+    last: Instant,
 }
 
 impl Blocked {
@@ -34,9 +54,37 @@ impl Blocked {
         (wait, news)
     }
 
-    /// The workload is as it shall be, or gone.
+    /// The workload is as it shall be.
     pub(super) fn clear(&self, key: &Key) {
         self.all().remove(key);
+    }
+
+    /// Keeps nothing of workloads that are gone.
+    pub(super) fn retain(&self, exists: impl Fn(&Key) -> bool) {
+        self.all().retain(|key, _| exists(key));
+        self.written().retain(|key, _| exists(key));
+    }
+
+    /// Notes that a workload was brought to its plan.
+    pub(super) fn wrote(&self, key: Key, template: &Value) {
+        let (template, last) = (hash_of(template), Instant::now());
+        let mut written = self.written();
+        let times = written.get(&key).filter(|before| before.template == template).map_or(0, |w| w.times);
+        written.insert(key, Written { template, times: times + 1, last });
+    }
+
+    /// The workload isn't to be injected any more: what is written next is another matter.
+    pub(super) fn forget(&self, key: &Key) {
+        self.written().remove(key);
+    }
+
+    /// Whether this template was written so often, and is not there again, that somebody doesn't want it.
+    pub(super) fn keeps_coming_back(&self, key: &Key, template: &Value) -> bool {
+        self.written().get(key).is_some_and(|written| {
+            written.times >= WRITES
+                && written.template == hash_of(template)
+                && written.last.elapsed() < LEFT_FOR
+        })
     }
 
     pub(super) fn is_blocked(&self, key: &Key) -> bool {
@@ -49,23 +97,63 @@ impl Blocked {
     }
 
     fn all(&self) -> MutexGuard<'_, HashMap<Key, Block>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.blocks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn written(&self) -> MutexGuard<'_, HashMap<Key, Written>> {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use kube::{core::DynamicObject, runtime::reflector::ObjectRef};
+    use serde_json::json;
 
     use super::*;
     use crate::{plan::Kind, runtime::workloads::resource};
 
+    fn key() -> Key {
+        (Kind::Deployment, ObjectRef::<DynamicObject>::new_with("web", resource(Kind::Deployment)))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_somebody_keeps_changing_back_is_left_for_a_while() {
+        let (plan, other) = (json!({"drain": 10}), json!({"drain": 20}));
+        let blocked = Blocked::default();
+        for _ in 0..WRITES {
+            assert!(!blocked.keeps_coming_back(&key(), &plan));
+            blocked.wrote(key(), &plan);
+        }
+        assert!(blocked.keeps_coming_back(&key(), &plan) && !blocked.keeps_coming_back(&key(), &other));
+        tokio::time::advance(LEFT_FOR).await;
+        assert!(!blocked.keeps_coming_back(&key(), &plan));
+
+        // A policy that goes to and fro is nobody who changes back.
+        for plan in [&plan, &other, &plan, &other, &plan, &other] {
+            blocked.wrote(key(), plan);
+        }
+        assert!(!blocked.keeps_coming_back(&key(), &other));
+        for _ in 0..WRITES {
+            blocked.wrote(key(), &plan);
+        }
+        blocked.forget(&key());
+        assert!(!blocked.keeps_coming_back(&key(), &plan));
+    }
+
+    #[test]
+    fn nothing_is_kept_of_workloads_that_are_gone() {
+        let blocked = Blocked::default();
+        blocked.note(key(), "refused".into());
+        blocked.retain(|_| true);
+        assert!(blocked.is_blocked(&key()));
+        blocked.retain(|_| false);
+        assert!(!blocked.is_blocked(&key()));
+    }
+
     #[test]
     fn attempts_grow_rare_and_a_reason_is_told_once() {
         let blocked = Blocked::default();
-        let key = || -> Key {
-            (Kind::Deployment, ObjectRef::<DynamicObject>::new_with("web", resource(Kind::Deployment)))
-        };
         let note = |reason: &str| blocked.note(key(), reason.into());
         assert_eq!(note("refused"), (FIRST_WAIT, true));
         assert_eq!(note("refused"), (FIRST_WAIT * 2, false));

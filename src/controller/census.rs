@@ -39,10 +39,15 @@ pub(super) async fn keep(
         loop {
             let counted = Instant::now();
             let unsettled = if context.leads() {
+                context.blocked.retain(|(kind, workload)| {
+                    let namespace = workload.namespace.as_deref().unwrap_or_default();
+                    context.caches.workloads().contains(*kind, namespace, &workload.name)
+                });
                 let standing = standing(&context.caches, &context.blocked);
                 publish(&context.metrics, &standing);
-                context.metrics.failed_rollouts.set(failed_rollouts(&context, &standing));
-                standing.keys().any(|(_, state)| state.is_unsettled())
+                let failures = context.turns.failures();
+                context.metrics.failed_rollouts.set(i64::try_from(failures).unwrap_or(i64::MAX));
+                context.turns.is_under_way() || standing.keys().any(|(_, state)| state.is_unsettled())
             } else {
                 context.metrics.workloads.clear();
                 context.metrics.failed_rollouts.set(0);
@@ -113,12 +118,6 @@ fn publish(metrics: &Metrics, standings: &Standings) {
             metrics.workloads.get_or_create(&labels).set(count);
         }
     }
-}
-
-/// The rollouts that failed and that others wait for: those are pending, and ask for their turn.
-fn failed_rollouts(context: &Context, standings: &Standings) -> i64 {
-    let others_wait = standings.keys().any(|(_, state)| *state == WorkloadState::Pending);
-    if others_wait { i64::try_from(context.turns.failures()).unwrap_or(i64::MAX) } else { 0 }
 }
 
 #[cfg(test)]

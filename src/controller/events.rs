@@ -111,6 +111,15 @@ impl Outbox {
         self.publish(kind, object, EventType::Warning, "Blocked", reason);
     }
 
+    /// Tells why a workload has no `PodDisruptionBudget`, once until that is something else.
+    pub(super) fn budget_refused(&self, kind: Kind, object: &DynamicObject, error: Option<&impl ToString>) {
+        let refused = error.map(ToString::to_string);
+        let is_news = self.is_news(object, "Blocked", refused.as_slice());
+        if let Some(note) = refused.filter(|_| is_news) {
+            self.publish(kind, object, EventType::Warning, "Blocked", note);
+        }
+    }
+
     /// Tells that no workload rolls out for a policy any more, because one failed.
     pub(super) fn stalled(&self, policy: &ObjectReference, reason: String) {
         self.send(policy, EventType::Warning, "Stalled", reason);

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Context, budgets, turns, write};
 use crate::{
-    plan::{self, Convergence, Kind, Surroundings, When, Workload},
+    plan::{self, Convergence, Kind, Standing, Surroundings, When, Workload},
     runtime::{
         kept::Kept,
         metrics::{KindLabel, ReconcileLabels, ReconcileResult},
@@ -33,6 +33,9 @@ const WAIT: Duration = Duration::from_secs(5);
 const CONFLICT_WAIT: Duration = Duration::from_secs(1);
 /// How long after the API server couldn't be reached the next attempt is made.
 const FAILURE_WAIT: Duration = Duration::from_secs(10);
+
+/// How long after a PodDisruptionBudget was refused the next attempt is made.
+const REFUSED_WAIT: Duration = Duration::from_mins(1);
 
 /// After how long an entry in managedFields is a leftover of an interrupted write: as a rule the same write
 /// has given it up, and the watch has yet to say so.
@@ -75,7 +78,13 @@ async fn reconcile(kind: Kind, kept: Arc<Kept>, context: Arc<Context>) -> Result
     context.outbox.degraded(kind, &object, &convergence);
     let action = bring_to_plan(kind, &object, &context, &convergence, &surroundings).await?;
     let kept = budgets::keep(&context.client, &context.caches, kind, &object, &convergence).await;
-    kept.map_err(|source| write::Error::new(kind, &object, source))?;
+    let kept = kept.map_err(|source| write::Error::new(kind, &object, source));
+    let refused = kept.as_ref().is_err_and(write::Error::is_refusal);
+    context.outbox.budget_refused(kind, &object, kept.as_ref().err().filter(|_| refused));
+    if refused {
+        return Ok(Action::requeue(REFUSED_WAIT));
+    }
+    kept?;
     let looks_again = action != Action::await_change();
     Ok(if left.is_some() && !looks_again { Action::requeue(LEFT_WAIT) } else { action })
 }
@@ -101,6 +110,9 @@ async fn bring_to_plan(
     let (key, namespace) = (turns::key(kind, object), object.namespace());
     let Some(planned) = &convergence.template else {
         context.blocked.clear(&key);
+        if convergence.standing == Standing::Unmanaged {
+            context.blocked.forget(&key);
+        }
         count(ReconcileResult::Unchanged);
         return Ok(Action::await_change());
     };
@@ -130,6 +142,15 @@ async fn bring_to_plan(
         tracing::warn!(%kind, namespace, name = object.name_any(), reason, "not brought to its plan, trying again");
         context.blocked.note(key.clone(), reason)
     };
+    if context.blocked.keeps_coming_back(&key, planned) {
+        let reason = "what was injected keeps being changed back, and the webhook isn't asked: \
+                      see that the API server reaches it, or opt the workload out where it is kept";
+        let (wait, news) = blocked(reason.into(), ReconcileResult::Undone);
+        if news {
+            context.outbox.blocked(kind, object, reason.into());
+        }
+        return Ok(Action::requeue(wait));
+    }
     let written = match write::template(&context.client, kind, object, planned).await {
         Err(error) if error.is_refusal() => {
             let (wait, news) = blocked(error.to_string(), ReconcileResult::Failed);
@@ -153,6 +174,7 @@ async fn bring_to_plan(
         return Ok(Action::requeue(wait));
     }
     context.blocked.clear(&key);
+    context.blocked.wrote(key, planned);
     context.outbox.injected(kind, object, planned, convergence);
     tracing::info!(%kind, namespace, name = object.name_any(), when = ?convergence.when, "brought to its plan");
     count(ReconcileResult::Patched);

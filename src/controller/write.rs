@@ -36,11 +36,12 @@ impl Error {
         status.code == 409 || status.code == 422 && status.message == INAPPLICABLE
     }
 
-    /// Whether the API server, or an admission webhook or policy, would refuse it again.
+    /// Whether the API server, or an admission webhook or policy, would refuse it again. One that must be
+    /// asked and doesn't answer is a 500, and a webhook refuses with any status it likes.
     pub(super) fn is_refusal(&self) -> bool {
-        let refused =
-            matches!(&self.source, kube::Error::Api(status) if matches!(status.code, 400 | 403 | 422));
-        refused && !self.is_conflict()
+        let kube::Error::Api(status) = &self.source else { return false };
+        let by_webhook = status.code >= 500 && status.message.contains("webhook");
+        (matches!(status.code, 400 | 403 | 422) || by_webhook) && !self.is_conflict()
     }
 }
 
@@ -142,5 +143,8 @@ mod tests {
         assert_eq!(judged(409, "the object has been modified"), (true, false));
         assert_eq!(judged(422, "admission webhook denied the request"), (false, true));
         assert_eq!(judged(403, "forbidden"), (false, true));
+        assert_eq!(judged(500, "Internal error occurred: failed calling webhook \"a\""), (false, true));
+        assert_eq!(judged(500, "etcdserver: leader changed"), (false, false));
+        assert_eq!(judged(503, "the server is currently unable to handle the request"), (false, false));
     }
 }

@@ -111,6 +111,12 @@ impl Workloads {
         timeout(LAG, found).await.ok().flatten()
     }
 
+    /// Whether there is a workload of that name.
+    #[must_use]
+    pub fn contains(&self, kind: Kind, namespace: &str, name: &str) -> bool {
+        self.of(kind).get(&ObjectRef::new_with(name, resource(kind)).within(namespace)).is_some()
+    }
+
     /// The workloads of a namespace, with their kinds.
     #[must_use]
     pub fn inside(&self, namespace: &str) -> Vec<(Kind, Arc<Kept>)> {
