@@ -167,6 +167,7 @@ pub struct GracefulPolicySpec {
     printcolumn(name = "Drain", type_ = "integer", json_path = ".spec.drainSeconds"),
     printcolumn(name = "Shutdown", type_ = "integer", json_path = ".spec.shutdownTimeoutSeconds"),
     printcolumn(name = "Margin", type_ = "integer", json_path = ".spec.marginSeconds"),
+    printcolumn(name = "Grace Period", type_ = "integer", json_path = ".status.gracePeriodSeconds"),
     printcolumn(name = "Maximum", type_ = "integer", json_path = ".spec.maxGracePeriodSeconds"),
     printcolumn(name = "Workloads", type_ = "integer", json_path = ".status.workloads.matched"),
     printcolumn(name = "Injected", type_ = "integer", json_path = ".status.workloads.injected"),
