@@ -59,9 +59,9 @@ impl Context {
         *self.replica.leads.borrow()
     }
 
-    /// Whether workloads may be written: not while somebody has paused it.
+    /// Whether workloads may be written: not while somebody has paused it, nor without the CRDs.
     fn writes(&self) -> bool {
-        self.leads() && !*self.replica.paused.borrow()
+        self.leads() && !*self.replica.paused.borrow() && self.caches.is_served()
     }
 
     /// An item whenever what this replica may do changes.

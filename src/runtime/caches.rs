@@ -6,7 +6,11 @@ use std::{
     fmt::Debug,
     future::{pending, ready},
     hash::{DefaultHasher, Hash, Hasher as _},
-    sync::Arc,
+    mem::replace,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -46,7 +50,12 @@ pub struct Caches {
     policies_changed: watch::Receiver<()>,
     budgets_changed: watch::Receiver<()>,
     synced: watch::Receiver<bool>,
+    missing: Missing,
 }
+
+/// How many kinds the API server doesn't know any more.
+#[derive(Clone, Debug, Default)]
+struct Missing(Arc<AtomicUsize>);
 
 impl Caches {
     /// The caches, and the task that keeps them; it never ends. `workloads` are kept by who polls their
@@ -75,18 +84,20 @@ impl Caches {
             policies_changed,
             budgets_changed,
             synced,
+            missing: Missing::default(),
         };
+        let missing = || caches.missing.clone();
         // Both a new policy and a namespace's new label can alter settings.
         let tell = move || {
             let changed = changed.clone();
             move || changed.send_replace(())
         };
         let stores = (
-            follow(client, policy_writer, without_managed_fields, spec, tell()),
-            follow(client, cluster_policy_writer, without_managed_fields, spec, tell()),
-            follow(client, service_writer, slim_service, spec, || {}),
-            follow(client, namespace_writer, slim_namespace, labels, tell()),
-            follow(client, budget_writer, without_managed_fields, spec_of_others, move || {
+            follow(client, policy_writer, without_managed_fields, spec, missing(), tell()),
+            follow(client, cluster_policy_writer, without_managed_fields, spec, missing(), tell()),
+            follow(client, service_writer, slim_service, spec, missing(), || {}),
+            follow(client, namespace_writer, slim_namespace, labels, missing(), tell()),
+            follow(client, budget_writer, without_managed_fields, spec_of_others, missing(), move || {
                 budget_changed.send_replace(());
             }),
         );
@@ -123,6 +134,7 @@ impl Caches {
             policies_changed: watch::channel(()).1,
             budgets_changed: watch::channel(()).1,
             synced: watch::channel(true).1,
+            missing: Missing::default(),
         }
     }
 
@@ -140,9 +152,18 @@ impl Caches {
         self.synced.clone().wait_for(|synced| *synced).await.map(drop)
     }
 
-    /// Whether everything but the workloads has been filled, or is within `limit`.
-    pub async fn synced_within(&self, limit: Duration) -> bool {
-        *self.synced.borrow() || timeout(limit, self.synced()).await.is_ok_and(|synced| synced.is_ok())
+    /// Whether everything but the workloads is known, or is within `limit`: filled, and of kinds that the API
+    /// server still serves. With a CRD all its policies go, which is nobody's wish for every workload.
+    pub async fn known_within(&self, limit: Duration) -> bool {
+        let filled =
+            *self.synced.borrow() || timeout(limit, self.synced()).await.is_ok_and(|synced| synced.is_ok());
+        filled && self.is_served()
+    }
+
+    /// Whether the API server still serves the kinds that were filled in.
+    #[must_use]
+    pub fn is_served(&self) -> bool {
+        self.missing.0.load(Ordering::Relaxed) == 0
     }
 
     /// The same without having been filled, which nobody does any more.
@@ -209,12 +230,14 @@ fn follow<K>(
     writer: Writer<K>,
     slim: fn(&mut K),
     decisive: fn(&K) -> Option<u64>,
+    missing: Missing,
     changed: impl Fn() + Send + 'static,
 ) -> impl Future<Output = ()> + Send + 'static
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
     let mut seen = Seen::default();
+    let mut is_missing = false;
     watcher(Api::<K>::all(client.clone()), watcher::Config::default())
         .default_backoff()
         .modify(slim)
@@ -222,14 +245,33 @@ where
         .for_each(move |event| {
             match event {
                 Ok(event) => {
+                    if replace(&mut is_missing, false) {
+                        missing.0.fetch_sub(1, Ordering::Relaxed);
+                    }
                     if seen.changes(&event, decisive) {
                         changed();
                     }
                 }
-                Err(error) => tracing::warn!(kind = %K::kind(&()), %error, "watch failed, trying again"),
+                Err(error) => {
+                    tracing::warn!(kind = %K::kind(&()), %error, "watch failed, trying again");
+                    if is_unknown(&error) && !replace(&mut is_missing, true) {
+                        missing.0.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
             }
             ready(())
         })
+}
+
+/// Whether the API server doesn't know the kind (any more).
+fn is_unknown(error: &watcher::Error) -> bool {
+    let (watcher::Error::InitialListFailed(error)
+    | watcher::Error::WatchStartFailed(error)
+    | watcher::Error::WatchFailed(error)) = error
+    else {
+        return false;
+    };
+    matches!(error, kube::Error::Api(status) if status.code == 404)
 }
 
 const MANAGED_BY: &str = "app.kubernetes.io/managed-by";

@@ -25,8 +25,8 @@ const WARNING_LIMIT: usize = 256;
 /// the review (`timeoutSeconds`, 5 as a rule).
 const SYNC_LIMIT: Duration = Duration::from_secs(2);
 /// Without policies in its caches, adieu would take back what they had injected.
-const UNSYNCED: &str = "adieu has just started and doesn't know the policies yet: nothing is changed; \
-                        a workload that is opted in is injected afterwards, by one more rollout";
+const UNKNOWN: &str = "adieu doesn't know the policies, because it has just started or their CRD is gone: nothing \
+                       is changed; a workload that is opted in is injected afterwards, by one more rollout";
 
 /// A body that can't be reviewed. The API server never sends one.
 #[derive(Debug, thiserror::Error)]
@@ -161,8 +161,8 @@ pub async fn review(body: &[u8], caches: &Caches) -> Result<Reviewed, BadRequest
     // What is being deleted is let go as it is.
     let decision = if object.metadata.deletion_timestamp.is_some() {
         Decision::default()
-    } else if !caches.synced_within(SYNC_LIMIT).await {
-        Decision { warnings: vec![UNSYNCED.to_owned()], ..Decision::default() }
+    } else if !caches.known_within(SYNC_LIMIT).await {
+        Decision { warnings: vec![UNKNOWN.to_owned()], ..Decision::default() }
     } else {
         let namespace = request.namespace.as_deref().unwrap_or_default();
         match subject {

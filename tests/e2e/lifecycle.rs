@@ -1,9 +1,10 @@
 //! What people and their tools do to an injected workload, with the real tools: each ends in the right state,
 //! without a rollout that nobody asked for, and without a conflict.
 
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{
-    ResourceExt as _,
-    api::{Patch, PatchParams},
+    Api, ResourceExt as _,
+    api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams},
 };
 use serde_json::{Value, json};
 use tokio::process::Command;
@@ -300,5 +301,56 @@ async fn what_the_command_line_injected_stays_as_it_is() {
     scene.kubectl_with(&apply, &plain).await.unwrap();
     let deployment = scene.deployment("web").await;
     assert_eq!((drain(&deployment), grace_period(&deployment)), (None, Some(30)), "rendered no more");
+    scene.end().await;
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test"]
+async fn without_its_crds_nothing_is_changed() {
+    let scene = Scene::labelled(&json!({"adieu.dev/injection": "enabled"})).await;
+    let policy = |drain: i64| {
+        json!({
+            "apiVersion": "adieu.dev/v1alpha1", "kind": "GracefulPolicy", "metadata": {"name": "all"},
+            "spec": {"selector": {}, "drainSeconds": drain},
+        })
+    };
+    scene.create(&policy(7)).await;
+    scene.create(&scaled_to_zero("web", &json!({}))).await;
+    eventually("the policy to be followed", || async { drain(&scene.deployment("web").await) == Some(7) })
+        .await;
+
+    let crds: Api<CustomResourceDefinition> = Api::all(scene.client.clone());
+    let names = ["gracefulpolicies.adieu.dev", "clustergracefulpolicies.adieu.dev"];
+    let mut saved = Vec::new();
+    for name in names {
+        let CustomResourceDefinition { metadata, spec, .. } = crds.get(name).await.unwrap();
+        let ObjectMeta { name, labels, annotations, .. } = metadata;
+        let metadata = ObjectMeta { name, labels, annotations, ..ObjectMeta::default() };
+        saved.push(CustomResourceDefinition { metadata, spec, status: None });
+    }
+    for name in names {
+        crds.delete(name, &DeleteParams::default()).await.unwrap();
+    }
+    // The policies go first: for a moment they seem to have been deleted by somebody.
+    let next = json!({"spec": {"template": {"metadata": {"annotations": {"release": "next"}}}}});
+    eventually("a next release that keeps what was injected", || async {
+        let dry_run = PatchParams { dry_run: true, ..PatchParams::default() };
+        let deployments = scene.api("apps/v1", "Deployment");
+        let patched = deployments.patch("web", &dry_run, &Patch::Merge(&next)).await.unwrap();
+        drain(&serde_json::to_value(patched).unwrap()) == Some(7)
+    })
+    .await;
+    let told = scene.kubectl(&["set", "env", "deployment/web", "A=1"]).await;
+    assert!(told.contains("their CRD is gone"), "{told}");
+    assert_eq!(drain(&scene.deployment("web").await), Some(7));
+
+    for crd in &saved {
+        eventually("the CRD to be there again", || async {
+            crds.create(&PostParams::default(), crd).await.is_ok()
+        })
+        .await;
+    }
+    eventually("another policy", || async { scene.try_create(&policy(8)).await.is_ok() }).await;
+    eventually("it to be followed", || async { drain(&scene.deployment("web").await) == Some(8) }).await;
     scene.end().await;
 }
