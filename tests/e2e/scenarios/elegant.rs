@@ -62,6 +62,7 @@ async fn attacked(attack: Attack) {
             let found = format!("Redis counted {counted}");
             row("terminating-elegantly", &what, adieu, *sent, sent - answered, &found);
             println!("{what}, {adieu} adieu: {causes}");
+            assert!(*sent > usize::try_from(attack.rate).unwrap(), "{what}: only {sent} requests");
             match (*adieu, *version) {
                 ("with", _) => assert_eq!((answered, counted), (sent, sent), "{what}: {causes}"),
                 ("without", "abrupt") => {

@@ -16,7 +16,6 @@ use super::{
     app::App,
     count,
     figures::{figure, row},
-    full,
     load::{Load, Pace},
     managed, rolling_updates, updates,
 };
@@ -61,9 +60,7 @@ async fn long_requests_to_spring_boot_are_answered_through_a_rolling_update() {
     figure("thoughtworks", &what, "with", &with, &with.quantiles());
     assert!(without.lost() > 0, "nothing was lost without adieu");
     with.assert_none_lost("with adieu");
-    if full() {
-        is_cut(&adieu).await;
-    }
+    is_cut(&adieu).await;
     scene.end().await;
 }
 

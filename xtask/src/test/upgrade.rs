@@ -17,7 +17,7 @@ use crate::target::Target;
 const NAMESPACE: &str = "adieu-upgrade";
 const POLICY: &str = "all";
 /// Half of them are opted in by annotation, half by a policy.
-const DEPLOYMENTS: usize = 20;
+const DEPLOYMENTS: usize = 300;
 /// Seconds of drain that the builds inject by themselves.
 const BEFORE: i64 = 10;
 const AFTER: i64 = 20;
