@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     api::annotations::INJECTED,
-    plan::{Convergence, Kind, Standing},
+    plan::{Convergence, Kind},
     runtime::{caches::hash_of, workloads::resource},
 };
 
@@ -81,7 +81,7 @@ impl Outbox {
     /// Warns of what a person should know of a workload, once until it is something else.
     pub(super) fn degraded(&self, kind: Kind, object: &DynamicObject, convergence: &Convergence) {
         let warnings = &convergence.warnings;
-        if convergence.standing != Standing::Unmanaged && self.is_news(object, "Degraded", warnings) {
+        if self.is_news(object, "Degraded", warnings) {
             for warning in warnings {
                 self.publish(kind, object, EventType::Warning, "Degraded", warning.clone());
             }

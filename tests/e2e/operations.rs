@@ -176,6 +176,37 @@ async fn who_broke_by_itself_holds_up_nobody_and_follows_once_mended() {
 
 #[tokio::test]
 #[ignore = "needs a cluster: cargo xtask test"]
+async fn what_a_person_should_know_is_an_event() {
+    let scene = Scene::new().await;
+    let events: Api<Event> = Api::namespaced(scene.client.clone(), &scene.namespace);
+    let told = async |name: &str, reason: &str, part: &str| {
+        eventually(&format!("the event {reason} of {name}"), || async {
+            let told = events.list(&ListParams::default().fields(&format!("reason={reason}"))).await.unwrap();
+            told.items.iter().any(|event| {
+                let regarding = event.regarding.as_ref().and_then(|object| object.name.as_deref());
+                regarding == Some(name) && event.note.as_ref().is_some_and(|note| note.contains(part))
+            })
+        })
+        .await;
+    };
+    scene.create(&web("mistyped", &json!({"adieu.dev/gracefull": "true"}))).await;
+    told("mistyped", "Degraded", "adieu.dev/gracefull").await;
+
+    scene.create(&web("watched", &json!({}))).await;
+    let selector = json!({"matchLabels": {"app": "watched"}});
+    scene.create(&policy(&json!({"selector": selector, "mode": "Observe"}))).await;
+    told("watched", "WouldInject", "only observes").await;
+    eventually("the policy to say so", || async {
+        let ready = condition(&scene, "Ready").await;
+        ready.is_some_and(|ready| ready == "True 1 of 1 workloads would be changed")
+    })
+    .await;
+    assert_eq!(drain(&scene.deployment("watched").await), None);
+    scene.end().await;
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test"]
 async fn nothing_is_written_while_somebody_paused_it() {
     let scene = Scene::new().await;
     let operator = Operator::find(&scene.client).await;

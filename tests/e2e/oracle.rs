@@ -10,7 +10,7 @@ use std::{
 };
 
 use adieu::{
-    api::{Existing, GracefulPolicy, WorkloadKind, annotations::INJECTED},
+    api::{Existing, GracefulPolicy, WorkloadKind, annotations::INJECTED, check_policy},
     plan::{self, Surroundings},
 };
 use futures::{StreamExt as _, stream};
@@ -206,13 +206,18 @@ impl<'a> Oracle<'a> {
         Ok(outcome)
     }
 
-    /// Whether the API server takes a policy; if so, workloads are injected under it.
+    /// Whether the API server takes a policy, as the command line does; if so, workloads are injected under it.
     async fn check_policy(&self, spec: &Value) -> Result<bool, String> {
         let policy = json!({
             "apiVersion": "adieu.dev/v1alpha1", "kind": "GracefulPolicy", "metadata": {"name": "p"}, "spec": spec,
         });
         let path = format!("/apis/adieu.dev/v1alpha1/namespaces/{}/gracefulpolicies", self.namespace);
-        let Answer::Accepted(policy) = self.create(&path, &policy).await else { return Ok(false) };
+        let offline = check_policy(&policy);
+        let policy = match self.create(&path, &policy).await {
+            Answer::Accepted(policy) if offline.is_empty() => policy,
+            Answer::Refused { .. } if !offline.is_empty() => return Ok(false),
+            answer => return Err(format!("offline {offline:?}, and the API server {answer:?}")),
+        };
         let policy: GracefulPolicy = serde_json::from_value(policy)
             .map_err(|error| format!("taken, but adieu can't read it: {error}"))?;
         let around = Surroundings { policies: vec![Arc::new(policy)], ..Surroundings::default() };
