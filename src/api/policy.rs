@@ -76,7 +76,8 @@ pub struct GracefulPolicySpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub priority: Option<i32>,
 
-    /// `Observe` changes nothing: status and events say what would be. Default Enforce.
+    /// `Observe` changes nothing: status and events say what would be. What was injected before is taken
+    /// back with the next change of the pod template. Default Enforce.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<Mode>,
 

@@ -36,19 +36,24 @@ pub fn admit(new: &Workload<'_>, old: Option<&Workload<'_>>, surroundings: &Surr
     warnings.extend(tolerated.into_iter().map(|invalid| format!("annotation ignored: {invalid}")));
 
     let earlier = old.map(|old| old.template);
+    let observes =
+        matches!(resolution.opt_in, OptIn::In(_)) && resolution.settings.mode.value == Mode::Observe;
     let template = match (&resolution.opt_in, old) {
         _ if !refusals.is_empty() => None,
         (OptIn::Out, _) => Some(opt_out(new.template, earlier)),
         // A manifest that the command line injected was replaced by one that it didn't.
         (OptIn::Unmentioned, Some(old)) if is_rendered(old) => Some(opt_out(new.template, earlier)),
         (_, Some(old))
-            if !said_otherwise(new, old) && !template_changed(new, old) && !rendered_anew(new, old) =>
+            if (observes || !said_otherwise(new, old))
+                && !template_changed(new, old)
+                && !rendered_anew(new, old) =>
         {
             as_it_was(new, old, surroundings)
         }
         // An annotation was taken away, or a policy is gone and the template changes anyway.
         (OptIn::Unmentioned, _) => Some(opt_out(new.template, earlier)),
-        (OptIn::In(_), _) if resolution.settings.mode.value == Mode::Observe => None,
+        // What the command line injected is the manifest's own; anything else goes, as where a policy is gone.
+        _ if observes => (!is_rendered(new)).then(|| opt_out(new.template, earlier)),
         // The pods get it as they are created.
         (OptIn::In(_), _) if new.controlled || resolution.settings.injection.value == Injection::Pod => {
             Some(opt_out(new.template, earlier))

@@ -64,9 +64,16 @@ impl Deployment {
 }
 
 fn policy(drain: i64) -> Surroundings {
+    policy_of(&json!({"selector": {}, "drainSeconds": drain}))
+}
+
+fn observing() -> Surroundings {
+    policy_of(&json!({"selector": {}, "mode": "Observe"}))
+}
+
+fn policy_of(spec: &Value) -> Surroundings {
     let policy: GracefulPolicy = serde_json::from_value(json!({
-        "apiVersion": "adieu.dev/v1alpha1", "kind": "GracefulPolicy",
-        "metadata": {"name": "all"}, "spec": {"selector": {}, "drainSeconds": drain},
+        "apiVersion": "adieu.dev/v1alpha1", "kind": "GracefulPolicy", "metadata": {"name": "all"}, "spec": spec,
     }))
     .unwrap();
     Surroundings { policies: vec![Arc::new(policy)], ..Surroundings::default() }
@@ -103,6 +110,37 @@ fn a_vanished_policy_is_followed_at_the_next_change_of_the_template() {
     assert_eq!(managed.clone().admitted(Some(&managed), &nothing()).template, managed.template);
     let changed = managed.clone().image("v2").admitted(Some(&managed), &nothing());
     assert_eq!(changed.template, Deployment::plain().image("v2").template);
+}
+
+#[test]
+fn where_a_policy_only_observes_by_now_the_next_change_of_the_template_takes_back() {
+    let managed = Deployment::plain().admitted(None, &policy(10));
+    for same in [managed.clone(), managed.clone().annotated("graceful", "true")] {
+        assert_eq!(same.admitted(Some(&managed), &observing()).template, managed.template, "nothing rolls");
+    }
+    let changed = managed.clone().image("v2").admitted(Some(&managed), &observing());
+    assert_eq!(changed.template, Deployment::plain().image("v2").template);
+
+    // Beside the injected sleep the API server would refuse either.
+    let hook = json!({"exec": {"command": ["/drain"]}});
+    let mut merged = managed.clone();
+    merged.template["spec"]["containers"][0]["lifecycle"]["preStop"]["exec"] = hook["exec"].clone();
+    let merged = merged.admitted(Some(&managed), &observing());
+    assert_eq!(merged.template["spec"]["containers"][0]["lifecycle"]["preStop"], hook);
+    let mut shorter = managed.clone();
+    shorter.template["spec"]["terminationGracePeriodSeconds"] = json!(5);
+    let shorter = shorter.admitted(Some(&managed), &observing());
+    assert_eq!(
+        (shorter.drain(), &shorter.template["spec"]["terminationGracePeriodSeconds"]),
+        (None, &json!(5))
+    );
+}
+
+#[test]
+fn where_a_policy_only_observes_a_manifest_stays_as_the_command_line_injected_it() {
+    let rendered = Deployment::plain().rendered(&policy(20), false);
+    assert_eq!(rendered.sent(None, &observing()).template, None);
+    assert_eq!(rendered.clone().image("v2").sent(Some(&rendered), &observing()).template, None);
 }
 
 #[test]

@@ -115,7 +115,8 @@ pub fn converge(workload: &Workload<'_>, surroundings: &Surroundings) -> Converg
     if template.is_some() && standing == Standing::Injected {
         standing = Standing::Pending;
     }
-    let when = if mode.value == Mode::Observe {
+    let managed = matches!(resolution.opt_in, OptIn::In(_));
+    let when = if managed && mode.value == Mode::Observe {
         When::Observed
     } else if asked.on_workload {
         When::AtOnce

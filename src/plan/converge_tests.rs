@@ -62,6 +62,23 @@ fn opting_out_is_followed_and_a_vanished_policy_is_not() {
 }
 
 #[test]
+fn opting_out_is_followed_also_where_a_policy_only_observes() {
+    let annotation = annotated(&[("graceful", "true")]);
+    let injected = converged(&plain(), &annotation, &Surroundings::default()).template.unwrap();
+    let policy = policy_of(json!({"selector": {}, "mode": "Observe"}));
+    let defaults = cluster_policies([json!({"mode": "Observe"})]);
+    assert_eq!(converged(&plain(), &annotation, &policy).when, When::Observed);
+    for (around, said) in [
+        (policy, annotated(&[("graceful", "false")])),
+        (defaults.clone(), annotated(&[("graceful", "false")])),
+        (defaults, annotated(&[])),
+    ] {
+        let opted_out = converged(&injected, &said, &around);
+        assert_eq!((opted_out.template, opted_out.when), (Some(plain()), When::AtOnce), "{said:?}");
+    }
+}
+
+#[test]
 fn what_the_command_line_injected_stays_whether_its_policy_is_known_or_not() {
     let none = annotated(&[]);
     let nobody = Surroundings::default();
@@ -177,6 +194,18 @@ fn policy_of(spec: Value) -> Surroundings {
     Surroundings { policies: vec![Arc::new(policy)], ..Surroundings::default() }
 }
 
+fn cluster_policies<const N: usize>(specs: [Value; N]) -> Surroundings {
+    let policy = |(index, spec)| {
+        let metadata = json!({"name": format!("policy-{index}")});
+        let kind = "ClusterGracefulPolicy";
+        let policy =
+            json!({"apiVersion": "adieu.dev/v1alpha1", "kind": kind, "metadata": metadata, "spec": spec});
+        Arc::new(serde_json::from_value(policy).unwrap())
+    };
+    let cluster_policies = specs.into_iter().enumerate().map(policy).collect();
+    Surroundings { cluster_policies, ..Surroundings::default() }
+}
+
 #[test]
 fn a_policy_that_vanishes_rolls_nobody_and_one_that_changes_does() {
     let nobody = Surroundings::default();
@@ -218,14 +247,7 @@ fn admission_passes_what_the_controller_writes() {
     let (none, nobody) = (annotated(&[]), Surroundings::default());
     let injected = converged(&plain(), &annotation, &nobody).template.unwrap();
     let by_policy = converged(&plain(), &none, &policy(20)).template.unwrap();
-    let capped = {
-        let cap = json!({
-            "apiVersion": "adieu.dev/v1alpha1", "kind": "ClusterGracefulPolicy",
-            "metadata": {"name": "cap"}, "spec": {"maxGracePeriodSeconds": 40},
-        });
-        let cluster_policies = vec![Arc::new(serde_json::from_value(cap).unwrap())];
-        Surroundings { cluster_policies, ..Surroundings::default() }
-    };
+    let capped = cluster_policies([json!({"maxGracePeriodSeconds": 40})]);
     for (case, template, annotations, around) in [
         ("annotated", &plain(), &annotation, &nobody),
         ("the annotation was taken away", &injected, &none, &nobody),
