@@ -61,9 +61,15 @@ proptest! {
     #[test]
     fn other_settings_make_what_they_make_from_scratch(case in cases(), other in surroundings()) {
         let (before, now) = (Scene::of(&case), Scene::new(case.object(), other));
-        let changed = now.inject(&before.inject(before.template()).template).template;
-        prop_assert_eq!(&changed["spec"], &now.inject(now.template()).template["spec"]);
-        prop_assert_eq!(&plan::opt_out(&changed, None), now.template());
+        let injected = before.inject(before.template()).template;
+        let changed = now.inject(&injected).template;
+        let from_scratch = now.inject(now.template());
+        if from_scratch.prevented {
+            prop_assert_eq!(changed, accepted(now.template(), &injected));
+        } else {
+            prop_assert_eq!(&changed["spec"], &from_scratch.template["spec"]);
+            prop_assert_eq!(&plan::original(&changed, None), now.template());
+        }
     }
 
     #[test]
@@ -113,7 +119,7 @@ fn injecting_twice_is_injecting_once(scene: &Scene, once: &Value) -> Law {
 }
 
 fn reverting_brings_back_what_was_there(before: &Value, after: &Value) -> Law {
-    prop_assert_eq!(&plan::opt_out(after, None), before);
+    prop_assert_eq!(&plan::original(after, None), before);
     Ok(())
 }
 
@@ -151,10 +157,11 @@ fn nothing_but_hook_probe_grace_period_and_spread_is_changed(before: &Value, aft
 fn a_sleep_that_fits_still_does_and_an_injected_one_always_does(before: &Value, after: &Value) -> Law {
     // What is no number is the API server's to refuse.
     let (Some(old), Some(new)) = (grace_period(before), grace_period(after)) else { return Ok(()) };
+    let (old, new) = (Some(old), Some(new));
     prop_assert!(longest_sleep(before) > old || longest_sleep(after) <= new, "{after}");
     for (before, after) in containers(before).zip(containers(after)) {
         let injected = before.pointer(PRE_STOP) != after.pointer(PRE_STOP);
-        prop_assert!(!injected || seconds_of(after, PRE_STOP) <= new, "{after} has {new} s");
+        prop_assert!(!injected || seconds_of(after, PRE_STOP) <= new, "{after} has {new:?} s");
     }
     Ok(())
 }
@@ -195,7 +202,7 @@ fn an_edit_survives_the_revert(before: &Value, injected: &Value, edit: &Edit) ->
         {
             expected["spec"][GRACE_PERIOD] = injected["spec"][GRACE_PERIOD].clone();
         }
-        prop_assert_eq!(plan::opt_out(&edited, None), expected);
+        prop_assert_eq!(plan::original(&edited, None), expected);
     }
     Ok(())
 }
@@ -276,15 +283,20 @@ fn the_controller_wants_what_the_webhook_made(scene: &Scene, created: &DynamicOb
     Ok(())
 }
 
-/// Whether the webhook is there or not.
+/// Whether the webhook is there or not. The grace period stays that a sleep was accepted with.
 fn opting_out_restores_at_once(scene: &Scene, created: &DynamicObject) -> Law {
     let mut out = created.clone();
     let annotations = out.metadata.annotations.get_or_insert_default();
     annotations.insert("adieu.dev/graceful".into(), "false".into());
-    prop_assert_eq!(&scene.admitted(&out, Some(created)).data, &scene.object.data);
+    let restored = accepted(scene.template(), &created.data["spec"]["template"]);
+    let mut expected = scene.object.data.clone();
+    if restored != *scene.template() {
+        expected["spec"]["template"] = restored.clone();
+    }
+    prop_assert_eq!(&scene.admitted(&out, Some(created)).data, &expected);
     // What another controller owns carries no injection.
     let converged = scene.converge(&out).unwrap_or_else(|| out.data["spec"]["template"].clone());
-    prop_assert_eq!(&converged, scene.template());
+    prop_assert_eq!(converged, restored);
     Ok(())
 }
 
@@ -399,20 +411,29 @@ fn grace_period(template: &Value) -> Option<i64> {
 }
 
 /// Of every sleep that the API server compares with the grace period.
-fn longest_sleep(template: &Value) -> i64 {
+fn longest_sleep(template: &Value) -> Option<i64> {
     let init = template["spec"]["initContainers"].as_array().into_iter().flatten();
-    let all = containers(template).chain(init);
-    all.flat_map(|container| [PRE_STOP, POST_START].map(|hook| seconds_of(container, hook)))
-        .max()
-        .unwrap_or(0)
+    let all = containers(template).chain(init.filter(|container| container["restartPolicy"] == "Always"));
+    all.filter_map(|container| {
+        [PRE_STOP, POST_START].map(|hook| seconds_of(container, hook)).into_iter().max()?
+    })
+    .max()
 }
 
-fn seconds_of(container: &Value, hook: &str) -> i64 {
-    container
-        .pointer(hook)
-        .and_then(|hook| hook.pointer("/sleep/seconds"))
-        .and_then(Value::as_i64)
-        .unwrap_or(0)
+fn seconds_of(container: &Value, hook: &str) -> Option<i64> {
+    container.pointer(hook)?.pointer("/sleep/seconds")?.as_i64()
+}
+
+/// What `original` is where `injected` is taken back that the API server took: a sleep that is longer than the
+/// grace period was keeps the present one.
+fn accepted(original: &Value, injected: &Value) -> Value {
+    let mut accepted = original.clone();
+    if longest_sleep(original) > grace_period(original)
+        && let Some(present) = injected["spec"].get(GRACE_PERIOD)
+    {
+        accepted["spec"][GRACE_PERIOD] = present.clone();
+    }
+    accepted
 }
 
 /// How many actions a hook or probe has.

@@ -55,7 +55,7 @@ pub fn annotations(text: &[u8]) {
     let admission = plan::admit(&workload, None, &Surroundings::default());
     assert_eq!(admission.refusals.len(), parsed.invalid.len());
     if let Some(injected) = admission.template {
-        assert_eq!(plan::opt_out(&injected, None), template);
+        assert_eq!(plan::original(&injected, None), template);
         let again =
             plan::admit(&Workload { template: &injected, ..workload }, None, &Surroundings::default());
         assert_eq!(again.template, None);

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{
     Facts, Kind, OptIn, Surroundings, Workload, converge,
-    inject::{inject, opt_out},
+    inject::{inject, opt_out, original},
     record::{self, Parent},
     resolve,
 };
@@ -141,7 +141,7 @@ fn said_otherwise(new: &Workload<'_>, old: &Workload<'_>) -> bool {
 
 /// Whether the template changed in anything but what adieu injects.
 fn template_changed(new: &Workload<'_>, old: &Workload<'_>) -> bool {
-    new.template != old.template && opt_out(new.template, Some(old.template)) != opt_out(old.template, None)
+    new.template != old.template && original(new.template, Some(old.template)) != original(old.template, None)
 }
 
 /// Whether the malformed value is none of this request's doing.

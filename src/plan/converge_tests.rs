@@ -248,9 +248,15 @@ fn admission_passes_what_the_controller_writes() {
     let injected = converged(&plain(), &annotation, &nobody).template.unwrap();
     let by_policy = converged(&plain(), &none, &policy(20)).template.unwrap();
     let capped = cluster_policies([json!({"maxGracePeriodSeconds": 40})]);
+    let long = {
+        let mut template = plain();
+        template["spec"]["containers"][0]["lifecycle"] = json!({"preStop": {"sleep": {"seconds": 50}}});
+        converged(&template, &annotation, &nobody).template.unwrap()
+    };
     for (case, template, annotations, around) in [
         ("annotated", &plain(), &annotation, &nobody),
         ("the annotation was taken away", &injected, &none, &nobody),
+        ("a sleep is longer than the grace period was", &long, &none, &nobody),
         ("opted out", &injected, &annotated(&[("graceful", "false")]), &nobody),
         ("the policy changed", &by_policy, &none, &policy(30)),
         (

@@ -154,6 +154,15 @@ impl Hooks<'_> {
     }
 }
 
+/// The longest native sleep, in seconds, of those that the API server compares with the grace period
+/// (KEP-4818).
+pub(super) fn longest_sleep(spec: &Map<String, Value>) -> Option<i64> {
+    let of_sidecars = sidecars(spec).filter_map(|sidecar| sidecar.get("lifecycle"));
+    let lifecycles = containers(spec).filter_map(|container| container.get("lifecycle")).chain(of_sidecars);
+    let hooks = lifecycles.flat_map(|lifecycle| [&lifecycle["preStop"], &lifecycle["postStart"]]);
+    hooks.filter_map(|hook| hook["sleep"]["seconds"].as_i64()).max()
+}
+
 /// Init containers that keep running beside the main containers (KEP-753).
 pub(super) fn sidecars(spec: &Map<String, Value>) -> impl Iterator<Item = &Value> {
     let init = spec.get("initContainers").and_then(Value::as_array).into_iter().flatten();

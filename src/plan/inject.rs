@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     Facts, Settings,
-    hooks::Hooks,
+    hooks::{Hooks, longest_sleep},
     probe,
     record::{self, DEFAULT_GRACE_PERIOD_SECONDS, GRACE_PERIOD, Parent, Record, SPREAD, put},
 };
@@ -30,7 +30,7 @@ pub struct Injected {
 pub fn inject(template: &Value, earlier: Option<&Value>, settings: &Settings, facts: &Facts<'_>) -> Injected {
     let carrier = [Some(template), earlier].into_iter().flatten().find(|t| record::read(t).is_some());
     let old_record = carrier.and_then(record::read);
-    let original = original(template, old_record.as_ref());
+    let original = reverted(template, old_record.as_ref());
     let mut injected = original.clone();
     let mut warnings = Vec::new();
     // What was chosen at the creation, for want of a Service, stays until a Service says otherwise.
@@ -45,7 +45,7 @@ pub fn inject(template: &Value, earlier: Option<&Value>, settings: &Settings, fa
                 Ok(()) => Injected { template: injected, warnings, prevented: false },
                 Err(why) => {
                     warnings.push(why);
-                    Injected { template: original, warnings, prevented: true }
+                    Injected { template: opt_out(template, earlier), warnings, prevented: true }
                 }
             }
         }
@@ -53,7 +53,7 @@ pub fn inject(template: &Value, earlier: Option<&Value>, settings: &Settings, fa
         Ok(_) => Injected { template: original, warnings, prevented: false },
         Err(why) => {
             warnings.push(why);
-            Injected { template: original, warnings, prevented: true }
+            Injected { template: opt_out(template, earlier), warnings, prevented: true }
         }
     }
 }
@@ -62,20 +62,43 @@ pub fn inject(template: &Value, earlier: Option<&Value>, settings: &Settings, fa
 /// (`TotalAnnotationSizeLimitB`).
 const ANNOTATIONS_LIMIT: usize = 256 * 1024;
 
-/// The template without what was injected into it: by its own record, or by the one that `earlier`, the
-/// same template before the request, carries.
+/// The template as it was before anything was injected into it: by its own record, or by the one that
+/// `earlier`, the same template before the request, carries.
 #[must_use]
-pub fn opt_out(template: &Value, earlier: Option<&Value>) -> Value {
+pub fn original(template: &Value, earlier: Option<&Value>) -> Value {
     let record = record::read(template).or_else(|| earlier.and_then(record::read));
-    original(template, record.as_ref())
+    reverted(template, record.as_ref())
 }
 
-fn original(template: &Value, record: Option<&Record>) -> Value {
-    let mut original = template.clone();
-    if let Some(record) = record {
-        record::revert(&mut original, record);
+/// The [`original`], as the API server takes it: a sleep that is longer than the grace period was keeps the
+/// present one, which it was accepted with.
+#[must_use]
+pub fn opt_out(template: &Value, earlier: Option<&Value>) -> Value {
+    let mut original = original(template, earlier);
+    if let Some(spec) = original.get_mut("spec").and_then(Value::as_object_mut)
+        && longest_sleep(spec) > grace_period(spec)
+        && let Some(present) = template["spec"].get(GRACE_PERIOD)
+    {
+        spec.insert(GRACE_PERIOD.to_owned(), present.clone());
     }
     original
+}
+
+fn reverted(template: &Value, record: Option<&Record>) -> Value {
+    let mut reverted = template.clone();
+    if let Some(record) = record {
+        record::revert(&mut reverted, record);
+    }
+    reverted
+}
+
+/// The grace period, in seconds; where there is none, what the API server fills in. `None` where it is no
+/// number, which is the API server's to refuse.
+fn grace_period(spec: &Map<String, Value>) -> Option<i64> {
+    match spec.get(GRACE_PERIOD) {
+        None | Some(Value::Null) => Some(DEFAULT_GRACE_PERIOD_SECONDS),
+        Some(value) => value.as_i64(),
+    }
 }
 
 /// Applies the rules to a template that carries no injection. An error says why nothing is injected.
@@ -106,17 +129,13 @@ fn apply(
         record.spread = Some(put(spec, SPREAD, spread));
     }
 
-    // A value that isn't a number is the API server's to refuse. The 30 that it fills in is nobody's
-    // choice and can't be told from one: it is raised like any other that is lower.
-    let current = match spec.get(GRACE_PERIOD) {
-        None | Some(Value::Null) => Some(DEFAULT_GRACE_PERIOD_SECONDS),
-        Some(value) => value.as_i64(),
-    };
+    // The 30 that the API server fills in is nobody's choice and can't be told from one: it is raised like
+    // any other that is lower.
     let wanting = |seconds: i64| match settings.grace_period.value {
         GracePeriod::AtLeast => seconds < needed,
         GracePeriod::Exact => seconds != needed,
     };
-    if current.is_some_and(wanting) {
+    if grace_period(spec).is_some_and(wanting) {
         record.grace_period = Some(put(spec, GRACE_PERIOD, json!(needed)));
     }
     Ok(record)

@@ -461,6 +461,33 @@ fn taking_back_leaves_room_for_a_sleep_that_the_user_wrote_since() {
 }
 
 #[test]
+fn opting_out_leaves_room_for_a_sleep_that_was_longer_than_the_grace_period() {
+    let hooked = |hook: &str| json!({"name": "a", "lifecycle": {hook: {"sleep": {"seconds": 50}}}});
+    let sidecar = |hook| {
+        let mut sidecar = hooked(hook);
+        sidecar["restartPolicy"] = json!("Always");
+        json!({"containers": [{"name": "b"}], "initContainers": [sidecar]})
+    };
+    for spec in [
+        json!({"containers": [hooked("preStop")]}),
+        json!({"containers": [hooked("postStart")]}),
+        sidecar("preStop"),
+        sidecar("postStart"),
+    ] {
+        let template = json!({"spec": spec});
+        let injected = injected(&template);
+        let mut accepted = template.clone();
+        accepted["spec"]["terminationGracePeriodSeconds"] =
+            injected["spec"]["terminationGracePeriodSeconds"].clone();
+        assert_eq!(opt_out(&injected, None), accepted);
+        let over_the_maximum = inject_with(&injected, &settings(10, 900, 5), &[], false);
+        assert!(over_the_maximum.prevented);
+        assert_eq!(over_the_maximum.template, accepted);
+        assert_eq!(original(&injected, None), template, "a manifest comes back as it was");
+    }
+}
+
+#[test]
 fn a_grace_period_that_the_api_server_fills_in_is_never_lowered() {
     let template = json!({"spec": {"containers": [{"name": "a"}]}});
     let result = inject_with(&template, &settings(5, 10, 5), &[], false).template;

@@ -26,7 +26,7 @@ use serde_json::Value;
 
 pub use admit::{Admission, admit, undone};
 pub use converge::{Convergence, Standing, When, concerning, converge};
-pub use inject::{Injected, inject, opt_out};
+pub use inject::{Injected, inject, opt_out, original};
 pub use patch::{annotations_patch, pod_patch, template_patch};
 pub use pods::{Owner, admit_pod};
 pub use record::Record;

@@ -2,7 +2,7 @@
 
 use super::{
     Admission, Facts, OptIn, Source, Surroundings, Workload,
-    inject::{inject, opt_out},
+    inject::{inject, original},
     record, resolve,
 };
 use crate::api::{Injection, Mode, annotations::INJECTED};
@@ -25,13 +25,13 @@ pub fn render(workload: &Workload<'_>, surroundings: &Surroundings, all: bool) -
     let settings = &resolution.settings;
     let template = match &opt_in {
         _ if !resolution.invalid.is_empty() => None,
-        OptIn::Out => Some(opt_out(workload.template, None)),
+        OptIn::Out => Some(original(workload.template, None)),
         // The annotation was taken away.
-        OptIn::Unmentioned if by_annotation() => Some(opt_out(workload.template, None)),
+        OptIn::Unmentioned if by_annotation() => Some(original(workload.template, None)),
         OptIn::Unmentioned => None,
         OptIn::In(_) if settings.mode.value == Mode::Observe => None,
         OptIn::In(_) if workload.controlled || settings.injection.value == Injection::Pod => {
-            Some(opt_out(workload.template, None))
+            Some(original(workload.template, None))
         }
         OptIn::In(by) => {
             let facts = Facts { rendered: true, ..Facts::of(workload, surroundings, true, by) };
@@ -53,7 +53,7 @@ pub fn revert(workload: &Workload<'_>) -> Admission {
             "annotation {INJECTED} can't be read, so nothing is taken back: it was changed by hand, or written by another version of adieu"
         )
     });
-    let template = opt_out(workload.template, None);
+    let template = original(workload.template, None);
     let template = (template != *workload.template).then_some(template);
     Admission { template, refusals: vec![], warnings: warnings.into_iter().collect() }
 }

@@ -39,7 +39,7 @@ fn only_who_is_opted_in_is_injected() {
         let record = record::read(&template).unwrap();
         assert!(record.rendered);
         assert_eq!(record.opted_in_by, by);
-        assert_eq!(opt_out(&template, None), plain());
+        assert_eq!(original(&template, None), plain());
     }
 }
 

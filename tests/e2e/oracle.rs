@@ -341,7 +341,7 @@ fn template_of(workload: &Value) -> &Value {
 /// The object as it was before it was opted in.
 fn reverted(injected: &Value) -> Value {
     let mut object = injected.clone();
-    object["spec"]["template"] = plan::opt_out(template_of(injected), None);
+    object["spec"]["template"] = plan::original(template_of(injected), None);
     comparable(&without_instructions(&object))
 }
 
