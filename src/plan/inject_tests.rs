@@ -391,9 +391,15 @@ fn a_users_probe_merged_over_the_injected_one_takes_its_place() {
     let probe = &mut merged["spec"]["containers"][0]["readinessProbe"];
     assert_eq!(probe["tcpSocket"]["port"], 80);
     probe["httpGet"] = json!({"path": "/ready", "port": 80});
-    probe["periodSeconds"] = json!(2);
-    let own = json!({"httpGet": {"path": "/ready", "port": 80}, "periodSeconds": 2});
-    assert_eq!(injected(&merged)["spec"]["containers"][0]["readinessProbe"], own);
+    probe["failureThreshold"] = json!(2);
+    // What is as adieu set it may be what the user wrote.
+    let own = json!({
+        "httpGet": {"path": "/ready", "port": 80},
+        "periodSeconds": 5, "timeoutSeconds": 1, "successThreshold": 1, "failureThreshold": 2,
+    });
+    let again = injected(&merged);
+    assert_eq!(again["spec"]["containers"][0]["readinessProbe"], own);
+    assert_eq!(opt_out(&again, None)["spec"]["containers"][0]["readinessProbe"], own);
 }
 
 #[test]

@@ -328,7 +328,7 @@ fn restore(holder: &mut Map<String, Value>, key: &str, field: &Field) -> bool {
 }
 
 /// A user's handler merged over the injected one makes two, which the API server refuses: the user's
-/// stays, with what he wrote beside it.
+/// stays, with all that is beside it, which he may have written with the values of the injected.
 fn drop_second_handler(holder: &mut Map<String, Value>, key: &str, injected: &Value) {
     let (Some(merged), Some(injected)) =
         (holder.get_mut(key).and_then(Value::as_object_mut), injected.as_object())
@@ -336,7 +336,7 @@ fn drop_second_handler(holder: &mut Map<String, Value>, key: &str, injected: &Va
         return;
     };
     if HANDLERS.iter().filter(|handler| merged.get(**handler).is_some_and(|h| !h.is_null())).count() > 1 {
-        merged.retain(|key, value| injected.get(key) != Some(value));
+        merged.retain(|key, value| !HANDLERS.contains(&key.as_str()) || injected.get(key) != Some(value));
     }
 }
 
