@@ -37,6 +37,8 @@ pub mod defaults {
     pub const SIDECAR_SECONDS: i64 = 5;
     /// The longest grace period that adieu computes: what the cluster autoscaler waits for a pod.
     pub const MAX_GRACE_PERIOD_SECONDS: i64 = 600;
+    /// Workloads that may roll out at a time because of one policy.
+    pub const MAX_CONCURRENT: i32 = 1;
 }
 
 /// The largest values accepted, in seconds, by the policy's schema and by the annotations alike.

@@ -147,8 +147,7 @@ impl Turns {
         let namespace = object.namespace().unwrap_or_default();
         let concerning = plan::concerning(&workload, &convergence.resolution);
         let policies: Vec<_> = concerning.iter().map(|policy| policy_key(&namespace, policy)).collect();
-        let limit = convergence.resolution.settings.rollout.value.max_concurrent.unwrap_or(1);
-        let limit = usize::try_from(limit).unwrap_or(1);
+        let limit = usize::try_from(convergence.resolution.settings.max_concurrent.value).unwrap_or(1);
         let place = place(kind, object);
         // Who is blocked holds no place, and tries again whenever there is room.
         let blocked = context.blocked.is_blocked(&key(kind, object));

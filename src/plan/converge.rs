@@ -64,7 +64,7 @@ pub fn converge(workload: &Workload<'_>, surroundings: &Surroundings) -> Converg
     let mut warnings = resolution.warnings.clone();
     warnings.extend(resolution.invalid.iter().map(|invalid| format!("annotation ignored: {invalid}")));
     let recorded = record::read(workload.template);
-    let Settings { mode, injection, rollout, .. } = &resolution.settings;
+    let Settings { mode, injection, rollout_mode, .. } = &resolution.settings;
     let by_pod = workload.controlled || injection.value == Injection::Pod;
     let mut standing = match resolution.opt_in {
         OptIn::In(_) if by_pod => Standing::ByPod,
@@ -120,7 +120,7 @@ pub fn converge(workload: &Workload<'_>, surroundings: &Surroundings) -> Converg
         When::Observed
     } else if asked.on_workload {
         When::AtOnce
-    } else if rollout.value.mode == Some(RolloutMode::NextUpdate) {
+    } else if rollout_mode.value == RolloutMode::NextUpdate {
         When::NextUpdate
     } else {
         When::InTurn

@@ -112,6 +112,14 @@ fn annotations_act_at_once_and_policies_in_turn() {
 }
 
 #[test]
+fn how_many_roll_out_at_a_time_does_not_say_when() {
+    let mut around = policy_of(json!({"selector": {}, "rollout": {"maxConcurrent": 2}}));
+    around.cluster_policies = cluster_policies([json!({"rollout": {"mode": "NextUpdate"}})]).cluster_policies;
+    let converged = converged(&plain(), &annotated(&[]), &around);
+    assert!(converged.template.is_some() && converged.when == When::NextUpdate);
+}
+
+#[test]
 fn another_default_or_a_service_that_appears_rolls_nothing() {
     let annotation = annotated(&[("graceful", "true")]);
     let mut around = Surroundings::default();

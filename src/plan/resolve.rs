@@ -137,6 +137,7 @@ fn merge(mut settings: Settings, levels: &[Level<'_>]) -> Settings {
         }
         let pre_stop = spec.pre_stop.as_ref();
         let probe = spec.readiness_probe.as_ref();
+        let rollout = spec.rollout.as_ref();
         say(&mut settings.drain_seconds, spec.drain_seconds, source);
         say(&mut settings.shutdown_timeout_seconds, spec.shutdown_timeout_seconds, source);
         say(&mut settings.sidecar_seconds, spec.sidecar_seconds, source);
@@ -153,7 +154,8 @@ fn merge(mut settings: Settings, levels: &[Level<'_>]) -> Settings {
         say(&mut settings.spread, spec.spread.clone().map(Some), source);
         say(&mut settings.disruption_budget, spec.disruption_budget.clone().map(Some), source);
         say(&mut settings.mode, spec.mode, source);
-        say(&mut settings.rollout, spec.rollout.clone(), source);
+        say(&mut settings.rollout_mode, rollout.and_then(|r| r.mode), source);
+        say(&mut settings.max_concurrent, rollout.and_then(|r| r.max_concurrent), source);
     }
     settings
 }

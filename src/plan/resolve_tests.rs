@@ -3,6 +3,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::api::RolloutMode;
 
 fn policy(name: &str, created: &str, spec: Value) -> Arc<GracefulPolicy> {
     let metadata = json!({"name": name, "namespace": "shop", "creationTimestamp": created});
@@ -106,6 +107,17 @@ fn settings_merge_field_by_field_with_their_provenance() {
         })
     );
     assert!(found.warnings.is_empty(), "{:?}", found.warnings);
+}
+
+#[test]
+fn when_workloads_roll_out_and_how_many_merge_apart() {
+    let web = policy("web", "2026-01-01T00:00:00Z", json!({"selector": {}, "rollout": {"maxConcurrent": 2}}));
+    let defaults = cluster_policy("defaults", json!({"rollout": {"mode": "NextUpdate", "maxConcurrent": 9}}));
+    let found = resolved(Kind::Deployment, &[], &[], &around(&[web], &[defaults])).settings;
+    let by_cluster = Source::ClusterPolicy("defaults".into());
+    assert_eq!(found.rollout_mode, Setting { value: RolloutMode::NextUpdate, from: by_cluster });
+    assert_eq!(found.max_concurrent, Setting { value: 2, from: Source::Policy("web".into()) });
+    assert_eq!(serde_json::to_value(&found).unwrap(), json!({}), "nothing is injected because of it");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::Probe;
 use serde::{Deserialize, Serialize};
 
 use crate::api::{
-    DisruptionBudget, Existing, GracePeriod, HttpGet, Injection, Mode, PreStopMethod, ProbeMode, Rollout,
+    DisruptionBudget, Existing, GracePeriod, HttpGet, Injection, Mode, PreStopMethod, ProbeMode, RolloutMode,
     Spread, defaults,
 };
 
@@ -62,7 +62,10 @@ pub struct Settings {
     /// How a change of a policy reaches the workload while it runs. Not part of the record: nothing is
     /// injected because of it.
     #[serde(skip)]
-    pub rollout: Setting<Rollout>,
+    pub rollout_mode: Setting<RolloutMode>,
+    /// How many workloads may roll out at a time because of a policy. Not part of the record, either.
+    #[serde(skip)]
+    pub max_concurrent: Setting<i32>,
 }
 
 /// Which readiness probe is injected.
@@ -119,7 +122,8 @@ impl Default for Settings {
             spread: Setting::default(),
             disruption_budget: Setting::default(),
             mode: Setting::default(),
-            rollout: Setting::default(),
+            rollout_mode: Setting::default(),
+            max_concurrent: Setting::default_of(defaults::MAX_CONCURRENT),
         }
     }
 }
@@ -168,7 +172,8 @@ impl Settings {
             &self.spread.from,
             &self.disruption_budget.from,
             &self.mode.from,
-            &self.rollout.from,
+            &self.rollout_mode.from,
+            &self.max_concurrent.from,
         ]
         .into_iter()
     }
