@@ -95,9 +95,11 @@ impl Workload<'_> {
 
     /// The `adieu.dev/` annotations of the workload and of its template.
     fn parsed_annotations(&self) -> [annotations::Parsed; 2] {
+        let own = "metadata.annotations";
+        let of_template = if self.kind.is_some() { "spec.template.metadata.annotations" } else { own };
         [
-            annotations::parse(self.annotations, "metadata.annotations"),
-            annotations::parse(&self.template_annotations(), "spec.template.metadata.annotations"),
+            annotations::parse(self.annotations, own),
+            annotations::parse(&self.template_annotations(), of_template),
         ]
     }
 

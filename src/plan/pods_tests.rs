@@ -126,7 +126,10 @@ fn a_malformed_annotation_is_refused_where_nobody_would_try_again() {
     assert!(admission.refusals.is_empty() && admission.warnings[0].contains("adieu.dev/graceful"));
     let mut bare = pod(bad, rollout());
     bare["metadata"].as_object_mut().unwrap().remove("ownerReferences");
-    assert_eq!(admit_pod(&bare, None, &Surroundings::default()).refusals.len(), 1);
+    let refusals = admit_pod(&bare, None, &Surroundings::default()).refusals;
+    let [refusal] = refusals.as_slice() else { unreachable!("{refusals:?}") };
+    let message = refusal.to_string();
+    assert!(message.starts_with("metadata.annotations[adieu.dev/graceful]"), "{message}");
 }
 
 /// A pod of an injected template, and its workload.
