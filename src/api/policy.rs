@@ -375,9 +375,9 @@ pub struct GracefulPolicyStatus {
     pub workloads: Option<WorkloadCounts>,
 
     /// `Ready` is true when the policy is valid and every workload it holds for carries its values;
-    /// `Conflicted` when another policy of the same level wins for a workload that this one selects;
-    /// `Stalled` when a rollout that the policy asked for failed, so that no other begins; `Blocked` when
-    /// something refuses or undoes what adieu writes.
+    /// `Conflicted` when another policy of the same level wins for a workload that this one selects or
+    /// would give defaults to; `Stalled` when a rollout that the policy asked for failed, so that no other
+    /// begins; `Blocked` when something refuses or undoes what adieu writes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,

@@ -268,6 +268,9 @@ impl Tally {
             }
             let convergence = plan::converge(&workload, surroundings);
             let managed = convergence.standing != Standing::Unmanaged;
+            if managed && convergence.resolution.conflicted.contains(&policy.source()) {
+                tally.lost.push(object.name_any());
+            }
             let says_something = managed && convergence.resolution.policies().contains(&policy.source());
             if !says_something && !policy.holds_for(&workload) {
                 continue;
@@ -286,9 +289,6 @@ impl Tally {
                 }
                 Standing::ByPod => tally.by_pod += 1,
                 Standing::Unmanaged => {}
-            }
-            if convergence.resolution.conflicted.contains(&policy.source()) {
-                tally.lost.push(object.name_any());
             }
         }
         tally
@@ -372,7 +372,7 @@ mod tests {
         (Kind::Deployment, Arc::new(serde_json::from_value(object).unwrap()), surroundings.clone())
     }
 
-    fn status(policy: &GracefulPolicy, reach: &Reach, now: Timestamp) -> GracefulPolicyStatus {
+    fn status<P: Policy>(policy: &P, reach: &Reach, now: Timestamp) -> GracefulPolicyStatus {
         super::status(policy, reach, &Trouble { failed: vec![], blocked: &Blocked::default() }, now)
     }
 
@@ -420,14 +420,37 @@ mod tests {
         let policies = vec![Arc::new(loser.clone()), Arc::new(winner.clone())];
         let surroundings = Arc::new(Surroundings { policies, ..Surroundings::default() });
         let workloads: Reach = vec![deployment("a", &surroundings)];
-        let conflicted = |policy| {
-            let condition = status(policy, &workloads, at(1)).conditions.remove(1);
-            (condition.type_, condition.status, condition.message)
-        };
-        let (_, status, message) = conflicted(&loser);
+        let (_, status, message) = conflicted(&loser, &workloads);
         assert_eq!(status, "True");
         assert!(message.contains("1 workloads, such as a"), "{message}");
-        assert_eq!(conflicted(&winner), ("Conflicted".into(), "False".into(), String::new()));
+        assert_eq!(conflicted(&winner, &workloads), ("Conflicted".into(), "False".into(), String::new()));
+    }
+
+    fn conflicted<P: Policy>(policy: &P, workloads: &Reach) -> (String, String, String) {
+        let condition = status(policy, workloads, at(1)).conditions.remove(1);
+        (condition.type_, condition.status, condition.message)
+    }
+
+    #[test]
+    fn who_gives_no_defaults_to_managed_workloads_is_told() {
+        let defaults = |name: &str, priority: i32| -> ClusterGracefulPolicy {
+            serde_json::from_value(json!({
+                "apiVersion": "adieu.dev/v1alpha1", "kind": "ClusterGracefulPolicy",
+                "metadata": {"name": name}, "spec": {"drainSeconds": 20, "priority": priority},
+            }))
+            .unwrap()
+        };
+        let (loser, winner) = (defaults("loser", 0), defaults("winner", 1));
+        let cluster_policies = vec![Arc::new(loser.clone()), Arc::new(winner.clone())];
+        let policies = vec![Arc::new(policy(json!({"selector": {"matchLabels": {"app": "a"}}})))];
+        let surroundings = Arc::new(Surroundings { policies, cluster_policies, ..Surroundings::default() });
+        let workloads: Reach = vec![deployment("a", &surroundings), deployment("b", &surroundings)];
+        let (_, told, message) = conflicted(&loser, &workloads);
+        assert_eq!(told, "True");
+        assert!(message.contains("1 workloads, such as a"), "{message}");
+        assert_eq!(conflicted(&winner, &workloads).1, "False");
+        let of_loser = status(&loser, &workloads, at(1)).workloads;
+        assert_eq!(of_loser, Some(WorkloadCounts::default()), "none has its values");
     }
 
     #[test]

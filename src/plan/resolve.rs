@@ -32,7 +32,7 @@ pub struct Resolution {
     pub opt_in: OptIn,
     /// The effective values; they count where the workload is opted in.
     pub settings: Settings,
-    /// Policies that select the workload, and lost against another of their level.
+    /// Policies that select the workload or would give it defaults, and lost against another of their level.
     pub conflicted: Vec<Source>,
     /// Malformed annotations, which counted as absent.
     pub invalid: Vec<Invalid>,
@@ -82,14 +82,15 @@ pub fn resolve(workload: &Workload<'_>, surroundings: &Surroundings) -> Resoluti
         }
         found
     });
-    let mut conflicted = Vec::new();
-    let selecting =
-        winner(surroundings.policies.iter().filter(|p| selects(&p.spec, workload)), &mut conflicted);
     let in_cluster = || surroundings.cluster_policies.iter();
-    let cluster_selecting =
-        winner(in_cluster().filter(|p| selects(&p.spec.policy, workload)), &mut conflicted);
+    let (selecting, lost) = ranked(surroundings.policies.iter().filter(|p| selects(&p.spec, workload)));
+    let (cluster_selecting, cluster_lost) =
+        ranked(in_cluster().filter(|p| selects(&p.spec.policy, workload)));
     // Those without a selector select nobody; the first of them gives the defaults.
-    let cluster_defaults = winner(in_cluster().filter(|p| p.spec.policy.selector.is_none()), &mut Vec::new());
+    let (cluster_defaults, defaults_lost) = ranked(in_cluster().filter(|p| p.spec.policy.selector.is_none()));
+    let defaults_lost = defaults_lost.into_iter().filter(|p| !is_cap(&p.spec.policy));
+    let cluster_lost = cluster_lost.into_iter().chain(defaults_lost).map(AnyPolicy::source);
+    let conflicted = lost.into_iter().map(AnyPolicy::source).chain(cluster_lost).collect();
 
     let level = |source, spec| Level { source, spec };
     let levels: Vec<Level<'_>> = [
@@ -230,20 +231,23 @@ impl AnyPolicy for ClusterGracefulPolicy {
     }
 }
 
-/// The policy that wins at its level: by priority, then the older, then the first by name. The others go to
-/// `conflicted`.
-fn winner<'a, P: AnyPolicy + 'a>(
+/// Whether a policy says nothing but a maximum, which counts whoever wins.
+fn is_cap(spec: &GracefulPolicySpec) -> bool {
+    let GracefulPolicySpec { priority, max_grace_period_seconds, .. } = *spec;
+    *spec == GracefulPolicySpec { priority, max_grace_period_seconds, ..GracefulPolicySpec::default() }
+}
+
+/// The policy that wins at its level, by priority, then the older, then the first by name, and the others.
+fn ranked<'a, P: AnyPolicy + 'a>(
     policies: impl Iterator<Item = &'a std::sync::Arc<P>>,
-    conflicted: &mut Vec<Source>,
-) -> Option<&'a P> {
+) -> (Option<&'a P>, Vec<&'a P>) {
     let mut policies: Vec<&P> = policies.map(AsRef::as_ref).collect();
     policies.sort_by_cached_key(|policy| {
         let created = policy.creation_timestamp().map_or(Timestamp::MAX, |time| time.0);
         (Reverse(policy.priority()), created, policy.name_any())
     });
-    let (first, others) = policies.split_first()?;
-    conflicted.extend(others.iter().map(|policy| policy.source()));
-    Some(first)
+    let mut policies = policies.into_iter();
+    (policies.next(), policies.collect())
 }
 
 #[cfg(test)]

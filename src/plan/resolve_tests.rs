@@ -177,3 +177,15 @@ fn a_missing_policy_and_an_unknown_key_are_warnings() {
     assert!(found.warnings[0].contains("adieu.dev/drain "), "{:?}", found.warnings);
     assert!(found.warnings[1].contains("\"gone\" doesn't exist"), "{:?}", found.warnings);
 }
+
+#[test]
+fn who_gives_no_defaults_because_another_does_is_told() {
+    let defaults = cluster_policy("defaults", json!({"drainSeconds": 20, "priority": 1}));
+    let loser = cluster_policy("loser", json!({"drainSeconds": 30, "marginSeconds": 9}));
+    let cap = cluster_policy("cap", json!({"maxGracePeriodSeconds": 300, "priority": -1}));
+    let selecting = cluster_policy("selecting", json!({"selector": {}}));
+    let found = resolved(Kind::Deployment, &[], &[], &around(&[], &[loser, cap, selecting, defaults]));
+    assert_eq!(found.settings.drain_seconds.from, Source::ClusterPolicy("defaults".into()));
+    assert_eq!(found.settings.margin_seconds.from, Source::Default);
+    assert_eq!(found.conflicted, [Source::ClusterPolicy("loser".into())], "the maximum counts anyway");
+}
