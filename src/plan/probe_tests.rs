@@ -86,6 +86,11 @@ fn who_must_not_be_probed_is_not() {
     let strange = service(json!({"selector": {"app": "other"}, "ports": ports}));
     let selectorless = service(json!({"selector": {}, "ports": ports}));
     let udp = to(json!([{"port": 8080, "protocol": "UDP"}]));
+    let single = pods(json!({"containers": [{"name": "web", "ports": [{"containerPort": 8080}]}]}));
+    for service in [&headless, &early] {
+        let probes = chosen(Kind::Deployment, &single, std::slice::from_ref(service), true);
+        assert_eq!(probes, (vec![], vec![]), "there is a Service, also on creation: {service:?}");
+    }
     for service in [headless, early, strange, selectorless, udp] {
         let (probes, warnings) =
             chosen(Kind::Deployment, &two_containers(), std::slice::from_ref(&service), false);
