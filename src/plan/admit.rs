@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::{
     Facts, Kind, OptIn, Surroundings, Workload, converge,
     inject::{inject, opt_out, original},
+    pods::unreached,
     record::{self, Parent},
     resolve,
 };
@@ -30,10 +31,12 @@ pub struct Admission {
 #[must_use]
 pub fn admit(new: &Workload<'_>, old: Option<&Workload<'_>>, surroundings: &Surroundings) -> Admission {
     let resolution = resolve(new, surroundings);
+    let unreached = unreached(new, &resolution, surroundings);
     let (refusals, tolerated): (Vec<_>, Vec<_>) =
         resolution.invalid.into_iter().partition(|invalid| !stood_before(invalid, old));
     let mut warnings = resolution.warnings;
     warnings.extend(tolerated.into_iter().map(|invalid| format!("annotation ignored: {invalid}")));
+    warnings.extend(unreached.map(str::to_owned));
 
     let earlier = old.map(|old| old.template);
     let observes =

@@ -8,6 +8,7 @@ use super::{
     Facts, OptIn, Record, Resolution, Settings, Source, Surroundings, Workload,
     hooks::Hooks,
     inject::{inject, opt_out},
+    pods::unreached,
     record, resolve,
 };
 use crate::api::{Injection, Mode, RolloutMode};
@@ -71,6 +72,10 @@ pub fn converge(workload: &Workload<'_>, surroundings: &Surroundings) -> Converg
         OptIn::In(_) => Standing::Injected,
         OptIn::Out | OptIn::Unmentioned => Standing::Unmanaged,
     };
+    if let Some(warning) = unreached(workload, &resolution, surroundings) {
+        warnings.push(warning.into());
+        standing = Standing::Prevented;
+    }
     let between = |recorded: &Record| Asked::between(&recorded.settings, &resolution.settings, surroundings);
 
     let (template, asked) = match (&resolution.opt_in, &recorded) {

@@ -5,7 +5,7 @@ use serde_json::json;
 use super::*;
 use crate::{
     api::GracefulPolicy,
-    plan::{Kind, Setting, Source, render},
+    plan::{Kind, Setting, Source, admit, render},
 };
 
 fn plain() -> Value {
@@ -250,6 +250,24 @@ fn what_a_git_sync_put_back_meanwhile_is_injected_again() {
 }
 
 #[test]
+fn pods_that_pass_the_webhook_by_are_not_said_to_be_injected() {
+    let by_pod = Surroundings { all_pods: false, ..policy_of(json!({"selector": {}, "injection": "Pod"})) };
+    let mut template = plain();
+    let found = converged(&template, &annotated(&[]), &by_pod);
+    assert_eq!(found.standing, Standing::Prevented);
+    assert!(found.warnings[0].contains("label the namespace"), "{:?}", found.warnings);
+    let none = annotated(&[]);
+    let told = admit(&Workload::new(Kind::Deployment, &none, &template), None, &by_pod).warnings;
+    assert_eq!(told, found.warnings);
+
+    let labelled = Surroundings { all_pods: true, ..by_pod.clone() };
+    assert_eq!(converged(&template, &none, &labelled).standing, Standing::ByPod);
+    template["metadata"]["annotations"] = json!({"adieu.dev/drain-seconds": "10"});
+    let found = converged(&template, &none, &by_pod);
+    assert_eq!((found.standing, found.warnings.is_empty()), (Standing::ByPod, true));
+}
+
+#[test]
 fn admission_passes_what_the_controller_writes() {
     let annotation = annotated(&[("graceful", "true")]);
     let (none, nobody) = (annotated(&[]), Surroundings::default());
@@ -279,7 +297,7 @@ fn admission_passes_what_the_controller_writes() {
         let planned = converge(&old, around).template;
         let planned = planned.unwrap_or_else(|| unreachable!("{case}: nothing to write"));
         let new = Workload { template: &planned, ..old };
-        assert_eq!(crate::plan::admit(&new, Some(&old), around).template, None, "{case}");
+        assert_eq!(admit(&new, Some(&old), around).template, None, "{case}");
         assert_eq!(converge(&new, around).template, None, "{case}: it is done");
     }
 }

@@ -123,6 +123,9 @@ pub struct Surroundings {
     pub services: Vec<Arc<Service>>,
     /// Whether every kubelet has the native sleep action (KEP-3960: on by default from 1.30).
     pub native_sleep: bool,
+    /// Whether the webhook is asked about every pod of the namespace. Elsewhere it is about those that carry an
+    /// annotation of adieu's.
+    pub all_pods: bool,
 }
 
 impl Surroundings {
@@ -141,7 +144,13 @@ impl Surroundings {
 impl Default for Surroundings {
     /// A namespace of a current cluster, with nothing in it.
     fn default() -> Self {
-        Self { policies: vec![], cluster_policies: vec![], services: vec![], native_sleep: true }
+        Self {
+            policies: vec![],
+            cluster_policies: vec![],
+            services: vec![],
+            native_sleep: true,
+            all_pods: true,
+        }
     }
 }
 

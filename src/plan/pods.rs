@@ -5,13 +5,16 @@ use kube::{ResourceExt as _, core::DynamicObject};
 use serde_json::{Map, Value, json};
 
 use super::{
-    Admission, Facts, Kind, OptIn, Surroundings, Workload,
+    Admission, Facts, Kind, OptIn, Resolution, Settings, Surroundings, Workload,
     hooks::{Hooks, sidecars},
     inject::{Injected, inject, named_containers},
     record::{self, Field, GRACE_PERIOD, put},
     resolve,
 };
-use crate::api::{Injection, Mode, annotations::INJECTED};
+use crate::api::{
+    Injection, Mode,
+    annotations::{self, INJECTED},
+};
 
 /// The `apps/v1` workload that a pod belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +44,22 @@ impl Owner {
         };
         Some(Self { kind, name: name.to_owned() })
     }
+}
+
+/// What a person should know of a workload whose pods shall get what its template doesn't: that they don't.
+pub(super) fn unreached(
+    workload: &Workload<'_>,
+    resolution: &Resolution,
+    surroundings: &Surroundings,
+) -> Option<&'static str> {
+    let Settings { mode, injection, .. } = &resolution.settings;
+    let by_pod = workload.controlled || injection.value == Injection::Pod;
+    let wanted = matches!(resolution.opt_in, OptIn::In(_)) && by_pod && mode.value == Mode::Enforce;
+    let annotated = || annotations::instructions(&workload.template_annotations()).next().is_some();
+    (wanted && !surroundings.all_pods && !annotated()).then_some(
+        "its pods pass adieu by, and nothing is injected: label the namespace adieu.dev/injection=enabled, \
+         or put an adieu.dev/ annotation on the pod template",
+    )
 }
 
 /// Decides on `pod`, its metadata and spec, which is being created for `workload`. Its own annotations are

@@ -37,6 +37,9 @@ use crate::{
     plan::{self, Kind, Surroundings},
 };
 
+/// The label of namespaces of which the webhook is asked about everything; the chart's webhooks select by it.
+const LABEL: &str = "adieu.dev/injection";
+
 /// What every decision needs to know of the cluster.
 #[derive(Clone, Debug)]
 pub struct Caches {
@@ -187,6 +190,8 @@ impl Caches {
     pub fn surroundings(&self, namespace: &str) -> Surroundings {
         let inside = |of: &Option<String>| of.as_deref() == Some(namespace);
         let labels = self.namespaces.get(&ObjectRef::new(namespace)).map(|found| found.labels().clone());
+        // One that the watch has yet to bring gets the benefit of the doubt.
+        let all_pods = labels.as_ref().is_none_or(|labels| labels.get(LABEL).is_some_and(|l| l == "enabled"));
         let labels = labels.unwrap_or_default();
         Surroundings {
             policies: self.policies.state_filter(|policy| inside(&policy.metadata.namespace)),
@@ -196,6 +201,7 @@ impl Caches {
             }),
             services: self.services.state_filter(|service| inside(&service.metadata.namespace)),
             native_sleep: self.native_sleep.borrow().unwrap_or(true),
+            all_pods,
         }
     }
 

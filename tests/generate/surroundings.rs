@@ -72,6 +72,7 @@ pub fn surroundings() -> BoxedStrategy<Surroundings> {
             cluster_policies,
             services,
             native_sleep,
+            ..Surroundings::default()
         })
         .boxed()
 }

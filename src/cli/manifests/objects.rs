@@ -150,6 +150,7 @@ impl World {
             cluster_policies: holding,
             services: self.services.get(namespace).cloned().unwrap_or_default(),
             native_sleep,
+            ..Surroundings::default()
         }
     }
 
