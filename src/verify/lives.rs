@@ -36,6 +36,9 @@ pub struct Life {
     pub gone: Option<Duration>,
     /// Whether an EndpointSlice named it ready at some time.
     pub served: bool,
+    /// Whether it has succeeded or failed: its containers have ended for good, and its controller leaves it
+    /// where it is.
+    pub finished: bool,
 }
 
 /// The pods of a workload by their uids, those that are gone included.
@@ -110,15 +113,17 @@ impl Lives {
         all
     }
 
-    /// The uids and lives of the pods that are there and not terminating.
+    /// The uids and lives of the pods that are there and neither terminating nor finished.
     pub fn alive(&self) -> impl Iterator<Item = (&String, &Life)> {
-        self.pods.iter().filter(|(_, life)| life.terminating.is_none() && life.gone.is_none())
+        self.pods.iter().filter(|(_, life)| life.terminating.is_none() && !life.finished)
     }
 
-    /// Whether all of these are gone.
+    /// Whether all of these are gone, or finished and not on their way out.
     #[must_use]
     pub fn are_gone<'a>(&self, uids: impl IntoIterator<Item = &'a String>) -> bool {
-        uids.into_iter().all(|uid| self.pods.get(uid).is_none_or(|life| life.gone.is_some()))
+        let is_left = |life: &Life| life.finished && life.terminating.is_none();
+        let is_gone = |uid| self.pods.get(uid).is_none_or(|life| life.gone.is_some() || is_left(life));
+        uids.into_iter().all(is_gone)
     }
 
     fn pod(&mut self, at: Duration, pod: &Pod) {
@@ -137,6 +142,7 @@ impl Lives {
         if is_ready(pod) {
             life.ready.get_or_insert(at);
         }
+        life.finished = status.and_then(|status| status.phase.as_deref()).is_some_and(is_final);
         if pod.metadata.deletion_timestamp.is_some() {
             life.terminating.get_or_insert(at);
         }
@@ -186,6 +192,11 @@ impl Life {
 pub fn is_ready(pod: &Pod) -> bool {
     let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
     conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+}
+
+/// Whether a pod's phase is one that it doesn't leave again.
+fn is_final(phase: &str) -> bool {
+    matches!(phase, "Succeeded" | "Failed")
 }
 
 /// The uids of the pods that a slice names ready. A condition that says nothing counts as ready (discovery/v1).

@@ -111,3 +111,22 @@ fn a_pod_that_no_service_selects_is_never_withdrawn() {
     lives.pod_event(at(100), &Event::Apply(pod("b", true, true)));
     assert_eq!(lives.all()[1].withdrawn, None);
 }
+
+#[test]
+fn a_pod_that_has_finished_is_neither_alive_nor_waited_for() {
+    let finished = |uid: &str, phase: &str, deleted| {
+        let mut pod = pod(uid, false, deleted);
+        pod.status.as_mut().unwrap().phase = Some(phase.into());
+        pod
+    };
+    for phase in ["Succeeded", "Failed"] {
+        let mut lives = serving("a");
+        lives.pod_event(at(50), &Event::Apply(finished("b", phase, false)));
+        let alive: Vec<_> = lives.alive().map(|(uid, _)| uid.as_str()).collect();
+        assert_eq!(alive, ["a"], "{phase}");
+        assert!(lives.are_gone([&"b".to_owned()]), "{phase}");
+        // As the kubelet says of a pod that is being deleted before it is gone.
+        lives.pod_event(at(60), &Event::Apply(finished("b", phase, true)));
+        assert!(!lives.are_gone([&"b".to_owned()]), "{phase}");
+    }
+}
