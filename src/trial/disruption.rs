@@ -29,6 +29,7 @@ impl Disruption {
     pub fn objection(self, kind: Kind, object: &DynamicObject) -> Option<String> {
         let spec = &object.data["spec"];
         let replicas = spec["replicas"].as_i64().unwrap_or(1);
+        let partition = spec["updateStrategy"]["rollingUpdate"]["partition"].as_i64().unwrap_or(0);
         if self != Self::None && kind != Kind::DaemonSet && replicas == 0 {
             return Some("it is scaled to 0: there is no pod to disrupt".to_owned());
         }
@@ -40,6 +41,10 @@ impl Disruption {
                 "its update strategy is OnDelete, so a restart replaces no pod: use --disrupt delete-pod"
                     .to_owned(),
             ),
+            Self::Restart if partition > 0 => Some(format!(
+                "its partition is {partition}, and a restart doesn't replace the pods below that: use --disrupt \
+                 delete-pod, or set the partition to 0"
+            )),
             Self::ScaleDown(_) if kind == Kind::DaemonSet => {
                 Some("a DaemonSet has no replicas to scale: use restart, delete-pod or evict".to_owned())
             }
@@ -124,9 +129,11 @@ mod tests {
     #[test]
     fn what_cannot_work_is_refused_with_the_remedy() {
         use Kind::{DaemonSet, Deployment, StatefulSet};
+        let partitioned = |partition: i64| json!({"replicas": 3, "updateStrategy": {"rollingUpdate": {"partition": partition}}});
         for (disruption, kind, spec, part) in [
             ("restart", Deployment, json!({"paused": true}), "kubectl rollout resume"),
             ("restart", StatefulSet, json!({"updateStrategy": {"type": "OnDelete"}}), "delete-pod"),
+            ("restart", StatefulSet, partitioned(2), "set the partition to 0"),
             ("evict", Deployment, json!({"replicas": 0}), "no pod"),
             ("scale-down", Deployment, json!({}), "nobody would be left"),
             ("scale-down=3", StatefulSet, json!({"replicas": 3}), "wants fewer"),
@@ -141,6 +148,8 @@ mod tests {
             ("scale-down", Deployment, json!({"replicas": 2})),
             ("scale-down=1", StatefulSet, json!({"replicas": 3})),
             ("delete-pod", DaemonSet, json!({})),
+            ("restart", StatefulSet, partitioned(0)),
+            ("delete-pod", StatefulSet, partitioned(2)),
             ("none", Deployment, json!({"replicas": 0, "paused": true})),
         ] {
             assert_eq!(objection(disruption, kind, spec), None, "{disruption}");
