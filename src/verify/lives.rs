@@ -20,7 +20,7 @@ pub struct Life {
     pub node: Option<String>,
     /// Its address.
     pub ip: Option<IpAddr>,
-    /// Seconds of drain that its preStop hooks give it; `None` where that can't be read from them.
+    /// The shortest drain that its preStop hooks give it, in seconds; `None` where none of them can be read.
     pub drain_seconds: Option<i64>,
     /// When it was first seen.
     pub seen: Duration,
@@ -208,17 +208,14 @@ fn ready_endpoints(slice: &EndpointSlice) -> BTreeSet<String> {
     endpoints.filter_map(|endpoint| endpoint.target_ref.as_ref()?.uid.clone()).collect()
 }
 
-/// The shortest drain that a container of the pod has, in seconds; `None` where a hook can't be read.
+/// The shortest drain, in seconds, of those containers of the pod that have a hook: 0 where none has, `None`
+/// where none of the hooks can be read.
 fn drain(pod: &Pod) -> Option<i64> {
     let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
-    let seconds = containers.map(|container| {
-        let Some(hook) = container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.pre_stop.as_ref())
-        else {
-            return Some(0);
-        };
-        plan::pre_stop_seconds(&serde_json::to_value(hook).ok()?)
-    });
-    seconds.collect::<Option<Vec<_>>>()?.into_iter().min()
+    let hooks = containers.filter_map(|container| container.lifecycle.as_ref()?.pre_stop.as_ref());
+    let drains: Vec<_> =
+        hooks.map(|hook| plan::pre_stop_seconds(&serde_json::to_value(hook).ok()?)).collect();
+    if drains.is_empty() { Some(0) } else { drains.into_iter().flatten().min() }
 }
 
 #[cfg(test)]

@@ -130,3 +130,22 @@ fn a_pod_that_has_finished_is_neither_alive_nor_waited_for() {
         assert!(!lives.are_gone([&"b".to_owned()]), "{phase}");
     }
 }
+
+#[test]
+fn the_drain_is_the_shortest_of_the_containers_that_have_one() {
+    let sleep =
+        |seconds: i64| json!({"name": "c", "lifecycle": {"preStop": {"sleep": {"seconds": seconds}}}});
+    let unreadable = json!({"name": "c", "lifecycle": {"preStop": {"exec": {"command": ["/drain"]}}}});
+    let none = json!({"name": "c"});
+    for (containers, expected) in [
+        (vec![sleep(20), sleep(10)], Some(10)),
+        (vec![sleep(10), none.clone()], Some(10)),
+        (vec![unreadable.clone(), sleep(10)], Some(10)),
+        (vec![unreadable, none.clone()], None),
+        (vec![none], Some(0)),
+    ] {
+        let mut pod = pod("a", true, false);
+        pod.spec = serde_json::from_value(json!({"containers": containers})).unwrap();
+        assert_eq!(drain(&pod), expected, "{containers:?}");
+    }
+}
