@@ -32,7 +32,8 @@ pub struct Estimate {
 pub enum Basis {
     /// Every loss and every answer names its pod.
     Exact,
-    /// Some losses may belong to one pod or another: the one whose termination began first is assumed.
+    /// Some losses may belong to one pod or another: of those that were terminating, the one whose termination
+    /// began first is assumed.
     UpperBound,
     /// Nothing tells which requests reached a terminating pod: only its endpoint is known.
     LowerBound,
@@ -80,10 +81,10 @@ pub(super) fn estimate(seen: &Seen<'_>) -> Option<Estimate> {
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "some seconds, not negative")]
     let seconds = (measured.ceil() as u64).max(1);
 
-    let ambiguous = seen.losses.iter().filter(|loss| is_ambiguous(loss, seen.pods)).count();
+    let ambiguous = seen.losses.iter().filter(|loss| loss.pods.iter().any(|tie| !tie.exact)).count();
     let basis = if ambiguous > 0 {
         Basis::UpperBound
-    } else if sent.is_some() && (seen.pods_are_named || !seen.losses.is_empty()) {
+    } else if sent.is_some() && seen.pods_are_named {
         Basis::Exact
     } else {
         Basis::LowerBound
@@ -103,19 +104,6 @@ pub(super) fn estimate(seen: &Seen<'_>) -> Option<Estimate> {
     let advice = advice(seconds, seen.present, basis, !seen.losses.is_empty());
     let present_seconds = seen.present;
     Some(Estimate { seconds, measured_seconds: measured, basis, present_seconds, certainty, advice })
-}
-
-/// Whether a loss has several pods that it may belong to, or only one that was gone already.
-fn is_ambiguous(loss: &Loss, pods: &[PodFinding]) -> bool {
-    match loss.pods.as_slice() {
-        [] => false,
-        [tie] => {
-            let gone = pods.get(tie.life).and_then(|pod| pod.gone_after_seconds);
-            let late = gone.zip(tie.after_termination_seconds).is_some_and(|(gone, after)| after > gone);
-            !tie.exact && late
-        }
-        _ => true,
-    }
 }
 
 fn advice(seconds: u64, present: Option<i64>, basis: Basis, lost: bool) -> String {

@@ -180,6 +180,17 @@ fn losses_that_may_belong_to_several_pods_make_it_an_upper_bound() {
 }
 
 #[test]
+fn only_losses_that_are_tied_exactly_make_it_exact() {
+    let lives = || vec![life("a", 1000, 1100, 3000)];
+    let basis = |samples| find(samples, lives()).drain.unwrap().basis;
+    let exact = Sample { outcome: Outcome::Lost(Cause::ServerError(503)), ..named(1500, "a") };
+    assert_eq!(basis(vec![sample(1500, LOST)]), Basis::UpperBound, "the only pod that was terminating");
+    assert_eq!(basis(vec![named(1200, "a"), sample(1500, LOST)]), Basis::UpperBound);
+    assert_eq!(basis(vec![exact]), Basis::Exact);
+    assert_eq!(basis(vec![sample(500, LOST)]), Basis::LowerBound, "that was at no terminating pod");
+}
+
+#[test]
 fn where_no_pod_is_known_the_endpoint_alone_is_a_lower_bound() {
     let lives = vec![life("a", 1000, 1300, 6000)];
     let drain = find(vec![sample(500, Outcome::Answered(200))], lives.clone()).drain.unwrap();
