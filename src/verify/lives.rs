@@ -6,7 +6,10 @@ use std::{
     time::Duration,
 };
 
-use k8s_openapi::api::{core::v1::Pod, discovery::v1::EndpointSlice};
+use k8s_openapi::api::{
+    core::v1::Pod,
+    discovery::v1::{Endpoint, EndpointConditions, EndpointSlice},
+};
 use kube::{ResourceExt as _, runtime::watcher::Event};
 
 use crate::plan;
@@ -199,10 +202,14 @@ fn is_final(phase: &str) -> bool {
     matches!(phase, "Succeeded" | "Failed")
 }
 
-/// The uids of the pods that a slice names ready. A condition that says nothing counts as ready (discovery/v1).
+/// The uids of the pods that a slice names ready. A condition that says nothing counts as ready (discovery/v1);
+/// of a Service that publishes addresses that aren't ready, terminating endpoints count as ready as well, and
+/// are left out.
 fn ready_endpoints(slice: &EndpointSlice) -> BTreeSet<String> {
-    let ready = |endpoint: &&k8s_openapi::api::discovery::v1::Endpoint| {
-        endpoint.conditions.as_ref().and_then(|conditions| conditions.ready).unwrap_or(true)
+    let ready = |endpoint: &&Endpoint| {
+        let conditions = endpoint.conditions.as_ref();
+        let holds = |condition: fn(&EndpointConditions) -> Option<bool>| conditions.and_then(condition);
+        holds(|is| is.ready).unwrap_or(true) && !holds(|is| is.terminating).unwrap_or(false)
     };
     let endpoints = slice.endpoints.iter().filter(ready);
     endpoints.filter_map(|endpoint| endpoint.target_ref.as_ref()?.uid.clone()).collect()

@@ -85,6 +85,17 @@ fn an_endpoint_is_withdrawn_once_no_slice_names_it() {
 }
 
 #[test]
+fn a_terminating_endpoint_is_withdrawn_though_its_service_publishes_what_is_not_ready() {
+    let mut lives = serving("a");
+    lives.pod_event(at(100), &Event::Apply(pod("a", true, true)));
+    let mut published = slice("s", &[("a", Some(true))]);
+    let conditions = json!({"ready": true, "serving": true, "terminating": true});
+    published.endpoints[0].conditions = serde_json::from_value(conditions).unwrap();
+    lives.slice_event(at(150), &Event::Apply(published));
+    assert_eq!(lives.all()[0].withdrawn, Some(at(150)));
+}
+
+#[test]
 fn while_slices_are_listed_anew_nothing_is_withdrawn() {
     let mut lives = serving("a");
     lives.pod_event(at(100), &Event::Apply(pod("a", true, true)));
