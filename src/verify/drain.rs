@@ -10,7 +10,7 @@ use super::{Loss, PodFinding};
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Estimate {
-    /// The drain, in whole seconds.
+    /// The drain, in whole seconds; no longer than the pods' own where nothing was lost with that.
     pub seconds: u64,
     /// What it is rounded up from: the longest that a terminating pod was still sent requests, and what most
     /// requests take on top.
@@ -33,7 +33,7 @@ pub enum Basis {
     /// Every loss and every answer names its pod.
     Exact,
     /// Some losses may belong to one pod or another: of those that were terminating, the one whose termination
-    /// began first is assumed.
+    /// began first is assumed. Or nothing was lost with a shorter drain than what was measured.
     UpperBound,
     /// Nothing tells which requests reached a terminating pod: only its endpoint is known.
     LowerBound,
@@ -54,6 +54,8 @@ impl Estimate {
 pub(super) struct Seen<'a> {
     pub(super) pods: &'a [PodFinding],
     pub(super) losses: &'a [Loss],
+    /// Whether every request that was due was sent and answered.
+    pub(super) nothing_is_lost: bool,
     /// Whether answers say which pod they are from.
     pub(super) pods_are_named: bool,
     /// What 99 in 100 answers took no longer than.
@@ -80,9 +82,14 @@ pub(super) fn estimate(seen: &Seen<'_>) -> Option<Estimate> {
     let measured = withdrawn.chain(answered).fold(0.0, f64::max);
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "some seconds, not negative")]
     let seconds = (measured.ceil() as u64).max(1);
+    // A pod that isn't gone may still lose what is sent to it.
+    let proven = seen.nothing_is_lost && terminated().all(|pod| pod.gone_after_seconds.is_some());
+    let enough = seen.present.filter(|_| proven).and_then(|present| u64::try_from(present).ok());
+    let shorter = enough.filter(|enough| *enough < seconds);
+    let seconds = shorter.unwrap_or(seconds);
 
     let ambiguous = seen.losses.iter().filter(|loss| loss.pods.iter().any(|tie| !tie.exact)).count();
-    let basis = if ambiguous > 0 {
+    let basis = if ambiguous > 0 || shorter.is_some() {
         Basis::UpperBound
     } else if sent.is_some() && seen.pods_are_named {
         Basis::Exact
@@ -93,6 +100,10 @@ pub(super) fn estimate(seen: &Seen<'_>) -> Option<Estimate> {
         Basis::Exact => "measured in this run: requests and losses are known by their pod; a busier \
                          cluster or another load balancer takes longer"
             .to_owned(),
+        Basis::UpperBound if shorter.is_some() => "an upper bound for this run: nothing was lost with the \
+                                                   pods' own; a busier cluster or another load balancer \
+                                                   takes longer"
+            .to_owned(),
         Basis::UpperBound => format!(
             "an upper bound for this run: {ambiguous} losses may belong to one pod or another, and the one \
              that had been terminating for longest is assumed"
@@ -101,7 +112,11 @@ pub(super) fn estimate(seen: &Seen<'_>) -> Option<Estimate> {
                               of the pods follows later; --pod-header tells which pods were reached"
             .to_owned(),
     };
-    let advice = advice(seconds, seen.present, basis, !seen.losses.is_empty());
+    let advice = match enough {
+        Some(0) => "nothing was lost without a drain".to_owned(),
+        Some(enough) => format!("the pods' drain of {enough} s was enough"),
+        None => advice(seconds, seen.present, basis, !seen.losses.is_empty()),
+    };
     let present_seconds = seen.present;
     Some(Estimate { seconds, measured_seconds: measured, basis, present_seconds, certainty, advice })
 }

@@ -149,9 +149,11 @@ impl Findings {
         let answers = samples.iter().filter(|sample| sample.is_answered());
         let latency = Latency::of(answers.map(|sample| sample.took).collect());
         let pods = pods(samples, lives, &losses);
+        let requests = Requests::of(samples);
         let drain = drain::estimate(&Seen {
             pods: &pods,
             losses: &losses,
+            nothing_is_lost: requests.nothing_is_lost(),
             pods_are_named: samples.iter().any(|sample| met(sample, lives).is_some()),
             usual_answer: Duration::from_secs_f64(latency.p99),
             present: present_drain(lives),
@@ -163,7 +165,7 @@ impl Findings {
             disruption_at_seconds: disruption.map(|(from, _)| from.as_secs_f64()),
             disruption_took_seconds: disruption.map(|(from, to)| to.saturating_sub(from).as_secs_f64()),
             incomplete: None,
-            requests: Requests::of(samples),
+            requests,
             causes,
             latency_seconds: latency,
             worst: worst_second(samples, lives).or_else(|| slowest(samples, lives)),
@@ -176,7 +178,7 @@ impl Findings {
     /// Whether every request that was due was sent and answered.
     #[must_use]
     pub fn nothing_is_lost(&self) -> bool {
-        self.requests.lost == 0 && self.requests.not_sent == 0
+        self.requests.nothing_is_lost()
     }
 }
 
@@ -189,6 +191,12 @@ impl Requests {
             requests.count(sample.outcome);
         }
         requests
+    }
+
+    /// Whether every one that was due was sent and answered.
+    #[must_use]
+    pub fn nothing_is_lost(&self) -> bool {
+        self.lost == 0 && self.not_sent == 0
     }
 
     /// Counts one more.
