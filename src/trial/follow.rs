@@ -1,16 +1,17 @@
 //! Follows a workload's pods and the EndpointSlices of its namespace.
 
-use std::time::Duration;
+use std::{fmt::Debug, future::ready, time::Duration};
 
 use futures::{Stream, StreamExt as _};
 use k8s_openapi::api::{core::v1::Pod, discovery::v1::EndpointSlice};
 use kube::{
-    Api, Client,
+    Api, Client, Resource,
     runtime::{
         WatchStreamExt as _,
-        watcher::{self, Event, watcher},
+        watcher::{self, Event, watch_object, watcher},
     },
 };
+use serde::de::DeserializeOwned;
 use tokio::{sync::watch, time::Instant};
 
 use super::Workload;
@@ -36,6 +37,14 @@ pub fn follow(
         );
     };
     (lives, task)
+}
+
+/// What an object is now and later; `None` where there is none. An error of the watch is tried again.
+pub(super) fn object<K>(api: Api<K>, name: &str) -> impl Stream<Item = Option<K>> + use<K>
+where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    watch_object(api, name).default_backoff().filter_map(|change| ready(change.ok()))
 }
 
 /// An error of a watch is tried again; what was missed is seen when it is back.

@@ -6,6 +6,8 @@ mod disruption;
 mod follow;
 mod node;
 mod remote;
+#[cfg(test)]
+mod test_support;
 mod workload;
 
 pub use access::check as check_access;
@@ -41,14 +43,6 @@ pub enum Error {
         doing: String,
         /// What came back.
         source: Box<kube::Error>,
-    },
-    /// A watch failed that something was waited for with.
-    #[error("{doing}")]
-    Watch {
-        /// What was waited for.
-        doing: String,
-        /// What came back.
-        source: Box<kube::runtime::watcher::Error>,
     },
     /// The disruption began, but didn't come to its end.
     #[error("{0}")]

@@ -1,17 +1,17 @@
 //! Draining a node, as `kubectl drain` does.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, future::ready, pin::pin};
 
-use futures::future::try_join_all;
+use futures::{StreamExt as _, future::try_join_all};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::{
     Api, Client, ResourceExt as _,
     api::{ListParams, Patch, PatchParams},
-    runtime::{conditions, wait::await_condition},
+    runtime::{conditions, wait::Condition as _},
 };
 use serde_json::json;
 
-use super::{Error, disrupt::evict, remote};
+use super::{Error, disrupt::evict, follow, remote};
 use crate::verify::Lives;
 
 /// Who mirrors a pod of the kubelet's own, which an eviction doesn't stop.
@@ -80,8 +80,11 @@ pub(super) async fn evict_all(client: &Client, pods: &[Pod]) -> Result<(), Error
         let api: Api<Pod> = Api::namespaced(client.clone(), &pod.namespace().unwrap_or_default());
         evict(&api, &name).await?;
         let uid = pod.uid().unwrap_or_default();
-        let waited = await_condition(api, &name, conditions::is_deleted(&uid)).await;
-        waited.map_err(|error| Error::Incomplete(format!("waiting until the pod {name} is gone: {error}")))
+        let is_gone = conditions::is_deleted(&uid);
+        let changes = follow::object(api, &name);
+        let mut gone = pin!(changes.filter(|pod| ready(is_gone.matches_object(pod.as_ref()))));
+        let gone = gone.next().await.map(drop);
+        gone.ok_or_else(|| Error::Incomplete(format!("the watch of the pod {name} ended")))
     }))
     .await
     .map(drop)
@@ -103,6 +106,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
+    use crate::trial::test_support::flaky;
 
     fn pod(metadata: Value) -> Pod {
         serde_json::from_value(json!({"metadata": metadata})).unwrap()
@@ -116,5 +120,10 @@ mod tests {
         assert!(!is_evicted(&pod(owned("DaemonSet"))));
         assert!(!is_evicted(&pod(json!({"annotations": {MIRROR: "x"}}))));
         assert!(!is_evicted(&pod(json!({"labels": remote::labels()}))));
+    }
+    #[tokio::test(start_paused = true)]
+    async fn the_end_of_an_evicted_pod_is_waited_for_through_errors_of_the_watch() {
+        let evicted = pod(json!({"name": "web-1", "namespace": "shop", "uid": "1"}));
+        evict_all(&flaky(json!([])), &[evicted]).await.unwrap();
     }
 }

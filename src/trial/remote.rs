@@ -127,16 +127,13 @@ impl Job {
         }
     }
 
-    /// The name of its pod, once that runs.
+    /// The name of its pod, once that runs. An error of the watch is tried again.
     async fn started(&self) -> Result<String, Error> {
         let ours = watcher::Config::default().labels(&format!("batch.kubernetes.io/job-name={}", self.name));
         let pods = watcher(self.pods.clone(), ours).default_backoff().applied_objects();
         let mut pods = pin!(pods);
         while let Some(pod) = pods.next().await {
-            let pod = pod.map_err(|source| Error::Watch {
-                doing: "waiting for the pod of the load".to_owned(),
-                source: Box::new(source),
-            })?;
+            let Ok(pod) = pod else { continue };
             if has_begun(&pod)? {
                 return Ok(pod.name_any());
             }
@@ -230,6 +227,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
+    use crate::trial::test_support::flaky;
 
     fn options() -> Options {
         Options { data: Some("costs $(PRICE)".to_owned()), ..Options::to("http://web") }
@@ -249,6 +247,16 @@ mod tests {
         let read: Options =
             serde_json::from_str(&pod.containers[0].args.as_ref().unwrap()[1].replace("$$", "$")).unwrap();
         assert_eq!(read, options());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_pod_is_waited_for_through_errors_of_the_watch() {
+        let status = json!({"containerStatuses": [{"name": "load", "image": "", "imageID": "", "ready": true,
+            "restartCount": 0, "state": {"running": {}}}]});
+        let client = flaky(json!([{"metadata": {"name": "load-1"}, "status": status}]));
+        let (api, pods) = (Api::namespaced(client.clone(), "shop"), Api::namespaced(client, "shop"));
+        let job = Job { api, pods, name: "load".to_owned() };
+        assert_eq!(job.started().await.unwrap(), "load-1");
     }
 
     #[test]

@@ -6,11 +6,10 @@ use kube::{
     Api, Client,
     api::{Patch, PatchParams},
     core::{DynamicObject, Selector},
-    runtime::{WatchStreamExt as _, watcher::watch_object},
 };
 use serde_json::json;
 
-use super::Error;
+use super::{Error, follow};
 use crate::{
     controller::progress::{Progress, progress},
     plan::Kind,
@@ -78,12 +77,8 @@ impl Workload {
 
     /// Waits until its rollout is complete, at this generation or a later one.
     pub(super) async fn complete(&self, generation: Option<i64>) -> Result<(), Error> {
-        let mut changes = std::pin::pin!(watch_object(self.api.clone(), &self.name).default_backoff());
-        while let Some(change) = changes.next().await {
-            let object = change.map_err(|source| Error::Watch {
-                doing: format!("waiting for the rollout of {self}"),
-                source: Box::new(source),
-            })?;
+        let mut changes = std::pin::pin!(follow::object(self.api.clone(), &self.name));
+        while let Some(object) = changes.next().await {
             let Some(object) = object else {
                 return Err(Error::Incomplete(format!("{self} was deleted meanwhile")));
             };
@@ -108,5 +103,24 @@ impl Workload {
 impl std::fmt::Display for Workload {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}/{}", self.kind, self.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trial::test_support::flaky;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_rollout_is_waited_for_through_errors_of_the_watch() {
+        let web = json!({
+            "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "generation": 2},
+            "spec": {"replicas": 1},
+            "status": {"observedGeneration": 2, "updatedReplicas": 1, "replicas": 1, "availableReplicas": 1},
+        });
+        let api = Api::namespaced_with(flaky(json!([web])), "shop", &resource(Kind::Deployment));
+        let (namespace, name, selector) = ("shop".to_owned(), "web".to_owned(), "app=web".to_owned());
+        let workload = Workload { kind: Kind::Deployment, namespace, name, selector, api };
+        workload.complete(Some(2)).await.unwrap();
     }
 }
