@@ -66,7 +66,7 @@ fn summary(findings: &Findings) -> Markup {
             strong { (requests.lost) " of " (requests.sent) " requests were lost" }
             @if requests.not_sent > 0 { ", and " (requests.not_sent) " more were due and not sent" }
         }
-        @if let Some(why) = &findings.incomplete { p class="bad" { "The disruption didn't come to its end: " (why) } }
+        @if let Some(why) = &findings.incomplete { p class="bad" { "The run didn't come to its end: " (why) } }
         table {
             @for (cause, count) in &findings.causes { tr { th { (cause) } td { (count) } } }
             tr {

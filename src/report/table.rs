@@ -65,7 +65,7 @@ fn write(findings: &Findings, text: &mut String) -> fmt::Result {
         writeln!(text, "            {}", drain.advice)?;
     }
     if let Some(why) = &findings.incomplete {
-        writeln!(text, "\n  The disruption didn't come to its end: {why}")?;
+        writeln!(text, "\n  The run didn't come to its end: {why}")?;
     }
     Ok(())
 }

@@ -65,7 +65,7 @@ fn the_table_tells_what_was_lost_when_and_where() {
 fn what_did_not_come_to_its_end_is_told() {
     let mut findings = run().0;
     findings.incomplete = Some("it took too long".to_owned());
-    assert!(table(&findings).ends_with("The disruption didn't come to its end: it took too long\n"));
+    assert!(table(&findings).ends_with("The run didn't come to its end: it took too long\n"));
 }
 
 #[test]

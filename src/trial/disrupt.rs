@@ -9,7 +9,7 @@ use kube::{
 };
 use tokio::{
     sync::watch,
-    time::{Duration, sleep},
+    time::{Duration, sleep, timeout},
 };
 
 use super::{Disruption, Error, Workload, node};
@@ -123,21 +123,30 @@ impl Trial {
                 self.wait(|lives| lives.are_gone(&evicted)).await?;
             }
         }
-        self.undo().await?;
+        self.put_back().await?;
         self.wait(|lives| self::ready(lives) >= ready).await
     }
 
     /// Undoes what is not undone yet.
     ///
     /// # Errors
-    /// Where that fails: it then says how to do it by hand.
-    pub async fn undo(&mut self) -> Result<(), Error> {
+    /// Where that fails, or takes longer than `limit`: it then says how to do it by hand.
+    pub async fn undo(&mut self, limit: Duration) -> Result<(), Error> {
+        let undone = timeout(limit, self.put_back()).await;
+        let too_long = || Error::Incomplete(format!("it took longer than {} s", limit.as_secs()));
+        let Err(error) = undone.unwrap_or_else(|_| Err(too_long())) else { return Ok(()) };
+        Err(match self.undo.last() {
+            Some(undo) => undo.by_hand(&self.workload, error),
+            None => error,
+        })
+    }
+
+    async fn put_back(&mut self) -> Result<(), Error> {
         while let Some(undo) = self.undo.last() {
             match undo {
-                Undo::Scale { from, to } => self.scale_back(*from, *to).await,
-                Undo::Uncordon { node } => node::cordon(&self.client, node, false).await,
+                Undo::Scale { from, to } => self.scale_back(*from, *to).await?,
+                Undo::Uncordon { node } => node::cordon(&self.client, node, false).await?,
             }
-            .map_err(|error| undo.by_hand(&self.workload, &error))?;
             self.undo.pop();
         }
         Ok(())
@@ -165,7 +174,8 @@ impl Trial {
 }
 
 impl Undo {
-    fn by_hand(&self, workload: &Workload, error: &Error) -> Error {
+    fn by_hand(&self, workload: &Workload, error: Error) -> Error {
+        let error = anyhow::Error::from(error);
         let (what, command) = match self {
             Self::Scale { from, .. } => (
                 format!("{workload} is still scaled down"),
@@ -180,7 +190,7 @@ impl Undo {
                 (format!("the node {node} is still cordoned"), format!("kubectl uncordon {node}"))
             }
         };
-        Error::Incomplete(format!("{what} ({error}): {command}"))
+        Error::Incomplete(format!("{what} ({error:#}): {command}"))
     }
 }
 

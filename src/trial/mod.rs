@@ -7,7 +7,7 @@ mod follow;
 mod node;
 mod remote;
 #[cfg(test)]
-mod test_support;
+pub(crate) mod test_support;
 mod workload;
 
 pub use access::check as check_access;

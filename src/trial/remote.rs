@@ -68,23 +68,39 @@ impl Job {
     /// Follows it until `stop`, and returns its samples in times from `origin`; each is handed to `sink` as
     /// it comes. To stop is to remove the Job: its pod then ends the load in order.
     ///
-    /// # Errors
-    /// Where it doesn't start, or ends before its time.
+    /// The second is an error where it doesn't start, ends before its time or can't be stopped. The samples
+    /// are what came until then.
     pub async fn follow(
         &self,
         origin: Instant,
         stop: CancellationToken,
         mut sink: impl FnMut(&Sample),
-    ) -> Result<Vec<Sample>, Error> {
+    ) -> (Vec<Sample>, Result<(), Error>) {
+        let mut samples = Vec::new();
+        let mut alignment = Alignment::default();
+        let take_in = |written, more: Vec<Sample>| {
+            alignment.learn(written, origin.elapsed());
+            more.iter().for_each(&mut sink);
+            samples.extend(more);
+        };
+        let ended = self.read(stop, take_in).await;
+        alignment.apply(&mut samples);
+        (samples, ended)
+    }
+
+    /// Hands on the lines that bring samples, with when each was written.
+    async fn read(
+        &self,
+        stop: CancellationToken,
+        mut take_in: impl FnMut(Duration, Vec<Sample>),
+    ) -> Result<(), Error> {
         let Some(pod) = stop.run_until_cancelled(self.started()).await.transpose()? else {
-            return Ok(vec![]);
+            return Ok(());
         };
         let follow = LogParams { follow: true, ..LogParams::default() };
         let log =
             self.pods.log_stream(&pod, &follow).await.map_err(Error::api("following the load's log"))?;
         let mut lines = pin!(log.lines());
-        let mut samples = Vec::new();
-        let mut alignment = Alignment::default();
         let mut stopped = false;
         loop {
             let line = tokio::select! {
@@ -95,25 +111,20 @@ impl Job {
                     continue;
                 }
             };
-            let received = origin.elapsed();
             let line = line.map_err(|error| Error::Remote(format!("its log broke off: {error}")))?;
             let Some(line) = line else {
                 return Err(Error::Remote("its log ended before it did".to_owned()));
             };
             match serde_json::from_str(&line) {
-                Ok(Line::Samples { now_micros, samples: more }) => {
-                    alignment.learn(Duration::from_micros(now_micros), received);
-                    more.iter().for_each(&mut sink);
-                    samples.extend(more);
+                Ok(Line::Samples { now_micros, samples }) => {
+                    take_in(Duration::from_micros(now_micros), samples);
                 }
-                Ok(Line::End) if stopped => break,
+                Ok(Line::End) if stopped => return Ok(()),
                 Ok(Line::End) => return Err(Error::Remote("it was ended by somebody else".to_owned())),
                 // Its own words, on standard error.
                 Err(_) => return Err(Error::Remote(line)),
             }
         }
-        alignment.apply(&mut samples);
-        Ok(samples)
     }
 
     /// Removes it and its pod, if they are there.
@@ -227,10 +238,25 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::trial::test_support::flaky;
+    use crate::{
+        trial::test_support::{client, flaky},
+        verify::Outcome,
+    };
 
     fn options() -> Options {
         Options { data: Some("costs $(PRICE)".to_owned()), ..Options::to("http://web") }
+    }
+
+    fn job(client: Client) -> Job {
+        let (api, pods) = (Api::namespaced(client.clone(), "shop"), Api::namespaced(client, "shop"));
+        Job { api, pods, name: "load".to_owned() }
+    }
+
+    /// The pod of a load that runs.
+    fn running() -> Value {
+        let container = json!({
+            "name": "load", "image": "", "imageID": "", "ready": true, "restartCount": 0, "state": {"running": {}}});
+        json!({"metadata": {"name": "load-1"}, "status": {"containerStatuses": [container]}})
     }
 
     #[test]
@@ -249,14 +275,32 @@ mod tests {
         assert_eq!(read, options());
     }
 
+    #[tokio::test]
+    async fn samples_that_came_before_an_error_are_kept() {
+        let client = client(|_, target| {
+            let pods = json!({"metadata": {"resourceVersion": "1"}, "items": [running()]});
+            let sample = Sample {
+                due: Duration::from_millis(1),
+                took: Duration::from_millis(1),
+                connecting: Duration::ZERO,
+                outcome: Outcome::Answered(200),
+                pod: None,
+                peer: None,
+            };
+            let log = json!(Line::Samples { now_micros: 2000, samples: vec![sample] });
+            Some((200, if target.contains("/log?") { log } else { pods }))
+        });
+        let mut told = 0;
+        let (samples, ended) =
+            job(client).follow(Instant::now(), CancellationToken::new(), |_| told += 1).await;
+        assert_eq!((samples.len(), told), (1, 1));
+        let said = ended.unwrap_err().to_string();
+        assert!(said.contains("its log ended before it did"), "{said}");
+    }
+
     #[tokio::test(start_paused = true)]
     async fn the_pod_is_waited_for_through_errors_of_the_watch() {
-        let status = json!({"containerStatuses": [{"name": "load", "image": "", "imageID": "", "ready": true,
-            "restartCount": 0, "state": {"running": {}}}]});
-        let client = flaky(json!([{"metadata": {"name": "load-1"}, "status": status}]));
-        let (api, pods) = (Api::namespaced(client.clone(), "shop"), Api::namespaced(client, "shop"));
-        let job = Job { api, pods, name: "load".to_owned() };
-        assert_eq!(job.started().await.unwrap(), "load-1");
+        assert_eq!(job(flaky(json!([running()]))).started().await.unwrap(), "load-1");
     }
 
     #[test]

@@ -41,7 +41,7 @@ pub struct Findings {
     /// How long it took, until every pod that it removed was gone and every new one available.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disruption_took_seconds: Option<f64>,
-    /// Why the disruption didn't come to its end.
+    /// Why the run didn't come to its end, and what could not be put back after it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub incomplete: Option<String>,
     /// How many requests there were.

@@ -1,6 +1,6 @@
 //! The order of things: look, ask, load, disrupt, put back, wait, and count.
 
-use std::time::Duration;
+use std::{pin::pin, time::Duration};
 
 use anyhow::{Context as _, anyhow, bail};
 use kube::{Client, Config};
@@ -52,11 +52,37 @@ pub(super) async fn run(
     };
     let course = load_and_disrupt(arguments, options, &mut scene, job.as_ref(), interrupted, &progress);
     let outcome = Box::pin(course).await;
-    if let Some(job) = job {
-        let removed = timeout(UNDO_LIMIT, job.remove()).await;
-        removed.context("removing the Job of the load took too long")??;
+    let Some(job) = job else { return outcome };
+    let removed =
+        timeout(UNDO_LIMIT, job.remove()).await.context("removing the Job of the load took too long");
+    conclude(outcome, removed.and_then(|removed| removed.map_err(Into::into)))
+}
+
+/// What a run came to once `last` is done: where that failed, it is told with what was found.
+fn conclude(
+    outcome: anyhow::Result<(Findings, Recording)>,
+    last: anyhow::Result<()>,
+) -> anyhow::Result<(Findings, Recording)> {
+    let Err(error) = last else { return outcome };
+    match outcome {
+        Ok((mut findings, recording)) => {
+            note(&mut findings, &error);
+            Ok((findings, recording))
+        }
+        // That says that everything is put back.
+        Err(first) if first.is::<Interrupted>() => Err(error),
+        Err(first) => bail!("{first:#}; {error:#}"),
     }
-    outcome
+}
+
+/// Tells of an error with what was found all the same.
+fn note(findings: &mut Findings, error: &anyhow::Error) {
+    let error = format!("{error:#}");
+    findings.incomplete = match findings.incomplete.take() {
+        Some(told) if told.contains(&error) => Some(told),
+        Some(told) => Some(format!("{told}; {error}")),
+        None => Some(error),
+    };
 }
 
 /// What is there before anything is done.
@@ -137,71 +163,92 @@ async fn load_and_disrupt(
     let load = load(job, options, scene.origin, tell, stop.clone());
     let count = progress.count(requests.clone());
     let origin = scene.origin;
-    let mut disruption = None;
+    let (mut begun, mut ended) = (None, None);
     let course = async {
         progress.phase("load without disruption");
         lead(arguments, options, &requests).await?;
-        let begun = origin.elapsed();
+        begun = Some(origin.elapsed());
         progress.phase(format!("disruption: {}", arguments.disrupt));
         let outcome = timeout(arguments.limit, scene.trial.run()).await;
-        disruption = (arguments.disrupt != Disruption::None).then(|| (begun, origin.elapsed()));
+        ended = Some(origin.elapsed());
         progress.phase("load after the disruption");
-        let incomplete = match outcome {
+        let failed = match outcome {
             Ok(Ok(())) => None,
+            Ok(Err(error @ trial::Error::Impossible(_))) => return Err(error.into()),
             // It has begun: what it cost is told all the same.
-            Ok(Err(trial::Error::Incomplete(why))) => Some(why),
-            Ok(Err(error)) => return Err(error.into()),
-            Err(_) => Some(format!(
+            Ok(Err(error)) => Some(error.into()),
+            Err(_) => Some(anyhow!(
                 "it took longer than {} s: `kubectl -n {} get pods,pdb` tells what it may have waited for",
                 arguments.limit.as_secs(),
                 scene.workload.namespace
             )),
         };
-        if incomplete.is_none() {
+        if failed.is_none() {
             sleep(arguments.duration).await;
         }
         progress.phase("waiting for the last answers");
         stop.cancel();
-        Ok::<_, anyhow::Error>(incomplete)
+        Ok::<_, anyhow::Error>(failed)
     };
     let both = async {
-        // The load ends by itself only where it failed.
-        let (samples, incomplete) = tokio::try_join!(load, course)?;
-        Ok::<_, anyhow::Error>((samples, incomplete))
+        let mut load = pin!(load);
+        tokio::select! {
+            failed = course => {
+                let failed = failed?;
+                let (samples, loaded) = load.await;
+                Ok((samples, [failed, loaded.err()]))
+            }
+            // The load ends by itself only where it failed.
+            (samples, loaded) = &mut load => Ok((samples, [loaded.err(), None])),
+        }
     };
     // Counting ends with the load.
     let (outcome, ()) = tokio::join!(stopped(interrupted, both), count);
+    let disruption = begun.map(|begun| (begun, ended.unwrap_or_else(|| origin.elapsed())));
     progress.phase("putting back what was changed");
-    timeout(UNDO_LIMIT, scene.trial.undo())
-        .await
-        .context("putting back what was changed took too long")??;
-    let (samples, incomplete) = outcome?;
-    let recording = Recording::new(samples, scene.lives.borrow().all(), disruption);
-    let mut findings = Findings::of(subject(arguments, options, &scene.workload), &recording);
-    findings.incomplete = incomplete;
-    Ok((findings, recording))
+    let undone = scene.trial.undo(UNDO_LIMIT).await;
+    let outcome = outcome.and_then(|(samples, errors)| {
+        let mut errors: Vec<_> = errors.into_iter().flatten().collect();
+        if disruption.is_none()
+            && let Some(error) = errors.pop()
+        {
+            return Err(error);
+        }
+        let disruption = disruption.filter(|_| arguments.disrupt != Disruption::None);
+        let recording = Recording::new(samples, scene.lives.borrow().all(), disruption);
+        let mut findings = Findings::of(subject(arguments, options, &scene.workload), &recording);
+        for error in &errors {
+            note(&mut findings, error);
+        }
+        Ok((findings, recording))
+    });
+    conclude(outcome, undone.map_err(Into::into))
 }
 
-/// The load, from here or from the cluster, until `stop`.
+/// The load, from here or from the cluster, until `stop`: its samples, and why it ended before.
 async fn load(
     job: Option<&Job>,
     options: &Options,
     origin: Instant,
     tell: watch::Sender<Count>,
     stop: CancellationToken,
-) -> anyhow::Result<Vec<Sample>> {
+) -> (Vec<Sample>, anyhow::Result<()>) {
     let count = |sample: &Sample| tell.send_modify(|count| count.add(sample));
     if let Some(job) = job {
-        return Ok(job.follow(origin, stop, count).await?);
+        let (samples, ended) = job.follow(origin, stop, count).await;
+        return (samples, ended.map_err(Into::into));
     }
-    let client = load::Client::new(options)?;
     let mut samples = Vec::new();
+    let client = match load::Client::new(options) {
+        Ok(client) => client,
+        Err(error) => return (samples, Err(error.into())),
+    };
     let sink = |sample| {
         count(&sample);
         samples.push(sample);
     };
     load::run(&client, options, origin, sink, stop).await;
-    Ok(samples)
+    (samples, Ok(()))
 }
 
 /// Waits until the load has run for a while; an error where a request is lost meanwhile.
@@ -248,3 +295,7 @@ async fn stopped<T>(
 ) -> anyhow::Result<T> {
     interrupted.run_until_cancelled(work).await.unwrap_or_else(|| Err(anyhow!(Interrupted)))
 }
+
+#[cfg(test)]
+#[path = "course_tests.rs"]
+mod tests;

@@ -140,6 +140,10 @@ fn verify(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         let page = report::page(&findings, &recording).context("drawing the report")?;
         std::fs::write(file, page).with_context(|| format!("writing {}", file.display()))?;
     }
+    // The table has it.
+    if let (Output::Json, Some(why)) = (arguments.output, &findings.incomplete) {
+        eprintln!("adieu: {why}");
+    }
     let text = match arguments.output {
         Output::Table => report::table(&findings),
         Output::Json => serde_json::to_string_pretty(&findings).context("writing JSON")? + "\n",
