@@ -2,6 +2,7 @@
 //! pod.
 
 mod course;
+mod file;
 mod options;
 mod progress;
 
@@ -15,6 +16,7 @@ use std::{
 use anyhow::{Context as _, bail};
 use tokio_util::sync::CancellationToken;
 
+use self::file::ReportFile;
 use super::reference::Reference;
 use crate::{report, runtime::shutdown, trial::Disruption, verify::Findings};
 
@@ -116,9 +118,7 @@ fn verify(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     }
     let options = arguments.load.options()?;
     // Before anything is disturbed.
-    if let Some(file) = &arguments.report {
-        std::fs::File::create(file).with_context(|| format!("creating {}", file.display()))?;
-    }
+    let file = arguments.report.as_deref().map(ReportFile::at).transpose()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -136,9 +136,8 @@ fn verify(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     // A question that nobody answers is not waited for.
     runtime.shutdown_background();
     let (findings, recording) = outcome?;
-    if let Some(file) = &arguments.report {
-        let page = report::page(&findings, &recording).context("drawing the report")?;
-        std::fs::write(file, page).with_context(|| format!("writing {}", file.display()))?;
+    if let Some(file) = file {
+        file.write(&report::page(&findings, &recording).context("drawing the report")?)?;
     }
     // The table has it.
     if let (Output::Json, Some(why)) = (arguments.output, &findings.incomplete) {
