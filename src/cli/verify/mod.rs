@@ -31,7 +31,8 @@ is seen by as many requests as it concerns. A request is lost when it gets no an
 pod (--pod-header), or requests go straight to a pod's address, the pod is known exactly.
 
 The load begins some seconds before the disruption; a service that doesn't answer then is not disrupted. What \
-is changed for the time being (replicas, a cordoned node) is put back, also after Ctrl-C or an error.
+is changed for the time being (replicas, a cordoned node) is put back, also after Ctrl-C, after an error or \
+when the terminal is closed.
 
 With --in-cluster the load runs as a Job in the workload's namespace, so that ClusterIP Services can be \
 reached; headers and data stand in the Job while it runs. The Job is removed at the end.
@@ -41,7 +42,7 @@ reached; headers and data stand in the Job while it runs. The Job is removed at 
   adieu verify deploy/web -n shop --url http://10.0.0.7:30080/ --yes -o json --report report.html
 
 The exit code is 0 if every request was answered, 1 if some were lost, 2 if this could not be found out, and \
-130 after Ctrl-C.";
+130 after Ctrl-C or when the terminal is closed.";
 
 /// What a shell reports for a program that Ctrl-C ended.
 const INTERRUPTED: u8 = 130;
@@ -106,7 +107,8 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     match verify(arguments) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("adieu: {error:#}");
+            // The terminal may be gone.
+            let _ = writeln!(stderr(), "adieu: {error:#}");
             ExitCode::from(if error.is::<course::Interrupted>() { INTERRUPTED } else { COULD_NOT_RUN })
         }
     }
@@ -141,7 +143,7 @@ fn verify(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     }
     // The table has it.
     if let (Output::Json, Some(why)) = (arguments.output, &findings.incomplete) {
-        eprintln!("adieu: {why}");
+        let _ = writeln!(stderr(), "adieu: {why}");
     }
     let text = match arguments.output {
         Output::Table => report::table(&findings),
