@@ -1,6 +1,7 @@
 //! The mutating webhook: `AdmissionReview` in, JSON patch out. It reads caches and never asks the API
 //! server, so that an admission costs one hop.
 
+mod body;
 mod review;
 mod router;
 

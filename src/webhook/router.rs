@@ -7,8 +7,8 @@ use std::{
 
 use axum::{
     Json, Router,
-    body::Bytes,
-    extract::{DefaultBodyLimit, State, rejection::BytesRejection},
+    body::Body,
+    extract::State,
     http::StatusCode,
     response::{IntoResponse, Response},
     routing::post,
@@ -16,7 +16,10 @@ use axum::{
 use tower_http::timeout::TimeoutLayer;
 use tracing::{Instrument as _, field::Empty, info_span};
 
-use super::review::{BadRequest, review};
+use super::{
+    body::Room,
+    review::{BadRequest, review},
+};
 use crate::runtime::{
     caches::Caches,
     metrics::{AdmissionLabels, AdmissionResult, KindLabel, Metrics},
@@ -24,9 +27,6 @@ use crate::runtime::{
 
 /// Where the API server sends its reviews.
 pub const PATH: &str = "/mutate";
-
-/// The largest body, in bytes: etcd takes objects of 1.5 MiB, and an update carries two.
-const BODY_LIMIT: usize = 8 * 1024 * 1024;
 
 /// How long a request may take, its body included: an API server waits no longer for a webhook
 /// (`timeoutSeconds` is at most 30), and who sends more slowly holds memory for nobody.
@@ -36,18 +36,18 @@ const TIME_LIMIT: Duration = Duration::from_secs(30);
 struct Context {
     caches: Caches,
     metrics: Arc<Metrics>,
+    room: Room,
 }
 
 /// The webhook's routes.
 pub fn router(caches: Caches, metrics: Arc<Metrics>) -> Router {
     Router::new()
         .route(PATH, post(handle))
-        .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, TIME_LIMIT))
-        .with_state(Context { caches, metrics })
+        .with_state(Context { caches, metrics, room: Room::default() })
 }
 
-async fn handle(State(context): State<Context>, body: Result<Bytes, BytesRejection>) -> Response {
+async fn handle(State(context): State<Context>, body: Body) -> Response {
     let span = info_span!(
         "admission",
         uid = Empty,
@@ -59,12 +59,13 @@ async fn handle(State(context): State<Context>, body: Result<Bytes, BytesRejecti
         mutated = Empty
     );
     async move {
-        let started = Instant::now();
-        let body = match body {
+        let body = match context.room.read(body).await {
             Ok(body) => body,
-            Err(rejection) => return refuse(&context, rejection.status(), &rejection.body_text()),
+            Err(unread) => return refuse(&context, unread.status(), &unread.to_string()),
         };
-        match review(&body, &context.caches).await {
+        // From the last byte on.
+        let started = Instant::now();
+        match review(&body.bytes, &context.caches).await {
             Ok(reviewed) => {
                 let response = &reviewed.answer.response;
                 let (allowed, mutated) = (response.allowed, response.patch.is_some());

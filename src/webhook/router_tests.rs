@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
 use super::*;
+use crate::webhook::body::BODY_LIMIT;
 
 fn deployment(annotations: &Value) -> Value {
     json!({

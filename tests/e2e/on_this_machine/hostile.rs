@@ -26,6 +26,10 @@ use crate::{
 
 /// Connections at once.
 const CROWD: usize = 1000;
+/// Connections that hold as large a body as they may.
+const HEAVY: usize = 40;
+/// What each of them sends, of what it says that it will: together more than a replica has memory.
+const WEIGHT: usize = 7 * 1024 * 1024;
 /// How long the webhook may leave a client without an answer or an end.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -85,6 +89,18 @@ async fn post(mut client: impl AsyncRead + AsyncWrite + Unpin, body: &[u8]) -> S
     let _ = client.write_all(body).await;
     let _ = client.flush().await;
     ended(&mut client).await
+}
+
+/// Sends most of a large body, and waits. The answer, or what there is of it: who is turned away in the middle of
+/// his body may find the connection reset.
+async fn heavy_and_slow(target: &Target) -> String {
+    let mut client = target.connect().await;
+    let head = format!("POST /mutate HTTP/1.1\r\nhost: adieu\r\ncontent-length: {}\r\n\r\n", WEIGHT + 1);
+    client.write_all(head.as_bytes()).await.unwrap();
+    let _ = client.write_all(&vec![b' '; WEIGHT]).await;
+    let mut answer = Vec::new();
+    let _ = timeout(2 * PATIENCE, client.read_to_end(&mut answer)).await.expect("an end of the connection");
+    String::from_utf8_lossy(&answer).into_owned()
 }
 
 /// What still comes, up to the end.
@@ -178,6 +194,17 @@ async fn strangers_get_clear_answers_and_are_in_nobody_s_way() {
         slow.push(client);
     }
     ended(&mut silent).await;
+
+    // Those who send as much as they may, and then keep it there.
+    let mut heavy = JoinSet::new();
+    for _ in 0..HEAVY {
+        let target = target.clone();
+        heavy.spawn(async move { heavy_and_slow(&target).await });
+    }
+    let answers = heavy.join_all().await;
+    let waited_for = answers.iter().filter(|answer| answer.starts_with("HTTP/1.1 408 ")).count();
+    assert!(waited_for < HEAVY / 4, "{waited_for} of {HEAVY} were waited for");
+    assert!(answers.iter().any(|answer| answer.starts_with("HTTP/1.1 503 ")), "{answers:?}");
 
     let review = Arc::new(review().to_string());
     let mut crowd = JoinSet::new();
