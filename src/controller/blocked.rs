@@ -34,9 +34,11 @@ struct Block {
     attempts: u32,
 }
 
-/// A template that was written, as a hash.
+/// A template that was written, as hashes.
 struct Written {
-    template: u64,
+    planned: u64,
+    /// With what the API server filled in.
+    stored: u64,
     times: u32,
     last: Instant,
 }
@@ -65,24 +67,28 @@ impl Blocked {
         self.written().retain(|key, _| exists(key));
     }
 
-    /// Notes that a workload was brought to its plan.
-    pub(super) fn wrote(&self, key: Key, template: &Value) {
-        let (template, last) = (hash_of(template), Instant::now());
+    /// Notes that a workload was brought to its plan, and what the API server made of that.
+    pub(super) fn wrote(&self, key: Key, planned: &Value, stored: &Value) {
+        let (planned, stored, last) = (hash_of(planned), hash_of(stored), Instant::now());
         let mut written = self.written();
-        let times = written.get(&key).filter(|before| before.template == template).map_or(0, |w| w.times);
-        written.insert(key, Written { template, times: times + 1, last });
+        let times = written.get(&key).filter(|before| before.planned == planned).map_or(0, |w| w.times);
+        written.insert(key, Written { planned, stored, times: times + 1, last });
     }
 
-    /// The workload isn't to be injected any more: what is written next is another matter.
-    pub(super) fn forget(&self, key: &Key) {
-        self.written().remove(key);
+    /// The workload is as it shall be with this template. Where that isn't what was written here, what is
+    /// written next is another matter.
+    pub(super) fn settled(&self, key: &Key, template: &Value) {
+        let mut written = self.written();
+        if written.get(key).is_some_and(|written| written.stored != hash_of(template)) {
+            written.remove(key);
+        }
     }
 
     /// Whether this template was written so often, and is not there again, that somebody doesn't want it.
     pub(super) fn keeps_coming_back(&self, key: &Key, template: &Value) -> bool {
         self.written().get(key).is_some_and(|written| {
             written.times >= WRITES
-                && written.template == hash_of(template)
+                && written.planned == hash_of(template)
                 && written.last.elapsed() < LEFT_FOR
         })
     }
@@ -120,10 +126,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_somebody_keeps_changing_back_is_left_for_a_while() {
         let (plan, other) = (json!({"drain": 10}), json!({"drain": 20}));
+        let stored = json!({"drain": 10, "filledIn": true});
         let blocked = Blocked::default();
         for _ in 0..WRITES {
             assert!(!blocked.keeps_coming_back(&key(), &plan));
-            blocked.wrote(key(), &plan);
+            blocked.wrote(key(), &plan, &stored);
+            blocked.settled(&key(), &stored);
         }
         assert!(blocked.keeps_coming_back(&key(), &plan) && !blocked.keeps_coming_back(&key(), &other));
         tokio::time::advance(LEFT_FOR).await;
@@ -131,13 +139,13 @@ mod tests {
 
         // A policy that goes to and fro is nobody who changes back.
         for plan in [&plan, &other, &plan, &other, &plan, &other] {
-            blocked.wrote(key(), plan);
+            blocked.wrote(key(), plan, plan);
         }
         assert!(!blocked.keeps_coming_back(&key(), &other));
         for _ in 0..WRITES {
-            blocked.wrote(key(), &plan);
+            blocked.wrote(key(), &plan, &stored);
         }
-        blocked.forget(&key());
+        blocked.settled(&key(), &other);
         assert!(!blocked.keeps_coming_back(&key(), &plan));
     }
 

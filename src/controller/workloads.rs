@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Context, budgets, turns, write};
 use crate::{
-    plan::{self, Convergence, Kind, Standing, Surroundings, When, Workload},
+    plan::{self, Convergence, Kind, Surroundings, When, Workload},
     runtime::{
         kept::Kept,
         metrics::{KindLabel, ReconcileLabels, ReconcileResult},
@@ -110,9 +110,7 @@ async fn bring_to_plan(
     let (key, namespace) = (turns::key(kind, object), object.namespace());
     let Some(planned) = &convergence.template else {
         context.blocked.clear(&key);
-        if convergence.standing == Standing::Unmanaged {
-            context.blocked.forget(&key);
-        }
+        context.blocked.settled(&key, &object.data["spec"]["template"]);
         count(ReconcileResult::Unchanged);
         return Ok(Action::await_change());
     };
@@ -174,7 +172,7 @@ async fn bring_to_plan(
         return Ok(Action::requeue(wait));
     }
     context.blocked.clear(&key);
-    context.blocked.wrote(key, planned);
+    context.blocked.wrote(key, planned, &written.data["spec"]["template"]);
     context.outbox.injected(kind, object, planned, convergence);
     tracing::info!(%kind, namespace, name = object.name_any(), when = ?convergence.when, "brought to its plan");
     count(ReconcileResult::Patched);
