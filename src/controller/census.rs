@@ -47,7 +47,8 @@ pub(super) async fn keep(
                 publish(&context.metrics, &standing);
                 let failures = context.turns.failures();
                 context.metrics.failed_rollouts.set(i64::try_from(failures).unwrap_or(i64::MAX));
-                context.turns.is_under_way() || standing.keys().any(|(_, state)| state.is_unsettled())
+                context.turns.follow(&context, None).await
+                    || standing.keys().any(|(_, state)| state.is_unsettled())
             } else {
                 context.metrics.workloads.clear();
                 context.metrics.failed_rollouts.set(0);

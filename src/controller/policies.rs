@@ -18,7 +18,11 @@ use serde_json::json;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{Context, blocked::Blocked, turns::key};
+use super::{
+    Context,
+    blocked::Blocked,
+    turns::{key, rollout_failed},
+};
 use crate::{
     api::{
         ClusterGracefulPolicy, GracefulPolicy, GracefulPolicySpec, GracefulPolicyStatus, Mode,
@@ -65,10 +69,11 @@ async fn control_kind<P: Policy>(
 
 async fn reconcile<P: Policy>(policy: Arc<P>, context: Arc<Context>) -> Result<Action, kube::Error> {
     if !context.leads() {
+        context.turns.step_down().await;
         return Ok(Action::await_change());
     }
     let namespace = policy.namespace().unwrap_or_default();
-    let under_way = context.turns.follow(&context).await;
+    let under_way = context.turns.follow(&context, Some((&namespace, &policy.source()))).await;
     let trouble =
         Trouble { failed: context.turns.failed_for(&namespace, &policy.source()), blocked: &context.blocked };
     let status = status(&*policy, &policy.reach(&context), &trouble, Timestamp::now());
@@ -310,7 +315,7 @@ impl Tally {
             let message = if pending > 0 {
                 format!("{pending} of {matched} workloads wait for a rollout to be mended")
             } else {
-                format!("the rollout of {first} failed")
+                rollout_failed(first)
             };
             return says(false, "Stalled", message);
         }
@@ -339,7 +344,7 @@ impl Tally {
             0 => String::new(),
             pending => format!(", and {pending} workloads wait"),
         };
-        let message = format!("the rollout of {first} failed{wait}: mend or undo it, or change the policy");
+        let message = format!("{}{wait}: mend or undo it, or change the policy", rollout_failed(first));
         says(true, "RolloutFailed", message)
     }
 

@@ -30,7 +30,7 @@ pub(super) fn patience(object: &DynamicObject) -> Duration {
 /// How far a rollout has come, for comparisons.
 pub(super) fn reached(object: &DynamicObject) -> u64 {
     let status = &object.data["status"];
-    hash_of(&REACHED.map(|field| status[field].as_i64()))
+    hash_of(&(object.metadata.generation, REACHED.map(|field| status[field].as_i64())))
 }
 
 const REACHED: [&str; 8] = [
@@ -57,6 +57,15 @@ pub fn progress(kind: Kind, object: &DynamicObject) -> Progress {
     let gave_up =
         conditions.any(|condition| condition["type"] == "Progressing" && condition["status"] == "False");
     if observed && gave_up { Progress::Failed } else { Progress::Rolling }
+}
+
+/// Whether every pod of a DaemonSet is of the current template. It never tells whether a rollout was complete, and
+/// one of many nodes is always away.
+pub(super) fn is_updated(kind: Kind, object: &DynamicObject) -> bool {
+    let status = &object.data["status"];
+    let observed = status["observedGeneration"].as_i64() >= object.metadata.generation;
+    let updated = status["updatedNumberScheduled"].as_i64() >= status["desiredNumberScheduled"].as_i64();
+    kind == Kind::DaemonSet && observed && updated
 }
 
 /// Whether the latest rollout was complete once, and every pod is still of that template: what isn't available

@@ -15,7 +15,7 @@ use tokio::{
 
 use super::{
     Context,
-    progress::{Progress, patience, progress, reached, was_complete},
+    progress::{Progress, is_updated, patience, progress, reached, was_complete},
 };
 use crate::{
     plan::{self, Convergence, Kind, Source, Surroundings, When, Workload},
@@ -31,6 +31,11 @@ pub(super) type Key = (Kind, ObjectRef<DynamicObject>);
 
 pub(super) fn key(kind: Kind, object: &DynamicObject) -> Key {
     (kind, ObjectRef::from_obj_with(object, resource(kind)))
+}
+
+/// How the condition `Stalled` names the first workload whose rollout failed.
+pub(super) fn rollout_failed(name: &str) -> String {
+    format!("the rollout of {name} failed")
 }
 
 /// A policy: its namespace, which is empty for the cluster's, and its name.
@@ -52,8 +57,6 @@ pub(super) struct Turns {
 #[derive(Default)]
 struct Failed {
     looked: Option<Instant>,
-    /// Whether there are rollouts that aren't complete.
-    under_way: bool,
     policies: BTreeMap<PolicyKey, Vec<String>>,
 }
 
@@ -82,9 +85,11 @@ impl Rollout {
         Self { ours, generation, reached: reached(object), since: Instant::now() }
     }
 
-    fn look(self, object: &DynamicObject) -> Self {
+    /// `anew` where nobody has looked for so long that it may have gone on and back.
+    fn look(self, object: &DynamicObject, anew: bool) -> Self {
         let reached = reached(object);
-        if reached == self.reached { self } else { Self { reached, since: Instant::now(), ..self } }
+        let no_further = reached == self.reached && !anew;
+        if no_further { self } else { Self { reached, since: Instant::now(), ..self } }
     }
 
     /// Whether it has come no further for longer than it may.
@@ -166,19 +171,25 @@ impl Turns {
     }
 
     /// Looks at the rollouts that were begun here, which may fail while nobody asks for a turn. Whether there
-    /// are any that aren't complete.
-    pub(super) async fn follow(&self, context: &Context) -> bool {
+    /// are any that aren't complete, among those of `policy` if one is given.
+    pub(super) async fn follow(&self, context: &Context, policy: Option<(&str, &Source)>) -> bool {
         let mut state = self.state.lock().await;
         // Whoever led before may have left some.
-        if state.look.is_none() || self.failed().under_way {
+        if state.look.is_none() || state.has_ours() {
             self.look(&mut state, context);
         }
-        self.is_under_way()
+        let concerned = |(namespace, policy): (&str, &Source)| {
+            let queue =
+                state.look.as_ref().and_then(|(_, look)| look.queues.get(&policy_key(namespace, policy)));
+            queue.is_some_and(|queue| queue.rolling > 0 || !queue.failed.is_empty())
+        };
+        state.has_ours() && policy.is_none_or(concerned)
     }
 
-    /// Whether rollouts that were begun here weren't complete at the last look.
-    pub(super) fn is_under_way(&self) -> bool {
-        self.failed().under_way
+    /// Forgets everything: another leads, and what there was is no longer so once this one does again.
+    pub(super) async fn step_down(&self) {
+        *self.state.lock().await = State::default();
+        *self.failed() = Failed::default();
     }
 
     /// Looks around, unless that was done a moment ago.
@@ -189,8 +200,7 @@ impl Turns {
         let look = state.look_around(context);
         let failed = |(policy, queue): (&PolicyKey, &Queue)| (policy.clone(), queue.failed.clone());
         let (looked, policies) = (Instant::now(), look.queues.iter().map(failed).collect());
-        let under_way = state.rollouts.values().any(|rollout| rollout.ours);
-        *self.failed() = Failed { looked: Some(looked), under_way, policies };
+        *self.failed() = Failed { looked: Some(looked), policies };
         state.look = Some((looked, look));
     }
 
@@ -221,7 +231,13 @@ impl Queue {
 }
 
 impl State {
+    /// Whether rollouts that were begun here aren't complete.
+    fn has_ours(&self) -> bool {
+        self.rollouts.values().any(|rollout| rollout.ours)
+    }
+
     fn look_around(&mut self, context: &Context) -> Look {
+        let anew = self.look.as_ref().is_some_and(|(made, _)| made.elapsed() > LATELY);
         let mut look = Look::default();
         let mut surroundings: HashMap<String, Arc<Surroundings>> = HashMap::new();
         let mut still = HashMap::new();
@@ -237,7 +253,7 @@ impl State {
                 continue;
             }
             let key = key(kind, &object);
-            let rollout = self.rollouts.get(&key).map(|rollout| rollout.look(&object));
+            let rollout = self.rollouts.get(&key).map(|rollout| rollout.look(&object, anew));
             // The watch has yet to bring what was written.
             let behind = rollout.is_some_and(|rollout| object.metadata.generation < Some(rollout.generation));
             let mut now = if behind { Progress::Rolling } else { progress(kind, &object) };
@@ -250,8 +266,9 @@ impl State {
             let carries = behind || convergence.template.is_none();
             // Whoever led before may have rolled it out, and seen it fail.
             let adopted = self.look.is_none()
-                && (carries && now == Progress::Rolling
-                    || now == Progress::Failed && policies.iter().any(|policy| is_stalled(around, policy)));
+                && (carries && now == Progress::Rolling && !is_updated(kind, &object)
+                    || now == Progress::Failed
+                        && policies.iter().any(|policy| is_stalled_by(&object, around, policy)));
             let ours = !broken && (rollout.is_some_and(|rollout| rollout.ours) || adopted);
             if now != Progress::Complete {
                 let rollout = rollout.unwrap_or_else(|| Rollout::new(&object, ours));
@@ -278,8 +295,8 @@ impl State {
     }
 }
 
-/// Whether the policy's status says that a rollout failed.
-fn is_stalled(around: &Surroundings, policy: &Source) -> bool {
+/// Whether the policy's status says that the rollout of this workload failed.
+fn is_stalled_by(object: &DynamicObject, around: &Surroundings, policy: &Source) -> bool {
     let status = match policy {
         Source::Policy(name) => {
             let found = around.policies.iter().find(|policy| policy.metadata.name.as_ref() == Some(name));
@@ -293,7 +310,10 @@ fn is_stalled(around: &Surroundings, policy: &Source) -> bool {
         _ => None,
     };
     let mut conditions = status.iter().flat_map(|status| &status.conditions);
-    conditions.any(|condition| condition.type_ == "Stalled" && condition.status == "True")
+    let says = rollout_failed(&object.name_any());
+    conditions.any(|condition| {
+        condition.type_ == "Stalled" && condition.status == "True" && condition.message.starts_with(&says)
+    })
 }
 
 impl Turn {
@@ -320,7 +340,6 @@ mod tests {
         let policy = policy_key("shop", &Source::Policy("all".into()));
         *turns.failed() = Failed {
             looked: Some(Instant::now()),
-            under_way: true,
             policies: [(policy, vec!["web".to_owned(), "api".to_owned()])].into(),
         };
         assert_eq!(turns.failures(), 2);

@@ -81,11 +81,11 @@ async fn reconcile(kind: Kind, kept: Arc<Kept>, context: Arc<Context>) -> Result
     let kept = kept.map_err(|source| write::Error::new(kind, &object, source));
     let refused = kept.as_ref().is_err_and(write::Error::is_refusal);
     context.outbox.budget_refused(kind, &object, kept.as_ref().err().filter(|_| refused));
+    let looks_again = action != Action::await_change();
     if refused {
-        return Ok(Action::requeue(REFUSED_WAIT));
+        return Ok(if looks_again { action } else { Action::requeue(REFUSED_WAIT) });
     }
     kept?;
-    let looks_again = action != Action::await_change();
     Ok(if left.is_some() && !looks_again { Action::requeue(LEFT_WAIT) } else { action })
 }
 

@@ -153,12 +153,14 @@ async fn run_for(options: &Options, number: usize) -> Vec<Sample> {
 #[tokio::test]
 async fn connections_are_new_each_time_unless_they_are_to_be_kept() {
     let (address, connections) = answering(OK).await;
-    let samples = run_for(&at(address), 50).await;
+    // A busy machine has many on their way.
+    let patient = |address| Options { max_in_flight: 100_000.try_into().unwrap(), ..at(address) };
+    let samples = run_for(&patient(address), 50).await;
     assert!(samples.iter().all(Sample::is_answered));
     assert_eq!(connections.load(Ordering::Relaxed), samples.len());
 
     let (address, connections) = answering(OK).await;
-    let kept = Options { keep_alive: true, rate: 100.try_into().unwrap(), ..at(address) };
+    let kept = Options { keep_alive: true, rate: 100.try_into().unwrap(), ..patient(address) };
     let samples = run_for(&kept, 30).await;
     assert!(samples.iter().all(Sample::is_answered), "{samples:?}");
     assert!(connections.load(Ordering::Relaxed) < samples.len() / 2);

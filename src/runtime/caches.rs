@@ -4,9 +4,10 @@
 use std::{
     collections::{BTreeMap, HashMap},
     fmt::Debug,
-    future::{pending, ready},
+    future::pending,
     hash::{DefaultHasher, Hash, Hasher as _},
     mem::replace,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -29,7 +30,10 @@ use kube::{
     },
 };
 use serde::de::DeserializeOwned;
-use tokio::{sync::watch, time::timeout};
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
+};
 
 use super::{FIELD_MANAGER, kubelets, workloads::Workloads};
 use crate::{
@@ -39,6 +43,9 @@ use crate::{
 
 /// The label of namespaces of which the webhook is asked about everything; the chart's webhooks select by it.
 const LABEL: &str = "adieu.dev/injection";
+
+/// How long after a kind was found missing it is looked for again.
+const MISSING_WAIT: Duration = Duration::from_secs(5);
 
 /// What every decision needs to know of the cluster.
 #[derive(Clone, Debug)]
@@ -233,7 +240,7 @@ pub fn changes<T: Send + Sync + 'static>(receiver: watch::Receiver<T>) -> impl S
 
 fn follow<K>(
     client: &Client,
-    writer: Writer<K>,
+    mut writer: Writer<K>,
     slim: fn(&mut K),
     decisive: fn(&K) -> Option<u64>,
     missing: Missing,
@@ -242,31 +249,40 @@ fn follow<K>(
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
-    let mut seen = Seen::default();
-    let mut is_missing = false;
-    watcher(Api::<K>::all(client.clone()), watcher::Config::default())
-        .default_backoff()
-        .modify(slim)
-        .reflect(writer)
-        .for_each(move |event| {
-            match event {
-                Ok(event) => {
-                    if replace(&mut is_missing, false) {
-                        missing.0.fetch_sub(1, Ordering::Relaxed);
+    let api = Api::<K>::all(client.clone());
+    async move {
+        let mut seen = Seen::default();
+        let mut is_missing = false;
+        loop {
+            let events = watcher(api.clone(), watcher::Config::default()).default_backoff().modify(slim);
+            let mut events = pin!(events);
+            while let Some(event) = events.next().await {
+                let event = match event {
+                    Ok(event) => event,
+                    Err(error) => {
+                        tracing::warn!(kind = %K::kind(&()), %error, "watch failed, trying again");
+                        if !is_unknown(&error) {
+                            continue;
+                        }
+                        if !replace(&mut is_missing, true) {
+                            missing.0.fetch_add(1, Ordering::Relaxed);
+                        }
+                        // One that goes on where it was would not tell that the kind is there again.
+                        sleep(MISSING_WAIT).await;
+                        break;
                     }
-                    if seen.changes(&event, decisive) {
-                        changed();
-                    }
+                };
+                writer.apply_watcher_event(&event);
+                let is_known = !matches!(event, watcher::Event::Init | watcher::Event::InitApply(_));
+                if is_known && replace(&mut is_missing, false) {
+                    missing.0.fetch_sub(1, Ordering::Relaxed);
                 }
-                Err(error) => {
-                    tracing::warn!(kind = %K::kind(&()), %error, "watch failed, trying again");
-                    if is_unknown(&error) && !replace(&mut is_missing, true) {
-                        missing.0.fetch_add(1, Ordering::Relaxed);
-                    }
+                if seen.changes(&event, decisive) {
+                    changed();
                 }
             }
-            ready(())
-        })
+        }
+    }
 }
 
 /// Whether the API server doesn't know the kind (any more).

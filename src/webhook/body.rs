@@ -1,16 +1,22 @@
-//! Reads the bodies of requests, in bounded memory whoever sends them.
+//! Reads the bodies of requests, in bounded memory and time.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     body::{Body, HttpBody as _},
     http::StatusCode,
 };
 use futures::TryStreamExt as _;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
 
 /// The largest body, in bytes: etcd takes objects of 1.5 MiB, and an update carries two.
 pub(super) const BODY_LIMIT: usize = 8 * 1024 * 1024;
+
+/// How long it may take to come. The API server sends it at once; who sends more slowly takes the room of others.
+pub(super) const TIME_LIMIT: Duration = Duration::from_secs(5);
 
 const KIB: usize = 1024;
 /// What a body may be without a share of the room, in KiB. Hardly a review is larger.
@@ -35,6 +41,8 @@ pub(super) struct Held {
 pub(super) enum Unread {
     #[error("length limit exceeded: a review has at most {BODY_LIMIT} bytes")]
     TooLarge,
+    #[error("the body didn't come within {} s", TIME_LIMIT.as_secs())]
+    TooSlow,
     #[error("too many large reviews at the same time: try again")]
     NoRoom,
     #[error("the body broke off: {0}")]
@@ -50,6 +58,10 @@ impl Default for Room {
 impl Room {
     /// Reads all of a body.
     pub(super) async fn read(&self, body: Body) -> Result<Held, Unread> {
+        timeout(TIME_LIMIT, self.read_slowly(body)).await.unwrap_or(Err(Unread::TooSlow))
+    }
+
+    async fn read_slowly(&self, body: Body) -> Result<Held, Unread> {
         if body.size_hint().lower() > BODY_LIMIT as u64 {
             return Err(Unread::TooLarge);
         }
@@ -76,6 +88,7 @@ impl Unread {
     pub(super) fn status(&self) -> StatusCode {
         match self {
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::NoRoom => StatusCode::SERVICE_UNAVAILABLE,
             Self::BrokeOff(_) => StatusCode::BAD_REQUEST,
         }

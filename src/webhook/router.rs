@@ -28,8 +28,7 @@ use crate::runtime::{
 /// Where the API server sends its reviews.
 pub const PATH: &str = "/mutate";
 
-/// How long a request may take, its body included: an API server waits no longer for a webhook
-/// (`timeoutSeconds` is at most 30), and who sends more slowly holds memory for nobody.
+/// How long a request may take: an API server waits no longer for a webhook (`timeoutSeconds` is at most 30).
 const TIME_LIMIT: Duration = Duration::from_secs(30);
 
 #[derive(Clone)]

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
 use super::*;
-use crate::webhook::body::BODY_LIMIT;
+use crate::webhook::body::{BODY_LIMIT, TIME_LIMIT};
 
 fn deployment(annotations: &Value) -> Value {
     json!({
