@@ -162,15 +162,13 @@ impl Caches {
         self.synced.clone().wait_for(|synced| *synced).await.map(drop)
     }
 
-    /// Whether everything but the workloads is known, or is within `limit`: filled, and of kinds that the API
-    /// server still serves. With a CRD all its policies go, which is nobody's wish for every workload.
-    pub async fn known_within(&self, limit: Duration) -> bool {
-        let filled =
-            *self.synced.borrow() || timeout(limit, self.synced()).await.is_ok_and(|synced| synced.is_ok());
-        filled && self.is_served()
+    /// Whether everything but the workloads has been filled, or is within `limit`.
+    pub async fn synced_within(&self, limit: Duration) -> bool {
+        *self.synced.borrow() || timeout(limit, self.synced()).await.is_ok_and(|synced| synced.is_ok())
     }
 
-    /// Whether the API server still serves the kinds that were filled in.
+    /// Whether the API server still serves the kinds that were filled in. With a CRD all its policies go, which is
+    /// nobody's wish for every workload.
     #[must_use]
     pub fn is_served(&self) -> bool {
         self.missing.0.load(Ordering::Relaxed) == 0

@@ -1,7 +1,5 @@
 //! Reviews one admission request: decode, decide, encode.
 
-use std::time::Duration;
-
 use json_patch::Patch;
 use k8s_openapi::ByteString;
 use kube::core::{
@@ -21,12 +19,8 @@ use crate::{
 /// The API server cuts admission warnings that are longer (characters).
 const WARNING_LIMIT: usize = 256;
 
-/// How long a review waits for the caches of a replica that has just started: less than the API server waits for
-/// the review (`timeoutSeconds`, 5 as a rule).
-const SYNC_LIMIT: Duration = Duration::from_secs(2);
-/// Without policies in its caches, adieu would take back what they had injected.
-const UNKNOWN: &str = "adieu doesn't know the policies, because it has just started or their CRD is gone: nothing \
-                       is changed; a workload that is opted in is injected afterwards, by one more rollout";
+/// Without policies, adieu would take back what they had injected.
+const UNSERVED: &str = "adieu doesn't know the policies, because their CRD is gone: nothing is changed";
 
 /// A body that can't be reviewed. The API server never sends one.
 #[derive(Debug, thiserror::Error)]
@@ -161,8 +155,8 @@ pub async fn review(body: &[u8], caches: &Caches) -> Result<Reviewed, BadRequest
     // What is being deleted is let go as it is.
     let decision = if object.metadata.deletion_timestamp.is_some() {
         Decision::default()
-    } else if !caches.known_within(SYNC_LIMIT).await {
-        Decision { warnings: vec![UNKNOWN.to_owned()], ..Decision::default() }
+    } else if !caches.is_served() {
+        Decision { warnings: vec![UNSERVED.to_owned()], ..Decision::default() }
     } else {
         let namespace = request.namespace.as_deref().unwrap_or_default();
         match subject {

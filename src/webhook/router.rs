@@ -31,6 +31,10 @@ pub const PATH: &str = "/mutate";
 /// How long a request may take: an API server waits no longer for a webhook (`timeoutSeconds` is at most 30).
 const TIME_LIMIT: Duration = Duration::from_secs(30);
 
+/// How long a review waits for the caches of a replica that has just started: less than the API server waits for
+/// the review (`timeoutSeconds`, 5 as a rule).
+const SYNC_LIMIT: Duration = Duration::from_secs(2);
+
 #[derive(Clone)]
 struct Context {
     caches: Caches,
@@ -64,6 +68,11 @@ async fn handle(State(context): State<Context>, body: Body) -> Response {
         };
         // From the last byte on.
         let started = Instant::now();
+        // Without policies, adieu would take back what they had injected: the failurePolicy decides.
+        if !context.caches.synced_within(SYNC_LIMIT).await {
+            let reason = "this replica has just started and doesn't know the policies yet";
+            return refuse(&context, StatusCode::SERVICE_UNAVAILABLE, reason);
+        }
         match review(&body.bytes, &context.caches).await {
             Ok(reviewed) => {
                 let response = &reviewed.answer.response;

@@ -174,14 +174,12 @@ async fn a_malformed_annotation_is_refused_with_path_value_rule_and_example() {
 }
 
 #[tokio::test]
-async fn before_the_policies_are_known_nothing_is_changed_and_that_is_told() {
+async fn before_the_policies_are_known_the_failure_policy_decides() {
     let review = review_of("CREATE", deployment(&json!({"adieu.dev/graceful": "true"})), Value::Null);
-    let (status, body) = send_to(Caches::fixed(vec![], vec![], vec![]).unfilled(), review.to_string()).await;
-    assert_eq!(status, StatusCode::OK, "{body}");
-    let response = serde_json::from_str::<Value>(&body).unwrap()["response"].take();
-    assert_eq!((&response["allowed"], &response["patch"]), (&json!(true), &Value::Null));
-    let warnings = response["warnings"].as_array().unwrap();
-    assert!(warnings[0].as_str().unwrap().contains("doesn't know the policies"), "{warnings:?}");
+    let caches = Caches::fixed(vec![], vec![], vec![]).unfilled();
+    let (status, text) = send_to(caches, review.to_string()).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{text}");
+    assert!(text.contains("doesn't know the policies yet"), "{text}");
 }
 
 #[tokio::test]
