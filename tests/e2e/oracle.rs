@@ -213,7 +213,8 @@ impl<'a> Oracle<'a> {
         });
         let path = format!("/apis/adieu.dev/v1alpha1/namespaces/{}/gracefulpolicies", self.namespace);
         let offline = check_policy(&policy);
-        let policy = match self.create(&path, &policy).await {
+        // As kubectl asks: an unknown field is no less a mistake.
+        let policy = match self.send(&format!("{path}?dryRun=All&fieldValidation=Strict"), &policy).await {
             Answer::Accepted(policy) if offline.is_empty() => policy,
             Answer::Refused { .. } if !offline.is_empty() => return Ok(false),
             answer => return Err(format!("offline {offline:?}, and the API server {answer:?}")),
@@ -258,7 +259,11 @@ impl<'a> Oracle<'a> {
     }
 
     async fn create(&self, path: &str, object: &Value) -> Answer {
-        let request = http::Request::post(format!("{path}?dryRun=All"))
+        self.send(&format!("{path}?dryRun=All"), object).await
+    }
+
+    async fn send(&self, target: &str, object: &Value) -> Answer {
+        let request = http::Request::post(target)
             .header("content-type", "application/json")
             .body(serde_json::to_vec(object).unwrap())
             .unwrap();
