@@ -21,8 +21,10 @@ pub fn grace_period_seconds(settings: &Settings, longest_pre_stop: i64, native_s
 /// known.
 #[must_use]
 pub fn pre_stop_seconds(handler: &Value) -> Option<i64> {
-    if let Some(seconds) = handler.get("sleep").filter(|sleep| !sleep.is_null()) {
-        return seconds.get("seconds").and_then(Value::as_i64).filter(|seconds| *seconds >= 0);
+    if let Some(sleep) = handler.get("sleep").filter(|sleep| !sleep.is_null()) {
+        // What is left out is 0, as the API server has it.
+        let seconds = sleep.as_object()?.get("seconds").filter(|seconds| !seconds.is_null());
+        return seconds.map_or(Some(0), Value::as_i64).filter(|seconds| *seconds >= 0);
     }
     let command: Option<Vec<&str>> =
         handler.get("exec")?.get("command")?.as_array()?.iter().map(Value::as_str).collect();
@@ -68,6 +70,9 @@ mod tests {
         for (handler, expected) in [
             (json!({"sleep": {"seconds": 10}}), Some(10)),
             (json!({"sleep": {"seconds": 0}}), Some(0)),
+            (json!({"sleep": {}}), Some(0)),
+            (json!({"sleep": {"seconds": null}}), Some(0)),
+            (json!({"sleep": {"seconds": "5"}}), None),
             (json!({"sleep": null, "exec": {"command": ["sleep", "7"]}}), Some(7)),
             (json!({"exec": {"command": ["sleep", "10"]}}), Some(10)),
             (json!({"exec": {"command": ["/bin/sleep", "10s"]}}), Some(10)),
