@@ -208,13 +208,19 @@ async fn admission(client: &Client, arguments: &Arguments) -> Finding {
     let ask = async |key: &str, value: &str| {
         deployments.create(&dry_run, &deployment(&arguments.image, key, value)).await
     };
-    let answer = ask(annotations::GRACEFUL, "true").await.map_err(|error| Problem::of(error, namespace))?;
-    if let Some(injected) = injected(&answer) {
-        return Ok(format!("a Deployment in {namespace} that opts in is injected: {injected}"));
+    let opted_in = async || {
+        let answer =
+            ask(annotations::GRACEFUL, "true").await.map_err(|error| Problem::of(error, namespace))?;
+        let found = |injected| format!("a Deployment in {namespace} that opts in is injected: {injected}");
+        Ok(injected(&answer).map(found))
+    };
+    if let Some(found) = opted_in().await? {
+        return Ok(found);
     }
     match ask(annotations::DRAIN_SECONDS, "malformed").await {
         Err(kube::Error::Api(status)) if status.message.contains(annotations::DRAIN_SECONDS) => {
-            Err(Problem::LetPass(namespace.clone()))
+            // Unless it was asked from then on.
+            opted_in().await?.ok_or_else(|| Problem::LetPass(namespace.clone()))
         }
         _ => Err(why_not_asked(client, namespace).await),
     }

@@ -1,4 +1,7 @@
-use std::convert::Infallible;
+use std::{
+    convert::Infallible,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use http::{Method, Request, Response, StatusCode};
 use kube::client::Body;
@@ -124,6 +127,16 @@ async fn a_cluster_that_works_has_no_complaint() {
             "a Deployment in shop that opts in is injected: preStop sleep 10 s, grace period 45 s",
         ]
     );
+}
+
+#[tokio::test]
+async fn a_webhook_that_comes_to_be_asked_in_the_middle_is_no_complaint() {
+    static ASKED: AtomicBool = AtomicBool::new(false);
+    let from_the_second_on = |deployment| {
+        if ASKED.swap(true, Ordering::Relaxed) { inject(deployment) } else { Ok(deployment) }
+    };
+    let findings = Cluster { admits: from_the_second_on, ..HEALTHY }.examined().await;
+    assert!(findings.iter().all(Result::is_ok), "{findings:?}");
 }
 
 #[tokio::test]
