@@ -11,7 +11,7 @@ use super::{
 };
 
 /// What a run was about.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Subject {
     /// Its kind and name, such as `Deployment/web`.

@@ -116,15 +116,8 @@ async fn what_cannot_be_put_back_is_told_with_what_was_found() {
 
 #[test]
 fn an_error_in_the_end_hides_neither_findings_nor_another_error() {
-    let subject = Subject {
-        workload: "Deployment/web".into(),
-        namespace: "shop".into(),
-        disruption: "restart".into(),
-        url: "http://web".into(),
-        rate: 100,
-    };
     let recording = Recording::default();
-    let findings = Findings::of(subject, &recording);
+    let findings = Findings::of(Subject::default(), &recording);
     let (findings, recording) =
         conclude(Ok((findings, recording)), Err(anyhow!("removing the Job"))).unwrap();
     assert_eq!(findings.incomplete.as_deref(), Some("removing the Job"));
