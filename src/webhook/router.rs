@@ -93,8 +93,8 @@ async fn handle(State(context): State<Context>, body: Body) -> Response {
             }
             Err(error) => {
                 let status = match error {
-                    BadRequest::NotAReview(_) | BadRequest::WrongReview { .. } => StatusCode::BAD_REQUEST,
                     BadRequest::NotReviewed { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+                    _ => StatusCode::BAD_REQUEST,
                 };
                 refuse(&context, status, &error.to_string())
             }
@@ -110,6 +110,9 @@ fn refuse(context: &Context, status: StatusCode, reason: &str) -> Response {
     (status, format!("{reason}\n")).into_response()
 }
 
+#[cfg(test)]
+#[path = "recorded_tests.rs"]
+mod recorded;
 #[cfg(test)]
 #[path = "router_tests.rs"]
 mod tests;

@@ -58,7 +58,7 @@ async fn answered(operation: &str, object: Value, old_object: Value) -> (Value, 
 }
 
 /// The response to a review, and its object with the patch applied.
-async fn patched(review: &Value) -> (Value, Value) {
+pub(super) async fn patched(review: &Value) -> (Value, Value) {
     let (status, body) = send(review.to_string()).await;
     assert_eq!(status, StatusCode::OK, "{body}");
     let mut answer: Value = serde_json::from_str(&body).unwrap();

@@ -3,6 +3,7 @@
 mod chaos;
 mod hostile;
 mod outages;
+mod reviews;
 
 use std::fs;
 
