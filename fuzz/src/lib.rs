@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use adieu::{
-    api::annotations,
+    api::annotations::{self, INJECTED},
     cli::manifests::Manifests,
     plan::{self, Kind, Surroundings, Workload},
     runtime::caches::Caches,
@@ -21,7 +21,13 @@ pub fn admission(body: &[u8]) {
     let patch = BASE64_STANDARD.decode(patch).expect("a patch is base64");
     let patch: json_patch::Patch = serde_json::from_slice(&patch).expect("a patch is JSON");
     let mut again: Value = serde_json::from_slice(body).expect("it was read before");
+    let record = |object: &Value| object["spec"]["template"]["metadata"]["annotations"][INJECTED].clone();
+    let (brought, there) = (record(&again["request"]["object"]), record(&again["request"]["oldObject"]));
     json_patch::patch(&mut again["request"]["object"], &patch).expect("the patch fits the object");
+    if !brought.is_null() && !there.is_null() && brought != there {
+        // Once the record that somebody wrote is followed and gone, the one from before counts.
+        return;
+    }
     // As the API server asks again where another webhook changed something (reinvocation).
     let answer = review(again.to_string().as_bytes()).expect("a patched object can be reviewed");
     assert_eq!(answer["response"].get("patch"), None, "patched twice: {again}");

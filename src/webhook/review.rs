@@ -1,5 +1,7 @@
 //! Reviews one admission request: decode, decide, encode.
 
+use std::str::Utf8Error;
+
 use json_patch::Patch;
 use k8s_openapi::ByteString;
 use kube::core::{
@@ -28,6 +30,9 @@ pub enum BadRequest {
     /// Not JSON, or not an `admission.k8s.io/v1` AdmissionReview.
     #[error("the body is no admission.k8s.io/v1 AdmissionReview: {0}")]
     NotAReview(#[from] serde_json::Error),
+    /// Not UTF-8, be it in a field that nobody reads.
+    #[error("the body is no admission.k8s.io/v1 AdmissionReview: {0}")]
+    NotText(#[from] Utf8Error),
     /// An AdmissionReview of another kind or version, or without a request.
     #[error(
         "expected kind AdmissionReview of admission.k8s.io/v1 with a request, got {kind} of {api_version}"
@@ -129,7 +134,7 @@ pub struct Response {
 /// # Errors
 /// Where the body is no review of the creation or update of a workload, or of the creation of a pod.
 pub async fn review(body: &[u8], caches: &Caches) -> Result<Reviewed, BadRequest> {
-    let review: AdmissionReview<DynamicObject> = serde_json::from_slice(body)?;
+    let review: AdmissionReview<DynamicObject> = serde_json::from_str(str::from_utf8(body)?)?;
     let types = review.types.clone();
     let wrong =
         || BadRequest::WrongReview { kind: types.kind.clone(), api_version: types.api_version.clone() };

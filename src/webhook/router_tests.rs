@@ -213,10 +213,13 @@ async fn bad_input_gets_a_clear_refusal() {
     v1beta1["apiVersion"] = json!("admission.k8s.io/v1beta1");
     let mut deletion = review_of("DELETE", object.clone(), object);
     deletion["request"]["object"] = Value::Null;
+    let unread = good.replacen('{', "{\"unread\":\"?\",", 1).into_bytes();
+    let unread = unread.into_iter().map(|byte| if byte == b'?' { b'\xff' } else { byte }).collect();
     for (body, status, reason) in [
         (b"not json".to_vec(), 400, "no admission.k8s.io/v1 AdmissionReview"),
         (good.as_bytes()[..good.len() / 2].to_vec(), 400, "no admission.k8s.io/v1 AdmissionReview"),
         (b"\xff\xfe{}".to_vec(), 400, "no admission.k8s.io/v1 AdmissionReview"),
+        (unread, 400, "invalid utf-8"),
         (vec![], 400, "no admission.k8s.io/v1 AdmissionReview"),
         (v1beta1.to_string().into_bytes(), 400, "got AdmissionReview of admission.k8s.io/v1beta1"),
         (br#"{"apiVersion":"v1","kind":"Pod"}"#.to_vec(), 400, "got Pod of v1"),
