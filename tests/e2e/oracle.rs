@@ -10,7 +10,7 @@ use std::{
 };
 
 use adieu::{
-    api::{Existing, GracefulPolicy, WorkloadKind, annotations::INJECTED, check_policy},
+    api::{GracefulPolicy, WorkloadKind, annotations::INJECTED, check_policy},
     plan::{self, Surroundings},
 };
 use futures::{StreamExt as _, stream};
@@ -167,7 +167,7 @@ impl<'a> Oracle<'a> {
         let (plain, opted_in) = (without_instructions(workload), opted_in(workload));
         let as_it_is = self.ask(&plain).await;
         let injected = self.ask(&opted_in).await;
-        same_verdict(&as_it_is, &injected, false).map_err(|error| format!("opted in: {error}"))?;
+        same_verdict(&as_it_is, &injected).map_err(|error| format!("opted in: {error}"))?;
         let mut outcome = Outcome {
             accepted: matches!(as_it_is, Answer::Accepted(_)),
             mended: false,
@@ -185,7 +185,9 @@ impl<'a> Oracle<'a> {
         // The manifest as the command line has it, and the object as the webhook has it.
         let manifest = admitted(&opted_in, policies);
         let of_manifest = self.ask(&without_instructions(&manifest.object)).await;
-        same_verdict(&as_it_is, &of_manifest, manifest.replaces)
+        let kept = without_replaced_hooks(&plain, &manifest.object);
+        let as_kept = if kept == plain { None } else { Some(self.ask(&kept).await) };
+        same_verdict(as_kept.as_ref().unwrap_or(&as_it_is), &of_manifest)
             .map_err(|error| format!("under policies: {error}\n{:#}", manifest.object))?;
         if let Answer::Accepted(plain) = &as_it_is {
             let object = admitted(&annotated_as(plain, &opted_in), policies);
@@ -283,8 +285,6 @@ impl<'a> Oracle<'a> {
 struct Admitted {
     object: Value,
     injected: bool,
-    /// Whether a policy says to replace the user's hooks.
-    replaces: bool,
 }
 
 /// What the webhook would answer to the creation of `object`.
@@ -293,25 +293,20 @@ fn admitted(object: &Value, around: &Surroundings) -> Admitted {
     let workload = generate::workload(&typed);
     let admission = plan::admit(&workload, None, around);
     assert!(admission.refusals.is_empty(), "{:?}", admission.refusals);
-    let replaces = plan::resolve(&workload, around).settings.existing.value == Existing::Replace;
     let mut object = object.clone();
     let injected = admission.template.is_some();
     if let Some(template) = admission.template {
         object["spec"]["template"] = template;
     }
-    Admitted { object, injected, replaces }
+    Admitted { object, injected }
 }
 
 /// What was taken is taken, and what was refused is refused for the same reasons, but for what injection
-/// mends: a sleep longer than the grace period, and (where a policy says so) a hook that is replaced.
-fn same_verdict(plain: &Answer, injected: &Answer, replaces: bool) -> Result<(), String> {
-    let mended =
-        |cause: &&String| cause.contains(".sleep") || replaces && cause.contains(".lifecycle.preStop");
-    // Before it looks at fields it reads them all, and names the first that it can't.
-    let is_replaced = |message: &str| replaces && message.contains(".lifecycle.preStop");
+/// mends: a sleep longer than the grace period.
+fn same_verdict(plain: &Answer, injected: &Answer) -> Result<(), String> {
+    let mended = |cause: &&String| cause.contains(".sleep");
     match (plain, injected) {
         (Answer::Accepted(_), Answer::Accepted(_)) => Ok(()),
-        (Answer::Refused { causes, message }, _) if causes.is_empty() && is_replaced(message) => Ok(()),
         (Answer::Accepted(_), Answer::Refused { message, .. }) => Err(format!("no longer taken: {message}")),
         (Answer::Refused { causes, .. }, Answer::Accepted(_))
             if !causes.is_empty() && causes.iter().all(|cause| mended(&cause)) =>
@@ -378,6 +373,23 @@ fn without_stop_signals(workload: &Value) -> Value {
         }
     }
     workload
+}
+
+/// Without the hooks that injection, which a policy told to, put others in the place of: whatever was wrong with
+/// those doesn't matter any more.
+fn without_replaced_hooks(plain: &Value, injected: &Value) -> Value {
+    let mut kept = plain.clone();
+    let template = kept.pointer_mut("/spec/template");
+    let containers = template.and_then(|template| generate::list_mut(template, "containers"));
+    for (index, container) in containers.into_iter().flatten().enumerate() {
+        let now = &template_of(injected)["spec"]["containers"][index]["lifecycle"]["preStop"];
+        if let Some(lifecycle) = container.get_mut("lifecycle").and_then(Value::as_object_mut)
+            && lifecycle.get("preStop").is_some_and(|before| !before.is_null() && before != now)
+        {
+            lifecycle.remove("preStop");
+        }
+    }
+    kept
 }
 
 /// Without what differs from one creation to the next.
