@@ -8,6 +8,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 use clap::Args;
+use http::HeaderName;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
@@ -193,15 +194,20 @@ impl Target {
         let work = || {
             self.enter()?;
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(async {
-                let options = KubeConfigOptions::default();
-                let config =
-                    Config::from_custom_kubeconfig(Kubeconfig::read_from(self.kubeconfig())?, &options);
-                work(Client::try_from(config.await?)?).await
-            })
+            runtime.block_on(async { work(self.client(None).await?).await })
         };
         std::thread::scope(|scope| scope.spawn(work).join())
             .map_err(|_| anyhow::anyhow!("a thread gave up"))?
+    }
+
+    /// A client, for who has entered it; for requests in another's name, if one is given.
+    pub async fn client(&self, impersonated: Option<&str>) -> Result<Client> {
+        let kubeconfig = Kubeconfig::read_from(self.kubeconfig())?;
+        let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+        if let Some(name) = impersonated {
+            config.headers.push((HeaderName::from_static("impersonate-user"), name.parse()?));
+        }
+        Ok(Client::try_from(config)?)
     }
 
     fn program(&self, name: &str) -> Command {

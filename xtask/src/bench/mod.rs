@@ -3,7 +3,7 @@
 mod admission;
 mod instructions;
 mod plan;
-mod scale;
+pub mod scale;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};

@@ -34,6 +34,14 @@ const NAME_LIMIT: usize = 20;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Name(String);
 
+impl Name {
+    /// The name of another cluster beside this one; `suffix` is a few of the characters of a name.
+    pub fn beside(&self, suffix: &str) -> Self {
+        let kept: String = self.0.chars().take(NAME_LIMIT - 1 - suffix.len()).collect();
+        Self(format!("{kept}-{suffix}"))
+    }
+}
+
 impl FromStr for Name {
     type Err = String;
 

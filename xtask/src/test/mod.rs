@@ -2,6 +2,7 @@
 
 mod chart;
 mod monitoring;
+mod notes;
 mod ourselves;
 mod parts;
 mod rbac;
@@ -9,18 +10,19 @@ mod scenarios;
 mod upgrade;
 
 use std::fs;
-use std::path::Path;
 use std::process::{self, Command};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
+use crate::bench::scale;
 use crate::cluster::{self, Name};
-use crate::figures::{Figures, OPERATIONS, SCENARIOS};
+use crate::figures::BENCHMARKS;
 use crate::progress::{Step, say};
 use crate::target::{External, Target};
 use crate::workspace::Workspace;
 use crate::{command, demo, fuzz, image, install, interrupt, release, toolchain};
+use notes::Notes;
 
 /// `cargo xtask test`
 #[derive(Args)]
@@ -117,19 +119,39 @@ fn on_a_cluster(workspace: &Workspace, options: &Options, tally: &mut Tally) -> 
     step.done();
 
     let (target, started) = Target::choose(workspace, options.name.clone(), &options.external)?;
-    let outcome = end_to_end(&target, options, tally);
+    let outcome = measured(&target, options, tally);
     if let Some(cluster) = started {
         tally.check("nothing is left of a cluster that is down", parts::down_leaves_nothing(&cluster))?;
         let cut_short = parts::a_start_that_is_cut_short_leaves_nothing(workspace, &options.name);
         tally.check("a start that is cut short leaves nothing", cut_short)?;
+        if options.only.is_none() {
+            let scale = scale::Options {
+                name: options.name.beside("scale"),
+                deployments: if options.long { scale::DEPLOYMENTS } else { 200 },
+            };
+            let docs = (options.docs && options.long).then_some(BENCHMARKS);
+            tally.check("thousands of pods", scale::prove(workspace, &scale, docs))?;
+        }
     }
     outcome
 }
 
-fn end_to_end(target: &Target, options: &Options, tally: &mut Tally) -> Result<()> {
+/// What is to be shown on the cluster, and then what was measured meanwhile.
+fn measured(target: &Target, options: &Options, tally: &mut Tally) -> Result<()> {
     let workspace = target.workspace();
-    let figures = workspace.cache().join("figures.jsonl");
-    fs::write(&figures, "").with_context(|| format!("cannot write {}", figures.display()))?;
+    let notes = Notes::begin(workspace)?;
+    let failed = tally.failed;
+    let outcome = end_to_end(target, options, &notes, tally);
+    let passed = tally.failed == failed && outcome.is_ok();
+    notes.show(workspace, options.docs && passed)?;
+    if options.docs && !passed {
+        eprintln!("The figures are not put into docs/, because tests failed.");
+    }
+    outcome
+}
+
+fn end_to_end(target: &Target, options: &Options, notes: &Notes, tally: &mut Tally) -> Result<()> {
+    let workspace = target.workspace();
     if let Some(cluster) = target.cluster() {
         tally.check("a cluster that runs takes another node", cluster::up(cluster, Some(NODES)))?;
         tally.check("every component comes back", parts::every_component_comes_back(cluster))?;
@@ -149,7 +171,7 @@ fn end_to_end(target: &Target, options: &Options, tally: &mut Tally) -> Result<(
         tests.env("ADIEU_TEST_CLUSTER", cluster.name().to_string());
     }
     tests.args(["test", "--locked", "--offline", "--workspace", "--test", "e2e"]);
-    tests.args(["--", "--ignored", "--test-threads=1"]).env("ADIEU_FIGURES", &figures);
+    tests.args(["--", "--ignored", "--test-threads=1"]).env("ADIEU_FIGURES", notes.file());
     if options.long {
         tests.envs(LONG);
     }
@@ -158,60 +180,26 @@ fn end_to_end(target: &Target, options: &Options, tally: &mut Tally) -> Result<(
         tests.args(["--skip", "on_this_machine"]);
     }
     tests.args(&options.only);
-    let failed = tally.failed;
     tally.cargo_test(workspace, "e2e", &mut tests)?;
-    let passed = tally.failed == failed;
-    show(workspace, &figures, options.docs && passed)?;
-    if options.docs && !passed {
-        eprintln!("The figures are not put into docs/, because tests failed.");
-    }
     if options.only.is_some() {
         return Ok(());
     }
     tally.check("a rolling restart loses no request", demo::prove(target))?;
-    if options.long {
-        tally.check("an upgrade to other defaults rolls nothing", upgrade::check(target))?;
-    }
+    let deployments = if options.long { 300 } else { 20 };
+    let upgrade = upgrade::check(target, deployments).and_then(|found| {
+        notes.figure(
+            &format!("{deployments} Deployments, and an upgrade to a build with other defaults"),
+            &found,
+        )
+    });
+    tally.check("an upgrade to other defaults rolls nothing", upgrade)?;
     if let Some(cluster) = target.cluster() {
-        tally.check(
-            "the operator may do what it does, and nothing else",
-            rbac::check(target, &cluster.audit_log()),
-        )?;
+        let did = rbac::check(target, &cluster.audit_log())
+            .and_then(|found| notes.figure("What the operator may do, held against what it did", &found));
+        tally.check("the operator may do what it does, and nothing else", did)?;
     }
     tally
         .check("nothing but the CRDs is left after helm uninstall", install::uninstall_leaves_nothing(target))
-}
-
-/// Shows what the tests wrote down: a line for each row, the table's name before its cells.
-fn show(workspace: &Workspace, file: &Path, docs: bool) -> Result<()> {
-    let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-    let rows = text.lines().map(serde_json::from_str).collect::<Result<Vec<_>, _>>();
-    let rows: Vec<(String, Vec<String>)> = rows.context("a test wrote a strange figure")?;
-    let docs = |file| docs.then_some(file);
-    let operations = ["What was done", "What came of it"];
-    table(workspace, &rows, "operations", operations, docs(OPERATIONS))?;
-    let scenarios = ["Scenario", "What was done", "adieu", "Requests", "Lost", "Found"];
-    table(workspace, &rows, "scenarios", scenarios, docs(SCENARIOS))
-}
-
-/// Shows the rows of one table, if there are any.
-fn table<const N: usize>(
-    workspace: &Workspace,
-    rows: &[(String, Vec<String>)],
-    name: &str,
-    header: [&str; N],
-    docs: Option<&str>,
-) -> Result<()> {
-    let mut figures = Figures::new(header).left();
-    let mut ours = rows.iter().filter(|(table, _)| table == name).peekable();
-    if ours.peek().is_none() {
-        return Ok(());
-    }
-    for (_, cells) in ours {
-        let cells: Result<[String; N], _> = cells.clone().try_into();
-        figures.row(cells.map_err(|cells| anyhow::anyhow!("a row of {name} has other cells: {cells:?}"))?);
-    }
-    figures.show(workspace, name, docs)
 }
 
 impl Tally {
@@ -285,6 +273,10 @@ fn clippy(workspace: &Workspace) -> Result<()> {
     let mut clippy = cargo(workspace, "clippy");
     clippy.args(["--workspace", "--all-targets", "--", "-D", "warnings"]);
     command::run(&step, &mut clippy, &workspace.log("clippy"))?;
+    // cargo-fuzz would change its lock file without a word.
+    let mut fuzz = cargo(workspace, "metadata");
+    fuzz.args(["--format-version=1", "--manifest-path=fuzz/Cargo.toml"]);
+    command::run(&step, &mut fuzz, &workspace.log("metadata-fuzz"))?;
     step.done();
     Ok(())
 }

@@ -55,9 +55,7 @@ pub fn down_leaves_nothing(cluster: &Cluster) -> Result<()> {
 
 /// Kills and interrupts the start of a cluster named after `name`.
 pub fn a_start_that_is_cut_short_leaves_nothing(workspace: &Workspace, name: &Name) -> Result<()> {
-    let start: String = name.to_string().chars().take(16).collect();
-    let name: Name = format!("{start}-cut").parse().map_err(anyhow::Error::msg)?;
-    let cluster = Cluster::new(name, workspace.clone());
+    let cluster = Cluster::new(name.beside("cut"), workspace.clone());
     let step = Step::start("cutting starts of a cluster short");
     for signal in [Signal::SIGKILL, Signal::SIGINT] {
         if let Err(error) = cut_short(&cluster, signal) {

@@ -21,7 +21,7 @@ const NODES: u32 = 50;
 const NAMESPACES: u32 = 50;
 /// Pods of each Deployment.
 pub const PODS_EACH: i32 = 10;
-/// Deployments that nobody opts in: the bare loop patches them.
+/// Deployments for the bare loops, at most.
 const BARE: u32 = 1000;
 /// Where those are.
 const BARE_NAMESPACE: &str = "bare";
@@ -29,7 +29,7 @@ const BARE_NAMESPACE: &str = "bare";
 const AT_A_TIME: usize = 16;
 /// The label of all Deployments here; its value tells who patches them.
 const FIELD: &str = "field";
-/// Who sends the bare loop's patches.
+/// In whose name the bare loops send their patches.
 const MANAGER: &str = "bench";
 /// For the pods of thousands of Deployments.
 const LIMIT: Duration = Duration::from_mins(30);
@@ -40,10 +40,24 @@ const POLL: Duration = Duration::from_secs(3);
 /// What stands in the cluster.
 pub struct Field {
     client: Client,
+    /// Deployments that nobody opts in: the bare loops patch them.
+    bare: u32,
 }
 
-/// A patch that makes a template as adieu makes it: the operations on a Deployment.
-pub struct TemplatePatch(JsonPatch);
+/// Who patches Deployments in a loop.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Sender {
+    /// Somebody whom neither the webhook nor the guard concerns.
+    Anybody,
+    /// The operator's service account: its writes are guarded.
+    Operator,
+}
+
+/// A loop that sends what adieu sends.
+pub struct Bare {
+    pub sender: Sender,
+    pub client: Client,
+}
 
 /// What a loop did, and in how long.
 #[derive(Clone, Copy, Debug)]
@@ -52,9 +66,17 @@ pub struct Loop {
     pub took: Duration,
 }
 
+impl Loop {
+    /// Deployments a second.
+    pub fn rate(&self) -> f64 {
+        f64::from(self.deployments) / self.took.as_secs_f64()
+    }
+}
+
 impl Field {
-    pub fn new(client: Client) -> Self {
-        Self { client }
+    /// With no more Deployments for the bare loops than there will be for adieu.
+    pub fn new(client: Client, deployments: u32) -> Self {
+        Self { client, bare: deployments.min(BARE) }
     }
 
     pub async fn add_nodes(&self) -> Result<()> {
@@ -87,10 +109,10 @@ impl Field {
         Ok(())
     }
 
-    /// Adds the Deployments for the bare loop.
+    /// Adds the Deployments for the bare loops.
     pub async fn add_bare(&self) -> Result<()> {
         self.namespace(BARE_NAMESPACE).await?;
-        self.create((0..BARE).map(bare).collect()).await
+        self.create((0..self.bare).map(bare).collect()).await
     }
 
     /// Adds Deployments until there are `size`.
@@ -160,8 +182,8 @@ impl Field {
         Ok(())
     }
 
-    /// What adieu makes of a template, as a patch of one that it hasn't seen.
-    pub async fn patch_of_adieu(&self, drain: &str) -> Result<TemplatePatch> {
+    /// What adieu makes of a template, as a patch of one that it hasn't seen: the operations on a Deployment.
+    async fn patch_of_adieu(&self, drain: &str, sender: Sender) -> Result<JsonPatch> {
         let Place { namespace, name, .. } = place(0);
         let api: Api<Deployment> = Api::namespaced(self.client.clone(), &namespace);
         let mut converged = serde_json::to_value(api.get(&name).await?)?;
@@ -169,10 +191,11 @@ impl Field {
         let api: Api<Deployment> = Api::namespaced(self.client.clone(), &bare.namespace);
         let mut plain = serde_json::to_value(api.get(&bare.name).await?)?;
         let [before, after] = [&mut plain, &mut converged].map(|object| object["spec"]["template"].take());
-        // Its own key is guarded, and calls for its webhook.
+        // Its own key calls for its webhook, and is guarded, unless it is the operator that sends it.
+        let key = if sender == Sender::Operator { "adieu.dev/" } else { "bench.adieu.dev/" };
         let after = after
             .to_string()
-            .replace("adieu.dev/", "bench.adieu.dev/")
+            .replace("adieu.dev/", key)
             .replace(&format!("\"app\":\"{name}\""), &format!("\"app\":\"{}\"", bare.name));
         let mut patch = json_patch::diff(&before, &serde_json::from_str(&after)?);
         ensure!(
@@ -189,14 +212,16 @@ impl Field {
             };
             *path = root.concat(path);
         }
-        Ok(TemplatePatch(patch))
+        Ok(patch)
     }
 
     /// Sends to each of the Deployments that nobody opted in what adieu sends: the template, and a patch that
     /// takes the entry of who sent it out of managedFields.
-    pub async fn bare(&self, patch: &TemplatePatch) -> Result<Loop> {
-        let step = Step::start(format!("patching {BARE} Deployments in a bare loop"));
-        let places = || (0..BARE).map(bare).collect::<Vec<_>>();
+    pub async fn bare(&self, Bare { sender, client }: &Bare, drain: &str) -> Result<Loop> {
+        let patch = &self.patch_of_adieu(drain, *sender).await?;
+        let whose = if *sender == Sender::Operator { ", as the operator" } else { "" };
+        let step = Step::start(format!("patching {} Deployments in a bare loop{whose}", self.bare));
+        let places = || (0..self.bare).map(bare).collect::<Vec<_>>();
         let paused = json!({"spec": {"paused": true}});
         self.each(places(), |api, name| {
             let paused = &paused;
@@ -205,9 +230,9 @@ impl Field {
         .await?;
         let plain = self.template_of(&bare(0)).await?;
         let started = Instant::now();
-        self.each(places(), |api, name| async move {
+        self.each_as(client, places(), |api, name| async move {
             let ours = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
-            let mut written = api.patch(&name, &ours, &Patch::<()>::Json(patch.0.clone())).await?;
+            let mut written = api.patch(&name, &ours, &Patch::<()>::Json(patch.clone())).await?;
             while let Some(give_up) = give_up(&written) {
                 match api.patch(&name, &ours, &Patch::<()>::Json(give_up)).await {
                     // A controller wrote its status in between.
@@ -231,7 +256,7 @@ impl Field {
         })
         .await?;
         step.done();
-        Ok(Loop { deployments: BARE, took })
+        Ok(Loop { deployments: self.bare, took })
     }
 
     async fn template_of(&self, place: &Place) -> Result<Value> {
@@ -245,9 +270,18 @@ impl Field {
         places: Vec<Place>,
         act: impl Fn(Api<Deployment>, String) -> F,
     ) -> Result<()> {
+        self.each_as(&self.client, places, act).await
+    }
+
+    async fn each_as<F: Future<Output = kube::Result<Deployment>>>(
+        &self,
+        client: &Client,
+        places: Vec<Place>,
+        act: impl Fn(Api<Deployment>, String) -> F,
+    ) -> Result<()> {
         stream::iter(places)
             .map(|place| {
-                let acted = act(Api::namespaced(self.client.clone(), &place.namespace), place.name.clone());
+                let acted = act(Api::namespaced(client.clone(), &place.namespace), place.name.clone());
                 async move {
                     acted
                         .await

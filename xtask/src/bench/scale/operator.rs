@@ -101,6 +101,11 @@ impl Operator {
         Ok(Self { client, audit_log, username })
     }
 
+    /// What the API server calls it.
+    pub fn username(&self) -> &str {
+        &self.username
+    }
+
     /// Takes it away, or asks for it; returns once no pod of it is left, or at once.
     pub async fn scale(&self, replicas: i32) -> Result<()> {
         let api: Api<Deployment> = Api::namespaced(self.client.clone(), NAMESPACE);
