@@ -2,6 +2,8 @@
 
 #![allow(clippy::panic, clippy::unwrap_used)]
 
+#[path = "../manifests/files.rs"]
+mod files;
 mod properties;
 mod support;
 mod verify;
@@ -358,19 +360,42 @@ fn what_can_not_be_read_is_an_error() {
     let binary = folder("binary", &[]);
     fs::create_dir_all(&binary).unwrap();
     let binary = binary.join("x.yaml");
-    fs::write(&binary, b"a: \xff\n").unwrap();
+    fs::write(&binary, b"a: 1\nb:\xff\n").unwrap();
     for (arguments, code, says) in [
         (vec!["inject"], 2, "--filename"),
         (vec!["inject", "-f", "-", "-o", "toml"], 2, "yaml"),
         (vec!["inject", "-f", "no-such-file.yaml"], 1, "no-such-file.yaml: "),
         (vec!["inject", "-f", "-", "-f", "-"], 1, "only once"),
         (vec!["revert", "-f", empty.to_str().unwrap()], 1, "--recursive"),
-        (vec!["revert", "-f", binary.to_str().unwrap()], 1, "not UTF-8 (byte 3)"),
+        (vec!["revert", "-f", binary.to_str().unwrap()], 1, "x.yaml: not UTF-8 (line 2, byte 7)"),
     ] {
         let ran = adieu(&arguments, "");
         assert_eq!((ran.code, ran.stdout.as_str()), (code, ""), "{arguments:?}");
         assert!(ran.stderr.contains(says), "{}", ran.stderr);
     }
+}
+
+#[test]
+fn every_manifest_is_injected_and_comes_back() {
+    let (mut opted_in, mut injected) = (0, 0);
+    for file in files::files() {
+        let text = fs::read_to_string(&file).unwrap();
+        let at = file.display();
+        let plain = succeed(&["inject", "-f", "-"], &text).0;
+        if text.contains("adieu.dev/") {
+            opted_in += 1;
+        } else if file.extension().is_some_and(|extension| extension == "json") {
+            // It comes out as YAML, unless told otherwise.
+            assert_eq!(documents(&plain), documents(&text), "{at}");
+        } else {
+            assert_eq!(plain, text, "{at}");
+        }
+        let all = succeed(&["inject", "--all", "-f", "-"], &text).0;
+        injected += usize::from(all != text);
+        let before = documents(&text);
+        assert_eq!(documents(&revert(&all)), before, "{at}");
+    }
+    assert!(opted_in >= 2 && injected >= 20, "{opted_in} opted in, {injected} injected");
 }
 
 #[test]

@@ -18,6 +18,7 @@ mod on_this_machine;
 mod operations;
 mod operator;
 mod oracle;
+mod pipes;
 mod pods;
 mod random;
 mod scenarios;
@@ -261,14 +262,22 @@ async fn the_api_server_warns_where_the_grace_period_is_too_short() {
     let scene = Scene::new().await;
     let inside = Scene { client: scene.client.clone(), namespace: ADIEU.into() };
     let longer = r#""shutdownTimeoutSeconds":{"value":60,"from":"annotation"}"#;
-    let (sleep, exec) = (json!({"sleep": {"seconds": 10}}), json!({"exec": {"command": ["sleep", "10"]}}));
+    let drains = r#""drainSeconds":{"value":20,"from":"annotation"}"#;
+    let command = |words: &[&str]| json!({"exec": {"command": words}});
+    let (sleep, exec) = (json!({"sleep": {"seconds": 10}}), command(&["sleep", "10"]));
     let short = "39 s is shorter than the drain of 10 s and the shutdown timeout of 30 s";
     for (grace, settings, drain, warned) in [
         (45, "", &sleep, None),
         (39, "", &sleep, Some(short)),
         (69, longer, &exec, Some("the shutdown timeout of 60 s")),
         (70, longer, &exec, None),
-        (30, "", &json!({"exec": {"command": ["/drain.sh"]}}), None),
+        (49, "", &command(&["sh", "-c", "sleep 20 && nginx -s quit"]), Some("the drain of 20 s")),
+        (50, "", &command(&["/bin/sh", "-ec", "/bin/sleep 20s; nginx -s quit"]), None),
+        // How long these take can't be known.
+        (39, "", &command(&["/drain.sh"]), Some(short)),
+        (40, "", &command(&["/drain.sh"]), None),
+        (49, drains, &json!({"httpGet": {"path": "/drain", "port": 8080}}), Some("the drain of 20 s")),
+        (50, drains, &command(&["sh", "-c", "sleep 30; sleep 30"]), None),
     ] {
         let mut object = web("web", &json!({}));
         let template = &mut object["spec"]["template"];

@@ -1,5 +1,7 @@
 //! The manifests of this folder, read as the tools of Kubernetes read them.
 
+pub mod files;
+
 use std::{fs, path::Path, sync::Arc};
 
 use adieu::plan::Surroundings;
@@ -41,7 +43,7 @@ pub fn workloads() -> impl Iterator<Item = Document> {
 pub fn all() -> Vec<Document> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/manifests");
     let mut documents = Vec::new();
-    for file in files(&folder) {
+    for file in files::files() {
         let text = fs::read_to_string(&file).unwrap();
         let file = file.strip_prefix(&folder).unwrap().display().to_string();
         let objects = objects(&text).unwrap_or_else(|error| unreachable!("{file}: {error}"));
@@ -53,21 +55,6 @@ pub fn all() -> Vec<Document> {
         }));
     }
     documents
-}
-
-fn files(folder: &Path) -> Vec<std::path::PathBuf> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        let extension = path.extension().and_then(|extension| extension.to_str());
-        if path.is_dir() {
-            found.extend(files(&path));
-        } else if matches!(extension, Some("yaml" | "yml" | "json")) {
-            found.push(path);
-        }
-    }
-    found.sort();
-    found
 }
 
 fn objects(text: &str) -> Result<Vec<Value>, serde_saphyr::Error> {

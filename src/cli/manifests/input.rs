@@ -13,8 +13,8 @@ pub(in crate::cli) enum InputError {
     #[error("{}: {error}", path.display())]
     Io { path: PathBuf, error: io::Error },
     /// The text is in another encoding.
-    #[error("{}: not UTF-8 (byte {at}): convert it", path.display())]
-    NotUtf8 { path: PathBuf, at: usize },
+    #[error("{}: not UTF-8 (line {line}, byte {at}): convert it", path.display())]
+    NotUtf8 { path: PathBuf, line: usize, at: usize },
     /// The folder has no manifests.
     #[error("{}: no file that ends in .yaml, .yml or .json; with --recursive its folders are searched too", .0.display())]
     NoManifests(PathBuf),
@@ -90,9 +90,10 @@ fn read_file(path: &Path) -> Result<File, InputError> {
 
 /// A byte order mark is no part of a document.
 fn decode(path: &Path, bytes: Vec<u8>) -> Result<File, InputError> {
-    let text = String::from_utf8(bytes).map_err(|error| InputError::NotUtf8 {
-        path: path.to_owned(),
-        at: error.utf8_error().valid_up_to(),
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        let line = error.as_bytes().iter().take(at).filter(|byte| **byte == b'\n').count() + 1;
+        InputError::NotUtf8 { path: path.to_owned(), line, at }
     })?;
     let text = match text.strip_prefix('\u{feff}') {
         Some(rest) => rest.to_owned(),
