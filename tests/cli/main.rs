@@ -261,6 +261,14 @@ fn the_version_of_kubernetes_decides_how_to_sleep() {
     let wrong = adieu(&["inject", "-f", "-", "--kube-version", "latest"], WEB);
     assert_eq!((wrong.code, wrong.stdout.as_str()), (2, ""));
     assert!(wrong.stderr.contains("for example 1.30"), "{}", wrong.stderr);
+
+    // By default it is the one that the cluster tests run.
+    let tested = include_str!("../cluster/kubernetes/go.mod");
+    let tested = tested.lines().find_map(|line| line.trim().strip_prefix("k8s.io/kubernetes v1.")).unwrap();
+    let (minor, _) = tested.split_once('.').unwrap();
+    let help = succeed(&["inject", "--help"], "").0;
+    let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(help.contains(&format!("[default: 1.{minor}]")), "{help}");
 }
 
 #[test]
