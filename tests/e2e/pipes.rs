@@ -5,13 +5,15 @@ use std::{fs, path::Path};
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-use crate::support::{Scene, drain, grace_period, run, web};
+use crate::support::{Scene, drain, grace_period, output, web};
 
 /// What `adieu` makes of manifests that are piped through it.
 async fn adieu(command: &str, more: &[&str], input: String) -> String {
     let mut adieu = Command::new(env!("CARGO_BIN_EXE_adieu"));
     adieu.arg(command).args(more).args(["-f", "-"]);
-    run(adieu, input).await.unwrap()
+    let output = output(adieu, input).await;
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
 }
 
 fn write(folder: &Path, files: &[(&str, String)]) {

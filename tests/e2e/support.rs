@@ -1,6 +1,10 @@
 //! A namespace of its own for each test, and waiting for conditions.
 
-use std::{net::SocketAddr, process::Stdio, time::Duration};
+use std::{
+    net::SocketAddr,
+    process::{Output, Stdio},
+    time::Duration,
+};
 
 use k8s_openapi::api::{
     apps::v1::ReplicaSet,
@@ -184,16 +188,21 @@ impl Scene {
 }
 
 /// Runs a program to its end; what it says, on either output.
-pub async fn run(mut command: Command, input: String) -> Result<String, String> {
+pub async fn run(command: Command, input: String) -> Result<String, String> {
+    let Output { status, stdout, stderr } = output(command, input).await;
+    let said = [stdout, stderr].concat();
+    let said = String::from_utf8_lossy(&said).into_owned();
+    if status.success() { Ok(said) } else { Err(said) }
+}
+
+/// Runs a program to its end.
+pub async fn output(mut command: Command, input: String) -> Output {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
     stdin.write_all(input.as_bytes()).await.unwrap();
     drop(stdin);
-    let output = child.wait_with_output().await.unwrap();
-    let said = [output.stdout, output.stderr].concat();
-    let said = String::from_utf8_lossy(&said).into_owned();
-    if output.status.success() { Ok(said) } else { Err(said) }
+    child.wait_with_output().await.unwrap()
 }
 
 /// The image of the sample application, which the runner of these tests put into the cluster.
