@@ -4,7 +4,9 @@
 use std::time::Duration;
 
 use k8s_openapi::api::{
-    admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding},
+    admissionregistration::v1::{
+        MutatingWebhookConfiguration, ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
+    },
     core::v1::{Pod, Secret},
     events::v1::Event,
     policy::v1::PodDisruptionBudget,
@@ -30,6 +32,13 @@ pub const LEADERLESS: Duration = Duration::from_secs(15);
 
 /// How long it may be without one after one left: it gives the Lease up, which would run out 10 s later.
 const HANDED_OVER: Duration = Duration::from_secs(3);
+
+/// How long a Deployment may take to be created without the webhook, whose time limit is 5 s.
+const HELD_UP: Duration = Duration::from_secs(2);
+
+/// How long after the operator was asked back all may take to be injected: its pods start, one of them comes to
+/// lead, and then it looks at everything.
+const BROUGHT_IN: Duration = Duration::from_secs(30);
 
 /// A policy called `all`.
 pub fn policy(spec: &Value) -> Value {
@@ -374,8 +383,10 @@ async fn no_admission_fails_while_the_operator_or_its_certificates_are_replaced(
         operators.kubectl(&["rollout", "status", &format!("deployment/{name}"), "--timeout=120s"]).await;
         operator.has(2).await;
     }
-    let restarted = admissions.count();
+    let rolled = admissions.end().await;
 
+    let admissions = Admissions::start(&scene);
+    admissions.further(10).await;
     let secrets: Api<Secret> = Api::namespaced(scene.client.clone(), ADIEU);
     let secret = format!("{name}-certificates");
     let serving = || async { secrets.get_opt(&secret).await.unwrap()?.data?.remove("tls.crt") };
@@ -385,51 +396,121 @@ async fn no_admission_fails_while_the_operator_or_its_certificates_are_replaced(
         .await;
     // What is served with from now on was signed by the new authority, in every replica.
     admissions.further(200).await;
+    let rotated = admissions.end().await;
 
-    let Outcome { count, failed, .. } = admissions.end().await;
-    figure(
-        &format!(
-            "The operator rolled {restarts} times, then its authority changed, under failurePolicy Fail"
-        ),
-        &format!("{} of {count} admissions failed ({restarted} of them while it rolled)", failed.len()),
-    );
     // Before anything can fail: the tests to come rely on it.
     operator.fail("Ignore").await;
     operator.scale(1).await;
-    assert_eq!(failed, Vec::<String>::new());
+    let meanwhile = [
+        (format!("The operator rolled {restarts} times, under failurePolicy Fail"), rolled),
+        ("Its authority and certificates were replaced, under failurePolicy Fail".to_owned(), rotated),
+    ];
+    for (what, Outcome { count, failed, slowest }) in meanwhile {
+        let slowest = slowest.as_millis();
+        figure(
+            &what,
+            &format!("{} of {count} admissions failed, the slowest took {slowest} ms", failed.len()),
+        );
+        assert_eq!(failed, Vec::<String>::new(), "{what}");
+    }
     scene.end().await;
 }
 
 #[tokio::test]
 #[ignore = "needs a cluster: cargo xtask test"]
 async fn deploys_go_on_without_the_webhook_and_are_brought_in_once_it_is_back() {
-    const DEPLOYMENTS: usize = 50;
+    const DEPLOYMENTS: u8 = 50;
     let away = Duration::from_secs(from_environment("ADIEU_AWAY_SECONDS", 5));
     let scene = Scene::new().await;
     let operator = Operator::find(&scene.client).await;
+    let let_pass =
+        || of_our_webhooks(&scene, "apiserver_admission_webhook_fail_open_count", r#"type="admit""#);
     operator.scale(0).await;
-    let gone = Instant::now();
+    let (gone, passed_before) = (Instant::now(), let_pass().await);
+    let mut slowest = Duration::ZERO;
     for index in 0..DEPLOYMENTS {
         let mut deployment = web(&format!("web-{index}"), &json!({"adieu.dev/graceful": "true"}));
         deployment["spec"]["replicas"] = json!(0);
+        let asked = Instant::now();
         assert_eq!(drain(&scene.create(&deployment).await), None, "nobody is there to inject");
+        slowest = slowest.max(asked.elapsed());
     }
+    let passed = let_pass().await - passed_before;
     eventually("the time to be over", || async { gone.elapsed() >= away }).await;
-    operator.scale(2).await;
+
     let (absent, back) = (gone.elapsed(), Instant::now());
     let all = scene.api("apps/v1", "Deployment");
-    eventually("all Deployments to be brought in", || async {
-        let listed = all.list(&ListParams::default()).await.unwrap().items;
-        listed.iter().all(|one| drain(&serde_json::to_value(one).unwrap()) == Some(10))
-    })
-    .await;
+    let brought_in = async {
+        eventually("all Deployments to be brought in", || async {
+            let listed = all.list(&ListParams::default()).await.unwrap().items;
+            listed.iter().all(|one| drain(&serde_json::to_value(one).unwrap()) == Some(10))
+        })
+        .await;
+        back.elapsed()
+    };
+    let ready = async {
+        operator.scale(2).await;
+        back.elapsed()
+    };
+    let (brought_in, ready) = tokio::join!(brought_in, ready);
     figure(
         &format!("{DEPLOYMENTS} Deployments created while the webhook was away for {} s", absent.as_secs()),
         &format!(
-            "none was held up; all are injected {:.1} s after the operator is ready",
-            back.elapsed().as_secs_f64()
+            "none was held up, the slowest took {} ms; all are injected {:.1} s after the operator was asked back, \
+             whose replicas were ready after {:.1} s",
+            slowest.as_millis(),
+            brought_in.as_secs_f64(),
+            ready.as_secs_f64(),
         ),
     );
     operator.scale(1).await;
+    assert!(slowest < HELD_UP, "a Deployment was held up for {slowest:?}");
+    assert!(brought_in < BROUGHT_IN, "the Deployments were brought in after {brought_in:?}");
+    assert!(passed >= DEPLOYMENTS.into(), "the API server tells of {passed} requests that it let pass");
     scene.end().await;
+}
+
+/// What an alert tells of whom `failurePolicy: Fail` refuses, by a webhook of our names that there isn't.
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test"]
+async fn the_api_server_counts_whom_it_refuses_for_want_of_a_webhook() {
+    let scene = Scene::new().await;
+    let refused = || {
+        let for_want_of_it = r#"error_type="calling_webhook_error""#;
+        of_our_webhooks(&scene, "apiserver_admission_webhook_rejection_count", for_want_of_it)
+    };
+    let before = refused().await;
+    let configurations: Api<MutatingWebhookConfiguration> = Api::all(scene.client.clone());
+    let configuration = json!({
+        "metadata": {"name": scene.namespace},
+        "webhooks": [{
+            "name": "nowhere.adieu.dev", "admissionReviewVersions": ["v1"], "sideEffects": "None",
+            "clientConfig": {"url": "https://127.0.0.1:1/"}, "failurePolicy": "Fail", "timeoutSeconds": 1,
+            "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["secrets"]}],
+            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": scene.namespace}},
+        }],
+    });
+    let configuration = serde_json::from_value(configuration).unwrap();
+    configurations.create(&PostParams::default(), &configuration).await.unwrap();
+    let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"generateName": "probe-"}});
+    eventually("a request to be refused", || async { scene.try_create_dry(&secret).await.is_err() }).await;
+    configurations.delete(&scene.namespace, &DeleteParams::default()).await.unwrap();
+    assert!(refused().await > before, "the API server doesn't tell of it");
+    scene.end().await;
+}
+
+/// What the API server has counted of adieu's webhooks with this label, under a name that an alert asks for.
+async fn of_our_webhooks(scene: &Scene, metric: &str, label: &str) -> f64 {
+    assert!(
+        include_str!("../../charts/adieu/files/alerts.yaml").contains(metric),
+        "no alert is about {metric}"
+    );
+    let request = http::Request::get("/metrics").body(vec![]).unwrap();
+    let text = scene.client.request_text(request).await.unwrap();
+    let is_ours = |line: &&str| {
+        let labels = line.strip_prefix(metric).and_then(|rest| rest.strip_prefix('{'));
+        labels.is_some_and(|labels| labels.contains(r#".adieu.dev""#) && labels.contains(label))
+    };
+    let count = |line: &str| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap();
+    text.lines().filter(is_ours).map(count).sum()
 }
