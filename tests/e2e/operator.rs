@@ -74,6 +74,16 @@ impl Operator {
         self.leases().get_opt(&self.name).await.unwrap()?.spec?.holder_identity
     }
 
+    /// Whether a pod takes itself for the leader.
+    pub async fn says_that_it_leads(&self, pod: &Pod) -> bool {
+        let ports = pod.spec.as_ref().unwrap().containers[0].ports.as_ref().unwrap();
+        let admin = ports.iter().find(|port| port.name.as_deref() == Some("admin")).unwrap().container_port;
+        let path = format!("/api/v1/namespaces/{ADIEU}/pods/{}:{admin}/proxy/metrics", pod.name_any());
+        let metrics = self.client.request_text(http::Request::get(path).body(vec![]).unwrap()).await.unwrap();
+        let leader = metrics.lines().find_map(|line| line.strip_prefix("adieu_leader ")).unwrap();
+        leader == "1"
+    }
+
     /// Takes the Lease away by which one leads.
     pub async fn delete_lease(&self) {
         self.leases().delete(&self.name, &DeleteParams::default()).await.unwrap();

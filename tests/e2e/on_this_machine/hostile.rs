@@ -1,9 +1,12 @@
 //! What comes to the webhook's port that isn't the API server, and whether the API server notices.
 
-use std::{sync::Arc, time::Duration};
+use std::{fs, sync::Arc, time::Duration};
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use json_patch::Patch;
 use k8s_openapi::api::core::v1::{Pod, Secret};
-use kube::{Api, ResourceExt as _};
+use kube::Api;
+use nix::unistd::Pid;
 use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, ServerName, pem::PemObject as _},
@@ -13,10 +16,11 @@ use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::TcpStream,
     task::JoinSet,
-    time::timeout,
+    time::{Instant, timeout},
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
+use super::processes;
 use crate::{
     admissions::Admissions,
     figures::figure,
@@ -30,19 +34,21 @@ const CROWD: usize = 1000;
 const HEAVY: usize = 40;
 /// What each of them sends, of what it says that it will: together more than a replica has memory.
 const WEIGHT: usize = 7 * 1024 * 1024;
+/// How much of its limit a container may use: beside what is resident, its sockets count.
+const ENOUGH: f64 = 0.75;
 /// How long the webhook may leave a client without an answer or an end.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The webhook's port, without the API server in between.
 #[derive(Clone)]
-struct Target {
+pub(super) struct Target {
     address: (String, u16),
     name: ServerName<'static>,
     tls: TlsConnector,
 }
 
 impl Target {
-    async fn of(scene: &Scene, operator: &str, pod: &Pod) -> Self {
+    pub(super) async fn of(scene: &Scene, operator: &str, pod: &Pod) -> Self {
         let port = pod.spec.as_ref().unwrap().containers[0].ports.as_ref().unwrap();
         let port = port.iter().find(|port| port.name.as_deref() == Some("webhook")).unwrap().container_port;
         let secrets: Api<Secret> = Api::namespaced(scene.client.clone(), ADIEU);
@@ -76,6 +82,17 @@ impl Target {
     /// The answer to one request.
     async fn post(&self, body: &[u8]) -> String {
         post(self.connect().await, body).await
+    }
+
+    /// The seconds of the sleep that a Deployment with these annotations would be given.
+    pub(super) async fn drain(&self, namespace: &str, annotations: &Value) -> Option<i64> {
+        let answer = self.post(review(namespace, annotations).to_string().as_bytes()).await;
+        let review: Value = serde_json::from_str(&answer[answer.find('{')?..]).ok()?;
+        let patch = BASE64_STANDARD.decode(review["response"]["patch"].as_str()?).ok()?;
+        let patch: Patch = serde_json::from_slice(&patch).ok()?;
+        let mut deployment = web("web", annotations);
+        json_patch::patch(&mut deployment, &patch).ok()?;
+        drain(&deployment)
     }
 }
 
@@ -111,41 +128,90 @@ async fn ended(client: &mut (impl AsyncRead + Unpin)) -> String {
     String::from_utf8_lossy(&answer).into_owned()
 }
 
-fn review() -> Value {
+fn review(namespace: &str, annotations: &Value) -> Value {
     json!({
         "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
         "request": {
-            "uid": "705ab4f5-6393-11e8-b7cc-42010a800002", "operation": "CREATE", "namespace": "default",
+            "uid": "705ab4f5-6393-11e8-b7cc-42010a800002", "operation": "CREATE", "namespace": namespace,
             "kind": {"group": "apps", "version": "v1", "kind": "Deployment"},
             "resource": {"group": "apps", "version": "v1", "resource": "deployments"},
             "userInfo": {"username": "somebody"},
-            "object": web("web", &json!({"adieu.dev/graceful": "true"})),
+            "object": web("web", annotations),
         },
     })
 }
 
-/// What the operator's container has in memory, in bytes, as its kubelet tells once it has measured.
-async fn measurement(scene: &Scene, pod: &Pod) -> Option<String> {
-    let node = pod.spec.as_ref()?.node_name.as_ref()?;
-    let text =
-        scene.kubectl(&["get", "--raw", &format!("/api/v1/nodes/{node}/proxy/metrics/resource")]).await;
-    let mut lines = text.lines().filter(|line| line.starts_with("container_memory_working_set_bytes"));
-    let line = lines.find(|line| line.contains(&pod.name_any()))?;
-    line.split_whitespace().nth(1).map(str::to_owned)
+/// What a process has in memory, in MiB: `VmRSS` now, `VmHWM` at most so far.
+fn mebibytes(process: Pid, field: &str) -> f64 {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
+    let kibibytes: f64 = line.trim_matches(|c: char| !c.is_ascii_digit()).parse().unwrap();
+    kibibytes / 1024.0
 }
 
-/// The next measurement that differs from `last`: the kubelet takes one every few seconds.
-async fn next_measurement(scene: &Scene, pod: &Pod, last: Option<String>) -> String {
-    eventually("a measurement of the memory", || async {
-        let now = measurement(scene, pod).await;
-        now.is_some() && now != last
-    })
-    .await;
-    measurement(scene, pod).await.expect("there was one a moment ago")
+/// The memory that a pod's container may have, in MiB.
+fn limit(pod: &Pod) -> f64 {
+    let resources = pod.spec.as_ref().unwrap().containers[0].resources.as_ref().unwrap();
+    resources.limits.as_ref().unwrap()["memory"].0.strip_suffix("Mi").unwrap().parse().unwrap()
 }
 
-fn mebibytes(measurement: &str) -> f64 {
-    measurement.parse::<f64>().unwrap() / 1024.0 / 1024.0
+/// A row of what came of something that is no review.
+fn outcome(what: &str, found: &str) {
+    figure(&format!("The webhook's port was sent {what}"), found);
+}
+
+async fn bad_input(target: &Target) {
+    let no_review = "no admission.k8s.io/v1 AdmissionReview";
+    for (what, body, status, reason) in [
+        ("what is no JSON", "no review".to_owned(), "400", no_review),
+        (
+            "another kind of object",
+            json!({"kind": "Pod", "apiVersion": "v1"}).to_string(),
+            "400",
+            "AdmissionReview",
+        ),
+        (
+            "a review of v1beta1",
+            json!({"kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1beta1"}).to_string(),
+            "400",
+            "v1",
+        ),
+        (
+            "100,000 lists within each other",
+            format!("{{\"object\": {}", "[".repeat(100_000)),
+            "400",
+            no_review,
+        ),
+        ("10 MiB", " ".repeat(10 * 1024 * 1024), "413", "limit"),
+    ] {
+        let answer = target.post(body.as_bytes()).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{what}: {answer}");
+        assert!(answer.contains(reason), "{what}: {answer}");
+        outcome(what, &format!("answered {status}, with the reason"));
+    }
+    assert!(!post(target.plain().await, b"{}").await.contains("200 OK"), "no TLS");
+    outcome("a request without TLS", "the connection was closed");
+}
+
+/// Those who send as much as they may, and then keep it there.
+async fn held_back(target: &Target) {
+    let mut heavy = JoinSet::new();
+    for _ in 0..HEAVY {
+        let target = target.clone();
+        heavy.spawn(async move { heavy_and_slow(&target).await });
+    }
+    let answers = heavy.join_all().await;
+    let answered = |status: &str| answers.iter().filter(|answer| answer.starts_with(status)).count();
+    let (waited_for, turned_away) = (answered("HTTP/1.1 408 "), answered("HTTP/1.1 503 "));
+    assert!(waited_for < HEAVY / 4, "{waited_for} of {HEAVY} were waited for");
+    assert!(turned_away > 0, "{answers:?}");
+    outcome(
+        &format!("{HEAVY} requests of 7 MiB at once, each kept back at its last byte"),
+        &format!(
+            "{turned_away} were turned away with 503, {waited_for} answered 408 when their time was over, {} cut off",
+            HEAVY - turned_away - waited_for
+        ),
+    );
 }
 
 #[tokio::test]
@@ -155,10 +221,14 @@ async fn strangers_get_clear_answers_and_are_in_nobody_s_way() {
     let operator = Operator::find(&scene.client).await;
     let pod = operator.pods().await.remove(0);
     let target = Target::of(&scene, &operator.name, &pod).await;
-    let before = mebibytes(&next_measurement(&scene, &pod, None).await);
+    let process = processes(&pod).remove(0);
+    // What it needed earlier, for other tests, is forgotten, where the kernel can.
+    drop(fs::write(format!("/proc/{process}/clear_refs"), "5"));
+    let before = mebibytes(process, "VmRSS:");
 
     // kube-proxy may not have heard of a fresh pod yet.
-    let annotated = web("web", &json!({"adieu.dev/graceful": "true"}));
+    let annotations = json!({"adieu.dev/graceful": "true"});
+    let annotated = web("web", &annotations);
     eventually("the webhook behind its Service", || async {
         let created = scene.try_create_dry(&annotated).await.unwrap();
         drain(&serde_json::to_value(created).unwrap()) == Some(10)
@@ -167,26 +237,10 @@ async fn strangers_get_clear_answers_and_are_in_nobody_s_way() {
     // Under `Ignore`, a review that isn't answered in time shows as one without injection.
     let admissions = Admissions::start(&scene);
 
-    for (body, status, reason) in [
-        ("no review".to_owned(), "400", "no admission.k8s.io/v1 AdmissionReview"),
-        (json!({"kind": "Pod", "apiVersion": "v1"}).to_string(), "400", "AdmissionReview"),
-        (
-            json!({"kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1beta1"}).to_string(),
-            "400",
-            "v1",
-        ),
-        (format!("{{\"object\": {}", "[".repeat(100_000)), "400", "no admission.k8s.io/v1 AdmissionReview"),
-        (" ".repeat(10 * 1024 * 1024), "413", "limit"),
-    ] {
-        let answer = target.post(body.as_bytes()).await;
-        let shown: String = body.chars().take(40).collect();
-        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{shown}: {answer}");
-        assert!(answer.contains(reason), "{shown}: {answer}");
-    }
-    assert!(!post(target.plain().await, b"{}").await.contains("200 OK"), "no TLS");
+    bad_input(&target).await;
 
     // Those who say nothing, and those who never come to an end of what they say.
-    let mut silent = target.plain().await;
+    let (mut silent, since) = (target.plain().await, Instant::now());
     let mut slow = Vec::new();
     for _ in 0..CROWD / 10 {
         let mut client = target.connect().await;
@@ -194,19 +248,10 @@ async fn strangers_get_clear_answers_and_are_in_nobody_s_way() {
         slow.push(client);
     }
     ended(&mut silent).await;
+    outcome("nothing", &format!("the connection was closed after {:.1} s", since.elapsed().as_secs_f64()));
 
-    // Those who send as much as they may, and then keep it there.
-    let mut heavy = JoinSet::new();
-    for _ in 0..HEAVY {
-        let target = target.clone();
-        heavy.spawn(async move { heavy_and_slow(&target).await });
-    }
-    let answers = heavy.join_all().await;
-    let waited_for = answers.iter().filter(|answer| answer.starts_with("HTTP/1.1 408 ")).count();
-    assert!(waited_for < HEAVY / 4, "{waited_for} of {HEAVY} were waited for");
-    assert!(answers.iter().any(|answer| answer.starts_with("HTTP/1.1 503 ")), "{answers:?}");
-
-    let review = Arc::new(review().to_string());
+    held_back(&target).await;
+    let review = Arc::new(review("default", &annotations).to_string());
     let mut crowd = JoinSet::new();
     for _ in 0..CROWD {
         let (target, review) = (target.clone(), review.clone());
@@ -216,18 +261,19 @@ async fn strangers_get_clear_answers_and_are_in_nobody_s_way() {
     let patched = answers.iter().filter(|answer| answer.contains("\"patchType\":\"JSONPatch\"")).count();
     assert_eq!(patched, CROWD);
 
-    let last = measurement(&scene, &pod).await;
-    let after = mebibytes(&next_measurement(&scene, &pod, last).await);
     drop(slow);
     let others = admissions.end().await;
     let admissions = Admissions::start(&scene);
     admissions.further(100).await;
     let afterwards = admissions.end().await;
+    let now = operator.pods().await.remove(0);
+    assert_eq!(restarts(&now), restarts(&pod), "it was killed");
+    let (peak, after, limit) = (mebibytes(process, "VmHWM:"), mebibytes(process, "VmRSS:"), limit(&pod));
     figure(
         &format!("{CROWD} strangers at the webhook's port at once, {} that never come to an end", CROWD / 10),
         &format!(
             "{} of {} admissions beside them not injected in time, none afterwards, the slowest took {:.0} ms; \
-             memory {before:.1} MiB before, {after:.1} MiB after",
+             memory {before:.1} MiB before, {peak:.1} MiB at most, {after:.1} MiB after, of {limit:.0} MiB",
             others.failed.len(),
             others.count,
             others.slowest.as_secs_f64() * 1e3,
@@ -235,7 +281,6 @@ async fn strangers_get_clear_answers_and_are_in_nobody_s_way() {
     );
     assert_eq!(others.failed, Vec::<String>::new());
     assert_eq!(afterwards.failed, Vec::<String>::new());
-    let now = operator.pods().await.remove(0);
-    assert_eq!(restarts(&now), restarts(&pod), "it was killed");
+    assert!(peak < limit * ENOUGH, "{peak:.1} of {limit:.0} MiB were in use");
     scene.end().await;
 }

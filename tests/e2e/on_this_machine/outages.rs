@@ -6,7 +6,7 @@ use nix::sys::signal::Signal;
 use serde_json::json;
 use tokio::{process::Command, time::Instant};
 
-use super::signal;
+use super::{hostile::Target, signal};
 use crate::{
     admissions::Admissions,
     figures::figure,
@@ -63,11 +63,14 @@ async fn a_leader_that_crashes_or_is_cut_off_is_replaced_and_writes_nothing_more
         };
         let changed = json!({"spec": {"drainSeconds": drains}});
         scene.patch("GracefulPolicy", "all", &changed).await.unwrap();
+        let mut found = Vec::new();
         if cut.is_some() {
             within(LEADERLESS, "another leader", || async {
                 operator.leader().await.is_some_and(|now| now != before.name_any())
             })
             .await;
+            found.push(format!("another led {:.1} s later", started.elapsed().as_secs_f64()));
+            assert!(!operator.says_that_it_leads(&before).await, "two lead at the same time");
         }
         // The container of a killed one starts anew in the same pod, so the same one may lead again.
         eventually("what another leader does", || async {
@@ -75,16 +78,25 @@ async fn a_leader_that_crashes_or_is_cut_off_is_replaced_and_writes_nothing_more
         })
         .await;
         let followed = started.elapsed();
+        found.push(format!("a change of a policy was followed {:.1} s later", followed.as_secs_f64()));
         if let Some(cut) = cut {
             assert_ne!(operator.leader().await, Some(before.name_any()));
             cut.mend().await;
+            let mended = Instant::now();
+            let target = Target::of(&scene, &operator.name, &before).await;
+            eventually("the former leader to admit by the policy as it is now", || async {
+                target.drain(&scene.namespace, &json!({"adieu.dev/policy": "all"})).await == Some(drains)
+            })
+            .await;
+            found.push(format!(
+                "{:.1} s after the network was mended the old one admits by it, and follows",
+                mended.elapsed().as_secs_f64()
+            ));
+            assert!(!operator.says_that_it_leads(&before).await, "two lead at the same time");
         }
         scene.rolled_out("web").await;
         operator.has(2).await;
-        figure(
-            &format!("The leader {how}"),
-            &format!("a change of a policy was followed {:.1} s later", followed.as_secs_f64()),
-        );
+        figure(&format!("The leader {how}"), &found.join("; "));
         assert!(how != "was killed" || followed < LEADERLESS, "{how}");
         // What the former leader missed, it sees once it is back; it must not act on what it knew.
         let marked = operator.led().await;
