@@ -17,6 +17,7 @@ use kube::{
 use serde_json::{Value, json};
 
 use crate::{
+    figures::{figure, say},
     operator::ADIEU,
     refusal,
     schema::{Change, Schema},
@@ -169,12 +170,18 @@ async fn every_other_field_of_a_workload_is_refused_to_the_operator() {
             }
         }
         let unreached: Vec<_> = unreached.difference(&compared).cloned().collect();
-        println!(
-            "{kind}: {} properties: {guarded} refused by the guard, {invalid} by the API server's own rules before it, \
-             {without_effect} not taken from anybody; the guard named {} fields, and was not asked for {}",
-            guarded + invalid + without_effect,
-            compared.len(),
-            unreached.join(", "),
+        say(&format!("{kind}: the guard was not asked for {}", unreached.join(", ")));
+        figure(
+            &format!(
+                "Each of {} properties of a {kind} changed with the operator's token",
+                guarded + invalid + without_effect
+            ),
+            &format!(
+                "{guarded} were refused by the guard, {invalid} by the API server's own rules before it, \
+                 {without_effect} not taken from anybody; of {} fields that the guard names, {} were not reached",
+                compared.len() + unreached.len(),
+                unreached.len(),
+            ),
         );
         assert!(guarded > invalid && compared.len() > 2 * unreached.len(), "too few get as far as the guard");
     }
