@@ -20,11 +20,13 @@ mod operator;
 mod oracle;
 mod pipes;
 mod pods;
+mod policies;
 mod random;
 mod scenarios;
 mod schema;
 mod support;
 mod traffic;
+mod turns;
 mod verify;
 
 use k8s_openapi::api::{

@@ -55,7 +55,7 @@ async fn condition(scene: &Scene, type_: &str) -> Option<String> {
 }
 
 /// Waits for an Event on the object of that name whose note has this part.
-async fn told(scene: &Scene, name: &str, reason: &str, part: &str) {
+pub async fn told(scene: &Scene, name: &str, reason: &str, part: &str) {
     let events: Api<Event> = Api::namespaced(scene.client.clone(), &scene.namespace);
     eventually(&format!("the event {reason} of {name}"), || async {
         let told = events.list(&ListParams::default().fields(&format!("reason={reason}"))).await.unwrap();
@@ -132,6 +132,16 @@ async fn a_rollout_that_fails_stops_its_policy_until_it_is_mended() {
     assert_eq!(drain(&scene.deployment("first").await), Some(3), "the oldest goes first");
     assert_eq!(scene.deployment("second").await["spec"], second["spec"], "no other follows");
     told(&scene, "all", "Stalled", "the rollout of first failed").await;
+    let described = scene.kubectl(&["describe", "gracefulpolicy", "all"]).await;
+    for words in [
+        ["Type:", "Stalled"].as_slice(),
+        &["Reason:", "RolloutFailed"],
+        &["Message:", "the rollout of first failed, and 1 workloads wait"],
+        &["Warning", "Stalled", "the rollout of first failed"],
+    ] {
+        let tells = |line: &str| words.iter().all(|word| line.contains(word));
+        assert!(described.lines().any(tells), "{words:?} is missing in {described}");
+    }
 
     let mended = json!({"spec": {"readinessProbe": {"mode": "Never", "probe": null}}});
     scene.patch("GracefulPolicy", "all", &mended).await.unwrap();

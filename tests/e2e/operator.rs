@@ -76,12 +76,23 @@ impl Operator {
 
     /// Whether a pod takes itself for the leader.
     pub async fn says_that_it_leads(&self, pod: &Pod) -> bool {
+        self.metric(pod, "adieu_leader").await == Some(1)
+    }
+
+    /// How often the leader has looked at a Deployment and let it wait.
+    pub async fn let_wait(&self) -> u64 {
+        let name = r#"adieu_reconciles_total{kind="Deployment",result="Waiting"}"#;
+        self.metric(&self.led().await, name).await.unwrap_or(0)
+    }
+
+    /// A whole number among a pod's metrics, by its name and all its labels.
+    async fn metric(&self, pod: &Pod, name: &str) -> Option<u64> {
         let ports = pod.spec.as_ref().unwrap().containers[0].ports.as_ref().unwrap();
         let admin = ports.iter().find(|port| port.name.as_deref() == Some("admin")).unwrap().container_port;
         let path = format!("/api/v1/namespaces/{ADIEU}/pods/{}:{admin}/proxy/metrics", pod.name_any());
         let metrics = self.client.request_text(http::Request::get(path).body(vec![]).unwrap()).await.unwrap();
-        let leader = metrics.lines().find_map(|line| line.strip_prefix("adieu_leader ")).unwrap();
-        leader == "1"
+        let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.map(|value| value.parse().unwrap())
     }
 
     /// Takes the Lease away by which one leads.

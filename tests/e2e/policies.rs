@@ -1,0 +1,127 @@
+//! Policies as people see them: what a cluster's policy does to the namespaces that it holds for, and what
+//! kubectl shows.
+
+use adieu::api::ClusterGracefulPolicy;
+use kube::{
+    Api,
+    api::{DeleteParams, PostParams},
+};
+use serde_json::{Value, json};
+
+use crate::{
+    operations::told,
+    support::{Scene, drain, eventually, grace_period, web},
+};
+
+/// What kubectl shows: the columns' names, and the cells of the only row. The last of both is the age.
+async fn columns(scene: &Scene, arguments: &[&str]) -> (String, Vec<String>) {
+    let table = scene.kubectl(&[&["get"], arguments].concat()).await;
+    let lines: Vec<_> = table.lines().collect();
+    let [header, row] = lines[..] else { unreachable!("{table}") };
+    (words(header).join(" "), words(row))
+}
+
+fn words(line: &str) -> Vec<String> {
+    line.split_whitespace().map(str::to_owned).collect()
+}
+
+/// A Deployment that nobody runs.
+fn asleep(name: &str, annotations: &Value) -> Value {
+    let mut object = web(name, annotations);
+    object["spec"]["replicas"] = json!(0);
+    object
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test"]
+async fn a_policy_of_the_cluster_gives_defaults_and_a_maximum_and_opts_nobody_in() {
+    let scene = Scene::new().await;
+    let stranger = scene.create(&asleep("stranger", &json!({}))).await;
+    // What one namespace allows itself.
+    let generous = json!({
+        "apiVersion": "adieu.dev/v1alpha1", "kind": "GracefulPolicy", "metadata": {"name": "generous"},
+        "spec": {"shutdownTimeoutSeconds": 100, "maxGracePeriodSeconds": 300},
+    });
+    scene.create(&generous).await;
+    let policies: Api<ClusterGracefulPolicy> = Api::all(scene.client.clone());
+    let policy = json!({
+        "apiVersion": "adieu.dev/v1alpha1", "kind": "ClusterGracefulPolicy", "metadata": {"name": scene.namespace},
+        "spec": {
+            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": scene.namespace}},
+            "drainSeconds": 6, "shutdownTimeoutSeconds": 20, "marginSeconds": 5, "maxGracePeriodSeconds": 60,
+        },
+    });
+    policies.create(&PostParams::default(), &serde_json::from_value(policy).unwrap()).await.unwrap();
+
+    // Each of them without the other would inject.
+    let long = asleep("long", &json!({"adieu.dev/policy": "generous"}));
+    eventually("both policies in the webhook's cache", || async {
+        let answer = scene.try_create_dry(&long).await.unwrap();
+        drain(&serde_json::to_value(answer).unwrap()).is_none()
+    })
+    .await;
+    let over = "needs a grace period of 111 s, more than the maximum of 60 s";
+    let said = scene.kubectl_with(&["create", "-f", "-"], &long).await.unwrap();
+    assert!(said.contains("Warning") && said.contains(over), "{said}");
+    assert_eq!(grace_period(&scene.deployment("long").await), Some(30));
+    told(&scene, "long", "Degraded", over).await;
+
+    for (name, annotations, expected) in [
+        ("web", json!({"adieu.dev/graceful": "true"}), (Some(6), Some(31))),
+        ("own", json!({"adieu.dev/graceful": "true", "adieu.dev/drain-seconds": "8"}), (Some(8), Some(33))),
+    ] {
+        let created = scene.create(&asleep(name, &annotations)).await;
+        assert_eq!((drain(&created), grace_period(&created)), expected, "{name}");
+    }
+    eventually("the policy's status", || async {
+        let status = serde_json::to_value(policies.get(&scene.namespace).await.unwrap().status).unwrap();
+        let conditions = status["conditions"].as_array().cloned().unwrap_or_default();
+        let ready = conditions.iter().find(|condition| condition["type"] == "Ready");
+        status["workloads"] == json!({"matched": 3, "injected": 2, "pending": 0, "failed": 1})
+            && ready.is_some_and(|ready| {
+                let message = ready["message"].as_str().unwrap();
+                let first = "1 of 3 workloads can't be injected, such as long: ";
+                ready["status"] == "False" && message.starts_with(first) && message.contains(over)
+            })
+    })
+    .await;
+    let (header, row) = columns(&scene, &["clustergracefulpolicies", &scene.namespace]).await;
+    assert_eq!(header, "NAME DRAIN SHUTDOWN MARGIN GRACE PERIOD MAXIMUM WORKLOADS INJECTED READY AGE");
+    assert_eq!(row[..row.len() - 1], [&scene.namespace, "6", "20", "5", "31", "60", "3", "2", "False"]);
+    assert_eq!(scene.deployment("stranger").await["spec"], stranger["spec"]);
+
+    policies.delete(&scene.namespace, &DeleteParams::default()).await.unwrap();
+    scene.end().await;
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test"]
+async fn kubectl_shows_a_policy_as_the_readme_does() {
+    let readme = include_str!("../../README.md");
+    let mut lines = readme.lines().skip_while(|line| !line.starts_with("$ kubectl get gracefulpolicies"));
+    let [header, row] = [lines.nth(1), lines.next()].map(|line| words(line.expect("its table")));
+
+    let scene = Scene::new().await;
+    for name in ["checkout", "worker"] {
+        let mut object = asleep(name, &json!({}));
+        object["spec"]["selector"] = json!({"matchLabels": {"part": name}});
+        object["spec"]["template"]["metadata"]["labels"] = json!({"app": "checkout", "part": name});
+        scene.create(&object).await;
+    }
+    let policy = json!({
+        "apiVersion": "adieu.dev/v1alpha1", "kind": "GracefulPolicy", "metadata": {"name": "checkout"},
+        "spec": {
+            "selector": {"matchLabels": {"app": "checkout"}}, "drainSeconds": 25, "shutdownTimeoutSeconds": 60,
+        },
+    });
+    scene.create(&policy).await;
+    eventually(&format!("kubectl to show {row:?}"), || async {
+        let (names, mut cells) = columns(&scene, &["gracefulpolicies"]).await;
+        assert_eq!(names, header.join(" "));
+        // Of another age.
+        cells.pop();
+        cells == row[..row.len() - 1]
+    })
+    .await;
+    scene.end().await;
+}

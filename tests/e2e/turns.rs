@@ -1,0 +1,173 @@
+//! What the rollout of a policy waits for, and what it doesn't.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::{Api, ResourceExt as _, api::ListParams};
+use serde_json::{Value, json};
+
+use crate::{
+    operations::policy,
+    operator::Operator,
+    support::{Scene, drain, eventually, web, workload},
+};
+
+/// What a person brings that has nothing to do with adieu.
+fn release() -> Value {
+    json!({"spec": {"template": {"metadata": {"annotations": {"release": "2"}}}}})
+}
+
+async fn object(scene: &Scene, kind: &str, name: &str) -> Value {
+    serde_json::to_value(scene.api("apps/v1", kind).get(name).await.unwrap()).unwrap()
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test"]
+async fn a_policy_waits_until_a_rollout_of_somebody_else_is_complete() {
+    let scene = Scene::new().await;
+    let operator = Operator::find(&scene.client).await;
+    for name in ["busy", "idle"] {
+        scene.create(&web(name, &json!({}))).await;
+        scene.rolled_out(name).await;
+    }
+    // No node takes its new pod, and the Deployment controller waits for ten minutes.
+    let selector = |nodes: Value| json!({"spec": {"template": {"spec": {"nodeSelector": nodes}}}});
+    let nowhere = selector(json!({"there-is": "none"}));
+    scene.patch("Deployment", "busy", &nowhere).await.unwrap();
+    eventually("the rollout to have begun", || async {
+        let status = &scene.deployment("busy").await["status"];
+        status["updatedReplicas"] == 1 && status["replicas"] == 2
+    })
+    .await;
+
+    let waited = operator.let_wait().await;
+    scene.create(&policy(&json!({"selector": {}, "drainSeconds": 3}))).await;
+    eventually("both to have asked for their turn twice", || async {
+        for deployment in scene.deployments(&["busy", "idle"]).await {
+            assert_eq!(drain(&deployment), None, "a rollout goes on");
+        }
+        operator.let_wait().await >= waited + 4
+    })
+    .await;
+    eventually("the policy to say that both are pending", || async {
+        scene.policy("all").await["status"]["workloads"]["pending"] == 2
+    })
+    .await;
+
+    scene.patch("Deployment", "busy", &selector(Value::Null)).await.unwrap();
+    for name in ["busy", "idle"] {
+        eventually(name, || async { drain(&scene.deployment(name).await) == Some(3) }).await;
+        scene.rolled_out(name).await;
+    }
+    assert_eq!(scene.revisions("busy").await, 3, "as created, on no node, and injected");
+    assert_eq!(scene.revisions("idle").await, 2);
+    scene.end().await;
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test"]
+async fn who_makes_no_progress_by_himself_holds_up_no_other() {
+    let scene = Scene::new().await;
+    let mut asleep = web("asleep", &json!({}));
+    asleep["spec"]["replicas"] = json!(0);
+    scene.create(&asleep).await;
+    scene.create(&web("paused", &json!({}))).await;
+    let mut by_hand = workload("StatefulSet", "by-hand", &json!({}));
+    by_hand["spec"]["updateStrategy"] = json!({"type": "OnDelete"});
+    scene.create(&by_hand).await;
+    let mut partitioned = workload("StatefulSet", "partitioned", &json!({}));
+    partitioned["spec"]["replicas"] = json!(2);
+    partitioned["spec"]["updateStrategy"] =
+        json!({"type": "RollingUpdate", "rollingUpdate": {"partition": 1}});
+    scene.create(&partitioned).await;
+    for (kind, name) in [("Deployment", "paused"), ("StatefulSet", "by-hand"), ("StatefulSet", "partitioned")]
+    {
+        scene.settled(kind, name).await;
+    }
+    // The youngest, which comes last.
+    scene.create(&web("web", &json!({}))).await;
+    scene.rolled_out("web").await;
+
+    // All of them stand in the middle of a rollout.
+    let mut paused = release();
+    paused["spec"]["paused"] = json!(true);
+    scene.patch("Deployment", "paused", &paused).await.unwrap();
+    for name in ["by-hand", "partitioned"] {
+        scene.patch("StatefulSet", name, &release()).await.unwrap();
+    }
+    eventually("the StatefulSets to stand where they shall", || async {
+        let by_hand = object(&scene, "StatefulSet", "by-hand").await["status"].take();
+        let partitioned = object(&scene, "StatefulSet", "partitioned").await["status"].take();
+        by_hand["updateRevision"] != by_hand["currentRevision"]
+            && partitioned["updateRevision"] != partitioned["currentRevision"]
+            && (partitioned["updatedReplicas"] == 1 && partitioned["availableReplicas"] == 2)
+    })
+    .await;
+    let pods: Api<Pod> = Api::namespaced(scene.client.clone(), &scene.namespace);
+    let old = async || {
+        let all = pods.list(&ListParams::default()).await.unwrap().items;
+        let is_old = |pod: &Pod| {
+            let (name, app) = (pod.name_any(), &pod.labels()["app"]);
+            app == "paused" || name == "by-hand-0" || name == "partitioned-0"
+        };
+        let old = all.into_iter().filter(is_old).map(|pod| pod.uid().unwrap());
+        old.collect::<BTreeSet<_>>()
+    };
+    let before = old().await;
+    assert_eq!(before.len(), 3);
+
+    let spec = json!({
+        "selector": {}, "kinds": ["Deployment", "StatefulSet"], "drainSeconds": 3, "rollout": {"maxConcurrent": 2},
+    });
+    scene.create(&policy(&spec)).await;
+    eventually("the one that makes progress to follow", || async {
+        drain(&scene.deployment("web").await) == Some(3)
+    })
+    .await;
+    scene.rolled_out("web").await;
+    eventually("the policy's status", || async {
+        let status = scene.policy("all").await["status"].take();
+        status["workloads"] == json!({"matched": 5, "injected": 5, "pending": 0, "failed": 0})
+    })
+    .await;
+    assert_eq!(old().await, before, "nobody's pods were replaced against his will");
+    scene.end().await;
+}
+
+/// In a labelled namespace, where the webhook is asked about every next update.
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test"]
+async fn a_policy_for_the_next_update_marks_and_rolls_nothing() {
+    let scene = Scene::labelled(&json!({"adieu.dev/injection": "enabled"})).await;
+    let operator = Operator::find(&scene.client).await;
+    let before = scene.create(&web("web", &json!({}))).await;
+    scene.rolled_out("web").await;
+
+    let waited = operator.let_wait().await;
+    scene
+        .create(&policy(&json!({"selector": {}, "drainSeconds": 3, "rollout": {"mode": "NextUpdate"}})))
+        .await;
+    let counts = async |counts: Value| {
+        eventually("the policy's status", || async {
+            scene.policy("all").await["status"]["workloads"] == counts
+        })
+        .await;
+    };
+    counts(json!({"matched": 1, "injected": 0, "pending": 1, "failed": 0})).await;
+    eventually("the controller to let it wait", || async { operator.let_wait().await > waited }).await;
+    assert_eq!(scene.deployment("web").await["spec"], before["spec"], "it is marked");
+
+    eventually("the policy in the webhook's cache", || async {
+        let answer = scene.try_create_dry(&web("probe", &json!({}))).await.unwrap();
+        drain(&serde_json::to_value(answer).unwrap()) == Some(3)
+    })
+    .await;
+    let scaled = scene.patch("Deployment", "web", &json!({"spec": {"replicas": 2}})).await.unwrap();
+    assert_eq!(scaled["spec"]["template"], before["spec"]["template"], "that is no update of its pods");
+    let updated = scene.patch("Deployment", "web", &release()).await.unwrap();
+    assert_eq!(drain(&updated), Some(3));
+    scene.rolled_out("web").await;
+    assert_eq!(scene.revisions("web").await, 2);
+    counts(json!({"matched": 1, "injected": 1, "pending": 0, "failed": 0})).await;
+    scene.end().await;
+}
