@@ -1,9 +1,11 @@
 //! A `PodDisruptionBudget` for each workload that shall have one, for as long as no other covers its pods.
-//! Two of them make every eviction of a pod fail.
+//! Two of them make every eviction of a pod fail, also where both are adieu's.
+
+use std::collections::BTreeMap;
 
 use k8s_openapi::{
     api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec},
-    apimachinery::pkg::apis::meta::v1::{LabelSelector, OwnerReference},
+    apimachinery::pkg::apis::meta::v1::{LabelSelector, OwnerReference, Time},
 };
 use kube::{
     Api, Client, Resource as _, ResourceExt as _,
@@ -37,14 +39,17 @@ pub(super) async fn keep(
 ) -> Result<(), kube::Error> {
     let namespace = object.namespace().unwrap_or_default();
     let budgets = caches.budgets(&namespace);
-    let (ours, others): (Vec<_>, Vec<_>) = budgets.iter().partition(|budget| is_our_budget(budget));
     let uid = object.uid();
     let owned = |budget: &PodDisruptionBudget| {
         budget.owner_references().iter().any(|owner| Some(&owner.uid) == uid.as_ref())
     };
-    let current = ours.into_iter().find(|budget| owned(budget));
-    let covered = others.iter().any(|budget| covers(budget, object));
-    let wanted = wanted(kind, object, convergence).filter(|_| !covered);
+    let (mine, others): (Vec<_>, Vec<_>) =
+        budgets.iter().map(AsRef::as_ref).partition(|budget| is_our_budget(budget) && owned(budget));
+    let current = mine.into_iter().next();
+    let wanted = wanted(kind, object, convergence);
+    let covered =
+        wanted.as_ref().is_some_and(|wanted| is_covered(object, current.unwrap_or(wanted), &others));
+    let wanted = wanted.filter(|_| !covered);
 
     let api = Api::<PodDisruptionBudget>::namespaced(client.clone(), &namespace);
     match (wanted, current) {
@@ -108,12 +113,34 @@ fn name(kind: Kind, workload: &str) -> String {
     name + &suffix
 }
 
-/// Whether a budget is for the pods of a workload. One without a selector is for none (policy/v1).
-fn covers(budget: &PodDisruptionBudget, object: &DynamicObject) -> bool {
+/// Whether the pods of a workload are left to the budget of somebody else, or to another of adieu's that comes
+/// before `own`, which is there or would be.
+fn is_covered(object: &DynamicObject, own: &PodDisruptionBudget, others: &[&PodDisruptionBudget]) -> bool {
     let labels = object.data["spec"]["template"]["metadata"]["labels"].clone();
-    let labels = serde_json::from_value(labels).unwrap_or_default();
-    let selector = budget.spec.as_ref().and_then(|spec| spec.selector.as_ref());
-    selector.is_some_and(|selector| plan::matches(selector, &labels))
+    let labels: BTreeMap<_, _> = serde_json::from_value(labels).unwrap_or_default();
+    others.iter().any(|other| {
+        // One of the same name was left by an earlier workload, and is taken over.
+        let is_first = place(other) < place(own) && other.metadata.name != own.metadata.name;
+        (is_first || !is_our_budget(other))
+            && selector(other).is_some_and(|selector| plan::matches(selector, &labels))
+    })
+}
+
+/// A budget without one is for no pods (policy/v1).
+fn selector(budget: &PodDisruptionBudget) -> Option<&LabelSelector> {
+    budget.spec.as_ref()?.selector.as_ref()
+}
+
+/// Of two budgets of adieu's for the same pods the first stays: the one with the broader selector, which may be
+/// for others as well, then the older. One that isn't there yet comes last. No two can thus give way to each
+/// other.
+fn place(budget: &PodDisruptionBudget) -> (usize, bool, Option<&Time>, Option<&str>) {
+    let requirements = selector(budget).map_or(0, |selector| {
+        let expressions = selector.match_expressions.as_ref().map_or(0, Vec::len);
+        selector.match_labels.as_ref().map_or(0, BTreeMap::len) + expressions
+    });
+    let created = budget.metadata.creation_timestamp.as_ref();
+    (requirements, created.is_none(), created, budget.metadata.name.as_deref())
 }
 
 #[cfg(test)]
@@ -173,14 +200,52 @@ mod tests {
         assert!(under(json!({"selector": {}}), Kind::Deployment, json!({})).is_none());
     }
 
+    fn budget(name: &str, manager: &str, created: Option<&str>, selector: Value) -> PodDisruptionBudget {
+        let labels = json!({"app.kubernetes.io/managed-by": manager});
+        serde_json::from_value(json!({
+            "metadata": {"name": name, "labels": labels, "creationTimestamp": created},
+            "spec": {"selector": selector},
+        }))
+        .unwrap()
+    }
+
     #[test]
     fn a_budget_covers_the_pods_that_it_selects() {
+        let own = budget("web-deployment-adieu", "adieu", None, json!({"matchLabels": {"app": "web"}}));
         let covers = |selector: Value| {
-            let budget = json!({"metadata": {"name": "b"}, "spec": {"selector": selector}});
-            covers(&serde_json::from_value(budget).unwrap(), &object(json!({})))
+            is_covered(
+                &object(json!({})),
+                &own,
+                &[&budget("b", "Helm", Some("2026-01-01T00:00:00Z"), selector)],
+            )
         };
         assert!(covers(json!({"matchLabels": {"tier": "front"}})) && covers(json!({})));
         assert!(!covers(json!({"matchLabels": {"tier": "back"}})) && !covers(Value::Null));
+    }
+
+    #[test]
+    fn of_two_budgets_of_adieus_for_the_same_pods_one_stays() {
+        let web = object(json!({}));
+        let ours = |name: &str, day: Option<u8>, labels: Value| {
+            let created = day.map(|day| format!("2026-01-0{day}T00:00:00Z"));
+            budget(name, "adieu", created.as_deref(), json!({"matchLabels": labels}))
+        };
+        let [app, tier, both] =
+            [json!({"app": "web"}), json!({"tier": "front"}), json!({"app": "web", "tier": "front"})];
+        // The pods of each are selected by the other.
+        for (one, other, why) in [
+            (ours("b", Some(2), app.clone()), ours("a", Some(1), both.clone()), "the broader one stays"),
+            (ours("b", None, app.clone()), ours("a", Some(1), both.clone()), "and comes although it is new"),
+            (ours("b", Some(1), app.clone()), ours("a", Some(2), tier.clone()), "then the older one stays"),
+            (ours("b", Some(1), app.clone()), ours("a", None, tier.clone()), "and no new one comes"),
+            (ours("a", Some(1), app.clone()), ours("b", Some(1), tier), "then the name decides"),
+        ] {
+            assert!(is_covered(&web, &other, &[&one]) && !is_covered(&web, &one, &[&other]), "{why}");
+        }
+        let of_others = ours("a", Some(1), json!({"app": "shop"}));
+        assert!(!is_covered(&web, &ours("b", Some(2), both), &[&of_others]));
+        // What an earlier workload of the same name left is taken over.
+        assert!(!is_covered(&web, &ours("b", None, app.clone()), &[&ours("b", Some(1), app)]));
     }
 
     #[test]

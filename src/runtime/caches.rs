@@ -107,9 +107,16 @@ impl Caches {
             follow(client, cluster_policy_writer, without_managed_fields, spec, missing(), tell()),
             follow(client, service_writer, slim_service, spec, missing(), || {}),
             follow(client, namespace_writer, slim_namespace, labels, missing(), tell()),
-            follow(client, budget_writer, without_managed_fields, spec_of_others, missing(), move || {
-                budget_changed.send_replace(());
-            }),
+            follow(
+                client,
+                budget_writer,
+                without_managed_fields,
+                decisive_spec(caches.budgets.clone()),
+                missing(),
+                move || {
+                    budget_changed.send_replace(());
+                },
+            ),
         );
         let kubelets = kubelets::follow(client.clone(), native_sleep);
         let mut waiting = caches.clone();
@@ -216,7 +223,8 @@ impl Caches {
         self.budgets.state_filter(|budget| budget.metadata.namespace.as_deref() == Some(namespace))
     }
 
-    /// An item for every change of a `PodDisruptionBudget`, but for those that are written here.
+    /// An item for every change of a `PodDisruptionBudget`, but for what is written here and meets no other of
+    /// adieu's.
     pub fn budget_changes(&self) -> impl Stream<Item = ()> + Send + use<> {
         changes(self.budgets_changed.clone())
     }
@@ -240,7 +248,7 @@ fn follow<K>(
     client: &Client,
     mut writer: Writer<K>,
     slim: fn(&mut K),
-    decisive: fn(&K) -> Option<u64>,
+    decisive: impl Fn(&K) -> Option<u64> + Send + 'static,
     missing: Missing,
     changed: impl Fn() + Send + 'static,
 ) -> impl Future<Output = ()> + Send + 'static
@@ -275,7 +283,7 @@ where
                 if is_known && replace(&mut is_missing, false) {
                     missing.0.fetch_sub(1, Ordering::Relaxed);
                 }
-                if seen.changes(&event, decisive) {
+                if seen.changes(&event, &decisive) {
                     changed();
                 }
             }
@@ -314,7 +322,11 @@ struct Seen(HashMap<String, u64>);
 
 impl Seen {
     /// Whether the event brings something new of what decides.
-    fn changes<K: Resource>(&mut self, event: &watcher::Event<K>, decisive: fn(&K) -> Option<u64>) -> bool {
+    fn changes<K: Resource>(
+        &mut self,
+        event: &watcher::Event<K>,
+        decisive: &impl Fn(&K) -> Option<u64>,
+    ) -> bool {
         let uid = |object: &K| object.meta().uid.clone().unwrap_or_default();
         match event {
             watcher::Event::Apply(object) => {
@@ -342,9 +354,28 @@ fn spec<K: Resource>(object: &K) -> Option<u64> {
     object.meta().generation.map(|generation| hash_of(&generation))
 }
 
-/// Of a budget that isn't adieu's: nothing is decided anew because of what was just written.
-fn spec_of_others(budget: &PodDisruptionBudget) -> Option<u64> {
-    spec(budget).filter(|_| !is_our_budget(budget))
+/// Of a budget that isn't adieu's, or may be for the pods of another one that is: nothing else is decided anew
+/// because of what was just written.
+fn decisive_spec(budgets: Store<PodDisruptionBudget>) -> impl Fn(&PodDisruptionBudget) -> Option<u64> {
+    move |budget| {
+        let meets = |other: &PodDisruptionBudget| {
+            other.metadata.namespace == budget.metadata.namespace
+                && other.metadata.name != budget.metadata.name
+                && is_our_budget(other)
+                && may_meet(budget, other)
+        };
+        spec(budget).filter(|_| !is_our_budget(budget) || budgets.find(meets).is_some())
+    }
+}
+
+/// Whether two budgets may be for the same pods: no label has to have two values.
+fn may_meet(one: &PodDisruptionBudget, other: &PodDisruptionBudget) -> bool {
+    let (Some(one), Some(other)) = (selected(one), selected(other)) else { return true };
+    one.iter().all(|(key, value)| other.get(key).is_none_or(|other| other == value))
+}
+
+fn selected(budget: &PodDisruptionBudget) -> Option<&BTreeMap<String, String>> {
+    budget.spec.as_ref()?.selector.as_ref()?.match_labels.as_ref()
 }
 
 /// Of a namespace, which always has some.
@@ -392,4 +423,40 @@ where
     // Readers keep the content when the writer goes.
     drop(writer);
     store
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn budget(name: &str, manager: &str, labels: &serde_json::Value) -> PodDisruptionBudget {
+        serde_json::from_value(json!({
+            "metadata": {
+                "name": name, "namespace": "shop", "uid": name, "generation": 1,
+                "labels": {MANAGED_BY: manager},
+            },
+            "spec": {"selector": {"matchLabels": labels}},
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_budget_of_adieus_is_news_where_it_may_meet_another() {
+        let [web, canary, shop] =
+            [json!({"app": "web"}), json!({"app": "web", "track": "canary"}), json!({"app": "shop"})];
+        let is_news = |new: PodDisruptionBudget, present: PodDisruptionBudget| {
+            let decisive = decisive_spec(fixed_store(vec![present, new.clone()]));
+            Seen::default().changes(&watcher::Event::Apply(new), &decisive)
+        };
+        assert!(is_news(budget("a", "adieu", &web), budget("b", "adieu", &canary)));
+        assert!(is_news(budget("a", "adieu", &canary), budget("b", "adieu", &web)));
+        assert!(
+            !is_news(budget("a", "adieu", &shop), budget("b", "adieu", &web)),
+            "thousands are written at once"
+        );
+        assert!(!is_news(budget("a", "adieu", &canary), budget("b", "Helm", &web)));
+        assert!(is_news(budget("a", "Helm", &shop), budget("b", "adieu", &web)));
+    }
 }

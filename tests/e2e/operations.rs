@@ -321,6 +321,44 @@ async fn a_disruption_budget_is_there_while_no_other_is() {
 
 #[tokio::test]
 #[ignore = "needs a cluster: cargo xtask test"]
+async fn pods_that_two_workloads_select_are_in_one_budget() {
+    let scene = Scene::new().await;
+    let budgets: Api<PodDisruptionBudget> = Api::namespaced(scene.client.clone(), &scene.namespace);
+    let is = async |what: &str, expected: &str| {
+        eventually(what, || async {
+            let all = budgets.list(&ListParams::default()).await.unwrap().items;
+            all.iter().map(kube::ResourceExt::name_any).eq([expected])
+        })
+        .await;
+    };
+    let spec = json!({"selector": {}, "drainSeconds": 1, "disruptionBudget": {"maxUnavailable": 1}});
+    scene.create(&policy(&spec)).await;
+    let mut canary = web("canary", &json!({}));
+    for labels in ["/spec/selector/matchLabels", "/spec/template/metadata/labels"] {
+        *canary.pointer_mut(labels).unwrap() = json!({"app": "web", "track": "canary"});
+    }
+    scene.create(&canary).await;
+    is("a budget of its own", "canary-deployment-adieu").await;
+    scene.create(&web("web", &json!({}))).await;
+    is("the one that is for the pods of both", "web-deployment-adieu").await;
+    eventually("its injection", || async { drain(&scene.deployment("canary").await) == Some(1) }).await;
+    scene.rolled_out("canary").await;
+    let pods: Api<Pod> = Api::namespaced(scene.client.clone(), &scene.namespace);
+    eventually("the eviction", || async {
+        let found = pods.list(&ListParams::default().labels("track=canary")).await.unwrap().items;
+        // One that goes already is evicted whatever its budgets.
+        let pod = found.iter().find(|pod| pod.metadata.deletion_timestamp.is_none());
+        let Some(pod) = pod else { return false };
+        pods.evict(&pod.name_any(), &EvictParams::default()).await.is_ok()
+    })
+    .await;
+    scene.annotate("Deployment", "web", "graceful", Some("false")).await.unwrap();
+    is("its own again", "canary-deployment-adieu").await;
+    scene.end().await;
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test"]
 async fn a_write_that_is_refused_is_told_and_tried_again() {
     let scene = Scene::new().await;
     let name = format!("{}-frozen", scene.namespace);
