@@ -59,11 +59,11 @@ pub(super) struct Arguments {
     /// The MutatingWebhookConfiguration whose caBundle is filled in.
     #[arg(long, default_value = "adieu")]
     webhook_configuration: String,
-    /// Where the webhook listens, with TLS.
-    #[arg(long, default_value = "0.0.0.0:8443")]
+    /// Where the webhook listens, with TLS. [::] is every address of both families.
+    #[arg(long, default_value = "[::]:8443")]
     webhook_address: SocketAddr,
     /// Where /healthz, /readyz and /metrics are served, without TLS.
-    #[arg(long, default_value = "0.0.0.0:8080")]
+    #[arg(long, default_value = "[::]:8080")]
     admin_address: SocketAddr,
     /// What is logged, such as info, or adieu=debug,warn.
     #[arg(long, env = "ADIEU_LOG", default_value = "info")]

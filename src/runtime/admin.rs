@@ -9,7 +9,7 @@ use axum::{
     routing::get,
 };
 
-use super::{metrics::Metrics, readiness::Readiness};
+use super::{listen::listen, metrics::Metrics, readiness::Readiness};
 
 /// The content type of OpenMetrics text.
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -24,7 +24,7 @@ pub async fn serve(
     metrics: Arc<Metrics>,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
-    let listener = tokio::net::TcpListener::bind(address).await?;
+    let listener = listen(address).await?;
     axum::serve(listener, router(readiness, metrics)).with_graceful_shutdown(shutdown).await
 }
 

@@ -8,6 +8,7 @@ pub mod client;
 pub mod kept;
 pub mod kubelets;
 pub mod leader;
+mod listen;
 pub mod logs;
 pub mod metrics;
 pub mod readiness;

@@ -22,6 +22,8 @@ use rustls::{
 use tokio::time::{interval, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::listen::listen;
+
 /// What a client may take for its TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// What a client may take from one request to the head of the next. The API server closes what it hasn't used
@@ -70,7 +72,8 @@ pub async fn serve(
     handle: Handle<SocketAddr>,
     stop: CancellationToken,
 ) -> io::Result<()> {
-    let mut server = axum_server::bind_rustls(address, config).handle(handle.clone()).http1_only();
+    let listener = listen(address).await?.into_std()?;
+    let mut server = axum_server::from_tcp_rustls(listener, config)?.handle(handle.clone()).http1_only();
     server.http_builder().http1().timer(hyper_util::rt::TokioTimer::new()).header_read_timeout(IDLE_TIMEOUT);
     let router = router.layer(map_response_with_state(stop.clone(), take_leave));
     let mut serving = pin!(

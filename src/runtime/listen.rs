@@ -1,0 +1,67 @@
+//! Listening for both address families.
+
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr},
+};
+
+use tokio::net::TcpListener;
+
+/// Listens at `address`. `[::]` is every address of IPv6 and IPv4; where the kernel has no IPv6, every one of
+/// IPv4.
+///
+/// # Errors
+/// Where the address can't be bound.
+pub async fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    bind(address, TcpListener::bind).await
+}
+
+async fn bind<L>(address: SocketAddr, bind: impl AsyncFn(SocketAddr) -> io::Result<L>) -> io::Result<L> {
+    match bind(address).await {
+        // Who has the port has it for good.
+        Err(error) if is_any_of_ipv6(address) && error.kind() != io::ErrorKind::AddrInUse => {
+            tracing::info!(%error, "without IPv6");
+            bind((Ipv4Addr::UNSPECIFIED, address.port()).into()).await
+        }
+        bound => bound,
+    }
+}
+
+fn is_any_of_ipv6(address: SocketAddr) -> bool {
+    address.is_ipv6() && address.ip().is_unspecified()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv6Addr;
+
+    use tokio::net::TcpStream;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_listens_to_ipv6_is_reached_over_ipv4_as_well() {
+        let listener = listen((Ipv6Addr::UNSPECIFIED, 0).into()).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap();
+        if listener.local_addr().unwrap().is_ipv6() {
+            TcpStream::connect((Ipv6Addr::LOCALHOST, port)).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn where_there_is_no_ipv6_ipv4_is_listened_to() {
+        // EAFNOSUPPORT, and what else may come.
+        let without = |error: fn() -> io::Error| {
+            move |address: SocketAddr| async move {
+                if address.is_ipv6() { Err(error()) } else { Ok(address.to_string()) }
+            }
+        };
+        let lacks = without(|| io::Error::from_raw_os_error(97));
+        assert_eq!(bind("[::]:8443".parse().unwrap(), lacks).await.unwrap(), "0.0.0.0:8443");
+        let lacks = without(|| io::Error::from_raw_os_error(97));
+        assert!(bind("[::1]:8443".parse().unwrap(), lacks).await.is_err(), "nobody asked for every address");
+        let taken = without(|| io::ErrorKind::AddrInUse.into());
+        assert!(bind("[::]:8443".parse().unwrap(), taken).await.is_err());
+    }
+}
