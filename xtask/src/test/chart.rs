@@ -79,7 +79,7 @@ pub fn render(workspace: &Workspace, more: &[&str]) -> Result<String> {
 fn helm(workspace: &Workspace, arguments: &[&str]) -> Result<String> {
     interrupt::check()?;
     let mut helm = Command::new(workspace.bin().join("helm"));
-    command::output(helm.args(arguments).arg(workspace.root().join("charts/adieu")))
+    command::output(helm.current_dir(workspace.root()).args(arguments).arg("charts/adieu"))
 }
 
 /// The value that says whether there is what `path` is about.

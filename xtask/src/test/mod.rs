@@ -3,6 +3,7 @@
 mod chart;
 mod monitoring;
 mod notes;
+mod objects;
 mod ourselves;
 mod parts;
 mod rbac;
@@ -103,6 +104,7 @@ fn without_a_cluster(workspace: &Workspace, options: &Options, tally: &mut Tally
     // Takes Helm.
     toolchain::build_clients(workspace)?;
     tally.check("chart", chart::check(workspace))?;
+    tally.check("the chart's objects", objects::check(workspace))?;
     tally.check("the operator's own Deployment", ourselves::check(workspace))?;
     tally.check("alerts and dashboard", monitoring::check(workspace))?;
     // The last of it may build an adieu with other defaults.

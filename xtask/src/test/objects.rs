@@ -1,0 +1,268 @@
+//! What the chart renders, object by object: what a value makes of which field, and that what refers to one
+//! another does.
+
+use std::fs;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+
+use super::chart::render;
+use crate::command;
+use crate::progress::Step;
+use crate::workspace::Workspace;
+
+/// Where an object is looked up, and what is there. `null`: nothing is.
+type Field = (&'static str, &'static str, Value);
+
+const DIGEST: &str = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+/// Values, and the fields that they decide on.
+fn cases() -> Vec<(Vec<String>, Vec<Field>)> {
+    let image = concat!("ghcr.io/adieu-dev/adieu:", env!("CARGO_PKG_VERSION"));
+    let pinned = json!(format!("{image}@{DIGEST}"));
+    // Of both pods: the operator's, and that of `helm test`.
+    let pods = |value: &str, field: &'static str, found: Value| {
+        let set = format!("{value}={found}");
+        (vec![set], vec![("Deployment/pod", field, found.clone()), ("Pod/pod", field, found)])
+    };
+    let is = |sets: &[&str], fields: Vec<Field>| (sets.iter().map(|set| (*set).to_owned()).collect(), fields);
+    vec![
+        is(
+            &[],
+            vec![
+                ("Deployment/container", "/image", json!(image)),
+                ("Deployment", "/spec/strategy/rollingUpdate", json!({"maxUnavailable": 0, "maxSurge": 1})),
+                ("Deployment/pod", "/hostNetwork", Value::Null),
+                ("Deployment/pod", "/topologySpreadConstraints/0/whenUnsatisfiable", json!("ScheduleAnyway")),
+                ("PodDisruptionBudget", "/spec/maxUnavailable", json!(1)),
+                ("NetworkPolicy", "", Value::Null),
+                ("ServiceMonitor", "", Value::Null),
+                ("PrometheusRule", "", Value::Null),
+                ("ConfigMap", "", Value::Null),
+            ],
+        ),
+        is(
+            &["webhook.hostNetwork=true"],
+            vec![
+                ("Deployment/pod", "/hostNetwork", json!(true)),
+                ("Deployment/pod", "/dnsPolicy", json!("ClusterFirstWithHostNet")),
+                ("Deployment", "/spec/strategy/rollingUpdate", json!({"maxUnavailable": 1, "maxSurge": 0})),
+                ("Pod/pod", "/hostNetwork", Value::Null),
+            ],
+        ),
+        is(
+            &[&format!("image.digest={DIGEST:?}")],
+            vec![
+                ("Deployment/container", "/image", pinned.clone()),
+                ("Pod/container", "/image", pinned.clone()),
+            ],
+        ),
+        is(&["replicas=1"], vec![("PodDisruptionBudget", "", Value::Null)]),
+        is(&["disruptionBudget.enabled=false"], vec![("PodDisruptionBudget", "", Value::Null)]),
+        pods("tolerations", "/tolerations", json!([{"key": "dedicated", "operator": "Exists"}])),
+        pods("affinity", "/affinity", json!({"nodeAffinity": {}})),
+        pods("nodeSelector", "/nodeSelector", json!({"pool": "system"})),
+        pods("priorityClassName", "/priorityClassName", json!("system-cluster-critical")),
+        pods("image.pullSecrets", "/imagePullSecrets", json!([{"name": "registry"}])),
+    ]
+}
+
+/// Values with which everything has to fit together: none, what is optional, and ci/every-value.yaml.
+const TOGETHER: [&[&str]; 3] = [
+    &[],
+    &[
+        "--set=networkPolicy.enabled=true,metrics.serviceMonitor.enabled=true,certificates.certManager.enabled=true",
+        "--set=metrics.prometheusRule.enabled=true,metrics.dashboard.enabled=true,commonLabels.team=platform",
+        "--set=webhook.port=9443,admin.port=9090",
+    ],
+    &["--values=charts/adieu/ci/every-value.yaml"],
+];
+
+/// An error that names the values and the object which is not as it should be.
+pub fn check(workspace: &Workspace) -> Result<()> {
+    let step = Step::start("looking at the chart's objects");
+    for (sets, fields) in cases() {
+        let sets: Vec<_> = sets.iter().map(|set| format!("--set-json={set}")).collect();
+        let sets: Vec<_> = sets.iter().map(String::as_str).collect();
+        let objects = objects(workspace, &sets)?;
+        fields.iter().try_for_each(|field| has(&objects, field)).with_context(|| sets.join(" "))?;
+    }
+    for values in TOGETHER {
+        let objects = objects(workspace, values)?;
+        let label = (!values.is_empty()).then_some(("team", "platform"));
+        let outcome = ports(&objects).and(labels(&objects, label)).and(certificates(&objects));
+        outcome.with_context(|| format!("with {}", values.join(" ")))?;
+    }
+    notes(workspace)?;
+    step.done();
+    Ok(())
+}
+
+fn objects(workspace: &Workspace, values: &[&str]) -> Result<Vec<Value>> {
+    let text = render(workspace, values)?;
+    let objects: Vec<Value> = serde_saphyr::from_multiple(&text).context("cannot parse what Helm renders")?;
+    Ok(objects.into_iter().filter(|object| !object.is_null()).collect())
+}
+
+/// The first object of a kind, its pod, or the pod's first container; `null` where there is none.
+fn part<'a>(objects: &'a [Value], what: &str) -> &'a Value {
+    let (kind, part) = what.split_once('/').unwrap_or((what, ""));
+    let object = objects.iter().find(|object| object["kind"] == kind).unwrap_or(&Value::Null);
+    let pod = if kind == "Pod" { &object["spec"] } else { &object["spec"]["template"]["spec"] };
+    match part {
+        "pod" => pod,
+        "container" => &pod["containers"][0],
+        _ => object,
+    }
+}
+
+fn has(objects: &[Value], (what, field, expected): &Field) -> Result<()> {
+    let found = part(objects, what).pointer(field).unwrap_or(&Value::Null);
+    ensure!(found == expected, "{what}{field} is {found}, not {expected}");
+    Ok(())
+}
+
+/// What is in a field of each item of an array.
+fn each<'a>(array: &'a Value, field: &'a str) -> impl Iterator<Item = &'a Value> {
+    array.as_array().into_iter().flatten().map(move |item| &item[field])
+}
+
+/// Whoever names a port names one that is there.
+fn ports(objects: &[Value]) -> Result<()> {
+    let (container, service) = (part(objects, "Deployment/container"), part(objects, "Service"));
+    let open: Vec<_> = each(&container["ports"], "name").collect();
+    let offered: Vec<_> = each(&service["spec"]["ports"], "name").collect();
+    let monitored = &part(objects, "ServiceMonitor")["spec"]["endpoints"];
+    let allowed = &part(objects, "NetworkPolicy")["spec"]["ingress"][0]["ports"];
+    let probes = ["readinessProbe", "livenessProbe"].map(|probe| &container[probe]["httpGet"]["port"]);
+    ensure!(
+        open.len() == 2 && offered.len() == 2,
+        "the container's ports are {open:?}, the Service's {offered:?}"
+    );
+    for (who, port, there) in each(&service["spec"]["ports"], "targetPort")
+        .map(|port| ("the Service", port, &open))
+        .chain(each(allowed, "port").map(|port| ("the NetworkPolicy", port, &open)))
+        .chain(probes.map(|port| ("a probe", port, &open)))
+        .chain(each(monitored, "port").map(|port| ("the ServiceMonitor", port, &offered)))
+    {
+        ensure!(there.contains(&port), "{who} names the port {port}, and there are {there:?}");
+    }
+    ensure!(
+        allowed.is_null() || each(allowed, "port").count() == open.len(),
+        "a port is closed to everybody"
+    );
+    for (name, option) in [("webhook", "--webhook-address"), ("admin", "--admin-address")] {
+        let port = container["ports"].as_array().into_iter().flatten().find(|port| port["name"] == name);
+        let port = port.map_or(&Value::Null, |port| &port["containerPort"]);
+        argument(objects, &format!("{option}=[::]:{port}"))?;
+    }
+    for webhook in each(&part(objects, "MutatingWebhookConfiguration")["webhooks"], "clientConfig") {
+        let asked = &webhook["service"];
+        ensure!(
+            asked["name"] == service["metadata"]["name"]
+                && each(&service["spec"]["ports"], "port").any(|port| *port == asked["port"]),
+            "a webhook asks {asked}"
+        );
+    }
+    Ok(())
+}
+
+fn argument(objects: &[Value], argument: &str) -> Result<()> {
+    let all = &part(objects, "Deployment/container")["args"];
+    ensure!(all.as_array().is_some_and(|all| all.contains(&json!(argument))), "{argument} is none of {all}");
+    Ok(())
+}
+
+/// Every object says whose it is, and has the label that all shall have.
+fn labels(objects: &[Value], common: Option<(&str, &str)>) -> Result<()> {
+    for object in objects {
+        let labels = &object["metadata"]["labels"];
+        let is = |(key, value): (&str, &str)| labels[key] == value;
+        ensure!(
+            is(("app.kubernetes.io/instance", "release")) && common.is_none_or(is),
+            "{} {} has the labels {labels}",
+            object["kind"],
+            object["metadata"]["name"]
+        );
+    }
+    Ok(())
+}
+
+/// The certificates are adieu's to make, or cert-manager's, and never both's.
+fn certificates(objects: &[Value]) -> Result<()> {
+    let certificate = part(objects, "Certificate");
+    let theirs = !certificate.is_null();
+    let secret = if theirs {
+        &certificate["spec"]["secretName"]
+    } else {
+        &part(objects, "Secret")["metadata"]["name"]
+    };
+    let secret = secret.as_str().context("nobody has a Secret for the certificates")?;
+    argument(objects, &format!("--certificate-secret={secret}"))?;
+    let webhooks = part(objects, "MutatingWebhookConfiguration");
+    let injected = &webhooks["metadata"]["annotations"]["cert-manager.io/inject-ca-from"];
+    let mut verbs: Vec<_> = rules(objects, "secrets").flat_map(|rule| each_text(&rule["verbs"])).collect();
+    verbs.sort_unstable();
+    if !theirs {
+        ensure!(injected.is_null(), "cert-manager is asked for a caBundle without being there");
+        ensure!(verbs == ["create", "get", "list", "update", "watch"], "of Secrets adieu may {verbs:?}");
+        ensure!(argument(objects, "--certificates=external").is_err(), "adieu is to make no certificates");
+        return Ok(());
+    }
+    argument(objects, "--certificates=external")?;
+    ensure!(part(objects, "Secret").is_null(), "the chart makes the Secret that cert-manager makes");
+    ensure!(verbs == ["get", "list", "watch"], "of Secrets adieu may {verbs:?}");
+    let (name, namespace) = (&certificate["metadata"]["name"], &certificate["metadata"]["namespace"]);
+    let (name, namespace) = (name.as_str().unwrap_or_default(), namespace.as_str().unwrap_or_default());
+    ensure!(*injected == format!("{namespace}/{name}"), "the caBundle is injected from {injected}");
+    let service = &webhooks["webhooks"][0]["clientConfig"]["service"];
+    let host = |field: &str| service[field].as_str().unwrap_or_default();
+    let host = format!("{}.{}.svc", host("name"), host("namespace"));
+    let spec = &certificate["spec"];
+    ensure!(spec["dnsNames"] == json!([host]), "the certificate is for {}, not {host}", spec["dnsNames"]);
+    ensure!(spec["privateKey"]["encoding"] == "PKCS8", "adieu reads no key of {}", spec["privateKey"]);
+    let issuer = part(objects, "Issuer");
+    ensure!(
+        (spec["issuerRef"]["kind"] == "Issuer") == (spec["issuerRef"]["name"] == issuer["metadata"]["name"]),
+        "{} signs, and there is {issuer}",
+        spec["issuerRef"]
+    );
+    Ok(())
+}
+
+/// The rules of the Roles about a resource.
+fn rules<'a>(objects: &'a [Value], resource: &'a str) -> impl Iterator<Item = &'a Value> {
+    let roles = objects.iter().filter(|object| object["kind"] == "Role" || object["kind"] == "ClusterRole");
+    let rules = roles.flat_map(|role| role["rules"].as_array().into_iter().flatten());
+    rules.filter(move |rule| each_text(&rule["resources"]).any(|of| of == resource || of == "*"))
+}
+
+fn each_text(array: &Value) -> impl Iterator<Item = &str> {
+    array.as_array().into_iter().flatten().filter_map(Value::as_str)
+}
+
+/// `helm template` doesn't show the notes, and `helm install` takes a cluster: a copy of the chart has them in a
+/// manifest. The commands in them must be about this release, and the policy one.
+fn notes(workspace: &Workspace) -> Result<()> {
+    let folder = tempfile::tempdir().context("cannot create a temporary folder")?;
+    let mut copy = Command::new("cp");
+    command::output(copy.arg("-r").arg(workspace.root().join("charts/adieu")).arg(folder.path()))?;
+    let chart = folder.path().join("adieu");
+    let manifest = "notes: {{ include (print .Template.BasePath \"/NOTES.txt\") . | toJson }}\n";
+    fs::write(chart.join("templates/notes.yaml"), manifest).context("cannot write a template")?;
+    let mut helm = Command::new(workspace.bin().join("helm"));
+    helm.args(["template", "release", "--namespace", "somewhere", "--show-only", "templates/notes.yaml"]);
+    let shown: Value = serde_saphyr::from_str(&command::output(helm.arg(&chart))?)?;
+    let notes = shown["notes"].as_str().context("there are no notes")?;
+    ensure!(notes.contains("helm test release --namespace somewhere\n"), "the notes name no test: {notes}");
+    let policy = notes.split_once("<<END\n").and_then(|(_, rest)| rest.split_once("  END\n"));
+    let (policy, _) = policy.with_context(|| format!("the notes have no policy: {notes}"))?;
+    let policy: Value = serde_saphyr::from_str(policy).context("the notes have a policy that is no YAML")?;
+    ensure!(policy["kind"] == "GracefulPolicy", "the notes have another policy: {policy}");
+    Ok(())
+}
+
+#[cfg(test)]
+#[path = "objects_tests.rs"]
+mod tests;
