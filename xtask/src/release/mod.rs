@@ -2,6 +2,7 @@
 //! kubectl plugin, the bill of materials, and the sums of all of them.
 
 mod krew;
+mod layout;
 mod platform;
 mod sbom;
 mod sums;
@@ -48,6 +49,13 @@ pub struct Options {
     download_url: String,
 }
 
+impl Options {
+    /// The image, by name and tag.
+    fn reference(&self) -> String {
+        format!("{}:{VERSION}", self.image)
+    }
+}
+
 /// Makes everything, and lists it with what could not be made.
 pub fn run(options: &Options) -> Result<()> {
     interrupt::watch()?;
@@ -56,7 +64,8 @@ pub fn run(options: &Options) -> Result<()> {
     make(&workspace, options, &out)
 }
 
-/// A release for this machine's own platform, whose sums are compared and whose program is run.
+/// A release for this machine's own platform, whose sums are compared, whose program is run and
+/// whose image is unpacked.
 pub fn prove(workspace: &Workspace) -> Result<()> {
     let out = tempfile::tempdir().context("cannot create a temporary folder")?;
     let host = Platform::host()?;
@@ -78,6 +87,10 @@ pub fn prove(workspace: &Workspace) -> Result<()> {
     if version.trim() != format!("adieu {VERSION}") {
         bail!("the program of the release says that it is {version}");
     }
+    let image = out.path().join("image");
+    fs::create_dir(&image).context("cannot create a folder")?;
+    run("tar", &["--extract", "--directory=image", "--file", &names::image(host)])?;
+    layout::check(&image, &options.reference(), host.arch)?;
     let chart = run(&workspace.bin().join("helm").display().to_string(), &["template", &names::chart()])?;
     if !chart.contains(&format!("/adieu:{VERSION}\n")) {
         bail!("the chart of the release does not take the image of its version");
@@ -108,8 +121,7 @@ fn make(workspace: &Workspace, options: &Options, out: &Path) -> Result<()> {
         pack(workspace, &program, &archive)?;
         plugins.push((platform, sums::of(&archive)?));
         let archive = out.join(names::image(platform));
-        let reference = format!("{}:{VERSION}", options.image);
-        image::release(workspace, &program, platform.arch, &reference, &archive)?;
+        image::release(workspace, &program, platform.arch, &options.reference(), &archive)?;
         for file in [&program, &archive] {
             let size =
                 fs::metadata(file).with_context(|| format!("cannot look at {}", file.display()))?.len();
@@ -118,6 +130,7 @@ fn make(workspace: &Workspace, options: &Options, out: &Path) -> Result<()> {
             }
         }
     }
+    some(&plugins, &missing)?;
     package_chart(workspace, out)?;
     let krew = krew::manifest(VERSION, &options.download_url, &plugins)?;
     fs::write(out.join(names::KREW), krew).context("cannot write the manifest of the kubectl plugin")?;
@@ -125,6 +138,15 @@ fn make(workspace: &Workspace, options: &Options, out: &Path) -> Result<()> {
     fs::write(out.join(names::sbom()), sbom).context("cannot write the bill of materials")?;
     sums::write(out)?;
     list(out, &missing)
+}
+
+/// An error where there is nothing to release.
+fn some<T>(made: &[T], missing: &[(String, String)]) -> Result<()> {
+    if made.is_empty() {
+        let reasons: Vec<_> = missing.iter().map(|(name, why)| format!("{name}: {why}")).collect();
+        bail!("nothing can be built here for the platforms that were asked for\n{}", reasons.join("\n"));
+    }
+    Ok(())
 }
 
 /// How the files are called.
@@ -238,6 +260,14 @@ mod tests {
         fs::remove_file(folder.path().join("thesis.txt")).unwrap();
         claim(folder.path()).unwrap();
         assert!(files(folder.path()).unwrap().is_empty(), "an earlier release makes room");
+    }
+
+    #[test]
+    fn a_release_of_nothing_is_an_error_that_says_what_is_missing() {
+        let missing = [("adieu-linux-arm64.tar.gz".to_owned(), "needs a C compiler".to_owned())];
+        let error = some::<()>(&[], &missing).unwrap_err().to_string();
+        assert!(error.contains("adieu-linux-arm64.tar.gz: needs a C compiler"), "{error}");
+        some(&["amd64"], &missing).unwrap();
     }
 
     #[test]

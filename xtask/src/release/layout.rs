@@ -1,0 +1,103 @@
+//! What is in the archive of an image, as containerd and others load it: an OCI image layout.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::{Value, json};
+
+use super::sums;
+
+/// An error unless the unpacked archive `folder` holds one image, of that name and for that architecture, whose
+/// program runs as nobody in particular.
+pub fn check(folder: &Path, reference: &str, arch: &str) -> Result<()> {
+    let index = read(&folder.join("index.json"))?;
+    let [image] = index["manifests"].as_array().map(Vec::as_slice).unwrap_or_default() else {
+        bail!("the archive does not hold one image: {index}");
+    };
+    let name = &image["annotations"]["org.opencontainers.image.ref.name"];
+    ensure!(name == reference, "the image is called {name}, not {reference}");
+    let manifest = read(&blob(folder, image)?)?;
+    for layer in manifest["layers"].as_array().context("the image has no layers")? {
+        blob(folder, layer)?;
+    }
+    let config = read(&blob(folder, &manifest["config"])?)?;
+    for (field, expected) in [
+        ("/os", json!("linux")),
+        ("/architecture", json!(arch)),
+        // By number: a kubelet can't know that a name isn't root's.
+        ("/config/User", json!("65532:65532")),
+        ("/config/Entrypoint", json!(["/adieu"])),
+    ] {
+        let found = config.pointer(field).unwrap_or(&Value::Null);
+        ensure!(*found == expected, "{field} of the image is {found}, not {expected}");
+    }
+    Ok(())
+}
+
+/// The file that a descriptor names, which must have the sum that it gives.
+fn blob(folder: &Path, descriptor: &Value) -> Result<PathBuf> {
+    let digest = descriptor["digest"].as_str().and_then(|digest| digest.strip_prefix("sha256:"));
+    let digest = digest.with_context(|| format!("no sha256 in {descriptor}"))?;
+    let file = folder.join("blobs/sha256").join(digest);
+    ensure!(sums::of(&file)? == digest, "{} has another content", file.display());
+    Ok(file)
+}
+
+fn read(file: &Path) -> Result<Value> {
+    let text = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+    serde_json::from_slice(&text).with_context(|| format!("{} is no JSON", file.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+
+    fn put(folder: &Path, content: &str) -> Value {
+        let blobs = folder.join("blobs/sha256");
+        fs::create_dir_all(&blobs).unwrap();
+        fs::write(blobs.join("new"), content).unwrap();
+        let sum = sums::of(&blobs.join("new")).unwrap();
+        fs::rename(blobs.join("new"), blobs.join(&sum)).unwrap();
+        json!({"digest": format!("sha256:{sum}")})
+    }
+
+    fn layout(config: &Value) -> TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        let (config, layer) = (put(folder.path(), &config.to_string()), put(folder.path(), "program"));
+        let mut image = put(folder.path(), &json!({"config": config, "layers": [layer]}).to_string());
+        image["annotations"] = json!({"org.opencontainers.image.ref.name": "localhost/adieu:1"});
+        fs::write(folder.path().join("index.json"), json!({"manifests": [image]}).to_string()).unwrap();
+        folder
+    }
+
+    #[test]
+    fn an_image_that_would_not_run_is_refused() {
+        let good = json!({
+            "os": "linux", "architecture": "arm64",
+            "config": {"User": "65532:65532", "Entrypoint": ["/adieu"]},
+        });
+        let folder = layout(&good);
+        check(folder.path(), "localhost/adieu:1", "arm64").unwrap();
+        assert!(check(folder.path(), "localhost/adieu:2", "arm64").is_err());
+        assert!(check(folder.path(), "localhost/adieu:1", "amd64").is_err());
+        for (field, value) in
+            [("User", json!("root")), ("User", Value::Null), ("Entrypoint", json!(["/bin/sh"]))]
+        {
+            let mut config = good.clone();
+            config["config"][field] = value;
+            assert!(check(layout(&config).path(), "localhost/adieu:1", "arm64").is_err(), "{config}");
+        }
+    }
+
+    #[test]
+    fn a_blob_with_another_content_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let descriptor = put(folder.path(), "program");
+        let file = blob(folder.path(), &descriptor).unwrap();
+        fs::write(file, "programs").unwrap();
+        assert!(blob(folder.path(), &descriptor).unwrap_err().to_string().contains("another content"));
+    }
+}
