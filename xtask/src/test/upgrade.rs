@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail, ensure};
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{Namespace, Pod};
+use k8s_openapi::api::core::v1::{Namespace, Pod, Secret};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Api, PostParams};
 use kube::api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams};
 use kube::{Client, ResourceExt};
@@ -20,8 +21,15 @@ const POLICY: &str = "all";
 const BEFORE: i64 = 10;
 const AFTER: i64 = 20;
 
+const CRD: &str = "gracefulpolicies.adieu.dev";
+/// What is taken away from it.
+const COLUMNS: &str = "/spec/versions/0/additionalPrinterColumns";
+/// The authorities' certificates. What age takes out of them may go at any time.
+const BUNDLE: &str = "ca.crt";
+
 /// Nothing may roll out, and the next change of a template must bring the new defaults. Half of the Deployments
-/// are opted in by annotation, half by a policy. What was found.
+/// are opted in by annotation, half by a policy. The certificates stay, and the CRDs come with the chart. What
+/// was found.
 pub fn check(target: &Target, deployments: usize) -> Result<String> {
     let outcome = upgrade(target, deployments);
     let removed = target.with_client(|client| async move {
@@ -35,6 +43,8 @@ fn upgrade(target: &Target, deployments: usize) -> Result<String> {
     target.with_client(|client| create(client, deployments))?;
     install::wait(target, "every Deployment to be injected", |client| all_have(client, BEFORE))?;
     let before = target.with_client(generations)?;
+    let certificates = target.with_client(certificates)?;
+    let columns = target.with_client(take_columns)?;
     let other = image::adieu(target.workspace(), &["other-defaults"])?;
     install::install_build(target, &other, &Options::default())?;
     // A replica that leaves leads while it drains.
@@ -44,6 +54,9 @@ fn upgrade(target: &Target, deployments: usize) -> Result<String> {
     // Who leads now has been through all of them once it brings in one more that its policy alone selects.
     target.with_client(|client| async move { create_deployment(&client, deployments).await })?;
     install::wait(target, "the policy to be followed", |client| has(client, deployments, AFTER))?;
+    stays(&certificates, &target.with_client(self::certificates)?)?;
+    let back = target.with_client(self::columns)?;
+    ensure!(back == columns, "the upgrade leaves the CRD {CRD} with the columns {back:?}");
     let after = target.with_client(generations)?;
     for (name, generation) in &before {
         if after.get(name) != Some(generation) {
@@ -53,7 +66,8 @@ fn upgrade(target: &Target, deployments: usize) -> Result<String> {
     target.with_client(touch_all)?;
     install::wait(target, "what each template's next change brings", |client| all_have(client, AFTER))?;
     Ok(format!(
-        "0 rollouts; the next change of each template brought the drain of {AFTER} s in the place of {BEFORE} s"
+        "0 rollouts, the same certificates; the next change of each template brought the drain of {AFTER} s in \
+         the place of {BEFORE} s"
     ))
 }
 
@@ -141,6 +155,44 @@ async fn only(client: Client, image: String) -> Result<()> {
     Ok(())
 }
 
+async fn certificates(client: Client) -> Result<Secret> {
+    let name = format!("{}-certificates", install::RELEASE);
+    let secret = Api::<Secret>::namespaced(client, install::NAMESPACE).get(&name).await;
+    secret.with_context(|| format!("cannot read the Secret {name}"))
+}
+
+/// An error where the Secret was written, but for authorities that leave the bundle an hour after others came:
+/// tests before this one replace them.
+fn stays(before: &Secret, after: &Secret) -> Result<()> {
+    if before.metadata.resource_version == after.metadata.resource_version {
+        return Ok(());
+    }
+    let data = |secret: &Secret| secret.data.clone().unwrap_or_default();
+    let (mut old, mut new) = (data(before), data(after));
+    let bundles = (old.remove(BUNDLE).unwrap_or_default().0, new.remove(BUNDLE).unwrap_or_default().0);
+    let (before, after) = bundles;
+    let shorter = after.len() < before.len() && !after.is_empty() && before.starts_with(&after);
+    // Keys are no business of a log.
+    ensure!(old == new && shorter, "the upgrade wrote the Secret of the certificates");
+    Ok(())
+}
+
+/// What `kubectl get` shows of a policy.
+async fn columns(client: Client) -> Result<Option<serde_json::Value>> {
+    let crd = Api::<CustomResourceDefinition>::all(client).get(CRD).await?;
+    Ok(serde_json::to_value(crd)?.pointer(COLUMNS).cloned())
+}
+
+/// Makes the CRD one that an earlier chart may have had, and says what it had.
+async fn take_columns(client: Client) -> Result<Option<serde_json::Value>> {
+    let before = columns(client.clone()).await?;
+    ensure!(before.is_some(), "the CRD {CRD} has no columns");
+    let remove = serde_json::from_value(json!([{"op": "remove", "path": COLUMNS}]))?;
+    let patch = Patch::Json::<()>(remove);
+    Api::<CustomResourceDefinition>::all(client).patch(CRD, &PatchParams::default(), &patch).await?;
+    Ok(before)
+}
+
 /// The generation changes with every change of a Deployment's spec.
 async fn generations(client: Client) -> Result<BTreeMap<String, i64>> {
     let all = deployments(&client).list(&ListParams::default()).await?;
@@ -153,4 +205,28 @@ async fn touch_all(client: Client) -> Result<()> {
         deployments(&client).patch(name, &PatchParams::default(), &Patch::Merge(&touched)).await?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn certificates_that_were_made_anew_are_noticed() {
+        let secret = |version: &str, bundle: &str, key: &str| -> Secret {
+            let metadata = json!({"name": "adieu-certificates", "resourceVersion": version});
+            let data = json!({"ca.crt": bundle, "tls.key": key});
+            serde_json::from_value(json!({"metadata": metadata, "data": data})).unwrap()
+        };
+        // "new old", "new", "old", and keys, in base64.
+        let (both, new, old, key, other) = ("bmV3IG9sZA==", "bmV3", "b2xk", "a2V5", "b3RoZXI=");
+        let before = secret("1", both, key);
+        stays(&before, &before).unwrap();
+        stays(&before, &secret("2", new, key)).unwrap();
+        for after in
+            [secret("2", both, key), secret("2", old, key), secret("2", "", key), secret("2", new, other)]
+        {
+            assert!(stays(&before, &after).is_err(), "{after:?}");
+        }
+    }
 }
