@@ -97,7 +97,9 @@ pub fn undone(new: &Workload<'_>, old: &Workload<'_>) -> Option<(BTreeMap<String
     };
     let on_workload = lost(new.annotations, old.annotations);
     let on_template = lost(&new.template_annotations(), &old.template_annotations());
-    if on_workload.is_empty() && on_template.is_empty() {
+    // Undoing a rollout of another kind leaves the workload's own metadata as it is.
+    let by_hand = new.kind != Some(Kind::Deployment) && !on_workload.is_empty();
+    if by_hand || on_workload.is_empty() && on_template.is_empty() {
         return None;
     }
     let mut annotations = new.annotations.clone();

@@ -298,6 +298,18 @@ fn undoing_keeps_what_the_template_said() {
 }
 
 #[test]
+fn replacing_a_stateful_set_without_its_annotation_is_an_opt_out() {
+    let managed = Deployment::plain().annotated("graceful", "true").admitted(None, &nothing());
+    let plain = Deployment::plain();
+    for kind in [Kind::StatefulSet, Kind::DaemonSet] {
+        let sent = Workload { kind: Some(kind), ..plain.workload() };
+        let old = Workload { kind: Some(kind), ..managed.workload() };
+        assert_eq!(undone(&sent, &old), None, "{kind:?}");
+        assert_eq!(admit(&sent, Some(&old), &nothing()).template, None, "{kind:?}");
+    }
+}
+
+#[test]
 fn whoever_takes_the_annotation_away_himself_opts_out() {
     let mut before = Deployment::plain();
     before.annotations.insert(REVISION.into(), "1".into());
