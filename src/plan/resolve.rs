@@ -86,9 +86,10 @@ pub fn resolve(workload: &Workload<'_>, surroundings: &Surroundings) -> Resoluti
     let (selecting, lost) = ranked(surroundings.policies.iter().filter(|p| selects(&p.spec, workload)));
     let (cluster_selecting, cluster_lost) =
         ranked(in_cluster().filter(|p| selects(&p.spec.policy, workload)));
-    // Those without a selector select nobody; the first of them gives the defaults.
-    let (cluster_defaults, defaults_lost) = ranked(in_cluster().filter(|p| p.spec.policy.selector.is_none()));
-    let defaults_lost = defaults_lost.into_iter().filter(|p| !is_cap(&p.spec.policy));
+    // Those without a selector select nobody; the first of them gives the defaults. What is only a maximum
+    // stands in nobody's way.
+    let gives_defaults = |spec: &GracefulPolicySpec| spec.selector.is_none() && !is_cap(spec);
+    let (cluster_defaults, defaults_lost) = ranked(in_cluster().filter(|p| gives_defaults(&p.spec.policy)));
     let cluster_lost = cluster_lost.into_iter().chain(defaults_lost).map(AnyPolicy::source);
     let conflicted = lost.into_iter().map(AnyPolicy::source).chain(cluster_lost).collect();
 

@@ -189,3 +189,18 @@ fn who_gives_no_defaults_because_another_does_is_told() {
     assert_eq!(found.settings.margin_seconds.from, Source::Default);
     assert_eq!(found.conflicted, [Source::ClusterPolicy("loser".into())], "the maximum counts anyway");
 }
+
+#[test]
+fn what_is_only_a_cap_displaces_no_defaults() {
+    let of = |name: &str, created: &str, spec: Value| -> Arc<ClusterGracefulPolicy> {
+        let metadata = json!({"name": name, "creationTimestamp": created});
+        Arc::new(serde_json::from_value(object("ClusterGracefulPolicy", metadata, spec)).unwrap())
+    };
+    let cap = of("cap", "2026-01-01T00:00:00Z", json!({"maxGracePeriodSeconds": 300}));
+    let defaults = of("defaults", "2026-02-01T00:00:00Z", json!({"drainSeconds": 20}));
+    let found = resolved(Kind::Deployment, &[], &[], &around(&[], &[cap, defaults]));
+    let by = |name: &str| Source::ClusterPolicy(name.into());
+    assert_eq!(found.settings.drain_seconds, Setting { value: 20, from: by("defaults") });
+    assert_eq!(found.settings.max_grace_period_seconds, Setting { value: 300, from: by("cap") });
+    assert_eq!(found.conflicted, []);
+}
