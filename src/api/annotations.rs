@@ -99,7 +99,7 @@ pub fn parse(annotations: &BTreeMap<String, String>, path: &'static str) -> Pars
             }
             EXCLUDE_CONTAINERS => {
                 let given = container_names(value).map_err(|rule| refuse(EXCLUDE_CONTAINERS, rule));
-                settings.containers = given.ok().map(|exclude| Containers { exclude });
+                settings.containers = given.ok().map(|exclude| Containers { exclude: Some(exclude) });
             }
             READINESS_PROBE => {
                 let given = readiness_probe(value).map_err(|rule| refuse(READINESS_PROBE, rule));
@@ -265,7 +265,7 @@ mod tests {
             shutdown_timeout_seconds: Some(86_400),
             margin_seconds: Some(7),
             pre_stop: Some(PreStop { method: Some(PreStopMethod::HttpGet), ..PreStop::default() }),
-            containers: Some(Containers { exclude: vec!["log-shipper".into(), "istio-proxy".into()] }),
+            containers: Some(Containers { exclude: Some(vec!["log-shipper".into(), "istio-proxy".into()]) }),
             readiness_probe: Some(ReadinessProbe { mode: Some(ProbeMode::Never), probe: None }),
             ..GracefulPolicySpec::default()
         };

@@ -309,10 +309,10 @@ pub enum ProbeMode {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Containers {
     /// Their names.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "set"))]
     #[schemars(inner(length(max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")))]
-    pub exclude: Vec<String>,
+    pub exclude: Option<Vec<String>>,
 }
 
 /// How a change of the policy reaches workloads that run.

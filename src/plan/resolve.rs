@@ -10,7 +10,7 @@ use kube::{
 
 use super::{Kind, ProbeChoice, Setting, Settings, Source, Surroundings, Workload, record};
 use crate::api::{
-    ClusterGracefulPolicy, GracefulPolicy, GracefulPolicySpec,
+    ClusterGracefulPolicy, GracefulPolicy, GracefulPolicySpec, ReadinessProbe,
     annotations::{self, Invalid},
 };
 
@@ -19,7 +19,8 @@ use crate::api::{
 pub enum OptIn {
     /// By `adieu.dev/graceful: "true"`, by naming a policy, selected by one, or by the command line.
     In(Source),
-    /// By `adieu.dev/graceful: "false"`, which always wins.
+    /// By `adieu.dev/graceful: "false"`, which wins over every policy. The workload's own annotation counts
+    /// before its template's.
     Out,
     /// Nobody said anything.
     Unmentioned,
@@ -138,7 +139,7 @@ fn merge(mut settings: Settings, levels: &[Level<'_>]) -> Settings {
             }
         }
         let pre_stop = spec.pre_stop.as_ref();
-        let probe = spec.readiness_probe.as_ref();
+        let probe = spec.readiness_probe.as_ref().filter(|p| **p != ReadinessProbe::default());
         let rollout = spec.rollout.as_ref();
         say(&mut settings.drain_seconds, spec.drain_seconds, source);
         say(&mut settings.shutdown_timeout_seconds, spec.shutdown_timeout_seconds, source);
@@ -151,7 +152,7 @@ fn merge(mut settings: Settings, levels: &[Level<'_>]) -> Settings {
         say(&mut settings.existing, pre_stop.and_then(|p| p.existing), source);
         let choice = probe.map(|p| ProbeChoice { mode: p.mode.unwrap_or_default(), probe: p.probe.clone() });
         say(&mut settings.readiness_probe, choice, source);
-        say(&mut settings.exclude, spec.containers.as_ref().map(|c| c.exclude.clone()), source);
+        say(&mut settings.exclude, spec.containers.as_ref().and_then(|c| c.exclude.clone()), source);
         say(&mut settings.injection, spec.injection, source);
         say(&mut settings.spread, spec.spread.clone().map(Some), source);
         say(&mut settings.disruption_budget, spec.disruption_budget.clone().map(Some), source);

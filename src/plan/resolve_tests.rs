@@ -3,7 +3,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::api::RolloutMode;
+use crate::api::{ProbeMode, RolloutMode};
 
 fn policy(name: &str, created: &str, spec: Value) -> Arc<GracefulPolicy> {
     let metadata = json!({"name": name, "namespace": "shop", "creationTimestamp": created});
@@ -54,6 +54,11 @@ fn false_always_wins_and_silence_manages_nobody() {
     assert_eq!(opt_in(StatefulSet, &[("policy", "all")], &[], &all), OptIn::In(Source::WorkloadAnnotation));
     assert_eq!(opt_in(Deployment, &[("graceful", "false")], &[], &all), OptIn::Out);
     assert_eq!(opt_in(Deployment, &[("graceful", "false")], &[("graceful", "true")], &all), OptIn::Out);
+    // Of the two annotations the workload's counts, as for every other key.
+    let by_workload = OptIn::In(Source::WorkloadAnnotation);
+    assert_eq!(opt_in(Deployment, &[("graceful", "true")], &[("graceful", "false")], &all), by_workload);
+    assert_eq!(opt_in(Deployment, &[], &[("graceful", "false")], &all), OptIn::Out);
+    assert_eq!(opt_in(Deployment, &[("policy", "all")], &[("graceful", "false")], &all), OptIn::Out);
     assert_eq!(
         opt_in(Deployment, &[], &[("graceful", "true")], &nobody),
         OptIn::In(Source::TemplateAnnotation)
@@ -203,4 +208,22 @@ fn what_is_only_a_cap_displaces_no_defaults() {
     assert_eq!(found.settings.drain_seconds, Setting { value: 20, from: by("defaults") });
     assert_eq!(found.settings.max_grace_period_seconds, Setting { value: 300, from: by("cap") });
     assert_eq!(found.conflicted, []);
+}
+
+#[test]
+fn an_object_with_nothing_in_it_says_nothing() {
+    let defaults = cluster_policy(
+        "defaults",
+        json!({"readinessProbe": {"mode": "Never"}, "containers": {"exclude": ["log-shipper"]}}),
+    );
+    let found = |spec: Value| {
+        let own = policy("own", "2026-01-01T00:00:00Z", spec);
+        let around = around(&[own], std::slice::from_ref(&defaults));
+        let settings = resolved(Kind::Deployment, &[], &[], &around).settings;
+        (settings.readiness_probe.value.mode, settings.exclude.value)
+    };
+    let empty = json!({"selector": {}, "readinessProbe": {}, "containers": {}});
+    assert_eq!(found(empty), (ProbeMode::Never, vec!["log-shipper".to_owned()]));
+    let said = json!({"selector": {}, "readinessProbe": {"mode": "Auto"}, "containers": {"exclude": []}});
+    assert_eq!(found(said), (ProbeMode::Auto, vec![]));
 }
