@@ -17,8 +17,8 @@ pub fn grace_period_seconds(settings: &Settings, longest_pre_stop: i64, native_s
 }
 
 /// How long a preStop hook sleeps, in seconds, read from the forms that people use: the native `sleep`
-/// action, `["sleep", "10"]`, and a shell whose script begins with `sleep 10`. `None` where it can't be
-/// known.
+/// action, `["sleep", "10"]`, and a shell whose script begins with `sleep 10`. `None` where it isn't
+/// certain.
 #[must_use]
 pub fn pre_stop_seconds(handler: &Value) -> Option<i64> {
     if let Some(sleep) = handler.get("sleep").filter(|sleep| !sleep.is_null()) {
@@ -31,14 +31,15 @@ pub fn pre_stop_seconds(handler: &Value) -> Option<i64> {
     match command?.as_slice() {
         [program, seconds] if is(program, "sleep") => sleep_argument(seconds),
         [shell, "-c" | "-ec", script] if is(shell, "sh") || is(shell, "bash") || is(shell, "ash") => {
-            let mut words = script.split_whitespace();
-            let (program, seconds) = (words.next()?, words.next()?);
             // What follows the sleep runs after it, and takes a moment in the forms people use:
             // `sleep 10 && nginx -s quit`. Another sleep doesn't.
-            let single = !words.any(|word| is(word, "sleep"));
-            (is(program, "sleep") && single)
-                .then(|| sleep_argument(seconds.trim_end_matches([';', '&'])))
-                .flatten()
+            let script = script.trim();
+            let (sleep, rest) = script.split_at(script.find([';', '&', '\n']).unwrap_or(script.len()));
+            let follows = rest.is_empty() || rest.starts_with([';', '\n']) || rest.starts_with("&&");
+            let mut words = sleep.split_whitespace();
+            let (program, seconds) = (words.next()?, words.next()?);
+            let single = follows && words.next().is_none() && !rest.contains("sleep");
+            (is(program, "sleep") && single).then(|| sleep_argument(seconds)).flatten()
         }
         _ => None,
     }
@@ -81,6 +82,16 @@ mod tests {
             (json!({"exec": {"command": ["/bin/sh", "-c", "sleep 15; kill 1"]}}), Some(15)),
             (json!({"exec": {"command": ["/bin/sh", "-c", "nginx -s quit; sleep 15"]}}), None),
             (json!({"exec": {"command": ["sh", "-c", "sleep 10; nginx -s quit; sleep 30"]}}), None),
+            (json!({"exec": {"command": ["sh", "-c", "\n  sleep 10\nnginx -s quit\n"]}}), Some(10)),
+            (json!({"exec": {"command": ["sh", "-c", "sleep 10;"]}}), Some(10)),
+            (json!({"exec": {"command": ["sh", "-c", "sleep 10&&nginx -s quit"]}}), Some(10)),
+            (json!({"exec": {"command": ["sh", "-c", "sleep 5 &&sleep 10"]}}), None),
+            (json!({"exec": {"command": ["sh", "-c", "sleep 5; (sleep 10)"]}}), None),
+            (json!({"exec": {"command": ["sh", "-c", "sleep 5\nsleep 10"]}}), None),
+            (json!({"exec": {"command": ["sh", "-c", "sleep 10 & wait-for-drain"]}}), None),
+            (json!({"exec": {"command": ["sh", "-c", "sleep 10 20"]}}), None),
+            (json!({"exec": {"command": ["sleep", "10", "20"]}}), None),
+            (json!({"exec": {"command": ["sh", "-c", "sleep 10 | drain"]}}), None),
             (json!({"exec": {"command": ["sh", "-c", "sleep $DELAY"]}}), None),
             (json!({"exec": {"command": ["sleep", "infinity"]}}), None),
             (json!({"exec": {"command": ["sleep", "99999999999999999999"]}}), None),
