@@ -94,11 +94,22 @@ impl Hooks<'_> {
                 pre_stop_method.from
             ));
         }
-        let known = |excluded: &String| containers(spec).any(|container| name(container) == excluded);
+        let due = || containers(spec).any(|container| self.is_due(container));
+        if pre_stop_method.value == PreStopMethod::Sleep && !self.native_sleep && due() {
+            warnings.push(format!(
+                "the preStop method is Sleep ({}), which not all of the cluster knows (Kubernetes 1.30 and \
+                 later): it may be refused or dropped; use Auto or Exec",
+                pre_stop_method.from
+            ));
+        }
+        let known = |excluded: &String| {
+            names(spec, "containers").chain(names(spec, "initContainers")).any(|n| n == excluded)
+        };
         // A policy's names are for many workloads; an annotation's are for this one.
         for excluded in exclude.value.iter().filter(|e| exclude.from.is_annotation() && !known(e)) {
             warnings.push(format!(
-                "no container is named {excluded:?}, which is to be left alone: check its spelling"
+                "no container here is named {excluded:?}, which is to be left alone: unless it is added to the \
+                 pods, check its spelling"
             ));
         }
     }
@@ -132,9 +143,12 @@ impl Hooks<'_> {
         let asked = self.settings.pre_stop_method.value == PreStopMethod::HttpGet;
         let request = self.settings.http_get.value.as_ref().filter(|_| asked)?;
         let mut ports = container.get("ports").and_then(Value::as_array).into_iter().flatten();
-        let declared = ports.any(|port| match &request.port {
-            IntOrString::Int(number) => port["containerPort"] == *number,
-            IntOrString::String(name) => port["name"] == **name,
+        let declared = ports.any(|port| {
+            let meant = match &request.port {
+                IntOrString::Int(number) => port["containerPort"] == *number,
+                IntOrString::String(name) => port["name"] == **name,
+            };
+            meant && is_tcp(port)
         });
         declared.then(|| json!({"httpGet": {"path": request.path, "port": request.port, "scheme": "HTTP"}}))
     }
@@ -167,6 +181,16 @@ pub(super) fn longest_sleep(spec: &Map<String, Value>) -> Option<i64> {
 pub(super) fn sidecars(spec: &Map<String, Value>) -> impl Iterator<Item = &Value> {
     let init = spec.get("initContainers").and_then(Value::as_array).into_iter().flatten();
     init.filter(|container| container["restartPolicy"] == "Always")
+}
+
+/// Whether a container's port is one of TCP, which is also what the API server fills in.
+pub(super) fn is_tcp(port: &Value) -> bool {
+    port["protocol"].as_str().is_none_or(|protocol| protocol == "TCP")
+}
+
+fn names<'a>(spec: &'a Map<String, Value>, list: &str) -> impl Iterator<Item = &'a str> {
+    let containers = spec.get(list).and_then(Value::as_array).into_iter().flatten();
+    containers.filter_map(|container| container["name"].as_str())
 }
 
 fn containers(spec: &Map<String, Value>) -> impl Iterator<Item = &Map<String, Value>> {

@@ -195,23 +195,28 @@ fn hook(result: &Value, container: usize) -> &Value {
 fn the_method_decides_on_the_hook() {
     let sleep = json!({"sleep": {"seconds": 10}});
     let exec = json!({"exec": {"command": ["sleep", "10"]}});
-    for (method, expected) in
-        [(PreStopMethod::Auto, &sleep), (PreStopMethod::Sleep, &sleep), (PreStopMethod::Exec, &exec)]
-    {
-        let settings = with(|s| s.pre_stop_method = said(method));
-        let result = inject_with(&two_containers(), &settings, &[], false).template;
-        assert_eq!(hook(&result, 0), expected, "{method:?}");
-    }
-}
-
-#[test]
-fn without_the_native_action_auto_runs_sleep() {
     let (template, annotations) = (two_containers(), BTreeMap::new());
-    let surroundings = Surroundings { native_sleep: false, ..Surroundings::default() };
     let workload = Workload::new(Kind::Deployment, &annotations, &template);
-    let facts = Facts::of(&workload, &surroundings, false, &Source::WorkloadAnnotation);
-    let result = inject(&template, None, &settings(10, 30, 5), &facts).template;
-    assert_eq!(hook(&result, 1), &json!({"exec": {"command": ["sleep", "10"]}}));
+    for (method, native_sleep, expected, warns) in [
+        (PreStopMethod::Auto, true, &sleep, false),
+        (PreStopMethod::Sleep, true, &sleep, false),
+        (PreStopMethod::Exec, true, &exec, false),
+        (PreStopMethod::Auto, false, &exec, false),
+        (PreStopMethod::Sleep, false, &sleep, true),
+        (PreStopMethod::Exec, false, &exec, false),
+    ] {
+        let settings = with(|s| s.pre_stop_method = said(method));
+        let surroundings = Surroundings { native_sleep, ..Surroundings::default() };
+        let facts = Facts::of(&workload, &surroundings, false, &Source::WorkloadAnnotation);
+        let result = inject(&template, None, &settings, &facts);
+        assert_eq!(hook(&result.template, 0), expected, "{method:?}");
+        let warnings = result.warnings.join("; ");
+        assert_eq!(
+            warnings.contains("the preStop method is Sleep (policy p)"),
+            warns,
+            "{method:?}: {warnings}"
+        );
+    }
 }
 
 #[test]
@@ -232,6 +237,23 @@ fn a_request_goes_to_who_declares_the_port_and_the_others_sleep() {
     let result = inject_with(&two_containers(), &settings, &[], false);
     assert!(result.warnings[0].contains("no policy says which path and port"), "{:?}", result.warnings);
     assert_eq!(hook(&result.template, 0), &json!({"sleep": {"seconds": 10}}));
+}
+
+#[test]
+fn a_request_goes_to_no_port_of_another_protocol() {
+    let http_get = serde_json::from_value(json!({"path": "/prestop", "port": 8081})).unwrap();
+    let settings = with(|s| {
+        s.pre_stop_method = said(PreStopMethod::HttpGet);
+        s.http_get = said(Some(http_get));
+    });
+    let port = |protocol: &str| {
+        json!({"spec": {"containers": [
+            {"name": "a", "ports": [{"containerPort": 8081, "protocol": protocol}]},
+        ]}})
+    };
+    let given = |protocol| inject_with(&port(protocol), &settings, &[], false).template;
+    assert_eq!(hook(&given("UDP"), 0), &json!({"sleep": {"seconds": 10}}));
+    assert_eq!(hook(&given("TCP"), 0)["httpGet"]["port"], 8081);
 }
 
 #[test]
@@ -301,15 +323,16 @@ fn a_sleep_of_zero_and_exclusion_opt_a_container_out() {
     let template = json!({"spec": {"containers": [
         {"name": "a", "lifecycle": {"preStop": {"sleep": {"seconds": 0}}}},
         {"name": "log-shipper", "ports": [{"containerPort": 80}]},
-    ]}});
+    ], "initContainers": [{"name": "istio-proxy", "restartPolicy": "Always"}]}});
     let settings = with(|s| {
-        s.exclude =
-            Setting { value: vec!["log-shipper".into(), "typo".into()], from: Source::WorkloadAnnotation };
+        let names = ["log-shipper", "istio-proxy", "typo"].map(str::to_owned);
+        s.exclude = Setting { value: names.to_vec(), from: Source::WorkloadAnnotation };
     });
     let result = inject_with(&template, &settings, &[], true);
     assert_eq!(result.template["spec"]["containers"], template["spec"]["containers"]);
-    assert_eq!(result.template["spec"]["terminationGracePeriodSeconds"], 35, "nobody drains");
-    assert!(result.warnings[0].contains("\"typo\""), "{:?}", result.warnings);
+    assert_eq!(result.template["spec"]["terminationGracePeriodSeconds"], 40, "nobody drains");
+    let [warning] = result.warnings.as_slice() else { unreachable!("{:?}", result.warnings) };
+    assert!(warning.contains("\"typo\"") && warning.contains("unless it is added to the pods"), "{warning}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Which readiness probe a container gets. A wrong one is an outage: where in doubt, none and a warning.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::{
     api::core::v1::{Probe, Service},
@@ -8,7 +8,11 @@ use k8s_openapi::{
 };
 use serde_json::{Value, json};
 
-use super::{Facts, Kind, ProbeChoice, Settings, hooks::sidecars, string_map};
+use super::{
+    Facts, Kind, ProbeChoice, Settings,
+    hooks::{is_tcp, sidecars},
+    string_map,
+};
 use crate::api::ProbeMode;
 
 /// The readiness probes to inject, by container name: the one that was given, or a TCP probe on the port
@@ -96,7 +100,7 @@ fn automatic(
     let services: Vec<&Service> =
         facts.services.iter().map(AsRef::as_ref).filter(|s| selects(s, &labels)).collect();
     if services.is_empty() {
-        return on_creation(containers, facts.creating);
+        return if facts.creating { on_creation(containers, warnings) } else { BTreeMap::new() };
     }
     let mut ports: BTreeMap<&str, Vec<i64>> = BTreeMap::new();
     for (service, target) in services.iter().filter(|s| routes(s)).flat_map(|service| targets(service)) {
@@ -131,13 +135,19 @@ fn automatic(
 
 /// People often apply the Deployment first and its Service after: then the only TCP port of the only
 /// container is the one.
-fn on_creation(containers: &[Container<'_>], creating: bool) -> BTreeMap<String, Value> {
-    match containers {
-        [Container { name, ports, closed: false }] if creating => match ports.as_slice() {
-            [(_, port)] => BTreeMap::from([((*name).to_owned(), tcp(*port))]),
-            _ => BTreeMap::new(),
-        },
-        _ => BTreeMap::new(),
+fn on_creation(containers: &[Container<'_>], warnings: &mut Vec<String>) -> BTreeMap<String, Value> {
+    let open = containers.iter().filter(|container| !container.closed);
+    let ports: BTreeSet<i64> = open.flat_map(|container| &container.ports).map(|(_, port)| *port).collect();
+    let ports: Vec<_> = ports.into_iter().collect();
+    match (ports.as_slice(), containers) {
+        ([port], [only]) => BTreeMap::from([(only.name.to_owned(), tcp(*port))]),
+        ([] | [_], _) => BTreeMap::new(),
+        (several, _) => {
+            warnings.push(format!(
+                "no readiness probe, because no Service tells yet which of the ports {several:?} counts: write one for the port that tells"
+            ));
+            BTreeMap::new()
+        }
     }
 }
 
@@ -165,7 +175,7 @@ impl<'a> Container<'a> {
     fn read(container: &'a Value) -> Option<Self> {
         let declared = container["ports"].as_array().into_iter().flatten();
         let ports = declared
-            .filter(|port| port["protocol"].as_str().is_none_or(|protocol| protocol == "TCP"))
+            .filter(|port| is_tcp(port))
             .filter_map(|port| Some((port["name"].as_str(), port["containerPort"].as_i64()?)))
             .collect();
         let closed = container.get("readinessProbe").is_some_and(|probe| !probe.is_null());
@@ -190,8 +200,10 @@ fn receivers<'a, 'c>(containers: &'c [Container<'a>], target: &IntOrString) -> V
     }
 }
 
+/// One of type `ExternalName` selects nothing, whatever its selector is.
 fn selects(service: &Service, labels: &BTreeMap<String, String>) -> bool {
-    let selector = service.spec.as_ref().and_then(|spec| spec.selector.as_ref());
+    let spec = service.spec.as_ref().filter(|spec| spec.type_.as_deref() != Some("ExternalName"));
+    let selector = spec.and_then(|spec| spec.selector.as_ref());
     selector.is_some_and(|s| !s.is_empty() && s.iter().all(|(key, value)| labels.get(key) == Some(value)))
 }
 

@@ -85,13 +85,14 @@ fn who_must_not_be_probed_is_not() {
         service(json!({"selector": {"app": "web"}, "publishNotReadyAddresses": true, "ports": ports}));
     let strange = service(json!({"selector": {"app": "other"}, "ports": ports}));
     let selectorless = service(json!({"selector": {}, "ports": ports}));
+    let external = service(json!({"type": "ExternalName", "selector": {"app": "web"}, "ports": ports}));
     let udp = to(json!([{"port": 8080, "protocol": "UDP"}]));
     let single = pods(json!({"containers": [{"name": "web", "ports": [{"containerPort": 8080}]}]}));
     for service in [&headless, &early] {
         let probes = chosen(Kind::Deployment, &single, std::slice::from_ref(service), true);
         assert_eq!(probes, (vec![], vec![]), "there is a Service, also on creation: {service:?}");
     }
-    for service in [headless, early, strange, selectorless, udp] {
+    for service in [headless, early, strange, selectorless, external, udp] {
         let (probes, warnings) =
             chosen(Kind::Deployment, &two_containers(), std::slice::from_ref(&service), false);
         assert_eq!((probes, warnings), (vec![], vec![]), "{service:?}");
@@ -113,10 +114,17 @@ fn without_a_service_only_creation_and_a_single_port_tell() {
     let single = pods(json!({"containers": [{"name": "web", "ports": [{"containerPort": 8080}]}]}));
     assert_eq!(chosen(Kind::Deployment, &single, &[], true).0, [("web".to_owned(), 8080)]);
     assert_eq!(chosen(Kind::Deployment, &single, &[], false).0, []);
-    assert_eq!(chosen(Kind::Deployment, &two_containers(), &[], true).0, []);
     let several =
         pods(json!({"containers": [{"name": "a", "ports": [{"containerPort": 1}, {"containerPort": 2}]}]}));
-    assert_eq!(chosen(Kind::Deployment, &several, &[], true).0, []);
+    for (template, ports) in [(&several, "[1, 2]"), (&two_containers(), "[8080, 15001]")] {
+        let (probes, warnings) = chosen(Kind::Deployment, template, &[], true);
+        assert_eq!(probes, []);
+        assert!(warnings.len() == 1 && warnings[0].contains(ports), "{warnings:?}");
+        assert_eq!(chosen(Kind::Deployment, template, &[], false), (vec![], vec![]), "it is no creation");
+    }
+    let twice = json!([{"containerPort": 1}, {"containerPort": 1, "name": "http", "protocol": "TCP"}]);
+    let same = pods(json!({"containers": [{"name": "a", "ports": twice}]}));
+    assert_eq!(chosen(Kind::Deployment, &same, &[], true), (vec![("a".to_owned(), 1)], vec![]));
 }
 
 #[test]
