@@ -94,7 +94,7 @@ fn reverted(template: &Value, record: Option<&Record>) -> Value {
 
 /// The grace period, in seconds; where there is none, what the API server fills in. `None` where it is no
 /// number, which is the API server's to refuse.
-fn grace_period(spec: &Map<String, Value>) -> Option<i64> {
+pub(super) fn grace_period(spec: &Map<String, Value>) -> Option<i64> {
     match spec.get(GRACE_PERIOD) {
         None | Some(Value::Null) => Some(DEFAULT_GRACE_PERIOD_SECONDS),
         Some(value) => value.as_i64(),

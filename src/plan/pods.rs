@@ -1,13 +1,13 @@
 //! What becomes of a pod that is being created: the way in for workloads whose template must stay as it is,
 //! and for owners that are no workloads of `apps/v1`.
 
-use kube::{ResourceExt as _, core::DynamicObject};
+use kube::core::DynamicObject;
 use serde_json::{Map, Value, json};
 
 use super::{
     Admission, Facts, Kind, OptIn, Resolution, Settings, Surroundings, Workload,
     hooks::{Hooks, sidecars},
-    inject::{Injected, inject, named_containers},
+    inject::{Injected, grace_period, inject, named_containers},
     record::{self, Field, GRACE_PERIOD, put},
     resolve,
 };
@@ -30,17 +30,15 @@ impl Owner {
     /// hash that labels the pods; a ReplicaSet that is not named so stands for itself, or for another kind
     /// of owner. `None` where nothing or something else owns the pod.
     #[must_use]
-    pub fn of(pod: &DynamicObject) -> Option<Self> {
-        let owner = pod.owner_references().iter().find(|owner| owner.controller == Some(true))?;
-        if owner.api_version != "apps/v1" {
-            return None;
-        }
-        let (kind, name) = match owner.kind.as_str() {
+    pub fn of(pod: &Value) -> Option<Self> {
+        let owner = controller(pod).filter(|owner| owner["apiVersion"] == "apps/v1")?;
+        let name = owner["name"].as_str()?;
+        let (kind, name) = match owner["kind"].as_str()? {
             "ReplicaSet" => {
-                let hash = pod.labels().get("pod-template-hash")?;
-                (Kind::Deployment, owner.name.strip_suffix(hash)?.strip_suffix('-')?)
+                let hash = pod["metadata"]["labels"]["pod-template-hash"].as_str()?;
+                (Kind::Deployment, name.strip_suffix(hash)?.strip_suffix('-')?)
             }
-            kind => (Kind::from_gvk("apps", "v1", kind)?, owner.name.as_str()),
+            kind => (Kind::from_gvk("apps", "v1", kind)?, name),
         };
         Some(Self { kind, name: name.to_owned() })
     }
@@ -81,7 +79,7 @@ pub fn admit_pod(
     };
     let resolution = resolve(&view, surroundings);
     let mut admission = Admission { template: None, refusals: vec![], warnings: resolution.warnings };
-    if is_owned(pod) {
+    if controller(pod).is_some() {
         // Its controller would try again for ever: who wrote the template is told when it changes.
         let ignored = resolution.invalid.iter().map(|invalid| format!("annotation ignored: {invalid}"));
         admission.warnings.extend(ignored);
@@ -97,8 +95,13 @@ pub fn admit_pod(
         !view.controlled && workload.is_some() && resolution.settings.injection.value == Injection::Template;
     let injected = match &resolution.opt_in {
         _ if record::text(pod).is_some() => {
-            let template = workload.map(|(_, object)| &object.data["spec"]["template"]);
-            complete(pod, template, surroundings.native_sleep)
+            let known = match workload {
+                Some((_, object)) => object.data["spec"]["template"]["spec"].as_object().map_or(0, count),
+                // Its template is yet to be seen, and may have any number.
+                None if Owner::of(pod).is_some() => usize::MAX,
+                None => 0,
+            };
+            complete(pod, known, surroundings.native_sleep)
         }
         OptIn::In(by) if !by_template && resolution.settings.mode.value == Mode::Enforce => {
             let facts = Facts::of(&view, surroundings, false, by);
@@ -113,23 +116,27 @@ pub fn admit_pod(
     admission
 }
 
-fn is_owned(pod: &Value) -> bool {
+/// The reference to whoever controls the pod.
+fn controller(pod: &Value) -> Option<&Value> {
     let mut owners = pod["metadata"]["ownerReferences"].as_array().into_iter().flatten();
-    owners.any(|owner| owner["controller"] == true)
+    owners.find(|owner| owner["controller"] == true)
+}
+
+/// How many native sidecars there are.
+fn count(spec: &Map<String, Value>) -> usize {
+    sidecars(spec).count()
 }
 
 /// Gives what other webhooks added to the pod what the rest has: a hook for containers that the record
 /// doesn't know, time for native sidecars. Values that are there stay. `None` where nothing was added;
-/// `template` is the workload's.
-fn complete(pod: &Value, template: Option<&Value>, native_sleep: bool) -> Option<Injected> {
+/// `known` is how many native sidecars the pod has of its template.
+fn complete(pod: &Value, known: usize, native_sleep: bool) -> Option<Injected> {
     let mut record = record::read(pod)?;
     let settings = record.settings.clone();
     let hooks = Hooks { settings: &settings, native_sleep };
     let mut completed = pod.clone();
     let spec = completed.get_mut("spec")?.as_object_mut()?;
-    let sidecars_of = |spec: Option<&Map<String, Value>>| spec.map_or(0, |spec| sidecars(spec).count());
-    let known = template.map_or(usize::MAX, |template| sidecars_of(template["spec"].as_object()));
-    let mut grown = sidecars_of(Some(spec)) > known;
+    let mut grown = count(spec) > known;
     for (name, container) in named_containers(spec) {
         let given = record.containers.entry(name).or_default();
         grown |= given.pre_stop.is_none() && hooks.inject(container, given);
@@ -142,7 +149,7 @@ fn complete(pod: &Value, template: Option<&Value>, native_sleep: bool) -> Option
         Ok(needed) => needed,
         Err(why) => return Some(Injected { template: pod.clone(), warnings: vec![why], prevented: true }),
     };
-    if spec.get(GRACE_PERIOD).and_then(Value::as_i64).is_some_and(|current| current < needed) {
+    if grace_period(spec).is_some_and(|current| current < needed) {
         let raised = put(spec, GRACE_PERIOD, json!(needed));
         let before = record.grace_period.map_or(raised.before, |earlier| earlier.before);
         record.grace_period = Some(Field { before, ..raised });

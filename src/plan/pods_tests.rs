@@ -56,10 +56,8 @@ fn drains(pod: &Value) -> Vec<Option<i64>> {
 
 #[test]
 fn the_workload_is_read_off_the_owner() {
-    let owner = |reference: Value| {
-        let pod = pod(json!({}), reference);
-        Owner::of(&serde_json::from_value(pod).unwrap()).map(|owner| (owner.kind, owner.name))
-    };
+    let owner =
+        |reference: Value| Owner::of(&pod(json!({}), reference)).map(|owner| (owner.kind, owner.name));
     assert_eq!(owner(replica_set()), Some((Kind::Deployment, "web".into())));
     let stateful_set =
         json!({"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "db", "uid": "1", "controller": true});
@@ -140,6 +138,7 @@ fn injected_pod(around: &Surroundings) -> (Value, DynamicObject) {
     workload.data["spec"]["template"] = template.clone();
     let mut pod = template;
     pod["metadata"]["ownerReferences"] = json!([replica_set()]);
+    pod["metadata"]["labels"]["pod-template-hash"] = json!("5d8c");
     (pod, workload)
 }
 
@@ -166,6 +165,12 @@ fn what_another_webhook_added_is_completed() {
     assert_eq!(admit_pod(&completed, owner, &around).template, None, "called again, it adds nothing");
     let grace_period = record::read(&completed).unwrap().grace_period.unwrap();
     assert_eq!(grace_period, Field { injected: json!(50), before: Some(json!(30)) });
+
+    assert_eq!(admit_pod(&native, None, &around).template, None, "the cache has yet to bring its workload");
+    native["metadata"]["ownerReferences"] = json!([rollout()]);
+    let completed = admit_pod(&native, None, &around).template.unwrap();
+    assert_eq!(completed["spec"]["terminationGracePeriodSeconds"], 50);
+    assert_eq!(admit_pod(&completed, None, &around).template, None, "called again, it adds nothing");
 }
 
 #[test]

@@ -248,7 +248,8 @@ fn is_anonymous(request: &AdmissionRequest<DynamicObject>) -> bool {
 }
 
 async fn pod(object: &DynamicObject, namespace: &str, caches: &Caches) -> Decision {
-    let owner = Owner::of(object);
+    let pod = json!({"metadata": object.metadata, "spec": object.data["spec"]});
+    let owner = Owner::of(&pod);
     let workload = match &owner {
         Some(Owner { kind, name }) => {
             caches.workloads().wait_for(*kind, namespace, name).await.map(|found| (*kind, found))
@@ -256,7 +257,6 @@ async fn pod(object: &DynamicObject, namespace: &str, caches: &Caches) -> Decisi
         None => None,
     };
     let workload = workload.as_ref().map(|(kind, object)| (*kind, object));
-    let pod = json!({"metadata": object.metadata, "spec": object.data["spec"]});
     let admission = plan::admit_pod(&pod, workload, &caches.surroundings(namespace));
     let patch = admission.template.as_ref().map(|injected| plan::pod_patch(&pod, injected));
     Decision::new(admission, patch.unwrap_or_default())
