@@ -57,15 +57,13 @@ pub fn admit(new: &Workload<'_>, old: Option<&Workload<'_>>, surroundings: &Surr
         (OptIn::Unmentioned, _) => Some(opt_out(new.template, earlier)),
         // What the command line injected is the manifest's own; anything else goes, as where a policy is gone.
         _ if observes => (!is_rendered(new)).then(|| opt_out(new.template, earlier)),
-        // The pods get it as they are created.
-        (OptIn::In(_), _) if new.controlled || resolution.settings.injection.value == Injection::Pod => {
-            Some(opt_out(new.template, earlier))
-        }
         (OptIn::In(by), _) => {
-            let facts = Facts::of(new, surroundings, old.is_none(), by);
+            let by_pod = new.controlled || resolution.settings.injection.value == Injection::Pod;
+            let facts = Facts::of(new, surroundings, old.is_none() && !by_pod, by);
             let injected = inject(new.template, earlier, &resolution.settings, &facts);
             warnings.extend(injected.warnings);
-            Some(injected.template)
+            // The pods get it as they are created.
+            Some(if by_pod { opt_out(new.template, earlier) } else { injected.template })
         }
     };
     // A record of the same values in other words is no reason for a rollout.

@@ -16,7 +16,8 @@ use crate::api::{Injection, Mode, RolloutMode};
 /// What the controller shall do with a workload.
 #[derive(Clone, Debug)]
 pub struct Convergence {
-    /// The template as it shall be, where it is not so already.
+    /// The template as it shall be, where it is not so already; where a policy only observes, as its pods
+    /// would be.
     pub template: Option<Value>,
     /// When it becomes so.
     pub when: When,
@@ -76,9 +77,25 @@ pub fn converge(workload: &Workload<'_>, surroundings: &Surroundings) -> Converg
         warnings.push(warning.into());
         standing = Standing::Prevented;
     }
+    // What the pods get as they are created.
+    let in_pods = match &resolution.opt_in {
+        OptIn::In(by) if by_pod => {
+            let facts = Facts::of(workload, surroundings, false, by);
+            Some(inject(workload.template, None, &resolution.settings, &facts))
+        }
+        _ => None,
+    };
+    if let Some(injected) = &in_pods {
+        warnings.extend_from_slice(&injected.warnings);
+        if injected.prevented {
+            standing = Standing::Prevented;
+        }
+    }
+    let observes = mode.value == Mode::Observe;
     let between = |recorded: &Record| Asked::between(&recorded.settings, &resolution.settings, surroundings);
 
     let (template, asked) = match (&resolution.opt_in, &recorded) {
+        (OptIn::In(_), None) if by_pod && observes => (in_pods.map(|pods| pods.template), Asked::ON_WORKLOAD),
         // It would be undone.
         _ if workload.controlled => (None, Asked::NOBODY),
         (OptIn::Out, _) => (Some(opt_out(workload.template, None)), Asked::ON_WORKLOAD),
@@ -117,11 +134,11 @@ pub fn converge(workload: &Workload<'_>, surroundings: &Surroundings) -> Converg
     };
     let wanted = asked.on_workload || asked.by_policy;
     let template = template.filter(|template| wanted && template != workload.template);
-    if template.is_some() && standing == Standing::Injected {
+    let managed = matches!(resolution.opt_in, OptIn::In(_));
+    if template.is_some() && (standing == Standing::Injected || observes && standing == Standing::ByPod) {
         standing = Standing::Pending;
     }
-    let managed = matches!(resolution.opt_in, OptIn::In(_));
-    let when = if managed && mode.value == Mode::Observe {
+    let when = if managed && observes {
         When::Observed
     } else if asked.on_workload {
         When::AtOnce

@@ -312,3 +312,49 @@ fn over_the_maximum_a_workload_is_prevented_and_not_injected() {
     assert_eq!((converged.template, converged.standing), (None, Standing::Prevented));
     assert!(converged.warnings[0].contains("more than the maximum"), "{:?}", converged.warnings);
 }
+
+/// An `injection: Pod`, and a workload that another controller owns.
+fn by_pod_in_both_ways(more: Value) -> [(bool, Surroundings); 2] {
+    let with = |spec: Value| {
+        let mut spec = spec;
+        spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        policy_of(spec)
+    };
+    [(false, with(json!({"selector": {}, "injection": "Pod"}))), (true, with(json!({"selector": {}})))]
+}
+
+#[test]
+fn what_keeps_pods_from_their_injection_is_told_on_the_workload() {
+    let none = annotated(&[]);
+    let mut hooked = plain();
+    hooked["spec"]["containers"][0]["lifecycle"] = json!({"preStop": {"exec": {"command": ["/drain"]}}});
+    for (controlled, around) in by_pod_in_both_ways(json!({"drainSeconds": 900})) {
+        let template = plain();
+        let workload = Workload { controlled, ..Workload::new(Kind::Deployment, &none, &template) };
+        let found = converge(&workload, &around);
+        assert_eq!((found.template, found.standing), (None, Standing::Prevented));
+        assert!(found.warnings[0].contains("more than the maximum"), "{:?}", found.warnings);
+        let admission = admit(&workload, None, &around);
+        assert_eq!((admission.template, admission.warnings), (None, found.warnings));
+    }
+    for (controlled, around) in by_pod_in_both_ways(json!({})) {
+        let workload = Workload { controlled, ..Workload::new(Kind::Deployment, &none, &hooked) };
+        let found = converge(&workload, &around);
+        assert_eq!((found.template, found.standing), (None, Standing::ByPod));
+        assert!(found.warnings[0].contains("can't be read from it"), "{:?}", found.warnings);
+        assert_eq!(admit(&workload, None, &around).warnings, found.warnings);
+    }
+}
+
+#[test]
+fn what_pods_would_get_where_a_policy_only_observes_is_told() {
+    let none = annotated(&[]);
+    for (controlled, around) in by_pod_in_both_ways(json!({"mode": "Observe"})) {
+        let template = plain();
+        let workload = Workload { controlled, ..Workload::new(Kind::Deployment, &none, &template) };
+        let found = converge(&workload, &around);
+        assert_eq!((found.standing, found.when), (Standing::Pending, When::Observed));
+        assert_eq!(found.template.unwrap()["spec"]["terminationGracePeriodSeconds"], 45);
+        assert_eq!(admit(&workload, None, &around).template, None);
+    }
+}

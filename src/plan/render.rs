@@ -30,14 +30,12 @@ pub fn render(workload: &Workload<'_>, surroundings: &Surroundings, all: bool) -
         OptIn::Unmentioned if by_annotation() => Some(original(workload.template, None)),
         OptIn::Unmentioned => None,
         OptIn::In(_) if settings.mode.value == Mode::Observe => None,
-        OptIn::In(_) if workload.controlled || settings.injection.value == Injection::Pod => {
-            Some(original(workload.template, None))
-        }
         OptIn::In(by) => {
-            let facts = Facts { rendered: true, ..Facts::of(workload, surroundings, true, by) };
+            let by_pod = workload.controlled || settings.injection.value == Injection::Pod;
+            let facts = Facts { rendered: true, ..Facts::of(workload, surroundings, !by_pod, by) };
             let injected = inject(workload.template, None, settings, &facts);
             warnings.extend(injected.warnings);
-            Some(injected.template)
+            Some(if by_pod { original(workload.template, None) } else { injected.template })
         }
     };
     let template = template.filter(|template| template != workload.template);

@@ -62,6 +62,9 @@ fn what_the_pods_get_and_what_is_only_observed_stays_out_of_the_template() {
     for spec in [json!({"selector": {}, "injection": "Pod"}), json!({"selector": {}, "mode": "Observe"})] {
         assert_eq!(rendered(&plain(), &[], &policy(spec), true).template, None);
     }
+    let prevented = policy(json!({"selector": {}, "injection": "Pod", "drainSeconds": 900}));
+    let warnings = rendered(&plain(), &[], &prevented, true).warnings;
+    assert!(warnings.len() == 1 && warnings[0].contains("more than the maximum"), "{warnings:?}");
 }
 
 #[test]
