@@ -30,6 +30,25 @@ pub struct Admission {
 /// Decides on a request that creates `new` (`old` is `None`) or updates `old` to `new`.
 #[must_use]
 pub fn admit(new: &Workload<'_>, old: Option<&Workload<'_>>, surroundings: &Surroundings) -> Admission {
+    decide(new, old, surroundings, false)
+}
+
+/// The same for a client that names no field manager, which may undo a rollout from one injection to another.
+#[must_use]
+pub fn admit_anonymous(
+    new: &Workload<'_>,
+    old: Option<&Workload<'_>>,
+    surroundings: &Surroundings,
+) -> Admission {
+    decide(new, old, surroundings, true)
+}
+
+fn decide(
+    new: &Workload<'_>,
+    old: Option<&Workload<'_>>,
+    surroundings: &Surroundings,
+    anonymous: bool,
+) -> Admission {
     let resolution = resolve(new, surroundings);
     let unreached = unreached(new, &resolution, surroundings);
     let (refusals, tolerated): (Vec<_>, Vec<_>) =
@@ -51,7 +70,7 @@ pub fn admit(new: &Workload<'_>, old: Option<&Workload<'_>>, surroundings: &Surr
                 && !template_changed(new, old)
                 && !rendered_anew(new, old) =>
         {
-            as_it_was(new, old, surroundings)
+            as_it_was(new, old, surroundings, anonymous)
         }
         // An annotation was taken away, or a policy is gone and the template changes anyway.
         (OptIn::Unmentioned, _) => Some(opt_out(new.template, earlier)),
@@ -115,14 +134,19 @@ pub fn undone(new: &Workload<'_>, old: &Workload<'_>) -> Option<(BTreeMap<String
 /// What the Deployment controller counts revisions with.
 const REVISION: &str = "deployment.kubernetes.io/revision";
 
-/// Neither the template nor an annotation changed: what is injected stays as it is. A policy change
-/// reaches running workloads through the controller only, whose writes come by here: with a record of
-/// their own, or with none where they take the injection back.
-fn as_it_was(new: &Workload<'_>, old: &Workload<'_>, surroundings: &Surroundings) -> Option<Value> {
+/// Neither the template nor an annotation changed: what is injected stays as it is, also where Git holds an
+/// export of an earlier injection. A policy change reaches running workloads through the controller only. Its
+/// writes pass, as does who goes back to an earlier injection by undoing a rollout.
+fn as_it_was(
+    new: &Workload<'_>,
+    old: &Workload<'_>,
+    surroundings: &Surroundings,
+    anonymous: bool,
+) -> Option<Value> {
     let (new_record, old_record) = (record::text(new.template), record::text(old.template));
-    let rewritten = new_record.is_some() && new_record != old_record;
+    let goes_back = anonymous && new_record.is_some() && new_record != old_record;
     let planned = || converge(old, surroundings).template.as_ref() == Some(new.template);
-    let undone = old_record.is_some() && !rewritten && new.template != old.template && !planned();
+    let undone = old_record.is_some() && !goes_back && new.template != old.template && !planned();
     undone.then(|| old.template.clone())
 }
 

@@ -286,6 +286,17 @@ fn undoing_a_rollout_is_no_opt_out() {
 }
 
 #[test]
+fn a_git_sync_of_an_earlier_injection_rolls_nothing_and_undoing_a_rollout_goes_back_to_it() {
+    let exported = Deployment::plain().admitted(None, &policy(10));
+    let managed = Deployment::plain().admitted(None, &policy(20));
+    assert_eq!(exported.clone().admitted(Some(&managed), &policy(20)).template, managed.template);
+    let undo = admit_anonymous(&exported.workload(), Some(&managed.workload()), &policy(20));
+    assert_eq!(undo.template, None, "the earlier revision, as it was");
+    let changed = exported.image("v2").admitted(Some(&managed), &policy(20));
+    assert_eq!(changed.drain(), Some(20));
+}
+
+#[test]
 fn undoing_keeps_what_the_template_said() {
     let mut old = Deployment::plain();
     old.template["metadata"]["annotations"] = json!({"adieu.dev/graceful": "true"});

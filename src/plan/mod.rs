@@ -24,7 +24,7 @@ use k8s_openapi::api::core::v1::Service;
 use kube::core::DynamicObject;
 use serde_json::Value;
 
-pub use admit::{Admission, admit, undone};
+pub use admit::{Admission, admit, admit_anonymous, undone};
 pub use converge::{Convergence, Standing, When, concerning, converge};
 pub use inject::{Injected, inject, opt_out, original};
 pub use patch::{annotations_patch, pod_patch, template_patch};

@@ -220,15 +220,17 @@ fn workload(
 ) -> Decision {
     let sent = Workload::of(kind, object);
     let old = request.old_object.as_ref().map(|old| Workload::of(kind, old));
-    let kept = old.as_ref().filter(|_| is_anonymous(request)).and_then(|old| plan::undone(&sent, old));
+    let anonymous = is_anonymous(request);
+    let admit = if anonymous { plan::admit_anonymous } else { plan::admit };
+    let kept = old.as_ref().filter(|_| anonymous).and_then(|old| plan::undone(&sent, old));
     let Some((annotations, template)) = &kept else {
-        let admission = plan::admit(&sent, old.as_ref(), surroundings);
+        let admission = admit(&sent, old.as_ref(), surroundings);
         let template = admission.template.as_ref();
         let patch = template.map(|injected| plan::template_patch(sent.template, injected));
         return Decision::new(admission, patch.unwrap_or_default());
     };
     let new = Workload { annotations, template, ..sent };
-    let mut admission = plan::admit(&new, old.as_ref(), surroundings);
+    let mut admission = admit(&new, old.as_ref(), surroundings);
     admission.warnings.push(
         "the earlier revision's annotations would have opted this workload out of adieu; they are kept: \
          to opt out, set adieu.dev/graceful to \"false\""

@@ -146,6 +146,23 @@ async fn only_an_anonymous_request_undoes_a_rollout() {
 }
 
 #[tokio::test]
+async fn only_an_anonymous_request_goes_back_to_an_earlier_injection() {
+    let mut injected = Vec::new();
+    for drain in ["5", "7"] {
+        let said = json!({"adieu.dev/graceful": "true", "adieu.dev/drain-seconds": drain});
+        let (_, mut object) = answered("CREATE", deployment(&said), Value::Null).await;
+        object["metadata"]["annotations"] = json!({"adieu.dev/graceful": "true"});
+        injected.push(object);
+    }
+    let [earlier, old] = injected.as_slice() else { unreachable!() };
+    for (manager, expected) in [("", earlier), ("argocd-controller", old)] {
+        let mut review = review_of("UPDATE", earlier.clone(), old.clone());
+        review["request"]["options"] = json!({"kind": "UpdateOptions", "fieldManager": manager});
+        assert_eq!(patched(&review).await.1, *expected, "{manager:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_generated_name_and_missing_fields_are_no_trouble() {
     let mut object = deployment(&json!({"adieu.dev/graceful": "true"}));
     object["metadata"].as_object_mut().unwrap().remove("name");
