@@ -11,9 +11,9 @@ use std::collections::BTreeSet;
 
 use adieu::{
     api::{Existing, GracePeriod, annotations::INJECTED},
-    plan::{self, Facts, Injected, OptIn, Resolution, Settings, Source, Surroundings, When},
+    plan::{self, Facts, Injected, OptIn, Record, Resolution, Settings, Source, Surroundings, When},
 };
-use generate::{Case, cases, list_mut, surroundings, workload};
+use generate::{Case, additions, cases, list_mut, surroundings, workload};
 use kube::core::DynamicObject;
 use proptest::{
     prelude::*,
@@ -108,6 +108,26 @@ proptest! {
         the_controller_wants_what_the_webhook_made(&scene, &created)?;
         opting_out_restores_at_once(&scene, &created)?;
         who_is_not_opted_in_is_left_alone(&scene, &created)?;
+    }
+
+    /// The API server asks again where another webhook changed the pod (reinvocation).
+    #[test]
+    fn a_pod_that_is_asked_about_again_is_not_changed_again(case in cases(), owner in owner(), mesh in additions()) {
+        let scene = Scene::of(&case);
+        let created = scene.admitted(&scene.object, None);
+        let once = scene.admitted_pod(&owner.pod(&created), &created, owner).0;
+        prop_assert_eq!(&scene.admitted_pod(&once, &created, owner).0, &once);
+        let mut meshed = once.clone();
+        for (list, added) in ["containers", "initContainers"].into_iter().zip(&mesh) {
+            add(&mut meshed, list, added);
+        }
+        let (completed, warnings) = scene.admitted_pod(&meshed, &created, owner);
+        prop_assert_eq!(&scene.admitted_pod(&completed, &created, owner).0, &completed);
+        if warnings.iter().any(|warning| warning.contains("more than the maximum")) {
+            prop_assert_eq!(completed, meshed);
+        } else {
+            what_a_mesh_added_is_completed(owner, &meshed, &completed)?;
+        }
     }
 }
 
@@ -307,6 +327,38 @@ fn who_is_not_opted_in_is_left_alone(scene: &Scene, created: &DynamicObject) -> 
     Ok(())
 }
 
+fn what_a_mesh_added_is_completed(owner: PodOwner, meshed: &Value, completed: &Value) -> Law {
+    prop_assert_eq!(untouchable(completed), untouchable(meshed));
+    let annotations = &meshed["metadata"]["annotations"];
+    let record = annotations[INJECTED].as_str().and_then(|text| text.lines().next());
+    // Where there was nothing to inject yet, nothing is recorded.
+    let Some(Record { settings, .. }) = record.and_then(|text| serde_json::from_str(text).ok()) else {
+        return Ok(());
+    };
+    // Without its workload, a pod that says so itself is out.
+    let is_out = owner != PodOwner::Workload && annotations["adieu.dev/graceful"] == "false";
+    if is_out || !meshed["spec"]["containers"].is_array() {
+        return Ok(());
+    }
+    let of_mesh =
+        |container: &&Value| container["name"].as_str().is_some_and(|name| name.starts_with("mesh-"));
+    let drain = settings.drain_seconds.value;
+    let mut grown = false;
+    for (before, after) in containers(meshed).zip(containers(completed)).filter(|(before, _)| of_mesh(before))
+    {
+        prop_assert!(drain == 0 || set(after, PRE_STOP).is_some(), "{after}");
+        grown |= set(before, PRE_STOP) != set(after, PRE_STOP);
+    }
+    let init = completed["spec"]["initContainers"].as_array().into_iter().flatten();
+    let sidecars: Vec<_> = init.filter(|container| container["restartPolicy"] == "Always").collect();
+    let added = sidecars.iter().any(of_mesh) && owner != PodOwner::Unknown;
+    let needed = plan::grace_period_seconds(&settings, if grown { drain } else { 0 }, sidecars.len());
+    if let Some(seconds) = grace_period(completed).filter(|_| grown || added) {
+        prop_assert!(seconds >= needed, "{seconds} s instead of {needed} s: {completed}");
+    }
+    Ok(())
+}
+
 #[test]
 fn the_laws_hold_for_every_manifest() {
     let mut injected = 0;
@@ -383,10 +435,60 @@ impl Scene {
         object
     }
 
+    /// A pod as a request ends with it, and what is said of it.
+    fn admitted_pod(&self, pod: &Value, of: &DynamicObject, owner: PodOwner) -> (Value, Vec<String>) {
+        let kind = workload(of).kind.filter(|_| owner == PodOwner::Workload);
+        let admission = plan::admit_pod(pod, kind.map(|kind| (kind, of)), &self.surroundings);
+        assert!(admission.refusals.is_empty(), "{:?}", admission.refusals);
+        (admission.template.unwrap_or_else(|| pod.clone()), admission.warnings)
+    }
+
     /// The template that the controller would write.
     fn converge(&self, object: &DynamicObject) -> Option<Value> {
         let convergence = plan::converge(&workload(object), &self.surroundings);
         convergence.template.filter(|_| convergence.when != When::Observed)
+    }
+}
+
+/// Who a pod belongs to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum PodOwner {
+    /// The workload.
+    Workload,
+    /// The workload, which the cache has yet to bring.
+    Unknown,
+    /// No workload of `apps/v1`.
+    Stranger,
+}
+
+fn owner() -> impl Strategy<Value = PodOwner> {
+    prop::sample::select(vec![PodOwner::Workload, PodOwner::Unknown, PodOwner::Stranger])
+}
+
+impl PodOwner {
+    /// A pod of the workload's template. One of a StatefulSet, whatever the workload is, is as good as another.
+    fn pod(self, workload: &DynamicObject) -> Value {
+        let mut pod = workload.data["spec"]["template"].clone();
+        let (api_version, kind) = match self {
+            Self::Workload | Self::Unknown => ("apps/v1", "StatefulSet"),
+            Self::Stranger => ("batch/v1", "Job"),
+        };
+        let owner =
+            json!({"apiVersion": api_version, "kind": kind, "name": "web", "uid": "1", "controller": true});
+        put(&mut pod, &["metadata", "ownerReferences"], Some(&json!([owner])));
+        pod
+    }
+}
+
+/// Adds to one of a pod's lists of containers, where it is one.
+fn add(pod: &mut Value, list: &str, added: &Value) {
+    let Some(spec) = pod.get_mut("spec").and_then(Value::as_object_mut) else { return };
+    let containers = spec.entry(list).or_insert(Value::Null);
+    if containers.is_null() {
+        *containers = json!([]);
+    }
+    if let (Some(containers), Some(added)) = (containers.as_array_mut(), added.as_array()) {
+        containers.extend(added.clone());
     }
 }
 

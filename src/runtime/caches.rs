@@ -427,17 +427,29 @@ where
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
-    fn budget(name: &str, manager: &str, labels: &serde_json::Value) -> PodDisruptionBudget {
+    fn budget(name: &str, manager: &str, labels: &Value) -> PodDisruptionBudget {
         serde_json::from_value(json!({
             "metadata": {
                 "name": name, "namespace": "shop", "uid": name, "generation": 1,
                 "labels": {MANAGED_BY: manager},
             },
             "spec": {"selector": {"matchLabels": labels}},
+        }))
+        .unwrap()
+    }
+
+    fn namespace(name: &str, labels: &Value) -> Namespace {
+        serde_json::from_value(json!({"metadata": {"name": name, "labels": labels}})).unwrap()
+    }
+
+    fn policy(name: &str, spec: &Value) -> ClusterGracefulPolicy {
+        serde_json::from_value(json!({
+            "apiVersion": "adieu.dev/v1alpha1", "kind": "ClusterGracefulPolicy", "metadata": {"name": name},
+            "spec": spec,
         }))
         .unwrap()
     }
@@ -458,5 +470,41 @@ mod tests {
         );
         assert!(!is_news(budget("a", "adieu", &canary), budget("b", "Helm", &web)));
         assert!(is_news(budget("a", "Helm", &shop), budget("b", "adieu", &web)));
+    }
+
+    #[test]
+    fn cluster_policies_hold_by_the_namespaces_labels() {
+        let of = |selector: Value| json!({"namespaceSelector": selector});
+        let team = |operator: &str| json!({"matchExpressions": [{"key": "team", "operator": operator, "values": ["shop"]}]});
+        let policies = vec![
+            policy("all", &json!({})),
+            policy("empty", &of(json!({}))),
+            policy("in", &of(team("In"))),
+            policy("not-in", &of(team("NotIn"))),
+            policy("both", &of(json!({"matchLabels": {"team": "shop", "tier": "front"}}))),
+            policy("unreadable", &of(team("Near"))),
+        ];
+        let caches = Caches {
+            cluster_policies: fixed_store(policies),
+            namespaces: fixed_store(vec![
+                namespace("shop", &json!({"team": "shop", LABEL: "enabled"})),
+                namespace("front", &json!({"team": "shop", "tier": "front", LABEL: "disabled"})),
+                namespace("bank", &json!({"team": "bank"})),
+            ]),
+            ..Caches::fixed(vec![], vec![], vec![])
+        };
+        for (namespace, expected, all_pods) in [
+            ("shop", &["all", "empty", "in"][..], true),
+            ("front", &["all", "both", "empty", "in"], false),
+            ("bank", &["all", "empty", "not-in"], false),
+            // The watch has yet to bring it.
+            ("new", &["all", "empty", "not-in"], true),
+        ] {
+            let around = caches.surroundings(namespace);
+            let mut names: Vec<_> = around.cluster_policies.iter().map(|policy| policy.name_any()).collect();
+            names.sort();
+            assert_eq!(names, expected, "{namespace}");
+            assert_eq!(around.all_pods, all_pods, "{namespace}");
+        }
     }
 }

@@ -22,6 +22,7 @@ use kube::core::{DynamicObject, TypeMeta};
 use proptest::{prelude::*, sample::Index};
 use serde_json::{Map, Value, json};
 
+pub use pods::additions;
 pub use surroundings::{instructions, odd_policies, surroundings};
 
 /// The label that selectors of Services, policies and the workload itself choose by.

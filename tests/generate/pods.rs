@@ -111,6 +111,24 @@ fn init_containers() -> BoxedStrategy<Option<Value>> {
     maybe(init).boxed()
 }
 
+/// What a mesh adds to a pod: containers, and native sidecars.
+pub fn additions() -> BoxedStrategy<[Value; 2]> {
+    let plain = || prop_oneof![Just(json!({"image": "mesh:1"})), container()];
+    let containers = prop::collection::vec(plain(), 0..=2);
+    let sidecars = prop::collection::vec(plain(), 0..=2);
+    (containers, sidecars)
+        .prop_map(|(containers, mut sidecars)| {
+            for sidecar in &mut sidecars {
+                sidecar["restartPolicy"] = json!("Always");
+            }
+            [
+                named(vec!["mesh-proxy", "mesh-dns"], containers),
+                named(vec!["mesh-init", "mesh-native"], sidecars),
+            ]
+        })
+        .boxed()
+}
+
 fn named(names: Vec<&str>, containers: Vec<Value>) -> Value {
     let named = names.into_iter().zip(containers).map(|(name, mut container)| {
         container["name"] = json!(name);
