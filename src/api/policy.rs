@@ -323,7 +323,8 @@ pub struct Rollout {
     /// workload's pod template. Default Progressive.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<RolloutMode>,
-    /// How many workloads may roll out at a time because of this policy. Default 1.
+    /// How many workloads may roll out at a time, of those that this policy opts in and those that a change of
+    /// it reaches; their users' own rollouts count. Default: what the cluster's defaults say, or else 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1000))]
     pub max_concurrent: Option<i32>,
@@ -376,8 +377,9 @@ pub struct GracefulPolicyStatus {
 
     /// `Ready` is true when the policy is valid and every workload it holds for carries its values;
     /// `Conflicted` when another policy of the same level wins for a workload that this one selects or
-    /// would give defaults to; `Stalled` when a rollout that the policy asked for failed, so that no other
-    /// begins; `Blocked` when something refuses or undoes what adieu writes.
+    /// would give defaults to; `Stalled` when a rollout failed that the policy asked for, or that another asked
+    /// for of a workload that this one opts in, so that no other begins; `Blocked` when something refuses or
+    /// undoes what adieu writes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,

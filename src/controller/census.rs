@@ -45,7 +45,7 @@ pub(super) async fn keep(
                 });
                 let standing = standing(&context.caches, &context.blocked);
                 publish(&context.metrics, &standing);
-                let failures = context.turns.failures();
+                let failures = context.turns.count_failures();
                 context.metrics.failed_rollouts.set(i64::try_from(failures).unwrap_or(i64::MAX));
                 context.turns.follow(&context, None).await
                     || standing.keys().any(|(_, state)| state.is_unsettled())

@@ -6,6 +6,9 @@ mod census;
 mod events;
 mod policies;
 pub mod progress;
+mod stalled;
+#[cfg(test)]
+mod test_support;
 mod turns;
 mod workloads;
 mod write;

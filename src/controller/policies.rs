@@ -1,6 +1,12 @@
 //! The status of policies: how many workloads each holds for, and how far they are.
 
-use std::{collections::HashMap, fmt::Debug, future::ready, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    fmt::Debug,
+    future::ready,
+    sync::Arc,
+    time::Duration,
+};
 
 use futures::StreamExt as _;
 use k8s_openapi::{
@@ -21,14 +27,15 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Context,
     blocked::Blocked,
-    turns::{key, rollout_failed},
+    stalled::{name_for, rollout_failed},
+    turns::{Failures, key, policy_key},
 };
 use crate::{
     api::{
         ClusterGracefulPolicy, GracefulPolicy, GracefulPolicySpec, GracefulPolicyStatus, Mode,
         WorkloadCounts, defaults, merge_condition,
     },
-    plan::{self, Kind, Source, Standing, Surroundings, Workload},
+    plan::{self, Kind, Source, Standing, Surroundings, When, Workload},
     runtime::{caches::changes, kept::Kept},
 };
 
@@ -74,8 +81,7 @@ async fn reconcile<P: Policy>(policy: Arc<P>, context: Arc<Context>) -> Result<A
     }
     let namespace = policy.namespace().unwrap_or_default();
     let under_way = context.turns.follow(&context, Some((&namespace, &policy.source()))).await;
-    let trouble =
-        Trouble { failed: context.turns.failed_for(&namespace, &policy.source()), blocked: &context.blocked };
+    let trouble = Trouble { failed: context.turns.failures(), blocked: &context.blocked };
     let status = status(&*policy, &policy.reach(&context), &trouble, Timestamp::now());
     if policy.status() != Some(&status) {
         let patch = Patch::Merge(json!({ "status": status }));
@@ -193,8 +199,7 @@ impl Policy for ClusterGracefulPolicy {
 
 /// What keeps workloads from their plan.
 struct Trouble<'a> {
-    /// Whose rollout failed.
-    failed: Vec<String>,
+    failed: Failures,
     blocked: &'a Blocked,
 }
 
@@ -248,7 +253,12 @@ struct Tally {
     /// Those that can't be written, and why.
     blocked: Vec<(String, String)>,
     /// Those whose rollout failed.
-    failed: Vec<String>,
+    failed: BTreeSet<String>,
+    /// How many are left to the next change of their template.
+    later: usize,
+    /// How many wait for other policies, for which a rollout failed, and those.
+    held_up: usize,
+    held_up_by: BTreeSet<Source>,
 }
 
 /// What a condition says.
@@ -264,7 +274,10 @@ fn says(holds: bool, reason: &'static str, message: impl Into<String>) -> Says {
 
 impl Tally {
     fn of<P: Policy>(policy: &P, reach: &Reach, trouble: &Trouble<'_>) -> Self {
-        let mut tally = Self { failed: trouble.failed.clone(), ..Self::default() };
+        let source = policy.source();
+        let failed = |of: &Source, namespace: &str| trouble.failed.get(&policy_key(namespace, of));
+        let failed_here = failed(&source, &policy.namespace().unwrap_or_default());
+        let mut tally = Self { failed: failed_here.cloned().unwrap_or_default(), ..Self::default() };
         for (kind, kept, surroundings) in reach {
             let object = kept.object();
             let workload = Workload::of(*kind, &object);
@@ -273,10 +286,11 @@ impl Tally {
             }
             let convergence = plan::converge(&workload, surroundings);
             let managed = convergence.standing != Standing::Unmanaged;
-            if managed && convergence.resolution.conflicted.contains(&policy.source()) {
-                tally.lost.push(object.name_any());
+            let name = name_for(&source, &object);
+            if managed && convergence.resolution.conflicted.contains(&source) {
+                tally.lost.push(name.clone());
             }
-            let says_something = managed && convergence.resolution.policies().contains(&policy.source());
+            let says_something = managed && convergence.resolution.policies().contains(&source);
             if !says_something && !policy.holds_for(&workload) {
                 continue;
             }
@@ -286,11 +300,20 @@ impl Tally {
                 Standing::Pending => {
                     tally.counts.pending += 1;
                     let reason = trouble.blocked.reason(&key(*kind, &object));
-                    tally.blocked.extend(reason.map(|reason| (object.name_any(), reason)));
+                    tally.blocked.extend(reason.map(|reason| (name, reason)));
+                    tally.later += usize::from(convergence.when == When::NextUpdate);
+                    if convergence.when == When::InTurn {
+                        let namespace = object.namespace().unwrap_or_default();
+                        let others = convergence.asked_by.keys().filter(|other| **other != source);
+                        let stalled = others.filter(|other| failed(other, &namespace).is_some());
+                        let stalled: Vec<_> = stalled.cloned().collect();
+                        tally.held_up += usize::from(!stalled.is_empty());
+                        tally.held_up_by.extend(stalled);
+                    }
                 }
                 Standing::Prevented => {
                     tally.counts.failed += 1;
-                    tally.prevented.push((object.name_any(), convergence.warnings.join("; ")));
+                    tally.prevented.push((name, convergence.warnings.join("; ")));
                 }
                 Standing::ByPod => tally.by_pod += 1,
                 Standing::Unmanaged => {}
@@ -311,18 +334,24 @@ impl Tally {
             let message = format!("{failed} of {matched} workloads can't be injected, such as {name}: {why}");
             return says(false, "Prevented", message);
         }
-        if let Some(first) = self.failed.first() {
+        if !self.failed.is_empty() {
             let message = if pending > 0 {
                 format!("{pending} of {matched} workloads wait for a rollout to be mended")
             } else {
-                rollout_failed(first)
+                rollout_failed(&self.failed)
             };
             return says(false, "Stalled", message);
         }
         let carry = format!("{injected} workloads carry the policy's values");
         if pending > 0 {
-            let message = format!("{injected} of {matched} workloads carry the policy's values");
-            says(false, "Progressing", message)
+            let mut message = vec![format!("{injected} of {matched} workloads carry the policy's values")];
+            if self.later > 0 {
+                message.push(format!("{} get them with the next change of their pod template", self.later));
+            }
+            if let Some(other) = self.held_up_by.first() {
+                message.push(format!("{} wait for {other}, which is stalled", self.held_up));
+            }
+            says(false, "Progressing", message.join(", "))
         } else if self.by_pod > 0 {
             says(true, "Injected", format!("{carry}, {} get them in new pods", self.by_pod))
         } else {
@@ -339,12 +368,16 @@ impl Tally {
     }
 
     fn stalled(&self) -> Says {
-        let Some(first) = self.failed.first() else { return says(false, "NoFailure", "") };
+        if self.failed.is_empty() {
+            return says(false, "NoFailure", "");
+        }
         let wait = match self.counts.pending {
             0 => String::new(),
             pending => format!(", and {pending} workloads wait"),
         };
-        let message = format!("{}{wait}: mend or undo it, or change the policy", rollout_failed(first));
+        let failed = rollout_failed(&self.failed);
+        let them = if self.failed.len() == 1 { "it" } else { "them" };
+        let message = format!("{failed}{wait}: mend or undo {them}, or change the policy");
         says(true, "RolloutFailed", message)
     }
 
@@ -360,6 +393,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
+    use crate::api::{Rollout, RolloutMode};
 
     fn policy(spec: Value) -> GracefulPolicy {
         serde_json::from_value(json!({
@@ -378,7 +412,7 @@ mod tests {
     }
 
     fn status<P: Policy>(policy: &P, reach: &Reach, now: Timestamp) -> GracefulPolicyStatus {
-        super::status(policy, reach, &Trouble { failed: vec![], blocked: &Blocked::default() }, now)
+        super::status(policy, reach, &Trouble { failed: Failures::new(), blocked: &Blocked::default() }, now)
     }
 
     fn at(second: i64) -> Timestamp {
@@ -452,7 +486,7 @@ mod tests {
         let workloads: Reach = vec![deployment("a", &surroundings), deployment("b", &surroundings)];
         let (_, told, message) = conflicted(&loser, &workloads);
         assert_eq!(told, "True");
-        assert!(message.contains("1 workloads, such as a"), "{message}");
+        assert!(message.contains("1 workloads, such as shop/a"), "{message}");
         assert_eq!(conflicted(&winner, &workloads).1, "False");
         let of_loser = status(&loser, &workloads, at(1)).workloads;
         assert_eq!(of_loser, Some(WorkloadCounts::default()), "none has its values");
@@ -466,7 +500,8 @@ mod tests {
         let workloads: Reach = vec![deployment("a", &surroundings)];
         let blocked = Blocked::default();
         blocked.note(key(Kind::Deployment, &workloads[0].1.object()), "denied".into());
-        let trouble = Trouble { failed: vec!["b".into()], blocked: &blocked };
+        let key = policy_key("shop", &policy.source());
+        let trouble = Trouble { failed: [(key, ["b".to_owned()].into())].into(), blocked: &blocked };
         let status = super::status(&policy, &workloads, &trouble, at(1));
         let condition = |type_: &str| {
             let found = status.conditions.iter().find(|condition| condition.type_ == type_).unwrap();
@@ -484,6 +519,53 @@ mod tests {
         let [ready, _, stalled, _] = &status.conditions[..] else { panic!("{status:?}") };
         assert_eq!((ready.status.as_str(), ready.reason.as_str()), ("False", "Stalled"));
         assert_eq!(stalled.message, "the rollout of b failed: mend or undo it, or change the policy");
+    }
+
+    #[test]
+    fn who_waits_for_another_policys_rollout_to_be_mended_is_told() {
+        let mut own = policy(json!({"selector": {}}));
+        let defaults = |drain: i64| -> ClusterGracefulPolicy {
+            serde_json::from_value(json!({
+                "apiVersion": "adieu.dev/v1alpha1", "kind": "ClusterGracefulPolicy",
+                "metadata": {"name": "defaults"}, "spec": {"drainSeconds": drain},
+            }))
+            .unwrap()
+        };
+        let around = |drain, own: &GracefulPolicy| {
+            let cluster_policies = vec![Arc::new(defaults(drain))];
+            let policies = vec![Arc::new(own.clone())];
+            Arc::new(Surroundings { policies, cluster_policies, ..Surroundings::default() })
+        };
+        let (before, now) = (around(20, &own), around(30, &own));
+        let (kind, kept, _) = deployment("a", &before);
+        let mut object = kept.object();
+        object.data["spec"]["template"] =
+            plan::converge(&Workload::of(kind, &object), &before).template.unwrap();
+        let workloads: Reach = vec![(kind, Arc::new(object.into()), now.clone())];
+        let key = policy_key("", &defaults(30).source());
+        let failed = [(key, ["other/b", "other/c"].map(str::to_owned).into())].into();
+        let trouble = Trouble { failed, blocked: &Blocked::default() };
+        let told = |policy: &GracefulPolicy, workloads| {
+            let [ready, _, stalled, _] = &super::status(policy, workloads, &trouble, at(1)).conditions[..]
+            else {
+                panic!()
+            };
+            (ready.message.clone(), stalled.status.clone())
+        };
+        let waits = "0 of 1 workloads carry the policy's values, 1 wait for cluster policy defaults, which is stalled";
+        assert_eq!(told(&own, &workloads), (waits.into(), "False".into()));
+        let of_cluster = super::status(&defaults(30), &workloads, &trouble, at(1));
+        let stalled = &of_cluster.conditions[2];
+        assert_eq!(
+            stalled.message,
+            "the rollouts of other/b, other/c failed, and 1 workloads wait: mend or undo them, or change the policy"
+        );
+
+        // Nor is it silent where the policy itself has them wait.
+        own.spec.rollout = Some(Rollout { mode: Some(RolloutMode::NextUpdate), max_concurrent: None });
+        let workloads: Reach = vec![deployment("a", &around(30, &own))];
+        let later = "0 of 1 workloads carry the policy's values, 1 get them with the next change of their pod template";
+        assert_eq!(told(&own, &workloads), (later.into(), "False".into()));
     }
 
     #[test]

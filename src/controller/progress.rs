@@ -21,28 +21,27 @@ pub enum Progress {
 /// What a Deployment's progressDeadlineSeconds is where it says nothing (API defaulting).
 const PATIENCE: Duration = Duration::from_mins(10);
 
+/// Who gives a Deployment no deadline (2147483647) doesn't want others to wait for ever.
+const LONGEST_PATIENCE: Duration = Duration::from_hours(1);
+
 /// How long a rollout may come no further before it has failed.
 pub(super) fn patience(object: &DynamicObject) -> Duration {
     let seconds = object.data["spec"]["progressDeadlineSeconds"].as_u64();
-    seconds.map_or(PATIENCE, Duration::from_secs)
+    seconds.map_or(PATIENCE, Duration::from_secs).min(LONGEST_PATIENCE)
 }
 
-/// How far a rollout has come, for comparisons.
-pub(super) fn reached(object: &DynamicObject) -> u64 {
+/// How far a rollout has come, for comparisons. Pods of a StatefulSet or DaemonSet that become ready and cease
+/// to be so are no progress: the next one is updated only once the last one is ready.
+pub(super) fn reached(kind: Kind, object: &DynamicObject) -> u64 {
+    let fields: &[&str] = match kind {
+        Kind::Deployment => &["replicas", "updatedReplicas", "readyReplicas", "availableReplicas"],
+        Kind::StatefulSet => &["replicas", "updatedReplicas", "currentReplicas"],
+        Kind::DaemonSet => &["updatedNumberScheduled"],
+    };
     let status = &object.data["status"];
-    hash_of(&(object.metadata.generation, REACHED.map(|field| status[field].as_i64())))
+    let counts: Vec<_> = fields.iter().map(|field| status[field].as_i64()).collect();
+    hash_of(&(object.metadata.generation, counts))
 }
-
-const REACHED: [&str; 8] = [
-    "replicas",
-    "updatedReplicas",
-    "readyReplicas",
-    "availableReplicas",
-    "currentReplicas",
-    "updatedNumberScheduled",
-    "numberReady",
-    "numberAvailable",
-];
 
 /// How far the rollout of a workload is. What makes no progress of its own accord (paused, scaled to zero,
 /// updated by hand or up to a partition) counts as complete.
@@ -175,6 +174,15 @@ mod tests {
         };
         assert!(stateful("b") && !stateful("a"));
         assert!(!of(Kind::DaemonSet, json!({"observedGeneration": 2})));
+    }
+
+    #[test]
+    fn nobody_waits_for_ever_for_who_gave_no_deadline() {
+        let patience =
+            |spec: Value| patience(&serde_json::from_value(json!({"metadata": {}, "spec": spec})).unwrap());
+        assert_eq!(patience(json!({})), PATIENCE);
+        assert_eq!(patience(json!({"progressDeadlineSeconds": 60})), Duration::from_mins(1));
+        assert_eq!(patience(json!({"progressDeadlineSeconds": i32::MAX})), LONGEST_PATIENCE);
     }
 
     #[test]

@@ -16,9 +16,10 @@ use tokio::{
 use super::{
     Context,
     progress::{Progress, is_updated, patience, progress, reached, was_complete},
+    stalled::{name_for, stalled_by},
 };
 use crate::{
-    plan::{self, Convergence, Kind, Source, Surroundings, When, Workload},
+    plan::{self, Convergence, Kind, Source, Standing, Surroundings, When, Workload},
     runtime::workloads::resource,
 };
 
@@ -33,15 +34,13 @@ pub(super) fn key(kind: Kind, object: &DynamicObject) -> Key {
     (kind, ObjectRef::from_obj_with(object, resource(kind)))
 }
 
-/// How the condition `Stalled` names the first workload whose rollout failed.
-pub(super) fn rollout_failed(name: &str) -> String {
-    format!("the rollout of {name} failed")
-}
-
 /// A policy: its namespace, which is empty for the cluster's, and its name.
-type PolicyKey = (String, Source);
+pub(super) type PolicyKey = (String, Source);
 
-fn policy_key(namespace: &str, policy: &Source) -> PolicyKey {
+/// The workloads whose rollout failed, so that no other begins, by the policy that it was for.
+pub(super) type Failures = BTreeMap<PolicyKey, BTreeSet<String>>;
+
+pub(super) fn policy_key(namespace: &str, policy: &Source) -> PolicyKey {
     let namespace = if matches!(policy, Source::ClusterPolicy(_)) { "" } else { namespace };
     (namespace.to_owned(), policy.clone())
 }
@@ -57,7 +56,7 @@ pub(super) struct Turns {
 #[derive(Default)]
 struct Failed {
     looked: Option<Instant>,
-    policies: BTreeMap<PolicyKey, Vec<String>>,
+    policies: Failures,
 }
 
 #[derive(Default)]
@@ -68,33 +67,45 @@ struct State {
 }
 
 /// A rollout that goes on, or has failed.
-#[derive(Clone, Copy)]
 struct Rollout {
     /// Whether it was begun here, in turn.
     ours: bool,
+    /// The policies that it is for.
+    policies: BTreeSet<PolicyKey>,
+    /// Another of the same name has another.
+    uid: Option<String>,
     /// The generation that was written, which the watch may not have brought yet.
     generation: i64,
     /// How far it was when last looked at, as a hash, and since when it is no further.
     reached: u64,
     since: Instant,
+    /// Whether who led before saw that it had failed.
+    given_up: bool,
 }
 
 impl Rollout {
-    fn new(object: &DynamicObject, ours: bool) -> Self {
-        let generation = object.metadata.generation.unwrap_or(0);
-        Self { ours, generation, reached: reached(object), since: Instant::now() }
+    fn new(kind: Kind, object: &DynamicObject, ours: bool, policies: BTreeSet<PolicyKey>) -> Self {
+        let (generation, reached) = (object.metadata.generation.unwrap_or(0), reached(kind, object));
+        let uid = object.uid();
+        Self { ours, policies, uid, generation, reached, since: Instant::now(), given_up: false }
     }
 
-    /// `anew` where nobody has looked for so long that it may have gone on and back.
-    fn look(self, object: &DynamicObject, anew: bool) -> Self {
-        let reached = reached(object);
-        let no_further = reached == self.reached && !anew;
-        if no_further { self } else { Self { reached, since: Instant::now(), ..self } }
+    /// Whether the watch has yet to bring what was written.
+    fn is_ahead_of(&self, object: &DynamicObject) -> bool {
+        object.metadata.generation < Some(self.generation)
+    }
+
+    fn look(self, kind: Kind, object: &DynamicObject) -> Self {
+        let reached = reached(kind, object);
+        if reached == self.reached {
+            return self;
+        }
+        Self { reached, since: Instant::now(), given_up: false, ..self }
     }
 
     /// Whether it has come no further for longer than it may.
     fn is_stuck(&self, object: &DynamicObject) -> bool {
-        self.since.elapsed() > patience(object)
+        self.given_up || self.since.elapsed() > patience(object)
     }
 }
 
@@ -102,27 +113,31 @@ impl Rollout {
 #[derive(Default)]
 struct Look {
     queues: BTreeMap<PolicyKey, Queue>,
-    /// How many roll out that a policy has a say in.
+    /// Those whose turn it is.
+    next: BTreeSet<Place>,
+    /// How many managed workloads roll out.
     rolling: usize,
 }
 
-/// Where a workload stands in a queue: by the time of its creation, then by namespace, kind and name.
+/// Where a workload stands among those that wait: by the time of its creation, then by namespace, kind and name.
 type Place = (String, String, &'static str, String);
+
+/// The policies that ask for a rollout, and how many may roll out at a time because of each.
+type Asking = BTreeMap<PolicyKey, usize>;
 
 /// Of one policy.
 #[derive(Default)]
 struct Queue {
-    /// Those that wait for their turn, the oldest first.
-    waiting: BTreeSet<Place>,
     rolling: usize,
-    failed: Vec<String>,
+    /// How many of those whose turn it is are for this policy.
+    next: usize,
+    failed: BTreeSet<String>,
 }
 
 /// The right to write one workload. Nobody else gets one until it is [taken](Turn::take) or dropped.
 pub(super) struct Turn {
     state: OwnedMutexGuard<State>,
-    policies: Vec<PolicyKey>,
-    place: Place,
+    policies: BTreeSet<PolicyKey>,
 }
 
 fn place(kind: Kind, object: &DynamicObject) -> Place {
@@ -136,8 +151,8 @@ impl Turns {
     }
 
     /// Asks whether `object` may roll out now. It must not be in the middle of a rollout, its user's own
-    /// included, nor have failed at one of his; of those that one of `policies` concerns fewer than the policy says may be, and none that
-    /// was rolled out for it may have failed; and no more older ones may wait than there is room for.
+    /// included, nor have failed at one of his. For each policy that asks for it, fewer may roll out than the
+    /// policy says, and no rollout may have failed; and no more older ones may wait than there is room for.
     pub(super) async fn ask(
         &self,
         context: &Context,
@@ -148,18 +163,15 @@ impl Turns {
         let mut state = self.state.clone().lock_owned().await;
         self.look(&mut state, context);
         let (_, look) = state.look.as_ref()?;
-        let workload = Workload::of(kind, object);
-        let namespace = object.namespace().unwrap_or_default();
-        let concerning = plan::concerning(&workload, &convergence.resolution);
-        let policies: Vec<_> = concerning.iter().map(|policy| policy_key(&namespace, policy)).collect();
-        let limit = usize::try_from(convergence.resolution.settings.max_concurrent.value).unwrap_or(1);
-        let place = place(kind, object);
-        // Who is blocked holds no place, and tries again whenever there is room.
-        let blocked = context.blocked.is_blocked(&key(kind, object));
-        let has_room = policies.iter().all(|policy| {
+        let asking = asking(object, convergence);
+        let is_free = |(policy, limit): (&PolicyKey, &usize)| {
             let queue = look.queues.get(policy);
-            queue.is_some_and(|queue| queue.has_room_for((!blocked).then_some(&place), limit))
-        });
+            queue.is_none_or(|queue| queue.failed.is_empty() && queue.rolling < *limit)
+        };
+        // Who is blocked holds no place, and tries again whenever there is room.
+        let is_next =
+            look.next.contains(&place(kind, object)) || context.blocked.is_blocked(&key(kind, object));
+        let has_room = is_next && look.rolling < self.limit && asking.iter().all(is_free);
         let may_begin = match progress(kind, object) {
             Progress::Complete => true,
             // What its policy broke, its policy may mend.
@@ -167,7 +179,7 @@ impl Turns {
                 rollout.ours && (unfinished == Progress::Failed || rollout.is_stuck(object))
             }),
         };
-        (may_begin && has_room && look.rolling < self.limit).then_some(Turn { state, policies, place })
+        (may_begin && has_room).then(|| Turn { state, policies: asking.into_keys().collect() })
     }
 
     /// Looks at the rollouts that were begun here, which may fail while nobody asks for a turn. Whether there
@@ -194,27 +206,29 @@ impl Turns {
 
     /// Looks around, unless that was done a moment ago.
     fn look(&self, state: &mut State, context: &Context) {
-        if state.look.as_ref().is_some_and(|(made, _)| made.elapsed() <= LOOK) {
+        let lately = state.look.as_ref().is_some_and(|(made, _)| made.elapsed() <= LOOK);
+        if lately {
             return;
         }
         let look = state.look_around(context);
-        let failed = |(policy, queue): (&PolicyKey, &Queue)| (policy.clone(), queue.failed.clone());
-        let (looked, policies) = (Instant::now(), look.queues.iter().map(failed).collect());
+        let failed = look.queues.iter().filter(|(_, queue)| !queue.failed.is_empty());
+        let failed = failed.map(|(policy, queue)| (policy.clone(), queue.failed.clone()));
+        let (looked, policies) = (Instant::now(), failed.collect());
         *self.failed() = Failed { looked: Some(looked), policies };
         state.look = Some((looked, look));
     }
 
-    /// The workloads whose rollout for a policy failed, so that no other begins.
-    pub(super) fn failed_for(&self, namespace: &str, policy: &Source) -> Vec<String> {
-        self.failed().policies.get(&policy_key(namespace, policy)).cloned().unwrap_or_default()
+    /// The rollouts that failed, as of the last look.
+    pub(super) fn failures(&self) -> Failures {
+        self.failed().policies.clone()
     }
 
     /// How many rollouts failed, summed up over the policies. Where nobody has looked lately, nobody is
     /// concerned any more.
-    pub(super) fn failures(&self) -> usize {
+    pub(super) fn count_failures(&self) -> usize {
         let failed = self.failed();
         let lately = failed.looked.is_some_and(|looked| looked.elapsed() < LATELY);
-        if lately { failed.policies.values().map(Vec::len).sum() } else { 0 }
+        if lately { failed.policies.values().map(BTreeSet::len).sum() } else { 0 }
     }
 
     fn failed(&self) -> MutexGuard<'_, Failed> {
@@ -223,10 +237,8 @@ impl Turns {
 }
 
 impl Queue {
-    fn has_room_for(&self, place: Option<&Place>, limit: usize) -> bool {
-        let room = limit.saturating_sub(self.rolling);
-        let in_front = |place| self.waiting.iter().take(room).any(|waiting| waiting == place);
-        self.failed.is_empty() && room > 0 && place.is_none_or(in_front)
+    fn has_room(&self, limit: usize) -> bool {
+        self.failed.is_empty() && self.rolling + self.next < limit
     }
 }
 
@@ -237,129 +249,152 @@ impl State {
     }
 
     fn look_around(&mut self, context: &Context) -> Look {
-        let anew = self.look.as_ref().is_some_and(|(made, _)| made.elapsed() > LATELY);
+        let is_first = self.look.is_none();
         let mut look = Look::default();
+        let mut waiting = BTreeMap::new();
         let mut surroundings: HashMap<String, Arc<Surroundings>> = HashMap::new();
         let mut still = HashMap::new();
         for (kind, object) in context.caches.workloads().all() {
-            let namespace = object.namespace().unwrap_or_default();
             let around = surroundings
-                .entry(namespace.clone())
+                .entry(object.namespace().unwrap_or_default())
                 .or_insert_with_key(|namespace| Arc::new(context.caches.surroundings(namespace)));
-            let workload = Workload::of(kind, &object);
-            let convergence = plan::converge(&workload, around);
-            let policies = plan::concerning(&workload, &convergence.resolution);
-            if policies.is_empty() || object.metadata.deletion_timestamp.is_some() {
+            let convergence = plan::converge(&Workload::of(kind, &object), around);
+            let is_strange = convergence.standing == Standing::Unmanaged && convergence.template.is_none();
+            if is_strange || object.metadata.deletion_timestamp.is_some() {
                 continue;
             }
-            let key = key(kind, &object);
-            let rollout = self.rollouts.get(&key).map(|rollout| rollout.look(&object, anew));
-            // The watch has yet to bring what was written.
-            let behind = rollout.is_some_and(|rollout| object.metadata.generation < Some(rollout.generation));
-            let mut now = if behind { Progress::Rolling } else { progress(kind, &object) };
-            let broken = !behind && now == Progress::Rolling && was_complete(kind, &object);
-            // The Deployment controller doesn't always notice, and the others never do.
-            let stuck = rollout.is_some_and(|rollout| rollout.is_stuck(&object));
-            if broken || now == Progress::Rolling && stuck {
-                now = Progress::Failed;
+            let (asking, waits) = (asking(&object, &convergence), convergence.when == When::InTurn);
+            let (key, place) = (key(kind, &object), place(kind, &object));
+            let found = Found { kind, object: &object, convergence, around };
+            let known = self.rollouts.remove(&key).filter(|known| known.uid == object.metadata.uid);
+            let rollout = found.rollout(known, is_first);
+            let behind = rollout.as_ref().is_some_and(|(rollout, _)| rollout.is_ahead_of(&object));
+            let carries = behind || found.convergence.template.is_none();
+            // What failed by itself is its user's to mend, and holds up nobody.
+            let may_begin = rollout.as_ref().is_none_or(|(rollout, failed)| rollout.ours && *failed);
+            if let Some((rollout, failed)) = rollout {
+                // Who asks for another rollout of it may mend it.
+                let stays = |policy: &PolicyKey| carries || !asking.contains_key(policy);
+                look.count(&object, &rollout, failed, stays);
+                still.insert(key.clone(), rollout);
             }
-            let carries = behind || convergence.template.is_none();
-            // Whoever led before may have rolled it out, and seen it fail.
-            let adopted = self.look.is_none()
-                && (carries && now == Progress::Rolling && !is_updated(kind, &object)
-                    || now == Progress::Failed
-                        && policies.iter().any(|policy| is_stalled_by(&object, around, policy)));
-            let ours = !broken && (rollout.is_some_and(|rollout| rollout.ours) || adopted);
-            if now != Progress::Complete {
-                let rollout = rollout.unwrap_or_else(|| Rollout::new(&object, ours));
-                still.insert(key.clone(), Rollout { ours, ..rollout });
-            }
-            let waits = !carries && convergence.when == When::InTurn && !context.blocked.is_blocked(&key);
-            look.rolling += usize::from(now == Progress::Rolling);
-            for policy in &policies {
-                let queue = look.queues.entry(policy_key(&namespace, policy)).or_default();
-                match now {
-                    Progress::Rolling => queue.rolling += 1,
-                    Progress::Failed if ours && carries => queue.failed.push(object.name_any()),
-                    // What failed by itself is its user's to mend, and holds up nobody.
-                    Progress::Failed if !ours => {}
-                    Progress::Failed | Progress::Complete if waits => {
-                        queue.waiting.insert(place(kind, &object));
-                    }
-                    Progress::Failed | Progress::Complete => {}
-                }
+            if may_begin && !carries && waits && !context.blocked.is_blocked(&key) {
+                waiting.insert(place, asking);
             }
         }
         self.rollouts = still;
+        look.choose(waiting);
         look
     }
 }
 
-/// Whether the policy's status says that the rollout of this workload failed.
-fn is_stalled_by(object: &DynamicObject, around: &Surroundings, policy: &Source) -> bool {
-    let status = match policy {
-        Source::Policy(name) => {
-            let found = around.policies.iter().find(|policy| policy.metadata.name.as_ref() == Some(name));
-            found.and_then(|policy| policy.status.as_ref())
+impl Look {
+    fn count(
+        &mut self,
+        object: &DynamicObject,
+        rollout: &Rollout,
+        failed: bool,
+        stays: impl Fn(&PolicyKey) -> bool,
+    ) {
+        self.rolling += usize::from(!failed);
+        for policy in &rollout.policies {
+            let queue = self.queues.entry(policy.clone()).or_default();
+            if !failed {
+                queue.rolling += 1;
+            } else if rollout.ours && stays(policy) {
+                queue.failed.insert(name_for(&policy.1, object));
+            }
         }
-        Source::ClusterPolicy(name) => {
-            let found =
-                around.cluster_policies.iter().find(|policy| policy.metadata.name.as_ref() == Some(name));
-            found.and_then(|policy| policy.status.as_ref())
+    }
+
+    /// Those whose turn it is, the oldest first. Who waits for one policy holds up nobody that waits for another.
+    fn choose(&mut self, waiting: BTreeMap<Place, Asking>) {
+        for (place, asking) in waiting {
+            let has_room = |(policy, limit): (&PolicyKey, &usize)| {
+                self.queues.get(policy).is_none_or(|queue| queue.has_room(*limit))
+            };
+            if asking.iter().all(has_room) {
+                for policy in asking.into_keys() {
+                    self.queues.entry(policy).or_default().next += 1;
+                }
+                self.next.insert(place);
+            }
         }
-        _ => None,
-    };
-    let mut conditions = status.iter().flat_map(|status| &status.conditions);
-    let says = rollout_failed(&object.name_any());
-    conditions.any(|condition| {
-        condition.type_ == "Stalled" && condition.status == "True" && condition.message.starts_with(&says)
-    })
+    }
+}
+
+/// A managed workload, as a look finds it.
+struct Found<'a> {
+    kind: Kind,
+    object: &'a DynamicObject,
+    convergence: Convergence,
+    around: &'a Surroundings,
+}
+
+impl Found<'_> {
+    /// The rollout that it is in the middle of, if any, and whether that failed.
+    fn rollout(&self, known: Option<Rollout>, is_first: bool) -> Option<(Rollout, bool)> {
+        let Self { kind, object, .. } = *self;
+        let known = known.map(|known| known.look(kind, object));
+        let behind = known.as_ref().is_some_and(|known| known.is_ahead_of(object));
+        let now = if behind { Progress::Rolling } else { progress(kind, object) };
+        if now == Progress::Complete {
+            return None;
+        }
+        let mut rollout = known.unwrap_or_else(|| self.not_known(is_first, now));
+        // Of a DaemonSet's pods on many nodes one is always away.
+        let was_complete = was_complete(kind, object) || is_updated(kind, object) && !rollout.ours;
+        let broken = now == Progress::Rolling && !behind && was_complete;
+        rollout.ours &= !broken;
+        if !rollout.ours {
+            rollout.policies = self.concerning();
+        }
+        // The Deployment controller doesn't always notice, and the others never do.
+        let failed = broken || now == Progress::Failed || rollout.is_stuck(object);
+        Some((rollout, failed))
+    }
+
+    /// A rollout that nobody knew of. Whoever led before may have begun it, and seen it fail.
+    fn not_known(&self, is_first: bool, now: Progress) -> Rollout {
+        let Self { kind, object, .. } = *self;
+        let stalled = if is_first { stalled_by(object, self.around) } else { BTreeSet::new() };
+        if !stalled.is_empty() {
+            return Rollout { given_up: true, ..Rollout::new(kind, object, true, stalled) };
+        }
+        let carries = self.convergence.template.is_none();
+        let ours = is_first && carries && now == Progress::Rolling && !is_updated(kind, object);
+        Rollout::new(kind, object, ours, self.concerning())
+    }
+
+    fn concerning(&self) -> BTreeSet<PolicyKey> {
+        let namespace = self.object.namespace().unwrap_or_default();
+        let policies = plan::concerning(&Workload::of(self.kind, self.object), &self.convergence);
+        policies.iter().map(|policy| policy_key(&namespace, policy)).collect()
+    }
+}
+
+/// The policies that ask for a rollout of the workload.
+fn asking(object: &DynamicObject, convergence: &Convergence) -> Asking {
+    let namespace = object.namespace().unwrap_or_default();
+    let asking = convergence.asked_by.iter();
+    asking.map(|(policy, limit)| (policy_key(&namespace, policy), *limit)).collect()
 }
 
 impl Turn {
     /// Notes what was written.
     pub(super) fn take(mut self, kind: Kind, written: &DynamicObject) {
-        self.state.rollouts.insert(key(kind, written), Rollout::new(written, true));
-        let Some((_, look)) = &mut self.state.look else { return };
-        look.rolling += 1;
-        for policy in &self.policies {
-            let queue = look.queues.entry(policy.clone()).or_default();
-            queue.rolling += 1;
-            queue.waiting.remove(&self.place);
+        if let Some((_, look)) = &mut self.state.look {
+            look.rolling += 1;
+            look.next.remove(&place(kind, written));
+            for policy in &self.policies {
+                look.queues.entry(policy.clone()).or_default().rolling += 1;
+            }
         }
+        let rollout = Rollout::new(kind, written, true, self.policies);
+        self.state.rollouts.insert(key(kind, written), rollout);
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn failed_rollouts_count_while_somebody_looks() {
-        let turns = Turns::new(1);
-        let policy = policy_key("shop", &Source::Policy("all".into()));
-        *turns.failed() = Failed {
-            looked: Some(Instant::now()),
-            policies: [(policy, vec!["web".to_owned(), "api".to_owned()])].into(),
-        };
-        assert_eq!(turns.failures(), 2);
-        tokio::time::advance(LATELY).await;
-        assert_eq!(turns.failures(), 0);
-    }
-
-    #[test]
-    fn the_oldest_go_first_and_none_where_one_failed() {
-        let at =
-            |created: &str| (created.to_owned(), "shop".to_owned(), "Deployment", format!("web-{created}"));
-        let mut queue = Queue::default();
-        queue.waiting.extend(["2", "1", "3"].map(at));
-        assert!(queue.has_room_for(Some(&at("1")), 1) && !queue.has_room_for(Some(&at("2")), 1));
-        assert!(queue.has_room_for(Some(&at("2")), 2) && !queue.has_room_for(Some(&at("3")), 2));
-        queue.rolling = 1;
-        assert!(!queue.has_room_for(Some(&at("1")), 1) && queue.has_room_for(Some(&at("1")), 2));
-        assert!(!queue.has_room_for(Some(&at("2")), 2));
-        assert!(!queue.has_room_for(None, 1) && queue.has_room_for(None, 2));
-        queue.failed.push("broken".into());
-        assert!(!queue.has_room_for(Some(&at("1")), 2));
-    }
-}
+#[path = "turns_tests.rs"]
+mod tests;

@@ -1,6 +1,6 @@
 //! What becomes of a workload that is in the cluster already.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -10,6 +10,7 @@ use super::{
     inject::{inject, opt_out},
     pods::unreached,
     record, resolve,
+    resolve::max_concurrent,
 };
 use crate::api::{Injection, Mode, RolloutMode};
 
@@ -21,6 +22,9 @@ pub struct Convergence {
     pub template: Option<Value>,
     /// When it becomes so.
     pub when: When,
+    /// The policies that ask for it: those whose change it is, and the one that opted the workload in; and how
+    /// many workloads may roll out at a time because of each.
+    pub asked_by: BTreeMap<Source, usize>,
     /// How the workload stands.
     pub standing: Standing,
     /// What was resolved.
@@ -51,7 +55,7 @@ pub enum When {
     AtOnce,
     /// When it is its turn: a policy asked for it, and it is a rollout that nobody is watching.
     InTurn,
-    /// With the next change of its template, as the policy wants it.
+    /// With the next change of its template: the policy wants it so, or followed one that vanished.
     NextUpdate,
     /// Never: the policy only observes.
     Observed,
@@ -118,7 +122,7 @@ pub fn converge(workload: &Workload<'_>, surroundings: &Surroundings) -> Converg
                 standing = Standing::Prevented;
             }
             let asked = match recorded {
-                None => Asked { on_workload: by.is_annotation(), by_policy: by.is_policy() },
+                None => Asked::by(by),
                 Some(recorded) if is_incomplete(workload.template, recorded) => Asked::ON_WORKLOAD,
                 // Where the settings make no difference, what differs is nobody's request: a Service that
                 // appeared, or a better engine.
@@ -132,51 +136,75 @@ pub fn converge(workload: &Workload<'_>, surroundings: &Surroundings) -> Converg
             (Some(injected.template), asked)
         }
     };
-    let wanted = asked.on_workload || asked.by_policy;
-    let template = template.filter(|template| wanted && template != workload.template);
     let managed = matches!(resolution.opt_in, OptIn::In(_));
-    if template.is_some() && (standing == Standing::Injected || observes && standing == Standing::ByPod) {
+    let template = template.filter(|template| template != workload.template);
+    let later = template.is_some() && asked.is_by_nobody() && asked.later;
+    let template = template.filter(|_| !asked.is_by_nobody());
+    let reached = standing == Standing::Injected || observes && standing == Standing::ByPod;
+    if reached && (template.is_some() || later) {
         standing = Standing::Pending;
     }
     let when = if managed && observes {
         When::Observed
     } else if asked.on_workload {
         When::AtOnce
-    } else if rollout_mode.value == RolloutMode::NextUpdate {
+    } else if rollout_mode.value == RolloutMode::NextUpdate || later {
         When::NextUpdate
     } else {
         When::InTurn
     };
-    Convergence { template, when, standing, resolution, warnings }
+    let mut asked_by = BTreeMap::new();
+    if template.is_some() && !asked.by_policies.is_empty() {
+        let opted_in_by = resolution.opted_in_by().filter(|by| by.is_policy()).cloned();
+        let policies = asked.by_policies.into_iter().chain(opted_in_by);
+        asked_by.extend(policies.map(|policy| (policy.clone(), max_concurrent(&policy, surroundings))));
+    }
+    Convergence { template, when, asked_by, standing, resolution, warnings }
 }
 
-/// The policies that have a say in a workload, now or when it was injected.
+/// The policies that a rollout of the workload may be for: whose values it carries, who opted it in, and who
+/// asks for another.
 #[must_use]
-pub fn concerning(workload: &Workload<'_>, resolution: &Resolution) -> BTreeSet<Source> {
+pub fn concerning(workload: &Workload<'_>, convergence: &Convergence) -> BTreeSet<Source> {
     let recorded = record::read(workload.template);
-    let before = recorded.iter().flat_map(|record| record.settings.sources().chain([&record.opted_in_by]));
-    let before = before.filter(|source| source.is_policy());
-    resolution.policies().into_iter().chain(before).cloned().collect()
+    let carried = recorded.iter().flat_map(|record| record.settings.sources().chain([&record.opted_in_by]));
+    let all = carried.chain(convergence.resolution.opted_in_by()).chain(convergence.asked_by.keys());
+    all.filter(|source| source.is_policy()).cloned().collect()
 }
 
 /// Who asked for what differs.
 struct Asked {
     on_workload: bool,
-    by_policy: bool,
+    by_policies: BTreeSet<Source>,
+    /// Whether a policy's value takes the place of one that is gone with its policy.
+    later: bool,
 }
 
 impl Asked {
-    const NOBODY: Self = Self { on_workload: false, by_policy: false };
-    const ON_WORKLOAD: Self = Self { on_workload: true, by_policy: false };
+    const NOBODY: Self = Self { on_workload: false, by_policies: BTreeSet::new(), later: false };
+    const ON_WORKLOAD: Self = Self { on_workload: true, by_policies: BTreeSet::new(), later: false };
+
+    fn by(source: &Source) -> Self {
+        let by_policies = Some(source).filter(|source| source.is_policy()).cloned().into_iter().collect();
+        Self { on_workload: source.is_annotation(), by_policies, later: false }
+    }
+
+    fn is_by_nobody(&self) -> bool {
+        !self.on_workload && self.by_policies.is_empty()
+    }
 
     /// Compares the settings that a template was injected with to those that hold now. A default that
-    /// became another default was asked for by nobody, and neither was a policy's value that is gone with
-    /// the policy.
+    /// became another default was asked for by nobody, and neither was what takes the place of a policy's value
+    /// that is gone with the policy.
     fn between(before: &Settings, now: &Settings, surroundings: &Surroundings) -> Self {
         let mut asked = Self::NOBODY;
         for [before, now] in now.changes(before) {
             asked.on_workload |= before.is_annotation() || now.is_annotation();
-            asked.by_policy |= if before.is_policy() { surroundings.has(before) } else { now.is_policy() };
+            if before.is_policy() && !surroundings.has(before) {
+                asked.later |= now.is_policy();
+            } else {
+                asked.by_policies.extend([before, now].into_iter().filter(|by| by.is_policy()).cloned());
+            }
         }
         asked
     }

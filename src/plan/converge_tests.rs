@@ -137,7 +137,7 @@ fn another_default_or_a_service_that_appears_rolls_nothing() {
         Settings { drain_seconds, ..Settings::default() }
     };
     let asked = Asked::between(&settings(10), &settings(15), &around);
-    assert!(!asked.on_workload && !asked.by_policy);
+    assert!(asked.is_by_nobody());
 }
 
 #[test]
@@ -226,6 +226,58 @@ fn a_policy_that_vanishes_rolls_nobody_and_one_that_changes_does() {
         changed.template.is_some() && changed.when == When::InTurn,
         "the policy is there, and says otherwise"
     );
+}
+
+#[test]
+fn what_follows_a_vanished_policy_is_pending_until_the_template_changes() {
+    let named = |name: &str, drain| {
+        let mut policy = policy(drain);
+        let all = Arc::make_mut(&mut policy.policies[0]);
+        all.metadata.name = Some(name.into());
+        policy
+    };
+    let injected = converged(&plain(), &annotated(&[]), &named("before", 20)).template.unwrap();
+    let renamed = converged(&injected, &annotated(&[]), &named("now", 30));
+    assert_eq!((renamed.template, renamed.standing), (None, Standing::Pending));
+    assert_eq!((renamed.when, renamed.asked_by), (When::NextUpdate, BTreeMap::new()));
+    let same = converged(&injected, &annotated(&[]), &named("now", 20));
+    assert_eq!((same.template, same.standing), (None, Standing::Injected), "it carries what the policy says");
+    let gone = converged(&injected, &annotated(&[("graceful", "true")]), &Surroundings::default());
+    assert_eq!((gone.template, gone.standing), (None, Standing::Injected), "no policy says otherwise");
+}
+
+#[test]
+fn the_policies_that_ask_are_those_that_changed_and_the_one_that_opted_in() {
+    let around = |drain: i64, cap: i64, of_cluster: i64| {
+        let mut around =
+            policy_of(json!({"selector": {}, "drainSeconds": drain, "rollout": {"maxConcurrent": 5}}));
+        let cluster = [
+            json!({"shutdownTimeoutSeconds": of_cluster, "disruptionBudget": {"maxUnavailable": 1}}),
+            json!({"maxGracePeriodSeconds": cap, "priority": -1, "rollout": {"maxConcurrent": 2}}),
+        ];
+        around.cluster_policies = cluster_policies(cluster).cluster_policies;
+        around
+    };
+    let asked_by = |template: &Value, annotations: &BTreeMap<String, String>, around: &Surroundings| {
+        converged(template, annotations, around).asked_by
+    };
+    let none = annotated(&[]);
+    let before = around(20, 600, 40);
+    let own = (Source::Policy("all".into()), 5);
+    let defaults = (Source::ClusterPolicy("policy-0".into()), 1);
+    let capping = (Source::ClusterPolicy("policy-1".into()), 2);
+    assert_eq!(asked_by(&plain(), &none, &before), [own.clone()].into(), "it opts in");
+    let injected = converged(&plain(), &none, &before).template.unwrap();
+    assert_eq!(asked_by(&injected, &none, &before), [].into());
+    assert_eq!(asked_by(&injected, &none, &around(30, 600, 40)), [own.clone()].into());
+    assert_eq!(asked_by(&injected, &none, &around(20, 600, 50)), [own.clone(), defaults.clone()].into());
+    let annotated = annotated(&[("policy", "all")]);
+    assert_eq!(asked_by(&injected, &annotated, &around(20, 600, 50)), [defaults.clone()].into());
+    let all = converged(&injected, &none, &around(30, 500, 50));
+    assert_eq!(all.asked_by, [own, defaults, capping].into());
+
+    let by_annotation = converged(&plain(), &annotated, &Surroundings::default());
+    assert_eq!(by_annotation.asked_by, [].into());
 }
 
 #[test]

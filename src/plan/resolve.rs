@@ -12,6 +12,7 @@ use super::{Kind, ProbeChoice, Setting, Settings, Source, Surroundings, Workload
 use crate::api::{
     ClusterGracefulPolicy, GracefulPolicy, GracefulPolicySpec, ReadinessProbe,
     annotations::{self, Invalid},
+    defaults,
 };
 
 /// Whether a workload is managed.
@@ -45,11 +46,15 @@ impl Resolution {
     /// The policies that opted the workload in or set one of its values.
     #[must_use]
     pub fn policies(&self) -> BTreeSet<&Source> {
-        let opted_in_by = match &self.opt_in {
+        self.settings.sources().chain(self.opted_in_by()).filter(|source| source.is_policy()).collect()
+    }
+
+    /// Who opted the workload in.
+    pub(super) fn opted_in_by(&self) -> Option<&Source> {
+        match &self.opt_in {
             OptIn::In(source) => Some(source),
             OptIn::Out | OptIn::Unmentioned => None,
-        };
-        self.settings.sources().chain(opted_in_by).filter(|source| source.is_policy()).collect()
+        }
     }
 }
 
@@ -87,10 +92,7 @@ pub fn resolve(workload: &Workload<'_>, surroundings: &Surroundings) -> Resoluti
     let (selecting, lost) = ranked(surroundings.policies.iter().filter(|p| selects(&p.spec, workload)));
     let (cluster_selecting, cluster_lost) =
         ranked(in_cluster().filter(|p| selects(&p.spec.policy, workload)));
-    // Those without a selector select nobody; the first of them gives the defaults. What is only a maximum
-    // stands in nobody's way.
-    let gives_defaults = |spec: &GracefulPolicySpec| spec.selector.is_none() && !is_cap(spec);
-    let (cluster_defaults, defaults_lost) = ranked(in_cluster().filter(|p| gives_defaults(&p.spec.policy)));
+    let (cluster_defaults, defaults_lost) = ranked_defaults(surroundings);
     let cluster_lost = cluster_lost.into_iter().chain(defaults_lost).map(AnyPolicy::source);
     let conflicted = lost.into_iter().map(AnyPolicy::source).chain(cluster_lost).collect();
 
@@ -158,7 +160,6 @@ fn merge(mut settings: Settings, levels: &[Level<'_>]) -> Settings {
         say(&mut settings.disruption_budget, spec.disruption_budget.clone().map(Some), source);
         say(&mut settings.mode, spec.mode, source);
         say(&mut settings.rollout_mode, rollout.and_then(|r| r.mode), source);
-        say(&mut settings.max_concurrent, rollout.and_then(|r| r.max_concurrent), source);
     }
     settings
 }
@@ -176,6 +177,23 @@ fn cap(settings: &mut Settings, cluster_policies: &[std::sync::Arc<ClusterGracef
     {
         settings.max_grace_period_seconds = lowest;
     }
+}
+
+/// How many workloads may roll out at a time because of a policy: what it says itself, or the cluster's
+/// defaults do.
+pub(super) fn max_concurrent(policy: &Source, surroundings: &Surroundings) -> usize {
+    let own = match policy {
+        Source::Policy(name) => surroundings.policies.iter().find(|p| p.name_any() == *name).map(|p| &p.spec),
+        Source::ClusterPolicy(name) => {
+            let found = surroundings.cluster_policies.iter().find(|p| p.name_any() == *name);
+            found.map(|p| &p.spec.policy)
+        }
+        _ => None,
+    };
+    let inherited = ranked_defaults(surroundings).0.map(|p| &p.spec.policy);
+    let said = |spec: &GracefulPolicySpec| spec.rollout.as_ref()?.max_concurrent;
+    let number = own.and_then(said).or_else(|| inherited.and_then(said));
+    usize::try_from(number.unwrap_or(defaults::MAX_CONCURRENT)).unwrap_or(1)
 }
 
 /// Whether `policy` holds for the workload: it is named by it, or selects it. Opting out ends both.
@@ -237,6 +255,15 @@ impl AnyPolicy for ClusterGracefulPolicy {
 fn is_cap(spec: &GracefulPolicySpec) -> bool {
     let GracefulPolicySpec { priority, max_grace_period_seconds, .. } = *spec;
     *spec == GracefulPolicySpec { priority, max_grace_period_seconds, ..GracefulPolicySpec::default() }
+}
+
+/// The cluster policies without a selector: they select nobody, and the first of them gives the defaults. What is
+/// only a maximum stands in nobody's way.
+fn ranked_defaults(
+    surroundings: &Surroundings,
+) -> (Option<&ClusterGracefulPolicy>, Vec<&ClusterGracefulPolicy>) {
+    let gives_defaults = |spec: &GracefulPolicySpec| spec.selector.is_none() && !is_cap(spec);
+    ranked(surroundings.cluster_policies.iter().filter(|policy| gives_defaults(&policy.spec.policy)))
 }
 
 /// The policy that wins at its level, by priority, then the older, then the first by name, and the others.

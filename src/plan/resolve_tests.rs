@@ -115,14 +115,21 @@ fn settings_merge_field_by_field_with_their_provenance() {
 }
 
 #[test]
-fn when_workloads_roll_out_and_how_many_merge_apart() {
+fn when_workloads_roll_out_merges_and_how_many_is_for_each_policy() {
     let web = policy("web", "2026-01-01T00:00:00Z", json!({"selector": {}, "rollout": {"maxConcurrent": 2}}));
     let defaults = cluster_policy("defaults", json!({"rollout": {"mode": "NextUpdate", "maxConcurrent": 9}}));
-    let found = resolved(Kind::Deployment, &[], &[], &around(&[web], &[defaults])).settings;
+    let api = policy("api", "2026-01-01T00:00:00Z", json!({}));
+    let around = around(&[web, api.clone()], &[defaults]);
+    let found = resolved(Kind::Deployment, &[], &[], &around).settings;
     let by_cluster = Source::ClusterPolicy("defaults".into());
-    assert_eq!(found.rollout_mode, Setting { value: RolloutMode::NextUpdate, from: by_cluster });
-    assert_eq!(found.max_concurrent, Setting { value: 2, from: Source::Policy("web".into()) });
+    assert_eq!(found.rollout_mode, Setting { value: RolloutMode::NextUpdate, from: by_cluster.clone() });
     assert_eq!(serde_json::to_value(&found).unwrap(), json!({}), "nothing is injected because of it");
+    let by = |name: &str| Source::Policy(name.into());
+    assert_eq!(max_concurrent(&by("web"), &around), 2);
+    assert_eq!(max_concurrent(&by("api"), &around), 9, "the cluster's defaults hold");
+    assert_eq!(max_concurrent(&by_cluster, &around), 9);
+    let alone = Surroundings { policies: vec![api], ..Surroundings::default() };
+    assert_eq!(max_concurrent(&by("api"), &alone), 1);
 }
 
 #[test]

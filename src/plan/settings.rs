@@ -63,9 +63,6 @@ pub struct Settings {
     /// injected because of it.
     #[serde(skip)]
     pub rollout_mode: Setting<RolloutMode>,
-    /// How many workloads may roll out at a time because of a policy. Not part of the record, either.
-    #[serde(skip)]
-    pub max_concurrent: Setting<i32>,
 }
 
 /// Which readiness probe is injected.
@@ -123,7 +120,6 @@ impl Default for Settings {
             disruption_budget: Setting::default(),
             mode: Setting::default(),
             rollout_mode: Setting::default(),
-            max_concurrent: Setting::default_of(defaults::MAX_CONCURRENT),
         }
     }
 }
@@ -173,7 +169,6 @@ impl Settings {
             &self.disruption_budget.from,
             &self.mode.from,
             &self.rollout_mode.from,
-            &self.max_concurrent.from,
         ]
         .into_iter()
     }

@@ -155,6 +155,12 @@ impl Caches {
         }
     }
 
+    /// The same with these cluster policies.
+    #[must_use]
+    pub fn with_cluster_policies(self, policies: Vec<ClusterGracefulPolicy>) -> Self {
+        Self { cluster_policies: fixed_store(policies), ..self }
+    }
+
     /// The workloads of the cluster.
     #[must_use]
     pub fn workloads(&self) -> &Workloads {
