@@ -38,7 +38,7 @@ pub(super) async fn keep(
     let count = async {
         loop {
             let counted = Instant::now();
-            let unsettled = if context.leads() {
+            let unsettled = if context.leads() && context.caches.workloads().is_filled() {
                 context.blocked.retain(|(kind, workload)| {
                     let namespace = workload.namespace.as_deref().unwrap_or_default();
                     context.caches.workloads().contains(*kind, namespace, &workload.name)
@@ -124,9 +124,10 @@ fn publish(metrics: &Metrics, standings: &Standings) {
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
+    use tokio::time::timeout;
 
     use super::*;
-    use crate::api::GracefulPolicy;
+    use crate::{api::GracefulPolicy, controller::test_support::context};
 
     fn workload(name: &str, annotations: &Value) -> (Kind, DynamicObject) {
         let object = json!({
@@ -148,6 +149,19 @@ mod tests {
         object.data["spec"]["template"] = convergence.template.unwrap();
         object.annotations_mut().insert("adieu.dev/graceful".into(), "false".into());
         (kind, object)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_counted_before_all_workloads_are_listed() {
+        let listed =
+            Caches::fixed(vec![], vec![], vec![workload("web", &json!({"adieu.dev/graceful": "true"}))]);
+        let figures = async |caches| {
+            let context = Arc::new(context(caches, 1));
+            let counting = keep(context.clone(), watch::channel(()).1, CancellationToken::new());
+            drop(timeout(PERIOD, counting).await);
+            context.metrics.render().unwrap().contains("adieu_workloads{")
+        };
+        assert!(figures(listed.clone()).await && !figures(listed.unfilled()).await);
     }
 
     #[test]

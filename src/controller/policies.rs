@@ -79,6 +79,9 @@ async fn reconcile<P: Policy>(policy: Arc<P>, context: Arc<Context>) -> Result<A
         context.turns.step_down().await;
         return Ok(Action::await_change());
     }
+    if !context.caches.workloads().is_filled() {
+        return Ok(Action::requeue(UNSETTLED_WAIT));
+    }
     let namespace = policy.namespace().unwrap_or_default();
     let under_way = context.turns.follow(&context, Some((&namespace, &policy.source()))).await;
     let trouble = Trouble { failed: context.turns.failures(), blocked: &context.blocked };
@@ -391,9 +394,14 @@ impl Tally {
 #[cfg(test)]
 mod tests {
     use serde_json::Value;
+    use tokio::time::timeout;
 
     use super::*;
-    use crate::api::{Rollout, RolloutMode};
+    use crate::{
+        api::{Rollout, RolloutMode},
+        controller::test_support::context,
+        runtime::caches::Caches,
+    };
 
     fn policy(spec: Value) -> GracefulPolicy {
         serde_json::from_value(json!({
@@ -566,6 +574,19 @@ mod tests {
         let workloads: Reach = vec![deployment("a", &around(30, &own))];
         let later = "0 of 1 workloads carry the policy's values, 1 get them with the next change of their pod template";
         assert_eq!(told(&own, &workloads), (later.into(), "False".into()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_told_before_all_workloads_are_listed() {
+        let policy = policy(json!({"selector": {}}));
+        let listed = Caches::fixed(vec![policy.clone()], vec![], vec![]);
+        let policy = Arc::new(policy);
+        // Its API server never answers who writes a status.
+        let writes = async |caches| {
+            let context = Arc::new(context(caches, 1));
+            timeout(FAILURE_WAIT, reconcile(policy.clone(), context)).await.is_err()
+        };
+        assert!(writes(listed.clone()).await && !writes(listed.unfilled()).await);
     }
 
     #[test]

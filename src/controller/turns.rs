@@ -204,10 +204,11 @@ impl Turns {
         *self.failed() = Failed::default();
     }
 
-    /// Looks around, unless that was done a moment ago.
+    /// Looks around, unless that was done a moment ago, or there is nothing to see yet: what isn't listed would
+    /// seem not to roll out, and whoever led before to have left nothing.
     fn look(&self, state: &mut State, context: &Context) {
         let lately = state.look.as_ref().is_some_and(|(made, _)| made.elapsed() <= LOOK);
-        if lately {
+        if lately || !context.caches.workloads().is_filled() {
             return;
         }
         let look = state.look_around(context);

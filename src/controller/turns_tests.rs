@@ -406,6 +406,27 @@ async fn a_namesake_in_another_namespace_has_not_failed() {
     assert_eq!(cluster.failed_for("", Source::ClusterPolicy("all".into())).await, ["shop/web"]);
 }
 
+#[tokio::test(start_paused = true)]
+async fn nobody_has_a_turn_before_all_are_listed() {
+    let mut cluster = Cluster::injected(
+        1,
+        [policy("all", &json!({"selector": {}, "drainSeconds": 20}))],
+        [with(failed, deployment("a")), deployment("b")],
+    );
+    cluster.stalls("all", "the rollout of a failed: mend or undo it, or change the policy");
+    cluster.change("b", |b| *b = deployment("b"));
+    let listed = cluster.context.caches.clone();
+    cluster.context.caches = caches(&cluster.policies, &[]).unfilled();
+    assert!(!cluster.context.turns.follow(&cluster.context, None).await);
+    let (kind, b) = deployment("b");
+    let convergence = plan::converge(&Workload::of(kind, &b), &listed.surroundings("shop"));
+    assert!(cluster.context.turns.ask(&cluster.context, kind, &b, &convergence).await.is_none());
+
+    cluster.context.caches = listed;
+    assert!(!cluster.may_begin("b").await);
+    assert_eq!(cluster.failed_for("shop", by("all")).await, ["a"], "it is still known what failed before");
+}
+
 /// Two teams with a policy each, under defaults and a cap of the cluster's.
 fn teams<const W: usize>(workloads: [(Kind, DynamicObject); W]) -> Cluster {
     let all = json!({"selector": {}, "drainSeconds": 20, "rollout": {"maxConcurrent": 5}});

@@ -190,7 +190,7 @@ impl Caches {
     /// The same without having been filled, which nobody does any more.
     #[must_use]
     pub fn unfilled(self) -> Self {
-        Self { synced: watch::channel(false).1, ..self }
+        Self { synced: watch::channel(false).1, workloads: self.workloads.unfilled(), ..self }
     }
 
     /// A store wakes only the last of those who wait for it, so this is called once.

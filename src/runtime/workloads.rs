@@ -65,6 +65,18 @@ impl Workloads {
         (Self { stores: [deployments, stateful_sets, daemon_sets], listed, changed }, [first, second, third])
     }
 
+    /// Whether every kind has been listed.
+    #[must_use]
+    pub fn is_filled(&self) -> bool {
+        *self.listed.borrow() == self.stores.len()
+    }
+
+    /// The same without having been filled.
+    #[must_use]
+    pub(super) fn unfilled(self) -> Self {
+        Self { listed: watch::channel(0).1, ..self }
+    }
+
     /// Fixed content, for tests of what reads it.
     #[must_use]
     pub fn fixed(workloads: Vec<(Kind, DynamicObject)>) -> Self {
