@@ -12,7 +12,7 @@ use std::{
 
 use hyper_util::client::legacy::connect::dns::{GaiResolver, Name};
 use tokio::time::Instant;
-use tower_service::Service;
+use tower::Service;
 
 /// How long an answer is used.
 const FRESH: Duration = Duration::from_secs(1);

@@ -1,16 +1,161 @@
-//! A client of the API server that says who it is, for those who read audit logs.
+//! A client of the API server that says who it is, for those who read audit logs, and waits for no answer for
+//! ever: a server whose machine dies closes no connection.
 
-use axum::http::{HeaderValue, header::USER_AGENT};
-use kube::{Client, Config, Error};
+use std::{
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use axum::{BoxError, body::HttpBody};
+use bytes::Bytes;
+use futures::{FutureExt as _, future::BoxFuture};
+use http::{HeaderValue, Request, Response, header::USER_AGENT};
+use http_body_util::{BodyExt as _, combinators::UnsyncBoxBody};
+use kube::{
+    Client, Config, Error,
+    client::{Body, ClientBuilder},
+};
+use tokio::time::timeout;
+use tower::{Service, layer::layer_fn};
+use tower_http::timeout::TimeoutBody;
 
 const NAME: &str = concat!("adieu/", env!("CARGO_PKG_VERSION"));
+
+/// How long the API server may take to answer, and from one part of an answer to the next. One that lives ends a
+/// write after 34 s (`requestTimeoutUpperBound` of k8s.io/apiserver), whatever webhooks it has to wait for.
+pub const LIMIT: Duration = Duration::from_secs(40);
 
 /// The API server that `KUBECONFIG` or the pod's service account leads to.
 ///
 /// # Errors
 /// When there is neither, or what is there can't be used.
 pub async fn client() -> Result<Client, Error> {
-    let mut config = Config::infer().await.map_err(Error::InferConfig)?;
+    of(Config::infer().await.map_err(Error::InferConfig)?)
+}
+
+fn of(mut config: Config) -> Result<Client, Error> {
     config.headers.push((USER_AGENT, HeaderValue::from_static(NAME)));
-    Client::try_from(config)
+    // Whoever asks tries again by himself, and holds nobody up until then. A webhook may refuse with 429.
+    config.default_retry = false;
+    Ok(ClientBuilder::try_from(config)?.with_layer(&layer_fn(Limited)).build())
+}
+
+/// Gives up what isn't answered within [`LIMIT`]. Only the events of a watch may be as far apart as they like.
+pub(crate) struct Limited<S>(pub(crate) S);
+
+/// The API server didn't answer in time. What was asked for may be done all the same.
+#[derive(Debug, thiserror::Error)]
+#[error("the API server didn't answer within {} s", LIMIT.as_secs())]
+struct Unanswered;
+
+impl<S, B> Service<Request<Body>> for Limited<S>
+where
+    S: Service<Request<Body>, Response = Response<B>, Error: Into<BoxError>, Future: Send + 'static>,
+    B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+{
+    type Response = Response<UnsyncBoxBody<Bytes, BoxError>>;
+    type Error = BoxError;
+    type Future = BoxFuture<'static, Result<Self::Response, BoxError>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.0.poll_ready(context).map_err(Into::into)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let query = request.uri().query().unwrap_or_default();
+        let watches = query.split('&').any(|parameter| parameter == "watch=true");
+        let answer = timeout(LIMIT, self.0.call(request));
+        let limited = async move {
+            let answer = answer.await.map_err(|_| Unanswered)?.map_err(Into::into)?;
+            Ok(answer.map(|body| {
+                if watches {
+                    body.map_err(Into::into).boxed_unsync()
+                } else {
+                    TimeoutBody::new(LIMIT, body).boxed_unsync()
+                }
+            }))
+        };
+        limited.boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        convert::Infallible,
+        future::{IntoFuture as _, pending},
+        pin::pin,
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering},
+        },
+    };
+
+    use axum::{Router, body::Body as Answer, http::StatusCode};
+    use futures::{StreamExt as _, stream};
+    use k8s_openapi::api::core::v1::Pod;
+    use kube::{
+        Api,
+        api::{ListParams, Patch, PatchParams, WatchParams},
+    };
+    use serde_json::json;
+    use tokio::{join, net::TcpListener, time::Instant};
+    use tower::service_fn;
+
+    use super::*;
+    use crate::trial::test_support::failure;
+
+    #[tokio::test]
+    async fn a_refusal_with_a_code_of_overload_is_told_at_once() {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let requests = asked.clone();
+        let server = Router::new().fallback(move || async move {
+            requests.fetch_add(1, Ordering::Relaxed);
+            (StatusCode::TOO_MANY_REQUESTS, failure(429, "admission webhook denied the request").to_string())
+        });
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(axum::serve(listener, server).into_future());
+        let client = of(Config::new(address.parse().unwrap())).unwrap();
+        let pods: Api<Pod> = Api::namespaced(client, "shop");
+        let refused = timeout(Duration::from_secs(10), pods.get("web")).await.expect("an answer");
+        assert!(matches!(refused, Err(Error::Api(status)) if status.message.contains("denied")));
+        assert_eq!(asked.load(Ordering::Relaxed), 1);
+    }
+
+    /// Answers with nothing but a beginning, or not at all.
+    fn pods(begins: bool) -> Api<Pod> {
+        let service = service_fn(move |_: Request<Body>| async move {
+            if !begins {
+                pending::<()>().await;
+            }
+            let begun = stream::iter([Ok::<_, Infallible>("{")]).chain(stream::pending());
+            Ok::<_, Infallible>(Response::new(Answer::from_stream(begun)))
+        });
+        Api::namespaced(Client::new(Limited(service), "default"), "shop")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_api_server_does_not_answer_is_given_up() {
+        for begins in [false, true] {
+            let (pods, asked) = (pods(begins), Instant::now());
+            let (list, update) = (ListParams::default(), PatchParams::default());
+            let patch = Patch::Merge(json!({}));
+            let asking = async { join!(pods.list(&list), pods.patch("web", &update, &patch)) };
+            let (listed, patched) = timeout(2 * LIMIT, asking).await.expect("an end");
+            assert!(listed.is_err() && patched.is_err());
+            assert_eq!(asked.elapsed().as_secs(), LIMIT.as_secs());
+        }
+        let error = pods(false).get("web").await.unwrap_err();
+        assert!(error.to_string().contains("the API server didn't answer within 40 s"), "{error}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_waits_for_its_events_but_not_for_its_beginning() {
+        let parameters = WatchParams::default();
+        let begun = pods(true).watch(&parameters, "0").await.unwrap();
+        let mut events = pin!(begun);
+        assert!(timeout(10 * LIMIT, events.next()).await.is_err(), "it goes on");
+        assert!(timeout(2 * LIMIT, pods(false).watch(&parameters, "0")).await.expect("an end").is_err());
+    }
 }

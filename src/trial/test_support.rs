@@ -6,10 +6,15 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
+use axum::body::Body as Answer;
+use bytes::Bytes;
+use futures::{Stream, stream};
 use http::{Method, Request, Response};
 use kube::{Client, client::Body};
 use serde_json::{Value, json};
 use tower::service_fn;
+
+use crate::runtime::client::Limited;
 
 /// A client of an API server that fails to list once, and then lists these; everything else is done at once.
 pub(crate) fn flaky(items: Value) -> Client {
@@ -26,17 +31,26 @@ pub(crate) fn flaky(items: Value) -> Client {
     })
 }
 
-/// A client of an API server that answers by method and target; `None` where it never does.
+/// A client of an API server that answers by method and target; `None` where it never does, or where a watch
+/// brings nothing.
 pub(crate) fn client(answer: impl Fn(&Method, &str) -> Option<(u16, Value)> + Send + 'static) -> Client {
     let service = service_fn(move |request: Request<Body>| {
-        let answer = answer(request.method(), &request.uri().to_string());
+        let target = request.uri().to_string();
+        let answer = answer(request.method(), &target);
         async move {
-            let Some((code, body)) = answer else { return pending().await };
-            let answer = Response::builder().status(code).body(Body::from(body.to_string().into_bytes()));
-            Ok::<_, Infallible>(answer.unwrap())
+            let (code, body) = match answer {
+                Some((code, body)) => (code, Answer::from(body.to_string())),
+                None if target.contains("watch=") => (200, Answer::from_stream(silence())),
+                None => return pending().await,
+            };
+            Ok::<_, Infallible>(Response::builder().status(code).body(body).unwrap())
         }
     });
-    Client::new(service, "default")
+    Client::new(Limited(service), "default")
+}
+
+fn silence() -> impl Stream<Item = Result<Bytes, Infallible>> {
+    stream::pending()
 }
 
 /// What an API server says where it doesn't do what it is asked for.
