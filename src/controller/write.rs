@@ -33,16 +33,25 @@ impl Error {
     /// Whether the object had changed meanwhile: its version, or so much that the patch can't be applied.
     pub(super) fn is_conflict(&self) -> bool {
         let kube::Error::Api(status) = &self.source else { return false };
-        status.code == 409 || status.code == 422 && status.message == INAPPLICABLE
+        let changed = status.code == 409 || status.code == 422 && status.message == INAPPLICABLE;
+        changed && !is_denial(&status.message)
     }
 
-    /// Whether the API server, or an admission webhook or policy, would refuse it again. One that must be
-    /// asked and doesn't answer is a 500, and a webhook refuses with any status it likes.
+    /// Whether the API server, or an admission webhook or policy, would refuse it again. A webhook that must be
+    /// asked and doesn't answer is a 500.
     pub(super) fn is_refusal(&self) -> bool {
         let kube::Error::Api(status) = &self.source else { return false };
-        let by_webhook = status.code >= 500 && status.message.contains("webhook");
-        (matches!(status.code, 400 | 403 | 422) || by_webhook) && !self.is_conflict()
+        let unasked = status.code >= 500 && status.message.contains("webhook");
+        let refused = matches!(status.code, 400 | 403 | 422) && !self.is_conflict();
+        refused || unasked || is_denial(&status.message)
     }
+}
+
+/// Whether an admission webhook or policy denied the request, which they do with any code they like
+/// (`ToStatusErr` of k8s.io/apiserver keeps a webhook's own; the policies' depends on their reason).
+fn is_denial(message: &str) -> bool {
+    let says = |who, what| message.contains(who) && message.contains(what);
+    says("admission webhook", "denied the request") || says("ValidatingAdmissionPolicy", "denied request")
 }
 
 /// What the API server says of a JSON patch that can't be applied (`NewGenericServerResponse` for 422).
@@ -130,15 +139,17 @@ fn api(client: &Client, kind: Kind, object: &DynamicObject) -> Api<DynamicObject
 mod tests {
     use super::*;
 
+    /// Whether it is a conflict, and whether it is a refusal.
+    fn judged(code: u16, message: &str) -> (bool, bool) {
+        let status = json!({"code": code, "message": message, "reason": "Invalid"});
+        let source = kube::Error::Api(Box::new(serde_json::from_value(status).unwrap()));
+        let object: DynamicObject = serde_json::from_value(json!({"metadata": {"name": "web"}})).unwrap();
+        let error = Error::new(Kind::Deployment, &object, source);
+        (error.is_conflict(), error.is_refusal())
+    }
+
     #[test]
     fn a_patch_that_can_not_be_applied_is_a_conflict_and_no_refusal() {
-        let judged = |code: u16, message: &str| {
-            let status = json!({"code": code, "message": message, "reason": "Invalid"});
-            let source = kube::Error::Api(Box::new(serde_json::from_value(status).unwrap()));
-            let object: DynamicObject = serde_json::from_value(json!({"metadata": {"name": "web"}})).unwrap();
-            let error = Error::new(Kind::Deployment, &object, source);
-            (error.is_conflict(), error.is_refusal())
-        };
         assert_eq!(judged(422, INAPPLICABLE), (true, false));
         assert_eq!(judged(409, "the object has been modified"), (true, false));
         assert_eq!(judged(422, "admission webhook denied the request"), (false, true));
@@ -146,5 +157,20 @@ mod tests {
         assert_eq!(judged(500, "Internal error occurred: failed calling webhook \"a\""), (false, true));
         assert_eq!(judged(500, "etcdserver: leader changed"), (false, false));
         assert_eq!(judged(503, "the server is currently unable to handle the request"), (false, false));
+        assert_eq!(judged(429, "too many requests"), (false, false));
+    }
+
+    #[test]
+    fn a_denial_is_a_refusal_whatever_its_code() {
+        for code in [400, 401, 403, 404, 409, 413, 422, 429, 503] {
+            for denial in [
+                "admission webhook \"freeze.example\" denied the request: not this week",
+                "admission webhook \"freeze.example\" denied the request without explanation",
+                "deployments.apps \"web\" is forbidden: ValidatingAdmissionPolicy 'freeze' with binding 'freeze' \
+                 denied request: not this week",
+            ] {
+                assert_eq!(judged(code, denial), (false, true), "{code} {denial}");
+            }
+        }
     }
 }
