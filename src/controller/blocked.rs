@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use kube::runtime::watcher::DefaultBackoff;
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -27,6 +28,8 @@ const LEFT_FOR: Duration = Duration::from_hours(1);
 pub(super) struct Blocked {
     blocks: Mutex<HashMap<Key, Block>>,
     written: Mutex<HashMap<Key, Written>>,
+    /// How long those wait whose last attempt failed.
+    failures: Mutex<HashMap<Key, DefaultBackoff>>,
 }
 
 struct Block {
@@ -61,9 +64,21 @@ impl Blocked {
         self.all().remove(key);
     }
 
+    /// Notes that an attempt failed, of which nobody need be told: somebody else was faster, or the API server
+    /// couldn't be reached. How long to wait before the next one.
+    pub(super) fn failed(&self, key: Key) -> Duration {
+        self.failures().entry(key).or_default().next().unwrap_or(LONGEST_WAIT)
+    }
+
+    /// Nothing failed in this attempt.
+    pub(super) fn went_well(&self, key: &Key) {
+        self.failures().remove(key);
+    }
+
     /// Keeps nothing of workloads that are gone.
     pub(super) fn retain(&self, exists: impl Fn(&Key) -> bool) {
         self.all().retain(|key, _| exists(key));
+        self.failures().retain(|key, _| exists(key));
         self.written().retain(|key, _| exists(key));
     }
 
@@ -104,6 +119,10 @@ impl Blocked {
 
     fn all(&self) -> MutexGuard<'_, HashMap<Key, Block>> {
         self.blocks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn failures(&self) -> MutexGuard<'_, HashMap<Key, DefaultBackoff>> {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn written(&self) -> MutexGuard<'_, HashMap<Key, Written>> {
@@ -153,10 +172,24 @@ mod tests {
     fn nothing_is_kept_of_workloads_that_are_gone() {
         let blocked = Blocked::default();
         blocked.note(key(), "refused".into());
+        blocked.failed(key());
         blocked.retain(|_| true);
-        assert!(blocked.is_blocked(&key()));
+        assert!(blocked.is_blocked(&key()) && !blocked.failures().is_empty());
         blocked.retain(|_| false);
-        assert!(!blocked.is_blocked(&key()));
+        assert!(!blocked.is_blocked(&key()) && blocked.failures().is_empty());
+    }
+
+    #[test]
+    fn attempts_that_fail_grow_rare_until_one_does_not() {
+        let blocked = Blocked::default();
+        let seconds = Duration::from_secs;
+        assert!(blocked.failed(key()) < seconds(2));
+        for _ in 0..10 {
+            blocked.failed(key());
+        }
+        assert!(blocked.failed(key()) >= seconds(30) && blocked.failed(key()) <= seconds(60));
+        blocked.went_well(&key());
+        assert!(blocked.failed(key()) < seconds(2));
     }
 
     #[test]

@@ -67,6 +67,20 @@ impl Context {
         self.leads() && !*self.replica.paused.borrow() && self.caches.is_served()
     }
 
+    /// Writes, where workloads may be written at this moment; `None` where they mayn't, or it was let go because
+    /// this replica no longer leads.
+    async fn write<T>(&self, write: impl Future<Output = T>) -> Option<T> {
+        let mut leads = self.replica.leads.clone();
+        if !self.writes() {
+            return None;
+        }
+        tokio::select! {
+            biased;
+            Ok(_) = leads.wait_for(|leads| !leads) => None,
+            written = write => Some(written),
+        }
+    }
+
     /// An item whenever what this replica may do changes.
     fn permissions(&self) -> impl Stream<Item = ()> + Send + use<> {
         let Replica { leads, paused, .. } = &self.replica;
@@ -85,7 +99,7 @@ pub async fn run(
     shutdown: CancellationToken,
 ) {
     // Before the caches are filled a policy would seem to be gone.
-    if caches.synced().await.is_err() {
+    if !matches!(shutdown.run_until_cancelled(caches.synced()).await, Some(Ok(()))) {
         return;
     }
     let workloads_changed = caches.workloads().changed();
@@ -105,7 +119,9 @@ pub async fn run(
         .into_iter()
         .zip(events)
         .map(|(kind, stream)| workloads::control(kind, stream, context.clone(), shutdown.clone()));
+    // A status need not be finished, and a controller that has yet to list its policies would wait for them.
     let policies = policies::control(context.clone(), workloads_changed.clone(), shutdown.clone());
+    let policies = shutdown.run_until_cancelled(policies);
     let census = census::keep(context.clone(), workloads_changed, shutdown.clone());
     tokio::join!(join_all(workloads), policies, census, publishing);
 }
@@ -119,4 +135,78 @@ const PAGE: u32 = 100;
 pub fn watched(own: &str) -> watcher::Config {
     let field = |namespace: &str| format!("metadata.namespace!={namespace}");
     watcher::Config::default().fields(&[field("kube-system"), field(own)].join(",")).page_size(PAGE)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use futures::{StreamExt as _, poll};
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::{
+        runtime::{client::LIMIT, workloads::Workloads},
+        trial::test_support::client,
+    };
+
+    /// What a reconciler needs, and who tells whether it leads and is paused.
+    pub(super) fn context(client: Client, caches: Caches) -> (Arc<Context>, [watch::Sender<bool>; 2]) {
+        let (tell_leads, leads) = watch::channel(true);
+        let (tell_paused, paused) = watch::channel(false);
+        let reporter = Reporter { controller: "adieu".into(), instance: None };
+        let (outbox, _) = events::outbox(client.clone(), reporter, CancellationToken::new());
+        let context = Context {
+            client,
+            caches,
+            metrics: Arc::default(),
+            outbox,
+            turns: turns::Turns::new(10),
+            blocked: blocked::Blocked::default(),
+            replica: Replica { pod: "adieu-1".into(), rollouts: 10, leads, paused },
+        };
+        (Arc::new(context), [tell_leads, tell_paused])
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_asked_to_end_before_anything_is_listed_ends_soon() {
+        let silent = client(|_, _| None);
+        let (unfilled, _follow) = Caches::follow(&silent, Workloads::fixed(vec![]));
+        for caches in [Caches::fixed(vec![], vec![], vec![]), unfilled] {
+            let events = [(); 3].map(|()| stream::pending().boxed());
+            let (context, _senders) = context(silent.clone(), caches.clone());
+            let (replica, shutdown) = (context.replica.clone(), CancellationToken::new());
+            let running = run(silent.clone(), caches, events, Arc::default(), replica, shutdown.clone());
+            let mut running = Box::pin(running);
+            assert!(poll!(&mut running).is_pending());
+            shutdown.cancel();
+            timeout(LIMIT / 2, running).await.expect("an end");
+        }
+    }
+
+    #[tokio::test]
+    async fn who_does_not_lead_or_is_paused_or_lacks_the_crds_writes_nothing() {
+        let caches = || Caches::fixed(vec![], vec![], vec![]);
+        let may_write = async |caches, leading, pausing| {
+            let (context, [leads, paused]) = context(client(|_, _| None), caches);
+            leads.send_replace(leading);
+            paused.send_replace(pausing);
+            let written = context.write(ready(())).await.is_some();
+            assert_eq!(written, context.writes());
+            written
+        };
+        assert!(may_write(caches(), true, false).await);
+        assert!(!may_write(caches(), false, false).await);
+        assert!(!may_write(caches(), true, true).await);
+        assert!(!may_write(caches().unserved(), true, false).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_write_under_way_is_let_go_once_another_leads() {
+        let (context, [leads, _paused]) = context(client(|_, _| None), Caches::fixed(vec![], vec![], vec![]));
+        let mut write = Box::pin(context.write(pending::<()>()));
+        assert!(poll!(&mut write).is_pending());
+        leads.send_replace(false);
+        assert_eq!(timeout(LIMIT, write).await, Ok(None));
+    }
 }

@@ -29,11 +29,6 @@ use crate::{
 const AT_A_TIME: u16 = 16;
 /// How long a workload waits before it asks again whether it is its turn.
 const WAIT: Duration = Duration::from_secs(5);
-/// How long after a conflict the next attempt is made.
-const CONFLICT_WAIT: Duration = Duration::from_secs(1);
-/// How long after the API server couldn't be reached the next attempt is made.
-const FAILURE_WAIT: Duration = Duration::from_secs(10);
-
 /// How long after a PodDisruptionBudget was refused the next attempt is made.
 const REFUSED_WAIT: Duration = Duration::from_mins(1);
 
@@ -57,7 +52,7 @@ pub(super) async fn control(kind: Kind, events: Events, context: Arc<Context>, s
         .graceful_shutdown_on(shutdown.cancelled_owned())
         .run(
             move |object, context| reconcile(kind, object, context),
-            move |_, error, context| retry(kind, error, &context),
+            move |kept, error, context| retry(kind, &kept, error, &context),
             context,
         )
         .for_each(|_| ready(()))
@@ -69,19 +64,28 @@ async fn reconcile(kind: Kind, kept: Arc<Kept>, context: Arc<Context>) -> Result
         return Ok(Action::await_change());
     }
     let object = kept.object();
+    let action = look_after(kind, &object, &context).await?;
+    context.blocked.went_well(&turns::key(kind, &object));
+    Ok(action)
+}
+
+async fn look_after(kind: Kind, object: &DynamicObject, context: &Context) -> Result<Action, write::Error> {
+    let surroundings = context.caches.surroundings(&object.namespace().unwrap_or_default());
+    let convergence = plan::converge(&Workload::of(kind, object), &surroundings);
+    context.outbox.degraded(kind, object, &convergence);
+    let action = bring_to_plan(kind, object, context, &convergence, &surroundings).await?;
+    let kept = budgets::keep(&context.client, &context.caches, kind, object, &convergence);
+    let Some(kept) = context.write(kept).await else { return Ok(Action::await_change()) };
+    let kept = kept.map_err(|source| write::Error::new(kind, object, source));
+    let refused = kept.as_ref().is_err_and(write::Error::is_refusal);
+    context.outbox.budget_refused(kind, object, kept.as_ref().err().filter(|_| refused));
+    let looks_again = action != Action::await_change();
+    // Last, because it changes the version that a write goes by, and may be refused.
     let left = object.metadata.managed_fields.iter().flatten().next().map(age);
     if left.is_some_and(|age| age >= LEFT_WAIT) {
-        write::give_up_leftovers(&context.client, kind, &object).await?;
+        let given_up = context.write(write::give_up_leftovers(&context.client, kind, object)).await;
+        given_up.unwrap_or(Ok(()))?;
     }
-    let surroundings = context.caches.surroundings(&object.namespace().unwrap_or_default());
-    let convergence = plan::converge(&Workload::of(kind, &object), &surroundings);
-    context.outbox.degraded(kind, &object, &convergence);
-    let action = bring_to_plan(kind, &object, &context, &convergence, &surroundings).await?;
-    let kept = budgets::keep(&context.client, &context.caches, kind, &object, &convergence).await;
-    let kept = kept.map_err(|source| write::Error::new(kind, &object, source));
-    let refused = kept.as_ref().is_err_and(write::Error::is_refusal);
-    context.outbox.budget_refused(kind, &object, kept.as_ref().err().filter(|_| refused));
-    let looks_again = action != Action::await_change();
     if refused {
         return Ok(if looks_again { action } else { Action::requeue(REFUSED_WAIT) });
     }
@@ -149,7 +153,10 @@ async fn bring_to_plan(
         }
         return Ok(Action::requeue(wait));
     }
-    let written = match write::template(&context.client, kind, object, planned).await {
+    // Since it asked for its turn, much may have happened.
+    let written = context.write(write::template(&context.client, kind, object, planned)).await;
+    let Some(written) = written else { return Ok(Action::await_change()) };
+    let written = match written {
         Err(error) if error.is_refusal() => {
             let (wait, news) = blocked(error.to_string(), ReconcileResult::Failed);
             if news {
@@ -179,14 +186,149 @@ async fn bring_to_plan(
     Ok(Action::await_change())
 }
 
-fn retry(kind: Kind, error: &write::Error, context: &Context) -> Action {
+fn retry(kind: Kind, kept: &Kept, error: &write::Error, context: &Context) -> Action {
     let labels = ReconcileLabels { kind: KindLabel(kind.as_str()), result: ReconcileResult::Failed };
     context.metrics.reconciles.get_or_create(&labels).inc();
-    if error.is_conflict() {
-        // Somebody else wrote: the watch brings what they wrote, and this is for the case that it did
-        // already.
-        return Action::requeue(CONFLICT_WAIT);
+    // Of a conflict, somebody else's write, the watch tells as a rule.
+    if !error.is_conflict() {
+        tracing::warn!(%kind, %error, "not brought to its plan, trying again");
     }
-    tracing::warn!(%kind, %error, "not brought to its plan, trying again");
-    Action::requeue(FAILURE_WAIT)
+    Action::requeue(context.blocked.failed(turns::key(kind, &kept.object())))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use futures::{FutureExt as _, future::join_all, poll};
+    use http::Method;
+    use serde_json::{Value, json};
+    use tokio::{sync::watch, time::timeout};
+
+    use super::*;
+    use crate::{
+        controller::tests::context,
+        runtime::{FIELD_MANAGER, caches::Caches, client::LIMIT},
+        trial::test_support::{client, failure},
+    };
+
+    const DEPLOYMENT: Kind = Kind::Deployment;
+
+    /// A Deployment whose rollout is complete.
+    fn deployment(name: &str) -> DynamicObject {
+        let counts =
+            json!({"replicas": 1, "updatedReplicas": 1, "availableReplicas": 1, "observedGeneration": 1});
+        serde_json::from_value(json!({
+            "apiVersion": "apps/v1", "kind": "Deployment",
+            "metadata": {"name": name, "namespace": "shop", "uid": name, "generation": 1, "resourceVersion": "7"},
+            "spec": {"replicas": 1, "template": {
+                "metadata": {"labels": {"app": name}},
+                "spec": {"containers": [{"name": "web"}], "terminationGracePeriodSeconds": 30},
+            }},
+            "status": counts,
+        }))
+        .unwrap()
+    }
+
+    /// These, and a policy for all of them.
+    fn caches(names: &[&str]) -> Caches {
+        let policy = json!({
+            "apiVersion": "adieu.dev/v1alpha1", "kind": "GracefulPolicy",
+            "metadata": {"name": "all", "namespace": "shop", "generation": 1},
+            "spec": {"selector": {}, "rollout": {"maxConcurrent": 2}},
+        });
+        let workloads = names.iter().map(|name| (DEPLOYMENT, deployment(name))).collect();
+        Caches::fixed(vec![serde_json::from_value(policy).unwrap()], vec![], workloads)
+    }
+
+    type Asked = Arc<Mutex<Vec<String>>>;
+
+    /// A reconciler's context, with an API server that answers so, and what it was asked for.
+    fn with(
+        names: &[&str],
+        answer: impl Fn(&Method) -> Option<(u16, Value)> + Send + 'static,
+    ) -> (Arc<Context>, [watch::Sender<bool>; 2], Asked) {
+        let asked = Asked::default();
+        let requests = asked.clone();
+        let client = client(move |method, target| {
+            let name = target.split('?').next().and_then(|path| path.rsplit('/').next());
+            requests.lock().unwrap().push(format!("{method} {}", name.unwrap_or_default()));
+            answer(method)
+        });
+        let (context, senders) = context(client, caches(names));
+        (context, senders, asked)
+    }
+
+    async fn reconciled(context: &Arc<Context>, object: DynamicObject) -> Result<Action, write::Error> {
+        reconcile(DEPLOYMENT, Arc::new(object.into()), context.clone()).await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_write_that_is_not_answered_keeps_nobody_from_his_turn() {
+        let (context, _senders, asked) = with(&["a", "b"], |_| None);
+        let both = ["a", "b"].map(|name| reconciled(&context, deployment(name)).boxed());
+        let outcomes = timeout(3 * LIMIT, join_all(both)).await.expect("an end");
+        for outcome in outcomes {
+            let error = outcome.unwrap_err();
+            assert!(error.to_string().contains("didn't answer within"), "{error}");
+            assert!(!error.is_conflict() && !error.is_refusal());
+        }
+        assert_eq!(*asked.lock().unwrap(), ["PATCH a", "PATCH b"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waited_for_his_turn_is_not_written_when_another_leads_or_it_is_paused() {
+        for (index, may) in [(0, false), (1, true)] {
+            let (context, senders, asked) = with(&["a", "b"], |_| None);
+            let object = deployment("a");
+            let around = context.caches.surroundings("shop");
+            let convergence = plan::converge(&Workload::of(DEPLOYMENT, &object), &around);
+            let turn = context.turns.ask(&context, DEPLOYMENT, &object, &convergence).await;
+            assert!(turn.is_some());
+            let mut waiting = Box::pin(reconciled(&context, deployment("b")));
+            assert!(poll!(&mut waiting).is_pending());
+            senders[index].send_replace(may);
+            drop(turn);
+            assert_eq!(waiting.await.unwrap(), Action::await_change());
+            assert!(asked.lock().unwrap().is_empty());
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_left_and_cannot_be_given_up_keeps_nobody_from_its_plan() {
+        let written = {
+            let (object, around) = (deployment("a"), caches(&["a"]).surroundings("shop"));
+            let template = plan::converge(&Workload::of(DEPLOYMENT, &object), &around).template;
+            let mut written = serde_json::to_value(object).unwrap();
+            written["spec"]["template"] = template.unwrap();
+            written
+        };
+        let (context, _senders, asked) = with(&["a"], move |method| match *method {
+            Method::PATCH => Some((200, written.clone())),
+            _ => Some((403, failure(403, "forbidden"))),
+        });
+        let mut object = deployment("a");
+        let left = json!([{"manager": FIELD_MANAGER, "operation": "Update", "time": "2026-01-01T00:00:00Z"}]);
+        object.metadata.managed_fields = serde_json::from_value(left).unwrap();
+        let error = reconciled(&context, object).await.unwrap_err();
+        assert!(error.is_refusal(), "{error}");
+        assert_eq!(*asked.lock().unwrap(), ["PATCH a", "GET a"]);
+    }
+
+    #[tokio::test]
+    async fn who_fails_again_and_again_is_tried_ever_more_rarely_until_it_goes_well() {
+        let (context, _senders, _) = with(&[], |_| None);
+        let source = || kube::Error::Service("the network is away".into());
+        let fail = || {
+            let object = deployment("a");
+            let error = write::Error::new(DEPLOYMENT, &object, source());
+            retry(DEPLOYMENT, &object.into(), &error, &context)
+        };
+        assert_ne!(fail(), fail());
+        let mut opted_out = deployment("a");
+        opted_out.metadata.annotations = Some([("adieu.dev/graceful".into(), "false".into())].into());
+        reconciled(&context, opted_out).await.unwrap();
+        let key = turns::key(DEPLOYMENT, &deployment("a"));
+        assert!(context.blocked.failed(key) < Duration::from_secs(2));
+    }
 }

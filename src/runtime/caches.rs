@@ -193,6 +193,12 @@ impl Caches {
         Self { synced: watch::channel(false).1, workloads: self.workloads.unfilled(), ..self }
     }
 
+    /// The same of an API server that doesn't serve a kind of policy.
+    #[cfg(test)]
+    pub(crate) fn unserved(self) -> Self {
+        Self { missing: Missing(Arc::new(AtomicUsize::new(1))), ..self }
+    }
+
     /// A store wakes only the last of those who wait for it, so this is called once.
     async fn filled(&mut self) -> bool {
         self.policies.wait_until_ready().await.is_ok()

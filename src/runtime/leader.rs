@@ -28,8 +28,8 @@ pub const PAUSED: &str = "adieu.dev/paused";
 
 /// How long a Lease that nobody renews keeps others out.
 const LEASE: Duration = Duration::from_secs(10);
-/// How long a leader leads without having been able to renew; less than the above by what a write under way
-/// may take.
+/// How long a leader leads without having been able to renew; less than the above, so that whatever it was about
+/// to write is let go before another begins.
 const DEADLINE: Duration = Duration::from_secs(7);
 /// How often it renews, and how soon it tries again.
 const RENEWAL: Duration = Duration::from_secs(2);
