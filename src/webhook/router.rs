@@ -17,7 +17,7 @@ use tower_http::timeout::TimeoutLayer;
 use tracing::{Instrument as _, field::Empty, info_span};
 
 use super::{
-    body::Room,
+    body::{Room, Unread},
     review::{BadRequest, review},
 };
 use crate::runtime::{
@@ -64,14 +64,19 @@ async fn handle(State(context): State<Context>, body: Body) -> Response {
     async move {
         let body = match context.room.read(body).await {
             Ok(body) => body,
-            Err(unread) => return refuse(&context, unread.status(), &unread.to_string()),
+            Err(unread) => {
+                if matches!(unread, Unread::TooLarge) {
+                    context.metrics.admission_bad_requests.inc();
+                }
+                return refuse(unread.status(), &unread.to_string());
+            }
         };
         // From the last byte on.
         let started = Instant::now();
         // Without policies, adieu would take back what they had injected: the failurePolicy decides.
         if !context.caches.synced_within(SYNC_LIMIT).await {
             let reason = "this replica has just started and doesn't know the policies yet";
-            return refuse(&context, StatusCode::SERVICE_UNAVAILABLE, reason);
+            return refuse(StatusCode::SERVICE_UNAVAILABLE, reason);
         }
         match review(&body.bytes, &context.caches).await {
             Ok(reviewed) => {
@@ -92,11 +97,12 @@ async fn handle(State(context): State<Context>, body: Body) -> Response {
                 Json(reviewed.answer).into_response()
             }
             Err(error) => {
+                context.metrics.admission_bad_requests.inc();
                 let status = match error {
                     BadRequest::NotReviewed { .. } => StatusCode::UNPROCESSABLE_ENTITY,
                     _ => StatusCode::BAD_REQUEST,
                 };
-                refuse(&context, status, &error.to_string())
+                refuse(status, &error.to_string())
             }
         }
     }
@@ -104,9 +110,8 @@ async fn handle(State(context): State<Context>, body: Body) -> Response {
     .await
 }
 
-fn refuse(context: &Context, status: StatusCode, reason: &str) -> Response {
-    context.metrics.admission_bad_requests.inc();
-    tracing::warn!(status = status.as_u16(), reason, "bad request");
+fn refuse(status: StatusCode, reason: &str) -> Response {
+    tracing::warn!(status = status.as_u16(), reason, "not reviewed");
     (status, format!("{reason}\n")).into_response()
 }
 

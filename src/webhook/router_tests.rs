@@ -44,7 +44,11 @@ async fn send(body: impl Into<Body>) -> (StatusCode, String) {
 }
 
 async fn send_to(caches: Caches, body: impl Into<Body>) -> (StatusCode, String) {
-    let router = router(caches, Arc::default());
+    send_counted(caches, Arc::default(), body).await
+}
+
+async fn send_counted(caches: Caches, metrics: Arc<Metrics>, body: impl Into<Body>) -> (StatusCode, String) {
+    let router = router(caches, metrics);
     let request = Request::post(PATH).header("content-type", "application/json").body(body.into()).unwrap();
     let response = router.oneshot(request).await.unwrap();
     let status = response.status();
@@ -248,6 +252,28 @@ async fn bad_input_gets_a_clear_refusal() {
         let (answered, text) = send(body).await;
         assert_eq!(answered.as_u16(), status, "{text}");
         assert!(text.contains(reason), "{reason:?} is missing in {text:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_what_no_api_server_sends_counts_as_a_bad_request() {
+    let metrics: Arc<Metrics> = Arc::default();
+    let good = review_of("CREATE", deployment(&json!({})), Value::Null).to_string();
+    let slow = || Body::from_stream(futures::stream::pending::<Result<String, std::io::Error>>());
+    let broken =
+        || Body::from_stream(futures::stream::iter([Err::<String, _>(std::io::Error::other("reset"))]));
+    let caches = || Caches::fixed(vec![], vec![], vec![]);
+    for (caches, body, status, counted) in [
+        (caches(), Body::from(good.clone()), StatusCode::OK, 0),
+        (caches().unfilled(), Body::from(good), StatusCode::SERVICE_UNAVAILABLE, 0),
+        (caches(), slow(), StatusCode::REQUEST_TIMEOUT, 0),
+        (caches(), broken(), StatusCode::BAD_REQUEST, 0),
+        (caches(), Body::from("{}"), StatusCode::BAD_REQUEST, 1),
+        (caches(), Body::from(vec![b' '; BODY_LIMIT + 1]), StatusCode::PAYLOAD_TOO_LARGE, 2),
+    ] {
+        let (answered, text) = send_counted(caches, metrics.clone(), body).await;
+        assert_eq!(answered, status, "{text}");
+        assert_eq!(metrics.admission_bad_requests.get(), counted, "{text}");
     }
 }
 
