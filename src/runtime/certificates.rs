@@ -320,7 +320,15 @@ fn authorities(bundle: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    };
+
+    use http::Method;
+
     use super::*;
+    use crate::trial::test_support::client;
 
     const NAME: &str = "adieu.adieu-system.svc";
 
@@ -419,5 +427,37 @@ mod tests {
         assert!(Certificates::read(&data).is_none());
         certificates.write(&mut data);
         assert!(Certificates::read(&data) == Some(certificates));
+    }
+
+    #[tokio::test]
+    async fn a_secret_of_garbage_is_made_again_and_what_is_served_stays() {
+        let served = renewed(None, Duration::ZERO);
+        let mut data = BTreeMap::new();
+        served.write(&mut data);
+        for damaged in [&[BUNDLE][..], &[CERTIFICATE], &[KEY], &[BUNDLE, CA_KEY, CERTIFICATE, KEY]] {
+            let mut data = data.clone();
+            for key in damaged {
+                data.insert((*key).to_owned(), ByteString(b"\xff nonsense".to_vec()));
+            }
+            let metadata = ObjectMeta { name: Some("certificates".into()), ..ObjectMeta::default() };
+            let secret = Secret { metadata, data: Some(data), ..Secret::default() };
+            let secret = serde_json::to_value(secret).unwrap();
+            let written = Arc::new(AtomicUsize::new(0));
+            let writes = written.clone();
+            let client = client(move |method, _| {
+                writes.fetch_add(usize::from(*method == Method::PUT), Ordering::Relaxed);
+                Some((200, secret.clone()))
+            });
+            let keeper = Keeper::new(client, "adieu-system", "certificates".into(), NAME.into());
+            // Who doesn't renew goes on with what it has.
+            assert!(keeper.read().await.unwrap().is_none(), "{damaged:?}");
+            let made = keeper.renew(Some(&served)).await.unwrap();
+            assert!(made.serving == served.serving && trusts(&made, &served.serving), "{damaged:?}");
+            assert_ne!(first(&made), first(&served), "{damaged:?}");
+            assert_eq!(written.load(Ordering::Relaxed), 1, "{damaged:?}");
+            // One that starts serves with others.
+            let anew = keeper.renew(None).await.unwrap();
+            assert!(anew.can_be_served_with() && trusts(&anew, &anew.serving), "{damaged:?}");
+        }
     }
 }

@@ -1,11 +1,17 @@
-//! Runs the command line.
+//! Runs the command line, where need be against an API server that says what a test wants.
 
 use std::{
-    io::Write as _,
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::{SocketAddr, TcpListener, TcpStream},
+    path::PathBuf,
     process::{Command, Stdio},
+    sync::Arc,
+    thread,
 };
 
-use serde_json::Value;
+use serde_json::{Value, json};
+
+use crate::folder;
 
 /// What a command did.
 #[derive(Debug)]
@@ -27,7 +33,7 @@ pub fn run(command: &mut Command, input: &str) -> Ran {
     let mut stdin = child.stdin.take().unwrap();
     let input = input.as_bytes().to_owned();
     // A command that reads no standard input may be gone before it is written.
-    let writer = std::thread::spawn(move || drop(stdin.write_all(&input)));
+    let writer = thread::spawn(move || drop(stdin.write_all(&input)));
     let output = child.wait_with_output().unwrap();
     writer.join().unwrap();
     Ran {
@@ -49,4 +55,54 @@ pub fn documents(text: &str) -> Vec<Value> {
     let documents: Vec<Value> =
         serde_saphyr::from_multiple(text).unwrap_or_else(|error| panic!("{error}\n{text}"));
     documents.into_iter().filter(|document| !document.is_null()).collect()
+}
+
+/// Answers every request by its path, and closes the connection.
+pub fn server(answer: impl Fn(&str) -> (u16, Value) + Send + Sync + 'static) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let answer = Arc::new(answer);
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let answer = answer.clone();
+            // A client opens some that it doesn't use.
+            thread::spawn(move || serve(stream.unwrap(), &*answer));
+        }
+    });
+    address
+}
+
+fn serve(mut stream: TcpStream, answer: &impl Fn(&str) -> (u16, Value)) {
+    let mut reader = BufReader::new(stream.try_clone().unwrap());
+    let (mut first, mut length) = (String::new(), 0);
+    if reader.read_line(&mut first).unwrap_or(0) == 0 {
+        return;
+    }
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line).unwrap();
+        if let Some(value) = line.to_lowercase().strip_prefix("content-length:") {
+            length = value.trim().parse().unwrap();
+        }
+        if line.trim().is_empty() {
+            break;
+        }
+    }
+    reader.read_exact(&mut vec![0; length]).unwrap();
+    let (status, body) = answer(first.split(' ').nth(1).unwrap());
+    let body = body.to_string();
+    let head = format!("HTTP/1.1 {status} X\r\ncontent-type: application/json\r\nconnection: close");
+    let _ = write!(stream, "{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+}
+
+/// A kubeconfig that leads to this API server.
+pub fn kubeconfig(name: &str, address: SocketAddr) -> PathBuf {
+    let config = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "c",
+        "clusters": [{"name": "c", "cluster": {"server": format!("http://{address}")}}],
+        "users": [{"name": "c", "user": {}}],
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "c", "namespace": "shop"}}],
+    });
+    let folder = folder(name, &[("config", &config.to_string())]);
+    folder.join("config")
 }

@@ -1,62 +1,13 @@
 //! `adieu verify` up to where it would disturb something, against an API server that says what a test wants.
 
-use std::{
-    fs,
-    io::{BufRead as _, BufReader, Read as _, Write as _},
-    net::{SocketAddr, TcpListener},
-    path::PathBuf,
-    process::Command,
-    thread,
-};
+use std::{fs, net::TcpListener, path::PathBuf, process::Command};
 
 use serde_json::{Value, json};
 
 use crate::{
     folder,
-    support::{Ran, adieu, run},
+    support::{Ran, adieu, kubeconfig, run, server},
 };
-
-/// Answers every request by its path, and closes the connection.
-fn server(answer: impl Fn(&str) -> (u16, Value) + Send + 'static) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            let mut reader = BufReader::new(stream.try_clone().unwrap());
-            let (mut first, mut length) = (String::new(), 0);
-            reader.read_line(&mut first).unwrap();
-            loop {
-                let mut line = String::new();
-                reader.read_line(&mut line).unwrap();
-                if let Some(value) = line.to_lowercase().strip_prefix("content-length:") {
-                    length = value.trim().parse().unwrap();
-                }
-                if line.trim().is_empty() {
-                    break;
-                }
-            }
-            reader.read_exact(&mut vec![0; length]).unwrap();
-            let (status, body) = answer(first.split(' ').nth(1).unwrap());
-            let body = body.to_string();
-            let head = format!("HTTP/1.1 {status} X\r\ncontent-type: application/json\r\nconnection: close");
-            let _ = write!(stream, "{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len());
-        }
-    });
-    address
-}
-
-/// A kubeconfig that leads to this API server.
-fn kubeconfig(name: &str, address: SocketAddr) -> PathBuf {
-    let config = json!({
-        "apiVersion": "v1", "kind": "Config", "current-context": "c",
-        "clusters": [{"name": "c", "cluster": {"server": format!("http://{address}")}}],
-        "users": [{"name": "c", "user": {}}],
-        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "c", "namespace": "shop"}}],
-    });
-    let folder = folder(name, &[("config", &config.to_string())]);
-    folder.join("config")
-}
 
 fn verify(config: &PathBuf, arguments: &[&str]) -> Ran {
     let mut command = Command::new(env!("CARGO_BIN_EXE_adieu"));
@@ -65,7 +16,7 @@ fn verify(config: &PathBuf, arguments: &[&str]) -> Ran {
 }
 
 /// What an API server has to say of the Deployment `web`.
-fn web(spec: Value) -> impl Fn(&str) -> (u16, Value) + Send {
+fn web(spec: Value) -> impl Fn(&str) -> (u16, Value) + Send + Sync {
     let mut spec = spec;
     spec["selector"] = json!({"matchLabels": {"app": "web"}});
     move |path| match path.split('?').next().unwrap() {

@@ -13,7 +13,8 @@ use k8s_openapi::api::{
 };
 use kube::{
     Api, ResourceExt as _,
-    api::{DeleteParams, EvictParams, ListParams, Patch, PatchParams, PostParams},
+    api::{DeleteParams, DynamicObject, EvictParams, ListParams, Patch, PatchParams, PostParams},
+    core::{ApiResource, GroupVersionKind},
 };
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -24,7 +25,7 @@ use crate::{
     guard::as_the_operator,
     operator::{ADIEU, Operator},
     random::from_environment,
-    support::{Scene, drain, eventually, web},
+    support::{Scene, drain, eventually, web, within},
 };
 
 /// How long the cluster may be without a leader after one crashed or was cut off.
@@ -52,6 +53,15 @@ async fn condition(scene: &Scene, type_: &str) -> Option<String> {
     let conditions = policy["status"]["conditions"].as_array()?.clone();
     let found = conditions.into_iter().find(|condition| condition["type"] == type_)?;
     Some(format!("{} {}", found["status"].as_str()?, found["message"].as_str()?))
+}
+
+/// Waits for the policy's condition `Blocked` to be so, with this part in its message.
+async fn blocked(scene: &Scene, status: &str, part: &str) {
+    eventually(&format!("the policy's condition Blocked to be {status}"), || async {
+        let blocked = condition(scene, "Blocked").await;
+        blocked.is_some_and(|text| text.starts_with(status) && text.contains(part))
+    })
+    .await;
 }
 
 /// Waits for an Event on the object of that name whose note has this part.
@@ -225,6 +235,7 @@ async fn what_a_person_should_know_is_an_event() {
 #[ignore = "needs a cluster: cargo xtask test"]
 async fn what_somebody_keeps_changing_back_is_left_and_told() {
     let scene = Scene::new().await;
+    scene.create(&policy(&json!({"selector": {}}))).await;
     let mut object = web("web", &json!({"adieu.dev/graceful": "true"}));
     object["spec"]["replicas"] = json!(0);
     scene.create(&object).await;
@@ -239,11 +250,13 @@ async fn what_somebody_keeps_changing_back_is_left_and_told() {
     }
     deployments.patch("web", &PatchParams::default(), &back).await.unwrap();
     told(&scene, "web", "Blocked", "keeps being changed back").await;
+    blocked(&scene, "True", "keeps being changed back").await;
     assert!(is(None).await);
 
     // What a person asks for is another matter.
     scene.annotate("Deployment", "web", "drain-seconds", Some("20")).await.unwrap();
     assert!(is(Some(20)).await);
+    blocked(&scene, "False", "").await;
     scene.end().await;
 }
 
@@ -389,12 +402,7 @@ async fn a_write_that_is_refused_is_told_and_tried_again() {
     .await;
 
     scene.create(&policy(&json!({"selector": {}}))).await;
-    eventually("the policy to be blocked", || async {
-        condition(&scene, "Blocked")
-            .await
-            .is_some_and(|text| text.starts_with("True") && text.contains("frozen for the season"))
-    })
-    .await;
+    blocked(&scene, "True", "frozen for the season").await;
     let events: Api<Event> = Api::namespaced(scene.client.clone(), &scene.namespace);
     eventually("the event that tells of it", || async {
         !events.list(&ListParams::default().fields("reason=Blocked")).await.unwrap().items.is_empty()
@@ -406,10 +414,78 @@ async fn a_write_that_is_refused_is_told_and_tried_again() {
         drain(&scene.deployment("web").await) == Some(10)
     })
     .await;
-    eventually("the policy not to be blocked", || async {
-        condition(&scene, "Blocked").await.is_some_and(|text| text.starts_with("False"))
+    blocked(&scene, "False", "").await;
+    scene.end().await;
+}
+
+/// The webhook isn't asked about what the operator writes, so nothing puts back what the mutator takes away.
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test"]
+async fn a_mutator_that_interferes_blocks_and_is_not_fought() {
+    /// Long enough for several attempts, and soon after them the next is minutes away.
+    const WATCHED: Duration = Duration::from_secs(30);
+    const NEXT: Duration = Duration::from_mins(4);
+    let scene = Scene::new().await;
+    let cluster = |kind: &str| {
+        let gvk = GroupVersionKind::gvk("admissionregistration.k8s.io", "v1", kind);
+        Api::<DynamicObject>::all_with(scene.client.clone(), &ApiResource::from_gvk(&gvk))
+    };
+    let mutator = json!({
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingAdmissionPolicy",
+        "metadata": {"name": scene.namespace},
+        "spec": {
+            "reinvocationPolicy": "Never",
+            "matchConstraints": {
+                "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": scene.namespace}},
+                "resourceRules": [{"apiGroups": ["apps"], "apiVersions": ["v1"], "operations": ["UPDATE"], "resources": ["deployments"]}],
+            },
+            "matchConditions": [{"name": "hook", "expression": "has(object.spec.template.spec.containers[0].lifecycle)"}],
+            "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression":
+                "[JSONPatch{op: 'remove', path: '/spec/template/spec/containers/0/lifecycle'}]",
+            }}],
+        },
+    });
+    let binding = json!({
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingAdmissionPolicyBinding",
+        "metadata": {"name": scene.namespace}, "spec": {"policyName": scene.namespace},
+    });
+    let mut object = web("web", &json!({}));
+    object["spec"]["replicas"] = json!(0);
+    scene.create(&object).await;
+    for object in [mutator, binding] {
+        let api = cluster(object["kind"].as_str().unwrap());
+        api.create(&PostParams::default(), &serde_json::from_value(object).unwrap()).await.unwrap();
+    }
+    let deployments = as_the_operator(&scene).await.api("apps/v1", "Deployment");
+    eventually("the mutator to interfere", || async {
+        let dry_run = PatchParams { dry_run: true, ..PatchParams::default() };
+        let hook = json!([{"op": "add", "path": "/spec/template/spec/containers/0/lifecycle",
+            "value": {"preStop": {"sleep": {"seconds": 3}}}}]);
+        let hook = Patch::<()>::Json(serde_json::from_value(hook).unwrap());
+        let patched = deployments.patch("web", &dry_run, &hook).await.unwrap();
+        drain(&serde_json::to_value(patched).unwrap()).is_none()
     })
     .await;
+
+    scene.create(&policy(&json!({"selector": {}}))).await;
+    blocked(&scene, "True", "undid the write").await;
+    told(&scene, "web", "Blocked", "undid the write").await;
+    let generation = || async { scene.deployment("web").await["metadata"]["generation"].take() };
+    let (before, since) = (generation().await, Instant::now());
+    eventually("the operator to have tried again", || async {
+        assert_eq!(generation().await, before, "it is fought");
+        since.elapsed() >= WATCHED
+    })
+    .await;
+    assert_eq!(drain(&scene.deployment("web").await), None);
+    for kind in ["MutatingAdmissionPolicyBinding", "MutatingAdmissionPolicy"] {
+        cluster(kind).delete(&scene.namespace, &DeleteParams::default()).await.unwrap();
+    }
+    within(NEXT, "the Deployment to be brought in", || async {
+        drain(&scene.deployment("web").await) == Some(10)
+    })
+    .await;
+    blocked(&scene, "False", "").await;
     scene.end().await;
 }
 
