@@ -144,29 +144,11 @@ mod tests {
     use futures::{StreamExt as _, poll};
     use tokio::time::timeout;
 
-    use super::*;
+    use super::{test_support::commanded, *};
     use crate::{
         runtime::{client::LIMIT, workloads::Workloads},
         trial::test_support::client,
     };
-
-    /// What a reconciler needs, and who tells whether it leads and is paused.
-    pub(super) fn context(client: Client, caches: Caches) -> (Arc<Context>, [watch::Sender<bool>; 2]) {
-        let (tell_leads, leads) = watch::channel(true);
-        let (tell_paused, paused) = watch::channel(false);
-        let reporter = Reporter { controller: "adieu".into(), instance: None };
-        let (outbox, _) = events::outbox(client.clone(), reporter, CancellationToken::new());
-        let context = Context {
-            client,
-            caches,
-            metrics: Arc::default(),
-            outbox,
-            turns: turns::Turns::new(10),
-            blocked: blocked::Blocked::default(),
-            replica: Replica { pod: "adieu-1".into(), rollouts: 10, leads, paused },
-        };
-        (Arc::new(context), [tell_leads, tell_paused])
-    }
 
     #[tokio::test(start_paused = true)]
     async fn who_is_asked_to_end_before_anything_is_listed_ends_soon() {
@@ -174,7 +156,7 @@ mod tests {
         let (unfilled, _follow) = Caches::follow(&silent, Workloads::fixed(vec![]));
         for caches in [Caches::fixed(vec![], vec![], vec![]), unfilled] {
             let events = [(); 3].map(|()| stream::pending().boxed());
-            let (context, _senders) = context(silent.clone(), caches.clone());
+            let (context, _senders) = commanded(silent.clone(), caches.clone(), 1);
             let (replica, shutdown) = (context.replica.clone(), CancellationToken::new());
             let running = run(silent.clone(), caches, events, Arc::default(), replica, shutdown.clone());
             let mut running = Box::pin(running);
@@ -188,7 +170,7 @@ mod tests {
     async fn who_does_not_lead_or_is_paused_or_lacks_the_crds_writes_nothing() {
         let caches = || Caches::fixed(vec![], vec![], vec![]);
         let may_write = async |caches, leading, pausing| {
-            let (context, [leads, paused]) = context(client(|_, _| None), caches);
+            let (context, [leads, paused]) = commanded(client(|_, _| None), caches, 1);
             leads.send_replace(leading);
             paused.send_replace(pausing);
             let written = context.write(ready(())).await.is_some();
@@ -203,7 +185,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_write_under_way_is_let_go_once_another_leads() {
-        let (context, [leads, _paused]) = context(client(|_, _| None), Caches::fixed(vec![], vec![], vec![]));
+        let (context, [leads, _paused]) = commanded(client(|_, _| None), Caches::fixed(vec![], vec![], vec![]), 1);
         let mut write = Box::pin(context.write(pending::<()>()));
         assert!(poll!(&mut write).is_pending());
         leads.send_replace(false);

@@ -1,30 +1,38 @@
 //! What reconcilers need, without a cluster.
 
-use std::{convert::Infallible, future::pending, sync::Arc};
-
-use http::{Request, Response};
-use kube::{Client, client::Body, runtime::events::Reporter};
+use kube::{Client, runtime::events::Reporter};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tower::service_fn;
 
 use super::{Context, Replica, blocked::Blocked, events, turns::Turns};
-use crate::runtime::{caches::Caches, metrics::Metrics};
+use crate::{
+    runtime::{caches::Caches, metrics::Metrics},
+    trial::test_support::client,
+};
 
 /// Of a replica that leads. Its API server never answers.
 pub(super) fn context(caches: Caches, rollouts: usize) -> Context {
-    let server = service_fn(|_: Request<Body>| pending::<Result<Response<Body>, Infallible>>());
-    let client = Client::new(server, "default");
+    commanded(client(|_, _| None), caches, rollouts).0
+}
+
+/// The same with an API server, and with who tells whether it leads and is paused.
+pub(super) fn commanded(
+    client: Client,
+    caches: Caches,
+    rollouts: usize,
+) -> (Context, [watch::Sender<bool>; 2]) {
     let reporter = Reporter { controller: "adieu".into(), instance: None };
     let (outbox, _) = events::outbox(client.clone(), reporter, CancellationToken::new());
-    let (leads, paused) = (watch::channel(true).1, watch::channel(false).1);
-    Context {
+    let (tell_leads, leads) = watch::channel(true);
+    let (tell_paused, paused) = watch::channel(false);
+    let context = Context {
         client,
         caches,
-        metrics: Arc::new(Metrics::default()),
+        metrics: Metrics::default().into(),
         outbox,
         turns: Turns::new(rollouts),
         blocked: Blocked::default(),
         replica: Replica { pod: "adieu-0".into(), rollouts, leads, paused },
-    }
+    };
+    (context, [tell_leads, tell_paused])
 }

@@ -207,7 +207,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        controller::tests::context,
+        controller::test_support::commanded,
         runtime::{FIELD_MANAGER, caches::Caches, client::LIMIT},
         trial::test_support::{client, failure},
     };
@@ -255,8 +255,8 @@ mod tests {
             requests.lock().unwrap().push(format!("{method} {}", name.unwrap_or_default()));
             answer(method)
         });
-        let (context, senders) = context(client, caches(names));
-        (context, senders, asked)
+        let (context, senders) = commanded(client, caches(names), 10);
+        (Arc::new(context), senders, asked)
     }
 
     async fn reconciled(context: &Arc<Context>, object: DynamicObject) -> Result<Action, write::Error> {
