@@ -27,6 +27,9 @@ pub const EXCLUDE_CONTAINERS: &str = "adieu.dev/exclude-containers";
 pub const READINESS_PROBE: &str = "adieu.dev/readiness-probe";
 /// What was injected; written by adieu into the pod template.
 pub const INJECTED: &str = "adieu.dev/injected";
+/// That the workload waits for the next change of its template (`NextUpdate`); written by adieu on the
+/// workload, which meets the webhook by it wherever it is.
+pub const PENDING: &str = "adieu.dev/pending";
 
 const PREFIX: &str = "adieu.dev/";
 
@@ -105,18 +108,18 @@ pub fn parse(annotations: &BTreeMap<String, String>, path: &'static str) -> Pars
                 let given = readiness_probe(value).map_err(|rule| refuse(READINESS_PROBE, rule));
                 settings.readiness_probe = given.ok();
             }
-            INJECTED => {}
+            INJECTED | PENDING => {}
             _ => unknown.push(key.clone()),
         }
     }
     parsed
 }
 
-/// The annotations by which a person tells adieu something: all of `adieu.dev/` but the record.
+/// The annotations by which a person tells adieu something: all of `adieu.dev/` but those that it writes itself.
 pub fn instructions(
     annotations: &BTreeMap<String, String>,
 ) -> impl Iterator<Item = (&String, &String)> + use<'_> {
-    under_prefix(annotations).filter(|(key, _)| *key != INJECTED)
+    under_prefix(annotations).filter(|(key, _)| ![INJECTED, PENDING].contains(&key.as_str()))
 }
 
 /// Whether a key is one of adieu's.

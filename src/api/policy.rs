@@ -320,7 +320,8 @@ pub struct Containers {
 #[serde(rename_all = "camelCase")]
 pub struct Rollout {
     /// `Progressive`: some workloads at a time, each waited for. `NextUpdate`: with the next change of each
-    /// workload's pod template. Default Progressive.
+    /// workload's pod template; until then it is marked by the annotation adieu.dev/pending. Default
+    /// Progressive.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<RolloutMode>,
     /// How many workloads may roll out at a time, of those that this policy opts in and those that a change of

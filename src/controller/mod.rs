@@ -185,7 +185,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_write_under_way_is_let_go_once_another_leads() {
-        let (context, [leads, _paused]) = commanded(client(|_, _| None), Caches::fixed(vec![], vec![], vec![]), 1);
+        let (context, [leads, _paused]) =
+            commanded(client(|_, _| None), Caches::fixed(vec![], vec![], vec![]), 1);
         let mut write = Box::pin(context.write(pending::<()>()));
         assert!(poll!(&mut write).is_pending());
         leads.send_replace(false);

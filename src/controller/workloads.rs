@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Context, budgets, turns, write};
 use crate::{
+    api::annotations::PENDING,
     plan::{self, Convergence, Kind, Surroundings, When, Workload},
     runtime::{
         kept::Kept,
@@ -71,7 +72,8 @@ async fn reconcile(kind: Kind, kept: Arc<Kept>, context: Arc<Context>) -> Result
 
 async fn look_after(kind: Kind, object: &DynamicObject, context: &Context) -> Result<Action, write::Error> {
     let surroundings = context.caches.surroundings(&object.namespace().unwrap_or_default());
-    let convergence = plan::converge(&Workload::of(kind, object), &surroundings);
+    let workload = Workload::of(kind, object);
+    let convergence = plan::converge(&workload, &surroundings);
     context.outbox.degraded(kind, object, &convergence);
     let action = bring_to_plan(kind, object, context, &convergence, &surroundings).await?;
     let kept = budgets::keep(&context.client, &context.caches, kind, object, &convergence);
@@ -80,7 +82,15 @@ async fn look_after(kind: Kind, object: &DynamicObject, context: &Context) -> Re
     let refused = kept.as_ref().is_err_and(write::Error::is_refusal);
     context.outbox.budget_refused(kind, object, kept.as_ref().err().filter(|_| refused));
     let looks_again = action != Action::await_change();
-    // Last, because it changes the version that a write goes by, and may be refused.
+    // From here on the version changes that a write goes by.
+    let is_settled =
+        convergence.template.is_none() || matches!(convergence.when, When::NextUpdate | When::Observed);
+    let waits = plan::is_to_be_marked(&workload, &convergence);
+    if is_settled && waits != object.annotations().contains_key(PENDING) {
+        let marked = context.write(write::mark(&context.client, kind, object, waits)).await;
+        marked.unwrap_or(Ok(()))?;
+        return Ok(action);
+    }
     let left = object.metadata.managed_fields.iter().flatten().next().map(age);
     if left.is_some_and(|age| age >= LEFT_WAIT) {
         let given_up = context.write(write::give_up_leftovers(&context.client, kind, object)).await;
@@ -232,10 +242,14 @@ mod tests {
 
     /// These, and a policy for all of them.
     fn caches(names: &[&str]) -> Caches {
+        following(&json!({"maxConcurrent": 2}), names)
+    }
+
+    fn following(rollout: &Value, names: &[&str]) -> Caches {
         let policy = json!({
             "apiVersion": "adieu.dev/v1alpha1", "kind": "GracefulPolicy",
             "metadata": {"name": "all", "namespace": "shop", "generation": 1},
-            "spec": {"selector": {}, "rollout": {"maxConcurrent": 2}},
+            "spec": {"selector": {}, "rollout": rollout},
         });
         let workloads = names.iter().map(|name| (DEPLOYMENT, deployment(name))).collect();
         Caches::fixed(vec![serde_json::from_value(policy).unwrap()], vec![], workloads)
@@ -313,6 +327,38 @@ mod tests {
         let error = reconciled(&context, object).await.unwrap_err();
         assert!(error.is_refusal(), "{error}");
         assert_eq!(*asked.lock().unwrap(), ["PATCH a", "GET a"]);
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_the_next_update_is_marked_until_it_waits_no_more() {
+        let object = |annotations: &[&str]| {
+            let mut object = deployment("a");
+            let annotations = annotations.iter().map(|key| ((*key).to_owned(), "true".to_owned()));
+            object.metadata.annotations = Some(annotations.collect());
+            object
+        };
+        let waiting = || following(&json!({"mode": "NextUpdate"}), &["a"]);
+        let nobody = || Caches::fixed(vec![], vec![], vec![]);
+        let out = "adieu.dev/graceful-";
+        for (caches, annotations, written) in [
+            (waiting(), &[][..], true),
+            (waiting(), &[PENDING], false),
+            // It meets the webhook anyway.
+            (waiting(), &[out], false),
+            (waiting(), &[out, PENDING], true),
+            (nobody(), &[PENDING], true),
+            (nobody(), &[], false),
+        ] {
+            let asked = Asked::default();
+            let requests = asked.clone();
+            let client = client(move |method, _| {
+                requests.lock().unwrap().push(method.to_string());
+                Some((200, serde_json::to_value(deployment("a")).unwrap()))
+            });
+            let (context, _senders) = commanded(client, caches, 1);
+            reconciled(&Arc::new(context), object(annotations)).await.unwrap();
+            assert_eq!(*asked.lock().unwrap() == ["PATCH"], written, "{annotations:?}");
+        }
     }
 
     #[tokio::test]

@@ -1,4 +1,4 @@
-//! Writes to workloads: one patch of the template, and nothing left in our name.
+//! Writes to workloads: the template, or the mark of who waits for its next update, and nothing left in our name.
 
 use json_patch::{
     Patch as JsonPatch, PatchOperation, RemoveOperation, ReplaceOperation, TestOperation, jsonptr::PointerBuf,
@@ -11,6 +11,7 @@ use kube::{
 use serde_json::{Value, json};
 
 use crate::{
+    api::annotations::PENDING,
     plan::{Kind, template_patch},
     runtime::{FIELD_MANAGER, workloads::resource},
 };
@@ -66,6 +67,30 @@ pub(super) async fn template(
 ) -> Result<DynamicObject, Error> {
     let mut patch = template_patch(&object.data["spec"]["template"], template);
     patch.0.insert(0, precondition(object));
+    send_and_disown(client, kind, object, Patch::Json(patch)).await
+}
+
+/// Sets the mark of a workload that waits for its next update, or takes it away, if nobody changed the object
+/// since.
+pub(super) async fn mark(
+    client: &Client,
+    kind: Kind,
+    object: &DynamicObject,
+    waits: bool,
+) -> Result<(), Error> {
+    let value = waits.then_some("NextUpdate");
+    let metadata = json!({"resourceVersion": object.resource_version(), "annotations": {PENDING: value}});
+    let patch = Patch::Merge(json!({"metadata": metadata}));
+    send_and_disown(client, kind, object, patch).await.map(drop)
+}
+
+/// Writes, and leaves nothing in our name.
+async fn send_and_disown(
+    client: &Client,
+    kind: Kind,
+    object: &DynamicObject,
+    patch: Patch<Value>,
+) -> Result<DynamicObject, Error> {
     let written = send(client, kind, object, patch).await?;
     let given_up = match give_up_ownership(client, kind, &written).await {
         // Its controller wrote the status in between.
@@ -94,7 +119,7 @@ async fn give_up_ownership(client: &Client, kind: Kind, object: &DynamicObject) 
         PatchOperation::Test(TestOperation { path: manager, value: json!(FIELD_MANAGER) }),
         PatchOperation::Remove(RemoveOperation { path: entry }),
     ]);
-    send(client, kind, object, patch).await.map(drop)
+    send(client, kind, object, Patch::Json(patch)).await.map(drop)
 }
 
 /// Gives up an entry that an interrupted write left behind. A conflict is to be tried again: what changed
@@ -122,10 +147,9 @@ async fn send(
     client: &Client,
     kind: Kind,
     object: &DynamicObject,
-    patch: JsonPatch,
+    patch: Patch<Value>,
 ) -> Result<DynamicObject, Error> {
     let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
-    let patch = Patch::<()>::Json(patch);
     let sent = api(client, kind, object).patch(&object.name_any(), &parameters, &patch).await;
     sent.map_err(|source| Error::new(kind, object, source))
 }

@@ -105,6 +105,17 @@ fn a_policy_change_waits_for_a_change_of_the_template() {
 }
 
 #[test]
+fn the_mark_of_who_waits_is_no_word_of_a_persons() {
+    let marked = Deployment::plain().annotated("pending", "NextUpdate");
+    let (with, without) = (marked.clone(), Deployment::plain());
+    for (new, old) in [(&with, &without), (&without, &with), (&with, &with)] {
+        assert_eq!(new.sent(Some(old), &policy(10)).template, None);
+    }
+    assert_eq!(marked.clone().image("v2").admitted(Some(&marked), &policy(10)).drain(), Some(10));
+    assert_eq!(marked.sent(None, &nothing()).warnings, Vec::<String>::new());
+}
+
+#[test]
 fn a_vanished_policy_is_followed_at_the_next_change_of_the_template() {
     let managed = Deployment::plain().admitted(None, &policy(10));
     assert_eq!(managed.clone().admitted(Some(&managed), &nothing()).template, managed.template);

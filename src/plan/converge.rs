@@ -12,7 +12,7 @@ use super::{
     record, resolve,
     resolve::max_concurrent,
 };
-use crate::api::{Injection, Mode, RolloutMode};
+use crate::api::{Injection, Mode, RolloutMode, annotations};
 
 /// What the controller shall do with a workload.
 #[derive(Clone, Debug)]
@@ -160,6 +160,17 @@ pub fn converge(workload: &Workload<'_>, surroundings: &Surroundings) -> Converg
         asked_by.extend(policies.map(|policy| (policy.clone(), max_concurrent(&policy, surroundings))));
     }
     Convergence { template, when, asked_by, standing, resolution, warnings }
+}
+
+/// Whether the workload is to carry [`annotations::PENDING`], without which the webhook may not be asked about its
+/// next update: it waits for that, and has nothing of adieu's about it.
+#[must_use]
+pub fn is_to_be_marked(workload: &Workload<'_>, convergence: &Convergence) -> bool {
+    let says = |map: &BTreeMap<String, String>| {
+        map.keys().any(|key| annotations::is_own(key) && key != annotations::PENDING)
+    };
+    let waits = convergence.template.is_some() && convergence.when == When::NextUpdate;
+    waits && !says(workload.annotations) && !says(&workload.template_annotations())
 }
 
 /// The policies that a rollout of the workload may be for: whose values it carries, who opted it in, and who

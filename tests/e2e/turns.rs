@@ -134,11 +134,11 @@ async fn who_makes_no_progress_by_himself_holds_up_no_other() {
     scene.end().await;
 }
 
-/// In a labelled namespace, where the webhook is asked about every next update.
+/// In a namespace without the label, where nothing but the mark leads the next update to the webhook.
 #[tokio::test]
 #[ignore = "needs a cluster: cargo xtask test"]
 async fn a_policy_for_the_next_update_marks_and_rolls_nothing() {
-    let scene = Scene::labelled(&json!({"adieu.dev/injection": "enabled"})).await;
+    let scene = Scene::new().await;
     let operator = Operator::find(&scene.client).await;
     let before = scene.create(&web("web", &json!({}))).await;
     scene.rolled_out("web").await;
@@ -155,10 +155,20 @@ async fn a_policy_for_the_next_update_marks_and_rolls_nothing() {
     };
     counts(json!({"matched": 1, "injected": 0, "pending": 1, "failed": 0})).await;
     eventually("the controller to let it wait", || async { operator.let_wait().await > waited }).await;
-    assert_eq!(scene.deployment("web").await["spec"], before["spec"], "it is marked");
+    let marked = async |marked: bool| {
+        eventually("the mark", || async {
+            let metadata = scene.deployment("web").await["metadata"].take();
+            let ours = metadata["managedFields"].as_array().unwrap().iter().any(|e| e["manager"] == "adieu");
+            metadata["annotations"].get("adieu.dev/pending").is_some() == marked && !ours
+        })
+        .await;
+    };
+    marked(true).await;
+    assert_eq!(scene.deployment("web").await["spec"], before["spec"]);
 
     eventually("the policy in the webhook's cache", || async {
-        let answer = scene.try_create_dry(&web("probe", &json!({}))).await.unwrap();
+        let probe = web("probe", &json!({"adieu.dev/policy": "all"}));
+        let answer = scene.try_create_dry(&probe).await.unwrap();
         drain(&serde_json::to_value(answer).unwrap()) == Some(3)
     })
     .await;
@@ -169,5 +179,6 @@ async fn a_policy_for_the_next_update_marks_and_rolls_nothing() {
     scene.rolled_out("web").await;
     assert_eq!(scene.revisions("web").await, 2);
     counts(json!({"matched": 1, "injected": 1, "pending": 0, "failed": 0})).await;
+    marked(false).await;
     scene.end().await;
 }

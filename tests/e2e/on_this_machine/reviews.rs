@@ -8,7 +8,10 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use adieu::runtime::serving::{self, KeyPair};
+use adieu::{
+    api::annotations::INJECTED,
+    runtime::serving::{self, KeyPair},
+};
 use axum::{Json, Router, extract::State, routing::post};
 use axum_server::Handle;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
@@ -73,57 +76,65 @@ async fn recorder(scene: &Scene, configurations: &Api<MutatingWebhookConfigurati
     seen
 }
 
-/// What people and controllers do, and what the API server asked about each.
+/// What people do, and what the API server asked about each.
 async fn reviews(scene: &Scene, seen: &Seen) -> BTreeMap<&'static str, Value> {
     let graceful = json!({"adieu.dev/graceful": "true"});
     let mut reviews = BTreeMap::new();
     let mut keep = |name, of: &dyn Fn(&Value) -> bool| {
-        let mut seen = seen.lock().unwrap();
-        // Controllers write as well, their statuses past every webhook.
-        let review = seen.drain(..).find(|review| of(&review["request"]));
-        reviews.insert(name, review.unwrap_or_else(|| unreachable!("nobody asked about {name}")));
+        // The newest: some are asked about twice, or were before.
+        let seen = seen.lock().unwrap();
+        let review = seen.iter().rev().find(|review| of(&review["request"]));
+        reviews.insert(name, review.unwrap_or_else(|| unreachable!("nobody asked about {name}")).clone());
     };
-    let of = |kind: &'static str, operation: &'static str| {
-        move |request: &Value| request["kind"]["kind"] == kind && request["operation"] == operation
+    let by_a_person = |kind: &'static str, operation: &'static str| {
+        move |request: &Value| {
+            let who = request["userInfo"]["username"].as_str().unwrap();
+            let is_it = request["kind"]["kind"] == kind && request["operation"] == operation;
+            is_it && !who.starts_with("system:")
+        }
+    };
+    let of_a_replica_set = |request: &Value| {
+        let metadata = &request["object"]["metadata"];
+        let is_injected = metadata["annotations"].get(INJECTED).is_some();
+        request["kind"]["kind"] == "Pod" && metadata["ownerReferences"].is_array() && is_injected
     };
     let web = |annotations: &Value| workload("Deployment", "web", annotations);
-    seen.lock().unwrap().clear();
 
     scene.kubectl_with(&["apply", "--filename=-"], &web(&json!({}))).await.unwrap();
     scene.rolled_out("web").await;
-    keep("apply-without-annotation", &of("Deployment", "CREATE"));
+    keep("apply-without-annotation", &by_a_person("Deployment", "CREATE"));
     scene.kubectl(&["annotate", "deployment", "web", "adieu.dev/graceful=true"]).await;
-    keep("annotate", &of("Deployment", "UPDATE"));
+    keep("annotate", &by_a_person("Deployment", "UPDATE"));
     scene.rolled_out("web").await;
-    keep("pod-of-a-replica-set", &of("Pod", "CREATE"));
+    keep("pod-of-a-replica-set", &of_a_replica_set);
     let mut next = web(&graceful);
     next["spec"]["template"]["spec"]["containers"][0]["env"] = json!([{"name": "RELEASE", "value": "2"}]);
     scene.kubectl_with(&["apply", "--filename=-"], &next).await.unwrap();
-    keep("apply-over-what-was-injected", &of("Deployment", "UPDATE"));
+    keep("apply-over-what-was-injected", &by_a_person("Deployment", "UPDATE"));
     scene.kubectl(&["rollout", "undo", "deployment", "web"]).await;
-    keep("rollout-undo", &of("Deployment", "UPDATE"));
+    keep("rollout-undo", &by_a_person("Deployment", "UPDATE"));
     scene.kubectl(&["annotate", "deployment", "web", "adieu.dev/graceful-"]).await;
-    keep("opt-out", &of("Deployment", "UPDATE"));
+    keep("opt-out", &by_a_person("Deployment", "UPDATE"));
 
     let mut dry = workload("Deployment", "dry", &graceful);
     scene.kubectl_with(&["apply", "--dry-run=server", "--filename=-"], &dry).await.unwrap();
-    keep("dry-run", &of("Deployment", "CREATE"));
+    keep("dry-run", &by_a_person("Deployment", "CREATE"));
     dry["metadata"].as_object_mut().unwrap().remove("name");
     dry["metadata"]["generateName"] = json!("generated-");
     dry["spec"]["replicas"] = json!(0);
     scene.kubectl_with(&["create", "--filename=-"], &dry).await.unwrap();
-    keep("generate-name", &of("Deployment", "CREATE"));
+    keep("generate-name", &by_a_person("Deployment", "CREATE"));
     for (name, kind) in [("server-side-apply", "StatefulSet"), ("daemon-set", "DaemonSet")] {
         let object = workload(kind, "other", &graceful);
         scene.kubectl_with(&["apply", "--server-side", "--filename=-"], &object).await.unwrap();
-        keep(name, &of(kind, "CREATE"));
+        keep(name, &by_a_person(kind, "CREATE"));
     }
     let container = json!({"name": "web", "image": crate::support::image()});
     let metadata = json!({"name": "bare", "annotations": graceful});
     let spec = json!({"containers": [container]});
     let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec});
     scene.kubectl_with(&["create", "--filename=-"], &pod).await.unwrap();
-    keep("bare-pod", &of("Pod", "CREATE"));
+    keep("bare-pod", &by_a_person("Pod", "CREATE"));
     reviews
 }
 
