@@ -166,6 +166,29 @@ mod tests {
     }
 
     #[test]
+    fn kubectl_explains_each_value_and_which_one_is_the_default() {
+        for (path, default) in [
+            ("/mode", "Enforce"),
+            ("/gracePeriod", "AtLeast"),
+            ("/injection", "Template"),
+            ("/preStop/properties/method", "Auto"),
+            ("/preStop/properties/existing", "Keep"),
+            ("/readinessProbe/properties/mode", "Auto"),
+            ("/rollout/properties/mode", "Progressive"),
+        ] {
+            let spec = spec();
+            let property = spec["properties"].pointer(path).unwrap();
+            let description = property["description"].as_str().unwrap().replace('\n', " ");
+            for value in property["enum"].as_array().unwrap() {
+                let named = format!("`{}`", value.as_str().unwrap());
+                assert!(description.contains(&named), "{path}: {named} is missing in {description:?}");
+            }
+            let says = description.replace('`', "");
+            assert!(says.ends_with(&format!("Default {default}.")), "{path}: {description:?}");
+        }
+    }
+
+    #[test]
     fn the_rule_over_the_sum_names_the_default_maximum() {
         let rule = spec()["x-kubernetes-validations"][0].to_string();
         assert!(rule.contains(&format!(": {})", defaults::MAX_GRACE_PERIOD_SECONDS)), "{rule}");

@@ -11,7 +11,7 @@ use k8s_openapi::{
     },
 };
 use kube::{CustomResource, KubeSchema};
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
 
 use super::{WorkloadKind, limits, patterns};
@@ -76,7 +76,7 @@ pub struct GracefulPolicySpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub priority: Option<i32>,
 
-    /// `Observe` changes nothing: status and events say what would be. What was injected before is taken
+    /// `Enforce` injects. `Observe` changes nothing: status and events say what would be. What was injected before is taken
     /// back with the next change of the pod template. Default Enforce.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<Mode>,
@@ -195,6 +195,7 @@ pub struct ClusterGracefulPolicySpec {
 
 /// Whether a policy changes anything.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = undescribed)]
 pub enum Mode {
     /// It does.
     #[default]
@@ -205,6 +206,7 @@ pub enum Mode {
 
 /// What happens to a grace period that is there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = undescribed)]
 pub enum GracePeriod {
     /// It is raised where it is lower.
     #[default]
@@ -215,6 +217,7 @@ pub enum GracePeriod {
 
 /// Where injection happens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = undescribed)]
 pub enum Injection {
     /// In the workload's pod template.
     #[default]
@@ -227,20 +230,24 @@ pub enum Injection {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PreStop {
-    /// The kind of hook. Default Auto.
+    /// `Sleep`: the native sleep action. `Exec`: an exec of `sleep`. `HTTPGet`: a request to the containers that
+    /// declare its port, and a sleep in the others. `Auto`: the native action where every kubelet has it, or
+    /// else an exec. Default Auto.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub method: Option<PreStopMethod>,
     /// For `HTTPGet`: what is asked of an application that fails its readiness and drains by itself.
     /// Containers that don't declare the port get a sleep.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub http_get: Option<HttpGet>,
-    /// What happens to a preStop that the user wrote. Default Keep.
+    /// `Keep` leaves a preStop that the user wrote, and counts with it. `Replace` puts the policy's in its place
+    /// until the workload is opted out. Default Keep.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub existing: Option<Existing>,
 }
 
 /// A kind of preStop hook.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = undescribed)]
 pub enum PreStopMethod {
     /// The native `sleep` action where every kubelet can have it, else `Exec`.
     #[default]
@@ -256,6 +263,7 @@ pub enum PreStopMethod {
 
 /// What happens to a preStop that the user wrote.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = undescribed)]
 pub enum Existing {
     /// It stays.
     #[default]
@@ -297,6 +305,7 @@ pub struct ReadinessProbe {
 
 /// Whether a readiness probe is injected.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = undescribed)]
 pub enum ProbeMode {
     /// Where there is no doubt which.
     #[default]
@@ -313,6 +322,11 @@ pub struct Containers {
     #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "set"))]
     #[schemars(inner(length(max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")))]
     pub exclude: Option<Vec<String>>,
+}
+
+/// Lets a field that holds the enum be described by its own words, which kube would put the enum's in the place of.
+fn undescribed(schema: &mut Schema) {
+    schema.remove("description");
 }
 
 /// How a change of the policy reaches workloads that run.
@@ -333,6 +347,7 @@ pub struct Rollout {
 
 /// How a change of the policy reaches workloads that run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = undescribed)]
 pub enum RolloutMode {
     /// Some workloads at a time.
     #[default]
