@@ -13,6 +13,7 @@ mod load;
 #[path = "../manifests/mod.rs"]
 mod manifests;
 mod matching;
+mod mutator;
 mod nodes;
 mod on_this_machine;
 mod operations;

@@ -13,8 +13,7 @@ use k8s_openapi::api::{
 };
 use kube::{
     Api, ResourceExt as _,
-    api::{DeleteParams, DynamicObject, EvictParams, ListParams, Patch, PatchParams, PostParams},
-    core::{ApiResource, GroupVersionKind},
+    api::{DeleteParams, EvictParams, ListParams, Patch, PatchParams, PostParams},
 };
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -23,6 +22,7 @@ use crate::{
     admissions::{Admissions, Outcome},
     figures::figure,
     guard::as_the_operator,
+    mutator::Mutator,
     operator::{ADIEU, Operator},
     random::from_environment,
     support::{Scene, drain, eventually, web, within},
@@ -426,36 +426,12 @@ async fn a_mutator_that_interferes_blocks_and_is_not_fought() {
     const WATCHED: Duration = Duration::from_secs(30);
     const NEXT: Duration = Duration::from_mins(4);
     let scene = Scene::new().await;
-    let cluster = |kind: &str| {
-        let gvk = GroupVersionKind::gvk("admissionregistration.k8s.io", "v1", kind);
-        Api::<DynamicObject>::all_with(scene.client.clone(), &ApiResource::from_gvk(&gvk))
-    };
-    let mutator = json!({
-        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingAdmissionPolicy",
-        "metadata": {"name": scene.namespace},
-        "spec": {
-            "reinvocationPolicy": "Never",
-            "matchConstraints": {
-                "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": scene.namespace}},
-                "resourceRules": [{"apiGroups": ["apps"], "apiVersions": ["v1"], "operations": ["UPDATE"], "resources": ["deployments"]}],
-            },
-            "matchConditions": [{"name": "hook", "expression": "has(object.spec.template.spec.containers[0].lifecycle)"}],
-            "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression":
-                "[JSONPatch{op: 'remove', path: '/spec/template/spec/containers/0/lifecycle'}]",
-            }}],
-        },
-    });
-    let binding = json!({
-        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingAdmissionPolicyBinding",
-        "metadata": {"name": scene.namespace}, "spec": {"policyName": scene.namespace},
-    });
     let mut object = web("web", &json!({}));
     object["spec"]["replicas"] = json!(0);
     scene.create(&object).await;
-    for object in [mutator, binding] {
-        let api = cluster(object["kind"].as_str().unwrap());
-        api.create(&PostParams::default(), &serde_json::from_value(object).unwrap()).await.unwrap();
-    }
+    let has_hook = "has(object.spec.template.spec.containers[0].lifecycle)";
+    let takes_it = "[JSONPatch{op: 'remove', path: '/spec/template/spec/containers/0/lifecycle'}]";
+    let mutator = Mutator::start(&scene, ("apps", "deployments", "UPDATE"), has_hook, takes_it).await;
     let deployments = as_the_operator(&scene).await.api("apps/v1", "Deployment");
     eventually("the mutator to interfere", || async {
         let dry_run = PatchParams { dry_run: true, ..PatchParams::default() };
@@ -478,9 +454,7 @@ async fn a_mutator_that_interferes_blocks_and_is_not_fought() {
     })
     .await;
     assert_eq!(drain(&scene.deployment("web").await), None);
-    for kind in ["MutatingAdmissionPolicyBinding", "MutatingAdmissionPolicy"] {
-        cluster(kind).delete(&scene.namespace, &DeleteParams::default()).await.unwrap();
-    }
+    mutator.end().await;
     within(NEXT, "the Deployment to be brought in", || async {
         drain(&scene.deployment("web").await) == Some(10)
     })

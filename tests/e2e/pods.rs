@@ -2,13 +2,15 @@
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
-    Api, ResourceExt as _,
-    api::{DeleteParams, DynamicObject, ListParams, PostParams},
-    core::{ApiResource, GroupVersionKind},
+    Api,
+    api::{ListParams, PostParams},
 };
 use serde_json::{Value, json};
 
-use crate::support::{Scene, drain, eventually, web};
+use crate::{
+    mutator::Mutator,
+    support::{Scene, drain, eventually, web},
+};
 
 async fn first_pod(scene: &Scene, selector: &str) -> Value {
     let pods: Api<Pod> = Api::namespaced(scene.client.clone(), &scene.namespace);
@@ -84,33 +86,11 @@ async fn an_owner_that_is_no_workload_opts_its_pods_in() {
 #[ignore = "needs a cluster: cargo xtask test"]
 async fn a_container_that_a_mesh_adds_drains_with_the_rest() {
     let scene = Scene::new().await;
-    let cluster = |kind: &str| {
-        let gvk = GroupVersionKind::gvk("admissionregistration.k8s.io", "v1", kind);
-        Api::<DynamicObject>::all_with(scene.client.clone(), &ApiResource::from_gvk(&gvk))
-    };
-    let mesh = json!({
-        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingAdmissionPolicy",
-        "metadata": {"name": scene.namespace},
-        "spec": {
-            "reinvocationPolicy": "Never",
-            "matchConstraints": {
-                "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": scene.namespace}},
-                "resourceRules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}],
-            },
-            "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": format!(
-                "[JSONPatch{{op: 'add', path: '/spec/containers/-', value: Object.spec.containers{{name: 'mesh', image: '{}'}}}}]",
-                crate::support::image()
-            )}}],
-        },
-    });
-    let binding = json!({
-        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingAdmissionPolicyBinding",
-        "metadata": {"name": scene.namespace}, "spec": {"policyName": scene.namespace},
-    });
-    for object in [mesh, binding] {
-        let api = cluster(object["kind"].as_str().unwrap());
-        api.create(&PostParams::default(), &serde_json::from_value(object).unwrap()).await.unwrap();
-    }
+    let add = format!(
+        "[JSONPatch{{op: 'add', path: '/spec/containers/-', value: Object.spec.containers{{name: 'mesh', image: '{}'}}}}]",
+        crate::support::image()
+    );
+    let mesh = Mutator::start(&scene, ("", "pods", "CREATE"), "true", &add).await;
     let pods: Api<Pod> = Api::namespaced(scene.client.clone(), &scene.namespace);
     let plain: Pod = serde_json::from_value(json!({
         "metadata": {"generateName": "probe-"},
@@ -126,10 +106,6 @@ async fn a_container_that_a_mesh_adds_drains_with_the_rest() {
     scene.create(&web("web", &json!({"adieu.dev/graceful": "true"}))).await;
     let pod = first_pod(&scene, "app=web").await;
     assert_eq!(pod_drains(&pod), [("web".to_owned(), Some(10)), ("mesh".to_owned(), Some(10))]);
-    for kind in ["MutatingAdmissionPolicyBinding", "MutatingAdmissionPolicy"] {
-        let api = cluster(kind);
-        assert_eq!(api.get(&scene.namespace).await.unwrap().name_any(), scene.namespace);
-        api.delete(&scene.namespace, &DeleteParams::default()).await.unwrap();
-    }
+    mesh.end().await;
     scene.end().await;
 }
