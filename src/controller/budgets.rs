@@ -47,8 +47,9 @@ pub(super) async fn keep(
         budgets.iter().map(AsRef::as_ref).partition(|budget| is_our_budget(budget) && owned(budget));
     let current = mine.into_iter().next();
     let wanted = wanted(kind, object, convergence);
-    let covered =
-        wanted.as_ref().is_some_and(|wanted| is_covered(object, current.unwrap_or(wanted), &others));
+    let covered = wanted.as_ref().is_some_and(|wanted| {
+        is_covered(object, current.unwrap_or(wanted), &others, |other| pods_of(caches, &namespace, other))
+    });
     let wanted = wanted.filter(|_| !covered);
 
     let api = Api::<PodDisruptionBudget>::namespaced(client.clone(), &namespace);
@@ -113,17 +114,38 @@ fn name(kind: Kind, workload: &str) -> String {
     name + &suffix
 }
 
-/// Whether the pods of a workload are left to the budget of somebody else, or to another of adieu's that comes
-/// before `own`, which is there or would be.
-fn is_covered(object: &DynamicObject, own: &PodDisruptionBudget, others: &[&PodDisruptionBudget]) -> bool {
-    let labels = object.data["spec"]["template"]["metadata"]["labels"].clone();
-    let labels: BTreeMap<_, _> = serde_json::from_value(labels).unwrap_or_default();
+type Labels = BTreeMap<String, String>;
+
+/// Whether the pods of a workload are left to the budget of somebody else, or to another of adieu's: one that
+/// comes before `own`, which is there or would be, or one for whose workload's `pods` this one is not.
+fn is_covered(
+    object: &DynamicObject,
+    own: &PodDisruptionBudget,
+    others: &[&PodDisruptionBudget],
+    pods: impl Fn(&PodDisruptionBudget) -> Option<Labels>,
+) -> bool {
+    let covers = |budget: &PodDisruptionBudget, labels: &Labels| {
+        selector(budget).is_some_and(|selector| plan::matches(selector, labels))
+    };
+    let labels = pod_labels(object);
     others.iter().any(|other| {
         // One of the same name was left by an earlier workload, and is taken over.
-        let is_first = place(other) < place(own) && other.metadata.name != own.metadata.name;
-        (is_first || !is_our_budget(other))
-            && selector(other).is_some_and(|selector| plan::matches(selector, &labels))
+        let is_another = other.metadata.name != own.metadata.name;
+        let gives_way = || place(other) < place(own) || pods(other).is_some_and(|pods| !covers(own, &pods));
+        covers(other, &labels) && (!is_our_budget(other) || is_another && gives_way())
     })
+}
+
+fn pod_labels(workload: &DynamicObject) -> Labels {
+    let labels = workload.data["spec"]["template"]["metadata"]["labels"].clone();
+    serde_json::from_value(labels).unwrap_or_default()
+}
+
+/// The labels of the pods of the workload that a budget of adieu's is for.
+fn pods_of(caches: &Caches, namespace: &str, budget: &PodDisruptionBudget) -> Option<Labels> {
+    let owner = budget.owner_references().first()?;
+    let kind = Kind::ALL.into_iter().find(|kind| kind.as_str() == owner.kind)?;
+    caches.workloads().get(kind, namespace, &owner.name).map(|workload| pod_labels(&workload))
 }
 
 /// A budget without one is for no pods (policy/v1).
@@ -131,7 +153,7 @@ fn selector(budget: &PodDisruptionBudget) -> Option<&LabelSelector> {
     budget.spec.as_ref()?.selector.as_ref()
 }
 
-/// Of two budgets of adieu's for the same pods the first stays: the one with the broader selector, which may be
+/// Of two budgets of adieu's, each for the other's pods, the first stays: the one with the broader selector, which may be
 /// for others as well, then the older. One that isn't there yet comes last. No two can thus give way to each
 /// other.
 fn place(budget: &PodDisruptionBudget) -> (usize, bool, Option<&Time>, Option<&str>) {
@@ -217,6 +239,7 @@ mod tests {
                 &object(json!({})),
                 &own,
                 &[&budget("b", "Helm", Some("2026-01-01T00:00:00Z"), selector)],
+                |_| None,
             )
         };
         assert!(covers(json!({"matchLabels": {"tier": "front"}})) && covers(json!({})));
@@ -226,6 +249,7 @@ mod tests {
     #[test]
     fn of_two_budgets_of_adieus_for_the_same_pods_one_stays() {
         let web = object(json!({}));
+        let same = |_: &PodDisruptionBudget| Some(pod_labels(&web));
         let ours = |name: &str, day: Option<u8>, labels: Value| {
             let created = day.map(|day| format!("2026-01-0{day}T00:00:00Z"));
             budget(name, "adieu", created.as_deref(), json!({"matchLabels": labels}))
@@ -240,12 +264,29 @@ mod tests {
             (ours("b", Some(1), app.clone()), ours("a", None, tier.clone()), "and no new one comes"),
             (ours("a", Some(1), app.clone()), ours("b", Some(1), tier), "then the name decides"),
         ] {
-            assert!(is_covered(&web, &other, &[&one]) && !is_covered(&web, &one, &[&other]), "{why}");
+            assert!(
+                is_covered(&web, &other, &[&one], same) && !is_covered(&web, &one, &[&other], same),
+                "{why}"
+            );
         }
         let of_others = ours("a", Some(1), json!({"app": "shop"}));
-        assert!(!is_covered(&web, &ours("b", Some(2), both), &[&of_others]));
+        assert!(!is_covered(&web, &ours("b", Some(2), both), &[&of_others], same));
         // What an earlier workload of the same name left is taken over.
-        assert!(!is_covered(&web, &ours("b", None, app.clone()), &[&ours("b", Some(1), app)]));
+        assert!(!is_covered(&web, &ours("b", None, app.clone()), &[&ours("b", Some(1), app)], same));
+    }
+
+    #[test]
+    fn of_two_budgets_of_adieus_the_one_for_both_workloads_pods_stays() {
+        let web = object(json!({}));
+        let labelled = |name: &str, labels: Value| {
+            budget(name, "adieu", Some("2026-01-01T00:00:00Z"), json!({"matchLabels": labels}))
+        };
+        // Its own selector has fewer requirements, but is for none of the other's pods.
+        let own = labelled("a", json!({"tier": "front"}));
+        let other = labelled("b", json!({"app": "web", "tier": "front"}));
+        let pods = |app: &str| Some([("app".to_owned(), app.to_owned())].into());
+        assert!(is_covered(&web, &own, &[&other], |_| pods("web")));
+        assert!(!is_covered(&web, &own, &[&other], |_| None), "nobody knows whom it is for");
     }
 
     #[test]

@@ -123,6 +123,13 @@ impl Workloads {
         timeout(LAG, found).await.ok().flatten()
     }
 
+    /// The workload of that name, as far as it is known.
+    #[must_use]
+    pub fn get(&self, kind: Kind, namespace: &str, name: &str) -> Option<DynamicObject> {
+        let reference = ObjectRef::new_with(name, resource(kind)).within(namespace);
+        self.of(kind).get(&reference).map(|kept| kept.object())
+    }
+
     /// Whether there is a workload of that name.
     #[must_use]
     pub fn contains(&self, kind: Kind, namespace: &str, name: &str) -> bool {
