@@ -276,7 +276,10 @@ async fn the_api_server_warns_where_the_grace_period_is_too_short() {
         (70, longer, &exec, None),
         (49, "", &command(&["sh", "-c", "sleep 20 && nginx -s quit"]), Some("the drain of 20 s")),
         (50, "", &command(&["/bin/sh", "-ec", "/bin/sleep 20s; nginx -s quit"]), None),
+        (38, "", &command(&["sh", "-c", "sleep 3\nnginx -s quit"]), None),
+        (140, "", &command(&["sleep", "2m"]), Some("the drain of 120 s")),
         // How long these take can't be known.
+        (39, "", &command(&["sh", "-c", "sleep 1 & sleep 60"]), Some(short)),
         (39, "", &command(&["/drain.sh"]), Some(short)),
         (40, "", &command(&["/drain.sh"]), None),
         (49, drains, &json!({"httpGet": {"path": "/drain", "port": 8080}}), Some("the drain of 20 s")),
