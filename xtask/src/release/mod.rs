@@ -100,7 +100,6 @@ pub fn prove(workspace: &Workspace) -> Result<()> {
 }
 
 fn make(workspace: &Workspace, options: &Options, out: &Path) -> Result<()> {
-    claim(out)?;
     let wanted = |platform: &&Platform| {
         options.arch.is_empty() || options.arch.iter().any(|arch| arch == platform.arch)
     };
@@ -108,15 +107,20 @@ fn make(workspace: &Workspace, options: &Options, out: &Path) -> Result<()> {
     let mut plugins = Vec::new();
     debian::ensure_buildah(workspace)?;
     toolchain::build_clients(workspace)?;
+    let mut possible = Vec::new();
     for platform in PLATFORMS.iter().filter(wanted) {
-        let program = match platform.ensure(workspace) {
-            Ok(()) => image::build_adieu(workspace, &platform.build()?)?,
+        match platform.ensure(workspace) {
+            Ok(()) => possible.push(platform),
             Err(error) => {
                 missing.push((names::program(platform), format!("{error:#}")));
                 missing.push((names::image(platform), format!("{error:#}")));
-                continue;
             }
-        };
+        }
+    }
+    some(&possible, &missing)?;
+    claim(out)?;
+    for platform in possible {
+        let program = image::build_adieu(workspace, &platform.build()?)?;
         let archive = out.join(names::program(platform));
         pack(workspace, &program, &archive)?;
         plugins.push((platform, sums::of(&archive)?));
@@ -130,7 +134,6 @@ fn make(workspace: &Workspace, options: &Options, out: &Path) -> Result<()> {
             }
         }
     }
-    some(&plugins, &missing)?;
     package_chart(workspace, out)?;
     let krew = krew::manifest(VERSION, &options.download_url, &plugins)?;
     fs::write(out.join(names::KREW), krew).context("cannot write the manifest of the kubectl plugin")?;

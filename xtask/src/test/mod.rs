@@ -40,7 +40,8 @@ pub struct Options {
     #[arg(long)]
     long: bool,
 
-    /// Put what the end-to-end tests measured into docs/operations.md and docs/scenarios.md as well
+    /// Put what the end-to-end tests measured into docs/operations.md and docs/scenarios.md as well, and with
+    /// --long into docs/benchmarks.md what thousands of workloads take
     #[arg(long)]
     docs: bool,
 
@@ -126,12 +127,12 @@ fn on_a_cluster(workspace: &Workspace, options: &Options, tally: &mut Tally) -> 
         tally.check("nothing is left of a cluster that is down", parts::down_leaves_nothing(&cluster))?;
         let cut_short = parts::a_start_that_is_cut_short_leaves_nothing(workspace, &options.name);
         tally.check("a start that is cut short leaves nothing", cut_short)?;
-        if options.only.is_none() {
+        if options.only.is_none() && outcome.is_ok() {
             let scale = scale::Options {
                 name: options.name.beside("scale"),
                 deployments: if options.long { scale::DEPLOYMENTS } else { 200 },
             };
-            let docs = (options.docs && options.long).then_some(BENCHMARKS);
+            let docs = (options.docs && options.long && tally.failed == 0).then_some(BENCHMARKS);
             tally.check("thousands of pods", scale::prove(workspace, &scale, docs))?;
         }
     }

@@ -39,20 +39,16 @@ pub struct Options {
 pub fn run(options: &Options, docs: Option<&str>) -> Result<()> {
     interrupt::watch()?;
     let workspace = Workspace::find()?;
-    let report = report(&workspace, options)?;
-    report.figures().show(&workspace, "scale", docs)?;
-    report.verdict()
+    report(&workspace, options, docs)?.verdict()
 }
 
 /// As a test, where interrupts are watched already: all workloads are brought in, within the memory that a
 /// replica may have.
 pub fn prove(workspace: &Workspace, options: &Options, docs: Option<&str>) -> Result<()> {
-    let report = report(workspace, options)?;
-    report.figures().show(workspace, "scale", docs)?;
-    report.verdict_of_memory()
+    report(workspace, options, docs)?.verdict_of_memory()
 }
 
-fn report(workspace: &Workspace, options: &Options) -> Result<Report> {
+fn report(workspace: &Workspace, options: &Options, docs: Option<&str>) -> Result<Report> {
     let cluster = Cluster::new(options.name.clone(), workspace.clone());
     // Fifty thousand pods are nothing to leave behind.
     ensure!(require_running(&cluster).is_err(), "the cluster {} runs: choose another --name", options.name);
@@ -60,6 +56,7 @@ fn report(workspace: &Workspace, options: &Options) -> Result<Report> {
     let outcome = measure(&cluster, options.deployments);
     let down = cluster::down(&cluster);
     let report = outcome?;
+    report.figures().show(workspace, "scale", docs)?;
     down?;
     Ok(report)
 }

@@ -116,7 +116,7 @@ impl Report {
     fn verdict_of(&self, misses: impl Fn(&Stage) -> bool) -> Result<()> {
         let missed = self.stages.iter().filter(|stage| misses(stage)).map(|stage| {
             format!(
-                "with {} Deployments: {:.1} MiB, {:.2} of the bare loop",
+                "with {} Deployments: {:.1} MiB, {:.2} of the loop that runs as the operator",
                 stage.deployments,
                 stage.mib(),
                 stage.ratio(&stage.guarded)
@@ -150,7 +150,7 @@ mod tests {
         assert!(report(60.0, 2).verdict().is_ok());
         let missed = |report: Report| report.verdict().unwrap_err().to_string();
         assert!(missed(report(60.1, 2)).contains("60.1 MiB"));
-        assert!(missed(report(60.0, 3)).contains("0.67 of the bare loop"));
+        assert!(missed(report(60.0, 3)).contains("0.67 of the loop"));
         assert!(report(60.0, 3).verdict_of_memory().is_ok());
         assert!(report(60.1, 2).verdict_of_memory().is_err());
         assert_eq!(report(60.0, 2).stages[0].breakdown(), "patch deployments 2.00");
