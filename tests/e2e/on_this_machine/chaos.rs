@@ -77,6 +77,8 @@ struct Wanted {
     release: u8,
     /// What its template had reason to say, one after the other.
     asked: Vec<Said>,
+    /// What whoever applied it last was answered.
+    answered: Option<Said>,
 }
 
 impl Wanted {
@@ -228,15 +230,23 @@ impl World {
         }
         let name = who.get(&self.wanted.keys().cloned().collect::<Vec<_>>()).clone();
         let one = self.wanted.get_mut(&name).unwrap();
+        let before = one.patch();
         one.take(act);
-        let answer = self.scene.patch("Deployment", &name, &one.patch()).await.unwrap();
-        self.note(&name, &answer);
+        let patch = one.patch();
+        let answer = self.scene.patch("Deployment", &name, &patch).await.unwrap();
+        // Who applies what is there changes nothing.
+        if patch != before
+            || self.wanted[&name].answered != Some((self.wanted[&name].release, drain(&answer)))
+        {
+            self.note(&name, &answer);
+        }
     }
 
     /// Notes what somebody was answered, and what it shall come to.
     fn note(&mut self, name: &str, answer: &Value) {
         let one = self.wanted.get_mut(name).unwrap();
         let now = one.injected(&self.policies);
+        one.answered = Some((one.release, drain(answer)));
         one.ask(drain(answer));
         one.ask(now);
         self.missed += usize::from(!is_as_wanted(answer, now));
