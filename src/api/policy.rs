@@ -334,8 +334,8 @@ fn undescribed(schema: &mut Schema) {
 #[serde(rename_all = "camelCase")]
 pub struct Rollout {
     /// `Progressive`: some workloads at a time, each waited for. `NextUpdate`: with the next change of each
-    /// workload's pod template; until then it is marked by the annotation adieu.dev/pending. Default
-    /// Progressive.
+    /// workload's pod template; who carries nothing of adieu's until then is marked by the annotation
+    /// adieu.dev/pending, so that the change meets the webhook. Default Progressive.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<RolloutMode>,
     /// How many workloads may roll out at a time, of those that this policy opts in and those that a change of

@@ -70,10 +70,12 @@ impl Context {
     /// Writes, where workloads may be written at this moment; `None` where they mayn't, or it was let go because
     /// this replica no longer leads.
     async fn write<T>(&self, write: impl Future<Output = T>) -> Option<T> {
+        if self.writes() { self.while_leading(write).await } else { None }
+    }
+
+    /// Does something, unless this replica leads no more before it is done.
+    async fn while_leading<T>(&self, write: impl Future<Output = T>) -> Option<T> {
         let mut leads = self.replica.leads.clone();
-        if !self.writes() {
-            return None;
-        }
         tokio::select! {
             biased;
             Ok(_) = leads.wait_for(|leads| !leads) => None,

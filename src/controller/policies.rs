@@ -17,11 +17,11 @@ use kube::{
     Api, Client, Resource, ResourceExt as _,
     api::{Patch, PatchParams},
     core::Selector,
-    runtime::{Config, Controller, controller::Action, watcher},
+    runtime::{Controller, controller::Action, watcher},
 };
 use serde::de::DeserializeOwned;
 use serde_json::json;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -39,8 +39,9 @@ use crate::{
     runtime::{caches::changes, kept::Kept},
 };
 
-/// Changes of workloads come in crowds, a dozen for one rollout.
-const DEBOUNCE: Duration = Duration::from_millis(500);
+/// How long changes of workloads are let come together, a dozen for one rollout, before all policies are looked at.
+/// However many follow: in a large cluster there is always one.
+const TOGETHER: Duration = Duration::from_secs(2);
 /// How long after a look at a policy whose workloads aren't all done yet the next one is taken.
 const UNSETTLED_WAIT: Duration = Duration::from_secs(5);
 /// How long after a failure the next attempt is made.
@@ -64,8 +65,7 @@ async fn control_kind<P: Policy>(
     shutdown: CancellationToken,
 ) {
     Controller::new(Api::<P>::all(context.client.clone()), watcher::Config::default())
-        .with_config(Config::default().debounce(DEBOUNCE))
-        .reconcile_all_on(changes(workloads_changed))
+        .reconcile_all_on(changes(workloads_changed).then(|()| sleep(TOGETHER)))
         .reconcile_all_on(context.caches.policy_changes())
         .reconcile_all_on(context.permissions())
         .graceful_shutdown_on(shutdown.cancelled_owned())
@@ -85,18 +85,23 @@ async fn reconcile<P: Policy>(policy: Arc<P>, context: Arc<Context>) -> Result<A
     let namespace = policy.namespace().unwrap_or_default();
     let under_way = context.turns.follow(&context, Some((&namespace, &policy.source()))).await;
     let trouble = Trouble { failed: context.turns.failures(), blocked: &context.blocked };
-    let status = status(&*policy, &policy.reach(&context), &trouble, Timestamp::now());
+    let tally = Tally::of(&*policy, &policy.reach(&context), &trouble);
+    let waits = tally.waits();
+    let status = status(&*policy, tally, Timestamp::now());
     if policy.status() != Some(&status) {
         let patch = Patch::Merge(json!({ "status": status }));
-        let api = policy.api(context.client.clone());
-        api.patch_status(&policy.name_any(), &PatchParams::default(), &patch).await?;
+        let (api, name) = (policy.api(context.client.clone()), policy.name_any());
+        let parameters = PatchParams::default();
+        let Some(written) = context.while_leading(api.patch_status(&name, &parameters, &patch)).await else {
+            return Ok(Action::await_change());
+        };
+        written?;
         if let Some(stalled) = newly_true(policy.status(), &status, "Stalled") {
             context.outbox.stalled(&policy.object_ref(&()), stalled.message.clone());
         }
     }
     // Rollouts fail, and are mended, without a change of anything that is watched here.
-    let unsettled = under_way || status.workloads.is_some_and(|workloads| workloads.pending > 0);
-    Ok(if unsettled { Action::requeue(UNSETTLED_WAIT) } else { Action::await_change() })
+    Ok(if under_way || waits { Action::requeue(UNSETTLED_WAIT) } else { Action::await_change() })
 }
 
 /// The condition of that type, where it has become true.
@@ -207,14 +212,8 @@ struct Trouble<'a> {
 }
 
 /// What the policy's status shall be. Equal to the one it has where nothing changed.
-fn status<P: Policy>(
-    policy: &P,
-    reach: &Reach,
-    trouble: &Trouble<'_>,
-    now: Timestamp,
-) -> GracefulPolicyStatus {
+fn status<P: Policy>(policy: &P, tally: Tally, now: Timestamp) -> GracefulPolicyStatus {
     let spec = policy.spec();
-    let tally = Tally::of(policy, reach, trouble);
     let mut conditions = policy.status().cloned().unwrap_or_default().conditions;
     for (type_, says) in [
         ("Ready", tally.ready(spec)),
@@ -259,6 +258,8 @@ struct Tally {
     failed: BTreeSet<String>,
     /// How many are left to the next change of their template.
     later: usize,
+    /// How many are only observed.
+    observed: usize,
     /// How many wait for other policies, for which a rollout failed, and those.
     held_up: usize,
     held_up_by: BTreeSet<Source>,
@@ -305,6 +306,7 @@ impl Tally {
                     let reason = trouble.blocked.reason(&key(*kind, &object));
                     tally.blocked.extend(reason.map(|reason| (name, reason)));
                     tally.later += usize::from(convergence.when == When::NextUpdate);
+                    tally.observed += usize::from(convergence.when == When::Observed);
                     if convergence.when == When::InTurn {
                         let namespace = object.namespace().unwrap_or_default();
                         let others = convergence.asked_by.keys().filter(|other| **other != source);
@@ -323,6 +325,11 @@ impl Tally {
             }
         }
         tally
+    }
+
+    /// Whether workloads wait for something that happens by itself.
+    fn waits(&self) -> bool {
+        usize::try_from(self.counts.pending).is_ok_and(|pending| pending > self.later + self.observed)
     }
 
     fn ready(&self, spec: &GracefulPolicySpec) -> Says {
@@ -420,7 +427,8 @@ mod tests {
     }
 
     fn status<P: Policy>(policy: &P, reach: &Reach, now: Timestamp) -> GracefulPolicyStatus {
-        super::status(policy, reach, &Trouble { failed: Failures::new(), blocked: &Blocked::default() }, now)
+        let trouble = Trouble { failed: Failures::new(), blocked: &Blocked::default() };
+        super::status(policy, Tally::of(policy, reach, &trouble), now)
     }
 
     fn at(second: i64) -> Timestamp {
@@ -510,7 +518,7 @@ mod tests {
         blocked.note(key(Kind::Deployment, &workloads[0].1.object()), "denied".into());
         let key = policy_key("shop", &policy.source());
         let trouble = Trouble { failed: [(key, ["b".to_owned()].into())].into(), blocked: &blocked };
-        let status = super::status(&policy, &workloads, &trouble, at(1));
+        let status = super::status(&policy, Tally::of(&policy, &workloads, &trouble), at(1));
         let condition = |type_: &str| {
             let found = status.conditions.iter().find(|condition| condition.type_ == type_).unwrap();
             (found.status.as_str(), found.reason.as_str(), found.message.as_str())
@@ -523,7 +531,7 @@ mod tests {
         assert!(newly_true(policy.status.as_ref(), &status, "Stalled").is_none(), "it was told");
 
         // Also where nobody waits for it.
-        let status = super::status(&policy, &vec![], &trouble, at(2));
+        let status = super::status(&policy, Tally::of(&policy, &vec![], &trouble), at(2));
         let [ready, _, stalled, _] = &status.conditions[..] else { panic!("{status:?}") };
         assert_eq!((ready.status.as_str(), ready.reason.as_str()), ("False", "Stalled"));
         assert_eq!(stalled.message, "the rollout of b failed: mend or undo it, or change the policy");
@@ -554,7 +562,8 @@ mod tests {
         let failed = [(key, ["other/b", "other/c"].map(str::to_owned).into())].into();
         let trouble = Trouble { failed, blocked: &Blocked::default() };
         let told = |policy: &GracefulPolicy, workloads| {
-            let [ready, _, stalled, _] = &super::status(policy, workloads, &trouble, at(1)).conditions[..]
+            let [ready, _, stalled, _] =
+                &super::status(policy, Tally::of(policy, workloads, &trouble), at(1)).conditions[..]
             else {
                 panic!()
             };
@@ -562,7 +571,7 @@ mod tests {
         };
         let waits = "0 of 1 workloads carry the policy's values, 1 wait for cluster policy defaults, which is stalled";
         assert_eq!(told(&own, &workloads), (waits.into(), "False".into()));
-        let of_cluster = super::status(&defaults(30), &workloads, &trouble, at(1));
+        let of_cluster = super::status(&defaults(30), Tally::of(&defaults(30), &workloads, &trouble), at(1));
         let stalled = &of_cluster.conditions[2];
         assert_eq!(
             stalled.message,

@@ -2,7 +2,7 @@
 //! and none after one that failed.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::{Arc, Mutex as SyncMutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -64,6 +64,8 @@ struct State {
     /// The rollouts that aren't complete.
     rollouts: HashMap<Key, Rollout>,
     look: Option<(Instant, Look)>,
+    /// Those that were written for all anybody knows.
+    tried: HashSet<Key>,
 }
 
 /// A rollout that goes on, or has failed.
@@ -115,7 +117,7 @@ struct Look {
     queues: BTreeMap<PolicyKey, Queue>,
     /// Those whose turn it is.
     next: BTreeSet<Place>,
-    /// How many managed workloads roll out.
+    /// How many roll out that were begun here.
     rolling: usize,
 }
 
@@ -268,9 +270,14 @@ impl State {
             let (key, place) = (key(kind, &object), place(kind, &object));
             let found = Found { kind, object: &object, convergence, around };
             let known = self.rollouts.remove(&key).filter(|known| known.uid == object.metadata.uid);
-            let rollout = found.rollout(known, is_first);
+            // It may be one of ours of which nobody was told.
+            let unseen = is_first || self.tried.contains(&key);
+            let rollout = found.rollout(known, unseen);
             let behind = rollout.as_ref().is_some_and(|(rollout, _)| rollout.is_ahead_of(&object));
             let carries = behind || found.convergence.template.is_none();
+            if rollout.is_some() || carries {
+                self.tried.remove(&key);
+            }
             // What failed by itself is its user's to mend, and holds up nobody.
             let may_begin = rollout.as_ref().is_none_or(|(rollout, failed)| rollout.ours && *failed);
             if let Some((rollout, failed)) = rollout {
@@ -297,7 +304,7 @@ impl Look {
         failed: bool,
         stays: impl Fn(&PolicyKey) -> bool,
     ) {
-        self.rolling += usize::from(!failed);
+        self.rolling += usize::from(!failed && rollout.ours);
         for policy in &rollout.policies {
             let queue = self.queues.entry(policy.clone()).or_default();
             if !failed {
@@ -334,7 +341,7 @@ struct Found<'a> {
 
 impl Found<'_> {
     /// The rollout that it is in the middle of, if any, and whether that failed.
-    fn rollout(&self, known: Option<Rollout>, is_first: bool) -> Option<(Rollout, bool)> {
+    fn rollout(&self, known: Option<Rollout>, unseen: bool) -> Option<(Rollout, bool)> {
         let Self { kind, object, .. } = *self;
         let known = known.map(|known| known.look(kind, object));
         let behind = known.as_ref().is_some_and(|known| known.is_ahead_of(object));
@@ -342,7 +349,7 @@ impl Found<'_> {
         if now == Progress::Complete {
             return None;
         }
-        let mut rollout = known.unwrap_or_else(|| self.not_known(is_first, now));
+        let mut rollout = known.unwrap_or_else(|| self.not_known(unseen, now));
         // Of a DaemonSet's pods on many nodes one is always away.
         let was_complete = was_complete(kind, object) || is_updated(kind, object) && !rollout.ours;
         let broken = now == Progress::Rolling && !behind && was_complete;
@@ -356,14 +363,14 @@ impl Found<'_> {
     }
 
     /// A rollout that nobody knew of. Whoever led before may have begun it, and seen it fail.
-    fn not_known(&self, is_first: bool, now: Progress) -> Rollout {
+    fn not_known(&self, unseen: bool, now: Progress) -> Rollout {
         let Self { kind, object, .. } = *self;
-        let stalled = if is_first { stalled_by(object, self.around) } else { BTreeSet::new() };
+        let stalled = if unseen { stalled_by(object, self.around) } else { BTreeSet::new() };
         if !stalled.is_empty() {
             return Rollout { given_up: true, ..Rollout::new(kind, object, true, stalled) };
         }
         let carries = self.convergence.template.is_none();
-        let ours = is_first && carries && now == Progress::Rolling && !is_updated(kind, object);
+        let ours = unseen && carries && now == Progress::Rolling && !is_updated(kind, object);
         Rollout::new(kind, object, ours, self.concerning())
     }
 
@@ -382,6 +389,11 @@ fn asking(object: &DynamicObject, convergence: &Convergence) -> Asking {
 }
 
 impl Turn {
+    /// Notes that nobody knows whether it was written.
+    pub(super) fn may_have_begun(mut self, key: Key) {
+        self.state.tried.insert(key);
+    }
+
     /// Notes what was written.
     pub(super) fn take(mut self, kind: Kind, written: &DynamicObject) {
         if let Some((_, look)) = &mut self.state.look {

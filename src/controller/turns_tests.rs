@@ -241,6 +241,37 @@ async fn failed_rollouts_count_while_somebody_looks() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_rollout_of_which_nobody_was_told_may_fail_its_policy() {
+    let mut cluster = Cluster::new(10, [policy("all", &json!({"selector": {}}))], ["a", "b"].map(deployment));
+    let turn = cluster.ask("a").await.unwrap();
+    let (kind, object, convergence) = cluster.find("a");
+    turn.may_have_begun(key(kind, object));
+    let template = convergence.template.unwrap();
+    cluster.change("a", |workload| {
+        workload.1.data["spec"]["template"] = template;
+        workload.1.metadata.generation = Some(2);
+        rolling(workload);
+    });
+    assert!(!cluster.may_begin("b").await);
+    cluster.change("a", failed);
+    assert_eq!(cluster.failed_for("shop", by("all")).await, ["a"]);
+    assert!(!cluster.may_begin("b").await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rollouts_of_users_take_none_of_the_clusters_room() {
+    let nobody = policy("one", &json!({"selector": select("nobody")}));
+    let users = annotated("graceful", "true", deployment("a"));
+    let mut cluster = Cluster::injected(1, [nobody], [users, deployment("b"), deployment("c")]);
+    assert!(cluster.failed_for("shop", by("one")).await.is_empty());
+    cluster.change("a", rolling);
+    cluster.says("one", json!({"selector": {}, "rollout": {"maxConcurrent": 3}}));
+    assert_eq!(cluster.may(&["b", "c"]).await, ["b", "c"]);
+    cluster.begin("b").await;
+    assert!(!cluster.may_begin("c").await);
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_oldest_go_first_and_none_where_one_failed() {
     let all = |limit: i32| json!({"selector": {}, "rollout": {"maxConcurrent": limit}});
     let mut cluster = Cluster::new(10, [policy("all", &all(1))], ["c", "a", "b"].map(deployment));

@@ -16,7 +16,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Context, budgets, turns, write};
 use crate::{
-    api::annotations::PENDING,
     plan::{self, Convergence, Kind, Surroundings, When, Workload},
     runtime::{
         kept::Kept,
@@ -30,7 +29,7 @@ use crate::{
 const AT_A_TIME: u16 = 16;
 /// How long a workload waits before it asks again whether it is its turn.
 const WAIT: Duration = Duration::from_secs(5);
-/// How long after a PodDisruptionBudget was refused the next attempt is made.
+/// How long after a PodDisruptionBudget or a mark was refused the next attempt is made.
 const REFUSED_WAIT: Duration = Duration::from_mins(1);
 
 /// After how long an entry in managedFields is a leftover of an interrupted write: as a rule the same write
@@ -82,24 +81,25 @@ async fn look_after(kind: Kind, object: &DynamicObject, context: &Context) -> Re
     let refused = kept.as_ref().is_err_and(write::Error::is_refusal);
     context.outbox.budget_refused(kind, object, kept.as_ref().err().filter(|_| refused));
     let looks_again = action != Action::await_change();
+    if refused {
+        return Ok(Action::requeue(REFUSED_WAIT));
+    }
+    kept?;
     // From here on the version changes that a write goes by.
-    let is_settled =
-        convergence.template.is_none() || matches!(convergence.when, When::NextUpdate | When::Observed);
-    let waits = plan::is_to_be_marked(&workload, &convergence);
-    if is_settled && waits != object.annotations().contains_key(PENDING) {
-        let marked = context.write(write::mark(&context.client, kind, object, waits)).await;
-        marked.unwrap_or(Ok(()))?;
-        return Ok(action);
+    if plan::is_to_be_marked(&workload, &convergence, &surroundings) {
+        return match context.write(write::mark(&context.client, kind, object)).await {
+            Some(Err(error)) if error.is_refusal() => {
+                tracing::warn!(%error, "not marked, so that its next update may pass the webhook by");
+                Ok(Action::requeue(REFUSED_WAIT))
+            }
+            marked => marked.unwrap_or(Ok(())).map(|()| action),
+        };
     }
     let left = object.metadata.managed_fields.iter().flatten().next().map(age);
     if left.is_some_and(|age| age >= LEFT_WAIT) {
         let given_up = context.write(write::give_up_leftovers(&context.client, kind, object)).await;
         given_up.unwrap_or(Ok(()))?;
     }
-    if refused {
-        return Ok(if looks_again { action } else { Action::requeue(REFUSED_WAIT) });
-    }
-    kept?;
     Ok(if left.is_some() && !looks_again { Action::requeue(LEFT_WAIT) } else { action })
 }
 
@@ -167,6 +167,12 @@ async fn bring_to_plan(
     let written = context.write(write::template(&context.client, kind, object, planned)).await;
     let Some(written) = written else { return Ok(Action::await_change()) };
     let written = match written {
+        Err(error) if error.is_open() => {
+            if let Some(turn) = turn {
+                turn.may_have_begun(key);
+            }
+            return Err(error);
+        }
         Err(error) if error.is_refusal() => {
             let (wait, news) = blocked(error.to_string(), ReconcileResult::Failed);
             if news {
@@ -176,9 +182,11 @@ async fn bring_to_plan(
         }
         written => written?,
     };
+    // From here on others have their turns.
     if let Some(turn) = turn {
         turn.take(kind, &written);
     }
+    context.while_leading(write::disown(&context.client, kind, &written)).await;
     let left = plan::converge(&Workload::of(kind, &written), surroundings);
     if left.template.is_some() {
         let reason = "another admission webhook or policy undid the write";
@@ -217,6 +225,7 @@ mod tests {
 
     use super::*;
     use crate::{
+        api::annotations::PENDING,
         controller::test_support::commanded,
         runtime::{FIELD_MANAGER, caches::Caches, client::LIMIT},
         trial::test_support::{client, failure},
@@ -330,23 +339,28 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_waits_for_the_next_update_is_marked_until_it_waits_no_more() {
+    async fn who_waits_for_the_next_update_is_marked_once() {
         let object = |annotations: &[&str]| {
             let mut object = deployment("a");
             let annotations = annotations.iter().map(|key| ((*key).to_owned(), "true".to_owned()));
             object.metadata.annotations = Some(annotations.collect());
             object
         };
-        let waiting = || following(&json!({"mode": "NextUpdate"}), &["a"]);
+        let labelled = |label: &str| {
+            let labels = json!({"adieu.dev/injection": label});
+            let namespace = json!({"metadata": {"name": "shop", "labels": labels}});
+            let namespaces = vec![serde_json::from_value(namespace).unwrap()];
+            following(&json!({"mode": "NextUpdate"}), &["a"]).with_namespaces(namespaces)
+        };
+        let waiting = || labelled("disabled");
         let nobody = || Caches::fixed(vec![], vec![], vec![]);
-        let out = "adieu.dev/graceful-";
         for (caches, annotations, written) in [
             (waiting(), &[][..], true),
             (waiting(), &[PENDING], false),
             // It meets the webhook anyway.
-            (waiting(), &[out], false),
-            (waiting(), &[out, PENDING], true),
-            (nobody(), &[PENDING], true),
+            (waiting(), &["adieu.dev/drain-seconds"], false),
+            (labelled("enabled"), &[], false),
+            (nobody(), &[PENDING], false),
             (nobody(), &[], false),
         ] {
             let asked = Asked::default();

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::{
     api::annotations::PENDING,
-    plan::{Kind, template_patch},
+    plan::{Kind, template_patch, unmark},
     runtime::{FIELD_MANAGER, workloads::resource},
 };
 
@@ -38,6 +38,11 @@ impl Error {
         changed && !is_denial(&status.message)
     }
 
+    /// Whether it may have been written all the same: nobody said that it wasn't.
+    pub(super) fn is_open(&self) -> bool {
+        !matches!(&self.source, kube::Error::Api(status) if status.code < 500) && !self.is_refusal()
+    }
+
     /// Whether the API server, or an admission webhook or policy, would refuse it again. A webhook that must be
     /// asked and doesn't answer is a 500.
     pub(super) fn is_refusal(&self) -> bool {
@@ -58,7 +63,8 @@ fn is_denial(message: &str) -> bool {
 /// What the API server says of a JSON patch that can't be applied (`NewGenericServerResponse` for 422).
 const INAPPLICABLE: &str = "the server rejected our request due to an error in our request";
 
-/// Makes the template of `object` be `template`, if nobody changed the object since.
+/// Makes the template of `object` be `template`, if nobody changed the object since. What it waited for is there
+/// then, so the mark goes. It is to be [disowned](disown) after that.
 pub(super) async fn template(
     client: &Client,
     kind: Kind,
@@ -67,40 +73,30 @@ pub(super) async fn template(
 ) -> Result<DynamicObject, Error> {
     let mut patch = template_patch(&object.data["spec"]["template"], template);
     patch.0.insert(0, precondition(object));
-    send_and_disown(client, kind, object, Patch::Json(patch)).await
+    patch.0.extend(unmark(object.annotations()));
+    send(client, kind, object, Patch::Json(patch)).await
 }
 
-/// Sets the mark of a workload that waits for its next update, or takes it away, if nobody changed the object
-/// since.
-pub(super) async fn mark(
-    client: &Client,
-    kind: Kind,
-    object: &DynamicObject,
-    waits: bool,
-) -> Result<(), Error> {
-    let value = waits.then_some("NextUpdate");
-    let metadata = json!({"resourceVersion": object.resource_version(), "annotations": {PENDING: value}});
-    let patch = Patch::Merge(json!({"metadata": metadata}));
-    send_and_disown(client, kind, object, patch).await.map(drop)
+/// Sets the mark of a workload that waits for its next update, if nobody changed the object since. It goes with
+/// that update.
+pub(super) async fn mark(client: &Client, kind: Kind, object: &DynamicObject) -> Result<(), Error> {
+    let annotations = json!({PENDING: "NextUpdate"});
+    let metadata = json!({"resourceVersion": object.resource_version(), "annotations": annotations});
+    let written = send(client, kind, object, Patch::Merge(json!({"metadata": metadata}))).await?;
+    disown(client, kind, &written).await;
+    Ok(())
 }
 
-/// Writes, and leaves nothing in our name.
-async fn send_and_disown(
-    client: &Client,
-    kind: Kind,
-    object: &DynamicObject,
-    patch: Patch<Value>,
-) -> Result<DynamicObject, Error> {
-    let written = send(client, kind, object, patch).await?;
-    let given_up = match give_up_ownership(client, kind, &written).await {
+/// Leaves nothing of what was written in our name.
+pub(super) async fn disown(client: &Client, kind: Kind, written: &DynamicObject) {
+    let given_up = match give_up_ownership(client, kind, written).await {
         // Its controller wrote the status in between.
-        Err(error) if error.is_conflict() => give_up_leftovers(client, kind, &written).await,
+        Err(error) if error.is_conflict() => give_up_leftovers(client, kind, written).await,
         result => result,
     };
     if let Err(error) = given_up {
         tracing::debug!(%error, "our entry in managedFields is given up once the watch brings it");
     }
-    Ok(written)
 }
 
 /// Takes our entry out of `managedFields`. What the webhook sets is owned by nobody, because

@@ -162,15 +162,17 @@ pub fn converge(workload: &Workload<'_>, surroundings: &Surroundings) -> Converg
     Convergence { template, when, asked_by, standing, resolution, warnings }
 }
 
-/// Whether the workload is to carry [`annotations::PENDING`], without which the webhook may not be asked about its
-/// next update: it waits for that, and has nothing of adieu's about it.
+/// Whether the workload is to be given [`annotations::PENDING`], without which the webhook isn't asked about its
+/// next update: it waits for that, has nothing of adieu's about it, and its namespace isn't labelled.
 #[must_use]
-pub fn is_to_be_marked(workload: &Workload<'_>, convergence: &Convergence) -> bool {
-    let says = |map: &BTreeMap<String, String>| {
-        map.keys().any(|key| annotations::is_own(key) && key != annotations::PENDING)
-    };
+pub fn is_to_be_marked(
+    workload: &Workload<'_>,
+    convergence: &Convergence,
+    surroundings: &Surroundings,
+) -> bool {
+    let says = |map: &BTreeMap<String, String>| map.keys().any(|key| annotations::is_own(key));
     let waits = convergence.template.is_some() && convergence.when == When::NextUpdate;
-    waits && !says(workload.annotations) && !says(&workload.template_annotations())
+    waits && !surroundings.all_pods && !says(workload.annotations) && !says(&workload.template_annotations())
 }
 
 /// The policies that a rollout of the workload may be for: whose values it carries, who opted it in, and who

@@ -27,7 +27,7 @@ use serde_json::Value;
 pub use admit::{Admission, admit, admit_anonymous, undone};
 pub use converge::{Convergence, Standing, When, concerning, converge, is_to_be_marked};
 pub use inject::{Injected, inject, opt_out, original};
-pub use patch::{annotations_patch, pod_patch, template_patch};
+pub use patch::{annotations_patch, pod_patch, template_patch, unmark};
 pub use pods::{Owner, admit_pod};
 pub use record::Record;
 pub use render::{render, revert};

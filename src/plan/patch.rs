@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use json_patch::{AddOperation, Patch, PatchOperation, jsonptr::PointerBuf};
+use json_patch::{AddOperation, Patch, PatchOperation, RemoveOperation, jsonptr::PointerBuf};
 use serde_json::{Value, json};
+
+use crate::api::annotations::PENDING;
 
 /// The JSON patch that makes the workload's template `new`.
 #[must_use]
@@ -41,6 +43,13 @@ pub fn annotations_patch(old: &BTreeMap<String, String>, new: &BTreeMap<String, 
         patch.0 = vec![PatchOperation::Add(AddOperation { path, value: json!(new) })];
     }
     patch
+}
+
+/// The operation that takes the mark of who waits for its next update away, where it is among the annotations.
+#[must_use]
+pub fn unmark(annotations: &BTreeMap<String, String>) -> Option<PatchOperation> {
+    let path = PointerBuf::from_tokens(["metadata", "annotations", PENDING]);
+    annotations.contains_key(PENDING).then_some(PatchOperation::Remove(RemoveOperation { path }))
 }
 
 /// The JSON patch that makes a pod, its metadata and spec, `new`.

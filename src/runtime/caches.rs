@@ -161,6 +161,12 @@ impl Caches {
         Self { cluster_policies: fixed_store(policies), ..self }
     }
 
+    /// The same with these namespaces.
+    #[must_use]
+    pub fn with_namespaces(self, namespaces: Vec<Namespace>) -> Self {
+        Self { namespaces: fixed_store(namespaces), ..self }
+    }
+
     /// The workloads of the cluster.
     #[must_use]
     pub fn workloads(&self) -> &Workloads {
@@ -496,15 +502,12 @@ mod tests {
             policy("both", &of(json!({"matchLabels": {"team": "shop", "tier": "front"}}))),
             policy("unreadable", &of(team("Near"))),
         ];
-        let caches = Caches {
-            cluster_policies: fixed_store(policies),
-            namespaces: fixed_store(vec![
+        let caches =
+            Caches::fixed(vec![], vec![], vec![]).with_cluster_policies(policies).with_namespaces(vec![
                 namespace("shop", &json!({"team": "shop", LABEL: "enabled"})),
                 namespace("front", &json!({"team": "shop", "tier": "front", LABEL: "disabled"})),
                 namespace("bank", &json!({"team": "bank"})),
-            ]),
-            ..Caches::fixed(vec![], vec![], vec![])
-        };
+            ]);
         for (namespace, expected, all_pods) in [
             ("shop", &["all", "empty", "in"][..], true),
             ("front", &["all", "both", "empty", "in"], false),

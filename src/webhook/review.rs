@@ -223,11 +223,15 @@ fn workload(
     let anonymous = is_anonymous(request);
     let admit = if anonymous { plan::admit_anonymous } else { plan::admit };
     let kept = old.as_ref().filter(|_| anonymous).and_then(|old| plan::undone(&sent, old));
+    // What it waited for is the change of its template.
+    let changes = old.as_ref().is_none_or(|old| old.template != sent.template);
+    let unmark = plan::unmark(sent.annotations).filter(|_| changes);
     let Some((annotations, template)) = &kept else {
         let admission = admit(&sent, old.as_ref(), surroundings);
         let template = admission.template.as_ref();
-        let patch = template.map(|injected| plan::template_patch(sent.template, injected));
-        return Decision::new(admission, patch.unwrap_or_default());
+        let mut patch = template.map(|new| plan::template_patch(sent.template, new)).unwrap_or_default();
+        patch.0.extend(unmark);
+        return Decision::new(admission, patch);
     };
     let new = Workload { annotations, template, ..sent };
     let mut admission = admit(&new, old.as_ref(), surroundings);
@@ -239,6 +243,7 @@ fn workload(
     let mut patch = plan::annotations_patch(sent.annotations, annotations);
     let template = admission.template.as_ref().unwrap_or(template);
     patch.0.extend(plan::template_patch(sent.template, template).0);
+    patch.0.extend(unmark);
     Decision::new(admission, patch)
 }
 

@@ -167,6 +167,19 @@ async fn only_an_anonymous_request_goes_back_to_an_earlier_injection() {
 }
 
 #[tokio::test]
+async fn the_mark_of_who_waits_goes_with_the_change_of_its_template() {
+    let marked = deployment(&json!({"adieu.dev/pending": "NextUpdate", "team": "shop"}));
+    let mark = |object: &Value| object["metadata"]["annotations"].get("adieu.dev/pending").is_some();
+    let (_, scaled) = answered("UPDATE", marked.clone(), marked.clone()).await;
+    assert!(mark(&scaled));
+    let mut next = marked.clone();
+    next["spec"]["template"]["spec"]["containers"][0]["image"] = json!("web:2");
+    let (_, updated) = answered("UPDATE", next, marked).await;
+    assert!(!mark(&updated));
+    assert_eq!(updated["metadata"]["annotations"]["team"], "shop");
+}
+
+#[tokio::test]
 async fn a_generated_name_and_missing_fields_are_no_trouble() {
     let mut object = deployment(&json!({"adieu.dev/graceful": "true"}));
     object["metadata"].as_object_mut().unwrap().remove("name");
