@@ -80,8 +80,8 @@ async fn a_policy_of_the_cluster_gives_defaults_and_a_maximum_and_opts_nobody_in
         status["workloads"] == json!({"matched": 3, "injected": 2, "pending": 0, "failed": 1})
             && ready.is_some_and(|ready| {
                 let message = ready["message"].as_str().unwrap();
-                let first = "1 of 3 workloads can't be injected, such as long: ";
-                ready["status"] == "False" && message.starts_with(first) && message.contains(over)
+                let first = format!("1 of 3 workloads can't be injected, such as {}/long: ", scene.namespace);
+                ready["status"] == "False" && message.starts_with(&first) && message.contains(over)
             })
     })
     .await;
