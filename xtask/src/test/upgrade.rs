@@ -1,6 +1,6 @@
 //! An upgrade to a build with other built-in defaults.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, bail, ensure};
 use k8s_openapi::api::apps::v1::Deployment;
@@ -24,7 +24,7 @@ const AFTER: i64 = 20;
 const CRD: &str = "gracefulpolicies.adieu.dev";
 /// What is taken away from it.
 const COLUMNS: &str = "/spec/versions/0/additionalPrinterColumns";
-/// The authorities' certificates. What age takes out of them may go at any time.
+/// The authorities' certificates.
 const BUNDLE: &str = "ca.crt";
 
 /// Nothing may roll out, and the next change of a template must bring the new defaults. Half of the Deployments
@@ -161,20 +161,20 @@ async fn certificates(client: Client) -> Result<Secret> {
     secret.with_context(|| format!("cannot read the Secret {name}"))
 }
 
-/// An error where the Secret has something else in it, but for authorities that leave the bundle an hour after others
-/// came: tests before this one replace them. Labels may come back, where they have deleted the Secret.
+/// An error where there is an authority that wasn't there. One may leave, and another begin to sign: tests before
+/// this one replace them.
 fn stays(before: &Secret, after: &Secret) -> Result<()> {
-    let data = |secret: &Secret| secret.data.clone().unwrap_or_default();
-    let (mut old, mut new) = (data(before), data(after));
-    if old == new {
-        return Ok(());
-    }
-    let bundles = (old.remove(BUNDLE).unwrap_or_default().0, new.remove(BUNDLE).unwrap_or_default().0);
-    let (before, after) = bundles;
-    let shorter = after.len() < before.len() && !after.is_empty() && before.starts_with(&after);
-    // Keys are no business of a log.
-    ensure!(old == new && shorter, "the upgrade changed what is in the Secret of the certificates");
+    let (before, after) = (authorities(before), authorities(after));
+    ensure!(!after.is_empty() && after.is_subset(&before), "the upgrade made another authority");
     Ok(())
+}
+
+/// The certificates of the authorities, PEM.
+fn authorities(secret: &Secret) -> BTreeSet<String> {
+    let bundle = secret.data.as_ref().and_then(|data| data.get(BUNDLE));
+    let text = bundle.map(|bundle| String::from_utf8_lossy(&bundle.0).into_owned()).unwrap_or_default();
+    let blocks = text.split_inclusive("-----END CERTIFICATE-----").map(str::trim);
+    blocks.filter(|block| !block.is_empty()).map(str::to_owned).collect()
 }
 
 /// What `kubectl get` shows of a policy.
@@ -209,23 +209,24 @@ async fn touch_all(client: Client) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::ByteString;
+
     use super::*;
 
     #[test]
-    fn certificates_that_were_made_anew_are_noticed() {
-        let secret = |version: &str, bundle: &str, key: &str| -> Secret {
-            let metadata = json!({"name": "adieu-certificates", "resourceVersion": version});
-            let data = json!({"ca.crt": bundle, "tls.key": key});
-            serde_json::from_value(json!({"metadata": metadata, "data": data})).unwrap()
+    fn an_authority_that_was_made_anew_is_noticed() {
+        let secret = |authorities: &[&str]| {
+            let end = "-----END CERTIFICATE-----\n";
+            let bundle: String = authorities.iter().flat_map(|authority| [*authority, end]).collect();
+            let data = [(BUNDLE.to_owned(), ByteString(bundle.into_bytes()))];
+            Secret { data: Some(data.into()), ..Secret::default() }
         };
-        // "new old", "new", "old", and keys, in base64.
-        let (both, new, old, key, other) = ("bmV3IG9sZA==", "bmV3", "b2xk", "a2V5", "b3RoZXI=");
-        let before = secret("1", both, key);
-        stays(&before, &before).unwrap();
-        stays(&before, &secret("2", new, key)).unwrap();
-        stays(&before, &secret("2", both, key)).unwrap();
-        for after in [secret("2", old, key), secret("2", "", key), secret("2", new, other)] {
-            assert!(stays(&before, &after).is_err(), "{after:?}");
+        let before = secret(&["new", "old"]);
+        for kept in [&["new", "old"][..], &["old", "new"], &["new"]] {
+            stays(&before, &secret(kept)).unwrap();
+        }
+        for other in [&["newer", "new", "old"][..], &["newer"], &[]] {
+            assert!(stays(&before, &secret(other)).is_err(), "{other:?}");
         }
     }
 }
