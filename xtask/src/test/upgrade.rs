@@ -66,7 +66,7 @@ fn upgrade(target: &Target, deployments: usize) -> Result<String> {
     target.with_client(touch_all)?;
     install::wait(target, "what each template's next change brings", |client| all_have(client, AFTER))?;
     Ok(format!(
-        "0 rollouts, the same certificates; the next change of each template brought the drain of {AFTER} s in \
+        "0 rollouts, no other authority; the next change of each template brought the drain of {AFTER} s in \
          the place of {BEFORE} s"
     ))
 }
