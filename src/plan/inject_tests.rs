@@ -546,6 +546,36 @@ fn a_record_of_a_version_that_knows_more_still_takes_back() {
 }
 
 #[test]
+fn whatever_somebody_writes_for_a_record_is_taken_for_none() {
+    for text in [
+        "",
+        "true",
+        "1",
+        "null",
+        "\"web\"",
+        "[]",
+        "[{}]",
+        "{}",
+        "{\"settings\":1}",
+        "{\"containers\":[]}",
+        "{",
+        "no",
+        "\n",
+        "{}\ntrue",
+        "{}\n{\"a\":1}",
+        "true\n{\"a\":{\"sleep\":{\"seconds\":1}}}",
+    ] {
+        let template = json!({
+            "metadata": {"annotations": {INJECTED: text}}, "spec": {"containers": [{"name": "a"}]},
+        });
+        assert_eq!(opt_out(&template, None)["spec"], template["spec"], "{text:?}");
+        let injected = injected(&template);
+        assert_eq!(injected["spec"]["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"], 10);
+        assert_eq!(opt_out(&injected, None)["spec"], template["spec"], "{text:?}");
+    }
+}
+
+#[test]
 fn what_has_no_name_keeps_its_hook_which_counts() {
     let template = json!({"spec": {"containers": [{"lifecycle": {"preStop": {"sleep": {"seconds": 47}}}}]}});
     let settings = with(|s| {

@@ -235,9 +235,10 @@ pub(super) fn read(template: &Value) -> Option<Record> {
     let text = text(template)?;
     let (text, replaced) = text.split_once('\n').unwrap_or((text, ""));
     let record = serde_json::from_str(text).ok().or_else(|| {
-        let mut record: Value = serde_json::from_str(text).ok()?;
-        record["settings"] = json!({});
-        serde_json::from_value(record).ok()
+        // Anybody can write anything here.
+        let mut record: Map<String, Value> = serde_json::from_str(text).ok()?;
+        record.insert("settings".into(), json!({}));
+        serde_json::from_value(Value::Object(record)).ok()
     });
     let mut record: Record = record?;
     record.take_replaced(replaced);
