@@ -468,6 +468,23 @@ mod tests {
     }
 
     #[test]
+    fn what_waits_for_a_person_is_not_looked_at_again_and_again() {
+        for (spec, waits) in [
+            (json!({"selector": {}}), true),
+            (json!({"selector": {}, "rollout": {"mode": "NextUpdate"}}), false),
+            (json!({"selector": {}, "mode": "Observe"}), false),
+        ] {
+            let policy = policy(spec);
+            let surroundings =
+                Surroundings { policies: vec![Arc::new(policy.clone())], ..Surroundings::default() };
+            let workloads = vec![deployment("a", &Arc::new(surroundings))];
+            let trouble = Trouble { failed: Failures::new(), blocked: &Blocked::default() };
+            let tally = Tally::of(&policy, &workloads, &trouble);
+            assert_eq!((tally.counts.pending, tally.waits()), (1, waits), "{:?}", policy.spec);
+        }
+    }
+
+    #[test]
     fn who_loses_a_workload_to_another_policy_is_told() {
         let mut loser = policy(json!({"selector": {}}));
         loser.metadata.name = Some("loser".into());

@@ -159,13 +159,35 @@ fn api(client: &Client, kind: Kind, object: &DynamicObject) -> Api<DynamicObject
 mod tests {
     use super::*;
 
+    fn error(source: kube::Error) -> Error {
+        let object: DynamicObject = serde_json::from_value(json!({"metadata": {"name": "web"}})).unwrap();
+        Error::new(Kind::Deployment, &object, source)
+    }
+
+    fn answer(code: u16, message: &str) -> Error {
+        let status = json!({"code": code, "message": message, "reason": "Invalid"});
+        error(kube::Error::Api(Box::new(serde_json::from_value(status).unwrap())))
+    }
+
     /// Whether it is a conflict, and whether it is a refusal.
     fn judged(code: u16, message: &str) -> (bool, bool) {
-        let status = json!({"code": code, "message": message, "reason": "Invalid"});
-        let source = kube::Error::Api(Box::new(serde_json::from_value(status).unwrap()));
-        let object: DynamicObject = serde_json::from_value(json!({"metadata": {"name": "web"}})).unwrap();
-        let error = Error::new(Kind::Deployment, &object, source);
+        let error = answer(code, message);
         (error.is_conflict(), error.is_refusal())
+    }
+
+    #[test]
+    fn where_nobody_said_that_it_was_not_written_it_may_have_been() {
+        assert!(error(kube::Error::Service("the connection broke off".into())).is_open());
+        assert!(answer(500, "etcdserver: request timed out").is_open());
+        for (code, message) in [
+            (409, "the object has been modified"),
+            (422, INAPPLICABLE),
+            (403, "forbidden"),
+            (429, "too many requests"),
+            (500, "Internal error occurred: failed calling webhook \"a\""),
+        ] {
+            assert!(!answer(code, message).is_open(), "{code} {message}");
+        }
     }
 
     #[test]
