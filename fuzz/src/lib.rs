@@ -24,13 +24,11 @@ pub fn admission(body: &[u8]) {
     let record = |object: &Value| object["spec"]["template"]["metadata"]["annotations"][INJECTED].clone();
     let (brought, there) = (record(&again["request"]["object"]), record(&again["request"]["oldObject"]));
     json_patch::patch(&mut again["request"]["object"], &patch).expect("the patch fits the object");
-    if !brought.is_null() && !there.is_null() && brought != there {
-        // Once the record that somebody wrote is followed and gone, the one from before counts.
-        return;
-    }
     // As the API server asks again where another webhook changed something (reinvocation).
     let answer = review(again.to_string().as_bytes()).expect("a patched object can be reviewed");
-    assert_eq!(answer["response"].get("patch"), None, "patched twice: {again}");
+    // Once the record that somebody wrote is followed and gone, the one from before counts.
+    let two_records = !brought.is_null() && !there.is_null() && brought != there;
+    assert!(two_records || answer["response"].get("patch").is_none(), "patched twice: {again}");
 }
 
 fn review(body: &[u8]) -> Option<Value> {

@@ -1,14 +1,14 @@
 //! Puts settings into a pod template: preStop, readiness probe, grace period, spread, and the record of them.
 
-use std::collections::BTreeSet;
-
 use serde_json::{Map, Value, json};
 
 use super::{
     Facts, Settings,
     hooks::{Hooks, longest_sleep},
     probe,
-    record::{self, DEFAULT_GRACE_PERIOD_SECONDS, GRACE_PERIOD, Parent, Record, SPREAD, put},
+    record::{
+        self, DEFAULT_GRACE_PERIOD_SECONDS, GRACE_PERIOD, Parent, Record, SPREAD, named_containers, put,
+    },
 };
 use crate::api::{GracePeriod, annotations::INJECTED};
 
@@ -189,19 +189,6 @@ fn write(template: &mut Value, record: &mut Record, text: Option<String>) -> Res
         ));
     }
     Ok(())
-}
-
-/// The regular containers that can be recorded by name. Of two with one name, which the API server
-/// refuses, only the first counts.
-pub(super) fn named_containers(
-    spec: &mut Map<String, Value>,
-) -> impl Iterator<Item = (String, &mut Map<String, Value>)> {
-    let mut seen = BTreeSet::new();
-    let containers = spec.get_mut("containers").and_then(Value::as_array_mut).into_iter().flatten();
-    containers.filter_map(Value::as_object_mut).filter_map(move |container| {
-        let name = container.get("name")?.as_str()?.to_owned();
-        seen.insert(name.clone()).then_some((name, container))
-    })
 }
 
 #[cfg(test)]

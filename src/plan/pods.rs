@@ -7,8 +7,8 @@ use serde_json::{Map, Value, json};
 use super::{
     Admission, Facts, Kind, OptIn, Resolution, Settings, Surroundings, Workload,
     hooks::{Hooks, sidecars},
-    inject::{Injected, grace_period, inject, named_containers},
-    record::{self, Field, GRACE_PERIOD, put},
+    inject::{Injected, grace_period, inject},
+    record::{self, Field, GRACE_PERIOD, named_containers, put},
     resolve,
 };
 use crate::api::{

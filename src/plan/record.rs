@@ -8,7 +8,7 @@
 //! the API server can make of the hook itself, let the chart's guard hold the operator's service account to
 //! hooks that stood in the container.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value, json};
@@ -255,6 +255,19 @@ pub(super) fn same_but_for_text(a: &Value, b: &Value) -> bool {
     text(a).is_some() && text(b).is_some() && text(a) != text(b) && without(a) == without(b)
 }
 
+/// The regular containers that can be recorded by name. Of two with one name, which the API server
+/// refuses, only the first counts.
+pub(super) fn named_containers(
+    spec: &mut Map<String, Value>,
+) -> impl Iterator<Item = (String, &mut Map<String, Value>)> {
+    let mut seen = BTreeSet::new();
+    let containers = spec.get_mut("containers").and_then(Value::as_array_mut).into_iter().flatten();
+    containers.filter_map(Value::as_object_mut).filter_map(move |container| {
+        let name = container.get("name")?.as_str()?.to_owned();
+        seen.insert(name.clone()).then_some((name, container))
+    })
+}
+
 /// Takes back what `record` says was injected, and the record itself. A value that is neither the
 /// injected one nor the one from before is the user's, and stays.
 pub(super) fn revert(template: &mut Value, record: &Record) {
@@ -274,10 +287,8 @@ pub(super) fn revert(template: &mut Value, record: &Record) {
         drop_second_constraint(spec, &spread.injected);
     }
     let mut longest = None;
-    for container in spec.get_mut("containers").and_then(Value::as_array_mut).into_iter().flatten() {
-        let Some(container) = container.as_object_mut() else { continue };
-        let name = container.get("name").and_then(Value::as_str);
-        if let Some(given) = name.and_then(|name| record.containers.get(name)) {
+    for (name, container) in named_containers(spec) {
+        if let Some(given) = record.containers.get(&name) {
             revert_container(container, given);
             longest = longest.max(later_sleep(container, given));
         }
