@@ -137,14 +137,13 @@ fn is_covered(
 }
 
 fn pod_labels(workload: &DynamicObject) -> Labels {
-    let labels = workload.data["spec"]["template"]["metadata"]["labels"].clone();
-    serde_json::from_value(labels).unwrap_or_default()
+    plan::string_map(&workload.data["spec"]["template"]["metadata"]["labels"])
 }
 
 /// The labels of the pods of the workload that a budget of adieu's is for.
 fn pods_of(caches: &Caches, namespace: &str, budget: &PodDisruptionBudget) -> Option<Labels> {
     let owner = budget.owner_references().first()?;
-    let kind = Kind::ALL.into_iter().find(|kind| kind.as_str() == owner.kind)?;
+    let kind = Kind::from_gvk("apps", "v1", &owner.kind)?;
     caches.workloads().get(kind, namespace, &owner.name).map(|workload| pod_labels(&workload))
 }
 
@@ -153,9 +152,9 @@ fn selector(budget: &PodDisruptionBudget) -> Option<&LabelSelector> {
     budget.spec.as_ref()?.selector.as_ref()
 }
 
-/// Of two budgets of adieu's, each for the other's pods, the first stays: the one with the broader selector, which may be
-/// for others as well, then the older. One that isn't there yet comes last. No two can thus give way to each
-/// other.
+/// Of two budgets of adieu's, each for the other's pods, the first stays: the one with the broader selector,
+/// which may be for others as well, then the older. One that isn't there yet comes last. No two can thus give
+/// way to each other.
 fn place(budget: &PodDisruptionBudget) -> (usize, bool, Option<&Time>, Option<&str>) {
     let requirements = selector(budget).map_or(0, |selector| {
         let expressions = selector.match_expressions.as_ref().map_or(0, Vec::len);

@@ -86,7 +86,7 @@ async fn reconcile<P: Policy>(policy: Arc<P>, context: Arc<Context>) -> Result<A
     let under_way = context.turns.follow(&context, Some((&namespace, &policy.source()))).await;
     let trouble = Trouble { failed: context.turns.failures(), blocked: &context.blocked };
     let tally = Tally::of(&*policy, &policy.reach(&context), &trouble);
-    let waits = tally.waits();
+    let waits = tally.waits;
     let status = status(&*policy, tally, Timestamp::now());
     if policy.status() != Some(&status) {
         let patch = Patch::Merge(json!({ "status": status }));
@@ -258,8 +258,8 @@ struct Tally {
     failed: BTreeSet<String>,
     /// How many are left to the next change of their template.
     later: usize,
-    /// How many are only observed.
-    observed: usize,
+    /// Whether one waits for something that happens by itself.
+    waits: bool,
     /// How many wait for other policies, for which a rollout failed, and those.
     held_up: usize,
     held_up_by: BTreeSet<Source>,
@@ -306,7 +306,7 @@ impl Tally {
                     let reason = trouble.blocked.reason(&key(*kind, &object));
                     tally.blocked.extend(reason.map(|reason| (name, reason)));
                     tally.later += usize::from(convergence.when == When::NextUpdate);
-                    tally.observed += usize::from(convergence.when == When::Observed);
+                    tally.waits |= matches!(convergence.when, When::InTurn | When::AtOnce);
                     if convergence.when == When::InTurn {
                         let namespace = object.namespace().unwrap_or_default();
                         let others = convergence.asked_by.keys().filter(|other| **other != source);
@@ -325,11 +325,6 @@ impl Tally {
             }
         }
         tally
-    }
-
-    /// Whether workloads wait for something that happens by itself.
-    fn waits(&self) -> bool {
-        usize::try_from(self.counts.pending).is_ok_and(|pending| pending > self.later + self.observed)
     }
 
     fn ready(&self, spec: &GracefulPolicySpec) -> Says {
@@ -480,7 +475,7 @@ mod tests {
             let workloads = vec![deployment("a", &Arc::new(surroundings))];
             let trouble = Trouble { failed: Failures::new(), blocked: &Blocked::default() };
             let tally = Tally::of(&policy, &workloads, &trouble);
-            assert_eq!((tally.counts.pending, tally.waits()), (1, waits), "{:?}", policy.spec);
+            assert_eq!((tally.counts.pending, tally.waits), (1, waits), "{:?}", policy.spec);
         }
     }
 

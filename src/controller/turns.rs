@@ -267,7 +267,7 @@ impl State {
                 continue;
             }
             let (asking, waits) = (asking(&object, &convergence), convergence.when == When::InTurn);
-            let (key, place) = (key(kind, &object), place(kind, &object));
+            let key = key(kind, &object);
             let found = Found { kind, object: &object, convergence, around };
             let known = self.rollouts.remove(&key).filter(|known| known.uid == object.metadata.uid);
             // It may be one of ours of which nobody was told.
@@ -287,7 +287,7 @@ impl State {
                 still.insert(key.clone(), rollout);
             }
             if may_begin && !carries && waits && !context.blocked.is_blocked(&key) {
-                waiting.insert(place, asking);
+                waiting.insert(place(kind, &object), asking);
             }
         }
         self.rollouts = still;

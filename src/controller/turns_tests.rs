@@ -259,6 +259,16 @@ async fn a_rollout_of_which_nobody_was_told_may_fail_its_policy() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_is_blocked_holds_no_place_and_tries_again_where_there_is_room() {
+    let mut cluster = Cluster::new(10, [policy("all", &json!({"selector": {}}))], ["a", "b"].map(deployment));
+    let (kind, object, _) = cluster.find("a");
+    cluster.context.blocked.note(key(kind, object), "refused".into());
+    assert_eq!(cluster.may(&["a", "b"]).await, ["a", "b"]);
+    cluster.begin("b").await;
+    assert!(!cluster.may_begin("a").await);
+}
+
+#[tokio::test(start_paused = true)]
 async fn rollouts_of_users_take_none_of_the_clusters_room() {
     let nobody = policy("one", &json!({"selector": select("nobody")}));
     let users = annotated("graceful", "true", deployment("a"));

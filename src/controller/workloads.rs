@@ -152,16 +152,16 @@ async fn bring_to_plan(
     let blocked = |reason: String, result| {
         count(result);
         tracing::warn!(%kind, namespace, name = object.name_any(), reason, "not brought to its plan, trying again");
-        context.blocked.note(key.clone(), reason)
+        let (wait, news) = context.blocked.note(key.clone(), reason.clone());
+        if news {
+            context.outbox.blocked(kind, object, reason);
+        }
+        Ok(Action::requeue(wait))
     };
     if context.blocked.keeps_coming_back(&key, planned) {
         let reason = "what was injected keeps being changed back, and the webhook isn't asked: \
                       see that the API server reaches it, or opt the workload out where it is kept";
-        let (wait, news) = blocked(reason.into(), ReconcileResult::Undone);
-        if news {
-            context.outbox.blocked(kind, object, reason.into());
-        }
-        return Ok(Action::requeue(wait));
+        return blocked(reason.into(), ReconcileResult::Undone);
     }
     // Since it asked for its turn, much may have happened.
     let written = context.write(write::template(&context.client, kind, object, planned)).await;
@@ -173,13 +173,7 @@ async fn bring_to_plan(
             }
             return Err(error);
         }
-        Err(error) if error.is_refusal() => {
-            let (wait, news) = blocked(error.to_string(), ReconcileResult::Failed);
-            if news {
-                context.outbox.blocked(kind, object, error.to_string());
-            }
-            return Ok(Action::requeue(wait));
-        }
+        Err(error) if error.is_refusal() => return blocked(error.to_string(), ReconcileResult::Failed),
         written => written?,
     };
     // From here on others have their turns.
@@ -190,11 +184,7 @@ async fn bring_to_plan(
     let left = plan::converge(&Workload::of(kind, &written), surroundings);
     if left.template.is_some() {
         let reason = "another admission webhook or policy undid the write";
-        let (wait, news) = blocked(reason.into(), ReconcileResult::Undone);
-        if news {
-            context.outbox.blocked(kind, object, reason.into());
-        }
-        return Ok(Action::requeue(wait));
+        return blocked(reason.into(), ReconcileResult::Undone);
     }
     context.blocked.clear(&key);
     context.blocked.wrote(key, planned, &written.data["spec"]["template"]);
@@ -384,11 +374,14 @@ mod tests {
             let error = write::Error::new(DEPLOYMENT, &object, source());
             retry(DEPLOYMENT, &object.into(), &error, &context)
         };
-        assert_ne!(fail(), fail());
+        for _ in 0..10 {
+            fail();
+        }
+        let key = turns::key(DEPLOYMENT, &deployment("a"));
+        assert!(context.blocked.failed(key.clone()) >= Duration::from_secs(20), "with jitter, of 30 s");
         let mut opted_out = deployment("a");
         opted_out.metadata.annotations = Some([("adieu.dev/graceful".into(), "false".into())].into());
         reconciled(&context, opted_out).await.unwrap();
-        let key = turns::key(DEPLOYMENT, &deployment("a"));
         assert!(context.blocked.failed(key) < Duration::from_secs(2));
     }
 }

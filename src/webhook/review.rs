@@ -224,8 +224,8 @@ fn workload(
     let admit = if anonymous { plan::admit_anonymous } else { plan::admit };
     let kept = old.as_ref().filter(|_| anonymous).and_then(|old| plan::undone(&sent, old));
     // What it waited for is the change of its template.
-    let changes = old.as_ref().is_none_or(|old| old.template != sent.template);
-    let unmark = plan::unmark(sent.annotations).filter(|_| changes);
+    let unmark = plan::unmark(sent.annotations)
+        .filter(|_| old.as_ref().is_none_or(|old| old.template != sent.template));
     let Some((annotations, template)) = &kept else {
         let admission = admit(&sent, old.as_ref(), surroundings);
         let template = admission.template.as_ref();
