@@ -64,6 +64,13 @@ A match condition: requests of others.
 {{- include "adieu.fullname" . }}-certificates
 {{- end -}}
 
+{{- /*
+The authority that cert-manager keeps for the webhook, where no other issuer signs: issuer, certificate and Secret.
+*/ -}}
+{{- define "adieu.authority" -}}
+{{- include "adieu.fullname" . }}-authority
+{{- end -}}
+
 {{- define "adieu.image" -}}
 {{- $image := printf "%s:%s" .Values.image.repository (default .Chart.AppVersion .Values.image.tag) -}}
 {{- with .Values.image.digest -}}

@@ -117,6 +117,12 @@ fn part<'a>(objects: &'a [Value], what: &str) -> &'a Value {
     }
 }
 
+/// The object of a kind with that name; `null` where there is none.
+fn named<'a>(objects: &'a [Value], kind: &str, name: &Value) -> &'a Value {
+    let mut of_kind = objects.iter().filter(|object| object["kind"] == kind);
+    of_kind.find(|object| object["metadata"]["name"] == *name).unwrap_or(&Value::Null)
+}
+
 fn has(objects: &[Value], (what, field, expected): &Field) -> Result<()> {
     let found = part(objects, what).pointer(field).unwrap_or(&Value::Null);
     ensure!(found == expected, "{what}{field} is {found}, not {expected}");
@@ -191,8 +197,11 @@ fn labels(objects: &[Value], common: Option<(&str, &str)>) -> Result<()> {
 
 /// The certificates are adieu's to make, or cert-manager's, and never both's.
 fn certificates(objects: &[Value]) -> Result<()> {
-    let certificate = part(objects, "Certificate");
-    let theirs = !certificate.is_null();
+    let webhooks = part(objects, "MutatingWebhookConfiguration");
+    let injected = &webhooks["metadata"]["annotations"]["cert-manager.io/inject-ca-from"];
+    let (namespace, name) = injected.as_str().and_then(|text| text.split_once('/')).unwrap_or_default();
+    let theirs = !part(objects, "Certificate").is_null();
+    let certificate = named(objects, "Certificate", &json!(name));
     let secret = if theirs {
         &certificate["spec"]["secretName"]
     } else {
@@ -200,8 +209,6 @@ fn certificates(objects: &[Value]) -> Result<()> {
     };
     let secret = secret.as_str().context("nobody has a Secret for the certificates")?;
     argument(objects, &format!("--certificate-secret={secret}"))?;
-    let webhooks = part(objects, "MutatingWebhookConfiguration");
-    let injected = &webhooks["metadata"]["annotations"]["cert-manager.io/inject-ca-from"];
     let mut verbs: Vec<_> = rules(objects, "secrets").flat_map(|rule| each_text(&rule["verbs"])).collect();
     verbs.sort_unstable();
     if !theirs {
@@ -213,20 +220,48 @@ fn certificates(objects: &[Value]) -> Result<()> {
     argument(objects, "--certificates=external")?;
     ensure!(part(objects, "Secret").is_null(), "the chart makes the Secret that cert-manager makes");
     ensure!(verbs == ["get", "list", "watch"], "of Secrets adieu may {verbs:?}");
-    let (name, namespace) = (&certificate["metadata"]["name"], &certificate["metadata"]["namespace"]);
-    let (name, namespace) = (name.as_str().unwrap_or_default(), namespace.as_str().unwrap_or_default());
-    ensure!(*injected == format!("{namespace}/{name}"), "the caBundle is injected from {injected}");
+    ensure!(certificate["metadata"]["namespace"] == namespace, "the caBundle is injected from {injected}");
     let service = &webhooks["webhooks"][0]["clientConfig"]["service"];
     let host = |field: &str| service[field].as_str().unwrap_or_default();
     let host = format!("{}.{}.svc", host("name"), host("namespace"));
     let spec = &certificate["spec"];
     ensure!(spec["dnsNames"] == json!([host]), "the certificate is for {}, not {host}", spec["dnsNames"]);
     ensure!(spec["privateKey"]["encoding"] == "PKCS8", "adieu reads no key of {}", spec["privateKey"]);
-    let issuer = part(objects, "Issuer");
+    let usages: Vec<_> = each_text(&spec["usages"]).collect();
+    ensure!(usages.contains(&"server auth"), "the certificate is for {usages:?}, and not for a server");
+    signer(objects, &spec["issuerRef"])
+}
+
+/// Somebody else signs, or an authority of the chart's own that no renewal of the webhook's certificate replaces.
+fn signer(objects: &[Value], reference: &Value) -> Result<()> {
+    let issuer = named(objects, "Issuer", &reference["name"]);
+    if reference["kind"] != "Issuer" {
+        let ours = part(objects, "Issuer");
+        ensure!(ours.is_null(), "{reference} signs, and there is {ours}");
+        return Ok(());
+    }
+    let authority = &issuer["spec"]["ca"]["secretName"];
+    ensure!(authority.is_string(), "{reference} is to sign with an authority, and is {issuer}");
+    let certificates = objects.iter().filter(|object| object["kind"] == "Certificate");
+    let mut makers =
+        certificates.map(|object| &object["spec"]).filter(|spec| spec["secretName"] == *authority);
+    let made = makers.next().with_context(|| format!("nobody makes the authority {authority}"))?;
+    ensure!(makers.next().is_none(), "another certificate takes the authority's place in {authority}");
+    ensure!(made["isCA"] == true, "{authority} may not sign: {made}");
+    // What it signs names it; cert-manager takes 64 characters.
+    let name = made["commonName"].as_str().unwrap_or_default();
+    ensure!((1..=64).contains(&name.len()), "the name of {authority} can't be {name:?}");
+    // Longer than what cert-manager signs without being told for how long: 90 days.
+    let left: Option<u32> =
+        made["renewBefore"].as_str().and_then(|text| text.strip_suffix('h')?.parse().ok());
+    ensure!(left.is_some_and(|hours| hours > 90 * 24), "what {authority} signed outlives it: {made}");
+    let kept = &made["privateKey"]["rotationPolicy"];
+    ensure!(kept == "Never", "{authority} takes another key, which nobody trusts yet: {kept}");
+    let root = named(objects, "Issuer", &made["issuerRef"]["name"]);
     ensure!(
-        (spec["issuerRef"]["kind"] == "Issuer") == (spec["issuerRef"]["name"] == issuer["metadata"]["name"]),
-        "{} signs, and there is {issuer}",
-        spec["issuerRef"]
+        root["spec"]["selfSigned"].is_object(),
+        "{} signs the authority, and is {root}",
+        made["issuerRef"]
     );
     Ok(())
 }

@@ -1,7 +1,7 @@
 use super::*;
 
-/// What fits together, but for one field.
-fn with(kind: &str, field: &str, value: Value) -> Vec<Value> {
+/// What fits together, but for one field of the first object of a kind, or of that name.
+fn with(what: &str, field: &str, value: Value) -> Vec<Value> {
     let objects = json!([
         {"kind": "Deployment", "spec": {"template": {"spec": {"containers": [{
             "args": [
@@ -24,13 +24,21 @@ fn with(kind: &str, field: &str, value: Value) -> Vec<Value> {
         },
         {"kind": "Certificate", "metadata": {"name": "cert", "namespace": "ns"}, "spec": {
             "secretName": "keys", "dnsNames": ["adieu.ns.svc"], "privateKey": {"encoding": "PKCS8"},
-            "issuerRef": {"kind": "Issuer", "name": "own"},
+            "usages": ["server auth"], "issuerRef": {"kind": "Issuer", "name": "own"},
         }},
-        {"kind": "Issuer", "metadata": {"name": "own"}},
+        {"kind": "Issuer", "metadata": {"name": "own"}, "spec": {"ca": {"secretName": "authority"}}},
+        {"kind": "Certificate", "metadata": {"name": "authority", "namespace": "ns"}, "spec": {
+            "secretName": "authority", "isCA": true, "commonName": "authority", "renewBefore": "8760h",
+            "privateKey": {"rotationPolicy": "Never"}, "issuerRef": {"kind": "Issuer", "name": "root"},
+        }},
+        {"kind": "Issuer", "metadata": {"name": "root"}, "spec": {"selfSigned": {}}},
         {"kind": "Role", "rules": [{"resources": ["secrets"], "verbs": ["get", "list", "watch"]}]},
     ]);
     let mut objects: Vec<Value> = serde_json::from_value(objects).unwrap();
-    if let Some(object) = objects.iter_mut().find(|object| object["kind"] == kind) {
+    let (kind, name) = what.split_once('/').map_or((what, None), |(kind, name)| (kind, Some(name)));
+    let is_it =
+        |object: &Value| object["kind"] == kind && name.is_none_or(|name| object["metadata"]["name"] == name);
+    if let Some(object) = objects.iter_mut().find(|object| is_it(object)) {
         *object.pointer_mut(field).unwrap() = value;
     }
     objects
@@ -75,6 +83,7 @@ fn certificates_that_two_make_or_nobody_reads_are_refused() {
         ("Certificate", "/spec/secretName", json!("others")),
         ("Certificate", "/spec/dnsNames", json!(["adieu.elsewhere.svc"])),
         ("Certificate", "/spec/privateKey", json!({})),
+        ("Certificate", "/spec/usages", json!(["client auth"])),
         ("Certificate", "/spec/issuerRef/name", json!("others")),
         // One of adieu's kind only.
         ("Certificate", "/kind", json!("Secret")),
@@ -84,6 +93,24 @@ fn certificates_that_two_make_or_nobody_reads_are_refused() {
         ("Deployment", "/spec/template/spec/containers/0/args", json!(["--certificate-secret=keys"])),
     ] {
         assert!(certificates(&with(kind, field, value)).is_err(), "{kind}{field}");
+    }
+}
+
+#[test]
+fn an_authority_that_goes_with_what_it_signed_is_refused() {
+    for (what, field, value) in [
+        // The certificate would sign itself.
+        ("Certificate/cert", "/spec/issuerRef/name", json!("root")),
+        ("Certificate/cert", "/spec/secretName", json!("authority")),
+        ("Issuer/own", "/spec/ca/secretName", json!("keys")),
+        ("Issuer/own", "/spec/ca/secretName", json!("others")),
+        ("Certificate/authority", "/spec/isCA", json!(false)),
+        ("Certificate/authority", "/spec/commonName", json!("a".repeat(65))),
+        ("Certificate/authority", "/spec/renewBefore", json!("720h")),
+        ("Certificate/authority", "/spec/privateKey/rotationPolicy", json!("Always")),
+        ("Certificate/authority", "/spec/issuerRef/name", json!("own")),
+    ] {
+        assert!(certificates(&with(what, field, value)).is_err(), "{what}{field}");
     }
 }
 
