@@ -60,8 +60,12 @@ A match condition: requests of others.
   expression: request.userInfo.username != "{{ include "adieu.username" . }}"
 {{- end -}}
 
+{{- /*
+The Secret of the webhook's certificate. Under one name, whoever turns to cert-manager would have Helm delete what
+that has filled in, and whoever turns from it would have Helm refuse what isn't its own.
+*/ -}}
 {{- define "adieu.certificateSecret" -}}
-{{- include "adieu.fullname" . }}-certificates
+{{- include "adieu.fullname" . }}-{{ ternary "tls" "certificates" .Values.certificates.certManager.enabled }}
 {{- end -}}
 
 {{- /*

@@ -88,11 +88,15 @@ pub fn check(workspace: &Workspace) -> Result<()> {
         let objects = objects(workspace, &sets)?;
         fields.iter().try_for_each(|field| has(&objects, field)).with_context(|| sets.join(" "))?;
     }
+    let mut secrets = Vec::new();
     for values in TOGETHER {
         let objects = objects(workspace, values)?;
         let label = (!values.is_empty()).then_some(("team", "platform"));
         let outcome = ports(&objects).and(labels(&objects, label)).and(certificates(&objects));
-        outcome.with_context(|| format!("with {}", values.join(" ")))?;
+        let secret = outcome.with_context(|| format!("with {}", values.join(" ")))?;
+        // The first is adieu's to fill in, and comes and goes with the chart; the second is cert-manager's.
+        ensure!(!secrets.contains(&secret), "adieu and cert-manager both fill in the Secret {secret}");
+        secrets.push(secret);
     }
     notes(workspace)?;
     step.done();
@@ -195,8 +199,8 @@ fn labels(objects: &[Value], common: Option<(&str, &str)>) -> Result<()> {
     Ok(())
 }
 
-/// The certificates are adieu's to make, or cert-manager's, and never both's.
-fn certificates(objects: &[Value]) -> Result<()> {
+/// The certificates are adieu's to make, or cert-manager's, and never both's. The Secret in which they are.
+fn certificates(objects: &[Value]) -> Result<String> {
     let webhooks = part(objects, "MutatingWebhookConfiguration");
     let injected = &webhooks["metadata"]["annotations"]["cert-manager.io/inject-ca-from"];
     let (namespace, name) = injected.as_str().and_then(|text| text.split_once('/')).unwrap_or_default();
@@ -209,13 +213,17 @@ fn certificates(objects: &[Value]) -> Result<()> {
     };
     let secret = secret.as_str().context("nobody has a Secret for the certificates")?;
     argument(objects, &format!("--certificate-secret={secret}"))?;
+    ensure!(
+        rules(objects, "secrets").any(|rule| rule["resourceNames"] == json!([secret])),
+        "adieu may not read the Secret {secret}"
+    );
     let mut verbs: Vec<_> = rules(objects, "secrets").flat_map(|rule| each_text(&rule["verbs"])).collect();
     verbs.sort_unstable();
     if !theirs {
         ensure!(injected.is_null(), "cert-manager is asked for a caBundle without being there");
         ensure!(verbs == ["create", "get", "list", "update", "watch"], "of Secrets adieu may {verbs:?}");
         ensure!(argument(objects, "--certificates=external").is_err(), "adieu is to make no certificates");
-        return Ok(());
+        return Ok(secret.to_owned());
     }
     argument(objects, "--certificates=external")?;
     ensure!(part(objects, "Secret").is_null(), "the chart makes the Secret that cert-manager makes");
@@ -229,7 +237,8 @@ fn certificates(objects: &[Value]) -> Result<()> {
     ensure!(spec["privateKey"]["encoding"] == "PKCS8", "adieu reads no key of {}", spec["privateKey"]);
     let usages: Vec<_> = each_text(&spec["usages"]).collect();
     ensure!(usages.contains(&"server auth"), "the certificate is for {usages:?}, and not for a server");
-    signer(objects, &spec["issuerRef"])
+    signer(objects, &spec["issuerRef"])?;
+    Ok(secret.to_owned())
 }
 
 /// Somebody else signs, or an authority of the chart's own that no renewal of the webhook's certificate replaces.

@@ -32,7 +32,9 @@ fn with(what: &str, field: &str, value: Value) -> Vec<Value> {
             "privateKey": {"rotationPolicy": "Never"}, "issuerRef": {"kind": "Issuer", "name": "root"},
         }},
         {"kind": "Issuer", "metadata": {"name": "root"}, "spec": {"selfSigned": {}}},
-        {"kind": "Role", "rules": [{"resources": ["secrets"], "verbs": ["get", "list", "watch"]}]},
+        {"kind": "Role", "rules": [
+            {"resources": ["secrets"], "resourceNames": ["keys"], "verbs": ["get", "list", "watch"]},
+        ]},
     ]);
     let mut objects: Vec<Value> = serde_json::from_value(objects).unwrap();
     let (kind, name) = what.split_once('/').map_or((what, None), |(kind, name)| (kind, Some(name)));
@@ -78,7 +80,7 @@ fn a_port_that_nobody_has_is_refused() {
 
 #[test]
 fn certificates_that_two_make_or_nobody_reads_are_refused() {
-    certificates(&with("", "", Value::Null)).unwrap();
+    assert_eq!(certificates(&with("", "", Value::Null)).unwrap(), "keys");
     for (kind, field, value) in [
         ("Certificate", "/spec/secretName", json!("others")),
         ("Certificate", "/spec/dnsNames", json!(["adieu.elsewhere.svc"])),
@@ -88,6 +90,7 @@ fn certificates_that_two_make_or_nobody_reads_are_refused() {
         // One of adieu's kind only.
         ("Certificate", "/kind", json!("Secret")),
         ("Service", "", json!({"kind": "Secret", "metadata": {"name": "keys"}})),
+        ("Role", "/rules/0/resourceNames", json!(["others"])),
         ("Role", "/rules/0/verbs", json!(["get", "list", "update", "watch"])),
         ("MutatingWebhookConfiguration", "/metadata/annotations", json!({})),
         ("Deployment", "/spec/template/spec/containers/0/args", json!(["--certificate-secret=keys"])),
