@@ -12,12 +12,15 @@ use crate::progress::Step;
 use crate::workspace::Workspace;
 
 /// Values that the chart refuses, and what it says.
-const REFUSED: [(&str, &str); 5] = [
+const REFUSED: [(&str, &str); 8] = [
     ("replica=2", "replica"),
     ("replicas=\"two\"", "/replicas"),
     ("webhook.failurePolicy=\"Never\"", "/webhook/failurePolicy"),
     ("webhook.timeoutSeconds=31", "/webhook/timeoutSeconds"),
     ("image.digest=\"latest\"", "/image/digest"),
+    ("webhook.port=443", "/webhook/port"),
+    ("admin.port=80", "/admin/port"),
+    ("webhook.port=8080", "webhook.port and admin.port are both 8080"),
 ];
 
 /// Lints the chart. Every value must have an example in ci/every-value.yaml, be in values.schema.json, and
