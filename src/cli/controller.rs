@@ -20,7 +20,7 @@ use crate::{
         logs,
         metrics::Metrics,
         readiness::{Gate, Readiness},
-        renewal::Renewal,
+        renewal::{self, Renewal},
         serving, shutdown,
         workloads::Workloads,
     },
@@ -140,7 +140,7 @@ async fn operate(arguments: &Arguments) -> anyhow::Result<()> {
         }
     };
     let tls = serving::configure(&certificates.serving).context("reading the serving certificate")?;
-    metrics.certificate_expiration.set(certificates.expiration());
+    renewal::tell(&certificates, &metrics);
     let (authorities, authorities_change) = watch::channel(certificates.bundle.clone());
     let bundle = match arguments.certificates {
         Management::SelfManaged => Bundle::Ours(authorities_change),

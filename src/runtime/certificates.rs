@@ -124,6 +124,12 @@ impl Certificates {
         Self { key: String::new(), ..self.clone() }
     }
 
+    /// Seconds since 1970 from which the serving certificate is valid; 0 where it can't be read.
+    #[must_use]
+    pub fn not_before(&self) -> i64 {
+        validity(&self.serving.certificate).map_or(0, |(not_before, _)| not_before)
+    }
+
     /// Seconds since 1970 at which the serving certificate expires; 0 where it can't be read.
     #[must_use]
     pub fn expiration(&self) -> i64 {
@@ -359,7 +365,8 @@ mod tests {
         let made = renewed(None, Duration::ZERO);
         let later = renewed(Some(made.clone()), Duration::days(61));
         assert!(later.bundle == made.bundle && later.serving != made.serving);
-        assert!(later.expiration() > made.expiration());
+        assert!(later.not_before() > made.not_before() && later.expiration() > made.expiration());
+        assert_eq!(made.expiration() - made.not_before(), (LIFETIME + BACKDATE).whole_seconds());
     }
 
     #[test]

@@ -29,6 +29,8 @@ pub struct Metrics {
     pub workloads: Family<WorkloadLabels, Gauge>,
     /// Rollouts for policies that failed, so that no other begins.
     pub failed_rollouts: Gauge,
+    /// When the serving certificate began to be valid, in seconds since 1970.
+    pub certificate_not_before: Gauge,
     /// When the serving certificate expires, in seconds since 1970.
     pub certificate_expiration: Gauge,
     /// 1 where this replica leads, 0 where another does.
@@ -142,6 +144,7 @@ impl Default for Metrics {
             reconciles: Family::default(),
             workloads: Family::default(),
             failed_rollouts: Gauge::default(),
+            certificate_not_before: Gauge::default(),
             certificate_expiration: Gauge::default(),
             leader: Gauge::default(),
             registry: Registry::default(),
@@ -176,6 +179,11 @@ impl Default for Metrics {
             "failed_rollouts",
             "Rollouts for policies that failed, so that no other begins",
             metrics.failed_rollouts.clone(),
+        );
+        registry.register(
+            "certificate_not_before_timestamp_seconds",
+            "When the serving certificate began to be valid",
+            metrics.certificate_not_before.clone(),
         );
         registry.register(
             "certificate_expiration_timestamp_seconds",
@@ -217,6 +225,7 @@ mod tests {
         for line in [
             "adieu_admission_requests_total{kind=\"Deployment\",result=\"Patched\"} 1",
             "adieu_admission_duration_seconds_count 1",
+            "adieu_certificate_not_before_timestamp_seconds 0",
             "adieu_certificate_expiration_timestamp_seconds 0",
             "adieu_build_info{version=",
         ] {

@@ -94,7 +94,7 @@ impl Renewal {
 
 fn adopt(certificates: &Certificates, tls: &RustlsConfig, bundle: &watch::Sender<String>, metrics: &Metrics) {
     match serving::reload(tls, &certificates.serving) {
-        Ok(()) => drop(metrics.certificate_expiration.set(certificates.expiration())),
+        Ok(()) => tell(certificates, metrics),
         Err(error) => tracing::error!(%error, "certificate not loaded, the last good one stays"),
     }
     bundle.send_if_modified(|current| {
@@ -104,4 +104,10 @@ fn adopt(certificates: &Certificates, tls: &RustlsConfig, bundle: &watch::Sender
         }
         changed
     });
+}
+
+/// For how long the webhook serves with them.
+pub fn tell(certificates: &Certificates, metrics: &Metrics) {
+    metrics.certificate_not_before.set(certificates.not_before());
+    metrics.certificate_expiration.set(certificates.expiration());
 }
