@@ -1,5 +1,5 @@
 //! Workloads that can't be brought to their plan because something refuses or undoes the write, at once or
-//! later. Each is tried again, less and less often, and holds up no other.
+//! later, or is always faster. Each is tried again, less and less often, and holds up no other.
 
 use std::{
     collections::HashMap,
@@ -28,8 +28,15 @@ const LEFT_FOR: Duration = Duration::from_hours(1);
 pub(super) struct Blocked {
     blocks: Mutex<HashMap<Key, Block>>,
     written: Mutex<HashMap<Key, Written>>,
-    /// How long those wait whose last attempt failed.
-    failures: Mutex<HashMap<Key, DefaultBackoff>>,
+    /// Those whose last attempt failed.
+    failures: Mutex<HashMap<Key, Failures>>,
+}
+
+/// Attempts of one workload that failed, one after the other.
+#[derive(Default)]
+struct Failures {
+    attempts: u32,
+    waits: DefaultBackoff,
 }
 
 struct Block {
@@ -64,10 +71,13 @@ impl Blocked {
         self.all().remove(key);
     }
 
-    /// Notes that an attempt failed, of which nobody need be told: somebody else was faster, or the API server
-    /// couldn't be reached. How long to wait before the next one.
-    pub(super) fn failed(&self, key: Key) -> Duration {
-        self.failures().entry(key).or_default().next().unwrap_or(LONGEST_WAIT)
+    /// Notes that an attempt failed, of which nobody need be told as a rule: somebody else was faster, or the API
+    /// server couldn't be reached. How many did so in a row, and how long to wait before the next one.
+    pub(super) fn failed(&self, key: Key) -> (u32, Duration) {
+        let mut all = self.failures();
+        let failures = all.entry(key).or_default();
+        failures.attempts = failures.attempts.saturating_add(1);
+        (failures.attempts, failures.waits.next().unwrap_or(LONGEST_WAIT))
     }
 
     /// Nothing failed in this attempt.
@@ -121,7 +131,7 @@ impl Blocked {
         self.blocks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn failures(&self) -> MutexGuard<'_, HashMap<Key, DefaultBackoff>> {
+    fn failures(&self) -> MutexGuard<'_, HashMap<Key, Failures>> {
         self.failures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -183,13 +193,16 @@ mod tests {
     fn attempts_that_fail_grow_rare_until_one_does_not() {
         let blocked = Blocked::default();
         let seconds = Duration::from_secs;
-        assert!(blocked.failed(key()) < seconds(2));
+        let (first, wait) = blocked.failed(key());
+        assert!(first == 1 && wait < seconds(2));
         for _ in 0..10 {
             blocked.failed(key());
         }
-        assert!(blocked.failed(key()) >= seconds(30) && blocked.failed(key()) <= seconds(60));
+        let (attempts, wait) = blocked.failed(key());
+        assert!(attempts == 12 && wait >= seconds(30) && wait <= seconds(60));
         blocked.went_well(&key());
-        assert!(blocked.failed(key()) < seconds(2));
+        let (first, wait) = blocked.failed(key());
+        assert!(first == 1 && wait < seconds(2));
     }
 
     #[test]

@@ -52,10 +52,14 @@ pub fn progress(kind: Kind, object: &DynamicObject) -> Progress {
     }
     let status = &object.data["status"];
     let observed = status["observedGeneration"].as_i64() >= object.metadata.generation;
-    let mut conditions = status["conditions"].as_array().into_iter().flatten();
-    let gave_up =
-        conditions.any(|condition| condition["type"] == "Progressing" && condition["status"] == "False");
+    let gave_up = progressing(object).is_some_and(|condition| condition["status"] == "False");
     if observed && gave_up { Progress::Failed } else { Progress::Rolling }
+}
+
+/// What a Deployment's controller says of how its rollout comes on.
+pub(super) fn progressing(object: &DynamicObject) -> Option<&Value> {
+    let conditions = object.data["status"]["conditions"].as_array()?;
+    conditions.iter().find(|condition| condition["type"] == "Progressing")
 }
 
 /// Whether every pod of a DaemonSet is of the current template. It never tells whether a rollout was complete, and
@@ -74,10 +78,8 @@ pub(super) fn was_complete(kind: Kind, object: &DynamicObject) -> bool {
     let observed = status["observedGeneration"].as_i64() >= object.metadata.generation;
     let of_template = match kind {
         Kind::Deployment => {
-            let mut conditions = status["conditions"].as_array().into_iter().flatten();
-            let complete = conditions.any(|condition| {
-                condition["type"] == "Progressing" && condition["reason"] == "NewReplicaSetAvailable"
-            });
+            let says = progressing(object).map(|condition| &condition["reason"]);
+            let complete = says.is_some_and(|reason| reason == "NewReplicaSetAvailable");
             let updated = status["updatedReplicas"].as_i64();
             complete
                 && updated >= spec["replicas"].as_i64().or(Some(1))

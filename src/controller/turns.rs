@@ -15,12 +15,12 @@ use tokio::{
 
 use super::{
     Context,
-    progress::{Progress, is_updated, patience, progress, reached, was_complete},
+    progress::{Progress, is_updated, patience, progress, progressing, reached, was_complete},
     stalled::{name_for, stalled_by},
 };
 use crate::{
     plan::{self, Convergence, Kind, Source, Standing, Surroundings, When, Workload},
-    runtime::workloads::resource,
+    runtime::{caches::hash_of, workloads::resource},
 };
 
 /// How old a look at all workloads may be. Thousands that wait ask more often than that.
@@ -78,6 +78,9 @@ struct Rollout {
     uid: Option<String>,
     /// The generation that was written, which the watch may not have brought yet.
     generation: i64,
+    /// What was said of the rollout before, as a hash. It still is where pods of an older ReplicaSet come up again
+    /// once none are left (`syncRolloutStatus` of the Deployment controller).
+    said_before: Option<u64>,
     /// How far it was when last looked at, as a hash, and since when it is no further.
     reached: u64,
     since: Instant,
@@ -89,7 +92,8 @@ impl Rollout {
     fn new(kind: Kind, object: &DynamicObject, ours: bool, policies: BTreeSet<PolicyKey>) -> Self {
         let (generation, reached) = (object.metadata.generation.unwrap_or(0), reached(kind, object));
         let uid = object.uid();
-        Self { ours, policies, uid, generation, reached, since: Instant::now(), given_up: false }
+        let (said_before, since) = (None, Instant::now());
+        Self { ours, policies, uid, generation, said_before, reached, since, given_up: false }
     }
 
     /// Whether the watch has yet to bring what was written.
@@ -350,8 +354,9 @@ impl Found<'_> {
             return None;
         }
         let mut rollout = known.unwrap_or_else(|| self.not_known(unseen, now));
+        let says_so = rollout.said_before.is_none_or(|before| said(object) != Some(before));
         // Of a DaemonSet's pods on many nodes one is always away.
-        let was_complete = was_complete(kind, object) || is_updated(kind, object) && !rollout.ours;
+        let was_complete = was_complete(kind, object) && says_so || is_updated(kind, object) && !rollout.ours;
         let broken = now == Progress::Rolling && !behind && was_complete;
         rollout.ours &= !broken;
         if !rollout.ours {
@@ -381,6 +386,11 @@ impl Found<'_> {
     }
 }
 
+/// What the workload's controller says of its rollout, for comparisons.
+fn said(object: &DynamicObject) -> Option<u64> {
+    progressing(object).map(hash_of)
+}
+
 /// The policies that ask for a rollout of the workload.
 fn asking(object: &DynamicObject, convergence: &Convergence) -> Asking {
     let namespace = object.namespace().unwrap_or_default();
@@ -403,7 +413,8 @@ impl Turn {
                 look.queues.entry(policy.clone()).or_default().rolling += 1;
             }
         }
-        let rollout = Rollout::new(kind, written, true, self.policies);
+        let begun = Rollout::new(kind, written, true, self.policies);
+        let rollout = Rollout { said_before: said(written), ..begun };
         self.state.rollouts.insert(key(kind, written), rollout);
     }
 }

@@ -307,6 +307,29 @@ async fn the_oldest_go_first_and_none_where_one_failed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_rollout_back_to_an_older_replica_set_counts_until_its_pods_are_available() {
+    let all = json!({"selector": {}, "rollout": {"maxConcurrent": 1}});
+    let status = |generation: i64, available: i64, said_at: &str| {
+        json!({"observedGeneration": generation, "replicas": 1, "updatedReplicas": 1, "availableReplicas": available,
+            "conditions": [{"type": "Progressing", "status": "True", "reason": "NewReplicaSetAvailable",
+                "lastUpdateTime": said_at}]})
+    };
+    let mut cluster = Cluster::new(10, [policy("all", &all)], ["a", "b"].map(deployment));
+    cluster.change("a", |a| a.1.data["status"] = status(1, 1, "2026-01-01T00:00:00Z"));
+    cluster.begin("a").await;
+    cluster.change("a", |a| a.1.data["status"] = status(2, 0, "2026-01-01T00:00:00Z"));
+    assert!(!cluster.may_begin("b").await);
+    cluster.change("a", |a| a.1.data["status"] = status(2, 1, "2026-01-01T00:00:00Z"));
+    assert!(cluster.may_begin("b").await);
+
+    // What was complete since then, and broke, is no rollout any more.
+    let mut cluster = Cluster::new(10, [policy("all", &all)], ["a", "b"].map(deployment));
+    cluster.begin("a").await;
+    cluster.change("a", |a| a.1.data["status"] = status(2, 0, "2026-01-01T00:01:00Z"));
+    assert!(cluster.may_begin("b").await);
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_clusters_limit_holds_whatever_policies_say() {
     let all = json!({"selector": {}, "rollout": {"maxConcurrent": 10}});
     let mut cluster = Cluster::new(

@@ -32,6 +32,9 @@ const WAIT: Duration = Duration::from_secs(5);
 /// How long after a PodDisruptionBudget or a mark was refused the next attempt is made.
 const REFUSED_WAIT: Duration = Duration::from_mins(1);
 
+/// How many conflicts in a row are no coincidence: somebody writes the workload all the time.
+const CONFLICTS: u32 = 10;
+
 /// After how long an entry in managedFields is a leftover of an interrupted write: as a rule the same write
 /// has given it up, and the watch has yet to say so.
 const LEFT_WAIT: Duration = Duration::from_secs(3);
@@ -151,12 +154,7 @@ async fn bring_to_plan(
     };
     let blocked = |reason: String, result| {
         count(result);
-        tracing::warn!(%kind, namespace, name = object.name_any(), reason, "not brought to its plan, trying again");
-        let (wait, news) = context.blocked.note(key.clone(), reason.clone());
-        if news {
-            context.outbox.blocked(kind, object, reason);
-        }
-        Ok(Action::requeue(wait))
+        Ok(block(kind, object, context, reason))
     };
     if context.blocked.keeps_coming_back(&key, planned) {
         let reason = "what was injected keeps being changed back, and the webhook isn't asked: \
@@ -195,13 +193,37 @@ async fn bring_to_plan(
 }
 
 fn retry(kind: Kind, kept: &Kept, error: &write::Error, context: &Context) -> Action {
-    let labels = ReconcileLabels { kind: KindLabel(kind.as_str()), result: ReconcileResult::Failed };
-    context.metrics.reconciles.get_or_create(&labels).inc();
+    let object = kept.object();
+    let (attempts, wait) = context.blocked.failed(turns::key(kind, &object));
+    let conflicts = error.is_conflict();
+    let always = conflicts && attempts >= CONFLICTS;
+    let result = if conflicts && !always { ReconcileResult::Conflict } else { ReconcileResult::Failed };
+    context
+        .metrics
+        .reconciles
+        .get_or_create(&ReconcileLabels { kind: KindLabel(kind.as_str()), result })
+        .inc();
+    if always {
+        let reason =
+            "somebody else writes it all the time: see who, by kubectl get -o yaml --show-managed-fields";
+        return block(kind, &object, context, reason.into());
+    }
     // Of a conflict, somebody else's write, the watch tells as a rule.
-    if !error.is_conflict() {
+    if !conflicts {
         tracing::warn!(%kind, %error, "not brought to its plan, trying again");
     }
-    Action::requeue(context.blocked.failed(turns::key(kind, &kept.object())))
+    Action::requeue(wait)
+}
+
+/// Tells that a workload can't be brought to its plan, where that is news, and has it hold up no other.
+fn block(kind: Kind, object: &DynamicObject, context: &Context, reason: String) -> Action {
+    let (namespace, name) = (object.namespace(), object.name_any());
+    tracing::warn!(%kind, namespace, name, reason, "not brought to its plan, trying again");
+    let (wait, news) = context.blocked.note(turns::key(kind, object), reason.clone());
+    if news {
+        context.outbox.blocked(kind, object, reason);
+    }
+    Action::requeue(wait)
 }
 
 #[cfg(test)]
@@ -237,6 +259,13 @@ mod tests {
             "status": counts,
         }))
         .unwrap()
+    }
+
+    /// Who is as it shall be.
+    fn opted_out() -> DynamicObject {
+        let mut object = deployment("a");
+        object.metadata.annotations = Some([("adieu.dev/graceful".into(), "false".into())].into());
+        object
     }
 
     /// These, and a policy for all of them.
@@ -378,10 +407,25 @@ mod tests {
             fail();
         }
         let key = turns::key(DEPLOYMENT, &deployment("a"));
-        assert!(context.blocked.failed(key.clone()) >= Duration::from_secs(20), "with jitter, of 30 s");
-        let mut opted_out = deployment("a");
-        opted_out.metadata.annotations = Some([("adieu.dev/graceful".into(), "false".into())].into());
-        reconciled(&context, opted_out).await.unwrap();
-        assert!(context.blocked.failed(key) < Duration::from_secs(2));
+        assert!(context.blocked.failed(key.clone()).1 >= Duration::from_secs(20), "with jitter, of 30 s");
+        assert!(!context.blocked.is_blocked(&key), "the network is away for all");
+        reconciled(&context, opted_out()).await.unwrap();
+        assert!(context.blocked.failed(key).1 < Duration::from_secs(2));
+    }
+
+    #[tokio::test]
+    async fn who_is_written_by_somebody_else_all_the_time_is_blocked_until_it_goes_well() {
+        let conflict = |_: &Method| Some((409, failure(409, "the object has been modified")));
+        let (context, _senders, _) = with(&["a"], conflict);
+        let key = turns::key(DEPLOYMENT, &deployment("a"));
+        for attempt in 1..=CONFLICTS {
+            let error = reconciled(&context, deployment("a")).await.unwrap_err();
+            retry(DEPLOYMENT, &deployment("a").into(), &error, &context);
+            assert_eq!(context.blocked.is_blocked(&key), attempt == CONFLICTS, "{attempt}");
+        }
+        assert!(context.blocked.reason(&key).unwrap().contains("all the time"));
+        reconciled(&context, opted_out()).await.unwrap();
+        assert!(!context.blocked.is_blocked(&key));
+        assert_eq!(context.blocked.failed(key).0, 1);
     }
 }

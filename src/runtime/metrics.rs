@@ -92,6 +92,8 @@ pub enum ReconcileResult {
     Observed,
     /// It was patched, and another webhook undid that.
     Undone,
+    /// Somebody else wrote it meanwhile: it is tried again.
+    Conflict,
     /// The API server refused or could not be reached.
     Failed,
 }
@@ -265,7 +267,7 @@ mod tests {
             .iter()
             .map(|state| format!("{state:?}"))
             .chain(
-                ["Unchanged", "Patched", "Waiting", "Observed", "Undone", "Failed", "Refused"]
+                ["Unchanged", "Patched", "Waiting", "Observed", "Undone", "Conflict", "Failed", "Refused"]
                     .map(Into::into),
             )
             .collect();
