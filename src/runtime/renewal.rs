@@ -1,14 +1,11 @@
 //! The certificates over time: who leads renews them, every replica serves with them.
 
-use std::time::Duration;
+use std::{future::pending, time::Duration};
 
 use axum_server::tls_rustls::RustlsConfig;
 use futures::{Stream, StreamExt as _};
 use time::OffsetDateTime;
-use tokio::{
-    sync::watch,
-    time::{sleep, timeout},
-};
+use tokio::{sync::watch, time::timeout};
 
 use super::{
     certificates::{Certificates, Error, Keeper},
@@ -82,12 +79,15 @@ impl Renewal {
     }
 
     async fn something(&mut self, changes: &mut (impl Stream<Item = ()> + Unpin)) {
+        let may_renew = async {
+            if self.renews.changed().await.is_err() {
+                // Nobody tells any more: that is no news.
+                pending::<()>().await;
+            }
+        };
         tokio::select! {
             _ = changes.next() => {}
-            changed = self.renews.changed() => if changed.is_err() {
-                // Nobody tells any more: that is no news.
-                sleep(RETRY).await;
-            }
+            () = may_renew => {}
         }
     }
 }
@@ -110,4 +110,20 @@ fn adopt(certificates: &Certificates, tls: &RustlsConfig, bundle: &watch::Sender
 pub fn tell(certificates: &Certificates, metrics: &Metrics) {
     metrics.certificate_not_before.set(certificates.not_before());
     metrics.certificate_expiration.set(certificates.expiration());
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::stream;
+
+    use super::*;
+    use crate::trial::test_support::client;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_never_renews_waits_for_changes() {
+        let keeper = Keeper::new(client(|_, _| None), "adieu-system", "certificates".into(), "adieu".into());
+        let mut renewal = Renewal::new(keeper, watch::channel(false).1);
+        timeout(RETRY, renewal.something(&mut stream::iter([()]))).await.expect("a change");
+        assert!(timeout(10 * RETRY, renewal.something(&mut stream::pending())).await.is_err());
+    }
 }
