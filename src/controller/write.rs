@@ -1,8 +1,5 @@
 //! Writes to workloads: the template, or the mark of who waits for its next update, and nothing left in our name.
 
-use json_patch::{
-    Patch as JsonPatch, PatchOperation, RemoveOperation, ReplaceOperation, TestOperation, jsonptr::PointerBuf,
-};
 use kube::{
     Api, Client, ResourceExt as _,
     api::{Patch, PatchParams},
@@ -13,7 +10,11 @@ use serde_json::{Value, json};
 use crate::{
     api::annotations::PENDING,
     plan::{Kind, template_patch, unmark},
-    runtime::{FIELD_MANAGER, workloads::resource},
+    runtime::{
+        FIELD_MANAGER,
+        ownership::{give_up, precondition},
+        workloads::resource,
+    },
 };
 
 /// The API server refused a write, or could not be reached.
@@ -72,7 +73,7 @@ pub(super) async fn template(
     template: &Value,
 ) -> Result<DynamicObject, Error> {
     let mut patch = template_patch(&object.data["spec"]["template"], template);
-    patch.0.insert(0, precondition(object));
+    patch.0.insert(0, precondition(&object.metadata));
     patch.0.extend(unmark(object.annotations()));
     send(client, kind, object, Patch::Json(patch)).await
 }
@@ -99,22 +100,10 @@ pub(super) async fn disown(client: &Client, kind: Kind, written: &DynamicObject)
     }
 }
 
-/// Takes our entry out of `managedFields`. What the webhook sets is owned by nobody, because
-/// managedFields are computed before it is called; what a controller writes is owned by it, and an
-/// unforced server-side apply of another value would conflict.
+/// What the webhook sets is owned by nobody, because managedFields are computed before it is called; what is
+/// written here shall be no different.
 async fn give_up_ownership(client: &Client, kind: Kind, object: &DynamicObject) -> Result<(), Error> {
-    let ours = object
-        .managed_fields()
-        .iter()
-        .position(|entry| entry.manager.as_deref() == Some(FIELD_MANAGER) && entry.subresource.is_none());
-    let Some(ours) = ours else { return Ok(()) };
-    let entry = PointerBuf::from_tokens(["metadata", "managedFields", &ours.to_string()]);
-    let manager = entry.concat(&PointerBuf::from_tokens(["manager"]));
-    let patch = JsonPatch(vec![
-        precondition(object),
-        PatchOperation::Test(TestOperation { path: manager, value: json!(FIELD_MANAGER) }),
-        PatchOperation::Remove(RemoveOperation { path: entry }),
-    ]);
+    let Some(patch) = give_up(&object.metadata) else { return Ok(()) };
     send(client, kind, object, Patch::Json(patch)).await.map(drop)
 }
 
@@ -130,13 +119,6 @@ pub(super) async fn give_up_leftovers(
         Some(current) => give_up_ownership(client, kind, &current).await,
         None => Ok(()),
     }
-}
-
-/// Setting the resourceVersion to what was read makes the API server refuse the write with a conflict
-/// where it is another by now.
-fn precondition(object: &DynamicObject) -> PatchOperation {
-    let path = PointerBuf::from_tokens(["metadata", "resourceVersion"]);
-    PatchOperation::Replace(ReplaceOperation { path, value: json!(object.resource_version()) })
 }
 
 async fn send(

@@ -17,7 +17,7 @@ use kube::{
 use serde_json::json;
 use tokio::{sync::watch, time::sleep};
 
-use super::{FIELD_MANAGER, readiness::Gate};
+use super::{FIELD_MANAGER, ownership, readiness::Gate};
 
 /// Whom the webhooks shall trust.
 #[derive(Clone, Debug)]
@@ -50,6 +50,8 @@ pub async fn keep(
         )
         .filter_map(async |event| event.ok())
         .boxed();
+    let ours = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..Default::default() };
+    let send = async |due| api.patch(&name, &ours, &Patch::<()>::Json(due)).await;
     let mut gate = Some(gate);
     let mut current = None;
     let mut failed = false;
@@ -66,13 +68,21 @@ pub async fn keep(
         failed = false;
         let Some(configuration) = &current else { continue };
         let pem = bundle.pem();
-        let patch = patch(configuration, pem.as_deref());
-        if !patch.0.is_empty() {
-            if !*leads.borrow_and_update() {
-                continue;
+        let due = patch(configuration, pem.as_deref());
+        let leads = *leads.borrow_and_update();
+        if due.0.is_empty() {
+            // Or an upgrade of the chart that sets another value would conflict.
+            let left = ownership::give_up(&configuration.metadata).filter(|_| leads);
+            if let Some(left) = left
+                && let Err(error) = send(left).await
+            {
+                tracing::debug!(configuration = name, %error, "our entry in managedFields is given up later");
+                failed = true;
             }
-            let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..Default::default() };
-            match api.patch(&name, &parameters, &Patch::<()>::Json(patch)).await {
+        } else if !leads {
+            continue;
+        } else {
+            match send(due).await {
                 Ok(_) => tracing::info!(configuration = name, "caBundle filled in"),
                 Err(error) => {
                     tracing::warn!(configuration = name, %error, "caBundle not filled in, trying again");
@@ -161,7 +171,7 @@ mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
 
     use http::Method;
-    use tokio::time::timeout;
+    use tokio::{sync::mpsc, time::timeout};
 
     use super::*;
     use crate::{
@@ -194,6 +204,35 @@ mod tests {
                 }
             };
             timeout(LIMIT + 10 * RETRY, filled_in).await.expect("another attempt");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_of_it_stays_in_our_name() {
+        let entry = |manager: &str| json!({"manager": manager, "operation": "Update"});
+        let configuration = json!({
+            "metadata": {"name": "adieu", "resourceVersion": "7", "managedFields": [entry("helm"), entry(FIELD_MANAGER)]},
+            "webhooks": [{"name": "a", "admissionReviewVersions": ["v1"], "sideEffects": "None",
+                          "clientConfig": {"caBundle": "cGVt"}}],
+        });
+        for leading in [true, false] {
+            let configuration = configuration.clone();
+            let (tell, mut sent) = mpsc::unbounded_channel();
+            let client = client(move |method, target| match *method {
+                Method::PATCH => {
+                    tell.send(()).unwrap();
+                    Some((200, configuration.clone()))
+                }
+                _ if target.contains("watch=") => None,
+                _ => Some((200, json!({"metadata": {"resourceVersion": "7"}, "items": [configuration]}))),
+            });
+            let readiness = Readiness::default();
+            let gate = readiness.gate("caBundle");
+            let (_authorities, bundle) = watch::channel("pem".to_owned());
+            let (_election, leads) = watch::channel(leading);
+            tokio::spawn(keep(client, "adieu".into(), Bundle::Ours(bundle), leads, gate));
+            assert_eq!(timeout(RETRY, sent.recv()).await.is_ok(), leading);
+            assert_eq!(readiness.waiting_for(), [""; 0]);
         }
     }
 

@@ -11,6 +11,7 @@ pub mod leader;
 mod listen;
 pub mod logs;
 pub mod metrics;
+pub mod ownership;
 pub mod readiness;
 pub mod renewal;
 pub mod serving;

@@ -1,6 +1,7 @@
 //! Everything that has to hold, from formatting to the whole path on a real cluster.
 
 mod chart;
+mod failure_policy;
 mod monitoring;
 mod notes;
 mod objects;
@@ -201,6 +202,7 @@ fn end_to_end(target: &Target, options: &Options, notes: &Notes, tally: &mut Tal
             .and_then(|found| notes.figure("What the operator may do, held against what it did", &found));
         tally.check("the operator may do what it does, and nothing else", did)?;
     }
+    tally.check("failurePolicy over upgrades", failure_policy::check(target))?;
     tally
         .check("nothing but the CRDs is left after helm uninstall", install::uninstall_leaves_nothing(target))
 }

@@ -1,0 +1,92 @@
+//! What `webhook.failurePolicy` comes to: an installation that doesn't run yet refuses nobody, an upgrade lets
+//! nobody pass, and whose operator is gone can switch to Ignore.
+
+use anyhow::{Result, bail, ensure};
+use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Api, ListParams};
+use kube::{Client, ResourceExt};
+
+use crate::command;
+use crate::install::{self, NAMESPACE, Options, RELEASE};
+use crate::target::Target;
+
+const FAIL: &str = "webhook.failurePolicy=Fail";
+const IGNORE: &str = "webhook.failurePolicy=Ignore";
+/// No pod starts with these.
+const NO_IMAGE: [&str; 2] = ["image.repository=localhost/none", "image.pullPolicy=Never"];
+
+/// Leaves adieu installed with the chart's defaults.
+pub fn check(target: &Target) -> Result<()> {
+    let outcome = over_upgrades(target);
+    install::install(target, &Options::default()).and(outcome)
+}
+
+fn over_upgrades(target: &Target) -> Result<()> {
+    install::uninstall(target)?;
+    for what in ["an installation whose image is missing", "its upgrade"] {
+        let [repository, pull_policy] = NO_IMAGE;
+        upgrade(target, &["--install", "--set", repository, "--set", pull_policy, "--set", FAIL])?;
+        let failing = failing(target)?;
+        ensure!(failing == 0, "{what} has {failing} webhooks refuse what nobody can review");
+    }
+    let with = |values: &[&str]| Options {
+        set: values.iter().map(|&value| value.to_owned()).collect(),
+        ..Options::default()
+    };
+    install::install(target, &with(&[FAIL]))?;
+    install::wait(target, "failurePolicy to be Fail, and nobody to own it", fails)?;
+    install::install(target, &with(&[FAIL, "podLabels.again=yes"]))?;
+    let mut helm = target.helm();
+    let manifest = command::output(helm.args(["get", "manifest", RELEASE, "--namespace", NAMESPACE]))?;
+    let set = manifest.matches("\n    failurePolicy: Fail").count();
+    ensure!(set == 2, "an upgrade sets {set} webhooks to Fail, of the two that fail");
+
+    let mut kubectl = target.kubectl();
+    kubectl.args(["scale", "deployment", RELEASE, "--namespace", NAMESPACE, "--replicas=0"]);
+    command::output(&mut kubectl)?;
+    install::wait(target, "the operator to be gone", gone)?;
+    let [repository, _] = NO_IMAGE;
+    upgrade(target, &["--reuse-values", "--set", repository, "--set", IGNORE])?;
+    let failing = failing(target)?;
+    ensure!(failing == 0, "{failing} webhooks fail though the chart says {IGNORE} and no operator runs");
+    Ok(())
+}
+
+/// Upgrades the release, and waits for nothing.
+fn upgrade(target: &Target, more: &[&str]) -> Result<()> {
+    let mut helm = target.helm();
+    helm.current_dir(target.workspace().root());
+    helm.args(["upgrade", RELEASE, "charts/adieu", "--namespace", NAMESPACE]).args(more);
+    command::output(&mut helm).map(drop)
+}
+
+/// How many webhooks fail.
+fn failing(target: &Target) -> Result<usize> {
+    let found = target.with_client(configuration)?;
+    let policies = found.webhooks.iter().flatten().map(|webhook| webhook.failure_policy.as_deref());
+    Ok(policies.filter(|&policy| policy != Some("Ignore")).count())
+}
+
+async fn configuration(client: Client) -> Result<MutatingWebhookConfiguration> {
+    Ok(Api::all(client).get(RELEASE).await?)
+}
+
+async fn fails(client: Client) -> Result<()> {
+    let found = configuration(client).await?;
+    for webhook in found.webhooks.iter().flatten() {
+        let policy = if webhook.name.contains(".pods.") { "Ignore" } else { "Fail" };
+        let is = webhook.failure_policy.as_deref();
+        ensure!(is == Some(policy), "{} has the failurePolicy {is:?}, not {policy}", webhook.name);
+    }
+    let owned = found.managed_fields().iter().find(|entry| entry.manager.as_deref() == Some("adieu"));
+    ensure!(owned.is_none(), "the operator owns fields of the configuration: {owned:?}");
+    Ok(())
+}
+
+async fn gone(client: Client) -> Result<()> {
+    let ours = ListParams::default().labels(&format!("app.kubernetes.io/instance={RELEASE}"));
+    let left = Api::<Pod>::namespaced(client, NAMESPACE).list(&ours).await?;
+    let Some(pod) = left.items.first() else { return Ok(()) };
+    bail!("{} is still there", pod.name_any())
+}
