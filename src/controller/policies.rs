@@ -382,7 +382,7 @@ impl Tally {
         };
         let failed = rollout_failed(&self.failed);
         let them = if self.failed.len() == 1 { "it" } else { "them" };
-        let message = format!("{failed}{wait}: mend or undo {them}, or change the policy");
+        let message = format!("{failed}{wait}: mend {them}, or change the policy");
         says(true, "RolloutFailed", message)
     }
 
@@ -546,7 +546,7 @@ mod tests {
         let status = super::status(&policy, Tally::of(&policy, &vec![], &trouble), at(2));
         let [ready, _, stalled, _] = &status.conditions[..] else { panic!("{status:?}") };
         assert_eq!((ready.status.as_str(), ready.reason.as_str()), ("False", "Stalled"));
-        assert_eq!(stalled.message, "the rollout of b failed: mend or undo it, or change the policy");
+        assert_eq!(stalled.message, "the rollout of b failed: mend it, or change the policy");
     }
 
     #[test]
@@ -587,7 +587,7 @@ mod tests {
         let stalled = &of_cluster.conditions[2];
         assert_eq!(
             stalled.message,
-            "the rollouts of other/b, other/c failed, and 1 workloads wait: mend or undo them, or change the policy"
+            "the rollouts of other/b, other/c failed, and 1 workloads wait: mend them, or change the policy"
         );
 
         // Nor is it silent where the policy itself has them wait.

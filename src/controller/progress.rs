@@ -24,10 +24,19 @@ const PATIENCE: Duration = Duration::from_mins(10);
 /// Who gives a Deployment no deadline (2147483647) doesn't want others to wait for ever.
 const LONGEST_PATIENCE: Duration = Duration::from_hours(1);
 
-/// How long a rollout may come no further before it has failed.
-pub(super) fn patience(object: &DynamicObject) -> Duration {
-    let seconds = object.data["spec"]["progressDeadlineSeconds"].as_u64();
-    seconds.map_or(PATIENCE, Duration::from_secs).min(LONGEST_PATIENCE)
+/// What a pod's terminationGracePeriodSeconds is where it says nothing (API defaulting).
+const GRACE_PERIOD: Duration = Duration::from_secs(30);
+
+/// How long a rollout may come no further before it has failed. Pods of a `StatefulSet` or `DaemonSet` come one
+/// after the other, each once the last one has ended.
+pub(super) fn patience(kind: Kind, object: &DynamicObject) -> Duration {
+    let spec = &object.data["spec"];
+    let seconds = |value: &Value| value.as_u64().map(Duration::from_secs);
+    if kind == Kind::Deployment {
+        return seconds(&spec["progressDeadlineSeconds"]).unwrap_or(PATIENCE).min(LONGEST_PATIENCE);
+    }
+    let grace = &spec["template"]["spec"]["terminationGracePeriodSeconds"];
+    PATIENCE.saturating_add(seconds(grace).unwrap_or(GRACE_PERIOD))
 }
 
 /// How far a rollout has come, for comparisons. Pods of a StatefulSet or DaemonSet that become ready and cease
@@ -180,11 +189,18 @@ mod tests {
 
     #[test]
     fn nobody_waits_for_ever_for_who_gave_no_deadline() {
-        let patience =
-            |spec: Value| patience(&serde_json::from_value(json!({"metadata": {}, "spec": spec})).unwrap());
-        assert_eq!(patience(json!({})), PATIENCE);
-        assert_eq!(patience(json!({"progressDeadlineSeconds": 60})), Duration::from_mins(1));
-        assert_eq!(patience(json!({"progressDeadlineSeconds": i32::MAX})), LONGEST_PATIENCE);
+        let of = |kind, spec: Value| {
+            patience(kind, &serde_json::from_value(json!({"metadata": {}, "spec": spec})).unwrap())
+        };
+        let deployment = |spec| of(Kind::Deployment, spec);
+        assert_eq!(deployment(json!({})), PATIENCE);
+        assert_eq!(deployment(json!({"progressDeadlineSeconds": 60})), Duration::from_mins(1));
+        assert_eq!(deployment(json!({"progressDeadlineSeconds": i32::MAX})), LONGEST_PATIENCE);
+        for kind in [Kind::StatefulSet, Kind::DaemonSet] {
+            let slow = json!({"template": {"spec": {"terminationGracePeriodSeconds": 3600}}});
+            assert_eq!(of(kind, slow), PATIENCE + Duration::from_hours(1));
+            assert_eq!(of(kind, json!({})), PATIENCE + GRACE_PERIOD);
+        }
     }
 
     #[test]

@@ -71,7 +71,7 @@ mod tests {
         let many = rollout_failed(&failed(13));
         assert!(many.ends_with("shop/web-09 and 3 more failed"), "{many}");
         for (message, last) in [(rollout_failed(&failed(1)), 0), (rollout_failed(&failed(2)), 1), (many, 9)] {
-            let message = format!("{message}, and 2 workloads wait: mend or undo it, or change the policy");
+            let message = format!("{message}, and 2 workloads wait: mend it, or change the policy");
             for n in 0..=last {
                 assert!(names_failed(&message, &format!("shop/web-{n:02}")), "{n}: {message}");
             }

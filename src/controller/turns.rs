@@ -27,6 +27,9 @@ use crate::{
 const LOOK: Duration = Duration::from_secs(2);
 /// Who waits for a turn asks several times in that time.
 const LATELY: Duration = Duration::from_secs(30);
+/// How long a workload that waits keeps its place without asking. As a rule it asks every few seconds; what the
+/// watch didn't bring has no one to ask for it.
+const SILENCE: Duration = Duration::from_secs(30);
 /// A workload.
 pub(super) type Key = (Kind, ObjectRef<DynamicObject>);
 
@@ -66,6 +69,11 @@ struct State {
     look: Option<(Instant, Look)>,
     /// Those that were written for all anybody knows.
     tried: HashSet<Key>,
+    /// When those that wait asked for the last time, or were first seen.
+    heard: HashMap<Key, Instant>,
+    /// The plans that failed, as hashes, by the uids of the workloads. Who undoes such a rollout doesn't want it
+    /// again.
+    failures: HashMap<Option<String>, u64>,
 }
 
 /// A rollout that goes on, or has failed.
@@ -76,6 +84,10 @@ struct Rollout {
     policies: BTreeSet<PolicyKey>,
     /// Another of the same name has another.
     uid: Option<String>,
+    /// The plan that was written, as a hash, where it was written here.
+    planned: Option<u64>,
+    /// How long the pods that it replaces may take, as [`patience`] has it.
+    before: Duration,
     /// The generation that was written, which the watch may not have brought yet.
     generation: i64,
     /// What was said of the rollout before, as a hash. It still is where pods of an older ReplicaSet come up again
@@ -92,8 +104,18 @@ impl Rollout {
     fn new(kind: Kind, object: &DynamicObject, ours: bool, policies: BTreeSet<PolicyKey>) -> Self {
         let (generation, reached) = (object.metadata.generation.unwrap_or(0), reached(kind, object));
         let uid = object.uid();
-        let (said_before, since) = (None, Instant::now());
-        Self { ours, policies, uid, generation, said_before, reached, since, given_up: false }
+        Self {
+            ours,
+            policies,
+            uid,
+            planned: None,
+            before: Duration::ZERO,
+            generation,
+            said_before: None,
+            reached,
+            since: Instant::now(),
+            given_up: false,
+        }
     }
 
     /// Whether the watch has yet to bring what was written.
@@ -110,8 +132,8 @@ impl Rollout {
     }
 
     /// Whether it has come no further for longer than it may.
-    fn is_stuck(&self, object: &DynamicObject) -> bool {
-        self.given_up || self.since.elapsed() > patience(object)
+    fn is_stuck(&self, kind: Kind, object: &DynamicObject) -> bool {
+        self.given_up || self.since.elapsed() > patience(kind, object).max(self.before)
     }
 }
 
@@ -144,6 +166,8 @@ struct Queue {
 pub(super) struct Turn {
     state: OwnedMutexGuard<State>,
     policies: BTreeSet<PolicyKey>,
+    planned: Option<u64>,
+    before: Duration,
 }
 
 fn place(kind: Kind, object: &DynamicObject) -> Place {
@@ -167,6 +191,7 @@ impl Turns {
         convergence: &Convergence,
     ) -> Option<Turn> {
         let mut state = self.state.clone().lock_owned().await;
+        state.heard.insert(key(kind, object), Instant::now());
         self.look(&mut state, context);
         let (_, look) = state.look.as_ref()?;
         let asking = asking(object, convergence);
@@ -182,10 +207,15 @@ impl Turns {
             Progress::Complete => true,
             // What its policy broke, its policy may mend.
             unfinished => state.rollouts.get(&key(kind, object)).is_some_and(|rollout| {
-                rollout.ours && (unfinished == Progress::Failed || rollout.is_stuck(object))
+                rollout.ours && (unfinished == Progress::Failed || rollout.is_stuck(kind, object))
             }),
         };
-        (may_begin && has_room).then(|| Turn { state, policies: asking.into_keys().collect() })
+        (may_begin && has_room).then(|| Turn {
+            state,
+            policies: asking.into_keys().collect(),
+            planned: convergence.template.as_ref().map(hash_of),
+            before: patience(kind, object),
+        })
     }
 
     /// Looks at the rollouts that were begun here, which may fail while nobody asks for a turn. Whether there
@@ -260,7 +290,10 @@ impl State {
         let mut look = Look::default();
         let mut waiting = BTreeMap::new();
         let mut surroundings: HashMap<String, Arc<Surroundings>> = HashMap::new();
-        let mut still = HashMap::new();
+        let now = Instant::now();
+        // Nothing stays of workloads that are gone.
+        let (mut still, mut heard, mut failures) = (HashMap::new(), HashMap::new(), HashMap::new());
+        let mut tried = HashSet::new();
         for (kind, object) in context.caches.workloads().all() {
             let around = surroundings
                 .entry(object.namespace().unwrap_or_default())
@@ -279,22 +312,41 @@ impl State {
             let rollout = found.rollout(known, unseen);
             let behind = rollout.as_ref().is_some_and(|(rollout, _)| rollout.is_ahead_of(&object));
             let carries = behind || found.convergence.template.is_none();
-            if rollout.is_some() || carries {
-                self.tried.remove(&key);
+            if rollout.is_none() && !carries && self.tried.contains(&key) {
+                tried.insert(key.clone());
             }
             // What failed by itself is its user's to mend, and holds up nobody.
             let may_begin = rollout.as_ref().is_none_or(|(rollout, failed)| rollout.ours && *failed);
+            let plan = found.convergence.template.as_ref().filter(|_| waits).map(hash_of);
+            let failed_plan =
+                rollout.as_ref().and_then(|(rollout, failed)| rollout.planned.filter(|_| *failed));
+            let failed_before = self.failures.get(&object.metadata.uid).copied();
+            let is_undone = plan.is_some() && plan == failed_before;
+            if let Some(failed) = failed_plan.or(failed_before.filter(|_| is_undone)) {
+                failures.insert(object.metadata.uid.clone(), failed);
+            }
+            if is_undone {
+                for policy in asking.keys() {
+                    let queue = look.queues.entry(policy.clone()).or_default();
+                    queue.failed.insert(name_for(&policy.1, &object));
+                }
+            }
             if let Some((rollout, failed)) = rollout {
                 // Who asks for another rollout of it may mend it.
                 let stays = |policy: &PolicyKey| carries || !asking.contains_key(policy);
                 look.count(&object, &rollout, failed, stays);
                 still.insert(key.clone(), rollout);
             }
-            if may_begin && !carries && waits && !context.blocked.is_blocked(&key) {
+            if !may_begin || carries || !waits || context.blocked.is_blocked(&key) {
+                continue;
+            }
+            let last = *self.heard.get(&key).unwrap_or(&now);
+            heard.insert(key, last);
+            if last.elapsed() < SILENCE {
                 waiting.insert(place(kind, &object), asking);
             }
         }
-        self.rollouts = still;
+        (self.rollouts, self.heard, self.failures, self.tried) = (still, heard, failures, tried);
         look.choose(waiting);
         look
     }
@@ -363,7 +415,7 @@ impl Found<'_> {
             rollout.policies = self.concerning();
         }
         // The Deployment controller doesn't always notice, and the others never do.
-        let failed = broken || now == Progress::Failed || rollout.is_stuck(object);
+        let failed = broken || now == Progress::Failed || rollout.is_stuck(kind, object);
         Some((rollout, failed))
     }
 
@@ -414,7 +466,8 @@ impl Turn {
             }
         }
         let begun = Rollout::new(kind, written, true, self.policies);
-        let rollout = Rollout { said_before: said(written), ..begun };
+        let (planned, before, said_before) = (self.planned, self.before, said(written));
+        let rollout = Rollout { planned, before, said_before, ..begun };
         self.state.rollouts.insert(key(kind, written), rollout);
     }
 }

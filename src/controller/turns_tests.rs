@@ -330,6 +330,59 @@ async fn a_rollout_back_to_an_older_replica_set_counts_until_its_pods_are_availa
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_undoes_a_rollout_that_failed_is_not_rolled_into_it_again() {
+    let all = |drain: i32| json!({"selector": {}, "drainSeconds": drain, "rollout": {"maxConcurrent": 2}});
+    let mut cluster = Cluster::new(10, [policy("all", &all(20))], ["a", "b"].map(deployment));
+    let before = cluster.find("a").1.data["spec"]["template"].clone();
+    cluster.begin("a").await;
+    cluster.change("a", failed);
+    assert_eq!(cluster.failed_for("shop", by("all")).await, ["a"]);
+    for undone in [rolling, complete] {
+        cluster.change("a", |workload| {
+            workload.1.data["spec"]["template"] = before.clone();
+            workload.1.metadata.generation = Some(3);
+            undone(workload);
+        });
+        assert_eq!(cluster.failed_for("shop", by("all")).await, ["a"]);
+        assert_eq!(cluster.may(&["a", "b"]).await, [""; 0]);
+    }
+    cluster.says("all", all(30));
+    assert_eq!(cluster.may(&["a", "b"]).await, ["a", "b"]);
+    assert_eq!(cluster.failed_for("shop", by("all")).await, [""; 0]);
+    cluster.says("all", all(20));
+    assert_eq!(cluster.may(&["a", "b"]).await, ["a", "b"], "a person asks for it once more");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_and_never_asks_loses_its_place() {
+    let all = json!({"selector": {}, "rollout": {"maxConcurrent": 1}});
+    let cluster = Cluster::new(10, [policy("all", &all)], ["a", "b"].map(deployment));
+    assert!(!cluster.may_begin("b").await, "the older one may yet ask");
+    advance(SILENCE).await;
+    assert!(cluster.may_begin("b").await);
+    cluster.ask("a").await;
+    assert_eq!(cluster.may(&["a", "b"]).await, ["a"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn pods_that_take_their_time_to_end_are_no_failure() {
+    let all = json!({"selector": {}, "kinds": ["StatefulSet"], "gracePeriod": "Exact"});
+    let mut slow = workload(Kind::StatefulSet, "shop", "a");
+    slow.1.data["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] = json!(3600);
+    let mut cluster = Cluster::new(10, [policy("all", &all)], [slow]);
+    let patience = |cluster: &Cluster| patience(Kind::StatefulSet, &cluster.workloads[0].1);
+    let before = patience(&cluster);
+    cluster.begin("a").await;
+    assert!(patience(&cluster) < before);
+    for part in [0, 9] {
+        advance(before * part / 10).await;
+        assert_eq!(cluster.failed_for("shop", by("all")).await, [""; 0]);
+    }
+    advance(before / 10).await;
+    assert_eq!(cluster.failed_for("shop", by("all")).await, ["a"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_clusters_limit_holds_whatever_policies_say() {
     let all = json!({"selector": {}, "rollout": {"maxConcurrent": 10}});
     let mut cluster = Cluster::new(
@@ -365,7 +418,7 @@ async fn a_users_own_rollout_is_waited_for() {
         // One that doesn't come to an end holds up nobody, and is its user's to mend.
         cluster.change("a", rolling);
         assert_eq!(cluster.may(&["a", "b"]).await, [""; 0], "{kind}");
-        advance(patience(&cluster.workloads[0].1)).await;
+        advance(patience(kind, &cluster.workloads[0].1)).await;
         assert_eq!(cluster.may(&["a", "b"]).await, ["b"], "{kind}");
         assert_eq!(cluster.failed_for("shop", by("all")).await, [""; 0], "{kind}");
     }
@@ -430,7 +483,7 @@ async fn whoever_leads_next_knows_what_failed() {
         assert!(!cluster.may_begin("c").await, "{kind}");
         cluster.change("a", complete);
         assert!(cluster.may_begin("c").await, "{kind}");
-        advance(patience(&cluster.workloads[1].1)).await;
+        advance(patience(kind, &cluster.workloads[1].1)).await;
         assert!(!cluster.may_begin("c").await, "{kind}");
         assert_eq!(cluster.failed_for("shop", by("all")).await, ["b"], "{kind}");
 
@@ -466,7 +519,7 @@ async fn a_namesake_in_another_namespace_has_not_failed() {
     let in_namespaces =
         ["other", "shop"].map(|namespace| with(failed, workload(Kind::Deployment, namespace, "web")));
     let mut cluster = Cluster::injected(10, [all], in_namespaces);
-    cluster.stalls("all", "the rollout of shop/web failed: mend or undo it, or change the policy");
+    cluster.stalls("all", "the rollout of shop/web failed: mend it, or change the policy");
     assert_eq!(cluster.failed_for("", Source::ClusterPolicy("all".into())).await, ["shop/web"]);
 }
 
@@ -477,7 +530,7 @@ async fn nobody_has_a_turn_before_all_are_listed() {
         [policy("all", &json!({"selector": {}, "drainSeconds": 20}))],
         [with(failed, deployment("a")), deployment("b")],
     );
-    cluster.stalls("all", "the rollout of a failed: mend or undo it, or change the policy");
+    cluster.stalls("all", "the rollout of a failed: mend it, or change the policy");
     cluster.change("b", |b| *b = deployment("b"));
     let listed = cluster.context.caches.clone();
     cluster.context.caches = caches(&cluster.policies, &[]).unfilled();
@@ -547,7 +600,7 @@ async fn a_rollout_counts_for_the_policies_that_asked_for_it() {
     }
 
     // Whoever leads next knows as much.
-    cluster.stalls("defaults", "the rollout of a/a1 failed: mend or undo it, or change the policy");
+    cluster.stalls("defaults", "the rollout of a/a1 failed: mend it, or change the policy");
     let mut cluster = cluster.taken_over();
     assert_eq!(cluster.may(&["a2", "b1"]).await, [""; 0]);
     cluster.says("defaults", json!({"shutdownTimeoutSeconds": 40}));
@@ -602,7 +655,7 @@ async fn pods_of_a_daemon_set_that_come_and_go_hold_up_nobody() {
     for available in [1, 2].into_iter().cycle().take(10) {
         cluster.change("a", |(_, object)| object.data["status"]["numberAvailable"] = json!(available));
         assert!(!cluster.may_begin("b").await);
-        advance(patience(&cluster.workloads[0].1) / 8).await;
+        advance(patience(Kind::DaemonSet, &cluster.workloads[0].1) / 8).await;
     }
     assert_eq!(cluster.failed_for("shop", by("all")).await, ["a"]);
 }
