@@ -66,7 +66,7 @@ impl Blocked {
         (wait, news)
     }
 
-    /// The workload is as it shall be.
+    /// The workload is as it shall be, or isn't to be written for now.
     pub(super) fn clear(&self, key: &Key) {
         self.all().remove(key);
     }

@@ -1,9 +1,13 @@
 //! Counts, for the metrics, how the workloads of the cluster stand.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures::{StreamExt as _, stream};
-use kube::{ResourceExt as _, core::DynamicObject};
+use kube::{Resource as _, ResourceExt as _, core::DynamicObject};
 use tokio::{
     sync::watch,
     time::{Instant, sleep_until},
@@ -39,10 +43,7 @@ pub(super) async fn keep(
         loop {
             let counted = Instant::now();
             let unsettled = if context.leads() && context.caches.workloads().is_filled() {
-                context.blocked.retain(|(kind, workload)| {
-                    let namespace = workload.namespace.as_deref().unwrap_or_default();
-                    context.caches.workloads().contains(*kind, namespace, &workload.name)
-                });
+                forget_who_is_gone(&context);
                 let standing = standing(&context.caches, &context.blocked);
                 publish(&context.metrics, &standing);
                 let failures = context.turns.count_failures();
@@ -64,6 +65,16 @@ pub(super) async fn keep(
         () = shutdown.cancelled() => {}
         () = count => {}
     }
+}
+
+fn forget_who_is_gone(context: &Context) {
+    let workloads = context.caches.workloads();
+    context.blocked.retain(|(kind, workload)| {
+        let namespace = workload.namespace.as_deref().unwrap_or_default();
+        workloads.contains(*kind, namespace, &workload.name)
+    });
+    let uids: HashSet<String> = workloads.kept().filter_map(|(_, kept)| kept.meta().uid.clone()).collect();
+    context.outbox.retain(|uid| uids.contains(uid));
 }
 
 type Standings = HashMap<(Kind, WorkloadState), i64>;
@@ -162,6 +173,21 @@ mod tests {
             context.metrics.render().unwrap().contains("adieu_workloads{")
         };
         assert!(figures(listed.clone()).await && !figures(listed.unfilled()).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_told_of_workloads_that_are_gone_is_forgotten() {
+        let [(kind, here), (_, gone)] = ["here", "gone"].map(|name| {
+            let (kind, mut object) = workload(name, &json!({}));
+            object.metadata.uid = Some(name.into());
+            (kind, object)
+        });
+        let context = Arc::new(context(Caches::fixed(vec![], vec![], vec![(kind, here.clone())]), 1));
+        let is_news = |object| context.outbox.is_news(object, "Degraded", &["no probe".into()]);
+        assert!(is_news(&here) && is_news(&gone) && !is_news(&gone));
+        let counting = keep(context.clone(), watch::channel(()).1, CancellationToken::new());
+        drop(timeout(PERIOD, counting).await);
+        assert!(!is_news(&here) && is_news(&gone));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     slice,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -125,8 +125,14 @@ impl Outbox {
         self.send(policy, EventType::Warning, "Stalled", reason);
     }
 
-    fn is_news(&self, object: &DynamicObject, reason: &'static str, notes: &[String]) -> bool {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Keeps nothing of workloads that are gone; by their uids.
+    pub(super) fn retain(&self, exists: impl Fn(&str) -> bool) {
+        self.told().retain(|(uid, _), _| exists(uid));
+    }
+
+    /// Whether that wasn't told the last time.
+    pub(super) fn is_news(&self, object: &DynamicObject, reason: &'static str, notes: &[String]) -> bool {
+        let mut told = self.told();
         let key = (object.uid().unwrap_or_default(), reason);
         if notes.is_empty() {
             told.remove(&key);
@@ -134,6 +140,10 @@ impl Outbox {
         }
         let hash = hash_of(&notes);
         told.insert(key, hash) != Some(hash)
+    }
+
+    fn told(&self) -> MutexGuard<'_, HashMap<(String, &'static str), u64>> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn publish(&self, kind: Kind, object: &DynamicObject, type_: EventType, reason: &str, note: String) {

@@ -17,7 +17,12 @@ use kube::{
     Api, Client, Resource, ResourceExt as _,
     api::{Patch, PatchParams},
     core::Selector,
-    runtime::{Controller, controller::Action, watcher},
+    runtime::{
+        Controller,
+        controller::Action,
+        reflector::{ObjectRef, Store},
+        watcher,
+    },
 };
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -36,7 +41,10 @@ use crate::{
         WorkloadCounts, defaults, merge_condition,
     },
     plan::{self, Kind, Source, Standing, Surroundings, When, Workload},
-    runtime::{caches::changes, kept::Kept},
+    runtime::{
+        caches::{Caches, changes},
+        kept::Kept,
+    },
 };
 
 /// How long changes of workloads are let come together, a dozen for one rollout, before all policies are looked at.
@@ -79,7 +87,9 @@ async fn reconcile<P: Policy>(policy: Arc<P>, context: Arc<Context>) -> Result<A
         context.turns.step_down().await;
         return Ok(Action::await_change());
     }
-    if !context.caches.workloads().is_filled() {
+    // The caches follow policies by themselves: what they have yet to bring holds for no workload, and would seem
+    // to be ready.
+    if !context.caches.workloads().is_filled() || !is_known(&*policy, &context) {
         return Ok(Action::requeue(UNSETTLED_WAIT));
     }
     let namespace = policy.namespace().unwrap_or_default();
@@ -102,6 +112,15 @@ async fn reconcile<P: Policy>(policy: Arc<P>, context: Arc<Context>) -> Result<A
     }
     // Rollouts fail, and are mended, without a change of anything that is watched here.
     Ok(if under_way || waits { Action::requeue(UNSETTLED_WAIT) } else { Action::await_change() })
+}
+
+/// Whether the workloads in reach are seen by this policy, and not by an older one.
+fn is_known<P: Policy>(policy: &P, context: &Context) -> bool {
+    let (now, store) = (policy.meta(), P::store(&context.caches));
+    store.get(&ObjectRef::from_obj(policy)).is_some_and(|known| {
+        let known = known.meta();
+        known.uid == now.uid && known.generation >= now.generation
+    })
 }
 
 /// The condition of that type, where it has become true.
@@ -135,6 +154,7 @@ trait Policy: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Se
     fn holds_for(&self, workload: &Workload<'_>) -> bool;
     fn reach(&self, context: &Context) -> Reach;
     fn api(&self, client: Client) -> Api<Self>;
+    fn store(caches: &Caches) -> &Store<Self>;
 }
 
 impl Policy for GracefulPolicy {
@@ -163,6 +183,10 @@ impl Policy for GracefulPolicy {
 
     fn api(&self, client: Client) -> Api<Self> {
         Api::namespaced(client, &self.namespace().unwrap_or_default())
+    }
+
+    fn store(caches: &Caches) -> &Store<Self> {
+        caches.policies()
     }
 }
 
@@ -202,6 +226,10 @@ impl Policy for ClusterGracefulPolicy {
 
     fn api(&self, client: Client) -> Api<Self> {
         Api::all(client)
+    }
+
+    fn store(caches: &Caches) -> &Store<Self> {
+        caches.cluster_policies()
     }
 }
 
@@ -402,7 +430,6 @@ mod tests {
     use crate::{
         api::{Rollout, RolloutMode},
         controller::test_support::context,
-        runtime::caches::Caches,
     };
 
     fn policy(spec: Value) -> GracefulPolicy {
@@ -608,6 +635,35 @@ mod tests {
             timeout(FAILURE_WAIT, reconcile(policy.clone(), context)).await.is_err()
         };
         assert!(writes(listed.clone()).await && !writes(listed.unfilled()).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_policy_that_workloads_have_yet_to_see_is_not_ready() {
+        async fn is_told<P: Policy>(caches: Caches, policy: &P, change: impl Fn(&mut P)) -> bool {
+            let mut policy = policy.clone();
+            change(&mut policy);
+            let context = Arc::new(context(caches, 1));
+            // Its API server never answers who writes a status.
+            timeout(FAILURE_WAIT, reconcile(Arc::new(policy), context)).await.is_err()
+        }
+        async fn check<P: Policy>(caches: Caches, policy: &P) {
+            let nobody = Caches::fixed(vec![], vec![], vec![]);
+            assert!(is_told(caches.clone(), policy, |_| {}).await);
+            assert!(is_told(caches.clone(), policy, |older| older.meta_mut().generation = Some(2)).await);
+            assert!(!is_told(caches.clone(), policy, |newer| newer.meta_mut().generation = Some(4)).await);
+            assert!(!is_told(caches, policy, |again| again.meta_mut().uid = Some("another".into())).await);
+            assert!(!is_told(nobody, policy, |_| {}).await);
+        }
+        let policy = policy(json!({"selector": {}}));
+        check(Caches::fixed(vec![policy.clone()], vec![], vec![]), &policy).await;
+        let of_cluster: ClusterGracefulPolicy = serde_json::from_value(json!({
+            "apiVersion": "adieu.dev/v1alpha1", "kind": "ClusterGracefulPolicy",
+            "metadata": {"name": "all", "generation": 3},
+            "spec": {"namespaceSelector": {"matchLabels": {"team": "shop"}}},
+        }))
+        .unwrap();
+        let caches = Caches::fixed(vec![], vec![], vec![]).with_cluster_policies(vec![of_cluster.clone()]);
+        check(caches, &of_cluster).await;
     }
 
     #[test]

@@ -135,11 +135,13 @@ async fn bring_to_plan(
     let turn = match convergence.when {
         When::AtOnce => None,
         When::Observed => {
+            context.blocked.clear(&key);
             context.outbox.would_inject(kind, object, planned, convergence);
             count(ReconcileResult::Observed);
             return Ok(Action::await_change());
         }
         When::NextUpdate => {
+            context.blocked.clear(&key);
             count(ReconcileResult::Waiting);
             return Ok(Action::await_change());
         }
@@ -391,6 +393,28 @@ mod tests {
             let (context, _senders) = commanded(client, caches, 1);
             reconciled(&Arc::new(context), object(annotations)).await.unwrap();
             assert_eq!(*asked.lock().unwrap() == ["PATCH"], written, "{annotations:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn who_is_not_to_be_written_any_more_is_not_blocked() {
+        for spec in [
+            json!({"selector": {}, "mode": "Observe"}),
+            json!({"selector": {}, "rollout": {"mode": "NextUpdate"}}),
+        ] {
+            let policy = json!({
+                "apiVersion": "adieu.dev/v1alpha1", "kind": "GracefulPolicy",
+                "metadata": {"name": "all", "namespace": "shop"}, "spec": spec,
+            });
+            let policies = vec![serde_json::from_value(policy).unwrap()];
+            let caches = Caches::fixed(policies, vec![], vec![(DEPLOYMENT, deployment("a"))]);
+            let answer = serde_json::to_value(deployment("a")).unwrap();
+            let (context, _senders) = commanded(client(move |_, _| Some((200, answer.clone()))), caches, 1);
+            let key = turns::key(DEPLOYMENT, &deployment("a"));
+            let _ = context.blocked.note(key.clone(), "refused".into());
+            let context = Arc::new(context);
+            reconciled(&context, deployment("a")).await.unwrap();
+            assert!(!context.blocked.is_blocked(&key), "{spec}");
         }
     }
 

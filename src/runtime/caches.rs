@@ -252,6 +252,18 @@ impl Caches {
     pub fn policy_changes(&self) -> impl Stream<Item = ()> + Send + use<> {
         changes(self.policies_changed.clone())
     }
+
+    /// The policies of all namespaces.
+    #[must_use]
+    pub fn policies(&self) -> &Store<GracefulPolicy> {
+        &self.policies
+    }
+
+    /// The policies of the cluster.
+    #[must_use]
+    pub fn cluster_policies(&self) -> &Store<ClusterGracefulPolicy> {
+        &self.cluster_policies
+    }
 }
 
 /// An item for every value that is seen; values that come together count once.

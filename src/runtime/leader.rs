@@ -57,19 +57,26 @@ impl Candidate {
         metrics: Arc<Metrics>,
         resign: CancellationToken,
     ) {
-        let mut changes = pin!(watch_object(self.api.clone(), &self.lease).default_backoff());
+        let follow = || watch_object(self.api.clone(), &self.lease).default_backoff();
+        let mut changes = pin!(follow());
         let mut seen = Seen::Nothing;
+        // Whether that is known to be something else by now.
+        let mut outdated = false;
         // When the last write was begun, and the last one that made or kept us the leader.
         let (mut tried, mut renewed) = (None, None);
         loop {
-            let again = tried.map(|tried: Instant| tried + RENEWAL);
+            // A list may take its time, and until it is there each write is another conflict.
+            let again = tried.map(|tried: Instant| tried + if outdated { DEADLINE } else { RENEWAL });
             let next = seen.due(&self.identity).map(|due| again.map_or(due, |again| due.max(again)));
             let deadline = renewed.map(|renewed: Instant| renewed + DEADLINE);
             tokio::select! {
                 biased;
                 () = resign.cancelled() => break,
                 Some(change) = changes.next() => match change {
-                    Ok(lease) => seen.update(lease, Instant::now()),
+                    Ok(lease) => {
+                        seen.update(lease, Instant::now());
+                        outdated = false;
+                    }
                     Err(error) => tracing::warn!(%error, "watch of the lease failed, trying again"),
                 },
                 () = until(deadline) => {
@@ -78,15 +85,19 @@ impl Candidate {
                 }
                 () = until(next) => {
                     let now = Instant::now();
-                    tried = Some(now);
+                    (tried, outdated) = (Some(now), false);
                     let limit = deadline.unwrap_or(now + DEADLINE);
                     match timeout_at(limit, self.take(&seen)).await {
                         Ok(Ok(lease)) => {
                             seen.update(Some(lease), now);
                             renewed = Some(now);
                         }
-                        // Who was faster is the watch's next event.
-                        Ok(Err(kube::Error::Api(status))) if status.code == 409 => {}
+                        // Who was faster, the watch should have told, or will. One whose API server died with its
+                        // machine tells nothing for minutes, so the Lease is listed anew.
+                        Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => {
+                            changes.set(follow());
+                            outdated = true;
+                        }
                         Ok(Err(error)) => tracing::warn!(%error, "lease not written, trying again"),
                         Err(_) => tracing::warn!("lease not written in time, trying again"),
                     }
@@ -222,7 +233,19 @@ impl Seen {
 
 #[cfg(test)]
 mod tests {
+    use std::{convert::Infallible, sync::Mutex};
+
+    use axum::body::Body as Answer;
+    use bytes::Bytes;
+    use http::{Method, Request, Response};
+    use http_body_util::BodyExt as _;
+    use kube::client::Body;
+    use serde_json::{Value, json};
+    use tokio::time::{sleep, timeout};
+    use tower::service_fn;
+
     use super::*;
+    use crate::trial::test_support::failure;
 
     const US: &str = "adieu-1";
 
@@ -260,6 +283,87 @@ mod tests {
         assert!(seen.is_held_by_another_than(US));
         seen.update(Some(lease(Some("adieu-2"), 1)), later);
         assert_eq!(seen.due(US), Some(later + Duration::from_secs(15)));
+    }
+
+    /// What the API server has; `None` where there is no Lease.
+    type Held = Arc<Mutex<Option<Lease>>>;
+
+    /// The Lease of that version, held by another replica that renewed it then.
+    fn stored(version: &str, renewed: i64) -> Lease {
+        let mut lease = lease(Some("adieu-2"), renewed);
+        lease.metadata.name = Some("adieu".into());
+        lease.metadata.resource_version = Some(version.into());
+        lease
+    }
+
+    /// A client of an API server whose watches bring nothing, and that takes longer for a list than passes from one
+    /// attempt to the next.
+    fn silent(held: &Held) -> Client {
+        let held = held.clone();
+        let server = service_fn(move |request: Request<Body>| {
+            let held = held.clone();
+            async move {
+                let (head, body) = request.into_parts();
+                let body = body.collect().await.unwrap().to_bytes();
+                let (code, answer) = if head.method == Method::GET {
+                    if head.uri.to_string().contains("watch=") {
+                        let silence = futures::stream::pending::<Result<Bytes, Infallible>>();
+                        return Ok::<_, Infallible>(Response::new(Answer::from_stream(silence)));
+                    }
+                    sleep(RENEWAL + RENEWAL / 2).await;
+                    let items: Vec<_> = held.lock().unwrap().clone().into_iter().collect();
+                    (200, json!({"metadata": {"resourceVersion": "1"}, "items": items}))
+                } else {
+                    write(&mut held.lock().unwrap(), &head.method, &body)
+                };
+                Ok(Response::builder().status(code).body(Answer::from(answer.to_string())).unwrap())
+            }
+        });
+        Client::new(server, "default")
+    }
+
+    fn write(held: &mut Option<Lease>, method: &Method, body: &[u8]) -> (u16, Value) {
+        let mut lease: Lease = serde_json::from_slice(body).unwrap();
+        let version = |lease: &Lease| lease.metadata.resource_version.clone();
+        match held {
+            Some(held) if *method == Method::POST || version(held) != version(&lease) => {
+                (409, failure(409, "the object has been modified"))
+            }
+            None if *method == Method::PUT => (404, failure(404, "not found")),
+            _ => {
+                let next = version(&lease).map_or(1, |version| version.parse::<i32>().unwrap() + 1);
+                lease.metadata.resource_version = Some(next.to_string());
+                (200, serde_json::to_value(held.insert(lease)).unwrap())
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whose_watch_tells_nothing_any_more_leads_as_soon_as_others() {
+        for changed in [Some(stored("7", 1)), None] {
+            let held = Held::new(Mutex::new(Some(stored("1", 0))));
+            let candidate = Candidate::new(silent(&held), "adieu", "adieu".into(), US.into());
+            let ((leads, mut leading), (paused, _)) = (watch::channel(false), watch::channel(false));
+            let campaign = candidate.campaign([leads, paused], Arc::default(), CancellationToken::new());
+            let test = async {
+                sleep(Duration::from_secs(10)).await;
+                // Nobody renews it from here on.
+                *held.lock().unwrap() = changed;
+                let leads = timeout(Duration::from_secs(35), leading.wait_for(|leads| *leads)).await;
+                assert!(leads.is_ok(), "nobody leads");
+                drop(leads);
+
+                // A leader too keeps up with what changes without its watch.
+                let annotated = |lease: &mut Lease| lease.metadata.resource_version = Some("70".into());
+                held.lock().unwrap().as_mut().map(annotated).unwrap();
+                let lost = timeout(4 * DEADLINE, leading.wait_for(|leads| !leads)).await;
+                assert!(lost.is_err(), "led no more");
+            };
+            tokio::select! {
+                () = campaign => panic!("nobody asked it to resign"),
+                () = test => {}
+            }
+        }
     }
 
     #[test]
