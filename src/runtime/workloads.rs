@@ -22,8 +22,8 @@ use tokio::{sync::watch, time::timeout};
 use super::kept::Kept;
 use crate::plan::Kind;
 
-/// How long a pod's admission may wait for the watch to bring the workload that was just created.
-const LAG: Duration = Duration::from_secs(1);
+/// How long an admission may wait for the watch to bring what was just created: a pod's workload, or a namespace.
+pub(super) const LAG: Duration = Duration::from_secs(1);
 
 /// The workloads of every kind, as the watches last saw them.
 #[derive(Clone, Debug)]
