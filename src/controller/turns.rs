@@ -300,7 +300,8 @@ impl State {
                 .or_insert_with_key(|namespace| Arc::new(context.caches.surroundings(namespace)));
             let convergence = plan::converge(&Workload::of(kind, &object), around);
             let is_strange = convergence.standing == Standing::Unmanaged && convergence.template.is_none();
-            if is_strange || object.metadata.deletion_timestamp.is_some() {
+            let is_undecided = !context.caches.knows_policies_of(&object.namespace().unwrap_or_default());
+            if is_strange || is_undecided || object.metadata.deletion_timestamp.is_some() {
                 continue;
             }
             let (asking, waits) = (asking(&object, &convergence), convergence.when == When::InTurn);

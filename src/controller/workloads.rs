@@ -27,7 +27,7 @@ use crate::{
 /// How many workloads of a kind are reconciled at a time: more make the API server no faster, and each takes
 /// memory until it answers.
 const AT_A_TIME: u16 = 16;
-/// How long a workload waits before it asks again whether it is its turn.
+/// How long a workload waits before it asks again whether it is its turn, or which policies hold for it.
 const WAIT: Duration = Duration::from_secs(5);
 /// How long after a PodDisruptionBudget or a mark was refused the next attempt is made.
 const REFUSED_WAIT: Duration = Duration::from_mins(1);
@@ -73,7 +73,11 @@ async fn reconcile(kind: Kind, kept: Arc<Kept>, context: Arc<Context>) -> Result
 }
 
 async fn look_after(kind: Kind, object: &DynamicObject, context: &Context) -> Result<Action, write::Error> {
-    let surroundings = context.caches.surroundings(&object.namespace().unwrap_or_default());
+    let namespace = object.namespace().unwrap_or_default();
+    if !context.caches.knows_policies_of(&namespace) {
+        return Ok(Action::requeue(WAIT));
+    }
+    let surroundings = context.caches.surroundings(&namespace);
     let workload = Workload::of(kind, object);
     let convergence = plan::converge(&workload, &surroundings);
     context.outbox.degraded(kind, object, &convergence);
@@ -357,6 +361,39 @@ mod tests {
         let error = reconciled(&context, object).await.unwrap_err();
         assert!(error.is_refusal(), "{error}");
         assert_eq!(*asked.lock().unwrap(), ["PATCH a", "GET a"]);
+    }
+
+    #[tokio::test]
+    async fn who_is_in_a_namespace_that_is_not_known_yet_is_left_and_holds_up_nobody() {
+        let policy = json!({
+            "apiVersion": "adieu.dev/v1alpha1", "kind": "ClusterGracefulPolicy", "metadata": {"name": "all"},
+            "spec": {
+                "selector": {}, "rollout": {"maxConcurrent": 1},
+                "namespaceSelector": {"matchExpressions": [
+                    {"key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": ["bank"]},
+                ]},
+            },
+        });
+        let (mut excluded, included) = (deployment("a"), deployment("b"));
+        excluded.metadata.namespace = Some("bank".into());
+        let shop = json!({"metadata": {"name": "shop", "labels": {"kubernetes.io/metadata.name": "shop"}}});
+        let workloads = [&excluded, &included].map(|object| (DEPLOYMENT, object.clone()));
+        let caches = Caches::fixed(vec![], vec![], workloads.into())
+            .with_cluster_policies(vec![serde_json::from_value(policy).unwrap()])
+            .with_namespaces(vec![serde_json::from_value(shop).unwrap()]);
+        let asked = Asked::default();
+        let requests = asked.clone();
+        let client = client(move |method, target| {
+            requests.lock().unwrap().push(format!("{method} {target}"));
+            Some((409, failure(409, "the object has been modified")))
+        });
+        let (context, _senders) = commanded(client, caches, 10);
+        let context = Arc::new(context);
+        // Of its own accord it wouldn't wait for a turn, but have what the policy says.
+        excluded.metadata.annotations = Some([("adieu.dev/graceful".into(), "true".into())].into());
+        assert_eq!(reconciled(&context, excluded).await.unwrap(), Action::requeue(WAIT));
+        assert!(asked.lock().unwrap().is_empty());
+        assert!(reconciled(&context, included).await.unwrap_err().is_conflict());
     }
 
     #[tokio::test]

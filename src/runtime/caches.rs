@@ -16,9 +16,12 @@ use std::{
 };
 
 use futures::{Stream, StreamExt as _, stream};
-use k8s_openapi::api::{
-    core::v1::{Namespace, Service},
-    policy::v1::PodDisruptionBudget,
+use k8s_openapi::{
+    api::{
+        core::v1::{Namespace, Service},
+        policy::v1::PodDisruptionBudget,
+    },
+    apimachinery::pkg::apis::meta::v1::LabelSelector,
 };
 use kube::{
     Api, Client, Resource, ResourceExt as _,
@@ -35,7 +38,10 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{FIELD_MANAGER, kubelets, workloads::Workloads};
+use super::{
+    FIELD_MANAGER, kubelets,
+    workloads::{LAG, Workloads},
+};
 use crate::{
     api::{ClusterGracefulPolicy, GracefulPolicy},
     plan::{self, Kind, Surroundings},
@@ -215,6 +221,29 @@ impl Caches {
             && self.native_sleep.wait_for(Option::is_some).await.is_ok()
     }
 
+    /// Whether it is known which cluster policies hold in a namespace. Before the watch has brought it, one that
+    /// selects by labels may or may not.
+    #[must_use]
+    pub fn knows_policies_of(&self, namespace: &str) -> bool {
+        self.namespaces.get(&ObjectRef::new(namespace)).is_some()
+            || self.cluster_policies.find(selects_by_labels).is_none()
+    }
+
+    /// The same, of a namespace that may have been created a moment ago: its first workloads come faster than the
+    /// watch at times.
+    pub async fn learns_policies_of(&self, namespace: &str) -> bool {
+        let mut changed = self.policies_changed.clone();
+        let learned = async {
+            while !self.knows_policies_of(namespace) {
+                if changed.changed().await.is_err() {
+                    return false;
+                }
+            }
+            true
+        };
+        timeout(LAG, learned).await.unwrap_or(false)
+    }
+
     /// What surrounds the workloads of a namespace.
     #[must_use]
     pub fn surroundings(&self, namespace: &str) -> Surroundings {
@@ -264,6 +293,11 @@ impl Caches {
     pub fn cluster_policies(&self) -> &Store<ClusterGracefulPolicy> {
         &self.cluster_policies
     }
+}
+
+/// An empty selector selects every namespace.
+fn selects_by_labels(policy: &ClusterGracefulPolicy) -> bool {
+    policy.spec.namespace_selector.as_ref().is_some_and(|selector| *selector != LabelSelector::default())
 }
 
 /// An item for every value that is seen; values that come together count once.
@@ -532,6 +566,28 @@ mod tests {
             names.sort();
             assert_eq!(names, expected, "{namespace}");
             assert_eq!(around.all_pods, all_pods, "{namespace}");
+            assert_eq!(caches.knows_policies_of(namespace), namespace != "new");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_namespace_that_was_just_created_is_waited_for_where_a_policy_selects_by_its_labels() {
+        let (namespaces, mut writer) = reflector::store();
+        let (tell, policies_changed) = watch::channel(());
+        let caches = Caches { namespaces, policies_changed, ..Caches::fixed(vec![], vec![], vec![]) };
+        let with = |selector: Value| {
+            let policies =
+                vec![policy("all", &json!({})), policy("some", &json!({"namespaceSelector": selector}))];
+            caches.clone().with_cluster_policies(policies)
+        };
+        assert!(with(json!({})).learns_policies_of("shop").await);
+        let selecting = with(json!({"matchExpressions": [{"key": "team", "operator": "DoesNotExist"}]}));
+        assert!(!selecting.learns_policies_of("shop").await);
+        let bring = async {
+            sleep(LAG / 2).await;
+            writer.apply_watcher_event(&watcher::Event::Apply(namespace("shop", &json!({"team": "shop"}))));
+            tell.send_replace(());
+        };
+        assert!(tokio::join!(selecting.learns_policies_of("shop"), bring).0);
     }
 }

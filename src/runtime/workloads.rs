@@ -3,7 +3,10 @@
 
 use std::{mem::take, sync::Arc, time::Duration};
 
-use futures::{StreamExt as _, stream::BoxStream};
+use futures::{
+    Stream, StreamExt as _,
+    stream::{self, BoxStream},
+};
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
 use kube::{
     Api, Client, Resource as _,
@@ -19,8 +22,8 @@ use tokio::{sync::watch, time::timeout};
 use super::kept::Kept;
 use crate::plan::Kind;
 
-/// How long a pod's admission may wait for the watch to bring the workload that was just created.
-const LAG: Duration = Duration::from_secs(1);
+/// How long an admission may wait for the watch to bring what was just created: a pod's workload, or a namespace.
+pub(super) const LAG: Duration = Duration::from_secs(1);
 
 /// The workloads of every kind, as the watches last saw them.
 #[derive(Clone, Debug)]
@@ -32,7 +35,7 @@ pub struct Workloads {
     changed: watch::Receiver<()>,
 }
 
-/// What a watch brings.
+/// What a watch brings, once the store has it.
 pub type Events = BoxStream<'static, Result<Kept, watcher::Error>>;
 
 impl Workloads {
@@ -47,7 +50,7 @@ impl Workloads {
             let writer = Writer::new(resource.clone());
             let store = writer.as_reader();
             let api = Api::<Kept>::all_with(client.clone(), &resource);
-            let (tell, count) = (tell.clone(), count.clone());
+            let (tell, count, listed) = (tell.clone(), count.clone(), store.clone());
             let mut first = true;
             let stream = watcher(api, config.clone())
                 .default_backoff()
@@ -58,7 +61,7 @@ impl Workloads {
                     }
                     tell.send_replace(());
                 })
-                .applied_objects();
+                .flat_map(move |event| brought(event, &listed));
             (store, stream.boxed())
         };
         let [(deployments, first), (stateful_sets, second), (daemon_sets, third)] = Kind::ALL.map(follow);
@@ -168,6 +171,21 @@ impl Workloads {
     }
 }
 
+/// What an event brought into the store. What is listed page by page gets there with the last page only: whoever
+/// looked it up before would find it as it was, or not at all.
+fn brought(
+    event: watcher::Result<watcher::Event<Kept>>,
+    store: &Store<Kept>,
+) -> impl Stream<Item = watcher::Result<Kept>> + use<> {
+    let (one, listed) = match event {
+        Ok(watcher::Event::Apply(kept)) => (Some(Ok(kept)), vec![]),
+        Ok(watcher::Event::InitDone) => (None, store.state()),
+        Ok(_) => (None, vec![]),
+        Err(error) => (Some(Err(error)), vec![]),
+    };
+    stream::iter(one.into_iter().chain(listed.into_iter().map(|kept| Ok(Kept::clone(&kept)))))
+}
+
 /// The resource that holds workloads of a kind.
 #[must_use]
 pub fn resource(kind: Kind) -> ApiResource {
@@ -175,5 +193,55 @@ pub fn resource(kind: Kind) -> ApiResource {
         Kind::Deployment => ApiResource::erase::<Deployment>(&()),
         Kind::StatefulSet => ApiResource::erase::<StatefulSet>(&()),
         Kind::DaemonSet => ApiResource::erase::<DaemonSet>(&()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use kube::ResourceExt as _;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::trial::test_support::{client, failure};
+
+    fn page(generations: &[(&str, i64)], next: &str) -> Value {
+        let deployment = |(name, generation): &(&str, i64)| json!({"metadata": {"name": name, "namespace": "shop", "generation": generation}});
+        let items: Vec<_> = generations.iter().map(deployment).collect();
+        json!({"metadata": {"resourceVersion": "1", "continue": next}, "items": items})
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_listed_anew_in_pages_is_told_of_once_it_is_found() {
+        let (lists, watches) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let client = client(move |_, target| {
+            if target.contains("watch=") {
+                let expired = json!({"type": "ERROR", "object": failure(410, "too old resource version")});
+                return (watches.fetch_add(1, Ordering::Relaxed) == 0).then_some((200, expired));
+            }
+            let list = match lists.fetch_add(1, Ordering::Relaxed) {
+                0 => page(&[("old", 1), ("gone", 1)], ""),
+                1 => page(&[("new", 1), ("old", 2)], "more"),
+                _ => page(&[("last", 1)], ""),
+            };
+            Some((200, list))
+        });
+        let (workloads, [mut deployments, ..]) =
+            Workloads::follow(&client, &watcher::Config::default().page_size(2));
+        let mut told = vec![];
+        while told.len() < 5 {
+            // The watch that ended is told of as well.
+            let Ok(kept) = timeout(Duration::from_mins(1), deployments.next()).await.unwrap().unwrap() else {
+                continue;
+            };
+            let found = workloads.get(Kind::Deployment, "shop", &kept.name_any()).map(|found| found.metadata);
+            assert_eq!(found.as_ref(), Some(kept.meta()));
+            told.push((kept.name_any(), kept.meta().generation));
+        }
+        let (before, mut after) = (told.drain(..2).collect::<Vec<_>>(), told);
+        after.sort();
+        assert!(before.contains(&("old".into(), Some(1))));
+        assert_eq!(after, [("last", 1), ("new", 1), ("old", 2)].map(|(name, at)| (name.into(), Some(at))));
     }
 }

@@ -24,6 +24,10 @@ const WARNING_LIMIT: usize = 256;
 /// Without policies, adieu would take back what they had injected.
 const UNSERVED: &str = "adieu doesn't know the policies, because their CRD is gone: nothing is changed";
 
+/// What is written all the same may be in a namespace that a policy leaves out.
+const UNKNOWN: &str = "adieu doesn't know the labels of the namespace yet, by which policies select: nothing is \
+                       changed for now";
+
 /// A body that can't be reviewed. The API server never sends one.
 #[derive(Debug, thiserror::Error)]
 pub enum BadRequest {
@@ -157,13 +161,16 @@ pub async fn review(body: &[u8], caches: &Caches) -> Result<Reviewed, BadRequest
     span.record("namespace", request.namespace.as_deref());
     span.record("name", &request.name);
     span.record("operation", tracing::field::debug(&request.operation));
+    let namespace = request.namespace.as_deref().unwrap_or_default();
+    let unchanged = |warning: &str| Decision { warnings: vec![warning.to_owned()], ..Decision::default() };
     // What is being deleted is let go as it is.
     let decision = if object.metadata.deletion_timestamp.is_some() {
         Decision::default()
     } else if !caches.is_served() {
-        Decision { warnings: vec![UNSERVED.to_owned()], ..Decision::default() }
+        unchanged(UNSERVED)
+    } else if !caches.learns_policies_of(namespace).await {
+        unchanged(UNKNOWN)
     } else {
-        let namespace = request.namespace.as_deref().unwrap_or_default();
         match subject {
             Subject::Workload(kind) => workload(kind, &request, object, &caches.surroundings(namespace)),
             Subject::Pod => pod(object, namespace, caches).await,

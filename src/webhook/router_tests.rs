@@ -238,6 +238,36 @@ async fn warnings_reach_the_user_and_keep_to_the_limit() {
 }
 
 #[tokio::test]
+async fn nothing_is_changed_before_it_is_known_which_policies_hold_in_the_namespace() {
+    let policy = json!({
+        "apiVersion": "adieu.dev/v1alpha1", "kind": "ClusterGracefulPolicy", "metadata": {"name": "all"},
+        "spec": {"selector": {}, "namespaceSelector": {
+            "matchExpressions": [{"key": "team", "operator": "NotIn", "values": ["bank"]}],
+        }},
+    });
+    let unknown = Caches::fixed(vec![], vec![], vec![])
+        .with_cluster_policies(vec![serde_json::from_value(policy).unwrap()]);
+    let known = |team: &str| {
+        let namespace = json!({"metadata": {"name": "shop", "labels": {"team": team}}});
+        unknown.clone().with_namespaces(vec![serde_json::from_value(namespace).unwrap()])
+    };
+    let review = review_of("CREATE", deployment(&json!({})), Value::Null).to_string();
+    for (caches, patched, warned) in
+        [(unknown.clone(), false, true), (known("shop"), true, false), (known("bank"), false, false)]
+    {
+        let (_, answer) = send_to(caches, review.clone()).await;
+        let response = &serde_json::from_str::<Value>(&answer).unwrap()["response"];
+        assert_eq!(response["allowed"], true);
+        assert_eq!(response.get("patch").is_some(), patched, "{response}");
+        assert_eq!(
+            response["warnings"].to_string().contains("labels of the namespace"),
+            warned,
+            "{response}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn bad_input_gets_a_clear_refusal() {
     let object = deployment(&Value::Null);
     let good = review_of("CREATE", object.clone(), Value::Null).to_string();
