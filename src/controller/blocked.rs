@@ -11,7 +11,7 @@ use kube::runtime::watcher::DefaultBackoff;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::turns::Key;
+use super::keys::Key;
 use crate::runtime::caches::hash_of;
 
 /// How long after the first failure the next attempt is made; twice as long after each further one.

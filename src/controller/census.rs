@@ -14,7 +14,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Context, blocked::Blocked, turns::key};
+use super::{Context, blocked::Blocked, keys::key};
 use crate::{
     plan::{self, Convergence, Kind, Standing, Surroundings, When, Workload},
     runtime::{

@@ -4,8 +4,10 @@ mod blocked;
 mod budgets;
 mod census;
 mod events;
+mod keys;
 mod policies;
 pub mod progress;
+mod rollouts;
 mod stalled;
 #[cfg(test)]
 mod test_support;

@@ -32,8 +32,9 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Context,
     blocked::Blocked,
+    keys::{key, policy_key},
     stalled::{name_for, rollout_failed},
-    turns::{Failures, key, policy_key},
+    turns::Failures,
 };
 use crate::{
     api::{

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use kube::{ResourceExt as _, core::DynamicObject};
 
-use super::turns::{PolicyKey, policy_key};
+use super::keys::{PolicyKey, policy_key};
 use crate::{
     api::GracefulPolicyStatus,
     plan::{Source, Surroundings},

@@ -3,11 +3,12 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    mem,
     sync::{Arc, Mutex as SyncMutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use kube::{ResourceExt as _, core::DynamicObject, runtime::reflector::ObjectRef};
+use kube::{ResourceExt as _, core::DynamicObject};
 use tokio::{
     sync::{Mutex, OwnedMutexGuard},
     time::Instant,
@@ -15,12 +16,14 @@ use tokio::{
 
 use super::{
     Context,
-    progress::{Progress, is_updated, patience, progress, progressing, reached, was_complete},
-    stalled::{name_for, stalled_by},
+    keys::{Key, PolicyKey, key, policy_key},
+    progress::{Progress, patience, progress},
+    rollouts::{Found, Rollout},
+    stalled::name_for,
 };
 use crate::{
     plan::{self, Convergence, Kind, Source, Standing, Surroundings, When, Workload},
-    runtime::{caches::hash_of, workloads::resource},
+    runtime::caches::hash_of,
 };
 
 /// How old a look at all workloads may be. Thousands that wait ask more often than that.
@@ -30,23 +33,9 @@ const LATELY: Duration = Duration::from_secs(30);
 /// How long a workload that waits keeps its place without asking. As a rule it asks every few seconds; what the
 /// watch didn't bring has no one to ask for it.
 const SILENCE: Duration = Duration::from_secs(30);
-/// A workload.
-pub(super) type Key = (Kind, ObjectRef<DynamicObject>);
-
-pub(super) fn key(kind: Kind, object: &DynamicObject) -> Key {
-    (kind, ObjectRef::from_obj_with(object, resource(kind)))
-}
-
-/// A policy: its namespace, which is empty for the cluster's, and its name.
-pub(super) type PolicyKey = (String, Source);
 
 /// The workloads whose rollout failed, so that no other begins, by the policy that it was for.
 pub(super) type Failures = BTreeMap<PolicyKey, BTreeSet<String>>;
-
-pub(super) fn policy_key(namespace: &str, policy: &Source) -> PolicyKey {
-    let namespace = if matches!(policy, Source::ClusterPolicy(_)) { "" } else { namespace };
-    (namespace.to_owned(), policy.clone())
-}
 
 pub(super) struct Turns {
     /// How many roll out at a time in the whole cluster, whatever policies say.
@@ -64,77 +53,22 @@ struct Failed {
 
 #[derive(Default)]
 struct State {
+    notes: Notes,
+    look: Option<(Instant, Look)>,
+}
+
+/// What is remembered of workloads from one look to the next.
+#[derive(Default)]
+struct Notes {
     /// The rollouts that aren't complete.
     rollouts: HashMap<Key, Rollout>,
-    look: Option<(Instant, Look)>,
     /// Those that were written for all anybody knows.
     tried: HashSet<Key>,
     /// When those that wait asked for the last time, or were first seen.
     heard: HashMap<Key, Instant>,
     /// The plans that failed, as hashes, by the uids of the workloads. Who undoes such a rollout doesn't want it
     /// again.
-    failures: HashMap<Option<String>, u64>,
-}
-
-/// A rollout that goes on, or has failed.
-struct Rollout {
-    /// Whether it was begun here, in turn.
-    ours: bool,
-    /// The policies that it is for.
-    policies: BTreeSet<PolicyKey>,
-    /// Another of the same name has another.
-    uid: Option<String>,
-    /// The plan that was written, as a hash, where it was written here.
-    planned: Option<u64>,
-    /// How long the pods that it replaces may take, as [`patience`] has it.
-    before: Duration,
-    /// The generation that was written, which the watch may not have brought yet.
-    generation: i64,
-    /// What was said of the rollout before, as a hash. It still is where pods of an older ReplicaSet come up again
-    /// once none are left (`syncRolloutStatus` of the Deployment controller).
-    said_before: Option<u64>,
-    /// How far it was when last looked at, as a hash, and since when it is no further.
-    reached: u64,
-    since: Instant,
-    /// Whether who led before saw that it had failed.
-    given_up: bool,
-}
-
-impl Rollout {
-    fn new(kind: Kind, object: &DynamicObject, ours: bool, policies: BTreeSet<PolicyKey>) -> Self {
-        let (generation, reached) = (object.metadata.generation.unwrap_or(0), reached(kind, object));
-        let uid = object.uid();
-        Self {
-            ours,
-            policies,
-            uid,
-            planned: None,
-            before: Duration::ZERO,
-            generation,
-            said_before: None,
-            reached,
-            since: Instant::now(),
-            given_up: false,
-        }
-    }
-
-    /// Whether the watch has yet to bring what was written.
-    fn is_ahead_of(&self, object: &DynamicObject) -> bool {
-        object.metadata.generation < Some(self.generation)
-    }
-
-    fn look(self, kind: Kind, object: &DynamicObject) -> Self {
-        let reached = reached(kind, object);
-        if reached == self.reached {
-            return self;
-        }
-        Self { reached, since: Instant::now(), given_up: false, ..self }
-    }
-
-    /// Whether it has come no further for longer than it may.
-    fn is_stuck(&self, kind: Kind, object: &DynamicObject) -> bool {
-        self.given_up || self.since.elapsed() > patience(kind, object).max(self.before)
-    }
+    failed_plans: HashMap<Option<String>, u64>,
 }
 
 /// All workloads at a time.
@@ -191,7 +125,7 @@ impl Turns {
         convergence: &Convergence,
     ) -> Option<Turn> {
         let mut state = self.state.clone().lock_owned().await;
-        state.heard.insert(key(kind, object), Instant::now());
+        state.notes.heard.insert(key(kind, object), Instant::now());
         self.look(&mut state, context);
         let (_, look) = state.look.as_ref()?;
         let asking = asking(object, convergence);
@@ -206,7 +140,7 @@ impl Turns {
         let may_begin = match progress(kind, object) {
             Progress::Complete => true,
             // What its policy broke, its policy may mend.
-            unfinished => state.rollouts.get(&key(kind, object)).is_some_and(|rollout| {
+            unfinished => state.notes.rollouts.get(&key(kind, object)).is_some_and(|rollout| {
                 rollout.ours && (unfinished == Progress::Failed || rollout.is_stuck(kind, object))
             }),
         };
@@ -282,7 +216,7 @@ impl Queue {
 impl State {
     /// Whether rollouts that were begun here aren't complete.
     fn has_ours(&self) -> bool {
-        self.rollouts.values().any(|rollout| rollout.ours)
+        self.notes.rollouts.values().any(|rollout| rollout.ours)
     }
 
     fn look_around(&mut self, context: &Context) -> Look {
@@ -290,10 +224,8 @@ impl State {
         let mut look = Look::default();
         let mut waiting = BTreeMap::new();
         let mut surroundings: HashMap<String, Arc<Surroundings>> = HashMap::new();
-        let now = Instant::now();
         // Nothing stays of workloads that are gone.
-        let (mut still, mut heard, mut failures) = (HashMap::new(), HashMap::new(), HashMap::new());
-        let mut tried = HashSet::new();
+        let (mut before, now) = (mem::take(&mut self.notes), &mut self.notes);
         for (kind, object) in context.caches.workloads().all() {
             let around = surroundings
                 .entry(object.namespace().unwrap_or_default())
@@ -307,26 +239,25 @@ impl State {
             let (asking, waits) = (asking(&object, &convergence), convergence.when == When::InTurn);
             let key = key(kind, &object);
             let found = Found { kind, object: &object, convergence, around };
-            let known = self.rollouts.remove(&key).filter(|known| known.uid == object.metadata.uid);
+            let known = before.rollouts.remove(&key).filter(|known| known.uid == object.metadata.uid);
             // It may be one of ours of which nobody was told.
-            let unseen = is_first || self.tried.contains(&key);
+            let unseen = is_first || before.tried.contains(&key);
             let rollout = found.rollout(known, unseen);
             let behind = rollout.as_ref().is_some_and(|(rollout, _)| rollout.is_ahead_of(&object));
             let carries = behind || found.convergence.template.is_none();
-            if rollout.is_none() && !carries && self.tried.contains(&key) {
-                tried.insert(key.clone());
+            if rollout.is_none() && !carries && before.tried.contains(&key) {
+                now.tried.insert(key.clone());
             }
             // What failed by itself is its user's to mend, and holds up nobody.
             let may_begin = rollout.as_ref().is_none_or(|(rollout, failed)| rollout.ours && *failed);
             let plan = found.convergence.template.as_ref().filter(|_| waits).map(hash_of);
             let failed_plan =
                 rollout.as_ref().and_then(|(rollout, failed)| rollout.planned.filter(|_| *failed));
-            let failed_before = self.failures.get(&object.metadata.uid).copied();
-            let is_undone = plan.is_some() && plan == failed_before;
-            if let Some(failed) = failed_plan.or(failed_before.filter(|_| is_undone)) {
-                failures.insert(object.metadata.uid.clone(), failed);
+            let undone = plan.filter(|plan| before.failed_plans.get(&object.metadata.uid) == Some(plan));
+            if let Some(failed) = failed_plan.or(undone) {
+                now.failed_plans.insert(object.metadata.uid.clone(), failed);
             }
-            if is_undone {
+            if undone.is_some() {
                 for policy in asking.keys() {
                     let queue = look.queues.entry(policy.clone()).or_default();
                     queue.failed.insert(name_for(&policy.1, &object));
@@ -336,18 +267,17 @@ impl State {
                 // Who asks for another rollout of it may mend it.
                 let stays = |policy: &PolicyKey| carries || !asking.contains_key(policy);
                 look.count(&object, &rollout, failed, stays);
-                still.insert(key.clone(), rollout);
+                now.rollouts.insert(key.clone(), rollout);
             }
             if !may_begin || carries || !waits || context.blocked.is_blocked(&key) {
                 continue;
             }
-            let last = *self.heard.get(&key).unwrap_or(&now);
-            heard.insert(key, last);
-            if last.elapsed() < SILENCE {
+            let heard = before.heard.remove(&key).unwrap_or_else(Instant::now);
+            now.heard.insert(key, heard);
+            if heard.elapsed() < SILENCE {
                 waiting.insert(place(kind, &object), asking);
             }
         }
-        (self.rollouts, self.heard, self.failures, self.tried) = (still, heard, failures, tried);
         look.choose(waiting);
         look
     }
@@ -388,62 +318,6 @@ impl Look {
     }
 }
 
-/// A managed workload, as a look finds it.
-struct Found<'a> {
-    kind: Kind,
-    object: &'a DynamicObject,
-    convergence: Convergence,
-    around: &'a Surroundings,
-}
-
-impl Found<'_> {
-    /// The rollout that it is in the middle of, if any, and whether that failed.
-    fn rollout(&self, known: Option<Rollout>, unseen: bool) -> Option<(Rollout, bool)> {
-        let Self { kind, object, .. } = *self;
-        let known = known.map(|known| known.look(kind, object));
-        let behind = known.as_ref().is_some_and(|known| known.is_ahead_of(object));
-        let now = if behind { Progress::Rolling } else { progress(kind, object) };
-        if now == Progress::Complete {
-            return None;
-        }
-        let mut rollout = known.unwrap_or_else(|| self.not_known(unseen, now));
-        let says_so = rollout.said_before.is_none_or(|before| said(object) != Some(before));
-        // Of a DaemonSet's pods on many nodes one is always away.
-        let was_complete = was_complete(kind, object) && says_so || is_updated(kind, object) && !rollout.ours;
-        let broken = now == Progress::Rolling && !behind && was_complete;
-        rollout.ours &= !broken;
-        if !rollout.ours {
-            rollout.policies = self.concerning();
-        }
-        // The Deployment controller doesn't always notice, and the others never do.
-        let failed = broken || now == Progress::Failed || rollout.is_stuck(kind, object);
-        Some((rollout, failed))
-    }
-
-    /// A rollout that nobody knew of. Whoever led before may have begun it, and seen it fail.
-    fn not_known(&self, unseen: bool, now: Progress) -> Rollout {
-        let Self { kind, object, .. } = *self;
-        let stalled = if unseen { stalled_by(object, self.around) } else { BTreeSet::new() };
-        if !stalled.is_empty() {
-            return Rollout { given_up: true, ..Rollout::new(kind, object, true, stalled) };
-        }
-        let carries = self.convergence.template.is_none();
-        let ours = unseen && carries && now == Progress::Rolling && !is_updated(kind, object);
-        Rollout::new(kind, object, ours, self.concerning())
-    }
-
-    fn concerning(&self) -> BTreeSet<PolicyKey> {
-        let namespace = self.object.namespace().unwrap_or_default();
-        let policies = plan::concerning(&Workload::of(self.kind, self.object), &self.convergence);
-        policies.iter().map(|policy| policy_key(&namespace, policy)).collect()
-    }
-}
-
-/// What the workload's controller says of its rollout, for comparisons.
-fn said(object: &DynamicObject) -> Option<u64> {
-    progressing(object).map(hash_of)
-}
-
 /// The policies that ask for a rollout of the workload.
 fn asking(object: &DynamicObject, convergence: &Convergence) -> Asking {
     let namespace = object.namespace().unwrap_or_default();
@@ -454,7 +328,7 @@ fn asking(object: &DynamicObject, convergence: &Convergence) -> Asking {
 impl Turn {
     /// Notes that nobody knows whether it was written.
     pub(super) fn may_have_begun(mut self, key: Key) {
-        self.state.tried.insert(key);
+        self.state.notes.tried.insert(key);
     }
 
     /// Notes what was written.
@@ -466,10 +340,8 @@ impl Turn {
                 look.queues.entry(policy.clone()).or_default().rolling += 1;
             }
         }
-        let begun = Rollout::new(kind, written, true, self.policies);
-        let (planned, before, said_before) = (self.planned, self.before, said(written));
-        let rollout = Rollout { planned, before, said_before, ..begun };
-        self.state.rollouts.insert(key(kind, written), rollout);
+        let rollout = Rollout::begun(kind, written, self.policies, self.planned, self.before);
+        self.state.notes.rollouts.insert(key(kind, written), rollout);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use futures::{StreamExt as _, future::ready};
+use futures::{Stream, StreamExt as _, future::ready};
 use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, Time},
     jiff::{SignedDuration, Timestamp},
@@ -10,11 +10,13 @@ use k8s_openapi::{
 use kube::{
     Resource as _, ResourceExt as _,
     core::DynamicObject,
-    runtime::{Config, Controller, Predicate as _, WatchStreamExt as _, controller::Action, predicates},
+    runtime::{
+        Config, Controller, Predicate as _, WatchStreamExt as _, controller::Action, predicates, watcher,
+    },
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Context, budgets, turns, write};
+use super::{Context, budgets, keys::key, write};
 use crate::{
     plan::{self, Convergence, Kind, Surroundings, When, Workload},
     runtime::{
@@ -42,12 +44,7 @@ const LEFT_WAIT: Duration = Duration::from_secs(3);
 /// Reconciles the workloads of one kind until `shutdown`.
 pub(super) async fn control(kind: Kind, events: Events, context: Arc<Context>, shutdown: CancellationToken) {
     let store = context.caches.workloads().of(kind).clone();
-    // Status alone changes no plan; who waits for a rollout asks again by itself.
-    let changes = events.predicate_filter(
-        predicates::generation.combine(predicates::annotations),
-        kube::runtime::PredicateConfig::default(),
-    );
-    Controller::for_stream_with(changes, store, resource(kind))
+    Controller::for_stream_with(changes(events), store, resource(kind))
         .with_config(Config::default().concurrency(AT_A_TIME))
         .reconcile_all_on(context.caches.policy_changes())
         .reconcile_all_on(context.permissions())
@@ -62,13 +59,26 @@ pub(super) async fn control(kind: Kind, events: Events, context: Arc<Context>, s
         .await;
 }
 
+/// What may change a plan: status alone doesn't, and who waits for a rollout asks again by itself.
+fn changes(
+    events: impl Stream<Item = Result<Kept, watcher::Error>>,
+) -> impl Stream<Item = Result<Kept, watcher::Error>> {
+    // A controller may let go what it owns.
+    let controlled = |kept: &Kept| {
+        let mut owners = kept.meta().owner_references.iter().flatten();
+        Some(u64::from(owners.any(|owner| owner.controller == Some(true))))
+    };
+    let properties = predicates::generation.combine(predicates::annotations).combine(controlled);
+    events.predicate_filter(properties, kube::runtime::PredicateConfig::default())
+}
+
 async fn reconcile(kind: Kind, kept: Arc<Kept>, context: Arc<Context>) -> Result<Action, write::Error> {
     if !context.writes() || kept.meta().deletion_timestamp.is_some() {
         return Ok(Action::await_change());
     }
     let object = kept.object();
     let action = look_after(kind, &object, &context).await?;
-    context.blocked.went_well(&turns::key(kind, &object));
+    context.blocked.went_well(&key(kind, &object));
     Ok(action)
 }
 
@@ -128,7 +138,7 @@ async fn bring_to_plan(
         let labels = ReconcileLabels { kind: KindLabel(kind.as_str()), result };
         context.metrics.reconciles.get_or_create(&labels).inc();
     };
-    let (key, namespace) = (turns::key(kind, object), object.namespace());
+    let (key, namespace) = (key(kind, object), object.namespace());
     let Some(planned) = &convergence.template else {
         context.blocked.clear(&key);
         context.blocked.settled(&key, &object.data["spec"]["template"]);
@@ -200,7 +210,7 @@ async fn bring_to_plan(
 
 fn retry(kind: Kind, kept: &Kept, error: &write::Error, context: &Context) -> Action {
     let object = kept.object();
-    let (attempts, wait) = context.blocked.failed(turns::key(kind, &object));
+    let (attempts, wait) = context.blocked.failed(key(kind, &object));
     let conflicts = error.is_conflict();
     let always = conflicts && attempts >= CONFLICTS;
     let result = if conflicts && !always { ReconcileResult::Conflict } else { ReconcileResult::Failed };
@@ -225,7 +235,7 @@ fn retry(kind: Kind, kept: &Kept, error: &write::Error, context: &Context) -> Ac
 fn block(kind: Kind, object: &DynamicObject, context: &Context, reason: String) -> Action {
     let (namespace, name) = (object.namespace(), object.name_any());
     tracing::warn!(%kind, namespace, name, reason, "not brought to its plan, trying again");
-    let (wait, news) = context.blocked.note(turns::key(kind, object), reason.clone());
+    let (wait, news) = context.blocked.note(key(kind, object), reason.clone());
     if news {
         context.outbox.blocked(kind, object, reason);
     }
@@ -236,7 +246,7 @@ fn block(kind: Kind, object: &DynamicObject, context: &Context, reason: String) 
 mod tests {
     use std::sync::Mutex;
 
-    use futures::{FutureExt as _, future::join_all, poll};
+    use futures::{FutureExt as _, future::join_all, poll, stream};
     use http::Method;
     use serde_json::{Value, json};
     use tokio::{sync::watch, time::timeout};
@@ -309,6 +319,23 @@ mod tests {
 
     async fn reconciled(context: &Arc<Context>, object: DynamicObject) -> Result<Action, write::Error> {
         reconcile(DEPLOYMENT, Arc::new(object.into()), context.clone()).await
+    }
+
+    #[tokio::test]
+    async fn who_is_let_go_by_its_owner_is_looked_at() {
+        let owned = |by: &[&str]| {
+            let owners = by.iter().map(|uid| {
+                json!({"apiVersion": "example/v1", "kind": "App", "name": "a", "uid": uid, "controller": true})
+            });
+            let mut object = deployment("a");
+            object.metadata.owner_references =
+                serde_json::from_value(owners.collect::<Vec<_>>().into()).unwrap();
+            object
+        };
+        let mut later = owned(&[]);
+        later.data["status"]["replicas"] = json!(3);
+        let events = [owned(&["1"]), owned(&["1"]), owned(&[]), later].map(|object| Ok(object.into()));
+        assert_eq!(changes(stream::iter(events)).count().await, 2);
     }
 
     #[tokio::test(start_paused = true)]
@@ -447,7 +474,7 @@ mod tests {
             let caches = Caches::fixed(policies, vec![], vec![(DEPLOYMENT, deployment("a"))]);
             let answer = serde_json::to_value(deployment("a")).unwrap();
             let (context, _senders) = commanded(client(move |_, _| Some((200, answer.clone()))), caches, 1);
-            let key = turns::key(DEPLOYMENT, &deployment("a"));
+            let key = key(DEPLOYMENT, &deployment("a"));
             let _ = context.blocked.note(key.clone(), "refused".into());
             let context = Arc::new(context);
             reconciled(&context, deployment("a")).await.unwrap();
@@ -467,7 +494,7 @@ mod tests {
         for _ in 0..10 {
             fail();
         }
-        let key = turns::key(DEPLOYMENT, &deployment("a"));
+        let key = key(DEPLOYMENT, &deployment("a"));
         assert!(context.blocked.failed(key.clone()).1 >= Duration::from_secs(20), "with jitter, of 30 s");
         assert!(!context.blocked.is_blocked(&key), "the network is away for all");
         reconciled(&context, opted_out()).await.unwrap();
@@ -478,7 +505,7 @@ mod tests {
     async fn who_is_written_by_somebody_else_all_the_time_is_blocked_until_it_goes_well() {
         let conflict = |_: &Method| Some((409, failure(409, "the object has been modified")));
         let (context, _senders, _) = with(&["a"], conflict);
-        let key = turns::key(DEPLOYMENT, &deployment("a"));
+        let key = key(DEPLOYMENT, &deployment("a"));
         for attempt in 1..=CONFLICTS {
             let error = reconciled(&context, deployment("a")).await.unwrap_err();
             retry(DEPLOYMENT, &deployment("a").into(), &error, &context);
