@@ -79,6 +79,35 @@ pub fn release(
     stage(workspace, |stage| copy(program, stage, "adieu"), &dockerfile, archive, reference, &more)
 }
 
+/// The images in `archives`, each for another architecture, as one called `reference` in `archive`: whoever pulls
+/// it gets the one for his.
+pub fn join(
+    workspace: &Workspace,
+    archives: &[(&'static str, PathBuf)],
+    reference: &str,
+    archive: &Path,
+) -> Result<()> {
+    const LIST: &str = "adieu-release";
+    let step = Step::start("joining the images");
+    let run = |subcommand: &str, arguments: &[&str]| {
+        let mut buildah = storage(workspace)?;
+        buildah.args(["manifest", subcommand]).args(arguments);
+        command::run(&step, &mut buildah, &workspace.log("image-join"))
+    };
+    // Of a run that was cut short.
+    let _ = run("rm", &[LIST]);
+    run("create", &[LIST])?;
+    for (arch, part) in archives {
+        run("add", &["--arch", arch, LIST, &format!("oci-archive:{}", part.display())])?;
+    }
+    let policy = policy(workspace)?.display().to_string();
+    let destination = format!("oci-archive:{}:{reference}", archive.display());
+    run("push", &["--signature-policy", &policy, "--all", LIST, &destination])?;
+    run("rm", &[LIST])?;
+    step.done();
+    Ok(())
+}
+
 /// What adieu is built for, and how.
 pub struct Build {
     /// The target, as Rust calls it.
@@ -221,19 +250,30 @@ pub fn build_adieu(workspace: &Workspace, build: &Build) -> Result<PathBuf> {
 }
 
 /// buildah with all that it keeps under the target folder.
-fn buildah(workspace: &Workspace) -> Result<Command> {
+fn storage(workspace: &Workspace) -> Result<Command> {
     let folder = workspace.cache().join("buildah");
     fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    // The machine's policy may be missing; nothing is pulled, so nothing needs to be refused.
-    let policy = folder.join("policy.json");
-    fs::write(&policy, json!({"default": [{"type": "insecureAcceptAnything"}]}).to_string())
-        .with_context(|| format!("cannot write {}", policy.display()))?;
     let mut buildah = Command::new("buildah");
     buildah.arg("--root").arg(folder.join("storage")).arg("--runroot").arg(folder.join("run"));
-    buildah.args(["--storage-driver", "vfs", "bud", "--signature-policy"]).arg(policy);
-    // Would be created in /etc, although no container is run.
-    buildah.arg("--cni-config-dir").arg(folder.join("cni"));
+    buildah.args(["--storage-driver", "vfs"]);
     Ok(buildah)
+}
+
+/// buildah that makes an image.
+fn buildah(workspace: &Workspace) -> Result<Command> {
+    let mut buildah = storage(workspace)?;
+    buildah.args(["bud", "--signature-policy"]).arg(policy(workspace)?);
+    // Would be created in /etc, although no container is run.
+    buildah.arg("--cni-config-dir").arg(workspace.cache().join("buildah/cni"));
+    Ok(buildah)
+}
+
+/// The machine's policy may be missing; nothing is pulled, so nothing needs to be refused.
+fn policy(workspace: &Workspace) -> Result<PathBuf> {
+    let policy = workspace.cache().join("buildah/policy.json");
+    fs::write(&policy, json!({"default": [{"type": "insecureAcceptAnything"}]}).to_string())
+        .with_context(|| format!("cannot write {}", policy.display()))?;
+    Ok(policy)
 }
 
 fn finish(

@@ -11,12 +11,31 @@ use super::sums;
 /// An error unless the unpacked archive `folder` holds one image, of that name and for that architecture, whose
 /// program runs as nobody in particular.
 pub fn check(folder: &Path, reference: &str, arch: &str) -> Result<()> {
+    check_image(folder, &named(folder, reference)?, arch)
+}
+
+/// An error unless the unpacked archive `folder` holds such an image of that name for each of the architectures.
+pub fn check_joined(folder: &Path, reference: &str, archs: &[&str]) -> Result<()> {
+    let index = read(&blob(folder, &named(folder, reference)?)?)?;
+    let images = index["manifests"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let found: Vec<_> = images.iter().map(|image| image["platform"]["architecture"].as_str()).collect();
+    let wanted: Vec<_> = archs.iter().copied().map(Some).collect();
+    ensure!(found == wanted, "the image is for {found:?}, not for {wanted:?}");
+    images.iter().zip(archs).try_for_each(|(image, arch)| check_image(folder, image, arch))
+}
+
+/// What is called so: the only one in the archive.
+fn named(folder: &Path, reference: &str) -> Result<Value> {
     let index = read(&folder.join("index.json"))?;
     let [image] = index["manifests"].as_array().map(Vec::as_slice).unwrap_or_default() else {
         bail!("the archive does not hold one image: {index}");
     };
     let name = &image["annotations"]["org.opencontainers.image.ref.name"];
     ensure!(name == reference, "the image is called {name}, not {reference}");
+    Ok(image.clone())
+}
+
+fn check_image(folder: &Path, image: &Value, arch: &str) -> Result<()> {
     let manifest = read(&blob(folder, image)?)?;
     for layer in manifest["layers"].as_array().context("the image has no layers")? {
         blob(folder, layer)?;
@@ -90,6 +109,23 @@ mod tests {
             config["config"][field] = value;
             assert!(check(layout(&config).path(), "localhost/adieu:1", "arm64").is_err(), "{config}");
         }
+    }
+
+    #[test]
+    fn an_image_that_lacks_an_architecture_is_refused() {
+        let config = json!({
+            "os": "linux", "architecture": "arm64",
+            "config": {"User": "65532:65532", "Entrypoint": ["/adieu"]},
+        });
+        let folder = layout(&config);
+        let mut image = named(folder.path(), "localhost/adieu:1").unwrap();
+        image["platform"] = json!({"architecture": "arm64"});
+        let mut index = put(folder.path(), &json!({"manifests": [image]}).to_string());
+        index["annotations"] = image["annotations"].clone();
+        fs::write(folder.path().join("index.json"), json!({"manifests": [index]}).to_string()).unwrap();
+        let check = |archs: &[&str]| check_joined(folder.path(), "localhost/adieu:1", archs);
+        check(&["arm64"]).unwrap();
+        assert!(check(&["amd64"]).is_err() && check(&["amd64", "arm64"]).is_err() && check(&[]).is_err());
     }
 
     #[test]

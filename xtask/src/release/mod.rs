@@ -11,7 +11,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 
 use crate::progress::{Step, say};
@@ -22,6 +22,8 @@ use platform::{PLATFORMS, Platform};
 
 /// The version of all crates, of the chart and of the image.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// What the image is called, also by the chart's values.
+const IMAGE: &str = "ghcr.io/adieu-dev/adieu";
 /// The image may be no larger, and with it the program, of which it consists.
 const IMAGE_LIMIT: u64 = 20 << 20;
 
@@ -36,8 +38,8 @@ pub struct Options {
     #[arg(long, value_name = "ARCH", value_parser = PLATFORMS.map(|platform| platform.arch))]
     arch: Vec<String>,
 
-    /// The name of the image, for whoever loads it from its archive
-    #[arg(long, value_name = "NAME", default_value = "ghcr.io/adieu-dev/adieu")]
+    /// The name of the image, for whoever loads it from its archive, and in the chart's values
+    #[arg(long, value_name = "NAME", default_value = IMAGE)]
     image: String,
 
     /// Where people will download the files from, for the manifest of the kubectl plugin
@@ -91,9 +93,13 @@ pub fn prove(workspace: &Workspace) -> Result<()> {
     fs::create_dir(&image).context("cannot create a folder")?;
     run("tar", &["--extract", "--directory=image", "--file", &names::image(host)])?;
     layout::check(&image, &options.reference(), host.arch)?;
+    let joined = out.path().join("joined");
+    fs::create_dir(&joined).context("cannot create a folder")?;
+    run("tar", &["--extract", "--directory=joined", "--file", &names::joined_image()])?;
+    layout::check_joined(&joined, &options.reference(), &[host.arch])?;
     let chart = run(&workspace.bin().join("helm").display().to_string(), &["template", &names::chart()])?;
-    if !chart.contains(&format!("/adieu:{VERSION}\n")) {
-        bail!("the chart of the release does not take the image of its version");
+    if !chart.contains(&format!("image: {}\n", options.reference())) {
+        bail!("the chart of the release does not take the release's image, {}", options.reference());
     }
     step.done();
     Ok(())
@@ -104,7 +110,7 @@ fn make(workspace: &Workspace, options: &Options, out: &Path) -> Result<()> {
         options.arch.is_empty() || options.arch.iter().any(|arch| arch == platform.arch)
     };
     let mut missing = Vec::new();
-    let mut plugins = Vec::new();
+    let (mut plugins, mut images) = (Vec::new(), Vec::new());
     debian::ensure_buildah(workspace)?;
     toolchain::build_clients(workspace)?;
     let mut possible = Vec::new();
@@ -133,8 +139,10 @@ fn make(workspace: &Workspace, options: &Options, out: &Path) -> Result<()> {
                 bail!("{} has {size} bytes, and the image may have {IMAGE_LIMIT}", file.display());
             }
         }
+        images.push((platform.arch, archive));
     }
-    package_chart(workspace, out)?;
+    image::join(workspace, &images, &options.reference(), &out.join(names::joined_image()))?;
+    package_chart(workspace, &options.image, out)?;
     let krew = krew::manifest(VERSION, &options.download_url, &plugins)?;
     fs::write(out.join(names::KREW), krew).context("cannot write the manifest of the kubectl plugin")?;
     let sbom = sbom::generate(workspace, VERSION)?;
@@ -167,6 +175,11 @@ mod names {
         format!("adieu-{VERSION}-image-linux-{}.tar", platform.arch)
     }
 
+    /// For all platforms.
+    pub fn joined_image() -> String {
+        format!("adieu-{VERSION}-image.tar")
+    }
+
     /// As `helm package` calls it.
     pub fn chart() -> String {
         format!("adieu-{VERSION}.tgz")
@@ -182,6 +195,7 @@ mod names {
 fn claim(out: &Path) -> Result<()> {
     fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
     let mut ours = vec![names::KREW.to_owned(), names::chart(), names::sbom(), sums::FILE.to_owned()];
+    ours.push(names::joined_image());
     ours.extend(PLATFORMS.iter().flat_map(|platform| [names::program(platform), names::image(platform)]));
     let found = files(out)?;
     if let Some(other) = found.iter().find(|name| !ours.contains(name)) {
@@ -219,10 +233,20 @@ fn pack(workspace: &Workspace, program: &Path, archive: &Path) -> Result<()> {
     Ok(())
 }
 
-fn package_chart(workspace: &Workspace, out: &Path) -> Result<()> {
+/// Packs the chart, which takes the image of that name.
+fn package_chart(workspace: &Workspace, image: &str, out: &Path) -> Result<()> {
     let step = Step::start("packing the chart");
+    let stage = tempfile::tempdir().context("cannot create a temporary folder")?;
+    let chart = stage.path().join("adieu");
+    let mut copy = Command::new("cp");
+    command::output(copy.arg("-r").arg(workspace.root().join("charts/adieu")).arg(&chart))?;
+    let file = chart.join("values.yaml");
+    let values = fs::read_to_string(&file).context("cannot read the chart's values")?;
+    let (repository, named) = (format!("repository: {IMAGE}\n"), format!("repository: {image}\n"));
+    ensure!(values.contains(&repository), "the chart's values don't say {repository}");
+    fs::write(&file, values.replacen(&repository, &named, 1)).context("cannot write the chart's values")?;
     let mut helm = Command::new(workspace.bin().join("helm"));
-    helm.arg("package").arg(workspace.root().join("charts/adieu")).arg("--destination").arg(out);
+    helm.arg("package").arg(chart).arg("--destination").arg(out);
     helm.args(["--version", VERSION, "--app-version", VERSION]);
     command::run(&step, &mut helm, &workspace.log("release-chart"))?;
     step.done();
