@@ -14,7 +14,7 @@ pub use access::check as check_access;
 pub use disrupt::Trial;
 pub use disruption::Disruption;
 pub use follow::follow;
-pub use remote::{Job, operator_image};
+pub use remote::{Image, Job, operator_image};
 pub use workload::Workload;
 
 /// Why a trial can't begin, or didn't come to its end.

@@ -36,6 +36,15 @@ const STUCK: [&str; 5] = [
     "CreateContainerConfigError",
 ];
 
+/// What the pod of a load runs.
+#[derive(Clone, Debug)]
+pub struct Image {
+    /// The image, adieu's.
+    pub name: String,
+    /// The Secret in the pod's namespace by which it is pulled, where its registry asks for one.
+    pub pull_secret: Option<String>,
+}
+
 /// A load that runs in the cluster. [`Job::remove`] has to be called in the end, however it went; where even
 /// that fails, its deadline ends it.
 #[derive(Clone, Debug)]
@@ -53,7 +62,7 @@ impl Job {
     pub async fn start(
         client: &Client,
         namespace: &str,
-        image: &str,
+        image: &Image,
         options: &Options,
         limit: Duration,
     ) -> Result<Self, Error> {
@@ -178,8 +187,9 @@ pub(super) fn labels() -> BTreeMap<&'static str, &'static str> {
     [(NAME, LOAD)].into()
 }
 
-fn object(image: &str, options: &Options, limit: Duration) -> serde_json::Value {
+fn object(image: &Image, options: &Options, limit: Duration) -> serde_json::Value {
     // The kubelet replaces $(NAME) in arguments, and $$ by $.
+    let pull_secrets: Vec<_> = image.pull_secret.iter().map(|name| json!({"name": name})).collect();
     let options_text = json!(options).to_string().replace('$', "$$");
     json!({
         "metadata": {"generateName": format!("{LOAD}-"), "labels": labels()},
@@ -193,6 +203,7 @@ fn object(image: &str, options: &Options, limit: Duration) -> serde_json::Value 
                     "restartPolicy": "Never",
                     "automountServiceAccountToken": false,
                     "enableServiceLinks": false,
+                    "imagePullSecrets": pull_secrets,
                     // It waits for the answers of what it sent.
                     "terminationGracePeriodSeconds": options.timeout.as_secs() + 5,
                     "securityContext": {
@@ -201,7 +212,7 @@ fn object(image: &str, options: &Options, limit: Duration) -> serde_json::Value 
                     },
                     "containers": [{
                         "name": "load",
-                        "image": image,
+                        "image": image.name,
                         "imagePullPolicy": "IfNotPresent",
                         "args": ["load", options_text],
                         "resources": {"requests": {"cpu": "100m", "memory": "32Mi"}, "limits": {"memory": "256Mi"}},
@@ -261,13 +272,16 @@ mod tests {
 
     #[test]
     fn the_load_is_a_job_that_ends_by_itself_and_may_nothing() {
-        let object = object("adieu:1", &options(), Duration::from_secs(90));
+        let image = Image { name: "adieu:1".to_owned(), pull_secret: Some("registry".to_owned()) };
+        let object = object(&image, &options(), Duration::from_secs(90));
         let job: Object = serde_json::from_value(object).unwrap();
         let spec = job.spec.unwrap();
         assert_eq!((spec.active_deadline_seconds, spec.backoff_limit), (Some(90), Some(0)));
         assert_eq!(spec.ttl_seconds_after_finished, Some(60));
         let pod = spec.template.spec.unwrap();
         assert_eq!(pod.automount_service_account_token, Some(false));
+        assert_eq!(pod.containers[0].image.as_deref(), Some("adieu:1"));
+        assert_eq!(pod.image_pull_secrets.unwrap()[0].name, "registry");
         assert_eq!(pod.termination_grace_period_seconds, Some(15));
         assert!(pod.containers[0].args.as_ref().unwrap()[1].contains("$$(PRICE)"));
         let read: Options =

@@ -13,7 +13,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::{Arguments, ask, progress::Progress};
 use crate::{
     load::{self, Options},
-    trial::{self, Disruption, Job, Trial, Workload},
+    trial::{self, Disruption, Image, Job, Trial, Workload},
     verify::{Cause, Findings, Lives, Recording, Requests, Sample, Subject},
 };
 
@@ -89,13 +89,25 @@ fn note(findings: &mut Findings, error: &anyhow::Error) {
 struct Scene {
     client: Client,
     /// Of the load, where it runs in the cluster.
-    image: Option<String>,
+    image: Option<Image>,
     trial: Trial,
     workload: Workload,
     origin: Instant,
     lives: watch::Receiver<Lives>,
     /// Ends the watches.
     _follows: DropGuard,
+}
+
+/// What the load in the cluster runs.
+async fn image(arguments: &Arguments, client: &Client) -> anyhow::Result<Image> {
+    let name = match &arguments.image {
+        Some(name) => name.clone(),
+        None => trial::operator_image(client)
+            .await
+            .context("give --image")?
+            .context("no image is known for the load, without one operator to take it from: give --image")?,
+    };
+    Ok(Image { name, pull_secret: arguments.image_pull_secret.clone() })
 }
 
 /// Checks all that can be checked, and asks.
@@ -109,16 +121,7 @@ async fn look(arguments: &Arguments, progress: &Progress) -> anyhow::Result<Scen
         bail!("{workload} can't be disrupted: {objection}");
     }
     trial::check_access(&client, &workload, arguments.disrupt, arguments.in_cluster).await?;
-    let image = match (arguments.in_cluster, &arguments.image) {
-        (false, _) => None,
-        (true, Some(image)) => Some(image.clone()),
-        (true, None) => {
-            let found = trial::operator_image(&client).await.context("give --image")?;
-            Some(found.context(
-                "no image is known for the load, without one operator to take it from: give --image",
-            )?)
-        }
-    };
+    let image = if arguments.in_cluster { Some(image(arguments, &client).await?) } else { None };
     let origin = Instant::now();
     let (lives, follow) = trial::follow(&client, &workload, origin);
     let ended = CancellationToken::new();

@@ -82,6 +82,10 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "IMAGE", requires = "in_cluster")]
     image: Option<String>,
 
+    /// The Secret by which the workload's namespace pulls that image, where its registry asks for one.
+    #[arg(long, value_name = "NAME", requires = "in_cluster")]
+    image_pull_secret: Option<String>,
+
     /// Doesn't ask whether the workload may be disrupted.
     #[arg(short, long)]
     yes: bool,
