@@ -118,6 +118,7 @@ async fn a_leader_that_goes_is_replaced() {
 #[ignore = "needs a cluster: cargo xtask test"]
 async fn a_rollout_that_fails_stops_its_policy_until_it_is_mended() {
     let scene = Scene::new().await;
+    let operator = Operator::find(&scene.client).await;
     // Nothing listens on the first one's other port: with a probe of it, no new pod becomes ready.
     let mut first = web("first", &json!({}));
     first["spec"]["progressDeadlineSeconds"] = json!(3);
@@ -152,6 +153,22 @@ async fn a_rollout_that_fails_stops_its_policy_until_it_is_mended() {
         let tells = |line: &str| words.iter().all(|word| line.contains(word));
         assert!(described.lines().any(tells), "{words:?} is missing in {described}");
     }
+
+    // Undone, it isn't rolled into the same failure again.
+    scene.kubectl(&["rollout", "undo", "deployment/first"]).await;
+    scene.rolled_out("first").await;
+    let undone = scene.deployment("first").await["spec"].clone();
+    let waited = operator.let_wait().await;
+    eventually("both to have asked for their turn twice", || async {
+        for (name, spec) in [("first", &undone), ("second", &second["spec"])] {
+            assert_eq!(scene.deployment(name).await["spec"], *spec, "{name}");
+        }
+        operator.let_wait().await >= waited + 4
+    })
+    .await;
+    assert_eq!(drain(&json!({"spec": undone})), None);
+    let stalled = condition(&scene, "Stalled").await.unwrap();
+    assert!(stalled.starts_with("True the rollout of first failed, and 2 workloads wait"), "{stalled}");
 
     let mended = json!({"spec": {"readinessProbe": {"mode": "Never", "probe": null}}});
     scene.patch("GracefulPolicy", "all", &mended).await.unwrap();
