@@ -24,6 +24,9 @@ const WRITES: u32 = 3;
 /// How long after the last of them it is left as it is.
 const LEFT_FOR: Duration = Duration::from_hours(1);
 
+/// How many writes in a row lose to somebody else's who writes the workload all the time.
+const CONFLICTS: u32 = 10;
+
 #[derive(Default)]
 pub(super) struct Blocked {
     blocks: Mutex<HashMap<Key, Block>>,
@@ -35,7 +38,7 @@ pub(super) struct Blocked {
 /// Attempts of one workload that failed, one after the other.
 #[derive(Default)]
 struct Failures {
-    attempts: u32,
+    conflicts: u32,
     waits: DefaultBackoff,
 }
 
@@ -71,13 +74,18 @@ impl Blocked {
         self.all().remove(key);
     }
 
-    /// Notes that an attempt failed, of which nobody need be told as a rule: somebody else was faster, or the API
-    /// server couldn't be reached. How many did so in a row, and how long to wait before the next one.
-    pub(super) fn failed(&self, key: Key) -> (u32, Duration) {
+    /// Notes that an attempt failed, of which nobody need be told: somebody else was faster, or the API server
+    /// couldn't be reached. How long to wait before the next one.
+    pub(super) fn failed(&self, key: Key) -> Duration {
+        self.failures().entry(key).or_default().waits.next().unwrap_or(LONGEST_WAIT)
+    }
+
+    /// Notes that somebody else was faster. Whether that was so too often to be a coincidence.
+    pub(super) fn conflicted(&self, key: Key) -> bool {
         let mut all = self.failures();
-        let failures = all.entry(key).or_default();
-        failures.attempts = failures.attempts.saturating_add(1);
-        (failures.attempts, failures.waits.next().unwrap_or(LONGEST_WAIT))
+        let conflicts = &mut all.entry(key).or_default().conflicts;
+        *conflicts = conflicts.saturating_add(1);
+        *conflicts >= CONFLICTS
     }
 
     /// Nothing failed in this attempt.
@@ -193,16 +201,26 @@ mod tests {
     fn attempts_that_fail_grow_rare_until_one_does_not() {
         let blocked = Blocked::default();
         let seconds = Duration::from_secs;
-        let (first, wait) = blocked.failed(key());
-        assert!(first == 1 && wait < seconds(2));
+        assert!(blocked.failed(key()) < seconds(2));
         for _ in 0..10 {
             blocked.failed(key());
         }
-        let (attempts, wait) = blocked.failed(key());
-        assert!(attempts == 12 && wait >= seconds(30) && wait <= seconds(60));
+        assert!(blocked.failed(key()) >= seconds(30) && blocked.failed(key()) <= seconds(60));
         blocked.went_well(&key());
-        let (first, wait) = blocked.failed(key());
-        assert!(first == 1 && wait < seconds(2));
+        assert!(blocked.failed(key()) < seconds(2));
+    }
+
+    #[test]
+    fn who_is_written_by_somebody_else_all_the_time_is_no_coincidence() {
+        let blocked = Blocked::default();
+        for _ in 0..2 {
+            for attempt in 1..=CONFLICTS {
+                // What fails for another reason says nothing about that.
+                blocked.failed(key());
+                assert_eq!(blocked.conflicted(key()), attempt == CONFLICTS);
+            }
+            blocked.went_well(&key());
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Counts, for the metrics, how the workloads of the cluster stand.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::Arc,
     time::Duration,
 };
@@ -46,10 +46,10 @@ pub(super) async fn keep(
                 forget_who_is_gone(&context);
                 let standing = standing(&context.caches, &context.blocked);
                 publish(&context.metrics, &standing);
-                let failures = context.turns.count_failures();
+                let course = context.turns.follow(&context, None).await;
+                let failures = course.failures.values().map(BTreeSet::len).sum::<usize>();
                 context.metrics.failed_rollouts.set(i64::try_from(failures).unwrap_or(i64::MAX));
-                context.turns.follow(&context, None).await
-                    || standing.keys().any(|(_, state)| state.is_unsettled())
+                course.goes_on || standing.keys().any(|(_, state)| state.is_unsettled())
             } else {
                 context.metrics.workloads.clear();
                 context.metrics.failed_rollouts.set(0);

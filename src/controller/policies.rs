@@ -94,8 +94,8 @@ async fn reconcile<P: Policy>(policy: Arc<P>, context: Arc<Context>) -> Result<A
         return Ok(Action::requeue(UNSETTLED_WAIT));
     }
     let namespace = policy.namespace().unwrap_or_default();
-    let under_way = context.turns.follow(&context, Some((&namespace, &policy.source()))).await;
-    let trouble = Trouble { failed: context.turns.failures(), blocked: &context.blocked };
+    let course = context.turns.follow(&context, Some((&namespace, &policy.source()))).await;
+    let trouble = Trouble { failed: course.failures, blocked: &context.blocked };
     let tally = Tally::of(&*policy, &policy.reach(&context), &trouble);
     let waits = tally.waits;
     let status = status(&*policy, tally, Timestamp::now());
@@ -112,7 +112,7 @@ async fn reconcile<P: Policy>(policy: Arc<P>, context: Arc<Context>) -> Result<A
         }
     }
     // Rollouts fail, and are mended, without a change of anything that is watched here.
-    Ok(if under_way || waits { Action::requeue(UNSETTLED_WAIT) } else { Action::await_change() })
+    Ok(if course.goes_on || waits { Action::requeue(UNSETTLED_WAIT) } else { Action::await_change() })
 }
 
 /// Whether the workloads in reach are seen by this policy, and not by an older one.

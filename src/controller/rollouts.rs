@@ -123,13 +123,15 @@ impl Found<'_> {
     /// A rollout that nobody knew of. Whoever led before may have begun it, and seen it fail.
     fn not_known(&self, unseen: bool, now: Progress) -> Rollout {
         let Self { kind, object, .. } = *self;
-        let stalled = if unseen { stalled_by(object, self.around) } else { BTreeSet::new() };
-        if !stalled.is_empty() {
-            return Rollout { given_up: true, ..Rollout::new(kind, object, true, stalled) };
-        }
+        let stalled = if unseen { stalled_by(object, self.around, false) } else { BTreeSet::new() };
         let carries = self.convergence.template.is_none();
+        // As far as the API server filled nothing in.
+        let planned = carries.then(|| hash_of(&object.data["spec"]["template"]));
+        if !stalled.is_empty() {
+            return Rollout { planned, given_up: true, ..Rollout::new(kind, object, true, stalled) };
+        }
         let ours = unseen && carries && now == Progress::Rolling && !is_updated(kind, object);
-        Rollout::new(kind, object, ours, self.concerning())
+        Rollout { planned, ..Rollout::new(kind, object, ours, self.concerning()) }
     }
 
     fn concerning(&self) -> BTreeSet<PolicyKey> {

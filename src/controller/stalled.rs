@@ -41,21 +41,26 @@ pub(super) fn name_for(policy: &Source, object: &DynamicObject) -> String {
     }
 }
 
-/// The policies whose status says that the rollout of this workload failed.
-pub(super) fn stalled_by(object: &DynamicObject, around: &Surroundings) -> BTreeSet<PolicyKey> {
+/// The policies whose status says that the rollout of this workload failed; where `still`, only as they are now.
+pub(super) fn stalled_by(object: &DynamicObject, around: &Surroundings, still: bool) -> BTreeSet<PolicyKey> {
     let namespace = object.namespace().unwrap_or_default();
-    let policies = around.policies.iter().map(|p| (Source::Policy(p.name_any()), &p.status));
-    let of_cluster = around.cluster_policies.iter().map(|p| (Source::ClusterPolicy(p.name_any()), &p.status));
-    let says_so = |(policy, status): &(Source, &Option<GracefulPolicyStatus>)| {
+    let policies =
+        around.policies.iter().map(|p| (Source::Policy(p.name_any()), &p.status, p.metadata.generation));
+    let of_cluster = around
+        .cluster_policies
+        .iter()
+        .map(|p| (Source::ClusterPolicy(p.name_any()), &p.status, p.metadata.generation));
+    let says_so = |(policy, status, generation): &(Source, &Option<GracefulPolicyStatus>, Option<i64>)| {
         let name = name_for(policy, object);
         status.iter().flat_map(|status| &status.conditions).any(|condition| {
             condition.type_ == "Stalled"
                 && condition.status == "True"
+                && (!still || condition.observed_generation == *generation)
                 && names_failed(&condition.message, &name)
         })
     };
     let stalled = policies.chain(of_cluster).filter(says_so);
-    stalled.map(|(policy, _)| policy_key(&namespace, &policy)).collect()
+    stalled.map(|(policy, ..)| policy_key(&namespace, &policy)).collect()
 }
 
 #[cfg(test)]

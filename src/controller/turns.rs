@@ -4,13 +4,14 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     mem,
-    sync::{Arc, Mutex as SyncMutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
-use kube::{ResourceExt as _, core::DynamicObject};
+use futures::{Stream, StreamExt as _, stream};
+use kube::{ResourceExt as _, core::DynamicObject, runtime::reflector::ObjectRef};
 use tokio::{
-    sync::{Mutex, OwnedMutexGuard},
+    sync::{Mutex, OwnedMutexGuard, watch},
     time::Instant,
 };
 
@@ -19,20 +20,19 @@ use super::{
     keys::{Key, PolicyKey, key, policy_key},
     progress::{Progress, patience, progress},
     rollouts::{Found, Rollout},
-    stalled::name_for,
+    stalled::{name_for, stalled_by},
 };
 use crate::{
     plan::{self, Convergence, Kind, Source, Standing, Surroundings, When, Workload},
-    runtime::caches::hash_of,
+    runtime::{
+        caches::{changes, hash_of},
+        kept::Kept,
+        workloads::resource,
+    },
 };
 
 /// How old a look at all workloads may be. Thousands that wait ask more often than that.
 const LOOK: Duration = Duration::from_secs(2);
-/// Who waits for a turn asks several times in that time.
-const LATELY: Duration = Duration::from_secs(30);
-/// How long a workload that waits keeps its place without asking. As a rule it asks every few seconds; what the
-/// watch didn't bring has no one to ask for it.
-const SILENCE: Duration = Duration::from_secs(30);
 
 /// The workloads whose rollout failed, so that no other begins, by the policy that it was for.
 pub(super) type Failures = BTreeMap<PolicyKey, BTreeSet<String>>;
@@ -41,14 +41,15 @@ pub(super) struct Turns {
     /// How many roll out at a time in the whole cluster, whatever policies say.
     limit: usize,
     state: Arc<Mutex<State>>,
-    failed: SyncMutex<Failed>,
+    /// Those whose turn it is, as of the last look.
+    next: watch::Sender<Vec<Key>>,
 }
 
-/// The rollouts that failed, by policy, as of the last look.
-#[derive(Default)]
-struct Failed {
-    looked: Option<Instant>,
-    policies: Failures,
+/// How the rollouts go that were begun here.
+pub(super) struct Course {
+    /// Whether some aren't complete.
+    pub(super) goes_on: bool,
+    pub(super) failures: Failures,
 }
 
 #[derive(Default)]
@@ -64,8 +65,6 @@ struct Notes {
     rollouts: HashMap<Key, Rollout>,
     /// Those that were written for all anybody knows.
     tried: HashSet<Key>,
-    /// When those that wait asked for the last time, or were first seen.
-    heard: HashMap<Key, Instant>,
     /// The plans that failed, as hashes, by the uids of the workloads. Who undoes such a rollout doesn't want it
     /// again.
     failed_plans: HashMap<Option<String>, u64>,
@@ -76,7 +75,7 @@ struct Notes {
 struct Look {
     queues: BTreeMap<PolicyKey, Queue>,
     /// Those whose turn it is.
-    next: BTreeSet<Place>,
+    next: BTreeMap<Place, Key>,
     /// How many roll out that were begun here.
     rolling: usize,
 }
@@ -111,7 +110,20 @@ fn place(kind: Kind, object: &DynamicObject) -> Place {
 
 impl Turns {
     pub(super) fn new(limit: usize) -> Self {
-        Self { limit, state: Arc::default(), failed: SyncMutex::default() }
+        Self { limit, state: Arc::default(), next: watch::Sender::default() }
+    }
+
+    /// The workloads of a kind whose turn it is, after each look. As a rule they ask by themselves every few
+    /// seconds; who waits for a reason that no watch tells of doesn't, and would hold its place for ever.
+    pub(super) fn called(&self, kind: Kind) -> impl Stream<Item = ObjectRef<Kept>> + Send + use<> {
+        let next = self.next.subscribe();
+        changes(next.clone()).flat_map(move |()| {
+            let of_kind: Vec<_> = next.borrow().iter().filter(|(of, _)| *of == kind).cloned().collect();
+            stream::iter(of_kind).map(|(kind, object)| {
+                let namespace = object.namespace.unwrap_or_default();
+                ObjectRef::new_with(&object.name, resource(kind)).within(&namespace)
+            })
+        })
     }
 
     /// Asks whether `object` may roll out now. It must not be in the middle of a rollout, its user's own
@@ -125,7 +137,6 @@ impl Turns {
         convergence: &Convergence,
     ) -> Option<Turn> {
         let mut state = self.state.clone().lock_owned().await;
-        state.notes.heard.insert(key(kind, object), Instant::now());
         self.look(&mut state, context);
         let (_, look) = state.look.as_ref()?;
         let asking = asking(object, convergence);
@@ -135,7 +146,7 @@ impl Turns {
         };
         // Who is blocked holds no place, and tries again whenever there is room.
         let is_next =
-            look.next.contains(&place(kind, object)) || context.blocked.is_blocked(&key(kind, object));
+            look.next.contains_key(&place(kind, object)) || context.blocked.is_blocked(&key(kind, object));
         let has_room = is_next && look.rolling < self.limit && asking.iter().all(is_free);
         let may_begin = match progress(kind, object) {
             Progress::Complete => true,
@@ -152,12 +163,12 @@ impl Turns {
         })
     }
 
-    /// Looks at the rollouts that were begun here, which may fail while nobody asks for a turn. Whether there
-    /// are any that aren't complete, among those of `policy` if one is given.
-    pub(super) async fn follow(&self, context: &Context, policy: Option<(&str, &Source)>) -> bool {
+    /// Looks at the rollouts that were begun here, which may fail, and be mended, while nobody asks for a turn;
+    /// goes on is told of `policy`, if one is given.
+    pub(super) async fn follow(&self, context: &Context, policy: Option<(&str, &Source)>) -> Course {
         let mut state = self.state.lock().await;
         // Whoever led before may have left some.
-        if state.look.is_none() || state.has_ours() {
+        if state.look.is_none() || state.has_ours() || !state.failures().is_empty() {
             self.look(&mut state, context);
         }
         let concerned = |(namespace, policy): (&str, &Source)| {
@@ -165,13 +176,14 @@ impl Turns {
                 state.look.as_ref().and_then(|(_, look)| look.queues.get(&policy_key(namespace, policy)));
             queue.is_some_and(|queue| queue.rolling > 0 || !queue.failed.is_empty())
         };
-        state.has_ours() && policy.is_none_or(concerned)
+        let failures = state.failures();
+        let unfinished = state.has_ours() || !failures.is_empty();
+        Course { goes_on: unfinished && policy.is_none_or(concerned), failures }
     }
 
     /// Forgets everything: another leads, and what there was is no longer so once this one does again.
     pub(super) async fn step_down(&self) {
         *self.state.lock().await = State::default();
-        *self.failed() = Failed::default();
     }
 
     /// Looks around, unless that was done a moment ago, or there is nothing to see yet: what isn't listed would
@@ -182,28 +194,8 @@ impl Turns {
             return;
         }
         let look = state.look_around(context);
-        let failed = look.queues.iter().filter(|(_, queue)| !queue.failed.is_empty());
-        let failed = failed.map(|(policy, queue)| (policy.clone(), queue.failed.clone()));
-        let (looked, policies) = (Instant::now(), failed.collect());
-        *self.failed() = Failed { looked: Some(looked), policies };
-        state.look = Some((looked, look));
-    }
-
-    /// The rollouts that failed, as of the last look.
-    pub(super) fn failures(&self) -> Failures {
-        self.failed().policies.clone()
-    }
-
-    /// How many rollouts failed, summed up over the policies. Where nobody has looked lately, nobody is
-    /// concerned any more.
-    pub(super) fn count_failures(&self) -> usize {
-        let failed = self.failed();
-        let lately = failed.looked.is_some_and(|looked| looked.elapsed() < LATELY);
-        if lately { failed.policies.values().map(BTreeSet::len).sum() } else { 0 }
-    }
-
-    fn failed(&self) -> MutexGuard<'_, Failed> {
-        self.failed.lock().unwrap_or_else(PoisonError::into_inner)
+        self.next.send_replace(look.next.values().cloned().collect());
+        state.look = Some((Instant::now(), look));
     }
 }
 
@@ -217,6 +209,13 @@ impl State {
     /// Whether rollouts that were begun here aren't complete.
     fn has_ours(&self) -> bool {
         self.notes.rollouts.values().any(|rollout| rollout.ours)
+    }
+
+    /// The rollouts that failed, as of the last look.
+    fn failures(&self) -> Failures {
+        let queues = self.look.iter().flat_map(|(_, look)| &look.queues);
+        let failed = queues.filter(|(_, queue)| !queue.failed.is_empty());
+        failed.map(|(policy, queue)| (policy.clone(), queue.failed.clone())).collect()
     }
 
     fn look_around(&mut self, context: &Context) -> Look {
@@ -253,7 +252,13 @@ impl State {
             let plan = found.convergence.template.as_ref().filter(|_| waits).map(hash_of);
             let failed_plan =
                 rollout.as_ref().and_then(|(rollout, failed)| rollout.planned.filter(|_| *failed));
-            let undone = plan.filter(|plan| before.failed_plans.get(&object.metadata.uid) == Some(plan));
+            // Whoever led before may have told of it.
+            let told = || {
+                let stalled = if is_first { stalled_by(&object, around, true) } else { BTreeSet::new() };
+                stalled.iter().any(|policy| asking.contains_key(policy))
+            };
+            let failed_before = |plan: &u64| before.failed_plans.get(&object.metadata.uid) == Some(plan);
+            let undone = plan.filter(|plan| !carries && (failed_before(plan) || told()));
             if let Some(failed) = failed_plan.or(undone) {
                 now.failed_plans.insert(object.metadata.uid.clone(), failed);
             }
@@ -269,13 +274,8 @@ impl State {
                 look.count(&object, &rollout, failed, stays);
                 now.rollouts.insert(key.clone(), rollout);
             }
-            if !may_begin || carries || !waits || context.blocked.is_blocked(&key) {
-                continue;
-            }
-            let heard = before.heard.remove(&key).unwrap_or_else(Instant::now);
-            now.heard.insert(key, heard);
-            if heard.elapsed() < SILENCE {
-                waiting.insert(place(kind, &object), asking);
+            if may_begin && !carries && waits && !context.blocked.is_blocked(&key) {
+                waiting.insert(place(kind, &object), (key, asking));
             }
         }
         look.choose(waiting);
@@ -303,8 +303,8 @@ impl Look {
     }
 
     /// Those whose turn it is, the oldest first. Who waits for one policy holds up nobody that waits for another.
-    fn choose(&mut self, waiting: BTreeMap<Place, Asking>) {
-        for (place, asking) in waiting {
+    fn choose(&mut self, waiting: BTreeMap<Place, (Key, Asking)>) {
+        for (place, (key, asking)) in waiting {
             let has_room = |(policy, limit): (&PolicyKey, &usize)| {
                 self.queues.get(policy).is_none_or(|queue| queue.has_room(*limit))
             };
@@ -312,7 +312,7 @@ impl Look {
                 for policy in asking.into_keys() {
                     self.queues.entry(policy).or_default().next += 1;
                 }
-                self.next.insert(place);
+                self.next.insert(place, key);
             }
         }
     }

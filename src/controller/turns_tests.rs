@@ -1,3 +1,4 @@
+use futures::FutureExt as _;
 use serde_json::{Value, json};
 use tokio::time::advance;
 
@@ -215,29 +216,19 @@ impl Cluster {
         });
     }
 
-    async fn failed_for(&self, namespace: &str, policy: Source) -> Vec<String> {
+    async fn failures(&self) -> Failures {
         advance(LOOK * 2).await;
-        self.context.turns.follow(&self.context, None).await;
-        let failed = self.context.turns.failures().remove(&policy_key(namespace, &policy));
+        self.context.turns.follow(&self.context, None).await.failures
+    }
+
+    async fn failed_for(&self, namespace: &str, policy: Source) -> Vec<String> {
+        let failed = self.failures().await.remove(&policy_key(namespace, &policy));
         failed.unwrap_or_default().into_iter().collect()
     }
 }
 
 fn by(name: &str) -> Source {
     Source::Policy(name.into())
-}
-
-#[tokio::test(start_paused = true)]
-async fn failed_rollouts_count_while_somebody_looks() {
-    let turns = Turns::new(1);
-    let policy = policy_key("shop", &by("all"));
-    *turns.failed() = Failed {
-        looked: Some(Instant::now()),
-        policies: [(policy, ["web".to_owned(), "api".to_owned()].into())].into(),
-    };
-    assert_eq!(turns.count_failures(), 2);
-    advance(LATELY).await;
-    assert_eq!(turns.count_failures(), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -324,6 +315,7 @@ async fn a_rollout_back_to_an_older_replica_set_counts_until_its_pods_are_availa
 
     // What was complete since then, and broke, is no rollout any more.
     let mut cluster = Cluster::new(10, [policy("all", &all)], ["a", "b"].map(deployment));
+    cluster.change("a", |a| a.1.data["status"] = status(1, 1, "2026-01-01T00:00:00Z"));
     cluster.begin("a").await;
     cluster.change("a", |a| a.1.data["status"] = status(2, 0, "2026-01-01T00:01:00Z"));
     assert!(cluster.may_begin("b").await);
@@ -336,32 +328,64 @@ async fn who_undoes_a_rollout_that_failed_is_not_rolled_into_it_again() {
     let before = cluster.find("a").1.data["spec"]["template"].clone();
     cluster.begin("a").await;
     cluster.change("a", failed);
+    let broken = cluster.find("a").1.clone();
     assert_eq!(cluster.failed_for("shop", by("all")).await, ["a"]);
-    for undone in [rolling, complete] {
-        cluster.change("a", |workload| {
-            workload.1.data["spec"]["template"] = before.clone();
-            workload.1.metadata.generation = Some(3);
-            undone(workload);
-        });
-        assert_eq!(cluster.failed_for("shop", by("all")).await, ["a"]);
-        assert_eq!(cluster.may(&["a", "b"]).await, [""; 0]);
+    cluster.stalls("all", "the rollout of a failed: mend it, or change the policy");
+    // Nor where another leads since it failed, or since it was undone.
+    for another_leads in [false, true] {
+        if another_leads {
+            cluster.change("a", |(_, a)| *a = broken.clone());
+            cluster = cluster.taken_over();
+            assert_eq!(cluster.failed_for("shop", by("all")).await, ["a"]);
+        }
+        for undone in [rolling, complete] {
+            cluster.change("a", |workload| {
+                workload.1.data["spec"]["template"] = before.clone();
+                workload.1.metadata.generation = Some(3);
+                undone(workload);
+            });
+            assert_eq!(cluster.failed_for("shop", by("all")).await, ["a"]);
+            assert_eq!(cluster.may(&["a", "b"]).await, [""; 0]);
+        }
     }
+    cluster = cluster.taken_over();
+    assert_eq!(cluster.may(&["a", "b"]).await, [""; 0]);
+    assert_eq!(cluster.failed_for("shop", by("all")).await, ["a"]);
+
     cluster.says("all", all(30));
-    assert_eq!(cluster.may(&["a", "b"]).await, ["a", "b"]);
     assert_eq!(cluster.failed_for("shop", by("all")).await, [""; 0]);
+    assert_eq!(cluster.may(&["a", "b"]).await, ["a", "b"]);
+    cluster.policy("all", |policy| policy["metadata"]["generation"] = json!(2));
+    let mut cluster = cluster.taken_over();
+    assert_eq!(cluster.may(&["a", "b"]).await, ["a", "b"], "the policy was another when that failed");
     cluster.says("all", all(20));
     assert_eq!(cluster.may(&["a", "b"]).await, ["a", "b"], "a person asks for it once more");
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_waits_and_never_asks_loses_its_place() {
-    let all = json!({"selector": {}, "rollout": {"maxConcurrent": 1}});
-    let cluster = Cluster::new(10, [policy("all", &all)], ["a", "b"].map(deployment));
-    assert!(!cluster.may_begin("b").await, "the older one may yet ask");
-    advance(SILENCE).await;
+async fn whose_turn_it_is_is_called() {
+    let all =
+        json!({"selector": {}, "kinds": ["Deployment", "StatefulSet"], "rollout": {"maxConcurrent": 1}});
+    let workloads = [workload(Kind::StatefulSet, "shop", "a"), deployment("b")];
+    let mut cluster = Cluster::new(10, [policy("all", &all)], workloads);
+    let mut called = Kind::ALL.map(|kind| cluster.context.turns.called(kind).boxed());
+    let mut names = async || {
+        let mut names = vec![];
+        for called in &mut called {
+            while let Some(Some(object)) = called.next().now_or_never() {
+                names.push(object.name);
+            }
+        }
+        names
+    };
+    assert_eq!(names().await, [""; 0]);
+    // Of the two, only this one asks.
+    assert!(!cluster.may_begin("b").await);
+    assert_eq!(names().await, ["a"]);
+    cluster.begin("a").await;
+    cluster.change("a", complete);
     assert!(cluster.may_begin("b").await);
-    cluster.ask("a").await;
-    assert_eq!(cluster.may(&["a", "b"]).await, ["a"]);
+    assert_eq!(names().await, ["b"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -438,7 +462,7 @@ async fn who_nobody_opted_in_holds_up_nobody() {
     assert!(cluster.may_begin("web").await);
     cluster.change("stranger", failed);
     assert!(cluster.may_begin("web").await);
-    assert_eq!(cluster.context.turns.count_failures(), 0);
+    assert_eq!(cluster.failures().await, Failures::new());
 }
 
 #[tokio::test(start_paused = true)]
@@ -534,7 +558,7 @@ async fn nobody_has_a_turn_before_all_are_listed() {
     cluster.change("b", |b| *b = deployment("b"));
     let listed = cluster.context.caches.clone();
     cluster.context.caches = caches(&cluster.policies, &[]).unfilled();
-    assert!(!cluster.context.turns.follow(&cluster.context, None).await);
+    assert!(!cluster.context.turns.follow(&cluster.context, None).await.goes_on);
     let (kind, b) = deployment("b");
     let convergence = plan::converge(&Workload::of(kind, &b), &listed.surroundings("shop"));
     assert!(cluster.context.turns.ask(&cluster.context, kind, &b, &convergence).await.is_none());
@@ -574,7 +598,7 @@ async fn a_rollout_counts_for_the_policies_that_asked_for_it() {
     cluster.begin("a1").await;
     cluster.change("a1", failed);
     assert_eq!(cluster.may(&["a2", "b1"]).await, ["b1"], "only its own policy is stalled");
-    assert_eq!(cluster.context.turns.count_failures(), 1);
+    assert_eq!(cluster.failures().await.len(), 1);
     cluster.begin("b1").await;
     for name in ["a1", "b1"] {
         cluster.change(name, complete);

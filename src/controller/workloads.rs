@@ -34,9 +34,6 @@ const WAIT: Duration = Duration::from_secs(5);
 /// How long after a PodDisruptionBudget or a mark was refused the next attempt is made.
 const REFUSED_WAIT: Duration = Duration::from_mins(1);
 
-/// How many conflicts in a row are no coincidence: somebody writes the workload all the time.
-const CONFLICTS: u32 = 10;
-
 /// After how long an entry in managedFields is a leftover of an interrupted write: as a rule the same write
 /// has given it up, and the watch has yet to say so.
 const LEFT_WAIT: Duration = Duration::from_secs(3);
@@ -49,6 +46,7 @@ pub(super) async fn control(kind: Kind, events: Events, context: Arc<Context>, s
         .reconcile_all_on(context.caches.policy_changes())
         .reconcile_all_on(context.permissions())
         .reconcile_all_on(context.caches.budget_changes())
+        .reconcile_on(context.turns.called(kind))
         .graceful_shutdown_on(shutdown.cancelled_owned())
         .run(
             move |object, context| reconcile(kind, object, context),
@@ -134,10 +132,7 @@ async fn bring_to_plan(
     convergence: &Convergence,
     surroundings: &Surroundings,
 ) -> Result<Action, write::Error> {
-    let count = |result| {
-        let labels = ReconcileLabels { kind: KindLabel(kind.as_str()), result };
-        context.metrics.reconciles.get_or_create(&labels).inc();
-    };
+    let count = |result| context.count(kind, result);
     let (key, namespace) = (key(kind, object), object.namespace());
     let Some(planned) = &convergence.template else {
         context.blocked.clear(&key);
@@ -170,13 +165,19 @@ async fn bring_to_plan(
     };
     let blocked = |reason: String, result| {
         count(result);
-        Ok(block(kind, object, context, reason))
+        tracing::warn!(%kind, namespace, name = object.name_any(), reason, "not brought to its plan, trying again");
+        let (wait, news) = context.blocked.note(key.clone(), reason.clone());
+        if news {
+            context.outbox.blocked(kind, object, reason);
+        }
+        Ok(Action::requeue(wait))
     };
     if context.blocked.keeps_coming_back(&key, planned) {
         let reason = "what was injected keeps being changed back, and the webhook isn't asked: \
                       see that the API server reaches it, or opt the workload out where it is kept";
         return blocked(reason.into(), ReconcileResult::Undone);
     }
+    let is_always_late = || context.blocked.is_blocked(&key) || context.blocked.conflicted(key.clone());
     // Since it asked for its turn, much may have happened.
     let written = context.write(write::template(&context.client, kind, object, planned)).await;
     let Some(written) = written else { return Ok(Action::await_change()) };
@@ -188,6 +189,11 @@ async fn bring_to_plan(
             return Err(error);
         }
         Err(error) if error.is_refusal() => return blocked(error.to_string(), ReconcileResult::Failed),
+        Err(error) if error.is_conflict() && is_always_late() => {
+            let reason = "somebody else writes it all the time: see who, by kubectl get -o yaml \
+                          --show-managed-fields";
+            return blocked(reason.into(), ReconcileResult::Failed);
+        }
         written => written?,
     };
     // From here on others have their turns.
@@ -209,37 +215,20 @@ async fn bring_to_plan(
 }
 
 fn retry(kind: Kind, kept: &Kept, error: &write::Error, context: &Context) -> Action {
-    let object = kept.object();
-    let (attempts, wait) = context.blocked.failed(key(kind, &object));
-    let conflicts = error.is_conflict();
-    let always = conflicts && attempts >= CONFLICTS;
-    let result = if conflicts && !always { ReconcileResult::Conflict } else { ReconcileResult::Failed };
-    context
-        .metrics
-        .reconciles
-        .get_or_create(&ReconcileLabels { kind: KindLabel(kind.as_str()), result })
-        .inc();
-    if always {
-        let reason =
-            "somebody else writes it all the time: see who, by kubectl get -o yaml --show-managed-fields";
-        return block(kind, &object, context, reason.into());
-    }
     // Of a conflict, somebody else's write, the watch tells as a rule.
+    let conflicts = error.is_conflict();
     if !conflicts {
         tracing::warn!(%kind, %error, "not brought to its plan, trying again");
     }
-    Action::requeue(wait)
+    context.count(kind, if conflicts { ReconcileResult::Conflict } else { ReconcileResult::Failed });
+    Action::requeue(context.blocked.failed(key(kind, &kept.object())))
 }
 
-/// Tells that a workload can't be brought to its plan, where that is news, and has it hold up no other.
-fn block(kind: Kind, object: &DynamicObject, context: &Context, reason: String) -> Action {
-    let (namespace, name) = (object.namespace(), object.name_any());
-    tracing::warn!(%kind, namespace, name, reason, "not brought to its plan, trying again");
-    let (wait, news) = context.blocked.note(key(kind, object), reason.clone());
-    if news {
-        context.outbox.blocked(kind, object, reason);
+impl Context {
+    fn count(&self, kind: Kind, result: ReconcileResult) {
+        let labels = ReconcileLabels { kind: KindLabel(kind.as_str()), result };
+        self.metrics.reconciles.get_or_create(&labels).inc();
     }
-    Action::requeue(wait)
 }
 
 #[cfg(test)]
@@ -495,10 +484,10 @@ mod tests {
             fail();
         }
         let key = key(DEPLOYMENT, &deployment("a"));
-        assert!(context.blocked.failed(key.clone()).1 >= Duration::from_secs(20), "with jitter, of 30 s");
+        assert!(context.blocked.failed(key.clone()) >= Duration::from_secs(20), "with jitter, of 30 s");
         assert!(!context.blocked.is_blocked(&key), "the network is away for all");
         reconciled(&context, opted_out()).await.unwrap();
-        assert!(context.blocked.failed(key).1 < Duration::from_secs(2));
+        assert!(context.blocked.failed(key) < Duration::from_secs(2));
     }
 
     #[tokio::test]
@@ -506,14 +495,17 @@ mod tests {
         let conflict = |_: &Method| Some((409, failure(409, "the object has been modified")));
         let (context, _senders, _) = with(&["a"], conflict);
         let key = key(DEPLOYMENT, &deployment("a"));
-        for attempt in 1..=CONFLICTS {
-            let error = reconciled(&context, deployment("a")).await.unwrap_err();
+        let mut attempts = 0;
+        while let Err(error) = reconciled(&context, deployment("a")).await {
             retry(DEPLOYMENT, &deployment("a").into(), &error, &context);
-            assert_eq!(context.blocked.is_blocked(&key), attempt == CONFLICTS, "{attempt}");
+            assert!(!context.blocked.is_blocked(&key));
+            attempts += 1;
         }
+        assert!(attempts > 5, "{attempts}");
         assert!(context.blocked.reason(&key).unwrap().contains("all the time"));
+        let again = reconciled(&context, deployment("a")).await;
+        assert_eq!(again.unwrap(), Action::requeue(Duration::from_secs(20)), "more and more rarely");
         reconciled(&context, opted_out()).await.unwrap();
         assert!(!context.blocked.is_blocked(&key));
-        assert_eq!(context.blocked.failed(key).0, 1);
     }
 }
