@@ -120,6 +120,7 @@ fn make(workspace: &Workspace, options: &Options, out: &Path) -> Result<()> {
             Err(error) => {
                 missing.push((names::program(platform), format!("{error:#}")));
                 missing.push((names::image(platform), format!("{error:#}")));
+                missing.push((names::joined_image(), format!("has no image for {}", platform.arch)));
             }
         }
     }

@@ -18,7 +18,7 @@ const REFUSED: [(&str, &str); 8] = [
     ("webhook.failurePolicy=\"Never\"", "/webhook/failurePolicy"),
     ("webhook.timeoutSeconds=31", "/webhook/timeoutSeconds"),
     ("image.digest=\"latest\"", "/image/digest"),
-    ("webhook.port=443", "/webhook/port"),
+    ("webhook={\"port\":443,\"hostNetwork\":true}", "webhook.port is 443"),
     ("admin.port=80", "/admin/port"),
     ("webhook.port=8080", "webhook.port and admin.port are both 8080"),
 ];
