@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use kube::{ResourceExt as _, core::DynamicObject};
+use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{
@@ -57,16 +58,20 @@ impl Rollout {
         }
     }
 
-    /// One that was begun here by what was `written`: the plan that `planned` is the hash of. `before` is how long
-    /// the pods that it replaces may take.
-    pub(super) fn begun(
+    /// One that is about to begin here.
+    pub(super) fn planned(
         kind: Kind,
-        written: &DynamicObject,
+        object: &DynamicObject,
+        plan: Option<&Value>,
         policies: BTreeSet<PolicyKey>,
-        planned: Option<u64>,
-        before: Duration,
     ) -> Self {
-        Self { planned, before, said_before: said(written), ..Self::new(kind, written, true, policies) }
+        let (planned, before) = (plan.map(hash_of), patience(kind, object));
+        Self { planned, before, said_before: said(object), ..Self::new(kind, object, true, policies) }
+    }
+
+    /// It has begun, by what was written.
+    pub(super) fn begun(self, written: &DynamicObject) -> Self {
+        Self { generation: written.metadata.generation.unwrap_or(0), since: Instant::now(), ..self }
     }
 
     /// Whether the watch has yet to bring what was written.

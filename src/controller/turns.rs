@@ -18,7 +18,7 @@ use tokio::{
 use super::{
     Context,
     keys::{Key, PolicyKey, key, policy_key},
-    progress::{Progress, patience, progress},
+    progress::{Progress, progress},
     rollouts::{Found, Rollout},
     stalled::{name_for, stalled_by},
 };
@@ -98,9 +98,7 @@ struct Queue {
 /// The right to write one workload. Nobody else gets one until it is [taken](Turn::take) or dropped.
 pub(super) struct Turn {
     state: OwnedMutexGuard<State>,
-    policies: BTreeSet<PolicyKey>,
-    planned: Option<u64>,
-    before: Duration,
+    rollout: Rollout,
 }
 
 fn place(kind: Kind, object: &DynamicObject) -> Place {
@@ -155,11 +153,9 @@ impl Turns {
                 rollout.ours && (unfinished == Progress::Failed || rollout.is_stuck(kind, object))
             }),
         };
-        (may_begin && has_room).then(|| Turn {
-            state,
-            policies: asking.into_keys().collect(),
-            planned: convergence.template.as_ref().map(hash_of),
-            before: patience(kind, object),
+        (may_begin && has_room).then(|| {
+            let policies = asking.into_keys().collect();
+            Turn { state, rollout: Rollout::planned(kind, object, convergence.template.as_ref(), policies) }
         })
     }
 
@@ -336,11 +332,11 @@ impl Turn {
         if let Some((_, look)) = &mut self.state.look {
             look.rolling += 1;
             look.next.remove(&place(kind, written));
-            for policy in &self.policies {
+            for policy in &self.rollout.policies {
                 look.queues.entry(policy.clone()).or_default().rolling += 1;
             }
         }
-        let rollout = Rollout::begun(kind, written, self.policies, self.planned, self.before);
+        let rollout = self.rollout.begun(written);
         self.state.notes.rollouts.insert(key(kind, written), rollout);
     }
 }

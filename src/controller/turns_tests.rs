@@ -5,7 +5,7 @@ use tokio::time::advance;
 use super::*;
 use crate::{
     api::{ClusterGracefulPolicy, GracefulPolicy},
-    controller::test_support::context,
+    controller::{progress::patience, test_support::context},
     runtime::caches::Caches,
 };
 
