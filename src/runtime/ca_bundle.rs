@@ -3,11 +3,10 @@
 use std::{future::pending, time::Duration};
 
 use futures::{StreamExt as _, TryStreamExt as _};
-use json_patch::{AddOperation, Patch as JsonPatch, PatchOperation, TestOperation, jsonptr::PointerBuf};
+use json_patch::{AddOperation, Patch as JsonPatch, PatchOperation, jsonptr::PointerBuf};
 use k8s_openapi::{
     ByteString,
     api::admissionregistration::v1::{MutatingWebhook, MutatingWebhookConfiguration, RuleWithOperations},
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::{
     Api, Client,
@@ -129,8 +128,8 @@ fn trusts(webhook: &MutatingWebhook) -> Option<&ByteString> {
 const FAILURE_POLICY: &str = "adieu.dev/failure-policy";
 
 /// What must change for every webhook to trust `pem`, where it is ours to say, and for those of workloads to
-/// fail as the chart says, which must not be before anybody is trusted. Tests the resourceVersion, so that a webhook that moved in the
-/// list gets no other's value.
+/// fail as the chart says, which must not be before anybody is trusted. Not where the configuration is another by
+/// now: a webhook that moved in the list would get another's value.
 fn patch(configuration: &MutatingWebhookConfiguration, pem: Option<&str>) -> JsonPatch {
     let bundle = pem.map(|pem| ByteString(pem.as_bytes().to_vec()));
     let wanted = configuration.metadata.annotations.as_ref().and_then(|all| all.get(FAILURE_POLICY));
@@ -150,14 +149,8 @@ fn patch(configuration: &MutatingWebhookConfiguration, pem: Option<&str>) -> Jso
             add(&["failurePolicy"], json!(wanted));
         }
     }
-    if let (false, ObjectMeta { resource_version: Some(version), .. }) =
-        (operations.is_empty(), &configuration.metadata)
-    {
-        let test = TestOperation {
-            path: PointerBuf::from_tokens(["metadata", "resourceVersion"]),
-            value: json!(version),
-        };
-        operations.insert(0, PatchOperation::Test(test));
+    if !operations.is_empty() {
+        operations.insert(0, ownership::precondition(&configuration.metadata));
     }
     JsonPatch(operations)
 }
@@ -277,7 +270,8 @@ mod tests {
         };
         assert!(patch(&configuration(false), None).0.is_empty() && !is_trusting(&configuration(false)));
         let patched = serde_json::to_value(patch(&configuration(true), None)).unwrap();
-        assert_eq!(patched, json!([{"op": "add", "path": "/webhooks/0/failurePolicy", "value": "Fail"}]));
+        assert_eq!(patched[1], json!({"op": "add", "path": "/webhooks/0/failurePolicy", "value": "Fail"}));
+        assert_eq!(patched.as_array().unwrap().len(), 2);
         assert!(is_trusting(&configuration(true)));
     }
 
