@@ -24,6 +24,8 @@ pub fn check(target: &Target) -> Result<()> {
 
 fn over_upgrades(target: &Target) -> Result<()> {
     install::uninstall(target)?;
+    // It follows the chart's value until its last breath.
+    install::wait(target, "the operator to be gone", gone)?;
     for what in ["an installation whose image is missing", "its upgrade"] {
         let [repository, pull_policy] = NO_IMAGE;
         upgrade(target, &["--install", "--set", repository, "--set", pull_policy, "--set", FAIL])?;
