@@ -128,12 +128,17 @@ async fn a_rollout_that_fails_stops_its_policy_until_it_is_mended() {
     scene.rolled_out("first").await;
     scene.create(&web("second", &json!({}))).await;
     scene.rolled_out("second").await;
+    let sound = json!({"selector": {}, "drainSeconds": 2, "readinessProbe": {"mode": "Never"}});
+    scene.create(&policy(&sound)).await;
+    for name in ["first", "second"] {
+        eventually(name, || async { drain(&scene.deployment(name).await) == Some(2) }).await;
+        scene.rolled_out(name).await;
+    }
     let second = scene.deployment("second").await;
 
     let probe = json!({"tcpSocket": {"port": "other"}});
-    scene
-        .create(&policy(&json!({"selector": {}, "drainSeconds": 3, "readinessProbe": {"probe": probe}})))
-        .await;
+    let broken = json!({"spec": {"drainSeconds": 3, "readinessProbe": {"mode": "Auto", "probe": probe}}});
+    scene.patch("GracefulPolicy", "all", &broken).await.unwrap();
     eventually("the policy to be stalled", || async {
         condition(&scene, "Stalled")
             .await
@@ -166,7 +171,7 @@ async fn a_rollout_that_fails_stops_its_policy_until_it_is_mended() {
         operator.let_wait().await >= waited + 4
     })
     .await;
-    assert_eq!(drain(&json!({"spec": undone})), None);
+    assert_eq!(drain(&json!({"spec": undone})), Some(2));
     let stalled = condition(&scene, "Stalled").await.unwrap();
     assert!(stalled.starts_with("True the rollout of first failed, and 2 workloads wait"), "{stalled}");
 
