@@ -147,21 +147,39 @@ impl Field {
         Ok(())
     }
 
+    /// Returns once their controller has seen every change of a Deployment. It writes a few statuses a second, and
+    /// would be busy with thousands while something else is timed.
+    pub async fn until_observed(&self) -> Result<()> {
+        let step = Step::start("waiting until every change is observed");
+        let observed = |deployment: &Deployment| {
+            let status = deployment.status.as_ref().and_then(|status| status.observed_generation);
+            status >= deployment.metadata.generation
+        };
+        self.until(&step, "are not observed by their controller", observed).await?;
+        step.done();
+        Ok(())
+    }
+
     /// Returns once every Deployment has all of its pods.
     async fn until_available(&self, step: &Step) -> Result<()> {
+        let available = |deployment: &Deployment| {
+            deployment.status.as_ref().and_then(|status| status.available_replicas) == Some(PODS_EACH)
+        };
+        self.until(step, "have not got their pods", available).await
+    }
+
+    /// Returns once every Deployment is so; `lacking` says of others what they aren't.
+    async fn until(&self, step: &Step, lacking: &str, is_so: impl Fn(&Deployment) -> bool) -> Result<()> {
         let started = Instant::now();
         loop {
             interrupt::check()?;
             step.waiting();
             let all = self.deployments().list(&ListParams::default().labels(FIELD).match_any()).await?;
-            let available = |deployment: &Deployment| {
-                deployment.status.as_ref().and_then(|status| status.available_replicas) == Some(PODS_EACH)
-            };
-            let waiting = all.items.iter().filter(|deployment| !available(deployment)).count();
+            let waiting = all.items.iter().filter(|deployment| !is_so(deployment)).count();
             if waiting == 0 {
                 return Ok(());
             }
-            ensure!(started.elapsed() < LIMIT, "{waiting} Deployments have not got their pods");
+            ensure!(started.elapsed() < LIMIT, "{waiting} Deployments {lacking}");
             sleep(POLL).await;
         }
     }
@@ -229,6 +247,7 @@ impl Field {
         })
         .await?;
         let plain = self.template_of(&bare(0)).await?;
+        self.until_observed().await?;
         let started = Instant::now();
         self.each_as(client, places(), |api, name| async move {
             let ours = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };

@@ -99,6 +99,7 @@ async fn stage(
 ) -> Result<Stage> {
     operator.scale(0).await?;
     field.ask(size, drain).await?;
+    field.until_observed().await?;
     let course = operator.come_back(size).await?;
     operator.scale(0).await?;
     let bare = field.bare(anybody, drain).await?;
