@@ -245,7 +245,6 @@ impl State {
             }
             // What failed by itself is its user's to mend, and holds up nobody.
             let may_begin = rollout.as_ref().is_none_or(|(rollout, failed)| rollout.ours && *failed);
-            let plan = found.convergence.template.as_ref().filter(|_| waits).map(hash_of);
             let failed_plan =
                 rollout.as_ref().and_then(|(rollout, failed)| rollout.planned.filter(|_| *failed));
             // Whoever led before may have told of it.
@@ -253,8 +252,10 @@ impl State {
                 let stalled = if is_first { stalled_by(&object, around, true) } else { BTreeSet::new() };
                 stalled.iter().any(|policy| asking.contains_key(policy))
             };
-            let failed_before = |plan: &u64| before.failed_plans.get(&object.metadata.uid) == Some(plan);
-            let undone = plan.filter(|plan| !carries && (failed_before(plan) || told()));
+            let failed_before = before.failed_plans.get(&object.metadata.uid);
+            let may_be_undone = waits && !carries && (failed_before.is_some() || told());
+            let plan = found.convergence.template.as_ref().filter(|_| may_be_undone).map(hash_of);
+            let undone = plan.filter(|plan| failed_before.is_none_or(|failed| failed == plan));
             if let Some(failed) = failed_plan.or(undone) {
                 now.failed_plans.insert(object.metadata.uid.clone(), failed);
             }

@@ -172,6 +172,16 @@ mod tests {
         trial::test_support::{client, failure},
     };
 
+    /// A replica that keeps the caBundle, and who tells it of authorities and of the election.
+    fn keeping(client: Client, leading: bool) -> (Readiness, (watch::Sender<String>, watch::Sender<bool>)) {
+        let readiness = Readiness::default();
+        let gate = readiness.gate("caBundle");
+        let (authorities, bundle) = watch::channel("pem".to_owned());
+        let (election, leads) = watch::channel(leading);
+        tokio::spawn(keep(client, "adieu".into(), Bundle::Ours(bundle), leads, gate));
+        (readiness, (authorities, election))
+    }
+
     #[tokio::test(start_paused = true)]
     async fn what_was_not_filled_in_is_tried_again_though_nothing_happens() {
         for first in [Some((500, failure(500, "etcd has no leader"))), None] {
@@ -186,11 +196,7 @@ mod tests {
                 _ if target.contains("watch=") => None,
                 _ => Some((200, json!({"metadata": {"resourceVersion": "7"}, "items": [configuration]}))),
             });
-            let readiness = Readiness::default();
-            let gate = readiness.gate("caBundle");
-            let (_authorities, bundle) = watch::channel("pem".to_owned());
-            let (_election, leads) = watch::channel(true);
-            tokio::spawn(keep(client, "adieu".into(), Bundle::Ours(bundle), leads, gate));
+            let (readiness, _told) = keeping(client, true);
             let filled_in = async {
                 while !readiness.waiting_for().is_empty() {
                     sleep(RETRY).await;
@@ -219,11 +225,7 @@ mod tests {
                 _ if target.contains("watch=") => None,
                 _ => Some((200, json!({"metadata": {"resourceVersion": "7"}, "items": [configuration]}))),
             });
-            let readiness = Readiness::default();
-            let gate = readiness.gate("caBundle");
-            let (_authorities, bundle) = watch::channel("pem".to_owned());
-            let (_election, leads) = watch::channel(leading);
-            tokio::spawn(keep(client, "adieu".into(), Bundle::Ours(bundle), leads, gate));
+            let (readiness, _told) = keeping(client, leading);
             assert_eq!(timeout(RETRY, sent.recv()).await.is_ok(), leading);
             assert_eq!(readiness.waiting_for(), [""; 0]);
         }

@@ -92,12 +92,17 @@ mod tests {
         folder
     }
 
-    #[test]
-    fn an_image_that_would_not_run_is_refused() {
-        let good = json!({
+    /// The configuration of an image that runs.
+    fn good() -> Value {
+        json!({
             "os": "linux", "architecture": "arm64",
             "config": {"User": "65532:65532", "Entrypoint": ["/adieu"]},
-        });
+        })
+    }
+
+    #[test]
+    fn an_image_that_would_not_run_is_refused() {
+        let good = good();
         let folder = layout(&good);
         check(folder.path(), "localhost/adieu:1", "arm64").unwrap();
         assert!(check(folder.path(), "localhost/adieu:2", "arm64").is_err());
@@ -113,11 +118,7 @@ mod tests {
 
     #[test]
     fn an_image_that_lacks_an_architecture_is_refused() {
-        let config = json!({
-            "os": "linux", "architecture": "arm64",
-            "config": {"User": "65532:65532", "Entrypoint": ["/adieu"]},
-        });
-        let folder = layout(&config);
+        let folder = layout(&good());
         let mut image = named(folder.path(), "localhost/adieu:1").unwrap();
         image["platform"] = json!({"architecture": "arm64"});
         let mut index = put(folder.path(), &json!({"manifests": [image]}).to_string());
