@@ -86,7 +86,7 @@ pub struct Loss {
     pub took_seconds: f64,
     /// Refused, reset and the like.
     pub cause: String,
-    /// Where it may have been lost; none where no pod was terminating then or before.
+    /// Where it may have been lost; none where no pod was terminating then, before or right after.
     pub pods: Vec<Tie>,
 }
 

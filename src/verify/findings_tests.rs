@@ -90,13 +90,18 @@ fn a_loss_is_tied_to_the_pods_that_were_terminating_then() {
         let ties = tied(&sample(due, LOST), &lives);
         ties.iter().map(|tie| tie.pod.clone()).collect::<Vec<_>>().join(" ")
     };
-    assert_eq!(names(500), "", "nobody was terminating");
+    assert_eq!(names(400), "", "nobody was terminating");
+    assert_eq!(names(500), "a", "told of within half a second");
     assert_eq!(names(1500), "a");
     assert_eq!(names(2400), "a b");
     assert_eq!(names(3500), "b c");
     assert_eq!(names(9000), "c", "the one that was gone last");
     let tie = tied(&sample(1500, LOST), &lives).remove(0);
     assert_eq!((tie.after_termination_seconds, tie.exact), (Some(0.5), false));
+    assert_eq!(tied(&sample(500, LOST), &lives)[0].after_termination_seconds, None, "not told of by then");
+    let later = [life("a", 1000, 1100, 3000), life("b", 3600, 3700, 4000)];
+    let ties = tied(&sample(3500, LOST), &later);
+    assert_eq!(ties.iter().map(|tie| tie.pod.as_str()).collect::<Vec<_>>(), ["a", "b"], "either may be it");
     // The termination began while it was under way.
     let slow = Sample { took: at(200), ..sample(900, LOST) };
     let tie = tied(&slow, &lives).remove(0);
@@ -218,7 +223,7 @@ fn only_losses_that_are_tied_exactly_make_it_exact() {
     assert_eq!(basis(vec![sample(1500, LOST)]), Basis::UpperBound, "the only pod that was terminating");
     assert_eq!(basis(vec![named(1200, "a"), sample(1500, LOST)]), Basis::UpperBound);
     assert_eq!(basis(vec![exact]), Basis::Exact);
-    assert_eq!(basis(vec![sample(500, LOST)]), Basis::LowerBound, "that was at no terminating pod");
+    assert_eq!(basis(vec![sample(400, LOST)]), Basis::LowerBound, "that was at no terminating pod");
 }
 
 #[test]

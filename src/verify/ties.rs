@@ -1,8 +1,13 @@
 //! Which pod a request was lost at.
 
+use std::time::Duration;
+
 use serde::Serialize;
 
 use super::{Life, Sample};
+
+/// How much later than the kubelet we may be told of a termination.
+const NEWS: Duration = Duration::from_millis(500);
 
 /// A pod that a request may have been lost at.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -11,7 +16,7 @@ pub struct Tie {
     /// Its name.
     pub pod: String,
     /// Seconds from the start of its termination to when the request was due; negative where that began while
-    /// the request was under way, absent where it wasn't terminating.
+    /// the request was under way, absent where we were not told of one by its end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub after_termination_seconds: Option<f64>,
     /// Whether it is known to be this one, by the pod's own word or its address.
@@ -38,7 +43,10 @@ pub fn ties(sample: &Sample, lives: &[Life]) -> Vec<Tie> {
     }
     let gone = (0..lives.len()).filter_map(|life| Some((lives[life].gone?, life)));
     let last = gone.filter(|(gone, _)| *gone <= sample.due).max();
-    last.into_iter().map(|(_, life)| tie(sample, lives, life, false)).collect()
+    let told = (0..lives.len()).filter_map(|life| Some((lives[life].terminating?, life)));
+    let soon = sample.done()..=sample.done().saturating_add(NEWS);
+    let next = told.filter(|(told, _)| soon.contains(told)).min();
+    last.into_iter().chain(next).map(|(_, life)| tie(sample, lives, life, false)).collect()
 }
 
 /// The pod that a request certainly met.

@@ -124,7 +124,7 @@ async fn verifying_an_unmanaged_deployment_finds_what_was_lost_and_where() {
     let losses = restart.findings["losses"].as_array().unwrap();
     assert_eq!(restart.findings["requests"]["lost"], losses.len());
     for loss in losses {
-        assert!(!loss["pods"].as_array().unwrap().is_empty(), "{loss}");
+        assert!(!loss["pods"].as_array().unwrap().is_empty(), "{loss}\n{:#}", restart.findings);
     }
     let drain = &restart.findings["drain"];
     assert_eq!(drain["presentSeconds"], 0);
