@@ -218,17 +218,18 @@ impl State {
         let is_first = self.look.is_none();
         let mut look = Look::default();
         let mut waiting = BTreeMap::new();
-        let mut surroundings: HashMap<String, Arc<Surroundings>> = HashMap::new();
+        let mut namespaces: HashMap<String, (Arc<Surroundings>, bool)> = HashMap::new();
         // Nothing stays of workloads that are gone.
         let (mut before, now) = (mem::take(&mut self.notes), &mut self.notes);
         for (kind, object) in context.caches.workloads().all() {
-            let around = surroundings
-                .entry(object.namespace().unwrap_or_default())
-                .or_insert_with_key(|namespace| Arc::new(context.caches.surroundings(namespace)));
+            let (around, is_decided) =
+                namespaces.entry(object.namespace().unwrap_or_default()).or_insert_with_key(|namespace| {
+                    let caches = &context.caches;
+                    (Arc::new(caches.surroundings(namespace)), caches.knows_policies_of(namespace))
+                });
             let convergence = plan::converge(&Workload::of(kind, &object), around);
             let is_strange = convergence.standing == Standing::Unmanaged && convergence.template.is_none();
-            let is_undecided = !context.caches.knows_policies_of(&object.namespace().unwrap_or_default());
-            if is_strange || is_undecided || object.metadata.deletion_timestamp.is_some() {
+            if is_strange || !*is_decided || object.metadata.deletion_timestamp.is_some() {
                 continue;
             }
             let (asking, waits) = (asking(&object, &convergence), convergence.when == When::InTurn);

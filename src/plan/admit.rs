@@ -12,7 +12,7 @@ use super::{
     resolve,
 };
 use crate::api::{
-    Injection, Mode,
+    Mode,
     annotations::{self, Invalid},
 };
 
@@ -77,7 +77,7 @@ fn decide(
         // What the command line injected is the manifest's own; anything else goes, as where a policy is gone.
         _ if observes => (!is_rendered(new)).then(|| opt_out(new.template, earlier)),
         (OptIn::In(by), _) => {
-            let by_pod = new.controlled || resolution.settings.injection.value == Injection::Pod;
+            let by_pod = new.is_injected_by_pod(&resolution.settings);
             let facts = Facts::of(new, surroundings, old.is_none() && !by_pod, by);
             let injected = inject(new.template, earlier, &resolution.settings, &facts);
             warnings.extend(injected.warnings);

@@ -12,7 +12,7 @@ use super::{
     record, resolve,
     resolve::max_concurrent,
 };
-use crate::api::{Injection, Mode, RolloutMode, annotations};
+use crate::api::{Mode, RolloutMode, annotations};
 
 /// What the controller shall do with a workload.
 #[derive(Clone, Debug)]
@@ -70,8 +70,8 @@ pub fn converge(workload: &Workload<'_>, surroundings: &Surroundings) -> Converg
     let mut warnings = resolution.warnings.clone();
     warnings.extend(resolution.invalid.iter().map(|invalid| format!("annotation ignored: {invalid}")));
     let recorded = record::read(workload.template);
-    let Settings { mode, injection, rollout_mode, .. } = &resolution.settings;
-    let by_pod = workload.controlled || injection.value == Injection::Pod;
+    let Settings { mode, rollout_mode, .. } = &resolution.settings;
+    let by_pod = workload.is_injected_by_pod(&resolution.settings);
     let mut standing = match resolution.opt_in {
         OptIn::In(_) if by_pod => Standing::ByPod,
         OptIn::In(_) => Standing::Injected,

@@ -37,7 +37,7 @@ pub use timing::{grace_period_seconds, pre_stop_seconds};
 
 pub use crate::api::WorkloadKind as Kind;
 
-use crate::api::{ClusterGracefulPolicy, GracefulPolicy, annotations};
+use crate::api::{ClusterGracefulPolicy, GracefulPolicy, Injection, annotations};
 
 /// What a decision needs to know of a workload.
 #[derive(Clone, Copy, Debug)]
@@ -85,6 +85,12 @@ impl<'a> Workload<'a> {
 }
 
 impl Workload<'_> {
+    /// Whether its pods get as they are created what its template doesn't: because the settings ask for that, or
+    /// because its controller would undo a change of the template.
+    fn is_injected_by_pod(&self, settings: &Settings) -> bool {
+        self.controlled || settings.injection.value == Injection::Pod
+    }
+
     fn template_annotations(&self) -> BTreeMap<String, String> {
         string_map(&self.template["metadata"]["annotations"])
     }

@@ -5,14 +5,14 @@ use kube::core::DynamicObject;
 use serde_json::{Map, Value, json};
 
 use super::{
-    Admission, Facts, Kind, OptIn, Resolution, Settings, Surroundings, Workload,
+    Admission, Facts, Kind, OptIn, Resolution, Surroundings, Workload,
     hooks::{Hooks, sidecars},
     inject::{Injected, grace_period, inject},
     record::{self, Field, GRACE_PERIOD, named_containers, put},
     resolve,
 };
 use crate::api::{
-    Injection, Mode,
+    Mode,
     annotations::{self, INJECTED},
 };
 
@@ -50,9 +50,9 @@ pub(super) fn unreached(
     resolution: &Resolution,
     surroundings: &Surroundings,
 ) -> Option<&'static str> {
-    let Settings { mode, injection, .. } = &resolution.settings;
-    let by_pod = workload.controlled || injection.value == Injection::Pod;
-    let wanted = matches!(resolution.opt_in, OptIn::In(_)) && by_pod && mode.value == Mode::Enforce;
+    let Resolution { settings, opt_in, .. } = resolution;
+    let by_pod = matches!(opt_in, OptIn::In(_)) && workload.is_injected_by_pod(settings);
+    let wanted = by_pod && settings.mode.value == Mode::Enforce;
     let annotated = || annotations::instructions(&workload.template_annotations()).next().is_some();
     (wanted && !surroundings.all_pods && !annotated()).then_some(
         "its pods pass adieu by, and nothing is injected: label the namespace adieu.dev/injection=enabled, \
@@ -91,8 +91,7 @@ pub fn admit_pod(
     if mirror || resolution.opt_in == OptIn::Out || !admission.refusals.is_empty() {
         return admission;
     }
-    let by_template =
-        !view.controlled && workload.is_some() && resolution.settings.injection.value == Injection::Template;
+    let by_template = workload.is_some() && !view.is_injected_by_pod(&resolution.settings);
     let injected = match &resolution.opt_in {
         _ if record::text(pod).is_some() => {
             let known = match workload {

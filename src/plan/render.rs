@@ -5,7 +5,7 @@ use super::{
     inject::{inject, original},
     record, resolve,
 };
-use crate::api::{Injection, Mode, annotations::INJECTED};
+use crate::api::{Mode, annotations::INJECTED};
 
 /// Decides on a workload that is still to be applied. With `all`, it is opted in where nobody says
 /// otherwise.
@@ -31,7 +31,7 @@ pub fn render(workload: &Workload<'_>, surroundings: &Surroundings, all: bool) -
         OptIn::Unmentioned => None,
         OptIn::In(_) if settings.mode.value == Mode::Observe => None,
         OptIn::In(by) => {
-            let by_pod = workload.controlled || settings.injection.value == Injection::Pod;
+            let by_pod = workload.is_injected_by_pod(settings);
             let facts = Facts { rendered: true, ..Facts::of(workload, surroundings, !by_pod, by) };
             let injected = inject(workload.template, None, settings, &facts);
             warnings.extend(injected.warnings);

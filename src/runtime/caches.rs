@@ -40,7 +40,7 @@ use tokio::{
 
 use super::{
     FIELD_MANAGER, kubelets,
-    workloads::{LAG, Workloads},
+    workloads::{Workloads, soon},
 };
 use crate::{
     api::{ClusterGracefulPolicy, GracefulPolicy},
@@ -232,16 +232,8 @@ impl Caches {
     /// The same, of a namespace that may have been created a moment ago: its first workloads come faster than the
     /// watch at times.
     pub async fn learns_policies_of(&self, namespace: &str) -> bool {
-        let mut changed = self.policies_changed.clone();
-        let learned = async {
-            while !self.knows_policies_of(namespace) {
-                if changed.changed().await.is_err() {
-                    return false;
-                }
-            }
-            true
-        };
-        timeout(LAG, learned).await.unwrap_or(false)
+        let changed = self.policies_changed.clone();
+        soon(changed, || self.knows_policies_of(namespace).then_some(())).await.is_some()
     }
 
     /// What surrounds the workloads of a namespace.
@@ -493,7 +485,7 @@ where
 mod tests {
     use serde_json::{Value, json};
 
-    use super::*;
+    use super::{super::workloads::LAG, *};
 
     fn budget(name: &str, manager: &str, labels: &Value) -> PodDisruptionBudget {
         serde_json::from_value(json!({

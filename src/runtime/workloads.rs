@@ -114,16 +114,7 @@ impl Workloads {
     /// faster than the watch at times; `None` where there is none.
     pub async fn wait_for(&self, kind: Kind, namespace: &str, name: &str) -> Option<DynamicObject> {
         let reference = ObjectRef::<Kept>::new_with(name, resource(kind)).within(namespace);
-        let mut changed = self.changed.clone();
-        let found = async {
-            loop {
-                if let Some(found) = self.of(kind).get(&reference) {
-                    return Some(found.object());
-                }
-                changed.changed().await.ok()?;
-            }
-        };
-        timeout(LAG, found).await.ok().flatten()
+        soon(self.changed.clone(), || self.of(kind).get(&reference)).await.map(|kept| kept.object())
     }
 
     /// The workload of that name, as far as it is known.
@@ -169,6 +160,19 @@ impl Workloads {
     fn kinds(&self) -> impl Iterator<Item = (Kind, &Store<Kept>)> {
         Kind::ALL.into_iter().zip(&self.stores)
     }
+}
+
+/// What is found, now or after one of the changes that a watch brings while it may lag behind.
+pub(super) async fn soon<T>(mut changed: watch::Receiver<()>, find: impl Fn() -> Option<T>) -> Option<T> {
+    let found = async {
+        loop {
+            if let Some(found) = find() {
+                return Some(found);
+            }
+            changed.changed().await.ok()?;
+        }
+    };
+    timeout(LAG, found).await.ok().flatten()
 }
 
 /// What an event brought into the store. What is listed page by page gets there with the last page only: whoever
