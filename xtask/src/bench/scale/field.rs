@@ -12,7 +12,7 @@ use kube::{Api, Client, ResourceExt as _};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use super::kwok;
+use super::{kwok, rest};
 use crate::interrupt;
 use crate::progress::Step;
 
@@ -147,9 +147,9 @@ impl Field {
         Ok(())
     }
 
-    /// Returns once their controller has seen every change of a Deployment. It writes a few statuses a second, and
-    /// would be busy with thousands while something else is timed.
-    pub async fn until_observed(&self) -> Result<()> {
+    /// Returns once their controller has seen every change of a Deployment, and nothing else is busy: what is timed
+    /// after that has the machine for itself. The controller writes a few statuses a second only.
+    pub async fn until_at_rest(&self) -> Result<()> {
         let step = Step::start("waiting until every change is observed");
         let observed = |deployment: &Deployment| {
             let status = deployment.status.as_ref().and_then(|status| status.observed_generation);
@@ -157,7 +157,7 @@ impl Field {
         };
         self.until(&step, "are not observed by their controller", observed).await?;
         step.done();
-        Ok(())
+        rest::reached().await
     }
 
     /// Returns once every Deployment has all of its pods.
@@ -247,7 +247,7 @@ impl Field {
         })
         .await?;
         let plain = self.template_of(&bare(0)).await?;
-        self.until_observed().await?;
+        self.until_at_rest().await?;
         let started = Instant::now();
         self.each_as(client, places(), |api, name| async move {
             let ours = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };

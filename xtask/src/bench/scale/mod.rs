@@ -7,6 +7,7 @@ mod field;
 mod kwok;
 mod operator;
 mod report;
+mod rest;
 
 use anyhow::{Result, ensure};
 use clap::Args;
@@ -99,7 +100,7 @@ async fn stage(
 ) -> Result<Stage> {
     operator.scale(0).await?;
     field.ask(size, drain).await?;
-    field.until_observed().await?;
+    field.until_at_rest().await?;
     let course = operator.come_back(size).await?;
     operator.scale(0).await?;
     let bare = field.bare(anybody, drain).await?;
