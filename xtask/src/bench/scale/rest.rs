@@ -14,7 +14,7 @@ const IDLE: f64 = 0.75;
 /// For how long.
 const SPAN: Duration = Duration::from_secs(3);
 /// When it is measured all the same.
-const LIMIT: Duration = Duration::from_mins(10);
+const LIMIT: Duration = Duration::from_mins(5);
 
 /// Returns once the machine has had little to do for some seconds. Long after every pod is ready, kwok goes through
 /// the news of them, and takes a fourth of two cores while something else is timed.
