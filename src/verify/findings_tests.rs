@@ -99,7 +99,7 @@ fn a_loss_is_tied_to_the_pods_that_were_terminating_then() {
     let tie = tied(&sample(1500, LOST), &lives).remove(0);
     assert_eq!((tie.after_termination_seconds, tie.exact), (Some(0.5), false));
     assert_eq!(tied(&sample(500, LOST), &lives)[0].after_termination_seconds, None, "not told of by then");
-    let later = [life("a", 1000, 1100, 3000), life("b", 3600, 3700, 4000)];
+    let later = [life("a", 1000, 1100, 3000), life("b", 3600, 3700, 4000), life("c", 3650, 3700, 4000)];
     let ties = tied(&sample(3500, LOST), &later);
     assert_eq!(ties.iter().map(|tie| tie.pod.as_str()).collect::<Vec<_>>(), ["a", "b"], "either may be it");
     // The termination began while it was under way.
