@@ -71,9 +71,11 @@ const NODES: u8 = 2;
 struct Tally {
     passed: u32,
     failed: u32,
+    /// What is known of each failure.
+    failures: Vec<String>,
 }
 
-/// Runs everything. The last line on standard output counts what passed and what failed.
+/// Runs everything. Tells at the end once more what failed; the last line on standard output counts it.
 pub fn run(options: &Options) -> Result<()> {
     interrupt::watch()?;
     let workspace = Workspace::find()?;
@@ -83,7 +85,10 @@ pub fn run(options: &Options) -> Result<()> {
     }
     on_a_cluster(&workspace, options, &mut tally)?;
 
-    let Tally { passed, failed } = tally;
+    let Tally { passed, failed, failures } = tally;
+    for failure in failures {
+        println!("{failure}");
+    }
     println!("{passed} passed, {failed} failed");
     if failed > 0 {
         bail!("{failed} failed");
@@ -215,7 +220,9 @@ impl Tally {
             Ok(()) => self.passed += 1,
             Err(error) => {
                 self.failed += 1;
-                say(&format!("✗ {what}: {error:#}"));
+                let failure = format!("✗ {what}: {error:#}");
+                say(&failure);
+                self.failures.push(failure);
             }
         }
         Ok(())
@@ -237,7 +244,11 @@ impl Tally {
                 print!("{text}");
                 // What failed without a failing test doesn't compile, or died.
                 self.failed += u32::from(failed == 0);
-                say(&format!("✗ {name} tests: {}", error.to_string().lines().next().unwrap_or_default()));
+                let reason = error.to_string();
+                let failure = format!("✗ {name} tests: {}", reason.lines().next().unwrap_or_default());
+                say(&failure);
+                let told = [failure.as_str()].into_iter().chain(failures(&text));
+                self.failures.push(told.collect::<Vec<_>>().join("\n"));
             }
         }
         for line in text.lines().filter(|line| line.starts_with("test result:")) {
@@ -256,6 +267,15 @@ fn counts(text: &str) -> (u32, u32) {
     let results = text.lines().filter(|line| line.starts_with("test result:"));
     results.fold((0, 0), |(passed, failed), line| {
         (passed + count(line, "passed"), failed + count(line, "failed"))
+    })
+}
+
+/// What tests that failed said, and their names: from the word `failures:` to the result.
+fn failures(text: &str) -> impl Iterator<Item = &str> {
+    let mut within = false;
+    text.lines().filter(move |line| {
+        within = (within || *line == "failures:") && !line.starts_with("test result:");
+        within
     })
 }
 
@@ -303,5 +323,14 @@ mod tests {
             test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0s\n";
         assert_eq!(counts(text), (13, 2));
         assert_eq!(counts("error: could not compile"), (0, 0));
+    }
+
+    #[test]
+    fn what_failed_is_told_without_what_passed() {
+        let text = "test a ... ok\ntest b ... FAILED\n\nfailures:\n\n---- b stdout ----\nb panicked\n\n\
+            failures:\n    b\n\ntest result: FAILED. 1 passed; 1 failed\ntest c ... ok\n\
+            test result: ok. 1 passed; 0 failed\n";
+        let told: Vec<_> = failures(text).filter(|line| !line.is_empty()).collect();
+        assert_eq!(told, ["failures:", "---- b stdout ----", "b panicked", "failures:", "    b"]);
     }
 }
