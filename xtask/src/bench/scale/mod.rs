@@ -19,7 +19,7 @@ use crate::{install, interrupt};
 use field::{Bare, Field, Sender};
 use kwok::Kwok;
 use operator::Operator;
-use report::{Report, Stage};
+use report::{Loops, Report, Stage};
 
 /// At full size.
 pub const DEPLOYMENTS: u32 = 5000;
@@ -27,6 +27,8 @@ pub const DEPLOYMENTS: u32 = 5000;
 /// What a replica is sure to get here, where it shares two cores with the API server, as the bare loops do: by
 /// the chart's own request it would have a fraction of their share.
 const CPU: &str = "resources.requests.cpu=500m";
+/// How often each loop runs, by turns: one run's rate differs from the next one's by up to a third.
+const ROUNDS: u32 = 3;
 
 /// `cargo xtask bench scale`
 #[derive(Args)]
@@ -103,7 +105,10 @@ async fn stage(
     field.until_at_rest().await?;
     let course = operator.come_back(size).await?;
     operator.scale(0).await?;
-    let bare = field.bare(anybody, drain).await?;
-    let guarded = field.bare(guarded, drain).await?;
-    Ok(Stage { deployments: size, course, bare, guarded })
+    let (mut bare, mut as_the_operator) = (Loops::default(), Loops::default());
+    for _ in 0..ROUNDS {
+        bare.0.push(field.bare(anybody, drain).await?);
+        as_the_operator.0.push(field.bare(guarded, drain).await?);
+    }
+    Ok(Stage { deployments: size, course, bare, guarded: as_the_operator })
 }

@@ -1,6 +1,8 @@
 //! The figures, and whether adieu meets its bars.
 
+use std::fmt::{self, Display, Formatter};
 use std::thread::available_parallelism;
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
@@ -25,10 +27,31 @@ pub struct Report {
 pub struct Stage {
     pub deployments: u32,
     pub course: Course,
-    /// The loop of somebody whom the guard doesn't concern.
-    pub bare: Loop,
-    /// That of the operator's account.
-    pub guarded: Loop,
+    /// The loops of somebody whom the guard doesn't concern.
+    pub bare: Loops,
+    /// Those of the operator's account.
+    pub guarded: Loops,
+}
+
+/// The same loop, several times.
+#[derive(Debug, Default)]
+pub struct Loops(pub Vec<Loop>);
+
+impl Loops {
+    /// Deployments a second, over all rounds.
+    fn rate(&self) -> f64 {
+        let deployments = self.0.iter().map(|round| round.deployments).sum();
+        Loop { deployments, took: self.0.iter().map(|round| round.took).sum::<Duration>() }.rate()
+    }
+}
+
+/// The rate, and those of the slowest and the fastest round.
+impl Display for Loops {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let rates = || self.0.iter().map(Loop::rate);
+        let (least, most) = (rates().fold(f64::INFINITY, f64::min), rates().fold(0.0, f64::max));
+        write!(f, "{:.1}/s ({least:.0} to {most:.0})", self.rate())
+    }
 }
 
 impl Stage {
@@ -37,8 +60,8 @@ impl Stage {
         f64::from(self.deployments) / self.course.patching.as_secs_f64()
     }
 
-    /// Of what that loop does.
-    fn ratio(&self, to: &Loop) -> f64 {
+    /// Of what those loops do.
+    fn ratio(&self, to: &Loops) -> f64 {
         self.rate() / to.rate()
     }
 
@@ -81,9 +104,9 @@ impl Report {
                 format!("{:.1} MiB", stage.mib()),
                 format!("{:.1} s", course.converged.as_secs_f64()),
                 format!("{:.1}", stage.rate()),
-                format!("{:.1}/s", stage.guarded.rate()),
+                stage.guarded.to_string(),
                 format!("{:.2}", stage.ratio(&stage.guarded)),
-                format!("{:.1}/s", stage.bare.rate()),
+                stage.bare.to_string(),
                 format!("{:.2}", stage.ratio(&stage.bare)),
                 format!("{:.2}", stage.each(course.requests.values().sum())),
             ]);
@@ -141,8 +164,11 @@ mod tests {
             requests: [("patch deployments".to_owned(), 200), ("list nodes".to_owned(), 0)].into(),
             memory: mib * MIB,
         };
-        let of = |deployments| Loop { deployments, took: Duration::from_secs(1) };
-        Report { stages: vec![Stage { deployments: 100, course, bare: of(200), guarded: of(50) }] }
+        let of = |deployments| {
+            let round = |seconds| Loop { deployments, took: Duration::from_secs(seconds) };
+            Loops(vec![round(1), round(2)])
+        };
+        Report { stages: vec![Stage { deployments: 100, course, bare: of(200), guarded: of(75) }] }
     }
 
     #[test]
@@ -153,6 +179,8 @@ mod tests {
         assert!(missed(report(60.0, 3)).contains("0.67 of the loop"));
         assert!(report(60.0, 3).verdict_of_memory().is_ok());
         assert!(report(60.1, 2).verdict_of_memory().is_err());
-        assert_eq!(report(60.0, 2).stages[0].breakdown(), "patch deployments 2.00");
+        let stage = &report(60.0, 2).stages[0];
+        assert_eq!(stage.breakdown(), "patch deployments 2.00");
+        assert_eq!(stage.guarded.to_string(), "50.0/s (38 to 75)");
     }
 }
