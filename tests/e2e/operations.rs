@@ -568,19 +568,19 @@ async fn deploys_go_on_without_the_webhook_and_are_brought_in_once_it_is_back() 
         .await;
         back.elapsed()
     };
-    let ready = async {
+    let reached = async {
         operator.scale(2).await;
         back.elapsed()
     };
-    let (brought_in, ready) = tokio::join!(brought_in, ready);
+    let (brought_in, reached) = tokio::join!(brought_in, reached);
     figure(
         &format!("{DEPLOYMENTS} Deployments created while the webhook was away for {} s", absent.as_secs()),
         &format!(
             "none was held up, the slowest took {} ms; all are injected {:.1} s after the operator was asked back, \
-             whose replicas were ready after {:.1} s",
+             whose replicas were ready, and reached, after {:.1} s",
             slowest.as_millis(),
             brought_in.as_secs_f64(),
-            ready.as_secs_f64(),
+            reached.as_secs_f64(),
         ),
     );
     operator.scale(1).await;

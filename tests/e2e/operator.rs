@@ -6,11 +6,11 @@ use k8s_openapi::api::{
 };
 use kube::{
     Api, Client, ResourceExt as _,
-    api::{DeleteParams, ListParams, Patch, PatchParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
 };
 use serde_json::json;
 
-use crate::support::eventually;
+use crate::support::{drain, eventually, web};
 
 /// Where adieu is installed.
 pub const ADIEU: &str = "adieu-system";
@@ -36,12 +36,29 @@ impl Operator {
         Api::namespaced(self.client.clone(), ADIEU).list(&ours()).await.unwrap().items
     }
 
-    /// Scales it, and waits until it has so many ready pods and no other.
+    /// Scales it, and waits until it has so many ready pods and no other, and is asked if there is one.
     pub async fn scale(&self, replicas: usize) {
         let deployments: Api<Deployment> = Api::namespaced(self.client.clone(), ADIEU);
         let patch = Patch::Merge(json!({"spec": {"replicas": replicas}}));
         deployments.patch(&self.name, &PatchParams::default(), &patch).await.unwrap();
         self.has(replicas).await;
+        if replicas > 0 {
+            self.is_asked().await;
+        }
+    }
+
+    /// Waits until the API server reaches its webhook: kube-proxy follows an endpoint some time after it is ready,
+    /// and much later where its own watch has broken off.
+    async fn is_asked(&self) {
+        let deployments: Api<Deployment> = Api::namespaced(self.client.clone(), "default");
+        let annotated: Deployment =
+            serde_json::from_value(web("asked", &json!({"adieu.dev/graceful": "true"}))).unwrap();
+        let dry_run = PostParams { dry_run: true, ..PostParams::default() };
+        eventually("the API server to ask the operator", || async {
+            let created = deployments.create(&dry_run, &annotated).await;
+            created.is_ok_and(|created| drain(&serde_json::to_value(created).unwrap()).is_some())
+        })
+        .await;
     }
 
     /// Scales it, with nothing but new pods: the kubelet lets one that crashed often wait for minutes.
