@@ -71,7 +71,7 @@ const NODES: u8 = 2;
 struct Tally {
     passed: u32,
     failed: u32,
-    /// What is known of each failure.
+    /// What is known of the failures, in lines.
     failures: Vec<String>,
 }
 
@@ -80,20 +80,26 @@ pub fn run(options: &Options) -> Result<()> {
     interrupt::watch()?;
     let workspace = Workspace::find()?;
     let mut tally = Tally::default();
-    if options.only.is_none() {
-        without_a_cluster(&workspace, options, &mut tally)?;
-    }
-    on_a_cluster(&workspace, options, &mut tally)?;
+    let outcome = everything(&workspace, options, &mut tally);
 
     let Tally { passed, failed, failures } = tally;
     for failure in failures {
         println!("{failure}");
     }
+    outcome?;
     println!("{passed} passed, {failed} failed");
     if failed > 0 {
         bail!("{failed} failed");
     }
     Ok(())
+}
+
+/// An error where no more could be tried.
+fn everything(workspace: &Workspace, options: &Options, tally: &mut Tally) -> Result<()> {
+    if options.only.is_none() {
+        without_a_cluster(workspace, options, tally)?;
+    }
+    on_a_cluster(workspace, options, tally)
 }
 
 fn without_a_cluster(workspace: &Workspace, options: &Options, tally: &mut Tally) -> Result<()> {
@@ -220,12 +226,17 @@ impl Tally {
             Ok(()) => self.passed += 1,
             Err(error) => {
                 self.failed += 1;
-                let failure = format!("✗ {what}: {error:#}");
-                say(&failure);
-                self.failures.push(failure);
+                self.tell(format!("✗ {what}: {error:#}"), "");
             }
         }
         Ok(())
+    }
+
+    /// Says what failed, and keeps it for the end, with what tests among `output` said of it.
+    fn tell(&mut self, failure: String, output: &str) {
+        say(&failure);
+        self.failures.push(failure);
+        self.failures.extend(failures(output).map(str::to_owned));
     }
 
     /// Runs cargo's tests, and counts each.
@@ -245,10 +256,8 @@ impl Tally {
                 // What failed without a failing test doesn't compile, or died.
                 self.failed += u32::from(failed == 0);
                 let reason = error.to_string();
-                let failure = format!("✗ {name} tests: {}", reason.lines().next().unwrap_or_default());
-                say(&failure);
-                let told = [failure.as_str()].into_iter().chain(failures(&text));
-                self.failures.push(told.collect::<Vec<_>>().join("\n"));
+                let reason = reason.lines().next().unwrap_or_default();
+                self.tell(format!("✗ {name} tests: {reason}"), &text);
             }
         }
         for line in text.lines().filter(|line| line.starts_with("test result:")) {
