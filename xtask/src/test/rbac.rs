@@ -157,10 +157,13 @@ fn asked(log: impl BufRead, username: &str) -> Result<Asked> {
     Ok(asked)
 }
 
-/// What the chart's roles give.
+/// What the chart's roles give the operator: the aggregated ones are for the users of namespaces.
 async fn given(client: &Client) -> Result<BTreeSet<Right>> {
     let ours = ListParams::default().labels(&format!("app.kubernetes.io/instance={RELEASE}"));
-    let cluster = Api::<ClusterRole>::all(client.clone()).list(&ours).await?.items;
+    let not_aggregated = ListParams::default().labels(&format!(
+        "app.kubernetes.io/instance={RELEASE},!rbac.authorization.k8s.io/aggregate-to-edit"
+    ));
+    let cluster = Api::<ClusterRole>::all(client.clone()).list(&not_aggregated).await?.items;
     let local = Api::<Role>::namespaced(client.clone(), NAMESPACE).list(&ours).await?.items;
     let rules = cluster.into_iter().filter_map(|role| role.rules);
     Ok(rules.chain(local.into_iter().filter_map(|role| role.rules)).flatten().flat_map(rights).collect())
