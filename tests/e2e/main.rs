@@ -8,6 +8,7 @@ mod figures;
 #[path = "../generate/mod.rs"]
 mod generate;
 mod guard;
+mod interoperability;
 mod lifecycle;
 mod load;
 #[path = "../manifests/mod.rs"]

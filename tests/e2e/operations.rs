@@ -525,7 +525,7 @@ async fn no_admission_fails_while_the_operator_or_its_certificates_are_replaced(
         (format!("The operator rolled {restarts} times, under failurePolicy Fail"), rolled),
         ("Its authority and certificates were replaced, under failurePolicy Fail".to_owned(), rotated),
     ];
-    for (what, Outcome { count, failed, slowest }) in meanwhile {
+    for (what, Outcome { count, failed, slowest, .. }) in meanwhile {
         let slowest = slowest.as_millis();
         figure(
             &what,

@@ -49,7 +49,7 @@ impl Operator {
 
     /// Waits until the API server reaches its webhook: kube-proxy follows an endpoint some time after it is ready,
     /// and much later where its own watch has broken off.
-    async fn is_asked(&self) {
+    pub async fn is_asked(&self) {
         let deployments: Api<Deployment> = Api::namespaced(self.client.clone(), "default");
         let annotated: Deployment =
             serde_json::from_value(web("asked", &json!({"adieu.dev/graceful": "true"}))).unwrap();
@@ -147,12 +147,18 @@ fn ours() -> ListParams {
     ListParams::default().labels("app.kubernetes.io/name=adieu")
 }
 
+/// The memory that a pod's container may have, in MiB.
+pub fn memory_limit(pod: &Pod) -> f64 {
+    let resources = pod.spec.as_ref().unwrap().containers[0].resources.as_ref().unwrap();
+    resources.limits.as_ref().unwrap()["memory"].0.strip_suffix("Mi").unwrap().parse().unwrap()
+}
+
 pub fn restarts(pod: &Pod) -> i32 {
     let statuses = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
     statuses.map(|status| status.restart_count).sum()
 }
 
-fn is_ready(pod: &Pod) -> bool {
+pub fn is_ready(pod: &Pod) -> bool {
     let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
     let mut ready = conditions.filter(|condition| condition.type_ == "Ready" && condition.status == "True");
     pod.metadata.deletion_timestamp.is_none() && ready.next().is_some()

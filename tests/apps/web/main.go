@@ -1,5 +1,6 @@
 // Command web is an ordinary HTTP server on port 8080 that knows nothing of
-// termination: SIGTERM ends it at once, with whatever it was doing.
+// termination: SIGTERM ends it at once, with whatever it was doing. As "web
+// sleep SECONDS" it is the sleep of an image that has no other.
 package main
 
 import (
@@ -7,9 +8,19 @@ import (
 	"log"
 	"net/http"
 	"os"
+	"strconv"
+	"time"
 )
 
 func main() {
+	if len(os.Args) == 3 && os.Args[1] == "sleep" {
+		seconds, err := strconv.Atoi(os.Args[2])
+		if err != nil {
+			log.Fatal(err)
+		}
+		time.Sleep(time.Duration(seconds) * time.Second)
+		return
+	}
 	pod, err := os.Hostname()
 	if err != nil {
 		log.Fatal(err)

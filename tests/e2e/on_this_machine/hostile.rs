@@ -1,6 +1,6 @@
 //! What comes to the webhook's port that isn't the API server, and whether the API server notices.
 
-use std::{fs, sync::Arc, time::Duration};
+use std::{fs, io, sync::Arc, time::Duration};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use json_patch::Patch;
@@ -24,7 +24,7 @@ use super::processes;
 use crate::{
     admissions::Admissions,
     figures::figure,
-    operator::{ADIEU, Operator, restarts},
+    operator::{ADIEU, Operator, memory_limit, restarts},
     support::{Scene, drain, eventually, web},
 };
 
@@ -76,7 +76,11 @@ impl Target {
     }
 
     async fn connect(&self) -> TlsStream<TcpStream> {
-        self.tls.connect(self.name.clone(), self.plain().await).await.unwrap()
+        self.try_connect().await.unwrap()
+    }
+
+    pub(super) async fn try_connect(&self) -> io::Result<TlsStream<TcpStream>> {
+        self.tls.connect(self.name.clone(), TcpStream::connect(self.address.clone()).await?).await
     }
 
     /// The answer to one request.
@@ -147,12 +151,6 @@ fn mebibytes(process: Pid, field: &str) -> f64 {
     let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
     let kibibytes: f64 = line.trim_matches(|c: char| !c.is_ascii_digit()).parse().unwrap();
     kibibytes / 1024.0
-}
-
-/// The memory that a pod's container may have, in MiB.
-fn limit(pod: &Pod) -> f64 {
-    let resources = pod.spec.as_ref().unwrap().containers[0].resources.as_ref().unwrap();
-    resources.limits.as_ref().unwrap()["memory"].0.strip_suffix("Mi").unwrap().parse().unwrap()
 }
 
 /// A row of what came of something that is no review.
@@ -268,7 +266,8 @@ async fn strangers_get_clear_answers_and_are_in_nobody_s_way() {
     let afterwards = admissions.end().await;
     let now = operator.pods().await.remove(0);
     assert_eq!(restarts(&now), restarts(&pod), "it was killed");
-    let (peak, after, limit) = (mebibytes(process, "VmHWM:"), mebibytes(process, "VmRSS:"), limit(&pod));
+    let (peak, after, limit) =
+        (mebibytes(process, "VmHWM:"), mebibytes(process, "VmRSS:"), memory_limit(&pod));
     figure(
         &format!("{CROWD} strangers at the webhook's port at once, {} that never come to an end", CROWD / 10),
         &format!(

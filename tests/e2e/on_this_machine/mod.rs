@@ -1,9 +1,11 @@
 //! What needs to run on the machine that is the cluster's node: it ends processes, and reaches pods.
 
 mod chaos;
+mod ends;
 mod hostile;
 mod outages;
 mod reviews;
+mod tenant;
 
 use std::fs;
 

@@ -55,12 +55,13 @@ pub struct Options {
 const LONG_CASES: &str = "200000";
 
 /// What end-to-end tests read from their environment for a longer look.
-const LONG: [(&str, &str); 5] = [
+const LONG: [(&str, &str); 6] = [
     ("ADIEU_AWAY_SECONDS", "60"),
     ("ADIEU_CHAOS_DEPLOYMENTS", "300"),
     ("ADIEU_ORACLE_CASES", "20000"),
     ("ADIEU_RESTARTS", "10"),
     ("ADIEU_SCENARIOS", "full"),
+    ("ADIEU_TENANT_OBJECTS", "300"),
 ];
 
 /// So that pods can move from one to the other.

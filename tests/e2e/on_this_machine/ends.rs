@@ -1,0 +1,51 @@
+//! How long a pod takes to go whose process ends before its drain is over.
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::{Api, ResourceExt as _, api::DeleteParams};
+use nix::sys::signal::Signal;
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::signal;
+use crate::{
+    figures::figure,
+    interoperability::pods_of,
+    support::{Scene, eventually, web},
+};
+
+/// The native sleep goes on although its container has exited; an exec of `sleep` ends with it
+/// (kubernetes#134338).
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test"]
+async fn a_native_sleep_outlasts_its_container_and_an_exec_of_sleep_does_not() {
+    let scene = Scene::new().await;
+    let pods: Api<Pod> = Api::namespaced(scene.client.clone(), &scene.namespace);
+    let mut took = Vec::new();
+    for (name, hook) in [
+        ("native", json!({"sleep": {"seconds": 10}})),
+        ("exec", json!({"exec": {"command": ["/app", "sleep", "10"]}})),
+    ] {
+        let mut deployment = web(name, &json!({}));
+        deployment["spec"]["template"]["spec"]["containers"][0]["lifecycle"] = json!({"preStop": hook});
+        scene.create(&deployment).await;
+        scene.rolled_out(name).await;
+        let pod = pods_of(&scene, name).await.remove(0);
+        let deleted = Instant::now();
+        pods.delete(&pod.name_any(), &DeleteParams::default()).await.unwrap();
+        assert!(signal(&pod, Signal::SIGKILL), "its process has ended already");
+        eventually("the pod to be gone", || async {
+            pods.get_opt(&pod.name_any()).await.unwrap().is_none_or(|now| now.uid() != pod.uid())
+        })
+        .await;
+        took.push(deleted.elapsed().as_secs_f64());
+    }
+    figure(
+        "A container exits as its pod's termination begins, with a drain of 10 s",
+        &format!(
+            "the pod is gone {:.1} s after its deletion with the native sleep, {:.1} s with an exec of sleep",
+            took[0], took[1]
+        ),
+    );
+    assert!(took[0] > took[1], "{took:?}");
+    scene.end().await;
+}
