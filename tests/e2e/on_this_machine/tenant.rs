@@ -3,8 +3,8 @@
 use std::{
     fs::{self, File},
     sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
     time::Duration,
@@ -13,9 +13,12 @@ use std::{
 use k8s_openapi::api::{core::v1::Pod, rbac::v1::RoleBinding};
 use kube::{
     Api, Client, Config, ResourceExt as _,
-    api::{DeleteParams, ListParams, PostParams},
+    api::{DeleteParams, PostParams},
 };
-use nix::sched::{CloneFlags, setns};
+use nix::{
+    sched::{CloneFlags, setns},
+    unistd::Pid,
+};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -25,8 +28,9 @@ use tokio::{
 
 use super::{hostile::Target, processes};
 use crate::{
-    admissions::{Admissions, Outcome},
-    figures::figure,
+    admissions::Admissions,
+    figures::{keep, say},
+    interoperability::pods_of,
     operator::{ADIEU, Operator, is_ready, memory_limit, restarts},
     random::from_environment,
     support::{Scene, drain, eventually, web, within},
@@ -38,6 +42,12 @@ const P99: Duration = Duration::from_secs(1);
 const SHARE: f64 = 0.9;
 /// How long a replica may take to start among the tenant's objects.
 const START: Duration = Duration::from_mins(4);
+/// Connections at once from each attacking pod to each replica, and bodies over each, one after the other.
+const CONNECTIONS: usize = 20;
+const BODIES: usize = 4;
+/// Between two looks at the replicas' memory, and how many there are before replicas are listed again.
+const SAMPLE: Duration = Duration::from_millis(20);
+const SAMPLES: usize = 25;
 /// What etcd takes of one object, less what surrounds the random text.
 const LARGE: usize = 1_400_000;
 
@@ -104,57 +114,54 @@ fn policy(name: &str, generation: usize) -> Value {
     })
 }
 
-/// The memory of every replica over time, and what was going on.
+/// The memory of the largest replica over time.
 struct MemoryCurve {
     over: Arc<AtomicBool>,
-    peaks: Arc<Mutex<Vec<(&'static str, f64)>>>,
-    watcher: thread::JoinHandle<()>,
+    /// The peak of the present phase, in KiB.
+    peak: Arc<AtomicU64>,
+    sampler: thread::JoinHandle<()>,
 }
 
 impl MemoryCurve {
-    /// Follows the replicas' containers; replicas that come later as well.
+    /// Follows the replicas' containers, also of replicas that come later.
     fn start(operator: Operator) -> Self {
-        let over = Arc::new(AtomicBool::new(false));
-        let peaks = Arc::new(Mutex::new(vec![("at rest", 0.0)]));
-        let (stop, seen) = (over.clone(), peaks.clone());
-        let watcher = thread::spawn(move || {
+        let (over, peak) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let (stop, highest) = (over.clone(), peak.clone());
+        let sampler = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async {
-                while !stop.load(Ordering::Relaxed) {
-                    let pods = operator.pods().await;
-                    let most = pods.iter().flat_map(processes).filter_map(resident).fold(0.0, f64::max);
-                    if let Some((_, peak)) = seen.lock().unwrap().last_mut() {
-                        *peak = most.max(*peak);
-                    }
-                    tokio::time::sleep(Duration::from_millis(100)).await;
+            while !stop.load(Ordering::Relaxed) {
+                let processes: Vec<_> =
+                    runtime.block_on(operator.pods()).iter().flat_map(processes).collect();
+                for _ in 0..SAMPLES {
+                    let most = processes.iter().copied().filter_map(resident).max().unwrap_or_default();
+                    highest.fetch_max(most, Ordering::Relaxed);
+                    thread::sleep(SAMPLE);
                 }
-            });
+            }
         });
-        Self { over, peaks, watcher }
+        Self { over, peak, sampler }
     }
 
-    fn phase(&self, what: &'static str) {
-        self.peaks.lock().unwrap().push((what, 0.0));
+    /// Ends a phase: its peak, in MiB.
+    fn take(&self) -> u64 {
+        self.peak.swap(0, Ordering::Relaxed) / 1024
     }
 
-    /// The peak of each phase, in MiB.
-    fn end(self) -> Vec<(&'static str, f64)> {
+    fn end(self) {
         self.over.store(true, Ordering::Relaxed);
-        self.watcher.join().unwrap();
-        self.peaks.lock().unwrap().clone()
+        self.sampler.join().unwrap();
     }
 }
 
-/// What a process has in memory, in MiB.
-fn resident(process: nix::unistd::Pid) -> Option<f64> {
+/// What a process has in memory, in KiB.
+fn resident(process: Pid) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kibibytes: f64 = line.trim_matches(|c: char| !c.is_ascii_digit()).parse().ok()?;
-    Some(kibibytes / 1024.0)
+    line.trim_matches(|c: char| !c.is_ascii_digit()).parse().ok()
 }
 
-/// Bodies that cost much more memory as values than as text.
-fn bodies() -> Vec<String> {
+/// Bodies that cost much more memory as values than as text, by what they are.
+fn bodies() -> Vec<(&'static str, String)> {
     let review = |object: &str| {
         format!(
             r#"{{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{{"uid":"1","operation":"CREATE","kind":{{"group":"apps","version":"v1","kind":"Deployment"}},"object":{object}}}}}"#
@@ -166,34 +173,35 @@ fn bodies() -> Vec<String> {
     };
     let keys: Vec<_> = (0..400_000).map(|n| format!("\"{n:x}\":0")).collect();
     vec![
-        review(&list("0")),
-        review(&list("\"\"")),
-        review(&list("{}")),
-        review(&list("[[]]")),
-        review(&format!("{{{}}}", keys.join(","))),
-        review(&format!("{}{}", "[".repeat(100_000), "]".repeat(100_000))),
-        review(&format!("\"{}\"", "\\u0041".repeat(700_000))),
-        list("0"),
+        ("numbers", review(&list("0"))),
+        ("empty strings", review(&list("\"\""))),
+        ("empty objects", review(&list("{}"))),
+        ("lists in lists", review(&list("[[]]"))),
+        ("an object of 400,000 keys", review(&format!("{{{}}}", keys.join(",")))),
+        (
+            "100,000 lists within each other",
+            review(&format!("{}{}", "[".repeat(100_000), "]".repeat(100_000))),
+        ),
+        ("a string of escapes", review(&format!("\"{}\"", "\\u0041".repeat(700_000)))),
+        ("numbers in what is no review", list("0")),
     ]
 }
 
-/// Sends every body over so many connections at once, from within the network of a pod; how many were answered.
-fn flood(from: &Pod, target: &Target, connections: usize, rounds: usize) -> thread::JoinHandle<usize> {
+/// Sends a body over so many connections at once, from within the network of a pod; how many were answered.
+fn flood(from: &Pod, target: &Target, body: &Arc<String>) -> thread::JoinHandle<usize> {
     let network = File::open(format!("/proc/{}/ns/net", processes(from)[0])).unwrap();
-    let target = target.clone();
+    let (target, body) = (target.clone(), body.clone());
     thread::spawn(move || {
         setns(network, CloneFlags::CLONE_NEWNET).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let bodies: Arc<Vec<String>> = Arc::new(bodies());
             let mut senders = JoinSet::new();
-            for sender in 0..connections {
-                let (target, bodies) = (target.clone(), bodies.clone());
+            for _ in 0..CONNECTIONS {
+                let (target, body) = (target.clone(), body.clone());
                 senders.spawn(async move {
                     let mut answered = 0;
-                    for round in 0..rounds {
-                        answered +=
-                            usize::from(send(&target, &bodies[(sender + round) % bodies.len()]).await);
+                    for _ in 0..BODIES {
+                        answered += usize::from(send(&target, &body).await);
                     }
                     answered
                 });
@@ -282,12 +290,57 @@ async fn rollouts(tenant: &Scene, rounds: usize) {
     }
 }
 
-/// What another namespace deploys meanwhile is injected, in time and as it should be.
-fn judge(phase: &str, others: &Outcome) -> String {
-    assert_eq!(others.failed, Vec::<String>::new(), "{phase}");
-    let p99 = others.percentile(99);
-    assert!(p99 <= P99, "{phase}: p99 is {} ms", p99.as_millis());
-    format!("{phase}: {} admissions, p99 {} ms", others.count, p99.as_millis())
+/// What somebody does, while another namespace deploys and the replicas' memory is followed.
+struct Beside<'a> {
+    neighbour: &'a Scene,
+    curve: MemoryCurve,
+    /// In MiB.
+    limit: f64,
+}
+
+impl Beside<'_> {
+    /// Does it. What the other namespace deploys is injected, in time and as it should be, and no replica comes
+    /// near its limit.
+    async fn phase<T>(&self, what: &str, deeds: impl Future<Output = T>) -> T {
+        self.curve.take();
+        let admissions = Admissions::start(self.neighbour);
+        let outcome = deeds.await;
+        admissions.further(20).await;
+        let (others, peak) = (admissions.end().await, self.curve.take());
+        let p99 = others.percentile(99);
+        let row = [
+            what.to_owned(),
+            format!("{peak} MiB"),
+            others.count.to_string(),
+            others.failed.len().to_string(),
+            format!("{} ms", p99.as_millis()),
+            format!("{} ms", others.slowest.as_millis()),
+        ];
+        say(&row.join(" | "));
+        keep("tenant", &row.each_ref().map(String::as_str));
+        assert_eq!(others.failed, Vec::<String>::new(), "{what}");
+        assert!(p99 <= P99, "{what}: p99 is {} ms", p99.as_millis());
+        #[allow(clippy::cast_precision_loss)]
+        let peak = peak as f64;
+        assert!(peak < self.limit * SHARE, "{what}: {peak} of {} MiB were in use", self.limit);
+        outcome
+    }
+}
+
+/// Replaces a replica; how long it takes until the new one is ready.
+async fn replace_a_replica(operator: &Operator, client: &Client) -> Duration {
+    let gone = operator.pods().await[0].name_any();
+    let pods: Api<Pod> = Api::namespaced(client.clone(), ADIEU);
+    let deleted = Instant::now();
+    pods.delete(&gone, &DeleteParams::default()).await.unwrap();
+    within(START, "a replica that starts among the tenant's objects", || async {
+        let pods = operator.pods().await;
+        pods.len() == 2 && pods.iter().all(|pod| pod.name_any() != gone && is_ready(pod))
+    })
+    .await;
+    let took = deleted.elapsed();
+    operator.is_asked().await;
+    took
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -301,73 +354,48 @@ async fn a_tenant_at_its_worst_delays_and_changes_nothing_in_another_namespace()
         tenant.create(&web(name, &json!({}))).await;
         tenant.rolled_out(name).await;
     }
-    let pods: Api<Pod> = Api::namespaced(neighbour.client.clone(), &tenant.namespace);
-    let attackers =
-        pods.list(&ListParams::default().labels("app in (attacker-1, attacker-2)")).await.unwrap().items;
-    let curve = MemoryCurve::start(Operator::find(&neighbour.client).await);
-    let mut told = Vec::new();
+    let attackers = [pods_of(&tenant, "attacker-1").await, pods_of(&tenant, "attacker-2").await].concat();
+    let beside = Beside {
+        neighbour: &neighbour,
+        curve: MemoryCurve::start(Operator::find(&neighbour.client).await),
+        limit: memory_limit(&operator.pods().await[0]),
+    };
+    beside.phase("nothing", async {}).await;
+    let what = format!("{count} Deployments of 1.4 MB, some annotated, and one of 740,000 empty strings");
+    beside.phase(&what, objects(&tenant, count)).await;
+    beside.phase(&format!("{count} policies as large as may be"), policies(&tenant, count)).await;
+    beside.phase("malformed and large annotations and records", annotations(&tenant)).await;
+    beside.phase("a policy that changes 50 times, for pods that never start", rollouts(&tenant, 50)).await;
+    let replaced = replace_a_replica(&operator, &neighbour.client);
+    let took = beside.phase("a replica is replaced among all that", replaced).await;
+    say(&format!("the new replica was ready after {:.1} s", took.as_secs_f64()));
 
-    curve.phase("large objects");
-    let admissions = Admissions::start(&neighbour);
-    objects(&tenant, count).await;
-    told.push(judge("large objects", &admissions.end().await));
-
-    curve.phase("policies, annotations, rollouts");
-    let admissions = Admissions::start(&neighbour);
-    policies(&tenant, count).await;
-    annotations(&tenant).await;
-    rollouts(&tenant, 50).await;
-    told.push(judge("policies, annotations and rollouts", &admissions.end().await));
-
-    curve.phase("a replica starts among them");
-    let before = operator.pods().await;
-    let gone = before[0].name_any();
-    let own: Api<Pod> = Api::namespaced(neighbour.client.clone(), ADIEU);
-    let started = Instant::now();
-    own.delete(&gone, &DeleteParams::default()).await.unwrap();
-    within(START, "a replica that starts among the tenant's objects", || async {
-        let pods = operator.pods().await;
-        pods.len() == 2 && pods.iter().all(|pod| pod.name_any() != gone) && pods.iter().all(is_ready)
-    })
-    .await;
-    let started = started.elapsed();
-    operator.is_asked().await;
-
-    curve.phase("bodies");
-    let (replicas, admissions) = (operator.pods().await, Admissions::start(&neighbour));
-    let mut floods = Vec::new();
+    let replicas = operator.pods().await;
+    let mut targets = Vec::new();
     for replica in &replicas {
-        let target = Target::of(&neighbour, &operator.name, replica).await;
-        floods.extend(attackers.iter().map(|attacker| flood(attacker, &target, 20, 16)));
+        targets.push(Target::of(&neighbour, &operator.name, replica).await);
     }
-    let answered =
-        tokio::task::spawn_blocking(move || floods.into_iter().map(|f| f.join().unwrap()).sum::<usize>());
-    let answered = answered.await.unwrap();
-    told.push(judge("bodies", &admissions.end().await));
-
-    let mut injected = web("neighbour", &json!({"adieu.dev/graceful": "true"}));
-    injected["spec"]["replicas"] = json!(1);
-    assert_eq!(drain(&neighbour.create(&injected).await), Some(10));
-    neighbour.rolled_out("neighbour").await;
-
-    let peaks = curve.end();
+    let in_all = targets.len() * attackers.len() * CONNECTIONS * BODIES;
+    for (what, body) in bodies() {
+        let body = Arc::new(body);
+        let floods: Vec<_> = targets
+            .iter()
+            .flat_map(|target| attackers.iter().map(|attacker| flood(attacker, target, &body)))
+            .collect();
+        let ended = tokio::task::spawn_blocking(|| {
+            floods.into_iter().map(|flood| flood.join().unwrap()).sum::<usize>()
+        });
+        let answered =
+            beside.phase(&format!("{in_all} bodies of 4 MiB from two pods: {what}"), ended).await.unwrap();
+        assert!(answered > 0, "{what}: no body was answered");
+    }
     let after = operator.pods().await;
     assert!(after.iter().all(|pod| restarts(pod) == 0), "a replica was restarted");
-    let limit = memory_limit(&after[0]);
-    let curve: Vec<_> = peaks.iter().map(|(phase, peak)| format!("{phase} {peak:.0}")).collect();
-    figure(
-        &format!(
-            "A tenant with `edit` in one namespace: {count} Deployments of 1.4 MB, one of 740,000 empty strings, {count} policies as large as may be, malformed annotations, rollouts without end, and {answered} hostile bodies from two pods"
-        ),
-        &format!(
-            "in another namespace no admission was late or wrong ({}); no replica was restarted, and one that started among all that was ready after {:.0} s; memory of a replica in MiB, at most: {}, of {limit:.0}",
-            told.join("; "),
-            started.as_secs_f64(),
-            curve.join(", "),
-        ),
-    );
-    let peak = peaks.iter().map(|(_, peak)| *peak).fold(0.0, f64::max);
-    assert!(peak < limit * SHARE, "{peak:.1} of {limit:.0} MiB were in use");
+    beside.curve.end();
+
+    let deployed = neighbour.create(&web("neighbour", &json!({"adieu.dev/graceful": "true"}))).await;
+    assert_eq!(drain(&deployed), Some(10));
+    neighbour.rolled_out("neighbour").await;
     Scene { client: neighbour.client.clone(), namespace: tenant.namespace }.end().await;
     neighbour.end().await;
 }

@@ -40,6 +40,15 @@ impl Notes {
         let docs = |file| docs.then_some(file);
         let operations = ["What was done", "What came of it"];
         table(workspace, &rows, "operations", operations, docs(OPERATIONS))?;
+        let tenant = [
+            "What the tenant does",
+            "memory of a replica, at most",
+            "admissions elsewhere",
+            "wrong or failed",
+            "p99",
+            "slowest",
+        ];
+        table(workspace, &rows, "tenant", tenant, docs(OPERATIONS))?;
         let scenarios = ["Scenario", "What was done", "adieu", "Requests", "Lost", "Found"];
         table(workspace, &rows, "scenarios", scenarios, docs(SCENARIOS))
     }
