@@ -1,7 +1,10 @@
 //! How long a pod takes to go whose process ends before its drain is over.
 
-use k8s_openapi::api::core::v1::Pod;
-use kube::{Api, ResourceExt as _, api::DeleteParams};
+use k8s_openapi::api::core::v1::{Event, Pod};
+use kube::{
+    Api, ResourceExt as _,
+    api::{DeleteParams, ListParams},
+};
 use nix::sys::signal::Signal;
 use serde_json::json;
 use tokio::time::Instant;
@@ -20,6 +23,7 @@ use crate::{
 async fn a_native_sleep_outlasts_its_container_and_an_exec_of_sleep_does_not() {
     let scene = Scene::new().await;
     let pods: Api<Pod> = Api::namespaced(scene.client.clone(), &scene.namespace);
+    let events: Api<Event> = Api::namespaced(scene.client.clone(), &scene.namespace);
     let mut took = Vec::new();
     for (name, hook) in [
         ("native", json!({"sleep": {"seconds": 10}})),
@@ -32,6 +36,13 @@ async fn a_native_sleep_outlasts_its_container_and_an_exec_of_sleep_does_not() {
         let pod = pods_of(&scene, name).await.remove(0);
         let deleted = Instant::now();
         pods.delete(&pod.name_any(), &DeleteParams::default()).await.unwrap();
+        // The kubelet says so right before the hook.
+        eventually("the kubelet to stop the container", || async {
+            let killing = ListParams::default()
+                .fields(&format!("reason=Killing,involvedObject.name={}", pod.name_any()));
+            !events.list(&killing).await.unwrap().items.is_empty()
+        })
+        .await;
         assert!(signal(&pod, Signal::SIGKILL), "its process has ended already");
         eventually("the pod to be gone", || async {
             pods.get_opt(&pod.name_any()).await.unwrap().is_none_or(|now| now.uid() != pod.uid())
