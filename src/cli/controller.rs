@@ -22,6 +22,7 @@ use crate::{
         readiness::{Gate, Readiness},
         renewal::{self, Renewal},
         serving, shutdown,
+        unusable::UnusableObjects,
         workloads::Workloads,
     },
     webhook,
@@ -147,8 +148,9 @@ async fn operate(arguments: &Arguments) -> anyhow::Result<()> {
         Management::External => Bundle::Theirs,
     };
 
-    let (workloads, events) = Workloads::follow(&client, &controller::watched(&arguments.namespace));
-    let (caches, follow) = Caches::follow(&client, workloads);
+    let (unusable, watched) = (UnusableObjects::new(&metrics), controller::watched(&arguments.namespace));
+    let (workloads, events) = Workloads::follow(&client, Some(&watched), &unusable);
+    let (caches, follow) = Caches::follow(&client, workloads, &unusable);
     let server = Handle::new();
     let stop = CancellationToken::new();
     let background = [

@@ -83,15 +83,21 @@ type Standings = HashMap<(Kind, WorkloadState), i64>;
 fn standing(caches: &Caches, blocked: &Blocked) -> Standings {
     let mut surroundings: HashMap<String, Surroundings> = HashMap::new();
     let mut counts = Standings::new();
-    for (kind, object) in caches.workloads().all() {
-        if object.metadata.deletion_timestamp.is_some() {
+    for (kind, kept) in caches.workloads().kept() {
+        if kept.meta().deletion_timestamp.is_some() {
             continue;
         }
+        let object = kept.object();
         let around = surroundings
             .entry(object.namespace().unwrap_or_default())
             .or_insert_with_key(|namespace| caches.surroundings(namespace));
         let convergence = plan::converge(&Workload::of(kind, &object), around);
-        if let Some(state) = state(kind, &object, &convergence, blocked) {
+        let state = if kept.too_large().is_some() && convergence.standing != Standing::Unmanaged {
+            Some(WorkloadState::Prevented)
+        } else {
+            state(kind, &object, &convergence, blocked)
+        };
+        if let Some(state) = state {
             *counts.entry((kind, state)).or_default() += 1;
         }
     }

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     api::annotations::INJECTED,
     plan::{Convergence, Kind},
-    runtime::{caches::hash_of, workloads::resource},
+    runtime::{caches::hash_of, unusable::Reason, workloads::resource},
 };
 
 /// The longest note that the events API takes, in bytes.
@@ -123,6 +123,11 @@ impl Outbox {
     /// Tells that no workload rolls out for a policy any more, because one failed.
     pub(super) fn stalled(&self, policy: &ObjectReference, reason: String) {
         self.send(policy, EventType::Warning, "Stalled", reason);
+    }
+
+    /// Warns of an object that can't be used.
+    pub(super) fn unusable(&self, object: &ObjectReference, reason: &Reason) {
+        self.send(object, EventType::Warning, reason.name(), format!("adieu ignores this object: {reason}"));
     }
 
     /// Keeps nothing of workloads that are gone; by their uids.

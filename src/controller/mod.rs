@@ -11,19 +11,19 @@ mod rollouts;
 mod stalled;
 #[cfg(test)]
 mod test_support;
+mod trees;
 mod turns;
+mod unusable;
 mod workloads;
 mod write;
 
 use std::sync::Arc;
 
 use futures::{Stream, future::join_all, stream};
-use kube::{
-    Client,
-    runtime::{events::Reporter, watcher},
-};
+use kube::{Client, runtime::events::Reporter};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use trees::Trees;
 
 use crate::{
     plan::Kind,
@@ -55,6 +55,7 @@ struct Context {
     outbox: events::Outbox,
     turns: turns::Turns,
     blocked: blocked::Blocked,
+    trees: Trees,
     replica: Replica,
 }
 
@@ -117,6 +118,7 @@ pub async fn run(
         metrics,
         turns: turns::Turns::new(replica.rollouts),
         blocked: blocked::Blocked::default(),
+        trees: Trees::default(),
         replica,
     });
     let workloads = Kind::ALL
@@ -127,18 +129,16 @@ pub async fn run(
     let policies = policies::control(context.clone(), workloads_changed.clone(), shutdown.clone());
     let policies = shutdown.run_until_cancelled(policies);
     let census = census::keep(context.clone(), workloads_changed, shutdown.clone());
-    tokio::join!(join_all(workloads), policies, census, publishing);
+    let unusable = unusable::report(context.clone(), shutdown.clone());
+    tokio::join!(join_all(workloads), policies, census, unusable, publishing);
 }
 
-/// How many are listed at a time: each takes tens of kilobytes while it is read.
-const PAGE: u32 = 100;
-
-/// The workloads that are watched: not those in the namespaces that the webhook configuration leaves alone,
-/// which are what the cluster itself needs, and the operator's, which would wait for its own restart.
+/// The field selector of the workloads that are watched: not those in the namespaces that the webhook configuration
+/// leaves alone, which are what the cluster itself needs, and the operator's, which would wait for its own restart.
 #[must_use]
-pub fn watched(own: &str) -> watcher::Config {
+pub fn watched(own: &str) -> String {
     let field = |namespace: &str| format!("metadata.namespace!={namespace}");
-    watcher::Config::default().fields(&[field("kube-system"), field(own)].join(",")).page_size(PAGE)
+    [field("kube-system"), field(own)].join(",")
 }
 
 #[cfg(test)]
@@ -150,14 +150,15 @@ mod tests {
 
     use super::{test_support::commanded, *};
     use crate::{
-        runtime::{client::LIMIT, workloads::Workloads},
+        runtime::{client::LIMIT, unusable::UnusableObjects, workloads::Workloads},
         trial::test_support::client,
     };
 
     #[tokio::test(start_paused = true)]
     async fn who_is_asked_to_end_before_anything_is_listed_ends_soon() {
         let silent = client(|_, _| None);
-        let (unfilled, _follow) = Caches::follow(&silent, Workloads::fixed(vec![]));
+        let (unfilled, _follow) =
+            Caches::follow(&silent, Workloads::fixed(vec![]), &UnusableObjects::default());
         for caches in [Caches::fixed(vec![], vec![], vec![]), unfilled] {
             let events = [(); 3].map(|()| stream::pending().boxed());
             let (context, _senders) = commanded(silent.clone(), caches.clone(), 1);

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use futures::StreamExt as _;
+use futures::{StreamExt as _, stream};
 use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{Condition, Time},
     jiff::Timestamp,
@@ -73,7 +73,8 @@ async fn control_kind<P: Policy>(
     workloads_changed: watch::Receiver<()>,
     shutdown: CancellationToken,
 ) {
-    Controller::new(Api::<P>::all(context.client.clone()), watcher::Config::default())
+    // The caches watch the policies already, one by one.
+    Controller::for_stream(stream::pending::<Result<P, watcher::Error>>(), P::store(&context.caches).clone())
         .reconcile_all_on(changes(workloads_changed).then(|()| sleep(TOGETHER)))
         .reconcile_all_on(context.caches.policy_changes())
         .reconcile_all_on(context.permissions())
@@ -317,7 +318,11 @@ impl Tally {
             if object.metadata.deletion_timestamp.is_some() {
                 continue;
             }
-            let convergence = plan::converge(&workload, surroundings);
+            let mut convergence = plan::converge(&workload, surroundings);
+            if let Some(reason) = kept.too_large().filter(|_| convergence.standing != Standing::Unmanaged) {
+                convergence.standing = Standing::Prevented;
+                convergence.warnings = vec![reason.to_owned()];
+            }
             let managed = convergence.standing != Standing::Unmanaged;
             let name = name_for(&source, &object);
             if managed && convergence.resolution.conflicted.contains(&source) {

@@ -4,7 +4,7 @@ use kube::{Client, runtime::events::Reporter};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{Context, Replica, blocked::Blocked, events, turns::Turns};
+use super::{Context, Replica, blocked::Blocked, events, trees::Trees, turns::Turns};
 use crate::{
     runtime::{caches::Caches, metrics::Metrics},
     trial::test_support::client,
@@ -32,6 +32,7 @@ pub(super) fn commanded(
         outbox,
         turns: Turns::new(rollouts),
         blocked: Blocked::default(),
+        trees: Trees::default(),
         replica: Replica { pod: "adieu-0".into(), rollouts, leads, paused },
     };
     (context, [tell_leads, tell_paused])

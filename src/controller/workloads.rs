@@ -74,7 +74,13 @@ async fn reconcile(kind: Kind, kept: Arc<Kept>, context: Arc<Context>) -> Result
     if !context.writes() || kept.meta().deletion_timestamp.is_some() {
         return Ok(Action::await_change());
     }
+    let _room = context.trees.room_for(&kept).await;
     let object = kept.object();
+    if kept.too_large().is_some() {
+        // What is there of it isn't all that there is: nothing of it is written.
+        context.blocked.clear(&key(kind, &object));
+        return Ok(Action::await_change());
+    }
     let action = look_after(kind, &object, &context).await?;
     context.blocked.went_well(&key(kind, &object));
     Ok(action)
@@ -221,7 +227,7 @@ fn retry(kind: Kind, kept: &Kept, error: &write::Error, context: &Context) -> Ac
         tracing::warn!(%kind, %error, "not brought to its plan, trying again");
     }
     context.count(kind, if conflicts { ReconcileResult::Conflict } else { ReconcileResult::Failed });
-    Action::requeue(context.blocked.failed(key(kind, &kept.object())))
+    Action::requeue(context.blocked.failed(key(kind, &kept.named())))
 }
 
 impl Context {

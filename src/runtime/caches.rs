@@ -24,7 +24,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::LabelSelector,
 };
 use kube::{
-    Api, Client, Resource, ResourceExt as _,
+    Client, Resource, ResourceExt as _,
     core::DynamicObject,
     runtime::{
         WatchStreamExt as _,
@@ -32,7 +32,6 @@ use kube::{
         watcher,
     },
 };
-use serde::de::DeserializeOwned;
 use tokio::{
     sync::watch,
     time::{sleep, timeout},
@@ -40,6 +39,9 @@ use tokio::{
 
 use super::{
     FIELD_MANAGER, kubelets,
+    list_watch::{Source, list_watch},
+    slim::Watched,
+    unusable::UnusableObjects,
     workloads::{Workloads, soon},
 };
 use crate::{
@@ -67,6 +69,7 @@ pub struct Caches {
     budgets_changed: watch::Receiver<()>,
     synced: watch::Receiver<bool>,
     missing: Missing,
+    unusable: UnusableObjects,
 }
 
 /// How many kinds the API server doesn't know any more.
@@ -75,10 +78,11 @@ struct Missing(Arc<AtomicUsize>);
 
 impl Caches {
     /// The caches, and the task that keeps them; it never ends. `workloads` are kept by who polls their
-    /// watches.
+    /// watches. Objects that can't be used are in `unusable`.
     pub fn follow(
         client: &Client,
         workloads: Workloads,
+        unusable: &UnusableObjects,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (policies, policy_writer) = reflector::store();
         let (cluster_policies, cluster_policy_writer) = reflector::store();
@@ -101,6 +105,7 @@ impl Caches {
             budgets_changed,
             synced,
             missing: Missing::default(),
+            unusable: unusable.clone(),
         };
         let missing = || caches.missing.clone();
         // Both a new policy and a namespace's new label can alter settings.
@@ -108,21 +113,15 @@ impl Caches {
             let changed = changed.clone();
             move || changed.send_replace(())
         };
+        let from = (client, unusable);
         let stores = (
-            follow(client, policy_writer, without_managed_fields, spec, missing(), tell()),
-            follow(client, cluster_policy_writer, without_managed_fields, spec, missing(), tell()),
-            follow(client, service_writer, slim_service, spec, missing(), || {}),
-            follow(client, namespace_writer, slim_namespace, labels, missing(), tell()),
-            follow(
-                client,
-                budget_writer,
-                without_managed_fields,
-                decisive_spec(caches.budgets.clone()),
-                missing(),
-                move || {
-                    budget_changed.send_replace(());
-                },
-            ),
+            follow(from, policy_writer, spec, missing(), tell()),
+            follow(from, cluster_policy_writer, spec, missing(), tell()),
+            follow(from, service_writer, spec, missing(), || {}),
+            follow(from, namespace_writer, labels, missing(), tell()),
+            follow(from, budget_writer, decisive_spec(caches.budgets.clone()), missing(), move || {
+                budget_changed.send_replace(());
+            }),
         );
         let kubelets = kubelets::follow(client.clone(), native_sleep);
         let mut waiting = caches.clone();
@@ -158,6 +157,7 @@ impl Caches {
             budgets_changed: watch::channel(()).1,
             synced: watch::channel(true).1,
             missing: Missing::default(),
+            unusable: UnusableObjects::default(),
         }
     }
 
@@ -274,6 +274,12 @@ impl Caches {
         changes(self.policies_changed.clone())
     }
 
+    /// The objects that can't be used.
+    #[must_use]
+    pub fn unusable(&self) -> &UnusableObjects {
+        &self.unusable
+    }
+
     /// The policies of all namespaces.
     #[must_use]
     pub fn policies(&self) -> &Store<GracefulPolicy> {
@@ -301,22 +307,29 @@ pub fn changes<T: Send + Sync + 'static>(receiver: watch::Receiver<T>) -> impl S
 }
 
 fn follow<K>(
-    client: &Client,
+    (client, unusable): (&Client, &UnusableObjects),
     mut writer: Writer<K>,
-    slim: fn(&mut K),
     decisive: impl Fn(&K) -> Option<u64> + Send + 'static,
     missing: Missing,
     changed: impl Fn() + Send + 'static,
 ) -> impl Future<Output = ()> + Send + 'static
 where
-    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+    K: Watched + Resource<DynamicType = ()> + Debug,
 {
-    let api = Api::<K>::all(client.clone());
+    let source = Source {
+        client: client.clone(),
+        path: K::url_path(&(), None),
+        api_version: K::api_version(&()).into_owned(),
+        kind: K::KIND,
+        fields: None,
+        unusable: unusable.clone(),
+        keep: Arc::new(|object| object),
+    };
     async move {
         let mut seen = Seen::default();
         let mut is_missing = false;
         loop {
-            let events = watcher(api.clone(), watcher::Config::default()).default_backoff().modify(slim);
+            let events = list_watch(source.clone()).default_backoff();
             let mut events = pin!(events);
             while let Some(event) = events.next().await {
                 let event = match event {
@@ -444,26 +457,6 @@ pub(crate) fn hash_of(value: &impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
     value.hash(&mut hasher);
     hasher.finish()
-}
-
-fn without_managed_fields<K: Resource>(object: &mut K) {
-    object.meta_mut().managed_fields = None;
-}
-
-/// Keeps the labels, which cluster policies select by.
-fn slim_namespace(namespace: &mut Namespace) {
-    namespace.metadata.managed_fields = None;
-    namespace.metadata.annotations = None;
-    namespace.spec = None;
-    namespace.status = None;
-}
-
-/// Keeps what decides on a readiness probe.
-fn slim_service(service: &mut Service) {
-    service.metadata.managed_fields = None;
-    service.metadata.annotations = None;
-    service.metadata.labels = None;
-    service.status = None;
 }
 
 fn fixed_store<K>(objects: Vec<K>) -> Store<K>

@@ -25,6 +25,16 @@ const NAME: &str = concat!("adieu/", env!("CARGO_PKG_VERSION"));
 /// write after 34 s (`requestTimeoutUpperBound` of k8s.io/apiserver), whatever webhooks it has to wait for.
 pub const LIMIT: Duration = Duration::from_secs(40);
 
+/// How long it may take until a watch begins: one does at once, and while it doesn't, nobody knows what changes.
+pub const WATCH_START: Duration = Duration::from_secs(15);
+
+/// How long a watch may bring nothing, not even a bookmark, which come about every minute. One that does so is renewed
+/// from where it was: its server may have died without a word.
+pub const WATCH_SILENCE: Duration = Duration::from_secs(70);
+
+/// How much later the connection of a silent watch is given up for those who don't renew it themselves.
+const SILENCE_MARGIN: Duration = Duration::from_secs(5);
+
 /// The API server that `KUBECONFIG` or the pod's service account leads to.
 ///
 /// # Errors
@@ -40,13 +50,14 @@ fn of(mut config: Config) -> Result<Client, Error> {
     Ok(ClientBuilder::try_from(config)?.with_layer(&layer_fn(Limited)).build())
 }
 
-/// Gives up what isn't answered within [`LIMIT`]. Only the events of a watch may be as far apart as they like.
+/// Gives up what isn't answered within [`LIMIT`]. The events of a watch may be further apart, and its beginning comes
+/// sooner.
 pub(crate) struct Limited<S>(pub(crate) S);
 
 /// The API server didn't answer in time. What was asked for may be done all the same.
 #[derive(Debug, thiserror::Error)]
-#[error("the API server didn't answer within {} s", LIMIT.as_secs())]
-struct Unanswered;
+#[error("the API server didn't answer within {} s", .0.as_secs())]
+struct Unanswered(Duration);
 
 impl<S, B> Service<Request<Body>> for Limited<S>
 where
@@ -64,16 +75,12 @@ where
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let query = request.uri().query().unwrap_or_default();
         let watches = query.split('&').any(|parameter| parameter == "watch=true");
-        let answer = timeout(LIMIT, self.0.call(request));
+        let (limit, silence) =
+            if watches { (WATCH_START, WATCH_SILENCE + SILENCE_MARGIN) } else { (LIMIT, LIMIT) };
+        let answer = timeout(limit, self.0.call(request));
         let limited = async move {
-            let answer = answer.await.map_err(|_| Unanswered)?.map_err(Into::into)?;
-            Ok(answer.map(|body| {
-                if watches {
-                    body.map_err(Into::into).boxed_unsync()
-                } else {
-                    TimeoutBody::new(LIMIT, body).boxed_unsync()
-                }
-            }))
+            let answer = answer.await.map_err(|_| Unanswered(limit))?.map_err(Into::into)?;
+            Ok(answer.map(|body| TimeoutBody::new(silence, body).boxed_unsync()))
         };
         limited.boxed()
     }
@@ -155,7 +162,10 @@ mod tests {
         let parameters = WatchParams::default();
         let begun = pods(true).watch(&parameters, "0").await.unwrap();
         let mut events = pin!(begun);
-        assert!(timeout(10 * LIMIT, events.next()).await.is_err(), "it goes on");
-        assert!(timeout(2 * LIMIT, pods(false).watch(&parameters, "0")).await.expect("an end").is_err());
+        assert!(timeout(WATCH_SILENCE, events.next()).await.is_err(), "it goes on");
+        assert!(timeout(2 * SILENCE_MARGIN, events.next()).await.expect("an end").unwrap().is_err());
+        let asked = Instant::now();
+        assert!(pods(false).watch(&parameters, "0").await.is_err());
+        assert_eq!(asked.elapsed().as_secs(), WATCH_START.as_secs());
     }
 }

@@ -1,6 +1,6 @@
 //! Workloads as they are kept in memory.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::Arc};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{
@@ -8,8 +8,18 @@ use kube::{
     core::{ApiResource, DynamicObject, DynamicResourceScope},
 };
 use serde::Deserialize;
+use serde_json::{Value, json, value::RawValue};
 
-use super::FIELD_MANAGER;
+use super::{
+    FIELD_MANAGER,
+    slim::{METADATA_LIMIT, Metadata, Parts, Watched, weight},
+    unusable::Reason,
+};
+
+/// The most of a workload's spec and status that is kept, in bytes of JSON.
+pub(super) const TEXT_LIMIT: usize = 256 << 10;
+/// The most that it may take in memory while it is looked at, in bytes.
+const WEIGHT_LIMIT: usize = 4 << 20;
 
 /// A workload whose fields, but for its metadata, are compressed text until somebody looks at them. As a tree of
 /// values they would take many times the memory, and a large cluster has thousands that change once a week.
@@ -17,11 +27,16 @@ use super::FIELD_MANAGER;
 #[serde(from = "DynamicObject")]
 pub struct Kept {
     metadata: ObjectMeta,
-    data: Box<[u8]>,
+    /// Shared by clones: a list that comes anew brings most objects unchanged.
+    data: Arc<[u8]>,
+    /// How much memory it takes as a tree of values, about.
+    weight: usize,
+    too_large: Option<Arc<str>>,
 }
 
 impl Kept {
-    /// The workload, to be looked at and dropped.
+    /// The workload, to be looked at and dropped. Of one that is [too large](Self::too_large) only what it is
+    /// called, what it tells adieu, and what selects its pods.
     #[must_use]
     pub fn object(&self) -> DynamicObject {
         // What was written from a value is one.
@@ -29,21 +44,162 @@ impl Kept {
         let data = serde_json::from_slice(&text).unwrap_or_default();
         DynamicObject { types: None, metadata: self.metadata.clone(), data }
     }
+
+    /// The workload's metadata alone.
+    #[must_use]
+    pub fn named(&self) -> DynamicObject {
+        DynamicObject { types: None, metadata: self.metadata.clone(), data: Value::Null }
+    }
+
+    /// What is too large about the workload, so that only a stub of it is kept. Nothing can be injected into it.
+    #[must_use]
+    pub fn too_large(&self) -> Option<&str> {
+        self.too_large.as_deref()
+    }
+
+    /// About how much memory [`Self::object`] takes, in bytes.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        self.weight
+    }
+
+    /// How much memory is kept, but for what every workload takes.
+    pub(super) fn size(&self) -> usize {
+        self.data.len()
+    }
+
+    /// The same workload, without what makes it large.
+    pub(super) fn stub(&self, too_large: &str) -> Self {
+        let object = self.object();
+        let small =
+            |value: &Value| Some(value.clone()).filter(|value| value.to_string().len() <= METADATA_LIMIT);
+        let template = &object.data["spec"]["template"]["metadata"];
+        let data = Stub {
+            selector: small(&object.data["spec"]["selector"]),
+            labels: small(&template["labels"]),
+            annotations: small(&template["annotations"]),
+        };
+        Self::new(self.metadata.clone(), &data.text(), Some(too_large))
+    }
+
+    fn new(metadata: ObjectMeta, text: &str, too_large: Option<&str>) -> Self {
+        let data = lz4_flex::compress_prepend_size(text.as_bytes()).into();
+        Self { metadata, data, weight: weight(text), too_large: too_large.map(Into::into) }
+    }
+
+    /// Decodes all of it.
+    fn complete(metadata: &Metadata<'_>, parts: &Parts<'_>) -> Result<Self, Reason> {
+        let length = |part: Option<&RawValue>| part.map_or(0, |part| part.get().len());
+        let length = length(parts.spec) + length(parts.status);
+        if length > TEXT_LIMIT {
+            return Err(Reason::too_large("spec and status", length, TEXT_LIMIT));
+        }
+        let fields = [("spec", parts.spec), ("status", parts.status)];
+        let fields = fields.into_iter().filter_map(|(key, part)| Some(format!("\"{key}\":{}", part?.get())));
+        let text = format!("{{{}}}", fields.collect::<Vec<_>>().join(","));
+        if weight(&text) > WEIGHT_LIMIT {
+            return Err(Reason::too_large("spec and status, in memory", weight(&text), WEIGHT_LIMIT));
+        }
+        let metadata = ObjectMeta {
+            labels: metadata.labels()?,
+            annotations: metadata.annotations()?,
+            owner_references: metadata.owners()?,
+            managed_fields: metadata.our_fields()?,
+            ..metadata.bare()
+        };
+        Ok(Self::new(metadata, &text, None))
+    }
+}
+
+impl Watched for Kept {
+    const KIND: &'static str = "Workload";
+
+    /// Of one that is too large a stub is kept.
+    fn decode(text: &[u8]) -> Result<Self, Reason> {
+        let parts = Parts::of(text)?;
+        let metadata = Metadata::of(parts.metadata)?;
+        match Self::complete(&metadata, &parts) {
+            Err(Reason::TooLarge(too_large)) => {
+                let bare = ObjectMeta {
+                    labels: metadata.labels().unwrap_or_default(),
+                    annotations: metadata.annotations().unwrap_or_default(),
+                    owner_references: metadata.owners().unwrap_or_default(),
+                    ..metadata.bare()
+                };
+                let spec = parts.spec.map_or("null", RawValue::get);
+                let stub =
+                    serde_json::from_str::<Option<SpecOfStub<'_>>>(spec).ok().flatten().unwrap_or_default();
+                Ok(Self::new(bare, &Stub::of(&stub).text(), Some(&too_large)))
+            }
+            kept => kept,
+        }
+    }
+
+    fn of_metadata(metadata: ObjectMeta) -> Self {
+        Self::new(metadata, "{}", None)
+    }
+
+    fn too_large(&self) -> Option<&str> {
+        self.too_large.as_deref()
+    }
+}
+
+/// What a stub has of a spec.
+struct Stub {
+    selector: Option<Value>,
+    labels: Option<Value>,
+    annotations: Option<Value>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct SpecOfStub<'a> {
+    #[serde(borrow)]
+    selector: Option<&'a RawValue>,
+    #[serde(borrow)]
+    template: TemplateOfStub<'a>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct TemplateOfStub<'a> {
+    #[serde(borrow)]
+    metadata: MetadataOfStub<'a>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct MetadataOfStub<'a> {
+    #[serde(borrow)]
+    labels: Option<&'a RawValue>,
+    #[serde(borrow)]
+    annotations: Option<&'a RawValue>,
+}
+
+impl Stub {
+    fn of(spec: &SpecOfStub<'_>) -> Self {
+        let small = |text: Option<&RawValue>| {
+            let text = text.map(RawValue::get).filter(|text| text.len() <= METADATA_LIMIT)?;
+            serde_json::from_str(text).ok()
+        };
+        let MetadataOfStub { labels, annotations } = spec.template.metadata;
+        Self { selector: small(spec.selector), labels: small(labels), annotations: small(annotations) }
+    }
+
+    fn text(&self) -> String {
+        let Self { selector, labels, annotations } = self;
+        let metadata = json!({"labels": labels, "annotations": annotations});
+        json!({"spec": {"selector": selector, "template": {"metadata": metadata}}}).to_string()
+    }
 }
 
 impl From<DynamicObject> for Kept {
-    /// Keeps of `managedFields` only what is under our own name, which has to be given up.
     fn from(object: DynamicObject) -> Self {
         let DynamicObject { mut metadata, data, .. } = object;
         if let Some(fields) = &mut metadata.managed_fields {
             fields.retain(|entry| entry.manager.as_deref() == Some(FIELD_MANAGER));
-            fields.shrink_to_fit();
         }
-        if let Some(annotations) = &mut metadata.annotations {
-            annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
-        }
-        let data = lz4_flex::compress_prepend_size(data.to_string().as_bytes()).into_boxed_slice();
-        Self { metadata, data }
+        Self::new(metadata, &data.to_string(), None)
     }
 }
 
@@ -78,15 +234,17 @@ impl Resource for Kept {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
+
+    fn decoded(object: &Value) -> Kept {
+        Kept::decode(object.to_string().as_bytes()).unwrap()
+    }
 
     #[test]
     fn what_is_kept_comes_back_without_what_nobody_needs() {
         let entry = |manager: &str| json!({"manager": manager, "operation": "Update", "fieldsV1": {}});
         let spec = json!({"replicas": 2, "template": {"spec": {"fieldOfTomorrow": [1, null, {"a": "ü"}]}}});
-        let kept: Kept = serde_json::from_value(json!({
+        let kept = decoded(&json!({
             "apiVersion": "apps/v1", "kind": "Deployment",
             "metadata": {
                 "name": "web", "generation": 3,
@@ -94,8 +252,7 @@ mod tests {
                 "managedFields": [entry("kubectl"), entry(FIELD_MANAGER)],
             },
             "spec": spec, "status": {"replicas": 1},
-        }))
-        .unwrap();
+        }));
         assert_eq!(kept.meta().generation, Some(3));
         let object = serde_json::to_value(kept.object()).unwrap();
         assert_eq!(
@@ -108,5 +265,46 @@ mod tests {
                 "spec": spec, "status": {"replicas": 1},
             })
         );
+    }
+
+    #[test]
+    fn a_workload_of_unusual_size_is_kept_as_a_stub() {
+        let workload = |annotations: Value, env: Value| {
+            json!({
+                "metadata": {"name": "web", "namespace": "shop", "uid": "u1", "labels": {"a": "b"}, "annotations": annotations},
+                "spec": {"selector": {"matchLabels": {"app": "web"}}, "template": {
+                    "metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"env": env}]},
+                }},
+            })
+        };
+        let own = json!({"adieu.dev/graceful": "true", "team": "x".repeat(METADATA_LIMIT)});
+        let value = |length: usize| json!([{"name": "A", "value": "x".repeat(length)}]);
+        let small = decoded(&workload(json!({}), value(TEXT_LIMIT / 2)));
+        assert!(small.too_large().is_none());
+        for (annotations, env, why) in [
+            (own.clone(), value(TEXT_LIMIT), "spec and status: 257 KiB"),
+            (own, vec![json!({"name": "A"}); 10_000].into(), "in memory"),
+            (json!({"adieu.dev/policy": "x".repeat(METADATA_LIMIT)}), json!([]), "adieu's annotations"),
+        ] {
+            let kept = decoded(&workload(annotations.clone(), env));
+            assert!(kept.too_large().unwrap().contains(why), "{:?}", kept.too_large());
+            assert!(kept.size() < 1000 && kept.weight() < 10_000);
+            let object = kept.object();
+            assert_eq!(object.metadata.labels, Some([("a".into(), "b".into())].into()));
+            assert_eq!(object.data["spec"]["selector"]["matchLabels"]["app"], "web");
+            assert_eq!(object.data["spec"]["template"]["metadata"]["labels"]["app"], "web");
+            let graceful =
+                object.metadata.annotations.and_then(|kept| kept.get("adieu.dev/graceful").cloned());
+            assert_eq!(graceful.as_deref(), annotations["adieu.dev/graceful"].as_str());
+        }
+        assert_eq!(small.stub("why").object().data["spec"]["selector"]["matchLabels"]["app"], "web");
+    }
+
+    #[test]
+    fn the_weight_of_a_workload_is_about_the_memory_that_it_takes() {
+        let args = json!({"args": vec![""; 10_000], "text": "{[,\"\\".repeat(100)}).to_string();
+        assert!((10_000 * 24..10_000 * 128).contains(&weight(&args)), "{}", weight(&args));
+        let env = json!({"env": vec![json!({"a": 1}); 1_000]}).to_string();
+        assert!((1_000 * 600..1_000 * 1_000).contains(&weight(&env)), "{}", weight(&env));
     }
 }

@@ -3,8 +3,11 @@
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Node;
-use kube::{Api, Client, api::ListParams};
+use kube::{Client, Resource as _};
+use serde::Deserialize;
 use tokio::{sync::watch, time::sleep};
+
+use super::list_watch::for_each;
 
 /// The minor version from which kubelets have it: beta and on by default in 1.30 (KEP-3960).
 const SINCE: u32 = 30;
@@ -35,19 +38,38 @@ async fn look(client: &Client) -> Result<bool, kube::Error> {
     if minor_of(&format!("{}.{}", server.major, server.minor)).is_some_and(|minor| minor >= SINCE + SKEW) {
         return Ok(true);
     }
-    let nodes = Api::<Node>::all(client.clone()).list(&ListParams::default()).await?;
-    let versions = nodes.items.iter().map(|node| {
-        node.status
-            .as_ref()
-            .and_then(|status| status.node_info.as_ref())
-            .map_or("", |info| &info.kubelet_version)
-    });
-    Ok(all_since(versions))
+    let mut all = true;
+    for_each(client, &Node::url_path(&(), None), |node| all &= is_since(kubelet_version(node).as_deref()))
+        .await?;
+    Ok(all)
 }
 
-/// Whether all of these kubelet versions have the action. One that can't be read may not.
-fn all_since<'a>(mut versions: impl Iterator<Item = &'a str>) -> bool {
-    versions.all(|version| minor_of(version).is_some_and(|minor| minor >= SINCE))
+/// What is read of a node, which has much more.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct SlimNode {
+    status: Status,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Status {
+    node_info: Info,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Info {
+    kubelet_version: Option<String>,
+}
+
+fn kubelet_version(node: &[u8]) -> Option<String> {
+    serde_json::from_slice::<SlimNode>(node).ok()?.status.node_info.kubelet_version
+}
+
+/// Whether a kubelet of this version has the action. One whose version can't be read may not.
+fn is_since(version: Option<&str>) -> bool {
+    version.and_then(minor_of).is_some_and(|minor| minor >= SINCE)
 }
 
 /// The minor version of `v1.30.2-gke.100`, `1.33+`; anything from 2.0 on counts as new.
@@ -61,7 +83,10 @@ fn minor_of(version: &str) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
+    use crate::trial::test_support::client;
 
     #[test]
     fn versions_are_read_as_distributions_write_them() {
@@ -77,10 +102,29 @@ mod tests {
         }
     }
 
-    #[test]
-    fn one_old_kubelet_is_enough() {
-        assert!(all_since(["v1.30.0", "v1.32.4"].into_iter()));
-        assert!(!all_since(["v1.30.0", "v1.29.9"].into_iter()));
-        assert!(!all_since(["v1.30.0", ""].into_iter()));
+    #[tokio::test]
+    async fn one_old_kubelet_is_enough() {
+        let node =
+            |version: &str| json!({"metadata": {}, "status": {"nodeInfo": {"kubeletVersion": version}}});
+        let all_since = async |versions: &[&str]| {
+            let nodes: Vec<_> = versions.iter().map(|version| node(version)).collect();
+            let api_server = client(move |_, target| {
+                let list =
+                    |after: &str, items: &[Value]| json!({"metadata": {"continue": after}, "items": items});
+                Some((
+                    200,
+                    match target {
+                        "/version" => json!({"major": "1", "minor": "32", "gitVersion": "", "gitCommit": "",
+                        "gitTreeState": "", "buildDate": "", "goVersion": "", "compiler": "", "platform": ""}),
+                        page if page.contains("continue=more") => list("", &nodes[1..]),
+                        _ => list("more", &nodes[..1]),
+                    },
+                ))
+            });
+            look(&api_server).await.unwrap()
+        };
+        assert!(all_since(&["v1.30.0", "v1.32.4"]).await);
+        assert!(!all_since(&["v1.30.0", "v1.29.9"]).await);
+        assert!(!all_since(&["v1.30.0", ""]).await);
     }
 }

@@ -29,6 +29,10 @@ pub struct Metrics {
     pub workloads: Family<WorkloadLabels, Gauge>,
     /// Rollouts for policies that failed, so that no other begins.
     pub failed_rollouts: Gauge,
+    /// Watched objects that can't be decoded.
+    pub undecodable_objects: Family<ObjectLabels, Gauge>,
+    /// Watched objects that are too large to be read.
+    pub oversized_objects: Family<ObjectLabels, Gauge>,
     /// When the serving certificate began to be valid, in seconds since 1970.
     pub certificate_not_before: Gauge,
     /// When the serving certificate expires, in seconds since 1970.
@@ -64,7 +68,14 @@ pub struct WorkloadLabels {
     pub state: WorkloadState,
 }
 
-/// A kind as a label: of a workload, or `Pod`.
+/// Labels of [`Metrics::undecodable_objects`] and [`Metrics::oversized_objects`].
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct ObjectLabels {
+    /// The object's kind.
+    pub kind: KindLabel,
+}
+
+/// A kind as a label: of a workload or another watched object, or `Pod`.
 #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
 pub struct KindLabel(pub &'static str);
 
@@ -146,6 +157,8 @@ impl Default for Metrics {
             reconciles: Family::default(),
             workloads: Family::default(),
             failed_rollouts: Gauge::default(),
+            undecodable_objects: Family::default(),
+            oversized_objects: Family::default(),
             certificate_not_before: Gauge::default(),
             certificate_expiration: Gauge::default(),
             leader: Gauge::default(),
@@ -181,6 +194,16 @@ impl Default for Metrics {
             "failed_rollouts",
             "Rollouts for policies that failed, so that no other begins",
             metrics.failed_rollouts.clone(),
+        );
+        registry.register(
+            "undecodable_objects",
+            "Watched objects that can't be decoded and are ignored",
+            metrics.undecodable_objects.clone(),
+        );
+        registry.register(
+            "oversized_objects",
+            "Watched objects that are too large to be read",
+            metrics.oversized_objects.clone(),
         );
         registry.register(
             "certificate_not_before_timestamp_seconds",
@@ -245,6 +268,9 @@ mod tests {
         metrics.admission_requests.get_or_create(&admitted).inc();
         let counted = WorkloadLabels { kind: kind(), state: WorkloadState::Injected };
         metrics.workloads.get_or_create(&counted).set(1);
+        for family in [&metrics.undecodable_objects, &metrics.oversized_objects] {
+            family.get_or_create(&ObjectLabels { kind: kind() }).set(1);
+        }
         let text = metrics.render().unwrap();
         let name = regex::Regex::new("adieu_[a-z_]+").unwrap();
         for (file, least) in [

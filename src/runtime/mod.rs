@@ -8,14 +8,19 @@ pub mod client;
 pub mod kept;
 pub mod kubelets;
 pub mod leader;
+mod list_watch;
 mod listen;
 pub mod logs;
 pub mod metrics;
 pub mod ownership;
+mod quota;
 pub mod readiness;
 pub mod renewal;
 pub mod serving;
 pub mod shutdown;
+mod slim;
+mod split;
+pub mod unusable;
 pub mod workloads;
 
 /// The field manager under which adieu writes.

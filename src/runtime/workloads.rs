@@ -9,7 +9,7 @@ use futures::{
 };
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
 use kube::{
-    Api, Client, Resource as _,
+    Client, Resource as _,
     core::{ApiResource, DynamicObject},
     runtime::{
         WatchStreamExt as _,
@@ -19,7 +19,12 @@ use kube::{
 };
 use tokio::{sync::watch, time::timeout};
 
-use super::kept::Kept;
+use super::{
+    kept::Kept,
+    list_watch::{Source, list_watch},
+    quota::Quota,
+    unusable::UnusableObjects,
+};
 use crate::plan::Kind;
 
 /// How long an admission may wait for the watch to bring what was just created: a pod's workload, or a namespace.
@@ -40,22 +45,41 @@ pub type Events = BoxStream<'static, Result<Kept, watcher::Error>>;
 
 impl Workloads {
     /// The workloads, and the watches of every kind in the order of [`Kind::ALL`]; they are followed for as
-    /// long as these are polled.
+    /// long as these are polled. `fields` is a field selector.
     #[must_use]
-    pub fn follow(client: &Client, config: &watcher::Config) -> (Self, [Events; 3]) {
+    pub fn follow(client: &Client, fields: Option<&str>, unusable: &UnusableObjects) -> (Self, [Events; 3]) {
+        let quota = Arc::new(Quota::default());
         let (tell, changed) = watch::channel(());
         let (count, listed) = watch::channel(0);
         let follow = |kind: Kind| {
             let resource = resource(kind);
             let writer = Writer::new(resource.clone());
             let store = writer.as_reader();
-            let api = Api::<Kept>::all_with(client.clone(), &resource);
-            let (tell, count, listed) = (tell.clone(), count.clone(), store.clone());
+            let (before, quota) = (store.clone(), quota.clone());
+            let keep = {
+                let (quota, resource) = (quota.clone(), resource.clone());
+                move |kept| quota.apply(kind, unchanged(kept, &before, &resource))
+            };
+            let source = Source {
+                client: client.clone(),
+                path: Kept::url_path(&resource, None),
+                api_version: resource.api_version.clone(),
+                kind: kind.as_str(),
+                fields: fields.map(Into::into),
+                unusable: unusable.clone(),
+                keep: Arc::new(keep),
+            };
+            let (tell, count, listed, done) = (tell.clone(), count.clone(), store.clone(), store.clone());
             let mut first = true;
-            let stream = watcher(api, config.clone())
+            let stream = list_watch(source)
                 .default_backoff()
                 .reflect(writer)
                 .inspect(move |event| {
+                    match event {
+                        Ok(watcher::Event::Delete(kept)) => quota.forget(kind, kept),
+                        Ok(watcher::Event::InitDone) => quota.retain(kind, &done),
+                        _ => {}
+                    }
                     if matches!(event, Ok(watcher::Event::InitDone)) && take(&mut first) {
                         count.send_modify(|listed| *listed += 1);
                     }
@@ -141,9 +165,9 @@ impl Workloads {
         self.kinds().flat_map(|(kind, store)| store.state().into_iter().map(move |kept| (kind, kept)))
     }
 
-    /// The same, to be looked at one by one.
+    /// The same, to be looked at one by one, but for those that are too large.
     pub fn all(&self) -> impl Iterator<Item = (Kind, DynamicObject)> {
-        self.kept().map(|(kind, kept)| (kind, kept.object()))
+        self.kept().filter(|(_, kept)| kept.too_large().is_none()).map(|(kind, kept)| (kind, kept.object()))
     }
 
     /// The workloads of a kind.
@@ -173,6 +197,18 @@ pub(super) async fn soon<T>(mut changed: watch::Receiver<()>, find: impl Fn() ->
         }
     };
     timeout(LAG, found).await.ok().flatten()
+}
+
+/// The object that is kept already, if it is the same: what is listed anew takes no memory twice.
+fn unchanged(kept: Kept, store: &Store<Kept>, resource: &ApiResource) -> Kept {
+    let before = store.get(&ObjectRef::from_obj_with(&kept, resource.clone()));
+    let is_same = |before: &Kept| {
+        let [before, now] = [before.meta(), kept.meta()];
+        now.resource_version.is_some()
+            && before.resource_version == now.resource_version
+            && before.uid == now.uid
+    };
+    before.filter(|before| is_same(before)).map_or(kept, |before| Kept::clone(&before))
 }
 
 /// What an event brought into the store. What is listed page by page gets there with the last page only: whoever
@@ -232,7 +268,7 @@ mod tests {
             Some((200, list))
         });
         let (workloads, [mut deployments, ..]) =
-            Workloads::follow(&client, &watcher::Config::default().page_size(2));
+            Workloads::follow(&client, None, &UnusableObjects::default());
         let mut told = vec![];
         while told.len() < 5 {
             // The watch that ended is told of as well.

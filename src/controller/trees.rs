@@ -1,0 +1,58 @@
+//! How much memory workloads may take while they are reconciled: as trees of values they take many times their
+//! text, and several are reconciled at a time.
+
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use crate::runtime::kept::Kept;
+
+/// What is counted, in bytes.
+const UNIT: usize = 1 << 10;
+/// How many units workloads may take together. Only unusual ones ever wait for others.
+const UNITS: u32 = 12 << 10;
+
+/// The memory for trees.
+pub(super) struct Trees(Semaphore);
+
+impl Default for Trees {
+    fn default() -> Self {
+        Self(Semaphore::new(UNITS as usize))
+    }
+}
+
+impl Trees {
+    /// Returns when there is room for a workload, until the permit is dropped.
+    pub(super) async fn room_for(&self, kept: &Kept) -> Option<SemaphorePermit<'_>> {
+        let units = u32::try_from(kept.weight().div_ceil(UNIT)).unwrap_or(UNITS);
+        // It is never closed.
+        self.0.acquire_many(units.clamp(1, UNITS)).await.ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::poll;
+    use kube::core::DynamicObject;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn kept(spec: &Value) -> Kept {
+        let object = json!({"metadata": {"name": "web"}, "spec": spec});
+        serde_json::from_value::<DynamicObject>(object).unwrap().into()
+    }
+
+    #[tokio::test]
+    async fn large_workloads_wait_for_each_other_and_ordinary_ones_do_not() {
+        let trees = Trees::default();
+        let large = kept(&json!({"env": vec![json!({"name": "A"}); 5_000]}));
+        let first = [trees.room_for(&large).await, trees.room_for(&large).await];
+        let mut waiting = Box::pin(trees.room_for(&large));
+        assert!(poll!(&mut waiting).is_pending() || large.weight() < 4 << 20);
+        drop((first, waiting));
+        let ordinary = kept(&json!({"env": vec![json!({"name": "A"}); 50]}));
+        let mut held = vec![];
+        for _ in 0..100 {
+            held.push(trees.room_for(&ordinary).await);
+        }
+    }
+}

@@ -1,0 +1,378 @@
+//! Lists objects and then watches them, one by one: an object that can't be decoded, or is too large, doesn't hide
+//! the others, and what is read takes no more memory than the largest object.
+//!
+//! The watcher of kube-runtime decodes whole pages, and fails for one object of them.
+
+use std::{io, ops::Deref, pin::Pin, sync::Arc, time::Duration};
+
+use futures::{AsyncBufRead, AsyncBufReadExt as _, Stream, stream::unfold};
+use http::{HeaderValue, Request, header::ACCEPT_ENCODING};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::{
+    Client, Error,
+    api::{ListParams, WatchParams},
+    core::Status,
+    runtime::watcher::{self, Event},
+};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::{Instant, sleep, timeout},
+};
+
+use super::{
+    client::WATCH_SILENCE,
+    slim::{Watched, identity, reference},
+    split::{OBJECT_LIMIT, Shape, Splitter, Text},
+    unusable::{Reason, UnusableObjects},
+};
+
+/// How many objects the first page has.
+const FIRST_PAGE: u32 = 25;
+/// How many objects a page has at most.
+const LARGEST_PAGE: u32 = 500;
+/// How large the next page should be, in bytes, after what the objects so far came to.
+const PAGE_BYTES: usize = 4 << 20;
+/// From which size on objects are read one at a time, of all kinds together.
+const LARGE: usize = 1 << 20;
+/// A watch that ends earlier than that is not begun anew before.
+const SHORTEST_WATCH: Duration = Duration::from_secs(1);
+/// How long the API server lets a watch go on, in seconds. kube refuses 295 and more.
+const WATCH_SECONDS: u32 = 290;
+
+/// Held by who reads a large object.
+static LARGE_OBJECT: Semaphore = Semaphore::const_new(1);
+
+/// What is listed and watched.
+#[derive(Clone)]
+pub(super) struct Source<K> {
+    pub(super) client: Client,
+    /// Where the API server has the objects.
+    pub(super) path: String,
+    pub(super) api_version: String,
+    pub(super) kind: &'static str,
+    pub(super) fields: Option<String>,
+    pub(super) unusable: UnusableObjects,
+    /// What becomes of an object before anybody sees it.
+    pub(super) keep: Arc<dyn Fn(K) -> K + Send + Sync>,
+}
+
+/// Lists the objects, and watches them from there on. After an error it goes on where it was, or lists anew where the
+/// API server has forgotten that. Of an object that becomes unusable the last version that was usable stays.
+pub(super) fn list_watch<K: Watched>(
+    source: Source<K>,
+) -> impl Stream<Item = watcher::Result<Event<K>>> + Send {
+    unfold((source, State::Start), |(source, mut state)| async move {
+        loop {
+            let (item, next) = source.step(state).await;
+            state = next;
+            if let Some(item) = item {
+                return Some((item, (source, state)));
+            }
+        }
+    })
+}
+
+/// Reads all objects of a list as text, page by page.
+pub(super) async fn for_each(client: &Client, path: &str, mut each: impl FnMut(&[u8])) -> Result<(), Error> {
+    let mut page = Page::default();
+    loop {
+        let mut objects = page.open(client, path, None).await?;
+        while let Some(text) = objects.next().await.map_err(Error::ReadEvents)? {
+            each(text.complete().unwrap_or_default());
+        }
+        match page.next(&objects)? {
+            Next::Page(next) => page = next,
+            Next::Complete(_) => return Ok(()),
+        }
+    }
+}
+
+enum State {
+    Start,
+    Page(Page),
+    Listing(Page, Box<Objects>),
+    Listed(String),
+    Watching { version: String, events: Box<Objects>, since: Instant },
+}
+
+type Step<K> = (Option<watcher::Result<Event<K>>>, State);
+
+impl<K: Watched> Source<K> {
+    async fn step(&self, state: State) -> Step<K> {
+        match state {
+            State::Start => {
+                self.unusable.list_begins(self.kind);
+                (Some(Ok(Event::Init)), State::Page(Page::default()))
+            }
+            State::Page(page) => match page.open(&self.client, &self.path, self.fields.as_deref()).await {
+                Ok(objects) => (None, State::Listing(page, Box::new(objects))),
+                Err(error) => failed(page, error),
+            },
+            State::Listing(page, mut objects) => match objects.next().await {
+                Ok(Some(text)) => {
+                    let event = self.usable(&text).map(|object| Ok(Event::InitApply(object)));
+                    (event, State::Listing(page, objects))
+                }
+                Ok(None) => match page.next(&objects) {
+                    Ok(Next::Page(next)) => (None, State::Page(next)),
+                    Ok(Next::Complete(version)) if version.is_empty() => {
+                        (Some(Err(watcher::Error::NoResourceVersion)), State::Start)
+                    }
+                    Ok(Next::Complete(version)) => {
+                        self.unusable.list_ends(self.kind);
+                        (Some(Ok(Event::InitDone)), State::Listed(version))
+                    }
+                    Err(error) => failed(page, error),
+                },
+                Err(error) => failed(page, Error::ReadEvents(error)),
+            },
+            State::Listed(version) => match self.watch(&version).await {
+                Ok(events) => {
+                    (None, State::Watching { version, events: Box::new(events), since: Instant::now() })
+                }
+                Err(error) => {
+                    let next = if is_gone(&error) { State::Start } else { State::Listed(version) };
+                    (Some(Err(watcher::Error::WatchStartFailed(error))), next)
+                }
+            },
+            State::Watching { version, mut events, since } => {
+                let text = match timeout(WATCH_SILENCE, events.next()).await {
+                    Ok(Ok(Some(text))) => text,
+                    Ok(Ok(None)) => {
+                        sleep(SHORTEST_WATCH.saturating_sub(since.elapsed())).await;
+                        return (None, State::Listed(version));
+                    }
+                    Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                        sleep(SHORTEST_WATCH.saturating_sub(since.elapsed())).await;
+                        return (None, State::Listed(version));
+                    }
+                    Ok(Err(error)) => {
+                        let error = watcher::Error::WatchFailed(Error::ReadEvents(error));
+                        return (Some(Err(error)), State::Listed(version));
+                    }
+                    Err(_) => {
+                        tracing::debug!(kind = self.kind, "the watch is silent, renewing it");
+                        return (None, State::Listed(version));
+                    }
+                };
+                match self.event(&text) {
+                    Ok((event, now)) => {
+                        let version = now.unwrap_or(version);
+                        (event.map(Ok), State::Watching { version, events, since })
+                    }
+                    Err(error) => {
+                        let gone = matches!(&error, watcher::Error::WatchError(status) if status.code == 410);
+                        (Some(Err(error)), if gone { State::Start } else { State::Listed(version) })
+                    }
+                }
+            }
+        }
+    }
+
+    async fn watch(&self, version: &str) -> Result<Objects, Error> {
+        let parameters = WatchParams {
+            field_selector: self.fields.clone(),
+            timeout: Some(WATCH_SECONDS),
+            bookmarks: true,
+            ..WatchParams::default()
+        };
+        let request = kube::core::Request::new(&self.path).watch(&parameters, version);
+        Objects::ask(&self.client, request, Shape::Events).await
+    }
+
+    /// What an event of a watch brings, and the version of the cluster's state that it leads to.
+    fn event(&self, text: &Text) -> watcher::Result<(Option<Event<K>>, Option<String>)> {
+        let Some(bytes) = text.complete() else {
+            self.usable(text);
+            return Ok((None, None));
+        };
+        let undecodable = |error| watcher::Error::WatchFailed(Error::SerdeError(error));
+        let event: WatchEvent<'_> = serde_json::from_slice(bytes).map_err(undecodable)?;
+        let object = event.object.get().as_bytes();
+        if event.kind == "ERROR" {
+            let status: Status = serde_json::from_slice(object).map_err(undecodable)?;
+            return Err(watcher::Error::WatchError(Box::new(status)));
+        }
+        let metadata = identity(object);
+        let version = metadata.resource_version.clone().filter(|version| !version.is_empty());
+        let event = match event.kind {
+            "BOOKMARK" => None,
+            "DELETED" => {
+                self.unusable.remove(self.kind, metadata.namespace.as_deref(), metadata.name.as_deref());
+                Some(Event::Delete(K::of_metadata(metadata)))
+            }
+            _ => self.decoded(object, metadata).map(Event::Apply),
+        };
+        Ok((event, version))
+    }
+
+    fn usable(&self, text: &Text) -> Option<K> {
+        if let Some(bytes) = text.complete() {
+            return self.decoded(bytes, identity(bytes));
+        }
+        let reason = Reason::too_large("an object", text.length(), OBJECT_LIMIT);
+        self.unusable.add(self.kind, reference(&self.api_version, self.kind, &ObjectMeta::default()), reason);
+        None
+    }
+
+    fn decoded(&self, text: &[u8], metadata: ObjectMeta) -> Option<K> {
+        match K::decode(text) {
+            Ok(object) => {
+                let object = (self.keep)(object);
+                let (namespace, name) = (metadata.namespace.as_deref(), metadata.name.as_deref());
+                match object.too_large() {
+                    Some(reason) => {
+                        let reference = reference(&self.api_version, self.kind, &metadata);
+                        self.unusable.add(self.kind, reference, Reason::TooLarge(reason.to_owned()));
+                    }
+                    None => self.unusable.remove(self.kind, namespace, name),
+                }
+                Some(object)
+            }
+            Err(reason) => {
+                self.unusable.add(self.kind, reference(&self.api_version, self.kind, &metadata), reason);
+                None
+            }
+        }
+    }
+}
+
+/// The same page is asked for again, or all of them where the API server has forgotten what came before it.
+fn failed<K>(page: Page, error: Error) -> Step<K> {
+    let next = if is_gone(&error) { State::Start } else { State::Page(page) };
+    (Some(Err(watcher::Error::InitialListFailed(error))), next)
+}
+
+fn is_gone(error: &Error) -> bool {
+    matches!(error, Error::Api(status) if status.code == 410)
+}
+
+#[derive(Deserialize)]
+struct WatchEvent<'a> {
+    #[serde(rename = "type")]
+    kind: &'a str,
+    #[serde(borrow)]
+    object: &'a RawValue,
+}
+
+/// A page of a list.
+#[derive(Debug)]
+struct Page {
+    after: Option<String>,
+    limit: u32,
+}
+
+/// What follows a page.
+enum Next {
+    Page(Page),
+    /// Nothing. This is the version of the cluster's state that was listed.
+    Complete(String),
+}
+
+#[derive(Deserialize)]
+struct Listed {
+    #[serde(default)]
+    metadata: ListMetadata,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct ListMetadata {
+    resource_version: String,
+    #[serde(rename = "continue")]
+    after: String,
+}
+
+impl Default for Page {
+    fn default() -> Self {
+        Self { after: None, limit: FIRST_PAGE }
+    }
+}
+
+impl Page {
+    async fn open(&self, client: &Client, path: &str, fields: Option<&str>) -> Result<Objects, Error> {
+        let parameters = ListParams {
+            field_selector: fields.map(ToOwned::to_owned),
+            limit: Some(self.limit),
+            continue_token: self.after.clone(),
+            ..ListParams::default()
+        };
+        Objects::ask(client, kube::core::Request::new(path).list(&parameters), Shape::List).await
+    }
+
+    fn next(&self, objects: &Objects) -> Result<Next, Error> {
+        let listed: Listed = serde_json::from_slice(objects.splitter.rest()).map_err(Error::SerdeError)?;
+        let ListMetadata { resource_version, after } = listed.metadata;
+        if after.is_empty() {
+            return Ok(Next::Complete(resource_version));
+        }
+        let limit = next_limit(self.limit, objects.count, objects.bytes);
+        Ok(Next::Page(Self { after: Some(after), limit }))
+    }
+}
+
+/// How many objects to ask for after a page of that many, which came to that many bytes.
+fn next_limit(limit: u32, count: usize, bytes: usize) -> u32 {
+    let fitting = PAGE_BYTES / (bytes / count.max(1)).max(1);
+    let most = limit.saturating_mul(4).min(LARGEST_PAGE);
+    u32::try_from(fitting).unwrap_or(u32::MAX).clamp(1, most)
+}
+
+/// The objects of an answer while it is read.
+struct Objects {
+    body: Pin<Box<dyn AsyncBufRead + Send>>,
+    splitter: Splitter,
+    count: usize,
+    bytes: usize,
+}
+
+/// An object, and the permit that it is large.
+struct Object {
+    text: Text,
+    _permit: Option<SemaphorePermit<'static>>,
+}
+
+impl Deref for Object {
+    type Target = Text;
+
+    fn deref(&self) -> &Text {
+        &self.text
+    }
+}
+
+impl Objects {
+    async fn ask(
+        client: &Client,
+        request: Result<Request<Vec<u8>>, kube::core::request::Error>,
+        shape: Shape,
+    ) -> Result<Self, Error> {
+        let mut request = request.map_err(Error::BuildRequest)?;
+        request.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        let body = Box::pin(client.request_stream(request).await?);
+        Ok(Self { body, splitter: Splitter::new(shape), count: 0, bytes: 0 })
+    }
+
+    /// The next object.
+    async fn next(&mut self) -> io::Result<Option<Object>> {
+        let mut permit = None;
+        loop {
+            if self.splitter.held() > LARGE && permit.is_none() {
+                permit = LARGE_OBJECT.acquire().await.ok();
+            }
+            let chunk = self.body.fill_buf().await?;
+            if chunk.is_empty() {
+                let is_cut = self.splitter.is_within();
+                return if is_cut { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(None) };
+            }
+            let (read, object) = self.splitter.read(chunk);
+            self.body.consume_unpin(read);
+            self.bytes += read;
+            if let Some(text) = object {
+                self.count += 1;
+                return Ok(Some(Object { text, _permit: permit }));
+            }
+        }
+    }
+}

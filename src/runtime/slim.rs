@@ -1,0 +1,371 @@
+//! Decodes objects out of their JSON text without what nobody needs, and within bounds: what a text is turned into
+//! takes many times its length in memory.
+
+use std::{borrow::Cow, collections::BTreeMap, fmt};
+
+use k8s_openapi::{
+    api::{
+        core::v1::{Namespace, ObjectReference, Service},
+        policy::v1::PodDisruptionBudget,
+    },
+    apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta, OwnerReference, Time},
+};
+use kube::Resource;
+use serde::{
+    Deserialize,
+    de::{DeserializeOwned, Deserializer, MapAccess, Visitor},
+};
+use serde_json::value::RawValue;
+
+use super::{FIELD_MANAGER, unusable::Reason};
+use crate::api::{ClusterGracefulPolicy, GracefulPolicy, annotations};
+
+/// The most of labels, of annotations and of owners that is kept of an object, in bytes of JSON.
+pub(super) const METADATA_LIMIT: usize = 16 << 10;
+/// The most of a Service's or PodDisruptionBudget's spec.
+const SPEC_LIMIT: usize = 16 << 10;
+/// The most of a policy's spec, more than the CRDs allow.
+const POLICY_LIMIT: usize = 64 << 10;
+
+/// An object that is watched.
+pub(super) trait Watched: Resource + Clone + Send + Sync + Sized + 'static {
+    /// Its kind, as a label of metrics. Of a workload there are several.
+    const KIND: &'static str;
+
+    /// Decodes it.
+    fn decode(text: &[u8]) -> Result<Self, Reason>;
+
+    /// One of which nothing else is known.
+    fn of_metadata(metadata: ObjectMeta) -> Self;
+
+    /// What is too large about it, if only a stub was decoded.
+    fn too_large(&self) -> Option<&str> {
+        None
+    }
+}
+
+/// The parts of an object, as text.
+#[derive(Deserialize)]
+pub(super) struct Parts<'a> {
+    #[serde(borrow)]
+    pub(super) metadata: &'a RawValue,
+    #[serde(borrow, default)]
+    pub(super) spec: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub(super) status: Option<&'a RawValue>,
+}
+
+impl<'a> Parts<'a> {
+    pub(super) fn of(text: &'a [u8]) -> Result<Self, Reason> {
+        serde_json::from_slice(text).map_err(|error| Reason::undecodable("the object", &error))
+    }
+
+    /// The spec, if it isn't larger than the limit.
+    fn spec<T: DeserializeOwned>(&self, limit: usize) -> Result<Option<T>, Reason> {
+        let Some(text) = self.spec.map(RawValue::get) else { return Ok(None) };
+        if text.len() > limit {
+            return Err(Reason::too_large("spec", text.len(), limit));
+        }
+        serde_json::from_str(text).map_err(|error| Reason::undecodable("spec", &error))
+    }
+
+    /// The status. It decides nothing: if it can't be read, it is as if there were none.
+    fn status<T: DeserializeOwned>(&self) -> Option<T> {
+        let text = self.status.map(RawValue::get).filter(|text| text.len() <= SPEC_LIMIT)?;
+        serde_json::from_str(text).ok()
+    }
+}
+
+/// What is kept of metadata.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Metadata<'a> {
+    name: Option<String>,
+    namespace: Option<String>,
+    uid: Option<String>,
+    resource_version: Option<String>,
+    generation: Option<i64>,
+    creation_timestamp: Option<Time>,
+    deletion_timestamp: Option<Time>,
+    #[serde(borrow)]
+    labels: Option<&'a RawValue>,
+    #[serde(borrow)]
+    annotations: Option<&'a RawValue>,
+    #[serde(borrow)]
+    owner_references: Option<&'a RawValue>,
+    #[serde(borrow)]
+    managed_fields: Option<&'a RawValue>,
+}
+
+impl<'a> Metadata<'a> {
+    pub(super) fn of(text: &'a RawValue) -> Result<Self, Reason> {
+        serde_json::from_str(text.get()).map_err(|error| Reason::undecodable("metadata", &error))
+    }
+
+    /// With nothing that can be large.
+    pub(super) fn bare(&self) -> ObjectMeta {
+        ObjectMeta {
+            name: self.name.clone(),
+            namespace: self.namespace.clone(),
+            uid: self.uid.clone(),
+            resource_version: self.resource_version.clone(),
+            generation: self.generation,
+            creation_timestamp: self.creation_timestamp.clone(),
+            deletion_timestamp: self.deletion_timestamp.clone(),
+            ..ObjectMeta::default()
+        }
+    }
+
+    pub(super) fn labels(&self) -> Result<Option<BTreeMap<String, String>>, Reason> {
+        small("metadata.labels", self.labels)
+    }
+
+    pub(super) fn owners(&self) -> Result<Option<Vec<OwnerReference>>, Reason> {
+        small("metadata.ownerReferences", self.owner_references)
+    }
+
+    /// The annotations that may tell adieu something, and the others as far as they are small.
+    pub(super) fn annotations(&self) -> Result<Option<BTreeMap<String, String>>, Reason> {
+        let Some(text) = self.annotations else { return Ok(None) };
+        let kept: Annotations = serde_json::from_str(text.get())
+            .map_err(|error| Reason::undecodable("metadata.annotations", &error))?;
+        if kept.own > METADATA_LIMIT {
+            return Err(Reason::too_large("adieu's annotations", kept.own, METADATA_LIMIT));
+        }
+        Ok(Some(kept.all))
+    }
+
+    /// Of `managedFields` only what is under our own name, which has to be given up.
+    pub(super) fn our_fields(&self) -> Result<Option<Vec<ManagedFieldsEntry>>, Reason> {
+        let Some(text) = self.managed_fields else { return Ok(None) };
+        let kept: OurFields<'_> = serde_json::from_str(text.get())
+            .map_err(|error| Reason::undecodable("metadata.managedFields", &error))?;
+        kept.0.into_iter().map(|entry| small("metadata.managedFields", Some(entry))).collect()
+    }
+}
+
+fn small<T: DeserializeOwned>(field: &str, text: Option<&RawValue>) -> Result<Option<T>, Reason> {
+    let Some(text) = text.map(RawValue::get) else { return Ok(None) };
+    if text.len() > METADATA_LIMIT {
+        return Err(Reason::too_large(field, text.len(), METADATA_LIMIT));
+    }
+    serde_json::from_str(text).map_err(|error| Reason::undecodable(field, &error))
+}
+
+/// Annotations without those that are nobody's business, and how large adieu's are together.
+#[derive(Default)]
+struct Annotations {
+    all: BTreeMap<String, String>,
+    own: usize,
+}
+
+impl<'de> Deserialize<'de> for Annotations {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(AnnotationsVisitor)
+    }
+}
+
+struct AnnotationsVisitor;
+
+impl<'de> Visitor<'de> for AnnotationsVisitor {
+    type Value = Annotations;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("annotations")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Annotations, A::Error> {
+        let (mut kept, mut foreign) = (Annotations::default(), 0);
+        while let Some((key, value)) = map.next_entry::<Cow<'de, str>, Cow<'de, str>>()? {
+            let length = key.len() + value.len();
+            let keeps = if annotations::is_own(&key) {
+                kept.own += length;
+                kept.own <= METADATA_LIMIT
+            } else {
+                foreign += length;
+                foreign <= METADATA_LIMIT && key != "kubectl.kubernetes.io/last-applied-configuration"
+            };
+            if keeps {
+                kept.all.insert(key.into_owned(), value.into_owned());
+            }
+        }
+        Ok(kept)
+    }
+}
+
+/// The entries under our own name.
+struct OurFields<'a>(Vec<&'a RawValue>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for OurFields<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(OurFieldsVisitor).map(OurFields)
+    }
+}
+
+struct OurFieldsVisitor;
+
+#[derive(Deserialize)]
+struct Entry<'a> {
+    #[serde(borrow)]
+    manager: Option<Cow<'a, str>>,
+}
+
+impl<'de> Visitor<'de> for OurFieldsVisitor {
+    type Value = Vec<&'de RawValue>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("managedFields")
+    }
+
+    fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
+        let mut ours = vec![];
+        while let Some(text) = entries.next_element::<&'de RawValue>()? {
+            let entry: Entry<'de> = serde_json::from_str(text.get()).map_err(serde::de::Error::custom)?;
+            if entry.manager.as_deref() == Some(FIELD_MANAGER) {
+                ours.push(text);
+            }
+        }
+        Ok(ours)
+    }
+}
+
+/// Who an object is, also if nothing else of it can be read.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Named {
+    metadata: Identity,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Identity {
+    name: Option<String>,
+    namespace: Option<String>,
+    uid: Option<String>,
+    resource_version: Option<String>,
+}
+
+/// What is known of an object whatever else is wrong with it.
+pub(super) fn identity(text: &[u8]) -> ObjectMeta {
+    let Identity { name, namespace, uid, resource_version } =
+        serde_json::from_slice::<Named>(text).unwrap_or_default().metadata;
+    ObjectMeta { name, namespace, uid, resource_version, ..ObjectMeta::default() }
+}
+
+/// A reference to an object, for Events.
+pub(super) fn reference(api_version: &str, kind: &str, metadata: &ObjectMeta) -> ObjectReference {
+    ObjectReference {
+        api_version: Some(api_version.to_owned()),
+        kind: Some(kind.to_owned()),
+        name: metadata.name.clone(),
+        namespace: metadata.namespace.clone(),
+        uid: metadata.uid.clone(),
+        ..ObjectReference::default()
+    }
+}
+
+impl Watched for Service {
+    const KIND: &'static str = "Service";
+
+    /// What decides on a readiness probe.
+    fn decode(text: &[u8]) -> Result<Self, Reason> {
+        let parts = Parts::of(text)?;
+        let metadata = Metadata::of(parts.metadata)?.bare();
+        Ok(Self { metadata, spec: parts.spec(SPEC_LIMIT)?, status: None })
+    }
+
+    fn of_metadata(metadata: ObjectMeta) -> Self {
+        Self { metadata, ..Self::default() }
+    }
+}
+
+impl Watched for Namespace {
+    const KIND: &'static str = "Namespace";
+
+    /// The labels, which cluster policies select by.
+    fn decode(text: &[u8]) -> Result<Self, Reason> {
+        let metadata = Metadata::of(Parts::of(text)?.metadata)?;
+        Ok(Self::of_metadata(ObjectMeta { labels: metadata.labels()?, ..metadata.bare() }))
+    }
+
+    fn of_metadata(metadata: ObjectMeta) -> Self {
+        Self { metadata, ..Self::default() }
+    }
+}
+
+impl Watched for PodDisruptionBudget {
+    const KIND: &'static str = "PodDisruptionBudget";
+
+    fn decode(text: &[u8]) -> Result<Self, Reason> {
+        let parts = Parts::of(text)?;
+        let metadata = Metadata::of(parts.metadata)?;
+        let (labels, owner_references) = (metadata.labels()?, metadata.owners()?);
+        let metadata = ObjectMeta { labels, owner_references, ..metadata.bare() };
+        Ok(Self { metadata, spec: parts.spec(SPEC_LIMIT)?, status: None })
+    }
+
+    fn of_metadata(metadata: ObjectMeta) -> Self {
+        Self { metadata, ..Self::default() }
+    }
+}
+
+macro_rules! watch_policy {
+    ($policy:ident) => {
+        impl Watched for $policy {
+            const KIND: &'static str = stringify!($policy);
+
+            fn decode(text: &[u8]) -> Result<Self, Reason> {
+                let parts = Parts::of(text)?;
+                let metadata = Metadata::of(parts.metadata)?.bare();
+                Ok(Self {
+                    metadata,
+                    spec: parts.spec(POLICY_LIMIT)?.unwrap_or_default(),
+                    status: parts.status(),
+                })
+            }
+
+            fn of_metadata(metadata: ObjectMeta) -> Self {
+                Self { metadata, spec: Default::default(), status: None }
+            }
+        }
+    };
+}
+
+watch_policy!(GracefulPolicy);
+watch_policy!(ClusterGracefulPolicy);
+
+/// About how much memory a JSON text takes as a tree of values: a map costs the node of a B-tree, however
+/// small it is, and an array grows by doubling.
+pub(super) fn weight(text: &str) -> usize {
+    const MAP: usize = 700;
+    const ARRAY: usize = 128;
+    const ENTRY: usize = 64;
+    let bytes = text.as_bytes();
+    let (mut at, mut weight) = (0, text.len());
+    while let Some(&byte) = bytes.get(at) {
+        at += 1;
+        weight += match byte {
+            b'"' => {
+                at = end_of_string(bytes, at);
+                0
+            }
+            b'{' => MAP,
+            b'[' => ARRAY,
+            b',' | b':' => ENTRY,
+            _ => 0,
+        };
+    }
+    weight
+}
+
+/// The position after the string that begins before `at`.
+fn end_of_string(bytes: &[u8], mut at: usize) -> usize {
+    while let Some(next) = memchr::memchr2(b'"', b'\\', &bytes[at.min(bytes.len())..]) {
+        at += next + 1;
+        if bytes[at - 1] == b'"' {
+            return at;
+        }
+        at += 1;
+    }
+    bytes.len()
+}

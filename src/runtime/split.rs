@@ -1,0 +1,236 @@
+//! Splits what the API server sends, a list or the events of a watch, into the JSON texts of its objects while
+//! it is read, so that never more than one object is held as text.
+
+use memchr::memchr2;
+
+/// The most of an object that is held. etcd takes 1.5 MiB, of which JSON makes up to six times as much, where every
+/// character has to be escaped.
+pub(super) const OBJECT_LIMIT: usize = 16 << 20;
+/// The most of what a list has beside its items.
+const REST_LIMIT: usize = 64 << 10;
+
+/// The JSON text of an object.
+#[derive(Debug, Default)]
+pub(super) struct Text {
+    bytes: Vec<u8>,
+    length: usize,
+}
+
+impl Text {
+    /// The text; `None` if it is longer than anything that etcd takes by default.
+    pub(super) fn complete(&self) -> Option<&[u8]> {
+        (self.bytes.len() == self.length).then_some(&self.bytes)
+    }
+
+    /// The length of the whole text in bytes.
+    pub(super) fn length(&self) -> usize {
+        self.length
+    }
+
+    fn extend(&mut self, bytes: &[u8]) {
+        self.length += bytes.len();
+        let room = OBJECT_LIMIT - self.bytes.len();
+        self.bytes.extend_from_slice(&bytes[..bytes.len().min(room)]);
+    }
+}
+
+/// Where in the text the objects are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shape {
+    /// In the array `items` of the outermost object.
+    List,
+    /// One after the other.
+    Events,
+}
+
+/// Splits a text that comes in chunks.
+#[derive(Debug)]
+pub(super) struct Splitter {
+    shape: Shape,
+    depth: usize,
+    in_string: bool,
+    escaped: bool,
+    /// Whether the last string of the outermost object is `items`, and nothing but a colon came since.
+    at_items: bool,
+    in_items: bool,
+    object: Option<Text>,
+    rest: Vec<u8>,
+}
+
+impl Splitter {
+    pub(super) fn new(shape: Shape) -> Self {
+        Self {
+            shape,
+            depth: 0,
+            in_string: false,
+            escaped: false,
+            at_items: false,
+            in_items: false,
+            object: None,
+            rest: vec![],
+        }
+    }
+
+    /// Reads on until an object is complete, or the chunk is at its end; tells how much was read.
+    pub(super) fn read(&mut self, chunk: &[u8]) -> (usize, Option<Text>) {
+        let (mut at, mut kept) = (0, 0);
+        while at < chunk.len() {
+            if self.in_string {
+                at = self.read_string(chunk, at);
+                if !self.in_string && self.depth == 1 && self.object.is_none() {
+                    self.keep(&chunk[kept..at]);
+                    kept = at;
+                    self.at_items = self.shape == Shape::List && self.rest.ends_with(b"\"items\"");
+                }
+                continue;
+            }
+            let byte = chunk[at];
+            if byte == b'{' && self.is_between_objects() {
+                self.keep(&chunk[kept..at]);
+                kept = at;
+                self.object = Some(Text::default());
+            }
+            at += 1;
+            if self.opens_items(byte) {
+                self.keep(&chunk[kept..at]);
+                kept = at;
+                self.in_items = true;
+            }
+            self.step(byte);
+            if self.object.is_some() && matches!(byte, b'}' | b']') && self.is_between_objects() {
+                self.keep(&chunk[kept..at]);
+                return (at, self.object.take());
+            }
+        }
+        self.keep(&chunk[kept..]);
+        (at, None)
+    }
+
+    /// What there is beside the objects, once the text is at its end: of a list, the list without its items.
+    pub(super) fn rest(&self) -> &[u8] {
+        &self.rest
+    }
+
+    /// Whether the text isn't complete.
+    pub(super) fn is_within(&self) -> bool {
+        self.depth > 0
+    }
+
+    /// How much is held of an object that isn't complete.
+    pub(super) fn held(&self) -> usize {
+        self.object.as_ref().map_or(0, |object| object.bytes.len())
+    }
+
+    /// Returns the position after the string, or after the chunk.
+    fn read_string(&mut self, chunk: &[u8], mut at: usize) -> usize {
+        while at < chunk.len() {
+            if self.escaped {
+                self.escaped = false;
+                at += 1;
+                continue;
+            }
+            let Some(next) = memchr2(b'"', b'\\', &chunk[at..]) else { return chunk.len() };
+            at += next + 1;
+            if chunk[at - 1] == b'"' {
+                self.in_string = false;
+                return at;
+            }
+            self.escaped = true;
+        }
+        at
+    }
+
+    fn step(&mut self, byte: u8) {
+        match byte {
+            b'"' => self.in_string = true,
+            b'{' | b'[' => self.depth += 1,
+            b'}' | b']' => {
+                self.depth = self.depth.saturating_sub(1);
+                self.in_items &= self.depth > 1;
+            }
+            b',' if self.depth == 1 => self.at_items = false,
+            _ => {}
+        }
+    }
+
+    fn opens_items(&self, byte: u8) -> bool {
+        byte == b'[' && self.depth == 1 && self.at_items
+    }
+
+    fn is_between_objects(&self) -> bool {
+        match self.shape {
+            Shape::List => self.in_items && self.depth == 2,
+            Shape::Events => self.depth == 0,
+        }
+    }
+
+    fn keep(&mut self, bytes: &[u8]) {
+        if let Some(object) = &mut self.object {
+            object.extend(bytes);
+        } else if !self.is_between_objects() {
+            // What is longer doesn't parse afterwards.
+            let room = REST_LIMIT - self.rest.len();
+            self.rest.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The objects and the rest of a text that comes in chunks of that length.
+    fn split(shape: Shape, text: &str, length: usize) -> (Vec<String>, String) {
+        let mut splitter = Splitter::new(shape);
+        let mut objects = vec![];
+        for mut chunk in text.as_bytes().chunks(length) {
+            while !chunk.is_empty() {
+                let (read, object) = splitter.read(chunk);
+                chunk = &chunk[read..];
+                objects.extend(object.map(|object| String::from_utf8(object.bytes).unwrap()));
+            }
+        }
+        (objects, String::from_utf8(splitter.rest().to_vec()).unwrap())
+    }
+
+    #[test]
+    fn a_list_is_split_into_its_items_wherever_chunks_end() {
+        let text = r#"{"kind":"items","metadata":{"continue":"items","items":[{"a":1}]}, "items" : [ {"a":"}\"]{\\"} ,
+            {"items":[{}],"b":[[]]},{}],"more":[{}]}"#;
+        for length in [1, 2, 3, 7, 64, 1000] {
+            let (objects, rest) = split(Shape::List, text, length);
+            assert_eq!(objects, [r#"{"a":"}\"]{\\"}"#, r#"{"items":[{}],"b":[[]]}"#, "{}"], "{length}");
+            let rest: serde_json::Value = serde_json::from_str(&rest).unwrap();
+            assert_eq!(rest["items"], serde_json::json!([]));
+            assert_eq!(rest["metadata"]["continue"], "items");
+            assert_eq!(rest["more"], serde_json::json!([{}]));
+        }
+        for text in [r#"{"items":null,"a":1}"#, r#"{"items":[],"a":1}"#, r#"{"a":1}"#] {
+            let (objects, rest) = split(Shape::List, text, 3);
+            assert!(objects.is_empty() && rest == text, "{rest}");
+        }
+    }
+
+    #[test]
+    fn events_are_split_wherever_chunks_end() {
+        let text = "{\"type\":\"ADDED\",\"object\":{\"a\":\"}\\n{\"}}\n{\"b\":[{}]}{}\n";
+        for length in [1, 2, 5, 1000] {
+            let (objects, _) = split(Shape::Events, text, length);
+            assert_eq!(objects, [r#"{"type":"ADDED","object":{"a":"}\n{"}}"#, r#"{"b":[{}]}"#, "{}"]);
+        }
+    }
+
+    #[test]
+    fn only_the_beginning_of_an_object_that_no_etcd_takes_is_held() {
+        let mut splitter = Splitter::new(Shape::Events);
+        let chunk = vec![b'a'; 1 << 20];
+        splitter.read(b"{\"a\":\"");
+        for _ in 0..40 {
+            splitter.read(&chunk);
+            assert!(splitter.held() <= OBJECT_LIMIT);
+        }
+        let (_, object) = splitter.read(b"\"}");
+        let object = object.unwrap();
+        assert!(object.complete().is_none() && object.length() > 40 << 20);
+    }
+}
