@@ -33,3 +33,8 @@ fn annotations() {
 fn manifests() {
     replay("manifests", harness::manifests);
 }
+
+#[test]
+fn the_service_from_connection_to_answer() {
+    replay("service", harness::service);
+}

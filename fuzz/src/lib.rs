@@ -1,17 +1,38 @@
 //! What must hold whatever comes in. The fuzzer calls these, and so does `tests/corpus.rs` with the inputs
 //! that are kept.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+    time::Duration,
+};
 
 use adieu::{
     api::annotations::{self, INJECTED},
     cli::manifests::Manifests,
     plan::{self, Kind, Surroundings, Workload},
-    runtime::caches::Caches,
+    runtime::{
+        caches::Caches,
+        server::{Peer, serve_connection},
+        serving::LIMITS,
+    },
     webhook,
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD};
+use peak_alloc::PeakAlloc;
 use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _, duplex, split},
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+
+#[global_allocator]
+static MEMORY: PeakAlloc = PeakAlloc;
+
+/// What a connection may take of memory, in bytes, whatever it is sent.
+const MEMORY_BOUND: usize = 48 << 20;
 
 /// The body of an admission request: it is answered or refused, the patch fits the object, and what was
 /// patched is not patched again.
@@ -36,6 +57,34 @@ fn review(body: &[u8]) -> Option<Value> {
     let caches = Caches::fixed(vec![], vec![], vec![]);
     let reviewed = runtime.expect("a runtime").block_on(webhook::review(body, &caches)).ok()?;
     Some(serde_json::to_value(&reviewed.answer).expect("an answer is JSON"))
+}
+
+/// What comes over a connection to the webhook's port, once it is decrypted: every request is answered or the
+/// connection is closed, in bounded time and memory.
+pub fn service(bytes: &[u8]) {
+    // Its clock goes on by itself while everybody waits.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    MEMORY.reset_peak_usage();
+    let before = MEMORY.current_usage();
+    runtime.expect("a runtime").block_on(async {
+        let router =
+            webhook::router(Caches::fixed(vec![], vec![], vec![]), Arc::default(), Duration::from_secs(5));
+        let (client, server) = duplex(16 * 1024);
+        let peer = Peer(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        let serving = serve_connection(server, peer, router, LIMITS, CancellationToken::new());
+        let serving = tokio::spawn(serving);
+        let (mut reader, mut writer) = split(client);
+        let mut answer = Vec::new();
+        // Who is refused early may find the connection closed.
+        let both = async { tokio::join!(writer.write_all(bytes), reader.read_to_end(&mut answer)) };
+        let ended = timeout(LIMITS.age + LIMITS.drain, both).await;
+        assert!(ended.is_ok(), "neither answered nor closed");
+        assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 "), "no answer of HTTP");
+        let panicked = answer.starts_with(b"HTTP/1.1 500 ") || serving.await.is_err();
+        assert!(!panicked, "it panicked");
+    });
+    let peak = MEMORY.peak_usage().saturating_sub(before);
+    assert!(peak < MEMORY_BOUND, "it took {peak} bytes");
 }
 
 /// Annotations, a line each, `key=value`: every one of them is read, refused or reported, and what is read

@@ -1,11 +1,10 @@
 //! `adieu controller`: the operator. Here everything that runs in it is put together.
 
-use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, pin::pin, sync::Arc, thread::available_parallelism, time::Duration};
 
 use anyhow::Context as _;
-use axum_server::Handle;
 use kube::Client;
-use tokio::{sync::watch, time::timeout};
+use tokio::{sync::watch, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -19,6 +18,7 @@ use crate::{
         leader::Candidate,
         logs,
         metrics::Metrics,
+        panics::{self, Watchdog},
         readiness::{Gate, Readiness},
         renewal::{self, Renewal},
         serving, shutdown,
@@ -30,6 +30,9 @@ use crate::{
 
 /// How long open work may take to end, within the grace period that the chart gives.
 const DRAIN_LIMIT: Duration = Duration::from_secs(30);
+
+/// The fewest and the most threads that do the work.
+const THREADS: (usize, usize) = (2, 4);
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -63,6 +66,9 @@ pub(super) struct Arguments {
     /// Where the webhook listens, with TLS. [::] is every address of both families.
     #[arg(long, default_value = "[::]:8443")]
     webhook_address: SocketAddr,
+    /// The timeoutSeconds of the webhooks, for requests that don't name it; the API server's do.
+    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = clap::value_parser!(u8).range(1..=30))]
+    webhook_timeout_seconds: u8,
     /// Where /healthz, /readyz and /metrics are served, without TLS.
     #[arg(long, default_value = "[::]:8080")]
     admin_address: SocketAddr,
@@ -84,7 +90,12 @@ enum Management {
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     logs::init(&arguments.log, arguments.log_format);
+    panics::log();
+    // Each thread has memory of its own, and a few keep up with any API server. With two, one goes on while the other
+    // reads a large review.
+    let threads = available_parallelism().map_or(THREADS.0, |cores| cores.get().clamp(THREADS.0, THREADS.1));
     tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
         .enable_all()
         .build()
         .context("starting the asynchronous runtime")?
@@ -95,6 +106,10 @@ impl Arguments {
     fn candidate(&self, client: &Client) -> Candidate {
         let (lease, pod) = (self.lease_name.clone(), self.pod_name.clone());
         Candidate::new(client.clone(), &self.namespace, lease, pod)
+    }
+
+    fn webhook_timeout(&self) -> Duration {
+        Duration::from_secs(self.webhook_timeout_seconds.into())
     }
 
     fn renewal(&self, client: &Client, leads: &watch::Receiver<bool>) -> Renewal {
@@ -115,14 +130,15 @@ async fn operate(arguments: &Arguments) -> anyhow::Result<()> {
     let serving_gate = readiness.gate("webhook");
     let ca_bundle_gate = readiness.gate("caBundle");
     let metrics = Arc::new(Metrics::default());
+    let watchdog = Watchdog::new(metrics.clone());
     // The admin server outlives the rest, so that failing readiness can be seen.
     let ended = CancellationToken::new();
-    let admin_server = tokio::spawn(admin::serve(
-        arguments.admin_address,
-        readiness.clone(),
-        metrics.clone(),
-        ended.clone().cancelled_owned(),
-    ));
+    let listener =
+        serving::listen(arguments.admin_address).await.context("listening at the admin address")?;
+    let admin_server = watchdog.spawn(
+        "the admin server",
+        admin::serve(listener, readiness.clone(), metrics.clone(), ended.clone().cancelled_owned()),
+    );
 
     let client = client().await.context("finding the API server")?;
     let (tell_leads, leads) = watch::channel(false);
@@ -130,10 +146,11 @@ async fn operate(arguments: &Arguments) -> anyhow::Result<()> {
     let resign = CancellationToken::new();
     let campaign =
         arguments.candidate(&client).campaign([tell_leads, tell_paused], metrics.clone(), resign.clone());
-    let campaign = tokio::spawn(campaign);
+    let campaign = watchdog.spawn("leader election", campaign);
     let mut renewal = arguments.renewal(&client, &leads);
     let certificates = tokio::select! {
         certificates = renewal.first() => certificates,
+        panic = watchdog.failed() => return Err(panic.into()),
         outcome = &mut requested => {
             resign.cancel();
             drop(campaign.await);
@@ -151,21 +168,24 @@ async fn operate(arguments: &Arguments) -> anyhow::Result<()> {
     let (unusable, watched) = (UnusableObjects::new(&metrics), controller::watched(&arguments.namespace));
     let (workloads, events) = Workloads::follow(&client, Some(&watched), &unusable);
     let (caches, follow) = Caches::follow(&client, workloads, &unusable);
-    let server = Handle::new();
     let stop = CancellationToken::new();
     let background = [
-        tokio::spawn(follow),
-        tokio::spawn({
+        watchdog.spawn("the watches", follow),
+        watchdog.spawn("certificate rotation", {
             let (tls, metrics) = (tls.clone(), metrics.clone());
             async move { renewal.keep(certificates, tls, authorities, &metrics).await }
         }),
-        tokio::spawn(ca_bundle::keep(
-            client.clone(),
-            arguments.webhook_configuration.clone(),
-            bundle,
-            leads.clone(),
-            ca_bundle_gate,
-        )),
+        watchdog.spawn(
+            "the caBundle",
+            ca_bundle::keep(
+                client.clone(),
+                arguments.webhook_configuration.clone(),
+                bundle,
+                leads.clone(),
+                ca_bundle_gate,
+            ),
+        ),
+        watchdog.spawn("readiness", open_when_synced(caches_gate, caches.clone())),
     ];
     let paused = if arguments.paused { watch::channel(true).1 } else { paused };
     let replica = controller::Replica {
@@ -174,20 +194,18 @@ async fn operate(arguments: &Arguments) -> anyhow::Result<()> {
         leads,
         paused,
     };
-    let controller =
-        tokio::spawn(controller::run(client, caches.clone(), events, metrics.clone(), replica, stop.clone()));
-    let router = webhook::router(caches.clone(), metrics);
-    let mut webhook_server =
-        tokio::spawn(serving::serve(arguments.webhook_address, router, tls, server.clone(), stop.clone()));
-    let gates = tokio::spawn(open(caches_gate, caches, serving_gate, server.clone()));
+    let controller = watchdog.spawn(
+        "the controller",
+        controller::run(client, caches.clone(), events, metrics.clone(), replica, stop.clone()),
+    );
+    let router = webhook::router(caches, metrics.clone(), arguments.webhook_timeout());
+    let listener =
+        serving::listen(arguments.webhook_address).await.context("listening at the webhook address")?;
+    let webhook_server =
+        watchdog.spawn("the webhook", serving::serve(listener, router, tls, metrics, stop.clone()));
+    serving_gate.open();
 
-    let outcome = tokio::select! {
-        outcome = &mut requested => outcome.context("listening for signals"),
-        outcome = &mut webhook_server => {
-            outcome.context("serving the webhook")?.context("serving the webhook")?;
-            anyhow::bail!("the webhook server ended by itself");
-        }
-    };
+    let outcome = asked_or_failed(requested, &watchdog).await;
     readiness.shut_down();
     stop.cancel();
     let handed_over = async {
@@ -199,24 +217,56 @@ async fn operate(arguments: &Arguments) -> anyhow::Result<()> {
     if timeout(DRAIN_LIMIT, async { tokio::join!(webhook_server, handed_over) }).await.is_err() {
         tracing::warn!("open work was cut short");
     }
-    for task in background {
-        task.abort();
-    }
-    gates.abort();
-    ended.cancel();
-    if let Ok(Err(error)) = admin_server.await {
-        tracing::warn!(%error, "admin server");
-    }
-    tracing::info!("bye");
+    end(background, admin_server, ended).await;
     outcome
 }
 
-/// Opens the gates when there is something to decide with, and someone to ask.
-async fn open(caches_gate: Gate, caches: Caches, serving_gate: Gate, server: Handle<SocketAddr>) {
+/// Returns when the process is asked to end, or has to because a task that it can't work without panicked.
+async fn asked_or_failed(
+    requested: impl Future<Output = io::Result<()>>,
+    watchdog: &Watchdog,
+) -> anyhow::Result<()> {
+    tokio::select! {
+        outcome = requested => outcome.context("listening for signals"),
+        panic = watchdog.failed() => Err(panic.into()),
+    }
+}
+
+/// Ends what has nothing to finish, and the admin server last.
+async fn end(
+    background: impl IntoIterator<Item = JoinHandle<Option<()>>>,
+    admin_server: JoinHandle<Option<()>>,
+    ended: CancellationToken,
+) {
+    for task in background {
+        task.abort();
+    }
+    ended.cancel();
+    drop(admin_server.await);
+    tracing::info!("bye");
+}
+
+/// Opens the gate when there is something to decide with.
+async fn open_when_synced(caches_gate: Gate, caches: Caches) {
     if caches.synced().await.is_ok() && caches.workloads().filled().await.is_ok() {
         caches_gate.open();
     }
-    if server.listening().await.is_some() {
-        serving_gate.open();
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_task_that_panics_ends_the_process_with_an_error() {
+        let watchdog = Watchdog::new(Arc::default());
+        let task: JoinHandle<Option<()>> = watchdog.spawn("the watches", async { panic!("on purpose") });
+        let outcome = timeout(DRAIN_LIMIT, asked_or_failed(pending(), &watchdog)).await.expect("an end");
+        assert_eq!(outcome.unwrap_err().to_string(), "the watches panicked: on purpose");
+        assert_eq!(task.await.unwrap(), None);
+        let watchdog = Watchdog::new(Arc::default());
+        assert!(asked_or_failed(ready(Ok(())), &watchdog).await.is_ok());
     }
 }

@@ -29,7 +29,8 @@ use crate::{
     plan::Kind,
     runtime::{
         caches::{Caches, changes},
-        metrics::Metrics,
+        metrics::{Component, Metrics},
+        panics,
         workloads::Events,
     },
 };
@@ -84,6 +85,15 @@ impl Context {
             Ok(_) = leads.wait_for(|leads| !leads) => None,
             written = write => Some(written),
         }
+    }
+
+    /// Runs an attempt to reconcile something.
+    ///
+    /// # Errors
+    /// Where it panicked.
+    async fn guarded<T>(&self, attempt: impl Future<Output = T>) -> Result<T, kube::Error> {
+        let outcome = panics::caught(Component::Reconcile, &self.metrics, attempt).await;
+        outcome.map_err(|panic| kube::Error::Service(panic.into()))
     }
 
     /// An item whenever what this replica may do changes.
@@ -196,5 +206,15 @@ mod tests {
         assert!(poll!(&mut write).is_pending());
         leads.send_replace(false);
         assert_eq!(timeout(LIMIT, write).await, Ok(None));
+    }
+
+    #[tokio::test]
+    async fn a_reconciliation_that_panics_is_a_failed_attempt() {
+        let (context, _senders) = commanded(client(|_, _| None), Caches::fixed(vec![], vec![], vec![]), 1);
+        let attempt = context.guarded(async { panic!("on purpose") }).await;
+        let error: kube::Error = attempt.map(|()| unreachable!()).unwrap_err();
+        assert!(matches!(&error, kube::Error::Service(_)), "{error}");
+        assert!(error.to_string().contains("panicked: on purpose"), "{error}");
+        assert!(context.metrics.render().unwrap().contains("adieu_panics_total{component=\"reconcile\"} 1"));
     }
 }

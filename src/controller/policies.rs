@@ -79,9 +79,14 @@ async fn control_kind<P: Policy>(
         .reconcile_all_on(context.caches.policy_changes())
         .reconcile_all_on(context.permissions())
         .graceful_shutdown_on(shutdown.cancelled_owned())
-        .run(reconcile::<P>, retry, context)
+        .run(reconcile_guarded::<P>, retry, context)
         .for_each(|_| ready(()))
         .await;
+}
+
+/// Reconciles a policy. A panic is a failed attempt.
+async fn reconcile_guarded<P: Policy>(policy: Arc<P>, context: Arc<Context>) -> Result<Action, kube::Error> {
+    context.guarded(reconcile(policy, context.clone())).await.unwrap_or_else(Err)
 }
 
 async fn reconcile<P: Policy>(policy: Arc<P>, context: Arc<Context>) -> Result<Action, kube::Error> {

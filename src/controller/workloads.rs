@@ -49,7 +49,7 @@ pub(super) async fn control(kind: Kind, events: Events, context: Arc<Context>, s
         .reconcile_on(context.turns.called(kind))
         .graceful_shutdown_on(shutdown.cancelled_owned())
         .run(
-            move |object, context| reconcile(kind, object, context),
+            move |object, context| reconcile_guarded(kind, object, context),
             move |kept, error, context| retry(kind, &kept, error, &context),
             context,
         )
@@ -68,6 +68,19 @@ fn changes(
     };
     let properties = predicates::generation.combine(predicates::annotations).combine(controlled);
     events.predicate_filter(properties, kube::runtime::PredicateConfig::default())
+}
+
+/// Reconciles a workload. A panic is a failed attempt.
+async fn reconcile_guarded(
+    kind: Kind,
+    kept: Arc<Kept>,
+    context: Arc<Context>,
+) -> Result<Action, write::Error> {
+    let reconciled = reconcile(kind, kept.clone(), context.clone());
+    context
+        .guarded(reconciled)
+        .await
+        .unwrap_or_else(|panic| Err(write::Error::new(kind, &kept.object(), panic)))
 }
 
 async fn reconcile(kind: Kind, kept: Arc<Kept>, context: Arc<Context>) -> Result<Action, write::Error> {

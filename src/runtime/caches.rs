@@ -211,6 +211,15 @@ impl Caches {
         Self { missing: Missing(Arc::new(AtomicUsize::new(1))), ..self }
     }
 
+    /// The same with watches that may yet bring something, for as long as the senders are kept.
+    #[cfg(test)]
+    pub(crate) fn with_watches(self) -> (Self, [watch::Sender<()>; 2]) {
+        let (of_policies, policies_changed) = watch::channel(());
+        let (of_workloads, changed) = watch::channel(());
+        let workloads = self.workloads.with_changes(changed);
+        (Self { policies_changed, workloads, ..self }, [of_policies, of_workloads])
+    }
+
     /// A store wakes only the last of those who wait for it, so this is called once.
     async fn filled(&mut self) -> bool {
         self.policies.wait_until_ready().await.is_ok()
@@ -230,10 +239,10 @@ impl Caches {
     }
 
     /// The same, of a namespace that may have been created a moment ago: its first workloads come faster than the
-    /// watch at times.
-    pub async fn learns_policies_of(&self, namespace: &str) -> bool {
+    /// watch at times. Waits for `limit` at most.
+    pub async fn learns_policies_of(&self, namespace: &str, limit: Duration) -> bool {
         let changed = self.policies_changed.clone();
-        soon(changed, || self.knows_policies_of(namespace).then_some(())).await.is_some()
+        soon(changed, limit, || self.knows_policies_of(namespace).then_some(())).await.is_some()
     }
 
     /// What surrounds the workloads of a namespace.
@@ -565,14 +574,14 @@ mod tests {
                 vec![policy("all", &json!({})), policy("some", &json!({"namespaceSelector": selector}))];
             caches.clone().with_cluster_policies(policies)
         };
-        assert!(with(json!({})).learns_policies_of("shop").await);
+        assert!(with(json!({})).learns_policies_of("shop", LAG).await);
         let selecting = with(json!({"matchExpressions": [{"key": "team", "operator": "DoesNotExist"}]}));
-        assert!(!selecting.learns_policies_of("shop").await);
+        assert!(!selecting.learns_policies_of("shop", LAG).await);
         let bring = async {
             sleep(LAG / 2).await;
             writer.apply_watcher_event(&watcher::Event::Apply(namespace("shop", &json!({"team": "shop"}))));
             tell.send_replace(());
         };
-        assert!(tokio::join!(selecting.learns_policies_of("shop"), bring).0);
+        assert!(tokio::join!(selecting.learns_policies_of("shop", LAG), bring).0);
     }
 }

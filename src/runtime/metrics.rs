@@ -23,6 +23,12 @@ pub struct Metrics {
     pub admission_duration: Histogram,
     /// Requests that were no admission review of a workload or pod.
     pub admission_bad_requests: Counter,
+    /// Requests to the webhook for which no memory was free, or whose body came too slowly.
+    pub overload: Family<OverloadLabels, Counter>,
+    /// Connections that were closed at once because of a limit.
+    pub rejected_connections: Family<PortLabel, Counter>,
+    /// Panics that were caught.
+    pub panics: Family<PanicLabels, Counter>,
     /// Workloads that the controller looked at.
     pub reconciles: Family<ReconcileLabels, Counter>,
     /// Managed workloads of the cluster, as the replica that leads counts them.
@@ -75,6 +81,84 @@ pub struct ObjectLabels {
     pub kind: KindLabel,
 }
 
+/// Labels of [`Metrics::overload`].
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct OverloadLabels {
+    /// What was missing.
+    pub reason: Overload,
+}
+
+/// Labels of [`Metrics::rejected_connections`].
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct PortLabel {
+    /// The port.
+    pub port: Port,
+}
+
+/// Labels of [`Metrics::panics`].
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct PanicLabels {
+    /// Where it happened.
+    pub component: Component,
+}
+
+/// A label value in lower_snake_case.
+macro_rules! label_values {
+    ($(#[$meta:meta])* $name:ident { $($(#[$of:meta])* $variant:ident = $value:literal,)* }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
+        pub enum $name { $($(#[$of])* $variant,)* }
+
+        impl $name {
+            /// Every value.
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+        }
+
+        impl EncodeLabelValue for $name {
+            fn encode(
+                &self,
+                encoder: &mut prometheus_client::encoding::LabelValueEncoder<'_>,
+            ) -> Result<(), std::fmt::Error> {
+                match self { $(Self::$variant => $value.encode(encoder),)* }
+            }
+        }
+    };
+}
+
+label_values! {
+    /// Why a request to the webhook wasn't reviewed.
+    Overload {
+        /// No memory was free for it in time.
+        Memory = "memory",
+        /// Its body came too slowly.
+        SlowBody = "slow_body",
+    }
+}
+
+label_values! {
+    /// A port that the operator serves.
+    Port {
+        /// The webhook's.
+        Webhook = "webhook",
+        /// That of health, readiness and metrics.
+        Admin = "admin",
+    }
+}
+
+label_values! {
+    /// What panicked.
+    Component {
+        /// A request to the webhook.
+        Webhook = "webhook",
+        /// A request to the admin port.
+        Admin = "admin",
+        /// The reconciliation of a workload or policy.
+        Reconcile = "reconcile",
+        /// A task that the operator can't work without: the process ends.
+        Background = "background",
+    }
+}
+
 /// A kind as a label: of a workload or another watched object, or `Pod`.
 #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
 pub struct KindLabel(pub &'static str);
@@ -88,6 +172,8 @@ pub enum AdmissionResult {
     Patched,
     /// Refused for a malformed annotation.
     Refused,
+    /// Allowed as it came, because it is too large to be looked into.
+    TooLarge,
 }
 
 /// What the controller did with a workload.
@@ -154,6 +240,9 @@ impl Default for Metrics {
             admission_requests: Family::default(),
             admission_duration: Histogram::new(exponential_buckets(0.000_1, 2.0, 14)),
             admission_bad_requests: Counter::default(),
+            overload: Family::default(),
+            rejected_connections: Family::default(),
+            panics: Family::default(),
             reconciles: Family::default(),
             workloads: Family::default(),
             failed_rollouts: Gauge::default(),
@@ -180,6 +269,27 @@ impl Default for Metrics {
             "Requests to the webhook that were no admission review of a workload or pod",
             metrics.admission_bad_requests.clone(),
         );
+        registry.register(
+            "admission_overload",
+            "Requests to the webhook that found no memory or came too slowly, and weren't reviewed",
+            metrics.overload.clone(),
+        );
+        registry.register(
+            "rejected_connections",
+            "Connections closed at once because of a limit on their number",
+            metrics.rejected_connections.clone(),
+        );
+        registry.register("panics", "Panics that were caught", metrics.panics.clone());
+        // A counter that is exported from the beginning shows its first increase.
+        for &reason in Overload::ALL {
+            drop(metrics.overload.get_or_create(&OverloadLabels { reason }));
+        }
+        for &port in Port::ALL {
+            drop(metrics.rejected_connections.get_or_create(&PortLabel { port }));
+        }
+        for &component in Component::ALL {
+            drop(metrics.panics.get_or_create(&PanicLabels { component }));
+        }
         registry.register(
             "reconciles",
             "Workloads that the controller looked at",
@@ -293,8 +403,18 @@ mod tests {
             .iter()
             .map(|state| format!("{state:?}"))
             .chain(
-                ["Unchanged", "Patched", "Waiting", "Observed", "Undone", "Conflict", "Failed", "Refused"]
-                    .map(Into::into),
+                [
+                    "Unchanged",
+                    "Patched",
+                    "Waiting",
+                    "Observed",
+                    "Undone",
+                    "Conflict",
+                    "Failed",
+                    "Refused",
+                    "TooLarge",
+                ]
+                .map(Into::into),
             )
             .collect();
         let selected = regex::Regex::new(r#"(?:result|state)[!=]=?~?\\?"([A-Za-z|]+)\\?""#).unwrap();

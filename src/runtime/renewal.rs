@@ -2,7 +2,6 @@
 
 use std::{future::pending, time::Duration};
 
-use axum_server::tls_rustls::RustlsConfig;
 use futures::{Stream, StreamExt as _};
 use time::OffsetDateTime;
 use tokio::{sync::watch, time::timeout};
@@ -10,7 +9,7 @@ use tokio::{sync::watch, time::timeout};
 use super::{
     certificates::{Certificates, Error, Keeper},
     metrics::Metrics,
-    serving,
+    serving::{self, Tls},
 };
 
 /// How long after a failure the certificates are looked at again.
@@ -48,7 +47,7 @@ impl Renewal {
     pub async fn keep(
         mut self,
         mut current: Certificates,
-        tls: RustlsConfig,
+        tls: Tls,
         bundle: watch::Sender<String>,
         metrics: &Metrics,
     ) {
@@ -92,7 +91,7 @@ impl Renewal {
     }
 }
 
-fn adopt(certificates: &Certificates, tls: &RustlsConfig, bundle: &watch::Sender<String>, metrics: &Metrics) {
+fn adopt(certificates: &Certificates, tls: &Tls, bundle: &watch::Sender<String>, metrics: &Metrics) {
     match serving::reload(tls, &certificates.serving) {
         Ok(()) => tell(certificates, metrics),
         Err(error) => tracing::error!(%error, "certificate not loaded, the last good one stays"),

@@ -5,7 +5,11 @@
 //! request loses it, and a POST isn't sent again. So it is the client that closes: here, an idle connection is
 //! kept for longer than the client keeps it, and one that has to end is told so in an answer.
 
-use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
 
 use axum::{
     Router,
@@ -14,26 +18,42 @@ use axum::{
     middleware::map_response_with_state,
     response::Response,
 };
-use axum_server::{Handle, tls_rustls::RustlsConfig};
 use rustls::{
     ServerConfig,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
 };
-use tokio::time::{interval, timeout};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    time::timeout,
+};
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use super::listen::listen;
+use super::{
+    metrics::{Metrics, Port},
+    server::{Limits, Peer, Server, serve_connection},
+};
 
-/// What a client may take for its TLS handshake.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
-/// What a client may take from one request to the head of the next. The API server closes what it hasn't used
-/// for 90 s (`IdleConnTimeout` of net/http's `DefaultTransport`).
-const IDLE_TIMEOUT: Duration = Duration::from_mins(2);
+pub use super::listen::listen;
+
+/// What a client may take for its TLS handshake. Until then it holds one of its connections, as afterwards.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long connections are still answered when they have to end. One that wasn't used in all this time is
 /// hardly used in the moment in which it is closed.
-const FAREWELL: Duration = Duration::from_secs(10);
-/// What open requests may take to end after that: the API server has left by then (`timeoutSeconds`).
-const DRAIN_LIMIT: Duration = Duration::from_secs(5);
+const LAME_DUCK: Duration = Duration::from_secs(10);
+
+/// The bounds of the webhook's port. A connection takes some 25 KiB. Two peers that open as many as they can leave the
+/// API server more than 200.
+pub const LIMITS: Limits = Limits {
+    connections: 1280,
+    connections_per_peer: 512,
+    // The API server closes what it hasn't used for 90 s (`IdleConnTimeout` of net/http's `DefaultTransport`).
+    head: Duration::from_mins(2),
+    // A client that doesn't read its answer is cut off then. The API server opens another.
+    age: Duration::from_hours(1),
+    // The API server has left by then (`timeoutSeconds`).
+    drain: Duration::from_secs(5),
+};
 
 /// A certificate and its key, both PEM.
 #[derive(Clone, PartialEq, Eq)]
@@ -44,66 +64,73 @@ pub struct KeyPair {
     pub key: String,
 }
 
+/// What new connections are encrypted with.
+#[derive(Clone, Debug)]
+pub struct Tls(Arc<RwLock<Arc<ServerConfig>>>);
+
+impl Tls {
+    fn acceptor(&self) -> TlsAcceptor {
+        TlsAcceptor::from(self.0.read().unwrap_or_else(PoisonError::into_inner).clone())
+    }
+}
+
 /// A TLS configuration that holds `pair`; see [`reload`].
 ///
 /// # Errors
 /// Where the certificate or the key can't be read, or don't belong together.
-pub fn configure(pair: &KeyPair) -> io::Result<RustlsConfig> {
-    Ok(RustlsConfig::from_config(Arc::new(server_config(pair)?)))
+pub fn configure(pair: &KeyPair) -> io::Result<Tls> {
+    Ok(Tls(Arc::new(RwLock::new(Arc::new(server_config(pair)?)))))
 }
 
 /// Lets new connections have `pair`. On an error the last good one stays.
 ///
 /// # Errors
 /// Like [`configure`].
-pub fn reload(config: &RustlsConfig, pair: &KeyPair) -> io::Result<()> {
-    config.reload_from_config(Arc::new(server_config(pair)?));
+pub fn reload(tls: &Tls, pair: &KeyPair) -> io::Result<()> {
+    let config = Arc::new(server_config(pair)?);
+    *tls.0.write().unwrap_or_else(PoisonError::into_inner) = config;
     Ok(())
 }
 
 /// Serves until `stop`, and then until the clients have left, or had the time to.
-///
-/// # Errors
-/// Where the address can't be bound.
 pub async fn serve(
-    address: SocketAddr,
+    listener: TcpListener,
     router: Router,
-    config: RustlsConfig,
-    handle: Handle<SocketAddr>,
+    tls: Tls,
+    metrics: Arc<Metrics>,
     stop: CancellationToken,
-) -> io::Result<()> {
-    let listener = listen(address).await?.into_std()?;
-    let mut server = axum_server::from_tcp_rustls(listener, config)?.handle(handle.clone()).http1_only();
-    server.http_builder().http1().timer(hyper_util::rt::TokioTimer::new()).header_read_timeout(IDLE_TIMEOUT);
-    let router = router.layer(map_response_with_state(stop.clone(), take_leave));
-    let mut serving = pin!(
-        server
-            .map(|acceptor| acceptor.handshake_timeout(HANDSHAKE_TIMEOUT))
-            .serve(router.into_make_service())
-    );
+) {
+    let router = router.layer(map_response_with_state(stop.clone(), set_connection_close));
+    let serve = move |stream, peer, closing| encrypted(stream, peer, router.clone(), tls.acceptor(), closing);
+    let mut server = Server::new(listener, Port::Webhook, LIMITS, metrics, serve);
     tokio::select! {
-        outcome = &mut serving => return outcome,
+        () = server.accept() => {}
         () = stop.cancelled() => {}
     }
-    tokio::select! {
-        outcome = &mut serving => return outcome,
-        _ = timeout(FAREWELL, left(&handle)) => handle.graceful_shutdown(Some(DRAIN_LIMIT)),
-    }
-    serving.await
+    drop(timeout(LAME_DUCK, server.accept_until_idle()).await);
+    server.close().await;
 }
 
-async fn take_leave(State(stop): State<CancellationToken>, mut response: Response) -> Response {
+async fn encrypted(
+    stream: TcpStream,
+    peer: Peer,
+    router: Router,
+    acceptor: TlsAcceptor,
+    closing: CancellationToken,
+) {
+    let handshake = closing.run_until_cancelled(timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream))).await;
+    match handshake {
+        Some(Ok(Ok(stream))) => serve_connection(stream, peer, router, LIMITS, closing).await,
+        Some(Ok(Err(error))) => tracing::debug!(%error, peer = %peer.0, "no TLS handshake"),
+        Some(Err(_)) | None => {}
+    }
+}
+
+async fn set_connection_close(State(stop): State<CancellationToken>, mut response: Response) -> Response {
     if stop.is_cancelled() {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response
-}
-
-async fn left(handle: &Handle<SocketAddr>) {
-    let mut tick = interval(Duration::from_millis(50));
-    while handle.connection_count() > 0 {
-        tick.tick().await;
-    }
 }
 
 fn server_config(pair: &KeyPair) -> io::Result<ServerConfig> {
@@ -123,7 +150,13 @@ fn server_config(pair: &KeyPair) -> io::Result<ServerConfig> {
 
 #[cfg(test)]
 mod tests {
-    use axum::routing::get;
+    use std::net::SocketAddr;
+
+    use axum::{
+        body::Bytes,
+        extract::DefaultBodyLimit,
+        routing::{get, post},
+    };
     use rustls::{ClientConfig, RootCertStore};
     use tokio::{
         io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -139,7 +172,7 @@ mod tests {
         address: SocketAddr,
         connector: TlsConnector,
         stop: CancellationToken,
-        ended: tokio::task::JoinHandle<io::Result<()>>,
+        ended: tokio::task::JoinHandle<()>,
     }
 
     async fn setup() -> Setup {
@@ -153,12 +186,15 @@ mod tests {
             .unwrap()
             .with_root_certificates(roots)
             .with_no_client_auth();
-        let (handle, stop) = (Handle::new(), CancellationToken::new());
-        let router = Router::new().route("/", get(|| async { "hello" }));
-        let address = SocketAddr::from(([127, 0, 0, 1], 0));
-        let ended = serve(address, router, configure(&pair).unwrap(), handle.clone(), stop.clone());
-        let ended = tokio::spawn(ended);
-        let address = handle.listening().await.unwrap();
+        let stop = CancellationToken::new();
+        let router = Router::new().route("/", get(|| async { "hello" })).route(
+            "/length",
+            post(|body: Bytes| async move { body.len().to_string() }).layer(DefaultBodyLimit::disable()),
+        );
+        let listener = listen(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let tls = configure(&pair).unwrap();
+        let ended = tokio::spawn(serve(listener, router, tls, Arc::default(), stop.clone()));
         Setup { address, connector: TlsConnector::from(Arc::new(client)), stop, ended }
     }
 
@@ -191,7 +227,7 @@ mod tests {
             assert!(ask(&mut client).await.contains("connection: close"));
             assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
         }
-        setup.ended.await.unwrap().unwrap();
+        setup.ended.await.unwrap();
     }
 
     #[tokio::test]
@@ -202,8 +238,33 @@ mod tests {
         tokio::time::pause();
         setup.stop.cancel();
         let stopped = Instant::now();
-        setup.ended.await.unwrap().unwrap();
-        assert!(stopped.elapsed() >= FAREWELL);
+        setup.ended.await.unwrap();
+        assert!(stopped.elapsed() >= LAME_DUCK);
         assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_says_nothing_is_cut_off() {
+        let setup = setup().await;
+        let mut client = TcpStream::connect(setup.address).await.unwrap();
+        tokio::time::pause();
+        assert_eq!(timeout(2 * HANDSHAKE_TIMEOUT, client.read(&mut [0])).await.unwrap().unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_large_body_passes_the_small_receive_buffer_quickly() {
+        let setup = setup().await;
+        let mut client = setup.connect().await;
+        let body = vec![b' '; 4 << 20];
+        let head =
+            format!("POST /length HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n", body.len());
+        let begun = Instant::now();
+        client.write_all(head.as_bytes()).await.unwrap();
+        client.write_all(&body).await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(body.len().to_string().as_bytes()) {
+            assert_ne!(client.read_buf(&mut answer).await.unwrap(), 0, "closed without an answer");
+        }
+        assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
     }
 }

@@ -28,7 +28,7 @@ use super::{
 use crate::plan::Kind;
 
 /// How long an admission may wait for the watch to bring what was just created: a pod's workload, or a namespace.
-pub(super) const LAG: Duration = Duration::from_secs(1);
+pub const LAG: Duration = Duration::from_secs(1);
 
 /// The workloads of every kind, as the watches last saw them.
 #[derive(Clone, Debug)]
@@ -104,6 +104,12 @@ impl Workloads {
         Self { listed: watch::channel(0).1, ..self }
     }
 
+    /// The same with a watch that may yet bring something.
+    #[cfg(test)]
+    pub(super) fn with_changes(self, changed: watch::Receiver<()>) -> Self {
+        Self { changed, ..self }
+    }
+
     /// Fixed content, for tests of what reads it.
     #[must_use]
     pub fn fixed(workloads: Vec<(Kind, DynamicObject)>) -> Self {
@@ -134,11 +140,11 @@ impl Workloads {
         self.listed.clone().wait_for(|listed| *listed == self.stores.len()).await.map(drop)
     }
 
-    /// The workload of that name. One that was created a moment ago is waited for, because its pods come
-    /// faster than the watch at times; `None` where there is none.
-    pub async fn wait_for(&self, kind: Kind, namespace: &str, name: &str) -> Option<DynamicObject> {
-        let reference = ObjectRef::<Kept>::new_with(name, resource(kind)).within(namespace);
-        soon(self.changed.clone(), || self.of(kind).get(&reference)).await.map(|kept| kept.object())
+    /// Whether there is a workload of that name, now or within `limit`: the pods of one that was just created can
+    /// come faster than the watch.
+    pub async fn learns_of(&self, kind: Kind, namespace: &str, name: &str, limit: Duration) -> bool {
+        let find = || self.contains(kind, namespace, name).then_some(());
+        soon(self.changed.clone(), limit, find).await.is_some()
     }
 
     /// The workload of that name, as far as it is known.
@@ -186,8 +192,12 @@ impl Workloads {
     }
 }
 
-/// What is found, now or after one of the changes that a watch brings while it may lag behind.
-pub(super) async fn soon<T>(mut changed: watch::Receiver<()>, find: impl Fn() -> Option<T>) -> Option<T> {
+/// What is found, now or after one of the changes that a watch brings within `limit`.
+pub(super) async fn soon<T>(
+    mut changed: watch::Receiver<()>,
+    limit: Duration,
+    find: impl Fn() -> Option<T>,
+) -> Option<T> {
     let found = async {
         loop {
             if let Some(found) = find() {
@@ -196,7 +206,7 @@ pub(super) async fn soon<T>(mut changed: watch::Receiver<()>, find: impl Fn() ->
             changed.changed().await.ok()?;
         }
     };
-    timeout(LAG, found).await.ok().flatten()
+    timeout(limit, found).await.ok().flatten()
 }
 
 /// The object that is kept already, if it is the same: what is listed anew takes no memory twice.

@@ -1,127 +1,242 @@
-//! Reads the bodies of requests, in bounded memory and time.
+//! Receives the bodies of requests, in bounded memory and time.
+//!
+//! Anybody who reaches the port may send anything, so what is held for it is bounded for each peer and in all:
+//!
+//! - A body gets its share of a budget with its first bytes, all of it at once, and then one buffer of exactly its
+//!   length. Several bodies of a peer that grew step by step could each wait for what the others hold.
+//! - There are two budgets, for small bodies (all but the rarest reviews) and for large ones, so that a small body
+//!   never queues behind a large one. A peer may hold a third of either. Two peers that hold as much as they can leave
+//!   the last third to the API server, which is enough for the largest body; whoever else comes waits in line.
+//! - A share is held for a bounded time: the body must come at [`RATE`], then it is answered.
+//! - A peer is an address. The API server is one as well, or a few: one for each control plane node, or a single
+//!   tunnel agent in front of all. Its bodies come at once and are answered within milliseconds, so a third of the
+//!   budget is enough for hundreds of requests at a time; if it isn't for a moment, they wait and are not refused.
+//! - IPv6 addresses aren't grouped by prefix. The pods of a node, among them that agent, share a /64.
+//!
+//! What is larger than [`BODY_LIMIT`] is not kept, only read and dropped; its start says whether it may be a review.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{Arc, Mutex, PoisonError, Weak},
+    time::Duration,
+};
 
 use axum::{
-    body::{Body, HttpBody as _},
+    body::{Body, BodyDataStream, HttpBody as _},
     http::StatusCode,
 };
+use bytes::Bytes;
 use futures::TryStreamExt as _;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout,
 };
 
-/// The largest body, in bytes: etcd takes objects of 1.5 MiB, and an update carries two.
-pub(super) const BODY_LIMIT: usize = 8 * 1024 * 1024;
-
-/// How long it may take to come. The API server sends it at once; who sends more slowly takes the room of others.
-pub(super) const TIME_LIMIT: Duration = Duration::from_secs(5);
+use super::deadline::Deadline;
 
 const KIB: usize = 1024;
-/// What a body may be without a share of the room, in KiB. Hardly a review is larger.
-const SMALL: usize = 32;
-/// For what larger ones have beyond that, all together, in KiB. An object takes several times its text while it is
-/// reviewed.
-const ROOM: usize = 16 * KIB;
+/// The largest body, in bytes, that is looked into. etcd takes objects of 1.5 MiB, and an update carries two.
+pub(super) const BODY_LIMIT: usize = 4096 * KIB;
+/// The largest body that is read at all. A review of what the API server takes (requests of 3 MiB) is smaller.
+pub(super) const DISCARD_LIMIT: u64 = 32 * 1024 * 1024;
+/// The largest small body. Hardly any review is larger. Also what is kept of the start of a body over [`BODY_LIMIT`].
+pub(super) const SMALL: usize = 64 * KIB;
+/// What a peer may hold of small bodies.
+const SMALL_SHARE: usize = 1536 * KIB;
+/// How many peers may hold as much as they can at a time.
+const PEERS: usize = 3;
 
-/// The room for large bodies.
+/// What a body may take to come, beside what its length takes at [`RATE`].
+const ARRIVAL: Duration = Duration::from_secs(1);
+/// The lowest rate, in bytes per second, at which a body may come. The API server sends it at once, over a network
+/// within the cluster.
+const RATE: usize = 2048 * KIB;
+
+/// The memory for bodies, shared by all requests.
 #[derive(Clone, Debug)]
-pub(super) struct Room(Arc<Semaphore>);
-
-/// A body, with its share of the room until it is dropped.
-#[derive(Debug)]
-pub(super) struct Held {
-    pub(super) bytes: Vec<u8>,
-    share: Option<OwnedSemaphorePermit>,
+pub(super) struct BodyBudget {
+    small: Pool,
+    large: Pool,
 }
 
-/// Why a body isn't read.
+/// A body, with its share of the budget until it is dropped.
+#[derive(Debug)]
+pub(super) struct BufferedBody {
+    pub(super) bytes: Vec<u8>,
+    _share: Share,
+}
+
+/// A body over [`BODY_LIMIT`].
+pub(super) struct OversizedBody {
+    start: BufferedBody,
+    rest: Arrival,
+}
+
+/// What came.
+pub(super) enum ReceivedBody {
+    Buffered(BufferedBody),
+    Oversized(OversizedBody),
+}
+
+/// Why a body wasn't received.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Unread {
-    #[error("length limit exceeded: a review has at most {BODY_LIMIT} bytes")]
+pub(super) enum BodyError {
+    #[error("length limit exceeded: an admission review has at most {DISCARD_LIMIT} bytes")]
     TooLarge,
-    #[error("the body didn't come within {} s", TIME_LIMIT.as_secs())]
+    #[error("a body of more than {SMALL} bytes needs a Content-Length")]
+    NoLength,
+    #[error("the body did not arrive in time: at least {RATE} bytes per second are expected")]
     TooSlow,
-    #[error("too many large reviews at the same time: try again")]
-    NoRoom,
+    #[error("no memory is free for another body of this size: try again")]
+    NoBudget,
     #[error("the body broke off: {0}")]
     BrokeOff(#[from] axum::Error),
 }
 
-impl Default for Room {
+impl Default for BodyBudget {
     fn default() -> Self {
-        Self(Arc::new(Semaphore::new(ROOM)))
+        Self { small: Pool::new(SMALL_SHARE), large: Pool::new(BODY_LIMIT) }
     }
 }
 
-impl Room {
-    /// Reads all of a body.
-    pub(super) async fn read(&self, body: Body) -> Result<Held, Unread> {
-        timeout(TIME_LIMIT, self.read_slowly(body)).await.unwrap_or(Err(Unread::TooSlow))
-    }
-
-    async fn read_slowly(&self, body: Body) -> Result<Held, Unread> {
-        if body.size_hint().lower() > BODY_LIMIT as u64 {
-            return Err(Unread::TooLarge);
+impl BodyBudget {
+    /// Receives a body: all of it, or of one that is too large the start.
+    pub(super) async fn receive(
+        &self,
+        body: Body,
+        peer: IpAddr,
+        deadline: Deadline,
+    ) -> Result<ReceivedBody, BodyError> {
+        let length = body.size_hint().exact();
+        let oversized = length.is_some_and(|length| length > BODY_LIMIT as u64);
+        if length.is_some_and(|length| length > DISCARD_LIMIT) {
+            return Err(BodyError::TooLarge);
         }
-        let mut held = Held { bytes: Vec::new(), share: None };
-        let mut chunks = body.into_data_stream();
-        while let Some(chunk) = chunks.try_next().await? {
-            held.bytes.extend_from_slice(&chunk);
-            if held.bytes.len() > BODY_LIMIT {
-                return Err(Unread::TooLarge);
+        let room = match length.map(usize::try_from) {
+            Some(Ok(length)) if !oversized => length,
+            _ => SMALL,
+        };
+        let mut arrival = Arrival { chunks: body.into_data_stream() };
+        let first = arrival.next(ARRIVAL.min(deadline.left())).await?;
+        let pool = if room <= SMALL { &self.small } else { &self.large };
+        let share = timeout(deadline.left(), pool.reserve(peer, room)).await;
+        let share = share.ok().flatten().ok_or(BodyError::NoBudget)?;
+        let mut received = BufferedBody { bytes: Vec::with_capacity(room), _share: share };
+        let fill = async {
+            let mut next = first;
+            while let Some(chunk) = next {
+                let fits = chunk.len().min(room - received.bytes.len());
+                received.bytes.extend_from_slice(&chunk[..fits]);
+                if oversized && received.bytes.len() == room {
+                    return Ok(());
+                }
+                if fits < chunk.len() {
+                    return Err(BodyError::NoLength);
+                }
+                next = arrival.chunk().await?;
             }
-            let has = SMALL + held.share.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
-            let lacks = u32::try_from(held.bytes.len().div_ceil(KIB).saturating_sub(has)).unwrap_or(u32::MAX);
-            let more = self.0.clone().try_acquire_many_owned(lacks).map_err(|_| Unread::NoRoom)?;
-            match &mut held.share {
-                Some(share) => share.merge(more),
-                None => held.share = Some(more),
-            }
+            Ok(())
+        };
+        let limit = arrival_limit(room).min(deadline.left());
+        timeout(limit, fill).await.unwrap_or(Err(BodyError::TooSlow))?;
+        if oversized {
+            return Ok(ReceivedBody::Oversized(OversizedBody { start: received, rest: arrival }));
         }
-        Ok(held)
+        Ok(ReceivedBody::Buffered(received))
     }
 }
 
-impl Unread {
+impl OversizedBody {
+    pub(super) fn start(&self) -> &[u8] {
+        &self.start.bytes
+    }
+
+    /// Reads the rest and drops it, because a client reads the answer only once it has sent everything.
+    pub(super) async fn discard(self, deadline: Deadline) -> Result<(), BodyError> {
+        let Self { start, mut rest } = self;
+        drop(start);
+        let discard = async {
+            while rest.chunk().await?.is_some() {}
+            Ok(())
+        };
+        timeout(deadline.left(), discard).await.unwrap_or(Err(BodyError::TooSlow))
+    }
+}
+
+/// What a body of this length may take to come.
+pub(super) fn arrival_limit(length: usize) -> Duration {
+    ARRIVAL + Duration::from_secs(1) * u32::try_from(length / KIB).unwrap_or(u32::MAX) / (RATE / KIB) as u32
+}
+
+/// A body as it comes in.
+struct Arrival {
+    chunks: BodyDataStream,
+}
+
+impl Arrival {
+    async fn chunk(&mut self) -> Result<Option<Bytes>, BodyError> {
+        Ok(self.chunks.try_next().await?)
+    }
+
+    async fn next(&mut self, limit: Duration) -> Result<Option<Bytes>, BodyError> {
+        timeout(limit, self.chunk()).await.unwrap_or(Err(BodyError::TooSlow))
+    }
+}
+
+/// Bytes that peers share.
+#[derive(Clone, Debug)]
+struct Pool {
+    per_peer: usize,
+    total: Arc<Semaphore>,
+    peers: Arc<Mutex<HashMap<IpAddr, Weak<Semaphore>>>>,
+}
+
+#[derive(Debug)]
+struct Share {
+    _of_peer: OwnedSemaphorePermit,
+    _of_total: OwnedSemaphorePermit,
+}
+
+impl Pool {
+    fn new(per_peer: usize) -> Self {
+        Self { per_peer, total: Arc::new(Semaphore::new(PEERS * per_peer)), peers: Arc::default() }
+    }
+
+    /// A share of so many bytes, at most what a peer may hold, once it is free. Each peer waits for itself first and
+    /// so has no more than one share's worth in the line for all.
+    async fn reserve(&self, peer: IpAddr, bytes: usize) -> Option<Share> {
+        let permits = u32::try_from(bytes).ok()?;
+        let of_peer = self.of(peer).acquire_many_owned(permits).await.ok()?;
+        let of_total = self.total.clone().acquire_many_owned(permits).await.ok()?;
+        Some(Share { _of_peer: of_peer, _of_total: of_total })
+    }
+
+    /// What a peer may hold. It is forgotten when nobody holds or waits for any of it.
+    fn of(&self, peer: IpAddr) -> Arc<Semaphore> {
+        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = peers.get(&peer).and_then(Weak::upgrade) {
+            return known;
+        }
+        peers.retain(|_, known| known.strong_count() > 0);
+        let new = Arc::new(Semaphore::new(self.per_peer));
+        peers.insert(peer, Arc::downgrade(&new));
+        new
+    }
+}
+
+impl BodyError {
     pub(super) fn status(&self) -> StatusCode {
         match self {
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::NoLength => StatusCode::LENGTH_REQUIRED,
             Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
-            Self::NoRoom => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoBudget => StatusCode::SERVICE_UNAVAILABLE,
             Self::BrokeOff(_) => StatusCode::BAD_REQUEST,
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn body(kibibytes: usize) -> Body {
-        vec![b' '; kibibytes * KIB].into()
-    }
-
-    #[tokio::test]
-    async fn large_bodies_share_the_room_and_small_ones_need_none() {
-        let room = Room::default();
-        let large = BODY_LIMIT / KIB;
-        let held = [room.read(body(large)).await.unwrap(), room.read(body(large)).await.unwrap()];
-        let left = ROOM - 2 * (large - SMALL);
-        assert!(matches!(room.read(body(SMALL + left + 1)).await, Err(Unread::NoRoom)));
-        assert_eq!(room.read(body(SMALL)).await.unwrap().bytes.len(), SMALL * KIB);
-        drop(held);
-        assert_eq!(room.read(body(large)).await.unwrap().bytes.len(), BODY_LIMIT);
-    }
-
-    #[tokio::test]
-    async fn one_that_is_too_large_is_not_read_and_leaves_its_share() {
-        let room = Room::default();
-        assert!(matches!(room.read(body(BODY_LIMIT / KIB + 1)).await, Err(Unread::TooLarge)));
-        let chunks = vec![Ok::<_, std::io::Error>(vec![b' '; BODY_LIMIT]), Ok(vec![b' '])];
-        let endless = Body::from_stream(futures::stream::iter(chunks));
-        assert!(matches!(room.read(endless).await, Err(Unread::TooLarge)));
-        assert_eq!(room.0.available_permits(), ROOM);
-    }
-}
+#[path = "body_tests.rs"]
+pub(super) mod tests;

@@ -2,8 +2,11 @@
 //! server, so that an admission costs one hop.
 
 mod body;
+mod deadline;
+mod envelope;
 mod review;
 mod router;
+mod tree;
 
-pub use review::{BadRequest, review};
+pub use review::{BadRequest, ReviewError, review};
 pub use router::{PATH, router};

@@ -1,25 +1,31 @@
 //! Reviews one admission request: decode, decide, encode.
 
-use std::str::Utf8Error;
+use std::{str::Utf8Error, time::Duration};
 
 use json_patch::Patch;
 use k8s_openapi::ByteString;
-use kube::core::{
-    DynamicObject, Status, TypeMeta,
-    admission::{AdmissionRequest, AdmissionReview, Operation},
-    response::StatusSummary,
-};
+use kube::core::{Status, TypeMeta, admission::Operation, response::StatusSummary};
 use serde::Serialize;
-use serde_json::json;
 
+use super::{
+    deadline::Deadline,
+    envelope::{Head, Sent, shown},
+    tree::{DEPTH_LIMIT, NoneFree, Shape, TREE_LIMIT, TreeBudget},
+};
 use crate::{
     api::annotations::Invalid,
     plan::{self, Admission, Kind, Owner, Surroundings, Workload},
-    runtime::caches::Caches,
+    runtime::{caches::Caches, workloads::LAG},
 };
 
 /// The API server cuts admission warnings that are longer (characters).
 const WARNING_LIMIT: usize = 256;
+
+/// How long a review waits for the caches of a replica that has just started, if its deadline allows.
+const SYNC_LIMIT: Duration = Duration::from_secs(2);
+
+/// The `timeoutSeconds` of the chart, for reviews that come without one.
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Without policies, adieu would take back what they had injected.
 const UNSERVED: &str = "adieu doesn't know the policies, because their CRD is gone: nothing is changed";
@@ -33,7 +39,7 @@ const UNKNOWN: &str = "adieu doesn't know the labels of the namespace yet, by wh
 pub enum BadRequest {
     /// Not JSON, or not an `admission.k8s.io/v1` AdmissionReview.
     #[error("the body is no admission.k8s.io/v1 AdmissionReview: {0}")]
-    NotAReview(#[from] serde_json::Error),
+    NotAReview(String),
     /// Not UTF-8, be it in a field that nobody reads.
     #[error("the body is no admission.k8s.io/v1 AdmissionReview: {0}")]
     NotText(#[from] Utf8Error),
@@ -58,6 +64,45 @@ pub enum BadRequest {
         /// Group, version and kind of the object.
         kind: String,
     },
+    /// Nested deeper than the API server can encode.
+    #[error("the body is no admission.k8s.io/v1 AdmissionReview: it is nested {depth} levels deep")]
+    TooDeep {
+        /// How many levels.
+        depth: usize,
+    },
+    /// An uid that no API server makes.
+    #[error("request.uid has {length} characters: an API server's have 36")]
+    LongUid {
+        /// Its length.
+        length: usize,
+    },
+}
+
+impl BadRequest {
+    /// The parser's message can quote the body at length.
+    pub(super) fn not_a_review(error: serde_json::Error) -> Self {
+        Self::NotAReview(shown(&error.to_string()))
+    }
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ReviewError {
+    /// Nothing that this webhook reviews.
+    #[error(transparent)]
+    BadRequest(#[from] BadRequest),
+    /// Without policies, adieu would take back what they had injected: the failurePolicy decides.
+    #[error("this replica has just started and doesn't know the policies yet")]
+    NotSynced,
+    /// The failurePolicy decides.
+    #[error("too many large reviews at the same time: try again")]
+    NoMemory,
+}
+
+impl From<NoneFree> for ReviewError {
+    fn from(_: NoneFree) -> Self {
+        Self::NoMemory
+    }
 }
 
 /// The outcome of a review.
@@ -67,6 +112,8 @@ pub struct Reviewed {
     pub answer: Answer,
     /// What was reviewed.
     pub subject: Subject,
+    /// Whether it was too large to be looked into, and so was allowed as it came.
+    pub is_oversized: bool,
 }
 
 /// What can be reviewed.
@@ -88,7 +135,7 @@ impl Subject {
         }
     }
 
-    fn from_gvk(group: &str, version: &str, kind: &str) -> Option<Self> {
+    pub(super) fn from_gvk(group: &str, version: &str, kind: &str) -> Option<Self> {
         match (group, version, kind) {
             ("", "v1", "Pod") => Some(Self::Pod),
             _ => Kind::from_gvk(group, version, kind).map(Self::Workload),
@@ -96,7 +143,7 @@ impl Subject {
     }
 
     /// A pod that exists keeps its hooks: they can't be changed.
-    fn takes(self, operation: &Operation) -> bool {
+    pub(super) fn takes(self, operation: &Operation) -> bool {
         match operation {
             Operation::Create => true,
             Operation::Update => self != Self::Pod,
@@ -136,47 +183,115 @@ pub struct Response {
 /// Reviews the body of an admission request.
 ///
 /// # Errors
-/// Where the body is no review of the creation or update of a workload, or of the creation of a pod.
-pub async fn review(body: &[u8], caches: &Caches) -> Result<Reviewed, BadRequest> {
-    let review: AdmissionReview<DynamicObject> = serde_json::from_str(str::from_utf8(body)?)?;
-    let types = review.types.clone();
-    let wrong =
-        || BadRequest::WrongReview { kind: types.kind.clone(), api_version: types.api_version.clone() };
-    if types.kind != "AdmissionReview" || types.api_version != "admission.k8s.io/v1" {
-        return Err(wrong());
-    }
-    let request: AdmissionRequest<DynamicObject> = review.try_into().map_err(|_| wrong())?;
-    let gvk = &request.kind;
-    let subject = Subject::from_gvk(&gvk.group, &gvk.version, &gvk.kind);
-    let (Some(subject), Some(object)) =
-        (subject.filter(|subject| subject.takes(&request.operation)), &request.object)
-    else {
-        let kind = format!("{}/{} {}", gvk.group, gvk.version, gvk.kind);
-        return Err(BadRequest::NotReviewed { operation: request.operation, kind });
-    };
+/// Where the body is no review of the creation or update of a workload, or of the creation of a pod, or the policies
+/// aren't known yet.
+pub async fn review(body: &[u8], caches: &Caches) -> Result<Reviewed, ReviewError> {
+    review_within(body, caches, &TreeBudget::default(), Deadline::after(TIMEOUT)).await
+}
 
-    let span = tracing::Span::current();
-    span.record("uid", &request.uid);
-    span.record("kind", subject.as_str());
-    span.record("namespace", request.namespace.as_deref());
-    span.record("name", &request.name);
-    span.record("operation", tracing::field::debug(&request.operation));
-    let namespace = request.namespace.as_deref().unwrap_or_default();
-    let unchanged = |warning: &str| Decision { warnings: vec![warning.to_owned()], ..Decision::default() };
-    // What is being deleted is let go as it is.
-    let decision = if object.metadata.deletion_timestamp.is_some() {
-        Decision::default()
-    } else if !caches.is_served() {
-        unchanged(UNSERVED)
-    } else if !caches.learns_policies_of(namespace).await {
-        unchanged(UNKNOWN)
-    } else {
-        match subject {
-            Subject::Workload(kind) => workload(kind, &request, object, &caches.surroundings(namespace)),
-            Subject::Pod => pod(object, namespace, caches).await,
-        }
+/// The same, with the memory that all reviews share, up to a deadline.
+///
+/// Everything that waits for something comes before the trees of the objects are built, so that a tree is held only
+/// for as long as the decision takes.
+pub(super) async fn review_within(
+    body: &[u8],
+    caches: &Caches,
+    budget: &TreeBudget,
+    deadline: Deadline,
+) -> Result<Reviewed, ReviewError> {
+    let sent = {
+        // Strings of the envelope may be copied, and the parser may quote one in its error.
+        let _share = budget.reserve(2 * body.len(), deadline).await?;
+        Sent::parse(body)?
     };
-    Ok(Reviewed { answer: Answer { types, response: decision.response(request.uid) }, subject })
+    sent.head.record();
+    // It is let go as it is, also before the caches are filled: finalizers must be able to go.
+    if sent.object.is_being_deleted() {
+        return Ok(sent.head.answered(Decision::default()));
+    }
+    if !caches.synced_within(SYNC_LIMIT.min(deadline.left())).await {
+        return Err(ReviewError::NotSynced);
+    }
+    let shape = sent.shape();
+    if let Some(warning) = oversized(shape) {
+        return Ok(sent.head.let_through(warning));
+    }
+    let namespace = &sent.head.namespace;
+    if !caches.is_served() {
+        return Ok(sent.head.answered(Decision::unchanged(UNSERVED)));
+    }
+    if !caches.learns_policies_of(namespace, LAG.min(deadline.left())).await {
+        return Ok(sent.head.answered(Decision::unchanged(UNKNOWN)));
+    }
+    if sent.head.subject == Subject::Pod
+        && let Some(Owner { kind, name }) = sent.owner()?
+    {
+        caches.workloads().learns_of(kind, namespace, &name, LAG.min(deadline.left())).await;
+    }
+    let _share = budget.reserve(shape.tree, deadline).await?;
+    let decision = match sent.head.subject {
+        Subject::Workload(kind) => workload(kind, &sent, &caches.surroundings(namespace))?,
+        Subject::Pod => pod(&sent, caches)?,
+    };
+    Ok(sent.head.answered(decision))
+}
+
+/// Answers a review that is too large to be kept, of which `head` is known.
+pub(super) fn let_oversized_through(head: Head, limit: usize) -> Reviewed {
+    head.record();
+    head.let_through(format!(
+        "not injected: the admission review is larger than {limit} bytes; make the object smaller, for example by \
+         moving values of env to a ConfigMap"
+    ))
+}
+
+/// The warning about objects whose trees would be too large.
+fn oversized(shape: Shape) -> Option<String> {
+    let Shape { depth, tree } = shape;
+    if depth > DEPTH_LIMIT {
+        return Some(format!(
+            "not injected: the object is nested {depth} levels deep, and at most {DEPTH_LIMIT} are read"
+        ));
+    }
+    (tree > TREE_LIMIT).then(|| {
+        format!(
+            "not injected: reading the object may take {} MiB of memory, and at most {} are used; make it smaller, \
+             for example by moving env or args to a ConfigMap",
+            tree.div_ceil(1 << 20),
+            TREE_LIMIT >> 20,
+        )
+    })
+}
+
+impl Head {
+    /// Tells the span what is reviewed.
+    fn record(&self) {
+        let span = tracing::Span::current();
+        span.record("uid", &self.uid);
+        span.record("kind", self.subject.as_str());
+        span.record("namespace", &self.namespace);
+        span.record("name", &self.name);
+        span.record("operation", tracing::field::debug(&self.operation));
+    }
+
+    fn answered(self, decision: Decision) -> Reviewed {
+        let types = TypeMeta { api_version: "admission.k8s.io/v1".into(), kind: "AdmissionReview".into() };
+        let answer = Answer { types, response: decision.response(self.uid) };
+        Reviewed { answer, subject: self.subject, is_oversized: false }
+    }
+
+    fn let_through(self, warning: String) -> Reviewed {
+        tracing::warn!(warning, "too large for injection");
+        Reviewed { is_oversized: true, ..self.answered(Decision::unchanged(&warning)) }
+    }
+}
+
+impl Sent<'_> {
+    /// The workload that owns the pod.
+    fn owner(&self) -> Result<Option<Owner>, BadRequest> {
+        let metadata = self.object.build_metadata()?;
+        Ok(Owner::of(&serde_json::json!({ "metadata": metadata })))
+    }
 }
 
 /// What is done with a request.
@@ -188,6 +303,10 @@ struct Decision {
 }
 
 impl Decision {
+    fn unchanged(warning: &str) -> Self {
+        Self { warnings: vec![warning.to_owned()], ..Self::default() }
+    }
+
     fn new(admission: Admission, patch: Patch) -> Self {
         Self { refusals: admission.refusals, patch, warnings: admission.warnings }
     }
@@ -219,15 +338,12 @@ impl Decision {
     }
 }
 
-fn workload(
-    kind: Kind,
-    request: &AdmissionRequest<DynamicObject>,
-    object: &DynamicObject,
-    surroundings: &Surroundings,
-) -> Decision {
-    let sent = Workload::of(kind, object);
-    let old = request.old_object.as_ref().map(|old| Workload::of(kind, old));
-    let anonymous = is_anonymous(request);
+fn workload(kind: Kind, sent: &Sent<'_>, surroundings: &Surroundings) -> Result<Decision, BadRequest> {
+    let anonymous = sent.head.is_anonymous;
+    let object = sent.object.build()?;
+    let old_object = sent.old_object.as_ref().map(|old| old.build()).transpose()?;
+    let sent = Workload::of(kind, &object);
+    let old = old_object.as_ref().map(|old| Workload::of(kind, old));
     let admit = if anonymous { plan::admit_anonymous } else { plan::admit };
     let kept = old.as_ref().filter(|_| anonymous).and_then(|old| plan::undone(&sent, old));
     // What it waited for is the change of its template.
@@ -238,7 +354,7 @@ fn workload(
         let template = admission.template.as_ref();
         let mut patch = template.map(|new| plan::template_patch(sent.template, new)).unwrap_or_default();
         patch.0.extend(unmark);
-        return Decision::new(admission, patch);
+        return Ok(Decision::new(admission, patch));
     };
     let new = Workload { annotations, template, ..sent };
     let mut admission = admit(&new, old.as_ref(), surroundings);
@@ -251,29 +367,18 @@ fn workload(
     let template = admission.template.as_ref().unwrap_or(template);
     patch.0.extend(plan::template_patch(sent.template, template).0);
     patch.0.extend(unmark);
-    Decision::new(admission, patch)
+    Ok(Decision::new(admission, patch))
 }
 
-/// Whether the client named no field manager, as `kubectl rollout undo` doesn't. The other commands of
-/// kubectl, Helm and GitOps tools do.
-fn is_anonymous(request: &AdmissionRequest<DynamicObject>) -> bool {
-    let options = request.options.as_ref().map(|options| &options.0);
-    options.and_then(|options| options["fieldManager"].as_str()).is_none_or(str::is_empty)
-}
-
-async fn pod(object: &DynamicObject, namespace: &str, caches: &Caches) -> Decision {
-    let pod = json!({"metadata": object.metadata, "spec": object.data["spec"]});
-    let owner = Owner::of(&pod);
-    let workload = match &owner {
-        Some(Owner { kind, name }) => {
-            caches.workloads().wait_for(*kind, namespace, name).await.map(|found| (*kind, found))
-        }
-        None => None,
-    };
+fn pod(sent: &Sent<'_>, caches: &Caches) -> Result<Decision, BadRequest> {
+    let (pod, namespace) = (sent.object.build_pod()?, &sent.head.namespace);
+    let workload = Owner::of(&pod).and_then(|Owner { kind, name }| {
+        caches.workloads().get(kind, namespace, &name).map(|found| (kind, found))
+    });
     let workload = workload.as_ref().map(|(kind, object)| (*kind, object));
     let admission = plan::admit_pod(&pod, workload, &caches.surroundings(namespace));
     let patch = admission.template.as_ref().map(|injected| plan::pod_patch(&pod, injected));
-    Decision::new(admission, patch.unwrap_or_default())
+    Ok(Decision::new(admission, patch.unwrap_or_default()))
 }
 
 fn limited(warning: &str) -> String {

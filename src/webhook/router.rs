@@ -1,14 +1,15 @@
 //! The webhook's HTTP side: limits, answers to bad input, logs and metrics.
 
 use std::{
+    net::{IpAddr, Ipv4Addr},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use axum::{
-    Json, Router,
+    Extension, Json, Router,
     body::Body,
-    extract::State,
+    extract::{RawQuery, State},
     http::StatusCode,
     response::{IntoResponse, Response},
     routing::post,
@@ -17,12 +18,17 @@ use tower_http::timeout::TimeoutLayer;
 use tracing::{Instrument as _, field::Empty, info_span};
 
 use super::{
-    body::{Room, Unread},
-    review::{BadRequest, review},
+    body::{BODY_LIMIT, BodyBudget, BodyError, OversizedBody, ReceivedBody},
+    deadline::Deadline,
+    envelope::Head,
+    review::{BadRequest, ReviewError, Reviewed, let_oversized_through, review_within},
+    tree::{TreeBudget, without_object},
 };
 use crate::runtime::{
     caches::Caches,
-    metrics::{AdmissionLabels, AdmissionResult, KindLabel, Metrics},
+    metrics::{AdmissionLabels, AdmissionResult, Component, KindLabel, Metrics, Overload, OverloadLabels},
+    panics,
+    server::Peer,
 };
 
 /// Where the API server sends its reviews.
@@ -31,26 +37,52 @@ pub const PATH: &str = "/mutate";
 /// How long a request may take: an API server waits no longer for a webhook (`timeoutSeconds` is at most 30).
 const TIME_LIMIT: Duration = Duration::from_secs(30);
 
-/// How long a review waits for the caches of a replica that has just started: less than the API server waits for
-/// the review (`timeoutSeconds`, 5 as a rule).
-const SYNC_LIMIT: Duration = Duration::from_secs(2);
+/// Where a request seems to come from that came over no connection, in tests.
+const NO_PEER: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 #[derive(Clone)]
 struct Context {
     caches: Caches,
     metrics: Arc<Metrics>,
-    room: Room,
+    bodies: BodyBudget,
+    trees: TreeBudget,
+    timeout: Duration,
 }
 
-/// The webhook's routes.
-pub fn router(caches: Caches, metrics: Arc<Metrics>) -> Router {
-    Router::new()
-        .route(PATH, post(handle))
+/// The webhook's routes. `timeout` is the webhook's `timeoutSeconds`, for requests that don't name it.
+pub fn router(caches: Caches, metrics: Arc<Metrics>, timeout: Duration) -> Router {
+    let context = Context {
+        caches,
+        metrics: metrics.clone(),
+        bodies: BodyBudget::default(),
+        trees: TreeBudget::default(),
+        timeout,
+    };
+    guarded(Router::new().route(PATH, post(handle)).with_state(context), metrics)
+}
+
+/// What holds for every request: a time limit, and an answer also where a handler panics.
+fn guarded(router: Router, metrics: Arc<Metrics>) -> Router {
+    router
         .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, TIME_LIMIT))
-        .with_state(Context { caches, metrics, room: Room::default() })
+        .layer(panics::layer(Component::Webhook, metrics))
 }
 
-async fn handle(State(context): State<Context>, body: Body) -> Response {
+/// Why a request gets no review.
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    #[error(transparent)]
+    Body(#[from] BodyError),
+    #[error(transparent)]
+    Review(#[from] ReviewError),
+}
+
+async fn handle(
+    State(context): State<Context>,
+    peer: Option<Extension<Peer>>,
+    RawQuery(query): RawQuery,
+    body: Body,
+) -> Response {
     let span = info_span!(
         "admission",
         uid = Empty,
@@ -61,56 +93,99 @@ async fn handle(State(context): State<Context>, body: Body) -> Response {
         allowed = Empty,
         mutated = Empty
     );
+    let peer = peer.map_or(NO_PEER, |Extension(Peer(peer))| peer);
+    let deadline = Deadline::of_query(query.as_deref(), context.timeout);
     async move {
-        let body = match context.room.read(body).await {
-            Ok(body) => body,
-            Err(unread) => {
-                if matches!(unread, Unread::TooLarge) {
-                    context.metrics.admission_bad_requests.inc();
-                }
-                return refuse(unread.status(), &unread.to_string());
-            }
-        };
-        // From the last byte on.
-        let started = Instant::now();
-        // Without policies, adieu would take back what they had injected: the failurePolicy decides.
-        if !context.caches.synced_within(SYNC_LIMIT).await {
-            let reason = "this replica has just started and doesn't know the policies yet";
-            return refuse(StatusCode::SERVICE_UNAVAILABLE, reason);
-        }
-        match review(&body.bytes, &context.caches).await {
-            Ok(reviewed) => {
-                let response = &reviewed.answer.response;
-                let (allowed, mutated) = (response.allowed, response.patch.is_some());
-                let result = match (allowed, mutated) {
-                    (false, _) => AdmissionResult::Refused,
-                    (true, true) => AdmissionResult::Patched,
-                    (true, false) => AdmissionResult::Unchanged,
-                };
-                let labels = AdmissionLabels { kind: KindLabel(reviewed.subject.as_str()), result };
-                context.metrics.admission_requests.get_or_create(&labels).inc();
-                let span = tracing::Span::current();
-                span.record("allowed", allowed);
-                span.record("mutated", mutated);
-                context.metrics.admission_duration.observe(started.elapsed().as_secs_f64());
-                tracing::debug!("reviewed");
-                Json(reviewed.answer).into_response()
-            }
-            Err(error) => {
-                context.metrics.admission_bad_requests.inc();
-                let status = match error {
-                    BadRequest::NotReviewed { .. } => StatusCode::UNPROCESSABLE_ENTITY,
-                    _ => StatusCode::BAD_REQUEST,
-                };
-                refuse(status, &error.to_string())
-            }
+        match reviewed(&context, body, peer, deadline).await {
+            Ok((reviewed, took)) => answer(&context, reviewed, took),
+            Err(refusal) => refuse(&context, &refusal),
         }
     }
     .instrument(span)
     .await
 }
 
-fn refuse(status: StatusCode, reason: &str) -> Response {
+/// The review, and what it took from the last byte on.
+async fn reviewed(
+    context: &Context,
+    body: Body,
+    peer: IpAddr,
+    deadline: Deadline,
+) -> Result<(Reviewed, Duration), Refusal> {
+    match context.bodies.receive(body, peer, deadline).await? {
+        ReceivedBody::Buffered(body) => {
+            let started = Instant::now();
+            let reviewed = review_within(&body.bytes, &context.caches, &context.trees, deadline).await?;
+            Ok((reviewed, started.elapsed()))
+        }
+        ReceivedBody::Oversized(body) => Ok((oversized(body, deadline).await?, Duration::ZERO)),
+    }
+}
+
+/// The answer to a review that is too large to be kept. What can't be one is refused as too large.
+async fn oversized(body: OversizedBody, deadline: Deadline) -> Result<Reviewed, Refusal> {
+    let head = without_object(body.start()).ok_or(BodyError::TooLarge)?;
+    let head = Head::parse(&head).map_err(ReviewError::from)?;
+    body.discard(deadline).await?;
+    Ok(let_oversized_through(head, BODY_LIMIT))
+}
+
+fn answer(context: &Context, reviewed: Reviewed, took: Duration) -> Response {
+    let response = &reviewed.answer.response;
+    let (allowed, mutated) = (response.allowed, response.patch.is_some());
+    let result = match (allowed, mutated) {
+        _ if reviewed.is_oversized => AdmissionResult::TooLarge,
+        (false, _) => AdmissionResult::Refused,
+        (true, true) => AdmissionResult::Patched,
+        (true, false) => AdmissionResult::Unchanged,
+    };
+    let labels = AdmissionLabels { kind: KindLabel(reviewed.subject.as_str()), result };
+    context.metrics.admission_requests.get_or_create(&labels).inc();
+    let span = tracing::Span::current();
+    span.record("allowed", allowed);
+    span.record("mutated", mutated);
+    context.metrics.admission_duration.observe(took.as_secs_f64());
+    tracing::debug!("reviewed");
+    Json(reviewed.answer).into_response()
+}
+
+impl Refusal {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::Body(error) => error.status(),
+            Self::Review(ReviewError::BadRequest(BadRequest::NotReviewed { .. })) => {
+                StatusCode::UNPROCESSABLE_ENTITY
+            }
+            Self::Review(ReviewError::BadRequest(_)) => StatusCode::BAD_REQUEST,
+            Self::Review(ReviewError::NotSynced | ReviewError::NoMemory) => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// Whether it is of a kind that no API server sends.
+    fn is_bad(&self) -> bool {
+        matches!(
+            self,
+            Self::Body(BodyError::TooLarge | BodyError::NoLength) | Self::Review(ReviewError::BadRequest(_))
+        )
+    }
+
+    fn overload(&self) -> Option<Overload> {
+        match self {
+            Self::Body(BodyError::NoBudget) | Self::Review(ReviewError::NoMemory) => Some(Overload::Memory),
+            Self::Body(BodyError::TooSlow) => Some(Overload::SlowBody),
+            _ => None,
+        }
+    }
+}
+
+fn refuse(context: &Context, refusal: &Refusal) -> Response {
+    let (status, reason) = (refusal.status(), refusal.to_string());
+    if refusal.is_bad() {
+        context.metrics.admission_bad_requests.inc();
+    }
+    if let Some(reason) = refusal.overload() {
+        context.metrics.overload.get_or_create(&OverloadLabels { reason }).inc();
+    }
     tracing::warn!(status = status.as_u16(), reason, "not reviewed");
     (status, format!("{reason}\n")).into_response()
 }

@@ -12,7 +12,7 @@ use crate::progress::Step;
 use crate::workspace::Workspace;
 
 /// What is fuzzed; see fuzz/src/lib.rs.
-const TARGETS: [&str; 3] = ["admission", "annotations", "manifests"];
+const TARGETS: [&str; 4] = ["admission", "annotations", "manifests", "service"];
 const CARGO_FUZZ: &str = "0.13.2";
 
 /// `cargo xtask fuzz`

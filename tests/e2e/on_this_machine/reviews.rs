@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     env, fs,
-    net::{Ipv4Addr, SocketAddr},
+    net::Ipv4Addr,
     path::PathBuf,
     sync::{Arc, Mutex},
 };
@@ -13,7 +13,6 @@ use adieu::{
     runtime::serving::{self, KeyPair},
 };
 use axum::{Json, Router, extract::State, routing::post};
-use axum_server::Handle;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use kube::{
@@ -43,11 +42,11 @@ async fn recorder(scene: &Scene, configurations: &Api<MutatingWebhookConfigurati
     let seen = Seen::default();
     let signed = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
     let pair = KeyPair { certificate: signed.cert.pem(), key: signed.signing_key.serialize_pem() };
-    let (config, handle) = (serving::configure(&pair).unwrap(), Handle::<SocketAddr>::new());
+    let tls = serving::configure(&pair).unwrap();
     let router = Router::new().route("/", post(record)).with_state(seen.clone());
-    let address = (Ipv4Addr::LOCALHOST, 0).into();
-    tokio::spawn(serving::serve(address, router, config, handle.clone(), CancellationToken::new()));
-    let address = handle.listening().await.unwrap();
+    let listener = serving::listen((Ipv4Addr::LOCALHOST, 0).into()).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(serving::serve(listener, router, tls, Arc::default(), CancellationToken::new()));
     let rule = |group: &str, resources: &[&str]| {
         json!({
             "apiGroups": [group], "apiVersions": ["v1"], "operations": ["CREATE", "UPDATE"],

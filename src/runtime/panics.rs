@@ -1,0 +1,158 @@
+//! Panics: bugs that must not take down more than the request or the workload that they are about.
+//!
+//! A panic in a request is answered with 500, one while a workload or policy is reconciled counts as a failed attempt.
+//! A task that the operator can't work without ends the process, so that Kubernetes starts another. Each is logged and
+//! counted.
+
+use std::{
+    any::Any,
+    panic::{AssertUnwindSafe, PanicHookInfo, set_hook},
+    sync::Arc,
+};
+
+use axum::{
+    body::Body,
+    http::{Response, StatusCode},
+    response::IntoResponse as _,
+};
+use futures::FutureExt as _;
+use tokio::{sync::watch, task::JoinHandle};
+use tower_http::catch_panic::{CatchPanicLayer, ResponseForPanic};
+
+use super::metrics::{Component, Metrics, PanicLabels};
+
+/// The message of a panic that was caught.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Panicked(pub String);
+
+/// Logs each panic with its place, instead of printing it.
+pub fn log() {
+    set_hook(Box::new(|info: &PanicHookInfo<'_>| {
+        let location = info.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(location, message = message(info.payload()), "panicked");
+    }));
+}
+
+/// Runs `task`. A panic ends it alone, and is counted.
+///
+/// # Errors
+/// Where it panicked.
+pub async fn caught<T>(
+    component: Component,
+    metrics: &Metrics,
+    task: impl Future<Output = T>,
+) -> Result<T, Panicked> {
+    // What it shared is behind locks that survive a panic, or belongs to it alone.
+    let outcome = AssertUnwindSafe(task).catch_unwind().await;
+    outcome.map_err(|panic| {
+        metrics.panics.get_or_create(&PanicLabels { component }).inc();
+        Panicked(format!("panicked: {}", message(&*panic)))
+    })
+}
+
+/// Watches the tasks that the operator can't work without.
+#[derive(Clone, Debug)]
+pub struct Watchdog {
+    metrics: Arc<Metrics>,
+    failed: watch::Sender<Option<String>>,
+}
+
+impl Watchdog {
+    /// Nothing has failed yet.
+    #[must_use]
+    pub fn new(metrics: Arc<Metrics>) -> Self {
+        Self { metrics, failed: watch::channel(None).0 }
+    }
+
+    /// The same task, of whose panic is told; `None` where it panicked.
+    fn watch<T>(
+        &self,
+        name: &'static str,
+        task: impl Future<Output = T> + Send + 'static,
+    ) -> impl Future<Output = Option<T>> + Send + 'static
+    where
+        T: Send + 'static,
+    {
+        let Self { metrics, failed } = self.clone();
+        async move {
+            let outcome = caught(Component::Background, &metrics, task).await;
+            outcome.map_err(|panic| failed.send_replace(Some(format!("{name} {panic}")))).ok()
+        }
+    }
+
+    /// Spawns a task that is watched.
+    pub fn spawn<T>(
+        &self,
+        name: &'static str,
+        task: impl Future<Output = T> + Send + 'static,
+    ) -> JoinHandle<Option<T>>
+    where
+        T: Send + 'static,
+    {
+        tokio::spawn(self.watch(name, task))
+    }
+
+    /// Returns once a task has panicked, with its name and message.
+    pub async fn failed(&self) -> Panicked {
+        let mut failed = self.failed.subscribe();
+        let outcome = failed.wait_for(Option::is_some).await.map(|failed| failed.clone());
+        // The sender lives as long as this does.
+        Panicked(outcome.ok().flatten().unwrap_or_default())
+    }
+}
+
+/// A layer that answers 500 where a handler panics.
+#[must_use]
+pub fn layer(component: Component, metrics: Arc<Metrics>) -> CatchPanicLayer<Answer> {
+    CatchPanicLayer::custom(Answer { component, metrics })
+}
+
+/// Answers in the place of a handler that panicked.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    component: Component,
+    metrics: Arc<Metrics>,
+}
+
+impl ResponseForPanic for Answer {
+    type ResponseBody = Body;
+
+    fn response_for_panic(&mut self, panic: Box<dyn Any + Send + 'static>) -> Response<Body> {
+        self.metrics.panics.get_or_create(&PanicLabels { component: self.component }).inc();
+        let message = message(&*panic);
+        tracing::error!(component = ?self.component, message, "a request was answered with 500");
+        (StatusCode::INTERNAL_SERVER_ERROR, "internal error, see the log\n").into_response()
+    }
+}
+
+fn message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(ToString::to_string);
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_caught_counted_and_told() {
+        let metrics = Metrics::default();
+        let panic = caught(Component::Reconcile, &metrics, async { panic!("no {}", "luck") }).await;
+        assert_eq!(panic.map_err(|panic: Panicked| panic.0), Err::<(), _>("panicked: no luck".to_owned()));
+        let text = metrics.render().unwrap();
+        assert!(text.contains("adieu_panics_total{component=\"reconcile\"} 1"), "{text}");
+        assert!(text.contains("adieu_panics_total{component=\"webhook\"} 0"), "{text}");
+        assert_eq!(caught(Component::Reconcile, &metrics, async { 1 }).await.ok(), Some(1));
+    }
+
+    #[tokio::test]
+    async fn a_task_that_panics_is_told_by_its_name() {
+        let watchdog = Watchdog::new(Arc::default());
+        assert_eq!(watchdog.watch("good", async { 1 }).await, Some(1));
+        assert!(watchdog.failed().now_or_never().is_none());
+        let task: Option<()> = watchdog.watch("watches", async { panic!("no luck") }).await;
+        assert_eq!(task, None);
+        assert_eq!(watchdog.failed().await.to_string(), "watches panicked: no luck");
+    }
+}

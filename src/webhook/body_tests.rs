@@ -1,0 +1,132 @@
+use std::net::Ipv4Addr;
+
+use futures::{StreamExt as _, stream};
+use tokio::time::Instant;
+
+use super::*;
+
+const LONG: Duration = Duration::from_secs(30);
+
+fn peer(number: u8) -> IpAddr {
+    Ipv4Addr::new(10, 0, 0, number).into()
+}
+
+async fn receive(budget: &BodyBudget, number: u8, body: Body) -> Result<BufferedBody, BodyError> {
+    match budget.receive(body, peer(number), Deadline::after(LONG)).await? {
+        ReceivedBody::Buffered(body) => Ok(body),
+        ReceivedBody::Oversized(_) => Err(BodyError::TooLarge),
+    }
+}
+
+fn body(length: usize) -> Body {
+    vec![b' '; length].into()
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_peers_that_hold_all_they_may_leave_a_third_of_the_budget() {
+    let budget = BodyBudget::default();
+    for length in [BODY_LIMIT, SMALL] {
+        let mut held = Vec::new();
+        for number in [1, 2] {
+            while let Ok(body) = receive(&budget, number, body(length)).await {
+                held.push(body);
+            }
+        }
+        let third = receive(&budget, 3, body(length)).await.expect("a third peer is not affected");
+        assert_eq!(third.bytes.len(), length);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_waits_for_what_its_peer_holds_and_small_bodies_wait_for_no_large_one() {
+    let budget = BodyBudget::default();
+    let first = receive(&budget, 1, body(BODY_LIMIT)).await.unwrap();
+    let mut next = Box::pin(receive(&budget, 1, body(SMALL + 1)));
+    assert!(futures::poll!(&mut next).is_pending());
+    assert!(receive(&budget, 1, body(SMALL)).await.is_ok());
+    drop(first);
+    assert!(next.await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_for_which_no_budget_is_free_in_time_is_rejected_and_leaves_nothing_held() {
+    let budget = BodyBudget::default();
+    let first = receive(&budget, 1, body(BODY_LIMIT)).await.unwrap();
+    let begun = Instant::now();
+    assert!(matches!(receive(&budget, 1, body(BODY_LIMIT)).await, Err(BodyError::NoBudget)));
+    assert!(begun.elapsed() < LONG);
+    drop(first);
+    assert_eq!(budget.large.total.available_permits(), PEERS * BODY_LIMIT);
+    assert_eq!(budget.large.of(peer(1)).available_permits(), BODY_LIMIT);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_gets_budget_with_its_first_bytes_and_only_for_as_long_as_it_may_take() {
+    let budget = BodyBudget::default();
+    let (sender, receiver) = futures::channel::mpsc::unbounded::<Result<Bytes, std::io::Error>>();
+    let announced = Sized { length: BODY_LIMIT as u64, inner: Body::from_stream(receiver) };
+    let mut slow = Box::pin(receive(&budget, 1, Body::new(announced)));
+    assert!(futures::poll!(&mut slow).is_pending());
+    assert_eq!(budget.large.total.available_permits(), PEERS * BODY_LIMIT, "nothing came yet");
+    sender.unbounded_send(Ok(Bytes::from_static(b"{"))).unwrap();
+    assert!(futures::poll!(&mut slow).is_pending());
+    assert_eq!(budget.large.total.available_permits(), (PEERS - 1) * BODY_LIMIT);
+    let begun = Instant::now();
+    assert!(matches!(slow.await, Err(BodyError::TooSlow)));
+    assert!(begun.elapsed() <= arrival_limit(BODY_LIMIT) + Duration::from_millis(10));
+    assert_eq!(budget.large.total.available_permits(), PEERS * BODY_LIMIT);
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_an_oversized_body_only_the_start_is_kept() {
+    let budget = BodyBudget::default();
+    let oversized = budget.receive(body(BODY_LIMIT + 1), peer(1), Deadline::after(LONG)).await.unwrap();
+    let ReceivedBody::Oversized(oversized) = oversized else { panic!("it was kept") };
+    assert_eq!(oversized.start().len(), SMALL);
+    assert_eq!(budget.large.total.available_permits(), PEERS * BODY_LIMIT);
+    oversized.discard(Deadline::after(LONG)).await.unwrap();
+    let length = usize::try_from(DISCARD_LIMIT).unwrap() + 1;
+    assert!(matches!(receive(&budget, 1, body(length)).await, Err(BodyError::TooLarge)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_without_a_length_is_a_small_one() {
+    let budget = BodyBudget::default();
+    let chunks = |length| {
+        let chunk = Ok::<_, std::io::Error>(Bytes::from(vec![b' '; length]));
+        Body::from_stream(stream::iter([chunk]).chain(stream::empty()))
+    };
+    assert_eq!(receive(&budget, 1, chunks(SMALL)).await.unwrap().bytes.len(), SMALL);
+    assert!(matches!(receive(&budget, 1, chunks(SMALL + 1)).await, Err(BodyError::NoLength)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn peers_that_hold_nothing_are_forgotten() {
+    let budget = BodyBudget::default();
+    for number in 0..100 {
+        receive(&budget, number, body(10)).await.unwrap();
+    }
+    assert_eq!(budget.small.peers.lock().unwrap().len(), 1);
+}
+
+/// A body that says how long it is.
+pub(in crate::webhook) struct Sized {
+    pub(in crate::webhook) length: u64,
+    pub(in crate::webhook) inner: Body,
+}
+
+impl axum::body::HttpBody for Sized {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<hyper::body::Frame<Bytes>, axum::Error>>> {
+        std::pin::Pin::new(&mut self.inner).poll_frame(context)
+    }
+
+    fn size_hint(&self) -> hyper::body::SizeHint {
+        hyper::body::SizeHint::with_exact(self.length)
+    }
+}

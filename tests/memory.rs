@@ -1,0 +1,270 @@
+//! What the webhook's port takes of memory, whatever it is sent. In a program of its own, because it counts every
+//! allocation.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+    time::Duration,
+};
+
+use adieu::{
+    runtime::{
+        caches::Caches,
+        server::{Peer, serve_connection},
+        serving::LIMITS,
+    },
+    webhook::{self, PATH},
+};
+use axum::Router;
+use peak_alloc::PeakAlloc;
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, duplex},
+    task::JoinSet,
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+
+#[global_allocator]
+static MEMORY: PeakAlloc = PeakAlloc;
+
+const MIB: usize = 1 << 20;
+/// What all requests together may take. A replica has 128 MiB, and needs some for the cluster that it knows.
+const BOUND: usize = 64 * MIB;
+/// Connections at once, of two peers.
+const CROWD: usize = 40;
+const PATIENCE: Duration = Duration::from_secs(120);
+
+fn peer(number: u8) -> Peer {
+    Peer(IpAddr::from(Ipv4Addr::new(10, 0, 0, number)))
+}
+
+fn connect(router: &Router, number: u8) -> impl AsyncRead + AsyncWrite + Unpin + use<> {
+    let (client, server) = duplex(16 * 1024);
+    let serving = serve_connection(server, peer(number), router.clone(), LIMITS, CancellationToken::new());
+    tokio::spawn(serving);
+    client
+}
+
+/// The answer to a body; nothing where the connection was closed without one.
+async fn post(router: &Router, number: u8, body: &[u8]) -> String {
+    let (mut reader, mut writer) = tokio::io::split(connect(router, number));
+    let head = format!(
+        "POST {PATH}?timeout=30s HTTP/1.1\r\nhost: adieu\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    let send = async {
+        writer.write_all(head.as_bytes()).await?;
+        writer.write_all(body).await
+    };
+    let mut answer = Vec::new();
+    // Who is answered early finds the connection closed.
+    let both = async { tokio::join!(send, reader.read_to_end(&mut answer)) };
+    let _ = timeout(PATIENCE, both).await.expect("an end of the connection");
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+fn deployment(annotations: &Value, env: &Value) -> Value {
+    json!({
+        "apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": {"name": "web", "namespace": "shop", "annotations": annotations},
+        "spec": {"template": {"spec": {
+            "containers": [{"name": "web", "image": "web:1", "ports": [{"containerPort": 8080}], "env": env}],
+        }}},
+    })
+}
+
+/// A review in the order of the API server, so that the uid comes first.
+fn review(operation: &str, object: &str, old_object: &str) -> String {
+    let kind = r#"{"group":"apps","version":"v1","kind":"Deployment"}"#;
+    format!(
+        r#"{{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{{"uid":"1","kind":{kind},"namespace":"shop","operation":"{operation}","object":{object},"oldObject":{old_object}}}}}"#
+    )
+}
+
+/// A review of a Deployment that is being annotated.
+fn annotated(env: &Value) -> String {
+    let object = |annotations| deployment(&annotations, env).to_string();
+    review("UPDATE", &object(json!({"adieu.dev/graceful": "true"})), &object(json!({})))
+}
+
+fn normal() -> String {
+    annotated(&json!([]))
+}
+
+/// An update of the largest Deployment that etcd takes, in which few values are large.
+fn genuine() -> String {
+    let variable = |number: usize| json!({"name": format!("V{number}"), "value": "x".repeat(1024)});
+    let review = annotated(&(0..1400).map(variable).collect());
+    assert!(review.len() > 2 * 1_400_000);
+    review
+}
+
+/// An update that takes nearly all that a review may.
+fn at_the_limit() -> String {
+    let variable = |number: usize| json!({"name": format!("V{number}"), "value": ""});
+    annotated(&(0..3000).map(variable).collect())
+}
+
+/// Bodies of so many bytes that hurt most.
+fn hostile(bytes: usize) -> Vec<(&'static str, Vec<u8>)> {
+    let list = |item: &str| format!("[{}{item}]", format!("{item},").repeat(bytes / (item.len() + 1) - 300));
+    let keys: Vec<_> = (0..bytes / 13).map(|number| format!("\"{number:08}\":0")).collect();
+    let in_template = |value: &str| {
+        let annotations = r#"{"adieu.dev/graceful":"true"}"#;
+        let template = format!(r#"{{"spec":{{"containers":{value}}}}}"#);
+        let object =
+            format!(r#"{{"metadata":{{"annotations":{annotations}}},"spec":{{"template":{template}}}}}"#);
+        review("CREATE", &object, "null").into_bytes()
+    };
+    let anywhere =
+        r#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"1","object":{"a":"#;
+    let string = |part: &str| format!("\"{}\"", part.repeat(bytes / part.len() - 300));
+    let mut cut = in_template(&string("x"));
+    let end = cut.len() - 200;
+    cut[end] = 0xff;
+    let mut bodies = vec![
+        ("numbers in no review", format!("{anywhere}{}}}}}}}", list("0")).into_bytes()),
+        ("numbers", in_template(&list("0"))),
+        ("empty strings", in_template(&list("\"\""))),
+        ("empty arrays", in_template(&list("[]"))),
+        ("arrays of one", in_template(&list("[0]"))),
+        ("objects", in_template(&list(r#"{"a":1}"#))),
+        ("keys", in_template(&format!("[{{{}}}]", keys.join(",")))),
+        (
+            "one key again and again",
+            in_template(&format!("[{{{}}}]", list("\"a\":0").trim_matches(['[', ']']))),
+        ),
+        ("nesting", in_template(&format!("{}{}", "[".repeat(bytes / 2 - 300), "]".repeat(bytes / 2 - 300)))),
+        ("nesting without an end", in_template(&"[".repeat(bytes - 600))),
+        ("a string", in_template(&string("x"))),
+        ("escapes", in_template(&string("\\u0001"))),
+        ("a huge number", in_template(&"9".repeat(bytes - 600))),
+        ("no UTF-8 at the end", cut),
+        (
+            "a kind of escapes",
+            review("CREATE", "{}", "null").replace("Deployment", string("\\n").trim_matches('"')).into(),
+        ),
+        ("a request that is a string", format!(r#"{{"request":{}}}"#, string("\\u0001")).into_bytes()),
+        (
+            "annotations",
+            review(
+                "CREATE",
+                &format!(r#"{{"metadata":{{"annotations":{{{}}}}}}}"#, keys.join(",").replace(":0", ":\"\"")),
+                "null",
+            )
+            .into(),
+        ),
+        ("spaces", vec![b' '; bytes]),
+    ];
+    bodies.push(("nothing of JSON", vec![b'\\'; bytes]));
+    bodies
+}
+
+fn router() -> Router {
+    webhook::router(Caches::fixed(vec![], vec![], vec![]), Arc::default(), Duration::from_secs(30))
+}
+
+/// How much more memory was in use than at the beginning, at most.
+struct Peak(usize);
+
+impl Peak {
+    fn begin() -> Self {
+        MEMORY.reset_peak_usage();
+        Self(MEMORY.current_usage())
+    }
+
+    fn check(&self, what: &str) {
+        let peak = MEMORY.peak_usage().saturating_sub(self.0);
+        println!("{what}: {:.1} MiB", peak as f64 / MIB as f64);
+        assert!(peak < BOUND, "{what} took {} MiB", peak / MIB);
+    }
+}
+
+async fn one_by_one(router: &Router) {
+    for bytes in [MIB / 4, 4 * MIB - 1024] {
+        for (what, body) in hostile(bytes) {
+            let peak = Peak::begin();
+            let answer = post(router, 1, &body).await;
+            assert!(answer.starts_with("HTTP/1.1 "), "{what}: {answer}");
+            assert!(!answer.starts_with("HTTP/1.1 5"), "{what}: {answer}");
+            peak.check(&format!("{what}, {bytes} bytes"));
+        }
+    }
+}
+
+/// All at once from two peers, while a third sends reviews.
+async fn a_crowd(router: &Router) {
+    let bodies: Vec<_> =
+        [4 * MIB - 1024, 8 * MIB].into_iter().flat_map(hostile).map(|(_, body)| Arc::new(body)).collect();
+    let peak = Peak::begin();
+    let mut crowd = JoinSet::new();
+    for number in 0..CROWD {
+        let (router, body) = (router.clone(), bodies[number % bodies.len()].clone());
+        let number = u8::try_from(1 + number % 2).unwrap();
+        crowd.spawn(async move { post(&router, number, &body).await });
+    }
+    let normal = normal();
+    let mut reviewed = 0;
+    while !crowd.is_empty() {
+        let answer = post(router, 3, normal.as_bytes()).await;
+        assert!(answer.contains("\"patchType\":\"JSONPatch\""), "{answer}");
+        reviewed += 1;
+        while crowd.try_join_next().is_some() {}
+    }
+    assert!(reviewed > 1);
+    peak.check(&format!("{CROWD} hostile bodies at once, {reviewed} reviews beside them"));
+}
+
+/// Two peers hold as much as they can, at the last byte, while a third sends reviews.
+async fn held_back(router: &Router) {
+    let body = Arc::new(vec![b' '; 4 * MIB - 1]);
+    let peak = Peak::begin();
+    let mut held = Vec::new();
+    for number in 0..CROWD {
+        let (router, body) = (router.clone(), body.clone());
+        let number = u8::try_from(1 + number % 2).unwrap();
+        held.push(tokio::spawn(async move {
+            let mut client = connect(&router, number);
+            let head = format!(
+                "POST {PATH}?timeout=10s HTTP/1.1\r\nhost: adieu\r\ncontent-length: {}\r\n\r\n",
+                4 * MIB
+            );
+            client.write_all(head.as_bytes()).await.unwrap();
+            let _ = client.write_all(&body).await;
+            let mut answer = Vec::new();
+            let _ = client.read_buf(&mut answer).await;
+            String::from_utf8_lossy(&answer).into_owned()
+        }));
+    }
+    for review in [normal(), genuine(), normal()] {
+        let answer = post(router, 3, review.as_bytes()).await;
+        assert!(answer.contains("\"patchType\":\"JSONPatch\""), "{answer}");
+    }
+    peak.check(&format!("{CROWD} bodies kept back at their last byte, the largest review beside them"));
+    for held in held {
+        let answer = timeout(PATIENCE, held).await.expect("an answer").unwrap();
+        assert!(
+            ["408", "503"].iter().any(|status| answer.starts_with(&format!("HTTP/1.1 {status} "))),
+            "{answer}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn whatever_comes_takes_bounded_memory_and_reviews_are_answered_beside_it() {
+    let router = router();
+    for (what, review) in
+        [("a review", normal()), ("the largest", genuine()), ("at the limit", at_the_limit())]
+    {
+        let peak = Peak::begin();
+        let answer = post(&router, 3, review.as_bytes()).await;
+        assert!(answer.contains("\"patchType\":\"JSONPatch\""), "{what}: {answer}");
+        peak.check(what);
+    }
+    one_by_one(&router).await;
+    a_crowd(&router).await;
+    held_back(&router).await;
+}
