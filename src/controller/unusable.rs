@@ -49,3 +49,75 @@ pub(super) async fn report(context: Arc<Context>, shutdown: CancellationToken) {
         () = report => {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{convert::Infallible, sync::Mutex};
+
+    use http::{Request, Response};
+    use http_body_util::BodyExt as _;
+    use k8s_openapi::api::core::v1::ObjectReference;
+    use kube::{Client, client::Body, runtime::events::Reporter};
+    use serde_json::Value;
+    use tokio::{join, time::timeout};
+    use tower::service_fn;
+
+    use super::*;
+    use crate::{
+        controller::{events::outbox, test_support::commanded},
+        runtime::caches::Caches,
+    };
+
+    #[tokio::test(start_paused = true)]
+    async fn an_object_that_can_not_be_used_gets_one_event_from_the_replica_that_leads() {
+        let sent: Arc<Mutex<Vec<Value>>> = Arc::default();
+        let events = sent.clone();
+        let server = service_fn(move |request: Request<Body>| {
+            let events = events.clone();
+            async move {
+                let event = request.into_body().collect().await.unwrap().to_bytes();
+                events.lock().unwrap().push(serde_json::from_slice(&event).unwrap());
+                Ok::<_, Infallible>(Response::new(Body::from(event)))
+            }
+        });
+        let client = Client::new(server, "default");
+        let reporter = Reporter { controller: "adieu".into(), instance: None };
+        let (outbox, publishing) = outbox(client.clone(), reporter, CancellationToken::new());
+        let (mut context, [leads, _paused]) = commanded(client, Caches::fixed(vec![], vec![], vec![]), 1);
+        context.outbox = outbox;
+        let context = Arc::new(context);
+        let unusable = context.caches.unusable().clone();
+        let add = |uid: &str| {
+            let object = ObjectReference {
+                kind: Some("GracefulPolicy".into()),
+                name: Some(uid.into()),
+                namespace: Some("shop".into()),
+                uid: Some(uid.into()),
+                ..ObjectReference::default()
+            };
+            unusable.add("GracefulPolicy", object, Reason::Undecodable("spec: not an integer".into()));
+        };
+        leads.send_replace(false);
+        add("a");
+        let count = || sent.lock().unwrap().len();
+        let change = async {
+            sleep(2 * TOGETHER).await;
+            assert_eq!(count(), 0, "another replica leads");
+            leads.send_replace(true);
+            for uid in ["a", "b", "b"] {
+                sleep(2 * TOGETHER).await;
+                add(uid);
+            }
+            sleep(2 * TOGETHER).await;
+        };
+        let shutdown = CancellationToken::new();
+        let limit = 30 * TOGETHER;
+        let reporting = timeout(limit, report(context.clone(), shutdown));
+        let _ = join!(reporting, timeout(limit, publishing), change);
+        let sent = sent.lock().unwrap();
+        let about: Vec<_> = sent.iter().map(|event| event["regarding"]["name"].as_str().unwrap()).collect();
+        assert_eq!(about, ["a", "b"]);
+        assert_eq!(sent[0]["reason"], "Undecodable");
+        assert!(sent[0]["note"].as_str().unwrap().contains("spec: not an integer"));
+    }
+}

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Context, budgets, keys::key, write};
 use crate::{
-    plan::{self, Convergence, Kind, Surroundings, When, Workload},
+    plan::{self, Convergence, Kind, OptIn, Surroundings, When, Workload},
     runtime::{
         kept::Kept,
         metrics::{KindLabel, ReconcileLabels, ReconcileResult},
@@ -107,6 +107,11 @@ async fn look_after(kind: Kind, object: &DynamicObject, context: &Context) -> Re
     let surroundings = context.caches.surroundings(&namespace);
     let workload = Workload::of(kind, object);
     let convergence = plan::converge(&workload, &surroundings);
+    let is_mentioned = convergence.resolution.opt_in != OptIn::Unmentioned;
+    if !is_mentioned && context.caches.unusable().has_policy_of(&namespace) {
+        // The policy that manages it may be the one that can't be read: what it has stays.
+        return Ok(Action::await_change());
+    }
     context.outbox.degraded(kind, object, &convergence);
     let action = bring_to_plan(kind, object, context, &convergence, &surroundings).await?;
     let kept = budgets::keep(&context.client, &context.caches, kind, object, &convergence);
@@ -256,6 +261,7 @@ mod tests {
 
     use futures::{FutureExt as _, future::join_all, poll, stream};
     use http::Method;
+    use k8s_openapi::api::core::v1::ObjectReference;
     use serde_json::{Value, json};
     use tokio::{sync::watch, time::timeout};
 
@@ -263,7 +269,7 @@ mod tests {
     use crate::{
         api::annotations::PENDING,
         controller::test_support::commanded,
-        runtime::{FIELD_MANAGER, caches::Caches, client::LIMIT},
+        runtime::{FIELD_MANAGER, caches::Caches, client::LIMIT, unusable::Reason},
         trial::test_support::{client, failure},
     };
 
@@ -466,6 +472,47 @@ mod tests {
             reconciled(&Arc::new(context), object(annotations)).await.unwrap();
             assert_eq!(*asked.lock().unwrap() == ["PATCH"], written, "{annotations:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn an_unmanaged_workload_keeps_what_it_has_while_a_policy_can_not_be_read() {
+        for (readable, annotation, written) in
+            [(true, None, true), (false, None, false), (false, Some("false"), true)]
+        {
+            let asked = Asked::default();
+            let requests = asked.clone();
+            let client = client(move |method, _| {
+                requests.lock().unwrap().push(method.to_string());
+                Some((200, serde_json::to_value(deployment("a")).unwrap()))
+            });
+            let (context, _senders) = commanded(client, Caches::fixed(vec![], vec![], vec![]), 1);
+            let annotated = |value: &str| Some([("adieu.dev/graceful".into(), value.into())].into());
+            let mut injected = deployment("a");
+            injected.metadata.annotations = annotated("true");
+            let surroundings = context.caches.surroundings("shop");
+            let convergence = plan::converge(&Workload::of(DEPLOYMENT, &injected), &surroundings);
+            injected.data["spec"]["template"] = convergence.template.unwrap();
+            injected.metadata.annotations = annotation.and_then(annotated);
+            if !readable {
+                let policy = ObjectReference { namespace: Some("shop".into()), ..ObjectReference::default() };
+                let unusable = context.caches.unusable();
+                unusable.add("GracefulPolicy", policy, Reason::Undecodable("spec".into()));
+            }
+            reconciled(&Arc::new(context), injected).await.unwrap();
+            assert_eq!(!asked.lock().unwrap().is_empty(), written);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stub_of_a_workload_is_never_written() {
+        let (context, _senders, asked) = with(&["a"], |_| None);
+        let mut large = deployment("a");
+        large.data["spec"]["template"]["spec"]["containers"][0]["env"] =
+            vec![json!({"name": "A"}); 10_000].into();
+        let stub = Kept::from(large).stub("too large");
+        assert!(stub.too_large().is_some());
+        assert_eq!(reconcile(DEPLOYMENT, Arc::new(stub), context).await.unwrap(), Action::await_change());
+        assert!(asked.lock().unwrap().is_empty());
     }
 
     #[tokio::test]

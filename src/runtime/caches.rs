@@ -488,6 +488,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::{super::workloads::LAG, *};
+    use crate::trial::test_support::client;
 
     fn budget(name: &str, manager: &str, labels: &Value) -> PodDisruptionBudget {
         serde_json::from_value(json!({
@@ -510,6 +511,38 @@ mod tests {
             "spec": spec,
         }))
         .unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_policy_that_can_not_be_decoded_keeps_no_replica_from_becoming_ready() {
+        let client = client(|_, target| {
+            let policy = |name: &str, budget: u32| {
+                json!({
+                    "metadata": {"name": name, "namespace": "shop", "uid": name, "resourceVersion": "1", "generation": 1},
+                    "spec": {"disruptionBudget": {"maxUnavailable": budget}},
+                })
+            };
+            let list = |items: Value| (200, json!({"metadata": {"resourceVersion": "1"}, "items": items}));
+            let version = json!({"major": "1", "minor": "40", "gitVersion": "", "gitCommit": "", "gitTreeState": "",
+                "buildDate": "", "goVersion": "", "compiler": "", "platform": ""});
+            match target {
+                "/version" => Some((200, version)),
+                watch if watch.contains("watch=") => None,
+                policies if policies.contains("/gracefulpolicies") => {
+                    Some(list(json!([policy("bad", 3_000_000_000), policy("good", 1)])))
+                }
+                _ => Some(list(json!([]))),
+            }
+        });
+        let unusable = UnusableObjects::default();
+        let (caches, follow) = Caches::follow(&client, Workloads::fixed(vec![]), &unusable);
+        let synced = async {
+            tokio::select! { () = follow => {}, synced = caches.synced() => synced.unwrap() }
+        };
+        timeout(Duration::from_mins(1), synced).await.expect("an end");
+        let policies = caches.surroundings("shop").policies;
+        assert_eq!(policies.iter().map(|policy| policy.name_any()).collect::<Vec<_>>(), ["good"]);
+        assert!(unusable.has_policy_of("shop"));
     }
 
     #[test]

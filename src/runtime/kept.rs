@@ -69,7 +69,7 @@ impl Kept {
     }
 
     /// The same workload, without what makes it large.
-    pub(super) fn stub(&self, too_large: &str) -> Self {
+    pub(crate) fn stub(&self, too_large: &str) -> Self {
         let object = self.object();
         let small =
             |value: &Value| Some(value.clone()).filter(|value| value.to_string().len() <= METADATA_LIMIT);

@@ -98,8 +98,17 @@ impl UnusableObjects {
         self.objects().values().cloned().collect()
     }
 
+    /// Whether one of the policies that may hold in a namespace can't be used.
+    #[must_use]
+    pub fn has_policy_of(&self, namespace: &str) -> bool {
+        let holds = |(kind, of, _): &Key| {
+            *kind == "ClusterGracefulPolicy" || *kind == "GracefulPolicy" && of.as_str() == namespace
+        };
+        self.objects().keys().any(holds)
+    }
+
     /// Notes that an object can't be used.
-    pub(super) fn add(&self, kind: &'static str, reference: ObjectReference, reason: Reason) {
+    pub(crate) fn add(&self, kind: &'static str, reference: ObjectReference, reason: Reason) {
         let key = key(kind, &reference);
         let mut objects = self.objects();
         if objects.get(&key).is_none_or(|known| known.reason != reason) {
@@ -202,6 +211,19 @@ mod tests {
         objects.list_begins("Service");
         objects.list_ends("Service");
         assert_eq!((counts("Service"), counts("Namespace")), ((0, 0), (0, 1)));
+    }
+
+    #[test]
+    fn an_unusable_policy_concerns_its_namespace_or_all() {
+        let objects = UnusableObjects::default();
+        let policy = ObjectReference { namespace: Some("shop".into()), ..reference("all") };
+        let reason = || Reason::Undecodable("why".into());
+        objects.add("Service", policy.clone(), reason());
+        assert!(!objects.has_policy_of("shop"));
+        objects.add("GracefulPolicy", policy, reason());
+        assert!(objects.has_policy_of("shop") && !objects.has_policy_of("bank"));
+        objects.add("ClusterGracefulPolicy", reference("all"), reason());
+        assert!(objects.has_policy_of("bank"));
     }
 
     #[test]
