@@ -25,6 +25,9 @@ static MEMORY: PeakAlloc = PeakAlloc;
 /// A container has 128 MiB, of which the program itself and the allocator take their part.
 const LIMIT: usize = 80 << 20;
 
+/// What ends a Deployment behind its container's fields.
+const END: &str = "}]}}}}";
+
 const DEPLOYMENTS: usize = 300;
 const POLICIES: usize = 500;
 
@@ -68,7 +71,6 @@ impl ApiServer {
                 r#"{{"metadata":{metadata},"spec":{{"replicas":0,"template":{{"spec":{{"containers":[{{"name":"a",{container}"#
             )
         };
-        const END: &str = "}]}}}}";
         match number {
             0 => vec![
                 deployment("arguments", json!({}), r#""args":["#).into(),

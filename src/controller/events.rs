@@ -127,7 +127,14 @@ impl Outbox {
 
     /// Warns of an object that can't be used.
     pub(super) fn unusable(&self, object: &ObjectReference, reason: &Reason) {
-        self.send(object, EventType::Warning, reason.name(), format!("adieu ignores this object: {reason}"));
+        let kind = Kind::from_gvk("apps", "v1", object.kind.as_deref().unwrap_or_default());
+        let note = match (kind, reason) {
+            (Some(_), Reason::TooLarge(_)) => {
+                format!("nothing is injected into this workload if it is opted in: {reason}")
+            }
+            _ => format!("adieu ignores this object: {reason}"),
+        };
+        self.send(object, EventType::Warning, reason.name(), note);
     }
 
     /// Keeps nothing of workloads that are gone; by their uids.

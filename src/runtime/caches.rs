@@ -539,7 +539,7 @@ mod tests {
         let synced = async {
             tokio::select! { () = follow => {}, synced = caches.synced() => synced.unwrap() }
         };
-        timeout(Duration::from_mins(1), synced).await.expect("an end");
+        Box::pin(timeout(Duration::from_mins(1), synced)).await.expect("an end");
         let policies = caches.surroundings("shop").policies;
         assert_eq!(policies.iter().map(|policy| policy.name_any()).collect::<Vec<_>>(), ["good"]);
         assert!(unusable.has_policy_of("shop"));

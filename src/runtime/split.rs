@@ -43,13 +43,22 @@ pub(super) enum Shape {
     Events,
 }
 
+/// Where the next byte is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Position {
+    /// Outside of strings.
+    Structure,
+    String,
+    /// After a backslash in a string.
+    Escape,
+}
+
 /// Splits a text that comes in chunks.
 #[derive(Debug)]
 pub(super) struct Splitter {
     shape: Shape,
     depth: usize,
-    in_string: bool,
-    escaped: bool,
+    at: Position,
     /// Whether the last string of the outermost object is `items`, and nothing but a colon came since.
     at_items: bool,
     in_items: bool,
@@ -62,8 +71,7 @@ impl Splitter {
         Self {
             shape,
             depth: 0,
-            in_string: false,
-            escaped: false,
+            at: Position::Structure,
             at_items: false,
             in_items: false,
             object: None,
@@ -75,9 +83,9 @@ impl Splitter {
     pub(super) fn read(&mut self, chunk: &[u8]) -> (usize, Option<Text>) {
         let (mut at, mut kept) = (0, 0);
         while at < chunk.len() {
-            if self.in_string {
+            if self.at != Position::Structure {
                 at = self.read_string(chunk, at);
-                if !self.in_string && self.depth == 1 && self.object.is_none() {
+                if self.at == Position::Structure && self.depth == 1 && self.object.is_none() {
                     self.keep(&chunk[kept..at]);
                     kept = at;
                     self.at_items = self.shape == Shape::List && self.rest.ends_with(b"\"items\"");
@@ -124,25 +132,25 @@ impl Splitter {
     /// Returns the position after the string, or after the chunk.
     fn read_string(&mut self, chunk: &[u8], mut at: usize) -> usize {
         while at < chunk.len() {
-            if self.escaped {
-                self.escaped = false;
+            if self.at == Position::Escape {
+                self.at = Position::String;
                 at += 1;
                 continue;
             }
             let Some(next) = memchr2(b'"', b'\\', &chunk[at..]) else { return chunk.len() };
             at += next + 1;
             if chunk[at - 1] == b'"' {
-                self.in_string = false;
+                self.at = Position::Structure;
                 return at;
             }
-            self.escaped = true;
+            self.at = Position::Escape;
         }
         at
     }
 
     fn step(&mut self, byte: u8) {
         match byte {
-            b'"' => self.in_string = true,
+            b'"' => self.at = Position::String,
             b'{' | b'[' => self.depth += 1,
             b'}' | b']' => {
                 self.depth = self.depth.saturating_sub(1);
@@ -208,6 +216,26 @@ mod tests {
         for text in [r#"{"items":null,"a":1}"#, r#"{"items":[],"a":1}"#, r#"{"a":1}"#] {
             let (objects, rest) = split(Shape::List, text, 3);
             assert!(objects.is_empty() && rest == text, "{rest}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_a_list_has_is_split_as_json_is_parsed(
+            items in proptest::collection::vec(("\\PC*|[\\[{\\]},\"\\\\]*", proptest::bool::ANY), 0..8),
+            length in 1..40_usize,
+        ) {
+            let items: Vec<_> = items.into_iter().map(|(text, nested)| {
+                let array = serde_json::json!([[text], {}]);
+                if nested { serde_json::json!({text: {"items": array}}) } else { serde_json::json!({"items": text}) }
+            }).collect();
+            let text = serde_json::json!({"apiVersion": "v1", "items": items, "metadata": {"items": "["}}).to_string();
+            let (objects, rest) = split(Shape::List, &text, length);
+            let objects: Vec<serde_json::Value> =
+                objects.iter().map(|object| serde_json::from_str(object).unwrap()).collect();
+            proptest::prop_assert_eq!(objects, items);
+            let rest: serde_json::Value = serde_json::from_str(&rest).unwrap();
+            proptest::prop_assert_eq!(&rest["metadata"]["items"], "[");
         }
     }
 

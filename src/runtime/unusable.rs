@@ -113,7 +113,10 @@ impl UnusableObjects {
         let mut objects = self.objects();
         if objects.get(&key).is_none_or(|known| known.reason != reason) {
             let ObjectReference { namespace, name, .. } = &reference;
-            tracing::warn!(kind, namespace, name, %reason, "object can't be used");
+            match reason {
+                Reason::Undecodable(_) => tracing::warn!(kind, namespace, name, %reason, "object ignored"),
+                Reason::TooLarge(_) => tracing::info!(kind, namespace, name, %reason, "object too large"),
+            }
         }
         let uid = reference.uid.clone();
         let before = objects.insert(key, Unusable { reference, reason: reason.clone(), listed: true });
