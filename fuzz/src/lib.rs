@@ -77,7 +77,7 @@ pub fn service(bytes: &[u8]) {
         let mut answer = Vec::new();
         // Who is refused early may find the connection closed.
         let both = async { tokio::join!(writer.write_all(bytes), reader.read_to_end(&mut answer)) };
-        let ended = timeout(LIMITS.age + LIMITS.drain, both).await;
+        let ended = timeout(LIMITS.age + LIMITS.head + 2 * LIMITS.drain, both).await;
         assert!(ended.is_ok(), "neither answered nor closed");
         assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 "), "no answer of HTTP");
         let panicked = answer.starts_with(b"HTTP/1.1 500 ") || serving.await.is_err();

@@ -76,7 +76,7 @@ async fn reconcile_guarded(
     kept: Arc<Kept>,
     context: Arc<Context>,
 ) -> Result<Action, write::Error> {
-    let reconciled = reconcile(kind, kept.clone(), context.clone());
+    let reconciled = Box::pin(reconcile(kind, kept.clone(), context.clone()));
     context
         .guarded(reconciled)
         .await

@@ -102,7 +102,7 @@ pub struct PanicLabels {
     pub component: Component,
 }
 
-/// A label value in lower_snake_case.
+/// A label with fixed values.
 macro_rules! label_values {
     ($(#[$meta:meta])* $name:ident { $($(#[$of:meta])* $variant:ident = $value:literal,)* }) => {
         $(#[$meta])*

@@ -16,14 +16,17 @@ use std::{
     time::Duration,
 };
 
-use axum::Router;
+use axum::{
+    Router,
+    http::{HeaderValue, header::CONNECTION},
+};
 use hyper::{Request, Response, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     task::JoinSet,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use tower::Service as _;
@@ -44,7 +47,8 @@ pub struct Limits {
     pub connections_per_peer: usize,
     /// What a client may take to send the head of its next request.
     pub head: Duration,
-    /// How long a connection is used at most; then it ends after the request that is open.
+    /// How long a connection is used. The first answer after that tells the client to close it, and once it had the
+    /// time to ask for one, it is cut off.
     pub age: Duration,
     /// What an open request may take once its connection has to end.
     pub drain: Duration,
@@ -219,9 +223,18 @@ pub async fn serve_connection<S>(
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let begun = Instant::now();
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(peer);
-        answer(router.clone(), request)
+        let router = router.clone();
+        async move {
+            let mut response = answer(router, request).await?;
+            // Closing it without a word could lose a request that is on its way.
+            if begun.elapsed() >= limits.age {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(response)
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -232,14 +245,13 @@ pub async fn serve_connection<S>(
     let ended = tokio::select! {
         ended = connection.as_mut() => Some(ended),
         () = closing.cancelled() => None,
-        () = sleep(limits.age) => None,
+        () = sleep(limits.age + limits.head) => None,
     };
-    let ended = match ended {
-        Some(ended) => ended,
-        None => {
-            connection.as_mut().graceful_shutdown();
-            timeout(limits.drain, connection).await.unwrap_or(Ok(()))
-        }
+    let ended = if let Some(ended) = ended {
+        ended
+    } else {
+        connection.as_mut().graceful_shutdown();
+        timeout(limits.drain, connection).await.unwrap_or(Ok(()))
     };
     if let Err(error) = ended {
         tracing::debug!(%error, peer = %peer.0, "connection ended");
@@ -332,24 +344,34 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_connection_ends_with_its_age_whatever_the_client_does() {
+    async fn a_connection_that_is_used_ends_with_an_answer_that_says_so() {
         let (mut client, serving) = served(LIMITS, CancellationToken::new());
         let serving = tokio::spawn(serving);
-        let mut answer = [0; 1024];
-        // More requests than fit, whose answers nobody reads.
-        let talking = async {
-            loop {
-                client.write_all(b"GET / HTTP/1.1\r\nhost: adieu\r\n\r\n").await?;
-                sleep(Duration::from_secs(1)).await;
+        let (begun, mut answers) = (Instant::now(), Vec::new());
+        loop {
+            client.write_all(b"GET / HTTP/1.1\r\nhost: adieu\r\n\r\n").await.unwrap();
+            let mut answer = vec![0; 1024];
+            let length = client.read(&mut answer).await.unwrap();
+            answers.push(String::from_utf8_lossy(&answer[..length]).contains("connection: close"));
+            if answers.ends_with(&[true]) {
+                break;
             }
-            #[allow(unreachable_code)]
-            Ok::<(), io::Error>(())
-        };
-        assert!(
-            timeout(LIMITS.age + 2 * LIMITS.drain + Duration::from_secs(2), talking).await.unwrap().is_err()
-        );
+            sleep(Duration::from_secs(1)).await;
+        }
+        assert_eq!(begun.elapsed(), LIMITS.age);
+        assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
         serving.await.unwrap();
-        assert!(client.read(&mut answer).await.unwrap() > 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_does_not_read_its_answers_is_cut_off() {
+        let (mut client, serving) = served(LIMITS, CancellationToken::new());
+        let serving = tokio::spawn(serving);
+        // More requests than there is room for answers.
+        let asking =
+            async { while client.write_all(b"GET / HTTP/1.1\r\nhost: adieu\r\n\r\n").await.is_ok() {} };
+        timeout(LIMITS.age + LIMITS.head + 2 * LIMITS.drain, asking).await.expect("an end");
+        serving.await.unwrap();
     }
 
     #[tokio::test]

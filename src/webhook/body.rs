@@ -166,7 +166,7 @@ impl OversizedBody {
 
 /// What a body of this length may take to come.
 pub(super) fn arrival_limit(length: usize) -> Duration {
-    ARRIVAL + Duration::from_secs(1) * u32::try_from(length / KIB).unwrap_or(u32::MAX) / (RATE / KIB) as u32
+    ARRIVAL + Duration::from_millis((1000 * length / RATE) as u64)
 }
 
 /// A body as it comes in.

@@ -31,7 +31,7 @@ struct Envelope<'a> {
     request: Option<Request<'a>>,
 }
 
-/// What is read of an AdmissionRequest.
+/// What is read of the request.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Request<'a> {

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::{
     deadline::Deadline,
-    envelope::{Head, Sent, shown},
+    envelope::{Head, RawObject, Sent, shown},
     tree::{DEPTH_LIMIT, NoneFree, Shape, TREE_LIMIT, TreeBudget},
 };
 use crate::{
@@ -341,7 +341,7 @@ impl Decision {
 fn workload(kind: Kind, sent: &Sent<'_>, surroundings: &Surroundings) -> Result<Decision, BadRequest> {
     let anonymous = sent.head.is_anonymous;
     let object = sent.object.build()?;
-    let old_object = sent.old_object.as_ref().map(|old| old.build()).transpose()?;
+    let old_object = sent.old_object.as_ref().map(RawObject::build).transpose()?;
     let sent = Workload::of(kind, &object);
     let old = old_object.as_ref().map(|old| Workload::of(kind, old));
     let admit = if anonymous { plan::admit_anonymous } else { plan::admit };

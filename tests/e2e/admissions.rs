@@ -27,16 +27,16 @@ pub struct Outcome {
     /// Those that were refused or came out without injection, each with its time.
     pub failed: Vec<String>,
     pub slowest: Duration,
-    /// How long each took.
-    pub took: Vec<Duration>,
+    /// What each took.
+    pub times: Vec<Duration>,
 }
 
 impl Outcome {
-    /// The latency that so many per cent of the admissions keep to.
-    pub fn percentile(&self, percent: usize) -> Duration {
-        let mut took = self.took.clone();
-        took.sort_unstable();
-        took.get((took.len() * percent).div_ceil(100).saturating_sub(1)).copied().unwrap_or_default()
+    /// What 99 of 100 took at most.
+    pub fn p99(&self) -> Duration {
+        let mut times = self.times.clone();
+        times.sort_unstable();
+        times.get(times.len() * 99 / 100).or(times.last()).copied().unwrap_or_default()
     }
 }
 
@@ -75,7 +75,7 @@ async fn run(scene: Scene, count: Arc<AtomicUsize>, over: Arc<AtomicBool>) -> Ou
             Err(error) => Some(error.to_string()),
         };
         outcome.failed.extend(failure.map(|why| format!("{}: {why}", jiff::Timestamp::now())));
-        outcome.took.push(started.elapsed());
+        outcome.times.push(started.elapsed());
         outcome.slowest = outcome.slowest.max(started.elapsed());
         outcome.count = count.fetch_add(1, Ordering::Relaxed) + 1;
     }

@@ -307,7 +307,7 @@ impl Beside<'_> {
         let outcome = deeds.await;
         admissions.further(20).await;
         let (others, peak) = (admissions.end().await, self.curve.take());
-        let p99 = others.percentile(99);
+        let p99 = others.p99();
         let row = [
             what.to_owned(),
             format!("{peak} MiB"),
