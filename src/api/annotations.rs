@@ -23,13 +23,25 @@ pub const MARGIN_SECONDS: &str = "adieu.dev/margin-seconds";
 pub const PRE_STOP_METHOD: &str = "adieu.dev/pre-stop-method";
 /// Names of containers that are left alone, separated by commas.
 pub const EXCLUDE_CONTAINERS: &str = "adieu.dev/exclude-containers";
-/// The readiness probe: `http:PORT/PATH`, `tcp:PORT`, `grpc:PORT`, or `never`.
+/// The readiness probe: `http:PORT/PATH`, `https:PORT/PATH`, `tcp:PORT`, `grpc:PORT`, or `never`.
 pub const READINESS_PROBE: &str = "adieu.dev/readiness-probe";
 /// What was injected; written by adieu into the pod template.
 pub const INJECTED: &str = "adieu.dev/injected";
 /// That the workload waits for the next change of its template (`NextUpdate`); written by adieu on the
 /// workload, which meets the webhook by it wherever it is.
 pub const PENDING: &str = "adieu.dev/pending";
+
+/// The keys by which a person tells adieu something.
+pub const KEYS: [&str; 8] = [
+    GRACEFUL,
+    POLICY,
+    DRAIN_SECONDS,
+    SHUTDOWN_TIMEOUT_SECONDS,
+    MARGIN_SECONDS,
+    PRE_STOP_METHOD,
+    EXCLUDE_CONTAINERS,
+    READINESS_PROBE,
+];
 
 const PREFIX: &str = "adieu.dev/";
 
@@ -172,17 +184,21 @@ fn container_names(value: &str) -> Result<Vec<String>, String> {
     }
 }
 
-/// `http:PORT/PATH`, `tcp:PORT`, `grpc:PORT`, `never`. A port is a number or, but for gRPC, a name.
+/// `http:PORT/PATH`, `https:PORT/PATH`, `tcp:PORT`, `grpc:PORT`, `never`. A port is a number or, but for gRPC, a name.
 fn readiness_probe(value: &str) -> Result<ReadinessProbe, String> {
     if value == "never" {
         return Ok(ReadinessProbe { mode: Some(ProbeMode::Never), probe: None });
     }
     let probe = value.split_once(':').and_then(|(scheme, rest)| match scheme {
-        "http" => {
+        "http" | "https" => {
             let (port, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
             let path = if path.is_empty() { "/" } else { path };
-            let action =
-                HTTPGetAction { path: Some(path.into()), port: port_of(port)?, ..HTTPGetAction::default() };
+            let action = HTTPGetAction {
+                path: Some(path.into()),
+                port: port_of(port)?,
+                scheme: (scheme == "https").then(|| "HTTPS".into()),
+                ..HTTPGetAction::default()
+            };
             Some(Probe { http_get: Some(action), ..Probe::default() })
         }
         "tcp" => {
@@ -197,7 +213,7 @@ fn readiness_probe(value: &str) -> Result<ReadinessProbe, String> {
         },
         _ => None,
     });
-    let rule = "must be http:PORT/PATH, tcp:PORT, grpc:PORT or never, for example \"http:8080/ready\"";
+    let rule = "must be http:PORT/PATH, https:PORT/PATH, tcp:PORT, grpc:PORT or never, for example \"http:8080/ready\"";
     probe.map(|probe| ReadinessProbe { mode: None, probe: Some(probe) }).ok_or_else(|| rule.into())
 }
 
@@ -299,6 +315,8 @@ mod tests {
             (READINESS_PROBE, "tcp:65536", "http:PORT/PATH"),
             (READINESS_PROBE, "grpc:api", "http:PORT/PATH"),
             (READINESS_PROBE, "Never", "or never"),
+            (READINESS_PROBE, "HTTPS:8443/", "https:PORT/PATH"),
+            (READINESS_PROBE, "https:/ready", "https:PORT/PATH"),
         ] {
             let parsed = read(&map([(key, value)]));
             assert_eq!(parsed.annotations, Annotations::default(), "{key}={value}");
@@ -317,6 +335,8 @@ mod tests {
         for (value, expected) in [
             ("http:8080/ready?deep=1", json!({"httpGet": {"path": "/ready?deep=1", "port": 8080}})),
             ("http:web", json!({"httpGet": {"path": "/", "port": "web"}})),
+            ("https:8443/ready", json!({"httpGet": {"path": "/ready", "port": 8443, "scheme": "HTTPS"}})),
+            ("https:web", json!({"httpGet": {"path": "/", "port": "web", "scheme": "HTTPS"}})),
             ("tcp:6379", json!({"tcpSocket": {"port": 6379}})),
             ("tcp:redis", json!({"tcpSocket": {"port": "redis"}})),
             ("grpc:9000", json!({"grpc": {"port": 9000}})),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::{
-    Facts, Kind, OptIn, Surroundings, Workload, converge,
+    Facts, Kind, OptIn, Surroundings, Workload, advice, converge,
     inject::{inject, opt_out, original},
     pods::unreached,
     record::{self, Parent},
@@ -51,18 +51,29 @@ fn decide(
 ) -> Admission {
     let resolution = resolve(new, surroundings);
     let unreached = unreached(new, &resolution, surroundings);
+    // Who changes nothing that concerns adieu isn't told again.
+    let is_news = old.is_none_or(|old| said_otherwise(new, old) || template_changed(new, old));
+    let advice = if is_news { advice::on_workload(new, &resolution) } else { vec![] };
     let (refusals, tolerated): (Vec<_>, Vec<_>) =
         resolution.invalid.into_iter().partition(|invalid| !stood_before(invalid, old));
     let mut warnings = resolution.warnings;
     warnings.extend(tolerated.into_iter().map(|invalid| format!("annotation ignored: {invalid}")));
     warnings.extend(unreached.map(str::to_owned));
+    warnings.extend(advice);
 
     let earlier = old.map(|old| old.template);
     let observes =
         matches!(resolution.opt_in, OptIn::In(_)) && resolution.settings.mode.value == Mode::Observe;
+    if let (true, OptIn::In(by)) = (observes && is_news, &resolution.opt_in) {
+        let facts = Facts::of(new, surroundings, old.is_none(), by);
+        let injected = inject(new.template, earlier, &resolution.settings, &facts);
+        warnings.extend(advice::while_observing(&resolution.settings, injected));
+    }
     let template = match (&resolution.opt_in, old) {
         _ if !refusals.is_empty() => None,
         (OptIn::Out, _) => Some(opt_out(new.template, earlier)),
+        // Its controller would bring back what it has.
+        _ if new.is_injected_copy() || new.controlled && old.is_some_and(Workload::is_injected_copy) => None,
         // A manifest that the command line injected was replaced by one that it didn't.
         (OptIn::Unmentioned, Some(old)) if is_rendered(old) => Some(opt_out(new.template, earlier)),
         (_, Some(old))
@@ -99,13 +110,17 @@ fn decide(
 /// template, with what `old` tells adieu put back. `kubectl rollout undo` replaces the whole template, and so
 /// drops the record, and for a Deployment it also brings back the workload's annotations of that time
 /// (kubectl, `polymorphichelpers/rollback.go`). It keeps the number of the revision, which whoever sends a
-/// manifest of his own doesn't have. `None` where `new` is no such request, or loses nothing.
+/// manifest of his own doesn't have. `None` where `new` is no such request, or loses nothing; and where it takes away
+/// all that is adieu's and nothing else, which is what a person does who wants to be rid of it.
 #[must_use]
 pub fn undone(new: &Workload<'_>, old: &Workload<'_>) -> Option<(BTreeMap<String, String>, Value)> {
     let revision = |workload: &Workload<'_>| workload.annotations.get(REVISION).cloned();
     let read_before = new.kind != Some(Kind::Deployment) || revision(new).is_some();
     let kept_record = record::text(old.template).is_some() && record::text(new.template).is_some();
     if !read_before || revision(new) != revision(old) || kept_record || new.template == old.template {
+        return None;
+    }
+    if only_adieu_is_gone(new, old) {
         return None;
     }
     let lost = |new: &BTreeMap<String, String>, old: &BTreeMap<String, String>| {
@@ -129,6 +144,24 @@ pub fn undone(new: &Workload<'_>, old: &Workload<'_>) -> Option<(BTreeMap<String
         in_template.extend(on_template.into_iter().map(|(key, value)| (key, value.into())));
     }
     Some((annotations, template))
+}
+
+/// Whether `new` is the template of `old` without its record, what that says was injected, and what it tells adieu.
+fn only_adieu_is_gone(new: &Workload<'_>, old: &Workload<'_>) -> bool {
+    let without_instructions = |mut template: Value| {
+        if let Some(metadata) = template.get_mut("metadata").and_then(Value::as_object_mut)
+            && let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut)
+        {
+            annotations.retain(|key, _| !annotations::is_own(key));
+            if annotations.is_empty() {
+                metadata.remove("annotations");
+            }
+        }
+        template
+    };
+    record::text(old.template).is_some()
+        && record::text(new.template).is_none()
+        && without_instructions(new.template.clone()) == without_instructions(original(old.template, None))
 }
 
 /// What the Deployment controller counts revisions with.

@@ -242,7 +242,7 @@ fn rendering_what_the_webhook_injected_is_no_rollout() {
 #[test]
 fn a_probe_that_was_chosen_at_the_creation_stays() {
     let mut plain = Deployment::plain().annotated("graceful", "true");
-    plain.template["spec"]["containers"][0]["ports"] = json!([{"containerPort": 8080}]);
+    plain.template["spec"]["containers"][0]["ports"] = json!([{"containerPort": 8080, "name": "http"}]);
     let rendered = plain.rendered(&nothing(), false);
     let probe =
         |deployment: &Deployment| deployment.template["spec"]["containers"][0]["readinessProbe"].clone();
@@ -281,12 +281,6 @@ fn undoing_a_rollout_is_no_opt_out() {
     before.annotations.insert(REVISION.into(), "1".into());
     let mut managed = before.clone().annotated("graceful", "true").admitted(Some(&before), &nothing());
     managed.annotations.insert(REVISION.into(), "2".into());
-    let sent = undo(&before, &managed);
-    let (annotations, template) = undone(&sent.workload(), &managed.workload()).unwrap();
-    assert_eq!(annotations["adieu.dev/graceful"], "true");
-    let kept = Deployment { annotations, template };
-    assert_eq!(kept.admitted(Some(&managed), &nothing()).template, managed.template, "nothing rolls");
-
     let mut next = managed.clone().image("v2").admitted(Some(&managed), &nothing());
     next.annotations.insert(REVISION.into(), "3".into());
     let sent = undo(&before, &next);
@@ -312,8 +306,8 @@ fn undoing_keeps_what_the_template_said() {
     let mut old = Deployment::plain();
     old.template["metadata"]["annotations"] = json!({"adieu.dev/graceful": "true"});
     let old = old.admitted(None, &nothing());
-    let plain = Deployment::plain();
-    let sent = Workload { kind: Some(Kind::StatefulSet), ..plain.workload() };
+    let earlier = Deployment::plain().image("v0");
+    let sent = Workload { kind: Some(Kind::StatefulSet), ..earlier.workload() };
     let old = Workload { kind: Some(Kind::StatefulSet), ..old.workload() };
     let (_, template) = undone(&sent, &old).unwrap();
     assert_eq!(template["metadata"]["annotations"], json!({"adieu.dev/graceful": "true"}));
@@ -340,4 +334,85 @@ fn whoever_takes_the_annotation_away_himself_opts_out() {
     unannotated.annotations.remove("adieu.dev/graceful");
     assert_eq!(undone(&unannotated.workload(), &managed.workload()), None);
     assert_eq!(undone(&Deployment::plain().workload(), &managed.workload()), None, "a manifest of his own");
+}
+
+/// A client that names no field manager reads, changes and replaces the object.
+#[test]
+fn taking_away_all_that_is_adieus_and_nothing_else_is_an_opt_out() {
+    let mut plain = Deployment::plain();
+    plain.annotations.insert(REVISION.into(), "2".into());
+    plain.template["metadata"]["annotations"] = json!({"team": "shop"});
+    let annotated = plain.clone().annotated("graceful", "true").annotated("drain-seconds", "20");
+    let mut on_template = plain.clone();
+    on_template.template["metadata"]["annotations"]["adieu.dev/graceful"] = json!("true");
+    for opted_in in [annotated, on_template] {
+        let managed = opted_in.admitted(Some(&plain), &nothing());
+        assert!(managed.drain().is_some());
+        for kind in [Kind::Deployment, Kind::StatefulSet] {
+            let sent = Workload { kind: Some(kind), ..plain.workload() };
+            let old = Workload { kind: Some(kind), ..managed.workload() };
+            assert_eq!(undone(&sent, &old), None, "{kind:?}");
+            assert_eq!(
+                admit_anonymous(&sent, Some(&old), &nothing()).template,
+                None,
+                "{kind:?}: it stays out"
+            );
+        }
+        // With the image of an earlier revision it is one, from before the opt-in.
+        assert!(undone(&plain.clone().image("v0").workload(), &managed.workload()).is_some());
+    }
+}
+
+/// What a canary tool makes of an injected Deployment: it copies annotations and template, and owns the copy.
+#[test]
+fn a_controlled_workload_that_came_injected_keeps_what_it_has() {
+    let source = Deployment::plain().annotated("graceful", "true").admitted(None, &nothing());
+    let copy = Workload { controlled: true, ..source.workload() };
+    let unannotated = Deployment { annotations: BTreeMap::new(), ..source.clone() };
+    let unannotated = Workload { controlled: true, ..unannotated.workload() };
+    let unlabelled = Surroundings { all_pods: false, ..nothing() };
+    for around in [nothing(), unlabelled, policy(20), observing()] {
+        for copy in [&copy, &unannotated] {
+            assert_eq!(admit(copy, None, &around).template, None, "created");
+            let next = source.clone().image("v2");
+            let next = Workload { template: &next.template, ..*copy };
+            assert_eq!(admit(&next, Some(copy), &around).template, None, "promoted");
+            assert_eq!(converge(copy, &around).template, None, "in the cluster");
+            assert_eq!(render(copy, &around, false).template, None, "in a manifest");
+        }
+    }
+    assert_eq!(admit(&copy, None, &nothing()).warnings, Vec::<String>::new());
+    // The owner's template counts, also where the source was opted out.
+    let plain = Deployment::plain().annotated("graceful", "true");
+    let clean = Workload { controlled: true, ..plain.workload() };
+    assert_eq!(admit(&clean, Some(&copy), &nothing()).template, None);
+    let out = source.clone().annotated("graceful", "false");
+    let out = Workload { controlled: true, ..out.workload() };
+    assert_eq!(admit(&out, Some(&copy), &nothing()).template, Some(Deployment::plain().template));
+}
+
+#[test]
+fn what_has_no_effect_is_told_once() {
+    let tuned = Deployment::plain().annotated("drain-seconds", "20").annotated("margin-seconds", "1");
+    let warnings = tuned.sent(None, &nothing()).warnings;
+    let [warning] = warnings.as_slice() else { unreachable!("{warnings:?}") };
+    for part in ["adieu.dev/drain-seconds, adieu.dev/margin-seconds without effect", "adieu.dev/graceful"] {
+        assert!(warning.contains(part), "{warning}");
+    }
+    assert_eq!(tuned.sent(Some(&tuned), &nothing()).warnings, Vec::<String>::new(), "nothing changes");
+    assert_eq!(tuned.clone().image("v2").sent(Some(&tuned), &nothing()).warnings.len(), 1);
+    assert_eq!(tuned.sent(None, &policy(10)).warnings, Vec::<String>::new(), "a policy opts it in");
+    let out = tuned.annotated("graceful", "false");
+    assert_eq!(out.sent(None, &nothing()).warnings, Vec::<String>::new());
+}
+
+#[test]
+fn what_a_policy_that_only_observes_would_inject_is_told() {
+    let plain = Deployment::plain();
+    let warnings = plain.sent(None, &observing()).warnings;
+    let [warning] = warnings.as_slice() else { unreachable!("{warnings:?}") };
+    for part in ["policy all has the mode Observe", "a preStop for 1 container", "a grace period of 45 s"] {
+        assert!(warning.contains(part), "{warning}");
+    }
+    assert_eq!(plain.sent(Some(&plain), &observing()).warnings, Vec::<String>::new(), "nothing changes");
 }

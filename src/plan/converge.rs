@@ -72,7 +72,9 @@ pub fn converge(workload: &Workload<'_>, surroundings: &Surroundings) -> Converg
     let recorded = record::read(workload.template);
     let Settings { mode, rollout_mode, .. } = &resolution.settings;
     let by_pod = workload.is_injected_by_pod(&resolution.settings);
+    let is_copy = workload.is_injected_copy();
     let mut standing = match resolution.opt_in {
+        OptIn::In(_) if is_copy => Standing::Injected,
         OptIn::In(_) if by_pod => Standing::ByPod,
         OptIn::In(_) => Standing::Injected,
         OptIn::Out | OptIn::Unmentioned => Standing::Unmanaged,
@@ -83,7 +85,7 @@ pub fn converge(workload: &Workload<'_>, surroundings: &Surroundings) -> Converg
     }
     // What the pods get as they are created.
     let in_pods = match &resolution.opt_in {
-        OptIn::In(by) if by_pod => {
+        OptIn::In(by) if by_pod && !is_copy => {
             let facts = Facts::of(workload, surroundings, false, by);
             Some(inject(workload.template, None, &resolution.settings, &facts))
         }

@@ -1,10 +1,11 @@
-//! Which preStop hook a container gets, and how long it takes.
+//! Which preStop hook a container gets.
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::{Map, Value, json};
 
 use super::{
-    Setting, Settings, grace_period_seconds,
+    Settings,
+    grace::own_hook,
     record::{ContainerRecord, Parent, put},
     timing::pre_stop_seconds,
 };
@@ -18,23 +19,23 @@ pub(super) struct Hooks<'a> {
     pub(super) native_sleep: bool,
 }
 
-/// What becomes of a container's hook.
-enum Verdict<'a> {
-    /// It gets one.
-    Inject,
-    /// The user's stays.
-    Keep(&'a Value),
+/// The hook that a container has once injection is done.
+pub(super) enum Hook<'a> {
+    /// The injected one.
+    Injected,
+    /// The user's.
+    Own(&'a Value),
     /// It has none, and gets none.
-    Leave,
+    None,
 }
 
-impl Hooks<'_> {
+impl<'a> Hooks<'a> {
     /// Gives `container` the hook that it shall have and notes it in `given`; whether there was one to give.
     pub(super) fn inject(self, container: &mut Map<String, Value>, given: &mut ContainerRecord) -> bool {
         if !self.is_due(container) {
             return false;
         }
-        let handler = self.request(container).unwrap_or_else(|| self.sleep());
+        let handler = self.handler(container);
         // A lifecycle that is no object is the API server's to refuse.
         let Some((lifecycle, holder)) = Parent::open(container, "lifecycle") else { return false };
         given.lifecycle = lifecycle;
@@ -42,99 +43,34 @@ impl Hooks<'_> {
         true
     }
 
-    /// The grace period, in seconds, that the pod needs once injection is done; an error where that is more
-    /// than the maximum.
-    pub(super) fn grace_period(
-        self,
-        spec: &Map<String, Value>,
-        warnings: &mut Vec<String>,
-    ) -> Result<i64, String> {
-        let needed =
-            grace_period_seconds(self.settings, self.longest(spec, warnings), sidecars(spec).count());
-        // The API server refuses a sleep that is longer than the grace period, also a sidecar's, and also one
-        // after the start (KEP-4818).
-        let of_sidecars = sidecars(spec).filter_map(|sidecar| sidecar.get("lifecycle"));
-        let of_sidecars = of_sidecars.flat_map(|lifecycle| [&lifecycle["preStop"], &lifecycle["postStart"]]);
-        let after = containers(spec).filter_map(|container| container.get("lifecycle")?.get("postStart"));
-        let sleeps = of_sidecars.chain(after).filter_map(|hook| hook["sleep"]["seconds"].as_i64());
-        let needed = sleeps.fold(needed, i64::max);
-        let Setting { value: maximum, from } = &self.settings.max_grace_period_seconds;
-        if needed > *maximum {
-            return Err(format!(
-                "needs a grace period of {needed} s, more than the maximum of {maximum} s ({from}): nothing is \
-                 injected; lower the drain or the shutdown timeout, or raise maxGracePeriodSeconds in a policy"
-            ));
-        }
-        Ok(needed)
-    }
-
-    /// The longest time, in seconds, that a container's preStop takes once injection is done.
-    fn longest(self, spec: &Map<String, Value>, warnings: &mut Vec<String>) -> i64 {
-        let drain = self.settings.drain_seconds.value;
-        let seconds = containers(spec).map(|container| match self.verdict(container) {
-            Verdict::Inject => drain,
-            Verdict::Leave => 0,
-            Verdict::Keep(handler) => pre_stop_seconds(handler).unwrap_or_else(|| {
-                warnings.push(format!(
-                    "container {:?}: how long its own preStop takes can't be read from it and is counted as the drain of {drain} s",
-                    name(container)
-                ));
-                drain
-            }),
-        });
-        seconds.max().unwrap_or(drain)
-    }
-
-    /// Says what can't be done as it was asked for.
-    pub(super) fn advise(self, spec: &Map<String, Value>, warnings: &mut Vec<String>) {
-        let Settings { pre_stop_method, http_get, exclude, .. } = self.settings;
-        if pre_stop_method.value == PreStopMethod::HttpGet && http_get.value.is_none() {
-            warnings.push(format!(
-                "the preStop method is HTTPGet ({}), but no policy says which path and port: the drain is a sleep",
-                pre_stop_method.from
-            ));
-        }
-        let due = || containers(spec).any(|container| self.is_due(container));
-        if pre_stop_method.value == PreStopMethod::Sleep && !self.native_sleep && due() {
-            warnings.push(format!(
-                "the preStop method is Sleep ({}), which not all of the cluster knows (Kubernetes 1.30 and \
-                 later): it may be refused or dropped; use Auto or Exec",
-                pre_stop_method.from
-            ));
-        }
-        let known = |excluded: &String| {
-            names(spec, "containers").chain(names(spec, "initContainers")).any(|n| n == excluded)
-        };
-        // A policy's names are for many workloads; an annotation's are for this one.
-        for excluded in exclude.value.iter().filter(|e| exclude.from.is_annotation() && !known(e)) {
-            warnings.push(format!(
-                "no container here is named {excluded:?}, which is to be left alone: unless it is added to the \
-                 pods, check its spelling"
-            ));
-        }
-    }
-
     /// Whether `container` would get a hook.
     pub(super) fn is_due(self, container: &Map<String, Value>) -> bool {
-        matches!(self.verdict(container), Verdict::Inject)
+        matches!(self.decide(container), Hook::Injected)
     }
 
-    fn verdict(self, container: &Map<String, Value>) -> Verdict<'_> {
-        // `{}`, too, is the user's, and the API server's to refuse.
-        let own = container.get("lifecycle").and_then(|l| l.get("preStop")).filter(|h| !h.is_null());
-        // What has no name, and so is no use to the API server, can't be recorded.
-        let name = name(container);
-        let excluded = name.is_empty() || self.settings.exclude.value.iter().any(|excluded| name == excluded);
+    pub(super) fn decide(self, container: &'a Map<String, Value>) -> Hook<'a> {
+        let own = own_hook(container);
         let replace = self.settings.existing.value == Existing::Replace;
         match own {
-            _ if excluded || self.settings.drain_seconds.value <= 0 => {
-                own.map_or(Verdict::Leave, Verdict::Keep)
+            _ if self.excludes(container) || self.settings.drain_seconds.value <= 0 => {
+                own.map_or(Hook::None, Hook::Own)
             }
-            None => Verdict::Inject,
+            None => Hook::Injected,
             // A sleep of 0 is how a user says that this container shall not wait.
-            Some(own) if replace && pre_stop_seconds(own) != Some(0) => Verdict::Inject,
-            Some(own) => Verdict::Keep(own),
+            Some(own) if replace && pre_stop_seconds(own) != Some(0) => Hook::Injected,
+            Some(own) => Hook::Own(own),
         }
+    }
+
+    /// Whether the container is left alone. What has no name, and so is no use to the API server, can't be recorded.
+    pub(super) fn excludes(self, container: &Map<String, Value>) -> bool {
+        let name = name(container);
+        name.is_empty() || self.settings.exclude.value.iter().any(|excluded| name == excluded)
+    }
+
+    /// The hook to inject.
+    pub(super) fn handler(self, container: &Map<String, Value>) -> Value {
+        self.request(container).unwrap_or_else(|| self.sleep())
     }
 
     /// For the method `HTTPGet`, in a container that declares the port. The scheme is what the API server
@@ -171,10 +107,14 @@ impl Hooks<'_> {
 /// The longest native sleep, in seconds, of those that the API server compares with the grace period
 /// (KEP-4818).
 pub(super) fn longest_sleep(spec: &Map<String, Value>) -> Option<i64> {
-    let of_sidecars = sidecars(spec).filter_map(|sidecar| sidecar.get("lifecycle"));
-    let lifecycles = containers(spec).filter_map(|container| container.get("lifecycle")).chain(of_sidecars);
-    let hooks = lifecycles.flat_map(|lifecycle| [&lifecycle["preStop"], &lifecycle["postStart"]]);
-    hooks.filter_map(|hook| hook["sleep"]["seconds"].as_i64()).max()
+    native_sleeps(spec, "preStop").chain(native_sleeps(spec, "postStart")).max()
+}
+
+/// The native sleeps, in seconds, in one hook of the containers and native sidecars.
+pub(super) fn native_sleeps(spec: &Map<String, Value>, hook: &str) -> impl Iterator<Item = i64> {
+    let of_sidecars = sidecars(spec).filter_map(Value::as_object);
+    let lifecycles = containers(spec).chain(of_sidecars).filter_map(|container| container.get("lifecycle"));
+    lifecycles.filter_map(move |lifecycle| lifecycle[hook]["sleep"]["seconds"].as_i64())
 }
 
 /// Init containers that keep running beside the main containers (KEP-753).
@@ -188,15 +128,12 @@ pub(super) fn is_tcp(port: &Value) -> bool {
     port["protocol"].as_str().is_none_or(|protocol| protocol == "TCP")
 }
 
-fn names<'a>(spec: &'a Map<String, Value>, list: &str) -> impl Iterator<Item = &'a str> {
-    let containers = spec.get(list).and_then(Value::as_array).into_iter().flatten();
-    containers.filter_map(|container| container["name"].as_str())
-}
-
-fn containers(spec: &Map<String, Value>) -> impl Iterator<Item = &Map<String, Value>> {
+/// The regular containers.
+pub(super) fn containers(spec: &Map<String, Value>) -> impl Iterator<Item = &Map<String, Value>> {
     spec.get("containers").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_object)
 }
 
-fn name(container: &Map<String, Value>) -> &str {
+/// The container's name, or nothing.
+pub(super) fn name(container: &Map<String, Value>) -> &str {
     container.get("name").and_then(Value::as_str).unwrap_or_default()
 }

@@ -1,16 +1,15 @@
 //! Puts settings into a pod template: preStop, readiness probe, grace period, spread, and the record of them.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::{
-    Facts, Settings,
+    Facts, Settings, advice,
+    grace::{self, grace_period},
     hooks::{Hooks, longest_sleep},
     probe,
-    record::{
-        self, DEFAULT_GRACE_PERIOD_SECONDS, GRACE_PERIOD, Parent, Record, SPREAD, named_containers, put,
-    },
+    record::{self, GRACE_PERIOD, Parent, Record, SPREAD, named_containers, put},
 };
-use crate::api::{GracePeriod, annotations::INJECTED};
+use crate::api::annotations::INJECTED;
 
 /// A template after injection.
 #[derive(Clone, Debug)]
@@ -32,7 +31,7 @@ pub fn inject(template: &Value, earlier: Option<&Value>, settings: &Settings, fa
     let old_record = carrier.and_then(record::read);
     let original = reverted(template, old_record.as_ref());
     let mut injected = original.clone();
-    let mut warnings = Vec::new();
+    let mut warnings = record::read(template).map(|own| own.renamed(template)).unwrap_or_default();
     // What was chosen at the creation, for want of a Service, stays until a Service says otherwise.
     let probed = |record: &Record| record.containers.values().any(|given| given.readiness_probe.is_some());
     let facts = &Facts { creating: facts.creating || old_record.as_ref().is_some_and(probed), ..*facts };
@@ -92,15 +91,6 @@ fn reverted(template: &Value, record: Option<&Record>) -> Value {
     reverted
 }
 
-/// The grace period, in seconds; where there is none, what the API server fills in. `None` where it is no
-/// number, which is the API server's to refuse.
-pub(super) fn grace_period(spec: &Map<String, Value>) -> Option<i64> {
-    match spec.get(GRACE_PERIOD) {
-        None | Some(Value::Null) => Some(DEFAULT_GRACE_PERIOD_SECONDS),
-        Some(value) => value.as_i64(),
-    }
-}
-
 /// Applies the rules to a template that carries no injection. An error says why nothing is injected.
 fn apply(
     template: &mut Value,
@@ -114,8 +104,9 @@ fn apply(
     // Without a spec there is nothing to inject into.
     let Some(spec) = template.get_mut("spec").and_then(Value::as_object_mut) else { return Ok(record) };
     let hooks = Hooks { settings, native_sleep: facts.native_sleep };
-    hooks.advise(spec, warnings);
-    let needed = hooks.grace_period(spec, warnings)?;
+    advice::on_template(hooks, spec, warnings);
+    let grace_period = grace::needed(hooks, spec, warnings)?;
+    advice::refuse_exec_on_windows(hooks, spec)?;
 
     for (name, container) in named_containers(spec) {
         let given = record.containers.entry(name.clone()).or_default();
@@ -131,12 +122,8 @@ fn apply(
 
     // The 30 that the API server fills in is nobody's choice and can't be told from one: it is raised like
     // any other that is lower.
-    let wanting = |seconds: i64| match settings.grace_period.value {
-        GracePeriod::AtLeast => seconds < needed,
-        GracePeriod::Exact => seconds != needed,
-    };
-    if grace_period(spec).is_some_and(wanting) {
-        record.grace_period = Some(put(spec, GRACE_PERIOD, json!(needed)));
+    if let Some(seconds) = grace_period.changed(settings) {
+        record.grace_period = Some(put(spec, GRACE_PERIOD, json!(seconds)));
     }
     Ok(record)
 }

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::*;
 use crate::{
-    api::{Existing, PreStopMethod, ProbeMode, Spread},
+    api::{Existing, GracePeriod, PreStopMethod, ProbeMode, Spread},
     plan::{Kind, ProbeChoice, Setting, Source, Surroundings, Workload, record::Field},
 };
 
@@ -41,7 +41,7 @@ fn a_plain_template_gets_hook_probe_and_grace_period() {
     let template = json!({
         "metadata": {"labels": {"app": "web"}},
         "spec": {
-            "containers": [{"name": "web", "ports": [{"containerPort": 8080}]}],
+            "containers": [{"name": "web", "ports": [{"containerPort": 8080, "name": "http"}]}],
             "terminationGracePeriodSeconds": 30,
         },
     });
@@ -52,7 +52,7 @@ fn a_plain_template_gets_hook_probe_and_grace_period() {
             "spec": {
                 "containers": [{
                     "name": "web",
-                    "ports": [{"containerPort": 8080}],
+                    "ports": [{"containerPort": 8080, "name": "http"}],
                     "lifecycle": {"preStop": {"sleep": {"seconds": 10}}},
                     "readinessProbe": {
                         "tcpSocket": {"port": 8080}, "periodSeconds": 5, "timeoutSeconds": 1,
@@ -130,12 +130,57 @@ fn the_record_is_rewritten_only_with_a_value() {
 
 #[test]
 fn a_users_handler_beside_the_injected_one_takes_its_place() {
-    let mut merged = injected(&json!({"spec": {"containers": [{"name": "a"}]}}));
-    let exec = json!({"command": ["sh", "-c", "sleep 20"]});
-    merged["spec"]["containers"][0]["lifecycle"]["preStop"]["exec"] = exec.clone();
-    let result = injected(&merged);
-    assert_eq!(result["spec"]["containers"][0]["lifecycle"]["preStop"], json!({"exec": exec}));
-    assert_eq!(result["spec"]["terminationGracePeriodSeconds"], 55);
+    let http_get = json!({"path": "/prestop", "port": 8081});
+    let by_request = with(|s| {
+        s.pre_stop_method = said(PreStopMethod::HttpGet);
+        s.http_get = said(serde_json::from_value(http_get).ok());
+    });
+    let by_exec = with(|s| s.pre_stop_method = said(PreStopMethod::Exec));
+    let handlers = [
+        ("exec", json!({"command": ["sh", "-c", "sleep 20"]})),
+        ("httpGet", json!({"path": "/quit", "port": 1})),
+        ("sleep", json!({"seconds": 20})),
+        ("tcpSocket", json!({"port": 1})),
+    ];
+    for settings in [with(|_| ()), by_exec, by_request] {
+        let once = inject_with(&two_containers(), &settings, &[], false).template;
+        for (key, handler) in handlers.iter().filter(|(key, _)| hook(&once, 0).get(*key).is_none()) {
+            let mut merged = once.clone();
+            merged["spec"]["containers"][0]["lifecycle"]["preStop"][key] = handler.clone();
+            let own = json!({*key: handler});
+            assert_eq!(hook(&inject_with(&merged, &settings, &[], false).template, 0), &own);
+            assert_eq!(hook(&opt_out(&merged, None), 0), &own);
+        }
+    }
+    let mut merged = injected(&two_containers());
+    merged["spec"]["containers"][0]["lifecycle"]["preStop"]["exec"] = handlers[0].1.clone();
+    assert_eq!(injected(&merged)["spec"]["terminationGracePeriodSeconds"], 55);
+}
+
+#[test]
+fn a_users_probe_handler_beside_the_injected_one_takes_its_place() {
+    let probes = [
+        json!({"exec": {"command": ["true"]}}),
+        json!({"grpc": {"port": 8081}}),
+        json!({"httpGet": {"path": "/ready", "port": 8081}}),
+        json!({"tcpSocket": {"port": 8081}}),
+    ];
+    for given in &probes[1..] {
+        let choice =
+            ProbeChoice { probe: serde_json::from_value(given.clone()).unwrap(), ..ProbeChoice::default() };
+        let settings = with(|s| s.readiness_probe = said(choice));
+        let once = inject_with(&two_containers(), &settings, &[], false).template;
+        for own in probes.iter().filter(|own| *own != given) {
+            let mut merged = once.clone();
+            let (key, handler) = own.as_object().unwrap().iter().next().unwrap();
+            merged["spec"]["containers"][0]["readinessProbe"][key] = handler.clone();
+            for template in [inject_with(&merged, &settings, &[], false).template, opt_out(&merged, None)] {
+                let probe = template["spec"]["containers"][0]["readinessProbe"].as_object().unwrap();
+                let actions = ["exec", "grpc", "httpGet", "tcpSocket"].map(|action| probe.get(action));
+                assert_eq!(actions.into_iter().flatten().collect::<Vec<_>>(), [handler], "{given} and {own}");
+            }
+        }
+    }
 }
 
 #[test]
@@ -336,7 +381,7 @@ fn a_sleep_of_zero_and_exclusion_opt_a_container_out() {
 }
 
 #[test]
-fn exact_also_lowers_the_grace_period_but_never_below_a_sidecars_sleep() {
+fn exact_also_lowers_the_grace_period_but_leaves_room_for_a_sidecars_hook() {
     let sidecar = |seconds: i64| {
         json!({"spec": {
             "containers": [{"name": "a"}],
@@ -354,7 +399,7 @@ fn exact_also_lowers_the_grace_period_but_never_below_a_sidecars_sleep() {
         let result = inject_with(&sidecar(seconds), &settings, &[], false).template;
         result["spec"]["terminationGracePeriodSeconds"].as_i64()
     };
-    assert_eq!((grace(5), grace(200)), (Some(10 + 30 + 7 + 5), Some(200)));
+    assert_eq!((grace(5), grace(200)), (Some(10 + 30 + 7 + 5), Some(200 + 7 + 5)));
 }
 
 #[test]
@@ -409,8 +454,8 @@ fn a_soft_spread_is_added_where_there_is_none() {
 
 #[test]
 fn a_users_probe_merged_over_the_injected_one_takes_its_place() {
-    let mut merged =
-        injected(&json!({"spec": {"containers": [{"name": "a", "ports": [{"containerPort": 80}]}]}}));
+    let ports = json!([{"containerPort": 80, "name": "http"}]);
+    let mut merged = injected(&json!({"spec": {"containers": [{"name": "a", "ports": ports}]}}));
     let probe = &mut merged["spec"]["containers"][0]["readinessProbe"];
     assert_eq!(probe["tcpSocket"]["port"], 80);
     probe["httpGet"] = json!({"path": "/ready", "port": 80});

@@ -6,7 +6,10 @@
 //! request, on what is in the cluster already, and on a manifest.
 
 mod admit;
+mod advice;
+mod command;
 mod converge;
+mod grace;
 mod hooks;
 mod inject;
 mod patch;
@@ -33,7 +36,7 @@ pub use record::Record;
 pub use render::{render, revert};
 pub use resolve::{OptIn, Resolution, cluster_policy_holds_for, holds_for, matches, resolve};
 pub use settings::{ProbeChoice, Setting, Settings, Source};
-pub use timing::{grace_period_seconds, pre_stop_seconds};
+pub use timing::{PodHooks, grace_period_seconds, pre_stop_seconds};
 
 pub use crate::api::WorkloadKind as Kind;
 
@@ -46,6 +49,8 @@ pub struct Workload<'a> {
     pub kind: Option<Kind>,
     /// The annotations of its metadata.
     pub annotations: &'a BTreeMap<String, String>,
+    /// The labels of its metadata.
+    pub labels: &'a BTreeMap<String, String>,
     /// Its `spec.template`, as it came.
     pub template: &'a Value,
     /// Its `spec.selector`.
@@ -53,21 +58,31 @@ pub struct Workload<'a> {
     /// Whether another controller owns it, as Prometheus's operator owns a StatefulSet: that would undo
     /// a change of the template.
     pub controlled: bool,
+    /// Whether its strategy is `Recreate`: no old pod serves until a new one is ready.
+    pub recreates: bool,
 }
 
-static NO_ANNOTATIONS: BTreeMap<String, String> = BTreeMap::new();
+static EMPTY: BTreeMap<String, String> = BTreeMap::new();
 
 impl<'a> Workload<'a> {
     /// A workload that nobody else controls.
     #[must_use]
     pub fn new(kind: Kind, annotations: &'a BTreeMap<String, String>, template: &'a Value) -> Self {
-        Self { kind: Some(kind), annotations, template, selector: None, controlled: false }
+        Self {
+            kind: Some(kind),
+            annotations,
+            labels: &EMPTY,
+            template,
+            selector: None,
+            controlled: false,
+            recreates: false,
+        }
     }
 
     /// A pod that stands for itself: its own annotations are all that speaks for it.
     #[must_use]
     pub fn of_pod(pod: &'a Value) -> Self {
-        Self { kind: None, annotations: &NO_ANNOTATIONS, template: pod, selector: None, controlled: false }
+        Self { kind: None, ..Self::new(Kind::Deployment, &EMPTY, pod) }
     }
 
     /// A workload as the API server has it.
@@ -76,10 +91,12 @@ impl<'a> Workload<'a> {
         let owners = object.metadata.owner_references.iter().flatten();
         Self {
             kind: Some(kind),
-            annotations: object.metadata.annotations.as_ref().unwrap_or(&NO_ANNOTATIONS),
+            annotations: object.metadata.annotations.as_ref().unwrap_or(&EMPTY),
+            labels: object.metadata.labels.as_ref().unwrap_or(&EMPTY),
             template: &object.data["spec"]["template"],
             selector: object.data["spec"].get("selector"),
             controlled: owners.into_iter().any(|owner| owner.controller == Some(true)),
+            recreates: object.data["spec"]["strategy"]["type"] == "Recreate",
         }
     }
 }
@@ -89,6 +106,12 @@ impl Workload<'_> {
     /// because its controller would undo a change of the template.
     fn is_injected_by_pod(&self, settings: &Settings) -> bool {
         self.controlled || settings.injection.value == Injection::Pod
+    }
+
+    /// Whether another controller brought a template that was injected already, as a canary tool does that copies a
+    /// Deployment. It keeps what it has: its controller would bring it back.
+    fn is_injected_copy(&self) -> bool {
+        self.controlled && record::read(self.template).is_some()
     }
 
     fn template_annotations(&self) -> BTreeMap<String, String> {
@@ -175,6 +198,8 @@ pub struct Facts<'a> {
     pub native_sleep: bool,
     /// The workload's own selector.
     pub selector: Option<&'a Value>,
+    /// Whether the workload's strategy is `Recreate`.
+    pub recreates: bool,
     /// Whether the command line asks.
     pub rendered: bool,
 }
@@ -193,6 +218,7 @@ impl<'a> Facts<'a> {
             opted_in_by,
             native_sleep: surroundings.native_sleep,
             selector: workload.selector,
+            recreates: workload.recreates,
             rendered: false,
         }
     }

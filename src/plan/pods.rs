@@ -6,8 +6,10 @@ use serde_json::{Map, Value, json};
 
 use super::{
     Admission, Facts, Kind, OptIn, Resolution, Surroundings, Workload,
+    advice::refuse_exec_on_windows,
+    grace,
     hooks::{Hooks, sidecars},
-    inject::{Injected, grace_period, inject},
+    inject::{Injected, inject},
     record::{self, Field, GRACE_PERIOD, named_containers, put},
     resolve,
 };
@@ -52,6 +54,7 @@ pub(super) fn unreached(
 ) -> Option<&'static str> {
     let Resolution { settings, opt_in, .. } = resolution;
     let by_pod = matches!(opt_in, OptIn::In(_)) && workload.is_injected_by_pod(settings);
+    let by_pod = by_pod && !workload.is_injected_copy();
     let wanted = by_pod && settings.mode.value == Mode::Enforce;
     let annotated = || annotations::instructions(&workload.template_annotations()).next().is_some();
     (wanted && !surroundings.all_pods && !annotated()).then_some(
@@ -136,6 +139,7 @@ fn complete(pod: &Value, known: usize, native_sleep: bool) -> Option<Injected> {
     let mut completed = pod.clone();
     let spec = completed.get_mut("spec")?.as_object_mut()?;
     let mut grown = count(spec) > known;
+    let possible = refuse_exec_on_windows(hooks, spec);
     for (name, container) in named_containers(spec) {
         let given = record.containers.entry(name).or_default();
         grown |= given.pre_stop.is_none() && hooks.inject(container, given);
@@ -144,12 +148,12 @@ fn complete(pod: &Value, known: usize, native_sleep: bool) -> Option<Injected> {
         return None;
     }
     record.forget_untouched();
-    let needed = match hooks.grace_period(spec, &mut Vec::new()) {
+    let needed = match possible.and_then(|()| grace::needed(hooks, spec, &mut Vec::new())) {
         Ok(needed) => needed,
         Err(why) => return Some(Injected { template: pod.clone(), warnings: vec![why], prevented: true }),
     };
-    if grace_period(spec).is_some_and(|current| current < needed) {
-        let raised = put(spec, GRACE_PERIOD, json!(needed));
+    if let Some(seconds) = needed.raised() {
+        let raised = put(spec, GRACE_PERIOD, json!(seconds));
         let before = record.grace_period.map_or(raised.before, |earlier| earlier.before);
         record.grace_period = Some(Field { before, ..raised });
     }

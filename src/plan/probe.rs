@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::{
-    api::core::v1::{Probe, Service},
+    api::core::v1::{Probe, Service, ServicePort},
     apimachinery::pkg::util::intstr::IntOrString,
 };
 use serde_json::{Value, json};
@@ -13,7 +13,7 @@ use super::{
     hooks::{is_tcp, sidecars},
     string_map,
 };
-use crate::api::ProbeMode;
+use crate::api::{ProbeMode, annotations::READINESS_PROBE};
 
 /// The readiness probes to inject, by container name: the one that was given, or a TCP probe on the port
 /// that the Services in front of the pods send to.
@@ -85,15 +85,16 @@ fn completed(probe: &Probe) -> Value {
     json!(probe)
 }
 
-/// Only for Deployments: an `OrderedReady` StatefulSet can deadlock on a probe. Not with hostNetwork,
-/// where the port may be another process's.
+/// Only for Deployments: an `OrderedReady` StatefulSet can deadlock on a probe. Not with hostNetwork, where the port
+/// may be another process's, and not under the strategy `Recreate`, which starts the new pods once the old ones are
+/// gone: readiness keeps no old pod.
 fn automatic(
     template: &Value,
     containers: &[Container<'_>],
     facts: &Facts<'_>,
     warnings: &mut Vec<String>,
 ) -> BTreeMap<String, Value> {
-    if facts.kind != Some(Kind::Deployment) || template["spec"]["hostNetwork"] == true {
+    if facts.kind != Some(Kind::Deployment) || template["spec"]["hostNetwork"] == true || facts.recreates {
         return BTreeMap::new();
     }
     let labels = string_map(&template["metadata"]["labels"]);
@@ -102,45 +103,70 @@ fn automatic(
     if services.is_empty() {
         return if facts.creating { on_creation(containers, warnings) } else { BTreeMap::new() };
     }
-    let mut ports: BTreeMap<&str, Vec<i64>> = BTreeMap::new();
+    let mut ports: BTreeMap<&str, BTreeMap<i64, Vec<Speaks>>> = BTreeMap::new();
     for (service, target) in services.iter().filter(|s| routes(s)).flat_map(|service| targets(service)) {
-        match receivers(containers, &target).as_slice() {
-            [(container, port)] => ports.entry(container.name).or_default().push(*port),
-            [] => warnings.push(format!(
-                "no readiness probe: port {} of Service {service:?} is declared by no container",
-                display(&target)
-            )),
-            [..] => warnings.push(format!(
-                "no readiness probe: port {} of Service {service:?} is declared by several containers",
-                display(&target)
-            )),
-        }
+        let declared = match receivers(containers, &target.port).as_slice() {
+            [(container, port)] if container.takes(*port) => {
+                let speaks = target.speaks.or_else(|| container.speaks(*port)).or(target.named);
+                let of_container = ports.entry(container.name).or_default();
+                of_container
+                    .entry(*port)
+                    .or_default()
+                    .push(speaks.unwrap_or_else(|| Speaks::by_number(*port)));
+                continue;
+            }
+            [] | [_] => "no container",
+            [..] => "several containers",
+        };
+        warnings.push(format!(
+            "no readiness probe: port {} of Service {service:?} is declared by {declared}: set its targetPort to a port \
+             that one container declares, or set {READINESS_PROBE}",
+            display(&target.port)
+        ));
     }
     let mut probes = BTreeMap::new();
     for container in containers.iter().filter(|container| !container.closed) {
-        let mut of_container = ports.remove(container.name).unwrap_or_default();
-        of_container.sort_unstable();
-        of_container.dedup();
-        match of_container.as_slice() {
+        let of_container = ports.remove(container.name).unwrap_or_default();
+        match of_container.iter().collect::<Vec<_>>().as_slice() {
             [] => {}
-            [port] => drop(probes.insert(container.name.to_owned(), tcp(*port))),
-            several => warnings.push(format!(
-                "container {:?}: no readiness probe, because Services send to several of its ports ({several:?}): write one for the port that tells",
-                container.name
-            )),
+            [(port, speaks)] => match container.objection(**port, Speaks::all(speaks)) {
+                None => drop(probes.insert(container.name.to_owned(), tcp(**port))),
+                Some(why) => warnings.push(why),
+            },
+            several => {
+                let ports: Vec<_> = several.iter().map(|(port, _)| port).collect();
+                warnings.push(format!(
+                    "container {:?}: no readiness probe, because Services send to several of its ports ({ports:?}): \
+                     write one for the port that tells",
+                    container.name
+                ));
+            }
         }
     }
     probes
 }
 
-/// People often apply the Deployment first and its Service after: then the only TCP port of the only
-/// container is the one.
+/// People often apply the Deployment first and its Service after: then it is the only TCP port of the only container,
+/// where its name says that it is served. A worker often declares the port of the web application, whose template it
+/// shares, and listens on nothing.
 fn on_creation(containers: &[Container<'_>], warnings: &mut Vec<String>) -> BTreeMap<String, Value> {
     let open = containers.iter().filter(|container| !container.closed);
     let ports: BTreeSet<i64> = open.flat_map(|container| &container.ports).map(|(_, port)| *port).collect();
     let ports: Vec<_> = ports.into_iter().collect();
     match (ports.as_slice(), containers) {
-        ([port], [only]) => BTreeMap::from([(only.name.to_owned(), tcp(*port))]),
+        ([port], [only]) => {
+            let objection = match only.speaks(*port) {
+                Some(speaks) => only.objection(*port, speaks),
+                None => Some(format!(
+                    "container {:?}: no readiness probe, because no Service selects the pods and the name of port {port} \
+                     doesn't say that it is served: name it http or grpc, or set {READINESS_PROBE} to tcp:{port} or never",
+                    only.name
+                )),
+            };
+            let probe = objection.is_none().then(|| (only.name.to_owned(), tcp(*port)));
+            warnings.extend(objection);
+            probe.into_iter().collect()
+        }
         ([] | [_], _) => BTreeMap::new(),
         (several, _) => {
             warnings.push(format!(
@@ -148,6 +174,56 @@ fn on_creation(containers: &[Container<'_>], warnings: &mut Vec<String>) -> BTre
             ));
             BTreeMap::new()
         }
+    }
+}
+
+/// What is known of how a port takes a bare TCP connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Speaks {
+    /// Well: something is served there without TLS.
+    Plain,
+    /// Nothing is known.
+    Unknown,
+    /// With an error in its log for the handshake that doesn't come.
+    Tls,
+    /// As an attempt to connect that failed. It may block the host after some, and the kubelet with it.
+    Counted(&'static str),
+}
+
+impl Speaks {
+    /// What the name or the application protocol of a port says. Names are one word, or several with hyphens between,
+    /// of which the first is the protocol (as in Istio's `http-web`).
+    fn by_name(name: &str) -> Option<Self> {
+        let name = name.rsplit('/').next().unwrap_or_default().to_ascii_lowercase();
+        let has = |words: &[&str]| name.split(['-', '_']).any(|word| words.contains(&word));
+        let first =
+            name.split(['-', '_']).next().unwrap_or_default().trim_end_matches(|c: char| c.is_ascii_digit());
+        if has(&["https", "tls", "ssl", "wss", "grpcs"]) {
+            return Some(Self::Tls);
+        }
+        if has(&["mysql", "mysqlx", "mariadb"]) {
+            return Some(Self::Counted("MySQL"));
+        }
+        if has(&["ssh", "sftp"]) {
+            return Some(Self::Counted("SSH"));
+        }
+        let plain = ["api", "graphql", "grpc", "h2c", "http", "rest", "web", "ws", "www"];
+        plain.contains(&first).then_some(Self::Plain)
+    }
+
+    fn by_number(port: i64) -> Self {
+        match port {
+            443 | 8443 => Self::Tls,
+            3306 | 33060 => Self::Counted("MySQL"),
+            22 => Self::Counted("SSH"),
+            _ => Self::Unknown,
+        }
+    }
+
+    /// What several Service ports say of the same port: a load balancer may take TLS away for one of them.
+    fn all(each: &[Self]) -> Self {
+        let plain = each.contains(&Self::Plain).then_some(Self::Plain);
+        plain.or_else(|| each.iter().max().copied()).unwrap_or(Self::Unknown)
     }
 }
 
@@ -167,6 +243,10 @@ struct Container<'a> {
     name: &'a str,
     /// Declared TCP ports, with their names.
     ports: Vec<(Option<&'a str>, i64)>,
+    /// Whether it declares any port.
+    declares: bool,
+    /// The argument by which it is told to elect a leader.
+    election: Option<&'a str>,
     /// Has a probe of its own, or is to be left alone.
     closed: bool,
 }
@@ -179,7 +259,44 @@ impl<'a> Container<'a> {
             .filter_map(|port| Some((port["name"].as_str(), port["containerPort"].as_i64()?)))
             .collect();
         let closed = container.get("readinessProbe").is_some_and(|probe| !probe.is_null());
-        Some(Self { name: container["name"].as_str()?, ports, closed })
+        let declares = container["ports"].as_array().is_some_and(|ports| !ports.is_empty());
+        let words = ["command", "args"].into_iter().filter_map(|list| container[list].as_array()).flatten();
+        let election = words
+            .filter_map(Value::as_str)
+            .find(|word| word.starts_with('-') && word.contains("leader-elect") && !word.ends_with("=false"));
+        Some(Self { name: container["name"].as_str()?, ports, declares, election, closed })
+    }
+
+    /// Whether a port that a Service sends to can be this container's: a number need not be declared, but it is none
+    /// of its ports where it declares others.
+    fn takes(&self, port: i64) -> bool {
+        !self.declares || self.ports.iter().any(|(_, declared)| *declared == port)
+    }
+
+    /// What the names of a port say.
+    fn speaks(&self, port: i64) -> Option<Speaks> {
+        let mut names = self.ports.iter().filter(|(_, number)| *number == port).filter_map(|(name, _)| *name);
+        names.find_map(Speaks::by_name)
+    }
+
+    /// Why the port gets no TCP probe by itself.
+    fn objection(&self, port: i64, speaks: Speaks) -> Option<String> {
+        let Self { name, election, .. } = self;
+        match (speaks, election) {
+            (Speaks::Tls, _) => Some(format!(
+                "container {name:?}: no readiness probe, because port {port} is one of TLS, which logs an error for each \
+                 bare TCP connection: set {READINESS_PROBE} to https:{port}/PATH, or to tcp:{port}"
+            )),
+            (Speaks::Counted(protocol), _) => Some(format!(
+                "container {name:?}: no readiness probe, because port {port} is one of {protocol}, which counts bare TCP \
+                 connections as failed ones and may block the host: write a readinessProbe with a command of your own"
+            )),
+            (Speaks::Plain | Speaks::Unknown, Some(argument)) => Some(format!(
+                "container {name:?}: no readiness probe, because with {argument} perhaps only the leader listens on port \
+                 {port}, and the others would never be ready: if all of them do, set {READINESS_PROBE} to tcp:{port}"
+            )),
+            (Speaks::Plain | Speaks::Unknown, None) => None,
+        }
     }
 }
 
@@ -215,13 +332,25 @@ fn routes(service: &Service) -> bool {
     })
 }
 
-fn targets(service: &Service) -> Vec<(&str, IntOrString)> {
+/// Where a Service port sends to.
+struct Target {
+    port: IntOrString,
+    /// What its application protocol says, which is about the container's port.
+    speaks: Option<Speaks>,
+    /// What its name says, which may be about the port in front.
+    named: Option<Speaks>,
+}
+
+fn targets(service: &Service) -> Vec<(&str, Target)> {
     let name = service.metadata.name.as_deref().unwrap_or_default();
     let ports = service.spec.iter().flat_map(|spec| spec.ports.iter().flatten());
-    ports
-        .filter(|port| port.protocol.as_deref().is_none_or(|protocol| protocol == "TCP"))
-        .map(|port| (name, port.target_port.clone().unwrap_or(IntOrString::Int(port.port))))
-        .collect()
+    let target = |port: &ServicePort| Target {
+        port: port.target_port.clone().unwrap_or(IntOrString::Int(port.port)),
+        speaks: port.app_protocol.as_deref().and_then(Speaks::by_name),
+        named: port.name.as_deref().and_then(Speaks::by_name),
+    };
+    let tcp = ports.filter(|port| port.protocol.as_deref().is_none_or(|protocol| protocol == "TCP"));
+    tcp.map(|port| (name, target(port))).collect()
 }
 
 fn display(target: &IntOrString) -> String {

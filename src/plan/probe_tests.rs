@@ -17,12 +17,18 @@ fn chosen(
     services: &[Arc<Service>],
     creating: bool,
 ) -> (Vec<(String, i64)>, Vec<String>) {
+    chosen_for(&Workload::new(kind, &BTreeMap::new(), template), services, creating)
+}
+
+fn chosen_for(
+    workload: &Workload<'_>,
+    services: &[Arc<Service>],
+    creating: bool,
+) -> (Vec<(String, i64)>, Vec<String>) {
     let surroundings = Surroundings { services: services.to_vec(), ..Surroundings::default() };
-    let annotations = BTreeMap::new();
-    let workload = Workload::new(kind, &annotations, template);
-    let facts = Facts::of(&workload, &surroundings, creating, &Source::WorkloadAnnotation);
+    let facts = Facts::of(workload, &surroundings, creating, &Source::WorkloadAnnotation);
     let mut warnings = Vec::new();
-    let probes = choose(template, &Settings::default(), &facts, &mut warnings);
+    let probes = choose(workload.template, &Settings::default(), &facts, &mut warnings);
     let ports =
         probes.into_iter().map(|(name, probe)| (name, probe["tcpSocket"]["port"].as_i64().unwrap_or(-1)));
     (ports.collect(), warnings)
@@ -111,7 +117,8 @@ fn who_must_not_be_probed_is_not() {
 
 #[test]
 fn without_a_service_only_creation_and_a_single_port_tell() {
-    let single = pods(json!({"containers": [{"name": "web", "ports": [{"containerPort": 8080}]}]}));
+    let served = json!([{"containerPort": 8080, "name": "http"}]);
+    let single = pods(json!({"containers": [{"name": "web", "ports": served}]}));
     assert_eq!(chosen(Kind::Deployment, &single, &[], true).0, [("web".to_owned(), 8080)]);
     assert_eq!(chosen(Kind::Deployment, &single, &[], false).0, []);
     let several =
@@ -125,6 +132,150 @@ fn without_a_service_only_creation_and_a_single_port_tell() {
     let twice = json!([{"containerPort": 1}, {"containerPort": 1, "name": "http", "protocol": "TCP"}]);
     let same = pods(json!({"containers": [{"name": "a", "ports": twice}]}));
     assert_eq!(chosen(Kind::Deployment, &same, &[], true), (vec![("a".to_owned(), 1)], vec![]));
+}
+
+/// A container with one port of that name, if it has one.
+fn one_port(number: i64, name: Option<&str>) -> Value {
+    let mut port = json!({"containerPort": number});
+    if let Some(name) = name {
+        port["name"] = json!(name);
+    }
+    pods(json!({"containers": [{"name": "app", "ports": [port]}]}))
+}
+
+#[test]
+fn without_a_service_the_name_of_the_port_must_say_that_it_is_served() {
+    for name in ["http", "http-web", "http2", "h2c", "grpc", "grpc-api", "web", "web1", "www", "ws", "api"] {
+        let (probes, warnings) = chosen(Kind::Deployment, &one_port(3000, Some(name)), &[], true);
+        assert_eq!((probes, warnings), (vec![("app".to_owned(), 3000)], vec![]), "{name}");
+    }
+    for name in [None, Some("metrics"), Some("admin"), Some("jobs"), Some("internal-http")] {
+        let (probes, warnings) = chosen(Kind::Deployment, &one_port(3000, name), &[], true);
+        assert_eq!(probes, [], "{name:?}");
+        let [warning] = warnings.as_slice() else { unreachable!("{name:?}: {warnings:?}") };
+        for part in ["port 3000", "adieu.dev/readiness-probe to tcp:3000 or never"] {
+            assert!(warning.contains(part), "{warning}");
+        }
+        assert_eq!(chosen(Kind::Deployment, &one_port(3000, name), &[], false), (vec![], vec![]));
+    }
+    let others = [service(json!({"selector": {"app": "web", "tier": "back"}, "ports": [{"port": 3000}]}))];
+    assert_eq!(chosen(Kind::Deployment, &one_port(3000, None), &others, true).0, [], "it selects others");
+}
+
+#[test]
+fn a_port_of_a_service_that_is_not_among_the_declared_ones_is_not_probed() {
+    let udp = json!({"containers": [{"name": "app", "ports": [{"containerPort": 53, "protocol": "UDP"}]}]});
+    for template in [one_port(8080, Some("http")), pods(udp)] {
+        let (probes, warnings) = chosen(Kind::Deployment, &template, &[to(json!([{"port": 80}]))], true);
+        assert_eq!(probes, []);
+        let [warning] = warnings.as_slice() else { unreachable!("{warnings:?}") };
+        assert!(warning.contains("port 80 of Service \"web\" is declared by no container"), "{warning}");
+        assert!(warning.contains("set its targetPort"), "{warning}");
+    }
+}
+
+#[test]
+fn a_port_of_tls_gets_no_tcp_probe() {
+    for (number, name, port) in [
+        (8000, Some("https"), json!({"port": 443, "targetPort": 8000})),
+        (8000, Some("https-web"), json!({"port": 443, "targetPort": 8000})),
+        (8000, Some("grpc-tls"), json!({"port": 443, "targetPort": 8000})),
+        (8000, None, json!({"port": 443, "targetPort": 8000, "name": "https"})),
+        (8000, None, json!({"port": 443, "targetPort": 8000, "appProtocol": "https"})),
+        (8000, Some("http"), json!({"port": 443, "targetPort": 8000, "appProtocol": "HTTPS"})),
+        (8000, None, json!({"port": 443, "targetPort": 8000, "appProtocol": "kubernetes.io/wss"})),
+        (8443, None, json!({"port": 8443})),
+        (443, None, json!({"port": 443})),
+    ] {
+        let services = [to(json!([port]))];
+        let (probes, warnings) = chosen(Kind::Deployment, &one_port(number, name), &services, false);
+        assert_eq!(probes, [], "{port}");
+        let hint = format!("set adieu.dev/readiness-probe to https:{number}/PATH");
+        assert!(warnings.len() == 1 && warnings[0].contains(&hint), "{port}: {warnings:?}");
+    }
+    let (probes, warnings) = chosen(Kind::Deployment, &one_port(8443, Some("https")), &[], true);
+    assert!(probes.is_empty() && warnings[0].contains("https:8443/PATH"), "on creation: {warnings:?}");
+}
+
+/// The load balancer in front takes the TLS away.
+#[test]
+fn tls_in_front_of_a_plain_port_does_not_keep_it_from_its_probe() {
+    for (name, ports) in [
+        (Some("http"), json!([{"port": 443, "name": "https", "targetPort": 8080}])),
+        (None, json!([{"port": 443, "name": "https", "targetPort": 8080, "appProtocol": "http"}])),
+        (
+            None,
+            json!([
+                {"port": 443, "name": "https", "targetPort": 8080}, {"port": 80, "name": "http", "targetPort": 8080},
+            ]),
+        ),
+        (Some("http"), json!([{"port": 443, "targetPort": "http"}])),
+    ] {
+        let services = [to(ports.clone())];
+        let probed = chosen(Kind::Deployment, &one_port(8080, name), &services, false);
+        assert_eq!(probed, (vec![("app".to_owned(), 8080)], vec![]), "{ports}");
+    }
+    let services = [to(json!([{"port": 443, "targetPort": 8443}]))];
+    assert_eq!(
+        chosen(Kind::Deployment, &one_port(8443, Some("http")), &services, false).0,
+        [("app".to_owned(), 8443)],
+        "a name says more than a number"
+    );
+}
+
+#[test]
+fn a_port_whose_server_counts_bare_connections_gets_no_tcp_probe() {
+    for (number, name, protocol) in [
+        (3306, None, "MySQL"),
+        (33060, None, "MySQL"),
+        (3307, Some("mysql"), "MySQL"),
+        (3307, Some("tcp-mariadb"), "MySQL"),
+        (22, None, "SSH"),
+        (2222, Some("sftp"), "SSH"),
+    ] {
+        let services = [to(json!([{"port": number}]))];
+        for (services, creating) in [(&services[..], false), (&[][..], true)] {
+            if services.is_empty() && name.is_none() {
+                continue;
+            }
+            let (probes, warnings) = chosen(Kind::Deployment, &one_port(number, name), services, creating);
+            assert_eq!(probes, [], "{number}");
+            assert!(warnings.len() == 1 && warnings[0].contains(protocol), "{number}: {warnings:?}");
+        }
+    }
+    let redis = [to(json!([{"port": 6379}]))];
+    assert_eq!(chosen(Kind::Deployment, &one_port(6379, None), &redis, false).1, Vec::<String>::new());
+}
+
+#[test]
+fn under_the_strategy_recreate_no_probe_is_chosen() {
+    let (template, services) = (one_port(8080, Some("http")), [to(json!([{"port": 8080}]))]);
+    let annotations = BTreeMap::new();
+    let rolling = Workload::new(Kind::Deployment, &annotations, &template);
+    assert_eq!(chosen_for(&rolling, &services, true).0, [("app".to_owned(), 8080)]);
+    let recreating = Workload { recreates: true, ..rolling };
+    assert_eq!(chosen_for(&recreating, &services, true), (vec![], vec![]));
+}
+
+#[test]
+fn where_only_the_leader_may_listen_no_probe_is_chosen() {
+    let services = [to(json!([{"port": 80, "targetPort": "http"}]))];
+    let elects = |list: &str, argument: &str| {
+        let mut template = one_port(9090, Some("http"));
+        template["spec"]["containers"][0][list] = json!(["--listen=:9090", argument]);
+        chosen(Kind::Deployment, &template, &services, false)
+    };
+    for argument in ["--enable-leader-election", "--leader-elect=true", "-leader-elect"] {
+        for list in ["command", "args"] {
+            let (probes, warnings) = elects(list, argument);
+            assert_eq!(probes, [], "{argument}");
+            assert!(warnings.len() == 1 && warnings[0].contains(argument), "{warnings:?}");
+            assert!(warnings[0].contains("adieu.dev/readiness-probe to tcp:9090"), "{warnings:?}");
+        }
+    }
+    for argument in ["--leader-elect=false", "leader-elector"] {
+        assert_eq!(elects("args", argument), (vec![("app".to_owned(), 9090)], vec![]), "{argument}");
+    }
 }
 
 #[test]

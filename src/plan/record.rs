@@ -165,6 +165,29 @@ impl Record {
             })
     }
 
+    /// What a person should know of a container that was renamed since: what was injected into it counts as its own.
+    pub(super) fn renamed(&self, template: &Value) -> Vec<String> {
+        let containers: Vec<_> = template["spec"]["containers"].as_array().into_iter().flatten().collect();
+        let is_gone = |name: &str| containers.iter().all(|container| container["name"] != name);
+        let gone: Vec<_> = self.containers.iter().filter(|(name, _)| is_gone(name)).collect();
+        let carries = |container: &Value, given: &ContainerRecord| {
+            let has = |field: &Option<Field>, value: &Value| field.as_ref().map(|f| f.injected == *value);
+            has(&given.pre_stop, &container["lifecycle"]["preStop"])
+                .or_else(|| has(&given.readiness_probe, &container["readinessProbe"]))
+                .unwrap_or(false)
+        };
+        let new = containers.iter().filter_map(|container| Some((container, container["name"].as_str()?)));
+        let new = new.filter(|(_, name)| !self.containers.contains_key(*name));
+        new.filter_map(|(container, name)| {
+            let (before, _) = gone.iter().find(|(_, given)| carries(container, given))?;
+            Some(format!(
+                "container {name:?}: what was injected into {before:?}, which is gone, is in it and counts as its own: \
+                 unless you wrote it yourself, remove its preStop and readinessProbe, and they are injected again"
+            ))
+        })
+        .collect()
+    }
+
     /// Whether nothing was injected, so that there is nothing to record.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -1,7 +1,7 @@
 //! What becomes of a workload in a manifest.
 
 use super::{
-    Admission, Facts, OptIn, Source, Surroundings, Workload,
+    Admission, Facts, OptIn, Source, Surroundings, Workload, advice,
     inject::{inject, original},
     record, resolve,
 };
@@ -14,28 +14,43 @@ use crate::api::{Mode, annotations::INJECTED};
 /// it is, also while it doesn't know the policies that it was made from.
 #[must_use]
 pub fn render(workload: &Workload<'_>, surroundings: &Surroundings, all: bool) -> Admission {
-    let resolution = resolve(workload, surroundings);
-    let mut warnings = resolution.warnings;
-    let opt_in = match resolution.opt_in {
-        OptIn::Unmentioned if all => OptIn::In(Source::CommandLine),
-        opt_in => opt_in,
-    };
+    let mut resolution = resolve(workload, surroundings);
+    if all && resolution.opt_in == OptIn::Unmentioned {
+        resolution.opt_in = OptIn::In(Source::CommandLine);
+    }
+    let mut warnings = resolution.warnings.clone();
+    warnings.extend(advice::on_workload(workload, &resolution));
     let by_annotation =
         || record::read(workload.template).is_some_and(|record| record.opted_in_by.is_annotation());
     let settings = &resolution.settings;
-    let template = match &opt_in {
+    let inject = |creating, by| {
+        let facts = Facts { rendered: true, ..Facts::of(workload, surroundings, creating, by) };
+        inject(workload.template, None, settings, &facts)
+    };
+    let template = match &resolution.opt_in {
         _ if !resolution.invalid.is_empty() => None,
         OptIn::Out => Some(original(workload.template, None)),
+        // Its controller would bring back what it has.
+        _ if workload.is_injected_copy() => None,
         // The annotation was taken away.
         OptIn::Unmentioned if by_annotation() => Some(original(workload.template, None)),
         OptIn::Unmentioned => None,
-        OptIn::In(_) if settings.mode.value == Mode::Observe => None,
-        OptIn::In(by) => {
-            let by_pod = workload.is_injected_by_pod(settings);
-            let facts = Facts { rendered: true, ..Facts::of(workload, surroundings, !by_pod, by) };
-            let injected = inject(workload.template, None, settings, &facts);
+        OptIn::In(by) if settings.mode.value == Mode::Observe => {
+            warnings.extend(advice::while_observing(settings, inject(true, by)));
+            None
+        }
+        OptIn::In(by) if workload.is_injected_by_pod(settings) => {
+            let injected = inject(false, by);
             warnings.extend(injected.warnings);
-            Some(if by_pod { original(workload.template, None) } else { injected.template })
+            if !injected.prevented {
+                warnings.push(advice::injected_by_pod(workload, settings));
+            }
+            Some(original(workload.template, None))
+        }
+        OptIn::In(by) => {
+            let injected = inject(true, by);
+            warnings.extend(injected.warnings);
+            Some(injected.template)
         }
     };
     let template = template.filter(|template| template != workload.template);
@@ -46,14 +61,16 @@ pub fn render(workload: &Workload<'_>, surroundings: &Surroundings, all: bool) -
 #[must_use]
 pub fn revert(workload: &Workload<'_>) -> Admission {
     let unreadable = record::text(workload.template).is_some() && record::read(workload.template).is_none();
-    let warnings = unreadable.then(|| {
+    let unreadable = unreadable.then(|| {
         format!(
             "annotation {INJECTED} can't be read, so nothing is taken back: it was changed by hand, or written by another version of adieu"
         )
     });
+    let renamed = record::read(workload.template).map(|record| record.renamed(workload.template));
     let template = original(workload.template, None);
     let template = (template != *workload.template).then_some(template);
-    Admission { template, refusals: vec![], warnings: warnings.into_iter().collect() }
+    let warnings = unreadable.into_iter().chain(renamed.unwrap_or_default()).collect();
+    Admission { template, refusals: vec![], warnings }
 }
 
 #[cfg(test)]

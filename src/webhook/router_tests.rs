@@ -20,7 +20,7 @@ fn deployment(annotations: &Value) -> Value {
             "template": {
                 "metadata": {"labels": {"app": "web"}, "creationTimestamp": null},
                 "spec": {
-                    "containers": [{"name": "web", "image": "web:1", "ports": [{"containerPort": 8080}]}],
+                    "containers": [{"name": "web", "image": "web:1", "ports": [{"containerPort": 8080, "name": "http"}]}],
                     "terminationGracePeriodSeconds": 30,
                     "anotherOne": "kept too",
                 },

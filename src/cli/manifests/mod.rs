@@ -186,9 +186,12 @@ fn decide_on(
         }
     }
     let annotations = string_map(&object.value["metadata"]["annotations"]);
+    let labels = string_map(&object.value["metadata"]["labels"]);
     let owners = object.value["metadata"]["ownerReferences"].as_array().into_iter().flatten();
     let workload = Workload {
+        labels: &labels,
         selector: object.value["spec"].get("selector"),
+        recreates: object.value["spec"]["strategy"]["type"] == "Recreate",
         controlled: owners.into_iter().any(|owner| owner["controller"] == true),
         ..Workload::new(kind, &annotations, &object.value["spec"]["template"])
     };

@@ -1,0 +1,231 @@
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::*;
+use crate::{
+    api::{Existing, GracefulPolicy},
+    plan::{Admission, Facts, Kind, Setting, Source, Surroundings, inject, render},
+};
+
+fn said<T>(value: T) -> Setting<T> {
+    Setting { value, from: Source::WorkloadAnnotation }
+}
+
+fn with(change: impl FnOnce(&mut Settings)) -> Settings {
+    let mut settings = Settings::default();
+    change(&mut settings);
+    settings
+}
+
+fn injected(spec: &Value, settings: &Settings, native_sleep: bool) -> Injected {
+    let template = json!({"spec": spec});
+    let (annotations, around) = (BTreeMap::new(), Surroundings { native_sleep, ..Surroundings::default() });
+    let workload = Workload::new(Kind::Deployment, &annotations, &template);
+    let facts = Facts::of(&workload, &around, false, &Source::WorkloadAnnotation);
+    inject(&template, None, settings, &facts)
+}
+
+fn rendered(workload: &Workload<'_>, around: &Surroundings) -> (Option<Value>, Vec<String>) {
+    let Admission { template, warnings, .. } = render(workload, around, false);
+    (template, warnings)
+}
+
+fn policies<const N: usize>(specs: [(&str, Value); N]) -> Surroundings {
+    let policy = |(name, spec): (&str, Value)| {
+        Arc::new(GracefulPolicy::new(name, serde_json::from_value(spec).unwrap()))
+    };
+    Surroundings { policies: specs.into_iter().map(policy).collect(), ..Surroundings::default() }
+}
+
+fn plain() -> Value {
+    json!({"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "web"}]}})
+}
+
+fn annotated(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    pairs.iter().map(|(key, value)| (format!("adieu.dev/{key}"), (*value).to_owned())).collect()
+}
+
+fn tells(warnings: &[String], parts: &[&str]) {
+    let [warning] = warnings else { unreachable!("{parts:?}: {warnings:?}") };
+    for part in parts {
+        assert!(warning.contains(part), "{part}: {warning}");
+    }
+    assert!(warning.chars().count() <= 256, "the API server would cut it: {warning}");
+}
+
+#[test]
+fn settings_without_an_opt_in_are_told() {
+    let (template, nobody) = (plain(), Surroundings::default());
+    for on_workload in [true, false] {
+        let tuned = annotated(&[("drain-seconds", "20"), ("shutdown-timeout-seconds", "60")]);
+        let (mut template, mut annotations) = (template.clone(), BTreeMap::new());
+        if on_workload {
+            annotations = tuned;
+        } else {
+            template["metadata"]["annotations"] = json!(tuned);
+        }
+        let workload = Workload::new(Kind::Deployment, &annotations, &template);
+        let (changed, warnings) = rendered(&workload, &nobody);
+        assert_eq!(changed, None);
+        tells(
+            &warnings,
+            &["adieu.dev/drain-seconds, adieu.dev/shutdown-timeout-seconds", "adieu.dev/graceful: \"true\""],
+        );
+        assert_eq!(render(&workload, &nobody, true).warnings, [""; 0], "the command line opts it in");
+    }
+}
+
+#[test]
+fn a_label_in_the_place_of_an_annotation_is_told() {
+    let (none, labels) = (BTreeMap::new(), annotated(&[("graceful", "true"), ("injection", "enabled")]));
+    let template = plain();
+    let workload = Workload { labels: &labels, ..Workload::new(Kind::Deployment, &none, &template) };
+    let (changed, warnings) = rendered(&workload, &Surroundings::default());
+    assert_eq!(changed, None);
+    tells(&warnings, &["metadata.labels[adieu.dev/graceful]", "in metadata.annotations"]);
+    let mut template = plain();
+    template["metadata"]["labels"]["adieu.dev/policy"] = json!("all");
+    let (_, warnings) =
+        rendered(&Workload::new(Kind::Deployment, &none, &template), &Surroundings::default());
+    tells(
+        &warnings,
+        &["spec.template.metadata.labels[adieu.dev/policy]", "in spec.template.metadata.annotations"],
+    );
+}
+
+#[test]
+fn a_policy_that_loses_is_told_on_the_workload() {
+    let around = policies([
+        ("a-team", json!({"selector": {"matchLabels": {"app": "web"}}})),
+        ("b-team", json!({"selector": {}, "drainSeconds": 45})),
+    ]);
+    let (none, template) = (BTreeMap::new(), plain());
+    let workload = Workload::new(Kind::Deployment, &none, &template);
+    let (changed, warnings) = rendered(&workload, &around);
+    assert!(changed.is_some());
+    tells(&warnings, &["policy b-team is for this workload too", "spec.priority"]);
+    let out = annotated(&[("graceful", "false")]);
+    let (_, warnings) = rendered(&Workload { annotations: &out, ..workload }, &around);
+    assert_eq!(warnings, [""; 0]);
+}
+
+#[test]
+fn a_manifest_that_a_policy_only_observes_tells_what_would_be_injected() {
+    let around = policies([("watch", json!({"selector": {}, "mode": "Observe"}))]);
+    let (annotations, template) = (annotated(&[("graceful", "true")]), plain());
+    let (changed, warnings) = rendered(&Workload::new(Kind::Deployment, &annotations, &template), &around);
+    assert_eq!(changed, None);
+    tells(
+        &warnings,
+        &["policy watch has the mode Observe", "a preStop for 1 container, a grace period of 45 s"],
+    );
+}
+
+#[test]
+fn a_manifest_whose_pods_are_injected_tells_why_it_stays() {
+    let (annotations, template) = (annotated(&[("graceful", "true")]), plain());
+    let workload = Workload::new(Kind::Deployment, &annotations, &template);
+    let controlled = Workload { controlled: true, ..workload };
+    let (changed, warnings) = rendered(&controlled, &Surroundings::default());
+    assert_eq!(changed, None);
+    tells(&warnings, &["another controller owns this workload", "adieu.dev/injection=enabled"]);
+    let by_pod = policies([("pods", json!({"selector": {}, "injection": "Pod"}))]);
+    tells(&rendered(&workload, &by_pod).1, &["policy pods says injection: Pod"]);
+}
+
+#[test]
+fn a_container_that_was_renamed_after_its_injection_is_told() {
+    let (annotations, nobody) = (annotated(&[("graceful", "true")]), Surroundings::default());
+    let template = plain();
+    let workload = Workload::new(Kind::Deployment, &annotations, &template);
+    let mut renamed = rendered(&workload, &nobody).0.unwrap();
+    assert_eq!(rendered(&Workload { template: &renamed, ..workload }, &nobody).1, [""; 0]);
+    renamed["spec"]["containers"][0]["name"] = json!("new");
+    let workload = Workload { template: &renamed, ..workload };
+    tells(&rendered(&workload, &nobody).1, &["container \"new\": what was injected into \"web\""]);
+    tells(&super::super::revert(&workload).warnings, &["container \"new\": what was injected into \"web\""]);
+    let mut other = renamed.clone();
+    other["spec"]["containers"][0]["lifecycle"]["preStop"] = json!({"sleep": {"seconds": 11}});
+    let workload = Workload { template: &other, ..workload };
+    assert_eq!(rendered(&workload, &nobody).1, [""; 0], "it is another hook");
+}
+
+#[test]
+fn an_exec_of_sleep_for_want_of_the_native_one_is_told() {
+    let spec = json!({"containers": [{"name": "web"}]});
+    tells(&injected(&spec, &Settings::default(), false).warnings, &["exec of sleep", "check the images"]);
+    let asked = with(|s| s.pre_stop_method = said(PreStopMethod::Exec));
+    let own =
+        json!({"containers": [{"name": "web", "lifecycle": {"preStop": {"exec": {"command": ["/drain"]}}}}]});
+    for (spec, settings, native_sleep) in [
+        (&spec, &Settings::default(), true),
+        (&spec, &asked, false),
+        (&spec, &with(|s| s.drain_seconds = said(0)), false),
+    ] {
+        assert_eq!(injected(spec, settings, native_sleep).warnings, [""; 0]);
+    }
+    assert_eq!(injected(&own, &Settings::default(), false).warnings.len(), 1, "only of its unknown duration");
+}
+
+#[test]
+fn a_users_native_sleep_on_a_cluster_without_it_is_told() {
+    let hook = json!({"preStop": {"sleep": {"seconds": 20}}});
+    let regular = json!({"containers": [{"name": "web", "lifecycle": hook}]});
+    let own = json!({"preStop": {"exec": {"command": ["sleep", "10"]}}});
+    let sidecar = json!({
+        "containers": [{"name": "app", "lifecycle": own}],
+        "initContainers": [{"name": "web", "restartPolicy": "Always", "lifecycle": hook}],
+    });
+    for spec in [&regular, &sidecar] {
+        let warnings = injected(spec, &Settings::default(), false).warnings;
+        tells(&warnings, &["container \"web\": its own preStop is the native sleep", "1.30"]);
+        assert_eq!(injected(spec, &Settings::default(), true).warnings, [""; 0]);
+    }
+    let replaced = with(|s| s.existing = said(Existing::Replace));
+    tells(&injected(&regular, &replaced, false).warnings, &["exec of sleep"]);
+}
+
+#[test]
+fn windows_gets_the_native_sleep_or_nothing() {
+    let windows = [
+        json!({"os": {"name": "windows"}, "containers": [{"name": "iis"}]}),
+        json!({"nodeSelector": {"kubernetes.io/os": "windows"}, "containers": [{"name": "iis"}]}),
+        json!({"nodeSelector": {"beta.kubernetes.io/os": "windows"}, "containers": [{"name": "iis"}]}),
+    ];
+    let exec = with(|s| s.pre_stop_method = said(PreStopMethod::Exec));
+    for spec in &windows {
+        let native = injected(spec, &Settings::default(), true);
+        assert_eq!(native.template["spec"]["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"], 10);
+        for (settings, native_sleep) in [(&exec, true), (&Settings::default(), false)] {
+            let result = injected(spec, settings, native_sleep);
+            assert_eq!((&result.template["spec"], result.prevented), (spec, true));
+            let why = result.warnings.last().cloned().unwrap();
+            tells(&[why], &["for Windows", "nothing is injected"]);
+        }
+    }
+    let own = json!({"os": {"name": "windows"}, "containers": [{"name": "iis", "lifecycle": {"preStop": {
+        "exec": {"command": ["powershell.exe", "-Command", "Start-Sleep -Seconds 90"]},
+    }}}]});
+    let result = injected(&own, &exec, false);
+    assert_eq!(result.template["spec"]["terminationGracePeriodSeconds"], 125);
+    let linux = json!({"nodeSelector": {"kubernetes.io/os": "linux"}, "containers": [{"name": "a"}]});
+    assert!(!injected(&linux, &exec, false).prevented);
+}
+
+#[test]
+fn a_probe_that_would_kill_within_the_drain_is_told() {
+    let with_probe = |probe: &str, seconds: i64| json!({"containers": [{"name": "web", probe: {"terminationGracePeriodSeconds": seconds}}]});
+    for probe in ["livenessProbe", "startupProbe"] {
+        for seconds in [1, 5, 10] {
+            let warnings = injected(&with_probe(probe, seconds), &Settings::default(), true).warnings;
+            let named = format!("container \"web\": {probe}.terminationGracePeriodSeconds is {seconds} s");
+            tells(&warnings, &[&named, "raise it above 10"]);
+        }
+        let longer = injected(&with_probe(probe, 11), &Settings::default(), true);
+        assert_eq!(longer.warnings, [""; 0]);
+    }
+    let mut own = with_probe("livenessProbe", 5);
+    own["containers"][0]["lifecycle"] = json!({"preStop": {"sleep": {"seconds": 10}}});
+    assert_eq!(injected(&own, &Settings::default(), true).warnings, [""; 0], "the hook is the user's own");
+}
