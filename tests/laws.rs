@@ -11,7 +11,9 @@ use std::collections::BTreeSet;
 
 use adieu::{
     api::{Existing, GracePeriod, annotations::INJECTED},
-    plan::{self, Facts, Injected, OptIn, Record, Resolution, Settings, Source, Surroundings, When},
+    plan::{
+        self, Facts, Injected, OptIn, PodHooks, Record, Resolution, Settings, Source, Surroundings, When,
+    },
 };
 use generate::{Case, additions, cases, list_mut, surroundings, workload};
 use kube::core::DynamicObject;
@@ -352,7 +354,12 @@ fn what_a_mesh_added_is_completed(owner: PodOwner, meshed: &Value, completed: &V
     let init = completed["spec"]["initContainers"].as_array().into_iter().flatten();
     let sidecars: Vec<_> = init.filter(|container| container["restartPolicy"] == "Always").collect();
     let added = sidecars.iter().any(of_mesh) && owner != PodOwner::Unknown;
-    let needed = plan::grace_period_seconds(&settings, if grown { drain } else { 0 }, sidecars.len());
+    let hooks = PodHooks {
+        containers: if grown { drain } else { 0 },
+        native_sidecar_count: sidecars.len(),
+        ..PodHooks::default()
+    };
+    let needed = plan::grace_period_seconds(&settings, hooks);
     if let Some(seconds) = grace_period(completed).filter(|_| grown || added) {
         prop_assert!(seconds >= needed, "{seconds} s instead of {needed} s: {completed}");
     }
@@ -414,6 +421,7 @@ impl Scene {
             opted_in_by: &Source::WorkloadAnnotation,
             native_sleep: self.surroundings.native_sleep,
             selector: workload.selector,
+            recreates: workload.recreates,
             rendered: false,
         };
         plan::inject(template, None, &self.resolution.settings, &facts)

@@ -95,7 +95,10 @@ async fn rollout_undo_keeps_a_stateful_set_opted_in() {
     let injected = scene.patch("StatefulSet", "db", &on_template).await.unwrap();
     assert_eq!(drain(&injected), Some(10));
     eventually("the StatefulSet's controller", settled).await;
-    scene.kubectl(&["rollout", "undo", "statefulset/db"]).await;
+    // To the revision from before the opt-in, from a later release.
+    scene.kubectl(&["set", "env", "statefulset/db", "A=1"]).await;
+    eventually("the StatefulSet's controller", settled).await;
+    scene.kubectl(&["rollout", "undo", "statefulset/db", "--to-revision=1"]).await;
     assert_eq!(current().await["spec"]["template"], injected["spec"]["template"]);
     scene.end().await;
 }

@@ -279,12 +279,17 @@ async fn the_api_server_warns_where_the_grace_period_is_too_short() {
         (50, "", &command(&["/bin/sh", "-ec", "/bin/sleep 20s; nginx -s quit"]), None),
         (38, "", &command(&["sh", "-c", "sleep 3\nnginx -s quit"]), None),
         (140, "", &command(&["sleep", "2m"]), Some("the drain of 120 s")),
+        (139, "", &command(&["bash", "-lc", "exec sleep 110"]), Some("the drain of 110 s")),
+        (39, "", &command(&["sh", "-c", "/bin/sleep 9.5s || true"]), Some(short)),
+        (40, "", &command(&["sh", "-c", "/bin/sleep 9.5s || true"]), None),
+        (89, "", &command(&["sh", "-c", "touch /tmp/out && sleep 30; sleep 30"]), Some("the drain of 60 s")),
         // How long these take can't be known.
         (39, "", &command(&["sh", "-c", "sleep 1 & sleep 60"]), Some(short)),
         (39, "", &command(&["/drain.sh"]), Some(short)),
         (40, "", &command(&["/drain.sh"]), None),
         (49, drains, &json!({"httpGet": {"path": "/drain", "port": 8080}}), Some("the drain of 20 s")),
-        (50, drains, &command(&["sh", "-c", "sleep 30; sleep 30"]), None),
+        (50, drains, &command(&["sh", "-c", "sleep 30; /drain --timeout=300s"]), None),
+        (39, "", &command(&["sleep", "10ss"]), Some(short)),
     ] {
         let mut object = web("web", &json!({}));
         let template = &mut object["spec"]["template"];
@@ -296,6 +301,19 @@ async fn the_api_server_warns_where_the_grace_period_is_too_short() {
         let said = inside.kubectl_with(&["create", "--dry-run=server", "-f", "-"], &object).await.unwrap();
         assert_eq!(said.contains("Warning"), warned.is_some(), "{said}");
         assert!(said.contains(warned.unwrap_or_default()), "{said}");
+    }
+    for (grace, warned) in [(119, true), (120, false)] {
+        let mut object = web("web", &json!({}));
+        let template = &mut object["spec"]["template"];
+        template["metadata"]["annotations"] =
+            json!({"adieu.dev/injected": r#"{"optedInBy":"annotation","settings":{}}"#});
+        template["spec"]["terminationGracePeriodSeconds"] = json!(grace);
+        template["spec"]["initContainers"] = json!([{
+            "name": "proxy", "image": "registry.example/proxy:1", "restartPolicy": "Always",
+            "lifecycle": {"preStop": command(&["/bin/sleep", "120"])},
+        }]);
+        let said = inside.kubectl_with(&["create", "--dry-run=server", "-f", "-"], &object).await.unwrap();
+        assert_eq!(said.contains("the preStop of 120 s of a native sidecar"), warned, "{said}");
     }
     scene.end().await;
 }
