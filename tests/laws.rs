@@ -54,6 +54,7 @@ proptest! {
         injecting_twice_is_injecting_once(&scene, &after)?;
         reverting_brings_back_what_was_there(before, &after)?;
         a_field_that_the_user_set_is_never_changed(&scene.resolution.settings, before, &after)?;
+        the_grace_period_is_never_0_and_changes_with_the_hooks(before, &after)?;
         nothing_but_hook_probe_grace_period_and_spread_is_changed(before, &after)?;
         a_sleep_that_fits_still_does_and_an_injected_one_always_does(before, &after)?;
         there_are_never_two_handlers_in_a_hook_or_probe(before, &after)?;
@@ -125,7 +126,8 @@ proptest! {
         }
         let (completed, warnings) = scene.admitted_pod(&meshed, &created, owner);
         prop_assert_eq!(&scene.admitted_pod(&completed, &created, owner).0, &completed);
-        if warnings.iter().any(|warning| warning.contains("more than the maximum")) {
+        let refused = ["more than the maximum", "is for Windows"];
+        if warnings.iter().any(|warning| refused.iter().any(|why| warning.contains(why))) {
             prop_assert_eq!(completed, meshed);
         } else {
             what_a_mesh_added_is_completed(owner, &meshed, &completed)?;
@@ -171,13 +173,22 @@ fn a_field_that_the_user_set_is_never_changed(settings: &Settings, before: &Valu
     Ok(())
 }
 
+/// What isn't a whole number can't be raised, so nothing else changes either.
+fn the_grace_period_is_never_0_and_changes_with_the_hooks(before: &Value, after: &Value) -> Law {
+    if grace_period(before).is_none() {
+        prop_assert_eq!(before, after);
+    }
+    let [old, new] = [before, after].map(|template| template["spec"].get(GRACE_PERIOD));
+    prop_assert!(old == new || new.and_then(Value::as_i64) > Some(0), "{after}");
+    Ok(())
+}
+
 fn nothing_but_hook_probe_grace_period_and_spread_is_changed(before: &Value, after: &Value) -> Law {
     prop_assert_eq!(untouchable(after), untouchable(before));
     Ok(())
 }
 
 fn a_sleep_that_fits_still_does_and_an_injected_one_always_does(before: &Value, after: &Value) -> Law {
-    // What is no number is the API server's to refuse.
     let (Some(old), Some(new)) = (grace_period(before), grace_period(after)) else { return Ok(()) };
     let (old, new) = (Some(old), Some(new));
     prop_assert!(longest_sleep(before) > old || longest_sleep(after) <= new, "{after}");
@@ -377,6 +388,7 @@ fn the_laws_hold_for_every_manifest() {
             injecting_twice_is_injecting_once(&scene, &after),
             reverting_brings_back_what_was_there(before, &after),
             a_field_that_the_user_set_is_never_changed(&scene.resolution.settings, before, &after),
+            the_grace_period_is_never_0_and_changes_with_the_hooks(before, &after),
             nothing_but_hook_probe_grace_period_and_spread_is_changed(before, &after),
             a_sleep_that_fits_still_does_and_an_injected_one_always_does(before, &after),
             there_are_never_two_handlers_in_a_hook_or_probe(before, &after),

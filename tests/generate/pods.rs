@@ -83,6 +83,8 @@ fn grace_period() -> impl Strategy<Value = Option<Value>> {
         2 => Just(Some(json!(30))),
         5 => (1..=200i64).prop_map(|s| Some(json!(s))),
         1 => prop::sample::select(vec![Some(json!(3600)), Some(json!(86_400)), Some(json!(i64::MAX))]),
+        // Of a variable that is filled in later, and what the API server refuses.
+        1 => prop::sample::select(vec![Some(json!("${GRACE}")), Some(json!("20")), Some(json!(20.5))]),
     ]
 }
 
@@ -180,6 +182,8 @@ fn ports() -> BoxedStrategy<Value> {
         json!({"containerPort": 8081, "name": "admin", "protocol": "TCP"}),
         json!({"containerPort": 9000}),
         json!({"containerPort": 9090, "name": "metrics"}),
+        json!({"containerPort": 8443, "name": "https"}),
+        json!({"containerPort": 3306, "name": "mysql"}),
         json!({"containerPort": 53, "protocol": "UDP", "hostIP": null}),
         json!({"containerPort": 53, "protocol": "TCP", "name": "dns-tcp"}),
         json!({"containerPort": 9100, "protocol": "SCTP"}),
@@ -195,6 +199,7 @@ fn ports() -> BoxedStrategy<Value> {
 fn container_rest() -> Vec<Value> {
     vec![
         json!({"command": ["/web"], "args": ["--listen=:8080", "--flag=yes"]}),
+        json!({"args": ["--leader-elect"]}),
         json!({"env": [
             {"name": "DEBUG", "value": "on"},
             {"name": "POD", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},

@@ -24,6 +24,12 @@ pub fn handler() -> BoxedStrategy<Value> {
         |s| json!(["/bin/sh", "-c", format!("sleep {s} && nginx -s quit")]),
         |s| json!(["bash", "-ec", format!("  sleep {s}; kill -TERM 1")]),
         |s| json!(["sh", "-c", format!("touch /tmp/draining && sleep {s}")]),
+        |s| json!(["bash", "-lc", format!("exec sleep {s}")]),
+        |s| json!(["sh", "-c", format!("sleep {s}.5 || true")]),
+        |s| json!(["sh", "-c", format!("sleep {s}; /drain --timeout=300s")]),
+        |s| json!(["sh", "-c", format!("sleep {s}s 1m; sleep 1")]),
+        |s| json!(["powershell.exe", "-Command", format!("Start-Sleep -Seconds {s}")]),
+        |s| json!(["sleep", format!("{s}ss")]),
         |_| json!(["/wait-shutdown"]),
         |_| json!(["sh", "-c", "sleep $DELAY"]),
     ];

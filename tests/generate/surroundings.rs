@@ -44,6 +44,7 @@ fn annotations() -> Vec<Value> {
         ("exclude-containers", "log-shipper, istio-proxy,nobody"),
         ("readiness-probe", "http:8080/ready"),
         ("readiness-probe", "http:http"),
+        ("readiness-probe", "https:8443/ready"),
         ("readiness-probe", "tcp:9000"),
         ("readiness-probe", "grpc:9000"),
         ("readiness-probe", "never"),
@@ -225,6 +226,10 @@ fn services() -> Vec<Value> {
         service(
             "bootstrap",
             json!({"publishNotReadyAddresses": true, "selector": selector, "ports": [{"port": 9000}]}),
+        ),
+        service(
+            "secure",
+            json!({"selector": selector, "ports": [{"port": 443, "targetPort": "https", "appProtocol": "https"}]}),
         ),
         service("undeclared", json!({"selector": selector, "ports": [{"port": 4444}]})),
         service("others", json!({"selector": {"app": "other"}, "ports": [{"port": 8080}]})),
