@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, str::FromStr};
 
-use super::manifests::{self, Manifests};
+use super::manifests::{self, Manifests, Usage};
 use crate::plan;
 
 /// What `--help` says.
@@ -13,9 +13,11 @@ writes all of them.
 A workload (Deployment, StatefulSet, DaemonSet) is opted in by its annotation adieu.dev/graceful: \"true\", \
 by naming a policy in adieu.dev/policy, or because a GracefulPolicy or ClusterGracefulPolicy in the input \
 selects it. Policies, Services and Namespaces count for the workloads of all files, whatever their order. \
-Everything else is written as it was read, comments included.
+What is not opted in is written as it was read, byte for byte. In a workload that is injected only what \
+changes is rewritten, so comments stay; JSON stays JSON.
 
-Warnings go to standard error. Malformed annotations and policies that an API server would refuse are \
+Warnings go to standard error, and so does a summary. Annotations have no effect on other kinds, such as a \
+Rollout or a CronJob: they are written as they were read, with a warning. Malformed annotations and policies that an API server would refuse are \
 errors, named with file, document and line; then nothing is written and the exit code is 1.
 
 No cluster is asked, and none needs adieu for the result to work. What was injected is recorded in an \
@@ -47,16 +49,32 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let native_sleep = arguments.kube_version.has_native_sleep();
     let mut manifests = Manifests::read(&arguments.manifests)?;
     let world = manifests.world(&arguments.namespace)?;
+    let mut usage = Usage::new(&world);
     let mut seen = BTreeSet::new();
-    manifests.change(|workload, namespace| {
+    let counts = manifests.change(|workload, namespace| {
         let namespace = world.namespace(namespace);
+        usage.note(workload, namespace);
         let mut admission = plan::render(workload, &world.around(namespace, native_sleep), arguments.all);
         if seen.insert(namespace.to_owned()) {
-            admission.warnings.extend(world.undecided(namespace));
+            admission
+                .warnings
+                .extend(world.undecided(namespace).iter().map(|name| undecided(name, namespace)));
         }
         admission
     })?;
-    manifests.write(&arguments.manifests)
+    manifests.warn_of_misplaced();
+    let skipped = manifests.warn_of_unsupported();
+    usage.warnings().iter().for_each(|warning| manifests::warn(warning));
+    manifests.write(&arguments.manifests)?;
+    arguments.manifests.summarize(&counts.of_inject(skipped));
+    Ok(())
+}
+
+/// That a cluster policy may or may not be meant for a namespace.
+fn undecided(policy: &str, namespace: &str) -> String {
+    format!(
+        "ClusterGracefulPolicy {policy} is for namespaces with certain labels, and counts as not for {namespace}, whose labels are not in the input: add the Namespace"
+    )
 }
 
 /// A version of Kubernetes: major and minor.

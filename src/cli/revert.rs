@@ -9,7 +9,10 @@ Reads manifests, takes back from their workloads what adieu injected, and writes
 of `adieu inject`.
 
 The annotations by which a workload is opted in stay, and so does everything that was changed by hand \
-since. What was not injected is written as it was read.
+since. What was not injected is written as it was read, byte for byte; in the rest only what changes is \
+rewritten.
+
+Warnings and a summary go to standard error.
 
   adieu revert -f rendered.yaml
   kubectl get deployments -o yaml | adieu revert -f -";
@@ -22,6 +25,9 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let mut manifests = Manifests::read(&arguments.manifests)?;
-    manifests.change(|workload, _| plan::revert(workload))?;
-    manifests.write(&arguments.manifests)
+    let counts = manifests.change(|workload, _| plan::revert(workload))?;
+    let skipped = manifests.warn_of_unreverted();
+    manifests.write(&arguments.manifests)?;
+    arguments.manifests.summarize(&counts.of_revert(skipped));
+    Ok(())
 }

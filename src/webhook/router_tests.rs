@@ -5,7 +5,10 @@ use tower::ServiceExt as _;
 
 use super::*;
 use crate::webhook::body::{BODY_LIMIT, SMALL, arrival_limit};
-use crate::{runtime::workloads::Workloads, trial::test_support::client};
+use crate::{
+    runtime::{unusable::UnusableObjects, workloads::Workloads},
+    trial::test_support::client,
+};
 
 /// What the chart gives the webhooks.
 const TIMEOUT: Duration = Duration::from_secs(5);

@@ -6,7 +6,25 @@ fn rewritten(text: &str, change: impl Fn(&mut Value)) -> String {
     let node = Node::read(text).unwrap().unwrap();
     let mut value = node.value();
     change(&mut value);
-    rewrite(text, &node, &value).unwrap()
+    rewrite(text, &node, &value, Syntax::Yaml).unwrap().text
+}
+
+/// Changes a document and changes it back, both in place.
+fn there_and_back(text: &str, change: impl Fn(&mut Value)) -> (String, String) {
+    let edit = |text: &str, value: &Value| {
+        let node = Node::read(text).unwrap().unwrap();
+        let syntax =
+            if text.starts_with("{\"") || text.starts_with("{\n") { Syntax::Json } else { Syntax::Yaml };
+        let Rewritten { text, in_place } = rewrite(text, &node, value, syntax).unwrap();
+        assert!(in_place, "{text}");
+        text
+    };
+    let before = Node::read(text).unwrap().unwrap().value();
+    let mut value = before.clone();
+    change(&mut value);
+    let changed = edit(text, &value);
+    let back = edit(&changed, &before);
+    (changed, back)
 }
 
 const DEPLOYMENT: &str = "\
@@ -50,11 +68,7 @@ metadata:
   name: web # the shop
 spec:
     template:
-        metadata:
-          labels:
-            app: web
-          annotations:
-            record: '{\"a\":\"it''s\"}'
+        metadata: {labels: {app: web}, annotations: {record: '{\"a\":\"it''s\"}'}}
         spec:
             terminationGracePeriodSeconds: 45 # enough?
             containers:
@@ -73,13 +87,13 @@ spec:
               args:
               - |
                 --long
-
               lifecycle:
                 preStop:
                   exec:
                     command:
                     - sleep
                     - \"10\"
+
 # the end
 "
     );
@@ -91,11 +105,7 @@ spec:
         }
         value["spec"]["template"]["metadata"].as_object_mut().unwrap().remove("annotations");
     });
-    assert_eq!(
-        reverted,
-        DEPLOYMENT
-            .replace("metadata: {labels: {app: web}}", "metadata:\n          labels:\n            app: web")
-    );
+    assert_eq!(reverted, DEPLOYMENT);
 }
 
 #[test]
@@ -107,9 +117,9 @@ fn each_kind_of_change_finds_its_place() {
     };
     // Nothing, null and an empty map become a map, and a map becomes empty.
     assert_eq!(rewritten("a:\nb: 1\n", set(json!({"a": {"c": 1}}))), "a:\n  c: 1\nb: 1\n");
-    assert_eq!(rewritten("a: # why\nb: 1\n", set(json!({"a": {"c": 1}}))), "a:\n  c: 1 # why\nb: 1\n");
-    assert_eq!(rewritten("a: null\n", set(json!({"a": {"c": 1}}))), "a:\n  c: 1\n");
-    assert_eq!(rewritten("a: {}\n", set(json!({"a": {"c": 1}}))), "a:\n  c: 1\n");
+    assert_eq!(rewritten("a: # why\nb: 1\n", set(json!({"a": {"c": 1}}))), "a: # why\n  c: 1\nb: 1\n");
+    assert_eq!(rewritten("a: null\n", set(json!({"a": {"c": 1}}))), "a: {c: 1}\n");
+    assert_eq!(rewritten("a: {}\n", set(json!({"a": {"c": 1}}))), "a: {c: 1}\n");
     assert_eq!(rewritten("a:\n  c: 1\nb: 2\n", set(json!({"a": {}}))), "a: {}\nb: 2\n");
     // The last line, with and without its end; line ends of another system.
     assert_eq!(rewritten("a: 1", set(json!({"b": "x"}))), "a: 1\nb: x");
@@ -134,11 +144,113 @@ fn where_anchors_are_in_the_way_the_meaning_is_kept() {
     assert_eq!(edited, text.replace("b: *x", "b:\n  k: 5\n  l: 2"));
     let edited = rewritten(text, |value| value["c"]["k"] = json!(5));
     assert_eq!(edited, text.replace("m: 3\n", "m: 3\n  k: 5\n"));
-    // What the anchor names can't change where it stands.
+    // Where what the anchor names changes, its aliases get what they stood for.
     let edited = rewritten(text, |value| value["a"]["k"] = json!("no"));
-    assert_eq!(edited, "# top\na:\n  k: \"no\"\n  l: 2\nb:\n  k: 1\n  l: 2\nc:\n  k: 1\n  l: 2\n  m: 3\n");
-    let flow = rewritten("--- {b: 'yes', a: [1, {c: 012}]} # c\n", |value| value["d"] = json!(null));
-    assert_eq!(flow, "---\nb: \"yes\"\na:\n- 1\n- c: 10\nd: null\n # c\n");
+    assert_eq!(
+        edited,
+        "# top\na: &x\n  k: \"no\"\n  l: 2\nb:\n  k: 1\n  l: 2\nc:\n  <<: *x\n  m: 3\n  k: 1\n"
+    );
+    let edited = rewritten(text, |value| value["a"]["p"] = json!(4));
+    assert_eq!(
+        edited,
+        "# top\na: &x\n  k: 1\n  l: 2\n  p: 4\nb:\n  k: 1\n  l: 2\nc:\n  <<: {k: 1, l: 2}\n  m: 3\n"
+    );
+    // All of them change alike.
+    let edited = rewritten("a: &x # c\nb: *x\n", |value| *value = json!({"a": {"k": 1}, "b": {"k": 1}}));
+    assert_eq!(edited, "a: &x # c\n  k: 1\nb: *x\n");
+    let edited =
+        rewritten("a: &grace 30 # c\nb: [1, *grace] # d\nc: *grace\n", |value| value["a"] = json!(45));
+    assert_eq!(edited, "a: &grace 45 # c\nb: [1, 30] # d\nc: 30\n");
+}
+
+#[test]
+fn comments_stay_where_they_are_and_all_comes_back() {
+    let add = |value: &mut Value| {
+        value["a"]["new"] = json!({"x": [1, "it's \"y\""]});
+    };
+    for (text, changed) in [
+        ("a: {b: 1}   # c\nd: 1\n", "a: {b: 1, new: {x: [1, 'it''s \"y\"']}}   # c\nd: 1\n"),
+        ("a: {}   # c\n", "a: {new: {x: [1, 'it''s \"y\"']}}   # c\n"),
+        ("a: { b: 1 } # c\n", "a: { b: 1, new: {x: [1, 'it''s \"y\"']} } # c\n"),
+        ("a: {b: 1, } # c\n", "a: {b: 1, new: {x: [1, 'it''s \"y\"']}, } # c\n"),
+        (
+            "a: {\n  b: 1, # c\n  d: 2 # e, f\n} # g\n",
+            "a: {\n  b: 1, # c\n  d: 2, # e, f\n  new: {x: [1, 'it''s \"y\"']}\n} # g\n",
+        ),
+        ("a: {\r\n  b: 1, # c\r\n}\r\n", "a: {\r\n  b: 1, # c\r\n  new: {x: [1, 'it''s \"y\"']},\r\n}\r\n"),
+        ("a: # c\n  # d\nb: 1\n", "a: # c\n  new:\n    x:\n    - 1\n    - 'it''s \"y\"'\n  # d\nb: 1\n"),
+        ("a: null # c\n", "a: {new: {x: [1, 'it''s \"y\"']}} # c\n"),
+        ("a: &x # c\nb: 1\n", "a: &x # c\n  new:\n    x:\n    - 1\n    - 'it''s \"y\"'\nb: 1\n"),
+        ("{\"a\":{\"b\":1}}", "{\"a\":{\"b\":1,\"new\":{\"x\":[1,\"it's \\\"y\\\"\"]}}}"),
+        ("{\"a\": {}}", "{\"a\": {\"new\": {\"x\": [1, \"it's \\\"y\\\"\"]}}}"),
+        ("{\"a\": null}", "{\"a\": {\"new\": {\"x\": [1, \"it's \\\"y\\\"\"]}}}"),
+        (
+            "{\n  \"a\": {\n    \"b\": 1\n  }\n}\n",
+            "{\n  \"a\": {\n    \"b\": 1,\n    \"new\": {\n      \"x\": [\n        1,\n        \"it's \\\"y\\\"\"\n      ]\n    }\n  }\n}\n",
+        ),
+        (
+            "{\n\t\"a\": {}\n}\n",
+            "{\n\t\"a\": {\n\t\t\"new\": {\n\t\t\t\"x\": [\n\t\t\t\t1,\n\t\t\t\t\"it's \\\"y\\\"\"\n\t\t\t]\n\t\t}\n\t}\n}\n",
+        ),
+    ] {
+        assert_eq!(there_and_back(text, add), (changed.to_owned(), text.to_owned()));
+    }
+}
+
+#[test]
+fn blocks_of_text_stay_as_they_are() {
+    let added = "new: 1\n";
+    for (text, at) in [
+        ("a:\n  b: |\n    x\n    y\nc: 1\n", "c:"),
+        ("a:\n  b: >-\n    x\n\n# d\nc: 1\n", "\n# d"),
+        ("a:\n  b: |+\n    x\n\nc: 1\n", "c:"),
+        ("a:\n  b: |\n    x\n  # d\nc: 1\n", "  # d"),
+        ("a:\n  b: | # e\n\n    x\n     y\n   \nc: 1\n", "   \nc:"),
+        ("a:\n  b: |2\n     x\n\nc: 1\n", "\nc:"),
+        ("a:\n  b:\n  - |\n    x\n  - >\n    y\n  # d\nc: 1\n", "  # d"),
+        ("a:\n  b: &x |\n    x\nc: *x\n", "c:"),
+        ("a:\n  b: |\n    x\n", ""),
+        ("a:\n  b: |\nc: 1\n", "c:"),
+        ("a:\n  b: |+\n\n\nc: 1\n", "c:"),
+        ("- a:\n    b: |\n      x\n- c\n", "- c"),
+        ("- z: 1\n  a:\n    b: |\n      x\n  c: 1\n", "  c:"),
+    ] {
+        for line_end in ["\n", "\r\n"] {
+            let text = text.replace('\n', line_end);
+            let at = text.find(&*at.replace('\n', line_end)).filter(|_| !at.is_empty()).unwrap_or(text.len());
+            let indentation = if text.starts_with('-') { 4 } else { 2 };
+            let line = " ".repeat(indentation) + &added.replace('\n', line_end);
+            let changed = there_and_back(&text, |value| {
+                let holder = if value.is_array() { &mut value[0] } else { value };
+                holder["a"]["new"] = json!(1);
+            });
+            assert_eq!(changed, (format!("{}{line}{}", &text[..at], &text[at..]), text));
+        }
+    }
+    // The block itself changes.
+    for (text, changed) in [
+        ("a: |\n  x\n\n# c\nb: 1\n", "a: z\n\n# c\nb: 1\n"),
+        ("a: &x |\n  x\nb: *x\n", "a: &x z\nb: |\n  x\n"),
+        ("- |\n  x\n# c\n- y\n", "- z\n# c\n- y\n"),
+    ] {
+        let edited = rewritten(text, |value| {
+            *(if value.is_array() { &mut value[0] } else { &mut value["a"] }) = json!("z");
+        });
+        assert_eq!(edited, changed);
+    }
+}
+
+#[test]
+fn what_can_not_be_changed_in_place_is_written_anew() {
+    let text = "# top\n? a\n: &x [1] # c\nb: 1 # d\n";
+    let node = Node::read(text).unwrap().unwrap();
+    let anew = |value: Value, syntax| rewrite(text, &node, &value, syntax).unwrap();
+    let in_place = anew(json!({"a": [2], "b": 1}), Syntax::Yaml);
+    assert_eq!(in_place, Rewritten { text: text.replace("[1]", "[2]"), in_place: true });
+    let text = "# top\n- a # c\n- b\n";
+    let node = Node::read(text).unwrap().unwrap();
+    let anew = rewrite(text, &node, &json!(["a"]), Syntax::Yaml).unwrap();
+    assert_eq!(anew, Rewritten { text: "# top\n- a\n".into(), in_place: false });
 }
 
 /// What a reader of YAML 1.1 takes for something else is quoted where it is written.

@@ -88,16 +88,11 @@ fn read_file(path: &Path) -> Result<File, InputError> {
     decode(path, bytes)
 }
 
-/// A byte order mark is no part of a document.
 fn decode(path: &Path, bytes: Vec<u8>) -> Result<File, InputError> {
     let text = String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
         let line = error.as_bytes().iter().take(at).filter(|byte| **byte == b'\n').count() + 1;
         InputError::NotUtf8 { path: path.to_owned(), line, at }
     })?;
-    let text = match text.strip_prefix('\u{feff}') {
-        Some(rest) => rest.to_owned(),
-        None => text,
-    };
     Ok(File { name: path.display().to_string(), text })
 }

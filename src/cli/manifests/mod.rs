@@ -2,11 +2,16 @@
 
 mod document;
 mod edit;
+mod flow;
+mod ignored;
 mod input;
 mod node;
 mod objects;
 mod output;
 mod scalar;
+mod tag;
+mod usage;
+mod whitespace;
 mod written;
 
 use std::{fs, io::Write as _, path::PathBuf};
@@ -14,8 +19,10 @@ use std::{fs, io::Write as _, path::PathBuf};
 use anyhow::Context as _;
 use serde_json::Value;
 
+pub(super) use self::usage::Usage;
 use self::{
     document::Document,
+    ignored::Ignored,
     objects::{Finding, Object, World, objects},
 };
 use crate::{
@@ -36,14 +43,63 @@ pub(super) struct Arguments {
     #[arg(short = 'R', long)]
     recursive: bool,
 
-    /// What is written. As YAML, a document that isn't changed keeps its text; as JSON, several documents
-    /// become one List.
+    /// What is written. With yaml, documents keep their text, also those in JSON, and only what changes is
+    /// rewritten. With json, several documents become one List.
     #[arg(short, long, value_name = "FORMAT", value_enum, default_value = "yaml")]
     output: output::Format,
 
     /// Writes to this file instead of standard output, once everything is done.
     #[arg(long, value_name = "FILE")]
     output_file: Option<PathBuf>,
+
+    /// Leaves out the summary on standard error. Warnings stay.
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+impl Arguments {
+    /// Says at the end what was done, on standard error.
+    pub(super) fn summarize(&self, summary: &str) {
+        if !self.quiet {
+            eprintln!("adieu: {summary}");
+        }
+    }
+}
+
+/// What became of the workloads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// They were injected, or what was injected changed.
+    pub injected: usize,
+    /// What was injected was taken back.
+    pub reverted: usize,
+    /// They are written as they were read.
+    pub unchanged: usize,
+}
+
+impl Counts {
+    /// Counts a workload that gets this template, or none.
+    fn add(&mut self, template: Option<&Value>) {
+        let injected =
+            |template: &Value| !template["metadata"]["annotations"][annotations::INJECTED].is_null();
+        *match template {
+            None => &mut self.unchanged,
+            Some(template) if injected(template) => &mut self.injected,
+            Some(_) => &mut self.reverted,
+        } += 1;
+    }
+
+    /// The summary of `adieu inject`, which skipped this number of other objects.
+    pub(super) fn of_inject(self, skipped: usize) -> String {
+        let Self { injected, reverted, unchanged } = self;
+        let reverted = if reverted == 0 { String::new() } else { format!("{reverted} reverted, ") };
+        format!("{injected} injected, {reverted}{unchanged} unchanged, {skipped} skipped")
+    }
+
+    /// The summary of `adieu revert`, which skipped this number of other objects.
+    pub(super) fn of_revert(self, skipped: usize) -> String {
+        format!("{} reverted, {} unchanged, {skipped} skipped", self.reverted, self.unchanged)
+    }
 }
 
 /// What is wrong with manifests, each with its place. They stay as they are.
@@ -91,23 +147,21 @@ impl Manifests {
     pub(super) fn world(&self, default_namespace: &str) -> Result<World, Refused> {
         let mut world = World::new(default_namespace);
         let mut refused = Vec::new();
-        for document in self.files.iter().flatten() {
-            for object in document.value().map(objects).unwrap_or_default() {
-                for finding in world.add(&object) {
-                    match finding {
-                        Finding::Refused(violation) => {
-                            let place =
-                                document.place(object.path.iter().chain(&violation.path).map(|s| &**s));
-                            refused.push(format!("{place}: {}: {violation}", object.title()));
-                        }
-                        Finding::PassedOver(error) => {
-                            let place = document.place(object.path.iter().map(|s| &**s));
-                            warn(&format!(
-                                "{place}: {} can't be read and is passed over: {error}",
-                                object.title()
-                            ));
-                        }
+        for (document, object) in self.objects() {
+            let at = document.place(object.path.iter().map(|s| &**s));
+            for finding in world.add(&object, &at) {
+                match finding {
+                    Finding::Refused(violation) => {
+                        let path = object.path.iter().chain(&violation.path).map(|s| &**s);
+                        refused.push(format!("{}: {}: {violation}", document.place(path), object.title()));
                     }
+                    Finding::PassedOver(error) => {
+                        warn(&format!("{at}: {} can't be read and is passed over: {error}", object.title()));
+                    }
+                    Finding::Redefined => warn(&format!(
+                        "{at}: {} is defined a second time, with other values, and this time counts, as with kubectl apply: remove the other definition",
+                        object.title()
+                    )),
                 }
             }
         }
@@ -122,19 +176,24 @@ impl Manifests {
     pub fn change(
         &mut self,
         mut decide: impl FnMut(&Workload<'_>, Option<&str>) -> Admission,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<Counts> {
+        let mut counts = Counts::default();
         let mut refused = Vec::new();
         let mut changed = Vec::new();
         for (file, documents) in self.files.iter().enumerate() {
             for (index, document) in documents.iter().enumerate() {
-                let mut new = None;
-                for object in document.value().map(objects).unwrap_or_default() {
-                    let decision = decide_on(document, &object, &mut decide, &mut refused);
-                    if let Some(template) = decision {
-                        let value = new.get_or_insert_with(|| document.value().cloned().unwrap_or_default());
-                        let way = object.path.iter().map(String::as_str).chain(["spec", "template"]);
-                        let pointer: String = way.flat_map(|step| ["/", step]).collect();
-                        if let Some(old) = value.pointer_mut(&pointer) {
+                let Some(value) = document.value() else { continue };
+                let mut new: Option<Value> = None;
+                for object in objects(value).iter().filter(|object| object.workload().is_some()) {
+                    let template = decide_on(document, object, &mut decide, &mut refused);
+                    counts.add(template.as_ref());
+                    if let Some(template) = template {
+                        let whole = new.get_or_insert_with(|| value.clone());
+                        let place = object.path.iter().try_fold(whole, |value, step| match value {
+                            Value::Array(items) => items.get_mut(step.parse::<usize>().ok()?),
+                            value => value.get_mut(step),
+                        });
+                        if let Some(old) = place.and_then(|object| object.pointer_mut("/spec/template")) {
                             *old = template;
                         }
                     }
@@ -146,9 +205,54 @@ impl Manifests {
             return Err(Refused(refused).into());
         }
         for (file, index, new) in changed {
-            self.files[file][index].set(new)?;
+            let document = &mut self.files[file][index];
+            if document.set(new)? {
+                let place = document.place([]);
+                warn(&format!(
+                    "{place}: this document can't be changed in place: it is written anew, without its comments"
+                ));
+            }
         }
-        Ok(())
+        Ok(counts)
+    }
+
+    /// Warns of keys under `adieu.dev/` that have no effect where a workload has them.
+    pub(super) fn warn_of_misplaced(&self) {
+        self.warn_of(|object| ignored::misplaced(object).filter(|_| object.workload().is_some()));
+    }
+
+    /// Warns of annotations on objects that `adieu inject` doesn't change. Returns how many objects those are.
+    pub(super) fn warn_of_unsupported(&self) -> usize {
+        self.warn_of(|object| ignored::unsupported(object).filter(|_| object.workload().is_none()))
+    }
+
+    /// Warns of records on objects that `adieu revert` doesn't change. Returns how many objects those are.
+    pub(super) fn warn_of_unreverted(&self) -> usize {
+        self.warn_of(ignored::unreverted)
+    }
+
+    fn warn_of(&self, find: impl Fn(&Object<'_>) -> Option<Ignored>) -> usize {
+        let mut count = 0;
+        for (document, object) in self.objects() {
+            if let Some(Ignored { path, message }) = find(&object) {
+                let place = document.place(object.path.iter().chain(&path).map(|s| &**s));
+                warn(&format!("{place}: {}: {message}", object.title()));
+                count += 1;
+            }
+        }
+        count
+    }
+
+    fn objects(&self) -> impl Iterator<Item = (&Document, Object<'_>)> {
+        let documents = self.files.iter().flatten();
+        documents.flat_map(|document| {
+            document
+                .value()
+                .map(objects)
+                .unwrap_or_default()
+                .into_iter()
+                .map(move |object| (document, object))
+        })
     }
 
     /// Writes everything at once.
@@ -187,12 +291,11 @@ fn decide_on(
     }
     let annotations = string_map(&object.value["metadata"]["annotations"]);
     let labels = string_map(&object.value["metadata"]["labels"]);
-    let owners = object.value["metadata"]["ownerReferences"].as_array().into_iter().flatten();
     let workload = Workload {
         labels: &labels,
         selector: object.value["spec"].get("selector"),
         recreates: object.value["spec"]["strategy"]["type"] == "Recreate",
-        controlled: owners.into_iter().any(|owner| owner["controller"] == true),
+        controlled: object.is_controlled(),
         ..Workload::new(kind, &annotations, &object.value["spec"]["template"])
     };
     let admission = decide(&workload, object.namespace);
@@ -206,6 +309,6 @@ fn decide_on(
 }
 
 /// Warnings don't change the exit code.
-fn warn(message: &str) {
+pub(super) fn warn(message: &str) {
     eprintln!("warning: {message}");
 }

@@ -4,10 +4,10 @@ use std::{collections::HashMap, ops::Range};
 
 use serde_json::{Map, Value};
 use serde_saphyr::granit_parser::{
-    Event, Options, Parser, ScalarStyle, ScanError, Span, StrInput, StructureStyle, Tag,
+    Event, Options, Parser, ScalarStyle, ScanError, Span, StrInput, StructureStyle,
 };
 
-use super::scalar::{self, NoJson};
+use super::{tag, whitespace};
 
 /// Text that is no YAML, or YAML of which no Kubernetes object can be made.
 #[derive(Debug, thiserror::Error, PartialEq)]
@@ -84,24 +84,12 @@ impl Node {
                 let mut map = Map::new();
                 for entry in entries {
                     if entry.merge {
-                        entry.value.merge_into(&mut map);
+                        map.extend(entry.merged());
                     } else {
                         map.insert(entry.key.clone(), entry.value.value());
                     }
                 }
                 Value::Object(map)
-            }
-        }
-    }
-
-    fn merge_into(&self, map: &mut Map<String, Value>) {
-        match &self.content {
-            // Of several mappings the first wins.
-            Content::Sequence(_, items) => items.iter().rev().for_each(|item| item.merge_into(map)),
-            _ => {
-                if let Value::Object(merged) = self.value() {
-                    map.extend(merged);
-                }
             }
         }
     }
@@ -124,6 +112,16 @@ impl Node {
         }
     }
 
+    /// Whether a part of it is an alias.
+    pub(super) fn has_alias(&self) -> bool {
+        self.alias
+            || match &self.content {
+                Content::Scalar(_) => false,
+                Content::Sequence(_, items) => items.iter().any(Self::has_alias),
+                Content::Mapping(_, entries) => entries.iter().any(|entry| entry.value.has_alias()),
+            }
+    }
+
     /// The line, from 0, of the deepest part of `path` that is written in the text.
     pub(super) fn line_of<'a>(&self, path: impl IntoIterator<Item = &'a str>) -> usize {
         let (mut node, mut line) = (self, self.line);
@@ -137,6 +135,26 @@ impl Node {
             }
         }
         line
+    }
+}
+
+impl Entry {
+    /// Where it ends.
+    pub(super) fn end(&self) -> usize {
+        self.value.span.end.max(self.colon.unwrap_or(0))
+    }
+
+    /// What a merge key puts in its place. Of several mappings the first wins.
+    pub(super) fn merged(&self) -> Map<String, Value> {
+        let mappings = match &self.value.content {
+            Content::Sequence(_, items) => items.as_slice(),
+            _ => std::slice::from_ref(&self.value),
+        };
+        let values = mappings.iter().rev().map(Node::value);
+        values
+            .filter_map(|value| if let Value::Object(map) = value { Some(map) } else { None })
+            .flatten()
+            .collect()
     }
 }
 
@@ -177,14 +195,24 @@ impl<'a> Reader<'a> {
     }
 
     fn node(&mut self, event: Event<'a>, span: Span) -> Result<Node, Malformed> {
-        let range = span.byte_range().unwrap_or(self.end..self.end);
+        let mut range = span.byte_range().unwrap_or(self.end..self.end);
         let (line, column) = (line(&span), span.start.col());
         let mut alias = false;
         let (content, anchor) = match event {
             Event::Scalar(text, style, anchor, tag) => {
-                let value = scalar_value(&text, style, tag.as_deref())
+                let value = tag::scalar(&text, style, tag.as_deref())
                     .map_err(|message| Malformed { line, message })?;
-                self.end = if range.is_empty() { self.behind_indicator() } else { range.end };
+                if matches!(style, ScalarStyle::Literal | ScalarStyle::Folded) {
+                    range = self.block_scalar(range);
+                    self.end = range.end;
+                } else if !range.is_empty() {
+                    self.end = range.end;
+                } else if anchor != 0 || tag.is_some() {
+                    // It is behind its anchor or tag.
+                    self.end = self.end.max(range.end);
+                } else {
+                    self.end = self.behind_indicator();
+                }
                 (Content::Scalar(value), anchor)
             }
             Event::Alias(id) => {
@@ -228,7 +256,10 @@ impl<'a> Reader<'a> {
             }
             _ => return Err(Malformed { line, message: "not a value".into() }),
         };
-        let node = Node { content, span: range.start..self.end, line, column, alias };
+        // A value that isn't there begins where it ends.
+        let empty = range.is_empty() && matches!(content, Content::Scalar(_)) && !alias;
+        let start = if empty { self.end } else { range.start };
+        let node = Node { content, span: start..self.end, line, column, alias };
         if anchor != 0 {
             self.anchors.insert(anchor, node.clone());
         }
@@ -236,7 +267,7 @@ impl<'a> Reader<'a> {
     }
 
     fn entry(&mut self, event: Event<'a>, span: Span) -> Result<Entry, Malformed> {
-        let plain_merge = matches!(&event, Event::Scalar(text, ScalarStyle::Plain, ..) if text == "<<");
+        let merge = matches!(&event, Event::Scalar(text, style, _, tag) if tag::is_merge_key(text, *style, tag.as_deref()));
         let key = self.node(event, span)?;
         let name = key_text(&key)?;
         let colon = self.behind(':');
@@ -247,11 +278,11 @@ impl<'a> Reader<'a> {
             Content::Sequence(_, items) => items.iter().all(merges),
             _ => merges(&value),
         };
-        if plain_merge && !mergeable {
+        if merge && !mergeable {
             let message = "the merge key << needs a mapping or a list of mappings".into();
             return Err(Malformed { line: key.line, message });
         }
-        Ok(Entry { key: name, at: key.span.start, colon, line: key.line, value, merge: plain_merge })
+        Ok(Entry { key: name, at: key.span.start, colon, line: key.line, value, merge })
     }
 
     fn close(&mut self, style: StructureStyle, span: &Span) {
@@ -267,19 +298,24 @@ impl<'a> Reader<'a> {
         self.behind(':').or_else(|| self.behind('-')).unwrap_or(self.end)
     }
 
+    /// Where a block scalar stands, from its `|` or `>`. It ends with its last line: lines behind it that are
+    /// empty, and the indentation of what follows, are no part of it, unless it says so (`|+`).
+    fn block_scalar(&self, content: Range<usize>) -> Range<usize> {
+        let behind = self.behind(':').or_else(|| self.behind('-')).unwrap_or(self.end);
+        let header = whitespace::behind_properties(self.text, behind);
+        if !self.text[header..].starts_with(['|', '>']) {
+            return content;
+        }
+        let lines = header + whitespace::first_line(&self.text[header..]).len();
+        let keep = self.text[header..lines].split(['#', ' ']).next().is_some_and(|h| h.contains('+'));
+        let text = &self.text[lines..content.end.max(lines)];
+        header..lines + whitespace::block_scalar_length(text, keep)
+    }
+
     /// Behind this indicator, if only space and comments are between it and what was read last.
     fn behind(&self, indicator: char) -> Option<usize> {
-        let mut at = self.end;
-        loop {
-            let rest = &self.text[at..];
-            let trimmed = rest.trim_start();
-            at += rest.len() - trimmed.len();
-            if trimmed.starts_with('#') {
-                at += trimmed.find('\n').unwrap_or(trimmed.len());
-            } else {
-                return trimmed.starts_with(indicator).then(|| at + indicator.len_utf8());
-            }
-        }
+        let at = whitespace::skip(self.text, self.end);
+        self.text[at..].starts_with(indicator).then(|| at + indicator.len_utf8())
     }
 }
 
@@ -308,25 +344,6 @@ fn size(node: &Node) -> usize {
     }
 }
 
-fn scalar_value(text: &str, style: ScalarStyle, tag: Option<&Tag>) -> Result<Value, String> {
-    // The parser gives an empty value as `~`, which means the same.
-    let resolved = || {
-        scalar::resolve(text).map_err(|NoJson| {
-            format!("{text} has no form in JSON, so the API server can't be told it: quote it")
-        })
-    };
-    match tag {
-        None if style == ScalarStyle::Plain => resolved(),
-        None => Ok(Value::String(text.to_owned())),
-        Some(tag) => match tag.core_suffix() {
-            Some("str") => Ok(Value::String(text.to_owned())),
-            Some("int" | "float" | "bool" | "null") => resolved(),
-            _ if tag.original() == "!" => Ok(Value::String(text.to_owned())),
-            _ => Err(format!("the tag {} means nothing to Kubernetes: take it away", tag.original())),
-        },
-    }
-}
-
 /// The key as it becomes one of JSON.
 fn key_text(key: &Node) -> Result<String, Malformed> {
     match &key.content {
@@ -337,60 +354,5 @@ fn key_text(key: &Node) -> Result<String, Malformed> {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn value(text: &str) -> Value {
-        Node::read(text).unwrap().unwrap().value()
-    }
-
-    #[test]
-    fn documents_mean_what_kubectl_reads() {
-        for (text, expected) in [
-            ("a: 1\na: 2\n", json!({"a": 2})),
-            ("yes: 1\n1: 2\n1.50: 3\n", json!({"true": 1, "1": 2, "1.5": 3})),
-            ("a: &x {k: 1}\nb: {k: 2, <<: *x}\n", json!({"a": {"k": 1}, "b": {"k": 1}})),
-            ("a: &x {k: 1}\nb: {<<: *x, k: 2}\n", json!({"a": {"k": 1}, "b": {"k": 2}})),
-            (
-                "- &x {k: 1}\n- &y {k: 2, l: 2}\n- <<: [*x, *y]\n",
-                json!([{"k": 1}, {"k": 2, "l": 2}, {"k": 1, "l": 2}]),
-            ),
-            ("a: !!str yes\nb: ! yes\nc: !!int '3'\n", json!({"a": "yes", "b": "yes", "c": 3})),
-            ("a: |+\n  x\n\nb: >-\n  y\n  z\n", json!({"a": "x\n\n", "b": "y z"})),
-            ("a: \"yes\"\nb: 'on'\nc:\n", json!({"a": "yes", "b": "on", "c": null})),
-            ("a: 1\r\nb:\r\n- x\r\n", json!({"a": 1, "b": ["x"]})),
-            ("{\n\t\"a\": \"\\ud83d\\ude00\"\n}", json!({"a": "😀"})),
-        ] {
-            assert_eq!(value(text), expected, "{text}");
-        }
-        for empty in ["", "# a comment\n", "\n\n"] {
-            assert!(Node::read(empty).unwrap().is_none());
-        }
-    }
-
-    #[test]
-    fn what_no_object_can_be_made_of_is_refused_with_its_line() {
-        let bomb = (1..9).fold("a0: &a0 [x,x,x,x,x,x,x,x,x]\n".to_owned(), |text, n| {
-            let one = format!("*a{}", n - 1);
-            text + &format!("a{n}: &a{n} [{}]\n", [one.as_str(); 9].join(","))
-        });
-        for (text, line, says) in [
-            ("a:\n\tb: 1\n", 1, "tab"),
-            ("a: 1\n...\nb: 2\n", 2, "behind `...`"),
-            ("a: 1\n~: 2\n", 1, "key must be a string"),
-            ("a: .inf\n", 0, "no form in JSON"),
-            ("a: b\nc: !secret d\n", 1, "tag !secret"),
-            ("a: *b\n", 0, "anchor"),
-            ("a: 1\n<<: 2\n", 1, "merge key"),
-            ("a: &x [*x]\n", 0, "no end"),
-            ("a: b: c\n", 0, "mapping values are not allowed"),
-            (&bomb, 5, "more than 100000"),
-        ] {
-            let error = Node::read(text).map(|node| node.map(|node| node.value())).unwrap_err();
-            assert!(error.message.contains(says), "{text}: {error:?}");
-            assert_eq!(error.line, line, "{text}: {error:?}");
-        }
-    }
-}
+#[path = "node_tests.rs"]
+mod tests;

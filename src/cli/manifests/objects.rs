@@ -10,6 +10,7 @@ use kube::ResourceExt as _;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::document::Place;
 use crate::{
     api::{self, ClusterGracefulPolicy, GROUP, GracefulPolicy},
     plan::{self, Kind, Surroundings},
@@ -21,6 +22,7 @@ pub(in crate::cli) struct Object<'a> {
     /// The way to it in its document, such as `items`, `0`.
     pub(in crate::cli) path: Vec<String>,
     pub(in crate::cli) value: &'a Value,
+    api_version: &'a str,
     group: &'a str,
     version: &'a str,
     kind: &'a str,
@@ -39,6 +41,38 @@ impl Object<'_> {
         let metadata = &self.value["metadata"];
         let name = ["name", "generateName"].iter().find_map(|key| metadata[*key].as_str());
         format!("{} {}", self.kind, name.unwrap_or("without a name"))
+    }
+
+    pub(in crate::cli) fn api_version(&self) -> &str {
+        self.api_version
+    }
+
+    pub(in crate::cli) fn kind(&self) -> &str {
+        self.kind
+    }
+
+    pub(in crate::cli) fn is_policy(&self) -> bool {
+        self.group == GROUP
+    }
+
+    /// Whether another object's controller made it, as a ReplicaSet is made from a Deployment.
+    pub(in crate::cli) fn is_controlled(&self) -> bool {
+        let owners = self.value["metadata"]["ownerReferences"].as_array().into_iter().flatten();
+        owners.into_iter().any(|owner| owner["controller"] == true)
+    }
+
+    /// Its value with kind and API version, which the item of a typed list may lack.
+    fn typed(&self) -> Value {
+        let mut value = self.value.clone();
+        if let Some(map) = value.as_object_mut() {
+            map.insert("kind".into(), self.kind.into());
+            map.insert("apiVersion".into(), self.api_version.into());
+        }
+        value
+    }
+
+    fn name(&self) -> Option<&str> {
+        self.value["metadata"]["name"].as_str()
     }
 
     fn is(&self, group: &str, version: &str, kind: &str) -> bool {
@@ -63,7 +97,14 @@ fn collect<'a>(
     let text = |key: &str| value[key].as_str().filter(|text| !text.is_empty());
     let kind = text("kind").unwrap_or(of_list);
     let api_version = text("apiVersion").unwrap_or(version_of_list);
-    if let (Some(of_items), Some(items)) = (kind.strip_suffix("List"), value["items"].as_array()) {
+    let own = api_version.split_once('/').is_some_and(|(group, _)| group == GROUP);
+    let items = match &value["items"] {
+        Value::Array(items) => Some(items.as_slice()),
+        // A list of nothing. Another group may have a kind that is called so.
+        Value::Null if kind == "List" || own => Some(&[][..]),
+        _ => None,
+    };
+    if let (Some(of_items), Some(items)) = (kind.strip_suffix("List"), items) {
         path.push("items".into());
         for (index, item) in items.iter().enumerate() {
             path.push(index.to_string());
@@ -74,7 +115,7 @@ fn collect<'a>(
     } else if !kind.is_empty() {
         let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
         let namespace = value["metadata"]["namespace"].as_str().filter(|text| !text.is_empty());
-        found.push(Object { path: path.clone(), value, group, version, kind, namespace });
+        found.push(Object { path: path.clone(), value, api_version, group, version, kind, namespace });
     }
 }
 
@@ -87,6 +128,8 @@ pub(in crate::cli) struct World {
     cluster_policies: Vec<Arc<ClusterGracefulPolicy>>,
     services: BTreeMap<String, Vec<Arc<Service>>>,
     namespaces: HashMap<String, BTreeMap<String, String>>,
+    /// Where policies stand, by kind, namespace and name.
+    places: HashMap<(String, String, String), Place>,
 }
 
 /// What is wrong with an object, by field path.
@@ -96,6 +139,8 @@ pub(in crate::cli) enum Finding {
     Refused(api::Violation),
     /// The object can't be read and is passed over.
     PassedOver(String),
+    /// The input has the object already, with other values. The last one counts, as with `kubectl apply`.
+    Redefined,
 }
 
 impl World {
@@ -109,37 +154,66 @@ impl World {
         named.unwrap_or(&self.default_namespace)
     }
 
-    /// Takes in an object that says something about workloads.
-    pub(in crate::cli) fn add(&mut self, object: &Object<'_>) -> Vec<Finding> {
+    /// Takes in an object that says something about workloads. It stands at `place`.
+    pub(in crate::cli) fn add(&mut self, object: &Object<'_>, place: &Place) -> Vec<Finding> {
         let namespace = self.namespace(object.namespace).to_owned();
-        if object.group == GROUP {
-            return self.add_policy(object, namespace);
+        if object.is_policy() {
+            return self.add_policy(object, namespace, place);
         }
+        let mut redefined = false;
         if object.is("", "v1", "Service") {
             match decoded::<Service>(object.value) {
-                Ok(service) => self.services.entry(namespace).or_default().push(service),
+                Ok(service) => {
+                    let services = self.services.entry(namespace).or_default();
+                    redefined = put(services, service, |a, b| a.spec == b.spec);
+                }
                 Err(error) => return vec![Finding::PassedOver(error)],
             }
         } else if object.is("", "v1", "Namespace")
-            && let Some(name) = object.value["metadata"]["name"].as_str()
+            && let Some(name) = object.name()
         {
-            self.namespaces.insert(name.into(), plan::string_map(&object.value["metadata"]["labels"]));
+            let labels = plan::string_map(&object.value["metadata"]["labels"]);
+            let before = self.namespaces.insert(name.into(), labels.clone());
+            redefined = before.is_some_and(|before| before != labels);
         }
-        vec![]
+        redefined.then_some(Finding::Redefined).into_iter().collect()
     }
 
-    fn add_policy(&mut self, object: &Object<'_>, namespace: String) -> Vec<Finding> {
-        let violations = api::check_policy(object.value);
+    fn add_policy(&mut self, object: &Object<'_>, namespace: String, place: &Place) -> Vec<Finding> {
+        let typed = object.typed();
+        let violations = api::check_policy(&typed);
         if !violations.is_empty() {
             return violations.into_iter().map(Finding::Refused).collect();
         }
-        let added = if object.kind == "ClusterGracefulPolicy" {
-            decoded(object.value).map(|policy| self.cluster_policies.push(policy))
+        let cluster = object.kind == "ClusterGracefulPolicy";
+        if let Some(name) = object.name() {
+            let of = if cluster { String::new() } else { namespace.clone() };
+            self.places.insert((object.kind.into(), of, name.into()), place.clone());
+        }
+        let redefined = if cluster {
+            decoded(&typed).map(|policy| put(&mut self.cluster_policies, policy, |a, b| a.spec == b.spec))
         } else {
             let policies = self.policies.entry(namespace).or_default();
-            decoded(object.value).map(|policy| policies.push(policy))
+            decoded(&typed).map(|policy| put(policies, policy, |a, b| a.spec == b.spec))
         };
-        added.err().map(Finding::PassedOver).into_iter().collect()
+        match redefined {
+            Ok(redefined) => redefined.then_some(Finding::Redefined).into_iter().collect(),
+            Err(error) => vec![Finding::PassedOver(error)],
+        }
+    }
+
+    /// The policies, each with its namespace.
+    pub(super) fn policies(&self) -> impl Iterator<Item = (&str, &GracefulPolicy)> {
+        self.policies.iter().flat_map(|(namespace, of)| of.iter().map(|policy| (&**namespace, &**policy)))
+    }
+
+    pub(super) fn cluster_policies(&self) -> impl Iterator<Item = &ClusterGracefulPolicy> {
+        self.cluster_policies.iter().map(AsRef::as_ref)
+    }
+
+    /// Where a policy stands; `None` where it has no name.
+    pub(super) fn place(&self, kind: &str, namespace: &str, name: &str) -> Option<&Place> {
+        self.places.get(&(kind.to_owned(), namespace.to_owned(), name.to_owned()))
     }
 
     /// What surrounds the workloads of a namespace.
@@ -154,21 +228,17 @@ impl World {
         }
     }
 
-    /// Cluster policies of which the input can't tell whether they hold for a namespace.
+    /// The names of the cluster policies of which the input can't tell whether they hold for a namespace.
     pub(in crate::cli) fn undecided(&self, namespace: &str) -> Vec<String> {
         if self.namespaces.contains_key(namespace) {
             return vec![];
         }
         let (_, others) = self.cluster_policies_by_namespace(namespace);
-        let names = others.iter().map(|policy| policy.name_any());
-        names.map(|name| {
-            format!("ClusterGracefulPolicy {name} is for namespaces with certain labels, and counts as not for {namespace}, whose labels are not in the input: add the Namespace")
-        })
-        .collect()
+        others.iter().map(|policy| policy.name_any()).collect()
     }
 
     /// The cluster policies that hold for a namespace, and the others.
-    fn cluster_policies_by_namespace(
+    pub(super) fn cluster_policies_by_namespace(
         &self,
         namespace: &str,
     ) -> (Vec<Arc<ClusterGracefulPolicy>>, Vec<Arc<ClusterGracefulPolicy>>) {
@@ -179,6 +249,22 @@ impl World {
             let selector = policy.spec.namespace_selector.as_ref();
             selector.is_none_or(|selector| plan::matches(selector, &labels))
         })
+    }
+}
+
+/// Adds an object, in the place of one with its name. Whether that one was another.
+fn put<T: kube::Resource>(objects: &mut Vec<Arc<T>>, new: Arc<T>, same: fn(&T, &T) -> bool) -> bool {
+    let name = new.meta().name.as_ref();
+    match objects.iter_mut().find(|old| name.is_some() && old.meta().name.as_ref() == name) {
+        Some(old) => {
+            let redefined = !same(old, &new);
+            *old = new;
+            redefined
+        }
+        None => {
+            objects.push(new);
+            false
+        }
     }
 }
 

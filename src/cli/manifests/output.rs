@@ -16,9 +16,6 @@ pub(super) enum Format {
 /// Manifests that can't be written.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum OutputError {
-    /// As YAML.
-    #[error("writing YAML: {0}")]
-    Yaml(#[from] serde_saphyr::ser::Error),
     /// As JSON.
     #[error("writing JSON: {0}")]
     Json(#[from] serde_json::Error),
@@ -26,27 +23,39 @@ pub(super) enum OutputError {
 
 pub(super) fn text(files: &[Vec<Document>], format: Format) -> Result<String, OutputError> {
     match format {
-        Format::Yaml => yaml(files),
+        Format::Yaml => Ok(yaml(files)),
         Format::Json => json(files),
     }
 }
 
-/// The texts of the documents, with a marker between those that have none.
-fn yaml(files: &[Vec<Document>]) -> Result<String, OutputError> {
+/// The files as they are, with a marker between them where there is none.
+fn yaml(files: &[Vec<Document>]) -> String {
+    let file_texts =
+        files.iter().map(|file| file.iter().flat_map(Document::text).any(|text| !text.is_empty()));
+    let several = file_texts.filter(|has_text| *has_text).count() > 1;
     let mut out = String::new();
-    for document in files.iter().flatten() {
-        let text = document.yaml()?;
-        if !out.is_empty() && !text.is_empty() {
-            if !out.ends_with('\n') {
+    for file in files {
+        let mut first = true;
+        for document in file {
+            let [head, text] = document.text();
+            if head.is_empty() && text.is_empty() {
+                continue;
+            }
+            let marked = [head, text].concat().starts_with("---");
+            // JSON objects behind each other are a stream by themselves, and one document of YAML.
+            let apart = several && (first || document.is_json());
+            if !out.is_empty() && !out.ends_with('\n') && (apart || marked) {
                 out.push('\n');
             }
-            if !text.starts_with("---") {
+            // What begins with a brace, and not with a marker, older kubectls take for nothing but JSON.
+            if apart && !marked && (!out.is_empty() || document.is_json()) {
                 out.push_str("---\n");
             }
+            out.extend([head, text]);
+            first = false;
         }
-        out.push_str(&text);
     }
-    Ok(out)
+    out
 }
 
 #[derive(Serialize)]
@@ -57,9 +66,14 @@ struct List<'a> {
     items: &'a [Written<'a>],
 }
 
-/// The object of the only document, or a List. Lists in it are taken apart.
+/// The object of the only document, or a List. Lists in it are taken apart, and what is `null` is no object.
 fn json(files: &[Vec<Document>]) -> Result<String, OutputError> {
-    let mut documents: Vec<Written<'_>> = files.iter().flatten().filter_map(Document::written).collect();
+    let mut documents: Vec<Written<'_>> = files
+        .iter()
+        .flatten()
+        .filter_map(Document::written)
+        .filter(|document| !document.value.is_null())
+        .collect();
     let mut text = match documents.as_slice() {
         [] => String::new(),
         [one] => serde_json::to_string_pretty(one)?,

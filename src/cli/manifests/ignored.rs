@@ -1,0 +1,315 @@
+//! Keys under `adieu.dev/` where they have no effect: on kinds that the command line doesn't change, as labels, or
+//! in another place than adieu reads.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use super::objects::Object;
+use crate::{
+    api::{
+        WorkloadKind,
+        annotations::{self, INJECTED},
+    },
+    plan::string_map,
+};
+
+/// Something that has no effect.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::cli) struct Ignored {
+    /// The field path of the first of the keys.
+    pub(in crate::cli) path: Vec<String>,
+    /// What a person should know.
+    pub(in crate::cli) message: String,
+}
+
+/// Where adieu reads the annotations of a workload.
+const READ: [&str; 2] = ["metadata.annotations", "spec.template.metadata.annotations"];
+
+/// Where other kinds have the metadata of their pods.
+const POD_TEMPLATES: [&str; 2] = ["spec.template.metadata", "spec.jobTemplate.spec.template.metadata"];
+
+const KINDS: &str = "apps/v1 Deployment, StatefulSet and DaemonSet";
+
+/// The keys of a workload that are neither annotations of its metadata nor of its pod template.
+pub(super) fn misplaced(workload: &Object<'_>) -> Option<Ignored> {
+    let at = |path: &str| path.split('.').fold(workload.value, |value, step| &value[step]);
+    let mut found = Vec::new();
+    collect(workload.value, &mut Vec::new(), &mut found);
+    found.retain(|path| {
+        let (key, holder) = path.split_last().map_or((None, &[][..]), |(key, holder)| (Some(key), holder));
+        // Beside an annotation, a label is somebody's way to select.
+        key.is_some_and(|key| READ.iter().all(|read| at(read).get(key).is_none()))
+            && !READ.contains(&&*holder.join("."))
+    });
+    let path = found.first()?.clone();
+    let places: Vec<_> = found.iter().filter_map(|path| shown(path)).collect();
+    let (has, them) = if places.len() == 1 { ("has", "it") } else { ("have", "them") };
+    let message = format!(
+        "{} {has} no effect: adieu reads annotations, in {}: move {them} there",
+        places.join(", "),
+        READ.join(" or ")
+    );
+    Some(Ignored { path, message })
+}
+
+/// The paths of all keys that tell adieu something.
+fn collect(value: &Value, path: &mut Vec<String>, found: &mut Vec<Vec<String>>) {
+    for (key, value) in value.as_object().into_iter().flatten() {
+        path.push(key.clone());
+        if is_known(key) {
+            found.push(path.clone());
+        }
+        collect(value, path, found);
+        path.pop();
+    }
+}
+
+/// The annotations of an object that is no workload of `apps/v1`, and so isn't injected.
+pub(super) fn unsupported(object: &Object<'_>) -> Option<Ignored> {
+    if object.is_policy() || object.is_controlled() {
+        return None;
+    }
+    let mut found = Vec::new();
+    let mut keys = BTreeSet::new();
+    let mut invalid = Vec::new();
+    for path in metadata_of(object) {
+        let metadata = path.split('.').fold(object.value, |value, step| &value[step]);
+        for map in ["annotations", "labels"] {
+            for (key, value) in
+                metadata[map].as_object().into_iter().flatten().filter(|(key, _)| is_known(key))
+            {
+                found.push(path.split('.').chain([map, key]).map(str::to_owned).collect::<Vec<_>>());
+                keys.insert(key.as_str());
+                if map == "annotations" {
+                    invalid.extend(malformed(path, key, value));
+                }
+            }
+        }
+    }
+    let path = found.first()?.clone();
+    let on_template = found
+        .iter()
+        .any(|path| path.iter().any(|step| step == "template") && path.contains(&"annotations".into()));
+    let keys: Vec<_> = keys.into_iter().collect();
+    let has = if keys.len() == 1 { "has" } else { "have" };
+    let mut message = format!("{} {has} no effect here: {}", keys.join(", "), remedy(object, on_template));
+    for invalid in invalid {
+        message += "; also ";
+        message += &invalid;
+    }
+    Some(Ignored { path, message })
+}
+
+/// What to do for a kind that isn't injected.
+fn remedy(object: &Object<'_>, on_template: bool) -> String {
+    let (api_version, kind) = (object.api_version(), object.kind());
+    let supported = WorkloadKind::ALL.iter().any(|known| known.as_str() == kind);
+    let template = POD_TEMPLATES
+        .iter()
+        .find(|path| !at(object.value, path).is_null() || !parent(object.value, path).is_null());
+    match template {
+        _ if supported && (api_version.starts_with("apps/") || api_version.starts_with("extensions/")) => {
+            format!("Kubernetes no longer serves {api_version}: use apps/v1")
+        }
+        Some(_) if on_template => format!(
+            "only {KINDS} are injected. A cluster that runs adieu injects the pods of this {kind} when they are created"
+        ),
+        Some(path) => format!(
+            "only {KINDS} are injected. Put annotations into {path}.annotations, and a cluster that runs adieu injects the pods of this {kind} when they are created"
+        ),
+        None if kind == "Pod" => format!(
+            "only {KINDS} are injected. A cluster that runs adieu injects a Pod with these annotations when it is created"
+        ),
+        None if kind == "Namespace" => {
+            "annotate workloads, or write a GracefulPolicy that selects them".into()
+        }
+        None => format!("a {kind} has no pods: annotate the workload, {KINDS}"),
+    }
+}
+
+/// The record of an object that `adieu revert` doesn't change.
+pub(super) fn unreverted(object: &Object<'_>) -> Option<Ignored> {
+    if object.workload().is_some() || object.is_controlled() {
+        return None;
+    }
+    let path = metadata_of(object)
+        .into_iter()
+        .find(|path| !at(object.value, path)["annotations"][INJECTED].is_null())?;
+    let message = format!(
+        "{path}.annotations[{INJECTED}]: not reverted: only {KINDS} are. Remove by hand what this annotation lists as injected, and the annotation"
+    );
+    let path = path.split('.').chain(["annotations", INJECTED]).map(str::to_owned).collect();
+    Some(Ignored { path, message })
+}
+
+/// Where the object has metadata of its own and of its pods.
+fn metadata_of(object: &Object<'_>) -> Vec<&'static str> {
+    let templates = POD_TEMPLATES.into_iter().filter(|path| at(object.value, path).is_object());
+    ["metadata"].into_iter().chain(templates).collect()
+}
+
+fn at<'a>(value: &'a Value, path: &str) -> &'a Value {
+    path.split('.').fold(value, |value, step| &value[step])
+}
+
+fn parent<'a>(value: &'a Value, path: &str) -> &'a Value {
+    path.rsplit_once('.').map_or(value, |(parent, _)| at(value, parent))
+}
+
+/// Why the API server's webhook would refuse an annotation.
+fn malformed(path: &str, key: &str, value: &Value) -> Option<String> {
+    let Some(text) = value.as_str() else {
+        return Some(format!(
+            "{path}.annotations[{key}]: Invalid value: {value}: must be a string: put it in quotes"
+        ));
+    };
+    let parsed = annotations::parse(&BTreeMap::from([(key.to_owned(), text.to_owned())]), "annotations");
+    let invalid = parsed.invalid.first()?;
+    Some(format!("{path}.{invalid}"))
+}
+
+/// Whether the key is one by which people tell adieu something.
+pub(super) fn is_known(key: &str) -> bool {
+    if !annotations::is_own(key) {
+        return false;
+    }
+    let map = string_map(&Value::from_iter([(key, "")]));
+    annotations::instructions(&map).next().is_some()
+        && annotations::parse(&map, "annotations").unknown.is_empty()
+}
+
+fn shown(path: &[String]) -> Option<String> {
+    let (key, holder) = path.split_last()?;
+    Some(if holder.is_empty() { key.clone() } else { format!("{}[{key}]", holder.join(".")) })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::{super::objects::objects, *};
+
+    fn message(of: fn(&Object<'_>) -> Option<Ignored>, object: Value) -> Option<String> {
+        objects(&object).first().and_then(of).map(|ignored| ignored.message)
+    }
+
+    #[test]
+    fn each_kind_that_is_not_injected_is_told_what_to_do() {
+        let annotated = json!({"annotations": {"adieu.dev/graceful": "true"}});
+        let template = json!({"template": {"spec": {"containers": [{"name": "a"}]}}});
+        for (api_version, kind, spec, says) in [
+            ("apps/v1beta2", "Deployment", &template, "no longer serves apps/v1beta2: use apps/v1"),
+            ("extensions/v1beta1", "DaemonSet", &template, "use apps/v1"),
+            ("argoproj.io/v1alpha1", "Rollout", &template, "into spec.template.metadata.annotations"),
+            ("apps.kruise.io/v1alpha1", "CloneSet", &template, "into spec.template.metadata.annotations"),
+            ("apps/v1", "ReplicaSet", &template, "into spec.template.metadata.annotations"),
+            ("batch/v1", "Job", &template, "into spec.template.metadata.annotations"),
+            (
+                "batch/v1",
+                "CronJob",
+                &json!({"jobTemplate": {"spec": template.clone()}}),
+                "into spec.jobTemplate.spec.template.metadata.annotations",
+            ),
+            ("v1", "Pod", &json!({"containers": []}), "injects a Pod with these annotations"),
+            ("v1", "Namespace", &json!({}), "a GracefulPolicy that selects them"),
+            ("v1", "Service", &json!({}), "a Service has no pods: annotate the workload"),
+        ] {
+            let object =
+                json!({"apiVersion": api_version, "kind": kind, "metadata": annotated, "spec": spec});
+            let found = message(unsupported, object.clone()).unwrap();
+            assert!(found.starts_with("adieu.dev/graceful has no effect here: "), "{found}");
+            assert!(found.contains(says), "{found}");
+            let mut labelled = object.clone();
+            labelled["metadata"] = json!({"labels": annotated["annotations"]});
+            assert!(message(unsupported, labelled).is_some());
+            // Its owner has the same annotations.
+            let mut owned = object;
+            owned["metadata"]["ownerReferences"] = json!([{"controller": true}]);
+            assert_eq!(message(unsupported, owned), None);
+        }
+    }
+
+    #[test]
+    fn malformed_annotations_of_other_kinds_are_named() {
+        let rollout = json!({"apiVersion": "argoproj.io/v1alpha1", "kind": "Rollout",
+            "metadata": {"annotations": {"adieu.dev/graceful": true}},
+            "spec": {"template": {"metadata": {"annotations": {"adieu.dev/drain-seconds": "ten"}}}}});
+        let found = message(unsupported, rollout).unwrap();
+        assert!(found.contains("when they are created; also metadata.annotations[adieu.dev/graceful]: Invalid value: true: must be a string"), "{found}");
+        assert!(
+            found.contains(
+                "also spec.template.metadata.annotations[adieu.dev/drain-seconds]: Invalid value: \"ten\""
+            ),
+            "{found}"
+        );
+    }
+
+    #[test]
+    fn what_is_adieus_own_or_nobodys_is_passed_over() {
+        for metadata in [
+            json!({"labels": {"adieu.dev/injection": "enabled"}}),
+            json!({"annotations": {"adieu.dev/injected": "{}", "adieu.dev/pending": "x"}}),
+            json!({"annotations": {"other.dev/graceful": "true"}}),
+            json!(null),
+        ] {
+            for kind in ["Namespace", "Pod", "Rollout"] {
+                assert_eq!(
+                    message(unsupported, json!({"apiVersion": "v1", "kind": kind, "metadata": metadata})),
+                    None
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn keys_in_another_place_of_a_workload_are_found() {
+        let deployment = |metadata: Value, spec: Value| json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec});
+        let graceful = json!({"adieu.dev/graceful": "true"});
+        let labels = json!({"labels": graceful});
+        let annotations = json!({"annotations": graceful});
+        let found = message(misplaced, deployment(labels.clone(), json!({"template": {"metadata": labels}})))
+            .unwrap();
+        assert_eq!(
+            found,
+            "metadata.labels[adieu.dev/graceful], spec.template.metadata.labels[adieu.dev/graceful] have no effect: adieu reads annotations, in metadata.annotations or spec.template.metadata.annotations: move them there"
+        );
+        for (metadata, spec, place) in [
+            (json!(null), annotations.clone(), "spec.annotations[adieu.dev/graceful] has no effect"),
+            (
+                json!(null),
+                json!({"template": annotations}),
+                "spec.template.annotations[adieu.dev/graceful] has",
+            ),
+            (graceful.clone(), json!({}), "metadata[adieu.dev/graceful] has no effect"),
+            (
+                json!(null),
+                json!({"template": {"spec": annotations}}),
+                "spec.template.spec.annotations[adieu.dev",
+            ),
+        ] {
+            let found = message(misplaced, deployment(metadata, spec)).unwrap();
+            assert!(found.starts_with(place), "{found}");
+        }
+        // Where they belong, and as a label beside.
+        assert_eq!(
+            message(misplaced, deployment(annotations.clone(), json!({"template": {"metadata": labels}}))),
+            None
+        );
+        assert_eq!(
+            message(misplaced, deployment(json!(null), json!({"template": {"metadata": annotations}}))),
+            None
+        );
+    }
+
+    #[test]
+    fn a_record_that_can_not_be_reverted_is_named() {
+        let rollout = json!({"apiVersion": "argoproj.io/v1alpha1", "kind": "Rollout",
+            "spec": {"template": {"metadata": {"annotations": {"adieu.dev/injected": "{}"}}}}});
+        let found = message(unreverted, rollout).unwrap();
+        assert!(
+            found.starts_with("spec.template.metadata.annotations[adieu.dev/injected]: not reverted"),
+            "{found}"
+        );
+    }
+}

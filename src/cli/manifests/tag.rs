@@ -1,0 +1,79 @@
+//! Scalars with a tag, as kubectl reads them.
+
+use std::borrow::Cow;
+
+use base64::{
+    Engine as _,
+    alphabet::STANDARD,
+    engine::{GeneralPurpose, GeneralPurposeConfig},
+};
+use serde_json::Value;
+use serde_saphyr::granit_parser::{ScalarStyle, Tag};
+
+use super::scalar::{self, NoJson};
+
+/// The namespace of the tags that begin with `!!`.
+const YAML: &str = "tag:yaml.org,2002:";
+
+/// Base64 as Go's `StdEncoding` reads it: bits that are left over in the last character don't matter.
+const BASE64: GeneralPurpose =
+    GeneralPurpose::new(&STANDARD, GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true));
+
+/// What a scalar means.
+///
+/// A tag that YAML doesn't define, such as `!vault`, makes it a string, whatever it looks like.
+pub(super) fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>) -> Result<Value, String> {
+    let string = || Ok(Value::String(text.to_owned()));
+    let Some(tag) = tag else {
+        return if style == ScalarStyle::Plain { resolved(text) } else { string() };
+    };
+    let cannot_be = |name: &str| format!("{text:?} can't be read as !!{name}: correct the value or the tag");
+    let name = tag.suffix_in_namespace(YAML).unwrap_or(Cow::Borrowed(""));
+    let typed = |fits: fn(&Value) -> bool| {
+        resolved(text).and_then(|value| if fits(&value) { Ok(value) } else { Err(cannot_be(&name)) })
+    };
+    match &*name {
+        "int" => typed(|value| value.is_i64() || value.is_u64()),
+        "float" => typed(Value::is_number),
+        "bool" => typed(Value::is_boolean),
+        "null" => typed(Value::is_null),
+        // It stays as it is written.
+        "timestamp" if is_timestamp(text) => string(),
+        "timestamp" => Err(cannot_be(&name)),
+        "binary" => binary(text).map(Value::String).ok_or_else(|| cannot_be(&name)),
+        _ => string(),
+    }
+}
+
+/// Whether this key of a mapping merges its value into it: `<<`, also written `!!merge <<`.
+pub(super) fn is_merge_key(text: &str, style: ScalarStyle, tag: Option<&Tag>) -> bool {
+    text == "<<"
+        && match tag {
+            None => style == ScalarStyle::Plain,
+            Some(tag) => tag.suffix_in_namespace(YAML).is_some_and(|name| name == "merge"),
+        }
+}
+
+fn resolved(text: &str) -> Result<Value, String> {
+    // The parser gives an empty value as `~`, which means the same.
+    scalar::resolve(text)
+        .map_err(|NoJson| format!("{text} has no form in JSON, so the API server can't be told it: quote it"))
+}
+
+/// The test that kubectl's library does first; that the day exists is left to it.
+fn is_timestamp(text: &str) -> bool {
+    let year = text.find('-').unwrap_or(0);
+    year == 4 && text.bytes().take(year).all(|byte| byte.is_ascii_digit())
+}
+
+/// The text that base64 stands for. In JSON each byte that is no UTF-8 becomes U+FFFD.
+fn binary(text: &str) -> Option<String> {
+    let base64: String = text.chars().filter(|char| !matches!(char, '\r' | '\n')).collect();
+    let bytes = BASE64.decode(base64).ok()?;
+    let mut decoded = String::new();
+    for chunk in bytes.utf8_chunks() {
+        decoded.push_str(chunk.valid());
+        decoded.extend(chunk.invalid().iter().map(|_| '\u{fffd}'));
+    }
+    Some(decoded)
+}
