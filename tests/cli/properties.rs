@@ -1,5 +1,9 @@
 //! What holds for every stream of manifests.
 
+use adieu::{
+    cli::manifests::Manifests,
+    plan::{self, Admission, Surroundings, Workload},
+};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
@@ -160,5 +164,139 @@ proptest! {
         let input = stream(&workloads);
         prop_assert_eq!(&succeed(&["inject", "-f", "-"], &input).0, &input);
         prop_assert_eq!(&succeed(&["revert", "-f", "-"], &input).0, &input);
+    }
+}
+
+/// Ways to write the parts of a workload, each with what people put around it.
+mod parts {
+    pub const METADATA: [&str; 12] = [
+        "",
+        "metadata: {labels: {app: web}} # c",
+        "metadata: {} # c",
+        "metadata: # c",
+        "metadata: null # c",
+        "# above\nmetadata:\n  labels: {app: web} # c\n  # below",
+        "metadata:\n  annotations: # c\n  labels:\n    app: web",
+        "metadata:\n  labels:\n    app: web\n  annotations: {} # c",
+        "metadata:\n  annotations:\n    script: |\n      echo # no comment\n\n      exit\n    # c\n  labels: {app: web}",
+        "metadata:\n  annotations:\n    script: >-\n      a\n      b",
+        "metadata:\n  annotations: {note: \"a # b\", other: 'it''s'} # c\n  name: web",
+        "metadata: {\n  labels: {app: web}, # c\n  annotations: {\n    note: x # d\n  }\n} # e",
+    ];
+
+    /// Of a container, beside its name.
+    pub const FIELDS: [&str; 14] = [
+        "image: registry.example/web:1 # pinned",
+        "command: [sh, -c] # c",
+        "args:\n- |\n  exec web # no comment\n\n",
+        "args:\n  - |+\n    exec web\n\n",
+        "args:\n- >-\n  --long\n  --longer\n# c",
+        "args:\n- |2\n    two more\n  exec web",
+        "env:\n- {name: A, value: 'on'} # c\n# d\n- name: B\n  value: |-\n    b",
+        "resources: &small {limits: {memory: 1Gi}} # measured",
+        "lifecycle: {} # c",
+        "lifecycle: # c",
+        "lifecycle: null # c",
+        "lifecycle:\n  # c\n  postStart:\n    exec:\n      command:\n      - |\n        touch /tmp/x\n      # d",
+        "lifecycle: {postStart: {exec: {command: [touch, x]}}, } # c",
+        "ports: [{containerPort: 8080, name: http}] # c",
+    ];
+
+    /// Of the pod's spec, beside its containers.
+    pub const SPEC: [&str; 7] = [
+        "",
+        "terminationGracePeriodSeconds: 20 # c",
+        "terminationGracePeriodSeconds: &grace 20 # c",
+        "\"terminationGracePeriodSeconds\": 300",
+        "restartPolicy: Always # c\n\n# d",
+        "securityContext: &context # c\n  runAsUser: !!int 7",
+        "nodeSelector:\n  <<: {zone: a} # c\n  disk: |-\n    fast",
+    ];
+}
+
+fn indented(text: &str, by: usize) -> String {
+    let margin = " ".repeat(by);
+    text.split('\n')
+        .map(|line| if line.is_empty() { line.to_owned() } else { format!("{margin}{line}") })
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+/// The text of a container: its name first or last, and others of its fields, each at most once.
+fn container_text(name: &'static str) -> impl Strategy<Value = String> {
+    let fields = prop::sample::subsequence(parts::FIELDS.to_vec(), 0..=parts::FIELDS.len()).prop_shuffle();
+    (fields, any::<bool>()).prop_map(move |(fields, last)| {
+        let mut seen = std::collections::BTreeSet::new();
+        let mut fields: Vec<String> = fields
+            .into_iter()
+            .filter(|field| seen.insert(field.split(':').next()))
+            .map(str::to_owned)
+            .collect();
+        let at = if last { fields.len() } else { 0 };
+        fields.insert(at, format!("name: {name}"));
+        let text = indented(&fields.join("\n"), 2);
+        format!("-{}", &text[1..])
+    })
+}
+
+/// The text of a Deployment, with comments, blank lines and blocks of text.
+fn deployment_text() -> impl Strategy<Value = String> {
+    let containers = (container_text("a"), prop::option::of(container_text("b")));
+    let containers =
+        containers.prop_map(|(a, b)| [Some(a), b].into_iter().flatten().collect::<Vec<_>>().join("\n"));
+    let spec = prop::sample::subsequence(parts::SPEC.to_vec(), 0..=3).prop_shuffle();
+    let parts =
+        (prop::sample::select(parts::METADATA.to_vec()), containers, spec, 0..4usize, any::<[bool; 3]>());
+    parts.prop_map(|(metadata, containers, spec, at, [windows, cut, deeper])| {
+        let mut seen = std::collections::BTreeSet::new();
+        let mut spec: Vec<String> = spec
+            .into_iter()
+            .filter(|part| seen.insert(part.trim_matches('"').split(['"', ':']).next()))
+            .map(str::to_owned)
+            .collect();
+        let list = format!("# each is a container\ncontainers:\n{}", indented(&containers, if deeper { 2 } else { 0 }));
+        spec.insert(at.min(spec.len()), list);
+        let template = format!("{metadata}\nspec:\n{}", indented(&spec.join("\n"), 2));
+        let text = format!(
+            "# top\napiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: web}} # c\nspec:\n  replicas: 2\n  template:\n{}\n",
+            indented(&template, 4)
+        );
+        let text = if cut { text.trim_end().to_owned() } else { text };
+        if windows { text.replace('\n', "\r\n") } else { text }
+    })
+}
+
+/// The text that a command makes of another.
+fn made(text: &str, decide: impl Fn(&Workload<'_>) -> Admission) -> String {
+    let mut manifests = Manifests::parse("input", text).unwrap_or_else(|error| panic!("{error}\n{text}"));
+    manifests.change(|workload, _| decide(workload)).unwrap();
+    manifests.yaml().unwrap()
+}
+
+/// The document as the object that it is, with what the engine makes of its template.
+fn injected_object(text: &str, around: &Surroundings) -> Value {
+    let manifests = Manifests::parse("input", text).unwrap();
+    let mut object = manifests.values().next().unwrap().clone();
+    let none = std::collections::BTreeMap::new();
+    let workload = Workload::new(plan::Kind::Deployment, &none, &object["spec"]["template"]);
+    if let Some(template) = plan::render(&workload, around, true).template {
+        object["spec"]["template"] = template;
+    }
+    object
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn text_comes_back_byte_for_byte(text in deployment_text()) {
+        let around = Surroundings::default();
+        let injected = made(&text, |workload| plan::render(workload, &around, true));
+        prop_assert_ne!(&injected, &text);
+        // Another reader of YAML than the one that wrote it.
+        let read = documents(&injected.replace("\r\n", "\n"));
+        prop_assert_eq!(&read[0], &injected_object(&text, &around), "{}", injected);
+        prop_assert_eq!(made(&injected, |workload| plan::render(workload, &around, true)), injected.clone());
+        prop_assert_eq!(made(&injected, plan::revert), text);
     }
 }

@@ -67,8 +67,7 @@ fn scripts_in_blocks_of_text_keep_the_rest_of_the_document_as_it_is() {
         let last = input.replace("\n      # as ever\n      restartPolicy: Always   # really\n", "");
         keeps_every_line(&last);
         keeps_every_line(&format!("{last}---\nkind: ConfigMap\napiVersion: v1\n"));
-        let without_end = last.trim_end();
-        assert_eq!(revert(&inject(without_end)).trim_end(), without_end);
+        keeps_every_line(last.trim_end());
     }
 }
 

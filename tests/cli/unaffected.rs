@@ -39,7 +39,7 @@ spec:
         (
             "apiVersion: v1\nkind: Pod\nmetadata:\n  name: web\n  annotations:\n    adieu.dev/graceful: \"true\"\nspec: {containers: [{name: web}]}\n".into(),
             6,
-            "injects a Pod with these annotations when it is created",
+            "injects an annotated Pod when it is created",
         ),
         (
             "apiVersion: v1\nkind: Service\nmetadata:\n  name: web\n  labels:\n    adieu.dev/graceful: \"true\"\n".into(),
@@ -95,18 +95,18 @@ fn policies_that_apply_to_nothing_are_told() {
     assert_eq!(told.len(), 1, "{told:?}");
     assert!(
         told[0].starts_with(
-            "warning: standard input, document 1, line 1: GracefulPolicy all: is in the namespace \"default\""
+            "warning: standard input, document 1, line 1: GracefulPolicy all: applies to no workload in the input: it is in namespace \"default\""
         ),
         "{told:?}"
     );
-    assert!(told[0].contains("matches those of \"shop\": set its metadata.namespace"), "{told:?}");
+    assert!(told[0].contains("matches are in \"shop\": set its metadata.namespace"), "{told:?}");
     for (policy, says) in [
-        (POLICY.replace("selector: {}", "selector: {matchLabels: {app: api}}"), "check spec.selector"),
-        (POLICY.replace("selector: {}", "kinds: [StatefulSet]\n  selector: {}"), "and spec.kinds"),
         (
-            POLICY.replace("selector: {}", "drainSeconds: 5"),
-            "no workload of the namespace \"default\" names it",
+            POLICY.replace("selector: {}", "selector: {matchLabels: {app: api}}"),
+            "spec.selector (labels of the pod template)",
         ),
+        (POLICY.replace("selector: {}", "kinds: [StatefulSet]\n  selector: {}"), "and spec.kinds"),
+        (POLICY.replace("selector: {}", "drainSeconds: 5"), "no workload in namespace \"default\" names it"),
         (
             cluster.replace("selector: {}", "selector: {matchLabels: {app: api}}"),
             "check spec.namespaceSelector",
@@ -136,9 +136,8 @@ fn of_two_definitions_of_a_policy_the_last_counts_with_a_warning() {
     let (told, _) = warnings(&input);
     assert_eq!(told.len(), 1, "{told:?}");
     assert!(
-        told[0].starts_with(
-            "warning: standard input, document 3, line 21: GracefulPolicy all: is defined a second time"
-        ),
+        told[0]
+            .starts_with("warning: standard input, document 3, line 23: GracefulPolicy all: defined twice"),
         "{told:?}"
     );
     let seconds = |input: &str| {
@@ -157,7 +156,7 @@ fn of_two_definitions_of_a_policy_the_last_counts_with_a_warning() {
         )
     };
     let input = format!("{}---\n{WEB}---\n{}", service(8080), service(9090));
-    assert!(warnings(&input).0[0].contains("Service web: is defined a second time"));
+    assert!(warnings(&input).0[0].contains("Service web: defined twice"));
     let probe = &documents(&inject(&input))[1]["spec"]["template"]["spec"]["containers"][0]["readinessProbe"];
     assert_eq!(probe["tcpSocket"]["port"], 9090);
 }

@@ -122,6 +122,10 @@ fn in_place(text: &str, node: &Node, new: &Value, syntax: Syntax, leave_aliases:
         at = range.end;
     }
     edited.push_str(text.get(at..)?);
+    // Where the last line was taken out, the one before it has no end either.
+    if !text.ends_with('\n') {
+        edited.truncate(edited.trim_end_matches(['\r', '\n']).len());
+    }
     Some(edited)
 }
 

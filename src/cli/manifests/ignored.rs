@@ -33,24 +33,23 @@ const KINDS: &str = "apps/v1 Deployment, StatefulSet and DaemonSet";
 
 /// The keys of a workload that are neither annotations of its metadata nor of its pod template.
 pub(super) fn misplaced(workload: &Object<'_>) -> Option<Ignored> {
-    let at = |path: &str| path.split('.').fold(workload.value, |value, step| &value[step]);
     let mut found = Vec::new();
     collect(workload.value, &mut Vec::new(), &mut found);
-    found.retain(|path| {
-        let (key, holder) = path.split_last().map_or((None, &[][..]), |(key, holder)| (Some(key), holder));
-        // Beside an annotation, a label is somebody's way to select.
-        key.is_some_and(|key| READ.iter().all(|read| at(read).get(key).is_none()))
-            && !READ.contains(&&*holder.join("."))
+    found.retain(|path: &Vec<String>| {
+        path.split_last().is_some_and(|(key, holder)| {
+            // A label beside the annotation is somebody's way to select.
+            let is_annotation = READ.iter().any(|read| at(workload.value, read).get(key).is_some());
+            !is_annotation && !READ.contains(&holder.join(".").as_str())
+        })
     });
-    let path = found.first()?.clone();
-    let places: Vec<_> = found.iter().filter_map(|path| shown(path)).collect();
-    let (has, them) = if places.len() == 1 { ("has", "it") } else { ("have", "them") };
+    let places: Vec<_> = found.iter().map(|path| shown(path)).collect();
+    let (have, them) = number(places.len());
     let message = format!(
-        "{} {has} no effect: adieu reads annotations, in {}: move {them} there",
+        "{} {have} no effect: adieu reads only {}: move {them} there",
         places.join(", "),
-        READ.join(" or ")
+        READ.join(" and ")
     );
-    Some(Ignored { path, message })
+    Some(Ignored { path: found.into_iter().next()?, message })
 }
 
 /// The paths of all keys that tell adieu something.
@@ -65,67 +64,67 @@ fn collect(value: &Value, path: &mut Vec<String>, found: &mut Vec<Vec<String>>) 
     }
 }
 
-/// The annotations of an object that is no workload of `apps/v1`, and so isn't injected.
+/// The annotations of an object that is no workload of `apps/v1`, and so isn't injected; labels likewise.
 pub(super) fn unsupported(object: &Object<'_>) -> Option<Ignored> {
     if object.is_policy() || object.is_controlled() {
         return None;
     }
-    let mut found = Vec::new();
-    let mut keys = BTreeSet::new();
-    let mut invalid = Vec::new();
+    let mut found: Vec<Vec<String>> = Vec::new();
+    let (mut keys, mut invalid) = (BTreeSet::new(), Vec::new());
+    let mut of_pods = false;
     for path in metadata_of(object) {
-        let metadata = path.split('.').fold(object.value, |value, step| &value[step]);
         for map in ["annotations", "labels"] {
-            for (key, value) in
-                metadata[map].as_object().into_iter().flatten().filter(|(key, _)| is_known(key))
-            {
-                found.push(path.split('.').chain([map, key]).map(str::to_owned).collect::<Vec<_>>());
+            let entries = at(object.value, path)[map].as_object().into_iter().flatten();
+            for (key, value) in entries.filter(|(key, _)| is_known(key)) {
+                found.push(path.split('.').chain([map, key]).map(str::to_owned).collect());
                 keys.insert(key.as_str());
                 if map == "annotations" {
+                    of_pods |= path != "metadata";
                     invalid.extend(malformed(path, key, value));
                 }
             }
         }
     }
-    let path = found.first()?.clone();
-    let on_template = found
-        .iter()
-        .any(|path| path.iter().any(|step| step == "template") && path.contains(&"annotations".into()));
+    let (have, them) = number(keys.len());
     let keys: Vec<_> = keys.into_iter().collect();
-    let has = if keys.len() == 1 { "has" } else { "have" };
-    let mut message = format!("{} {has} no effect here: {}", keys.join(", "), remedy(object, on_template));
+    let mut message = format!("{} {have} no effect here: {}", keys.join(", "), remedy(object, of_pods, them));
     for invalid in invalid {
         message += "; also ";
         message += &invalid;
     }
-    Some(Ignored { path, message })
+    Some(Ignored { path: found.into_iter().next()?, message })
 }
 
-/// What to do for a kind that isn't injected.
-fn remedy(object: &Object<'_>, on_template: bool) -> String {
+/// What to do for a kind that isn't injected. `of_pods` says that its pods have annotations already.
+fn remedy(object: &Object<'_>, of_pods: bool, them: &str) -> String {
     let (api_version, kind) = (object.api_version(), object.kind());
-    let supported = WorkloadKind::ALL.iter().any(|known| known.as_str() == kind);
-    let template = POD_TEMPLATES
-        .iter()
-        .find(|path| !at(object.value, path).is_null() || !parent(object.value, path).is_null());
-    match template {
-        _ if supported && (api_version.starts_with("apps/") || api_version.starts_with("extensions/")) => {
+    let group = api_version.split('/').next();
+    let workload = WorkloadKind::ALL.iter().any(|known| known.as_str() == kind);
+    // Metadata may be missing from a template.
+    let template = POD_TEMPLATES.iter().find(|path| {
+        path.rsplit_once('.').is_some_and(|(template, _)| at(object.value, template).is_object())
+    });
+    match (template, kind) {
+        _ if workload && matches!(group, Some("apps" | "extensions")) => {
             format!("Kubernetes no longer serves {api_version}: use apps/v1")
         }
-        Some(_) if on_template => format!(
-            "only {KINDS} are injected. A cluster that runs adieu injects the pods of this {kind} when they are created"
+        (Some(_), _) if of_pods => format!(
+            "adieu inject supports {KINDS}. A cluster that runs adieu injects the pods of this {kind} when they are created"
         ),
-        Some(path) => format!(
-            "only {KINDS} are injected. Put annotations into {path}.annotations, and a cluster that runs adieu injects the pods of this {kind} when they are created"
+        (Some(path), _) => format!(
+            "adieu inject supports {KINDS}. Move {them} to {path}.annotations: a cluster that runs adieu then injects the pods of this {kind} when they are created"
         ),
-        None if kind == "Pod" => format!(
-            "only {KINDS} are injected. A cluster that runs adieu injects a Pod with these annotations when it is created"
+        (None, "Pod") => format!(
+            "adieu inject supports {KINDS}. A cluster that runs adieu injects an annotated Pod when it is created"
         ),
-        None if kind == "Namespace" => {
-            "annotate workloads, or write a GracefulPolicy that selects them".into()
-        }
-        None => format!("a {kind} has no pods: annotate the workload, {KINDS}"),
+        (None, "Namespace") => "annotate workloads, or write a GracefulPolicy that selects them".into(),
+        (None, _) => format!("a {kind} has no pods: annotate the workload ({KINDS})"),
     }
+}
+
+/// The verb and the pronoun for this number of keys.
+fn number(count: usize) -> (&'static str, &'static str) {
+    if count == 1 { ("has", "it") } else { ("have", "them") }
 }
 
 /// The record of an object that `adieu revert` doesn't change.
@@ -137,7 +136,7 @@ pub(super) fn unreverted(object: &Object<'_>) -> Option<Ignored> {
         .into_iter()
         .find(|path| !at(object.value, path)["annotations"][INJECTED].is_null())?;
     let message = format!(
-        "{path}.annotations[{INJECTED}]: not reverted: only {KINDS} are. Remove by hand what this annotation lists as injected, and the annotation"
+        "{path}.annotations[{INJECTED}]: not reverted: adieu revert supports {KINDS}. Remove this annotation, and what it lists as injected, by hand"
     );
     let path = path.split('.').chain(["annotations", INJECTED]).map(str::to_owned).collect();
     Some(Ignored { path, message })
@@ -153,10 +152,6 @@ fn at<'a>(value: &'a Value, path: &str) -> &'a Value {
     path.split('.').fold(value, |value, step| &value[step])
 }
 
-fn parent<'a>(value: &'a Value, path: &str) -> &'a Value {
-    path.rsplit_once('.').map_or(value, |(parent, _)| at(value, parent))
-}
-
 /// Why the API server's webhook would refuse an annotation.
 fn malformed(path: &str, key: &str, value: &Value) -> Option<String> {
     let Some(text) = value.as_str() else {
@@ -170,7 +165,7 @@ fn malformed(path: &str, key: &str, value: &Value) -> Option<String> {
 }
 
 /// Whether the key is one by which people tell adieu something.
-pub(super) fn is_known(key: &str) -> bool {
+fn is_known(key: &str) -> bool {
     if !annotations::is_own(key) {
         return false;
     }
@@ -179,9 +174,12 @@ pub(super) fn is_known(key: &str) -> bool {
         && annotations::parse(&map, "annotations").unknown.is_empty()
 }
 
-fn shown(path: &[String]) -> Option<String> {
-    let (key, holder) = path.split_last()?;
-    Some(if holder.is_empty() { key.clone() } else { format!("{}[{key}]", holder.join(".")) })
+/// The field path of a key.
+fn shown(path: &[String]) -> String {
+    match path.split_last() {
+        Some((key, holder)) if !holder.is_empty() => format!("{}[{key}]", holder.join(".")),
+        _ => path.concat(),
+    }
 }
 
 #[cfg(test)]
@@ -201,17 +199,17 @@ mod tests {
         for (api_version, kind, spec, says) in [
             ("apps/v1beta2", "Deployment", &template, "no longer serves apps/v1beta2: use apps/v1"),
             ("extensions/v1beta1", "DaemonSet", &template, "use apps/v1"),
-            ("argoproj.io/v1alpha1", "Rollout", &template, "into spec.template.metadata.annotations"),
-            ("apps.kruise.io/v1alpha1", "CloneSet", &template, "into spec.template.metadata.annotations"),
-            ("apps/v1", "ReplicaSet", &template, "into spec.template.metadata.annotations"),
-            ("batch/v1", "Job", &template, "into spec.template.metadata.annotations"),
+            ("argoproj.io/v1alpha1", "Rollout", &template, "to spec.template.metadata.annotations"),
+            ("apps.kruise.io/v1alpha1", "CloneSet", &template, "to spec.template.metadata.annotations"),
+            ("apps/v1", "ReplicaSet", &template, "to spec.template.metadata.annotations"),
+            ("batch/v1", "Job", &template, "to spec.template.metadata.annotations"),
             (
                 "batch/v1",
                 "CronJob",
                 &json!({"jobTemplate": {"spec": template.clone()}}),
-                "into spec.jobTemplate.spec.template.metadata.annotations",
+                "to spec.jobTemplate.spec.template.metadata.annotations",
             ),
-            ("v1", "Pod", &json!({"containers": []}), "injects a Pod with these annotations"),
+            ("v1", "Pod", &json!({"containers": []}), "injects an annotated Pod when it is created"),
             ("v1", "Namespace", &json!({}), "a GracefulPolicy that selects them"),
             ("v1", "Service", &json!({}), "a Service has no pods: annotate the workload"),
         ] {
@@ -272,7 +270,7 @@ mod tests {
             .unwrap();
         assert_eq!(
             found,
-            "metadata.labels[adieu.dev/graceful], spec.template.metadata.labels[adieu.dev/graceful] have no effect: adieu reads annotations, in metadata.annotations or spec.template.metadata.annotations: move them there"
+            "metadata.labels[adieu.dev/graceful], spec.template.metadata.labels[adieu.dev/graceful] have no effect: adieu reads only metadata.annotations and spec.template.metadata.annotations: move them there"
         );
         for (metadata, spec, place) in [
             (json!(null), annotations.clone(), "spec.annotations[adieu.dev/graceful] has no effect"),

@@ -159,7 +159,7 @@ impl Manifests {
                         warn(&format!("{at}: {} can't be read and is passed over: {error}", object.title()));
                     }
                     Finding::Redefined => warn(&format!(
-                        "{at}: {} is defined a second time, with other values, and this time counts, as with kubectl apply: remove the other definition",
+                        "{at}: {}: defined twice, with different values: this last definition is used, as after kubectl apply. Remove the other one",
                         object.title()
                     )),
                 }

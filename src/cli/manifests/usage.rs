@@ -70,15 +70,15 @@ impl<'a> Usage<'a> {
                 Some(others) => {
                     let others: Vec<_> = others.iter().map(|name| format!("{name:?}")).collect();
                     format!(
-                        "is in the namespace {namespace:?} and applies to workloads there only, but it matches those of {}: set its metadata.namespace, or give --namespace",
+                        "it is in namespace {namespace:?}, and the workloads that it matches are in {}: set its metadata.namespace, or --namespace for objects that name none",
                         others.join(", ")
                     )
                 }
                 None if policy.spec.selector.is_none() => format!(
-                    "has no selector, and no workload of the namespace {namespace:?} names it: add spec.selector, or the annotation {POLICY} to a workload"
+                    "it has no selector, and no workload in namespace {namespace:?} names it: add spec.selector, or the annotation {POLICY} to a workload"
                 ),
                 None => format!(
-                    "applies to no workload of the namespace {namespace:?} in the input: check spec.selector, which is about the labels of pod templates, and spec.kinds, which is [Deployment] unless given"
+                    "it matches nothing in namespace {namespace:?}: check its namespace, spec.selector (labels of the pod template) and spec.kinds ([Deployment] by default)"
                 ),
             };
             warnings.extend(self.told("GracefulPolicy", namespace, &key.1, &why));
@@ -86,7 +86,7 @@ impl<'a> Usage<'a> {
         for policy in self.world.cluster_policies() {
             let name = policy.name_any();
             if !self.cluster_used.contains(&name) {
-                let why = "applies to no workload of the input: check spec.namespaceSelector, spec.selector, which is about the labels of pod templates, and spec.kinds, which is [Deployment] unless given";
+                let why = "it matches nothing: check spec.namespaceSelector, spec.selector (labels of the pod template) and spec.kinds ([Deployment] by default)";
                 warnings.extend(self.told("ClusterGracefulPolicy", "", &name, why));
             }
         }
@@ -95,7 +95,7 @@ impl<'a> Usage<'a> {
 
     fn told(&self, kind: &str, namespace: &str, name: &str, why: &str) -> Option<String> {
         let place = self.world.place(kind, namespace, name)?;
-        Some(format!("{place}: {kind} {name}: {why}"))
+        Some(format!("{place}: {kind} {name}: applies to no workload in the input: {why}"))
     }
 }
 
