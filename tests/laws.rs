@@ -10,7 +10,11 @@ mod manifests;
 use std::collections::BTreeSet;
 
 use adieu::{
-    api::{Existing, GracePeriod, annotations::INJECTED},
+    api::{
+        Existing, GracePeriod,
+        annotations::INJECTED,
+        labels::{ENABLED, INJECTION},
+    },
     plan::{
         self, Facts, Injected, OptIn, PodHooks, Record, Resolution, Settings, Source, Surroundings, When,
     },
@@ -157,6 +161,7 @@ fn a_field_that_the_user_set_is_never_changed(settings: &Settings, before: &Valu
         let own = set(before, READINESS_PROBE);
         prop_assert!(own.is_none() || own == after.pointer(READINESS_PROBE), "{before} became {after}");
     }
+    let (before_template, after_template) = (before, after);
     let (before, after) = (&before["spec"], &after["spec"]);
     if let Some(seconds) =
         before[GRACE_PERIOD].as_i64().filter(|_| settings.grace_period.value == GracePeriod::AtLeast)
@@ -167,6 +172,8 @@ fn a_field_that_the_user_set_is_never_changed(settings: &Settings, before: &Valu
             after[GRACE_PERIOD]
         );
     }
+    let labels = [before_template, after_template].map(|template| &template["metadata"]["labels"][INJECTION]);
+    prop_assert!(labels[0].is_null() || labels[0] == labels[1], "{labels:?}");
     if before[SPREAD].as_array().is_some_and(|constraints| !constraints.is_empty()) {
         prop_assert_eq!(&before[SPREAD], &after[SPREAD]);
     }
@@ -573,6 +580,7 @@ fn untouchable(template: &Value) -> Value {
     take(&mut rest, &["spec", GRACE_PERIOD]);
     take(&mut rest, &["spec", SPREAD]);
     take(&mut rest, &["metadata", "annotations", INJECTED]);
+    take(&mut rest, &["metadata", "labels", INJECTION]);
     for container in list_mut(&mut rest, "containers").into_iter().flatten() {
         take(container, &["lifecycle", "preStop"]);
         take(container, &["readinessProbe"]);
@@ -658,6 +666,8 @@ enum Change {
     Remove,
     /// Of an annotation.
     Annotation(Option<Value>),
+    /// Of the label that brings pods to the webhook.
+    Label(Option<Value>),
 }
 
 fn edit() -> impl Strategy<Value = Edit> {
@@ -684,6 +694,9 @@ fn edit() -> impl Strategy<Value = Edit> {
         Just(Change::Remove),
         Just(Change::Annotation(Some(json!("now")))),
         Just(Change::Annotation(None)),
+        Just(Change::Label(Some(json!("disabled")))),
+        Just(Change::Label(Some(json!(ENABLED)))),
+        Just(Change::Label(None)),
     ];
     (any::<Index>(), change).prop_map(|(container, change)| Edit { container, change })
 }
@@ -692,6 +705,9 @@ impl Edit {
     fn put_into(&self, template: &mut Value) {
         if let Change::Annotation(value) = &self.change {
             return put(template, &["metadata", "annotations", "checksum/config"], value.as_ref());
+        }
+        if let Change::Label(value) = &self.change {
+            return put(template, &["metadata", "labels", INJECTION], value.as_ref());
         }
         if let Change::Pod(field, value) = &self.change {
             return put(template, &["spec", field], value.as_ref());
@@ -705,7 +721,7 @@ impl Edit {
             Change::Container(path, value) => put(&mut containers[index], path, value.as_ref()),
             Change::Add(container) => containers.push(container.clone()),
             Change::Remove => drop(containers.remove(index)),
-            Change::Pod(..) | Change::Annotation(_) => {}
+            Change::Pod(..) | Change::Annotation(_) | Change::Label(_) => {}
         }
     }
 }

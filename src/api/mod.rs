@@ -1,10 +1,11 @@
-//! What users write: the `GracefulPolicy` resources and the `adieu.dev/` annotations.
+//! What users write: the `GracefulPolicy` resources and the `adieu.dev/` annotations and labels.
 
 pub mod annotations;
 mod check;
 mod conditions;
 mod crds;
 mod kind;
+pub mod labels;
 mod policy;
 
 pub use annotations::Annotations;

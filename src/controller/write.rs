@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::{
     api::annotations::PENDING,
-    plan::{Kind, template_patch, unmark},
+    plan::{Kind, show_injection, template_patch, unmark},
     runtime::{
         FIELD_MANAGER,
         ownership::{give_up, precondition},
@@ -75,6 +75,7 @@ pub(super) async fn template(
     let mut patch = template_patch(&object.data["spec"]["template"], template);
     patch.0.insert(0, precondition(&object.metadata));
     patch.0.extend(unmark(object.annotations()));
+    patch.0.extend(show_injection(object.labels(), template));
     send(client, kind, object, Patch::Json(patch)).await
 }
 

@@ -416,3 +416,48 @@ fn what_a_policy_that_only_observes_would_inject_is_told() {
     }
     assert_eq!(plain.sent(Some(&plain), &observing()).warnings, Vec::<String>::new(), "nothing changes");
 }
+
+/// As a version without the label would have injected.
+fn without_label(mut injected: Deployment) -> Deployment {
+    let metadata = &mut injected.template["metadata"];
+    metadata["labels"].as_object_mut().unwrap().remove("adieu.dev/injection").unwrap();
+    let text = metadata["annotations"][INJECTED].as_str().unwrap();
+    let mut record: Value = serde_json::from_str(text).unwrap();
+    record.as_object_mut().unwrap().remove("labels").unwrap();
+    metadata["annotations"][INJECTED] = json!(record.to_string());
+    injected
+}
+
+#[test]
+fn a_template_without_the_label_gets_it_with_its_next_change_only() {
+    let nobody = nothing();
+    let plain = Deployment::plain().annotated("graceful", "true");
+    let old = without_label(plain.clone().admitted(None, &nobody));
+    assert_eq!(converge(&old.workload(), &nobody).template, None);
+    assert_eq!(old.sent(Some(&old), &nobody).template, None);
+    // An annotation that makes no difference.
+    let said = old.clone().annotated("drain-seconds", "10");
+    assert_eq!(said.sent(Some(&old), &nobody).template, None);
+    assert_eq!(converge(&said.workload(), &nobody).template, None);
+    // A manifest without what was injected, as `kubectl replace` sends it.
+    assert_eq!(plain.clone().admitted(Some(&old), &nobody).template, old.template);
+
+    let next = old.clone().image("v2").admitted(Some(&old), &nobody);
+    assert_eq!(next.template["metadata"]["labels"]["adieu.dev/injection"], "enabled");
+    assert_eq!(next.clone().annotated("graceful", "false").admitted(Some(&next), &nobody).template, {
+        Deployment::plain().image("v2").template
+    });
+}
+
+#[test]
+fn what_an_older_command_line_rendered_stays_as_it_is() {
+    let nobody = nothing();
+    let rendered = Deployment::plain().annotated("graceful", "true").rendered(&nobody, false);
+    let older = without_label(rendered.clone());
+    let created = older.clone().admitted(None, &nobody);
+    assert_eq!(created.template, older.template);
+    assert_eq!(older.sent(Some(&created), &nobody).template, None);
+    assert_eq!(converge(&created.workload(), &nobody).template, None);
+    // Rendered anew, it has the label.
+    assert_eq!(older.rendered(&nobody, false).template, rendered.template);
+}

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::{
     Facts, OptIn, Record, Resolution, Settings, Source, Surroundings, Workload,
     hooks::Hooks,
-    inject::{inject, opt_out},
+    inject::{inject, inject_pod, opt_out},
     pods::unreached,
     record, resolve,
     resolve::max_concurrent,
@@ -87,7 +87,7 @@ pub fn converge(workload: &Workload<'_>, surroundings: &Surroundings) -> Converg
     let in_pods = match &resolution.opt_in {
         OptIn::In(by) if by_pod && !is_copy => {
             let facts = Facts::of(workload, surroundings, false, by);
-            Some(inject(workload.template, None, &resolution.settings, &facts))
+            Some(inject_pod(workload.template, &resolution.settings, &facts))
         }
         _ => None,
     };

@@ -307,14 +307,19 @@ fn pods_that_pass_the_webhook_by_are_not_said_to_be_injected() {
     let mut template = plain();
     let found = converged(&template, &annotated(&[]), &by_pod);
     assert_eq!(found.standing, Standing::Prevented);
-    assert!(found.warnings[0].contains("label the namespace"), "{:?}", found.warnings);
+    assert!(found.warnings[0].contains("on the namespace or on the pod template"), "{:?}", found.warnings);
     let none = annotated(&[]);
     let told = admit(&Workload::new(Kind::Deployment, &none, &template), None, &by_pod).warnings;
     assert_eq!(told, found.warnings);
 
     let labelled = Surroundings { all_pods: true, ..by_pod.clone() };
     assert_eq!(converged(&template, &none, &labelled).standing, Standing::ByPod);
+    // The webhook isn't asked about pods for their annotations.
     template["metadata"]["annotations"] = json!({"adieu.dev/drain-seconds": "10"});
+    assert_eq!(converged(&template, &none, &by_pod).standing, Standing::Prevented);
+    template["metadata"]["labels"]["adieu.dev/injection"] = json!("disabled");
+    assert_eq!(converged(&template, &none, &by_pod).standing, Standing::Prevented);
+    template["metadata"]["labels"]["adieu.dev/injection"] = json!("enabled");
     let found = converged(&template, &none, &by_pod);
     assert_eq!((found.standing, found.warnings.is_empty()), (Standing::ByPod, true));
 }

@@ -27,6 +27,26 @@ pub struct Injected {
 /// injected value does: a rewritten record alone would be a rollout for nothing.
 #[must_use]
 pub fn inject(template: &Value, earlier: Option<&Value>, settings: &Settings, facts: &Facts<'_>) -> Injected {
+    // A cluster takes what was rendered as it is, also what an older command line rendered.
+    let as_rendered =
+        !facts.rendered && record::read(template).is_some_and(|own| own.rendered && own.labels.is_none());
+    inject_with(template, earlier, settings, facts, !as_rendered)
+}
+
+/// Injects into a pod that is being created. It has met the webhook, so it needs no label for that.
+#[must_use]
+pub(super) fn inject_pod(pod: &Value, settings: &Settings, facts: &Facts<'_>) -> Injected {
+    inject_with(pod, None, settings, facts, false)
+}
+
+/// Injects, and with `label` sets the label that brings a template's pods to the webhook.
+fn inject_with(
+    template: &Value,
+    earlier: Option<&Value>,
+    settings: &Settings,
+    facts: &Facts<'_>,
+    label: bool,
+) -> Injected {
     let carrier = [Some(template), earlier].into_iter().flatten().find(|t| record::read(t).is_some());
     let old_record = carrier.and_then(record::read);
     let original = reverted(template, old_record.as_ref());
@@ -38,9 +58,7 @@ pub fn inject(template: &Value, earlier: Option<&Value>, settings: &Settings, fa
     match apply(&mut injected, settings, facts, &mut warnings) {
         Ok(mut new_record) if !new_record.is_empty() => {
             new_record.rendered = facts.rendered || old_record.as_ref().is_some_and(|old| old.rendered);
-            let kept = old_record.filter(|old| old.same_values(&new_record));
-            let text = kept.and(carrier).and_then(record::text).map(str::to_owned);
-            match write(&mut injected, &mut new_record, text) {
+            match write(&mut injected, &mut new_record, old_record.as_ref().zip(carrier), label) {
                 Ok(()) => Injected { template: injected, warnings, prevented: false },
                 Err(why) => {
                     warnings.push(why);
@@ -147,11 +165,20 @@ fn spread(template: &Value, settings: &Settings, facts: &Facts<'_>) -> Option<Va
     })
 }
 
-/// Writes the record into the template's annotations, with `text` where the record is an old one. An error
-/// says why it can't stand there, so that nothing may be injected: it could not be taken back.
-fn write(template: &mut Value, record: &mut Record, text: Option<String>) -> Result<(), String> {
+/// Writes the record into the template's annotations and, with `label`, the label beside them that brings its pods
+/// to the webhook. The text of `earlier`, a record with the template that carries it, stays where it has the same
+/// values. An error says why it can't stand there, so that nothing may be injected: it could not be taken back.
+fn write(
+    template: &mut Value,
+    record: &mut Record,
+    earlier: Option<(&Record, &Value)>,
+    label: bool,
+) -> Result<(), String> {
     let annotations = template.as_object_mut().and_then(|template| {
         let (metadata_before, metadata) = Parent::open(template, "metadata")?;
+        if label {
+            record.label(metadata);
+        }
         let (annotations_before, annotations) = Parent::open(metadata, "annotations")?;
         record.metadata = metadata_before;
         record.annotations = annotations_before;
@@ -164,7 +191,9 @@ fn write(template: &mut Value, record: &mut Record, text: Option<String>) -> Res
                 .into(),
         );
     };
-    let text = text.or_else(|| record.to_text());
+    let kept = earlier.filter(|(earlier, _)| earlier.same_values(record));
+    let kept = kept.and_then(|(_, carrier)| record::text(carrier)).map(str::to_owned);
+    let text = kept.or_else(|| record.to_text());
     annotations.insert(INJECTED.to_owned(), text.map_or(Value::Null, Value::String));
     let size: usize =
         annotations.iter().map(|(key, value)| key.len() + value.as_str().map_or(0, str::len)).sum();

@@ -48,7 +48,7 @@ fn a_plain_template_gets_hook_probe_and_grace_period() {
     assert_eq!(
         without_record(injected(&template)),
         json!({
-            "metadata": {"labels": {"app": "web"}, "annotations": {}},
+            "metadata": {"labels": {"app": "web", "adieu.dev/injection": "enabled"}, "annotations": {}},
             "spec": {
                 "containers": [{
                     "name": "web",
@@ -642,4 +642,36 @@ fn without_a_place_for_the_record_nothing_is_injected() {
         assert_eq!((result.template, result.prevented), (template, true));
         assert!(result.warnings[0].contains("must be objects"), "{:?}", result.warnings);
     }
+}
+
+#[test]
+fn the_template_is_labelled_so_that_its_pods_reach_the_webhook() {
+    let with = |labels: Option<Value>| {
+        let mut template = json!({"metadata": {}, "spec": {"containers": [{"name": "web"}]}});
+        if let Some(labels) = labels {
+            template["metadata"]["labels"] = labels;
+        }
+        template
+    };
+    let ours = json!({"adieu.dev/injection": "enabled"});
+    for (labels, becomes) in [
+        (None, ours.clone()),
+        (Some(Value::Null), ours.clone()),
+        (Some(json!({})), ours.clone()),
+        (Some(json!({"app": "web"})), json!({"app": "web", "adieu.dev/injection": "enabled"})),
+        // Set by the user: left alone, and still there after the opt-out.
+        (Some(ours.clone()), ours.clone()),
+        (Some(json!({"adieu.dev/injection": "disabled"})), json!({"adieu.dev/injection": "disabled"})),
+        (Some(json!("no object")), json!("no object")),
+    ] {
+        let template = with(labels);
+        let labelled = injected(&template);
+        assert_eq!(labelled["metadata"]["labels"], becomes, "{template}");
+        assert_eq!(injected(&labelled), labelled, "{template}");
+        assert_eq!(original(&labelled, None), template);
+    }
+    // Its value is adieu's only as long as it is the one that adieu set.
+    let mut changed = injected(&with(None));
+    changed["metadata"]["labels"]["adieu.dev/injection"] = json!("disabled");
+    assert_eq!(original(&changed, None)["metadata"]["labels"], json!({"adieu.dev/injection": "disabled"}));
 }

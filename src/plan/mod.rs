@@ -30,7 +30,7 @@ use serde_json::Value;
 pub use admit::{Admission, admit, admit_anonymous, undone};
 pub use converge::{Convergence, Standing, When, concerning, converge, is_to_be_marked};
 pub use inject::{Injected, inject, opt_out, original};
-pub use patch::{annotations_patch, pod_patch, template_patch, unmark};
+pub use patch::{annotations_patch, pod_patch, show_injection, template_patch, unmark};
 pub use pods::{Owner, admit_pod};
 pub use record::Record;
 pub use render::{render, revert};
@@ -152,8 +152,8 @@ pub struct Surroundings {
     pub services: Vec<Arc<Service>>,
     /// Whether every kubelet has the native sleep action (KEP-3960: on by default from 1.30).
     pub native_sleep: bool,
-    /// Whether the webhook is asked about every pod of the namespace. Elsewhere it is about those that carry an
-    /// annotation of adieu's.
+    /// Whether the webhook is asked about every pod of the namespace. Elsewhere it is asked about those with the
+    /// label [`INJECTION`](crate::api::labels::INJECTION).
     pub all_pods: bool,
 }
 

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use json_patch::{AddOperation, Patch, PatchOperation, RemoveOperation, jsonptr::PointerBuf};
 use serde_json::{Value, json};
 
-use crate::api::annotations::PENDING;
+use super::record;
+use crate::api::{annotations::PENDING, labels::INJECTED};
 
 /// The JSON patch that makes the workload's template `new`.
 #[must_use]
@@ -52,8 +53,55 @@ pub fn unmark(annotations: &BTreeMap<String, String>) -> Option<PatchOperation> 
     annotations.contains_key(PENDING).then_some(PatchOperation::Remove(RemoveOperation { path }))
 }
 
+/// The operation that makes a workload's label [`INJECTED`] say whether `template`, which it has or is given, carries
+/// a record. `None` where it says so already.
+#[must_use]
+pub fn show_injection(labels: &BTreeMap<String, String>, template: &Value) -> Option<PatchOperation> {
+    const TRUE: &str = "true";
+    let path = PointerBuf::from_tokens(["metadata", "labels", INJECTED]);
+    match (labels.get(INJECTED), record::text(template).is_some()) {
+        (Some(value), true) if value == TRUE => None,
+        (None, false) => None,
+        (Some(_), false) => Some(PatchOperation::Remove(RemoveOperation { path })),
+        // There may be none yet to add to.
+        (_, true) if labels.is_empty() => {
+            let path = PointerBuf::from_tokens(["metadata", "labels"]);
+            Some(PatchOperation::Add(AddOperation { path, value: json!({INJECTED: TRUE}) }))
+        }
+        (_, true) => Some(PatchOperation::Add(AddOperation { path, value: json!(TRUE) })),
+    }
+}
+
 /// The JSON patch that makes a pod, its metadata and spec, `new`.
 #[must_use]
 pub fn pod_patch(old: &Value, new: &Value) -> Patch {
     json_patch::diff(old, new)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_workloads_label_says_whether_its_template_carries_a_record() {
+        let (plain, injected) =
+            (json!({}), json!({"metadata": {"annotations": {"adieu.dev/injected": "{}"}}}));
+        let ours = json!({"adieu.dev/injected": "true"});
+        for (labels, template, becomes) in [
+            (Value::Null, &injected, ours.clone()),
+            (json!({}), &injected, ours.clone()),
+            (json!({"app": "web"}), &injected, json!({"app": "web", "adieu.dev/injected": "true"})),
+            (json!({"adieu.dev/injected": "no"}), &injected, ours.clone()),
+            (ours.clone(), &injected, ours.clone()),
+            (ours.clone(), &plain, json!({})),
+            (json!({"app": "web"}), &plain, json!({"app": "web"})),
+            (Value::Null, &plain, Value::Null),
+        ] {
+            let mut object = json!({"metadata": {"labels": labels}});
+            let operation = show_injection(&crate::plan::string_map(&labels), template);
+            assert_eq!(operation.is_some(), labels != becomes, "{labels}");
+            json_patch::patch(&mut object, &operation.into_iter().collect::<Vec<_>>()).unwrap();
+            assert_eq!(object["metadata"]["labels"], becomes);
+        }
+    }
 }

@@ -9,14 +9,11 @@ use super::{
     advice::refuse_exec_on_windows,
     grace,
     hooks::{Hooks, sidecars},
-    inject::{Injected, inject},
+    inject::{Injected, inject_pod},
     record::{self, Field, GRACE_PERIOD, named_containers, put},
     resolve,
 };
-use crate::api::{
-    Mode,
-    annotations::{self, INJECTED},
-};
+use crate::api::{Mode, annotations::INJECTED, labels};
 
 /// The `apps/v1` workload that a pod belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,10 +53,10 @@ pub(super) fn unreached(
     let by_pod = matches!(opt_in, OptIn::In(_)) && workload.is_injected_by_pod(settings);
     let by_pod = by_pod && !workload.is_injected_copy();
     let wanted = by_pod && settings.mode.value == Mode::Enforce;
-    let annotated = || annotations::instructions(&workload.template_annotations()).next().is_some();
-    (wanted && !surroundings.all_pods && !annotated()).then_some(
-        "its pods pass adieu by, and nothing is injected: label the namespace adieu.dev/injection=enabled, \
-         or put an adieu.dev/ annotation on the pod template",
+    let labelled = || labels::is_enabled(&workload.template_labels());
+    (wanted && !surroundings.all_pods && !labelled()).then_some(
+        "its pods bypass the webhook, so nothing is injected: put the label adieu.dev/injection=enabled on the \
+         namespace or on the pod template (an annotation alone doesn't bring pods to the webhook)",
     )
 }
 
@@ -107,7 +104,7 @@ pub fn admit_pod(
         }
         OptIn::In(by) if !by_template && resolution.settings.mode.value == Mode::Enforce => {
             let facts = Facts::of(&view, surroundings, false, by);
-            Some(inject(pod, None, &resolution.settings, &facts))
+            Some(inject_pod(pod, &resolution.settings, &facts))
         }
         _ => None,
     };

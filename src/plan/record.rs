@@ -14,7 +14,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::{Settings, Source};
-use crate::api::annotations::INJECTED;
+use crate::api::{annotations::INJECTED, labels};
 
 pub(super) const GRACE_PERIOD: &str = "terminationGracePeriodSeconds";
 pub(super) const SPREAD: &str = "topologySpreadConstraints";
@@ -41,6 +41,10 @@ pub struct Record {
     /// By container name, what it was given.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub containers: BTreeMap<String, ContainerRecord>,
+    /// What the labels were that now hold [`labels::INJECTION`], where it was put in. It brings the pods to the
+    /// webhook; one that the user set is left alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labels: Option<Parent>,
     /// What the annotations were that now hold the record.
     #[serde(default, skip_serializing_if = "Parent::is_object")]
     pub annotations: Parent,
@@ -97,6 +101,7 @@ impl Record {
             grace_period: None,
             spread: None,
             containers: BTreeMap::new(),
+            labels: None,
             annotations: Parent::Object,
             metadata: Parent::Object,
         }
@@ -200,6 +205,27 @@ impl Record {
         self.grace_period == other.grace_period
             && self.spread == other.spread
             && self.containers == other.containers
+            && self.labels.is_some() == other.labels.is_some()
+    }
+
+    /// Puts the label in that brings the pods of a template, whose `metadata` this is, to the webhook.
+    pub(super) fn label(&mut self, metadata: &mut Map<String, Value>) {
+        let present = metadata.get("labels").is_some_and(|labels| labels.get(labels::INJECTION).is_some());
+        if !present && let Some((before, labels)) = Parent::open(metadata, "labels") {
+            labels.insert(labels::INJECTION.to_owned(), labels::ENABLED.into());
+            self.labels = Some(before);
+        }
+    }
+
+    /// Undoes [`Record::label`], unless the label has another value by now.
+    fn unlabel(&self, metadata: &mut Map<String, Value>) {
+        let Some(before) = self.labels else { return };
+        if let Some(labels) = metadata.get_mut("labels").and_then(Value::as_object_mut)
+            && labels.get(labels::INJECTION).is_some_and(|value| value == labels::ENABLED)
+        {
+            labels.remove(labels::INJECTION);
+        }
+        before.close(metadata, "labels");
     }
 }
 
@@ -268,11 +294,15 @@ pub(super) fn read(template: &Value) -> Option<Record> {
     Some(record)
 }
 
-/// Whether two templates differ in nothing but the text of their records.
+/// Whether two templates differ in nothing but the text of their records and the label that comes with them.
 pub(super) fn same_but_for_text(a: &Value, b: &Value) -> bool {
     let without = |template: &Value| {
+        let record = read(template);
         let mut template = template.clone();
-        template["metadata"]["annotations"].as_object_mut().map(|annotations| annotations.remove(INJECTED));
+        if let Some(metadata) = template["metadata"].as_object_mut() {
+            metadata.get_mut("annotations").and_then(Value::as_object_mut).map(|all| all.remove(INJECTED));
+            record.inspect(|record| record.unlabel(metadata));
+        }
         template
     };
     text(a).is_some() && text(b).is_some() && text(a) != text(b) && without(a) == without(b)
@@ -300,6 +330,7 @@ pub(super) fn revert(template: &mut Value, record: &Record) {
             annotations.remove(INJECTED);
         }
         record.annotations.close(metadata, "annotations");
+        record.unlabel(metadata);
     }
     record.metadata.close(template, "metadata");
 

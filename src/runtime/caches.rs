@@ -45,12 +45,9 @@ use super::{
     workloads::{Workloads, soon},
 };
 use crate::{
-    api::{ClusterGracefulPolicy, GracefulPolicy},
+    api::{ClusterGracefulPolicy, GracefulPolicy, labels::is_enabled},
     plan::{self, Kind, Surroundings},
 };
-
-/// The label of namespaces of which the webhook is asked about everything; the chart's webhooks select by it.
-const LABEL: &str = "adieu.dev/injection";
 
 /// How long after a kind was found missing it is looked for again.
 const MISSING_WAIT: Duration = Duration::from_secs(5);
@@ -251,7 +248,7 @@ impl Caches {
         let inside = |of: &Option<String>| of.as_deref() == Some(namespace);
         let labels = self.namespaces.get(&ObjectRef::new(namespace)).map(|found| found.labels().clone());
         // One that the watch has yet to bring gets the benefit of the doubt.
-        let all_pods = labels.as_ref().is_none_or(|labels| labels.get(LABEL).is_some_and(|l| l == "enabled"));
+        let all_pods = labels.as_ref().is_none_or(is_enabled);
         let labels = labels.unwrap_or_default();
         Surroundings {
             policies: self.policies.state_filter(|policy| inside(&policy.metadata.namespace)),
@@ -488,7 +485,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::{super::workloads::LAG, *};
-    use crate::trial::test_support::client;
+    use crate::{api::labels::INJECTION, trial::test_support::client};
 
     fn budget(name: &str, manager: &str, labels: &Value) -> PodDisruptionBudget {
         serde_json::from_value(json!({
@@ -577,8 +574,8 @@ mod tests {
         ];
         let caches =
             Caches::fixed(vec![], vec![], vec![]).with_cluster_policies(policies).with_namespaces(vec![
-                namespace("shop", &json!({"team": "shop", LABEL: "enabled"})),
-                namespace("front", &json!({"team": "shop", "tier": "front", LABEL: "disabled"})),
+                namespace("shop", &json!({"team": "shop", INJECTION: "enabled"})),
+                namespace("front", &json!({"team": "shop", "tier": "front", INJECTION: "disabled"})),
                 namespace("bank", &json!({"team": "bank"})),
             ]);
         for (namespace, expected, all_pods) in [

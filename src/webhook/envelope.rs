@@ -12,6 +12,7 @@ use super::{
     review::{BadRequest, Subject},
     tree::Shape,
 };
+use crate::runtime::FIELD_MANAGER;
 
 /// The longest uid that is echoed. The API server's have 36 characters.
 const UID_LIMIT: usize = 128;
@@ -50,6 +51,8 @@ struct Request<'a> {
     old_object: Option<&'a RawValue>,
     #[serde(borrow)]
     options: Option<Options<'a>>,
+    #[serde(borrow, default)]
+    user_info: UserInfo<'a>,
 }
 
 #[derive(Deserialize)]
@@ -69,6 +72,12 @@ struct Options<'a> {
     field_manager: Option<Cow<'a, str>>,
 }
 
+#[derive(Default, Deserialize)]
+struct UserInfo<'a> {
+    #[serde(borrow)]
+    username: Option<Cow<'a, str>>,
+}
+
 /// What a review is about: everything but its objects.
 #[derive(Debug)]
 pub(super) struct Head {
@@ -80,6 +89,11 @@ pub(super) struct Head {
     /// Whether the client named no field manager, as `kubectl rollout undo` doesn't. The other commands of kubectl,
     /// Helm and GitOps tools do.
     pub(super) is_anonymous: bool,
+    /// Whether the request is the controller's own. It writes what this replica would answer, or what a policy says
+    /// that this replica has yet to hear of: undoing that would roll pods out twice. In labelled namespaces no
+    /// condition of the webhook configuration keeps these requests away. A service account that uses the same field
+    /// manager only does without the webhook; the controller then injects what it wrote.
+    pub(super) is_by_the_controller: bool,
 }
 
 /// A review whose objects are text.
@@ -176,14 +190,16 @@ impl<'a> Request<'a> {
         if self.uid.len() > UID_LIMIT {
             return Err(BadRequest::LongUid { length: self.uid.len() });
         }
-        let manager = self.options.and_then(|options| options.field_manager);
+        let manager = self.options.and_then(|options| options.field_manager).unwrap_or_default();
+        let username = self.user_info.username.unwrap_or_default();
         Ok(Head {
             uid: self.uid.into_owned(),
             subject,
             operation: self.operation,
             name: shown(&self.name.unwrap_or_default()),
             namespace: shown(&self.namespace.unwrap_or_default()),
-            is_anonymous: manager.is_none_or(|manager| manager.is_empty()),
+            is_anonymous: manager.is_empty(),
+            is_by_the_controller: manager == FIELD_MANAGER && username.starts_with("system:serviceaccount:"),
         })
     }
 }

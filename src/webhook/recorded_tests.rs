@@ -4,7 +4,10 @@
 use serde_json::{Map, Value, json};
 
 use super::tests::patched;
-use crate::api::annotations::{GRACEFUL, INJECTED};
+use crate::api::{
+    annotations::{GRACEFUL, INJECTED},
+    labels,
+};
 
 /// A review by its name in tests/reviews.
 macro_rules! recorded {
@@ -50,8 +53,10 @@ fn remove(holder: &mut Value, key: &str, within: &str) {
 fn stranger(object: &Value) -> Value {
     let mut object = object.clone();
     remove(&mut object["metadata"], GRACEFUL, "annotations");
+    remove(&mut object["metadata"], labels::INJECTED, "labels");
     let pod = pod(&mut object);
     remove(&mut pod["metadata"], INJECTED, "annotations");
+    remove(&mut pod["metadata"], labels::INJECTION, "labels");
     remove(pod, "terminationGracePeriodSeconds", "spec");
     for container in pod["spec"]["containers"].as_array_mut().unwrap() {
         remove(container, "preStop", "lifecycle");

@@ -4,7 +4,10 @@ use std::{str::Utf8Error, time::Duration};
 
 use json_patch::Patch;
 use k8s_openapi::ByteString;
-use kube::core::{Status, TypeMeta, admission::Operation, response::StatusSummary};
+use kube::{
+    ResourceExt as _,
+    core::{Status, TypeMeta, admission::Operation, response::StatusSummary},
+};
 use serde::Serialize;
 
 use super::{
@@ -205,8 +208,9 @@ pub(super) async fn review_within(
         Sent::parse(body)?
     };
     sent.head.record();
-    // It is let go as it is, also before the caches are filled: finalizers must be able to go.
-    if sent.object.is_being_deleted() {
+    // It is let go as it is, also before the caches are filled: finalizers must be able to go. So is what the
+    // controller writes.
+    if sent.object.is_being_deleted() || sent.head.is_by_the_controller {
         return Ok(sent.head.answered(Decision::default()));
     }
     if !caches.synced_within(SYNC_LIMIT.min(deadline.left())).await {
@@ -354,6 +358,7 @@ fn workload(kind: Kind, sent: &Sent<'_>, surroundings: &Surroundings) -> Result<
         let template = admission.template.as_ref();
         let mut patch = template.map(|new| plan::template_patch(sent.template, new)).unwrap_or_default();
         patch.0.extend(unmark);
+        patch.0.extend(plan::show_injection(object.labels(), template.unwrap_or(sent.template)));
         return Ok(Decision::new(admission, patch));
     };
     let new = Workload { annotations, template, ..sent };
@@ -367,6 +372,7 @@ fn workload(kind: Kind, sent: &Sent<'_>, surroundings: &Surroundings) -> Result<
     let template = admission.template.as_ref().unwrap_or(template);
     patch.0.extend(plan::template_patch(sent.template, template).0);
     patch.0.extend(unmark);
+    patch.0.extend(plan::show_injection(object.labels(), template));
     Ok(Decision::new(admission, patch))
 }
 

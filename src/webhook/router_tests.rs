@@ -114,6 +114,10 @@ async fn an_annotated_workload_is_patched_and_nothing_else_in_it_changes() {
         container.remove("readinessProbe");
         template["spec"]["terminationGracePeriodSeconds"] = json!(30);
         template["metadata"].as_object_mut().unwrap().remove("annotations");
+        let label = template["metadata"]["labels"].as_object_mut().unwrap().remove("adieu.dev/injection");
+        assert_eq!(label, Some(json!("enabled")));
+        let labels = patched["metadata"].as_object_mut().unwrap().remove("labels");
+        assert_eq!(labels, Some(json!({"adieu.dev/injected": "true"})));
         assert_eq!(patched, object);
     }
 }
@@ -125,6 +129,41 @@ async fn others_pass_untouched() {
         let (response, patched) = answered("CREATE", object.clone(), Value::Null).await;
         assert_eq!((&response["allowed"], &response["patch"]), (&json!(true), &Value::Null));
         assert_eq!(patched, object);
+    }
+}
+
+#[tokio::test]
+async fn the_label_of_an_injected_workload_goes_with_the_injection() {
+    let (_, injected) =
+        answered("CREATE", deployment(&json!({"adieu.dev/graceful": "true"})), Value::Null).await;
+    let mut replaced = injected.clone();
+    replaced["metadata"].as_object_mut().unwrap().remove("labels");
+    let (_, kept) = answered("UPDATE", replaced, injected.clone()).await;
+    assert_eq!(kept["metadata"]["labels"], json!({"adieu.dev/injected": "true"}));
+    let mut out = injected.clone();
+    out["metadata"]["annotations"]["adieu.dev/graceful"] = json!("false");
+    let (_, out) = answered("UPDATE", out, injected).await;
+    assert_eq!(out["metadata"]["labels"], json!({}));
+    assert_eq!(out["spec"], deployment(&Value::Null)["spec"]);
+}
+
+/// In labelled namespaces its writes reach the webhook, and this replica may know an older policy than the one
+/// that leads.
+#[tokio::test]
+async fn what_the_controller_writes_is_left_as_it_is() {
+    let (_, old) = answered("CREATE", deployment(&json!({"adieu.dev/graceful": "true"})), Value::Null).await;
+    let mut taken_out = old.clone();
+    taken_out["spec"] = deployment(&Value::Null)["spec"].clone();
+    let mut review = review_of("UPDATE", taken_out.clone(), old.clone());
+    for (username, manager, expected) in [
+        ("system:serviceaccount:adieu-system:adieu", "adieu", &taken_out),
+        ("system:serviceaccount:adieu-system:adieu", "kubectl-edit", &old),
+        // `adieu verify` writes as a person.
+        ("admin", "adieu", &old),
+    ] {
+        review["request"]["userInfo"]["username"] = json!(username);
+        review["request"]["options"] = json!({"kind": "PatchOptions", "fieldManager": manager});
+        assert_eq!(patched(&review).await.1["spec"], expected["spec"], "{username}, {manager}");
     }
 }
 

@@ -24,10 +24,19 @@ pub fn template() -> BoxedStrategy<Value> {
 }
 
 fn metadata() -> BoxedStrategy<Value> {
-    let labels = prop::sample::select(vec![
-        json!({"app": APP}),
-        json!({"app": APP, "pod-template-hash": "", "app.kubernetes.io/managed-by": "Helm"}),
-    ]);
+    let labels = prop_oneof![
+        6 => prop::sample::select(vec![
+            Some(json!({"app": APP})),
+            Some(json!({"app": APP, "pod-template-hash": "", "app.kubernetes.io/managed-by": "Helm"})),
+        ]),
+        1 => prop::sample::select(vec![
+            Some(json!({"app": APP, "adieu.dev/injection": "enabled"})),
+            Some(json!({"app": APP, "adieu.dev/injection": "disabled"})),
+            Some(json!({})),
+            Some(Value::Null),
+            None,
+        ]),
+    ];
     let own = prop::sample::select(vec![
         json!({}),
         json!({"checksum/config": "0a1b2c", "prometheus.io/scrape": "true"}),
@@ -39,7 +48,7 @@ fn metadata() -> BoxedStrategy<Value> {
     });
     let annotations = prop_oneof![2 => maybe(own_only()), 1 => both.prop_map(Some)];
     (labels, annotations)
-        .prop_map(|(labels, annotations)| fields([("labels", Some(labels)), ("annotations", annotations)]))
+        .prop_map(|(labels, annotations)| fields([("labels", labels), ("annotations", annotations)]))
         .boxed()
 }
 
