@@ -253,6 +253,10 @@ async fn a_stolen_token_runs_nothing_in_a_container() {
         with(&base, "/spec/replicas", json!(100)),
         spread("DoNotSchedule"),
         with(&base, "/metadata/annotations/adieu.dev~1graceful", json!("true")),
+        with(&base, "/metadata/labels/team", json!("other")),
+        with(&base, "/metadata/labels/adieu.dev~1injected", json!("false")),
+        with(&base, "/spec/template/metadata/labels/tier", json!("other")),
+        with(&base, "/spec/template/metadata/labels/adieu.dev~1injection", json!("disabled")),
         hook(json!({"exec": {"command": ["/bin/evil"]}})),
         hook(json!({"exec": {"command": ["sleep", "1; evil"]}})),
         hook(json!({"exec": {"command": ["sh", "-c", "sleep 1"]}})),
@@ -296,6 +300,8 @@ async fn a_stolen_token_runs_nothing_in_a_container() {
         probe(json!({"grpc": {"port": 80, "service": "web"}})),
         spread("ScheduleAnyway"),
         with(&base, "/spec/template/spec/terminationGracePeriodSeconds", json!(45)),
+        with(&base, "/metadata/labels/adieu.dev~1injected", json!("true")),
+        with(&base, "/spec/template/metadata/labels/adieu.dev~1injection", json!("enabled")),
     ] {
         change(&operator, &base, &new, true).await.unwrap();
     }
@@ -510,6 +516,7 @@ async fn a_stolen_token_does_not_redirect_admission() {
         (json!([{"op": "add", "path": "/webhooks/0/rules/0/resources/-", "value": "secrets"}]), "rules"),
         (json!([{"op": "remove", "path": "/webhooks/0/namespaceSelector"}]), "namespaceSelector"),
         (json!([{"op": "remove", "path": "/webhooks/0/matchConditions"}]), "matchConditions"),
+        (json!([{"op": "replace", "path": "/webhooks/2/objectSelector", "value": {}}]), "objectSelector"),
         (json!([{"op": "replace", "path": "/webhooks/0/failurePolicy", "value": "Fail"}]), "failurePolicy"),
         (json!([{"op": "replace", "path": "/webhooks/0/timeoutSeconds", "value": 30}]), "timeoutSeconds"),
         (json!([{"op": "remove", "path": "/webhooks/0"}]), "webhooks"),

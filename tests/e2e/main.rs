@@ -292,6 +292,8 @@ async fn the_api_server_warns_where_the_grace_period_is_too_short() {
         (39, "", &command(&["sleep", "10ss"]), Some(short)),
     ] {
         let mut object = web("web", &json!({}));
+        // By which the API server selects before it looks further.
+        object["metadata"]["labels"] = json!({"adieu.dev/injected": "true"});
         let template = &mut object["spec"]["template"];
         template["metadata"]["annotations"] = json!({
             "adieu.dev/injected": format!(r#"{{"optedInBy":"annotation","settings":{{{settings}}}}}"#),

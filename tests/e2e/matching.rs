@@ -14,20 +14,30 @@ use crate::{
 };
 
 const ANNOTATED: &str = "adieu.dev/graceful";
+const LABEL: &str = "adieu.dev/injection";
 
-/// The installed conditions for requests outside labelled namespaces, in front of nobody, for one namespace.
-async fn unanswered(scene: &Scene, configurations: &Api<MutatingWebhookConfiguration>) {
+/// What the chart selects and asks outside labelled namespaces, in front of nobody, for one namespace. With
+/// `labelled`, what it asks in labelled ones under `Fail`.
+async fn unanswered(scene: &Scene, configurations: &Api<MutatingWebhookConfiguration>, labelled: bool) {
     let ours = ListParams::default().labels("app.kubernetes.io/name=adieu");
     let installed = configurations.list(&ours).await.unwrap().items.remove(0);
-    let webhooks: Vec<Value> = installed.webhooks.into_iter().flatten()
-        .filter(|webhook| webhook.name.starts_with("annotated."))
-        .map(|webhook| json!({
-            "name": format!("unanswered.{}", webhook.name),
-            "admissionReviewVersions": ["v1"], "sideEffects": "None", "failurePolicy": "Fail", "timeoutSeconds": 1,
-            "clientConfig": {"url": "https://127.0.0.1:1/"},
-            "rules": webhook.rules, "matchConditions": webhook.match_conditions,
-            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": scene.namespace}},
-        }))
+    let webhooks: Vec<Value> = installed
+        .webhooks
+        .into_iter()
+        .flatten()
+        .filter(|webhook| ["annotated.adieu.dev", "injected.pods.adieu.dev"].contains(&webhook.name.as_str()))
+        .map(|webhook| {
+            let conditions = webhook.match_conditions.into_iter().flatten();
+            let conditions: Vec<_> =
+                conditions.filter(|condition| !labelled || !condition.name.starts_with("carries-")).collect();
+            json!({
+                "name": format!("unanswered.{}", webhook.name),
+                "admissionReviewVersions": ["v1"], "sideEffects": "None", "failurePolicy": "Fail",
+                "timeoutSeconds": 1, "clientConfig": {"url": "https://127.0.0.1:1/"},
+                "rules": webhook.rules, "matchConditions": conditions, "objectSelector": webhook.object_selector,
+                "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": scene.namespace}},
+            })
+        })
         .collect();
     assert_eq!(webhooks.len(), 2, "workloads and pods");
     let configuration = json!({"metadata": {"name": scene.namespace}, "webhooks": webhooks});
@@ -54,7 +64,7 @@ async fn only_who_says_something_to_adieu_depends_on_it() {
         scene.create(&object).await;
     }
     let configurations: Api<MutatingWebhookConfiguration> = Api::all(scene.client.clone());
-    unanswered(&scene, &configurations).await;
+    unanswered(&scene, &configurations, false).await;
     eventually("the webhook to be in force", || async {
         met(scene.try_create_dry(&web("a", &json!({ANNOTATED: "true"}))).await)
     })
@@ -102,7 +112,17 @@ async fn only_who_says_something_to_adieu_depends_on_it() {
         ),
         ("a pod", pod(json!({"name": "pod"})), false),
         ("a pod with null annotations", pod(json!({"name": "pod", "annotations": null})), false),
-        ("an annotated pod", pod(json!({"generateName": "pod-", "annotations": {ANNOTATED: "true"}})), true),
+        // Labels decide for pods: an annotation is looked at only after the object was converted.
+        ("an annotated pod", pod(json!({"name": "pod", "annotations": {ANNOTATED: "true"}})), false),
+        ("a pod with null labels", pod(json!({"name": "pod", "labels": null})), false),
+        ("a labelled pod", pod(json!({"generateName": "pod-", "labels": {LABEL: "enabled"}})), true),
+        ("a pod labelled otherwise", pod(json!({"name": "pod", "labels": {LABEL: "disabled"}})), false),
+        ("a labelled workload", object(&|o| o["metadata"]["labels"] = json!({LABEL: "enabled"})), false),
+        (
+            "a labelled template",
+            object(&|o| o["spec"]["template"]["metadata"]["labels"][LABEL] = json!("enabled")),
+            false,
+        ),
     ] {
         assert_eq!(met(scene.try_create_dry(&created).await), expected, "CREATE, {case}");
     }
@@ -138,4 +158,42 @@ async fn only_who_says_something_to_adieu_depends_on_it() {
     let configuration = configurations.get(&scene.namespace).await.unwrap();
     configurations.delete(&configuration.name_any(), &DeleteParams::default()).await.unwrap();
     scene.end().await;
+}
+
+/// A finalizer may keep an object for long, and its controller must be able to take that away whatever the webhook
+/// does.
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test"]
+async fn what_is_being_deleted_does_not_wait_for_the_webhook() {
+    for labelled in [false, true] {
+        let scene = Scene::new().await;
+        for name in ["going", "staying"] {
+            let mut object = web(name, &json!({ANNOTATED: "true"}));
+            object["spec"]["replicas"] = json!(0);
+            object["metadata"]["finalizers"] = json!(["adieu.example/kept"]);
+            scene.create(&object).await;
+        }
+        let api = scene.api("apps/v1", "Deployment");
+        api.delete("going", &DeleteParams::default()).await.unwrap();
+        let configurations: Api<MutatingWebhookConfiguration> = Api::all(scene.client.clone());
+        unanswered(&scene, &configurations, labelled).await;
+        let change = Patch::Merge(json!({"spec": {"minReadySeconds": 1}}));
+        let dry_run = PatchParams { dry_run: true, ..PatchParams::default() };
+        eventually("the webhook to be in force", || async {
+            met(api.patch("staying", &dry_run, &change).await)
+        })
+        .await;
+        let unannotated = Patch::Merge(json!({"metadata": {"annotations": null}}));
+        for patch in [change, unannotated] {
+            assert!(!met(api.patch("going", &dry_run, &patch).await), "labelled: {labelled}");
+        }
+        let released = Patch::Merge(json!({"metadata": {"finalizers": null}}));
+        api.patch("going", &PatchParams::default(), &released).await.unwrap();
+        configurations.delete(&scene.namespace, &DeleteParams::default()).await.unwrap();
+        eventually("the webhook to be gone", || async {
+            !met(api.patch("staying", &PatchParams::default(), &released).await)
+        })
+        .await;
+        scene.end().await;
+    }
 }

@@ -72,7 +72,10 @@ async fn an_owner_that_is_no_workload_opts_its_pods_in() {
     let job = json!({
         "apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "job"},
         "spec": {"template": {
-            "metadata": {"labels": {"app": "job"}, "annotations": {"adieu.dev/graceful": "true"}},
+            "metadata": {
+                "labels": {"app": "job", "adieu.dev/injection": "enabled"},
+                "annotations": {"adieu.dev/graceful": "true"},
+            },
             "spec": {"restartPolicy": "Never", "containers": [{"name": "job", "image": crate::support::image()}]},
         }},
     });
@@ -107,5 +110,40 @@ async fn a_container_that_a_mesh_adds_drains_with_the_rest() {
     let pod = first_pod(&scene, "app=web").await;
     assert_eq!(pod_drains(&pod), [("web".to_owned(), Some(10)), ("mesh".to_owned(), Some(10))]);
     mesh.end().await;
+    scene.end().await;
+}
+
+/// The webhook sets both labels when it is asked, and the controller when it injects what was there before.
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test"]
+async fn what_is_injected_is_labelled_and_its_pods_reach_the_webhook() {
+    let scene = Scene::new().await;
+    let ours = |object: &Value| {
+        let of = |metadata: &Value, key: &str| metadata["labels"].get(key).cloned();
+        [
+            of(&object["metadata"], "adieu.dev/injected"),
+            of(&object["spec"]["template"]["metadata"], "adieu.dev/injection"),
+        ]
+    };
+    let labelled = [Some(json!("true")), Some(json!("enabled"))];
+    let created = scene.create(&web("by-webhook", &json!({"adieu.dev/graceful": "true"}))).await;
+    assert_eq!(ours(&created), labelled);
+    let pod = first_pod(&scene, "app=by-webhook,adieu.dev/injection=enabled").await;
+    assert_eq!(pod_drains(&pod), [("web".to_owned(), Some(10))]);
+
+    let before = scene.create(&web("by-controller", &json!({}))).await;
+    assert_eq!(ours(&before), [None, None]);
+    let policy = json!({
+        "apiVersion": "adieu.dev/v1alpha1", "kind": "GracefulPolicy", "metadata": {"name": "all"},
+        "spec": {"selector": {"matchLabels": {"app": "by-controller"}}},
+    });
+    scene.create(&policy).await;
+    eventually("the controller to inject and label", || async {
+        ours(&scene.deployment("by-controller").await) == labelled
+    })
+    .await;
+    let out = scene.annotate("Deployment", "by-controller", "graceful", Some("false")).await.unwrap();
+    assert_eq!(ours(&out), [None, None]);
+    assert_eq!(out["spec"]["template"], before["spec"]["template"]);
     scene.end().await;
 }

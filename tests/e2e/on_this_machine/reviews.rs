@@ -129,7 +129,8 @@ async fn reviews(scene: &Scene, seen: &Seen) -> BTreeMap<&'static str, Value> {
         keep(name, &by_a_person(kind, "CREATE"));
     }
     let container = json!({"name": "web", "image": crate::support::image()});
-    let metadata = json!({"name": "bare", "annotations": graceful});
+    let metadata =
+        json!({"name": "bare", "annotations": graceful, "labels": {"adieu.dev/injection": "enabled"}});
     let spec = json!({"containers": [container]});
     let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec});
     scene.kubectl_with(&["create", "--filename=-"], &pod).await.unwrap();

@@ -4,7 +4,7 @@
 use std::fs;
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
 use super::chart::render;
@@ -82,6 +82,11 @@ const TOGETHER: [&[&str]; 3] = [
 /// An error that names the values and the object which is not as it should be.
 pub fn check(workspace: &Workspace) -> Result<()> {
     let step = Step::start("looking at the chart's objects");
+    for fails in [false, true] {
+        let set = format!("--set=webhook.failurePolicy={}", if fails { "Fail" } else { "Ignore" });
+        let objects = objects(workspace, &[&set, "--set=webhook.timeoutSeconds=3"])?;
+        selection(&objects, fails).with_context(|| set.clone())?;
+    }
     for (sets, fields) in cases() {
         let sets: Vec<_> = sets.iter().map(|set| format!("--set-json={set}")).collect();
         let sets: Vec<_> = sets.iter().map(String::as_str).collect();
@@ -101,6 +106,46 @@ pub fn check(workspace: &Workspace) -> Result<()> {
     notes(workspace)?;
     step.done();
     Ok(())
+}
+
+/// Every expression costs a conversion of the object, of which strangers pay each that selectors don't spare them:
+/// what is decided by selectors, and where conditions are left.
+fn selection(objects: &[Value], fails: bool) -> Result<()> {
+    let webhooks = &part(objects, "MutatingWebhookConfiguration")["webhooks"];
+    let under_fail: &[&str] = if fails { &["not-by-the-operator", "not-being-deleted"] } else { &[] };
+    for (name, conditions, selector, timeout) in [
+        (
+            "annotated.adieu.dev",
+            &["not-by-the-operator", "not-being-deleted", "carries-an-adieu-annotation"][..],
+            Value::Null,
+            3,
+        ),
+        ("labelled.adieu.dev", under_fail, Value::Null, 3),
+        ("injected.pods.adieu.dev", &[], json!({"matchLabels": {"adieu.dev/injection": "enabled"}}), 2),
+        ("labelled.pods.adieu.dev", &[], Value::Null, 2),
+    ] {
+        let found = webhooks.as_array().into_iter().flatten().find(|webhook| webhook["name"] == name);
+        let found = found.with_context(|| format!("there is no webhook {name}"))?;
+        let asked: Vec<_> = each(&found["matchConditions"], "name").filter_map(Value::as_str).collect();
+        ensure!(asked == conditions, "{name} has the conditions {asked:?}, not {conditions:?}");
+        ensure!(found["objectSelector"] == selector, "{name} selects {}", found["objectSelector"]);
+        ensure!(found["timeoutSeconds"] == timeout, "{name} waits {} s", found["timeoutSeconds"]);
+    }
+    // Of the policies one looks at workloads that adieu didn't label, and at updates alone.
+    let policies = objects.iter().filter(|object| object["kind"] == "ValidatingAdmissionPolicy");
+    let unselected: Vec<_> = policies
+        .map(|policy| (&policy["metadata"]["name"], &policy["spec"]["matchConstraints"]))
+        .filter(|(_, constraints)| constraints["objectSelector"].is_null())
+        .flat_map(|(name, constraints)| each_of(&constraints["resourceRules"]).map(move |rule| (name, rule)))
+        .filter(|(_, rule)| each_text(&rule["resources"]).any(|of| of == "deployments"))
+        .collect();
+    let [(name, rule)] = unselected.as_slice() else { bail!("policies for every workload: {unselected:?}") };
+    ensure!(rule["operations"] == json!(["UPDATE"]), "{name} is for {}", rule["operations"]);
+    Ok(())
+}
+
+fn each_of(array: &Value) -> impl Iterator<Item = &Value> {
+    array.as_array().into_iter().flatten()
 }
 
 fn objects(workspace: &Workspace, values: &[&str]) -> Result<Vec<Value>> {

@@ -10,6 +10,8 @@ use crate::workspace::Workspace;
 
 /// Where adieu's arm lives, and the do-nothing webhook runs.
 pub const NAMESPACE: &str = "adieu-bench";
+/// The same with the label by which everything there reaches adieu, without a condition.
+pub const LABELLED: &str = "adieu-bench-labelled";
 
 /// What every arm creates, from the repository's root.
 pub const DEPLOYMENT: &str = "benches/manifests/deployment.yaml";
@@ -32,22 +34,22 @@ pub enum Arm {
     Patch,
     /// A MutatingAdmissionPolicy.
     Policy,
-    /// adieu.
+    /// adieu, for what is annotated.
     Adieu,
+    /// adieu, in a labelled namespace.
+    Labelled,
 }
 
+/// How many there are.
+pub const COUNT: usize = 6;
 /// Each of them.
-pub const ARMS: [Arm; 5] = [Arm::None, Arm::Noop, Arm::Patch, Arm::Policy, Arm::Adieu];
+pub const ARMS: [Arm; COUNT] = [Arm::None, Arm::Noop, Arm::Patch, Arm::Policy, Arm::Adieu, Arm::Labelled];
 
-/// The order of a round. Over ten rounds every arm comes twice in every place and follows every other arm
-/// twice, so that neither favours any.
-pub fn order(round: u32) -> [Arm; 5] {
-    const FIRST: [u32; 5] = [0, 1, 4, 2, 3];
-    let mut order = FIRST.map(|number| ARMS[((number + round) % 5) as usize]);
-    if round % 10 >= 5 {
-        order.reverse();
-    }
-    order
+/// The order of a round. Over six rounds every arm comes once in every place and follows every other arm
+/// once, so that neither favours any.
+pub fn order(round: u32) -> [Arm; COUNT] {
+    const FIRST: [u32; COUNT] = [0, 1, 5, 2, 4, 3];
+    FIRST.map(|number| ARMS[((number + round) % 6) as usize])
 }
 
 impl Arm {
@@ -58,7 +60,7 @@ impl Arm {
             Self::Noop => "noop",
             Self::Patch => "patch",
             Self::Policy => "policy",
-            Self::Adieu => "adieu",
+            Self::Adieu | Self::Labelled => "adieu",
         }
     }
 
@@ -70,6 +72,7 @@ impl Arm {
             Self::Patch => "webhook with adieu's patch ready",
             Self::Policy => "MutatingAdmissionPolicy",
             Self::Adieu => "adieu",
+            Self::Labelled => "adieu, in a labelled namespace",
         }
     }
 
@@ -78,6 +81,7 @@ impl Arm {
         match self {
             Self::None | Self::Noop | Self::Patch | Self::Policy => install::NAMESPACE,
             Self::Adieu => NAMESPACE,
+            Self::Labelled => LABELLED,
         }
     }
 
@@ -88,14 +92,13 @@ impl Arm {
             Self::Noop => Some("noop.adieu-bench.svc"),
             Self::Patch => Some("patch.adieu-bench.svc"),
             Self::Adieu => Some("annotated.adieu.dev"),
+            Self::Labelled => Some("labelled.adieu.dev"),
         }
     }
 
     /// The body of its requests.
     pub fn body(self, workspace: &Workspace) -> Result<Vec<u8>> {
-        let file = workspace.root().join(DEPLOYMENT);
-        let text = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
-        let mut deployment: Value = serde_saphyr::from_str(&text)?;
+        let mut deployment = deployment(workspace)?;
         deployment["metadata"]["labels"]["admission"] = json!(self.label());
         Ok(serde_json::to_vec(&deployment)?)
     }
@@ -112,7 +115,7 @@ impl Arm {
         let found = (sleeps, probes, spec["terminationGracePeriodSeconds"].as_i64());
         let wanted = match self {
             Self::None | Self::Noop => (0, 0, Some(30)),
-            Self::Patch | Self::Policy | Self::Adieu => (2, 1, Some(45)),
+            Self::Patch | Self::Policy | Self::Adieu | Self::Labelled => (2, 1, Some(45)),
         };
         if found != wanted {
             bail!(
@@ -124,20 +127,27 @@ impl Arm {
     }
 }
 
+/// The Deployment that the arms create.
+pub fn deployment(workspace: &Workspace) -> Result<Value> {
+    let file = workspace.root().join(DEPLOYMENT);
+    let text = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+    Ok(serde_saphyr::from_str(&text)?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn every_arm_has_every_place_and_every_predecessor_twice() {
-        let rounds: Vec<_> = (0..10).map(order).collect();
+    fn every_arm_has_every_place_and_every_predecessor_once() {
+        let rounds: Vec<_> = (0..6).map(order).collect();
         for arm in ARMS {
-            for place in 0..5 {
-                assert_eq!(rounds.iter().filter(|round| round[place] == arm).count(), 2, "{arm:?} {place}");
+            for place in 0..COUNT {
+                assert_eq!(rounds.iter().filter(|round| round[place] == arm).count(), 1, "{arm:?} {place}");
             }
             for other in ARMS.into_iter().filter(|other| *other != arm) {
                 let pairs = rounds.iter().flat_map(|round| round.windows(2));
-                assert_eq!(pairs.filter(|pair| **pair == [other, arm]).count(), 2, "{other:?} {arm:?}");
+                assert_eq!(pairs.filter(|pair| **pair == [other, arm]).count(), 1, "{other:?} {arm:?}");
             }
         }
     }
@@ -158,7 +168,7 @@ mod tests {
         injected["spec"]["template"]["spec"]["containers"][1]["lifecycle"] = hook;
         half["spec"]["template"]["spec"]["containers"][0].as_object_mut().unwrap().remove("readinessProbe");
         for arm in ARMS {
-            let injects = matches!(arm, Arm::Patch | Arm::Policy | Arm::Adieu);
+            let injects = !matches!(arm, Arm::None | Arm::Noop);
             assert_eq!(arm.check(&injected.to_string()).is_ok(), injects, "{arm:?}");
             assert_eq!(arm.check(&untouched.to_string()).is_ok(), !injects, "{arm:?}");
             assert!(arm.check(&half.to_string()).is_err(), "{arm:?}");

@@ -1,7 +1,6 @@
 //! Sends the requests, one after the other on one connection, and holds what comes back against what should.
 
 use std::collections::BTreeMap;
-use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -9,8 +8,8 @@ use http::{Request, header};
 use kube::Client;
 use tokio::time::sleep;
 
-use super::arms::{ARMS, Arm, order};
-use super::report::{Calls, Report, Setting};
+use super::arms::{ARMS, Arm, COUNT, order};
+use super::report::Calls;
 use crate::interrupt;
 use crate::progress::Step;
 use crate::workspace::Workspace;
@@ -23,8 +22,7 @@ const LIMIT: Duration = Duration::from_mins(1);
 const POLL: Duration = Duration::from_millis(200);
 
 /// Measures every arm, in turns.
-pub async fn measure(client: Client, workspace: &Workspace, requests: u32) -> Result<Report> {
-    let version = client.apiserver_version().await.context("cannot ask for the API server's version")?;
+pub async fn measure(client: Client, workspace: &Workspace, requests: u32) -> Result<(Samples, AllCalls)> {
     let session = Session::new(client, workspace)?;
     session.wait_until_effective().await?;
     let step = Step::start(format!("measuring {requests} dry-run creates of each arm"));
@@ -44,21 +42,16 @@ pub async fn measure(client: Client, workspace: &Workspace, requests: u32) -> Re
             );
         }
     }
-    let setting = Setting {
-        kubernetes: version.git_version,
-        cores: available_parallelism().map_or(1, Into::into),
-        requests,
-    };
-    Report::new(setting, &samples, &calls)
+    Ok((samples, calls))
 }
 
 /// Seconds of every request, by arm.
-pub type Samples = [(Arm, Vec<f64>); 5];
+pub type Samples = [(Arm, Vec<f64>); COUNT];
 
 /// A connection, and what is sent on it.
 struct Session {
     client: Client,
-    bodies: [(Arm, Vec<u8>); 5],
+    bodies: [(Arm, Vec<u8>); COUNT],
 }
 
 impl Session {
@@ -134,10 +127,8 @@ impl Session {
         Ok((seconds, answer.with_context(|| format!("{}: the request failed", arm.title()))?))
     }
 
-    /// How often the API server has called each webhook, and how long it waited.
     async fn calls(&self) -> Result<AllCalls> {
-        let metrics = self.client.request_text(Request::get("/metrics").body(Vec::new())?).await;
-        Ok(AllCalls::read(&metrics.context("cannot read the API server's metrics")?))
+        AllCalls::ask(&self.client).await
     }
 }
 
@@ -146,6 +137,17 @@ impl Session {
 pub struct AllCalls(BTreeMap<String, Calls>);
 
 impl AllCalls {
+    /// How often the API server has called each webhook, and how long it waited.
+    pub async fn ask(client: &Client) -> Result<Self> {
+        let metrics = client.request_text(Request::get("/metrics").body(Vec::new())?).await;
+        Ok(Self::read(&metrics.context("cannot read the API server's metrics")?))
+    }
+
+    /// Those of one webhook, by its name.
+    pub fn of(&self, webhook: &str) -> Calls {
+        self.0.get(webhook).copied().unwrap_or_default()
+    }
+
     /// Reads them from the API server's metrics.
     fn read(metrics: &str) -> Self {
         const PREFIX: &str = "apiserver_admission_webhook_admission_duration_seconds_";
@@ -167,7 +169,7 @@ impl AllCalls {
         Self(all)
     }
 
-    fn since(&self, earlier: &Self) -> Self {
+    pub fn since(&self, earlier: &Self) -> Self {
         let difference = |(name, calls): (&String, &Calls)| {
             let before = earlier.0.get(name).copied().unwrap_or_default();
             let count = calls.count.saturating_sub(before.count);
@@ -178,8 +180,7 @@ impl AllCalls {
 
     /// Those of the arms that have a webhook.
     pub fn of_webhooks(&self) -> impl Iterator<Item = (Arm, Calls)> {
-        ARMS.into_iter()
-            .filter_map(|arm| Some((arm, self.0.get(arm.webhook()?).copied().unwrap_or_default())))
+        ARMS.into_iter().filter_map(|arm| Some((arm, self.of(arm.webhook()?))))
     }
 }
 
@@ -205,7 +206,8 @@ apiserver_admission_webhook_request_total{name="noop.adieu-bench.svc"} 99
             [
                 (Arm::Noop, Calls::default()),
                 (Arm::Patch, Calls::default()),
-                (Arm::Adieu, Calls { count: 9, seconds: 0.75 })
+                (Arm::Adieu, Calls { count: 9, seconds: 0.75 }),
+                (Arm::Labelled, Calls::default()),
             ]
         );
         let later = AllCalls::read(&METRICS.replace("} 7", "} 10").replace("} 0.5", "} 0.75"));

@@ -1,14 +1,18 @@
 //! What admission adds to the latency of a request, with arms side by side in one run: none, a webhook that
-//! does nothing, one that only sends a patch, a MutatingAdmissionPolicy, and adieu as its chart installs it.
+//! does nothing, one that only sends a patch, a MutatingAdmissionPolicy, and adieu as its chart installs it. And what
+//! adieu adds for what nobody opted in.
 
 mod arms;
+mod installed;
 mod measure;
 mod report;
 mod rivals;
 mod statistics;
+mod strangers;
 
 use std::fs;
 use std::path::PathBuf;
+use std::thread::available_parallelism;
 
 use anyhow::{Context, Result};
 use clap::Args;
@@ -17,7 +21,7 @@ use crate::cluster::{self, Cluster, Name};
 use crate::target::{External, Target};
 use crate::workspace::Workspace;
 use crate::{image, install, interrupt};
-use report::Report;
+use report::{Report, Setting};
 use rivals::Rivals;
 
 /// `cargo xtask bench admission`
@@ -60,8 +64,18 @@ fn compare(target: &Target, requests: u32) -> Result<Report> {
     install::install(target, &install::Options::default())?;
     let image = image::app(target.workspace(), "noop-webhook")?;
     target.load_image(&image.archive)?;
-    Rivals::new(target).set_up(&image)?;
-    target.with_client(|client| measure::measure(client, target.workspace(), requests))
+    let floor = Rivals::new(target).set_up(&image)?;
+    let version = target.with_client(|client| async move { Ok(client.apiserver_version().await?) });
+    let setting = Setting {
+        kubernetes: version.context("cannot ask for the API server's version")?.git_version,
+        cores: available_parallelism().map_or(1, Into::into),
+        requests,
+    };
+    let (samples, calls) =
+        target.with_client(|client| measure::measure(client, target.workspace(), requests))?;
+    // Each of them three requests, with each of four things in effect.
+    let strangers = strangers::measure(target, &floor, requests / 2)?;
+    Report::new(setting, &samples, &calls, &strangers)
 }
 
 fn clean_up(target: &Target, started: Option<Cluster>) -> Result<()> {

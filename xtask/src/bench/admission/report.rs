@@ -6,23 +6,45 @@ use serde::Serialize;
 use super::arms::Arm;
 use super::measure::{AllCalls, Samples};
 use super::statistics::Percentiles;
+use super::strangers::{ACTS, Act, Strangers, WITHS, With};
 use crate::figures::Figures;
 
-/// What adieu may add at the median, as a multiple of what a do-nothing webhook adds.
-const NOOP_BAR: f64 = 1.2;
+/// What adieu may add at the median, as a multiple of what a webhook adds that has the same patch ready.
+const READY_BAR: f64 = 1.10;
 /// And of what a MutatingAdmissionPolicy adds.
-const MAP_BAR: f64 = 0.6;
+const MAP_BAR: f64 = 1.05;
+/// What it may add for a pod that nobody opted in, as a multiple of what a do-nothing webhook adds.
+const STRANGER_POD_BAR: f64 = 0.1;
+/// And for a workload.
+const STRANGER_WORKLOAD_BAR: f64 = 0.5;
+/// How much more than the floor adieu may add where the floor itself is above a bar.
+const OF_FLOOR: f64 = 1.1;
 
 /// The figures of a run.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
-    /// What adieu adds at the median, as a multiple of what a do-nothing webhook adds.
-    #[serde(rename = "ratio_to_noop")]
-    pub ratio_to_noop: f64,
+    /// What adieu adds at the median, as a multiple of what a webhook adds that has the same patch ready.
+    #[serde(rename = "ratio_to_ready")]
+    pub ratio_to_ready: f64,
     /// And of what a MutatingAdmissionPolicy adds.
     #[serde(rename = "ratio_to_map")]
     pub ratio_to_map: f64,
+    /// What it adds for a pod that nobody opted in, as a multiple of what a do-nothing webhook adds.
+    #[serde(rename = "ratio_stranger_pod")]
+    pub ratio_stranger_pod: f64,
+    /// And for a workload: the worse of creating and updating one.
+    #[serde(rename = "ratio_stranger_workload")]
+    pub ratio_stranger_workload: f64,
+    /// The same of the least with which annotations and the operator's account can be looked at.
+    #[serde(rename = "ratio_stranger_workload_floor")]
+    pub ratio_stranger_workload_floor: f64,
+    /// The first two, for what is created in a labelled namespace.
+    #[serde(rename = "ratio_to_ready_labelled")]
+    pub ratio_to_ready_labelled: f64,
+    /// See there.
+    #[serde(rename = "ratio_to_map_labelled")]
+    pub ratio_to_map_labelled: f64,
     /// What was measured, and on what.
     #[serde(flatten)]
     setting: Setting,
@@ -36,10 +58,10 @@ pub struct Report {
     map: ArmReport,
     /// With adieu.
     adieu: ArmReport,
-    /// The first of the ratios, at each percentile.
-    ratios_to_noop: Percentiles,
-    /// The second.
-    ratios_to_map: Percentiles,
+    /// With adieu, in a labelled namespace.
+    labelled: ArmReport,
+    /// Of what nobody opted in: creating a Deployment, updating one, and creating a pod.
+    strangers: [StrangerReport; 3],
 }
 
 /// What was measured, and on what.
@@ -75,9 +97,77 @@ struct ArmReport {
     calls: Option<Calls>,
 }
 
+/// The figures of one request of what nobody opted in.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct StrangerReport {
+    request: &'static str,
+    nothing: ArmReport,
+    noop: ArmReport,
+    adieu: ArmReport,
+    floor: ArmReport,
+}
+
+impl StrangerReport {
+    fn new(act: Act, strangers: &Strangers) -> Result<Self> {
+        let latency = |with: With| {
+            Percentiles::of(&strangers.of(act, with)).with_context(|| format!("no {}", act.title()))
+        };
+        let none = latency(With::Nothing)?;
+        let report = |with: With| -> Result<ArmReport> {
+            let latency_seconds = latency(with)?;
+            Ok(ArmReport { latency_seconds, added_seconds: latency_seconds.above(none), calls: None })
+        };
+        let [nothing, noop, adieu, floor] = WITHS.map(report);
+        let found =
+            Self { request: act.title(), nothing: nothing?, noop: noop?, adieu: adieu?, floor: floor? };
+        if found.noop.added_seconds.p50 <= 0.0 {
+            bail!(
+                "{}: the do-nothing webhook added nothing at the median: this run shows nothing",
+                act.title()
+            );
+        }
+        Ok(found)
+    }
+
+    /// What is added at the median, as a multiple of what the do-nothing webhook adds.
+    fn ratio(&self, of: &ArmReport) -> f64 {
+        of.added_seconds.p50 / self.noop.added_seconds.p50
+    }
+
+    fn of(&self, with: With) -> &ArmReport {
+        match with {
+            With::Nothing => &self.nothing,
+            With::Noop => &self.noop,
+            With::Adieu => &self.adieu,
+            With::Floor => &self.floor,
+        }
+    }
+}
+
+/// A ratio, and what it is held against.
+struct Bar {
+    ratio: f64,
+    bar: f64,
+    /// Where the API server itself makes it impossible, what the best would be.
+    floor: Option<f64>,
+    what: &'static str,
+}
+
+impl Bar {
+    fn is_met(&self) -> bool {
+        self.ratio <= self.bar
+    }
+
+    /// Whether nothing that decides by the same facts could meet it, and adieu adds hardly more than that would.
+    fn is_out_of_reach(&self) -> bool {
+        self.floor.is_some_and(|floor| floor > self.bar && self.ratio <= floor * OF_FLOOR)
+    }
+}
+
 impl Report {
     /// The figures of a run. An error where it shows nothing: no rival adds anything.
-    pub fn new(setting: Setting, samples: &Samples, calls: &AllCalls) -> Result<Self> {
+    pub fn new(setting: Setting, samples: &Samples, calls: &AllCalls, strangers: &Strangers) -> Result<Self> {
         let latency = |arm: Arm| {
             let of = samples.iter().find(|(of, _)| *of == arm);
             of.and_then(|(_, samples)| Percentiles::of(samples)).context("an arm without requests")
@@ -89,40 +179,71 @@ impl Report {
             Ok(ArmReport { latency_seconds, added_seconds: latency_seconds.above(floor), calls })
         };
         let (none, noop, patch) = (report(Arm::None)?, report(Arm::Noop)?, report(Arm::Patch)?);
-        let (map, adieu) = (report(Arm::Policy)?, report(Arm::Adieu)?);
-        for (arm, report) in [(Arm::Noop, &noop), (Arm::Policy, &map)] {
+        let (map, adieu, labelled) = (report(Arm::Policy)?, report(Arm::Adieu)?, report(Arm::Labelled)?);
+        for (arm, report) in [(Arm::Patch, &patch), (Arm::Policy, &map)] {
             if report.added_seconds.p50 <= 0.0 {
                 bail!("{} added nothing at the median: this run shows nothing", arm.title());
             }
         }
-        let ratios_to_noop = adieu.added_seconds.times(noop.added_seconds);
-        let ratios_to_map = adieu.added_seconds.times(map.added_seconds);
+        let ratio = |one: &ArmReport, other: &ArmReport| one.added_seconds.p50 / other.added_seconds.p50;
+        let [create, update, pod] = ACTS.map(|act| StrangerReport::new(act, strangers));
+        let strangers = [create?, update?, pod?];
+        let [create, update, pod] = &strangers;
         Ok(Self {
-            ratio_to_noop: ratios_to_noop.p50,
-            ratio_to_map: ratios_to_map.p50,
+            ratio_to_ready: ratio(&adieu, &patch),
+            ratio_to_map: ratio(&adieu, &map),
+            ratio_stranger_pod: pod.ratio(&pod.adieu),
+            ratio_stranger_workload: create.ratio(&create.adieu).max(update.ratio(&update.adieu)),
+            ratio_stranger_workload_floor: create.ratio(&create.floor).max(update.ratio(&update.floor)),
+            ratio_to_ready_labelled: ratio(&labelled, &patch),
+            ratio_to_map_labelled: ratio(&labelled, &map),
             setting,
             none,
             noop,
             patch,
             map,
             adieu,
-            ratios_to_noop,
-            ratios_to_map,
+            labelled,
+            strangers,
         })
     }
 
-    /// An error where adieu misses a bar.
+    fn bars(&self) -> [Bar; 4] {
+        [
+            Bar {
+                ratio: self.ratio_to_ready,
+                bar: READY_BAR,
+                floor: None,
+                what: "what a webhook with the same patch ready adds",
+            },
+            Bar {
+                ratio: self.ratio_to_map,
+                bar: MAP_BAR,
+                floor: None,
+                what: "what a MutatingAdmissionPolicy adds",
+            },
+            Bar {
+                ratio: self.ratio_stranger_pod,
+                bar: STRANGER_POD_BAR,
+                floor: None,
+                what: "what a do-nothing webhook adds, for a pod that nobody opted in",
+            },
+            Bar {
+                ratio: self.ratio_stranger_workload,
+                bar: STRANGER_WORKLOAD_BAR,
+                floor: Some(self.ratio_stranger_workload_floor),
+                what: "what a do-nothing webhook adds, for a workload that nobody opted in",
+            },
+        ]
+    }
+
+    /// An error where adieu misses a bar that can be met.
     pub fn verdict(&self) -> Result<()> {
-        let bars = [
-            (self.ratio_to_noop, NOOP_BAR, "a do-nothing webhook"),
-            (self.ratio_to_map, MAP_BAR, "a MutatingAdmissionPolicy"),
-        ];
-        let missed: Vec<_> = bars
-            .into_iter()
-            .filter(|(ratio, bar, _)| ratio > bar)
-            .map(|(ratio, bar, rival)| {
-                format!("{ratio:.2} times what {rival} adds, at most {bar} is allowed")
-            })
+        let missed: Vec<_> = self
+            .bars()
+            .iter()
+            .filter(|bar| !bar.is_met() && !bar.is_out_of_reach())
+            .map(|bar| format!("{:.2} times {}, at most {} is allowed", bar.ratio, bar.what, bar.bar))
             .collect();
         if !missed.is_empty() {
             bail!("adieu adds too much latency at the median: {}", missed.join("; "));
@@ -132,37 +253,57 @@ impl Report {
 
     /// The figures for people.
     pub fn figures(&self) -> Figures {
-        let mut figures = Figures::new([
-            "dry-run create of a Deployment",
-            "p50",
-            "p90",
-            "p99",
-            "added p50",
-            "added p90",
-            "added p99",
-        ]);
+        let mut figures =
+            Figures::new(["dry run", "p50", "p90", "p99", "added p50", "added p90", "added p99"]);
         let ms = |seconds: f64| format!("{:.2} ms", seconds * 1000.0);
+        let mut row = |title: String, report: &ArmReport, adds: bool| {
+            let [latency, added] =
+                [report.latency_seconds, report.added_seconds].map(|p| [p.p50, p.p90, p.p99].map(ms));
+            let [p50, p90, p99] = latency;
+            let [added50, added90, added99] = if adds { added } else { [""; 3].map(Into::into) };
+            figures.row([title, p50, p90, p99, added50, added90, added99]);
+        };
         for (arm, report) in [
             (Arm::None, &self.none),
             (Arm::Noop, &self.noop),
             (Arm::Patch, &self.patch),
             (Arm::Policy, &self.map),
             (Arm::Adieu, &self.adieu),
+            (Arm::Labelled, &self.labelled),
         ] {
-            let [latency, added] =
-                [report.latency_seconds, report.added_seconds].map(|p| [p.p50, p.p90, p.p99].map(ms));
-            let [p50, p90, p99] = latency;
-            let [added50, added90, added99] = if arm == Arm::None { [""; 3].map(Into::into) } else { added };
-            figures.row([arm.title().to_owned(), p50, p90, p99, added50, added90, added99]);
+            row(format!("create of an opted-in Deployment: {}", arm.title()), report, arm != Arm::None);
         }
+        for (act, found) in ACTS.iter().zip(&self.strangers) {
+            // No floor holds for pods: labels decide.
+            for with in WITHS.into_iter().filter(|with| (*act, *with) != (Act::Pod, With::Floor)) {
+                row(
+                    format!("{} that nobody opted in: {}", act.title(), with.title()),
+                    found.of(with),
+                    with != With::Nothing,
+                );
+            }
+        }
+        for bar in self.bars() {
+            let beyond = if bar.is_met() {
+                String::new()
+            } else {
+                let floor = bar.floor.map(|floor| format!(", and the floor is at {floor:.2}"));
+                format!(": missed{}", floor.unwrap_or_default())
+            };
+            figures.remarks.push(format!(
+                "At the median adieu adds {:.2} times {} (at most {}){beyond}.",
+                bar.ratio, bar.what, bar.bar
+            ));
+        }
+        figures.remarks.push(format!(
+            "In a labelled namespace it adds {:.2} times what a webhook with the same patch ready adds, and {:.2} \
+             times what a MutatingAdmissionPolicy adds.",
+            self.ratio_to_ready_labelled, self.ratio_to_map_labelled
+        ));
         let Setting { kubernetes, cores, requests } = &self.setting;
         figures.remarks.push(format!(
-            "At the median adieu adds {:.2} times what a do-nothing webhook adds (at most {NOOP_BAR}), and {:.2} \
-             times what a MutatingAdmissionPolicy adds (at most {MAP_BAR}).",
-            self.ratio_to_noop, self.ratio_to_map
-        ));
-        figures.remarks.push(format!(
-            "{requests} requests of each, in turns, on Kubernetes {kubernetes} with {cores} cores for everything."
+            "{requests} creates of an opted-in Deployment with each, and half as many of every other request, by \
+             turns, on Kubernetes {kubernetes} with {cores} cores for everything."
         ));
         figures
     }
@@ -174,43 +315,89 @@ mod tests {
 
     use super::*;
 
-    fn report(added: [f64; 3]) -> Result<Report> {
+    /// A run in which each arm adds so many milliseconds, and for strangers adieu and the floor add so many times
+    /// what the do-nothing webhook adds: to a create, an update and a pod.
+    fn report(patch: f64, map: f64, adieu: f64, strangers: [[f64; 2]; 3]) -> Result<Report> {
         let setting = Setting { kubernetes: "v1.36.3".into(), cores: 2, requests: 1000 };
-        let [noop, map, adieu] = added.map(|added| vec![0.002 + added; 1000]);
+        let adds = |added: f64| vec![0.002 + added / 1000.0; 1000];
         let samples = [
-            (Arm::None, vec![0.002; 1000]),
-            (Arm::Noop, noop),
-            (Arm::Patch, map.clone()),
-            (Arm::Policy, map),
-            (Arm::Adieu, adieu),
+            (Arm::None, adds(0.0)),
+            (Arm::Noop, adds(1.0)),
+            (Arm::Patch, adds(patch)),
+            (Arm::Policy, adds(map)),
+            (Arm::Adieu, adds(adieu)),
+            (Arm::Labelled, adds(patch)),
         ];
-        Report::new(setting, &samples, &AllCalls::default())
+        let mut measured = Strangers::default();
+        for (act, [adieu, floor]) in ACTS.into_iter().zip(strangers) {
+            for (with, added) in WITHS.into_iter().zip([0.0, 1.0, adieu, floor]) {
+                measured.push(act, with, 0.002 + added / 1000.0);
+            }
+        }
+        Report::new(setting, &samples, &AllCalls::default(), &measured)
+    }
+
+    const GOOD: [[f64; 2]; 3] = [[0.4, 0.4], [0.45, 0.45], [0.05, 0.0]];
+
+    fn verdict(report: Result<Report>) -> String {
+        report.unwrap().verdict().err().map(|error| error.to_string()).unwrap_or_default()
     }
 
     #[test]
     fn the_bars_are_on_what_is_added_at_the_median() {
-        assert!(report([0.001, 0.004, 0.0011]).unwrap().verdict().is_ok());
-        let slow = report([0.001, 0.004, 0.0015]).unwrap().verdict().unwrap_err().to_string();
+        assert_eq!(verdict(report(2.0, 2.1, 2.15, GOOD)), "");
+        let slow = verdict(report(2.0, 4.0, 2.4, GOOD));
         assert!(
-            slow.contains("1.50 times what a do-nothing webhook adds") && !slow.contains("Policy"),
+            slow.contains("1.20 times what a webhook with the same patch ready adds, at most 1.1 is"),
             "{slow}"
         );
-        let slower = report([0.001, 0.001, 0.0015]).unwrap().verdict().unwrap_err().to_string();
-        assert!(slower.contains("1.50 times what a MutatingAdmissionPolicy adds, at most 0.6"), "{slower}");
+        assert!(!slow.contains("Policy") && !slow.contains("nobody"), "{slow}");
+        let slower = verdict(report(2.0, 1.0, 2.0, GOOD));
+        assert!(
+            slower.contains("2.00 times what a MutatingAdmissionPolicy adds, at most 1.05 is"),
+            "{slower}"
+        );
+        let pods = verdict(report(2.0, 4.0, 2.0, [GOOD[0], GOOD[1], [0.2, 0.0]]));
+        assert!(pods.contains("0.20 times what a do-nothing webhook adds, for a pod"), "{pods}");
+    }
+
+    #[test]
+    fn of_strangers_workloads_the_worse_counts_and_the_floor_excuses() {
+        for (create, update, missed) in [
+            ([0.4, 0.4], [0.5, 0.5], false),
+            ([0.6, 0.4], [0.4, 0.4], true),
+            ([0.4, 0.4], [0.6, 0.49], true),
+            // Nobody could: the floor is above the bar.
+            ([0.4, 0.4], [0.6, 0.58], false),
+            ([0.4, 0.4], [0.7, 0.58], true),
+        ] {
+            let said = verdict(report(2.0, 4.0, 2.0, [create, update, GOOD[2]]));
+            assert_eq!(
+                said.contains("for a workload that nobody opted in"),
+                missed,
+                "{create:?} {update:?}: {said}"
+            );
+        }
     }
 
     #[test]
     fn a_run_in_which_a_rival_adds_nothing_shows_nothing() {
-        assert!(report([0.0, 0.004, 0.001]).is_err());
-        assert!(report([0.001, -0.001, 0.001]).is_err());
+        assert!(report(0.0, 4.0, 1.0, GOOD).is_err());
+        assert!(report(1.0, -1.0, 1.0, GOOD).is_err());
     }
 
     #[test]
     fn the_ratios_are_at_the_top_of_the_report() {
-        let json: Value = serde_json::to_value(report([0.001, 0.004, 0.001]).unwrap()).unwrap();
-        let close = |key: &str, expected: f64| (json[key].as_f64().unwrap() - expected).abs() < 1e-6;
-        assert!(close("ratio_to_noop", 1.0) && close("ratio_to_map", 0.25), "{json}");
+        let json: Value = serde_json::to_value(report(1.0, 4.0, 2.0, GOOD).unwrap()).unwrap();
+        for (key, expected) in [
+            ("ratio_to_ready", 2.0),
+            ("ratio_to_map", 0.5),
+            ("ratio_stranger_pod", 0.05),
+            ("ratio_stranger_workload", 0.45),
+        ] {
+            assert!((json[key].as_f64().unwrap() - expected).abs() < 1e-6, "{key}: {json}");
+        }
         assert_eq!((&json["requests"], &json["cores"]), (&1000.into(), &2.into()));
-        assert!((json["adieu"]["addedSeconds"]["p99"].as_f64().unwrap() - 0.001).abs() < 1e-9, "{json}");
+        assert!((json["adieu"]["addedSeconds"]["p99"].as_f64().unwrap() - 0.002).abs() < 1e-9, "{json}");
     }
 }

@@ -11,13 +11,14 @@ use k8s_openapi::ByteString;
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 
-use super::arms::{Arm, DEPLOYMENT, NAMESPACE};
+use super::arms::{Arm, DEPLOYMENT, LABELLED, NAMESPACE};
 use crate::image::Image;
 use crate::progress::Step;
 use crate::target::Target;
 use crate::{command, interrupt};
 
 const NOOP_WEBHOOK: &str = "tests/apps/noop-webhook/manifests.yaml";
+const FLOOR: &str = "benches/manifests/floor.yaml";
 const POLICY: &str = "benches/manifests/mutating-admission-policy.yaml";
 /// In front of the Deployment that is created, as people have it; adieu finds the probe's port by it.
 const SERVICE: &str = "benches/manifests/service.yaml";
@@ -37,27 +38,32 @@ impl<'a> Rivals<'a> {
         Self { target }
     }
 
-    /// Sets them up, from scratch.
-    pub fn set_up(&self, noop_webhook: &Image) -> Result<()> {
+    /// Sets them up, from scratch. The manifests of the floor, which is in effect only in its turn.
+    pub fn set_up(&self, noop_webhook: &Image) -> Result<String> {
         self.remove()?;
         let step = Step::start("setting up what adieu is compared with");
-        self.kubectl(&["create", "namespace", NAMESPACE])?;
+        for namespace in [NAMESPACE, LABELLED] {
+            self.kubectl(&["create", "namespace", namespace])?;
+            self.apply(namespace, &self.read(SERVICE)?)?;
+        }
+        self.kubectl(&["label", "namespace", LABELLED, "adieu.dev/injection=enabled"])?;
+        self.kubectl(&["create", "serviceaccount", "checkout", "--namespace", NAMESPACE])?;
         let host = format!("noop-webhook.{NAMESPACE}.svc");
         let pair = rcgen::generate_simple_self_signed([host]).context("cannot make a certificate")?;
         let base64 = |pem: String| json!(ByteString(pem.into_bytes())).to_string();
-        self.apply(&self.read(SERVICE)?)?;
+        let certificate = base64(pair.cert.pem());
         let manifests = self
             .read(NOOP_WEBHOOK)?
             .replace("\"PATCH\"", &base64(self.patch()?))
-            .replace("CERTIFICATE", &base64(pair.cert.pem()))
+            .replace("CERTIFICATE", &certificate)
             .replace("KEY", &base64(pair.signing_key.serialize_pem()))
             .replace("IMAGE", &noop_webhook.reference());
-        self.apply(&manifests)?;
-        self.apply(&self.read(POLICY)?)
+        self.apply(NAMESPACE, &manifests)?;
+        self.apply(NAMESPACE, &self.read(POLICY)?)
             .context("a MutatingAdmissionPolicy of admissionregistration.k8s.io/v1 takes Kubernetes 1.36")?;
         self.kubectl(&["rollout", "status", "deployment/noop-webhook", "--timeout=120s", "-n", NAMESPACE])?;
         step.done();
-        Ok(())
+        Ok(self.read(FLOOR)?.replace("CERTIFICATE", &certificate))
     }
 
     /// Removes them, if they are there.
@@ -65,9 +71,13 @@ impl<'a> Rivals<'a> {
         let step = Step::start("removing what adieu is compared with");
         for kinds in [
             "mutatingwebhookconfiguration/adieu-bench-noop",
+            "mutatingwebhookconfiguration/adieu-bench-floor",
+            "validatingadmissionpolicybinding/adieu-bench-floor",
+            "validatingadmissionpolicy/adieu-bench-floor",
             "mutatingadmissionpolicybinding/adieu-bench",
             "mutatingadmissionpolicy/adieu-bench",
             "namespace/adieu-bench",
+            "namespace/adieu-bench-labelled",
         ] {
             self.kubectl(&["delete", kinds, "--ignore-not-found", "--wait"])?;
         }
@@ -90,15 +100,21 @@ impl<'a> Rivals<'a> {
             sleep(POLL);
         };
         let deployment: Value = serde_json::from_str(&answer)?;
-        let template = &deployment["spec"]["template"];
-        Ok(json!([{"op": "replace", "path": "/spec/template", "value": template}]).to_string())
+        let (labels, template) = (&deployment["metadata"]["labels"], &deployment["spec"]["template"]);
+        let label = &labels["adieu.dev/injected"];
+        anyhow::ensure!(label.is_string(), "adieu didn't label what it injected: {labels}");
+        Ok(json!([
+            {"op": "replace", "path": "/spec/template", "value": template},
+            {"op": "add", "path": "/metadata/labels/adieu.dev~1injected", "value": label},
+        ])
+        .to_string())
     }
 
-    fn apply(&self, manifests: &str) -> Result<()> {
+    fn apply(&self, namespace: &str, manifests: &str) -> Result<()> {
         let mut file = NamedTempFile::new().context("cannot create a temporary file")?;
         file.write_all(manifests.as_bytes()).context("cannot write a temporary file")?;
         let path = file.path().to_string_lossy();
-        self.kubectl(&["apply", "--namespace", NAMESPACE, "-f", &path])
+        self.kubectl(&["apply", "--namespace", namespace, "-f", &path])
     }
 
     fn kubectl(&self, arguments: &[&str]) -> Result<()> {

@@ -1,0 +1,150 @@
+//! What the API server decides with: configurations of webhooks and policies, which are taken out and put back.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
+use kube::{Api, Client, ResourceExt};
+use serde_json::{Value, json};
+use tokio::time::sleep;
+
+use super::arms::NAMESPACE;
+use crate::install::RELEASE;
+use crate::interrupt;
+
+/// How long it may take until the API server knows of a change: it learns of policies once a second.
+const LIMIT: Duration = Duration::from_mins(1);
+const POLL: Duration = Duration::from_millis(50);
+
+/// In the order in which they are created: a policy without its binding does nothing.
+const KINDS: [&str; 3] =
+    ["MutatingWebhookConfiguration", "ValidatingAdmissionPolicyBinding", "ValidatingAdmissionPolicy"];
+
+/// Configurations that belong together.
+pub struct Installed(Vec<DynamicObject>);
+
+impl Installed {
+    /// adieu's, as its chart has put them in and the operator has filled them in.
+    pub async fn of_adieu(client: &Client) -> Result<Self> {
+        let ours = ListParams::default().labels(&format!("app.kubernetes.io/instance={RELEASE}"));
+        let mut all = Vec::new();
+        for kind in KINDS {
+            let found = api(client, kind).list(&ours).await.with_context(|| format!("cannot list {kind}"))?;
+            ensure!(!found.items.is_empty(), "adieu has no {kind}");
+            all.extend(found.items.into_iter().map(|found| DynamicObject { types: types(kind), ..found }));
+        }
+        for object in &mut all {
+            let metadata = &mut object.metadata;
+            (metadata.resource_version, metadata.uid, metadata.managed_fields) = (None, None, None);
+            (metadata.creation_timestamp, metadata.generation) = (None, None);
+            object.data.as_object_mut().map(|fields| fields.remove("status"));
+        }
+        Ok(Self(all))
+    }
+
+    /// Those of a manifest.
+    pub fn read(manifests: &str) -> Result<Self> {
+        let mut all: Vec<DynamicObject> = serde_saphyr::from_multiple(manifests)?;
+        all.sort_by_key(|object| KINDS.iter().position(|kind| *kind == kind_of(object)));
+        Ok(Self(all))
+    }
+
+    /// Puts them in, and waits until they are in effect.
+    pub async fn put_in(&self, probe: &Probe) -> Result<()> {
+        for object in &self.0 {
+            let created = api(&probe.client, kind_of(object)).create(&PostParams::default(), object).await;
+            created.with_context(|| format!("cannot create {}", object.name_any()))?;
+        }
+        probe.wait(true).await
+    }
+
+    /// Takes them out, and waits until they are in effect no more.
+    pub async fn take_out(&self, probe: &Probe) -> Result<()> {
+        for object in &self.0 {
+            let (api, name) = (api(&probe.client, kind_of(object)), object.name_any());
+            let deleted = api.delete(&name, &DeleteParams::default()).await;
+            deleted.with_context(|| format!("cannot delete {name}"))?;
+        }
+        probe.wait(false).await
+    }
+}
+
+fn api(client: &Client, kind: &str) -> Api<DynamicObject> {
+    let gvk = GroupVersionKind::gvk("admissionregistration.k8s.io", "v1", kind);
+    Api::all_with(client.clone(), &ApiResource::from_gvk(&gvk))
+}
+
+fn kind_of(object: &DynamicObject) -> &str {
+    object.types.as_ref().map(|types| types.kind.as_str()).unwrap_or_default()
+}
+
+fn types(kind: &str) -> Option<kube::core::TypeMeta> {
+    Some(kube::core::TypeMeta { api_version: "admissionregistration.k8s.io/v1".into(), kind: kind.into() })
+}
+
+/// Asks what is in effect.
+pub struct Probe {
+    /// Of an administrator.
+    pub client: Client,
+    /// Of the operator's account, which the policies are about.
+    pub operator: Client,
+    /// A Deployment that opts in.
+    pub annotated: DynamicObject,
+    /// One that is there, and that nobody opted in.
+    pub stranger: String,
+}
+
+impl Probe {
+    async fn wait(&self, in_effect: bool) -> Result<()> {
+        let started = Instant::now();
+        loop {
+            interrupt::check()?;
+            let found = [self.webhook().await?, self.policy().await?];
+            if found == [in_effect; 2] {
+                return Ok(());
+            }
+            ensure!(
+                started.elapsed() < LIMIT,
+                "waited {} s until webhook and policy are in effect: {in_effect}, and they are: {found:?}",
+                LIMIT.as_secs()
+            );
+            sleep(POLL).await;
+        }
+    }
+
+    /// Whether an opted-in Deployment comes back with something injected.
+    async fn webhook(&self) -> Result<bool> {
+        let dry_run = PostParams { dry_run: true, ..PostParams::default() };
+        let created = self.deployments(&self.client).create(&dry_run, &self.annotated).await?;
+        Ok(created.data["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] != 30)
+    }
+
+    /// Whether the operator is refused what it may never do.
+    async fn policy(&self) -> Result<bool> {
+        let dry_run = PatchParams { dry_run: true, ..PatchParams::default() };
+        let other: Value = json!([{"op": "add", "path": "/spec/minReadySeconds", "value": 7}]);
+        let patch = Patch::Json::<()>(serde_json::from_value(other)?);
+        match self.deployments(&self.operator).patch(&self.stranger, &dry_run, &patch).await {
+            Ok(_) => Ok(false),
+            Err(kube::Error::Api(status)) if status.message.contains("ValidatingAdmissionPolicy") => Ok(true),
+            Err(error) => Err(error).context("cannot ask as the operator"),
+        }
+    }
+
+    fn deployments(&self, client: &Client) -> Api<DynamicObject> {
+        let resource = ApiResource::erase::<k8s_openapi::api::apps::v1::Deployment>(&());
+        Api::namespaced_with(client.clone(), NAMESPACE, &resource)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_floor_is_read_with_its_binding_before_its_policy() {
+        let floor = Installed::read(include_str!("../../../../benches/manifests/floor.yaml")).unwrap();
+        assert_eq!(floor.0.iter().map(kind_of).collect::<Vec<_>>(), KINDS);
+    }
+}
