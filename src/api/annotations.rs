@@ -30,6 +30,10 @@ pub const INJECTED: &str = "adieu.dev/injected";
 /// That the workload waits for the next change of its template (`NextUpdate`); written by adieu on the
 /// workload, which meets the webhook by it wherever it is.
 pub const PENDING: &str = "adieu.dev/pending";
+/// Settings that were changed since the injection without any effect, so that nothing was rolled out; written by adieu
+/// on the workload. If they have an effect later, because a Service appears or kubelets are upgraded, that is no
+/// reason to roll out.
+pub const ACCEPTED: &str = "adieu.dev/accepted";
 
 /// The keys by which a person tells adieu something.
 pub const KEYS: [&str; 8] = [
@@ -120,7 +124,7 @@ pub fn parse(annotations: &BTreeMap<String, String>, path: &'static str) -> Pars
                 let given = readiness_probe(value).map_err(|rule| refuse(READINESS_PROBE, rule));
                 settings.readiness_probe = given.ok();
             }
-            INJECTED | PENDING => {}
+            INJECTED | PENDING | ACCEPTED => {}
             _ => unknown.push(key.clone()),
         }
     }
@@ -131,7 +135,7 @@ pub fn parse(annotations: &BTreeMap<String, String>, path: &'static str) -> Pars
 pub fn instructions(
     annotations: &BTreeMap<String, String>,
 ) -> impl Iterator<Item = (&String, &String)> + use<'_> {
-    under_prefix(annotations).filter(|(key, _)| ![INJECTED, PENDING].contains(&key.as_str()))
+    under_prefix(annotations).filter(|(key, _)| ![INJECTED, PENDING, ACCEPTED].contains(&key.as_str()))
 }
 
 /// Whether a key is one of adieu's.

@@ -78,7 +78,8 @@ pub(super) async fn keep(
 /// workload, which it doesn't have, and drains leave its pods alone.
 fn wanted(kind: Kind, object: &DynamicObject, convergence: &Convergence) -> Option<PodDisruptionBudget> {
     let settings = &convergence.resolution.settings;
-    let managed = convergence.standing != Standing::Unmanaged && settings.mode.value == Mode::Enforce;
+    let managed = !matches!(convergence.standing, Standing::Unmanaged | Standing::Reverted)
+        && settings.mode.value == Mode::Enforce;
     let budget = settings.disruption_budget.value.as_ref().filter(|_| managed && kind != Kind::DaemonSet)?;
     let selector: LabelSelector = serde_json::from_value(object.data["spec"]["selector"].clone()).ok()?;
     let owner = OwnerReference {

@@ -116,7 +116,7 @@ fn state(
         _ if convergence.template.is_some() && convergence.when != When::Observed && is_blocked() => {
             Some(WorkloadState::Blocked)
         }
-        Standing::Unmanaged => None,
+        Standing::Unmanaged | Standing::Reverted => None,
         Standing::Injected => Some(WorkloadState::Injected),
         Standing::Pending | Standing::ByPod if convergence.when == When::Observed => {
             Some(WorkloadState::Observed)

@@ -15,7 +15,7 @@ mod trees;
 mod turns;
 mod unusable;
 mod workloads;
-mod write;
+pub(crate) mod write;
 
 use std::sync::Arc;
 

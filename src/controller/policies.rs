@@ -283,6 +283,9 @@ fn status<P: Policy>(policy: &P, tally: Tally, now: Timestamp) -> GracefulPolicy
 struct Tally {
     counts: WorkloadCounts,
     by_pod: usize,
+    /// How many are to be reverted yet, and how many are.
+    reverting: usize,
+    reverted: usize,
     /// Those that another policy won.
     lost: Vec<String>,
     /// Those that nothing can be injected into, and why.
@@ -344,6 +347,7 @@ impl Tally {
                     tally.counts.pending += 1;
                     let reason = trouble.blocked.reason(&key(*kind, &object));
                     tally.blocked.extend(reason.map(|reason| (name, reason)));
+                    tally.reverting += usize::from(convergence.resolution.reverts);
                     tally.later += usize::from(convergence.when == When::NextUpdate);
                     tally.waits |= matches!(convergence.when, When::InTurn | When::AtOnce);
                     if convergence.when == When::InTurn {
@@ -360,6 +364,7 @@ impl Tally {
                     tally.prevented.push((name, convergence.warnings.join("; ")));
                 }
                 Standing::ByPod => tally.by_pod += 1,
+                Standing::Reverted => tally.reverted += 1,
                 Standing::Unmanaged => {}
             }
         }
@@ -386,6 +391,9 @@ impl Tally {
             };
             return says(false, "Stalled", message);
         }
+        if let Some(says) = self.reverted() {
+            return says;
+        }
         let carry = format!("{injected} workloads carry the policy's values");
         if pending > 0 {
             let mut message = vec![format!("{injected} of {matched} workloads carry the policy's values")];
@@ -401,6 +409,29 @@ impl Tally {
         } else {
             says(true, "Injected", carry)
         }
+    }
+
+    /// What `Ready` says of a policy whose workloads are reverted.
+    fn reverted(&self) -> Option<Says> {
+        let Self { reverting, reverted, counts: WorkloadCounts { injected, .. }, .. } = *self;
+        if reverting + reverted == 0 {
+            return None;
+        }
+        let keeps = match injected {
+            0 => String::new(),
+            1 => "; 1 workload keeps its values, because an annotation opts it in".into(),
+            keep => format!("; {keep} workloads keep their values, because annotations opt them in"),
+        };
+        Some(if reverting > 0 {
+            let all = reverting + reverted;
+            says(
+                false,
+                "Reverting",
+                format!("{reverted} of {all} workloads are reverted, {reverting} left{keeps}"),
+            )
+        } else {
+            says(true, "Reverted", format!("{reverted} workloads are reverted, none left{keeps}"))
+        })
     }
 
     fn conflicted(&self) -> Says {
@@ -633,6 +664,39 @@ mod tests {
         let workloads: Reach = vec![deployment("a", &around(30, &own))];
         let later = "0 of 1 workloads carry the policy's values, 1 get them with the next change of their pod template";
         assert_eq!(told(&own, &workloads), (later.into(), "False".into()));
+    }
+
+    #[test]
+    fn a_policy_that_reverts_tells_how_many_are_left() {
+        let injecting = policy(json!({"selector": {}}));
+        let reverting = policy(json!({"selector": {}, "rollout": {"mode": "Revert"}}));
+        let around = |policy: &GracefulPolicy| {
+            Arc::new(Surroundings { policies: vec![Arc::new(policy.clone())], ..Surroundings::default() })
+        };
+        let injected = |name: &str, annotations: Value| {
+            let (kind, kept, before) = deployment(name, &around(&injecting));
+            let mut object = kept.object();
+            object.metadata.annotations = serde_json::from_value(annotations).unwrap();
+            let template = plan::converge(&Workload::of(kind, &object), &before).template.unwrap();
+            object.data["spec"]["template"] = template;
+            (kind, Arc::new(object.into()), around(&reverting))
+        };
+        let ready = |workloads: &Reach| {
+            let status = status(&reverting, workloads, at(1));
+            let ready = &status.conditions[0];
+            (ready.status.clone(), ready.reason.clone(), ready.message.clone(), status.workloads.unwrap())
+        };
+        let graceful = injected("c", json!({"adieu.dev/graceful": "true"}));
+        let mut workloads: Reach =
+            vec![injected("a", json!({})), deployment("b", &around(&reverting)), graceful];
+        let (status, reason, message, counts) = ready(&workloads);
+        assert_eq!((status.as_str(), reason.as_str()), ("False", "Reverting"));
+        assert!(message.starts_with("1 of 2 workloads are reverted, 1 left; 1 workload keeps"), "{message}");
+        assert_eq!(counts, WorkloadCounts { matched: 3, injected: 1, pending: 1, failed: 0 });
+        workloads[0] = deployment("a", &around(&reverting));
+        let (status, reason, message, _) = ready(&workloads);
+        assert_eq!((status.as_str(), reason.as_str()), ("True", "Reverted"));
+        assert!(message.starts_with("2 workloads are reverted, none left"), "{message}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -41,7 +41,7 @@ pub(super) fn patience(kind: Kind, object: &DynamicObject) -> Duration {
 
 /// How far a rollout has come, for comparisons. Pods of a StatefulSet or DaemonSet that become ready and cease
 /// to be so are no progress: the next one is updated only once the last one is ready.
-pub(super) fn reached(kind: Kind, object: &DynamicObject) -> u64 {
+pub(crate) fn reached(kind: Kind, object: &DynamicObject) -> u64 {
     let fields: &[&str] = match kind {
         Kind::Deployment => &["replicas", "updatedReplicas", "readyReplicas", "availableReplicas"],
         Kind::StatefulSet => &["replicas", "updatedReplicas", "currentReplicas"],
@@ -73,7 +73,7 @@ pub(super) fn progressing(object: &DynamicObject) -> Option<&Value> {
 
 /// Whether every pod of a DaemonSet is of the current template. It never tells whether a rollout was complete, and
 /// one of many nodes is always away.
-pub(super) fn is_updated(kind: Kind, object: &DynamicObject) -> bool {
+pub(crate) fn is_updated(kind: Kind, object: &DynamicObject) -> bool {
     let status = &object.data["status"];
     let observed = status["observedGeneration"].as_i64() >= object.metadata.generation;
     let updated = status["updatedNumberScheduled"].as_i64() >= status["desiredNumberScheduled"].as_i64();
@@ -82,7 +82,7 @@ pub(super) fn is_updated(kind: Kind, object: &DynamicObject) -> bool {
 
 /// Whether the latest rollout was complete once, and every pod is still of that template: what isn't available
 /// since then is broken, and is no rollout. A DaemonSet doesn't tell.
-pub(super) fn was_complete(kind: Kind, object: &DynamicObject) -> bool {
+pub(crate) fn was_complete(kind: Kind, object: &DynamicObject) -> bool {
     let (spec, status) = (&object.data["spec"], &object.data["status"]);
     let observed = status["observedGeneration"].as_i64() >= object.metadata.generation;
     let of_template = match kind {

@@ -298,6 +298,25 @@ async fn the_oldest_go_first_and_none_where_one_failed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_policy_reverts_one_workload_after_the_other() {
+    let all = ["a", "b", "c"].map(deployment);
+    let mut cluster = Cluster::injected(10, [policy("all", &json!({"selector": {}}))], all);
+    cluster.says("all", json!({"selector": {}, "rollout": {"mode": "Revert"}}));
+    assert_eq!(cluster.may(&["a", "b", "c"]).await, ["a"]);
+    cluster.begin("a").await;
+    assert!(!cluster.may_begin("b").await, "it carries nothing any more, and its rollout counts");
+    // Whoever leads next knows as much.
+    let mut cluster = cluster.taken_over();
+    assert!(!cluster.may_begin("b").await);
+    cluster.change("a", complete);
+    assert_eq!(cluster.may(&["b", "c"]).await, ["b"]);
+    cluster.begin("b").await;
+    cluster.change("b", failed);
+    assert!(!cluster.may_begin("c").await);
+    assert_eq!(cluster.failed_for("shop", by("all")).await, ["b"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_rollout_back_to_an_older_replica_set_counts_until_its_pods_are_available() {
     let all = json!({"selector": {}, "rollout": {"maxConcurrent": 1}});
     let status = |generation: i64, available: i64, said_at: &str| {

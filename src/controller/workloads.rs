@@ -125,8 +125,12 @@ async fn look_after(kind: Kind, object: &DynamicObject, context: &Context) -> Re
     }
     kept?;
     // From here on the version changes that a write goes by.
-    if plan::is_to_be_marked(&workload, &convergence, &surroundings) {
-        return match context.write(write::mark(&context.client, kind, object)).await {
+    let marks = plan::marks(&workload, &convergence, &surroundings);
+    // The mark of a workload that waited goes with its template's change.
+    let is_written =
+        convergence.template.is_some() && matches!(convergence.when, When::AtOnce | When::InTurn);
+    if !marks.is_empty() && !is_written {
+        return match context.write(write::mark(&context.client, kind, object, &marks)).await {
             Some(Err(error)) if error.is_refusal() => {
                 tracing::warn!(%error, "not marked, so that its next update may pass the webhook by");
                 Ok(Action::requeue(REFUSED_WAIT))
@@ -267,10 +271,10 @@ mod tests {
 
     use super::*;
     use crate::{
-        api::annotations::PENDING,
+        api::annotations::{ACCEPTED, PENDING},
         controller::test_support::commanded,
         runtime::{FIELD_MANAGER, caches::Caches, client::LIMIT, unusable::Reason},
-        trial::test_support::{client, failure},
+        trial::test_support::{client, client_of_bodies, failure},
     };
 
     const DEPLOYMENT: Kind = Kind::Deployment;
@@ -459,7 +463,8 @@ mod tests {
             // It meets the webhook anyway.
             (waiting(), &["adieu.dev/drain-seconds"], false),
             (labelled("enabled"), &[], false),
-            (nobody(), &[PENDING], false),
+            // Nobody manages it any more.
+            (nobody(), &[PENDING], true),
             (nobody(), &[], false),
         ] {
             let asked = Asked::default();
@@ -513,6 +518,41 @@ mod tests {
         assert!(stub.too_large().is_some());
         assert_eq!(reconcile(DEPLOYMENT, Arc::new(stub), context).await.unwrap(), Action::await_change());
         assert!(asked.lock().unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_was_accepted_is_written_on_the_workload_once() {
+        let probing = |mode: &str| {
+            let policy = json!({
+                "apiVersion": "adieu.dev/v1alpha1", "kind": "GracefulPolicy",
+                "metadata": {"name": "all", "namespace": "shop"},
+                "spec": {"selector": {}, "readinessProbe": {"mode": mode}},
+            });
+            let policies = vec![serde_json::from_value(policy).unwrap()];
+            Caches::fixed(policies, vec![], vec![(DEPLOYMENT, deployment("a"))])
+        };
+        let mut object = deployment("a");
+        let before = probing("Never").surroundings("shop");
+        object.data["spec"]["template"] =
+            plan::converge(&Workload::of(DEPLOYMENT, &object), &before).template.unwrap();
+        let written: Arc<Mutex<Vec<Value>>> = Arc::default();
+        for (mode, expected) in [("Never", 0), ("Auto", 1), ("Auto", 1)] {
+            let (bodies, answer) = (written.clone(), serde_json::to_value(&object).unwrap());
+            let client = client_of_bodies(move |_, _, body| {
+                bodies.lock().unwrap().push(serde_json::from_slice(body).unwrap());
+                Some((200, answer.clone()))
+            });
+            let (context, _senders) = commanded(client, probing(mode), 1);
+            reconciled(&Arc::new(context), object.clone()).await.unwrap();
+            let written = written.lock().unwrap();
+            assert_eq!(written.len(), expected, "{mode}: {written:?}");
+            if let Some(patch) = written.last() {
+                assert_eq!(patch["metadata"]["resourceVersion"], "7");
+                let annotations = serde_json::from_value(patch["metadata"]["annotations"].clone()).unwrap();
+                object.metadata.annotations = annotations;
+            }
+        }
+        assert!(object.metadata.annotations.unwrap().contains_key(ACCEPTED));
     }
 
     #[tokio::test]

@@ -1,5 +1,7 @@
 //! Writes to workloads: the template, or the mark of who waits for its next update, and nothing left in our name.
 
+use std::collections::BTreeMap;
+
 use kube::{
     Api, Client, ResourceExt as _,
     api::{Patch, PatchParams},
@@ -8,8 +10,7 @@ use kube::{
 use serde_json::{Value, json};
 
 use crate::{
-    api::annotations::PENDING,
-    plan::{Kind, show_injection, template_patch, unmark},
+    plan::{Kind, Workload, opt_out_patch, show_injection, template_patch, unmark},
     runtime::{
         FIELD_MANAGER,
         ownership::{give_up, precondition},
@@ -20,7 +21,7 @@ use crate::{
 /// The API server refused a write, or could not be reached.
 #[derive(Debug, thiserror::Error)]
 #[error("{kind} {namespace}/{name}: {source}")]
-pub(super) struct Error {
+pub(crate) struct Error {
     kind: Kind,
     namespace: String,
     name: String,
@@ -33,7 +34,7 @@ impl Error {
     }
 
     /// Whether the object had changed meanwhile: its version, or so much that the patch can't be applied.
-    pub(super) fn is_conflict(&self) -> bool {
+    pub(crate) fn is_conflict(&self) -> bool {
         let kube::Error::Api(status) = &self.source else { return false };
         let changed = status.code == 409 || status.code == 422 && status.message == INAPPLICABLE;
         changed && !is_denial(&status.message)
@@ -46,7 +47,7 @@ impl Error {
 
     /// Whether the API server, or an admission webhook or policy, would refuse it again. A webhook that must be
     /// asked and doesn't answer is a 500.
-    pub(super) fn is_refusal(&self) -> bool {
+    pub(crate) fn is_refusal(&self) -> bool {
         let kube::Error::Api(status) = &self.source else { return false };
         let unasked = status.code >= 500 && status.message.contains("webhook");
         let refused = matches!(status.code, 400 | 403 | 422) && !self.is_conflict();
@@ -79,18 +80,33 @@ pub(super) async fn template(
     send(client, kind, object, Patch::Json(patch)).await
 }
 
-/// Sets the mark of a workload that waits for its next update, if nobody changed the object since. It goes with
-/// that update.
-pub(super) async fn mark(client: &Client, kind: Kind, object: &DynamicObject) -> Result<(), Error> {
-    let annotations = json!({PENDING: "NextUpdate"});
-    let metadata = json!({"resourceVersion": object.resource_version(), "annotations": annotations});
+/// Opts `object` out and restores its template, in one write, if nobody changed the object since: what the webhook
+/// makes of the annotation, also where there is no webhook. It is to be [disowned](disown) after that.
+pub(crate) async fn opt_out(
+    client: &Client,
+    kind: Kind,
+    object: &DynamicObject,
+) -> Result<DynamicObject, Error> {
+    let mut patch = opt_out_patch(&Workload::of(kind, object));
+    patch.0.insert(0, precondition(&object.metadata));
+    send(client, kind, object, Patch::Json(patch)).await
+}
+
+/// Sets marks on the workload itself, or removes them, if nobody changed the object since.
+pub(super) async fn mark(
+    client: &Client,
+    kind: Kind,
+    object: &DynamicObject,
+    marks: &BTreeMap<&'static str, Option<String>>,
+) -> Result<(), Error> {
+    let metadata = json!({"resourceVersion": object.resource_version(), "annotations": marks});
     let written = send(client, kind, object, Patch::Merge(json!({"metadata": metadata}))).await?;
     disown(client, kind, &written).await;
     Ok(())
 }
 
 /// Leaves nothing of what was written in our name.
-pub(super) async fn disown(client: &Client, kind: Kind, written: &DynamicObject) {
+pub(crate) async fn disown(client: &Client, kind: Kind, written: &DynamicObject) {
     let given_up = match give_up_ownership(client, kind, written).await {
         // Its controller wrote the status in between.
         Err(error) if error.is_conflict() => give_up_leftovers(client, kind, written).await,

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::{
-    Facts, Kind, OptIn, Surroundings, Workload, advice, converge,
+    Facts, Kind, OptIn, Surroundings, Workload, advice,
+    converge::{KEPT, converge},
     inject::{inject, opt_out, original},
     pods::unreached,
     record::{self, Parent},
@@ -69,6 +70,8 @@ fn decide(
         let injected = inject(new.template, earlier, &resolution.settings, &facts);
         warnings.extend(advice::while_observing(&resolution.settings, injected));
     }
+    // Then the controller, or the next change of the template, takes back what was injected.
+    let waits = observes || resolution.reverts;
     let template = match (&resolution.opt_in, old) {
         _ if !refusals.is_empty() => None,
         (OptIn::Out, _) => Some(opt_out(new.template, earlier)),
@@ -77,7 +80,7 @@ fn decide(
         // A manifest that the command line injected was replaced by one that it didn't.
         (OptIn::Unmentioned, Some(old)) if is_rendered(old) => Some(opt_out(new.template, earlier)),
         (_, Some(old))
-            if (observes || !said_otherwise(new, old))
+            if (waits || !said_otherwise(new, old))
                 && !template_changed(new, old)
                 && !rendered_anew(new, old) =>
         {
@@ -86,14 +89,17 @@ fn decide(
         // An annotation was taken away, or a policy is gone and the template changes anyway.
         (OptIn::Unmentioned, _) => Some(opt_out(new.template, earlier)),
         // What the command line injected is the manifest's own; anything else goes, as where a policy is gone.
-        _ if observes => (!is_rendered(new)).then(|| opt_out(new.template, earlier)),
+        _ if waits => (!is_rendered(new)).then(|| opt_out(new.template, earlier)),
         (OptIn::In(by), _) => {
             let by_pod = new.is_injected_by_pod(&resolution.settings);
             let facts = Facts::of(new, surroundings, old.is_none() && !by_pod, by);
             let injected = inject(new.template, earlier, &resolution.settings, &facts);
             warnings.extend(injected.warnings);
+            let kept = old.filter(|_| injected.prevented && !by_pod);
+            let kept = kept.and_then(|old| keep_injected(new, old, &facts));
+            warnings.extend(kept.is_some().then(|| KEPT.to_owned()));
             // The pods get it as they are created.
-            Some(if by_pod { opt_out(new.template, earlier) } else { injected.template })
+            Some(if by_pod { opt_out(new.template, earlier) } else { kept.unwrap_or(injected.template) })
         }
     };
     // A record of the same values in other words is no reason for a rollout.
@@ -181,6 +187,14 @@ fn as_it_was(
     let planned = || converge(old, surroundings).template.as_ref() == Some(new.template);
     let undone = old_record.is_some() && !goes_back && new.template != old.template && !planned();
     undone.then(|| old.template.clone())
+}
+
+/// What is injected with the settings of the injection that the workload carries, where the present ones prevent any,
+/// such as a maximum that was lowered: a workload that is protected stays so.
+fn keep_injected(new: &Workload<'_>, old: &Workload<'_>, facts: &Facts<'_>) -> Option<Value> {
+    let recorded = record::read(old.template)?;
+    let kept = inject(new.template, Some(old.template), &recorded.settings, facts);
+    (!kept.prevented).then_some(kept.template)
 }
 
 /// Whether the command line injected what the template carries.

@@ -461,3 +461,55 @@ fn what_an_older_command_line_rendered_stays_as_it_is() {
     // Rendered anew, it has the label.
     assert_eq!(older.rendered(&nobody, false).template, rendered.template);
 }
+
+#[test]
+fn a_lowered_maximum_takes_nothing_from_a_workload_whose_template_changes() {
+    let capped = |drain| {
+        let cap: crate::api::ClusterGracefulPolicy = serde_json::from_value(json!({
+            "apiVersion": "adieu.dev/v1alpha1", "kind": "ClusterGracefulPolicy",
+            "metadata": {"name": "cap"}, "spec": {"maxGracePeriodSeconds": 40},
+        }))
+        .unwrap();
+        Surroundings { cluster_policies: vec![Arc::new(cap)], ..policy(drain) }
+    };
+    let managed = Deployment::plain().admitted(None, &policy(20));
+    let sent = managed.clone().image("v2");
+    let changed = sent.sent(Some(&managed), &capped(20));
+    assert!(changed.warnings.iter().any(|warning| warning == KEPT), "{:?}", changed.warnings);
+    let changed = sent.admitted(Some(&managed), &capped(20));
+    assert_eq!(changed.drain(), Some(20));
+    assert_eq!(changed.template["spec"]["terminationGracePeriodSeconds"], 55);
+    // The API server may ask again, and somebody may send the manifest as it was.
+    assert_eq!(changed.sent(Some(&managed), &capped(20)).template, None);
+    let resent = Deployment::plain().image("v3").admitted(Some(&managed), &capped(30));
+    assert_eq!(resent.drain(), Some(20), "with the settings of the injection that it has");
+
+    let new = Deployment::plain().sent(None, &capped(20));
+    assert_eq!(new.template, None);
+    let opted_out = managed.clone().annotated("graceful", "false").admitted(Some(&managed), &capped(20));
+    assert_eq!(opted_out.template, Deployment::plain().template);
+}
+
+#[test]
+fn where_a_policy_reverts_the_next_change_of_the_template_takes_back_and_nothing_is_injected() {
+    let reverting = policy_of(&json!({"selector": {}, "rollout": {"mode": "Revert"}}));
+    assert_eq!(Deployment::plain().sent(None, &reverting).template, None);
+    let managed = Deployment::plain().admitted(None, &policy(10));
+    for same in [managed.clone(), managed.clone().annotated("drain-seconds", "20")] {
+        assert_eq!(
+            same.admitted(Some(&managed), &reverting).template,
+            managed.template,
+            "it waits for its turn"
+        );
+    }
+    let changed = managed.clone().image("v2").admitted(Some(&managed), &reverting);
+    assert_eq!(changed.template, Deployment::plain().image("v2").template);
+    let reverted = Deployment::plain();
+    assert_eq!(reverted.sent(Some(&managed), &reverting).template, None, "the controller's own write passes");
+
+    let graceful = Deployment::plain().annotated("graceful", "true");
+    assert_eq!(graceful.clone().admitted(None, &reverting).drain(), Some(10));
+    assert_eq!(graceful.image("v2").admitted(Some(&managed), &reverting).drain(), Some(10));
+    let rendered = Deployment::plain().rendered(&policy(20), false);
+    assert_eq!(rendered.clone().image("v2").sent(Some(&rendered), &reverting).template, None);
+}

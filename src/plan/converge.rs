@@ -5,14 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::{
-    Facts, OptIn, Record, Resolution, Settings, Source, Surroundings, Workload,
+    Facts, OptIn, Record, Resolution, Settings, Source, Surroundings, Workload, accepted,
     hooks::Hooks,
-    inject::{inject, inject_pod, opt_out},
+    inject::{Injected, inject, inject_pod, opt_out},
     pods::unreached,
     record, resolve,
     resolve::max_concurrent,
 };
-use crate::api::{Mode, RolloutMode, annotations};
+use crate::api::{
+    Mode, RolloutMode,
+    annotations::{self, ACCEPTED, PENDING},
+};
 
 /// What the controller shall do with a workload.
 #[derive(Clone, Debug)]
@@ -27,6 +30,8 @@ pub struct Convergence {
     pub asked_by: BTreeMap<Source, usize>,
     /// How the workload stands.
     pub standing: Standing,
+    /// What the workload's annotation [`ACCEPTED`] shall say; `None` if it shall not be there.
+    pub accepted: Option<String>,
     /// What was resolved.
     pub resolution: Resolution,
     /// What a person should know.
@@ -46,6 +51,8 @@ pub enum Standing {
     Prevented,
     /// Its pods get it as they are created, whatever the template is.
     ByPod,
+    /// A policy that opts it in takes back what was injected, and its template carries nothing any more.
+    Reverted,
 }
 
 /// When a workload becomes what it shall be.
@@ -71,10 +78,13 @@ pub fn converge(workload: &Workload<'_>, surroundings: &Surroundings) -> Converg
     warnings.extend(resolution.invalid.iter().map(|invalid| format!("annotation ignored: {invalid}")));
     let recorded = record::read(workload.template);
     let Settings { mode, rollout_mode, .. } = &resolution.settings;
-    let by_pod = workload.is_injected_by_pod(&resolution.settings);
+    // What the command line injected is the manifest's own.
+    let reverts = resolution.reverts && !recorded.as_ref().is_some_and(|record| record.rendered);
+    let by_pod = !reverts && workload.is_injected_by_pod(&resolution.settings);
     let is_copy = workload.is_injected_copy();
     let mut standing = match resolution.opt_in {
         OptIn::In(_) if is_copy => Standing::Injected,
+        OptIn::In(_) if reverts => Standing::Reverted,
         OptIn::In(_) if by_pod => Standing::ByPod,
         OptIn::In(_) => Standing::Injected,
         OptIn::Out | OptIn::Unmentioned => Standing::Unmanaged,
@@ -98,7 +108,7 @@ pub fn converge(workload: &Workload<'_>, surroundings: &Surroundings) -> Converg
         }
     }
     let observes = mode.value == Mode::Observe;
-    let between = |recorded: &Record| Asked::between(&recorded.settings, &resolution.settings, surroundings);
+    let mut accepted = None;
 
     let (template, asked) = match (&resolution.opt_in, &recorded) {
         (OptIn::In(_), None) if by_pod && observes => (in_pods.map(|pods| pods.template), Asked::ON_WORKLOAD),
@@ -111,38 +121,33 @@ pub fn converge(workload: &Workload<'_>, surroundings: &Surroundings) -> Converg
         }
         // A policy that vanished is followed at the template's next change.
         (OptIn::Unmentioned, _) => (None, Asked::NOBODY),
+        (OptIn::In(_), _) if reverts => {
+            (Some(opt_out(workload.template, None)), Asked::by(&rollout_mode.from))
+        }
         (OptIn::In(_), None) if by_pod => (None, Asked::NOBODY),
         (OptIn::In(_), Some(recorded)) if by_pod => {
-            (Some(opt_out(workload.template, None)), between(recorded))
+            let before = accepted::accepted(workload, recorded);
+            (
+                Some(opt_out(workload.template, None)),
+                Asked::between(&before, &resolution.settings, surroundings),
+            )
         }
         (OptIn::In(by), recorded) => {
-            let facts = Facts::of(workload, surroundings, false, by);
-            let inject_with = |settings| inject(workload.template, None, settings, &facts);
-            let injected = inject_with(&resolution.settings);
-            warnings.extend(injected.warnings);
-            if injected.prevented {
+            let again = Again::of(workload, recorded.as_ref(), by, &resolution.settings, surroundings);
+            warnings.extend(again.warnings);
+            if again.prevented {
                 standing = Standing::Prevented;
             }
-            let asked = match recorded {
-                None => Asked::by(by),
-                Some(recorded) if is_incomplete(workload.template, recorded) => Asked::ON_WORKLOAD,
-                // Where the settings make no difference, what differs is nobody's request: a Service that
-                // appeared, or a better engine.
-                Some(recorded)
-                    if inject_with(&recorded.settings).template["spec"] == injected.template["spec"] =>
-                {
-                    Asked::NOBODY
-                }
-                Some(recorded) => between(recorded),
-            };
-            (Some(injected.template), asked)
+            accepted = again.accepted;
+            (again.template, again.asked)
         }
     };
     let managed = matches!(resolution.opt_in, OptIn::In(_));
     let template = template.filter(|template| template != workload.template);
     let later = template.is_some() && asked.is_by_nobody() && asked.later;
     let template = template.filter(|_| !asked.is_by_nobody());
-    let reached = standing == Standing::Injected || observes && standing == Standing::ByPod;
+    let reached = matches!(standing, Standing::Injected | Standing::Reverted)
+        || observes && standing == Standing::ByPod;
     if reached && (template.is_some() || later) {
         standing = Standing::Pending;
     }
@@ -161,17 +166,91 @@ pub fn converge(workload: &Workload<'_>, surroundings: &Surroundings) -> Converg
         let policies = asked.by_policies.into_iter().chain(opted_in_by);
         asked_by.extend(policies.map(|policy| (policy.clone(), max_concurrent(&policy, surroundings))));
     }
-    Convergence { template, when, asked_by, standing, resolution, warnings }
+    Convergence { template, when, asked_by, standing, accepted, resolution, warnings }
 }
 
-/// Whether the workload is to be given [`annotations::PENDING`], without which the webhook isn't asked about its
-/// next update: it waits for that, has nothing of adieu's about it, and its namespace isn't labelled.
+/// What a person should know of a workload that can't be injected as it shall be, and was injected before.
+pub(super) const KEPT: &str = "what was injected before stays until then, or until the workload is opted out";
+
+/// What becomes of a workload that is opted in, and injected in its template.
+struct Again {
+    template: Option<Value>,
+    asked: Asked,
+    accepted: Option<String>,
+    prevented: bool,
+    warnings: Vec<String>,
+}
+
+impl Again {
+    fn of(
+        workload: &Workload<'_>,
+        recorded: Option<&Record>,
+        by: &Source,
+        settings: &Settings,
+        surroundings: &Surroundings,
+    ) -> Self {
+        let facts = Facts::of(workload, surroundings, false, by);
+        let inject_with = |settings| inject(workload.template, None, settings, &facts);
+        let Injected { template: injected, warnings, prevented } = inject_with(settings);
+        let accepted = recorded.and_then(|recorded| accepted::kept(workload, recorded));
+        let mut again = Self { template: None, asked: Asked::NOBODY, accepted, prevented, warnings };
+        let Some(recorded) = recorded else {
+            return Self { template: Some(injected), asked: Asked::by(by), ..again };
+        };
+        if again.prevented {
+            // A maximum that was lowered takes no protection away.
+            again.warnings.push(KEPT.into());
+            return again;
+        }
+        let before = accepted::accepted(workload, recorded);
+        let asked = Asked::between(&before, settings, surroundings);
+        if is_incomplete(workload.template, recorded) {
+            return Self {
+                template: Some(injected),
+                asked: Asked { drifted: true, ..Asked::by(by) },
+                ..again
+            };
+        }
+        // Where the settings make no difference, what differs is nobody's request: a Service that appeared, or a
+        // better engine. That they make none now is remembered, because later they may.
+        let same = inject_with(&before).template["spec"] == injected["spec"];
+        let without_effect = same || injected == *workload.template;
+        if without_effect && !asked.is_by_nobody() && accepted::depends_on_cluster(&before, settings) {
+            again.accepted = accepted::text(recorded, settings);
+        }
+        if !same {
+            again.asked = asked;
+        }
+        again.template = Some(injected);
+        again
+    }
+}
+
+/// The marks that adieu sets on the workload itself, as far as they have to change: their new values, and `None` for
+/// one that has to go. [`PENDING`] goes when the workload waits for nothing any more, whether it was injected, opted
+/// out, or no policy selects it.
 #[must_use]
-pub fn is_to_be_marked(
+pub fn marks(
     workload: &Workload<'_>,
     convergence: &Convergence,
     surroundings: &Surroundings,
-) -> bool {
+) -> BTreeMap<&'static str, Option<String>> {
+    let mut marks = BTreeMap::new();
+    let waits = convergence.template.is_some() && convergence.when == When::NextUpdate;
+    if is_to_be_marked(workload, convergence, surroundings) {
+        marks.insert(PENDING, Some("NextUpdate".to_owned()));
+    } else if workload.annotations.contains_key(PENDING) && !waits {
+        marks.insert(PENDING, None);
+    }
+    if workload.annotations.get(ACCEPTED) != convergence.accepted.as_ref() {
+        marks.insert(ACCEPTED, convergence.accepted.clone());
+    }
+    marks
+}
+
+/// Whether the workload is to be given [`PENDING`], without which the webhook isn't asked about its
+/// next update: it waits for that, has nothing of adieu's about it, and its namespace isn't labelled.
+fn is_to_be_marked(workload: &Workload<'_>, convergence: &Convergence, surroundings: &Surroundings) -> bool {
     let says = |map: &BTreeMap<String, String>| map.keys().any(|key| annotations::is_own(key));
     let waits = convergence.template.is_some() && convergence.when == When::NextUpdate;
     waits && !surroundings.all_pods && !says(workload.annotations) && !says(&workload.template_annotations())
@@ -183,7 +262,9 @@ pub fn is_to_be_marked(
 pub fn concerning(workload: &Workload<'_>, convergence: &Convergence) -> BTreeSet<Source> {
     let recorded = record::read(workload.template);
     let carried = recorded.iter().flat_map(|record| record.settings.sources().chain([&record.opted_in_by]));
-    let all = carried.chain(convergence.resolution.opted_in_by()).chain(convergence.asked_by.keys());
+    let resolution = &convergence.resolution;
+    let reverted_by = Some(&resolution.settings.rollout_mode.from).filter(|_| resolution.reverts);
+    let all = carried.chain(resolution.opted_in_by()).chain(reverted_by).chain(convergence.asked_by.keys());
     all.filter(|source| source.is_policy()).cloned().collect()
 }
 
@@ -193,19 +274,23 @@ struct Asked {
     by_policies: BTreeSet<Source>,
     /// Whether a policy's value takes the place of one that is gone with its policy.
     later: bool,
+    /// Whether it was asked for before, and undone since.
+    drifted: bool,
 }
 
 impl Asked {
-    const NOBODY: Self = Self { on_workload: false, by_policies: BTreeSet::new(), later: false };
-    const ON_WORKLOAD: Self = Self { on_workload: true, by_policies: BTreeSet::new(), later: false };
+    const NOBODY: Self =
+        Self { on_workload: false, by_policies: BTreeSet::new(), later: false, drifted: false };
+    const ON_WORKLOAD: Self =
+        Self { on_workload: true, by_policies: BTreeSet::new(), later: false, drifted: false };
 
     fn by(source: &Source) -> Self {
         let by_policies = Some(source).filter(|source| source.is_policy()).cloned().into_iter().collect();
-        Self { on_workload: source.is_annotation(), by_policies, later: false }
+        Self { on_workload: source.is_annotation(), by_policies, ..Self::NOBODY }
     }
 
     fn is_by_nobody(&self) -> bool {
-        !self.on_workload && self.by_policies.is_empty()
+        !self.on_workload && !self.drifted && self.by_policies.is_empty()
     }
 
     /// Compares the settings that a template was injected with to those that hold now. A default that

@@ -330,7 +330,6 @@ fn admission_passes_what_the_controller_writes() {
     let (none, nobody) = (annotated(&[]), Surroundings::default());
     let injected = converged(&plain(), &annotation, &nobody).template.unwrap();
     let by_policy = converged(&plain(), &none, &policy(20)).template.unwrap();
-    let capped = cluster_policies([json!({"maxGracePeriodSeconds": 40})]);
     let long = {
         let mut template = plain();
         template["spec"]["containers"][0]["lifecycle"] = json!({"preStop": {"sleep": {"seconds": 50}}});
@@ -348,7 +347,7 @@ fn admission_passes_what_the_controller_writes() {
             &none,
             &policy_of(json!({"selector": {}, "injection": "Pod"})),
         ),
-        ("the maximum is lower", &injected, &annotation, &capped),
+        ("the policy reverts", &by_policy, &none, &reverting()),
     ] {
         let old = Workload::new(Kind::Deployment, annotations, template);
         let planned = converge(&old, around).template;
@@ -414,4 +413,225 @@ fn what_pods_would_get_where_a_policy_only_observes_is_told() {
         assert_eq!(found.template.unwrap()["spec"]["terminationGracePeriodSeconds"], 45);
         assert_eq!(admit(&workload, None, &around).template, None);
     }
+}
+
+fn without_hook(template: &Value) -> Value {
+    let mut template = template.clone();
+    template["spec"]["terminationGracePeriodSeconds"] = json!(30);
+    template["spec"]["containers"][0].as_object_mut().unwrap().remove("lifecycle");
+    template
+}
+
+#[test]
+fn drift_is_repaired_as_a_policy_change_is_unless_an_annotation_opted_the_workload_in() {
+    let none = annotated(&[]);
+    let injected = converged(&plain(), &none, &policy(20)).template.unwrap();
+    let mut added = injected.clone();
+    added["spec"]["containers"].as_array_mut().unwrap().push(json!({"name": "late"}));
+    let later = policy_of(json!({"selector": {}, "drainSeconds": 20, "rollout": {"mode": "NextUpdate"}}));
+    for drifted in [without_hook(&injected), added] {
+        let in_turn = converged(&drifted, &none, &policy(20));
+        assert!(in_turn.template.is_some());
+        assert_eq!((in_turn.when, in_turn.standing), (When::InTurn, Standing::Pending));
+        assert_eq!(in_turn.asked_by, [(Source::Policy("all".into()), 1)].into());
+        assert_eq!(converged(&drifted, &none, &later).when, When::NextUpdate);
+        let annotation = annotated(&[("graceful", "true")]);
+        assert_eq!(converged(&drifted, &annotation, &policy(20)).when, When::AtOnce);
+    }
+
+    let nobody = Surroundings::default();
+    let rendered = render(&Workload::new(Kind::Deployment, &none, &plain()), &nobody, true).template.unwrap();
+    let in_turn = converged(&without_hook(&rendered), &none, &nobody);
+    assert_eq!((in_turn.template, in_turn.when), (Some(rendered), When::InTurn));
+}
+
+#[test]
+fn a_lowered_maximum_takes_nothing_from_workloads_that_are_injected() {
+    let annotation = annotated(&[("graceful", "true")]);
+    let mut around = policy(20);
+    let injected = converged(&plain(), &annotated(&[]), &around).template.unwrap();
+    around.cluster_policies = cluster_policies([json!({"maxGracePeriodSeconds": 40})]).cluster_policies;
+    for said in [annotated(&[]), annotation] {
+        let capped = converged(&injected, &said, &around);
+        assert_eq!((capped.template, capped.standing), (None, Standing::Prevented));
+        assert!(capped.warnings.iter().any(|warning| warning == KEPT), "{:?}", capped.warnings);
+        let new = converged(&plain(), &said, &around);
+        assert_eq!((new.template, new.standing), (None, Standing::Prevented));
+        assert!(!new.warnings.iter().any(|warning| warning == KEPT), "{:?}", new.warnings);
+    }
+    let out = converged(&injected, &annotated(&[("graceful", "false")]), &around);
+    assert_eq!((out.template, out.when), (Some(plain()), When::AtOnce), "a person's word counts");
+}
+
+/// The workload as the controller leaves it: its marks are set, and its template, where it is not to wait.
+fn reconciled(
+    template: &mut Value,
+    annotations: &mut BTreeMap<String, String>,
+    around: &Surroundings,
+) -> Convergence {
+    let found = converged(template, annotations, around);
+    for (key, value) in marks(&Workload::new(Kind::Deployment, annotations, template), &found, around) {
+        match value {
+            Some(value) => drop(annotations.insert(key.into(), value)),
+            None => drop(annotations.remove(key)),
+        }
+    }
+    if let Some(injected) = &found.template {
+        *template = injected.clone();
+    }
+    found
+}
+
+fn probing(mode: &str) -> Surroundings {
+    policy_of(json!({"selector": {}, "readinessProbe": {"mode": mode}}))
+}
+
+#[test]
+fn a_service_that_appears_after_a_policy_allowed_probes_rolls_nothing() {
+    let (mut template, mut annotations) = (plain(), annotated(&[]));
+    reconciled(&mut template, &mut annotations, &probing("Never"));
+    let injected = template.clone();
+    assert!(!annotations.contains_key(ACCEPTED));
+    // Without a Service it makes no difference.
+    reconciled(&mut template, &mut annotations, &probing("Auto"));
+    assert_eq!(template, injected);
+    let accepted = annotations.clone();
+    assert!(accepted.contains_key(ACCEPTED), "{accepted:?}");
+    let mut around = probing("Auto");
+    around.services.push(service());
+    let found = reconciled(&mut template, &mut annotations, &around);
+    assert_eq!((found.template, found.standing), (None, Standing::Injected));
+    assert_eq!(annotations, accepted, "it is not written again");
+
+    // Another change that makes no difference either.
+    let mut shorter =
+        policy_of(json!({"selector": {}, "readinessProbe": {"mode": "Auto"}, "sidecarSeconds": 9}));
+    shorter.services.push(service());
+    assert_eq!(reconciled(&mut template, &mut annotations, &shorter).template, None);
+
+    // A person's later act with an effect is followed, and brings the probe along.
+    let mut longer =
+        policy_of(json!({"selector": {}, "readinessProbe": {"mode": "Auto"}, "drainSeconds": 20}));
+    longer.services.push(service());
+    let changed = reconciled(&mut template, &mut annotations, &longer).template.unwrap();
+    assert!(changed["spec"]["containers"][0].get("readinessProbe").is_some());
+    reconciled(&mut template, &mut annotations, &longer);
+    assert!(!annotations.contains_key(ACCEPTED), "the record says it now");
+}
+
+#[test]
+fn a_policy_that_goes_to_and_fro_is_followed_again() {
+    let (mut template, mut annotations) = (plain(), annotated(&[]));
+    let with_service = |mode| Surroundings { services: vec![service()], ..probing(mode) };
+    for mode in ["Never", "Auto"] {
+        reconciled(&mut template, &mut annotations, &probing(mode));
+    }
+    assert_eq!(reconciled(&mut template, &mut annotations, &with_service("Auto")).template, None);
+    assert_eq!(reconciled(&mut template, &mut annotations, &with_service("Never")).template, None);
+    assert!(!annotations.contains_key(ACCEPTED), "{annotations:?}");
+    let allowed = reconciled(&mut template, &mut annotations, &with_service("Auto"));
+    assert!(allowed.template.is_some(), "now it makes a difference, and a person asks for it");
+}
+
+#[test]
+fn kubelets_that_are_upgraded_after_a_policy_left_them_the_choice_roll_nothing() {
+    let method = |method: &str, native_sleep| Surroundings {
+        native_sleep,
+        ..policy_of(json!({"selector": {}, "preStop": {"method": method}}))
+    };
+    let (mut template, mut annotations) = (plain(), annotated(&[]));
+    reconciled(&mut template, &mut annotations, &method("Exec", false));
+    let injected = template.clone();
+    reconciled(&mut template, &mut annotations, &method("Auto", false));
+    assert_eq!(reconciled(&mut template, &mut annotations, &method("Auto", true)).template, None);
+    assert_eq!(template, injected);
+}
+
+#[test]
+fn settings_that_were_accepted_for_another_injection_count_no_more() {
+    let (mut template, mut annotations) = (plain(), annotated(&[]));
+    for mode in ["Never", "Auto"] {
+        reconciled(&mut template, &mut annotations, &probing(mode));
+    }
+    // `kubectl rollout undo` brings annotations of the workload back.
+    let injected =
+        policy_of(json!({"selector": {}, "readinessProbe": {"mode": "Never"}, "drainSeconds": 20}));
+    let mut template = converged(&plain(), &annotated(&[]), &injected).template.unwrap();
+    let allowed = Surroundings {
+        services: vec![service()],
+        ..policy_of(json!({"selector": {}, "readinessProbe": {"mode": "Auto"}, "drainSeconds": 20}))
+    };
+    assert!(reconciled(&mut template, &mut annotations, &allowed).template.is_some());
+    annotations.insert(ACCEPTED.into(), "{\"from\":".into());
+    assert_eq!(reconciled(&mut template, &mut annotations, &allowed).template, None);
+    assert!(!annotations.contains_key(ACCEPTED), "what can't be read goes");
+}
+
+#[test]
+fn the_mark_of_who_waits_goes_when_nobody_manages_the_workload() {
+    let later = Surroundings {
+        all_pods: false,
+        ..policy_of(json!({"selector": {}, "rollout": {"mode": "NextUpdate"}}))
+    };
+    let waiting = annotated(&[("pending", "NextUpdate")]);
+    let changed = |annotations: &BTreeMap<String, String>, around: &Surroundings| {
+        let template = plain();
+        let found = converged(&template, annotations, around);
+        marks(&Workload::new(Kind::Deployment, annotations, &template), &found, around)
+    };
+    assert_eq!(changed(&annotated(&[]), &later), [(PENDING, Some("NextUpdate".into()))].into());
+    assert_eq!(changed(&waiting, &later), [].into());
+    for (annotations, around) in [
+        (waiting.clone(), Surroundings::default()),
+        (annotated(&[("pending", "NextUpdate"), ("graceful", "false")]), later.clone()),
+        (waiting, policy_of(json!({"selector": {}}))),
+    ] {
+        assert_eq!(changed(&annotations, &around), [(PENDING, None)].into(), "{annotations:?}");
+    }
+}
+
+fn reverting() -> Surroundings {
+    policy_of(json!({"selector": {}, "drainSeconds": 20, "rollout": {"mode": "Revert", "maxConcurrent": 2}}))
+}
+
+#[test]
+fn a_policy_that_reverts_takes_back_in_turn_what_was_injected() {
+    let none = annotated(&[]);
+    let injected = converged(&plain(), &none, &policy(20)).template.unwrap();
+    let found = converged(&injected, &none, &reverting());
+    assert_eq!((found.template.as_ref(), found.standing), (Some(&plain()), Standing::Pending));
+    assert_eq!((found.when, found.asked_by), (When::InTurn, [(Source::Policy("all".into()), 2)].into()));
+
+    let reverted = converged(&plain(), &none, &reverting());
+    assert_eq!((reverted.template.as_ref(), reverted.standing), (None, Standing::Reverted));
+}
+
+#[test]
+fn who_only_names_a_policy_that_reverts_is_reverted_and_who_is_annotated_as_graceful_stays() {
+    let names = annotated(&[("policy", "all")]);
+    let injected = converged(&plain(), &names, &policy(20)).template.unwrap();
+    let named = converged(&injected, &names, &reverting());
+    assert_eq!((named.template, named.when), (Some(plain()), When::InTurn));
+    for said in [annotated(&[("graceful", "true")]), annotated(&[("graceful", "true"), ("policy", "all")])] {
+        let injected = converged(&plain(), &said, &policy(20)).template.unwrap();
+        let stays = converged(&injected, &said, &reverting());
+        assert_eq!((stays.template, stays.standing), (None, Standing::Injected), "{said:?}");
+        assert!(converged(&plain(), &said, &reverting()).template.is_some());
+    }
+}
+
+#[test]
+fn a_cluster_policy_that_reverts_reaches_all_that_policies_opted_in() {
+    let none = annotated(&[]);
+    let mut around = policy(20);
+    let injected = converged(&plain(), &none, &around).template.unwrap();
+    let platform = json!({"rollout": {"mode": "Revert", "maxConcurrent": 3}});
+    around.cluster_policies = cluster_policies([platform]).cluster_policies;
+    let found = converged(&injected, &none, &around);
+    assert_eq!(found.template, Some(plain()));
+    let asking = [(Source::Policy("all".into()), 3), (Source::ClusterPolicy("policy-0".into()), 3)];
+    assert_eq!(found.asked_by, asking.into());
+    // What the command line injected is the manifest's own.
+    let rendered = render(&Workload::new(Kind::Deployment, &none, &plain()), &policy(20), false).template;
+    assert_eq!(converged(&rendered.unwrap(), &none, &around).standing, Standing::Injected);
 }

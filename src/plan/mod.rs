@@ -5,6 +5,7 @@
 //! can be taken back by itself. [`admit`], [`converge`] and [`render`] decide when that happens: on a
 //! request, on what is in the cluster already, and on a manifest.
 
+mod accepted;
 mod admit;
 mod advice;
 mod command;
@@ -28,9 +29,9 @@ use kube::core::DynamicObject;
 use serde_json::Value;
 
 pub use admit::{Admission, admit, admit_anonymous, undone};
-pub use converge::{Convergence, Standing, When, concerning, converge, is_to_be_marked};
+pub use converge::{Convergence, Standing, When, concerning, converge, marks};
 pub use inject::{Injected, inject, opt_out, original};
-pub use patch::{annotations_patch, pod_patch, show_injection, template_patch, unmark};
+pub use patch::{annotations_patch, opt_out_patch, pod_patch, show_injection, template_patch, unmark};
 pub use pods::{Owner, admit_pod};
 pub use record::Record;
 pub use render::{render, revert};

@@ -5,8 +5,11 @@ use std::collections::BTreeMap;
 use json_patch::{AddOperation, Patch, PatchOperation, RemoveOperation, jsonptr::PointerBuf};
 use serde_json::{Value, json};
 
-use super::record;
-use crate::api::{annotations::PENDING, labels::INJECTED};
+use super::{Workload, opt_out, record};
+use crate::api::{
+    annotations::{ACCEPTED, GRACEFUL, PENDING},
+    labels::INJECTED,
+};
 
 /// The JSON patch that makes the workload's template `new`.
 #[must_use]
@@ -70,6 +73,22 @@ pub fn show_injection(labels: &BTreeMap<String, String>, template: &Value) -> Op
         }
         (_, true) => Some(PatchOperation::Add(AddOperation { path, value: json!(TRUE) })),
     }
+}
+
+/// The JSON patch that opts a workload out and restores its template. It changes the workload's own metadata, which
+/// counts before the template's, so that nothing but what was injected is taken out of the template.
+#[must_use]
+pub fn opt_out_patch(workload: &Workload<'_>) -> Patch {
+    let mut annotations = workload.annotations.clone();
+    for mark in [ACCEPTED, PENDING] {
+        annotations.remove(mark);
+    }
+    annotations.insert(GRACEFUL.to_owned(), "false".to_owned());
+    let mut patch = annotations_patch(workload.annotations, &annotations);
+    let template = opt_out(workload.template, None);
+    patch.0.extend(template_patch(workload.template, &template).0);
+    patch.0.extend(show_injection(workload.labels, &template));
+    patch
 }
 
 /// The JSON patch that makes a pod, its metadata and spec, `new`.

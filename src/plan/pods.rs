@@ -49,8 +49,8 @@ pub(super) fn unreached(
     resolution: &Resolution,
     surroundings: &Surroundings,
 ) -> Option<&'static str> {
-    let Resolution { settings, opt_in, .. } = resolution;
-    let by_pod = matches!(opt_in, OptIn::In(_)) && workload.is_injected_by_pod(settings);
+    let Resolution { settings, opt_in, reverts, .. } = resolution;
+    let by_pod = matches!(opt_in, OptIn::In(_)) && !reverts && workload.is_injected_by_pod(settings);
     let by_pod = by_pod && !workload.is_injected_copy();
     let wanted = by_pod && settings.mode.value == Mode::Enforce;
     let labelled = || labels::is_enabled(&workload.template_labels());
@@ -92,6 +92,7 @@ pub fn admit_pod(
         return admission;
     }
     let by_template = workload.is_some() && !view.is_injected_by_pod(&resolution.settings);
+    let is_wanted = !resolution.reverts && resolution.settings.mode.value == Mode::Enforce;
     let injected = match &resolution.opt_in {
         _ if record::text(pod).is_some() => {
             let known = match workload {
@@ -102,7 +103,7 @@ pub fn admit_pod(
             };
             complete(pod, known, surroundings.native_sleep)
         }
-        OptIn::In(by) if !by_template && resolution.settings.mode.value == Mode::Enforce => {
+        OptIn::In(by) if !by_template && is_wanted => {
             let facts = Facts::of(&view, surroundings, false, by);
             Some(inject_pod(pod, &resolution.settings, &facts))
         }

@@ -10,7 +10,7 @@ use kube::{
 
 use super::{Kind, ProbeChoice, Setting, Settings, Source, Surroundings, Workload, record};
 use crate::api::{
-    ClusterGracefulPolicy, GracefulPolicy, GracefulPolicySpec, ReadinessProbe,
+    ClusterGracefulPolicy, GracefulPolicy, GracefulPolicySpec, ReadinessProbe, RolloutMode,
     annotations::{self, Invalid},
     defaults,
 };
@@ -34,6 +34,9 @@ pub struct Resolution {
     pub opt_in: OptIn,
     /// The effective values; they count where the workload is opted in.
     pub settings: Settings,
+    /// Whether what was injected is taken back: a policy opts the workload in, by its selector or because an
+    /// annotation names it, and the effective rollout mode is `Revert`. `adieu.dev/graceful: "true"` wins.
+    pub reverts: bool,
     /// Policies that select the workload or would give it defaults, and lost against another of their level.
     pub conflicted: Vec<Source>,
     /// Malformed annotations, which counted as absent.
@@ -129,7 +132,9 @@ pub fn resolve(workload: &Workload<'_>, surroundings: &Surroundings) -> Resoluti
     let base = rendered.map(|record| record.settings.said_by_command_line()).unwrap_or_default();
     let mut settings = merge(base, &levels);
     cap(&mut settings, &surroundings.cluster_policies);
-    Resolution { opt_in, settings, conflicted, invalid, warnings }
+    let by_policy = matches!(&opt_in, OptIn::In(by) if *by != Source::CommandLine) && graceful.is_none();
+    let reverts = by_policy && settings.rollout_mode.value == RolloutMode::Revert;
+    Resolution { opt_in, settings, reverts, conflicted, invalid, warnings }
 }
 
 fn merge(mut settings: Settings, levels: &[Level<'_>]) -> Settings {

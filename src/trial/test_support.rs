@@ -3,7 +3,10 @@
 use std::{
     convert::Infallible,
     future::pending,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use axum::body::Body as Answer;
@@ -34,10 +37,21 @@ pub(crate) fn flaky(items: Value) -> Client {
 /// A client of an API server that answers by method and target; `None` where it never does, or where a watch
 /// brings nothing.
 pub(crate) fn client(answer: impl Fn(&Method, &str) -> Option<(u16, Value)> + Send + 'static) -> Client {
+    client_of_bodies(move |method, target, _| answer(method, target))
+}
+
+/// The same, by the body of the request as well.
+pub(crate) fn client_of_bodies(
+    answer: impl Fn(&Method, &str, &[u8]) -> Option<(u16, Value)> + Send + 'static,
+) -> Client {
+    let answer = Arc::new(Mutex::new(answer));
     let service = service_fn(move |request: Request<Body>| {
-        let target = request.uri().to_string();
-        let answer = answer(request.method(), &target);
+        let answer = answer.clone();
         async move {
+            let target = request.uri().to_string();
+            let (parts, body) = request.into_parts();
+            let body = body.collect_bytes().await.unwrap();
+            let answer = answer.lock().unwrap_or_else(PoisonError::into_inner)(&parts.method, &target, &body);
             let (code, body) = match answer {
                 Some((code, body)) => (code, Answer::from(body.to_string())),
                 None if target.contains("watch=") => (200, Answer::from_stream(silence())),
@@ -51,6 +65,13 @@ pub(crate) fn client(answer: impl Fn(&Method, &str) -> Option<(u16, Value)> + Se
 
 fn silence() -> impl Stream<Item = Result<Bytes, Infallible>> {
     stream::pending()
+}
+
+/// What an API server says of an object that isn't there.
+pub(crate) fn not_found() -> Value {
+    let mut status = failure(404, "not found");
+    status["reason"] = "NotFound".into();
+    status
 }
 
 /// What an API server says where it doesn't do what it is asked for.

@@ -128,6 +128,7 @@ fn others() -> Vec<Value> {
         json!({"mode": "Observe"}),
         json!({"injection": "Pod"}),
         json!({"rollout": {"mode": "NextUpdate"}}),
+        json!({"rollout": {"mode": "Revert"}}),
         json!({"containers": {"exclude": ["app"]}}),
         json!({"containers": {"exclude": ["istio-proxy", "log-shipper"]}}),
         json!({"spread": {"topologyKey": "kubernetes.io/hostname"}}),
