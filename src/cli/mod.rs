@@ -34,9 +34,9 @@ enum Command {
     /// Injects into manifests what makes their workloads terminate gracefully.
     #[command(long_about = inject::HELP)]
     Inject(inject::Arguments),
-    /// Takes back from manifests what was injected.
+    /// Takes back what was injected: from workloads in the cluster, which are opted out, or from manifests.
     #[command(long_about = revert::HELP)]
-    Revert(revert::Arguments),
+    Revert(Box<revert::Arguments>),
     /// Disrupts a workload under load, and tells which requests were lost and why.
     #[command(long_about = verify::HELP)]
     Verify(Box<verify::Arguments>),
@@ -53,8 +53,8 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Crd(arguments) => crd::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Inject(arguments) => inject::run(&arguments),
-        Command::Revert(arguments) => revert::run(&arguments),
         Command::Load(arguments) => load::run(&arguments),
+        Command::Revert(arguments) => return revert::run(&arguments),
         Command::Verify(arguments) => return verify::run(&arguments),
     };
     match outcome {

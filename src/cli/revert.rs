@@ -1,33 +1,135 @@
-//! `adieu revert`: takes back from manifests what adieu injected.
+//! `adieu revert`: takes back what adieu injected, from manifests or from workloads in the cluster.
 
-use super::manifests::{self, Manifests};
+mod budgets;
+mod live;
+mod outcome;
+mod rollouts;
+mod select;
+
+use std::{num::NonZeroUsize, process::ExitCode, time::Duration};
+
+use super::{
+    manifests::{self, Manifests},
+    reference::Reference,
+    verify::duration,
+};
 use crate::plan;
 
 /// What `--help` says.
 pub(super) const HELP: &str = "\
-Reads manifests, takes back from their workloads what adieu injected, and writes all of them: the inverse \
-of `adieu inject`.
+Takes back what adieu injected.
 
-The annotations by which a workload is opted in stay, and so does everything that was changed by hand \
+From manifests (-f): reads them, restores their workloads, and writes all of them: the inverse of `adieu \
+inject`. The annotations by which a workload is opted in stay, and so does everything that was changed by hand \
 since. What was not injected is written as it was read, byte for byte; in the rest only what changes is \
-rewritten.
+rewritten. Warnings and a summary go to standard error.
 
-Warnings and a summary go to standard error.
+From the cluster (KIND/NAME, -n, -l or -A): opts workloads out. Each one that carries what adieu injected, or that \
+an annotation or a policy opts in, gets the annotation adieu.dev/graceful: \"false\", and its pod template becomes \
+what it was before, in one write. This works whether adieu runs, is paused, or is uninstalled already. Your own \
+annotations stay. PodDisruptionBudgets that adieu made for these workloads are removed.
+
+Restoring a pod template is a rollout. At most --max-concurrent roll out at a time, the oldest workload first. If \
+a rollout fails or makes no progress for --timeout, no further one begins. Ctrl-C stops as well. Run the same \
+command again to resume: workloads that are opted out are skipped, and a rollout that still goes on is waited for.
+
+-A leaves kube-system alone, as adieu itself does. If the annotation that opts a workload in is kept in Git, remove \
+it there first: the next sync would opt the workload in again.
+
+You need the rights to get, list and patch Deployments, StatefulSets and DaemonSets, in the whole cluster for -A. \
+With the right to list GracefulPolicies, ClusterGracefulPolicies and Namespaces, workloads that a policy has yet \
+to inject are opted out as well; with the right to list and delete PodDisruptionBudgets, those that adieu made are \
+removed.
 
   adieu revert -f rendered.yaml
-  kubectl get deployments -o yaml | adieu revert -f -";
+  kubectl get deployments -o yaml | adieu revert -f -
+  adieu revert deploy/web -n shop
+  adieu revert -n shop -l tier=front --dry-run
+  adieu revert -A --max-concurrent 5
+
+In the cluster, the exit code is 0 if every selected workload is opted out and its rollout is complete, 1 if not, \
+2 if it could not begin, and 130 after Ctrl-C.";
+
+/// The arguments that select workloads in the cluster.
+const LIVE: [&str; 4] = ["workload", "namespace", "all_namespaces", "selector"];
 
 #[derive(Debug, clap::Args)]
+#[command(
+    group(
+        clap::ArgGroup::new("what").required(true).multiple(true)
+            .args(LIVE).arg("filename")
+    ),
+    mut_arg("filename", |arg| arg.required(false).conflicts_with_all(LIVE)),
+    mut_arg("recursive", |arg| arg.conflicts_with_all(LIVE)),
+    mut_arg("output_file", |arg| arg.conflicts_with_all(LIVE)),
+    mut_arg("output", |arg| arg.help(
+        "What is written. For manifests: as YAML, a document that isn't changed keeps its text; as JSON, several \
+         documents become one List. For the cluster: json writes a report, and progress goes to standard error only"
+    )),
+)]
 pub(super) struct Arguments {
     #[command(flatten)]
     manifests: manifests::Arguments,
+
+    #[command(flatten)]
+    live: Live,
 }
 
-pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let mut manifests = Manifests::read(&arguments.manifests)?;
+/// What is reverted in the cluster, and how.
+#[derive(Debug, clap::Args)]
+#[group(skip)]
+struct Live {
+    /// One workload, as kubectl takes it: deployment/NAME, statefulset/NAME, daemonset/NAME or shorter.
+    #[arg(value_name = "KIND/NAME", conflicts_with_all = ["all_namespaces", "selector"])]
+    workload: Option<Reference>,
+
+    /// All workloads of this namespace, or the namespace of KIND/NAME. That of the kubeconfig's context if absent.
+    #[arg(short, long, value_name = "NAME", conflicts_with = "all_namespaces")]
+    namespace: Option<String>,
+
+    /// The workloads of all namespaces but kube-system.
+    #[arg(short = 'A', long)]
+    all_namespaces: bool,
+
+    /// Only workloads with these labels, such as app=web,tier!=cache.
+    #[arg(short = 'l', long, value_name = "LABELS")]
+    selector: Option<String>,
+
+    /// How many workloads roll out at a time.
+    #[arg(long, value_name = "N", default_value = "1", conflicts_with = "filename")]
+    max_concurrent: NonZeroUsize,
+
+    /// How long a rollout may make no progress before it counts as failed, such as 90s or 10m.
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = duration, conflicts_with = "filename")]
+    timeout: Duration,
+
+    /// Lists what would be done, and does nothing.
+    #[arg(long, conflicts_with = "filename")]
+    dry_run: bool,
+
+    /// Doesn't ask before it opts out all workloads of a selection.
+    #[arg(short, long, conflicts_with = "filename")]
+    yes: bool,
+}
+
+pub(super) fn run(arguments: &Arguments) -> ExitCode {
+    if !arguments.manifests.name_files() {
+        return live::run(&arguments.live, arguments.manifests.write_json());
+    }
+    match revert_manifests(&arguments.manifests) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("adieu: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn revert_manifests(arguments: &manifests::Arguments) -> anyhow::Result<()> {
+    let mut manifests = Manifests::read(arguments)?;
     let counts = manifests.change(|workload, _| plan::revert(workload))?;
     let skipped = manifests.warn_of_unreverted();
-    manifests.write(&arguments.manifests)?;
-    arguments.manifests.summarize(&counts.of_revert(skipped));
+    manifests.write(arguments)?;
+    arguments.summarize(&counts.of_revert(skipped));
     Ok(())
 }

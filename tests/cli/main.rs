@@ -6,6 +6,7 @@ mod controller;
 #[path = "../manifests/files.rs"]
 mod files;
 mod properties;
+mod revert;
 mod support;
 mod text;
 mod unaffected;

@@ -102,6 +102,18 @@ impl Counts {
     }
 }
 
+impl Arguments {
+    /// Whether any manifests are named.
+    pub(super) fn name_files(&self) -> bool {
+        !self.filename.is_empty()
+    }
+
+    /// Whether JSON is written.
+    pub(super) fn write_json(&self) -> bool {
+        matches!(self.output, output::Format::Json)
+    }
+}
+
 /// What is wrong with manifests, each with its place. They stay as they are.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", .0.join("\nadieu: "))]

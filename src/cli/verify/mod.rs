@@ -17,6 +17,7 @@ use anyhow::{Context as _, bail};
 use tokio_util::sync::CancellationToken;
 
 use self::file::ReportFile;
+pub(super) use self::options::duration;
 use super::reference::Reference;
 use crate::{report, runtime::shutdown, trial::Disruption, verify::Findings};
 
@@ -168,7 +169,7 @@ fn exit_code(findings: &Findings) -> ExitCode {
 }
 
 /// Asks on the terminal; an error where the answer is no.
-fn ask(intention: &str) -> anyhow::Result<()> {
+pub(super) fn ask(intention: &str) -> anyhow::Result<()> {
     let mut terminal = stderr();
     write!(terminal, "This will {intention}.\nGo on? [y/N] ").and_then(|()| terminal.flush())?;
     let mut answer = String::new();

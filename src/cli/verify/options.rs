@@ -91,7 +91,7 @@ impl Arguments {
 }
 
 /// A duration with its unit, such as `10s`, `500ms` or `1m 30s`; more than none.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
+pub(in crate::cli) fn duration(text: &str) -> Result<Duration, String> {
     let parsed = text.parse::<SignedDuration>().ok().and_then(|time| Duration::try_from(time).ok());
     parsed
         .filter(|time| !time.is_zero())

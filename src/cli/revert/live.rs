@@ -1,0 +1,140 @@
+//! Opts workloads of a cluster out: look, ask, write, wait, report.
+
+use std::{
+    collections::BTreeSet,
+    io::{IsTerminal as _, Write as _, stderr, stdin, stdout},
+    process::ExitCode,
+};
+
+use anyhow::{Context as _, bail};
+use kube::Config;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    super::verify::ask,
+    Live,
+    outcome::{Report, Teller, plan, workloads},
+    rollouts::{self, Budget},
+    select::{Action, Selected, Selection, Target, select},
+};
+use crate::runtime::{client::client, shutdown};
+
+/// What a shell reports for a program that Ctrl-C ended.
+const INTERRUPTED: u8 = 130;
+const COULD_NOT_BEGIN: u8 = 2;
+
+pub(super) fn run(arguments: &Live, json: bool) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let outcome = match runtime.context("starting the asynchronous runtime") {
+        Ok(runtime) => {
+            let outcome = runtime.block_on(opt_out(arguments, json));
+            // A question that nobody answers is not waited for.
+            runtime.shutdown_background();
+            outcome
+        }
+        Err(error) => Err(error),
+    };
+    outcome.unwrap_or_else(|error| {
+        // The terminal may be gone.
+        let _ = writeln!(stderr(), "adieu: {error:#}");
+        ExitCode::from(COULD_NOT_BEGIN)
+    })
+}
+
+async fn opt_out(arguments: &Live, json: bool) -> anyhow::Result<ExitCode> {
+    let bulk = arguments.workload.is_none();
+    let asks = bulk && !arguments.yes && !arguments.dry_run;
+    if asks && !stdin().is_terminal() {
+        bail!("this opts out all workloads of a selection, and nobody is there to ask: give --yes");
+    }
+    let config = Config::infer().await.context("finding the cluster: is KUBECONFIG right?")?;
+    let client = client().await.context("connecting to the cluster")?;
+    let namespace = arguments.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
+    let selection = Selection {
+        workload: arguments.workload.clone(),
+        namespace: (!arguments.all_namespaces).then_some(namespace),
+        labels: arguments.selector.clone(),
+    };
+    let interrupted = CancellationToken::new();
+    let asked = interrupted.clone();
+    tokio::spawn(async move {
+        drop(shutdown::requested().await);
+        asked.cancel();
+    });
+    let selected = interrupted.run_until_cancelled(select(&client, &selection)).await;
+    let Some(selected) = selected else { return Ok(ExitCode::from(INTERRUPTED)) };
+    let Selected { targets, warnings } = selected?;
+    for warning in warnings {
+        eprintln!("warning: {warning}");
+    }
+    if arguments.dry_run {
+        return list(&targets, json).map(|()| ExitCode::SUCCESS);
+    }
+    if asks && targets.iter().any(|target| !matches!(target.action, Action::Leave(_) | Action::Wait)) {
+        let intention = intention(&targets, &config.cluster_url.to_string(), arguments.max_concurrent.get());
+        // Not on this thread: Ctrl-C has to be heard meanwhile.
+        let answer = tokio::task::spawn_blocking(move || ask(&intention));
+        let Some(answer) = interrupted.run_until_cancelled(answer).await else {
+            return Ok(ExitCode::from(INTERRUPTED));
+        };
+        answer.context("asking")??;
+    }
+    let (count, teller) = (targets.len(), Teller::new(targets.len(), !json));
+    let budget = Budget { max_concurrent: arguments.max_concurrent.get(), patience: arguments.timeout };
+    let tell = |target: &Target, step: &super::outcome::Step<'_>| teller.tell(target, step);
+    let done = rollouts::opt_out(&client, targets, budget, &interrupted, tell).await;
+    drop(teller);
+    tell_end(&Report::new(count, done, interrupted.is_cancelled()), json)
+}
+
+/// What a person is asked for.
+fn intention(targets: &[Target], cluster: &str, max_concurrent: usize) -> String {
+    let out: Vec<_> =
+        targets.iter().filter(|target| matches!(target.action, Action::Restore | Action::Annotate)).collect();
+    let rolling = out.iter().filter(|target| target.action == Action::Restore).count();
+    let namespaces: BTreeSet<_> = out.iter().map(|target| &target.namespace).collect();
+    let plural = if namespaces.len() == 1 { "" } else { "s" };
+    format!(
+        "opt {} in {} namespace{plural} of {cluster} out of adieu, {rolling} of them with a rollout, {max_concurrent} \
+         at a time",
+        workloads(out.len()),
+        namespaces.len()
+    )
+}
+
+fn list(targets: &[Target], json: bool) -> anyhow::Result<()> {
+    let text = if json {
+        let lines: Vec<_> = targets
+            .iter()
+            .map(|target| {
+                serde_json::json!({
+                    "kind": target.kind.as_str(), "namespace": target.namespace, "name": target.name,
+                    "rollsOut": target.action == Action::Restore, "plan": plan(target),
+                })
+            })
+            .collect();
+        serde_json::to_string_pretty(&lines).context("writing JSON")?
+    } else if targets.is_empty() {
+        "no workload to opt out".to_owned()
+    } else {
+        targets.iter().map(plan).collect::<Vec<_>>().join("\n")
+    };
+    writeln!(stdout(), "{text}").context("writing to standard output")
+}
+
+fn tell_end(report: &Report, json: bool) -> anyhow::Result<ExitCode> {
+    if json {
+        let text = serde_json::to_string_pretty(report).context("writing JSON")?;
+        writeln!(stdout(), "{text}").context("writing to standard output")?;
+    }
+    if report.complete && !json {
+        writeln!(stdout(), "{}", report.summary()).context("writing to standard output")?;
+    } else if !report.complete {
+        let _ = writeln!(stderr(), "adieu: {}", report.summary());
+    }
+    Ok(match report {
+        Report { complete: true, .. } => ExitCode::SUCCESS,
+        Report { interrupted: true, .. } => ExitCode::from(INTERRUPTED),
+        _ => ExitCode::FAILURE,
+    })
+}

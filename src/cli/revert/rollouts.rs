@@ -1,0 +1,225 @@
+//! Opts workloads out, a few rollouts at a time.
+
+use std::{
+    future::ready,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
+
+use futures::{StreamExt as _, stream};
+use kube::{Api, Client, core::DynamicObject};
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    budgets,
+    outcome::{Outcome, Step},
+    select::{Action, Target},
+};
+use crate::{
+    api::annotations::GRACEFUL,
+    controller::{
+        progress::{Progress, progress, reached},
+        write,
+    },
+    plan::Kind,
+    runtime::workloads::resource,
+};
+
+/// Between two looks at a rollout.
+const INTERVAL: Duration = Duration::from_secs(2);
+
+/// How often a write is tried again after somebody else's.
+const ATTEMPTS: usize = 10;
+
+/// How workloads are rolled out.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Budget {
+    /// How many at a time.
+    pub(super) max_concurrent: usize,
+    /// How long a rollout may make no progress.
+    pub(super) patience: Duration,
+}
+
+/// Opts the targets out in their order. Ends before a target whose turn comes after a rollout failed, the API server
+/// could not be reached, or `interrupted`; the outcome of those that were begun.
+pub(super) async fn opt_out(
+    client: &Client,
+    targets: Vec<Target>,
+    budget: Budget,
+    interrupted: &CancellationToken,
+    tell: impl Fn(&Target, &Step<'_>) + Copy,
+) -> Vec<(Target, Outcome)> {
+    let stopped = AtomicBool::new(false);
+    let goes_on = |_: &Target| ready(!stopped.load(Ordering::Relaxed) && !interrupted.is_cancelled());
+    stream::iter(targets)
+        .take_while(goes_on)
+        .map(|target| {
+            let stopped = &stopped;
+            async move {
+                let api = Api::namespaced_with(client.clone(), &target.namespace, &resource(target.kind));
+                let run = Run { client, api, target: &target, patience: budget.patience, interrupted };
+                let outcome = run.opt_out(|step| tell(&target, step)).await;
+                tell(&target, &Step::Done(&outcome));
+                if outcome.stops() {
+                    stopped.store(true, Ordering::Relaxed);
+                }
+                (target, outcome)
+            }
+        })
+        .buffer_unordered(budget.max_concurrent)
+        .collect()
+        .await
+}
+
+/// How a rollout ended, or the waiting for it.
+enum End {
+    Complete,
+    Gone,
+    Interrupted,
+    Failed(String),
+}
+
+/// One target in its turn.
+struct Run<'a> {
+    client: &'a Client,
+    api: Api<DynamicObject>,
+    target: &'a Target,
+    patience: Duration,
+    interrupted: &'a CancellationToken,
+}
+
+impl Run<'_> {
+    async fn opt_out(&self, tell: impl Fn(&Step<'_>)) -> Outcome {
+        let mut was_broken = false;
+        match &self.target.action {
+            Action::Leave(reason) => return Outcome::Left { reason: reason.clone() },
+            Action::Wait => {
+                tell(&Step::Waits);
+                return Outcome::of(self.settled(None).await, false, self.target.kind);
+            }
+            // A rollout of its user's is not interrupted. If it fails, what was injected may be why.
+            Action::Restore if !self.target.settled => {
+                tell(&Step::Waits);
+                match self.settled(None).await {
+                    End::Complete => {}
+                    End::Gone => return Outcome::Gone,
+                    End::Interrupted => return Outcome::NotBegun,
+                    End::Failed(_) => was_broken = true,
+                }
+            }
+            Action::Restore | Action::Annotate => {}
+        }
+        let (before, written) = match self.write().await {
+            Ok(Some(written)) => written,
+            Ok(None) => return Outcome::Gone,
+            Err(outcome) => return outcome,
+        };
+        write::disown(self.client, self.target.kind, &written).await;
+        if let Err(error) = budgets::remove(self.client, &written).await {
+            tell(&Step::Warns(&format!("its PodDisruptionBudget by adieu, if it has one, stays: {error}")));
+        }
+        if let Some(warning) = comes_back(&before) {
+            tell(&Step::Warns(&warning));
+        }
+        if written.metadata.generation == before.metadata.generation {
+            return Outcome::Annotated;
+        }
+        tell(&Step::RollsOut);
+        Outcome::of(self.settled(written.metadata.generation).await, was_broken, self.target.kind)
+    }
+
+    /// The object before and after; `None` if it is gone.
+    async fn write(&self) -> Result<Option<(DynamicObject, DynamicObject)>, Outcome> {
+        let mut attempts = 0..ATTEMPTS;
+        loop {
+            let read = self.api.get_opt(&self.target.name).await;
+            let before = match read {
+                Ok(Some(object)) => object,
+                Ok(None) => return Ok(None),
+                Err(error) => return Err(Outcome::unreachable(&error)),
+            };
+            match write::opt_out(self.client, self.target.kind, &before).await {
+                Ok(written) => return Ok(Some((before, written))),
+                Err(error) if error.is_conflict() && attempts.next().is_some() => {}
+                Err(error) if error.is_refusal() || error.is_conflict() => {
+                    return Err(Outcome::Refused { reason: error.to_string() });
+                }
+                Err(error) => return Err(Outcome::unreachable(&error)),
+            }
+        }
+    }
+
+    /// Waits until the rollout of this generation, or the present one, is complete or has failed. An API server that
+    /// doesn't answer for a while is asked again.
+    async fn settled(&self, generation: Option<i64>) -> End {
+        let kind = self.target.kind;
+        let (mut seen, mut since) = (None, Instant::now());
+        loop {
+            match self.api.get_opt(&self.target.name).await {
+                Ok(None) => return End::Gone,
+                Ok(Some(object)) if object.metadata.generation >= generation => {
+                    match progress(kind, &object) {
+                        Progress::Complete => return End::Complete,
+                        Progress::Failed => {
+                            return End::Failed("made no progress within progressDeadlineSeconds".into());
+                        }
+                        Progress::Rolling => {}
+                    }
+                    let reached = reached(kind, &object);
+                    if seen.replace(reached) != Some(reached) {
+                        since = Instant::now();
+                    }
+                }
+                Ok(Some(_)) => {}
+                Err(error) => tracing::debug!(%error, "not read, trying again"),
+            }
+            if since.elapsed() >= self.patience {
+                return End::Failed(format!("made no progress for {} s", self.patience.as_secs()));
+            }
+            if self.interrupted.run_until_cancelled(sleep(INTERVAL)).await.is_none() {
+                return End::Interrupted;
+            }
+        }
+    }
+}
+
+impl Outcome {
+    /// Of a rollout that ended so. That a broken workload stays broken stops nothing.
+    fn of(end: End, was_broken: bool, kind: Kind) -> Self {
+        match end {
+            End::Complete => Self::Restored,
+            End::Gone => Self::Gone,
+            End::Interrupted => Self::RollsOut,
+            End::Failed(reason) => {
+                let ordered =
+                    "; a pod of the revision before that never became ready must be deleted by hand";
+                let remedy = if kind == Kind::StatefulSet { ordered } else { "" };
+                Self::Failed { reason: format!("its rollout {reason}{remedy}"), was_broken }
+            }
+        }
+    }
+
+    fn unreachable(error: &impl ToString) -> Self {
+        Self::Unreachable { reason: error.to_string() }
+    }
+}
+
+/// What a person should know of a workload whose annotation somebody else applies.
+fn comes_back(object: &DynamicObject) -> Option<String> {
+    let opted_in = object.metadata.annotations.as_ref()?.get(GRACEFUL).is_some_and(|value| value != "false");
+    let key = format!("f:{GRACEFUL}");
+    let manager = object.metadata.managed_fields.iter().flatten().find_map(|entry| {
+        let fields = entry.fields_v1.as_ref().filter(|_| entry.operation.as_deref() == Some("Apply"))?;
+        let applies = fields.0["f:metadata"]["f:annotations"].get(&key).is_some();
+        entry.manager.as_ref().filter(|_| opted_in && applies)
+    })?;
+    Some(format!(
+        "the field manager {manager:?} applies its annotation {GRACEFUL}: change it there too, or the next apply opts \
+         the workload in again"
+    ))
+}
+
+#[cfg(test)]
+#[path = "rollouts_tests.rs"]
+mod tests;

@@ -1,0 +1,264 @@
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use http::Method;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::{
+    api::annotations::INJECTED,
+    plan::{self, Surroundings, Workload},
+    trial::test_support::{client_of_bodies, failure, not_found},
+};
+
+const BUDGET: Budget = Budget { max_concurrent: 2, patience: Duration::from_mins(10) };
+
+/// An API server that holds Deployments. A rollout is complete a number of reads after it began.
+#[derive(Clone, Default)]
+struct Server(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    objects: Vec<Value>,
+    /// Reads that a rollout takes.
+    reads: i64,
+    /// Workloads whose rollout never completes.
+    stuck: Vec<&'static str>,
+    /// The most that rolled out at a time.
+    most: usize,
+    /// In which order rollouts began.
+    begun: Vec<String>,
+    /// What writes are refused with, by name.
+    refusals: Vec<(&'static str, u16, &'static str)>,
+    writes: usize,
+}
+
+fn deployment(name: &str) -> Value {
+    let mut object = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": {
+            "name": name, "namespace": "shop", "uid": name, "generation": 1, "resourceVersion": "1",
+            "annotations": {"team": "shop", "adieu.dev/graceful": "true", "adieu.dev/drain-seconds": "7"},
+        },
+        "spec": {"replicas": 1, "template": {
+            "metadata": {"labels": {"app": name}}, "spec": {"containers": [{"name": "web"}]},
+        }},
+        "status": {"replicas": 1, "updatedReplicas": 1, "availableReplicas": 1, "observedGeneration": 1},
+    });
+    let parsed: DynamicObject = serde_json::from_value(object.clone()).unwrap();
+    let workload = Workload::of(Kind::Deployment, &parsed);
+    object["spec"]["template"] = plan::converge(&workload, &Surroundings::default()).template.unwrap();
+    object
+}
+
+fn target(name: &str) -> Target {
+    let object = serde_json::from_value(deployment(name)).unwrap();
+    Target::new(Kind::Deployment, &object, Action::Restore)
+}
+
+impl Server {
+    fn new(names: &[&str], reads: i64) -> Self {
+        let server = Self::default();
+        {
+            let mut state = server.state();
+            state.objects = names.iter().map(|name| deployment(name)).collect();
+            state.reads = reads;
+        }
+        server
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn object(&self, name: &str) -> Value {
+        let state = self.state();
+        state.objects.iter().find(|object| object["metadata"]["name"] == name).unwrap().clone()
+    }
+
+    fn client(&self) -> Client {
+        let server = self.clone();
+        client_of_bodies(move |method, target, body| Some(server.state().answer(method, target, body)))
+    }
+
+    async fn opt_out(&self, names: &[&str], interrupted: &CancellationToken) -> Vec<(String, Outcome)> {
+        let targets = names.iter().map(|name| target(name)).collect();
+        let tell = |_: &Target, step: &Step<'_>| {
+            if matches!(step, Step::RollsOut) && self.state().stuck.contains(&"until interrupted") {
+                interrupted.cancel();
+            }
+        };
+        let done = opt_out(&self.client(), targets, BUDGET, interrupted, tell).await;
+        done.into_iter().map(|(target, outcome)| (target.name, outcome)).collect()
+    }
+}
+
+impl State {
+    fn answer(&mut self, method: &Method, target: &str, body: &[u8]) -> (u16, Value) {
+        if target.contains("poddisruptionbudgets") {
+            return (200, json!({"metadata": {}, "items": []}));
+        }
+        let name = target.split('?').next().unwrap().rsplit('/').next().unwrap().to_owned();
+        let Some(index) = self.objects.iter().position(|object| object["metadata"]["name"] == name) else {
+            return (404, not_found());
+        };
+        if *method == Method::PATCH {
+            return self.patch(index, &name, body);
+        }
+        let is_stuck = self.stuck.iter().any(|stuck| *stuck == name);
+        let object = &mut self.objects[index];
+        let left = object["left"].as_i64().unwrap_or(0);
+        if left > 0 && !is_stuck {
+            object["left"] = json!(left - 1);
+            if left == 1 {
+                object["status"]["observedGeneration"] = object["metadata"]["generation"].clone();
+            }
+        }
+        (200, object.clone())
+    }
+
+    fn patch(&mut self, index: usize, name: &str, body: &[u8]) -> (u16, Value) {
+        self.writes += 1;
+        if let Some(at) = self.refusals.iter().position(|(refused, ..)| *refused == name) {
+            let (_, code, message) = self.refusals[at];
+            if code == 409 {
+                self.refusals.remove(at);
+            }
+            return (code, failure(code, message));
+        }
+        let before = self.objects[index].clone();
+        let object = &mut self.objects[index];
+        let patch: json_patch::Patch = serde_json::from_slice(body).unwrap();
+        let precondition = serde_json::to_value(&patch.0[0]).unwrap();
+        assert_eq!(precondition["path"], "/metadata/resourceVersion");
+        if precondition["value"] != before["metadata"]["resourceVersion"] {
+            return (409, failure(409, "the object has been modified"));
+        }
+        json_patch::patch(object, &patch).unwrap();
+        let version: i64 = before["metadata"]["resourceVersion"].as_str().unwrap().parse().unwrap();
+        object["metadata"]["resourceVersion"] = json!((version + 1).to_string());
+        if object["spec"] != before["spec"] {
+            object["metadata"]["generation"] = json!(before["metadata"]["generation"].as_i64().unwrap() + 1);
+            object["left"] = json!(self.reads);
+            // What is written is owned by who wrote it.
+            object["metadata"]["managedFields"] = json!([{"manager": "adieu", "operation": "Update"}]);
+            self.begun.push(name.to_owned());
+            let rolling = self.objects.iter().filter(|object| object["left"].as_i64() > Some(0)).count();
+            self.most = self.most.max(rolling);
+        }
+        (200, self.objects[index].clone())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn workloads_are_opted_out_in_order_a_few_at_a_time_and_owned_by_nobody() {
+    let names = ["a", "b", "c", "d", "e"];
+    let server = Server::new(&names, 3);
+    let done = server.opt_out(&names, &CancellationToken::new()).await;
+    assert!(done.iter().all(|(_, outcome)| *outcome == Outcome::Restored), "{done:?}");
+    assert_eq!(done.len(), 5);
+    assert_eq!(server.state().begun, names);
+    assert_eq!(server.state().most, 2);
+    for name in names {
+        let object = server.object(name);
+        let annotations = &object["metadata"]["annotations"];
+        let expected = json!({"team": "shop", "adieu.dev/graceful": "false", "adieu.dev/drain-seconds": "7"});
+        assert_eq!(*annotations, expected, "the user's own stay");
+        let plain = json!({"metadata": {"labels": {"app": name}}, "spec": {"containers": [{"name": "web"}]}});
+        assert_eq!(object["spec"]["template"], plain);
+        assert_eq!(object["metadata"]["managedFields"], json!([]), "no later apply conflicts");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_rollout_that_failed_no_other_begins() {
+    let names = ["a", "b", "c", "d"];
+    let server = Server::new(&names, 3);
+    server.state().stuck = vec!["a"];
+    let begun = Instant::now();
+    let done = server.opt_out(&["a"], &CancellationToken::new()).await;
+    assert!(begun.elapsed() >= BUDGET.patience);
+    assert!(
+        matches!(&done[..], [(_, Outcome::Failed { reason, was_broken: false })] if reason.contains("600 s"))
+    );
+    // What goes on is waited for.
+    server.state().refusals = vec![("c", 503, "etcd is away")];
+    let done = server.opt_out(&["b", "c", "d"], &CancellationToken::new()).await;
+    let outcome = |name: &str| done.iter().find(|(of, _)| of == name).map(|(_, outcome)| outcome);
+    assert!(matches!(outcome("c"), Some(Outcome::Unreachable { .. })), "{done:?}");
+    assert_eq!((outcome("b"), outcome("d")), (Some(&Outcome::Restored), None));
+    assert!(server.object("d")["spec"]["template"]["metadata"]["annotations"][INJECTED].is_string());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_broken_before_and_what_is_refused_stops_nothing() {
+    let names = ["broken", "denied", "fine"];
+    let server = Server::new(&names, 1);
+    server.state().stuck = vec!["broken"];
+    server.state().objects[0]["status"]["availableReplicas"] = json!(0);
+    server.state().refusals =
+        vec![("denied", 403, "admission webhook \"freeze\" denied the request: not today")];
+    let broken = {
+        let object = serde_json::from_value(server.object("broken")).unwrap();
+        Target::new(Kind::Deployment, &object, Action::Restore)
+    };
+    assert!(!broken.settled);
+    let targets = vec![broken, target("denied"), target("fine"), target("gone")];
+    let budget = Budget { max_concurrent: 1, ..BUDGET };
+    let done = opt_out(&server.client(), targets, budget, &CancellationToken::new(), |_, _| {}).await;
+    let outcomes: Vec<_> = done.into_iter().map(|(_, outcome)| outcome).collect();
+    assert!(
+        matches!(&outcomes[..], [
+        Outcome::Failed { was_broken: true, .. },
+        Outcome::Refused { reason },
+        Outcome::Restored,
+        Outcome::Gone,
+    ] if reason.contains("not today")),
+        "{outcomes:?}"
+    );
+    assert_eq!(server.object("broken")["metadata"]["annotations"]["adieu.dev/graceful"], "false");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_somebody_else_was_faster_than_is_done_again() {
+    let server = Server::new(&["a"], 1);
+    server.state().refusals = vec![("a", 409, "the object has been modified"); 3];
+    let done = server.opt_out(&["a"], &CancellationToken::new()).await;
+    assert_eq!(done, [("a".to_owned(), Outcome::Restored)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_interrupted_stops_between_writes_and_resumes() {
+    let names = ["a", "b", "c", "d"];
+    let server = Server::new(&names, 3);
+    server.state().stuck = vec!["until interrupted"];
+    let interrupted = CancellationToken::new();
+    let done = server.opt_out(&names, &interrupted).await;
+    assert_eq!(done.len(), 2, "{done:?}");
+    assert!(done.iter().all(|(_, outcome)| *outcome == Outcome::RollsOut), "{done:?}");
+    server.state().stuck.clear();
+    // The rollouts that go on are waited for, and count.
+    let waits = |name: &str| {
+        let object = serde_json::from_value(server.object(name)).unwrap();
+        Target::new(Kind::Deployment, &object, Action::Wait)
+    };
+    let targets = vec![waits("a"), waits("b"), target("c"), target("d")];
+    let done = opt_out(&server.client(), targets, BUDGET, &CancellationToken::new(), |_, _| {}).await;
+    assert!(done.iter().all(|(_, outcome)| *outcome == Outcome::Restored), "{done:?}");
+    assert_eq!(server.state().begun, names);
+    assert_eq!(server.state().most, 2);
+}
+
+#[test]
+fn an_annotation_that_somebody_applies_is_told_of() {
+    let object = |value: &str, operation: &str| -> DynamicObject {
+        let fields = json!({"f:metadata": {"f:annotations": {"f:adieu.dev/graceful": {}}}});
+        let entry = json!({"manager": "argocd-controller", "operation": operation, "fieldsV1": fields});
+        serde_json::from_value(json!({"metadata": {
+            "name": "web", "annotations": {"adieu.dev/graceful": value}, "managedFields": [entry]}}))
+        .unwrap()
+    };
+    let warning = comes_back(&object("true", "Apply")).unwrap();
+    assert!(warning.contains("argocd-controller") && warning.contains("change it there"), "{warning}");
+    assert_eq!(comes_back(&object("true", "Update")), None);
+    assert_eq!(comes_back(&object("false", "Apply")), None);
+}

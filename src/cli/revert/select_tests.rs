@@ -1,0 +1,174 @@
+use http::Method;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::trial::test_support::{client, failure, not_found};
+
+const POLICIES: &str = "/apis/adieu.dev/v1alpha1/gracefulpolicies";
+const CLUSTER_POLICIES: &str = "/apis/adieu.dev/v1alpha1/clustergracefulpolicies";
+
+/// A workload that carries what an annotation injected into it.
+fn injected(name: &str, namespace: &str, created: &str, annotations: &Value) -> Value {
+    let mut object = plain(name, namespace, created, annotations);
+    let parsed: DynamicObject = serde_json::from_value(object.clone()).unwrap();
+    let graceful = [("adieu.dev/graceful".to_owned(), "true".to_owned())].into();
+    let workload = Workload { annotations: &graceful, ..Workload::of(Kind::Deployment, &parsed) };
+    object["spec"]["template"] = plan::converge(&workload, &Surroundings::default()).template.unwrap();
+    object
+}
+
+/// One whose rollout is complete.
+fn plain(name: &str, namespace: &str, created: &str, annotations: &Value) -> Value {
+    json!({
+        "metadata": {
+            "name": name, "namespace": namespace, "uid": name, "generation": 1, "annotations": annotations,
+            "creationTimestamp": created,
+        },
+        "spec": {"replicas": 1, "template": {
+            "metadata": {"labels": {"app": name}}, "spec": {"containers": [{"name": "web"}]},
+        }},
+        "status": {"replicas": 1, "updatedReplicas": 1, "availableReplicas": 1, "observedGeneration": 1},
+    })
+}
+
+fn rolling(mut object: Value) -> Value {
+    object["status"]["availableReplicas"] = json!(0);
+    object
+}
+
+fn page(items: &[Value]) -> Value {
+    json!({"metadata": {"resourceVersion": "1"}, "items": items})
+}
+
+fn everywhere() -> Selection {
+    Selection { workload: None, namespace: None, labels: None }
+}
+
+/// What is found of these Deployments, with these policies.
+async fn found(selection: &Selection, deployments: Vec<Value>, policies: Vec<Value>) -> Selected {
+    let client = client(move |method, target| {
+        assert_eq!(method, Method::GET);
+        Some(match target.split('?').next().unwrap() {
+            path if path.ends_with("/deployments") => (200, page(&deployments)),
+            POLICIES => (200, page(&policies)),
+            CLUSTER_POLICIES => (404, failure(404, "the server could not find the requested resource")),
+            _ => (200, page(&[])),
+        })
+    });
+    select(&client, selection).await.unwrap()
+}
+
+fn names(selected: &Selected) -> Vec<(&str, &Action)> {
+    selected.targets.iter().map(|target| (target.name.as_str(), &target.action)).collect()
+}
+
+#[tokio::test]
+async fn the_oldest_come_first_behind_rollouts_that_go_on_and_before_what_is_broken() {
+    let none = json!({});
+    let out = json!({"adieu.dev/graceful": "false"});
+    let deployments = vec![
+        injected("young", "shop", "2026-03-01T00:00:00Z", &none),
+        injected("old", "shop", "2026-01-01T00:00:00Z", &none),
+        rolling(injected("broken", "shop", "2025-01-01T00:00:00Z", &none)),
+        rolling(plain("begun", "shop", "2026-02-01T00:00:00Z", &out)),
+        plain("done", "shop", "2026-02-01T00:00:00Z", &out),
+        plain("stranger", "shop", "2026-02-01T00:00:00Z", &none),
+        plain("waiting", "shop", "2026-02-01T00:00:00Z", &json!({"adieu.dev/pending": "NextUpdate"})),
+        injected("dns", "kube-system", "2020-01-01T00:00:00Z", &none),
+    ];
+    let selected = found(&everywhere(), deployments, vec![]).await;
+    let expected = [
+        ("begun", &Action::Wait),
+        ("waiting", &Action::Annotate),
+        ("old", &Action::Restore),
+        ("young", &Action::Restore),
+        ("broken", &Action::Restore),
+    ];
+    assert_eq!(names(&selected), expected);
+    assert!(selected.warnings.is_empty(), "{:?}", selected.warnings);
+}
+
+#[tokio::test]
+async fn what_a_policy_has_yet_to_inject_is_opted_out_and_what_can_not_be_reverted_is_left() {
+    let none = json!({});
+    let policy = json!({
+        "apiVersion": "adieu.dev/v1alpha1", "kind": "GracefulPolicy", "metadata": {"name": "all", "namespace": "shop"},
+        "spec": {"selector": {"matchLabels": {"app": "selected"}}},
+    });
+    let unreadable_policy =
+        json!({"metadata": {"name": "odd", "namespace": "shop"}, "spec": {"drainSeconds": "x"}});
+    let mut unreadable = plain("unreadable", "shop", "2026-01-01T00:00:00Z", &none);
+    unreadable["spec"]["template"]["metadata"]["annotations"] = json!({INJECTED: "{"});
+    let mut controlled = injected("controlled", "shop", "2026-01-01T00:00:00Z", &none);
+    controlled["metadata"]["ownerReferences"] = json!([
+        {"apiVersion": "flagger.app/v1beta1", "kind": "Canary", "name": "web", "uid": "c", "controller": true}]);
+    let mut deleted = injected("deleted", "shop", "2026-01-01T00:00:00Z", &none);
+    deleted["metadata"]["deletionTimestamp"] = json!("2026-01-02T00:00:00Z");
+    let selected_by_policy = plain("selected", "shop", "2026-01-01T00:00:00Z", &none);
+    let elsewhere = plain("selected", "bank", "2026-01-01T00:00:00Z", &none);
+    let all = vec![unreadable, controlled, deleted, selected_by_policy, elsewhere];
+    let selected = found(&everywhere(), all, vec![unreadable_policy, policy]).await;
+    let [controlled, annotated, unreadable] = &selected.targets[..] else { panic!("{selected:?}") };
+    assert_eq!((annotated.name.as_str(), &annotated.action), ("selected", &Action::Annotate));
+    assert!(matches!(&controlled.action, Action::Leave(reason) if reason.contains("Canary web controls it")));
+    assert!(matches!(&unreadable.action, Action::Leave(reason) if reason.contains(INJECTED)));
+}
+
+#[tokio::test]
+async fn policies_that_may_not_be_listed_are_told_of_and_hide_no_workload() {
+    let web = injected("web", "shop", "2026-01-01T00:00:00Z", &json!({}));
+    let client = client(move |_, target| {
+        Some(if target.contains("adieu.dev") {
+            (403, failure(403, "gracefulpolicies.adieu.dev is forbidden"))
+        } else if target.contains("/deployments") {
+            (200, page(std::slice::from_ref(&web)))
+        } else {
+            (200, page(&[]))
+        })
+    });
+    let selection = Selection { namespace: Some("shop".into()), ..everywhere() };
+    let selected = select(&client, &selection).await.unwrap();
+    assert_eq!(names(&selected), [("web", &Action::Restore)]);
+    assert_eq!(selected.warnings.len(), 2);
+    assert!(selected.warnings[0].contains("forbidden"), "{:?}", selected.warnings);
+}
+
+#[tokio::test]
+async fn pages_and_labels_are_asked_for() {
+    let client = client(move |_, target| {
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        if !path.ends_with("/apis/apps/v1/namespaces/shop/deployments") {
+            return Some((200, page(&[])));
+        }
+        assert!(query.contains("labelSelector=tier%3Dfront") && query.contains("limit=100"), "{query}");
+        let (name, next) = if query.contains("continue=more") { ("b", "") } else { ("a", "more") };
+        let items = [injected(name, "shop", "2026-01-01T00:00:00Z", &json!({}))];
+        Some((200, json!({"metadata": {"resourceVersion": "1", "continue": next}, "items": items})))
+    });
+    let selection =
+        Selection { namespace: Some("shop".into()), labels: Some("tier=front".into()), workload: None };
+    let selected = select(&client, &selection).await.unwrap();
+    assert_eq!(names(&selected), [("a", &Action::Restore), ("b", &Action::Restore)]);
+}
+
+#[tokio::test]
+async fn a_workload_that_is_named_is_opted_out_whoever_opted_it_in() {
+    let named = async |object: Option<Value>| {
+        let client = client(move |_, target| {
+            Some(match (&object, target.contains("/deployments/web")) {
+                (Some(object), true) => (200, object.clone()),
+                (None, true) => (404, not_found()),
+                _ => (200, page(&[])),
+            })
+        });
+        let workload = Some("deploy/web".parse().unwrap());
+        select(&client, &Selection { workload, namespace: Some("shop".into()), labels: None }).await
+    };
+    let created = "2026-01-01T00:00:00Z";
+    let selected = named(Some(plain("web", "shop", created, &json!({})))).await.unwrap();
+    assert_eq!(names(&selected), [("web", &Action::Annotate)]);
+    let out = plain("web", "shop", created, &json!({"adieu.dev/graceful": "false"}));
+    assert_eq!(names(&named(Some(out)).await.unwrap()), []);
+    let error = named(None).await.unwrap_err().to_string();
+    assert_eq!(error, "there is no Deployment \"web\" in the namespace \"shop\"");
+}

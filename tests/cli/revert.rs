@@ -1,0 +1,100 @@
+//! `adieu revert` on a cluster, against an API server that says what a test wants.
+
+use std::{path::PathBuf, process::Command};
+
+use serde_json::{Value, json};
+
+use crate::support::{Ran, adieu, kubeconfig, run, server, succeed};
+
+fn revert(config: &PathBuf, arguments: &[&str]) -> Ran {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_adieu"));
+    command.env("KUBECONFIG", config).arg("revert").args(arguments);
+    run(&mut command, "")
+}
+
+/// A Deployment that is injected.
+fn web(namespace: &str) -> Value {
+    let manifest = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": {
+            "name": "web", "namespace": namespace, "creationTimestamp": "2026-01-01T00:00:00Z",
+            "annotations": {"adieu.dev/graceful": "true"},
+        },
+        "spec": {"replicas": 0, "template": {
+            "metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "web"}]},
+        }},
+    });
+    let injected = succeed(&["inject", "-f", "-", "-o", "json"], &manifest.to_string()).0;
+    serde_json::from_str(&injected).unwrap()
+}
+
+/// What an API server has that holds the Deployment in two namespaces, and refuses to have it written.
+fn cluster(name: &str) -> PathBuf {
+    let (shop, bank) = (web("shop"), web("bank"));
+    let address = server(move |target| {
+        let list = |items: &[&Value]| (200, json!({"metadata": {"resourceVersion": "1"}, "items": items}));
+        match target.split('?').next().unwrap() {
+            "/apis/apps/v1/deployments" => list(&[&shop, &bank]),
+            "/apis/apps/v1/namespaces/shop/deployments" => list(&[&shop]),
+            path if path.ends_with("/deployments/web") && target.contains("fieldManager") => (
+                403,
+                json!({"kind": "Status", "status": "Failure", "code": 403, "reason": "Forbidden",
+                    "message": "deployments.apps \"web\" is forbidden"}),
+            ),
+            "/apis/apps/v1/namespaces/shop/deployments/web" => (200, shop.clone()),
+            _ => list(&[]),
+        }
+    });
+    kubeconfig(name, address)
+}
+
+#[test]
+fn what_is_reverted_is_said_or_else_nothing_is() {
+    for (arguments, part) in [
+        (&[][..], "required"),
+        (&["web"], "such as deployment/web"),
+        (&["deploy/web", "-A"], "cannot be used with"),
+        (&["-A", "-n", "shop"], "cannot be used with"),
+        (&["-f", "-", "-A"], "cannot be used with"),
+        (&["-f", "-", "--dry-run"], "cannot be used with"),
+        (&["-A", "--output-file", "out.yaml"], "cannot be used with"),
+        (&["-A", "--max-concurrent", "0"], "--max-concurrent"),
+        (&["-A", "--timeout", "10"], "with its unit"),
+        (&["-A"], "give --yes"),
+        (&["-n", "shop"], "give --yes"),
+    ] {
+        let ran = adieu(&[&["revert"], arguments].concat(), "");
+        assert_eq!(ran.code, 2, "{arguments:?}: {}", ran.stderr);
+        assert!(ran.stderr.contains(part), "{arguments:?}: {part} is missing in {}", ran.stderr);
+    }
+}
+
+#[test]
+fn a_dry_run_lists_what_would_be_done() {
+    let config = cluster("revert-dry");
+    let ran = revert(&config, &["-A", "--dry-run"]);
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
+    let line = |namespace: &str| format!("Deployment {namespace}/web: would be opted out, and roll out\n");
+    assert_eq!(ran.stdout, line("bank") + &line("shop"));
+    let ran = revert(&config, &["-n", "shop", "--dry-run", "-o", "json"]);
+    let [listed] = serde_json::from_str::<[Value; 1]>(&ran.stdout).unwrap();
+    assert_eq!((&listed["namespace"], &listed["rollsOut"]), (&json!("shop"), &json!(true)));
+    let ran = revert(&config, &["-n", "empty", "--dry-run"]);
+    assert_eq!(ran.stdout, "no workload to opt out\n");
+}
+
+#[test]
+fn a_write_that_is_refused_is_told_with_its_reason_and_the_exit_code_is_1() {
+    let config = cluster("revert-refused");
+    let ran = revert(&config, &["deploy/web", "-n", "shop"]);
+    assert_eq!(ran.code, 1, "{ran:?}");
+    assert!(ran.stdout.contains("not opted out, the API server refused it"), "{ran:?}");
+    assert!(ran.stderr.contains("0 of 1 workload opted out, 1 refused"), "{ran:?}");
+    let ran = revert(&config, &["-n", "shop", "--yes", "-o", "json"]);
+    assert_eq!(ran.code, 1, "{ran:?}");
+    let report: Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!((&report["complete"], &report["notBegun"]), (&json!(false), &json!(0)));
+    let [of_web] = report["workloads"].as_array().unwrap().as_slice() else { panic!("{report}") };
+    assert_eq!(of_web["outcome"], "refused");
+    assert!(of_web["reason"].as_str().unwrap().contains("forbidden"), "{report}");
+}
