@@ -12,7 +12,7 @@ use crate::progress::Step;
 use crate::workspace::Workspace;
 
 /// Values that the chart refuses, and what it says.
-const REFUSED: [(&str, &str); 8] = [
+const REFUSED: [(&str, &str); 9] = [
     ("replica=2", "replica"),
     ("replicas=\"two\"", "/replicas"),
     ("webhook.failurePolicy=\"Never\"", "/webhook/failurePolicy"),
@@ -20,6 +20,7 @@ const REFUSED: [(&str, &str); 8] = [
     ("image.digest=\"latest\"", "/image/digest"),
     ("webhook={\"port\":443,\"hostNetwork\":true}", "webhook.port is 443"),
     ("admin.port=80", "/admin/port"),
+    ("revertOnUninstall.timeout=\"10\"", "/revertOnUninstall/timeout"),
     ("webhook.port=8080", "webhook.port and admin.port are both 8080"),
 ];
 

@@ -40,6 +40,7 @@ fn cases() -> Vec<(Vec<String>, Vec<Field>)> {
                 ("ServiceMonitor", "", Value::Null),
                 ("PrometheusRule", "", Value::Null),
                 ("ConfigMap", "", Value::Null),
+                ("Job", "", Value::Null),
             ],
         ),
         is(
@@ -56,6 +57,20 @@ fn cases() -> Vec<(Vec<String>, Vec<Field>)> {
             vec![
                 ("Deployment/container", "/image", pinned.clone()),
                 ("Pod/container", "/image", pinned.clone()),
+            ],
+        ),
+        is(
+            &["revertOnUninstall={\"enabled\":true,\"maxConcurrent\":2}"],
+            vec![
+                ("Job", "/metadata/annotations/helm.sh~1hook", json!("pre-delete")),
+                ("Job", "/spec/backoffLimit", json!(0)),
+                ("Job/pod", "/serviceAccountName", json!("release-adieu")),
+                ("Job/pod", "/restartPolicy", json!("Never")),
+                ("Job/container", "/image", json!(image)),
+                ("Job/container", "/args/3", json!("--max-concurrent=2")),
+                ("Job/container", "/args/4", json!("--timeout=10m")),
+                // The Service would send admission to it.
+                ("Job", "/spec/template/metadata/labels/app.kubernetes.io~1name", json!("adieu-revert")),
             ],
         ),
         is(&["replicas=1"], vec![("PodDisruptionBudget", "", Value::Null)]),
