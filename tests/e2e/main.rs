@@ -24,6 +24,7 @@ mod pipes;
 mod pods;
 mod policies;
 mod random;
+mod revert;
 mod scenarios;
 mod schema;
 mod support;
