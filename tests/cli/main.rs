@@ -399,8 +399,7 @@ fn every_manifest_is_injected_and_comes_back() {
         }
         let all = succeed(&["inject", "--all", "-f", "-"], &text).0;
         injected += usize::from(all != text);
-        let before = documents(&text);
-        assert_eq!(documents(&revert(&all)), before, "{at}");
+        assert_eq!(revert(&all), text, "{at}");
     }
     assert!(opted_in >= 2 && injected >= 20, "{opted_in} opted in, {injected} injected");
 }

@@ -105,7 +105,9 @@ fn anew(text: &str, node: &Node, new: &Value, syntax: Syntax) -> Result<String, 
     }
     anew.push_str(&written.yaml().map_err(|error| Unwritable(syntax, error.to_string()))?);
     anew.push('\n');
-    anew.push_str(behind.strip_prefix("\r\n").or_else(|| behind.strip_prefix('\n')).unwrap_or(behind));
+    let behind = behind.strip_prefix("\r\n").or_else(|| behind.strip_prefix('\n')).unwrap_or(behind);
+    // Indented comments would be part of a block of text before them.
+    anew.extend(behind.split_inclusive('\n').map(|line| line.trim_start_matches([' ', '\t'])));
     Ok(with_line_ends_of(text, &anew))
 }
 

@@ -251,6 +251,10 @@ fn what_can_not_be_changed_in_place_is_written_anew() {
     let node = Node::read(text).unwrap().unwrap();
     let anew = rewrite(text, &node, &json!(["a"]), Syntax::Yaml).unwrap();
     assert_eq!(anew, Rewritten { text: "# top\n- a\n".into(), in_place: false });
+    let text = "- a\n- b\n  # c\n";
+    let node = Node::read(text).unwrap().unwrap();
+    let anew = rewrite(text, &node, &json!(["x\ny\n"]), Syntax::Yaml).unwrap();
+    assert_eq!(anew.text, "- |\n  x\n  y\n# c\n");
 }
 
 /// What a reader of YAML 1.1 takes for something else is quoted where it is written.

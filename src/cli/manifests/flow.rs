@@ -71,7 +71,7 @@ impl Writer {
 
     /// A string that every reader takes for one.
     fn string(&self, text: &str) -> String {
-        let word = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        let word = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_' || c == '/')
             && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-./".contains(&b))
             && scalar::resolve(text).is_ok_and(|value| value.is_string());
         if self.syntax == Syntax::Yaml && word {
@@ -109,6 +109,10 @@ impl Editor<'_> {
         entries: &[Entry],
         new: &Map<String, Value>,
     ) -> Option<()> {
+        // A pair in a list, as in `[a: 1]`, has no braces of its own.
+        if !self.text[node.span.clone()].starts_with('{') {
+            return None;
+        }
         let Value::Object(old) = node.value() else { return None };
         let stays = |entry: &Entry| entry.merge || new.contains_key(&entry.key);
         let added = self.added(node, &old, new);
