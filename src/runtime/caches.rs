@@ -214,7 +214,7 @@ impl Caches {
         let (of_policies, policies_changed) = watch::channel(());
         let (of_workloads, changed) = watch::channel(());
         let workloads = self.workloads.with_changes(changed);
-        (Self { policies_changed, workloads, ..self }, [of_policies, of_workloads])
+        (Self { workloads, policies_changed, ..self }, [of_policies, of_workloads])
     }
 
     /// A store wakes only the last of those who wait for it, so this is called once.
