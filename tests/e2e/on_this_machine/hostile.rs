@@ -352,7 +352,7 @@ async fn strangers_get_clear_answers_and_are_in_nobody_s_way() {
     let (peak, after, limit) =
         (mebibytes(process, "VmHWM:"), mebibytes(process, "VmRSS:"), memory_limit(&pod));
     figure(
-        &format!("{CROWD} strangers at the webhook's port at once, {} that never come to an end", SLOW),
+        &format!("{CROWD} strangers at the webhook's port at once, {SLOW} that never come to an end"),
         &format!(
             "{} of {} admissions beside them not injected in time, none afterwards, 99 of 100 took at most {:.0} ms, the slowest {:.0} ms; \
              memory {before:.1} MiB before, {peak:.1} MiB at most, {after:.1} MiB after, of {limit:.0} MiB",
