@@ -54,7 +54,11 @@ fn decide(
     let unreached = unreached(new, &resolution, surroundings);
     // Who changes nothing that concerns adieu isn't told again.
     let is_news = old.is_none_or(|old| said_otherwise(new, old) || template_changed(new, old));
-    let advice = if is_news { advice::on_workload(new, &resolution) } else { vec![] };
+    let advice = if is_news {
+        [advice::labels_for_annotations(new), advice::on_workload(new, &resolution)].concat()
+    } else {
+        vec![]
+    };
     let (refusals, tolerated): (Vec<_>, Vec<_>) =
         resolution.invalid.into_iter().partition(|invalid| !stood_before(invalid, old));
     let mut warnings = resolution.warnings;

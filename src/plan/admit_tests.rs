@@ -396,7 +396,7 @@ fn what_has_no_effect_is_told_once() {
     let tuned = Deployment::plain().annotated("drain-seconds", "20").annotated("margin-seconds", "1");
     let warnings = tuned.sent(None, &nothing()).warnings;
     let [warning] = warnings.as_slice() else { unreachable!("{warnings:?}") };
-    for part in ["adieu.dev/drain-seconds, adieu.dev/margin-seconds without effect", "adieu.dev/graceful"] {
+    for part in ["adieu.dev/drain-seconds, adieu.dev/margin-seconds have no effect", "adieu.dev/graceful"] {
         assert!(warning.contains(part), "{warning}");
     }
     assert_eq!(tuned.sent(Some(&tuned), &nothing()).warnings, Vec::<String>::new(), "nothing changes");
@@ -411,7 +411,7 @@ fn what_a_policy_that_only_observes_would_inject_is_told() {
     let plain = Deployment::plain();
     let warnings = plain.sent(None, &observing()).warnings;
     let [warning] = warnings.as_slice() else { unreachable!("{warnings:?}") };
-    for part in ["policy all has the mode Observe", "a preStop for 1 container", "a grace period of 45 s"] {
+    for part in ["policy all has the mode Observe", "a preStop in 1 container", "a grace period of 45 s"] {
         assert!(warning.contains(part), "{warning}");
     }
     assert_eq!(plain.sent(Some(&plain), &observing()).warnings, Vec::<String>::new(), "nothing changes");

@@ -1,12 +1,12 @@
 //! What a person should know of a workload beside what is injected into it: what is asked for and has no effect,
-//! and what may go wrong with it.
+//! and what may go wrong with it. The API server cuts a warning at 256 characters.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
 use super::{
-    Injected, OptIn, Resolution, Settings, Workload,
+    Injected, OptIn, Resolution, Settings, Source, Workload,
     grace::own_hook,
     hooks::{Hook, Hooks, containers, name, sidecars},
     record::{self, ContainerRecord},
@@ -16,36 +16,32 @@ use crate::api::{
     annotations::{self, GRACEFUL, POLICY},
 };
 
-/// What is said on the workload and leads to nothing: settings without an opt-in, labels in the place of annotations,
-/// and policies that lose against another.
+/// What is said on the workload and has no effect: settings without an opt-in, and policies that another overrides.
 pub(super) fn on_workload(workload: &Workload<'_>, resolution: &Resolution) -> Vec<String> {
-    let mut warnings = labels_for_annotations(workload);
     match &resolution.opt_in {
-        OptIn::In(_) => {
-            let lost = resolution.conflicted.iter().map(|lost| {
-                format!(
-                    "{lost} is for this workload too and doesn't count, because another wins (by priority, then age, \
-                     then name): say in spec.priority which one counts, or narrow its selector"
-                )
-            });
-            warnings.extend(lost);
-        }
-        OptIn::Unmentioned => warnings.extend(without_opt_in(workload)),
-        OptIn::Out => {}
+        OptIn::In(_) => resolution.conflicted.iter().map(overridden).collect(),
+        OptIn::Unmentioned => without_opt_in(workload).into_iter().collect(),
+        OptIn::Out => vec![],
     }
-    warnings
 }
 
-fn labels_for_annotations(workload: &Workload<'_>) -> Vec<String> {
+fn overridden(policy: &Source) -> String {
+    format!(
+        "{policy} also applies to this workload, but another policy overrides it (by priority, then age, then name): \
+         set spec.priority to decide, or narrow a selector"
+    )
+}
+
+/// Labels in the place of annotations.
+pub(super) fn labels_for_annotations(workload: &Workload<'_>) -> Vec<String> {
     let template = &workload.template["metadata"]["labels"];
     let of_template = annotations::KEYS.iter().filter(|key| template.get(**key).is_some());
     let of_workload = annotations::KEYS.iter().filter(|key| workload.labels.contains_key(**key));
-    let places =
-        [("metadata.labels", "metadata"), ("spec.template.metadata.labels", "spec.template.metadata")];
-    let found = of_workload.map(|key| (places[0], key)).chain(of_template.map(|key| (places[1], key)));
+    let of_template = of_template.map(|key| ("spec.template.metadata", key));
+    let found = of_workload.map(|key| ("metadata", key)).chain(of_template);
     found
-        .map(|((path, metadata), key)| {
-            format!("{path}[{key}]: a label has no effect: make it an annotation, in {metadata}.annotations")
+        .map(|(metadata, key)| {
+            format!("{metadata}.labels[{key}] has no effect: move it to {metadata}.annotations")
         })
         .collect()
 }
@@ -62,8 +58,9 @@ fn without_opt_in(workload: &Workload<'_>) -> Option<String> {
     let tried = keys.iter().any(|key| [GRACEFUL, POLICY].contains(&key.as_str()));
     (!keys.is_empty() && !tried).then(|| {
         format!(
-            "{} without effect: nothing opts this workload in; add the annotation {GRACEFUL}: \"true\"",
-            keys.join(", ")
+            "{} {} no effect, because nothing opts this workload in: add the annotation {GRACEFUL}: \"true\"",
+            keys.join(", "),
+            if keys.len() == 1 { "has" } else { "have" }
         )
     })
 }
@@ -75,12 +72,12 @@ pub(super) fn while_observing(settings: &Settings, injected: Injected) -> Vec<St
         let given = |has: fn(&ContainerRecord) -> bool| record.containers.values().filter(|c| has(c)).count();
         let (hooks, probes) = (given(|c| c.pre_stop.is_some()), given(|c| c.readiness_probe.is_some()));
         let counted =
-            |count: usize, what: &str| (count > 0).then(|| format!("{what} for {}", containers_of(count)));
+            |count: usize, what: &str| (count > 0).then(|| format!("{what} in {}", containers_of(count)));
         let grace_period =
             record.grace_period.as_ref().map(|f| format!("a grace period of {} s", f.injected));
         let parts = [counted(hooks, "a preStop"), counted(probes, "a readiness probe"), grace_period];
         warnings.push(format!(
-            "nothing is changed, because {} has the mode Observe; with Enforce it would be: {}",
+            "nothing is changed, because {} has the mode Observe. With Enforce, adieu would set {}",
             settings.mode.from,
             parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
         ));
@@ -94,14 +91,14 @@ fn containers_of(count: usize) -> String {
 
 /// Why a manifest stays as it is whose pods are injected as they are created.
 pub(super) fn injected_by_pod(workload: &Workload<'_>, settings: &Settings) -> String {
-    let how = "in a cluster with adieu its pods are injected, where the namespace has the label \
-               adieu.dev/injection=enabled or the pod template an adieu.dev/ annotation";
+    let how = "in a cluster with adieu its pods are injected if the namespace has the label \
+               adieu.dev/injection=enabled or the pod template has an adieu.dev/ annotation";
     if workload.controlled {
         format!(
-            "the manifest stays as it is, because another controller owns this workload and would undo a change; {how}"
+            "the manifest is not changed, because another controller owns this workload and would undo a change; {how}"
         )
     } else {
-        format!("the manifest stays as it is, because {} says injection: Pod; {how}", settings.injection.from)
+        format!("the manifest is not changed, because {} says injection: Pod; {how}", settings.injection.from)
     }
 }
 

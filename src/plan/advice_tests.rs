@@ -5,7 +5,7 @@ use serde_json::json;
 use super::*;
 use crate::{
     api::{Existing, GracefulPolicy},
-    plan::{Admission, Facts, Kind, Setting, Source, Surroundings, inject, render},
+    plan::{Admission, Facts, Kind, Setting, Source, Surroundings, admit, inject, render},
 };
 
 fn said<T>(value: T) -> Setting<T> {
@@ -79,19 +79,16 @@ fn settings_without_an_opt_in_are_told() {
 #[test]
 fn a_label_in_the_place_of_an_annotation_is_told() {
     let (none, labels) = (BTreeMap::new(), annotated(&[("graceful", "true"), ("injection", "enabled")]));
-    let template = plain();
+    let (template, around) = (plain(), Surroundings::default());
     let workload = Workload { labels: &labels, ..Workload::new(Kind::Deployment, &none, &template) };
-    let (changed, warnings) = rendered(&workload, &Surroundings::default());
-    assert_eq!(changed, None);
-    tells(&warnings, &["metadata.labels[adieu.dev/graceful]", "in metadata.annotations"]);
+    let admission = admit(&workload, None, &around);
+    assert_eq!(admission.template, None);
+    tells(&admission.warnings, &["metadata.labels[adieu.dev/graceful]", "to metadata.annotations"]);
     let mut template = plain();
     template["metadata"]["labels"]["adieu.dev/policy"] = json!("all");
-    let (_, warnings) =
-        rendered(&Workload::new(Kind::Deployment, &none, &template), &Surroundings::default());
-    tells(
-        &warnings,
-        &["spec.template.metadata.labels[adieu.dev/policy]", "in spec.template.metadata.annotations"],
-    );
+    let warnings = admit(&Workload::new(Kind::Deployment, &none, &template), None, &around).warnings;
+    let named = "spec.template.metadata.labels[adieu.dev/policy] has no effect";
+    tells(&warnings, &[named, "to spec.template.metadata.annotations"]);
 }
 
 #[test]
@@ -104,7 +101,7 @@ fn a_policy_that_loses_is_told_on_the_workload() {
     let workload = Workload::new(Kind::Deployment, &none, &template);
     let (changed, warnings) = rendered(&workload, &around);
     assert!(changed.is_some());
-    tells(&warnings, &["policy b-team is for this workload too", "spec.priority"]);
+    tells(&warnings, &["policy b-team also applies to this workload", "spec.priority"]);
     let out = annotated(&[("graceful", "false")]);
     let (_, warnings) = rendered(&Workload { annotations: &out, ..workload }, &around);
     assert_eq!(warnings, [""; 0]);
@@ -118,7 +115,7 @@ fn a_manifest_that_a_policy_only_observes_tells_what_would_be_injected() {
     assert_eq!(changed, None);
     tells(
         &warnings,
-        &["policy watch has the mode Observe", "a preStop for 1 container, a grace period of 45 s"],
+        &["policy watch has the mode Observe", "a preStop in 1 container, a grace period of 45 s"],
     );
 }
 
@@ -143,8 +140,11 @@ fn a_container_that_was_renamed_after_its_injection_is_told() {
     assert_eq!(rendered(&Workload { template: &renamed, ..workload }, &nobody).1, [""; 0]);
     renamed["spec"]["containers"][0]["name"] = json!("new");
     let workload = Workload { template: &renamed, ..workload };
-    tells(&rendered(&workload, &nobody).1, &["container \"new\": what was injected into \"web\""]);
-    tells(&super::super::revert(&workload).warnings, &["container \"new\": what was injected into \"web\""]);
+    tells(&rendered(&workload, &nobody).1, &["container \"new\" carries what was injected into \"web\""]);
+    tells(
+        &super::super::revert(&workload).warnings,
+        &["container \"new\" carries what was injected into \"web\""],
+    );
     let mut other = renamed.clone();
     other["spec"]["containers"][0]["lifecycle"]["preStop"] = json!({"sleep": {"seconds": 11}});
     let workload = Workload { template: &other, ..workload };

@@ -355,7 +355,7 @@ fn powershell(arguments: &[Word]) -> Step {
         let statement = statement.to_ascii_lowercase();
         let words: Vec<&str> = statement.split_whitespace().collect();
         let time = match words.as_slice() {
-            [] | ["exit", ..] | ["write-host" | "write-output" | "echo", ..] => continue,
+            [] | ["exit" | "write-host" | "write-output" | "echo", ..] => continue,
             ["start-sleep" | "sleep", seconds] => nanoseconds_of_digits(seconds, NANOSECONDS),
             ["start-sleep" | "sleep", option, number] if is_option(option, "-seconds") => {
                 nanoseconds_of_digits(number, NANOSECONDS)

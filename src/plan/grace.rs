@@ -13,6 +13,9 @@ use super::{
 };
 use crate::api::GracePeriod;
 
+/// How many characters of a value a message shows: the API server cuts what is longer than 256 in all.
+const SHOWN: usize = 30;
+
 /// The grace period, in seconds; where there is none, what the API server fills in. `None` where it isn't a whole
 /// number, which is the API server's to refuse.
 pub(super) fn grace_period(spec: &Map<String, Value>) -> Option<i64> {
@@ -57,10 +60,11 @@ pub(super) fn needed(
 ) -> Result<Needed, String> {
     let settings = hooks.settings;
     let Some(present) = grace_period(spec) else {
-        let value = spec.get(GRACE_PERIOD).cloned().unwrap_or_default();
+        let value = spec.get(GRACE_PERIOD).map(Value::to_string).unwrap_or_default();
+        let value: String = value.chars().take(SHOWN).collect();
         return Err(format!(
             "{GRACE_PERIOD}: Invalid value: {value}: must be a whole number: nothing is injected, because sleep and \
-             grace period change together; write a number without quotes, or inject after variables are filled in"
+             grace period change together; write a number without quotes, or fill in variables before"
         ));
     };
     if let Some(why) = all_zero(settings) {
@@ -102,9 +106,8 @@ fn all_zero(settings: &Settings) -> Option<String> {
     let from = from.into_iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     times.iter().all(|time| time.value <= 0).then(|| {
         format!(
-            "drain, shutdown timeout and margin are all 0 ({from}): a grace period of 0 kills at once, so nothing is \
-             injected; set adieu.dev/drain-seconds, adieu.dev/shutdown-timeout-seconds or adieu.dev/margin-seconds \
-             above 0"
+            "drain, shutdown timeout and margin are all 0 ({from}): a grace period of 0 kills pods at once, so nothing is \
+             injected; set one of them above 0, for example adieu.dev/shutdown-timeout-seconds"
         )
     })
 }

@@ -41,6 +41,7 @@ fn pod(commands: &[Option<&[&str]>], grace_period: Option<Value>) -> Value {
 
 fn only_warning(injected: &Injected) -> &str {
     let [warning] = injected.warnings.as_slice() else { unreachable!("{:?}", injected.warnings) };
+    assert!(warning.chars().count() <= 256, "the API server would cut it: {warning}");
     warning
 }
 
@@ -58,7 +59,11 @@ fn a_grace_period_of_0_is_never_injected() {
         let template = pod(&[None], Some(json!(30)));
         let result = injected(&template, &zero(policy));
         assert_eq!((&result.template, result.prevented), (&template, true));
-        for part in ["all 0 (annotation, cluster policy fast)", "kills at once", "adieu.dev/drain-seconds"] {
+        for part in [
+            "all 0 (annotation, cluster policy fast)",
+            "kills pods at once",
+            "adieu.dev/shutdown-timeout-seconds",
+        ] {
             assert!(only_warning(&result).contains(part), "{:?}", result.warnings);
         }
         let enough = Settings { margin_seconds: said(1), ..zero(policy) };

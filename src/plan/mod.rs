@@ -185,6 +185,8 @@ impl Default for Surroundings {
 }
 
 /// What the rules need to know beyond the template itself.
+// Each is a fact of its own.
+#[allow(clippy::struct_excessive_bools)]
 #[derive(Clone, Copy, Debug)]
 pub struct Facts<'a> {
     /// The kind of the workload; `None` for a pod that no workload of `apps/v1` owns.

@@ -284,11 +284,11 @@ impl<'a> Container<'a> {
         let Self { name, election, .. } = self;
         match (speaks, election) {
             (Speaks::Tls, _) => Some(format!(
-                "container {name:?}: no readiness probe, because port {port} is one of TLS, which logs an error for each \
+                "container {name:?}: no readiness probe, because port {port} uses TLS and its server logs an error for each \
                  bare TCP connection: set {READINESS_PROBE} to https:{port}/PATH, or to tcp:{port}"
             )),
             (Speaks::Counted(protocol), _) => Some(format!(
-                "container {name:?}: no readiness probe, because port {port} is one of {protocol}, which counts bare TCP \
+                "container {name:?}: no readiness probe, because port {port} uses {protocol}, whose server counts bare TCP \
                  connections as failed ones and may block the host: write a readinessProbe with a command of your own"
             )),
             (Speaks::Plain | Speaks::Unknown, Some(argument)) => Some(format!(

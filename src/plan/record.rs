@@ -186,8 +186,8 @@ impl Record {
         new.filter_map(|(container, name)| {
             let (before, _) = gone.iter().find(|(_, given)| carries(container, given))?;
             Some(format!(
-                "container {name:?}: what was injected into {before:?}, which is gone, is in it and counts as its own: \
-                 unless you wrote it yourself, remove its preStop and readinessProbe, and they are injected again"
+                "container {name:?} carries what was injected into {before:?}, which no longer exists. It is kept as your \
+                 own: to have it injected again, remove preStop and readinessProbe from the container"
             ))
         })
         .collect()

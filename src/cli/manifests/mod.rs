@@ -302,9 +302,7 @@ fn decide_on(
         }
     }
     let annotations = string_map(&object.value["metadata"]["annotations"]);
-    let labels = string_map(&object.value["metadata"]["labels"]);
     let workload = Workload {
-        labels: &labels,
         selector: object.value["spec"].get("selector"),
         recreates: object.value["spec"]["strategy"]["type"] == "Recreate",
         controlled: object.is_controlled(),
