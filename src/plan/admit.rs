@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::{
-    Facts, Kind, OptIn, Surroundings, Workload, advice,
+    Facts, Kind, OptIn, Resolution, Surroundings, Workload, advice,
     converge::{KEPT, converge},
     inject::{inject, opt_out, original},
     pods::unreached,
@@ -52,13 +52,7 @@ fn decide(
 ) -> Admission {
     let resolution = resolve(new, surroundings);
     let unreached = unreached(new, &resolution, surroundings);
-    // Who changes nothing that concerns adieu isn't told again.
-    let is_news = old.is_none_or(|old| said_otherwise(new, old) || template_changed(new, old));
-    let advice = if is_news {
-        [advice::labels_for_annotations(new), advice::on_workload(new, &resolution)].concat()
-    } else {
-        vec![]
-    };
+    let advice = advise(new, old, &resolution, surroundings);
     let (refusals, tolerated): (Vec<_>, Vec<_>) =
         resolution.invalid.into_iter().partition(|invalid| !stood_before(invalid, old));
     let mut warnings = resolution.warnings;
@@ -69,11 +63,6 @@ fn decide(
     let earlier = old.map(|old| old.template);
     let observes =
         matches!(resolution.opt_in, OptIn::In(_)) && resolution.settings.mode.value == Mode::Observe;
-    if let (true, OptIn::In(by)) = (observes && is_news, &resolution.opt_in) {
-        let facts = Facts::of(new, surroundings, old.is_none(), by);
-        let injected = inject(new.template, earlier, &resolution.settings, &facts);
-        warnings.extend(advice::while_observing(&resolution.settings, injected));
-    }
     // Then the controller, or the next change of the template, takes back what was injected.
     let waits = observes || resolution.reverts;
     let template = match (&resolution.opt_in, old) {
@@ -114,6 +103,33 @@ fn decide(
         _ => template,
     };
     Admission { template: template.filter(|template| template != new.template), refusals, warnings }
+}
+
+/// What a person should know who creates or changes the workload. A request that changes nothing that concerns adieu
+/// isn't told again.
+fn advise(
+    new: &Workload<'_>,
+    old: Option<&Workload<'_>>,
+    resolution: &Resolution,
+    surroundings: &Surroundings,
+) -> Vec<String> {
+    let Resolution { opt_in, settings, .. } = resolution;
+    let mut advice = [advice::labels_for_annotations(new), advice::on_workload(new, resolution)].concat();
+    let observed_by = match opt_in {
+        OptIn::In(by) if settings.mode.value == Mode::Observe => Some(by),
+        _ => None,
+    };
+    let is_news = (observed_by.is_some() || !advice.is_empty())
+        && old.is_none_or(|old| said_otherwise(new, old) || template_changed(new, old));
+    if !is_news {
+        return vec![];
+    }
+    if let Some(by) = observed_by {
+        let facts = Facts::of(new, surroundings, old.is_none(), by);
+        let injected = inject(new.template, old.map(|old| old.template), settings, &facts);
+        advice.extend(advice::while_observing(settings, injected));
+    }
+    advice
 }
 
 /// What a request that undoes a rollout would silently opt out of: the annotations of the workload and its

@@ -121,7 +121,7 @@ pub(super) fn on_template(hooks: Hooks<'_>, spec: &Map<String, Value>, warnings:
         ));
     }
     // Who asks for Exec knows, and for Windows it is refused.
-    let falls_back = method.value != PreStopMethod::Exec && !is_windows(spec);
+    let falls_back = !hooks.native_sleep && method.value != PreStopMethod::Exec && !is_windows(spec);
     if falls_back && due.any(|container| is_exec(&hooks.handler(container))) {
         warnings.push(
             "the drain is an exec of sleep, because Kubernetes before 1.30 has no native one: in an image without the \

@@ -51,7 +51,9 @@ fn inject_with(
     let old_record = carrier.and_then(record::read);
     let original = reverted(template, old_record.as_ref());
     let mut injected = original.clone();
-    let mut warnings = record::read(template).map(|own| own.renamed(template)).unwrap_or_default();
+    let is_own = carrier.is_some_and(|carrier| std::ptr::eq(carrier, template));
+    let renamed = old_record.as_ref().filter(|_| is_own).map(|own| own.renamed(template));
+    let mut warnings = renamed.unwrap_or_default();
     // What was chosen at the creation, for want of a Service, stays until a Service says otherwise.
     let probed = |record: &Record| record.containers.values().any(|given| given.readiness_probe.is_some());
     let facts = &Facts { creating: facts.creating || old_record.as_ref().is_some_and(probed), ..*facts };
