@@ -32,6 +32,9 @@ pub enum Arm {
     /// A webhook that answers at once with what adieu answers: what the API server takes to apply a patch, any
     /// patch, is nothing that a webhook can save.
     Patch,
+    /// The same webhook, which is asked about what carries an annotation: what the API server takes to look at one
+    /// can't be saved by whoever selects by it.
+    Condition,
     /// A MutatingAdmissionPolicy.
     Policy,
     /// adieu, for what is annotated.
@@ -41,15 +44,20 @@ pub enum Arm {
 }
 
 /// How many there are.
-pub const COUNT: usize = 6;
+pub const COUNT: usize = 7;
 /// Each of them.
-pub const ARMS: [Arm; COUNT] = [Arm::None, Arm::Noop, Arm::Patch, Arm::Policy, Arm::Adieu, Arm::Labelled];
+pub const ARMS: [Arm; COUNT] =
+    [Arm::None, Arm::Noop, Arm::Patch, Arm::Condition, Arm::Policy, Arm::Adieu, Arm::Labelled];
 
-/// The order of a round. Over six rounds every arm comes once in every place and follows every other arm
-/// once, so that neither favours any.
+/// The order of a round. Over fourteen rounds every arm comes twice in every place and follows every other arm
+/// twice, so that neither favours any.
 pub fn order(round: u32) -> [Arm; COUNT] {
-    const FIRST: [u32; COUNT] = [0, 1, 5, 2, 4, 3];
-    FIRST.map(|number| ARMS[((number + round) % 6) as usize])
+    const FIRST: [u32; COUNT] = [0, 1, 6, 2, 5, 3, 4];
+    let mut order = FIRST.map(|number| ARMS[((number + round) % 7) as usize]);
+    if round % 14 >= 7 {
+        order.reverse();
+    }
+    order
 }
 
 impl Arm {
@@ -59,6 +67,7 @@ impl Arm {
             Self::None => "none",
             Self::Noop => "noop",
             Self::Patch => "patch",
+            Self::Condition => "condition",
             Self::Policy => "policy",
             Self::Adieu | Self::Labelled => "adieu",
         }
@@ -70,6 +79,7 @@ impl Arm {
             Self::None => "no admission",
             Self::Noop => "do-nothing webhook",
             Self::Patch => "webhook with adieu's patch ready",
+            Self::Condition => "the same, by an annotation",
             Self::Policy => "MutatingAdmissionPolicy",
             Self::Adieu => "adieu",
             Self::Labelled => "adieu, in a labelled namespace",
@@ -79,7 +89,7 @@ impl Arm {
     /// Where it creates.
     pub fn namespace(self) -> &'static str {
         match self {
-            Self::None | Self::Noop | Self::Patch | Self::Policy => install::NAMESPACE,
+            Self::None | Self::Noop | Self::Patch | Self::Condition | Self::Policy => install::NAMESPACE,
             Self::Adieu => NAMESPACE,
             Self::Labelled => LABELLED,
         }
@@ -91,6 +101,7 @@ impl Arm {
             Self::None | Self::Policy => None,
             Self::Noop => Some("noop.adieu-bench.svc"),
             Self::Patch => Some("patch.adieu-bench.svc"),
+            Self::Condition => Some("condition.adieu-bench.svc"),
             Self::Adieu => Some("annotated.adieu.dev"),
             Self::Labelled => Some("labelled.adieu.dev"),
         }
@@ -115,7 +126,7 @@ impl Arm {
         let found = (sleeps, probes, spec["terminationGracePeriodSeconds"].as_i64());
         let wanted = match self {
             Self::None | Self::Noop => (0, 0, Some(30)),
-            Self::Patch | Self::Policy | Self::Adieu | Self::Labelled => (2, 1, Some(45)),
+            Self::Patch | Self::Condition | Self::Policy | Self::Adieu | Self::Labelled => (2, 1, Some(45)),
         };
         if found != wanted {
             bail!(
@@ -139,15 +150,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_arm_has_every_place_and_every_predecessor_once() {
-        let rounds: Vec<_> = (0..6).map(order).collect();
+    fn every_arm_has_every_place_and_every_predecessor_twice() {
+        let rounds: Vec<_> = (0..14).map(order).collect();
         for arm in ARMS {
             for place in 0..COUNT {
-                assert_eq!(rounds.iter().filter(|round| round[place] == arm).count(), 1, "{arm:?} {place}");
+                assert_eq!(rounds.iter().filter(|round| round[place] == arm).count(), 2, "{arm:?} {place}");
             }
             for other in ARMS.into_iter().filter(|other| *other != arm) {
                 let pairs = rounds.iter().flat_map(|round| round.windows(2));
-                assert_eq!(pairs.filter(|pair| **pair == [other, arm]).count(), 1, "{other:?} {arm:?}");
+                assert_eq!(pairs.filter(|pair| **pair == [other, arm]).count(), 2, "{other:?} {arm:?}");
             }
         }
     }

@@ -206,11 +206,12 @@ apiserver_admission_webhook_request_total{name="noop.adieu-bench.svc"} 99
             [
                 (Arm::Noop, Calls::default()),
                 (Arm::Patch, Calls::default()),
+                (Arm::Condition, Calls::default()),
                 (Arm::Adieu, Calls { count: 9, seconds: 0.75 }),
                 (Arm::Labelled, Calls::default()),
             ]
         );
         let later = AllCalls::read(&METRICS.replace("} 7", "} 10").replace("} 0.5", "} 0.75"));
-        assert_eq!(of(&later.since(&all))[2], (Arm::Adieu, Calls { count: 3, seconds: 0.25 }));
+        assert_eq!(of(&later.since(&all))[3], (Arm::Adieu, Calls { count: 3, seconds: 0.25 }));
     }
 }

@@ -39,7 +39,13 @@ pub struct Report {
     /// The same of the least with which annotations and the operator's account can be looked at.
     #[serde(rename = "ratio_stranger_workload_floor")]
     pub ratio_stranger_workload_floor: f64,
-    /// The first two, for what is created in a labelled namespace.
+    /// The first two, of a webhook with the patch ready that is asked about what carries an annotation.
+    #[serde(rename = "ratio_to_ready_floor")]
+    pub ratio_to_ready_floor: f64,
+    /// See there.
+    #[serde(rename = "ratio_to_map_floor")]
+    pub ratio_to_map_floor: f64,
+    /// And for what is created in a labelled namespace.
     #[serde(rename = "ratio_to_ready_labelled")]
     pub ratio_to_ready_labelled: f64,
     /// See there.
@@ -54,6 +60,8 @@ pub struct Report {
     noop: ArmReport,
     /// With a webhook that answers at once with what adieu answers.
     patch: ArmReport,
+    /// With the same one, which is asked about what carries an annotation.
+    condition: ArmReport,
     /// With a MutatingAdmissionPolicy.
     map: ArmReport,
     /// With adieu.
@@ -179,6 +187,7 @@ impl Report {
             Ok(ArmReport { latency_seconds, added_seconds: latency_seconds.above(floor), calls })
         };
         let (none, noop, patch) = (report(Arm::None)?, report(Arm::Noop)?, report(Arm::Patch)?);
+        let condition = report(Arm::Condition)?;
         let (map, adieu, labelled) = (report(Arm::Policy)?, report(Arm::Adieu)?, report(Arm::Labelled)?);
         for (arm, report) in [(Arm::Patch, &patch), (Arm::Policy, &map)] {
             if report.added_seconds.p50 <= 0.0 {
@@ -195,12 +204,15 @@ impl Report {
             ratio_stranger_pod: pod.ratio(&pod.adieu),
             ratio_stranger_workload: create.ratio(&create.adieu).max(update.ratio(&update.adieu)),
             ratio_stranger_workload_floor: create.ratio(&create.floor).max(update.ratio(&update.floor)),
+            ratio_to_ready_floor: ratio(&condition, &patch),
+            ratio_to_map_floor: ratio(&condition, &map),
             ratio_to_ready_labelled: ratio(&labelled, &patch),
             ratio_to_map_labelled: ratio(&labelled, &map),
             setting,
             none,
             noop,
             patch,
+            condition,
             map,
             adieu,
             labelled,
@@ -213,13 +225,13 @@ impl Report {
             Bar {
                 ratio: self.ratio_to_ready,
                 bar: READY_BAR,
-                floor: None,
+                floor: Some(self.ratio_to_ready_floor),
                 what: "what a webhook with the same patch ready adds",
             },
             Bar {
                 ratio: self.ratio_to_map,
                 bar: MAP_BAR,
-                floor: None,
+                floor: Some(self.ratio_to_map_floor),
                 what: "what a MutatingAdmissionPolicy adds",
             },
             Bar {
@@ -267,6 +279,7 @@ impl Report {
             (Arm::None, &self.none),
             (Arm::Noop, &self.noop),
             (Arm::Patch, &self.patch),
+            (Arm::Condition, &self.condition),
             (Arm::Policy, &self.map),
             (Arm::Adieu, &self.adieu),
             (Arm::Labelled, &self.labelled),
@@ -324,6 +337,7 @@ mod tests {
             (Arm::None, adds(0.0)),
             (Arm::Noop, adds(1.0)),
             (Arm::Patch, adds(patch)),
+            (Arm::Condition, adds(patch)),
             (Arm::Policy, adds(map)),
             (Arm::Adieu, adds(adieu)),
             (Arm::Labelled, adds(patch)),
@@ -352,9 +366,9 @@ mod tests {
             "{slow}"
         );
         assert!(!slow.contains("Policy") && !slow.contains("nobody"), "{slow}");
-        let slower = verdict(report(2.0, 1.0, 2.0, GOOD));
+        let slower = verdict(report(0.9, 1.0, 1.2, GOOD));
         assert!(
-            slower.contains("2.00 times what a MutatingAdmissionPolicy adds, at most 1.05 is"),
+            slower.contains("1.20 times what a MutatingAdmissionPolicy adds, at most 1.05 is"),
             "{slower}"
         );
         let pods = verdict(report(2.0, 4.0, 2.0, [GOOD[0], GOOD[1], [0.2, 0.0]]));
