@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     api::annotations::Invalid,
-    plan::{self, Admission, Kind, Owner, Surroundings, Workload},
+    plan::{self, Admission, Kind, OptIn, Owner, Workload},
     runtime::{caches::Caches, workloads::LAG},
 };
 
@@ -36,6 +36,10 @@ const UNSERVED: &str = "adieu doesn't know the policies, because their CRD is go
 /// What is written all the same may be in a namespace that a policy leaves out.
 const UNKNOWN: &str = "adieu doesn't know the labels of the namespace yet, by which policies select: nothing is \
                        changed for now";
+
+/// The policy that manages the workload may be the one.
+const UNREADABLE: &str = "a policy of the namespace can't be read (see its Events): a workload that no annotation and no \
+                          other policy opts in is left as it is";
 
 /// A body that can't be reviewed. The API server never sends one.
 #[derive(Debug, thiserror::Error)]
@@ -234,7 +238,7 @@ pub(super) async fn review_within(
     }
     let _share = budget.reserve(shape.tree, deadline).await?;
     let decision = match sent.head.subject {
-        Subject::Workload(kind) => workload(kind, &sent, &caches.surroundings(namespace))?,
+        Subject::Workload(kind) => workload(kind, &sent, caches)?,
         Subject::Pod => pod(&sent, caches)?,
     };
     Ok(sent.head.answered(decision))
@@ -342,12 +346,18 @@ impl Decision {
     }
 }
 
-fn workload(kind: Kind, sent: &Sent<'_>, surroundings: &Surroundings) -> Result<Decision, BadRequest> {
-    let anonymous = sent.head.is_anonymous;
+fn workload(kind: Kind, sent: &Sent<'_>, caches: &Caches) -> Result<Decision, BadRequest> {
+    let (anonymous, namespace) = (sent.head.is_anonymous, &sent.head.namespace);
+    let surroundings = &caches.surroundings(namespace);
     let object = sent.object.build()?;
     let old_object = sent.old_object.as_ref().map(RawObject::build).transpose()?;
     let sent = Workload::of(kind, &object);
     let old = old_object.as_ref().map(|old| Workload::of(kind, old));
+    if caches.unusable().has_policy_of(namespace)
+        && plan::resolve(&sent, surroundings).opt_in == OptIn::Unmentioned
+    {
+        return Ok(Decision::unchanged(UNREADABLE));
+    }
     let admit = if anonymous { plan::admit_anonymous } else { plan::admit };
     let kept = old.as_ref().filter(|_| anonymous).and_then(|old| plan::undone(&sent, old));
     // What it waited for is the change of its template.

@@ -1,12 +1,16 @@
 use axum::{body::Body, http::Request};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
+use k8s_openapi::api::core::v1::ObjectReference;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
 use super::*;
 use crate::webhook::body::{BODY_LIMIT, SMALL, arrival_limit};
 use crate::{
-    runtime::{unusable::UnusableObjects, workloads::Workloads},
+    runtime::{
+        unusable::{Reason, UnusableObjects},
+        workloads::Workloads,
+    },
     trial::test_support::client,
 };
 
@@ -293,6 +297,30 @@ async fn warnings_reach_the_user_and_keep_to_the_limit() {
     let warnings = response["warnings"].as_array().unwrap();
     assert_eq!(warnings.len(), 2, "{warnings:?}");
     assert!(warnings.iter().all(|warning| warning.as_str().unwrap().chars().count() <= 256), "{warnings:?}");
+}
+
+#[tokio::test]
+async fn an_update_takes_nothing_away_while_a_policy_of_the_namespace_can_not_be_read() {
+    let (_, injected) =
+        answered("CREATE", deployment(&json!({"adieu.dev/graceful": "true"})), Value::Null).await;
+    for (unreadable, annotations, drains) in [
+        ("shop", json!({}), true),
+        ("bank", json!({}), false),
+        ("shop", json!({"adieu.dev/graceful": "false"}), false),
+    ] {
+        let caches = Caches::fixed(vec![], vec![], vec![]);
+        let policy = ObjectReference { namespace: Some(unreadable.into()), ..ObjectReference::default() };
+        caches.unusable().add("GracefulPolicy", policy, Reason::Undecodable("spec".into()));
+        let mut old = injected.clone();
+        old["metadata"]["annotations"] = json!({});
+        let mut new = old.clone();
+        new["metadata"]["annotations"] = annotations;
+        new["spec"]["template"]["spec"]["containers"][0]["image"] = json!("web:2");
+        let (_, answer) = send_to(caches, review_of("UPDATE", new.clone(), old).to_string()).await;
+        let response = &serde_json::from_str::<Value>(&answer).unwrap()["response"];
+        assert_eq!(response.get("patch").is_none(), drains, "{unreadable}: {response}");
+        assert_eq!(response["warnings"].to_string().contains("can't be read"), drains, "{response}");
+    }
 }
 
 #[tokio::test]

@@ -31,7 +31,8 @@ fn keeps_every_line(input: &str) -> String {
 fn scripts_in_blocks_of_text_keep_the_rest_of_the_document_as_it_is() {
     let end_of_container = "
     metadata:
-      labels: {app: settle}   # the Service selects it
+      labels:
+        app: settle   # the Service selects it
       annotations:
         secrets.example/template: |
           {{ with secret \"db\" }}{{ .password }}{{ end }}
@@ -270,6 +271,6 @@ fn tags_anywhere_are_no_error_and_stay() {
     );
     assert_eq!(
         list["items"][1]["spec"]["template"]["metadata"]["labels"],
-        json!({"tier": "web", "app": "web"})
+        json!({"tier": "web", "app": "web", "adieu.dev/injection": "enabled"})
     );
 }
