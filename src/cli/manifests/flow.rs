@@ -80,16 +80,12 @@ impl Writer {
         if self.syntax == Syntax::Yaml && text.contains('"') && text.chars().all(is_printable) {
             return format!("'{}'", text.replace('\'', "''"));
         }
-        let mut quoted = String::new();
-        for char in Value::from(text).to_string().chars() {
-            if is_printable(char) {
-                quoted.push(char);
-            } else {
-                let mut units = [0; 2];
-                char.encode_utf16(&mut units).iter().for_each(|unit| quoted += &format!("\\u{unit:04x}"));
-            }
-        }
-        quoted
+        let json = Value::from(text).to_string();
+        let escaped = json.chars().map(|char| match char {
+            char if is_printable(char) => char.to_string(),
+            char => format!("\\u{:04x}", u32::from(char)),
+        });
+        escaped.collect()
     }
 }
 

@@ -255,17 +255,13 @@ impl World {
 /// Adds an object, in the place of one with its name. Whether that one was another.
 fn put<T: kube::Resource>(objects: &mut Vec<Arc<T>>, new: Arc<T>, same: fn(&T, &T) -> bool) -> bool {
     let name = new.meta().name.as_ref();
-    match objects.iter_mut().find(|old| name.is_some() && old.meta().name.as_ref() == name) {
-        Some(old) => {
-            let redefined = !same(old, &new);
-            *old = new;
-            redefined
-        }
-        None => {
-            objects.push(new);
-            false
-        }
+    if let Some(old) = objects.iter_mut().find(|old| name.is_some() && old.meta().name.as_ref() == name) {
+        let redefined = !same(old, &new);
+        *old = new;
+        return redefined;
     }
+    objects.push(new);
+    false
 }
 
 fn decoded<T: DeserializeOwned>(value: &Value) -> Result<Arc<T>, String> {
