@@ -56,7 +56,23 @@ impl Installed {
             let created = api(&probe.client, kind_of(object)).create(&PostParams::default(), object).await;
             created.with_context(|| format!("cannot create {}", object.name_any()))?;
         }
-        probe.wait(true).await
+        probe.wait(true).await?;
+        self.wait_for_checks(&probe.client).await
+    }
+
+    /// Returns once the controller manager has checked the types of every policy, which takes processor time that
+    /// requests would wait for.
+    async fn wait_for_checks(&self, client: &Client) -> Result<()> {
+        let started = Instant::now();
+        for policy in self.0.iter().filter(|object| kind_of(object) == "ValidatingAdmissionPolicy") {
+            let (api, name) = (api(client, kind_of(policy)), policy.name_any());
+            while api.get(&name).await?.data["status"]["typeChecking"].is_null() {
+                interrupt::check()?;
+                ensure!(started.elapsed() < LIMIT, "waited {} s for the check of {name}", LIMIT.as_secs());
+                sleep(POLL).await;
+            }
+        }
+        Ok(())
     }
 
     /// Takes them out, and waits until they are in effect no more.

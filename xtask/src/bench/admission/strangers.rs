@@ -19,8 +19,8 @@ use crate::target::Target;
 
 /// How many rounds of requests follow each other before the cluster is changed.
 const BLOCK: u32 = 50;
-/// Rounds in each block before those that count.
-const WARM_UP: u32 = 3;
+/// Rounds in each block before those that count: what the change itself costs is not to be measured.
+const WARM_UP: u32 = 25;
 /// What the do-nothing webhook selects by.
 const NOOP: &str = "noop";
 
