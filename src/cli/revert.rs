@@ -1,6 +1,7 @@
 //! `adieu revert`: takes back what adieu injected, from manifests or from workloads in the cluster.
 
 mod budgets;
+mod listed;
 mod live;
 mod outcome;
 mod rollouts;

@@ -170,7 +170,8 @@ pub fn converge(workload: &Workload<'_>, surroundings: &Surroundings) -> Converg
 }
 
 /// What a person should know of a workload that can't be injected as it shall be, and was injected before.
-pub(super) const KEPT: &str = "what was injected before stays until then, or until the workload is opted out";
+pub(super) const KEPT: &str =
+    "the earlier injection stays as it is until that is resolved, or the workload is opted out";
 
 /// What becomes of a workload that is opted in, and injected in its template.
 struct Again {

@@ -80,3 +80,12 @@ fn a_grace_period_that_is_not_there_is_the_30_that_the_api_server_fills_in() {
     let template = rendered(&plain(), &said, &Surroundings::default(), false).template.unwrap();
     assert_eq!(template["spec"].get("terminationGracePeriodSeconds"), None);
 }
+
+#[test]
+fn a_policy_that_reverts_takes_back_what_was_rendered_and_injects_nothing() {
+    let reverting = policy(json!({"selector": {}, "rollout": {"mode": "Revert"}}));
+    assert_eq!(rendered(&plain(), &[], &reverting, true).template, None);
+    let before = rendered(&plain(), &[], &policy(json!({"selector": {}})), false).template.unwrap();
+    assert_eq!(rendered(&before, &[], &reverting, false).template, Some(plain()));
+    assert!(rendered(&plain(), &[("graceful", "true")], &reverting, false).template.is_some());
+}

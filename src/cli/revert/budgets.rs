@@ -1,4 +1,4 @@
-//! The PodDisruptionBudgets that adieu made for a workload, which would outlive it.
+//! The `PodDisruptionBudget`s that adieu made for a workload, which would outlive it.
 
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::{

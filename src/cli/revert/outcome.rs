@@ -1,5 +1,7 @@
 //! What became of workloads, in words and as JSON.
 
+use std::fmt::Write as _;
+
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
@@ -187,7 +189,8 @@ impl Report {
             (self.not_begun, "not begun"),
         ] {
             if number > 0 {
-                text += &format!(", {number} {what}");
+                // A String takes whatever is written to it.
+                let _ = write!(text, ", {number} {what}");
             }
         }
         if !self.complete {

@@ -14,7 +14,7 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 
-use super::super::reference::Reference;
+use super::{super::reference::Reference, listed::Listed};
 use crate::{
     api::{
         ClusterGracefulPolicy, GracefulPolicy,
@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// How many workloads are listed at a time: each may take a megabyte.
-const PAGE: u32 = 100;
+const PAGE: u32 = 20;
 
 /// The namespace that adieu leaves alone.
 const KUBE_SYSTEM: &str = "kube-system";
@@ -49,7 +49,7 @@ pub(super) struct Target {
     pub(super) namespace: String,
     pub(super) name: String,
     pub(super) action: Action,
-    /// Whether its pods were all of its template and available when it was looked at.
+    /// Whether its pods were all of its template and available when it was looked at, or nothing is waited for.
     pub(super) settled: bool,
     created: Option<String>,
 }
@@ -122,7 +122,8 @@ pub(super) async fn select(client: &Client, selection: &Selection) -> anyhow::Re
         let around = policies.around(namespace);
         let named = || opted_out(*kind, &object, &around).is_none().then_some(Action::Annotate);
         let action = action(*kind, &object, &around).or_else(named);
-        targets.extend(action.map(|action| Target::new(*kind, &object, action)));
+        // Whoever names it may want to be rid of what keeps its rollout from completing.
+        targets.extend(action.map(|action| Target { settled: true, ..Target::new(*kind, &object, action) }));
     } else {
         for kind in Kind::ALL {
             list(client, kind, selection, &policies, &mut targets).await?;
@@ -140,7 +141,7 @@ async fn list(
     targets: &mut Vec<Target>,
 ) -> anyhow::Result<()> {
     let resource = resource(kind);
-    let api: Api<DynamicObject> = match &selection.namespace {
+    let api: Api<Listed> = match &selection.namespace {
         Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
         None => Api::all_with(client.clone(), &resource),
     };
@@ -149,14 +150,14 @@ async fn list(
     let mut surroundings: HashMap<String, Surroundings> = HashMap::new();
     loop {
         let page = api.list(&parameters).await.with_context(|| format!("listing {}", resource.plural))?;
-        for object in &page.items {
+        for object in page.items.into_iter().map(Listed::object) {
             let namespace = object.namespace().unwrap_or_default();
             if selection.namespace.is_none() && namespace == KUBE_SYSTEM {
                 continue;
             }
             let around =
                 surroundings.entry(namespace).or_insert_with_key(|namespace| policies.around(namespace));
-            targets.extend(action(kind, object, around).map(|action| Target::new(kind, object, action)));
+            targets.extend(action(kind, &object, around).map(|action| Target::new(kind, &object, action)));
         }
         parameters.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
         if parameters.continue_token.is_none() {
@@ -211,8 +212,10 @@ fn opted_out(kind: Kind, object: &DynamicObject, around: &Surroundings) -> Optio
 /// The policies that opt workloads in, as far as they can be read.
 #[derive(Debug, Default)]
 struct Policies {
-    policies: Vec<Arc<GracefulPolicy>>,
-    cluster_policies: Vec<Arc<ClusterGracefulPolicy>>,
+    /// Of namespaces.
+    inside: Vec<Arc<GracefulPolicy>>,
+    /// Of the cluster.
+    across: Vec<Arc<ClusterGracefulPolicy>>,
     /// The labels of namespaces.
     labels: HashMap<String, BTreeMap<String, String>>,
 }
@@ -227,11 +230,11 @@ impl Policies {
         let cluster = Api::all_with(client.clone(), &of::<ClusterGracefulPolicy>());
         let mut warnings = Vec::new();
         let mut policies = Self {
-            policies: all(&own, "GracefulPolicies", &mut warnings).await,
-            cluster_policies: all(&cluster, "ClusterGracefulPolicies", &mut warnings).await,
+            inside: all(&own, "GracefulPolicies", &mut warnings).await,
+            across: all(&cluster, "ClusterGracefulPolicies", &mut warnings).await,
             ..Self::default()
         };
-        if policies.cluster_policies.iter().any(|policy| policy.spec.namespace_selector.is_some()) {
+        if policies.across.iter().any(|policy| policy.spec.namespace_selector.is_some()) {
             let namespaces: Api<DynamicObject> = Api::all_with(client.clone(), &of::<Namespace>());
             let found: Vec<Arc<Namespace>> = all(&namespaces, "Namespaces", &mut warnings).await;
             let labels = |namespace: &Arc<Namespace>| (namespace.name_any(), namespace.labels().clone());
@@ -249,8 +252,8 @@ impl Policies {
             selector.is_none_or(|selector| plan::matches(selector, &labels))
         };
         Surroundings {
-            policies: self.policies.iter().filter(inside).cloned().collect(),
-            cluster_policies: self.cluster_policies.iter().filter(matches).cloned().collect(),
+            policies: self.inside.iter().filter(inside).cloned().collect(),
+            cluster_policies: self.across.iter().filter(matches).cloned().collect(),
             ..Surroundings::default()
         }
     }

@@ -140,7 +140,7 @@ async fn pages_and_labels_are_asked_for() {
         if !path.ends_with("/apis/apps/v1/namespaces/shop/deployments") {
             return Some((200, page(&[])));
         }
-        assert!(query.contains("labelSelector=tier%3Dfront") && query.contains("limit=100"), "{query}");
+        assert!(query.contains("labelSelector=tier%3Dfront") && query.contains("limit=20"), "{query}");
         let (name, next) = if query.contains("continue=more") { ("b", "") } else { ("a", "more") };
         let items = [injected(name, "shop", "2026-01-01T00:00:00Z", &json!({}))];
         Some((200, json!({"metadata": {"resourceVersion": "1", "continue": next}, "items": items})))
@@ -167,6 +167,8 @@ async fn a_workload_that_is_named_is_opted_out_whoever_opted_it_in() {
     let created = "2026-01-01T00:00:00Z";
     let selected = named(Some(plain("web", "shop", created, &json!({})))).await.unwrap();
     assert_eq!(names(&selected), [("web", &Action::Annotate)]);
+    let broken = named(Some(rolling(injected("web", "shop", created, &json!({}))))).await.unwrap();
+    assert!(broken.targets[0].settled, "what was injected may be why, so nothing is waited for");
     let out = plain("web", "shop", created, &json!({"adieu.dev/graceful": "false"}));
     assert_eq!(names(&named(Some(out)).await.unwrap()), []);
     let error = named(None).await.unwrap_err().to_string();
