@@ -27,11 +27,6 @@ impl Percentiles {
         self.with(floor, |this, floor| this - floor)
     }
 
-    /// How many times `other` these are, percentile by percentile.
-    pub fn times(self, other: Self) -> Self {
-        self.with(other, |this, other| this / other)
-    }
-
     fn with(self, other: Self, combine: impl Fn(f64, f64) -> f64) -> Self {
         Self {
             p50: combine(self.p50, other.p50),
@@ -59,6 +54,5 @@ mod tests {
         let (slow, fast) =
             (Percentiles { p50: 6.0, p90: 8.0, p99: 20.0 }, Percentiles { p50: 2.0, p90: 4.0, p99: 10.0 });
         assert_eq!(slow.above(fast), Percentiles { p50: 4.0, p90: 4.0, p99: 10.0 });
-        assert_eq!(slow.times(fast), Percentiles { p50: 3.0, p90: 2.0, p99: 2.0 });
     }
 }
