@@ -2,12 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::{
-    api::core::v1::{GRPCAction, HTTPGetAction, Probe, TCPSocketAction},
-    apimachinery::pkg::util::intstr::IntOrString,
+use super::{
+    Containers, GracefulPolicySpec, GrpcProbe, HttpProbe, IntOrString, PreStop, PreStopMethod, Probe,
+    ProbeMode, ReadinessProbe, Scheme, TcpProbe, limits,
 };
-
-use super::{Containers, GracefulPolicySpec, PreStop, PreStopMethod, ProbeMode, ReadinessProbe, limits};
 
 /// `"true"` opts a workload in, `"false"` opts it out whatever else selects it.
 pub const GRACEFUL: &str = "adieu.dev/graceful";
@@ -197,21 +195,22 @@ fn readiness_probe(value: &str) -> Result<ReadinessProbe, String> {
         "http" | "https" => {
             let (port, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
             let path = if path.is_empty() { "/" } else { path };
-            let action = HTTPGetAction {
+            let action = HttpProbe {
+                http_headers: None,
                 path: Some(path.into()),
                 port: port_of(port)?,
-                scheme: (scheme == "https").then(|| "HTTPS".into()),
-                ..HTTPGetAction::default()
+                scheme: (scheme == "https").then_some(Scheme::Https),
             };
             Some(Probe { http_get: Some(action), ..Probe::default() })
         }
         "tcp" => {
-            let action = TCPSocketAction { port: port_of(rest)?, ..TCPSocketAction::default() };
+            let action = TcpProbe { port: port_of(rest)? };
             Some(Probe { tcp_socket: Some(action), ..Probe::default() })
         }
         "grpc" => match port_of(rest)? {
             IntOrString::Int(port) => {
-                Some(Probe { grpc: Some(GRPCAction { port, service: None }), ..Probe::default() })
+                let port = port.try_into().ok()?;
+                Some(Probe { grpc: Some(GrpcProbe { port, service: None }), ..Probe::default() })
             }
             IntOrString::String(_) => None,
         },

@@ -3,15 +3,15 @@
 //! The API server is the judge of a policy; this says beforehand what it would say. Types, bounds and
 //! unknown fields are checked here, the rules in CEL by `kube_cel`.
 
-use std::fmt;
+use std::{fmt, sync::LazyLock};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
+    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
 };
 use regex::Regex;
 use serde_json::{Value, json};
 
-use super::{GROUP, annotations::is_object_name, crds};
+use super::{GROUP, annotations::is_object_name, crds, numbers::whole};
 
 /// What the API server would refuse in a policy.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,25 +41,14 @@ impl fmt::Display for Violation {
     }
 }
 
-/// Checks an object of the group `adieu.dev` as the API server would, unknown fields strictly.
+/// Checks an object of the group `adieu.dev` as the API server would, unknown fields strictly. The status is not
+/// looked at: the API server doesn't take it from whoever writes the spec.
 #[must_use]
 pub fn check_policy(policy: &Value) -> Vec<Violation> {
-    let crds = crds();
-    let kind = policy["kind"].as_str().unwrap_or_default();
-    let Some(crd) = crds.iter().find(|crd| crd.spec.names.kind == kind) else {
-        let kinds: Vec<_> = crds.iter().map(|crd| crd.spec.names.kind.as_str()).collect();
-        return vec![violation(&["kind"], policy.get("kind"), format!("must be {}", kinds.join(" or ")))];
+    let schema = match schema_of(policy) {
+        Ok(schema) => schema,
+        Err(violation) => return vec![violation],
     };
-    let api_version = policy["apiVersion"].as_str().unwrap_or_default();
-    let version = crd.spec.versions.iter().find(|known| format!("{GROUP}/{}", known.name) == api_version);
-    let schema = version.and_then(|version| version.schema.as_ref()?.open_api_v3_schema.as_ref());
-    let Some(schema) = schema else {
-        let versions: Vec<_> =
-            crd.spec.versions.iter().map(|known| format!("{GROUP}/{}", known.name)).collect();
-        let rule = format!("must be {}", versions.join(" or "));
-        return vec![violation(&["apiVersion"], policy.get("apiVersion"), rule)];
-    };
-
     let mut found = Vec::new();
     check_name(policy, &mut found);
     let known = ["apiVersion", "kind", "metadata", "spec", "status"];
@@ -68,11 +57,10 @@ pub fn check_policy(policy: &Value) -> Vec<Violation> {
             found.push(violation(&[key], Some(value), "unknown field".into()));
         }
     }
-    // The status is adieu's, and the API server doesn't take it from here.
-    match (policy.get("spec"), schema.properties.as_ref().and_then(|properties| properties.get("spec"))) {
+    match (policy.get("spec"), part(schema, "spec")) {
         (Some(spec), Some(schema)) => {
             let mut walk = Walk { path: vec!["spec".into()], found };
-            walk.check(&without_nulls(spec), schema);
+            walk.check(spec, schema);
             found = walk.found;
         }
         (None, Some(_)) => found.push(violation(&["spec"], None, "what the policy says".into())),
@@ -82,6 +70,55 @@ pub fn check_policy(policy: &Value) -> Vec<Violation> {
     if found.is_empty() { check_rules(policy, schema) } else { found }
 }
 
+/// Checks the status of a policy as the API server would where it is written by itself.
+#[must_use]
+pub fn check_status(policy: &Value) -> Vec<Violation> {
+    let schema = match schema_of(policy) {
+        Ok(schema) => schema,
+        Err(violation) => return vec![violation],
+    };
+    let status = policy.get("status").filter(|status| !status.is_null());
+    let (Some(status), Some(schema)) = (status, part(schema, "status")) else { return vec![] };
+    let mut walk = Walk { path: vec!["status".into()], found: vec![] };
+    walk.check(status, schema);
+    walk.found
+}
+
+/// A policy as the API server stores what is given and passes the check: without a status, without fields that are
+/// null, and with `5` for `5.0`.
+#[must_use]
+pub fn as_stored(policy: &Value) -> Value {
+    let mut policy = with_integers(without_nulls(policy));
+    if let Some(fields) = policy.as_object_mut() {
+        fields.remove("status");
+    }
+    policy
+}
+
+/// The schema of a policy's kind and version.
+fn schema_of(policy: &Value) -> Result<&'static JSONSchemaProps, Violation> {
+    static CRDS: LazyLock<Vec<CustomResourceDefinition>> = LazyLock::new(crds);
+    let crds = &*CRDS;
+    let kind = policy["kind"].as_str().unwrap_or_default();
+    let Some(crd) = crds.iter().find(|crd| crd.spec.names.kind == kind) else {
+        let kinds: Vec<_> = crds.iter().map(|crd| crd.spec.names.kind.as_str()).collect();
+        return Err(violation(&["kind"], policy.get("kind"), format!("must be {}", kinds.join(" or "))));
+    };
+    let api_version = policy["apiVersion"].as_str().unwrap_or_default();
+    let version = crd.spec.versions.iter().find(|known| format!("{GROUP}/{}", known.name) == api_version);
+    let schema = version.and_then(|version| version.schema.as_ref()?.open_api_v3_schema.as_ref());
+    schema.ok_or_else(|| {
+        let versions: Vec<_> =
+            crd.spec.versions.iter().map(|known| format!("{GROUP}/{}", known.name)).collect();
+        let rule = format!("must be {}", versions.join(" or "));
+        violation(&["apiVersion"], policy.get("apiVersion"), rule)
+    })
+}
+
+fn part<'a>(schema: &'a JSONSchemaProps, name: &str) -> Option<&'a JSONSchemaProps> {
+    schema.properties.as_ref()?.get(name)
+}
+
 /// The API server takes a field that is null for one that isn't there.
 fn without_nulls(value: &Value) -> Value {
     match value {
@@ -89,7 +126,19 @@ fn without_nulls(value: &Value) -> Value {
             let given = map.iter().filter(|(_, value)| !value.is_null());
             given.map(|(key, value)| (key.clone(), without_nulls(value))).collect()
         }
+        Value::Array(items) => items.iter().map(without_nulls).collect(),
         value => value.clone(),
+    }
+}
+
+fn with_integers(value: Value) -> Value {
+    match value {
+        Value::Object(map) => map.into_iter().map(|(key, value)| (key, with_integers(value))).collect(),
+        Value::Array(items) => items.into_iter().map(with_integers).collect(),
+        Value::Number(number) if number.is_f64() => {
+            number.as_f64().and_then(whole).map_or(Value::Number(number), Value::from)
+        }
+        value => value,
     }
 }
 
@@ -164,12 +213,15 @@ impl Walk {
         map: &serde_json::Map<String, Value>,
         schema: &JSONSchemaProps,
     ) {
-        for key in schema.required.iter().flatten().filter(|key| !map.contains_key(*key)) {
+        // Null is nothing, except where the field is unknown.
+        let given = |key: &str| map.get(key).is_some_and(|value| !value.is_null());
+        for key in schema.required.iter().flatten().filter(|key| !given(key)) {
             self.path.push(key.clone());
             self.found.push(Violation { path: self.path.clone(), value: None, rule: "must be given".into() });
             self.path.pop();
         }
-        if let Some(most) = schema.max_properties.filter(|most| over(map.len(), *most)) {
+        let entries = map.values().filter(|value| !value.is_null()).count();
+        if let Some(most) = schema.max_properties.filter(|most| over(entries, *most)) {
             self.refuse(value, format!("must have at most {most} entries"));
         }
         for (key, value) in map {
@@ -180,6 +232,10 @@ impl Walk {
             };
             self.path.push(key.clone());
             match known.or(of_map) {
+                Some(_) if value.is_null() => {}
+                Some(_) if is_read_by_a_rule(key, schema) && value.is_f64() => {
+                    self.refuse(value, "must be an integer, without a decimal point or an exponent".into());
+                }
                 Some(schema) => self.check(value, schema),
                 None => self.refuse(value, "unknown field: check its spelling and place".into()),
             }
@@ -195,10 +251,16 @@ impl Walk {
             self.refuse(value, format!("must have at most {most} items"));
         }
         let set = schema.x_kubernetes_list_type.as_deref() == Some("set");
+        let keys = schema.x_kubernetes_list_map_keys.as_deref().unwrap_or_default();
+        let same = |a: &Value, b: &Value| keys.iter().all(|key| a.get(key) == b.get(key));
         for (index, item) in items.iter().enumerate() {
             self.path.push(index.to_string());
-            if set && items[..index].contains(item) {
+            let before = &items[..index];
+            if set && before.contains(item) {
                 self.refuse(item, "must not be given twice".into());
+            }
+            if !keys.is_empty() && before.iter().any(|other| same(item, other)) {
+                self.refuse(item, format!("must not have the {} of another", keys.join(" and ")));
             }
             if let Some(JSONSchemaPropsOrArray::Schema(schema)) = &schema.items {
                 self.check(item, schema);
@@ -242,7 +304,7 @@ impl Walk {
 
 fn wrong_type(value: &Value, schema: &JSONSchemaProps) -> Option<String> {
     if schema.x_kubernetes_int_or_string == Some(true) {
-        let right = value.is_string() || value.is_i64();
+        let right = value.is_string() || is_integer(value);
         return (!right).then(|| "must be an integer or a string".into());
     }
     let wanted = schema.type_.as_deref()?;
@@ -251,12 +313,24 @@ fn wrong_type(value: &Value, schema: &JSONSchemaProps) -> Option<String> {
         "array" => value.is_array(),
         "string" => value.is_string(),
         "boolean" => value.is_boolean(),
-        "integer" => value.is_i64() || value.is_u64(),
+        "integer" => is_integer(value),
         "number" => value.is_number(),
         _ => true,
     };
     let article = if wanted.starts_with(['a', 'i', 'o']) { "an" } else { "a" };
     (!right).then(|| format!("must be {article} {wanted}"))
+}
+
+/// As the API server sees it, which also takes `5.0` for an integer (`IsFloat64AJSONInteger`).
+fn is_integer(value: &Value) -> bool {
+    value.is_i64() || value.is_f64() && value.as_f64().and_then(whole).is_some()
+}
+
+/// Whether a rule in CEL reads this field of an object. It fails where a number has a decimal point, whatever comes
+/// after it (`UnstructuredToVal`).
+fn is_read_by_a_rule(field: &str, schema: &JSONSchemaProps) -> bool {
+    let read = format!("self.{field}");
+    schema.x_kubernetes_validations.iter().flatten().any(|rule| rule.rule.contains(&read))
 }
 
 fn over(length: usize, most: i64) -> bool {

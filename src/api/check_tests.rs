@@ -1,6 +1,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::api::GracefulPolicy;
 
 fn policy(spec: &Value) -> Value {
     json!({
@@ -49,6 +50,12 @@ fn a_sensible_policy_passes() {
         }),
         json!({"readinessProbe": {"mode": "Never"}, "drainSeconds": 0}),
         json!({"drainSeconds": null, "preStop": {"method": "Sleep", "httpGet": null}}),
+        json!({"selector": {
+            "matchLabels": {"app": null},
+            "matchExpressions": [{"key": "app", "operator": "Exists", "values": null}],
+        }}),
+        json!({"priority": 5.0, "sidecarSeconds": 1e3, "rollout": {"maxConcurrent": 2.0}}),
+        json!({"disruptionBudget": {"maxUnavailable": 1.0}}),
         json!({"readinessProbe": {"probe": {"grpc": {"port": 9000}}}}),
     ] {
         assert_eq!(check_policy(&policy(&spec)), []);
@@ -88,7 +95,40 @@ fn a_senseless_policy_is_refused_with_path_value_and_rule() {
             "spec",
             "must not all be 0",
         ),
-        (json!({"priority": 3_000_000_000_i64}), "spec.priority", "at most 2147483647"),
+        (json!({"drainSeconds": 5.0}), "spec.drainSeconds", "without a decimal point"),
+        (json!({"priority": 1_000_001}), "spec.priority", "at most 1000000"),
+        (json!({"priority": 1e300}), "spec.priority", "an integer"),
+        (json!({"priority": 9_007_199_254_740_992.0}), "spec.priority", "an integer"),
+        (
+            json!({"disruptionBudget": {"maxUnavailable": 3_000_000_000_i64}}),
+            "spec.disruptionBudget.maxUnavailable",
+            "at most 10000",
+        ),
+        (
+            json!({"disruptionBudget": {"maxUnavailable": "101%"}}),
+            "spec.disruptionBudget.maxUnavailable",
+            "must match",
+        ),
+        (
+            json!({"disruptionBudget": {"maxUnavailable": u64::MAX}}),
+            "spec.disruptionBudget.maxUnavailable",
+            "an integer or a string",
+        ),
+        (json!({"selector": {"matchLabels": {"a key": "web"}}}), "spec.selector", "keys of labels"),
+        (json!({"selector": {"matchLabels": {"a".repeat(318): "web"}}}), "spec.selector", "at most 317"),
+        (
+            json!({"selector": {"matchExpressions": [
+                {"key": "a", "operator": "In", "values": vec!["a"; 40]},
+                {"key": "b", "operator": "NotIn", "values": vec!["b"; 25]},
+            ]}}),
+            "spec.selector",
+            "at most 64 values in all",
+        ),
+        (
+            http("httpHeaders", json!([{"name": "X-Probe", "value": "a\nb"}])),
+            "spec.readinessProbe.probe.httpGet.httpHeaders[0].value",
+            "must match",
+        ),
         (json!({"kinds": []}), "spec.kinds", "at least 1"),
         (json!({"kinds": ["Job"]}), "spec.kinds[0]", "must be one of \"Deployment\""),
         (json!({"kinds": ["Deployment", "Deployment"]}), "spec.kinds[1]", "not be given twice"),
@@ -142,7 +182,7 @@ fn a_senseless_policy_is_refused_with_path_value_and_rule() {
             "contradict",
         ),
         (probe(json!({})), "spec.readinessProbe.probe", "exactly one"),
-        (probe(json!({"exec": {"command": ["true"]}})), "spec.readinessProbe.probe", "exactly one"),
+        (probe(json!({"exec": {"command": ["true"]}})), "spec.readinessProbe.probe.exec", "unknown field"),
         (
             probe(json!({"grpc": {"port": 1}, "tcpSocket": {"port": 1}})),
             "spec.readinessProbe.probe",
@@ -156,8 +196,8 @@ fn a_senseless_policy_is_refused_with_path_value_and_rule() {
         ),
         (
             probe(json!({"tcpSocket": {"port": 1, "host": "a"}})),
-            "spec.readinessProbe.probe",
-            "host is not allowed",
+            "spec.readinessProbe.probe.tcpSocket.host",
+            "unknown field",
         ),
         (tcp("periodSeconds", json!(0)), "spec.readinessProbe.probe.periodSeconds", "at least 1"),
         (tcp("timeoutSeconds", json!(0)), "spec.readinessProbe.probe.timeoutSeconds", "at least 1"),
@@ -170,8 +210,8 @@ fn a_senseless_policy_is_refused_with_path_value_and_rule() {
         ),
         (
             tcp("terminationGracePeriodSeconds", json!(5)),
-            "spec.readinessProbe.probe",
-            "not for readiness probes",
+            "spec.readinessProbe.probe.terminationGracePeriodSeconds",
+            "unknown field",
         ),
         (http("scheme", json!("https")), "spec.readinessProbe.probe.httpGet.scheme", "\"HTTPS\""),
         (http("path", json!("ready")), "spec.readinessProbe.probe.httpGet.path", "must match"),
@@ -216,4 +256,94 @@ fn what_surrounds_the_spec_is_checked_too() {
     assert!(with(|p| p["specs"] = json!({})).starts_with("specs: Invalid value: unknown field"));
     assert!(with(|p| drop(p.as_object_mut().unwrap().remove("spec"))).starts_with("spec: Required value"));
     assert_eq!(with(|p| p["status"] = json!({"observedGeneration": 3})), "");
+}
+
+#[test]
+fn what_passes_can_be_read_as_it_is_stored() {
+    let given = json!({
+        "apiVersion": "adieu.dev/v1alpha1", "kind": "GracefulPolicy", "metadata": {"name": "web", "labels": null},
+        "spec": {
+            "selector": {"matchLabels": {"app": null, "tier": "front"}},
+            "readinessProbe": {"probe": {"httpGet": {"port": 80, "httpHeaders": [{"name": "A", "value": "b"}], "path": null}}},
+        },
+        "status": {"conditions": "of somebody else's"},
+    });
+    assert_eq!(check_policy(&given), []);
+    let stored = as_stored(&given);
+    assert_eq!(stored["metadata"], json!({"name": "web"}));
+    let policy: GracefulPolicy = serde_json::from_value(stored).unwrap();
+    assert!(policy.status.is_none());
+    let labels = policy.spec.selector.unwrap().match_labels.unwrap();
+    assert_eq!(labels.into_iter().collect::<Vec<_>>(), [("tier".to_owned(), "front".to_owned())]);
+}
+
+#[test]
+fn a_policy_of_an_older_version_can_be_read_beyond_todays_bounds() {
+    let spec = json!({
+        "priority": i32::MAX, "disruptionBudget": {"maxUnavailable": 3_000_000_000_i64},
+        "readinessProbe": {"probe": {"tcpSocket": {"port": 80}, "periodSeconds": i32::MAX}},
+        "selector": {"matchLabels": {"a".repeat(400): "b"}},
+    });
+    for policy in [policy(&spec), cluster_policy(&spec)] {
+        assert_ne!(check_policy(&policy), []);
+    }
+    let policy: GracefulPolicy = serde_json::from_value(policy(&spec)).unwrap();
+    assert_eq!(serde_json::to_value(&policy.spec).unwrap(), spec);
+}
+
+#[test]
+fn a_condition_that_is_not_readable_hides_no_policy() {
+    let condition = |type_: &str, time: &str| json!({"type": type_, "status": "True", "reason": "R", "message": "", "lastTransitionTime": time});
+    let mut policy = policy(&json!({"drainSeconds": 7}));
+    policy["status"] = json!({"conditions": [
+        condition("Ready", "2026-02-31T12:00:00Z"), condition("Blocked", "2026-01-31T12:00:00Z"),
+    ]});
+    assert_eq!(check_status(&policy), []);
+    let policy: GracefulPolicy = serde_json::from_value(policy).unwrap();
+    let types: Vec<_> =
+        policy.status.iter().flat_map(|status| &status.conditions).map(|c| c.type_.as_str()).collect();
+    assert_eq!((policy.spec.drain_seconds, types), (Some(7), vec!["Blocked"]));
+}
+
+#[test]
+fn an_unknown_field_is_refused_also_where_it_is_null() {
+    let found: Vec<_> = check_policy(&policy(&json!({"drainSecond": null, "rollout": {"x": null}})));
+    let found: Vec<_> = found.iter().map(ToString::to_string).collect();
+    assert!(
+        found.len() == 2
+            && found[0].starts_with("spec.drainSecond: ")
+            && found[1].starts_with("spec.rollout.x: "),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn a_status_is_checked_where_it_is_written() {
+    let with = |status: Value| {
+        let mut policy = policy(&json!({}));
+        policy["status"] = status;
+        check_status(&policy).iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    };
+    let ready = json!({
+        "type": "Ready", "status": "True", "reason": "Injected", "message": "", "observedGeneration": 3,
+        "lastTransitionTime": "2026-01-31T12:00:00Z",
+    });
+    let counts = json!({"matched": 1, "injected": 1, "pending": 0});
+    assert_eq!(with(json!({"observedGeneration": 3, "workloads": counts, "conditions": [ready]})), "");
+    let changed = |field: &str, value: Value| {
+        let mut condition = ready.clone();
+        condition[field] = value;
+        with(json!({"conditions": [condition]}))
+    };
+    assert!(
+        with(json!({"conditions": [ready, ready]}))
+            .contains("conditions[1]: Invalid value: must not have the type")
+    );
+    assert!(changed("message", json!("a".repeat(4097))).contains("at most 4096"));
+    assert!(changed("status", json!("true")).contains("\"True\""));
+    assert!(changed("lastTransitionTime", json!("2026-01-31t12:00:00+99:99")).contains("at most 20"));
+    assert!(changed("lastTransitionTime", json!("2026-01-31t12:00:00z")).contains("must match"));
+    // With `format: date-time` the API server would accept this one.
+    assert!(changed("lastTransitionTime", json!([])).contains("must be a string"));
+    assert!(with(json!({"workloads": {"matched": -1, "injected": 0, "pending": 0}})).contains("at least 0"));
 }

@@ -1,12 +1,16 @@
 //! The CustomResourceDefinitions, as they are installed.
+//!
+//! Every field has a maximum, so that one policy is small whatever it holds. What the types of [`super::policy`] don't
+//! say of themselves is added here.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSON, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
+    ValidationRule,
 };
 use kube::CustomResourceExt as _;
 use serde_json::json;
 
-use super::{ClusterGracefulPolicy, GracefulPolicy, patterns};
+use super::{ClusterGracefulPolicy, GracefulPolicy, limits, numbers::MAX_SAFE_INTEGER, patterns};
 
 /// Every CustomResourceDefinition of adieu.
 #[must_use]
@@ -15,54 +19,100 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
     for version in crds.iter_mut().flat_map(|crd| &mut crd.spec.versions) {
         if let Some(schema) = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut()) {
             forbid_null(schema);
-            bound_selectors(schema);
             bound_ports(schema);
-            if let Some(probe) = at(schema, &["spec", "readinessProbe", "probe"]) {
-                bound_probe(probe);
+            for selector in ["selector", "namespaceSelector"] {
+                if let Some(selector) = at(schema, &["spec", selector]) {
+                    bound_selector(selector);
+                }
             }
-            if let Some(budget) = at(schema, &["spec", "disruptionBudget"]) {
-                bound_budget(budget);
+            if let Some(unavailable) = at(schema, &["spec", "disruptionBudget", "maxUnavailable"]) {
+                bound_unavailable(unavailable);
+            }
+            if let Some(conditions) = at(schema, &["status", "conditions"]) {
+                bound_conditions(conditions);
             }
         }
     }
     crds
 }
 
-/// The operators of a label selector, and bounds on its lists, without which the cost of a rule over them
-/// can't be estimated.
-fn bound_selectors(schema: &mut JSONSchemaProps) {
-    for property in schema.properties.iter_mut().flat_map(|properties| properties.values_mut()) {
-        bound_selectors(property);
+/// The schema below a way of properties.
+fn at<'a>(schema: &'a mut JSONSchemaProps, path: &[&str]) -> Option<&'a mut JSONSchemaProps> {
+    path.iter().try_fold(schema, |schema, step| schema.properties.as_mut()?.get_mut(*step))
+}
+
+/// The schema of a list's items.
+fn items(list: &mut JSONSchemaProps) -> Option<&mut JSONSchemaProps> {
+    match list.items.as_mut()? {
+        JSONSchemaPropsOrArray::Schema(item) => Some(item),
+        JSONSchemaPropsOrArray::Schemas(_) => None,
     }
-    if let Some(labels) = at(schema, &["matchLabels"]) {
-        labels.max_properties = Some(MAX_LABELS);
+}
+
+fn bound_selector(selector: &mut JSONSchemaProps) {
+    if let Some(labels) = at(selector, &["matchLabels"]) {
+        labels.max_properties = Some(limits::MATCH_LABELS);
         if let Some(JSONSchemaPropsOrBool::Schema(value)) = labels.additional_properties.as_mut() {
             bound_label_value(value);
         }
     }
-    let Some(expressions) = at(schema, &["matchExpressions"]) else { return };
-    expressions.max_items = Some(MAX_EXPRESSIONS);
-    if let Some(JSONSchemaPropsOrArray::Schema(expression)) = expressions.items.as_mut()
-        && let Some(properties) = expression.properties.as_mut()
-    {
-        if let Some(operator) = properties.get_mut("operator") {
-            operator.enum_ = Some(OPERATORS.into_iter().map(|operator| JSON(json!(operator))).collect());
+    if let Some(expressions) = at(selector, &["matchExpressions"]) {
+        expressions.max_items = Some(limits::MATCH_EXPRESSIONS);
+        if let Some(expression) = items(expressions) {
+            bound_expression(expression);
         }
-        if let Some(key) = properties.get_mut("key") {
-            (key.pattern, key.max_length) = (Some(patterns::QUALIFIED_NAME.into()), Some(317));
-        }
-        if let Some(values) = properties.get_mut("values") {
-            values.max_items = Some(MAX_VALUES);
-            if let Some(JSONSchemaPropsOrArray::Schema(value)) = values.items.as_mut() {
-                bound_label_value(value);
-            }
+    }
+    let rules = [
+        (
+            "!has(self.matchExpressions) || self.matchExpressions.all(e, e.operator in ['In', 'NotIn'] ? has(e.values) && e.values.size() > 0 : !has(e.values) || e.values.size() == 0)".to_owned(),
+            "In and NotIn need values, Exists and DoesNotExist take none".to_owned(),
+        ),
+        (
+            format!(
+                "!has(self.matchExpressions) || self.matchExpressions.map(e, has(e.values) ? e.values.size() : 0).sum() <= {}",
+                limits::MATCH_VALUES
+            ),
+            format!("matchExpressions must have at most {} values in all", limits::MATCH_VALUES),
+        ),
+        // A schema can't bound the keys of a map.
+        (
+            format!(
+                "!has(self.matchLabels) || self.matchLabels.all(key, key.matches('^[-A-Za-z0-9_./]{{1,{}}}$'))",
+                limits::LABEL_KEY_LENGTH
+            ),
+            format!("the keys of matchLabels must be keys of labels, of at most {} characters", limits::LABEL_KEY_LENGTH),
+        ),
+    ];
+    let rules =
+        rules.map(|(rule, message)| ValidationRule { rule, message: Some(message), ..Default::default() });
+    selector.x_kubernetes_validations = Some(rules.into());
+}
+
+fn bound_expression(expression: &mut JSONSchemaProps) {
+    if let Some(operator) = at(expression, &["operator"]) {
+        operator.enum_ = Some(one_of(["In", "NotIn", "Exists", "DoesNotExist"]));
+    }
+    if let Some(key) = at(expression, &["key"]) {
+        bound(key, limits::LABEL_KEY_LENGTH, patterns::QUALIFIED_NAME);
+    }
+    if let Some(values) = at(expression, &["values"]) {
+        values.max_items = Some(limits::MATCH_VALUES);
+        if let Some(value) = items(values) {
+            bound_label_value(value);
         }
     }
 }
 
-/// The schema below a way of properties.
-fn at<'a>(schema: &'a mut JSONSchemaProps, path: &[&str]) -> Option<&'a mut JSONSchemaProps> {
-    path.iter().try_fold(schema, |schema, step| schema.properties.as_mut()?.get_mut(*step))
+fn bound_label_value(value: &mut JSONSchemaProps) {
+    bound(value, 63, patterns::LABEL_VALUE);
+}
+
+fn bound(text: &mut JSONSchemaProps, max_length: i64, pattern: &str) {
+    (text.max_length, text.pattern) = (Some(max_length), Some(pattern.into()));
+}
+
+fn one_of<const N: usize>(values: [&str; N]) -> Vec<JSON> {
+    values.into_iter().map(|value| JSON(json!(value))).collect()
 }
 
 /// A port by number, or by name as Kubernetes has it (`IANA_SVC_NAME`: a letter among its characters).
@@ -71,8 +121,7 @@ fn bound_ports(schema: &mut JSONSchemaProps) {
         if key == "port" {
             (property.minimum, property.maximum) = (Some(1.0), Some(65_535.0));
             if property.x_kubernetes_int_or_string == Some(true) {
-                property.max_length = Some(15);
-                property.pattern = Some(patterns::PORT_NAME.into());
+                bound(property, 15, patterns::PORT_NAME);
             }
         }
         bound_ports(property);
@@ -80,52 +129,37 @@ fn bound_ports(schema: &mut JSONSchemaProps) {
 }
 
 /// As many pods as evictions need to make progress at all.
-fn bound_budget(budget: &mut JSONSchemaProps) {
-    if let Some(unavailable) = at(budget, &["maxUnavailable"]) {
-        unavailable.minimum = Some(1.0);
-        unavailable.pattern = Some("^([1-9]|[1-9][0-9]|100)%$".into());
-    }
+#[allow(clippy::cast_precision_loss)]
+fn bound_unavailable(unavailable: &mut JSONSchemaProps) {
+    (unavailable.minimum, unavailable.maximum) = (Some(1.0), Some(limits::MAX_UNAVAILABLE as f64));
+    bound(unavailable, 4, "^([1-9]|[1-9][0-9]|100)%$");
 }
 
-/// A probe that the API server takes in a pod, and takes as it is: where it would put a default in the
-/// place of 0, what is injected would not be what is found.
-fn bound_probe(probe: &mut JSONSchemaProps) {
-    for (field, least) in [
-        ("failureThreshold", 1.0),
-        ("initialDelaySeconds", 0.0),
-        ("periodSeconds", 1.0),
-        ("successThreshold", 1.0),
-        ("timeoutSeconds", 1.0),
-    ] {
-        if let Some(seconds) = at(probe, &[field]) {
-            seconds.minimum = Some(least);
+/// What adieu writes into conditions, and no more.
+#[allow(clippy::cast_precision_loss, clippy::cast_possible_wrap)]
+fn bound_conditions(conditions: &mut JSONSchemaProps) {
+    conditions.max_items = Some(limits::CONDITIONS as i64);
+    let Some(condition) = items(conditions) else { return };
+    for name in ["type", "reason"] {
+        if let Some(name) = at(condition, &[name]) {
+            bound(name, 64, "^[A-Za-z]+$");
         }
     }
-    if let Some(scheme) = at(probe, &["httpGet", "scheme"]) {
-        scheme.enum_ = Some(["HTTP", "HTTPS"].into_iter().map(|scheme| JSON(json!(scheme))).collect());
+    if let Some(status) = at(condition, &["status"]) {
+        status.enum_ = Some(one_of(["True", "False", "Unknown"]));
     }
-    if let Some(path) = at(probe, &["httpGet", "path"]) {
-        (path.pattern, path.max_length) = (Some("^/".into()), Some(1024));
+    if let Some(message) = at(condition, &["message"]) {
+        message.max_length = Some(limits::MESSAGE_LENGTH as i64);
     }
-    if let Some(headers) = at(probe, &["httpGet", "httpHeaders"]) {
-        headers.max_items = Some(MAX_HEADERS);
-        if let Some(JSONSchemaPropsOrArray::Schema(header)) = headers.items.as_mut()
-            && let Some(name) = at(header, &["name"])
-        {
-            (name.pattern, name.max_length) = (Some("^[-A-Za-z0-9]+$".into()), Some(256));
-        }
+    // With a format, the API server accepts times that not every library reads, and lists in the place of a text.
+    if let Some(time) = at(condition, &["lastTransitionTime"]) {
+        time.format = None;
+        bound(time, 20, "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$");
+    }
+    if let Some(generation) = at(condition, &["observedGeneration"]) {
+        (generation.minimum, generation.maximum) = (Some(0.0), Some(MAX_SAFE_INTEGER as f64));
     }
 }
-
-const MAX_HEADERS: i64 = 32;
-const OPERATORS: [&str; 4] = ["In", "NotIn", "Exists", "DoesNotExist"];
-fn bound_label_value(value: &mut JSONSchemaProps) {
-    (value.pattern, value.max_length) = (Some(patterns::LABEL_VALUE.into()), Some(63));
-}
-
-const MAX_LABELS: i64 = 32;
-const MAX_EXPRESSIONS: i64 = 32;
-const MAX_VALUES: i64 = 256;
 
 /// An optional field of Rust becomes a nullable one of the schema. `null` would pass the bounds and break
 /// the rules that span fields; whoever writes it is told so.
@@ -144,7 +178,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::api::{defaults, limits};
+    use crate::api::defaults;
 
     fn spec() -> Value {
         let crd = serde_json::to_value(&crds()[0]).unwrap();
@@ -193,6 +227,41 @@ mod tests {
         let rule = spec()["x-kubernetes-validations"][0].to_string();
         assert!(rule.contains(&format!(": {})", defaults::MAX_GRACE_PERIOD_SECONDS)), "{rule}");
         assert!(rule.contains(&format!("({} where", defaults::MAX_GRACE_PERIOD_SECONDS)), "{rule}");
+    }
+
+    /// The schemas without a maximum, by their path.
+    fn unbounded(schema: &Value, path: &str, found: &mut Vec<String>) {
+        let has = |keys: &[&str]| keys.iter().all(|key| !schema[key].is_null());
+        let is_bounded = match schema["type"].as_str() {
+            _ if schema["x-kubernetes-int-or-string"] == true => has(&["minimum", "maximum", "maxLength"]),
+            Some("integer" | "number") => has(&["minimum", "maximum"]),
+            Some("string") => has(&["maxLength"]) || has(&["enum"]),
+            Some("array") => has(&["maxItems"]),
+            Some("object") => has(&["properties"]) || has(&["maxProperties"]),
+            Some("boolean") => true,
+            _ => false,
+        };
+        if !is_bounded {
+            found.push(path.to_owned());
+        }
+        for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+            unbounded(property, &format!("{path}.{name}"), found);
+        }
+        for inner in ["items", "additionalProperties"].map(|inner| &schema[inner]) {
+            if inner.is_object() {
+                unbounded(inner, &format!("{path}[]"), found);
+            }
+        }
+    }
+
+    #[test]
+    fn every_field_has_a_maximum() {
+        for crd in crds() {
+            let schema = json!(crd.spec.versions[0].schema)["openAPIV3Schema"].take();
+            let mut found = Vec::new();
+            unbounded(&schema, &crd.spec.names.kind, &mut found);
+            assert_eq!(found, Vec::<String>::new());
+        }
     }
 
     #[test]

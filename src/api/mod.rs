@@ -6,18 +6,22 @@ mod conditions;
 mod crds;
 mod kind;
 pub mod labels;
+mod numbers;
 mod policy;
+mod probe;
 
 pub use annotations::Annotations;
-pub use check::{Violation, check_policy};
+pub use check::{Violation, as_stored, check_policy, check_status};
 pub use conditions::merge_condition;
 pub use crds::crds;
 pub use kind::WorkloadKind;
+pub use numbers::IntOrString;
 pub use policy::{
     ClusterGracefulPolicy, ClusterGracefulPolicySpec, Containers, DisruptionBudget, Existing, GracePeriod,
     GracefulPolicy, GracefulPolicySpec, GracefulPolicyStatus, HttpGet, Injection, Mode, PreStop,
     PreStopMethod, ProbeMode, ReadinessProbe, Rollout, RolloutMode, Spread, WorkloadCounts,
 };
+pub use probe::{GrpcProbe, HttpHeader, HttpProbe, Probe, Scheme, TcpProbe};
 
 /// The API group, which is also the prefix of every annotation.
 pub const GROUP: &str = "adieu.dev";
@@ -42,7 +46,8 @@ pub mod defaults {
     pub const MAX_CONCURRENT: i32 = 1;
 }
 
-/// The largest values accepted, in seconds, by the policy's schema and by the annotations alike.
+/// The largest values that the policy's schema accepts; where an annotation says the same, it has the same limit.
+/// The spec of a policy as large as they allow takes less than 36 KiB, so that hundreds of them fit into a replica.
 pub mod limits {
     /// An hour: longer than any load balancer takes to deregister a target.
     pub const DRAIN_SECONDS: i64 = 3600;
@@ -54,6 +59,32 @@ pub mod limits {
     pub const MARGIN_SECONDS: i64 = 3600;
     /// A day.
     pub const MAX_GRACE_PERIOD_SECONDS: i64 = 86_400;
+    /// The priority between policies, which may as well be negative.
+    pub const PRIORITY: i32 = 1_000_000;
+    /// Workloads that may roll out at a time because of one policy.
+    pub const MAX_CONCURRENT: i32 = 1000;
+    /// Pods that may be evicted at a time.
+    pub const MAX_UNAVAILABLE: i64 = 10_000;
+    /// A probe's times: an hour.
+    pub const PROBE_SECONDS: i32 = 3600;
+    /// A probe's successes or failures in a row.
+    pub const PROBE_THRESHOLD: i32 = 1000;
+    /// Characters of an HTTP request's path.
+    pub const PATH_LENGTH: usize = 1024;
+    /// Labels of a selector.
+    pub const MATCH_LABELS: i64 = 8;
+    /// Expressions of a selector.
+    pub const MATCH_EXPRESSIONS: i64 = 8;
+    /// Values of a selector's expressions, in all.
+    pub const MATCH_VALUES: i64 = 64;
+    /// Characters of the key of a label: a DNS subdomain, a slash and a name.
+    pub const LABEL_KEY_LENGTH: i64 = 317;
+    /// Conditions of a policy's status.
+    pub const CONDITIONS: usize = 6;
+    /// Characters of a condition's message.
+    pub const MESSAGE_LENGTH: usize = 4096;
+    /// Workloads that a policy's status counts.
+    pub const WORKLOADS: i32 = 1_000_000;
 }
 
 /// What names look like, as regular expressions for the policy's schema (Kubernetes' `apimachinery`,
@@ -66,6 +97,10 @@ mod patterns {
     );
     /// The value of a label.
     pub(super) const LABEL_VALUE: &str = "^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$";
+    /// The path of an HTTP request: the characters that a URL may have (RFC 3986), others are escaped in it.
+    pub(super) const PATH: &str = r"^/[-A-Za-z0-9._~!$&'()*+,;=:@%/?#\[\]]*$";
+    /// Printable ASCII characters.
+    pub(super) const PRINTABLE: &str = "^[ -~]*$";
     /// The name of a port: no two dashes in a row, and a letter among its characters.
     pub(super) const PORT_NAME: &str = "^([a-z0-9]+-)*[a-z0-9]*[a-z][a-z0-9]*(-[a-z0-9]+)*$";
 }

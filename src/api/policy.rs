@@ -3,18 +3,12 @@
 // Every printer column has a name of its own, which the lint takes for a repeated one.
 #![allow(clippy::duplicated_attributes)]
 
-use k8s_openapi::{
-    api::core::v1::Probe,
-    apimachinery::pkg::{
-        apis::meta::v1::{Condition, LabelSelector},
-        util::intstr::IntOrString,
-    },
-};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
 use kube::{CustomResource, KubeSchema};
 use schemars::{JsonSchema, Schema};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
-use super::{WorkloadKind, limits, patterns};
+use super::{IntOrString, Probe, WorkloadKind, limits, numbers, patterns};
 
 /// Says how the workloads of its namespace terminate: those that name this policy in the annotation
 /// `adieu.dev/policy`, and those that its selector selects. A field that is left out is taken from the next
@@ -59,11 +53,8 @@ use super::{WorkloadKind, limits, patterns};
 #[serde(rename_all = "camelCase")]
 pub struct GracefulPolicySpec {
     /// The workloads that this policy opts in, by the labels of their pod template. `{}` selects all;
-    /// without a selector the policy opts nobody in.
+    /// without a selector the policy opts nobody in. At most 8 matchLabels, 8 matchExpressions and 64 values in all.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = Rule::new(
-        "!has(self.matchExpressions) || self.matchExpressions.all(e, e.operator in ['In', 'NotIn'] ? has(e.values) && e.values.size() > 0 : !has(e.values) || e.values.size() == 0)"
-    ).message("In and NotIn need values, Exists and DoesNotExist take none"))]
     pub selector: Option<LabelSelector>,
 
     /// The kinds of workload that the selector takes. An annotation opts in any kind. Default: Deployment.
@@ -72,8 +63,9 @@ pub struct GracefulPolicySpec {
     pub kinds: Option<Vec<WorkloadKind>>,
 
     /// Between policies of one level that select the same workload, the higher priority wins, then the
-    /// older, then the first by name. Default 0.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// older, then the first by name. From -1000000 to 1000000, default 0.
+    #[serde(default, deserialize_with = "numbers::optional", skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = -limits::PRIORITY, max = limits::PRIORITY))]
     pub priority: Option<i32>,
 
     /// `Enforce` injects. `Observe` changes nothing: status and events say what would be. What was injected before is taken
@@ -83,29 +75,29 @@ pub struct GracefulPolicySpec {
 
     /// Seconds between the start of a pod's termination and SIGTERM, in which it still serves while
     /// endpoints, proxies and load balancers stop sending to it. 0 injects no preStop hook. Default 10.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "numbers::optional", skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = limits::DRAIN_SECONDS))]
     pub drain_seconds: Option<i64>,
 
     /// Seconds that the application may take from SIGTERM to its exit. Default 30.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "numbers::optional", skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = limits::SHUTDOWN_TIMEOUT_SECONDS))]
     pub shutdown_timeout_seconds: Option<i64>,
 
     /// Seconds of reserve for each native sidecar: they stop one after the other, after the main
     /// containers. Default 5.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "numbers::optional", skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = limits::SIDECAR_SECONDS))]
     pub sidecar_seconds: Option<i64>,
 
     /// Seconds of reserve on top of drain and shutdown timeout. Default 5.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "numbers::optional", skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = limits::MARGIN_SECONDS))]
     pub margin_seconds: Option<i64>,
 
     /// The longest grace period, in seconds, that may be computed. A workload that needs more is left as
     /// it is, with a warning. Default 600; the lowest of all cluster policies that match counts in any case.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "numbers::optional", skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = limits::MAX_GRACE_PERIOD_SECONDS))]
     pub max_grace_period_seconds: Option<i64>,
 
@@ -181,11 +173,9 @@ pub struct GracefulPolicySpec {
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ClusterGracefulPolicySpec {
-    /// The namespaces that this policy holds for, by their labels. Absent or `{}`: all.
+    /// The namespaces that this policy holds for, by their labels. Absent or `{}`: all. At most 8 matchLabels,
+    /// 8 matchExpressions and 64 values in all.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = Rule::new(
-        "!has(self.matchExpressions) || self.matchExpressions.all(e, e.operator in ['In', 'NotIn'] ? has(e.values) && e.values.size() > 0 : !has(e.values) || e.values.size() == 0)"
-    ).message("In and NotIn need values, Exists and DoesNotExist take none"))]
     pub namespace_selector: Option<LabelSelector>,
 
     /// What the policy says, as in a `GracefulPolicy`.
@@ -276,7 +266,7 @@ pub enum Existing {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct HttpGet {
     /// The path, such as /prestop.
-    #[schemars(regex(pattern = "^/"), length(max = 1024))]
+    #[schemars(regex(pattern = patterns::PATH), length(max = limits::PATH_LENGTH))]
     pub path: String,
     /// The container's port, by number or name.
     pub port: IntOrString,
@@ -291,15 +281,6 @@ pub struct ReadinessProbe {
     pub mode: Option<ProbeMode>,
     /// The probe to use, as it is, for the container that declares its port.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = Rule::new(
-        "[has(self.httpGet), has(self.tcpSocket), has(self.grpc)].filter(x, x).size() == 1 && !has(self.exec)"
-    ).message("exactly one of httpGet, tcpSocket and grpc is needed"))]
-    #[x_kube(validation = Rule::new(
-        "(!has(self.httpGet) || !has(self.httpGet.host)) && (!has(self.tcpSocket) || !has(self.tcpSocket.host))"
-    ).message("host is not allowed (Pod Security Standards): a probe asks the pod itself"))]
-    #[x_kube(validation = Rule::new(
-        "!has(self.terminationGracePeriodSeconds)"
-    ).message("terminationGracePeriodSeconds is not for readiness probes"))]
     pub probe: Option<Probe>,
 }
 
@@ -317,15 +298,15 @@ pub enum ProbeMode {
 /// Containers that are left alone.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Containers {
-    /// Their names.
+    /// Their names, at most 32.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "set"))]
+    #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "set"))]
     #[schemars(inner(length(max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")))]
     pub exclude: Option<Vec<String>>,
 }
 
 /// Lets a field that holds the enum be described by its own words, which kube would put the enum's in the place of.
-fn undescribed(schema: &mut Schema) {
+pub(super) fn undescribed(schema: &mut Schema) {
     schema.remove("description");
 }
 
@@ -342,8 +323,8 @@ pub struct Rollout {
     pub mode: Option<RolloutMode>,
     /// How many workloads may roll out at a time, of those that this policy opts in and those that a change of
     /// it reaches; their users' own rollouts count. Default: what the cluster's defaults say, or else 1.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 1000))]
+    #[serde(default, deserialize_with = "numbers::optional", skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = limits::MAX_CONCURRENT))]
     pub max_concurrent: Option<i32>,
 }
 
@@ -365,7 +346,7 @@ pub enum RolloutMode {
 #[serde(rename_all = "camelCase")]
 pub struct DisruptionBudget {
     /// How many pods may be evicted at a time, as a number or a percentage of the replicas. At least 1: what
-    /// may never be evicted blocks the drain of its node for ever.
+    /// may never be evicted blocks the drain of its node for ever. At most 10000, or 100%.
     pub max_unavailable: IntOrString,
 }
 
@@ -378,17 +359,22 @@ pub struct Spread {
     pub topology_key: String,
 }
 
+/// The largest sum of drain, shutdown timeout and margin, in seconds.
+const LARGEST_SUM: i64 = limits::DRAIN_SECONDS + limits::SHUTDOWN_TIMEOUT_SECONDS + limits::MARGIN_SECONDS;
+
 /// What adieu has made of the policy.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct GracefulPolicyStatus {
     /// The generation of the spec that this status was computed from.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = numbers::MAX_SAFE_INTEGER))]
     pub observed_generation: Option<i64>,
 
     /// The grace period, in seconds, of a workload that takes everything from this policy and adieu's
     /// defaults.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = LARGEST_SUM))]
     pub grace_period_seconds: Option<i64>,
 
     /// How many workloads the policy holds for, and how far they are.
@@ -400,9 +386,15 @@ pub struct GracefulPolicyStatus {
     /// would give defaults to; `Stalled` when a rollout failed that the policy asked for, or that another asked
     /// for of a workload that this one opts in, so that no other begins; `Blocked` when something refuses or
     /// undoes what adieu writes.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "readable", skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
+}
+
+/// The conditions that can be read. They are adieu's own, and written anew; none of them may hide the policy.
+fn readable<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Condition>, D::Error> {
+    let conditions = Vec::<serde_json::Value>::deserialize(deserializer)?;
+    Ok(conditions.into_iter().filter_map(|condition| serde_json::from_value(condition).ok()).collect())
 }
 
 /// Workloads that a policy holds for.
@@ -410,13 +402,17 @@ pub struct GracefulPolicyStatus {
 #[serde(rename_all = "camelCase")]
 pub struct WorkloadCounts {
     /// Workloads that name the policy or that it selects.
+    #[schemars(range(min = 0, max = limits::WORKLOADS))]
     pub matched: i32,
     /// Those of them whose pod template carries what adieu injects.
+    #[schemars(range(min = 0, max = limits::WORKLOADS))]
     pub injected: i32,
     /// Those still to be injected or updated.
+    #[schemars(range(min = 0, max = limits::WORKLOADS))]
     pub pending: i32,
     /// Those that can't be injected, as the condition `Ready` says.
     #[serde(default)]
+    #[schemars(range(min = 0, max = limits::WORKLOADS))]
     pub failed: i32,
 }
 

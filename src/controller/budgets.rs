@@ -97,7 +97,7 @@ fn wanted(kind: Kind, object: &DynamicObject, convergence: &Convergence) -> Opti
             ..ObjectMeta::default()
         },
         spec: Some(PodDisruptionBudgetSpec {
-            max_unavailable: Some(budget.max_unavailable.clone()),
+            max_unavailable: Some(budget.max_unavailable.clone().into()),
             selector: Some(selector),
             // A pod that isn't ready serves nobody; keeping it would block the drain of its node.
             unhealthy_pod_eviction_policy: Some("AlwaysAllow".into()),

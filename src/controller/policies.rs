@@ -39,7 +39,7 @@ use super::{
 use crate::{
     api::{
         ClusterGracefulPolicy, GracefulPolicy, GracefulPolicySpec, GracefulPolicyStatus, Mode,
-        WorkloadCounts, defaults, merge_condition,
+        WorkloadCounts, defaults, limits, merge_condition,
     },
     plan::{self, Kind, Source, Standing, Surroundings, When, Workload},
     runtime::{
@@ -260,12 +260,15 @@ fn status<P: Policy>(policy: &P, tally: Tally, now: Timestamp) -> GracefulPolicy
             type_: type_.into(),
             status: if says.holds { "True" } else { "False" }.into(),
             reason: says.reason.into(),
-            message: says.message,
+            message: shortened(says.message),
             observed_generation: policy.meta().generation,
             last_transition_time: Time(now),
         };
         merge_condition(&mut conditions, condition);
     }
+    // Ours come last. What others wrote before gives way where the status holds no more.
+    let excess = conditions.len().saturating_sub(limits::CONDITIONS);
+    conditions.drain(..excess);
     GracefulPolicyStatus {
         observed_generation: policy.meta().generation,
         grace_period_seconds: Some(
@@ -276,6 +279,18 @@ fn status<P: Policy>(policy: &P, tally: Tally, now: Timestamp) -> GracefulPolicy
         workloads: Some(tally.counts),
         conditions,
     }
+}
+
+/// A message that is not longer than the status may hold: why a write was refused can be of any length.
+fn shortened(mut message: String) -> String {
+    const CUT: char = '…';
+    if let Some((end, _)) = message.char_indices().nth(limits::MESSAGE_LENGTH - 1)
+        && message[end..].chars().nth(1).is_some()
+    {
+        message.truncate(end);
+        message.push(CUT);
+    }
+    message
 }
 
 /// How the workloads stand that a policy holds for.
@@ -470,7 +485,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        api::{Rollout, RolloutMode},
+        api::{Rollout, RolloutMode, check_status},
         controller::test_support::context,
     };
 
@@ -587,6 +602,36 @@ mod tests {
         assert_eq!(conflicted(&winner, &workloads).1, "False");
         let of_loser = status(&loser, &workloads, at(1)).workloads;
         assert_eq!(of_loser, Some(WorkloadCounts::default()), "none has its values");
+    }
+
+    #[test]
+    fn a_message_of_any_length_fits_into_the_status() {
+        let mut policy = policy(json!({"selector": {}}));
+        let surroundings =
+            Arc::new(Surroundings { policies: vec![Arc::new(policy.clone())], ..Surroundings::default() });
+        let workloads: Reach = vec![deployment("a", &surroundings)];
+        let blocked = Blocked::default();
+        blocked.note(key(Kind::Deployment, &workloads[0].1.object()), "é".repeat(10_000));
+        let failed: BTreeSet<_> = (10..30).map(|n| format!("{}-{n}", "a".repeat(250))).collect();
+        let key = policy_key("shop", &policy.source());
+        let trouble = Trouble { failed: [(key, failed.clone())].into(), blocked: &blocked };
+        let others = (b'a'..=b'z').map(|letter| Condition {
+            type_: char::from(letter).to_string(),
+            status: "True".into(),
+            reason: "Other".into(),
+            message: String::new(),
+            observed_generation: None,
+            last_transition_time: Time(at(0)),
+        });
+        policy.status = Some(GracefulPolicyStatus { conditions: others.collect(), ..Default::default() });
+        let status = super::status(&policy, Tally::of(&policy, &workloads, &trouble), at(1));
+        let types: Vec<_> = status.conditions.iter().map(|condition| condition.type_.as_str()).collect();
+        assert_eq!(types[types.len() - 4..], ["Ready", "Conflicted", "Stalled", "Blocked"]);
+        let [.., stalled, blocked] = &status.conditions[..] else { panic!("{status:?}") };
+        assert!(failed.iter().take(10).all(|name| stalled.message.contains(name)), "{stalled:?}");
+        assert!(blocked.message.ends_with('…') && blocked.message.contains("such as a: é"), "{blocked:?}");
+        policy.status = Some(status);
+        assert_eq!(check_status(&serde_json::to_value(&policy).unwrap()), []);
     }
 
     #[test]

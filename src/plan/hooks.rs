@@ -1,6 +1,5 @@
 //! Which preStop hook a container gets.
 
-use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -9,7 +8,7 @@ use super::{
     record::{ContainerRecord, Parent, put},
     timing::pre_stop_seconds,
 };
-use crate::api::{Existing, PreStopMethod};
+use crate::api::{Existing, IntOrString, PreStopMethod};
 
 /// The rules for preStop hooks under some settings.
 #[derive(Clone, Copy)]

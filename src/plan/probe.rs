@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::{
-    api::core::v1::{Probe, Service, ServicePort},
+    api::core::v1::{Service, ServicePort},
     apimachinery::pkg::util::intstr::IntOrString,
 };
 use serde_json::{Value, json};
@@ -13,7 +13,7 @@ use super::{
     hooks::{is_tcp, sidecars},
     string_map,
 };
-use crate::api::{ProbeMode, annotations::READINESS_PROBE};
+use crate::api::{Probe, ProbeMode, annotations::READINESS_PROBE};
 
 /// The readiness probes to inject, by container name: the one that was given, or a TCP probe on the port
 /// that the Services in front of the pods send to.
@@ -43,8 +43,8 @@ pub(super) fn choose(
 /// The probe that an annotation or a policy names, for the container that declares its port.
 fn given(probe: &Probe, containers: &[Container<'_>], warnings: &mut Vec<String>) -> BTreeMap<String, Value> {
     let port = match (&probe.http_get, &probe.tcp_socket, &probe.grpc) {
-        (Some(action), ..) => action.port.clone(),
-        (_, Some(action), _) => action.port.clone(),
+        (Some(action), ..) => action.port.clone().into(),
+        (_, Some(action), _) => action.port.clone().into(),
         (.., Some(action)) => IntOrString::Int(action.port),
         _ => return BTreeMap::new(),
     };
@@ -71,12 +71,9 @@ fn completed(probe: &Probe) -> Value {
     fill(&mut probe.success_threshold, 1);
     fill(&mut probe.failure_threshold, 3);
     probe.initial_delay_seconds = probe.initial_delay_seconds.filter(|delay| *delay != 0);
-    let or = |text: &mut Option<String>, default: &str| {
-        *text = text.take().filter(|text| !text.is_empty()).or_else(|| Some(default.into()));
-    };
     if let Some(action) = &mut probe.http_get {
-        or(&mut action.path, "/");
-        or(&mut action.scheme, "HTTP");
+        action.path = action.path.take().filter(|path| !path.is_empty()).or_else(|| Some("/".into()));
+        action.scheme.get_or_insert_default();
         action.http_headers = action.http_headers.take().filter(|headers| !headers.is_empty());
     }
     if let Some(action) = &mut probe.grpc {

@@ -2,12 +2,11 @@
 
 use std::fmt;
 
-use k8s_openapi::api::core::v1::Probe;
 use serde::{Deserialize, Serialize};
 
 use crate::api::{
-    DisruptionBudget, Existing, GracePeriod, HttpGet, Injection, Mode, PreStopMethod, ProbeMode, RolloutMode,
-    Spread, defaults,
+    DisruptionBudget, Existing, GracePeriod, HttpGet, Injection, Mode, PreStopMethod, Probe, ProbeMode,
+    RolloutMode, Spread, defaults,
 };
 
 /// The effective values for one workload. In text, what isn't listed is adieu's default.

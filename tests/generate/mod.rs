@@ -7,6 +7,7 @@
 // Not every target uses all of it.
 #![allow(dead_code, unused_imports)]
 
+mod boundaries;
 mod pods;
 mod probes;
 mod surroundings;
@@ -22,6 +23,7 @@ use kube::core::{DynamicObject, TypeMeta};
 use proptest::{prelude::*, sample::Index};
 use serde_json::{Map, Value, json};
 
+pub use boundaries::{Boundary, boundaries, largest};
 pub use pods::additions;
 pub use surroundings::{instructions, odd_policies, surroundings};
 

@@ -160,6 +160,8 @@ pub fn odd_policies() -> BoxedStrategy<Value> {
         json!({"containers": {"exclude": ["Not A Name", ""]}}),
         json!({"spread": {"topologyKey": "not a key"}}),
         json!({"disruptionBudget": {"maxUnavailable": 0}}),
+        json!({"disruptionBudget": {"maxUnavailable": 3_000_000_000_i64}}),
+        json!({"disruptionBudget": {"maxUnavailable": 10_000}}),
         json!({"disruptionBudget": {"maxUnavailable": "50%"}}),
         json!({"disruptionBudget": {"maxUnavailable": "0%"}}),
         json!({"spread": {"topologyKey": "example.com/zone"}}),

@@ -185,16 +185,16 @@ impl World {
         if !violations.is_empty() {
             return violations.into_iter().map(Finding::Refused).collect();
         }
-        let cluster = object.kind == "ClusterGracefulPolicy";
+        let (cluster, policy) = (object.kind == "ClusterGracefulPolicy", &api::as_stored(&typed));
         if let Some(name) = object.name() {
             let of = if cluster { String::new() } else { namespace.clone() };
             self.places.insert((object.kind.into(), of, name.into()), place.clone());
         }
         let redefined = if cluster {
-            decoded(&typed).map(|policy| put(&mut self.cluster_policies, policy, |a, b| a.spec == b.spec))
+            decoded(policy).map(|policy| put(&mut self.cluster_policies, policy, |a, b| a.spec == b.spec))
         } else {
             let policies = self.policies.entry(namespace).or_default();
-            decoded(&typed).map(|policy| put(policies, policy, |a, b| a.spec == b.spec))
+            decoded(policy).map(|policy| put(policies, policy, |a, b| a.spec == b.spec))
         };
         match redefined {
             Ok(redefined) => redefined.then_some(Finding::Redefined).into_iter().collect(),

@@ -1,0 +1,98 @@
+//! What the schema of policies accepts at its bounds, adieu can read: the offline check and the decoder agree. That
+//! the API server agrees as well is tried on a cluster.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+mod generate;
+
+use adieu::api::{ClusterGracefulPolicy, GracefulPolicy, as_stored, check_policy, check_status};
+use generate::{Boundary, boundaries, largest};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+
+/// What a policy's spec may take at most, in bytes of JSON.
+const LARGEST_SPEC: usize = 36 << 10;
+/// What its status may take, if each character of the messages takes two bytes.
+const LARGEST_STATUS: usize = 52 << 10;
+
+/// The policy as it is when it was read and written.
+fn round_trip(policy: &Value) -> Result<Value, String> {
+    fn through<T: Serialize + DeserializeOwned>(policy: &Value) -> Result<Value, String> {
+        let read: T = serde_json::from_value(policy.clone()).map_err(|error| error.to_string())?;
+        serde_json::to_value(read).map_err(|error| error.to_string())
+    }
+    match policy["kind"].as_str() {
+        Some("ClusterGracefulPolicy") => through::<ClusterGracefulPolicy>(policy),
+        _ => through::<GracefulPolicy>(policy),
+    }
+}
+
+#[test]
+fn what_the_offline_check_accepts_the_decoder_reads() {
+    let cases = boundaries();
+    let mut disagreements = Vec::new();
+    for Boundary { name, policy, of_status, valid } in &cases {
+        let found = if *of_status { check_status(policy) } else { check_policy(policy) };
+        if valid.is_some_and(|valid| valid != found.is_empty()) {
+            disagreements.push(format!("{name}: valid is {valid:?}, and the check finds {found:?}"));
+        }
+        if !found.is_empty() {
+            continue;
+        }
+        let mut stored = as_stored(policy);
+        if *of_status {
+            stored["status"] = as_stored(&policy["status"]);
+        }
+        match round_trip(&stored) {
+            Err(error) => disagreements.push(format!("{name}: it is accepted and can't be read: {error}")),
+            Ok(written) if round_trip(&written).as_ref() != Ok(&written) => {
+                disagreements.push(format!("{name}: it changes when it is read again: {written}"));
+            }
+            Ok(written) if !of_status => {
+                let found = check_policy(&written);
+                if !found.is_empty() {
+                    disagreements.push(format!("{name}: written again, the check finds {found:?}"));
+                }
+            }
+            Ok(_) => {}
+        }
+    }
+    assert!(
+        disagreements.is_empty(),
+        "{} of {}:\n{}",
+        disagreements.len(),
+        cases.len(),
+        disagreements.join("\n")
+    );
+    let valid = cases.iter().filter(|case| case.valid == Some(true)).count();
+    let invalid = cases.iter().filter(|case| case.valid == Some(false)).count();
+    assert!(valid > 300 && invalid > 1000, "{valid} valid and {invalid} invalid cases of {}", cases.len());
+}
+
+#[test]
+fn the_largest_policy_is_small() {
+    for policy in largest() {
+        assert_eq!(check_policy(&policy), []);
+        assert_eq!(check_status(&policy), []);
+        round_trip(&policy).unwrap();
+        let size = |part: &str| policy[part].to_string().len();
+        let (spec, status) = (size("spec"), size("status"));
+        assert!(spec <= LARGEST_SPEC && status <= LARGEST_STATUS, "{spec} and {status} bytes");
+        // Otherwise it would not be the largest.
+        assert!(spec >= LARGEST_SPEC / 2 && status >= LARGEST_STATUS / 2, "{spec} and {status} bytes");
+    }
+}
+
+/// For another judge: each case as a line of JSON.
+#[test]
+#[ignore = "writes to the file that ADIEU_BOUNDARIES names"]
+fn the_boundaries_are_written_to_a_file() {
+    let lines = boundaries().into_iter().enumerate().map(|(case, boundary)| {
+        let found =
+            if boundary.of_status { check_status(&boundary.policy) } else { check_policy(&boundary.policy) };
+        let found: Vec<_> = found.iter().map(ToString::to_string).collect();
+        let line = serde_json::json!({"case": case, "name": boundary.name, "object": boundary.policy, "found": found});
+        format!("{line}\n")
+    });
+    std::fs::write(std::env::var("ADIEU_BOUNDARIES").unwrap(), lines.collect::<String>()).unwrap();
+}
