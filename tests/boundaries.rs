@@ -82,17 +82,3 @@ fn the_largest_policy_is_small() {
         assert!(spec >= LARGEST_SPEC / 2 && status >= LARGEST_STATUS / 2, "{spec} and {status} bytes");
     }
 }
-
-/// For another judge: each case as a line of JSON.
-#[test]
-#[ignore = "writes to the file that ADIEU_BOUNDARIES names"]
-fn the_boundaries_are_written_to_a_file() {
-    let lines = boundaries().into_iter().enumerate().map(|(case, boundary)| {
-        let found =
-            if boundary.of_status { check_status(&boundary.policy) } else { check_policy(&boundary.policy) };
-        let found: Vec<_> = found.iter().map(ToString::to_string).collect();
-        let line = serde_json::json!({"case": case, "name": boundary.name, "object": boundary.policy, "found": found});
-        format!("{line}\n")
-    });
-    std::fs::write(std::env::var("ADIEU_BOUNDARIES").unwrap(), lines.collect::<String>()).unwrap();
-}
