@@ -71,7 +71,7 @@ impl<'a> Parts<'a> {
 
     /// The status. It decides nothing: if it can't be read, it is as if there were none.
     fn status<T: DeserializeOwned>(&self) -> Option<T> {
-        let text = self.status.map(RawValue::get).filter(|text| text.len() <= SPEC_LIMIT)?;
+        let text = self.status.map(RawValue::get).filter(|text| text.len() <= POLICY_LIMIT)?;
         serde_json::from_str(text).ok()
     }
 }

@@ -1,6 +1,7 @@
 //! A tenant with `edit` in one namespace does its worst, while another namespace deploys.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File},
     sync::{
         Arc,
@@ -101,15 +102,22 @@ fn large(name: &str, annotations: &Value, text: &str) -> Value {
 
 /// A policy as large as its schema allows, more or less.
 fn policy(name: &str, generation: usize) -> Value {
-    let values: Vec<_> = (0..32).map(|n| format!("{n:02}{}", "v".repeat(61))).collect();
-    let expressions: Vec<_> = (0..12)
-        .map(|n| json!({"key": format!("{n:02}{}", "k".repeat(61)), "operator": "In", "values": values}))
-        .collect();
+    let values: Vec<_> = (0..8).map(|n| format!("{n}{}", "v".repeat(62))).collect();
+    let key = |n: usize| format!("{}/{n}{}", ["p".repeat(61).as_str(); 4].join("."), "k".repeat(62));
+    let expressions: Vec<_> =
+        (0..8).map(|n| json!({"key": key(n), "operator": "In", "values": values})).collect();
+    let labels: BTreeMap<_, _> = (0..8).map(|n| (key(n), "v".repeat(63))).collect();
     json!({
         "apiVersion": "adieu.dev/v1alpha1", "kind": "GracefulPolicy", "metadata": {"name": name},
         "spec": {
-            "selector": {"matchExpressions": expressions}, "drainSeconds": 1 + generation % 9,
+            "selector": {"matchExpressions": expressions, "matchLabels": labels},
+            "drainSeconds": 1 + generation % 9,
             "rollout": {"maxConcurrent": 1000},
+            "readinessProbe": {"probe": {"httpGet": {
+                "path": format!("/{}", "p".repeat(1000)), "port": "http",
+                "httpHeaders": vec![json!({"name": "n".repeat(128), "value": "v".repeat(512)}); 8],
+            }}},
+            "containers": {"exclude": (0..32).map(|n| format!("{n:02}{}", "c".repeat(61))).collect::<Vec<_>>()},
         },
     })
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
-use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
+use kube::core::{ApiResource, DynamicObject, GroupVersionKind, TypeMeta};
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 use tokio::time::sleep;
@@ -32,7 +32,9 @@ impl Installed {
         for kind in KINDS {
             let found = api(client, kind).list(&ours).await.with_context(|| format!("cannot list {kind}"))?;
             ensure!(!found.items.is_empty(), "adieu has no {kind}");
-            all.extend(found.items.into_iter().map(|found| DynamicObject { types: types(kind), ..found }));
+            all.extend(
+                found.items.into_iter().map(|found| DynamicObject { types: Some(types(kind)), ..found }),
+            );
         }
         for object in &mut all {
             let metadata = &mut object.metadata;
@@ -95,8 +97,8 @@ fn kind_of(object: &DynamicObject) -> &str {
     object.types.as_ref().map(|types| types.kind.as_str()).unwrap_or_default()
 }
 
-fn types(kind: &str) -> Option<kube::core::TypeMeta> {
-    Some(kube::core::TypeMeta { api_version: "admissionregistration.k8s.io/v1".into(), kind: kind.into() })
+fn types(kind: &str) -> TypeMeta {
+    TypeMeta { api_version: "admissionregistration.k8s.io/v1".into(), kind: kind.into() }
 }
 
 /// Asks what is in effect.
@@ -132,7 +134,7 @@ impl Probe {
     /// Whether an opted-in Deployment comes back with something injected.
     async fn webhook(&self) -> Result<bool> {
         let dry_run = PostParams { dry_run: true, ..PostParams::default() };
-        let created = self.deployments(&self.client).create(&dry_run, &self.annotated).await?;
+        let created = Self::deployments(&self.client).create(&dry_run, &self.annotated).await?;
         Ok(created.data["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] != 30)
     }
 
@@ -141,14 +143,14 @@ impl Probe {
         let dry_run = PatchParams { dry_run: true, ..PatchParams::default() };
         let other: Value = json!([{"op": "add", "path": "/spec/minReadySeconds", "value": 7}]);
         let patch = Patch::Json::<()>(serde_json::from_value(other)?);
-        match self.deployments(&self.operator).patch(&self.stranger, &dry_run, &patch).await {
+        match Self::deployments(&self.operator).patch(&self.stranger, &dry_run, &patch).await {
             Ok(_) => Ok(false),
             Err(kube::Error::Api(status)) if status.message.contains("ValidatingAdmissionPolicy") => Ok(true),
             Err(error) => Err(error).context("cannot ask as the operator"),
         }
     }
 
-    fn deployments(&self, client: &Client) -> Api<DynamicObject> {
+    fn deployments(client: &Client) -> Api<DynamicObject> {
         let resource = ApiResource::erase::<k8s_openapi::api::apps::v1::Deployment>(&());
         Api::namespaced_with(client.clone(), NAMESPACE, &resource)
     }

@@ -156,7 +156,7 @@ impl StrangerReport {
 /// A ratio, and what it is held against.
 struct Bar {
     ratio: f64,
-    bar: f64,
+    limit: f64,
     /// Where the API server itself makes it impossible, what the best would be.
     floor: Option<f64>,
     what: &'static str,
@@ -164,12 +164,12 @@ struct Bar {
 
 impl Bar {
     fn is_met(&self) -> bool {
-        self.ratio <= self.bar
+        self.ratio <= self.limit
     }
 
     /// Whether nothing that decides by the same facts could meet it, and adieu adds hardly more than that would.
     fn is_out_of_reach(&self) -> bool {
-        self.floor.is_some_and(|floor| floor > self.bar && self.ratio <= floor * OF_FLOOR)
+        self.floor.is_some_and(|floor| floor > self.limit && self.ratio <= floor * OF_FLOOR)
     }
 }
 
@@ -224,25 +224,25 @@ impl Report {
         [
             Bar {
                 ratio: self.ratio_to_ready,
-                bar: READY_BAR,
+                limit: READY_BAR,
                 floor: Some(self.ratio_to_ready_floor),
                 what: "what a webhook with the same patch ready adds",
             },
             Bar {
                 ratio: self.ratio_to_map,
-                bar: MAP_BAR,
+                limit: MAP_BAR,
                 floor: Some(self.ratio_to_map_floor),
                 what: "what a MutatingAdmissionPolicy adds",
             },
             Bar {
                 ratio: self.ratio_stranger_pod,
-                bar: STRANGER_POD_BAR,
+                limit: STRANGER_POD_BAR,
                 floor: None,
                 what: "what a do-nothing webhook adds, for a pod that nobody opted in",
             },
             Bar {
                 ratio: self.ratio_stranger_workload,
-                bar: STRANGER_WORKLOAD_BAR,
+                limit: STRANGER_WORKLOAD_BAR,
                 floor: Some(self.ratio_stranger_workload_floor),
                 what: "what a do-nothing webhook adds, for a workload that nobody opted in",
             },
@@ -255,7 +255,7 @@ impl Report {
             .bars()
             .iter()
             .filter(|bar| !bar.is_met() && !bar.is_out_of_reach())
-            .map(|bar| format!("{:.2} times {}, at most {} is allowed", bar.ratio, bar.what, bar.bar))
+            .map(|bar| format!("{:.2} times {}, at most {} is allowed", bar.ratio, bar.what, bar.limit))
             .collect();
         if !missed.is_empty() {
             bail!("adieu adds too much latency at the median: {}", missed.join("; "));
@@ -305,7 +305,7 @@ impl Report {
             };
             figures.remarks.push(format!(
                 "At the median adieu adds {:.2} times {} (at most {}){beyond}.",
-                bar.ratio, bar.what, bar.bar
+                bar.ratio, bar.what, bar.limit
             ));
         }
         figures.remarks.push(format!(
