@@ -1,10 +1,18 @@
 //! `adieu controller`: the operator. Here everything that runs in it is put together.
 
-use std::{io, net::SocketAddr, pin::pin, sync::Arc, thread::available_parallelism, time::Duration};
+use std::{
+    io, net::SocketAddr, num::NonZeroUsize, pin::pin, sync::Arc, thread::available_parallelism,
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use kube::Client;
-use tokio::{sync::watch, task::JoinHandle, time::timeout};
+use tokio::{
+    runtime::{Handle, Runtime},
+    sync::watch,
+    task::JoinHandle,
+    time::timeout,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -31,8 +39,10 @@ use crate::{
 /// How long open work may take to end, within the grace period that the chart gives.
 const DRAIN_LIMIT: Duration = Duration::from_secs(30);
 
-/// The fewest and the most threads that do the work.
+/// The fewest and the most threads that serve the webhook.
 const THREADS: (usize, usize) = (2, 4);
+/// The threads of everything else: watches, controller, status, certificates.
+const CONTROLLER_THREADS: usize = 2;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -91,15 +101,19 @@ enum Management {
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     logs::init(&arguments.log, arguments.log_format);
     panics::log();
-    // Each thread has memory of its own, and a few keep up with any API server. With two, one goes on while the other
+    let cores = available_parallelism().map_or(THREADS.0, NonZeroUsize::get);
+    let controller = threads("controller", CONTROLLER_THREADS)?;
+    // However long the controller computes, an admission waits for no thread. With two, one goes on while the other
     // reads a large review.
-    let threads = available_parallelism().map_or(THREADS.0, |cores| cores.get().clamp(THREADS.0, THREADS.1));
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(threads)
-        .enable_all()
-        .build()
-        .context("starting the asynchronous runtime")?
-        .block_on(operate(arguments))
+    let webhook = threads("webhook", cores.clamp(THREADS.0, THREADS.1))?;
+    controller.block_on(operate(arguments, webhook.handle()))
+}
+
+/// So many threads for asynchronous work. Each has memory of its own, and a few keep up with any API server.
+fn threads(name: &str, count: usize) -> anyhow::Result<Runtime> {
+    let mut threads = tokio::runtime::Builder::new_multi_thread();
+    threads.thread_name(name).worker_threads(count).enable_all();
+    threads.build().with_context(|| format!("starting the threads of the {name}"))
 }
 
 impl Arguments {
@@ -123,7 +137,7 @@ impl Arguments {
     }
 }
 
-async fn operate(arguments: &Arguments) -> anyhow::Result<()> {
+async fn operate(arguments: &Arguments, webhook_threads: &Handle) -> anyhow::Result<()> {
     let mut requested = pin!(shutdown::requested());
     let readiness = Readiness::default();
     let caches_gate = readiness.gate("caches");
@@ -199,10 +213,10 @@ async fn operate(arguments: &Arguments) -> anyhow::Result<()> {
         controller::run(client, caches.clone(), events, metrics.clone(), replica, stop.clone()),
     );
     let router = webhook::router(caches, metrics.clone(), arguments.webhook_timeout());
-    let listener =
-        serving::listen(arguments.webhook_address).await.context("listening at the webhook address")?;
-    let webhook_server =
-        watchdog.spawn("the webhook", serving::serve(listener, router, tls, metrics, stop.clone()));
+    let listener = webhook_threads.spawn(serving::listen(arguments.webhook_address)).await?;
+    let listener = listener.context("listening at the webhook address")?;
+    let serving = serving::serve(listener, router, tls, metrics, stop.clone());
+    let webhook_server = watchdog.spawn_on(webhook_threads, "the webhook", serving);
     serving_gate.open();
 
     let outcome = asked_or_failed(requested, &watchdog).await;

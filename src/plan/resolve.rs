@@ -1,12 +1,15 @@
 //! Who is opted in, and with which settings: annotations before policies before defaults, field by field.
 
-use std::{cmp::Reverse, collections::BTreeSet};
-
-use k8s_openapi::{apimachinery::pkg::apis::meta::v1::LabelSelector, jiff::Timestamp};
-use kube::{
-    ResourceExt,
-    core::{Selector, SelectorExt},
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
 };
+
+use k8s_openapi::{
+    apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement},
+    jiff::Timestamp,
+};
+use kube::ResourceExt;
 
 use super::{Kind, ProbeChoice, Setting, Settings, Source, Surroundings, Workload, record};
 use crate::api::{
@@ -219,9 +222,23 @@ pub fn cluster_policy_holds_for(policy: &ClusterGracefulPolicy, workload: &Workl
 }
 
 /// Whether a label selector matches. One that can't be read matches nothing; the policy's status says so.
+///
+/// Every policy is held against every workload, so nothing is copied, as kube's `Selector` would.
 #[must_use]
-pub fn matches(selector: &LabelSelector, labels: &std::collections::BTreeMap<String, String>) -> bool {
-    Selector::try_from(selector.clone()).is_ok_and(|selector| selector.matches(labels))
+pub fn matches(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool {
+    let mut expected = selector.match_labels.iter().flatten();
+    let mut expressions = selector.match_expressions.iter().flatten();
+    expected.all(|(key, value)| labels.get(key) == Some(value))
+        && expressions.all(|LabelSelectorRequirement { key, operator, values }| {
+            let value = labels.get(key);
+            match (operator.as_str(), values) {
+                ("In", Some(values)) => value.is_some_and(|value| values.contains(value)),
+                ("NotIn", Some(values)) => value.is_none_or(|value| !values.contains(value)),
+                ("Exists", _) => value.is_some(),
+                ("DoesNotExist", _) => value.is_none(),
+                _ => false,
+            }
+        })
 }
 
 fn selects(spec: &GracefulPolicySpec, workload: &Workload<'_>) -> bool {

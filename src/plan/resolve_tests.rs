@@ -234,3 +234,36 @@ fn an_object_with_nothing_in_it_says_nothing() {
     let said = json!({"selector": {}, "readinessProbe": {"mode": "Auto"}, "containers": {"exclude": []}});
     assert_eq!(found(said), (ProbeMode::Auto, vec![]));
 }
+
+#[test]
+fn selectors_match_as_kubes_do() {
+    use kube::core::{Selector, SelectorExt as _};
+
+    let labels = |text: &str| -> BTreeMap<String, String> {
+        text.split_terminator(',')
+            .filter_map(|pair| pair.split_once('='))
+            .map(|(k, v)| (k.into(), v.into()))
+            .collect()
+    };
+    let selectors = [
+        json!({}),
+        json!({"matchLabels": {"app": "web"}}),
+        json!({"matchLabels": {"app": "web", "tier": "front"}}),
+        json!({"matchExpressions": [{"key": "app", "operator": "In", "values": ["web", "api"]}]}),
+        json!({"matchExpressions": [{"key": "app", "operator": "NotIn", "values": ["web"]}]}),
+        json!({"matchExpressions": [{"key": "app", "operator": "Exists"}]}),
+        json!({"matchExpressions": [{"key": "app", "operator": "DoesNotExist"}]}),
+        json!({"matchExpressions": [{"key": "app", "operator": "In"}]}),
+        json!({"matchExpressions": [{"key": "app", "operator": "Near", "values": ["web"]}]}),
+        json!({"matchLabels": {"tier": "front"}, "matchExpressions": [{"key": "app", "operator": "Exists"}]}),
+    ];
+    for selector in selectors {
+        let selector: LabelSelector = serde_json::from_value(selector).unwrap();
+        for labels in
+            ["", "app=web", "app=api", "app=other,tier=front", "app=web,tier=front", "tier=back"].map(labels)
+        {
+            let kubes = Selector::try_from(selector.clone()).is_ok_and(|selector| selector.matches(&labels));
+            assert_eq!(matches(&selector, &labels), kubes, "{selector:?} {labels:?}");
+        }
+    }
+}

@@ -16,7 +16,7 @@ use axum::{
     response::IntoResponse as _,
 };
 use futures::FutureExt as _;
-use tokio::{sync::watch, task::JoinHandle};
+use tokio::{runtime::Handle, sync::watch, task::JoinHandle};
 use tower_http::catch_panic::{CatchPanicLayer, ResponseForPanic};
 
 use super::metrics::{Component, Metrics, PanicLabels};
@@ -90,7 +90,20 @@ impl Watchdog {
     where
         T: Send + 'static,
     {
-        tokio::spawn(self.watch(name, task))
+        self.spawn_on(&Handle::current(), name, task)
+    }
+
+    /// Spawns a task that is watched, on threads of another runtime.
+    pub fn spawn_on<T>(
+        &self,
+        threads: &Handle,
+        name: &'static str,
+        task: impl Future<Output = T> + Send + 'static,
+    ) -> JoinHandle<Option<T>>
+    where
+        T: Send + 'static,
+    {
+        threads.spawn(self.watch(name, task))
     }
 
     /// Returns once a task has panicked, with its name and message.

@@ -39,6 +39,8 @@ use crate::{
 
 /// Others' admissions stay within this at the 99th percentile.
 const P99: Duration = Duration::from_secs(1);
+/// So many admissions are looked at after each deed, so that a percentile means something.
+const FURTHER: usize = 100;
 /// How much of its memory limit a replica may use: its sockets count beside what is resident.
 const SHARE: f64 = 0.9;
 /// How long a replica may take to start among the tenant's objects.
@@ -313,7 +315,7 @@ impl Beside<'_> {
         self.curve.take();
         let admissions = Admissions::start(self.neighbour);
         let outcome = deeds.await;
-        admissions.further(20).await;
+        admissions.further(FURTHER).await;
         let (others, peak) = (admissions.end().await, self.curve.take());
         let p99 = others.p99();
         let row = [
