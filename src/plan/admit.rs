@@ -15,6 +15,7 @@ use super::{
 use crate::api::{
     Mode,
     annotations::{self, Invalid},
+    labels::INJECTION,
 };
 
 /// The answer to a request.
@@ -175,12 +176,18 @@ pub fn undone(new: &Workload<'_>, old: &Workload<'_>) -> Option<(BTreeMap<String
 /// Whether `new` is the template of `old` without its record, what that says was injected, and what it tells adieu.
 fn only_adieu_is_gone(new: &Workload<'_>, old: &Workload<'_>) -> bool {
     let without_instructions = |mut template: Value| {
-        if let Some(metadata) = template.get_mut("metadata").and_then(Value::as_object_mut)
-            && let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut)
-        {
-            annotations.retain(|key, _| !annotations::is_own(key));
-            if annotations.is_empty() {
-                metadata.remove("annotations");
+        let Some(metadata) = template.get_mut("metadata").and_then(Value::as_object_mut) else {
+            return template;
+        };
+        // Whoever takes the hooks away may leave the label, which the webhook then removes.
+        let is_adieus =
+            |map: &str, key: &str| map == "annotations" && annotations::is_own(key) || key == INJECTION;
+        for map in ["annotations", "labels"] {
+            if let Some(entries) = metadata.get_mut(map).and_then(Value::as_object_mut) {
+                entries.retain(|key, _| !is_adieus(map, key));
+                if entries.is_empty() {
+                    metadata.remove(map);
+                }
             }
         }
         template

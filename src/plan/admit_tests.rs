@@ -358,6 +358,13 @@ fn taking_away_all_that_is_adieus_and_nothing_else_is_an_opt_out() {
                 "{kind:?}: it stays out"
             );
         }
+        // The label may be left over, and goes.
+        let mut labelled = plain.clone();
+        labelled.template["metadata"]["labels"]["adieu.dev/injection"] = json!("enabled");
+        let (sent, old) = (labelled.workload(), managed.workload());
+        assert_eq!(undone(&sent, &old), None);
+        let admitted = admit_anonymous(&sent, Some(&old), &nothing()).template;
+        assert_eq!(admitted.as_ref(), Some(&plain.template));
         // With the image of an earlier revision it is one, from before the opt-in.
         assert!(undone(&plain.clone().image("v0").workload(), &managed.workload()).is_some());
     }

@@ -513,7 +513,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_policy_that_can_not_be_decoded_keeps_no_replica_from_becoming_ready() {
         let client = client(|_, target| {
-            let policy = |name: &str, budget: u32| {
+            let policy = |name: &str, budget: Value| {
                 json!({
                     "metadata": {"name": name, "namespace": "shop", "uid": name, "resourceVersion": "1", "generation": 1},
                     "spec": {"disruptionBudget": {"maxUnavailable": budget}},
@@ -526,7 +526,7 @@ mod tests {
                 "/version" => Some((200, version)),
                 watch if watch.contains("watch=") => None,
                 policies if policies.contains("/gracefulpolicies") => {
-                    Some(list(json!([policy("bad", 3_000_000_000), policy("good", 1)])))
+                    Some(list(json!([policy("bad", json!([1])), policy("good", json!(1))])))
                 }
                 _ => Some(list(json!([]))),
             }

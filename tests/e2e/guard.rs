@@ -573,7 +573,10 @@ async fn a_stolen_token_makes_no_other_token_and_touches_no_other_budget() {
         let refused = operator.create(&dry_run, &blocking).await.map_err(refusal);
         assert!(is_guarded(&refused), "{refused:?}");
     }
-    admin.create(&PostParams::default(), &budget(theirs, json!(1))).await.unwrap();
+    // Its owner doesn't exist: with the reference it would be collected at any moment.
+    let mut existing = budget(theirs, json!(1));
+    existing.metadata.owner_references = None;
+    admin.create(&PostParams::default(), &existing).await.unwrap();
     let dry_run = DeleteParams { dry_run: true, ..DeleteParams::default() };
     let refused = operator.delete("web-deployment-adieu", &dry_run).await.map(drop).map_err(refusal);
     assert!(is_guarded(&refused), "{refused:?}");
