@@ -361,7 +361,8 @@ async fn a_tenant_at_its_worst_delays_and_changes_nothing_in_another_namespace()
     let operator = Operator::find(&neighbour.client).await;
     operator.anew(2).await;
     for name in ["attacker-1", "attacker-2"] {
-        tenant.create(&web(name, &json!({}))).await;
+        // Their policies are not to replace them.
+        tenant.create(&web(name, &json!({"adieu.dev/graceful": "false"}))).await;
         tenant.rolled_out(name).await;
     }
     let attackers = [pods_of(&tenant, "attacker-1").await, pods_of(&tenant, "attacker-2").await].concat();
