@@ -287,7 +287,7 @@ async fn what_the_command_line_injected_stays_as_it_is() {
     };
     let render = async |list: Value| {
         let mut adieu = Command::new(env!("CARGO_BIN_EXE_adieu"));
-        adieu.args(["inject", "-f", "-", "-o", "json"]);
+        adieu.args(["inject", "--quiet", "-f", "-", "-o", "json"]);
         run(adieu, list.to_string()).await.unwrap()
     };
     // The cluster never gets the policy.
