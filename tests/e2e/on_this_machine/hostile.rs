@@ -209,8 +209,9 @@ async fn held_back(target: &Target) {
     let answers = heavy.join_all().await;
     let answered = |status: &str| answers.iter().filter(|answer| answer.starts_with(status)).count();
     let (waited_for, turned_away) = (answered("HTTP/1.1 408 "), answered("HTTP/1.1 503 "));
-    assert!(waited_for < HEAVY / 4, "{waited_for} of {HEAVY} were waited for");
-    assert!(turned_away > 0, "{answers:?}");
+    // Those that wait for memory hold none; how much all of them take together is judged at the end.
+    assert_eq!(answered("HTTP/1.1 200 "), 0, "{answers:?}");
+    assert!(waited_for + turned_away > 0, "{answers:?}");
     outcome(
         &format!("{HEAVY} requests of 4 MiB at once, each kept back at its last byte"),
         &format!(
