@@ -60,7 +60,7 @@ async fn post(router: &Router, number: u8, body: &[u8]) -> String {
         writer.write_all(body).await
     };
     let mut answer = Vec::new();
-    // Who is answered early finds the connection closed.
+    // A client that is answered early finds the connection closed.
     let both = async { tokio::join!(send, reader.read_to_end(&mut answer)) };
     let _ = timeout(PATIENCE, both).await.expect("an end of the connection");
     String::from_utf8_lossy(&answer).into_owned()

@@ -75,7 +75,7 @@ pub fn service(bytes: &[u8]) {
         let serving = tokio::spawn(serving);
         let (mut reader, mut writer) = split(client);
         let mut answer = Vec::new();
-        // Who is refused early may find the connection closed.
+        // A client that is refused early may find the connection closed.
         let both = async { tokio::join!(writer.write_all(bytes), reader.read_to_end(&mut answer)) };
         let ended = timeout(LIMITS.age + LIMITS.head + 2 * LIMITS.drain, both).await;
         assert!(ended.is_ok(), "neither answered nor closed");

@@ -42,7 +42,7 @@ impl fmt::Display for Violation {
 }
 
 /// Checks an object of the group `adieu.dev` as the API server would, unknown fields strictly. The status is not
-/// looked at: the API server doesn't take it from whoever writes the spec.
+/// looked at: the API server ignores it in writes of the spec.
 #[must_use]
 pub fn check_policy(policy: &Value) -> Vec<Violation> {
     let schema = match schema_of(policy) {

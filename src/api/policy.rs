@@ -317,7 +317,7 @@ pub struct Rollout {
     /// `Progressive`: some workloads at a time, each waited for. `NextUpdate`: with the next change of each
     /// workload's pod template; who carries nothing of adieu's until then is marked by the annotation
     /// adieu.dev/pending, so that the change meets the webhook. `Revert`: what was injected into workloads that a
-    /// policy opts in is taken back, some workloads at a time, and nothing is injected any more; workloads with the
+    /// policy opts in is reverted, some workloads at a time, and nothing is injected any more; workloads with the
     /// annotation adieu.dev/graceful: "true" keep what they have. Default Progressive.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<RolloutMode>,
@@ -337,7 +337,7 @@ pub enum RolloutMode {
     Progressive,
     /// With the next change of each workload's pod template.
     NextUpdate,
-    /// What was injected is taken back, some workloads at a time.
+    /// What was injected is reverted, some workloads at a time.
     Revert,
 }
 

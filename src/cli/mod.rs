@@ -34,7 +34,7 @@ enum Command {
     /// Injects into manifests what makes their workloads terminate gracefully.
     #[command(long_about = inject::HELP)]
     Inject(inject::Arguments),
-    /// Takes back what was injected: from workloads in the cluster, which are opted out, or from manifests.
+    /// Reverts what was injected: from workloads in the cluster, which are opted out, or from manifests.
     #[command(long_about = revert::HELP)]
     Revert(Box<revert::Arguments>),
     /// Disrupts a workload under load, and tells which requests were lost and why.

@@ -1,4 +1,4 @@
-//! `adieu revert`: takes back what adieu injected, from manifests or from workloads in the cluster.
+//! `adieu revert`: reverts what adieu injected, from manifests or from workloads in the cluster.
 
 mod budgets;
 mod listed;
@@ -18,7 +18,7 @@ use crate::plan;
 
 /// What `--help` says.
 pub(super) const HELP: &str = "\
-Takes back what adieu injected.
+Reverts what adieu injected.
 
 From manifests (-f): reads them, restores their workloads, and writes all of them: the inverse of `adieu \
 inject`. The annotations by which a workload is opted in stay, and so does everything that was changed by hand \

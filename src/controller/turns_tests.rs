@@ -305,7 +305,7 @@ async fn a_policy_reverts_one_workload_after_the_other() {
     assert_eq!(cluster.may(&["a", "b", "c"]).await, ["a"]);
     cluster.begin("a").await;
     assert!(!cluster.may_begin("b").await, "it carries nothing any more, and its rollout counts");
-    // Whoever leads next knows as much.
+    // The next leader knows as much.
     let mut cluster = cluster.taken_over();
     assert!(!cluster.may_begin("b").await);
     cluster.change("a", complete);

@@ -64,7 +64,7 @@ fn decide(
     let earlier = old.map(|old| old.template);
     let observes =
         matches!(resolution.opt_in, OptIn::In(_)) && resolution.settings.mode.value == Mode::Observe;
-    // Then the controller, or the next change of the template, takes back what was injected.
+    // Then the controller, or the next change of the template, reverts what was injected.
     let waits = observes || resolution.reverts;
     let template = match (&resolution.opt_in, old) {
         _ if !refusals.is_empty() => None,
@@ -179,7 +179,7 @@ fn only_adieu_is_gone(new: &Workload<'_>, old: &Workload<'_>) -> bool {
         let Some(metadata) = template.get_mut("metadata").and_then(Value::as_object_mut) else {
             return template;
         };
-        // Whoever takes the hooks away may leave the label, which the webhook then removes.
+        // A client that removes the hooks may leave the label; the webhook then removes it.
         let is_adieus =
             |map: &str, key: &str| map == "annotations" && annotations::is_own(key) || key == INJECTION;
         for map in ["annotations", "labels"] {

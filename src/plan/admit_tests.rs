@@ -486,7 +486,7 @@ fn a_lowered_maximum_takes_nothing_from_a_workload_whose_template_changes() {
     let changed = sent.admitted(Some(&managed), &capped(20));
     assert_eq!(changed.drain(), Some(20));
     assert_eq!(changed.template["spec"]["terminationGracePeriodSeconds"], 55);
-    // The API server may ask again, and somebody may send the manifest as it was.
+    // The API server may ask again, and a client may send the manifest as it was.
     assert_eq!(changed.sent(Some(&managed), &capped(20)).template, None);
     let resent = Deployment::plain().image("v3").admitted(Some(&managed), &capped(30));
     assert_eq!(resent.drain(), Some(20), "with the settings of the injection that it has");

@@ -51,7 +51,7 @@ pub enum Standing {
     Prevented,
     /// Its pods get it as they are created, whatever the template is.
     ByPod,
-    /// A policy that opts it in takes back what was injected, and its template carries nothing any more.
+    /// A policy that opts it in reverts what was injected, and its template carries nothing any more.
     Reverted,
 }
 

@@ -219,7 +219,7 @@ pub(super) fn own_hook(container: &Map<String, Value>) -> Option<&Value> {
     container.get("lifecycle")?.get("preStop").filter(|hook| !hook.is_null())
 }
 
-/// A user's hook that ends before the drain that somebody asked for. A sleep of 0 opts the container out, and nobody
+/// A user's hook that ends before the drain that was asked for. A sleep of 0 opts the container out, and nobody
 /// asked for the built-in drain.
 fn too_short(hooks: Hooks<'_>, container: &Map<String, Value>, handler: &Value) -> Option<String> {
     let Setting { value: drain, from } = &hooks.settings.drain_seconds;

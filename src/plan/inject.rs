@@ -169,7 +169,7 @@ fn spread(template: &Value, settings: &Settings, facts: &Facts<'_>) -> Option<Va
 
 /// Writes the record into the template's annotations and, with `label`, the label beside them that brings its pods
 /// to the webhook. The text of `earlier`, a record with the template that carries it, stays where it has the same
-/// values. An error says why it can't stand there, so that nothing may be injected: it could not be taken back.
+/// values. An error says why it can't stand there, so that nothing may be injected: it could not be reverted.
 fn write(
     template: &mut Value,
     record: &mut Record,

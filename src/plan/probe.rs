@@ -242,7 +242,7 @@ struct Container<'a> {
     ports: Vec<(Option<&'a str>, i64)>,
     /// Whether it declares any port.
     declares: bool,
-    /// The argument by which it is told to elect a leader.
+    /// The argument that turns on leader election.
     election: Option<&'a str>,
     /// Has a probe of its own, or is to be left alone.
     closed: bool,

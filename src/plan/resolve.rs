@@ -37,7 +37,7 @@ pub struct Resolution {
     pub opt_in: OptIn,
     /// The effective values; they count where the workload is opted in.
     pub settings: Settings,
-    /// Whether what was injected is taken back: a policy opts the workload in, by its selector or because an
+    /// Whether what was injected is reverted: a policy opts the workload in, by its selector or because an
     /// annotation names it, and the effective rollout mode is `Revert`. `adieu.dev/graceful: "true"` wins.
     pub reverts: bool,
     /// Policies that select the workload or would give it defaults, and lost against another of their level.

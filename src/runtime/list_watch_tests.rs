@@ -84,7 +84,7 @@ async fn a_silent_watch_is_renewed_after_about_a_minute_from_where_it_was() {
     let (source, asked) = services(vec![(200, list(&["a"], "")), (200, bookmark)]);
     let mut events = Box::pin(list_watch(source));
     assert_eq!(told(&mut events).await, ["begin", "have a", "end"]);
-    // Nothing is told of the renewals.
+    // Renewals publish no event.
     for _ in 0..3 {
         assert!(told(&mut events).await.is_empty());
     }

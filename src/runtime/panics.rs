@@ -65,7 +65,7 @@ impl Watchdog {
         Self { metrics, failed: watch::channel(None).0 }
     }
 
-    /// The same task, of whose panic is told; `None` where it panicked.
+    /// The same task, whose panic is reported; `None` where it panicked.
     fn watch<T>(
         &self,
         name: &'static str,

@@ -6,7 +6,7 @@
 //!   length. Several bodies of a peer that grew step by step could each wait for what the others hold.
 //! - There are two budgets, for small bodies (all but the rarest reviews) and for large ones, so that a small body
 //!   never queues behind a large one. A peer may hold a third of either. Two peers that hold as much as they can leave
-//!   the last third to the API server, which is enough for the largest body; whoever else comes waits in line.
+//!   the last third to the API server, which is enough for the largest body; other requests wait in line.
 //! - A share is held for a bounded time: the body must come at [`RATE`], then it is answered.
 //! - A peer is an address. The API server is one as well, or a few: one for each control plane node, or a single
 //!   tunnel agent in front of all. Its bodies come at once and are answered within milliseconds, so a third of the

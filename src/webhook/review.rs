@@ -98,7 +98,7 @@ pub enum ReviewError {
     /// Nothing that this webhook reviews.
     #[error(transparent)]
     BadRequest(#[from] BadRequest),
-    /// Without policies, adieu would take back what they had injected: the failurePolicy decides.
+    /// Without policies, adieu would revert what they had injected: the failurePolicy decides.
     #[error("this replica has just started and doesn't know the policies yet")]
     NotSynced,
     /// The failurePolicy decides.

@@ -141,7 +141,7 @@ impl Default for TreeBudget {
 }
 
 impl TreeBudget {
-    /// A share for a tree of so many bytes, once it is free. Whoever asks first gets it first.
+    /// A share for a tree of so many bytes, once it is free. Requests get it in the order in which they ask.
     pub(super) async fn reserve(&self, bytes: usize, deadline: Deadline) -> Result<TreeShare, NoneFree> {
         if bytes <= FREE {
             return Ok(TreeShare { _permit: None });

@@ -1,4 +1,4 @@
-//! What the command line leaves as it is although something of adieu's is said there: it is told, once.
+//! What the command line leaves as it is although something of adieu's is said there: it is reported, once.
 
 use crate::{
     POLICY, WEB, inject, revert,

@@ -37,7 +37,7 @@ pub(super) fn misplaced(workload: &Object<'_>) -> Option<Ignored> {
     collect(workload.value, &mut Vec::new(), &mut found);
     found.retain(|path: &Vec<String>| {
         path.split_last().is_some_and(|(key, holder)| {
-            // A label beside the annotation is somebody's way to select.
+            // A label beside the annotation may be there to select by.
             let is_annotation = READ.iter().any(|read| at(workload.value, read).get(key).is_some());
             !is_annotation && !READ.contains(&holder.join(".").as_str())
         })

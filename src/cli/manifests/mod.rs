@@ -71,7 +71,7 @@ impl Arguments {
 pub struct Counts {
     /// They were injected, or what was injected changed.
     pub injected: usize,
-    /// What was injected was taken back.
+    /// What was injected was reverted.
     pub reverted: usize,
     /// They are written as they were read.
     pub unchanged: usize,

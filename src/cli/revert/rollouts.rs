@@ -29,7 +29,7 @@ use crate::{
 /// Between two looks at a rollout.
 const INTERVAL: Duration = Duration::from_secs(2);
 
-/// How often a write is tried again after somebody else's.
+/// How often a write is tried again after a conflict.
 const ATTEMPTS: usize = 10;
 
 /// How workloads are rolled out.
@@ -205,7 +205,7 @@ impl Outcome {
     }
 }
 
-/// What a person should know of a workload whose annotation somebody else applies.
+/// The warning about a workload whose annotation another field manager applies.
 fn comes_back(object: &DynamicObject) -> Option<String> {
     let opted_in = object.metadata.annotations.as_ref()?.get(GRACEFUL).is_some_and(|value| value != "false");
     let key = format!("f:{GRACEFUL}");

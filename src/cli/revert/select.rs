@@ -122,7 +122,7 @@ pub(super) async fn select(client: &Client, selection: &Selection) -> anyhow::Re
         let around = policies.around(namespace);
         let named = || opted_out(*kind, &object, &around).is_none().then_some(Action::Annotate);
         let action = action(*kind, &object, &around).or_else(named);
-        // Whoever names it may want to be rid of what keeps its rollout from completing.
+        // A workload that is named may be one whose injection keeps its rollout from completing.
         targets.extend(action.map(|action| Target { settled: true, ..Target::new(*kind, &object, action) }));
     } else {
         for kind in Kind::ALL {

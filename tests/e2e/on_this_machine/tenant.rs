@@ -221,7 +221,7 @@ fn flood(from: &Pod, target: &Target, body: &Arc<String>) -> thread::JoinHandle<
     })
 }
 
-/// Whether there was an answer: whoever is turned away may find the connection closed instead.
+/// Whether there was an answer: a rejected client may find the connection closed instead.
 async fn send(target: &Target, body: &str) -> bool {
     let Ok(Ok(mut client)) = timeout(Duration::from_secs(10), target.try_connect()).await else {
         return false;
@@ -300,7 +300,7 @@ async fn rollouts(tenant: &Scene, rounds: usize) {
     }
 }
 
-/// What somebody does, while another namespace deploys and the replicas' memory is followed.
+/// What the tenant does, while another namespace deploys and the replicas' memory is followed.
 struct Beside<'a> {
     neighbour: &'a Scene,
     curve: MemoryCurve,
