@@ -58,7 +58,7 @@ async fn what_the_api_server_takes_it_takes_injected() {
         count(|outcome| outcome.mended),
     ));
     // Otherwise this would show little.
-    assert!(accepted * 5 >= outcomes.len() * 2, "the API server takes too few of what is generated");
+    assert!(accepted * 2 >= outcomes.len(), "the API server takes too few of what is generated");
     assert!(injected * 10 >= accepted * 6, "too few are injected by annotation");
     assert!(by_policy * 10 >= accepted * 3, "too few are injected under policies");
     assert!(refused * 20 >= outcomes.len(), "the API server refuses too few of what is generated");
@@ -118,7 +118,7 @@ async fn no_policy_that_the_api_server_takes_makes_it_refuse_a_workload() {
     let accepted = outcomes.iter().filter(|accepted| **accepted).count();
     say(&format!("{} policies: {accepted} accepted, {} refused", outcomes.len(), outcomes.len() - accepted));
     // Most of these policies are made to be refused; of the rest there must be enough to show something.
-    assert!(accepted * 12 >= outcomes.len() && accepted < outcomes.len());
+    assert!(accepted * 10 >= outcomes.len() && accepted < outcomes.len());
     scene.end().await;
 }
 

@@ -25,7 +25,7 @@ pub fn template() -> BoxedStrategy<Value> {
 
 fn metadata() -> BoxedStrategy<Value> {
     let labels = prop_oneof![
-        6 => prop::sample::select(vec![
+        60 => prop::sample::select(vec![
             Some(json!({"app": APP})),
             Some(json!({"app": APP, "pod-template-hash": "", "app.kubernetes.io/managed-by": "Helm"})),
         ]),
@@ -86,12 +86,12 @@ fn spec() -> BoxedStrategy<Value> {
 
 fn grace_period() -> impl Strategy<Value = Option<Value>> {
     prop_oneof![
-        3 => Just(None),
-        1 => Just(Some(Value::Null)),
-        1 => Just(Some(json!(0))),
-        2 => Just(Some(json!(30))),
-        5 => (1..=200i64).prop_map(|s| Some(json!(s))),
-        1 => prop::sample::select(vec![Some(json!(3600)), Some(json!(86_400)), Some(json!(i64::MAX))]),
+        12 => Just(None),
+        4 => Just(Some(Value::Null)),
+        4 => Just(Some(json!(0))),
+        8 => Just(Some(json!(30))),
+        20 => (1..=200i64).prop_map(|s| Some(json!(s))),
+        4 => prop::sample::select(vec![Some(json!(3600)), Some(json!(86_400)), Some(json!(i64::MAX))]),
         // Of a variable that is filled in later, and what the API server refuses.
         1 => prop::sample::select(vec![Some(json!("${GRACE}")), Some(json!("20")), Some(json!(20.5))]),
     ]
