@@ -27,9 +27,15 @@ async fn unanswered(scene: &Scene, configurations: &Api<MutatingWebhookConfigura
         .flatten()
         .filter(|webhook| ["annotated.adieu.dev", "injected.pods.adieu.dev"].contains(&webhook.name.as_str()))
         .map(|webhook| {
-            let conditions = webhook.match_conditions.into_iter().flatten();
-            let conditions: Vec<_> =
-                conditions.filter(|condition| !labelled || !condition.name.starts_with("carries-")).collect();
+            let conditions = webhook.match_conditions.into_iter().flatten().map(|mut condition| {
+                if labelled {
+                    // Under Fail, what follows the first part is the condition of the webhook for labelled namespaces.
+                    let (_, rest) = condition.expression.split_once(") && (").expect("three parts");
+                    condition.expression = format!("({rest}");
+                }
+                condition
+            });
+            let conditions: Vec<_> = conditions.collect();
             json!({
                 "name": format!("unanswered.{}", webhook.name),
                 "admissionReviewVersions": ["v1"], "sideEffects": "None", "failurePolicy": "Fail",

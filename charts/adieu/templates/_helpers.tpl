@@ -56,8 +56,7 @@ system:serviceaccount:{{ .Release.Namespace }}:{{ include "adieu.serviceAccountN
 A match condition: requests of others.
 */ -}}
 {{- define "adieu.byOthers" -}}
-- name: not-by-the-operator
-  expression: request.userInfo.username != "{{ include "adieu.username" . }}"
+request.userInfo.username != "{{ include "adieu.username" . }}"
 {{- end -}}
 
 {{- /*

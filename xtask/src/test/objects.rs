@@ -127,14 +127,9 @@ pub fn check(workspace: &Workspace) -> Result<()> {
 /// what is decided by selectors, and where conditions are left.
 fn selection(objects: &[Value], fails: bool) -> Result<()> {
     let webhooks = &part(objects, "MutatingWebhookConfiguration")["webhooks"];
-    let under_fail: &[&str] = if fails { &["not-by-the-operator", "not-being-deleted"] } else { &[] };
+    let under_fail: &[&str] = if fails { &["not-being-deleted"] } else { &[] };
     for (name, conditions, selector, timeout) in [
-        (
-            "annotated.adieu.dev",
-            &["not-by-the-operator", "not-being-deleted", "carries-an-adieu-annotation"][..],
-            Value::Null,
-            3,
-        ),
+        ("annotated.adieu.dev", &["carries-an-adieu-annotation"][..], Value::Null, 3),
         ("labelled.adieu.dev", under_fail, Value::Null, 3),
         ("injected.pods.adieu.dev", &[], json!({"matchLabels": {"adieu.dev/injection": "enabled"}}), 2),
         ("labelled.pods.adieu.dev", &[], Value::Null, 2),
