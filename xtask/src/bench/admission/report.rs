@@ -39,6 +39,9 @@ pub struct Report {
     /// The same of the least with which annotations and the operator's account can be looked at.
     #[serde(rename = "ratio_stranger_workload_floor")]
     pub ratio_stranger_workload_floor: f64,
+    /// The same of a webhook that selects pods by a label which no stranger has.
+    #[serde(rename = "ratio_stranger_pod_floor")]
+    pub ratio_stranger_pod_floor: f64,
     /// The first two, of a webhook with the patch ready that is asked about what carries an annotation.
     #[serde(rename = "ratio_to_ready_floor")]
     pub ratio_to_ready_floor: f64,
@@ -204,6 +207,7 @@ impl Report {
             ratio_stranger_pod: pod.ratio(&pod.adieu),
             ratio_stranger_workload: create.ratio(&create.adieu).max(update.ratio(&update.adieu)),
             ratio_stranger_workload_floor: create.ratio(&create.floor).max(update.ratio(&update.floor)),
+            ratio_stranger_pod_floor: pod.ratio(&pod.floor),
             ratio_to_ready_floor: ratio(&condition, &patch),
             ratio_to_map_floor: ratio(&condition, &map),
             ratio_to_ready_labelled: ratio(&labelled, &patch),
@@ -237,7 +241,7 @@ impl Report {
             Bar {
                 ratio: self.ratio_stranger_pod,
                 limit: STRANGER_POD_BAR,
-                floor: None,
+                floor: Some(self.ratio_stranger_pod_floor),
                 what: "what a do-nothing webhook adds, for a pod that nobody opted in",
             },
             Bar {
@@ -287,8 +291,7 @@ impl Report {
             row(format!("create of an opted-in Deployment: {}", arm.title()), report, arm != Arm::None);
         }
         for (act, found) in ACTS.iter().zip(&self.strangers) {
-            // No floor holds for pods: labels decide.
-            for with in WITHS.into_iter().filter(|with| (*act, *with) != (Act::Pod, With::Floor)) {
+            for with in WITHS {
                 row(
                     format!("{} that nobody opted in: {}", act.title(), with.title()),
                     found.of(with),

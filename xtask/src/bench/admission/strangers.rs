@@ -18,9 +18,10 @@ use crate::progress::Step;
 use crate::target::Target;
 
 /// How many rounds of requests follow each other before the cluster is changed.
-const BLOCK: u32 = 50;
-/// Rounds in each block before those that count: what the change itself costs is not to be measured.
-const WARM_UP: u32 = 25;
+const BLOCK: u32 = 125;
+/// Rounds in each block before those that count: what the change itself costs, expressions that are compiled and the
+/// garbage of that, is not to be measured.
+const WARM_UP: u32 = 75;
 /// What the do-nothing webhook selects by.
 const NOOP: &str = "noop";
 
@@ -47,7 +48,7 @@ pub enum With {
     Noop,
     /// What adieu's chart installs.
     Adieu,
-    /// The least with which annotations and the operator's account can be looked at.
+    /// The least with which annotations and the operator's account can be looked at, and pods by a label.
     Floor,
 }
 
@@ -72,7 +73,7 @@ impl With {
             Self::Nothing => "no admission",
             Self::Noop => "do-nothing webhook",
             Self::Adieu => "adieu",
-            Self::Floor => "one condition, one policy",
+            Self::Floor => "one condition, one policy, one selector",
         }
     }
 }
