@@ -235,7 +235,8 @@ fn sequence(commands: &[Command], depth: usize) -> Step {
             },
         }
         let ends = words[0].text == "exit" || words[0].text == "exec" && words.len() > 1;
-        if ends && alternative_to.is_none() {
+        // Behind a command that isn't read it may depend on that, as in `test -f /skip && exit 0`.
+        if ends && certain && alternative_to.is_none() {
             break;
         }
         alternative_to = (*then == Then::Otherwise).then(|| alternative_to.unwrap_or(step));

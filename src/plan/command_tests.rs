@@ -133,6 +133,8 @@ fn a_script_that_does_more_takes_at_least_what_it_sleeps() {
         ("sleep 5; cat <<EOF\nsleep 100\nEOF", 5),
         ("while kill -0 1; do sleep 1; done", 0),
         ("if [ -f /skip ]; then exit 0; fi; sleep 5; /drain", 5),
+        ("test -f /skip && exit 0; sleep 30", 30),
+        ("[ -f /skip ] && exit 0\nsleep 30", 30),
         ("{ sleep 5; }", 0),
         ("\"sleep 5", 0),
         ("sleep 5; 'sleep", 5),

@@ -11,7 +11,7 @@ use super::{
     record::{DEFAULT_GRACE_PERIOD_SECONDS, GRACE_PERIOD},
     timing::{PodHooks, grace_period_seconds, pre_stop_length},
 };
-use crate::api::GracePeriod;
+use crate::api::{GracePeriod, annotations::SHUTDOWN_TIMEOUT_SECONDS};
 
 /// How many characters of a value a message shows: the API server cuts what is longer than 256 in all.
 const SHOWN: usize = 30;
@@ -79,6 +79,9 @@ pub(super) fn needed(
     };
     // The API server refuses a sleep that is longer than the grace period, also one after the start (KEP-4818).
     let seconds = native_sleeps(spec, "postStart").fold(grace_period_seconds(settings, pod), i64::max);
+    if seconds <= 0 {
+        return Err(no_time(settings));
+    }
     let needed = Needed { seconds, guessed: of_containers.guessed || of_sidecars.guessed, present };
     let maximum = settings.max_grace_period_seconds.value;
     if seconds > maximum && present < seconds {
@@ -101,15 +104,29 @@ pub(super) fn needed(
 fn all_zero(settings: &Settings) -> Option<String> {
     let Settings { drain_seconds, shutdown_timeout_seconds, margin_seconds, .. } = settings;
     let times = [drain_seconds, shutdown_timeout_seconds, margin_seconds];
-    let mut from: Vec<&Source> = times.iter().map(|time| &time.from).collect();
-    from.dedup();
-    let from = from.into_iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     times.iter().all(|time| time.value <= 0).then(|| {
         format!(
-            "drain, shutdown timeout and margin are all 0 ({from}): a grace period of 0 kills pods at once, so nothing is \
-             injected; set one of them above 0, for example adieu.dev/shutdown-timeout-seconds"
+            "drain, shutdown timeout and margin are all 0 ({}): a grace period of 0 kills pods at once, so nothing is \
+             injected; set one of them above 0, for example {SHUTDOWN_TIMEOUT_SECONDS}",
+            sources(&times)
         )
     })
+}
+
+/// The drain counts only where a container waits for it.
+fn no_time(settings: &Settings) -> String {
+    let Settings { shutdown_timeout_seconds, margin_seconds, .. } = settings;
+    format!(
+        "no container's preStop waits, and shutdown timeout and margin are 0 ({}): a grace period of 0 kills pods at once, \
+         so nothing is injected; set {SHUTDOWN_TIMEOUT_SECONDS} above 0",
+        sources(&[shutdown_timeout_seconds, margin_seconds])
+    )
+}
+
+fn sources(settings: &[&Setting<i64>]) -> String {
+    let mut from: Vec<&Source> = settings.iter().map(|setting| &setting.from).collect();
+    from.dedup();
+    from.into_iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 fn over_the_maximum(settings: &Settings, needed: i64, own: Option<&Own<'_>>) -> String {
@@ -117,16 +134,17 @@ fn over_the_maximum(settings: &Settings, needed: i64, own: Option<&Own<'_>>) -> 
     let over = format!(
         "a grace period of {needed} s, more than the maximum of {maximum} s ({from}): nothing is injected"
     );
-    match own {
-        Some(Own { role, name, seconds }) => format!(
+    if let Some(Own { role, name, seconds }) = own {
+        return format!(
             "{role} {name:?}: its own preStop takes {seconds} s, so the pod needs {over}; set {GRACE_PERIOD} to \
              {needed} or more yourself, or shorten that preStop"
-        ),
-        None => format!(
-            "needs {over}; lower the drain or the shutdown timeout, raise maxGracePeriodSeconds in a policy, or set \
-             {GRACE_PERIOD} to {needed} or more yourself"
-        ),
+        );
     }
+    let holder = if from.is_policy() { "there" } else { "in a policy" };
+    format!(
+        "needs {over}; lower the drain or the shutdown timeout, raise maxGracePeriodSeconds {holder}, or set \
+         {GRACE_PERIOD} to {needed} or more yourself"
+    )
 }
 
 /// The preStop hook that takes longest.
@@ -138,6 +156,9 @@ struct Longest<'a> {
     /// The user's hook that takes longest and longer than the drain.
     own: Option<Own<'a>>,
 }
+
+/// What has a user's hook, if that is no native sidecar.
+const CONTAINER: &str = "container";
 
 /// A user's hook.
 #[derive(Clone, Debug)]
@@ -156,7 +177,7 @@ impl<'a> Longest<'a> {
                 Hook::Injected => longest.add(hooks.settings.drain_seconds.value),
                 Hook::None => longest.add(0),
                 Hook::Own(handler) => {
-                    longest.add_own("container", name(container), handler, hooks.settings, warnings);
+                    longest.add_own(CONTAINER, name(container), handler, hooks.settings, warnings);
                     warnings.extend(too_short(hooks, container, handler));
                 }
             }
@@ -197,9 +218,13 @@ impl<'a> Longest<'a> {
             Length::AtLeast(least) => {
                 let counted = least.max(drain);
                 let as_drain = if counted == drain { "the drain of " } else { "" };
+                let asked = settings.drain_seconds.from != Source::Default && role == CONTAINER;
+                let asked =
+                    asked && least < drain && settings.exclude.value.iter().all(|excluded| excluded != name);
+                let less = if asked { "; if it takes less, remove it to get that drain" } else { "" };
                 warnings.push(format!(
                     "{role} {name:?}: how long its own preStop takes can't be read from it: it counts as \
-                     {as_drain}{counted} s; if it takes longer, set {GRACE_PERIOD} yourself"
+                     {as_drain}{counted} s; if it takes longer, set {GRACE_PERIOD} yourself{less}"
                 ));
                 self.guessed = true;
                 counted

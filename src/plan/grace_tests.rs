@@ -68,6 +68,19 @@ fn a_grace_period_of_0_is_never_injected() {
         }
         let enough = Settings { margin_seconds: said(1), ..zero(policy) };
         assert!(!injected(&template, &enough).prevented);
+        // The drain is not 0, and nobody waits for it.
+        let drain = Settings { drain_seconds: said(15), ..zero(policy) };
+        let excluded = Settings { exclude: said(vec!["a".into()]), ..drain.clone() };
+        let opted_out = pod(&[Some(&["sleep", "0"])], Some(json!(30)));
+        for (template, settings) in [(&template, &excluded), (&opted_out, &drain)] {
+            let result = injected(template, settings);
+            assert_eq!((&result.template, result.prevented), (template, true), "{policy:?}");
+            assert!(
+                only_warning(&result).contains("margin are 0 (cluster policy fast)"),
+                "{:?}",
+                result.warnings
+            );
+        }
     }
 }
 
@@ -103,7 +116,15 @@ fn a_users_hook_that_is_shorter_than_the_drain_that_was_asked_for_is_told() {
     silent(&pod(&[Some(&["sleep", "60"])], None), &asked);
     silent(&pod(&[Some(&["sleep", "0"])], None), &asked);
     silent(&template, &Settings { existing: said(Existing::Replace), ..asked.clone() });
-    silent(&template, &Settings { exclude: said(vec!["a".into()]), ..asked });
+    silent(&template, &Settings { exclude: said(vec!["a".into()]), ..asked.clone() });
+
+    let unknown = pod(&[Some(&["/drain"])], None);
+    assert!(
+        only_warning(&injected(&unknown, &asked)).ends_with("if it takes less, remove it to get that drain")
+    );
+    for settings in [Settings::default(), Settings { exclude: said(vec!["a".into()]), ..asked }] {
+        assert!(!only_warning(&injected(&unknown, &settings)).contains("if it takes less"));
+    }
 }
 
 #[test]
@@ -194,6 +215,17 @@ fn over_the_maximum_the_real_cause_is_named() {
     let slow = with(|s| s.shutdown_timeout_seconds = said(900));
     let result = injected(&pod(&[Some(short)], None), &slow);
     assert!(only_warning(&result).starts_with("needs a grace period of 925 s"), "{:?}", result.warnings);
+    assert!(
+        only_warning(&result).contains("raise maxGracePeriodSeconds in a policy"),
+        "{:?}",
+        result.warnings
+    );
+    let from = Source::ClusterPolicy("cap".into());
+    let capped = Settings { max_grace_period_seconds: Setting { value: 60, from }, ..slow };
+    let result = injected(&pod(&[Some(short)], None), &capped);
+    let says = "maximum of 60 s (cluster policy cap): nothing is injected; lower the drain or the shutdown timeout, \
+                raise maxGracePeriodSeconds there";
+    assert!(only_warning(&result).contains(says), "{:?}", result.warnings);
     let sidecar = json!({"spec": {
         "containers": [{"name": "app"}],
         "initContainers": [
