@@ -85,14 +85,23 @@ pub(super) fn while_observing(settings: &Settings, injected: Injected) -> Vec<St
     warnings
 }
 
+/// Why a manifest gets nothing that a policy opts in.
+pub(super) fn while_reverting(settings: &Settings) -> String {
+    format!(
+        "nothing is injected, because {} has the rollout mode Revert: choose another mode, or add the annotation \
+         {GRACEFUL}: \"true\"",
+        settings.rollout_mode.from
+    )
+}
+
 fn containers_of(count: usize) -> String {
     format!("{count} container{}", if count == 1 { "" } else { "s" })
 }
 
 /// Why a manifest stays as it is whose pods are injected as they are created.
 pub(super) fn injected_by_pod(workload: &Workload<'_>, settings: &Settings) -> String {
-    let how = "in a cluster with adieu its pods are injected if the namespace has the label \
-               adieu.dev/injection=enabled or the pod template has an adieu.dev/ annotation";
+    let how = "in a cluster with adieu its pods are injected if the namespace or the pod template has the label \
+               adieu.dev/injection=enabled";
     if workload.controlled {
         format!(
             "the manifest is not changed, because another controller owns this workload and would undo a change; {how}"
@@ -112,6 +121,7 @@ pub(super) fn on_template(hooks: Hooks<'_>, spec: &Map<String, Value>, warnings:
             method.from
         ));
     }
+    warnings.extend(port_of_nobody(hooks, spec));
     let mut due = containers(spec).filter(|container| hooks.is_due(container)).peekable();
     if method.value == PreStopMethod::Sleep && !hooks.native_sleep && due.peek().is_some() {
         warnings.push(format!(
@@ -120,20 +130,44 @@ pub(super) fn on_template(hooks: Hooks<'_>, spec: &Map<String, Value>, warnings:
             method.from
         ));
     }
-    // Who asks for Exec knows, and for Windows it is refused.
-    let falls_back = !hooks.native_sleep && method.value != PreStopMethod::Exec && !is_windows(spec);
-    if falls_back && due.any(|container| is_exec(&hooks.handler(container))) {
-        warnings.push(
-            "the drain is an exec of sleep, because Kubernetes before 1.30 has no native one: in an image without the \
-             program sleep it fails and nothing drains; check the images"
-                .into(),
-        );
+    // For Windows it is refused.
+    if !is_windows(spec) && due.any(|container| is_exec(&hooks.handler(container))) {
+        let (why, remedy) = match (method.value, hooks.native_sleep) {
+            (PreStopMethod::Exec, true) => (format!("the method is Exec ({})", method.from), ", or use Auto"),
+            (PreStopMethod::Exec, false) => (format!("the method is Exec ({})", method.from), ""),
+            _ => ("Kubernetes before 1.30 has no native one".to_owned(), ""),
+        };
+        warnings.push(format!(
+            "the drain is an exec of sleep, because {why}: in an image without the program sleep it fails and nothing \
+             drains; check the images{remedy}"
+        ));
+    }
+    if is_windows(spec) {
+        warnings.extend(own_sleeps_on_windows(hooks, spec));
     }
     if !hooks.native_sleep {
         warnings.extend(native_sleeps_on_old_kubelets(hooks, spec));
     }
     warnings.extend(containers(spec).filter(|c| hooks.is_due(c)).flat_map(|c| cut_short(hooks, c)));
     warnings.extend(unknown_exclusions(hooks, spec));
+}
+
+/// A request that no container gets, because none declares its port.
+fn port_of_nobody(hooks: Hooks<'_>, spec: &Map<String, Value>) -> Option<String> {
+    let method = &hooks.settings.pre_stop_method;
+    let request =
+        hooks.settings.http_get.value.as_ref().filter(|_| method.value == PreStopMethod::HttpGet)?;
+    let mut due = containers(spec).filter(|container| hooks.is_due(container)).peekable();
+    due.peek()?;
+    due.all(|container| hooks.handler(container).get("httpGet").is_none()).then(|| {
+        format!(
+            "the preStop method is HTTPGet ({}), but no container declares the TCP port {}: the drain is a sleep; declare \
+             the port in the container that serves {}",
+            method.from,
+            json!(request.port),
+            request.path
+        )
+    })
 }
 
 /// Windows has no program `sleep`. The native action works there.
@@ -151,13 +185,46 @@ pub(super) fn refuse_exec_on_windows(hooks: Hooks<'_>, spec: &Map<String, Value>
     ))
 }
 
+/// Whether the pod runs on Windows nodes: by its OS, its node selector, or a required node affinity.
 fn is_windows(spec: &Map<String, Value>) -> bool {
+    const LABELS: [&str; 2] = ["kubernetes.io/os", "beta.kubernetes.io/os"];
     let os = spec.get("os").map(|os| &os["name"]);
     let selector = spec.get("nodeSelector");
-    let selected = ["kubernetes.io/os", "beta.kubernetes.io/os"]
-        .iter()
-        .any(|key| selector.is_some_and(|selector| selector[*key] == "windows"));
-    os.is_some_and(|name| name == "windows") || selected
+    let selected = LABELS.iter().any(|key| selector.is_some_and(|selector| selector[*key] == "windows"));
+    let required = spec.get("affinity").map(|affinity| {
+        &affinity["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+    });
+    let expects = |expression: &Value| {
+        LABELS.iter().any(|key| expression["key"] == *key)
+            && expression["operator"] == "In"
+            && expression["values"] == json!(["windows"])
+    };
+    let expressions =
+        |term: &Value| term["matchExpressions"].as_array().is_some_and(|all| all.iter().any(expects));
+    let terms = required.and_then(Value::as_array).filter(|terms| !terms.is_empty());
+    os.is_some_and(|name| name == "windows")
+        || selected
+        || terms.is_some_and(|terms| terms.iter().all(expressions))
+}
+
+/// The user's own hooks that run a program of Linux, which Windows containers don't have.
+fn own_sleeps_on_windows(hooks: Hooks<'_>, spec: &Map<String, Value>) -> Vec<String> {
+    let own = containers(spec).filter_map(|container| match hooks.decide(container) {
+        Hook::Own(handler) => Some((name(container), handler["exec"]["command"][0].as_str()?)),
+        Hook::Injected | Hook::None => None,
+    });
+    let of_linux = own.filter(|(_, program)| {
+        let base = program.rsplit('/').next().unwrap_or_default();
+        ["sleep", "sh", "bash"].contains(&base)
+    });
+    of_linux
+        .map(|(name, program)| {
+            format!(
+                "container {name:?}: its own preStop runs {program:?}, which Windows doesn't have: unless the image has it, it \
+                 fails and nothing drains; remove it to get the drain, or use Start-Sleep"
+            )
+        })
+        .collect()
 }
 
 fn is_exec(handler: &Value) -> bool {

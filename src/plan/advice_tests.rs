@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::*;
 use crate::{
-    api::{Existing, GracefulPolicy},
+    api::{Existing, GracefulPolicy, HttpGet, IntOrString},
     plan::{Admission, Facts, Kind, Setting, Source, Surroundings, admit, inject, render},
 };
 
@@ -126,7 +126,9 @@ fn a_manifest_whose_pods_are_injected_tells_why_it_stays() {
     let controlled = Workload { controlled: true, ..workload };
     let (changed, warnings) = rendered(&controlled, &Surroundings::default());
     assert_eq!(changed, None);
-    tells(&warnings, &["another controller owns this workload", "adieu.dev/injection=enabled"]);
+    let label = "the namespace or the pod template has the label adieu.dev/injection=enabled";
+    tells(&warnings, &["another controller owns this workload", label]);
+    assert!(!warnings[0].contains("annotation"), "one alone leads no pod to the webhook: {warnings:?}");
     let by_pod = policies([("pods", json!({"selector": {}, "injection": "Pod"}))]);
     tells(&rendered(&workload, &by_pod).1, &["policy pods says injection: Pod"]);
 }
@@ -160,12 +162,52 @@ fn an_exec_of_sleep_for_want_of_the_native_one_is_told() {
         json!({"containers": [{"name": "web", "lifecycle": {"preStop": {"exec": {"command": ["/drain"]}}}}]});
     for (spec, settings, native_sleep) in [
         (&spec, &Settings::default(), true),
-        (&spec, &asked, false),
         (&spec, &with(|s| s.drain_seconds = said(0)), false),
+        (&spec, &Settings { exclude: said(vec!["web".into()]), ..asked }, true),
     ] {
         assert_eq!(injected(spec, settings, native_sleep).warnings, [""; 0]);
     }
     assert_eq!(injected(&own, &Settings::default(), false).warnings.len(), 1, "only of its unknown duration");
+}
+
+#[test]
+fn an_exec_of_sleep_that_was_chosen_is_told() {
+    let spec = json!({"containers": [{"name": "web"}]});
+    let asked = with(|s| s.pre_stop_method = said(PreStopMethod::Exec));
+    let says = ["the method is Exec (annotation)", "in an image without the program sleep it fails"];
+    tells(&injected(&spec, &asked, true).warnings, &[says[0], says[1], "check the images, or use Auto"]);
+    let warnings = injected(&spec, &asked, false).warnings;
+    tells(&warnings, &says);
+    assert!(warnings[0].ends_with("check the images"), "Auto would be an exec, too: {warnings:?}");
+}
+
+#[test]
+fn a_request_to_a_port_that_no_container_declares_is_told() {
+    let request = |port| HttpGet { path: "/prestop".into(), port };
+    let asked = with(|s| {
+        s.pre_stop_method = said(PreStopMethod::HttpGet);
+        s.http_get =
+            Setting { value: Some(request(IntOrString::Int(8081))), from: Source::Policy("drainer".into()) };
+    });
+    let spec = |port: u16| json!({"containers": [{"name": "web", "ports": [{"containerPort": port}]}, {"name": "log"}]});
+    let result = injected(&spec(8080), &asked, true);
+    tells(
+        &result.warnings,
+        &["HTTPGet (annotation)", "no container declares the TCP port 8081", "the drain is a sleep"],
+    );
+    assert_eq!(injected(&spec(8081), &asked, true).warnings, [""; 0]);
+}
+
+#[test]
+fn a_manifest_that_a_policy_reverts_tells_why_nothing_is_injected() {
+    let around = policies([("leaving", json!({"selector": {}, "rollout": {"mode": "Revert"}}))]);
+    let (mut annotations, template) = (BTreeMap::new(), plain());
+    let (changed, warnings) = rendered(&Workload::new(Kind::Deployment, &annotations, &template), &around);
+    assert_eq!(changed, None);
+    tells(&warnings, &["nothing is injected, because policy leaving has the rollout mode Revert"]);
+    annotations = annotated(&[("graceful", "true")]);
+    let (changed, warnings) = rendered(&Workload::new(Kind::Deployment, &annotations, &template), &around);
+    assert!(changed.is_some() && warnings.is_empty(), "{warnings:?}");
 }
 
 #[test]
@@ -188,10 +230,18 @@ fn a_users_native_sleep_on_a_cluster_without_it_is_told() {
 
 #[test]
 fn windows_gets_the_native_sleep_or_nothing() {
+    let term = |operator: &str, values: &[&str]| json!({"matchExpressions": [{"key": "kubernetes.io/os", "operator": operator, "values": values}]});
+    let affine = |terms: Value| {
+        json!({"containers": [{"name": "iis"}], "affinity": {"nodeAffinity": {
+            "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms},
+        }}})
+    };
     let windows = [
         json!({"os": {"name": "windows"}, "containers": [{"name": "iis"}]}),
         json!({"nodeSelector": {"kubernetes.io/os": "windows"}, "containers": [{"name": "iis"}]}),
         json!({"nodeSelector": {"beta.kubernetes.io/os": "windows"}, "containers": [{"name": "iis"}]}),
+        affine(json!([term("In", &["windows"])])),
+        affine(json!([term("In", &["windows"]), term("In", &["windows"])])),
     ];
     let exec = with(|s| s.pre_stop_method = said(PreStopMethod::Exec));
     for spec in &windows {
@@ -209,8 +259,31 @@ fn windows_gets_the_native_sleep_or_nothing() {
     }}}]});
     let result = injected(&own, &exec, false);
     assert_eq!(result.template["spec"]["terminationGracePeriodSeconds"], 125);
-    let linux = json!({"nodeSelector": {"kubernetes.io/os": "linux"}, "containers": [{"name": "a"}]});
-    assert!(!injected(&linux, &exec, false).prevented);
+    for linux in [
+        json!({"nodeSelector": {"kubernetes.io/os": "linux"}, "containers": [{"name": "a"}]}),
+        affine(json!([term("NotIn", &["windows"])])),
+        affine(json!([term("In", &["windows", "linux"])])),
+        affine(json!([term("In", &["windows"]), term("In", &["linux"])])),
+        affine(json!([])),
+    ] {
+        assert!(!injected(&linux, &exec, false).prevented, "{linux}");
+    }
+}
+
+#[test]
+fn a_users_hook_of_linux_on_windows_is_told() {
+    let pod = |os: &str, command: Value| {
+        json!({"os": {"name": os}, "containers": [
+            {"name": "iis", "lifecycle": {"preStop": {"exec": {"command": command}}}},
+        ]})
+    };
+    for command in [json!(["sleep", "10"]), json!(["/bin/sh", "-c", "sleep 10"])] {
+        let warnings = injected(&pod("windows", command.clone()), &Settings::default(), true).warnings;
+        tells(&warnings, &["container \"iis\": its own preStop runs", "Windows", "Start-Sleep"]);
+        assert_eq!(injected(&pod("linux", command), &Settings::default(), true).warnings, [""; 0]);
+    }
+    let powershell = json!(["powershell.exe", "-Command", "Start-Sleep 10"]);
+    assert_eq!(injected(&pod("windows", powershell), &Settings::default(), true).warnings, [""; 0]);
 }
 
 #[test]

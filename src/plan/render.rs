@@ -39,7 +39,10 @@ pub fn render(workload: &Workload<'_>, surroundings: &Surroundings, all: bool) -
             warnings.extend(advice::while_observing(settings, inject(true, by)));
             None
         }
-        OptIn::In(_) if resolution.reverts => Some(original(workload.template, None)),
+        OptIn::In(_) if resolution.reverts => {
+            warnings.push(advice::while_reverting(settings));
+            Some(original(workload.template, None))
+        }
         OptIn::In(by) if workload.is_injected_by_pod(settings) => {
             let injected = inject(false, by);
             warnings.extend(injected.warnings);

@@ -15,7 +15,7 @@ use super::{Kind, ProbeChoice, Setting, Settings, Source, Surroundings, Workload
 use crate::api::{
     ClusterGracefulPolicy, GracefulPolicy, GracefulPolicySpec, ReadinessProbe, RolloutMode,
     annotations::{self, Invalid},
-    defaults,
+    defaults, labels,
 };
 
 /// Whether a workload is managed.
@@ -77,7 +77,14 @@ pub fn resolve(workload: &Workload<'_>, surroundings: &Surroundings) -> Resoluti
     let mut warnings: Vec<String> = [&on_workload.unknown, &on_template.unknown]
         .into_iter()
         .flatten()
-        .map(|key| format!("annotation {key} means nothing to adieu and is ignored: check its spelling"))
+        .map(|key| match key.as_str() {
+            labels::INJECTION => {
+                format!(
+                    "annotation {key} has no effect: it is a label, of the namespace or of the pod template"
+                )
+            }
+            _ => format!("annotation {key} means nothing to adieu and is ignored: check its spelling"),
+        })
         .collect();
     let invalid = [on_workload.invalid, on_template.invalid].concat();
     let [on_workload, on_template] = [on_workload.annotations, on_template.annotations];
