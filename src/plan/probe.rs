@@ -32,6 +32,9 @@ pub(super) fn choose(
     let sidecars = template["spec"].as_object().into_iter().flat_map(sidecars).filter_map(Container::read);
     containers.extend(sidecars.map(|sidecar| Container { closed: true, ..sidecar }));
     let ProbeChoice { mode, probe } = &settings.readiness_probe.value;
+    if settings.readiness_probe.from.is_annotation() {
+        warnings.extend(probe.as_ref().and_then(|probe| own_stays(probe, &containers)));
+    }
     match probe {
         _ if containers.iter().all(|container| container.closed) => BTreeMap::new(),
         Some(probe) => given(probe, &containers, warnings),
@@ -42,12 +45,7 @@ pub(super) fn choose(
 
 /// The probe that an annotation or a policy names, for the container that declares its port.
 fn given(probe: &Probe, containers: &[Container<'_>], warnings: &mut Vec<String>) -> BTreeMap<String, Value> {
-    let port = match (&probe.http_get, &probe.tcp_socket, &probe.grpc) {
-        (Some(action), ..) => action.port.clone().into(),
-        (_, Some(action), _) => action.port.clone().into(),
-        (.., Some(action)) => IntOrString::Int(action.port),
-        _ => return BTreeMap::new(),
-    };
+    let Some(port) = port_of(probe) else { return BTreeMap::new() };
     match receivers(containers, &port).as_slice() {
         [(container, _)] if container.closed => BTreeMap::new(),
         [(container, _)] => BTreeMap::from([(container.name.to_owned(), completed(probe))]),
@@ -57,6 +55,24 @@ fn given(probe: &Probe, containers: &[Container<'_>], warnings: &mut Vec<String>
             BTreeMap::new()
         }
     }
+}
+
+fn port_of(probe: &Probe) -> Option<IntOrString> {
+    match (&probe.http_get, &probe.tcp_socket, &probe.grpc) {
+        (Some(action), ..) => Some(action.port.clone().into()),
+        (_, Some(action), _) => Some(action.port.clone().into()),
+        (.., Some(action)) => Some(IntOrString::Int(action.port)),
+        _ => None,
+    }
+}
+
+/// A policy's probe is for many workloads, an annotation's for this one: it has no effect where the container has one.
+fn own_stays(probe: &Probe, containers: &[Container<'_>]) -> Option<String> {
+    let receivers = receivers(containers, &port_of(probe)?);
+    let [(Container { name, probed: true, .. }, _)] = receivers.as_slice() else { return None };
+    Some(format!(
+        "container {name:?}: its own readinessProbe stays, so {READINESS_PROBE} has no effect: remove one of the two"
+    ))
 }
 
 /// As the API server stores it: with what it fills in, without what it leaves out, so that the value stays
@@ -164,7 +180,14 @@ fn on_creation(containers: &[Container<'_>], warnings: &mut Vec<String>) -> BTre
             warnings.extend(objection);
             probe.into_iter().collect()
         }
-        ([] | [_], _) => BTreeMap::new(),
+        ([], _) => BTreeMap::new(),
+        ([port], _) => {
+            warnings.push(format!(
+                "no readiness probe, because no Service selects the pods, which have several containers: set \
+                 {READINESS_PROBE} to tcp:{port} or never"
+            ));
+            BTreeMap::new()
+        }
         (several, _) => {
             warnings.push(format!(
                 "no readiness probe, because no Service tells yet which of the ports {several:?} counts: write one for the port that tells"
@@ -210,7 +233,8 @@ impl Speaks {
 
     fn by_number(port: i64) -> Self {
         match port {
-            443 | 8443 => Self::Tls,
+            // HTTPS, the API server's, webhooks', SMTP, LDAP, IMAP, POP3, AMQP and MQTT, each with TLS.
+            443 | 8443 | 6443 | 9443 | 465 | 636 | 993 | 995 | 5671 | 8883 => Self::Tls,
             3306 | 33060 => Self::Counted("MySQL"),
             22 => Self::Counted("SSH"),
             _ => Self::Unknown,
@@ -242,9 +266,11 @@ struct Container<'a> {
     ports: Vec<(Option<&'a str>, i64)>,
     /// Whether it declares any port.
     declares: bool,
-    /// The argument that turns on leader election.
+    /// The argument or variable that turns on leader election.
     election: Option<&'a str>,
-    /// Has a probe of its own, or is to be left alone.
+    /// Has a probe of its own.
+    probed: bool,
+    /// Has one, or is to be left alone.
     closed: bool,
 }
 
@@ -255,13 +281,10 @@ impl<'a> Container<'a> {
             .filter(|port| is_tcp(port))
             .filter_map(|port| Some((port["name"].as_str(), port["containerPort"].as_i64()?)))
             .collect();
-        let closed = container.get("readinessProbe").is_some_and(|probe| !probe.is_null());
+        let probed = container.get("readinessProbe").is_some_and(|probe| !probe.is_null());
         let declares = container["ports"].as_array().is_some_and(|ports| !ports.is_empty());
-        let words = ["command", "args"].into_iter().filter_map(|list| container[list].as_array()).flatten();
-        let election = words
-            .filter_map(Value::as_str)
-            .find(|word| word.starts_with('-') && word.contains("leader-elect") && !word.ends_with("=false"));
-        Some(Self { name: container["name"].as_str()?, ports, declares, election, closed })
+        let name = container["name"].as_str()?;
+        Some(Self { name, ports, declares, election: election(container), probed, closed: probed })
     }
 
     /// Whether a port that a Service sends to can be this container's: a number need not be declared, but it is none
@@ -295,6 +318,29 @@ impl<'a> Container<'a> {
             (Speaks::Plain | Speaks::Unknown, None) => None,
         }
     }
+}
+
+/// What turns on leader election: an argument, also in a shell's script, or a variable.
+fn election(container: &Value) -> Option<&str> {
+    let elects = |name: &str| {
+        let name = name.to_ascii_lowercase().replace(['-', '_'], "");
+        name.contains("leaderelect")
+            && !["disable", "noleader", "skip"].iter().any(|off| name.starts_with(off))
+    };
+    let off = |value: &str| ["false", "0", ""].contains(&value.to_ascii_lowercase().as_str());
+    let lists = ["command", "args"].into_iter().filter_map(|list| container[list].as_array()).flatten();
+    let mut words = lists.filter_map(Value::as_str).flat_map(str::split_whitespace);
+    let mut variables = container["env"].as_array().into_iter().flatten();
+    let argument = words.find(|word| {
+        let (name, value) = word.split_once('=').unwrap_or((word, "true"));
+        word.starts_with('-') && elects(name) && !off(value)
+    });
+    argument.or_else(|| {
+        variables.find_map(|variable| {
+            let on = variable["value"].as_str().is_some_and(|value| value.eq_ignore_ascii_case("true"));
+            variable["name"].as_str().filter(|name| on && elects(name))
+        })
+    })
 }
 
 /// The containers that take what is sent to `target`. A number need not be declared: then only a pod's

@@ -129,6 +129,16 @@ fn without_a_service_only_creation_and_a_single_port_tell() {
         assert!(warnings.len() == 1 && warnings[0].contains(ports), "{warnings:?}");
         assert_eq!(chosen(Kind::Deployment, template, &[], false), (vec![], vec![]), "it is no creation");
     }
+    let with_logs = pods(
+        json!({"containers": [{"name": "web", "ports": [{"containerPort": 8080, "name": "http"}]}, {"name": "logs"}]}),
+    );
+    let (probes, warnings) = chosen(Kind::Deployment, &with_logs, &[], true);
+    assert_eq!(probes, []);
+    assert!(
+        warnings.len() == 1
+            && warnings[0].contains("several containers: set adieu.dev/readiness-probe to tcp:8080"),
+        "{warnings:?}"
+    );
     let twice = json!([{"containerPort": 1}, {"containerPort": 1, "name": "http", "protocol": "TCP"}]);
     let same = pods(json!({"containers": [{"name": "a", "ports": twice}]}));
     assert_eq!(chosen(Kind::Deployment, &same, &[], true), (vec![("a".to_owned(), 1)], vec![]));
@@ -186,6 +196,10 @@ fn a_port_of_tls_gets_no_tcp_probe() {
         (8000, None, json!({"port": 443, "targetPort": 8000, "appProtocol": "kubernetes.io/wss"})),
         (8443, None, json!({"port": 8443})),
         (443, None, json!({"port": 443})),
+        (9443, Some("webhook-server"), json!({"port": 443, "targetPort": "webhook-server"})),
+        (6443, None, json!({"port": 6443})),
+        (636, Some("ldaps"), json!({"port": 636})),
+        (5671, None, json!({"port": 5671})),
     ] {
         let services = [to(json!([port]))];
         let (probes, warnings) = chosen(Kind::Deployment, &one_port(number, name), &services, false);
@@ -273,9 +287,75 @@ fn where_only_the_leader_may_listen_no_probe_is_chosen() {
             assert!(warnings[0].contains("adieu.dev/readiness-probe to tcp:9090"), "{warnings:?}");
         }
     }
-    for argument in ["--leader-elect=false", "leader-elector"] {
-        assert_eq!(elects("args", argument), (vec![("app".to_owned(), 9090)], vec![]), "{argument}");
+    for argument in ["--enableLeaderElection=true", "--leader_elect", "-leaderElection"] {
+        assert_eq!(elects("args", argument).0, [], "{argument}");
     }
+    let (probes, warnings) = elects("args", "exec /manager --leader-elect --metrics=:9090");
+    assert!(
+        probes.is_empty() && warnings[0].contains("with --leader-elect perhaps"),
+        "in a script: {warnings:?}"
+    );
+    let variable = |name: &str, value: &str| {
+        let mut template = one_port(9090, Some("http"));
+        template["spec"]["containers"][0]["env"] = json!([{"name": "A"}, {"name": name, "value": value}]);
+        chosen(Kind::Deployment, &template, &services, false)
+    };
+    let (probes, warnings) = variable("ENABLE_LEADER_ELECTION", "true");
+    assert!(probes.is_empty() && warnings[0].contains("with ENABLE_LEADER_ELECTION perhaps"), "{warnings:?}");
+    let probed = (vec![("app".to_owned(), 9090)], vec![]);
+    for argument in [
+        "--leader-elect=false",
+        "--leader-elect=False",
+        "leader-elector",
+        "--disable-leader-election",
+        "--no-leader-elect",
+    ] {
+        assert_eq!(elects("args", argument), probed, "{argument}");
+    }
+    for (name, value) in
+        [("LEADER_ELECT", "false"), ("LEADER_ELECTION_NAMESPACE", "shop"), ("NO_LEADER_ELECT", "true")]
+    {
+        assert_eq!(variable(name, value), probed, "{name}");
+    }
+}
+
+#[test]
+fn an_annotations_probe_beside_the_containers_own_is_told() {
+    let asked = |from| Settings {
+        readiness_probe: crate::plan::Setting {
+            value: ProbeChoice {
+                mode: ProbeMode::Auto,
+                probe: serde_json::from_value(json!({"httpGet": {"path": "/ready", "port": 8080}})).unwrap(),
+            },
+            from,
+        },
+        ..Settings::default()
+    };
+    let mut template = one_port(8080, None);
+    template["spec"]["containers"][0]["readinessProbe"] = json!({"tcpSocket": {"port": 8080}});
+    let annotations = BTreeMap::new();
+    let workload = Workload::new(Kind::Deployment, &annotations, &template);
+    let surroundings = Surroundings::default();
+    let facts = Facts::of(&workload, &surroundings, true, &Source::WorkloadAnnotation);
+    for (from, told) in
+        [(Source::WorkloadAnnotation, 1), (Source::TemplateAnnotation, 1), (Source::Policy("all".into()), 0)]
+    {
+        let mut warnings = Vec::new();
+        assert!(choose(&template, &asked(from), &facts, &mut warnings).is_empty());
+        assert_eq!(warnings.len(), told, "{warnings:?}");
+        assert!(
+            warnings.iter().all(|w| w.contains("container \"app\": its own readinessProbe stays")),
+            "{warnings:?}"
+        );
+    }
+    let mut other = one_port(8080, None);
+    other["spec"]["containers"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!({"name": "b", "readinessProbe": {"exec": {}}}));
+    let mut warnings = Vec::new();
+    let probes = choose(&other, &asked(Source::WorkloadAnnotation), &facts, &mut warnings);
+    assert!(probes.contains_key("app") && warnings.is_empty(), "{warnings:?}");
 }
 
 #[test]
