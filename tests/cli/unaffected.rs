@@ -44,7 +44,7 @@ spec:
         (
             "apiVersion: v1\nkind: Service\nmetadata:\n  name: web\n  labels:\n    adieu.dev/graceful: \"true\"\n".into(),
             6,
-            "a Service has no pods",
+            "finds no pod template in this Service",
         ),
     ] {
         assert_eq!(inject(&input), input);

@@ -10,6 +10,7 @@ use crate::{
     api::{
         WorkloadKind,
         annotations::{self, INJECTED},
+        labels,
     },
     plan::string_map,
 };
@@ -28,6 +29,9 @@ const READ: [&str; 2] = ["metadata.annotations", "spec.template.metadata.annotat
 
 /// Where other kinds have the metadata of their pods.
 const POD_TEMPLATES: [&str; 2] = ["spec.template.metadata", "spec.jobTemplate.spec.template.metadata"];
+
+/// Where a `CronJob` has the metadata of its Jobs, which people take for that of the pods.
+const JOB_TEMPLATE: &str = "spec.jobTemplate.metadata";
 
 const KINDS: &str = "apps/v1 Deployment, StatefulSet and DaemonSet";
 
@@ -71,23 +75,30 @@ pub(super) fn unsupported(object: &Object<'_>) -> Option<Ignored> {
     }
     let mut found: Vec<Vec<String>> = Vec::new();
     let (mut keys, mut invalid) = (BTreeSet::new(), Vec::new());
-    let mut of_pods = false;
+    let (mut of_pods, mut labelled) = (false, false);
     for path in metadata_of(object) {
+        let of_template = POD_TEMPLATES.contains(&path);
+        labelled |= (of_template || object.kind() == "Pod")
+            && labels::is_enabled(&string_map(&at(object.value, path)["labels"]));
         for map in ["annotations", "labels"] {
             let entries = at(object.value, path)[map].as_object().into_iter().flatten();
             for (key, value) in entries.filter(|(key, _)| is_known(key)) {
                 found.push(path.split('.').chain([map, key]).map(str::to_owned).collect());
                 keys.insert(key.as_str());
                 if map == "annotations" {
-                    of_pods |= path != "metadata";
+                    of_pods |= of_template;
                     invalid.extend(malformed(path, key, value));
                 }
             }
         }
     }
+    if found.is_empty() {
+        return injection_label(object);
+    }
     let (have, them) = number(keys.len());
     let keys: Vec<_> = keys.into_iter().collect();
-    let mut message = format!("{} {have} no effect here: {}", keys.join(", "), remedy(object, of_pods, them));
+    let mut message =
+        format!("{} {have} no effect here: {}", keys.join(", "), remedy(object, of_pods, labelled, them));
     for invalid in invalid {
         message += "; also ";
         message += &invalid;
@@ -95,8 +106,27 @@ pub(super) fn unsupported(object: &Object<'_>) -> Option<Ignored> {
     Some(Ignored { path: found.into_iter().next()?, message })
 }
 
-/// What to do for a kind that isn't injected. `of_pods` says that its pods have annotations already.
-fn remedy(object: &Object<'_>, of_pods: bool, them: &str) -> String {
+/// The label that leads pods to the webhook, as an annotation or with a value that has no effect.
+fn injection_label(object: &Object<'_>) -> Option<Ignored> {
+    const KEY: &str = labels::INJECTION;
+    metadata_of(object).into_iter().find_map(|path| {
+        let (annotation, label) =
+            (&at(object.value, path)["annotations"][KEY], &at(object.value, path)["labels"][KEY]);
+        let (map, message) = if !annotation.is_null() {
+            ("annotations", format!(" has no effect: it is a label: move it to {path}.labels"))
+        } else if !label.is_null() && label != labels::ENABLED && label != "disabled" {
+            ("labels", format!(": Invalid value: {label}: has no effect: must be {:?}", labels::ENABLED))
+        } else {
+            return None;
+        };
+        let message = format!("{path}.{map}[{KEY}]{message}");
+        Some(Ignored { path: path.split('.').chain([map, KEY]).map(str::to_owned).collect(), message })
+    })
+}
+
+/// What to do for a kind that isn't injected. `of_pods` says that its pods have annotations already, `labelled` that they
+/// have the label that leads them to the webhook.
+fn remedy(object: &Object<'_>, of_pods: bool, labelled: bool, them: &str) -> String {
     let (api_version, kind) = (object.api_version(), object.kind());
     let group = api_version.split('/').next();
     let workload = WorkloadKind::ALL.iter().any(|known| known.as_str() == kind);
@@ -108,18 +138,44 @@ fn remedy(object: &Object<'_>, of_pods: bool, them: &str) -> String {
         _ if workload && matches!(group, Some("apps" | "extensions")) => {
             format!("Kubernetes no longer serves {api_version}: use apps/v1")
         }
-        (Some(_), _) if of_pods => format!(
-            "adieu inject supports {KINDS}. A cluster that runs adieu injects the pods of this {kind} when they are created"
-        ),
-        (Some(path), _) => format!(
-            "adieu inject supports {KINDS}. Move {them} to {path}.annotations: a cluster that runs adieu then injects the pods of this {kind} when they are created"
-        ),
-        (None, "Pod") => format!(
-            "adieu inject supports {KINDS}. A cluster that runs adieu injects an annotated Pod when it is created"
-        ),
+        _ if workload && !group.unwrap_or_default().contains('.') => {
+            format!("Kubernetes has no {kind} in apiVersion {api_version:?}: use apps/v1")
+        }
+        (Some(path), _) => {
+            let moved = format!("move {them} to {path}.annotations");
+            let steps: Vec<_> = [(!of_pods).then_some(moved), (!labelled).then(|| labelled_too(path))]
+                .into_iter()
+                .flatten()
+                .collect();
+            by_pod(&steps, &format!("the pods of this {kind} when they are created"))
+        }
+        (None, "Pod") => {
+            let steps: Vec<_> = (!labelled).then(|| labelled_too("metadata")).into_iter().collect();
+            by_pod(&steps, "an annotated Pod when it is created")
+        }
         (None, "Namespace") => "annotate workloads, or write a GracefulPolicy that selects them".into(),
-        (None, _) => format!("a {kind} has no pods: annotate the workload ({KINDS})"),
+        (None, _) => format!(
+            "adieu inject supports {KINDS}, and finds no pod template in this {kind}: annotate the workload instead"
+        ),
     }
+}
+
+/// An annotation alone doesn't bring pods to the webhook.
+fn labelled_too(path: &str) -> String {
+    format!("add the label {}: {} to {path}.labels", labels::INJECTION, labels::ENABLED)
+}
+
+/// How the pods of another kind are injected, after these steps.
+fn by_pod(steps: &[String], pods: &str) -> String {
+    let cluster = match steps {
+        [] => "A".to_owned(),
+        steps => {
+            let mut steps = steps.join(" and ");
+            steps[..1].make_ascii_uppercase();
+            format!("{steps}: then a")
+        }
+    };
+    format!("adieu inject supports {KINDS}. {cluster} cluster that runs adieu injects {pods}")
 }
 
 /// The verb and the pronoun for this number of keys.
@@ -144,8 +200,8 @@ pub(super) fn unreverted(object: &Object<'_>) -> Option<Ignored> {
 
 /// Where the object has metadata of its own and of its pods.
 fn metadata_of(object: &Object<'_>) -> Vec<&'static str> {
-    let templates = POD_TEMPLATES.into_iter().filter(|path| at(object.value, path).is_object());
-    ["metadata"].into_iter().chain(templates).collect()
+    let others = [JOB_TEMPLATE].into_iter().chain(POD_TEMPLATES);
+    ["metadata"].into_iter().chain(others.filter(|path| at(object.value, path).is_object())).collect()
 }
 
 fn at<'a>(value: &'a Value, path: &str) -> &'a Value {
@@ -199,7 +255,12 @@ mod tests {
         for (api_version, kind, spec, says) in [
             ("apps/v1beta2", "Deployment", &template, "no longer serves apps/v1beta2: use apps/v1"),
             ("extensions/v1beta1", "DaemonSet", &template, "use apps/v1"),
-            ("argoproj.io/v1alpha1", "Rollout", &template, "to spec.template.metadata.annotations"),
+            (
+                "argoproj.io/v1alpha1",
+                "Rollout",
+                &template,
+                "Move it to spec.template.metadata.annotations and add the label adieu.dev/injection: enabled to spec.template.metadata.labels: then a cluster that runs adieu injects the pods of this Rollout when they are created",
+            ),
             ("apps.kruise.io/v1alpha1", "CloneSet", &template, "to spec.template.metadata.annotations"),
             ("apps/v1", "ReplicaSet", &template, "to spec.template.metadata.annotations"),
             ("batch/v1", "Job", &template, "to spec.template.metadata.annotations"),
@@ -209,9 +270,21 @@ mod tests {
                 &json!({"jobTemplate": {"spec": template.clone()}}),
                 "to spec.jobTemplate.spec.template.metadata.annotations",
             ),
-            ("v1", "Pod", &json!({"containers": []}), "injects an annotated Pod when it is created"),
+            (
+                "batch/v1",
+                "CronJob",
+                &json!({"jobTemplate": {"metadata": annotated, "spec": template.clone()}}),
+                "to spec.jobTemplate.spec.template.metadata.annotations",
+            ),
+            (
+                "v1",
+                "Pod",
+                &json!({"containers": []}),
+                "Add the label adieu.dev/injection: enabled to metadata.labels: then a cluster that runs adieu injects an annotated Pod when it is created",
+            ),
+            ("v1", "Deployment", &template, "Kubernetes has no Deployment in apiVersion \"v1\": use apps/v1"),
             ("v1", "Namespace", &json!({}), "a GracefulPolicy that selects them"),
-            ("v1", "Service", &json!({}), "a Service has no pods: annotate the workload"),
+            ("v1", "Service", &json!({}), "finds no pod template in this Service: annotate the workload"),
         ] {
             let object =
                 json!({"apiVersion": api_version, "kind": kind, "metadata": annotated, "spec": spec});
@@ -226,6 +299,36 @@ mod tests {
             owned["metadata"]["ownerReferences"] = json!([{"controller": true}]);
             assert_eq!(message(unsupported, owned), None);
         }
+    }
+
+    #[test]
+    fn the_injection_label_as_an_annotation_or_with_another_value_is_told() {
+        let namespace =
+            |metadata: Value| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata});
+        for (map, value, says) in [
+            (
+                "annotations",
+                json!("enabled"),
+                "metadata.annotations[adieu.dev/injection] has no effect: it is a label: move it to metadata.labels",
+            ),
+            (
+                "labels",
+                json!("true"),
+                "metadata.labels[adieu.dev/injection]: Invalid value: \"true\": has no effect: must be \"enabled\"",
+            ),
+            (
+                "labels",
+                json!(true),
+                "metadata.labels[adieu.dev/injection]: Invalid value: true: has no effect: must be \"enabled\"",
+            ),
+        ] {
+            assert_eq!(
+                message(unsupported, namespace(json!({map: {"adieu.dev/injection": value}}))).unwrap(),
+                says
+            );
+        }
+        let disabled = json!({"labels": {"adieu.dev/injection": "disabled"}});
+        assert_eq!(message(unsupported, namespace(disabled)), None);
     }
 
     #[test]
