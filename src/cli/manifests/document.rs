@@ -10,6 +10,16 @@ use super::{
     written::Written,
 };
 
+/// The message for this line of the text. Helm's templates are no YAML before they are rendered.
+fn with_template_hint(text: &str, line: usize, message: String) -> String {
+    // The parser may stop at the line behind.
+    let mut around = text.lines().skip(line.saturating_sub(1)).take(2);
+    if around.any(|line| line.contains("{{")) {
+        return format!("{message}. Is this a template? Render it first, for example with helm template");
+    }
+    message
+}
+
 /// Where something stands, for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::cli) struct Place {
@@ -69,7 +79,7 @@ impl Document {
             let place = |number, at: usize| Place { file: file.into(), document: number, line: line + at };
             let node = Node::read(text).map_err(|Malformed { line, message }| Unreadable {
                 place: place(number + 1, line),
-                message,
+                message: with_template_hint(text, line, message),
             })?;
             // An explicit marker with nothing behind it is no document either.
             let node = node.filter(|node| !node.span.is_empty());
@@ -136,6 +146,8 @@ fn read_json(file: &str, text: &str) -> Option<Vec<Document>> {
     let mut at = text.len() - text.trim_start_matches(MARK).len();
     let (mark, values) = text.split_at(at);
     let mut head = mark.to_owned();
+    // A file may have any number of objects, so no line is counted twice.
+    let (mut line, mut counted) = (1, 0);
     let mut values = serde_json::Deserializer::from_str(values).into_iter::<Value>();
     while let Some(value) = values.next() {
         let value = value.ok()?;
@@ -143,7 +155,8 @@ fn read_json(file: &str, text: &str) -> Option<Vec<Document>> {
         let text_of = text[at..end].trim_start();
         let start = end - text_of.len();
         head.push_str(&text[at..start]);
-        let line = text[..start].matches('\n').count() + 1;
+        line += text[counted..start].matches('\n').count();
+        counted = start;
         let node = Node::read(text_of).ok().flatten().filter(|node| node.value() == value);
         documents.push(Document {
             head: std::mem::take(&mut head),
@@ -237,6 +250,22 @@ mod tests {
         assert_eq!(found[1].place([]).to_string(), "-, document 2, line 9");
         let error = Document::read_all("x.yaml", "a: 1\n---\nb: 1\nc: d: e\n").unwrap_err();
         assert!(error.to_string().starts_with("x.yaml, document 2, line 4: "), "{error}");
+    }
+
+    #[test]
+    fn a_template_that_is_not_rendered_is_named() {
+        for (text, line) in [
+            ("kind: Deployment\nmetadata:\n  name: {{ .Release.Name }}\n", 3),
+            ("metadata:\n  labels:\n    {{- include \"labels\" . | nindent 4 }}\n", 3),
+            ("{{- if .Values.enabled }}\na: 1\n{{- end }}\n", 1),
+            ("a:\n  {{ toYaml .Values }}\nb: 2\n", 2),
+        ] {
+            let error = Document::read_all("x.yaml", text).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("x.yaml, document 1, line {line}: ")), "{error}");
+            assert!(error.ends_with("Render it first, for example with helm template"), "{error}");
+        }
+        let error = Document::read_all("x.yaml", "a: \"{{ .x }}\"\n\nc: d: e\n").unwrap_err().to_string();
+        assert!(!error.contains("template"), "{error}");
     }
 
     #[test]

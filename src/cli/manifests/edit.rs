@@ -108,7 +108,7 @@ fn anew(text: &str, node: &Node, new: &Value, syntax: Syntax) -> Result<String, 
     let behind = behind.strip_prefix("\r\n").or_else(|| behind.strip_prefix('\n')).unwrap_or(behind);
     // Indented comments would be part of a block of text before them.
     anew.extend(behind.split_inclusive('\n').map(|line| line.trim_start_matches([' ', '\t'])));
-    Ok(with_line_ends_of(text, &anew))
+    Ok(with_line_ends(text.contains(CRLF), anew))
 }
 
 fn in_place(text: &str, node: &Node, new: &Value, syntax: Syntax, leave_aliases: bool) -> Option<String> {
@@ -116,11 +116,13 @@ fn in_place(text: &str, node: &Node, new: &Value, syntax: Syntax, leave_aliases:
     let mut editor = Editor { text, writer, leave_aliases, changes: Vec::new() };
     editor.change(node, new)?;
     editor.changes.sort_by_key(|(range, _)| (range.start, range.end));
+    // There may be any number of changes, so the text is searched once.
+    let crlf = text.contains(CRLF);
     let mut edited = String::with_capacity(text.len() + 1024);
     let mut at = 0;
     for (range, replacement) in editor.changes {
         edited.push_str(text.get(at..range.start)?);
-        edited.push_str(&with_line_ends_of(text, &replacement));
+        edited.push_str(&with_line_ends(crlf, replacement));
         at = range.end;
     }
     edited.push_str(text.get(at..)?);
@@ -131,8 +133,11 @@ fn in_place(text: &str, node: &Node, new: &Value, syntax: Syntax, leave_aliases:
     Some(edited)
 }
 
-fn with_line_ends_of(text: &str, new: &str) -> String {
-    if text.contains("\r\n") { new.replace("\r\n", "\n").replace('\n', "\r\n") } else { new.to_owned() }
+/// How lines end in files of Windows.
+const CRLF: &str = "\r\n";
+
+fn with_line_ends(crlf: bool, new: String) -> String {
+    if crlf { new.replace(CRLF, "\n").replace('\n', CRLF) } else { new }
 }
 
 pub(super) struct Editor<'a> {

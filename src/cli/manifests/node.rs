@@ -64,6 +64,8 @@ pub(super) struct Entry {
 
 /// How many nodes aliases may stand for in one document. Each use of an anchor multiplies what it names.
 const ALIAS_LIMIT: usize = 100_000;
+/// How many nodes anchors may name in one document. A node counts for each anchor around it, and is kept as often.
+const ANCHOR_LIMIT: usize = 1_000_000;
 
 impl Node {
     /// Reads one document; `None` where there is none in the text.
@@ -71,7 +73,7 @@ impl Node {
         let mut options = Options::default();
         options.set_emit_comments(false);
         let events = Parser::new_from_str_with_options(text, options);
-        Reader { text, events, anchors: HashMap::new(), aliased: 0, end: 0 }.document()
+        Reader { text, events, anchors: HashMap::new(), anchored: 0, aliased: 0, end: 0 }.document()
     }
 
     /// The value, with aliases and merge keys in their place. Of two entries with one key the last counts,
@@ -162,6 +164,8 @@ struct Reader<'a> {
     text: &'a str,
     events: Parser<'a, StrInput<'a>>,
     anchors: HashMap<usize, Node>,
+    /// How many nodes anchors name so far.
+    anchored: usize,
     /// How many nodes aliases stand for so far.
     aliased: usize,
     /// The end of what was read last.
@@ -261,6 +265,11 @@ impl<'a> Reader<'a> {
         let start = if empty { self.end } else { range.start };
         let node = Node { content, span: start..self.end, line, column, alias };
         if anchor != 0 {
+            self.anchored += size(&node);
+            if self.anchored > ANCHOR_LIMIT {
+                let message = format!("the anchors name more than {ANCHOR_LIMIT} values");
+                return Err(Malformed { line, message });
+            }
             self.anchors.insert(anchor, node.clone());
         }
         Ok(node)

@@ -36,6 +36,8 @@ fn what_no_object_can_be_made_of_is_refused_with_its_line() {
         let one = format!("*a{}", n - 1);
         text + &format!("a{n}: &a{n} [{}]\n", [one.as_str(); 9].join(","))
     });
+    let anchors = (0..200).fold(String::new(), |text, n| text + &format!("[&a{n} "));
+    let anchors = format!("{anchors}[{}1]{}", "1,".repeat(10_000), "]".repeat(200));
     for (text, line, says) in [
         ("a:\n\tb: 1\n", 1, "tab"),
         ("a: 1\n...\nb: 2\n", 2, "behind `...`"),
@@ -50,6 +52,7 @@ fn what_no_object_can_be_made_of_is_refused_with_its_line() {
         ("a: &x [*x]\n", 0, "no end"),
         ("a: b: c\n", 0, "mapping values are not allowed"),
         (&bomb, 5, "more than 100000"),
+        (&anchors, 0, "the anchors name more than 1000000"),
     ] {
         let error = Node::read(text).map(|node| node.map(|node| node.value())).unwrap_err();
         assert!(error.message.contains(says), "{text}: {error:?}");
