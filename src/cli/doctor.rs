@@ -149,8 +149,8 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         let findings = examine(&client, arguments).await;
         for finding in &findings {
             match finding {
-                Ok(fine) => println!("✓ {fine}"),
-                Err(problem) => println!("✗ {problem}"),
+                Ok(fine) => super::show(format!("✓ {fine}")),
+                Err(problem) => super::show(format!("✗ {problem}")),
             }
         }
         let wrong = findings.iter().filter(|finding| finding.is_err()).count();

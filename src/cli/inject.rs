@@ -64,7 +64,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     })?;
     manifests.warn_of_misplaced();
     let skipped = manifests.warn_of_unsupported();
-    usage.warnings().iter().for_each(|warning| manifests::warn(warning));
+    usage.warnings().iter().for_each(|warning| manifests.warn(warning));
     manifests.write(&arguments.manifests)?;
     arguments.manifests.summarize(&counts.of_inject(skipped));
     Ok(())

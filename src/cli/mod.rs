@@ -10,7 +10,11 @@ mod reference;
 mod revert;
 mod verify;
 
-use std::process::ExitCode;
+use std::{
+    fmt::Display,
+    io::{Write as _, stderr, stdout},
+    process::ExitCode,
+};
 
 use clap::{Parser, Subcommand};
 
@@ -60,8 +64,19 @@ pub fn run(arguments: Arguments) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("adieu: {error:#}");
+            tell(format!("adieu: {error:#}"));
             ExitCode::FAILURE
         }
     }
+}
+
+/// Writes a line to standard error. Where that can't be written, as behind a closed pipe, the command goes on.
+fn tell(line: impl Display) {
+    let _ = writeln!(stderr(), "{line}");
+}
+
+/// Writes a line of progress to standard output. Where that can't be written, as behind a closed pipe, the command
+/// goes on: its exit code still tells.
+fn show(line: impl Display) {
+    let _ = writeln!(stdout(), "{line}");
 }

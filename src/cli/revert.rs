@@ -120,7 +120,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     match revert_manifests(&arguments.manifests) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("adieu: {error:#}");
+            super::tell(format!("adieu: {error:#}"));
             ExitCode::FAILURE
         }
     }

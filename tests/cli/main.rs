@@ -424,6 +424,51 @@ fn the_result_can_go_to_a_file() {
 }
 
 #[test]
+fn a_full_disk_leaves_the_file_and_nothing_beside_it() {
+    let folder = folder("full-disk", &[("web.yaml", WEB)]);
+    let file = folder.join("web.yaml");
+    let name = file.to_str().unwrap();
+    // A limit on the size of files stands for a full disk.
+    let script = "ulimit -f 1; trap '' XFSZ; exec \"$@\"";
+    let input = format!("{WEB}---\n").repeat(10);
+    fs::write(&file, &input).unwrap();
+    let arguments =
+        ["-c", script, "sh", env!("CARGO_BIN_EXE_adieu"), "inject", "-f", name, "--output-file", name];
+    let ran = support::run(std::process::Command::new("sh").args(arguments), "");
+    assert_eq!(ran.code, 1, "{}", ran.stderr);
+    assert!(ran.stderr.contains(&format!("writing {name}: ")), "{}", ran.stderr);
+    assert_eq!(fs::read_to_string(&file).unwrap(), input);
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), 1, "nothing is left beside it");
+}
+
+#[test]
+fn a_file_is_replaced_with_its_mode_and_through_a_link() {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+    let folder = folder("replaced", &[("web.yaml", WEB)]);
+    let (file, link) = (folder.join("web.yaml"), folder.join("link.yaml"));
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
+    let _ = fs::remove_file(&link);
+    symlink("web.yaml", &link).unwrap();
+    succeed(&["inject", "-f", link.to_str().unwrap(), "--output-file", link.to_str().unwrap()], "");
+    assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+    assert_eq!(fs::read_to_string(&file).unwrap(), inject(WEB));
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o640);
+    fs::remove_file(link).unwrap();
+}
+
+#[test]
+fn warnings_that_nobody_reads_keep_nothing_from_being_written() {
+    let script = "exec \"$@\" 2>/dev/full";
+    for command in ["inject", "revert"] {
+        let arguments = ["-c", script, "sh", env!("CARGO_BIN_EXE_adieu"), command, "-f", "-"];
+        let input = WEB.replace("graceful: \"true\"", "policy: missing");
+        let ran = support::run(std::process::Command::new("sh").args(arguments), &input);
+        assert_eq!(ran.code, 0, "{command}");
+        assert!(ran.stdout.starts_with("apiVersion: apps/v1\n"), "{command}: {}", ran.stdout);
+    }
+}
+
+#[test]
 fn the_crds_are_printed() {
     let crds = documents(&succeed(&["crd"], "").0);
     let names: Vec<_> = crds.iter().map(|crd| crd["spec"]["names"]["kind"].as_str().unwrap()).collect();

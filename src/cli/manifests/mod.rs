@@ -14,7 +14,7 @@ mod usage;
 mod whitespace;
 mod written;
 
-use std::{fs, io::Write as _, path::PathBuf};
+use std::{io::Write as _, path::PathBuf};
 
 use anyhow::Context as _;
 use serde_json::Value;
@@ -61,7 +61,7 @@ impl Arguments {
     /// Says at the end what was done, on standard error.
     pub(super) fn summarize(&self, summary: &str) {
         if !self.quiet {
-            eprintln!("adieu: {summary}");
+            super::tell(format!("adieu: {summary}"));
         }
     }
 }
@@ -123,6 +123,8 @@ pub struct Refused(Vec<String>);
 #[derive(Debug)]
 pub struct Manifests {
     files: Vec<Vec<Document>>,
+    /// Whether warnings go to standard error.
+    warns: bool,
 }
 
 impl Manifests {
@@ -130,15 +132,15 @@ impl Manifests {
     pub(super) fn read(arguments: &Arguments) -> anyhow::Result<Self> {
         let files = input::read(&arguments.filename, arguments.recursive)?;
         let files = files.iter().map(|file| Document::read_all(&file.name, &file.text));
-        Ok(Self { files: files.collect::<Result<_, _>>()? })
+        Ok(Self { files: files.collect::<Result<_, _>>()?, warns: true })
     }
 
-    /// Reads one text, which is called `name` in messages.
+    /// Reads one text, which is called `name` in messages. No warnings are written.
     ///
     /// # Errors
     /// Where it is no YAML, or YAML that means nothing to Kubernetes.
     pub fn parse(name: &str, text: &str) -> anyhow::Result<Self> {
-        Ok(Self { files: vec![Document::read_all(name, text)?] })
+        Ok(Self { files: vec![Document::read_all(name, text)?], warns: false })
     }
 
     /// What the documents mean, empty ones left out.
@@ -168,9 +170,9 @@ impl Manifests {
                         refused.push(format!("{}: {}: {violation}", document.place(path), object.title()));
                     }
                     Finding::PassedOver(error) => {
-                        warn(&format!("{at}: {} can't be read and is passed over: {error}", object.title()));
+                        self.warn(&format!("{at}: {} can't be read and is passed over: {error}", object.title()));
                     }
-                    Finding::Redefined => warn(&format!(
+                    Finding::Redefined => self.warn(&format!(
                         "{at}: {}: defined twice, with different values: this last definition is used, as after kubectl apply. Remove the other one",
                         object.title()
                     )),
@@ -197,7 +199,11 @@ impl Manifests {
                 let Some(value) = document.value() else { continue };
                 let mut new: Option<Value> = None;
                 for object in objects(value).iter().filter(|object| object.workload().is_some()) {
-                    let template = decide_on(document, object, &mut decide, &mut refused);
+                    let mut warnings = Vec::new();
+                    let template = decide_on(document, object, &mut decide, &mut refused, &mut warnings);
+                    for warning in &warnings {
+                        self.warn(warning);
+                    }
                     counts.add(template.as_ref());
                     if let Some(template) = template {
                         let whole = new.get_or_insert_with(|| value.clone());
@@ -220,7 +226,7 @@ impl Manifests {
             let document = &mut self.files[file][index];
             if document.set(new)? {
                 let place = document.place([]);
-                warn(&format!(
+                self.warn(&format!(
                     "{place}: this document can't be changed in place: it is written anew, without its comments"
                 ));
             }
@@ -248,7 +254,7 @@ impl Manifests {
         for (document, object) in self.objects() {
             if let Some(Ignored { path, message }) = find(&object) {
                 let place = document.place(object.path.iter().chain(&path).map(|s| &**s));
-                warn(&format!("{place}: {}: {message}", object.title()));
+                self.warn(&format!("{place}: {}: {message}", object.title()));
                 count += 1;
             }
         }
@@ -267,11 +273,18 @@ impl Manifests {
         })
     }
 
+    /// Tells a person something that doesn't change the exit code.
+    pub(super) fn warn(&self, message: &str) {
+        if self.warns {
+            super::tell(format!("warning: {message}"));
+        }
+    }
+
     /// Writes everything at once.
     pub(super) fn write(&self, arguments: &Arguments) -> anyhow::Result<()> {
         let text = output::text(&self.files, arguments.output)?;
         match &arguments.output_file {
-            Some(path) => fs::write(path, text).with_context(|| format!("writing {}", path.display())),
+            Some(path) => output::to_file(path, &text).with_context(|| format!("writing {}", path.display())),
             None => std::io::stdout().write_all(text.as_bytes()).context("writing to standard output"),
         }
     }
@@ -283,6 +296,7 @@ fn decide_on(
     object: &Object<'_>,
     decide: &mut impl FnMut(&Workload<'_>, Option<&str>) -> Admission,
     refused: &mut Vec<String>,
+    warnings: &mut Vec<String>,
 ) -> Option<Value> {
     let kind = object.workload()?;
     let place = |path: &str, key: &str| {
@@ -295,8 +309,9 @@ fn decide_on(
         for (key, value) in annotations.as_object().into_iter().flatten() {
             if annotations::is_own(key) && !value.is_string() {
                 refused.push(format!(
-                    "{}: {path}[{key}]: Invalid value: {value}: must be a string: put it in quotes",
-                    place(path, key)
+                    "{}: {path}[{key}]: Invalid value: {value}: must be a string: {}",
+                    place(path, key),
+                    if value.is_null() { "remove it, or give it a value" } else { "put it in quotes" }
                 ));
             }
         }
@@ -310,15 +325,10 @@ fn decide_on(
     };
     let admission = decide(&workload, object.namespace);
     for warning in admission.warnings {
-        warn(&format!("{}: {warning}", place("", "")));
+        warnings.push(format!("{}: {warning}", place("", "")));
     }
     refused.extend(
         admission.refusals.iter().map(|invalid| format!("{}: {invalid}", place(invalid.path, invalid.key))),
     );
     admission.template.filter(|_| refused.len() == before)
-}
-
-/// Warnings don't change the exit code.
-pub(super) fn warn(message: &str) {
-    eprintln!("warning: {message}");
 }

@@ -1,5 +1,7 @@
 //! Manifests as text.
 
+use std::{fs, io, path::Path};
+
 use serde::Serialize;
 
 use super::{document::Document, written::Written};
@@ -26,6 +28,34 @@ pub(super) fn text(files: &[Vec<Document>], format: Format) -> Result<String, Ou
         Format::Yaml => Ok(yaml(files)),
         Format::Json => json(files),
     }
+}
+
+/// Writes a file. What was in it is replaced at once: it may be one of the inputs, and stays where the disk is full.
+pub(super) fn to_file(path: &Path, text: &str) -> io::Result<()> {
+    // What a link names is replaced, not the link.
+    let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let before = fs::metadata(path).ok();
+    let device = before.as_ref().is_some_and(|before| !before.is_file());
+    let name = path.file_name().filter(|_| !device);
+    let Some(beside) = name.map(|name| {
+        let mut beside = std::ffi::OsString::from(".");
+        beside.push(name);
+        beside.push(format!(".{}", std::process::id()));
+        path.with_file_name(beside)
+    }) else {
+        return fs::write(path, text);
+    };
+    let written = match fs::write(&beside, text) {
+        // A file in a folder where none may be made.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return fs::write(path, text),
+        written => written
+            .and_then(|()| before.map_or(Ok(()), |before| fs::set_permissions(&beside, before.permissions())))
+            .and_then(|()| fs::rename(&beside, path)),
+    };
+    if written.is_err() {
+        let _ = fs::remove_file(&beside);
+    }
+    written
 }
 
 /// The files as they are, with a marker between them where there is none.

@@ -65,7 +65,7 @@ async fn opt_out(arguments: &Live, json: bool) -> anyhow::Result<ExitCode> {
     let Some(selected) = selected else { return Ok(ExitCode::from(INTERRUPTED)) };
     let Selected { targets, warnings } = selected?;
     for warning in warnings {
-        eprintln!("warning: {warning}");
+        let _ = writeln!(stderr(), "warning: {warning}");
     }
     if arguments.dry_run {
         return list(&targets, json).map(|()| ExitCode::SUCCESS);

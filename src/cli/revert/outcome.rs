@@ -120,7 +120,7 @@ impl Teller {
             Step::Warns(_) => {}
         }
         if self.lines {
-            self.bar.suspend(|| println!("{text}"));
+            self.bar.suspend(|| crate::cli::show(text));
         }
     }
 }
