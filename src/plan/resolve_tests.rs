@@ -188,6 +188,8 @@ fn a_missing_policy_and_an_unknown_key_are_warnings() {
     assert_eq!(found.warnings.len(), 2, "{:?}", found.warnings);
     assert!(found.warnings[0].contains("adieu.dev/drain "), "{:?}", found.warnings);
     assert!(found.warnings[1].contains("\"gone\" doesn't exist"), "{:?}", found.warnings);
+    let label = resolved(Kind::Deployment, &[("injection", "enabled")], &[], &around(&[], &[]));
+    assert!(label.warnings[0].contains("it is a label"), "{:?}", label.warnings);
 }
 
 #[test]

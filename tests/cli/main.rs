@@ -382,6 +382,7 @@ fn what_can_not_be_read_is_an_error() {
         (vec!["inject", "-f", "-", "-f", "-"], 1, "only once"),
         (vec!["revert", "-f", empty.to_str().unwrap()], 1, "--recursive"),
         (vec!["revert", "-f", binary.to_str().unwrap()], 1, "x.yaml: not UTF-8 (line 2, byte 7)"),
+        (vec!["inject", "-f", "/dev/zero"], 1, "/dev/zero: with it, the input is larger than 64 MiB"),
     ] {
         let ran = adieu(&arguments, "");
         assert_eq!((ran.code, ran.stdout.as_str()), (code, ""), "{arguments:?}");

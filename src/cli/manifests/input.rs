@@ -21,7 +21,13 @@ pub(in crate::cli) enum InputError {
     /// Standard input is read to its end once.
     #[error("-f - is given twice, and standard input can be read only once")]
     StandardInputTwice,
+    /// Everything is held in memory, as text and as values.
+    #[error("{}: with it, the input is larger than {} MiB, the most that is read at once: give fewer files, or split it", path.display(), LIMIT >> 20)]
+    TooLarge { path: PathBuf },
 }
+
+/// How many bytes are read in all. Their values take some 70 times as many.
+const LIMIT: usize = 64 << 20;
 
 /// One file that was read.
 pub(super) struct File {
@@ -37,13 +43,10 @@ pub(super) fn read(paths: &[PathBuf], recursive: bool) -> Result<Vec<File>, Inpu
         return Err(InputError::StandardInputTwice);
     }
     let mut files = Vec::new();
+    let mut left = LIMIT;
     for path in paths {
         if path == standard_input {
-            let mut bytes = Vec::new();
-            io::stdin()
-                .read_to_end(&mut bytes)
-                .map_err(|error| InputError::Io { path: path.clone(), error })?;
-            files.push(decode(Path::new("standard input"), bytes)?);
+            files.push(read_file(Path::new("standard input"), Ok(io::stdin()), &mut left)?);
         } else if path.is_dir() {
             let mut found = Vec::new();
             manifests_in(path, recursive, &mut found)?;
@@ -51,10 +54,10 @@ pub(super) fn read(paths: &[PathBuf], recursive: bool) -> Result<Vec<File>, Inpu
                 return Err(InputError::NoManifests(path.clone()));
             }
             for path in found {
-                files.push(read_file(&path)?);
+                files.push(read_file(&path, fs::File::open(&path), &mut left)?);
             }
         } else {
-            files.push(read_file(path)?);
+            files.push(read_file(path, fs::File::open(path), &mut left)?);
         }
     }
     Ok(files)
@@ -83,8 +86,14 @@ fn manifests_in(folder: &Path, recursive: bool, found: &mut Vec<PathBuf>) -> Res
     Ok(())
 }
 
-fn read_file(path: &Path) -> Result<File, InputError> {
-    let bytes = fs::read(path).map_err(|error| InputError::Io { path: path.to_owned(), error })?;
+/// Reads what was opened to its end, if that is within the bytes that are left.
+fn read_file(path: &Path, opened: io::Result<impl io::Read>, left: &mut usize) -> Result<File, InputError> {
+    let mut bytes = Vec::new();
+    let most = u64::try_from(*left).unwrap_or(u64::MAX).saturating_add(1);
+    opened
+        .and_then(|file| file.take(most).read_to_end(&mut bytes))
+        .map_err(|error| InputError::Io { path: path.to_owned(), error })?;
+    *left = left.checked_sub(bytes.len()).ok_or_else(|| InputError::TooLarge { path: path.to_owned() })?;
     decode(path, bytes)
 }
 
