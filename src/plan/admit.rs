@@ -89,11 +89,12 @@ fn decide(
             let facts = Facts::of(new, surroundings, old.is_none() && !by_pod, by);
             let injected = inject(new.template, earlier, &resolution.settings, &facts);
             warnings.extend(injected.warnings);
-            let kept = old.filter(|_| injected.prevented && !by_pod);
+            let kept = old.filter(|_| injected.prevented || unreached.is_some());
             let kept = kept.and_then(|old| keep_injected(new, old, &facts));
             warnings.extend(kept.is_some().then(|| KEPT.to_owned()));
             // The pods get it as they are created.
-            Some(if by_pod { opt_out(new.template, earlier) } else { kept.unwrap_or(injected.template) })
+            let template = if by_pod { opt_out(new.template, earlier) } else { injected.template };
+            Some(kept.unwrap_or(template))
         }
     };
     // A record of the same values in other words is no reason for a rollout.

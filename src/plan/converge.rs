@@ -125,6 +125,11 @@ pub fn converge(workload: &Workload<'_>, surroundings: &Surroundings) -> Converg
             (Some(opt_out(workload.template, None)), Asked::by(&rollout_mode.from))
         }
         (OptIn::In(_), None) if by_pod => (None, Asked::NOBODY),
+        // Its pods would get nothing in the place of what the template has.
+        (OptIn::In(_), Some(_)) if by_pod && standing == Standing::Prevented => {
+            warnings.push(KEPT.into());
+            (None, Asked::NOBODY)
+        }
         (OptIn::In(_), Some(recorded)) if by_pod => {
             let before = accepted::accepted(workload, recorded);
             (

@@ -463,6 +463,29 @@ fn a_lowered_maximum_takes_nothing_from_workloads_that_are_injected() {
     assert_eq!((out.template, out.when), (Some(plain()), When::AtOnce), "a person's word counts");
 }
 
+#[test]
+fn a_template_keeps_its_injection_while_its_pods_would_get_none() {
+    let injected = converged(&plain(), &annotated(&[]), &policy(20)).template.unwrap();
+    let by_pod = policy_of(json!({"selector": {}, "injection": "Pod", "drainSeconds": 20}));
+    let reached = converged(&injected, &annotated(&[]), &by_pod);
+    assert_eq!((reached.template, reached.standing), (Some(plain()), Standing::ByPod));
+    let bypassed = Surroundings { all_pods: false, ..by_pod.clone() };
+    let caps = cluster_policies([json!({"maxGracePeriodSeconds": 40})]).cluster_policies;
+    let capped = Surroundings { cluster_policies: caps, ..by_pod };
+    for around in [bypassed, capped] {
+        let found = converged(&injected, &annotated(&[]), &around);
+        assert_eq!((found.template, found.standing), (None, Standing::Prevented));
+        assert!(found.warnings.iter().any(|warning| warning == KEPT), "{:?}", found.warnings);
+        let mut changed = injected.clone();
+        changed["spec"]["containers"][0]["image"] = json!("v2");
+        let none = annotated(&[]);
+        let workload = |template| Workload::new(Kind::Deployment, &none, template);
+        let admitted = admit(&workload(&changed), Some(&workload(&injected)), &around);
+        assert_eq!(admitted.template, None, "it is as it shall be");
+        assert!(admitted.warnings.iter().any(|warning| warning == KEPT), "{:?}", admitted.warnings);
+    }
+}
+
 /// The workload as the controller leaves it: its marks are set, and its template, where it is not to wait.
 fn reconciled(
     template: &mut Value,

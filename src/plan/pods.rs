@@ -9,9 +9,9 @@ use super::{
     advice::refuse_exec_on_windows,
     grace,
     hooks::{Hooks, sidecars},
-    inject::{Injected, inject_pod},
+    inject::{Injected, inject_pod, original},
     record::{self, Field, GRACE_PERIOD, named_containers, put},
-    resolve,
+    resolve, string_map,
 };
 use crate::api::{Mode, annotations::INJECTED, labels};
 
@@ -53,7 +53,11 @@ pub(super) fn unreached(
     let by_pod = matches!(opt_in, OptIn::In(_)) && !reverts && workload.is_injected_by_pod(settings);
     let by_pod = by_pod && !workload.is_injected_copy();
     let wanted = by_pod && settings.mode.value == Mode::Enforce;
-    let labelled = || labels::is_enabled(&workload.template_labels());
+    // The label that an injection brought goes with it.
+    let labelled = || {
+        let template = original(workload.template, None);
+        labels::is_enabled(&string_map(&template["metadata"]["labels"]))
+    };
     (wanted && !surroundings.all_pods && !labelled()).then_some(
         "its pods bypass the webhook, so nothing is injected: put the label adieu.dev/injection=enabled on the \
          namespace or on the pod template (an annotation alone doesn't bring pods to the webhook)",
