@@ -102,6 +102,32 @@ pub(crate) fn was_complete(kind: Kind, object: &DynamicObject) -> bool {
     observed && of_template
 }
 
+/// Whether a StatefulSet has pods that aren't ready and none of its current template: the first keep its controller
+/// from replacing any (`updateStatefulSet`, unless podManagementPolicy is Parallel).
+pub(crate) fn is_not_begun(kind: Kind, object: &DynamicObject) -> bool {
+    let status = &object.data["status"];
+    let count = |field: &str| status[field].as_i64().unwrap_or(0);
+    let replicas = object.data["spec"]["replicas"].as_i64().unwrap_or(1);
+    kind == Kind::StatefulSet && count("updatedReplicas") == 0 && count("readyReplicas") < replicas
+}
+
+/// Why pods of an older template stay until a person replaces them, if they do: [`progress`] counts that as complete.
+pub(crate) fn keeps_pods(kind: Kind, object: &DynamicObject) -> Option<&'static str> {
+    let spec = &object.data["spec"];
+    let strategy = &spec["updateStrategy"];
+    if spec["replicas"] == 0 {
+        return None;
+    }
+    match kind {
+        Kind::Deployment => (spec["paused"] == true).then_some("it is paused"),
+        _ if strategy["type"] == "OnDelete" => Some("its update strategy is OnDelete"),
+        Kind::StatefulSet if strategy["rollingUpdate"]["partition"].as_i64() > Some(0) => {
+            Some("its update strategy has a partition")
+        }
+        _ => None,
+    }
+}
+
 fn is_rolling(kind: Kind, object: &DynamicObject) -> bool {
     let (spec, status) = (&object.data["spec"], &object.data["status"]);
     let number = |value: &Value| value.as_i64().unwrap_or(0);

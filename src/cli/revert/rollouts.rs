@@ -14,12 +14,12 @@ use tokio_util::sync::CancellationToken;
 use super::{
     budgets,
     outcome::{Outcome, Step},
-    select::{Action, Target},
+    select::{Action, Before, Target},
 };
 use crate::{
     api::annotations::GRACEFUL,
     controller::{
-        progress::{Progress, progress, reached},
+        progress::{Progress, is_not_begun, keeps_pods, progress, reached},
         write,
     },
     plan::Kind,
@@ -77,7 +77,11 @@ enum End {
     Complete,
     Gone,
     Interrupted,
-    Failed(String),
+    Failed {
+        reason: String,
+        /// Whether no pod was replaced yet.
+        not_begun: bool,
+    },
 }
 
 /// One target in its turn.
@@ -96,19 +100,27 @@ impl Run<'_> {
             Action::Leave(reason) => return Outcome::Left { reason: reason.clone() },
             Action::Wait => {
                 tell(&Step::Waits);
-                return Outcome::of(self.settled(None).await, false, self.target.kind);
+                // An earlier run may have been killed before it did this.
+                if let Ok(Some(object)) = self.api.get_opt(&self.target.name).await {
+                    write::disown(self.client, self.target.kind, &object).await;
+                }
+                let end = self.settled(None).await;
+                // Pods of the template before it keep it from beginning.
+                let was_broken = matches!(end, End::Failed { not_begun: true, .. });
+                return Outcome::of(end, was_broken, self.target.kind);
             }
             // A rollout of its user's is not interrupted. If it fails, what was injected may be why.
-            Action::Restore if !self.target.settled => {
+            Action::Restore if self.target.before == Before::Rolling => {
                 tell(&Step::Waits);
                 match self.settled(None).await {
                     End::Complete => {}
                     End::Gone => return Outcome::Gone,
                     End::Interrupted => return Outcome::NotBegun,
-                    End::Failed(_) => was_broken = true,
+                    End::Failed { .. } => was_broken = true,
                 }
             }
-            Action::Restore | Action::Annotate => {}
+            Action::Restore => was_broken = self.target.before == Before::Broken,
+            Action::Annotate => {}
         }
         let (before, written) = match self.write().await {
             Ok(Some(written)) => written,
@@ -126,6 +138,9 @@ impl Run<'_> {
             return Outcome::Annotated;
         }
         tell(&Step::RollsOut);
+        if let Some(reason) = keeps_pods(self.target.kind, &written) {
+            tell(&Step::Warns(&format!("{reason}: its pods keep what was injected until you replace them")));
+        }
         Outcome::of(self.settled(written.metadata.generation).await, was_broken, self.target.kind)
     }
 
@@ -155,6 +170,7 @@ impl Run<'_> {
     async fn settled(&self, generation: Option<i64>) -> End {
         let kind = self.target.kind;
         let (mut seen, mut since) = (None, Instant::now());
+        let mut not_begun = false;
         loop {
             match self.api.get_opt(&self.target.name).await {
                 Ok(None) => return End::Gone,
@@ -162,10 +178,12 @@ impl Run<'_> {
                     match progress(kind, &object) {
                         Progress::Complete => return End::Complete,
                         Progress::Failed => {
-                            return End::Failed("made no progress within progressDeadlineSeconds".into());
+                            let reason = "made no progress within progressDeadlineSeconds".into();
+                            return End::Failed { reason, not_begun: false };
                         }
                         Progress::Rolling => {}
                     }
+                    not_begun = is_not_begun(kind, &object);
                     let reached = reached(kind, &object);
                     if seen.replace(reached) != Some(reached) {
                         since = Instant::now();
@@ -175,7 +193,8 @@ impl Run<'_> {
                 Err(error) => tracing::debug!(%error, "not read, trying again"),
             }
             if since.elapsed() >= self.patience {
-                return End::Failed(format!("made no progress for {} s", self.patience.as_secs()));
+                let reason = format!("made no progress for {} s", self.patience.as_secs());
+                return End::Failed { reason, not_begun };
             }
             if self.interrupted.run_until_cancelled(sleep(INTERVAL)).await.is_none() {
                 return End::Interrupted;
@@ -191,7 +210,7 @@ impl Outcome {
             End::Complete => Self::Restored,
             End::Gone => Self::Gone,
             End::Interrupted => Self::RollsOut,
-            End::Failed(reason) => {
+            End::Failed { reason, .. } => {
                 let ordered =
                     "; a pod of the revision before that never became ready must be deleted by hand";
                 let remedy = if kind == Kind::StatefulSet { ordered } else { "" };
@@ -205,12 +224,17 @@ impl Outcome {
     }
 }
 
+/// Clients that apply manifests in their own way, and update the object with the result.
+const APPLIERS: [&str; 3] = ["kubectl-client-side-apply", "helm", "Helm"];
+
 /// The warning about a workload whose annotation another field manager applies.
 fn comes_back(object: &DynamicObject) -> Option<String> {
     let opted_in = object.metadata.annotations.as_ref()?.get(GRACEFUL).is_some_and(|value| value != "false");
     let key = format!("f:{GRACEFUL}");
     let manager = object.metadata.managed_fields.iter().flatten().find_map(|entry| {
-        let fields = entry.fields_v1.as_ref().filter(|_| entry.operation.as_deref() == Some("Apply"))?;
+        let applier = entry.manager.as_deref().is_some_and(|manager| APPLIERS.contains(&manager));
+        let applies = applier || entry.operation.as_deref() == Some("Apply");
+        let fields = entry.fields_v1.as_ref().filter(|_| applies)?;
         let applies = fields.0["f:metadata"]["f:annotations"].get(&key).is_some();
         entry.manager.as_ref().filter(|_| opted_in && applies)
     })?;

@@ -201,7 +201,7 @@ async fn what_was_broken_before_and_what_is_refused_stops_nothing() {
         let object = serde_json::from_value(server.object("broken")).unwrap();
         Target::new(Kind::Deployment, &object, Action::Restore)
     };
-    assert!(!broken.settled);
+    assert_eq!(broken.before, Before::Rolling);
     let targets = vec![broken, target("denied"), target("fine"), target("gone")];
     let budget = Budget { max_concurrent: 1, ..BUDGET };
     let done = opt_out(&server.client(), targets, budget, &CancellationToken::new(), |_, _| {}).await;
@@ -216,6 +216,72 @@ async fn what_was_broken_before_and_what_is_refused_stops_nothing() {
         "{outcomes:?}"
     );
     assert_eq!(server.object("broken")["metadata"]["annotations"]["adieu.dev/graceful"], "false");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_workload_that_is_not_available_but_does_not_roll_out_is_not_waited_for_first() {
+    let server = Server::new(&["broken"], 1);
+    server.state().objects[0]["status"]["availableReplicas"] = json!(0);
+    server.state().objects[0]["status"]["conditions"] =
+        json!([{"type": "Progressing", "status": "True", "reason": "NewReplicaSetAvailable"}]);
+    server.state().stuck = vec!["broken"];
+    let object = serde_json::from_value(server.object("broken")).unwrap();
+    let broken = Target::new(Kind::Deployment, &object, Action::Restore);
+    assert_eq!(broken.before, Before::Broken);
+    let begun = Instant::now();
+    let done = opt_out(&server.client(), vec![broken], BUDGET, &CancellationToken::new(), |_, _| {}).await;
+    assert!(matches!(&done[..], [(_, Outcome::Failed { was_broken: true, .. })]), "{done:?}");
+    assert!(begun.elapsed() < BUDGET.patience + 2 * INTERVAL, "only its own rollout is waited for");
+}
+
+/// Its controller replaces no pod while one of the older template isn't ready, so no later run would get further.
+#[tokio::test(start_paused = true)]
+async fn a_stateful_set_that_an_earlier_run_opted_out_and_that_can_not_begin_stops_nothing() {
+    let server = Server::new(&["broken", "fine"], 1);
+    server.state().stuck = vec!["broken"];
+    server.state().objects[0] = json!({
+        "apiVersion": "apps/v1", "kind": "StatefulSet",
+        "metadata": {
+            "name": "broken", "namespace": "shop", "generation": 2, "resourceVersion": "1",
+            "annotations": {"adieu.dev/graceful": "false"},
+            "managedFields": [{"manager": "adieu", "operation": "Update"}],
+        },
+        "spec": {"replicas": 1, "template": {"spec": {"containers": [{"name": "web"}]}}},
+        "status": {
+            "replicas": 1, "readyReplicas": 0, "observedGeneration": 2,
+            "currentRevision": "a", "updateRevision": "b",
+        },
+    });
+    let object = serde_json::from_value(server.object("broken")).unwrap();
+    let waits = Target::new(Kind::StatefulSet, &object, Action::Wait);
+    let budget = Budget { max_concurrent: 1, ..BUDGET };
+    let targets = vec![waits, target("fine")];
+    let done = opt_out(&server.client(), targets, budget, &CancellationToken::new(), |_, _| {}).await;
+    let outcomes: Vec<_> = done.into_iter().map(|(_, outcome)| outcome).collect();
+    assert!(
+        matches!(&outcomes[..], [Outcome::Failed { was_broken: true, .. }, Outcome::Restored]),
+        "{outcomes:?}"
+    );
+    assert_eq!(server.object("broken")["metadata"]["managedFields"], json!([]), "what a killed run left");
+}
+
+#[tokio::test(start_paused = true)]
+async fn pods_that_stay_until_somebody_replaces_them_are_told_of() {
+    let server = Server::new(&["a"], 1);
+    server.state().objects[0]["spec"]["paused"] = json!(true);
+    let warnings = Mutex::new(vec![]);
+    let tell = |_: &Target, step: &Step<'_>| {
+        if let Step::Warns(warning) = step {
+            warnings.lock().unwrap().push((*warning).to_owned());
+        }
+    };
+    let done = opt_out(&server.client(), vec![target("a")], BUDGET, &CancellationToken::new(), tell).await;
+    assert!(matches!(&done[..], [(_, Outcome::Restored)]), "{done:?}");
+    let warnings = warnings.into_inner().unwrap();
+    assert!(
+        warnings.iter().any(|warning| warning.starts_with("it is paused: its pods keep")),
+        "{warnings:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -250,13 +316,18 @@ async fn who_is_interrupted_stops_between_writes_and_resumes() {
 
 #[test]
 fn an_annotation_that_somebody_applies_is_told_of() {
-    let object = |value: &str, operation: &str| -> DynamicObject {
+    let by = |manager: &str, value: &str, operation: &str| -> DynamicObject {
         let fields = json!({"f:metadata": {"f:annotations": {"f:adieu.dev/graceful": {}}}});
-        let entry = json!({"manager": "argocd-controller", "operation": operation, "fieldsV1": fields});
+        let entry = json!({"manager": manager, "operation": operation, "fieldsV1": fields});
         serde_json::from_value(json!({"metadata": {
             "name": "web", "annotations": {"adieu.dev/graceful": value}, "managedFields": [entry]}}))
         .unwrap()
     };
+    let object = |value: &str, operation: &str| by("argocd-controller", value, operation);
+    for manager in ["kubectl-client-side-apply", "helm"] {
+        assert!(comes_back(&by(manager, "true", "Update")).is_some_and(|warning| warning.contains(manager)));
+    }
+    assert_eq!(comes_back(&by("kubectl-annotate", "true", "Update")), None);
     let warning = comes_back(&object("true", "Apply")).unwrap();
     assert!(warning.contains("argocd-controller") && warning.contains("change it there"), "{warning}");
     assert_eq!(comes_back(&object("true", "Update")), None);

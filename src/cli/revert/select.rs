@@ -22,7 +22,7 @@ use crate::{
     },
     controller::progress::{Progress, is_updated, progress, was_complete},
     plan::{self, Kind, OptIn, Surroundings, Workload},
-    runtime::workloads::resource,
+    runtime::{ownership::give_up, workloads::resource},
 };
 
 /// How many workloads are listed at a time: each may take a megabyte.
@@ -49,9 +49,30 @@ pub(super) struct Target {
     pub(super) namespace: String,
     pub(super) name: String,
     pub(super) action: Action,
-    /// Whether its pods were all of its template and available when it was looked at, or nothing is waited for.
-    pub(super) settled: bool,
+    /// How its pods were when it was looked at.
+    pub(super) before: Before,
     created: Option<String>,
+}
+
+/// How a workload's pods are before it is opted out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Before {
+    /// All of its template and available, or nothing is waited for.
+    Settled,
+    /// Being replaced.
+    Rolling,
+    /// Not available, although nobody replaces them, or given up by the workload's controller.
+    Broken,
+}
+
+impl Before {
+    fn of(kind: Kind, object: &DynamicObject) -> Self {
+        match progress(kind, object) {
+            Progress::Complete => Self::Settled,
+            Progress::Rolling if !was_complete(kind, object) && !is_updated(kind, object) => Self::Rolling,
+            Progress::Rolling | Progress::Failed => Self::Broken,
+        }
+    }
 }
 
 /// What is done with a workload.
@@ -74,7 +95,7 @@ impl Target {
             namespace: object.namespace().unwrap_or_default(),
             name: object.name_any(),
             action,
-            settled: progress(kind, object) == Progress::Complete,
+            before: Before::of(kind, object),
             created: object.creation_timestamp().map(|time| time.0.to_string()),
         }
     }
@@ -85,7 +106,7 @@ impl Target {
         let turn = match self.action {
             Action::Wait => 0,
             Action::Leave(_) | Action::Annotate => 1,
-            Action::Restore if self.settled => 2,
+            Action::Restore if self.before == Before::Settled => 2,
             Action::Restore => 3,
         };
         (turn, self.created.clone(), self.namespace.clone(), self.kind.as_str(), self.name.clone())
@@ -123,7 +144,9 @@ pub(super) async fn select(client: &Client, selection: &Selection) -> anyhow::Re
         let named = || opted_out(*kind, &object, &around).is_none().then_some(Action::Annotate);
         let action = action(*kind, &object, &around).or_else(named);
         // A workload that is named may be one whose injection keeps its rollout from completing.
-        targets.extend(action.map(|action| Target { settled: true, ..Target::new(*kind, &object, action) }));
+        targets.extend(
+            action.map(|action| Target { before: Before::Settled, ..Target::new(*kind, &object, action) }),
+        );
     } else {
         for kind in Kind::ALL {
             list(client, kind, selection, &policies, &mut targets).await?;
@@ -191,7 +214,8 @@ fn action(kind: Kind, object: &DynamicObject, around: &Surroundings) -> Option<A
         return Some(Action::Restore);
     }
     if let Some(rolling) = opted_out(kind, object, around) {
-        return rolling.then_some(Action::Wait);
+        // What a killed run left in adieu's name would conflict with what others apply.
+        return (rolling || give_up(&object.metadata).is_some()).then_some(Action::Wait);
     }
     let opted_in = matches!(plan::resolve(&workload, around).opt_in, OptIn::In(_));
     (opted_in || workload.annotations.contains_key(PENDING)).then_some(Action::Annotate)
@@ -201,11 +225,7 @@ fn action(kind: Kind, object: &DynamicObject, around: &Surroundings) -> Option<A
 /// it isn't opted out. What broke after its rollout was complete is no rollout.
 fn opted_out(kind: Kind, object: &DynamicObject, around: &Surroundings) -> Option<bool> {
     let workload = Workload::of(kind, object);
-    let rolling = || {
-        progress(kind, object) == Progress::Rolling
-            && !was_complete(kind, object)
-            && !is_updated(kind, object)
-    };
+    let rolling = || Before::of(kind, object) == Before::Rolling;
     (plan::resolve(&workload, around).opt_in == OptIn::Out).then(rolling)
 }
 

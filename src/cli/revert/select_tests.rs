@@ -36,6 +36,12 @@ fn rolling(mut object: Value) -> Value {
     object
 }
 
+/// With what a run that was killed left in adieu's name.
+fn owned(mut object: Value) -> Value {
+    object["metadata"]["managedFields"] = json!([{"manager": "adieu", "operation": "Update"}]);
+    object
+}
+
 fn page(items: &[Value]) -> Value {
     json!({"metadata": {"resourceVersion": "1"}, "items": items})
 }
@@ -72,6 +78,7 @@ async fn the_oldest_come_first_behind_rollouts_that_go_on_and_before_what_is_bro
         rolling(injected("broken", "shop", "2025-01-01T00:00:00Z", &none)),
         rolling(plain("begun", "shop", "2026-02-01T00:00:00Z", &out)),
         plain("done", "shop", "2026-02-01T00:00:00Z", &out),
+        owned(plain("killed", "shop", "2026-02-02T00:00:00Z", &out)),
         plain("stranger", "shop", "2026-02-01T00:00:00Z", &none),
         plain("waiting", "shop", "2026-02-01T00:00:00Z", &json!({"adieu.dev/pending": "NextUpdate"})),
         injected("dns", "kube-system", "2020-01-01T00:00:00Z", &none),
@@ -79,6 +86,7 @@ async fn the_oldest_come_first_behind_rollouts_that_go_on_and_before_what_is_bro
     let selected = found(&everywhere(), deployments, vec![]).await;
     let expected = [
         ("begun", &Action::Wait),
+        ("killed", &Action::Wait),
         ("waiting", &Action::Annotate),
         ("old", &Action::Restore),
         ("young", &Action::Restore),
@@ -168,7 +176,11 @@ async fn a_workload_that_is_named_is_opted_out_whoever_opted_it_in() {
     let selected = named(Some(plain("web", "shop", created, &json!({})))).await.unwrap();
     assert_eq!(names(&selected), [("web", &Action::Annotate)]);
     let broken = named(Some(rolling(injected("web", "shop", created, &json!({}))))).await.unwrap();
-    assert!(broken.targets[0].settled, "what was injected may be why, so nothing is waited for");
+    assert_eq!(
+        broken.targets[0].before,
+        Before::Settled,
+        "what was injected may be why, so nothing is waited for"
+    );
     let out = plain("web", "shop", created, &json!({"adieu.dev/graceful": "false"}));
     assert_eq!(names(&named(Some(out)).await.unwrap()), []);
     let error = named(None).await.unwrap_err().to_string();
