@@ -1,5 +1,7 @@
 //! `adieu doctor`: whether admission works in a cluster, and what is wrong where it doesn't.
 
+mod nodes;
+
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -24,7 +26,8 @@ run: nothing is created. Also looks at whether the policies' kinds are served.
 
 Where something is wrong, it says what, and what to do; the exit code is 1 then. It needs the permission to \
 create Deployments in the namespace; with the permission to list MutatingWebhookConfigurations it can say \
-more. `helm test` runs it in the cluster.
+more. With the permissions to list nodes and to get nodes/proxy it also warns of nodes whose kubelet gives pods \
+less than the injected grace period when the node shuts down. `helm test` runs it in the cluster.
 
   adieu doctor --namespace shop";
 
@@ -107,9 +110,20 @@ enum Problem {
          replicas are ready, and whether a NetworkPolicy or a firewall keeps the API server from their port webhook."
     )]
     NotAsked(String),
+    /// What is injected works, but not at a shutdown of these nodes.
+    #[error(
+        "when these nodes shut down, their kubelets give pods less than the grace period of {grace_period} s: {nodes}\n  \
+         Drain a node before it shuts down, or raise shutdownGracePeriod in its kubelet's configuration."
+    )]
+    ShortShutdown { grace_period: i64, nodes: String },
 }
 
 impl Problem {
+    /// Whether admission works nevertheless.
+    fn is_warning(&self) -> bool {
+        matches!(self, Self::ShortShutdown { .. })
+    }
+
     /// Whether it may be gone in a moment.
     fn may_pass(&self) -> bool {
         match self {
@@ -150,10 +164,12 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         for finding in &findings {
             match finding {
                 Ok(fine) => super::show(format!("✓ {fine}")),
+                Err(warning) if warning.is_warning() => super::show(format!("! {warning}")),
                 Err(problem) => super::show(format!("✗ {problem}")),
             }
         }
-        let wrong = findings.iter().filter(|finding| finding.is_err()).count();
+        let is_wrong = |finding: &&Finding| finding.as_ref().is_err_and(|problem| !problem.is_warning());
+        let wrong = findings.iter().filter(is_wrong).count();
         anyhow::ensure!(wrong == 0, "{wrong} of {} checks failed", findings.len());
         Ok(())
     })
@@ -161,13 +177,44 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 
 type Finding = Result<String, Problem>;
 
+/// What was injected.
+struct Injected {
+    /// In words.
+    text: String,
+    /// In seconds.
+    grace_period: i64,
+}
+
 async fn examine(client: &Client, arguments: &Arguments) -> Vec<Finding> {
     let version = client.apiserver_version().await.map_err(Problem::Unreachable);
     if let Err(problem) = version {
         return vec![Err(problem)];
     }
     let version = version.map(|version| format!("the API server answers: {}", version.git_version));
-    vec![version, policies(client).await, admission_in_time(client, arguments).await]
+    let policies = policies(client).await;
+    let injected = admission_in_time(client, arguments).await;
+    let short = match &injected {
+        Ok(Injected { grace_period, .. }) => short_shutdown(client, *grace_period).await,
+        Err(_) => None,
+    };
+    let fine = |injected: Injected| {
+        format!("a Deployment in {} that opts in is injected: {}", arguments.namespace, injected.text)
+    };
+    [version, policies, injected.map(fine)].into_iter().chain(short.map(Err)).collect()
+}
+
+/// Whether nodes that shut down give pods less than what is injected.
+async fn short_shutdown(client: &Client, grace_period: i64) -> Option<Problem> {
+    /// How many are named.
+    const NAMED: usize = 5;
+    let shorter = nodes::shorter_than(client, grace_period).await;
+    let mut named: Vec<_> =
+        shorter.iter().take(NAMED).map(|(name, seconds)| format!("{name} {seconds} s")).collect();
+    if shorter.len() > NAMED {
+        named.push(format!("and {} more", shorter.len() - NAMED));
+    }
+    let nodes = named.join(", ");
+    (!shorter.is_empty()).then_some(Problem::ShortShutdown { grace_period, nodes })
 }
 
 /// Whether the kinds of the policies are there.
@@ -187,7 +234,7 @@ async fn policies(client: &Client) -> Finding {
     }
 }
 
-async fn admission_in_time(client: &Client, arguments: &Arguments) -> Finding {
+async fn admission_in_time(client: &Client, arguments: &Arguments) -> Result<Injected, Problem> {
     let started = Instant::now();
     loop {
         let finding = admission(client, arguments).await;
@@ -201,7 +248,7 @@ async fn admission_in_time(client: &Client, arguments: &Arguments) -> Finding {
 
 /// Whether a Deployment that opts in comes back injected. Where it doesn't, a malformed value tells whether
 /// adieu was asked at all, whatever policies say.
-async fn admission(client: &Client, arguments: &Arguments) -> Finding {
+async fn admission(client: &Client, arguments: &Arguments) -> Result<Injected, Problem> {
     let namespace = &arguments.namespace;
     let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
     let dry_run = PostParams { dry_run: true, ..PostParams::default() };
@@ -211,8 +258,7 @@ async fn admission(client: &Client, arguments: &Arguments) -> Finding {
     let opted_in = async || {
         let answer =
             ask(annotations::GRACEFUL, "true").await.map_err(|error| Problem::of(error, namespace))?;
-        let found = |injected| format!("a Deployment in {namespace} that opts in is injected: {injected}");
-        Ok(injected(&answer).map(found))
+        Ok(injected(&answer))
     };
     if let Some(found) = opted_in().await? {
         return Ok(found);
@@ -258,15 +304,15 @@ fn deployment(image: &str, key: &str, value: &str) -> Deployment {
     serde_json::from_value(deployment).unwrap_or_default()
 }
 
-/// What was injected, in words.
-fn injected(deployment: &Deployment) -> Option<String> {
+fn injected(deployment: &Deployment) -> Option<Injected> {
     let template = &deployment.spec.as_ref()?.template;
     template.metadata.as_ref()?.annotations.as_ref()?.get(annotations::INJECTED)?;
     let pod = template.spec.as_ref()?;
     let lifecycle = pod.containers.first()?.lifecycle.as_ref();
     // A drain of 0 needs none.
     let hook = lifecycle.and_then(|lifecycle| lifecycle.pre_stop.as_ref()).map_or("none".into(), in_words);
-    Some(format!("preStop {hook}, grace period {} s", pod.termination_grace_period_seconds?))
+    let grace_period = pod.termination_grace_period_seconds?;
+    Some(Injected { text: format!("preStop {hook}, grace period {grace_period} s"), grace_period })
 }
 
 fn in_words(hook: &LifecycleHandler) -> String {

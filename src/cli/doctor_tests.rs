@@ -18,6 +18,8 @@ struct Cluster {
     admits: fn(Value) -> Result<Value, (u16, &'static str)>,
     /// `None` where they may not be listed.
     webhooks: Option<Value>,
+    /// The shutdown grace periods of its kubelets; `None` where nodes may not be listed.
+    nodes: Option<&'static [(&'static str, &'static str)]>,
 }
 
 /// As the API server words it, for want of a right and where a webhook that fails closed can't be called.
@@ -27,8 +29,12 @@ const CALLING: &str =
 const OTHERS: &str = "Internal error occurred: failed calling webhook \"validate.kyverno.svc\": timeout";
 
 /// One that works.
-const HEALTHY: Cluster =
-    Cluster { kinds: &["GracefulPolicy", "ClusterGracefulPolicy"], admits: inject, webhooks: None };
+const HEALTHY: Cluster = Cluster {
+    kinds: &["GracefulPolicy", "ClusterGracefulPolicy"],
+    admits: inject,
+    webhooks: None,
+    nodes: None,
+};
 
 fn inject(mut deployment: Value) -> Result<Value, (u16, &'static str)> {
     refuse_malformed(deployment.clone())?;
@@ -84,6 +90,23 @@ impl Cluster {
                 }
                 None => refuse(StatusCode::FORBIDDEN, "may not list"),
             },
+            "/api/v1/nodes" => match self.nodes {
+                Some(nodes) => {
+                    let metadata = |(name, _): &(&str, &str)| json!({"metadata": {"name": name}});
+                    let items: Vec<_> = nodes.iter().map(metadata).collect();
+                    (StatusCode::OK, json!({"metadata": {}, "items": items}))
+                }
+                None => refuse(StatusCode::FORBIDDEN, "may not list"),
+            },
+            path if path.starts_with("/api/v1/nodes/") => {
+                let name = path.split('/').nth(4).unwrap();
+                let (_, period) = self.nodes.unwrap().iter().find(|(node, _)| *node == name).unwrap();
+                let config = json!({"shutdownGracePeriod": period, "shutdownGracePeriodCriticalPods": "0s"});
+                match *period {
+                    "forbidden" => refuse(StatusCode::FORBIDDEN, "may not get nodes/proxy"),
+                    _ => (StatusCode::OK, json!({"kubeletconfig": config})),
+                }
+            }
             other => panic!("nobody should ask for {other}"),
         }
     }
@@ -127,6 +150,17 @@ async fn a_cluster_that_works_has_no_complaint() {
             "a Deployment in shop that opts in is injected: preStop sleep 10 s, grace period 45 s",
         ]
     );
+}
+
+#[tokio::test]
+async fn nodes_that_shut_down_in_less_than_the_injected_grace_period_are_a_warning() {
+    let nodes = &[("a", "25s"), ("b", "0s"), ("c", "1m"), ("d", "forbidden"), ("e", "45s"), ("f", "44s")];
+    let findings = Cluster { nodes: Some(nodes), ..HEALTHY }.examined().await;
+    let problems: Vec<_> = findings.into_iter().filter_map(Result::err).collect();
+    let [problem] = problems.as_slice() else { panic!("{problems:?}") };
+    assert!(problem.is_warning());
+    let said = problem.to_string();
+    assert!(said.contains("grace period of 45 s: a 25 s, f 44 s\n  Drain a node"), "{said}");
 }
 
 #[tokio::test]
