@@ -29,6 +29,7 @@ mod scenarios;
 mod schema;
 mod support;
 mod traffic;
+mod triggers;
 mod turns;
 mod verify;
 

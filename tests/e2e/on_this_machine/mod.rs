@@ -5,6 +5,7 @@ mod ends;
 mod hostile;
 mod outages;
 mod reviews;
+mod shutdown;
 mod tenant;
 
 use std::fs;

@@ -9,6 +9,7 @@ mod ourselves;
 mod parts;
 mod rbac;
 mod scenarios;
+mod uninstall;
 mod upgrade;
 
 use std::fs;
@@ -215,6 +216,7 @@ fn end_to_end(target: &Target, options: &Options, notes: &Notes, tally: &mut Tal
         tally.check("the operator may do what it does, and nothing else", did)?;
     }
     tally.check("failurePolicy over upgrades", failure_policy::check(target))?;
+    tally.check("helm uninstall reverts every workload first", uninstall::check(target, &web))?;
     tally
         .check("nothing but the CRDs is left after helm uninstall", install::uninstall_leaves_nothing(target))
 }
