@@ -38,7 +38,7 @@ const CROWD: usize = 40;
 const PATIENCE: Duration = Duration::from_mins(2);
 
 fn peer(number: u8) -> Peer {
-    Peer(IpAddr::from(Ipv4Addr::new(10, 0, 0, number)))
+    Peer::new(IpAddr::from(Ipv4Addr::new(10, 0, 0, number)))
 }
 
 fn connect(router: &Router, number: u8) -> impl AsyncRead + AsyncWrite + Unpin + use<> {

@@ -70,7 +70,7 @@ pub fn service(bytes: &[u8]) {
         let router =
             webhook::router(Caches::fixed(vec![], vec![], vec![]), Arc::default(), Duration::from_secs(5));
         let (client, server) = duplex(16 * 1024);
-        let peer = Peer(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        let peer = Peer::new(IpAddr::V4(Ipv4Addr::LOCALHOST));
         let serving = serve_connection(server, peer, router, LIMITS, CancellationToken::new());
         let serving = tokio::spawn(serving);
         let (mut reader, mut writer) = split(client);

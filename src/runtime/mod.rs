@@ -22,6 +22,7 @@ pub mod serving;
 pub mod shutdown;
 mod slim;
 mod split;
+mod stream;
 pub mod unusable;
 pub mod workloads;
 

@@ -1,13 +1,13 @@
 //! An HTTP/1.1 server whose connections are bounded: in number, in all and for each peer, and in time.
 //!
-//! A peer is an IP address. It may have a bounded number of connections, and never more than are left free, so that
-//! also several peers that open as many as they can leave some to others. For the webhook's port the
-//! API server is a peer, or a few: one for each control plane node, or one tunnel agent in front of all. It opens a
-//! connection for each request that it sends while others are open, so the limit is far above the number of admissions
-//! that a cluster has at a time.
+//! A peer is an IP address. It may have a bounded number of connections. Where all are taken, the peer with the most
+//! gives one up to a peer that has fewer: however many peers open as many as they can, each keeps its fair share. For
+//! the webhook's port the API server is a peer, or a few: one for each control plane node, or one tunnel agent in
+//! front of all. It opens a connection for each request that it sends while others are open, so the limit is far above
+//! the number of admissions that a cluster has at a time.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     convert::Infallible,
     io,
     net::{IpAddr, SocketAddr},
@@ -18,20 +18,23 @@ use std::{
 
 use axum::{
     Router,
-    http::{HeaderValue, header::CONNECTION},
+    http::{HeaderValue, StatusCode, header::CONNECTION},
 };
 use hyper::{Request, Response, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::{TcpListener, TcpStream},
-    task::JoinSet,
+    net::TcpListener,
+    task::{AbortHandle, JoinSet},
     time::{Instant, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use tower::Service as _;
 
-use super::metrics::{Metrics, Port, PortLabel};
+use super::{
+    metrics::{Metrics, Port, PortLabel},
+    stream::BoundedStream,
+};
 
 /// The most bytes of a request's head, and what is read of a body at a time.
 const HEAD_SIZE: usize = 8 * 1024;
@@ -54,9 +57,30 @@ pub struct Limits {
     pub drain: Duration,
 }
 
-/// Where a request comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Peer(pub IpAddr);
+/// Where the requests of a connection come from.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// Its IP address.
+    pub address: IpAddr,
+    /// When a request on this connection was last answered with 200: what the API server sends always is.
+    served: Arc<Mutex<Option<Instant>>>,
+}
+
+impl Peer {
+    /// A new connection of this address.
+    #[must_use]
+    pub fn new(address: IpAddr) -> Self {
+        Self { address, served: Arc::default() }
+    }
+
+    fn served(&self) -> Option<Instant> {
+        *self.served.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_served(&self) {
+        *self.served.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+}
 
 /// The open connections of a port.
 #[derive(Clone, Debug)]
@@ -68,14 +92,32 @@ pub struct Connections {
 #[derive(Debug, Default)]
 struct Open {
     all: usize,
-    by_peer: HashMap<IpAddr, usize>,
+    accepted: u64,
+    /// The connections of each peer, in the order in which they came.
+    by_peer: HashMap<IpAddr, BTreeMap<u64, Served>>,
+}
+
+/// A connection, and the task that serves it.
+#[derive(Debug)]
+struct Served {
+    peer: Peer,
+    task: Option<AbortHandle>,
 }
 
 /// An open connection, until it is dropped.
 #[derive(Debug)]
 pub struct Connection {
-    peer: IpAddr,
+    peer: Peer,
+    number: u64,
     open: Arc<Mutex<Open>>,
+}
+
+/// What came of a connection.
+#[derive(Debug)]
+pub struct Admitted {
+    connection: Option<Connection>,
+    /// Whether another one was closed for it.
+    displaced: bool,
 }
 
 impl Connections {
@@ -85,29 +127,78 @@ impl Connections {
         Self { limits, open: Arc::default() }
     }
 
-    /// A connection from `peer`; `None` where a limit is reached.
+    /// A connection from `peer`. Where its own limit is reached it takes the place of another of its own; where all
+    /// are taken, that of one of the peer that has most, if that is more than it has itself.
     #[must_use]
-    pub fn open(&self, peer: IpAddr) -> Option<Connection> {
+    pub fn open(&self, peer: IpAddr) -> Admitted {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_peer = open.by_peer.get(&peer).copied().unwrap_or_default();
-        let free = self.limits.connections.saturating_sub(open.all);
-        if of_peer >= free.min(self.limits.connections_per_peer) {
-            return None;
-        }
+        let own = open.by_peer.get(&peer).map_or(0, BTreeMap::len);
+        let displaced_peer = if own >= self.limits.connections_per_peer {
+            Some(peer)
+        } else if open.all >= self.limits.connections {
+            let (largest, count) = open.largest();
+            if count <= own + 1 {
+                return Admitted { connection: None, displaced: false };
+            }
+            largest
+        } else {
+            None
+        };
+        let displaced = displaced_peer.is_some_and(|peer| open.displace(peer));
         open.all += 1;
-        open.by_peer.insert(peer, of_peer + 1);
-        Some(Connection { peer, open: self.open.clone() })
+        open.accepted += 1;
+        let (number, peer) = (open.accepted, Peer::new(peer));
+        let connections = open.by_peer.entry(peer.address).or_default();
+        connections.insert(number, Served { peer: peer.clone(), task: None });
+        let connection = Connection { peer, number, open: self.open.clone() };
+        Admitted { connection: Some(connection), displaced }
+    }
+
+    /// What is aborted when a connection has to make room for another.
+    fn is_served_by(&self, peer: IpAddr, number: u64, task: AbortHandle) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let served = open.by_peer.get_mut(&peer).and_then(|connections| connections.get_mut(&number));
+        if let Some(served) = served {
+            served.task = Some(task);
+        }
+    }
+}
+
+impl Open {
+    /// The peer with the most connections, and how many these are.
+    fn largest(&self) -> (Option<IpAddr>, usize) {
+        let counts = self.by_peer.iter().map(|(peer, connections)| (connections.len(), *peer));
+        counts.max().map_or((None, 0), |(count, peer)| (Some(peer), count))
+    }
+
+    /// Closes the connection of a peer that is of least use: one that has yet to be, or was longest ago; of these the
+    /// oldest.
+    fn displace(&mut self, peer: IpAddr) -> bool {
+        let connections = self.by_peer.get(&peer).into_iter().flatten();
+        let least = connections.min_by_key(|(number, served)| (served.peer.served(), **number));
+        let Some(number) = least.map(|(number, _)| *number) else { return false };
+        let displaced = self.remove(peer, number);
+        if let Some(Served { task: Some(task), .. }) = &displaced {
+            task.abort();
+        }
+        displaced.is_some()
+    }
+
+    fn remove(&mut self, peer: IpAddr, number: u64) -> Option<Served> {
+        let connections = self.by_peer.get_mut(&peer)?;
+        let removed = connections.remove(&number)?;
+        if connections.is_empty() {
+            self.by_peer.remove(&peer);
+        }
+        self.all -= 1;
+        Some(removed)
     }
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.all -= 1;
-        match open.by_peer.get_mut(&self.peer) {
-            Some(count) if *count > 1 => *count -= 1,
-            _ => drop(open.by_peer.remove(&self.peer)),
-        }
+        open.remove(self.peer.address, self.number);
     }
 }
 
@@ -124,7 +215,7 @@ pub struct Server<F> {
 
 impl<F, T> Server<F>
 where
-    F: FnMut(TcpStream, Peer, CancellationToken) -> T,
+    F: FnMut(BoundedStream, Peer, CancellationToken) -> T,
     T: Future<Output = ()> + Send + 'static,
 {
     /// Serves each connection with `serve`, which ends it once the token is cancelled.
@@ -185,16 +276,19 @@ where
         let Some((stream, address)) = accepted else { return Ok(()) };
         // IPv4 clients of a socket for both families come as ::ffff:1.2.3.4.
         let peer = address.ip().to_canonical();
-        let Some(connection) = self.connections.open(peer) else {
+        let Admitted { connection, displaced } = self.connections.open(peer);
+        if displaced || connection.is_none() {
             self.metrics.rejected_connections.get_or_create(&self.label).inc();
-            return Ok(());
-        };
+        }
+        let Some(connection) = connection else { return Ok(()) };
         let _ = stream.set_nodelay(true);
-        let serving = (self.serve)(stream, Peer(peer), self.closing.clone());
-        self.tasks.spawn(async move {
+        let (peer, number) = (connection.peer.clone(), connection.number);
+        let serving = (self.serve)(BoundedStream::new(stream), peer.clone(), self.closing.clone());
+        let task = self.tasks.spawn(async move {
             serving.await;
             drop(connection);
         });
+        self.connections.is_served_by(peer.address, number, task);
         Ok(())
     }
 
@@ -224,11 +318,15 @@ pub async fn serve_connection<S>(
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let begun = Instant::now();
+    let address = peer.address;
     let service = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(peer);
-        let router = router.clone();
+        request.extensions_mut().insert(peer.clone());
+        let (router, peer) = (router.clone(), peer.clone());
         async move {
             let mut response = answer(router, request).await?;
+            if response.status() == StatusCode::OK {
+                peer.set_served();
+            }
             // Closing it without a word could lose a request that is on its way.
             if begun.elapsed() >= limits.age {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -254,7 +352,7 @@ pub async fn serve_connection<S>(
         timeout(limits.drain, connection).await.unwrap_or(Ok(()))
     };
     if let Err(error) = ended {
-        tracing::debug!(%error, peer = %peer.0, "connection ended");
+        tracing::debug!(%error, peer = %address, "connection ended");
     }
 }
 
@@ -286,29 +384,72 @@ mod tests {
         Ipv4Addr::new(10, 0, 0, number).into()
     }
 
-    #[test]
-    fn connections_are_bounded_in_all_and_for_each_peer() {
-        let connections = Connections::new(LIMITS);
-        let two = [connections.open(peer(1)).unwrap(), connections.open(peer(1)).unwrap()];
-        assert!(connections.open(peer(1)).is_none());
-        let others = [2, 2, 3].map(|number| connections.open(peer(number)).unwrap());
-        assert!(connections.open(peer(4)).is_none());
-        drop(two);
-        assert!(connections.open(peer(1)).is_some());
-        drop(others);
-        assert_eq!(connections.open.lock().unwrap().by_peer.len(), 0);
+    /// So many connections of a peer, of those that it is given; how many it has in the end.
+    fn opened(connections: &Connections, number: u8, count: usize) -> (Vec<Connection>, usize) {
+        let opened = (0..count).filter_map(|_| connections.open(peer(number)).connection).collect();
+        let open = connections.open.lock().unwrap();
+        (opened, open.by_peer.get(&peer(number)).map_or(0, BTreeMap::len))
     }
 
     #[test]
-    fn greedy_peers_leave_connections_to_others() {
-        let connections = Connections::new(Limits { connections: 100, connections_per_peer: 100, ..LIMITS });
-        let mut held = Vec::new();
-        for number in 1..=5 {
-            while let Some(connection) = connections.open(peer(number)) {
-                held.push(connection);
+    fn connections_are_bounded_in_all_and_for_each_peer() {
+        let connections = Connections::new(LIMITS);
+        let (two, count) = opened(&connections, 1, 3);
+        assert_eq!(count, 2, "the third took the place of the first");
+        let others = [2, 3].map(|number| opened(&connections, number, 2).0);
+        assert_eq!(connections.open.lock().unwrap().all, LIMITS.connections);
+        assert!(connections.open(peer(3)).connection.is_none(), "nobody has more");
+        drop((two, others));
+        let open = connections.open.lock().unwrap();
+        assert!(open.all == 0 && open.by_peer.is_empty(), "{open:?}");
+    }
+
+    #[test]
+    fn each_peer_keeps_its_share_however_many_are_greedy() {
+        let connections = Connections::new(Limits { connections: 100, connections_per_peer: 80, ..LIMITS });
+        let (few, _) = opened(&connections, 0, 5);
+        let mut greedy = Vec::new();
+        for round in 1..=15 {
+            greedy.extend(opened(&connections, round, 100).0);
+        }
+        let open = connections.open.lock().unwrap();
+        let counts: HashMap<_, _> = open.by_peer.iter().map(|(peer, open)| (*peer, open.len())).collect();
+        drop(open);
+        assert_eq!(counts.values().sum::<usize>(), 100);
+        assert_eq!(counts[&peer(0)], few.len(), "its share is more");
+        for number in 1..=15 {
+            assert!((6..=7).contains(&counts[&peer(number)]), "{counts:?}");
+        }
+        let (new, count) = opened(&connections, 16, 5);
+        assert!(count == 5 && new.len() == 5);
+    }
+
+    #[tokio::test]
+    async fn what_gives_way_is_what_has_yet_to_be_of_use_or_was_longest_ago() {
+        let connections = Connections::new(Limits { connections: 4, connections_per_peer: 4, ..LIMITS });
+        let (held, _) = opened(&connections, 1, 4);
+        let pending = |_: &Connection| tokio::spawn(std::future::pending::<()>());
+        let tasks: Vec<_> = held.iter().map(pending).collect();
+        for (connection, task) in held.iter().zip(&tasks) {
+            connections.is_served_by(peer(1), connection.number, task.abort_handle());
+        }
+        for number in [2, 0, 3] {
+            held[number].peer.set_served();
+        }
+        let mut newcomers = Vec::new();
+        for (newcomer, gone) in [(2, 1), (3, 2)] {
+            newcomers.push(connections.open(peer(newcomer)));
+            let still: Vec<_> = connections.open.lock().unwrap().by_peer[&peer(1)].keys().copied().collect();
+            assert!(!still.contains(&held[gone].number), "{still:?}");
+        }
+        assert!(newcomers.iter().all(|newcomer| newcomer.displaced && newcomer.connection.is_some()));
+        for (number, task) in tasks.into_iter().enumerate() {
+            if [1, 2].contains(&number) {
+                assert!(task.await.unwrap_err().is_cancelled());
+            } else {
+                assert!(!task.is_finished());
             }
         }
-        assert!(connections.open(peer(6)).is_some());
     }
 
     #[test]
@@ -324,7 +465,7 @@ mod tests {
     ) -> (tokio::io::DuplexStream, impl Future<Output = ()>) {
         let (client, server) = tokio::io::duplex(64 * 1024);
         let router = Router::new().route("/", get(|| async { "hello" }));
-        (client, serve_connection(server, Peer(peer(1)), router, limits, closing))
+        (client, serve_connection(server, Peer::new(peer(1)), router, limits, closing))
     }
 
     #[tokio::test(start_paused = true)]

@@ -22,16 +22,14 @@ use rustls::{
     ServerConfig,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
 };
-use tokio::{
-    net::{TcpListener, TcpStream},
-    time::timeout,
-};
+use tokio::{net::TcpListener, time::timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     metrics::{Metrics, Port},
     server::{Limits, Peer, Server, serve_connection},
+    stream::BoundedStream,
 };
 
 pub use super::listen::listen;
@@ -42,14 +40,14 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(3);
 /// hardly used in the moment in which it is closed.
 const LAME_DUCK: Duration = Duration::from_secs(10);
 
-/// The bounds of the webhook's port. A connection takes some 25 KiB. Two peers that open as many as they can leave the
-/// API server more than 200.
+/// The bounds of the webhook's port. A connection takes some 25 KiB, and the kernel as much as 64 KiB. Ten peers that
+/// open as many as they can leave the API server more than 50 at a time.
 pub const LIMITS: Limits = Limits {
-    connections: 1280,
+    connections: 640,
     connections_per_peer: 512,
     // The API server closes what it hasn't used for 90 s (`IdleConnTimeout` of net/http's `DefaultTransport`).
     head: Duration::from_mins(2),
-    // A client that doesn't read its answer is cut off then. The API server opens another.
+    // The API server opens another.
     age: Duration::from_hours(1),
     // The API server has left by then (`timeoutSeconds`).
     drain: Duration::from_secs(5),
@@ -112,16 +110,20 @@ pub async fn serve(
 }
 
 async fn encrypted(
-    stream: TcpStream,
+    stream: BoundedStream,
     peer: Peer,
     router: Router,
     acceptor: TlsAcceptor,
     closing: CancellationToken,
 ) {
-    let handshake = closing.run_until_cancelled(timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream))).await;
+    let handshake = acceptor.accept(stream.expect_handshake());
+    let handshake = closing.run_until_cancelled(timeout(HANDSHAKE_TIMEOUT, handshake)).await;
     match handshake {
-        Some(Ok(Ok(stream))) => serve_connection(stream, peer, router, LIMITS, closing).await,
-        Some(Ok(Err(error))) => tracing::debug!(%error, peer = %peer.0, "no TLS handshake"),
+        Some(Ok(Ok(mut stream))) => {
+            stream.get_mut().0.handshake_is_complete();
+            serve_connection(stream, peer, router, LIMITS, closing).await;
+        }
+        Some(Ok(Err(error))) => tracing::debug!(%error, peer = %peer.address, "no TLS handshake"),
         Some(Err(_)) | None => {}
     }
 }

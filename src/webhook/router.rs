@@ -93,7 +93,7 @@ async fn handle(
         allowed = Empty,
         mutated = Empty
     );
-    let peer = peer.map_or(NO_PEER, |Extension(Peer(peer))| peer);
+    let peer = peer.map_or(NO_PEER, |Extension(peer)| peer.address);
     let deadline = Deadline::of_query(query.as_deref(), context.timeout);
     async move {
         match reviewed(&context, body, peer, deadline).await {

@@ -1,0 +1,187 @@
+//! A connection as it was accepted, with bounds on what it may hold of memory: what comes before the TLS handshake is
+//! complete, and what the client doesn't read.
+
+use std::{
+    future::Future as _,
+    io::{self, IoSlice},
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    time::{Sleep, sleep},
+};
+
+/// The most bytes that a client may send before its TLS handshake is complete. The API server needs less than 2 KiB;
+/// rustls would hold 64 KiB of one message.
+const HANDSHAKE_SIZE: usize = 16 * 1024;
+/// How long what is written may take until the client has taken all of it. The API server waits for an answer, and
+/// reads it at once.
+const WRITE_LIMIT: Duration = Duration::from_secs(10);
+
+/// A TCP connection with these bounds.
+#[derive(Debug)]
+pub struct BoundedStream {
+    stream: TcpStream,
+    /// How much may come before the handshake is complete; `None` once it is.
+    handshake: Option<usize>,
+    /// Since when something waits for the client to read.
+    unread: Option<Pin<Box<Sleep>>>,
+}
+
+impl BoundedStream {
+    /// A connection without TLS, or before its handshake: see [`Self::expect_handshake`].
+    #[must_use]
+    pub fn new(stream: TcpStream) -> Self {
+        Self { stream, handshake: None, unread: None }
+    }
+
+    /// The same, that a client may send little on before [`Self::handshake_is_complete`].
+    #[must_use]
+    pub fn expect_handshake(mut self) -> Self {
+        self.handshake = Some(HANDSHAKE_SIZE);
+        self
+    }
+
+    /// What comes now is bounded by who reads it.
+    pub fn handshake_is_complete(&mut self) {
+        self.handshake = None;
+    }
+
+    fn bounded<T>(&mut self, context: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if written.is_pending() {
+            let limit = self.unread.get_or_insert_with(|| Box::pin(sleep(WRITE_LIMIT)));
+            ready!(limit.as_mut().poll(context));
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        written
+    }
+}
+
+impl AsyncRead for BoundedStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.handshake == Some(0) {
+            let error = io::Error::new(io::ErrorKind::InvalidData, "the TLS handshake is too long");
+            return Poll::Ready(Err(error));
+        }
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
+        let read = buffer.filled().len() - before;
+        self.handshake = self.handshake.map(|left| left.saturating_sub(read));
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for BoundedStream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(context, buffer);
+        self.bounded(context, written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffers: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, buffers);
+        self.bounded(context, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    /// Called when everything was written.
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = Pin::new(&mut self.stream).poll_flush(context);
+        ready!(self.bounded(context, flushed))?;
+        self.unread = None;
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let shut_down = Pin::new(&mut self.stream).poll_shutdown(context);
+        self.bounded(context, shut_down)
+    }
+}
+
+impl Drop for BoundedStream {
+    /// What the client didn't read would stay in the kernel's memory for minutes.
+    fn drop(&mut self) {
+        if self.unread.is_some() {
+            drop(self.stream.set_zero_linger());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpListener,
+        time::{Instant, timeout},
+    };
+
+    use super::*;
+
+    async fn pair() -> (TcpStream, BoundedStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        (client, BoundedStream::new(listener.accept().await.unwrap().0))
+    }
+
+    #[tokio::test]
+    async fn a_client_that_does_not_read_is_reset() {
+        let (mut client, mut server) = pair().await;
+        tokio::time::pause();
+        let begun = Instant::now();
+        let writing = async { while server.write_all(&[0; 8 * 1024]).await.is_ok() {} };
+        timeout(2 * WRITE_LIMIT, writing).await.expect("an end");
+        assert!(begun.elapsed() >= WRITE_LIMIT);
+        drop(server);
+        let mut received = Vec::new();
+        let error = client.read_to_end(&mut received).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_reads_in_time_may_stay() {
+        let (mut client, mut server) = pair().await;
+        tokio::time::pause();
+        for _ in 0..10 {
+            server.write_all(b"hello").await.unwrap();
+            server.flush().await.unwrap();
+            client.read_exact(&mut [0; 5]).await.unwrap();
+            sleep(WRITE_LIMIT / 2).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_handshake_is_bounded_and_what_comes_after_it_is_not() {
+        for (complete, readable) in [(false, HANDSHAKE_SIZE), (true, 4 * HANDSHAKE_SIZE)] {
+            let (mut client, server) = pair().await;
+            let mut server = server.expect_handshake();
+            if complete {
+                server.handshake_is_complete();
+            }
+            client.write_all(&vec![1; 4 * HANDSHAKE_SIZE]).await.unwrap();
+            drop(client);
+            let (mut read, mut buffer) = (0, [0; 1024]);
+            while let Ok(length @ 1..) = server.read(&mut buffer).await {
+                read += length;
+            }
+            assert_eq!(read, readable);
+        }
+    }
+}
