@@ -27,6 +27,8 @@ use crate::{
 
 /// How many workloads are listed at a time: each may take a megabyte.
 const PAGE: u32 = 20;
+/// How many policies or namespaces are listed at a time: each may take 100 KiB.
+const POLICY_PAGE: u32 = 100;
 
 /// The namespace that adieu leaves alone.
 const KUBE_SYSTEM: &str = "kube-system";
@@ -205,9 +207,12 @@ fn action(kind: Kind, object: &DynamicObject, around: &Surroundings) -> Option<A
         let owners = object.metadata.owner_references.iter().flatten();
         let owner = owners.into_iter().find(|owner| owner.controller == Some(true));
         if let Some(owner) = owner {
+            // The API server takes any text for these, also one that does something to a terminal.
+            let shown = |text: &str| text.chars().filter(|c| !c.is_control()).take(253).collect::<String>();
             let reason = format!(
                 "{} {} controls it, and would undo a change of its pod template: opt out what that copies from",
-                owner.kind, owner.name
+                shown(&owner.kind),
+                shown(&owner.name)
             );
             return Some(Action::Leave(reason));
         }
@@ -289,17 +294,25 @@ async fn all<K: kube::Resource + DeserializeOwned>(
     kind: &str,
     warnings: &mut Vec<String>,
 ) -> Vec<Arc<K>> {
-    match api.list(&ListParams::default()).await {
-        Ok(found) => {
-            found.items.into_iter().filter_map(|object| object.try_parse().ok().map(Arc::new)).collect()
-        }
-        Err(kube::Error::Api(status)) if status.code == 404 => vec![],
-        Err(error) => {
-            warnings.push(format!(
-                "{kind} can't be listed, so workloads that only a policy opts in, and that carry nothing yet, are \
-                 not opted out: {error}"
-            ));
-            vec![]
+    let (mut found, mut parameters) = (Vec::new(), ListParams::default().limit(POLICY_PAGE));
+    loop {
+        match api.list(&parameters).await {
+            Ok(page) => {
+                let objects = page.items.into_iter();
+                found.extend(objects.filter_map(|object| object.try_parse().ok().map(Arc::new)));
+                parameters.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
+                if parameters.continue_token.is_none() {
+                    return found;
+                }
+            }
+            Err(kube::Error::Api(status)) if status.code == 404 => return found,
+            Err(error) => {
+                warnings.push(format!(
+                    "{kind} can't be listed, so workloads that only a policy opts in, and that carry nothing yet, are \
+                     not opted out: {error}"
+                ));
+                return found;
+            }
         }
     }
 }

@@ -109,7 +109,7 @@ async fn what_a_policy_has_yet_to_inject_is_opted_out_and_what_can_not_be_revert
     unreadable["spec"]["template"]["metadata"]["annotations"] = json!({INJECTED: "{"});
     let mut controlled = injected("controlled", "shop", "2026-01-01T00:00:00Z", &none);
     controlled["metadata"]["ownerReferences"] = json!([
-        {"apiVersion": "flagger.app/v1beta1", "kind": "Canary", "name": "web", "uid": "c", "controller": true}]);
+        {"apiVersion": "flagger.app/v1beta1", "kind": "Can\u{1b}[2Jary\n", "name": "web\r", "uid": "c", "controller": true}]);
     let mut deleted = injected("deleted", "shop", "2026-01-01T00:00:00Z", &none);
     deleted["metadata"]["deletionTimestamp"] = json!("2026-01-02T00:00:00Z");
     let selected_by_policy = plain("selected", "shop", "2026-01-01T00:00:00Z", &none);
@@ -118,7 +118,9 @@ async fn what_a_policy_has_yet_to_inject_is_opted_out_and_what_can_not_be_revert
     let selected = found(&everywhere(), all, vec![unreadable_policy, policy]).await;
     let [controlled, annotated, unreadable] = &selected.targets[..] else { panic!("{selected:?}") };
     assert_eq!((annotated.name.as_str(), &annotated.action), ("selected", &Action::Annotate));
-    assert!(matches!(&controlled.action, Action::Leave(reason) if reason.contains("Canary web controls it")));
+    assert!(
+        matches!(&controlled.action, Action::Leave(reason) if reason.contains("Can[2Jary web controls it"))
+    );
     assert!(matches!(&unreadable.action, Action::Leave(reason) if reason.contains(INJECTED)));
 }
 
@@ -157,6 +159,31 @@ async fn pages_and_labels_are_asked_for() {
         Selection { namespace: Some("shop".into()), labels: Some("tier=front".into()), workload: None };
     let selected = select(&client, &selection).await.unwrap();
     assert_eq!(names(&selected), [("a", &Action::Restore), ("b", &Action::Restore)]);
+}
+
+#[tokio::test]
+async fn policies_are_read_page_by_page() {
+    let client = client(move |_, target| {
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let by_policy = |name: &str| json!({"metadata": {"name": name, "namespace": "shop"}, "spec": {"selector": {"matchLabels": {"app": name}}}});
+        Some(match path {
+            POLICIES => {
+                assert!(query.contains("limit=100"), "{query}");
+                let (name, next) = if query.contains("continue=more") { ("b", "") } else { ("a", "more") };
+                (
+                    200,
+                    json!({"metadata": {"resourceVersion": "1", "continue": next}, "items": [by_policy(name)]}),
+                )
+            }
+            _ if path.ends_with("/deployments") => {
+                let items = ["a", "b"].map(|name| plain(name, "shop", "2026-01-01T00:00:00Z", &json!({})));
+                (200, page(&items))
+            }
+            _ => (200, page(&[])),
+        })
+    });
+    let selected = select(&client, &everywhere()).await.unwrap();
+    assert_eq!(names(&selected), [("a", &Action::Annotate), ("b", &Action::Annotate)]);
 }
 
 #[tokio::test]
