@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     slice,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -29,12 +29,44 @@ const NOTE_LIMIT: usize = 1024;
 /// How long who ends publishes what is left.
 const LAST: Duration = Duration::from_secs(2);
 
+/// How many events may wait to be published, in all and of one namespace: one in which thousands of objects change
+/// all the time leaves room to others. What comes beyond that is left out.
+const WAITING: usize = 2000;
+const WAITING_OF_NAMESPACE: usize = 400;
+/// How many warnings of a workload are published.
+const WARNINGS: usize = 8;
+
 /// What is to be published. Events go out one after the other, so that workloads, which are written several at
 /// a time, come first where there are thousands.
 pub(super) struct Outbox {
-    events: mpsc::UnboundedSender<(ObjectReference, Event)>,
+    events: mpsc::Sender<(ObjectReference, Event)>,
+    waiting: Waiting,
     /// What stays true was said already: notes as hashes, by the workloads' uids and the reason.
     told: Mutex<HashMap<(String, &'static str), u64>>,
+}
+
+/// How many events of each namespace wait to be published.
+#[derive(Clone, Default)]
+struct Waiting(Arc<Mutex<HashMap<String, usize>>>);
+
+impl Waiting {
+    /// Whether there is room for another event on that object.
+    fn add(&self, object: &ObjectReference) -> bool {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(object.namespace.clone().unwrap_or_default()).or_default();
+        let has_room = *count < WAITING_OF_NAMESPACE;
+        *count += usize::from(has_room);
+        has_room
+    }
+
+    fn remove(&self, object: &ObjectReference) {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let namespace = object.namespace.clone().unwrap_or_default();
+        match counts.get_mut(&namespace) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => drop(counts.remove(&namespace)),
+        }
+    }
 }
 
 /// An outbox, and what publishes from it: until nobody puts anything in any more, or shortly after `shutdown`.
@@ -43,9 +75,12 @@ pub(super) fn outbox(
     reporter: Reporter,
     shutdown: CancellationToken,
 ) -> (Outbox, impl Future<Output = ()> + Send) {
-    let (sender, mut events) = mpsc::unbounded_channel();
+    let (sender, mut events) = mpsc::channel::<(ObjectReference, Event)>(WAITING);
+    let waiting = Waiting::default();
+    let counts = waiting.clone();
     let publish = async move {
         while let Some((reference, event)) = events.recv().await {
+            counts.remove(&reference);
             // One that is kept takes a later event of the same reason for a repetition, and drops its note.
             let recorder = Recorder::new(client.clone(), reporter.clone());
             // An event is a courtesy: the workload is what counts.
@@ -60,7 +95,7 @@ pub(super) fn outbox(
             () = async { shutdown.cancelled().await; sleep(LAST).await } => {}
         }
     };
-    (Outbox { events: sender, told: Mutex::default() }, work)
+    (Outbox { events: sender, waiting, told: Mutex::default() }, work)
 }
 
 impl Outbox {
@@ -82,8 +117,13 @@ impl Outbox {
     pub(super) fn degraded(&self, kind: Kind, object: &DynamicObject, convergence: &Convergence) {
         let warnings = &convergence.warnings;
         if self.is_news(object, "Degraded", warnings) {
-            for warning in warnings {
+            for warning in warnings.iter().take(WARNINGS) {
                 self.publish(kind, object, EventType::Warning, "Degraded", warning.clone());
+            }
+            let others = warnings.len().saturating_sub(WARNINGS);
+            if others > 0 {
+                let note = format!("{others} more warnings: correct the ones before");
+                self.publish(kind, object, EventType::Warning, "Degraded", note);
             }
         }
     }
@@ -171,8 +211,14 @@ impl Outbox {
             action: "Inject".into(),
             secondary: None,
         };
+        if !self.waiting.add(reference) {
+            tracing::debug!(kind = reference.kind, name = reference.name, "too many events: left out");
+            return;
+        }
         // Where nobody publishes any more, this is the end.
-        drop(self.events.send((reference.clone(), event)));
+        if self.events.try_send((reference.clone(), event)).is_err() {
+            self.waiting.remove(reference);
+        }
     }
 }
 
@@ -192,7 +238,7 @@ fn summary(template: &Value, convergence: &Convergence) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::{convert::Infallible, future::pending, sync::Arc};
+    use std::{convert::Infallible, future::pending};
 
     use http::{Request, Response};
     use http_body_util::BodyExt as _;
@@ -229,6 +275,50 @@ mod tests {
         let sent = sent.lock().unwrap();
         let notes: Vec<_> = sent.iter().map(|event| event["note"].as_str().unwrap()).collect();
         assert_eq!(notes, ["first", "second"]);
+    }
+
+    #[tokio::test]
+    async fn one_namespace_leaves_room_for_the_events_of_others() {
+        let server = service_fn(|_: Request<Body>| pending::<Result<Response<Body>, Infallible>>());
+        let (outbox, _publishing) =
+            outbox(Client::new(server, "default"), reporter(), CancellationToken::new());
+        let policy =
+            |namespace: &str| ObjectReference { namespace: Some(namespace.into()), ..Default::default() };
+        for _ in 0..2 * WAITING {
+            outbox.stalled(&policy("greedy"), "a reason".into());
+        }
+        assert_eq!(WAITING - outbox.events.capacity(), WAITING_OF_NAMESPACE);
+        outbox.stalled(&policy("shop"), "a reason".into());
+        assert_eq!(WAITING - outbox.events.capacity(), WAITING_OF_NAMESPACE + 1);
+        for number in 0..WAITING {
+            outbox.stalled(&policy(&number.to_string()), "a reason".into());
+        }
+        assert_eq!(outbox.events.capacity(), 0);
+        let counts = outbox.waiting.0.lock().unwrap();
+        assert_eq!(counts.values().sum::<usize>(), WAITING);
+    }
+
+    #[tokio::test]
+    async fn of_a_thousand_warnings_a_few_are_published() {
+        let server = service_fn(|_: Request<Body>| pending::<Result<Response<Body>, Infallible>>());
+        let (outbox, _publishing) =
+            outbox(Client::new(server, "default"), reporter(), CancellationToken::new());
+        let annotations: serde_json::Map<_, _> =
+            (0..1000).map(|n| (format!("adieu.dev/{n}"), "".into())).collect();
+        let containers: Vec<_> = (0..1000)
+            .map(|n| serde_json::json!({"name": n.to_string(), "lifecycle": {"preStop": {"exec": {"command": ["x"]}}}}))
+            .collect();
+        let object = serde_json::json!({
+            "metadata": {"name": "web", "uid": "1", "annotations": annotations},
+            "spec": {"template": {"spec": {"containers": containers}}},
+        });
+        let mut object: DynamicObject = serde_json::from_value(object).unwrap();
+        object.annotations_mut().insert("adieu.dev/graceful".into(), "true".into());
+        let workload = crate::plan::Workload::of(Kind::Deployment, &object);
+        let convergence = crate::plan::converge(&workload, &crate::plan::Surroundings::default());
+        assert!(convergence.warnings.len() > 1000);
+        outbox.degraded(Kind::Deployment, &object, &convergence);
+        assert_eq!(WAITING - outbox.events.capacity(), WARNINGS + 1);
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,4 +1,4 @@
-//! Events on objects that can't be used.
+//! Events on objects that can't be used, and the status of policies among them.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -7,17 +7,31 @@ use std::{
 };
 
 use futures::{StreamExt as _, stream};
+use k8s_openapi::{
+    api::core::v1::ObjectReference,
+    apimachinery::pkg::apis::meta::v1::{Condition, Time},
+    jiff::Timestamp,
+};
+use kube::{
+    Api, Client,
+    api::{Patch, PatchParams},
+    core::PartialObjectMeta,
+};
+use serde_json::json;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::Context;
-use crate::runtime::{caches::changes, unusable::Reason};
+use crate::{
+    api::{ClusterGracefulPolicy, GracefulPolicy},
+    runtime::{caches::changes, unusable::Reason},
+};
 
 /// How long changes are let come together.
 const TOGETHER: Duration = Duration::from_secs(1);
 
-/// Publishes an Event for each object that can't be used, once for each reason, while this replica leads; until
-/// `shutdown`.
+/// Publishes an Event for each object that can't be used, once for each reason, and says so in the status of a policy,
+/// while this replica leads; until `shutdown`.
 pub(super) async fn report(context: Arc<Context>, shutdown: CancellationToken) {
     let unusable = context.caches.unusable();
     let mut changed = stream::select(changes(unusable.changed()).boxed(), context.permissions().boxed());
@@ -33,6 +47,11 @@ pub(super) async fn report(context: Arc<Context>, shutdown: CancellationToken) {
                     if told.get(&uid) != Some(&one.reason) {
                         context.outbox.unusable(&one.reference, &one.reason);
                         told.insert(uid, one.reason.clone());
+                        let marking = mark(&context.client, &one.reference, &one.reason);
+                        if let Some(Err(error)) = context.while_leading(marking).await {
+                            let ObjectReference { kind, namespace, name, .. } = &one.reference;
+                            tracing::warn!(kind, namespace, name, %error, "status of an unusable policy not written");
+                        }
                     }
                 }
             } else {
@@ -50,14 +69,41 @@ pub(super) async fn report(context: Arc<Context>, shutdown: CancellationToken) {
     }
 }
 
+/// Makes the status of a policy say that it isn't in use. Once it is, its other conditions are back.
+async fn mark(client: &Client, object: &ObjectReference, reason: &Reason) -> Result<(), kube::Error> {
+    let (name, namespace) = (object.name.as_deref().unwrap_or_default(), object.namespace.as_deref());
+    let condition = Condition {
+        type_: "Ready".into(),
+        status: "False".into(),
+        reason: reason.name().into(),
+        message: format!("adieu can't use this policy: {reason}"),
+        observed_generation: None,
+        last_transition_time: Time(Timestamp::now()),
+    };
+    let patch = Patch::Merge(json!({"status": {"conditions": [condition]}}));
+    let parameters = PatchParams::default();
+    let client = client.clone();
+    // Nothing is read of the answer but that the status is there: the rest can't be decoded.
+    match (object.kind.as_deref(), namespace) {
+        (Some("GracefulPolicy"), Some(namespace)) => {
+            let policies: Api<PartialObjectMeta<GracefulPolicy>> = Api::namespaced(client, namespace);
+            policies.patch_status(name, &parameters, &patch).await.map(drop)
+        }
+        (Some("ClusterGracefulPolicy"), _) => {
+            let policies: Api<PartialObjectMeta<ClusterGracefulPolicy>> = Api::all(client);
+            policies.patch_status(name, &parameters, &patch).await.map(drop)
+        }
+        _ => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::{convert::Infallible, sync::Mutex};
 
-    use http::{Request, Response};
+    use http::{Method, Request, Response};
     use http_body_util::BodyExt as _;
-    use k8s_openapi::api::core::v1::ObjectReference;
-    use kube::{Client, client::Body, runtime::events::Reporter};
+    use kube::{client::Body, runtime::events::Reporter};
     use serde_json::Value;
     use tokio::{join, time::timeout};
     use tower::service_fn;
@@ -71,13 +117,20 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_object_that_can_not_be_used_gets_one_event_from_the_replica_that_leads() {
         let sent: Arc<Mutex<Vec<Value>>> = Arc::default();
-        let events = sent.clone();
+        let patched: Arc<Mutex<Vec<(String, Value)>>> = Arc::default();
+        let (events, statuses) = (sent.clone(), patched.clone());
         let server = service_fn(move |request: Request<Body>| {
-            let events = events.clone();
+            let (events, statuses) = (events.clone(), statuses.clone());
             async move {
-                let event = request.into_body().collect().await.unwrap().to_bytes();
-                events.lock().unwrap().push(serde_json::from_slice(&event).unwrap());
-                Ok::<_, Infallible>(Response::new(Body::from(event)))
+                let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+                let body = request.into_body().collect().await.unwrap().to_bytes();
+                let value = serde_json::from_slice(&body).unwrap();
+                if method == Method::PATCH {
+                    statuses.lock().unwrap().push((path, value));
+                    return Ok(Response::new(Body::from(br#"{"metadata": {"name": "a"}}"#.to_vec())));
+                }
+                events.lock().unwrap().push(value);
+                Ok::<_, Infallible>(Response::new(Body::from(body)))
             }
         });
         let client = Client::new(server, "default");
@@ -119,5 +172,15 @@ mod tests {
         assert_eq!(about, ["a", "b"]);
         assert_eq!(sent[0]["reason"], "Undecodable");
         assert!(sent[0]["note"].as_str().unwrap().contains("spec: not an integer"));
+        let patched = patched.lock().unwrap();
+        let paths: Vec<_> =
+            patched.iter().map(|(path, _)| path.rsplit_once("/gracefulpolicies/").unwrap().1).collect();
+        assert_eq!(paths, ["a/status", "b/status"]);
+        let condition = &patched[0].1["status"]["conditions"][0];
+        assert_eq!(
+            (&condition["type"], &condition["status"], &condition["reason"]),
+            (&"Ready".into(), &"False".into(), &"Undecodable".into())
+        );
+        assert!(condition["message"].as_str().unwrap().contains("spec: not an integer"));
     }
 }
