@@ -1,6 +1,6 @@
 //! The `adieu.dev/` annotations: on a workload's metadata or on its pod template.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use super::{
     Containers, GracefulPolicySpec, GrpcProbe, HttpProbe, IntOrString, PreStop, PreStopMethod, Probe,
@@ -72,7 +72,7 @@ pub struct Parsed {
 
 /// A malformed annotation: where, its value, and the rule it breaks.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{path}[{key}]: Invalid value: {value:?}: {rule}")]
+#[error("{path}[{key}]: Invalid value: {:?}: {rule}", shown(value))]
 pub struct Invalid {
     /// The field path of the annotations.
     pub path: &'static str,
@@ -82,6 +82,15 @@ pub struct Invalid {
     pub value: String,
     /// What a value must be, with an example.
     pub rule: String,
+}
+
+/// The beginning of a value, if it is long: a message is for people.
+fn shown(value: &str) -> Cow<'_, str> {
+    const SHOWN: usize = 253;
+    match value.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", &value[..end]).into(),
+        None => value.into(),
+    }
 }
 
 /// Reads the `adieu.dev/` annotations that lie at the field path `path`, and passes over all others.
@@ -179,6 +188,14 @@ fn pre_stop_method(value: &str) -> Result<PreStopMethod, String> {
 
 fn container_names(value: &str) -> Result<Vec<String>, String> {
     let names: Vec<_> = value.split(',').map(str::trim).collect();
+    if names.len() > limits::EXCLUDED_CONTAINERS {
+        return Err(format!(
+            "must be names of at most {} containers, and these are {}: where most are left alone, set \
+             {DRAIN_SECONDS} to \"0\" instead",
+            limits::EXCLUDED_CONTAINERS,
+            names.len()
+        ));
+    }
     if names.iter().all(|name| name.len() <= 63 && is_dns_label(name)) {
         Ok(names.into_iter().map(str::to_owned).collect())
     } else {
@@ -188,6 +205,9 @@ fn container_names(value: &str) -> Result<Vec<String>, String> {
 
 /// `http:PORT/PATH`, `https:PORT/PATH`, `tcp:PORT`, `grpc:PORT`, `never`. A port is a number or, but for gRPC, a name.
 fn readiness_probe(value: &str) -> Result<ReadinessProbe, String> {
+    if value.len() > limits::PATH_LENGTH {
+        return Err(format!("must have at most {} characters", limits::PATH_LENGTH));
+    }
     if value == "never" {
         return Ok(ReadinessProbe { mode: Some(ProbeMode::Never), probe: None });
     }
@@ -320,13 +340,21 @@ mod tests {
             (READINESS_PROBE, "Never", "or never"),
             (READINESS_PROBE, "HTTPS:8443/", "https:PORT/PATH"),
             (READINESS_PROBE, "https:/ready", "https:PORT/PATH"),
+            (READINESS_PROBE, &format!("http:80/{}", "x".repeat(1017)), "at most 1024 characters"),
+            (EXCLUDE_CONTAINERS, &["c"; 33].join(","), "at most 32 containers, and these are 33"),
         ] {
             let parsed = read(&map([(key, value)]));
             assert_eq!(parsed.annotations, Annotations::default(), "{key}={value}");
             let [invalid] = parsed.invalid.as_slice() else { unreachable!("{key}={value}: {parsed:?}") };
             let message = invalid.to_string();
+            let beginning = &value[..value.len().min(253)];
+            let value = if beginning == value {
+                format!("{value:?}")
+            } else {
+                format!("{:?}", format!("{beginning}…"))
+            };
             assert!(
-                message.starts_with(&format!("metadata.annotations[{key}]: Invalid value: {value:?}: ")),
+                message.starts_with(&format!("metadata.annotations[{key}]: Invalid value: {value}: ")),
                 "{message}"
             );
             assert!(message.contains(rule), "{message}");

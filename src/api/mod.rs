@@ -71,6 +71,8 @@ pub mod limits {
     pub const PROBE_THRESHOLD: i32 = 1000;
     /// Characters of an HTTP request's path.
     pub const PATH_LENGTH: usize = 1024;
+    /// Containers that are left alone.
+    pub const EXCLUDED_CONTAINERS: usize = 32;
     /// Labels of a selector.
     pub const MATCH_LABELS: i64 = 8;
     /// Expressions of a selector.

@@ -300,7 +300,7 @@ pub enum ProbeMode {
 pub struct Containers {
     /// Their names, at most 32.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "set"))]
+    #[schemars(length(max = limits::EXCLUDED_CONTAINERS), extend("x-kubernetes-list-type" = "set"))]
     #[schemars(inner(length(max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")))]
     pub exclude: Option<Vec<String>>,
 }

@@ -196,6 +196,13 @@ fn write(
     let kept = earlier.filter(|(earlier, _)| earlier.same_values(record));
     let kept = kept.and_then(|(_, carrier)| record::text(carrier)).map(str::to_owned);
     let text = kept.or_else(|| record.to_text());
+    if text.as_ref().is_some_and(|text| !record::is_readable(text)) {
+        return Err(
+            "nothing is injected: the record of what was injected would be too large to be read again; use fewer \
+                    containers"
+                .into(),
+        );
+    }
     annotations.insert(INJECTED.to_owned(), text.map_or(Value::Null, Value::String));
     let size: usize =
         annotations.iter().map(|(key, value)| key.len() + value.as_str().map_or(0, str::len)).sum();

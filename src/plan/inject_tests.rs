@@ -621,6 +621,26 @@ fn whatever_somebody_writes_for_a_record_is_taken_for_none() {
 }
 
 #[test]
+fn a_record_that_takes_too_much_memory_is_not_read_and_never_written() {
+    let plain = json!({"spec": {"containers": [{"name": "a"}]}});
+    for (numbers, is_read) in [(1_000, true), (100_000, false)] {
+        let mut template = injected(&plain);
+        let mut record: Value = serde_json::from_str(record::text(&template).unwrap()).unwrap();
+        record["containers"]["gone"] = json!({"preStop": {"injected": vec![0; numbers]}});
+        template["metadata"]["annotations"][INJECTED] = record.to_string().into();
+        let restored = opt_out(&template, None)["spec"] == plain["spec"];
+        assert_eq!(restored, is_read, "{numbers}");
+    }
+    for (count, prevented) in [(500, false), (900, true)] {
+        let containers: Vec<_> = (0..count).map(|number| json!({"name": number.to_string()})).collect();
+        let template = json!({"spec": {"containers": containers}});
+        let injected = inject_with(&template, &settings(10, 30, 5), &[], true);
+        assert_eq!(injected.prevented, prevented, "{count}: {:?}", injected.warnings);
+        assert_eq!(opt_out(&injected.template, None), template, "{count}");
+    }
+}
+
+#[test]
 fn what_has_no_name_keeps_its_hook_which_counts() {
     let template = json!({"spec": {"containers": [{"lifecycle": {"preStop": {"sleep": {"seconds": 47}}}}]}});
     let settings = with(|s| {

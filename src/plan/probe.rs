@@ -260,6 +260,11 @@ fn tcp(port: i64) -> Value {
     })
 }
 
+/// The beginning of what may be any text.
+fn printable(argument: &str) -> String {
+    argument.chars().filter(|c| !c.is_control()).take(64).collect()
+}
+
 struct Container<'a> {
     name: &'a str,
     /// Declared TCP ports, with their names.
@@ -312,8 +317,9 @@ impl<'a> Container<'a> {
                  connections as failed ones and may block the host: write a readinessProbe with a command of your own"
             )),
             (Speaks::Plain | Speaks::Unknown, Some(argument)) => Some(format!(
-                "container {name:?}: no readiness probe, because with {argument} perhaps only the leader listens on port \
-                 {port}, and the others would never be ready: if all of them do, set {READINESS_PROBE} to tcp:{port}"
+                "container {name:?}: no readiness probe, because with {} perhaps only the leader listens on port \
+                 {port}, and the others would never be ready: if all of them do, set {READINESS_PROBE} to tcp:{port}",
+                printable(argument)
             )),
             (Speaks::Plain | Speaks::Unknown, None) => None,
         }

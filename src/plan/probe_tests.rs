@@ -287,6 +287,8 @@ fn where_only_the_leader_may_listen_no_probe_is_chosen() {
             assert!(warnings[0].contains("adieu.dev/readiness-probe to tcp:9090"), "{warnings:?}");
         }
     }
+    let (_, warnings) = elects("args", &format!("--leader-elect\u{1b}[2J\n{}", "x".repeat(10_000)));
+    assert!(warnings[0].len() < 500 && !warnings[0].contains(char::is_control), "{warnings:?}");
     for argument in ["--enableLeaderElection=true", "--leader_elect", "-leaderElection"] {
         assert_eq!(elects("args", argument).0, [], "{argument}");
     }

@@ -21,6 +21,12 @@ pub(super) const SPREAD: &str = "topologySpreadConstraints";
 /// What the API server fills in (API defaulting).
 pub(super) const DEFAULT_GRACE_PERIOD_SECONDS: i64 = 30;
 
+/// The longest text of a record that is read, in bytes: what the API server takes of all annotations.
+const TEXT_LIMIT: usize = 256 * 1024;
+/// How much memory a record may take that is read, in bytes. Anybody can write one, of which a character makes a value.
+/// That of 500 containers takes less.
+const WEIGHT_LIMIT: usize = 2 << 20;
+
 /// What was injected into one pod template.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -172,9 +178,13 @@ impl Record {
 
     /// What a person should know of a container that was renamed since: what was injected into it counts as its own.
     pub(super) fn renamed(&self, template: &Value) -> Vec<String> {
+        /// Of more that are gone at a time nobody can tell which was renamed to what.
+        const RENAMED: usize = 32;
         let containers: Vec<_> = template["spec"]["containers"].as_array().into_iter().flatten().collect();
-        let is_gone = |name: &str| containers.iter().all(|container| container["name"] != name);
-        let gone: Vec<_> = self.containers.iter().filter(|(name, _)| is_gone(name)).collect();
+        let present: BTreeSet<_> =
+            containers.iter().filter_map(|container| container["name"].as_str()).collect();
+        let gone: Vec<_> =
+            self.containers.iter().filter(|(name, _)| !present.contains(name.as_str())).collect();
         let carries = |container: &Value, given: &ContainerRecord| {
             let has = |field: &Option<Field>, value: &Value| field.as_ref().map(|f| f.injected == *value);
             has(&given.pre_stop, &container["lifecycle"]["preStop"])
@@ -184,7 +194,7 @@ impl Record {
         let new = containers.iter().filter_map(|container| Some((container, container["name"].as_str()?)));
         let new = new.filter(|(_, name)| !self.containers.contains_key(*name));
         new.filter_map(|(container, name)| {
-            let (before, _) = gone.iter().find(|(_, given)| carries(container, given))?;
+            let (before, _) = gone.iter().take(RENAMED).find(|(_, given)| carries(container, given))?;
             Some(format!(
                 "container {name:?} carries what was injected into {before:?}, which no longer exists. It is kept as your \
                  own: to have it injected again, remove preStop and readinessProbe from the container"
@@ -281,7 +291,7 @@ pub(super) fn text(template: &Value) -> Option<&str> {
 /// The record that a template carries; `None` where it has none or one that can't be read. Settings of a
 /// version that knows more than this one are passed over: what was there before counts for more.
 pub(super) fn read(template: &Value) -> Option<Record> {
-    let text = text(template)?;
+    let text = text(template).filter(|text| is_readable(text))?;
     let (text, replaced) = text.split_once('\n').unwrap_or((text, ""));
     let record = serde_json::from_str(text).ok().or_else(|| {
         // Anybody can write anything here.
@@ -292,6 +302,31 @@ pub(super) fn read(template: &Value) -> Option<Record> {
     let mut record: Record = record?;
     record.take_replaced(replaced);
     Some(record)
+}
+
+/// Whether a record is small enough to be read.
+pub(super) fn is_readable(text: &str) -> bool {
+    text.len() <= TEXT_LIMIT && weight(text) <= WEIGHT_LIMIT
+}
+
+/// About how much memory a JSON text takes as values, strings aside.
+fn weight(text: &str) -> usize {
+    const OBJECT: usize = 700;
+    const ARRAY: usize = 150;
+    const ITEM: usize = 72;
+    let (mut weight, mut in_string, mut bytes) = (0, false, text.bytes());
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'\\' if in_string => drop(bytes.next()),
+            b'"' => in_string = !in_string,
+            _ if in_string => {}
+            b'{' => weight += OBJECT,
+            b'[' => weight += ARRAY,
+            b',' => weight += ITEM,
+            _ => {}
+        }
+    }
+    weight
 }
 
 /// Whether two templates differ in nothing but the text of their records and the label that comes with them.

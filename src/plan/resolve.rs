@@ -74,18 +74,7 @@ struct Level<'a> {
 #[must_use]
 pub fn resolve(workload: &Workload<'_>, surroundings: &Surroundings) -> Resolution {
     let [on_workload, on_template] = workload.parsed_annotations();
-    let mut warnings: Vec<String> = [&on_workload.unknown, &on_template.unknown]
-        .into_iter()
-        .flatten()
-        .map(|key| match key.as_str() {
-            labels::INJECTION => {
-                format!(
-                    "annotation {key} has no effect: it is a label, of the namespace or of the pod template"
-                )
-            }
-            _ => format!("annotation {key} means nothing to adieu and is ignored: check its spelling"),
-        })
-        .collect();
+    let mut warnings = unknown_keys([&on_workload.unknown, &on_template.unknown].into_iter().flatten());
     let invalid = [on_workload.invalid, on_template.invalid].concat();
     let [on_workload, on_template] = [on_workload.annotations, on_template.annotations];
     let graceful = on_workload.graceful.or(on_template.graceful);
@@ -102,9 +91,11 @@ pub fn resolve(workload: &Workload<'_>, surroundings: &Surroundings) -> Resoluti
         found
     });
     let in_cluster = || surroundings.cluster_policies.iter();
-    let (selecting, lost) = ranked(surroundings.policies.iter().filter(|p| selects(&p.spec, workload)));
-    let (cluster_selecting, cluster_lost) =
-        ranked(in_cluster().filter(|p| selects(&p.spec.policy, workload)));
+    // There may be thousands of labels, and of policies.
+    let labels = workload.template_labels();
+    let selects = |spec: &GracefulPolicySpec| selects(spec, workload, &labels);
+    let (selecting, lost) = ranked(surroundings.policies.iter().filter(|p| selects(&p.spec)));
+    let (cluster_selecting, cluster_lost) = ranked(in_cluster().filter(|p| selects(&p.spec.policy)));
     let (cluster_defaults, defaults_lost) = ranked_defaults(surroundings);
     let cluster_lost = cluster_lost.into_iter().chain(defaults_lost).map(AnyPolicy::source);
     let conflicted = lost.into_iter().map(AnyPolicy::source).chain(cluster_lost).collect();
@@ -145,6 +136,25 @@ pub fn resolve(workload: &Workload<'_>, surroundings: &Surroundings) -> Resoluti
     let by_policy = matches!(&opt_in, OptIn::In(by) if *by != Source::CommandLine) && graceful.is_none();
     let reverts = by_policy && settings.rollout_mode.value == RolloutMode::Revert;
     Resolution { opt_in, settings, reverts, conflicted, invalid, warnings }
+}
+
+/// A warning for each of the first, and one for the others: anybody can write thousands.
+fn unknown_keys<'a>(mut keys: impl Iterator<Item = &'a String>) -> Vec<String> {
+    const TOLD: usize = 8;
+    let means_nothing = |key: &String| match key.as_str() {
+        labels::INJECTION => {
+            format!("annotation {key} has no effect: it is a label, of the namespace or of the pod template")
+        }
+        _ => format!("annotation {key} means nothing to adieu and is ignored: check its spelling"),
+    };
+    let mut warnings: Vec<_> = keys.by_ref().take(TOLD).map(means_nothing).collect();
+    let others = keys.count();
+    if others > 0 {
+        warnings.push(format!(
+            "{others} more annotations under adieu.dev/ mean nothing to adieu: check their spelling"
+        ));
+    }
+    warnings
 }
 
 fn merge(mut settings: Settings, levels: &[Level<'_>]) -> Settings {
@@ -218,14 +228,16 @@ pub fn holds_for(policy: &GracefulPolicy, workload: &Workload<'_>) -> bool {
     let named = on_workload.policy.or(on_template.policy);
     let graceful = on_workload.graceful.or(on_template.graceful);
     graceful != Some(false)
-        && (named.is_some() && named == policy.metadata.name || selects(&policy.spec, workload))
+        && (named.is_some() && named == policy.metadata.name
+            || selects(&policy.spec, workload, &workload.template_labels()))
 }
 
 /// Whether a cluster policy that matches the namespace selects the workload.
 #[must_use]
 pub fn cluster_policy_holds_for(policy: &ClusterGracefulPolicy, workload: &Workload<'_>) -> bool {
     let [on_workload, on_template] = workload.parsed_annotations().map(|parsed| parsed.annotations);
-    on_workload.graceful.or(on_template.graceful) != Some(false) && selects(&policy.spec.policy, workload)
+    on_workload.graceful.or(on_template.graceful) != Some(false)
+        && selects(&policy.spec.policy, workload, &workload.template_labels())
 }
 
 /// Whether a label selector matches. One that can't be read matches nothing; the policy's status says so.
@@ -248,10 +260,11 @@ pub fn matches(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> b
         })
 }
 
-fn selects(spec: &GracefulPolicySpec, workload: &Workload<'_>) -> bool {
+/// Whether a policy selects a workload, by the labels of its template.
+fn selects(spec: &GracefulPolicySpec, workload: &Workload<'_>, labels: &BTreeMap<String, String>) -> bool {
     let kinds = spec.kinds.as_deref().unwrap_or(&[Kind::Deployment]);
     workload.kind.is_some_and(|kind| kinds.contains(&kind))
-        && spec.selector.as_ref().is_some_and(|selector| matches(selector, &workload.template_labels()))
+        && spec.selector.as_ref().is_some_and(|selector| matches(selector, labels))
 }
 
 /// What the two kinds of policy have in common here.
