@@ -10,6 +10,7 @@ use std::{
 };
 
 use adieu::{
+    plan::{self, Kind, Surroundings, Workload},
     runtime::{
         caches::Caches,
         server::{Peer, serve_connection},
@@ -108,6 +109,35 @@ fn at_the_limit() -> String {
     annotated(&(0..3000).map(variable).collect())
 }
 
+/// A Deployment with such a record, of a tree of numbers that fills so many bytes.
+fn recorded(bytes: usize) -> String {
+    let said = [("adieu.dev/graceful".to_owned(), "true".to_owned())].into();
+    let mut object = deployment(&json!(said), &json!([]));
+    let workload = Workload::new(Kind::Deployment, &said, &object["spec"]["template"]);
+    let mut template = plan::admit(&workload, None, &Surroundings::default()).template.unwrap();
+    let record = &mut template["metadata"]["annotations"]["adieu.dev/injected"];
+    let mut forged: Value = serde_json::from_str(record.as_str().unwrap()).unwrap();
+    forged["containers"]["web"]["preStop"]["injected"] = vec![0; bytes / 2 - 1000].into();
+    *record = forged.to_string().into();
+    object["spec"]["template"] = template;
+    object.to_string()
+}
+
+/// An update without a field manager that takes a large annotation away, which is put back: the answer is larger than
+/// the request.
+fn undoing() -> String {
+    let object = |graceful: Value, drain: usize| {
+        let mut object = deployment(&json!({"deployment.kubernetes.io/revision": "1"}), &json!([]));
+        object["metadata"]["annotations"]
+            .as_object_mut()
+            .unwrap()
+            .extend(graceful.as_object().unwrap().clone());
+        object["spec"]["template"]["spec"]["activeDeadlineSeconds"] = drain.into();
+        object.to_string()
+    };
+    review("UPDATE", &object(json!({}), 1), &object(json!({"adieu.dev/x": "x".repeat(1_400_000)}), 2))
+}
+
 /// Bodies of so many bytes that hurt most.
 fn hostile(bytes: usize) -> Vec<(&'static str, Vec<u8>)> {
     let list = |item: &str| format!("[{}{item}]", format!("{item},").repeat(bytes / (item.len() + 1) - 300));
@@ -122,6 +152,14 @@ fn hostile(bytes: usize) -> Vec<(&'static str, Vec<u8>)> {
     let anywhere =
         r#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"1","object":{"a":"#;
     let string = |part: &str| format!("\"{}\"", part.repeat(bytes / part.len() - 300));
+    let own_keys: Vec<_> = (0..bytes / 27).map(|number| format!("\"adieu.dev/{number:08}\":\"\"")).collect();
+    let named: Vec<_> = (0..bytes / 2 / 24).map(|number| format!(r#"{{"name":"c{number:08}"}}"#)).collect();
+    let many_containers = format!("[{}]", named[..named.len() * 2 / 5].join(","));
+    let names: Vec<_> = (0..bytes / 2 / 10).map(|number| format!("{number:08}")).collect();
+    let excluding = String::from_utf8(in_template(&many_containers)).unwrap().replace(
+        r#""adieu.dev/graceful""#,
+        &format!(r#""adieu.dev/exclude-containers":"{}","adieu.dev/graceful""#, names.join(",")),
+    );
     let mut cut = in_template(&string("x"));
     let end = cut.len() - 200;
     cut[end] = 0xff;
@@ -158,6 +196,28 @@ fn hostile(bytes: usize) -> Vec<(&'static str, Vec<u8>)> {
             .into(),
         ),
         ("spaces", vec![b' '; bytes]),
+        ("a record of numbers", review("CREATE", &recorded(bytes), "null").into()),
+        ("two records of numbers", review("UPDATE", &recorded(bytes / 2), &recorded(bytes / 2 - 2)).into()),
+        (
+            "annotations that mean nothing",
+            review(
+                "CREATE",
+                &format!(r#"{{"metadata":{{"annotations":{{{}}}}}}}"#, own_keys.join(",")),
+                "null",
+            )
+            .into(),
+        ),
+        (
+            "a malformed value of what is escaped",
+            review(
+                "CREATE",
+                &format!(r#"{{"metadata":{{"annotations":{{"adieu.dev/graceful":{}}}}}}}"#, string("\u{7f}")),
+                "null",
+            )
+            .into(),
+        ),
+        ("many containers", in_template(&many_containers)),
+        ("many of them excluded", excluding.into()),
     ];
     bodies.push(("nothing of JSON", vec![b'\\'; bytes]));
     bodies
@@ -253,6 +313,32 @@ async fn held_back(router: &Router) {
     }
 }
 
+/// Two peers ask for large answers and don't read them, while a third sends reviews.
+async fn unread(router: &Router) {
+    let body = undoing();
+    let head =
+        format!("POST {PATH}?timeout=5s HTTP/1.1\r\nhost: adieu\r\ncontent-length: {}\r\n\r\n", body.len());
+    let request = Arc::new(head + &body);
+    let peak = Peak::begin();
+    let mut held = Vec::new();
+    for number in 0..2 * CROWD {
+        let mut client = connect(router, u8::try_from(1 + number % 2).unwrap());
+        let request = request.clone();
+        held.push(tokio::spawn(async move {
+            let _ = client.write_all(request.as_bytes()).await;
+            client
+        }));
+    }
+    for review in [normal(), genuine(), normal(), body] {
+        let answer = post(router, 3, review.as_bytes()).await;
+        assert!(answer.contains("\"patchType\":\"JSONPatch\""), "{}", &answer[..answer.len().min(500)]);
+    }
+    peak.check(&format!("{} large answers that nobody reads, the largest review beside them", 2 * CROWD));
+    for held in held {
+        drop(timeout(PATIENCE, held).await.expect("the request was taken").unwrap());
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn whatever_comes_takes_bounded_memory_and_reviews_are_answered_beside_it() {
     let router = router();
@@ -267,4 +353,5 @@ async fn whatever_comes_takes_bounded_memory_and_reviews_are_answered_beside_it(
     one_by_one(&router).await;
     a_crowd(&router).await;
     held_back(&router).await;
+    unread(&router).await;
 }

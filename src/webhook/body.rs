@@ -13,6 +13,9 @@
 //!   budget is enough for hundreds of requests at a time; if it isn't for a moment, they wait and are not refused.
 //! - IPv6 addresses aren't grouped by prefix. The pods of a node, among them that agent, share a /64.
 //!
+//! What goes out is bounded as well: a client may not read it. An answer of more than [`SMALL_ANSWER`] holds its share of
+//! a third budget until it was sent.
+//!
 //! What is larger than [`BODY_LIMIT`] is not kept, only read and dropped; its start says whether it may be a review.
 
 use std::{
@@ -47,6 +50,12 @@ const SMALL_SHARE: usize = 1536 * KIB;
 /// How many peers may hold as much as they can at a time.
 const PEERS: usize = 3;
 
+/// The largest answer, in bytes. A patch grows with the number of containers, and with what the annotations of an
+/// earlier revision told adieu.
+pub(super) const ANSWER_LIMIT: usize = 2048 * KIB;
+/// The largest answer that needs no share of the budget.
+const SMALL_ANSWER: usize = 8 * KIB;
+
 /// What a body may take to come, beside what its length takes at [`RATE`].
 const ARRIVAL: Duration = Duration::from_secs(1);
 /// The lowest rate, in bytes per second, at which a body may come. The API server sends it at once, over a network
@@ -58,6 +67,19 @@ const RATE: usize = 2048 * KIB;
 pub(super) struct BodyBudget {
     small: Pool,
     large: Pool,
+    answers: Pool,
+}
+
+/// An answer, with its share of the budget until it was sent.
+struct HeldAnswer {
+    text: Vec<u8>,
+    _share: Share,
+}
+
+impl AsRef<[u8]> for HeldAnswer {
+    fn as_ref(&self) -> &[u8] {
+        &self.text
+    }
 }
 
 /// A body, with its share of the budget until it is dropped.
@@ -96,11 +118,26 @@ pub(super) enum BodyError {
 
 impl Default for BodyBudget {
     fn default() -> Self {
-        Self { small: Pool::new(SMALL_SHARE), large: Pool::new(BODY_LIMIT) }
+        Self { small: Pool::new(SMALL_SHARE), large: Pool::new(BODY_LIMIT), answers: Pool::new(ANSWER_LIMIT) }
     }
 }
 
 impl BodyBudget {
+    /// An answer of at most [`ANSWER_LIMIT`], once there is room for it.
+    pub(super) async fn hold_answer(
+        &self,
+        text: Vec<u8>,
+        peer: IpAddr,
+        deadline: Deadline,
+    ) -> Result<Bytes, BodyError> {
+        if text.len() <= SMALL_ANSWER {
+            return Ok(text.into());
+        }
+        let share = timeout(deadline.left(), self.answers.reserve(peer, text.len())).await;
+        let share = share.ok().flatten().ok_or(BodyError::NoBudget)?;
+        Ok(Bytes::from_owner(HeldAnswer { text, _share: share }))
+    }
+
     /// Receives a body: all of it, or of one that is too large the start.
     pub(super) async fn receive(
         &self,

@@ -23,6 +23,8 @@ use crate::{
 
 /// The API server cuts admission warnings that are longer (characters).
 const WARNING_LIMIT: usize = 256;
+/// How many warnings an answer has. The API server passes on 4096 characters in all.
+const WARNINGS: usize = 16;
 
 /// How long a review waits for the caches of a replica that has just started, if its deadline allows.
 const SYNC_LIMIT: Duration = Duration::from_secs(2);
@@ -123,6 +125,18 @@ pub struct Reviewed {
     pub is_oversized: bool,
 }
 
+impl Reviewed {
+    /// The same without its patch, which is too large.
+    pub(super) fn without_patch(mut self, limit: usize) -> Self {
+        let warning =
+            format!("not injected: the answer would be larger than {limit} bytes; use fewer containers");
+        let response = &mut self.answer.response;
+        (response.patch, response.patch_type) = (None, None);
+        response.warnings = vec![warning];
+        Self { is_oversized: true, ..self }
+    }
+}
+
 /// What can be reviewed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Subject {
@@ -184,7 +198,7 @@ pub struct Response {
     #[serde(skip_serializing_if = "Option::is_none")]
     patch_type: Option<&'static str>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    warnings: Vec<String>,
+    pub(super) warnings: Vec<String>,
 }
 
 /// Reviews the body of an admission request.
@@ -209,7 +223,7 @@ pub(super) async fn review_within(
     let sent = {
         // Strings of the envelope may be copied, and the parser may quote one in its error.
         let _share = budget.reserve(2 * body.len(), deadline).await?;
-        Sent::parse(body)?
+        budget.work(2 * body.len(), deadline, || Sent::parse(body)).await??
     };
     sent.head.record();
     // It is let go as it is, also before the caches are filled: finalizers must be able to go. So is what the
@@ -237,10 +251,11 @@ pub(super) async fn review_within(
         caches.workloads().learns_of(kind, namespace, &name, LAG.min(deadline.left())).await;
     }
     let _share = budget.reserve(shape.tree, deadline).await?;
-    let decision = match sent.head.subject {
-        Subject::Workload(kind) => workload(kind, &sent, caches)?,
-        Subject::Pod => pod(&sent, caches)?,
+    let decide = || match sent.head.subject {
+        Subject::Workload(kind) => workload(kind, &sent, caches),
+        Subject::Pod => pod(&sent, caches),
     };
+    let decision = budget.work(shape.tree, deadline, decide).await??;
     Ok(sent.head.answered(decision))
 }
 
@@ -289,7 +304,6 @@ impl Head {
     }
 
     fn let_through(self, warning: String) -> Reviewed {
-        tracing::warn!(warning, "too large for injection");
         Reviewed { is_oversized: true, ..self.answered(Decision::unchanged(&warning)) }
     }
 }
@@ -341,7 +355,11 @@ impl Decision {
                 Err(error) => tracing::error!(%error, "patch not serialized"),
             }
         }
-        response.warnings = self.warnings.iter().map(|warning| limited(warning)).collect();
+        response.warnings = self.warnings.iter().take(WARNINGS).map(|warning| limited(warning)).collect();
+        let others = self.warnings.len().saturating_sub(WARNINGS);
+        if others > 0 {
+            response.warnings.push(format!("{others} more warnings: correct the ones before"));
+        }
         response
     }
 }

@@ -7,10 +7,10 @@ use std::{
 };
 
 use axum::{
-    Extension, Json, Router,
+    Extension, Router,
     body::Body,
     extract::{RawQuery, State},
-    http::StatusCode,
+    http::{StatusCode, header::CONTENT_TYPE},
     response::{IntoResponse, Response},
     routing::post,
 };
@@ -18,7 +18,7 @@ use tower_http::timeout::TimeoutLayer;
 use tracing::{Instrument as _, field::Empty, info_span};
 
 use super::{
-    body::{BODY_LIMIT, BodyBudget, BodyError, OversizedBody, ReceivedBody},
+    body::{ANSWER_LIMIT, BODY_LIMIT, BodyBudget, BodyError, BufferedBody, OversizedBody, ReceivedBody},
     deadline::Deadline,
     envelope::Head,
     review::{BadRequest, ReviewError, Reviewed, let_oversized_through, review_within},
@@ -26,6 +26,7 @@ use super::{
 };
 use crate::runtime::{
     caches::Caches,
+    logs::LineLimit,
     metrics::{AdmissionLabels, AdmissionResult, Component, KindLabel, Metrics, Overload, OverloadLabels},
     panics,
     server::Peer,
@@ -47,6 +48,7 @@ struct Context {
     bodies: BodyBudget,
     trees: TreeBudget,
     timeout: Duration,
+    lines: Arc<LineLimit>,
 }
 
 /// The webhook's routes. `timeout` is the webhook's `timeoutSeconds`, for requests that don't name it.
@@ -57,6 +59,7 @@ pub fn router(caches: Caches, metrics: Arc<Metrics>, timeout: Duration) -> Route
         bodies: BodyBudget::default(),
         trees: TreeBudget::default(),
         timeout,
+        lines: Arc::default(),
     };
     guarded(Router::new().route(PATH, post(handle)).with_state(context), metrics)
 }
@@ -96,29 +99,31 @@ async fn handle(
     let peer = peer.map_or(NO_PEER, |Extension(peer)| peer.address);
     let deadline = Deadline::of_query(query.as_deref(), context.timeout);
     async move {
-        match reviewed(&context, body, peer, deadline).await {
-            Ok((reviewed, took)) => answer(&context, reviewed, took),
-            Err(refusal) => refuse(&context, &refusal),
-        }
+        let answered = async {
+            // What waits to be answered holds its share of the memory for bodies.
+            let (reviewed, took, _body) = reviewed(&context, body, peer, deadline).await?;
+            answer(&context, reviewed, took, peer, deadline).await
+        };
+        answered.await.unwrap_or_else(|refusal| refuse(&context, &refusal))
     }
     .instrument(span)
     .await
 }
 
-/// The review, and what it took from the last byte on.
+/// The review, what it took from the last byte on, and the body.
 async fn reviewed(
     context: &Context,
     body: Body,
     peer: IpAddr,
     deadline: Deadline,
-) -> Result<(Reviewed, Duration), Refusal> {
+) -> Result<(Reviewed, Duration, Option<BufferedBody>), Refusal> {
     match context.bodies.receive(body, peer, deadline).await? {
         ReceivedBody::Buffered(body) => {
             let started = Instant::now();
             let reviewed = review_within(&body.bytes, &context.caches, &context.trees, deadline).await?;
-            Ok((reviewed, started.elapsed()))
+            Ok((reviewed, started.elapsed(), Some(body)))
         }
-        ReceivedBody::Oversized(body) => Ok((oversized(body, deadline).await?, Duration::ZERO)),
+        ReceivedBody::Oversized(body) => Ok((oversized(body, deadline).await?, Duration::ZERO, None)),
     }
 }
 
@@ -130,7 +135,23 @@ async fn oversized(body: OversizedBody, deadline: Deadline) -> Result<Reviewed, 
     Ok(let_oversized_through(head, BODY_LIMIT))
 }
 
-fn answer(context: &Context, reviewed: Reviewed, took: Duration) -> Response {
+async fn answer(
+    context: &Context,
+    mut reviewed: Reviewed,
+    took: Duration,
+    peer: IpAddr,
+    deadline: Deadline,
+) -> Result<Response, Refusal> {
+    let mut text = encoded(&reviewed);
+    if text.len() > ANSWER_LIMIT {
+        reviewed = reviewed.without_patch(ANSWER_LIMIT);
+        text = encoded(&reviewed);
+    }
+    if reviewed.is_oversized
+        && let Some(left_out) = context.lines.allow()
+    {
+        tracing::warn!(warnings = ?reviewed.answer.response.warnings, left_out, "too large for injection");
+    }
     let response = &reviewed.answer.response;
     let (allowed, mutated) = (response.allowed, response.patch.is_some());
     let result = match (allowed, mutated) {
@@ -140,13 +161,20 @@ fn answer(context: &Context, reviewed: Reviewed, took: Duration) -> Response {
         (true, false) => AdmissionResult::Unchanged,
     };
     let labels = AdmissionLabels { kind: KindLabel(reviewed.subject.as_str()), result };
+    drop(reviewed);
+    let text = context.bodies.hold_answer(text, peer, deadline).await?;
     context.metrics.admission_requests.get_or_create(&labels).inc();
     let span = tracing::Span::current();
     span.record("allowed", allowed);
     span.record("mutated", mutated);
     context.metrics.admission_duration.observe(took.as_secs_f64());
     tracing::debug!("reviewed");
-    Json(reviewed.answer).into_response()
+    Ok(([(CONTENT_TYPE, "application/json")], text).into_response())
+}
+
+/// The answer as text. What is made of texts and numbers can be encoded.
+fn encoded(reviewed: &Reviewed) -> Vec<u8> {
+    serde_json::to_vec(&reviewed.answer).unwrap_or_default()
 }
 
 impl Refusal {
@@ -186,7 +214,9 @@ fn refuse(context: &Context, refusal: &Refusal) -> Response {
     if let Some(reason) = refusal.overload() {
         context.metrics.overload.get_or_create(&OverloadLabels { reason }).inc();
     }
-    tracing::warn!(status = status.as_u16(), reason, "not reviewed");
+    if let Some(left_out) = context.lines.allow() {
+        tracing::warn!(status = status.as_u16(), reason, left_out, "not reviewed");
+    }
     (status, format!("{reason}\n")).into_response()
 }
 

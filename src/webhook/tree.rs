@@ -10,7 +10,9 @@ use std::{mem::size_of, sync::Arc};
 
 use serde_json::Value;
 use tokio::{
+    runtime::{Handle, RuntimeFlavor},
     sync::{OwnedSemaphorePermit, Semaphore},
+    task::block_in_place,
     time::timeout,
 };
 
@@ -120,9 +122,12 @@ pub(super) fn without_object(start: &[u8]) -> Option<String> {
     None
 }
 
-/// The memory for trees, shared by all requests.
+/// The memory for trees, shared by all requests, and the time that large ones take.
 #[derive(Clone, Debug)]
-pub(super) struct TreeBudget(Arc<Semaphore>);
+pub(super) struct TreeBudget {
+    bytes: Arc<Semaphore>,
+    turn: Arc<Semaphore>,
+}
 
 /// A share of the budget, until it is dropped.
 #[derive(Debug)]
@@ -136,18 +141,34 @@ pub(super) struct NoneFree;
 
 impl Default for TreeBudget {
     fn default() -> Self {
-        Self(Arc::new(Semaphore::new(TREE_LIMIT)))
+        Self { bytes: Arc::new(Semaphore::new(TREE_LIMIT)), turn: Arc::new(Semaphore::new(1)) }
     }
 }
 
 impl TreeBudget {
+    /// Does work that may take long if it is about many bytes: then one after the other, and not on the threads that
+    /// answer the others.
+    pub(super) async fn work<T>(
+        &self,
+        bytes: usize,
+        deadline: Deadline,
+        work: impl FnOnce() -> T,
+    ) -> Result<T, NoneFree> {
+        if bytes <= FREE {
+            return Ok(work());
+        }
+        let Ok(Ok(_turn)) = timeout(deadline.left(), self.turn.acquire()).await else { return Err(NoneFree) };
+        let is_one_of_many = Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread;
+        Ok(if is_one_of_many { block_in_place(work) } else { work() })
+    }
+
     /// A share for a tree of so many bytes, once it is free. Requests get it in the order in which they ask.
     pub(super) async fn reserve(&self, bytes: usize, deadline: Deadline) -> Result<TreeShare, NoneFree> {
         if bytes <= FREE {
             return Ok(TreeShare { _permit: None });
         }
         let permits = u32::try_from(bytes.min(TREE_LIMIT)).map_err(|_| NoneFree)?;
-        match timeout(deadline.left(), self.0.clone().acquire_many_owned(permits)).await {
+        match timeout(deadline.left(), self.bytes.clone().acquire_many_owned(permits)).await {
             Ok(Ok(permit)) => Ok(TreeShare { _permit: Some(permit) }),
             _ => Err(NoneFree),
         }
@@ -183,6 +204,23 @@ mod tests {
         assert_eq!(cut(start).unwrap(), r#"{"request":{"uid":"object","object":null}}"#);
         assert_eq!(cut(r#"{"object":{"a":{"object":1"#), None, "no object of a request");
         assert_eq!(cut(r#"{"request":{"uid":"1","obj"#), None);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn a_large_review_keeps_no_thread_from_the_others() {
+        let (budget, deadline) = (TreeBudget::default(), Deadline::after(Duration::from_secs(30)));
+        let (answered, wait) = std::sync::mpsc::channel();
+        let large = budget.clone();
+        let large = tokio::spawn(async move {
+            large.work(FREE + 1, deadline, move || wait.recv_timeout(Duration::from_secs(20)).is_ok()).await
+        });
+        while budget.turn.available_permits() > 0 {
+            tokio::task::yield_now().await;
+        }
+        let small = budget.clone();
+        let small = tokio::spawn(async move { small.work(FREE, deadline, || answered.send(())).await });
+        assert!(small.await.unwrap().unwrap().is_ok());
+        assert!(large.await.unwrap().unwrap(), "it ended before the small one was answered");
     }
 
     #[tokio::test(start_paused = true)]
