@@ -29,7 +29,7 @@ const LIMIT: usize = 80 << 20;
 const END: &str = "}]}}}}";
 
 const DEPLOYMENTS: usize = 300;
-const POLICIES: usize = 500;
+const POLICIES: usize = 2000;
 
 /// An API server with these objects, in pages and in chunks, whose watches are silent.
 #[derive(Clone)]
@@ -165,8 +165,10 @@ async fn objects_of_unusual_size_take_a_replica_little_memory() {
     assert_eq!(web.data["spec"]["template"]["spec"]["containers"][0]["image"], "web");
     assert_eq!(caches.workloads().kept().count(), DEPLOYMENTS + 2);
     let stubs = caches.workloads().kept().filter(|(_, kept)| kept.too_large().is_some()).count();
-    assert_eq!((stubs, unusable.all().len()), (DEPLOYMENTS + 1, DEPLOYMENTS + 1));
-    assert_eq!(caches.surroundings("shop").policies.len(), POLICIES);
+    assert_eq!(stubs, DEPLOYMENTS + 1);
+    let policies = caches.surroundings("shop").policies.len();
+    assert!((500..600).contains(&policies), "{policies} policies are kept");
+    assert_eq!(unusable.all().len(), DEPLOYMENTS + 1 + POLICIES - policies);
     follow.abort();
     watches.iter().for_each(tokio::task::JoinHandle::abort);
 }

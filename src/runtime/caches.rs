@@ -40,6 +40,7 @@ use tokio::{
 use super::{
     FIELD_MANAGER, kubelets,
     list_watch::{Source, list_watch},
+    quota::Shares,
     slim::Watched,
     unusable::UnusableObjects,
     workloads::{Workloads, soon},
@@ -329,6 +330,7 @@ where
         kind: K::KIND,
         fields: None,
         unusable: unusable.clone(),
+        shares: Arc::new(Shares::new(K::LIMITS)),
         keep: Arc::new(|object| object),
     };
     async move {

@@ -23,7 +23,8 @@ use tokio::{
 
 use super::{
     client::WATCH_SILENCE,
-    slim::{Watched, identity, reference},
+    quota::Shares,
+    slim::{Parts, Watched, identity, reference},
     split::{OBJECT_LIMIT, Shape, Splitter, Text},
     unusable::{Reason, UnusableObjects},
 };
@@ -54,6 +55,8 @@ pub(super) struct Source<K> {
     pub(super) kind: &'static str,
     pub(super) fields: Option<String>,
     pub(super) unusable: UnusableObjects,
+    /// What is kept of them.
+    pub(super) shares: Arc<Shares>,
     /// What becomes of an object before anybody sees it.
     pub(super) keep: Arc<dyn Fn(K) -> K + Send + Sync>,
 }
@@ -104,6 +107,7 @@ impl<K: Watched> Source<K> {
         match state {
             State::Start => {
                 self.unusable.list_begins(self.kind);
+                self.shares.list_begins();
                 (Some(Ok(Event::Init)), State::Page(Page::default()))
             }
             State::Page(page) => match page.open(&self.client, &self.path, self.fields.as_deref()).await {
@@ -162,6 +166,7 @@ impl<K: Watched> Source<K> {
                 }
                 Ok(Next::Complete(version)) => {
                     self.unusable.list_ends(self.kind);
+                    self.shares.list_ends();
                     (Some(Ok(Event::InitDone)), State::Listed(version))
                 }
                 Err(error) => failed(page, error),
@@ -200,6 +205,7 @@ impl<K: Watched> Source<K> {
             "BOOKMARK" => None,
             "DELETED" => {
                 self.unusable.remove(self.kind, metadata.namespace.as_deref(), metadata.name.as_deref());
+                self.shares.forget(&metadata);
                 Some(Event::Delete(K::of_metadata(metadata)))
             }
             _ => self.decoded(object, metadata).map(Event::Apply),
@@ -216,8 +222,17 @@ impl<K: Watched> Source<K> {
         None
     }
 
+    /// The object, if there is room for it.
+    fn keep(&self, text: &[u8], metadata: &ObjectMeta, object: K) -> Result<K, Reason> {
+        if !self.shares.are_bounded() {
+            return Ok(object);
+        }
+        let size = Parts::of(text)?.spec.map_or(0, |spec| spec.get().len());
+        self.shares.keep(metadata, size).map(|()| object)
+    }
+
     fn decoded(&self, text: &[u8], metadata: ObjectMeta) -> Option<K> {
-        match K::decode(text) {
+        match K::decode(text).and_then(|object| self.keep(text, &metadata, object)) {
             Ok(object) => {
                 let object = (self.keep)(object);
                 let (namespace, name) = (metadata.namespace.as_deref(), metadata.name.as_deref());

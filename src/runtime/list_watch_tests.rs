@@ -36,6 +36,7 @@ fn services(answers: Vec<(u16, Value)>) -> (Source<Service>, Asked) {
         kind: "Service",
         fields: None,
         unusable: UnusableObjects::default(),
+        shares: Arc::new(Shares::new(Service::LIMITS)),
         keep: Arc::new(|service| service),
     };
     (source, asked)

@@ -17,7 +17,7 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use super::{FIELD_MANAGER, unusable::Reason};
+use super::{FIELD_MANAGER, quota::Limits, unusable::Reason};
 use crate::api::{ClusterGracefulPolicy, GracefulPolicy, annotations};
 
 /// The most of labels, of annotations and of owners that is kept of an object, in bytes of JSON.
@@ -26,11 +26,16 @@ pub(super) const METADATA_LIMIT: usize = 16 << 10;
 const SPEC_LIMIT: usize = 16 << 10;
 /// The most of a policy's spec, more than the CRDs allow.
 const POLICY_LIMIT: usize = 64 << 10;
+/// What is kept of all policies of a kind. Few have more than a KiB.
+const POLICY_LIMITS: Limits = Limits { of_namespace: 16 << 20, in_all: 20 << 20 };
 
 /// An object that is watched.
 pub(super) trait Watched: Resource + Clone + Send + Sync + Sized + 'static {
     /// Its kind, as a label of metrics. Of a workload there are several.
     const KIND: &'static str;
+
+    /// How much of all of its kind is kept.
+    const LIMITS: Limits = Limits::NONE;
 
     /// Decodes it.
     fn decode(text: &[u8]) -> Result<Self, Reason>;
@@ -266,6 +271,7 @@ pub(super) fn reference(api_version: &str, kind: &str, metadata: &ObjectMeta) ->
 
 impl Watched for Service {
     const KIND: &'static str = "Service";
+    const LIMITS: Limits = Limits { of_namespace: 3 << 20, in_all: 8 << 20 };
 
     /// What decides on a readiness probe.
     fn decode(text: &[u8]) -> Result<Self, Reason> {
@@ -295,6 +301,7 @@ impl Watched for Namespace {
 
 impl Watched for PodDisruptionBudget {
     const KIND: &'static str = "PodDisruptionBudget";
+    const LIMITS: Limits = Limits { of_namespace: 1 << 20, in_all: 4 << 20 };
 
     fn decode(text: &[u8]) -> Result<Self, Reason> {
         let parts = Parts::of(text)?;
@@ -313,6 +320,7 @@ macro_rules! watch_policy {
     ($policy:ident) => {
         impl Watched for $policy {
             const KIND: &'static str = stringify!($policy);
+            const LIMITS: Limits = POLICY_LIMITS;
 
             fn decode(text: &[u8]) -> Result<Self, Reason> {
                 let parts = Parts::of(text)?;

@@ -22,7 +22,8 @@ use tokio::{sync::watch, time::timeout};
 use super::{
     kept::Kept,
     list_watch::{Source, list_watch},
-    quota::Quota,
+    quota::{Quota, Shares},
+    slim::Watched as _,
     unusable::UnusableObjects,
 };
 use crate::plan::Kind;
@@ -67,6 +68,7 @@ impl Workloads {
                 kind: kind.as_str(),
                 fields: fields.map(Into::into),
                 unusable: unusable.clone(),
+                shares: Arc::new(Shares::new(Kept::LIMITS)),
                 keep: Arc::new(keep),
             };
             let (tell, count, listed, done) = (tell.clone(), count.clone(), store.clone(), store.clone());
