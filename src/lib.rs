@@ -7,6 +7,7 @@
 //! | [`api`] | `GracefulPolicy`, the annotations: types, schema, parsing | data only |
 //! | [`plan`] | what is injected into a pod template and why: resolve, inject, record, revert | data only: no client, no clock, no async |
 //! | [`runtime`] | what a process in a cluster needs: certificates, leadership, caches, metrics, logs, shutdown | the API server |
+//! | [`index`] | what is in the cluster, and each workload's evaluation, kept by watch events | caches |
 //! | [`webhook`] | `AdmissionReview` in, JSON patch out | caches, never the API server |
 //! | [`controller`] | watches, reconciling, rollouts in turn, budgets, status, events | the API server |
 //! | [`verify`] | what a disruption did to requests: samples, pods' lives, what was lost where, which drain is enough | data only |
@@ -22,6 +23,7 @@
 pub mod api;
 pub mod cli;
 pub mod controller;
+pub mod index;
 pub mod load;
 pub mod plan;
 pub mod report;

@@ -10,9 +10,9 @@ use std::{
 };
 
 use adieu::{
+    index::caches::Caches,
     plan::{self, Kind, Surroundings, Workload},
     runtime::{
-        caches::Caches,
         server::{Peer, serve_connection},
         serving::LIMITS,
     },

@@ -6,8 +6,8 @@
 use std::{convert::Infallible, time::Duration};
 
 use adieu::{
+    index::{caches::Caches, unusable::UnusableObjects, workloads::Workloads},
     plan::Kind,
-    runtime::{caches::Caches, unusable::UnusableObjects, workloads::Workloads},
 };
 use axum::body::Body as Answer;
 use bytes::Bytes;

@@ -11,9 +11,9 @@ use std::{
 use adieu::{
     api::annotations::{self, INJECTED},
     cli::manifests::Manifests,
+    index::caches::Caches,
     plan::{self, Kind, Surroundings, Workload},
     runtime::{
-        caches::Caches,
         server::{Peer, serve_connection},
         serving::LIMITS,
     },

@@ -17,10 +17,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     controller,
+    index::{caches::Caches, unusable::UnusableObjects, workloads::Workloads},
     runtime::{
         admin,
         ca_bundle::{self, Bundle},
-        caches::Caches,
         certificates::Keeper,
         client::client,
         leader::Candidate,
@@ -30,8 +30,6 @@ use crate::{
         readiness::{Gate, Readiness},
         renewal::{self, Renewal},
         serving, shutdown,
-        unusable::UnusableObjects,
-        workloads::Workloads,
     },
     webhook,
 };

@@ -12,7 +12,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::keys::Key;
-use crate::runtime::caches::hash_of;
+use crate::index::caches::hash_of;
 
 /// How long after the first failure the next attempt is made; twice as long after each further one.
 const FIRST_WAIT: Duration = Duration::from_secs(10);
@@ -70,8 +70,9 @@ impl Blocked {
     }
 
     /// The workload is as it shall be, or isn't to be written for now.
-    pub(super) fn clear(&self, key: &Key) {
-        self.all().remove(key);
+    /// Whether it was blocked.
+    pub(super) fn clear(&self, key: &Key) -> bool {
+        self.all().remove(key).is_some()
     }
 
     /// Notes that an attempt failed, of which nobody need be told: somebody else was faster, or the API server
@@ -150,14 +151,13 @@ impl Blocked {
 
 #[cfg(test)]
 mod tests {
-    use kube::{core::DynamicObject, runtime::reflector::ObjectRef};
     use serde_json::json;
 
     use super::*;
-    use crate::{plan::Kind, runtime::workloads::resource};
+    use crate::plan::Kind;
 
     fn key() -> Key {
-        (Kind::Deployment, ObjectRef::<DynamicObject>::new_with("web", resource(Kind::Deployment)))
+        Key { namespace: "shop".into(), kind: Kind::Deployment, name: "web".into() }
     }
 
     #[tokio::test(start_paused = true)]

@@ -15,12 +15,12 @@ use kube::{
 
 use crate::{
     api::Mode,
-    plan::{self, Convergence, Kind, Standing},
-    runtime::{
-        FIELD_MANAGER,
+    index::{
         caches::{Caches, is_our_budget, our_labels},
         workloads::resource,
     },
+    plan::{self, Convergence, Kind, Standing},
+    runtime::FIELD_MANAGER,
 };
 
 /// The longest name of an object.

@@ -6,56 +6,42 @@ use std::{
     time::Duration,
 };
 
-use futures::{StreamExt as _, stream};
-use kube::{Resource as _, ResourceExt as _, core::DynamicObject};
-use tokio::{
-    sync::watch,
-    time::{Instant, sleep_until},
-};
+use kube::Resource as _;
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::{Context, blocked::Blocked, keys::key};
+use super::{Context, blocked::Blocked, keys::Key};
 use crate::{
-    plan::{self, Convergence, Kind, Standing, Surroundings, When, Workload},
-    runtime::{
-        caches::{Caches, changes},
-        metrics::{KindLabel, Metrics, WorkloadLabels, WorkloadState},
-    },
+    index::{Decision, Index},
+    plan::{Kind, Standing, When},
+    runtime::metrics::{KindLabel, Metrics, WorkloadLabels, WorkloadState},
 };
 
-/// How often is counted at most, since every workload is looked at, and how often while some aren't done:
-/// what holds them up changes without a change of their own. Metrics are usually read every 30 s.
-const PERIOD: Duration = Duration::from_secs(15);
+/// How often is counted at most. Metrics are usually read every 30 s.
+const PERIOD: Duration = Duration::from_secs(5);
 
 /// Counts after every change, until `shutdown`. Only the replica that leads shows figures: the others would
 /// count the same workloads once more.
-pub(super) async fn keep(
-    context: Arc<Context>,
-    workloads_changed: watch::Receiver<()>,
-    shutdown: CancellationToken,
-) {
-    let mut changed = stream::select_all([
-        changes(workloads_changed).boxed(),
-        context.caches.policy_changes().boxed(),
-        context.permissions().boxed(),
-    ]);
+pub(super) async fn keep(context: Arc<Context>, shutdown: CancellationToken) {
+    let mut version = context.index.version();
+    let mut leads = context.replica.leads.clone();
     let count = async {
         loop {
             let counted = Instant::now();
-            let unsettled = if context.leads() && context.caches.workloads().is_filled() {
+            if context.leads() && context.caches.workloads().is_filled() {
                 forget_who_is_gone(&context);
-                let standing = standing(&context.caches, &context.blocked);
-                publish(&context.metrics, &standing);
-                let course = context.turns.follow(&context, None).await;
-                let failures = course.failures.values().map(BTreeSet::len).sum::<usize>();
+                publish(&context.metrics, &standing(&context.index, &context.blocked));
+                let failures = context.turns.failures().await.values().map(BTreeSet::len).sum::<usize>();
                 context.metrics.failed_rollouts.set(i64::try_from(failures).unwrap_or(i64::MAX));
-                course.goes_on || standing.keys().any(|(_, state)| state.is_unsettled())
             } else {
                 context.metrics.workloads.clear();
                 context.metrics.failed_rollouts.set(0);
-                false
+            }
+            let changed = tokio::select! {
+                changed = version.changed() => changed,
+                changed = leads.changed() => changed,
             };
-            if !unsettled && changed.next().await.is_none() {
+            if changed.is_err() {
                 return;
             }
             sleep_until(counted + PERIOD).await;
@@ -69,10 +55,7 @@ pub(super) async fn keep(
 
 fn forget_who_is_gone(context: &Context) {
     let workloads = context.caches.workloads();
-    context.blocked.retain(|(kind, workload)| {
-        let namespace = workload.namespace.as_deref().unwrap_or_default();
-        workloads.contains(*kind, namespace, &workload.name)
-    });
+    context.blocked.retain(|key| workloads.contains(key.kind, &key.namespace, &key.name));
     let uids: HashSet<String> = workloads.kept().filter_map(|(_, kept)| kept.meta().uid.clone()).collect();
     context.outbox.retain(|uid| uids.contains(uid));
 }
@@ -80,45 +63,25 @@ fn forget_who_is_gone(context: &Context) {
 type Standings = HashMap<(Kind, WorkloadState), i64>;
 
 /// How many workloads of each kind stand how. Unmanaged ones are nobody's business.
-fn standing(caches: &Caches, blocked: &Blocked) -> Standings {
-    let mut surroundings: HashMap<String, Surroundings> = HashMap::new();
+fn standing(index: &Index, blocked: &Blocked) -> Standings {
     let mut counts = Standings::new();
-    for (kind, kept) in caches.workloads().kept() {
-        if kept.meta().deletion_timestamp.is_some() {
-            continue;
-        }
-        let object = kept.object();
-        let around = surroundings
-            .entry(object.namespace().unwrap_or_default())
-            .or_insert_with_key(|namespace| caches.surroundings(namespace));
-        let convergence = plan::converge(&Workload::of(kind, &object), around);
-        let state = if kept.too_large().is_some() && convergence.standing != Standing::Unmanaged {
-            Some(WorkloadState::Prevented)
-        } else {
-            state(kind, &object, &convergence, blocked)
-        };
-        if let Some(state) = state {
-            *counts.entry((kind, state)).or_default() += 1;
+    for (key, evaluation) in index.all() {
+        if let Some(state) = state(&key, &evaluation.decision, blocked) {
+            *counts.entry((key.kind, state)).or_default() += 1;
         }
     }
     counts
 }
 
-fn state(
-    kind: Kind,
-    object: &DynamicObject,
-    convergence: &Convergence,
-    blocked: &Blocked,
-) -> Option<WorkloadState> {
-    let is_blocked = || blocked.is_blocked(&key(kind, object));
-    match convergence.standing {
+fn state(key: &Key, decision: &Decision, blocked: &Blocked) -> Option<WorkloadState> {
+    match decision.standing {
         // Also one that isn't managed any more, or by its pods, and should be given back.
-        _ if convergence.template.is_some() && convergence.when != When::Observed && is_blocked() => {
+        _ if decision.planned.is_some() && decision.when != When::Observed && blocked.is_blocked(key) => {
             Some(WorkloadState::Blocked)
         }
         Standing::Unmanaged | Standing::Reverted => None,
         Standing::Injected => Some(WorkloadState::Injected),
-        Standing::Pending | Standing::ByPod if convergence.when == When::Observed => {
+        Standing::Pending | Standing::ByPod if decision.when == When::Observed => {
             Some(WorkloadState::Observed)
         }
         Standing::ByPod => Some(WorkloadState::ByPod),
@@ -143,8 +106,15 @@ mod tests {
     use serde_json::{Value, json};
     use tokio::time::timeout;
 
+    use kube::{ResourceExt as _, core::DynamicObject};
+
     use super::*;
-    use crate::{api::GracefulPolicy, controller::test_support::context};
+    use crate::{
+        api::GracefulPolicy,
+        controller::{keys::key, test_support::context},
+        index::caches::Caches,
+        plan::{self, Workload},
+    };
 
     fn workload(name: &str, annotations: &Value) -> (Kind, DynamicObject) {
         let object = json!({
@@ -174,7 +144,7 @@ mod tests {
             Caches::fixed(vec![], vec![], vec![workload("web", &json!({"adieu.dev/graceful": "true"}))]);
         let figures = async |caches| {
             let context = Arc::new(context(caches, 1));
-            let counting = keep(context.clone(), watch::channel(()).1, CancellationToken::new());
+            let counting = keep(context.clone(), CancellationToken::new());
             drop(timeout(PERIOD, counting).await);
             context.metrics.render().unwrap().contains("adieu_workloads{")
         };
@@ -191,7 +161,7 @@ mod tests {
         let context = Arc::new(context(Caches::fixed(vec![], vec![], vec![(kind, here.clone())]), 1));
         let is_news = |object| context.outbox.is_news(object, "Degraded", &["no probe".into()]);
         assert!(is_news(&here) && is_news(&gone) && !is_news(&gone));
-        let counting = keep(context.clone(), watch::channel(()).1, CancellationToken::new());
+        let counting = keep(context.clone(), CancellationToken::new());
         drop(timeout(PERIOD, counting).await);
         assert!(!is_news(&here) && is_news(&gone));
     }
@@ -226,8 +196,9 @@ mod tests {
             let _ = blocked.note(key(*kind, object), "refused".into());
         }
 
-        let caches = Caches::fixed(policies, vec![], workloads);
-        let counts = standing(&caches, &blocked);
+        let index = Index::default();
+        index.refresh(&Caches::fixed(policies, vec![], workloads));
+        let counts = standing(&index, &blocked);
         // Nothing is injected yet, and the stranger is nobody's business.
         let expected = [
             (WorkloadState::Pending, 1),

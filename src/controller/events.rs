@@ -19,8 +19,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     api::annotations::INJECTED,
+    index::{caches::hash_of, unusable::Reason, workloads::resource},
     plan::{Convergence, Kind},
-    runtime::{caches::hash_of, unusable::Reason, workloads::resource},
 };
 
 /// The longest note that the events API takes, in bytes.

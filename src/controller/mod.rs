@@ -6,7 +6,6 @@ mod census;
 mod events;
 mod keys;
 mod policies;
-pub mod progress;
 mod rollouts;
 mod stalled;
 #[cfg(test)]
@@ -17,21 +16,25 @@ mod unusable;
 mod workloads;
 pub(crate) mod write;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use futures::{Stream, future::join_all, stream};
-use kube::{Client, runtime::events::Reporter};
+use keys::{Key, key};
+use kube::{Client, core::DynamicObject, runtime::events::Reporter};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use trees::Trees;
 
 use crate::{
+    index::{
+        Index,
+        caches::{Caches, changes},
+        workloads::Events,
+    },
     plan::Kind,
     runtime::{
-        caches::{Caches, changes},
         metrics::{Component, Metrics},
         panics,
-        workloads::Events,
     },
 };
 
@@ -54,6 +57,7 @@ struct Context {
     caches: Caches,
     metrics: Arc<Metrics>,
     outbox: events::Outbox,
+    index: Index,
     turns: turns::Turns,
     blocked: blocked::Blocked,
     trees: Trees,
@@ -96,6 +100,24 @@ impl Context {
         outcome.map_err(|panic| kube::Error::Service(panic.into()))
     }
 
+    /// Notes why a workload can't be written. How long to wait before the next attempt.
+    fn block(&self, kind: Kind, object: &DynamicObject, reason: String) -> Duration {
+        let key = key(kind, object);
+        let (wait, news) = self.blocked.note(key.clone(), reason.clone());
+        if news {
+            self.index.touch(&key);
+            self.outbox.blocked(kind, object, reason);
+        }
+        wait
+    }
+
+    /// The workload is as it shall be, or isn't to be written for now.
+    fn unblock(&self, key: &Key) {
+        if self.blocked.clear(key) {
+            self.index.touch(key);
+        }
+    }
+
     /// An item whenever what this replica may do changes.
     fn permissions(&self) -> impl Stream<Item = ()> + Send + use<> {
         let Replica { leads, paused, .. } = &self.replica;
@@ -117,7 +139,6 @@ pub async fn run(
     if !matches!(shutdown.run_until_cancelled(caches.synced()).await, Some(Ok(()))) {
         return;
     }
-    let workloads_changed = caches.workloads().changed();
     let reporter =
         Reporter { controller: "adieu.dev/controller".into(), instance: Some(replica.pod.clone()) };
     let (outbox, publishing) = events::outbox(client.clone(), reporter, shutdown.clone());
@@ -126,6 +147,7 @@ pub async fn run(
         client,
         caches,
         metrics,
+        index: Index::default(),
         turns: turns::Turns::new(replica.rollouts),
         blocked: blocked::Blocked::default(),
         trees: Trees::default(),
@@ -136,11 +158,14 @@ pub async fn run(
         .zip(events)
         .map(|(kind, stream)| workloads::control(kind, stream, context.clone(), shutdown.clone()));
     // A status need not be finished, and a controller that has yet to list its policies would wait for them.
-    let policies = policies::control(context.clone(), workloads_changed.clone(), shutdown.clone());
+    let policies = policies::control(context.clone(), shutdown.clone());
     let policies = shutdown.run_until_cancelled(policies);
-    let census = census::keep(context.clone(), workloads_changed, shutdown.clone());
+    let census = census::keep(context.clone(), shutdown.clone());
     let unusable = unusable::report(context.clone(), shutdown.clone());
-    tokio::join!(join_all(workloads), policies, census, unusable, publishing);
+    let index = context.index.keep(&context.caches, context.replica.leads.clone());
+    let index = shutdown.run_until_cancelled(index);
+    let turns = shutdown.run_until_cancelled(context.turns.drive(&context));
+    tokio::join!(join_all(workloads), index, turns, policies, census, unusable, publishing);
 }
 
 /// The field selector of the workloads that are watched: not those in the namespaces that the webhook configuration
@@ -160,7 +185,8 @@ mod tests {
 
     use super::{test_support::commanded, *};
     use crate::{
-        runtime::{client::LIMIT, unusable::UnusableObjects, workloads::Workloads},
+        index::{unusable::UnusableObjects, workloads::Workloads},
+        runtime::client::LIMIT,
         trial::test_support::client,
     };
 

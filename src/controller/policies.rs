@@ -1,12 +1,6 @@
 //! The status of policies: how many workloads each holds for, and how far they are.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    fmt::Debug,
-    future::ready,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, fmt::Debug, future::ready, sync::Arc, time::Duration};
 
 use futures::{StreamExt as _, stream};
 use k8s_openapi::{
@@ -26,13 +20,12 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 use serde_json::json;
-use tokio::{sync::watch, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Context,
     blocked::Blocked,
-    keys::{key, policy_key},
+    keys::{Key, PolicyKey, policy_key},
     stalled::{name_for, rollout_failed},
     turns::Failures,
 };
@@ -41,42 +34,34 @@ use crate::{
         ClusterGracefulPolicy, GracefulPolicy, GracefulPolicySpec, GracefulPolicyStatus, Mode,
         WorkloadCounts, defaults, limits, merge_condition,
     },
-    plan::{self, Kind, Source, Standing, Surroundings, When, Workload},
-    runtime::{
-        caches::{Caches, changes},
-        kept::Kept,
-    },
+    index::{Decision, Evaluation, caches::Caches},
+    plan::{Source, Standing, When},
 };
 
-/// How long changes of workloads are let come together, a dozen for one rollout, before all policies are looked at.
-/// However many follow: in a large cluster there is always one.
-const TOGETHER: Duration = Duration::from_secs(2);
-/// How long after a look at a policy whose workloads aren't all done yet the next one is taken.
-const UNSETTLED_WAIT: Duration = Duration::from_secs(5);
+/// How long changes of a policy's workloads are let come together, a dozen for one rollout, before its status is
+/// written.
+const TOGETHER: Duration = Duration::from_secs(1);
 /// How long after a failure the next attempt is made.
 const FAILURE_WAIT: Duration = Duration::from_secs(10);
 
 /// Keeps the status of every policy, of namespaces and of the cluster, until `shutdown`.
-pub(super) async fn control(
-    context: Arc<Context>,
-    workloads_changed: watch::Receiver<()>,
-    shutdown: CancellationToken,
-) {
+pub(super) async fn control(context: Arc<Context>, shutdown: CancellationToken) {
     tokio::join!(
-        control_kind::<GracefulPolicy>(context.clone(), workloads_changed.clone(), shutdown.clone()),
-        control_kind::<ClusterGracefulPolicy>(context, workloads_changed, shutdown),
+        control_kind::<GracefulPolicy>(context.clone(), shutdown.clone()),
+        control_kind::<ClusterGracefulPolicy>(context, shutdown),
     );
 }
 
-async fn control_kind<P: Policy>(
-    context: Arc<Context>,
-    workloads_changed: watch::Receiver<()>,
-    shutdown: CancellationToken,
-) {
+async fn control_kind<P: Policy>(context: Arc<Context>, shutdown: CancellationToken) {
+    let changed = context.index.changed_policies(P::OF_CLUSTER).stream(TOGETHER);
+    let changed = changed.filter_map(|(namespace, policy): PolicyKey| {
+        let (Source::Policy(name) | Source::ClusterPolicy(name)) = policy else { return ready(None) };
+        let reference = ObjectRef::new(&name);
+        ready(Some(if P::OF_CLUSTER { reference } else { reference.within(&namespace) }))
+    });
     // The caches watch the policies already, one by one.
     Controller::for_stream(stream::pending::<Result<P, watcher::Error>>(), P::store(&context.caches).clone())
-        .reconcile_all_on(changes(workloads_changed).then(|()| sleep(TOGETHER)))
-        .reconcile_all_on(context.caches.policy_changes())
+        .reconcile_on(changed)
         .reconcile_all_on(context.permissions())
         .graceful_shutdown_on(shutdown.cancelled_owned())
         .run(reconcile_guarded::<P>, retry, context)
@@ -91,19 +76,15 @@ async fn reconcile_guarded<P: Policy>(policy: Arc<P>, context: Arc<Context>) -> 
 
 async fn reconcile<P: Policy>(policy: Arc<P>, context: Arc<Context>) -> Result<Action, kube::Error> {
     if !context.leads() {
-        context.turns.step_down().await;
         return Ok(Action::await_change());
     }
-    // The caches follow policies by themselves: what they have yet to bring holds for no workload, and would seem
-    // to be ready.
-    if !context.caches.workloads().is_filled() || !is_known(&*policy, &context) {
-        return Ok(Action::requeue(UNSETTLED_WAIT));
+    let key = policy_key(&policy.namespace().unwrap_or_default(), &policy.source());
+    // One that has yet to be applied holds for no workload, and would seem to be ready. The index tells once it is.
+    if !context.index.has_applied(&key, policy.meta()) {
+        return Ok(Action::await_change());
     }
-    let namespace = policy.namespace().unwrap_or_default();
-    let course = context.turns.follow(&context, Some((&namespace, &policy.source()))).await;
-    let trouble = Trouble { failed: course.failures, blocked: &context.blocked };
-    let tally = Tally::of(&*policy, &policy.reach(&context), &trouble);
-    let waits = tally.waits;
+    let trouble = Trouble { failed: context.turns.failures().await, blocked: &context.blocked };
+    let tally = Tally::of(&key, &context.index.of_policy(&key), &trouble);
     let status = status(&*policy, tally, Timestamp::now());
     if policy.status() != Some(&status) {
         let patch = Patch::Merge(json!({ "status": status }));
@@ -117,17 +98,7 @@ async fn reconcile<P: Policy>(policy: Arc<P>, context: Arc<Context>) -> Result<A
             context.outbox.stalled(&policy.object_ref(&()), stalled.message.clone());
         }
     }
-    // Rollouts fail, and are mended, without a change of anything that is watched here.
-    Ok(if course.goes_on || waits { Action::requeue(UNSETTLED_WAIT) } else { Action::await_change() })
-}
-
-/// Whether the workloads in reach are seen by this policy, and not by an older one.
-fn is_known<P: Policy>(policy: &P, context: &Context) -> bool {
-    let (now, store) = (policy.meta(), P::store(&context.caches));
-    store.get(&ObjectRef::from_obj(policy)).is_some_and(|known| {
-        let known = known.meta();
-        known.uid == now.uid && known.generation >= now.generation
-    })
+    Ok(Action::await_change())
 }
 
 /// The condition of that type, where it has become true.
@@ -150,21 +121,19 @@ fn retry<P>(_: Arc<P>, error: &kube::Error, _: Arc<Context>) -> Action {
     Action::requeue(FAILURE_WAIT)
 }
 
-/// The workloads that a policy may hold for, with what surrounds them.
-type Reach = Vec<(Kind, Arc<Kept>, Arc<Surroundings>)>;
-
 /// What the two kinds of policy have in common here.
 trait Policy: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static {
+    const OF_CLUSTER: bool;
     fn spec(&self) -> &GracefulPolicySpec;
     fn status(&self) -> Option<&GracefulPolicyStatus>;
     fn source(&self) -> Source;
-    fn holds_for(&self, workload: &Workload<'_>) -> bool;
-    fn reach(&self, context: &Context) -> Reach;
     fn api(&self, client: Client) -> Api<Self>;
     fn store(caches: &Caches) -> &Store<Self>;
 }
 
 impl Policy for GracefulPolicy {
+    const OF_CLUSTER: bool = false;
+
     fn spec(&self) -> &GracefulPolicySpec {
         &self.spec
     }
@@ -177,17 +146,6 @@ impl Policy for GracefulPolicy {
         Source::Policy(self.name_any())
     }
 
-    fn holds_for(&self, workload: &Workload<'_>) -> bool {
-        plan::holds_for(self, workload)
-    }
-
-    fn reach(&self, context: &Context) -> Reach {
-        let namespace = self.namespace().unwrap_or_default();
-        let surroundings = Arc::new(context.caches.surroundings(&namespace));
-        let inside = context.caches.workloads().inside(&namespace).into_iter();
-        inside.map(|(kind, object)| (kind, object, surroundings.clone())).collect()
-    }
-
     fn api(&self, client: Client) -> Api<Self> {
         Api::namespaced(client, &self.namespace().unwrap_or_default())
     }
@@ -198,6 +156,8 @@ impl Policy for GracefulPolicy {
 }
 
 impl Policy for ClusterGracefulPolicy {
+    const OF_CLUSTER: bool = true;
+
     fn spec(&self) -> &GracefulPolicySpec {
         &self.spec.policy
     }
@@ -208,27 +168,6 @@ impl Policy for ClusterGracefulPolicy {
 
     fn source(&self) -> Source {
         Source::ClusterPolicy(self.name_any())
-    }
-
-    fn holds_for(&self, workload: &Workload<'_>) -> bool {
-        plan::cluster_policy_holds_for(self, workload)
-    }
-
-    fn reach(&self, context: &Context) -> Reach {
-        let mut by_namespace: HashMap<String, Arc<Surroundings>> = HashMap::new();
-        let mut reach = Vec::new();
-        for (kind, object) in context.caches.workloads().kept() {
-            let namespace = object.namespace().unwrap_or_default();
-            let surroundings = by_namespace
-                .entry(namespace)
-                .or_insert_with_key(|namespace| Arc::new(context.caches.surroundings(namespace)));
-            // Only where the namespace's labels match is the policy among those that surround it.
-            let matches = |policy: &Arc<Self>| policy.metadata.name == self.metadata.name;
-            if surroundings.cluster_policies.iter().any(matches) {
-                reach.push((kind, object, surroundings.clone()));
-            }
-        }
-        reach
     }
 
     fn api(&self, client: Client) -> Api<Self> {
@@ -311,8 +250,6 @@ struct Tally {
     failed: BTreeSet<String>,
     /// How many are left to the next change of their template.
     later: usize,
-    /// Whether one waits for something that happens by itself.
-    waits: bool,
     /// How many wait for other policies, for which a rollout failed, and those.
     held_up: usize,
     held_up_by: BTreeSet<Source>,
@@ -330,60 +267,47 @@ fn says(holds: bool, reason: &'static str, message: impl Into<String>) -> Says {
 }
 
 impl Tally {
-    fn of<P: Policy>(policy: &P, reach: &Reach, trouble: &Trouble<'_>) -> Self {
-        let source = policy.source();
-        let failed = |of: &Source, namespace: &str| trouble.failed.get(&policy_key(namespace, of));
-        let failed_here = failed(&source, &policy.namespace().unwrap_or_default());
-        let mut tally = Self { failed: failed_here.cloned().unwrap_or_default(), ..Self::default() };
-        for (kind, kept, surroundings) in reach {
-            let object = kept.object();
-            let workload = Workload::of(*kind, &object);
-            if object.metadata.deletion_timestamp.is_some() {
-                continue;
+    fn of(policy: &PolicyKey, workloads: &[(Key, Arc<Evaluation>)], trouble: &Trouble<'_>) -> Self {
+        let failed = trouble.failed.get(policy).cloned().unwrap_or_default();
+        let mut tally = Self { failed, ..Self::default() };
+        for (key, evaluation) in workloads {
+            let decision = &evaluation.decision;
+            if decision.lost_by.contains(policy) {
+                tally.lost.push(name_for(&policy.1, key));
             }
-            let mut convergence = plan::converge(&workload, surroundings);
-            if let Some(reason) = kept.too_large().filter(|_| convergence.standing != Standing::Unmanaged) {
-                convergence.standing = Standing::Prevented;
-                convergence.warnings = vec![reason.to_owned()];
-            }
-            let managed = convergence.standing != Standing::Unmanaged;
-            let name = name_for(&source, &object);
-            if managed && convergence.resolution.conflicted.contains(&source) {
-                tally.lost.push(name.clone());
-            }
-            let says_something = managed && convergence.resolution.policies().contains(&source);
-            if !says_something && !policy.holds_for(&workload) {
-                continue;
-            }
-            tally.counts.matched += 1;
-            match convergence.standing {
-                Standing::Injected => tally.counts.injected += 1,
-                Standing::Pending => {
-                    tally.counts.pending += 1;
-                    let reason = trouble.blocked.reason(&key(*kind, &object));
-                    tally.blocked.extend(reason.map(|reason| (name, reason)));
-                    tally.reverting += usize::from(convergence.resolution.reverts);
-                    tally.later += usize::from(convergence.when == When::NextUpdate);
-                    tally.waits |= matches!(convergence.when, When::InTurn | When::AtOnce);
-                    if convergence.when == When::InTurn {
-                        let namespace = object.namespace().unwrap_or_default();
-                        let others = convergence.asked_by.keys().filter(|other| **other != source);
-                        let stalled = others.filter(|other| failed(other, &namespace).is_some());
-                        let stalled: Vec<_> = stalled.cloned().collect();
-                        tally.held_up += usize::from(!stalled.is_empty());
-                        tally.held_up_by.extend(stalled);
-                    }
-                }
-                Standing::Prevented => {
-                    tally.counts.failed += 1;
-                    tally.prevented.push((name, convergence.warnings.join("; ")));
-                }
-                Standing::ByPod => tally.by_pod += 1,
-                Standing::Reverted => tally.reverted += 1,
-                Standing::Unmanaged => {}
+            if decision.counted_by.contains(policy) {
+                tally.count(policy, key, decision, trouble);
             }
         }
         tally
+    }
+
+    fn count(&mut self, policy: &PolicyKey, key: &Key, decision: &Decision, trouble: &Trouble<'_>) {
+        let name = || name_for(&policy.1, key);
+        self.counts.matched += 1;
+        match decision.standing {
+            Standing::Injected => self.counts.injected += 1,
+            Standing::Pending => {
+                self.counts.pending += 1;
+                self.blocked.extend(trouble.blocked.reason(key).map(|reason| (name(), reason)));
+                self.reverting += usize::from(decision.reverts);
+                self.later += usize::from(decision.when == When::NextUpdate);
+                if decision.when == When::InTurn {
+                    let others = decision.asked_by.keys().filter(|other| *other != policy);
+                    let stalled: Vec<_> =
+                        others.filter(|other| trouble.failed.contains_key(*other)).collect();
+                    self.held_up += usize::from(!stalled.is_empty());
+                    self.held_up_by.extend(stalled.into_iter().map(|(_, source)| source.clone()));
+                }
+            }
+            Standing::Prevented => {
+                self.counts.failed += 1;
+                self.prevented.push((name(), decision.obstacles.join("; ")));
+            }
+            Standing::ByPod => self.by_pod += 1,
+            Standing::Reverted => self.reverted += 1,
+            Standing::Unmanaged => {}
+        }
     }
 
     fn ready(&self, spec: &GracefulPolicySpec) -> Says {
@@ -486,7 +410,9 @@ mod tests {
     use super::*;
     use crate::{
         api::{Rollout, RolloutMode, check_status},
-        controller::test_support::context,
+        controller::{keys::key, test_support::context},
+        index::kept::Kept,
+        plan::{self, Kind, Surroundings, Workload},
     };
 
     fn policy(spec: Value) -> GracefulPolicy {
@@ -505,9 +431,20 @@ mod tests {
         (Kind::Deployment, Arc::new(serde_json::from_value(object).unwrap()), surroundings.clone())
     }
 
+    /// Workloads, with what surrounds them.
+    type Reach = Vec<(Kind, Arc<Kept>, Arc<Surroundings>)>;
+
+    fn tally<P: Policy>(policy: &P, reach: &Reach, trouble: &Trouble<'_>) -> Tally {
+        let key = policy_key(&policy.namespace().unwrap_or_default(), &policy.source());
+        let evaluated = reach.iter().filter_map(|(kind, kept, around)| {
+            Some((Key::new(*kind, kept.meta()), Arc::new(Evaluation::of(*kind, kept, around)?)))
+        });
+        Tally::of(&key, &evaluated.collect::<Vec<_>>(), trouble)
+    }
+
     fn status<P: Policy>(policy: &P, reach: &Reach, now: Timestamp) -> GracefulPolicyStatus {
         let trouble = Trouble { failed: Failures::new(), blocked: &Blocked::default() };
-        super::status(policy, Tally::of(policy, reach, &trouble), now)
+        super::status(policy, tally(policy, reach, &trouble), now)
     }
 
     fn at(second: i64) -> Timestamp {
@@ -544,23 +481,6 @@ mod tests {
         assert_eq!(done.conditions[0].status, "True");
         policy.status = Some(done.clone());
         assert_eq!(status(&policy, &workloads, at(3)), done, "nothing to write");
-    }
-
-    #[test]
-    fn what_waits_for_a_person_is_not_looked_at_again_and_again() {
-        for (spec, waits) in [
-            (json!({"selector": {}}), true),
-            (json!({"selector": {}, "rollout": {"mode": "NextUpdate"}}), false),
-            (json!({"selector": {}, "mode": "Observe"}), false),
-        ] {
-            let policy = policy(spec);
-            let surroundings =
-                Surroundings { policies: vec![Arc::new(policy.clone())], ..Surroundings::default() };
-            let workloads = vec![deployment("a", &Arc::new(surroundings))];
-            let trouble = Trouble { failed: Failures::new(), blocked: &Blocked::default() };
-            let tally = Tally::of(&policy, &workloads, &trouble);
-            assert_eq!((tally.counts.pending, tally.waits), (1, waits), "{:?}", policy.spec);
-        }
     }
 
     #[test]
@@ -624,7 +544,7 @@ mod tests {
             last_transition_time: Time(at(0)),
         });
         policy.status = Some(GracefulPolicyStatus { conditions: others.collect(), ..Default::default() });
-        let status = super::status(&policy, Tally::of(&policy, &workloads, &trouble), at(1));
+        let status = super::status(&policy, tally(&policy, &workloads, &trouble), at(1));
         let types: Vec<_> = status.conditions.iter().map(|condition| condition.type_.as_str()).collect();
         assert_eq!(types[types.len() - 4..], ["Ready", "Conflicted", "Stalled", "Blocked"]);
         let [.., stalled, blocked] = &status.conditions[..] else { panic!("{status:?}") };
@@ -644,7 +564,7 @@ mod tests {
         blocked.note(key(Kind::Deployment, &workloads[0].1.object()), "denied".into());
         let key = policy_key("shop", &policy.source());
         let trouble = Trouble { failed: [(key, ["b".to_owned()].into())].into(), blocked: &blocked };
-        let status = super::status(&policy, Tally::of(&policy, &workloads, &trouble), at(1));
+        let status = super::status(&policy, tally(&policy, &workloads, &trouble), at(1));
         let condition = |type_: &str| {
             let found = status.conditions.iter().find(|condition| condition.type_ == type_).unwrap();
             (found.status.as_str(), found.reason.as_str(), found.message.as_str())
@@ -657,7 +577,7 @@ mod tests {
         assert!(newly_true(policy.status.as_ref(), &status, "Stalled").is_none(), "it was told");
 
         // Also where nobody waits for it.
-        let status = super::status(&policy, Tally::of(&policy, &vec![], &trouble), at(2));
+        let status = super::status(&policy, tally(&policy, &vec![], &trouble), at(2));
         let [ready, _, stalled, _] = &status.conditions[..] else { panic!("{status:?}") };
         assert_eq!((ready.status.as_str(), ready.reason.as_str()), ("False", "Stalled"));
         assert_eq!(stalled.message, "the rollout of b failed: mend it, or change the policy");
@@ -689,7 +609,7 @@ mod tests {
         let trouble = Trouble { failed, blocked: &Blocked::default() };
         let told = |policy: &GracefulPolicy, workloads| {
             let [ready, _, stalled, _] =
-                &super::status(policy, Tally::of(policy, workloads, &trouble), at(1)).conditions[..]
+                &super::status(policy, tally(policy, workloads, &trouble), at(1)).conditions[..]
             else {
                 panic!()
             };
@@ -697,7 +617,7 @@ mod tests {
         };
         let waits = "0 of 1 workloads carry the policy's values, 1 wait for cluster policy defaults, which is stalled";
         assert_eq!(told(&own, &workloads), (waits.into(), "False".into()));
-        let of_cluster = super::status(&defaults(30), Tally::of(&defaults(30), &workloads, &trouble), at(1));
+        let of_cluster = super::status(&defaults(30), tally(&defaults(30), &workloads, &trouble), at(1));
         let stalled = &of_cluster.conditions[2];
         assert_eq!(
             stalled.message,

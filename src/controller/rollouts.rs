@@ -2,18 +2,16 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use kube::{ResourceExt as _, core::DynamicObject};
-use serde_json::Value;
+use kube::core::DynamicObject;
 use tokio::time::Instant;
 
 use super::{
-    keys::{PolicyKey, policy_key},
-    progress::{Progress, is_updated, patience, progress, progressing, reached, was_complete},
+    keys::{Key, PolicyKey},
     stalled::stalled_by,
 };
 use crate::{
-    plan::{self, Convergence, Kind, Surroundings, Workload},
-    runtime::caches::hash_of,
+    index::{Evaluation, RolloutProgress, progress::Progress},
+    plan::Surroundings,
 };
 
 /// A rollout that goes on, or has failed.
@@ -41,32 +39,27 @@ pub(super) struct Rollout {
 }
 
 impl Rollout {
-    fn new(kind: Kind, object: &DynamicObject, ours: bool, policies: BTreeSet<PolicyKey>) -> Self {
-        let (generation, reached) = (object.metadata.generation.unwrap_or(0), reached(kind, object));
-        let uid = object.uid();
+    fn new(evaluation: &Evaluation, ours: bool, policies: BTreeSet<PolicyKey>) -> Self {
+        let Evaluation { decision, rollout } = evaluation;
         Self {
             ours,
             policies,
-            uid,
+            uid: decision.uid.clone(),
             planned: None,
             before: Duration::ZERO,
-            generation,
+            generation: rollout.generation.unwrap_or(0),
             said_before: None,
-            reached,
+            reached: rollout.reached,
             since: Instant::now(),
             given_up: false,
         }
     }
 
     /// One that is about to begin here.
-    pub(super) fn planned(
-        kind: Kind,
-        object: &DynamicObject,
-        plan: Option<&Value>,
-        policies: BTreeSet<PolicyKey>,
-    ) -> Self {
-        let (planned, before) = (plan.map(hash_of), patience(kind, object));
-        Self { planned, before, said_before: said(object), ..Self::new(kind, object, true, policies) }
+    pub(super) fn planned(evaluation: &Evaluation, policies: BTreeSet<PolicyKey>) -> Self {
+        let RolloutProgress { patience, said, .. } = evaluation.rollout;
+        let planned = evaluation.decision.planned;
+        Self { planned, before: patience, said_before: said, ..Self::new(evaluation, true, policies) }
     }
 
     /// It has begun, by what was written.
@@ -75,78 +68,65 @@ impl Rollout {
     }
 
     /// Whether the watch has yet to bring what was written.
-    pub(super) fn is_ahead_of(&self, object: &DynamicObject) -> bool {
-        object.metadata.generation < Some(self.generation)
+    pub(super) fn is_ahead_of(&self, now: &RolloutProgress) -> bool {
+        now.generation < Some(self.generation)
     }
 
-    fn look(self, kind: Kind, object: &DynamicObject) -> Self {
-        let reached = reached(kind, object);
-        if reached == self.reached {
+    fn look(self, now: &RolloutProgress) -> Self {
+        if now.reached == self.reached {
             return self;
         }
-        Self { reached, since: Instant::now(), given_up: false, ..self }
+        Self { reached: now.reached, since: Instant::now(), given_up: false, ..self }
     }
 
     /// Whether it has come no further for longer than it may.
-    pub(super) fn is_stuck(&self, kind: Kind, object: &DynamicObject) -> bool {
-        self.given_up || self.since.elapsed() > patience(kind, object).max(self.before)
+    pub(super) fn is_stuck(&self, now: &RolloutProgress) -> bool {
+        self.given_up || self.since.elapsed() > now.patience.max(self.before)
     }
 }
 
 /// A managed workload, as a look finds it.
 pub(super) struct Found<'a> {
-    pub(super) kind: Kind,
-    pub(super) object: &'a DynamicObject,
-    pub(super) convergence: Convergence,
+    pub(super) key: &'a Key,
+    pub(super) evaluation: &'a Evaluation,
     pub(super) around: &'a Surroundings,
 }
 
 impl Found<'_> {
     /// The rollout that it is in the middle of, if any, and whether that failed.
     pub(super) fn rollout(&self, known: Option<Rollout>, unseen: bool) -> Option<(Rollout, bool)> {
-        let Self { kind, object, .. } = *self;
-        let known = known.map(|known| known.look(kind, object));
-        let behind = known.as_ref().is_some_and(|known| known.is_ahead_of(object));
-        let now = if behind { Progress::Rolling } else { progress(kind, object) };
+        let at = &self.evaluation.rollout;
+        let known = known.map(|known| known.look(at));
+        let behind = known.as_ref().is_some_and(|known| known.is_ahead_of(at));
+        let now = if behind { Progress::Rolling } else { at.progress };
         if now == Progress::Complete {
             return None;
         }
         let mut rollout = known.unwrap_or_else(|| self.not_known(unseen, now));
-        let says_so = rollout.said_before.is_none_or(|before| said(object) != Some(before));
+        let says_so = rollout.said_before.is_none_or(|before| at.said != Some(before));
         // Of a DaemonSet's pods on many nodes one is always away.
-        let was_complete = was_complete(kind, object) && says_so || is_updated(kind, object) && !rollout.ours;
+        let was_complete = at.was_complete && says_so || at.is_updated && !rollout.ours;
         let broken = now == Progress::Rolling && !behind && was_complete;
         rollout.ours &= !broken;
         if !rollout.ours {
-            rollout.policies = self.concerning();
+            rollout.policies.clone_from(&self.evaluation.decision.rolled_out_by);
         }
         // The Deployment controller doesn't always notice, and the others never do.
-        let failed = broken || now == Progress::Failed || rollout.is_stuck(kind, object);
+        let failed = broken || now == Progress::Failed || rollout.is_stuck(at);
         Some((rollout, failed))
     }
 
     /// A rollout that nobody knew of. Whoever led before may have begun it, and seen it fail.
     fn not_known(&self, unseen: bool, now: Progress) -> Rollout {
-        let Self { kind, object, .. } = *self;
-        let stalled = if unseen { stalled_by(object, self.around, false) } else { BTreeSet::new() };
-        let carries = self.convergence.template.is_none();
+        let Self { key, evaluation, around } = *self;
+        let stalled = if unseen { stalled_by(key, around, false) } else { BTreeSet::new() };
+        let carries = evaluation.decision.planned.is_none();
         // As far as the API server filled nothing in.
-        let planned = carries.then(|| hash_of(&object.data["spec"]["template"]));
+        let planned = carries.then_some(evaluation.decision.template);
         if !stalled.is_empty() {
-            return Rollout { planned, given_up: true, ..Rollout::new(kind, object, true, stalled) };
+            return Rollout { planned, given_up: true, ..Rollout::new(evaluation, true, stalled) };
         }
-        let ours = unseen && carries && now == Progress::Rolling && !is_updated(kind, object);
-        Rollout { planned, ..Rollout::new(kind, object, ours, self.concerning()) }
+        let ours = unseen && carries && now == Progress::Rolling && !evaluation.rollout.is_updated;
+        Rollout { planned, ..Rollout::new(evaluation, ours, evaluation.decision.rolled_out_by.clone()) }
     }
-
-    fn concerning(&self) -> BTreeSet<PolicyKey> {
-        let namespace = self.object.namespace().unwrap_or_default();
-        let policies = plan::concerning(&Workload::of(self.kind, self.object), &self.convergence);
-        policies.iter().map(|policy| policy_key(&namespace, policy)).collect()
-    }
-}
-
-/// What the workload's controller says of its rollout, for comparisons.
-fn said(object: &DynamicObject) -> Option<u64> {
-    progressing(object).map(hash_of)
 }

@@ -3,9 +3,9 @@
 
 use std::collections::BTreeSet;
 
-use kube::{ResourceExt as _, core::DynamicObject};
+use kube::ResourceExt as _;
 
-use super::keys::{PolicyKey, policy_key};
+use super::keys::{Key, PolicyKey, policy_key};
 use crate::{
     api::GracefulPolicyStatus,
     plan::{Source, Surroundings},
@@ -34,16 +34,15 @@ fn names_failed(message: &str, name: &str) -> bool {
 }
 
 /// How a policy's status names a workload: one of the cluster's with the namespace.
-pub(super) fn name_for(policy: &Source, object: &DynamicObject) -> String {
-    match (policy, object.namespace()) {
-        (Source::ClusterPolicy(_), Some(namespace)) => format!("{namespace}/{}", object.name_any()),
-        _ => object.name_any(),
+pub(super) fn name_for(policy: &Source, key: &Key) -> String {
+    match policy {
+        Source::ClusterPolicy(_) => format!("{}/{}", key.namespace, key.name),
+        _ => key.name.clone(),
     }
 }
 
 /// The policies whose status says that the rollout of this workload failed; where `still`, only as they are now.
-pub(super) fn stalled_by(object: &DynamicObject, around: &Surroundings, still: bool) -> BTreeSet<PolicyKey> {
-    let namespace = object.namespace().unwrap_or_default();
+pub(super) fn stalled_by(key: &Key, around: &Surroundings, still: bool) -> BTreeSet<PolicyKey> {
     let policies =
         around.policies.iter().map(|p| (Source::Policy(p.name_any()), &p.status, p.metadata.generation));
     let of_cluster = around
@@ -51,7 +50,7 @@ pub(super) fn stalled_by(object: &DynamicObject, around: &Surroundings, still: b
         .iter()
         .map(|p| (Source::ClusterPolicy(p.name_any()), &p.status, p.metadata.generation));
     let says_so = |(policy, status, generation): &(Source, &Option<GracefulPolicyStatus>, Option<i64>)| {
-        let name = name_for(policy, object);
+        let name = name_for(policy, key);
         status.iter().flat_map(|status| &status.conditions).any(|condition| {
             condition.type_ == "Stalled"
                 && condition.status == "True"
@@ -60,7 +59,7 @@ pub(super) fn stalled_by(object: &DynamicObject, around: &Surroundings, still: b
         })
     };
     let stalled = policies.chain(of_cluster).filter(says_so);
-    stalled.map(|(policy, ..)| policy_key(&namespace, &policy)).collect()
+    stalled.map(|(policy, ..)| policy_key(&key.namespace, &policy)).collect()
 }
 
 #[cfg(test)]

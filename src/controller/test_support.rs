@@ -6,7 +6,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Context, Replica, blocked::Blocked, events, trees::Trees, turns::Turns};
 use crate::{
-    runtime::{caches::Caches, metrics::Metrics},
+    index::{Index, caches::Caches},
+    runtime::metrics::Metrics,
     trial::test_support::client,
 };
 
@@ -30,10 +31,12 @@ pub(super) fn commanded(
         caches,
         metrics: Metrics::default().into(),
         outbox,
+        index: Index::default(),
         turns: Turns::new(rollouts),
         blocked: Blocked::default(),
         trees: Trees::default(),
         replica: Replica { pod: "adieu-0".into(), rollouts, leads, paused },
     };
+    context.index.refresh(&context.caches);
     (context, [tell_leads, tell_paused])
 }

@@ -3,7 +3,7 @@
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use crate::runtime::kept::Kept;
+use crate::index::kept::Kept;
 
 /// What is counted, in bytes.
 const UNIT: usize = 1 << 10;

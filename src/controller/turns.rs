@@ -9,30 +9,28 @@ use std::{
 };
 
 use futures::{Stream, StreamExt as _, stream};
-use kube::{ResourceExt as _, core::DynamicObject, runtime::reflector::ObjectRef};
+use kube::{core::DynamicObject, runtime::reflector::ObjectRef};
 use tokio::{
     sync::{Mutex, OwnedMutexGuard, watch},
-    time::Instant,
+    time::{Instant, sleep, timeout},
 };
 
 use super::{
     Context,
-    keys::{Key, PolicyKey, key, policy_key},
-    progress::{Progress, progress},
+    keys::{Key, PolicyKey},
     rollouts::{Found, Rollout},
     stalled::{name_for, stalled_by},
 };
 use crate::{
-    plan::{self, Convergence, Kind, Source, Standing, Surroundings, When, Workload},
-    runtime::{
-        caches::{changes, hash_of},
-        kept::Kept,
-        workloads::resource,
-    },
+    index::{Decision, Evaluation, caches::changes, kept::Kept, progress::Progress, workloads::resource},
+    plan::{Kind, Standing, Surroundings, When},
 };
 
-/// How old a look at all workloads may be. Thousands that wait ask more often than that.
+/// How old a look at all workloads may be, even where nothing changed that any watch tells of: a rollout may have
+/// come no further for too long.
 const LOOK: Duration = Duration::from_secs(2);
+/// How long changes are let come together before all workloads are looked at.
+const TOGETHER: Duration = Duration::from_millis(100);
 
 /// The workloads whose rollout failed, so that no other begins, by the policy that it was for.
 pub(super) type Failures = BTreeMap<PolicyKey, BTreeSet<String>>;
@@ -55,7 +53,14 @@ pub(super) struct Course {
 #[derive(Default)]
 struct State {
     notes: Notes,
-    look: Option<(Instant, Look)>,
+    look: Option<Looked>,
+}
+
+/// What a look found, and as of when.
+struct Looked {
+    made: Instant,
+    version: u64,
+    look: Look,
 }
 
 /// What is remembered of workloads from one look to the next.
@@ -81,7 +86,7 @@ struct Look {
 }
 
 /// Where a workload stands among those that wait: by the time of its creation, then by namespace, kind and name.
-type Place = (String, String, &'static str, String);
+type Place = (String, Key);
 
 /// The policies that ask for a rollout, and how many may roll out at a time because of each.
 type Asking = BTreeMap<PolicyKey, usize>;
@@ -98,12 +103,13 @@ struct Queue {
 /// The right to write one workload. Nobody else gets one until it is [taken](Turn::take) or dropped.
 pub(super) struct Turn {
     state: OwnedMutexGuard<State>,
+    key: Key,
+    created: String,
     rollout: Rollout,
 }
 
-fn place(kind: Kind, object: &DynamicObject) -> Place {
-    let created = object.creation_timestamp().map(|time| time.0.to_string()).unwrap_or_default();
-    (created, object.namespace().unwrap_or_default(), kind.as_str(), object.name_any())
+fn place(key: &Key, decision: &Decision) -> Place {
+    (decision.created.clone(), key.clone())
 }
 
 impl Turns {
@@ -111,70 +117,94 @@ impl Turns {
         Self { limit, state: Arc::default(), next: watch::Sender::default() }
     }
 
-    /// The workloads of a kind whose turn it is, after each look. As a rule they ask by themselves every few
-    /// seconds; who waits for a reason that no watch tells of doesn't, and would hold its place for ever.
+    /// The workloads of a kind whose turn it is, after each look.
     pub(super) fn called(&self, kind: Kind) -> impl Stream<Item = ObjectRef<Kept>> + Send + use<> {
         let next = self.next.subscribe();
         changes(next.clone()).flat_map(move |()| {
-            let of_kind: Vec<_> = next.borrow().iter().filter(|(of, _)| *of == kind).cloned().collect();
-            stream::iter(of_kind).map(|(kind, object)| {
-                let namespace = object.namespace.unwrap_or_default();
-                ObjectRef::new_with(&object.name, resource(kind)).within(&namespace)
-            })
+            let of_kind: Vec<_> = next.borrow().iter().filter(|key| key.kind == kind).cloned().collect();
+            stream::iter(of_kind).map(|key| reference(&key))
         })
     }
 
-    /// Asks whether `object` may roll out now. It must not be in the middle of a rollout, its user's own
-    /// included, nor have failed at one of his. For each policy that asks for it, fewer may roll out than the
-    /// policy says, and no rollout may have failed; and no more older ones may wait than there is room for.
+    /// Looks whenever something changed, and every now and then while rollouts go on, which may fail by coming no
+    /// further; tells whoever waits for a turn, and the policies that it concerns.
+    pub(super) async fn drive(&self, context: &Context) {
+        let mut version = context.index.version();
+        let mut leads = context.replica.leads.clone();
+        loop {
+            if leads.wait_for(|leads| *leads).await.is_err() {
+                return;
+            }
+            let unfinished = self.follow(context).await.goes_on;
+            let changed = async {
+                tokio::select! {
+                    changed = version.changed() => changed,
+                    changed = leads.changed() => changed,
+                }
+            };
+            if unfinished {
+                drop(timeout(LOOK, changed).await);
+            } else if changed.await.is_err() {
+                return;
+            }
+            if !*leads.borrow_and_update() {
+                self.step_down().await;
+            }
+            sleep(TOGETHER).await;
+        }
+    }
+
+    /// Asks whether the workload may roll out now, whose plan is `planned`. It must not be in the middle of a
+    /// rollout, its user's own included, nor have failed at one of his. For each policy that asks for it, fewer may
+    /// roll out than the policy says, and no rollout may have failed; and no more older ones may wait than there is
+    /// room for.
     pub(super) async fn ask(
         &self,
         context: &Context,
-        kind: Kind,
-        object: &DynamicObject,
-        convergence: &Convergence,
+        key: &Key,
+        generation: Option<i64>,
+        planned: u64,
     ) -> Option<Turn> {
         let mut state = self.state.clone().lock_owned().await;
         self.look(&mut state, context);
-        let (_, look) = state.look.as_ref()?;
-        let asking = asking(object, convergence);
+        let Looked { look, .. } = state.look.as_ref()?;
+        // What was evaluated is what is to be written.
+        let evaluation = context.index.get(key).filter(|evaluation| {
+            evaluation.rollout.generation == generation && evaluation.decision.planned == Some(planned)
+        })?;
+        let Evaluation { decision, rollout: at } = evaluation.as_ref();
         let is_free = |(policy, limit): (&PolicyKey, &usize)| {
             let queue = look.queues.get(policy);
             queue.is_none_or(|queue| queue.failed.is_empty() && queue.rolling < *limit)
         };
         // Who is blocked holds no place, and tries again whenever there is room.
-        let is_next =
-            look.next.contains_key(&place(kind, object)) || context.blocked.is_blocked(&key(kind, object));
-        let has_room = is_next && look.rolling < self.limit && asking.iter().all(is_free);
-        let may_begin = match progress(kind, object) {
+        let is_next = look.next.contains_key(&place(key, decision)) || context.blocked.is_blocked(key);
+        let has_room = is_next && look.rolling < self.limit && decision.asked_by.iter().all(is_free);
+        let may_begin = match at.progress {
             Progress::Complete => true,
             // What its policy broke, its policy may mend.
-            unfinished => state.notes.rollouts.get(&key(kind, object)).is_some_and(|rollout| {
-                rollout.ours && (unfinished == Progress::Failed || rollout.is_stuck(kind, object))
+            unfinished => state.notes.rollouts.get(key).is_some_and(|rollout| {
+                rollout.ours && (unfinished == Progress::Failed || rollout.is_stuck(at))
             }),
         };
         (may_begin && has_room).then(|| {
-            let policies = asking.into_keys().collect();
-            Turn { state, rollout: Rollout::planned(kind, object, convergence.template.as_ref(), policies) }
+            let policies = decision.asked_by.keys().cloned().collect();
+            let (key, created) = (key.clone(), decision.created.clone());
+            Turn { state, key, created, rollout: Rollout::planned(&evaluation, policies) }
         })
     }
 
-    /// Looks at the rollouts that were begun here, which may fail, and be mended, while nobody asks for a turn;
-    /// goes on is told of `policy`, if one is given.
-    pub(super) async fn follow(&self, context: &Context, policy: Option<(&str, &Source)>) -> Course {
+    /// Looks at the rollouts that were begun here, which may fail, and be mended, while nobody asks for a turn.
+    pub(super) async fn follow(&self, context: &Context) -> Course {
         let mut state = self.state.lock().await;
-        // Whoever led before may have left some.
-        if state.look.is_none() || state.has_ours() || !state.failures().is_empty() {
-            self.look(&mut state, context);
-        }
-        let concerned = |(namespace, policy): (&str, &Source)| {
-            let queue =
-                state.look.as_ref().and_then(|(_, look)| look.queues.get(&policy_key(namespace, policy)));
-            queue.is_some_and(|queue| queue.rolling > 0 || !queue.failed.is_empty())
-        };
+        self.look(&mut state, context);
         let failures = state.failures();
-        let unfinished = state.has_ours() || !failures.is_empty();
-        Course { goes_on: unfinished && policy.is_none_or(concerned), failures }
+        Course { goes_on: state.has_ours() || !failures.is_empty(), failures }
+    }
+
+    /// The rollouts that failed, as of the last look.
+    pub(super) async fn failures(&self) -> Failures {
+        self.state.lock().await.failures()
     }
 
     /// Forgets everything: another leads, and what there was is no longer so once this one does again.
@@ -182,17 +212,37 @@ impl Turns {
         *self.state.lock().await = State::default();
     }
 
-    /// Looks around, unless that was done a moment ago, or there is nothing to see yet: what isn't listed would
-    /// seem not to roll out, and whoever led before to have left nothing.
+    /// Looks around, unless nothing can have changed since that was done, or there is nothing to see yet: what isn't
+    /// listed would seem not to roll out, and whoever led before to have left nothing.
     fn look(&self, state: &mut State, context: &Context) {
-        let lately = state.look.as_ref().is_some_and(|(made, _)| made.elapsed() <= LOOK);
+        let version = *context.index.version().borrow();
+        let lately = state.look.as_ref().is_some_and(|look| {
+            let age = look.made.elapsed();
+            age <= TOGETHER || age <= LOOK && look.version == version
+        });
         if lately || !context.caches.workloads().is_filled() {
             return;
         }
+        let before = state.failures();
         let look = state.look_around(context);
         self.next.send_replace(look.next.values().cloned().collect());
-        state.look = Some((Instant::now(), look));
+        state.look = Some(Looked { made: Instant::now(), version, look });
+        let now = state.failures();
+        let differ = |policy: &&PolicyKey| before.get(*policy) != now.get(*policy);
+        let policies: BTreeSet<_> = before.keys().chain(now.keys()).filter(differ).cloned().collect();
+        // Also those that wait for one of them.
+        let waiting = policies.iter().flat_map(|policy| context.index.of_policy(policy));
+        let waiting: BTreeSet<_> = waiting
+            .flat_map(|(_, evaluation)| evaluation.decision.asked_by.clone())
+            .map(|(key, _)| key)
+            .collect();
+        context.index.touch_policies(policies.union(&waiting).cloned());
     }
+}
+
+/// How a controller finds it.
+pub(super) fn reference(key: &Key) -> ObjectRef<Kept> {
+    ObjectRef::new_with(&key.name, resource(key.kind)).within(&key.namespace)
 }
 
 impl Queue {
@@ -209,7 +259,7 @@ impl State {
 
     /// The rollouts that failed, as of the last look.
     fn failures(&self) -> Failures {
-        let queues = self.look.iter().flat_map(|(_, look)| &look.queues);
+        let queues = self.look.iter().flat_map(|looked| &looked.look.queues);
         let failed = queues.filter(|(_, queue)| !queue.failed.is_empty());
         failed.map(|(policy, queue)| (policy.clone(), queue.failed.clone())).collect()
     }
@@ -218,29 +268,30 @@ impl State {
         let is_first = self.look.is_none();
         let mut look = Look::default();
         let mut waiting = BTreeMap::new();
-        let mut namespaces: HashMap<String, (Arc<Surroundings>, bool)> = HashMap::new();
+        let mut namespaces: HashMap<String, Surroundings> = HashMap::new();
         // Nothing stays of workloads that are gone.
         let (mut before, now) = (mem::take(&mut self.notes), &mut self.notes);
-        for (kind, object) in context.caches.workloads().all() {
-            let (around, is_decided) =
-                namespaces.entry(object.namespace().unwrap_or_default()).or_insert_with_key(|namespace| {
-                    let caches = &context.caches;
-                    (Arc::new(caches.surroundings(namespace)), caches.knows_policies_of(namespace))
-                });
-            let convergence = plan::converge(&Workload::of(kind, &object), around);
-            let is_strange = convergence.standing == Standing::Unmanaged && convergence.template.is_none();
-            if is_strange || !*is_decided || object.metadata.deletion_timestamp.is_some() {
+        for (key, evaluation) in context.index.all() {
+            let Evaluation { decision, rollout: at } = evaluation.as_ref();
+            let is_strange = decision.standing == Standing::Unmanaged && decision.planned.is_none();
+            if decision.too_large || is_strange {
                 continue;
             }
-            let (asking, waits) = (asking(&object, &convergence), convergence.when == When::InTurn);
-            let key = key(kind, &object);
-            let found = Found { kind, object: &object, convergence, around };
-            let known = before.rollouts.remove(&key).filter(|known| known.uid == object.metadata.uid);
+            let known = before.rollouts.remove(&key).filter(|known| known.uid == decision.uid);
+            let waits = decision.planned.is_some() && decision.when == When::InTurn;
+            if known.is_none() && at.progress == Progress::Complete && !waits {
+                // As a rule there is nothing more to see.
+                continue;
+            }
+            let around = namespaces
+                .entry(key.namespace.clone())
+                .or_insert_with_key(|namespace| context.caches.surroundings(namespace));
+            let found = Found { key: &key, evaluation: &evaluation, around };
             // It may be one of ours of which nobody was told.
             let unseen = is_first || before.tried.contains(&key);
             let rollout = found.rollout(known, unseen);
-            let behind = rollout.as_ref().is_some_and(|(rollout, _)| rollout.is_ahead_of(&object));
-            let carries = behind || found.convergence.template.is_none();
+            let behind = rollout.as_ref().is_some_and(|(rollout, _)| rollout.is_ahead_of(at));
+            let carries = behind || decision.planned.is_none();
             if rollout.is_none() && !carries && before.tried.contains(&key) {
                 now.tried.insert(key.clone());
             }
@@ -250,30 +301,30 @@ impl State {
                 rollout.as_ref().and_then(|(rollout, failed)| rollout.planned.filter(|_| *failed));
             // Whoever led before may have told of it.
             let told = || {
-                let stalled = if is_first { stalled_by(&object, around, true) } else { BTreeSet::new() };
-                stalled.iter().any(|policy| asking.contains_key(policy))
+                let stalled = if is_first { stalled_by(&key, around, true) } else { BTreeSet::new() };
+                stalled.iter().any(|policy| decision.asked_by.contains_key(policy))
             };
-            let failed_before = before.failed_plans.get(&object.metadata.uid);
+            let failed_before = before.failed_plans.get(&decision.uid);
             let may_be_undone = waits && !carries && (failed_before.is_some() || told());
-            let plan = found.convergence.template.as_ref().filter(|_| may_be_undone).map(hash_of);
+            let plan = decision.planned.filter(|_| may_be_undone);
             let undone = plan.filter(|plan| failed_before.is_none_or(|failed| failed == plan));
             if let Some(failed) = failed_plan.or(undone) {
-                now.failed_plans.insert(object.metadata.uid.clone(), failed);
+                now.failed_plans.insert(decision.uid.clone(), failed);
             }
             if undone.is_some() {
-                for policy in asking.keys() {
+                for policy in decision.asked_by.keys() {
                     let queue = look.queues.entry(policy.clone()).or_default();
-                    queue.failed.insert(name_for(&policy.1, &object));
+                    queue.failed.insert(name_for(&policy.1, &key));
                 }
             }
             if let Some((rollout, failed)) = rollout {
                 // Who asks for another rollout of it may mend it.
-                let stays = |policy: &PolicyKey| carries || !asking.contains_key(policy);
-                look.count(&object, &rollout, failed, stays);
+                let stays = |policy: &PolicyKey| carries || !decision.asked_by.contains_key(policy);
+                look.count(&key, &rollout, failed, stays);
                 now.rollouts.insert(key.clone(), rollout);
             }
             if may_begin && !carries && waits && !context.blocked.is_blocked(&key) {
-                waiting.insert(place(kind, &object), (key, asking));
+                waiting.insert(place(&key, decision), (key, decision.asked_by.clone()));
             }
         }
         look.choose(waiting);
@@ -282,20 +333,14 @@ impl State {
 }
 
 impl Look {
-    fn count(
-        &mut self,
-        object: &DynamicObject,
-        rollout: &Rollout,
-        failed: bool,
-        stays: impl Fn(&PolicyKey) -> bool,
-    ) {
+    fn count(&mut self, key: &Key, rollout: &Rollout, failed: bool, stays: impl Fn(&PolicyKey) -> bool) {
         self.rolling += usize::from(!failed && rollout.ours);
         for policy in &rollout.policies {
             let queue = self.queues.entry(policy.clone()).or_default();
             if !failed {
                 queue.rolling += 1;
             } else if rollout.ours && stays(policy) {
-                queue.failed.insert(name_for(&policy.1, object));
+                queue.failed.insert(name_for(&policy.1, key));
             }
         }
     }
@@ -316,30 +361,24 @@ impl Look {
     }
 }
 
-/// The policies that ask for a rollout of the workload.
-fn asking(object: &DynamicObject, convergence: &Convergence) -> Asking {
-    let namespace = object.namespace().unwrap_or_default();
-    let asking = convergence.asked_by.iter();
-    asking.map(|(policy, limit)| (policy_key(&namespace, policy), *limit)).collect()
-}
-
 impl Turn {
     /// Notes that nobody knows whether it was written.
-    pub(super) fn may_have_begun(mut self, key: Key) {
+    pub(super) fn may_have_begun(mut self) {
+        let key = self.key;
         self.state.notes.tried.insert(key);
     }
 
     /// Notes what was written.
-    pub(super) fn take(mut self, kind: Kind, written: &DynamicObject) {
-        if let Some((_, look)) = &mut self.state.look {
+    pub(super) fn take(mut self, written: &DynamicObject) {
+        if let Some(Looked { look, .. }) = &mut self.state.look {
             look.rolling += 1;
-            look.next.remove(&place(kind, written));
+            look.next.remove(&(self.created, self.key.clone()));
             for policy in &self.rollout.policies {
                 look.queues.entry(policy.clone()).or_default().rolling += 1;
             }
         }
         let rollout = self.rollout.begun(written);
-        self.state.notes.rollouts.insert(key(kind, written), rollout);
+        self.state.notes.rollouts.insert(self.key, rollout);
     }
 }
 

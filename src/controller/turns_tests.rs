@@ -1,12 +1,20 @@
 use futures::FutureExt as _;
+use kube::ResourceExt as _;
 use serde_json::{Value, json};
 use tokio::time::advance;
 
 use super::*;
 use crate::{
     api::{ClusterGracefulPolicy, GracefulPolicy},
-    controller::{progress::patience, test_support::context},
-    runtime::caches::Caches,
+    controller::{
+        keys::{key, policy_key},
+        test_support::context,
+    },
+    index::{
+        caches::{Caches, hash_of},
+        progress::patience,
+    },
+    plan::{self, Convergence, Source, Workload},
 };
 
 /// What there is, and a controller that leads.
@@ -125,6 +133,12 @@ impl Cluster {
         Self { policies, workloads, context }
     }
 
+    /// What the watches brought.
+    fn bring(&mut self) {
+        self.context.caches = caches(&self.policies, &self.workloads);
+        self.context.index.refresh(&self.context.caches);
+    }
+
     /// With everything injected already.
     fn injected<const P: usize, const W: usize>(
         limit: usize,
@@ -138,7 +152,7 @@ impl Cluster {
                 object.data["spec"]["template"] = template;
             }
         }
-        cluster.context.caches = caches(&cluster.policies, &cluster.workloads);
+        cluster.bring();
         cluster
     }
 
@@ -150,12 +164,12 @@ impl Cluster {
 
     fn change(&mut self, name: &str, change: impl FnOnce(&mut (Kind, DynamicObject))) {
         change(self.workloads.iter_mut().find(|(_, object)| object.name_any() == name).unwrap());
-        self.context.caches = caches(&self.policies, &self.workloads);
+        self.bring();
     }
 
     fn policy(&mut self, name: &str, change: impl FnOnce(&mut Value)) {
         change(self.policies.iter_mut().find(|policy| policy["metadata"]["name"] == name).unwrap());
-        self.context.caches = caches(&self.policies, &self.workloads);
+        self.bring();
     }
 
     fn says(&mut self, name: &str, spec: Value) {
@@ -182,7 +196,9 @@ impl Cluster {
             "{name} has nothing to ask for"
         );
         advance(LOOK * 2).await;
-        self.context.turns.ask(&self.context, kind, object, &convergence).await
+        let planned = convergence.template.as_ref().map(hash_of).unwrap();
+        let (key, generation) = (key(kind, object), object.metadata.generation);
+        self.context.turns.ask(&self.context, &key, generation, planned).await
     }
 
     async fn may_begin(&self, name: &str) -> bool {
@@ -203,11 +219,11 @@ impl Cluster {
     /// Begins the rollout, and brings what was written.
     async fn begin(&mut self, name: &str) {
         let turn = self.ask(name).await.unwrap_or_else(|| panic!("it isn't the turn of {name}"));
-        let (kind, object, convergence) = self.find(name);
+        let (_, object, convergence) = self.find(name);
         let mut written = object.clone();
         written.data["spec"]["template"] = convergence.template.unwrap();
         written.metadata.generation = written.metadata.generation.map(|generation| generation + 1);
-        turn.take(kind, &written);
+        turn.take(&written);
         self.change(name, |(kind, object)| {
             *object = written;
             let mut workload = (*kind, object.clone());
@@ -218,7 +234,7 @@ impl Cluster {
 
     async fn failures(&self) -> Failures {
         advance(LOOK * 2).await;
-        self.context.turns.follow(&self.context, None).await.failures
+        self.context.turns.follow(&self.context).await.failures
     }
 
     async fn failed_for(&self, namespace: &str, policy: Source) -> Vec<String> {
@@ -235,8 +251,8 @@ fn by(name: &str) -> Source {
 async fn a_rollout_of_which_nobody_was_told_may_fail_its_policy() {
     let mut cluster = Cluster::new(10, [policy("all", &json!({"selector": {}}))], ["a", "b"].map(deployment));
     let turn = cluster.ask("a").await.unwrap();
-    let (kind, object, convergence) = cluster.find("a");
-    turn.may_have_begun(key(kind, object));
+    let convergence = cluster.find("a").2;
+    turn.may_have_begun();
     let template = convergence.template.unwrap();
     cluster.change("a", |workload| {
         workload.1.data["spec"]["template"] = template;
@@ -577,10 +593,8 @@ async fn nobody_has_a_turn_before_all_are_listed() {
     cluster.change("b", |b| *b = deployment("b"));
     let listed = cluster.context.caches.clone();
     cluster.context.caches = caches(&cluster.policies, &[]).unfilled();
-    assert!(!cluster.context.turns.follow(&cluster.context, None).await.goes_on);
-    let (kind, b) = deployment("b");
-    let convergence = plan::converge(&Workload::of(kind, &b), &listed.surroundings("shop"));
-    assert!(cluster.context.turns.ask(&cluster.context, kind, &b, &convergence).await.is_none());
+    assert!(!cluster.context.turns.follow(&cluster.context).await.goes_on);
+    assert!(!cluster.may_begin("b").await);
 
     cluster.context.caches = listed;
     assert!(!cluster.may_begin("b").await);
@@ -613,7 +627,7 @@ async fn a_rollout_counts_for_the_policies_that_asked_for_it() {
     for namespace in [2, 3] {
         cluster.policies[namespace]["spec"] = says(30);
     }
-    cluster.context.caches = caches(&cluster.policies, &cluster.workloads);
+    cluster.bring();
     cluster.begin("a1").await;
     cluster.change("a1", failed);
     assert_eq!(cluster.may(&["a2", "b1"]).await, ["b1"], "only its own policy is stalled");

@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use super::Context;
 use crate::{
     api::{ClusterGracefulPolicy, GracefulPolicy},
-    runtime::{caches::changes, unusable::Reason},
+    index::{caches::changes, unusable::Reason},
 };
 
 /// How long changes are let come together.
@@ -111,7 +111,7 @@ mod tests {
     use super::*;
     use crate::{
         controller::{events::outbox, test_support::commanded},
-        runtime::caches::Caches,
+        index::caches::Caches,
     };
 
     #[tokio::test(start_paused = true)]

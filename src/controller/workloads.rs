@@ -16,21 +16,20 @@ use kube::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Context, budgets, keys::key, write};
+use super::{Context, budgets, keys::key, turns::reference, write};
 use crate::{
-    plan::{self, Convergence, Kind, OptIn, Surroundings, When, Workload},
-    runtime::{
+    index::{
+        caches::hash_of,
         kept::Kept,
-        metrics::{KindLabel, ReconcileLabels, ReconcileResult},
         workloads::{Events, resource},
     },
+    plan::{self, Convergence, Kind, OptIn, Surroundings, When, Workload},
+    runtime::metrics::{KindLabel, ReconcileLabels, ReconcileResult},
 };
 
 /// How many workloads of a kind are reconciled at a time: more make the API server no faster, and each takes
 /// memory until it answers.
 const AT_A_TIME: u16 = 16;
-/// How long a workload waits before it asks again whether it is its turn, or which policies hold for it.
-const WAIT: Duration = Duration::from_secs(5);
 /// How long after a PodDisruptionBudget or a mark was refused the next attempt is made.
 const REFUSED_WAIT: Duration = Duration::from_mins(1);
 
@@ -43,7 +42,7 @@ pub(super) async fn control(kind: Kind, events: Events, context: Arc<Context>, s
     let store = context.caches.workloads().of(kind).clone();
     Controller::for_stream_with(changes(events), store, resource(kind))
         .with_config(Config::default().concurrency(AT_A_TIME))
-        .reconcile_all_on(context.caches.policy_changes())
+        .reconcile_on(context.index.changed_workloads(kind).stream(Duration::ZERO).map(|key| reference(&key)))
         .reconcile_all_on(context.permissions())
         .reconcile_all_on(context.caches.budget_changes())
         .reconcile_on(context.turns.called(kind))
@@ -91,7 +90,7 @@ async fn reconcile(kind: Kind, kept: Arc<Kept>, context: Arc<Context>) -> Result
     let object = kept.object();
     if kept.too_large().is_some() {
         // What is there of it isn't all that there is: nothing of it is written.
-        context.blocked.clear(&key(kind, &object));
+        context.unblock(&key(kind, &object));
         return Ok(Action::await_change());
     }
     let action = look_after(kind, &object, &context).await?;
@@ -102,7 +101,8 @@ async fn reconcile(kind: Kind, kept: Arc<Kept>, context: Arc<Context>) -> Result
 async fn look_after(kind: Kind, object: &DynamicObject, context: &Context) -> Result<Action, write::Error> {
     let namespace = object.namespace().unwrap_or_default();
     if !context.caches.knows_policies_of(&namespace) {
-        return Ok(Action::requeue(WAIT));
+        // The index tells once it is evaluated.
+        return Ok(Action::await_change());
     }
     let surroundings = context.caches.surroundings(&namespace);
     let workload = Workload::of(kind, object);
@@ -163,7 +163,7 @@ async fn bring_to_plan(
     let count = |result| context.count(kind, result);
     let (key, namespace) = (key(kind, object), object.namespace());
     let Some(planned) = &convergence.template else {
-        context.blocked.clear(&key);
+        context.unblock(&key);
         context.blocked.settled(&key, &object.data["spec"]["template"]);
         count(ReconcileResult::Unchanged);
         return Ok(Action::await_change());
@@ -172,21 +172,23 @@ async fn bring_to_plan(
     let turn = match convergence.when {
         When::AtOnce => None,
         When::Observed => {
-            context.blocked.clear(&key);
+            context.unblock(&key);
             context.outbox.would_inject(kind, object, planned, convergence);
             count(ReconcileResult::Observed);
             return Ok(Action::await_change());
         }
         When::NextUpdate => {
-            context.blocked.clear(&key);
+            context.unblock(&key);
             count(ReconcileResult::Waiting);
             return Ok(Action::await_change());
         }
         When::InTurn => {
-            let turn = context.turns.ask(context, kind, object, convergence).await;
+            let generation = object.metadata.generation;
+            let turn = context.turns.ask(context, &key, generation, hash_of(planned)).await;
             if turn.is_none() {
+                // It is called when it is its turn.
                 count(ReconcileResult::Waiting);
-                return Ok(Action::requeue(WAIT));
+                return Ok(Action::await_change());
             }
             turn
         }
@@ -194,11 +196,7 @@ async fn bring_to_plan(
     let blocked = |reason: String, result| {
         count(result);
         tracing::warn!(%kind, namespace, name = object.name_any(), reason, "not brought to its plan, trying again");
-        let (wait, news) = context.blocked.note(key.clone(), reason.clone());
-        if news {
-            context.outbox.blocked(kind, object, reason);
-        }
-        Ok(Action::requeue(wait))
+        Ok(Action::requeue(context.block(kind, object, reason)))
     };
     if context.blocked.keeps_coming_back(&key, planned) {
         let reason = "what was injected keeps being changed back, and the webhook isn't asked: \
@@ -212,7 +210,7 @@ async fn bring_to_plan(
     let written = match written {
         Err(error) if error.is_open() => {
             if let Some(turn) = turn {
-                turn.may_have_begun(key);
+                turn.may_have_begun();
             }
             return Err(error);
         }
@@ -226,7 +224,7 @@ async fn bring_to_plan(
     };
     // From here on others have their turns.
     if let Some(turn) = turn {
-        turn.take(kind, &written);
+        turn.take(&written);
     }
     context.while_leading(write::disown(&context.client, kind, &written)).await;
     let left = plan::converge(&Workload::of(kind, &written), surroundings);
@@ -234,7 +232,7 @@ async fn bring_to_plan(
         let reason = "another admission webhook or policy undid the write";
         return blocked(reason.into(), ReconcileResult::Undone);
     }
-    context.blocked.clear(&key);
+    context.unblock(&key);
     context.blocked.wrote(key, planned, &written.data["spec"]["template"]);
     context.outbox.injected(kind, object, planned, convergence);
     tracing::info!(%kind, namespace, name = object.name_any(), when = ?convergence.when, "brought to its plan");
@@ -273,7 +271,8 @@ mod tests {
     use crate::{
         api::annotations::{ACCEPTED, PENDING},
         controller::test_support::commanded,
-        runtime::{FIELD_MANAGER, caches::Caches, client::LIMIT, unusable::Reason},
+        index::{caches::Caches, unusable::Reason},
+        runtime::{FIELD_MANAGER, client::LIMIT},
         trial::test_support::{client, client_of_bodies, failure},
     };
 
@@ -376,7 +375,8 @@ mod tests {
             let object = deployment("a");
             let around = context.caches.surroundings("shop");
             let convergence = plan::converge(&Workload::of(DEPLOYMENT, &object), &around);
-            let turn = context.turns.ask(&context, DEPLOYMENT, &object, &convergence).await;
+            let planned = hash_of(&convergence.template.unwrap());
+            let turn = context.turns.ask(&context, &key(DEPLOYMENT, &object), Some(1), planned).await;
             assert!(turn.is_some());
             let mut waiting = Box::pin(reconciled(&context, deployment("b")));
             assert!(poll!(&mut waiting).is_pending());
@@ -436,7 +436,7 @@ mod tests {
         let context = Arc::new(context);
         // Of its own accord it wouldn't wait for a turn, but have what the policy says.
         excluded.metadata.annotations = Some([("adieu.dev/graceful".into(), "true".into())].into());
-        assert_eq!(reconciled(&context, excluded).await.unwrap(), Action::requeue(WAIT));
+        assert_eq!(reconciled(&context, excluded).await.unwrap(), Action::await_change());
         assert!(asked.lock().unwrap().is_empty());
         assert!(reconciled(&context, included).await.unwrap_err().is_conflict());
     }

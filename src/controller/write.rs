@@ -10,11 +10,11 @@ use kube::{
 use serde_json::{Value, json};
 
 use crate::{
+    index::workloads::resource,
     plan::{Kind, Workload, opt_out_patch, show_injection, template_patch, unmark},
     runtime::{
         FIELD_MANAGER,
         ownership::{give_up, precondition},
-        workloads::resource,
     },
 };
 

@@ -35,7 +35,7 @@ pub use patch::{annotations_patch, opt_out_patch, pod_patch, show_injection, tem
 pub use pods::{Owner, admit_pod};
 pub use record::Record;
 pub use render::{render, revert};
-pub use resolve::{OptIn, Resolution, cluster_policy_holds_for, holds_for, matches, resolve};
+pub use resolve::{OptIn, Resolution, cluster_policy_holds_for, holds_for, matches, resolve, selecting};
 pub use settings::{ProbeChoice, Setting, Settings, Source};
 pub use timing::{PodHooks, grace_period_seconds, pre_stop_seconds};
 

@@ -224,20 +224,52 @@ pub(super) fn max_concurrent(policy: &Source, surroundings: &Surroundings) -> us
 /// Whether `policy` holds for the workload: it is named by it, or selects it. Opting out ends both.
 #[must_use]
 pub fn holds_for(policy: &GracefulPolicy, workload: &Workload<'_>) -> bool {
-    let [on_workload, on_template] = workload.parsed_annotations().map(|parsed| parsed.annotations);
-    let named = on_workload.policy.or(on_template.policy);
-    let graceful = on_workload.graceful.or(on_template.graceful);
-    graceful != Some(false)
-        && (named.is_some() && named == policy.metadata.name
-            || selects(&policy.spec, workload, &workload.template_labels()))
+    Asks::of(workload).is_some_and(|asks| asks.takes(policy))
 }
 
 /// Whether a cluster policy that matches the namespace selects the workload.
 #[must_use]
 pub fn cluster_policy_holds_for(policy: &ClusterGracefulPolicy, workload: &Workload<'_>) -> bool {
-    let [on_workload, on_template] = workload.parsed_annotations().map(|parsed| parsed.annotations);
-    on_workload.graceful.or(on_template.graceful) != Some(false)
-        && selects(&policy.spec.policy, workload, &workload.template_labels())
+    Asks::of(workload).is_some_and(|asks| asks.takes_of_cluster(policy))
+}
+
+/// The policies that hold for the workload, of those that surround it.
+#[must_use]
+pub fn selecting(workload: &Workload<'_>, surroundings: &Surroundings) -> BTreeSet<Source> {
+    let Some(asks) = Asks::of(workload) else { return BTreeSet::new() };
+    let policies = surroundings.policies.iter().filter(|policy| asks.takes(policy));
+    let of_cluster = surroundings.cluster_policies.iter().filter(|policy| asks.takes_of_cluster(policy));
+    let policies = policies.map(|policy| Source::Policy(policy.name_any()));
+    policies.chain(of_cluster.map(|policy| Source::ClusterPolicy(policy.name_any()))).collect()
+}
+
+/// Which policies a workload takes: its annotations are read once for all of them.
+struct Asks<'a> {
+    workload: &'a Workload<'a>,
+    labels: BTreeMap<String, String>,
+    named: Option<String>,
+}
+
+impl<'a> Asks<'a> {
+    /// `None` where it is opted out.
+    fn of(workload: &'a Workload<'a>) -> Option<Self> {
+        let [on_workload, on_template] = workload.parsed_annotations().map(|parsed| parsed.annotations);
+        let graceful = on_workload.graceful.or(on_template.graceful);
+        let named = on_workload.policy.or(on_template.policy);
+        (graceful != Some(false)).then(|| Self { workload, labels: workload.template_labels(), named })
+    }
+
+    fn takes(&self, policy: &GracefulPolicy) -> bool {
+        self.named.is_some() && self.named == policy.metadata.name || self.selects(&policy.spec)
+    }
+
+    fn takes_of_cluster(&self, policy: &ClusterGracefulPolicy) -> bool {
+        self.selects(&policy.spec.policy)
+    }
+
+    fn selects(&self, spec: &GracefulPolicySpec) -> bool {
+        selects(spec, self.workload, &self.labels)
+    }
 }
 
 /// Whether a label selector matches. One that can't be read matches nothing; the policy's status says so.

@@ -7,7 +7,7 @@ use k8s_openapi::api::authorization::v1::{
 use kube::{Api, Client, api::PostParams};
 
 use super::{Disruption, Error, Workload};
-use crate::runtime::workloads::resource;
+use crate::index::workloads::resource;
 
 /// A verb on a resource.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -11,9 +11,10 @@ use serde_json::json;
 
 use super::{Error, follow};
 use crate::{
-    controller::progress::{Progress, progress},
+    index::progress::{Progress, progress},
+    index::workloads::resource,
     plan::Kind,
-    runtime::{FIELD_MANAGER, workloads::resource},
+    runtime::FIELD_MANAGER,
 };
 
 /// A workload in the cluster.

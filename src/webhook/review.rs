@@ -17,8 +17,8 @@ use super::{
 };
 use crate::{
     api::annotations::Invalid,
+    index::{caches::Caches, workloads::LAG},
     plan::{self, Admission, Kind, OptIn, Owner, Workload},
-    runtime::{caches::Caches, workloads::LAG},
 };
 
 /// The API server cuts admission warnings that are longer (characters).

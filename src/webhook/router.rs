@@ -24,12 +24,15 @@ use super::{
     review::{BadRequest, ReviewError, Reviewed, let_oversized_through, review_within},
     tree::{TreeBudget, without_object},
 };
-use crate::runtime::{
-    caches::Caches,
-    logs::LineLimit,
-    metrics::{AdmissionLabels, AdmissionResult, Component, KindLabel, Metrics, Overload, OverloadLabels},
-    panics,
-    server::Peer,
+use crate::{
+    index::caches::Caches,
+    runtime::{
+        logs::LineLimit,
+        metrics::{AdmissionLabels, AdmissionResult, Component, KindLabel, Metrics, Overload, OverloadLabels},
+        panics,
+        server::Peer,
+    },
+};
 };
 
 /// Where the API server sends its reviews.

@@ -7,7 +7,7 @@ use tower::ServiceExt as _;
 use super::*;
 use crate::webhook::body::{BODY_LIMIT, SMALL, arrival_limit};
 use crate::{
-    runtime::{
+    index::{
         unusable::{Reason, UnusableObjects},
         workloads::Workloads,
     },

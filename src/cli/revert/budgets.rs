@@ -7,7 +7,7 @@ use kube::{
     core::DynamicObject,
 };
 
-use crate::runtime::caches::{is_our_budget, our_labels};
+use crate::index::caches::{is_our_budget, our_labels};
 
 /// Removes those that `workload` owns. A running operator does the same.
 ///

@@ -18,12 +18,10 @@ use super::{
 };
 use crate::{
     api::annotations::GRACEFUL,
-    controller::{
-        progress::{Progress, is_not_begun, keeps_pods, progress, reached},
-        write,
-    },
+    controller::write,
+    index::progress::{Progress, is_not_begun, keeps_pods, progress, reached},
+    index::workloads::resource,
     plan::Kind,
-    runtime::workloads::resource,
 };
 
 /// Between two looks at a rollout.

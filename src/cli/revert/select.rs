@@ -20,9 +20,10 @@ use crate::{
         ClusterGracefulPolicy, GracefulPolicy,
         annotations::{INJECTED, PENDING},
     },
-    controller::progress::{Progress, is_updated, progress, was_complete},
+    index::progress::{Progress, is_updated, progress, was_complete},
+    index::workloads::resource,
     plan::{self, Kind, OptIn, Surroundings, Workload},
-    runtime::{ownership::give_up, workloads::resource},
+    runtime::ownership::give_up,
 };
 
 /// How many workloads are listed at a time: each may take a megabyte.

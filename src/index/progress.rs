@@ -5,7 +5,7 @@ use std::time::Duration;
 use kube::core::DynamicObject;
 use serde_json::Value;
 
-use crate::{plan::Kind, runtime::caches::hash_of};
+use crate::{index::caches::hash_of, plan::Kind};
 
 /// How far a rollout is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +29,7 @@ const GRACE_PERIOD: Duration = Duration::from_secs(30);
 
 /// How long a rollout may come no further before it has failed. Pods of a `StatefulSet` or `DaemonSet` come one
 /// after the other, each once the last one has ended.
-pub(super) fn patience(kind: Kind, object: &DynamicObject) -> Duration {
+pub(crate) fn patience(kind: Kind, object: &DynamicObject) -> Duration {
     let spec = &object.data["spec"];
     let seconds = |value: &Value| value.as_u64().map(Duration::from_secs);
     if kind == Kind::Deployment {

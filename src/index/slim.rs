@@ -17,8 +17,9 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use super::{FIELD_MANAGER, quota::Limits, unusable::Reason};
+use super::{quota::Limits, unusable::Reason};
 use crate::api::{ClusterGracefulPolicy, GracefulPolicy, annotations};
+use crate::runtime::FIELD_MANAGER;
 
 /// The most of labels, of annotations and of owners that is kept of an object, in bytes of JSON.
 pub(super) const METADATA_LIMIT: usize = 16 << 10;

@@ -38,7 +38,8 @@ use tokio::{
 };
 
 use super::{
-    FIELD_MANAGER, kubelets,
+    changes::Dirty,
+    kubelets,
     list_watch::{Source, list_watch},
     quota::Shares,
     slim::Watched,
@@ -48,6 +49,7 @@ use super::{
 use crate::{
     api::{ClusterGracefulPolicy, GracefulPolicy, labels::is_enabled},
     plan::{self, Kind, Surroundings},
+    runtime::FIELD_MANAGER,
 };
 
 /// How long after a kind was found missing it is looked for again.
@@ -106,22 +108,45 @@ impl Caches {
             unusable: unusable.clone(),
         };
         let missing = || caches.missing.clone();
+        let dirty = caches.dirty();
         // Both a new policy and a namespace's new label can alter settings.
-        let tell = move || {
-            let changed = changed.clone();
-            move || changed.send_replace(())
+        let of_namespace = || {
+            let (changed, dirty) = (changed.clone(), dirty.clone());
+            move |namespace: Option<&str>| {
+                changed.send_replace(());
+                namespace.map_or_else(|| dirty.all(), |namespace| dirty.namespace(namespace));
+            }
+        };
+        let of_cluster = {
+            let (changed, dirty) = (changed.clone(), dirty.clone());
+            move |_: Option<&str>| {
+                changed.send_replace(());
+                dirty.all();
+            }
+        };
+        let of_service = {
+            let dirty = dirty.clone();
+            move |namespace: Option<&str>| {
+                namespace.map_or_else(|| dirty.all(), |namespace| dirty.namespace(namespace));
+            }
         };
         let from = (client, unusable);
         let stores = (
-            follow(from, policy_writer, spec, missing(), tell()),
-            follow(from, cluster_policy_writer, spec, missing(), tell()),
-            follow(from, service_writer, spec, missing(), || {}),
-            follow(from, namespace_writer, labels, missing(), tell()),
-            follow(from, budget_writer, decisive_spec(caches.budgets.clone()), missing(), move || {
+            follow(from, policy_writer, spec, missing(), of_namespace()),
+            follow(from, cluster_policy_writer, spec, missing(), of_cluster),
+            follow(from, service_writer, any, missing(), of_service),
+            follow(from, namespace_writer, labels, missing(), of_namespace()),
+            follow(from, budget_writer, decisive_spec(caches.budgets.clone()), missing(), move |_| {
                 budget_changed.send_replace(());
             }),
         );
         let kubelets = kubelets::follow(client.clone(), native_sleep);
+        let mut native_sleep = caches.native_sleep.clone();
+        let native_sleep_changed = async move {
+            while native_sleep.changed().await.is_ok() {
+                dirty.all();
+            }
+        };
         let mut waiting = caches.clone();
         let fill = async move {
             if waiting.filled().await {
@@ -131,7 +156,10 @@ impl Caches {
             pending::<()>().await;
         };
         let task = async {
-            tokio::join!(stores.0, stores.1, stores.2, stores.3, stores.4, kubelets, fill);
+            tokio::join!(stores.0, stores.1, stores.2, stores.3, stores.4);
+        };
+        let task = async {
+            tokio::join!(task, kubelets, native_sleep_changed, fill);
         };
         (caches, task)
     }
@@ -169,6 +197,12 @@ impl Caches {
     #[must_use]
     pub fn with_namespaces(self, namespaces: Vec<Namespace>) -> Self {
         Self { namespaces: fixed_store(namespaces), ..self }
+    }
+
+    /// What has to be evaluated anew.
+    #[must_use]
+    pub fn dirty(&self) -> Dirty {
+        self.workloads.dirty().clone()
     }
 
     /// The workloads of the cluster.
@@ -318,7 +352,7 @@ fn follow<K>(
     mut writer: Writer<K>,
     decisive: impl Fn(&K) -> Option<u64> + Send + 'static,
     missing: Missing,
-    changed: impl Fn() + Send + 'static,
+    changed: impl Fn(Option<&str>) + Send + 'static,
 ) -> impl Future<Output = ()> + Send + 'static
 where
     K: Watched + Resource<DynamicType = ()> + Debug,
@@ -361,11 +395,18 @@ where
                     missing.0.fetch_sub(1, Ordering::Relaxed);
                 }
                 if seen.changes(&event, &decisive) {
-                    changed();
+                    changed(concerned(&event));
                 }
             }
         }
     }
+}
+
+/// The namespace that an event is about: that of the object, or a namespace itself. `None` where it is about all.
+fn concerned<K: Resource<DynamicType = ()>>(event: &watcher::Event<K>) -> Option<&str> {
+    let (watcher::Event::Apply(object) | watcher::Event::Delete(object)) = event else { return None };
+    let metadata = object.meta();
+    metadata.namespace.as_deref().or_else(|| metadata.name.as_deref().filter(|_| K::kind(&()) == "Namespace"))
 }
 
 /// Whether the API server doesn't know the kind (any more).
@@ -429,6 +470,11 @@ impl Seen {
 /// The generation, which the API server raises with every change of the spec.
 fn spec<K: Resource>(object: &K) -> Option<u64> {
     object.meta().generation.map(|generation| hash_of(&generation))
+}
+
+/// Of a Service, which has no generation, and no status that comes often.
+fn any(service: &Service) -> Option<u64> {
+    service.metadata.resource_version.as_ref().map(hash_of)
 }
 
 /// Of a budget that isn't adieu's, or may be for the pods of another one that is: nothing else is decided anew

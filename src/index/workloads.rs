@@ -20,6 +20,7 @@ use kube::{
 use tokio::{sync::watch, time::timeout};
 
 use super::{
+    Dirty, WorkloadKey,
     kept::Kept,
     list_watch::{Source, list_watch},
     quota::{Quota, Shares},
@@ -39,6 +40,7 @@ pub struct Workloads {
     /// How many kinds have been listed.
     listed: watch::Receiver<usize>,
     changed: watch::Receiver<()>,
+    dirty: Dirty,
 }
 
 /// What a watch brings, once the store has it.
@@ -52,6 +54,7 @@ impl Workloads {
         let quota = Arc::new(Quota::default());
         let (tell, changed) = watch::channel(());
         let (count, listed) = watch::channel(0);
+        let dirty = Dirty::default();
         let follow = |kind: Kind| {
             let resource = resource(kind);
             let writer = Writer::new(resource.clone());
@@ -72,14 +75,24 @@ impl Workloads {
                 keep: Arc::new(keep),
             };
             let (tell, count, listed, done) = (tell.clone(), count.clone(), store.clone(), store.clone());
+            let dirty = dirty.clone();
             let mut first = true;
             let stream = list_watch(source)
                 .default_backoff()
                 .reflect(writer)
                 .inspect(move |event| {
                     match event {
-                        Ok(watcher::Event::Delete(kept)) => quota.forget(kind, kept),
-                        Ok(watcher::Event::InitDone) => quota.retain(kind, &done),
+                        Ok(watcher::Event::Delete(kept)) => {
+                            quota.forget(kind, kept);
+                            dirty.workload(WorkloadKey::new(kind, kept.meta()));
+                        }
+                        Ok(watcher::Event::Apply(kept)) => {
+                            dirty.workload(WorkloadKey::new(kind, kept.meta()))
+                        }
+                        Ok(watcher::Event::InitDone) => {
+                            quota.retain(kind, &done);
+                            dirty.all();
+                        }
                         _ => {}
                     }
                     if matches!(event, Ok(watcher::Event::InitDone)) && take(&mut first) {
@@ -91,7 +104,8 @@ impl Workloads {
             (store, stream.boxed())
         };
         let [(deployments, first), (stateful_sets, second), (daemon_sets, third)] = Kind::ALL.map(follow);
-        (Self { stores: [deployments, stateful_sets, daemon_sets], listed, changed }, [first, second, third])
+        let stores = [deployments, stateful_sets, daemon_sets];
+        (Self { stores, listed, changed, dirty }, [first, second, third])
     }
 
     /// Whether every kind has been listed.
@@ -124,7 +138,8 @@ impl Workloads {
             writer.apply_watcher_event(&watcher::Event::InitDone);
             writer.as_reader()
         };
-        Self { stores: Kind::ALL.map(store), listed: watch::channel(3).1, changed: watch::channel(()).1 }
+        let (listed, changed) = (watch::channel(3).1, watch::channel(()).1);
+        Self { stores: Kind::ALL.map(store), listed, changed, dirty: Dirty::default() }
     }
 
     /// Told of every change, once the store has it.
@@ -149,33 +164,33 @@ impl Workloads {
         soon(self.changed.clone(), limit, find).await.is_some()
     }
 
+    /// What has to be evaluated anew.
+    #[must_use]
+    pub fn dirty(&self) -> &Dirty {
+        &self.dirty
+    }
+
+    /// The workload of that name, as it is kept.
+    #[must_use]
+    pub fn kept_of(&self, kind: Kind, namespace: &str, name: &str) -> Option<Arc<Kept>> {
+        self.of(kind).get(&ObjectRef::new_with(name, resource(kind)).within(namespace))
+    }
+
     /// The workload of that name, as far as it is known.
     #[must_use]
     pub fn get(&self, kind: Kind, namespace: &str, name: &str) -> Option<DynamicObject> {
-        let reference = ObjectRef::new_with(name, resource(kind)).within(namespace);
-        self.of(kind).get(&reference).map(|kept| kept.object())
+        self.kept_of(kind, namespace, name).map(|kept| kept.object())
     }
 
     /// Whether there is a workload of that name.
     #[must_use]
     pub fn contains(&self, kind: Kind, namespace: &str, name: &str) -> bool {
-        self.of(kind).get(&ObjectRef::new_with(name, resource(kind)).within(namespace)).is_some()
-    }
-
-    /// The workloads of a namespace, with their kinds.
-    #[must_use]
-    pub fn inside(&self, namespace: &str) -> Vec<(Kind, Arc<Kept>)> {
-        self.kept().filter(|(_, kept)| kept.meta().namespace.as_deref() == Some(namespace)).collect()
+        self.kept_of(kind, namespace, name).is_some()
     }
 
     /// Every workload, with its kind.
     pub fn kept(&self) -> impl Iterator<Item = (Kind, Arc<Kept>)> {
         self.kinds().flat_map(|(kind, store)| store.state().into_iter().map(move |kept| (kind, kept)))
-    }
-
-    /// The same, to be looked at one by one, but for those that are too large.
-    pub fn all(&self) -> impl Iterator<Item = (Kind, DynamicObject)> {
-        self.kept().filter(|(_, kept)| kept.too_large().is_none()).map(|(kind, kept)| (kind, kept.object()))
     }
 
     /// The workloads of a kind.

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use prometheus_client::metrics::{family::Family, gauge::Gauge};
 use tokio::sync::watch;
 
-use super::metrics::{KindLabel, Metrics, ObjectLabels};
+use crate::runtime::metrics::{KindLabel, Metrics, ObjectLabels};
 
 /// The longest explanation that is kept, in bytes.
 const EXPLANATION_LIMIT: usize = 512;

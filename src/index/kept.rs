@@ -11,10 +11,10 @@ use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
 
 use super::{
-    FIELD_MANAGER,
     slim::{METADATA_LIMIT, Metadata, Parts, Watched, weight},
     unusable::Reason,
 };
+use crate::runtime::FIELD_MANAGER;
 
 /// The most of a workload's spec and status that is kept, in bytes of JSON.
 pub(super) const TEXT_LIMIT: usize = 256 << 10;

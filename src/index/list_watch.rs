@@ -22,12 +22,12 @@ use tokio::{
 };
 
 use super::{
-    client::WATCH_SILENCE,
     quota::Shares,
     slim::{Parts, Watched, identity, reference},
     split::{OBJECT_LIMIT, Shape, Splitter, Text},
     unusable::{Reason, UnusableObjects},
 };
+use crate::runtime::client::WATCH_SILENCE;
 
 /// How many objects the first page has.
 const FIRST_PAGE: u32 = 25;

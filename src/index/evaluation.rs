@@ -1,0 +1,157 @@
+//! The desired state of one workload, and how far it is from there.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use kube::Resource as _;
+
+use super::{
+    PolicyKey,
+    caches::hash_of,
+    kept::Kept,
+    policy_key,
+    progress::{Progress, is_updated, patience, progress, progressing, reached, was_complete},
+};
+use crate::plan::{self, Convergence, Kind, Source, Standing, Surroundings, When, Workload};
+
+/// A workload as it was last evaluated. Of one that nobody manages, that no policy selects and that carries nothing
+/// there is none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Evaluation {
+    /// What shall become of it.
+    pub decision: Decision,
+    /// How far its rollout is.
+    pub rollout: RolloutProgress,
+}
+
+/// What shall become of a workload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// Its uid.
+    pub uid: Option<String>,
+    /// When it was created, as a time that can be ordered.
+    pub created: String,
+    /// How it stands.
+    pub standing: Standing,
+    /// When its template is written.
+    pub when: When,
+    /// The pod template that it has, as a hash.
+    pub template: u64,
+    /// The one that it shall have, as a hash. `None` where that is the one it has.
+    pub planned: Option<u64>,
+    /// The policies that ask for a rollout, and how many may roll out at a time because of each.
+    pub asked_by: BTreeMap<PolicyKey, usize>,
+    /// The policies that it is counted for: whose values it has or shall have, and that select it.
+    pub counted_by: BTreeSet<PolicyKey>,
+    /// The policies that lost it to another one.
+    pub lost_by: BTreeSet<PolicyKey>,
+    /// The policies that a rollout of it may be for.
+    pub rolled_out_by: BTreeSet<PolicyKey>,
+    /// Whether it is to be reverted.
+    pub reverts: bool,
+    /// Whether it is kept as a stub, and never written.
+    pub too_large: bool,
+    /// Why nothing can be injected. Empty where something can.
+    pub obstacles: Vec<String>,
+}
+
+/// How far the rollout of a workload is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RolloutProgress {
+    /// Its `metadata.generation`.
+    pub generation: Option<i64>,
+    /// As `kubectl rollout status` has it.
+    pub progress: Progress,
+    /// How far it has come, for comparisons.
+    pub reached: u64,
+    /// How long it may come no further before it has failed.
+    pub patience: Duration,
+    /// What the workload's controller says of it, as a hash.
+    pub said: Option<u64>,
+    /// Whether it was complete once, and every pod is still of that template.
+    pub was_complete: bool,
+    /// Whether every pod of a DaemonSet is of the current template.
+    pub is_updated: bool,
+}
+
+impl Evaluation {
+    /// Evaluates a workload by what surrounds it.
+    #[must_use]
+    pub fn of(kind: Kind, kept: &Kept, surroundings: &Surroundings) -> Option<Self> {
+        let object = kept.object();
+        if object.metadata.deletion_timestamp.is_some() {
+            return None;
+        }
+        let workload = Workload::of(kind, &object);
+        let convergence = plan::converge(&workload, surroundings);
+        let rollout = RolloutProgress {
+            generation: object.metadata.generation,
+            progress: progress(kind, &object),
+            reached: reached(kind, &object),
+            patience: patience(kind, &object),
+            said: progressing(&object).map(hash_of),
+            was_complete: was_complete(kind, &object),
+            is_updated: is_updated(kind, &object),
+        };
+        let decision = Decision::of(&workload, kept, &convergence, surroundings)?;
+        Some(Self { decision, rollout })
+    }
+}
+
+impl Decision {
+    fn of(
+        workload: &Workload<'_>,
+        kept: &Kept,
+        convergence: &Convergence,
+        surroundings: &Surroundings,
+    ) -> Option<Self> {
+        let metadata = kept.meta();
+        let namespace = metadata.namespace.as_deref().unwrap_or_default();
+        let keys = |policies: &mut dyn Iterator<Item = &Source>| -> BTreeSet<PolicyKey> {
+            policies.map(|policy| policy_key(namespace, policy)).collect()
+        };
+        let managed = convergence.standing != Standing::Unmanaged;
+        let resolution = &convergence.resolution;
+        let selecting = plan::selecting(workload, surroundings);
+        if !managed && convergence.template.is_none() && selecting.is_empty() {
+            return None;
+        }
+        let values = resolution.policies();
+        let valued = values.into_iter().filter(|_| managed);
+        let too_large = kept.too_large();
+        let standing = match too_large {
+            Some(_) if managed => Standing::Prevented,
+            _ => convergence.standing,
+        };
+        let obstacles = match too_large {
+            _ if standing != Standing::Prevented => vec![],
+            Some(reason) => vec![reason.to_owned()],
+            None => convergence.warnings.clone(),
+        };
+        let asked = convergence.asked_by.iter();
+        Some(Self {
+            uid: metadata.uid.clone(),
+            created: metadata.creation_timestamp.as_ref().map(|time| time.0.to_string()).unwrap_or_default(),
+            standing,
+            when: convergence.when,
+            template: hash_of(workload.template),
+            planned: convergence.template.as_ref().map(hash_of),
+            asked_by: asked.map(|(policy, limit)| (policy_key(namespace, policy), *limit)).collect(),
+            counted_by: keys(&mut selecting.iter().chain(valued)),
+            lost_by: keys(&mut resolution.conflicted.iter().filter(|_| managed)),
+            rolled_out_by: keys(&mut plan::concerning(workload, convergence).iter()),
+            reverts: resolution.reverts,
+            too_large: too_large.is_some(),
+            obstacles,
+        })
+    }
+
+    /// Every policy whose status tells of it.
+    #[must_use]
+    pub fn policies(&self) -> BTreeSet<PolicyKey> {
+        let all = self.counted_by.iter().chain(&self.lost_by).chain(self.asked_by.keys());
+        all.chain(&self.rolled_out_by).cloned().collect()
+    }
+}

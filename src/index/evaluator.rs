@@ -1,0 +1,110 @@
+//! Evaluates what changed.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use kube::{Resource as _, ResourceExt as _};
+use tokio::{sync::watch, task::yield_now};
+
+use super::{
+    Evaluation, Index, PolicyKey, PolicyVersion, WorkloadKey, caches::Caches, changes::Batch, policy_key,
+};
+use crate::plan::{Source, Surroundings};
+
+/// What surrounds the workloads of each namespace, as far as it is known.
+type Contexts = HashMap<String, Option<Surroundings>>;
+
+impl Index {
+    /// Keeps the index, for as long as this replica leads; empties it when another does.
+    pub async fn keep(&self, caches: &Caches, mut leads: watch::Receiver<bool>) {
+        let dirty = caches.dirty();
+        while leads.wait_for(|leads| *leads).await.is_ok() {
+            dirty.all();
+            let mut leading = leads.clone();
+            tokio::select! {
+                biased;
+                _ = leading.wait_for(|leads| !leads) => {}
+                () = async {
+                    // What isn't listed would seem to be gone.
+                    if caches.workloads().filled().await.is_ok() {
+                        loop {
+                            self.evaluate(caches, dirty.take().await).await;
+                        }
+                    }
+                } => return,
+            }
+            self.clear();
+        }
+    }
+
+    /// Evaluates everything there is, at once.
+    #[cfg(test)]
+    pub(crate) fn refresh(&self, caches: &Caches) {
+        if !caches.workloads().is_filled() {
+            return;
+        }
+        let batch = Batch { all: true, ..Batch::default() };
+        let (applied, mut contexts) = (versions(caches, &batch), Contexts::new());
+        for key in self.concerned(caches, batch) {
+            self.evaluate_one(caches, &key, &mut contexts);
+        }
+        self.apply(applied);
+    }
+
+    async fn evaluate(&self, caches: &Caches, batch: Batch) {
+        let (applied, mut contexts) = (versions(caches, &batch), Contexts::new());
+        for key in self.concerned(caches, batch) {
+            self.evaluate_one(caches, &key, &mut contexts);
+            // Thousands may come together, and others have their turn between them.
+            yield_now().await;
+        }
+        self.apply(applied);
+    }
+
+    fn evaluate_one(&self, caches: &Caches, key: &WorkloadKey, contexts: &mut Contexts) {
+        let around = contexts.entry(key.namespace.clone()).or_insert_with_key(|namespace| {
+            // Which policies hold there isn't known otherwise.
+            caches.knows_policies_of(namespace).then(|| caches.surroundings(namespace))
+        });
+        let kept = caches.workloads().kept_of(key.kind, &key.namespace, &key.name);
+        let evaluation =
+            kept.zip(around.as_ref()).and_then(|(kept, around)| Evaluation::of(key.kind, &kept, around));
+        self.set(key, evaluation);
+    }
+
+    /// The workloads that a batch is about, also those that are gone.
+    fn concerned(&self, caches: &Caches, batch: Batch) -> BTreeSet<WorkloadKey> {
+        let Batch { all, namespaces, workloads: mut concerned } = batch;
+        if !all && namespaces.is_empty() {
+            return concerned;
+        }
+        let is_in = |namespace: &str| all || namespaces.contains(namespace);
+        for (kind, kept) in caches.workloads().kept() {
+            if kept.meta().namespace.as_deref().is_some_and(is_in) {
+                concerned.insert(WorkloadKey::new(kind, kept.meta()));
+            }
+        }
+        let known = self.read();
+        concerned.extend(known.evaluations.keys().filter(|key| is_in(&key.namespace)).cloned());
+        concerned
+    }
+}
+
+/// The policies whose whole reach a batch is about: those of its namespaces; the cluster's only where it is about
+/// everything.
+fn versions(caches: &Caches, batch: &Batch) -> BTreeMap<PolicyKey, PolicyVersion> {
+    let mut versions = BTreeMap::new();
+    for policy in caches.policies().state() {
+        let namespace = policy.namespace().unwrap_or_default();
+        if batch.all || batch.namespaces.contains(&namespace) {
+            let key = policy_key(&namespace, &Source::Policy(policy.name_any()));
+            versions.insert(key, PolicyVersion::of(policy.meta()));
+        }
+    }
+    if batch.all {
+        for policy in caches.cluster_policies().state() {
+            let key = policy_key("", &Source::ClusterPolicy(policy.name_any()));
+            versions.insert(key, PolicyVersion::of(policy.meta()));
+        }
+    }
+    versions
+}

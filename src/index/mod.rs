@@ -1,0 +1,214 @@
+//! What is in the cluster: of each workload its [`Evaluation`], kept by watch events.
+//!
+//! A watch event marks what it concerns as [`Dirty`]. The replica that leads evaluates that, once, and whoever reads
+//! the index is told which workloads and policies changed. So what concerns one namespace costs what that namespace
+//! holds, and nobody compares a workload with its plan a second time to count it.
+
+pub mod caches;
+mod changes;
+mod evaluation;
+mod evaluator;
+pub mod kept;
+mod keys;
+mod kubelets;
+mod list_watch;
+pub mod progress;
+mod quota;
+mod slim;
+mod split;
+pub mod unusable;
+pub mod workloads;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+};
+
+pub use changes::{Changes, Dirty};
+pub use evaluation::{Decision, Evaluation, RolloutProgress};
+pub use keys::{PolicyKey, WorkloadKey, policy_key};
+use kube::api::ObjectMeta;
+use tokio::sync::watch;
+
+use crate::{api::WorkloadKind as Kind, plan::Source};
+
+/// The evaluations of a cluster's workloads. Empty in a replica that doesn't lead.
+#[derive(Clone, Debug)]
+pub struct Index(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    state: RwLock<State>,
+    /// Workloads whose decision changed, by kind in the order of [`Kind::ALL`].
+    workloads: [Changes<WorkloadKey>; 3],
+    /// Policies whose workloads stand otherwise than before: those of namespaces, and the cluster's.
+    policies: [Changes<PolicyKey>; 2],
+    version: watch::Sender<u64>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    evaluations: BTreeMap<WorkloadKey, Arc<Evaluation>>,
+    by_policy: BTreeMap<PolicyKey, BTreeSet<WorkloadKey>>,
+    /// The policies by which all workloads in their reach have been evaluated.
+    applied: BTreeMap<PolicyKey, PolicyVersion>,
+}
+
+/// A policy as it was written: its uid, and the generation of its spec.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct PolicyVersion {
+    uid: Option<String>,
+    generation: Option<i64>,
+}
+
+impl PolicyVersion {
+    fn of(policy: &ObjectMeta) -> Self {
+        Self { uid: policy.uid.clone(), generation: policy.generation }
+    }
+}
+
+impl Default for Index {
+    fn default() -> Self {
+        Self(Arc::new(Shared {
+            state: RwLock::default(),
+            workloads: Kind::ALL.map(|_| Changes::default()),
+            policies: [Changes::default(), Changes::default()],
+            version: watch::Sender::new(0),
+        }))
+    }
+}
+
+impl Index {
+    /// The evaluation of a workload. `None` where adieu has nothing to do with it, or hasn't evaluated it yet.
+    #[must_use]
+    pub fn get(&self, key: &WorkloadKey) -> Option<Arc<Evaluation>> {
+        self.read().evaluations.get(key).cloned()
+    }
+
+    /// Every evaluation, by namespace.
+    #[must_use]
+    pub fn all(&self) -> Vec<(WorkloadKey, Arc<Evaluation>)> {
+        self.read().evaluations.iter().map(|(key, evaluation)| (key.clone(), evaluation.clone())).collect()
+    }
+
+    /// The evaluations that [concern](Decision::policies) a policy.
+    #[must_use]
+    pub fn of_policy(&self, policy: &PolicyKey) -> Vec<(WorkloadKey, Arc<Evaluation>)> {
+        let state = self.read();
+        let keys = state.by_policy.get(policy).into_iter().flatten();
+        keys.filter_map(|key| Some((key.clone(), state.evaluations.get(key)?.clone()))).collect()
+    }
+
+    /// Whether every workload in its reach has been evaluated by this policy, and not by an older one.
+    #[must_use]
+    pub fn has_applied(&self, key: &PolicyKey, policy: &ObjectMeta) -> bool {
+        self.read()
+            .applied
+            .get(key)
+            .is_some_and(|applied| applied.uid == policy.uid && applied.generation >= policy.generation)
+    }
+
+    /// Counts up with every change.
+    #[must_use]
+    pub fn version(&self) -> watch::Receiver<u64> {
+        self.0.version.subscribe()
+    }
+
+    /// The workloads of a kind whose decision changed. For one consumer.
+    #[must_use]
+    pub fn changed_workloads(&self, kind: Kind) -> Changes<WorkloadKey> {
+        self.0.workloads[kind as usize].clone()
+    }
+
+    /// The policies whose workloads stand otherwise than before: the cluster's, or those of namespaces. For one
+    /// consumer.
+    #[must_use]
+    pub fn changed_policies(&self, of_cluster: bool) -> Changes<PolicyKey> {
+        self.0.policies[usize::from(of_cluster)].clone()
+    }
+
+    /// Tells everybody that something changed about a workload which its evaluation doesn't show.
+    pub fn touch(&self, key: &WorkloadKey) {
+        if let Some(evaluation) = self.get(key) {
+            self.touch_policies(evaluation.decision.policies());
+        }
+        self.0.version.send_modify(|version| *version += 1);
+    }
+
+    /// Tells whoever follows a policy that something changed which no evaluation shows.
+    pub fn touch_policies(&self, policies: impl IntoIterator<Item = PolicyKey>) {
+        for policy in policies {
+            self.0.policies[usize::from(matches!(policy.1, Source::ClusterPolicy(_)))].add(policy);
+        }
+    }
+
+    /// Tells whoever writes workloads to look at all of them.
+    pub fn touch_all(&self) {
+        let keys: Vec<_> = self.read().evaluations.keys().cloned().collect();
+        for key in keys {
+            self.0.workloads[key.kind as usize].add(key);
+        }
+    }
+
+    /// Notes what was found. Tells whoever reads it, where that differs from before.
+    fn set(&self, key: &WorkloadKey, now: Option<Evaluation>) {
+        let mut state = self.write();
+        let before = match &now {
+            Some(now) => state.evaluations.insert(key.clone(), Arc::new(now.clone())),
+            None => state.evaluations.remove(key),
+        };
+        if before.as_deref() == now.as_ref() {
+            return;
+        }
+        let [old, new] = [before.as_deref(), now.as_ref()].map(|of| of.map(|of| &of.decision));
+        if old != new {
+            let [old, new] = [old, new].map(|of| of.map(Decision::policies).unwrap_or_default());
+            for gone in old.difference(&new) {
+                state.remove(gone, key);
+            }
+            for policy in &new {
+                state.by_policy.entry(policy.clone()).or_default().insert(key.clone());
+            }
+            self.0.workloads[key.kind as usize].add(key.clone());
+            drop(state);
+            self.touch_policies(old.into_iter().chain(new));
+        }
+        self.0.version.send_modify(|version| *version += 1);
+    }
+
+    /// Notes the policies by which everything in their reach has been evaluated.
+    fn apply(&self, policies: BTreeMap<PolicyKey, PolicyVersion>) {
+        let mut state = self.write();
+        let is_new =
+            |(key, version): &(&PolicyKey, &PolicyVersion)| state.applied.get(*key) != Some(*version);
+        let news: Vec<_> = policies.iter().filter(is_new).map(|(key, _)| key.clone()).collect();
+        state.applied.extend(policies);
+        drop(state);
+        self.touch_policies(news);
+    }
+
+    /// Forgets everything.
+    fn clear(&self) {
+        *self.write() = State::default();
+        self.0.version.send_modify(|version| *version += 1);
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, State> {
+        self.0.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, State> {
+        self.0.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn remove(&mut self, policy: &PolicyKey, key: &WorkloadKey) {
+        if let Some(keys) = self.by_policy.get_mut(policy) {
+            keys.remove(key);
+            if keys.is_empty() {
+                self.by_policy.remove(policy);
+            }
+        }
+    }
+}
