@@ -18,7 +18,11 @@ pub(crate) mod write;
 
 use std::{sync::Arc, time::Duration};
 
-use futures::{Stream, future::join_all, stream};
+use futures::{
+    Stream, StreamExt as _,
+    future::{join_all, ready},
+    stream,
+};
 use keys::{Key, key};
 use kube::{Client, core::DynamicObject, runtime::events::Reporter};
 use tokio::sync::watch;
@@ -165,7 +169,13 @@ pub async fn run(
     let index = context.index.keep(&context.caches, context.replica.leads.clone());
     let index = shutdown.run_until_cancelled(index);
     let turns = shutdown.run_until_cancelled(context.turns.drive(&context));
-    tokio::join!(join_all(workloads), index, turns, policies, census, unusable, publishing);
+    let budgets = context.caches.changed_budgets().stream(Duration::ZERO);
+    let budgets = budgets.for_each(|namespace| {
+        context.index.touch_workloads(namespace.as_deref());
+        ready(())
+    });
+    let budgets = shutdown.run_until_cancelled(budgets);
+    tokio::join!(join_all(workloads), index, turns, budgets, policies, census, unusable, publishing);
 }
 
 /// The field selector of the workloads that are watched: not those in the namespaces that the webhook configuration

@@ -83,6 +83,8 @@ async fn reconcile<P: Policy>(policy: Arc<P>, context: Arc<Context>) -> Result<A
     if !context.index.has_applied(&key, policy.meta()) {
         return Ok(Action::await_change());
     }
+    // What whoever led before told of is read from the status, before it is written anew.
+    context.turns.follow(&context).await;
     let trouble = Trouble { failed: context.turns.failures().await, blocked: &context.blocked };
     let tally = Tally::of(&key, &context.index.of_policy(&key), &trouble);
     let status = status(&*policy, tally, Timestamp::now());

@@ -43,13 +43,6 @@ pub(super) struct Turns {
     next: watch::Sender<Vec<Key>>,
 }
 
-/// How the rollouts go that were begun here.
-pub(super) struct Course {
-    /// Whether some aren't complete.
-    pub(super) goes_on: bool,
-    pub(super) failures: Failures,
-}
-
 #[derive(Default)]
 struct State {
     notes: Notes,
@@ -135,7 +128,7 @@ impl Turns {
             if leads.wait_for(|leads| *leads).await.is_err() {
                 return;
             }
-            let unfinished = self.follow(context).await.goes_on;
+            let unfinished = self.follow(context).await;
             let changed = async {
                 tokio::select! {
                     changed = version.changed() => changed,
@@ -195,11 +188,11 @@ impl Turns {
     }
 
     /// Looks at the rollouts that were begun here, which may fail, and be mended, while nobody asks for a turn.
-    pub(super) async fn follow(&self, context: &Context) -> Course {
+    /// Whether some aren't complete.
+    pub(super) async fn follow(&self, context: &Context) -> bool {
         let mut state = self.state.lock().await;
         self.look(&mut state, context);
-        let failures = state.failures();
-        Course { goes_on: state.has_ours() || !failures.is_empty(), failures }
+        state.has_ours() || !state.failures().is_empty()
     }
 
     /// The rollouts that failed, as of the last look.
@@ -213,14 +206,14 @@ impl Turns {
     }
 
     /// Looks around, unless nothing can have changed since that was done, or there is nothing to see yet: what isn't
-    /// listed would seem not to roll out, and whoever led before to have left nothing.
+    /// evaluated would seem not to roll out, and whoever led before to have left nothing.
     fn look(&self, state: &mut State, context: &Context) {
         let version = *context.index.version().borrow();
         let lately = state.look.as_ref().is_some_and(|look| {
             let age = look.made.elapsed();
             age <= TOGETHER || age <= LOOK && look.version == version
         });
-        if lately || !context.caches.workloads().is_filled() {
+        if lately || !context.index.is_complete() {
             return;
         }
         let before = state.failures();

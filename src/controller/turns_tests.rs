@@ -234,7 +234,8 @@ impl Cluster {
 
     async fn failures(&self) -> Failures {
         advance(LOOK * 2).await;
-        self.context.turns.follow(&self.context).await.failures
+        self.context.turns.follow(&self.context).await;
+        self.context.turns.failures().await
     }
 
     async fn failed_for(&self, namespace: &str, policy: Source) -> Vec<String> {
@@ -591,12 +592,12 @@ async fn nobody_has_a_turn_before_all_are_listed() {
     );
     cluster.stalls("all", "the rollout of a failed: mend it, or change the policy");
     cluster.change("b", |b| *b = deployment("b"));
-    let listed = cluster.context.caches.clone();
-    cluster.context.caches = caches(&cluster.policies, &[]).unfilled();
-    assert!(!cluster.context.turns.follow(&cluster.context).await.goes_on);
+    let complete = mem::take(&mut cluster.context.index);
+    cluster.context.index.refresh(&caches(&cluster.policies, &[]).unfilled());
+    assert!(!cluster.context.turns.follow(&cluster.context).await);
     assert!(!cluster.may_begin("b").await);
 
-    cluster.context.caches = listed;
+    cluster.context.index = complete;
     assert!(!cluster.may_begin("b").await);
     assert_eq!(cluster.failed_for("shop", by("all")).await, ["a"], "it is still known what failed before");
 }

@@ -44,7 +44,6 @@ pub(super) async fn control(kind: Kind, events: Events, context: Arc<Context>, s
         .with_config(Config::default().concurrency(AT_A_TIME))
         .reconcile_on(context.index.changed_workloads(kind).stream(Duration::ZERO).map(|key| reference(&key)))
         .reconcile_all_on(context.permissions())
-        .reconcile_all_on(context.caches.budget_changes())
         .reconcile_on(context.turns.called(kind))
         .graceful_shutdown_on(shutdown.cancelled_owned())
         .run(

@@ -28,7 +28,7 @@ use kube::{
     core::DynamicObject,
     runtime::{
         WatchStreamExt as _,
-        reflector::{self, ObjectRef, Store, store::Writer},
+        reflector::{ObjectRef, Store},
         watcher,
     },
 };
@@ -38,9 +38,10 @@ use tokio::{
 };
 
 use super::{
-    changes::Dirty,
+    changes::{Changes, Dirty},
     kubelets,
     list_watch::{Source, list_watch},
+    namespaced::{Namespaced, NamespacedWriter, namespaced},
     quota::Shares,
     slim::Watched,
     unusable::UnusableObjects,
@@ -58,15 +59,15 @@ const MISSING_WAIT: Duration = Duration::from_secs(5);
 /// What every decision needs to know of the cluster.
 #[derive(Clone, Debug)]
 pub struct Caches {
-    policies: Store<GracefulPolicy>,
-    cluster_policies: Store<ClusterGracefulPolicy>,
-    services: Store<Service>,
-    namespaces: Store<Namespace>,
-    budgets: Store<PodDisruptionBudget>,
+    policies: Namespaced<GracefulPolicy>,
+    cluster_policies: Namespaced<ClusterGracefulPolicy>,
+    services: Namespaced<Service>,
+    namespaces: Namespaced<Namespace>,
+    budgets: Namespaced<PodDisruptionBudget>,
     workloads: Workloads,
     native_sleep: watch::Receiver<Option<bool>>,
     policies_changed: watch::Receiver<()>,
-    budgets_changed: watch::Receiver<()>,
+    budgets_changed: Changes<Option<String>>,
     synced: watch::Receiver<bool>,
     missing: Missing,
     unusable: UnusableObjects,
@@ -84,14 +85,13 @@ impl Caches {
         workloads: Workloads,
         unusable: &UnusableObjects,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
-        let (policies, policy_writer) = reflector::store();
-        let (cluster_policies, cluster_policy_writer) = reflector::store();
-        let (services, service_writer) = reflector::store();
-        let (namespaces, namespace_writer) = reflector::store();
-        let (budgets, budget_writer) = reflector::store();
+        let (policies, policy_writer) = namespaced();
+        let (cluster_policies, cluster_policy_writer) = namespaced();
+        let (services, service_writer) = namespaced();
+        let (namespaces, namespace_writer) = namespaced();
+        let (budgets, budget_writer) = namespaced();
         let (native_sleep, native_sleep_known) = watch::channel(None);
         let (changed, policies_changed) = watch::channel(());
-        let (budget_changed, budgets_changed) = watch::channel(());
         let (filled, synced) = watch::channel(false);
         let caches = Self {
             policies,
@@ -102,7 +102,7 @@ impl Caches {
             workloads,
             native_sleep: native_sleep_known,
             policies_changed,
-            budgets_changed,
+            budgets_changed: Changes::default(),
             synced,
             missing: Missing::default(),
             unusable: unusable.clone(),
@@ -136,8 +136,9 @@ impl Caches {
             follow(from, cluster_policy_writer, spec, missing(), of_cluster),
             follow(from, service_writer, any, missing(), of_service),
             follow(from, namespace_writer, labels, missing(), of_namespace()),
-            follow(from, budget_writer, decisive_spec(caches.budgets.clone()), missing(), move |_| {
-                budget_changed.send_replace(());
+            follow(from, budget_writer, decisive_spec(caches.budgets.clone()), missing(), {
+                let changed = caches.budgets_changed.clone();
+                move |namespace: Option<&str>| changed.add(namespace.map(Into::into))
             }),
         );
         let kubelets = kubelets::follow(client.clone(), native_sleep);
@@ -172,15 +173,15 @@ impl Caches {
         workloads: Vec<(Kind, DynamicObject)>,
     ) -> Self {
         Self {
-            policies: fixed_store(policies),
-            cluster_policies: fixed_store(vec![]),
-            services: fixed_store(services),
-            namespaces: fixed_store(vec![]),
-            budgets: fixed_store(vec![]),
+            policies: fixed(policies),
+            cluster_policies: fixed(vec![]),
+            services: fixed(services),
+            namespaces: fixed(vec![]),
+            budgets: fixed(vec![]),
             workloads: Workloads::fixed(workloads),
             native_sleep: watch::channel(Some(true)).1,
             policies_changed: watch::channel(()).1,
-            budgets_changed: watch::channel(()).1,
+            budgets_changed: Changes::default(),
             synced: watch::channel(true).1,
             missing: Missing::default(),
             unusable: UnusableObjects::default(),
@@ -190,13 +191,13 @@ impl Caches {
     /// The same with these cluster policies.
     #[must_use]
     pub fn with_cluster_policies(self, policies: Vec<ClusterGracefulPolicy>) -> Self {
-        Self { cluster_policies: fixed_store(policies), ..self }
+        Self { cluster_policies: fixed(policies), ..self }
     }
 
     /// The same with these namespaces.
     #[must_use]
     pub fn with_namespaces(self, namespaces: Vec<Namespace>) -> Self {
-        Self { namespaces: fixed_store(namespaces), ..self }
+        Self { namespaces: fixed(namespaces), ..self }
     }
 
     /// What has to be evaluated anew.
@@ -280,18 +281,17 @@ impl Caches {
     /// What surrounds the workloads of a namespace.
     #[must_use]
     pub fn surroundings(&self, namespace: &str) -> Surroundings {
-        let inside = |of: &Option<String>| of.as_deref() == Some(namespace);
         let labels = self.namespaces.get(&ObjectRef::new(namespace)).map(|found| found.labels().clone());
         // One that the watch has yet to bring gets the benefit of the doubt.
         let all_pods = labels.as_ref().is_none_or(is_enabled);
         let labels = labels.unwrap_or_default();
         Surroundings {
-            policies: self.policies.state_filter(|policy| inside(&policy.metadata.namespace)),
+            policies: self.policies.inside(namespace),
             cluster_policies: self.cluster_policies.state_filter(|policy| {
                 let selector = policy.spec.namespace_selector.as_ref();
                 selector.is_none_or(|selector| plan::matches(selector, &labels))
             }),
-            services: self.services.state_filter(|service| inside(&service.metadata.namespace)),
+            services: self.services.inside(namespace),
             native_sleep: self.native_sleep.borrow().unwrap_or(true),
             all_pods,
         }
@@ -300,13 +300,14 @@ impl Caches {
     /// The `PodDisruptionBudgets` of a namespace.
     #[must_use]
     pub fn budgets(&self, namespace: &str) -> Vec<Arc<PodDisruptionBudget>> {
-        self.budgets.state_filter(|budget| budget.metadata.namespace.as_deref() == Some(namespace))
+        self.budgets.inside(namespace)
     }
 
-    /// An item for every change of a `PodDisruptionBudget`, but for what is written here and meets no other of
-    /// adieu's.
-    pub fn budget_changes(&self) -> impl Stream<Item = ()> + Send + use<> {
-        changes(self.budgets_changed.clone())
+    /// The namespaces in which a `PodDisruptionBudget` changed, but for what is written here and meets no other of
+    /// adieu's; `None` stands for all. For one consumer.
+    #[must_use]
+    pub fn changed_budgets(&self) -> Changes<Option<String>> {
+        self.budgets_changed.clone()
     }
 
     /// An item for every change that can alter settings, once the caches have it: of a policy, or of a
@@ -349,7 +350,7 @@ pub fn changes<T: Send + Sync + 'static>(receiver: watch::Receiver<T>) -> impl S
 
 fn follow<K>(
     (client, unusable): (&Client, &UnusableObjects),
-    mut writer: Writer<K>,
+    mut writer: NamespacedWriter<K>,
     decisive: impl Fn(&K) -> Option<u64> + Send + 'static,
     missing: Missing,
     changed: impl Fn(Option<&str>) + Send + 'static,
@@ -389,7 +390,7 @@ where
                         break;
                     }
                 };
-                writer.apply_watcher_event(&event);
+                writer.apply(&event);
                 let is_known = !matches!(event, watcher::Event::Init | watcher::Event::InitApply(_));
                 if is_known && replace(&mut is_missing, false) {
                     missing.0.fetch_sub(1, Ordering::Relaxed);
@@ -479,15 +480,13 @@ fn any(service: &Service) -> Option<u64> {
 
 /// Of a budget that isn't adieu's, or may be for the pods of another one that is: nothing else is decided anew
 /// because of what was just written.
-fn decisive_spec(budgets: Store<PodDisruptionBudget>) -> impl Fn(&PodDisruptionBudget) -> Option<u64> {
+fn decisive_spec(budgets: Namespaced<PodDisruptionBudget>) -> impl Fn(&PodDisruptionBudget) -> Option<u64> {
     move |budget| {
-        let meets = |other: &PodDisruptionBudget| {
-            other.metadata.namespace == budget.metadata.namespace
-                && other.metadata.name != budget.metadata.name
-                && is_our_budget(other)
-                && may_meet(budget, other)
+        let meets = |other: &Arc<PodDisruptionBudget>| {
+            other.metadata.name != budget.metadata.name && is_our_budget(other) && may_meet(budget, other)
         };
-        spec(budget).filter(|_| !is_our_budget(budget) || budgets.find(meets).is_some())
+        let namespace = budget.metadata.namespace.as_deref().unwrap_or_default();
+        spec(budget).filter(|_| !is_our_budget(budget) || budgets.inside(namespace).iter().any(meets))
     }
 }
 
@@ -513,16 +512,16 @@ pub(crate) fn hash_of(value: &impl Hash) -> u64 {
     hasher.finish()
 }
 
-fn fixed_store<K>(objects: Vec<K>) -> Store<K>
+fn fixed<K>(objects: Vec<K>) -> Namespaced<K>
 where
     K: Resource<DynamicType = ()> + Clone + 'static,
 {
-    let (store, mut writer) = reflector::store();
-    writer.apply_watcher_event(&watcher::Event::Init);
+    let (store, mut writer) = namespaced();
+    writer.apply(&watcher::Event::Init);
     for object in objects {
-        writer.apply_watcher_event(&watcher::Event::InitApply(object));
+        writer.apply(&watcher::Event::InitApply(object));
     }
-    writer.apply_watcher_event(&watcher::Event::InitDone);
+    writer.apply(&watcher::Event::InitDone);
     // Readers keep the content when the writer goes.
     drop(writer);
     store
@@ -595,7 +594,7 @@ mod tests {
         let [web, canary, shop] =
             [json!({"app": "web"}), json!({"app": "web", "track": "canary"}), json!({"app": "shop"})];
         let is_news = |new: PodDisruptionBudget, present: PodDisruptionBudget| {
-            let decisive = decisive_spec(fixed_store(vec![present, new.clone()]));
+            let decisive = decisive_spec(fixed(vec![present, new.clone()]));
             Seen::default().changes(&watcher::Event::Apply(new), &decisive)
         };
         assert!(is_news(budget("a", "adieu", &web), budget("b", "adieu", &canary)));
@@ -644,7 +643,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_namespace_that_was_just_created_is_waited_for_where_a_policy_selects_by_its_labels() {
-        let (namespaces, mut writer) = reflector::store();
+        let (namespaces, mut writer) = namespaced();
         let (tell, policies_changed) = watch::channel(());
         let caches = Caches { namespaces, policies_changed, ..Caches::fixed(vec![], vec![], vec![]) };
         let with = |selector: Value| {
@@ -657,7 +656,7 @@ mod tests {
         assert!(!selecting.learns_policies_of("shop", LAG).await);
         let bring = async {
             sleep(LAG / 2).await;
-            writer.apply_watcher_event(&watcher::Event::Apply(namespace("shop", &json!({"team": "shop"}))));
+            writer.apply(&watcher::Event::Apply(namespace("shop", &json!({"team": "shop"}))));
             tell.send_replace(());
         };
         assert!(tokio::join!(selecting.learns_policies_of("shop", LAG), bring).0);

@@ -47,17 +47,18 @@ impl Index {
         for key in self.concerned(caches, batch) {
             self.evaluate_one(caches, &key, &mut contexts);
         }
-        self.apply(applied);
+        self.apply(applied, true);
     }
 
     async fn evaluate(&self, caches: &Caches, batch: Batch) {
+        let all = batch.all;
         let (applied, mut contexts) = (versions(caches, &batch), Contexts::new());
         for key in self.concerned(caches, batch) {
             self.evaluate_one(caches, &key, &mut contexts);
             // Thousands may come together, and others have their turn between them.
             yield_now().await;
         }
-        self.apply(applied);
+        self.apply(applied, all);
     }
 
     fn evaluate_one(&self, caches: &Caches, key: &WorkloadKey, contexts: &mut Contexts) {
@@ -74,17 +75,15 @@ impl Index {
     /// The workloads that a batch is about, also those that are gone.
     fn concerned(&self, caches: &Caches, batch: Batch) -> BTreeSet<WorkloadKey> {
         let Batch { all, namespaces, workloads: mut concerned } = batch;
-        if !all && namespaces.is_empty() {
-            return concerned;
+        if all {
+            let kept = caches.workloads().kept();
+            concerned.extend(kept.map(|(kind, kept)| WorkloadKey::new(kind, kept.meta())));
+            concerned.extend(self.read().evaluations.keys().cloned());
         }
-        let is_in = |namespace: &str| all || namespaces.contains(namespace);
-        for (kind, kept) in caches.workloads().kept() {
-            if kept.meta().namespace.as_deref().is_some_and(is_in) {
-                concerned.insert(WorkloadKey::new(kind, kept.meta()));
-            }
+        for namespace in &namespaces {
+            concerned.extend(caches.workloads().inside(namespace));
+            concerned.extend(self.inside(namespace));
         }
-        let known = self.read();
-        concerned.extend(known.evaluations.keys().filter(|key| is_in(&key.namespace)).cloned());
         concerned
     }
 }

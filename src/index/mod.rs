@@ -12,6 +12,7 @@ pub mod kept;
 mod keys;
 mod kubelets;
 mod list_watch;
+mod namespaced;
 pub mod progress;
 mod quota;
 mod slim;
@@ -52,6 +53,8 @@ struct State {
     by_policy: BTreeMap<PolicyKey, BTreeSet<WorkloadKey>>,
     /// The policies by which all workloads in their reach have been evaluated.
     applied: BTreeMap<PolicyKey, PolicyVersion>,
+    /// Whether everything there was has been evaluated.
+    is_complete: bool,
 }
 
 /// A policy as it was written: its uid, and the generation of its spec.
@@ -91,12 +94,26 @@ impl Index {
         self.read().evaluations.iter().map(|(key, evaluation)| (key.clone(), evaluation.clone())).collect()
     }
 
+    /// The workloads of a namespace that are evaluated.
+    fn inside(&self, namespace: &str) -> Vec<WorkloadKey> {
+        let first = WorkloadKey { namespace: namespace.to_owned(), kind: Kind::ALL[0], name: String::new() };
+        let state = self.read();
+        let keys = state.evaluations.range(first..).map(|(key, _)| key);
+        keys.take_while(|key| key.namespace == namespace).cloned().collect()
+    }
+
     /// The evaluations that [concern](Decision::policies) a policy.
     #[must_use]
     pub fn of_policy(&self, policy: &PolicyKey) -> Vec<(WorkloadKey, Arc<Evaluation>)> {
         let state = self.read();
         let keys = state.by_policy.get(policy).into_iter().flatten();
         keys.filter_map(|key| Some((key.clone(), state.evaluations.get(key)?.clone()))).collect()
+    }
+
+    /// Whether everything there was has been evaluated. Before that, whatever is rolling out may be missing.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.read().is_complete
     }
 
     /// Whether every workload in its reach has been evaluated by this policy, and not by an older one.
@@ -142,10 +159,10 @@ impl Index {
         }
     }
 
-    /// Tells whoever writes workloads to look at all of them.
-    pub fn touch_all(&self) {
-        let keys: Vec<_> = self.read().evaluations.keys().cloned().collect();
-        for key in keys {
+    /// Tells whoever writes workloads to look at those of a namespace, or at all.
+    pub fn touch_workloads(&self, namespace: Option<&str>) {
+        let all = || self.read().evaluations.keys().cloned().collect();
+        for key in namespace.map_or_else(all, |namespace| self.inside(namespace)) {
             self.0.workloads[key.kind as usize].add(key);
         }
     }
@@ -176,14 +193,16 @@ impl Index {
         self.0.version.send_modify(|version| *version += 1);
     }
 
-    /// Notes the policies by which everything in their reach has been evaluated.
-    fn apply(&self, policies: BTreeMap<PolicyKey, PolicyVersion>) {
+    /// Notes the policies by which everything in their reach has been evaluated, and whether that is all there is.
+    fn apply(&self, policies: BTreeMap<PolicyKey, PolicyVersion>, all: bool) {
         let mut state = self.write();
+        state.is_complete |= all;
         let is_new =
             |(key, version): &(&PolicyKey, &PolicyVersion)| state.applied.get(*key) != Some(*version);
         let news: Vec<_> = policies.iter().filter(is_new).map(|(key, _)| key.clone()).collect();
         state.applied.extend(policies);
         drop(state);
+        self.0.version.send_modify(|version| *version += 1);
         self.touch_policies(news);
     }
 
@@ -212,3 +231,7 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "index_tests.rs"]
+mod tests;

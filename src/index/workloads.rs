@@ -23,6 +23,7 @@ use super::{
     Dirty, WorkloadKey,
     kept::Kept,
     list_watch::{Source, list_watch},
+    namespaced::Names,
     quota::{Quota, Shares},
     slim::Watched as _,
     unusable::UnusableObjects,
@@ -37,6 +38,7 @@ pub const LAG: Duration = Duration::from_secs(1);
 pub struct Workloads {
     /// In the order of [`Kind::ALL`].
     stores: [Store<Kept>; 3],
+    names: [Names; 3],
     /// How many kinds have been listed.
     listed: watch::Receiver<usize>,
     changed: watch::Receiver<()>,
@@ -55,6 +57,7 @@ impl Workloads {
         let (tell, changed) = watch::channel(());
         let (count, listed) = watch::channel(0);
         let dirty = Dirty::default();
+        let names = Kind::ALL.map(|_| Names::default());
         let follow = |kind: Kind| {
             let resource = resource(kind);
             let writer = Writer::new(resource.clone());
@@ -75,19 +78,22 @@ impl Workloads {
                 keep: Arc::new(keep),
             };
             let (tell, count, listed, done) = (tell.clone(), count.clone(), store.clone(), store.clone());
-            let dirty = dirty.clone();
+            let (dirty, names) = (dirty.clone(), names[kind as usize].clone());
             let mut first = true;
             let stream = list_watch(source)
                 .default_backoff()
                 .reflect(writer)
                 .inspect(move |event| {
+                    if let Ok(event) = event {
+                        names.apply(event);
+                    }
                     match event {
                         Ok(watcher::Event::Delete(kept)) => {
                             quota.forget(kind, kept);
                             dirty.workload(WorkloadKey::new(kind, kept.meta()));
                         }
                         Ok(watcher::Event::Apply(kept)) => {
-                            dirty.workload(WorkloadKey::new(kind, kept.meta()))
+                            dirty.workload(WorkloadKey::new(kind, kept.meta()));
                         }
                         Ok(watcher::Event::InitDone) => {
                             quota.retain(kind, &done);
@@ -105,7 +111,7 @@ impl Workloads {
         };
         let [(deployments, first), (stateful_sets, second), (daemon_sets, third)] = Kind::ALL.map(follow);
         let stores = [deployments, stateful_sets, daemon_sets];
-        (Self { stores, listed, changed, dirty }, [first, second, third])
+        (Self { stores, names, listed, changed, dirty }, [first, second, third])
     }
 
     /// Whether every kind has been listed.
@@ -139,7 +145,15 @@ impl Workloads {
             writer.as_reader()
         };
         let (listed, changed) = (watch::channel(3).1, watch::channel(()).1);
-        Self { stores: Kind::ALL.map(store), listed, changed, dirty: Dirty::default() }
+        let stores = Kind::ALL.map(store);
+        let names = Kind::ALL.map(|kind| {
+            let names = Names::default();
+            for kept in stores[kind as usize].state() {
+                names.apply(&watcher::Event::Apply(Kept::clone(&kept)));
+            }
+            names
+        });
+        Self { stores, names, listed, changed, dirty: Dirty::default() }
     }
 
     /// Told of every change, once the store has it.
@@ -186,6 +200,14 @@ impl Workloads {
     #[must_use]
     pub fn contains(&self, kind: Kind, namespace: &str, name: &str) -> bool {
         self.kept_of(kind, namespace, name).is_some()
+    }
+
+    /// The workloads of a namespace.
+    #[must_use]
+    pub fn inside(&self, namespace: &str) -> Vec<WorkloadKey> {
+        let key = |kind, name| WorkloadKey { namespace: namespace.to_owned(), kind, name };
+        let of = |kind| self.names[kind as usize].of(namespace).into_iter().map(move |name| key(kind, name));
+        Kind::ALL.into_iter().flat_map(of).collect()
     }
 
     /// Every workload, with its kind.

@@ -1,0 +1,140 @@
+use std::time::Duration;
+
+use futures::{FutureExt as _, StreamExt as _, future::join};
+use kube::core::DynamicObject;
+use serde_json::{Value, json};
+use tokio::{sync::watch, time::timeout};
+
+use super::{caches::Caches, *};
+use crate::api::GracefulPolicy;
+
+const LIMIT: Duration = Duration::from_secs(10);
+
+fn policy(namespace: &str, name: &str, generation: i64, drain: i64) -> GracefulPolicy {
+    serde_json::from_value(json!({
+        "apiVersion": "adieu.dev/v1alpha1", "kind": "GracefulPolicy",
+        "metadata": {"name": name, "namespace": namespace, "uid": name, "generation": generation},
+        "spec": {"selector": {}, "drainSeconds": drain},
+    }))
+    .unwrap()
+}
+
+fn deployment(namespace: &str, name: &str, status: Value) -> (Kind, DynamicObject) {
+    let object = json!({
+        "metadata": {"name": name, "namespace": namespace, "uid": name, "generation": 1},
+        "spec": {"replicas": 1, "template": {
+            "metadata": {"labels": {"app": name}},
+            "spec": {"containers": [{"name": "app"}], "terminationGracePeriodSeconds": 30},
+        }},
+        "status": status,
+    });
+    (Kind::Deployment, serde_json::from_value(object).unwrap())
+}
+
+fn key(namespace: &str, name: &str) -> WorkloadKey {
+    WorkloadKey { namespace: namespace.into(), kind: Kind::Deployment, name: name.into() }
+}
+
+fn of(namespace: &str, name: &str) -> PolicyKey {
+    policy_key(namespace, &Source::Policy(name.into()))
+}
+
+/// What has changed by now.
+fn changed<T: Ord + Send + 'static>(changes: Changes<T>) -> Vec<T> {
+    let mut stream = Box::pin(changes.stream(Duration::ZERO));
+    std::iter::from_fn(|| stream.next().now_or_never().flatten()).collect()
+}
+
+fn two_namespaces(drain: i64, generation: i64, status: &Value) -> Caches {
+    let policies = vec![policy("shop", "all", generation, drain), policy("bank", "all", 1, 10)];
+    let workloads = vec![
+        deployment("shop", "web", status.clone()),
+        deployment("bank", "web", json!({})),
+        deployment("attic", "web", json!({})),
+    ];
+    Caches::fixed(policies, vec![], workloads)
+}
+
+#[test]
+fn tells_only_of_workloads_and_policies_that_changed() {
+    let index = Index::default();
+    index.refresh(&two_namespaces(20, 1, &json!({})));
+    assert!(index.get(&key("attic", "web")).is_none(), "adieu has nothing to do with it");
+    assert_eq!(changed(index.changed_workloads(Kind::Deployment)), [key("bank", "web"), key("shop", "web")]);
+    assert_eq!(changed(index.changed_policies(false)), [of("bank", "all"), of("shop", "all")]);
+    let version = *index.version().borrow();
+    index.refresh(&two_namespaces(20, 1, &json!({})));
+    assert!(changed(index.changed_workloads(Kind::Deployment)).is_empty());
+    assert!(changed(index.changed_policies(false)).is_empty());
+    assert!(*index.version().borrow() > version, "another batch was evaluated");
+
+    // A status alone is news for the scheduler, and for no writer.
+    index.refresh(&two_namespaces(20, 1, &json!({"updatedReplicas": 1})));
+    assert!(changed(index.changed_workloads(Kind::Deployment)).is_empty());
+    assert!(changed(index.changed_policies(false)).is_empty());
+
+    index.refresh(&two_namespaces(30, 2, &json!({})));
+    assert_eq!(changed(index.changed_workloads(Kind::Deployment)), [key("shop", "web")]);
+    assert_eq!(changed(index.changed_policies(false)), [of("shop", "all")]);
+}
+
+#[test]
+fn a_policy_is_applied_once_its_workloads_are_evaluated_by_it() {
+    let index = Index::default();
+    let (now, later) = (policy("shop", "all", 1, 20), policy("shop", "all", 2, 30));
+    let has_applied = |policy: &GracefulPolicy| index.has_applied(&of("shop", "all"), &policy.metadata);
+    assert!(!has_applied(&now) && !index.is_complete());
+    index.refresh(&two_namespaces(20, 1, &json!({})));
+    assert!(has_applied(&now) && !has_applied(&later) && index.is_complete());
+    index.refresh(&two_namespaces(30, 2, &json!({})));
+    assert!(has_applied(&now) && has_applied(&later));
+    let mut another = later.clone();
+    another.metadata.uid = Some("another".into());
+    assert!(!has_applied(&another));
+}
+
+#[test]
+fn workloads_are_found_by_policy_and_namespace() {
+    let index = Index::default();
+    index.refresh(&two_namespaces(20, 1, &json!({})));
+    let keys = |found: Vec<(WorkloadKey, _)>| found.into_iter().map(|(key, _)| key).collect::<Vec<_>>();
+    assert_eq!(keys(index.of_policy(&of("shop", "all"))), [key("shop", "web")]);
+    assert_eq!(keys(index.all()), [key("bank", "web"), key("shop", "web")]);
+    assert_eq!(index.inside("shop"), [key("shop", "web")]);
+    assert!(index.inside("sho").is_empty());
+    changed(index.changed_workloads(Kind::Deployment));
+    index.touch_workloads(Some("bank"));
+    assert_eq!(changed(index.changed_workloads(Kind::Deployment)), [key("bank", "web")]);
+    // A workload that is gone is found by nothing.
+    index.refresh(&Caches::fixed(vec![policy("shop", "all", 1, 20)], vec![], vec![]));
+    assert!(index.all().is_empty() && index.of_policy(&of("shop", "all")).is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn evaluates_only_what_a_change_concerns() {
+    let caches = two_namespaces(20, 1, &json!({}));
+    let index = Index::default();
+    let (tell_leads, leads) = watch::channel(true);
+    let check = async {
+        let settle = async || {
+            while changed(index.changed_policies(false)).is_empty() {
+                tokio::task::yield_now().await;
+            }
+        };
+        settle().await;
+        index.clear();
+        caches.dirty().workload(key("shop", "web"));
+        settle().await;
+        assert_eq!(index.all().len(), 1);
+        index.clear();
+        caches.dirty().namespace("bank");
+        settle().await;
+        assert_eq!(index.all()[0].0, key("bank", "web"));
+        tell_leads.send_replace(false);
+        index.version().wait_for(|_| index.all().is_empty()).await.unwrap();
+        drop(tell_leads);
+    };
+    let both = join(index.keep(&caches, leads), check);
+    timeout(LIMIT, both).await.expect("an end");
+    assert!(!index.is_complete(), "who doesn't lead knows nothing");
+}

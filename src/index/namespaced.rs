@@ -1,0 +1,152 @@
+//! Objects found by their namespace, without a look at those of others.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    mem::take,
+    ops::Deref,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use kube::{
+    Resource,
+    runtime::{
+        reflector::{self, ObjectRef, Store, store::Writer},
+        watcher::Event,
+    },
+};
+
+/// Objects of one kind, kept by who has the [`NamespacedWriter`].
+#[derive(Clone, Debug)]
+pub struct Namespaced<K: Resource<DynamicType = ()> + Clone + 'static> {
+    store: Store<K>,
+    names: Names,
+}
+
+/// What keeps the objects.
+pub struct NamespacedWriter<K: Resource<DynamicType = ()> + Clone + 'static> {
+    writer: Writer<K>,
+    names: Names,
+}
+
+/// The names of the objects of each namespace.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Names(Arc<Mutex<State>>);
+
+type ByNamespace = BTreeMap<String, BTreeSet<String>>;
+
+#[derive(Debug, Default)]
+struct State {
+    names: ByNamespace,
+    /// What a list that has yet to end has brought.
+    listed: ByNamespace,
+}
+
+/// No objects yet, and what keeps them.
+pub(super) fn namespaced<K: Resource<DynamicType = ()> + Clone + 'static>()
+-> (Namespaced<K>, NamespacedWriter<K>) {
+    let (store, writer) = reflector::store();
+    let names = Names::default();
+    (Namespaced { store, names: names.clone() }, NamespacedWriter { writer, names })
+}
+
+impl<K: Resource<DynamicType = ()> + Clone + 'static> Namespaced<K> {
+    /// Those of a namespace.
+    #[must_use]
+    pub fn inside(&self, namespace: &str) -> Vec<Arc<K>> {
+        let names = self.names.of(namespace);
+        names.iter().filter_map(|name| self.store.get(&ObjectRef::new(name).within(namespace))).collect()
+    }
+}
+
+impl<K: Resource<DynamicType = ()> + Clone + 'static> Deref for Namespaced<K> {
+    type Target = Store<K>;
+
+    fn deref(&self) -> &Store<K> {
+        &self.store
+    }
+}
+
+impl<K: Resource<DynamicType = ()> + Clone + 'static> NamespacedWriter<K> {
+    /// Keeps what an event brings.
+    pub fn apply(&mut self, event: &Event<K>) {
+        self.writer.apply_watcher_event(event);
+        self.names.apply(event);
+    }
+}
+
+impl Names {
+    /// Those of a namespace.
+    pub(super) fn of(&self, namespace: &str) -> BTreeSet<String> {
+        self.state().names.get(namespace).cloned().unwrap_or_default()
+    }
+
+    /// Keeps those that an event brings, once its store has the objects.
+    pub(super) fn apply<K: Resource>(&self, event: &Event<K>) {
+        let mut state = self.state();
+        match event {
+            Event::Apply(object) => insert(&mut state.names, object),
+            Event::Delete(object) => {
+                let (namespace, name) = place(object);
+                if let Some(names) = state.names.get_mut(&namespace) {
+                    names.remove(&name);
+                    if names.is_empty() {
+                        state.names.remove(&namespace);
+                    }
+                }
+            }
+            Event::Init => state.listed.clear(),
+            Event::InitApply(object) => insert(&mut state.listed, object),
+            Event::InitDone => state.names = take(&mut state.listed),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn insert<K: Resource>(names: &mut ByNamespace, object: &K) {
+    let (namespace, name) = place(object);
+    names.entry(namespace).or_default().insert(name);
+}
+
+fn place<K: Resource>(object: &K) -> (String, String) {
+    let metadata = object.meta();
+    (metadata.namespace.clone().unwrap_or_default(), metadata.name.clone().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::Service;
+    use kube::{ResourceExt as _, api::ObjectMeta};
+
+    use super::*;
+
+    fn service(namespace: &str, name: &str) -> Service {
+        let (namespace, name) = (Some(namespace.into()), Some(name.into()));
+        Service { metadata: ObjectMeta { namespace, name, ..ObjectMeta::default() }, ..Service::default() }
+    }
+
+    #[test]
+    fn finds_objects_by_namespace_through_lists_and_changes() {
+        let (services, mut writer) = namespaced();
+        let inside = |namespace: &str| -> Vec<String> {
+            services.inside(namespace).iter().map(|service: &Arc<Service>| service.name_any()).collect()
+        };
+        writer.apply(&Event::Init);
+        for (namespace, name) in [("shop", "b"), ("shop", "a"), ("bank", "c")] {
+            writer.apply(&Event::InitApply(service(namespace, name)));
+        }
+        assert!(inside("shop").is_empty(), "a list counts once it is complete");
+        writer.apply(&Event::InitDone);
+        assert_eq!((inside("shop"), inside("bank")), (vec!["a".into(), "b".into()], vec!["c".into()]));
+        writer.apply(&Event::Apply(service("shop", "d")));
+        writer.apply(&Event::Delete(service("shop", "a")));
+        assert_eq!(inside("shop"), ["b", "d"]);
+        // What is listed anew leaves out what is gone.
+        for event in [Event::Init, Event::InitApply(service("shop", "d")), Event::InitDone] {
+            writer.apply(&event);
+        }
+        assert_eq!((inside("shop"), inside("bank")), (vec!["d".into()], vec![]));
+    }
+}
