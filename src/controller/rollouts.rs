@@ -109,7 +109,7 @@ impl Found<'_> {
         let broken = now == Progress::Rolling && !behind && was_complete;
         rollout.ours &= !broken;
         if !rollout.ours {
-            rollout.policies.clone_from(&self.evaluation.decision.rolled_out_by);
+            rollout.policies = self.evaluation.decision.rolled_out_by.iter().cloned().collect();
         }
         // The Deployment controller doesn't always notice, and the others never do.
         let failed = broken || now == Progress::Failed || rollout.is_stuck(at);
@@ -127,6 +127,7 @@ impl Found<'_> {
             return Rollout { planned, given_up: true, ..Rollout::new(evaluation, true, stalled) };
         }
         let ours = unseen && carries && now == Progress::Rolling && !evaluation.rollout.is_updated;
-        Rollout { planned, ..Rollout::new(evaluation, ours, evaluation.decision.rolled_out_by.clone()) }
+        let policies = evaluation.decision.rolled_out_by.iter().cloned().collect();
+        Rollout { planned, ..Rollout::new(evaluation, ours, policies) }
     }
 }

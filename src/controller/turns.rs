@@ -9,6 +9,7 @@ use std::{
 };
 
 use futures::{Stream, StreamExt as _, stream};
+use k8s_openapi::jiff::Timestamp;
 use kube::{core::DynamicObject, runtime::reflector::ObjectRef};
 use tokio::{
     sync::{Mutex, OwnedMutexGuard, watch},
@@ -79,7 +80,7 @@ struct Look {
 }
 
 /// Where a workload stands among those that wait: by the time of its creation, then by namespace, kind and name.
-type Place = (String, Key);
+type Place = (Option<Timestamp>, Key);
 
 /// The policies that ask for a rollout, and how many may roll out at a time because of each.
 type Asking = BTreeMap<PolicyKey, usize>;
@@ -97,12 +98,12 @@ struct Queue {
 pub(super) struct Turn {
     state: OwnedMutexGuard<State>,
     key: Key,
-    created: String,
+    created: Option<Timestamp>,
     rollout: Rollout,
 }
 
 fn place(key: &Key, decision: &Decision) -> Place {
-    (decision.created.clone(), key.clone())
+    (decision.created, key.clone())
 }
 
 impl Turns {
@@ -182,7 +183,7 @@ impl Turns {
         };
         (may_begin && has_room).then(|| {
             let policies = decision.asked_by.keys().cloned().collect();
-            let (key, created) = (key.clone(), decision.created.clone());
+            let (key, created) = (key.clone(), decision.created);
             Turn { state, key, created, rollout: Rollout::planned(&evaluation, policies) }
         })
     }

@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use k8s_openapi::jiff::Timestamp;
 use kube::Resource as _;
 
 use super::{
@@ -31,8 +32,8 @@ pub struct Evaluation {
 pub struct Decision {
     /// Its uid.
     pub uid: Option<String>,
-    /// When it was created, as a time that can be ordered.
-    pub created: String,
+    /// When it was created.
+    pub created: Option<Timestamp>,
     /// How it stands.
     pub standing: Standing,
     /// When its template is written.
@@ -44,11 +45,11 @@ pub struct Decision {
     /// The policies that ask for a rollout, and how many may roll out at a time because of each.
     pub asked_by: BTreeMap<PolicyKey, usize>,
     /// The policies that it is counted for: whose values it has or shall have, and that select it.
-    pub counted_by: BTreeSet<PolicyKey>,
+    pub counted_by: Vec<PolicyKey>,
     /// The policies that lost it to another one.
-    pub lost_by: BTreeSet<PolicyKey>,
+    pub lost_by: Vec<PolicyKey>,
     /// The policies that a rollout of it may be for.
-    pub rolled_out_by: BTreeSet<PolicyKey>,
+    pub rolled_out_by: Vec<PolicyKey>,
     /// Whether it is to be reverted.
     pub reverts: bool,
     /// Whether it is kept as a stub, and never written.
@@ -109,8 +110,10 @@ impl Decision {
     ) -> Option<Self> {
         let metadata = kept.meta();
         let namespace = metadata.namespace.as_deref().unwrap_or_default();
-        let keys = |policies: &mut dyn Iterator<Item = &Source>| -> BTreeSet<PolicyKey> {
-            policies.map(|policy| policy_key(namespace, policy)).collect()
+        // Few as a rule, and there are thousands of workloads: a list takes less memory than a set.
+        let keys = |policies: &mut dyn Iterator<Item = &Source>| -> Vec<PolicyKey> {
+            let policies: BTreeSet<_> = policies.collect();
+            policies.into_iter().map(|policy| policy_key(namespace, policy)).collect()
         };
         let managed = convergence.standing != Standing::Unmanaged;
         let resolution = &convergence.resolution;
@@ -133,7 +136,7 @@ impl Decision {
         let asked = convergence.asked_by.iter();
         Some(Self {
             uid: metadata.uid.clone(),
-            created: metadata.creation_timestamp.as_ref().map(|time| time.0.to_string()).unwrap_or_default(),
+            created: metadata.creation_timestamp.as_ref().map(|time| time.0),
             standing,
             when: convergence.when,
             template: hash_of(workload.template),

@@ -28,11 +28,12 @@ use crate::{
     index::caches::Caches,
     runtime::{
         logs::LineLimit,
-        metrics::{AdmissionLabels, AdmissionResult, Component, KindLabel, Metrics, Overload, OverloadLabels},
+        metrics::{
+            AdmissionLabels, AdmissionResult, Component, KindLabel, Metrics, Overload, OverloadLabels,
+        },
         panics,
         server::Peer,
     },
-};
 };
 
 /// Where the API server sends its reviews.
