@@ -163,14 +163,10 @@ async fn a_rollout_that_fails_stops_its_policy_until_it_is_mended() {
     scene.kubectl(&["rollout", "undo", "deployment/first"]).await;
     scene.rolled_out("first").await;
     let undone = scene.deployment("first").await["spec"].clone();
-    let waited = operator.let_wait().await;
-    eventually("both to have asked for their turn twice", || async {
-        for (name, spec) in [("first", &undone), ("second", &second["spec"])] {
-            assert_eq!(scene.deployment(name).await["spec"], *spec, "{name}");
-        }
-        operator.let_wait().await >= waited + 4
-    })
-    .await;
+    operator.lets_wait_again(&scene, &["first", "second"]).await;
+    for (name, spec) in [("first", &undone), ("second", &second["spec"])] {
+        assert_eq!(scene.deployment(name).await["spec"], *spec, "{name}");
+    }
     assert_eq!(drain(&json!({"spec": undone})), Some(2));
     let stalled = condition(&scene, "Stalled").await.unwrap();
     assert!(stalled.starts_with("True the rollout of first failed, and 2 workloads wait"), "{stalled}");

@@ -10,7 +10,7 @@ use kube::{
 };
 use serde_json::json;
 
-use crate::support::{drain, eventually, web};
+use crate::support::{Scene, drain, eventually, web};
 
 /// Where adieu is installed.
 pub const ADIEU: &str = "adieu-system";
@@ -100,6 +100,18 @@ impl Operator {
     pub async fn let_wait(&self) -> u64 {
         let name = r#"adieu_reconciles_total{kind="Deployment",result="Waiting"}"#;
         self.metric(&self.led().await, name).await.unwrap_or(0)
+    }
+
+    /// Has the leader reconcile each of these Deployments twice more: it lets them wait.
+    pub async fn lets_wait_again(&self, scene: &Scene, names: &[&str]) {
+        for round in ["1", "2"] {
+            for name in names {
+                let waited = self.let_wait().await;
+                let touched = json!({"metadata": {"annotations": {"example.com/reconciled": round}}});
+                scene.patch("Deployment", name, &touched).await.unwrap();
+                eventually("the leader to let it wait", || async { self.let_wait().await > waited }).await;
+            }
+        }
     }
 
     /// A whole number among a pod's metrics, by its name and all its labels.

@@ -85,12 +85,7 @@ async fn drift_is_repaired_one_rollout_at_a_time_and_under_next_update_by_none()
         }
     };
     counts(json!({"matched": 3, "injected": 0, "pending": 3, "failed": 0})).await;
-    let waited = operator.let_wait().await;
-    scene.patch("GracefulPolicy", "all", &json!({"spec": {"priority": 1}})).await.unwrap();
-    eventually("the controller to let all of them wait", || async {
-        operator.let_wait().await >= waited + 3
-    })
-    .await;
+    operator.lets_wait_again(&scene, &["a", "b", "c"]).await;
     assert_eq!(repaired().await.len(), 0, "nothing rolls out by itself");
     let updated = scene.patch("Deployment", "a", &release()).await.unwrap();
     assert_eq!(grace_period(&updated), Some(36));

@@ -40,19 +40,15 @@ async fn a_policy_waits_until_a_rollout_of_somebody_else_is_complete() {
     })
     .await;
 
-    let waited = operator.let_wait().await;
     scene.create(&policy(&json!({"selector": {}, "drainSeconds": 3}))).await;
-    eventually("both to have asked for their turn twice", || async {
-        for deployment in scene.deployments(&["busy", "idle"]).await {
-            assert_eq!(drain(&deployment), None, "a rollout goes on");
-        }
-        operator.let_wait().await >= waited + 4
-    })
-    .await;
     eventually("the policy to say that both are pending", || async {
         scene.policy("all").await["status"]["workloads"]["pending"] == 2
     })
     .await;
+    operator.lets_wait_again(&scene, &["busy", "idle"]).await;
+    for deployment in scene.deployments(&["busy", "idle"]).await {
+        assert_eq!(drain(&deployment), None, "a rollout goes on");
+    }
 
     scene.patch("Deployment", "busy", &selector(Value::Null)).await.unwrap();
     for name in ["busy", "idle"] {
