@@ -31,7 +31,9 @@ use serde_json::Value;
 pub use admit::{Admission, admit, admit_anonymous, undone};
 pub use converge::{Convergence, Standing, When, concerning, converge, marks};
 pub use inject::{Injected, inject, opt_out, original};
-pub use patch::{annotations_patch, opt_out_patch, pod_patch, show_injection, template_patch, unmark};
+pub use patch::{
+    annotations_patch, keep_accepted, opt_out_patch, pod_patch, show_injection, template_patch, unmark,
+};
 pub use pods::{Owner, admit_pod};
 pub use record::Record;
 pub use render::{render, revert};

@@ -56,6 +56,29 @@ pub fn unmark(annotations: &BTreeMap<String, String>) -> Option<PatchOperation> 
     annotations.contains_key(PENDING).then_some(PatchOperation::Remove(RemoveOperation { path }))
 }
 
+/// The operation that puts [`ACCEPTED`] back where a request drops it, as `kubectl replace` does, and keeps the
+/// injection that it is about: `template` is the one that the workload is given.
+#[must_use]
+pub fn keep_accepted(
+    sent: &Workload<'_>,
+    old: Option<&Workload<'_>>,
+    template: &Value,
+) -> Option<PatchOperation> {
+    let old = old?;
+    let accepted = old.annotations.get(ACCEPTED).filter(|_| !sent.annotations.contains_key(ACCEPTED))?;
+    let record = record::text(template)?;
+    (record::text(old.template) == Some(record)).then(|| {
+        let path = PointerBuf::from_tokens(["metadata", "annotations"]);
+        // There may be none yet to add to.
+        let (path, value) = if sent.annotations.is_empty() {
+            (path, json!({ACCEPTED: accepted}))
+        } else {
+            (path.concat(&PointerBuf::from_tokens([ACCEPTED])), json!(accepted))
+        };
+        PatchOperation::Add(AddOperation { path, value })
+    })
+}
+
 /// The operation that makes a workload's label [`INJECTED`] say whether `template`, which it has or is given, carries
 /// a record. `None` where it says so already.
 #[must_use]
@@ -100,6 +123,35 @@ pub fn pod_patch(old: &Value, new: &Value) -> Patch {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::Kind;
+
+    #[test]
+    fn what_was_accepted_stays_where_a_replaced_object_keeps_its_injection() {
+        let accepted = || [(ACCEPTED.to_owned(), "{}".to_owned())].into();
+        let injected = |record: &str| json!({"metadata": {"annotations": {"adieu.dev/injected": record}}});
+        let (none, team) = (BTreeMap::new(), [("team".to_owned(), "shop".to_owned())].into());
+        let (same, other, plain, before) = (injected("1"), injected("2"), json!({}), accepted());
+        let workload = |annotations, template| Workload::new(Kind::Deployment, annotations, template);
+        let old = workload(&before, &same);
+        for (sent, template, kept) in [
+            (&none, &same, true),
+            (&team, &same, true),
+            (&none, &other, false),
+            (&none, &plain, false),
+            (&before, &same, false),
+        ] {
+            let operation = keep_accepted(&workload(sent, template), Some(&old), template);
+            assert_eq!(operation.is_some(), kept, "{sent:?} {template}");
+            let mut object = json!({"metadata": {}});
+            if !sent.is_empty() {
+                object["metadata"]["annotations"] = json!(sent);
+            }
+            json_patch::patch(&mut object, &operation.into_iter().collect::<Vec<_>>()).unwrap();
+            let is_there = object["metadata"]["annotations"].get(ACCEPTED).is_some();
+            assert_eq!(is_there, kept || sent.contains_key(ACCEPTED));
+        }
+        assert_eq!(keep_accepted(&workload(&none, &same), None, &same), None);
+    }
 
     #[test]
     fn a_workloads_label_says_whether_its_template_carries_a_record() {

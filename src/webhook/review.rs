@@ -386,7 +386,9 @@ fn workload(kind: Kind, sent: &Sent<'_>, caches: &Caches) -> Result<Decision, Ba
         let template = admission.template.as_ref();
         let mut patch = template.map(|new| plan::template_patch(sent.template, new)).unwrap_or_default();
         patch.0.extend(unmark);
-        patch.0.extend(plan::show_injection(object.labels(), template.unwrap_or(sent.template)));
+        let template = template.unwrap_or(sent.template);
+        patch.0.extend(plan::keep_accepted(&sent, old.as_ref(), template));
+        patch.0.extend(plan::show_injection(object.labels(), template));
         return Ok(Decision::new(admission, patch));
     };
     let new = Workload { annotations, template, ..sent };
