@@ -32,7 +32,8 @@ pub use admit::{Admission, admit, admit_anonymous, undone};
 pub use converge::{Convergence, Standing, When, concerning, converge, marks};
 pub use inject::{Injected, inject, opt_out, original};
 pub use patch::{
-    annotations_patch, keep_accepted, opt_out_patch, pod_patch, show_injection, template_patch, unmark,
+    annotations_patch, answer_patch, keep_accepted, opt_out_patch, pod_patch, show_injection, template_patch,
+    unmark,
 };
 pub use pods::{Owner, admit_pod};
 pub use record::Record;
