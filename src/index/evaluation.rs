@@ -56,6 +56,9 @@ pub struct Decision {
     pub too_large: bool,
     /// Why nothing can be injected. Empty where something can.
     pub obstacles: Vec<String>,
+    /// What else its writers act on, as a hash: its PodDisruptionBudget, the marks on the workload itself, and what a
+    /// person is told.
+    pub effects: u64,
 }
 
 /// How far the rollout of a workload is.
@@ -133,6 +136,8 @@ impl Decision {
             Some(reason) => vec![reason.to_owned()],
             None => convergence.warnings.clone(),
         };
+        let marks = plan::marks(workload, convergence, surroundings);
+        let budget = format!("{:?}", resolution.settings.disruption_budget.value);
         let asked = convergence.asked_by.iter();
         Some(Self {
             uid: metadata.uid.clone(),
@@ -148,6 +153,7 @@ impl Decision {
             reverts: resolution.reverts,
             too_large: too_large.is_some(),
             obstacles,
+            effects: hash_of(&(budget, marks, &convergence.warnings)),
         })
     }
 

@@ -79,6 +79,34 @@ fn tells_only_of_workloads_and_policies_that_changed() {
 }
 
 #[test]
+fn what_a_writer_acts_on_beside_the_template_is_news_as_well() {
+    let (kind, mut object) = deployment("shop", "web", json!({}));
+    let with = |object: &DynamicObject, spec: Value, labels: Value| {
+        let mut policy = policy("shop", "all", 1, 10);
+        policy.spec = serde_json::from_value(spec).unwrap();
+        let namespace = json!({"metadata": {"name": "shop", "labels": labels}});
+        let caches = Caches::fixed(vec![policy], vec![], vec![(kind, object.clone())]);
+        caches.with_namespaces(vec![serde_json::from_value(namespace).unwrap()])
+    };
+    let index = Index::default();
+    let is_news = |caches: &Caches| {
+        index.refresh(caches);
+        !changed(index.changed_workloads(Kind::Deployment)).is_empty()
+    };
+    let budget =
+        |most: i32| json!({"selector": {}, "disruptionBudget": {"maxUnavailable": most}, "drainSeconds": 10});
+    let enabled = json!({"adieu.dev/injection": "enabled"});
+    assert!(is_news(&with(&object, budget(1), enabled.clone())));
+    assert!(!is_news(&with(&object, budget(1), enabled.clone())));
+    assert!(is_news(&with(&object, budget(2), enabled.clone())), "another PodDisruptionBudget");
+    let later = json!({"selector": {}, "rollout": {"mode": "NextUpdate"}});
+    assert!(is_news(&with(&object, later.clone(), enabled)));
+    assert!(is_news(&with(&object, later.clone(), json!({}))), "it needs the mark");
+    object.metadata.annotations = Some([("adieu.dev/unknown".into(), "1".into())].into());
+    assert!(is_news(&with(&object, later, json!({}))), "a warning");
+}
+
+#[test]
 fn a_policy_is_applied_once_its_workloads_are_evaluated_by_it() {
     let index = Index::default();
     let (now, later) = (policy("shop", "all", 1, 20), policy("shop", "all", 2, 30));

@@ -200,6 +200,10 @@ impl Index {
         let is_new =
             |(key, version): &(&PolicyKey, &PolicyVersion)| state.applied.get(*key) != Some(*version);
         let news: Vec<_> = policies.iter().filter(is_new).map(|(key, _)| key.clone()).collect();
+        if all {
+            // Nothing stays of policies that are gone.
+            state.applied.clear();
+        }
         state.applied.extend(policies);
         drop(state);
         self.0.version.send_modify(|version| *version += 1);
