@@ -125,7 +125,8 @@ impl Context {
     /// An item whenever what this replica may do changes.
     fn permissions(&self) -> impl Stream<Item = ()> + Send + use<> {
         let Replica { leads, paused, .. } = &self.replica;
-        stream::select(changes(leads.clone()), changes(paused.clone()))
+        let commanded = stream::select(changes(leads.clone()), changes(paused.clone()));
+        stream::select(commanded, self.caches.served_changes())
     }
 }
 

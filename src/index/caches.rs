@@ -8,10 +8,7 @@ use std::{
     hash::{DefaultHasher, Hash, Hasher as _},
     mem::replace,
     pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
     time::Duration,
 };
 
@@ -75,7 +72,7 @@ pub struct Caches {
 
 /// How many kinds the API server doesn't know any more.
 #[derive(Clone, Debug, Default)]
-struct Missing(Arc<AtomicUsize>);
+struct Missing(Arc<watch::Sender<usize>>);
 
 impl Caches {
     /// The caches, and the task that keeps them; it never ends. `workloads` are kept by who polls their
@@ -229,7 +226,12 @@ impl Caches {
     /// nobody's wish for every workload.
     #[must_use]
     pub fn is_served(&self) -> bool {
-        self.missing.0.load(Ordering::Relaxed) == 0
+        *self.missing.0.borrow() == 0
+    }
+
+    /// An item whenever a kind ceases to be served, or is served again.
+    pub fn served_changes(&self) -> impl Stream<Item = ()> + Send + use<> {
+        changes(self.missing.0.subscribe())
     }
 
     /// The same without having been filled, which nobody does any more.
@@ -241,7 +243,7 @@ impl Caches {
     /// The same of an API server that doesn't serve a kind of policy.
     #[cfg(test)]
     pub(crate) fn unserved(self) -> Self {
-        Self { missing: Missing(Arc::new(AtomicUsize::new(1))), ..self }
+        Self { missing: Missing(Arc::new(watch::Sender::new(1))), ..self }
     }
 
     /// The same with watches that may yet bring something, for as long as the senders are kept.
@@ -383,7 +385,7 @@ where
                             continue;
                         }
                         if !replace(&mut is_missing, true) {
-                            missing.0.fetch_add(1, Ordering::Relaxed);
+                            missing.0.send_modify(|missing| *missing += 1);
                         }
                         // One that goes on where it was would not tell that the kind is there again.
                         sleep(MISSING_WAIT).await;
@@ -393,7 +395,7 @@ where
                 writer.apply(&event);
                 let is_known = !matches!(event, watcher::Event::Init | watcher::Event::InitApply(_));
                 if is_known && replace(&mut is_missing, false) {
-                    missing.0.fetch_sub(1, Ordering::Relaxed);
+                    missing.0.send_modify(|missing| *missing -= 1);
                 }
                 if seen.changes(&event, &decisive) {
                     changed(concerned(&event));
