@@ -12,7 +12,10 @@ use std::{
     io,
     net::{IpAddr, SocketAddr},
     pin::pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -64,17 +67,23 @@ pub struct Peer {
     pub address: IpAddr,
     /// When a request on this connection was last answered with 200: what the API server sends always is.
     served: Arc<Mutex<Option<Instant>>>,
+    /// Whether a request on it is being answered.
+    busy: Arc<AtomicBool>,
 }
 
 impl Peer {
     /// A new connection of this address.
     #[must_use]
     pub fn new(address: IpAddr) -> Self {
-        Self { address, served: Arc::default() }
+        Self { address, served: Arc::default(), busy: Arc::default() }
     }
 
     fn served(&self) -> Option<Instant> {
         *self.served.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_busy(&self) -> bool {
+        self.busy.load(Ordering::Relaxed)
     }
 
     fn set_served(&self) {
@@ -128,23 +137,26 @@ impl Connections {
     }
 
     /// A connection from `peer`. Where its own limit is reached it takes the place of another of its own; where all
-    /// are taken, that of one of the peer that has most, if that is more than it has itself.
+    /// are taken, that of one of the peer that has most, if that is more than it has itself. A peer that has none
+    /// takes the place of whichever is of least use. No connection gives way while a request on it is answered.
     #[must_use]
     pub fn open(&self, peer: IpAddr) -> Admitted {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let own = open.by_peer.get(&peer).map_or(0, BTreeMap::len);
-        let displaced_peer = if own >= self.limits.connections_per_peer {
-            Some(peer)
-        } else if open.all >= self.limits.connections {
-            let (largest, count) = open.largest();
-            if count <= own + 1 {
-                return Admitted { connection: None, displaced: false };
+        let is_own_limit_reached = own >= self.limits.connections_per_peer;
+        let mut displaced = false;
+        if is_own_limit_reached || open.all >= self.limits.connections {
+            let largest = open.largest();
+            displaced = match largest {
+                _ if is_own_limit_reached => open.displace(|of| of == peer),
+                (Some(largest), count) if count > own + 1 => open.displace(|of| of == largest),
+                _ if own == 0 => open.displace(|_| true),
+                _ => false,
+            };
+            if !displaced {
+                return Admitted { connection: None, displaced };
             }
-            largest
-        } else {
-            None
-        };
-        let displaced = displaced_peer.is_some_and(|peer| open.displace(peer));
+        }
         open.all += 1;
         open.accepted += 1;
         let (number, peer) = (open.accepted, Peer::new(peer));
@@ -171,12 +183,16 @@ impl Open {
         counts.max().map_or((None, 0), |(count, peer)| (Some(peer), count))
     }
 
-    /// Closes the connection of a peer that is of least use: one that has yet to be, or was longest ago; of these the
-    /// oldest.
-    fn displace(&mut self, peer: IpAddr) -> bool {
-        let connections = self.by_peer.get(&peer).into_iter().flatten();
-        let least = connections.min_by_key(|(number, served)| (served.peer.served(), **number));
-        let Some(number) = least.map(|(number, _)| *number) else { return false };
+    /// Closes the connection that is of least use, of some peers: one that has yet to be, or was longest ago; of these
+    /// the oldest. Whether there is one.
+    fn displace(&mut self, is_of: impl Fn(IpAddr) -> bool) -> bool {
+        let peers = self.by_peer.iter().filter(|(peer, _)| is_of(**peer));
+        let connections = peers.flat_map(|(_, connections)| connections);
+        let idle = connections.filter(|(_, served)| !served.peer.is_busy());
+        let least = idle.min_by_key(|(number, served)| (served.peer.served(), **number));
+        let Some((peer, number)) = least.map(|(number, served)| (served.peer.address, *number)) else {
+            return false;
+        };
         let displaced = self.remove(peer, number);
         if let Some(Served { task: Some(task), .. }) = &displaced {
             task.abort();
@@ -323,7 +339,10 @@ pub async fn serve_connection<S>(
         request.extensions_mut().insert(peer.clone());
         let (router, peer) = (router.clone(), peer.clone());
         async move {
-            let mut response = answer(router, request).await?;
+            peer.busy.store(true, Ordering::Relaxed);
+            let response = answer(router, request).await;
+            peer.busy.store(false, Ordering::Relaxed);
+            let mut response = response?;
             if response.status() == StatusCode::OK {
                 peer.set_served();
             }
