@@ -1,6 +1,16 @@
 //! Manifests as text.
 
-use std::{fs, io, path::Path};
+#[cfg(unix)]
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::{
+    fs,
+    io::{
+        self,
+        ErrorKind::{PermissionDenied, ReadOnlyFilesystem, ResourceBusy},
+        Write as _,
+    },
+    path::Path,
+};
 
 use serde::Serialize;
 
@@ -45,17 +55,33 @@ pub(super) fn to_file(path: &Path, text: &str) -> io::Result<()> {
     }) else {
         return fs::write(path, text);
     };
-    let written = match fs::write(&beside, text) {
+    // One that is there is somebody else's, and may lead elsewhere.
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    if let Some(before) = &before {
+        // It may hold a Secret, which nobody else may read meanwhile.
+        options.mode(before.permissions().mode() & 0o777);
+    }
+    let mut file = match options.open(&beside) {
         // A file in a folder where none may be made.
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return fs::write(path, text),
-        written => written
-            .and_then(|()| before.map_or(Ok(()), |before| fs::set_permissions(&beside, before.permissions())))
-            .and_then(|()| fs::rename(&beside, path)),
+        Err(error) if matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem) => {
+            return fs::write(path, text);
+        }
+        file => file?,
     };
+    let written = file
+        .write_all(text.as_bytes())
+        .and_then(|()| before.map_or(Ok(()), |before| fs::set_permissions(&beside, before.permissions())))
+        .and_then(|()| fs::rename(&beside, path));
     if written.is_err() {
         let _ = fs::remove_file(&beside);
     }
-    written
+    match written {
+        // A file that is mounted by itself can't be replaced.
+        Err(error) if error.kind() == ResourceBusy => fs::write(path, text),
+        written => written,
+    }
 }
 
 /// The files as they are, with a marker between them where there is none.

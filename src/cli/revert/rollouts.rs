@@ -104,7 +104,8 @@ impl Run<'_> {
                 }
                 let end = self.settled(None).await;
                 // Pods of the template before it keep it from beginning.
-                let was_broken = matches!(end, End::Failed { not_begun: true, .. });
+                let was_broken = self.target.before == Before::Broken
+                    || matches!(end, End::Failed { not_begun: true, .. });
                 return Outcome::of(end, was_broken, self.target.kind);
             }
             // A rollout of its user's is not interrupted. If it fails, what was injected may be why.
@@ -117,14 +118,16 @@ impl Run<'_> {
                     End::Failed { .. } => was_broken = true,
                 }
             }
-            Action::Restore => was_broken = self.target.before == Before::Broken,
-            Action::Annotate => {}
+            Action::Restore | Action::Annotate => {}
         }
         let (before, written) = match self.write().await {
             Ok(Some(written)) => written,
             Ok(None) => return Outcome::Gone,
             Err(outcome) => return outcome,
         };
+        // What was broken when it was listed may have recovered by its turn.
+        was_broken |=
+            self.target.before == Before::Broken && progress(self.target.kind, &before) != Progress::Complete;
         write::disown(self.client, self.target.kind, &written).await;
         if let Err(error) = budgets::remove(self.client, &written).await {
             tell(&Step::Warns(&format!("its PodDisruptionBudget by adieu, if it has one, stays: {error}")));
