@@ -39,7 +39,7 @@ pub fn template_patch(old: &Value, new: &Value) -> Patch {
 }
 
 /// The largest template, in bytes of JSON, that an answer replaces as a whole.
-const WHOLE: usize = 8 << 10;
+const WHOLE: usize = 5 << 10;
 
 /// The same as the answer to a review. For every level that a path goes through, the API server decodes what is below
 /// and encodes it again (`evanphx/json-patch`): a template of ordinary size is replaced sooner than its containers are

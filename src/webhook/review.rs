@@ -358,7 +358,7 @@ impl Decision {
         response.warnings = self.warnings.iter().take(WARNINGS).map(|warning| limited(warning)).collect();
         let others = self.warnings.len().saturating_sub(WARNINGS);
         if others > 0 {
-            response.warnings.push(format!("{others} more warnings: correct the ones before"));
+            response.warnings.push(format!("warnings that are not shown: {others}"));
         }
         response
     }
