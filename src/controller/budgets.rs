@@ -38,6 +38,10 @@ pub(super) async fn keep(
     convergence: &Convergence,
 ) -> Result<(), kube::Error> {
     let namespace = object.namespace().unwrap_or_default();
+    if caches.unusable().has_budget_of(&namespace) {
+        // It may be for these pods, and two for the same pods let none of them be evicted.
+        return Ok(());
+    }
     let budgets = caches.budgets(&namespace);
     let uid = object.uid();
     let owned = |budget: &PodDisruptionBudget| {

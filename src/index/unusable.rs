@@ -107,6 +107,16 @@ impl UnusableObjects {
         self.objects().keys().any(holds)
     }
 
+    /// Whether one of the `PodDisruptionBudgets` of a namespace can't be used.
+    #[must_use]
+    pub fn has_budget_of(&self, namespace: &str) -> bool {
+        // Of what is too large to be read the namespace may not be known.
+        let is_of = |(kind, of, _): &Key| {
+            *kind == "PodDisruptionBudget" && (of.as_str() == namespace || of.is_empty())
+        };
+        self.objects().keys().any(is_of)
+    }
+
     /// Notes that an object can't be used.
     pub(crate) fn add(&self, kind: &'static str, reference: ObjectReference, reason: Reason) {
         let key = key(kind, &reference);
@@ -227,6 +237,11 @@ mod tests {
         assert!(objects.has_policy_of("shop") && !objects.has_policy_of("bank"));
         objects.add("ClusterGracefulPolicy", reference("all"), reason());
         assert!(objects.has_policy_of("bank"));
+        let budget = ObjectReference { namespace: Some("shop".into()), ..reference("web") };
+        objects.add("PodDisruptionBudget", budget, reason());
+        assert!(objects.has_budget_of("shop") && !objects.has_budget_of("bank"));
+        objects.add("PodDisruptionBudget", ObjectReference::default(), reason());
+        assert!(objects.has_budget_of("bank"));
     }
 
     #[test]
