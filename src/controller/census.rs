@@ -28,7 +28,7 @@ pub(super) async fn keep(context: Arc<Context>, shutdown: CancellationToken) {
     let count = async {
         loop {
             let counted = Instant::now();
-            if context.leads() && context.caches.workloads().is_filled() {
+            if context.leads() && context.index.is_complete() {
                 forget_who_is_gone(&context);
                 publish(&context.metrics, &standing(&context.index, &context.blocked));
                 let failures = context.turns.failures().await.values().map(BTreeSet::len).sum::<usize>();

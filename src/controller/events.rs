@@ -122,7 +122,7 @@ impl Outbox {
             }
             let others = warnings.len().saturating_sub(WARNINGS);
             if others > 0 {
-                let note = format!("{others} more warnings: correct the ones before");
+                let note = format!("warnings that are not shown: {others}");
                 self.publish(kind, object, EventType::Warning, "Degraded", note);
             }
         }

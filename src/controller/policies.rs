@@ -54,10 +54,12 @@ pub(super) async fn control(context: Arc<Context>, shutdown: CancellationToken) 
 
 async fn control_kind<P: Policy>(context: Arc<Context>, shutdown: CancellationToken) {
     let changed = context.index.changed_policies(P::OF_CLUSTER).stream(TOGETHER);
-    let changed = changed.filter_map(|(namespace, policy): PolicyKey| {
-        let (Source::Policy(name) | Source::ClusterPolicy(name)) = policy else { return ready(None) };
-        let reference = ObjectRef::new(&name);
-        ready(Some(if P::OF_CLUSTER { reference } else { reference.within(&namespace) }))
+    let changed = changed.filter_map(|policy: PolicyKey| {
+        let (Source::Policy(name) | Source::ClusterPolicy(name)) = policy.source() else {
+            return ready(None);
+        };
+        let reference = ObjectRef::new(name);
+        ready(Some(if P::OF_CLUSTER { reference } else { reference.within(policy.namespace()) }))
     });
     // The caches watch the policies already, one by one.
     Controller::for_stream(stream::pending::<Result<P, watcher::Error>>(), P::store(&context.caches).clone())
@@ -85,6 +87,9 @@ async fn reconcile<P: Policy>(policy: Arc<P>, context: Arc<Context>) -> Result<A
     }
     // What whoever led before told of is read from the status, before it is written anew.
     context.turns.follow(&context).await;
+    if !context.index.has_applied(&key, policy.meta()) {
+        return Ok(Action::await_change());
+    }
     let trouble = Trouble { failed: context.turns.failures().await, blocked: &context.blocked };
     let tally = Tally::of(&key, &context.index.of_policy(&key), &trouble);
     let status = status(&*policy, tally, Timestamp::now());
@@ -99,6 +104,8 @@ async fn reconcile<P: Policy>(policy: Arc<P>, context: Arc<Context>) -> Result<A
         if let Some(stalled) = newly_true(policy.status(), &status, "Stalled") {
             context.outbox.stalled(&policy.object_ref(&()), stalled.message.clone());
         }
+        // Who led before may have written later than that, and what the cache has may have been older.
+        return Ok(Action::requeue(FAILURE_WAIT));
     }
     Ok(Action::await_change())
 }
@@ -275,7 +282,7 @@ impl Tally {
         for (key, evaluation) in workloads {
             let decision = &evaluation.decision;
             if decision.lost_by.contains(policy) {
-                tally.lost.push(name_for(&policy.1, key));
+                tally.lost.push(name_for(policy.source(), key));
             }
             if decision.counted_by.contains(policy) {
                 tally.count(policy, key, decision, trouble);
@@ -285,7 +292,7 @@ impl Tally {
     }
 
     fn count(&mut self, policy: &PolicyKey, key: &Key, decision: &Decision, trouble: &Trouble<'_>) {
-        let name = || name_for(&policy.1, key);
+        let name = || name_for(policy.source(), key);
         self.counts.matched += 1;
         match decision.standing {
             Standing::Injected => self.counts.injected += 1,
@@ -299,7 +306,7 @@ impl Tally {
                     let stalled: Vec<_> =
                         others.filter(|other| trouble.failed.contains_key(*other)).collect();
                     self.held_up += usize::from(!stalled.is_empty());
-                    self.held_up_by.extend(stalled.into_iter().map(|(_, source)| source.clone()));
+                    self.held_up_by.extend(stalled.into_iter().map(|policy| policy.source().clone()));
                 }
             }
             Standing::Prevented => {
@@ -413,7 +420,7 @@ mod tests {
     use crate::{
         api::{Rollout, RolloutMode, check_status},
         controller::{keys::key, test_support::context},
-        index::kept::Kept,
+        index::{PolicyKeys, kept::Kept},
         plan::{self, Kind, Surroundings, Workload},
     };
 
@@ -439,7 +446,8 @@ mod tests {
     fn tally<P: Policy>(policy: &P, reach: &Reach, trouble: &Trouble<'_>) -> Tally {
         let key = policy_key(&policy.namespace().unwrap_or_default(), &policy.source());
         let evaluated = reach.iter().filter_map(|(kind, kept, around)| {
-            Some((Key::new(*kind, kept.meta()), Arc::new(Evaluation::of(*kind, kept, around)?)))
+            let evaluation = Evaluation::of(*kind, kept, around, &PolicyKeys::default())?;
+            Some((Key::new(*kind, kept.meta()), Arc::new(evaluation)))
         });
         Tally::of(&key, &evaluated.collect::<Vec<_>>(), trouble)
     }

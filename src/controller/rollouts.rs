@@ -89,12 +89,13 @@ impl Rollout {
 pub(super) struct Found<'a> {
     pub(super) key: &'a Key,
     pub(super) evaluation: &'a Evaluation,
-    pub(super) around: &'a Surroundings,
+    /// What surrounds it, if nobody knows whether a rollout of it was begun here.
+    pub(super) around: Option<&'a Surroundings>,
 }
 
 impl Found<'_> {
     /// The rollout that it is in the middle of, if any, and whether that failed.
-    pub(super) fn rollout(&self, known: Option<Rollout>, unseen: bool) -> Option<(Rollout, bool)> {
+    pub(super) fn rollout(&self, known: Option<Rollout>) -> Option<(Rollout, bool)> {
         let at = &self.evaluation.rollout;
         let known = known.map(|known| known.look(at));
         let behind = known.as_ref().is_some_and(|known| known.is_ahead_of(at));
@@ -102,7 +103,7 @@ impl Found<'_> {
         if now == Progress::Complete {
             return None;
         }
-        let mut rollout = known.unwrap_or_else(|| self.not_known(unseen, now));
+        let mut rollout = known.unwrap_or_else(|| self.not_known(now));
         let says_so = rollout.said_before.is_none_or(|before| at.said != Some(before));
         // Of a DaemonSet's pods on many nodes one is always away.
         let was_complete = at.was_complete && says_so || at.is_updated && !rollout.ours;
@@ -117,9 +118,10 @@ impl Found<'_> {
     }
 
     /// A rollout that nobody knew of. Whoever led before may have begun it, and seen it fail.
-    fn not_known(&self, unseen: bool, now: Progress) -> Rollout {
+    fn not_known(&self, now: Progress) -> Rollout {
         let Self { key, evaluation, around } = *self;
-        let stalled = if unseen { stalled_by(key, around, false) } else { BTreeSet::new() };
+        let unseen = around.is_some();
+        let stalled = around.map(|around| stalled_by(key, around, false)).unwrap_or_default();
         let carries = evaluation.decision.planned.is_none();
         // As far as the API server filled nothing in.
         let planned = carries.then_some(evaluation.decision.template);

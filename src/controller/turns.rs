@@ -48,6 +48,8 @@ pub(super) struct Turns {
 struct State {
     notes: Notes,
     look: Option<Looked>,
+    /// The term of the index that this is about.
+    term: u64,
 }
 
 /// What a look found, and as of when.
@@ -77,6 +79,8 @@ struct Look {
     next: BTreeMap<Place, Key>,
     /// How many roll out that were begun here.
     rolling: usize,
+    /// Whether any rollout goes on that may yet fail.
+    goes_on: bool,
 }
 
 /// Where a workload stands among those that wait: by the time of its creation, then by namespace, kind and name.
@@ -126,8 +130,11 @@ impl Turns {
         let mut version = context.index.version();
         let mut leads = context.replica.leads.clone();
         loop {
-            if leads.wait_for(|leads| *leads).await.is_err() {
-                return;
+            if !*leads.borrow_and_update() {
+                self.step_down().await;
+                if leads.wait_for(|leads| *leads).await.is_err() {
+                    return;
+                }
             }
             let unfinished = self.follow(context).await;
             let changed = async {
@@ -141,9 +148,6 @@ impl Turns {
             } else if changed.await.is_err() {
                 return;
             }
-            if !*leads.borrow_and_update() {
-                self.step_down().await;
-            }
             sleep(TOGETHER).await;
         }
     }
@@ -156,7 +160,7 @@ impl Turns {
         &self,
         context: &Context,
         key: &Key,
-        generation: Option<i64>,
+        (uid, generation): (Option<&String>, Option<i64>),
         planned: u64,
     ) -> Option<Turn> {
         let mut state = self.state.clone().lock_owned().await;
@@ -164,7 +168,9 @@ impl Turns {
         let Looked { look, .. } = state.look.as_ref()?;
         // What was evaluated is what is to be written.
         let evaluation = context.index.get(key).filter(|evaluation| {
-            evaluation.rollout.generation == generation && evaluation.decision.planned == Some(planned)
+            let Evaluation { decision, rollout } = evaluation.as_ref();
+            let is_same = decision.uid.as_ref() == uid && rollout.generation == generation;
+            is_same && decision.planned == Some(planned)
         })?;
         let Evaluation { decision, rollout: at } = evaluation.as_ref();
         let is_free = |(policy, limit): (&PolicyKey, &usize)| {
@@ -193,7 +199,8 @@ impl Turns {
     pub(super) async fn follow(&self, context: &Context) -> bool {
         let mut state = self.state.lock().await;
         self.look(&mut state, context);
-        state.has_ours() || !state.failures().is_empty()
+        // Whosever it is, it holds a place until it has failed, of which no watch tells.
+        state.look.as_ref().is_some_and(|looked| looked.look.goes_on)
     }
 
     /// The rollouts that failed, as of the last look.
@@ -203,13 +210,18 @@ impl Turns {
 
     /// Forgets everything: another leads, and what there was is no longer so once this one does again.
     pub(super) async fn step_down(&self) {
-        *self.state.lock().await = State::default();
+        let mut state = self.state.lock().await;
+        *state = State { term: state.term, ..State::default() };
     }
 
     /// Looks around, unless nothing can have changed since that was done, or there is nothing to see yet: what isn't
     /// evaluated would seem not to roll out, and whoever led before to have left nothing.
     fn look(&self, state: &mut State, context: &Context) {
-        let version = *context.index.version().borrow();
+        let term = context.index.term();
+        if state.term != term {
+            *state = State { term, ..State::default() };
+        }
+        let (made, version) = (Instant::now(), *context.index.version().borrow());
         let lately = state.look.as_ref().is_some_and(|look| {
             let age = look.made.elapsed();
             age <= TOGETHER || age <= LOOK && look.version == version
@@ -219,18 +231,22 @@ impl Turns {
         }
         let before = state.failures();
         let look = state.look_around(context);
-        self.next.send_replace(look.next.values().cloned().collect());
-        state.look = Some(Looked { made: Instant::now(), version, look });
+        if look.rolling < self.limit {
+            self.next.send_replace(look.next.values().cloned().collect());
+        }
+        state.look = Some(Looked { made, version, look });
         let now = state.failures();
         let differ = |policy: &&PolicyKey| before.get(*policy) != now.get(*policy);
         let policies: BTreeSet<_> = before.keys().chain(now.keys()).filter(differ).cloned().collect();
         // Also those that wait for one of them.
         let waiting = policies.iter().flat_map(|policy| context.index.of_policy(policy));
-        let waiting: BTreeSet<_> = waiting
-            .flat_map(|(_, evaluation)| evaluation.decision.asked_by.clone())
-            .map(|(key, _)| key)
-            .collect();
-        context.index.touch_policies(policies.union(&waiting).cloned());
+        let waiting: BTreeSet<_> =
+            waiting.flat_map(|(_, evaluation)| evaluation.decision.counted_by.clone()).collect();
+        if !policies.is_empty() {
+            context.index.touch_policies(policies.union(&waiting).cloned());
+            // Metrics count what failed.
+            context.index.bump();
+        }
     }
 }
 
@@ -246,11 +262,6 @@ impl Queue {
 }
 
 impl State {
-    /// Whether rollouts that were begun here aren't complete.
-    fn has_ours(&self) -> bool {
-        self.notes.rollouts.values().any(|rollout| rollout.ours)
-    }
-
     /// The rollouts that failed, as of the last look.
     fn failures(&self) -> Failures {
         let queues = self.look.iter().flat_map(|looked| &looked.look.queues);
@@ -273,20 +284,23 @@ impl State {
             }
             let known = before.rollouts.remove(&key).filter(|known| known.uid == decision.uid);
             let waits = decision.planned.is_some() && decision.when == When::InTurn;
-            if known.is_none() && at.progress == Progress::Complete && !waits {
+            let was_tried = before.tried.contains(&key);
+            if known.is_none() && at.progress == Progress::Complete && !waits && !was_tried {
                 // As a rule there is nothing more to see.
                 continue;
             }
-            let around = namespaces
-                .entry(key.namespace.clone())
-                .or_insert_with_key(|namespace| context.caches.surroundings(namespace));
-            let found = Found { key: &key, evaluation: &evaluation, around };
             // It may be one of ours of which nobody was told.
-            let unseen = is_first || before.tried.contains(&key);
-            let rollout = found.rollout(known, unseen);
+            let unseen = is_first || was_tried;
+            let around = unseen.then(|| {
+                &*namespaces
+                    .entry(key.namespace.clone())
+                    .or_insert_with_key(|namespace| context.caches.surroundings(namespace))
+            });
+            let found = Found { key: &key, evaluation: &evaluation, around };
+            let rollout = found.rollout(known);
             let behind = rollout.as_ref().is_some_and(|(rollout, _)| rollout.is_ahead_of(at));
             let carries = behind || decision.planned.is_none();
-            if rollout.is_none() && !carries && before.tried.contains(&key) {
+            if rollout.is_none() && !carries && was_tried {
                 now.tried.insert(key.clone());
             }
             // What failed by itself is its user's to mend, and holds up nobody.
@@ -295,8 +309,8 @@ impl State {
                 rollout.as_ref().and_then(|(rollout, failed)| rollout.planned.filter(|_| *failed));
             // Whoever led before may have told of it.
             let told = || {
-                let stalled = if is_first { stalled_by(&key, around, true) } else { BTreeSet::new() };
-                stalled.iter().any(|policy| decision.asked_by.contains_key(policy))
+                let stalled = around.filter(|_| is_first).map(|around| stalled_by(&key, around, true));
+                stalled.iter().flatten().any(|policy| decision.asked_by.contains_key(policy))
             };
             let failed_before = before.failed_plans.get(&decision.uid);
             let may_be_undone = waits && !carries && (failed_before.is_some() || told());
@@ -308,7 +322,7 @@ impl State {
             if undone.is_some() {
                 for policy in decision.asked_by.keys() {
                     let queue = look.queues.entry(policy.clone()).or_default();
-                    queue.failed.insert(name_for(&policy.1, &key));
+                    queue.failed.insert(name_for(policy.source(), &key));
                 }
             }
             if let Some((rollout, failed)) = rollout {
@@ -329,12 +343,13 @@ impl State {
 impl Look {
     fn count(&mut self, key: &Key, rollout: &Rollout, failed: bool, stays: impl Fn(&PolicyKey) -> bool) {
         self.rolling += usize::from(!failed && rollout.ours);
+        self.goes_on |= !failed;
         for policy in &rollout.policies {
             let queue = self.queues.entry(policy.clone()).or_default();
             if !failed {
                 queue.rolling += 1;
             } else if rollout.ours && stays(policy) {
-                queue.failed.insert(name_for(&policy.1, key));
+                queue.failed.insert(name_for(policy.source(), key));
             }
         }
     }

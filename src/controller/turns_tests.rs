@@ -197,8 +197,8 @@ impl Cluster {
         );
         advance(LOOK * 2).await;
         let planned = convergence.template.as_ref().map(hash_of).unwrap();
-        let (key, generation) = (key(kind, object), object.metadata.generation);
-        self.context.turns.ask(&self.context, &key, generation, planned).await
+        let version = (object.metadata.uid.as_ref(), object.metadata.generation);
+        self.context.turns.ask(&self.context, &key(kind, object), version, planned).await
     }
 
     async fn may_begin(&self, name: &str) -> bool {

@@ -33,6 +33,9 @@ const AT_A_TIME: u16 = 16;
 /// How long after a PodDisruptionBudget or a mark was refused the next attempt is made.
 const REFUSED_WAIT: Duration = Duration::from_mins(1);
 
+/// How long a blocked workload, which holds no place among those that wait, waits before it asks for a turn again.
+const BLOCKED_WAIT: Duration = Duration::from_secs(5);
+
 /// After how long an entry in managedFields is a leftover of an interrupted write: as a rule the same write
 /// has given it up, and the watch has yet to say so.
 const LEFT_WAIT: Duration = Duration::from_secs(3);
@@ -109,7 +112,8 @@ async fn look_after(kind: Kind, object: &DynamicObject, context: &Context) -> Re
     let is_mentioned = convergence.resolution.opt_in != OptIn::Unmentioned;
     if !is_mentioned && context.caches.unusable().has_policy_of(&namespace) {
         // The policy that manages it may be the one that can't be read: what it has stays.
-        return Ok(Action::await_change());
+        let waits = convergence.template.is_some();
+        return Ok(if waits { Action::requeue(REFUSED_WAIT) } else { Action::await_change() });
     }
     context.outbox.degraded(kind, object, &convergence);
     let action = bring_to_plan(kind, object, context, &convergence, &surroundings).await?;
@@ -182,12 +186,13 @@ async fn bring_to_plan(
             return Ok(Action::await_change());
         }
         When::InTurn => {
-            let generation = object.metadata.generation;
-            let turn = context.turns.ask(context, &key, generation, hash_of(planned)).await;
+            let version = (object.metadata.uid.as_ref(), object.metadata.generation);
+            let turn = context.turns.ask(context, &key, version, hash_of(planned)).await;
             if turn.is_none() {
-                // It is called when it is its turn.
                 count(ReconcileResult::Waiting);
-                return Ok(Action::await_change());
+                // The others are called when it is their turn.
+                let blocked = context.blocked.is_blocked(&key);
+                return Ok(if blocked { Action::requeue(BLOCKED_WAIT) } else { Action::await_change() });
             }
             turn
         }
@@ -375,7 +380,8 @@ mod tests {
             let around = context.caches.surroundings("shop");
             let convergence = plan::converge(&Workload::of(DEPLOYMENT, &object), &around);
             let planned = hash_of(&convergence.template.unwrap());
-            let turn = context.turns.ask(&context, &key(DEPLOYMENT, &object), Some(1), planned).await;
+            let (key, version) = (key(DEPLOYMENT, &object), (object.metadata.uid.as_ref(), Some(1)));
+            let turn = context.turns.ask(&context, &key, version, planned).await;
             assert!(turn.is_some());
             let mut waiting = Box::pin(reconciled(&context, deployment("b")));
             assert!(poll!(&mut waiting).is_pending());

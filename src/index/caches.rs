@@ -131,7 +131,7 @@ impl Caches {
         let stores = (
             follow(from, policy_writer, spec, missing(), of_namespace()),
             follow(from, cluster_policy_writer, spec, missing(), of_cluster),
-            follow(from, service_writer, any, missing(), of_service),
+            follow(from, service_writer, service_spec, missing(), of_service),
             follow(from, namespace_writer, labels, missing(), of_namespace()),
             follow(from, budget_writer, decisive_spec(caches.budgets.clone()), missing(), {
                 let changed = caches.budgets_changed.clone();
@@ -326,7 +326,7 @@ impl Caches {
 
     /// The policies of all namespaces.
     #[must_use]
-    pub fn policies(&self) -> &Store<GracefulPolicy> {
+    pub fn policies(&self) -> &Namespaced<GracefulPolicy> {
         &self.policies
     }
 
@@ -475,9 +475,9 @@ fn spec<K: Resource>(object: &K) -> Option<u64> {
     object.meta().generation.map(|generation| hash_of(&generation))
 }
 
-/// Of a Service, which has no generation, and no status that comes often.
-fn any(service: &Service) -> Option<u64> {
-    service.metadata.resource_version.as_ref().map(hash_of)
+/// Of a Service, which has no generation.
+fn service_spec(service: &Service) -> Option<u64> {
+    Some(hash_of(&serde_json::to_string(&service.spec).ok()))
 }
 
 /// Of a budget that isn't adieu's, or may be for the pods of another one that is: nothing else is decided anew

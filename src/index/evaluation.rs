@@ -9,10 +9,9 @@ use k8s_openapi::jiff::Timestamp;
 use kube::Resource as _;
 
 use super::{
-    PolicyKey,
+    PolicyKey, PolicyKeys,
     caches::hash_of,
     kept::Kept,
-    policy_key,
     progress::{Progress, is_updated, patience, progress, progressing, reached, was_complete},
 };
 use crate::plan::{self, Convergence, Kind, Source, Standing, Surroundings, When, Workload};
@@ -83,7 +82,7 @@ pub struct RolloutProgress {
 impl Evaluation {
     /// Evaluates a workload by what surrounds it.
     #[must_use]
-    pub fn of(kind: Kind, kept: &Kept, surroundings: &Surroundings) -> Option<Self> {
+    pub fn of(kind: Kind, kept: &Kept, surroundings: &Surroundings, keys: &PolicyKeys) -> Option<Self> {
         let object = kept.object();
         if object.metadata.deletion_timestamp.is_some() {
             return None;
@@ -99,7 +98,7 @@ impl Evaluation {
             was_complete: was_complete(kind, &object),
             is_updated: is_updated(kind, &object),
         };
-        let decision = Decision::of(&workload, kept, &convergence, surroundings)?;
+        let decision = Decision::of(&workload, kept, &convergence, surroundings, keys)?;
         Some(Self { decision, rollout })
     }
 }
@@ -110,13 +109,14 @@ impl Decision {
         kept: &Kept,
         convergence: &Convergence,
         surroundings: &Surroundings,
+        known: &PolicyKeys,
     ) -> Option<Self> {
         let metadata = kept.meta();
         let namespace = metadata.namespace.as_deref().unwrap_or_default();
         // Few as a rule, and there are thousands of workloads: a list takes less memory than a set.
         let keys = |policies: &mut dyn Iterator<Item = &Source>| -> Vec<PolicyKey> {
             let policies: BTreeSet<_> = policies.collect();
-            policies.into_iter().map(|policy| policy_key(namespace, policy)).collect()
+            policies.into_iter().map(|policy| known.get(namespace, policy)).collect()
         };
         let managed = convergence.standing != Standing::Unmanaged;
         let resolution = &convergence.resolution;
@@ -146,7 +146,7 @@ impl Decision {
             when: convergence.when,
             template: hash_of(workload.template),
             planned: convergence.template.as_ref().map(hash_of),
-            asked_by: asked.map(|(policy, limit)| (policy_key(namespace, policy), *limit)).collect(),
+            asked_by: asked.map(|(policy, limit)| (known.get(namespace, policy), *limit)).collect(),
             counted_by: keys(&mut selecting.iter().chain(valued)),
             lost_by: keys(&mut resolution.conflicted.iter().filter(|_| managed)),
             rolled_out_by: keys(&mut plan::concerning(workload, convergence).iter()),
@@ -155,6 +155,13 @@ impl Decision {
             obstacles,
             effects: hash_of(&(budget, marks, &convergence.warnings)),
         })
+    }
+
+    /// Whether the status of a policy tells of it.
+    #[must_use]
+    pub fn concerns(&self, policy: &PolicyKey) -> bool {
+        let lists = [&self.counted_by, &self.lost_by, &self.rolled_out_by];
+        lists.iter().any(|list| list.contains(policy)) || self.asked_by.contains_key(policy)
     }
 
     /// Every policy whose status tells of it.

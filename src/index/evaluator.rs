@@ -1,6 +1,9 @@
 //! Evaluates what changed.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use kube::{Resource as _, ResourceExt as _};
 use tokio::{sync::watch, task::yield_now};
@@ -8,7 +11,10 @@ use tokio::{sync::watch, task::yield_now};
 use super::{
     Evaluation, Index, PolicyKey, PolicyVersion, WorkloadKey, caches::Caches, changes::Batch, policy_key,
 };
-use crate::plan::{Source, Surroundings};
+use crate::{
+    api::GracefulPolicy,
+    plan::{Source, Surroundings},
+};
 
 /// What surrounds the workloads of each namespace, as far as it is known.
 type Contexts = HashMap<String, Option<Surroundings>>;
@@ -51,14 +57,16 @@ impl Index {
     }
 
     async fn evaluate(&self, caches: &Caches, batch: Batch) {
-        let all = batch.all;
+        let (all, is_news) = (batch.all, batch.all || !batch.namespaces.is_empty());
         let (applied, mut contexts) = (versions(caches, &batch), Contexts::new());
         for key in self.concerned(caches, batch) {
             self.evaluate_one(caches, &key, &mut contexts);
             // Thousands may come together, and others have their turn between them.
             yield_now().await;
         }
-        self.apply(applied, all);
+        if is_news {
+            self.apply(applied, all);
+        }
     }
 
     fn evaluate_one(&self, caches: &Caches, key: &WorkloadKey, contexts: &mut Contexts) {
@@ -67,8 +75,9 @@ impl Index {
             caches.knows_policies_of(namespace).then(|| caches.surroundings(namespace))
         });
         let kept = caches.workloads().kept_of(key.kind, &key.namespace, &key.name);
-        let evaluation =
-            kept.zip(around.as_ref()).and_then(|(kept, around)| Evaluation::of(key.kind, &kept, around));
+        let evaluation = kept
+            .zip(around.as_ref())
+            .and_then(|(kept, around)| Evaluation::of(key.kind, &kept, around, self.policy_keys()));
         self.set(key, evaluation);
     }
 
@@ -92,12 +101,16 @@ impl Index {
 /// everything.
 fn versions(caches: &Caches, batch: &Batch) -> BTreeMap<PolicyKey, PolicyVersion> {
     let mut versions = BTreeMap::new();
-    for policy in caches.policies().state() {
+    let mut add = |policy: &Arc<GracefulPolicy>| {
         let namespace = policy.namespace().unwrap_or_default();
-        if batch.all || batch.namespaces.contains(&namespace) {
-            let key = policy_key(&namespace, &Source::Policy(policy.name_any()));
-            versions.insert(key, PolicyVersion::of(policy.meta()));
-        }
+        let key = policy_key(&namespace, &Source::Policy(policy.name_any()));
+        versions.insert(key, PolicyVersion::of(policy.meta()));
+    };
+    if batch.all {
+        caches.policies().state().iter().for_each(&mut add);
+    } else {
+        let policies = batch.namespaces.iter().flat_map(|namespace| caches.policies().inside(namespace));
+        policies.for_each(|policy| add(&policy));
     }
     if batch.all {
         for policy in caches.cluster_policies().state() {

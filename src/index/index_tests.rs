@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tokio::{sync::watch, time::timeout};
 
 use super::{caches::Caches, *};
-use crate::api::GracefulPolicy;
+use crate::{api::GracefulPolicy, plan::Source};
 
 const LIMIT: Duration = Duration::from_secs(10);
 

@@ -1,5 +1,10 @@
 //! What workloads and policies are found by.
 
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
 use kube::{api::ObjectMeta, core::DynamicObject};
 
 use crate::{api::WorkloadKind as Kind, plan::Source};
@@ -30,12 +35,58 @@ impl WorkloadKey {
     }
 }
 
-/// A policy: its namespace, which is empty for the cluster's, and its name.
-pub type PolicyKey = (String, Source);
+/// A policy, by its namespace, which is empty for the cluster's, and its name. Thousands of workloads hold the same one.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PolicyKey(Arc<(String, Source)>);
+
+impl PolicyKey {
+    /// Its namespace, which is empty for the cluster's.
+    #[must_use]
+    pub fn namespace(&self) -> &str {
+        &self.0.0
+    }
+
+    /// Its kind and name.
+    #[must_use]
+    pub fn source(&self) -> &Source {
+        &self.0.1
+    }
+
+    pub(super) fn is_of_cluster(&self) -> bool {
+        matches!(self.source(), Source::ClusterPolicy(_))
+    }
+}
 
 /// The key of a policy that is in effect in this namespace.
 #[must_use]
 pub fn policy_key(namespace: &str, policy: &Source) -> PolicyKey {
     let namespace = if matches!(policy, Source::ClusterPolicy(_)) { "" } else { namespace };
-    (namespace.to_owned(), policy.clone())
+    PolicyKey(Arc::new((namespace.to_owned(), policy.clone())))
+}
+
+/// One copy of each key. A tenant may have hundreds of policies that all select hundreds of workloads, and for each such
+/// pair no more is kept than a pointer.
+#[derive(Debug, Default)]
+pub struct PolicyKeys(Mutex<BTreeSet<PolicyKey>>);
+
+impl PolicyKeys {
+    /// The copy of a policy's key.
+    pub(super) fn get(&self, namespace: &str, policy: &Source) -> PolicyKey {
+        let key = policy_key(namespace, policy);
+        let mut known = self.known();
+        if let Some(known) = known.get(&key) {
+            return known.clone();
+        }
+        known.insert(key.clone());
+        key
+    }
+
+    /// Forgets what nobody holds any more.
+    pub(super) fn forget_unused(&self) {
+        self.known().retain(|key| Arc::strong_count(&key.0) > 1);
+    }
+
+    fn known(&self) -> MutexGuard<'_, BTreeSet<PolicyKey>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }

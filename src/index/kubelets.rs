@@ -22,7 +22,9 @@ const RETRY: Duration = Duration::from_secs(10);
 pub async fn follow(client: Client, native_sleep: watch::Sender<Option<bool>>) {
     loop {
         match look(&client).await {
-            Ok(known) => drop(native_sleep.send_replace(Some(known))),
+            Ok(known) => {
+                native_sleep.send_if_modified(|before| before.replace(known) != Some(known));
+            }
             Err(error) => {
                 tracing::warn!(%error, "versions of the cluster not read, trying again");
                 sleep(RETRY).await;

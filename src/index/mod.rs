@@ -21,17 +21,18 @@ pub mod unusable;
 pub mod workloads;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
+    ops::Bound,
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
 pub use changes::{Changes, Dirty};
 pub use evaluation::{Decision, Evaluation, RolloutProgress};
-pub use keys::{PolicyKey, WorkloadKey, policy_key};
+pub use keys::{PolicyKey, PolicyKeys, WorkloadKey, policy_key};
 use kube::api::ObjectMeta;
 use tokio::sync::watch;
 
-use crate::{api::WorkloadKind as Kind, plan::Source};
+use crate::api::WorkloadKind as Kind;
 
 /// The evaluations of a cluster's workloads. Empty in a replica that doesn't lead.
 #[derive(Clone, Debug)]
@@ -45,16 +46,18 @@ struct Shared {
     /// Policies whose workloads stand otherwise than before: those of namespaces, and the cluster's.
     policies: [Changes<PolicyKey>; 2],
     version: watch::Sender<u64>,
+    keys: PolicyKeys,
 }
 
 #[derive(Debug, Default)]
 struct State {
     evaluations: BTreeMap<WorkloadKey, Arc<Evaluation>>,
-    by_policy: BTreeMap<PolicyKey, BTreeSet<WorkloadKey>>,
     /// The policies by which all workloads in their reach have been evaluated.
     applied: BTreeMap<PolicyKey, PolicyVersion>,
     /// Whether everything there was has been evaluated.
     is_complete: bool,
+    /// How often this replica has ceased to lead.
+    term: u64,
 }
 
 /// A policy as it was written: its uid, and the generation of its spec.
@@ -77,6 +80,7 @@ impl Default for Index {
             workloads: Kind::ALL.map(|_| Changes::default()),
             policies: [Changes::default(), Changes::default()],
             version: watch::Sender::new(0),
+            keys: PolicyKeys::default(),
         }))
     }
 }
@@ -96,18 +100,29 @@ impl Index {
 
     /// The workloads of a namespace that are evaluated.
     fn inside(&self, namespace: &str) -> Vec<WorkloadKey> {
-        let first = WorkloadKey { namespace: namespace.to_owned(), kind: Kind::ALL[0], name: String::new() };
         let state = self.read();
-        let keys = state.evaluations.range(first..).map(|(key, _)| key);
+        let keys = state.evaluations.range(first_of(namespace)..).map(|(key, _)| key);
         keys.take_while(|key| key.namespace == namespace).cloned().collect()
     }
 
-    /// The evaluations that [concern](Decision::policies) a policy.
+    /// The evaluations that [concern](Decision::concerns) a policy.
     #[must_use]
     pub fn of_policy(&self, policy: &PolicyKey) -> Vec<(WorkloadKey, Arc<Evaluation>)> {
         let state = self.read();
-        let keys = state.by_policy.get(policy).into_iter().flatten();
-        keys.filter_map(|key| Some((key.clone(), state.evaluations.get(key)?.clone()))).collect()
+        let first = (!policy.is_of_cluster()).then(|| first_of(policy.namespace()));
+        let from = first.map_or(Bound::Unbounded, Bound::Included);
+        let reach = state.evaluations.range((from, Bound::Unbounded));
+        reach
+            .take_while(|(key, _)| policy.is_of_cluster() || key.namespace == policy.namespace())
+            .filter(|(_, evaluation)| evaluation.decision.concerns(policy))
+            .map(|(key, evaluation)| (key.clone(), evaluation.clone()))
+            .collect()
+    }
+
+    /// Changes when this replica ceases to lead: nothing that was found before counts any more.
+    #[must_use]
+    pub fn term(&self) -> u64 {
+        self.read().term
     }
 
     /// Whether everything there was has been evaluated. Before that, whatever is rolling out may be missing.
@@ -149,13 +164,22 @@ impl Index {
         if let Some(evaluation) = self.get(key) {
             self.touch_policies(evaluation.decision.policies());
         }
+        self.bump();
+    }
+
+    /// Tells whoever reads the whole index that something changed which no evaluation shows.
+    pub fn bump(&self) {
         self.0.version.send_modify(|version| *version += 1);
+    }
+
+    fn policy_keys(&self) -> &PolicyKeys {
+        &self.0.keys
     }
 
     /// Tells whoever follows a policy that something changed which no evaluation shows.
     pub fn touch_policies(&self, policies: impl IntoIterator<Item = PolicyKey>) {
         for policy in policies {
-            self.0.policies[usize::from(matches!(policy.1, Source::ClusterPolicy(_)))].add(policy);
+            self.0.policies[usize::from(policy.is_of_cluster())].add(policy);
         }
     }
 
@@ -180,17 +204,11 @@ impl Index {
         let [old, new] = [before.as_deref(), now.as_ref()].map(|of| of.map(|of| &of.decision));
         if old != new {
             let [old, new] = [old, new].map(|of| of.map(Decision::policies).unwrap_or_default());
-            for gone in old.difference(&new) {
-                state.remove(gone, key);
-            }
-            for policy in &new {
-                state.by_policy.entry(policy.clone()).or_default().insert(key.clone());
-            }
             self.0.workloads[key.kind as usize].add(key.clone());
             drop(state);
             self.touch_policies(old.into_iter().chain(new));
         }
-        self.0.version.send_modify(|version| *version += 1);
+        self.bump();
     }
 
     /// Notes the policies by which everything in their reach has been evaluated, and whether that is all there is.
@@ -203,17 +221,20 @@ impl Index {
         if all {
             // Nothing stays of policies that are gone.
             state.applied.clear();
+            self.0.keys.forget_unused();
         }
         state.applied.extend(policies);
         drop(state);
-        self.0.version.send_modify(|version| *version += 1);
+        self.bump();
         self.touch_policies(news);
     }
 
     /// Forgets everything.
     fn clear(&self) {
-        *self.write() = State::default();
-        self.0.version.send_modify(|version| *version += 1);
+        let mut state = self.write();
+        *state = State { term: state.term + 1, ..State::default() };
+        drop(state);
+        self.bump();
     }
 
     fn read(&self) -> RwLockReadGuard<'_, State> {
@@ -225,15 +246,9 @@ impl Index {
     }
 }
 
-impl State {
-    fn remove(&mut self, policy: &PolicyKey, key: &WorkloadKey) {
-        if let Some(keys) = self.by_policy.get_mut(policy) {
-            keys.remove(key);
-            if keys.is_empty() {
-                self.by_policy.remove(policy);
-            }
-        }
-    }
+/// What comes before every workload of a namespace.
+fn first_of(namespace: &str) -> WorkloadKey {
+    WorkloadKey { namespace: namespace.to_owned(), kind: Kind::ALL[0], name: String::new() }
 }
 
 #[cfg(test)]
