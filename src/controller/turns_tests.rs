@@ -584,6 +584,37 @@ async fn a_namesake_in_another_namespace_has_not_failed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_replica_that_leads_again_knows_what_another_found_meanwhile() {
+    let all = policy("all", &json!({"selector": {}, "drainSeconds": 20}));
+    let workloads = [with(failed, deployment("a")), deployment("b")];
+    let mut cluster = Cluster::injected(1, [all], workloads);
+    cluster.change("b", |b| *b = deployment("b"));
+    assert!(cluster.failed_for("shop", by("all")).await.is_empty(), "its user's rollout failed");
+    cluster.stalls("all", "the rollout of a failed: mend it, or change the policy");
+    assert!(cluster.failed_for("shop", by("all")).await.is_empty());
+    cluster.context.index.clear();
+    assert!(!cluster.may_begin("b").await, "nothing is evaluated yet");
+    cluster.bring();
+    assert!(!cluster.may_begin("b").await);
+    assert_eq!(cluster.failed_for("shop", by("all")).await, ["a"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rollout_that_somebody_else_began_is_looked_at_until_it_has_failed() {
+    let all = policy("all", &json!({"selector": {}, "drainSeconds": 20}));
+    let mut cluster = Cluster::injected(1, [all], ["a", "b"].map(deployment));
+    let goes_on = async |cluster: &Cluster| {
+        advance(LOOK * 2).await;
+        cluster.context.turns.follow(&cluster.context).await
+    };
+    assert!(!goes_on(&cluster).await);
+    cluster.change("a", rolling);
+    assert!(goes_on(&cluster).await);
+    advance(patience(Kind::Deployment, cluster.find("a").1)).await;
+    assert!(!goes_on(&cluster).await, "what it does from then on is an event");
+}
+
+#[tokio::test(start_paused = true)]
 async fn nobody_has_a_turn_before_all_are_listed() {
     let mut cluster = Cluster::injected(
         1,

@@ -582,6 +582,24 @@ mod tests {
         }
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_blocked_workload_that_finds_no_room_asks_again() {
+        let names = ["a", "b"];
+        let caches = following(&json!({"maxConcurrent": 1}), &names);
+        let (context, _senders) = commanded(client(|_, _| None), caches, 10);
+        let b = deployment("b");
+        let around = context.caches.surroundings("shop");
+        let planned = hash_of(&plan::converge(&Workload::of(DEPLOYMENT, &b), &around).template.unwrap());
+        let _ = context.block(DEPLOYMENT, &deployment("a"), "refused".into());
+        let version = (b.metadata.uid.as_ref(), Some(1));
+        let turn = context.turns.ask(&context, &key(DEPLOYMENT, &b), version, planned).await.unwrap();
+        let mut written = b.clone();
+        written.metadata.generation = Some(2);
+        turn.take(&written);
+        let context = Arc::new(context);
+        assert_eq!(reconciled(&context, deployment("a")).await.unwrap(), Action::requeue(BLOCKED_WAIT));
+    }
+
     #[tokio::test]
     async fn who_fails_again_and_again_is_tried_ever_more_rarely_until_it_goes_well() {
         let (context, _senders, _) = with(&[], |_| None);

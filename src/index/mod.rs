@@ -229,8 +229,8 @@ impl Index {
         self.touch_policies(news);
     }
 
-    /// Forgets everything.
-    fn clear(&self) {
+    /// Forgets everything: another replica leads.
+    pub(crate) fn clear(&self) {
         let mut state = self.write();
         *state = State { term: state.term + 1, ..State::default() };
         drop(state);
