@@ -117,13 +117,11 @@ impl Outbox {
     pub(super) fn degraded(&self, kind: Kind, object: &DynamicObject, convergence: &Convergence) {
         let warnings = &convergence.warnings;
         if self.is_news(object, "Degraded", warnings) {
-            for warning in warnings.iter().take(WARNINGS) {
-                self.publish(kind, object, EventType::Warning, "Degraded", warning.clone());
-            }
             let others = warnings.len().saturating_sub(WARNINGS);
-            if others > 0 {
-                let note = format!("warnings that are not shown: {others}");
-                self.publish(kind, object, EventType::Warning, "Degraded", note);
+            let others = (others > 0).then(|| format!("warnings that are not shown: {others}"));
+            let mut notes = warnings.iter().take(WARNINGS).cloned().chain(others);
+            if !notes.all(|note| self.publish(kind, object, EventType::Warning, "Degraded", note)) {
+                self.forget(object, "Degraded");
             }
         }
     }
@@ -141,8 +139,10 @@ impl Outbox {
             convergence.resolution.settings.mode.from,
             summary(template, convergence)
         );
-        if self.is_news(object, "WouldInject", slice::from_ref(&note)) {
-            self.publish(kind, object, EventType::Normal, "WouldInject", note);
+        if self.is_news(object, "WouldInject", slice::from_ref(&note))
+            && !self.publish(kind, object, EventType::Normal, "WouldInject", note)
+        {
+            self.forget(object, "WouldInject");
         }
     }
 
@@ -155,8 +155,10 @@ impl Outbox {
     pub(super) fn budget_refused(&self, kind: Kind, object: &DynamicObject, error: Option<&impl ToString>) {
         let refused = error.map(ToString::to_string);
         let is_news = self.is_news(object, "Blocked", refused.as_slice());
-        if let Some(note) = refused.filter(|_| is_news) {
-            self.publish(kind, object, EventType::Warning, "Blocked", note);
+        if let Some(note) = refused.filter(|_| is_news)
+            && !self.publish(kind, object, EventType::Warning, "Blocked", note)
+        {
+            self.forget(object, "Blocked");
         }
     }
 
@@ -194,15 +196,28 @@ impl Outbox {
         told.insert(key, hash) != Some(hash)
     }
 
+    /// What had no room among the events that wait is told with the next attempt.
+    fn forget(&self, object: &DynamicObject, reason: &'static str) {
+        self.told().remove(&(object.uid().unwrap_or_default(), reason));
+    }
+
     fn told(&self) -> MutexGuard<'_, HashMap<(String, &'static str), u64>> {
         self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn publish(&self, kind: Kind, object: &DynamicObject, type_: EventType, reason: &str, note: String) {
-        self.send(&object.object_ref(&resource(kind)), type_, reason, note);
+    fn publish(
+        &self,
+        kind: Kind,
+        object: &DynamicObject,
+        type_: EventType,
+        reason: &str,
+        note: String,
+    ) -> bool {
+        self.send(&object.object_ref(&resource(kind)), type_, reason, note)
     }
 
-    fn send(&self, reference: &ObjectReference, type_: EventType, reason: &str, mut note: String) {
+    /// Whether there was room for it.
+    fn send(&self, reference: &ObjectReference, type_: EventType, reason: &str, mut note: String) -> bool {
         note.truncate(note.floor_char_boundary(NOTE_LIMIT));
         let event = Event {
             type_,
@@ -213,12 +228,14 @@ impl Outbox {
         };
         if !self.waiting.add(reference) {
             tracing::debug!(kind = reference.kind, name = reference.name, "too many events: left out");
-            return;
+            return false;
         }
         // Where nobody publishes any more, this is the end.
-        if self.events.try_send((reference.clone(), event)).is_err() {
+        let is_sent = self.events.try_send((reference.clone(), event)).is_ok();
+        if !is_sent {
             self.waiting.remove(reference);
         }
+        is_sent
     }
 }
 

@@ -477,7 +477,7 @@ fn spec<K: Resource>(object: &K) -> Option<u64> {
 
 /// Of a Service, which has no generation.
 fn service_spec(service: &Service) -> Option<u64> {
-    Some(hash_of(&serde_json::to_string(&service.spec).ok()))
+    serde_json::to_string(&service.spec).ok().map(|spec| hash_of(&spec))
 }
 
 /// Of a budget that isn't adieu's, or may be for the pods of another one that is: nothing else is decided anew
