@@ -146,12 +146,12 @@ impl Connections {
         let is_own_limit_reached = own >= self.limits.connections_per_peer;
         let mut displaced = false;
         if is_own_limit_reached || open.all >= self.limits.connections {
-            let largest = open.largest();
-            displaced = match largest {
-                _ if is_own_limit_reached => open.displace(|of| of == peer),
-                (Some(largest), count) if count > own + 1 => open.displace(|of| of == largest),
-                _ if own == 0 => open.displace(|_| true),
-                _ => false,
+            let (largest, count) = open.largest();
+            displaced = if is_own_limit_reached {
+                open.displace(|of| of == peer)
+            } else {
+                count > own + 1 && open.displace(|of| Some(of) == largest)
+                    || own == 0 && open.displace(|_| true)
             };
             if !displaced {
                 return Admitted { connection: None, displaced };
@@ -469,6 +469,22 @@ mod tests {
                 assert!(!task.is_finished());
             }
         }
+    }
+
+    #[test]
+    fn no_connection_gives_way_while_a_request_on_it_is_answered() {
+        let connections = Connections::new(Limits { connections: 3, ..LIMITS });
+        let busy = |connection: &Connection| connection.peer.busy.store(true, Ordering::Relaxed);
+        let (held, _) = opened(&connections, 1, 2);
+        held.iter().for_each(busy);
+        assert!(connections.open(peer(1)).connection.is_none(), "its own are busy");
+        let (idle, _) = opened(&connections, 2, 1);
+        let new = connections.open(peer(3));
+        assert!(new.displaced, "it has none, and takes the place of the one that is idle");
+        assert!(!connections.open.lock().unwrap().by_peer.contains_key(&peer(2)));
+        new.connection.iter().for_each(busy);
+        assert!(connections.open(peer(4)).connection.is_none(), "all are busy");
+        drop((held, idle));
     }
 
     #[test]
