@@ -22,7 +22,7 @@ fn main() -> anyhow::Result<()> {
     let count: u32 = arguments.next().context("give a count after the name")?.parse()?;
     let case = cases.iter().find(|case| case.name == name).context("there is no case of that name")?;
     let body = serde_json::to_vec(&admission_review(case))?;
-    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     runtime.block_on(async {
         for _ in 0..count {
             let reviewed = review(black_box(&body), &case.caches).await?;
