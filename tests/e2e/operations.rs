@@ -168,8 +168,11 @@ async fn a_rollout_that_fails_stops_its_policy_until_it_is_mended() {
         assert_eq!(scene.deployment(name).await["spec"], *spec, "{name}");
     }
     assert_eq!(drain(&json!({"spec": undone})), Some(2));
-    let stalled = condition(&scene, "Stalled").await.unwrap();
-    assert!(stalled.starts_with("True the rollout of first failed, and 2 workloads wait"), "{stalled}");
+    eventually("the policy to say that both wait", || async {
+        let stalled = condition(&scene, "Stalled").await;
+        stalled.is_some_and(|text| text.starts_with("True the rollout of first failed, and 2 workloads wait"))
+    })
+    .await;
 
     let mended = json!({"spec": {"readinessProbe": {"mode": "Never", "probe": null}}});
     scene.patch("GracefulPolicy", "all", &mended).await.unwrap();
