@@ -49,8 +49,7 @@ fn inject_with(
 ) -> Injected {
     let carrier = [Some(template), earlier].into_iter().flatten().find(|t| record::read(t).is_some());
     let old_record = carrier.and_then(record::read);
-    let original = reverted(template, old_record.as_ref());
-    let mut injected = original.clone();
+    let mut injected = reverted(template, old_record.as_ref());
     let is_own = carrier.is_some_and(|carrier| std::ptr::eq(carrier, template));
     let renamed = old_record.as_ref().filter(|_| is_own).map(|own| own.renamed(template));
     let mut warnings = renamed.unwrap_or_default();
@@ -69,7 +68,10 @@ fn inject_with(
             }
         }
         // There is nothing to inject, and so nothing to record.
-        Ok(_) => Injected { template: original, warnings, prevented: false },
+        Ok(_) => {
+            let original = reverted(template, old_record.as_ref());
+            Injected { template: original, warnings, prevented: false }
+        }
         Err(why) => {
             warnings.push(why);
             Injected { template: opt_out(template, earlier), warnings, prevented: true }

@@ -38,15 +38,15 @@ pub fn template_patch(old: &Value, new: &Value) -> Patch {
     patch
 }
 
-/// The largest template, in bytes of JSON, that an answer replaces as a whole.
-const WHOLE: usize = 5 << 10;
+/// The longest text of an object's spec, in bytes, whose template an answer replaces as a whole.
+const WHOLE: usize = 4608;
 
 /// The same as the answer to a review. For every level that a path goes through, the API server decodes what is below
 /// and encodes it again (`evanphx/json-patch`): a template of ordinary size is replaced sooner than its containers are
-/// changed.
+/// changed. `length` is that of the spec's text, in bytes.
 #[must_use]
-pub fn answer_patch(old: &Value, new: &Value) -> Patch {
-    if old == new || old.is_null() || new.to_string().len() > WHOLE {
+pub fn answer_patch(old: &Value, new: &Value, length: usize) -> Patch {
+    if old == new || old.is_null() || length > WHOLE {
         return template_patch(old, new);
     }
     let path = PointerBuf::from_tokens(["spec", "template"]);

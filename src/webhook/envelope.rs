@@ -205,6 +205,11 @@ impl<'a> Request<'a> {
 }
 
 impl RawObject<'_> {
+    /// How long the text of its spec is, in bytes.
+    pub(super) fn spec_length(&self) -> usize {
+        self.spec.map_or(0, |spec| spec.get().len())
+    }
+
     /// Whether it is being deleted.
     pub(super) fn is_being_deleted(&self) -> bool {
         self.metadata.deletion_timestamp.is_some()

@@ -366,6 +366,7 @@ impl Decision {
 
 fn workload(kind: Kind, sent: &Sent<'_>, caches: &Caches) -> Result<Decision, BadRequest> {
     let (anonymous, namespace) = (sent.head.is_anonymous, &sent.head.namespace);
+    let length = sent.object.spec_length();
     let surroundings = &caches.surroundings(namespace);
     let object = sent.object.build()?;
     let old_object = sent.old_object.as_ref().map(RawObject::build).transpose()?;
@@ -384,7 +385,8 @@ fn workload(kind: Kind, sent: &Sent<'_>, caches: &Caches) -> Result<Decision, Ba
     let Some((annotations, template)) = &kept else {
         let admission = admit(&sent, old.as_ref(), surroundings);
         let template = admission.template.as_ref();
-        let mut patch = template.map(|new| plan::answer_patch(sent.template, new)).unwrap_or_default();
+        let mut patch =
+            template.map(|new| plan::answer_patch(sent.template, new, length)).unwrap_or_default();
         patch.0.extend(unmark);
         let template = template.unwrap_or(sent.template);
         patch.0.extend(plan::keep_accepted(&sent, old.as_ref(), template));
@@ -400,7 +402,7 @@ fn workload(kind: Kind, sent: &Sent<'_>, caches: &Caches) -> Result<Decision, Ba
     );
     let mut patch = plan::annotations_patch(sent.annotations, annotations);
     let template = admission.template.as_ref().unwrap_or(template);
-    patch.0.extend(plan::answer_patch(sent.template, template).0);
+    patch.0.extend(plan::answer_patch(sent.template, template, length).0);
     patch.0.extend(unmark);
     patch.0.extend(plan::show_injection(object.labels(), template));
     Ok(Decision::new(admission, patch))
