@@ -333,7 +333,10 @@ async fn unread(router: &Router) {
         let answer = post(router, 3, review.as_bytes()).await;
         assert!(answer.contains("\"patchType\":\"JSONPatch\""), "{}", &answer[..answer.len().min(500)]);
     }
-    peak.check(&format!("{} large answers that nobody reads, the largest review beside them", 2 * CROWD));
+    peak.check(&format!(
+        "{} large answers that the client does not read, the largest review beside them",
+        2 * CROWD
+    ));
     for held in held {
         drop(timeout(PATIENCE, held).await.expect("the request was taken").unwrap());
     }

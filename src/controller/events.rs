@@ -196,7 +196,7 @@ impl Outbox {
         told.insert(key, hash) != Some(hash)
     }
 
-    /// What had no room among the events that wait is told with the next attempt.
+    /// An Event that was left out is published with the next attempt.
     fn forget(&self, object: &DynamicObject, reason: &'static str) {
         self.told().remove(&(object.uid().unwrap_or_default(), reason));
     }

@@ -85,7 +85,7 @@ async fn reconcile<P: Policy>(policy: Arc<P>, context: Arc<Context>) -> Result<A
     if !context.index.has_applied(&key, policy.meta()) {
         return Ok(Action::await_change());
     }
-    // What whoever led before told of is read from the status, before it is written anew.
+    // The failures that the previous leader reported are read from the status before it is overwritten.
     context.turns.follow(&context).await;
     if !context.index.has_applied(&key, policy.meta()) {
         return Ok(Action::await_change());

@@ -89,7 +89,7 @@ impl Rollout {
 pub(super) struct Found<'a> {
     pub(super) key: &'a Key,
     pub(super) evaluation: &'a Evaluation,
-    /// What surrounds it, if nobody knows whether a rollout of it was begun here.
+    /// Its namespace's policies, if it isn't known whether adieu began its rollout.
     pub(super) around: Option<&'a Surroundings>,
 }
 

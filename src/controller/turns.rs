@@ -125,7 +125,7 @@ impl Turns {
     }
 
     /// Looks whenever something changed, and every now and then while rollouts go on, which may fail by coming no
-    /// further; tells whoever waits for a turn, and the policies that it concerns.
+    /// further; requeues the workloads whose turn it is, and the policies that it concerns.
     pub(super) async fn drive(&self, context: &Context) {
         let mut version = context.index.version();
         let mut leads = context.replica.leads.clone();
@@ -194,7 +194,7 @@ impl Turns {
         })
     }
 
-    /// Looks at the rollouts that were begun here, which may fail, and be mended, while nobody asks for a turn.
+    /// Looks at the rollouts that were begun here, which may fail, and be fixed, while no workload asks for a turn.
     /// Whether some aren't complete.
     pub(super) async fn follow(&self, context: &Context) -> bool {
         let mut state = self.state.lock().await;
@@ -215,7 +215,7 @@ impl Turns {
     }
 
     /// Looks around, unless nothing can have changed since that was done, or there is nothing to see yet: what isn't
-    /// evaluated would seem not to roll out, and whoever led before to have left nothing.
+    /// evaluated would seem not to roll out, and the previous leader to have left nothing.
     fn look(&self, state: &mut State, context: &Context) {
         let term = context.index.term();
         if state.term != term {

@@ -64,7 +64,7 @@ impl<T: Ord + Send + 'static> Changes<T> {
     }
 }
 
-/// How many workloads are kept apart: where nobody evaluates them, as in a replica that doesn't lead, all of them are
+/// How many workloads are kept apart: beyond that, in a replica that doesn't lead and so evaluates none, all of them are
 /// evaluated once that changes.
 const LIMIT: usize = 10_000;
 

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::plan::{self, Convergence, Kind, Source, Standing, Surroundings, When, Workload};
 
-/// A workload as it was last evaluated. Of one that nobody manages, that no policy selects and that carries nothing
+/// A workload as it was last evaluated. Of one that isn't managed, that no policy selects and that carries nothing
 /// there is none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Evaluation {
@@ -56,7 +56,7 @@ pub struct Decision {
     /// Why nothing can be injected. Empty where something can.
     pub obstacles: Vec<String>,
     /// What else its writers act on, as a hash: its PodDisruptionBudget, the marks on the workload itself, and what a
-    /// person is told.
+    /// warnings.
     pub effects: u64,
 }
 

@@ -81,7 +81,7 @@ impl PolicyKeys {
         key
     }
 
-    /// Forgets what nobody holds any more.
+    /// Forgets keys that no evaluation holds any more.
     pub(super) fn forget_unused(&self) {
         self.known().retain(|key| Arc::strong_count(&key.0) > 1);
     }

@@ -1,8 +1,8 @@
 //! What is in the cluster: of each workload its [`Evaluation`], kept by watch events.
 //!
-//! A watch event marks what it concerns as [`Dirty`]. The replica that leads evaluates that, once, and whoever reads
-//! the index is told which workloads and policies changed. So what concerns one namespace costs what that namespace
-//! holds, and nobody compares a workload with its plan a second time to count it.
+//! A watch event marks what it concerns as [`Dirty`]. The leader evaluates that, once, and requeues the
+//! workloads and policies that changed. So what concerns one namespace costs what that namespace holds, and no reader
+//! compares a workload with its plan a second time.
 
 pub mod caches;
 mod changes;
@@ -167,7 +167,7 @@ impl Index {
         self.bump();
     }
 
-    /// Tells whoever reads the whole index that something changed which no evaluation shows.
+    /// Wakes readers of the whole index after a change that no evaluation shows.
     pub fn bump(&self) {
         self.0.version.send_modify(|version| *version += 1);
     }
@@ -176,14 +176,14 @@ impl Index {
         &self.0.keys
     }
 
-    /// Tells whoever follows a policy that something changed which no evaluation shows.
+    /// Requeues policies after a change that no evaluation shows.
     pub fn touch_policies(&self, policies: impl IntoIterator<Item = PolicyKey>) {
         for policy in policies {
             self.0.policies[usize::from(policy.is_of_cluster())].add(policy);
         }
     }
 
-    /// Tells whoever writes workloads to look at those of a namespace, or at all.
+    /// Requeues the workloads of one namespace, or all.
     pub fn touch_workloads(&self, namespace: Option<&str>) {
         let all = || self.read().evaluations.keys().cloned().collect();
         for key in namespace.map_or_else(all, |namespace| self.inside(namespace)) {
@@ -191,7 +191,7 @@ impl Index {
         }
     }
 
-    /// Notes what was found. Tells whoever reads it, where that differs from before.
+    /// Stores an evaluation, and requeues what depends on it if it differs from the one before.
     fn set(&self, key: &WorkloadKey, now: Option<Evaluation>) {
         let mut state = self.write();
         let before = match &now {

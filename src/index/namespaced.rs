@@ -15,7 +15,7 @@ use kube::{
     },
 };
 
-/// Objects of one kind, kept by who has the [`NamespacedWriter`].
+/// Objects of one kind, kept up to date through the [`NamespacedWriter`].
 #[derive(Clone, Debug)]
 pub struct Namespaced<K: Resource<DynamicType = ()> + Clone + 'static> {
     store: Store<K>,

@@ -68,7 +68,7 @@ fn a_grace_period_of_0_is_never_injected() {
         }
         let enough = Settings { margin_seconds: said(1), ..zero(policy) };
         assert!(!injected(&template, &enough).prevented);
-        // The drain is not 0, and nobody waits for it.
+        // The drain is not 0, and no hook waits for it.
         let drain = Settings { drain_seconds: said(15), ..zero(policy) };
         let excluded = Settings { exclude: said(vec!["a".into()]), ..drain.clone() };
         let opted_out = pod(&[Some(&["sleep", "0"])], Some(json!(30)));

@@ -178,7 +178,7 @@ impl Record {
 
     /// What a person should know of a container that was renamed since: what was injected into it counts as its own.
     pub(super) fn renamed(&self, template: &Value) -> Vec<String> {
-        /// Of more that are gone at a time nobody can tell which was renamed to what.
+        /// If more are gone at a time, it can't be known which was renamed to what.
         const RENAMED: usize = 32;
         let containers: Vec<_> = template["spec"]["containers"].as_array().into_iter().flatten().collect();
         let present: BTreeSet<_> =

@@ -7,7 +7,7 @@ use std::{
 
 use tokio::net::{TcpListener, TcpSocket};
 
-/// What the kernel keeps of what a client has sent and nobody has read, and of what the client has yet to read, in
+/// What the kernel keeps of what a client has sent and the server has not read, and of what the client has yet to read, in
 /// bytes; it takes up to twice as much, which counts as the container's memory. A connection within a cluster, where an
 /// answer takes a millisecond, still brings tens of megabytes per second.
 const BUFFER: u32 = 16 * 1024;

@@ -417,7 +417,7 @@ mod tests {
         assert_eq!(count, 2, "the third took the place of the first");
         let others = [2, 3].map(|number| opened(&connections, number, 2).0);
         assert_eq!(connections.open.lock().unwrap().all, LIMITS.connections);
-        assert!(connections.open(peer(3)).connection.is_none(), "nobody has more");
+        assert!(connections.open(peer(3)).connection.is_none(), "no peer has more");
         drop((two, others));
         let open = connections.open.lock().unwrap();
         assert!(open.all == 0 && open.by_peer.is_empty(), "{open:?}");

@@ -127,7 +127,7 @@ async fn a_lowered_maximum_rolls_nothing_and_strips_no_workload_that_changes() {
         status["workloads"]["failed"] == 2
     })
     .await;
-    // Whoever leads next has to see it so, too.
+    // The next leader has to see it so, too.
     operator.delete_lease().await;
     operator.led().await;
     let anew = scene.create(&web("anew", &annotations)).await;
@@ -189,7 +189,7 @@ async fn a_service_that_appears_after_its_probe_was_accepted_rolls_nothing() {
         scene.create(&unnamed(younger)).await;
         eventually(younger, || async { is_probed(&scene.deployment(younger).await) }).await;
         let now = scene.deployment("web").await;
-        assert_eq!(now["spec"], before["spec"], "a Service is nobody's request");
+        assert_eq!(now["spec"], before["spec"], "a Service requests no rollout");
         assert!(is_marked(&now));
         operator.anew(replicas).await;
     }

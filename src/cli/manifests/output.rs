@@ -55,12 +55,12 @@ pub(super) fn to_file(path: &Path, text: &str) -> io::Result<()> {
     }) else {
         return fs::write(path, text);
     };
-    // One that is there is somebody else's, and may lead elsewhere.
+    // An existing file may be a link that another user placed there.
     let mut options = fs::OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]
     if let Some(before) = &before {
-        // It may hold a Secret, which nobody else may read meanwhile.
+        // It may hold a Secret: other users must not be able to read it meanwhile.
         options.mode(before.permissions().mode() & 0o777);
     }
     let mut file = match options.open(&beside) {

@@ -64,7 +64,7 @@ pub(super) enum Before {
     Settled,
     /// Being replaced.
     Rolling,
-    /// Not available, although nobody replaces them, or given up by the workload's controller.
+    /// Not available, although no rollout replaces them, or given up by the workload's controller.
     Broken,
 }
 

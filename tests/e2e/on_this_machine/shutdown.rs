@@ -35,7 +35,7 @@ use crate::{
     support::{Scene, eventually, run, web},
 };
 
-/// What the kubelet is told to give pods, in seconds.
+/// The kubelet's `shutdownGracePeriod`, in seconds.
 const SHUTDOWN: i64 = 25;
 /// Longer than that: a pod is cut off before it gets SIGTERM.
 const DRAIN: i64 = 40;
@@ -146,7 +146,7 @@ fn serve(client: &UnixStream, state: &Mutex<State>) {
     }
 }
 
-/// SASL, as the D-Bus specification has it: whoever asks is who it says that it is.
+/// SASL, as the D-Bus specification has it: every client is accepted.
 fn authenticate(client: &mut UnixStream) -> Option<()> {
     client.read_exact(&mut [0]).ok()?;
     loop {
@@ -237,7 +237,7 @@ async fn configure(node: &str, change: impl FnOnce(&mut Value)) -> String {
     before
 }
 
-/// Pods that a kubelet ended stay, as failed or succeeded ones, until somebody removes them.
+/// Pods that a kubelet ended stay, as failed or succeeded ones, until they are deleted.
 async fn remove_ended(scene: &Scene, node: &str) {
     for namespace in [ADIEU, &scene.namespace] {
         let pods: Api<Pod> = Api::namespaced(scene.client.clone(), namespace);

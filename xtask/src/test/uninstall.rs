@@ -58,7 +58,7 @@ fn uninstalls(target: &Target, web: &Image) -> Result<()> {
     target.with_client(|client| all(client, false)).context("after the uninstall that failed")?;
 
     install::uninstall(target).context("again, with nothing left to revert")?;
-    // Nobody resolves it with an injected one any more.
+    // Without adieu, nothing resolves it with an injected one.
     target.with_client(add_hook).context("with a preStop hook of the user's own")
 }
 

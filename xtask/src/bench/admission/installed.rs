@@ -109,7 +109,7 @@ pub struct Probe {
     pub operator: Client,
     /// A Deployment that opts in.
     pub annotated: DynamicObject,
-    /// One that is there, and that nobody opted in.
+    /// One that is there, and that is not opted in.
     pub stranger: String,
 }
 

@@ -13,7 +13,7 @@ use crate::figures::Figures;
 const READY_BAR: f64 = 1.10;
 /// And of what a MutatingAdmissionPolicy adds.
 const MAP_BAR: f64 = 1.05;
-/// What it may add for a pod that nobody opted in, as a multiple of what a do-nothing webhook adds.
+/// What it may add for a pod that is not opted in, as a multiple of what a do-nothing webhook adds.
 const STRANGER_POD_BAR: f64 = 0.1;
 /// And for a workload.
 const STRANGER_WORKLOAD_BAR: f64 = 0.5;
@@ -30,7 +30,7 @@ pub struct Report {
     /// And of what a MutatingAdmissionPolicy adds.
     #[serde(rename = "ratio_to_map")]
     pub ratio_to_map: f64,
-    /// What it adds for a pod that nobody opted in, as a multiple of what a do-nothing webhook adds.
+    /// What it adds for a pod that is not opted in, as a multiple of what a do-nothing webhook adds.
     #[serde(rename = "ratio_stranger_pod")]
     pub ratio_stranger_pod: f64,
     /// And for a workload: the worse of creating and updating one.
@@ -242,13 +242,13 @@ impl Report {
                 ratio: self.ratio_stranger_pod,
                 limit: STRANGER_POD_BAR,
                 floor: Some(self.ratio_stranger_pod_floor),
-                what: "what a do-nothing webhook adds, for a pod that nobody opted in",
+                what: "what a do-nothing webhook adds, for a pod that is not opted in",
             },
             Bar {
                 ratio: self.ratio_stranger_workload,
                 limit: STRANGER_WORKLOAD_BAR,
                 floor: Some(self.ratio_stranger_workload_floor),
-                what: "what a do-nothing webhook adds, for a workload that nobody opted in",
+                what: "what a do-nothing webhook adds, for a workload that is not opted in",
             },
         ]
     }
@@ -293,7 +293,7 @@ impl Report {
         for (act, found) in ACTS.iter().zip(&self.strangers) {
             for with in WITHS {
                 row(
-                    format!("{} that nobody opted in: {}", act.title(), with.title()),
+                    format!("{} that is not opted in: {}", act.title(), with.title()),
                     found.of(with),
                     with != With::Nothing,
                 );
@@ -368,7 +368,7 @@ mod tests {
             slow.contains("1.20 times what a webhook with the same patch ready adds, at most 1.1 is"),
             "{slow}"
         );
-        assert!(!slow.contains("Policy") && !slow.contains("nobody"), "{slow}");
+        assert!(!slow.contains("Policy") && !slow.contains("not opted in"), "{slow}");
         let slower = verdict(report(0.9, 1.0, 1.2, GOOD));
         assert!(
             slower.contains("1.20 times what a MutatingAdmissionPolicy adds, at most 1.05 is"),
@@ -390,7 +390,7 @@ mod tests {
         ] {
             let said = verdict(report(2.0, 4.0, 2.0, [create, update, GOOD[2]]));
             assert_eq!(
-                said.contains("for a workload that nobody opted in"),
+                said.contains("for a workload that is not opted in"),
                 missed,
                 "{create:?} {update:?}: {said}"
             );

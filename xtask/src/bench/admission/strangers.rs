@@ -1,4 +1,4 @@
-//! What workloads and pods pay that nobody opted in: on a cluster with adieu's webhooks and policies, without
+//! What workloads and pods pay that is not opted in: on a cluster with adieu's webhooks and policies, without
 //! them, and with a do-nothing webhook in their place.
 
 use std::time::Instant;
