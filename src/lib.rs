@@ -20,12 +20,12 @@
 //! a workload is created or updated, [`plan::converge`] for what exists already or slipped past while the
 //! webhook was away, [`plan::render`] for a manifest. So all come to the same result.
 
-pub mod api;
+pub use adieu_core::{api, plan};
+
 pub mod cli;
 pub mod controller;
 pub mod index;
 pub mod load;
-pub mod plan;
 pub mod report;
 pub mod runtime;
 pub mod trial;
