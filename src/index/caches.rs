@@ -305,8 +305,8 @@ impl Caches {
         self.budgets.inside(namespace)
     }
 
-    /// The namespaces in which a `PodDisruptionBudget` changed, but for what is written here and meets no other of
-    /// adieu's; `None` stands for all. For one consumer.
+    /// The namespaces in which a `PodDisruptionBudget` changed, except those that adieu writes and that select no pod
+    /// of another one; `None` stands for all. For one consumer.
     #[must_use]
     pub fn changed_budgets(&self) -> Changes<Option<String>> {
         self.budgets_changed.clone()
@@ -480,12 +480,12 @@ fn service_spec(service: &Service) -> Option<u64> {
     serde_json::to_string(&service.spec).ok().map(|spec| hash_of(&spec))
 }
 
-/// Of a budget that isn't adieu's, or may be for the pods of another one that is: nothing else is decided anew
-/// because of what was just written.
+/// Of a `PodDisruptionBudget` that isn't adieu's, or may select pods that another one selects, which may have been
+/// created while adieu's was being written. The others that adieu writes change no decision.
 fn decisive_spec(budgets: Namespaced<PodDisruptionBudget>) -> impl Fn(&PodDisruptionBudget) -> Option<u64> {
     move |budget| {
         let meets = |other: &Arc<PodDisruptionBudget>| {
-            other.metadata.name != budget.metadata.name && is_our_budget(other) && may_meet(budget, other)
+            other.metadata.name != budget.metadata.name && may_meet(budget, other)
         };
         let namespace = budget.metadata.namespace.as_deref().unwrap_or_default();
         spec(budget).filter(|_| !is_our_budget(budget) || budgets.inside(namespace).iter().any(meets))
@@ -592,7 +592,7 @@ mod tests {
     }
 
     #[test]
-    fn a_budget_of_adieus_is_news_where_it_may_meet_another() {
+    fn a_budget_that_adieu_writes_requeues_workloads_if_it_may_select_pods_of_another() {
         let [web, canary, shop] =
             [json!({"app": "web"}), json!({"app": "web", "track": "canary"}), json!({"app": "shop"})];
         let is_news = |new: PodDisruptionBudget, present: PodDisruptionBudget| {
@@ -605,7 +605,11 @@ mod tests {
             !is_news(budget("a", "adieu", &shop), budget("b", "adieu", &web)),
             "thousands are written at once"
         );
-        assert!(!is_news(budget("a", "adieu", &canary), budget("b", "Helm", &web)));
+        assert!(
+            is_news(budget("a", "adieu", &canary), budget("b", "Helm", &web)),
+            "the user's may have been created while adieu's was being written"
+        );
+        assert!(!is_news(budget("a", "adieu", &shop), budget("b", "Helm", &web)));
         assert!(is_news(budget("a", "Helm", &shop), budget("b", "adieu", &web)));
     }
 
