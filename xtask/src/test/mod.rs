@@ -107,6 +107,7 @@ fn everything(workspace: &Workspace, options: &Options, tally: &mut Tally) -> Re
 fn without_a_cluster(workspace: &Workspace, options: &Options, tally: &mut Tally) -> Result<()> {
     tally.check("formatting", formatting(workspace))?;
     tally.check("clippy", clippy(workspace))?;
+    tally.check("the core's dependencies", core_is_pure(workspace))?;
     let mut unit = cargo(workspace, "test");
     unit.args(["--workspace", "--no-fail-fast"]);
     if options.long {
@@ -315,6 +316,22 @@ fn clippy(workspace: &Workspace) -> Result<()> {
     fuzz.args(["--format-version=1", "--manifest-path=fuzz/Cargo.toml"]);
     command::run(&step, &mut fuzz, &workspace.log("metadata-fuzz"))?;
     step.done();
+    Ok(())
+}
+
+/// The core can't reach a cluster, nor wait for anything: it has no crate with which it could.
+fn core_is_pure(workspace: &Workspace) -> Result<()> {
+    let mut tree = cargo(workspace, "tree");
+    tree.args(["--package=adieu-core", "--edges=normal", "--prefix=none", "--format={lib}"]);
+    let tree = command::output(&mut tree)?;
+    if !tree.lines().any(|library| library == "kube_core") {
+        bail!("cargo tree doesn't list what adieu-core depends on:\n{tree}");
+    }
+    for library in ["kube_client", "kube_runtime", "tokio", "hyper", "tracing"] {
+        if tree.lines().any(|line| line == library) {
+            bail!("adieu-core depends on {library}");
+        }
+    }
     Ok(())
 }
 

@@ -128,7 +128,7 @@ fn advice(seconds: u64, present: Option<i64>, basis: Basis, lost: bool) -> Strin
         Some(0) => format!(
             "the pods have no drain: annotate the workload with adieu.dev/graceful=true (drain {}), or more \
              closely with adieu.dev/drain-seconds={seconds}",
-            crate::api::defaults::DRAIN_SECONDS
+            adieu_core::api::defaults::DRAIN_SECONDS
         ),
         Some(present) if covers(present) && !lost => format!("the pods' drain of {present} s covers it"),
         Some(present) if covers(present) => format!(

@@ -12,7 +12,7 @@ use k8s_openapi::api::{
 };
 use kube::{ResourceExt as _, runtime::watcher::Event};
 
-use crate::plan;
+use adieu_core::plan;
 
 /// A pod, in times from the origin; each is when we were told.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
