@@ -157,13 +157,20 @@ mod tests {
 
     #[tokio::test]
     async fn a_client_that_reads_in_time_may_stay() {
+        // More than the kernel's buffers take, so that each write has to wait for the client.
+        const LENGTH: usize = 32 << 20;
         let (mut client, mut server) = pair().await;
-        tokio::time::pause();
-        for _ in 0..10 {
-            server.write_all(b"hello").await.unwrap();
-            server.flush().await.unwrap();
-            client.read_exact(&mut [0; 5]).await.unwrap();
-            sleep(WRITE_LIMIT / 2).await;
+        let (answer, mut read) = (vec![1; LENGTH], vec![0; LENGTH]);
+        for _ in 0..4 {
+            let write = async {
+                server.write_all(&answer).await?;
+                server.flush().await
+            };
+            let (written, read) = tokio::join!(write, client.read_exact(&mut read));
+            assert!(written.is_ok() && read.is_ok(), "{written:?} {read:?}");
+            tokio::time::pause();
+            tokio::time::advance(WRITE_LIMIT / 2).await;
+            tokio::time::resume();
         }
     }
 
