@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 
 use adieu::{
     api::{
-        Existing, GracePeriod,
+        ExistingHookPolicy, GracePeriodPolicy,
         annotations::INJECTED,
         labels::{ENABLED, INJECTION},
     },
@@ -152,7 +152,7 @@ fn reverting_brings_back_what_was_there(before: &Value, after: &Value) -> Law {
 }
 
 fn a_field_that_the_user_set_is_never_changed(settings: &Settings, before: &Value, after: &Value) -> Law {
-    let replaced = settings.existing.value == Existing::Replace;
+    let replaced = settings.existing.value == ExistingHookPolicy::Replace;
     for (before, after) in containers(before).zip(containers(after)) {
         // This one opts the container out, whatever a policy says.
         let opted_out = before.pointer(PRE_STOP) == Some(&json!({"sleep": {"seconds": 0}}));
@@ -164,7 +164,7 @@ fn a_field_that_the_user_set_is_never_changed(settings: &Settings, before: &Valu
     let (before_template, after_template) = (before, after);
     let (before, after) = (&before["spec"], &after["spec"]);
     if let Some(seconds) =
-        before[GRACE_PERIOD].as_i64().filter(|_| settings.grace_period.value == GracePeriod::AtLeast)
+        before[GRACE_PERIOD].as_i64().filter(|_| settings.grace_period.value == GracePeriodPolicy::AtLeast)
     {
         prop_assert!(
             after[GRACE_PERIOD].as_i64() >= Some(seconds),
@@ -284,7 +284,7 @@ fn a_handler_merged_beside_the_injected_one_takes_its_place(
         |template: &Value, index| containers(template).nth(index).and_then(|c| c.pointer(PRE_STOP).cloned());
     let (reverted, again) = (plan::opt_out(&merged, None), scene.inject(&merged).template);
     let reverted_again = plan::opt_out(&again, None);
-    let replaced = scene.resolution.settings.existing.value == Existing::Replace;
+    let replaced = scene.resolution.settings.existing.value == ExistingHookPolicy::Replace;
     for index in places {
         prop_assert_eq!(&hook(&reverted, index), &own);
         prop_assert!(replaced || hook(&again, index) == own, "{again}");

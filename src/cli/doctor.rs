@@ -87,7 +87,7 @@ enum Problem {
     Refused { namespace: String, reason: String },
     /// The webhook is asked, and lets the Deployment pass.
     #[error(
-        "adieu is asked about a Deployment in {0}, but injects nothing\n  A policy of mode Observe or of injection \
+        "adieu is asked about a Deployment in {0}, but injects nothing\n  A policy of mode Audit or of injectionTarget \
          Pod, or a maximum grace period that is too low, holds there: see kubectl get \
          gracefulpolicies,clustergracefulpolicies --namespace {0}, or ask in another namespace."
     )]

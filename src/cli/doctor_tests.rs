@@ -45,7 +45,7 @@ fn inject(mut deployment: Value) -> Result<Value, (u16, &'static str)> {
     Ok(deployment)
 }
 
-/// As adieu does where a policy only observes.
+/// As adieu does under a policy in mode `Audit`.
 fn refuse_malformed(deployment: Value) -> Result<Value, (u16, &'static str)> {
     if deployment["metadata"]["annotations"].get("adieu.dev/drain-seconds").is_some() {
         return Err((
@@ -190,7 +190,7 @@ async fn what_is_wrong_is_said_with_what_to_do() {
         (Cluster { admits: |_| Err((500, CALLING)), ..HEALTHY }, "can't call adieu", "NetworkPolicy"),
         (Cluster { admits: |_| Err((500, OTHERS)), ..HEALTHY }, "can't be asked", "KUBECONFIG"),
         (Cluster { admits: |_| Err((429, "too many")), ..HEALTHY }, "can't be asked", "KUBECONFIG"),
-        (Cluster { admits: refuse_malformed, ..HEALTHY }, "injects nothing", "Observe"),
+        (Cluster { admits: refuse_malformed, ..HEALTHY }, "injects nothing", "Audit"),
         (untouched.clone(), "comes back as it was", "NetworkPolicy"),
         (with(other), "no MutatingWebhookConfiguration", "helm install"),
         (with(json!([webhook(None, "adieu-system")])), "adieu has no caBundle", "logs"),

@@ -220,9 +220,9 @@ mod tests {
         assert!(under(all.clone(), Kind::StatefulSet, json!({})).is_some());
         assert!(under(all.clone(), Kind::DaemonSet, json!({})).is_none());
         assert!(under(all.clone(), Kind::Deployment, json!({"adieu.dev/graceful": "false"})).is_none());
-        let mut observing = all;
-        observing["mode"] = json!("Observe");
-        assert!(under(observing, Kind::Deployment, json!({})).is_none());
+        let mut auditing = all;
+        auditing["mode"] = json!("Audit");
+        assert!(under(auditing, Kind::Deployment, json!({})).is_none());
         assert!(under(json!({"selector": {}}), Kind::Deployment, json!({})).is_none());
     }
 

@@ -174,10 +174,10 @@ mod tests {
             serde_json::from_value(policy).unwrap()
         };
         let policies = vec![
-            policy("watch", &json!({"mode": "Observe"})),
-            policy("pods", &json!({"injection": "Pod"})),
+            policy("watch", &json!({"mode": "Audit"})),
+            policy("pods", &json!({"injectionTarget": "Pod"})),
             policy("low", &json!({"maxGracePeriodSeconds": 40})),
-            policy("watch-pods", &json!({"mode": "Observe", "injection": "Pod"})),
+            policy("watch-pods", &json!({"mode": "Audit", "injectionTarget": "Pod"})),
         ];
         let by = |name: &str| json!({"adieu.dev/policy": name});
         let workloads = vec![

@@ -126,7 +126,7 @@ impl Outbox {
         }
     }
 
-    /// Tells what a policy would do that only observes, once until it is something else.
+    /// Tells what a policy in mode `Audit` would do, once until it is something else.
     pub(super) fn would_inject(
         &self,
         kind: Kind,
@@ -135,7 +135,7 @@ impl Outbox {
         convergence: &Convergence,
     ) {
         let note = format!(
-            "nothing is changed, because the policy only observes ({}); it would be: {}",
+            "nothing is changed, because the policy has the mode Audit ({}); it would be: {}",
             convergence.resolution.settings.mode.from,
             summary(template, convergence)
         );

@@ -324,12 +324,12 @@ impl Tally {
         if let Err(error) = spec.selector.clone().map(Selector::try_from).transpose() {
             return says(false, "InvalidSelector", format!("spec.selector: {error}: correct the selector"));
         }
-        if spec.mode == Some(Mode::Observe) {
-            return says(true, "Observing", format!("{pending} of {matched} workloads would be changed"));
+        if spec.mode == Some(Mode::Audit) {
+            return says(true, "Auditing", format!("{pending} of {matched} workloads would be changed"));
         }
         if let Some((name, why)) = self.prevented.first() {
             let message = format!("{failed} of {matched} workloads can't be injected, such as {name}: {why}");
-            return says(false, "Prevented", message);
+            return says(false, "Unsatisfiable", message);
         }
         if !self.failed.is_empty() {
             let message = if pending > 0 {

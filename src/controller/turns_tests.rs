@@ -426,7 +426,7 @@ async fn whose_turn_it_is_is_called() {
 
 #[tokio::test(start_paused = true)]
 async fn pods_that_take_their_time_to_end_are_no_failure() {
-    let all = json!({"selector": {}, "kinds": ["StatefulSet"], "gracePeriod": "Exact"});
+    let all = json!({"selector": {}, "kinds": ["StatefulSet"], "gracePeriodPolicy": "Exact"});
     let mut slow = workload(Kind::StatefulSet, "shop", "a");
     slow.1.data["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] = json!(3600);
     let mut cluster = Cluster::new(10, [policy("all", &all)], [slow]);

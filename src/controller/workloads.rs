@@ -563,7 +563,7 @@ mod tests {
     #[tokio::test]
     async fn who_is_not_to_be_written_any_more_is_not_blocked() {
         for spec in [
-            json!({"selector": {}, "mode": "Observe"}),
+            json!({"selector": {}, "mode": "Audit"}),
             json!({"selector": {}, "rollout": {"mode": "NextUpdate"}}),
         ] {
             let policy = json!({

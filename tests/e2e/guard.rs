@@ -413,7 +413,7 @@ async fn a_hook_that_stood_in_the_container_is_replaced_and_restored_by_the_oper
     let policy = |existing: &str| {
         json!({
             "apiVersion": "adieu.dev/v1alpha1", "kind": "GracefulPolicy", "metadata": {"name": "all"},
-            "spec": {"selector": {"matchLabels": {"app": "web"}}, "preStop": {"existing": existing}},
+            "spec": {"selector": {"matchLabels": {"app": "web"}}, "preStop": {"existingHookPolicy": existing}},
         })
     };
     scene.create(&policy("Replace")).await;

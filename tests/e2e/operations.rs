@@ -240,8 +240,8 @@ async fn what_a_person_should_know_is_an_event() {
 
     scene.create(&web("watched", &json!({}))).await;
     let selector = json!({"matchLabels": {"app": "watched"}});
-    scene.create(&policy(&json!({"selector": selector, "mode": "Observe"}))).await;
-    told(&scene, "watched", "WouldInject", "only observes").await;
+    scene.create(&policy(&json!({"selector": selector, "mode": "Audit"}))).await;
+    told(&scene, "watched", "WouldInject", "has the mode Audit").await;
     eventually("the policy to say so", || async {
         let ready = condition(&scene, "Ready").await;
         ready.is_some_and(|ready| ready == "True 1 of 1 workloads would be changed")

@@ -31,7 +31,7 @@ fn pod_drains(pod: &Value) -> Vec<(String, Option<i64>)> {
 fn by_pod() -> Value {
     json!({
         "apiVersion": "adieu.dev/v1alpha1", "kind": "GracefulPolicy", "metadata": {"name": "all"},
-        "spec": {"selector": {}, "injection": "Pod", "drainSeconds": 4},
+        "spec": {"selector": {}, "injectionTarget": "Pod", "drainSeconds": 4},
     })
 }
 

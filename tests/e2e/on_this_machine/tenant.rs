@@ -119,7 +119,7 @@ fn policy(name: &str, generation: usize) -> Value {
                 "path": format!("/{}", "p".repeat(1000)), "port": "http",
                 "httpHeaders": vec![json!({"name": "n".repeat(128), "value": "v".repeat(512)}); 8],
             }}},
-            "containers": {"exclude": (0..32).map(|n| format!("{n:02}{}", "c".repeat(61))).collect::<Vec<_>>()},
+            "excludedContainers": (0..32).map(|n| format!("{n:02}{}", "c".repeat(61))).collect::<Vec<_>>(),
         },
     })
 }

@@ -3,8 +3,8 @@
 use std::{borrow::Cow, collections::BTreeMap};
 
 use super::{
-    Containers, GracefulPolicySpec, GrpcProbe, HttpProbe, IntOrString, PreStop, PreStopMethod, Probe,
-    ProbeMode, ReadinessProbe, Scheme, TcpProbe, limits,
+    GracefulPolicySpec, GrpcProbe, HttpProbe, IntOrString, PreStop, PreStopMethod, Probe, ProbeMode,
+    ReadinessProbe, Scheme, TcpProbe, limits,
 };
 
 /// `"true"` opts a workload in, `"false"` opts it out whatever else selects it.
@@ -125,7 +125,7 @@ pub fn parse(annotations: &BTreeMap<String, String>, path: &'static str) -> Pars
             }
             EXCLUDE_CONTAINERS => {
                 let given = container_names(value).map_err(|rule| refuse(EXCLUDE_CONTAINERS, rule));
-                settings.containers = given.ok().map(|exclude| Containers { exclude: Some(exclude) });
+                settings.excluded_containers = given.ok();
             }
             READINESS_PROBE => {
                 let given = readiness_probe(value).map_err(|rule| refuse(READINESS_PROBE, rule));
@@ -307,7 +307,7 @@ mod tests {
             shutdown_timeout_seconds: Some(86_400),
             margin_seconds: Some(7),
             pre_stop: Some(PreStop { method: Some(PreStopMethod::HttpGet), ..PreStop::default() }),
-            containers: Some(Containers { exclude: Some(vec!["log-shipper".into(), "istio-proxy".into()]) }),
+            excluded_containers: Some(vec!["log-shipper".into(), "istio-proxy".into()]),
             readiness_probe: Some(ReadinessProbe { mode: Some(ProbeMode::Never), probe: None }),
             ..GracefulPolicySpec::default()
         };

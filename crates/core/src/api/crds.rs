@@ -203,10 +203,10 @@ mod tests {
     fn kubectl_explains_each_value_and_which_one_is_the_default() {
         for (path, default) in [
             ("/mode", "Enforce"),
-            ("/gracePeriod", "AtLeast"),
-            ("/injection", "Template"),
+            ("/gracePeriodPolicy", "AtLeast"),
+            ("/injectionTarget", "Template"),
             ("/preStop/properties/method", "Auto"),
-            ("/preStop/properties/existing", "Keep"),
+            ("/preStop/properties/existingHookPolicy", "Keep"),
             ("/readinessProbe/properties/mode", "Auto"),
             ("/rollout/properties/mode", "Progressive"),
         ] {

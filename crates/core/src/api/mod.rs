@@ -17,9 +17,10 @@ pub use crds::crds;
 pub use kind::WorkloadKind;
 pub use numbers::IntOrString;
 pub use policy::{
-    ClusterGracefulPolicy, ClusterGracefulPolicySpec, Containers, DisruptionBudget, Existing, GracePeriod,
-    GracefulPolicy, GracefulPolicySpec, GracefulPolicyStatus, HttpGet, Injection, Mode, PreStop,
-    PreStopMethod, ProbeMode, ReadinessProbe, Rollout, RolloutMode, Spread, WorkloadCounts,
+    ClusterGracefulPolicy, ClusterGracefulPolicySpec, DisruptionBudget, ExistingHookPolicy,
+    GracePeriodPolicy, GracefulPolicy, GracefulPolicySpec, GracefulPolicyStatus, HttpGet, InjectionTarget,
+    Mode, PreStop, PreStopMethod, ProbeMode, ReadinessProbe, Rollout, RolloutMode, TopologySpread,
+    WorkloadCounts,
 };
 pub use probe::{GrpcProbe, HttpHeader, HttpProbe, Probe, Scheme, TcpProbe};
 

@@ -19,7 +19,7 @@ use super::{IntOrString, Probe, WorkloadKind, limits, numbers, patterns};
     version = "v1alpha1",
     kind = "GracefulPolicy",
     namespaced,
-    shortname = "gpol",
+    shortname = "grpol",
     category = "adieu",
     status = "GracefulPolicyStatus",
     derive = "PartialEq",
@@ -68,7 +68,7 @@ pub struct GracefulPolicySpec {
     #[schemars(range(min = -limits::PRIORITY, max = limits::PRIORITY))]
     pub priority: Option<i32>,
 
-    /// `Enforce` injects. `Observe` changes nothing: status and events say what would be. What was injected before is taken
+    /// `Enforce` injects. `Audit` changes nothing: status and events say what would be. What was injected before is taken
     /// back with the next change of the pod template. Default Enforce.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<Mode>,
@@ -104,7 +104,7 @@ pub struct GracefulPolicySpec {
     /// `AtLeast` never lowers the grace period that the workload has, `Exact` sets what is computed.
     /// Default `AtLeast`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub grace_period: Option<GracePeriod>,
+    pub grace_period_policy: Option<GracePeriodPolicy>,
 
     /// How the drain is done.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -120,14 +120,16 @@ pub struct GracefulPolicySpec {
     ).message("mode Never and a probe contradict each other"))]
     pub readiness_probe: Option<ReadinessProbe>,
 
-    /// Containers that are left alone.
+    /// Names of containers that are left alone, at most 32.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub containers: Option<Containers>,
+    #[schemars(length(max = limits::EXCLUDED_CONTAINERS), extend("x-kubernetes-list-type" = "set"))]
+    #[schemars(inner(length(max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")))]
+    pub excluded_containers: Option<Vec<String>>,
 
     /// `Template` changes the workload's pod template, `Pod` only the pods as they are created.
     /// Default Template.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub injection: Option<Injection>,
+    pub injection_target: Option<InjectionTarget>,
 
     /// How a change of this policy reaches workloads that run.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -142,7 +144,7 @@ pub struct GracefulPolicySpec {
     #[x_kube(validation = Rule::new(
         "self.topologyKey.matches('^([^/]{1,253}/)?[^/]+$')"
     ).message("topologyKey must have at most 253 characters before its /"))]
-    pub spread: Option<Spread>,
+    pub topology_spread: Option<TopologySpread>,
 }
 
 /// Defaults, caps and opt-ins across namespaces.
@@ -152,7 +154,7 @@ pub struct GracefulPolicySpec {
     version = "v1alpha1",
     kind = "ClusterGracefulPolicy",
     plural = "clustergracefulpolicies",
-    shortname = "cgpol",
+    shortname = "cgrpol",
     category = "adieu",
     status = "GracefulPolicyStatus",
     derive = "PartialEq",
@@ -191,13 +193,13 @@ pub enum Mode {
     #[default]
     Enforce,
     /// It only says what would be.
-    Observe,
+    Audit,
 }
 
 /// What happens to a grace period that is there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(transform = undescribed)]
-pub enum GracePeriod {
+pub enum GracePeriodPolicy {
     /// It is raised where it is lower.
     #[default]
     AtLeast,
@@ -208,7 +210,7 @@ pub enum GracePeriod {
 /// Where injection happens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(transform = undescribed)]
-pub enum Injection {
+pub enum InjectionTarget {
     /// In the workload's pod template.
     #[default]
     Template,
@@ -232,7 +234,7 @@ pub struct PreStop {
     /// `Keep` leaves a preStop that the user wrote, and counts with it. `Replace` puts the policy's in its place
     /// until the workload is opted out. Default Keep.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub existing: Option<Existing>,
+    pub existing_hook_policy: Option<ExistingHookPolicy>,
 }
 
 /// A kind of preStop hook.
@@ -254,7 +256,7 @@ pub enum PreStopMethod {
 /// What happens to a preStop that the user wrote.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(transform = undescribed)]
-pub enum Existing {
+pub enum ExistingHookPolicy {
     /// It stays.
     #[default]
     Keep,
@@ -293,16 +295,6 @@ pub enum ProbeMode {
     Auto,
     /// Never.
     Never,
-}
-
-/// Containers that are left alone.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Containers {
-    /// Their names, at most 32.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = limits::EXCLUDED_CONTAINERS), extend("x-kubernetes-list-type" = "set"))]
-    #[schemars(inner(length(max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")))]
-    pub exclude: Option<Vec<String>>,
 }
 
 /// Lets a field that holds the enum be described by its own words, which kube would put the enum's in the place of.
@@ -353,7 +345,7 @@ pub struct DisruptionBudget {
 /// A soft topology spread constraint.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct Spread {
+pub struct TopologySpread {
     /// The node label to spread over, such as kubernetes.io/hostname.
     #[schemars(length(max = 317), regex(pattern = patterns::QUALIFIED_NAME))]
     pub topology_key: String,

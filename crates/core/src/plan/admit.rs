@@ -62,10 +62,9 @@ fn decide(
     warnings.extend(advice);
 
     let earlier = old.map(|old| old.template);
-    let observes =
-        matches!(resolution.opt_in, OptIn::In(_)) && resolution.settings.mode.value == Mode::Observe;
+    let audits = matches!(resolution.opt_in, OptIn::In(_)) && resolution.settings.mode.value == Mode::Audit;
     // Then the controller, or the next change of the template, reverts what was injected.
-    let waits = observes || resolution.reverts;
+    let waits = audits || resolution.reverts;
     let template = match (&resolution.opt_in, old) {
         _ if !refusals.is_empty() => None,
         (OptIn::Out, _) => Some(opt_out(new.template, earlier)),
@@ -117,19 +116,19 @@ fn advise(
 ) -> Vec<String> {
     let Resolution { opt_in, settings, .. } = resolution;
     let mut advice = [advice::labels_for_annotations(new), advice::on_workload(new, resolution)].concat();
-    let observed_by = match opt_in {
-        OptIn::In(by) if settings.mode.value == Mode::Observe => Some(by),
+    let audited_by = match opt_in {
+        OptIn::In(by) if settings.mode.value == Mode::Audit => Some(by),
         _ => None,
     };
-    let is_news = (observed_by.is_some() || !advice.is_empty())
+    let is_news = (audited_by.is_some() || !advice.is_empty())
         && old.is_none_or(|old| said_otherwise(new, old) || template_changed(new, old));
     if !is_news {
         return vec![];
     }
-    if let Some(by) = observed_by {
+    if let Some(by) = audited_by {
         let facts = Facts::of(new, surroundings, old.is_none(), by);
         let injected = inject(new.template, old.map(|old| old.template), settings, &facts);
-        advice.extend(advice::while_observing(settings, injected));
+        advice.extend(advice::while_auditing(settings, injected));
     }
     advice
 }

@@ -67,8 +67,8 @@ fn policy(drain: i64) -> Surroundings {
     policy_of(&json!({"selector": {}, "drainSeconds": drain}))
 }
 
-fn observing() -> Surroundings {
-    policy_of(&json!({"selector": {}, "mode": "Observe"}))
+fn auditing() -> Surroundings {
+    policy_of(&json!({"selector": {}, "mode": "Audit"}))
 }
 
 fn policy_of(spec: &Value) -> Surroundings {
@@ -124,23 +124,23 @@ fn a_vanished_policy_is_followed_at_the_next_change_of_the_template() {
 }
 
 #[test]
-fn where_a_policy_only_observes_by_now_the_next_change_of_the_template_takes_back() {
+fn where_a_policy_only_audits_by_now_the_next_change_of_the_template_takes_back() {
     let managed = Deployment::plain().admitted(None, &policy(10));
     for same in [managed.clone(), managed.clone().annotated("graceful", "true")] {
-        assert_eq!(same.admitted(Some(&managed), &observing()).template, managed.template, "nothing rolls");
+        assert_eq!(same.admitted(Some(&managed), &auditing()).template, managed.template, "nothing rolls");
     }
-    let changed = managed.clone().image("v2").admitted(Some(&managed), &observing());
+    let changed = managed.clone().image("v2").admitted(Some(&managed), &auditing());
     assert_eq!(changed.template, Deployment::plain().image("v2").template);
 
     // Beside the injected sleep the API server would refuse either.
     let hook = json!({"exec": {"command": ["/drain"]}});
     let mut merged = managed.clone();
     merged.template["spec"]["containers"][0]["lifecycle"]["preStop"]["exec"] = hook["exec"].clone();
-    let merged = merged.admitted(Some(&managed), &observing());
+    let merged = merged.admitted(Some(&managed), &auditing());
     assert_eq!(merged.template["spec"]["containers"][0]["lifecycle"]["preStop"], hook);
     let mut shorter = managed.clone();
     shorter.template["spec"]["terminationGracePeriodSeconds"] = json!(5);
-    let shorter = shorter.admitted(Some(&managed), &observing());
+    let shorter = shorter.admitted(Some(&managed), &auditing());
     assert_eq!(
         (shorter.drain(), &shorter.template["spec"]["terminationGracePeriodSeconds"]),
         (None, &json!(5))
@@ -148,10 +148,10 @@ fn where_a_policy_only_observes_by_now_the_next_change_of_the_template_takes_bac
 }
 
 #[test]
-fn where_a_policy_only_observes_a_manifest_stays_as_the_command_line_injected_it() {
+fn where_a_policy_only_audits_a_manifest_stays_as_the_command_line_injected_it() {
     let rendered = Deployment::plain().rendered(&policy(20), false);
-    assert_eq!(rendered.sent(None, &observing()).template, None);
-    assert_eq!(rendered.clone().image("v2").sent(Some(&rendered), &observing()).template, None);
+    assert_eq!(rendered.sent(None, &auditing()).template, None);
+    assert_eq!(rendered.clone().image("v2").sent(Some(&rendered), &auditing()).template, None);
 }
 
 #[test]
@@ -378,7 +378,7 @@ fn a_controlled_workload_that_came_injected_keeps_what_it_has() {
     let unannotated = Deployment { annotations: BTreeMap::new(), ..source.clone() };
     let unannotated = Workload { controlled: true, ..unannotated.workload() };
     let unlabelled = Surroundings { all_pods: false, ..nothing() };
-    for around in [nothing(), unlabelled, policy(20), observing()] {
+    for around in [nothing(), unlabelled, policy(20), auditing()] {
         for copy in [&copy, &unannotated] {
             assert_eq!(admit(copy, None, &around).template, None, "created");
             let next = source.clone().image("v2");
@@ -414,14 +414,14 @@ fn what_has_no_effect_is_told_once() {
 }
 
 #[test]
-fn what_a_policy_that_only_observes_would_inject_is_told() {
+fn what_a_policy_that_only_audits_would_inject_is_told() {
     let plain = Deployment::plain();
-    let warnings = plain.sent(None, &observing()).warnings;
+    let warnings = plain.sent(None, &auditing()).warnings;
     let [warning] = warnings.as_slice() else { unreachable!("{warnings:?}") };
-    for part in ["policy all has the mode Observe", "a preStop in 1 container", "a grace period of 45 s"] {
+    for part in ["policy all has the mode Audit", "a preStop in 1 container", "a grace period of 45 s"] {
         assert!(warning.contains(part), "{warning}");
     }
-    assert_eq!(plain.sent(Some(&plain), &observing()).warnings, Vec::<String>::new(), "nothing changes");
+    assert_eq!(plain.sent(Some(&plain), &auditing()).warnings, Vec::<String>::new(), "nothing changes");
 }
 
 /// As a version without the label would have injected.

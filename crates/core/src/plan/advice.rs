@@ -65,8 +65,8 @@ fn without_opt_in(workload: &Workload<'_>) -> Option<String> {
     })
 }
 
-/// What a policy that only observes keeps from happening: `injected` says what would.
-pub(super) fn while_observing(settings: &Settings, injected: Injected) -> Vec<String> {
+/// What a policy in mode `Audit` keeps from happening: `injected` says what would.
+pub(super) fn while_auditing(settings: &Settings, injected: Injected) -> Vec<String> {
     let Injected { template, mut warnings, prevented } = injected;
     if let (false, Some(record)) = (prevented, record::read(&template)) {
         let given = |has: fn(&ContainerRecord) -> bool| record.containers.values().filter(|c| has(c)).count();
@@ -77,7 +77,7 @@ pub(super) fn while_observing(settings: &Settings, injected: Injected) -> Vec<St
             record.grace_period.as_ref().map(|f| format!("a grace period of {} s", f.injected));
         let parts = [counted(hooks, "a preStop"), counted(probes, "a readiness probe"), grace_period];
         warnings.push(format!(
-            "nothing is changed, because {} has the mode Observe. With Enforce, adieu would set {}",
+            "nothing is changed, because {} has the mode Audit. With Enforce, adieu would set {}",
             settings.mode.from,
             parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
         ));
@@ -107,7 +107,10 @@ pub(super) fn injected_by_pod(workload: &Workload<'_>, settings: &Settings) -> S
             "the manifest is not changed, because another controller owns this workload and would undo a change; {how}"
         )
     } else {
-        format!("the manifest is not changed, because {} says injection: Pod; {how}", settings.injection.from)
+        format!(
+            "the manifest is not changed, because {} says injectionTarget: Pod; {how}",
+            settings.injection.from
+        )
     }
 }
 

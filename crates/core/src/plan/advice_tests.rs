@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::*;
 use crate::{
-    api::{Existing, GracefulPolicy, HttpGet, IntOrString},
+    api::{ExistingHookPolicy, GracefulPolicy, HttpGet, IntOrString},
     plan::{Admission, Facts, Kind, Setting, Source, Surroundings, admit, inject, render},
 };
 
@@ -108,14 +108,14 @@ fn a_policy_that_loses_is_told_on_the_workload() {
 }
 
 #[test]
-fn a_manifest_that_a_policy_only_observes_tells_what_would_be_injected() {
-    let around = policies([("watch", json!({"selector": {}, "mode": "Observe"}))]);
+fn a_manifest_that_a_policy_only_audits_tells_what_would_be_injected() {
+    let around = policies([("watch", json!({"selector": {}, "mode": "Audit"}))]);
     let (annotations, template) = (annotated(&[("graceful", "true")]), plain());
     let (changed, warnings) = rendered(&Workload::new(Kind::Deployment, &annotations, &template), &around);
     assert_eq!(changed, None);
     tells(
         &warnings,
-        &["policy watch has the mode Observe", "a preStop in 1 container, a grace period of 45 s"],
+        &["policy watch has the mode Audit", "a preStop in 1 container, a grace period of 45 s"],
     );
 }
 
@@ -129,8 +129,8 @@ fn a_manifest_whose_pods_are_injected_tells_why_it_stays() {
     let label = "the namespace or the pod template has the label adieu.dev/injection=enabled";
     tells(&warnings, &["another controller owns this workload", label]);
     assert!(!warnings[0].contains("annotation"), "one alone leads no pod to the webhook: {warnings:?}");
-    let by_pod = policies([("pods", json!({"selector": {}, "injection": "Pod"}))]);
-    tells(&rendered(&workload, &by_pod).1, &["policy pods says injection: Pod"]);
+    let by_pod = policies([("pods", json!({"selector": {}, "injectionTarget": "Pod"}))]);
+    tells(&rendered(&workload, &by_pod).1, &["policy pods says injectionTarget: Pod"]);
 }
 
 #[test]
@@ -224,7 +224,7 @@ fn a_users_native_sleep_on_a_cluster_without_it_is_told() {
         tells(&warnings, &["container \"web\": its own preStop is the native sleep", "1.30"]);
         assert_eq!(injected(spec, &Settings::default(), true).warnings, [""; 0]);
     }
-    let replaced = with(|s| s.existing = said(Existing::Replace));
+    let replaced = with(|s| s.existing = said(ExistingHookPolicy::Replace));
     tells(&injected(&regular, &replaced, false).warnings, &["exec of sleep"]);
 }
 

@@ -20,7 +20,7 @@ use crate::api::{
 /// What the controller shall do with a workload.
 #[derive(Clone, Debug)]
 pub struct Convergence {
-    /// The template as it shall be, where it is not so already; where a policy only observes, as its pods
+    /// The template as it shall be, where it is not so already; under a policy in mode `Audit`, as its pods
     /// would be.
     pub template: Option<Value>,
     /// When it becomes so.
@@ -64,7 +64,7 @@ pub enum When {
     InTurn,
     /// With the next change of its template: the policy wants it so, or followed one that vanished.
     NextUpdate,
-    /// Never: the policy only observes.
+    /// Never: the policy's mode is `Audit`.
     Observed,
 }
 
@@ -107,11 +107,11 @@ pub fn converge(workload: &Workload<'_>, surroundings: &Surroundings) -> Converg
             standing = Standing::Prevented;
         }
     }
-    let observes = mode.value == Mode::Observe;
+    let audits = mode.value == Mode::Audit;
     let mut accepted = None;
 
     let (template, asked) = match (&resolution.opt_in, &recorded) {
-        (OptIn::In(_), None) if by_pod && observes => (in_pods.map(|pods| pods.template), Asked::ON_WORKLOAD),
+        (OptIn::In(_), None) if by_pod && audits => (in_pods.map(|pods| pods.template), Asked::ON_WORKLOAD),
         // It would be undone.
         _ if workload.controlled => (None, Asked::NOBODY),
         (OptIn::Out, _) => (Some(opt_out(workload.template, None)), Asked::ON_WORKLOAD),
@@ -151,12 +151,12 @@ pub fn converge(workload: &Workload<'_>, surroundings: &Surroundings) -> Converg
     let template = template.filter(|template| template != workload.template);
     let later = template.is_some() && asked.is_by_nobody() && asked.later;
     let template = template.filter(|_| !asked.is_by_nobody());
-    let reached = matches!(standing, Standing::Injected | Standing::Reverted)
-        || observes && standing == Standing::ByPod;
+    let reached =
+        matches!(standing, Standing::Injected | Standing::Reverted) || audits && standing == Standing::ByPod;
     if reached && (template.is_some() || later) {
         standing = Standing::Pending;
     }
-    let when = if managed && observes {
+    let when = if managed && audits {
         When::Observed
     } else if asked.on_workload {
         When::AtOnce

@@ -62,11 +62,11 @@ fn opting_out_is_followed_and_a_vanished_policy_is_not() {
 }
 
 #[test]
-fn opting_out_is_followed_also_where_a_policy_only_observes() {
+fn opting_out_is_followed_also_where_a_policy_only_audits() {
     let annotation = annotated(&[("graceful", "true")]);
     let injected = converged(&plain(), &annotation, &Surroundings::default()).template.unwrap();
-    let policy = policy_of(json!({"selector": {}, "mode": "Observe"}));
-    let defaults = cluster_policies([json!({"mode": "Observe"})]);
+    let policy = policy_of(json!({"selector": {}, "mode": "Audit"}));
+    let defaults = cluster_policies([json!({"mode": "Audit"})]);
     assert_eq!(converged(&plain(), &annotation, &policy).when, When::Observed);
     for (around, said) in [
         (policy, annotated(&[("graceful", "false")])),
@@ -188,7 +188,7 @@ fn a_container_without_a_hook_is_no_reason_to_roll() {
 #[test]
 fn an_excluded_container_does_not_hurry_a_policy() {
     let around =
-        |drain| policy_of(json!({"selector": {}, "drainSeconds": drain, "containers": {"exclude": ["log"]}}));
+        |drain| policy_of(json!({"selector": {}, "drainSeconds": drain, "excludedContainers": ["log"]}));
     let injected = converged(&with_log_shipper(), &annotated(&[]), &around(10)).template.unwrap();
     let changed = converged(&injected, &annotated(&[]), &around(20));
     assert!(changed.template.is_some() && changed.when == When::InTurn);
@@ -303,7 +303,8 @@ fn what_a_git_sync_put_back_meanwhile_is_injected_again() {
 
 #[test]
 fn pods_that_pass_the_webhook_by_are_not_said_to_be_injected() {
-    let by_pod = Surroundings { all_pods: false, ..policy_of(json!({"selector": {}, "injection": "Pod"})) };
+    let by_pod =
+        Surroundings { all_pods: false, ..policy_of(json!({"selector": {}, "injectionTarget": "Pod"})) };
     let mut template = plain();
     let found = converged(&template, &annotated(&[]), &by_pod);
     assert_eq!(found.standing, Standing::Prevented);
@@ -345,7 +346,7 @@ fn admission_passes_what_the_controller_writes() {
             "only the pods are to be injected",
             &by_policy,
             &none,
-            &policy_of(json!({"selector": {}, "injection": "Pod"})),
+            &policy_of(json!({"selector": {}, "injectionTarget": "Pod"})),
         ),
         ("the policy reverts", &by_policy, &none, &reverting()),
     ] {
@@ -369,14 +370,14 @@ fn over_the_maximum_a_workload_is_prevented_and_not_injected() {
     assert!(converged.warnings[0].contains("more than the maximum"), "{:?}", converged.warnings);
 }
 
-/// An `injection: Pod`, and a workload that another controller owns.
+/// An `injectionTarget: Pod`, and a workload that another controller owns.
 fn by_pod_in_both_ways(more: Value) -> [(bool, Surroundings); 2] {
     let with = |spec: Value| {
         let mut spec = spec;
         spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         policy_of(spec)
     };
-    [(false, with(json!({"selector": {}, "injection": "Pod"}))), (true, with(json!({"selector": {}})))]
+    [(false, with(json!({"selector": {}, "injectionTarget": "Pod"}))), (true, with(json!({"selector": {}})))]
 }
 
 #[test]
@@ -403,9 +404,9 @@ fn what_keeps_pods_from_their_injection_is_told_on_the_workload() {
 }
 
 #[test]
-fn what_pods_would_get_where_a_policy_only_observes_is_told() {
+fn what_pods_would_get_where_a_policy_only_audits_is_told() {
     let none = annotated(&[]);
-    for (controlled, around) in by_pod_in_both_ways(json!({"mode": "Observe"})) {
+    for (controlled, around) in by_pod_in_both_ways(json!({"mode": "Audit"})) {
         let template = plain();
         let workload = Workload { controlled, ..Workload::new(Kind::Deployment, &none, &template) };
         let found = converge(&workload, &around);
@@ -466,7 +467,7 @@ fn a_lowered_maximum_takes_nothing_from_workloads_that_are_injected() {
 #[test]
 fn a_template_keeps_its_injection_while_its_pods_would_get_none() {
     let injected = converged(&plain(), &annotated(&[]), &policy(20)).template.unwrap();
-    let by_pod = policy_of(json!({"selector": {}, "injection": "Pod", "drainSeconds": 20}));
+    let by_pod = policy_of(json!({"selector": {}, "injectionTarget": "Pod", "drainSeconds": 20}));
     let reached = converged(&injected, &annotated(&[]), &by_pod);
     assert_eq!((reached.template, reached.standing), (Some(plain()), Standing::ByPod));
     let bypassed = Surroundings { all_pods: false, ..by_pod.clone() };

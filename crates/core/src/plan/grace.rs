@@ -11,7 +11,7 @@ use super::{
     record::{DEFAULT_GRACE_PERIOD_SECONDS, GRACE_PERIOD},
     timing::{PodHooks, grace_period_seconds, pre_stop_length},
 };
-use crate::api::{GracePeriod, annotations::SHUTDOWN_TIMEOUT_SECONDS};
+use crate::api::{GracePeriodPolicy, annotations::SHUTDOWN_TIMEOUT_SECONDS};
 
 /// How many characters of a value a message shows: the API server cuts what is longer than 256 in all.
 const SHOWN: usize = 30;
@@ -43,7 +43,7 @@ impl Needed {
     /// The value to set, where there is one. A grace period is never lowered on a guess, and none above the maximum is
     /// ever set.
     pub(super) fn changed(self, settings: &Settings) -> Option<i64> {
-        let exact = settings.grace_period.value == GracePeriod::Exact && !self.guessed;
+        let exact = settings.grace_period.value == GracePeriodPolicy::Exact && !self.guessed;
         let lowered = exact && self.seconds <= settings.max_grace_period_seconds.value;
         let other = lowered && self.present != self.seconds;
         self.raised().or_else(|| other.then_some(self.seconds))

@@ -2,7 +2,7 @@ use serde_json::json;
 
 use super::*;
 use crate::{
-    api::Existing,
+    api::ExistingHookPolicy,
     plan::{Facts, Injected, Kind, Surroundings, Workload, inject},
 };
 
@@ -55,7 +55,7 @@ fn a_grace_period_of_0_is_never_injected() {
             s.grace_period = said(policy);
         })
     };
-    for policy in [GracePeriod::Exact, GracePeriod::AtLeast] {
+    for policy in [GracePeriodPolicy::Exact, GracePeriodPolicy::AtLeast] {
         let template = pod(&[None], Some(json!(30)));
         let result = injected(&template, &zero(policy));
         assert_eq!((&result.template, result.prevented), (&template, true));
@@ -115,7 +115,7 @@ fn a_users_hook_that_is_shorter_than_the_drain_that_was_asked_for_is_told() {
     silent(&template, &Settings::default());
     silent(&pod(&[Some(&["sleep", "60"])], None), &asked);
     silent(&pod(&[Some(&["sleep", "0"])], None), &asked);
-    silent(&template, &Settings { existing: said(Existing::Replace), ..asked.clone() });
+    silent(&template, &Settings { existing: said(ExistingHookPolicy::Replace), ..asked.clone() });
     silent(&template, &Settings { exclude: said(vec!["a".into()]), ..asked.clone() });
 
     let unknown = pod(&[Some(&["/drain"])], None);
@@ -167,7 +167,7 @@ fn a_hook_of_unknown_duration_counts_as_what_is_certain_of_it() {
 
 #[test]
 fn a_grace_period_is_never_lowered_on_a_guess() {
-    let exact = with(|s| s.grace_period = said(GracePeriod::Exact));
+    let exact = with(|s| s.grace_period = said(GracePeriodPolicy::Exact));
     let unknown: &[&str] = &["/bin/sh", "-c", "queue-upgrade await_quorum -t 604800"];
     for (command, present, expected) in [
         (unknown, 604_800, 604_800),
@@ -191,7 +191,7 @@ fn a_grace_period_is_never_lowered_on_a_guess() {
 #[test]
 fn a_longer_grace_period_that_the_user_set_is_not_capped() {
     let own: &[&str] = &["sh", "-c", "sleep 900"];
-    for policy in [GracePeriod::AtLeast, GracePeriod::Exact] {
+    for policy in [GracePeriodPolicy::AtLeast, GracePeriodPolicy::Exact] {
         let settings = with(|s| s.grace_period = said(policy));
         let result = injected(&pod(&[Some(own), None], Some(json!(3600))), &settings);
         assert_eq!((seconds(&result), result.prevented), (Some(3600), false), "{policy:?}");

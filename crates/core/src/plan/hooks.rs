@@ -8,7 +8,7 @@ use super::{
     record::{ContainerRecord, Parent, put},
     timing::pre_stop_seconds,
 };
-use crate::api::{Existing, IntOrString, PreStopMethod};
+use crate::api::{ExistingHookPolicy, IntOrString, PreStopMethod};
 
 /// The rules for preStop hooks under some settings.
 #[derive(Clone, Copy)]
@@ -49,7 +49,7 @@ impl<'a> Hooks<'a> {
 
     pub(super) fn decide(self, container: &'a Map<String, Value>) -> Hook<'a> {
         let own = own_hook(container);
-        let replace = self.settings.existing.value == Existing::Replace;
+        let replace = self.settings.existing.value == ExistingHookPolicy::Replace;
         match own {
             _ if self.excludes(container) || self.settings.drain_seconds.value <= 0 => {
                 own.map_or(Hook::None, Hook::Own)

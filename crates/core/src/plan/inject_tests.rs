@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::*;
 use crate::{
-    api::{Existing, GracePeriod, PreStopMethod, ProbeMode, Spread},
+    api::{ExistingHookPolicy, GracePeriodPolicy, PreStopMethod, ProbeMode, TopologySpread},
     plan::{Kind, ProbeChoice, Setting, Source, Surroundings, Workload, record::Field},
 };
 
@@ -305,7 +305,7 @@ fn a_request_goes_to_no_port_of_another_protocol() {
 fn a_users_hook_is_replaced_where_a_policy_says_so_and_comes_back() {
     let own =
         |handler: Value| json!({"spec": {"containers": [{"name": "a", "lifecycle": {"preStop": handler}}]}});
-    let settings = with(|s| s.existing = said(Existing::Replace));
+    let settings = with(|s| s.existing = said(ExistingHookPolicy::Replace));
     let template = own(json!({"exec": {"command": ["/drain.sh"]}}));
     let result = inject_with(&template, &settings, &[], false);
     assert_eq!(hook(&result.template, 0), &json!({"sleep": {"seconds": 10}}));
@@ -324,7 +324,7 @@ fn a_users_hook_is_replaced_where_a_policy_says_so_and_comes_back() {
 /// restored.
 #[test]
 fn what_was_replaced_has_a_line_of_its_own_in_the_record() {
-    let settings = with(|s| s.existing = said(Existing::Replace));
+    let settings = with(|s| s.existing = said(ExistingHookPolicy::Replace));
     for (hook, line) in [
         (
             json!({"exec": {"command": ["sh", "-c", "echo \"a\\b\"\n\tsleep 5"]}}),
@@ -392,7 +392,7 @@ fn exact_also_lowers_the_grace_period_but_leaves_room_for_a_sidecars_hook() {
         }})
     };
     let settings = with(|s| {
-        s.grace_period = said(GracePeriod::Exact);
+        s.grace_period = said(GracePeriodPolicy::Exact);
         s.sidecar_seconds = said(7);
     });
     let grace = |seconds| {
@@ -427,7 +427,7 @@ fn a_given_probe_is_used_as_it_is_for_any_kind() {
 #[test]
 fn a_soft_spread_is_added_where_there_is_none() {
     let selector = json!({"matchLabels": {"app": "a"}});
-    let settings = with(|s| s.spread = said(Some(Spread { topology_key: "zone".into() })));
+    let settings = with(|s| s.spread = said(Some(TopologySpread { topology_key: "zone".into() })));
     let (annotations, surroundings) = (BTreeMap::new(), Surroundings::default());
     let spread = |template: &Value| {
         let workload =
@@ -472,7 +472,7 @@ fn a_users_probe_merged_over_the_injected_one_takes_its_place() {
 
 #[test]
 fn a_users_constraint_merged_beside_the_injected_one_takes_its_place() {
-    let settings = with(|s| s.spread = said(Some(Spread { topology_key: "host".into() })));
+    let settings = with(|s| s.spread = said(Some(TopologySpread { topology_key: "host".into() })));
     let (annotations, surroundings) = (BTreeMap::new(), Surroundings::default());
     let (template, selector) = (json!({"spec": {"containers": [{"name": "a"}]}}), json!({}));
     let spread = |template: &Value| {
@@ -510,7 +510,7 @@ fn exact_leaves_room_for_a_sleep_after_the_start() {
         "containers": [{"name": "a", "lifecycle": {"postStart": {"sleep": {"seconds": 60}}}}],
         "terminationGracePeriodSeconds": 90,
     }});
-    let settings = with(|s| s.grace_period = said(GracePeriod::Exact));
+    let settings = with(|s| s.grace_period = said(GracePeriodPolicy::Exact));
     let result = inject_with(&template, &settings, &[], false).template;
     assert_eq!(result["spec"]["terminationGracePeriodSeconds"], 60);
     let sidecar = json!({"spec": {
@@ -644,7 +644,7 @@ fn a_record_that_takes_too_much_memory_is_not_read_and_never_written() {
 fn what_has_no_name_keeps_its_hook_which_counts() {
     let template = json!({"spec": {"containers": [{"lifecycle": {"preStop": {"sleep": {"seconds": 47}}}}]}});
     let settings = with(|s| {
-        s.existing = said(Existing::Replace);
+        s.existing = said(ExistingHookPolicy::Replace);
         s.shutdown_timeout_seconds = said(0);
     });
     let result = inject_with(&template, &settings, &[], true).template;

@@ -44,7 +44,7 @@ pub use timing::{PodHooks, grace_period_seconds, pre_stop_seconds};
 
 pub use crate::api::WorkloadKind as Kind;
 
-use crate::api::{ClusterGracefulPolicy, GracefulPolicy, Injection, annotations};
+use crate::api::{ClusterGracefulPolicy, GracefulPolicy, InjectionTarget, annotations};
 
 /// What a decision needs to know of a workload.
 #[derive(Clone, Copy, Debug)]
@@ -109,7 +109,7 @@ impl Workload<'_> {
     /// Whether its pods get as they are created what its template doesn't: because the settings ask for that, or
     /// because its controller would undo a change of the template.
     fn is_injected_by_pod(&self, settings: &Settings) -> bool {
-        self.controlled || settings.injection.value == Injection::Pod
+        self.controlled || settings.injection.value == InjectionTarget::Pod
     }
 
     /// Whether another controller brought a template that was injected already, as a canary tool does that copies a

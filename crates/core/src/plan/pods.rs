@@ -69,7 +69,7 @@ pub(super) fn unreached(
 ///
 /// What carries a record came from an injected template: only what other webhooks added to the pod is
 /// completed. Of the others, those get everything that no template can get it for: by policy
-/// (`injection: Pod`), because another controller would undo a change of the template, or because no
+/// (`injectionTarget: Pod`), because another controller would undo a change of the template, or because no
 /// workload of `apps/v1` owns them. The rest is left to their workload.
 #[must_use]
 pub fn admit_pod(

@@ -46,7 +46,7 @@ fn policy(spec: Value) -> Surroundings {
 }
 
 fn by_pod() -> Surroundings {
-    policy(json!({"selector": {}, "injection": "Pod", "drainSeconds": 7}))
+    policy(json!({"selector": {}, "injectionTarget": "Pod", "drainSeconds": 7}))
 }
 
 fn drains(pod: &Value) -> Vec<Option<i64>> {

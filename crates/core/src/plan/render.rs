@@ -35,8 +35,8 @@ pub fn render(workload: &Workload<'_>, surroundings: &Surroundings, all: bool) -
         // The annotation was taken away.
         OptIn::Unmentioned if by_annotation() => Some(original(workload.template, None)),
         OptIn::Unmentioned => None,
-        OptIn::In(by) if settings.mode.value == Mode::Observe => {
-            warnings.extend(advice::while_observing(settings, inject(true, by)));
+        OptIn::In(by) if settings.mode.value == Mode::Audit => {
+            warnings.extend(advice::while_auditing(settings, inject(true, by)));
             None
         }
         OptIn::In(_) if resolution.reverts => {

@@ -58,11 +58,12 @@ fn rendering_again_changes_nothing_also_without_the_policy() {
 }
 
 #[test]
-fn what_the_pods_get_and_what_is_only_observed_stays_out_of_the_template() {
-    for spec in [json!({"selector": {}, "injection": "Pod"}), json!({"selector": {}, "mode": "Observe"})] {
+fn what_the_pods_get_and_what_is_only_audited_stays_out_of_the_template() {
+    for spec in [json!({"selector": {}, "injectionTarget": "Pod"}), json!({"selector": {}, "mode": "Audit"})]
+    {
         assert_eq!(rendered(&plain(), &[], &policy(spec), true).template, None);
     }
-    let prevented = policy(json!({"selector": {}, "injection": "Pod", "drainSeconds": 900}));
+    let prevented = policy(json!({"selector": {}, "injectionTarget": "Pod", "drainSeconds": 900}));
     let warnings = rendered(&plain(), &[], &prevented, true).warnings;
     assert!(warnings.len() == 1 && warnings[0].contains("more than the maximum"), "{warnings:?}");
 }

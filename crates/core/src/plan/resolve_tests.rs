@@ -90,7 +90,7 @@ fn settings_merge_field_by_field_with_their_provenance() {
         cluster_policy("everywhere", json!({"selector": {}, "sidecarSeconds": 7, "drainSeconds": 1}));
     let defaults = cluster_policy(
         "defaults",
-        json!({"sidecarSeconds": 9, "gracePeriod": "Exact", "spread": {"topologyKey": "zone"}}),
+        json!({"sidecarSeconds": 9, "gracePeriodPolicy": "Exact", "topologySpread": {"topologyKey": "zone"}}),
     );
     let found = resolved(
         Kind::Deployment,
@@ -223,7 +223,7 @@ fn what_is_only_a_cap_displaces_no_defaults() {
 fn an_object_with_nothing_in_it_says_nothing() {
     let defaults = cluster_policy(
         "defaults",
-        json!({"readinessProbe": {"mode": "Never"}, "containers": {"exclude": ["log-shipper"]}}),
+        json!({"readinessProbe": {"mode": "Never"}, "excludedContainers": ["log-shipper"]}),
     );
     let found = |spec: Value| {
         let own = policy("own", "2026-01-01T00:00:00Z", spec);
@@ -233,7 +233,7 @@ fn an_object_with_nothing_in_it_says_nothing() {
     };
     let empty = json!({"selector": {}, "readinessProbe": {}, "containers": {}});
     assert_eq!(found(empty), (ProbeMode::Never, vec!["log-shipper".to_owned()]));
-    let said = json!({"selector": {}, "readinessProbe": {"mode": "Auto"}, "containers": {"exclude": []}});
+    let said = json!({"selector": {}, "readinessProbe": {"mode": "Auto"}, "excludedContainers": []});
     assert_eq!(found(said), (ProbeMode::Auto, vec![]));
 }
 

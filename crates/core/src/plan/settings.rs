@@ -5,8 +5,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::api::{
-    DisruptionBudget, Existing, GracePeriod, HttpGet, Injection, Mode, PreStopMethod, Probe, ProbeMode,
-    RolloutMode, Spread, defaults,
+    DisruptionBudget, ExistingHookPolicy, GracePeriodPolicy, HttpGet, InjectionTarget, Mode, PreStopMethod,
+    Probe, ProbeMode, RolloutMode, TopologySpread, defaults,
 };
 
 /// The effective values for one workload. In text, what isn't listed is adieu's default.
@@ -30,7 +30,7 @@ pub struct Settings {
     pub max_grace_period_seconds: Setting<i64>,
     /// What happens to a grace period that is there.
     #[serde(skip_serializing_if = "Setting::is_default")]
-    pub grace_period: Setting<GracePeriod>,
+    pub grace_period: Setting<GracePeriodPolicy>,
     /// The kind of preStop hook.
     #[serde(skip_serializing_if = "Setting::is_default")]
     pub pre_stop_method: Setting<PreStopMethod>,
@@ -39,7 +39,7 @@ pub struct Settings {
     pub http_get: Setting<Option<HttpGet>>,
     /// What happens to a preStop that the user wrote.
     #[serde(skip_serializing_if = "Setting::is_default")]
-    pub existing: Setting<Existing>,
+    pub existing: Setting<ExistingHookPolicy>,
     /// Which readiness probe is injected.
     #[serde(skip_serializing_if = "Setting::is_default")]
     pub readiness_probe: Setting<ProbeChoice>,
@@ -48,10 +48,10 @@ pub struct Settings {
     pub exclude: Setting<Vec<String>>,
     /// Where injection happens.
     #[serde(skip_serializing_if = "Setting::is_default")]
-    pub injection: Setting<Injection>,
+    pub injection: Setting<InjectionTarget>,
     /// A soft topology spread constraint.
     #[serde(skip_serializing_if = "Setting::is_default")]
-    pub spread: Setting<Option<Spread>>,
+    pub spread: Setting<Option<TopologySpread>>,
     /// A PodDisruptionBudget beside the workload. Not part of the record: it is no part of the template.
     #[serde(skip)]
     pub disruption_budget: Setting<Option<DisruptionBudget>>,
