@@ -63,7 +63,7 @@ enum Problem {
     Unreachable(#[source] kube::Error),
     /// The CRDs are missing.
     #[error(
-        "{0} of adieu.dev/v1alpha1 are not served\n  Install the CRDs: set the chart's crds.install to true, or \
+        "{0} of adieu.dev/v1alpha1 are not served\n  Install the CRDs: set the chart's crds.enabled to true, or \
          run adieu crd | kubectl apply --server-side -f -"
     )]
     NotServed(String),

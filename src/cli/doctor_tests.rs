@@ -179,7 +179,7 @@ async fn what_is_wrong_is_said_with_what_to_do() {
     let with = |webhooks: Value| Cluster { webhooks: Some(webhooks), ..untouched.clone() };
     let other = json!([{"name": "other.example", "admissionReviewVersions": ["v1"], "sideEffects": "None", "clientConfig": {}}]);
     for (cluster, complaint, remedy) in [
-        (Cluster { kinds: &[], ..HEALTHY }, "GracefulPolicy and ClusterGracefulPolicy of", "crds.install"),
+        (Cluster { kinds: &[], ..HEALTHY }, "GracefulPolicy and ClusterGracefulPolicy of", "crds.enabled"),
         (Cluster { kinds: &["GracefulPolicy"], ..HEALTHY }, "ClusterGracefulPolicy of", "adieu crd"),
         (
             Cluster { admits: |_| Err((403, "only images of ours")), ..HEALTHY },

@@ -14,7 +14,7 @@ use crate::workspace::Workspace;
 /// Values that the chart refuses, and what it says.
 const REFUSED: [(&str, &str); 9] = [
     ("replica=2", "replica"),
-    ("replicas=\"two\"", "/replicas"),
+    ("replicaCount=\"two\"", "/replicaCount"),
     ("webhook.failurePolicy=\"Never\"", "/webhook/failurePolicy"),
     ("webhook.timeoutSeconds=31", "/webhook/timeoutSeconds"),
     ("image.digest=\"latest\"", "/image/digest"),

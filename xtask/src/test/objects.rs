@@ -41,8 +41,17 @@ fn cases() -> Vec<(Vec<String>, Vec<Field>)> {
                 ("PrometheusRule", "", Value::Null),
                 ("ConfigMap", "", Value::Null),
                 ("Job", "", Value::Null),
+                ("CustomResourceDefinition", "/metadata/annotations/helm.sh~1resource-policy", json!("keep")),
             ],
         ),
+        is(
+            &["crds.keep=false"],
+            vec![
+                ("CustomResourceDefinition", "/spec/group", json!("adieu.dev")),
+                ("CustomResourceDefinition", "/metadata/annotations", Value::Null),
+            ],
+        ),
+        is(&["crds.enabled=false"], vec![("CustomResourceDefinition", "", Value::Null)]),
         is(
             &["webhook.hostNetwork=true"],
             vec![
@@ -73,13 +82,13 @@ fn cases() -> Vec<(Vec<String>, Vec<Field>)> {
                 ("Job", "/spec/template/metadata/labels/app.kubernetes.io~1name", json!("adieu-revert")),
             ],
         ),
-        is(&["replicas=1"], vec![("PodDisruptionBudget", "", Value::Null)]),
-        is(&["disruptionBudget.enabled=false"], vec![("PodDisruptionBudget", "", Value::Null)]),
+        is(&["replicaCount=1"], vec![("PodDisruptionBudget", "", Value::Null)]),
+        is(&["podDisruptionBudget.enabled=false"], vec![("PodDisruptionBudget", "", Value::Null)]),
         pods("tolerations", "/tolerations", json!([{"key": "dedicated", "operator": "Exists"}])),
         pods("affinity", "/affinity", json!({"nodeAffinity": {}})),
         pods("nodeSelector", "/nodeSelector", json!({"pool": "system"})),
         pods("priorityClassName", "/priorityClassName", json!("system-cluster-critical")),
-        pods("image.pullSecrets", "/imagePullSecrets", json!([{"name": "registry"}])),
+        pods("imagePullSecrets", "/imagePullSecrets", json!([{"name": "registry"}])),
     ]
 }
 
