@@ -81,11 +81,9 @@ fn state(key: &Key, decision: &Decision, blocked: &Blocked) -> Option<WorkloadSt
         }
         Standing::Unmanaged | Standing::Reverted => None,
         Standing::Injected => Some(WorkloadState::Injected),
-        Standing::Pending | Standing::ByPod if decision.when == When::Observed => {
-            Some(WorkloadState::Observed)
-        }
-        Standing::ByPod => Some(WorkloadState::ByPod),
-        Standing::Prevented => Some(WorkloadState::Prevented),
+        Standing::Pending | Standing::ByPod if decision.when == When::Observed => Some(WorkloadState::Audit),
+        Standing::ByPod => Some(WorkloadState::PodInjection),
+        Standing::Prevented => Some(WorkloadState::Unsatisfiable),
         Standing::Pending => Some(WorkloadState::Pending),
     }
 }
@@ -93,7 +91,7 @@ fn state(key: &Key, decision: &Decision, blocked: &Blocked) -> Option<WorkloadSt
 /// Also what is zero, so that a graph shows where it went.
 fn publish(metrics: &Metrics, standings: &Standings) {
     for kind in Kind::ALL {
-        for state in WorkloadState::ALL {
+        for &state in WorkloadState::ALL {
             let count = standings.get(&(kind, state)).copied().unwrap_or_default();
             let labels = WorkloadLabels { kind: KindLabel(kind.as_str()), state };
             metrics.workloads.get_or_create(&labels).set(count);
@@ -184,10 +182,10 @@ mod tests {
             workload("stranger", &json!({})),
             workload("pending", &json!({"adieu.dev/graceful": "true"})),
             workload("blocked", &json!({"adieu.dev/graceful": "true"})),
-            workload("observed", &by("watch")),
-            workload("by-pod", &by("pods")),
-            workload("prevented", &by("low")),
-            workload("observed-by-pod", &by("watch-pods")),
+            workload("audit", &by("watch")),
+            workload("pod-injection", &by("pods")),
+            workload("unsatisfiable", &by("low")),
+            workload("audit-pods", &by("watch-pods")),
             left(),
         ];
         let blocked = Blocked::default();
@@ -203,9 +201,9 @@ mod tests {
         let expected = [
             (WorkloadState::Pending, 1),
             (WorkloadState::Blocked, 2),
-            (WorkloadState::Observed, 2),
-            (WorkloadState::ByPod, 1),
-            (WorkloadState::Prevented, 1),
+            (WorkloadState::Audit, 2),
+            (WorkloadState::PodInjection, 1),
+            (WorkloadState::Unsatisfiable, 1),
         ];
         assert_eq!(counts, expected.map(|(state, count)| ((Kind::Deployment, state), count)).into());
 
@@ -213,9 +211,9 @@ mod tests {
         publish(&metrics, &counts);
         let text = metrics.render().unwrap();
         for line in [
-            "adieu_workloads{kind=\"Deployment\",state=\"Pending\"} 1",
-            "adieu_workloads{kind=\"Deployment\",state=\"Injected\"} 0",
-            "adieu_workloads{kind=\"DaemonSet\",state=\"Pending\"} 0",
+            "adieu_workloads{kind=\"Deployment\",state=\"pending\"} 1",
+            "adieu_workloads{kind=\"Deployment\",state=\"injected\"} 0",
+            "adieu_workloads{kind=\"DaemonSet\",state=\"pending\"} 0",
         ] {
             assert!(text.contains(line), "{line} is missing in\n{text}");
         }

@@ -177,7 +177,7 @@ async fn bring_to_plan(
         When::Observed => {
             context.unblock(&key);
             context.outbox.would_inject(kind, object, planned, convergence);
-            count(ReconcileResult::Observed);
+            count(ReconcileResult::Audit);
             return Ok(Action::await_change());
         }
         When::NextUpdate => {
@@ -205,7 +205,7 @@ async fn bring_to_plan(
     if context.blocked.keeps_coming_back(&key, planned) {
         let reason = "what was injected keeps being changed back, and the webhook isn't asked: \
                       see that the API server reaches it, or opt the workload out where it is kept";
-        return blocked(reason.into(), ReconcileResult::Undone);
+        return blocked(reason.into(), ReconcileResult::Reverted);
     }
     let is_always_late = || context.blocked.is_blocked(&key) || context.blocked.conflicted(key.clone());
     // Since it asked for its turn, much may have happened.
@@ -218,11 +218,11 @@ async fn bring_to_plan(
             }
             return Err(error);
         }
-        Err(error) if error.is_refusal() => return blocked(error.to_string(), ReconcileResult::Failed),
+        Err(error) if error.is_refusal() => return blocked(error.to_string(), ReconcileResult::ApiError),
         Err(error) if error.is_conflict() && is_always_late() => {
             let reason = "somebody else writes it all the time: see who, by kubectl get -o yaml \
                           --show-managed-fields";
-            return blocked(reason.into(), ReconcileResult::Failed);
+            return blocked(reason.into(), ReconcileResult::ApiError);
         }
         written => written?,
     };
@@ -234,7 +234,7 @@ async fn bring_to_plan(
     let left = plan::converge(&Workload::of(kind, &written), surroundings);
     if left.template.is_some() {
         let reason = "another admission webhook or policy undid the write";
-        return blocked(reason.into(), ReconcileResult::Undone);
+        return blocked(reason.into(), ReconcileResult::Reverted);
     }
     context.unblock(&key);
     context.blocked.wrote(key, planned, &written.data["spec"]["template"]);
@@ -250,7 +250,7 @@ fn retry(kind: Kind, kept: &Kept, error: &write::Error, context: &Context) -> Ac
     if !conflicts {
         tracing::warn!(%kind, %error, "not brought to its plan, trying again");
     }
-    context.count(kind, if conflicts { ReconcileResult::Conflict } else { ReconcileResult::Failed });
+    context.count(kind, if conflicts { ReconcileResult::Conflict } else { ReconcileResult::ApiError });
     Action::requeue(context.blocked.failed(key(kind, &kept.named())))
 }
 

@@ -112,6 +112,12 @@ macro_rules! label_values {
         impl $name {
             /// Every value.
             pub const ALL: &[Self] = &[$(Self::$variant,)*];
+
+            /// As the label has it.
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $value,)* }
+            }
         }
 
         impl EncodeLabelValue for $name {
@@ -119,7 +125,7 @@ macro_rules! label_values {
                 &self,
                 encoder: &mut prometheus_client::encoding::LabelValueEncoder<'_>,
             ) -> Result<(), std::fmt::Error> {
-                match self { $(Self::$variant => $value.encode(encoder),)* }
+                self.as_str().encode(encoder)
             }
         }
     };
@@ -163,60 +169,59 @@ label_values! {
 #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
 pub struct KindLabel(pub &'static str);
 
-/// What became of an admission request.
-#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, EncodeLabelValue)]
-pub enum AdmissionResult {
-    /// Allowed as it came.
-    Unchanged,
-    /// Allowed with a patch.
-    Patched,
-    /// Refused for a malformed annotation.
-    Refused,
-    /// Allowed as it came, because it is too large to be looked into.
-    TooLarge,
+label_values! {
+    /// What became of an admission request.
+    AdmissionResult {
+        /// Allowed as it came.
+        Unchanged = "unchanged",
+        /// Allowed with a patch.
+        Patched = "patched",
+        /// Denied for a malformed annotation.
+        Denied = "denied",
+        /// Allowed as it came, because it is too large to be looked into.
+        TooLarge = "too_large",
+    }
 }
 
-/// What the controller did with a workload.
-#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, EncodeLabelValue)]
-pub enum ReconcileResult {
-    /// Nothing: it is as it shall be.
-    Unchanged,
-    /// It was patched.
-    Patched,
-    /// It waits for the rollout of another, its own, or its next update.
-    Waiting,
-    /// Something would be done if the policy enforced it.
-    Observed,
-    /// It was patched, and another webhook undid that.
-    Undone,
-    /// Somebody else wrote it meanwhile: it is tried again.
-    Conflict,
-    /// The API server refused or could not be reached.
-    Failed,
+label_values! {
+    /// What the controller did with a workload.
+    ReconcileResult {
+        /// Nothing: it is as it shall be.
+        Unchanged = "unchanged",
+        /// It was patched.
+        Patched = "patched",
+        /// It waits for the rollout of another, its own, or its next update.
+        Waiting = "waiting",
+        /// It would be changed, but the policy's mode is `Audit`.
+        Audit = "audit",
+        /// It was patched, and something else, such as another webhook, reverted that.
+        Reverted = "reverted",
+        /// Another client wrote it meanwhile: it is tried again.
+        Conflict = "conflict",
+        /// The API server refused the write or could not be reached.
+        ApiError = "api_error",
+    }
 }
 
-/// How a managed workload stands.
-#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, EncodeLabelValue)]
-pub enum WorkloadState {
-    /// Its template is as it shall be.
-    Injected,
-    /// Its pods get it as they are created.
-    ByPod,
-    /// Its template is yet to become as it shall be.
-    Pending,
-    /// So it is, and something refuses or undoes the write.
-    Blocked,
-    /// Nothing can be injected, such as for a maximum that is too low.
-    Prevented,
-    /// It would be changed if the policy enforced it.
-    Observed,
+label_values! {
+    /// How a managed workload stands.
+    WorkloadState {
+        /// Its template is as it shall be.
+        Injected = "injected",
+        /// Its pods are injected as they are created.
+        PodInjection = "pod_injection",
+        /// Its template is yet to become as it shall be.
+        Pending = "pending",
+        /// So it is, and something refuses or reverts the write.
+        Blocked = "blocked",
+        /// Nothing can be injected, such as for a maximum that is too low.
+        Unsatisfiable = "unsatisfiable",
+        /// It would be changed, but the policy's mode is `Audit`.
+        Audit = "audit",
+    }
 }
 
 impl WorkloadState {
-    /// Every state.
-    pub const ALL: [Self; 6] =
-        [Self::Injected, Self::ByPod, Self::Pending, Self::Blocked, Self::Prevented, Self::Observed];
-
     /// Whether it can become another without a change of the workload.
     #[must_use]
     pub fn is_unsettled(self) -> bool {
@@ -325,7 +330,7 @@ impl Default for Metrics {
             "When the serving certificate expires",
             metrics.certificate_expiration.clone(),
         );
-        registry.register("leader", "Whether this replica leads", metrics.leader.clone());
+        registry.register("leader_status", "Whether this replica leads", metrics.leader.clone());
         let version = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "The version that runs", version);
         Self { registry, ..metrics }
@@ -358,7 +363,7 @@ mod tests {
         metrics.admission_duration.observe(0.001);
         let text = metrics.render().unwrap();
         for line in [
-            "adieu_admission_requests_total{kind=\"Deployment\",result=\"Patched\"} 1",
+            "adieu_admission_requests_total{kind=\"Deployment\",result=\"patched\"} 1",
             "adieu_admission_duration_seconds_count 1",
             "adieu_certificate_not_before_timestamp_seconds 0",
             "adieu_certificate_expiration_timestamp_seconds 0",
@@ -372,7 +377,7 @@ mod tests {
     fn alerts_and_dashboard_are_about_metrics_that_there_are() {
         let metrics = Metrics::default();
         let kind = || KindLabel("Deployment");
-        let reconciled = ReconcileLabels { kind: kind(), result: ReconcileResult::Failed };
+        let reconciled = ReconcileLabels { kind: kind(), result: ReconcileResult::ApiError };
         metrics.reconciles.get_or_create(&reconciled).inc();
         let admitted = AdmissionLabels { kind: kind(), result: AdmissionResult::Patched };
         metrics.admission_requests.get_or_create(&admitted).inc();
@@ -399,25 +404,11 @@ mod tests {
 
     #[test]
     fn alerts_and_dashboard_select_by_labels_that_there_are() {
-        let known: BTreeSet<String> = WorkloadState::ALL
-            .iter()
-            .map(|state| format!("{state:?}"))
-            .chain(
-                [
-                    "Unchanged",
-                    "Patched",
-                    "Waiting",
-                    "Observed",
-                    "Undone",
-                    "Conflict",
-                    "Failed",
-                    "Refused",
-                    "TooLarge",
-                ]
-                .map(Into::into),
-            )
-            .collect();
-        let selected = regex::Regex::new(r#"(?:result|state)[!=]=?~?\\?"([A-Za-z|]+)\\?""#).unwrap();
+        let states = WorkloadState::ALL.iter().map(|state| state.as_str());
+        let results = ReconcileResult::ALL.iter().map(|result| result.as_str());
+        let admissions = AdmissionResult::ALL.iter().map(|result| result.as_str());
+        let known: BTreeSet<_> = states.chain(results).chain(admissions).collect();
+        let selected = regex::Regex::new(r#"(?:result|state)[!=]=?~?\\?"([A-Za-z_|]+)\\?""#).unwrap();
         for (file, least) in [
             (include_str!("../../charts/adieu/files/alerts.yaml"), 1),
             (include_str!("../../charts/adieu/files/dashboard.json"), 3),

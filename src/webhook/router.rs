@@ -160,7 +160,7 @@ async fn answer(
     let (allowed, mutated) = (response.allowed, response.patch.is_some());
     let result = match (allowed, mutated) {
         _ if reviewed.is_oversized => AdmissionResult::TooLarge,
-        (false, _) => AdmissionResult::Refused,
+        (false, _) => AdmissionResult::Denied,
         (true, true) => AdmissionResult::Patched,
         (true, false) => AdmissionResult::Unchanged,
     };

@@ -459,7 +459,7 @@ async fn a_review_too_large_for_injection_is_let_through_with_a_warning() {
         assert!(response.get("patch").is_none());
         let warning = response["warnings"][0].as_str().unwrap();
         assert!(warning.starts_with("not injected: ") && warning.contains(reason), "{warning}");
-        assert!(metrics.render().unwrap().contains("result=\"TooLarge\"} 1"));
+        assert!(metrics.render().unwrap().contains("result=\"too_large\"} 1"));
         assert_eq!(metrics.admission_bad_requests.get(), 0);
     }
 }

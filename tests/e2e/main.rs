@@ -406,7 +406,7 @@ async fn metrics_tell_of_admissions() {
         scene.create(&web(&format!("web-{}", uid()), &json!({"adieu.dev/graceful": "true"}))).await;
         let request = http::Request::get(path).body(vec![]).unwrap();
         let text = scene.client.request_text(request).await.unwrap_or_default();
-        text.contains("adieu_admission_requests_total{kind=\"Deployment\",result=\"Patched\"}")
+        text.contains("adieu_admission_requests_total{kind=\"Deployment\",result=\"patched\"}")
     })
     .await;
     scene.end().await;

@@ -93,12 +93,12 @@ impl Operator {
 
     /// Whether a pod takes itself for the leader.
     pub async fn says_that_it_leads(&self, pod: &Pod) -> bool {
-        self.metric(pod, "adieu_leader").await == Some(1)
+        self.metric(pod, "adieu_leader_status").await == Some(1)
     }
 
     /// How often the leader has looked at a Deployment and let it wait.
     pub async fn let_wait(&self) -> u64 {
-        let name = r#"adieu_reconciles_total{kind="Deployment",result="Waiting"}"#;
+        let name = r#"adieu_reconciles_total{kind="Deployment",result="waiting"}"#;
         self.metric(&self.led().await, name).await.unwrap_or(0)
     }
 
