@@ -252,7 +252,7 @@ struct Tally {
     /// Those that another policy won.
     lost: Vec<String>,
     /// Those that nothing can be injected into, and why.
-    prevented: Vec<(String, String)>,
+    unsatisfiable: Vec<(String, String)>,
     /// Those that can't be written, and why.
     blocked: Vec<(String, String)>,
     /// Those whose rollout failed.
@@ -279,6 +279,7 @@ impl Tally {
     fn of(policy: &PolicyKey, workloads: &[(Key, Arc<Evaluation>)], trouble: &Trouble<'_>) -> Self {
         let failed = trouble.failed.get(policy).cloned().unwrap_or_default();
         let mut tally = Self { failed, ..Self::default() };
+        tally.counts.rollout_failed = i32::try_from(tally.failed.len()).unwrap_or(limits::WORKLOADS);
         for (key, evaluation) in workloads {
             let decision = &evaluation.decision;
             if decision.lost_by.contains(policy) {
@@ -310,8 +311,8 @@ impl Tally {
                 }
             }
             Standing::Prevented => {
-                self.counts.failed += 1;
-                self.prevented.push((name(), decision.obstacles.join("; ")));
+                self.counts.unsatisfiable += 1;
+                self.unsatisfiable.push((name(), decision.obstacles.join("; ")));
             }
             Standing::ByPod => self.by_pod += 1,
             Standing::Reverted => self.reverted += 1,
@@ -320,15 +321,16 @@ impl Tally {
     }
 
     fn ready(&self, spec: &GracefulPolicySpec) -> Says {
-        let WorkloadCounts { matched, injected, pending, failed } = self.counts;
+        let WorkloadCounts { matched, injected, pending, unsatisfiable, .. } = self.counts;
         if let Err(error) = spec.selector.clone().map(Selector::try_from).transpose() {
             return says(false, "InvalidSelector", format!("spec.selector: {error}: correct the selector"));
         }
         if spec.mode == Some(Mode::Audit) {
             return says(true, "Auditing", format!("{pending} of {matched} workloads would be changed"));
         }
-        if let Some((name, why)) = self.prevented.first() {
-            let message = format!("{failed} of {matched} workloads can't be injected, such as {name}: {why}");
+        if let Some((name, why)) = self.unsatisfiable.first() {
+            let message =
+                format!("{unsatisfiable} of {matched} workloads can't be injected, such as {name}: {why}");
             return says(false, "Unsatisfiable", message);
         }
         if !self.failed.is_empty() {
@@ -667,7 +669,10 @@ mod tests {
         let (status, reason, message, counts) = ready(&workloads);
         assert_eq!((status.as_str(), reason.as_str()), ("False", "Reverting"));
         assert!(message.starts_with("1 of 2 workloads are reverted, 1 left; 1 workload keeps"), "{message}");
-        assert_eq!(counts, WorkloadCounts { matched: 3, injected: 1, pending: 1, failed: 0 });
+        assert_eq!(
+            counts,
+            WorkloadCounts { matched: 3, injected: 1, pending: 1, ..WorkloadCounts::default() }
+        );
         workloads[0] = deployment("a", &around(&reverting));
         let (status, reason, message, _) = ready(&workloads);
         assert_eq!((status.as_str(), reason.as_str()), ("True", "Reverted"));

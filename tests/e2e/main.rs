@@ -167,7 +167,8 @@ async fn a_policy_brings_in_what_it_selects_one_rollout_at_a_time() {
     }
     eventually("the policy's status", || async {
         let status = scene.policy("shop").await["status"].clone();
-        status["workloads"] == json!({"matched": 3, "injected": 3, "pending": 0, "failed": 0})
+        status["workloads"]
+            == json!({"matched": 3, "injected": 3, "pending": 0, "unsatisfiable": 0, "rolloutFailed": 0})
     })
     .await;
     for name in names {

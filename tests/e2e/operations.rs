@@ -145,6 +145,7 @@ async fn a_rollout_that_fails_stops_its_policy_until_it_is_mended() {
             .is_some_and(|stalled| stalled.starts_with("True the rollout of first failed"))
     })
     .await;
+    assert_eq!(scene.policy("all").await["status"]["workloads"]["rolloutFailed"], 1);
     assert_eq!(drain(&scene.deployment("first").await), Some(3), "the oldest goes first");
     assert_eq!(scene.deployment("second").await["spec"], second["spec"], "no other follows");
     told(&scene, "all", "Stalled", "the rollout of first failed").await;

@@ -77,7 +77,8 @@ async fn a_policy_of_the_cluster_gives_defaults_and_a_maximum_and_opts_nobody_in
         let status = serde_json::to_value(policies.get(&scene.namespace).await.unwrap().status).unwrap();
         let conditions = status["conditions"].as_array().cloned().unwrap_or_default();
         let ready = conditions.iter().find(|condition| condition["type"] == "Ready");
-        status["workloads"] == json!({"matched": 3, "injected": 2, "pending": 0, "failed": 1})
+        status["workloads"]
+            == json!({"matched": 3, "injected": 2, "pending": 0, "unsatisfiable": 1, "rolloutFailed": 0})
             && ready.is_some_and(|ready| {
                 let message = ready["message"].as_str().unwrap();
                 let first = format!("1 of 3 workloads can't be injected, such as {}/long: ", scene.namespace);

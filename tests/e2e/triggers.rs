@@ -84,12 +84,12 @@ async fn drift_is_repaired_one_rollout_at_a_time_and_under_next_update_by_none()
             .await;
         }
     };
-    counts(json!({"matched": 3, "injected": 0, "pending": 3, "failed": 0})).await;
+    counts(json!({"matched": 3, "injected": 0, "pending": 3, "unsatisfiable": 0, "rolloutFailed": 0})).await;
     operator.lets_wait_again(&scene, &["a", "b", "c"]).await;
     assert_eq!(repaired().await.len(), 0, "nothing rolls out by itself");
     let updated = scene.patch("Deployment", "a", &release()).await.unwrap();
     assert_eq!(grace_period(&updated), Some(36));
-    counts(json!({"matched": 3, "injected": 1, "pending": 2, "failed": 0})).await;
+    counts(json!({"matched": 3, "injected": 1, "pending": 2, "unsatisfiable": 0, "rolloutFailed": 0})).await;
     scene.end().await;
 }
 
@@ -124,7 +124,7 @@ async fn a_lowered_maximum_rolls_nothing_and_strips_no_workload_that_changes() {
     policies.create(&PostParams::default(), &serde_json::from_value(cap).unwrap()).await.unwrap();
     eventually("the policy to say that neither can be injected", || async {
         let status = scene.policy("all").await["status"].take();
-        status["workloads"]["failed"] == 2
+        status["workloads"]["unsatisfiable"] == 2
     })
     .await;
     // The next leader has to see it so, too.

@@ -123,7 +123,8 @@ async fn who_makes_no_progress_by_himself_holds_up_no_other() {
     scene.rolled_out("web").await;
     eventually("the policy's status", || async {
         let status = scene.policy("all").await["status"].take();
-        status["workloads"] == json!({"matched": 5, "injected": 5, "pending": 0, "failed": 0})
+        status["workloads"]
+            == json!({"matched": 5, "injected": 5, "pending": 0, "unsatisfiable": 0, "rolloutFailed": 0})
     })
     .await;
     assert_eq!(old().await, before, "nobody's pods were replaced against his will");
@@ -149,7 +150,7 @@ async fn a_policy_for_the_next_update_marks_and_rolls_nothing() {
         })
         .await;
     };
-    counts(json!({"matched": 1, "injected": 0, "pending": 1, "failed": 0})).await;
+    counts(json!({"matched": 1, "injected": 0, "pending": 1, "unsatisfiable": 0, "rolloutFailed": 0})).await;
     eventually("the controller to let it wait", || async { operator.let_wait().await > waited }).await;
     let marked = async |marked: bool| {
         eventually("the mark", || async {
@@ -174,7 +175,7 @@ async fn a_policy_for_the_next_update_marks_and_rolls_nothing() {
     assert_eq!(drain(&updated), Some(3));
     scene.rolled_out("web").await;
     assert_eq!(scene.revisions("web").await, 2);
-    counts(json!({"matched": 1, "injected": 1, "pending": 0, "failed": 0})).await;
+    counts(json!({"matched": 1, "injected": 1, "pending": 0, "unsatisfiable": 0, "rolloutFailed": 0})).await;
     marked(false).await;
     scene.end().await;
 }

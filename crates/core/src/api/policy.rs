@@ -405,7 +405,11 @@ pub struct WorkloadCounts {
     /// Those that can't be injected, as the condition `Ready` says.
     #[serde(default)]
     #[schemars(range(min = 0, max = limits::WORKLOADS))]
-    pub failed: i32,
+    pub unsatisfiable: i32,
+    /// Those whose rollout failed, as the condition `Stalled` says. They count as injected or pending as well.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = limits::WORKLOADS))]
+    pub rollout_failed: i32,
 }
 
 #[cfg(test)]
