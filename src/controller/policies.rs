@@ -31,11 +31,11 @@ use super::{
 };
 use crate::{
     api::{
-        ClusterGracefulPolicy, GracefulPolicy, GracefulPolicySpec, GracefulPolicyStatus, Mode,
-        WorkloadCounts, defaults, limits, merge_condition,
+        ClusterGracefulPolicy, EffectiveValues, GracefulPolicy, GracefulPolicySpec, GracefulPolicyStatus,
+        Mode, WorkloadCounts, limits, merge_condition,
     },
     index::{Decision, Evaluation, caches::Caches},
-    plan::{Source, Standing, When},
+    plan::{self, Source, Standing, When},
 };
 
 /// How long changes of a policy's workloads are let come together, a dozen for one rollout, before its status is
@@ -92,7 +92,12 @@ async fn reconcile<P: Policy>(policy: Arc<P>, context: Arc<Context>) -> Result<A
     }
     let trouble = Trouble { failed: context.turns.failures().await, blocked: &context.blocked };
     let tally = Tally::of(&key, &context.index.of_policy(&key), &trouble);
-    let status = status(&*policy, tally, Timestamp::now());
+    let around = if P::OF_CLUSTER {
+        context.caches.surroundings_everywhere()
+    } else {
+        context.caches.surroundings(key.namespace())
+    };
+    let status = status(&*policy, tally, plan::effective(policy.spec(), &around), Timestamp::now());
     if policy.status() != Some(&status) {
         let patch = Patch::Merge(json!({ "status": status }));
         let (api, name) = (policy.api(context.client.clone()), policy.name_any());
@@ -195,11 +200,15 @@ struct Trouble<'a> {
 }
 
 /// What the policy's status shall be. Equal to the one it has where nothing changed.
-fn status<P: Policy>(policy: &P, tally: Tally, now: Timestamp) -> GracefulPolicyStatus {
-    let spec = policy.spec();
+fn status<P: Policy>(
+    policy: &P,
+    tally: Tally,
+    effective: EffectiveValues,
+    now: Timestamp,
+) -> GracefulPolicyStatus {
     let mut conditions = policy.status().cloned().unwrap_or_default().conditions;
     for (type_, says) in [
-        ("Ready", tally.ready(spec)),
+        ("Ready", tally.ready(policy.spec(), effective.mode)),
         ("Conflicted", tally.conflicted()),
         ("Stalled", tally.stalled()),
         ("Blocked", tally.blocked()),
@@ -219,11 +228,7 @@ fn status<P: Policy>(policy: &P, tally: Tally, now: Timestamp) -> GracefulPolicy
     conditions.drain(..excess);
     GracefulPolicyStatus {
         observed_generation: policy.meta().generation,
-        grace_period_seconds: Some(
-            spec.drain_seconds.unwrap_or(defaults::DRAIN_SECONDS)
-                + spec.shutdown_timeout_seconds.unwrap_or(defaults::SHUTDOWN_TIMEOUT_SECONDS)
-                + spec.margin_seconds.unwrap_or(defaults::MARGIN_SECONDS),
-        ),
+        effective: Some(effective),
         workloads: Some(tally.counts),
         conditions,
     }
@@ -320,12 +325,12 @@ impl Tally {
         }
     }
 
-    fn ready(&self, spec: &GracefulPolicySpec) -> Says {
+    fn ready(&self, spec: &GracefulPolicySpec, mode: Mode) -> Says {
         let WorkloadCounts { matched, injected, pending, unsatisfiable, .. } = self.counts;
         if let Err(error) = spec.selector.clone().map(Selector::try_from).transpose() {
             return says(false, "InvalidSelector", format!("spec.selector: {error}: correct the selector"));
         }
-        if spec.mode == Some(Mode::Audit) {
+        if mode == Mode::Audit {
             return says(true, "Auditing", format!("{pending} of {matched} workloads would be changed"));
         }
         if let Some((name, why)) = self.unsatisfiable.first() {
@@ -423,7 +428,7 @@ mod tests {
         api::{Rollout, RolloutMode, check_status},
         controller::{keys::key, test_support::context},
         index::{PolicyKeys, kept::Kept},
-        plan::{self, Kind, Surroundings, Workload},
+        plan::{Kind, Surroundings, Workload},
     };
 
     fn policy(spec: Value) -> GracefulPolicy {
@@ -456,7 +461,11 @@ mod tests {
 
     fn status<P: Policy>(policy: &P, reach: &Reach, now: Timestamp) -> GracefulPolicyStatus {
         let trouble = Trouble { failed: Failures::new(), blocked: &Blocked::default() };
-        super::status(policy, tally(policy, reach, &trouble), now)
+        super::status(policy, tally(policy, reach, &trouble), effective(policy), now)
+    }
+
+    fn effective<P: Policy>(policy: &P) -> EffectiveValues {
+        plan::effective(policy.spec(), &Surroundings::default())
     }
 
     fn at(second: i64) -> Timestamp {
@@ -474,7 +483,7 @@ mod tests {
             pending.workloads,
             Some(WorkloadCounts { matched: 1, pending: 1, ..WorkloadCounts::default() })
         );
-        assert_eq!(pending.grace_period_seconds, Some(55));
+        assert_eq!(pending.effective.as_ref().unwrap().grace_period_seconds, 55);
         let condition = &pending.conditions[0];
         assert_eq!((condition.status.as_str(), condition.reason.as_str()), ("False", "Progressing"));
         assert_eq!(condition.observed_generation, Some(3));
@@ -493,6 +502,28 @@ mod tests {
         assert_eq!(done.conditions[0].status, "True");
         policy.status = Some(done.clone());
         assert_eq!(status(&policy, &workloads, at(3)), done, "nothing to write");
+    }
+
+    #[test]
+    fn a_policy_that_inherits_the_mode_audit_says_what_would_change() {
+        let policy = policy(json!({"selector": {}}));
+        let audit: ClusterGracefulPolicy = serde_json::from_value(json!({
+            "apiVersion": "adieu.dev/v1alpha1", "kind": "ClusterGracefulPolicy",
+            "metadata": {"name": "audit"}, "spec": {"mode": "Audit"},
+        }))
+        .unwrap();
+        let around = Arc::new(Surroundings {
+            policies: vec![Arc::new(policy.clone())],
+            cluster_policies: vec![Arc::new(audit)],
+            ..Surroundings::default()
+        });
+        let trouble = Trouble { failed: Failures::new(), blocked: &Blocked::default() };
+        let tally = tally(&policy, &vec![deployment("a", &around)], &trouble);
+        let status = super::status(&policy, tally, plan::effective(&policy.spec, &around), at(1));
+        assert_eq!(status.effective.unwrap().mode, Mode::Audit);
+        let ready = &status.conditions[0];
+        assert_eq!((ready.status.as_str(), ready.reason.as_str()), ("True", "Auditing"));
+        assert_eq!(ready.message, "1 of 1 workloads would be changed");
     }
 
     #[test]
@@ -556,7 +587,7 @@ mod tests {
             last_transition_time: Time(at(0)),
         });
         policy.status = Some(GracefulPolicyStatus { conditions: others.collect(), ..Default::default() });
-        let status = super::status(&policy, tally(&policy, &workloads, &trouble), at(1));
+        let status = super::status(&policy, tally(&policy, &workloads, &trouble), effective(&policy), at(1));
         let types: Vec<_> = status.conditions.iter().map(|condition| condition.type_.as_str()).collect();
         assert_eq!(types[types.len() - 4..], ["Ready", "Conflicted", "Stalled", "Blocked"]);
         let [.., stalled, blocked] = &status.conditions[..] else { panic!("{status:?}") };
@@ -576,7 +607,7 @@ mod tests {
         blocked.note(key(Kind::Deployment, &workloads[0].1.object()), "denied".into());
         let key = policy_key("shop", &policy.source());
         let trouble = Trouble { failed: [(key, ["b".to_owned()].into())].into(), blocked: &blocked };
-        let status = super::status(&policy, tally(&policy, &workloads, &trouble), at(1));
+        let status = super::status(&policy, tally(&policy, &workloads, &trouble), effective(&policy), at(1));
         let condition = |type_: &str| {
             let found = status.conditions.iter().find(|condition| condition.type_ == type_).unwrap();
             (found.status.as_str(), found.reason.as_str(), found.message.as_str())
@@ -589,7 +620,7 @@ mod tests {
         assert!(newly_true(policy.status.as_ref(), &status, "Stalled").is_none(), "it was told");
 
         // Also where nobody waits for it.
-        let status = super::status(&policy, tally(&policy, &vec![], &trouble), at(2));
+        let status = super::status(&policy, tally(&policy, &vec![], &trouble), effective(&policy), at(2));
         let [ready, _, stalled, _] = &status.conditions[..] else { panic!("{status:?}") };
         assert_eq!((ready.status.as_str(), ready.reason.as_str()), ("False", "Stalled"));
         assert_eq!(stalled.message, "the rollout of b failed: mend it, or change the policy");
@@ -621,7 +652,8 @@ mod tests {
         let trouble = Trouble { failed, blocked: &Blocked::default() };
         let told = |policy: &GracefulPolicy, workloads| {
             let [ready, _, stalled, _] =
-                &super::status(policy, tally(policy, workloads, &trouble), at(1)).conditions[..]
+                &super::status(policy, tally(policy, workloads, &trouble), effective(policy), at(1))
+                    .conditions[..]
             else {
                 panic!()
             };
@@ -629,7 +661,12 @@ mod tests {
         };
         let waits = "0 of 1 workloads carry the policy's values, 1 wait for cluster policy defaults, which is stalled";
         assert_eq!(told(&own, &workloads), (waits.into(), "False".into()));
-        let of_cluster = super::status(&defaults(30), tally(&defaults(30), &workloads, &trouble), at(1));
+        let of_cluster = super::status(
+            &defaults(30),
+            tally(&defaults(30), &workloads, &trouble),
+            effective(&defaults(30)),
+            at(1),
+        );
         let stalled = &of_cluster.conditions[2];
         assert_eq!(
             stalled.message,

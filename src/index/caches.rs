@@ -299,6 +299,13 @@ impl Caches {
         }
     }
 
+    /// What surrounds workloads in whatever namespace: the cluster policies that hold for all of them.
+    #[must_use]
+    pub fn surroundings_everywhere(&self) -> Surroundings {
+        let cluster_policies = self.cluster_policies.state_filter(|policy| !selects_by_labels(policy));
+        Surroundings { cluster_policies, ..Surroundings::default() }
+    }
+
     /// The `PodDisruptionBudgets` of a namespace.
     #[must_use]
     pub fn budgets(&self, namespace: &str) -> Vec<Arc<PodDisruptionBudget>> {

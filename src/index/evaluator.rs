@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     api::GracefulPolicy,
-    plan::{Source, Surroundings},
+    plan::{self, Source, Surroundings},
 };
 
 /// What surrounds the workloads of each namespace, as far as it is known.
@@ -49,7 +49,8 @@ impl Index {
             return;
         }
         let batch = Batch { all: true, ..Batch::default() };
-        let (applied, mut contexts) = (versions(caches, &batch), Contexts::new());
+        let mut contexts = Contexts::new();
+        let applied = versions(caches, &batch, &mut contexts);
         for key in self.concerned(caches, batch) {
             self.evaluate_one(caches, &key, &mut contexts);
         }
@@ -58,7 +59,8 @@ impl Index {
 
     async fn evaluate(&self, caches: &Caches, batch: Batch) {
         let (all, is_news) = (batch.all, batch.all || !batch.namespaces.is_empty());
-        let (applied, mut contexts) = (versions(caches, &batch), Contexts::new());
+        let mut contexts = Contexts::new();
+        let applied = versions(caches, &batch, &mut contexts);
         for key in self.concerned(caches, batch) {
             self.evaluate_one(caches, &key, &mut contexts);
             // Thousands may come together, and others have their turn between them.
@@ -70,13 +72,10 @@ impl Index {
     }
 
     fn evaluate_one(&self, caches: &Caches, key: &WorkloadKey, contexts: &mut Contexts) {
-        let around = contexts.entry(key.namespace.clone()).or_insert_with_key(|namespace| {
-            // Which policies hold there isn't known otherwise.
-            caches.knows_policies_of(namespace).then(|| caches.surroundings(namespace))
-        });
+        let around = context(caches, contexts, &key.namespace);
         let kept = caches.workloads().kept_of(key.kind, &key.namespace, &key.name);
         let evaluation = kept
-            .zip(around.as_ref())
+            .zip(around)
             .and_then(|(kept, around)| Evaluation::of(key.kind, &kept, around, self.policy_keys()));
         self.set(key, evaluation);
     }
@@ -97,14 +96,22 @@ impl Index {
     }
 }
 
+/// What surrounds the workloads of a namespace; `None` where it isn't known which policies hold there.
+fn context<'a>(caches: &Caches, contexts: &'a mut Contexts, namespace: &str) -> Option<&'a Surroundings> {
+    let find = || caches.knows_policies_of(namespace).then(|| caches.surroundings(namespace));
+    contexts.entry(namespace.to_owned()).or_insert_with(find).as_ref()
+}
+
 /// The policies whose whole reach a batch is about: those of its namespaces; the cluster's only where it is about
 /// everything.
-fn versions(caches: &Caches, batch: &Batch) -> BTreeMap<PolicyKey, PolicyVersion> {
+fn versions(caches: &Caches, batch: &Batch, contexts: &mut Contexts) -> BTreeMap<PolicyKey, PolicyVersion> {
     let mut versions = BTreeMap::new();
+    let unknown = Surroundings::default();
     let mut add = |policy: &Arc<GracefulPolicy>| {
         let namespace = policy.namespace().unwrap_or_default();
         let key = policy_key(&namespace, &Source::Policy(policy.name_any()));
-        versions.insert(key, PolicyVersion::of(policy.meta()));
+        let around = context(caches, contexts, &namespace).unwrap_or(&unknown);
+        versions.insert(key, PolicyVersion::of(policy.meta(), plan::effective(&policy.spec, around)));
     };
     if batch.all {
         caches.policies().state().iter().for_each(&mut add);
@@ -113,9 +120,11 @@ fn versions(caches: &Caches, batch: &Batch) -> BTreeMap<PolicyKey, PolicyVersion
         policies.for_each(|policy| add(&policy));
     }
     if batch.all {
+        let everywhere = caches.surroundings_everywhere();
         for policy in caches.cluster_policies().state() {
             let key = policy_key("", &Source::ClusterPolicy(policy.name_any()));
-            versions.insert(key, PolicyVersion::of(policy.meta()));
+            let effective = plan::effective(&policy.spec.policy, &everywhere);
+            versions.insert(key, PolicyVersion::of(policy.meta(), effective));
         }
     }
     versions

@@ -6,7 +6,10 @@ use serde_json::{Value, json};
 use tokio::{sync::watch, time::timeout};
 
 use super::{caches::Caches, *};
-use crate::{api::GracefulPolicy, plan::Source};
+use crate::{
+    api::{ClusterGracefulPolicy, GracefulPolicy},
+    plan::Source,
+};
 
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -119,6 +122,37 @@ fn a_policy_is_applied_once_its_workloads_are_evaluated_by_it() {
     let mut another = later.clone();
     another.metadata.uid = Some("another".into());
     assert!(!has_applied(&another));
+}
+
+#[test]
+fn policies_are_requeued_when_what_they_inherit_changes() {
+    let policies = || vec![policy("shop", "all", 1, 20), policy("bank", "all", 1, 10)];
+    let defaults = |spec: Value| -> ClusterGracefulPolicy {
+        serde_json::from_value(json!({
+            "apiVersion": "adieu.dev/v1alpha1", "kind": "ClusterGracefulPolicy",
+            "metadata": {"name": "defaults"}, "spec": spec,
+        }))
+        .unwrap()
+    };
+    let namespaces = |team: &str| {
+        let namespace = json!({"metadata": {"name": "shop", "labels": {"team": team}}});
+        vec![serde_json::from_value(namespace).unwrap()]
+    };
+    let index = Index::default();
+    let requeued = |namespaces, defaults| {
+        let caches = Caches::fixed(policies(), vec![], vec![]).with_namespaces(namespaces);
+        index.refresh(&caches.with_cluster_policies(defaults));
+        changed(index.changed_policies(false))
+    };
+    let both = [of("bank", "all"), of("shop", "all")];
+    assert_eq!(requeued(namespaces("a"), vec![]), both);
+    let drain = || vec![defaults(json!({"drainSeconds": 30}))];
+    assert_eq!(requeued(namespaces("a"), drain()), [], "they say that themselves");
+    assert_eq!(requeued(namespaces("a"), vec![defaults(json!({"marginSeconds": 7}))]), both);
+    let team =
+        || vec![defaults(json!({"namespaceSelector": {"matchLabels": {"team": "a"}}, "marginSeconds": 7}))];
+    assert_eq!(requeued(namespaces("a"), team()), [of("bank", "all")], "it is of no team");
+    assert_eq!(requeued(namespaces("b"), team()), [of("shop", "all")], "the team's no more");
 }
 
 #[test]

@@ -32,7 +32,7 @@ pub use keys::{PolicyKey, PolicyKeys, WorkloadKey, policy_key};
 use kube::api::ObjectMeta;
 use tokio::sync::watch;
 
-use crate::api::WorkloadKind as Kind;
+use crate::api::{EffectiveValues, WorkloadKind as Kind};
 
 /// The evaluations of a cluster's workloads. Empty in a replica that doesn't lead.
 #[derive(Clone, Debug)]
@@ -60,16 +60,17 @@ struct State {
     term: u64,
 }
 
-/// A policy as it was written: its uid, and the generation of its spec.
+/// A policy as it was written: its uid, and the generation of its spec; and what it comes to with what it inherits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct PolicyVersion {
     uid: Option<String>,
     generation: Option<i64>,
+    effective: EffectiveValues,
 }
 
 impl PolicyVersion {
-    fn of(policy: &ObjectMeta) -> Self {
-        Self { uid: policy.uid.clone(), generation: policy.generation }
+    fn of(policy: &ObjectMeta, effective: EffectiveValues) -> Self {
+        Self { uid: policy.uid.clone(), generation: policy.generation, effective }
     }
 }
 

@@ -118,7 +118,7 @@ async fn a_policy_holds_for_who_names_it_and_tells_how_far_it_is() {
         let counts = &status["workloads"];
         counts["matched"].as_i64() >= Some(2)
             && counts["matched"] == counts["injected"]
-            && status["gracePeriodSeconds"] == 52
+            && status["effective"]["gracePeriodSeconds"] == 52
             && condition(&status, "Ready") == "True"
     })
     .await;

@@ -86,9 +86,24 @@ async fn a_policy_of_the_cluster_gives_defaults_and_a_maximum_and_opts_nobody_in
             })
     })
     .await;
+    eventually("the namespace's policy to show what it inherits", || async {
+        let expected = json!({
+            "mode": "Enforce", "drainSeconds": 6, "shutdownTimeoutSeconds": 100, "marginSeconds": 5,
+            "gracePeriodSeconds": 111,
+        });
+        scene.policy("generous").await["status"]["effective"] == expected
+    })
+    .await;
     let (header, row) = columns(&scene, &["clustergracefulpolicies", &scene.namespace]).await;
-    assert_eq!(header, "NAME DRAIN SHUTDOWN MARGIN GRACE PERIOD MAXIMUM WORKLOADS INJECTED READY AGE");
-    assert_eq!(row[..row.len() - 1], [&scene.namespace, "6", "20", "5", "31", "60", "3", "2", "False"]);
+    assert_eq!(header, "NAME MODE DRAIN SHUTDOWN MARGIN GRACE MAXIMUM WORKLOADS INJECTED READY AGE");
+    assert_eq!(
+        row[..row.len() - 1],
+        [&scene.namespace, "Enforce", "6", "20", "5", "31", "60", "3", "2", "False"]
+    );
+    let wide = ["clustergracefulpolicies", &scene.namespace, "--output=wide"];
+    let (header, row) = columns(&scene, &wide).await;
+    assert!(header.ends_with("READY REASON STALLED AGE"), "{header}");
+    assert_eq!(row[row.len() - 4..row.len() - 1], ["False", "Unsatisfiable", "False"]);
     assert_eq!(scene.deployment("stranger").await["spec"], stranger["spec"]);
 
     policies.delete(&scene.namespace, &DeleteParams::default()).await.unwrap();

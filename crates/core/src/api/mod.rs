@@ -17,7 +17,7 @@ pub use crds::crds;
 pub use kind::WorkloadKind;
 pub use numbers::IntOrString;
 pub use policy::{
-    ClusterGracefulPolicy, ClusterGracefulPolicySpec, DisruptionBudget, ExistingHookPolicy,
+    ClusterGracefulPolicy, ClusterGracefulPolicySpec, DisruptionBudget, EffectiveValues, ExistingHookPolicy,
     GracePeriodPolicy, GracefulPolicy, GracefulPolicySpec, GracefulPolicyStatus, HttpGet, InjectionTarget,
     Mode, PreStop, PreStopMethod, ProbeMode, ReadinessProbe, Rollout, RolloutMode, TopologySpread,
     WorkloadCounts,

@@ -24,16 +24,33 @@ use super::{IntOrString, Probe, WorkloadKind, limits, numbers, patterns};
     status = "GracefulPolicyStatus",
     derive = "PartialEq",
     doc = "GracefulPolicy says how the workloads of its namespace terminate.",
-    printcolumn(name = "Drain", type_ = "integer", json_path = ".spec.drainSeconds"),
-    printcolumn(name = "Shutdown", type_ = "integer", json_path = ".spec.shutdownTimeoutSeconds"),
-    printcolumn(name = "Margin", type_ = "integer", json_path = ".spec.marginSeconds"),
-    printcolumn(name = "Grace Period", type_ = "integer", json_path = ".status.gracePeriodSeconds"),
+    printcolumn(name = "Mode", type_ = "string", json_path = ".status.effective.mode"),
+    printcolumn(name = "Drain", type_ = "integer", json_path = ".status.effective.drainSeconds"),
+    printcolumn(
+        name = "Shutdown",
+        type_ = "integer",
+        json_path = ".status.effective.shutdownTimeoutSeconds"
+    ),
+    printcolumn(name = "Margin", type_ = "integer", json_path = ".status.effective.marginSeconds"),
+    printcolumn(name = "Grace", type_ = "integer", json_path = ".status.effective.gracePeriodSeconds"),
     printcolumn(name = "Workloads", type_ = "integer", json_path = ".status.workloads.matched"),
     printcolumn(name = "Injected", type_ = "integer", json_path = ".status.workloads.injected"),
     printcolumn(
         name = "Ready",
         type_ = "string",
         json_path = ".status.conditions[?(@.type=='Ready')].status"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Ready')].reason",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Stalled",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Stalled')].status",
+        priority = 1
     ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
@@ -159,10 +176,15 @@ pub struct GracefulPolicySpec {
     status = "GracefulPolicyStatus",
     derive = "PartialEq",
     doc = "ClusterGracefulPolicy says how the workloads of many namespaces terminate. Without a selector it opts nobody in, and gives defaults to those opted in otherwise.",
-    printcolumn(name = "Drain", type_ = "integer", json_path = ".spec.drainSeconds"),
-    printcolumn(name = "Shutdown", type_ = "integer", json_path = ".spec.shutdownTimeoutSeconds"),
-    printcolumn(name = "Margin", type_ = "integer", json_path = ".spec.marginSeconds"),
-    printcolumn(name = "Grace Period", type_ = "integer", json_path = ".status.gracePeriodSeconds"),
+    printcolumn(name = "Mode", type_ = "string", json_path = ".status.effective.mode"),
+    printcolumn(name = "Drain", type_ = "integer", json_path = ".status.effective.drainSeconds"),
+    printcolumn(
+        name = "Shutdown",
+        type_ = "integer",
+        json_path = ".status.effective.shutdownTimeoutSeconds"
+    ),
+    printcolumn(name = "Margin", type_ = "integer", json_path = ".status.effective.marginSeconds"),
+    printcolumn(name = "Grace", type_ = "integer", json_path = ".status.effective.gracePeriodSeconds"),
     printcolumn(name = "Maximum", type_ = "integer", json_path = ".spec.maxGracePeriodSeconds"),
     printcolumn(name = "Workloads", type_ = "integer", json_path = ".status.workloads.matched"),
     printcolumn(name = "Injected", type_ = "integer", json_path = ".status.workloads.injected"),
@@ -170,6 +192,18 @@ pub struct GracefulPolicySpec {
         name = "Ready",
         type_ = "string",
         json_path = ".status.conditions[?(@.type=='Ready')].status"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Ready')].reason",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Stalled",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Stalled')].status",
+        priority = 1
     ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
@@ -363,11 +397,10 @@ pub struct GracefulPolicyStatus {
     #[schemars(range(min = 0, max = numbers::MAX_SAFE_INTEGER))]
     pub observed_generation: Option<i64>,
 
-    /// The grace period, in seconds, of a workload that takes everything from this policy and adieu's
-    /// defaults.
+    /// The values of a workload that takes everything from this policy and, where it leaves something out, from
+    /// the cluster's and adieu's defaults.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0, max = LARGEST_SUM))]
-    pub grace_period_seconds: Option<i64>,
+    pub effective: Option<EffectiveValues>,
 
     /// How many workloads the policy holds for, and how far they are.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -387,6 +420,31 @@ pub struct GracefulPolicyStatus {
 fn readable<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Condition>, D::Error> {
     let conditions = Vec::<serde_json::Value>::deserialize(deserializer)?;
     Ok(conditions.into_iter().filter_map(|condition| serde_json::from_value(condition).ok()).collect())
+}
+
+/// What a policy comes to together with the defaults that it inherits: the cluster policy's that gives them in its
+/// namespace (for a cluster policy: in every namespace), and then adieu's.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EffectiveValues {
+    /// Whether workloads are changed.
+    pub mode: Mode,
+    /// Seconds between the start of a pod's termination and SIGTERM.
+    #[serde(deserialize_with = "numbers::required")]
+    #[schemars(range(min = 0, max = limits::DRAIN_SECONDS))]
+    pub drain_seconds: i64,
+    /// Seconds that the application may take from SIGTERM to its exit.
+    #[serde(deserialize_with = "numbers::required")]
+    #[schemars(range(min = 0, max = limits::SHUTDOWN_TIMEOUT_SECONDS))]
+    pub shutdown_timeout_seconds: i64,
+    /// Seconds of reserve on top.
+    #[serde(deserialize_with = "numbers::required")]
+    #[schemars(range(min = 0, max = limits::MARGIN_SECONDS))]
+    pub margin_seconds: i64,
+    /// Their sum: the grace period, in seconds, of a pod without native sidecars.
+    #[serde(deserialize_with = "numbers::required")]
+    #[schemars(range(min = 0, max = LARGEST_SUM))]
+    pub grace_period_seconds: i64,
 }
 
 /// Workloads that a policy holds for.

@@ -38,7 +38,9 @@ pub use patch::{
 pub use pods::{Owner, admit_pod};
 pub use record::Record;
 pub use render::{render, revert};
-pub use resolve::{OptIn, Resolution, cluster_policy_holds_for, holds_for, matches, resolve, selecting};
+pub use resolve::{
+    OptIn, Resolution, cluster_policy_holds_for, effective, holds_for, matches, resolve, selecting,
+};
 pub use settings::{ProbeChoice, Setting, Settings, Source};
 pub use timing::{PodHooks, grace_period_seconds, pre_stop_seconds};
 

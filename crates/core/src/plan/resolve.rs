@@ -13,7 +13,7 @@ use kube::ResourceExt;
 
 use super::{Kind, ProbeChoice, Setting, Settings, Source, Surroundings, Workload, record};
 use crate::api::{
-    ClusterGracefulPolicy, GracefulPolicy, GracefulPolicySpec, ReadinessProbe, RolloutMode,
+    ClusterGracefulPolicy, EffectiveValues, GracefulPolicy, GracefulPolicySpec, ReadinessProbe, RolloutMode,
     annotations::{self, Invalid},
     defaults, labels,
 };
@@ -219,6 +219,26 @@ pub(super) fn max_concurrent(policy: &Source, surroundings: &Surroundings) -> us
     let said = |spec: &GracefulPolicySpec| spec.rollout.as_ref()?.max_concurrent;
     let number = own.and_then(said).or_else(|| inherited.and_then(said));
     usize::try_from(number.unwrap_or(defaults::MAX_CONCURRENT)).unwrap_or(1)
+}
+
+/// What a policy comes to where no annotation and no other policy says otherwise: its own values, those of the cluster
+/// policy that gives the defaults, or adieu's.
+#[must_use]
+pub fn effective(policy: &GracefulPolicySpec, surroundings: &Surroundings) -> EffectiveValues {
+    let level = |spec| Level { source: Source::Default, spec };
+    let defaults = ranked_defaults(surroundings).0.map(|p| &p.spec.policy);
+    let levels: Vec<_> = [Some(policy), defaults].into_iter().flatten().map(level).collect();
+    let settings = merge(Settings::default(), &levels);
+    let [drain, shutdown_timeout, margin] =
+        [settings.drain_seconds, settings.shutdown_timeout_seconds, settings.margin_seconds]
+            .map(|setting| setting.value);
+    EffectiveValues {
+        mode: settings.mode.value,
+        drain_seconds: drain,
+        shutdown_timeout_seconds: shutdown_timeout,
+        margin_seconds: margin,
+        grace_period_seconds: drain + shutdown_timeout + margin,
+    }
 }
 
 /// Whether `policy` holds for the workload: it is named by it, or selects it. Opting out ends both.

@@ -182,6 +182,30 @@ fn the_lowest_cap_of_the_cluster_counts_whoever_wins() {
 }
 
 #[test]
+fn a_policy_inherits_what_it_leaves_out_from_the_defaults_of_the_cluster() {
+    let own = json!({"selector": {}, "drainSeconds": 20});
+    let defaults = [
+        cluster_policy("defaults", json!({"drainSeconds": 15, "marginSeconds": 7, "mode": "Audit"})),
+        cluster_policy(
+            "selecting",
+            json!({"selector": {}, "marginSeconds": 9, "shutdownTimeoutSeconds": 90}),
+        ),
+    ];
+    let found = |cluster_policies| {
+        let own = policy("own", "2026-01-01T00:00:00Z", own.clone());
+        serde_json::to_value(effective(&own.spec, &around(&[], cluster_policies))).unwrap()
+    };
+    let expected = |mode: &str, margin: i64| {
+        json!({
+            "mode": mode, "drainSeconds": 20, "shutdownTimeoutSeconds": 30, "marginSeconds": margin,
+            "gracePeriodSeconds": 50 + margin,
+        })
+    };
+    assert_eq!(found(&[]), expected("Enforce", 5));
+    assert_eq!(found(&defaults), expected("Audit", 7));
+}
+
+#[test]
 fn a_missing_policy_and_an_unknown_key_are_warnings() {
     let found = resolved(Kind::Deployment, &[("policy", "gone"), ("drain", "5")], &[], &around(&[], &[]));
     assert_eq!(found.opt_in, OptIn::In(Source::WorkloadAnnotation));
