@@ -4,6 +4,7 @@ mod admission;
 mod instructions;
 mod plan;
 pub mod scale;
+mod statistics;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};

@@ -7,7 +7,6 @@ mod installed;
 mod measure;
 mod report;
 mod rivals;
-mod statistics;
 mod strangers;
 
 use std::fs;

@@ -5,8 +5,8 @@ use serde::Serialize;
 
 use super::arms::Arm;
 use super::measure::{AllCalls, Samples};
-use super::statistics::Percentiles;
 use super::strangers::{ACTS, Act, Strangers, WITHS, With};
+use crate::bench::statistics::Percentiles;
 use crate::figures::Figures;
 
 /// What adieu may add at the median, as a multiple of what a webhook adds that has the same patch ready.
