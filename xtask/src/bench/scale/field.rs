@@ -12,23 +12,17 @@ use kube::{Api, Client, ResourceExt as _};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
+use super::place::{BARE_NAMESPACE, FIELD, NAMESPACES, NODES, Place, bare, node, place};
 use super::{kwok, rest};
 use crate::interrupt;
 use crate::progress::Step;
 
-const NODES: u32 = 50;
-/// Deployments are spread over as many namespaces.
-const NAMESPACES: u32 = 50;
 /// Pods of each Deployment.
 pub const PODS_EACH: i32 = 10;
 /// Deployments for the bare loops, at most.
 const BARE: u32 = 1000;
-/// Where those are.
-const BARE_NAMESPACE: &str = "bare";
 /// Requests at a time. Of the numbers tried this lets the API server be busiest on two cores.
-const AT_A_TIME: usize = 16;
-/// The label of all Deployments here; its value tells who patches them.
-const FIELD: &str = "field";
+pub const AT_A_TIME: usize = 16;
 /// In whose name the bare loops send their patches.
 const MANAGER: &str = "bench";
 /// For the pods of thousands of Deployments.
@@ -130,7 +124,8 @@ impl Field {
         self.create((there..size).map(place).collect()).await
     }
 
-    async fn create(&self, places: Vec<Place>) -> Result<()> {
+    /// Creates Deployments, and waits for their pods.
+    pub async fn create(&self, places: Vec<Place>) -> Result<()> {
         let count = places.len();
         let step = Step::start(format!("creating {count} Deployments of {PODS_EACH} pods each"));
         stream::iter(places)
@@ -284,7 +279,7 @@ impl Field {
     }
 
     /// Does something to each, a few at a time.
-    async fn each<F: Future<Output = kube::Result<Deployment>>>(
+    pub async fn each<F: Future<Output = kube::Result<Deployment>>>(
         &self,
         places: Vec<Place>,
         act: impl Fn(Api<Deployment>, String) -> F,
@@ -337,58 +332,4 @@ fn give_up(written: &Deployment) -> Option<JsonPatch> {
         PatchOperation::Test(TestOperation { path: manager, value: MANAGER.into() }),
         PatchOperation::Remove(RemoveOperation { path }),
     ]))
-}
-
-/// A Deployment, by its place.
-struct Place {
-    namespace: String,
-    name: String,
-    node: String,
-    whose: &'static str,
-}
-
-fn place(number: u32) -> Place {
-    let namespace = format!("field-{}", number % NAMESPACES);
-    Place { namespace, name: format!("web-{number}"), node: node(number % NODES), whose: "adieu" }
-}
-
-fn bare(number: u32) -> Place {
-    let (namespace, node) = (BARE_NAMESPACE.to_owned(), node(number % NODES));
-    Place { namespace, name: format!("bare-{number}"), node, whose: "bare" }
-}
-
-fn node(number: u32) -> String {
-    format!("fake-{number}")
-}
-
-impl Place {
-    /// Of the size that people's are: two containers, their environment, probes, resources.
-    fn deployment(&self) -> Value {
-        let Self { namespace, name, node, whose } = self;
-        let labels = json!({"app": name});
-        let probe = json!({"httpGet": {"path": "/healthz", "port": 8080}, "periodSeconds": 5});
-        let variables: Vec<_> =
-            (0..12).map(|number| json!({"name": format!("SETTING_{number}"), "value": "a value"})).collect();
-        let container = |name: &str| {
-            json!({
-                "name": name, "image": "registry.example/app:1", "env": variables,
-                "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"memory": "64Mi"}},
-            })
-        };
-        let (mut app, proxy) = (container("app"), container("proxy"));
-        app["ports"] = json!([{"name": "http", "containerPort": 8080}]);
-        app["readinessProbe"] = probe.clone();
-        app["livenessProbe"] = probe;
-        json!({
-            "metadata": {"name": name, "namespace": namespace, "labels": {FIELD: whose}},
-            "spec": {
-                "replicas": PODS_EACH,
-                "selector": {"matchLabels": labels},
-                "template": {
-                    "metadata": {"labels": labels},
-                    "spec": {"nodeName": node, "containers": [app, proxy]},
-                },
-            },
-        })
-    }
 }

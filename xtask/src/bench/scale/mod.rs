@@ -6,6 +6,7 @@
 mod field;
 mod kwok;
 mod operator;
+mod place;
 mod report;
 mod rest;
 
