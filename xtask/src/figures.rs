@@ -83,7 +83,7 @@ mod tests {
         let has =
             |docs: &str, name: &str| markdown::replaced(docs, &format!("figures: {name}"), "").is_some();
         let benchmarks = include_str!("../../docs/benchmarks.md");
-        for name in ["admission", "scale", "plan", "instructions"] {
+        for name in ["admission", "scale", "scale-policy", "plan", "instructions"] {
             assert!(has(benchmarks, name), "{name}");
         }
         assert!(has(include_str!("../../docs/operations.md"), "operations"));

@@ -31,8 +31,9 @@ enum Command {
     /// Time of a decision alone: no API server, no JSON
     Plan,
 
-    /// Memory, requests and speed with thousands of workloads whose pods kwok plays, beside a bare loop that
-    /// sends the same patches; fails where adieu misses its bars. Takes half an hour at the default size
+    /// Memory, requests and speed with thousands of workloads whose pods kwok plays: opted in by annotation,
+    /// beside a bare loop that sends the same patches, or by policies, with CPU and admission latency; fails where
+    /// adieu misses its bars. Takes half an hour at the default size
     Scale(scale::Options),
 
     /// Instructions of a whole review, from the bytes that come to the bytes that go, counted by valgrind

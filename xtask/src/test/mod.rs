@@ -146,6 +146,8 @@ fn on_a_cluster(workspace: &Workspace, options: &Options, tally: &mut Tally) -> 
             let scale = scale::Options {
                 name: options.name.beside("scale"),
                 deployments: if options.long { scale::DEPLOYMENTS } else { 200 },
+                by: scale::By::Annotation,
+                report: None,
             };
             let docs = (options.docs && options.long && tally.failed == 0).then_some(BENCHMARKS);
             tally.check("thousands of pods", scale::prove(workspace, &scale, docs))?;

@@ -1,17 +1,23 @@
 //! How adieu takes thousands of workloads: memory, requests, and how fast all are as they should be once its
 //! webhook was away, beside bare loops that send the same patches in the same run: as the operator, whose writes
 //! the guard looks at, and as anybody. The nodes and the pods are kwok's: the API server has all of their
-//! objects, and nothing runs in them.
+//! objects, and nothing runs in them. With `--by policy` it measures what policies cost at that size instead.
 
 mod field;
 mod kwok;
 mod operator;
 mod place;
+mod policy;
 mod report;
 mod rest;
+mod usage;
 
-use anyhow::{Result, ensure};
-use clap::Args;
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
+use clap::{Args, ValueEnum};
+use serde_json::Value;
 
 use crate::cluster::{self, Cluster, Name, require_running};
 use crate::target::Target;
@@ -41,13 +47,40 @@ pub struct Options {
     /// Deployments at full size, of 10 pods each; half of them come first
     #[arg(long, default_value_t = DEPLOYMENTS, value_parser = clap::value_parser!(u32).range(100..=20_000))]
     pub deployments: u32,
+
+    /// How the Deployments are opted in, which decides what is measured
+    #[arg(long, value_enum, default_value_t = By::Annotation)]
+    pub by: By,
+
+    /// Write the figures to a file, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+}
+
+/// How Deployments are opted in.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum By {
+    /// Each by its own annotation: how fast all are injected after the webhook was away, beside bare loops
+    Annotation,
+    /// By policies of 250 namespaces and 21 of the cluster: CPU, and admission beside a policy change
+    Policy,
 }
 
 /// Measures. An error where adieu misses a bar; the figures are shown and written all the same.
 pub fn run(options: &Options, docs: Option<&str>) -> Result<()> {
     interrupt::watch()?;
     let workspace = Workspace::find()?;
-    report(&workspace, options, docs)?.verdict()
+    match options.by {
+        By::Annotation => report(&workspace, options, docs)?.verdict(),
+        By::Policy => {
+            let measure = |target: &Target| policy::measure(target, options.deployments);
+            let show = |report: &policy::Report| {
+                report.figures().show(&workspace, "scale-policy", docs)?;
+                write(options, &report.json())
+            };
+            on_a_cluster(&workspace, options, measure, show)?.verdict()
+        }
+    }
 }
 
 /// As a test, where interrupts are watched already: all workloads are brought in, within the memory that a
@@ -57,23 +90,51 @@ pub fn prove(workspace: &Workspace, options: &Options, docs: Option<&str>) -> Re
 }
 
 fn report(workspace: &Workspace, options: &Options, docs: Option<&str>) -> Result<Report> {
+    let measure = |target: &Target| measure(target, options.deployments);
+    let show = |report: &Report| {
+        report.figures().show(workspace, "scale", docs)?;
+        write(options, &report.json())
+    };
+    on_a_cluster(workspace, options, measure, show)
+}
+
+/// Writes the report, if a file was given.
+fn write(options: &Options, report: &Value) -> Result<()> {
+    let Some(file) = &options.report else { return Ok(()) };
+    let text = serde_json::to_string_pretty(report)?;
+    fs::write(file, text + "\n").with_context(|| format!("cannot write {}", file.display()))
+}
+
+/// Measures on a cluster with adieu and kwok, which is taken down also after an error or Ctrl-C, and shows what was
+/// measured even if that fails.
+fn on_a_cluster<T>(
+    workspace: &Workspace,
+    options: &Options,
+    measure: impl FnOnce(&Target) -> Result<T>,
+    show: impl FnOnce(&T) -> Result<()>,
+) -> Result<T> {
     let cluster = Cluster::new(options.name.clone(), workspace.clone());
     // Fifty thousand pods are nothing to leave behind.
     ensure!(require_running(&cluster).is_err(), "the cluster {} runs: choose another --name", options.name);
     cluster::up(&cluster, None)?;
-    let outcome = measure(&cluster, options.deployments);
+    let outcome = install_and(&cluster, measure);
     let down = cluster::down(&cluster);
-    let report = outcome?;
-    report.figures().show(workspace, "scale", docs)?;
+    let measured = outcome?;
+    show(&measured)?;
     down?;
-    Ok(report)
+    Ok(measured)
 }
 
-fn measure(cluster: &Cluster, deployments: u32) -> Result<Report> {
+fn install_and<T>(cluster: &Cluster, measure: impl FnOnce(&Target) -> Result<T>) -> Result<T> {
     let target = Target::ours(cluster.clone())?;
     let options = install::Options { set: vec![CPU.to_owned()], ..install::Options::default() };
     install::install(&target, &options)?;
     let _kwok = Kwok::start(&target)?;
+    measure(&target)
+}
+
+fn measure(target: &Target, deployments: u32) -> Result<Report> {
+    let cluster = target.cluster().context("kwok plays nodes of our clusters only")?;
     target.with_client(async |client| {
         let operator = Operator::new(client.clone(), cluster.audit_log()).await?;
         let as_the_operator = target.client(Some(operator.username())).await?;

@@ -7,7 +7,6 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use http::Request;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
@@ -18,6 +17,7 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::time::sleep;
 
+use super::usage::{self, largest_memory};
 use crate::install::{NAMESPACE, RELEASE};
 use crate::progress::Step;
 use crate::{install, interrupt};
@@ -27,10 +27,6 @@ const REPLICAS: i32 = 2;
 /// Until all is as it should be.
 const LIMIT: Duration = Duration::from_mins(20);
 const POLL: Duration = Duration::from_secs(2);
-/// Where the operator's own pods run; the others' nodes aren't there.
-const NODE: &str = "node-1";
-/// Of a container in the kubelet's `/metrics/resource`, in bytes.
-const MEMORY: &str = "container_memory_working_set_bytes";
 
 /// The installed operator.
 pub struct Operator {
@@ -157,13 +153,7 @@ impl Operator {
 
     /// The memory of the largest replica, in bytes; 0 until the kubelet has measured one.
     async fn memory(&self) -> Result<f64> {
-        let request = Request::get(format!("/api/v1/nodes/{NODE}/proxy/metrics/resource")).body(Vec::new())?;
-        let text = self.client.request_text(request).await.context("cannot ask the kubelet")?;
-        let ours =
-            |line: &&str| line.starts_with(MEMORY) && line.contains(&format!("namespace=\"{NAMESPACE}\""));
-        // A sample is `NAME{LABELS} VALUE TIMESTAMP`.
-        let value = |line: &str| line.split('}').nth(1)?.split_whitespace().next()?.parse::<f64>().ok();
-        Ok(text.lines().filter(ours).filter_map(value).fold(0.0, f64::max))
+        Ok(largest_memory(&usage::read(&self.client).await?))
     }
 }
 

@@ -6,17 +6,19 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
+use serde_json::{Value, json};
+
 use super::field::{Loop, PODS_EACH};
 use super::operator::Course;
 use crate::figures::Figures;
 
 /// Most memory of a replica, in MiB.
-const MEMORY: f64 = 60.0;
+pub const MEMORY: f64 = 60.0;
 /// Least rate, as a share of what the bare loop does as the operator.
 const RATE: f64 = 0.8;
 /// Fewer requests for each Deployment aren't worth a mention.
 const MANY: f64 = 0.01;
-const MIB: f64 = 1024.0 * 1024.0;
+pub const MIB: f64 = 1024.0 * 1024.0;
 
 /// What was measured at each size.
 pub struct Report {
@@ -73,6 +75,18 @@ impl Stage {
         f64::from(requests) / f64::from(self.deployments)
     }
 
+    fn json(&self) -> Value {
+        json!({
+            "deployments": self.deployments,
+            "memoryBytes": self.course.memory,
+            "convergedSeconds": self.course.converged.as_secs_f64(),
+            "deploymentsPerSecond": self.rate(),
+            "loopAsOperatorPerSecond": self.guarded.rate(),
+            "loopOfAnybodyPerSecond": self.bare.rate(),
+            "requests": self.course.requests,
+        })
+    }
+
     /// The requests of which there were many, for each Deployment.
     fn breakdown(&self) -> String {
         let many = self.course.requests.iter().filter(|(_, count)| self.each(**count) >= MANY);
@@ -124,6 +138,11 @@ impl Report {
              least {RATE} of the loop's that runs as the operator."
         ));
         figures
+    }
+
+    /// The figures for programs.
+    pub fn json(&self) -> Value {
+        json!({"by": "annotation", "stages": self.stages.iter().map(Stage::json).collect::<Vec<_>>()})
     }
 
     /// An error that names the bars that are missed.

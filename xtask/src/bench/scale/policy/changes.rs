@@ -1,0 +1,222 @@
+//! Changes of the policy for all: how long until every workload is evaluated and every status tells of it, and what
+//! admission takes meanwhile.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use futures::{StreamExt as _, TryStream, TryStreamExt as _, stream};
+use http::{Request, header};
+use kube::api::{ListParams, WatchEvent, WatchParams};
+use kube::core::DynamicObject;
+use kube::{Client, ResourceExt as _};
+use tokio::time::{Instant, interval, sleep};
+
+use super::fleet::{DEFAULTS, Fleet, Reaches, Size, is_observed, is_told, matched, policies};
+use super::leader::Leader;
+use super::load::{Load, Sent};
+use super::report::{Admission, Moments};
+use crate::bench::statistics::Percentiles;
+use crate::progress::Step;
+use crate::target::Target;
+
+/// Dry-run creates a second: enough to see a stall, and so few that they don't keep two cores busy.
+const RATE: u32 = 20;
+/// Changes of the policy, by turns away from what the workloads carry and back to it.
+const CHANGES: u32 = 20;
+/// How long admission is measured without a change.
+const AT_REST: Duration = Duration::from_mins(1);
+/// Connections are made, and the API server compiles what it has to.
+const WARM_UP: Duration = Duration::from_secs(5);
+/// Between a status of one change and the next change.
+const PAUSE: Duration = Duration::from_secs(2);
+/// For the statuses after a change.
+const LIMIT: Duration = Duration::from_mins(1);
+/// How often the leader is asked how far it is, also while nothing changes, so that both cost the same.
+const POLL: Duration = Duration::from_millis(50);
+
+/// What changes of the policy take.
+pub struct Changes<'a> {
+    target: &'a Target,
+    fleet: &'a Fleet,
+    leader: &'a Leader,
+    size: Size,
+}
+
+/// One change.
+struct Change {
+    began: Instant,
+    evaluated: Duration,
+    told: Duration,
+}
+
+/// What was measured beside all of them.
+pub struct Measured {
+    pub admission: Admission,
+    pub moments: Moments,
+    /// The largest working set of a replica meanwhile, in bytes.
+    pub memory: f64,
+}
+
+/// A policy, by its namespace and name.
+type Key = (Option<String>, String);
+
+impl<'a> Changes<'a> {
+    pub fn new(target: &'a Target, fleet: &'a Fleet, leader: &'a Leader, size: Size) -> Self {
+        Self { target, fleet, leader, size }
+    }
+
+    /// Measures admission while nothing changes and beside changes, which roll nothing out: workloads carry
+    /// `drain`, and would get another with their next update.
+    pub async fn measure(&self, drain: i64) -> Result<Measured> {
+        self.fleet.change_defaults(drain, Reaches::NextUpdate).await?;
+        self.fleet.until_settled().await?;
+        let (namespace, body) = Fleet::opted_in()?;
+        let mut load = Load::start(self.target, RATE, move |client| {
+            move |_| create(client.clone(), namespace.clone(), body.clone())
+        });
+        sleep(WARM_UP).await;
+
+        let step = Step::start("measuring admission while no policy changes");
+        let rest = Instant::now();
+        let mut poll = interval(POLL);
+        while rest.elapsed() < AT_REST {
+            poll.tick().await;
+            load.check().await?;
+            step.waiting();
+            self.leader.reconciles().await?;
+        }
+        let rest = [(rest, Instant::now())];
+        step.done();
+
+        let step = Step::start(format!("changing a policy for all {CHANGES} times"));
+        let (mut changes, mut memory) = (Vec::new(), 0.0_f64);
+        for number in 0..CHANGES {
+            load.check().await?;
+            step.waiting();
+            let waits = number % 2 == 0;
+            changes.push(self.change(drain + i64::from(waits), waits).await?);
+            sleep(PAUSE).await;
+            memory = memory.max(self.leader.memory().await?);
+        }
+        let beside: Vec<_> =
+            changes.iter().map(|change| (change.began, change.began + change.told)).collect();
+        step.done();
+
+        let sent = load.stop().await?;
+        let latency = |windows: &[(Instant, Instant)]| {
+            Percentiles::of(&within(&sent, windows)).context("no request was sent")
+        };
+        let admission = Admission { at_rest: latency(&rest)?, beside_change: latency(&beside)? };
+        let seconds = |of: fn(&Change) -> Duration| changes.iter().map(|c| of(c).as_secs_f64()).collect();
+        let moments = Moments::new(seconds(|c| c.evaluated), seconds(|c| c.told));
+        Ok(Measured { admission, moments, memory })
+    }
+
+    /// Changes the policy, and waits until every status tells that its workloads wait, or that none does. All are
+    /// evaluated once the leader has reconciled as many workloads as there are or reports the policy's generation,
+    /// whichever is seen first: it reports a generation once it has evaluated all by it, but collects changes of
+    /// statuses for a while.
+    async fn change(&self, drain: i64, waits: bool) -> Result<Change> {
+        let (mut outstanding, mut events) = self.watch(waits).await?;
+        let before = self.leader.reconciles().await?;
+        let (began, mut evaluated) = (Instant::now(), None);
+        let generation = self.fleet.change_defaults(drain, Reaches::NextUpdate).await?;
+        let mut poll = interval(POLL);
+        while !outstanding.is_empty() {
+            tokio::select! {
+                event = events.try_next() => {
+                    let policy = match event.context("a watch of policies failed")? {
+                        Some(WatchEvent::Modified(policy)) => policy,
+                        Some(WatchEvent::Error(status)) => bail!("a watch of policies failed: {status}"),
+                        Some(_) => continue,
+                        None => bail!("a watch of policies ended"),
+                    };
+                    let is_changed = policy.name_any() == DEFAULTS;
+                    let observed = policy.data["status"]["observedGeneration"].as_i64();
+                    if is_changed && observed >= Some(generation) {
+                        evaluated.get_or_insert_with(|| began.elapsed());
+                    }
+                    let is_current = !is_changed || observed >= Some(generation);
+                    if is_current && is_told(&policy, waits) {
+                        outstanding.remove(&key(&policy));
+                    }
+                }
+                _ = poll.tick() => {
+                    crate::interrupt::check()?;
+                    let first = outstanding.first();
+                    ensure!(
+                        began.elapsed() < LIMIT,
+                        "{} s after a change {} statuses don't tell of it, such as that of {first:?}",
+                        LIMIT.as_secs(),
+                        outstanding.len()
+                    );
+                    let reconciled = self.leader.reconciles().await? - before;
+                    if reconciled >= f64::from(self.size.deployments) {
+                        evaluated.get_or_insert_with(|| began.elapsed());
+                    }
+                }
+            }
+        }
+        let told = began.elapsed();
+        Ok(Change { began, evaluated: evaluated.unwrap_or(told), told })
+    }
+
+    /// The policies whose status is about to change, and what happens to them from now on.
+    async fn watch(
+        &self,
+        waits: bool,
+    ) -> Result<(BTreeSet<Key>, impl TryStream<Ok = WatchEvent<DynamicObject>, Error = kube::Error> + Unpin)>
+    {
+        let (mut outstanding, mut watches) = (BTreeSet::new(), Vec::new());
+        for of_cluster in [true, false] {
+            let api = policies(&self.fleet.client, of_cluster);
+            let all = api.list(&ListParams::default()).await?;
+            for policy in all.iter().filter(|policy| matched(policy) > 0) {
+                ensure!(
+                    is_observed(policy) && !is_told(policy, waits),
+                    "the status of {:?} is not settled: this shows nothing",
+                    key(policy)
+                );
+                outstanding.insert(key(policy));
+            }
+            let version = all.metadata.resource_version.unwrap_or_default();
+            watches.push(api.watch(&WatchParams::default(), &version).await?.boxed());
+        }
+        ensure!(outstanding.contains(&(None, DEFAULTS.to_owned())), "{DEFAULTS} holds for no workload");
+        Ok((outstanding, stream::select_all(watches)))
+    }
+}
+
+/// One dry-run create of what adieu injects into.
+async fn create(client: Client, namespace: String, body: Vec<u8>) -> Result<()> {
+    let path = format!("/apis/apps/v1/namespaces/{namespace}/deployments?dryRun=All");
+    let request = Request::post(path).header(header::CONTENT_TYPE, "application/json").body(body)?;
+    let created = client.request_text(request).await.context("a dry-run create failed")?;
+    ensure!(created.contains("preStop"), "a dry-run create came back without an injection");
+    Ok(())
+}
+
+/// The latencies of requests that were due in one of the windows.
+fn within(sent: &[Sent], windows: &[(Instant, Instant)]) -> Vec<f64> {
+    let is_within = |sent: &&Sent| windows.iter().any(|(from, to)| (*from..*to).contains(&sent.due));
+    sent.iter().filter(is_within).map(|sent| sent.seconds).collect()
+}
+
+fn key(policy: &DynamicObject) -> Key {
+    (policy.namespace(), policy.name_any())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_count_for_the_window_in_which_they_were_due() {
+        let start = Instant::now();
+        let at = |second: u32| start + Duration::from_secs(second.into());
+        let sent: Vec<_> = (0..10).map(|second| Sent { due: at(second), seconds: second.into() }).collect();
+        assert_eq!(within(&sent, &[(at(1), at(3)), (at(8), at(20))]), [1.0, 2.0, 8.0, 9.0]);
+        assert!(within(&sent, &[]).is_empty());
+    }
+}

@@ -1,0 +1,157 @@
+//! The replica that leads: which one it is, what it uses, and how far it is.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use http::Request;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::jiff::Timestamp;
+use kube::{Api, Client};
+use tokio::time::sleep;
+
+use super::load::Load;
+use crate::bench::scale::usage::{self, Metric, Sample, largest_memory};
+use crate::install::{NAMESPACE, RELEASE};
+use crate::interrupt;
+use crate::progress::Step;
+
+/// How long CPU time is counted. The kubelet measures every ten to fifteen seconds.
+const WINDOW: Duration = Duration::from_mins(1);
+/// What the samples within the window span at least, and how much longer they may take.
+const SPAN: Duration = Duration::from_secs(40);
+const LIMIT: Duration = Duration::from_mins(3);
+const POLL: Duration = Duration::from_secs(2);
+/// Counts workloads that the controller looked at.
+const RECONCILES: &str = "adieu_reconciles_total{";
+/// Where metrics are served.
+const PORT: &str = "admin";
+
+/// The replica that leads.
+pub struct Leader {
+    client: Client,
+    pod: String,
+    port: i32,
+}
+
+/// What the leader used for a while.
+#[derive(Clone, Copy, Debug)]
+pub struct Usage {
+    /// CPU time, as a share of one core.
+    pub cpu: f64,
+    /// The largest working set of any replica, in bytes.
+    pub memory: f64,
+}
+
+impl Leader {
+    pub async fn find(client: &Client) -> Result<Self> {
+        let pod = holder(client).await?;
+        let pods: Api<Pod> = Api::namespaced(client.clone(), NAMESPACE);
+        let spec = pods.get(&pod).await.with_context(|| format!("cannot get the pod {pod}"))?.spec;
+        let containers = spec.map(|spec| spec.containers).unwrap_or_default();
+        let mut ports = containers.iter().flat_map(|container| container.ports.iter().flatten());
+        let port = ports.find(|port| port.name.as_deref() == Some(PORT));
+        let port = port.with_context(|| format!("{pod} has no port named {PORT}"))?.container_port;
+        Ok(Self { client: client.clone(), pod, port })
+    }
+
+    /// How many workloads it has reconciled since it started.
+    pub async fn reconciles(&self) -> Result<f64> {
+        let path = format!("/api/v1/namespaces/{NAMESPACE}/pods/{}:{}/proxy/metrics", self.pod, self.port);
+        let text = self.client.request_text(Request::get(path).body(Vec::new())?).await;
+        Ok(reconciles(&text.context("cannot read the leader's metrics")?))
+    }
+
+    /// The working set of the larger replica, in bytes.
+    pub async fn memory(&self) -> Result<f64> {
+        Ok(largest_memory(&usage::read(&self.client).await?))
+    }
+
+    /// What it uses for a minute, under `load` if there is any.
+    pub async fn usage(&self, what: &str, mut load: Option<&mut Load>) -> Result<Usage> {
+        let step = Step::start(format!("measuring the leader's CPU time {what}"));
+        let (began, started) = (seconds_since_1970(), Instant::now());
+        let (mut of_cpu, mut memory) = (Vec::new(), 0.0_f64);
+        let cpu = loop {
+            interrupt::check()?;
+            if let Some(load) = &mut load {
+                load.check().await?;
+            }
+            step.waiting();
+            let samples = usage::read(&self.client).await?;
+            memory = memory.max(largest_memory(&samples));
+            of_cpu.extend(samples.into_iter().filter(|sample| self.is_cpu_since(sample, began)));
+            if started.elapsed() >= WINDOW
+                && let Some(share) = share(&of_cpu, SPAN)
+            {
+                break share;
+            }
+            ensure!(
+                started.elapsed() < LIMIT,
+                "the kubelet measures the CPU time of {} too rarely",
+                self.pod
+            );
+            sleep(POLL).await;
+        };
+        let now = holder(&self.client).await?;
+        ensure!(now == self.pod, "{now} leads in the place of {}: this shows nothing", self.pod);
+        step.done();
+        Ok(Usage { cpu, memory })
+    }
+
+    fn is_cpu_since(&self, sample: &Sample, began: f64) -> bool {
+        sample.metric == Metric::Cpu && sample.pod == self.pod && sample.at >= began
+    }
+}
+
+/// The pod that holds the Lease.
+async fn holder(client: &Client) -> Result<String> {
+    let leases: Api<Lease> = Api::namespaced(client.clone(), NAMESPACE);
+    let lease = leases.get(RELEASE).await.with_context(|| format!("cannot get the Lease {RELEASE}"))?;
+    let holder = lease.spec.and_then(|spec| spec.holder_identity).filter(|holder| !holder.is_empty());
+    holder.context("no replica of adieu leads")
+}
+
+fn reconciles(metrics: &str) -> f64 {
+    let lines = metrics.lines().filter(|line| line.starts_with(RECONCILES));
+    lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
+}
+
+/// CPU time from the first sample to the last, as a share of one core. `None` until they span `least`.
+fn share(samples: &[Sample], least: Duration) -> Option<f64> {
+    let (first, last) = (samples.first()?, samples.last()?);
+    let seconds = last.at - first.at;
+    (seconds >= least.as_secs_f64()).then(|| (last.value - first.value) / seconds)
+}
+
+fn seconds_since_1970() -> f64 {
+    Timestamp::now().as_duration().as_secs_f64()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(at: f64, value: f64) -> Sample {
+        Sample { metric: Metric::Cpu, pod: "adieu-a".into(), value, at }
+    }
+
+    #[test]
+    fn the_share_is_of_what_passed_between_the_first_sample_and_the_last() {
+        let samples = [sample(100.0, 7.0), sample(100.0, 7.0), sample(115.0, 7.5), sample(140.0, 8.0)];
+        let share = |samples: &[Sample]| share(samples, Duration::from_secs(40));
+        assert!((share(&samples).unwrap() - 0.025).abs() < 1e-9);
+        assert_eq!(share(&samples[..3]), None, "15 s aren't enough");
+        assert_eq!(share(&[]), None);
+    }
+
+    #[test]
+    fn reconciles_are_summed_over_kinds_and_results() {
+        let metrics = "# TYPE adieu_reconciles counter\n\
+            adieu_reconciles_total{kind=\"Deployment\",result=\"waiting\"} 40\n\
+            adieu_reconciles_total{kind=\"StatefulSet\",result=\"patched\"} 2\n\
+            adieu_workloads{kind=\"Deployment\",state=\"pending\"} 7\n";
+        assert!((reconciles(metrics) - 42.0).abs() < 1e-9);
+        assert!(reconciles("").abs() < 1e-9);
+    }
+}

@@ -1,0 +1,361 @@
+//! The figures, and whether adieu meets its bars.
+
+use std::thread::available_parallelism;
+
+use anyhow::{Result, ensure};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::fleet::Size;
+use crate::bench::scale::report::{MEMORY, MIB};
+use crate::bench::statistics::Percentiles;
+use crate::figures::Figures;
+
+/// Most CPU time of the leader, as a share of one core: at rest, and under status events.
+const CPU_AT_REST: f64 = 0.01;
+const CPU_UNDER_EVENTS: f64 = 0.05;
+/// Most that the p99 of admission may be beside a policy change, as a multiple of the one at rest.
+const ADMISSION: f64 = 1.5;
+/// Most seconds until so many workloads are evaluated after a change of a policy; in proportion for others, but no
+/// less than can be told from the leader's metrics.
+const EVALUATED: (f64, u32) = (1.0, 5000);
+const EVALUATED_AT_LEAST: f64 = 0.2;
+/// Fewest rollouts a second that are complete at once.
+const ROLLOUTS: f64 = 30.0;
+
+/// What was measured at each size.
+pub struct Report {
+    pub stages: Vec<Stage>,
+}
+
+/// What was measured at one size.
+#[derive(Clone, Debug)]
+pub struct Stage {
+    pub size: Size,
+    /// Shares of one core.
+    pub cpu_at_rest: f64,
+    pub cpu_under_events: f64,
+    pub events_per_second: f64,
+    pub admission: Admission,
+    pub moments: Moments,
+    /// The largest working set of a replica, in bytes.
+    pub memory: f64,
+    pub rollouts_per_second: f64,
+}
+
+/// Seconds of dry-run creates of opted-in Deployments.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Admission {
+    pub at_rest: Percentiles,
+    pub beside_change: Percentiles,
+}
+
+/// Seconds from a policy change.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Moments {
+    /// Until every workload is evaluated.
+    evaluated: Spread,
+    /// Until every policy's status tells of it.
+    told: Spread,
+}
+
+/// The median and the largest of several values.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+struct Spread {
+    median: f64,
+    largest: f64,
+}
+
+impl Moments {
+    pub fn new(evaluated: Vec<f64>, told: Vec<f64>) -> Self {
+        Self { evaluated: Spread::of(evaluated), told: Spread::of(told) }
+    }
+}
+
+impl Spread {
+    fn of(mut values: Vec<f64>) -> Self {
+        values.sort_by(f64::total_cmp);
+        let at = |index: usize| values.get(index).copied().unwrap_or(f64::NAN);
+        Self { median: at(values.len().saturating_sub(1) / 2), largest: at(values.len().saturating_sub(1)) }
+    }
+
+    fn show(self) -> String {
+        format!("{:.2} s ({:.2} s)", self.median, self.largest)
+    }
+}
+
+/// What is measured and held against a limit.
+struct Bar {
+    what: &'static str,
+    value: f64,
+    limit: Limit,
+    unit: Unit,
+}
+
+#[derive(Clone, Copy)]
+enum Limit {
+    AtMost(f64),
+    AtLeast(f64),
+}
+
+#[derive(Clone, Copy)]
+enum Unit {
+    /// Of one core; values are shares.
+    Percent,
+    Mebibytes,
+    PerSecond,
+    Seconds,
+    Times,
+}
+
+impl Bar {
+    fn is_met(&self) -> bool {
+        match self.limit {
+            Limit::AtMost(limit) => self.value <= limit,
+            Limit::AtLeast(limit) => self.value >= limit,
+        }
+    }
+
+    fn shown(&self) -> String {
+        let value = self.value;
+        match self.unit {
+            Unit::Percent => format!("{:.2} %", value * 100.0),
+            Unit::Mebibytes => format!("{value:.1} MiB"),
+            Unit::PerSecond => format!("{value:.1}/s"),
+            Unit::Seconds => format!("{value:.2} s"),
+            Unit::Times => format!("{value:.2}"),
+        }
+    }
+
+    fn limit_shown(&self) -> String {
+        let (word, limit) = match self.limit {
+            Limit::AtMost(limit) => ("at most", limit),
+            Limit::AtLeast(limit) => ("at least", limit),
+        };
+        match self.unit {
+            Unit::Percent => format!("{word} {} %", limit * 100.0),
+            Unit::Mebibytes => format!("{word} {limit} MiB"),
+            Unit::PerSecond => format!("{word} {limit}/s"),
+            Unit::Seconds => format!("{word} {limit} s"),
+            Unit::Times => format!("{word} {limit}"),
+        }
+    }
+}
+
+impl Stage {
+    fn admission_ratio(&self) -> f64 {
+        self.admission.beside_change.p99 / self.admission.at_rest.p99
+    }
+
+    fn evaluated_within(&self) -> f64 {
+        let (seconds, of) = EVALUATED;
+        (seconds * f64::from(self.size.deployments) / f64::from(of)).max(EVALUATED_AT_LEAST)
+    }
+
+    fn bars(&self) -> [Bar; 6] {
+        use Limit::{AtLeast, AtMost};
+        let bar = |what, value, limit, unit| Bar { what, value, limit, unit };
+        let (ratio, evaluated) = (self.admission_ratio(), self.moments.evaluated.median);
+        [
+            bar("leader's CPU at rest, of a core", self.cpu_at_rest, AtMost(CPU_AT_REST), Unit::Percent),
+            bar(
+                "leader's CPU under status events, of a core",
+                self.cpu_under_events,
+                AtMost(CPU_UNDER_EVENTS),
+                Unit::Percent,
+            ),
+            bar(
+                "admission p99 beside a policy change, of that at rest",
+                ratio,
+                AtMost(ADMISSION),
+                Unit::Times,
+            ),
+            bar("memory of a replica", self.memory / MIB, AtMost(MEMORY), Unit::Mebibytes),
+            bar(
+                "all evaluated after a policy change, median",
+                evaluated,
+                AtMost(self.evaluated_within()),
+                Unit::Seconds,
+            ),
+            bar(
+                "rollouts that are complete at once, with ten slots",
+                self.rollouts_per_second,
+                AtLeast(ROLLOUTS),
+                Unit::PerSecond,
+            ),
+        ]
+    }
+
+    /// What no bar is for.
+    fn others(&self) -> [(&'static str, String); 7] {
+        let ms = |p: Percentiles| format!("{:.1} ms / {:.1} ms", p.p50 * 1e3, p.p99 * 1e3);
+        [
+            ("namespaces, each with a policy", self.size.namespaces().to_string()),
+            ("Services", self.size.services().to_string()),
+            ("status events", format!("{:.1}/s", self.events_per_second)),
+            ("admission at rest, p50 / p99", ms(self.admission.at_rest)),
+            ("admission beside a policy change, p50 / p99", ms(self.admission.beside_change)),
+            ("all evaluated after a policy change, median (largest)", self.moments.evaluated.show()),
+            ("every status written after a policy change, median (largest)", self.moments.told.show()),
+        ]
+    }
+
+    fn json(&self) -> Value {
+        let bars = self.bars();
+        let missed: Vec<_> = bars.iter().filter(|bar| !bar.is_met()).map(|bar| bar.what).collect();
+        json!({
+            "deployments": self.size.deployments,
+            "namespaces": self.size.namespaces(),
+            "services": self.size.services(),
+            "policies": self.size.policies(),
+            "cpuAtRest": self.cpu_at_rest,
+            "cpuUnderEvents": self.cpu_under_events,
+            "eventsPerSecond": self.events_per_second,
+            "admissionSeconds": self.admission,
+            "admissionRatioP99": self.admission_ratio(),
+            "policyChangeSeconds": self.moments,
+            "memoryBytes": self.memory,
+            "rolloutsPerSecond": self.rollouts_per_second,
+            "missed": missed,
+        })
+    }
+}
+
+impl Report {
+    pub fn figures(&self) -> Figures {
+        let mut figures = Figures::new(["", "half", "full", "bar", "outcome"]);
+        let cells = |of: &dyn Fn(&Stage) -> String| {
+            let mut cells = self.stages.iter().map(of);
+            [cells.next().unwrap_or_default(), cells.next().unwrap_or_default()]
+        };
+        let mut row = |what: &str, of: &dyn Fn(&Stage) -> String, bar: String, outcome: &str| {
+            let [half, full] = cells(of);
+            figures.row([what.to_owned(), half, full, bar, outcome.to_owned()]);
+        };
+        row("Deployments", &|stage| stage.size.deployments.to_string(), String::new(), "");
+        let Some(last) = self.stages.last() else { return figures };
+        for (number, (what, _)) in last.others().into_iter().enumerate() {
+            row(what, &|stage| stage.others()[number].1.clone(), String::new(), "");
+        }
+        for (number, bar) in last.bars().into_iter().enumerate() {
+            let is_met = self.stages.iter().all(|stage| stage.bars()[number].is_met());
+            let outcome = if is_met { "met" } else { "missed" };
+            row(bar.what, &|stage| stage.bars()[number].shown(), bar.limit_shown(), outcome);
+        }
+        let cores = available_parallelism().map_or(1, usize::from);
+        let (seconds, of) = EVALUATED;
+        figures.remarks.push(format!(
+            "{cores} cores, on which everything ran. A bar is missed if it is at either size. That of evaluation is \
+             {seconds} s for {of} Deployments, and in proportion for others."
+        ));
+        figures
+    }
+
+    /// The figures for programs.
+    pub fn json(&self) -> Value {
+        json!({"by": "policy", "stages": self.stages.iter().map(Stage::json).collect::<Vec<_>>()})
+    }
+
+    /// An error that names the bars that are missed.
+    pub fn verdict(&self) -> Result<()> {
+        let missed: Vec<_> = self.stages.iter().flat_map(missed).collect();
+        ensure!(missed.is_empty(), "adieu misses a bar: {}", missed.join("; "));
+        Ok(())
+    }
+}
+
+fn missed(stage: &Stage) -> impl Iterator<Item = String> {
+    let deployments = stage.size.deployments;
+    stage.bars().into_iter().filter(|bar| !bar.is_met()).map(move |bar| {
+        let (shown, limit) = (bar.shown(), bar.limit_shown());
+        format!("with {deployments} Deployments: {}: {shown}, {limit} is allowed", bar.what)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stage(deployments: u32) -> Stage {
+        let latency = |p99: f64| Percentiles { p50: 0.004, p90: 0.006, p99 };
+        Stage {
+            size: Size { deployments },
+            cpu_at_rest: 0.01,
+            cpu_under_events: 0.05,
+            events_per_second: 50.0,
+            admission: Admission { at_rest: latency(0.01), beside_change: latency(0.015) },
+            moments: Moments::new(vec![0.5, 0.4, 3.0], vec![2.0]),
+            memory: 60.0 * MIB,
+            rollouts_per_second: 30.0,
+        }
+    }
+
+    fn verdict(stages: Vec<Stage>) -> String {
+        Report { stages }.verdict().err().map(|error| error.to_string()).unwrap_or_default()
+    }
+
+    #[test]
+    fn a_value_at_its_limit_meets_the_bar() {
+        assert_eq!(verdict(vec![stage(2500), stage(5000)]), "");
+    }
+
+    #[test]
+    fn each_missed_bar_is_named_with_its_size() {
+        let change = |change: fn(&mut Stage)| {
+            let mut full = stage(5000);
+            change(&mut full);
+            verdict(vec![stage(2500), full])
+        };
+        for (said, expected) in [
+            (change(|stage| stage.cpu_at_rest = 0.011), "CPU at rest, of a core: 1.10 %, at most 1 %"),
+            (change(|stage| stage.cpu_under_events = 0.06), "status events, of a core: 6.00 %, at most 5 %"),
+            (change(|stage| stage.admission.beside_change.p99 = 0.016), "of that at rest: 1.60, at most 1.5"),
+            (change(|stage| stage.memory = 61.0 * MIB), "61.0 MiB, at most 60 MiB"),
+            (change(|stage| stage.moments.evaluated.median = 1.1), "1.10 s, at most 1 s"),
+            (change(|stage| stage.rollouts_per_second = 29.0), "ten slots: 29.0/s, at least 30/s"),
+        ] {
+            assert!(said.contains(expected), "{expected}: {said}");
+            assert!(said.contains("with 5000 Deployments") && !said.contains("2500"), "{said}");
+        }
+    }
+
+    #[test]
+    fn the_time_for_evaluation_is_in_proportion_to_the_size() {
+        let within = |deployments: u32| stage(deployments).evaluated_within();
+        assert!((within(5000) - 1.0).abs() < 1e-9);
+        assert!((within(2500) - 0.5).abs() < 1e-9);
+        assert!((within(100) - EVALUATED_AT_LEAST).abs() < 1e-9, "that is what can be told");
+        let mut half = stage(2500);
+        half.moments.evaluated.median = 0.6;
+        assert!(verdict(vec![half, stage(5000)]).contains("at most 0.5 s"));
+    }
+
+    #[test]
+    fn a_spread_has_the_median_and_the_largest() {
+        assert_eq!(Spread::of(vec![3.0, 1.0, 2.0]), Spread { median: 2.0, largest: 3.0 });
+        assert_eq!(Spread::of(vec![4.0, 1.0, 2.0, 3.0]), Spread { median: 2.0, largest: 4.0 });
+        assert!(Spread::of(vec![]).median.is_nan());
+    }
+
+    #[test]
+    fn what_is_unknown_misses_its_bar() {
+        let mut unknown = stage(5000);
+        unknown.moments = Moments::new(vec![], vec![]);
+        assert!(verdict(vec![unknown]).contains("all evaluated"));
+    }
+
+    #[test]
+    fn the_report_names_missed_bars() {
+        let mut slow = stage(5000);
+        slow.rollouts_per_second = 3.0;
+        let json = Report { stages: vec![stage(2500), slow] }.json();
+        assert_eq!(json["stages"][0]["missed"], json!([]));
+        assert_eq!(
+            json["stages"][1]["missed"],
+            json!(["rollouts that are complete at once, with ten slots"])
+        );
+        assert_eq!(json["stages"][1]["policies"], 271);
+    }
+}
