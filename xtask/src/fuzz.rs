@@ -6,10 +6,9 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use clap::Args;
 
-use crate::command;
-use crate::interrupt;
 use crate::progress::Step;
 use crate::workspace::Workspace;
+use crate::{command, interrupt, tools};
 
 /// What is fuzzed; see fuzz/src/lib.rs.
 const TARGETS: [&str; 4] = ["admission", "annotations", "manifests", "service"];
@@ -38,17 +37,10 @@ pub fn run(options: Options) -> Result<()> {
 
 /// The same, where interrupts are watched already.
 pub fn fuzz(workspace: &Workspace, options: Options) -> Result<()> {
-    let tools = workspace.target().join("tools");
-    if !tools.join("bin/cargo-fuzz").exists() {
-        let step = Step::start("building cargo-fuzz");
-        let mut install = command::cargo(workspace);
-        install.args(["install", "cargo-fuzz", "--version", CARGO_FUZZ, "--locked", "--root"]).arg(&tools);
-        command::run(&step, &mut install, &workspace.log("install-cargo-fuzz"))?;
-        step.done();
-    }
+    let program = tools::install(workspace, "cargo-fuzz", CARGO_FUZZ)?;
     let target = workspace.target().join("fuzz");
     let cargo_fuzz = |subcommand: &str, name: &str| {
-        let mut fuzz = Command::new(tools.join("bin/cargo-fuzz"));
+        let mut fuzz = Command::new(&program);
         fuzz.current_dir(workspace.root()).env("CARGO_TARGET_DIR", &target);
         // The sanitizers of a stable compiler are there, behind this door.
         fuzz.env("RUSTC_BOOTSTRAP", "1").args(["fuzz", subcommand, name]);

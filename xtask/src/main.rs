@@ -17,6 +17,7 @@ mod release;
 mod target;
 mod test;
 mod toolchain;
+mod tools;
 mod values;
 mod workspace;
 

@@ -1,0 +1,44 @@
+//! Programs of cargo's that are built from crates.io, into the target folder.
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use crate::command;
+use crate::progress::Step;
+use crate::workspace::Workspace;
+
+/// The program `name` of the crate of that name, at exactly this version; built unless it is there.
+pub fn install(workspace: &Workspace, name: &str, version: &str) -> Result<PathBuf> {
+    let root = workspace.target().join("tools");
+    // What cargo has installed under this root.
+    let installed = fs::read_to_string(root.join(".crates.toml")).unwrap_or_default();
+    if !is_installed(&installed, name, version) {
+        let step = Step::start(format!("building {name}"));
+        let mut install = command::cargo(workspace);
+        install.args(["install", name, "--version", version, "--locked", "--root"]).arg(&root);
+        command::run(&step, &mut install, &workspace.log(&format!("install-{name}")))?;
+        step.done();
+    }
+    Ok(root.join("bin").join(name))
+}
+
+/// Lines are `"NAME VERSION (SOURCE)" = [PROGRAMS]`.
+fn is_installed(crates: &str, name: &str, version: &str) -> bool {
+    crates.lines().any(|line| line.starts_with(&format!("\"{name} {version} (")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_version_is_not_the_one_that_is_asked_for() {
+        let crates = "[v1]\n\"cargo-fuzz 0.13.2 (registry+https://github.com/rust-lang/crates.io-index)\" = [\"cargo-fuzz\"]\n";
+        assert!(is_installed(crates, "cargo-fuzz", "0.13.2"));
+        assert!(!is_installed(crates, "cargo-fuzz", "0.13.20"));
+        assert!(!is_installed(crates, "cargo-mutants", "0.13.2"));
+        assert!(!is_installed("", "cargo-fuzz", "0.13.2"));
+    }
+}
