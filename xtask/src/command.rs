@@ -1,10 +1,11 @@
 //! Programs that are run to their end, with their output in a log.
 
 use std::env;
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -30,7 +31,12 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// cargo, on this repository and its target folder. What `cargo run` tells this program about itself is no
 /// business of another build: build scripts that look at it would run again, and all that stands on them.
 pub fn cargo(workspace: &Workspace) -> Command {
-    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or("cargo".into()));
+    cargo_program(workspace, env::var_os("CARGO").unwrap_or("cargo".into()))
+}
+
+/// The same of another program, which runs cargo.
+pub fn cargo_program(workspace: &Workspace, program: impl AsRef<OsStr>) -> Command {
+    let mut cargo = Command::new(program);
     for (name, _) in env::vars_os() {
         let of_run = |name: &str| {
             name.starts_with("CARGO_PKG_")
@@ -45,9 +51,18 @@ pub fn cargo(workspace: &Workspace) -> Command {
     cargo
 }
 
-/// Runs `command` to its end, its output going to `log`. Stops it, with what it
+/// Runs `command` to its end, its output going to `log`. An error unless it succeeds. Stops it, with what it
 /// has started, when this process is asked to stop.
 pub fn run(step: &Step, command: &mut Command, log: &Path) -> Result<()> {
+    let status = run_to_end(step, command, log)?;
+    if !status.success() {
+        bail!("{} failed ({status}); the end of {}:\n{}", name(command), log.display(), tail(log));
+    }
+    Ok(())
+}
+
+/// The same, however it ends.
+pub fn run_to_end(step: &Step, command: &mut Command, log: &Path) -> Result<ExitStatus> {
     let program = name(command);
     if let Some(folder) = log.parent() {
         fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
@@ -73,10 +88,7 @@ pub fn run(step: &Step, command: &mut Command, log: &Path) -> Result<()> {
     };
     // Ctrl-C can end the program before this process hears of it.
     interrupt::check()?;
-    if !status.success() {
-        bail!("{program} failed ({status}); the end of {}:\n{}", log.display(), tail(log));
-    }
-    Ok(())
+    Ok(status)
 }
 
 /// What `command` prints on standard output.

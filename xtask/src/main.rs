@@ -12,6 +12,7 @@ mod image;
 mod install;
 mod interrupt;
 mod markdown;
+mod mutants;
 mod progress;
 mod release;
 mod target;
@@ -47,6 +48,9 @@ enum Command {
     /// Fuzzes what comes from outside: admission reviews, annotations, manifests
     Fuzz(fuzz::Options),
 
+    /// Changes the code of the core in many small ways, and counts which of them the tests catch
+    Mutants(mutants::Options),
+
     /// Measures what adieu costs
     Bench(bench::Arguments),
 
@@ -81,6 +85,7 @@ fn main() -> ExitCode {
         Command::Demo(options) => demo::run(&options),
         Command::Test(options) => test::run(&options),
         Command::Fuzz(options) => fuzz::run(options),
+        Command::Mutants(options) => mutants::run(options),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Release(options) => release::run(&options),
         Command::Generate => generate::run(),

@@ -24,7 +24,7 @@ use crate::figures::BENCHMARKS;
 use crate::progress::{Step, say};
 use crate::target::{External, Target};
 use crate::workspace::Workspace;
-use crate::{command, demo, fuzz, image, install, interrupt, release, toolchain};
+use crate::{command, demo, fuzz, image, install, interrupt, mutants, release, toolchain};
 use notes::Notes;
 
 /// `cargo xtask test`
@@ -37,8 +37,8 @@ pub struct Options {
     #[command(flatten)]
     external: External,
 
-    /// Look longer: more cases for the laws, fuzzing, more of everything on the cluster, and the scenarios with
-    /// the counts of their sources
+    /// Look longer: more cases for the laws, fuzzing, mutants, more of everything on the cluster, and the scenarios
+    /// with the counts of their sources
     #[arg(long)]
     long: bool,
 
@@ -116,6 +116,7 @@ fn without_a_cluster(workspace: &Workspace, options: &Options, tally: &mut Tally
     tally.cargo_test(workspace, "unit", &mut unit)?;
     if options.long {
         tally.check("fuzzing", fuzz::fuzz(workspace, fuzz::Options::default()))?;
+        tally.check("mutants", mutants::mutate(workspace, mutants::Options::default()))?;
     }
     // Takes Helm.
     toolchain::build_clients(workspace)?;
