@@ -125,7 +125,7 @@ fn put(at: &mut Value, schema: &Value, path: &[Step], value: &Value) {
                 *at = least(schema, name);
             }
             put(&mut at[name], &schema["properties"][name], rest, value);
-            complete(at, name);
+            complete(at, schema, name);
         }
         Step::Item => {
             let mut item = least(&schema["items"], "");
@@ -141,9 +141,10 @@ fn put(at: &mut Value, schema: &Value, path: &[Step], value: &Value) {
 }
 
 /// What goes with a field that is there, by the rules over several fields.
-fn complete(object: &mut Value, field: &str) {
+fn complete(object: &mut Value, schema: &Value, field: &str) {
+    let has = |field: &str| schema["properties"].get(field).is_some();
     match field {
-        "drainSeconds" | "shutdownTimeoutSeconds" | "marginSeconds" => {
+        "drainSeconds" | "shutdownTimeoutSeconds" | "marginSeconds" if has("maxGracePeriodSeconds") => {
             object["maxGracePeriodSeconds"] = json!(86_400);
         }
         "preStop" if object["preStop"].get("httpGet").is_some() => {

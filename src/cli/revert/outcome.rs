@@ -26,7 +26,7 @@ pub(super) enum Outcome {
     /// The API server refused the write.
     Refused { reason: String },
     /// It is opted out, and its rollout failed.
-    #[serde(rename_all = "camelCase")]
+    #[serde(rename = "rolloutFailed", rename_all = "camelCase")]
     Failed {
         reason: String,
         /// Whether the workload was not available before either.
