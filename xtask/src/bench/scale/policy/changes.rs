@@ -17,6 +17,7 @@ use super::leader::Leader;
 use super::load::{Load, Sent};
 use super::report::{Admission, Moments};
 use crate::bench::statistics::Percentiles;
+use crate::interrupt;
 use crate::progress::Step;
 use crate::target::Target;
 
@@ -143,7 +144,7 @@ impl<'a> Changes<'a> {
                     }
                 }
                 _ = poll.tick() => {
-                    crate::interrupt::check()?;
+                    interrupt::check()?;
                     let first = outstanding.first();
                     ensure!(
                         began.elapsed() < LIMIT,

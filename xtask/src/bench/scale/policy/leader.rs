@@ -59,7 +59,8 @@ impl Leader {
     pub async fn reconciles(&self) -> Result<f64> {
         let path = format!("/api/v1/namespaces/{NAMESPACE}/pods/{}:{}/proxy/metrics", self.pod, self.port);
         let text = self.client.request_text(Request::get(path).body(Vec::new())?).await;
-        Ok(reconciles(&text.context("cannot read the leader's metrics")?))
+        let reconciles = reconciles(&text.context("cannot read the leader's metrics")?);
+        reconciles.with_context(|| format!("the leader has no metric {RECONCILES}..}}"))
     }
 
     /// The working set of the larger replica, in bytes.
@@ -112,9 +113,10 @@ async fn holder(client: &Client) -> Result<String> {
     holder.context("no replica of adieu leads")
 }
 
-fn reconciles(metrics: &str) -> f64 {
+/// The sum over kinds and results; `None` without any.
+fn reconciles(metrics: &str) -> Option<f64> {
     let lines = metrics.lines().filter(|line| line.starts_with(RECONCILES));
-    lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
+    lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).reduce(|one, other| one + other)
 }
 
 /// CPU time from the first sample to the last, as a share of one core. `None` until they span `least`.
@@ -151,7 +153,7 @@ mod tests {
             adieu_reconciles_total{kind=\"Deployment\",result=\"waiting\"} 40\n\
             adieu_reconciles_total{kind=\"StatefulSet\",result=\"patched\"} 2\n\
             adieu_workloads{kind=\"Deployment\",state=\"pending\"} 7\n";
-        assert!((reconciles(metrics) - 42.0).abs() < 1e-9);
-        assert!(reconciles("").abs() < 1e-9);
+        assert!((reconciles(metrics).unwrap() - 42.0).abs() < 1e-9);
+        assert_eq!(reconciles("adieu_workloads{} 7\n"), None);
     }
 }

@@ -12,9 +12,10 @@ use k8s_openapi::api::apps::v1::Deployment;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use serde_json::json;
-use tokio::time::{Duration, sleep};
+use tokio::time::{Duration, Instant, sleep};
 
 use super::operator::Operator;
+use crate::interrupt;
 use crate::progress::Step;
 use crate::target::Target;
 use changes::{Changes, Measured};
@@ -79,7 +80,12 @@ async fn stage(target: &Target, operator: &Operator, fleet: &Fleet, size: Size, 
 /// Returns once neither the machine nor adieu has anything to do.
 async fn settle(fleet: &Fleet) -> Result<()> {
     fleet.field.until_at_rest().await?;
-    sleep(SETTLE).await;
+    let (step, started) = (Step::start("letting adieu settle"), Instant::now());
+    while started.elapsed() < SETTLE {
+        interrupt::check()?;
+        sleep(Duration::from_millis(500)).await;
+    }
+    step.done();
     Ok(())
 }
 
