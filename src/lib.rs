@@ -1,5 +1,8 @@
 //! adieu makes Kubernetes workloads terminate gracefully.
 //!
+//! `ARCHITECTURE.md` at the top of the repository describes tasks, locks, where state is stored, and the
+//! invariants.
+//!
 //! The map, from the inside out; a module uses only those above it:
 //!
 //! | module | what it holds | what it may use |
