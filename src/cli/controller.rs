@@ -47,52 +47,52 @@ pub(super) struct Arguments {
     /// The namespace that the operator runs in.
     #[arg(long, env = "POD_NAMESPACE")]
     namespace: String,
-    /// The name of the pod: what the other replicas know this one by.
+    /// The name of the pod, which identifies this replica in the Lease.
     #[arg(long, env = "POD_NAME")]
     pod_name: String,
-    /// The Lease by which replicas agree on one that acts; every one serves admission.
+    /// The Lease for leader election. Only the leader writes; every replica serves the webhook.
     #[arg(long, default_value = "adieu")]
     lease_name: String,
-    /// The Service in front of the webhook; the serving certificate is made for it.
+    /// The Service in front of the webhook; the serving certificate is issued for it.
     #[arg(long, default_value = "adieu")]
     service_name: String,
-    /// How many workloads roll out at a time because of policy changes, in the whole cluster.
+    /// How many workloads may roll out at a time because of policy changes, in the whole cluster.
     #[arg(long, value_name = "N", default_value = "10")]
     max_concurrent_rollouts: usize,
-    /// Write no workload until this is gone again. At run time, annotate the Lease: adieu.dev/paused=true.
+    /// Stop all writes to workloads. At run time, annotate the Lease instead: adieu.dev/paused=true.
     #[arg(long)]
     paused: bool,
-    /// Who makes the certificates and fills in the caBundle.
+    /// The source of the certificates and the caBundle.
     #[arg(long, value_enum, default_value = "self-managed")]
     certificates: Management,
-    /// The Secret that keeps the certificates: tls.crt, tls.key and ca.crt.
+    /// The Secret with the certificates: tls.crt, tls.key and ca.crt.
     #[arg(long, default_value = "adieu-certificates")]
     certificate_secret: String,
     /// The MutatingWebhookConfiguration whose caBundle is filled in.
     #[arg(long, default_value = "adieu")]
     webhook_configuration: String,
-    /// Where the webhook listens, with TLS. [::] is every address of both families.
+    /// The address on which the webhook listens, with TLS. [::] means all IPv4 and IPv6 addresses.
     #[arg(long, default_value = "[::]:8443")]
     webhook_address: SocketAddr,
-    /// The timeoutSeconds of the webhooks, for requests that don't name it; the API server's do.
+    /// The webhooks' timeoutSeconds, for requests without a timeout parameter; the API server sends one.
     #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = clap::value_parser!(u8).range(1..=30))]
     webhook_timeout_seconds: u8,
-    /// Where /healthz, /readyz and /metrics are served, without TLS.
+    /// The address of /healthz, /readyz and /metrics, without TLS.
     #[arg(long, default_value = "[::]:8080")]
     admin_address: SocketAddr,
-    /// What is logged, such as info, or adieu=debug,warn.
+    /// The log level, such as info, or adieu=debug,warn.
     #[arg(long, env = "ADIEU_LOG", default_value = "info")]
     log: String,
-    /// How it is logged.
+    /// The log format.
     #[arg(long, value_enum, default_value = "json")]
     log_format: logs::Format,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Management {
-    /// adieu itself, with an authority of its own.
+    /// adieu, with its own CA.
     SelfManaged,
-    /// Somebody else, such as cert-manager; they are only read.
+    /// Another component, such as cert-manager; adieu only reads the Secret.
     External,
 }
 

@@ -21,12 +21,12 @@ use crate::{api::annotations, runtime::client::client};
 
 /// What `--help` says.
 pub(super) const HELP: &str = "\
-Asks the API server for a Deployment that opts in, and looks at whether it comes back injected. It is a dry \
-run: nothing is created. Also looks at whether the policies' kinds are served.
+Creates an opted-in Deployment as a dry run, and checks that it is injected. Also checks that the API server \
+serves the policies' kinds.
 
-Where something is wrong, it says what, and what to do; the exit code is 1 then. It needs the permission to \
-create Deployments in the namespace; with the permission to list MutatingWebhookConfigurations it can say \
-more. With the permissions to list nodes and to get nodes/proxy it also warns of nodes whose kubelet gives pods \
+If something is wrong, it reports the problem and the remedy, and the exit code is 1. You need the right to \
+create Deployments in the namespace. With the right to list MutatingWebhookConfigurations it reports more \
+causes. With the rights to list nodes and to get nodes/proxy it also warns about nodes whose kubelet gives pods \
 less than the injected grace period when the node shuts down. `helm test` runs it in the cluster.
 
   adieu doctor --namespace shop";
@@ -38,17 +38,16 @@ const WEBHOOKS: &str = ".adieu.dev";
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// The namespace to ask for a Deployment in: any but kube-system and adieu's own, to which its webhook
-    /// doesn't listen.
+    /// The namespace of the Deployment: any except kube-system and adieu's own, which the webhook ignores.
     #[arg(short, long, value_name = "NAME", default_value = "default")]
     namespace: String,
 
-    /// The image of that Deployment, for clusters that admit only some. It is never pulled.
+    /// The image of the Deployment, for clusters that admit only certain images. It is never pulled.
     #[arg(long, value_name = "IMAGE", default_value = "registry.k8s.io/pause:3.10")]
     image: String,
 
-    /// How long to look again where the webhook isn't asked yet: a moment after the installation it may not
-    /// be known everywhere.
+    /// How long to retry while the API server doesn't call the webhook, which can take a moment after the
+    /// installation.
     #[arg(long, value_name = "SECONDS", default_value = "10")]
     wait: u64,
 }

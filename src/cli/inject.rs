@@ -7,21 +7,21 @@ use crate::plan;
 
 /// What `--help` says.
 pub(super) const HELP: &str = "\
-Reads manifests, injects into the workloads that are opted in what makes them terminate gracefully, and \
-writes all of them.
+Reads manifests, injects into the opted-in workloads so that they terminate gracefully, and writes all \
+manifests.
 
 A workload (Deployment, StatefulSet, DaemonSet) is opted in by its annotation adieu.dev/graceful: \"true\", \
 by naming a policy in adieu.dev/policy, or because a GracefulPolicy or ClusterGracefulPolicy in the input \
-selects it. Policies, Services and Namespaces count for the workloads of all files, whatever their order. \
-What is not opted in is written as it was read, byte for byte. In a workload that is injected only what \
-changes is rewritten, so comments stay; JSON stays JSON.
+selects it. Policies, Services and Namespaces apply to the workloads of all files, in any order. Documents \
+that are not opted in are written byte for byte. In an injected workload only changed fields are rewritten, so \
+comments stay; JSON stays JSON.
 
 Warnings go to standard error, and so does a summary. Annotations have no effect on other kinds, such as a \
-Rollout or a CronJob: they are written as they were read, with a warning. Malformed annotations and policies that an API server would refuse are \
-errors, named with file, document and line; then nothing is written and the exit code is 1.
+Rollout or a CronJob: they are written unchanged, with a warning. Malformed annotations and invalid policies \
+are errors, with file, document and line; then nothing is written and the exit code is 1.
 
-No cluster is asked, and none needs adieu for the result to work. What was injected is recorded in an \
-annotation of the pod template, so injecting again changes nothing, and `adieu revert` takes it back.
+It needs no cluster, and the output works in clusters without adieu. An annotation of the pod template records \
+the injection, so injecting again changes nothing, and `adieu revert` reverts it.
 
   helm template shop ./chart | adieu inject -f - | kubectl apply -f -
   kustomize build overlays/prod | adieu inject -f - -f policies/ > rendered.yaml";
@@ -31,16 +31,16 @@ pub(super) struct Arguments {
     #[command(flatten)]
     manifests: manifests::Arguments,
 
-    /// The version of Kubernetes, of its oldest kubelet, that the manifests are for. Before 1.30 the drain is
-    /// an exec of `sleep`, from then on the native sleep action.
+    /// The Kubernetes version of the cluster's oldest kubelet. Before 1.30 the drain is an exec of `sleep`, from
+    /// 1.30 on the native sleep action.
     #[arg(long, value_name = "VERSION", default_value = "1.36")]
     kube_version: KubeVersion,
 
-    /// The namespace of objects that name none.
+    /// The namespace of objects without one.
     #[arg(short, long, value_name = "NAME", default_value = "default")]
     namespace: String,
 
-    /// Opts every workload in, but for those with adieu.dev/graceful: "false".
+    /// Opts every workload in, except those with adieu.dev/graceful: "false".
     #[arg(long)]
     all: bool,
 }

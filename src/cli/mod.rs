@@ -32,16 +32,16 @@ enum Command {
     Controller(Box<controller::Arguments>),
     /// Prints the CustomResourceDefinitions as YAML.
     Crd(crd::Arguments),
-    /// Checks that admission works in the cluster, and says what is wrong where it doesn't.
+    /// Checks that admission works in the cluster, and reports what is wrong.
     #[command(long_about = doctor::HELP)]
     Doctor(doctor::Arguments),
-    /// Injects into manifests what makes their workloads terminate gracefully.
+    /// Injects into manifests, so that their workloads terminate gracefully.
     #[command(long_about = inject::HELP)]
     Inject(inject::Arguments),
-    /// Reverts what was injected: from workloads in the cluster, which are opted out, or from manifests.
+    /// Reverts the injection: in the cluster, where workloads are opted out, or in manifests.
     #[command(long_about = revert::HELP)]
     Revert(Box<revert::Arguments>),
-    /// Disrupts a workload under load, and tells which requests were lost and why.
+    /// Disrupts a workload under load, and reports which requests were lost and why.
     #[command(long_about = verify::HELP)]
     Verify(Box<verify::Arguments>),
     /// The load of `adieu verify --in-cluster`, in its Job.

@@ -18,29 +18,29 @@ use crate::plan;
 
 /// What `--help` says.
 pub(super) const HELP: &str = "\
-Reverts what adieu injected.
+Reverts adieu's injection.
 
 From manifests (-f): reads them, restores their workloads, and writes all of them: the inverse of `adieu \
-inject`. The annotations by which a workload is opted in stay, and so does everything that was changed by hand \
-since. What was not injected is written as it was read, byte for byte; in the rest only what changes is \
-rewritten. Warnings and a summary go to standard error.
+inject`. The annotations that opt a workload in stay, and so do manual changes made since. Documents that were not \
+injected are written byte for byte; in the others only changed fields are rewritten. Warnings and a summary go to \
+standard error.
 
-From the cluster (KIND/NAME, -n, -l or -A): opts workloads out. Each one that carries what adieu injected, or that \
-an annotation or a policy opts in, gets the annotation adieu.dev/graceful: \"false\", and its pod template becomes \
-what it was before, in one write. This works whether adieu runs, is paused, or is uninstalled already. Your own \
-annotations stay. PodDisruptionBudgets that adieu made for these workloads are removed.
+From the cluster (KIND/NAME, -n, -l or -A): opts workloads out. Each workload that is injected, or that an \
+annotation or a policy opts in, gets the annotation adieu.dev/graceful: \"false\", and its previous pod template is \
+restored, in one write. This works whether adieu runs, is paused, or is uninstalled. Your own annotations stay. \
+PodDisruptionBudgets that adieu created for these workloads are deleted.
 
 Restoring a pod template is a rollout. At most --max-concurrent roll out at a time, the oldest workload first. If \
-a rollout fails or makes no progress for --timeout, no further one begins. Ctrl-C stops as well. Run the same \
-command again to resume: workloads that are opted out are skipped, and a rollout that still goes on is waited for.
+a rollout fails or makes no progress for --timeout, no further one starts. Ctrl-C stops as well. Run the same \
+command again to resume: it skips workloads that are opted out, and waits for rollouts in progress.
 
--A leaves kube-system alone, as adieu itself does. If the annotation that opts a workload in is kept in Git, remove \
+-A skips kube-system, as adieu does. If the annotation that opts a workload in is kept in Git, remove \
 it there first: the next sync would opt the workload in again.
 
 You need the rights to get, list and patch Deployments, StatefulSets and DaemonSets, in the whole cluster for -A. \
-With the right to list GracefulPolicies, ClusterGracefulPolicies and Namespaces, workloads that a policy has yet \
-to inject are opted out as well; with the right to list and delete PodDisruptionBudgets, those that adieu made are \
-removed.
+With the right to list GracefulPolicies, ClusterGracefulPolicies and Namespaces, it also opts out workloads that a \
+policy has not injected yet; with the right to list and delete PodDisruptionBudgets, it deletes those that adieu \
+created.
 
   adieu revert -f rendered.yaml
   kubectl get deployments -o yaml | adieu revert -f -
@@ -49,7 +49,7 @@ removed.
   adieu revert -A --max-concurrent 5
 
 In the cluster, the exit code is 0 if every selected workload is opted out and its rollout is complete, 1 if not, \
-2 if it could not begin, and 130 after Ctrl-C.";
+2 if it could not start, and 130 after Ctrl-C.";
 
 /// The arguments that select workloads in the cluster.
 const LIVE: [&str; 4] = ["workload", "namespace", "all_namespaces", "selector"];
@@ -64,7 +64,7 @@ const LIVE: [&str; 4] = ["workload", "namespace", "all_namespaces", "selector"];
     mut_arg("recursive", |arg| arg.conflicts_with_all(LIVE)),
     mut_arg("output_file", |arg| arg.conflicts_with_all(LIVE)),
     mut_arg("output", |arg| arg.help(
-        "What is written. For manifests: as YAML, a document that isn't changed keeps its text; as JSON, several \
+        "The output format. For manifests: as YAML, a document that isn't changed keeps its text; as JSON, several \
          documents become one List. For the cluster: json writes a report, and progress goes to standard error only"
     )),
 )]
@@ -84,11 +84,11 @@ struct Live {
     #[arg(value_name = "KIND/NAME", conflicts_with_all = ["all_namespaces", "selector"])]
     workload: Option<Reference>,
 
-    /// All workloads of this namespace, or the namespace of KIND/NAME. That of the kubeconfig's context if absent.
+    /// All workloads of this namespace, or the namespace of KIND/NAME. Default: that of the kubeconfig's context.
     #[arg(short, long, value_name = "NAME", conflicts_with = "all_namespaces")]
     namespace: Option<String>,
 
-    /// The workloads of all namespaces but kube-system.
+    /// The workloads of all namespaces except kube-system.
     #[arg(short = 'A', long)]
     all_namespaces: bool,
 
@@ -96,7 +96,7 @@ struct Live {
     #[arg(short = 'l', long, value_name = "LABELS")]
     selector: Option<String>,
 
-    /// How many workloads roll out at a time.
+    /// How many workloads may roll out at a time.
     #[arg(long, value_name = "N", default_value = "1", conflicts_with = "filename")]
     max_concurrent: NonZeroUsize,
 
@@ -104,11 +104,11 @@ struct Live {
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = duration, conflicts_with = "filename")]
     timeout: Duration,
 
-    /// Lists what would be done, and does nothing.
+    /// Lists what would be done, and changes nothing.
     #[arg(long, conflicts_with = "filename")]
     dry_run: bool,
 
-    /// Doesn't ask before it opts out all workloads of a selection.
+    /// Opts out all workloads of a selection without confirmation.
     #[arg(short, long, conflicts_with = "filename")]
     yes: bool,
 }

@@ -43,7 +43,7 @@ pub(super) struct Arguments {
     #[arg(short = 'R', long)]
     recursive: bool,
 
-    /// What is written. With yaml, documents keep their text, also those in JSON, and only what changes is
+    /// The output format. With yaml, documents keep their text, also those in JSON, and only changed fields are
     /// rewritten. With json, several documents become one List.
     #[arg(short, long, value_name = "FORMAT", value_enum, default_value = "yaml")]
     output: output::Format,
@@ -52,7 +52,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "FILE")]
     output_file: Option<PathBuf>,
 
-    /// Leaves out the summary on standard error. Warnings stay.
+    /// Omits the summary on standard error, but not the warnings.
     #[arg(short, long)]
     quiet: bool,
 }

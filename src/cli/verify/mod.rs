@@ -23,26 +23,27 @@ use crate::{report, runtime::shutdown, trial::Disruption, verify::Findings};
 
 /// What `--help` says.
 pub(super) const HELP: &str = "\
-Sends requests at a constant rate to a workload, makes it go through a disruption meanwhile, and tells what \
-was lost, when and at which pod.
+Sends requests at a constant rate to a workload, disrupts it meanwhile, and reports which requests were lost, \
+when and at which pod.
 
-A request is sent when it is due, however long others take, and its time counts from when it was due: a stall \
-is seen by as many requests as it concerns. A request is lost when it gets no answer, or one with a status of \
-500 or more. Every loss is told with the pods that were terminating at that moment; where answers name their \
-pod (--pod-header), or requests go straight to a pod's address, the pod is known exactly.
+Load is open-loop: a request is sent when it is due, and its time counts from then, so a slow response doesn't \
+delay the next request, and a stall counts against every request it delays. A request is lost if it gets no \
+response, or one with a status of 500 or more. Every lost request is reported with the pods that were terminating \
+at that moment; if responses name their pod (--pod-header), or requests go to a pod's address, the pod is known \
+exactly.
 
-The load begins some seconds before the disruption; a service that doesn't answer then is not disrupted. What \
-is changed for the time being (replicas, a cordoned node) is put back, also after Ctrl-C, after an error or \
-when the terminal is closed.
+The load starts some seconds before the disruption; a service that doesn't answer by then is not disrupted. \
+Temporary changes (replicas, a cordoned node) are restored, also after Ctrl-C, after an error or when the terminal \
+is closed.
 
 With --in-cluster the load runs as a Job in the workload's namespace, so that ClusterIP Services can be \
-reached; headers and data stand in the Job while it runs. The Job is removed at the end.
+reached; headers and data are readable in the Job while it runs. The Job is deleted at the end.
 
   adieu verify deploy/web -n shop --url https://shop.example.com/ --pod-header X-Pod
   adieu verify sts/db -n shop --url http://db.shop.svc:8080/ --in-cluster --disrupt evict
   adieu verify deploy/web -n shop --url http://10.0.0.7:30080/ --yes -o json --report report.html
 
-The exit code is 0 if every request was answered, 1 if some were lost, 2 if this could not be found out, and \
+The exit code is 0 if every request was answered, 1 if some were lost, 2 if the result is unknown, and \
 130 after Ctrl-C or when the terminal is closed.";
 
 /// What a shell reports for a program that Ctrl-C ended.
@@ -55,19 +56,19 @@ pub(super) struct Arguments {
     #[arg(value_name = "KIND/NAME")]
     workload: Reference,
 
-    /// Its namespace; that of the kubeconfig's context where absent.
+    /// Its namespace. Default: that of the kubeconfig's context.
     #[arg(short, long, value_name = "NAME")]
     namespace: Option<String>,
 
     #[command(flatten)]
     load: options::Arguments,
 
-    /// What is done to the workload: restart, scale-down[=N] (to N pods, or by one, and back), delete-pod,
+    /// The disruption: restart, scale-down[=N] (to N pods, or by one, and back), delete-pod,
     /// evict, drain-node (one of its nodes) or none.
     #[arg(long, value_name = "WHAT", default_value = "restart")]
     disrupt: Disruption,
 
-    /// How long the load goes on once the disruption is complete, such as 10s or 2m.
+    /// How long the load continues after the disruption, such as 10s or 2m.
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = options::duration)]
     duration: Duration,
 
@@ -79,23 +80,23 @@ pub(super) struct Arguments {
     #[arg(long)]
     in_cluster: bool,
 
-    /// adieu's image for that Job; that of the installed operator where absent.
+    /// adieu's image for that Job. Default: that of the installed operator.
     #[arg(long, value_name = "IMAGE", requires = "in_cluster")]
     image: Option<String>,
 
-    /// The Secret by which the workload's namespace pulls that image, where its registry asks for one.
+    /// The Secret in the workload's namespace for pulling that image.
     #[arg(long, value_name = "NAME", requires = "in_cluster")]
     image_pull_secret: Option<String>,
 
-    /// Doesn't ask whether the workload may be disrupted.
+    /// Disrupts the workload without confirmation.
     #[arg(short, long)]
     yes: bool,
 
-    /// What is written to standard output.
+    /// The format on standard output.
     #[arg(short, long, value_enum, default_value = "table")]
     output: Output,
 
-    /// Writes a report with plots, one HTML file that needs nothing else.
+    /// Writes a report with plots to a self-contained HTML file.
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
 }
@@ -104,7 +105,7 @@ pub(super) struct Arguments {
 enum Output {
     /// Tables and sentences.
     Table,
-    /// Everything that was found, as JSON.
+    /// All findings, as JSON.
     Json,
 }
 

@@ -23,7 +23,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "N", default_value = "100")]
     rate: NonZeroU32,
 
-    /// Uses connections for more than one request; otherwise each request has one of its own.
+    /// Reuses connections; by default each request opens a new one.
     #[arg(long)]
     keep_alive: bool,
 
@@ -47,11 +47,11 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
     timeout: Duration,
 
-    /// Takes any certificate.
+    /// Accepts any certificate.
     #[arg(short = 'k', long)]
     insecure: bool,
 
-    /// The authorities that the service's certificate may be from (PEM), in the place of the machine's.
+    /// A file with CA certificates (PEM) for the service's certificate, instead of the system's.
     #[arg(long, value_name = "FILE", conflicts_with = "insecure")]
     cacert: Option<PathBuf>,
 
