@@ -14,6 +14,7 @@
 //! | [`report`] (crate `adieu-verify`) | findings as tables, and as a page with plots | data only |
 //! | [`runtime`] | what a process in a cluster needs: certificates, leadership, metrics, logs, shutdown | the API server |
 //! | [`index`] | what is in the cluster, and each workload's evaluation, kept by watch events | the API server's watches |
+//! | [`scheduler`] | which workload may roll out now: events and the time in, decisions out | data only: no client, no clock, no async |
 //! | [`webhook`] | `AdmissionReview` in, JSON patch out | the index, never the API server |
 //! | [`controller`] | watches, reconciling, rollouts in turn, budgets, status, events | the API server |
 //! | [`trial`] | makes a workload go through a disruption, follows its pods, and puts back what it changed | the API server |
@@ -30,5 +31,6 @@ pub mod cli;
 pub mod controller;
 pub mod index;
 pub mod runtime;
+pub mod scheduler;
 pub mod trial;
 pub mod webhook;

@@ -1,7 +1,7 @@
 //! Counts, for the metrics, how the workloads of the cluster stand.
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{HashMap, HashSet},
     sync::Arc,
     time::Duration,
 };
@@ -31,7 +31,7 @@ pub(super) async fn keep(context: Arc<Context>, shutdown: CancellationToken) {
             if context.leads() && context.index.is_complete() {
                 forget_who_is_gone(&context);
                 publish(&context.metrics, &standing(&context.index, &context.blocked));
-                let failures = context.turns.failures().await.values().map(BTreeSet::len).sum::<usize>();
+                let failures = context.scheduling.failed_rollouts();
                 context.metrics.failed_rollouts.set(i64::try_from(failures).unwrap_or(i64::MAX));
             } else {
                 context.metrics.workloads.clear();

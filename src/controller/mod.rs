@@ -4,14 +4,13 @@ mod blocked;
 mod budgets;
 mod census;
 mod events;
+mod failures;
 mod keys;
 mod policies;
-mod rollouts;
-mod stalled;
+mod scheduling;
 #[cfg(test)]
 mod test_support;
 mod trees;
-mod turns;
 mod unusable;
 mod workloads;
 pub(crate) mod write;
@@ -62,7 +61,7 @@ struct Context {
     metrics: Arc<Metrics>,
     outbox: events::Outbox,
     index: Index,
-    turns: turns::Turns,
+    scheduling: scheduling::Scheduling,
     blocked: blocked::Blocked,
     trees: Trees,
     replica: Replica,
@@ -108,6 +107,7 @@ impl Context {
     fn block(&self, kind: Kind, object: &DynamicObject, reason: String) -> Duration {
         let key = key(kind, object);
         let (wait, news) = self.blocked.note(key.clone(), reason.clone());
+        self.scheduling.set_blocked(self, &key, true);
         if news {
             self.index.touch(&key);
             self.outbox.blocked(kind, object, reason);
@@ -118,6 +118,7 @@ impl Context {
     /// The workload is as it shall be, or isn't to be written for now.
     fn unblock(&self, key: &Key) {
         if self.blocked.clear(key) {
+            self.scheduling.set_blocked(self, key, false);
             self.index.touch(key);
         }
     }
@@ -153,7 +154,7 @@ pub async fn run(
         caches,
         metrics,
         index: Index::default(),
-        turns: turns::Turns::new(replica.rollouts),
+        scheduling: scheduling::Scheduling::new(replica.rollouts),
         blocked: blocked::Blocked::default(),
         trees: Trees::default(),
         replica,
@@ -169,14 +170,14 @@ pub async fn run(
     let unusable = unusable::report(context.clone(), shutdown.clone());
     let index = context.index.keep(&context.caches, context.replica.leads.clone());
     let index = shutdown.run_until_cancelled(index);
-    let turns = shutdown.run_until_cancelled(context.turns.drive(&context));
+    let scheduling = shutdown.run_until_cancelled(context.scheduling.drive(&context));
     let budgets = context.caches.changed_budgets().stream(Duration::ZERO);
     let budgets = budgets.for_each(|namespace| {
         context.index.touch_workloads(namespace.as_deref());
         ready(())
     });
     let budgets = shutdown.run_until_cancelled(budgets);
-    tokio::join!(join_all(workloads), index, turns, budgets, policies, census, unusable, publishing);
+    tokio::join!(join_all(workloads), index, scheduling, budgets, policies, census, unusable, publishing);
 }
 
 /// The field selector of the workloads that are watched: not those in the namespaces that the webhook configuration

@@ -25,9 +25,8 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Context,
     blocked::Blocked,
+    failures,
     keys::{Key, PolicyKey, policy_key},
-    stalled::{name_for, rollout_failed},
-    turns::Failures,
 };
 use crate::{
     api::{
@@ -36,6 +35,7 @@ use crate::{
     },
     index::{Decision, Evaluation, caches::Caches},
     plan::{self, Source, Standing, When},
+    scheduler::PolicyStatus,
 };
 
 /// How long changes of a policy's workloads are let come together, a dozen for one rollout, before its status is
@@ -43,6 +43,8 @@ use crate::{
 const TOGETHER: Duration = Duration::from_secs(1);
 /// How long after a failure the next attempt is made.
 const FAILURE_WAIT: Duration = Duration::from_secs(10);
+/// How many workloads or namespaces a condition names at most.
+const NAMED: usize = 10;
 
 /// Keeps the status of every policy, of namespaces and of the cluster, until `shutdown`.
 pub(super) async fn control(context: Arc<Context>, shutdown: CancellationToken) {
@@ -85,13 +87,15 @@ async fn reconcile<P: Policy>(policy: Arc<P>, context: Arc<Context>) -> Result<A
     if !context.index.has_applied(&key, policy.meta()) {
         return Ok(Action::await_change());
     }
-    // The failures that the previous leader reported are read from the status before it is overwritten.
-    context.turns.follow(&context).await;
-    if !context.index.has_applied(&key, policy.meta()) {
+    // The failures that the previous leader recorded are read before they are overwritten.
+    if !context.scheduling.is_active() {
         return Ok(Action::await_change());
     }
-    let trouble = Trouble { failed: context.turns.failures().await, blocked: &context.blocked };
-    let tally = Tally::of(&key, &context.index.of_policy(&key), &trouble);
+    let is_stopped = |policy: &PolicyKey, namespace: &str| context.scheduling.is_stopped(policy, namespace);
+    let trouble = Trouble { is_stopped: &is_stopped, blocked: &context.blocked };
+    let mut tally = Tally::of(&key, &context.index.of_policy(&key), &trouble);
+    let matched = usize::try_from(tally.counts.matched).unwrap_or_default();
+    tally.set_failed(context.scheduling.status_of(&context, &key, matched));
     let around = if P::OF_CLUSTER {
         context.caches.surroundings_everywhere()
     } else {
@@ -195,7 +199,8 @@ impl Policy for ClusterGracefulPolicy {
 
 /// What keeps workloads from their plan.
 struct Trouble<'a> {
-    failed: Failures,
+    /// Whether failures stop a policy in a namespace.
+    is_stopped: &'a (dyn Fn(&PolicyKey, &str) -> bool + Sync),
     blocked: &'a Blocked,
 }
 
@@ -208,9 +213,9 @@ fn status<P: Policy>(
 ) -> GracefulPolicyStatus {
     let mut conditions = policy.status().cloned().unwrap_or_default().conditions;
     for (type_, says) in [
-        ("Ready", tally.ready(policy.spec(), effective.mode)),
+        ("Ready", tally.ready::<P>(policy.spec(), effective.mode)),
         ("Conflicted", tally.conflicted()),
-        ("Stalled", tally.stalled()),
+        ("Stalled", tally.stalled(P::OF_CLUSTER)),
         ("Blocked", tally.blocked()),
     ] {
         let condition = Condition {
@@ -230,6 +235,10 @@ fn status<P: Policy>(
         observed_generation: policy.meta().generation,
         effective: Some(effective),
         workloads: Some(tally.counts),
+        failed_rollouts: failures::recorded(
+            &policy_key(&policy.meta().namespace.clone().unwrap_or_default(), &policy.source()),
+            &tally.rollouts.failures,
+        ),
         conditions,
     }
 }
@@ -260,8 +269,8 @@ struct Tally {
     unsatisfiable: Vec<(String, String)>,
     /// Those that can't be written, and why.
     blocked: Vec<(String, String)>,
-    /// Those whose rollout failed.
-    failed: BTreeSet<String>,
+    /// The rollouts that failed.
+    rollouts: PolicyStatus,
     /// How many are left to the next change of their template.
     later: usize,
     /// How many wait for other policies, for which a rollout failed, and those.
@@ -282,9 +291,7 @@ fn says(holds: bool, reason: &'static str, message: impl Into<String>) -> Says {
 
 impl Tally {
     fn of(policy: &PolicyKey, workloads: &[(Key, Arc<Evaluation>)], trouble: &Trouble<'_>) -> Self {
-        let failed = trouble.failed.get(policy).cloned().unwrap_or_default();
-        let mut tally = Self { failed, ..Self::default() };
-        tally.counts.rollout_failed = i32::try_from(tally.failed.len()).unwrap_or(limits::WORKLOADS);
+        let mut tally = Self::default();
         for (key, evaluation) in workloads {
             let decision = &evaluation.decision;
             if decision.lost_by.contains(policy) {
@@ -309,8 +316,8 @@ impl Tally {
                 self.later += usize::from(decision.when == When::NextUpdate);
                 if decision.when == When::InTurn {
                     let others = decision.asked_by.keys().filter(|other| *other != policy);
-                    let stalled: Vec<_> =
-                        others.filter(|other| trouble.failed.contains_key(*other)).collect();
+                    let is_stopped = |other: &&PolicyKey| (trouble.is_stopped)(other, &key.namespace);
+                    let stalled: Vec<_> = others.filter(is_stopped).collect();
                     self.held_up += usize::from(!stalled.is_empty());
                     self.held_up_by.extend(stalled.into_iter().map(|policy| policy.source().clone()));
                 }
@@ -325,7 +332,17 @@ impl Tally {
         }
     }
 
-    fn ready(&self, spec: &GracefulPolicySpec, mode: Mode) -> Says {
+    fn set_failed(&mut self, rollouts: PolicyStatus) {
+        self.counts.rollout_failed = i32::try_from(rollouts.failures.len()).unwrap_or(limits::WORKLOADS);
+        self.rollouts = rollouts;
+    }
+
+    /// Whether failures stop the policy, everywhere or in some namespaces.
+    fn is_stopped(&self, is_of_cluster: bool) -> bool {
+        self.rollouts.is_stopped || is_of_cluster && !self.rollouts.failures.is_empty()
+    }
+
+    fn ready<P: Policy>(&self, spec: &GracefulPolicySpec, mode: Mode) -> Says {
         let WorkloadCounts { matched, injected, pending, unsatisfiable, .. } = self.counts;
         if let Err(error) = spec.selector.clone().map(Selector::try_from).transpose() {
             return says(false, "InvalidSelector", format!("spec.selector: {error}: correct the selector"));
@@ -338,11 +355,11 @@ impl Tally {
                 format!("{unsatisfiable} of {matched} workloads can't be injected, such as {name}: {why}");
             return says(false, "Unsatisfiable", message);
         }
-        if !self.failed.is_empty() {
-            let message = if pending > 0 {
-                format!("{pending} of {matched} workloads wait for a rollout to be mended")
+        if self.is_stopped(P::OF_CLUSTER) {
+            let message = if pending > 0 && self.rollouts.is_stopped {
+                format!("{pending} of {matched} workloads wait until a failed rollout is fixed")
             } else {
-                rollout_failed(&self.failed)
+                self.rollout_failed(P::OF_CLUSTER)
             };
             return says(false, "Stalled", message);
         }
@@ -397,18 +414,41 @@ impl Tally {
         says(true, "AnotherPolicyWins", message)
     }
 
-    fn stalled(&self) -> Says {
-        if self.failed.is_empty() {
+    fn stalled(&self, is_of_cluster: bool) -> Says {
+        let PolicyStatus { failures, limit, is_stopped } = &self.rollouts;
+        if failures.is_empty() {
             return says(false, "NoFailure", "");
         }
-        let wait = match self.counts.pending {
+        let failed = self.rollout_failed(is_of_cluster);
+        if !self.is_stopped(is_of_cluster) {
+            let message = format!("{failed}: no rollout starts any more once {limit} have failed");
+            return says(false, "FailuresTolerated", message);
+        }
+        let them = if failures.len() == 1 { "it" } else { "them" };
+        let effect = match self.counts.pending {
             0 => String::new(),
+            _ if !is_stopped => {
+                let namespaces: BTreeSet<&str> =
+                    failures.iter().map(|failure| failure.workload.namespace.as_str()).collect();
+                let in_namespaces = listed(namespaces.into_iter());
+                format!(", and none starts in {in_namespaces}")
+            }
+            1 => ", and 1 workload waits".into(),
             pending => format!(", and {pending} workloads wait"),
         };
-        let failed = rollout_failed(&self.failed);
-        let them = if self.failed.len() == 1 { "it" } else { "them" };
-        let message = format!("{failed}{wait}: mend {them}, or change the policy");
-        says(true, "RolloutFailed", message)
+        says(true, "RolloutFailed", format!("{failed}{effect}: fix {them}, or change the policy"))
+    }
+
+    /// Names the workloads whose rollout failed, as far as there is room.
+    fn rollout_failed(&self, is_of_cluster: bool) -> String {
+        let failures = &self.rollouts.failures;
+        let names = failures.iter().map(|failure| name_in(is_of_cluster, &failure.workload));
+        let named = listed(names);
+        if failures.len() == 1 {
+            format!("the rollout of {named} failed")
+        } else {
+            format!("the rollouts of {named} failed")
+        }
     }
 
     fn blocked(&self) -> Says {
@@ -418,6 +458,23 @@ impl Tally {
     }
 }
 
+/// How a policy's status names a workload: one of the cluster's with the namespace.
+fn name_for(policy: &Source, key: &Key) -> String {
+    name_in(matches!(policy, Source::ClusterPolicy(_)), key)
+}
+
+fn name_in(is_of_cluster: bool, key: &Key) -> String {
+    if is_of_cluster { format!("{}/{}", key.namespace, key.name) } else { key.name.clone() }
+}
+
+/// The first of these, and how many more there are.
+fn listed(names: impl ExactSizeIterator<Item = impl Into<String>>) -> String {
+    let more = names.len().saturating_sub(NAMED);
+    let named: Vec<String> = names.take(NAMED).map(Into::into).collect();
+    let named = named.join(", ");
+    if more > 0 { format!("{named} and {more} more") } else { named }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::Value;
@@ -425,10 +482,11 @@ mod tests {
 
     use super::*;
     use crate::{
-        api::{Rollout, RolloutMode, check_status},
+        api::{Rollout, RolloutFailureReason, RolloutMode, check_status},
         controller::{keys::key, test_support::context},
         index::{PolicyKeys, kept::Kept},
         plan::{Kind, Surroundings, Workload},
+        scheduler::FailedRollout,
     };
 
     fn policy(spec: Value) -> GracefulPolicy {
@@ -459,8 +517,24 @@ mod tests {
         Tally::of(&key, &evaluated.collect::<Vec<_>>(), trouble)
     }
 
+    /// With these failed rollouts, after which no other starts.
+    fn failed_in(mut tally: Tally, namespace: &str, names: &[impl AsRef<str>]) -> Tally {
+        let failure = |name: &str| FailedRollout {
+            workload: Key { namespace: namespace.into(), kind: Kind::Deployment, name: name.into() },
+            uid: Some("u".repeat(36)),
+            generation: Some(3),
+            plan: Some(1),
+            template: Some(2),
+            reason: RolloutFailureReason::ProgressDeadlineExceeded,
+            time: at(1),
+        };
+        let failures = names.iter().map(|name| failure(name.as_ref())).collect();
+        tally.set_failed(PolicyStatus { failures, limit: 1, is_stopped: true });
+        tally
+    }
+
     fn status<P: Policy>(policy: &P, reach: &Reach, now: Timestamp) -> GracefulPolicyStatus {
-        let trouble = Trouble { failed: Failures::new(), blocked: &Blocked::default() };
+        let trouble = Trouble { is_stopped: &|_, _| false, blocked: &Blocked::default() };
         super::status(policy, tally(policy, reach, &trouble), effective(policy), now)
     }
 
@@ -517,7 +591,7 @@ mod tests {
             cluster_policies: vec![Arc::new(audit)],
             ..Surroundings::default()
         });
-        let trouble = Trouble { failed: Failures::new(), blocked: &Blocked::default() };
+        let trouble = Trouble { is_stopped: &|_, _| false, blocked: &Blocked::default() };
         let tally = tally(&policy, &vec![deployment("a", &around)], &trouble);
         let status = super::status(&policy, tally, plan::effective(&policy.spec, &around), at(1));
         assert_eq!(status.effective.unwrap().mode, Mode::Audit);
@@ -575,9 +649,8 @@ mod tests {
         let workloads: Reach = vec![deployment("a", &surroundings)];
         let blocked = Blocked::default();
         blocked.note(key(Kind::Deployment, &workloads[0].1.object()), "é".repeat(10_000));
-        let failed: BTreeSet<_> = (10..30).map(|n| format!("{}-{n}", "a".repeat(250))).collect();
-        let key = policy_key("shop", &policy.source());
-        let trouble = Trouble { failed: [(key, failed.clone())].into(), blocked: &blocked };
+        let failed: Vec<_> = (100..200).map(|n| format!("{}-{n}", "a".repeat(249))).collect();
+        let trouble = Trouble { is_stopped: &|_, _| true, blocked: &blocked };
         let others = (b'a'..=b'z').map(|letter| Condition {
             type_: char::from(letter).to_string(),
             status: "True".into(),
@@ -587,7 +660,10 @@ mod tests {
             last_transition_time: Time(at(0)),
         });
         policy.status = Some(GracefulPolicyStatus { conditions: others.collect(), ..Default::default() });
-        let status = super::status(&policy, tally(&policy, &workloads, &trouble), effective(&policy), at(1));
+        let tally = failed_in(tally(&policy, &workloads, &trouble), "shop", &failed);
+        let status = super::status(&policy, tally, effective(&policy), at(1));
+        assert_eq!(status.workloads.unwrap().rollout_failed, 100);
+        assert_eq!(status.failed_rollouts.len(), limits::FAILED_ROLLOUTS);
         let types: Vec<_> = status.conditions.iter().map(|condition| condition.type_.as_str()).collect();
         assert_eq!(types[types.len() - 4..], ["Ready", "Conflicted", "Stalled", "Blocked"]);
         let [.., stalled, blocked] = &status.conditions[..] else { panic!("{status:?}") };
@@ -605,9 +681,10 @@ mod tests {
         let workloads: Reach = vec![deployment("a", &surroundings)];
         let blocked = Blocked::default();
         blocked.note(key(Kind::Deployment, &workloads[0].1.object()), "denied".into());
-        let key = policy_key("shop", &policy.source());
-        let trouble = Trouble { failed: [(key, ["b".to_owned()].into())].into(), blocked: &blocked };
-        let status = super::status(&policy, tally(&policy, &workloads, &trouble), effective(&policy), at(1));
+        let trouble = Trouble { is_stopped: &|_, _| true, blocked: &blocked };
+        let failed = |tally| failed_in(tally, "shop", &["b"]);
+        let status =
+            super::status(&policy, failed(tally(&policy, &workloads, &trouble)), effective(&policy), at(1));
         let condition = |type_: &str| {
             let found = status.conditions.iter().find(|condition| condition.type_ == type_).unwrap();
             (found.status.as_str(), found.reason.as_str(), found.message.as_str())
@@ -620,10 +697,11 @@ mod tests {
         assert!(newly_true(policy.status.as_ref(), &status, "Stalled").is_none(), "it was told");
 
         // Also where nobody waits for it.
-        let status = super::status(&policy, tally(&policy, &vec![], &trouble), effective(&policy), at(2));
+        let status =
+            super::status(&policy, failed(tally(&policy, &vec![], &trouble)), effective(&policy), at(2));
         let [ready, _, stalled, _] = &status.conditions[..] else { panic!("{status:?}") };
         assert_eq!((ready.status.as_str(), ready.reason.as_str()), ("False", "Stalled"));
-        assert_eq!(stalled.message, "the rollout of b failed: mend it, or change the policy");
+        assert_eq!(stalled.message, "the rollout of b failed: fix it, or change the policy");
     }
 
     #[test]
@@ -647,9 +725,8 @@ mod tests {
         object.data["spec"]["template"] =
             plan::converge(&Workload::of(kind, &object), &before).template.unwrap();
         let workloads: Reach = vec![(kind, Arc::new(object.into()), now.clone())];
-        let key = policy_key("", &defaults(30).source());
-        let failed = [(key, ["other/b", "other/c"].map(str::to_owned).into())].into();
-        let trouble = Trouble { failed, blocked: &Blocked::default() };
+        let stopped = policy_key("", &defaults(30).source());
+        let trouble = Trouble { is_stopped: &|policy, _| *policy == stopped, blocked: &Blocked::default() };
         let told = |policy: &GracefulPolicy, workloads| {
             let [ready, _, stalled, _] =
                 &super::status(policy, tally(policy, workloads, &trouble), effective(policy), at(1))
@@ -661,20 +738,22 @@ mod tests {
         };
         let waits = "0 of 1 workloads carry the policy's values, 1 wait for cluster policy defaults, which is stalled";
         assert_eq!(told(&own, &workloads), (waits.into(), "False".into()));
-        let of_cluster = super::status(
-            &defaults(30),
-            tally(&defaults(30), &workloads, &trouble),
-            effective(&defaults(30)),
-            at(1),
-        );
-        let stalled = &of_cluster.conditions[2];
+        let of_cluster = |is_stopped| {
+            let mut tally = failed_in(tally(&defaults(30), &workloads, &trouble), "other", &["b", "c"]);
+            tally.rollouts.is_stopped = is_stopped;
+            super::status(&defaults(30), tally, effective(&defaults(30)), at(1)).conditions[2].message.clone()
+        };
         assert_eq!(
-            stalled.message,
-            "the rollouts of other/b, other/c failed, and 1 workloads wait: mend them, or change the policy"
+            of_cluster(true),
+            "the rollouts of other/b, other/c failed, and 1 workload waits: fix them, or change the policy"
+        );
+        assert_eq!(
+            of_cluster(false),
+            "the rollouts of other/b, other/c failed, and none starts in other: fix them, or change the policy"
         );
 
         // Nor is it silent where the policy itself has them wait.
-        own.spec.rollout = Some(Rollout { mode: Some(RolloutMode::NextUpdate), max_concurrent: None });
+        own.spec.rollout = Some(Rollout { mode: Some(RolloutMode::NextUpdate), ..Rollout::default() });
         let workloads: Reach = vec![deployment("a", &around(30, &own))];
         let later = "0 of 1 workloads carry the policy's values, 1 get them with the next change of their pod template";
         assert_eq!(told(&own, &workloads), (later.into(), "False".into()));

@@ -4,7 +4,7 @@ use kube::{Client, runtime::events::Reporter};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{Context, Replica, blocked::Blocked, events, trees::Trees, turns::Turns};
+use super::{Context, Replica, blocked::Blocked, events, scheduling::Scheduling, trees::Trees};
 use crate::{
     index::{Index, caches::Caches},
     runtime::metrics::Metrics,
@@ -32,11 +32,12 @@ pub(super) fn commanded(
         metrics: Metrics::default().into(),
         outbox,
         index: Index::default(),
-        turns: Turns::new(rollouts),
+        scheduling: Scheduling::new(rollouts),
         blocked: Blocked::default(),
         trees: Trees::default(),
         replica: Replica { pod: "adieu-0".into(), rollouts, leads, paused },
     };
     context.index.refresh(&context.caches);
+    context.scheduling.refresh(&context);
     (context, [tell_leads, tell_paused])
 }

@@ -14,9 +14,15 @@ use kube::{
         Config, Controller, Predicate as _, WatchStreamExt as _, controller::Action, predicates, watcher,
     },
 };
+use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use super::{Context, budgets, keys::key, turns::reference, write};
+use super::{
+    Context, budgets,
+    keys::key,
+    scheduling::{Reservation, reference},
+    write,
+};
 use crate::{
     index::{
         caches::hash_of,
@@ -25,6 +31,7 @@ use crate::{
     },
     plan::{self, Convergence, Kind, OptIn, Surroundings, When, Workload},
     runtime::metrics::{KindLabel, ReconcileLabels, ReconcileResult},
+    scheduler::Request,
 };
 
 /// How many workloads of a kind are reconciled at a time: more make the API server no faster, and each takes
@@ -33,7 +40,7 @@ const AT_A_TIME: u16 = 16;
 /// How long after a PodDisruptionBudget or a mark was refused the next attempt is made.
 const REFUSED_WAIT: Duration = Duration::from_mins(1);
 
-/// How long a blocked workload, which holds no place among those that wait, waits before it asks for a turn again.
+/// How long a blocked workload, which is offered no slot, waits before it asks for one again.
 const BLOCKED_WAIT: Duration = Duration::from_secs(5);
 
 /// After how long an entry in managedFields is a leftover of an interrupted write: as a rule the same write
@@ -47,7 +54,7 @@ pub(super) async fn control(kind: Kind, events: Events, context: Arc<Context>, s
         .with_config(Config::default().concurrency(AT_A_TIME))
         .reconcile_on(context.index.changed_workloads(kind).stream(Duration::ZERO).map(|key| reference(&key)))
         .reconcile_all_on(context.permissions())
-        .reconcile_on(context.turns.called(kind))
+        .reconcile_on(context.scheduling.runnable(kind))
         .graceful_shutdown_on(shutdown.cancelled_owned())
         .run(
             move |object, context| reconcile_guarded(kind, object, context),
@@ -58,7 +65,7 @@ pub(super) async fn control(kind: Kind, events: Events, context: Arc<Context>, s
         .await;
 }
 
-/// What may change a plan: status alone doesn't, and who waits for a rollout asks again by itself.
+/// What may change a plan: status alone doesn't, and the scheduler requeues a workload that waits.
 fn changes(
     events: impl Stream<Item = Result<Kept, watcher::Error>>,
 ) -> impl Stream<Item = Result<Kept, watcher::Error>> {
@@ -163,85 +170,100 @@ async fn bring_to_plan(
     convergence: &Convergence,
     surroundings: &Surroundings,
 ) -> Result<Action, write::Error> {
-    let count = |result| context.count(kind, result);
-    let (key, namespace) = (key(kind, object), object.namespace());
+    let key = key(kind, object);
     let Some(planned) = &convergence.template else {
         context.unblock(&key);
         context.blocked.settled(&key, &object.data["spec"]["template"]);
-        count(ReconcileResult::Unchanged);
+        context.count(kind, ReconcileResult::Unchanged);
         return Ok(Action::await_change());
     };
-
-    let turn = match convergence.when {
-        When::AtOnce => None,
+    match convergence.when {
+        When::AtOnce | When::InTurn => {}
         When::Observed => {
             context.unblock(&key);
             context.outbox.would_inject(kind, object, planned, convergence);
-            count(ReconcileResult::Audit);
+            context.count(kind, ReconcileResult::Audit);
             return Ok(Action::await_change());
         }
         When::NextUpdate => {
             context.unblock(&key);
-            count(ReconcileResult::Waiting);
+            context.count(kind, ReconcileResult::Waiting);
             return Ok(Action::await_change());
         }
-        When::InTurn => {
-            let version = (object.metadata.uid.as_ref(), object.metadata.generation);
-            let turn = context.turns.ask(context, &key, version, hash_of(planned)).await;
-            if turn.is_none() {
-                count(ReconcileResult::Waiting);
-                // The others are called when it is their turn.
-                let blocked = context.blocked.is_blocked(&key);
-                return Ok(if blocked { Action::requeue(BLOCKED_WAIT) } else { Action::await_change() });
-            }
-            turn
-        }
-    };
-    let blocked = |reason: String, result| {
-        count(result);
-        tracing::warn!(%kind, namespace, name = object.name_any(), reason, "not brought to its plan, trying again");
-        Ok(Action::requeue(context.block(kind, object, reason)))
-    };
+    }
     if context.blocked.keeps_coming_back(&key, planned) {
         let reason = "what was injected keeps being changed back, and the webhook isn't asked: \
                       see that the API server reaches it, or opt the workload out where it is kept";
-        return blocked(reason.into(), ReconcileResult::Reverted);
+        return Ok(context.refuse(kind, object, reason.into(), ReconcileResult::Reverted));
     }
-    let is_always_late = || context.blocked.is_blocked(&key) || context.blocked.conflicted(key.clone());
-    // Since it asked for its turn, much may have happened.
-    let written = context.write(write::template(&context.client, kind, object, planned)).await;
-    let Some(written) = written else { return Ok(Action::await_change()) };
-    let written = match written {
-        Err(error) if error.is_open() => {
-            if let Some(turn) = turn {
-                turn.may_have_begun();
-            }
-            return Err(error);
+    let slot = if convergence.when == When::InTurn {
+        let request = Request {
+            uid: object.metadata.uid.as_deref(),
+            generation: object.metadata.generation.unwrap_or(0),
+            plan: hash_of(planned),
+        };
+        let slot = context.scheduling.reserve(context, &key, request);
+        if slot.is_none() {
+            context.count(kind, ReconcileResult::Waiting);
+            // The others are requeued when they may roll out.
+            let blocked = context.blocked.is_blocked(&key);
+            return Ok(if blocked { Action::requeue(BLOCKED_WAIT) } else { Action::await_change() });
         }
-        Err(error) if error.is_refusal() => return blocked(error.to_string(), ReconcileResult::ApiError),
-        Err(error) if error.is_conflict() && is_always_late() => {
-            let reason = "somebody else writes it all the time: see who, by kubectl get -o yaml \
-                          --show-managed-fields";
-            return blocked(reason.into(), ReconcileResult::ApiError);
-        }
-        written => written?,
+        slot
+    } else {
+        None
     };
-    // From here on others have their turns.
-    if let Some(turn) = turn {
-        turn.take(&written);
-    }
+    let written = match write_template(kind, object, context, planned, slot).await? {
+        Ok(written) => written,
+        Err(action) => return Ok(action),
+    };
     context.while_leading(write::disown(&context.client, kind, &written)).await;
     let left = plan::converge(&Workload::of(kind, &written), surroundings);
     if left.template.is_some() {
         let reason = "another admission webhook or policy undid the write";
-        return blocked(reason.into(), ReconcileResult::Reverted);
+        return Ok(context.refuse(kind, object, reason.into(), ReconcileResult::Reverted));
     }
     context.unblock(&key);
     context.blocked.wrote(key, planned, &written.data["spec"]["template"]);
     context.outbox.injected(kind, object, planned, convergence);
-    tracing::info!(%kind, namespace, name = object.name_any(), when = ?convergence.when, "brought to its plan");
-    count(ReconcileResult::Patched);
+    let (namespace, name) = (object.namespace(), object.name_any());
+    tracing::info!(%kind, namespace, name, when = ?convergence.when, "brought to its plan");
+    context.count(kind, ReconcileResult::Patched);
     Ok(Action::await_change())
+}
+
+/// Writes the template, and settles the slot by what came of that. The object as it was written, or what to do
+/// if it wasn't.
+async fn write_template(
+    kind: Kind,
+    object: &DynamicObject,
+    context: &Context,
+    planned: &Value,
+    slot: Option<Reservation<'_>>,
+) -> Result<Result<DynamicObject, Action>, write::Error> {
+    // What may be written may have changed since it was decided.
+    let written = context.write(write::template(&context.client, kind, object, planned)).await;
+    match (&written, slot) {
+        (Some(Ok(written)), Some(slot)) => slot.commit(written),
+        // Its slot is kept until the watch tells.
+        (Some(Err(error)), slot) if error.is_open() => drop(slot),
+        (_, Some(slot)) => slot.release(),
+        (_, None) => {}
+    }
+    let key = key(kind, object);
+    let is_always_late = || context.blocked.is_blocked(&key) || context.blocked.conflicted(key.clone());
+    match written {
+        None => Ok(Err(Action::await_change())),
+        Some(Err(error)) if !error.is_open() && error.is_refusal() => {
+            Ok(Err(context.refuse(kind, object, error.to_string(), ReconcileResult::ApiError)))
+        }
+        Some(Err(error)) if error.is_conflict() && is_always_late() => {
+            let reason = "somebody else writes it all the time: see who, by kubectl get -o yaml \
+                          --show-managed-fields";
+            Ok(Err(context.refuse(kind, object, reason.into(), ReconcileResult::ApiError)))
+        }
+        Some(written) => written.map(Ok),
+    }
 }
 
 fn retry(kind: Kind, kept: &Kept, error: &write::Error, context: &Context) -> Action {
@@ -255,6 +277,14 @@ fn retry(kind: Kind, kept: &Kept, error: &write::Error, context: &Context) -> Ac
 }
 
 impl Context {
+    /// Notes why a workload can't be written, and tries again later.
+    fn refuse(&self, kind: Kind, object: &DynamicObject, reason: String, result: ReconcileResult) -> Action {
+        self.count(kind, result);
+        let (namespace, name) = (object.namespace(), object.name_any());
+        tracing::warn!(%kind, namespace, name, reason, "not brought to its plan, trying again");
+        Action::requeue(self.block(kind, object, reason))
+    }
+
     fn count(&self, kind: Kind, result: ReconcileResult) {
         let labels = ReconcileLabels { kind: KindLabel(kind.as_str()), result };
         self.metrics.reconciles.get_or_create(&labels).inc();
@@ -265,10 +295,10 @@ impl Context {
 mod tests {
     use std::sync::Mutex;
 
-    use futures::{FutureExt as _, future::join_all, poll, stream};
+    use futures::{FutureExt as _, future::join_all, stream};
     use http::Method;
     use k8s_openapi::api::core::v1::ObjectReference;
-    use serde_json::{Value, json};
+    use serde_json::json;
     use tokio::{sync::watch, time::timeout};
 
     use super::*;
@@ -372,24 +402,25 @@ mod tests {
         assert_eq!(*asked.lock().unwrap(), ["PATCH a", "PATCH b"]);
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn who_waited_for_his_turn_is_not_written_when_another_leads_or_it_is_paused() {
-        for (index, may) in [(0, false), (1, true)] {
-            let (context, senders, asked) = with(&["a", "b"], |_| None);
-            let object = deployment("a");
-            let around = context.caches.surroundings("shop");
-            let convergence = plan::converge(&Workload::of(DEPLOYMENT, &object), &around);
-            let planned = hash_of(&convergence.template.unwrap());
-            let (key, version) = (key(DEPLOYMENT, &object), (object.metadata.uid.as_ref(), Some(1)));
-            let turn = context.turns.ask(&context, &key, version, planned).await;
-            assert!(turn.is_some());
-            let mut waiting = Box::pin(reconciled(&context, deployment("b")));
-            assert!(poll!(&mut waiting).is_pending());
-            senders[index].send_replace(may);
-            drop(turn);
-            assert_eq!(waiting.await.unwrap(), Action::await_change());
-            assert!(asked.lock().unwrap().is_empty());
-        }
+    #[tokio::test]
+    async fn a_workload_that_is_not_written_gives_its_slot_back() {
+        let (context, senders, asked) =
+            with(&["a"], |_| Some((409, failure(409, "the object has been modified"))));
+        let object = deployment("a");
+        let around = context.caches.surroundings("shop");
+        let convergence = plan::converge(&Workload::of(DEPLOYMENT, &object), &around);
+        let plan = hash_of(&convergence.template.unwrap());
+        let request = Request { uid: object.metadata.uid.as_deref(), generation: 1, plan };
+        let reserve = || context.scheduling.reserve(&context, &key(DEPLOYMENT, &object), request);
+        assert!(reconciled(&context, object.clone()).await.unwrap_err().is_conflict());
+        let slot = reserve().unwrap();
+        assert!(reserve().is_none());
+        slot.release();
+        // Paused, it is not even asked for.
+        senders[1].send_replace(true);
+        assert_eq!(reconciled(&context, object.clone()).await.unwrap(), Action::await_change());
+        assert_eq!(*asked.lock().unwrap(), ["PATCH a"]);
+        assert!(reserve().is_some());
     }
 
     #[tokio::test]
@@ -589,13 +620,13 @@ mod tests {
         let (context, _senders) = commanded(client(|_, _| None), caches, 10);
         let b = deployment("b");
         let around = context.caches.surroundings("shop");
-        let planned = hash_of(&plan::converge(&Workload::of(DEPLOYMENT, &b), &around).template.unwrap());
+        let plan = hash_of(&plan::converge(&Workload::of(DEPLOYMENT, &b), &around).template.unwrap());
         let _ = context.block(DEPLOYMENT, &deployment("a"), "refused".into());
-        let version = (b.metadata.uid.as_ref(), Some(1));
-        let turn = context.turns.ask(&context, &key(DEPLOYMENT, &b), version, planned).await.unwrap();
+        let request = Request { uid: b.metadata.uid.as_deref(), generation: 1, plan };
+        let turn = context.scheduling.reserve(&context, &key(DEPLOYMENT, &b), request).unwrap();
         let mut written = b.clone();
         written.metadata.generation = Some(2);
-        turn.take(&written);
+        turn.commit(&written);
         let context = Arc::new(context);
         assert_eq!(reconciled(&context, deployment("a")).await.unwrap(), Action::requeue(BLOCKED_WAIT));
     }

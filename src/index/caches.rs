@@ -514,7 +514,8 @@ fn labels(namespace: &Namespace) -> Option<u64> {
     namespace.metadata.labels.as_ref().map(hash_of)
 }
 
-/// For comparisons within this process.
+/// A hash that is the same in every process of one build of adieu: `DefaultHasher` starts from fixed keys, and JSON
+/// objects are hashed in the order of their keys. Another version may compute another.
 pub(crate) fn hash_of(value: &impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
     value.hash(&mut hasher);

@@ -48,8 +48,8 @@ impl<T: Ord + Send + 'static> Changes<T> {
         batches.flatten()
     }
 
-    /// All items there are, once there are any.
-    async fn take(&self) -> BTreeSet<T> {
+    /// All items there are, once there are any. No item is lost if this is cancelled.
+    pub(crate) async fn take(&self) -> BTreeSet<T> {
         loop {
             let items = take(&mut *self.items());
             if !items.is_empty() {
@@ -57,6 +57,11 @@ impl<T: Ord + Send + 'static> Changes<T> {
             }
             self.0.1.notified().await;
         }
+    }
+
+    /// Drops the items there are.
+    pub(crate) fn clear(&self) {
+        self.items().clear();
     }
 
     fn items(&self) -> MutexGuard<'_, BTreeSet<T>> {

@@ -12,7 +12,10 @@ use super::{
     PolicyKey, PolicyKeys,
     caches::hash_of,
     kept::Kept,
-    progress::{Progress, is_updated, patience, progress, progressing, reached, was_complete},
+    progress::{
+        Progress, ReplicaCounts, has_replica_failure, is_updated, patience, progress, progressing,
+        replica_counts, was_complete,
+    },
 };
 use crate::plan::{self, Convergence, Kind, Source, Standing, Surroundings, When, Workload};
 
@@ -67,8 +70,10 @@ pub struct RolloutProgress {
     pub generation: Option<i64>,
     /// As `kubectl rollout status` has it.
     pub progress: Progress,
-    /// How far it has come, for comparisons.
-    pub reached: u64,
+    /// Its replicas, once its controller has observed the generation.
+    pub counts: Option<ReplicaCounts>,
+    /// Whether a Deployment says that its pods can't be created.
+    pub replica_failure: bool,
     /// How long it may come no further before it has failed.
     pub patience: Duration,
     /// What the workload's controller says of it, as a hash.
@@ -92,7 +97,8 @@ impl Evaluation {
         let rollout = RolloutProgress {
             generation: object.metadata.generation,
             progress: progress(kind, &object),
-            reached: reached(kind, &object),
+            counts: replica_counts(kind, &object),
+            replica_failure: has_replica_failure(&object),
             patience: patience(kind, &object),
             said: progressing(&object).map(hash_of),
             was_complete: was_complete(kind, &object),

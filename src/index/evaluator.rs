@@ -51,23 +51,22 @@ impl Index {
         let batch = Batch { all: true, ..Batch::default() };
         let mut contexts = Contexts::new();
         let applied = versions(caches, &batch, &mut contexts);
-        for key in self.concerned(caches, batch) {
+        for key in self.concerned(caches, &batch) {
             self.evaluate_one(caches, &key, &mut contexts);
         }
-        self.apply(applied, true);
+        self.apply(applied, &batch);
     }
 
     async fn evaluate(&self, caches: &Caches, batch: Batch) {
-        let (all, is_news) = (batch.all, batch.all || !batch.namespaces.is_empty());
         let mut contexts = Contexts::new();
         let applied = versions(caches, &batch, &mut contexts);
-        for key in self.concerned(caches, batch) {
+        for key in self.concerned(caches, &batch) {
             self.evaluate_one(caches, &key, &mut contexts);
             // Thousands may come together, and others have their turn between them.
             yield_now().await;
         }
-        if is_news {
-            self.apply(applied, all);
+        if batch.all || !batch.namespaces.is_empty() {
+            self.apply(applied, &batch);
         }
     }
 
@@ -81,14 +80,15 @@ impl Index {
     }
 
     /// The workloads that a batch is about, also those that are gone.
-    fn concerned(&self, caches: &Caches, batch: Batch) -> BTreeSet<WorkloadKey> {
-        let Batch { all, namespaces, workloads: mut concerned } = batch;
-        if all {
+    fn concerned(&self, caches: &Caches, batch: &Batch) -> BTreeSet<WorkloadKey> {
+        let Batch { all, namespaces, workloads } = batch;
+        let mut concerned = workloads.clone();
+        if *all {
             let kept = caches.workloads().kept();
             concerned.extend(kept.map(|(kind, kept)| WorkloadKey::new(kind, kept.meta())));
             concerned.extend(self.read().evaluations.keys().cloned());
         }
-        for namespace in &namespaces {
+        for namespace in namespaces {
             concerned.extend(caches.workloads().inside(namespace));
             concerned.extend(self.inside(namespace));
         }

@@ -52,7 +52,9 @@ impl PolicyKey {
         &self.0.1
     }
 
-    pub(super) fn is_of_cluster(&self) -> bool {
+    /// Whether it is a `ClusterGracefulPolicy`.
+    #[must_use]
+    pub fn is_of_cluster(&self) -> bool {
         matches!(self.source(), Source::ClusterPolicy(_))
     }
 }

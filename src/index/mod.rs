@@ -32,6 +32,7 @@ pub use keys::{PolicyKey, PolicyKeys, WorkloadKey, policy_key};
 use kube::api::ObjectMeta;
 use tokio::sync::watch;
 
+use self::changes::Batch;
 use crate::api::{EffectiveValues, WorkloadKind as Kind};
 
 /// The evaluations of a cluster's workloads. Empty in a replica that doesn't lead.
@@ -45,8 +46,19 @@ struct Shared {
     workloads: [Changes<WorkloadKey>; 3],
     /// Policies whose workloads stand otherwise than before: those of namespaces, and the cluster's.
     policies: [Changes<PolicyKey>; 2],
+    /// Everything that was evaluated or applied anew, also where only a rollout came further.
+    changes: Changes<Change>,
     version: watch::Sender<u64>,
     keys: PolicyKeys,
+}
+
+/// What changed in the index. Policies come before workloads.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Change {
+    /// A policy was applied for the first time, or is gone.
+    Policy(PolicyKey),
+    /// The evaluation of a workload.
+    Workload(WorkloadKey),
 }
 
 #[derive(Debug, Default)]
@@ -80,6 +92,7 @@ impl Default for Index {
             state: RwLock::default(),
             workloads: Kind::ALL.map(|_| Changes::default()),
             policies: [Changes::default(), Changes::default()],
+            changes: Changes::default(),
             version: watch::Sender::new(0),
             keys: PolicyKeys::default(),
         }))
@@ -160,6 +173,12 @@ impl Index {
         self.0.policies[usize::from(of_cluster)].clone()
     }
 
+    /// Every change of an evaluation or of an applied policy. For one consumer.
+    #[must_use]
+    pub fn changes(&self) -> Changes<Change> {
+        self.0.changes.clone()
+    }
+
     /// Tells everybody that something changed about a workload which its evaluation doesn't show.
     pub fn touch(&self, key: &WorkloadKey) {
         if let Some(evaluation) = self.get(key) {
@@ -209,23 +228,32 @@ impl Index {
             drop(state);
             self.touch_policies(old.into_iter().chain(new));
         }
+        self.0.changes.add(Change::Workload(key.clone()));
         self.bump();
     }
 
-    /// Notes the policies by which everything in their reach has been evaluated, and whether that is all there is.
-    fn apply(&self, policies: BTreeMap<PolicyKey, PolicyVersion>, all: bool) {
+    /// Notes the policies by which everything in the reach of `batch` has been evaluated.
+    fn apply(&self, policies: BTreeMap<PolicyKey, PolicyVersion>, batch: &Batch) {
         let mut state = self.write();
-        state.is_complete |= all;
+        state.is_complete |= batch.all;
         let is_new =
             |(key, version): &(&PolicyKey, &PolicyVersion)| state.applied.get(*key) != Some(*version);
         let news: Vec<_> = policies.iter().filter(is_new).map(|(key, _)| key.clone()).collect();
-        if all {
-            // Nothing stays of policies that are gone.
-            state.applied.clear();
-            self.0.keys.forget_unused();
+        // Nothing stays of policies that are gone.
+        let is_inside = |key: &PolicyKey| batch.all || batch.namespaces.contains(key.namespace());
+        let is_gone = |key: &&PolicyKey| is_inside(key) && !policies.contains_key(*key);
+        let gone: Vec<_> = state.applied.keys().filter(is_gone).cloned().collect();
+        for key in &gone {
+            state.applied.remove(key);
         }
         state.applied.extend(policies);
         drop(state);
+        if batch.all {
+            self.0.keys.forget_unused();
+        }
+        for policy in news.iter().chain(&gone) {
+            self.0.changes.add(Change::Policy(policy.clone()));
+        }
         self.bump();
         self.touch_policies(news);
     }

@@ -52,6 +52,56 @@ pub(crate) fn reached(kind: Kind, object: &DynamicObject) -> u64 {
     hash_of(&(object.metadata.generation, counts))
 }
 
+/// The replicas of a workload, as its status counts them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReplicaCounts {
+    /// How many there shall be.
+    pub desired: i64,
+    /// Those of the current template.
+    pub updated: i64,
+    /// Those that are available; of a StatefulSet, those that are ready.
+    pub available: i64,
+    /// Those of an older template.
+    pub old: i64,
+}
+
+/// The replicas of a workload. `None` until its controller has observed the current generation: before that, the
+/// counts are those of the rollout before.
+pub(super) fn replica_counts(kind: Kind, object: &DynamicObject) -> Option<ReplicaCounts> {
+    let (spec, status) = (&object.data["spec"], &object.data["status"]);
+    let count = |field: &str| status[field].as_i64().unwrap_or(0);
+    let replicas = spec["replicas"].as_i64().unwrap_or(1);
+    let observed = status["observedGeneration"].as_i64() >= object.metadata.generation;
+    observed.then(|| match kind {
+        Kind::Deployment => ReplicaCounts {
+            desired: replicas,
+            updated: count("updatedReplicas"),
+            available: count("availableReplicas"),
+            old: count("replicas") - count("updatedReplicas"),
+        },
+        Kind::StatefulSet => ReplicaCounts {
+            desired: replicas,
+            updated: count("updatedReplicas"),
+            available: count("readyReplicas"),
+            old: count("replicas") - count("updatedReplicas"),
+        },
+        Kind::DaemonSet => ReplicaCounts {
+            desired: count("desiredNumberScheduled"),
+            updated: count("updatedNumberScheduled"),
+            available: count("numberAvailable"),
+            old: count("currentNumberScheduled") - count("updatedNumberScheduled"),
+        },
+    })
+}
+
+/// Whether a Deployment says that its pods can't be created.
+pub(super) fn has_replica_failure(object: &DynamicObject) -> bool {
+    let conditions = object.data["status"]["conditions"].as_array();
+    let is_failure =
+        |condition: &Value| condition["type"] == "ReplicaFailure" && condition["status"] == "True";
+    conditions.is_some_and(|conditions| conditions.iter().any(is_failure))
+}
+
 /// How far the rollout of a workload is. What makes no progress of its own accord (paused, scaled to zero,
 /// updated by hand or up to a partition) counts as complete.
 #[must_use]

@@ -27,6 +27,8 @@ pub(super) const METADATA_LIMIT: usize = 16 << 10;
 const SPEC_LIMIT: usize = 16 << 10;
 /// The most of a policy's spec, more than the CRDs allow.
 const POLICY_LIMIT: usize = 64 << 10;
+/// The most of a policy's status, more than the CRDs allow: the next leader reads what failed there.
+const STATUS_LIMIT: usize = 128 << 10;
 /// What is kept of all policies of a kind. Few have more than a KiB.
 const POLICY_LIMITS: Limits = Limits { of_namespace: 16 << 20, in_all: 20 << 20 };
 
@@ -77,7 +79,7 @@ impl<'a> Parts<'a> {
 
     /// The status. It decides nothing: if it can't be read, it is as if there were none.
     fn status<T: DeserializeOwned>(&self) -> Option<T> {
-        let text = self.status.map(RawValue::get).filter(|text| text.len() <= POLICY_LIMIT)?;
+        let text = self.status.map(RawValue::get).filter(|text| text.len() <= STATUS_LIMIT)?;
         serde_json::from_str(text).ok()
     }
 }

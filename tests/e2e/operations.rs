@@ -153,7 +153,7 @@ async fn a_rollout_that_fails_stops_its_policy_until_it_is_mended() {
     for words in [
         ["Type:", "Stalled"].as_slice(),
         &["Reason:", "RolloutFailed"],
-        &["Message:", "the rollout of first failed, and 1 workloads wait"],
+        &["Message:", "the rollout of first failed, and 1 workload waits"],
         &["Warning", "Stalled", "the rollout of first failed"],
     ] {
         let tells = |line: &str| words.iter().all(|word| line.contains(word));

@@ -1,15 +1,18 @@
 //! What the rollout of a policy waits for, and what it doesn't.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
-use k8s_openapi::api::core::v1::Pod;
-use kube::{Api, ResourceExt as _, api::ListParams};
+use k8s_openapi::{api::core::v1::Pod, jiff::Timestamp};
+use kube::{
+    Api, ResourceExt,
+    api::{DeleteParams, ListParams},
+};
 use serde_json::{Value, json};
 
 use crate::{
     operations::policy,
     operator::Operator,
-    support::{Scene, drain, eventually, web, workload},
+    support::{Scene, drain, eventually, web, within, workload},
 };
 
 /// What a person brings that has nothing to do with adieu.
@@ -178,4 +181,73 @@ async fn a_policy_for_the_next_update_marks_and_rolls_nothing() {
     counts(json!({"matched": 1, "injected": 1, "pending": 0, "unsatisfiable": 0, "rolloutFailed": 0})).await;
     marked(false).await;
     scene.end().await;
+}
+
+/// Twelve Deployments whose pods are slow, of a policy that asks for a thousand rollouts at a time.
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test"]
+async fn slow_rollouts_of_a_namespace_leave_slots_to_others() {
+    let (tenant, other) = (Scene::new().await, Scene::new().await);
+    let names: Vec<_> = (0..12).map(|number| format!("slow-{number}")).collect();
+    for name in &names {
+        tenant.create(&web(name, &json!({}))).await;
+    }
+    other.create(&web("web", &json!({}))).await;
+    for name in &names {
+        tenant.rolled_out(name).await;
+        let slow = json!({"spec": {"minReadySeconds": 90}});
+        tenant.patch("Deployment", name, &slow).await.unwrap();
+    }
+    other.rolled_out("web").await;
+    let many = json!({"selector": {}, "drainSeconds": 1, "rollout": {"maxConcurrent": 1000}});
+    tenant.create(&policy(&many)).await;
+    eventually("the tenant's rollouts to start", || async {
+        let rolling = names.iter().map(|name| tenant.deployment(name));
+        futures::future::join_all(rolling).await.iter().filter(|now| drain(now) == Some(1)).count() >= 3
+    })
+    .await;
+    other.create(&policy(&json!({"selector": {}, "drainSeconds": 1}))).await;
+    within(Duration::from_secs(20), "the other namespace's rollout to start", || async {
+        drain(&other.deployment("web").await) == Some(1)
+    })
+    .await;
+    tenant.end().await;
+    other.end().await;
+}
+
+/// Its pods end before they are available, and come up again: Kubernetes itself never says that this failed.
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test"]
+async fn a_rollout_whose_pods_come_and_go_fails_and_is_recorded() {
+    let scene = Scene::new().await;
+    let mut flaps = web("flaps", &json!({}));
+    flaps["spec"]["progressDeadlineSeconds"] = json!(60);
+    scene.create(&flaps).await;
+    scene.rolled_out("flaps").await;
+    scene.create(&web("sound", &json!({}))).await;
+    scene.rolled_out("sound").await;
+    // From here on no new pod becomes available: each is deleted after 20 s.
+    let flapping = json!({"spec": {"minReadySeconds": 30}});
+    scene.patch("Deployment", "flaps", &flapping).await.unwrap();
+    let pods: Api<Pod> = Api::namespaced(scene.client.clone(), &scene.namespace);
+    let before = pods.list(&ListParams::default()).await.unwrap().items;
+    let old: BTreeSet<_> = before.iter().map(ResourceExt::uid).collect();
+    scene.create(&policy(&json!({"selector": {}, "drainSeconds": 1}))).await;
+    within(Duration::from_mins(4), "the rollout to fail", || async {
+        for pod in pods.list(&ListParams::default().labels("app=flaps")).await.unwrap().items {
+            if !old.contains(&pod.uid()) && is_older_than(&pod, 20) {
+                let _ = pods.delete(&pod.name_any(), &DeleteParams::default().grace_period(0)).await;
+            }
+        }
+        let status = scene.policy("all").await["status"].take();
+        status["failedRollouts"][0]["name"] == "flaps" && status["workloads"]["rolloutFailed"] == 1
+    })
+    .await;
+    assert_eq!(drain(&scene.deployment("sound").await), None, "no other starts");
+    scene.end().await;
+}
+
+fn is_older_than(pod: &Pod, seconds: i64) -> bool {
+    let created = pod.metadata.creation_timestamp.as_ref().map(|time| time.0.as_second());
+    created.is_some_and(|created| Timestamp::now().as_second() - created >= seconds)
 }

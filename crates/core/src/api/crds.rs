@@ -26,7 +26,10 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
                 }
             }
             if let Some(unavailable) = at(schema, &["spec", "disruptionBudget", "maxUnavailable"]) {
-                bound_unavailable(unavailable);
+                bound_number_or_percentage(unavailable, limits::MAX_UNAVAILABLE);
+            }
+            if let Some(failures) = at(schema, &["spec", "rollout", "maxFailures"]) {
+                bound_number_or_percentage(failures, limits::MAX_FAILURES);
             }
             if let Some(conditions) = at(schema, &["status", "conditions"]) {
                 bound_conditions(conditions);
@@ -128,11 +131,11 @@ fn bound_ports(schema: &mut JSONSchemaProps) {
     }
 }
 
-/// As many pods as evictions need to make progress at all.
+/// At least 1, or 1%.
 #[allow(clippy::cast_precision_loss)]
-fn bound_unavailable(unavailable: &mut JSONSchemaProps) {
-    (unavailable.minimum, unavailable.maximum) = (Some(1.0), Some(limits::MAX_UNAVAILABLE as f64));
-    bound(unavailable, 4, "^([1-9]|[1-9][0-9]|100)%$");
+fn bound_number_or_percentage(schema: &mut JSONSchemaProps, maximum: i64) {
+    (schema.minimum, schema.maximum) = (Some(1.0), Some(maximum as f64));
+    bound(schema, 4, "^([1-9]|[1-9][0-9]|100)%$");
 }
 
 /// What adieu writes into conditions, and no more.

@@ -18,9 +18,9 @@ pub use kind::WorkloadKind;
 pub use numbers::IntOrString;
 pub use policy::{
     ClusterGracefulPolicy, ClusterGracefulPolicySpec, DisruptionBudget, EffectiveValues, ExistingHookPolicy,
-    GracePeriodPolicy, GracefulPolicy, GracefulPolicySpec, GracefulPolicyStatus, HttpGet, InjectionTarget,
-    Mode, PreStop, PreStopMethod, ProbeMode, ReadinessProbe, Rollout, RolloutMode, TopologySpread,
-    WorkloadCounts,
+    FailedRollout, GracePeriodPolicy, GracefulPolicy, GracefulPolicySpec, GracefulPolicyStatus, HttpGet,
+    InjectionTarget, Mode, PreStop, PreStopMethod, ProbeMode, ReadinessProbe, Rollout, RolloutFailureReason,
+    RolloutMode, TopologySpread, WorkloadCounts,
 };
 pub use probe::{GrpcProbe, HttpHeader, HttpProbe, Probe, Scheme, TcpProbe};
 
@@ -45,6 +45,10 @@ pub mod defaults {
     pub const MAX_GRACE_PERIOD_SECONDS: i64 = 600;
     /// Workloads that may roll out at a time because of one policy.
     pub const MAX_CONCURRENT: i32 = 1;
+    /// Rollouts of a `GracefulPolicy` that fail before no other starts.
+    pub const MAX_FAILURES: usize = 1;
+    /// Rollouts of a `ClusterGracefulPolicy` that fail, in different namespaces, before no other starts anywhere.
+    pub const MAX_FAILURES_OF_CLUSTER: usize = 3;
 }
 
 /// The largest values that the policy's schema accepts; where an annotation says the same, it has the same limit.
@@ -64,6 +68,10 @@ pub mod limits {
     pub const PRIORITY: i32 = 1_000_000;
     /// Workloads that may roll out at a time because of one policy.
     pub const MAX_CONCURRENT: i32 = 1000;
+    /// Rollouts of a policy that may fail.
+    pub const MAX_FAILURES: i64 = 1000;
+    /// Failed rollouts that a policy's status names.
+    pub const FAILED_ROLLOUTS: usize = 50;
     /// Pods that may be evicted at a time.
     pub const MAX_UNAVAILABLE: i64 = 10_000;
     /// A probe's times: an hour.

@@ -6,7 +6,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
 use kube::{CustomResource, KubeSchema};
 use schemars::{JsonSchema, Schema};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
 
 use super::{IntOrString, Probe, WorkloadKind, limits, numbers, patterns};
 
@@ -348,10 +348,16 @@ pub struct Rollout {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<RolloutMode>,
     /// How many workloads may roll out at a time, of those that this policy opts in and those that a change of
-    /// it reaches; their users' own rollouts count. Default: what the cluster's defaults say, or else 1.
+    /// it reaches; rollouts that adieu did not start don't count. Default: what the cluster's defaults say, or else 1.
     #[serde(default, deserialize_with = "numbers::optional", skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = limits::MAX_CONCURRENT))]
     pub max_concurrent: Option<i32>,
+    /// How many rollouts may fail before no other starts, as a number or a percentage of the matched workloads
+    /// (rounded up). A `ClusterGracefulPolicy` stops in the namespace of a failed rollout in any case, and everywhere
+    /// once this many have failed. From 1 to 1000, or 1% to 100%. Default 1 for a `GracefulPolicy`, 3 for a
+    /// `ClusterGracefulPolicy`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_failures: Option<IntOrString>,
 }
 
 /// How a change of the policy reaches workloads that run.
@@ -406,20 +412,79 @@ pub struct GracefulPolicyStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workloads: Option<WorkloadCounts>,
 
+    /// The rollouts that failed, the oldest failures first, at most 50; `workloads.rolloutFailed` counts all. An entry
+    /// goes when its workload's rollout completes, the workload is deleted, its pod template changes, or the policy
+    /// asks for other values. The next leader reads them: a failed rollout is not tried again.
+    #[serde(default, deserialize_with = "readable", skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = limits::FAILED_ROLLOUTS))]
+    pub failed_rollouts: Vec<FailedRollout>,
+
     /// `Ready` is true when the policy is valid and every workload it holds for carries its values;
     /// `Conflicted` when another policy of the same level wins for a workload that this one selects or
-    /// would give defaults to; `Stalled` when a rollout failed that the policy asked for, or that another asked
-    /// for of a workload that this one opts in, so that no other begins; `Blocked` when something refuses or
+    /// would give defaults to; `Stalled` when so many rollouts failed that no other starts, of the policy or of
+    /// another one for a workload that this one opts in, anywhere or in some namespace; `Blocked` when something refuses or
     /// undoes what adieu writes.
     #[serde(default, deserialize_with = "readable", skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
 }
 
-/// The conditions that can be read. They are adieu's own, and written anew; none of them may hide the policy.
-fn readable<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Condition>, D::Error> {
-    let conditions = Vec::<serde_json::Value>::deserialize(deserializer)?;
-    Ok(conditions.into_iter().filter_map(|condition| serde_json::from_value(condition).ok()).collect())
+/// The items that can be read. They are adieu's own, and written anew; none of them may hide the policy.
+fn readable<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<Vec<T>, D::Error> {
+    let items = Vec::<serde_json::Value>::deserialize(deserializer)?;
+    Ok(items.into_iter().filter_map(|item| serde_json::from_value(item).ok()).collect())
+}
+
+/// A rollout that adieu started for a policy, and that failed.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FailedRollout {
+    /// The workload's namespace. Absent in the status of a `GracefulPolicy`, whose workloads are in its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub namespace: Option<String>,
+    /// The workload's kind.
+    pub kind: WorkloadKind,
+    /// The workload's name.
+    #[schemars(length(max = 253))]
+    pub name: String,
+    /// The workload's uid.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub uid: Option<String>,
+    /// The generation of the policy when the rollout failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = numbers::MAX_SAFE_INTEGER))]
+    pub policy_generation: Option<i64>,
+    /// A hash of the pod template that adieu wrote, with the version of adieu that computed it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub plan_hash: Option<String>,
+    /// The same of the pod template that the API server made of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub template_hash: Option<String>,
+    /// Why it failed.
+    pub reason: RolloutFailureReason,
+    /// When it failed.
+    #[schemars(
+        length(max = 20),
+        regex(pattern = "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$")
+    )]
+    pub failure_time: String,
+}
+
+/// Why a rollout failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = undescribed)]
+pub enum RolloutFailureReason {
+    /// It made no progress for its progress deadline, or the Deployment controller says so.
+    ProgressDeadlineExceeded,
+    /// It made progress, but did not complete in the time that its replicas may take.
+    TotalTimeExceeded,
+    /// It made no progress, because pods can't be created, such as for a `ResourceQuota` (the Deployment's
+    /// condition `ReplicaFailure`).
+    ReplicaFailure,
 }
 
 /// What a policy comes to together with the defaults that it inherits: the cluster policy's that gives them in its

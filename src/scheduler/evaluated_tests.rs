@@ -1,27 +1,33 @@
-use futures::FutureExt as _;
-use kube::ResourceExt as _;
-use serde_json::{Value, json};
-use tokio::time::advance;
+//! Histories of policies and workloads as the API server has them, through the index.
 
-use super::*;
+use std::time::Duration;
+
+use kube::{ResourceExt as _, core::DynamicObject};
+use serde_json::{Value, json};
+
+use super::{entry::later, *};
 use crate::{
-    api::{ClusterGracefulPolicy, GracefulPolicy},
-    controller::{
-        keys::{key, policy_key},
-        test_support::context,
-    },
+    api::{ClusterGracefulPolicy, GracefulPolicy, RolloutFailureReason},
     index::{
+        Index,
         caches::{Caches, hash_of},
+        policy_key,
         progress::patience,
     },
-    plan::{self, Convergence, Source, Workload},
+    plan::{self, Convergence, Kind, Source, Standing, When, Workload},
 };
 
-/// What there is, and a controller that leads.
+/// What there is, and the scheduler of a replica that leads.
 struct Cluster {
+    slots: usize,
     policies: Vec<Value>,
     workloads: Vec<(Kind, DynamicObject)>,
-    context: Context,
+    caches: Caches,
+    index: Index,
+    scheduler: RolloutScheduler,
+    now: Timestamp,
+    /// What the status of policies records, beside what the scheduler says.
+    recorded: Vec<(PolicyKey, FailedRollout)>,
 }
 
 fn policy(name: &str, spec: &Value) -> Value {
@@ -124,30 +130,34 @@ fn caches(policies: &[Value], workloads: &[(Kind, DynamicObject)]) -> Caches {
 
 impl Cluster {
     fn new<const P: usize, const W: usize>(
-        limit: usize,
+        slots: usize,
         policies: [Value; P],
         workloads: [(Kind, DynamicObject); W],
     ) -> Self {
         let (policies, workloads) = (policies.to_vec(), workloads.to_vec());
-        let context = context(caches(&policies, &workloads), limit);
-        Self { policies, workloads, context }
-    }
-
-    /// What the watches brought.
-    fn bring(&mut self) {
-        self.context.caches = caches(&self.policies, &self.workloads);
-        self.context.index.refresh(&self.context.caches);
+        let mut cluster = Self {
+            slots,
+            caches: caches(&policies, &workloads),
+            policies,
+            workloads,
+            index: Index::default(),
+            scheduler: RolloutScheduler::new(slots),
+            now: "2026-02-01T00:00:00Z".parse().unwrap(),
+            recorded: vec![],
+        };
+        cluster.lead();
+        cluster
     }
 
     /// With everything injected already.
     fn injected<const P: usize, const W: usize>(
-        limit: usize,
+        slots: usize,
         policies: [Value; P],
         workloads: [(Kind, DynamicObject); W],
     ) -> Self {
-        let mut cluster = Self::new(limit, policies, workloads);
+        let mut cluster = Self::new(slots, policies, workloads);
         for (kind, object) in &mut cluster.workloads {
-            let around = cluster.context.caches.surroundings(&object.namespace().unwrap());
+            let around = cluster.caches.surroundings(&object.namespace().unwrap());
             if let Some(template) = plan::converge(&Workload::of(*kind, object), &around).template {
                 object.data["spec"]["template"] = template;
             }
@@ -156,10 +166,76 @@ impl Cluster {
         cluster
     }
 
+    /// Restores what was recorded, and observes everything.
+    fn lead(&mut self) {
+        self.scheduler = RolloutScheduler::new(self.slots);
+        self.index = Index::default();
+        self.caches = caches(&self.policies, &self.workloads);
+        self.index.refresh(&self.caches);
+        self.set_policies();
+        for (policy, failure) in &self.recorded {
+            self.scheduler.restore(policy, [failure.clone()]);
+        }
+        self.observe();
+        self.scheduler.activate();
+    }
+
     /// Another replica leads by now.
-    fn taken_over(self) -> Self {
-        let context = context(caches(&self.policies, &self.workloads), self.context.turns.limit);
-        Self { context, ..self }
+    fn taken_over(mut self) -> Self {
+        for policy in self.policy_keys() {
+            let failures = self.scheduler.status_of(&policy).failures;
+            if !self.recorded.iter().any(|(of, _)| *of == policy) {
+                self.recorded.extend(failures.into_iter().map(|failure| (policy.clone(), failure)));
+            }
+        }
+        self.lead();
+        self.recorded.clear();
+        self
+    }
+
+    fn policy_keys(&self) -> Vec<PolicyKey> {
+        let key = |policy: &Value| {
+            let name = policy["metadata"]["name"].as_str().unwrap().to_owned();
+            match policy["metadata"]["namespace"].as_str() {
+                Some(namespace) => policy_key(namespace, &Source::Policy(name)),
+                None => policy_key("", &Source::ClusterPolicy(name)),
+            }
+        };
+        self.policies.iter().map(key).collect()
+    }
+
+    fn set_policies(&mut self) {
+        for (key, policy) in self.policy_keys().iter().zip(&self.policies) {
+            let generation = policy["metadata"]["generation"].as_i64();
+            let failures = policy["spec"]["rollout"]["maxFailures"].as_u64();
+            let failures = failures.map_or(FailureLimit::Default, |number| {
+                FailureLimit::Count(usize::try_from(number).unwrap())
+            });
+            self.scheduler.set_policy(key, generation, failures, self.now);
+        }
+    }
+
+    fn observe(&mut self) {
+        for (kind, object) in &self.workloads {
+            let key = WorkloadKey::of(*kind, object);
+            match self.index.get(&key).and_then(|evaluation| Snapshot::of(&evaluation)) {
+                Some(snapshot) => self.scheduler.observe(&key, snapshot, self.now),
+                None => self.scheduler.remove(&key),
+            }
+        }
+    }
+
+    /// What the watches brought.
+    fn bring(&mut self) {
+        self.caches = caches(&self.policies, &self.workloads);
+        self.index.refresh(&self.caches);
+        self.set_policies();
+        self.observe();
+    }
+
+    fn advance(&mut self, by: Duration) {
+        self.now = later(self.now, by);
+        self.scheduler.expire(self.now);
     }
 
     fn change(&mut self, name: &str, change: impl FnOnce(&mut (Kind, DynamicObject))) {
@@ -176,54 +252,75 @@ impl Cluster {
         self.policy(name, |policy| policy["spec"] = spec);
     }
 
-    /// As if the policy's status said so.
-    fn stalls(&mut self, name: &str, message: &str) {
-        let condition = json!({"type": "Stalled", "status": "True", "message": message, "reason": "RolloutFailed",
-            "lastTransitionTime": "2026-01-01T00:00:00Z"});
-        self.policy(name, |policy| policy["status"] = json!({"conditions": [condition]}));
+    /// As if the status of the policy said so.
+    fn records(&mut self, policy: &PolicyKey, workloads: &[(&str, &str)]) {
+        for (namespace, name) in workloads {
+            let is_it = |(_, object): &&(Kind, DynamicObject)| {
+                object.name_any() == *name && object.namespace().as_deref() == Some(namespace)
+            };
+            let (kind, object) = self.workloads.iter().find(is_it).unwrap();
+            let template = Some(hash_of(&object.data["spec"]["template"]));
+            let failure = FailedRollout {
+                workload: WorkloadKey::of(*kind, object),
+                uid: object.uid(),
+                generation: None,
+                plan: template,
+                template,
+                reason: RolloutFailureReason::ProgressDeadlineExceeded,
+                time: self.now,
+            };
+            self.recorded.push((policy.clone(), failure));
+        }
     }
 
     fn find(&self, name: &str) -> (Kind, &DynamicObject, Convergence) {
         let (kind, object) = self.workloads.iter().find(|(_, object)| object.name_any() == name).unwrap();
-        let around = self.context.caches.surroundings(&object.namespace().unwrap());
+        let around = self.caches.surroundings(&object.namespace().unwrap());
         (*kind, object, plan::converge(&Workload::of(*kind, object), &around))
     }
 
-    async fn ask(&self, name: &str) -> Option<Turn> {
+    fn reserve(&self, scheduler: &mut RolloutScheduler, name: &str) -> Option<Slot> {
         let (kind, object, convergence) = self.find(name);
         assert!(
             convergence.template.is_some() && convergence.when == When::InTurn,
             "{name} has nothing to ask for"
         );
-        advance(LOOK * 2).await;
-        let planned = convergence.template.as_ref().map(hash_of).unwrap();
-        let version = (object.metadata.uid.as_ref(), object.metadata.generation);
-        self.context.turns.ask(&self.context, &key(kind, object), version, planned).await
+        let request = Request {
+            uid: object.metadata.uid.as_deref(),
+            generation: object.metadata.generation.unwrap(),
+            plan: convergence.template.as_ref().map(hash_of).unwrap(),
+        };
+        scheduler.reserve(&WorkloadKey::of(kind, object), request, self.now)
     }
 
-    async fn may_begin(&self, name: &str) -> bool {
-        self.ask(name).await.is_some()
+    fn ask(&mut self, name: &str) -> Option<Slot> {
+        let mut scheduler = self.scheduler.clone();
+        let slot = self.reserve(&mut scheduler, name);
+        self.scheduler = scheduler;
+        slot
+    }
+
+    fn may_begin(&self, name: &str) -> bool {
+        self.reserve(&mut self.scheduler.clone(), name).is_some()
     }
 
     /// Those that may begin, each if no other did.
-    async fn may(&self, names: &[&'static str]) -> Vec<&'static str> {
-        let mut may = vec![];
-        for name in names {
-            if self.may_begin(name).await {
-                may.push(*name);
-            }
-        }
-        may
+    fn may(&self, names: &[&'static str]) -> Vec<&'static str> {
+        names.iter().copied().filter(|name| self.may_begin(name)).collect()
     }
 
     /// Begins the rollout, and brings what was written.
-    async fn begin(&mut self, name: &str) {
-        let turn = self.ask(name).await.unwrap_or_else(|| panic!("it isn't the turn of {name}"));
+    fn begin(&mut self, name: &str) {
+        let slot = self.ask(name).unwrap_or_else(|| panic!("{name} may not begin"));
         let (_, object, convergence) = self.find(name);
         let mut written = object.clone();
         written.data["spec"]["template"] = convergence.template.unwrap();
         written.metadata.generation = written.metadata.generation.map(|generation| generation + 1);
-        turn.take(&written);
+        let mark = RolloutMark {
+            generation: written.metadata.generation.unwrap(),
+            template: hash_of(&written.data["spec"]["template"]),
+        };
+        self.scheduler.commit(&slot, mark, self.now);
         self.change(name, |(kind, object)| {
             *object = written;
             let mut workload = (*kind, object.clone());
@@ -232,15 +329,15 @@ impl Cluster {
         });
     }
 
-    async fn failures(&self) -> Failures {
-        advance(LOOK * 2).await;
-        self.context.turns.follow(&self.context).await;
-        self.context.turns.failures().await
-    }
-
-    async fn failed_for(&self, namespace: &str, policy: Source) -> Vec<String> {
-        let failed = self.failures().await.remove(&policy_key(namespace, &policy));
-        failed.unwrap_or_default().into_iter().collect()
+    fn failed_for(&self, namespace: &str, policy: Source) -> Vec<String> {
+        let is_of_cluster = matches!(policy, Source::ClusterPolicy(_));
+        let mut failures = self.scheduler.status_of(&policy_key(namespace, &policy)).failures;
+        failures.sort_by(|a, b| a.workload.cmp(&b.workload));
+        let name = |failure: FailedRollout| {
+            let WorkloadKey { namespace, name, .. } = failure.workload;
+            if is_of_cluster { format!("{namespace}/{name}") } else { name }
+        };
+        failures.into_iter().map(name).collect()
     }
 }
 
@@ -248,93 +345,99 @@ fn by(name: &str) -> Source {
     Source::Policy(name.into())
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_rollout_of_which_nobody_was_told_may_fail_its_policy() {
+fn all_of_shop() -> PolicyKey {
+    policy_key("shop", &by("all"))
+}
+
+#[test]
+fn a_rollout_of_unknown_outcome_counts_once_it_is_observed() {
     let mut cluster = Cluster::new(10, [policy("all", &json!({"selector": {}}))], ["a", "b"].map(deployment));
-    let turn = cluster.ask("a").await.unwrap();
+    let turn = cluster.ask("a").unwrap();
     let convergence = cluster.find("a").2;
-    turn.may_have_begun();
+    cluster.scheduler.outcome_unknown(&turn, cluster.now);
     let template = convergence.template.unwrap();
     cluster.change("a", |workload| {
         workload.1.data["spec"]["template"] = template;
         workload.1.metadata.generation = Some(2);
         rolling(workload);
     });
-    assert!(!cluster.may_begin("b").await);
+    assert!(!cluster.may_begin("b"));
     cluster.change("a", failed);
-    assert_eq!(cluster.failed_for("shop", by("all")).await, ["a"]);
-    assert!(!cluster.may_begin("b").await);
+    assert_eq!(cluster.failed_for("shop", by("all")), ["a"]);
+    assert!(!cluster.may_begin("b"));
 }
 
-#[tokio::test(start_paused = true)]
-async fn who_is_blocked_holds_no_place_and_tries_again_where_there_is_room() {
+#[test]
+fn a_blocked_workload_holds_no_slot_and_may_reserve_a_free_one() {
     let mut cluster = Cluster::new(10, [policy("all", &json!({"selector": {}}))], ["a", "b"].map(deployment));
-    let (kind, object, _) = cluster.find("a");
-    cluster.context.blocked.note(key(kind, object), "refused".into());
-    assert_eq!(cluster.may(&["a", "b"]).await, ["a", "b"]);
-    cluster.begin("b").await;
-    assert!(!cluster.may_begin("a").await);
+    let key = WorkloadKey::of(Kind::Deployment, cluster.find("a").1);
+    cluster.scheduler.set_blocked(&key, true, cluster.now);
+    assert_eq!(cluster.may(&["a", "b"]), ["b"]);
+    cluster.begin("b");
+    assert!(!cluster.may_begin("a"));
+    cluster.change("b", complete);
+    assert!(cluster.may_begin("a"));
 }
 
-#[tokio::test(start_paused = true)]
-async fn rollouts_of_users_take_none_of_the_clusters_room() {
+#[test]
+fn rollouts_of_others_hold_no_slot() {
     let nobody = policy("one", &json!({"selector": select("nobody")}));
     let users = annotated("graceful", "true", deployment("a"));
     let mut cluster = Cluster::injected(1, [nobody], [users, deployment("b"), deployment("c")]);
-    assert!(cluster.failed_for("shop", by("one")).await.is_empty());
+    assert!(cluster.failed_for("shop", by("one")).is_empty());
     cluster.change("a", rolling);
     cluster.says("one", json!({"selector": {}, "rollout": {"maxConcurrent": 3}}));
-    assert_eq!(cluster.may(&["b", "c"]).await, ["b", "c"]);
-    cluster.begin("b").await;
-    assert!(!cluster.may_begin("c").await);
+    assert_eq!(cluster.may(&["b", "c"]), ["b"]);
+    cluster.begin("b");
+    assert!(!cluster.may_begin("c"));
 }
 
-#[tokio::test(start_paused = true)]
-async fn the_oldest_go_first_and_none_where_one_failed() {
+#[test]
+fn the_oldest_start_first_and_none_after_a_failure() {
     let all = |limit: i32| json!({"selector": {}, "rollout": {"maxConcurrent": limit}});
     let mut cluster = Cluster::new(10, [policy("all", &all(1))], ["c", "a", "b"].map(deployment));
-    assert_eq!(cluster.may(&["a", "b", "c"]).await, ["a"]);
+    assert_eq!(cluster.may(&["a", "b", "c"]), ["a"]);
     cluster.says("all", all(2));
-    assert_eq!(cluster.may(&["a", "b", "c"]).await, ["a", "b"]);
-    cluster.begin("a").await;
-    assert_eq!(cluster.may(&["b", "c"]).await, ["b"]);
-    cluster.begin("b").await;
-    assert!(!cluster.may_begin("c").await);
+    assert_eq!(cluster.may(&["a", "b", "c"]), ["a", "b"]);
+    cluster.begin("a");
+    assert_eq!(cluster.may(&["b", "c"]), ["b"]);
+    cluster.begin("b");
+    assert!(!cluster.may_begin("c"));
     cluster.change("a", complete);
-    assert!(cluster.may_begin("c").await);
+    assert!(cluster.may_begin("c"));
     cluster.change("b", failed);
-    assert!(!cluster.may_begin("c").await);
-    assert_eq!(cluster.failed_for("shop", by("all")).await, ["b"]);
+    assert!(!cluster.may_begin("c"));
+    assert_eq!(cluster.failed_for("shop", by("all")), ["b"]);
 
     // What its policy broke, its policy may mend.
     cluster.says("all", json!({"selector": {}, "drainSeconds": 20}));
-    assert_eq!(cluster.may(&["a", "b", "c"]).await, ["a"]);
-    cluster.begin("a").await;
+    assert_eq!(cluster.may(&["a", "b", "c"]), ["a"]);
+    cluster.begin("a");
     cluster.change("a", complete);
-    assert_eq!(cluster.may(&["b", "c"]).await, ["b"]);
+    assert_eq!(cluster.may(&["b", "c"]), ["b"]);
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_policy_reverts_one_workload_after_the_other() {
+#[test]
+fn a_policy_reverts_one_workload_at_a_time() {
     let all = ["a", "b", "c"].map(deployment);
     let mut cluster = Cluster::injected(10, [policy("all", &json!({"selector": {}}))], all);
     cluster.says("all", json!({"selector": {}, "rollout": {"mode": "Revert"}}));
-    assert_eq!(cluster.may(&["a", "b", "c"]).await, ["a"]);
-    cluster.begin("a").await;
-    assert!(!cluster.may_begin("b").await, "it carries nothing any more, and its rollout counts");
+    assert_eq!(cluster.may(&["a", "b", "c"]), ["a"]);
+    cluster.begin("a");
+    assert!(!cluster.may_begin("b"), "it carries nothing any more, and its rollout counts");
     // The next leader knows as much.
     let mut cluster = cluster.taken_over();
-    assert!(!cluster.may_begin("b").await);
+    assert!(!cluster.may_begin("b"));
     cluster.change("a", complete);
-    assert_eq!(cluster.may(&["b", "c"]).await, ["b"]);
-    cluster.begin("b").await;
+    assert_eq!(cluster.may(&["b", "c"]), ["b"]);
+    cluster.begin("b");
     cluster.change("b", failed);
-    assert!(!cluster.may_begin("c").await);
-    assert_eq!(cluster.failed_for("shop", by("all")).await, ["b"]);
+    assert!(!cluster.may_begin("c"));
+    assert_eq!(cluster.failed_for("shop", by("all")), ["b"]);
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_rollout_back_to_an_older_replica_set_counts_until_its_pods_are_available() {
+#[test]
+fn a_rollout_back_to_an_older_replica_set_counts_until_its_pods_are_available() {
     let all = json!({"selector": {}, "rollout": {"maxConcurrent": 1}});
     let status = |generation: i64, available: i64, said_at: &str| {
         json!({"observedGeneration": generation, "replicas": 1, "updatedReplicas": 1, "availableReplicas": available,
@@ -343,36 +446,40 @@ async fn a_rollout_back_to_an_older_replica_set_counts_until_its_pods_are_availa
     };
     let mut cluster = Cluster::new(10, [policy("all", &all)], ["a", "b"].map(deployment));
     cluster.change("a", |a| a.1.data["status"] = status(1, 1, "2026-01-01T00:00:00Z"));
-    cluster.begin("a").await;
+    cluster.begin("a");
     cluster.change("a", |a| a.1.data["status"] = status(2, 0, "2026-01-01T00:00:00Z"));
-    assert!(!cluster.may_begin("b").await);
+    assert!(!cluster.may_begin("b"));
     cluster.change("a", |a| a.1.data["status"] = status(2, 1, "2026-01-01T00:00:00Z"));
-    assert!(cluster.may_begin("b").await);
+    assert!(cluster.may_begin("b"));
 
     // What was complete since then, and broke, is no rollout any more.
     let mut cluster = Cluster::new(10, [policy("all", &all)], ["a", "b"].map(deployment));
     cluster.change("a", |a| a.1.data["status"] = status(1, 1, "2026-01-01T00:00:00Z"));
-    cluster.begin("a").await;
+    cluster.begin("a");
     cluster.change("a", |a| a.1.data["status"] = status(2, 0, "2026-01-01T00:01:00Z"));
-    assert!(cluster.may_begin("b").await);
+    assert!(cluster.may_begin("b"));
 }
 
-#[tokio::test(start_paused = true)]
-async fn who_undoes_a_rollout_that_failed_is_not_rolled_into_it_again() {
+#[test]
+fn a_failed_rollout_that_was_undone_is_not_tried_again() {
     let all = |drain: i32| json!({"selector": {}, "drainSeconds": drain, "rollout": {"maxConcurrent": 2}});
     let mut cluster = Cluster::new(10, [policy("all", &all(20))], ["a", "b"].map(deployment));
     let before = cluster.find("a").1.data["spec"]["template"].clone();
-    cluster.begin("a").await;
+    cluster.begin("a");
     cluster.change("a", failed);
     let broken = cluster.find("a").1.clone();
-    assert_eq!(cluster.failed_for("shop", by("all")).await, ["a"]);
-    cluster.stalls("all", "the rollout of a failed: mend it, or change the policy");
+    let failures = cluster.scheduler.status_of(&all_of_shop()).failures;
+    let recorded: Vec<_> = failures.into_iter().map(|failure| (all_of_shop(), failure)).collect();
+    assert_eq!(cluster.failed_for("shop", by("all")), ["a"]);
     // Nor where another leads since it failed, or since it was undone.
     for another_leads in [false, true] {
         if another_leads {
-            cluster.change("a", |(_, a)| *a = broken.clone());
-            cluster = cluster.taken_over();
-            assert_eq!(cluster.failed_for("shop", by("all")).await, ["a"]);
+            let a = cluster.workloads.iter_mut().find(|(_, object)| object.name_any() == "a").unwrap();
+            a.1 = broken.clone();
+            cluster.recorded.clone_from(&recorded);
+            cluster.lead();
+            cluster.recorded.clear();
+            assert_eq!(cluster.failed_for("shop", by("all")), ["a"]);
         }
         for undone in [rolling, complete] {
             cluster.change("a", |workload| {
@@ -380,70 +487,66 @@ async fn who_undoes_a_rollout_that_failed_is_not_rolled_into_it_again() {
                 workload.1.metadata.generation = Some(3);
                 undone(workload);
             });
-            assert_eq!(cluster.failed_for("shop", by("all")).await, ["a"]);
-            assert_eq!(cluster.may(&["a", "b"]).await, [""; 0]);
+            assert_eq!(cluster.failed_for("shop", by("all")), ["a"]);
+            assert_eq!(cluster.may(&["a", "b"]), [""; 0]);
         }
     }
     cluster = cluster.taken_over();
-    assert_eq!(cluster.may(&["a", "b"]).await, [""; 0]);
-    assert_eq!(cluster.failed_for("shop", by("all")).await, ["a"]);
+    assert_eq!(cluster.may(&["a", "b"]), [""; 0]);
+    assert_eq!(cluster.failed_for("shop", by("all")), ["a"]);
 
     cluster.says("all", all(30));
-    assert_eq!(cluster.failed_for("shop", by("all")).await, [""; 0]);
-    assert_eq!(cluster.may(&["a", "b"]).await, ["a", "b"]);
+    assert_eq!(cluster.failed_for("shop", by("all")), [""; 0]);
+    assert_eq!(cluster.may(&["a", "b"]), ["a", "b"]);
     cluster.policy("all", |policy| policy["metadata"]["generation"] = json!(2));
+    cluster.recorded = recorded;
     let mut cluster = cluster.taken_over();
-    assert_eq!(cluster.may(&["a", "b"]).await, ["a", "b"], "the policy was another when that failed");
+    assert_eq!(cluster.may(&["a", "b"]), ["a", "b"], "the policy was another when that failed");
     cluster.says("all", all(20));
-    assert_eq!(cluster.may(&["a", "b"]).await, ["a", "b"], "a person asks for it once more");
+    assert_eq!(cluster.may(&["a", "b"]), ["a", "b"], "a person asks for it once more");
 }
 
-#[tokio::test(start_paused = true)]
-async fn whose_turn_it_is_is_called() {
+#[test]
+fn each_runnable_workload_is_taken_once() {
     let all =
         json!({"selector": {}, "kinds": ["Deployment", "StatefulSet"], "rollout": {"maxConcurrent": 1}});
     let workloads = [workload(Kind::StatefulSet, "shop", "a"), deployment("b")];
     let mut cluster = Cluster::new(10, [policy("all", &all)], workloads);
-    let mut called = Kind::ALL.map(|kind| cluster.context.turns.called(kind).boxed());
-    let mut names = async || {
-        let mut names = vec![];
-        for called in &mut called {
-            while let Some(Some(object)) = called.next().now_or_never() {
-                names.push(object.name);
-            }
-        }
-        names
+    let names = |cluster: &mut Cluster| -> Vec<String> {
+        let runnable = cluster.scheduler.take_runnable(cluster.now);
+        runnable.into_iter().map(|key| key.name).collect()
     };
-    assert_eq!(names().await, [""; 0]);
+    assert_eq!(names(&mut cluster), ["a"]);
+    assert_eq!(names(&mut cluster), [""; 0]);
     // Of the two, only this one asks.
-    assert!(!cluster.may_begin("b").await);
-    assert_eq!(names().await, ["a"]);
-    cluster.begin("a").await;
+    assert!(!cluster.may_begin("b"));
+    cluster.begin("a");
+    assert_eq!(names(&mut cluster), [""; 0]);
     cluster.change("a", complete);
-    assert!(cluster.may_begin("b").await);
-    assert_eq!(names().await, ["b"]);
+    assert_eq!(names(&mut cluster), ["b"]);
+    assert!(cluster.may_begin("b"));
 }
 
-#[tokio::test(start_paused = true)]
-async fn pods_that_take_their_time_to_end_are_no_failure() {
-    let all = json!({"selector": {}, "kinds": ["StatefulSet"], "gracePeriodPolicy": "Exact"});
+#[test]
+fn the_grace_period_of_old_pods_counts_for_the_deadline() {
+    let all = json!({"selector": {}, "kinds": ["StatefulSet"], "gracePeriod": "Exact"});
     let mut slow = workload(Kind::StatefulSet, "shop", "a");
     slow.1.data["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] = json!(3600);
     let mut cluster = Cluster::new(10, [policy("all", &all)], [slow]);
     let patience = |cluster: &Cluster| patience(Kind::StatefulSet, &cluster.workloads[0].1);
     let before = patience(&cluster);
-    cluster.begin("a").await;
+    cluster.begin("a");
     assert!(patience(&cluster) < before);
     for part in [0, 9] {
-        advance(before * part / 10).await;
-        assert_eq!(cluster.failed_for("shop", by("all")).await, [""; 0]);
+        cluster.advance(before * part / 10);
+        assert_eq!(cluster.failed_for("shop", by("all")), [""; 0]);
     }
-    advance(before / 10).await;
-    assert_eq!(cluster.failed_for("shop", by("all")).await, ["a"]);
+    cluster.advance(before / 10);
+    assert_eq!(cluster.failed_for("shop", by("all")), ["a"]);
 }
 
-#[tokio::test(start_paused = true)]
-async fn the_clusters_limit_holds_whatever_policies_say() {
+#[test]
+fn the_slots_of_the_cluster_limit_all_policies() {
     let all = json!({"selector": {}, "rollout": {"maxConcurrent": 10}});
     let mut cluster = Cluster::new(
         2,
@@ -455,15 +558,17 @@ async fn the_clusters_limit_holds_whatever_policies_say() {
             workload(Kind::Deployment, "other", "c"),
         ],
     );
-    cluster.begin("a").await;
-    cluster.begin("b").await;
-    assert!(!cluster.may_begin("c").await);
+    cluster.begin("a");
+    // The other slot is for those that hold none.
+    assert_eq!(cluster.may(&["b", "c"]), ["c"]);
+    cluster.begin("c");
+    assert!(!cluster.may_begin("b"));
     cluster.change("a", complete);
-    assert!(cluster.may_begin("c").await);
+    assert!(cluster.may_begin("b"));
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_users_own_rollout_is_waited_for() {
+#[test]
+fn a_rollout_of_others_is_waited_for_and_delays_no_other_workload() {
     for kind in Kind::ALL {
         let all = json!({"selector": {}, "kinds": ["Deployment", "StatefulSet", "DaemonSet"]});
         let mut cluster = Cluster::new(
@@ -471,21 +576,21 @@ async fn a_users_own_rollout_is_waited_for() {
             [policy("all", &all)],
             [with(rolling, workload(kind, "shop", "a")), deployment("b")],
         );
-        assert_eq!(cluster.may(&["a", "b"]).await, [""; 0], "{kind}");
+        assert_eq!(cluster.may(&["a", "b"]), ["b"], "{kind}");
         cluster.change("a", complete);
-        assert_eq!(cluster.may(&["a", "b"]).await, ["a"], "{kind}");
+        assert_eq!(cluster.may(&["a", "b"]), ["a"], "{kind}");
 
-        // One that doesn't come to an end holds up nobody, and is its user's to mend.
+        // One that doesn't come to an end is its owner's to fix.
         cluster.change("a", rolling);
-        assert_eq!(cluster.may(&["a", "b"]).await, [""; 0], "{kind}");
-        advance(patience(kind, &cluster.workloads[0].1)).await;
-        assert_eq!(cluster.may(&["a", "b"]).await, ["b"], "{kind}");
-        assert_eq!(cluster.failed_for("shop", by("all")).await, [""; 0], "{kind}");
+        assert_eq!(cluster.may(&["a", "b"]), ["b"], "{kind}");
+        cluster.advance(patience(kind, &cluster.workloads[0].1));
+        assert_eq!(cluster.may(&["a", "b"]), ["b"], "{kind}");
+        assert_eq!(cluster.failed_for("shop", by("all")), [""; 0], "{kind}");
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn who_nobody_opted_in_holds_up_nobody() {
+#[test]
+fn unmanaged_workloads_delay_no_other() {
     let left = |workload| annotated("graceful", "false", with(rolling, workload));
     let mut cluster = Cluster::new(
         1,
@@ -495,14 +600,14 @@ async fn who_nobody_opted_in_holds_up_nobody() {
         ],
         [with(rolling, deployment("stranger")), left(deployment("left")), deployment("web")],
     );
-    assert!(cluster.may_begin("web").await);
+    assert!(cluster.may_begin("web"));
     cluster.change("stranger", failed);
-    assert!(cluster.may_begin("web").await);
-    assert_eq!(cluster.failures().await, Failures::new());
+    assert!(cluster.may_begin("web"));
+    assert_eq!(cluster.scheduler.failed_rollouts(), 0);
 }
 
-#[tokio::test(start_paused = true)]
-async fn what_does_not_roll_by_itself_holds_up_nobody() {
+#[test]
+fn workloads_that_do_not_roll_by_themselves_delay_no_other() {
     let kinds = json!(["Deployment", "StatefulSet", "DaemonSet"]);
     let still = |kind, spec: Value| {
         let mut workload = with(rolling, workload(kind, "shop", "a"));
@@ -524,120 +629,111 @@ async fn what_does_not_roll_by_itself_holds_up_nobody() {
             [policy("all", &json!({"selector": {}, "kinds": kinds}))],
             [workload, deployment("b")],
         );
-        assert_eq!(cluster.may(&["a", "b"]).await, ["a"], "{spec}");
-        cluster.begin("a").await;
-        assert!(cluster.may_begin("b").await, "{spec}");
+        assert_eq!(cluster.may(&["a", "b"]), ["a"], "{spec}");
+        cluster.begin("a");
+        assert!(cluster.may_begin("b"), "{spec}");
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn whoever_leads_next_knows_what_failed() {
+#[test]
+fn the_next_leader_knows_what_failed() {
     for kind in Kind::ALL {
         let all = json!({"selector": {}, "drainSeconds": 20, "kinds": ["Deployment", "StatefulSet", "DaemonSet"], "rollout": {"maxConcurrent": 2}});
         let fixed = [workload(kind, "shop", "a"), workload(kind, "shop", "b"), deployment("c")];
         let mut cluster = Cluster::new(10, [policy("all", &all)], fixed);
-        cluster.begin("a").await;
-        cluster.begin("b").await;
+        cluster.begin("a");
+        cluster.begin("b");
         // What goes on is taken for what whoever led before began.
         let mut cluster = cluster.taken_over();
-        assert!(!cluster.may_begin("c").await, "{kind}");
+        assert!(!cluster.may_begin("c"), "{kind}");
         cluster.change("a", complete);
-        assert!(cluster.may_begin("c").await, "{kind}");
-        advance(patience(kind, &cluster.workloads[1].1)).await;
-        assert!(!cluster.may_begin("c").await, "{kind}");
-        assert_eq!(cluster.failed_for("shop", by("all")).await, ["b"], "{kind}");
+        assert!(cluster.may_begin("c"), "{kind}");
+        cluster.advance(patience(kind, &cluster.workloads[1].1));
+        assert!(!cluster.may_begin("c"), "{kind}");
+        assert_eq!(cluster.failed_for("shop", by("all")), ["b"], "{kind}");
 
         // And what had failed, for what had.
         cluster.change("a", rolling);
-        cluster.stalls("all", "the rollouts of a, b failed, and 1 workloads wait");
+        cluster.records(&all_of_shop(), &[("shop", "a"), ("shop", "b")]);
         let mut cluster = cluster.taken_over();
-        assert!(!cluster.may_begin("c").await, "{kind}");
-        assert_eq!(cluster.failed_for("shop", by("all")).await, ["a", "b"], "{kind}");
+        assert!(!cluster.may_begin("c"), "{kind}");
+        assert_eq!(cluster.failed_for("shop", by("all")), ["a", "b"], "{kind}");
         cluster.change("a", complete);
-        assert_eq!(cluster.failed_for("shop", by("all")).await, ["b"], "{kind}");
+        assert_eq!(cluster.failed_for("shop", by("all")), ["b"], "{kind}");
         cluster.change("b", complete);
-        assert!(cluster.may_begin("c").await, "{kind}");
-        assert_eq!(cluster.failed_for("shop", by("all")).await, [""; 0], "{kind}");
+        assert!(cluster.may_begin("c"), "{kind}");
+        assert_eq!(cluster.failed_for("shop", by("all")), [""; 0], "{kind}");
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn who_was_deleted_and_created_anew_is_another() {
+#[test]
+fn a_workload_that_was_created_again_is_another() {
     let all = json!({"selector": {}, "rollout": {"maxConcurrent": 1}});
     let mut cluster = Cluster::new(10, [policy("all", &all)], ["a", "b"].map(deployment));
-    cluster.begin("a").await;
+    cluster.begin("a");
     cluster.change("a", |a| {
         *a = deployment("a");
         a.1.metadata.uid = Some("another".into());
     });
-    assert_eq!(cluster.may(&["a", "b"]).await, ["a"]);
+    assert_eq!(cluster.may(&["a", "b"]), ["a"]);
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_namesake_in_another_namespace_has_not_failed() {
+#[test]
+fn a_failure_is_of_one_namespace() {
     let all = cluster_policy("all", &json!({"selector": {}, "drainSeconds": 20}));
     let in_namespaces =
         ["other", "shop"].map(|namespace| with(failed, workload(Kind::Deployment, namespace, "web")));
     let mut cluster = Cluster::injected(10, [all], in_namespaces);
-    cluster.stalls("all", "the rollout of shop/web failed: mend it, or change the policy");
-    assert_eq!(cluster.failed_for("", Source::ClusterPolicy("all".into())).await, ["shop/web"]);
+    cluster.records(&policy_key("", &Source::ClusterPolicy("all".into())), &[("shop", "web")]);
+    cluster.lead();
+    assert_eq!(cluster.failed_for("", Source::ClusterPolicy("all".into())), ["shop/web"]);
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_replica_that_leads_again_knows_what_another_found_meanwhile() {
+#[test]
+fn a_replica_that_leads_again_knows_what_another_recorded() {
     let all = policy("all", &json!({"selector": {}, "drainSeconds": 20}));
     let workloads = [with(failed, deployment("a")), deployment("b")];
     let mut cluster = Cluster::injected(1, [all], workloads);
     cluster.change("b", |b| *b = deployment("b"));
-    assert!(cluster.failed_for("shop", by("all")).await.is_empty(), "its user's rollout failed");
-    cluster.stalls("all", "the rollout of a failed: mend it, or change the policy");
-    assert!(cluster.failed_for("shop", by("all")).await.is_empty());
-    cluster.context.index.clear();
-    assert!(!cluster.may_begin("b").await, "nothing is evaluated yet");
-    cluster.bring();
-    assert!(!cluster.may_begin("b").await);
-    assert_eq!(cluster.failed_for("shop", by("all")).await, ["a"]);
+    assert!(cluster.failed_for("shop", by("all")).is_empty(), "its user's rollout failed");
+    cluster.records(&all_of_shop(), &[("shop", "a")]);
+    assert!(cluster.failed_for("shop", by("all")).is_empty());
+    cluster.scheduler.reset();
+    assert!(!cluster.may_begin("b"), "nothing is observed yet");
+    cluster.lead();
+    assert!(!cluster.may_begin("b"));
+    assert_eq!(cluster.failed_for("shop", by("all")), ["a"]);
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_rollout_that_somebody_else_began_is_looked_at_until_it_has_failed() {
-    let all = policy("all", &json!({"selector": {}, "drainSeconds": 20}));
-    let mut cluster = Cluster::injected(1, [all], ["a", "b"].map(deployment));
-    let goes_on = async |cluster: &Cluster| {
-        advance(LOOK * 2).await;
-        cluster.context.turns.follow(&cluster.context).await
-    };
-    assert!(!goes_on(&cluster).await);
-    cluster.change("a", rolling);
-    assert!(goes_on(&cluster).await);
-    advance(patience(Kind::Deployment, cluster.find("a").1)).await;
-    assert!(!goes_on(&cluster).await, "what it does from then on is an event");
-}
-
-#[tokio::test(start_paused = true)]
-async fn nobody_has_a_turn_before_all_are_listed() {
+#[test]
+fn no_slot_is_offered_before_all_workloads_are_observed() {
     let mut cluster = Cluster::injected(
         1,
         [policy("all", &json!({"selector": {}, "drainSeconds": 20}))],
         [with(failed, deployment("a")), deployment("b")],
     );
-    cluster.stalls("all", "the rollout of a failed: mend it, or change the policy");
+    cluster.records(&all_of_shop(), &[("shop", "a")]);
     cluster.change("b", |b| *b = deployment("b"));
-    let complete = mem::take(&mut cluster.context.index);
-    cluster.context.index.refresh(&caches(&cluster.policies, &[]).unfilled());
-    assert!(!cluster.context.turns.follow(&cluster.context).await);
-    assert!(!cluster.may_begin("b").await);
+    let mut unfinished = RolloutScheduler::new(1);
+    std::mem::swap(&mut unfinished, &mut cluster.scheduler);
+    cluster.set_policies();
+    let recorded = std::mem::take(&mut cluster.recorded);
+    for (policy, failure) in &recorded {
+        cluster.scheduler.restore(policy, [failure.clone()]);
+    }
+    cluster.observe();
+    assert!(!cluster.may_begin("b") && cluster.scheduler.take_runnable(cluster.now).is_empty());
 
-    cluster.context.index = complete;
-    assert!(!cluster.may_begin("b").await);
-    assert_eq!(cluster.failed_for("shop", by("all")).await, ["a"], "it is still known what failed before");
+    cluster.scheduler.activate();
+    assert!(!cluster.may_begin("b"));
+    assert_eq!(cluster.failed_for("shop", by("all")), ["a"], "it is still known what failed before");
 }
 
 /// Two teams with a policy each, under defaults and a cap of the cluster's.
 fn teams<const W: usize>(workloads: [(Kind, DynamicObject); W]) -> Cluster {
     let all = json!({"selector": {}, "drainSeconds": 20, "rollout": {"maxConcurrent": 5}});
     let cluster_policies = [
-        cluster_policy("defaults", &json!({"shutdownTimeoutSeconds": 40})),
+        cluster_policy("defaults", &json!({"shutdownTimeoutSeconds": 40, "rollout": {"maxFailures": 1}})),
         cluster_policy("cap", &json!({"maxGracePeriodSeconds": 300, "priority": -1})),
     ];
     let [defaults, cap] = cluster_policies;
@@ -648,8 +744,8 @@ fn teams<const W: usize>(workloads: [(Kind, DynamicObject); W]) -> Cluster {
     )
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_rollout_counts_for_the_policies_that_asked_for_it() {
+#[test]
+fn a_rollout_counts_for_the_policies_that_asked_for_it() {
     let mut cluster = teams([
         workload(Kind::Deployment, "a", "a1"),
         workload(Kind::Deployment, "a", "a2"),
@@ -660,59 +756,57 @@ async fn a_rollout_counts_for_the_policies_that_asked_for_it() {
         cluster.policies[namespace]["spec"] = says(30);
     }
     cluster.bring();
-    cluster.begin("a1").await;
+    cluster.begin("a1");
     cluster.change("a1", failed);
-    assert_eq!(cluster.may(&["a2", "b1"]).await, ["b1"], "only its own policy is stalled");
-    assert_eq!(cluster.failures().await.len(), 1);
-    cluster.begin("b1").await;
+    assert_eq!(cluster.may(&["a2", "b1"]), ["b1"], "only its own policy is stalled");
+    assert_eq!(cluster.scheduler.failed_rollouts(), 1);
+    cluster.begin("b1");
     for name in ["a1", "b1"] {
         cluster.change(name, complete);
     }
-    cluster.begin("a2").await;
+    cluster.begin("a2");
     cluster.change("a2", complete);
 
     // A change of the cluster's policy is the cluster's, and its own limit holds.
-    cluster.says("defaults", json!({"shutdownTimeoutSeconds": 50}));
-    assert_eq!(cluster.may(&["a1", "a2", "b1"]).await, ["a1"]);
-    cluster.begin("a1").await;
-    assert_eq!(cluster.may(&["a2", "b1"]).await, [""; 0]);
+    cluster.says("defaults", json!({"shutdownTimeoutSeconds": 50, "rollout": {"maxFailures": 1}}));
+    assert_eq!(cluster.may(&["a1", "a2", "b1"]), ["a1"]);
+    cluster.begin("a1");
+    assert_eq!(cluster.may(&["a2", "b1"]), [""; 0]);
     cluster.change("a1", failed);
-    assert_eq!(cluster.may(&["a2", "b1"]).await, [""; 0]);
+    assert_eq!(cluster.may(&["a2", "b1"]), [""; 0]);
     let defaults = Source::ClusterPolicy("defaults".into());
-    assert_eq!(cluster.failed_for("", defaults).await, ["a/a1"]);
-    assert_eq!(cluster.failed_for("a", by("all")).await, ["a1"], "who opted it in");
-    for unconcerned in [
-        cluster.failed_for("b", by("all")).await,
-        cluster.failed_for("", Source::ClusterPolicy("cap".into())).await,
-    ] {
+    assert_eq!(cluster.failed_for("", defaults), ["a/a1"]);
+    assert_eq!(cluster.failed_for("a", by("all")), ["a1"], "who opted it in");
+    for unconcerned in
+        [cluster.failed_for("b", by("all")), cluster.failed_for("", Source::ClusterPolicy("cap".into()))]
+    {
         assert_eq!(unconcerned, [""; 0]);
     }
 
     // Whoever leads next knows as much.
-    cluster.stalls("defaults", "the rollout of a/a1 failed: mend it, or change the policy");
     let mut cluster = cluster.taken_over();
-    assert_eq!(cluster.may(&["a2", "b1"]).await, [""; 0]);
-    cluster.says("defaults", json!({"shutdownTimeoutSeconds": 40}));
-    assert_eq!(cluster.may(&["a1"]).await, ["a1"], "what its policy broke, its policy may mend");
+    assert_eq!(cluster.may(&["a2", "b1"]), [""; 0]);
+    cluster.says("defaults", json!({"shutdownTimeoutSeconds": 40, "rollout": {"maxFailures": 1}}));
+    assert_eq!(cluster.may(&["a1"]), ["a1"], "what its policy broke, its policy may mend");
 }
 
-#[tokio::test(start_paused = true)]
-async fn who_waits_for_a_stalled_policy_holds_up_nobody() {
+#[test]
+fn a_workload_that_waits_for_a_stopped_policy_delays_no_other() {
     let mut cluster = teams([
         workload(Kind::Deployment, "b", "a0"),
         workload(Kind::Deployment, "a", "a1"),
         annotated("shutdown-timeout-seconds", "45", workload(Kind::Deployment, "a", "a2")),
     ]);
-    cluster.says("defaults", json!({"shutdownTimeoutSeconds": 50}));
-    cluster.begin("a0").await;
+    cluster.says("defaults", json!({"shutdownTimeoutSeconds": 50, "rollout": {"maxFailures": 1}}));
+    cluster.begin("a0");
     cluster.change("a0", failed);
     // The older one waits for the defaults as well.
     cluster.says("all", json!({"selector": {}, "drainSeconds": 30}));
-    assert_eq!(cluster.may(&["a1", "a2"]).await, ["a2"]);
+    assert_eq!(cluster.may(&["a1", "a2"]), ["a2"]);
 }
 
-#[tokio::test(start_paused = true)]
-async fn who_follows_with_the_next_update_holds_no_place() {
+#[test]
+fn workloads_that_wait_for_their_next_update_hold_no_slot() {
     let later = json!({"selector": select("a"), "rollout": {"mode": "NextUpdate"}});
     let mut cluster = Cluster::injected(
         10,
@@ -726,25 +820,25 @@ async fn who_follows_with_the_next_update_holds_no_place() {
     cluster.says("defaults", json!({"drainSeconds": 30}));
     let (_, _, a) = cluster.find("a");
     assert_eq!((a.standing, a.when), (Standing::Pending, When::NextUpdate));
-    assert!(cluster.may_begin("b").await);
+    assert!(cluster.may_begin("b"));
 }
 
-#[tokio::test(start_paused = true)]
-async fn pods_of_a_daemon_set_that_come_and_go_hold_up_nobody() {
+#[test]
+fn pods_of_a_daemon_set_that_come_and_go_are_no_rollout() {
     let all = json!({"selector": {}, "kinds": ["Deployment", "DaemonSet"], "drainSeconds": 20});
     let mut daemons = workload(Kind::DaemonSet, "shop", "a");
     daemons.1.data["status"]["numberAvailable"] = json!(1);
     let mut cluster = Cluster::injected(10, [policy("all", &all)], [daemons, deployment("b")]);
     cluster.says("all", json!({"selector": {}, "kinds": ["Deployment", "DaemonSet"], "drainSeconds": 30}));
-    assert_eq!(cluster.may(&["a", "b"]).await, ["b"]);
+    assert_eq!(cluster.may(&["a", "b"]), ["b"]);
 
     // One whose rollout its policy began fails in time.
     cluster.change("a", complete);
-    cluster.begin("a").await;
+    cluster.begin("a");
     for available in [1, 2].into_iter().cycle().take(10) {
         cluster.change("a", |(_, object)| object.data["status"]["numberAvailable"] = json!(available));
-        assert!(!cluster.may_begin("b").await);
-        advance(patience(Kind::DaemonSet, &cluster.workloads[0].1) / 8).await;
+        assert!(!cluster.may_begin("b"));
+        cluster.advance(patience(Kind::DaemonSet, &cluster.workloads[0].1) / 8);
     }
-    assert_eq!(cluster.failed_for("shop", by("all")).await, ["a"]);
+    assert_eq!(cluster.failed_for("shop", by("all")), ["a"]);
 }

@@ -1,0 +1,148 @@
+//! Failed rollouts in the status of policies: what the next leader can't see on the workloads.
+
+use k8s_openapi::jiff::Timestamp;
+use kube::runtime::reflector::ObjectRef;
+
+use super::keys::{Key, PolicyKey};
+use crate::{
+    api::{FailedRollout as Recorded, GracefulPolicySpec, GracefulPolicyStatus, IntOrString, limits},
+    index::caches::Caches,
+    plan::Source,
+    scheduler::{FailedRollout, FailureLimit},
+};
+
+/// What the scheduler has to know of a policy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct PolicySettings {
+    pub(super) generation: Option<i64>,
+    pub(super) failures: FailureLimit,
+}
+
+/// The settings of a policy, and the failed rollouts that its status records. `None` of a policy that is gone.
+pub(super) fn of_policy(caches: &Caches, policy: &PolicyKey) -> Option<(PolicySettings, Vec<Recorded>)> {
+    let of = |spec: &GracefulPolicySpec, status: Option<&GracefulPolicyStatus>, generation| {
+        let said = PolicySettings { generation, failures: failure_limit(spec) };
+        (said, status.map(|status| status.failed_rollouts.clone()).unwrap_or_default())
+    };
+    match policy.source() {
+        Source::Policy(name) => {
+            let found = caches.policies().get(&ObjectRef::new(name).within(policy.namespace()))?;
+            Some(of(&found.spec, found.status.as_ref(), found.metadata.generation))
+        }
+        Source::ClusterPolicy(name) => {
+            let found = caches.cluster_policies().get(&ObjectRef::new(name))?;
+            Some(of(&found.spec.policy, found.status.as_ref(), found.metadata.generation))
+        }
+        _ => None,
+    }
+}
+
+/// How many rollouts of the policy may fail.
+fn failure_limit(spec: &GracefulPolicySpec) -> FailureLimit {
+    match spec.rollout.as_ref().and_then(|rollout| rollout.max_failures.as_ref()) {
+        None => FailureLimit::Default,
+        Some(IntOrString::Int(number)) => FailureLimit::Count(usize::try_from(*number).unwrap_or(1)),
+        Some(IntOrString::String(text)) => {
+            let percent = text.strip_suffix('%').and_then(|percent| percent.parse().ok());
+            percent.map_or(FailureLimit::Default, FailureLimit::Percent)
+        }
+    }
+}
+
+/// What the status of a policy records of its failures: the oldest, as many as fit.
+pub(super) fn recorded(policy: &PolicyKey, failures: &[FailedRollout]) -> Vec<Recorded> {
+    let record = |failure: &FailedRollout| {
+        let FailedRollout { workload, uid, generation, plan, template, reason, time } = failure.clone();
+        Recorded {
+            namespace: policy.is_of_cluster().then_some(workload.namespace),
+            kind: workload.kind,
+            name: workload.name,
+            uid,
+            policy_generation: generation,
+            plan_hash: plan.map(hash_text),
+            template_hash: template.map(hash_text),
+            reason,
+            failure_time: time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        }
+    };
+    failures.iter().take(limits::FAILED_ROLLOUTS).map(record).collect()
+}
+
+/// What a status recorded.
+pub(super) fn restored(policy: &PolicyKey, recorded: &[Recorded]) -> Vec<FailedRollout> {
+    let restore = |record: &Recorded| {
+        let Recorded { namespace, kind, name, uid, policy_generation, .. } = record.clone();
+        let namespace = namespace.unwrap_or_else(|| policy.namespace().to_owned());
+        FailedRollout {
+            workload: Key { namespace, kind, name },
+            uid,
+            generation: policy_generation,
+            plan: record.plan_hash.as_deref().and_then(hash),
+            template: record.template_hash.as_deref().and_then(hash),
+            reason: record.reason,
+            time: record.failure_time.parse().unwrap_or(Timestamp::UNIX_EPOCH),
+        }
+    };
+    recorded.iter().map(restore).collect()
+}
+
+/// Another version of adieu may compute another hash of the same template.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+fn hash_text(hash: u64) -> String {
+    format!("{VERSION}/{hash:016x}")
+}
+
+/// The hash, if this version of adieu computed it.
+fn hash(text: &str) -> Option<u64> {
+    u64::from_str_radix(text.strip_prefix(VERSION)?.strip_prefix('/')?, 16).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::{api::RolloutFailureReason, controller::keys::policy_key, plan::Kind};
+
+    #[test]
+    fn what_is_recorded_is_restored() {
+        for (policy, namespace) in [
+            (policy_key("shop", &Source::Policy("all".into())), None),
+            (policy_key("", &Source::ClusterPolicy("all".into())), Some("shop".to_owned())),
+        ] {
+            let failure = FailedRollout {
+                workload: Key { namespace: "shop".into(), kind: Kind::StatefulSet, name: "db".into() },
+                uid: Some("1-2".into()),
+                generation: Some(3),
+                plan: Some(7),
+                template: Some(u64::MAX),
+                reason: RolloutFailureReason::ReplicaFailure,
+                time: "2026-01-02T03:04:05Z".parse().unwrap(),
+            };
+            let status = recorded(&policy, &vec![failure.clone(); limits::FAILED_ROLLOUTS + 1]);
+            assert_eq!(status.len(), limits::FAILED_ROLLOUTS);
+            assert_eq!(status[0].namespace, namespace);
+            assert_eq!(status[0].failure_time, "2026-01-02T03:04:05Z");
+            assert_eq!(restored(&policy, &status[..1]), std::slice::from_ref(&failure));
+
+            let mut of_another_version = status[0].clone();
+            of_another_version.plan_hash = Some("0.0.1-alpha/0000000000000007".into());
+            of_another_version.template_hash = None;
+            let unknown = FailedRollout { plan: None, template: None, ..failure };
+            assert_eq!(restored(&policy, &[of_another_version]), [unknown]);
+        }
+    }
+
+    #[test]
+    fn a_number_or_a_percentage_of_rollouts_may_fail() {
+        for (rollout, expected) in [
+            (json!({}), FailureLimit::Default),
+            (json!({"maxFailures": 5}), FailureLimit::Count(5)),
+            (json!({"maxFailures": "5%"}), FailureLimit::Percent(5)),
+        ] {
+            let spec = serde_json::from_value(json!({"rollout": rollout})).unwrap();
+            assert_eq!(failure_limit(&spec), expected);
+        }
+    }
+}

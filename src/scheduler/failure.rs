@@ -1,0 +1,73 @@
+//! What failed, and how many may.
+
+use k8s_openapi::jiff::Timestamp;
+
+use super::Snapshot;
+use crate::{api::RolloutFailureReason, index::WorkloadKey};
+
+/// A rollout for a policy that failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailedRollout {
+    /// The workload.
+    pub workload: WorkloadKey,
+    /// The workload's uid.
+    pub uid: Option<String>,
+    /// The policy's generation when it failed.
+    pub generation: Option<i64>,
+    /// The template that was written, as a hash. `None` if it is not known, or another version computed it.
+    pub plan: Option<u64>,
+    /// The template that the API server made of it, as a hash. `None` as for `plan`.
+    pub template: Option<u64>,
+    /// Why it failed.
+    pub reason: RolloutFailureReason,
+    /// When it failed.
+    pub time: Timestamp,
+}
+
+impl FailedRollout {
+    /// Whether the workload still has the template that failed. If another version of adieu recorded it, whether it
+    /// wants no other.
+    pub(super) fn is_of(&self, snapshot: &Snapshot) -> bool {
+        self.template.map_or(snapshot.plan.is_none(), |template| template == snapshot.template)
+    }
+
+    /// Whether the workload would roll out what failed, since somebody undid that.
+    pub(super) fn is_wanted_again(&self, snapshot: &Snapshot, generation: Option<i64>) -> bool {
+        let is_same_plan = self.plan.is_none_or(|plan| snapshot.plan == Some(plan));
+        snapshot.is_queued && is_same_plan && self.generation == generation
+    }
+}
+
+/// How many rollouts of a policy may fail before no other starts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FailureLimit {
+    /// As many as adieu's defaults say for the kind of policy.
+    #[default]
+    Default,
+    /// So many.
+    Count(usize),
+    /// So many percent of the workloads that the policy matches, rounded up, and at least one.
+    Percent(usize),
+}
+
+impl FailureLimit {
+    /// The number, for a policy that matches so many workloads.
+    pub(super) fn number(self, matched: usize, default: usize) -> usize {
+        match self {
+            Self::Default => default,
+            Self::Count(count) => count.max(1),
+            Self::Percent(percent) => matched.saturating_mul(percent).div_ceil(100).max(1),
+        }
+    }
+}
+
+/// What failed of a policy.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PolicyStatus {
+    /// The rollouts that failed, the oldest failures first.
+    pub failures: Vec<FailedRollout>,
+    /// How many may fail before no other starts.
+    pub limit: usize,
+    /// Whether so many failed that none starts in any namespace.
+    pub is_stopped: bool,
+}
