@@ -441,16 +441,16 @@ fn readable<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> 
 pub struct FailedRollout {
     /// The workload's namespace. Absent in the status of a `GracefulPolicy`, whose workloads are in its own.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 63))]
+    #[schemars(length(max = 63), regex(pattern = patterns::PRINTABLE))]
     pub namespace: Option<String>,
     /// The workload's kind.
     pub kind: WorkloadKind,
     /// The workload's name.
-    #[schemars(length(max = 253))]
+    #[schemars(length(max = 253), regex(pattern = patterns::PRINTABLE))]
     pub name: String,
     /// The workload's uid.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 64))]
+    #[schemars(length(max = 36), regex(pattern = patterns::PRINTABLE))]
     pub uid: Option<String>,
     /// The generation of the policy when the rollout failed.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -458,11 +458,11 @@ pub struct FailedRollout {
     pub policy_generation: Option<i64>,
     /// A hash of the pod template that adieu wrote, with the version of adieu that computed it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 64))]
+    #[schemars(length(max = 40), regex(pattern = patterns::PRINTABLE))]
     pub plan_hash: Option<String>,
     /// The same of the pod template that the API server made of it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 64))]
+    #[schemars(length(max = 40), regex(pattern = patterns::PRINTABLE))]
     pub template_hash: Option<String>,
     /// Why it failed.
     pub reason: RolloutFailureReason,
