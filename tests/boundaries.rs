@@ -13,7 +13,7 @@ use serde_json::Value;
 /// What a policy's spec may take at most, in bytes of JSON.
 const LARGEST_SPEC: usize = 36 << 10;
 /// What its status may take, if each character of the messages takes two bytes.
-const LARGEST_STATUS: usize = 88 << 10;
+const LARGEST_STATUS: usize = 104 << 10;
 
 /// The policy as it is when it was read and written.
 fn round_trip(policy: &Value) -> Result<Value, String> {

@@ -30,7 +30,7 @@ use crate::{
     scheduler::{PolicyStatus, Request, RolloutMark, RolloutScheduler, Slot, Snapshot},
 };
 
-/// The scheduler, and who is told of its decisions. The lock is held for no longer than a decision takes.
+/// The scheduler, and the queues that its decisions go to. The lock is held for no longer than a decision takes.
 pub(super) struct Scheduling {
     scheduler: Mutex<RolloutScheduler>,
     clock: Clock,
@@ -52,7 +52,7 @@ impl Clock {
     }
 }
 
-/// The right to write one workload. Unless it is committed or released, nobody knows whether that was written.
+/// The right to write one workload. Unless it is committed or released, the outcome of the write is unknown.
 pub(super) struct Reservation<'a> {
     context: &'a Context,
     slot: Slot,
@@ -214,7 +214,7 @@ impl Scheduling {
             let mut scheduler = self.lock();
             let before = scheduler.next_deadline();
             let outcome = event(&mut scheduler, now);
-            // Whoever may write nothing would let the offers expire.
+            // While writes are paused, offers would only expire.
             let runnable = if context.writes() { scheduler.take_runnable(now) } else { BTreeSet::new() };
             let next = scheduler.next_deadline();
             if next.is_some_and(|next| before.is_none_or(|before| next < before)) {
@@ -307,4 +307,58 @@ fn tell(context: &Context, policies: &BTreeSet<PolicyKey>) {
     context.index.touch_policies(policies.union(&waiting).cloned());
     // Metrics count what failed.
     context.index.bump();
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+    use tokio::{task::yield_now, time::timeout};
+
+    use super::*;
+    use crate::{controller::test_support::commanded, trial::test_support::client};
+
+    /// Two Deployments whose rollouts are complete, and a policy that changes one at a time.
+    fn caches() -> Caches {
+        let workload = |name: &str| {
+            let object: Value = json!({
+                "metadata": {"name": name, "namespace": "shop", "uid": name, "generation": 1},
+                "spec": {"replicas": 1, "template": {
+                    "metadata": {"labels": {"app": name}}, "spec": {"containers": [{"name": "app"}]},
+                }},
+                "status": {"observedGeneration": 1, "replicas": 1, "updatedReplicas": 1, "availableReplicas": 1},
+            });
+            (Kind::Deployment, serde_json::from_value(object).unwrap())
+        };
+        let policy = json!({
+            "apiVersion": "adieu.dev/v1alpha1", "kind": "GracefulPolicy",
+            "metadata": {"name": "all", "namespace": "shop", "generation": 1}, "spec": {"selector": {}},
+        });
+        let policies = vec![serde_json::from_value(policy).unwrap()];
+        Caches::fixed(policies, vec![], ["a", "b"].map(workload).into())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_leader_requeues_runnable_workloads_and_starts_anew_when_it_leads_again() {
+        let (context, [leads, _paused]) = commanded(client(|_, _| None), caches(), 10);
+        let mut runnable = Box::pin(context.scheduling.runnable(Kind::Deployment));
+        let mut next = async || {
+            let next = timeout(Duration::from_mins(5), runnable.next());
+            next.await.expect("a runnable workload").unwrap().name
+        };
+        let check = async {
+            assert_eq!(next().await, "a");
+            // It reserves no slot, and nothing but the clock tells.
+            assert_eq!(next().await, "b");
+            leads.send_replace(false);
+            while context.scheduling.is_active() {
+                yield_now().await;
+            }
+            leads.send_replace(true);
+            assert_eq!(next().await, "a");
+        };
+        tokio::select! {
+            () = context.scheduling.drive(&context) => unreachable!(),
+            () = check => {}
+        }
+    }
 }

@@ -47,7 +47,7 @@ pub(super) struct Entry {
     pub(super) hold: Hold,
     /// Its rollout, if it was started here.
     pub(super) rollout: Option<Rollout>,
-    /// A rollout that may have been started here: nobody knows whether it was written.
+    /// A rollout that may have been started here: it is not known whether it was written.
     tried: Option<Rollout>,
     /// The policies that its rollout failed for. They may outlast the rollout: it is not tried again.
     pub(super) failures: BTreeMap<PolicyKey, FailedRollout>,

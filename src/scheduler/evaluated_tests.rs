@@ -529,7 +529,7 @@ fn each_runnable_workload_is_taken_once() {
 
 #[test]
 fn the_grace_period_of_old_pods_counts_for_the_deadline() {
-    let all = json!({"selector": {}, "kinds": ["StatefulSet"], "gracePeriod": "Exact"});
+    let all = json!({"selector": {}, "kinds": ["StatefulSet"], "gracePeriodPolicy": "Exact"});
     let mut slow = workload(Kind::StatefulSet, "shop", "a");
     slow.1.data["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] = json!(3600);
     let mut cluster = Cluster::new(10, [policy("all", &all)], [slow]);

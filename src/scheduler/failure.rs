@@ -31,7 +31,7 @@ impl FailedRollout {
         self.template.map_or(snapshot.plan.is_none(), |template| template == snapshot.template)
     }
 
-    /// Whether the workload would roll out what failed, since somebody undid that.
+    /// Whether the workload would roll out what failed, after it was undone.
     pub(super) fn is_wanted_again(&self, snapshot: &Snapshot, generation: Option<i64>) -> bool {
         let is_same_plan = self.plan.is_none_or(|plan| snapshot.plan == Some(plan));
         snapshot.is_queued && is_same_plan && self.generation == generation

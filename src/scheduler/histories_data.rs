@@ -357,11 +357,8 @@ pub(super) const LIMITS: &[History] = &[
         wait e/1 all
         may d/2 e/1
         reported c/1
-        after 10
         may
         complete c/1
-        may e/1
-        after 60
         may d/2 e/1",
     ),
     (
@@ -377,7 +374,6 @@ pub(super) const LIMITS: &[History] = &[
         start b/1
         may c/1
         reported b/1
-        after 10
         may",
     ),
     (
@@ -389,7 +385,6 @@ pub(super) const LIMITS: &[History] = &[
         wait b/1 all
         start a/1
         reported a/1
-        after 10
         may",
     ),
 ];

@@ -7,7 +7,7 @@
 //! - `may NS/NAME ...`: exactly these are offered a slot, or hold an offer
 //! - `start NS/NAME`: it is written, and rolls out; `write` leaves out what the watch brings
 //! - `counts NS/NAME UPDATED AVAILABLE OLD`: how far it is; `rolling`, `reported`, `complete NS/NAME`
-//! - `refused`, `unknown NS/NAME`: its write is released, or nobody knows; `blocked`, `unblocked NS/NAME`
+//! - `refused`, `unknown NS/NAME`: its write is released, or its outcome is unknown; `blocked`, `unblocked NS/NAME`
 //! - `owner NS/NAME`: its owner writes another template, which needs nothing; `undo NS/NAME`: the one from before
 //! - `scale NS/NAME`: another generation of the same template; `delete NS/NAME`
 //! - `after SECONDS`; `restart`: another leader
@@ -376,7 +376,7 @@ fn a_failure_lasts_until_it_is_fixed() {
             ("another leader in the end", format!("{failed}\n{end}\nrestart\nfailed a/p {failures}\n{may}")),
         ] {
             let history = match (name, when) {
-                // Of an injected workload nobody can tell whose rollout it is. A new leader counts it.
+                // A new leader can't tell whose rollout it is of an injected workload, and counts it.
                 ("its owner changes the template", "another leader in the end") => {
                     format!("{failed}\n{end}\nrestart\nfailed a/p\nmay\ncomplete a/1\nmay a/2")
                 }

@@ -225,7 +225,7 @@ impl RolloutScheduler {
         self.update_slot(slot, now, |entry| entry.release(now));
     }
 
-    /// Nobody knows whether the workload was written. It keeps the slot for a while, until it is observed.
+    /// It is not known whether the workload was written. It keeps the slot for a while, until it is observed.
     pub fn outcome_unknown(&mut self, slot: &Slot, now: Timestamp) {
         self.update_slot(slot, now, |entry| entry.outcome_unknown(now));
     }
