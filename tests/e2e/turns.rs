@@ -231,7 +231,7 @@ async fn a_rollout_whose_pods_come_and_go_fails_and_is_recorded() {
     scene.patch("Deployment", "flaps", &flapping).await.unwrap();
     let pods: Api<Pod> = Api::namespaced(scene.client.clone(), &scene.namespace);
     let before = pods.list(&ListParams::default()).await.unwrap().items;
-    let old: BTreeSet<_> = before.iter().map(kube::ResourceExt::uid).collect();
+    let old: BTreeSet<_> = before.iter().map(ResourceExt::uid).collect();
     scene.create(&policy(&json!({"selector": {}, "drainSeconds": 1}))).await;
     within(Duration::from_mins(4), "the rollout to fail", || async {
         for pod in pods.list(&ListParams::default().labels("app=flaps")).await.unwrap().items {
