@@ -258,7 +258,7 @@ async fn write_template(
             Ok(Err(context.refuse(kind, object, error.to_string(), ReconcileResult::ApiError)))
         }
         Some(Err(error)) if error.is_conflict() && is_always_late() => {
-            let reason = "somebody else writes it all the time: see who, by kubectl get -o yaml \
+            let reason = "another client writes it all the time: see which, by kubectl get -o yaml \
                           --show-managed-fields";
             Ok(Err(context.refuse(kind, object, reason.into(), ReconcileResult::ApiError)))
         }
