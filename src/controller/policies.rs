@@ -87,15 +87,15 @@ async fn reconcile<P: Policy>(policy: Arc<P>, context: Arc<Context>) -> Result<A
     if !context.index.has_applied(&key, policy.meta()) {
         return Ok(Action::await_change());
     }
-    // The failures that the previous leader recorded are read before they are overwritten.
-    if !context.scheduling.is_active() {
-        return Ok(Action::await_change());
-    }
     let is_stopped = |policy: &PolicyKey, namespace: &str| context.scheduling.is_stopped(policy, namespace);
     let trouble = Trouble { is_stopped: &is_stopped, blocked: &context.blocked };
     let mut tally = Tally::of(&key, &context.index.of_policy(&key), &trouble);
     let matched = usize::try_from(tally.counts.matched).unwrap_or_default();
-    tally.set_failed(context.scheduling.status_of(&context, &key, matched));
+    // The failures that the previous leader recorded are read before they are overwritten.
+    let Some(rollouts) = context.scheduling.status_of(&context, &key, matched) else {
+        return Ok(Action::await_change());
+    };
+    tally.set_failed(rollouts);
     let around = if P::OF_CLUSTER {
         context.caches.surroundings_everywhere()
     } else {
@@ -663,6 +663,9 @@ mod tests {
         let tally = failed_in(tally(&policy, &workloads, &trouble), "shop", &failed);
         let status = super::status(&policy, tally, effective(&policy), at(1));
         assert_eq!(status.workloads.unwrap().rollout_failed, 100);
+        // A merge patch removes what it names, and keeps the rest.
+        let none = serde_json::to_value(GracefulPolicyStatus::default()).unwrap();
+        assert_eq!(none["failedRollouts"], json!([]));
         assert_eq!(status.failed_rollouts.len(), limits::FAILED_ROLLOUTS);
         let types: Vec<_> = status.conditions.iter().map(|condition| condition.type_.as_str()).collect();
         assert_eq!(types[types.len() - 4..], ["Ready", "Conflicted", "Stalled", "Blocked"]);

@@ -169,6 +169,7 @@ impl Scheduling {
     }
 
     /// Whether everything that the previous leader left is known.
+    #[cfg(test)]
     pub(super) fn is_active(&self) -> bool {
         self.lock().is_active()
     }
@@ -189,11 +190,17 @@ impl Scheduling {
         self.with(context, |scheduler, now| scheduler.set_blocked(key, is_blocked, now));
     }
 
-    /// What failed of a policy, which matches so many workloads.
-    pub(super) fn status_of(&self, context: &Context, policy: &PolicyKey, matched: usize) -> PolicyStatus {
+    /// What failed of a policy, which matches so many workloads. `None` before everything that the previous leader left
+    /// is known.
+    pub(super) fn status_of(
+        &self,
+        context: &Context,
+        policy: &PolicyKey,
+        matched: usize,
+    ) -> Option<PolicyStatus> {
         self.with(context, |scheduler, _| {
             scheduler.set_matched(policy, matched);
-            scheduler.status_of(policy)
+            scheduler.is_active().then(|| scheduler.status_of(policy))
         })
     }
 

@@ -21,7 +21,7 @@ pub enum Progress {
 /// What a Deployment's progressDeadlineSeconds is where it says nothing (API defaulting).
 const PATIENCE: Duration = Duration::from_mins(10);
 
-/// Who gives a Deployment no deadline (2147483647) doesn't want others to wait for ever.
+/// The longest deadline of a Deployment (2147483647 stands for none) or grace period that others wait for.
 const LONGEST_PATIENCE: Duration = Duration::from_hours(1);
 
 /// What a pod's terminationGracePeriodSeconds is where it says nothing (API defaulting).
@@ -36,7 +36,8 @@ pub(crate) fn patience(kind: Kind, object: &DynamicObject) -> Duration {
         return seconds(&spec["progressDeadlineSeconds"]).unwrap_or(PATIENCE).min(LONGEST_PATIENCE);
     }
     let grace = &spec["template"]["spec"]["terminationGracePeriodSeconds"];
-    PATIENCE.saturating_add(seconds(grace).unwrap_or(GRACE_PERIOD))
+    let ready = seconds(&spec["minReadySeconds"]).unwrap_or_default().min(LONGEST_PATIENCE);
+    PATIENCE + seconds(grace).unwrap_or(GRACE_PERIOD).min(LONGEST_PATIENCE) + ready
 }
 
 /// How far a rollout has come, for comparisons. Pods of a StatefulSet or DaemonSet that become ready and cease
@@ -276,6 +277,10 @@ mod tests {
             let slow = json!({"template": {"spec": {"terminationGracePeriodSeconds": 3600}}});
             assert_eq!(of(kind, slow), PATIENCE + Duration::from_hours(1));
             assert_eq!(of(kind, json!({})), PATIENCE + GRACE_PERIOD);
+            let endless = json!({"template": {"spec": {"terminationGracePeriodSeconds": i64::MAX}}});
+            assert_eq!(of(kind, endless), PATIENCE + LONGEST_PATIENCE);
+            let ready = json!({"minReadySeconds": 900});
+            assert_eq!(of(kind, ready), PATIENCE + GRACE_PERIOD + Duration::from_mins(15));
         }
     }
 

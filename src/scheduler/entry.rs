@@ -97,7 +97,9 @@ impl Entry {
     }
 
     pub(super) fn set_snapshot(&mut self, snapshot: Snapshot) {
-        let is_same = self.snapshot.generation == snapshot.generation && self.snapshot.plan == snapshot.plan;
+        let Snapshot { generation, plan, asked_by, .. } = &self.snapshot;
+        let is_same =
+            (generation, plan, asked_by) == (&snapshot.generation, &snapshot.plan, &snapshot.asked_by);
         if !is_same {
             // A writer that came with what it is now was turned away.
             self.withdraw();
@@ -173,7 +175,7 @@ impl Entry {
         }
         match self.hold {
             Hold::Offered { until } if until <= now => self.release(now),
-            Hold::Tried { until, .. } if until <= now => self.hold = Hold::None,
+            Hold::Tried { until, .. } if until <= now => (self.hold, self.tried) = (Hold::None, None),
             _ => {}
         }
     }

@@ -50,7 +50,7 @@ pub(super) const SHARING: &[History] = &[
         may a/1 a/2 a/3 b/1 b/2 c/1
         start a/1
         complete a/1
-        may a/2 a/3 a/4 b/1 b/2 c/1",
+        may a/2 a/3 b/1 b/2 b/3 c/1",
     ),
     (
         "eight slow Deployments of a tenant keep no other from its only one",
@@ -127,6 +127,9 @@ pub(super) const SHARING: &[History] = &[
         start a/1
         may
         complete a/1
+        may b/1
+        start b/1
+        complete b/1
         may a/2",
     ),
     (
@@ -377,6 +380,23 @@ pub(super) const LIMITS: &[History] = &[
         may",
     ),
     (
+        "for a policy of the cluster, each namespace counts once",
+        8,
+        "
+        policy all max=9
+        wait a/1 all
+        wait a/2 all
+        wait a/3 all
+        start a/1
+        start a/2
+        start a/3
+        reported a/1
+        reported a/2
+        reported a/3
+        wait b/1 all
+        may b/1",
+    ),
+    (
         "of which at least one may fail",
         8,
         "
@@ -391,6 +411,18 @@ pub(super) const LIMITS: &[History] = &[
 
 /// What holds a slot.
 pub(super) const SLOTS: &[History] = &[
+    (
+        "a write of unknown outcome is not repeated for a policy that was stopped since",
+        8,
+        "
+        policy a/p max=2
+        wait a/1 a/p
+        wait a/2 a/p
+        unknown a/1
+        start a/2
+        reported a/2
+        asks a/1 denied",
+    ),
     (
         "a workload that conflicts gives its slot to others",
         8,

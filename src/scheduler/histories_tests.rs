@@ -398,6 +398,17 @@ fn a_slot_is_held_by_what_rolls_out_and_nothing_else() {
     run(data::SLOTS);
 }
 
+#[test]
+fn offers_are_withdrawn_once_a_lowered_limit_is_observed() {
+    let mut history = History::new(8);
+    let steps = ["policy a/p max=2", "wait a/1 a/p", "wait a/2 a/p", "may a/1 a/2", "policy a/p max=1"];
+    // Both are evaluated by the changed policy before the next decision.
+    for step in steps.into_iter().chain(["wait a/1 a/p", "wait a/2 a/p", "may a/1"]) {
+        history.step(step);
+    }
+    check(&history);
+}
+
 /// A slot of an earlier term is worth nothing.
 #[test]
 fn a_slot_of_an_earlier_term_commits_nothing() {

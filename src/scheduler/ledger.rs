@@ -125,8 +125,8 @@ impl Ledger {
         }
     }
 
-    /// The workload that a free slot is for.
-    pub(super) fn next(&self, limits: &Limits) -> Option<WorkloadKey> {
+    /// The workload that a free slot is for. `last_offers`: the number of the last offer in each namespace.
+    pub(super) fn next(&self, limits: &Limits, last_offers: &HashMap<String, u64>) -> Option<WorkloadKey> {
         if self.held >= self.slots {
             return None;
         }
@@ -136,7 +136,8 @@ impl Ledger {
             .filter(|((namespace, asked_by), _)| self.has_room(namespace, asked_by, limits));
         let first = queues.filter_map(|((namespace, asked_by), queue)| {
             let first = queue.first()?;
-            Some((self.held_in(namespace), self.held_for_any(asked_by), first))
+            let last = last_offers.get(namespace).copied().unwrap_or_default();
+            Some((self.held_in(namespace), self.held_for_any(asked_by), last, first))
         });
         first.min().map(|(.., (_, key))| key.clone())
     }
@@ -176,6 +177,17 @@ impl Ledger {
         self.failed.get(policy).into_iter().flatten()
     }
 
+    /// How many failures count towards the limit of a policy: of the cluster's one in each namespace, so that no
+    /// namespace alone stops it everywhere.
+    pub(super) fn failures(&self, policy: &PolicyKey) -> usize {
+        let failed = self.failed(policy);
+        if policy.is_of_cluster() {
+            failed.map(|key| &key.namespace).collect::<BTreeSet<_>>().len()
+        } else {
+            failed.count()
+        }
+    }
+
     pub(super) fn failed_rollouts(&self) -> usize {
         self.failed.values().map(BTreeSet::len).sum()
     }
@@ -186,7 +198,7 @@ impl Ledger {
         let first = WorkloadKey { namespace: namespace.to_owned(), kind: Kind::ALL[0], name: String::new() };
         let is_inside = |key: &WorkloadKey| key.namespace == namespace;
         let failed_here = || failed.range(first..).next().is_some_and(is_inside);
-        failed.len() >= limits.failure_limit(policy) || policy.is_of_cluster() && failed_here()
+        self.failures(policy) >= limits.failure_limit(policy) || policy.is_of_cluster() && failed_here()
     }
 
     pub(super) fn next_deadline(&self) -> Option<Timestamp> {

@@ -6,7 +6,7 @@
 //! - A rollout holds a slot from its offer until it completes or fails, in the cluster and for each policy that asks
 //!   for it. Rollouts that others start hold none; adieu writes such a workload once they are complete.
 //! - A free slot goes to the namespace that holds the fewest, then to the policies that hold the fewest, then to the
-//!   oldest workload. About a quarter of the slots is for namespaces and policies that hold none.
+//!   namespace that was offered none for longest, then to the oldest workload. About a quarter of the slots is for namespaces and policies that hold none.
 //! - Progress is a new maximum of updated or available replicas, or a new minimum of old ones. A rollout that makes
 //!   none for its deadline fails, also if its replicas come and go, and so does one that takes too long in all.
 //! - A failed rollout stops its policy in the namespace, and everywhere after as many as the policy's
@@ -65,6 +65,10 @@ pub struct RolloutScheduler {
     /// The number of the last slot. It is kept when everything else is dropped, so that no writer of an earlier term
     /// can commit a slot of this one.
     last_slot: u64,
+    /// How many slots were offered, and which offer was the last in each namespace: of namespaces that hold as many
+    /// slots, the one that was offered none for longest gets the next.
+    offers: u64,
+    last_offers: HashMap<String, u64>,
     /// Workloads that are offered a slot.
     offered: BTreeSet<WorkloadKey>,
     /// Those of them that were offered it since they were last taken.
@@ -84,6 +88,8 @@ impl RolloutScheduler {
             restored: HashMap::new(),
             is_active: false,
             last_slot: 0,
+            offers: 0,
+            last_offers: HashMap::new(),
             offered: BTreeSet::new(),
             runnable: BTreeSet::new(),
             changed: BTreeSet::new(),
@@ -200,7 +206,8 @@ impl RolloutScheduler {
         self.offer(now);
         let entry = self.entries.get(key).filter(|entry| self.is_active && entry.accepts(request))?;
         let may_reserve = match &entry.hold {
-            Hold::Offered { .. } | Hold::Tried { .. } => true,
+            // Its policy may have been stopped since it was offered the slot.
+            Hold::Offered { .. } | Hold::Tried { .. } => !self.waits_for_stopped(key, entry),
             Hold::Reserved { .. } => false,
             // A workload that is blocked or lost a conflict waits in no queue, and asks by itself.
             Hold::None => entry.waits_aside() && self.has_room(key, entry),
@@ -257,7 +264,7 @@ impl RolloutScheduler {
             failed.filter_map(|key| self.entries.get(key)?.failures.get(policy).cloned()).collect();
         failures.sort_by(|a, b| (a.time, &a.workload).cmp(&(b.time, &b.workload)));
         let limit = self.limits(policy).failure_limit(policy);
-        PolicyStatus { is_stopped: failures.len() >= limit, limit, failures }
+        PolicyStatus { is_stopped: self.ledger.failures(policy) >= limit, limit, failures }
     }
 
     /// Whether failures stop a policy in a namespace.
@@ -281,19 +288,24 @@ impl RolloutScheduler {
         self.ledger.has_room(&key.namespace, &entry.snapshot.asked_by, &self.policies)
     }
 
+    /// Whether failures stop a policy that asks for a workload.
+    fn waits_for_stopped(&self, key: &WorkloadKey, entry: &Entry) -> bool {
+        entry.snapshot.asked_by.keys().any(|policy| self.is_stopped(policy, &key.namespace))
+    }
+
     /// Offers the free slots. What was offered for a policy that was stopped since is withdrawn.
     fn offer(&mut self, now: Timestamp) {
         let is_stopped = |key: &&WorkloadKey| {
-            let mut asked_by =
-                self.entries.get(*key).into_iter().flat_map(|entry| entry.snapshot.asked_by.keys());
-            asked_by.any(|policy| self.is_stopped(policy, &key.namespace))
+            self.entries.get(*key).is_some_and(|entry| self.waits_for_stopped(key, entry))
         };
         for key in self.offered.iter().filter(is_stopped).cloned().collect::<Vec<_>>() {
             self.update(&key, now, Entry::withdraw);
         }
         while self.is_active
-            && let Some(key) = self.ledger.next(&self.policies)
+            && let Some(key) = self.ledger.next(&self.policies, &self.last_offers)
         {
+            self.offers += 1;
+            self.last_offers.insert(key.namespace.clone(), self.offers);
             self.update(&key, now, |entry| entry.offer(now));
             self.runnable.insert(key);
         }

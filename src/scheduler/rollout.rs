@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// The longest that a rollout may take in all, however many replicas it has.
-const LONGEST: Duration = Duration::from_hours(24);
+const LONGEST: Duration = Duration::from_hours(7 * 24);
 
 /// What the API server answered when a workload was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,7 +111,9 @@ impl Rollout {
 
     /// Why it has failed, if it has.
     pub(super) fn failure(&self, snapshot: &Snapshot, now: Timestamp) -> Option<RolloutFailureReason> {
-        let is_reported = snapshot.progress == Progress::Failed && !self.is_ahead_of(snapshot);
+        // Of a rollout back to an older ReplicaSet the controller first says what it said of the one before.
+        let is_of_this = self.said_before.is_none() || snapshot.said != self.said_before;
+        let is_reported = snapshot.progress == Progress::Failed && is_of_this && !self.is_ahead_of(snapshot);
         if is_reported || now >= later(self.progressed, self.patience(snapshot)) {
             return Some(if snapshot.replica_failure {
                 RolloutFailureReason::ReplicaFailure

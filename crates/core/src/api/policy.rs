@@ -354,7 +354,7 @@ pub struct Rollout {
     pub max_concurrent: Option<i32>,
     /// How many rollouts may fail before no other starts, as a number or a percentage of the matched workloads
     /// (rounded up). A `ClusterGracefulPolicy` stops in the namespace of a failed rollout in any case, and everywhere
-    /// once this many have failed. From 1 to 1000, or 1% to 100%. Default 1 for a `GracefulPolicy`, 3 for a
+    /// once rollouts failed in this many namespaces. From 1 to 1000, or 1% to 100%. Default 1 for a `GracefulPolicy`, 3 for a
     /// `ClusterGracefulPolicy`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_failures: Option<IntOrString>,
@@ -415,7 +415,8 @@ pub struct GracefulPolicyStatus {
     /// The rollouts that failed, the oldest failures first, at most 50; `workloads.rolloutFailed` counts all. An entry
     /// goes when its workload's rollout completes, the workload is deleted, its pod template changes, or the policy
     /// asks for other values. The next leader reads them: a failed rollout is not tried again.
-    #[serde(default, deserialize_with = "readable", skip_serializing_if = "Vec::is_empty")]
+    // Written also if it is empty: a merge patch keeps what it doesn't name.
+    #[serde(default, deserialize_with = "readable")]
     #[schemars(length(max = limits::FAILED_ROLLOUTS))]
     pub failed_rollouts: Vec<FailedRollout>,
 
