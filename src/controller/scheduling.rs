@@ -364,6 +364,8 @@ mod tests {
             assert_eq!(next().await, "a");
         };
         tokio::select! {
+            // What the context offered when it was made is offered anew before it is taken.
+            biased;
             () = context.scheduling.drive(&context) => unreachable!(),
             () = check => {}
         }
