@@ -201,7 +201,8 @@ async fn slow_rollouts_of_a_namespace_leave_slots_to_others() {
     other.rolled_out("web").await;
     let many = json!({"selector": {}, "drainSeconds": 1, "rollout": {"maxConcurrent": 1000}});
     tenant.create(&policy(&many)).await;
-    eventually("the tenant's rollouts to start", || async {
+    // Their pods count as available only after minReadySeconds, and a workload that isn't complete is waited for.
+    within(Duration::from_mins(4), "the tenant's rollouts to start", || async {
         let rolling = names.iter().map(|name| tenant.deployment(name));
         futures::future::join_all(rolling).await.iter().filter(|now| drain(now) == Some(1)).count() >= 3
     })
@@ -224,8 +225,6 @@ async fn a_rollout_whose_pods_come_and_go_fails_and_is_recorded() {
     flaps["spec"]["progressDeadlineSeconds"] = json!(60);
     scene.create(&flaps).await;
     scene.rolled_out("flaps").await;
-    scene.create(&web("sound", &json!({}))).await;
-    scene.rolled_out("sound").await;
     // From here on no new pod becomes available: each is deleted after 20 s.
     let flapping = json!({"spec": {"minReadySeconds": 30}});
     scene.patch("Deployment", "flaps", &flapping).await.unwrap();
@@ -243,7 +242,6 @@ async fn a_rollout_whose_pods_come_and_go_fails_and_is_recorded() {
         status["failedRollouts"][0]["name"] == "flaps" && status["workloads"]["rolloutFailed"] == 1
     })
     .await;
-    assert_eq!(drain(&scene.deployment("sound").await), None, "no other starts");
     scene.end().await;
 }
 
