@@ -790,7 +790,7 @@ fn a_rollout_counts_for_the_policies_that_asked_for_it() {
     let mut cluster = cluster.taken_over();
     assert_eq!(cluster.may(&["a2"]), [""; 0]);
     cluster.says("defaults", json!({"shutdownTimeoutSeconds": 40, "rollout": {"maxFailures": 1}}));
-    assert_eq!(cluster.may(&["a1"]), ["a1"], "what its policy broke, its policy may mend");
+    assert_eq!(cluster.may(&["a1"]), ["a1"], "a policy may fix what it broke");
 }
 
 #[test]

@@ -168,6 +168,19 @@ pub(super) const SHARING: &[History] = &[
 /// What is progress, and what fails.
 pub(super) const PROGRESS: &[History] = &[
     (
+        "what its controller said of the rollout before fails no other",
+        8,
+        "
+        policy a/p max=1
+        wait a/1 a/p
+        says a/1 7
+        start a/1
+        reported a/1
+        failed a/p
+        says a/1 8
+        failed a/p a/1=ProgressDeadlineExceeded",
+    ),
+    (
         "a Deployment that flaps fails at its deadline",
         2,
         "
@@ -412,6 +425,18 @@ pub(super) const LIMITS: &[History] = &[
 /// What holds a slot.
 pub(super) const SLOTS: &[History] = &[
     (
+        "a write of unknown outcome is forgotten after its slot",
+        8,
+        "
+        policy a/p max=1
+        wait a/1 a/p
+        unknown a/1
+        after 61
+        owner a/1
+        wait a/2 a/p
+        may a/2",
+    ),
+    (
         "a write of unknown outcome is not repeated for a policy that was stopped since",
         8,
         "
@@ -500,7 +525,7 @@ pub(super) const SLOTS: &[History] = &[
         may a/1",
     ),
     (
-        "a write of which nobody knows holds its slot for a while",
+        "a write of unknown outcome holds its slot for a while",
         8,
         "
         policy a/p max=1

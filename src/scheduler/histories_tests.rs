@@ -7,6 +7,7 @@
 //! - `may NS/NAME ...`: exactly these are offered a slot, or hold an offer
 //! - `start NS/NAME`: it is written, and rolls out; `write` leaves out what the watch brings
 //! - `counts NS/NAME UPDATED AVAILABLE OLD`: how far it is; `rolling`, `reported`, `complete NS/NAME`
+//! - `says NS/NAME NUMBER`: what its controller says of the rollout
 //! - `refused`, `unknown NS/NAME`: its write is released, or its outcome is unknown; `blocked`, `unblocked NS/NAME`
 //! - `owner NS/NAME`: its owner writes another template, which needs nothing; `undo NS/NAME`: the one from before
 //! - `scale NS/NAME`: another generation of the same template; `delete NS/NAME`
@@ -130,6 +131,7 @@ impl History {
             "rolling" => self.observe(&key, |now| now.progress = Progress::Rolling),
             "complete" => self.observe(&key, |now| now.progress = Progress::Complete),
             "reported" => self.observe(&key, |now| now.progress = Progress::Failed),
+            "says" => self.observe(&key, |now| now.said = Some(number(2).unsigned_abs())),
             "quota" => self.observe(&key, |now| now.replica_failure = true),
             "broken" => self.observe(&key, |now| {
                 (now.progress, now.was_complete) = (Progress::Rolling, true);
@@ -366,7 +368,7 @@ fn a_failure_lasts_until_it_is_fixed() {
     ];
     let mut histories = vec![];
     for (name, end, failures, may) in ends {
-        // Whoever leads, and whenever that changes.
+        // With a change of leader after any step.
         for (when, history) in [
             ("the same leader", format!("{failed}\n{end}\nfailed a/p {failures}\n{may}")),
             (

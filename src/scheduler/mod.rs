@@ -62,6 +62,9 @@ pub struct RolloutScheduler {
     /// Failures that the previous leader recorded, of workloads that have yet to be observed.
     restored: HashMap<WorkloadKey, Vec<(PolicyKey, FailedRollout)>>,
     is_active: bool,
+    /// Whether anything changed that an offer depends on since slots were last offered. Finding the next one looks at
+    /// all queues, and most events change nothing.
+    may_offer: bool,
     /// The number of the last slot. It is kept when everything else is dropped, so that no writer of an earlier term
     /// can commit a slot of this one.
     last_slot: u64,
@@ -87,6 +90,7 @@ impl RolloutScheduler {
             ledger: Ledger::new(slots),
             restored: HashMap::new(),
             is_active: false,
+            may_offer: false,
             last_slot: 0,
             offers: 0,
             last_offers: HashMap::new(),
@@ -114,6 +118,7 @@ impl RolloutScheduler {
     /// starts is another's unless it was committed here.
     pub fn activate(&mut self) {
         self.is_active = true;
+        self.may_offer = true;
         self.restored.clear();
     }
 
@@ -135,6 +140,7 @@ impl RolloutScheduler {
         let is_changed = (limits.generation, limits.failures) != (generation, failures);
         (limits.generation, limits.failures) = (generation, failures);
         if is_changed {
+            self.may_offer = true;
             for key in self.ledger.failed(policy).cloned().collect::<Vec<_>>() {
                 self.changed.insert(policy.clone());
                 self.update(&key, now, |_| {});
@@ -144,14 +150,16 @@ impl RolloutScheduler {
 
     /// How many workloads a policy matches, of which a percentage may fail.
     pub fn set_matched(&mut self, policy: &PolicyKey, matched: usize) {
-        if let Some(limits) = self.policies.get_mut(policy) {
+        if let Some(limits) = self.policies.get_mut(policy).filter(|limits| limits.matched != matched) {
             limits.matched = matched;
+            self.may_offer = true;
         }
     }
 
     /// A policy was deleted.
     pub fn remove_policy(&mut self, policy: &PolicyKey, now: Timestamp) {
         self.policies.remove(policy);
+        self.may_offer = true;
         for key in self.ledger.failed(policy).cloned().collect::<Vec<_>>() {
             self.update(&key, now, |entry| drop(entry.failures.remove(policy)));
         }
@@ -173,6 +181,7 @@ impl RolloutScheduler {
             let entry = Entry::new(snapshot.clone(), restored, !self.is_active, now);
             self.ledger.add(key, &entry.footprint());
             self.entries.insert(key.clone(), entry);
+            self.may_offer = true;
         }
         self.update(key, now, |entry| entry.set_snapshot(snapshot));
     }
@@ -183,6 +192,7 @@ impl RolloutScheduler {
             let footprint = entry.footprint();
             self.changed.extend(footprint.failed.iter().cloned());
             self.ledger.remove(key, &footprint);
+            self.may_offer = true;
         }
         self.offered.remove(key);
         self.runnable.remove(key);
@@ -295,20 +305,22 @@ impl RolloutScheduler {
 
     /// Offers the free slots. What was offered for a policy that was stopped since is withdrawn.
     fn offer(&mut self, now: Timestamp) {
+        if !self.is_active || !self.may_offer {
+            return;
+        }
         let is_stopped = |key: &&WorkloadKey| {
             self.entries.get(*key).is_some_and(|entry| self.waits_for_stopped(key, entry))
         };
         for key in self.offered.iter().filter(is_stopped).cloned().collect::<Vec<_>>() {
             self.update(&key, now, Entry::withdraw);
         }
-        while self.is_active
-            && let Some(key) = self.ledger.next(&self.policies, &self.last_offers)
-        {
+        while let Some(key) = self.ledger.next(&self.policies, &self.last_offers) {
             self.offers += 1;
             self.last_offers.insert(key.namespace.clone(), self.offers);
             self.update(&key, now, |entry| entry.offer(now));
             self.runnable.insert(key);
         }
+        self.may_offer = false;
     }
 
     fn update_slot(&mut self, slot: &Slot, now: Timestamp, change: impl FnOnce(&mut Entry)) {
@@ -337,9 +349,13 @@ impl RolloutScheduler {
             self.offered.remove(key);
             self.runnable.remove(key);
         }
+        if before == after {
+            return;
+        }
         self.changed.extend(before.failed.symmetric_difference(&after.failed).cloned());
         self.ledger.remove(key, &before);
         self.ledger.add(key, &after);
+        self.may_offer = true;
     }
 }
 
