@@ -15,9 +15,9 @@ fn main() -> anyhow::Result<()> {
     for case in &cases {
         let new = Workload::of(Kind::Deployment, &case.new);
         let old = case.old.as_ref().map(|old| Workload::of(Kind::Deployment, old));
-        let surroundings = case.caches.surroundings(fixtures::NAMESPACE);
+        let namespace_context = case.caches.namespace_context(fixtures::NAMESPACE);
         group.bench_function(case.name, |bencher| {
-            bencher.iter(|| admit(black_box(&new), black_box(old.as_ref()), black_box(&surroundings)));
+            bencher.iter(|| admit(black_box(&new), black_box(old.as_ref()), black_box(&namespace_context)));
         });
     }
     group.finish();

@@ -21,7 +21,7 @@
 //! | [`cli`] | one file per command | everything |
 //!
 //! What becomes of a workload's pod template is decided in one place, by pure functions: [`plan::admit`] when
-//! a workload is created or updated, [`plan::converge`] for what exists already or was written while the webhook was
+//! a workload is created or updated, [`plan::evaluate`] for what exists already or was written while the webhook was
 //! unavailable, and [`plan::render`] for a manifest. So all come to the same result.
 
 pub use adieu_core::{api, plan};

@@ -16,10 +16,11 @@ use adieu::{
         labels::{ENABLED, INJECTION},
     },
     plan::{
-        self, Facts, Injected, OptIn, PodHooks, Record, Resolution, Settings, Source, Surroundings, When,
+        self, Injected, InjectionContext, NamespaceContext, OptIn, PodHooks, Record, Resolution,
+        RolloutTiming, Settings, Source,
     },
 };
-use generate::{Case, additions, cases, list_mut, surroundings, workload};
+use generate::{Case, additions, cases, context, list_mut, workload};
 use kube::core::DynamicObject;
 use proptest::{
     prelude::*,
@@ -66,7 +67,7 @@ proptest! {
     }
 
     #[test]
-    fn other_settings_make_what_they_make_from_scratch(case in cases(), other in surroundings()) {
+    fn other_settings_make_what_they_make_from_scratch(case in cases(), other in context()) {
         let (before, now) = (Scene::of(&case), Scene::new(case.object(), other));
         let injected = before.inject(before.template()).template;
         let changed = now.inject(&injected).template;
@@ -88,9 +89,9 @@ proptest! {
                 order.put(list);
             }
         }
-        order.put(&mut shuffled.surroundings.services);
-        order.put(&mut shuffled.surroundings.policies);
-        order.put(&mut shuffled.surroundings.cluster_policies);
+        order.put(&mut shuffled.context.services);
+        order.put(&mut shuffled.context.policies);
+        order.put(&mut shuffled.context.cluster_policies);
         let (scene, shuffled) = (Scene::of(&case), Scene::of(&shuffled));
         prop_assert_eq!(
             in_one_order(scene.inject(scene.template())),
@@ -107,7 +108,7 @@ proptest! {
     }
 
     #[test]
-    fn webhook_and_controller_agree_and_roll_nothing_by_themselves(case in cases(), other in surroundings()) {
+    fn webhook_and_controller_agree_and_roll_nothing_by_themselves(case in cases(), other in context()) {
         let scene = Scene::of(&case);
         let created = scene.admitted(&scene.object, None);
         an_update_that_changes_nothing_changes_nothing(&scene, &created, other)?;
@@ -297,7 +298,7 @@ fn a_handler_merged_beside_the_injected_one_takes_its_place(
 fn an_update_that_changes_nothing_changes_nothing(
     scene: &Scene,
     created: &DynamicObject,
-    other: Surroundings,
+    other: NamespaceContext,
 ) -> Law {
     // The API server may ask again on creation, after other webhooks.
     prop_assert_eq!(scene.admit(created, None), None);
@@ -315,13 +316,13 @@ fn a_replace_with_the_manifest_as_it_was_rolls_nothing(scene: &Scene, created: &
 }
 
 fn the_controller_wants_what_the_webhook_made(scene: &Scene, created: &DynamicObject) -> Law {
-    prop_assert_eq!(scene.converge(created), None);
+    prop_assert_eq!(scene.evaluate(created), None);
     // What slipped past becomes the same, but for a probe that only a creation can get.
-    let converged = scene.converge(&scene.object).unwrap_or_else(|| scene.template().clone());
-    prop_assert_eq!(without_probes(&converged), without_probes(&created.data["spec"]["template"]));
+    let evaluated = scene.evaluate(&scene.object).unwrap_or_else(|| scene.template().clone());
+    prop_assert_eq!(without_probes(&evaluated), without_probes(&created.data["spec"]["template"]));
     let mut later = scene.object.clone();
-    later.data["spec"]["template"] = converged;
-    prop_assert_eq!(scene.converge(&later), None);
+    later.data["spec"]["template"] = evaluated;
+    prop_assert_eq!(scene.evaluate(&later), None);
     Ok(())
 }
 
@@ -337,8 +338,8 @@ fn opting_out_restores_at_once(scene: &Scene, created: &DynamicObject) -> Law {
     }
     prop_assert_eq!(&scene.admitted(&out, Some(created)).data, &expected);
     // What another controller owns carries no injection.
-    let converged = scene.converge(&out).unwrap_or_else(|| out.data["spec"]["template"].clone());
-    prop_assert_eq!(converged, restored);
+    let evaluated = scene.evaluate(&out).unwrap_or_else(|| out.data["spec"]["template"].clone());
+    prop_assert_eq!(evaluated, restored);
     Ok(())
 }
 
@@ -390,8 +391,8 @@ fn what_a_mesh_added_is_completed(owner: PodOwner, meshed: &Value, completed: &V
 fn the_laws_hold_for_every_manifest() {
     let mut injected = 0;
     for document in manifests::workloads() {
-        let (name, around) = (&document.name, document.surroundings.clone());
-        let scene = Scene::of(&Case { workload: document.object.clone(), surroundings: around });
+        let (name, around) = (&document.name, document.context.clone());
+        let scene = Scene::of(&Case { workload: document.object.clone(), context: around });
         let (before, after) = (scene.template(), scene.inject(scene.template()).template);
         let laws = [
             injecting_twice_is_injecting_once(&scene, &after),
@@ -414,18 +415,18 @@ fn the_laws_hold_for_every_manifest() {
 /// A workload, what surrounds it, and what that comes to.
 struct Scene {
     object: DynamicObject,
-    surroundings: Surroundings,
+    context: NamespaceContext,
     resolution: Resolution,
 }
 
 impl Scene {
     fn of(case: &Case) -> Self {
-        Self::new(case.object(), case.surroundings.clone())
+        Self::new(case.object(), case.context.clone())
     }
 
-    fn new(object: DynamicObject, surroundings: Surroundings) -> Self {
-        let resolution = plan::resolve(&workload(&object), &surroundings);
-        Self { object, surroundings, resolution }
+    fn new(object: DynamicObject, context: NamespaceContext) -> Self {
+        let resolution = plan::resolve(&workload(&object), &context);
+        Self { object, context, resolution }
     }
 
     fn template(&self) -> &Value {
@@ -435,22 +436,22 @@ impl Scene {
     /// Injects, whoever opted in, as on a creation.
     fn inject(&self, template: &Value) -> Injected {
         let workload = workload(&self.object);
-        let facts = Facts {
+        let injection = InjectionContext {
             kind: workload.kind,
-            services: &self.surroundings.services,
+            services: &self.context.services,
             creating: true,
             opted_in_by: &Source::WorkloadAnnotation,
-            native_sleep: self.surroundings.native_sleep,
+            native_sleep: self.context.native_sleep,
             selector: workload.selector,
             recreates: workload.recreates,
             rendered: false,
         };
-        plan::inject(template, None, &self.resolution.settings, &facts)
+        plan::inject(template, None, &self.resolution.settings, &injection)
     }
 
     /// The template that a request ends with, where it isn't the request's own.
     fn admit(&self, new: &DynamicObject, old: Option<&DynamicObject>) -> Option<Value> {
-        let admission = plan::admit(&workload(new), old.map(workload).as_ref(), &self.surroundings);
+        let admission = plan::admit(&workload(new), old.map(workload).as_ref(), &self.context);
         assert!(admission.refusals.is_empty(), "{:?}", admission.refusals);
         admission.template
     }
@@ -467,15 +468,15 @@ impl Scene {
     /// A pod as a request ends with it, and what is said of it.
     fn admitted_pod(&self, pod: &Value, of: &DynamicObject, owner: PodOwner) -> (Value, Vec<String>) {
         let kind = workload(of).kind.filter(|_| owner == PodOwner::Workload);
-        let admission = plan::admit_pod(pod, kind.map(|kind| (kind, of)), &self.surroundings);
+        let admission = plan::admit_pod(pod, kind.map(|kind| (kind, of)), &self.context);
         assert!(admission.refusals.is_empty(), "{:?}", admission.refusals);
         (admission.template.unwrap_or_else(|| pod.clone()), admission.warnings)
     }
 
     /// The template that the controller would write.
-    fn converge(&self, object: &DynamicObject) -> Option<Value> {
-        let convergence = plan::converge(&workload(object), &self.surroundings);
-        convergence.template.filter(|_| convergence.when != When::Observed)
+    fn evaluate(&self, object: &DynamicObject) -> Option<Value> {
+        let evaluation = plan::evaluate(&workload(object), &self.context);
+        evaluation.template.filter(|_| evaluation.timing != RolloutTiming::DryRun)
     }
 }
 

@@ -11,7 +11,7 @@ use std::{
 
 use adieu::{
     index::caches::Caches,
-    plan::{self, Kind, Surroundings, Workload},
+    plan::{self, Kind, NamespaceContext, Workload},
     runtime::{
         server::{Peer, serve_connection},
         serving::LIMITS,
@@ -114,7 +114,7 @@ fn recorded(bytes: usize) -> String {
     let said = [("adieu.dev/graceful".to_owned(), "true".to_owned())].into();
     let mut object = deployment(&json!(said), &json!([]));
     let workload = Workload::new(Kind::Deployment, &said, &object["spec"]["template"]);
-    let mut template = plan::admit(&workload, None, &Surroundings::default()).template.unwrap();
+    let mut template = plan::admit(&workload, None, &NamespaceContext::default()).template.unwrap();
     let record = &mut template["metadata"]["annotations"]["adieu.dev/injected"];
     let mut forged: Value = serde_json::from_str(record.as_str().unwrap()).unwrap();
     forged["containers"]["web"]["preStop"]["injected"] = vec![0; bytes / 2 - 1000].into();

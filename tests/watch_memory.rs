@@ -166,7 +166,7 @@ async fn objects_of_unusual_size_take_a_replica_little_memory() {
     assert_eq!(caches.workloads().kept().count(), DEPLOYMENTS + 2);
     let stubs = caches.workloads().kept().filter(|(_, kept)| kept.too_large().is_some()).count();
     assert_eq!(stubs, DEPLOYMENTS + 1);
-    let policies = caches.surroundings("shop").policies.len();
+    let policies = caches.namespace_context("shop").policies.len();
     assert!((500..600).contains(&policies), "{policies} policies are kept");
     assert_eq!(unusable.all().len(), DEPLOYMENTS + 1 + POLICIES - policies);
     follow.abort();

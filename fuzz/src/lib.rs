@@ -12,7 +12,7 @@ use adieu::{
     api::annotations::{self, INJECTED},
     cli::manifests::Manifests,
     index::caches::Caches,
-    plan::{self, Kind, Surroundings, Workload},
+    plan::{self, Kind, NamespaceContext, Workload},
     runtime::{
         server::{Peer, serve_connection},
         serving::LIMITS,
@@ -105,12 +105,12 @@ pub fn annotations(text: &[u8]) {
         "terminationGracePeriodSeconds": 30,
     }});
     let workload = Workload::new(Kind::Deployment, &map, &template);
-    let admission = plan::admit(&workload, None, &Surroundings::default());
+    let admission = plan::admit(&workload, None, &NamespaceContext::default());
     assert_eq!(admission.refusals.len(), parsed.invalid.len());
     if let Some(injected) = admission.template {
         assert_eq!(plan::original(&injected, None), template);
         let again =
-            plan::admit(&Workload { template: &injected, ..workload }, None, &Surroundings::default());
+            plan::admit(&Workload { template: &injected, ..workload }, None, &NamespaceContext::default());
         assert_eq!(again.template, None);
     }
 }
@@ -122,7 +122,7 @@ pub fn manifests(text: &[u8]) {
     let Ok(mut manifests) = Manifests::parse("input", text) else { return };
     let values = |manifests: &Manifests| manifests.values().cloned().collect::<Vec<Value>>();
     let before = values(&manifests);
-    let around = Surroundings::default();
+    let around = NamespaceContext::default();
     if manifests.change(|workload, _| plan::render(workload, &around, true)).is_err() {
         return;
     }

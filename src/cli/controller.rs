@@ -124,11 +124,11 @@ impl Arguments {
         Duration::from_secs(self.webhook_timeout_seconds.into())
     }
 
-    fn renewal(&self, client: &Client, leads: &watch::Receiver<bool>) -> Renewal {
+    fn renewal(&self, client: &Client, is_leader: &watch::Receiver<bool>) -> Renewal {
         let dns_name = format!("{}.{}.svc", self.service_name, self.namespace);
         let secret = self.certificate_secret.clone();
         let renews = match self.certificates {
-            Management::SelfManaged => leads.clone(),
+            Management::SelfManaged => is_leader.clone(),
             Management::External => watch::channel(false).1,
         };
         Renewal::new(Keeper::new(client.clone(), &self.namespace, secret, dns_name), renews)
@@ -153,13 +153,13 @@ async fn operate(arguments: &Arguments, webhook_threads: &Handle) -> anyhow::Res
     );
 
     let client = client().await.context("finding the API server")?;
-    let (tell_leads, leads) = watch::channel(false);
+    let (tell_leader, is_leader) = watch::channel(false);
     let (tell_paused, paused) = watch::channel(false);
     let resign = CancellationToken::new();
     let campaign =
-        arguments.candidate(&client).campaign([tell_leads, tell_paused], metrics.clone(), resign.clone());
+        arguments.candidate(&client).campaign([tell_leader, tell_paused], metrics.clone(), resign.clone());
     let campaign = watchdog.spawn("leader election", campaign);
-    let mut renewal = arguments.renewal(&client, &leads);
+    let mut renewal = arguments.renewal(&client, &is_leader);
     let certificates = tokio::select! {
         certificates = renewal.first() => certificates,
         panic = watchdog.failed() => return Err(panic.into()),
@@ -193,7 +193,7 @@ async fn operate(arguments: &Arguments, webhook_threads: &Handle) -> anyhow::Res
                 client.clone(),
                 arguments.webhook_configuration.clone(),
                 bundle,
-                leads.clone(),
+                is_leader.clone(),
                 ca_bundle_gate,
             ),
         ),
@@ -203,7 +203,7 @@ async fn operate(arguments: &Arguments, webhook_threads: &Handle) -> anyhow::Res
     let replica = controller::Replica {
         pod: arguments.pod_name.clone(),
         rollouts: arguments.max_concurrent_rollouts,
-        leads,
+        is_leader,
         paused,
     };
     let controller = watchdog.spawn(

@@ -19,7 +19,7 @@ use crate::{
         caches::{Caches, is_our_budget, our_labels},
         workloads::resource,
     },
-    plan::{self, Convergence, Kind, Standing},
+    plan::{self, Evaluation, InjectionState, Kind},
     runtime::FIELD_MANAGER,
 };
 
@@ -35,7 +35,7 @@ pub(super) async fn keep(
     caches: &Caches,
     kind: Kind,
     object: &DynamicObject,
-    convergence: &Convergence,
+    evaluation: &Evaluation,
 ) -> Result<(), kube::Error> {
     let namespace = object.namespace().unwrap_or_default();
     if caches.unusable().has_budget_of(&namespace) {
@@ -50,7 +50,7 @@ pub(super) async fn keep(
     let (mine, others): (Vec<_>, Vec<_>) =
         budgets.iter().map(AsRef::as_ref).partition(|budget| is_our_budget(budget) && owned(budget));
     let current = mine.into_iter().next();
-    let wanted = wanted(kind, object, convergence);
+    let wanted = wanted(kind, object, evaluation);
     let covered = wanted.as_ref().is_some_and(|wanted| {
         is_covered(object, current.unwrap_or(wanted), &others, |other| pods_of(caches, &namespace, other))
     });
@@ -80,9 +80,9 @@ pub(super) async fn keep(
 
 /// The budget that the settings ask for. Not for a DaemonSet: evictions are counted by the scale of a
 /// workload, which it doesn't have, and drains leave its pods alone.
-fn wanted(kind: Kind, object: &DynamicObject, convergence: &Convergence) -> Option<PodDisruptionBudget> {
-    let settings = &convergence.resolution.settings;
-    let managed = !matches!(convergence.standing, Standing::Unmanaged | Standing::Reverted)
+fn wanted(kind: Kind, object: &DynamicObject, evaluation: &Evaluation) -> Option<PodDisruptionBudget> {
+    let settings = &evaluation.resolution.settings;
+    let managed = !matches!(evaluation.state, InjectionState::Unmanaged | InjectionState::Reverted)
         && settings.mode.value == Mode::Enforce;
     let budget = settings.disruption_budget.value.as_ref().filter(|_| managed && kind != Kind::DaemonSet)?;
     let selector: LabelSelector = serde_json::from_value(object.data["spec"]["selector"].clone()).ok()?;
@@ -178,7 +178,7 @@ mod tests {
     use super::*;
     use crate::{
         api::GracefulPolicy,
-        plan::{Surroundings, Workload},
+        plan::{NamespaceContext, Workload},
     };
 
     fn object(annotations: Value) -> DynamicObject {
@@ -198,10 +198,10 @@ mod tests {
             "metadata": {"name": "all", "namespace": "shop"}, "spec": policy,
         }))
         .unwrap();
-        let around = Surroundings { policies: vec![Arc::new(policy)], ..Surroundings::default() };
+        let around = NamespaceContext { policies: vec![Arc::new(policy)], ..NamespaceContext::default() };
         let object = object(annotations);
-        let convergence = plan::converge(&Workload::of(kind, &object), &around);
-        wanted(kind, &object, &convergence).map(|budget| serde_json::to_value(budget).unwrap())
+        let evaluation = plan::evaluate(&Workload::of(kind, &object), &around);
+        wanted(kind, &object, &evaluation).map(|budget| serde_json::to_value(budget).unwrap())
     }
 
     #[test]

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Context, blocked::Blocked, keys::Key};
 use crate::{
     index::{Decision, Index},
-    plan::{Kind, Standing, When},
+    plan::{InjectionState, Kind, RolloutTiming},
     runtime::metrics::{KindLabel, Metrics, WorkloadLabels, WorkloadState},
 };
 
@@ -24,11 +24,11 @@ const PERIOD: Duration = Duration::from_secs(5);
 /// count the same workloads once more.
 pub(super) async fn keep(context: Arc<Context>, shutdown: CancellationToken) {
     let mut version = context.index.version();
-    let mut leads = context.replica.leads.clone();
+    let mut is_leader = context.replica.is_leader.clone();
     let count = async {
         loop {
             let counted = Instant::now();
-            if context.leads() && context.index.is_complete() {
+            if context.is_leader() && context.index.is_complete() {
                 forget_who_is_gone(&context);
                 publish(&context.metrics, &standing(&context.index, &context.blocked));
                 let failures = context.scheduling.failed_rollouts();
@@ -39,7 +39,7 @@ pub(super) async fn keep(context: Arc<Context>, shutdown: CancellationToken) {
             }
             let changed = tokio::select! {
                 changed = version.changed() => changed,
-                changed = leads.changed() => changed,
+                changed = is_leader.changed() => changed,
             };
             if changed.is_err() {
                 return;
@@ -74,17 +74,24 @@ fn standing(index: &Index, blocked: &Blocked) -> Standings {
 }
 
 fn state(key: &Key, decision: &Decision, blocked: &Blocked) -> Option<WorkloadState> {
-    match decision.standing {
+    match decision.state {
         // Also one that isn't managed any more, or by its pods, and should be given back.
-        _ if decision.planned.is_some() && decision.when != When::Observed && blocked.is_blocked(key) => {
+        _ if decision.planned.is_some()
+            && decision.timing != RolloutTiming::DryRun
+            && blocked.is_blocked(key) =>
+        {
             Some(WorkloadState::Blocked)
         }
-        Standing::Unmanaged | Standing::Reverted => None,
-        Standing::Injected => Some(WorkloadState::Injected),
-        Standing::Pending | Standing::ByPod if decision.when == When::Observed => Some(WorkloadState::Audit),
-        Standing::ByPod => Some(WorkloadState::PodInjection),
-        Standing::Prevented => Some(WorkloadState::Unsatisfiable),
-        Standing::Pending => Some(WorkloadState::Pending),
+        InjectionState::Unmanaged | InjectionState::Reverted => None,
+        InjectionState::Injected => Some(WorkloadState::Injected),
+        InjectionState::Pending | InjectionState::PodInjection
+            if decision.timing == RolloutTiming::DryRun =>
+        {
+            Some(WorkloadState::Audit)
+        }
+        InjectionState::PodInjection => Some(WorkloadState::PodInjection),
+        InjectionState::Unsatisfiable => Some(WorkloadState::Unsatisfiable),
+        InjectionState::Pending => Some(WorkloadState::Pending),
     }
 }
 
@@ -129,9 +136,9 @@ mod tests {
     /// Injected, and opted out since.
     fn left() -> (Kind, DynamicObject) {
         let (kind, mut object) = workload("left", &json!({"adieu.dev/graceful": "true"}));
-        let surroundings = Caches::fixed(vec![], vec![], vec![]).surroundings("shop");
-        let convergence = plan::converge(&Workload::of(kind, &object), &surroundings);
-        object.data["spec"]["template"] = convergence.template.unwrap();
+        let namespace_context = Caches::fixed(vec![], vec![], vec![]).namespace_context("shop");
+        let evaluation = plan::evaluate(&Workload::of(kind, &object), &namespace_context);
+        object.data["spec"]["template"] = evaluation.template.unwrap();
         object.annotations_mut().insert("adieu.dev/graceful".into(), "false".into());
         (kind, object)
     }

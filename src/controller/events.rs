@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     api::annotations::INJECTED,
     index::{caches::hash_of, unusable::Reason, workloads::resource},
-    plan::{Convergence, Kind},
+    plan::{Evaluation, Kind},
 };
 
 /// The longest note that the events API takes, in bytes.
@@ -105,17 +105,17 @@ impl Outbox {
         kind: Kind,
         object: &DynamicObject,
         template: &Value,
-        convergence: &Convergence,
+        evaluation: &Evaluation,
     ) {
         let injected = template["metadata"]["annotations"].get(INJECTED).is_some();
         let reason = if injected { "Injected" } else { "Reverted" };
-        let note = summary(template, convergence);
+        let note = summary(template, evaluation);
         self.publish(kind, object, EventType::Normal, reason, note);
     }
 
     /// Warns of what a person should know of a workload, once until it is something else.
-    pub(super) fn degraded(&self, kind: Kind, object: &DynamicObject, convergence: &Convergence) {
-        let warnings = &convergence.warnings;
+    pub(super) fn degraded(&self, kind: Kind, object: &DynamicObject, evaluation: &Evaluation) {
+        let warnings = &evaluation.warnings;
         if self.is_news(object, "Degraded", warnings) {
             let others = warnings.len().saturating_sub(WARNINGS);
             let others = (others > 0).then(|| format!("warnings that are not shown: {others}"));
@@ -132,12 +132,12 @@ impl Outbox {
         kind: Kind,
         object: &DynamicObject,
         template: &Value,
-        convergence: &Convergence,
+        evaluation: &Evaluation,
     ) {
         let note = format!(
             "nothing is changed, because the policy has the mode Audit ({}); it would be: {}",
-            convergence.resolution.settings.mode.from,
-            summary(template, convergence)
+            evaluation.resolution.settings.mode.from,
+            summary(template, evaluation)
         );
         if self.is_news(object, "WouldInject", slice::from_ref(&note))
             && !self.publish(kind, object, EventType::Normal, "WouldInject", note)
@@ -240,12 +240,12 @@ impl Outbox {
 }
 
 /// What is injected, in a line.
-fn summary(template: &Value, convergence: &Convergence) -> String {
+fn summary(template: &Value, evaluation: &Evaluation) -> String {
     let grace = &template["spec"]["terminationGracePeriodSeconds"];
     if template["metadata"]["annotations"].get(INJECTED).is_none() {
         return format!("what was injected is taken back, grace period {grace} s");
     }
-    let settings = &convergence.resolution.settings;
+    let settings = &evaluation.resolution.settings;
     let [drain, shutdown] = [&settings.drain_seconds, &settings.shutdown_timeout_seconds];
     format!(
         "drain {} s ({}), shutdown timeout {} s ({}), grace period {grace} s",
@@ -332,9 +332,9 @@ mod tests {
         let mut object: DynamicObject = serde_json::from_value(object).unwrap();
         object.annotations_mut().insert("adieu.dev/graceful".into(), "true".into());
         let workload = crate::plan::Workload::of(Kind::Deployment, &object);
-        let convergence = crate::plan::converge(&workload, &crate::plan::Surroundings::default());
-        assert!(convergence.warnings.len() > 1000);
-        outbox.degraded(Kind::Deployment, &object, &convergence);
+        let evaluation = crate::plan::evaluate(&workload, &crate::plan::NamespaceContext::default());
+        assert!(evaluation.warnings.len() > 1000);
+        outbox.degraded(Kind::Deployment, &object, &evaluation);
         assert_eq!(WAITING - outbox.events.capacity(), WARNINGS + 1);
     }
 

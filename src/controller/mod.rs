@@ -49,7 +49,7 @@ pub struct Replica {
     /// How many workloads roll out at a time because of policy changes, in the whole cluster.
     pub rollouts: usize,
     /// Whether it acts, or another replica does.
-    pub leads: watch::Receiver<bool>,
+    pub is_leader: watch::Receiver<bool>,
     /// Whether somebody wants no workload written for the time being.
     pub paused: watch::Receiver<bool>,
 }
@@ -69,13 +69,13 @@ struct Context {
 
 impl Context {
     /// Whether this replica acts. The others keep up with what there is, and so can take over at once.
-    fn leads(&self) -> bool {
-        *self.replica.leads.borrow()
+    fn is_leader(&self) -> bool {
+        *self.replica.is_leader.borrow()
     }
 
     /// Whether workloads may be written: not while somebody has paused it, nor without the CRDs.
     fn writes(&self) -> bool {
-        self.leads() && !*self.replica.paused.borrow() && self.caches.is_served()
+        self.is_leader() && !*self.replica.paused.borrow() && self.caches.is_served()
     }
 
     /// Writes, where workloads may be written at this moment; `None` where they mayn't, or it was let go because
@@ -86,10 +86,10 @@ impl Context {
 
     /// Does something, unless this replica leads no more before it is done.
     async fn while_leading<T>(&self, write: impl Future<Output = T>) -> Option<T> {
-        let mut leads = self.replica.leads.clone();
+        let mut is_leader = self.replica.is_leader.clone();
         tokio::select! {
             biased;
-            Ok(_) = leads.wait_for(|leads| !leads) => None,
+            Ok(_) = is_leader.wait_for(|is_leader| !is_leader) => None,
             written = write => Some(written),
         }
     }
@@ -125,8 +125,8 @@ impl Context {
 
     /// An item whenever what this replica may do changes.
     fn permissions(&self) -> impl Stream<Item = ()> + Send + use<> {
-        let Replica { leads, paused, .. } = &self.replica;
-        let commanded = stream::select(changes(leads.clone()), changes(paused.clone()));
+        let Replica { is_leader, paused, .. } = &self.replica;
+        let commanded = stream::select(changes(is_leader.clone()), changes(paused.clone()));
         stream::select(commanded, self.caches.served_changes())
     }
 }
@@ -168,7 +168,7 @@ pub async fn run(
     let policies = shutdown.run_until_cancelled(policies);
     let census = census::keep(context.clone(), shutdown.clone());
     let unusable = unusable::report(context.clone(), shutdown.clone());
-    let index = context.index.keep(&context.caches, context.replica.leads.clone());
+    let index = context.index.keep(&context.caches, context.replica.is_leader.clone());
     let index = shutdown.run_until_cancelled(index);
     let scheduling = shutdown.run_until_cancelled(context.scheduling.drive(&context));
     let budgets = context.caches.changed_budgets().stream(Duration::ZERO);
@@ -223,8 +223,8 @@ mod tests {
     async fn who_does_not_lead_or_is_paused_or_lacks_the_crds_writes_nothing() {
         let caches = || Caches::fixed(vec![], vec![], vec![]);
         let may_write = async |caches, leading, pausing| {
-            let (context, [leads, paused]) = commanded(client(|_, _| None), caches, 1);
-            leads.send_replace(leading);
+            let (context, [is_leader, paused]) = commanded(client(|_, _| None), caches, 1);
+            is_leader.send_replace(leading);
             paused.send_replace(pausing);
             let written = context.write(ready(())).await.is_some();
             assert_eq!(written, context.writes());
@@ -238,11 +238,11 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_write_under_way_is_let_go_once_another_leads() {
-        let (context, [leads, _paused]) =
+        let (context, [is_leader, _paused]) =
             commanded(client(|_, _| None), Caches::fixed(vec![], vec![], vec![]), 1);
         let mut write = Box::pin(context.write(pending::<()>()));
         assert!(poll!(&mut write).is_pending());
-        leads.send_replace(false);
+        is_leader.send_replace(false);
         assert_eq!(timeout(LIMIT, write).await, Ok(None));
     }
 

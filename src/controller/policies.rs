@@ -33,8 +33,8 @@ use crate::{
         ClusterGracefulPolicy, EffectiveValues, GracefulPolicy, GracefulPolicySpec, GracefulPolicyStatus,
         Mode, WorkloadCounts, limits, merge_condition,
     },
-    index::{Decision, Evaluation, caches::Caches},
-    plan::{self, Source, Standing, When},
+    index::{Decision, EvaluatedWorkload, caches::Caches},
+    plan::{self, InjectionState, RolloutTiming, Source},
     scheduler::PolicyStatus,
 };
 
@@ -79,7 +79,7 @@ async fn reconcile_guarded<P: Policy>(policy: Arc<P>, context: Arc<Context>) -> 
 }
 
 async fn reconcile<P: Policy>(policy: Arc<P>, context: Arc<Context>) -> Result<Action, kube::Error> {
-    if !context.leads() {
+    if !context.is_leader() {
         return Ok(Action::await_change());
     }
     let key = policy_key(&policy.namespace().unwrap_or_default(), &policy.source());
@@ -99,7 +99,7 @@ async fn reconcile<P: Policy>(policy: Arc<P>, context: Arc<Context>) -> Result<A
     let around = if P::OF_CLUSTER {
         context.caches.surroundings_everywhere()
     } else {
-        context.caches.surroundings(key.namespace())
+        context.caches.namespace_context(key.namespace())
     };
     let status = status(&*policy, tally, plan::effective(policy.spec(), &around), Timestamp::now());
     if policy.status() != Some(&status) {
@@ -290,7 +290,7 @@ fn says(holds: bool, reason: &'static str, message: impl Into<String>) -> Says {
 }
 
 impl Tally {
-    fn of(policy: &PolicyKey, workloads: &[(Key, Arc<Evaluation>)], trouble: &Trouble<'_>) -> Self {
+    fn of(policy: &PolicyKey, workloads: &[(Key, Arc<EvaluatedWorkload>)], trouble: &Trouble<'_>) -> Self {
         let mut tally = Self::default();
         for (key, evaluation) in workloads {
             let decision = &evaluation.decision;
@@ -307,14 +307,14 @@ impl Tally {
     fn count(&mut self, policy: &PolicyKey, key: &Key, decision: &Decision, trouble: &Trouble<'_>) {
         let name = || name_for(policy.source(), key);
         self.counts.matched += 1;
-        match decision.standing {
-            Standing::Injected => self.counts.injected += 1,
-            Standing::Pending => {
+        match decision.state {
+            InjectionState::Injected => self.counts.injected += 1,
+            InjectionState::Pending => {
                 self.counts.pending += 1;
                 self.blocked.extend(trouble.blocked.reason(key).map(|reason| (name(), reason)));
                 self.reverting += usize::from(decision.reverts);
-                self.later += usize::from(decision.when == When::NextUpdate);
-                if decision.when == When::InTurn {
+                self.later += usize::from(decision.timing == RolloutTiming::NextUpdate);
+                if decision.timing == RolloutTiming::Queued {
                     let others = decision.asked_by.keys().filter(|other| *other != policy);
                     let is_stopped = |other: &&PolicyKey| (trouble.is_stopped)(other, &key.namespace);
                     let stalled: Vec<_> = others.filter(is_stopped).collect();
@@ -322,13 +322,13 @@ impl Tally {
                     self.held_up_by.extend(stalled.into_iter().map(|policy| policy.source().clone()));
                 }
             }
-            Standing::Prevented => {
+            InjectionState::Unsatisfiable => {
                 self.counts.unsatisfiable += 1;
                 self.unsatisfiable.push((name(), decision.obstacles.join("; ")));
             }
-            Standing::ByPod => self.by_pod += 1,
-            Standing::Reverted => self.reverted += 1,
-            Standing::Unmanaged => {}
+            InjectionState::PodInjection => self.by_pod += 1,
+            InjectionState::Reverted => self.reverted += 1,
+            InjectionState::Unmanaged => {}
         }
     }
 
@@ -484,8 +484,8 @@ mod tests {
     use crate::{
         api::{Rollout, RolloutFailureReason, RolloutMode, check_status},
         controller::{keys::key, test_support::context},
-        index::{PolicyKeys, kept::Kept},
-        plan::{Kind, Surroundings, Workload},
+        index::{PolicyKeys, cached::CachedWorkload},
+        plan::{Kind, NamespaceContext, Workload},
         scheduler::FailedRollout,
     };
 
@@ -497,21 +497,24 @@ mod tests {
         .unwrap()
     }
 
-    fn deployment(name: &str, surroundings: &Arc<Surroundings>) -> (Kind, Arc<Kept>, Arc<Surroundings>) {
+    fn deployment(
+        name: &str,
+        namespace_context: &Arc<NamespaceContext>,
+    ) -> (Kind, Arc<CachedWorkload>, Arc<NamespaceContext>) {
         let object = json!({
             "metadata": {"name": name, "namespace": "shop"},
             "spec": {"template": {"metadata": {"labels": {"app": name}}, "spec": {"containers": [{"name": "web"}]}}},
         });
-        (Kind::Deployment, Arc::new(serde_json::from_value(object).unwrap()), surroundings.clone())
+        (Kind::Deployment, Arc::new(serde_json::from_value(object).unwrap()), namespace_context.clone())
     }
 
     /// Workloads, with what surrounds them.
-    type Reach = Vec<(Kind, Arc<Kept>, Arc<Surroundings>)>;
+    type Reach = Vec<(Kind, Arc<CachedWorkload>, Arc<NamespaceContext>)>;
 
     fn tally<P: Policy>(policy: &P, reach: &Reach, trouble: &Trouble<'_>) -> Tally {
         let key = policy_key(&policy.namespace().unwrap_or_default(), &policy.source());
         let evaluated = reach.iter().filter_map(|(kind, kept, around)| {
-            let evaluation = Evaluation::of(*kind, kept, around, &PolicyKeys::default())?;
+            let evaluation = EvaluatedWorkload::of(*kind, kept, around, &PolicyKeys::default())?;
             Some((Key::new(*kind, kept.meta()), Arc::new(evaluation)))
         });
         Tally::of(&key, &evaluated.collect::<Vec<_>>(), trouble)
@@ -539,7 +542,7 @@ mod tests {
     }
 
     fn effective<P: Policy>(policy: &P) -> EffectiveValues {
-        plan::effective(policy.spec(), &Surroundings::default())
+        plan::effective(policy.spec(), &NamespaceContext::default())
     }
 
     fn at(second: i64) -> Timestamp {
@@ -549,9 +552,12 @@ mod tests {
     #[test]
     fn the_status_counts_and_settles() {
         let mut policy = policy(json!({"selector": {"matchLabels": {"app": "a"}}, "drainSeconds": 20}));
-        let surroundings =
-            Arc::new(Surroundings { policies: vec![Arc::new(policy.clone())], ..Surroundings::default() });
-        let mut workloads: Reach = vec![deployment("a", &surroundings), deployment("b", &surroundings)];
+        let namespace_context = Arc::new(NamespaceContext {
+            policies: vec![Arc::new(policy.clone())],
+            ..NamespaceContext::default()
+        });
+        let mut workloads: Reach =
+            vec![deployment("a", &namespace_context), deployment("b", &namespace_context)];
         let pending = status(&policy, &workloads, at(1));
         assert_eq!(
             pending.workloads,
@@ -564,7 +570,7 @@ mod tests {
 
         let mut object = workloads[0].1.object();
         let template =
-            plan::converge(&Workload::of(Kind::Deployment, &object), &surroundings).template.unwrap();
+            plan::evaluate(&Workload::of(Kind::Deployment, &object), &namespace_context).template.unwrap();
         object.data["spec"]["template"] = template;
         workloads[0].1 = Arc::new(object.into());
         policy.status = Some(pending);
@@ -586,10 +592,10 @@ mod tests {
             "metadata": {"name": "audit"}, "spec": {"mode": "Audit"},
         }))
         .unwrap();
-        let around = Arc::new(Surroundings {
+        let around = Arc::new(NamespaceContext {
             policies: vec![Arc::new(policy.clone())],
             cluster_policies: vec![Arc::new(audit)],
-            ..Surroundings::default()
+            ..NamespaceContext::default()
         });
         let trouble = Trouble { is_stopped: &|_, _| false, blocked: &Blocked::default() };
         let tally = tally(&policy, &vec![deployment("a", &around)], &trouble);
@@ -606,8 +612,8 @@ mod tests {
         loser.metadata.name = Some("loser".into());
         let winner = policy(json!({"selector": {}, "priority": 1}));
         let policies = vec![Arc::new(loser.clone()), Arc::new(winner.clone())];
-        let surroundings = Arc::new(Surroundings { policies, ..Surroundings::default() });
-        let workloads: Reach = vec![deployment("a", &surroundings)];
+        let namespace_context = Arc::new(NamespaceContext { policies, ..NamespaceContext::default() });
+        let workloads: Reach = vec![deployment("a", &namespace_context)];
         let (_, status, message) = conflicted(&loser, &workloads);
         assert_eq!(status, "True");
         assert!(message.contains("1 workloads, such as a"), "{message}");
@@ -631,8 +637,9 @@ mod tests {
         let (loser, winner) = (defaults("loser", 0), defaults("winner", 1));
         let cluster_policies = vec![Arc::new(loser.clone()), Arc::new(winner.clone())];
         let policies = vec![Arc::new(policy(json!({"selector": {"matchLabels": {"app": "a"}}})))];
-        let surroundings = Arc::new(Surroundings { policies, cluster_policies, ..Surroundings::default() });
-        let workloads: Reach = vec![deployment("a", &surroundings), deployment("b", &surroundings)];
+        let namespace_context =
+            Arc::new(NamespaceContext { policies, cluster_policies, ..NamespaceContext::default() });
+        let workloads: Reach = vec![deployment("a", &namespace_context), deployment("b", &namespace_context)];
         let (_, told, message) = conflicted(&loser, &workloads);
         assert_eq!(told, "True");
         assert!(message.contains("1 workloads, such as shop/a"), "{message}");
@@ -644,9 +651,11 @@ mod tests {
     #[test]
     fn a_message_of_any_length_fits_into_the_status() {
         let mut policy = policy(json!({"selector": {}}));
-        let surroundings =
-            Arc::new(Surroundings { policies: vec![Arc::new(policy.clone())], ..Surroundings::default() });
-        let workloads: Reach = vec![deployment("a", &surroundings)];
+        let namespace_context = Arc::new(NamespaceContext {
+            policies: vec![Arc::new(policy.clone())],
+            ..NamespaceContext::default()
+        });
+        let workloads: Reach = vec![deployment("a", &namespace_context)];
         let blocked = Blocked::default();
         blocked.note(key(Kind::Deployment, &workloads[0].1.object()), "é".repeat(10_000));
         let failed: Vec<_> = (100..200).map(|n| format!("{}-{n}", "a".repeat(249))).collect();
@@ -679,9 +688,11 @@ mod tests {
     #[test]
     fn a_failed_rollout_and_a_refused_write_are_named() {
         let mut policy = policy(json!({"selector": {}}));
-        let surroundings =
-            Arc::new(Surroundings { policies: vec![Arc::new(policy.clone())], ..Surroundings::default() });
-        let workloads: Reach = vec![deployment("a", &surroundings)];
+        let namespace_context = Arc::new(NamespaceContext {
+            policies: vec![Arc::new(policy.clone())],
+            ..NamespaceContext::default()
+        });
+        let workloads: Reach = vec![deployment("a", &namespace_context)];
         let blocked = Blocked::default();
         blocked.note(key(Kind::Deployment, &workloads[0].1.object()), "denied".into());
         let trouble = Trouble { is_stopped: &|_, _| true, blocked: &blocked };
@@ -720,13 +731,13 @@ mod tests {
         let around = |drain, own: &GracefulPolicy| {
             let cluster_policies = vec![Arc::new(defaults(drain))];
             let policies = vec![Arc::new(own.clone())];
-            Arc::new(Surroundings { policies, cluster_policies, ..Surroundings::default() })
+            Arc::new(NamespaceContext { policies, cluster_policies, ..NamespaceContext::default() })
         };
         let (before, now) = (around(20, &own), around(30, &own));
         let (kind, kept, _) = deployment("a", &before);
         let mut object = kept.object();
         object.data["spec"]["template"] =
-            plan::converge(&Workload::of(kind, &object), &before).template.unwrap();
+            plan::evaluate(&Workload::of(kind, &object), &before).template.unwrap();
         let workloads: Reach = vec![(kind, Arc::new(object.into()), now.clone())];
         let stopped = policy_key("", &defaults(30).source());
         let trouble = Trouble { is_stopped: &|policy, _| *policy == stopped, blocked: &Blocked::default() };
@@ -767,13 +778,16 @@ mod tests {
         let injecting = policy(json!({"selector": {}}));
         let reverting = policy(json!({"selector": {}, "rollout": {"mode": "Revert"}}));
         let around = |policy: &GracefulPolicy| {
-            Arc::new(Surroundings { policies: vec![Arc::new(policy.clone())], ..Surroundings::default() })
+            Arc::new(NamespaceContext {
+                policies: vec![Arc::new(policy.clone())],
+                ..NamespaceContext::default()
+            })
         };
         let injected = |name: &str, annotations: Value| {
             let (kind, kept, before) = deployment(name, &around(&injecting));
             let mut object = kept.object();
             object.metadata.annotations = serde_json::from_value(annotations).unwrap();
-            let template = plan::converge(&Workload::of(kind, &object), &before).template.unwrap();
+            let template = plan::evaluate(&Workload::of(kind, &object), &before).template.unwrap();
             object.data["spec"]["template"] = template;
             (kind, Arc::new(object.into()), around(&reverting))
         };
@@ -843,9 +857,11 @@ mod tests {
     #[test]
     fn a_selector_that_cannot_be_read_is_named() {
         let policy = policy(json!({"selector": {"matchExpressions": [{"key": "app", "operator": "Near"}]}}));
-        let surroundings =
-            Arc::new(Surroundings { policies: vec![Arc::new(policy.clone())], ..Surroundings::default() });
-        let status = status(&policy, &vec![deployment("a", &surroundings)], at(1));
+        let namespace_context = Arc::new(NamespaceContext {
+            policies: vec![Arc::new(policy.clone())],
+            ..NamespaceContext::default()
+        });
+        let status = status(&policy, &vec![deployment("a", &namespace_context)], at(1));
         assert_eq!(status.conditions[0].reason, "InvalidSelector");
         assert!(status.conditions[0].message.starts_with("spec.selector: "), "{status:?}");
     }

@@ -22,8 +22,8 @@ use super::{
 use crate::{
     index::{
         Change, Changes,
+        cached::CachedWorkload,
         caches::{Caches, hash_of},
-        kept::Kept,
         workloads::resource,
     },
     plan::{Kind, Source},
@@ -70,23 +70,26 @@ impl Scheduling {
     }
 
     /// The workloads of a kind that may roll out. For one consumer.
-    pub(super) fn runnable(&self, kind: Kind) -> impl Stream<Item = ObjectRef<Kept>> + Send + use<> {
+    pub(super) fn runnable(
+        &self,
+        kind: Kind,
+    ) -> impl Stream<Item = ObjectRef<CachedWorkload>> + Send + use<> {
         self.runnable[kind as usize].clone().stream(Duration::ZERO).map(|key| reference(&key))
     }
 
     /// Keeps the scheduler in step with the index, for as long as this replica leads.
     pub(super) async fn drive(&self, context: &Context) {
-        let mut leads = context.replica.leads.clone();
+        let mut is_leader = context.replica.is_leader.clone();
         loop {
             // What there was is no longer so once this replica leads again.
             self.lock().reset();
-            if leads.wait_for(|leads| *leads).await.is_err() {
+            if is_leader.wait_for(|is_leader| *is_leader).await.is_err() {
                 return;
             }
-            let mut leading = leads.clone();
+            let mut leading = is_leader.clone();
             tokio::select! {
                 biased;
-                _ = leading.wait_for(|leads| !leads) => {}
+                _ = leading.wait_for(|is_leader| !is_leader) => {}
                 () = self.lead(context) => {}
             }
         }
@@ -272,7 +275,7 @@ impl Drop for Reservation<'_> {
 }
 
 /// How a controller finds a workload.
-pub(super) fn reference(key: &Key) -> ObjectRef<Kept> {
+pub(super) fn reference(key: &Key) -> ObjectRef<CachedWorkload> {
     ObjectRef::new_with(&key.name, resource(key.kind)).within(&key.namespace)
 }
 
@@ -346,7 +349,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_leader_requeues_runnable_workloads_and_starts_anew_when_it_leads_again() {
-        let (context, [leads, _paused]) = commanded(client(|_, _| None), caches(), 10);
+        let (context, [is_leader, _paused]) = commanded(client(|_, _| None), caches(), 10);
         let mut runnable = Box::pin(context.scheduling.runnable(Kind::Deployment));
         let mut next = async || {
             let next = timeout(Duration::from_mins(5), runnable.next());
@@ -356,11 +359,11 @@ mod tests {
             assert_eq!(next().await, "a");
             // It reserves no slot, and nothing but the clock tells.
             assert_eq!(next().await, "b");
-            leads.send_replace(false);
+            is_leader.send_replace(false);
             while context.scheduling.is_active() {
                 yield_now().await;
             }
-            leads.send_replace(true);
+            is_leader.send_replace(true);
             assert_eq!(next().await, "a");
         };
         tokio::select! {

@@ -24,7 +24,7 @@ pub(super) fn commanded(
 ) -> (Context, [watch::Sender<bool>; 2]) {
     let reporter = Reporter { controller: "adieu".into(), instance: None };
     let (outbox, _) = events::outbox(client.clone(), reporter, CancellationToken::new());
-    let (tell_leads, leads) = watch::channel(true);
+    let (tell_leader, is_leader) = watch::channel(true);
     let (tell_paused, paused) = watch::channel(false);
     let context = Context {
         client,
@@ -35,9 +35,9 @@ pub(super) fn commanded(
         scheduling: Scheduling::new(rollouts),
         blocked: Blocked::default(),
         trees: Trees::default(),
-        replica: Replica { pod: "adieu-0".into(), rollouts, leads, paused },
+        replica: Replica { pod: "adieu-0".into(), rollouts, is_leader, paused },
     };
     context.index.refresh(&context.caches);
     context.scheduling.refresh(&context);
-    (context, [tell_leads, tell_paused])
+    (context, [tell_leader, tell_paused])
 }

@@ -3,7 +3,7 @@
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use crate::index::kept::Kept;
+use crate::index::cached::CachedWorkload;
 
 /// What is counted, in bytes.
 const UNIT: usize = 1 << 10;
@@ -21,7 +21,7 @@ impl Default for Trees {
 
 impl Trees {
     /// Returns when there is room for a workload, until the permit is dropped.
-    pub(super) async fn room_for(&self, kept: &Kept) -> Option<SemaphorePermit<'_>> {
+    pub(super) async fn room_for(&self, kept: &CachedWorkload) -> Option<SemaphorePermit<'_>> {
         let units = u32::try_from(kept.weight().div_ceil(UNIT)).unwrap_or(UNITS);
         // It is never closed.
         self.0.acquire_many(units.clamp(1, UNITS)).await.ok()
@@ -38,7 +38,7 @@ mod tests {
 
     use super::*;
 
-    fn kept(spec: &Value) -> Kept {
+    fn kept(spec: &Value) -> CachedWorkload {
         let object = json!({"metadata": {"name": "web"}, "spec": spec});
         serde_json::from_value::<DynamicObject>(object).unwrap().into()
     }

@@ -38,7 +38,7 @@ pub(super) async fn report(context: Arc<Context>, shutdown: CancellationToken) {
     let mut told: HashMap<String, Reason> = HashMap::new();
     let report = async {
         loop {
-            if context.leads() {
+            if context.is_leader() {
                 let all = unusable.all();
                 let uids: HashSet<_> = all.iter().filter_map(|one| one.reference.uid.as_ref()).collect();
                 told.retain(|uid, _| uids.contains(uid));
@@ -136,7 +136,7 @@ mod tests {
         let client = Client::new(server, "default");
         let reporter = Reporter { controller: "adieu".into(), instance: None };
         let (outbox, publishing) = outbox(client.clone(), reporter, CancellationToken::new());
-        let (mut context, [leads, _paused]) = commanded(client, Caches::fixed(vec![], vec![], vec![]), 1);
+        let (mut context, [is_leader, _paused]) = commanded(client, Caches::fixed(vec![], vec![], vec![]), 1);
         context.outbox = outbox;
         let context = Arc::new(context);
         let unusable = context.caches.unusable().clone();
@@ -150,13 +150,13 @@ mod tests {
             };
             unusable.add("GracefulPolicy", object, Reason::Undecodable("spec: not an integer".into()));
         };
-        leads.send_replace(false);
+        is_leader.send_replace(false);
         add("a");
         let count = || sent.lock().unwrap().len();
         let change = async {
             sleep(2 * TOGETHER).await;
             assert_eq!(count(), 0, "another replica leads");
-            leads.send_replace(true);
+            is_leader.send_replace(true);
             for uid in ["a", "b", "b"] {
                 sleep(2 * TOGETHER).await;
                 add(uid);

@@ -25,11 +25,11 @@ use super::{
 };
 use crate::{
     index::{
+        cached::CachedWorkload,
         caches::hash_of,
-        kept::Kept,
         workloads::{Events, resource},
     },
-    plan::{self, Convergence, Kind, OptIn, Surroundings, When, Workload},
+    plan::{self, Evaluation, Kind, NamespaceContext, OptIn, RolloutTiming, Workload},
     runtime::metrics::{KindLabel, ReconcileLabels, ReconcileResult},
     scheduler::Request,
 };
@@ -67,10 +67,10 @@ pub(super) async fn control(kind: Kind, events: Events, context: Arc<Context>, s
 
 /// What may change a plan: status alone doesn't, and the scheduler requeues a workload that waits.
 fn changes(
-    events: impl Stream<Item = Result<Kept, watcher::Error>>,
-) -> impl Stream<Item = Result<Kept, watcher::Error>> {
+    events: impl Stream<Item = Result<CachedWorkload, watcher::Error>>,
+) -> impl Stream<Item = Result<CachedWorkload, watcher::Error>> {
     // A controller may let go what it owns.
-    let controlled = |kept: &Kept| {
+    let controlled = |kept: &CachedWorkload| {
         let mut owners = kept.meta().owner_references.iter().flatten();
         Some(u64::from(owners.any(|owner| owner.controller == Some(true))))
     };
@@ -81,7 +81,7 @@ fn changes(
 /// Reconciles a workload. A panic is a failed attempt.
 async fn reconcile_guarded(
     kind: Kind,
-    kept: Arc<Kept>,
+    kept: Arc<CachedWorkload>,
     context: Arc<Context>,
 ) -> Result<Action, write::Error> {
     let reconciled = Box::pin(reconcile(kind, kept.clone(), context.clone()));
@@ -91,7 +91,11 @@ async fn reconcile_guarded(
         .unwrap_or_else(|panic| Err(write::Error::new(kind, &kept.object(), panic)))
 }
 
-async fn reconcile(kind: Kind, kept: Arc<Kept>, context: Arc<Context>) -> Result<Action, write::Error> {
+async fn reconcile(
+    kind: Kind,
+    kept: Arc<CachedWorkload>,
+    context: Arc<Context>,
+) -> Result<Action, write::Error> {
     if !context.writes() || kept.meta().deletion_timestamp.is_some() {
         return Ok(Action::await_change());
     }
@@ -113,18 +117,18 @@ async fn look_after(kind: Kind, object: &DynamicObject, context: &Context) -> Re
         // The index tells once it is evaluated.
         return Ok(Action::await_change());
     }
-    let surroundings = context.caches.surroundings(&namespace);
+    let namespace_context = context.caches.namespace_context(&namespace);
     let workload = Workload::of(kind, object);
-    let convergence = plan::converge(&workload, &surroundings);
-    let is_mentioned = convergence.resolution.opt_in != OptIn::Unmentioned;
+    let evaluation = plan::evaluate(&workload, &namespace_context);
+    let is_mentioned = evaluation.resolution.opt_in != OptIn::Unmentioned;
     if !is_mentioned && context.caches.unusable().has_policy_of(&namespace) {
         // The policy that manages it may be the one that can't be read: what it has stays.
-        let waits = convergence.template.is_some();
+        let waits = evaluation.template.is_some();
         return Ok(if waits { Action::requeue(REFUSED_WAIT) } else { Action::await_change() });
     }
-    context.outbox.degraded(kind, object, &convergence);
-    let action = bring_to_plan(kind, object, context, &convergence, &surroundings).await?;
-    let kept = budgets::keep(&context.client, &context.caches, kind, object, &convergence);
+    context.outbox.degraded(kind, object, &evaluation);
+    let action = bring_to_plan(kind, object, context, &evaluation, &namespace_context).await?;
+    let kept = budgets::keep(&context.client, &context.caches, kind, object, &evaluation);
     let Some(kept) = context.write(kept).await else { return Ok(Action::await_change()) };
     let kept = kept.map_err(|source| write::Error::new(kind, object, source));
     let refused = kept.as_ref().is_err_and(write::Error::is_refusal);
@@ -135,10 +139,10 @@ async fn look_after(kind: Kind, object: &DynamicObject, context: &Context) -> Re
     }
     kept?;
     // From here on the version changes that a write goes by.
-    let marks = plan::marks(&workload, &convergence, &surroundings);
+    let marks = plan::marks(&workload, &evaluation, &namespace_context);
     // The mark of a workload that waited goes with its template's change.
-    let is_written =
-        convergence.template.is_some() && matches!(convergence.when, When::AtOnce | When::InTurn);
+    let is_written = evaluation.template.is_some()
+        && matches!(evaluation.timing, RolloutTiming::Immediate | RolloutTiming::Queued);
     if !marks.is_empty() && !is_written {
         return match context.write(write::mark(&context.client, kind, object, &marks)).await {
             Some(Err(error)) if error.is_refusal() => {
@@ -167,25 +171,25 @@ async fn bring_to_plan(
     kind: Kind,
     object: &DynamicObject,
     context: &Context,
-    convergence: &Convergence,
-    surroundings: &Surroundings,
+    evaluation: &Evaluation,
+    namespace_context: &NamespaceContext,
 ) -> Result<Action, write::Error> {
     let key = key(kind, object);
-    let Some(planned) = &convergence.template else {
+    let Some(planned) = &evaluation.template else {
         context.unblock(&key);
         context.blocked.settled(&key, &object.data["spec"]["template"]);
         context.count(kind, ReconcileResult::Unchanged);
         return Ok(Action::await_change());
     };
-    match convergence.when {
-        When::AtOnce | When::InTurn => {}
-        When::Observed => {
+    match evaluation.timing {
+        RolloutTiming::Immediate | RolloutTiming::Queued => {}
+        RolloutTiming::DryRun => {
             context.unblock(&key);
-            context.outbox.would_inject(kind, object, planned, convergence);
+            context.outbox.would_inject(kind, object, planned, evaluation);
             context.count(kind, ReconcileResult::Audit);
             return Ok(Action::await_change());
         }
-        When::NextUpdate => {
+        RolloutTiming::NextUpdate => {
             context.unblock(&key);
             context.count(kind, ReconcileResult::Waiting);
             return Ok(Action::await_change());
@@ -196,7 +200,7 @@ async fn bring_to_plan(
                       see that the API server reaches it, or opt the workload out where it is kept";
         return Ok(context.refuse(kind, object, reason.into(), ReconcileResult::Reverted));
     }
-    let slot = if convergence.when == When::InTurn {
+    let slot = if evaluation.timing == RolloutTiming::Queued {
         let request = Request {
             uid: object.metadata.uid.as_deref(),
             generation: object.metadata.generation.unwrap_or(0),
@@ -218,16 +222,16 @@ async fn bring_to_plan(
         Err(action) => return Ok(action),
     };
     context.while_leading(write::disown(&context.client, kind, &written)).await;
-    let left = plan::converge(&Workload::of(kind, &written), surroundings);
+    let left = plan::evaluate(&Workload::of(kind, &written), namespace_context);
     if left.template.is_some() {
         let reason = "another admission webhook or policy undid the write";
         return Ok(context.refuse(kind, object, reason.into(), ReconcileResult::Reverted));
     }
     context.unblock(&key);
     context.blocked.wrote(key, planned, &written.data["spec"]["template"]);
-    context.outbox.injected(kind, object, planned, convergence);
+    context.outbox.injected(kind, object, planned, evaluation);
     let (namespace, name) = (object.namespace(), object.name_any());
-    tracing::info!(%kind, namespace, name, when = ?convergence.when, "brought to its plan");
+    tracing::info!(%kind, namespace, name, when = ?evaluation.timing, "brought to its plan");
     context.count(kind, ReconcileResult::Patched);
     Ok(Action::await_change())
 }
@@ -266,7 +270,7 @@ async fn write_template(
     }
 }
 
-fn retry(kind: Kind, kept: &Kept, error: &write::Error, context: &Context) -> Action {
+fn retry(kind: Kind, kept: &CachedWorkload, error: &write::Error, context: &Context) -> Action {
     // Of a conflict, somebody else's write, the watch tells as a rule.
     let conflicts = error.is_conflict();
     if !conflicts {
@@ -407,9 +411,9 @@ mod tests {
         let (context, senders, asked) =
             with(&["a"], |_| Some((409, failure(409, "the object has been modified"))));
         let object = deployment("a");
-        let around = context.caches.surroundings("shop");
-        let convergence = plan::converge(&Workload::of(DEPLOYMENT, &object), &around);
-        let plan = hash_of(&convergence.template.unwrap());
+        let around = context.caches.namespace_context("shop");
+        let evaluation = plan::evaluate(&Workload::of(DEPLOYMENT, &object), &around);
+        let plan = hash_of(&evaluation.template.unwrap());
         let request = Request { uid: object.metadata.uid.as_deref(), generation: 1, plan };
         let reserve = || context.scheduling.reserve(&context, &key(DEPLOYMENT, &object), request);
         assert!(reconciled(&context, object.clone()).await.unwrap_err().is_conflict());
@@ -426,8 +430,8 @@ mod tests {
     #[tokio::test]
     async fn what_was_left_and_cannot_be_given_up_keeps_nobody_from_its_plan() {
         let written = {
-            let (object, around) = (deployment("a"), caches(&["a"]).surroundings("shop"));
-            let template = plan::converge(&Workload::of(DEPLOYMENT, &object), &around).template;
+            let (object, around) = (deployment("a"), caches(&["a"]).namespace_context("shop"));
+            let template = plan::evaluate(&Workload::of(DEPLOYMENT, &object), &around).template;
             let mut written = serde_json::to_value(object).unwrap();
             written["spec"]["template"] = template.unwrap();
             written
@@ -530,9 +534,9 @@ mod tests {
             let annotated = |value: &str| Some([("adieu.dev/graceful".into(), value.into())].into());
             let mut injected = deployment("a");
             injected.metadata.annotations = annotated("true");
-            let surroundings = context.caches.surroundings("shop");
-            let convergence = plan::converge(&Workload::of(DEPLOYMENT, &injected), &surroundings);
-            injected.data["spec"]["template"] = convergence.template.unwrap();
+            let namespace_context = context.caches.namespace_context("shop");
+            let evaluation = plan::evaluate(&Workload::of(DEPLOYMENT, &injected), &namespace_context);
+            injected.data["spec"]["template"] = evaluation.template.unwrap();
             injected.metadata.annotations = annotation.and_then(annotated);
             if !readable {
                 let policy = ObjectReference { namespace: Some("shop".into()), ..ObjectReference::default() };
@@ -550,7 +554,7 @@ mod tests {
         let mut large = deployment("a");
         large.data["spec"]["template"]["spec"]["containers"][0]["env"] =
             vec![json!({"name": "A"}); 10_000].into();
-        let stub = Kept::from(large).stub("too large");
+        let stub = CachedWorkload::from(large).stub("too large");
         assert!(stub.too_large().is_some());
         assert_eq!(reconcile(DEPLOYMENT, Arc::new(stub), context).await.unwrap(), Action::await_change());
         assert!(asked.lock().unwrap().is_empty());
@@ -568,9 +572,9 @@ mod tests {
             Caches::fixed(policies, vec![], vec![(DEPLOYMENT, deployment("a"))])
         };
         let mut object = deployment("a");
-        let before = probing("Never").surroundings("shop");
+        let before = probing("Never").namespace_context("shop");
         object.data["spec"]["template"] =
-            plan::converge(&Workload::of(DEPLOYMENT, &object), &before).template.unwrap();
+            plan::evaluate(&Workload::of(DEPLOYMENT, &object), &before).template.unwrap();
         let written: Arc<Mutex<Vec<Value>>> = Arc::default();
         for (mode, expected) in [("Never", 0), ("Auto", 1), ("Auto", 1)] {
             let (bodies, answer) = (written.clone(), serde_json::to_value(&object).unwrap());
@@ -619,8 +623,8 @@ mod tests {
         let caches = following(&json!({"maxConcurrent": 1}), &names);
         let (context, _senders) = commanded(client(|_, _| None), caches, 10);
         let b = deployment("b");
-        let around = context.caches.surroundings("shop");
-        let plan = hash_of(&plan::converge(&Workload::of(DEPLOYMENT, &b), &around).template.unwrap());
+        let around = context.caches.namespace_context("shop");
+        let plan = hash_of(&plan::evaluate(&Workload::of(DEPLOYMENT, &b), &around).template.unwrap());
         let _ = context.block(DEPLOYMENT, &deployment("a"), "refused".into());
         let request = Request { uid: b.metadata.uid.as_deref(), generation: 1, plan };
         let turn = context.scheduling.reserve(&context, &key(DEPLOYMENT, &b), request).unwrap();

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::{
     index::workloads::resource,
-    plan::{Kind, Workload, opt_out_patch, show_injection, template_patch, unmark},
+    plan::{Kind, Workload, clear_pending, opt_out_patch, show_injection, template_patch},
     runtime::{
         FIELD_MANAGER,
         ownership::{give_up, precondition},
@@ -75,7 +75,7 @@ pub(super) async fn template(
 ) -> Result<DynamicObject, Error> {
     let mut patch = template_patch(&object.data["spec"]["template"], template);
     patch.0.insert(0, precondition(&object.metadata));
-    patch.0.extend(unmark(object.annotations()));
+    patch.0.extend(clear_pending(object.annotations()));
     patch.0.extend(show_injection(object.labels(), template));
     send(client, kind, object, Patch::Json(patch)).await
 }

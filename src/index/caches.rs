@@ -46,7 +46,7 @@ use super::{
 };
 use crate::{
     api::{ClusterGracefulPolicy, GracefulPolicy, labels::is_enabled},
-    plan::{self, Kind, Surroundings},
+    plan::{self, Kind, NamespaceContext},
     runtime::FIELD_MANAGER,
 };
 
@@ -282,12 +282,12 @@ impl Caches {
 
     /// What surrounds the workloads of a namespace.
     #[must_use]
-    pub fn surroundings(&self, namespace: &str) -> Surroundings {
+    pub fn namespace_context(&self, namespace: &str) -> NamespaceContext {
         let labels = self.namespaces.get(&ObjectRef::new(namespace)).map(|found| found.labels().clone());
         // One that the watch has yet to bring gets the benefit of the doubt.
         let all_pods = labels.as_ref().is_none_or(is_enabled);
         let labels = labels.unwrap_or_default();
-        Surroundings {
+        NamespaceContext {
             policies: self.policies.inside(namespace),
             cluster_policies: self.cluster_policies.state_filter(|policy| {
                 let selector = policy.spec.namespace_selector.as_ref();
@@ -301,9 +301,9 @@ impl Caches {
 
     /// What surrounds workloads in whatever namespace: the cluster policies that hold for all of them.
     #[must_use]
-    pub fn surroundings_everywhere(&self) -> Surroundings {
+    pub fn surroundings_everywhere(&self) -> NamespaceContext {
         let cluster_policies = self.cluster_policies.state_filter(|policy| !selects_by_labels(policy));
-        Surroundings { cluster_policies, ..Surroundings::default() }
+        NamespaceContext { cluster_policies, ..NamespaceContext::default() }
     }
 
     /// The `PodDisruptionBudgets` of a namespace.
@@ -594,7 +594,7 @@ mod tests {
             tokio::select! { () = follow => {}, synced = caches.synced() => synced.unwrap() }
         };
         Box::pin(timeout(Duration::from_mins(1), synced)).await.expect("an end");
-        let policies = caches.surroundings("shop").policies;
+        let policies = caches.namespace_context("shop").policies;
         assert_eq!(policies.iter().map(|policy| policy.name_any()).collect::<Vec<_>>(), ["good"]);
         assert!(unusable.has_policy_of("shop"));
     }
@@ -646,7 +646,7 @@ mod tests {
             // The watch has yet to bring it.
             ("new", &["all", "empty", "not-in"], true),
         ] {
-            let around = caches.surroundings(namespace);
+            let around = caches.namespace_context(namespace);
             let mut names: Vec<_> = around.cluster_policies.iter().map(|policy| policy.name_any()).collect();
             names.sort();
             assert_eq!(names, expected, "{namespace}");

@@ -10,19 +10,21 @@ use kube::Resource as _;
 
 use super::{
     PolicyKey, PolicyKeys,
+    cached::CachedWorkload,
     caches::hash_of,
-    kept::Kept,
     progress::{
         Progress, ReplicaCounts, has_replica_failure, is_updated, patience, progress, progressing,
         replica_counts, was_complete,
     },
 };
-use crate::plan::{self, Convergence, Kind, Source, Standing, Surroundings, When, Workload};
+use crate::plan::{
+    self, Evaluation, InjectionState, Kind, NamespaceContext, RolloutTiming, Source, Workload,
+};
 
 /// A workload as it was last evaluated. Of one that isn't managed, that no policy selects and that carries nothing
 /// there is none.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Evaluation {
+pub struct EvaluatedWorkload {
     /// What shall become of it.
     pub decision: Decision,
     /// How far its rollout is.
@@ -37,9 +39,9 @@ pub struct Decision {
     /// When it was created.
     pub created: Option<Timestamp>,
     /// How it stands.
-    pub standing: Standing,
+    pub state: InjectionState,
     /// When its template is written.
-    pub when: When,
+    pub timing: RolloutTiming,
     /// The pod template that it has, as a hash.
     pub template: u64,
     /// The one that it shall have, as a hash. `None` where that is the one it has.
@@ -84,16 +86,21 @@ pub struct RolloutProgress {
     pub is_updated: bool,
 }
 
-impl Evaluation {
+impl EvaluatedWorkload {
     /// Evaluates a workload by what surrounds it.
     #[must_use]
-    pub fn of(kind: Kind, kept: &Kept, surroundings: &Surroundings, keys: &PolicyKeys) -> Option<Self> {
+    pub fn of(
+        kind: Kind,
+        kept: &CachedWorkload,
+        namespace_context: &NamespaceContext,
+        keys: &PolicyKeys,
+    ) -> Option<Self> {
         let object = kept.object();
         if object.metadata.deletion_timestamp.is_some() {
             return None;
         }
         let workload = Workload::of(kind, &object);
-        let convergence = plan::converge(&workload, surroundings);
+        let evaluation = plan::evaluate(&workload, namespace_context);
         let rollout = RolloutProgress {
             generation: object.metadata.generation,
             progress: progress(kind, &object),
@@ -104,7 +111,7 @@ impl Evaluation {
             was_complete: was_complete(kind, &object),
             is_updated: is_updated(kind, &object),
         };
-        let decision = Decision::of(&workload, kept, &convergence, surroundings, keys)?;
+        let decision = Decision::of(&workload, kept, &evaluation, namespace_context, keys)?;
         Some(Self { decision, rollout })
     }
 }
@@ -112,9 +119,9 @@ impl Evaluation {
 impl Decision {
     fn of(
         workload: &Workload<'_>,
-        kept: &Kept,
-        convergence: &Convergence,
-        surroundings: &Surroundings,
+        kept: &CachedWorkload,
+        evaluation: &Evaluation,
+        namespace_context: &NamespaceContext,
         known: &PolicyKeys,
     ) -> Option<Self> {
         let metadata = kept.meta();
@@ -124,42 +131,42 @@ impl Decision {
             let policies: BTreeSet<_> = policies.collect();
             policies.into_iter().map(|policy| known.get(namespace, policy)).collect()
         };
-        let managed = convergence.standing != Standing::Unmanaged;
-        let resolution = &convergence.resolution;
-        let selecting = plan::selecting(workload, surroundings);
-        if !managed && convergence.template.is_none() && selecting.is_empty() {
+        let managed = evaluation.state != InjectionState::Unmanaged;
+        let resolution = &evaluation.resolution;
+        let selecting = plan::selecting(workload, namespace_context);
+        if !managed && evaluation.template.is_none() && selecting.is_empty() {
             return None;
         }
         let values = resolution.policies();
         let valued = values.into_iter().filter(|_| managed);
         let too_large = kept.too_large();
-        let standing = match too_large {
-            Some(_) if managed => Standing::Prevented,
-            _ => convergence.standing,
+        let state = match too_large {
+            Some(_) if managed => InjectionState::Unsatisfiable,
+            _ => evaluation.state,
         };
         let obstacles = match too_large {
-            _ if standing != Standing::Prevented => vec![],
+            _ if state != InjectionState::Unsatisfiable => vec![],
             Some(reason) => vec![reason.to_owned()],
-            None => convergence.warnings.clone(),
+            None => evaluation.warnings.clone(),
         };
-        let marks = plan::marks(workload, convergence, surroundings);
+        let marks = plan::marks(workload, evaluation, namespace_context);
         let budget = format!("{:?}", resolution.settings.disruption_budget.value);
-        let asked = convergence.asked_by.iter();
+        let asked = evaluation.asked_by.iter();
         Some(Self {
             uid: metadata.uid.clone(),
             created: metadata.creation_timestamp.as_ref().map(|time| time.0),
-            standing,
-            when: convergence.when,
+            state,
+            timing: evaluation.timing,
             template: hash_of(workload.template),
-            planned: convergence.template.as_ref().map(hash_of),
+            planned: evaluation.template.as_ref().map(hash_of),
             asked_by: asked.map(|(policy, limit)| (known.get(namespace, policy), *limit)).collect(),
             counted_by: keys(&mut selecting.iter().chain(valued)),
             lost_by: keys(&mut resolution.conflicted.iter().filter(|_| managed)),
-            rolled_out_by: keys(&mut plan::concerning(workload, convergence).iter()),
+            rolled_out_by: keys(&mut plan::concerning(workload, evaluation).iter()),
             reverts: resolution.reverts,
             too_large: too_large.is_some(),
             obstacles,
-            effects: hash_of(&(budget, marks, &convergence.warnings)),
+            effects: hash_of(&(budget, marks, &evaluation.warnings)),
         })
     }
 

@@ -9,26 +9,27 @@ use kube::{Resource as _, ResourceExt as _};
 use tokio::{sync::watch, task::yield_now};
 
 use super::{
-    Evaluation, Index, PolicyKey, PolicyVersion, WorkloadKey, caches::Caches, changes::Batch, policy_key,
+    EvaluatedWorkload, Index, PolicyKey, PolicyVersion, WorkloadKey, caches::Caches, changes::Batch,
+    policy_key,
 };
 use crate::{
     api::GracefulPolicy,
-    plan::{self, Source, Surroundings},
+    plan::{self, NamespaceContext, Source},
 };
 
 /// What surrounds the workloads of each namespace, as far as it is known.
-type Contexts = HashMap<String, Option<Surroundings>>;
+type Contexts = HashMap<String, Option<NamespaceContext>>;
 
 impl Index {
     /// Keeps the index, for as long as this replica leads; empties it when another does.
-    pub async fn keep(&self, caches: &Caches, mut leads: watch::Receiver<bool>) {
+    pub async fn keep(&self, caches: &Caches, mut is_leader: watch::Receiver<bool>) {
         let dirty = caches.dirty();
-        while leads.wait_for(|leads| *leads).await.is_ok() {
+        while is_leader.wait_for(|is_leader| *is_leader).await.is_ok() {
             dirty.all();
-            let mut leading = leads.clone();
+            let mut leading = is_leader.clone();
             tokio::select! {
                 biased;
-                _ = leading.wait_for(|leads| !leads) => {}
+                _ = leading.wait_for(|is_leader| !is_leader) => {}
                 () = async {
                     // What isn't listed would seem to be gone.
                     if caches.workloads().filled().await.is_ok() {
@@ -75,7 +76,7 @@ impl Index {
         let kept = caches.workloads().kept_of(key.kind, &key.namespace, &key.name);
         let evaluation = kept
             .zip(around)
-            .and_then(|(kept, around)| Evaluation::of(key.kind, &kept, around, self.policy_keys()));
+            .and_then(|(kept, around)| EvaluatedWorkload::of(key.kind, &kept, around, self.policy_keys()));
         self.set(key, evaluation);
     }
 
@@ -97,8 +98,8 @@ impl Index {
 }
 
 /// What surrounds the workloads of a namespace; `None` where it isn't known which policies hold there.
-fn context<'a>(caches: &Caches, contexts: &'a mut Contexts, namespace: &str) -> Option<&'a Surroundings> {
-    let find = || caches.knows_policies_of(namespace).then(|| caches.surroundings(namespace));
+fn context<'a>(caches: &Caches, contexts: &'a mut Contexts, namespace: &str) -> Option<&'a NamespaceContext> {
+    let find = || caches.knows_policies_of(namespace).then(|| caches.namespace_context(namespace));
     contexts.entry(namespace.to_owned()).or_insert_with(find).as_ref()
 }
 
@@ -106,7 +107,7 @@ fn context<'a>(caches: &Caches, contexts: &'a mut Contexts, namespace: &str) -> 
 /// everything.
 fn versions(caches: &Caches, batch: &Batch, contexts: &mut Contexts) -> BTreeMap<PolicyKey, PolicyVersion> {
     let mut versions = BTreeMap::new();
-    let unknown = Surroundings::default();
+    let unknown = NamespaceContext::default();
     let mut add = |policy: &Arc<GracefulPolicy>| {
         let namespace = policy.namespace().unwrap_or_default();
         let key = policy_key(&namespace, &Source::Policy(policy.name_any()));

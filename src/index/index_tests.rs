@@ -176,7 +176,7 @@ fn workloads_are_found_by_policy_and_namespace() {
 async fn evaluates_only_what_a_change_concerns() {
     let caches = two_namespaces(20, 1, &json!({}));
     let index = Index::default();
-    let (tell_leads, leads) = watch::channel(true);
+    let (tell_leader, is_leader) = watch::channel(true);
     let check = async {
         let settle = async || {
             while changed(index.changed_policies(false)).is_empty() {
@@ -192,11 +192,11 @@ async fn evaluates_only_what_a_change_concerns() {
         caches.dirty().namespace("bank");
         settle().await;
         assert_eq!(index.all()[0].0, key("bank", "web"));
-        tell_leads.send_replace(false);
+        tell_leader.send_replace(false);
         index.version().wait_for(|_| index.all().is_empty()).await.unwrap();
-        drop(tell_leads);
+        drop(tell_leader);
     };
-    let both = join(index.keep(&caches, leads), check);
+    let both = join(index.keep(&caches, is_leader), check);
     timeout(LIMIT, both).await.expect("an end");
     assert!(!index.is_complete(), "who doesn't lead knows nothing");
 }

@@ -1,14 +1,14 @@
-//! What is in the cluster: of each workload its [`Evaluation`], kept by watch events.
+//! What is in the cluster: of each workload its [`EvaluatedWorkload`], kept by watch events.
 //!
 //! A watch event marks what it concerns as [`Dirty`]. The leader evaluates that, once, and requeues the
 //! workloads and policies that changed. So what concerns one namespace costs what that namespace holds, and no reader
 //! compares a workload with its plan a second time.
 
+pub mod cached;
 pub mod caches;
 mod changes;
 mod evaluation;
 mod evaluator;
-pub mod kept;
 mod keys;
 mod kubelets;
 mod list_watch;
@@ -27,7 +27,7 @@ use std::{
 };
 
 pub use changes::{Changes, Dirty};
-pub use evaluation::{Decision, Evaluation, RolloutProgress};
+pub use evaluation::{Decision, EvaluatedWorkload, RolloutProgress};
 pub use keys::{PolicyKey, PolicyKeys, WorkloadKey, policy_key};
 use kube::api::ObjectMeta;
 use tokio::sync::watch;
@@ -63,7 +63,7 @@ pub enum Change {
 
 #[derive(Debug, Default)]
 struct State {
-    evaluations: BTreeMap<WorkloadKey, Arc<Evaluation>>,
+    evaluations: BTreeMap<WorkloadKey, Arc<EvaluatedWorkload>>,
     /// The policies by which all workloads in their reach have been evaluated.
     applied: BTreeMap<PolicyKey, PolicyVersion>,
     /// Whether everything there was has been evaluated.
@@ -102,13 +102,13 @@ impl Default for Index {
 impl Index {
     /// The evaluation of a workload. `None` where adieu has nothing to do with it, or hasn't evaluated it yet.
     #[must_use]
-    pub fn get(&self, key: &WorkloadKey) -> Option<Arc<Evaluation>> {
+    pub fn get(&self, key: &WorkloadKey) -> Option<Arc<EvaluatedWorkload>> {
         self.read().evaluations.get(key).cloned()
     }
 
     /// Every evaluation, by namespace.
     #[must_use]
-    pub fn all(&self) -> Vec<(WorkloadKey, Arc<Evaluation>)> {
+    pub fn all(&self) -> Vec<(WorkloadKey, Arc<EvaluatedWorkload>)> {
         self.read().evaluations.iter().map(|(key, evaluation)| (key.clone(), evaluation.clone())).collect()
     }
 
@@ -121,7 +121,7 @@ impl Index {
 
     /// The evaluations that [concern](Decision::concerns) a policy.
     #[must_use]
-    pub fn of_policy(&self, policy: &PolicyKey) -> Vec<(WorkloadKey, Arc<Evaluation>)> {
+    pub fn of_policy(&self, policy: &PolicyKey) -> Vec<(WorkloadKey, Arc<EvaluatedWorkload>)> {
         let state = self.read();
         let first = (!policy.is_of_cluster()).then(|| first_of(policy.namespace()));
         let from = first.map_or(Bound::Unbounded, Bound::Included);
@@ -212,7 +212,7 @@ impl Index {
     }
 
     /// Stores an evaluation, and requeues what depends on it if it differs from the one before.
-    fn set(&self, key: &WorkloadKey, now: Option<Evaluation>) {
+    fn set(&self, key: &WorkloadKey, now: Option<EvaluatedWorkload>) {
         let mut state = self.write();
         let before = match &now {
             Some(now) => state.evaluations.insert(key.clone(), Arc::new(now.clone())),

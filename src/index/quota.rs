@@ -12,7 +12,7 @@ use kube::{
     runtime::reflector::{ObjectRef, Store},
 };
 
-use super::{kept::Kept, unusable::Reason, workloads::resource};
+use super::{cached::CachedWorkload, unusable::Reason, workloads::resource};
 use crate::plan::Kind;
 
 /// A workload up to this size counts for nothing, in bytes of compressed text. Most have one or two KiB.
@@ -31,7 +31,7 @@ pub(super) struct Quota(Mutex<HashMap<Key, usize>>);
 
 impl Quota {
     /// The workload as it may be kept: a stub of it if there is no room for more.
-    pub(super) fn apply(&self, kind: Kind, kept: Kept) -> Kept {
+    pub(super) fn apply(&self, kind: Kind, kept: CachedWorkload) -> CachedWorkload {
         let (key, size) = (key(kind, &kept), kept.size());
         let mut sizes = self.sizes();
         sizes.remove(&key);
@@ -60,12 +60,12 @@ impl Quota {
     }
 
     /// Gives back the room of a workload that is gone.
-    pub(super) fn forget(&self, kind: Kind, kept: &Kept) {
+    pub(super) fn forget(&self, kind: Kind, kept: &CachedWorkload) {
         self.sizes().remove(&key(kind, kept));
     }
 
     /// Gives back the room of all workloads of a kind that are gone.
-    pub(super) fn retain(&self, kind: Kind, store: &Store<Kept>) {
+    pub(super) fn retain(&self, kind: Kind, store: &Store<CachedWorkload>) {
         let exists = |namespace: &str, name: &str| {
             store.get(&ObjectRef::new_with(name, resource(kind)).within(namespace)).is_some()
         };
@@ -77,7 +77,7 @@ impl Quota {
     }
 }
 
-fn key(kind: Kind, kept: &Kept) -> Key {
+fn key(kind: Kind, kept: &CachedWorkload) -> Key {
     let metadata = kept.meta();
     (kind, metadata.namespace.clone().unwrap_or_default(), metadata.name.clone().unwrap_or_default())
 }
@@ -195,7 +195,7 @@ mod tests {
     use super::*;
 
     /// A workload that can't be compressed.
-    fn workload(namespace: &str, name: &str, kib: usize) -> Kept {
+    fn workload(namespace: &str, name: &str, kib: usize) -> CachedWorkload {
         let noise = (0..kib * 64).map(|number| {
             let mut hasher = DefaultHasher::new();
             number.hash(&mut hasher);

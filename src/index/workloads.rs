@@ -21,7 +21,7 @@ use tokio::{sync::watch, time::timeout};
 
 use super::{
     Dirty, WorkloadKey,
-    kept::Kept,
+    cached::CachedWorkload,
     list_watch::{Source, list_watch},
     namespaced::Names,
     quota::{Quota, Shares},
@@ -37,7 +37,7 @@ pub const LAG: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 pub struct Workloads {
     /// In the order of [`Kind::ALL`].
-    stores: [Store<Kept>; 3],
+    stores: [Store<CachedWorkload>; 3],
     names: [Names; 3],
     /// How many kinds have been listed.
     listed: watch::Receiver<usize>,
@@ -46,7 +46,7 @@ pub struct Workloads {
 }
 
 /// What a watch brings, once the store has it.
-pub type Events = BoxStream<'static, Result<Kept, watcher::Error>>;
+pub type Events = BoxStream<'static, Result<CachedWorkload, watcher::Error>>;
 
 impl Workloads {
     /// The workloads, and the watches of every kind in the order of [`Kind::ALL`]; they are followed for as
@@ -69,12 +69,12 @@ impl Workloads {
             };
             let source = Source {
                 client: client.clone(),
-                path: Kept::url_path(&resource, None),
+                path: CachedWorkload::url_path(&resource, None),
                 api_version: resource.api_version.clone(),
                 kind: kind.as_str(),
                 fields: fields.map(Into::into),
                 unusable: unusable.clone(),
-                shares: Arc::new(Shares::new(Kept::LIMITS)),
+                shares: Arc::new(Shares::new(CachedWorkload::LIMITS)),
                 keep: Arc::new(keep),
             };
             let (tell, count, listed, done) = (tell.clone(), count.clone(), store.clone(), store.clone());
@@ -149,7 +149,7 @@ impl Workloads {
         let names = Kind::ALL.map(|kind| {
             let names = Names::default();
             for kept in stores[kind as usize].state() {
-                names.apply(&watcher::Event::Apply(Kept::clone(&kept)));
+                names.apply(&watcher::Event::Apply(CachedWorkload::clone(&kept)));
             }
             names
         });
@@ -186,7 +186,7 @@ impl Workloads {
 
     /// The workload of that name, as it is kept.
     #[must_use]
-    pub fn kept_of(&self, kind: Kind, namespace: &str, name: &str) -> Option<Arc<Kept>> {
+    pub fn kept_of(&self, kind: Kind, namespace: &str, name: &str) -> Option<Arc<CachedWorkload>> {
         self.of(kind).get(&ObjectRef::new_with(name, resource(kind)).within(namespace))
     }
 
@@ -211,13 +211,13 @@ impl Workloads {
     }
 
     /// Every workload, with its kind.
-    pub fn kept(&self) -> impl Iterator<Item = (Kind, Arc<Kept>)> {
+    pub fn kept(&self) -> impl Iterator<Item = (Kind, Arc<CachedWorkload>)> {
         self.kinds().flat_map(|(kind, store)| store.state().into_iter().map(move |kept| (kind, kept)))
     }
 
     /// The workloads of a kind.
     #[must_use]
-    pub fn of(&self, kind: Kind) -> &Store<Kept> {
+    pub fn of(&self, kind: Kind) -> &Store<CachedWorkload> {
         let [deployments, stateful_sets, daemon_sets] = &self.stores;
         match kind {
             Kind::Deployment => deployments,
@@ -226,7 +226,7 @@ impl Workloads {
         }
     }
 
-    fn kinds(&self) -> impl Iterator<Item = (Kind, &Store<Kept>)> {
+    fn kinds(&self) -> impl Iterator<Item = (Kind, &Store<CachedWorkload>)> {
         Kind::ALL.into_iter().zip(&self.stores)
     }
 }
@@ -249,30 +249,30 @@ pub(super) async fn soon<T>(
 }
 
 /// The object that is kept already, if it is the same: what is listed anew takes no memory twice.
-fn unchanged(kept: Kept, store: &Store<Kept>, resource: &ApiResource) -> Kept {
+fn unchanged(kept: CachedWorkload, store: &Store<CachedWorkload>, resource: &ApiResource) -> CachedWorkload {
     let before = store.get(&ObjectRef::from_obj_with(&kept, resource.clone()));
-    let is_same = |before: &Kept| {
+    let is_same = |before: &CachedWorkload| {
         let [before, now] = [before.meta(), kept.meta()];
         now.resource_version.is_some()
             && before.resource_version == now.resource_version
             && before.uid == now.uid
     };
-    before.filter(|before| is_same(before)).map_or(kept, |before| Kept::clone(&before))
+    before.filter(|before| is_same(before)).map_or(kept, |before| CachedWorkload::clone(&before))
 }
 
 /// What an event brought into the store. What is listed page by page gets there with the last page only: whoever
 /// looked it up before would find it as it was, or not at all.
 fn brought(
-    event: watcher::Result<watcher::Event<Kept>>,
-    store: &Store<Kept>,
-) -> impl Stream<Item = watcher::Result<Kept>> + use<> {
+    event: watcher::Result<watcher::Event<CachedWorkload>>,
+    store: &Store<CachedWorkload>,
+) -> impl Stream<Item = watcher::Result<CachedWorkload>> + use<> {
     let (one, listed) = match event {
         Ok(watcher::Event::Apply(kept)) => (Some(Ok(kept)), vec![]),
         Ok(watcher::Event::InitDone) => (None, store.state()),
         Ok(_) => (None, vec![]),
         Err(error) => (Some(Err(error)), vec![]),
     };
-    stream::iter(one.into_iter().chain(listed.into_iter().map(|kept| Ok(Kept::clone(&kept)))))
+    stream::iter(one.into_iter().chain(listed.into_iter().map(|kept| Ok(CachedWorkload::clone(&kept)))))
 }
 
 /// The resource that holds workloads of a kind.

@@ -36,7 +36,7 @@ pub async fn keep(
     client: Client,
     name: String,
     mut bundle: Bundle,
-    mut leads: watch::Receiver<bool>,
+    mut is_leader: watch::Receiver<bool>,
     gate: Gate,
 ) {
     let api: Api<MutatingWebhookConfiguration> = Api::all(client);
@@ -62,23 +62,23 @@ pub async fn keep(
                 None => return,
             },
             () = bundle.changed() => {}
-            changed = leads.changed() => if changed.is_err() { return },
+            changed = is_leader.changed() => if changed.is_err() { return },
         }
         failed = false;
         let Some(configuration) = &current else { continue };
         let pem = bundle.pem();
         let due = patch(configuration, pem.as_deref());
-        let leads = *leads.borrow_and_update();
+        let is_leader = *is_leader.borrow_and_update();
         if due.0.is_empty() {
             // Or an upgrade of the chart that sets another value would conflict.
-            let left = ownership::give_up(&configuration.metadata).filter(|_| leads);
+            let left = ownership::give_up(&configuration.metadata).filter(|_| is_leader);
             if let Some(left) = left
                 && let Err(error) = send(left).await
             {
                 tracing::debug!(configuration = name, %error, "our entry in managedFields is given up later");
                 failed = true;
             }
-        } else if !leads {
+        } else if !is_leader {
             continue;
         } else {
             match send(due).await {
@@ -177,8 +177,8 @@ mod tests {
         let readiness = Readiness::default();
         let gate = readiness.gate("caBundle");
         let (authorities, bundle) = watch::channel("pem".to_owned());
-        let (election, leads) = watch::channel(leading);
-        tokio::spawn(keep(client, "adieu".into(), Bundle::Ours(bundle), leads, gate));
+        let (election, is_leader) = watch::channel(leading);
+        tokio::spawn(keep(client, "adieu".into(), Bundle::Ours(bundle), is_leader, gate));
         (readiness, (authorities, election))
     }
 

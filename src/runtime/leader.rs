@@ -53,7 +53,7 @@ impl Candidate {
     /// is whether the Lease carries the annotation [`PAUSED`].
     pub async fn campaign(
         self,
-        [leads, paused]: [watch::Sender<bool>; 2],
+        [is_leader, paused]: [watch::Sender<bool>; 2],
         metrics: Arc<Metrics>,
         resign: CancellationToken,
     ) {
@@ -110,9 +110,9 @@ impl Candidate {
             if seen.is_held_by_another_than(&self.identity) {
                 renewed = None;
             }
-            self.tell(&leads, &metrics, renewed.is_some());
+            self.tell(&is_leader, &metrics, renewed.is_some());
         }
-        self.tell(&leads, &metrics, false);
+        self.tell(&is_leader, &metrics, false);
         if renewed.is_some() {
             let given_up = timeout_at(Instant::now() + DEADLINE, self.give_up(&seen)).await;
             if !matches!(given_up, Ok(Ok(_))) {
@@ -121,8 +121,8 @@ impl Candidate {
         }
     }
 
-    fn tell(&self, leads: &watch::Sender<bool>, metrics: &Metrics, leading: bool) {
-        let changed = leads.send_if_modified(|leads| replace(leads, leading) != leading);
+    fn tell(&self, is_leader: &watch::Sender<bool>, metrics: &Metrics, leading: bool) {
+        let changed = is_leader.send_if_modified(|is_leader| replace(is_leader, leading) != leading);
         if changed {
             metrics.leader.set(leading.into());
             tracing::info!(lease = self.lease, identity = self.identity, leading, "leadership changed");
@@ -343,20 +343,21 @@ mod tests {
         for changed in [Some(stored("7", 1)), None] {
             let held = Held::new(Mutex::new(Some(stored("1", 0))));
             let candidate = Candidate::new(silent(&held), "adieu", "adieu".into(), US.into());
-            let ((leads, mut leading), (paused, _)) = (watch::channel(false), watch::channel(false));
-            let campaign = candidate.campaign([leads, paused], Arc::default(), CancellationToken::new());
+            let ((is_leader, mut leading), (paused, _)) = (watch::channel(false), watch::channel(false));
+            let campaign = candidate.campaign([is_leader, paused], Arc::default(), CancellationToken::new());
             let test = async {
                 sleep(Duration::from_secs(10)).await;
                 // Nobody renews it from here on.
                 *held.lock().unwrap() = changed;
-                let leads = timeout(Duration::from_secs(35), leading.wait_for(|leads| *leads)).await;
-                assert!(leads.is_ok(), "nobody leads");
-                drop(leads);
+                let is_leader =
+                    timeout(Duration::from_secs(35), leading.wait_for(|is_leader| *is_leader)).await;
+                assert!(is_leader.is_ok(), "nobody leads");
+                drop(is_leader);
 
                 // A leader too keeps up with what changes without its watch.
                 let annotated = |lease: &mut Lease| lease.metadata.resource_version = Some("70".into());
                 held.lock().unwrap().as_mut().map(annotated).unwrap();
-                let lost = timeout(4 * DEADLINE, leading.wait_for(|leads| !leads)).await;
+                let lost = timeout(4 * DEADLINE, leading.wait_for(|is_leader| !is_leader)).await;
                 assert!(lost.is_err(), "led no more");
             };
             tokio::select! {

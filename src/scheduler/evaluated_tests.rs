@@ -14,7 +14,7 @@ use crate::{
         policy_key,
         progress::patience,
     },
-    plan::{self, Convergence, Kind, Source, Standing, When, Workload},
+    plan::{self, Evaluation, InjectionState, Kind, RolloutTiming, Source, Workload},
 };
 
 /// What there is, and the scheduler of a replica that leads.
@@ -157,8 +157,8 @@ impl Cluster {
     ) -> Self {
         let mut cluster = Self::new(slots, policies, workloads);
         for (kind, object) in &mut cluster.workloads {
-            let around = cluster.caches.surroundings(&object.namespace().unwrap());
-            if let Some(template) = plan::converge(&Workload::of(*kind, object), &around).template {
+            let around = cluster.caches.namespace_context(&object.namespace().unwrap());
+            if let Some(template) = plan::evaluate(&Workload::of(*kind, object), &around).template {
                 object.data["spec"]["template"] = template;
             }
         }
@@ -273,22 +273,22 @@ impl Cluster {
         }
     }
 
-    fn find(&self, name: &str) -> (Kind, &DynamicObject, Convergence) {
+    fn find(&self, name: &str) -> (Kind, &DynamicObject, Evaluation) {
         let (kind, object) = self.workloads.iter().find(|(_, object)| object.name_any() == name).unwrap();
-        let around = self.caches.surroundings(&object.namespace().unwrap());
-        (*kind, object, plan::converge(&Workload::of(*kind, object), &around))
+        let around = self.caches.namespace_context(&object.namespace().unwrap());
+        (*kind, object, plan::evaluate(&Workload::of(*kind, object), &around))
     }
 
     fn reserve(&self, scheduler: &mut RolloutScheduler, name: &str) -> Option<Slot> {
-        let (kind, object, convergence) = self.find(name);
+        let (kind, object, evaluation) = self.find(name);
         assert!(
-            convergence.template.is_some() && convergence.when == When::InTurn,
+            evaluation.template.is_some() && evaluation.timing == RolloutTiming::Queued,
             "{name} has nothing to ask for"
         );
         let request = Request {
             uid: object.metadata.uid.as_deref(),
             generation: object.metadata.generation.unwrap(),
-            plan: convergence.template.as_ref().map(hash_of).unwrap(),
+            plan: evaluation.template.as_ref().map(hash_of).unwrap(),
         };
         scheduler.reserve(&WorkloadKey::of(kind, object), request, self.now)
     }
@@ -312,9 +312,9 @@ impl Cluster {
     /// Begins the rollout, and brings what was written.
     fn begin(&mut self, name: &str) {
         let slot = self.ask(name).unwrap_or_else(|| panic!("{name} may not begin"));
-        let (_, object, convergence) = self.find(name);
+        let (_, object, evaluation) = self.find(name);
         let mut written = object.clone();
-        written.data["spec"]["template"] = convergence.template.unwrap();
+        written.data["spec"]["template"] = evaluation.template.unwrap();
         written.metadata.generation = written.metadata.generation.map(|generation| generation + 1);
         let mark = RolloutMark {
             generation: written.metadata.generation.unwrap(),
@@ -353,9 +353,9 @@ fn all_of_shop() -> PolicyKey {
 fn a_rollout_of_unknown_outcome_counts_once_it_is_observed() {
     let mut cluster = Cluster::new(10, [policy("all", &json!({"selector": {}}))], ["a", "b"].map(deployment));
     let turn = cluster.ask("a").unwrap();
-    let convergence = cluster.find("a").2;
+    let evaluation = cluster.find("a").2;
     cluster.scheduler.outcome_unknown(&turn, cluster.now);
-    let template = convergence.template.unwrap();
+    let template = evaluation.template.unwrap();
     cluster.change("a", |workload| {
         workload.1.data["spec"]["template"] = template;
         workload.1.metadata.generation = Some(2);
@@ -822,7 +822,7 @@ fn workloads_that_wait_for_their_next_update_hold_no_slot() {
     );
     cluster.says("defaults", json!({"drainSeconds": 30}));
     let (_, _, a) = cluster.find("a");
-    assert_eq!((a.standing, a.when), (Standing::Pending, When::NextUpdate));
+    assert_eq!((a.state, a.timing), (InjectionState::Pending, RolloutTiming::NextUpdate));
     assert!(cluster.may_begin("b"));
 }
 

@@ -6,10 +6,10 @@ use k8s_openapi::jiff::Timestamp;
 
 use crate::{
     index::{
-        Evaluation, PolicyKey,
+        EvaluatedWorkload, PolicyKey,
         progress::{Progress, ReplicaCounts},
     },
-    plan::{Standing, When},
+    plan::{InjectionState, RolloutTiming},
 };
 
 /// A workload as it was last evaluated.
@@ -52,16 +52,16 @@ pub struct Snapshot {
 impl Snapshot {
     /// What an evaluation says. `None` of a workload that is not managed or too large: it is never written.
     #[must_use]
-    pub fn of(evaluation: &Evaluation) -> Option<Self> {
-        let Evaluation { decision, rollout } = evaluation;
-        let is_managed = decision.standing != Standing::Unmanaged || decision.planned.is_some();
+    pub fn of(evaluation: &EvaluatedWorkload) -> Option<Self> {
+        let EvaluatedWorkload { decision, rollout } = evaluation;
+        let is_managed = decision.state != InjectionState::Unmanaged || decision.planned.is_some();
         (is_managed && !decision.too_large).then(|| Self {
             uid: decision.uid.clone(),
             generation: rollout.generation.unwrap_or(0),
             created: decision.created,
             template: decision.template,
             plan: decision.planned,
-            is_queued: decision.planned.is_some() && decision.when == When::InTurn,
+            is_queued: decision.planned.is_some() && decision.timing == RolloutTiming::Queued,
             asked_by: decision.asked_by.clone(),
             rolled_out_by: decision.rolled_out_by.clone(),
             progress: rollout.progress,

@@ -367,34 +367,35 @@ impl Decision {
 fn workload(kind: Kind, sent: &Sent<'_>, caches: &Caches) -> Result<Decision, BadRequest> {
     let (anonymous, namespace) = (sent.head.is_anonymous, &sent.head.namespace);
     let length = sent.object.spec_length();
-    let surroundings = &caches.surroundings(namespace);
+    let namespace_context = &caches.namespace_context(namespace);
     let object = sent.object.build()?;
     let old_object = sent.old_object.as_ref().map(RawObject::build).transpose()?;
     let sent = Workload::of(kind, &object);
     let old = old_object.as_ref().map(|old| Workload::of(kind, old));
     if caches.unusable().has_policy_of(namespace)
-        && plan::resolve(&sent, surroundings).opt_in == OptIn::Unmentioned
+        && plan::resolve(&sent, namespace_context).opt_in == OptIn::Unmentioned
     {
         return Ok(Decision::unchanged(UNREADABLE));
     }
     let admit = if anonymous { plan::admit_anonymous } else { plan::admit };
-    let kept = old.as_ref().filter(|_| anonymous).and_then(|old| plan::undone(&sent, old));
+    let kept =
+        old.as_ref().filter(|_| anonymous).and_then(|old| plan::preserve_opt_in_on_rollback(&sent, old));
     // What it waited for is the change of its template.
-    let unmark = plan::unmark(sent.annotations)
+    let clear_pending = plan::clear_pending(sent.annotations)
         .filter(|_| old.as_ref().is_none_or(|old| old.template != sent.template));
     let Some((annotations, template)) = &kept else {
-        let admission = admit(&sent, old.as_ref(), surroundings);
+        let admission = admit(&sent, old.as_ref(), namespace_context);
         let template = admission.template.as_ref();
         let mut patch =
             template.map(|new| plan::answer_patch(sent.template, new, length)).unwrap_or_default();
-        patch.0.extend(unmark);
+        patch.0.extend(clear_pending);
         let template = template.unwrap_or(sent.template);
         patch.0.extend(plan::keep_accepted(&sent, old.as_ref(), template));
         patch.0.extend(plan::show_injection(object.labels(), template));
         return Ok(Decision::new(admission, patch));
     };
     let new = Workload { annotations, template, ..sent };
-    let mut admission = admit(&new, old.as_ref(), surroundings);
+    let mut admission = admit(&new, old.as_ref(), namespace_context);
     admission.warnings.push(
         "the earlier revision's annotations would have opted this workload out of adieu; they are kept: \
          to opt out, set adieu.dev/graceful to \"false\""
@@ -403,7 +404,7 @@ fn workload(kind: Kind, sent: &Sent<'_>, caches: &Caches) -> Result<Decision, Ba
     let mut patch = plan::annotations_patch(sent.annotations, annotations);
     let template = admission.template.as_ref().unwrap_or(template);
     patch.0.extend(plan::answer_patch(sent.template, template, length).0);
-    patch.0.extend(unmark);
+    patch.0.extend(clear_pending);
     patch.0.extend(plan::show_injection(object.labels(), template));
     Ok(Decision::new(admission, patch))
 }
@@ -414,7 +415,7 @@ fn pod(sent: &Sent<'_>, caches: &Caches) -> Result<Decision, BadRequest> {
         caches.workloads().get(kind, namespace, &name).map(|found| (kind, found))
     });
     let workload = workload.as_ref().map(|(kind, object)| (*kind, object));
-    let admission = plan::admit_pod(&pod, workload, &caches.surroundings(namespace));
+    let admission = plan::admit_pod(&pod, workload, &caches.namespace_context(namespace));
     let patch = admission.template.as_ref().map(|injected| plan::pod_patch(&pod, injected));
     Ok(Decision::new(admission, patch.unwrap_or_default()))
 }

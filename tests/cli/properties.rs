@@ -2,7 +2,7 @@
 
 use adieu::{
     cli::manifests::Manifests,
-    plan::{self, Admission, Surroundings, Workload},
+    plan::{self, Admission, NamespaceContext, Workload},
 };
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
@@ -274,7 +274,7 @@ fn made(text: &str, decide: impl Fn(&Workload<'_>) -> Admission) -> String {
 }
 
 /// The document as the object that it is, with what the engine makes of its template.
-fn injected_object(text: &str, around: &Surroundings) -> Value {
+fn injected_object(text: &str, around: &NamespaceContext) -> Value {
     let manifests = Manifests::parse("input", text).unwrap();
     let mut object = manifests.values().next().unwrap().clone();
     let none = std::collections::BTreeMap::new();
@@ -290,7 +290,7 @@ proptest! {
 
     #[test]
     fn text_comes_back_byte_for_byte(text in deployment_text()) {
-        let around = Surroundings::default();
+        let around = NamespaceContext::default();
         let injected = made(&text, |workload| plan::render(workload, &around, true));
         prop_assert_ne!(&injected, &text);
         // Another reader of YAML than the one that wrote it.

@@ -11,7 +11,7 @@ use std::{
 
 use adieu::{
     api::{GracefulPolicy, WorkloadKind, annotations::INJECTED, check_policy},
-    plan::{self, Surroundings},
+    plan::{self, NamespaceContext},
 };
 use futures::{StreamExt as _, stream};
 use kube::{
@@ -44,8 +44,8 @@ async fn what_the_api_server_takes_it_takes_injected() {
     let oracle = Oracle::new(&scene);
     let trees =
         generated("ADIEU_ORACLE_SEED", &generate::cases(), from_environment("ADIEU_ORACLE_CASES", 2000));
-    let (oracle, nothing) = (&oracle, &Surroundings::default());
-    let check = |case: Case| async move { oracle.check(&case.workload, nothing, &case.surroundings).await };
+    let (oracle, nothing) = (&oracle, &NamespaceContext::default());
+    let check = |case: Case| async move { oracle.check(&case.workload, nothing, &case.context).await };
     let outcomes = all_hold(trees, check).await;
     let count = |what: fn(&Outcome) -> bool| outcomes.iter().filter(|outcome| what(outcome)).count();
     let (accepted, injected) = (count(|outcome| outcome.accepted), count(|outcome| outcome.injected));
@@ -85,10 +85,10 @@ async fn every_manifest_is_taken_as_it_is_and_injected() {
     let discovery = Discovery::new(last.client.clone()).run().await.unwrap();
     let (mut accepted, mut injected) = (0, 0);
     for document in &documents {
-        let Document { name, object, surroundings, .. } = document;
+        let Document { name, object, context, .. } = document;
         let oracle = Oracle::new(&scenes[document.file.as_str()]);
         if generate::is_workload(object) {
-            let checked = oracle.check(&without_namespace(object), surroundings, surroundings).await;
+            let checked = oracle.check(&without_namespace(object), context, context).await;
             let outcome = checked.unwrap_or_else(|error| unreachable!("{name}: {error}"));
             assert_ne!(outcome.accepted, document.is_incomplete(), "{name}: as it is");
             accepted += usize::from(outcome.accepted);
@@ -160,8 +160,8 @@ impl<'a> Oracle<'a> {
     async fn check(
         &self,
         workload: &Value,
-        around: &Surroundings,
-        policies: &Surroundings,
+        around: &NamespaceContext,
+        policies: &NamespaceContext,
     ) -> Result<Outcome, String> {
         let workload = &without_stop_signals(workload);
         let (plain, opted_in) = (without_instructions(workload), opted_in(workload));
@@ -223,7 +223,7 @@ impl<'a> Oracle<'a> {
         };
         let policy: GracefulPolicy = serde_json::from_value(policy)
             .map_err(|error| format!("taken, but adieu can't read it: {error}"))?;
-        let around = Surroundings { policies: vec![Arc::new(policy)], ..Surroundings::default() };
+        let around = NamespaceContext { policies: vec![Arc::new(policy)], ..NamespaceContext::default() };
         for workload in plain_workloads() {
             let injected = admitted(&workload, &around).object;
             if let Answer::Refused { message, .. } = self.ask(&without_instructions(&injected)).await {
@@ -288,7 +288,7 @@ struct Admitted {
 }
 
 /// What the webhook would answer to the creation of `object`.
-fn admitted(object: &Value, around: &Surroundings) -> Admitted {
+fn admitted(object: &Value, around: &NamespaceContext) -> Admitted {
     let typed = generate::object(object);
     let workload = generate::workload(&typed);
     let admission = plan::admit(&workload, None, around);

@@ -8,24 +8,24 @@
 #![allow(dead_code, unused_imports)]
 
 mod boundaries;
+mod context;
 mod pods;
 mod probes;
-mod surroundings;
 mod workloads;
 
 use std::fmt;
 
 use adieu::{
     api::WorkloadKind,
-    plan::{Surroundings, Workload},
+    plan::{NamespaceContext, Workload},
 };
 use kube::core::{DynamicObject, TypeMeta};
 use proptest::{prelude::*, sample::Index};
 use serde_json::{Map, Value, json};
 
 pub use boundaries::{Boundary, boundaries, largest};
+pub use context::{context, instructions, odd_policies};
 pub use pods::additions;
-pub use surroundings::{instructions, odd_policies, surroundings};
 
 /// The label that selectors of Services, policies and the workload itself choose by.
 pub const APP: &str = "web";
@@ -36,12 +36,12 @@ pub struct Case {
     /// An object of `apps/v1`.
     pub workload: Value,
     /// Policies, Services, kubelets.
-    pub surroundings: Surroundings,
+    pub context: NamespaceContext,
 }
 
-/// Any workload in any surroundings.
+/// Any workload in any context.
 pub fn cases() -> BoxedStrategy<Case> {
-    (workloads(), surroundings()).prop_map(|(workload, surroundings)| Case { workload, surroundings }).boxed()
+    (workloads(), context()).prop_map(|(workload, context)| Case { workload, context }).boxed()
 }
 
 /// Any workload.
@@ -108,7 +108,7 @@ pub fn workload(object: &DynamicObject) -> Workload<'_> {
 /// As JSON, so that it can be read and replayed.
 impl fmt::Debug for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Surroundings { policies, cluster_policies, services, native_sleep, .. } = &self.surroundings;
+        let NamespaceContext { policies, cluster_policies, services, native_sleep, .. } = &self.context;
         let policies: Vec<_> = policies.iter().map(AsRef::as_ref).collect();
         let cluster_policies: Vec<_> = cluster_policies.iter().map(AsRef::as_ref).collect();
         let services: Vec<_> = services.iter().map(AsRef::as_ref).collect();

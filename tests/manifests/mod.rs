@@ -4,7 +4,7 @@ pub mod files;
 
 use std::{fs, path::Path, sync::Arc};
 
-use adieu::plan::Surroundings;
+use adieu::plan::NamespaceContext;
 use serde_json::Value;
 
 use crate::generate::is_workload;
@@ -22,7 +22,7 @@ pub struct Document {
     /// The object.
     pub object: Value,
     /// The policies and Services of the same file.
-    pub surroundings: Surroundings,
+    pub context: NamespaceContext,
 }
 
 impl Document {
@@ -47,11 +47,11 @@ pub fn all() -> Vec<Document> {
         let text = fs::read_to_string(&file).unwrap();
         let file = file.strip_prefix(&folder).unwrap().display().to_string();
         let objects = objects(&text).unwrap_or_else(|error| unreachable!("{file}: {error}"));
-        let surroundings = surroundings(&objects);
+        let context = context(&objects);
         documents.extend(objects.into_iter().map(|object| {
             let text = |path: &str| object.pointer(path).and_then(Value::as_str).unwrap_or_default();
             let name = format!("{file}: {} {}", text("/kind"), text("/metadata/name"));
-            Document { name, file: file.clone(), object, surroundings: surroundings.clone() }
+            Document { name, file: file.clone(), object, context: context.clone() }
         }));
     }
     documents
@@ -66,14 +66,14 @@ fn objects(text: &str) -> Result<Vec<Value>, serde_saphyr::Error> {
     Ok(members.filter(Value::is_object).collect())
 }
 
-fn surroundings(objects: &[Value]) -> Surroundings {
+fn context(objects: &[Value]) -> NamespaceContext {
     fn of_kind<T: serde::de::DeserializeOwned>(objects: &[Value], kind: &str) -> Vec<Arc<T>> {
         let found = objects.iter().filter(|object| object["kind"] == kind);
         found.map(|object| Arc::new(serde_json::from_value(object.clone()).unwrap())).collect()
     }
-    Surroundings {
+    NamespaceContext {
         policies: of_kind(objects, "GracefulPolicy"),
         services: of_kind(objects, "Service"),
-        ..Surroundings::default()
+        ..NamespaceContext::default()
     }
 }

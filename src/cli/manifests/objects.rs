@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::document::Place;
 use crate::{
     api::{self, ClusterGracefulPolicy, GROUP, GracefulPolicy},
-    plan::{self, Kind, Surroundings},
+    plan::{self, Kind, NamespaceContext},
 };
 
 /// One object: a document, or an item of a list.
@@ -217,14 +217,14 @@ impl World {
     }
 
     /// What surrounds the workloads of a namespace.
-    pub(in crate::cli) fn around(&self, namespace: &str, native_sleep: bool) -> Surroundings {
+    pub(in crate::cli) fn around(&self, namespace: &str, native_sleep: bool) -> NamespaceContext {
         let (holding, _) = self.cluster_policies_by_namespace(namespace);
-        Surroundings {
+        NamespaceContext {
             policies: self.policies.get(namespace).cloned().unwrap_or_default(),
             cluster_policies: holding,
             services: self.services.get(namespace).cloned().unwrap_or_default(),
             native_sleep,
-            ..Surroundings::default()
+            ..NamespaceContext::default()
         }
     }
 

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     api::annotations::INJECTED,
-    plan::{self, Surroundings, Workload},
+    plan::{self, NamespaceContext, Workload},
     trial::test_support::{client_of_bodies, failure, not_found},
 };
 
@@ -46,7 +46,7 @@ fn deployment(name: &str) -> Value {
     });
     let parsed: DynamicObject = serde_json::from_value(object.clone()).unwrap();
     let workload = Workload::of(Kind::Deployment, &parsed);
-    object["spec"]["template"] = plan::converge(&workload, &Surroundings::default()).template.unwrap();
+    object["spec"]["template"] = plan::evaluate(&workload, &NamespaceContext::default()).template.unwrap();
     object
 }
 

@@ -22,7 +22,7 @@ use crate::{
     },
     index::progress::{Progress, is_updated, progress, was_complete},
     index::workloads::resource,
-    plan::{self, Kind, OptIn, Surroundings, Workload},
+    plan::{self, Kind, NamespaceContext, OptIn, Workload},
     runtime::ownership::give_up,
 };
 
@@ -173,7 +173,7 @@ async fn list(
     };
     let mut parameters = ListParams::default().limit(PAGE);
     parameters.label_selector.clone_from(&selection.labels);
-    let mut surroundings: HashMap<String, Surroundings> = HashMap::new();
+    let mut namespace_context: HashMap<String, NamespaceContext> = HashMap::new();
     loop {
         let page = api.list(&parameters).await.with_context(|| format!("listing {}", resource.plural))?;
         for object in page.items.into_iter().map(Listed::object) {
@@ -182,7 +182,7 @@ async fn list(
                 continue;
             }
             let around =
-                surroundings.entry(namespace).or_insert_with_key(|namespace| policies.around(namespace));
+                namespace_context.entry(namespace).or_insert_with_key(|namespace| policies.around(namespace));
             targets.extend(action(kind, &object, around).map(|action| Target::new(kind, &object, action)));
         }
         parameters.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
@@ -193,7 +193,7 @@ async fn list(
 }
 
 /// What is to be done with a workload; `None` if nothing.
-fn action(kind: Kind, object: &DynamicObject, around: &Surroundings) -> Option<Action> {
+fn action(kind: Kind, object: &DynamicObject, around: &NamespaceContext) -> Option<Action> {
     if object.metadata.deletion_timestamp.is_some() {
         return None;
     }
@@ -229,7 +229,7 @@ fn action(kind: Kind, object: &DynamicObject, around: &Surroundings) -> Option<A
 
 /// Whether a workload that is opted out is in the middle of a rollout, which an earlier run may have begun; `None` if
 /// it isn't opted out. What broke after its rollout was complete is no rollout.
-fn opted_out(kind: Kind, object: &DynamicObject, around: &Surroundings) -> Option<bool> {
+fn opted_out(kind: Kind, object: &DynamicObject, around: &NamespaceContext) -> Option<bool> {
     let workload = Workload::of(kind, object);
     let rolling = || Before::of(kind, object) == Before::Rolling;
     (plan::resolve(&workload, around).opt_in == OptIn::Out).then(rolling)
@@ -270,17 +270,17 @@ impl Policies {
     }
 
     /// The policies of a namespace.
-    fn around(&self, namespace: &str) -> Surroundings {
+    fn around(&self, namespace: &str) -> NamespaceContext {
         let inside = |policy: &&Arc<GracefulPolicy>| policy.metadata.namespace.as_deref() == Some(namespace);
         let labels = self.labels.get(namespace).cloned().unwrap_or_default();
         let matches = |policy: &&Arc<ClusterGracefulPolicy>| {
             let selector = policy.spec.namespace_selector.as_ref();
             selector.is_none_or(|selector| plan::matches(selector, &labels))
         };
-        Surroundings {
+        NamespaceContext {
             policies: self.inside.iter().filter(inside).cloned().collect(),
             cluster_policies: self.across.iter().filter(matches).cloned().collect(),
-            ..Surroundings::default()
+            ..NamespaceContext::default()
         }
     }
 }

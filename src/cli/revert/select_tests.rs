@@ -13,7 +13,7 @@ fn injected(name: &str, namespace: &str, created: &str, annotations: &Value) -> 
     let parsed: DynamicObject = serde_json::from_value(object.clone()).unwrap();
     let graceful = [("adieu.dev/graceful".to_owned(), "true".to_owned())].into();
     let workload = Workload { annotations: &graceful, ..Workload::of(Kind::Deployment, &parsed) };
-    object["spec"]["template"] = plan::converge(&workload, &Surroundings::default()).template.unwrap();
+    object["spec"]["template"] = plan::evaluate(&workload, &NamespaceContext::default()).template.unwrap();
     object
 }
 

@@ -325,7 +325,7 @@ async fn everything_ends_as_people_last_said_though_the_operator_crashes() {
     }
     let last_act = Instant::now();
     world.settled().await;
-    let converged = last_act.elapsed();
+    let evaluated = last_act.elapsed();
 
     // Whoever comes to lead looks at everything anew; that is over once it has followed one more change.
     crash(&operator, 0).await;
@@ -350,7 +350,7 @@ async fn everything_ends_as_people_last_said_though_the_operator_crashes() {
             "all is as people last said {:.1} s after the last act; {rollouts} rollouts with {sets} ReplicaSets, all \
              of them asked for, though {} acts met no webhook or one that knew an older policy; {} unmanaged \
              Deployments kept their resourceVersion",
-            converged.as_secs_f64(),
+            evaluated.as_secs_f64(),
             world.missed,
             untouched.len(),
         ),

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::{
-    Facts, Kind, OptIn, Resolution, Surroundings, Workload, advice,
-    converge::{KEPT, converge},
+    InjectionContext, Kind, NamespaceContext, OptIn, Resolution, Workload, advice,
+    evaluate::{KEPT, evaluate},
     inject::{inject, opt_out, original},
-    pods::unreached,
+    pods::webhook_bypass_warning,
     record::{self, Parent},
     resolve,
 };
@@ -31,8 +31,8 @@ pub struct Admission {
 
 /// Decides on a request that creates `new` (`old` is `None`) or updates `old` to `new`.
 #[must_use]
-pub fn admit(new: &Workload<'_>, old: Option<&Workload<'_>>, surroundings: &Surroundings) -> Admission {
-    decide(new, old, surroundings, false)
+pub fn admit(new: &Workload<'_>, old: Option<&Workload<'_>>, context: &NamespaceContext) -> Admission {
+    decide(new, old, context, false)
 }
 
 /// The same for a client that names no field manager, which may undo a rollout from one injection to another.
@@ -40,25 +40,25 @@ pub fn admit(new: &Workload<'_>, old: Option<&Workload<'_>>, surroundings: &Surr
 pub fn admit_anonymous(
     new: &Workload<'_>,
     old: Option<&Workload<'_>>,
-    surroundings: &Surroundings,
+    context: &NamespaceContext,
 ) -> Admission {
-    decide(new, old, surroundings, true)
+    decide(new, old, context, true)
 }
 
 fn decide(
     new: &Workload<'_>,
     old: Option<&Workload<'_>>,
-    surroundings: &Surroundings,
+    context: &NamespaceContext,
     anonymous: bool,
 ) -> Admission {
-    let resolution = resolve(new, surroundings);
-    let unreached = unreached(new, &resolution, surroundings);
-    let advice = advise(new, old, &resolution, surroundings);
+    let resolution = resolve(new, context);
+    let bypass_warning = webhook_bypass_warning(new, &resolution, context);
+    let advice = advise(new, old, &resolution, context);
     let (refusals, tolerated): (Vec<_>, Vec<_>) =
-        resolution.invalid.into_iter().partition(|invalid| !stood_before(invalid, old));
+        resolution.invalid.into_iter().partition(|invalid| !is_preexisting(invalid, old));
     let mut warnings = resolution.warnings;
     warnings.extend(tolerated.into_iter().map(|invalid| format!("annotation ignored: {invalid}")));
-    warnings.extend(unreached.map(str::to_owned));
+    warnings.extend(bypass_warning.map(str::to_owned));
     warnings.extend(advice);
 
     let earlier = old.map(|old| old.template);
@@ -73,11 +73,11 @@ fn decide(
         // A manifest that the command line injected was replaced by one that it didn't.
         (OptIn::Unmentioned, Some(old)) if is_rendered(old) => Some(opt_out(new.template, earlier)),
         (_, Some(old))
-            if (waits || !said_otherwise(new, old))
+            if (waits || !instructions_changed(new, old))
                 && !template_changed(new, old)
                 && !rendered_anew(new, old) =>
         {
-            as_it_was(new, old, surroundings, anonymous)
+            keep_existing(new, old, context, anonymous)
         }
         // An annotation was taken away, or a policy is gone and the template changes anyway.
         (OptIn::Unmentioned, _) => Some(opt_out(new.template, earlier)),
@@ -85,11 +85,11 @@ fn decide(
         _ if waits => (!is_rendered(new)).then(|| opt_out(new.template, earlier)),
         (OptIn::In(by), _) => {
             let by_pod = new.is_injected_by_pod(&resolution.settings);
-            let facts = Facts::of(new, surroundings, old.is_none() && !by_pod, by);
-            let injected = inject(new.template, earlier, &resolution.settings, &facts);
+            let injection = InjectionContext::of(new, context, old.is_none() && !by_pod, by);
+            let injected = inject(new.template, earlier, &resolution.settings, &injection);
             warnings.extend(injected.warnings);
-            let kept = old.filter(|_| injected.prevented || unreached.is_some());
-            let kept = kept.and_then(|old| keep_injected(new, old, &facts));
+            let kept = old.filter(|_| injected.prevented || bypass_warning.is_some());
+            let kept = kept.and_then(|old| keep_injected(new, old, &injection));
             warnings.extend(kept.is_some().then(|| KEPT.to_owned()));
             // The pods get it as they are created.
             let template = if by_pod { opt_out(new.template, earlier) } else { injected.template };
@@ -112,7 +112,7 @@ fn advise(
     new: &Workload<'_>,
     old: Option<&Workload<'_>>,
     resolution: &Resolution,
-    surroundings: &Surroundings,
+    context: &NamespaceContext,
 ) -> Vec<String> {
     let Resolution { opt_in, settings, .. } = resolution;
     let mut advice = [advice::labels_for_annotations(new), advice::on_workload(new, resolution)].concat();
@@ -121,13 +121,13 @@ fn advise(
         _ => None,
     };
     let is_news = (audited_by.is_some() || !advice.is_empty())
-        && old.is_none_or(|old| said_otherwise(new, old) || template_changed(new, old));
+        && old.is_none_or(|old| instructions_changed(new, old) || template_changed(new, old));
     if !is_news {
         return vec![];
     }
     if let Some(by) = audited_by {
-        let facts = Facts::of(new, surroundings, old.is_none(), by);
-        let injected = inject(new.template, old.map(|old| old.template), settings, &facts);
+        let injection = InjectionContext::of(new, context, old.is_none(), by);
+        let injected = inject(new.template, old.map(|old| old.template), settings, &injection);
         advice.extend(advice::while_auditing(settings, injected));
     }
     advice
@@ -140,7 +140,10 @@ fn advise(
 /// manifest of his own doesn't have. `None` where `new` is no such request, or loses nothing; and where it takes away
 /// all that is adieu's and nothing else, which is what a person does who wants to be rid of it.
 #[must_use]
-pub fn undone(new: &Workload<'_>, old: &Workload<'_>) -> Option<(BTreeMap<String, String>, Value)> {
+pub fn preserve_opt_in_on_rollback(
+    new: &Workload<'_>,
+    old: &Workload<'_>,
+) -> Option<(BTreeMap<String, String>, Value)> {
     let revision = |workload: &Workload<'_>| workload.annotations.get(REVISION).cloned();
     let read_before = new.kind != Some(Kind::Deployment) || revision(new).is_some();
     let kept_record = record::text(old.template).is_some() && record::text(new.template).is_some();
@@ -203,24 +206,24 @@ const REVISION: &str = "deployment.kubernetes.io/revision";
 /// Neither the template nor an annotation changed: what is injected stays as it is, also where Git holds an
 /// export of an earlier injection. A policy change reaches running workloads through the controller only. Its
 /// writes pass, as does who goes back to an earlier injection by undoing a rollout.
-fn as_it_was(
+fn keep_existing(
     new: &Workload<'_>,
     old: &Workload<'_>,
-    surroundings: &Surroundings,
+    context: &NamespaceContext,
     anonymous: bool,
 ) -> Option<Value> {
     let (new_record, old_record) = (record::text(new.template), record::text(old.template));
     let goes_back = anonymous && new_record.is_some() && new_record != old_record;
-    let planned = || converge(old, surroundings).template.as_ref() == Some(new.template);
+    let planned = || evaluate(old, context).template.as_ref() == Some(new.template);
     let undone = old_record.is_some() && !goes_back && new.template != old.template && !planned();
     undone.then(|| old.template.clone())
 }
 
 /// What is injected with the settings of the injection that the workload carries, where the present ones prevent any,
 /// such as a maximum that was lowered: a workload that is protected stays so.
-fn keep_injected(new: &Workload<'_>, old: &Workload<'_>, facts: &Facts<'_>) -> Option<Value> {
+fn keep_injected(new: &Workload<'_>, old: &Workload<'_>, injection: &InjectionContext<'_>) -> Option<Value> {
     let recorded = record::read(old.template)?;
-    let kept = inject(new.template, Some(old.template), &recorded.settings, facts);
+    let kept = inject(new.template, Some(old.template), &recorded.settings, injection);
     (!kept.prevented).then_some(kept.template)
 }
 
@@ -236,7 +239,7 @@ fn rendered_anew(new: &Workload<'_>, old: &Workload<'_>) -> bool {
 }
 
 /// Whether a person changed what the annotations tell adieu.
-fn said_otherwise(new: &Workload<'_>, old: &Workload<'_>) -> bool {
+fn instructions_changed(new: &Workload<'_>, old: &Workload<'_>) -> bool {
     new.instructions() != old.instructions()
 }
 
@@ -246,7 +249,7 @@ fn template_changed(new: &Workload<'_>, old: &Workload<'_>) -> bool {
 }
 
 /// Whether the malformed value is none of this request's doing.
-fn stood_before(invalid: &Invalid, old: Option<&Workload<'_>>) -> bool {
+fn is_preexisting(invalid: &Invalid, old: Option<&Workload<'_>>) -> bool {
     old.is_some_and(|old| old.parsed_annotations().iter().any(|parsed| parsed.invalid.contains(invalid)))
 }
 

@@ -35,23 +35,23 @@ impl Deployment {
     }
 
     /// The object as `admit` leaves it when `self` is sent.
-    fn admitted(mut self, old: Option<&Self>, surroundings: &Surroundings) -> Self {
-        let admission = self.sent(old, surroundings);
+    fn admitted(mut self, old: Option<&Self>, context: &NamespaceContext) -> Self {
+        let admission = self.sent(old, context);
         assert_eq!(admission.refusals, []);
         self.template = admission.template.unwrap_or(self.template);
         self
     }
 
     /// The object as the command line leaves it.
-    fn rendered(mut self, surroundings: &Surroundings, all: bool) -> Self {
-        let rendered = render(&self.workload(), surroundings, all);
+    fn rendered(mut self, context: &NamespaceContext, all: bool) -> Self {
+        let rendered = render(&self.workload(), context, all);
         assert_eq!(rendered.refusals, []);
         self.template = rendered.template.unwrap_or(self.template);
         self
     }
 
-    fn sent(&self, old: Option<&Self>, surroundings: &Surroundings) -> Admission {
-        admit(&self.workload(), old.map(Self::workload).as_ref(), surroundings)
+    fn sent(&self, old: Option<&Self>, context: &NamespaceContext) -> Admission {
+        admit(&self.workload(), old.map(Self::workload).as_ref(), context)
     }
 
     fn workload(&self) -> Workload<'_> {
@@ -63,24 +63,24 @@ impl Deployment {
     }
 }
 
-fn policy(drain: i64) -> Surroundings {
+fn policy(drain: i64) -> NamespaceContext {
     policy_of(&json!({"selector": {}, "drainSeconds": drain}))
 }
 
-fn auditing() -> Surroundings {
+fn auditing() -> NamespaceContext {
     policy_of(&json!({"selector": {}, "mode": "Audit"}))
 }
 
-fn policy_of(spec: &Value) -> Surroundings {
+fn policy_of(spec: &Value) -> NamespaceContext {
     let policy: GracefulPolicy = serde_json::from_value(json!({
         "apiVersion": "adieu.dev/v1alpha1", "kind": "GracefulPolicy", "metadata": {"name": "all"}, "spec": spec,
     }))
     .unwrap();
-    Surroundings { policies: vec![Arc::new(policy)], ..Surroundings::default() }
+    NamespaceContext { policies: vec![Arc::new(policy)], ..NamespaceContext::default() }
 }
 
-fn nothing() -> Surroundings {
-    Surroundings::default()
+fn nothing() -> NamespaceContext {
+    NamespaceContext::default()
 }
 
 #[test]
@@ -190,12 +190,11 @@ fn what_the_command_line_injected_is_taken_as_it_is() {
     let by_policy = Deployment::plain().rendered(&policy(20), false);
     let for_all = Deployment::plain().rendered(&nothing(), true);
     assert_eq!((by_policy.drain(), for_all.drain()), (Some(20), Some(10)));
-    for (rendered, surroundings) in [(&by_policy, nothing()), (&by_policy, policy(20)), (&for_all, nothing())]
-    {
-        assert_eq!(rendered.sent(None, &surroundings).template, None);
-        assert_eq!(rendered.sent(Some(rendered), &surroundings).template, None);
+    for (rendered, context) in [(&by_policy, nothing()), (&by_policy, policy(20)), (&for_all, nothing())] {
+        assert_eq!(rendered.sent(None, &context).template, None);
+        assert_eq!(rendered.sent(Some(rendered), &context).template, None);
         // An edit in the cluster keeps it.
-        let edited = rendered.clone().image("v2").admitted(Some(rendered), &surroundings);
+        let edited = rendered.clone().image("v2").admitted(Some(rendered), &context);
         assert_eq!(edited.drain(), rendered.drain());
     }
     let named = Deployment::plain().annotated("policy", "all").rendered(&policy(20), false);
@@ -284,10 +283,14 @@ fn undoing_a_rollout_is_no_opt_out() {
     let mut next = managed.clone().image("v2").admitted(Some(&managed), &nothing());
     next.annotations.insert(REVISION.into(), "3".into());
     let sent = undo(&before, &next);
-    let (annotations, template) = undone(&sent.workload(), &next.workload()).unwrap();
+    let (annotations, template) = preserve_opt_in_on_rollback(&sent.workload(), &next.workload()).unwrap();
     let kept = Deployment { annotations, template }.admitted(Some(&next), &nothing());
     assert_eq!(kept.template, managed.template, "the earlier image, injected");
-    assert_eq!(undone(&undo(&managed, &next).workload(), &next.workload()), None, "nothing is lost");
+    assert_eq!(
+        preserve_opt_in_on_rollback(&undo(&managed, &next).workload(), &next.workload()),
+        None,
+        "nothing is lost"
+    );
 }
 
 #[test]
@@ -309,7 +312,7 @@ fn undoing_keeps_what_the_template_said() {
     let earlier = Deployment::plain().image("v0");
     let sent = Workload { kind: Some(Kind::StatefulSet), ..earlier.workload() };
     let old = Workload { kind: Some(Kind::StatefulSet), ..old.workload() };
-    let (_, template) = undone(&sent, &old).unwrap();
+    let (_, template) = preserve_opt_in_on_rollback(&sent, &old).unwrap();
     assert_eq!(template["metadata"]["annotations"], json!({"adieu.dev/graceful": "true"}));
 }
 
@@ -320,7 +323,7 @@ fn replacing_a_stateful_set_without_its_annotation_is_an_opt_out() {
     for kind in [Kind::StatefulSet, Kind::DaemonSet] {
         let sent = Workload { kind: Some(kind), ..plain.workload() };
         let old = Workload { kind: Some(kind), ..managed.workload() };
-        assert_eq!(undone(&sent, &old), None, "{kind:?}");
+        assert_eq!(preserve_opt_in_on_rollback(&sent, &old), None, "{kind:?}");
         assert_eq!(admit(&sent, Some(&old), &nothing()).template, None, "{kind:?}");
     }
 }
@@ -332,8 +335,12 @@ fn whoever_takes_the_annotation_away_himself_opts_out() {
     let managed = before.clone().annotated("graceful", "true").admitted(Some(&before), &nothing());
     let mut unannotated = managed.clone();
     unannotated.annotations.remove("adieu.dev/graceful");
-    assert_eq!(undone(&unannotated.workload(), &managed.workload()), None);
-    assert_eq!(undone(&Deployment::plain().workload(), &managed.workload()), None, "a manifest of his own");
+    assert_eq!(preserve_opt_in_on_rollback(&unannotated.workload(), &managed.workload()), None);
+    assert_eq!(
+        preserve_opt_in_on_rollback(&Deployment::plain().workload(), &managed.workload()),
+        None,
+        "a manifest of his own"
+    );
 }
 
 /// A client that names no field manager reads, changes and replaces the object.
@@ -351,7 +358,7 @@ fn taking_away_all_that_is_adieus_and_nothing_else_is_an_opt_out() {
         for kind in [Kind::Deployment, Kind::StatefulSet] {
             let sent = Workload { kind: Some(kind), ..plain.workload() };
             let old = Workload { kind: Some(kind), ..managed.workload() };
-            assert_eq!(undone(&sent, &old), None, "{kind:?}");
+            assert_eq!(preserve_opt_in_on_rollback(&sent, &old), None, "{kind:?}");
             assert_eq!(
                 admit_anonymous(&sent, Some(&old), &nothing()).template,
                 None,
@@ -362,11 +369,13 @@ fn taking_away_all_that_is_adieus_and_nothing_else_is_an_opt_out() {
         let mut labelled = plain.clone();
         labelled.template["metadata"]["labels"]["adieu.dev/injection"] = json!("enabled");
         let (sent, old) = (labelled.workload(), managed.workload());
-        assert_eq!(undone(&sent, &old), None);
+        assert_eq!(preserve_opt_in_on_rollback(&sent, &old), None);
         let admitted = admit_anonymous(&sent, Some(&old), &nothing()).template;
         assert_eq!(admitted.as_ref(), Some(&plain.template));
         // With the image of an earlier revision it is one, from before the opt-in.
-        assert!(undone(&plain.clone().image("v0").workload(), &managed.workload()).is_some());
+        assert!(
+            preserve_opt_in_on_rollback(&plain.clone().image("v0").workload(), &managed.workload()).is_some()
+        );
     }
 }
 
@@ -377,14 +386,14 @@ fn a_controlled_workload_that_came_injected_keeps_what_it_has() {
     let copy = Workload { controlled: true, ..source.workload() };
     let unannotated = Deployment { annotations: BTreeMap::new(), ..source.clone() };
     let unannotated = Workload { controlled: true, ..unannotated.workload() };
-    let unlabelled = Surroundings { all_pods: false, ..nothing() };
+    let unlabelled = NamespaceContext { all_pods: false, ..nothing() };
     for around in [nothing(), unlabelled, policy(20), auditing()] {
         for copy in [&copy, &unannotated] {
             assert_eq!(admit(copy, None, &around).template, None, "created");
             let next = source.clone().image("v2");
             let next = Workload { template: &next.template, ..*copy };
             assert_eq!(admit(&next, Some(copy), &around).template, None, "promoted");
-            assert_eq!(converge(copy, &around).template, None, "in the cluster");
+            assert_eq!(evaluate(copy, &around).template, None, "in the cluster");
             assert_eq!(render(copy, &around, false).template, None, "in a manifest");
         }
     }
@@ -440,12 +449,12 @@ fn a_template_without_the_label_gets_it_with_its_next_change_only() {
     let nobody = nothing();
     let plain = Deployment::plain().annotated("graceful", "true");
     let old = without_label(plain.clone().admitted(None, &nobody));
-    assert_eq!(converge(&old.workload(), &nobody).template, None);
+    assert_eq!(evaluate(&old.workload(), &nobody).template, None);
     assert_eq!(old.sent(Some(&old), &nobody).template, None);
     // An annotation that makes no difference.
     let said = old.clone().annotated("drain-seconds", "10");
     assert_eq!(said.sent(Some(&old), &nobody).template, None);
-    assert_eq!(converge(&said.workload(), &nobody).template, None);
+    assert_eq!(evaluate(&said.workload(), &nobody).template, None);
     // A manifest without what was injected, as `kubectl replace` sends it.
     assert_eq!(plain.clone().admitted(Some(&old), &nobody).template, old.template);
 
@@ -464,7 +473,7 @@ fn what_an_older_command_line_rendered_stays_as_it_is() {
     let created = older.clone().admitted(None, &nobody);
     assert_eq!(created.template, older.template);
     assert_eq!(older.sent(Some(&created), &nobody).template, None);
-    assert_eq!(converge(&created.workload(), &nobody).template, None);
+    assert_eq!(evaluate(&created.workload(), &nobody).template, None);
     // Rendered anew, it has the label.
     assert_eq!(older.rendered(&nobody, false).template, rendered.template);
 }
@@ -477,7 +486,7 @@ fn a_lowered_maximum_takes_nothing_from_a_workload_whose_template_changes() {
             "metadata": {"name": "cap"}, "spec": {"maxGracePeriodSeconds": 40},
         }))
         .unwrap();
-        Surroundings { cluster_policies: vec![Arc::new(cap)], ..policy(drain) }
+        NamespaceContext { cluster_policies: vec![Arc::new(cap)], ..policy(drain) }
     };
     let managed = Deployment::plain().admitted(None, &policy(20));
     let sent = managed.clone().image("v2");

@@ -5,7 +5,7 @@ use serde_json::json;
 use super::*;
 use crate::{
     api::{ExistingHookPolicy, GracefulPolicy, HttpGet, IntOrString},
-    plan::{Admission, Facts, Kind, Setting, Source, Surroundings, admit, inject, render},
+    plan::{Admission, InjectionContext, Kind, NamespaceContext, Setting, Source, admit, inject, render},
 };
 
 fn said<T>(value: T) -> Setting<T> {
@@ -20,22 +20,23 @@ fn with(change: impl FnOnce(&mut Settings)) -> Settings {
 
 fn injected(spec: &Value, settings: &Settings, native_sleep: bool) -> Injected {
     let template = json!({"spec": spec});
-    let (annotations, around) = (BTreeMap::new(), Surroundings { native_sleep, ..Surroundings::default() });
+    let (annotations, around) =
+        (BTreeMap::new(), NamespaceContext { native_sleep, ..NamespaceContext::default() });
     let workload = Workload::new(Kind::Deployment, &annotations, &template);
-    let facts = Facts::of(&workload, &around, false, &Source::WorkloadAnnotation);
-    inject(&template, None, settings, &facts)
+    let injection = InjectionContext::of(&workload, &around, false, &Source::WorkloadAnnotation);
+    inject(&template, None, settings, &injection)
 }
 
-fn rendered(workload: &Workload<'_>, around: &Surroundings) -> (Option<Value>, Vec<String>) {
+fn rendered(workload: &Workload<'_>, around: &NamespaceContext) -> (Option<Value>, Vec<String>) {
     let Admission { template, warnings, .. } = render(workload, around, false);
     (template, warnings)
 }
 
-fn policies<const N: usize>(specs: [(&str, Value); N]) -> Surroundings {
+fn policies<const N: usize>(specs: [(&str, Value); N]) -> NamespaceContext {
     let policy = |(name, spec): (&str, Value)| {
         Arc::new(GracefulPolicy::new(name, serde_json::from_value(spec).unwrap()))
     };
-    Surroundings { policies: specs.into_iter().map(policy).collect(), ..Surroundings::default() }
+    NamespaceContext { policies: specs.into_iter().map(policy).collect(), ..NamespaceContext::default() }
 }
 
 fn plain() -> Value {
@@ -56,7 +57,7 @@ fn tells(warnings: &[String], parts: &[&str]) {
 
 #[test]
 fn settings_without_an_opt_in_are_told() {
-    let (template, nobody) = (plain(), Surroundings::default());
+    let (template, nobody) = (plain(), NamespaceContext::default());
     for on_workload in [true, false] {
         let tuned = annotated(&[("drain-seconds", "20"), ("shutdown-timeout-seconds", "60")]);
         let (mut template, mut annotations) = (template.clone(), BTreeMap::new());
@@ -79,7 +80,7 @@ fn settings_without_an_opt_in_are_told() {
 #[test]
 fn a_label_in_the_place_of_an_annotation_is_told() {
     let (none, labels) = (BTreeMap::new(), annotated(&[("graceful", "true"), ("injection", "enabled")]));
-    let (template, around) = (plain(), Surroundings::default());
+    let (template, around) = (plain(), NamespaceContext::default());
     let workload = Workload { labels: &labels, ..Workload::new(Kind::Deployment, &none, &template) };
     let admission = admit(&workload, None, &around);
     assert_eq!(admission.template, None);
@@ -124,7 +125,7 @@ fn a_manifest_whose_pods_are_injected_tells_why_it_stays() {
     let (annotations, template) = (annotated(&[("graceful", "true")]), plain());
     let workload = Workload::new(Kind::Deployment, &annotations, &template);
     let controlled = Workload { controlled: true, ..workload };
-    let (changed, warnings) = rendered(&controlled, &Surroundings::default());
+    let (changed, warnings) = rendered(&controlled, &NamespaceContext::default());
     assert_eq!(changed, None);
     let label = "the namespace or the pod template has the label adieu.dev/injection=enabled";
     tells(&warnings, &["another controller owns this workload", label]);
@@ -135,7 +136,7 @@ fn a_manifest_whose_pods_are_injected_tells_why_it_stays() {
 
 #[test]
 fn a_container_that_was_renamed_after_its_injection_is_told() {
-    let (annotations, nobody) = (annotated(&[("graceful", "true")]), Surroundings::default());
+    let (annotations, nobody) = (annotated(&[("graceful", "true")]), NamespaceContext::default());
     let template = plain();
     let workload = Workload::new(Kind::Deployment, &annotations, &template);
     let mut renamed = rendered(&workload, &nobody).0.unwrap();

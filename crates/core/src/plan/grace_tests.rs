@@ -3,7 +3,7 @@ use serde_json::json;
 use super::*;
 use crate::{
     api::ExistingHookPolicy,
-    plan::{Facts, Injected, Kind, Surroundings, Workload, inject},
+    plan::{Injected, InjectionContext, Kind, NamespaceContext, Workload, inject},
 };
 
 fn said<T>(value: T) -> Setting<T> {
@@ -17,9 +17,14 @@ fn with(change: impl FnOnce(&mut Settings)) -> Settings {
 }
 
 fn injected(template: &Value, settings: &Settings) -> Injected {
-    let (annotations, around) = (std::collections::BTreeMap::new(), Surroundings::default());
+    let (annotations, around) = (std::collections::BTreeMap::new(), NamespaceContext::default());
     let workload = Workload::new(Kind::StatefulSet, &annotations, template);
-    inject(template, None, settings, &Facts::of(&workload, &around, true, &Source::WorkloadAnnotation))
+    inject(
+        template,
+        None,
+        settings,
+        &InjectionContext::of(&workload, &around, true, &Source::WorkloadAnnotation),
+    )
 }
 
 fn seconds(injected: &Injected) -> Option<i64> {

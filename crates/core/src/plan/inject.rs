@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{
-    Facts, Settings, advice,
+    InjectionContext, Settings, advice,
     grace::{self, grace_period},
     hooks::{Hooks, longest_sleep},
     probe,
@@ -26,17 +26,22 @@ pub struct Injected {
 /// taken back first, so that injecting twice is injecting once. The record's text changes only when an
 /// injected value does: a rewritten record alone would be a rollout for nothing.
 #[must_use]
-pub fn inject(template: &Value, earlier: Option<&Value>, settings: &Settings, facts: &Facts<'_>) -> Injected {
+pub fn inject(
+    template: &Value,
+    earlier: Option<&Value>,
+    settings: &Settings,
+    injection: &InjectionContext<'_>,
+) -> Injected {
     // A cluster takes what was rendered as it is, also what an older command line rendered.
     let as_rendered =
-        !facts.rendered && record::read(template).is_some_and(|own| own.rendered && own.labels.is_none());
-    inject_with(template, earlier, settings, facts, !as_rendered)
+        !injection.rendered && record::read(template).is_some_and(|own| own.rendered && own.labels.is_none());
+    inject_with(template, earlier, settings, injection, !as_rendered)
 }
 
 /// Injects into a pod that is being created. It has met the webhook, so it needs no label for that.
 #[must_use]
-pub(super) fn inject_pod(pod: &Value, settings: &Settings, facts: &Facts<'_>) -> Injected {
-    inject_with(pod, None, settings, facts, false)
+pub(super) fn inject_pod(pod: &Value, settings: &Settings, injection: &InjectionContext<'_>) -> Injected {
+    inject_with(pod, None, settings, injection, false)
 }
 
 /// Injects, and with `label` sets the label that brings a template's pods to the webhook.
@@ -44,7 +49,7 @@ fn inject_with(
     template: &Value,
     earlier: Option<&Value>,
     settings: &Settings,
-    facts: &Facts<'_>,
+    injection: &InjectionContext<'_>,
     label: bool,
 ) -> Injected {
     let carrier = [Some(template), earlier].into_iter().flatten().find(|t| record::read(t).is_some());
@@ -55,10 +60,13 @@ fn inject_with(
     let mut warnings = renamed.unwrap_or_default();
     // What was chosen at the creation, for want of a Service, stays until a Service says otherwise.
     let probed = |record: &Record| record.containers.values().any(|given| given.readiness_probe.is_some());
-    let facts = &Facts { creating: facts.creating || old_record.as_ref().is_some_and(probed), ..*facts };
-    match apply(&mut injected, settings, facts, &mut warnings) {
+    let injection = &InjectionContext {
+        creating: injection.creating || old_record.as_ref().is_some_and(probed),
+        ..*injection
+    };
+    match apply(&mut injected, settings, injection, &mut warnings) {
         Ok(mut new_record) if !new_record.is_empty() => {
-            new_record.rendered = facts.rendered || old_record.as_ref().is_some_and(|old| old.rendered);
+            new_record.rendered = injection.rendered || old_record.as_ref().is_some_and(|old| old.rendered);
             match write(&mut injected, &mut new_record, old_record.as_ref().zip(carrier), label) {
                 Ok(()) => Injected { template: injected, warnings, prevented: false },
                 Err(why) => {
@@ -117,15 +125,15 @@ fn reverted(template: &Value, record: Option<&Record>) -> Value {
 fn apply(
     template: &mut Value,
     settings: &Settings,
-    facts: &Facts<'_>,
+    injection: &InjectionContext<'_>,
     warnings: &mut Vec<String>,
 ) -> Result<Record, String> {
-    let mut record = Record::new(facts.opted_in_by.clone(), settings.clone());
-    let probes = probe::choose(template, settings, facts, warnings);
-    let spread = spread(template, settings, facts);
+    let mut record = Record::new(injection.opted_in_by.clone(), settings.clone());
+    let probes = probe::choose(template, settings, injection, warnings);
+    let spread = spread(template, settings, injection);
     // Without a spec there is nothing to inject into.
     let Some(spec) = template.get_mut("spec").and_then(Value::as_object_mut) else { return Ok(record) };
-    let hooks = Hooks { settings, native_sleep: facts.native_sleep };
+    let hooks = Hooks { settings, native_sleep: injection.native_sleep };
     advice::on_template(hooks, spec, warnings);
     let grace_period = grace::needed(hooks, spec, warnings)?;
     advice::refuse_exec_on_windows(hooks, spec)?;
@@ -151,14 +159,14 @@ fn apply(
 }
 
 /// A soft constraint for a workload that has none. It counts the workload's own pods.
-fn spread(template: &Value, settings: &Settings, facts: &Facts<'_>) -> Option<Value> {
+fn spread(template: &Value, settings: &Settings, injection: &InjectionContext<'_>) -> Option<Value> {
     let spread = settings.spread.value.as_ref()?;
     let none = match template["spec"].get(SPREAD) {
         None | Some(Value::Null) => true,
         Some(Value::Array(constraints)) => constraints.is_empty(),
         Some(_) => false,
     };
-    let selector = facts.selector.filter(|selector| selector.is_object())?;
+    let selector = injection.selector.filter(|selector| selector.is_object())?;
     none.then(|| {
         json!([{
             "maxSkew": 1,

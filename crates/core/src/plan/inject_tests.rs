@@ -6,7 +6,7 @@ use serde_json::json;
 use super::*;
 use crate::{
     api::{ExistingHookPolicy, GracePeriodPolicy, PreStopMethod, ProbeMode, TopologySpread},
-    plan::{Kind, ProbeChoice, Setting, Source, Surroundings, Workload, record::Field},
+    plan::{Kind, NamespaceContext, ProbeChoice, Setting, Source, Workload, record::Field},
 };
 
 fn settings(drain: i64, shutdown: i64, margin: i64) -> Settings {
@@ -20,11 +20,11 @@ fn settings(drain: i64, shutdown: i64, margin: i64) -> Settings {
 }
 
 fn inject_with(template: &Value, settings: &Settings, services: &[Arc<Service>], creating: bool) -> Injected {
-    let surroundings = Surroundings { services: services.to_vec(), ..Surroundings::default() };
+    let context = NamespaceContext { services: services.to_vec(), ..NamespaceContext::default() };
     let annotations = BTreeMap::new();
     let workload = Workload::new(Kind::Deployment, &annotations, template);
-    let facts = Facts::of(&workload, &surroundings, creating, &Source::WorkloadAnnotation);
-    inject(template, None, settings, &facts)
+    let injection = InjectionContext::of(&workload, &context, creating, &Source::WorkloadAnnotation);
+    inject(template, None, settings, &injection)
 }
 
 fn injected(template: &Value) -> Value {
@@ -206,10 +206,10 @@ fn the_record_of_the_object_before_serves_a_template_that_lost_its_own() {
     let mut new = without_record(old.clone());
     assert_eq!(opt_out(&new, Some(&old))["spec"]["terminationGracePeriodSeconds"], 30);
     new["spec"]["containers"][0]["image"] = json!("v2");
-    let (annotations, surroundings) = (BTreeMap::new(), Surroundings::default());
+    let (annotations, context) = (BTreeMap::new(), NamespaceContext::default());
     let workload = Workload::new(Kind::Deployment, &annotations, &new);
-    let facts = Facts::of(&workload, &surroundings, false, &Source::WorkloadAnnotation);
-    let result = inject(&new, Some(&old), &settings(10, 30, 5), &facts).template;
+    let injection = InjectionContext::of(&workload, &context, false, &Source::WorkloadAnnotation);
+    let result = inject(&new, Some(&old), &settings(10, 30, 5), &injection).template;
     let record: Record =
         serde_json::from_str(result["metadata"]["annotations"][INJECTED].as_str().unwrap()).unwrap();
     assert_eq!(record.grace_period, Some(Field { injected: json!(45), before: Some(json!(30)) }));
@@ -251,9 +251,9 @@ fn the_method_decides_on_the_hook() {
         (PreStopMethod::Exec, false, &exec, false),
     ] {
         let settings = with(|s| s.pre_stop_method = said(method));
-        let surroundings = Surroundings { native_sleep, ..Surroundings::default() };
-        let facts = Facts::of(&workload, &surroundings, false, &Source::WorkloadAnnotation);
-        let result = inject(&template, None, &settings, &facts);
+        let context = NamespaceContext { native_sleep, ..NamespaceContext::default() };
+        let injection = InjectionContext::of(&workload, &context, false, &Source::WorkloadAnnotation);
+        let result = inject(&template, None, &settings, &injection);
         assert_eq!(hook(&result.template, 0), expected, "{method:?}");
         let warnings = result.warnings.join("; ");
         assert_eq!(
@@ -428,12 +428,12 @@ fn a_given_probe_is_used_as_it_is_for_any_kind() {
 fn a_soft_spread_is_added_where_there_is_none() {
     let selector = json!({"matchLabels": {"app": "a"}});
     let settings = with(|s| s.spread = said(Some(TopologySpread { topology_key: "zone".into() })));
-    let (annotations, surroundings) = (BTreeMap::new(), Surroundings::default());
+    let (annotations, context) = (BTreeMap::new(), NamespaceContext::default());
     let spread = |template: &Value| {
         let workload =
             Workload { selector: Some(&selector), ..Workload::new(Kind::Deployment, &annotations, template) };
-        let facts = Facts::of(&workload, &surroundings, false, &Source::WorkloadAnnotation);
-        inject(template, None, &settings, &facts).template
+        let injection = InjectionContext::of(&workload, &context, false, &Source::WorkloadAnnotation);
+        inject(template, None, &settings, &injection).template
     };
     for before in [None, Some(Value::Null), Some(json!([]))] {
         let mut template = json!({"spec": {"containers": [{"name": "a"}]}});
@@ -473,13 +473,13 @@ fn a_users_probe_merged_over_the_injected_one_takes_its_place() {
 #[test]
 fn a_users_constraint_merged_beside_the_injected_one_takes_its_place() {
     let settings = with(|s| s.spread = said(Some(TopologySpread { topology_key: "host".into() })));
-    let (annotations, surroundings) = (BTreeMap::new(), Surroundings::default());
+    let (annotations, context) = (BTreeMap::new(), NamespaceContext::default());
     let (template, selector) = (json!({"spec": {"containers": [{"name": "a"}]}}), json!({}));
     let spread = |template: &Value| {
         let workload =
             Workload { selector: Some(&selector), ..Workload::new(Kind::Deployment, &annotations, template) };
-        let facts = Facts::of(&workload, &surroundings, false, &Source::WorkloadAnnotation);
-        inject(template, None, &settings, &facts).template
+        let injection = InjectionContext::of(&workload, &context, false, &Source::WorkloadAnnotation);
+        inject(template, None, &settings, &injection).template
     };
     let mut merged = spread(&template);
     let own = json!({"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"});

@@ -2,14 +2,14 @@
 //! up, nothing waits.
 //!
 //! [`resolve`] finds the settings, [`inject`] puts them into a template and leaves a [`record`], which
-//! can be taken back by itself. [`admit`], [`converge`] and [`render`] decide when that happens: on a
+//! can be taken back by itself. [`admit`], [`evaluate`] and [`render`] decide when that happens: on a
 //! request, on what is in the cluster already, and on a manifest.
 
 mod accepted;
 mod admit;
 mod advice;
 mod command;
-mod converge;
+mod evaluate;
 mod grace;
 mod hooks;
 mod inject;
@@ -28,12 +28,12 @@ use k8s_openapi::api::core::v1::Service;
 use kube::core::DynamicObject;
 use serde_json::Value;
 
-pub use admit::{Admission, admit, admit_anonymous, undone};
-pub use converge::{Convergence, Standing, When, concerning, converge, marks};
+pub use admit::{Admission, admit, admit_anonymous, preserve_opt_in_on_rollback};
+pub use evaluate::{Evaluation, InjectionState, RolloutTiming, concerning, evaluate, marks};
 pub use inject::{Injected, inject, opt_out, original};
 pub use patch::{
-    annotations_patch, answer_patch, keep_accepted, opt_out_patch, pod_patch, show_injection, template_patch,
-    unmark,
+    annotations_patch, answer_patch, clear_pending, keep_accepted, opt_out_patch, pod_patch, show_injection,
+    template_patch,
 };
 pub use pods::{Owner, admit_pod};
 pub use record::Record;
@@ -149,7 +149,7 @@ impl Workload<'_> {
 
 /// What surrounds a workload.
 #[derive(Clone, Debug)]
-pub struct Surroundings {
+pub struct NamespaceContext {
     /// The policies of the workload's namespace.
     pub policies: Vec<Arc<GracefulPolicy>>,
     /// The cluster policies that match its namespace.
@@ -163,7 +163,7 @@ pub struct Surroundings {
     pub all_pods: bool,
 }
 
-impl Surroundings {
+impl NamespaceContext {
     /// Whether the policy that `source` names is there.
     fn has(&self, source: &Source) -> bool {
         match source {
@@ -176,7 +176,7 @@ impl Surroundings {
     }
 }
 
-impl Default for Surroundings {
+impl Default for NamespaceContext {
     /// A namespace of a current cluster, with nothing in it.
     fn default() -> Self {
         Self {
@@ -193,7 +193,7 @@ impl Default for Surroundings {
 // Each is a fact of its own.
 #[allow(clippy::struct_excessive_bools)]
 #[derive(Clone, Copy, Debug)]
-pub struct Facts<'a> {
+pub struct InjectionContext<'a> {
     /// The kind of the workload; `None` for a pod that no workload of `apps/v1` owns.
     pub kind: Option<Kind>,
     /// The Services of its namespace.
@@ -212,19 +212,19 @@ pub struct Facts<'a> {
     pub rendered: bool,
 }
 
-impl<'a> Facts<'a> {
+impl<'a> InjectionContext<'a> {
     fn of(
         workload: &Workload<'a>,
-        surroundings: &'a Surroundings,
+        context: &'a NamespaceContext,
         creating: bool,
         opted_in_by: &'a Source,
     ) -> Self {
         Self {
             kind: workload.kind,
-            services: &surroundings.services,
+            services: &context.services,
             creating,
             opted_in_by,
-            native_sleep: surroundings.native_sleep,
+            native_sleep: context.native_sleep,
             selector: workload.selector,
             recreates: workload.recreates,
             rendered: false,

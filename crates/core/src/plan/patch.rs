@@ -68,7 +68,7 @@ pub fn annotations_patch(old: &BTreeMap<String, String>, new: &BTreeMap<String, 
 
 /// The operation that takes the mark of who waits for its next update away, where it is among the annotations.
 #[must_use]
-pub fn unmark(annotations: &BTreeMap<String, String>) -> Option<PatchOperation> {
+pub fn clear_pending(annotations: &BTreeMap<String, String>) -> Option<PatchOperation> {
     let path = PointerBuf::from_tokens(["metadata", "annotations", PENDING]);
     annotations.contains_key(PENDING).then_some(PatchOperation::Remove(RemoveOperation { path }))
 }

@@ -5,7 +5,7 @@ use kube::core::DynamicObject;
 use serde_json::{Map, Value, json};
 
 use super::{
-    Admission, Facts, Kind, OptIn, Resolution, Surroundings, Workload,
+    Admission, InjectionContext, Kind, NamespaceContext, OptIn, Resolution, Workload,
     advice::refuse_exec_on_windows,
     grace,
     hooks::{Hooks, sidecars},
@@ -44,10 +44,10 @@ impl Owner {
 }
 
 /// What a person should know of a workload whose pods shall get what its template doesn't: that they don't.
-pub(super) fn unreached(
+pub(super) fn webhook_bypass_warning(
     workload: &Workload<'_>,
     resolution: &Resolution,
-    surroundings: &Surroundings,
+    context: &NamespaceContext,
 ) -> Option<&'static str> {
     let Resolution { settings, opt_in, reverts, .. } = resolution;
     let by_pod = matches!(opt_in, OptIn::In(_)) && !reverts && workload.is_injected_by_pod(settings);
@@ -58,7 +58,7 @@ pub(super) fn unreached(
         let template = original(workload.template, None);
         labels::is_enabled(&string_map(&template["metadata"]["labels"]))
     };
-    (wanted && !surroundings.all_pods && !labelled()).then_some(
+    (wanted && !context.all_pods && !labelled()).then_some(
         "its pods bypass the webhook, so nothing is injected: put the label adieu.dev/injection=enabled on the \
          namespace or on the pod template (an annotation alone doesn't bring pods to the webhook)",
     )
@@ -75,13 +75,13 @@ pub(super) fn unreached(
 pub fn admit_pod(
     pod: &Value,
     workload: Option<(Kind, &DynamicObject)>,
-    surroundings: &Surroundings,
+    context: &NamespaceContext,
 ) -> Admission {
     let view = match workload {
         Some((kind, object)) => Workload { template: pod, ..Workload::of(kind, object) },
         None => Workload::of_pod(pod),
     };
-    let resolution = resolve(&view, surroundings);
+    let resolution = resolve(&view, context);
     let mut admission = Admission { template: None, refusals: vec![], warnings: resolution.warnings };
     if controller(pod).is_some() {
         // Its controller would try again for ever: who wrote the template is told when it changes.
@@ -105,11 +105,11 @@ pub fn admit_pod(
                 None if Owner::of(pod).is_some() => usize::MAX,
                 None => 0,
             };
-            complete(pod, known, surroundings.native_sleep)
+            complete(pod, known, context.native_sleep)
         }
         OptIn::In(by) if !by_template && is_wanted => {
-            let facts = Facts::of(&view, surroundings, false, by);
-            Some(inject_pod(pod, &resolution.settings, &facts))
+            let injection = InjectionContext::of(&view, context, false, by);
+            Some(inject_pod(pod, &resolution.settings, &injection))
         }
         _ => None,
     };

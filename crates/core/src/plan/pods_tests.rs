@@ -3,7 +3,7 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::*;
-use crate::{api::GracefulPolicy, plan::converge};
+use crate::{api::GracefulPolicy, plan::evaluate};
 
 fn pod(annotations: Value, owner: Value) -> Value {
     json!({
@@ -37,15 +37,15 @@ fn template() -> Value {
     })
 }
 
-fn policy(spec: Value) -> Surroundings {
+fn policy(spec: Value) -> NamespaceContext {
     let policy: GracefulPolicy = serde_json::from_value(json!({
         "apiVersion": "adieu.dev/v1alpha1", "kind": "GracefulPolicy", "metadata": {"name": "all"}, "spec": spec,
     }))
     .unwrap();
-    Surroundings { policies: vec![Arc::new(policy)], ..Surroundings::default() }
+    NamespaceContext { policies: vec![Arc::new(policy)], ..NamespaceContext::default() }
 }
 
-fn by_pod() -> Surroundings {
+fn by_pod() -> NamespaceContext {
     policy(json!({"selector": {}, "injectionTarget": "Pod", "drainSeconds": 7}))
 }
 
@@ -78,7 +78,7 @@ fn where_a_policy_says_pod_the_pods_get_it_and_the_template_does_not() {
     assert_eq!(drains(&injected), [Some(7)]);
     assert_eq!(injected["spec"]["terminationGracePeriodSeconds"], 42);
     assert!(injected["metadata"]["annotations"][INJECTED].is_string());
-    assert_eq!(converge(&Workload::of(Kind::Deployment, &workload), &around).template, None);
+    assert_eq!(evaluate(&Workload::of(Kind::Deployment, &workload), &around).template, None);
 }
 
 #[test]
@@ -120,21 +120,21 @@ fn an_owner_of_another_api_opts_in_by_annotation_only() {
 #[test]
 fn a_malformed_annotation_is_refused_where_nobody_would_try_again() {
     let bad = json!({"adieu.dev/graceful": "yes"});
-    let admission = admit_pod(&pod(bad.clone(), rollout()), None, &Surroundings::default());
+    let admission = admit_pod(&pod(bad.clone(), rollout()), None, &NamespaceContext::default());
     assert!(admission.refusals.is_empty() && admission.warnings[0].contains("adieu.dev/graceful"));
     let mut bare = pod(bad, rollout());
     bare["metadata"].as_object_mut().unwrap().remove("ownerReferences");
-    let refusals = admit_pod(&bare, None, &Surroundings::default()).refusals;
+    let refusals = admit_pod(&bare, None, &NamespaceContext::default()).refusals;
     let [refusal] = refusals.as_slice() else { unreachable!("{refusals:?}") };
     let message = refusal.to_string();
     assert!(message.starts_with("metadata.annotations[adieu.dev/graceful]"), "{message}");
 }
 
 /// A pod of an injected template, and its workload.
-fn injected_pod(around: &Surroundings) -> (Value, DynamicObject) {
+fn injected_pod(around: &NamespaceContext) -> (Value, DynamicObject) {
     let annotations = json!({"adieu.dev/graceful": "true"});
     let mut workload = deployment(annotations, &template());
-    let template = converge(&Workload::of(Kind::Deployment, &workload), around).template.unwrap();
+    let template = evaluate(&Workload::of(Kind::Deployment, &workload), around).template.unwrap();
     workload.data["spec"]["template"] = template.clone();
     let mut pod = template;
     pod["metadata"]["ownerReferences"] = json!([replica_set()]);
@@ -144,7 +144,7 @@ fn injected_pod(around: &Surroundings) -> (Value, DynamicObject) {
 
 #[test]
 fn what_another_webhook_added_is_completed() {
-    let around = Surroundings::default();
+    let around = NamespaceContext::default();
     let (plain, workload) = injected_pod(&around);
     let owner = Some((Kind::Deployment, &workload));
     assert_eq!(admit_pod(&plain, owner, &around).template, None, "nothing is missing");
@@ -175,7 +175,7 @@ fn what_another_webhook_added_is_completed() {
 
 #[test]
 fn an_added_container_that_drains_by_itself_is_left_alone() {
-    let around = Surroundings::default();
+    let around = NamespaceContext::default();
     let (mut pod, workload) = injected_pod(&around);
     let own = json!({"name": "proxy", "lifecycle": {"preStop": {"sleep": {"seconds": 3}}}});
     pod["spec"]["containers"].as_array_mut().unwrap().push(own);
@@ -185,5 +185,5 @@ fn an_added_container_that_drains_by_itself_is_left_alone() {
 #[test]
 fn what_the_kubelet_mirrors_is_left_alone() {
     let annotations = json!({"adieu.dev/graceful": "true", "kubernetes.io/config.mirror": "x"});
-    assert_eq!(admit_pod(&pod(annotations, rollout()), None, &Surroundings::default()).template, None);
+    assert_eq!(admit_pod(&pod(annotations, rollout()), None, &NamespaceContext::default()).template, None);
 }

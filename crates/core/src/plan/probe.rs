@@ -9,7 +9,7 @@ use k8s_openapi::{
 use serde_json::{Value, json};
 
 use super::{
-    Facts, Kind, ProbeChoice, Settings,
+    InjectionContext, Kind, ProbeChoice, Settings,
     hooks::{is_tcp, sidecars},
     string_map,
 };
@@ -20,7 +20,7 @@ use crate::api::{Probe, ProbeMode, annotations::READINESS_PROBE};
 pub(super) fn choose(
     template: &Value,
     settings: &Settings,
-    facts: &Facts<'_>,
+    injection: &InjectionContext<'_>,
     warnings: &mut Vec<String>,
 ) -> BTreeMap<String, Value> {
     let regular = template["spec"]["containers"].as_array().into_iter().flatten();
@@ -39,7 +39,7 @@ pub(super) fn choose(
         _ if containers.iter().all(|container| container.closed) => BTreeMap::new(),
         Some(probe) => given(probe, &containers, warnings),
         None if *mode == ProbeMode::Never => BTreeMap::new(),
-        None => automatic(template, &containers, facts, warnings),
+        None => automatic(template, &containers, injection, warnings),
     }
 }
 
@@ -104,17 +104,20 @@ fn completed(probe: &Probe) -> Value {
 fn automatic(
     template: &Value,
     containers: &[Container<'_>],
-    facts: &Facts<'_>,
+    injection: &InjectionContext<'_>,
     warnings: &mut Vec<String>,
 ) -> BTreeMap<String, Value> {
-    if facts.kind != Some(Kind::Deployment) || template["spec"]["hostNetwork"] == true || facts.recreates {
+    if injection.kind != Some(Kind::Deployment)
+        || template["spec"]["hostNetwork"] == true
+        || injection.recreates
+    {
         return BTreeMap::new();
     }
     let labels = string_map(&template["metadata"]["labels"]);
     let services: Vec<&Service> =
-        facts.services.iter().map(AsRef::as_ref).filter(|s| selects(s, &labels)).collect();
+        injection.services.iter().map(AsRef::as_ref).filter(|s| selects(s, &labels)).collect();
     if services.is_empty() {
-        return if facts.creating { on_creation(containers, warnings) } else { BTreeMap::new() };
+        return if injection.creating { on_creation(containers, warnings) } else { BTreeMap::new() };
     }
     let mut ports: BTreeMap<&str, BTreeMap<i64, Vec<Speaks>>> = BTreeMap::new();
     for (service, target) in services.iter().filter(|s| routes(s)).flat_map(|service| targets(service)) {

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::plan::{Source, Surroundings, Workload};
+use crate::plan::{NamespaceContext, Source, Workload};
 
 fn service(spec: Value) -> Arc<Service> {
     Arc::new(serde_json::from_value(json!({"metadata": {"name": "web"}, "spec": spec})).unwrap())
@@ -25,10 +25,10 @@ fn chosen_for(
     services: &[Arc<Service>],
     creating: bool,
 ) -> (Vec<(String, i64)>, Vec<String>) {
-    let surroundings = Surroundings { services: services.to_vec(), ..Surroundings::default() };
-    let facts = Facts::of(workload, &surroundings, creating, &Source::WorkloadAnnotation);
+    let context = NamespaceContext { services: services.to_vec(), ..NamespaceContext::default() };
+    let injection = InjectionContext::of(workload, &context, creating, &Source::WorkloadAnnotation);
     let mut warnings = Vec::new();
-    let probes = choose(workload.template, &Settings::default(), &facts, &mut warnings);
+    let probes = choose(workload.template, &Settings::default(), &injection, &mut warnings);
     let ports =
         probes.into_iter().map(|(name, probe)| (name, probe["tcpSocket"]["port"].as_i64().unwrap_or(-1)));
     (ports.collect(), warnings)
@@ -337,13 +337,13 @@ fn an_annotations_probe_beside_the_containers_own_is_told() {
     template["spec"]["containers"][0]["readinessProbe"] = json!({"tcpSocket": {"port": 8080}});
     let annotations = BTreeMap::new();
     let workload = Workload::new(Kind::Deployment, &annotations, &template);
-    let surroundings = Surroundings::default();
-    let facts = Facts::of(&workload, &surroundings, true, &Source::WorkloadAnnotation);
+    let context = NamespaceContext::default();
+    let injection = InjectionContext::of(&workload, &context, true, &Source::WorkloadAnnotation);
     for (from, told) in
         [(Source::WorkloadAnnotation, 1), (Source::TemplateAnnotation, 1), (Source::Policy("all".into()), 0)]
     {
         let mut warnings = Vec::new();
-        assert!(choose(&template, &asked(from), &facts, &mut warnings).is_empty());
+        assert!(choose(&template, &asked(from), &injection, &mut warnings).is_empty());
         assert_eq!(warnings.len(), told, "{warnings:?}");
         assert!(
             warnings.iter().all(|w| w.contains("container \"app\": its own readinessProbe stays")),
@@ -356,7 +356,7 @@ fn an_annotations_probe_beside_the_containers_own_is_told() {
         .unwrap()
         .push(json!({"name": "b", "readinessProbe": {"exec": {}}}));
     let mut warnings = Vec::new();
-    let probes = choose(&other, &asked(Source::WorkloadAnnotation), &facts, &mut warnings);
+    let probes = choose(&other, &asked(Source::WorkloadAnnotation), &injection, &mut warnings);
     assert!(probes.contains_key("app") && warnings.is_empty(), "{warnings:?}");
 }
 

@@ -1,7 +1,7 @@
 //! What becomes of a workload in a manifest.
 
 use super::{
-    Admission, Facts, OptIn, Source, Surroundings, Workload, advice,
+    Admission, InjectionContext, NamespaceContext, OptIn, Source, Workload, advice,
     inject::{inject, original},
     record, resolve,
 };
@@ -13,8 +13,8 @@ use crate::api::{Mode, annotations::INJECTED};
 /// The record says that the command line made it. So a cluster that runs adieu takes what was injected as
 /// it is, also while it doesn't know the policies that it was made from.
 #[must_use]
-pub fn render(workload: &Workload<'_>, surroundings: &Surroundings, all: bool) -> Admission {
-    let mut resolution = resolve(workload, surroundings);
+pub fn render(workload: &Workload<'_>, context: &NamespaceContext, all: bool) -> Admission {
+    let mut resolution = resolve(workload, context);
     if all && resolution.opt_in == OptIn::Unmentioned {
         resolution.opt_in = OptIn::In(Source::CommandLine);
     }
@@ -24,8 +24,9 @@ pub fn render(workload: &Workload<'_>, surroundings: &Surroundings, all: bool) -
         || record::read(workload.template).is_some_and(|record| record.opted_in_by.is_annotation());
     let settings = &resolution.settings;
     let inject = |creating, by| {
-        let facts = Facts { rendered: true, ..Facts::of(workload, surroundings, creating, by) };
-        inject(workload.template, None, settings, &facts)
+        let injection =
+            InjectionContext { rendered: true, ..InjectionContext::of(workload, context, creating, by) };
+        inject(workload.template, None, settings, &injection)
     };
     let template = match &resolution.opt_in {
         _ if !resolution.invalid.is_empty() => None,

@@ -9,15 +9,15 @@ fn plain() -> Value {
     json!({"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "web"}]}})
 }
 
-fn policy(spec: Value) -> Surroundings {
+fn policy(spec: Value) -> NamespaceContext {
     let policy: GracefulPolicy = serde_json::from_value(json!({
         "apiVersion": "adieu.dev/v1alpha1", "kind": "GracefulPolicy", "metadata": {"name": "all"}, "spec": spec,
     }))
     .unwrap();
-    Surroundings { policies: vec![Arc::new(policy)], ..Surroundings::default() }
+    NamespaceContext { policies: vec![Arc::new(policy)], ..NamespaceContext::default() }
 }
 
-fn rendered(template: &Value, said: &[(&str, &str)], around: &Surroundings, all: bool) -> Admission {
+fn rendered(template: &Value, said: &[(&str, &str)], around: &NamespaceContext, all: bool) -> Admission {
     let annotations: BTreeMap<String, String> =
         said.iter().map(|(key, value)| (format!("adieu.dev/{key}"), (*value).to_owned())).collect();
     render(&Workload::new(Kind::Deployment, &annotations, template), around, all)
@@ -25,7 +25,7 @@ fn rendered(template: &Value, said: &[(&str, &str)], around: &Surroundings, all:
 
 #[test]
 fn only_who_is_opted_in_is_injected() {
-    let nobody = Surroundings::default();
+    let nobody = NamespaceContext::default();
     assert_eq!(rendered(&plain(), &[], &nobody, false).template, None);
     assert_eq!(rendered(&plain(), &[("graceful", "false")], &nobody, true).template, None);
     for (said, around, all, by) in [
@@ -49,10 +49,10 @@ fn rendering_again_changes_nothing_also_without_the_policy() {
     for template in [
         rendered(&plain(), &[], &around, false).template.unwrap(),
         rendered(&plain(), &[], &around, true).template.unwrap(),
-        rendered(&plain(), &[], &Surroundings::default(), true).template.unwrap(),
+        rendered(&plain(), &[], &NamespaceContext::default(), true).template.unwrap(),
     ] {
-        assert_eq!(rendered(&template, &[], &Surroundings::default(), false).template, None);
-        let out = rendered(&template, &[("graceful", "false")], &Surroundings::default(), true);
+        assert_eq!(rendered(&template, &[], &NamespaceContext::default(), false).template, None);
+        let out = rendered(&template, &[("graceful", "false")], &NamespaceContext::default(), true);
         assert_eq!(out.template, Some(plain()));
     }
 }
@@ -78,7 +78,7 @@ fn a_malformed_annotation_is_named_and_nothing_is_injected() {
 #[test]
 fn a_grace_period_that_is_not_there_is_the_30_that_the_api_server_fills_in() {
     let said = [("graceful", "true"), ("drain-seconds", "5"), ("shutdown-timeout-seconds", "5")];
-    let template = rendered(&plain(), &said, &Surroundings::default(), false).template.unwrap();
+    let template = rendered(&plain(), &said, &NamespaceContext::default(), false).template.unwrap();
     assert_eq!(template["spec"].get("terminationGracePeriodSeconds"), None);
 }
 

@@ -11,7 +11,7 @@ use k8s_openapi::{
 };
 use kube::ResourceExt;
 
-use super::{Kind, ProbeChoice, Setting, Settings, Source, Surroundings, Workload, record};
+use super::{Kind, NamespaceContext, ProbeChoice, Setting, Settings, Source, Workload, record};
 use crate::api::{
     ClusterGracefulPolicy, EffectiveValues, GracefulPolicy, GracefulPolicySpec, ReadinessProbe, RolloutMode,
     annotations::{self, Invalid},
@@ -72,7 +72,7 @@ struct Level<'a> {
 
 /// Resolves the settings of a workload.
 #[must_use]
-pub fn resolve(workload: &Workload<'_>, surroundings: &Surroundings) -> Resolution {
+pub fn resolve(workload: &Workload<'_>, context: &NamespaceContext) -> Resolution {
     let [on_workload, on_template] = workload.parsed_annotations();
     let mut warnings = unknown_keys([&on_workload.unknown, &on_template.unknown].into_iter().flatten());
     let invalid = [on_workload.invalid, on_template.invalid].concat();
@@ -81,7 +81,7 @@ pub fn resolve(workload: &Workload<'_>, surroundings: &Surroundings) -> Resoluti
     let policy_name = on_workload.policy.as_ref().or(on_template.policy.as_ref());
 
     let named = policy_name.and_then(|name| {
-        let found = surroundings.policies.iter().find(|policy| policy.name_any() == *name);
+        let found = context.policies.iter().find(|policy| policy.name_any() == *name);
         if found.is_none() {
             warnings.push(format!(
                 "annotation {}: GracefulPolicy {name:?} doesn't exist in this namespace; without it the other settings count",
@@ -90,13 +90,13 @@ pub fn resolve(workload: &Workload<'_>, surroundings: &Surroundings) -> Resoluti
         }
         found
     });
-    let in_cluster = || surroundings.cluster_policies.iter();
+    let in_cluster = || context.cluster_policies.iter();
     // There may be thousands of labels, and of policies.
     let labels = workload.template_labels();
     let selects = |spec: &GracefulPolicySpec| selects(spec, workload, &labels);
-    let (selecting, lost) = ranked(surroundings.policies.iter().filter(|p| selects(&p.spec)));
+    let (selecting, lost) = ranked(context.policies.iter().filter(|p| selects(&p.spec)));
     let (cluster_selecting, cluster_lost) = ranked(in_cluster().filter(|p| selects(&p.spec.policy)));
-    let (cluster_defaults, defaults_lost) = ranked_defaults(surroundings);
+    let (cluster_defaults, defaults_lost) = ranked_defaults(context);
     let cluster_lost = cluster_lost.into_iter().chain(defaults_lost).map(AnyPolicy::source);
     let conflicted = lost.into_iter().map(AnyPolicy::source).chain(cluster_lost).collect();
 
@@ -132,7 +132,7 @@ pub fn resolve(workload: &Workload<'_>, surroundings: &Surroundings) -> Resoluti
     };
     let base = rendered.map(|record| record.settings.said_by_command_line()).unwrap_or_default();
     let mut settings = merge(base, &levels);
-    cap(&mut settings, &surroundings.cluster_policies);
+    cap(&mut settings, &context.cluster_policies);
     let by_policy = matches!(&opt_in, OptIn::In(by) if *by != Source::CommandLine) && graceful.is_none();
     let reverts = by_policy && settings.rollout_mode.value == RolloutMode::Revert;
     Resolution { opt_in, settings, reverts, conflicted, invalid, warnings }
@@ -206,16 +206,16 @@ fn cap(settings: &mut Settings, cluster_policies: &[std::sync::Arc<ClusterGracef
 
 /// How many workloads may roll out at a time because of a policy: what it says itself, or the cluster's
 /// defaults do.
-pub(super) fn max_concurrent(policy: &Source, surroundings: &Surroundings) -> usize {
+pub(super) fn max_concurrent(policy: &Source, context: &NamespaceContext) -> usize {
     let own = match policy {
-        Source::Policy(name) => surroundings.policies.iter().find(|p| p.name_any() == *name).map(|p| &p.spec),
+        Source::Policy(name) => context.policies.iter().find(|p| p.name_any() == *name).map(|p| &p.spec),
         Source::ClusterPolicy(name) => {
-            let found = surroundings.cluster_policies.iter().find(|p| p.name_any() == *name);
+            let found = context.cluster_policies.iter().find(|p| p.name_any() == *name);
             found.map(|p| &p.spec.policy)
         }
         _ => None,
     };
-    let inherited = ranked_defaults(surroundings).0.map(|p| &p.spec.policy);
+    let inherited = ranked_defaults(context).0.map(|p| &p.spec.policy);
     let said = |spec: &GracefulPolicySpec| spec.rollout.as_ref()?.max_concurrent;
     let number = own.and_then(said).or_else(|| inherited.and_then(said));
     usize::try_from(number.unwrap_or(defaults::MAX_CONCURRENT)).unwrap_or(1)
@@ -224,9 +224,9 @@ pub(super) fn max_concurrent(policy: &Source, surroundings: &Surroundings) -> us
 /// What a policy comes to where no annotation and no other policy says otherwise: its own values, those of the cluster
 /// policy that gives the defaults, or adieu's.
 #[must_use]
-pub fn effective(policy: &GracefulPolicySpec, surroundings: &Surroundings) -> EffectiveValues {
+pub fn effective(policy: &GracefulPolicySpec, context: &NamespaceContext) -> EffectiveValues {
     let level = |spec| Level { source: Source::Default, spec };
-    let defaults = ranked_defaults(surroundings).0.map(|p| &p.spec.policy);
+    let defaults = ranked_defaults(context).0.map(|p| &p.spec.policy);
     let levels: Vec<_> = [Some(policy), defaults].into_iter().flatten().map(level).collect();
     let settings = merge(Settings::default(), &levels);
     let [drain, shutdown_timeout, margin] =
@@ -255,10 +255,10 @@ pub fn cluster_policy_holds_for(policy: &ClusterGracefulPolicy, workload: &Workl
 
 /// The policies that hold for the workload, of those that surround it.
 #[must_use]
-pub fn selecting(workload: &Workload<'_>, surroundings: &Surroundings) -> BTreeSet<Source> {
+pub fn selecting(workload: &Workload<'_>, context: &NamespaceContext) -> BTreeSet<Source> {
     let Some(asks) = Asks::of(workload) else { return BTreeSet::new() };
-    let policies = surroundings.policies.iter().filter(|policy| asks.takes(policy));
-    let of_cluster = surroundings.cluster_policies.iter().filter(|policy| asks.takes_of_cluster(policy));
+    let policies = context.policies.iter().filter(|policy| asks.takes(policy));
+    let of_cluster = context.cluster_policies.iter().filter(|policy| asks.takes_of_cluster(policy));
     let policies = policies.map(|policy| Source::Policy(policy.name_any()));
     policies.chain(of_cluster.map(|policy| Source::ClusterPolicy(policy.name_any()))).collect()
 }
@@ -354,10 +354,10 @@ fn is_cap(spec: &GracefulPolicySpec) -> bool {
 /// The cluster policies without a selector: they select nobody, and the first of them gives the defaults. What is
 /// only a maximum stands in nobody's way.
 fn ranked_defaults(
-    surroundings: &Surroundings,
+    context: &NamespaceContext,
 ) -> (Option<&ClusterGracefulPolicy>, Vec<&ClusterGracefulPolicy>) {
     let gives_defaults = |spec: &GracefulPolicySpec| spec.selector.is_none() && !is_cap(spec);
-    ranked(surroundings.cluster_policies.iter().filter(|policy| gives_defaults(&policy.spec.policy)))
+    ranked(context.cluster_policies.iter().filter(|policy| gives_defaults(&policy.spec.policy)))
 }
 
 /// The policy that wins at its level, by priority, then the older, then the first by name, and the others.

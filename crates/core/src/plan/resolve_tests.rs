@@ -22,21 +22,24 @@ fn resolved(
     kind: Kind,
     on_workload: &[(&str, &str)],
     on_template: &[(&str, &str)],
-    surroundings: &Surroundings,
+    context: &NamespaceContext,
 ) -> Resolution {
     let map = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
         pairs.iter().map(|(k, v)| (format!("adieu.dev/{k}"), (*v).to_owned())).collect()
     };
     let template =
         json!({"metadata": {"labels": {"app": "checkout"}, "annotations": map(on_template)}, "spec": {}});
-    resolve(&Workload::new(kind, &map(on_workload), &template), surroundings)
+    resolve(&Workload::new(kind, &map(on_workload), &template), context)
 }
 
-fn around(policies: &[Arc<GracefulPolicy>], cluster_policies: &[Arc<ClusterGracefulPolicy>]) -> Surroundings {
-    Surroundings {
+fn around(
+    policies: &[Arc<GracefulPolicy>],
+    cluster_policies: &[Arc<ClusterGracefulPolicy>],
+) -> NamespaceContext {
+    NamespaceContext {
         policies: policies.to_vec(),
         cluster_policies: cluster_policies.to_vec(),
-        ..Surroundings::default()
+        ..NamespaceContext::default()
     }
 }
 
@@ -128,7 +131,7 @@ fn when_workloads_roll_out_merges_and_how_many_is_for_each_policy() {
     assert_eq!(max_concurrent(&by("web"), &around), 2);
     assert_eq!(max_concurrent(&by("api"), &around), 9, "the cluster's defaults hold");
     assert_eq!(max_concurrent(&by_cluster, &around), 9);
-    let alone = Surroundings { policies: vec![api], ..Surroundings::default() };
+    let alone = NamespaceContext { policies: vec![api], ..NamespaceContext::default() };
     assert_eq!(max_concurrent(&by("api"), &alone), 1);
 }
 

@@ -170,7 +170,7 @@ impl Bar {
         self.ratio <= self.limit
     }
 
-    /// Whether nothing that decides by the same facts could meet it, and adieu adds hardly more than that would.
+    /// Whether nothing that decides by the same injection could meet it, and adieu adds hardly more than that would.
     fn is_out_of_reach(&self) -> bool {
         self.floor.is_some_and(|floor| floor > self.limit && self.ratio <= floor * OF_FLOOR)
     }

@@ -199,11 +199,11 @@ impl Field {
     async fn patch_of_adieu(&self, drain: &str, sender: Sender) -> Result<JsonPatch> {
         let Place { namespace, name, .. } = place(0);
         let api: Api<Deployment> = Api::namespaced(self.client.clone(), &namespace);
-        let mut converged = serde_json::to_value(api.get(&name).await?)?;
+        let mut evaluated = serde_json::to_value(api.get(&name).await?)?;
         let bare = bare(0);
         let api: Api<Deployment> = Api::namespaced(self.client.clone(), &bare.namespace);
         let mut plain = serde_json::to_value(api.get(&bare.name).await?)?;
-        let [before, after] = [&mut plain, &mut converged].map(|object| object["spec"]["template"].take());
+        let [before, after] = [&mut plain, &mut evaluated].map(|object| object["spec"]["template"].take());
         // Its own key calls for its webhook, and is guarded, unless it is the operator that sends it.
         let key = if sender == Sender::Operator { "adieu.dev/" } else { "bench.adieu.dev/" };
         let after = after

@@ -40,7 +40,7 @@ pub struct Operator {
 #[derive(Clone, Debug)]
 pub struct Course {
     /// From when its replicas were asked for until the last workload was as it should be.
-    pub converged: Duration,
+    pub evaluated: Duration,
     /// From the first workload that it patched to the last.
     pub patching: Duration,
     /// What it asked of the API server meanwhile, and how often.
@@ -144,7 +144,7 @@ impl Operator {
         step.done();
         let (first, last) = seen.first.zip(seen.last).context("adieu has patched nothing")?;
         Ok(Course {
-            converged: last.duration_since(began).unsigned_abs(),
+            evaluated: last.duration_since(began).unsigned_abs(),
             patching: last.duration_since(first).unsigned_abs(),
             requests: seen.requests,
             memory,

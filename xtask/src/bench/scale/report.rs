@@ -79,7 +79,7 @@ impl Stage {
         json!({
             "deployments": self.deployments,
             "memoryBytes": self.course.memory,
-            "convergedSeconds": self.course.converged.as_secs_f64(),
+            "convergedSeconds": self.course.evaluated.as_secs_f64(),
             "deploymentsPerSecond": self.rate(),
             "loopAsOperatorPerSecond": self.guarded.rate(),
             "loopOfAnybodyPerSecond": self.bare.rate(),
@@ -116,7 +116,7 @@ impl Report {
                 deployments.to_string(),
                 (u64::from(*deployments) * u64::from(PODS_EACH.unsigned_abs())).to_string(),
                 format!("{:.1} MiB", stage.mib()),
-                format!("{:.1} s", course.converged.as_secs_f64()),
+                format!("{:.1} s", course.evaluated.as_secs_f64()),
                 format!("{:.1}", stage.rate()),
                 stage.guarded.to_string(),
                 format!("{:.2}", stage.ratio(&stage.guarded)),
@@ -178,7 +178,7 @@ mod tests {
 
     fn report(mib: f64, seconds: u64) -> Report {
         let course = Course {
-            converged: Duration::from_secs(seconds + 5),
+            evaluated: Duration::from_secs(seconds + 5),
             patching: Duration::from_secs(seconds),
             requests: [("patch deployments".to_owned(), 200), ("list nodes".to_owned(), 0)].into(),
             memory: mib * MIB,

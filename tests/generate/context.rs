@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use adieu::{
     api::{ClusterGracefulPolicy, GracefulPolicy},
-    plan::Surroundings,
+    plan::NamespaceContext,
 };
 use k8s_openapi::api::core::v1::Service;
 use proptest::prelude::*;
@@ -55,7 +55,7 @@ fn annotations() -> Vec<Value> {
 }
 
 /// Policies, Services and kubelets.
-pub fn surroundings() -> BoxedStrategy<Surroundings> {
+pub fn context() -> BoxedStrategy<NamespaceContext> {
     let policies = prop::collection::vec(policy(), 0..=2).prop_map(|specs| {
         let named = ["first", "second"].into_iter().zip(specs);
         named.map(|(name, spec)| Arc::new(GracefulPolicy::new(name, typed(spec)))).collect::<Vec<_>>()
@@ -68,12 +68,12 @@ pub fn surroundings() -> BoxedStrategy<Surroundings> {
         services().into_iter().map(|service| Arc::new(typed(service))).collect();
     let services = prop::sample::subsequence(services, 0..=3).prop_shuffle();
     (policies, cluster_policies, services, prop::bool::weighted(0.8))
-        .prop_map(|(policies, cluster_policies, services, native_sleep)| Surroundings {
+        .prop_map(|(policies, cluster_policies, services, native_sleep)| NamespaceContext {
             policies,
             cluster_policies,
             services,
             native_sleep,
-            ..Surroundings::default()
+            ..NamespaceContext::default()
         })
         .boxed()
 }

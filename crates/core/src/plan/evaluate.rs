@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::{
-    Facts, OptIn, Record, Resolution, Settings, Source, Surroundings, Workload, accepted,
+    InjectionContext, NamespaceContext, OptIn, Record, Resolution, Settings, Source, Workload, accepted,
     hooks::Hooks,
     inject::{Injected, inject, inject_pod, opt_out},
-    pods::unreached,
+    pods::webhook_bypass_warning,
     record, resolve,
     resolve::max_concurrent,
 };
@@ -19,17 +19,17 @@ use crate::api::{
 
 /// What the controller shall do with a workload.
 #[derive(Clone, Debug)]
-pub struct Convergence {
+pub struct Evaluation {
     /// The template as it shall be, where it is not so already; under a policy in mode `Audit`, as its pods
     /// would be.
     pub template: Option<Value>,
     /// When it becomes so.
-    pub when: When,
+    pub timing: RolloutTiming,
     /// The policies that ask for it: those whose change it is, and the one that opted the workload in; and how
     /// many workloads may roll out at a time because of each.
     pub asked_by: BTreeMap<Source, usize>,
     /// How the workload stands.
-    pub standing: Standing,
+    pub state: InjectionState,
     /// What the workload's annotation [`ACCEPTED`] shall say; `None` if it shall not be there.
     pub accepted: Option<String>,
     /// What was resolved.
@@ -40,7 +40,7 @@ pub struct Convergence {
 
 /// How a workload stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum InjectionState {
     /// Nobody opted it in.
     Unmanaged,
     /// Its template is as it shall be.
@@ -48,32 +48,32 @@ pub enum Standing {
     /// Its template is yet to become so.
     Pending,
     /// Nothing can be injected; the warnings say why.
-    Prevented,
+    Unsatisfiable,
     /// Its pods get it as they are created, whatever the template is.
-    ByPod,
+    PodInjection,
     /// A policy that opts it in reverts what was injected, and its template carries nothing any more.
     Reverted,
 }
 
 /// When a workload becomes what it shall be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum When {
+pub enum RolloutTiming {
     /// At once: a person asked for it on the workload itself.
-    AtOnce,
+    Immediate,
     /// When it is its turn: a policy asked for it, and it is a rollout that nobody is watching.
-    InTurn,
+    Queued,
     /// With the next change of its template: the policy wants it so, or followed one that vanished.
     NextUpdate,
     /// Never: the policy's mode is `Audit`.
-    Observed,
+    DryRun,
 }
 
 /// Decides on a workload as it is. Only a person's act may cause a rollout: an annotation or a policy.
 /// Other defaults, a better engine or a Service that appears reach a workload with the next change of its
 /// template.
 #[must_use]
-pub fn converge(workload: &Workload<'_>, surroundings: &Surroundings) -> Convergence {
-    let resolution = resolve(workload, surroundings);
+pub fn evaluate(workload: &Workload<'_>, context: &NamespaceContext) -> Evaluation {
+    let resolution = resolve(workload, context);
     let mut warnings = resolution.warnings.clone();
     warnings.extend(resolution.invalid.iter().map(|invalid| format!("annotation ignored: {invalid}")));
     let recorded = record::read(workload.template);
@@ -82,66 +82,68 @@ pub fn converge(workload: &Workload<'_>, surroundings: &Surroundings) -> Converg
     let reverts = resolution.reverts && !recorded.as_ref().is_some_and(|record| record.rendered);
     let by_pod = !reverts && workload.is_injected_by_pod(&resolution.settings);
     let is_copy = workload.is_injected_copy();
-    let mut standing = match resolution.opt_in {
-        OptIn::In(_) if is_copy => Standing::Injected,
-        OptIn::In(_) if reverts => Standing::Reverted,
-        OptIn::In(_) if by_pod => Standing::ByPod,
-        OptIn::In(_) => Standing::Injected,
-        OptIn::Out | OptIn::Unmentioned => Standing::Unmanaged,
+    let mut state = match resolution.opt_in {
+        OptIn::In(_) if is_copy => InjectionState::Injected,
+        OptIn::In(_) if reverts => InjectionState::Reverted,
+        OptIn::In(_) if by_pod => InjectionState::PodInjection,
+        OptIn::In(_) => InjectionState::Injected,
+        OptIn::Out | OptIn::Unmentioned => InjectionState::Unmanaged,
     };
-    if let Some(warning) = unreached(workload, &resolution, surroundings) {
+    if let Some(warning) = webhook_bypass_warning(workload, &resolution, context) {
         warnings.push(warning.into());
-        standing = Standing::Prevented;
+        state = InjectionState::Unsatisfiable;
     }
     // What the pods get as they are created.
     let in_pods = match &resolution.opt_in {
         OptIn::In(by) if by_pod && !is_copy => {
-            let facts = Facts::of(workload, surroundings, false, by);
-            Some(inject_pod(workload.template, &resolution.settings, &facts))
+            let injection = InjectionContext::of(workload, context, false, by);
+            Some(inject_pod(workload.template, &resolution.settings, &injection))
         }
         _ => None,
     };
     if let Some(injected) = &in_pods {
         warnings.extend_from_slice(&injected.warnings);
         if injected.prevented {
-            standing = Standing::Prevented;
+            state = InjectionState::Unsatisfiable;
         }
     }
     let audits = mode.value == Mode::Audit;
     let mut accepted = None;
 
     let (template, asked) = match (&resolution.opt_in, &recorded) {
-        (OptIn::In(_), None) if by_pod && audits => (in_pods.map(|pods| pods.template), Asked::ON_WORKLOAD),
+        (OptIn::In(_), None) if by_pod && audits => {
+            (in_pods.map(|pods| pods.template), ChangeTrigger::ON_WORKLOAD)
+        }
         // It would be undone.
-        _ if workload.controlled => (None, Asked::NOBODY),
-        (OptIn::Out, _) => (Some(opt_out(workload.template, None)), Asked::ON_WORKLOAD),
+        _ if workload.controlled => (None, ChangeTrigger::NOBODY),
+        (OptIn::Out, _) => (Some(opt_out(workload.template, None)), ChangeTrigger::ON_WORKLOAD),
         // The annotation was taken away while the webhook was.
         (OptIn::Unmentioned, Some(recorded)) if recorded.opted_in_by.is_annotation() => {
-            (Some(opt_out(workload.template, None)), Asked::ON_WORKLOAD)
+            (Some(opt_out(workload.template, None)), ChangeTrigger::ON_WORKLOAD)
         }
         // A policy that vanished is followed at the template's next change.
-        (OptIn::Unmentioned, _) => (None, Asked::NOBODY),
+        (OptIn::Unmentioned, _) => (None, ChangeTrigger::NOBODY),
         (OptIn::In(_), _) if reverts => {
-            (Some(opt_out(workload.template, None)), Asked::by(&rollout_mode.from))
+            (Some(opt_out(workload.template, None)), ChangeTrigger::by(&rollout_mode.from))
         }
-        (OptIn::In(_), None) if by_pod => (None, Asked::NOBODY),
+        (OptIn::In(_), None) if by_pod => (None, ChangeTrigger::NOBODY),
         // Its pods would get nothing in the place of what the template has.
-        (OptIn::In(_), Some(_)) if by_pod && standing == Standing::Prevented => {
+        (OptIn::In(_), Some(_)) if by_pod && state == InjectionState::Unsatisfiable => {
             warnings.push(KEPT.into());
-            (None, Asked::NOBODY)
+            (None, ChangeTrigger::NOBODY)
         }
         (OptIn::In(_), Some(recorded)) if by_pod => {
             let before = accepted::accepted(workload, recorded);
             (
                 Some(opt_out(workload.template, None)),
-                Asked::between(&before, &resolution.settings, surroundings),
+                ChangeTrigger::between(&before, &resolution.settings, context),
             )
         }
         (OptIn::In(by), recorded) => {
-            let again = Again::of(workload, recorded.as_ref(), by, &resolution.settings, surroundings);
+            let again = Again::of(workload, recorded.as_ref(), by, &resolution.settings, context);
             warnings.extend(again.warnings);
             if again.prevented {
-                standing = Standing::Prevented;
+                state = InjectionState::Unsatisfiable;
             }
             accepted = again.accepted;
             (again.template, again.asked)
@@ -151,27 +153,27 @@ pub fn converge(workload: &Workload<'_>, surroundings: &Surroundings) -> Converg
     let template = template.filter(|template| template != workload.template);
     let later = template.is_some() && asked.is_by_nobody() && asked.later;
     let template = template.filter(|_| !asked.is_by_nobody());
-    let reached =
-        matches!(standing, Standing::Injected | Standing::Reverted) || audits && standing == Standing::ByPod;
+    let reached = matches!(state, InjectionState::Injected | InjectionState::Reverted)
+        || audits && state == InjectionState::PodInjection;
     if reached && (template.is_some() || later) {
-        standing = Standing::Pending;
+        state = InjectionState::Pending;
     }
-    let when = if managed && audits {
-        When::Observed
+    let timing = if managed && audits {
+        RolloutTiming::DryRun
     } else if asked.on_workload {
-        When::AtOnce
+        RolloutTiming::Immediate
     } else if rollout_mode.value == RolloutMode::NextUpdate || later {
-        When::NextUpdate
+        RolloutTiming::NextUpdate
     } else {
-        When::InTurn
+        RolloutTiming::Queued
     };
     let mut asked_by = BTreeMap::new();
     if template.is_some() && !asked.by_policies.is_empty() {
         let opted_in_by = resolution.opted_in_by().filter(|by| by.is_policy()).cloned();
         let policies = asked.by_policies.into_iter().chain(opted_in_by);
-        asked_by.extend(policies.map(|policy| (policy.clone(), max_concurrent(&policy, surroundings))));
+        asked_by.extend(policies.map(|policy| (policy.clone(), max_concurrent(&policy, context))));
     }
-    Convergence { template, when, asked_by, standing, accepted, resolution, warnings }
+    Evaluation { template, timing, asked_by, state, accepted, resolution, warnings }
 }
 
 /// What a person should know of a workload that can't be injected as it shall be, and was injected before.
@@ -181,7 +183,7 @@ pub(super) const KEPT: &str =
 /// What becomes of a workload that is opted in, and injected in its template.
 struct Again {
     template: Option<Value>,
-    asked: Asked,
+    asked: ChangeTrigger,
     accepted: Option<String>,
     prevented: bool,
     warnings: Vec<String>,
@@ -193,15 +195,15 @@ impl Again {
         recorded: Option<&Record>,
         by: &Source,
         settings: &Settings,
-        surroundings: &Surroundings,
+        context: &NamespaceContext,
     ) -> Self {
-        let facts = Facts::of(workload, surroundings, false, by);
-        let inject_with = |settings| inject(workload.template, None, settings, &facts);
+        let injection = InjectionContext::of(workload, context, false, by);
+        let inject_with = |settings| inject(workload.template, None, settings, &injection);
         let Injected { template: injected, warnings, prevented } = inject_with(settings);
         let accepted = recorded.and_then(|recorded| accepted::kept(workload, recorded));
-        let mut again = Self { template: None, asked: Asked::NOBODY, accepted, prevented, warnings };
+        let mut again = Self { template: None, asked: ChangeTrigger::NOBODY, accepted, prevented, warnings };
         let Some(recorded) = recorded else {
-            return Self { template: Some(injected), asked: Asked::by(by), ..again };
+            return Self { template: Some(injected), asked: ChangeTrigger::by(by), ..again };
         };
         if again.prevented {
             // A maximum that was lowered takes no protection away.
@@ -209,11 +211,11 @@ impl Again {
             return again;
         }
         let before = accepted::accepted(workload, recorded);
-        let asked = Asked::between(&before, settings, surroundings);
+        let asked = ChangeTrigger::between(&before, settings, context);
         if is_incomplete(workload.template, recorded) {
             return Self {
                 template: Some(injected),
-                asked: Asked { drifted: true, ..Asked::by(by) },
+                asked: ChangeTrigger { drifted: true, ..ChangeTrigger::by(by) },
                 ..again
             };
         }
@@ -238,44 +240,44 @@ impl Again {
 #[must_use]
 pub fn marks(
     workload: &Workload<'_>,
-    convergence: &Convergence,
-    surroundings: &Surroundings,
+    evaluation: &Evaluation,
+    context: &NamespaceContext,
 ) -> BTreeMap<&'static str, Option<String>> {
     let mut marks = BTreeMap::new();
-    let waits = convergence.template.is_some() && convergence.when == When::NextUpdate;
-    if is_to_be_marked(workload, convergence, surroundings) {
+    let waits = evaluation.template.is_some() && evaluation.timing == RolloutTiming::NextUpdate;
+    if is_to_be_marked(workload, evaluation, context) {
         marks.insert(PENDING, Some("NextUpdate".to_owned()));
     } else if workload.annotations.contains_key(PENDING) && !waits {
         marks.insert(PENDING, None);
     }
-    if workload.annotations.get(ACCEPTED) != convergence.accepted.as_ref() {
-        marks.insert(ACCEPTED, convergence.accepted.clone());
+    if workload.annotations.get(ACCEPTED) != evaluation.accepted.as_ref() {
+        marks.insert(ACCEPTED, evaluation.accepted.clone());
     }
     marks
 }
 
 /// Whether the workload is to be given [`PENDING`], without which the webhook isn't asked about its
 /// next update: it waits for that, has nothing of adieu's about it, and its namespace isn't labelled.
-fn is_to_be_marked(workload: &Workload<'_>, convergence: &Convergence, surroundings: &Surroundings) -> bool {
+fn is_to_be_marked(workload: &Workload<'_>, evaluation: &Evaluation, context: &NamespaceContext) -> bool {
     let says = |map: &BTreeMap<String, String>| map.keys().any(|key| annotations::is_own(key));
-    let waits = convergence.template.is_some() && convergence.when == When::NextUpdate;
-    waits && !surroundings.all_pods && !says(workload.annotations) && !says(&workload.template_annotations())
+    let waits = evaluation.template.is_some() && evaluation.timing == RolloutTiming::NextUpdate;
+    waits && !context.all_pods && !says(workload.annotations) && !says(&workload.template_annotations())
 }
 
 /// The policies that a rollout of the workload may be for: whose values it carries, who opted it in, and who
 /// asks for another.
 #[must_use]
-pub fn concerning(workload: &Workload<'_>, convergence: &Convergence) -> BTreeSet<Source> {
+pub fn concerning(workload: &Workload<'_>, evaluation: &Evaluation) -> BTreeSet<Source> {
     let recorded = record::read(workload.template);
     let carried = recorded.iter().flat_map(|record| record.settings.sources().chain([&record.opted_in_by]));
-    let resolution = &convergence.resolution;
+    let resolution = &evaluation.resolution;
     let reverted_by = Some(&resolution.settings.rollout_mode.from).filter(|_| resolution.reverts);
-    let all = carried.chain(resolution.opted_in_by()).chain(reverted_by).chain(convergence.asked_by.keys());
+    let all = carried.chain(resolution.opted_in_by()).chain(reverted_by).chain(evaluation.asked_by.keys());
     all.filter(|source| source.is_policy()).cloned().collect()
 }
 
 /// Who asked for what differs.
-struct Asked {
+struct ChangeTrigger {
     on_workload: bool,
     by_policies: BTreeSet<Source>,
     /// Whether a policy's value takes the place of one that is gone with its policy.
@@ -284,7 +286,7 @@ struct Asked {
     drifted: bool,
 }
 
-impl Asked {
+impl ChangeTrigger {
     const NOBODY: Self =
         Self { on_workload: false, by_policies: BTreeSet::new(), later: false, drifted: false };
     const ON_WORKLOAD: Self =
@@ -302,11 +304,11 @@ impl Asked {
     /// Compares the settings that a template was injected with to those that hold now. A default that
     /// became another default was asked for by nobody, and neither was what takes the place of a policy's value
     /// that is gone with the policy.
-    fn between(before: &Settings, now: &Settings, surroundings: &Surroundings) -> Self {
+    fn between(before: &Settings, now: &Settings, context: &NamespaceContext) -> Self {
         let mut asked = Self::NOBODY;
         for [before, now] in now.changes(before) {
             asked.on_workload |= before.is_annotation() || now.is_annotation();
-            if before.is_policy() && !surroundings.has(before) {
+            if before.is_policy() && !context.has(before) {
                 asked.later |= now.is_policy();
             } else {
                 asked.by_policies.extend([before, now].into_iter().filter(|by| by.is_policy()).cloned());
@@ -330,5 +332,5 @@ fn is_incomplete(template: &Value, recorded: &Record) -> bool {
 }
 
 #[cfg(test)]
-#[path = "converge_tests.rs"]
+#[path = "evaluate_tests.rs"]
 mod tests;

@@ -25,7 +25,7 @@ const WEIGHT_LIMIT: usize = 4 << 20;
 /// values they would take many times the memory, and a large cluster has thousands that change once a week.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(from = "DynamicObject")]
-pub struct Kept {
+pub struct CachedWorkload {
     metadata: ObjectMeta,
     /// Shared by clones: a list that comes anew brings most objects unchanged.
     data: Arc<[u8]>,
@@ -34,7 +34,7 @@ pub struct Kept {
     too_large: Option<Arc<str>>,
 }
 
-impl Kept {
+impl CachedWorkload {
     /// The workload, to be looked at and dropped. Of one that is [too large](Self::too_large) only what it is
     /// called, what it tells adieu, and what selects its pods.
     #[must_use]
@@ -111,7 +111,7 @@ impl Kept {
     }
 }
 
-impl Watched for Kept {
+impl Watched for CachedWorkload {
     const KIND: &'static str = "Workload";
 
     /// Of one that is too large a stub is kept.
@@ -193,7 +193,7 @@ impl Stub {
     }
 }
 
-impl From<DynamicObject> for Kept {
+impl From<DynamicObject> for CachedWorkload {
     fn from(object: DynamicObject) -> Self {
         let DynamicObject { mut metadata, data, .. } = object;
         if let Some(fields) = &mut metadata.managed_fields {
@@ -203,7 +203,7 @@ impl From<DynamicObject> for Kept {
     }
 }
 
-impl Resource for Kept {
+impl Resource for CachedWorkload {
     type DynamicType = ApiResource;
     type Scope = DynamicResourceScope;
 
@@ -236,8 +236,8 @@ impl Resource for Kept {
 mod tests {
     use super::*;
 
-    fn decoded(object: &Value) -> Kept {
-        Kept::decode(object.to_string().as_bytes()).unwrap()
+    fn decoded(object: &Value) -> CachedWorkload {
+        CachedWorkload::decode(object.to_string().as_bytes()).unwrap()
     }
 
     #[test]
