@@ -222,7 +222,7 @@ fn the_patch_makes_the_injected_object(workload: &Value, after: &Value) -> Law {
     if after != before {
         expected["spec"]["template"] = after.clone();
     }
-    for patch in [plan::template_patch(before, after), plan::answer_patch(before, after, 0)] {
+    for patch in [plan::template_patch(before, after), plan::answer_patch(before, after.clone(), 0)] {
         let mut patched = workload.clone();
         json_patch::patch(&mut patched, &patch).unwrap();
         prop_assert_eq!(&patched, &expected);

@@ -9,6 +9,7 @@ use kube::{
     core::{Status, TypeMeta, admission::Operation, response::StatusSummary},
 };
 use serde::Serialize;
+use tracing::{Span, record_all};
 
 use super::{
     deadline::Deadline,
@@ -261,11 +262,12 @@ pub(super) async fn review_within(
 
 /// Answers a review that is too large to be kept, of which `head` is known.
 pub(super) fn let_oversized_through(head: Head, limit: usize) -> Reviewed {
-    head.record();
-    head.let_through(format!(
+    let warning = format!(
         "not injected: the admission review is larger than {limit} bytes; make the object smaller, for example by \
          moving values of env to a ConfigMap"
-    ))
+    );
+    head.record();
+    head.let_through(warning)
 }
 
 /// The warning about objects whose trees would be too large.
@@ -287,14 +289,17 @@ fn oversized(shape: Shape) -> Option<String> {
 }
 
 impl Head {
-    /// Tells the span what is reviewed.
+    /// Records what is reviewed in the span. The JSON formatter parses and encodes the fields of a span again with each
+    /// call.
     fn record(&self) {
-        let span = tracing::Span::current();
-        span.record("uid", &self.uid);
-        span.record("kind", self.subject.as_str());
-        span.record("namespace", &self.namespace);
-        span.record("name", &self.name);
-        span.record("operation", tracing::field::debug(&self.operation));
+        record_all!(
+            Span::current(),
+            uid = self.uid,
+            kind = self.subject.as_str(),
+            namespace = self.namespace,
+            name = self.name,
+            operation = ?self.operation
+        );
     }
 
     fn answered(self, decision: Decision) -> Reviewed {
@@ -383,29 +388,26 @@ fn workload(kind: Kind, sent: &Sent<'_>, caches: &Caches) -> Result<Decision, Ba
     // What it waited for is the change of its template.
     let clear_pending = plan::clear_pending(sent.annotations)
         .filter(|_| old.as_ref().is_none_or(|old| old.template != sent.template));
-    let Some((annotations, template)) = &kept else {
-        let admission = admit(&sent, old.as_ref(), namespace_context);
-        let template = admission.template.as_ref();
-        let mut patch =
-            template.map(|new| plan::answer_patch(sent.template, new, length)).unwrap_or_default();
-        patch.0.extend(clear_pending);
-        let template = template.unwrap_or(sent.template);
-        patch.0.extend(plan::keep_accepted(&sent, old.as_ref(), template));
-        patch.0.extend(plan::show_injection(object.labels(), template));
-        return Ok(Decision::new(admission, patch));
-    };
-    let new = Workload { annotations, template, ..sent };
+    let new =
+        kept.as_ref().map_or(sent, |(annotations, template)| Workload { annotations, template, ..sent });
     let mut admission = admit(&new, old.as_ref(), namespace_context);
-    admission.warnings.push(
-        "the earlier revision's annotations would have opted this workload out of adieu; they are kept: \
-         to opt out, set adieu.dev/graceful to \"false\""
-            .into(),
-    );
-    let mut patch = plan::annotations_patch(sent.annotations, annotations);
-    let template = admission.template.as_ref().unwrap_or(template);
-    patch.0.extend(plan::answer_patch(sent.template, template, length).0);
-    patch.0.extend(clear_pending);
-    patch.0.extend(plan::show_injection(object.labels(), template));
+    let mut patch = Patch::default();
+    if let Some((annotations, _)) = &kept {
+        admission.warnings.push(
+            "the earlier revision's annotations would have opted this workload out of adieu; they are kept: \
+             to opt out, set adieu.dev/graceful to \"false\""
+                .into(),
+        );
+        patch = plan::annotations_patch(sent.annotations, annotations);
+    }
+    let template = admission.template.as_ref().unwrap_or(new.template);
+    let accepted = if kept.is_none() { plan::keep_accepted(&sent, old.as_ref(), template) } else { None };
+    let injected = plan::show_injection(object.labels(), template);
+    let template = admission.template.take().or_else(|| kept.as_ref().map(|(_, template)| template.clone()));
+    if let Some(template) = template {
+        patch.0.extend(plan::answer_patch(sent.template, template, length).0);
+    }
+    patch.0.extend([clear_pending, accepted, injected].into_iter().flatten());
     Ok(Decision::new(admission, patch))
 }
 

@@ -45,14 +45,13 @@ const TIME_LIMIT: Duration = Duration::from_secs(30);
 /// Where a request seems to come from that came over no connection, in tests.
 const NO_PEER: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
-#[derive(Clone)]
 struct Context {
     caches: Caches,
     metrics: Arc<Metrics>,
     bodies: BodyBudget,
     trees: TreeBudget,
     timeout: Duration,
-    lines: Arc<LineLimit>,
+    lines: LineLimit,
 }
 
 /// The webhook's routes. `timeout` is the webhook's `timeoutSeconds`, for requests that don't name it.
@@ -63,9 +62,9 @@ pub fn router(caches: Caches, metrics: Arc<Metrics>, timeout: Duration) -> Route
         bodies: BodyBudget::default(),
         trees: TreeBudget::default(),
         timeout,
-        lines: Arc::default(),
+        lines: LineLimit::default(),
     };
-    guarded(Router::new().route(PATH, post(handle)).with_state(context), metrics)
+    guarded(Router::new().route(PATH, post(handle)).with_state(Arc::new(context)), metrics)
 }
 
 /// What holds for every request: a time limit, and an answer also where a handler panics.
@@ -85,23 +84,21 @@ enum Refusal {
 }
 
 async fn handle(
-    State(context): State<Context>,
+    State(context): State<Arc<Context>>,
     peer: Option<Extension<Peer>>,
     RawQuery(query): RawQuery,
     body: Body,
 ) -> Response {
+    let peer = peer.map_or(NO_PEER, |Extension(peer)| peer.address);
+    let deadline = Deadline::of_query(query.as_deref(), context.timeout);
     let span = info_span!(
         "admission",
         uid = Empty,
         kind = Empty,
         namespace = Empty,
         name = Empty,
-        operation = Empty,
-        allowed = Empty,
-        mutated = Empty
+        operation = Empty
     );
-    let peer = peer.map_or(NO_PEER, |Extension(peer)| peer.address);
-    let deadline = Deadline::of_query(query.as_deref(), context.timeout);
     async move {
         let answered = async {
             // What waits to be answered holds its share of the memory for bodies.
@@ -168,11 +165,8 @@ async fn answer(
     drop(reviewed);
     let text = context.bodies.hold_answer(text, peer, deadline).await?;
     context.metrics.admission_requests.get_or_create(&labels).inc();
-    let span = tracing::Span::current();
-    span.record("allowed", allowed);
-    span.record("mutated", mutated);
     context.metrics.admission_duration.observe(took.as_secs_f64());
-    tracing::debug!("reviewed");
+    tracing::debug!(allowed, mutated, "reviewed");
     Ok(([(CONTENT_TYPE, "application/json")], text).into_response())
 }
 

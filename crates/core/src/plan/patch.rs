@@ -45,12 +45,12 @@ const WHOLE: usize = 4608;
 /// and encodes it again (`evanphx/json-patch`): a template of ordinary size is replaced sooner than its containers are
 /// changed. `length` is that of the spec's text, in bytes.
 #[must_use]
-pub fn answer_patch(old: &Value, new: &Value, length: usize) -> Patch {
-    if old == new || old.is_null() || length > WHOLE {
-        return template_patch(old, new);
+pub fn answer_patch(old: &Value, new: Value, length: usize) -> Patch {
+    if length > WHOLE || old.is_null() || *old == new {
+        return template_patch(old, &new);
     }
     let path = PointerBuf::from_tokens(["spec", "template"]);
-    Patch(vec![PatchOperation::Replace(ReplaceOperation { path, value: new.clone() })])
+    Patch(vec![PatchOperation::Replace(ReplaceOperation { path, value: new })])
 }
 
 /// The JSON patch that makes an object's annotations `new`.
