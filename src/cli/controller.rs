@@ -1,4 +1,4 @@
-//! `adieu controller`: the operator. Here everything that runs in it is put together.
+//! `adieu controller`: composes the operator from its parts.
 
 use std::{
     io, net::SocketAddr, num::NonZeroUsize, pin::pin, sync::Arc, thread::available_parallelism,
@@ -17,27 +17,30 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     controller,
-    index::{caches::Caches, unusable::UnusableObjects, workloads::Workloads},
+    index::{
+        caches::Caches,
+        unusable::UnusableObjects,
+        workloads::{Events, Workloads},
+    },
     runtime::{
-        admin,
-        ca_bundle::{self, Bundle},
-        certificates::Keeper,
+        admin, ca_bundle,
+        certificates::{self, CertificateManagement, CertificateRotator, CertificateStore, Certificates},
         client::client,
-        leader::Candidate,
+        leader::LeaderElector,
         logs,
         metrics::Metrics,
         panics::{self, Watchdog},
         readiness::{Gate, Readiness},
-        renewal::{self, Renewal},
-        serving, shutdown,
+        serving::{self, Tls},
+        shutdown,
     },
     webhook,
 };
 
-/// How long open work may take to end, within the grace period that the chart gives.
+/// The time limit for open work at shutdown, within the grace period that the chart sets.
 const DRAIN_LIMIT: Duration = Duration::from_secs(30);
 
-/// The fewest and the most threads that serve the webhook.
+/// The minimum and maximum number of threads that serve the webhook.
 const THREADS: (usize, usize) = (2, 4);
 /// The threads of everything else: watches, controller, status, certificates.
 const CONTROLLER_THREADS: usize = 2;
@@ -64,7 +67,7 @@ pub(super) struct Arguments {
     paused: bool,
     /// The source of the certificates and the caBundle.
     #[arg(long, value_enum, default_value = "self-managed")]
-    certificates: Management,
+    certificates: CertificateManagement,
     /// The Secret with the certificates: tls.crt, tls.key and ca.crt.
     #[arg(long, default_value = "adieu-certificates")]
     certificate_secret: String,
@@ -88,26 +91,18 @@ pub(super) struct Arguments {
     log_format: logs::Format,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Management {
-    /// adieu, with its own CA.
-    SelfManaged,
-    /// Another component, such as cert-manager; adieu only reads the Secret.
-    External,
-}
-
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     logs::init(&arguments.log, arguments.log_format);
     panics::log();
     let cores = available_parallelism().map_or(THREADS.0, NonZeroUsize::get);
     let controller = threads("controller", CONTROLLER_THREADS)?;
-    // However long the controller computes, an admission waits for no thread. With two, one goes on while the other
-    // reads a large review.
+    // A busy controller can't delay an admission. With two threads, one keeps answering while the other reads a large
+    // review.
     let webhook = threads("webhook", cores.clamp(THREADS.0, THREADS.1))?;
     controller.block_on(operate(arguments, webhook.handle()))
 }
 
-/// So many threads for asynchronous work. Each has memory of its own, and a few keep up with any API server.
+/// A runtime with `count` threads. Each has its own memory, and a few keep up with any API server.
 fn threads(name: &str, count: usize) -> anyhow::Result<Runtime> {
     let mut threads = tokio::runtime::Builder::new_multi_thread();
     threads.thread_name(name).worker_threads(count).enable_all();
@@ -115,126 +110,212 @@ fn threads(name: &str, count: usize) -> anyhow::Result<Runtime> {
 }
 
 impl Arguments {
-    fn candidate(&self, client: &Client) -> Candidate {
-        let (lease, pod) = (self.lease_name.clone(), self.pod_name.clone());
-        Candidate::new(client.clone(), &self.namespace, lease, pod)
-    }
-
     fn webhook_timeout(&self) -> Duration {
         Duration::from_secs(self.webhook_timeout_seconds.into())
     }
 
-    fn renewal(&self, client: &Client, is_leader: &watch::Receiver<bool>) -> Renewal {
+    fn leader_elector(&self, client: &Client) -> LeaderElector {
+        let (lease, pod) = (self.lease_name.clone(), self.pod_name.clone());
+        LeaderElector::new(client.clone(), &self.namespace, lease, pod)
+    }
+
+    fn certificate_rotator(&self, client: &Client, is_leader: &watch::Receiver<bool>) -> CertificateRotator {
         let dns_name = format!("{}.{}.svc", self.service_name, self.namespace);
         let secret = self.certificate_secret.clone();
+        let store = CertificateStore::new(client.clone(), &self.namespace, secret, dns_name);
         let renews = match self.certificates {
-            Management::SelfManaged => is_leader.clone(),
-            Management::External => watch::channel(false).1,
+            CertificateManagement::SelfManaged => is_leader.clone(),
+            CertificateManagement::External => watch::channel(false).1,
         };
-        Renewal::new(Keeper::new(client.clone(), &self.namespace, secret, dns_name), renews)
+        CertificateRotator::new(store, renews)
     }
 }
 
+/// Starts the stages in order: each needs those before it. Shutdown is in reverse order.
 async fn operate(arguments: &Arguments, webhook_threads: &Handle) -> anyhow::Result<()> {
     let mut requested = pin!(shutdown::requested());
-    let readiness = Readiness::default();
-    let caches_gate = readiness.gate("caches");
-    let serving_gate = readiness.gate("webhook");
-    let ca_bundle_gate = readiness.gate("caBundle");
-    let metrics = Arc::new(Metrics::default());
-    let watchdog = Watchdog::new(metrics.clone());
-    // The admin server outlives the rest, so that failing readiness can be seen.
-    let ended = CancellationToken::new();
-    let listener =
-        serving::listen(arguments.admin_address).await.context("listening at the admin address")?;
-    let admin_server = watchdog.spawn(
-        "the admin server",
-        admin::serve(listener, readiness.clone(), metrics.clone(), ended.clone().cancelled_owned()),
-    );
-
+    let (process, gates) = Process::start(arguments.admin_address).await?;
     let client = client().await.context("finding the API server")?;
-    let (tell_leader, is_leader) = watch::channel(false);
-    let (tell_paused, paused) = watch::channel(false);
-    let resign = CancellationToken::new();
-    let campaign =
-        arguments.candidate(&client).campaign([tell_leader, tell_paused], metrics.clone(), resign.clone());
-    let campaign = watchdog.spawn("leader election", campaign);
-    let mut renewal = arguments.renewal(&client, &is_leader);
+    let election = Election::start(arguments, &client, &process);
+    let mut rotator = arguments.certificate_rotator(&client, &election.is_leader);
     let certificates = tokio::select! {
-        certificates = renewal.first() => certificates,
-        panic = watchdog.failed() => return Err(panic.into()),
+        certificates = rotator.first() => certificates,
+        panic = process.watchdog.failed() => return Err(panic.into()),
         outcome = &mut requested => {
-            resign.cancel();
-            drop(campaign.await);
+            election.end().await;
             return outcome.context("listening for signals");
         }
     };
     let tls = serving::configure(&certificates.serving).context("reading the serving certificate")?;
-    renewal::tell(&certificates, &metrics);
-    let (authorities, authorities_change) = watch::channel(certificates.bundle.clone());
-    let bundle = match arguments.certificates {
-        Management::SelfManaged => Bundle::Ours(authorities_change),
-        Management::External => Bundle::Theirs,
-    };
+    certificates::report(&certificates, &process.metrics);
 
-    let (unusable, watched) = (UnusableObjects::new(&metrics), controller::watched(&arguments.namespace));
-    let (workloads, events) = Workloads::follow(&client, Some(&watched), &unusable);
-    let (caches, follow) = Caches::follow(&client, workloads, &unusable);
-    let stop = CancellationToken::new();
+    let operator = Operator { arguments, client, process, election, stop: CancellationToken::new() };
+    let (caches, events, watches) = operator.start_watches();
+    let (rotation, bundle) = operator.start_rotation(rotator, certificates, &tls);
     let background = [
-        watchdog.spawn("the watches", follow),
-        watchdog.spawn("certificate rotation", {
-            let (tls, metrics) = (tls.clone(), metrics.clone());
-            async move { renewal.keep(certificates, tls, authorities, &metrics).await }
-        }),
-        watchdog.spawn(
-            "the caBundle",
-            ca_bundle::keep(
-                client.clone(),
-                arguments.webhook_configuration.clone(),
-                bundle,
-                is_leader.clone(),
-                ca_bundle_gate,
-            ),
-        ),
-        watchdog.spawn("readiness", open_when_synced(caches_gate, caches.clone())),
+        watches,
+        rotation,
+        operator.start_ca_bundle(bundle, gates.ca_bundle),
+        operator.process.watchdog.spawn("readiness", open_when_synced(gates.caches, caches.clone())),
     ];
-    let paused = if arguments.paused { watch::channel(true).1 } else { paused };
-    let replica = controller::Replica {
-        pod: arguments.pod_name.clone(),
-        rollouts: arguments.max_concurrent_rollouts,
-        is_leader,
-        paused,
-    };
-    let controller = watchdog.spawn(
-        "the controller",
-        controller::run(client, caches.clone(), events, metrics.clone(), replica, stop.clone()),
-    );
-    let router = webhook::router(caches, metrics.clone(), arguments.webhook_timeout());
-    let listener = webhook_threads.spawn(serving::listen(arguments.webhook_address)).await?;
-    let listener = listener.context("listening at the webhook address")?;
-    let serving = serving::serve(listener, router, tls, metrics, stop.clone());
-    let webhook_server = watchdog.spawn_on(webhook_threads, "the webhook", serving);
-    serving_gate.open();
+    let controller = operator.start_controller(caches.clone(), events);
+    let webhook = operator.start_webhook(webhook_threads, caches, tls).await?;
+    gates.webhook.open();
 
-    let outcome = asked_or_failed(requested, &watchdog).await;
-    readiness.shut_down();
-    stop.cancel();
-    let handed_over = async {
-        // Whoever leads next may act at once.
-        drop(controller.await);
-        resign.cancel();
-        drop(campaign.await);
-    };
-    if timeout(DRAIN_LIMIT, async { tokio::join!(webhook_server, handed_over) }).await.is_err() {
-        tracing::warn!("open work was cut short");
-    }
-    end(background, admin_server, ended).await;
+    let outcome = requested_or_failed(requested, &operator.process.watchdog).await;
+    operator.shut_down(controller, webhook, background).await;
     outcome
 }
 
-/// Returns when the process is asked to end, or has to because a task that it can't work without panicked.
-async fn asked_or_failed(
+type Task = JoinHandle<Option<()>>;
+
+/// The parts that live as long as the process. The admin server outlives the others, so that failing readiness is
+/// visible.
+struct Process {
+    readiness: Readiness,
+    metrics: Arc<Metrics>,
+    watchdog: Watchdog,
+    admin_server: Task,
+    stop_admin_server: CancellationToken,
+}
+
+struct Gates {
+    caches: Gate,
+    webhook: Gate,
+    ca_bundle: Gate,
+}
+
+impl Process {
+    async fn start(admin_address: SocketAddr) -> anyhow::Result<(Self, Gates)> {
+        let readiness = Readiness::default();
+        let gates = Gates {
+            caches: readiness.gate("caches"),
+            webhook: readiness.gate("webhook"),
+            ca_bundle: readiness.gate("caBundle"),
+        };
+        let metrics = Arc::new(Metrics::default());
+        let watchdog = Watchdog::new(metrics.clone());
+        let listener = serving::listen(admin_address).await.context("listening at the admin address")?;
+        let stop = CancellationToken::new();
+        let serve =
+            admin::serve(listener, readiness.clone(), metrics.clone(), stop.clone().cancelled_owned());
+        let admin_server = watchdog.spawn("the admin server", serve);
+        Ok((Self { readiness, metrics, watchdog, admin_server, stop_admin_server: stop }, gates))
+    }
+}
+
+/// This replica's part in the leader election.
+struct Election {
+    is_leader: watch::Receiver<bool>,
+    paused: watch::Receiver<bool>,
+    release: CancellationToken,
+    task: Task,
+}
+
+impl Election {
+    fn start(arguments: &Arguments, client: &Client, process: &Process) -> Self {
+        let (leader_sender, is_leader) = watch::channel(false);
+        let (paused_sender, paused) = watch::channel(false);
+        let release = CancellationToken::new();
+        let elector = arguments.leader_elector(client);
+        let run = elector.run([leader_sender, paused_sender], process.metrics.clone(), release.clone());
+        let task = process.watchdog.spawn("leader election", run);
+        Self { is_leader, paused, release, task }
+    }
+
+    /// Releases the Lease, so that another replica can lead immediately.
+    async fn end(self) {
+        self.release.cancel();
+        drop(self.task.await);
+    }
+}
+
+/// The parts that the later stages share.
+struct Operator<'a> {
+    arguments: &'a Arguments,
+    client: Client,
+    process: Process,
+    election: Election,
+    /// Stops the webhook and the controller.
+    stop: CancellationToken,
+}
+
+impl Operator<'_> {
+    fn start_watches(&self) -> (Caches, [Events; 3], Task) {
+        let unusable = UnusableObjects::new(&self.process.metrics);
+        let watched = controller::watched(&self.arguments.namespace);
+        let (workloads, events) = Workloads::follow(&self.client, Some(&watched), &unusable);
+        let (caches, watches) = Caches::follow(&self.client, workloads, &unusable);
+        (caches, events, self.process.watchdog.spawn("the watches", watches))
+    }
+
+    /// Also returns the caBundle to write; `None` if another component writes it.
+    fn start_rotation(
+        &self,
+        rotator: CertificateRotator,
+        certificates: Certificates,
+        tls: &Tls,
+    ) -> (Task, Option<watch::Receiver<String>>) {
+        let (sender, bundle) = watch::channel(certificates.bundle.clone());
+        let (tls, metrics) = (tls.clone(), self.process.metrics.clone());
+        let rotate = async move { rotator.run(certificates, tls, sender, &metrics).await };
+        let is_ours = self.arguments.certificates == CertificateManagement::SelfManaged;
+        (self.process.watchdog.spawn("certificate rotation", rotate), is_ours.then_some(bundle))
+    }
+
+    fn start_ca_bundle(&self, bundle: Option<watch::Receiver<String>>, gate: Gate) -> Task {
+        let configuration = self.arguments.webhook_configuration.clone();
+        let is_leader = self.election.is_leader.clone();
+        let run = ca_bundle::run(self.client.clone(), configuration, bundle, is_leader, gate);
+        self.process.watchdog.spawn("the caBundle", run)
+    }
+
+    fn start_controller(&self, caches: Caches, events: [Events; 3]) -> Task {
+        let paused =
+            if self.arguments.paused { watch::channel(true).1 } else { self.election.paused.clone() };
+        let replica = controller::Replica {
+            pod: self.arguments.pod_name.clone(),
+            rollouts: self.arguments.max_concurrent_rollouts,
+            is_leader: self.election.is_leader.clone(),
+            paused,
+        };
+        let (client, metrics) = (self.client.clone(), self.process.metrics.clone());
+        let run = controller::run(client, caches, events, metrics, replica, self.stop.clone());
+        self.process.watchdog.spawn("the controller", run)
+    }
+
+    async fn start_webhook(&self, threads: &Handle, caches: Caches, tls: Tls) -> anyhow::Result<Task> {
+        let metrics = &self.process.metrics;
+        let router = webhook::router(caches, metrics.clone(), self.arguments.webhook_timeout());
+        let listener = threads.spawn(serving::listen(self.arguments.webhook_address)).await?;
+        let listener = listener.context("listening at the webhook address")?;
+        let serve = serving::serve(listener, router, tls, metrics.clone(), self.stop.clone());
+        Ok(self.process.watchdog.spawn_on(threads, "the webhook", serve))
+    }
+
+    /// Drains the webhook and the controller, releases the Lease, and ends the admin server last.
+    async fn shut_down(self, controller: Task, webhook: Task, background: impl IntoIterator<Item = Task>) {
+        let Self { process, election, stop, .. } = self;
+        process.readiness.shut_down();
+        stop.cancel();
+        let hand_over = async {
+            drop(controller.await);
+            election.end().await;
+        };
+        if timeout(DRAIN_LIMIT, async { tokio::join!(webhook, hand_over) }).await.is_err() {
+            tracing::warn!("shutdown timed out, open work is aborted");
+        }
+        for task in background {
+            task.abort();
+        }
+        process.stop_admin_server.cancel();
+        drop(process.admin_server.await);
+        tracing::info!("shut down");
+    }
+}
+
+/// Returns when the process has to end: on a signal, or because a task that it needs panicked.
+async fn requested_or_failed(
     requested: impl Future<Output = io::Result<()>>,
     watchdog: &Watchdog,
 ) -> anyhow::Result<()> {
@@ -244,21 +325,7 @@ async fn asked_or_failed(
     }
 }
 
-/// Ends what has nothing to finish, and the admin server last.
-async fn end(
-    background: impl IntoIterator<Item = JoinHandle<Option<()>>>,
-    admin_server: JoinHandle<Option<()>>,
-    ended: CancellationToken,
-) {
-    for task in background {
-        task.abort();
-    }
-    ended.cancel();
-    drop(admin_server.await);
-    tracing::info!("bye");
-}
-
-/// Opens the gate when there is something to decide with.
+/// Opens the gate once the caches are filled.
 async fn open_when_synced(caches_gate: Gate, caches: Caches) {
     if caches.synced().await.is_ok() && caches.workloads().filled().await.is_ok() {
         caches_gate.open();
@@ -275,10 +342,10 @@ mod tests {
     async fn a_task_that_panics_ends_the_process_with_an_error() {
         let watchdog = Watchdog::new(Arc::default());
         let task: JoinHandle<Option<()>> = watchdog.spawn("the watches", async { panic!("on purpose") });
-        let outcome = timeout(DRAIN_LIMIT, asked_or_failed(pending(), &watchdog)).await.expect("an end");
+        let outcome = timeout(DRAIN_LIMIT, requested_or_failed(pending(), &watchdog)).await.expect("the end");
         assert_eq!(outcome.unwrap_err().to_string(), "the watches panicked: on purpose");
         assert_eq!(task.await.unwrap(), None);
         let watchdog = Watchdog::new(Arc::default());
-        assert!(asked_or_failed(ready(Ok(())), &watchdog).await.is_ok());
+        assert!(requested_or_failed(ready(Ok(())), &watchdog).await.is_ok());
     }
 }

@@ -14,7 +14,7 @@ use crate::{
     plan::{Kind, Workload, clear_pending, opt_out_patch, show_injection, template_patch},
     runtime::{
         FIELD_MANAGER,
-        ownership::{give_up, precondition},
+        ownership::{precondition, release_ownership},
     },
 };
 
@@ -120,7 +120,7 @@ pub(crate) async fn disown(client: &Client, kind: Kind, written: &DynamicObject)
 /// What the webhook sets is owned by nobody, because managedFields are computed before it is called; what is
 /// written here shall be no different.
 async fn give_up_ownership(client: &Client, kind: Kind, object: &DynamicObject) -> Result<(), Error> {
-    let Some(patch) = give_up(&object.metadata) else { return Ok(()) };
+    let Some(patch) = release_ownership(&object.metadata) else { return Ok(()) };
     send(client, kind, object, Patch::Json(patch)).await.map(drop)
 }
 

@@ -1,4 +1,4 @@
-//! `/healthz`, `/readyz` and `/metrics`, on a port of their own without TLS.
+//! `/healthz`, `/readyz` and `/metrics`, on a separate port without TLS.
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,10 +21,10 @@ use super::{
 /// The content type of OpenMetrics text.
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// What a request may take.
+/// The time limit for a request.
 const TIME_LIMIT: Duration = Duration::from_secs(5);
 
-/// The bounds of the port. Kubelets and monitoring open a few connections.
+/// The limits of the port. Kubelets and monitoring open a few connections.
 const LIMITS: Limits = Limits {
     connections: 64,
     connections_per_peer: 16,
@@ -33,7 +33,7 @@ const LIMITS: Limits = Limits {
     drain: Duration::from_millis(500),
 };
 
-/// Serves until `shutdown` is done, and then answers open requests for half a second at most.
+/// Serves until `shutdown` completes, and then finishes open requests for half a second at most.
 pub async fn serve(
     listener: TcpListener,
     readiness: Readiness,
@@ -114,7 +114,7 @@ mod tests {
         assert_eq!(get_status(&router, "/metrics").await, StatusCode::OK);
     }
 
-    /// The port with this router, where it is, and what ends it.
+    /// Starts the port with this router; returns its address, the token that stops it, and its task.
     async fn start(
         router: Router,
         metrics: Arc<Metrics>,
@@ -149,15 +149,15 @@ mod tests {
         open.write_all(b"GET /stuck HTTP/1.1\r\nhost: adieu\r\n\r\n").await.unwrap();
         // Once a later request is answered, the earlier connections have been accepted.
         ask(address, GET).await;
-        let asked = Instant::now();
+        let started = Instant::now();
         shutdown.cancel();
         timeout(Duration::from_secs(5), serving).await.expect("an end").unwrap();
-        assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
+        assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
         assert_eq!(idle.read(&mut [0]).await.unwrap_or_default(), 0);
     }
 
     #[tokio::test]
-    async fn a_request_at_the_admin_port_takes_a_bounded_time() {
+    async fn a_request_at_the_admin_port_times_out() {
         let stuck = Router::new().route("/stuck", get(pending::<()>));
         let (address, ..) = start(stuck, Arc::default()).await;
         let answer =
@@ -188,7 +188,7 @@ mod tests {
         for _ in 0..LIMITS.connections_per_peer {
             open.push(ask(address, GET).await);
         }
-        // It takes the place of the one that was used longest ago.
+        // It replaces the one with the oldest success.
         open.push(ask(address, GET).await);
         assert!(open.iter().all(|(_, answer)| answer.starts_with("HTTP/1.1 200 ")));
         assert_eq!(open[0].0.read(&mut [0]).await.unwrap_or_default(), 0);

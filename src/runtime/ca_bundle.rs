@@ -1,4 +1,4 @@
-//! The caBundle of our own webhook configuration: filled in, and put back when something takes it away.
+//! Writes the caBundle of the MutatingWebhookConfiguration, and restores it if another client changes it.
 
 use std::{future::pending, time::Duration};
 
@@ -18,24 +18,17 @@ use tokio::{sync::watch, time::sleep};
 
 use super::{FIELD_MANAGER, ownership, readiness::Gate};
 
-/// Whom the webhooks shall trust.
-#[derive(Clone, Debug)]
-pub enum Bundle {
-    /// The authorities whose certificates these are, PEM.
-    Ours(watch::Receiver<String>),
-    /// Somebody else fills it in, such as cert-manager.
-    Theirs,
-}
-
-/// How long after a failure the next attempt is made. Nothing else may ever come to cause one.
+/// The annotation with the failurePolicy of the webhooks for workloads, from the chart's values.
+const FAILURE_POLICY: &str = "adieu.dev/failure-policy";
+/// The time from a failure to the next attempt: no event may ever trigger one.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// Keeps the caBundle of the configuration `name` equal to what `bundle` holds, for ever, while this replica
-/// leads. `gate` opens when that is so for the first time, whoever wrote it.
-pub async fn keep(
+/// While this replica leads, keeps the caBundle of the configuration `name` equal to `bundle`; `None` if another
+/// component writes it. `gate` opens when the caBundle is set for the first time. Never returns.
+pub async fn run(
     client: Client,
     name: String,
-    mut bundle: Bundle,
+    mut bundle: Option<watch::Receiver<String>>,
     mut is_leader: watch::Receiver<bool>,
     gate: Gate,
 ) {
@@ -44,13 +37,9 @@ pub async fn keep(
     let mut events = watcher(api.clone(), only)
         .default_backoff()
         .applied_objects()
-        .inspect_err(
-            |error| tracing::warn!(%error, "watch of the webhook configuration failed, trying again"),
-        )
+        .inspect_err(|error| tracing::warn!(%error, "watch of the webhook configuration failed, retrying"))
         .filter_map(async |event| event.ok())
         .boxed();
-    let ours = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..Default::default() };
-    let send = async |due| api.patch(&name, &ours, &Patch::<()>::Json(due)).await;
     let mut gate = Some(gate);
     let mut current = None;
     let mut failed = false;
@@ -61,75 +50,90 @@ pub async fn keep(
                 Some(configuration) => current = Some(configuration),
                 None => return,
             },
-            () = bundle.changed() => {}
+            () = changed(&mut bundle) => {}
             changed = is_leader.changed() => if changed.is_err() { return },
         }
         failed = false;
         let Some(configuration) = &current else { continue };
-        let pem = bundle.pem();
-        let due = patch(configuration, pem.as_deref());
+        let pem = bundle.as_mut().map(|bundle| bundle.borrow_and_update().clone());
         let is_leader = *is_leader.borrow_and_update();
-        if due.0.is_empty() {
-            // Or an upgrade of the chart that sets another value would conflict.
-            let left = ownership::give_up(&configuration.metadata).filter(|_| is_leader);
-            if let Some(left) = left
-                && let Err(error) = send(left).await
-            {
-                tracing::debug!(configuration = name, %error, "our entry in managedFields is given up later");
-                failed = true;
-            }
-        } else if !is_leader {
-            continue;
-        } else {
-            match send(due).await {
-                Ok(_) => tracing::info!(configuration = name, "caBundle filled in"),
-                Err(error) => {
-                    tracing::warn!(configuration = name, %error, "caBundle not filled in, trying again");
-                    failed = true;
-                    continue;
-                }
-            }
-        }
-        if is_trusting(configuration) || pem.is_some() {
+        let outcome = reconcile(&api, configuration, pem.as_deref(), is_leader).await;
+        failed = matches!(outcome, Outcome::NotWritten | Outcome::NotReleased);
+        let is_written = matches!(outcome, Outcome::Current | Outcome::NotReleased);
+        if is_written && (has_ca_bundles(configuration) || pem.is_some()) {
             gate.take().into_iter().for_each(Gate::open);
         }
     }
 }
 
-impl Bundle {
-    async fn changed(&mut self) {
-        let told = match self {
-            Self::Ours(bundle) => bundle.changed().await.is_ok(),
-            Self::Theirs => false,
+#[derive(Clone, Copy)]
+enum Outcome {
+    Current,
+    /// The leader has to write it.
+    Pending,
+    NotWritten,
+    /// It is current, but adieu still owns fields.
+    NotReleased,
+}
+
+/// Writes the caBundle if it differs, and otherwise releases the ownership of the fields.
+async fn reconcile(
+    api: &Api<MutatingWebhookConfiguration>,
+    configuration: &MutatingWebhookConfiguration,
+    pem: Option<&str>,
+    is_leader: bool,
+) -> Outcome {
+    let name = configuration.metadata.name.as_deref().unwrap_or_default();
+    let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..Default::default() };
+    let send = async |patch| api.patch(name, &parameters, &Patch::<()>::Json(patch)).await;
+    let change = patch(configuration, pem);
+    if !change.0.is_empty() {
+        if !is_leader {
+            return Outcome::Pending;
+        }
+        return match send(change).await {
+            Ok(_) => {
+                tracing::info!(configuration = name, "caBundle written");
+                Outcome::Current
+            }
+            Err(error) => {
+                tracing::warn!(configuration = name, %error, "caBundle not written, retrying");
+                Outcome::NotWritten
+            }
         };
-        if !told {
-            pending::<()>().await;
-        }
     }
-
-    fn pem(&mut self) -> Option<String> {
-        match self {
-            Self::Ours(bundle) => Some(bundle.borrow_and_update().clone()),
-            Self::Theirs => None,
-        }
+    // Otherwise an upgrade of the chart that sets another value would conflict.
+    let release = ownership::release_ownership(&configuration.metadata).filter(|_| is_leader);
+    if let Some(release) = release
+        && let Err(error) = send(release).await
+    {
+        tracing::debug!(configuration = name, %error, "managedFields not released, retrying");
+        return Outcome::NotReleased;
     }
+    Outcome::Current
 }
 
-/// Whether every webhook trusts somebody.
-fn is_trusting(configuration: &MutatingWebhookConfiguration) -> bool {
-    configuration.webhooks.iter().flatten().all(|webhook| trusts(webhook).is_some())
+async fn changed(bundle: &mut Option<watch::Receiver<String>>) {
+    if let Some(bundle) = bundle
+        && bundle.changed().await.is_ok()
+    {
+        return;
+    }
+    pending::<()>().await;
 }
 
-fn trusts(webhook: &MutatingWebhook) -> Option<&ByteString> {
+/// Whether every webhook has a caBundle.
+fn has_ca_bundles(configuration: &MutatingWebhookConfiguration) -> bool {
+    configuration.webhooks.iter().flatten().all(|webhook| ca_bundle(webhook).is_some())
+}
+
+fn ca_bundle(webhook: &MutatingWebhook) -> Option<&ByteString> {
     webhook.client_config.ca_bundle.as_ref().filter(|bundle| !bundle.0.is_empty())
 }
 
-/// The failurePolicy of the webhooks for workloads, as the chart's value has it.
-const FAILURE_POLICY: &str = "adieu.dev/failure-policy";
-
-/// What must change for every webhook to trust `pem`, where it is ours to say, and for those of workloads to
-/// fail as the chart says, which must not be before anybody is trusted. Not where the configuration is another by
-/// now: a webhook that moved in the list would get another's value.
+/// The patch that sets the caBundle of every webhook to `pem`, if it is given, and the failurePolicy of the webhooks for
+/// workloads, but only with a caBundle: without one they would fail. The precondition on resourceVersion protects against
+/// a webhook that moved in the list, which would get another's value.
 fn patch(configuration: &MutatingWebhookConfiguration, pem: Option<&str>) -> JsonPatch {
     let bundle = pem.map(|pem| ByteString(pem.as_bytes().to_vec()));
     let wanted = configuration.metadata.annotations.as_ref().and_then(|all| all.get(FAILURE_POLICY));
@@ -142,9 +146,9 @@ fn patch(configuration: &MutatingWebhookConfiguration, pem: Option<&str>) -> Jso
         if bundle.is_some() && webhook.client_config.ca_bundle != bundle {
             add(&["clientConfig", "caBundle"], json!(bundle));
         }
-        // A pod that is created is let through in any case.
+        // The webhook for pods never fails closed.
         let of_pods = webhook.rules.iter().flatten().any(|rule| is_for(rule, "pods"));
-        let trusting = bundle.is_some() || trusts(webhook).is_some();
+        let trusting = bundle.is_some() || ca_bundle(webhook).is_some();
         if trusting && !of_pods && wanted.is_some() && webhook.failure_policy.as_ref() != wanted {
             add(&["failurePolicy"], json!(wanted));
         }
@@ -172,18 +176,18 @@ mod tests {
         trial::test_support::{client, failure},
     };
 
-    /// A replica that keeps the caBundle, and who tells it of authorities and of the election.
-    fn keeping(client: Client, leading: bool) -> (Readiness, (watch::Sender<String>, watch::Sender<bool>)) {
+    /// A replica, and the senders of its CAs and its leadership.
+    fn start(client: Client, leading: bool) -> (Readiness, (watch::Sender<String>, watch::Sender<bool>)) {
         let readiness = Readiness::default();
         let gate = readiness.gate("caBundle");
-        let (authorities, bundle) = watch::channel("pem".to_owned());
+        let (cas, bundle) = watch::channel("pem".to_owned());
         let (election, is_leader) = watch::channel(leading);
-        tokio::spawn(keep(client, "adieu".into(), Bundle::Ours(bundle), is_leader, gate));
-        (readiness, (authorities, election))
+        tokio::spawn(run(client, "adieu".into(), Some(bundle), is_leader, gate));
+        (readiness, (cas, election))
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_was_not_filled_in_is_tried_again_though_nothing_happens() {
+    async fn a_failed_ca_bundle_write_is_retried_without_an_event() {
         for first in [Some((500, failure(500, "etcd has no leader"))), None] {
             let configuration = json!({
                 "metadata": {"name": "adieu", "resourceVersion": "7"},
@@ -196,7 +200,7 @@ mod tests {
                 _ if target.contains("watch=") => None,
                 _ => Some((200, json!({"metadata": {"resourceVersion": "7"}, "items": [configuration]}))),
             });
-            let (readiness, _told) = keeping(client, true);
+            let (readiness, _senders) = start(client, true);
             let filled_in = async {
                 while !readiness.waiting_for().is_empty() {
                     sleep(RETRY).await;
@@ -207,7 +211,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn nothing_of_it_stays_in_our_name() {
+    async fn the_leader_drops_its_managed_fields() {
         let entry = |manager: &str| json!({"manager": manager, "operation": "Update"});
         let configuration = json!({
             "metadata": {"name": "adieu", "resourceVersion": "7", "managedFields": [entry("helm"), entry(FIELD_MANAGER)]},
@@ -225,14 +229,14 @@ mod tests {
                 _ if target.contains("watch=") => None,
                 _ => Some((200, json!({"metadata": {"resourceVersion": "7"}, "items": [configuration]}))),
             });
-            let (readiness, _told) = keeping(client, leading);
+            let (readiness, _senders) = start(client, leading);
             assert_eq!(timeout(RETRY, sent.recv()).await.is_ok(), leading);
             assert_eq!(readiness.waiting_for(), [""; 0]);
         }
     }
 
     #[test]
-    fn the_failure_policy_comes_with_the_bundle_and_spares_pods() {
+    fn the_failure_policy_is_set_with_the_ca_bundle_except_for_pods() {
         let configuration = |policy: &str| {
             let rules = |resource| json!([{"resources": [resource]}]);
             json!({
@@ -260,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn what_somebody_else_fills_in_is_left_and_waited_for() {
+    fn an_external_ca_bundle_is_kept_and_awaited() {
         let configuration = |trusting: bool| {
             let client = if trusting { json!({"caBundle": "cGVt"}) } else { json!({}) };
             serde_json::from_value::<MutatingWebhookConfiguration>(json!({
@@ -270,11 +274,11 @@ mod tests {
             }))
             .unwrap()
         };
-        assert!(patch(&configuration(false), None).0.is_empty() && !is_trusting(&configuration(false)));
+        assert!(patch(&configuration(false), None).0.is_empty() && !has_ca_bundles(&configuration(false)));
         let patched = serde_json::to_value(patch(&configuration(true), None)).unwrap();
         assert_eq!(patched[1], json!({"op": "add", "path": "/webhooks/0/failurePolicy", "value": "Fail"}));
         assert_eq!(patched.as_array().unwrap().len(), 2);
-        assert!(is_trusting(&configuration(true)));
+        assert!(has_ca_bundles(&configuration(true)));
     }
 
     #[test]

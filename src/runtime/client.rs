@@ -1,5 +1,5 @@
-//! A client of the API server that says who it is, for those who read audit logs, and waits for no answer for
-//! ever: a server whose machine dies closes no connection.
+//! The Kubernetes client, with a user agent for audit logs and a timeout for every answer: a server whose machine dies
+//! closes no connection.
 
 use std::{
     task::{Context, Poll},
@@ -21,40 +21,39 @@ use tower_http::timeout::TimeoutBody;
 
 const NAME: &str = concat!("adieu/", env!("CARGO_PKG_VERSION"));
 
-/// How long the API server may take to answer, and from one part of an answer to the next. One that lives ends a
-/// write after 34 s (`requestTimeoutUpperBound` of k8s.io/apiserver), whatever webhooks it has to wait for.
+/// The time limit for an answer of the API server, and for each part of it. A healthy API server ends a write after 34 s
+/// (`requestTimeoutUpperBound` of k8s.io/apiserver), whatever webhooks it waits for.
 pub const LIMIT: Duration = Duration::from_secs(40);
 
-/// How long it may take until a watch begins: one does at once, and while it doesn't, nobody knows what changes.
+/// The time limit for the start of a watch. It normally starts immediately, and until then changes go unnoticed.
 pub const WATCH_START: Duration = Duration::from_secs(15);
 
-/// How long a watch may bring nothing, not even a bookmark, which come about every minute. One that does so is renewed
-/// from where it was: its server may have died without a word.
+/// The time after which a watch without events is restarted from its last resourceVersion: bookmarks arrive about every
+/// minute, so its server may have died.
 pub const WATCH_SILENCE: Duration = Duration::from_secs(70);
 
-/// How much later the connection of a silent watch is given up for those who don't renew it themselves.
+/// The additional time after which the connection of a silent watch is closed, for watches that don't restart themselves.
 const SILENCE_MARGIN: Duration = Duration::from_secs(5);
 
-/// The API server that `KUBECONFIG` or the pod's service account leads to.
+/// A client for the cluster of `KUBECONFIG` or of the pod's service account.
 ///
 /// # Errors
-/// When there is neither, or what is there can't be used.
+/// If there is neither, or the configuration is invalid.
 pub async fn client() -> Result<Client, Error> {
-    of(Config::infer().await.map_err(Error::InferConfig)?)
+    with_limits(Config::infer().await.map_err(Error::InferConfig)?)
 }
 
-fn of(mut config: Config) -> Result<Client, Error> {
+fn with_limits(mut config: Config) -> Result<Client, Error> {
     config.headers.push((USER_AGENT, HeaderValue::from_static(NAME)));
-    // Whoever asks tries again by himself, and holds nobody up until then. A webhook may refuse with 429.
+    // Callers retry themselves, without blocking others. A webhook may deny with 429.
     config.default_retry = false;
     Ok(ClientBuilder::try_from(config)?.with_layer(&layer_fn(Limited)).build())
 }
 
-/// Gives up what isn't answered within [`LIMIT`]. The events of a watch may be further apart, and its beginning comes
-/// sooner.
+/// Times out requests after [`LIMIT`]; for a watch, [`WATCH_START`] and [`WATCH_SILENCE`] apply.
 pub(crate) struct Limited<S>(pub(crate) S);
 
-/// The API server didn't answer in time. What was asked for may be done all the same.
+/// The API server didn't answer in time. The request may have taken effect.
 #[derive(Debug, thiserror::Error)]
 #[error("the API server didn't answer within {} s", .0.as_secs())]
 struct Unanswered(Duration);
@@ -113,7 +112,7 @@ mod tests {
     use crate::trial::test_support::failure;
 
     #[tokio::test]
-    async fn a_refusal_with_a_code_of_overload_is_told_at_once() {
+    async fn a_denial_with_status_429_is_returned_immediately() {
         let asked = Arc::new(AtomicUsize::new(0));
         let requests = asked.clone();
         let server = Router::new().fallback(move || async move {
@@ -123,14 +122,14 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         tokio::spawn(axum::serve(listener, server).into_future());
-        let client = of(Config::new(address.parse().unwrap())).unwrap();
+        let client = with_limits(Config::new(address.parse().unwrap())).unwrap();
         let pods: Api<Pod> = Api::namespaced(client, "shop");
         let refused = timeout(Duration::from_secs(10), pods.get("web")).await.expect("an answer");
         assert!(matches!(refused, Err(Error::Api(status)) if status.message.contains("denied")));
         assert_eq!(asked.load(Ordering::Relaxed), 1);
     }
 
-    /// Answers with nothing but a beginning, or not at all.
+    /// An API server that sends only the start of an answer, or nothing.
     fn pods(begins: bool) -> Api<Pod> {
         let service = service_fn(move |_: Request<Body>| async move {
             if !begins {
@@ -143,13 +142,13 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_the_api_server_does_not_answer_is_given_up() {
+    async fn requests_without_an_answer_time_out() {
         for begins in [false, true] {
             let (pods, asked) = (pods(begins), Instant::now());
             let (list, update) = (ListParams::default(), PatchParams::default());
             let patch = Patch::Merge(json!({}));
             let asking = async { join!(pods.list(&list), pods.patch("web", &update, &patch)) };
-            let (listed, patched) = timeout(2 * LIMIT, asking).await.expect("an end");
+            let (listed, patched) = timeout(2 * LIMIT, asking).await.expect("the end");
             assert!(listed.is_err() && patched.is_err());
             assert_eq!(asked.elapsed().as_secs(), LIMIT.as_secs());
         }
@@ -158,12 +157,12 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_watch_waits_for_its_events_but_not_for_its_beginning() {
+    async fn a_watch_may_be_silent_but_must_begin_in_time() {
         let parameters = WatchParams::default();
         let begun = pods(true).watch(&parameters, "0").await.unwrap();
         let mut events = pin!(begun);
-        assert!(timeout(WATCH_SILENCE, events.next()).await.is_err(), "it goes on");
-        assert!(timeout(2 * SILENCE_MARGIN, events.next()).await.expect("an end").unwrap().is_err());
+        assert!(timeout(WATCH_SILENCE, events.next()).await.is_err(), "it stays open");
+        assert!(timeout(2 * SILENCE_MARGIN, events.next()).await.expect("the end").unwrap().is_err());
         let asked = Instant::now();
         assert!(pods(false).watch(&parameters, "0").await.is_err());
         assert_eq!(asked.elapsed().as_secs(), WATCH_START.as_secs());

@@ -1,6 +1,6 @@
-//! Leader election by a Lease, in the manner of client-go: time is measured on our own clock from when a
-//! renewal was seen, so that clocks needn't agree, and a leader that can't renew stops leading before anybody
-//! else may start. The Lease is watched, so that one which is given up is taken at once.
+//! Leader election with a Lease, as in client-go: the local clock measures the time since a renewal was observed, so
+//! clocks may differ, and a leader that can't renew stops leading before another may start. The Lease is watched, so a
+//! released one is acquired immediately.
 
 use std::{mem::replace, pin::pin, sync::Arc, time::Duration};
 
@@ -23,105 +23,112 @@ use tokio_util::sync::CancellationToken;
 
 use super::metrics::Metrics;
 
-/// On the Lease: while it is `"true"`, no workload is written. It is set by people, at run time.
+/// Annotation of the Lease: while it is `"true"`, no workload is written.
 pub const PAUSED: &str = "adieu.dev/paused";
 
-/// How long a Lease that nobody renews keeps others out.
-const LEASE: Duration = Duration::from_secs(10);
-/// How long a leader leads without having been able to renew; less than the above, so that whatever it was about
-/// to write is let go before another begins.
-const DEADLINE: Duration = Duration::from_secs(7);
-/// How often it renews, and how soon it tries again.
-const RENEWAL: Duration = Duration::from_secs(2);
+/// The time after which a Lease that isn't renewed expires.
+const LEASE_DURATION: Duration = Duration::from_secs(10);
+/// The time after which a leader that can't renew stops leading, so that its writes end before another leader starts.
+const RENEW_DEADLINE: Duration = Duration::from_secs(7);
+/// The interval of renewals and retries.
+const RETRY_PERIOD: Duration = Duration::from_secs(2);
 
-/// A replica that may come to lead.
+/// Runs for leadership and renews the Lease.
 #[derive(Clone, Debug)]
-pub struct Candidate {
+pub struct LeaderElector {
     api: Api<Lease>,
     lease: String,
     identity: String,
 }
 
-impl Candidate {
-    /// A candidate for the Lease `lease`, known to the others as `identity`.
+/// The progress of an election.
+#[derive(Debug, Default)]
+struct Election {
+    observed: ObservedLease,
+    /// Whether the last write conflicted, so `observed` is out of date.
+    outdated: bool,
+    /// When the last write started.
+    attempted: Option<Instant>,
+    /// When the last write started that acquired or renewed the Lease; `None` if another replica leads.
+    renewed: Option<Instant>,
+}
+
+impl LeaderElector {
+    /// An elector for the Lease `lease`, with `identity` as the holder.
     #[must_use]
     pub fn new(client: Client, namespace: &str, lease: String, identity: String) -> Self {
         Self { api: Api::namespaced(client, namespace), lease, identity }
     }
 
-    /// Keeps `leads` true to whether this replica leads, until `resign`; then the Lease is given up. `paused`
-    /// is whether the Lease carries the annotation [`PAUSED`].
-    pub async fn campaign(
+    /// Sends to `is_leader` whether this replica leads, and to `paused` whether the Lease has the annotation
+    /// [`PAUSED`], until `release` is cancelled; then releases the Lease.
+    pub async fn run(
         self,
         [is_leader, paused]: [watch::Sender<bool>; 2],
         metrics: Arc<Metrics>,
-        resign: CancellationToken,
+        release: CancellationToken,
     ) {
-        let follow = || watch_object(self.api.clone(), &self.lease).default_backoff();
-        let mut changes = pin!(follow());
-        let mut seen = Seen::Nothing;
-        // Whether that is known to be something else by now.
-        let mut outdated = false;
-        // When the last write was begun, and the last one that made or kept us the leader.
-        let (mut tried, mut renewed) = (None, None);
+        let watch_lease = || watch_object(self.api.clone(), &self.lease).default_backoff();
+        let mut changes = pin!(watch_lease());
+        let mut election = Election::default();
         loop {
-            // A list may take its time, and until it is there each write is another conflict.
-            let again = tried.map(|tried: Instant| tried + if outdated { DEADLINE } else { RENEWAL });
-            let next = seen.due(&self.identity).map(|due| again.map_or(due, |again| due.max(again)));
-            let deadline = renewed.map(|renewed: Instant| renewed + DEADLINE);
             tokio::select! {
                 biased;
-                () = resign.cancelled() => break,
+                () = release.cancelled() => break,
                 Some(change) = changes.next() => match change {
                     Ok(lease) => {
-                        seen.update(lease, Instant::now());
-                        outdated = false;
+                        election.observed.update(lease, Instant::now());
+                        election.outdated = false;
                     }
-                    Err(error) => tracing::warn!(%error, "watch of the lease failed, trying again"),
+                    Err(error) => tracing::warn!(%error, "watch of the lease failed, retrying"),
                 },
-                () = until(deadline) => {
-                    tracing::error!(lease = self.lease, "not renewed in time");
-                    renewed = None;
+                () = until(election.deadline()) => {
+                    tracing::error!(lease = self.lease, "lease not renewed in time, no longer leading");
+                    election.renewed = None;
                 }
-                () = until(next) => {
-                    let now = Instant::now();
-                    (tried, outdated) = (Some(now), false);
-                    let limit = deadline.unwrap_or(now + DEADLINE);
-                    match timeout_at(limit, self.take(&seen)).await {
-                        Ok(Ok(lease)) => {
-                            seen.update(Some(lease), now);
-                            renewed = Some(now);
-                        }
-                        // Who was faster, the watch should have told, or will. One whose API server died with its
-                        // machine tells nothing for minutes, so the Lease is listed anew.
-                        Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => {
-                            changes.set(follow());
-                            outdated = true;
-                        }
-                        Ok(Err(error)) => tracing::warn!(%error, "lease not written, trying again"),
-                        Err(_) => tracing::warn!("lease not written in time, trying again"),
+                () = until(election.next_attempt(&self.identity)) => {
+                    self.acquire_or_renew(&mut election).await;
+                    if election.outdated {
+                        // The API server of the watch may have died with its machine, so the Lease is listed again.
+                        changes.set(watch_lease());
                     }
                 }
             }
-            let pause = seen.is_paused();
-            if paused.send_if_modified(|paused| replace(paused, pause) != pause) {
-                tracing::warn!(lease = self.lease, paused = pause, "pause changed");
+            let is_paused = election.observed.is_paused();
+            if paused.send_if_modified(|paused| replace(paused, is_paused) != is_paused) {
+                tracing::warn!(lease = self.lease, paused = is_paused, "pause changed");
             }
-            if seen.is_held_by_another_than(&self.identity) {
-                renewed = None;
+            if election.observed.is_held_by_another_than(&self.identity) {
+                election.renewed = None;
             }
-            self.tell(&is_leader, &metrics, renewed.is_some());
+            self.publish(&is_leader, &metrics, election.renewed.is_some());
         }
-        self.tell(&is_leader, &metrics, false);
-        if renewed.is_some() {
-            let given_up = timeout_at(Instant::now() + DEADLINE, self.give_up(&seen)).await;
-            if !matches!(given_up, Ok(Ok(_))) {
-                tracing::warn!(lease = self.lease, "lease not given up; it runs out by itself");
+        self.publish(&is_leader, &metrics, false);
+        if election.renewed.is_some() {
+            let released =
+                timeout_at(Instant::now() + RENEW_DEADLINE, self.release(&election.observed)).await;
+            if !matches!(released, Ok(Ok(_))) {
+                tracing::warn!(lease = self.lease, "lease not released, it will expire");
             }
         }
     }
 
-    fn tell(&self, is_leader: &watch::Sender<bool>, metrics: &Metrics, leading: bool) {
+    async fn acquire_or_renew(&self, election: &mut Election) {
+        let now = Instant::now();
+        let limit = election.deadline().unwrap_or(now + RENEW_DEADLINE);
+        (election.attempted, election.outdated) = (Some(now), false);
+        match timeout_at(limit, self.write_as_holder(&election.observed)).await {
+            Ok(Ok(lease)) => {
+                election.observed.update(Some(lease), now);
+                election.renewed = Some(now);
+            }
+            Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => election.outdated = true,
+            Ok(Err(error)) => tracing::warn!(%error, "lease not written, retrying"),
+            Err(_) => tracing::warn!("lease not written in time, retrying"),
+        }
+    }
+
+    fn publish(&self, is_leader: &watch::Sender<bool>, metrics: &Metrics, leading: bool) {
         let changed = is_leader.send_if_modified(|is_leader| replace(is_leader, leading) != leading);
         if changed {
             metrics.leader.set(leading.into());
@@ -129,16 +136,16 @@ impl Candidate {
         }
     }
 
-    async fn take(&self, seen: &Seen) -> kube::Result<Lease> {
+    async fn write_as_holder(&self, observed: &ObservedLease) -> kube::Result<Lease> {
         let now = MicroTime(Timestamp::now());
-        let before = seen.lease();
+        let before = observed.lease();
         let spec = before.and_then(|lease| lease.spec.clone()).unwrap_or_default();
-        let ours = spec.holder_identity.as_deref() == Some(&self.identity);
-        let transitions = spec.lease_transitions.unwrap_or(0) + i32::from(before.is_some() && !ours);
+        let is_holder = spec.holder_identity.as_deref() == Some(&self.identity);
+        let transitions = spec.lease_transitions.unwrap_or(0) + i32::from(before.is_some() && !is_holder);
         let spec = LeaseSpec {
             holder_identity: Some(self.identity.clone()),
-            lease_duration_seconds: i32::try_from(LEASE.as_secs()).ok(),
-            acquire_time: spec.acquire_time.filter(|_| ours).or(Some(now.clone())),
+            lease_duration_seconds: i32::try_from(LEASE_DURATION.as_secs()).ok(),
+            acquire_time: spec.acquire_time.filter(|_| is_holder).or(Some(now.clone())),
             renew_time: Some(now),
             lease_transitions: Some(transitions),
             ..spec
@@ -146,12 +153,12 @@ impl Candidate {
         self.write(before, spec).await
     }
 
-    async fn give_up(&self, seen: &Seen) -> kube::Result<Lease> {
-        let spec = seen.lease().and_then(|lease| lease.spec.clone()).unwrap_or_default();
-        self.write(seen.lease(), LeaseSpec { holder_identity: None, ..spec }).await
+    async fn release(&self, observed: &ObservedLease) -> kube::Result<Lease> {
+        let spec = observed.lease().and_then(|lease| lease.spec.clone()).unwrap_or_default();
+        self.write(observed.lease(), LeaseSpec { holder_identity: None, ..spec }).await
     }
 
-    /// Replaces what was seen; a conflict where it is something else by now.
+    /// Replaces the observed Lease; returns a conflict if it has changed.
     async fn write(&self, before: Option<&Lease>, spec: LeaseSpec) -> kube::Result<Lease> {
         let parameters = PostParams::default();
         let metadata = ObjectMeta { name: Some(self.lease.clone()), ..ObjectMeta::default() };
@@ -165,6 +172,20 @@ impl Candidate {
     }
 }
 
+impl Election {
+    /// When this replica stops leading unless it renews.
+    fn deadline(&self) -> Option<Instant> {
+        self.renewed.map(|renewed| renewed + RENEW_DEADLINE)
+    }
+
+    fn next_attempt(&self, identity: &str) -> Option<Instant> {
+        // After a conflict each write is another one until the list has arrived, which may take a while.
+        let pause = if self.outdated { RENEW_DEADLINE } else { RETRY_PERIOD };
+        let retry = self.attempted.map(|attempted| attempted + pause);
+        self.observed.due(identity).map(|due| retry.map_or(due, |retry| due.max(retry)))
+    }
+}
+
 async fn until(instant: Option<Instant>) {
     match instant {
         Some(instant) => sleep_until(instant).await,
@@ -172,21 +193,22 @@ async fn until(instant: Option<Instant>) {
     }
 }
 
-/// What the watch, or our own write, last brought.
-#[derive(Debug)]
-enum Seen {
-    Nothing,
-    /// There is no Lease, since then.
+/// The Lease as of the last watch event or own write.
+#[derive(Debug, Default)]
+enum ObservedLease {
+    #[default]
+    Unknown,
+    /// There is no Lease; observed first at that time.
     Absent(Instant),
-    /// The Lease, and since when its spec is so.
-    Lease(Box<Lease>, Instant),
+    /// The Lease, and when its spec was observed first.
+    Present(Box<Lease>, Instant),
 }
 
-impl Seen {
+impl ObservedLease {
     fn lease(&self) -> Option<&Lease> {
         match self {
-            Self::Lease(lease, _) => Some(lease),
-            Self::Nothing | Self::Absent(_) => None,
+            Self::Present(lease, _) => Some(lease),
+            Self::Unknown | Self::Absent(_) => None,
         }
     }
 
@@ -197,10 +219,10 @@ impl Seen {
         };
         let same = |known: &Lease| known.spec == lease.spec;
         let since = match self {
-            Self::Lease(known, since) if same(known) => *since,
+            Self::Present(known, since) if same(known) => *since,
             _ => now,
         };
-        *self = Self::Lease(Box::new(lease), since);
+        *self = Self::Present(Box::new(lease), since);
     }
 
     fn holder(&self) -> Option<&str> {
@@ -216,16 +238,16 @@ impl Seen {
         self.holder().is_some_and(|holder| holder != identity)
     }
 
-    /// When `identity` shall write the Lease; never before it is known.
+    /// When `identity` may write the Lease; `None` while it is unknown.
     fn due(&self, identity: &str) -> Option<Instant> {
         match (self, self.holder()) {
-            (Self::Nothing, _) => None,
-            (Self::Absent(since), _) | (Self::Lease(_, since), None) => Some(*since),
-            (Self::Lease(_, since), Some(holder)) if holder == identity => Some(*since + RENEWAL),
-            (Self::Lease(lease, since), Some(_)) => {
+            (Self::Unknown, _) => None,
+            (Self::Absent(since), _) | (Self::Present(_, since), None) => Some(*since),
+            (Self::Present(_, since), Some(holder)) if holder == identity => Some(*since + RETRY_PERIOD),
+            (Self::Present(lease, since), Some(_)) => {
                 let seconds = lease.spec.as_ref().and_then(|spec| spec.lease_duration_seconds);
                 let seconds = seconds.and_then(|seconds| u64::try_from(seconds).ok());
-                Some(*since + seconds.map_or(LEASE, Duration::from_secs))
+                Some(*since + seconds.map_or(LEASE_DURATION, Duration::from_secs))
             }
         }
     }
@@ -247,7 +269,7 @@ mod tests {
     use super::*;
     use crate::trial::test_support::failure;
 
-    const US: &str = "adieu-1";
+    const SELF: &str = "adieu-1";
 
     fn lease(holder: Option<&str>, renewed: i64) -> Lease {
         let spec = LeaseSpec {
@@ -260,35 +282,35 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_holds_is_taken_at_once_and_nothing_before_it_is_known() {
+    fn a_free_lease_is_acquired_immediately_once_it_is_observed() {
         let now = Instant::now();
-        let mut seen = Seen::Nothing;
-        assert_eq!(seen.due(US), None);
+        let mut observed = ObservedLease::Unknown;
+        assert_eq!(observed.due(SELF), None);
         for free in [None, Some(lease(None, 0)), Some(lease(Some(""), 0))] {
-            seen.update(free, now);
-            assert_eq!(seen.due(US), Some(now));
-            assert!(!seen.is_held_by_another_than(US));
+            observed.update(free, now);
+            assert_eq!(observed.due(SELF), Some(now));
+            assert!(!observed.is_held_by_another_than(SELF));
         }
     }
 
     #[test]
-    fn another_s_lease_runs_out_when_no_renewal_is_seen_for_its_duration() {
+    fn a_lease_expires_if_no_renewal_is_observed_for_its_duration() {
         let start = Instant::now();
-        let mut seen = Seen::Nothing;
-        seen.update(Some(lease(Some("adieu-2"), 0)), start);
+        let mut observed = ObservedLease::Unknown;
+        observed.update(Some(lease(Some("adieu-2"), 0)), start);
         let later = start + Duration::from_secs(5);
-        // The same again, as a watch that begins anew brings it, is no renewal.
-        seen.update(Some(lease(Some("adieu-2"), 0)), later);
-        assert_eq!(seen.due(US), Some(start + Duration::from_secs(15)));
-        assert!(seen.is_held_by_another_than(US));
-        seen.update(Some(lease(Some("adieu-2"), 1)), later);
-        assert_eq!(seen.due(US), Some(later + Duration::from_secs(15)));
+        // The same Lease again, from a restarted watch, is no renewal.
+        observed.update(Some(lease(Some("adieu-2"), 0)), later);
+        assert_eq!(observed.due(SELF), Some(start + Duration::from_secs(15)));
+        assert!(observed.is_held_by_another_than(SELF));
+        observed.update(Some(lease(Some("adieu-2"), 1)), later);
+        assert_eq!(observed.due(SELF), Some(later + Duration::from_secs(15)));
     }
 
-    /// What the API server has; `None` where there is no Lease.
-    type Held = Arc<Mutex<Option<Lease>>>;
+    /// The Lease in the API server; `None` if there is none.
+    type Stored = Arc<Mutex<Option<Lease>>>;
 
-    /// The Lease of that version, held by another replica that renewed it then.
+    /// A Lease of that version, held by another replica that renewed it at that time.
     fn stored(version: &str, renewed: i64) -> Lease {
         let mut lease = lease(Some("adieu-2"), renewed);
         lease.metadata.name = Some("adieu".into());
@@ -296,9 +318,8 @@ mod tests {
         lease
     }
 
-    /// A client of an API server whose watches bring nothing, and that takes longer for a list than passes from one
-    /// attempt to the next.
-    fn silent(held: &Held) -> Client {
+    /// A client of an API server whose watches are silent, and whose lists take longer than [`RETRY_PERIOD`].
+    fn silent(held: &Stored) -> Client {
         let held = held.clone();
         let server = service_fn(move |request: Request<Body>| {
             let held = held.clone();
@@ -310,7 +331,7 @@ mod tests {
                         let silence = futures::stream::pending::<Result<Bytes, Infallible>>();
                         return Ok::<_, Infallible>(Response::new(Answer::from_stream(silence)));
                     }
-                    sleep(RENEWAL + RENEWAL / 2).await;
+                    sleep(RETRY_PERIOD + RETRY_PERIOD / 2).await;
                     let items: Vec<_> = held.lock().unwrap().clone().into_iter().collect();
                     (200, json!({"metadata": {"resourceVersion": "1"}, "items": items}))
                 } else {
@@ -339,40 +360,40 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn whose_watch_tells_nothing_any_more_leads_as_soon_as_others() {
+    async fn a_replica_with_a_dead_watch_acquires_and_keeps_the_lease() {
         for changed in [Some(stored("7", 1)), None] {
-            let held = Held::new(Mutex::new(Some(stored("1", 0))));
-            let candidate = Candidate::new(silent(&held), "adieu", "adieu".into(), US.into());
+            let held = Stored::new(Mutex::new(Some(stored("1", 0))));
+            let elector = LeaderElector::new(silent(&held), "adieu", "adieu".into(), SELF.into());
             let ((is_leader, mut leading), (paused, _)) = (watch::channel(false), watch::channel(false));
-            let campaign = candidate.campaign([is_leader, paused], Arc::default(), CancellationToken::new());
+            let run = elector.run([is_leader, paused], Arc::default(), CancellationToken::new());
             let test = async {
                 sleep(Duration::from_secs(10)).await;
-                // Nobody renews it from here on.
+                // From here on no replica renews it.
                 *held.lock().unwrap() = changed;
                 let is_leader =
                     timeout(Duration::from_secs(35), leading.wait_for(|is_leader| *is_leader)).await;
-                assert!(is_leader.is_ok(), "nobody leads");
+                assert!(is_leader.is_ok(), "no replica leads");
                 drop(is_leader);
 
-                // A leader too keeps up with what changes without its watch.
+                // A leader also tolerates changes that its watch misses.
                 let annotated = |lease: &mut Lease| lease.metadata.resource_version = Some("70".into());
                 held.lock().unwrap().as_mut().map(annotated).unwrap();
-                let lost = timeout(4 * DEADLINE, leading.wait_for(|is_leader| !is_leader)).await;
-                assert!(lost.is_err(), "led no more");
+                let lost = timeout(4 * RENEW_DEADLINE, leading.wait_for(|is_leader| !is_leader)).await;
+                assert!(lost.is_err(), "stopped leading");
             };
             tokio::select! {
-                () = campaign => panic!("nobody asked it to resign"),
+                () = run => panic!("stopped without a release"),
                 () = test => {}
             }
         }
     }
 
     #[test]
-    fn our_own_is_renewed_well_before_it_runs_out() {
+    fn the_leader_renews_well_before_the_lease_expires() {
         let now = Instant::now();
-        let mut seen = Seen::Nothing;
-        seen.update(Some(lease(Some(US), 0)), now);
-        assert_eq!(seen.due(US), Some(now + RENEWAL));
-        assert!(RENEWAL * 3 < DEADLINE && DEADLINE < LEASE);
+        let mut observed = ObservedLease::Unknown;
+        observed.update(Some(lease(Some(SELF), 0)), now);
+        assert_eq!(observed.due(SELF), Some(now + RETRY_PERIOD));
+        assert!(RETRY_PERIOD * 3 < RENEW_DEADLINE && RENEW_DEADLINE < LEASE_DURATION);
     }
 }

@@ -7,18 +7,16 @@ use std::{
 
 use tokio::net::{TcpListener, TcpSocket};
 
-/// What the kernel keeps of what a client has sent and the server has not read, and of what the client has yet to read, in
-/// bytes; it takes up to twice as much, which counts as the container's memory. A connection within a cluster, where an
-/// answer takes a millisecond, still brings tens of megabytes per second.
+/// The size of the kernel's receive and send buffers, in bytes; it takes up to twice as much, which counts as the
+/// container's memory. Within a cluster, at a round trip of a millisecond, that still allows tens of megabytes per second.
 const BUFFER: u32 = 16 * 1024;
-/// How many connections may wait to be accepted.
+/// The number of connections that may wait to be accepted.
 const BACKLOG: u32 = 1024;
 
-/// Listens at `address`. `[::]` is every address of IPv6 and IPv4; where the kernel has no IPv6, every one of
-/// IPv4.
+/// Listens at `address`. `[::]` means all IPv6 and IPv4 addresses; if the kernel has no IPv6, all IPv4 addresses.
 ///
 /// # Errors
-/// Where the address can't be bound.
+/// If the address can't be bound.
 pub async fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     bind(address, async |address| bind_socket(address)).await
 }
@@ -26,7 +24,7 @@ pub async fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 fn bind_socket(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv6() { TcpSocket::new_v6()? } else { TcpSocket::new_v4()? };
     socket.set_reuseaddr(true)?;
-    // Accepted connections have the same.
+    // Accepted connections inherit these.
     socket.set_recv_buffer_size(BUFFER)?;
     socket.set_send_buffer_size(BUFFER)?;
     socket.bind(address)?;
@@ -35,9 +33,9 @@ fn bind_socket(address: SocketAddr) -> io::Result<TcpListener> {
 
 async fn bind<L>(address: SocketAddr, bind: impl AsyncFn(SocketAddr) -> io::Result<L>) -> io::Result<L> {
     match bind(address).await {
-        // Who has the port has it for good.
+        // If the port is in use, IPv4 wouldn't help.
         Err(error) if is_any_of_ipv6(address) && error.kind() != io::ErrorKind::AddrInUse => {
-            tracing::info!(%error, "without IPv6");
+            tracing::info!(%error, "IPv6 is not available, listening on IPv4 only");
             bind((Ipv4Addr::UNSPECIFIED, address.port()).into()).await
         }
         bound => bound,
@@ -57,7 +55,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn who_listens_to_ipv6_is_reached_over_ipv4_as_well() {
+    async fn a_dual_stack_listener_accepts_ipv4() {
         let listener = listen((Ipv6Addr::UNSPECIFIED, 0).into()).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap();
@@ -67,8 +65,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn where_there_is_no_ipv6_ipv4_is_listened_to() {
-        // EAFNOSUPPORT, and what else may come.
+    async fn without_ipv6_the_listener_uses_ipv4() {
+        // EAFNOSUPPORT, or another error.
         let without = |error: fn() -> io::Error| {
             move |address: SocketAddr| async move {
                 if address.is_ipv6() { Err(error()) } else { Ok(address.to_string()) }
@@ -77,7 +75,10 @@ mod tests {
         let lacks = without(|| io::Error::from_raw_os_error(97));
         assert_eq!(bind("[::]:8443".parse().unwrap(), lacks).await.unwrap(), "0.0.0.0:8443");
         let lacks = without(|| io::Error::from_raw_os_error(97));
-        assert!(bind("[::1]:8443".parse().unwrap(), lacks).await.is_err(), "nobody asked for every address");
+        assert!(
+            bind("[::1]:8443".parse().unwrap(), lacks).await.is_err(),
+            "only the unspecified address falls back"
+        );
         let taken = without(|| io::ErrorKind::AddrInUse.into());
         assert!(bind("[::]:8443".parse().unwrap(), taken).await.is_err());
     }

@@ -1,4 +1,4 @@
-//! Logs: lines for people or JSON for machines, on standard error.
+//! Logs on standard error, as text or JSON.
 
 use std::{
     io::IsTerminal,
@@ -10,11 +10,11 @@ use clap::ValueEnum;
 use tokio::time::Instant;
 use tracing_subscriber::EnvFilter;
 
-/// How many lines there are in so much time about what anybody can cause, who reaches a port.
+/// The maximum number of lines per [`PERIOD`] for events that any client of a port can cause.
 const LINES: usize = 20;
 const PERIOD: Duration = Duration::from_secs(10);
 
-/// Bounds how many lines are logged. Metrics count the rest.
+/// Limits the rate of log lines. Metrics count all events.
 #[derive(Debug, Default)]
 pub struct LineLimit(Mutex<Lines>);
 
@@ -22,11 +22,11 @@ pub struct LineLimit(Mutex<Lines>);
 struct Lines {
     since: Option<Instant>,
     logged: usize,
-    left_out: usize,
+    dropped: usize,
 }
 
 impl LineLimit {
-    /// Whether another line is logged, and how many were left out before it.
+    /// Allows a line and returns how many were dropped before it; `None` if the limit is reached.
     pub fn allow(&self) -> Option<usize> {
         let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
@@ -35,32 +35,31 @@ impl LineLimit {
             lines.logged = 0;
         }
         if lines.logged == LINES {
-            lines.left_out += 1;
+            lines.dropped += 1;
             return None;
         }
         lines.logged += 1;
-        Some(std::mem::take(&mut lines.left_out))
+        Some(std::mem::take(&mut lines.dropped))
     }
 }
 
-/// How log lines are written.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// Lines for people, with colours on a terminal.
+    /// Text, with colors on a terminal.
     Text,
     /// One JSON object per line.
     Json,
 }
 
-/// Starts logging at what `filter` says, such as `info` or `adieu=debug,warn`. A second call changes
-/// nothing.
+/// Starts logging with a filter such as `info` or `adieu=debug,warn`. A second call has no effect.
 pub fn init(filter: &str, format: Format) {
     let stderr = std::io::stderr();
     let builder = tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(filter))
         .with_ansi(stderr.is_terminal())
         .with_writer(std::io::stderr);
-    // Only a subscriber that is there already makes this fail.
+    // This fails only if there is a subscriber already.
     drop(match format {
         Format::Text => builder.try_init(),
         Format::Json => builder.json().flatten_event(true).try_init(),
@@ -72,7 +71,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn lines_beyond_the_limit_are_left_out_and_counted() {
+    async fn lines_over_the_limit_are_dropped_and_counted() {
         let limit = LineLimit::default();
         assert!((0..LINES).all(|_| limit.allow() == Some(0)));
         assert!((0..1000).all(|_| limit.allow().is_none()));

@@ -1,9 +1,10 @@
-//! What a process in a cluster needs, one module per concern.
+//! The process: API client, leader election, certificates, servers, metrics, logs and shutdown; one module per concern.
 
 pub mod admin;
 pub mod ca_bundle;
 pub mod certificates;
 pub mod client;
+mod connections;
 pub mod leader;
 mod listen;
 pub mod logs;
@@ -11,7 +12,6 @@ pub mod metrics;
 pub mod ownership;
 pub mod panics;
 pub mod readiness;
-pub mod renewal;
 pub mod server;
 pub mod serving;
 pub mod shutdown;

@@ -1,4 +1,4 @@
-//! What is left in our name in `managedFields`: nothing, or what others apply would conflict with it.
+//! Releases the ownership of fields, so that other clients' applies don't conflict with adieu's writes.
 
 use json_patch::{
     Patch as JsonPatch, PatchOperation, RemoveOperation, ReplaceOperation, TestOperation, jsonptr::PointerBuf,
@@ -8,15 +8,15 @@ use serde_json::json;
 
 use super::FIELD_MANAGER;
 
-/// What takes our entry out of `managedFields`, if there is one and nobody changed the object since. What a
-/// controller writes is owned by it, and an unforced server-side apply of another value would conflict.
+/// A patch that drops adieu's entry from `managedFields`, with a precondition; `None` if there is no entry. With it, an
+/// unforced server-side apply of another value would conflict.
 #[must_use]
-pub fn give_up(metadata: &ObjectMeta) -> Option<JsonPatch> {
-    let ours =
+pub fn release_ownership(metadata: &ObjectMeta) -> Option<JsonPatch> {
+    let own =
         metadata.managed_fields.iter().flatten().position(|entry| {
             entry.manager.as_deref() == Some(FIELD_MANAGER) && entry.subresource.is_none()
         })?;
-    let entry = PointerBuf::from_tokens(["metadata", "managedFields", &ours.to_string()]);
+    let entry = PointerBuf::from_tokens(["metadata", "managedFields", &own.to_string()]);
     let manager = entry.concat(&PointerBuf::from_tokens(["manager"]));
     Some(JsonPatch(vec![
         precondition(metadata),
@@ -25,8 +25,8 @@ pub fn give_up(metadata: &ObjectMeta) -> Option<JsonPatch> {
     ]))
 }
 
-/// Setting the resourceVersion to what was read makes the API server refuse the write with a conflict
-/// where it is another by now.
+/// Sets the resourceVersion to the one that was read: the API server rejects the write with a conflict if the object has
+/// changed since.
 #[must_use]
 pub fn precondition(metadata: &ObjectMeta) -> PatchOperation {
     let path = PointerBuf::from_tokens(["metadata", "resourceVersion"]);
@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_our_own_entry_is_given_up() {
+    fn only_the_entry_of_adieu_is_dropped() {
         let entry = |manager: &str, more: serde_json::Value| {
             let mut entry = json!({"manager": manager, "operation": "Update"});
             entry.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -48,9 +48,9 @@ mod tests {
         let entries = [entry("helm", json!({})), status, entry(FIELD_MANAGER, json!({}))];
         let mut object = json!({"metadata": {"resourceVersion": "7", "managedFields": entries}});
         let metadata = |of: &serde_json::Value| serde_json::from_value(of["metadata"].clone()).unwrap();
-        let patch = give_up(&metadata(&object)).unwrap();
+        let patch = release_ownership(&metadata(&object)).unwrap();
         json_patch::patch(&mut object, &patch).unwrap();
         assert_eq!(object["metadata"]["managedFields"], json!(entries[..2]));
-        assert_eq!(give_up(&metadata(&object)), None);
+        assert_eq!(release_ownership(&metadata(&object)), None);
     }
 }

@@ -1,8 +1,7 @@
-//! Panics: bugs that must not take down more than the request or the workload that they are about.
+//! Panics: a bug must not fail more than the request or the workload that triggers it.
 //!
-//! A panic in a request is answered with 500, one while a workload or policy is reconciled counts as a failed attempt.
-//! A task that the operator can't work without ends the process, so that Kubernetes starts another. Each is logged and
-//! counted.
+//! A panic in a request is answered with 500; one in a reconciliation counts as a failed attempt. A panic in a task that
+//! the operator needs ends the process, so that Kubernetes restarts it. Each is logged and counted.
 
 use std::{
     any::Any,
@@ -26,7 +25,7 @@ use super::metrics::{Component, Metrics, PanicLabels};
 #[error("{0}")]
 pub struct Panicked(pub String);
 
-/// Logs each panic with its place, instead of printing it.
+/// Logs each panic with its location, instead of printing it.
 pub fn log() {
     set_hook(Box::new(|info: &PanicHookInfo<'_>| {
         let location = info.location().map(ToString::to_string).unwrap_or_default();
@@ -34,16 +33,16 @@ pub fn log() {
     }));
 }
 
-/// Runs `task`. A panic ends it alone, and is counted.
+/// Runs `task`; counts a panic and returns it as an error.
 ///
 /// # Errors
-/// Where it panicked.
+/// If the task panics.
 pub async fn caught<T>(
     component: Component,
     metrics: &Metrics,
     task: impl Future<Output = T>,
 ) -> Result<T, Panicked> {
-    // What it shared is behind locks that survive a panic, or belongs to it alone.
+    // State is behind locks that survive a panic, or belongs to the task alone.
     let outcome = AssertUnwindSafe(task).catch_unwind().await;
     outcome.map_err(|panic| {
         metrics.panics.get_or_create(&PanicLabels { component }).inc();
@@ -51,7 +50,7 @@ pub async fn caught<T>(
     })
 }
 
-/// Watches the tasks that the operator can't work without.
+/// Runs the tasks that the operator needs, and reports panics.
 #[derive(Clone, Debug)]
 pub struct Watchdog {
     metrics: Arc<Metrics>,
@@ -59,13 +58,13 @@ pub struct Watchdog {
 }
 
 impl Watchdog {
-    /// Nothing has failed yet.
+    /// A watchdog without tasks.
     #[must_use]
     pub fn new(metrics: Arc<Metrics>) -> Self {
         Self { metrics, failed: watch::channel(None).0 }
     }
 
-    /// The same task, whose panic is reported; `None` where it panicked.
+    /// Wraps a task so that a panic is reported; it then returns `None`.
     fn watch<T>(
         &self,
         name: &'static str,
@@ -81,7 +80,7 @@ impl Watchdog {
         }
     }
 
-    /// Spawns a task that is watched.
+    /// Spawns a task and reports a panic.
     pub fn spawn<T>(
         &self,
         name: &'static str,
@@ -93,7 +92,7 @@ impl Watchdog {
         self.spawn_on(&Handle::current(), name, task)
     }
 
-    /// Spawns a task that is watched, on threads of another runtime.
+    /// Spawns a task on another runtime, and reports a panic.
     pub fn spawn_on<T>(
         &self,
         threads: &Handle,
@@ -115,26 +114,26 @@ impl Watchdog {
     }
 }
 
-/// A layer that answers 500 where a handler panics.
+/// A layer that answers 500 if a handler panics.
 #[must_use]
-pub fn layer(component: Component, metrics: Arc<Metrics>) -> CatchPanicLayer<Answer> {
-    CatchPanicLayer::custom(Answer { component, metrics })
+pub fn layer(component: Component, metrics: Arc<Metrics>) -> CatchPanicLayer<PanicResponse> {
+    CatchPanicLayer::custom(PanicResponse { component, metrics })
 }
 
-/// Answers in the place of a handler that panicked.
+/// Makes the response for a handler that panicked.
 #[derive(Clone, Debug)]
-pub struct Answer {
+pub struct PanicResponse {
     component: Component,
     metrics: Arc<Metrics>,
 }
 
-impl ResponseForPanic for Answer {
+impl ResponseForPanic for PanicResponse {
     type ResponseBody = Body;
 
     fn response_for_panic(&mut self, panic: Box<dyn Any + Send + 'static>) -> Response<Body> {
         self.metrics.panics.get_or_create(&PanicLabels { component: self.component }).inc();
         let message = message(&*panic);
-        tracing::error!(component = ?self.component, message, "a request was answered with 500");
+        tracing::error!(component = ?self.component, message, "handler panicked, answering 500");
         (StatusCode::INTERNAL_SERVER_ERROR, "internal error, see the log\n").into_response()
     }
 }
@@ -149,7 +148,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_panic_is_caught_counted_and_told() {
+    async fn a_panic_is_caught_counted_and_reported() {
         let metrics = Metrics::default();
         let panic = caught(Component::Reconcile, &metrics, async { panic!("no {}", "luck") }).await;
         assert_eq!(panic.map_err(|panic: Panicked| panic.0), Err::<(), _>("panicked: no luck".to_owned()));
@@ -160,7 +159,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_task_that_panics_is_told_by_its_name() {
+    async fn a_task_that_panics_is_reported_by_name() {
         let watchdog = Watchdog::new(Arc::default());
         assert_eq!(watchdog.watch("good", async { 1 }).await, Some(1));
         assert!(watchdog.failed().now_or_never().is_none());

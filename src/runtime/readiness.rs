@@ -1,15 +1,15 @@
-//! Readiness: everything that must be there before the webhook may be called.
+//! Readiness: the conditions that must be met before the API server may call the webhook.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// What the process still waits for. Ready when nothing is left.
+/// The gates that are still closed. The process is ready when all are open.
 #[derive(Clone, Debug, Default)]
 pub struct Readiness {
     waiting_for: Arc<Mutex<Vec<&'static str>>>,
 }
 
-/// One thing that is waited for, until it is [opened](Gate::open). A gate that is merely dropped, by a
-/// task that failed, stays shut.
+/// A condition for readiness, until it is [opened](Gate::open). A gate that is dropped, by a task that failed, stays
+/// closed.
 #[derive(Debug)]
 pub struct Gate {
     name: &'static str,
@@ -17,19 +17,19 @@ pub struct Gate {
 }
 
 impl Readiness {
-    /// A thing to wait for.
+    /// Adds a closed gate.
     #[must_use]
     pub fn gate(&self, name: &'static str) -> Gate {
         self.add(name);
         Gate { name, readiness: self.clone() }
     }
 
-    /// Fails readiness for good: the process is about to end.
+    /// Fails readiness permanently: the process shuts down.
     pub fn shut_down(&self) {
         self.add("shutdown: no new requests, please");
     }
 
-    /// The names of what is waited for; empty when ready.
+    /// The names of the closed gates; empty when ready.
     #[must_use]
     pub fn waiting_for(&self) -> Vec<&'static str> {
         self.waiting_for.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -41,11 +41,11 @@ impl Readiness {
 }
 
 impl Gate {
-    /// What the gate stands for is there.
+    /// Opens the gate: its condition is met.
     pub fn open(self) {
         let mut waiting = self.readiness.waiting_for.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.retain(|name| *name != self.name);
-        tracing::info!(gate = self.name, remaining = waiting.len(), "ready");
+        tracing::info!(gate = self.name, remaining = waiting.len(), "readiness gate opened");
     }
 }
 
@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ready_means_every_gate_is_open_and_no_shutdown() {
+    fn ready_means_all_gates_are_open_and_no_shutdown() {
         let readiness = Readiness::default();
         let (a, b) = (readiness.gate("a"), readiness.gate("b"));
         assert_eq!(readiness.waiting_for(), ["a", "b"]);

@@ -1,9 +1,9 @@
 //! Serving the webhook over TLS, with a certificate that can change while it serves.
 //!
 //! The API server speaks HTTP/1.1 to webhooks (k8s.io/apiserver/pkg/util/webhook: over HTTP/2 one replica would
-//! get all requests), on connections that it keeps. Whoever closes such a connection while the other sends a
-//! request loses it, and a POST isn't sent again. So it is the client that closes: here, an idle connection is
-//! kept for longer than the client keeps it, and one that has to end is told so in an answer.
+//! get all requests), on connections that it keeps. If the server closes a connection while the client sends a request,
+//! the request is lost, and a POST isn't retried. So the client closes: idle connections stay open for longer than the
+//! client keeps them, and the last answer on a connection carries `Connection: close`.
 
 use std::{
     io,
@@ -34,22 +34,22 @@ use super::{
 
 pub use super::listen::listen;
 
-/// What a client may take for its TLS handshake. Until then it holds one of its connections, as afterwards.
+/// The time limit for a TLS handshake. The connection counts against the limits from the start.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long connections are still answered when they have to end. One that wasn't used in all this time is
-/// hardly used in the moment in which it is closed.
+/// The time in which requests are still answered during shutdown, with `Connection: close`. A connection that is idle
+/// for that long is unlikely to carry a request when it is closed.
 const LAME_DUCK: Duration = Duration::from_secs(10);
 
-/// The bounds of the webhook's port. A connection takes some 25 KiB, and the kernel as much as 64 KiB. Ten peers that
-/// open as many as they can leave the API server more than 50 at a time.
+/// The limits of the webhook's port. A connection takes some 25 KiB, and up to 64 KiB in the kernel. Ten peers that open
+/// as many as they can leave the API server more than 50.
 pub const LIMITS: Limits = Limits {
     connections: 640,
     connections_per_peer: 512,
-    // The API server closes what it hasn't used for 90 s (`IdleConnTimeout` of net/http's `DefaultTransport`).
+    // The API server closes connections that are idle for 90 s (`IdleConnTimeout` of net/http's `DefaultTransport`).
     head: Duration::from_mins(2),
-    // The API server opens another.
+    // The API server opens a new one.
     age: Duration::from_hours(1),
-    // The API server has left by then (`timeoutSeconds`).
+    // The API server's request has timed out by then (`timeoutSeconds`).
     drain: Duration::from_secs(5),
 };
 
@@ -62,7 +62,7 @@ pub struct KeyPair {
     pub key: String,
 }
 
-/// What new connections are encrypted with.
+/// The TLS configuration of new connections.
 #[derive(Clone, Debug)]
 pub struct Tls(Arc<RwLock<Arc<ServerConfig>>>);
 
@@ -72,15 +72,15 @@ impl Tls {
     }
 }
 
-/// A TLS configuration that holds `pair`; see [`reload`].
+/// A TLS configuration with `pair`; see [`reload`].
 ///
 /// # Errors
-/// Where the certificate or the key can't be read, or don't belong together.
+/// If the certificate or the key can't be read, or the key is not the certificate's.
 pub fn configure(pair: &KeyPair) -> io::Result<Tls> {
     Ok(Tls(Arc::new(RwLock::new(Arc::new(server_config(pair)?)))))
 }
 
-/// Lets new connections have `pair`. On an error the last good one stays.
+/// Uses `pair` for new connections. On an error the previous one stays.
 ///
 /// # Errors
 /// Like [`configure`].
@@ -90,7 +90,7 @@ pub fn reload(tls: &Tls, pair: &KeyPair) -> io::Result<()> {
     Ok(())
 }
 
-/// Serves until `stop`, and then until the clients have left, or had the time to.
+/// Serves until `stop` is cancelled, and then until the clients have disconnected or [`LAME_DUCK`] is over.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
@@ -99,7 +99,7 @@ pub async fn serve(
     stop: CancellationToken,
 ) {
     let router = router.layer(map_response_with_state(stop.clone(), set_connection_close));
-    let serve = move |stream, peer, closing| encrypted(stream, peer, router.clone(), tls.acceptor(), closing);
+    let serve = move |stream, peer, closing| serve_tls(stream, peer, router.clone(), tls.acceptor(), closing);
     let mut server = Server::new(listener, Port::Webhook, LIMITS, metrics, serve);
     tokio::select! {
         () = server.accept() => {}
@@ -109,7 +109,7 @@ pub async fn serve(
     server.close().await;
 }
 
-async fn encrypted(
+async fn serve_tls(
     stream: BoundedStream,
     peer: Peer,
     router: Router,
@@ -120,10 +120,10 @@ async fn encrypted(
     let handshake = closing.run_until_cancelled(timeout(HANDSHAKE_TIMEOUT, handshake)).await;
     match handshake {
         Some(Ok(Ok(mut stream))) => {
-            stream.get_mut().0.handshake_is_complete();
+            stream.get_mut().0.complete_handshake();
             serve_connection(stream, peer, router, LIMITS, closing).await;
         }
-        Some(Ok(Err(error))) => tracing::debug!(%error, peer = %peer.address, "no TLS handshake"),
+        Some(Ok(Err(error))) => tracing::debug!(%error, peer = %peer.address, "TLS handshake failed"),
         Some(Err(_)) | None => {}
     }
 }
@@ -169,7 +169,7 @@ mod tests {
 
     use super::*;
 
-    /// A server of its own, and who trusts it.
+    /// A server, and a client that trusts it.
     struct Setup {
         address: SocketAddr,
         connector: TlsConnector,
@@ -207,7 +207,7 @@ mod tests {
         }
     }
 
-    /// Up to the end of the answer.
+    /// Sends a request and reads the answer to its end.
     async fn ask(client: &mut TlsStream<TcpStream>) -> String {
         client.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
         let mut answer = Vec::new();
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_connection_that_has_to_end_is_told_so_in_an_answer() {
+    async fn shutdown_closes_connections_with_an_answer() {
         let setup = setup().await;
         let (mut one, mut other) = (setup.connect().await, setup.connect().await);
         for client in [&mut one, &mut other] {
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_connection_that_nobody_uses_does_not_keep_the_server() {
+    async fn an_unused_connection_does_not_block_the_shutdown() {
         let setup = setup().await;
         let mut client = setup.connect().await;
         ask(&mut client).await;
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_client_that_says_nothing_is_cut_off() {
+    async fn a_client_without_a_handshake_is_disconnected() {
         let setup = setup().await;
         let mut client = TcpStream::connect(setup.address).await.unwrap();
         tokio::time::pause();
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_large_body_passes_the_small_receive_buffer_quickly() {
+    async fn a_large_body_is_received_quickly_through_the_small_buffer() {
         let setup = setup().await;
         let mut client = setup.connect().await;
         let body = vec![b' '; 4 << 20];

@@ -1,15 +1,15 @@
-//! The signals that end the process.
+//! The signals that shut the process down.
 
 use std::{fs, pin::pin};
 
 use futures::future::OptionFuture;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Returns when the process is asked to end, by SIGTERM (the kubelet), SIGINT (a terminal) or SIGHUP (a terminal
-/// that is closed), which stays ignored where it is.
+/// Returns on SIGTERM (the kubelet), SIGINT (a terminal) or SIGHUP (a closed terminal), which stays ignored if the
+/// process was started with it ignored.
 ///
 /// # Errors
-/// Where the handlers can't be installed.
+/// If the handlers can't be installed.
 pub async fn requested() -> std::io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_closed_terminal_asks_to_end() {
+    async fn a_closed_terminal_requests_the_shutdown() {
         // Without a handler the signal would end the tests.
         let _handler = signal(SignalKind::hangup()).unwrap();
         let mut requested = pin!(requested());
@@ -59,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_ignored_is_read_from_the_status() {
+    fn ignored_signals_are_read_from_proc_status() {
         let ignored = |mask: &str| {
             let status = format!("Name:\tadieu\nSigIgn:\t{mask}\nSigCgt:\t0000000000000001\n");
             [SignalKind::hangup(), SignalKind::terminate()].map(|signal| ignores(&status, signal))

@@ -1,5 +1,5 @@
-//! A connection as it was accepted, with bounds on what it may hold of memory: what comes before the TLS handshake is
-//! complete, and what the client doesn't read.
+//! An accepted connection with bounded memory: before the TLS handshake is complete, and for data that the client
+//! doesn't read.
 
 use std::{
     future::Future as _,
@@ -18,40 +18,43 @@ use tokio::{
 /// The most bytes that a client may send before its TLS handshake is complete. The API server needs less than 2 KiB;
 /// rustls would hold 64 KiB of one message.
 const HANDSHAKE_SIZE: usize = 16 * 1024;
-/// How long what is written may take until the client has taken all of it. The API server waits for an answer, and
-/// reads it at once.
+/// The time for a client to read written data. The API server waits for the answer and reads it immediately.
 const WRITE_LIMIT: Duration = Duration::from_secs(10);
 
-/// A TCP connection with these bounds.
+/// A TCP connection with these limits.
 #[derive(Debug)]
 pub struct BoundedStream {
     stream: TcpStream,
-    /// How much may come before the handshake is complete; `None` once it is.
+    /// The bytes that are left for the handshake; `None` once it is complete.
     handshake: Option<usize>,
-    /// Since when something waits for the client to read.
+    /// The timer for data that the client hasn't read.
     unread: Option<Pin<Box<Sleep>>>,
 }
 
 impl BoundedStream {
-    /// A connection without TLS, or before its handshake: see [`Self::expect_handshake`].
+    /// A connection without a limit for the handshake: see [`Self::expect_handshake`].
     #[must_use]
     pub fn new(stream: TcpStream) -> Self {
         Self { stream, handshake: None, unread: None }
     }
 
-    /// The same, that a client may send little on before [`Self::handshake_is_complete`].
+    /// Limits the bytes that the client may send before [`Self::complete_handshake`].
     #[must_use]
     pub fn expect_handshake(mut self) -> Self {
         self.handshake = Some(HANDSHAKE_SIZE);
         self
     }
 
-    /// What comes now is bounded by who reads it.
-    pub fn handshake_is_complete(&mut self) {
+    /// Ends the limit: from here on the HTTP server bounds its reads.
+    pub fn complete_handshake(&mut self) {
         self.handshake = None;
     }
 
-    fn bounded<T>(&mut self, context: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+    fn time_limited<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        written: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
         if written.is_pending() {
             let limit = self.unread.get_or_insert_with(|| Box::pin(sleep(WRITE_LIMIT)));
             ready!(limit.as_mut().poll(context));
@@ -86,7 +89,7 @@ impl AsyncWrite for BoundedStream {
         buffer: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(context, buffer);
-        self.bounded(context, written)
+        self.time_limited(context, written)
     }
 
     fn poll_write_vectored(
@@ -95,29 +98,29 @@ impl AsyncWrite for BoundedStream {
         buffers: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(context, buffers);
-        self.bounded(context, written)
+        self.time_limited(context, written)
     }
 
     fn is_write_vectored(&self) -> bool {
         self.stream.is_write_vectored()
     }
 
-    /// Called when everything was written.
+    /// Called when all data was written.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.stream).poll_flush(context);
-        ready!(self.bounded(context, flushed))?;
+        ready!(self.time_limited(context, flushed))?;
         self.unread = None;
         Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let shut_down = Pin::new(&mut self.stream).poll_shutdown(context);
-        self.bounded(context, shut_down)
+        self.time_limited(context, shut_down)
     }
 }
 
 impl Drop for BoundedStream {
-    /// What the client didn't read would stay in the kernel's memory for minutes.
+    /// Resets the connection: unread data would stay in the kernel's memory for minutes.
     fn drop(&mut self) {
         if self.unread.is_some() {
             drop(self.stream.set_zero_linger());
@@ -147,7 +150,7 @@ mod tests {
         tokio::time::pause();
         let begun = Instant::now();
         let writing = async { while server.write_all(&[0; 8 * 1024]).await.is_ok() {} };
-        timeout(2 * WRITE_LIMIT, writing).await.expect("an end");
+        timeout(2 * WRITE_LIMIT, writing).await.expect("the end");
         assert!(begun.elapsed() >= WRITE_LIMIT);
         drop(server);
         let mut received = Vec::new();
@@ -156,8 +159,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_client_that_reads_in_time_may_stay() {
-        // More than the kernel's buffers take, so that each write has to wait for the client.
+    async fn a_client_that_reads_in_time_stays_connected() {
+        // More than the kernel's buffers hold, so each write has to wait for the client.
         const LENGTH: usize = 32 << 20;
         let (mut client, mut server) = pair().await;
         let (answer, mut read) = (vec![1; LENGTH], vec![0; LENGTH]);
@@ -175,12 +178,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_handshake_is_bounded_and_what_comes_after_it_is_not() {
+    async fn the_handshake_is_limited_and_later_data_is_not() {
         for (complete, readable) in [(false, HANDSHAKE_SIZE), (true, 4 * HANDSHAKE_SIZE)] {
             let (mut client, server) = pair().await;
             let mut server = server.expect_handshake();
             if complete {
-                server.handshake_is_complete();
+                server.complete_handshake();
             }
             client.write_all(&vec![1; 4 * HANDSHAKE_SIZE]).await.unwrap();
             drop(client);

@@ -55,7 +55,7 @@ async fn the_operator_that_is_asked_to_end_says_goodbye_and_exits_with_0() {
     let mut log = BufReader::new(operator.stderr.take().unwrap()).lines();
     says(&mut log, "\"remaining\":0").await;
     kill(Pid::from_raw(operator.id().unwrap().try_into().unwrap()), SIGTERM).unwrap();
-    says(&mut log, "bye").await;
+    says(&mut log, "shut down").await;
     let ended = timeout(LIMIT, operator.wait()).await.expect("an end");
     assert_eq!(ended.unwrap().code(), Some(0));
 }

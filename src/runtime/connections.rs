@@ -1,0 +1,273 @@
+//! The open connections of a port, limited in total and per peer.
+//!
+//! A peer is an IP address. If all connections are in use, the peer with the most loses an idle one to a peer that has
+//! fewer: however many peers open as many as they can, each keeps its fair share. To the webhook's port the API server
+//! is one or a few peers: one per control plane node, or one tunnel agent. It opens another connection for each
+//! concurrent request, so the limits are far above the number of concurrent admissions of a cluster.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use tokio::{task::AbortHandle, time::Instant};
+
+/// The client of a connection.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// Its IP address.
+    pub address: IpAddr,
+    /// The time of the last answer with status 200 on this connection: the API server's requests always get one.
+    last_success: Arc<Mutex<Option<Instant>>>,
+    /// Whether a request is in progress.
+    busy: Arc<AtomicBool>,
+}
+
+impl Peer {
+    /// A new connection of this address.
+    #[must_use]
+    pub fn new(address: IpAddr) -> Self {
+        Self { address, last_success: Arc::default(), busy: Arc::default() }
+    }
+
+    fn last_success(&self) -> Option<Instant> {
+        *self.last_success.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_busy(&self) -> bool {
+        self.busy.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_busy(&self, busy: bool) {
+        self.busy.store(busy, Ordering::Relaxed);
+    }
+
+    pub(super) fn record_success(&self) {
+        *self.last_success.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+}
+
+/// The open connections of a port.
+#[derive(Clone, Debug)]
+pub(super) struct Connections {
+    max_total: usize,
+    max_per_peer: usize,
+    open: Arc<Mutex<Open>>,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    total: usize,
+    accepted: u64,
+    /// The connections of each peer, by the order in which they were accepted.
+    by_peer: HashMap<IpAddr, BTreeMap<u64, Slot>>,
+}
+
+/// A connection, and the task that serves it.
+#[derive(Debug)]
+struct Slot {
+    peer: Peer,
+    task: Option<AbortHandle>,
+}
+
+/// An open connection, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) peer: Peer,
+    pub(super) number: u64,
+    open: Arc<Mutex<Open>>,
+}
+
+/// The answer to a request for a connection.
+#[derive(Debug)]
+pub(super) struct Admission {
+    /// `None` if the connection is rejected.
+    pub(super) connection: Option<Connection>,
+    /// Whether another connection was closed for it.
+    pub(super) displaced: bool,
+}
+
+impl Connections {
+    pub(super) fn new(max_total: usize, max_per_peer: usize) -> Self {
+        Self { max_total, max_per_peer, open: Arc::default() }
+    }
+
+    /// Admits a connection from `peer`. At the peer's own limit it replaces another of its own; at the total limit it
+    /// replaces one of the peer with the most, if that one has at least two more. A peer without a connection replaces
+    /// the least useful one of all. A connection with a request in progress is never replaced.
+    pub(super) fn open(&self, peer: IpAddr) -> Admission {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = open.by_peer.get(&peer).map_or(0, BTreeMap::len);
+        let is_own_limit_reached = own >= self.max_per_peer;
+        let mut displaced = false;
+        if is_own_limit_reached || open.total >= self.max_total {
+            let (largest, count) = open.largest();
+            displaced = if is_own_limit_reached {
+                open.displace(|of| of == peer)
+            } else {
+                count > own + 1 && open.displace(|of| Some(of) == largest)
+                    || own == 0 && open.displace(|_| true)
+            };
+            if !displaced {
+                return Admission { connection: None, displaced };
+            }
+        }
+        open.total += 1;
+        open.accepted += 1;
+        let (number, peer) = (open.accepted, Peer::new(peer));
+        let connections = open.by_peer.entry(peer.address).or_default();
+        connections.insert(number, Slot { peer: peer.clone(), task: None });
+        let connection = Connection { peer, number, open: self.open.clone() };
+        Admission { connection: Some(connection), displaced }
+    }
+
+    /// Sets the task to abort when the connection is displaced.
+    pub(super) fn set_task(&self, peer: IpAddr, number: u64, task: AbortHandle) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let slot = open.by_peer.get_mut(&peer).and_then(|connections| connections.get_mut(&number));
+        if let Some(slot) = slot {
+            slot.task = Some(task);
+        }
+    }
+}
+
+impl Open {
+    /// The peer with the most connections, and their number.
+    fn largest(&self) -> (Option<IpAddr>, usize) {
+        let counts = self.by_peer.iter().map(|(peer, connections)| (connections.len(), *peer));
+        counts.max().map_or((None, 0), |(count, peer)| (Some(peer), count))
+    }
+
+    /// Closes the least useful idle connection of some peers: the oldest without a success, else the one with the
+    /// oldest success. Returns whether there is one.
+    fn displace(&mut self, is_candidate: impl Fn(IpAddr) -> bool) -> bool {
+        let peers = self.by_peer.iter().filter(|(peer, _)| is_candidate(**peer));
+        let connections = peers.flat_map(|(_, connections)| connections);
+        let idle = connections.filter(|(_, slot)| !slot.peer.is_busy());
+        let least = idle.min_by_key(|(number, slot)| (slot.peer.last_success(), **number));
+        let Some((peer, number)) = least.map(|(number, slot)| (slot.peer.address, *number)) else {
+            return false;
+        };
+        let displaced = self.remove(peer, number);
+        if let Some(Slot { task: Some(task), .. }) = &displaced {
+            task.abort();
+        }
+        displaced.is_some()
+    }
+
+    fn remove(&mut self, peer: IpAddr, number: u64) -> Option<Slot> {
+        let connections = self.by_peer.get_mut(&peer)?;
+        let removed = connections.remove(&number)?;
+        if connections.is_empty() {
+            self.by_peer.remove(&peer);
+        }
+        self.total -= 1;
+        Some(removed)
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.remove(self.peer.address, self.number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    fn peer(number: u8) -> IpAddr {
+        Ipv4Addr::new(10, 0, 0, number).into()
+    }
+
+    /// Opens `count` connections of a peer; returns the admitted ones, and how many are open.
+    fn opened(connections: &Connections, number: u8, count: usize) -> (Vec<Connection>, usize) {
+        let opened = (0..count).filter_map(|_| connections.open(peer(number)).connection).collect();
+        let open = connections.open.lock().unwrap();
+        (opened, open.by_peer.get(&peer(number)).map_or(0, BTreeMap::len))
+    }
+
+    #[test]
+    fn connections_are_limited_in_total_and_per_peer() {
+        let connections = Connections::new(5, 2);
+        let (two, count) = opened(&connections, 1, 3);
+        assert_eq!(count, 2, "the third replaced the first");
+        let others = [2, 3].map(|number| opened(&connections, number, 2).0);
+        assert_eq!(connections.open.lock().unwrap().total, 5);
+        assert!(connections.open(peer(3)).connection.is_none(), "no peer has more");
+        drop((two, others));
+        let open = connections.open.lock().unwrap();
+        assert!(open.total == 0 && open.by_peer.is_empty(), "{open:?}");
+    }
+
+    #[test]
+    fn each_peer_keeps_its_share_however_many_are_greedy() {
+        let connections = Connections::new(100, 80);
+        let (few, _) = opened(&connections, 0, 5);
+        let mut greedy = Vec::new();
+        for round in 1..=15 {
+            greedy.extend(opened(&connections, round, 100).0);
+        }
+        let open = connections.open.lock().unwrap();
+        let counts: HashMap<_, _> = open.by_peer.iter().map(|(peer, open)| (*peer, open.len())).collect();
+        drop(open);
+        assert_eq!(counts.values().sum::<usize>(), 100);
+        assert_eq!(counts[&peer(0)], few.len(), "its share is more");
+        for number in 1..=15 {
+            assert!((6..=7).contains(&counts[&peer(number)]), "{counts:?}");
+        }
+        let (new, count) = opened(&connections, 16, 5);
+        assert!(count == 5 && new.len() == 5);
+    }
+
+    #[tokio::test]
+    async fn the_connection_without_a_success_or_with_the_oldest_is_displaced() {
+        let connections = Connections::new(4, 4);
+        let (held, _) = opened(&connections, 1, 4);
+        let pending = |_: &Connection| tokio::spawn(std::future::pending::<()>());
+        let tasks: Vec<_> = held.iter().map(pending).collect();
+        for (connection, task) in held.iter().zip(&tasks) {
+            connections.set_task(peer(1), connection.number, task.abort_handle());
+        }
+        for number in [2, 0, 3] {
+            held[number].peer.record_success();
+        }
+        let mut newcomers = Vec::new();
+        for (newcomer, gone) in [(2, 1), (3, 2)] {
+            newcomers.push(connections.open(peer(newcomer)));
+            let still: Vec<_> = connections.open.lock().unwrap().by_peer[&peer(1)].keys().copied().collect();
+            assert!(!still.contains(&held[gone].number), "{still:?}");
+        }
+        assert!(newcomers.iter().all(|newcomer| newcomer.displaced && newcomer.connection.is_some()));
+        for (number, task) in tasks.into_iter().enumerate() {
+            if [1, 2].contains(&number) {
+                assert!(task.await.unwrap_err().is_cancelled());
+            } else {
+                assert!(!task.is_finished());
+            }
+        }
+    }
+
+    #[test]
+    fn no_connection_is_displaced_while_a_request_is_in_progress() {
+        let connections = Connections::new(3, 2);
+        let busy = |connection: &Connection| connection.peer.set_busy(true);
+        let (held, _) = opened(&connections, 1, 2);
+        held.iter().for_each(busy);
+        assert!(connections.open(peer(1)).connection.is_none(), "its own are busy");
+        let (idle, _) = opened(&connections, 2, 1);
+        let new = connections.open(peer(3));
+        assert!(new.displaced, "a peer without a connection replaces the idle one");
+        assert!(!connections.open.lock().unwrap().by_peer.contains_key(&peer(2)));
+        new.connection.iter().for_each(busy);
+        assert!(connections.open(peer(4)).connection.is_none(), "all are busy");
+        drop((held, idle));
+    }
+}

@@ -1,0 +1,191 @@
+//! The labels of the metrics.
+
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
+
+/// Labels of [`super::Metrics::admission_requests`].
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct AdmissionLabels {
+    /// The object's kind.
+    pub kind: KindLabel,
+    /// The outcome.
+    pub result: AdmissionResult,
+}
+
+/// Labels of [`super::Metrics::reconciles`].
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct ReconcileLabels {
+    /// The object's kind.
+    pub kind: KindLabel,
+    /// The outcome.
+    pub result: ReconcileResult,
+}
+
+/// Labels of [`super::Metrics::workloads`].
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct WorkloadLabels {
+    /// The object's kind.
+    pub kind: KindLabel,
+    /// Its state.
+    pub state: WorkloadState,
+}
+
+/// Labels of [`super::Metrics::undecodable_objects`] and [`super::Metrics::oversized_objects`].
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct ObjectLabels {
+    /// The object's kind.
+    pub kind: KindLabel,
+}
+
+/// Labels of [`super::Metrics::overload`].
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct OverloadLabels {
+    /// The reason.
+    pub reason: Overload,
+}
+
+/// Labels of [`super::Metrics::rejected_connections`].
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct PortLabel {
+    /// The port.
+    pub port: Port,
+}
+
+/// Labels of [`super::Metrics::panics`].
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct PanicLabels {
+    /// The component.
+    pub component: Component,
+}
+
+/// A label with fixed values.
+macro_rules! label_values {
+    ($(#[$meta:meta])* $name:ident { $($(#[$of:meta])* $variant:ident = $value:literal,)* }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
+        pub enum $name { $($(#[$of])* $variant,)* }
+
+        impl $name {
+            /// Every value.
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+
+            /// The value of the label.
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $value,)* }
+            }
+        }
+
+        impl EncodeLabelValue for $name {
+            fn encode(
+                &self,
+                encoder: &mut LabelValueEncoder<'_>,
+            ) -> Result<(), std::fmt::Error> {
+                self.as_str().encode(encoder)
+            }
+        }
+    };
+}
+
+label_values! {
+    /// Why a request to the webhook wasn't reviewed.
+    Overload {
+        /// No memory was free in time.
+        Memory = "memory",
+        /// The body arrived too slowly.
+        SlowBody = "slow_body",
+    }
+}
+
+label_values! {
+    /// A port that the operator serves.
+    Port {
+        /// The webhook's.
+        Webhook = "webhook",
+        /// The port of health, readiness and metrics.
+        Admin = "admin",
+    }
+}
+
+label_values! {
+    /// The component that panicked.
+    Component {
+        /// A request to the webhook.
+        Webhook = "webhook",
+        /// A request to the admin port.
+        Admin = "admin",
+        /// The reconciliation of a workload or policy.
+        Reconcile = "reconcile",
+        /// A task that the operator needs: the process ends.
+        Background = "background",
+    }
+}
+
+/// The kind of a workload, of another watched object, or `Pod`, as a label.
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
+pub struct KindLabel(pub &'static str);
+
+label_values! {
+    /// The outcome of an admission request.
+    AdmissionResult {
+        /// Allowed unchanged.
+        Unchanged = "unchanged",
+        /// Allowed with a patch.
+        Patched = "patched",
+        /// Denied because of an invalid annotation.
+        Denied = "denied",
+        /// Allowed unchanged, because it is too large for injection.
+        TooLarge = "too_large",
+    }
+}
+
+label_values! {
+    /// The outcome of a reconciliation.
+    ReconcileResult {
+        /// The workload is in its desired state.
+        Unchanged = "unchanged",
+        /// The workload was patched.
+        Patched = "patched",
+        /// The workload waits for another's rollout, its own, or its next update.
+        Waiting = "waiting",
+        /// The workload would be patched, but the policy's mode is `Audit`.
+        Audit = "audit",
+        /// Another client, such as another webhook, reverted the patch.
+        Reverted = "reverted",
+        /// Another client wrote the workload at the same time: it is retried.
+        Conflict = "conflict",
+        /// The API server rejected the write or was not reachable.
+        ApiError = "api_error",
+    }
+}
+
+label_values! {
+    /// The state of a managed workload.
+    WorkloadState {
+        /// Its template is in its desired state.
+        Injected = "injected",
+        /// Its pods are injected as they are created.
+        PodInjection = "pod_injection",
+        /// Its template has to be changed.
+        Pending = "pending",
+        /// Its template has to be changed, but the write is rejected or reverted.
+        Blocked = "blocked",
+        /// It can't be injected, for example because a maximum is too low.
+        Unsatisfiable = "unsatisfiable",
+        /// It would be changed, but the policy's mode is `Audit`.
+        Audit = "audit",
+    }
+}
+
+impl WorkloadState {
+    /// Whether the state can change without a change of the workload.
+    #[must_use]
+    pub fn is_unsettled(self) -> bool {
+        matches!(self, Self::Pending | Self::Blocked)
+    }
+}
+
+impl EncodeLabelValue for KindLabel {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
+        self.0.encode(encoder)
+    }
+}

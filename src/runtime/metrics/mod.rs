@@ -1,0 +1,251 @@
+//! The metrics of the operator. Labels take values from fixed sets only.
+
+mod labels;
+
+use prometheus_client::{
+    encoding::text,
+    metrics::{
+        counter::Counter,
+        family::Family,
+        gauge::Gauge,
+        histogram::{Histogram, exponential_buckets},
+        info::Info,
+    },
+    registry::{Registry, Unit},
+};
+
+pub use self::labels::{
+    AdmissionLabels, AdmissionResult, Component, KindLabel, ObjectLabels, Overload, OverloadLabels,
+    PanicLabels, Port, PortLabel, ReconcileLabels, ReconcileResult, WorkloadLabels, WorkloadState,
+};
+
+/// Every metric of the operator.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// Reviewed admission requests.
+    pub admission_requests: Family<AdmissionLabels, Counter>,
+    /// Seconds from a request's last byte to its answer.
+    pub admission_duration: Histogram,
+    /// Requests that were no admission review of a workload or pod.
+    pub admission_bad_requests: Counter,
+    /// Requests to the webhook that were not reviewed for lack of memory, or because the body was too slow.
+    pub overload: Family<OverloadLabels, Counter>,
+    /// Connections that were closed immediately because of a limit.
+    pub rejected_connections: Family<PortLabel, Counter>,
+    /// Caught panics.
+    pub panics: Family<PanicLabels, Counter>,
+    /// Reconciled workloads.
+    pub reconciles: Family<ReconcileLabels, Counter>,
+    /// Managed workloads of the cluster, counted by the leader.
+    pub workloads: Family<WorkloadLabels, Gauge>,
+    /// Failed rollouts of policy changes, which stop further rollouts.
+    pub failed_rollouts: Gauge,
+    /// Watched objects that can't be decoded.
+    pub undecodable_objects: Family<ObjectLabels, Gauge>,
+    /// Watched objects that are too large to be read.
+    pub oversized_objects: Family<ObjectLabels, Gauge>,
+    /// Start of the serving certificate's validity, in seconds since 1970.
+    pub certificate_not_before: Gauge,
+    /// Expiration of the serving certificate, in seconds since 1970.
+    pub certificate_expiration: Gauge,
+    /// 1 if this replica is the leader, otherwise 0.
+    pub leader: Gauge,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("adieu");
+        let metrics = Self {
+            admission_requests: Family::default(),
+            admission_duration: Histogram::new(exponential_buckets(0.000_1, 2.0, 14)),
+            admission_bad_requests: Counter::default(),
+            overload: Family::default(),
+            rejected_connections: Family::default(),
+            panics: Family::default(),
+            reconciles: Family::default(),
+            workloads: Family::default(),
+            failed_rollouts: Gauge::default(),
+            undecodable_objects: Family::default(),
+            oversized_objects: Family::default(),
+            certificate_not_before: Gauge::default(),
+            certificate_expiration: Gauge::default(),
+            leader: Gauge::default(),
+            registry: Registry::default(),
+        };
+        metrics.register_webhook(&mut registry);
+        metrics.register_controller(&mut registry);
+        metrics.register_process(&mut registry);
+        metrics.initialize_counters();
+        Self { registry, ..metrics }
+    }
+}
+
+impl Metrics {
+    fn register_webhook(&self, registry: &mut Registry) {
+        registry.register(
+            "admission_requests",
+            "Admission requests for workloads and pods",
+            self.admission_requests.clone(),
+        );
+        registry.register_with_unit(
+            "admission_duration",
+            "Time to review an admission request",
+            Unit::Seconds,
+            self.admission_duration.clone(),
+        );
+        registry.register(
+            "admission_bad_requests",
+            "Requests to the webhook that were no admission review of a workload or pod",
+            self.admission_bad_requests.clone(),
+        );
+        registry.register(
+            "admission_overload",
+            "Requests to the webhook that were not reviewed for lack of memory or because the body was too slow",
+            self.overload.clone(),
+        );
+    }
+
+    fn register_controller(&self, registry: &mut Registry) {
+        registry.register("reconciles", "Reconciled workloads", self.reconciles.clone());
+        registry.register(
+            "workloads",
+            "Managed workloads by state, counted by the leader",
+            self.workloads.clone(),
+        );
+        registry.register(
+            "failed_rollouts",
+            "Failed rollouts of policy changes, which stop further rollouts",
+            self.failed_rollouts.clone(),
+        );
+        registry.register(
+            "undecodable_objects",
+            "Watched objects that can't be decoded and are ignored",
+            self.undecodable_objects.clone(),
+        );
+        registry.register(
+            "oversized_objects",
+            "Watched objects that are too large to be read",
+            self.oversized_objects.clone(),
+        );
+    }
+
+    fn register_process(&self, registry: &mut Registry) {
+        registry.register(
+            "rejected_connections",
+            "Connections closed immediately because of a limit on their number",
+            self.rejected_connections.clone(),
+        );
+        registry.register("panics", "Caught panics", self.panics.clone());
+        registry.register(
+            "certificate_not_before_timestamp_seconds",
+            "Start of the serving certificate's validity",
+            self.certificate_not_before.clone(),
+        );
+        registry.register(
+            "certificate_expiration_timestamp_seconds",
+            "Expiration of the serving certificate",
+            self.certificate_expiration.clone(),
+        );
+        registry.register("leader_status", "Whether this replica is the leader", self.leader.clone());
+        let version = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("build", "The running version", version);
+    }
+
+    /// Exports counters with 0, so that their first increase is visible.
+    fn initialize_counters(&self) {
+        for &reason in Overload::ALL {
+            drop(self.overload.get_or_create(&OverloadLabels { reason }));
+        }
+        for &port in Port::ALL {
+            drop(self.rejected_connections.get_or_create(&PortLabel { port }));
+        }
+        for &component in Component::ALL {
+            drop(self.panics.get_or_create(&PanicLabels { component }));
+        }
+    }
+
+    /// The metrics as OpenMetrics text.
+    ///
+    /// # Errors
+    /// Never in practice: the text is written to memory.
+    pub fn render(&self) -> Result<String, std::fmt::Error> {
+        let mut rendered = String::new();
+        text::encode(&mut rendered, &self.registry)?;
+        Ok(rendered)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn names_follow_the_conventions() {
+        let metrics = Metrics::default();
+        let labels = AdmissionLabels { kind: KindLabel("Deployment"), result: AdmissionResult::Patched };
+        metrics.admission_requests.get_or_create(&labels).inc();
+        metrics.admission_duration.observe(0.001);
+        let text = metrics.render().unwrap();
+        for line in [
+            "adieu_admission_requests_total{kind=\"Deployment\",result=\"patched\"} 1",
+            "adieu_admission_duration_seconds_count 1",
+            "adieu_certificate_not_before_timestamp_seconds 0",
+            "adieu_certificate_expiration_timestamp_seconds 0",
+            "adieu_build_info{version=",
+        ] {
+            assert!(text.contains(line), "{line} is missing in\n{text}");
+        }
+    }
+
+    #[test]
+    fn alerts_and_dashboard_use_existing_metrics() {
+        let metrics = Metrics::default();
+        let kind = || KindLabel("Deployment");
+        let reconciled = ReconcileLabels { kind: kind(), result: ReconcileResult::ApiError };
+        metrics.reconciles.get_or_create(&reconciled).inc();
+        let admitted = AdmissionLabels { kind: kind(), result: AdmissionResult::Patched };
+        metrics.admission_requests.get_or_create(&admitted).inc();
+        let counted = WorkloadLabels { kind: kind(), state: WorkloadState::Injected };
+        metrics.workloads.get_or_create(&counted).set(1);
+        for family in [&metrics.undecodable_objects, &metrics.oversized_objects] {
+            family.get_or_create(&ObjectLabels { kind: kind() }).set(1);
+        }
+        let text = metrics.render().unwrap();
+        let name = regex::Regex::new("adieu_[a-z_]+").unwrap();
+        for (file, least) in [
+            (include_str!("../../../charts/adieu/files/alerts.yaml"), 5),
+            (include_str!("../../../charts/adieu/files/dashboard.json"), 9),
+        ] {
+            let named: BTreeSet<_> = name.find_iter(file).map(|found| found.as_str()).collect();
+            assert!(named.len() >= least, "{named:?}");
+            for name in named {
+                let is =
+                    |line: &str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{']));
+                assert!(text.lines().any(is), "{name} is no metric:\n{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn alerts_and_dashboard_use_existing_label_values() {
+        let states = WorkloadState::ALL.iter().map(|state| state.as_str());
+        let results = ReconcileResult::ALL.iter().map(|result| result.as_str());
+        let admissions = AdmissionResult::ALL.iter().map(|result| result.as_str());
+        let known: BTreeSet<_> = states.chain(results).chain(admissions).collect();
+        let selected = regex::Regex::new(r#"(?:result|state)[!=]=?~?\\?"([A-Za-z_|]+)\\?""#).unwrap();
+        for (file, least) in [
+            (include_str!("../../../charts/adieu/files/alerts.yaml"), 1),
+            (include_str!("../../../charts/adieu/files/dashboard.json"), 3),
+        ] {
+            let values: BTreeSet<_> =
+                selected.captures_iter(file).flat_map(|found| found.extract::<1>().1[0].split('|')).collect();
+            assert!(values.len() >= least, "{values:?}");
+            for value in values {
+                assert!(known.contains(value), "no metric has the label value {value}");
+            }
+        }
+    }
+}
