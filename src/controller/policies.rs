@@ -97,7 +97,7 @@ async fn reconcile<P: Policy>(policy: Arc<P>, context: Arc<Context>) -> Result<A
     };
     tally.set_failed(rollouts);
     let around = if P::OF_CLUSTER {
-        context.caches.surroundings_everywhere()
+        context.caches.cluster_wide_context()
     } else {
         context.caches.namespace_context(key.namespace())
     };

@@ -1,8 +1,11 @@
-//! Workloads as they are kept in memory.
+//! Workloads in the cache, as compressed text.
 
 use std::{borrow::Cow, sync::Arc};
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::{
+    api::apps::v1::{DaemonSet, Deployment, StatefulSet},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
 use kube::{
     Resource,
     core::{ApiResource, DynamicObject, DynamicResourceScope},
@@ -14,32 +17,32 @@ use super::{
     slim::{METADATA_LIMIT, Metadata, Parts, Watched, weight},
     unusable::Reason,
 };
-use crate::runtime::FIELD_MANAGER;
+use crate::{plan::Kind, runtime::FIELD_MANAGER};
 
-/// The most of a workload's spec and status that is kept, in bytes of JSON.
+/// The maximum size of a cached workload's spec and status, in bytes of JSON.
 pub(super) const TEXT_LIMIT: usize = 256 << 10;
-/// The most that it may take in memory while it is looked at, in bytes.
+/// The maximum size of the parsed workload in memory, in bytes.
 const WEIGHT_LIMIT: usize = 4 << 20;
 
-/// A workload whose fields, but for its metadata, are compressed text until somebody looks at them. As a tree of
-/// values they would take many times the memory, and a large cluster has thousands that change once a week.
+/// A workload whose fields, except its metadata, are compressed text until they are read. As a tree of values they would
+/// take many times the memory, and a large cluster has thousands of workloads that change once a week.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(from = "DynamicObject")]
 pub struct CachedWorkload {
     metadata: ObjectMeta,
-    /// Shared by clones: a list that comes anew brings most objects unchanged.
+    /// Shared by clones: most objects of a repeated list are unchanged.
     data: Arc<[u8]>,
-    /// How much memory it takes as a tree of values, about.
+    /// The approximate size of the tree of values, in bytes.
     weight: usize,
     too_large: Option<Arc<str>>,
 }
 
 impl CachedWorkload {
-    /// The workload, to be looked at and dropped. Of one that is [too large](Self::too_large) only what it is
-    /// called, what it tells adieu, and what selects its pods.
+    /// The parsed workload. If it is [too large](Self::too_large), only its metadata, selector, and the template's
+    /// labels and annotations.
     #[must_use]
     pub fn object(&self) -> DynamicObject {
-        // What was written from a value is one.
+        // The text was written from a value, so it parses.
         let text = lz4_flex::decompress_size_prepended(&self.data).unwrap_or_default();
         let data = serde_json::from_slice(&text).unwrap_or_default();
         DynamicObject { types: None, metadata: self.metadata.clone(), data }
@@ -51,24 +54,24 @@ impl CachedWorkload {
         DynamicObject { types: None, metadata: self.metadata.clone(), data: Value::Null }
     }
 
-    /// What is too large about the workload, so that only a stub of it is kept. Nothing can be injected into it.
+    /// Why only a stub of the workload is cached, which can't be injected; `None` if it is complete.
     #[must_use]
     pub fn too_large(&self) -> Option<&str> {
         self.too_large.as_deref()
     }
 
-    /// About how much memory [`Self::object`] takes, in bytes.
+    /// The approximate size of [`Self::object`] in memory, in bytes.
     #[must_use]
     pub fn weight(&self) -> usize {
         self.weight
     }
 
-    /// How much memory is kept, but for what every workload takes.
+    /// The size of the compressed text, in bytes.
     pub(super) fn size(&self) -> usize {
         self.data.len()
     }
 
-    /// The same workload, without what makes it large.
+    /// The workload without the fields that can be large.
     pub(crate) fn stub(&self, too_large: &str) -> Self {
         let object = self.object();
         let small =
@@ -87,7 +90,7 @@ impl CachedWorkload {
         Self { metadata, data, weight: weight(text), too_large: too_large.map(Into::into) }
     }
 
-    /// Decodes all of it.
+    /// Decodes the complete workload.
     fn complete(metadata: &Metadata<'_>, parts: &Parts<'_>) -> Result<Self, Reason> {
         let length = |part: Option<&RawValue>| part.map_or(0, |part| part.get().len());
         let length = length(parts.spec) + length(parts.status);
@@ -103,8 +106,8 @@ impl CachedWorkload {
         let metadata = ObjectMeta {
             labels: metadata.labels()?,
             annotations: metadata.annotations()?,
-            owner_references: metadata.owners()?,
-            managed_fields: metadata.our_fields()?,
+            owner_references: metadata.owner_references()?,
+            managed_fields: metadata.own_managed_fields()?,
             ..metadata.bare()
         };
         Ok(Self::new(metadata, &text, None))
@@ -114,7 +117,7 @@ impl CachedWorkload {
 impl Watched for CachedWorkload {
     const KIND: &'static str = "Workload";
 
-    /// Of one that is too large a stub is kept.
+    /// Decodes a workload that is too large as a stub.
     fn decode(text: &[u8]) -> Result<Self, Reason> {
         let parts = Parts::of(text)?;
         let metadata = Metadata::of(parts.metadata)?;
@@ -123,15 +126,15 @@ impl Watched for CachedWorkload {
                 let bare = ObjectMeta {
                     labels: metadata.labels().unwrap_or_default(),
                     annotations: metadata.annotations().unwrap_or_default(),
-                    owner_references: metadata.owners().unwrap_or_default(),
+                    owner_references: metadata.owner_references().unwrap_or_default(),
                     ..metadata.bare()
                 };
                 let spec = parts.spec.map_or("null", RawValue::get);
                 let stub =
-                    serde_json::from_str::<Option<SpecOfStub<'_>>>(spec).ok().flatten().unwrap_or_default();
+                    serde_json::from_str::<Option<StubSpec<'_>>>(spec).ok().flatten().unwrap_or_default();
                 Ok(Self::new(bare, &Stub::of(&stub).text(), Some(&too_large)))
             }
-            kept => kept,
+            decoded => decoded,
         }
     }
 
@@ -144,7 +147,7 @@ impl Watched for CachedWorkload {
     }
 }
 
-/// What a stub has of a spec.
+/// The parts of a spec that a stub has.
 struct Stub {
     selector: Option<Value>,
     labels: Option<Value>,
@@ -153,23 +156,23 @@ struct Stub {
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct SpecOfStub<'a> {
+struct StubSpec<'a> {
     #[serde(borrow)]
     selector: Option<&'a RawValue>,
     #[serde(borrow)]
-    template: TemplateOfStub<'a>,
+    template: StubTemplate<'a>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct TemplateOfStub<'a> {
+struct StubTemplate<'a> {
     #[serde(borrow)]
-    metadata: MetadataOfStub<'a>,
+    metadata: StubMetadata<'a>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct MetadataOfStub<'a> {
+struct StubMetadata<'a> {
     #[serde(borrow)]
     labels: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -177,12 +180,12 @@ struct MetadataOfStub<'a> {
 }
 
 impl Stub {
-    fn of(spec: &SpecOfStub<'_>) -> Self {
+    fn of(spec: &StubSpec<'_>) -> Self {
         let small = |text: Option<&RawValue>| {
             let text = text.map(RawValue::get).filter(|text| text.len() <= METADATA_LIMIT)?;
             serde_json::from_str(text).ok()
         };
-        let MetadataOfStub { labels, annotations } = spec.template.metadata;
+        let StubMetadata { labels, annotations } = spec.template.metadata;
         Self { selector: small(spec.selector), labels: small(labels), annotations: small(annotations) }
     }
 
@@ -232,6 +235,16 @@ impl Resource for CachedWorkload {
     }
 }
 
+/// The API resource of a kind.
+#[must_use]
+pub fn resource(kind: Kind) -> ApiResource {
+    match kind {
+        Kind::Deployment => ApiResource::erase::<Deployment>(&()),
+        Kind::StatefulSet => ApiResource::erase::<StatefulSet>(&()),
+        Kind::DaemonSet => ApiResource::erase::<DaemonSet>(&()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -241,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_comes_back_without_what_nobody_needs() {
+    fn a_cached_workload_has_all_fields_but_unused_metadata() {
         let entry = |manager: &str| json!({"manager": manager, "operation": "Update", "fieldsV1": {}});
         let spec = json!({"replicas": 2, "template": {"spec": {"fieldOfTomorrow": [1, null, {"a": "ü"}]}}});
         let kept = decoded(&json!({

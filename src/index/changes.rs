@@ -1,4 +1,4 @@
-//! What changed and has yet to be looked at: many changes of one thing count once.
+//! Changes that wait to be handled: several changes of one item count once.
 
 use std::{
     collections::BTreeSet,
@@ -10,9 +10,9 @@ use std::{
 use futures::{Stream, StreamExt as _, stream};
 use tokio::{sync::Notify, time::sleep};
 
-use super::WorkloadKey;
+use super::keys::WorkloadKey;
 
-/// Items that changed, each kept once until it is taken. For one consumer.
+/// A set of changed items. For one consumer.
 #[derive(Debug)]
 pub struct Changes<T>(Arc<(Mutex<BTreeSet<T>>, Notify)>);
 
@@ -35,7 +35,7 @@ impl<T: Ord + Send + 'static> Changes<T> {
         self.0.1.notify_one();
     }
 
-    /// The items, one by one, those of at least `debounce` together.
+    /// A stream of the items; those that arrive within `debounce` are taken together.
     pub fn stream(self, debounce: Duration) -> impl Stream<Item = T> + Send {
         let batches = stream::unfold(self, move |changes| async move {
             let mut first = changes.take().await;
@@ -48,7 +48,7 @@ impl<T: Ord + Send + 'static> Changes<T> {
         batches.flatten()
     }
 
-    /// All items there are, once there are any. No item is lost if this is cancelled.
+    /// Waits for an item, and takes all. No item is lost if this is cancelled.
     pub(crate) async fn take(&self) -> BTreeSet<T> {
         loop {
             let items = take(&mut *self.items());
@@ -59,7 +59,7 @@ impl<T: Ord + Send + 'static> Changes<T> {
         }
     }
 
-    /// Drops the items there are.
+    /// Removes all items.
     pub(crate) fn clear(&self) {
         self.items().clear();
     }
@@ -69,15 +69,15 @@ impl<T: Ord + Send + 'static> Changes<T> {
     }
 }
 
-/// How many workloads are kept apart: beyond that, in a replica that doesn't lead and so evaluates none, all of them are
-/// evaluated once that changes.
+/// The maximum number of workloads in a batch. A replica that doesn't lead takes no batches; with more marks, all
+/// workloads are evaluated.
 const LIMIT: usize = 10_000;
 
-/// What has to be evaluated anew.
+/// The workloads that have to be evaluated again.
 #[derive(Clone, Debug, Default)]
 pub struct Dirty(Arc<(Mutex<Batch>, Notify)>);
 
-/// What came together.
+/// The marks since the last batch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Batch {
     pub(super) all: bool,
@@ -86,7 +86,7 @@ pub(super) struct Batch {
 }
 
 impl Dirty {
-    /// A workload was written or is gone.
+    /// Marks a workload that was changed or deleted.
     pub fn workload(&self, key: WorkloadKey) {
         self.mark(|batch| {
             batch.workloads.insert(key);
@@ -96,19 +96,19 @@ impl Dirty {
         });
     }
 
-    /// Something changed that every workload of a namespace depends on.
+    /// Marks all workloads of a namespace.
     pub fn namespace(&self, namespace: &str) {
         self.mark(|batch| {
             batch.namespaces.insert(namespace.to_owned());
         });
     }
 
-    /// Something changed that every workload depends on.
+    /// Marks all workloads.
     pub fn all(&self) {
         self.mark(|batch| *batch = Batch { all: true, ..Batch::default() });
     }
 
-    /// What has to be evaluated, once there is anything.
+    /// Waits for a mark, and takes the batch.
     pub(super) async fn take(&self) -> Batch {
         loop {
             let batch = take(&mut *self.batch());
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn all_workloads_stand_for_each_of_them() {
+    async fn marking_all_workloads_replaces_single_marks() {
         let dirty = Dirty::default();
         dirty.workload(key("a"));
         dirty.namespace("bank");

@@ -1,4 +1,4 @@
-//! The desired state of one workload, and how far it is from there.
+//! The desired state of one workload, and the progress of its rollout.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,9 +9,9 @@ use k8s_openapi::jiff::Timestamp;
 use kube::Resource as _;
 
 use super::{
-    PolicyKey, PolicyKeys,
     cached::CachedWorkload,
     caches::hash_of,
+    keys::{PolicyKey, PolicyKeys},
     progress::{
         Progress, ReplicaCounts, has_replica_failure, is_updated, patience, progress, progressing,
         replica_counts, was_complete,
@@ -21,73 +21,72 @@ use crate::plan::{
     self, Evaluation, InjectionState, Kind, NamespaceContext, RolloutTiming, Source, Workload,
 };
 
-/// A workload as it was last evaluated. Of one that isn't managed, that no policy selects and that carries nothing
-/// there is none.
+/// The last evaluation of a workload. There is none for a workload that isn't managed, that no policy selects, and that
+/// has nothing to revert.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EvaluatedWorkload {
-    /// What shall become of it.
+    /// The desired state.
     pub decision: Decision,
-    /// How far its rollout is.
+    /// The progress of its rollout.
     pub rollout: RolloutProgress,
 }
 
-/// What shall become of a workload.
+/// The desired state of a workload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision {
     /// Its uid.
     pub uid: Option<String>,
     /// When it was created.
     pub created: Option<Timestamp>,
-    /// How it stands.
+    /// The injection state.
     pub state: InjectionState,
     /// When its template is written.
     pub timing: RolloutTiming,
-    /// The pod template that it has, as a hash.
+    /// The hash of its current pod template.
     pub template: u64,
-    /// The one that it shall have, as a hash. `None` where that is the one it has.
+    /// The hash of the template to write; `None` if it is the current one.
     pub planned: Option<u64>,
-    /// The policies that ask for a rollout, and how many may roll out at a time because of each.
+    /// The policies that need a rollout, and their limits of concurrent rollouts.
     pub asked_by: BTreeMap<PolicyKey, usize>,
-    /// The policies that it is counted for: whose values it has or shall have, and that select it.
+    /// The policies that count it: those whose values it has or will have, and those that select it.
     pub counted_by: Vec<PolicyKey>,
-    /// The policies that lost it to another one.
+    /// The policies that select it but are overridden by another one.
     pub lost_by: Vec<PolicyKey>,
-    /// The policies that a rollout of it may be for.
+    /// The policies that a rollout of it can be for.
     pub rolled_out_by: Vec<PolicyKey>,
     /// Whether it is to be reverted.
     pub reverts: bool,
-    /// Whether it is kept as a stub, and never written.
+    /// Whether only a stub is cached; it is never written.
     pub too_large: bool,
-    /// Why nothing can be injected. Empty where something can.
+    /// Why it can't be injected; empty if it can.
     pub obstacles: Vec<String>,
-    /// What else its writers act on, as a hash: its PodDisruptionBudget, the marks on the workload itself, and what a
-    /// warnings.
+    /// The hash of other fields that its writers use: its PodDisruptionBudget, the marks on the workload, and warnings.
     pub effects: u64,
 }
 
-/// How far the rollout of a workload is.
+/// The progress of a workload's rollout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RolloutProgress {
     /// Its `metadata.generation`.
     pub generation: Option<i64>,
-    /// As `kubectl rollout status` has it.
+    /// As `kubectl rollout status` reports it.
     pub progress: Progress,
     /// Its replicas, once its controller has observed the generation.
     pub counts: Option<ReplicaCounts>,
-    /// Whether a Deployment says that its pods can't be created.
+    /// Whether a Deployment reports that its pods can't be created.
     pub replica_failure: bool,
-    /// How long it may come no further before it has failed.
+    /// The time without progress after which it fails.
     pub patience: Duration,
-    /// What the workload's controller says of it, as a hash.
-    pub said: Option<u64>,
-    /// Whether it was complete once, and every pod is still of that template.
+    /// The hash of the condition in which the workload's controller reports progress.
+    pub condition: Option<u64>,
+    /// Whether it has been complete, and all pods still have that template.
     pub was_complete: bool,
-    /// Whether every pod of a DaemonSet is of the current template.
+    /// Whether all pods of a DaemonSet have the current template.
     pub is_updated: bool,
 }
 
 impl EvaluatedWorkload {
-    /// Evaluates a workload by what surrounds it.
+    /// Evaluates a workload in the context of its namespace.
     #[must_use]
     pub fn of(
         kind: Kind,
@@ -107,7 +106,7 @@ impl EvaluatedWorkload {
             counts: replica_counts(kind, &object),
             replica_failure: has_replica_failure(&object),
             patience: patience(kind, &object),
-            said: progressing(&object).map(hash_of),
+            condition: progressing(&object).map(hash_of),
             was_complete: was_complete(kind, &object),
             is_updated: is_updated(kind, &object),
         };
@@ -126,7 +125,7 @@ impl Decision {
     ) -> Option<Self> {
         let metadata = kept.meta();
         let namespace = metadata.namespace.as_deref().unwrap_or_default();
-        // Few as a rule, and there are thousands of workloads: a list takes less memory than a set.
+        // There are usually few, and a list takes less memory than a set.
         let keys = |policies: &mut dyn Iterator<Item = &Source>| -> Vec<PolicyKey> {
             let policies: BTreeSet<_> = policies.collect();
             policies.into_iter().map(|policy| known.get(namespace, policy)).collect()
@@ -170,14 +169,14 @@ impl Decision {
         })
     }
 
-    /// Whether the status of a policy tells of it.
+    /// Whether it appears in the status of a policy.
     #[must_use]
     pub fn concerns(&self, policy: &PolicyKey) -> bool {
         let lists = [&self.counted_by, &self.lost_by, &self.rolled_out_by];
         lists.iter().any(|list| list.contains(policy)) || self.asked_by.contains_key(policy)
     }
 
-    /// Every policy whose status tells of it.
+    /// The policies in whose status it appears.
     #[must_use]
     pub fn policies(&self) -> BTreeSet<PolicyKey> {
         let all = self.counted_by.iter().chain(&self.lost_by).chain(self.asked_by.keys());

@@ -1,4 +1,4 @@
-//! Evaluates what changed.
+//! Evaluates workloads after changes.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -17,11 +17,11 @@ use crate::{
     plan::{self, NamespaceContext, Source},
 };
 
-/// What surrounds the workloads of each namespace, as far as it is known.
+/// The contexts of namespaces; `None` if it isn't known which policies apply.
 type Contexts = HashMap<String, Option<NamespaceContext>>;
 
 impl Index {
-    /// Keeps the index, for as long as this replica leads; empties it when another does.
+    /// Updates the index while this replica leads, and clears it when it stops leading.
     pub async fn keep(&self, caches: &Caches, mut is_leader: watch::Receiver<bool>) {
         let dirty = caches.dirty();
         while is_leader.wait_for(|is_leader| *is_leader).await.is_ok() {
@@ -31,7 +31,7 @@ impl Index {
                 biased;
                 _ = leading.wait_for(|is_leader| !is_leader) => {}
                 () = async {
-                    // What isn't listed would seem to be gone.
+                    // Workloads that aren't listed yet would seem to be deleted.
                     if caches.workloads().filled().await.is_ok() {
                         loop {
                             self.evaluate(caches, dirty.take().await).await;
@@ -43,7 +43,7 @@ impl Index {
         }
     }
 
-    /// Evaluates everything there is, at once.
+    /// Evaluates all workloads.
     #[cfg(test)]
     pub(crate) fn refresh(&self, caches: &Caches) {
         if !caches.workloads().is_filled() {
@@ -63,7 +63,7 @@ impl Index {
         let applied = versions(caches, &batch, &mut contexts);
         for key in self.concerned(caches, &batch) {
             self.evaluate_one(caches, &key, &mut contexts);
-            // Thousands may come together, and others have their turn between them.
+            // A batch can have thousands of workloads; other tasks run in between.
             yield_now().await;
         }
         if batch.all || !batch.namespaces.is_empty() {
@@ -72,15 +72,15 @@ impl Index {
     }
 
     fn evaluate_one(&self, caches: &Caches, key: &WorkloadKey, contexts: &mut Contexts) {
-        let around = context(caches, contexts, &key.namespace);
+        let context = context(caches, contexts, &key.namespace);
         let kept = caches.workloads().kept_of(key.kind, &key.namespace, &key.name);
         let evaluation = kept
-            .zip(around)
-            .and_then(|(kept, around)| EvaluatedWorkload::of(key.kind, &kept, around, self.policy_keys()));
+            .zip(context)
+            .and_then(|(kept, context)| EvaluatedWorkload::of(key.kind, &kept, context, self.policy_keys()));
         self.set(key, evaluation);
     }
 
-    /// The workloads that a batch is about, also those that are gone.
+    /// The workloads of a batch, including deleted ones.
     fn concerned(&self, caches: &Caches, batch: &Batch) -> BTreeSet<WorkloadKey> {
         let Batch { all, namespaces, workloads } = batch;
         let mut concerned = workloads.clone();
@@ -97,22 +97,22 @@ impl Index {
     }
 }
 
-/// What surrounds the workloads of a namespace; `None` where it isn't known which policies hold there.
+/// The context of a namespace; `None` if it isn't known which policies apply.
 fn context<'a>(caches: &Caches, contexts: &'a mut Contexts, namespace: &str) -> Option<&'a NamespaceContext> {
     let find = || caches.knows_policies_of(namespace).then(|| caches.namespace_context(namespace));
     contexts.entry(namespace.to_owned()).or_insert_with(find).as_ref()
 }
 
-/// The policies whose whole reach a batch is about: those of its namespaces; the cluster's only where it is about
-/// everything.
+/// The policies all of whose workloads are in the batch: those of its namespaces, and cluster policies only if the batch
+/// has all workloads.
 fn versions(caches: &Caches, batch: &Batch, contexts: &mut Contexts) -> BTreeMap<PolicyKey, PolicyVersion> {
     let mut versions = BTreeMap::new();
     let unknown = NamespaceContext::default();
     let mut add = |policy: &Arc<GracefulPolicy>| {
         let namespace = policy.namespace().unwrap_or_default();
         let key = policy_key(&namespace, &Source::Policy(policy.name_any()));
-        let around = context(caches, contexts, &namespace).unwrap_or(&unknown);
-        versions.insert(key, PolicyVersion::of(policy.meta(), plan::effective(&policy.spec, around)));
+        let context = context(caches, contexts, &namespace).unwrap_or(&unknown);
+        versions.insert(key, PolicyVersion::of(policy.meta(), plan::effective(&policy.spec, context)));
     };
     if batch.all {
         caches.policies().state().iter().for_each(&mut add);
@@ -121,10 +121,10 @@ fn versions(caches: &Caches, batch: &Batch, contexts: &mut Contexts) -> BTreeMap
         policies.for_each(|policy| add(&policy));
     }
     if batch.all {
-        let everywhere = caches.surroundings_everywhere();
+        let cluster_wide = caches.cluster_wide_context();
         for policy in caches.cluster_policies().state() {
             let key = policy_key("", &Source::ClusterPolicy(policy.name_any()));
-            let effective = plan::effective(&policy.spec.policy, &everywhere);
+            let effective = plan::effective(&policy.spec.policy, &cluster_wide);
             versions.insert(key, PolicyVersion::of(policy.meta(), effective));
         }
     }

@@ -42,7 +42,7 @@ fn of(namespace: &str, name: &str) -> PolicyKey {
     policy_key(namespace, &Source::Policy(name.into()))
 }
 
-/// What has changed by now.
+/// The changes so far.
 fn changed<T: Ord + Send + 'static>(changes: Changes<T>) -> Vec<T> {
     let mut stream = Box::pin(changes.stream(Duration::ZERO));
     std::iter::from_fn(|| stream.next().now_or_never().flatten()).collect()
@@ -59,10 +59,10 @@ fn two_namespaces(drain: i64, generation: i64, status: &Value) -> Caches {
 }
 
 #[test]
-fn tells_only_of_workloads_and_policies_that_changed() {
+fn only_changed_workloads_and_policies_are_requeued() {
     let index = Index::default();
     index.refresh(&two_namespaces(20, 1, &json!({})));
-    assert!(index.get(&key("attic", "web")).is_none(), "adieu has nothing to do with it");
+    assert!(index.get(&key("attic", "web")).is_none(), "it isn't managed");
     assert_eq!(changed(index.changed_workloads(Kind::Deployment)), [key("bank", "web"), key("shop", "web")]);
     assert_eq!(changed(index.changed_policies(false)), [of("bank", "all"), of("shop", "all")]);
     let version = *index.version().borrow();
@@ -71,7 +71,7 @@ fn tells_only_of_workloads_and_policies_that_changed() {
     assert!(changed(index.changed_policies(false)).is_empty());
     assert!(*index.version().borrow() > version, "another batch was evaluated");
 
-    // A status alone is news for the scheduler, and for no writer.
+    // A status change alone matters to the scheduler, but not to writers.
     index.refresh(&two_namespaces(20, 1, &json!({"updatedReplicas": 1})));
     assert!(changed(index.changed_workloads(Kind::Deployment)).is_empty());
     assert!(changed(index.changed_policies(false)).is_empty());
@@ -82,7 +82,7 @@ fn tells_only_of_workloads_and_policies_that_changed() {
 }
 
 #[test]
-fn what_a_writer_acts_on_beside_the_template_is_news_as_well() {
+fn changes_of_budgets_marks_and_warnings_requeue_the_workload() {
     let (kind, mut object) = deployment("shop", "web", json!({}));
     let with = |object: &DynamicObject, spec: Value, labels: Value| {
         let mut policy = policy("shop", "all", 1, 10);
@@ -92,25 +92,25 @@ fn what_a_writer_acts_on_beside_the_template_is_news_as_well() {
         caches.with_namespaces(vec![serde_json::from_value(namespace).unwrap()])
     };
     let index = Index::default();
-    let is_news = |caches: &Caches| {
+    let is_requeued = |caches: &Caches| {
         index.refresh(caches);
         !changed(index.changed_workloads(Kind::Deployment)).is_empty()
     };
     let budget =
         |most: i32| json!({"selector": {}, "disruptionBudget": {"maxUnavailable": most}, "drainSeconds": 10});
     let enabled = json!({"adieu.dev/injection": "enabled"});
-    assert!(is_news(&with(&object, budget(1), enabled.clone())));
-    assert!(!is_news(&with(&object, budget(1), enabled.clone())));
-    assert!(is_news(&with(&object, budget(2), enabled.clone())), "another PodDisruptionBudget");
+    assert!(is_requeued(&with(&object, budget(1), enabled.clone())));
+    assert!(!is_requeued(&with(&object, budget(1), enabled.clone())));
+    assert!(is_requeued(&with(&object, budget(2), enabled.clone())), "another PodDisruptionBudget");
     let later = json!({"selector": {}, "rollout": {"mode": "NextUpdate"}});
-    assert!(is_news(&with(&object, later.clone(), enabled)));
-    assert!(is_news(&with(&object, later.clone(), json!({}))), "it needs the mark");
+    assert!(is_requeued(&with(&object, later.clone(), enabled)));
+    assert!(is_requeued(&with(&object, later.clone(), json!({}))), "it needs the mark");
     object.metadata.annotations = Some([("adieu.dev/unknown".into(), "1".into())].into());
-    assert!(is_news(&with(&object, later, json!({}))), "a warning");
+    assert!(is_requeued(&with(&object, later, json!({}))), "a warning");
 }
 
 #[test]
-fn a_policy_is_applied_once_its_workloads_are_evaluated_by_it() {
+fn a_policy_is_applied_once_its_workloads_are_evaluated_with_it() {
     let index = Index::default();
     let (now, later) = (policy("shop", "all", 1, 20), policy("shop", "all", 2, 30));
     let has_applied = |policy: &GracefulPolicy| index.has_applied(&of("shop", "all"), &policy.metadata);
@@ -125,7 +125,7 @@ fn a_policy_is_applied_once_its_workloads_are_evaluated_by_it() {
 }
 
 #[test]
-fn policies_are_requeued_when_what_they_inherit_changes() {
+fn policies_are_requeued_when_inherited_values_change() {
     let policies = || vec![policy("shop", "all", 1, 20), policy("bank", "all", 1, 10)];
     let defaults = |spec: Value| -> ClusterGracefulPolicy {
         serde_json::from_value(json!({
@@ -147,12 +147,12 @@ fn policies_are_requeued_when_what_they_inherit_changes() {
     let both = [of("bank", "all"), of("shop", "all")];
     assert_eq!(requeued(namespaces("a"), vec![]), both);
     let drain = || vec![defaults(json!({"drainSeconds": 30}))];
-    assert_eq!(requeued(namespaces("a"), drain()), [], "they say that themselves");
+    assert_eq!(requeued(namespaces("a"), drain()), [], "they set the value themselves");
     assert_eq!(requeued(namespaces("a"), vec![defaults(json!({"marginSeconds": 7}))]), both);
     let team =
         || vec![defaults(json!({"namespaceSelector": {"matchLabels": {"team": "a"}}, "marginSeconds": 7}))];
-    assert_eq!(requeued(namespaces("a"), team()), [of("bank", "all")], "it is of no team");
-    assert_eq!(requeued(namespaces("b"), team()), [of("shop", "all")], "the team's no more");
+    assert_eq!(requeued(namespaces("a"), team()), [of("bank", "all")], "it has no team");
+    assert_eq!(requeued(namespaces("b"), team()), [of("shop", "all")], "no longer of the team");
 }
 
 #[test]
@@ -167,16 +167,16 @@ fn workloads_are_found_by_policy_and_namespace() {
     changed(index.changed_workloads(Kind::Deployment));
     index.touch_workloads(Some("bank"));
     assert_eq!(changed(index.changed_workloads(Kind::Deployment)), [key("bank", "web")]);
-    // A workload that is gone is found by nothing.
+    // A deleted workload is removed.
     index.refresh(&Caches::fixed(vec![policy("shop", "all", 1, 20)], vec![], vec![]));
     assert!(index.all().is_empty() && index.of_policy(&of("shop", "all")).is_empty());
 }
 
 #[tokio::test(start_paused = true)]
-async fn evaluates_only_what_a_change_concerns() {
+async fn only_affected_workloads_are_evaluated() {
     let caches = two_namespaces(20, 1, &json!({}));
     let index = Index::default();
-    let (tell_leader, is_leader) = watch::channel(true);
+    let (leader_sender, is_leader) = watch::channel(true);
     let check = async {
         let settle = async || {
             while changed(index.changed_policies(false)).is_empty() {
@@ -192,11 +192,11 @@ async fn evaluates_only_what_a_change_concerns() {
         caches.dirty().namespace("bank");
         settle().await;
         assert_eq!(index.all()[0].0, key("bank", "web"));
-        tell_leader.send_replace(false);
+        leader_sender.send_replace(false);
         index.version().wait_for(|_| index.all().is_empty()).await.unwrap();
-        drop(tell_leader);
+        drop(leader_sender);
     };
     let both = join(index.keep(&caches, is_leader), check);
-    timeout(LIMIT, both).await.expect("an end");
-    assert!(!index.is_complete(), "who doesn't lead knows nothing");
+    timeout(LIMIT, both).await.expect("the end");
+    assert!(!index.is_complete(), "a replica that doesn't lead has no evaluations");
 }

@@ -1,4 +1,4 @@
-//! What workloads and policies are found by.
+//! The keys of workloads and policies.
 
 use std::{
     collections::BTreeSet,
@@ -9,7 +9,7 @@ use kube::{api::ObjectMeta, core::DynamicObject};
 
 use crate::{api::WorkloadKind as Kind, plan::Source};
 
-/// A workload, ordered by namespace.
+/// The key of a workload, ordered by namespace.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WorkloadKey {
     /// Its namespace.
@@ -21,26 +21,26 @@ pub struct WorkloadKey {
 }
 
 impl WorkloadKey {
-    /// That of the object with this metadata.
+    /// The key of the object with this metadata.
     #[must_use]
     pub fn new(kind: Kind, metadata: &ObjectMeta) -> Self {
         let namespace = metadata.namespace.clone().unwrap_or_default();
         Self { namespace, kind, name: metadata.name.clone().unwrap_or_default() }
     }
 
-    /// That of the object.
+    /// The key of the object.
     #[must_use]
     pub fn of(kind: Kind, object: &DynamicObject) -> Self {
         Self::new(kind, &object.metadata)
     }
 }
 
-/// A policy, by its namespace, which is empty for the cluster's, and its name. Thousands of workloads hold the same one.
+/// The key of a policy: namespace (empty for a cluster policy), kind and name. Thousands of workloads share one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PolicyKey(Arc<(String, Source)>);
 
 impl PolicyKey {
-    /// Its namespace, which is empty for the cluster's.
+    /// Its namespace; empty for a cluster policy.
     #[must_use]
     pub fn namespace(&self) -> &str {
         &self.0.0
@@ -66,13 +66,13 @@ pub fn policy_key(namespace: &str, policy: &Source) -> PolicyKey {
     PolicyKey(Arc::new((namespace.to_owned(), policy.clone())))
 }
 
-/// One copy of each key. A tenant may have hundreds of policies that all select hundreds of workloads, and for each such
-/// pair no more is kept than a pointer.
+/// Interned keys. A tenant may have hundreds of policies that all select hundreds of workloads, and each such pair takes
+/// only a pointer.
 #[derive(Debug, Default)]
 pub struct PolicyKeys(Mutex<BTreeSet<PolicyKey>>);
 
 impl PolicyKeys {
-    /// The copy of a policy's key.
+    /// The interned key of a policy.
     pub(super) fn get(&self, namespace: &str, policy: &Source) -> PolicyKey {
         let key = policy_key(namespace, policy);
         let mut known = self.known();
@@ -83,7 +83,7 @@ impl PolicyKeys {
         key
     }
 
-    /// Forgets keys that no evaluation holds any more.
+    /// Removes keys that no evaluation uses.
     pub(super) fn forget_unused(&self) {
         self.known().retain(|key| Arc::strong_count(&key.0) > 1);
     }

@@ -1,4 +1,4 @@
-//! Whether every kubelet knows the native sleep action.
+//! Detects whether all kubelets support the sleep action of hooks.
 
 use std::time::Duration;
 
@@ -9,24 +9,24 @@ use tokio::{sync::watch, time::sleep};
 
 use super::list_watch::for_each;
 
-/// The minor version from which kubelets have it: beta and on by default in 1.30 (KEP-3960).
+/// The first minor version that supports it: beta and enabled by default in 1.30 (KEP-3960).
 const SINCE: u32 = 30;
 /// Kubelets may be three minor versions older than the API server (Kubernetes version skew policy).
 const SKEW: u32 = 3;
-/// Between two looks at the nodes of an older cluster.
+/// The interval of checks.
 const INTERVAL: Duration = Duration::from_mins(10);
-/// How long after a failure the next attempt is made.
+/// The time from a failure to the next attempt.
 const RETRY: Duration = Duration::from_secs(10);
 
-/// Keeps `native_sleep` true to the cluster. It stays `None` until that is known.
+/// Sends to `native_sleep` whether all kubelets support it; the value is `None` until that is known. Never returns.
 pub async fn follow(client: Client, native_sleep: watch::Sender<Option<bool>>) {
     loop {
-        match look(&client).await {
+        match check(&client).await {
             Ok(known) => {
                 native_sleep.send_if_modified(|before| before.replace(known) != Some(known));
             }
             Err(error) => {
-                tracing::warn!(%error, "versions of the cluster not read, trying again");
+                tracing::warn!(%error, "versions of the cluster not read, retrying");
                 sleep(RETRY).await;
                 continue;
             }
@@ -35,18 +35,20 @@ pub async fn follow(client: Client, native_sleep: watch::Sender<Option<bool>>) {
     }
 }
 
-async fn look(client: &Client) -> Result<bool, kube::Error> {
+async fn check(client: &Client) -> Result<bool, kube::Error> {
     let server = client.apiserver_version().await?;
     if minor_of(&format!("{}.{}", server.major, server.minor)).is_some_and(|minor| minor >= SINCE + SKEW) {
         return Ok(true);
     }
     let mut all = true;
-    for_each(client, &Node::url_path(&(), None), |node| all &= is_since(kubelet_version(node).as_deref()))
-        .await?;
+    for_each(client, &Node::url_path(&(), None), |node| {
+        all &= supports_sleep(kubelet_version(node).as_deref());
+    })
+    .await?;
     Ok(all)
 }
 
-/// What is read of a node, which has much more.
+/// The fields that are read of a node.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct SlimNode {
@@ -69,12 +71,12 @@ fn kubelet_version(node: &[u8]) -> Option<String> {
     serde_json::from_slice::<SlimNode>(node).ok()?.status.node_info.kubelet_version
 }
 
-/// Whether a kubelet of this version has the action. One whose version can't be read may not.
-fn is_since(version: Option<&str>) -> bool {
+/// Whether a kubelet of this version supports the action; `false` if the version can't be read.
+fn supports_sleep(version: Option<&str>) -> bool {
     version.and_then(minor_of).is_some_and(|minor| minor >= SINCE)
 }
 
-/// The minor version of `v1.30.2-gke.100`, `1.33+`; anything from 2.0 on counts as new.
+/// The minor version of `v1.30.2-gke.100` or `1.33+`; versions from 2.0 count as new.
 fn minor_of(version: &str) -> Option<u32> {
     let mut numbers = version.trim_start_matches('v').split('.');
     let major: u32 = numbers.next()?.parse().ok()?;
@@ -108,7 +110,7 @@ mod tests {
     async fn one_old_kubelet_is_enough() {
         let node =
             |version: &str| json!({"metadata": {}, "status": {"nodeInfo": {"kubeletVersion": version}}});
-        let all_since = async |versions: &[&str]| {
+        let all_support = async |versions: &[&str]| {
             let nodes: Vec<_> = versions.iter().map(|version| node(version)).collect();
             let api_server = client(move |_, target| {
                 let list =
@@ -123,10 +125,10 @@ mod tests {
                     },
                 ))
             });
-            look(&api_server).await.unwrap()
+            check(&api_server).await.unwrap()
         };
-        assert!(all_since(&["v1.30.0", "v1.32.4"]).await);
-        assert!(!all_since(&["v1.30.0", "v1.29.9"]).await);
-        assert!(!all_since(&["v1.30.0", ""]).await);
+        assert!(all_support(&["v1.30.0", "v1.32.4"]).await);
+        assert!(!all_support(&["v1.30.0", "v1.29.9"]).await);
+        assert!(!all_support(&["v1.30.0", ""]).await);
     }
 }

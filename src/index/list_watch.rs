@@ -1,7 +1,5 @@
-//! Lists objects and then watches them, one by one: an object that can't be decoded, or is too large, doesn't hide
-//! the others, and what is read takes no more memory than the largest object.
-//!
-//! The watcher of kube-runtime decodes whole pages, and fails for one object of them.
+//! Lists and watches objects one by one: an object that can't be decoded, or is too large, doesn't hide the others, and
+//! reading takes no more memory than the largest object. (The watcher of kube-runtime decodes whole pages.)
 
 use std::{io, ops::Deref, pin::Pin, sync::Arc, time::Duration};
 
@@ -29,40 +27,40 @@ use super::{
 };
 use crate::runtime::client::WATCH_SILENCE;
 
-/// How many objects the first page has.
+/// The number of objects on the first page.
 const FIRST_PAGE: u32 = 25;
-/// How many objects a page has at most.
+/// The maximum number of objects on a page.
 const LARGEST_PAGE: u32 = 500;
-/// How large the next page should be, in bytes, after what the objects so far came to.
+/// The intended size of a page, in bytes, estimated from the objects so far.
 const PAGE_BYTES: usize = 4 << 20;
-/// From which size on objects are read one at a time, of all kinds together.
+/// The size from which objects of all kinds are read one at a time.
 const LARGE: usize = 1 << 20;
-/// A watch that ends earlier than that is not begun anew before.
+/// The minimum time between the starts of two watches.
 const SHORTEST_WATCH: Duration = Duration::from_secs(1);
-/// How long the API server lets a watch go on, in seconds. kube refuses 295 and more.
+/// The timeout of a watch on the API server, in seconds. kube rejects 295 and more.
 const WATCH_SECONDS: u32 = 290;
 
-/// Held by who reads a large object.
+/// Held while a large object is read.
 static LARGE_OBJECT: Semaphore = Semaphore::const_new(1);
 
-/// What is listed and watched.
+/// The objects to list and watch.
 #[derive(Clone)]
 pub(super) struct Source<K> {
     pub(super) client: Client,
-    /// Where the API server has the objects.
+    /// The URL path of the objects.
     pub(super) path: String,
     pub(super) api_version: String,
     pub(super) kind: &'static str,
     pub(super) fields: Option<String>,
     pub(super) unusable: UnusableObjects,
-    /// What is kept of them.
+    /// The quota of the kind.
     pub(super) shares: Arc<Shares>,
-    /// What becomes of an object before anybody sees it.
+    /// Applied to each object before it is published.
     pub(super) keep: Arc<dyn Fn(K) -> K + Send + Sync>,
 }
 
-/// Lists the objects, and watches them from there on. After an error it goes on where it was, or lists anew where the
-/// API server has forgotten that. Of an object that becomes unusable the last version that was usable stays.
+/// Lists the objects, then watches them. After an error it resumes from the last resourceVersion, or lists again if that
+/// has expired. The last usable version of an object that becomes unusable stays.
 pub(super) fn list_watch<K: Watched>(
     source: Source<K>,
 ) -> impl Stream<Item = watcher::Result<Event<K>>> + Send {
@@ -77,7 +75,7 @@ pub(super) fn list_watch<K: Watched>(
     })
 }
 
-/// Reads all objects of a list as text, page by page.
+/// Calls `each` with the text of every object of a list.
 pub(super) async fn for_each(client: &Client, path: &str, mut each: impl FnMut(&[u8])) -> Result<(), Error> {
     let mut page = Page::default();
     loop {
@@ -131,9 +129,13 @@ impl<K: Watched> Source<K> {
                         let error = watcher::Error::WatchFailed(Error::ReadEvents(error));
                         return (Some(Err(error)), State::Listed(version));
                     }
-                    // The API server ended it, or may have died without a word.
+                    // The API server ended the watch, or may have died.
                     ended_or_silent => {
-                        tracing::debug!(kind = self.kind, silent = ended_or_silent.is_err(), "watch renewed");
+                        tracing::debug!(
+                            kind = self.kind,
+                            silent = ended_or_silent.is_err(),
+                            "watch restarted"
+                        );
                         sleep(SHORTEST_WATCH.saturating_sub(since.elapsed())).await;
                         return (None, State::Listed(version));
                     }
@@ -152,7 +154,7 @@ impl<K: Watched> Source<K> {
         }
     }
 
-    /// The next object of a page, or what follows the page.
+    /// Reads the next object of a page, or the end of the page.
     async fn list(&self, page: Page, mut objects: Box<Objects>) -> Step<K> {
         match objects.next().await {
             Ok(Some(text)) => {
@@ -183,10 +185,10 @@ impl<K: Watched> Source<K> {
             ..WatchParams::default()
         };
         let request = kube::core::Request::new(&self.path).watch(&parameters, version);
-        Objects::ask(&self.client, request, Shape::Events).await
+        Objects::request(&self.client, request, Shape::Events).await
     }
 
-    /// What an event of a watch brings, and the version of the cluster's state that it leads to.
+    /// Decodes an event of a watch, and its resourceVersion.
     fn event(&self, text: &Text) -> watcher::Result<(Option<Event<K>>, Option<String>)> {
         let Some(bytes) = text.complete() else {
             self.usable(text);
@@ -222,7 +224,7 @@ impl<K: Watched> Source<K> {
         None
     }
 
-    /// The object, if there is room for it.
+    /// The object, if the quota allows it.
     fn keep(&self, text: &[u8], metadata: &ObjectMeta, object: K) -> Result<K, Reason> {
         if !self.shares.are_bounded() {
             return Ok(object);
@@ -253,7 +255,7 @@ impl<K: Watched> Source<K> {
     }
 }
 
-/// The same page is asked for again, or all of them where the API server has forgotten what came before it.
+/// Requests the same page again, or all pages if the continue token has expired.
 fn failed<K>(page: Page, error: Error) -> Step<K> {
     let next = if is_gone(&error) { State::Start } else { State::Page(page) };
     (Some(Err(watcher::Error::InitialListFailed(error))), next)
@@ -278,10 +280,10 @@ struct Page {
     limit: u32,
 }
 
-/// What follows a page.
+/// The end of a page.
 enum Next {
     Page(Page),
-    /// Nothing. This is the version of the cluster's state that was listed.
+    /// The list is complete, at this resourceVersion.
     Complete(String),
 }
 
@@ -313,7 +315,7 @@ impl Page {
             continue_token: self.after.clone(),
             ..ListParams::default()
         };
-        Objects::ask(client, kube::core::Request::new(path).list(&parameters), Shape::List).await
+        Objects::request(client, kube::core::Request::new(path).list(&parameters), Shape::List).await
     }
 
     fn next(&self, objects: &Objects) -> Result<Next, Error> {
@@ -327,14 +329,14 @@ impl Page {
     }
 }
 
-/// How many objects to ask for after a page of that many, which came to that many bytes.
+/// The limit of the page after one with `count` objects and `bytes` bytes.
 fn next_limit(limit: u32, count: usize, bytes: usize) -> u32 {
     let fitting = PAGE_BYTES / (bytes / count.max(1)).max(1);
     let most = limit.saturating_mul(4).min(LARGEST_PAGE);
     u32::try_from(fitting).unwrap_or(u32::MAX).clamp(1, most)
 }
 
-/// The objects of an answer while it is read.
+/// The objects of an answer that is being read.
 struct Objects {
     body: Pin<Box<dyn AsyncBufRead + Send>>,
     splitter: Splitter,
@@ -342,7 +344,7 @@ struct Objects {
     bytes: usize,
 }
 
-/// An object, and the permit that it is large.
+/// An object, and the permit of a large one.
 struct Object {
     text: Text,
     _permit: Option<SemaphorePermit<'static>>,
@@ -357,7 +359,7 @@ impl Deref for Object {
 }
 
 impl Objects {
-    async fn ask(
+    async fn request(
         client: &Client,
         request: Result<Request<Vec<u8>>, kube::core::request::Error>,
         shape: Shape,

@@ -18,13 +18,12 @@ fn list(names: &[&str], after: &str) -> Value {
     json!({"metadata": {"resourceVersion": "7", "continue": after}, "items": items})
 }
 
-type Asked = Arc<Mutex<Vec<String>>>;
+type Requests = Arc<Mutex<Vec<String>>>;
 
-/// The services of an API server that gives these answers one after the other, and then nothing but a silent
-/// watch; and what it is asked for.
-fn services(answers: Vec<(u16, Value)>) -> (Source<Service>, Asked) {
-    let (asked, mut answers) = (Asked::default(), answers.into_iter());
-    let (requests, answers) = (asked.clone(), Mutex::new(move || answers.next()));
+/// The services of an API server that gives these answers in order and then a silent watch; and the requests to it.
+fn services(answers: Vec<(u16, Value)>) -> (Source<Service>, Requests) {
+    let (requested, mut answers) = (Requests::default(), answers.into_iter());
+    let (requests, answers) = (requested.clone(), Mutex::new(move || answers.next()));
     let client = client(move |_, target| {
         requests.lock().unwrap().push(target.to_owned());
         answers.lock().unwrap()()
@@ -39,14 +38,16 @@ fn services(answers: Vec<(u16, Value)>) -> (Source<Service>, Asked) {
         shares: Arc::new(Shares::new(Service::LIMITS)),
         keep: Arc::new(|service| service),
     };
-    (source, asked)
+    (source, requested)
 }
 
-/// What the stream brings within a minute.
-async fn told(events: &mut (impl Stream<Item = watcher::Result<Event<Service>>> + Unpin)) -> Vec<String> {
-    let mut told = vec![];
+/// The events until the stream is silent for a minute.
+async fn events_of(
+    events: &mut (impl Stream<Item = watcher::Result<Event<Service>>> + Unpin),
+) -> Vec<String> {
+    let mut events_of = vec![];
     while let Ok(Some(event)) = timeout(Duration::from_mins(1), events.next()).await {
-        told.push(match event {
+        events_of.push(match event {
             Ok(Event::Init) => "begin".into(),
             Ok(Event::InitApply(service)) => format!("have {}", service.name_any()),
             Ok(Event::InitDone) => "end".into(),
@@ -55,12 +56,12 @@ async fn told(events: &mut (impl Stream<Item = watcher::Result<Event<Service>>> 
             Err(_) => "error".into(),
         });
     }
-    told
+    events_of
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_page_that_fails_is_asked_for_again_and_forgotten_ones_are_listed_anew() {
-    let (source, asked) = services(vec![
+async fn a_failed_page_is_requested_again_and_an_expired_list_starts_over() {
+    let (source, requested) = services(vec![
         (200, list(&["a"], "more")),
         (500, failure(500, "etcd has no leader")),
         (410, failure(410, "the continue token is too old")),
@@ -69,37 +70,37 @@ async fn a_page_that_fails_is_asked_for_again_and_forgotten_ones_are_listed_anew
         (410, failure(410, "too old resource version")),
         (200, list(&["c"], "")),
     ]);
-    let told = told(&mut Box::pin(list_watch(source))).await;
+    let events_of = events_of(&mut Box::pin(list_watch(source))).await;
     let expected = ["begin", "have a", "error", "error", "begin", "have a", "have b", "end", "error"];
-    assert_eq!(told[..9], expected);
-    assert_eq!(told[9..], ["begin", "have c", "end"]);
-    let asked = asked.lock().unwrap();
-    let pages = asked.iter().map(|target| target.contains("continue=more")).collect::<Vec<_>>();
+    assert_eq!(events_of[..9], expected);
+    assert_eq!(events_of[9..], ["begin", "have c", "end"]);
+    let requested = requested.lock().unwrap();
+    let pages = requested.iter().map(|target| target.contains("continue=more")).collect::<Vec<_>>();
     assert_eq!(pages[..5], [false, true, true, false, true]);
-    assert!(asked[5].contains("resourceVersion=7") && asked[5].contains("allowWatchBookmarks=true"));
+    assert!(requested[5].contains("resourceVersion=7") && requested[5].contains("allowWatchBookmarks=true"));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_silent_watch_is_renewed_after_about_a_minute_from_where_it_was() {
+async fn a_silent_watch_is_restarted_from_its_last_resource_version() {
     let bookmark = json!({"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "9"}}});
-    let (source, asked) = services(vec![(200, list(&["a"], "")), (200, bookmark)]);
+    let (source, requested) = services(vec![(200, list(&["a"], "")), (200, bookmark)]);
     let mut events = Box::pin(list_watch(source));
-    assert_eq!(told(&mut events).await, ["begin", "have a", "end"]);
-    // Renewals publish no event.
+    assert_eq!(events_of(&mut events).await, ["begin", "have a", "end"]);
+    // A restart publishes no event.
     for _ in 0..3 {
-        assert!(told(&mut events).await.is_empty());
+        assert!(events_of(&mut events).await.is_empty());
     }
-    let asked = asked.lock().unwrap();
-    assert!(!asked[0].contains("watch="));
-    assert!(asked[1].contains("resourceVersion=7"));
-    assert!((4..7).contains(&asked.len()), "{asked:?}");
+    let requested = requested.lock().unwrap();
+    assert!(!requested[0].contains("watch="));
+    assert!(requested[1].contains("resourceVersion=7"));
+    assert!((4..7).contains(&requested.len()), "{requested:?}");
     assert!(
-        asked[2..].iter().all(|target| target.contains("watch=") && target.contains("resourceVersion=9"))
+        requested[2..].iter().all(|target| target.contains("watch=") && target.contains("resourceVersion=9"))
     );
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_object_that_can_not_be_used_hides_no_other() {
+async fn an_unusable_object_does_not_hide_others() {
     let mut listed = list(&["a", "bad", "large", "b"], "");
     let bad = json!({"ports": [{"port": 3_000_000_000_u32}]});
     listed["items"][1]["spec"] = bad.clone();
@@ -124,7 +125,7 @@ async fn an_object_that_can_not_be_used_hides_no_other() {
     let [(bad, why), (large, too_large)] = &names()[..] else { panic!("{:?}", names()) };
     assert!(bad == "bad" && why.to_string().contains("3000000000") && why.name() == "Undecodable");
     assert!(large == "large" && too_large.to_string().contains("21 KiB") && too_large.name() == "TooLarge");
-    assert_eq!(told(&mut events).await, ["apply bad", "delete large"], "the last version of a stays");
+    assert_eq!(events_of(&mut events).await, ["apply bad", "delete large"], "the last version of a stays");
     let [(left, _)] = &names()[..] else { panic!("{:?}", names()) };
     assert_eq!(left, "a");
 }

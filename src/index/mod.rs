@@ -1,8 +1,8 @@
-//! What is in the cluster: of each workload its [`EvaluatedWorkload`], kept by watch events.
+//! The index of the cluster: an [`EvaluatedWorkload`] for each workload, updated by watch events.
 //!
-//! A watch event marks what it concerns as [`Dirty`]. The leader evaluates that, once, and requeues the
-//! workloads and policies that changed. So what concerns one namespace costs what that namespace holds, and no reader
-//! compares a workload with its plan a second time.
+//! A watch event marks the affected workloads as [`Dirty`]. The leader evaluates them once, and requeues the workloads
+//! and policies that changed. So the cost of an event depends on the size of its namespace only, and no reader evaluates
+//! a workload again.
 
 pub mod cached;
 pub mod caches;
@@ -18,6 +18,7 @@ mod quota;
 mod slim;
 mod split;
 pub mod unusable;
+mod workload_quota;
 pub mod workloads;
 
 use std::{
@@ -35,7 +36,7 @@ use tokio::sync::watch;
 use self::changes::Batch;
 use crate::api::{EffectiveValues, WorkloadKind as Kind};
 
-/// The evaluations of a cluster's workloads. Empty in a replica that doesn't lead.
+/// The evaluations of the cluster's workloads. Empty on a replica that doesn't lead.
 #[derive(Clone, Debug)]
 pub struct Index(Arc<Shared>);
 
@@ -44,35 +45,35 @@ struct Shared {
     state: RwLock<State>,
     /// Workloads whose decision changed, by kind in the order of [`Kind::ALL`].
     workloads: [Changes<WorkloadKey>; 3],
-    /// Policies whose workloads stand otherwise than before: those of namespaces, and the cluster's.
+    /// Policies whose workloads changed: namespaced policies, and cluster policies.
     policies: [Changes<PolicyKey>; 2],
-    /// Everything that was evaluated or applied anew, also where only a rollout came further.
+    /// All changes of evaluations, including rollout progress, and of applied policies.
     changes: Changes<Change>,
     version: watch::Sender<u64>,
     keys: PolicyKeys,
 }
 
-/// What changed in the index. Policies come before workloads.
+/// A change of the index. Policies sort before workloads.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Change {
-    /// A policy was applied for the first time, or is gone.
+    /// A policy was applied for the first time, changed, or was deleted.
     Policy(PolicyKey),
-    /// The evaluation of a workload.
+    /// The evaluation of a workload changed.
     Workload(WorkloadKey),
 }
 
 #[derive(Debug, Default)]
 struct State {
     evaluations: BTreeMap<WorkloadKey, Arc<EvaluatedWorkload>>,
-    /// The policies by which all workloads in their reach have been evaluated.
+    /// The policies with which all their workloads have been evaluated.
     applied: BTreeMap<PolicyKey, PolicyVersion>,
-    /// Whether everything there was has been evaluated.
+    /// Whether all workloads have been evaluated.
     is_complete: bool,
-    /// How often this replica has ceased to lead.
+    /// How often this replica has stopped leading.
     term: u64,
 }
 
-/// A policy as it was written: its uid, and the generation of its spec; and what it comes to with what it inherits.
+/// A version of a policy: uid, generation, and its effective values including inherited ones.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct PolicyVersion {
     uid: Option<String>,
@@ -100,7 +101,7 @@ impl Default for Index {
 }
 
 impl Index {
-    /// The evaluation of a workload. `None` where adieu has nothing to do with it, or hasn't evaluated it yet.
+    /// The evaluation of a workload. `None` if adieu doesn't manage it, or hasn't evaluated it yet.
     #[must_use]
     pub fn get(&self, key: &WorkloadKey) -> Option<Arc<EvaluatedWorkload>> {
         self.read().evaluations.get(key).cloned()
@@ -112,7 +113,7 @@ impl Index {
         self.read().evaluations.iter().map(|(key, evaluation)| (key.clone(), evaluation.clone())).collect()
     }
 
-    /// The workloads of a namespace that are evaluated.
+    /// The evaluated workloads of a namespace.
     fn inside(&self, namespace: &str) -> Vec<WorkloadKey> {
         let state = self.read();
         let keys = state.evaluations.range(first_of(namespace)..).map(|(key, _)| key);
@@ -133,19 +134,19 @@ impl Index {
             .collect()
     }
 
-    /// Changes when this replica ceases to lead: nothing that was found before counts any more.
+    /// Changes when this replica stops leading: earlier results are then invalid.
     #[must_use]
     pub fn term(&self) -> u64 {
         self.read().term
     }
 
-    /// Whether everything there was has been evaluated. Before that, whatever is rolling out may be missing.
+    /// Whether all workloads have been evaluated. Before that, rollouts in progress may be missing.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.read().is_complete
     }
 
-    /// Whether every workload in its reach has been evaluated by this policy, and not by an older one.
+    /// Whether all workloads of a policy have been evaluated with this version of it.
     #[must_use]
     pub fn has_applied(&self, key: &PolicyKey, policy: &ObjectMeta) -> bool {
         self.read()
@@ -154,7 +155,7 @@ impl Index {
             .is_some_and(|applied| applied.uid == policy.uid && applied.generation >= policy.generation)
     }
 
-    /// Counts up with every change.
+    /// A counter that every change increments.
     #[must_use]
     pub fn version(&self) -> watch::Receiver<u64> {
         self.0.version.subscribe()
@@ -166,8 +167,7 @@ impl Index {
         self.0.workloads[kind as usize].clone()
     }
 
-    /// The policies whose workloads stand otherwise than before: the cluster's, or those of namespaces. For one
-    /// consumer.
+    /// The policies whose workloads changed: cluster policies, or namespaced ones. For one consumer.
     #[must_use]
     pub fn changed_policies(&self, of_cluster: bool) -> Changes<PolicyKey> {
         self.0.policies[usize::from(of_cluster)].clone()
@@ -179,7 +179,7 @@ impl Index {
         self.0.changes.clone()
     }
 
-    /// Tells everybody that something changed about a workload which its evaluation doesn't show.
+    /// Requeues the policies of a workload, and wakes readers, after a change that its evaluation doesn't have.
     pub fn touch(&self, key: &WorkloadKey) {
         if let Some(evaluation) = self.get(key) {
             self.touch_policies(evaluation.decision.policies());
@@ -187,7 +187,7 @@ impl Index {
         self.bump();
     }
 
-    /// Wakes readers of the whole index after a change that no evaluation shows.
+    /// Wakes readers of the whole index after a change that no evaluation has.
     pub fn bump(&self) {
         self.0.version.send_modify(|version| *version += 1);
     }
@@ -196,7 +196,7 @@ impl Index {
         &self.0.keys
     }
 
-    /// Requeues policies after a change that no evaluation shows.
+    /// Requeues policies after a change that no evaluation has.
     pub fn touch_policies(&self, policies: impl IntoIterator<Item = PolicyKey>) {
         for policy in policies {
             self.0.policies[usize::from(policy.is_of_cluster())].add(policy);
@@ -211,7 +211,7 @@ impl Index {
         }
     }
 
-    /// Stores an evaluation, and requeues what depends on it if it differs from the one before.
+    /// Stores an evaluation. If it differs from the previous one, requeues the workload and its policies.
     fn set(&self, key: &WorkloadKey, now: Option<EvaluatedWorkload>) {
         let mut state = self.write();
         let before = match &now {
@@ -232,14 +232,14 @@ impl Index {
         self.bump();
     }
 
-    /// Notes the policies by which everything in the reach of `batch` has been evaluated.
+    /// Records the policies with which the workloads of `batch` have been evaluated.
     fn apply(&self, policies: BTreeMap<PolicyKey, PolicyVersion>, batch: &Batch) {
         let mut state = self.write();
         state.is_complete |= batch.all;
         let is_new =
             |(key, version): &(&PolicyKey, &PolicyVersion)| state.applied.get(*key) != Some(*version);
-        let news: Vec<_> = policies.iter().filter(is_new).map(|(key, _)| key.clone()).collect();
-        // Nothing stays of policies that are gone.
+        let changed: Vec<_> = policies.iter().filter(is_new).map(|(key, _)| key.clone()).collect();
+        // Deleted policies are removed.
         let is_inside = |key: &PolicyKey| batch.all || batch.namespaces.contains(key.namespace());
         let is_gone = |key: &&PolicyKey| is_inside(key) && !policies.contains_key(*key);
         let gone: Vec<_> = state.applied.keys().filter(is_gone).cloned().collect();
@@ -251,14 +251,14 @@ impl Index {
         if batch.all {
             self.0.keys.forget_unused();
         }
-        for policy in news.iter().chain(&gone) {
+        for policy in changed.iter().chain(&gone) {
             self.0.changes.add(Change::Policy(policy.clone()));
         }
         self.bump();
-        self.touch_policies(news);
+        self.touch_policies(changed);
     }
 
-    /// Forgets everything: another replica leads.
+    /// Clears the index: another replica leads.
     pub(crate) fn clear(&self) {
         let mut state = self.write();
         *state = State { term: state.term + 1, ..State::default() };
@@ -275,7 +275,7 @@ impl Index {
     }
 }
 
-/// What comes before every workload of a namespace.
+/// A key that sorts before all workloads of a namespace.
 fn first_of(namespace: &str) -> WorkloadKey {
     WorkloadKey { namespace: namespace.to_owned(), kind: Kind::ALL[0], name: String::new() }
 }

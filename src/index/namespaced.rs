@@ -1,4 +1,4 @@
-//! Objects found by their namespace, without a look at those of others.
+//! Stores with an index by namespace.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,14 +15,14 @@ use kube::{
     },
 };
 
-/// Objects of one kind, kept up to date through the [`NamespacedWriter`].
+/// Objects of one kind, which the [`NamespacedWriter`] updates.
 #[derive(Clone, Debug)]
 pub struct Namespaced<K: Resource<DynamicType = ()> + Clone + 'static> {
     store: Store<K>,
     names: Names,
 }
 
-/// What keeps the objects.
+/// Applies watch events to a [`Namespaced`] store.
 pub struct NamespacedWriter<K: Resource<DynamicType = ()> + Clone + 'static> {
     writer: Writer<K>,
     names: Names,
@@ -37,11 +37,11 @@ type ByNamespace = BTreeMap<String, BTreeSet<String>>;
 #[derive(Debug, Default)]
 struct State {
     names: ByNamespace,
-    /// What a list that has yet to end has brought.
+    /// The names of an incomplete list.
     listed: ByNamespace,
 }
 
-/// No objects yet, and what keeps them.
+/// An empty store and its writer.
 pub(super) fn namespaced<K: Resource<DynamicType = ()> + Clone + 'static>()
 -> (Namespaced<K>, NamespacedWriter<K>) {
     let (store, writer) = reflector::store();
@@ -50,7 +50,7 @@ pub(super) fn namespaced<K: Resource<DynamicType = ()> + Clone + 'static>()
 }
 
 impl<K: Resource<DynamicType = ()> + Clone + 'static> Namespaced<K> {
-    /// Those of a namespace.
+    /// The objects of a namespace.
     #[must_use]
     pub fn inside(&self, namespace: &str) -> Vec<Arc<K>> {
         let names = self.names.of(namespace);
@@ -67,7 +67,7 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Deref for Namespaced<K> {
 }
 
 impl<K: Resource<DynamicType = ()> + Clone + 'static> NamespacedWriter<K> {
-    /// Keeps what an event brings.
+    /// Applies an event.
     pub fn apply(&mut self, event: &Event<K>) {
         self.writer.apply_watcher_event(event);
         self.names.apply(event);
@@ -75,18 +75,18 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> NamespacedWriter<K> {
 }
 
 impl Names {
-    /// Those of a namespace.
+    /// The names in a namespace.
     pub(super) fn of(&self, namespace: &str) -> BTreeSet<String> {
         self.state().names.get(namespace).cloned().unwrap_or_default()
     }
 
-    /// Keeps those that an event brings, once its store has the objects.
+    /// Applies an event, once the store has it.
     pub(super) fn apply<K: Resource>(&self, event: &Event<K>) {
         let mut state = self.state();
         match event {
             Event::Apply(object) => insert(&mut state.names, object),
             Event::Delete(object) => {
-                let (namespace, name) = place(object);
+                let (namespace, name) = namespace_and_name(object);
                 if let Some(names) = state.names.get_mut(&namespace) {
                     names.remove(&name);
                     if names.is_empty() {
@@ -106,11 +106,11 @@ impl Names {
 }
 
 fn insert<K: Resource>(names: &mut ByNamespace, object: &K) {
-    let (namespace, name) = place(object);
+    let (namespace, name) = namespace_and_name(object);
     names.entry(namespace).or_default().insert(name);
 }
 
-fn place<K: Resource>(object: &K) -> (String, String) {
+fn namespace_and_name<K: Resource>(object: &K) -> (String, String) {
     let metadata = object.meta();
     (metadata.namespace.clone().unwrap_or_default(), metadata.name.clone().unwrap_or_default())
 }
@@ -143,7 +143,7 @@ mod tests {
         writer.apply(&Event::Apply(service("shop", "d")));
         writer.apply(&Event::Delete(service("shop", "a")));
         assert_eq!(inside("shop"), ["b", "d"]);
-        // What is listed anew leaves out what is gone.
+        // A later list removes objects that are gone.
         for event in [Event::Init, Event::InitApply(service("shop", "d")), Event::InitDone] {
             writer.apply(&event);
         }

@@ -1,4 +1,4 @@
-//! Whether a workload is in the middle of a rollout, judged as `kubectl rollout status` does.
+//! The progress of a rollout, by the same rules as `kubectl rollout status`.
 
 use std::time::Duration;
 
@@ -7,28 +7,28 @@ use serde_json::Value;
 
 use crate::{index::caches::hash_of, plan::Kind};
 
-/// How far a rollout is.
+/// The progress of a rollout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
-    /// Every pod is of the current template and available.
+    /// All pods have the current template and are available.
     Complete,
-    /// Pods of an older template are still being replaced.
+    /// Pods of an older template are being replaced.
     Rolling,
-    /// They aren't, and the Deployment controller has given up waiting for it.
+    /// The Deployment controller reports that the progress deadline is exceeded.
     Failed,
 }
 
-/// What a Deployment's progressDeadlineSeconds is where it says nothing (API defaulting).
+/// The default of a Deployment's progressDeadlineSeconds.
 const PATIENCE: Duration = Duration::from_mins(10);
 
-/// The longest deadline of a Deployment (2147483647 stands for none) or grace period that others wait for.
+/// The longest deadline of a Deployment (2147483647 means none) or grace period that is waited for.
 const LONGEST_PATIENCE: Duration = Duration::from_hours(1);
 
-/// What a pod's terminationGracePeriodSeconds is where it says nothing (API defaulting).
+/// The default of a pod's terminationGracePeriodSeconds.
 const GRACE_PERIOD: Duration = Duration::from_secs(30);
 
-/// How long a rollout may come no further before it has failed. Pods of a `StatefulSet` or `DaemonSet` come one
-/// after the other, each once the last one has ended.
+/// The time without progress after which a rollout fails. Pods of a `StatefulSet` or `DaemonSet` are replaced one after
+/// the other, each once the previous one has terminated.
 pub(crate) fn patience(kind: Kind, object: &DynamicObject) -> Duration {
     let spec = &object.data["spec"];
     let seconds = |value: &Value| value.as_u64().map(Duration::from_secs);
@@ -40,8 +40,8 @@ pub(crate) fn patience(kind: Kind, object: &DynamicObject) -> Duration {
     PATIENCE + seconds(grace).unwrap_or(GRACE_PERIOD).min(LONGEST_PATIENCE) + ready
 }
 
-/// How far a rollout has come, for comparisons. Pods of a StatefulSet or DaemonSet that become ready and cease
-/// to be so are no progress: the next one is updated only once the last one is ready.
+/// A hash of the progress, for comparisons. Readiness of the pods of a StatefulSet or DaemonSet is no progress: the next
+/// one is updated only once the previous one is ready.
 pub(crate) fn reached(kind: Kind, object: &DynamicObject) -> u64 {
     let fields: &[&str] = match kind {
         Kind::Deployment => &["replicas", "updatedReplicas", "readyReplicas", "availableReplicas"],
@@ -53,21 +53,21 @@ pub(crate) fn reached(kind: Kind, object: &DynamicObject) -> u64 {
     hash_of(&(object.metadata.generation, counts))
 }
 
-/// The replicas of a workload, as its status counts them.
+/// The replica counts of a workload's status.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ReplicaCounts {
-    /// How many there shall be.
+    /// The desired number.
     pub desired: i64,
-    /// Those of the current template.
+    /// Replicas of the current template.
     pub updated: i64,
-    /// Those that are available; of a StatefulSet, those that are ready.
+    /// Available replicas; of a StatefulSet, ready ones.
     pub available: i64,
-    /// Those of an older template.
+    /// Replicas of an older template.
     pub old: i64,
 }
 
-/// The replicas of a workload. `None` until its controller has observed the current generation: before that, the
-/// counts are those of the rollout before.
+/// The replica counts of a workload. `None` until its controller has observed the current generation: before that, the
+/// counts are of the previous rollout.
 pub(super) fn replica_counts(kind: Kind, object: &DynamicObject) -> Option<ReplicaCounts> {
     let (spec, status) = (&object.data["spec"], &object.data["status"]);
     let count = |field: &str| status[field].as_i64().unwrap_or(0);
@@ -95,7 +95,7 @@ pub(super) fn replica_counts(kind: Kind, object: &DynamicObject) -> Option<Repli
     })
 }
 
-/// Whether a Deployment says that its pods can't be created.
+/// Whether a Deployment reports that its pods can't be created.
 pub(super) fn has_replica_failure(object: &DynamicObject) -> bool {
     let conditions = object.data["status"]["conditions"].as_array();
     let is_failure =
@@ -103,8 +103,8 @@ pub(super) fn has_replica_failure(object: &DynamicObject) -> bool {
     conditions.is_some_and(|conditions| conditions.iter().any(is_failure))
 }
 
-/// How far the rollout of a workload is. What makes no progress of its own accord (paused, scaled to zero,
-/// updated by hand or up to a partition) counts as complete.
+/// The progress of a workload's rollout. A rollout that doesn't progress by itself (paused, scaled to zero, `OnDelete`,
+/// or up to a partition) counts as complete.
 #[must_use]
 pub fn progress(kind: Kind, object: &DynamicObject) -> Progress {
     if !is_rolling(kind, object) {
@@ -112,18 +112,18 @@ pub fn progress(kind: Kind, object: &DynamicObject) -> Progress {
     }
     let status = &object.data["status"];
     let observed = status["observedGeneration"].as_i64() >= object.metadata.generation;
-    let gave_up = progressing(object).is_some_and(|condition| condition["status"] == "False");
-    if observed && gave_up { Progress::Failed } else { Progress::Rolling }
+    let timed_out = progressing(object).is_some_and(|condition| condition["status"] == "False");
+    if observed && timed_out { Progress::Failed } else { Progress::Rolling }
 }
 
-/// What a Deployment's controller says of how its rollout comes on.
+/// The condition `Progressing` of a Deployment.
 pub(super) fn progressing(object: &DynamicObject) -> Option<&Value> {
     let conditions = object.data["status"]["conditions"].as_array()?;
     conditions.iter().find(|condition| condition["type"] == "Progressing")
 }
 
-/// Whether every pod of a DaemonSet is of the current template. It never tells whether a rollout was complete, and
-/// one of many nodes is always away.
+/// Whether all pods of a DaemonSet have the current template. Its status doesn't report whether a rollout was complete,
+/// and with many nodes, one is always unavailable.
 pub(crate) fn is_updated(kind: Kind, object: &DynamicObject) -> bool {
     let status = &object.data["status"];
     let observed = status["observedGeneration"].as_i64() >= object.metadata.generation;
@@ -131,15 +131,15 @@ pub(crate) fn is_updated(kind: Kind, object: &DynamicObject) -> bool {
     kind == Kind::DaemonSet && observed && updated
 }
 
-/// Whether the latest rollout was complete once, and every pod is still of that template: what isn't available
-/// since then is broken, and is no rollout. A DaemonSet doesn't tell.
+/// Whether the latest rollout was complete, and all pods still have that template: a pod that becomes unavailable later
+/// is broken, not rolling out. Always `false` for a DaemonSet, which doesn't report it.
 pub(crate) fn was_complete(kind: Kind, object: &DynamicObject) -> bool {
     let (spec, status) = (&object.data["spec"], &object.data["status"]);
     let observed = status["observedGeneration"].as_i64() >= object.metadata.generation;
     let of_template = match kind {
         Kind::Deployment => {
-            let says = progressing(object).map(|condition| &condition["reason"]);
-            let complete = says.is_some_and(|reason| reason == "NewReplicaSetAvailable");
+            let reason = progressing(object).map(|condition| &condition["reason"]);
+            let complete = reason.is_some_and(|reason| reason == "NewReplicaSetAvailable");
             let updated = status["updatedReplicas"].as_i64();
             complete
                 && updated >= spec["replicas"].as_i64().or(Some(1))
@@ -153,8 +153,8 @@ pub(crate) fn was_complete(kind: Kind, object: &DynamicObject) -> bool {
     observed && of_template
 }
 
-/// Whether a StatefulSet has pods that aren't ready and none of its current template: the first keep its controller
-/// from replacing any (`updateStatefulSet`, unless podManagementPolicy is Parallel).
+/// Whether a StatefulSet has pods that aren't ready, and none of its current template: unready pods prevent its
+/// controller from replacing any (`updateStatefulSet`, unless podManagementPolicy is Parallel).
 pub(crate) fn is_not_begun(kind: Kind, object: &DynamicObject) -> bool {
     let status = &object.data["status"];
     let count = |field: &str| status[field].as_i64().unwrap_or(0);
@@ -162,7 +162,7 @@ pub(crate) fn is_not_begun(kind: Kind, object: &DynamicObject) -> bool {
     kind == Kind::StatefulSet && count("updatedReplicas") == 0 && count("readyReplicas") < replicas
 }
 
-/// Why pods of an older template stay until a person replaces them, if they do: [`progress`] counts that as complete.
+/// Why pods of an older template stay until a user replaces them, if they do: [`progress`] counts that as complete.
 pub(crate) fn keeps_pods(kind: Kind, object: &DynamicObject) -> Option<&'static str> {
     let spec = &object.data["spec"];
     let strategy = &spec["updateStrategy"];
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deployment_says_itself_when_its_rollout_failed() {
+    fn a_deployment_reports_a_failed_rollout() {
         let of = |observed: i64, progressing: &str| {
             let object = json!({"metadata": {"generation": 2}, "spec": {"replicas": 2}, "status": {
                 "observedGeneration": observed, "updatedReplicas": 1, "replicas": 3, "availableReplicas": 2,
@@ -234,11 +234,11 @@ mod tests {
         };
         assert_eq!(of(2, "False"), Progress::Failed);
         assert_eq!(of(2, "True"), Progress::Rolling);
-        assert_eq!(of(1, "False"), Progress::Rolling, "that was the rollout before");
+        assert_eq!(of(1, "False"), Progress::Rolling, "that was the previous rollout");
     }
 
     #[test]
-    fn what_breaks_after_its_rollout_was_complete_is_no_rollout() {
+    fn pods_that_break_after_a_complete_rollout_are_no_rollout() {
         let of = |kind, status: Value| {
             let object = json!({"metadata": {"generation": 2}, "spec": {"replicas": 2}, "status": status});
             was_complete(kind, &serde_json::from_value(object).unwrap())
@@ -252,7 +252,7 @@ mod tests {
             )
         };
         assert!(deployment(2, 2, 2, "NewReplicaSetAvailable"));
-        assert!(!deployment(1, 2, 2, "NewReplicaSetAvailable"), "that was the rollout before");
+        assert!(!deployment(1, 2, 2, "NewReplicaSetAvailable"), "that was the previous rollout");
         assert!(!deployment(2, 1, 2, "NewReplicaSetAvailable"));
         assert!(!deployment(2, 2, 3, "NewReplicaSetAvailable"));
         assert!(!deployment(2, 2, 2, "ReplicaSetUpdated"));
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_waits_for_ever_for_who_gave_no_deadline() {
+    fn rollouts_without_a_deadline_time_out() {
         let of = |kind, spec: Value| {
             patience(kind, &serde_json::from_value(json!({"metadata": {}, "spec": spec})).unwrap())
         };
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn stateful_and_daemon_sets_are_judged_by_their_own_fields() {
+    fn progress_of_stateful_and_daemon_sets_uses_their_own_fields() {
         let ready = json!({"observedGeneration": 2, "updatedReplicas": 3, "readyReplicas": 3, "updateRevision": "b", "currentRevision": "a"});
         let half = json!({"observedGeneration": 2, "updatedReplicas": 1, "readyReplicas": 3, "updateRevision": "b", "currentRevision": "a"});
         let partitioned = json!({"replicas": 3, "updateStrategy": {"rollingUpdate": {"partition": 2}}});

@@ -1,5 +1,5 @@
-//! How much memory large workloads may take, and all policies, Services and `PodDisruptionBudgets`: a few large ones do
-//! no harm, and thousands, made by one tenant, leave those of others what they need.
+//! Memory quotas for policies, Services and `PodDisruptionBudgets`: many objects of one tenant leave room for those of
+//! others.
 
 use std::{
     collections::HashMap,
@@ -7,82 +7,10 @@ use std::{
 };
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::{
-    Resource as _,
-    runtime::reflector::{ObjectRef, Store},
-};
 
-use super::{cached::CachedWorkload, unusable::Reason, workloads::resource};
-use crate::plan::Kind;
+use super::unusable::Reason;
 
-/// A workload up to this size counts for nothing, in bytes of compressed text. Most have one or two KiB.
-const SMALL: usize = 16 << 10;
-/// What the larger ones of a namespace may have together.
-const NAMESPACE_LIMIT: usize = 2 << 20;
-/// What the larger ones of the cluster may have together.
-const CLUSTER_LIMIT: usize = 16 << 20;
-
-/// Kind, namespace and name.
-type Key = (Kind, String, String);
-
-/// The large workloads that are kept, and their sizes.
-#[derive(Debug, Default)]
-pub(super) struct Quota(Mutex<HashMap<Key, usize>>);
-
-impl Quota {
-    /// The workload as it may be kept: a stub of it if there is no room for more.
-    pub(super) fn apply(&self, kind: Kind, kept: CachedWorkload) -> CachedWorkload {
-        let (key, size) = (key(kind, &kept), kept.size());
-        let mut sizes = self.sizes();
-        sizes.remove(&key);
-        if size <= SMALL {
-            return kept;
-        }
-        let together = |counts: &dyn Fn(&Key) -> bool| -> usize {
-            size + sizes.iter().filter(|(key, _)| counts(key)).map(|(_, size)| size).sum::<usize>()
-        };
-        let (where_, limit) = if together(&|(_, namespace, _)| *namespace == key.1) > NAMESPACE_LIMIT {
-            ("its namespace", NAMESPACE_LIMIT)
-        } else if together(&|_| true) > CLUSTER_LIMIT {
-            ("the cluster", CLUSTER_LIMIT)
-        } else {
-            sizes.insert(key, size);
-            return kept;
-        };
-        let reason = format!(
-            "spec and status: {} KiB, compressed: adieu keeps at most {} MiB of the workloads of {where_} that have \
-             more than {} KiB: make them smaller",
-            size >> 10,
-            limit >> 20,
-            SMALL >> 10
-        );
-        kept.stub(&reason)
-    }
-
-    /// Gives back the room of a workload that is gone.
-    pub(super) fn forget(&self, kind: Kind, kept: &CachedWorkload) {
-        self.sizes().remove(&key(kind, kept));
-    }
-
-    /// Gives back the room of all workloads of a kind that are gone.
-    pub(super) fn retain(&self, kind: Kind, store: &Store<CachedWorkload>) {
-        let exists = |namespace: &str, name: &str| {
-            store.get(&ObjectRef::new_with(name, resource(kind)).within(namespace)).is_some()
-        };
-        self.sizes().retain(|(of, namespace, name), _| *of != kind || exists(namespace, name));
-    }
-
-    fn sizes(&self) -> MutexGuard<'_, HashMap<Key, usize>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn key(kind: Kind, kept: &CachedWorkload) -> Key {
-    let metadata = kept.meta();
-    (kind, metadata.namespace.clone().unwrap_or_default(), metadata.name.clone().unwrap_or_default())
-}
-
-/// How much of the objects of one kind is kept, in bytes of their specs' JSON.
+/// The quotas of one kind, in bytes of the specs' JSON.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
     pub(super) of_namespace: usize,
@@ -93,7 +21,7 @@ impl Limits {
     pub(super) const NONE: Self = Self { of_namespace: usize::MAX, in_all: usize::MAX };
 }
 
-/// What is kept of one kind.
+/// The cached objects of one kind, with their quotas.
 #[derive(Debug)]
 pub(super) struct Shares {
     limits: Limits,
@@ -102,7 +30,7 @@ pub(super) struct Shares {
 
 #[derive(Debug, Default)]
 struct Sizes {
-    /// By namespace and name; and whether the list that is under way had it.
+    /// By namespace and name; and whether the current list has it.
     objects: HashMap<(String, String), (usize, bool)>,
     namespaces: HashMap<String, usize>,
     all: usize,
@@ -117,7 +45,7 @@ impl Shares {
         self.limits.in_all < usize::MAX
     }
 
-    /// Keeps an object of that size, if there is room for it.
+    /// Adds an object of that size, if the quota allows it.
     pub(super) fn keep(&self, metadata: &ObjectMeta, size: usize) -> Result<(), Reason> {
         let mut kept = self.kept();
         let (key, Limits { of_namespace, in_all }) = (name(metadata), self.limits);
@@ -149,12 +77,12 @@ impl Shares {
         self.kept().remove(&name(metadata));
     }
 
-    /// A list begins.
+    /// Starts a list.
     pub(super) fn list_begins(&self) {
         self.kept().objects.values_mut().for_each(|(_, listed)| *listed = false);
     }
 
-    /// A list is complete: what it didn't have is gone.
+    /// Completes a list: objects that it didn't have are removed.
     pub(super) fn list_ends(&self) {
         let mut kept = self.kept();
         let gone = kept.objects.iter().filter(|(_, (_, listed))| !listed).map(|(key, _)| key.clone());
@@ -187,27 +115,7 @@ fn name(metadata: &ObjectMeta) -> (String, String) {
 
 #[cfg(test)]
 mod tests {
-    use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-
-    use kube::core::DynamicObject;
-    use serde_json::json;
-
     use super::*;
-
-    /// A workload that can't be compressed.
-    fn workload(namespace: &str, name: &str, kib: usize) -> CachedWorkload {
-        let noise = (0..kib * 64).map(|number| {
-            let mut hasher = DefaultHasher::new();
-            number.hash(&mut hasher);
-            format!("{:016x}", hasher.finish())
-        });
-        // Half of hexadecimal digits is noise.
-        let text: String = noise.collect::<String>() + &"-".repeat(kib);
-        let object = json!({
-            "metadata": {"namespace": namespace, "name": name}, "spec": {"text": text},
-        });
-        serde_json::from_value::<DynamicObject>(object).unwrap().into()
-    }
 
     #[test]
     fn many_objects_of_one_namespace_leave_room_for_those_of_others() {
@@ -226,7 +134,7 @@ mod tests {
                 .unwrap_err()
                 .contains("at most 10 MiB of all objects of this kind in its namespace")
         );
-        assert!(keep("greedy", 0, 1).is_ok(), "it has its place");
+        assert!(keep("greedy", 0, 1).is_ok(), "it is counted already");
         assert!(keep("greedy", 0, 2).is_err());
         shares.forget(&object("greedy", "1"));
         assert!(keep("greedy", 0, 2).is_ok());
@@ -242,27 +150,5 @@ mod tests {
         shares.list_ends();
         let kept = shares.kept();
         assert!(kept.all == 0 && kept.objects.is_empty() && kept.namespaces.is_empty(), "{kept:?}");
-    }
-
-    #[test]
-    fn large_workloads_of_one_namespace_leave_room_for_others() {
-        let quota = Quota::default();
-        let keep = |namespace: &str, name: &str, kib| {
-            quota.apply(Kind::Deployment, workload(namespace, name, kib)).too_large().map(ToOwned::to_owned)
-        };
-        let kept = (0..20).filter(|number| keep("greedy", &number.to_string(), 200).is_none()).count();
-        assert!((5..20).contains(&kept), "{kept}");
-        assert!(keep("greedy", "0", 200).is_none(), "it has its place");
-        assert!(keep("greedy", "late", 200).unwrap().contains("its namespace"));
-        assert_eq!(keep("greedy", "small", 10), None);
-        assert_eq!(keep("shop", "web", 200), None);
-        quota.forget(Kind::Deployment, &workload("greedy", "0", 1));
-        assert_eq!(keep("greedy", "late", 200), None);
-        for number in 0..20 {
-            for name in ["a", "b", "c", "d", "e"] {
-                keep(&format!("n{number}"), name, 200);
-            }
-        }
-        assert!(keep("last", "web", 200).unwrap().contains("the cluster"));
     }
 }

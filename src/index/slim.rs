@@ -1,5 +1,5 @@
-//! Decodes objects out of their JSON text without what nobody needs, and within bounds: what a text is turned into
-//! takes many times its length in memory.
+//! Decodes objects from JSON without unused fields, within limits: decoded objects take many times the memory of their
+//! text.
 
 use std::{borrow::Cow, collections::BTreeMap, fmt};
 
@@ -21,32 +21,32 @@ use super::{quota::Limits, unusable::Reason};
 use crate::api::{ClusterGracefulPolicy, GracefulPolicy, annotations};
 use crate::runtime::FIELD_MANAGER;
 
-/// The most of labels, of annotations and of owners that is kept of an object, in bytes of JSON.
+/// The maximum size of labels, of annotations and of owner references, in bytes of JSON.
 pub(super) const METADATA_LIMIT: usize = 16 << 10;
-/// The most of a Service's or PodDisruptionBudget's spec.
+/// The maximum size of a Service's or PodDisruptionBudget's spec.
 const SPEC_LIMIT: usize = 16 << 10;
-/// The most of a policy's spec, more than the CRDs allow.
+/// The maximum size of a policy's spec, more than the CRDs allow.
 const POLICY_LIMIT: usize = 64 << 10;
-/// The most of a policy's status, more than the CRDs allow: the next leader reads what failed there.
+/// The maximum size of a policy's status, more than the CRDs allow: the next leader reads the failed rollouts from it.
 const STATUS_LIMIT: usize = 128 << 10;
-/// What is kept of all policies of a kind. Few have more than a KiB.
+/// The quotas of all policies of a kind. Few have more than a KiB.
 const POLICY_LIMITS: Limits = Limits { of_namespace: 16 << 20, in_all: 20 << 20 };
 
-/// An object that is watched.
+/// A watched object.
 pub(super) trait Watched: Resource + Clone + Send + Sync + Sized + 'static {
-    /// Its kind, as a label of metrics. Of a workload there are several.
+    /// Its kind, as a label of metrics; `Workload` for all workloads.
     const KIND: &'static str;
 
-    /// How much of all of its kind is kept.
+    /// The quotas of the kind.
     const LIMITS: Limits = Limits::NONE;
 
-    /// Decodes it.
+    /// Decodes an object.
     fn decode(text: &[u8]) -> Result<Self, Reason>;
 
-    /// One of which nothing else is known.
+    /// An object with metadata only.
     fn of_metadata(metadata: ObjectMeta) -> Self;
 
-    /// What is too large about it, if only a stub was decoded.
+    /// Why only a stub was decoded, if so.
     fn too_large(&self) -> Option<&str> {
         None
     }
@@ -68,7 +68,7 @@ impl<'a> Parts<'a> {
         serde_json::from_slice(text).map_err(|error| Reason::undecodable("the object", &error))
     }
 
-    /// The spec, if it isn't larger than the limit.
+    /// The spec, within the limit.
     fn spec<T: DeserializeOwned>(&self, limit: usize) -> Result<Option<T>, Reason> {
         let Some(text) = self.spec.map(RawValue::get) else { return Ok(None) };
         if text.len() > limit {
@@ -77,14 +77,14 @@ impl<'a> Parts<'a> {
         serde_json::from_str(text).map_err(|error| Reason::undecodable("spec", &error))
     }
 
-    /// The status. It decides nothing: if it can't be read, it is as if there were none.
+    /// The status; `None` also if it can't be read, because no decision depends on it.
     fn status<T: DeserializeOwned>(&self) -> Option<T> {
         let text = self.status.map(RawValue::get).filter(|text| text.len() <= STATUS_LIMIT)?;
         serde_json::from_str(text).ok()
     }
 }
 
-/// What is kept of metadata.
+/// The used fields of metadata.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Metadata<'a> {
@@ -110,7 +110,7 @@ impl<'a> Metadata<'a> {
         serde_json::from_str(text.get()).map_err(|error| Reason::undecodable("metadata", &error))
     }
 
-    /// With nothing that can be large.
+    /// The fields that are always small.
     pub(super) fn bare(&self) -> ObjectMeta {
         ObjectMeta {
             name: self.name.clone(),
@@ -128,11 +128,11 @@ impl<'a> Metadata<'a> {
         small("metadata.labels", self.labels)
     }
 
-    pub(super) fn owners(&self) -> Result<Option<Vec<OwnerReference>>, Reason> {
+    pub(super) fn owner_references(&self) -> Result<Option<Vec<OwnerReference>>, Reason> {
         small("metadata.ownerReferences", self.owner_references)
     }
 
-    /// The annotations that may tell adieu something, and the others as far as they are small.
+    /// adieu's annotations, and others within the limit.
     pub(super) fn annotations(&self) -> Result<Option<BTreeMap<String, String>>, Reason> {
         let Some(text) = self.annotations else { return Ok(None) };
         let kept: Annotations = serde_json::from_str(text.get())
@@ -143,10 +143,10 @@ impl<'a> Metadata<'a> {
         Ok(Some(kept.all))
     }
 
-    /// Of `managedFields` only what is under our own name, which has to be given up.
-    pub(super) fn our_fields(&self) -> Result<Option<Vec<ManagedFieldsEntry>>, Reason> {
+    /// adieu's entries of `managedFields`, which have to be released.
+    pub(super) fn own_managed_fields(&self) -> Result<Option<Vec<ManagedFieldsEntry>>, Reason> {
         let Some(text) = self.managed_fields else { return Ok(None) };
-        let kept: OurFields<'_> = serde_json::from_str(text.get())
+        let kept: OwnFields<'_> = serde_json::from_str(text.get())
             .map_err(|error| Reason::undecodable("metadata.managedFields", &error))?;
         kept.0.into_iter().map(|entry| small("metadata.managedFields", Some(entry))).collect()
     }
@@ -160,7 +160,7 @@ fn small<T: DeserializeOwned>(field: &str, text: Option<&RawValue>) -> Result<Op
     serde_json::from_str(text).map_err(|error| Reason::undecodable(field, &error))
 }
 
-/// Annotations without those that are nobody's business, and how large adieu's are together.
+/// The used annotations, and the total size of adieu's.
 #[derive(Default)]
 struct Annotations {
     all: BTreeMap<String, String>,
@@ -201,16 +201,16 @@ impl<'de> Visitor<'de> for AnnotationsVisitor {
     }
 }
 
-/// The entries under our own name.
-struct OurFields<'a>(Vec<&'a RawValue>);
+/// adieu's entries.
+struct OwnFields<'a>(Vec<&'a RawValue>);
 
-impl<'de: 'a, 'a> Deserialize<'de> for OurFields<'a> {
+impl<'de: 'a, 'a> Deserialize<'de> for OwnFields<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_seq(OurFieldsVisitor).map(OurFields)
+        deserializer.deserialize_seq(OwnFieldsVisitor).map(OwnFields)
     }
 }
 
-struct OurFieldsVisitor;
+struct OwnFieldsVisitor;
 
 #[derive(Deserialize)]
 struct Entry<'a> {
@@ -218,7 +218,7 @@ struct Entry<'a> {
     manager: Option<Cow<'a, str>>,
 }
 
-impl<'de> Visitor<'de> for OurFieldsVisitor {
+impl<'de> Visitor<'de> for OwnFieldsVisitor {
     type Value = Vec<&'de RawValue>;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -226,18 +226,18 @@ impl<'de> Visitor<'de> for OurFieldsVisitor {
     }
 
     fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
-        let mut ours = vec![];
+        let mut own = vec![];
         while let Some(text) = entries.next_element::<&'de RawValue>()? {
             let entry: Entry<'de> = serde_json::from_str(text.get()).map_err(serde::de::Error::custom)?;
             if entry.manager.as_deref() == Some(FIELD_MANAGER) {
-                ours.push(text);
+                own.push(text);
             }
         }
-        Ok(ours)
+        Ok(own)
     }
 }
 
-/// Who an object is, also if nothing else of it can be read.
+/// The identity of an object, even if nothing else can be decoded.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Named {
@@ -253,7 +253,7 @@ struct Identity {
     resource_version: Option<String>,
 }
 
-/// What is known of an object whatever else is wrong with it.
+/// The identity of an object, even if nothing else can be decoded.
 pub(super) fn identity(text: &[u8]) -> ObjectMeta {
     let Identity { name, namespace, uid, resource_version } =
         serde_json::from_slice::<Named>(text).unwrap_or_default().metadata;
@@ -276,7 +276,7 @@ impl Watched for Service {
     const KIND: &'static str = "Service";
     const LIMITS: Limits = Limits { of_namespace: 3 << 20, in_all: 8 << 20 };
 
-    /// What decides on a readiness probe.
+    /// The spec, which readiness probes depend on.
     fn decode(text: &[u8]) -> Result<Self, Reason> {
         let parts = Parts::of(text)?;
         let metadata = Metadata::of(parts.metadata)?.bare();
@@ -291,7 +291,7 @@ impl Watched for Service {
 impl Watched for Namespace {
     const KIND: &'static str = "Namespace";
 
-    /// The labels, which cluster policies select by.
+    /// The labels, which cluster policies select.
     fn decode(text: &[u8]) -> Result<Self, Reason> {
         let metadata = Metadata::of(Parts::of(text)?.metadata)?;
         Ok(Self::of_metadata(ObjectMeta { labels: metadata.labels()?, ..metadata.bare() }))
@@ -309,7 +309,7 @@ impl Watched for PodDisruptionBudget {
     fn decode(text: &[u8]) -> Result<Self, Reason> {
         let parts = Parts::of(text)?;
         let metadata = Metadata::of(parts.metadata)?;
-        let (labels, owner_references) = (metadata.labels()?, metadata.owners()?);
+        let (labels, owner_references) = (metadata.labels()?, metadata.owner_references()?);
         let metadata = ObjectMeta { labels, owner_references, ..metadata.bare() };
         Ok(Self { metadata, spec: parts.spec(SPEC_LIMIT)?, status: None })
     }
@@ -345,8 +345,8 @@ macro_rules! watch_policy {
 watch_policy!(GracefulPolicy);
 watch_policy!(ClusterGracefulPolicy);
 
-/// About how much memory a JSON text takes as a tree of values: a map costs the node of a B-tree, however
-/// small it is, and an array grows by doubling.
+/// The approximate size of a JSON text as a tree of values, in bytes: even a small map takes a B-tree node, and an array
+/// grows by doubling.
 pub(super) fn weight(text: &str) -> usize {
     const MAP: usize = 700;
     const ARRAY: usize = 128;

@@ -1,12 +1,12 @@
-//! Splits what the API server sends, a list or the events of a watch, into the JSON texts of its objects while
-//! it is read, so that never more than one object is held as text.
+//! Splits a list, or the events of a watch, into the JSON texts of its objects while it is read, so that only one object
+//! at a time is held as text.
 
 use memchr::memchr2;
 
-/// The most of an object that is held. etcd takes 1.5 MiB, of which JSON makes up to six times as much, where every
+/// The maximum size of an object's text. etcd stores up to 1.5 MiB, and in JSON that can be six times as much if every
 /// character has to be escaped.
 pub(super) const OBJECT_LIMIT: usize = 16 << 20;
-/// The most of what a list has beside its items.
+/// The maximum size of a list without its items.
 const REST_LIMIT: usize = 64 << 10;
 
 /// The JSON text of an object.
@@ -17,7 +17,7 @@ pub(super) struct Text {
 }
 
 impl Text {
-    /// The text; `None` if it is longer than anything that etcd takes by default.
+    /// The text; `None` if it is longer than [`OBJECT_LIMIT`].
     pub(super) fn complete(&self) -> Option<&[u8]> {
         (self.bytes.len() == self.length).then_some(&self.bytes)
     }
@@ -34,16 +34,16 @@ impl Text {
     }
 }
 
-/// Where in the text the objects are.
+/// The form of the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Shape {
-    /// In the array `items` of the outermost object.
+    /// The objects are in the array `items` of the outermost object.
     List,
-    /// One after the other.
+    /// The objects follow each other.
     Events,
 }
 
-/// Where the next byte is.
+/// The position of the next byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Position {
     /// Outside of strings.
@@ -53,13 +53,13 @@ enum Position {
     Escape,
 }
 
-/// Splits a text that comes in chunks.
+/// Splits a text that arrives in chunks.
 #[derive(Debug)]
 pub(super) struct Splitter {
     shape: Shape,
     depth: usize,
     at: Position,
-    /// Whether the last string of the outermost object is `items`, and nothing but a colon came since.
+    /// Whether the last token of the outermost object is the key `items`.
     at_items: bool,
     in_items: bool,
     object: Option<Text>,
@@ -79,7 +79,7 @@ impl Splitter {
         }
     }
 
-    /// Reads on until an object is complete, or the chunk is at its end; tells how much was read.
+    /// Reads until an object is complete or the chunk ends; returns the number of bytes that were read.
     pub(super) fn read(&mut self, chunk: &[u8]) -> (usize, Option<Text>) {
         let (mut at, mut kept) = (0, 0);
         while at < chunk.len() {
@@ -114,7 +114,7 @@ impl Splitter {
         (at, None)
     }
 
-    /// What there is beside the objects, once the text is at its end: of a list, the list without its items.
+    /// The text without the objects: of a list, the list without its items.
     pub(super) fn rest(&self) -> &[u8] {
         &self.rest
     }
@@ -124,7 +124,7 @@ impl Splitter {
         self.depth > 0
     }
 
-    /// How much is held of an object that isn't complete.
+    /// The size of the incomplete object's text.
     pub(super) fn held(&self) -> usize {
         self.object.as_ref().map_or(0, |object| object.bytes.len())
     }
@@ -176,7 +176,7 @@ impl Splitter {
         if let Some(object) = &mut self.object {
             object.extend(bytes);
         } else if !self.is_between_objects() {
-            // What is longer doesn't parse afterwards.
+            // A longer text fails to parse.
             let room = REST_LIMIT - self.rest.len();
             self.rest.extend_from_slice(&bytes[..bytes.len().min(room)]);
         }
@@ -187,7 +187,7 @@ impl Splitter {
 mod tests {
     use super::*;
 
-    /// The objects and the rest of a text that comes in chunks of that length.
+    /// The objects and the rest of a text in chunks of that length.
     fn split(shape: Shape, text: &str, length: usize) -> (Vec<String>, String) {
         let mut splitter = Splitter::new(shape);
         let mut objects = vec![];
@@ -221,7 +221,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn whatever_a_list_has_is_split_as_json_is_parsed(
+        fn a_list_is_split_as_a_json_parser_would(
             items in proptest::collection::vec(("\\PC*|[\\[{\\]},\"\\\\]*", proptest::bool::ANY), 0..8),
             length in 1..40_usize,
         ) {
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_beginning_of_an_object_that_no_etcd_takes_is_held() {
+    fn only_the_start_of_an_oversized_object_is_held() {
         let mut splitter = Splitter::new(Shape::Events);
         let chunk = vec![b'a'; 1 << 20];
         splitter.read(b"{\"a\":\"");

@@ -1,4 +1,4 @@
-//! Objects that a watch brought and that can't be used: because they can't be decoded, or are too large.
+//! Watched objects that can't be used, because they can't be decoded or are too large.
 
 use std::{
     collections::BTreeMap,
@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use crate::runtime::metrics::{KindLabel, Metrics, ObjectLabels};
 
-/// The longest explanation that is kept, in bytes.
+/// The maximum length of an explanation, in bytes.
 const EXPLANATION_LIMIT: usize = 512;
 
 /// Why an object can't be used.
@@ -26,7 +26,7 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// As the reason of an Event.
+    /// The reason of an Event.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
@@ -56,16 +56,16 @@ impl Reason {
 pub struct Unusable {
     /// The object.
     pub reference: ObjectReference,
-    /// What is wrong with it.
+    /// Why it can't be used.
     pub reason: Reason,
-    /// Whether the list that is under way had it, too.
+    /// Whether the current list has it.
     listed: bool,
 }
 
 /// Kind, namespace and name.
 type Key = (&'static str, String, String);
 
-/// The objects that can't be used now, and the metrics that count them.
+/// The unusable objects, and the metrics that count them.
 #[derive(Clone, Debug)]
 pub struct UnusableObjects {
     objects: Arc<Mutex<BTreeMap<Key, Unusable>>>,
@@ -75,7 +75,7 @@ pub struct UnusableObjects {
 }
 
 impl UnusableObjects {
-    /// None, to be counted by these metrics.
+    /// No objects, counted by these metrics.
     #[must_use]
     pub fn new(metrics: &Metrics) -> Self {
         Self {
@@ -86,19 +86,19 @@ impl UnusableObjects {
         }
     }
 
-    /// Told of every change.
+    /// A receiver of every change.
     #[must_use]
     pub fn changed(&self) -> watch::Receiver<()> {
         self.changed.subscribe()
     }
 
-    /// The objects that can't be used now.
+    /// The unusable objects.
     #[must_use]
     pub fn all(&self) -> Vec<Unusable> {
         self.objects().values().cloned().collect()
     }
 
-    /// Whether one of the policies that may hold in a namespace can't be used.
+    /// Whether a policy that may apply to a namespace can't be used.
     #[must_use]
     pub fn has_policy_of(&self, namespace: &str) -> bool {
         let holds = |(kind, of, _): &Key| {
@@ -110,14 +110,14 @@ impl UnusableObjects {
     /// Whether one of the `PodDisruptionBudgets` of a namespace can't be used.
     #[must_use]
     pub fn has_budget_of(&self, namespace: &str) -> bool {
-        // Of what is too large to be read the namespace may not be known.
+        // The namespace of an object that is too large to be read may be unknown.
         let is_of = |(kind, of, _): &Key| {
             *kind == "PodDisruptionBudget" && (of.as_str() == namespace || of.is_empty())
         };
         self.objects().keys().any(is_of)
     }
 
-    /// Notes that an object can't be used.
+    /// Adds an object that can't be used.
     pub(crate) fn add(&self, kind: &'static str, reference: ObjectReference, reason: Reason) {
         let key = key(kind, &reference);
         let mut objects = self.objects();
@@ -138,7 +138,7 @@ impl UnusableObjects {
         }
     }
 
-    /// Notes that an object can be used, or is gone.
+    /// Removes an object that can be used, or is deleted.
     pub(super) fn remove(&self, kind: &'static str, namespace: Option<&str>, name: Option<&str>) {
         let owned = |part: Option<&str>| part.unwrap_or_default().to_owned();
         let mut objects = self.objects();
@@ -147,7 +147,7 @@ impl UnusableObjects {
         }
     }
 
-    /// A list of a kind begins.
+    /// Starts a list of a kind.
     pub(super) fn list_begins(&self, kind: &'static str) {
         let mut objects = self.objects();
         for unusable in objects.iter_mut().filter(|((of, ..), _)| *of == kind).map(|(_, unusable)| unusable) {
@@ -156,7 +156,7 @@ impl UnusableObjects {
         self.count(kind, &objects);
     }
 
-    /// A list of a kind is complete: what it didn't have is gone.
+    /// Completes a list of a kind: objects that it didn't have are removed.
     pub(super) fn list_ends(&self, kind: &'static str) {
         let mut objects = self.objects();
         objects.retain(|(of, ..), unusable| *of != kind || unusable.listed);
@@ -183,7 +183,7 @@ impl UnusableObjects {
 }
 
 impl Default for UnusableObjects {
-    /// None, counted nowhere.
+    /// No objects, counted by no exported metrics.
     fn default() -> Self {
         Self::new(&Metrics::default())
     }
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn unusable_objects_are_counted_by_kind_until_they_can_be_used_or_are_gone() {
+    fn unusable_objects_are_counted_by_kind_until_they_are_usable_or_deleted() {
         let metrics = Metrics::default();
         let objects = UnusableObjects::new(&metrics);
         let counts = |kind: &'static str| {
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unusable_policy_concerns_its_namespace_or_all() {
+    fn an_unusable_policy_affects_its_namespace_or_all() {
         let objects = UnusableObjects::default();
         let policy = ObjectReference { namespace: Some("shop".into()), ..reference("all") };
         let reason = || Reason::Undecodable("why".into());
@@ -245,12 +245,12 @@ mod tests {
     }
 
     #[test]
-    fn an_object_that_was_told_of_is_no_change() {
+    fn an_unchanged_unusable_object_is_not_reported_again() {
         let objects = UnusableObjects::default();
         let mut changed = objects.changed();
-        for (reason, is_news) in [("a", true), ("a", false), ("b", true)] {
+        for (reason, is_change) in [("a", true), ("a", false), ("b", true)] {
             objects.add("Service", reference("a"), Reason::Undecodable(reason.into()));
-            assert_eq!(changed.has_changed().unwrap(), is_news);
+            assert_eq!(changed.has_changed().unwrap(), is_change);
             changed.mark_unchanged();
         }
     }

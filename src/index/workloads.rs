@@ -1,13 +1,11 @@
-//! The workloads of the cluster, of every kind, followed by watches. They are untyped, so that fields this
-//! version doesn't know survive.
+//! The cached workloads of every kind, from watches. They are untyped, so fields that this version doesn't know are kept.
 
-use std::{mem::take, sync::Arc, time::Duration};
+use std::{mem::replace, sync::Arc, time::Duration};
 
 use futures::{
     Stream, StreamExt as _,
     stream::{self, BoxStream},
 };
-use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
 use kube::{
     Client, Resource as _,
     core::{ApiResource, DynamicObject},
@@ -19,53 +17,55 @@ use kube::{
 };
 use tokio::{sync::watch, time::timeout};
 
+pub use super::cached::resource;
 use super::{
-    Dirty, WorkloadKey,
     cached::CachedWorkload,
+    changes::Dirty,
+    keys::WorkloadKey,
     list_watch::{Source, list_watch},
     namespaced::Names,
-    quota::{Quota, Shares},
+    quota::Shares,
     slim::Watched as _,
     unusable::UnusableObjects,
+    workload_quota::Quota,
 };
 use crate::plan::Kind;
 
-/// How long an admission may wait for the watch to bring what was just created: a pod's workload, or a namespace.
-pub const LAG: Duration = Duration::from_secs(1);
+/// How long an admission waits until an object that was just created is cached: a pod's workload, or a namespace.
+pub const CACHE_LAG: Duration = Duration::from_secs(1);
 
-/// The workloads of every kind, as the watches last saw them.
+/// The workloads of every kind, as of the last watch events.
 #[derive(Clone, Debug)]
 pub struct Workloads {
     /// In the order of [`Kind::ALL`].
     stores: [Store<CachedWorkload>; 3],
     names: [Names; 3],
-    /// How many kinds have been listed.
+    /// The number of kinds that have been listed.
     listed: watch::Receiver<usize>,
     changed: watch::Receiver<()>,
     dirty: Dirty,
 }
 
-/// What a watch brings, once the store has it.
+/// The workloads of watch events, once the store has them.
 pub type Events = BoxStream<'static, Result<CachedWorkload, watcher::Error>>;
 
 impl Workloads {
-    /// The workloads, and the watches of every kind in the order of [`Kind::ALL`]; they are followed for as
-    /// long as these are polled. `fields` is a field selector.
+    /// The workloads, and the watches of every kind in the order of [`Kind::ALL`], which the caller has to poll.
+    /// `fields` is a field selector.
     #[must_use]
     pub fn follow(client: &Client, fields: Option<&str>, unusable: &UnusableObjects) -> (Self, [Events; 3]) {
         let quota = Arc::new(Quota::default());
-        let (tell, changed) = watch::channel(());
-        let (count, listed) = watch::channel(0);
+        let (changed_sender, changed) = watch::channel(());
+        let (listed_sender, listed) = watch::channel(0);
         let dirty = Dirty::default();
         let names = Kind::ALL.map(|_| Names::default());
         let follow = |kind: Kind| {
             let resource = resource(kind);
             let writer = Writer::new(resource.clone());
             let store = writer.as_reader();
-            let (before, quota) = (store.clone(), quota.clone());
             let keep = {
-                let (quota, resource) = (quota.clone(), resource.clone());
-                move |kept| quota.apply(kind, unchanged(kept, &before, &resource))
+                let (quota, resource, store) = (quota.clone(), resource.clone(), store.clone());
+                move |object| quota.apply(kind, unchanged(object, &store, &resource))
             };
             let source = Source {
                 client: client.clone(),
@@ -77,36 +77,22 @@ impl Workloads {
                 shares: Arc::new(Shares::new(CachedWorkload::LIMITS)),
                 keep: Arc::new(keep),
             };
-            let (tell, count, listed, done) = (tell.clone(), count.clone(), store.clone(), store.clone());
-            let (dirty, names) = (dirty.clone(), names[kind as usize].clone());
-            let mut first = true;
+            let mut recorder = Recorder {
+                kind,
+                store: store.clone(),
+                names: names[kind as usize].clone(),
+                quota: quota.clone(),
+                dirty: dirty.clone(),
+                is_listed: false,
+                listed: listed_sender.clone(),
+                changed: changed_sender.clone(),
+            };
+            let listed = store.clone();
             let stream = list_watch(source)
                 .default_backoff()
                 .reflect(writer)
-                .inspect(move |event| {
-                    if let Ok(event) = event {
-                        names.apply(event);
-                    }
-                    match event {
-                        Ok(watcher::Event::Delete(kept)) => {
-                            quota.forget(kind, kept);
-                            dirty.workload(WorkloadKey::new(kind, kept.meta()));
-                        }
-                        Ok(watcher::Event::Apply(kept)) => {
-                            dirty.workload(WorkloadKey::new(kind, kept.meta()));
-                        }
-                        Ok(watcher::Event::InitDone) => {
-                            quota.retain(kind, &done);
-                            dirty.all();
-                        }
-                        _ => {}
-                    }
-                    if matches!(event, Ok(watcher::Event::InitDone)) && take(&mut first) {
-                        count.send_modify(|listed| *listed += 1);
-                    }
-                    tell.send_replace(());
-                })
-                .flat_map(move |event| brought(event, &listed));
+                .inspect(move |event| recorder.record(event))
+                .flat_map(move |event| stored(event, &listed));
             (store, stream.boxed())
         };
         let [(deployments, first), (stateful_sets, second), (daemon_sets, third)] = Kind::ALL.map(follow);
@@ -120,19 +106,19 @@ impl Workloads {
         *self.listed.borrow() == self.stores.len()
     }
 
-    /// The same without having been filled.
+    /// Workloads that are never filled, for tests.
     #[must_use]
     pub(super) fn unfilled(self) -> Self {
         Self { listed: watch::channel(0).1, ..self }
     }
 
-    /// The same with a watch that may yet bring something.
+    /// Workloads that may still change.
     #[cfg(test)]
     pub(super) fn with_changes(self, changed: watch::Receiver<()>) -> Self {
         Self { changed, ..self }
     }
 
-    /// Fixed content, for tests of what reads it.
+    /// Fixed content, for tests.
     #[must_use]
     pub fn fixed(workloads: Vec<(Kind, DynamicObject)>) -> Self {
         let store = |kind: Kind| {
@@ -156,41 +142,40 @@ impl Workloads {
         Self { stores, names, listed, changed, dirty: Dirty::default() }
     }
 
-    /// Told of every change, once the store has it.
+    /// A receiver of every change, once the store has it.
     #[must_use]
     pub fn changed(&self) -> watch::Receiver<()> {
         self.changed.clone()
     }
 
-    /// Returns when every kind has been listed for the first time. A store itself wakes only the last of
-    /// those who wait for it, and its controller does.
+    /// Waits until every kind has been listed. A store itself wakes only its last waiter, which is its controller.
     ///
     /// # Errors
-    /// Where the watches are gone.
+    /// If the watches have ended.
     pub async fn filled(&self) -> Result<(), watch::error::RecvError> {
         self.listed.clone().wait_for(|listed| *listed == self.stores.len()).await.map(drop)
     }
 
-    /// Whether there is a workload of that name, now or within `limit`: the pods of one that was just created can
-    /// come faster than the watch.
+    /// Whether there is a workload of that name, now or within `limit`: pods of a new workload can arrive before its
+    /// watch event.
     pub async fn learns_of(&self, kind: Kind, namespace: &str, name: &str, limit: Duration) -> bool {
         let find = || self.contains(kind, namespace, name).then_some(());
         soon(self.changed.clone(), limit, find).await.is_some()
     }
 
-    /// What has to be evaluated anew.
+    /// The workloads that have to be evaluated again.
     #[must_use]
     pub fn dirty(&self) -> &Dirty {
         &self.dirty
     }
 
-    /// The workload of that name, as it is kept.
+    /// The cached workload of that name.
     #[must_use]
     pub fn kept_of(&self, kind: Kind, namespace: &str, name: &str) -> Option<Arc<CachedWorkload>> {
         self.of(kind).get(&ObjectRef::new_with(name, resource(kind)).within(namespace))
     }
 
-    /// The workload of that name, as far as it is known.
+    /// The workload of that name, with the fields that are cached.
     #[must_use]
     pub fn get(&self, kind: Kind, namespace: &str, name: &str) -> Option<DynamicObject> {
         self.kept_of(kind, namespace, name).map(|kept| kept.object())
@@ -231,7 +216,7 @@ impl Workloads {
     }
 }
 
-/// What is found, now or after one of the changes that a watch brings within `limit`.
+/// The result of `find`, now or after a change within `limit`.
 pub(super) async fn soon<T>(
     mut changed: watch::Receiver<()>,
     limit: Duration,
@@ -248,7 +233,7 @@ pub(super) async fn soon<T>(
     timeout(limit, found).await.ok().flatten()
 }
 
-/// The object that is kept already, if it is the same: what is listed anew takes no memory twice.
+/// The cached object if it is the same: a repeated list takes no additional memory.
 fn unchanged(kept: CachedWorkload, store: &Store<CachedWorkload>, resource: &ApiResource) -> CachedWorkload {
     let before = store.get(&ObjectRef::from_obj_with(&kept, resource.clone()));
     let is_same = |before: &CachedWorkload| {
@@ -260,9 +245,48 @@ fn unchanged(kept: CachedWorkload, store: &Store<CachedWorkload>, resource: &Api
     before.filter(|before| is_same(before)).map_or(kept, |before| CachedWorkload::clone(&before))
 }
 
-/// What an event brought into the store. What is listed page by page gets there with the last page only: whoever
-/// looked it up before would find it as it was, or not at all.
-fn brought(
+/// Records events outside of the store.
+struct Recorder {
+    kind: Kind,
+    store: Store<CachedWorkload>,
+    names: Names,
+    quota: Arc<Quota>,
+    dirty: Dirty,
+    is_listed: bool,
+    listed: watch::Sender<usize>,
+    changed: watch::Sender<()>,
+}
+
+impl Recorder {
+    /// Called once the store has the event.
+    fn record(&mut self, event: &watcher::Result<watcher::Event<CachedWorkload>>) {
+        if let Ok(event) = event {
+            self.names.apply(event);
+        }
+        match event {
+            Ok(watcher::Event::Delete(workload)) => {
+                self.quota.forget(self.kind, workload);
+                self.dirty.workload(WorkloadKey::new(self.kind, workload.meta()));
+            }
+            Ok(watcher::Event::Apply(workload)) => {
+                self.dirty.workload(WorkloadKey::new(self.kind, workload.meta()));
+            }
+            Ok(watcher::Event::InitDone) => {
+                self.quota.retain(self.kind, &self.store);
+                self.dirty.all();
+                if !replace(&mut self.is_listed, true) {
+                    self.listed.send_modify(|listed| *listed += 1);
+                }
+            }
+            _ => {}
+        }
+        self.changed.send_replace(());
+    }
+}
+
+/// The workloads of an event, once they are in the store: listed ones get there with the last page, and a lookup before
+/// that would find an old version or none.
+fn stored(
     event: watcher::Result<watcher::Event<CachedWorkload>>,
     store: &Store<CachedWorkload>,
 ) -> impl Stream<Item = watcher::Result<CachedWorkload>> + use<> {
@@ -273,16 +297,6 @@ fn brought(
         Err(error) => (Some(Err(error)), vec![]),
     };
     stream::iter(one.into_iter().chain(listed.into_iter().map(|kept| Ok(CachedWorkload::clone(&kept)))))
-}
-
-/// The resource that holds workloads of a kind.
-#[must_use]
-pub fn resource(kind: Kind) -> ApiResource {
-    match kind {
-        Kind::Deployment => ApiResource::erase::<Deployment>(&()),
-        Kind::StatefulSet => ApiResource::erase::<StatefulSet>(&()),
-        Kind::DaemonSet => ApiResource::erase::<DaemonSet>(&()),
-    }
 }
 
 #[cfg(test)]
@@ -302,7 +316,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_listed_anew_in_pages_is_told_of_once_it_is_found() {
+    async fn workloads_of_a_paged_list_are_reported_once_they_are_in_the_store() {
         let (lists, watches) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let client = client(move |_, target| {
             if target.contains("watch=") {
@@ -318,17 +332,17 @@ mod tests {
         });
         let (workloads, [mut deployments, ..]) =
             Workloads::follow(&client, None, &UnusableObjects::default());
-        let mut told = vec![];
-        while told.len() < 5 {
-            // The watch that ended is told of as well.
+        let mut reported = vec![];
+        while reported.len() < 5 {
+            // The error of the expired watch is reported too.
             let Ok(kept) = timeout(Duration::from_mins(1), deployments.next()).await.unwrap().unwrap() else {
                 continue;
             };
             let found = workloads.get(Kind::Deployment, "shop", &kept.name_any()).map(|found| found.metadata);
             assert_eq!(found.as_ref(), Some(kept.meta()));
-            told.push((kept.name_any(), kept.meta().generation));
+            reported.push((kept.name_any(), kept.meta().generation));
         }
-        let (before, mut after) = (told.drain(..2).collect::<Vec<_>>(), told);
+        let (before, mut after) = (reported.drain(..2).collect::<Vec<_>>(), reported);
         after.sort();
         assert!(before.contains(&("old".into(), Some(1))));
         assert_eq!(after, [("last", 1), ("new", 1), ("old", 2)].map(|(name, at)| (name.into(), Some(at))));

@@ -67,7 +67,7 @@ impl Snapshot {
             progress: rollout.progress,
             counts: rollout.counts,
             patience: rollout.patience,
-            said: rollout.said,
+            said: rollout.condition,
             was_complete: rollout.was_complete,
             is_updated: rollout.is_updated,
             replica_failure: rollout.replica_failure,

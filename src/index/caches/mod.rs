@@ -1,0 +1,344 @@
+//! The objects that decisions depend on, from watches, without unused fields: policies, Services, Namespaces and
+//! `PodDisruptionBudgets`.
+
+mod relevance;
+mod watches;
+
+use std::{future::pending, sync::Arc, time::Duration};
+
+use futures::{Stream, stream};
+use k8s_openapi::{
+    api::{
+        core::v1::{Namespace, Service},
+        policy::v1::PodDisruptionBudget,
+    },
+    apimachinery::pkg::apis::meta::v1::LabelSelector,
+};
+use kube::{
+    Client, Resource, ResourceExt as _,
+    core::DynamicObject,
+    runtime::{
+        reflector::{ObjectRef, Store},
+        watcher,
+    },
+};
+use relevance::{generation, labels, relevant_budget, service_spec};
+use tokio::{sync::watch, time::timeout};
+use watches::{MissingKinds, Watches};
+
+pub(crate) use self::relevance::hash_of;
+pub use self::relevance::{is_our_budget, our_labels};
+
+use super::{
+    changes::{Changes, Dirty},
+    kubelets,
+    namespaced::{Namespaced, namespaced},
+    unusable::UnusableObjects,
+    workloads::{Workloads, soon},
+};
+use crate::{
+    api::{ClusterGracefulPolicy, GracefulPolicy, labels::is_enabled},
+    plan::{self, Kind, NamespaceContext},
+};
+
+/// The caches that decisions read.
+#[derive(Clone, Debug)]
+pub struct Caches {
+    policies: Namespaced<GracefulPolicy>,
+    cluster_policies: Namespaced<ClusterGracefulPolicy>,
+    services: Namespaced<Service>,
+    namespaces: Namespaced<Namespace>,
+    budgets: Namespaced<PodDisruptionBudget>,
+    workloads: Workloads,
+    native_sleep: watch::Receiver<Option<bool>>,
+    policies_changed: watch::Receiver<()>,
+    budgets_changed: Changes<Option<String>>,
+    synced: watch::Receiver<bool>,
+    missing: MissingKinds,
+    unusable: UnusableObjects,
+}
+
+impl Caches {
+    /// The caches, and the task that fills them, which never returns. The caller polls the watches of `workloads`.
+    /// Objects that can't be used go to `unusable`.
+    pub fn follow(
+        client: &Client,
+        workloads: Workloads,
+        unusable: &UnusableObjects,
+    ) -> (Self, impl Future<Output = ()> + Send + 'static) {
+        let (policies, policy_writer) = namespaced();
+        let (cluster_policies, cluster_policy_writer) = namespaced();
+        let (services, service_writer) = namespaced();
+        let (namespaces, namespace_writer) = namespaced();
+        let (budgets, budget_writer) = namespaced();
+        let (native_sleep_sender, native_sleep) = watch::channel(None);
+        let (policies_sender, policies_changed) = watch::channel(());
+        let (synced_sender, synced) = watch::channel(false);
+        let caches = Self {
+            policies,
+            cluster_policies,
+            services,
+            namespaces,
+            budgets,
+            workloads,
+            native_sleep,
+            policies_changed,
+            budgets_changed: Changes::default(),
+            synced,
+            missing: MissingKinds::default(),
+            unusable: unusable.clone(),
+        };
+        let dirty = caches.dirty();
+        let mark_namespace = {
+            let dirty = dirty.clone();
+            move |namespace: Option<&str>| namespace.map_or_else(|| dirty.all(), |name| dirty.namespace(name))
+        };
+        let settings_changed = {
+            let mark_namespace = mark_namespace.clone();
+            move |namespace: Option<&str>| {
+                policies_sender.send_replace(());
+                mark_namespace(namespace);
+            }
+        };
+        let budget_changed = {
+            let changed = caches.budgets_changed.clone();
+            move |namespace: Option<&str>| changed.add(namespace.map(Into::into))
+        };
+        let watches = Watches { client, unusable, missing: &caches.missing };
+        let policies = watches.watch(policy_writer, generation, settings_changed.clone());
+        let cluster_policies = watches.watch(cluster_policy_writer, generation, settings_changed.clone());
+        let services = watches.watch(service_writer, service_spec, mark_namespace);
+        // A namespace's new label can change which policies apply.
+        let namespaces = watches.watch(namespace_writer, labels, settings_changed);
+        let budgets = watches.watch(budget_writer, relevant_budget(caches.budgets.clone()), budget_changed);
+        let kubelets = kubelets::follow(client.clone(), native_sleep_sender);
+        let native_sleep = mark_all(caches.native_sleep.clone(), dirty);
+        let synced = caches.clone().publish_synced(synced_sender);
+        let task = async {
+            let stores = async { tokio::join!(policies, cluster_policies, services, namespaces, budgets) };
+            tokio::join!(stores, kubelets, native_sleep, synced);
+        };
+        (caches, task)
+    }
+
+    /// Caches with fixed content, for tests.
+    #[must_use]
+    pub fn fixed(
+        policies: Vec<GracefulPolicy>,
+        services: Vec<Service>,
+        workloads: Vec<(Kind, DynamicObject)>,
+    ) -> Self {
+        Self {
+            policies: fixed(policies),
+            cluster_policies: fixed(vec![]),
+            services: fixed(services),
+            namespaces: fixed(vec![]),
+            budgets: fixed(vec![]),
+            workloads: Workloads::fixed(workloads),
+            native_sleep: watch::channel(Some(true)).1,
+            policies_changed: watch::channel(()).1,
+            budgets_changed: Changes::default(),
+            synced: watch::channel(true).1,
+            missing: MissingKinds::default(),
+            unusable: UnusableObjects::default(),
+        }
+    }
+
+    /// Caches with these cluster policies.
+    #[must_use]
+    pub fn with_cluster_policies(self, policies: Vec<ClusterGracefulPolicy>) -> Self {
+        Self { cluster_policies: fixed(policies), ..self }
+    }
+
+    /// Caches with these namespaces.
+    #[must_use]
+    pub fn with_namespaces(self, namespaces: Vec<Namespace>) -> Self {
+        Self { namespaces: fixed(namespaces), ..self }
+    }
+
+    /// The workloads that have to be evaluated again.
+    #[must_use]
+    pub fn dirty(&self) -> Dirty {
+        self.workloads.dirty().clone()
+    }
+
+    /// The workloads of the cluster.
+    #[must_use]
+    pub fn workloads(&self) -> &Workloads {
+        &self.workloads
+    }
+
+    /// Waits until all caches but the workloads are filled.
+    ///
+    /// # Errors
+    /// If the task that fills the caches has ended.
+    pub async fn synced(&self) -> Result<(), watch::error::RecvError> {
+        self.synced.clone().wait_for(|synced| *synced).await.map(drop)
+    }
+
+    /// Whether all caches but the workloads are filled, now or within `limit`.
+    pub async fn synced_within(&self, limit: Duration) -> bool {
+        *self.synced.borrow() || timeout(limit, self.synced()).await.is_ok_and(|synced| synced.is_ok())
+    }
+
+    /// Whether the API server serves all watched kinds. If a CRD is deleted, its policies are deleted too, which must
+    /// not revert every workload.
+    #[must_use]
+    pub fn is_served(&self) -> bool {
+        self.missing.is_empty()
+    }
+
+    /// An item whenever a kind is no longer served, or is served again.
+    pub fn served_changes(&self) -> impl Stream<Item = ()> + Send + use<> {
+        changes(self.missing.subscribe())
+    }
+
+    /// Caches that are never filled, for tests.
+    #[must_use]
+    pub fn unfilled(self) -> Self {
+        Self { synced: watch::channel(false).1, workloads: self.workloads.unfilled(), ..self }
+    }
+
+    /// Caches of an API server that doesn't serve a kind of policy.
+    #[cfg(test)]
+    pub(crate) fn unserved(self) -> Self {
+        Self { missing: MissingKinds::one(), ..self }
+    }
+
+    /// Caches that may still change, as long as the senders exist.
+    #[cfg(test)]
+    pub(crate) fn with_watches(self) -> (Self, [watch::Sender<()>; 2]) {
+        let (of_policies, policies_changed) = watch::channel(());
+        let (of_workloads, changed) = watch::channel(());
+        let workloads = self.workloads.with_changes(changed);
+        (Self { workloads, policies_changed, ..self }, [of_policies, of_workloads])
+    }
+
+    /// Sends `true` once the stores are filled. A store wakes only its last waiter, so there is one of this.
+    async fn publish_synced(mut self, synced: watch::Sender<bool>) {
+        let filled = self.policies.wait_until_ready().await.is_ok()
+            && self.cluster_policies.wait_until_ready().await.is_ok()
+            && self.services.wait_until_ready().await.is_ok()
+            && self.namespaces.wait_until_ready().await.is_ok()
+            && self.budgets.wait_until_ready().await.is_ok()
+            && self.native_sleep.wait_for(Option::is_some).await.is_ok();
+        if filled {
+            synced.send_replace(true);
+        }
+        // Without a sender, receivers would fail.
+        pending::<()>().await;
+    }
+
+    /// Whether it is known which cluster policies apply to a namespace: those that select by labels may apply or not
+    /// until the namespace is cached.
+    #[must_use]
+    pub fn knows_policies_of(&self, namespace: &str) -> bool {
+        self.namespaces.get(&ObjectRef::new(namespace)).is_some()
+            || self.cluster_policies.find(selects_by_labels).is_none()
+    }
+
+    /// Like [`Self::knows_policies_of`], but waits up to `limit`: the first workloads of a new namespace can arrive
+    /// before its watch event.
+    pub async fn learns_policies_of(&self, namespace: &str, limit: Duration) -> bool {
+        let changed = self.policies_changed.clone();
+        soon(changed, limit, || self.knows_policies_of(namespace).then_some(())).await.is_some()
+    }
+
+    /// The policies, Services and other facts that apply to the workloads of a namespace.
+    #[must_use]
+    pub fn namespace_context(&self, namespace: &str) -> NamespaceContext {
+        let labels = self.namespaces.get(&ObjectRef::new(namespace)).map(|found| found.labels().clone());
+        // A namespace that isn't cached yet is assumed to be labelled.
+        let all_pods = labels.as_ref().is_none_or(is_enabled);
+        let labels = labels.unwrap_or_default();
+        NamespaceContext {
+            policies: self.policies.inside(namespace),
+            cluster_policies: self.cluster_policies.state_filter(|policy| {
+                let selector = policy.spec.namespace_selector.as_ref();
+                selector.is_none_or(|selector| plan::matches(selector, &labels))
+            }),
+            services: self.services.inside(namespace),
+            native_sleep: self.native_sleep.borrow().unwrap_or(true),
+            all_pods,
+        }
+    }
+
+    /// The facts that apply in all namespaces: the cluster policies without a selector by labels.
+    #[must_use]
+    pub fn cluster_wide_context(&self) -> NamespaceContext {
+        let cluster_policies = self.cluster_policies.state_filter(|policy| !selects_by_labels(policy));
+        NamespaceContext { cluster_policies, ..NamespaceContext::default() }
+    }
+
+    /// The `PodDisruptionBudgets` of a namespace.
+    #[must_use]
+    pub fn budgets(&self, namespace: &str) -> Vec<Arc<PodDisruptionBudget>> {
+        self.budgets.inside(namespace)
+    }
+
+    /// The namespaces in which a `PodDisruptionBudget` changed that can affect a decision; `None` stands for all. For
+    /// one consumer.
+    #[must_use]
+    pub fn changed_budgets(&self) -> Changes<Option<String>> {
+        self.budgets_changed.clone()
+    }
+
+    /// An item for every cached change that can alter settings: of a policy, or of a namespace's labels.
+    pub fn policy_changes(&self) -> impl Stream<Item = ()> + Send + use<> {
+        changes(self.policies_changed.clone())
+    }
+
+    /// The objects that can't be used.
+    #[must_use]
+    pub fn unusable(&self) -> &UnusableObjects {
+        &self.unusable
+    }
+
+    /// The policies of all namespaces.
+    #[must_use]
+    pub fn policies(&self) -> &Namespaced<GracefulPolicy> {
+        &self.policies
+    }
+
+    /// The cluster policies.
+    #[must_use]
+    pub fn cluster_policies(&self) -> &Store<ClusterGracefulPolicy> {
+        &self.cluster_policies
+    }
+}
+
+/// An empty selector selects every namespace.
+fn selects_by_labels(policy: &ClusterGracefulPolicy) -> bool {
+    policy.spec.namespace_selector.as_ref().is_some_and(|selector| *selector != LabelSelector::default())
+}
+
+/// An item for every value that is received; values in quick succession count once.
+pub fn changes<T: Send + Sync + 'static>(receiver: watch::Receiver<T>) -> impl Stream<Item = ()> + Send {
+    stream::unfold(receiver, |mut receiver| async {
+        receiver.changed().await.ok()?;
+        Some(((), receiver))
+    })
+}
+
+/// Marks everything when the value changes.
+async fn mark_all(mut receiver: watch::Receiver<Option<bool>>, dirty: Dirty) {
+    while receiver.changed().await.is_ok() {
+        dirty.all();
+    }
+}
+
+fn fixed<K>(objects: Vec<K>) -> Namespaced<K>
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    let (store, mut writer) = namespaced();
+    writer.apply(&watcher::Event::Init);
+    for object in objects {
+        writer.apply(&watcher::Event::InitApply(object));
+    }
+    writer.apply(&watcher::Event::InitDone);
+    store
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,151 @@
+//! Which changes of watched objects can affect a decision.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    hash::{DefaultHasher, Hash, Hasher as _},
+    sync::Arc,
+};
+
+use k8s_openapi::api::{
+    core::v1::{Namespace, Service},
+    policy::v1::PodDisruptionBudget,
+};
+use kube::{Resource, ResourceExt as _, runtime::watcher};
+
+use crate::{index::namespaced::Namespaced, runtime::FIELD_MANAGER};
+
+const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+
+/// The labels of objects that adieu creates.
+#[must_use]
+pub fn our_labels() -> BTreeMap<String, String> {
+    [(MANAGED_BY.to_owned(), FIELD_MANAGER.to_owned())].into()
+}
+
+/// Whether adieu created the budget.
+#[must_use]
+pub fn is_our_budget(budget: &PodDisruptionBudget) -> bool {
+    budget.labels().get(MANAGED_BY).is_some_and(|manager| manager == FIELD_MANAGER)
+}
+
+/// Filters events: changes of the status and the like are frequent and affect no decision. It keeps a hash of the
+/// relevant fields of every object, by uid.
+#[derive(Default)]
+pub(super) struct ChangeFilter(HashMap<String, u64>);
+
+impl ChangeFilter {
+    /// Whether the event changes relevant fields; `relevant` is their hash, or `None` if the object is irrelevant.
+    pub(super) fn passes<K: Resource>(
+        &mut self,
+        event: &watcher::Event<K>,
+        relevant: &impl Fn(&K) -> Option<u64>,
+    ) -> bool {
+        let uid = |object: &K| object.meta().uid.clone().unwrap_or_default();
+        match event {
+            watcher::Event::Apply(object) => {
+                relevant(object).is_some_and(|now| self.0.insert(uid(object), now) != Some(now))
+            }
+            watcher::Event::Delete(object) => {
+                self.0.remove(&uid(object));
+                true
+            }
+            watcher::Event::Init => {
+                self.0.clear();
+                false
+            }
+            watcher::Event::InitApply(object) => {
+                relevant(object).map(|now| self.0.insert(uid(object), now));
+                false
+            }
+            watcher::Event::InitDone => true,
+        }
+    }
+}
+
+/// A hash of the generation, which the API server increments with every change of the spec.
+pub(super) fn generation<K: Resource>(object: &K) -> Option<u64> {
+    object.meta().generation.map(|generation| hash_of(&generation))
+}
+
+/// A hash of the spec: a Service has no generation.
+pub(super) fn service_spec(service: &Service) -> Option<u64> {
+    serde_json::to_string(&service.spec).ok().map(|spec| hash_of(&spec))
+}
+
+/// A hash of the generation of a `PodDisruptionBudget` that isn't adieu's, or that may select pods of another one, which
+/// may have been created while adieu's was being written. adieu's other budgets affect no decision.
+pub(super) fn relevant_budget(
+    budgets: Namespaced<PodDisruptionBudget>,
+) -> impl Fn(&PodDisruptionBudget) -> Option<u64> {
+    move |budget| {
+        let overlaps = |other: &Arc<PodDisruptionBudget>| {
+            other.metadata.name != budget.metadata.name && may_overlap(budget, other)
+        };
+        let namespace = budget.metadata.namespace.as_deref().unwrap_or_default();
+        generation(budget)
+            .filter(|_| !is_our_budget(budget) || budgets.inside(namespace).iter().any(overlaps))
+    }
+}
+
+/// Whether two budgets may select the same pods: no label would need two values.
+fn may_overlap(one: &PodDisruptionBudget, other: &PodDisruptionBudget) -> bool {
+    let (Some(one), Some(other)) = (match_labels(one), match_labels(other)) else { return true };
+    one.iter().all(|(key, value)| other.get(key).is_none_or(|other| other == value))
+}
+
+fn match_labels(budget: &PodDisruptionBudget) -> Option<&BTreeMap<String, String>> {
+    budget.spec.as_ref()?.selector.as_ref()?.match_labels.as_ref()
+}
+
+/// A hash of a namespace's labels; it always has some.
+pub(super) fn labels(namespace: &Namespace) -> Option<u64> {
+    namespace.metadata.labels.as_ref().map(hash_of)
+}
+
+/// A hash that is the same in every process of one build of adieu: `DefaultHasher` has fixed keys, and JSON objects are
+/// hashed in the order of their keys. Another version may return another hash.
+pub(crate) fn hash_of(value: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::{super::fixed, *};
+
+    fn budget(name: &str, manager: &str, labels: &Value) -> PodDisruptionBudget {
+        serde_json::from_value(json!({
+            "metadata": {
+                "name": name, "namespace": "shop", "uid": name, "generation": 1,
+                "labels": {MANAGED_BY: manager},
+            },
+            "spec": {"selector": {"matchLabels": labels}},
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_budget_that_adieu_writes_requeues_workloads_if_it_may_select_pods_of_another() {
+        let [web, canary, shop] =
+            [json!({"app": "web"}), json!({"app": "web", "track": "canary"}), json!({"app": "shop"})];
+        let passes = |new: PodDisruptionBudget, present: PodDisruptionBudget| {
+            let relevant = relevant_budget(fixed(vec![present, new.clone()]));
+            ChangeFilter::default().passes(&watcher::Event::Apply(new), &relevant)
+        };
+        assert!(passes(budget("a", "adieu", &web), budget("b", "adieu", &canary)));
+        assert!(passes(budget("a", "adieu", &canary), budget("b", "adieu", &web)));
+        assert!(
+            !passes(budget("a", "adieu", &shop), budget("b", "adieu", &web)),
+            "thousands may be written together"
+        );
+        assert!(
+            passes(budget("a", "adieu", &canary), budget("b", "Helm", &web)),
+            "the user's may have been created while adieu's was being written"
+        );
+        assert!(!passes(budget("a", "adieu", &shop), budget("b", "Helm", &web)));
+        assert!(passes(budget("a", "Helm", &shop), budget("b", "adieu", &web)));
+    }
+}

@@ -1,0 +1,130 @@
+//! Watches that fill the caches.
+
+use std::{fmt::Debug, mem::replace, pin::pin, sync::Arc, time::Duration};
+
+use futures::StreamExt as _;
+use kube::{
+    Client, Resource,
+    runtime::{WatchStreamExt as _, watcher},
+};
+use tokio::{sync::watch, time::sleep};
+
+use super::relevance::ChangeFilter;
+use crate::index::{
+    list_watch::{Source, list_watch},
+    namespaced::NamespacedWriter,
+    quota::Shares,
+    slim::Watched,
+    unusable::UnusableObjects,
+};
+
+/// The time after which a kind that the API server doesn't serve is listed again.
+const MISSING_KIND_RETRY: Duration = Duration::from_secs(5);
+
+/// The number of watched kinds that the API server doesn't serve.
+#[derive(Clone, Debug, Default)]
+pub(super) struct MissingKinds(Arc<watch::Sender<usize>>);
+
+impl MissingKinds {
+    #[cfg(test)]
+    pub(super) fn one() -> Self {
+        Self(Arc::new(watch::Sender::new(1)))
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        *self.0.borrow() == 0
+    }
+
+    pub(super) fn subscribe(&self) -> watch::Receiver<usize> {
+        self.0.subscribe()
+    }
+
+    /// Counts a kind whose state changes.
+    fn set(&self, is_missing: &mut bool, now_missing: bool) {
+        if replace(is_missing, now_missing) != now_missing {
+            self.0.send_modify(|count| *count = if now_missing { *count + 1 } else { *count - 1 });
+        }
+    }
+}
+
+/// The parts that the watches of all kinds share.
+pub(super) struct Watches<'a> {
+    pub(super) client: &'a Client,
+    pub(super) unusable: &'a UnusableObjects,
+    pub(super) missing: &'a MissingKinds,
+}
+
+impl Watches<'_> {
+    /// Watches a kind: applies events to `writer`, and calls `changed` with the namespace, or `None` for all, if a
+    /// relevant field changes. Never returns.
+    pub(super) fn watch<K, R, C>(
+        &self,
+        mut writer: NamespacedWriter<K>,
+        relevant: R,
+        changed: C,
+    ) -> impl Future<Output = ()> + Send + 'static + use<K, R, C>
+    where
+        K: Watched + Resource<DynamicType = ()> + Debug,
+        R: Fn(&K) -> Option<u64> + Send + 'static,
+        C: Fn(Option<&str>) + Send + 'static,
+    {
+        let source = Source {
+            client: self.client.clone(),
+            path: K::url_path(&(), None),
+            api_version: K::api_version(&()).into_owned(),
+            kind: K::KIND,
+            fields: None,
+            unusable: self.unusable.clone(),
+            shares: Arc::new(Shares::new(K::LIMITS)),
+            keep: Arc::new(|object| object),
+        };
+        let missing = self.missing.clone();
+        async move {
+            let mut filter = ChangeFilter::default();
+            let mut is_missing = false;
+            loop {
+                let mut events = pin!(list_watch(source.clone()).default_backoff());
+                while let Some(event) = events.next().await {
+                    let event = match event {
+                        Ok(event) => event,
+                        Err(error) => {
+                            tracing::warn!(kind = %K::kind(&()), %error, "watch failed, retrying");
+                            if !is_not_found(&error) {
+                                continue;
+                            }
+                            missing.set(&mut is_missing, true);
+                            // Only a new list shows that the kind is served again.
+                            sleep(MISSING_KIND_RETRY).await;
+                            break;
+                        }
+                    };
+                    writer.apply(&event);
+                    if !matches!(event, watcher::Event::Init | watcher::Event::InitApply(_)) {
+                        missing.set(&mut is_missing, false);
+                    }
+                    if filter.passes(&event, &relevant) {
+                        changed(affected_namespace(&event));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The namespace of the event's object, or the Namespace that it is; `None` for all.
+fn affected_namespace<K: Resource<DynamicType = ()>>(event: &watcher::Event<K>) -> Option<&str> {
+    let (watcher::Event::Apply(object) | watcher::Event::Delete(object)) = event else { return None };
+    let metadata = object.meta();
+    metadata.namespace.as_deref().or_else(|| metadata.name.as_deref().filter(|_| K::kind(&()) == "Namespace"))
+}
+
+/// Whether the API server doesn't serve the kind.
+fn is_not_found(error: &watcher::Error) -> bool {
+    let (watcher::Error::InitialListFailed(error)
+    | watcher::Error::WatchStartFailed(error)
+    | watcher::Error::WatchFailed(error)) = error
+    else {
+        return false;
+    };
+    matches!(error, kube::Error::Api(status) if status.code == 404)
+}
