@@ -1,22 +1,22 @@
-//! Receives the bodies of requests, in bounded memory and time.
+//! Receives request bodies in bounded memory and time.
 //!
-//! Anybody who reaches the port may send anything, so what is held for it is bounded for each peer and in all:
+//! Any client that reaches the port may send anything, so memory is limited per peer and in total:
 //!
-//! - A body gets its share of a budget with its first bytes, all of it at once, and then one buffer of exactly its
-//!   length. Several bodies of a peer that grew step by step could each wait for what the others hold.
-//! - There are two budgets, for small bodies (all but the rarest reviews) and for large ones, so that a small body
-//!   never queues behind a large one. A peer may hold a third of either. Two peers that hold as much as they can leave
-//!   the last third to the API server, which is enough for the largest body; other requests wait in line.
-//! - A share is held for a bounded time: the body must come at [`RATE`], then it is answered.
-//! - A peer is an address. The API server is one as well, or a few: one for each control plane node, or a single
-//!   tunnel agent in front of all. Its bodies come at once and are answered within milliseconds, so a third of the
-//!   budget is enough for hundreds of requests at a time; if it isn't for a moment, they wait and are not refused.
-//! - IPv6 addresses aren't grouped by prefix. The pods of a node, among them that agent, share a /64.
+//! - A body reserves its share of a budget with its first bytes, all of it together, and then one buffer of exactly its
+//!   length. Bodies that grew step by step could deadlock.
+//! - There are two budgets, for small bodies (almost all reviews) and for large ones, so that a small body never queues
+//!   behind a large one. A peer may hold a third of either. Two greedy peers leave a third to the API server, enough for
+//!   the largest body; other requests queue.
+//! - A share is held for a limited time: the body must arrive at [`RATE`], then it is answered.
+//! - A peer is an IP address. The API server is one or a few peers: one per control plane node, or one tunnel agent. Its
+//!   bodies arrive immediately and are answered within milliseconds, so a third of the budget is enough for hundreds of
+//!   concurrent requests; beyond that they queue and are not rejected.
+//! - IPv6 addresses aren't grouped by prefix: the pods of a node, including that agent, share a /64.
 //!
-//! What goes out is bounded as well: a client may not read it. An answer of more than [`SMALL_ANSWER`] holds its share of
-//! a third budget until it was sent.
+//! Answers are limited as well, because a client may not read them: one of more than [`SMALL_ANSWER`] holds its share of
+//! a third budget until it is sent.
 //!
-//! What is larger than [`BODY_LIMIT`] is not kept, only read and dropped; its start says whether it may be a review.
+//! A body larger than [`BODY_LIMIT`] is only read and dropped; its start shows whether it may be a review.
 
 use std::{
     collections::HashMap,
@@ -39,27 +39,27 @@ use tokio::{
 use super::deadline::Deadline;
 
 const KIB: usize = 1024;
-/// The largest body, in bytes, that is looked into. etcd takes objects of 1.5 MiB, and an update carries two.
+/// The largest body that is buffered, in bytes. etcd stores objects of 1.5 MiB, and an update has two.
 pub(super) const BODY_LIMIT: usize = 4096 * KIB;
-/// The largest body that is read at all. A review of what the API server takes (requests of 3 MiB) is smaller.
+/// The largest body that is read. The API server accepts requests of 3 MiB, whose reviews are smaller.
 pub(super) const DISCARD_LIMIT: u64 = 32 * 1024 * 1024;
-/// The largest small body. Hardly any review is larger. Also what is kept of the start of a body over [`BODY_LIMIT`].
+/// The largest small body, and the length of the start of a body over [`BODY_LIMIT`]. Few reviews are larger.
 pub(super) const SMALL: usize = 64 * KIB;
-/// What a peer may hold of small bodies.
+/// A peer's share of the budget for small bodies.
 const SMALL_SHARE: usize = 1536 * KIB;
-/// How many peers may hold as much as they can at a time.
+/// The number of shares in a budget.
 const PEERS: usize = 3;
 
-/// The largest answer, in bytes. A patch grows with the number of containers, and with what the annotations of an
-/// earlier revision told adieu.
+/// The largest answer, in bytes. A patch grows with the number of containers, and with the annotations of an earlier
+/// revision.
 pub(super) const ANSWER_LIMIT: usize = 2048 * KIB;
 /// The largest answer that needs no share of the budget.
 const SMALL_ANSWER: usize = 8 * KIB;
 
-/// What a body may take to come, beside what its length takes at [`RATE`].
+/// The time for a body to arrive, in addition to its length at [`RATE`].
 const ARRIVAL: Duration = Duration::from_secs(1);
-/// The lowest rate, in bytes per second, at which a body may come. The API server sends it at once, over a network
-/// within the cluster.
+/// The lowest rate at which a body may arrive, in bytes per second. The API server sends it immediately, within the
+/// cluster's network.
 const RATE: usize = 2048 * KIB;
 
 /// The memory for bodies, shared by all requests.
@@ -70,13 +70,13 @@ pub(super) struct BodyBudget {
     answers: Pool,
 }
 
-/// An answer, with its share of the budget until it was sent.
-struct HeldAnswer {
+/// An answer, with its share of the budget until it is sent.
+struct BudgetedAnswer {
     text: Vec<u8>,
     _share: Share,
 }
 
-impl AsRef<[u8]> for HeldAnswer {
+impl AsRef<[u8]> for BudgetedAnswer {
     fn as_ref(&self) -> &[u8] {
         &self.text
     }
@@ -92,10 +92,10 @@ pub(super) struct BufferedBody {
 /// A body over [`BODY_LIMIT`].
 pub(super) struct OversizedBody {
     start: BufferedBody,
-    rest: Arrival,
+    rest: IncomingBody,
 }
 
-/// What came.
+/// A received body.
 pub(super) enum ReceivedBody {
     Buffered(BufferedBody),
     Oversized(OversizedBody),
@@ -123,8 +123,8 @@ impl Default for BodyBudget {
 }
 
 impl BodyBudget {
-    /// An answer of at most [`ANSWER_LIMIT`], once there is room for it.
-    pub(super) async fn hold_answer(
+    /// Waits for the share of an answer of at most [`ANSWER_LIMIT`].
+    pub(super) async fn reserve_answer(
         &self,
         text: Vec<u8>,
         peer: IpAddr,
@@ -135,10 +135,10 @@ impl BodyBudget {
         }
         let share = timeout(deadline.left(), self.answers.reserve(peer, text.len())).await;
         let share = share.ok().flatten().ok_or(BodyError::NoBudget)?;
-        Ok(Bytes::from_owner(HeldAnswer { text, _share: share }))
+        Ok(Bytes::from_owner(BudgetedAnswer { text, _share: share }))
     }
 
-    /// Receives a body: all of it, or of one that is too large the start.
+    /// Receives a body, or the start of one that is too large.
     pub(super) async fn receive(
         &self,
         body: Body,
@@ -150,35 +150,35 @@ impl BodyBudget {
         if length.is_some_and(|length| length > DISCARD_LIMIT) {
             return Err(BodyError::TooLarge);
         }
-        let room = match length.map(usize::try_from) {
+        let capacity = match length.map(usize::try_from) {
             Some(Ok(length)) if !oversized => length,
             _ => SMALL,
         };
-        let mut arrival = Arrival { chunks: body.into_data_stream() };
-        let first = arrival.next(ARRIVAL.min(deadline.left())).await?;
-        let pool = if room <= SMALL { &self.small } else { &self.large };
-        let share = timeout(deadline.left(), pool.reserve(peer, room)).await;
+        let mut incoming = IncomingBody { chunks: body.into_data_stream() };
+        let first = incoming.next(ARRIVAL.min(deadline.left())).await?;
+        let pool = if capacity <= SMALL { &self.small } else { &self.large };
+        let share = timeout(deadline.left(), pool.reserve(peer, capacity)).await;
         let share = share.ok().flatten().ok_or(BodyError::NoBudget)?;
-        let mut received = BufferedBody { bytes: Vec::with_capacity(room), _share: share };
+        let mut received = BufferedBody { bytes: Vec::with_capacity(capacity), _share: share };
         let fill = async {
             let mut next = first;
             while let Some(chunk) = next {
-                let fits = chunk.len().min(room - received.bytes.len());
+                let fits = chunk.len().min(capacity - received.bytes.len());
                 received.bytes.extend_from_slice(&chunk[..fits]);
-                if oversized && received.bytes.len() == room {
+                if oversized && received.bytes.len() == capacity {
                     return Ok(());
                 }
                 if fits < chunk.len() {
                     return Err(BodyError::NoLength);
                 }
-                next = arrival.chunk().await?;
+                next = incoming.chunk().await?;
             }
             Ok(())
         };
-        let limit = arrival_limit(room).min(deadline.left());
+        let limit = arrival_limit(capacity).min(deadline.left());
         timeout(limit, fill).await.unwrap_or(Err(BodyError::TooSlow))?;
         if oversized {
-            return Ok(ReceivedBody::Oversized(OversizedBody { start: received, rest: arrival }));
+            return Ok(ReceivedBody::Oversized(OversizedBody { start: received, rest: incoming }));
         }
         Ok(ReceivedBody::Buffered(received))
     }
@@ -189,7 +189,7 @@ impl OversizedBody {
         &self.start.bytes
     }
 
-    /// Reads the rest and drops it, because a client reads the answer only once it has sent everything.
+    /// Reads and drops the rest, because a client reads the answer only once it has sent the whole body.
     pub(super) async fn discard(self, deadline: Deadline) -> Result<(), BodyError> {
         let Self { start, mut rest } = self;
         drop(start);
@@ -201,17 +201,17 @@ impl OversizedBody {
     }
 }
 
-/// What a body of this length may take to come.
+/// The time limit for a body of this length to arrive.
 pub(super) fn arrival_limit(length: usize) -> Duration {
     ARRIVAL + Duration::from_millis((1000 * length / RATE) as u64)
 }
 
-/// A body as it comes in.
-struct Arrival {
+/// A body that is being received.
+struct IncomingBody {
     chunks: BodyDataStream,
 }
 
-impl Arrival {
+impl IncomingBody {
     async fn chunk(&mut self) -> Result<Option<Bytes>, BodyError> {
         Ok(self.chunks.try_next().await?)
     }
@@ -221,7 +221,7 @@ impl Arrival {
     }
 }
 
-/// Bytes that peers share.
+/// A budget of bytes that peers share.
 #[derive(Clone, Debug)]
 struct Pool {
     per_peer: usize,
@@ -240,8 +240,8 @@ impl Pool {
         Self { per_peer, total: Arc::new(Semaphore::new(PEERS * per_peer)), peers: Arc::default() }
     }
 
-    /// A share of so many bytes, at most what a peer may hold, once it is free. Each peer waits for itself first and
-    /// so has no more than one share's worth in the line for all.
+    /// Waits for a share of the budget. A peer waits for its own part first, so it never has more than that in the queue
+    /// for the total.
     async fn reserve(&self, peer: IpAddr, bytes: usize) -> Option<Share> {
         let permits = u32::try_from(bytes).ok()?;
         let of_peer = self.of(peer).acquire_many_owned(permits).await.ok()?;
@@ -249,7 +249,7 @@ impl Pool {
         Some(Share { _of_peer: of_peer, _of_total: of_total })
     }
 
-    /// What a peer may hold. It is forgotten when nobody holds or waits for any of it.
+    /// The semaphore of a peer, which is dropped when it is unused.
     fn of(&self, peer: IpAddr) -> Arc<Semaphore> {
         let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = peers.get(&peer).and_then(Weak::upgrade) {

@@ -38,7 +38,7 @@ async fn two_peers_that_hold_all_they_may_leave_a_third_of_the_budget() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_waits_for_what_its_peer_holds_and_small_bodies_wait_for_no_large_one() {
+async fn a_body_waits_for_its_peer_and_small_bodies_wait_for_no_large_one() {
     let budget = BodyBudget::default();
     let first = receive(&budget, 1, body(BODY_LIMIT)).await.unwrap();
     let mut next = Box::pin(receive(&budget, 1, body(SMALL + 1)));
@@ -61,13 +61,13 @@ async fn a_body_for_which_no_budget_is_free_in_time_is_rejected_and_leaves_nothi
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_gets_budget_with_its_first_bytes_and_only_for_as_long_as_it_may_take() {
+async fn a_body_holds_budget_from_its_first_bytes_until_its_time_limit() {
     let budget = BodyBudget::default();
     let (sender, receiver) = futures::channel::mpsc::unbounded::<Result<Bytes, std::io::Error>>();
     let announced = Sized { length: BODY_LIMIT as u64, inner: Body::from_stream(receiver) };
     let mut slow = Box::pin(receive(&budget, 1, Body::new(announced)));
     assert!(futures::poll!(&mut slow).is_pending());
-    assert_eq!(budget.large.total.available_permits(), PEERS * BODY_LIMIT, "nothing came yet");
+    assert_eq!(budget.large.total.available_permits(), PEERS * BODY_LIMIT, "no bytes arrived yet");
     sender.unbounded_send(Ok(Bytes::from_static(b"{"))).unwrap();
     assert!(futures::poll!(&mut slow).is_pending());
     assert_eq!(budget.large.total.available_permits(), (PEERS - 1) * BODY_LIMIT);
@@ -78,10 +78,10 @@ async fn a_body_gets_budget_with_its_first_bytes_and_only_for_as_long_as_it_may_
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_an_oversized_body_only_the_start_is_kept() {
+async fn only_the_start_of_an_oversized_body_is_buffered() {
     let budget = BodyBudget::default();
     let oversized = budget.receive(body(BODY_LIMIT + 1), peer(1), Deadline::after(LONG)).await.unwrap();
-    let ReceivedBody::Oversized(oversized) = oversized else { panic!("it was kept") };
+    let ReceivedBody::Oversized(oversized) = oversized else { panic!("it was buffered") };
     assert_eq!(oversized.start().len(), SMALL);
     assert_eq!(budget.large.total.available_permits(), PEERS * BODY_LIMIT);
     oversized.discard(Deadline::after(LONG)).await.unwrap();
@@ -101,7 +101,7 @@ async fn a_body_without_a_length_is_a_small_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn peers_that_hold_nothing_are_forgotten() {
+async fn peers_without_a_share_are_dropped() {
     let budget = BodyBudget::default();
     for number in 0..100 {
         receive(&budget, number, body(10)).await.unwrap();
@@ -109,7 +109,7 @@ async fn peers_that_hold_nothing_are_forgotten() {
     assert_eq!(budget.small.peers.lock().unwrap().len(), 1);
 }
 
-/// A body that says how long it is.
+/// A body with a known length.
 pub(in crate::webhook) struct Sized {
     pub(in crate::webhook) length: u64,
     pub(in crate::webhook) inner: Body,

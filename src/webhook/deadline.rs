@@ -1,4 +1,4 @@
-//! By when a request must be answered.
+//! The deadline of a request.
 
 use std::time::Duration;
 
@@ -6,22 +6,22 @@ use tokio::time::Instant;
 
 /// The longest `timeoutSeconds` that the API server accepts in a webhook configuration.
 const LONGEST: u64 = 30;
-/// How much earlier than the API server's timeout everything here ends, at most. The API server's clock starts before
-/// it connects, so a short timeout keeps a part of itself for connecting and for the answer's way back.
+/// The maximum time between the deadline and the API server's timeout, for connecting and for sending the answer. A
+/// short timeout has a shorter margin.
 const MARGIN: Duration = Duration::from_secs(1);
 
-/// The time by which a request must be answered: whatever waits for something waits no longer than this.
+/// The time by which a request must be answered. No step waits longer.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Deadline(Instant);
 
 impl Deadline {
-    /// The deadline of a request that the API server gives up after `timeout`.
+    /// The deadline of a request with that timeout of the API server.
     pub(super) fn after(timeout: Duration) -> Self {
         Self(Instant::now() + timeout - MARGIN.min(timeout * 3 / 10))
     }
 
-    /// The deadline of a request with this query. The API server adds the webhook's own `timeoutSeconds` to each
-    /// request as `timeout=5s`. A missing or unusual value means `fallback`.
+    /// The deadline of a request with this query, which has the webhook's `timeoutSeconds` as `timeout=5s`. If it is
+    /// missing or invalid, `fallback` applies.
     pub(super) fn of_query(query: Option<&str>, fallback: Duration) -> Self {
         let values = query.into_iter().flat_map(|query| query.split('&'));
         let seconds = values
@@ -30,7 +30,7 @@ impl Deadline {
         Self::after(seconds.map_or(fallback, Duration::from_secs))
     }
 
-    /// How much time is left.
+    /// The time left.
     pub(super) fn left(self) -> Duration {
         self.0.saturating_duration_since(Instant::now())
     }
@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn the_deadline_comes_before_the_timeout_of_the_api_server() {
+    async fn the_deadline_is_before_the_timeout_of_the_api_server() {
         let fallback = Duration::from_secs(5);
         for (query, milliseconds) in [
             (Some("timeout=1s"), 700),

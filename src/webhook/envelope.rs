@@ -1,5 +1,4 @@
-//! An AdmissionReview as it comes: its envelope is read, the objects in it stay text until it is decided that they are
-//! worth a tree.
+//! Parses the envelope of an AdmissionReview. The objects in it stay text until they have to be parsed.
 
 use std::{borrow::Cow, collections::BTreeMap};
 
@@ -9,18 +8,15 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json, value::RawValue};
 
 use super::{
-    review::{BadRequest, Subject},
+    error::{BadRequest, shown},
     tree::Shape,
 };
-use crate::runtime::FIELD_MANAGER;
+use crate::{plan::Kind, runtime::FIELD_MANAGER};
 
-/// The longest uid that is echoed. The API server's have 36 characters.
+/// The longest accepted uid. The API server's have 36 characters.
 const UID_LIMIT: usize = 128;
-/// The deepest nesting of an envelope: the API server's own decoder of JSON goes no deeper.
+/// The deepest nesting of an envelope: the limit of the API server's JSON decoder.
 const ENVELOPE_DEPTH: usize = 10_000;
-/// The most characters of a foreign text that go into a message or the log.
-const SHOWN: usize = 253;
-
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Envelope<'a> {
@@ -32,7 +28,7 @@ struct Envelope<'a> {
     request: Option<Request<'a>>,
 }
 
-/// What is read of the request.
+/// The used fields of the request.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Request<'a> {
@@ -78,33 +74,69 @@ struct UserInfo<'a> {
     username: Option<Cow<'a, str>>,
 }
 
-/// What a review is about: everything but its objects.
+/// The kind of a reviewed object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReviewedKind {
+    /// A workload.
+    Workload(Kind),
+    /// A pod.
+    Pod,
+}
+
+impl ReviewedKind {
+    /// The kind as the API writes it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Workload(kind) => kind.as_str(),
+            Self::Pod => "Pod",
+        }
+    }
+
+    pub(super) fn from_gvk(group: &str, version: &str, kind: &str) -> Option<Self> {
+        match (group, version, kind) {
+            ("", "v1", "Pod") => Some(Self::Pod),
+            _ => Kind::from_gvk(group, version, kind).map(Self::Workload),
+        }
+    }
+
+    /// Updates of a pod aren't reviewed: its hooks can't be changed.
+    pub(super) fn is_reviewed_on(self, operation: &Operation) -> bool {
+        match operation {
+            Operation::Create => true,
+            Operation::Update => self != Self::Pod,
+            _ => false,
+        }
+    }
+}
+
+/// The fields of a review except its objects.
 #[derive(Debug)]
 pub(super) struct Head {
     pub(super) uid: String,
-    pub(super) subject: Subject,
+    pub(super) kind: ReviewedKind,
     pub(super) operation: Operation,
     pub(super) name: String,
     pub(super) namespace: String,
-    /// Whether the client named no field manager, as `kubectl rollout undo` doesn't. The other commands of kubectl,
-    /// Helm and GitOps tools do.
+    /// Whether the request has no field manager, as that of `kubectl rollout undo`. Other commands of kubectl, Helm and
+    /// GitOps tools set one.
     pub(super) is_anonymous: bool,
-    /// Whether the request is the controller's own. It writes what this replica would answer, or what a policy says
-    /// that this replica has yet to hear of: undoing that would roll pods out twice. In labelled namespaces no
-    /// condition of the webhook configuration keeps these requests away. A service account that uses the same field
-    /// manager only does without the webhook; the controller then injects what it wrote.
-    pub(super) is_by_the_controller: bool,
+    /// Whether the request is the controller's own. It writes what this replica would answer, or what a policy needs
+    /// that this replica hasn't cached yet: reverting that would roll out pods twice. In labelled namespaces the
+    /// webhook configuration doesn't exclude these requests. Another service account with this field manager only
+    /// bypasses the webhook; the controller then injects its workloads.
+    pub(super) is_by_controller: bool,
 }
 
-/// A review whose objects are text.
+/// A review whose objects are not parsed yet.
 #[derive(Debug)]
-pub(super) struct Sent<'a> {
+pub(super) struct RawReview<'a> {
     pub(super) head: Head,
     pub(super) object: RawObject<'a>,
     pub(super) old_object: Option<RawObject<'a>>,
 }
 
-/// What is used of an object. Of its metadata that excludes `managedFields`, which can be larger than the rest.
+/// The used fields of an object; without `managedFields`, which can be larger than the rest.
 #[derive(Debug, Deserialize)]
 pub(super) struct RawObject<'a> {
     #[serde(borrow, default)]
@@ -128,7 +160,7 @@ struct RawMetadata<'a> {
     deletion_timestamp: Option<&'a RawValue>,
 }
 
-impl<'a> Sent<'a> {
+impl<'a> RawReview<'a> {
     pub(super) fn parse(body: &'a [u8]) -> Result<Self, BadRequest> {
         let text = str::from_utf8(body)?;
         let Shape { depth, .. } = Shape::of(text);
@@ -149,7 +181,7 @@ impl<'a> Sent<'a> {
         })
     }
 
-    /// What its trees will take.
+    /// The shape of the objects.
     pub(super) fn shape(&self) -> Shape {
         let old = self.old_object.as_ref().map(RawObject::shape).unwrap_or_default();
         self.object.shape().and(old)
@@ -165,7 +197,7 @@ impl Head {
     fn not_reviewed(&self) -> BadRequest {
         BadRequest::NotReviewed {
             operation: self.operation.clone(),
-            kind: format!("{} without an object", self.subject.as_str()),
+            kind: format!("{} without an object", self.kind.as_str()),
         }
     }
 }
@@ -182,8 +214,8 @@ impl<'a> Request<'a> {
 
     fn head(self) -> Result<Head, BadRequest> {
         let GroupVersionKind { group, version, kind } = &self.kind;
-        let subject = Subject::from_gvk(group, version, kind);
-        let Some(subject) = subject.filter(|subject| subject.takes(&self.operation)) else {
+        let reviewed = ReviewedKind::from_gvk(group, version, kind);
+        let Some(kind) = reviewed.filter(|kind| kind.is_reviewed_on(&self.operation)) else {
             let kind = shown(&format!("{}/{} {}", shown(group), shown(version), shown(kind)));
             return Err(BadRequest::NotReviewed { operation: self.operation, kind });
         };
@@ -194,23 +226,23 @@ impl<'a> Request<'a> {
         let username = self.user_info.username.unwrap_or_default();
         Ok(Head {
             uid: self.uid.into_owned(),
-            subject,
+            kind,
             operation: self.operation,
             name: shown(&self.name.unwrap_or_default()),
             namespace: shown(&self.namespace.unwrap_or_default()),
             is_anonymous: manager.is_empty(),
-            is_by_the_controller: manager == FIELD_MANAGER && username.starts_with("system:serviceaccount:"),
+            is_by_controller: manager == FIELD_MANAGER && username.starts_with("system:serviceaccount:"),
         })
     }
 }
 
 impl RawObject<'_> {
-    /// How long the text of its spec is, in bytes.
+    /// The length of the spec's text, in bytes.
     pub(super) fn spec_length(&self) -> usize {
         self.spec.map_or(0, |spec| spec.get().len())
     }
 
-    /// Whether it is being deleted.
+    /// Whether the object is being deleted.
     pub(super) fn is_being_deleted(&self) -> bool {
         self.metadata.deletion_timestamp.is_some()
     }
@@ -221,7 +253,7 @@ impl RawObject<'_> {
         parts.fold(Shape::default(), |shape, part| shape.and(Shape::of(part.get())))
     }
 
-    /// The object, as far as it is used.
+    /// Parses the used fields of the object.
     pub(super) fn build(&self) -> Result<DynamicObject, BadRequest> {
         let mut data = Map::new();
         if let Some(spec) = parsed(self.spec)? {
@@ -230,7 +262,7 @@ impl RawObject<'_> {
         Ok(DynamicObject { types: None, metadata: self.build_metadata()?, data: Value::Object(data) })
     }
 
-    /// The same of a pod, in the form that [`crate::plan::admit_pod`] takes.
+    /// Parses the used fields of a pod, for [`crate::plan::admit_pod`].
     pub(super) fn build_pod(&self) -> Result<Value, BadRequest> {
         let mut pod = json!({ "metadata": self.build_metadata()? });
         pod["spec"] = parsed(self.spec)?.unwrap_or_default();
@@ -251,12 +283,4 @@ impl RawObject<'_> {
 
 fn parsed<T: DeserializeOwned>(text: Option<&RawValue>) -> Result<Option<T>, BadRequest> {
     text.map(|text| serde_json::from_str(text.get())).transpose().map_err(BadRequest::not_a_review)
-}
-
-/// A foreign text for a message: its beginning, if it is long.
-pub(super) fn shown(text: &str) -> String {
-    match text.char_indices().nth(SHOWN) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
-    }
 }

@@ -1,5 +1,5 @@
-//! Reviews as an API server sent them. `the_recorded_reviews_are_as_the_api_server_sends_them` recorded them,
-//! and shows on a cluster that they still look so.
+//! Reviews that an API server sent. `the_recorded_reviews_are_as_the_api_server_sends_them` recorded them, and compares
+//! them with those of a cluster.
 
 use serde_json::{Map, Value, json};
 
@@ -16,7 +16,7 @@ macro_rules! recorded {
     };
 }
 
-/// Each, and the drain and the grace period of the object that comes of it.
+/// Each review, with the drain and the grace period of the patched object.
 const RECORDED: [((&str, &str), Option<i64>, i64); 11] = [
     (recorded!("apply-without-annotation"), None, 30),
     (recorded!("annotate"), Some(10), 45),
@@ -49,8 +49,8 @@ fn remove(holder: &mut Value, key: &str, within: &str) {
     }
 }
 
-/// The object without all that is adieu's to change.
-fn stranger(object: &Value) -> Value {
+/// The object without the fields that adieu may change.
+fn without_injection(object: &Value) -> Value {
     let mut object = object.clone();
     remove(&mut object["metadata"], GRACEFUL, "annotations");
     remove(&mut object["metadata"], labels::INJECTED, "labels");
@@ -71,7 +71,7 @@ async fn recorded_reviews_are_answered_and_nothing_else_changes() {
         let (response, mut patched) = patched(&review).await;
         assert_eq!(response["allowed"], true, "{name}");
         let object = &review["request"]["object"];
-        assert_eq!(stranger(&patched), stranger(object), "{name}");
+        assert_eq!(without_injection(&patched), without_injection(object), "{name}");
         let changes = patched != *object;
         assert_eq!(response.get("patch").is_some(), changes, "{name}");
         let spec = &pod(&mut patched)["spec"];
@@ -84,7 +84,7 @@ async fn recorded_reviews_are_answered_and_nothing_else_changes() {
 #[tokio::test]
 async fn fields_of_a_newer_api_server_survive() {
     const FUTURE: &str = "fieldOfTheFuture";
-    /// What is no object with fields, and what is compared with what was injected.
+    /// Maps without a schema, and fields that are compared with the injected ones.
     const CLOSED: [&str; 7] =
         ["annotations", "extra", "labels", "lifecycle", "managedFields", "matchLabels", "readinessProbe"];
     fn everywhere(value: &mut Value, change: &dyn Fn(&mut Map<String, Value>)) {
@@ -112,7 +112,7 @@ async fn fields_of_a_newer_api_server_survive() {
 }
 
 #[tokio::test]
-async fn what_an_api_server_may_leave_out_is_not_missed() {
+async fn fields_that_an_api_server_may_omit_are_not_needed() {
     for (name, review, ..) in reviews() {
         let (complete, _) = patched(&review).await;
         for field in ["requestKind", "requestResource", "name", "dryRun", "userInfo"] {

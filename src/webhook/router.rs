@@ -1,4 +1,4 @@
-//! The webhook's HTTP side: limits, answers to bad input, logs and metrics.
+//! The HTTP side of the webhook: limits, error responses, logs and metrics.
 
 use std::{
     net::{IpAddr, Ipv4Addr},
@@ -21,7 +21,8 @@ use super::{
     body::{ANSWER_LIMIT, BODY_LIMIT, BodyBudget, BodyError, BufferedBody, OversizedBody, ReceivedBody},
     deadline::Deadline,
     envelope::Head,
-    review::{BadRequest, ReviewError, Reviewed, let_oversized_through, review_within},
+    error::{BadRequest, ReviewError},
+    review::{Reviewed, allow_oversized_body, review_within},
     tree::{TreeBudget, without_object},
 };
 use crate::{
@@ -36,13 +37,13 @@ use crate::{
     },
 };
 
-/// Where the API server sends its reviews.
+/// The path of reviews.
 pub const PATH: &str = "/mutate";
 
-/// How long a request may take: an API server waits no longer for a webhook (`timeoutSeconds` is at most 30).
+/// The time limit of a request: the largest `timeoutSeconds` of a webhook is 30.
 const TIME_LIMIT: Duration = Duration::from_secs(30);
 
-/// Where a request seems to come from that came over no connection, in tests.
+/// The peer of requests without a connection, in tests.
 const NO_PEER: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 struct Context {
@@ -54,7 +55,7 @@ struct Context {
     lines: LineLimit,
 }
 
-/// The webhook's routes. `timeout` is the webhook's `timeoutSeconds`, for requests that don't name it.
+/// The webhook's routes. `timeout` is the webhook's `timeoutSeconds`, for requests without the parameter.
 pub fn router(caches: Caches, metrics: Arc<Metrics>, timeout: Duration) -> Router {
     let context = Context {
         caches,
@@ -67,16 +68,16 @@ pub fn router(caches: Caches, metrics: Arc<Metrics>, timeout: Duration) -> Route
     guarded(Router::new().route(PATH, post(handle)).with_state(Arc::new(context)), metrics)
 }
 
-/// What holds for every request: a time limit, and an answer also where a handler panics.
+/// Adds a time limit, and answers if a handler panics.
 fn guarded(router: Router, metrics: Arc<Metrics>) -> Router {
     router
         .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, TIME_LIMIT))
         .layer(panics::layer(Component::Webhook, metrics))
 }
 
-/// Why a request gets no review.
+/// Why a request isn't reviewed.
 #[derive(Debug, thiserror::Error)]
-enum Refusal {
+enum RequestError {
     #[error(transparent)]
     Body(#[from] BodyError),
     #[error(transparent)]
@@ -101,23 +102,23 @@ async fn handle(
     );
     async move {
         let answered = async {
-            // What waits to be answered holds its share of the memory for bodies.
-            let (reviewed, took, _body) = reviewed(&context, body, peer, deadline).await?;
-            answer(&context, reviewed, took, peer, deadline).await
+            // The body holds its share of the budget until the answer.
+            let (reviewed, duration, _body) = reviewed(&context, body, peer, deadline).await?;
+            answer(&context, reviewed, duration, peer, deadline).await
         };
-        answered.await.unwrap_or_else(|refusal| refuse(&context, &refusal))
+        answered.await.unwrap_or_else(|error| reject(&context, &error))
     }
     .instrument(span)
     .await
 }
 
-/// The review, what it took from the last byte on, and the body.
+/// Returns the review, its duration without receiving the body, and the body.
 async fn reviewed(
     context: &Context,
     body: Body,
     peer: IpAddr,
     deadline: Deadline,
-) -> Result<(Reviewed, Duration, Option<BufferedBody>), Refusal> {
+) -> Result<(Reviewed, Duration, Option<BufferedBody>), RequestError> {
     match context.bodies.receive(body, peer, deadline).await? {
         ReceivedBody::Buffered(body) => {
             let started = Instant::now();
@@ -128,30 +129,30 @@ async fn reviewed(
     }
 }
 
-/// The answer to a review that is too large to be kept. What can't be one is refused as too large.
-async fn oversized(body: OversizedBody, deadline: Deadline) -> Result<Reviewed, Refusal> {
+/// Allows a review whose body is too large, and rejects other bodies.
+async fn oversized(body: OversizedBody, deadline: Deadline) -> Result<Reviewed, RequestError> {
     let head = without_object(body.start()).ok_or(BodyError::TooLarge)?;
     let head = Head::parse(&head).map_err(ReviewError::from)?;
     body.discard(deadline).await?;
-    Ok(let_oversized_through(head, BODY_LIMIT))
+    Ok(allow_oversized_body(head, BODY_LIMIT))
 }
 
 async fn answer(
     context: &Context,
     mut reviewed: Reviewed,
-    took: Duration,
+    duration: Duration,
     peer: IpAddr,
     deadline: Deadline,
-) -> Result<Response, Refusal> {
+) -> Result<Response, RequestError> {
     let mut text = encoded(&reviewed);
     if text.len() > ANSWER_LIMIT {
         reviewed = reviewed.without_patch(ANSWER_LIMIT);
         text = encoded(&reviewed);
     }
     if reviewed.is_oversized
-        && let Some(left_out) = context.lines.allow()
+        && let Some(dropped) = context.lines.allow()
     {
-        tracing::warn!(warnings = ?reviewed.answer.response.warnings, left_out, "too large for injection");
+        tracing::warn!(warnings = ?reviewed.answer.response.warnings, dropped, "too large for injection");
     }
     let response = &reviewed.answer.response;
     let (allowed, mutated) = (response.allowed, response.patch.is_some());
@@ -161,21 +162,21 @@ async fn answer(
         (true, true) => AdmissionResult::Patched,
         (true, false) => AdmissionResult::Unchanged,
     };
-    let labels = AdmissionLabels { kind: KindLabel(reviewed.subject.as_str()), result };
+    let labels = AdmissionLabels { kind: KindLabel(reviewed.kind.as_str()), result };
     drop(reviewed);
-    let text = context.bodies.hold_answer(text, peer, deadline).await?;
+    let text = context.bodies.reserve_answer(text, peer, deadline).await?;
     context.metrics.admission_requests.get_or_create(&labels).inc();
-    context.metrics.admission_duration.observe(took.as_secs_f64());
+    context.metrics.admission_duration.observe(duration.as_secs_f64());
     tracing::debug!(allowed, mutated, "reviewed");
     Ok(([(CONTENT_TYPE, "application/json")], text).into_response())
 }
 
-/// The answer as text. What is made of texts and numbers can be encoded.
+/// The answer as text. It consists of texts and numbers, so it can be encoded.
 fn encoded(reviewed: &Reviewed) -> Vec<u8> {
     serde_json::to_vec(&reviewed.answer).unwrap_or_default()
 }
 
-impl Refusal {
+impl RequestError {
     fn status(&self) -> StatusCode {
         match self {
             Self::Body(error) => error.status(),
@@ -187,7 +188,7 @@ impl Refusal {
         }
     }
 
-    /// Whether it is of a kind that no API server sends.
+    /// Whether no API server sends such a request.
     fn is_bad(&self) -> bool {
         matches!(
             self,
@@ -204,16 +205,16 @@ impl Refusal {
     }
 }
 
-fn refuse(context: &Context, refusal: &Refusal) -> Response {
-    let (status, reason) = (refusal.status(), refusal.to_string());
-    if refusal.is_bad() {
+fn reject(context: &Context, error: &RequestError) -> Response {
+    let (status, reason) = (error.status(), error.to_string());
+    if error.is_bad() {
         context.metrics.admission_bad_requests.inc();
     }
-    if let Some(reason) = refusal.overload() {
+    if let Some(reason) = error.overload() {
         context.metrics.overload.get_or_create(&OverloadLabels { reason }).inc();
     }
-    if let Some(left_out) = context.lines.allow() {
-        tracing::warn!(status = status.as_u16(), reason, left_out, "not reviewed");
+    if let Some(dropped) = context.lines.allow() {
+        tracing::warn!(status = status.as_u16(), reason, dropped, "not reviewed");
     }
     (status, format!("{reason}\n")).into_response()
 }

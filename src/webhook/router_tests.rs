@@ -1,20 +1,16 @@
 use axum::{body::Body, http::Request};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use k8s_openapi::api::core::v1::ObjectReference;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
 use super::*;
 use crate::webhook::body::{BODY_LIMIT, SMALL, arrival_limit};
 use crate::{
-    index::{
-        unusable::{Reason, UnusableObjects},
-        workloads::Workloads,
-    },
+    index::{unusable::UnusableObjects, workloads::Workloads},
     trial::test_support::client,
 };
 
-/// What the chart gives the webhooks.
+/// The `timeoutSeconds` of the chart.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 fn deployment(annotations: &Value) -> Value {
@@ -102,259 +98,7 @@ pub(super) async fn patched(review: &Value) -> (Value, Value) {
 }
 
 #[tokio::test]
-async fn an_annotated_workload_is_patched_and_nothing_else_in_it_changes() {
-    for kind in ["Deployment", "StatefulSet", "DaemonSet"] {
-        let mut object = deployment(&json!({"adieu.dev/graceful": "true"}));
-        object["kind"] = json!(kind);
-        let (response, mut patched) = answered("CREATE", object.clone(), Value::Null).await;
-        assert_eq!(response["allowed"], true);
-        let template = patched["spec"]["template"].as_object_mut().unwrap();
-        assert_eq!(template["spec"]["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"], 10);
-        assert_eq!(template["spec"]["containers"][0].get("readinessProbe").is_some(), kind == "Deployment");
-        assert_eq!(template["spec"]["terminationGracePeriodSeconds"], 45);
-
-        let container = template["spec"]["containers"][0].as_object_mut().unwrap();
-        container.remove("lifecycle");
-        container.remove("readinessProbe");
-        template["spec"]["terminationGracePeriodSeconds"] = json!(30);
-        template["metadata"].as_object_mut().unwrap().remove("annotations");
-        let label = template["metadata"]["labels"].as_object_mut().unwrap().remove("adieu.dev/injection");
-        assert_eq!(label, Some(json!("enabled")));
-        let labels = patched["metadata"].as_object_mut().unwrap().remove("labels");
-        assert_eq!(labels, Some(json!({"adieu.dev/injected": "true"})));
-        assert_eq!(patched, object);
-    }
-}
-
-#[tokio::test]
-async fn others_pass_untouched() {
-    for annotations in [Value::Null, json!({}), json!({"adieu.dev/graceful": "false"})] {
-        let object = deployment(&annotations);
-        let (response, patched) = answered("CREATE", object.clone(), Value::Null).await;
-        assert_eq!((&response["allowed"], &response["patch"]), (&json!(true), &Value::Null));
-        assert_eq!(patched, object);
-    }
-}
-
-#[tokio::test]
-async fn the_label_of_an_injected_workload_goes_with_the_injection() {
-    let (_, injected) =
-        answered("CREATE", deployment(&json!({"adieu.dev/graceful": "true"})), Value::Null).await;
-    let mut replaced = injected.clone();
-    replaced["metadata"].as_object_mut().unwrap().remove("labels");
-    let (_, kept) = answered("UPDATE", replaced, injected.clone()).await;
-    assert_eq!(kept["metadata"]["labels"], json!({"adieu.dev/injected": "true"}));
-    let mut out = injected.clone();
-    out["metadata"]["annotations"]["adieu.dev/graceful"] = json!("false");
-    let (_, out) = answered("UPDATE", out, injected).await;
-    assert_eq!(out["metadata"]["labels"], json!({}));
-    assert_eq!(out["spec"], deployment(&Value::Null)["spec"]);
-}
-
-/// In labelled namespaces its writes reach the webhook, and this replica may know an older policy than the one
-/// that leads.
-#[tokio::test]
-async fn what_the_controller_writes_is_left_as_it_is() {
-    let (_, old) = answered("CREATE", deployment(&json!({"adieu.dev/graceful": "true"})), Value::Null).await;
-    let mut taken_out = old.clone();
-    taken_out["spec"] = deployment(&Value::Null)["spec"].clone();
-    let mut review = review_of("UPDATE", taken_out.clone(), old.clone());
-    for (username, manager, expected) in [
-        ("system:serviceaccount:adieu-system:adieu", "adieu", &taken_out),
-        ("system:serviceaccount:adieu-system:adieu", "kubectl-edit", &old),
-        // `adieu verify` writes as a person.
-        ("admin", "adieu", &old),
-    ] {
-        review["request"]["userInfo"]["username"] = json!(username);
-        review["request"]["options"] = json!({"kind": "PatchOptions", "fieldManager": manager});
-        assert_eq!(patched(&review).await.1["spec"], expected["spec"], "{username}, {manager}");
-    }
-}
-
-#[tokio::test]
-async fn a_pod_is_patched_where_it_is_created() {
-    let pod = json!({
-        "apiVersion": "v1", "kind": "Pod",
-        "metadata": {"generateName": "job-", "annotations": {"adieu.dev/graceful": "true"}},
-        "spec": {"containers": [{"name": "job", "image": "job:1"}], "fieldOfTheFuture": 1},
-    });
-    let mut review = review_of("CREATE", pod.clone(), Value::Null);
-    review["request"]["kind"] = json!({"group": "", "version": "v1", "kind": "Pod"});
-    let (response, mut patched) = patched(&review).await;
-    assert_eq!(response["allowed"], true);
-    assert_eq!(patched["spec"]["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"], 10);
-    assert_eq!(patched["spec"]["terminationGracePeriodSeconds"], 45);
-    patched["spec"].as_object_mut().unwrap().remove("terminationGracePeriodSeconds");
-    patched["spec"]["containers"][0].as_object_mut().unwrap().remove("lifecycle");
-    patched["metadata"]["annotations"].as_object_mut().unwrap().remove("adieu.dev/injected");
-    assert_eq!(patched, pod);
-}
-
-#[tokio::test]
-async fn only_an_anonymous_request_undoes_a_rollout() {
-    let annotations = json!({"adieu.dev/graceful": "true", "deployment.kubernetes.io/revision": "2"});
-    let (_, mut old) = answered("CREATE", deployment(&annotations), Value::Null).await;
-    old["spec"]["template"]["spec"]["containers"][0]["image"] = json!("web:2");
-    let earlier = deployment(&json!({"deployment.kubernetes.io/revision": "2"}));
-    for (options, kept) in [
-        (json!({"kind": "UpdateOptions", "apiVersion": "meta.k8s.io/v1"}), true),
-        (json!({"kind": "UpdateOptions", "fieldManager": "kubectl-edit"}), false),
-    ] {
-        let mut review = review_of("UPDATE", earlier.clone(), old.clone());
-        review["request"]["options"] = options;
-        let (response, patched) = patched(&review).await;
-        assert_eq!(patched["metadata"]["annotations"].get("adieu.dev/graceful").is_some(), kept);
-        let hook = patched["spec"]["template"]["spec"]["containers"][0].get("lifecycle");
-        assert_eq!(hook.is_some(), kept);
-        assert_eq!(patched["spec"]["template"]["spec"]["containers"][0]["image"], "web:1");
-        assert_eq!(response["warnings"].to_string().contains("they are kept"), kept);
-    }
-}
-
-#[tokio::test]
-async fn only_an_anonymous_request_goes_back_to_an_earlier_injection() {
-    let mut injected = Vec::new();
-    for drain in ["5", "7"] {
-        let said = json!({"adieu.dev/graceful": "true", "adieu.dev/drain-seconds": drain});
-        let (_, mut object) = answered("CREATE", deployment(&said), Value::Null).await;
-        object["metadata"]["annotations"] = json!({"adieu.dev/graceful": "true"});
-        injected.push(object);
-    }
-    let [earlier, old] = injected.as_slice() else { unreachable!() };
-    for (manager, expected) in [("", earlier), ("argocd-controller", old)] {
-        let mut review = review_of("UPDATE", earlier.clone(), old.clone());
-        review["request"]["options"] = json!({"kind": "UpdateOptions", "fieldManager": manager});
-        assert_eq!(patched(&review).await.1, *expected, "{manager:?}");
-    }
-}
-
-#[tokio::test]
-async fn the_mark_of_who_waits_goes_with_the_change_of_its_template() {
-    let marked = deployment(&json!({"adieu.dev/pending": "NextUpdate", "team": "shop"}));
-    let mark = |object: &Value| object["metadata"]["annotations"].get("adieu.dev/pending").is_some();
-    let (_, scaled) = answered("UPDATE", marked.clone(), marked.clone()).await;
-    assert!(mark(&scaled));
-    let mut next = marked.clone();
-    next["spec"]["template"]["spec"]["containers"][0]["image"] = json!("web:2");
-    let (_, updated) = answered("UPDATE", next, marked).await;
-    assert!(!mark(&updated));
-    assert_eq!(updated["metadata"]["annotations"]["team"], "shop");
-}
-
-#[tokio::test]
-async fn a_generated_name_and_missing_fields_are_no_trouble() {
-    let mut object = deployment(&json!({"adieu.dev/graceful": "true"}));
-    object["metadata"].as_object_mut().unwrap().remove("name");
-    object["metadata"]["generateName"] = json!("web-");
-    assert!(answered("CREATE", object.clone(), Value::Null).await.0["patch"].is_string());
-    object["spec"]["template"] = json!({});
-    assert_eq!(answered("CREATE", object.clone(), Value::Null).await.0["allowed"], true);
-    object["spec"] = Value::Null;
-    assert_eq!(answered("CREATE", object, Value::Null).await.0["allowed"], true);
-}
-
-#[tokio::test]
-async fn a_malformed_annotation_is_refused_with_path_value_rule_and_example() {
-    let object = deployment(&json!({"adieu.dev/graceful": "true", "adieu.dev/drain-seconds": "ten"}));
-    let (response, _) = answered("UPDATE", object, deployment(&Value::Null)).await;
-    assert_eq!(response["allowed"], false);
-    assert_eq!(
-        (&response["status"]["code"], &response["status"]["reason"]),
-        (&json!(422), &json!("Invalid"))
-    );
-    assert_eq!(
-        response["status"]["message"],
-        "metadata.annotations[adieu.dev/drain-seconds]: Invalid value: \"ten\": must be a whole number of seconds \
-         from 0 to 3600, without a unit, for example \"15\""
-    );
-}
-
-#[tokio::test]
-async fn before_the_policies_are_known_the_failure_policy_decides() {
-    let review = review_of("CREATE", deployment(&json!({"adieu.dev/graceful": "true"})), Value::Null);
-    let caches = Caches::fixed(vec![], vec![], vec![]).unfilled();
-    let (status, text) = send_to(caches, review.to_string()).await;
-    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{text}");
-    assert!(text.contains("doesn't know the policies yet"), "{text}");
-}
-
-#[tokio::test]
-async fn what_is_being_deleted_is_let_go() {
-    let mut object = deployment(&json!({"adieu.dev/graceful": "perhaps"}));
-    object["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
-    let (response, _) = answered("UPDATE", object, deployment(&Value::Null)).await;
-    assert_eq!((&response["allowed"], &response["patch"]), (&json!(true), &Value::Null));
-}
-
-#[tokio::test]
-async fn warnings_reach_the_user_and_keep_to_the_limit() {
-    let annotations = json!({
-        "adieu.dev/graceful": "true",
-        "adieu.dev/policy": "gone",
-        format!("adieu.dev/{}", "x".repeat(300)): "1",
-    });
-    let (response, _) = answered("CREATE", deployment(&annotations), Value::Null).await;
-    let warnings = response["warnings"].as_array().unwrap();
-    assert_eq!(warnings.len(), 2, "{warnings:?}");
-    assert!(warnings.iter().all(|warning| warning.as_str().unwrap().chars().count() <= 256), "{warnings:?}");
-}
-
-#[tokio::test]
-async fn an_update_takes_nothing_away_while_a_policy_of_the_namespace_can_not_be_read() {
-    let (_, injected) =
-        answered("CREATE", deployment(&json!({"adieu.dev/graceful": "true"})), Value::Null).await;
-    for (unreadable, annotations, drains) in [
-        ("shop", json!({}), true),
-        ("bank", json!({}), false),
-        ("shop", json!({"adieu.dev/graceful": "false"}), false),
-    ] {
-        let caches = Caches::fixed(vec![], vec![], vec![]);
-        let policy = ObjectReference { namespace: Some(unreadable.into()), ..ObjectReference::default() };
-        caches.unusable().add("GracefulPolicy", policy, Reason::Undecodable("spec".into()));
-        let mut old = injected.clone();
-        old["metadata"]["annotations"] = json!({});
-        let mut new = old.clone();
-        new["metadata"]["annotations"] = annotations;
-        new["spec"]["template"]["spec"]["containers"][0]["image"] = json!("web:2");
-        let (_, answer) = send_to(caches, review_of("UPDATE", new.clone(), old).to_string()).await;
-        let response = &serde_json::from_str::<Value>(&answer).unwrap()["response"];
-        assert_eq!(response.get("patch").is_none(), drains, "{unreadable}: {response}");
-        assert_eq!(response["warnings"].to_string().contains("can't be read"), drains, "{response}");
-    }
-}
-
-#[tokio::test]
-async fn nothing_is_changed_before_it_is_known_which_policies_hold_in_the_namespace() {
-    let policy = json!({
-        "apiVersion": "adieu.dev/v1alpha1", "kind": "ClusterGracefulPolicy", "metadata": {"name": "all"},
-        "spec": {"selector": {}, "namespaceSelector": {
-            "matchExpressions": [{"key": "team", "operator": "NotIn", "values": ["bank"]}],
-        }},
-    });
-    let unknown = Caches::fixed(vec![], vec![], vec![])
-        .with_cluster_policies(vec![serde_json::from_value(policy).unwrap()]);
-    let known = |team: &str| {
-        let namespace = json!({"metadata": {"name": "shop", "labels": {"team": team}}});
-        unknown.clone().with_namespaces(vec![serde_json::from_value(namespace).unwrap()])
-    };
-    let review = review_of("CREATE", deployment(&json!({})), Value::Null).to_string();
-    for (caches, patched, warned) in
-        [(unknown.clone(), false, true), (known("shop"), true, false), (known("bank"), false, false)]
-    {
-        let (_, answer) = send_to(caches, review.clone()).await;
-        let response = &serde_json::from_str::<Value>(&answer).unwrap()["response"];
-        assert_eq!(response["allowed"], true);
-        assert_eq!(response.get("patch").is_some(), patched, "{response}");
-        assert_eq!(
-            response["warnings"].to_string().contains("labels of the namespace"),
-            warned,
-            "{response}"
-        );
-    }
-}
-
-#[tokio::test]
-async fn bad_input_gets_a_clear_refusal() {
+async fn bad_input_is_rejected_with_a_clear_message() {
     let object = deployment(&Value::Null);
     let good = review_of("CREATE", object.clone(), Value::Null).to_string();
     let mut pod = review_of("UPDATE", object.clone(), object.clone());
@@ -385,7 +129,7 @@ async fn bad_input_gets_a_clear_refusal() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn only_what_no_api_server_sends_counts_as_a_bad_request() {
+async fn only_requests_that_no_api_server_sends_count_as_bad() {
     let metrics: Arc<Metrics> = Arc::default();
     let good = review_of("CREATE", deployment(&json!({})), Value::Null).to_string();
     let slow = || Body::from_stream(futures::stream::pending::<Result<String, std::io::Error>>());
@@ -407,14 +151,14 @@ async fn only_what_no_api_server_sends_counts_as_a_bad_request() {
 }
 
 #[tokio::test]
-async fn only_posts_are_taken() {
+async fn only_posts_are_accepted() {
     let router = router(Caches::fixed(vec![], vec![], vec![]), Arc::default(), TIMEOUT);
     let request = Request::get(PATH).body(Body::empty()).unwrap();
     assert_eq!(router.oneshot(request).await.unwrap().status(), StatusCode::METHOD_NOT_ALLOWED);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_that_does_not_end_is_given_up() {
+async fn a_body_that_does_not_end_times_out() {
     let asked = tokio::time::Instant::now();
     let begun = futures::stream::iter([Ok::<_, std::io::Error>("{")]);
     let body = futures::StreamExt::chain(begun, futures::stream::pending());
@@ -434,7 +178,7 @@ fn encoded(kind: &str, object: &str) -> String {
 const DEPLOYMENT: &str = r#"{"group":"apps","version":"v1","kind":"Deployment"}"#;
 
 #[tokio::test]
-async fn a_review_too_large_for_injection_is_let_through_with_a_warning() {
+async fn a_review_too_large_for_injection_is_allowed_with_a_warning() {
     let of = |spec: &str| {
         let metadata = r#"{"name":"web","annotations":{"adieu.dev/graceful":"true"}}"#;
         encoded(DEPLOYMENT, &format!(r#"{{"metadata":{metadata},"spec":{{"template":{spec}}}}}"#))
@@ -465,7 +209,7 @@ async fn a_review_too_large_for_injection_is_let_through_with_a_warning() {
 }
 
 #[tokio::test]
-async fn what_could_not_be_genuine_is_refused_before_its_object_is_looked_at() {
+async fn invalid_reviews_are_rejected_before_their_objects_are_parsed() {
     let zeros = format!("[{}0]", "0,".repeat(BODY_LIMIT / 4));
     let object = format!(r#"{{"a":{zeros}}}"#);
     let large = format!(r#"{{"a":{}}}"#, "x".repeat(BODY_LIMIT));
@@ -489,7 +233,7 @@ async fn what_could_not_be_genuine_is_refused_before_its_object_is_looked_at() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_being_deleted_is_let_go_before_the_policies_are_known() {
+async fn deletions_are_allowed_before_the_caches_are_filled() {
     let mut object = deployment(&json!({"adieu.dev/graceful": "true"}));
     object["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
     let review = review_of("UPDATE", object, deployment(&Value::Null));
@@ -501,7 +245,7 @@ async fn what_is_being_deleted_is_let_go_before_the_policies_are_known() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_answer_comes_before_a_timeout_of_one_or_two_seconds() {
+async fn every_answer_is_sent_before_a_timeout_of_one_or_two_seconds() {
     let policy = json!({
         "apiVersion": "adieu.dev/v1alpha1", "kind": "ClusterGracefulPolicy", "metadata": {"name": "all"},
         "spec": {"selector": {}, "namespaceSelector": {"matchLabels": {"team": "shop"}}},
@@ -546,7 +290,7 @@ async fn without_memory_for_a_review_the_failure_policy_decides() {
     let mut object = deployment(&json!({"adieu.dev/graceful": "true"}));
     object["spec"]["template"]["spec"]["containers"][0]["args"] = json!(["x".repeat(BODY_LIMIT * 3 / 4)]);
     let review = review_of("CREATE", object, Value::Null).to_string();
-    // Its peer holds all that it may for as long as it may, and the review waits for no longer than it can.
+    // Its peer holds its whole share until it times out; the review waits until its own deadline at most.
     let (first, rest) = review.split_at(10);
     let begun = futures::stream::iter([Ok::<_, std::io::Error>(first.to_owned())]);
     let stuck = Body::from_stream(futures::StreamExt::chain(begun, futures::stream::pending()));
@@ -576,3 +320,6 @@ async fn a_panic_in_the_webhook_is_answered_with_500_and_counted() {
     assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
     assert!(metrics.render().unwrap().contains("adieu_panics_total{component=\"webhook\"} 1"));
 }
+
+#[path = "admission_tests.rs"]
+mod admission;

@@ -1,10 +1,9 @@
-//! What it costs to turn JSON text into a tree of values, counted before the tree is built.
+//! The memory that parsed JSON takes, computed before parsing.
 //!
-//! A tree takes many times its text: a member of an array of zeros takes two bytes of text and at least
-//! [`ITEM`] bytes of memory, and `{"a":1}` takes seven and [`OBJECT`]. So the text is scanned first, which allocates
-//! nothing. Text whose tree would be too large is not parsed. The others share [`TreeBudget`], which they hold from
-//! before they are parsed until their answer is made. Nothing waits for the network in between, so a share is free
-//! again after milliseconds.
+//! A tree of values takes many times its text: a member of an array of zeros is two bytes of text and at least [`ITEM`]
+//! bytes of memory, and `{"a":1}` is seven and [`OBJECT`]. So the text is scanned first, which allocates nothing. Text
+//! whose tree would be too large is not parsed. The others share [`TreeBudget`], from before they are parsed until the
+//! decision is made. Nothing waits for the network in between, so a share is released after milliseconds.
 
 use std::{mem::size_of, sync::Arc};
 
@@ -18,40 +17,40 @@ use tokio::{
 
 use super::deadline::Deadline;
 
-/// The largest trees, in bytes, that one review may need for what is read of object and oldObject. An update of a
-/// Deployment with 1.4 MB of environment variables takes less than half.
+/// The maximum size of the trees of one review (object and oldObject), in bytes. An update of a Deployment with 1.4 MB of
+/// environment variables takes less than half.
 pub(super) const TREE_LIMIT: usize = 8 * MIB;
-/// The deepest nesting that is parsed, which is also `serde_json`'s limit less what the review itself takes. The types
-/// that are reviewed nest 20 levels or so.
+/// The deepest nesting that is parsed: the limit of `serde_json`, less the levels of the review. Workloads have some 20
+/// levels.
 pub(super) const DEPTH_LIMIT: usize = 100;
-/// What a review may need without a share of the budget. Hardly any needs more, and as nothing waits between parsing
-/// and answering, there are never more of these at a time than threads.
+/// The largest tree that needs no share of the budget. Few are larger, and since nothing waits between parsing and
+/// answering, there are at most as many at a time as threads.
 const FREE: usize = MIB / 2;
 const MIB: usize = 1024 * 1024;
 
-/// An array starts with room for four values, plus what the allocator adds.
+/// An array starts with a capacity of four values, plus the allocator's overhead.
 const ARRAY: usize = 4 * size_of::<Value>() + 16;
-/// A value in an array. Its buffer doubles, and while it does so there are two of them.
+/// A value in an array. Its buffer doubles, and during that there are two.
 const ITEM: usize = 3 * size_of::<Value>();
 /// A node of a `BTreeMap` has room for eleven entries.
 const OBJECT: usize = 11 * ENTRY + 32;
 /// A further entry: nodes that are filled in order are half full.
 const MEMBER: usize = 2 * ENTRY + 16;
 const ENTRY: usize = size_of::<String>() + size_of::<Value>();
-/// A string has a block of its own, which the allocator rounds up.
+/// A string has its own block, which the allocator rounds up.
 const STRING: usize = 32;
 
-/// What a JSON text looks like before it is parsed.
+/// The shape of a JSON text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Shape {
-    /// How deep arrays and objects are nested.
+    /// The depth of nested arrays and objects.
     pub(super) depth: usize,
-    /// What its tree takes at most, in bytes.
+    /// The maximum size of its tree, in bytes.
     pub(super) tree: usize,
 }
 
 impl Shape {
-    /// Scans a text. One that is no JSON gets some shape.
+    /// Scans a text. Invalid JSON gets an arbitrary shape.
     pub(super) fn of(text: &str) -> Self {
         let (mut shape, mut depth) = (Self::default(), 0_usize);
         // A bit for each open level, the innermost lowest: whether it is an object.
@@ -98,8 +97,8 @@ fn skip_string(bytes: &mut std::slice::Iter<'_, u8>) {
     }
 }
 
-/// The start of a review, up to its object, as a review without one; `None` where there is no object in it. The API
-/// server writes `uid`, `kind` and `operation` before the object, in the order of the fields of its Go type.
+/// Makes a review without an object from the start of a review; `None` if the start has no object. The API server writes
+/// `uid`, `kind` and `operation` before the object, in the order of the fields of its Go type.
 pub(super) fn without_object(start: &[u8]) -> Option<String> {
     const KEY: &[u8] = b"\"object\"";
     let (mut depth, mut bytes) = (0_usize, start.iter());
@@ -122,11 +121,11 @@ pub(super) fn without_object(start: &[u8]) -> Option<String> {
     None
 }
 
-/// The memory for trees, shared by all requests, and the time that large ones take.
+/// The memory for trees, shared by all requests, and the permit for large ones.
 #[derive(Clone, Debug)]
 pub(super) struct TreeBudget {
     bytes: Arc<Semaphore>,
-    turn: Arc<Semaphore>,
+    large: Arc<Semaphore>,
 }
 
 /// A share of the budget, until it is dropped.
@@ -137,40 +136,41 @@ pub(super) struct TreeShare {
 
 /// No share was free in time.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct NoneFree;
+pub(super) struct NoBudget;
 
 impl Default for TreeBudget {
     fn default() -> Self {
-        Self { bytes: Arc::new(Semaphore::new(TREE_LIMIT)), turn: Arc::new(Semaphore::new(1)) }
+        Self { bytes: Arc::new(Semaphore::new(TREE_LIMIT)), large: Arc::new(Semaphore::new(1)) }
     }
 }
 
 impl TreeBudget {
-    /// Does work that may take long if it is about many bytes: then one after the other, and not on the threads that
-    /// answer the others.
+    /// Runs `work`. If it is about many bytes, it runs alone, and off the threads that serve other requests.
     pub(super) async fn work<T>(
         &self,
         bytes: usize,
         deadline: Deadline,
         work: impl FnOnce() -> T,
-    ) -> Result<T, NoneFree> {
+    ) -> Result<T, NoBudget> {
         if bytes <= FREE {
             return Ok(work());
         }
-        let Ok(Ok(_turn)) = timeout(deadline.left(), self.turn.acquire()).await else { return Err(NoneFree) };
+        let Ok(Ok(_permit)) = timeout(deadline.left(), self.large.acquire()).await else {
+            return Err(NoBudget);
+        };
         let is_one_of_many = Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread;
         Ok(if is_one_of_many { block_in_place(work) } else { work() })
     }
 
-    /// A share for a tree of so many bytes, once it is free. Requests get it in the order in which they ask.
-    pub(super) async fn reserve(&self, bytes: usize, deadline: Deadline) -> Result<TreeShare, NoneFree> {
+    /// Reserves memory for a tree, in the order of the calls.
+    pub(super) async fn reserve(&self, bytes: usize, deadline: Deadline) -> Result<TreeShare, NoBudget> {
         if bytes <= FREE {
             return Ok(TreeShare { _permit: None });
         }
-        let permits = u32::try_from(bytes.min(TREE_LIMIT)).map_err(|_| NoneFree)?;
+        let permits = u32::try_from(bytes.min(TREE_LIMIT)).map_err(|_| NoBudget)?;
         match timeout(deadline.left(), self.bytes.clone().acquire_many_owned(permits)).await {
             Ok(Ok(permit)) => Ok(TreeShare { _permit: Some(permit) }),
-            _ => Err(NoneFree),
+            _ => Err(NoBudget),
         }
     }
 }
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn the_shape_of_what_is_no_json_is_bounded_by_its_length() {
+    fn the_shape_of_invalid_json_is_bounded_by_its_length() {
         for text in ["", "]]]}", "\"\\", "{\"a", &"[".repeat(100_000)] {
             let shape = Shape::of(text);
             assert!(shape.depth <= text.len() && shape.tree <= OBJECT * text.len(), "{shape:?}");
@@ -198,23 +198,23 @@ mod tests {
     }
 
     #[test]
-    fn the_start_of_a_review_is_cut_at_its_object() {
+    fn the_start_of_a_review_is_truncated_at_its_object() {
         let cut = |start: &str| without_object(start.as_bytes());
         let start = r#"{"request":{"uid":"object","object" : {"object":{"a":"#;
         assert_eq!(cut(start).unwrap(), r#"{"request":{"uid":"object","object":null}}"#);
-        assert_eq!(cut(r#"{"object":{"a":{"object":1"#), None, "no object of a request");
+        assert_eq!(cut(r#"{"object":{"a":{"object":1"#), None, "not the object of a request");
         assert_eq!(cut(r#"{"request":{"uid":"1","obj"#), None);
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-    async fn a_large_review_keeps_no_thread_from_the_others() {
+    async fn a_large_review_blocks_no_thread_of_the_others() {
         let (budget, deadline) = (TreeBudget::default(), Deadline::after(Duration::from_secs(30)));
         let (answered, wait) = std::sync::mpsc::channel();
         let large = budget.clone();
         let large = tokio::spawn(async move {
             large.work(FREE + 1, deadline, move || wait.recv_timeout(Duration::from_secs(20)).is_ok()).await
         });
-        while budget.turn.available_permits() > 0 {
+        while budget.large.available_permits() > 0 {
             tokio::task::yield_now().await;
         }
         let small = budget.clone();

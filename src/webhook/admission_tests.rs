@@ -1,0 +1,257 @@
+use k8s_openapi::api::core::v1::ObjectReference;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::index::unusable::Reason;
+
+#[tokio::test]
+async fn an_annotated_workload_is_patched_and_nothing_else_in_it_changes() {
+    for kind in ["Deployment", "StatefulSet", "DaemonSet"] {
+        let mut object = deployment(&json!({"adieu.dev/graceful": "true"}));
+        object["kind"] = json!(kind);
+        let (response, mut patched) = answered("CREATE", object.clone(), Value::Null).await;
+        assert_eq!(response["allowed"], true);
+        let template = patched["spec"]["template"].as_object_mut().unwrap();
+        assert_eq!(template["spec"]["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"], 10);
+        assert_eq!(template["spec"]["containers"][0].get("readinessProbe").is_some(), kind == "Deployment");
+        assert_eq!(template["spec"]["terminationGracePeriodSeconds"], 45);
+
+        let container = template["spec"]["containers"][0].as_object_mut().unwrap();
+        container.remove("lifecycle");
+        container.remove("readinessProbe");
+        template["spec"]["terminationGracePeriodSeconds"] = json!(30);
+        template["metadata"].as_object_mut().unwrap().remove("annotations");
+        let label = template["metadata"]["labels"].as_object_mut().unwrap().remove("adieu.dev/injection");
+        assert_eq!(label, Some(json!("enabled")));
+        let labels = patched["metadata"].as_object_mut().unwrap().remove("labels");
+        assert_eq!(labels, Some(json!({"adieu.dev/injected": "true"})));
+        assert_eq!(patched, object);
+    }
+}
+
+#[tokio::test]
+async fn workloads_that_are_not_opted_in_are_not_changed() {
+    for annotations in [Value::Null, json!({}), json!({"adieu.dev/graceful": "false"})] {
+        let object = deployment(&annotations);
+        let (response, patched) = answered("CREATE", object.clone(), Value::Null).await;
+        assert_eq!((&response["allowed"], &response["patch"]), (&json!(true), &Value::Null));
+        assert_eq!(patched, object);
+    }
+}
+
+#[tokio::test]
+async fn the_label_of_an_injected_workload_is_removed_with_the_injection() {
+    let (_, injected) =
+        answered("CREATE", deployment(&json!({"adieu.dev/graceful": "true"})), Value::Null).await;
+    let mut replaced = injected.clone();
+    replaced["metadata"].as_object_mut().unwrap().remove("labels");
+    let (_, kept) = answered("UPDATE", replaced, injected.clone()).await;
+    assert_eq!(kept["metadata"]["labels"], json!({"adieu.dev/injected": "true"}));
+    let mut out = injected.clone();
+    out["metadata"]["annotations"]["adieu.dev/graceful"] = json!("false");
+    let (_, out) = answered("UPDATE", out, injected).await;
+    assert_eq!(out["metadata"]["labels"], json!({}));
+    assert_eq!(out["spec"], deployment(&Value::Null)["spec"]);
+}
+
+/// In labelled namespaces its writes reach the webhook, and this replica may have cached an older policy than the
+/// leader.
+#[tokio::test]
+async fn writes_of_the_controller_are_not_changed() {
+    let (_, old) = answered("CREATE", deployment(&json!({"adieu.dev/graceful": "true"})), Value::Null).await;
+    let mut reverted = old.clone();
+    reverted["spec"] = deployment(&Value::Null)["spec"].clone();
+    let mut review = review_of("UPDATE", reverted.clone(), old.clone());
+    for (username, manager, expected) in [
+        ("system:serviceaccount:adieu-system:adieu", "adieu", &reverted),
+        ("system:serviceaccount:adieu-system:adieu", "kubectl-edit", &old),
+        // `adieu verify` writes as a user.
+        ("admin", "adieu", &old),
+    ] {
+        review["request"]["userInfo"]["username"] = json!(username);
+        review["request"]["options"] = json!({"kind": "PatchOptions", "fieldManager": manager});
+        assert_eq!(patched(&review).await.1["spec"], expected["spec"], "{username}, {manager}");
+    }
+}
+
+#[tokio::test]
+async fn a_pod_is_patched_when_it_is_created() {
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"generateName": "job-", "annotations": {"adieu.dev/graceful": "true"}},
+        "spec": {"containers": [{"name": "job", "image": "job:1"}], "fieldOfTheFuture": 1},
+    });
+    let mut review = review_of("CREATE", pod.clone(), Value::Null);
+    review["request"]["kind"] = json!({"group": "", "version": "v1", "kind": "Pod"});
+    let (response, mut patched) = patched(&review).await;
+    assert_eq!(response["allowed"], true);
+    assert_eq!(patched["spec"]["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"], 10);
+    assert_eq!(patched["spec"]["terminationGracePeriodSeconds"], 45);
+    patched["spec"].as_object_mut().unwrap().remove("terminationGracePeriodSeconds");
+    patched["spec"]["containers"][0].as_object_mut().unwrap().remove("lifecycle");
+    patched["metadata"]["annotations"].as_object_mut().unwrap().remove("adieu.dev/injected");
+    assert_eq!(patched, pod);
+}
+
+#[tokio::test]
+async fn only_a_request_without_field_manager_is_a_rollback() {
+    let annotations = json!({"adieu.dev/graceful": "true", "deployment.kubernetes.io/revision": "2"});
+    let (_, mut old) = answered("CREATE", deployment(&annotations), Value::Null).await;
+    old["spec"]["template"]["spec"]["containers"][0]["image"] = json!("web:2");
+    let earlier = deployment(&json!({"deployment.kubernetes.io/revision": "2"}));
+    for (options, kept) in [
+        (json!({"kind": "UpdateOptions", "apiVersion": "meta.k8s.io/v1"}), true),
+        (json!({"kind": "UpdateOptions", "fieldManager": "kubectl-edit"}), false),
+    ] {
+        let mut review = review_of("UPDATE", earlier.clone(), old.clone());
+        review["request"]["options"] = options;
+        let (response, patched) = patched(&review).await;
+        assert_eq!(patched["metadata"]["annotations"].get("adieu.dev/graceful").is_some(), kept);
+        let hook = patched["spec"]["template"]["spec"]["containers"][0].get("lifecycle");
+        assert_eq!(hook.is_some(), kept);
+        assert_eq!(patched["spec"]["template"]["spec"]["containers"][0]["image"], "web:1");
+        assert_eq!(response["warnings"].to_string().contains("they are kept"), kept);
+    }
+}
+
+#[tokio::test]
+async fn only_a_request_without_field_manager_restores_an_earlier_injection() {
+    let mut injected = Vec::new();
+    for drain in ["5", "7"] {
+        let annotations = json!({"adieu.dev/graceful": "true", "adieu.dev/drain-seconds": drain});
+        let (_, mut object) = answered("CREATE", deployment(&annotations), Value::Null).await;
+        object["metadata"]["annotations"] = json!({"adieu.dev/graceful": "true"});
+        injected.push(object);
+    }
+    let [earlier, old] = injected.as_slice() else { unreachable!() };
+    for (manager, expected) in [("", earlier), ("argocd-controller", old)] {
+        let mut review = review_of("UPDATE", earlier.clone(), old.clone());
+        review["request"]["options"] = json!({"kind": "UpdateOptions", "fieldManager": manager});
+        assert_eq!(patched(&review).await.1, *expected, "{manager:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_pending_annotation_is_removed_when_the_template_changes() {
+    let marked = deployment(&json!({"adieu.dev/pending": "NextUpdate", "team": "shop"}));
+    let mark = |object: &Value| object["metadata"]["annotations"].get("adieu.dev/pending").is_some();
+    let (_, scaled) = answered("UPDATE", marked.clone(), marked.clone()).await;
+    assert!(mark(&scaled));
+    let mut next = marked.clone();
+    next["spec"]["template"]["spec"]["containers"][0]["image"] = json!("web:2");
+    let (_, updated) = answered("UPDATE", next, marked).await;
+    assert!(!mark(&updated));
+    assert_eq!(updated["metadata"]["annotations"]["team"], "shop");
+}
+
+#[tokio::test]
+async fn a_generated_name_and_missing_fields_are_accepted() {
+    let mut object = deployment(&json!({"adieu.dev/graceful": "true"}));
+    object["metadata"].as_object_mut().unwrap().remove("name");
+    object["metadata"]["generateName"] = json!("web-");
+    assert!(answered("CREATE", object.clone(), Value::Null).await.0["patch"].is_string());
+    object["spec"]["template"] = json!({});
+    assert_eq!(answered("CREATE", object.clone(), Value::Null).await.0["allowed"], true);
+    object["spec"] = Value::Null;
+    assert_eq!(answered("CREATE", object, Value::Null).await.0["allowed"], true);
+}
+
+#[tokio::test]
+async fn an_invalid_annotation_is_denied_with_path_value_rule_and_example() {
+    let object = deployment(&json!({"adieu.dev/graceful": "true", "adieu.dev/drain-seconds": "ten"}));
+    let (response, _) = answered("UPDATE", object, deployment(&Value::Null)).await;
+    assert_eq!(response["allowed"], false);
+    assert_eq!(
+        (&response["status"]["code"], &response["status"]["reason"]),
+        (&json!(422), &json!("Invalid"))
+    );
+    assert_eq!(
+        response["status"]["message"],
+        "metadata.annotations[adieu.dev/drain-seconds]: Invalid value: \"ten\": must be a whole number of seconds \
+         from 0 to 3600, without a unit, for example \"15\""
+    );
+}
+
+#[tokio::test]
+async fn before_the_policies_are_known_the_failure_policy_decides() {
+    let review = review_of("CREATE", deployment(&json!({"adieu.dev/graceful": "true"})), Value::Null);
+    let caches = Caches::fixed(vec![], vec![], vec![]).unfilled();
+    let (status, text) = send_to(caches, review.to_string()).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{text}");
+    assert!(text.contains("doesn't know the policies yet"), "{text}");
+}
+
+#[tokio::test]
+async fn an_object_that_is_being_deleted_is_allowed_unchanged() {
+    let mut object = deployment(&json!({"adieu.dev/graceful": "perhaps"}));
+    object["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+    let (response, _) = answered("UPDATE", object, deployment(&Value::Null)).await;
+    assert_eq!((&response["allowed"], &response["patch"]), (&json!(true), &Value::Null));
+}
+
+#[tokio::test]
+async fn warnings_are_returned_and_truncated() {
+    let annotations = json!({
+        "adieu.dev/graceful": "true",
+        "adieu.dev/policy": "gone",
+        format!("adieu.dev/{}", "x".repeat(300)): "1",
+    });
+    let (response, _) = answered("CREATE", deployment(&annotations), Value::Null).await;
+    let warnings = response["warnings"].as_array().unwrap();
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    assert!(warnings.iter().all(|warning| warning.as_str().unwrap().chars().count() <= 256), "{warnings:?}");
+}
+
+#[tokio::test]
+async fn an_update_takes_nothing_away_while_a_policy_of_the_namespace_can_not_be_read() {
+    let (_, injected) =
+        answered("CREATE", deployment(&json!({"adieu.dev/graceful": "true"})), Value::Null).await;
+    for (unreadable, annotations, drains) in [
+        ("shop", json!({}), true),
+        ("bank", json!({}), false),
+        ("shop", json!({"adieu.dev/graceful": "false"}), false),
+    ] {
+        let caches = Caches::fixed(vec![], vec![], vec![]);
+        let policy = ObjectReference { namespace: Some(unreadable.into()), ..ObjectReference::default() };
+        caches.unusable().add("GracefulPolicy", policy, Reason::Undecodable("spec".into()));
+        let mut old = injected.clone();
+        old["metadata"]["annotations"] = json!({});
+        let mut new = old.clone();
+        new["metadata"]["annotations"] = annotations;
+        new["spec"]["template"]["spec"]["containers"][0]["image"] = json!("web:2");
+        let (_, answer) = send_to(caches, review_of("UPDATE", new.clone(), old).to_string()).await;
+        let response = &serde_json::from_str::<Value>(&answer).unwrap()["response"];
+        assert_eq!(response.get("patch").is_none(), drains, "{unreadable}: {response}");
+        assert_eq!(response["warnings"].to_string().contains("can't be read"), drains, "{response}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_changed_until_the_labels_of_the_namespace_are_cached() {
+    let policy = json!({
+        "apiVersion": "adieu.dev/v1alpha1", "kind": "ClusterGracefulPolicy", "metadata": {"name": "all"},
+        "spec": {"selector": {}, "namespaceSelector": {
+            "matchExpressions": [{"key": "team", "operator": "NotIn", "values": ["bank"]}],
+        }},
+    });
+    let unknown = Caches::fixed(vec![], vec![], vec![])
+        .with_cluster_policies(vec![serde_json::from_value(policy).unwrap()]);
+    let known = |team: &str| {
+        let namespace = json!({"metadata": {"name": "shop", "labels": {"team": team}}});
+        unknown.clone().with_namespaces(vec![serde_json::from_value(namespace).unwrap()])
+    };
+    let review = review_of("CREATE", deployment(&json!({})), Value::Null).to_string();
+    for (caches, patched, warned) in
+        [(unknown.clone(), false, true), (known("shop"), true, false), (known("bank"), false, false)]
+    {
+        let (_, answer) = send_to(caches, review.clone()).await;
+        let response = &serde_json::from_str::<Value>(&answer).unwrap()["response"];
+        assert_eq!(response["allowed"], true);
+        assert_eq!(response.get("patch").is_some(), patched, "{response}");
+        assert_eq!(
+            response["warnings"].to_string().contains("labels of the namespace"),
+            warned,
+            "{response}"
+        );
+    }
+}
