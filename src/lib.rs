@@ -1,28 +1,27 @@
 //! adieu makes Kubernetes workloads terminate gracefully.
 //!
-//! `ARCHITECTURE.md` at the top of the repository describes tasks, locks, where state is stored, and the
-//! invariants.
+//! `ARCHITECTURE.md` at the top of the repository describes tasks, locks, where state is stored, and the invariants.
 //!
-//! The map, from the inside out; a module uses only those above it:
+//! A module uses only those above it:
 //!
-//! | module | what it holds | what it may use |
+//! | module | content | may use |
 //! |---|---|---|
-//! | [`api`] (crate `adieu-core`) | `GracefulPolicy`, the annotations: types, schema, parsing | data only |
-//! | [`plan`] (crate `adieu-core`) | what is injected into a pod template and why: resolve, inject, record, revert | data only: no client, no clock, no async |
-//! | [`verify`] (crate `adieu-verify`) | what a disruption did to requests: samples, pods' lives, what was lost where, which drain is enough | data only |
-//! | [`load`] (crate `adieu-verify`) | requests at a constant rate | the service under load |
-//! | [`report`] (crate `adieu-verify`) | findings as tables, and as a page with plots | data only |
-//! | [`runtime`] | what a process in a cluster needs: certificates, leadership, metrics, logs, shutdown | the API server |
-//! | [`index`] | what is in the cluster, and each workload's evaluation, kept by watch events | the API server's watches |
-//! | [`scheduler`] | which workload may roll out now: events and the time in, decisions out | data only: no client, no clock, no async |
-//! | [`webhook`] | `AdmissionReview` in, JSON patch out | the index, never the API server |
-//! | [`controller`] | watches, reconciling, rollouts in turn, budgets, status, events | the API server |
-//! | [`trial`] | makes a workload go through a disruption, follows its pods, and puts back what it changed | the API server |
-//! | [`cli`] | one file per command | everything |
+//! | [`api`] (crate `adieu-core`) | policies, annotations, labels: types, schema, parsing | data only |
+//! | [`plan`] (crate `adieu-core`) | the pod template with its injection: resolve, inject, record, revert | data only: no client, clock or async runtime |
+//! | [`verify`] (crate `adieu-verify`) | the effect of a disruption on requests: lost requests, and the required drain | data only |
+//! | [`load`] (crate `adieu-verify`) | an open-loop load generator | the service under load |
+//! | [`report`] (crate `adieu-verify`) | results as tables, JSON and an HTML page | data only |
+//! | [`manifests`] | a manifest engine: reads, edits and writes YAML and JSON | data only |
+//! | [`runtime`] | the process: client, leader election, certificates, servers, metrics, logs, shutdown | the API server |
+//! | [`index`] | watches, caches, and an evaluation for each workload | the API server, to list and watch |
+//! | [`scheduler`] | which workload may roll out now | data only: no client, clock or async runtime |
+//! | [`webhook`] | `AdmissionReview` in, JSON patch out | the caches, never the API server |
+//! | [`controller`] | the writers: workloads, status, budgets, Events | the API server |
+//! | [`trial`] | disrupts a workload, follows its pods, and restores what it changed | the API server |
+//! | [`cli`] | one file or folder per command | everything |
 //!
-//! What becomes of a workload's pod template is decided in one place, by pure functions: [`plan::admit`] when
-//! a workload is created or updated, [`plan::evaluate`] for what exists already or was written while the webhook was
-//! unavailable, and [`plan::render`] for a manifest. So all come to the same result.
+//! Pure functions decide about pod templates: [`plan::admit`] when a workload is created or updated, [`plan::evaluate`]
+//! for existing workloads, and [`plan::render`] for manifests. So all come to the same result.
 
 pub use adieu_core::{api, plan};
 pub use adieu_verify::{load, report, verify};
@@ -30,6 +29,7 @@ pub use adieu_verify::{load, report, verify};
 pub mod cli;
 pub mod controller;
 pub mod index;
+pub mod manifests;
 pub mod runtime;
 pub mod scheduler;
 pub mod trial;

@@ -1,4 +1,4 @@
-//! The adieu command line: arguments and exit code.
+//! The adieu command line.
 
 use std::process::ExitCode;
 

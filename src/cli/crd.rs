@@ -1,4 +1,4 @@
-//! `adieu crd`: the CustomResourceDefinitions, generated from the types in `api`.
+//! `adieu crd`: prints the CustomResourceDefinitions, generated from the types in `api`.
 
 use std::io::Write as _;
 

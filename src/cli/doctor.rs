@@ -1,4 +1,4 @@
-//! `adieu doctor`: whether admission works in a cluster, and what is wrong where it doesn't.
+//! `adieu doctor`: checks whether admission works in a cluster, and reports problems.
 
 mod nodes;
 
@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::{api::annotations, runtime::client::client};
 
-/// What `--help` says.
+/// The text of `--help`.
 pub(super) const HELP: &str = "\
 Creates an opted-in Deployment as a dry run, and checks that it is injected. Also checks that the API server \
 serves the policies' kinds.
@@ -31,9 +31,9 @@ less than the injected grace period when the node shuts down. `helm test` runs i
 
   adieu doctor --namespace shop";
 
-/// Between two looks.
+/// The interval of retries.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// What the names of adieu's webhooks end with.
+/// The suffix of the names of adieu's webhooks.
 const WEBHOOKS: &str = ".adieu.dev";
 
 #[derive(Debug, clap::Args)]
@@ -52,12 +52,12 @@ pub(super) struct Arguments {
     wait: u64,
 }
 
-/// What is wrong, and what to do.
+/// A problem, and its remedy.
 #[derive(Debug, thiserror::Error)]
 enum Problem {
-    /// No answer, or an error that tells nothing of adieu.
+    /// No answer, or an error that isn't about adieu.
     #[error(
-        "the API server can't be asked: {0}\n  Set KUBECONFIG, or see its certificates and your permissions."
+        "the API server can't be reached: {0}\n  Set KUBECONFIG, or check its certificates and your permissions."
     )]
     Unreachable(#[source] kube::Error),
     /// The CRDs are missing.
@@ -66,50 +66,50 @@ enum Problem {
          run adieu crd | kubectl apply --server-side -f -"
     )]
     NotServed(String),
-    /// RBAC doesn't let us ask.
+    /// RBAC denies the dry run.
     #[error(
-        "you may not create a Deployment in {namespace}: {reason}\n  Ask as somebody who may, or in another \
-         namespace (--namespace)."
+        "you may not create a Deployment in {namespace}: {reason}\n  Use another account, or another namespace \
+         (--namespace)."
     )]
     NotPermitted { namespace: String, reason: String },
-    /// The webhook fails closed, and can't be called.
+    /// The webhook fails closed and can't be called.
     #[error(
-        "the API server can't call adieu, and refuses for that: {0}\n  See whether its replicas are ready, and \
-         whether a NetworkPolicy or a firewall keeps the API server from their port webhook."
+        "the API server can't call adieu, and so rejects workloads: {0}\n  Check that its replicas are ready, and \
+         that no NetworkPolicy or firewall blocks the API server from their port webhook."
     )]
     NotCalled(String),
-    /// Something refused the Deployment, which has nothing to do with injection.
+    /// The Deployment is rejected for another reason than injection.
     #[error(
-        "a Deployment in {namespace} is refused: {reason}\n  Ask in another namespace (--namespace; in the chart \
-         test.namespace), or for another image (--image)."
+        "a Deployment in {namespace} is rejected: {reason}\n  Use another namespace (--namespace; in the chart \
+         test.namespace), or another image (--image)."
     )]
-    Refused { namespace: String, reason: String },
-    /// The webhook is asked, and lets the Deployment pass.
+    Rejected { namespace: String, reason: String },
+    /// The webhook is called, but doesn't inject.
     #[error(
-        "adieu is asked about a Deployment in {0}, but injects nothing\n  A policy of mode Audit or of injectionTarget \
-         Pod, or a maximum grace period that is too low, holds there: see kubectl get \
-         gracefulpolicies,clustergracefulpolicies --namespace {0}, or ask in another namespace."
+        "adieu is called for a Deployment in {0}, but injects nothing\n  A policy with mode Audit or injectionTarget \
+         Pod, or a maximum grace period that is too low, applies there: see kubectl get \
+         gracefulpolicies,clustergracefulpolicies --namespace {0}, or use another namespace."
     )]
-    LetPass(String),
-    /// There is no configuration with webhooks of ours.
-    #[error("no MutatingWebhookConfiguration asks adieu\n  Install adieu: helm install adieu …")]
+    NotInjected(String),
+    /// There is no configuration with adieu's webhooks.
+    #[error("no MutatingWebhookConfiguration has webhooks of adieu\n  Install adieu: helm install adieu …")]
     NotInstalled,
-    /// The operator has not written its authority yet, or can't.
+    /// The operator has not written its CA yet, or can't.
     #[error(
-        "the MutatingWebhookConfiguration {0} has no caBundle\n  The replica that leads fills it in; see its logs, \
-         or cert-manager's where that does it."
+        "the MutatingWebhookConfiguration {0} has no caBundle\n  The leader writes it, or cert-manager if you use it: \
+         see the logs."
     )]
     NoBundle(String),
-    /// The configuration leaves the namespace alone.
-    #[error("the webhook doesn't listen to the namespace {0}\n  Ask in another one: --namespace.")]
-    LeftAlone(String),
-    /// Nothing came of it, for a reason that can't be seen from here.
+    /// The configuration excludes the namespace.
+    #[error("the webhook ignores the namespace {0}\n  Use another one: --namespace.")]
+    Excluded(String),
+    /// The webhook isn't called, for an unknown reason.
     #[error(
-        "a Deployment in {0} comes back as it was: adieu isn't asked, or doesn't answer in time\n  See whether its \
-         replicas are ready, and whether a NetworkPolicy or a firewall keeps the API server from their port webhook."
+        "a Deployment in {0} is not changed: adieu isn't called, or doesn't answer in time\n  Check that its replicas \
+         are ready, and that no NetworkPolicy or firewall blocks the API server from their port webhook."
     )]
-    NotAsked(String),
-    /// What is injected works, but not at a shutdown of these nodes.
+    NotCalledSilently(String),
+    /// The grace period is longer than these nodes' shutdown allows.
     #[error(
         "when these nodes shut down, their kubelets give pods less than the grace period of {grace_period} s: {nodes}\n  \
          Drain a node before it shuts down, or raise shutdownGracePeriod in its kubelet's configuration."
@@ -123,20 +123,20 @@ impl Problem {
         matches!(self, Self::ShortShutdown { .. })
     }
 
-    /// Whether it may be gone in a moment.
-    fn may_pass(&self) -> bool {
+    /// Whether a retry may succeed.
+    fn is_transient(&self) -> bool {
         match self {
             Self::Unreachable(kube::Error::Api(status)) => status.code >= 500 || status.code == 429,
             Self::Unreachable(_)
             | Self::NotInstalled
             | Self::NoBundle(_)
-            | Self::NotAsked(_)
+            | Self::NotCalledSilently(_)
             | Self::NotCalled(_) => true,
             _ => false,
         }
     }
 
-    /// What an answer to a Deployment that opts in means.
+    /// The problem behind an error for an opted-in Deployment.
     fn of(error: kube::Error, namespace: &str) -> Self {
         let status = match error {
             kube::Error::Api(status) => status,
@@ -150,7 +150,7 @@ impl Problem {
         } else if status.code >= 500 || status.code == 429 {
             Self::Unreachable(kube::Error::Api(status))
         } else {
-            Self::Refused { namespace, reason }
+            Self::Rejected { namespace, reason }
         }
     }
 }
@@ -159,33 +159,33 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.context("starting the asynchronous runtime")?.block_on(async {
         let client = client().await.context("finding the API server")?;
-        let findings = examine(&client, arguments).await;
-        for finding in &findings {
-            match finding {
-                Ok(fine) => super::show(format!("✓ {fine}")),
+        let checks = run_checks(&client, arguments).await;
+        for check in &checks {
+            match check {
+                Ok(success) => super::show(format!("✓ {success}")),
                 Err(warning) if warning.is_warning() => super::show(format!("! {warning}")),
                 Err(problem) => super::show(format!("✗ {problem}")),
             }
         }
-        let is_wrong = |finding: &&Finding| finding.as_ref().is_err_and(|problem| !problem.is_warning());
-        let wrong = findings.iter().filter(is_wrong).count();
-        let checks = findings.iter().filter(|finding| finding.is_ok() || is_wrong(finding)).count();
-        anyhow::ensure!(wrong == 0, "{wrong} of {checks} checks failed");
+        let has_failed = |check: &&Check| check.as_ref().is_err_and(|problem| !problem.is_warning());
+        let failed = checks.iter().filter(has_failed).count();
+        let count = checks.iter().filter(|check| check.is_ok() || has_failed(check)).count();
+        anyhow::ensure!(failed == 0, "{failed} of {count} checks failed");
         Ok(())
     })
 }
 
-type Finding = Result<String, Problem>;
+type Check = Result<String, Problem>;
 
-/// What was injected.
+/// An injection.
 struct Injected {
-    /// In words.
+    /// Its description.
     text: String,
     /// In seconds.
     grace_period: i64,
 }
 
-async fn examine(client: &Client, arguments: &Arguments) -> Vec<Finding> {
+async fn run_checks(client: &Client, arguments: &Arguments) -> Vec<Check> {
     let version = client.apiserver_version().await.map_err(Problem::Unreachable);
     if let Err(problem) = version {
         return vec![Err(problem)];
@@ -197,15 +197,15 @@ async fn examine(client: &Client, arguments: &Arguments) -> Vec<Finding> {
         Ok(Injected { grace_period, .. }) => short_shutdown(client, *grace_period).await,
         Err(_) => None,
     };
-    let fine = |injected: Injected| {
+    let success = |injected: Injected| {
         format!("a Deployment in {} that opts in is injected: {}", arguments.namespace, injected.text)
     };
-    [version, policies, injected.map(fine)].into_iter().chain(short.map(Err)).collect()
+    [version, policies, injected.map(success)].into_iter().chain(short.map(Err)).collect()
 }
 
-/// Whether nodes that shut down give pods less than what is injected.
+/// Checks whether nodes that shut down give pods less than the injected grace period.
 async fn short_shutdown(client: &Client, grace_period: i64) -> Option<Problem> {
-    /// How many are named.
+    /// The maximum number of nodes in the message.
     const NAMED: usize = 5;
     let shorter = nodes::shorter_than(client, grace_period).await;
     let mut named: Vec<_> =
@@ -217,8 +217,8 @@ async fn short_shutdown(client: &Client, grace_period: i64) -> Option<Problem> {
     (!shorter.is_empty()).then_some(Problem::ShortShutdown { grace_period, nodes })
 }
 
-/// Whether the kinds of the policies are there.
-async fn policies(client: &Client) -> Finding {
+/// Checks whether the kinds of the policies are served.
+async fn policies(client: &Client) -> Check {
     let served = match client.list_api_group_resources("adieu.dev/v1alpha1").await {
         Ok(list) => list.resources.into_iter().map(|resource| resource.kind).collect(),
         Err(kube::Error::Api(status)) if status.code == 404 => Vec::new(),
@@ -238,41 +238,41 @@ async fn admission_in_time(client: &Client, arguments: &Arguments) -> Result<Inj
     let started = Instant::now();
     loop {
         let finding = admission(client, arguments).await;
-        let may_pass = finding.as_ref().is_err_and(Problem::may_pass);
-        if !may_pass || started.elapsed() >= Duration::from_secs(arguments.wait) {
+        let is_transient = finding.as_ref().is_err_and(Problem::is_transient);
+        if !is_transient || started.elapsed() >= Duration::from_secs(arguments.wait) {
             return finding;
         }
         sleep(INTERVAL).await;
     }
 }
 
-/// Whether a Deployment that opts in comes back injected. Where it doesn't, a malformed value tells whether
-/// adieu was asked at all, whatever policies say.
+/// Checks whether an opted-in Deployment is injected. If not, an invalid annotation shows whether adieu is called,
+/// whatever the policies are.
 async fn admission(client: &Client, arguments: &Arguments) -> Result<Injected, Problem> {
     let namespace = &arguments.namespace;
     let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
     let dry_run = PostParams { dry_run: true, ..PostParams::default() };
-    let ask = async |key: &str, value: &str| {
+    let create = async |key: &str, value: &str| {
         deployments.create(&dry_run, &deployment(&arguments.image, key, value)).await
     };
     let opted_in = async || {
         let answer =
-            ask(annotations::GRACEFUL, "true").await.map_err(|error| Problem::of(error, namespace))?;
+            create(annotations::GRACEFUL, "true").await.map_err(|error| Problem::of(error, namespace))?;
         Ok(injected(&answer))
     };
     if let Some(found) = opted_in().await? {
         return Ok(found);
     }
-    match ask(annotations::DRAIN_SECONDS, "malformed").await {
+    match create(annotations::DRAIN_SECONDS, "malformed").await {
         Err(kube::Error::Api(status)) if status.message.contains(annotations::DRAIN_SECONDS) => {
-            // Unless it was asked from then on.
-            opted_in().await?.ok_or_else(|| Problem::LetPass(namespace.clone()))
+            // The webhook may have become available in between.
+            opted_in().await?.ok_or_else(|| Problem::NotInjected(namespace.clone()))
         }
-        _ => Err(why_not_asked(client, namespace).await),
+        _ => Err(why_not_called(client, namespace).await),
     }
 }
 
-/// One that every Pod Security Standard admits.
+/// A Deployment that every Pod Security Standard admits.
 fn deployment(image: &str, key: &str, value: &str) -> Deployment {
     let labels = json!({"app.kubernetes.io/name": "adieu-doctor"});
     let deployment = json!({
@@ -309,13 +309,13 @@ fn injected(deployment: &Deployment) -> Option<Injected> {
     template.metadata.as_ref()?.annotations.as_ref()?.get(annotations::INJECTED)?;
     let pod = template.spec.as_ref()?;
     let lifecycle = pod.containers.first()?.lifecycle.as_ref();
-    // A drain of 0 needs none.
-    let hook = lifecycle.and_then(|lifecycle| lifecycle.pre_stop.as_ref()).map_or("none".into(), in_words);
+    // A drain of 0 has no hook.
+    let hook = lifecycle.and_then(|lifecycle| lifecycle.pre_stop.as_ref()).map_or("none".into(), describe);
     let grace_period = pod.termination_grace_period_seconds?;
     Some(Injected { text: format!("preStop {hook}, grace period {grace_period} s"), grace_period })
 }
 
-fn in_words(hook: &LifecycleHandler) -> String {
+fn describe(hook: &LifecycleHandler) -> String {
     match (&hook.sleep, &hook.exec, &hook.http_get) {
         (Some(sleep), _, _) => format!("sleep {} s", sleep.seconds),
         (_, Some(exec), _) => {
@@ -326,9 +326,9 @@ fn in_words(hook: &LifecycleHandler) -> String {
     }
 }
 
-async fn why_not_asked(client: &Client, namespace: &str) -> Problem {
+async fn why_not_called(client: &Client, namespace: &str) -> Problem {
     let all: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
-    let unknown = || Problem::NotAsked(namespace.into());
+    let unknown = || Problem::NotCalledSilently(namespace.into());
     let Ok(all) = all.list(&ListParams::default()).await else { return unknown() };
     let webhooks: Vec<_> = all
         .iter()
@@ -340,15 +340,15 @@ async fn why_not_asked(client: &Client, namespace: &str) -> Problem {
         Problem::NotInstalled
     } else if let Some((configuration, _)) = no_bundle {
         Problem::NoBundle(configuration.name_any())
-    } else if webhooks.iter().all(|(_, webhook)| leaves_alone(webhook, namespace)) {
-        Problem::LeftAlone(namespace.into())
+    } else if webhooks.iter().all(|(_, webhook)| excludes(webhook, namespace)) {
+        Problem::Excluded(namespace.into())
     } else {
         unknown()
     }
 }
 
-/// Whether the webhook's selector names the namespace as one to leave alone.
-fn leaves_alone(webhook: &MutatingWebhook, namespace: &str) -> bool {
+/// Whether the webhook's selector excludes the namespace.
+fn excludes(webhook: &MutatingWebhook, namespace: &str) -> bool {
     let selector =
         webhook.namespace_selector.as_ref().and_then(|selector| selector.match_expressions.as_ref());
     selector.into_iter().flatten().any(|expression| {

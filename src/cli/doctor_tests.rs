@@ -10,25 +10,25 @@ use tower::service_fn;
 
 use super::*;
 
-/// A cluster, as far as the doctor asks for it.
+/// The parts of a cluster that the checks read.
 #[derive(Clone)]
 struct Cluster {
     kinds: &'static [&'static str],
-    /// What becomes of the Deployment that is sent.
+    /// The admission of a Deployment.
     admits: fn(Value) -> Result<Value, (u16, &'static str)>,
-    /// `None` where they may not be listed.
+    /// `None` if they may not be listed.
     webhooks: Option<Value>,
-    /// The shutdown grace periods of its kubelets; `None` where nodes may not be listed.
+    /// The shutdown grace periods of its kubelets; `None` if nodes may not be listed.
     nodes: Option<&'static [(&'static str, &'static str)]>,
 }
 
-/// As the API server words it, for want of a right and where a webhook that fails closed can't be called.
+/// The API server's messages for a missing right, and for a webhook that fails closed and can't be called.
 const FORBIDDEN: &str = "deployments.apps is forbidden: User \"jane\" cannot create resource \"deployments\"";
 const CALLING: &str =
     "Internal error occurred: failed calling webhook \"annotated.adieu.dev\": connection refused";
 const OTHERS: &str = "Internal error occurred: failed calling webhook \"validate.kyverno.svc\": timeout";
 
-/// One that works.
+/// A cluster without problems.
 const HEALTHY: Cluster = Cluster {
     kinds: &["GracefulPolicy", "ClusterGracefulPolicy"],
     admits: inject,
@@ -37,7 +37,7 @@ const HEALTHY: Cluster = Cluster {
 };
 
 fn inject(mut deployment: Value) -> Result<Value, (u16, &'static str)> {
-    refuse_malformed(deployment.clone())?;
+    deny_invalid(deployment.clone())?;
     let template = &mut deployment["spec"]["template"];
     template["metadata"]["annotations"] = json!({"adieu.dev/injected": "{}"});
     template["spec"]["terminationGracePeriodSeconds"] = json!(45);
@@ -45,8 +45,8 @@ fn inject(mut deployment: Value) -> Result<Value, (u16, &'static str)> {
     Ok(deployment)
 }
 
-/// As adieu does under a policy in mode `Audit`.
-fn refuse_malformed(deployment: Value) -> Result<Value, (u16, &'static str)> {
+/// adieu's answer with a policy in mode `Audit`.
+fn deny_invalid(deployment: Value) -> Result<Value, (u16, &'static str)> {
     if deployment["metadata"]["annotations"].get("adieu.dev/drain-seconds").is_some() {
         return Err((
             403,
@@ -107,11 +107,11 @@ impl Cluster {
                     _ => (StatusCode::OK, json!({"kubeletconfig": config})),
                 }
             }
-            other => panic!("nobody should ask for {other}"),
+            other => panic!("unexpected request: {other}"),
         }
     }
 
-    async fn examined(self) -> Vec<Finding> {
+    async fn checked(self) -> Vec<Check> {
         let service = service_fn(move |request: Request<Body>| {
             let cluster = self.clone();
             async move {
@@ -125,23 +125,23 @@ impl Cluster {
             }
         });
         let arguments = Arguments { namespace: "shop".into(), image: "pause".into(), wait: 0 };
-        examine(&Client::new(service, "default"), &arguments).await
+        run_checks(&Client::new(service, "default"), &arguments).await
     }
 }
 
-fn webhook(bundle: Option<&str>, left_alone: &str) -> Value {
+fn webhook(bundle: Option<&str>, excluded: &str) -> Value {
     json!({
         "name": "annotated.adieu.dev", "admissionReviewVersions": ["v1"], "sideEffects": "None",
         "clientConfig": {"caBundle": bundle},
         "namespaceSelector": {"matchExpressions": [
-            {"key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": ["kube-system", left_alone]},
+            {"key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": ["kube-system", excluded]},
         ]},
     })
 }
 
 #[tokio::test]
-async fn a_cluster_that_works_has_no_complaint() {
-    let findings: Vec<_> = HEALTHY.examined().await.into_iter().map(Result::unwrap).collect();
+async fn all_checks_succeed_in_a_healthy_cluster() {
+    let findings: Vec<_> = HEALTHY.checked().await.into_iter().map(Result::unwrap).collect();
     assert_eq!(
         findings,
         [
@@ -153,9 +153,9 @@ async fn a_cluster_that_works_has_no_complaint() {
 }
 
 #[tokio::test]
-async fn nodes_that_shut_down_in_less_than_the_injected_grace_period_are_a_warning() {
+async fn nodes_with_a_shorter_shutdown_grace_period_cause_a_warning() {
     let nodes = &[("a", "25s"), ("b", "0s"), ("c", "1m"), ("d", "forbidden"), ("e", "45s"), ("f", "44s")];
-    let findings = Cluster { nodes: Some(nodes), ..HEALTHY }.examined().await;
+    let findings = Cluster { nodes: Some(nodes), ..HEALTHY }.checked().await;
     let problems: Vec<_> = findings.into_iter().filter_map(Result::err).collect();
     let [problem] = problems.as_slice() else { panic!("{problems:?}") };
     assert!(problem.is_warning());
@@ -164,44 +164,40 @@ async fn nodes_that_shut_down_in_less_than_the_injected_grace_period_are_a_warni
 }
 
 #[tokio::test]
-async fn a_webhook_that_comes_to_be_asked_in_the_middle_is_no_complaint() {
-    static ASKED: AtomicBool = AtomicBool::new(false);
+async fn a_webhook_that_becomes_available_during_a_check_is_no_problem() {
+    static CALLED: AtomicBool = AtomicBool::new(false);
     let from_the_second_on = |deployment| {
-        if ASKED.swap(true, Ordering::Relaxed) { inject(deployment) } else { Ok(deployment) }
+        if CALLED.swap(true, Ordering::Relaxed) { inject(deployment) } else { Ok(deployment) }
     };
-    let findings = Cluster { admits: from_the_second_on, ..HEALTHY }.examined().await;
+    let findings = Cluster { admits: from_the_second_on, ..HEALTHY }.checked().await;
     assert!(findings.iter().all(Result::is_ok), "{findings:?}");
 }
 
 #[tokio::test]
-async fn what_is_wrong_is_said_with_what_to_do() {
+async fn problems_are_reported_with_a_remedy() {
     let untouched = Cluster { admits: Ok, ..HEALTHY };
     let with = |webhooks: Value| Cluster { webhooks: Some(webhooks), ..untouched.clone() };
     let other = json!([{"name": "other.example", "admissionReviewVersions": ["v1"], "sideEffects": "None", "clientConfig": {}}]);
-    for (cluster, complaint, remedy) in [
+    for (cluster, expected, remedy) in [
         (Cluster { kinds: &[], ..HEALTHY }, "GracefulPolicy and ClusterGracefulPolicy of", "crds.enabled"),
         (Cluster { kinds: &["GracefulPolicy"], ..HEALTHY }, "ClusterGracefulPolicy of", "adieu crd"),
-        (
-            Cluster { admits: |_| Err((403, "only images of ours")), ..HEALTHY },
-            "only images of ours",
-            "--image",
-        ),
+        (Cluster { admits: |_| Err((403, "only our images")), ..HEALTHY }, "only our images", "--image"),
         (Cluster { admits: |_| Err((403, FORBIDDEN)), ..HEALTHY }, "may not create", "--namespace"),
         (Cluster { admits: |_| Err((500, CALLING)), ..HEALTHY }, "can't call adieu", "NetworkPolicy"),
-        (Cluster { admits: |_| Err((500, OTHERS)), ..HEALTHY }, "can't be asked", "KUBECONFIG"),
-        (Cluster { admits: |_| Err((429, "too many")), ..HEALTHY }, "can't be asked", "KUBECONFIG"),
-        (Cluster { admits: refuse_malformed, ..HEALTHY }, "injects nothing", "Audit"),
-        (untouched.clone(), "comes back as it was", "NetworkPolicy"),
+        (Cluster { admits: |_| Err((500, OTHERS)), ..HEALTHY }, "can't be reached", "KUBECONFIG"),
+        (Cluster { admits: |_| Err((429, "too many")), ..HEALTHY }, "can't be reached", "KUBECONFIG"),
+        (Cluster { admits: deny_invalid, ..HEALTHY }, "injects nothing", "Audit"),
+        (untouched.clone(), "is not changed", "NetworkPolicy"),
         (with(other), "no MutatingWebhookConfiguration", "helm install"),
         (with(json!([webhook(None, "adieu-system")])), "adieu has no caBundle", "logs"),
-        (with(json!([webhook(Some("eA=="), "shop")])), "doesn't listen to the namespace shop", "--namespace"),
-        (with(json!([webhook(Some("eA=="), "adieu-system")])), "comes back as it was", "NetworkPolicy"),
+        (with(json!([webhook(Some("eA=="), "shop")])), "ignores the namespace shop", "--namespace"),
+        (with(json!([webhook(Some("eA=="), "adieu-system")])), "is not changed", "NetworkPolicy"),
     ] {
-        let problems: Vec<_> = cluster.examined().await.into_iter().filter_map(Result::err).collect();
-        let [problem] = problems.as_slice() else { panic!("{complaint}: {problems:?}") };
+        let problems: Vec<_> = cluster.checked().await.into_iter().filter_map(Result::err).collect();
+        let [problem] = problems.as_slice() else { panic!("{expected}: {problems:?}") };
         let said = problem.to_string();
         let (what, what_to_do) = said.split_once("\n  ").unwrap();
-        assert!(what.contains(complaint), "{said}");
+        assert!(what.contains(expected), "{said}");
         assert!(what_to_do.contains(remedy), "{said}");
     }
 }
@@ -214,31 +210,31 @@ fn inject_no_drain(deployment: Value) -> Result<Value, (u16, &'static str)> {
 }
 
 #[tokio::test]
-async fn where_the_drain_is_0_there_is_no_hook_to_look_for() {
-    let findings = Cluster { admits: inject_no_drain, ..HEALTHY }.examined().await;
+async fn an_injection_without_a_drain_has_no_hook() {
+    let findings = Cluster { admits: inject_no_drain, ..HEALTHY }.checked().await;
     let said = findings.into_iter().last().unwrap().unwrap();
     assert_eq!(said, "a Deployment in shop that opts in is injected: preStop none, grace period 45 s");
 }
 
 #[test]
-fn only_what_may_pass_is_looked_at_again() {
+fn only_transient_problems_are_retried() {
     let answered = |code: u16, message: &str| {
         let status = kube::core::Status::failure(message, "").with_code(code).boxed();
         Problem::of(kube::Error::Api(status), "shop")
     };
-    for (problem, may_pass) in [
+    for (problem, is_transient) in [
         (Problem::NotInstalled, true),
         (Problem::NoBundle("adieu".into()), true),
-        (Problem::NotAsked("shop".into()), true),
-        (Problem::LeftAlone("shop".into()), false),
-        (Problem::LetPass("shop".into()), false),
+        (Problem::NotCalledSilently("shop".into()), true),
+        (Problem::Excluded("shop".into()), false),
+        (Problem::NotInjected("shop".into()), false),
         (Problem::NotServed("GracefulPolicy".into()), false),
         (answered(500, CALLING), true),
         (answered(500, OTHERS), true),
         (answered(429, "too many requests"), true),
         (answered(403, FORBIDDEN), false),
-        (answered(403, "only images of ours"), false),
+        (answered(403, "only our images"), false),
     ] {
-        assert_eq!(problem.may_pass(), may_pass, "{problem}");
+        assert_eq!(problem.is_transient(), is_transient, "{problem}");
     }
 }

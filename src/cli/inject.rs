@@ -1,11 +1,14 @@
-//! `adieu inject`: manifests in, manifests with what adieu injects out.
+//! `adieu inject`: injects into the workloads of manifests.
 
 use std::{collections::BTreeSet, str::FromStr};
 
-use super::manifests::{self, Manifests, Usage};
-use crate::plan;
+use super::manifests;
+use crate::{
+    manifests::{Counts, PolicyUsage},
+    plan,
+};
 
-/// What `--help` says.
+/// The text of `--help`.
 pub(super) const HELP: &str = "\
 Reads manifests, injects into the opted-in workloads so that they terminate gracefully, and writes all \
 manifests.
@@ -47,30 +50,39 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let native_sleep = arguments.kube_version.has_native_sleep();
-    let mut manifests = Manifests::read(&arguments.manifests)?;
-    let world = manifests.world(&arguments.namespace)?;
-    let mut usage = Usage::new(&world);
-    let mut seen = BTreeSet::new();
+    let mut manifests = arguments.manifests.read()?;
+    let set = manifests.set(&arguments.namespace);
+    let set = manifests::report(&mut manifests, set)?;
+    let mut usage = PolicyUsage::new(&set);
+    let mut namespaces = BTreeSet::new();
     let counts = manifests.change(|workload, namespace| {
-        let namespace = world.namespace(namespace);
-        usage.note(workload, namespace);
-        let mut admission = plan::render(workload, &world.around(namespace, native_sleep), arguments.all);
-        if seen.insert(namespace.to_owned()) {
-            admission
-                .warnings
-                .extend(world.undecided(namespace).iter().map(|name| undecided(name, namespace)));
+        let namespace = set.namespace(namespace);
+        usage.record(workload, namespace);
+        let context = set.namespace_context(namespace, native_sleep);
+        let mut admission = plan::render(workload, &context, arguments.all);
+        if namespaces.insert(namespace.to_owned()) {
+            let warnings = set.undecided(namespace).into_iter().map(|name| undecided(&name, namespace));
+            admission.warnings.extend(warnings);
         }
         admission
-    })?;
+    });
+    let counts = manifests::report(&mut manifests, counts)?;
     manifests.warn_of_misplaced();
     let skipped = manifests.warn_of_unsupported();
-    usage.warnings().iter().for_each(|warning| manifests.warn(warning));
-    manifests.write(&arguments.manifests)?;
-    arguments.manifests.summarize(&counts.of_inject(skipped));
+    manifests::print_warnings(&mut manifests);
+    usage.warnings().iter().for_each(|warning| manifests::warn(warning));
+    arguments.manifests.write(&manifests)?;
+    arguments.manifests.summarize(&summary(counts, skipped));
     Ok(())
 }
 
-/// That a cluster policy may or may not be meant for a namespace.
+fn summary(counts: Counts, skipped: usize) -> String {
+    let Counts { injected, reverted, unchanged } = counts;
+    let reverted = if reverted == 0 { String::new() } else { format!("{reverted} reverted, ") };
+    format!("{injected} injected, {reverted}{unchanged} unchanged, {skipped} skipped")
+}
+
+/// A warning about a cluster policy that may or may not apply to a namespace.
 fn undecided(policy: &str, namespace: &str) -> String {
     format!(
         "ClusterGracefulPolicy {policy} is for namespaces with certain labels, and counts as not for {namespace}, whose labels are not in the input: add the Namespace"
@@ -88,16 +100,16 @@ impl KubeVersion {
     }
 }
 
-/// A text that is no version of Kubernetes.
+/// The text isn't a version of Kubernetes.
 #[derive(Debug, thiserror::Error)]
 #[error("must be a version of Kubernetes, for example 1.30, v1.30.2 or v1.30.2-gke.1")]
-struct NoVersion;
+struct InvalidVersion;
 
 impl FromStr for KubeVersion {
-    type Err = NoVersion;
+    type Err = InvalidVersion;
 
-    /// `1.30`, `1.30.2`, with a `v` before it and what a distribution adds behind it.
-    fn from_str(text: &str) -> Result<Self, NoVersion> {
+    /// `1.30` or `1.30.2`, with an optional `v` before it and a distribution's suffix.
+    fn from_str(text: &str) -> Result<Self, InvalidVersion> {
         let text = text.strip_prefix('v').unwrap_or(text);
         let end = text.find(['-', '+']).unwrap_or(text.len());
         let numbers: Option<Vec<u32>> = text[..end]
@@ -106,7 +118,7 @@ impl FromStr for KubeVersion {
             .collect();
         match numbers.as_deref() {
             Some([major, minor] | [major, minor, _]) if *major > 0 => Ok(Self(*major, *minor)),
-            _ => Err(NoVersion),
+            _ => Err(InvalidVersion),
         }
     }
 }
@@ -116,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_are_read_as_people_and_distributions_write_them() {
+    fn versions_of_users_and_distributions_are_parsed() {
         for (text, version) in [
             ("1.30", (1, 30)),
             ("v1.30", (1, 30)),

@@ -1,5 +1,5 @@
-//! `adieu load`: the load of `adieu verify --in-cluster`, in its Job. What it does goes to standard output as
-//! lines of JSON.
+//! `adieu load`: the load of `adieu verify --in-cluster`, in its Job. It writes samples to standard output as lines of
+//! JSON.
 
 use std::{
     io::{Write as _, stdout},
@@ -19,7 +19,7 @@ use crate::{
     verify::{Line, Sample},
 };
 
-/// Between two lines: often enough for one of them to arrive fast.
+/// The interval of lines, short enough for samples to arrive quickly.
 const PERIOD: Duration = Duration::from_millis(100);
 
 #[derive(Debug, clap::Args)]
@@ -40,15 +40,15 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 async fn send(options: &Options) -> anyhow::Result<()> {
     let client = Client::new(options)?;
     let origin = Instant::now();
-    let (over, mut samples) = unbounded_channel();
+    let (sender, mut samples) = unbounded_channel();
     let stop = CancellationToken::new();
-    let load = load::run(&client, options, origin, |sample| drop(over.send(sample)), stop.clone());
-    let asked = async {
+    let load = load::run(&client, options, origin, |sample| drop(sender.send(sample)), stop.clone());
+    let requested = async {
         let outcome = shutdown::requested().await;
         stop.cancel();
         outcome.context("listening for signals")
     };
-    let tell = async {
+    let report = async {
         let mut ticks = interval(PERIOD);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -61,8 +61,8 @@ async fn send(options: &Options) -> anyhow::Result<()> {
         }
     };
     let outcome: anyhow::Result<()> = tokio::select! {
-        ((), asked) = async { tokio::join!(load, asked) } => asked,
-        told = tell => told,
+        ((), requested) = async { tokio::join!(load, requested) } => requested,
+        reported = report => reported,
     };
     outcome?;
     let mut rest = Vec::new();

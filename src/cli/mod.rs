@@ -5,7 +5,7 @@ mod crd;
 mod doctor;
 mod inject;
 mod load;
-pub mod manifests;
+mod manifests;
 mod reference;
 mod revert;
 mod verify;
@@ -49,7 +49,7 @@ enum Command {
     Load(load::Arguments),
 }
 
-/// Runs the command that the arguments name.
+/// Runs the command of the arguments.
 #[must_use]
 pub fn run(arguments: Arguments) -> ExitCode {
     let outcome = match arguments.command {
@@ -70,13 +70,13 @@ pub fn run(arguments: Arguments) -> ExitCode {
     }
 }
 
-/// Writes a line to standard error. Where that can't be written, as behind a closed pipe, the command goes on.
+/// Writes a line to standard error. If that fails, for example because of a closed pipe, the command continues.
 fn tell(line: impl Display) {
     let _ = writeln!(stderr(), "{line}");
 }
 
-/// Writes a line of progress to standard output. Where that can't be written, as behind a closed pipe, the command
-/// goes on: its exit code still tells.
+/// Writes a line of progress to standard output. If that fails, for example because of a closed pipe, the command
+/// continues: its exit code is still correct.
 fn show(line: impl Display) {
     let _ = writeln!(stdout(), "{line}");
 }

@@ -1,4 +1,4 @@
-//! KIND/NAME, as kubectl takes it.
+//! Parses KIND/NAME like kubectl.
 
 use std::str::FromStr;
 
@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kinds_are_named_as_kubectl_takes_them() {
+    fn kinds_are_parsed_like_kubectl() {
         for (text, kind) in [
             ("deployment/web", Kind::Deployment),
             ("deploy/web", Kind::Deployment),

@@ -1,4 +1,4 @@
-//! `adieu revert`: reverts what adieu injected, from manifests or from workloads in the cluster.
+//! `adieu revert`: reverts the injection of manifests, or of workloads in the cluster.
 
 mod budgets;
 mod listed;
@@ -9,14 +9,10 @@ mod select;
 
 use std::{num::NonZeroUsize, process::ExitCode, time::Duration};
 
-use super::{
-    manifests::{self, Manifests},
-    reference::Reference,
-    verify::duration,
-};
+use super::{manifests, reference::Reference, verify::duration};
 use crate::plan;
 
-/// What `--help` says.
+/// The text of `--help`.
 pub(super) const HELP: &str = "\
 Reverts adieu's injection.
 
@@ -76,7 +72,7 @@ pub(super) struct Arguments {
     live: Live,
 }
 
-/// What is reverted in the cluster, and how.
+/// The workloads to revert in the cluster, and limits.
 #[derive(Debug, clap::Args)]
 #[group(skip)]
 struct Live {
@@ -114,8 +110,8 @@ struct Live {
 }
 
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
-    if !arguments.manifests.name_files() {
-        return live::run(&arguments.live, arguments.manifests.write_json());
+    if !arguments.manifests.has_files() {
+        return live::run(&arguments.live, arguments.manifests.is_json());
     }
     match revert_manifests(&arguments.manifests) {
         Ok(()) => ExitCode::SUCCESS,
@@ -127,10 +123,15 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
 }
 
 fn revert_manifests(arguments: &manifests::Arguments) -> anyhow::Result<()> {
-    let mut manifests = Manifests::read(arguments)?;
-    let counts = manifests.change(|workload, _| plan::revert(workload))?;
+    let mut manifests = arguments.read()?;
+    let counts = manifests.change(|workload, _| plan::revert(workload));
+    let counts = manifests::report(&mut manifests, counts)?;
     let skipped = manifests.warn_of_unreverted();
-    manifests.write(arguments)?;
-    arguments.summarize(&counts.of_revert(skipped));
+    manifests::print_warnings(&mut manifests);
+    arguments.write(&manifests)?;
+    arguments.summarize(&format!(
+        "{} reverted, {} unchanged, {skipped} skipped",
+        counts.reverted, counts.unchanged
+    ));
     Ok(())
 }

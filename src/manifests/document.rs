@@ -1,4 +1,4 @@
-//! Files cut into documents, each with its text and what it means.
+//! Splits files into documents, each with its text and its value.
 
 use std::fmt;
 
@@ -7,28 +7,28 @@ use serde_json::Value;
 use super::{
     edit::{self, Rewritten, Syntax, Unwritable},
     node::{Malformed, Node},
-    written::Written,
+    ordered::Ordered,
 };
 
-/// The message for this line of the text. Helm's templates are no YAML before they are rendered.
+/// Adds a hint to a message about a line with a template: unrendered Helm templates aren't YAML.
 fn with_template_hint(text: &str, line: usize, message: String) -> String {
-    // The parser may stop at the line behind.
-    let mut around = text.lines().skip(line.saturating_sub(1)).take(2);
-    if around.any(|line| line.contains("{{")) {
+    // The parser may stop at the next line.
+    let mut nearby = text.lines().skip(line.saturating_sub(1)).take(2);
+    if nearby.any(|line| line.contains("{{")) {
         return format!("{message}. Is this a template? Render it first, for example with helm template");
     }
     message
 }
 
-/// Where something stands, for people.
+/// A location in a file, for messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::cli) struct Place {
+pub(super) struct Location {
     file: String,
     document: usize,
     line: usize,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}, document {}, line {}", self.file, self.document, self.line)
     }
@@ -36,117 +36,118 @@ impl fmt::Display for Place {
 
 /// One document of a file.
 #[derive(Debug)]
-pub(in crate::cli) struct Document {
-    /// What stands before its text and is no part of YAML or JSON: a byte order mark, with all that is before it;
-    /// the space before JSON.
+pub(super) struct Document {
+    /// The text before it that is no part of YAML or JSON: a byte order mark and all that precedes it, or the space
+    /// before JSON.
     head: String,
-    /// Its text, with what stands before it since the last document: comments and the marker `---`.
+    /// Its text, including comments and the marker `---` before it.
     text: String,
-    /// The first line of `text`, at no node.
-    start: Place,
+    /// The first line of `text`.
+    start: Location,
     syntax: Syntax,
-    /// What stands in it; `None` where that is nothing but comments.
-    read: Option<Read>,
+    /// The parsed content; `None` if it has only comments.
+    parsed: Option<Parsed>,
 }
 
 #[derive(Debug)]
-struct Read {
-    /// `None` for JSON that is no YAML.
+struct Parsed {
+    /// `None` for JSON that isn't YAML.
     node: Option<Node>,
     value: Value,
 }
 
-/// A document that can't be read.
+/// A document that can't be read or written.
 #[derive(Debug, thiserror::Error)]
-#[error("{place}: {message}")]
-pub(in crate::cli) struct Unreadable {
-    place: Place,
+#[error("{location}: {message}")]
+pub struct DocumentError {
+    location: Location,
     message: String,
 }
 
 impl Document {
-    /// Reads a file: YAML, or JSON objects one after the other.
-    pub(super) fn read_all(file: &str, text: &str) -> Result<Vec<Self>, Unreadable> {
-        let json = text.trim_start_matches(MARK).trim_start().starts_with('{');
+    /// Reads a file: YAML, or a sequence of JSON objects.
+    pub(super) fn read_all(file: &str, text: &str) -> Result<Vec<Self>, DocumentError> {
+        let json = text.trim_start_matches(BYTE_ORDER_MARK).trim_start().starts_with('{');
         if json && let Some(documents) = read_json(file, text) {
             return Ok(documents);
         }
         let mut documents = Vec::new();
         let (mut number, mut line) = (0, 1);
         for text in split(text) {
-            let (head, text) = text.split_at(behind_mark(text));
+            let (head, text) = text.split_at(after_mark(text));
             line += head.matches('\n').count();
-            let place = |number, at: usize| Place { file: file.into(), document: number, line: line + at };
-            let node = Node::read(text).map_err(|Malformed { line, message }| Unreadable {
-                place: place(number + 1, line),
+            let location =
+                |number, at: usize| Location { file: file.into(), document: number, line: line + at };
+            let node = Node::read(text).map_err(|Malformed { line, message }| DocumentError {
+                location: location(number + 1, line),
                 message: with_template_hint(text, line, message),
             })?;
-            // An explicit marker with nothing behind it is no document either.
+            // A marker without content is no document.
             let node = node.filter(|node| !node.span.is_empty());
             number += usize::from(node.is_some());
-            let start = place(number.max(1), 0);
-            let read = node.map(|node| Read { value: node.value(), node: Some(node) });
+            let start = location(number.max(1), 0);
+            let parsed = node.map(|node| Parsed { value: node.value(), node: Some(node) });
             let syntax = if is_json(text) { Syntax::Json } else { Syntax::Yaml };
-            documents.push(Self { head: head.to_owned(), text: text.to_owned(), start, syntax, read });
+            documents.push(Self { head: head.to_owned(), text: text.to_owned(), start, syntax, parsed });
             line += text.matches('\n').count();
         }
         Ok(documents)
     }
 
-    /// What the document means; `None` where it is empty.
-    pub(in crate::cli) fn value(&self) -> Option<&Value> {
-        self.read.as_ref().map(|read| &read.value)
+    /// The value; `None` if the document is empty.
+    pub(super) fn value(&self) -> Option<&Value> {
+        self.parsed.as_ref().map(|parsed| &parsed.value)
     }
 
-    /// Where the deepest part of `path` that there is stands.
-    pub(in crate::cli) fn place<'a>(&self, path: impl IntoIterator<Item = &'a str>) -> Place {
-        let node = self.read.as_ref().and_then(|read| read.node.as_ref());
+    /// The location of the deepest existing part of `path`.
+    pub(super) fn location<'a>(&self, path: impl IntoIterator<Item = &'a str>) -> Location {
+        let node = self.parsed.as_ref().and_then(|parsed| parsed.node.as_ref());
         let below = node.map_or(0, |node| node.line_of(path));
-        Place { line: self.start.line + below, ..self.start.clone() }
+        Location { line: self.start.line + below, ..self.start.clone() }
     }
 
-    /// Gives the document another meaning; its text follows, as little of it as can be. Whether all of it had to be
-    /// written anew, so that its comments are lost.
-    pub(in crate::cli) fn set(&mut self, new: Value) -> Result<bool, Unreadable> {
-        let Some(read) = &mut self.read else { return Ok(false) };
-        let rewritten = match &read.node {
+    /// Sets the value, and changes as little of the text as possible. Returns whether the whole document was rewritten,
+    /// so that its comments are lost.
+    pub(super) fn set(&mut self, new: Value) -> Result<bool, DocumentError> {
+        let Some(parsed) = &mut self.parsed else { return Ok(false) };
+        let rewritten = match &parsed.node {
             Some(node) => edit::rewrite(&self.text, node, &new, self.syntax),
             None => edit::pretty(&new).map(|text| Rewritten { text: text + "\n", in_place: false }),
         };
         let unwritable =
-            |error: Unwritable| Unreadable { place: self.start.clone(), message: error.to_string() };
+            |error: Unwritable| DocumentError { location: self.start.clone(), message: error.to_string() };
         let Rewritten { text, in_place } = rewritten.map_err(unwritable)?;
-        read.value = new;
+        parsed.value = new;
         self.text = text;
         Ok(!in_place && self.syntax == Syntax::Yaml)
     }
 
-    /// The document as it was read, but for what was changed.
+    /// The text before the document, and its text, as they were read except for changes.
     pub(super) fn text(&self) -> [&str; 2] {
         [&self.head, &self.text]
     }
 
-    /// Whether it is JSON that needs no marker before the next document.
+    /// Whether it is JSON, which needs no marker before the next document.
     pub(super) fn is_json(&self) -> bool {
         self.syntax == Syntax::Json
     }
 
-    /// The document's value in its own order; `None` where it is empty.
-    pub(super) fn written(&self) -> Option<Written<'_>> {
-        self.read.as_ref().map(|read| Written { value: &read.value, like: read.node.as_ref() })
+    /// The value in the order of the document; `None` if it is empty.
+    pub(super) fn ordered(&self) -> Option<Ordered<'_>> {
+        self.parsed.as_ref().map(|parsed| Ordered { value: &parsed.value, like: parsed.node.as_ref() })
     }
 }
 
-/// The byte order mark, with which some editors begin a file.
-const MARK: char = '\u{feff}';
+/// The byte order mark, which some editors write at the start of a file.
+const BYTE_ORDER_MARK: char = '\u{feff}';
 
-/// JSON objects one after the other; `None` where it is something else.
+/// Reads a sequence of JSON objects; `None` if the text is something else.
 fn read_json(file: &str, text: &str) -> Option<Vec<Document>> {
     let mut documents: Vec<Document> = Vec::new();
-    let mut at = text.len() - text.trim_start_matches(MARK).len();
+    let mut at = text.len() - text.trim_start_matches(BYTE_ORDER_MARK).len();
     let (mark, values) = text.split_at(at);
     let mut head = mark.to_owned();
-    // A file may have any number of objects, so no line is counted twice.
+    // Counts each line once, because a file may have many objects.
     let (mut line, mut counted) = (1, 0);
     let mut values = serde_json::Deserializer::from_str(values).into_iter::<Value>();
     while let Some(value) = values.next() {
@@ -161,9 +162,9 @@ fn read_json(file: &str, text: &str) -> Option<Vec<Document>> {
         documents.push(Document {
             head: std::mem::take(&mut head),
             text: text_of.to_owned(),
-            start: Place { file: file.into(), document: documents.len() + 1, line },
+            start: Location { file: file.into(), document: documents.len() + 1, line },
             syntax: Syntax::Json,
-            read: Some(Read { node, value }),
+            parsed: Some(Parsed { node, value }),
         });
         at = end;
     }
@@ -171,36 +172,36 @@ fn read_json(file: &str, text: &str) -> Option<Vec<Document>> {
     Some(documents)
 }
 
-/// Whether the document is JSON, which it may be between documents of YAML.
+/// Whether the document is JSON; it may be between documents of YAML.
 fn is_json(text: &str) -> bool {
     let text = text.strip_prefix("---").unwrap_or(text).trim_start();
     text.starts_with('{') && serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()
 }
 
-/// Behind the byte order mark of a document, which may follow the marker `---`, as where files are put behind
-/// each other: kubectl reads each document by itself.
-fn behind_mark(text: &str) -> usize {
+/// The position after the byte order mark of a document, which may follow the marker `---` in concatenated files:
+/// kubectl reads each document separately.
+fn after_mark(text: &str) -> usize {
     let blank = |text: &str| text.trim().is_empty() || text.trim_start().starts_with('#');
     let before = |mark: &usize| {
         let before = &text[..*mark];
         let mut lines = before.lines().map(|line| if is_marker(line) { &line[3..] } else { line });
         (before.is_empty() || before.ends_with('\n')) && lines.all(blank)
     };
-    text.find(MARK).filter(before).map_or(0, |mark| mark + MARK.len_utf8())
+    text.find(BYTE_ORDER_MARK).filter(before).map_or(0, |mark| mark + BYTE_ORDER_MARK.len_utf8())
 }
 
 fn is_marker(line: &str) -> bool {
     line.strip_prefix("---").is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']))
 }
 
-/// The text of each document: a line that begins with `---` begins one. No text is lost between them.
+/// Splits a text before each line with the marker `---`. No text is lost.
 fn split(text: &str) -> Vec<&str> {
     let mut documents = Vec::new();
     let (mut start, mut at) = (0, 0);
     for line in text.split_inclusive('\n') {
-        // Behind the marker of a file that was put there, its own byte order mark and marker may follow.
-        let marked = line.starts_with(MARK) && at > start && behind_mark(&text[start..=at + 2]) > 0;
-        let marker = is_marker(line) || marked && is_marker(&line[MARK.len_utf8()..]);
+        // In concatenated files, a byte order mark and a marker may follow a marker.
+        let marked = line.starts_with(BYTE_ORDER_MARK) && at > start && after_mark(&text[start..=at + 2]) > 0;
+        let marker = is_marker(line) || marked && is_marker(&line[BYTE_ORDER_MARK.len_utf8()..]);
         if marker && at > start {
             documents.push(&text[start..at]);
             start = at;
@@ -241,19 +242,19 @@ mod tests {
     }
 
     #[test]
-    fn documents_are_counted_and_their_lines_are_the_files() {
+    fn locations_have_the_number_of_the_document_and_the_line_of_the_file() {
         let documents = read("---\n# Source: x\n---\na: 1\nb:\n  c: 2\n---\n---\nd: 1\n");
         let found: Vec<_> = documents.iter().filter(|document| document.value().is_some()).collect();
         assert_eq!(found.len(), 2);
-        assert_eq!(found[0].place(["b", "c"]).to_string(), "-, document 1, line 6");
-        assert_eq!(found[0].place(["b", "x"]).to_string(), "-, document 1, line 5");
-        assert_eq!(found[1].place([]).to_string(), "-, document 2, line 9");
+        assert_eq!(found[0].location(["b", "c"]).to_string(), "-, document 1, line 6");
+        assert_eq!(found[0].location(["b", "x"]).to_string(), "-, document 1, line 5");
+        assert_eq!(found[1].location([]).to_string(), "-, document 2, line 9");
         let error = Document::read_all("x.yaml", "a: 1\n---\nb: 1\nc: d: e\n").unwrap_err();
         assert!(error.to_string().starts_with("x.yaml, document 2, line 4: "), "{error}");
     }
 
     #[test]
-    fn a_template_that_is_not_rendered_is_named() {
+    fn an_unrendered_template_gets_a_hint() {
         for (text, line) in [
             ("kind: Deployment\nmetadata:\n  name: {{ .Release.Name }}\n", 3),
             ("metadata:\n  labels:\n    {{- include \"labels\" . | nindent 4 }}\n", 3),
@@ -273,27 +274,27 @@ mod tests {
         let documents = read("{\"b\": 1,\n \"a\": \"\\ud83d\\ude00\"}\n{\"c\": {\n\"d\": 2}}");
         let values: Vec<_> = documents.iter().filter_map(Document::value).collect();
         assert_eq!(values, [&json!({"a": "😀", "b": 1}), &json!({"c": {"d": 2}})]);
-        assert_eq!(documents[1].place(["c", "d"]).to_string(), "-, document 2, line 4");
+        assert_eq!(documents[1].location(["c", "d"]).to_string(), "-, document 2, line 4");
         assert!(documents[0].is_json());
-        // A flow mapping of YAML is no JSON.
+        // A flow mapping of YAML isn't JSON.
         assert!(!read("{a: yes}\n")[0].is_json());
     }
 
     #[test]
-    fn a_byte_order_mark_is_no_part_of_a_document() {
+    fn a_byte_order_mark_is_not_part_of_a_document() {
         let documents = read("\u{feff}a: 1\n---\n\u{feff}# c\nb: 1\n---\n\u{feff}---\nc:\n  d: 1\n");
         let found: Vec<_> = documents.iter().filter(|document| document.value().is_some()).collect();
         let values: Vec<_> = found.iter().filter_map(|document| document.value()).collect();
         assert_eq!(values, [&json!({"a": 1}), &json!({"b": 1}), &json!({"c": {"d": 1}})]);
-        assert_eq!(found[1].place(["b"]).to_string(), "-, document 2, line 4");
-        assert_eq!(found[2].place(["c", "d"]).to_string(), "-, document 3, line 8");
+        assert_eq!(found[1].location(["b"]).to_string(), "-, document 2, line 4");
+        assert_eq!(found[2].location(["c", "d"]).to_string(), "-, document 3, line 8");
         assert_eq!(read("# \u{feff}\na: 1\n")[0].value(), Some(&json!({"a": 1})));
         let error = Document::read_all("x.yaml", "a: 1\n\u{feff}b: 2\n").unwrap_err();
         assert!(error.to_string().starts_with("x.yaml, document 1, line 2: "), "{error}");
     }
 
     #[test]
-    fn json_that_changes_stays_json() {
+    fn changed_json_stays_json() {
         let mut documents = read("{\"b\": 1, \"a\": {}}\n{\n  \"c\": 1\n}\n");
         documents[0].set(json!({"b": 1, "a": {"yes": "n"}})).unwrap();
         documents[1].set(json!({"c": 1, "d": {"e": [1]}})).unwrap();

@@ -1,62 +1,46 @@
-//! Changes a document where its value changes, and leaves the rest of its text as it is: comments, quotes
-//! and order stay, and nothing that isn't touched can be misread.
+//! Changes only those parts of a document's text whose value changes: comments, quotes and order stay.
 
 use std::{borrow::Cow, ops::Range};
 
 use serde_json::{Map, Value};
 
 use super::{
-    flow,
     node::{Content, Entry, Node, Style},
+    ordered::Ordered,
     whitespace,
-    written::Written,
+    writer::Writer,
 };
 
-/// A document that can't be written with a value. There is no such value of Kubernetes objects.
+pub(super) use super::writer::Syntax;
+
+/// A value that can't be written. No Kubernetes object has one.
 #[derive(Debug, thiserror::Error)]
 #[error("the changed document can't be written as {0}: {1}")]
 pub(super) struct Unwritable(Syntax, String);
-
-/// What a document is written in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Syntax {
-    Yaml,
-    /// As all JSON is YAML, it is read alike. What is added to it has to be JSON.
-    Json,
-}
-
-impl std::fmt::Display for Syntax {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Yaml => "YAML",
-            Self::Json => "JSON",
-        })
-    }
-}
 
 /// A document with another value.
 #[derive(Debug, PartialEq)]
 pub(super) struct Rewritten {
     pub(super) text: String,
-    /// Whether only what changes was written. Otherwise the comments of the document are lost.
+    /// Whether only changes were written. Otherwise the comments are lost.
     pub(super) in_place: bool,
 }
 
-/// How often a document is edited. Changing what an anchor names also changes what its aliases stand for: that may be
-/// right, so they are left to the second time. Then each that has to is given its own value.
+/// The maximum number of edits. Changing an anchored value also changes its aliases, which may be correct, so they are
+/// skipped in the first round. Later rounds replace those that differ.
 const ROUNDS: usize = 4;
 
-/// The text of the document `node` with the value `new`. If it can't be changed in place, the whole document is
-/// written anew; either is read again to be sure.
+/// The text of the document `node` with the value `new`: changed in place, or else rewritten as a whole. Either is parsed
+/// again as a check.
 pub(super) fn rewrite(text: &str, node: &Node, new: &Value, syntax: Syntax) -> Result<Rewritten, Unwritable> {
     if let Some(text) = edited(text, node, new, syntax) {
         return Ok(Rewritten { text, in_place: true });
     }
-    let text = anew(text, node, new, syntax)?;
-    if means(&text, new, syntax) {
+    let text = rewrite_all(text, node, new, syntax)?;
+    if reads_as(&text, new, syntax) {
         Ok(Rewritten { text, in_place: false })
     } else {
-        Err(Unwritable(syntax, "it would be read as something else".into()))
+        Err(Unwritable(syntax, "it would be read as another value".into()))
     }
 }
 
@@ -65,8 +49,8 @@ pub(super) fn pretty(value: &impl serde::Serialize) -> Result<String, Unwritable
     serde_json::to_string_pretty(value).map_err(|error| Unwritable(Syntax::Json, error.to_string()))
 }
 
-/// Whether the text is read as this value.
-fn means(text: &str, value: &Value, syntax: Syntax) -> bool {
+/// Whether the text parses to this value.
+fn reads_as(text: &str, value: &Value, syntax: Syntax) -> bool {
     let json = text.strip_prefix("---").unwrap_or(text);
     let as_json = || serde_json::from_str::<Value>(json).is_ok();
     let as_yaml = || matches!(Node::read(text), Ok(Some(read)) if read.value() == *value);
@@ -77,7 +61,7 @@ fn edited(text: &str, node: &Node, new: &Value, syntax: Syntax) -> Option<String
     let (mut text, mut node) = (Cow::Borrowed(text), Cow::Borrowed(node));
     for round in 0..ROUNDS {
         let edited = in_place(&text, &node, new, syntax, round == 0 && node.has_alias())?;
-        if means(&edited, new, syntax) {
+        if reads_as(&edited, new, syntax) {
             return Some(edited);
         }
         if !node.has_alias() {
@@ -89,34 +73,34 @@ fn edited(text: &str, node: &Node, new: &Value, syntax: Syntax) -> Option<String
     None
 }
 
-/// The whole document, with what stands before and behind it.
-fn anew(text: &str, node: &Node, new: &Value, syntax: Syntax) -> Result<String, Unwritable> {
-    let written = Written { value: new, like: Some(node) };
-    let mut anew = text[..node.span.start].to_owned();
-    let behind = &text[node.span.end..];
+/// Writes the whole value, between the text before and after it.
+fn rewrite_all(text: &str, node: &Node, new: &Value, syntax: Syntax) -> Result<String, Unwritable> {
+    let written = Ordered { value: new, like: Some(node) };
+    let mut rewritten = text[..node.span.start].to_owned();
+    let after = &text[node.span.end..];
     if syntax == Syntax::Json {
-        anew.push_str(&pretty(&written)?);
-        anew.push_str(behind);
-        return Ok(anew);
+        rewritten.push_str(&pretty(&written)?);
+        rewritten.push_str(after);
+        return Ok(rewritten);
     }
-    anew.truncate(anew.trim_end_matches([' ', '\t']).len());
-    if !anew.is_empty() && !anew.ends_with('\n') {
-        anew.push('\n');
+    rewritten.truncate(rewritten.trim_end_matches([' ', '\t']).len());
+    if !rewritten.is_empty() && !rewritten.ends_with('\n') {
+        rewritten.push('\n');
     }
-    anew.push_str(&written.yaml().map_err(|error| Unwritable(syntax, error.to_string()))?);
-    anew.push('\n');
-    let behind = behind.strip_prefix("\r\n").or_else(|| behind.strip_prefix('\n')).unwrap_or(behind);
+    rewritten.push_str(&written.yaml().map_err(|error| Unwritable(syntax, error.to_string()))?);
+    rewritten.push('\n');
+    let after = after.strip_prefix("\r\n").or_else(|| after.strip_prefix('\n')).unwrap_or(after);
     // Indented comments would be part of a block of text before them.
-    anew.extend(behind.split_inclusive('\n').map(|line| line.trim_start_matches([' ', '\t'])));
-    Ok(with_line_ends(text.contains(CRLF), anew))
+    rewritten.extend(after.split_inclusive('\n').map(|line| line.trim_start_matches([' ', '\t'])));
+    Ok(with_line_ends(text.contains(CRLF), rewritten))
 }
 
 fn in_place(text: &str, node: &Node, new: &Value, syntax: Syntax, leave_aliases: bool) -> Option<String> {
-    let writer = flow::Writer::new(text, node, syntax);
+    let writer = Writer::new(text, node, syntax);
     let mut editor = Editor { text, writer, leave_aliases, changes: Vec::new() };
     editor.change(node, new)?;
     editor.changes.sort_by_key(|(range, _)| (range.start, range.end));
-    // There may be any number of changes, so the text is searched once.
+    // Searched once, because there may be many changes.
     let crlf = text.contains(CRLF);
     let mut edited = String::with_capacity(text.len() + 1024);
     let mut at = 0;
@@ -126,14 +110,14 @@ fn in_place(text: &str, node: &Node, new: &Value, syntax: Syntax, leave_aliases:
         at = range.end;
     }
     edited.push_str(text.get(at..)?);
-    // Where the last line was taken out, the one before it has no end either.
+    // If the last line had no line break, the new last line has none.
     if !text.ends_with('\n') {
         edited.truncate(edited.trim_end_matches(['\r', '\n']).len());
     }
     Some(edited)
 }
 
-/// How lines end in files of Windows.
+/// The line break of Windows.
 const CRLF: &str = "\r\n";
 
 fn with_line_ends(crlf: bool, new: String) -> String {
@@ -142,19 +126,19 @@ fn with_line_ends(crlf: bool, new: String) -> String {
 
 pub(super) struct Editor<'a> {
     pub(super) text: &'a str,
-    pub(super) writer: flow::Writer,
-    /// Whether aliases stay as they are for now, and mappings with a merge key get nothing added.
+    pub(super) writer: Writer,
+    /// Whether aliases, and additions to mappings with a merge key, are skipped for now.
     leave_aliases: bool,
     changes: Vec<(Range<usize>, String)>,
 }
 
-/// `None` says that the change can't be made in place.
+/// Methods return `None` if the change can't be made in place.
 impl Editor<'_> {
     pub(super) fn put(&mut self, range: Range<usize>, new: impl Into<String>) {
         self.changes.push((range, new.into()));
     }
 
-    /// Tries a change, and leaves no trace of it where it can't be made.
+    /// Tries a change, and discards it if it can't be made.
     pub(super) fn attempt(&mut self, change: impl FnOnce(&mut Self) -> Option<()>) -> bool {
         let before = self.changes.len();
         let done = change(self).is_some();
@@ -164,7 +148,7 @@ impl Editor<'_> {
         done
     }
 
-    /// Changes a collection from inside.
+    /// Changes the parts of a collection.
     pub(super) fn change(&mut self, node: &Node, new: &Value) -> Option<()> {
         match (&node.content, new) {
             _ if node.alias => self.leave_aliases.then_some(()),
@@ -182,7 +166,7 @@ impl Editor<'_> {
                     if *style == Style::Flow || item.alias {
                         self.put(item.span.clone(), self.writer.value(new));
                     } else {
-                        let written = Written { value: new, like: Some(item) }.yaml().ok()?;
+                        let written = Ordered { value: new, like: Some(item) }.yaml().ok()?;
                         self.replace(item.span.clone(), &written, item.column);
                     }
                 }
@@ -199,7 +183,7 @@ impl Editor<'_> {
             match new.get(&entry.key) {
                 _ if entry.merge => self.keep_of_merged(entry, new),
                 None if index >= kept_from => kept_from = self.remove(entries, index, new)?,
-                Some(new) if entry.value.value() != *new && counts(node, entry) => {
+                Some(new) if entry.value.value() != *new && is_effective(node, entry) => {
                     self.change_entry(node, entry, new)?;
                 }
                 _ => {}
@@ -208,7 +192,7 @@ impl Editor<'_> {
         let mut added = String::new();
         for (key, value) in self.added(node, &old, new) {
             added.push('\n');
-            added.push_str(&Written { value, like: None }.yaml_entry(key).ok()?);
+            added.push_str(&Ordered { value, like: None }.yaml_entry(key).ok()?);
         }
         if !added.is_empty() {
             self.append(node, &added)?;
@@ -216,7 +200,7 @@ impl Editor<'_> {
         Some(())
     }
 
-    /// What has to be added to a mapping.
+    /// The entries to add to a mapping.
     pub(super) fn added<'n>(
         &self,
         mapping: &Node,
@@ -233,7 +217,7 @@ impl Editor<'_> {
         added.collect()
     }
 
-    /// Where a merge key brings entries that shall not be there, the others take the place of its alias.
+    /// Replaces the alias of a merge key by its entries, if some of them have to be removed.
     pub(super) fn keep_of_merged(&mut self, entry: &Entry, new: &Map<String, Value>) {
         if self.leave_aliases {
             return;
@@ -246,16 +230,16 @@ impl Editor<'_> {
         }
     }
 
-    /// Gives an entry of a block mapping another value.
+    /// Changes the value of an entry of a block mapping.
     fn change_entry(&mut self, mapping: &Node, entry: &Entry, new: &Value) -> Option<()> {
         let value = &entry.value;
         if self.attempt(|editor| editor.change(value, new)) || self.attempt(|e| e.change_word(value, new)) {
             return Some(());
         }
         let span = value.span.clone();
-        let head = self.behind_anchor(entry)?;
+        let head = self.after_anchor(entry)?;
         let lines = self.own_lines(value);
-        let written = Written { value: new, like: Some(value) }.yaml_entry("k").ok()?;
+        let written = Ordered { value: new, like: Some(value) }.yaml_entry("k").ok()?;
         let written = match &lines {
             Some(_) if new.is_null() => String::new(),
             _ => indented(written.strip_prefix("k:")?, mapping.column),
@@ -272,15 +256,15 @@ impl Editor<'_> {
             line = span.end;
             self.put(head..span.end, "");
         }
-        // A comment stays behind the key.
+        // A comment stays after the key.
         let line_end = self.line_end(line)?;
         let at = if written.starts_with('\n') { self.before_line_break(line_end) } else { head };
         self.put(at..at, written);
         Some(())
     }
 
-    /// Puts a word in the place of a word. What was `null`, and not nothing, stays on its line, so that it can
-    /// become `null` again.
+    /// Replaces a word by a word. The replacement of an explicit `null` stays on its line, so that it can become `null`
+    /// again.
     fn change_word(&mut self, value: &Node, new: &Value) -> Option<()> {
         let text = &self.text[value.span.clone()];
         let collection = matches!(new, Value::Object(_) | Value::Array(_));
@@ -289,15 +273,15 @@ impl Editor<'_> {
             Content::Mapping(Style::Flow, _) if new.is_null() => "null".to_owned(),
             Content::Scalar(Value::Null) if collection && !text.is_empty() => self.writer.value(new),
             Content::Scalar(_) if !collection && !text.is_empty() && !text.contains('\n') => {
-                Written { value: new, like: None }.yaml().ok()?
+                Ordered { value: new, like: None }.yaml().ok()?
             }
             _ => return None,
         };
         (!written.contains('\n')).then(|| self.put(value.span.clone(), written))
     }
 
-    /// Behind the colon of an entry and the anchor of its value.
-    fn behind_anchor(&self, entry: &Entry) -> Option<usize> {
+    /// The position after the colon of an entry and the anchor of its value.
+    fn after_anchor(&self, entry: &Entry) -> Option<usize> {
         let colon = entry.colon?;
         let between = self.text.get(colon..entry.value.span.start.max(entry.value.span.end))?;
         let Some(anchor) = whitespace::anchor(between).filter(|_| !entry.value.alias) else {
@@ -306,7 +290,7 @@ impl Editor<'_> {
         Some(colon + between.find(anchor)? + anchor.len())
     }
 
-    /// The lines of a block collection, if they are below its key.
+    /// The lines of a block collection that starts below its key.
     fn own_lines(&self, value: &Node) -> Option<Range<usize>> {
         let block =
             matches!(value.content, Content::Mapping(Style::Block, _) | Content::Sequence(Style::Block, _));
@@ -315,8 +299,8 @@ impl Editor<'_> {
         own.then(|| self.line_end(value.span.end)).flatten().map(|end| start..end)
     }
 
-    /// Takes an entry out, with its line; the first of a sequence's item shares its line with the dash, so
-    /// the next entry takes its place. Returns the index of the next entry that is not gone.
+    /// Removes an entry with its line. The first entry of a sequence item shares its line with the dash, so the next entry
+    /// replaces it. Returns the index of the next entry that stays.
     fn remove(&mut self, entries: &[Entry], index: usize, new: &Map<String, Value>) -> Option<usize> {
         let entry = &entries[index];
         let line = whitespace::line_start(self.text, entry.at);
@@ -337,7 +321,7 @@ impl Editor<'_> {
         self.put(range, indented(written, column) + line_end);
     }
 
-    /// Adds lines, each with a line break before it, behind a mapping.
+    /// Adds lines after a mapping, each preceded by a line break.
     fn append(&mut self, mapping: &Node, lines: &str) -> Option<()> {
         let lines = indented(lines, mapping.column);
         let end = mapping.span.end;
@@ -352,7 +336,7 @@ impl Editor<'_> {
         Some(())
     }
 
-    /// The end of the line of `at`, behind its line break, if nothing but a comment is left on it.
+    /// The position after the line of `at`, if only a comment is left on it.
     fn line_end(&self, at: usize) -> Option<usize> {
         if self.text[..at].ends_with('\n') {
             return Some(at);
@@ -368,12 +352,12 @@ impl Editor<'_> {
     }
 }
 
-/// Whether the entry is the one of its key that counts.
-pub(super) fn counts(mapping: &Node, entry: &Entry) -> bool {
-    mapping.entry(&entry.key).is_some_and(|counting| counting.at == entry.at)
+/// Whether the entry is the effective one of its key: of duplicate keys, the last.
+pub(super) fn is_effective(mapping: &Node, entry: &Entry) -> bool {
+    mapping.entry(&entry.key).is_some_and(|effective| effective.at == entry.at)
 }
 
-/// All lines but the first moved to the right.
+/// Indents all lines but the first.
 fn indented(text: &str, column: usize) -> String {
     let margin = " ".repeat(column);
     let mut lines = text.split('\n');

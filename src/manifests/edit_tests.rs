@@ -9,7 +9,7 @@ fn rewritten(text: &str, change: impl Fn(&mut Value)) -> String {
     rewrite(text, &node, &value, Syntax::Yaml).unwrap().text
 }
 
-/// Changes a document and changes it back, both in place.
+/// Changes a document and restores it, both in place.
 fn there_and_back(text: &str, change: impl Fn(&mut Value)) -> (String, String) {
     let edit = |text: &str, value: &Value| {
         let node = Node::read(text).unwrap().unwrap();
@@ -51,7 +51,7 @@ spec:
 ";
 
 #[test]
-fn only_what_changes_is_written() {
+fn only_changes_are_written() {
     let injected = rewritten(DEPLOYMENT, |value| {
         let spec = &mut value["spec"]["template"]["spec"];
         spec["terminationGracePeriodSeconds"] = json!(45);
@@ -109,42 +109,42 @@ spec:
 }
 
 #[test]
-fn each_kind_of_change_finds_its_place() {
+fn each_kind_of_change_is_made_in_place() {
     let remove =
         |key: &'static str| move |value: &mut Value| drop(value.as_object_mut().unwrap().remove(key));
     let set = |new: Value| {
         move |value: &mut Value| value.as_object_mut().unwrap().extend(new.as_object().unwrap().clone())
     };
-    // Nothing, null and an empty map become a map, and a map becomes empty.
+    // An empty value, null and an empty map become a map, and a map becomes empty.
     assert_eq!(rewritten("a:\nb: 1\n", set(json!({"a": {"c": 1}}))), "a:\n  c: 1\nb: 1\n");
     assert_eq!(rewritten("a: # why\nb: 1\n", set(json!({"a": {"c": 1}}))), "a: # why\n  c: 1\nb: 1\n");
     assert_eq!(rewritten("a: null\n", set(json!({"a": {"c": 1}}))), "a: {c: 1}\n");
     assert_eq!(rewritten("a: {}\n", set(json!({"a": {"c": 1}}))), "a: {c: 1}\n");
     assert_eq!(rewritten("a:\n  c: 1\nb: 2\n", set(json!({"a": {}}))), "a: {}\nb: 2\n");
-    // The last line, with and without its end; line ends of another system.
+    // The last line, with and without a line break; line breaks of Windows.
     assert_eq!(rewritten("a: 1", set(json!({"b": "x"}))), "a: 1\nb: x");
     assert_eq!(rewritten("a: 1 # c\n", set(json!({"b": "x"}))), "a: 1 # c\nb: x\n");
     assert_eq!(rewritten("a: 1\r\n", set(json!({"b": [1]}))), "a: 1\r\nb:\r\n- 1\r\n");
     assert_eq!(rewritten("a: 1\n...\n", set(json!({"b": "x"}))), "a: 1\nb: x\n...\n");
     assert_eq!(rewritten("a: |+\n  x\n\nb: 1\n", set(json!({"a": "z"}))), "a: z\nb: 1\n");
-    // An entry that is gone, first in its item or not.
+    // A removed entry, first in its item or not.
     assert_eq!(rewritten("a: 1 # one\nb: 2\nc: 3\n", remove("b")), "a: 1 # one\nc: 3\n");
     let first = |value: &mut Value| drop(value[0].as_object_mut().unwrap().remove("a"));
     assert_eq!(rewritten("- a:\n    b: 1\n  # c\n  c: 2\n- d\n", first), "- c: 2\n- d\n");
-    // Of two entries with one key the last counts.
+    // Of duplicate keys the last is effective.
     assert_eq!(rewritten("a: 1\na: 2\n", set(json!({"a": 3}))), "a: 1\na: 3\n");
     assert_eq!(rewritten("a: 1\na: 2\nb: 1\n", remove("a")), "b: 1\n");
 }
 
 #[test]
-fn where_anchors_are_in_the_way_the_meaning_is_kept() {
+fn edits_of_anchored_values_preserve_other_values() {
     let text = "# top\na: &x\n  k: 1\n  l: 2\nb: *x\nc:\n  <<: *x\n  m: 3\n";
-    // In the place of an alias, and beside a merge key.
+    // Instead of an alias, and next to a merge key.
     let edited = rewritten(text, |value| value["b"]["k"] = json!(5));
     assert_eq!(edited, text.replace("b: *x", "b:\n  k: 5\n  l: 2"));
     let edited = rewritten(text, |value| value["c"]["k"] = json!(5));
     assert_eq!(edited, text.replace("m: 3\n", "m: 3\n  k: 5\n"));
-    // Where what the anchor names changes, its aliases get what they stood for.
+    // If an anchored value changes, its aliases get the old value.
     let edited = rewritten(text, |value| value["a"]["k"] = json!("no"));
     assert_eq!(
         edited,
@@ -155,7 +155,7 @@ fn where_anchors_are_in_the_way_the_meaning_is_kept() {
         edited,
         "# top\na: &x\n  k: 1\n  l: 2\n  p: 4\nb:\n  k: 1\n  l: 2\nc:\n  <<: {k: 1, l: 2}\n  m: 3\n"
     );
-    // All of them change alike.
+    // All of them get the same change.
     let edited = rewritten("a: &x # c\nb: *x\n", |value| *value = json!({"a": {"k": 1}, "b": {"k": 1}}));
     assert_eq!(edited, "a: &x # c\n  k: 1\nb: *x\n");
     let edited =
@@ -164,7 +164,7 @@ fn where_anchors_are_in_the_way_the_meaning_is_kept() {
 }
 
 #[test]
-fn comments_stay_where_they_are_and_all_comes_back() {
+fn comments_stay_in_place_and_changes_are_reversible() {
     let add = |value: &mut Value| {
         value["a"]["new"] = json!({"x": [1, "it's \"y\""]});
     };
@@ -198,7 +198,7 @@ fn comments_stay_where_they_are_and_all_comes_back() {
 }
 
 #[test]
-fn blocks_of_text_stay_as_they_are() {
+fn block_scalars_are_not_rewritten() {
     let added = "new: 1\n";
     for (text, at) in [
         ("a:\n  b: |\n    x\n    y\nc: 1\n", "c:"),
@@ -227,7 +227,7 @@ fn blocks_of_text_stay_as_they_are() {
             assert_eq!(changed, (format!("{}{line}{}", &text[..at], &text[at..]), text));
         }
     }
-    // The block itself changes.
+    // A change of the block scalar itself.
     for (text, changed) in [
         ("a: |\n  x\n\n# c\nb: 1\n", "a: z\n\n# c\nb: 1\n"),
         ("a: &x |\n  x\nb: *x\n", "a: &x z\nb: |\n  x\n"),
@@ -241,111 +241,47 @@ fn blocks_of_text_stay_as_they_are() {
 }
 
 #[test]
-fn what_can_not_be_changed_in_place_is_written_anew() {
+fn documents_that_can_not_be_changed_in_place_are_rewritten() {
     let text = "# top\n? a\n: &x [1] # c\nb: 1 # d\n";
     let node = Node::read(text).unwrap().unwrap();
-    let anew = |value: Value, syntax| rewrite(text, &node, &value, syntax).unwrap();
-    let in_place = anew(json!({"a": [2], "b": 1}), Syntax::Yaml);
+    let changed = |value: Value, syntax| rewrite(text, &node, &value, syntax).unwrap();
+    let in_place = changed(json!({"a": [2], "b": 1}), Syntax::Yaml);
     assert_eq!(in_place, Rewritten { text: text.replace("[1]", "[2]"), in_place: true });
     let text = "# top\n- a # c\n- b\n";
     let node = Node::read(text).unwrap().unwrap();
-    let anew = rewrite(text, &node, &json!(["a"]), Syntax::Yaml).unwrap();
-    assert_eq!(anew, Rewritten { text: "# top\n- a\n".into(), in_place: false });
+    let changed = rewrite(text, &node, &json!(["a"]), Syntax::Yaml).unwrap();
+    assert_eq!(changed, Rewritten { text: "# top\n- a\n".into(), in_place: false });
     let text = "- a\n- b\n  # c\n";
     let node = Node::read(text).unwrap().unwrap();
-    let anew = rewrite(text, &node, &json!(["x\ny\n"]), Syntax::Yaml).unwrap();
-    assert_eq!(anew.text, "- |\n  x\n  y\n# c\n");
+    let changed = rewrite(text, &node, &json!(["x\ny\n"]), Syntax::Yaml).unwrap();
+    assert_eq!(changed.text, "- |\n  x\n  y\n# c\n");
 }
 
-/// What a reader of YAML 1.1 takes for something else is quoted where it is written.
+/// Texts that YAML 1.1 would read as another type, or that need quotes.
+#[rustfmt::skip]
+const TRAPS: [&str; 73] = [
+    "yes", "Yes", "YES", "no", "on", "off", "y", "n", "Y", "N", "true", "False", "~", "null", "NULL", "",
+    "012", "0o7", "0x1F", "0b11", "1_000", "1e3", "1E5", "+1", "-0", ".5", "5.", "1.0", ".inf", "-.INF",
+    ".nan", "1:30", "190:20:30", "2001-01-01", "2001-12-14t21:59:43.10-05:00", "08", "=", "<<", "- a",
+    "a: b", "a #b", "#a", "&a", "*a", "!a", "%a", "@a", "`a", "{a", "[a", "a,", "? a", "|", ">", "---",
+    "...", " a", "a ", "\ta", "a\nb", "a\n\n", "\n", "a\r\nb", "'", "\"", "it's", "{\"a\":1}", "\u{7f}",
+    "\u{85}", "\u{2028}", "\u{feff}a", "\\", "ü😀",
+];
+
 #[test]
-fn strings_stay_strings_for_every_reader() {
-    for trap in [
-        "yes",
-        "Yes",
-        "YES",
-        "no",
-        "on",
-        "off",
-        "y",
-        "n",
-        "Y",
-        "N",
-        "true",
-        "False",
-        "~",
-        "null",
-        "NULL",
-        "",
-        "012",
-        "0o7",
-        "0x1F",
-        "0b11",
-        "1_000",
-        "1e3",
-        "1E5",
-        "+1",
-        "-0",
-        ".5",
-        "5.",
-        "1.0",
-        ".inf",
-        "-.INF",
-        ".nan",
-        "1:30",
-        "190:20:30",
-        "2001-01-01",
-        "2001-12-14t21:59:43.10-05:00",
-        "08",
-        "=",
-        "<<",
-        "- a",
-        "a: b",
-        "a #b",
-        "#a",
-        "&a",
-        "*a",
-        "!a",
-        "%a",
-        "@a",
-        "`a",
-        "{a",
-        "[a",
-        "a,",
-        "? a",
-        "|",
-        ">",
-        "---",
-        "...",
-        " a",
-        "a ",
-        "\ta",
-        "a\nb",
-        "a\n\n",
-        "\n",
-        "a\r\nb",
-        "'",
-        "\"",
-        "it's",
-        "{\"a\":1}",
-        "\u{7f}",
-        "\u{85}",
-        "\u{2028}",
-        "\u{feff}a",
-        "\\",
-        "ü😀",
-    ] {
+fn strings_are_quoted_so_that_every_parser_reads_strings() {
+    for trap in TRAPS {
         for value in [json!({"a": trap}), json!({"a": [trap]}), json!({trap: 1})] {
-            let text = Written { value: &value, like: None }.yaml().unwrap() + "\n";
+            let text = Ordered { value: &value, like: None }.yaml().unwrap() + "\n";
             assert_eq!(Node::read(&text).unwrap().unwrap().value(), value, "{text}");
-            let before_is_kept = rewritten("a: 1\n", |document| *document = value.clone());
-            assert_eq!(Node::read(&before_is_kept).unwrap().unwrap().value(), value, "{before_is_kept}");
+            let edited = rewritten("a: 1\n", |document| *document = value.clone());
+            assert_eq!(Node::read(&edited).unwrap().unwrap().value(), value, "{edited}");
         }
     }
     for trap in
         ["yes", "on", "n", "012", "0o7", "1_000", "1e3", "~", "null", "2001-01-01", "0x1F", "1:30", ".inf"]
     {
-        let text = Written { value: &json!({"a": trap}), like: None }.yaml().unwrap();
+        let text = Ordered { value: &json!({"a": trap}), like: None }.yaml().unwrap();
         assert_eq!(text, format!("a: \"{trap}\""));
     }
 }

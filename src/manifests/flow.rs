@@ -1,102 +1,13 @@
-//! Changes collections in brackets, as in JSON, from inside: what is added is written as its neighbours are.
+//! Changes collections in brackets, as in JSON. Additions use the style of their neighbors.
 
 use serde_json::{Map, Value};
 
 use super::{
-    edit::{Editor, Syntax, counts},
-    node::{Content, Entry, Node},
-    scalar, whitespace,
+    edit::{Editor, is_effective},
+    node::{Entry, Node},
+    whitespace,
+    writer::starts_line,
 };
-
-/// Writes values in brackets.
-#[derive(Clone, Debug)]
-pub(super) struct Writer {
-    syntax: Syntax,
-    /// Between a key and its value.
-    colon: &'static str,
-    /// Between two entries on one line.
-    comma: &'static str,
-    /// How much deeper each level is indented, in JSON of many lines.
-    unit: Option<String>,
-}
-
-impl Writer {
-    /// Writes as the document does.
-    pub(super) fn new(text: &str, document: &Node, syntax: Syntax) -> Self {
-        let first = match &document.content {
-            Content::Mapping(_, entries) if syntax == Syntax::Json => entries.first(),
-            _ => None,
-        };
-        let compact = first.is_some_and(|entry| entry.colon == Some(entry.value.span.start));
-        let unit = first.filter(|entry| begins_its_line(text, entry.at)).map(|entry| {
-            let outer = whitespace::indentation(text, document.span.start);
-            let inner = whitespace::indentation(text, entry.at);
-            inner.strip_prefix(outer).unwrap_or(inner).to_owned()
-        });
-        let (colon, comma) = if compact { (":", ",") } else { (": ", ", ") };
-        Self { syntax, colon, comma, unit }
-    }
-
-    /// A value on one line.
-    pub(super) fn value(&self, value: &Value) -> String {
-        self.write(value, None)
-    }
-
-    /// A value whose lines, if it has several, are within `margin`.
-    fn write(&self, value: &Value, margin: Option<&str>) -> String {
-        let unit = self.unit.as_ref().filter(|_| margin.is_some());
-        let inner = unit.map(|unit| margin.unwrap_or_default().to_owned() + unit);
-        let inner = inner.as_deref();
-        let (brackets, items): (_, Vec<String>) = match value {
-            Value::Object(map) => {
-                ("{}", map.iter().map(|(key, value)| self.entry(key, value, inner)).collect())
-            }
-            Value::Array(items) => ("[]", items.iter().map(|item| self.write(item, inner)).collect()),
-            Value::String(text) => return self.string(text),
-            scalar => return scalar.to_string(),
-        };
-        let (open, close) = brackets.split_at(1);
-        match inner {
-            Some(inner) if !items.is_empty() => {
-                let items = items.join(&format!(",\n{inner}"));
-                format!("{open}\n{inner}{items}\n{}{close}", margin.unwrap_or_default())
-            }
-            _ => format!("{open}{}{close}", items.join(self.comma)),
-        }
-    }
-
-    fn entry(&self, key: &str, value: &Value, margin: Option<&str>) -> String {
-        self.string(key) + self.colon + &self.write(value, margin)
-    }
-
-    /// A string that every reader takes for one.
-    fn string(&self, text: &str) -> String {
-        let word = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_' || c == '/')
-            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-./".contains(&b))
-            && scalar::resolve(text).is_ok_and(|value| value.is_string());
-        if self.syntax == Syntax::Yaml && word {
-            return text.to_owned();
-        }
-        if self.syntax == Syntax::Yaml && text.contains('"') && text.chars().all(is_printable) {
-            return format!("'{}'", text.replace('\'', "''"));
-        }
-        let json = Value::from(text).to_string();
-        let escaped = json.chars().map(|char| match char {
-            char if is_printable(char) => char.to_string(),
-            char => format!("\\u{:04x}", u32::from(char)),
-        });
-        escaped.collect()
-    }
-}
-
-/// Whether YAML takes the character for itself, and for no line break.
-fn is_printable(char: char) -> bool {
-    !char.is_control() && !matches!(char, '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}')
-}
-
-fn begins_its_line(text: &str, at: usize) -> bool {
-    text[whitespace::line_start(text, at)..at].trim().is_empty()
-}
 
 impl Editor<'_> {
     pub(super) fn change_flow_mapping(
@@ -105,7 +16,7 @@ impl Editor<'_> {
         entries: &[Entry],
         new: &Map<String, Value>,
     ) -> Option<()> {
-        // A pair in a list, as in `[a: 1]`, has no braces of its own.
+        // A pair in a list, as in `[a: 1]`, has no braces.
         if !self.text[node.span.clone()].starts_with('{') {
             return None;
         }
@@ -128,7 +39,7 @@ impl Editor<'_> {
                 self.keep_of_merged(entry, new);
             } else if let Some(new) = new.get(&entry.key)
                 && entry.value.value() != *new
-                && counts(node, entry)
+                && is_effective(node, entry)
             {
                 self.change_flow_entry(entry, new);
             }
@@ -136,7 +47,7 @@ impl Editor<'_> {
         }
         match last {
             _ if added.is_empty() => {}
-            Some(last) => self.add_behind(last, &added),
+            Some(last) => self.add_after(last, &added),
             None => self.fill(node, &added),
         }
         Some(())
@@ -163,7 +74,7 @@ impl Editor<'_> {
         self.put(if several_lines { inside } else { first.at..last.end() }, "");
     }
 
-    /// Takes entries out with the comma before them, or behind them where they are the first.
+    /// Removes entries with the comma before them, or after them if they are the first.
     fn remove_run(&mut self, entries: &[Entry], run: std::ops::Range<usize>) -> Option<()> {
         let first = entries.get(run.start)?;
         let Some(before) = run.start.checked_sub(1).and_then(|before| entries.get(before)) else {
@@ -171,13 +82,13 @@ impl Editor<'_> {
             return Some(());
         };
         let (before, last) = (before.end(), entries.get(run.end - 1)?.end());
-        let comma = self.comma_behind(before)?;
+        let comma = self.after_comma(before)?;
         let after = &self.text[comma..first.at];
-        // What is between the comma and the line of the first stays, as a comment is.
+        // Text between the comma and the line of the first stays, such as a comment.
         let start = after.rfind('\n').map_or(comma, |line_break| {
             comma + after[..line_break].strip_suffix('\r').map_or(line_break, str::len)
         });
-        match self.comma_behind(last) {
+        match self.after_comma(last) {
             Some(next) => self.put(start..next, ""),
             None if start == comma => self.put(before..last, ""),
             None => {
@@ -188,18 +99,18 @@ impl Editor<'_> {
         Some(())
     }
 
-    /// Behind the comma that follows, if there is one.
-    fn comma_behind(&self, at: usize) -> Option<usize> {
+    /// The position after the next comma, if there is one.
+    fn after_comma(&self, at: usize) -> Option<usize> {
         let rest = &self.text[at..];
         let trimmed = rest.trim_start();
         trimmed.starts_with(',').then(|| at + rest.len() - trimmed.len() + 1)
     }
 
-    /// Adds entries behind another, on lines of their own if that has one.
-    fn add_behind(&mut self, last: &Entry, added: &[(&String, &Value)]) {
+    /// Adds entries after another, on separate lines if that one has its own line.
+    fn add_after(&mut self, last: &Entry, added: &[(&String, &Value)]) {
         let mut at = last.end();
-        let trailing = self.comma_behind(at);
-        let own_line = begins_its_line(self.text, last.at);
+        let trailing = self.after_comma(at);
+        let own_line = starts_line(self.text, last.at);
         let margin = own_line.then(|| whitespace::indentation(self.text, last.at));
         let entries: Vec<_> =
             added.iter().map(|(key, value)| self.writer.entry(key, value, margin)).collect();
@@ -217,7 +128,7 @@ impl Editor<'_> {
             Some(behind) => at = behind,
             None => self.put(at..at, ","),
         }
-        // A comment behind the neighbour stays there.
+        // A comment after the neighbor stays there.
         let line = whitespace::first_line(&self.text[at..]);
         let comment = line.trim();
         if comment.starts_with('#') || comment.is_empty() {

@@ -1,4 +1,4 @@
-//! A YAML document as a tree that knows where in the text each part stands.
+//! Parses a YAML document into a tree with the position of each node in the text.
 
 use std::{collections::HashMap, ops::Range};
 
@@ -9,7 +9,7 @@ use serde_saphyr::granit_parser::{
 
 use super::{tag, whitespace};
 
-/// Text that is no YAML, or YAML of which no Kubernetes object can be made.
+/// Text that isn't YAML, or YAML that Kubernetes can't read.
 #[derive(Debug, thiserror::Error, PartialEq)]
 #[error("{message}")]
 pub(super) struct Malformed {
@@ -18,18 +18,17 @@ pub(super) struct Malformed {
     pub(super) message: String,
 }
 
-/// One value and where it stands.
+/// A value and its position.
 #[derive(Clone, Debug)]
 pub(super) struct Node {
     pub(super) content: Content,
-    /// Its bytes in the text. Those of a block collection reach to the end of its last part; an alias has
-    /// those of its name.
+    /// Its bytes in the text. A block collection ends with its last part; an alias has the bytes of its name.
     pub(super) span: Range<usize>,
-    /// The line it starts on, from 0.
+    /// The line where it starts, from 0.
     pub(super) line: usize,
-    /// The column it starts at, from 0.
+    /// The column where it starts, from 0.
     pub(super) column: usize,
-    /// Whether it is an alias, so that its parts stand elsewhere.
+    /// Whether it is an alias, whose parts are elsewhere in the text.
     pub(super) alias: bool,
 }
 
@@ -40,7 +39,7 @@ pub(super) enum Content {
     Mapping(Style, Vec<Entry>),
 }
 
-/// How a collection is written: by indentation, or in brackets.
+/// The style of a collection: indentation or brackets.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Style {
     Block,
@@ -51,24 +50,24 @@ pub(super) enum Style {
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
     pub(super) key: String,
-    /// Where the key stands.
+    /// The start of the key.
     pub(super) at: usize,
-    /// Behind the colon; `None` where it isn't found where it should be.
+    /// The position after the colon; `None` if it isn't found after the key.
     pub(super) colon: Option<usize>,
     /// The line of the key, from 0.
     pub(super) line: usize,
     pub(super) value: Node,
-    /// Whether the key is `<<`, which puts the entries of its value in its place.
+    /// Whether the key is `<<`, which stands for the entries of its value.
     pub(super) merge: bool,
 }
 
-/// How many nodes aliases may stand for in one document. Each use of an anchor multiplies what it names.
+/// The maximum number of nodes in aliases of one document: nested anchors multiply.
 const ALIAS_LIMIT: usize = 100_000;
-/// How many nodes anchors may name in one document. A node counts for each anchor around it, and is kept as often.
+/// The maximum number of nodes in anchors of one document. A node counts, and is copied, for each anchor around it.
 const ANCHOR_LIMIT: usize = 1_000_000;
 
 impl Node {
-    /// Reads one document; `None` where there is none in the text.
+    /// Parses one document; `None` if the text has none.
     pub(super) fn read(text: &str) -> Result<Option<Self>, Malformed> {
         let mut options = Options::default();
         options.set_emit_comments(false);
@@ -76,8 +75,7 @@ impl Node {
         Reader { text, events, anchors: HashMap::new(), anchored: 0, aliased: 0, end: 0 }.document()
     }
 
-    /// The value, with aliases and merge keys in their place. Of two entries with one key the last counts,
-    /// as for kubectl.
+    /// The value, with aliases and merge keys resolved. Of duplicate keys the last is effective, as for kubectl.
     pub(super) fn value(&self) -> Value {
         match &self.content {
             Content::Scalar(value) => value.clone(),
@@ -96,7 +94,7 @@ impl Node {
         }
     }
 
-    /// The entry that gives a key of this mapping its value.
+    /// The effective entry of a key of this mapping.
     pub(super) fn entry(&self, key: &str) -> Option<&Entry> {
         match &self.content {
             Content::Mapping(_, entries) => {
@@ -106,7 +104,7 @@ impl Node {
         }
     }
 
-    /// What stands at this position of a sequence.
+    /// The item of a sequence.
     pub(super) fn item(&self, index: usize) -> Option<&Self> {
         match &self.content {
             Content::Sequence(_, items) => items.get(index),
@@ -124,7 +122,7 @@ impl Node {
             }
     }
 
-    /// The line, from 0, of the deepest part of `path` that is written in the text.
+    /// The line, from 0, of the deepest existing part of `path`.
     pub(super) fn line_of<'a>(&self, path: impl IntoIterator<Item = &'a str>) -> usize {
         let (mut node, mut line) = (self, self.line);
         for step in path {
@@ -141,12 +139,12 @@ impl Node {
 }
 
 impl Entry {
-    /// Where it ends.
+    /// The end of the entry.
     pub(super) fn end(&self) -> usize {
         self.value.span.end.max(self.colon.unwrap_or(0))
     }
 
-    /// What a merge key puts in its place. Of several mappings the first wins.
+    /// The entries for which a merge key stands. Of several mappings the first has precedence.
     pub(super) fn merged(&self) -> Map<String, Value> {
         let mappings = match &self.value.content {
             Content::Sequence(_, items) => items.as_slice(),
@@ -164,11 +162,11 @@ struct Reader<'a> {
     text: &'a str,
     events: Parser<'a, StrInput<'a>>,
     anchors: HashMap<usize, Node>,
-    /// How many nodes anchors name so far.
+    /// The number of nodes in anchors so far.
     anchored: usize,
-    /// How many nodes aliases stand for so far.
+    /// The number of nodes in aliases so far.
     aliased: usize,
-    /// The end of what was read last.
+    /// The end of the last token.
     end: usize,
 }
 
@@ -181,7 +179,7 @@ impl<'a> Reader<'a> {
                 Event::StreamEnd => return Ok(found),
                 Event::DocumentStart(..) if found.is_some() => {
                     let message =
-                        "a second document behind `...`, which kubectl would not see: begin it with `---`";
+                        "a second document after `...`, which kubectl would ignore: begin it with `---`";
                     return Err(Malformed { line: line(&span), message: message.into() });
                 }
                 Event::StreamStart | Event::DocumentStart(..) | Event::DocumentEnd => {}
@@ -201,66 +199,34 @@ impl<'a> Reader<'a> {
     fn node(&mut self, event: Event<'a>, span: Span) -> Result<Node, Malformed> {
         let mut range = span.byte_range().unwrap_or(self.end..self.end);
         let (line, column) = (line(&span), span.start.col());
-        let mut alias = false;
+        let alias = matches!(event, Event::Alias(_));
         let (content, anchor) = match event {
             Event::Scalar(text, style, anchor, tag) => {
                 let value = tag::scalar(&text, style, tag.as_deref())
                     .map_err(|message| Malformed { line, message })?;
                 if matches!(style, ScalarStyle::Literal | ScalarStyle::Folded) {
                     range = self.block_scalar(range);
-                    self.end = range.end;
-                } else if !range.is_empty() {
-                    self.end = range.end;
-                } else if anchor != 0 || tag.is_some() {
-                    // It is behind its anchor or tag.
-                    self.end = self.end.max(range.end);
-                } else {
-                    self.end = self.behind_indicator();
                 }
+                let is_marked = anchor != 0 || tag.is_some();
+                self.end_scalar(&range, style, is_marked);
                 (Content::Scalar(value), anchor)
             }
             Event::Alias(id) => {
-                let target = self.anchors.get(&id).cloned();
-                let target = target.ok_or_else(|| Malformed {
-                    line,
-                    message: "an alias within what it names has no end".into(),
-                })?;
-                self.aliased += size(&target);
-                if self.aliased > ALIAS_LIMIT {
-                    let message = format!("the aliases stand for more than {ALIAS_LIMIT} values");
-                    return Err(Malformed { line, message });
-                }
-                alias = true;
+                let content = self.alias(id, line)?;
                 self.end = range.end;
-                (target.content, 0)
+                (content, 0)
             }
             Event::SequenceStart(style, anchor, _) => {
                 self.end = range.end;
-                let mut items = Vec::new();
-                loop {
-                    let (event, span) = self.next()?;
-                    if event == Event::SequenceEnd {
-                        self.close(style, &span);
-                        break (Content::Sequence(style.into(), items), anchor);
-                    }
-                    items.push(self.node(event, span)?);
-                }
+                (Content::Sequence(style.into(), self.items(style)?), anchor)
             }
             Event::MappingStart(style, anchor, _) => {
                 self.end = range.end;
-                let mut entries = Vec::new();
-                loop {
-                    let (event, span) = self.next()?;
-                    if event == Event::MappingEnd {
-                        self.close(style, &span);
-                        break (Content::Mapping(style.into(), entries), anchor);
-                    }
-                    entries.push(self.entry(event, span)?);
-                }
+                (Content::Mapping(style.into(), self.entries(style)?), anchor)
             }
             _ => return Err(Malformed { line, message: "not a value".into() }),
         };
-        // A value that isn't there begins where it ends.
+        // An empty value starts where it ends.
         let empty = range.is_empty() && matches!(content, Content::Scalar(_)) && !alias;
         let start = if empty { self.end } else { range.start };
         let node = Node { content, span: start..self.end, line, column, alias };
@@ -275,11 +241,58 @@ impl<'a> Reader<'a> {
         Ok(node)
     }
 
+    /// Moves the end to that of a scalar; `is_marked` means that it has an anchor or a tag.
+    fn end_scalar(&mut self, range: &Range<usize>, style: ScalarStyle, is_marked: bool) {
+        if matches!(style, ScalarStyle::Literal | ScalarStyle::Folded) || !range.is_empty() {
+            self.end = range.end;
+        } else if is_marked {
+            self.end = self.end.max(range.end);
+        } else {
+            self.end = self.after_indicator();
+        }
+    }
+
+    fn alias(&mut self, id: usize, line: usize) -> Result<Content, Malformed> {
+        let Some(target) = self.anchors.get(&id).cloned() else {
+            return Err(Malformed { line, message: "an alias within its own anchor has no end".into() });
+        };
+        self.aliased += size(&target);
+        if self.aliased > ALIAS_LIMIT {
+            let message = format!("the aliases stand for more than {ALIAS_LIMIT} values");
+            return Err(Malformed { line, message });
+        }
+        Ok(target.content)
+    }
+
+    fn items(&mut self, style: StructureStyle) -> Result<Vec<Node>, Malformed> {
+        let mut items = Vec::new();
+        loop {
+            let (event, span) = self.next()?;
+            if event == Event::SequenceEnd {
+                self.close(style, &span);
+                return Ok(items);
+            }
+            items.push(self.node(event, span)?);
+        }
+    }
+
+    fn entries(&mut self, style: StructureStyle) -> Result<Vec<Entry>, Malformed> {
+        let mut entries = Vec::new();
+        loop {
+            let (event, span) = self.next()?;
+            if event == Event::MappingEnd {
+                self.close(style, &span);
+                return Ok(entries);
+            }
+            entries.push(self.entry(event, span)?);
+        }
+    }
+
     fn entry(&mut self, event: Event<'a>, span: Span) -> Result<Entry, Malformed> {
         let merge = matches!(&event, Event::Scalar(text, style, _, tag) if tag::is_merge_key(text, *style, tag.as_deref()));
         let key = self.node(event, span)?;
         let name = key_text(&key)?;
-        let colon = self.behind(':');
+        let colon = self.after(':');
         let (event, span) = self.next()?;
         let value = self.node(event, span)?;
         let merges = |node: &Node| matches!(node.content, Content::Mapping(..));
@@ -302,16 +315,15 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// An empty value has no place of its own: it ends behind the indicator that announces it.
-    fn behind_indicator(&self) -> usize {
-        self.behind(':').or_else(|| self.behind('-')).unwrap_or(self.end)
+    /// The end of an empty value: after its indicator.
+    fn after_indicator(&self) -> usize {
+        self.after(':').or_else(|| self.after('-')).unwrap_or(self.end)
     }
 
-    /// Where a block scalar stands, from its `|` or `>`. It ends with its last line: lines behind it that are
-    /// empty, and the indentation of what follows, are no part of it, unless it says so (`|+`).
+    /// The range of a block scalar, from its `|` or `>`. It ends with its last line, without empty lines after it, unless
+    /// it keeps them (`|+`).
     fn block_scalar(&self, content: Range<usize>) -> Range<usize> {
-        let behind = self.behind(':').or_else(|| self.behind('-')).unwrap_or(self.end);
-        let header = whitespace::behind_properties(self.text, behind);
+        let header = whitespace::after_properties(self.text, self.after_indicator());
         if !self.text[header..].starts_with(['|', '>']) {
             return content;
         }
@@ -321,8 +333,8 @@ impl<'a> Reader<'a> {
         header..lines + whitespace::block_scalar_length(text, keep)
     }
 
-    /// Behind this indicator, if only space and comments are between it and what was read last.
-    fn behind(&self, indicator: char) -> Option<usize> {
+    /// The position after this indicator, if only space and comments precede it.
+    fn after(&self, indicator: char) -> Option<usize> {
         let at = whitespace::skip(self.text, self.end);
         self.text[at..].starts_with(indicator).then(|| at + indicator.len_utf8())
     }
@@ -353,7 +365,7 @@ fn size(node: &Node) -> usize {
     }
 }
 
-/// The key as it becomes one of JSON.
+/// The key as a key of JSON.
 fn key_text(key: &Node) -> Result<String, Malformed> {
     match &key.content {
         Content::Scalar(Value::String(text)) => Ok(text.clone()),

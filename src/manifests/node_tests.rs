@@ -7,7 +7,7 @@ fn value(text: &str) -> Value {
 }
 
 #[test]
-fn documents_mean_what_kubectl_reads() {
+fn documents_have_the_values_that_kubectl_reads() {
     for (text, expected) in [
         ("a: 1\na: 2\n", json!({"a": 2})),
         ("yes: 1\n1: 2\n1.50: 3\n", json!({"true": 1, "1": 2, "1.5": 3})),
@@ -31,7 +31,7 @@ fn documents_mean_what_kubectl_reads() {
 }
 
 #[test]
-fn what_no_object_can_be_made_of_is_refused_with_its_line() {
+fn invalid_documents_are_rejected_with_their_line() {
     let bomb = (1..9).fold("a0: &a0 [x,x,x,x,x,x,x,x,x]\n".to_owned(), |text, n| {
         let one = format!("*a{}", n - 1);
         text + &format!("a{n}: &a{n} [{}]\n", [one.as_str(); 9].join(","))
@@ -40,7 +40,7 @@ fn what_no_object_can_be_made_of_is_refused_with_its_line() {
     let anchors = format!("{anchors}[{}1]{}", "1,".repeat(10_000), "]".repeat(200));
     for (text, line, says) in [
         ("a:\n\tb: 1\n", 1, "tab"),
-        ("a: 1\n...\nb: 2\n", 2, "behind `...`"),
+        ("a: 1\n...\nb: 2\n", 2, "after `...`"),
         ("a: 1\n~: 2\n", 1, "key must be a string"),
         ("a: .inf\n", 0, "no form in JSON"),
         ("a: b\nc: !!int d\n", 1, "\"d\" can't be read as !!int"),
@@ -60,7 +60,7 @@ fn what_no_object_can_be_made_of_is_refused_with_its_line() {
     }
 }
 
-/// The expected values are what kubectl's YAML library makes of each text.
+/// The expected values are those of kubectl's YAML library.
 #[test]
 fn tags_are_read_as_kubectl_reads_them() {
     for (text, expected) in [

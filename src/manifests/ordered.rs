@@ -1,4 +1,4 @@
-//! A value in the order in which its document has it.
+//! Writes values in the key order of their document.
 
 use std::collections::HashSet;
 
@@ -8,15 +8,15 @@ use serde_saphyr::SingleQuoted;
 
 use super::node::{Content, Node};
 
-/// A value that is written with its keys in the order of `like`; what isn't there comes last. Strings that
-/// a reader of YAML 1.1 would take for something else are quoted by the serializer.
-pub(super) struct Written<'a> {
+/// A value that is written with its keys in the order of `like`; other keys come last. The serializer quotes strings that
+/// YAML 1.1 would read as another type.
+pub(super) struct Ordered<'a> {
     pub(super) value: &'a Value,
     pub(super) like: Option<&'a Node>,
 }
 
-impl<'a> Written<'a> {
-    /// The items where it is a `kind: List`, else itself.
+impl<'a> Ordered<'a> {
+    /// The items of a `kind: List`, or the value itself.
     pub(super) fn items(self) -> Vec<Self> {
         match self.value["items"].as_array() {
             Some(items) if self.value["kind"] == "List" => {
@@ -31,14 +31,14 @@ impl<'a> Written<'a> {
         }
     }
 
-    /// As YAML, without the line break at its end.
+    /// The YAML, without a line break at its end.
     pub(super) fn yaml(&self) -> Result<String, serde_saphyr::ser::Error> {
         yaml(self)
     }
 
-    /// As an entry of a mapping.
+    /// The YAML of a mapping entry.
     pub(super) fn yaml_entry(&self, key: &str) -> Result<String, serde_saphyr::ser::Error> {
-        struct One<'a>(&'a str, &'a Written<'a>);
+        struct One<'a>(&'a str, &'a Ordered<'a>);
         impl Serialize for One<'_> {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 let mut map = serializer.serialize_map(Some(1))?;
@@ -51,7 +51,7 @@ impl<'a> Written<'a> {
 }
 
 fn yaml(value: &impl Serialize) -> Result<String, serde_saphyr::ser::Error> {
-    // No line is broken that wasn't before.
+    // No line is wrapped.
     let options = serde_saphyr::ser_options! { folded_wrap_chars: usize::MAX };
     let mut text = serde_saphyr::to_string_with_options(value, options)?;
     if text.ends_with('\n') {
@@ -60,7 +60,7 @@ fn yaml(value: &impl Serialize) -> Result<String, serde_saphyr::ser::Error> {
     Ok(text)
 }
 
-impl Serialize for Written<'_> {
+impl Serialize for Ordered<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self.value {
             Value::Object(map) => {
@@ -71,21 +71,21 @@ impl Serialize for Written<'_> {
                         && seen.insert(key)
                     {
                         let like = self.like.and_then(|like| Some(&like.entry(key)?.value));
-                        out.serialize_entry(key, &Written { value, like })?;
+                        out.serialize_entry(key, &Ordered { value, like })?;
                     }
                 }
                 for (key, value) in map.iter().filter(|(key, _)| !seen.contains(key.as_str())) {
-                    out.serialize_entry(key, &Written { value, like: None })?;
+                    out.serialize_entry(key, &Ordered { value, like: None })?;
                 }
                 out.end()
             }
             Value::Array(items) => {
                 let like = |index| self.like.and_then(|like| like.item(index));
                 serializer.collect_seq(
-                    items.iter().enumerate().map(|(index, value)| Written { value, like: like(index) }),
+                    items.iter().enumerate().map(|(index, value)| Ordered { value, like: like(index) }),
                 )
             }
-            // JSON in a string, as the record is, reads better without a backslash before each quote.
+            // JSON in a string, such as the record, is more readable without escaped quotes.
             Value::String(text) if text.contains('"') && !text.contains(char::is_control) => {
                 SingleQuoted(text).serialize(serializer)
             }

@@ -1,32 +1,34 @@
-//! Which policies of the input apply to its workloads.
+//! Finds policies in manifests that apply to no workload.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use kube::ResourceExt as _;
 
-use super::objects::World;
+use super::manifest_set::ManifestSet;
 use crate::{
     api::annotations::POLICY,
     plan::{self, Workload},
 };
 
-/// Takes note of each workload, and knows in the end which policies apply to none.
+/// Records workloads, to find the policies that apply to none.
 #[derive(Debug)]
-pub(in crate::cli) struct Usage<'a> {
-    world: &'a World,
+pub struct PolicyUsage<'a> {
+    set: &'a ManifestSet,
     workloads: usize,
     /// The policies that apply to a workload, by namespace and name.
     used: BTreeSet<(String, String)>,
-    /// The namespaces of the workloads to which a policy of another namespace would apply.
+    /// Policies of other namespaces that would apply to a workload, with the workloads' namespaces.
     elsewhere: BTreeMap<(String, String), BTreeSet<String>>,
-    /// The cluster policies that apply to a workload or give it defaults, and those of which the input can't tell.
+    /// The cluster policies that apply to a workload, set its defaults, or are undecided.
     cluster_used: BTreeSet<String>,
 }
 
-impl<'a> Usage<'a> {
-    pub(in crate::cli) fn new(world: &'a World) -> Self {
+impl<'a> PolicyUsage<'a> {
+    /// No workloads yet.
+    #[must_use]
+    pub fn new(set: &'a ManifestSet) -> Self {
         Self {
-            world,
+            set,
             workloads: 0,
             used: BTreeSet::new(),
             elsewhere: BTreeMap::new(),
@@ -34,10 +36,10 @@ impl<'a> Usage<'a> {
         }
     }
 
-    /// Takes note of a workload of this namespace.
-    pub(in crate::cli) fn note(&mut self, workload: &Workload<'_>, namespace: &str) {
+    /// Records a workload of a namespace.
+    pub fn record(&mut self, workload: &Workload<'_>, namespace: &str) {
         self.workloads += 1;
-        for (of, policy) in self.world.policies() {
+        for (of, policy) in self.set.policies() {
             if plan::holds_for(policy, workload) {
                 let key = (of.to_owned(), policy.name_any());
                 if of == namespace {
@@ -47,21 +49,22 @@ impl<'a> Usage<'a> {
                 }
             }
         }
-        let (holding, _) = self.world.cluster_policies_by_namespace(namespace);
+        let (applying, _) = self.set.cluster_policies_by_namespace(namespace);
         let applies =
-            |policy: &&_| policy_selects_nobody(policy) || plan::cluster_policy_holds_for(policy, workload);
-        let holding = holding.iter().map(AsRef::as_ref).filter(applies);
-        self.cluster_used.extend(holding.map(kube::ResourceExt::name_any));
-        self.cluster_used.extend(self.world.undecided(namespace));
+            |policy: &&_| has_no_selector(policy) || plan::cluster_policy_holds_for(policy, workload);
+        let applying = applying.iter().map(AsRef::as_ref).filter(applies);
+        self.cluster_used.extend(applying.map(kube::ResourceExt::name_any));
+        self.cluster_used.extend(self.set.undecided(namespace));
     }
 
-    /// A message for each policy that applies to no workload, with its place. Without workloads there are none.
-    pub(in crate::cli) fn warnings(&self) -> Vec<String> {
+    /// A warning for each policy that applies to no workload. Without workloads there are none.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
         if self.workloads == 0 {
             return vec![];
         }
         let mut warnings = Vec::new();
-        for (namespace, policy) in self.world.policies() {
+        for (namespace, policy) in self.set.policies() {
             let key = (namespace.to_owned(), policy.name_any());
             if self.used.contains(&key) {
                 continue;
@@ -70,7 +73,7 @@ impl<'a> Usage<'a> {
                 Some(others) => {
                     let others: Vec<_> = others.iter().map(|name| format!("{name:?}")).collect();
                     format!(
-                        "it is in namespace {namespace:?}, and the workloads that it matches are in {}: set its metadata.namespace, or --namespace for objects that name none",
+                        "it is in namespace {namespace:?}, and the workloads that it matches are in {}: set its metadata.namespace, or --namespace for objects without one",
                         others.join(", ")
                     )
                 }
@@ -81,25 +84,25 @@ impl<'a> Usage<'a> {
                     "it matches nothing in namespace {namespace:?}: check its namespace, spec.selector (labels of the pod template) and spec.kinds ([Deployment] by default)"
                 ),
             };
-            warnings.extend(self.told("GracefulPolicy", namespace, &key.1, &why));
+            warnings.extend(self.warning("GracefulPolicy", namespace, &key.1, &why));
         }
-        for policy in self.world.cluster_policies() {
+        for policy in self.set.cluster_policies() {
             let name = policy.name_any();
             if !self.cluster_used.contains(&name) {
                 let why = "it matches nothing: check spec.namespaceSelector, spec.selector (labels of the pod template) and spec.kinds ([Deployment] by default)";
-                warnings.extend(self.told("ClusterGracefulPolicy", "", &name, why));
+                warnings.extend(self.warning("ClusterGracefulPolicy", "", &name, why));
             }
         }
         warnings
     }
 
-    fn told(&self, kind: &str, namespace: &str, name: &str, why: &str) -> Option<String> {
-        let place = self.world.place(kind, namespace, name)?;
-        Some(format!("{place}: {kind} {name}: applies to no workload in the input: {why}"))
+    fn warning(&self, kind: &str, namespace: &str, name: &str, why: &str) -> Option<String> {
+        let location = self.set.location(kind, namespace, name)?;
+        Some(format!("{location}: {kind} {name}: applies to no workload in the input: {why}"))
     }
 }
 
-/// Whether the policy only gives defaults or a maximum.
-fn policy_selects_nobody(policy: &crate::api::ClusterGracefulPolicy) -> bool {
+/// Whether the policy only sets defaults or a maximum.
+fn has_no_selector(policy: &crate::api::ClusterGracefulPolicy) -> bool {
     policy.spec.policy.selector.is_none()
 }

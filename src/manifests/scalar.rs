@@ -3,12 +3,12 @@
 
 use serde_json::Value;
 
-/// A number that JSON, and so the API server, knows no form of: an infinity, or not a number.
+/// A number that JSON can't represent: infinity or NaN.
 #[derive(Debug, PartialEq)]
-pub(super) struct NoJson;
+pub(super) struct NotJson;
 
-/// What a scalar without quotes means.
-pub(super) fn resolve(text: &str) -> Result<Value, NoJson> {
+/// The value of a plain scalar.
+pub(super) fn resolve(text: &str) -> Result<Value, NotJson> {
     match text {
         "" | "~" | "null" | "Null" | "NULL" => return Ok(Value::Null),
         "y" | "Y" | "yes" | "Yes" | "YES" | "true" | "True" | "TRUE" | "on" | "On" | "ON" => {
@@ -17,11 +17,11 @@ pub(super) fn resolve(text: &str) -> Result<Value, NoJson> {
         "n" | "N" | "no" | "No" | "NO" | "false" | "False" | "FALSE" | "off" | "Off" | "OFF" => {
             return Ok(Value::Bool(false));
         }
-        ".nan" | ".NaN" | ".NAN" => return Err(NoJson),
+        ".nan" | ".NaN" | ".NAN" => return Err(NotJson),
         _ => {}
     }
     if let ".inf" | ".Inf" | ".INF" = text.trim_start_matches(['+', '-']) {
-        return Err(NoJson);
+        return Err(NotJson);
     }
     Ok(number(text).unwrap_or_else(|| Value::String(text.to_owned())))
 }
@@ -50,7 +50,7 @@ fn integer(text: &str) -> Option<Value> {
         [b'0', _, ..] => (8, &digits[1..]),
         _ => (10, digits),
     };
-    // A second sign is no digit.
+    // `from_str_radix` accepts a sign.
     if digits.starts_with(['+', '-']) {
         return None;
     }
@@ -60,7 +60,7 @@ fn integer(text: &str) -> Option<Value> {
     signed.or_else(|_| u64::try_from(value).map(Value::from)).ok()
 }
 
-/// A whole number is one also where it is written with a point or an exponent, as in JSON made by Go.
+/// A whole number with a point or an exponent becomes an integer, as in JSON that Go writes.
 fn float(text: &str) -> Option<Value> {
     let unsigned = text.trim_start_matches(['+', '-']);
     let mantissa = unsigned.split(['e', 'E']).next()?;
@@ -84,9 +84,9 @@ mod tests {
 
     use super::*;
 
-    /// The expected values are what kubectl's YAML library makes of each text.
+    /// The expected values are those of kubectl's YAML library.
     #[test]
-    fn plain_scalars_mean_what_kubectl_reads() {
+    fn plain_scalars_have_the_values_that_kubectl_reads() {
         for (text, expected) in [
             ("", json!(null)),
             ("~", json!(null)),
@@ -136,7 +136,7 @@ mod tests {
             assert_eq!(resolve(text), Ok(expected), "{text:?}");
         }
         for text in [".inf", "-.Inf", "+.INF", ".nan"] {
-            assert_eq!(resolve(text), Err(NoJson), "{text:?}");
+            assert_eq!(resolve(text), Err(NotJson), "{text:?}");
         }
     }
 }

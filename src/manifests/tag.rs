@@ -10,18 +10,16 @@ use base64::{
 use serde_json::Value;
 use serde_saphyr::granit_parser::{ScalarStyle, Tag};
 
-use super::scalar::{self, NoJson};
+use super::scalar::{self, NotJson};
 
 /// The namespace of the tags that begin with `!!`.
 const YAML: &str = "tag:yaml.org,2002:";
 
-/// Base64 as Go's `StdEncoding` reads it: bits that are left over in the last character don't matter.
+/// Base64 as Go's `StdEncoding` reads it: trailing bits of the last character are ignored.
 const BASE64: GeneralPurpose =
     GeneralPurpose::new(&STANDARD, GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true));
 
-/// What a scalar means.
-///
-/// A tag that YAML doesn't define, such as `!vault`, makes it a string, whatever it looks like.
+/// The value of a scalar. A tag that YAML doesn't define, such as `!vault`, makes it a string.
 pub(super) fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>) -> Result<Value, String> {
     let string = || Ok(Value::String(text.to_owned()));
     let Some(tag) = tag else {
@@ -37,7 +35,7 @@ pub(super) fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>) -> Resul
         "float" => typed(Value::is_number),
         "bool" => typed(Value::is_boolean),
         "null" => typed(Value::is_null),
-        // It stays as it is written.
+        // Its text is the value.
         "timestamp" if is_timestamp(text) => string(),
         "timestamp" => Err(cannot_be(&name)),
         "binary" => binary(text).map(Value::String).ok_or_else(|| cannot_be(&name)),
@@ -55,18 +53,19 @@ pub(super) fn is_merge_key(text: &str, style: ScalarStyle, tag: Option<&Tag>) ->
 }
 
 fn resolved(text: &str) -> Result<Value, String> {
-    // The parser gives an empty value as `~`, which means the same.
-    scalar::resolve(text)
-        .map_err(|NoJson| format!("{text} has no form in JSON, so the API server can't be told it: quote it"))
+    // The parser returns an empty value as `~`, which is equivalent.
+    scalar::resolve(text).map_err(|NotJson| {
+        format!("{text} can't be represented in JSON, and so not sent to the API server: quote it")
+    })
 }
 
-/// The test that kubectl's library does first; that the day exists is left to it.
+/// The first check of kubectl's library; the validity of the date is left to kubectl.
 fn is_timestamp(text: &str) -> bool {
     let year = text.find('-').unwrap_or(0);
     year == 4 && text.bytes().take(year).all(|byte| byte.is_ascii_digit())
 }
 
-/// The text that base64 stands for. In JSON each byte that is no UTF-8 becomes U+FFFD.
+/// Decodes base64. In JSON each byte that isn't UTF-8 becomes U+FFFD.
 fn binary(text: &str) -> Option<String> {
     let base64: String = text.chars().filter(|char| !matches!(char, '\r' | '\n')).collect();
     let bytes = BASE64.decode(base64).ok()?;

@@ -1,6 +1,6 @@
-//! What stands between the values of a document: space, comments, and the properties of a value.
+//! The text between the values of a document: space, comments, anchors and tags.
 
-/// Behind space, line breaks and comments.
+/// The position after space, line breaks and comments.
 pub(super) fn skip(text: &str, mut at: usize) -> usize {
     loop {
         let rest = &text[at..];
@@ -13,8 +13,8 @@ pub(super) fn skip(text: &str, mut at: usize) -> usize {
     }
 }
 
-/// Where the value begins whose indicator ends at `at`: behind anchor and tag.
-pub(super) fn behind_properties(text: &str, mut at: usize) -> usize {
+/// The start of the value whose indicator ends at `at`: after anchor and tag.
+pub(super) fn after_properties(text: &str, mut at: usize) -> usize {
     loop {
         at = skip(text, at);
         match property(&text[at..]) {
@@ -24,7 +24,7 @@ pub(super) fn behind_properties(text: &str, mut at: usize) -> usize {
     }
 }
 
-/// The anchor that a value has, such as `&name`. `between` is what stands between its key and itself.
+/// The anchor of a value, such as `&name`. `between` is the text between its key and the value.
 pub(super) fn anchor(between: &str) -> Option<&str> {
     let mut at = skip(between, 0);
     while let Some(property) = property(&between[at..]) {
@@ -36,18 +36,18 @@ pub(super) fn anchor(between: &str) -> Option<&str> {
     None
 }
 
-/// The anchor or tag that the text begins with.
+/// The anchor or tag at the start of the text.
 fn property(text: &str) -> Option<&str> {
     let end = text.find([' ', '\t', '\r', '\n', ',', '[', ']', '{', '}']).unwrap_or(text.len());
     text.starts_with(['&', '!']).then_some(&text[..end])
 }
 
-/// The first line, with its end.
+/// The first line, with its line break.
 pub(super) fn first_line(text: &str) -> &str {
     &text[..text.find('\n').map_or(text.len(), |line_break| line_break + 1)]
 }
 
-/// Where the line of `at` begins.
+/// The start of the line of `at`.
 pub(super) fn line_start(text: &str, at: usize) -> usize {
     text[..at].rfind('\n').map_or(0, |line_break| line_break + 1)
 }
@@ -102,9 +102,9 @@ mod tests {
     }
 
     #[test]
-    fn a_value_begins_behind_its_anchor_and_tag() {
-        assert_eq!(behind_properties("a: &x !!str # c\n  b", 2), 18);
-        assert_eq!(behind_properties("a: b", 2), 3);
+    fn a_value_starts_after_its_anchor_and_tag() {
+        assert_eq!(after_properties("a: &x !!str # c\n  b", 2), 18);
+        assert_eq!(after_properties("a: b", 2), 3);
         assert_eq!(anchor(" !!map &x-1\n"), Some("&x-1"));
         assert_eq!(anchor(" # &x\n"), None);
     }

@@ -1,7 +1,7 @@
 //! What holds for every stream of manifests.
 
 use adieu::{
-    cli::manifests::Manifests,
+    manifests::Manifests,
     plan::{self, Admission, NamespaceContext, Workload},
 };
 use proptest::prelude::*;
@@ -270,7 +270,7 @@ fn deployment_text() -> impl Strategy<Value = String> {
 fn made(text: &str, decide: impl Fn(&Workload<'_>) -> Admission) -> String {
     let mut manifests = Manifests::parse("input", text).unwrap_or_else(|error| panic!("{error}\n{text}"));
     manifests.change(|workload, _| decide(workload)).unwrap();
-    manifests.yaml().unwrap()
+    manifests.yaml()
 }
 
 /// The document as the object that it is, with what the engine makes of its template.

@@ -1,7 +1,7 @@
-//! How long nodes wait for pods when they shut down themselves, without a drain.
+//! The grace periods of pods when nodes shut down without a drain.
 //!
 //! The kubelet's `shutdownGracePeriod` (graceful node shutdown) overrides a longer grace period of a pod
-//! (`killPods` in pkg/kubelet/nodeshutdown). It is 0 by default, and the kubelet then ends no pods at all.
+//! (`killPods` in pkg/kubelet/nodeshutdown). It is 0 by default, and the kubelet then terminates no pods.
 
 use std::time::Duration;
 
@@ -12,34 +12,35 @@ use kube::{Api, Client, ResourceExt, api::ListParams};
 use serde_json::Value;
 use tokio::time::sleep;
 
-/// How many nodes are asked: those of a cluster are as a rule alike.
+/// The maximum number of nodes: those of a cluster are usually alike.
 const NODES: u32 = 100;
-/// How many of them at a time.
+/// The number of concurrent requests.
 const AT_A_TIME: usize = 8;
-/// How long all of them may take to answer.
+/// The time limit for all requests.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// The nodes that give a pod of priority 0 less than `seconds`, and how many seconds they give it. None where the
-/// nodes may not be listed, or their kubelets not be asked.
+/// The nodes that give a pod of priority 0 less than `seconds`, with their grace periods in seconds. Empty if the nodes or
+/// their kubelets' configurations can't be read.
 pub(super) async fn shorter_than(client: &Client, seconds: i64) -> Vec<(String, i64)> {
     let nodes: Api<Node> = Api::all(client.clone());
     let Ok(nodes) = nodes.list_metadata(&ListParams::default().limit(NODES)).await else { return vec![] };
-    let ask = async |name: String| {
+    let request_config = async |name: String| {
         let request = http::Request::get(format!("/api/v1/nodes/{name}/proxy/configz")).body(vec![]).ok()?;
         let answer: Value = client.request(request).await.ok()?;
-        let given = given(&answer["kubeletconfig"]).filter(|given| *given < seconds)?;
-        Some((name, given))
+        let grace = grace_period(&answer["kubeletconfig"]).filter(|grace| *grace < seconds)?;
+        Some((name, grace))
     };
-    let asked =
-        stream::iter(nodes.items.iter().map(ResourceExt::name_any)).map(ask).buffer_unordered(AT_A_TIME);
-    let shorter = asked.take_until(sleep(LIMIT)).filter_map(ready);
+    let answers = stream::iter(nodes.items.iter().map(ResourceExt::name_any))
+        .map(request_config)
+        .buffer_unordered(AT_A_TIME);
+    let shorter = answers.take_until(sleep(LIMIT)).filter_map(ready);
     let mut shorter: Vec<_> = shorter.collect().await;
     shorter.sort();
     shorter
 }
 
-/// The seconds that a kubelet gives a pod of priority 0; `None` if it doesn't wait for pods.
-fn given(kubelet: &Value) -> Option<i64> {
+/// The seconds that a kubelet gives a pod of priority 0; `None` if it doesn't terminate pods.
+fn grace_period(kubelet: &Value) -> Option<i64> {
     let seconds = |field: &str| {
         let duration = kubelet[field].as_str()?.parse::<SignedDuration>().ok()?;
         Some(duration.as_secs())
@@ -51,7 +52,7 @@ fn given(kubelet: &Value) -> Option<i64> {
         })
         .collect();
     by_priority.sort_unstable();
-    // The highest that isn't above the pod's, or else the lowest (`groupByPriority`).
+    // The highest priority up to the pod's, or else the lowest (`groupByPriority`).
     let of_priority = by_priority.iter().rfind(|(priority, _)| *priority <= 0).or(by_priority.first());
     if let Some((_, seconds)) = of_priority {
         return Some(*seconds);
@@ -67,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn critical_pods_take_their_share_and_priorities_count() {
+    fn critical_pods_and_priorities_reduce_the_grace_period() {
         let periods = |periods: &[(i64, i64)]| {
             let period = |(priority, seconds): &(i64, i64)| json!({"priority": priority, "shutdownGracePeriodSeconds": seconds});
             json!({
@@ -83,7 +84,7 @@ mod tests {
             (periods(&[(100_000, 10), (0, 60), (1000, 30)]), Some(60)),
             (periods(&[(100_000, 10), (1000, 30)]), Some(30)),
         ] {
-            assert_eq!(given(&config), expected, "{config}");
+            assert_eq!(grace_period(&config), expected, "{config}");
         }
     }
 }

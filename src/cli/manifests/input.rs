@@ -1,4 +1,4 @@
-//! Where manifests come from.
+//! Reads files, folders and standard input.
 
 use std::{
     fs,
@@ -8,8 +8,8 @@ use std::{
 
 /// An input that can't be read.
 #[derive(Debug, thiserror::Error)]
-pub(in crate::cli) enum InputError {
-    /// The file or folder is not there, or not to be read.
+pub(super) enum InputError {
+    /// The file or folder doesn't exist, or can't be read.
     #[error("{}: {error}", path.display())]
     Io { path: PathBuf, error: io::Error },
     /// The text is in another encoding.
@@ -18,20 +18,20 @@ pub(in crate::cli) enum InputError {
     /// The folder has no manifests.
     #[error("{}: no file that ends in .yaml, .yml or .json; with --recursive its folders are searched too", .0.display())]
     NoManifests(PathBuf),
-    /// Standard input is read to its end once.
+    /// Standard input can be read only once.
     #[error("-f - is given twice, and standard input can be read only once")]
     StandardInputTwice,
-    /// Everything is held in memory, as text and as values.
-    #[error("{}: with it, the input is larger than {} MiB, the most that is read at once: give fewer files, or split it", path.display(), LIMIT >> 20)]
+    /// The input is held in memory, as text and as values.
+    #[error("{}: with it, the input is larger than {} MiB, the limit: give fewer files, or split it", path.display(), LIMIT >> 20)]
     TooLarge { path: PathBuf },
 }
 
-/// How many bytes are read in all. Their values take some 70 times as many.
+/// The maximum size of the input, in bytes. Values take some 70 times as many.
 const LIMIT: usize = 64 << 20;
 
-/// One file that was read.
+/// A file.
 pub(super) struct File {
-    /// Its path as people know it.
+    /// Its path, for messages.
     pub(super) name: String,
     pub(super) text: String,
 }
@@ -70,7 +70,7 @@ fn manifests_in(folder: &Path, recursive: bool, found: &mut Vec<PathBuf>) -> Res
     entries.sort_by_key(fs::DirEntry::file_name);
     for entry in entries {
         let path = entry.path();
-        // A link to a folder may lead back here, so only real folders are searched.
+        // A link to a folder may be circular, so only real folders are searched.
         if entry.file_type().map_err(failed)?.is_dir() {
             if recursive {
                 manifests_in(&path, recursive, found)?;
@@ -86,7 +86,7 @@ fn manifests_in(folder: &Path, recursive: bool, found: &mut Vec<PathBuf>) -> Res
     Ok(())
 }
 
-/// Reads what was opened to its end, if that is within the bytes that are left.
+/// Reads a file, within the bytes that are left.
 fn read_file(path: &Path, opened: io::Result<impl io::Read>, left: &mut usize) -> Result<File, InputError> {
     let mut bytes = Vec::new();
     let most = u64::try_from(*left).unwrap_or(u64::MAX).saturating_add(1);

@@ -1,4 +1,4 @@
-//! The `PodDisruptionBudget`s that adieu made for a workload, which would outlive it.
+//! Deletes the `PodDisruptionBudget`s that adieu created for a workload.
 
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::{
@@ -9,10 +9,10 @@ use kube::{
 
 use crate::index::caches::{is_our_budget, our_labels};
 
-/// Removes those that `workload` owns. A running operator does the same.
+/// Deletes those that `workload` owns. A running operator does the same.
 ///
 /// # Errors
-/// If the API server refuses, or can't be reached.
+/// If the API server denies it or can't be reached.
 pub(super) async fn remove(client: &Client, workload: &DynamicObject) -> Result<(), kube::Error> {
     let namespace = workload.namespace().unwrap_or_default();
     let api: Api<PodDisruptionBudget> = Api::namespaced(client.clone(), &namespace);
@@ -27,7 +27,7 @@ pub(super) async fn remove(client: &Client, workload: &DynamicObject) -> Result<
         let preconditions = Preconditions { uid: budget.uid(), resource_version: None };
         let parameters = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
         match api.delete(&budget.name_any(), &parameters).await {
-            // Gone, or made anew, in the meantime.
+            // Deleted or replaced in the meantime.
             Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {}
             deleted => drop(deleted?),
         }

@@ -1,4 +1,4 @@
-//! Workloads as they are listed: a cluster's together may be larger than the memory that there is.
+//! Listed workloads without their large fields: those of a cluster may be larger than the memory.
 
 use std::borrow::Cow;
 
@@ -10,7 +10,7 @@ use kube::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-/// A workload without its containers and volumes. Everything that decides whether it is opted out, and when, is there.
+/// A workload without its containers and volumes. It has all fields that decide whether and when it is opted out.
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct Listed {
     metadata: ObjectMeta,
@@ -39,7 +39,7 @@ struct Template {
 }
 
 impl Listed {
-    /// The workload, as far as it was read.
+    /// The workload, with the fields that were read.
     pub(super) fn object(self) -> DynamicObject {
         let Self { metadata, spec, status } = self;
         DynamicObject { types: None, metadata, data: json!({"spec": spec, "status": status}) }

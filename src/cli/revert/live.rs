@@ -1,4 +1,4 @@
-//! Opts workloads of a cluster out: look, ask, write, wait, report.
+//! Opts out workloads of a cluster: select, confirm, write, wait, report.
 
 use std::{
     collections::BTreeSet,
@@ -13,22 +13,22 @@ use tokio_util::sync::CancellationToken;
 use super::{
     super::verify::ask,
     Live,
-    outcome::{Report, Teller, plan, workloads},
+    outcome::{ProgressReporter, Report, describe_plan, workloads},
     rollouts::{self, Budget},
     select::{Action, Selected, Selection, Target, select},
 };
 use crate::runtime::{client::client, shutdown};
 
-/// What a shell reports for a program that Ctrl-C ended.
+/// The exit code of a shell for a program that Ctrl-C ended.
 const INTERRUPTED: u8 = 130;
-const COULD_NOT_BEGIN: u8 = 2;
+const COULD_NOT_START: u8 = 2;
 
 pub(super) fn run(arguments: &Live, json: bool) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let outcome = match runtime.context("starting the asynchronous runtime") {
         Ok(runtime) => {
             let outcome = runtime.block_on(opt_out(arguments, json));
-            // A question that nobody answers is not waited for.
+            // A prompt without an answer must not block the exit.
             runtime.shutdown_background();
             outcome
         }
@@ -37,15 +37,17 @@ pub(super) fn run(arguments: &Live, json: bool) -> ExitCode {
     outcome.unwrap_or_else(|error| {
         // The terminal may be gone.
         let _ = writeln!(stderr(), "adieu: {error:#}");
-        ExitCode::from(COULD_NOT_BEGIN)
+        ExitCode::from(COULD_NOT_START)
     })
 }
 
 async fn opt_out(arguments: &Live, json: bool) -> anyhow::Result<ExitCode> {
     let bulk = arguments.workload.is_none();
-    let asks = bulk && !arguments.yes && !arguments.dry_run;
-    if asks && !stdin().is_terminal() {
-        bail!("this opts out all workloads of a selection, and nobody is there to ask: give --yes");
+    let needs_confirmation = bulk && !arguments.yes && !arguments.dry_run;
+    if needs_confirmation && !stdin().is_terminal() {
+        bail!(
+            "this opts out all workloads of a selection, and standard input is not a terminal to confirm it: give --yes"
+        );
     }
     let config = Config::infer().await.context("finding the cluster: is KUBECONFIG right?")?;
     let client = client().await.context("connecting to the cluster")?;
@@ -56,10 +58,10 @@ async fn opt_out(arguments: &Live, json: bool) -> anyhow::Result<ExitCode> {
         labels: arguments.selector.clone(),
     };
     let interrupted = CancellationToken::new();
-    let asked = interrupted.clone();
+    let requested = interrupted.clone();
     tokio::spawn(async move {
         drop(shutdown::requested().await);
-        asked.cancel();
+        requested.cancel();
     });
     let selected = interrupted.run_until_cancelled(select(&client, &selection)).await;
     let Some(selected) = selected else { return Ok(ExitCode::from(INTERRUPTED)) };
@@ -70,24 +72,26 @@ async fn opt_out(arguments: &Live, json: bool) -> anyhow::Result<ExitCode> {
     if arguments.dry_run {
         return list(&targets, json).map(|()| ExitCode::SUCCESS);
     }
-    if asks && targets.iter().any(|target| !matches!(target.action, Action::Leave(_) | Action::Wait)) {
+    if needs_confirmation
+        && targets.iter().any(|target| !matches!(target.action, Action::Skip(_) | Action::Wait))
+    {
         let intention = intention(&targets, &config.cluster_url.to_string(), arguments.max_concurrent.get());
-        // Not on this thread: Ctrl-C has to be heard meanwhile.
+        // On another thread, so that Ctrl-C works meanwhile.
         let answer = tokio::task::spawn_blocking(move || ask(&intention));
         let Some(answer) = interrupted.run_until_cancelled(answer).await else {
             return Ok(ExitCode::from(INTERRUPTED));
         };
         answer.context("asking")??;
     }
-    let (count, teller) = (targets.len(), Teller::new(targets.len(), !json));
+    let (count, reporter) = (targets.len(), ProgressReporter::new(targets.len(), !json));
     let budget = Budget { max_concurrent: arguments.max_concurrent.get(), patience: arguments.timeout };
-    let tell = |target: &Target, step: &super::outcome::Step<'_>| teller.tell(target, step);
-    let done = rollouts::opt_out(&client, targets, budget, &interrupted, tell).await;
-    drop(teller);
-    tell_end(&Report::new(count, done, interrupted.is_cancelled()), json)
+    let report = |target: &Target, step: &super::outcome::Step<'_>| reporter.report(target, step);
+    let done = rollouts::opt_out(&client, targets, budget, &interrupted, report).await;
+    drop(reporter);
+    print_report(&Report::new(count, done, interrupted.is_cancelled()), json)
 }
 
-/// What a person is asked for.
+/// The action to confirm.
 fn intention(targets: &[Target], cluster: &str, max_concurrent: usize) -> String {
     let out: Vec<_> =
         targets.iter().filter(|target| matches!(target.action, Action::Restore | Action::Annotate)).collect();
@@ -109,7 +113,7 @@ fn list(targets: &[Target], json: bool) -> anyhow::Result<()> {
             .map(|target| {
                 serde_json::json!({
                     "kind": target.kind.as_str(), "namespace": target.namespace, "name": target.name,
-                    "rollsOut": target.action == Action::Restore, "plan": plan(target),
+                    "rollsOut": target.action == Action::Restore, "plan": describe_plan(target),
                 })
             })
             .collect();
@@ -117,12 +121,12 @@ fn list(targets: &[Target], json: bool) -> anyhow::Result<()> {
     } else if targets.is_empty() {
         "no workload to opt out".to_owned()
     } else {
-        targets.iter().map(plan).collect::<Vec<_>>().join("\n")
+        targets.iter().map(describe_plan).collect::<Vec<_>>().join("\n")
     };
     writeln!(stdout(), "{text}").context("writing to standard output")
 }
 
-fn tell_end(report: &Report, json: bool) -> anyhow::Result<ExitCode> {
+fn print_report(report: &Report, json: bool) -> anyhow::Result<ExitCode> {
     if json {
         let text = serde_json::to_string_pretty(report).context("writing JSON")?;
         writeln!(stdout(), "{text}").context("writing to standard output")?;

@@ -1,4 +1,4 @@
-//! What became of workloads, in words and as JSON.
+//! The outcomes for workloads, as text and JSON.
 
 use std::fmt::Write as _;
 
@@ -7,102 +7,102 @@ use serde::Serialize;
 
 use super::select::{Action, Target};
 
-/// What became of a workload in its turn.
+/// The outcome for a workload.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "outcome", rename_all = "camelCase")]
 pub(super) enum Outcome {
     /// It is opted out, and its rollout is complete.
     Restored,
-    /// It is opted out. Its pod template carried nothing.
+    /// It is opted out; its pod template had no injection.
     Annotated,
-    /// It is opted out. Its rollout went on when the command was stopped.
+    /// It is opted out; its rollout was in progress when the command was stopped.
     RollsOut,
-    /// Nothing was done: the command was stopped before its turn.
+    /// It is unchanged: the command was stopped before.
     NotBegun,
-    /// It was deleted meanwhile.
+    /// It was deleted in the meantime.
     Gone,
-    /// It stays as it is.
+    /// It is skipped.
     Left { reason: String },
-    /// The API server refused the write.
+    /// The API server rejected the write.
     Refused { reason: String },
     /// It is opted out, and its rollout failed.
     #[serde(rename = "rolloutFailed", rename_all = "camelCase")]
     Failed {
         reason: String,
-        /// Whether the workload was not available before either.
+        /// Whether the workload was not available before.
         was_broken: bool,
     },
-    /// The API server didn't answer, or with an error.
+    /// The API server didn't answer, or returned an error.
     Unreachable { reason: String },
 }
 
 impl Outcome {
-    /// Whether no other rollout begins after it.
+    /// Whether no other rollout starts after it.
     pub(super) fn stops(&self) -> bool {
         matches!(self, Self::Failed { was_broken: false, .. } | Self::Unreachable { .. })
     }
 
-    /// Whether something is left to do for a person.
+    /// Whether the user has to do something.
     fn is_failure(&self) -> bool {
         matches!(self, Self::Refused { .. } | Self::Failed { .. } | Self::Unreachable { .. })
     }
 
-    /// Whether the workload is opted out, or gone.
+    /// Whether the workload is opted out or deleted.
     fn is_out(&self) -> bool {
         matches!(self, Self::Restored | Self::Annotated | Self::RollsOut | Self::Gone | Self::Failed { .. })
     }
 }
 
-/// What happens to a workload.
+/// A step of opting out a workload.
 #[derive(Debug)]
 pub(super) enum Step<'a> {
-    /// Its own rollout is waited for.
+    /// It waits for a rollout of the workload.
     Waits,
     /// Its pod template is restored.
     RollsOut,
-    /// A person should know this.
+    /// A warning.
     Warns(&'a str),
-    /// This became of it.
+    /// The outcome.
     Done(&'a Outcome),
 }
 
-/// What a step means to a person.
+/// The text of a step.
 fn sentence(step: &Step<'_>) -> String {
     match step {
-        Step::Waits => "waiting for the rollout that goes on".into(),
+        Step::Waits => "waiting for the rollout in progress".into(),
         Step::RollsOut => "opted out, rolling out".into(),
         Step::Warns(warning) => format!("warning: {warning}"),
         Step::Done(outcome) => match outcome {
             Outcome::Restored => "opted out, rollout complete".into(),
             Outcome::Annotated => {
-                "opted out; its pod template carries nothing. Pods that were injected as they were created keep that \
+                "opted out; its pod template has no injection. Pods that were injected when they were created keep it \
                  until they are replaced"
                     .into()
             }
-            Outcome::RollsOut => "opted out; its rollout goes on".into(),
-            Outcome::NotBegun => "not opted out: stopped before its turn".into(),
-            Outcome::Gone => "deleted meanwhile".into(),
-            Outcome::Left { reason } => format!("left as it is: {reason}"),
+            Outcome::RollsOut => "opted out; its rollout is in progress".into(),
+            Outcome::NotBegun => "not opted out: stopped before".into(),
+            Outcome::Gone => "deleted in the meantime".into(),
+            Outcome::Left { reason } => format!("skipped: {reason}"),
             Outcome::Refused { reason } => format!("not opted out, the API server refused it: {reason}"),
             Outcome::Failed { reason, was_broken: true } => {
                 format!("opted out, but {reason}; it was not available before either")
             }
             Outcome::Failed { reason, .. } => format!("opted out, but {reason}"),
-            Outcome::Unreachable { reason } => format!("not known to be opted out: {reason}"),
+            Outcome::Unreachable { reason } => format!("outcome unknown: {reason}"),
         },
     }
 }
 
-/// Tells of the steps as they come, and how far it is.
+/// Reports steps, and the progress.
 #[derive(Debug)]
-pub(super) struct Teller {
-    /// On standard error; nothing where that is no terminal.
+pub(super) struct ProgressReporter {
+    /// On standard error, if that is a terminal.
     bar: ProgressBar,
     /// Whether lines are written to standard output.
     lines: bool,
 }
 
-impl Teller {
+impl ProgressReporter {
     pub(super) fn new(targets: usize, lines: bool) -> Self {
         let bar = ProgressBar::new(u64::try_from(targets).unwrap_or(u64::MAX));
         if let Ok(style) = ProgressStyle::with_template("{bar:30.cyan} {pos} of {len}, {elapsed:.dim}  {msg}")
@@ -112,7 +112,7 @@ impl Teller {
         Self { bar, lines }
     }
 
-    pub(super) fn tell(&self, target: &Target, step: &Step<'_>) {
+    pub(super) fn report(&self, target: &Target, step: &Step<'_>) {
         let text = format!("{target}: {}", sentence(step));
         match step {
             Step::Done(_) => self.bar.inc(1),
@@ -125,26 +125,26 @@ impl Teller {
     }
 }
 
-impl Drop for Teller {
+impl Drop for ProgressReporter {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
     }
 }
 
-/// All that was done.
+/// The outcomes for all workloads.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Report {
     /// Whether every workload is opted out and its rollout complete.
     pub(super) complete: bool,
-    /// Whether it was stopped by a person.
+    /// Whether the user stopped it.
     pub(super) interrupted: bool,
-    /// How many workloads were not begun with.
+    /// The number of workloads that were not started.
     pub(super) not_begun: usize,
     pub(super) workloads: Vec<Line>,
 }
 
-/// One workload.
+/// The outcome for one workload.
 #[derive(Debug, Serialize)]
 pub(super) struct Line {
     kind: &'static str,
@@ -175,7 +175,7 @@ impl Report {
         }
     }
 
-    /// How far it came, and what to do next.
+    /// A summary, and the next step.
     pub(super) fn summary(&self) -> String {
         let count = |is: fn(&Outcome) -> bool| self.workloads.iter().filter(|line| is(&line.outcome)).count();
         let all =
@@ -184,12 +184,12 @@ impl Report {
         for (number, what) in [
             (count(|outcome| matches!(outcome, Outcome::RollsOut)), "still rolling out"),
             (count(|outcome| matches!(outcome, Outcome::Failed { .. })), "with a failed rollout"),
-            (count(|outcome| matches!(outcome, Outcome::Left { .. })), "left as they are"),
+            (count(|outcome| matches!(outcome, Outcome::Left { .. })), "skipped"),
             (count(|outcome| matches!(outcome, Outcome::Refused { .. })), "refused"),
             (self.not_begun, "not begun"),
         ] {
             if number > 0 {
-                // A String takes whatever is written to it.
+                // Writing to a String can't fail.
                 let _ = write!(text, ", {number} {what}");
             }
         }
@@ -210,13 +210,13 @@ pub(super) fn workloads(count: usize) -> String {
     format!("{count} workload{}", if count == 1 { "" } else { "s" })
 }
 
-/// What would be done with a target.
-pub(super) fn plan(target: &Target) -> String {
+/// The plan for a target.
+pub(super) fn describe_plan(target: &Target) -> String {
     let what = match &target.action {
         Action::Wait => "is opted out already; its rollout would be waited for".into(),
         Action::Restore => "would be opted out, and roll out".into(),
         Action::Annotate => "would be opted out, without a rollout".into(),
-        Action::Leave(reason) => format!("would be left as it is: {reason}"),
+        Action::Skip(reason) => format!("would be skipped: {reason}"),
     };
     format!("{target}: {what}")
 }

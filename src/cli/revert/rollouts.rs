@@ -1,4 +1,4 @@
-//! Opts workloads out, a few rollouts at a time.
+//! Opts out workloads, with a limited number of concurrent rollouts.
 
 use std::{
     future::ready,
@@ -24,41 +24,41 @@ use crate::{
     plan::Kind,
 };
 
-/// Between two looks at a rollout.
+/// The interval of checks of a rollout.
 const INTERVAL: Duration = Duration::from_secs(2);
 
-/// How often a write is tried again after a conflict.
+/// The maximum number of retries after a conflict.
 const ATTEMPTS: usize = 10;
 
-/// How workloads are rolled out.
+/// The limits of rollouts.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Budget {
-    /// How many at a time.
+    /// The number of concurrent rollouts.
     pub(super) max_concurrent: usize,
-    /// How long a rollout may make no progress.
+    /// The time without progress after which a rollout fails.
     pub(super) patience: Duration,
 }
 
-/// Opts the targets out in their order. Ends before a target whose turn comes after a rollout failed, the API server
-/// could not be reached, or `interrupted`; the outcome of those that were begun.
+/// Opts out the targets in order. Starts no further target after a rollout failed, the API server was not reachable, or
+/// `interrupted` is cancelled. Returns the outcomes of those that were started.
 pub(super) async fn opt_out(
     client: &Client,
     targets: Vec<Target>,
     budget: Budget,
     interrupted: &CancellationToken,
-    tell: impl Fn(&Target, &Step<'_>) + Copy,
+    report: impl Fn(&Target, &Step<'_>) + Copy,
 ) -> Vec<(Target, Outcome)> {
     let stopped = AtomicBool::new(false);
-    let goes_on = |_: &Target| ready(!stopped.load(Ordering::Relaxed) && !interrupted.is_cancelled());
+    let continues = |_: &Target| ready(!stopped.load(Ordering::Relaxed) && !interrupted.is_cancelled());
     stream::iter(targets)
-        .take_while(goes_on)
+        .take_while(continues)
         .map(|target| {
             let stopped = &stopped;
             async move {
                 let api = Api::namespaced_with(client.clone(), &target.namespace, &resource(target.kind));
                 let run = Run { client, api, target: &target, patience: budget.patience, interrupted };
-                let outcome = run.opt_out(|step| tell(&target, step)).await;
-                tell(&target, &Step::Done(&outcome));
+                let outcome = run.opt_out(|step| report(&target, step)).await;
+                report(&target, &Step::Done(&outcome));
                 if outcome.stops() {
                     stopped.store(true, Ordering::Relaxed);
                 }
@@ -70,19 +70,19 @@ pub(super) async fn opt_out(
         .await
 }
 
-/// How a rollout ended, or the waiting for it.
+/// The end of a rollout, or of waiting for it.
 enum End {
     Complete,
     Gone,
     Interrupted,
     Failed {
         reason: String,
-        /// Whether no pod was replaced yet.
+        /// Whether no pod was replaced.
         not_begun: bool,
     },
 }
 
-/// One target in its turn.
+/// Opting out one target.
 struct Run<'a> {
     client: &'a Client,
     api: Api<DynamicObject>,
@@ -92,25 +92,25 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    async fn opt_out(&self, tell: impl Fn(&Step<'_>)) -> Outcome {
+    async fn opt_out(&self, report: impl Fn(&Step<'_>)) -> Outcome {
         let mut was_broken = false;
         match &self.target.action {
-            Action::Leave(reason) => return Outcome::Left { reason: reason.clone() },
+            Action::Skip(reason) => return Outcome::Left { reason: reason.clone() },
             Action::Wait => {
-                tell(&Step::Waits);
-                // An earlier run may have been killed before it did this.
+                report(&Step::Waits);
+                // An earlier run may have been killed before this.
                 if let Ok(Some(object)) = self.api.get_opt(&self.target.name).await {
                     write::disown(self.client, self.target.kind, &object).await;
                 }
                 let end = self.settled(None).await;
-                // Pods of the template before it keep it from beginning.
+                // Unready pods of the previous template block the rollout.
                 let was_broken = self.target.before == Before::Broken
                     || matches!(end, End::Failed { not_begun: true, .. });
                 return Outcome::of(end, was_broken, self.target.kind);
             }
-            // A rollout of its user's is not interrupted. If it fails, what was injected may be why.
+            // A rollout in progress is not interrupted. If it fails, the injection may be the cause.
             Action::Restore if self.target.before == Before::Rolling => {
-                tell(&Step::Waits);
+                report(&Step::Waits);
                 match self.settled(None).await {
                     End::Complete => {}
                     End::Gone => return Outcome::Gone,
@@ -125,27 +125,29 @@ impl Run<'_> {
             Ok(None) => return Outcome::Gone,
             Err(outcome) => return outcome,
         };
-        // What was broken when it was listed may have recovered by its turn.
+        // A workload that was broken when it was listed may have recovered.
         was_broken |=
             self.target.before == Before::Broken && progress(self.target.kind, &before) != Progress::Complete;
         write::disown(self.client, self.target.kind, &written).await;
         if let Err(error) = budgets::remove(self.client, &written).await {
-            tell(&Step::Warns(&format!("its PodDisruptionBudget by adieu, if it has one, stays: {error}")));
+            report(&Step::Warns(&format!(
+                "adieu's PodDisruptionBudget for it, if there is one, is not deleted: {error}"
+            )));
         }
-        if let Some(warning) = comes_back(&before) {
-            tell(&Step::Warns(&warning));
+        if let Some(warning) = reapply_warning(&before) {
+            report(&Step::Warns(&warning));
         }
         if written.metadata.generation == before.metadata.generation {
             return Outcome::Annotated;
         }
-        tell(&Step::RollsOut);
+        report(&Step::RollsOut);
         if let Some(reason) = keeps_pods(self.target.kind, &written) {
-            tell(&Step::Warns(&format!("{reason}: its pods keep what was injected until you replace them")));
+            report(&Step::Warns(&format!("{reason}: its pods keep the injection until you replace them")));
         }
         Outcome::of(self.settled(written.metadata.generation).await, was_broken, self.target.kind)
     }
 
-    /// The object before and after; `None` if it is gone.
+    /// Returns the object before and after the write; `None` if it was deleted.
     async fn write(&self) -> Result<Option<(DynamicObject, DynamicObject)>, Outcome> {
         let mut attempts = 0..ATTEMPTS;
         loop {
@@ -166,11 +168,11 @@ impl Run<'_> {
         }
     }
 
-    /// Waits until the rollout of this generation, or the present one, is complete or has failed. An API server that
-    /// doesn't answer for a while is asked again.
+    /// Waits until the rollout of this generation, or the current one, completes or fails. Retries if the API server
+    /// doesn't answer.
     async fn settled(&self, generation: Option<i64>) -> End {
         let kind = self.target.kind;
-        let (mut seen, mut since) = (None, Instant::now());
+        let (mut last, mut since) = (None, Instant::now());
         let mut not_begun = false;
         loop {
             match self.api.get_opt(&self.target.name).await {
@@ -186,12 +188,12 @@ impl Run<'_> {
                     }
                     not_begun = is_not_begun(kind, &object);
                     let reached = reached(kind, &object);
-                    if seen.replace(reached) != Some(reached) {
+                    if last.replace(reached) != Some(reached) {
                         since = Instant::now();
                     }
                 }
                 Ok(Some(_)) => {}
-                Err(error) => tracing::debug!(%error, "not read, trying again"),
+                Err(error) => tracing::debug!(%error, "workload not read, retrying"),
             }
             if since.elapsed() >= self.patience {
                 let reason = format!("made no progress for {} s", self.patience.as_secs());
@@ -205,15 +207,14 @@ impl Run<'_> {
 }
 
 impl Outcome {
-    /// Of a rollout that ended so. That a broken workload stays broken stops nothing.
+    /// The outcome of a rollout.
     fn of(end: End, was_broken: bool, kind: Kind) -> Self {
         match end {
             End::Complete => Self::Restored,
             End::Gone => Self::Gone,
             End::Interrupted => Self::RollsOut,
             End::Failed { reason, .. } => {
-                let ordered =
-                    "; a pod of the revision before that never became ready must be deleted by hand";
+                let ordered = "; delete a pod of the previous revision that never became ready";
                 let remedy = if kind == Kind::StatefulSet { ordered } else { "" };
                 Self::Failed { reason: format!("its rollout {reason}{remedy}"), was_broken }
             }
@@ -225,11 +226,11 @@ impl Outcome {
     }
 }
 
-/// Clients that apply manifests in their own way, and update the object with the result.
+/// Clients that apply manifests with updates instead of server-side apply.
 const APPLIERS: [&str; 3] = ["kubectl-client-side-apply", "helm", "Helm"];
 
 /// The warning about a workload whose annotation another field manager applies.
-fn comes_back(object: &DynamicObject) -> Option<String> {
+fn reapply_warning(object: &DynamicObject) -> Option<String> {
     let opted_in = object.metadata.annotations.as_ref()?.get(GRACEFUL).is_some_and(|value| value != "false");
     let key = format!("f:{GRACEFUL}");
     let manager = object.metadata.managed_fields.iter().flatten().find_map(|entry| {

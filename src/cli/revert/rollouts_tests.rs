@@ -12,22 +12,22 @@ use crate::{
 
 const BUDGET: Budget = Budget { max_concurrent: 2, patience: Duration::from_mins(10) };
 
-/// An API server that holds Deployments. A rollout is complete a number of reads after it began.
+/// An API server with Deployments. A rollout completes a number of reads after it started.
 #[derive(Clone, Default)]
 struct Server(Arc<Mutex<State>>);
 
 #[derive(Default)]
 struct State {
     objects: Vec<Value>,
-    /// Reads that a rollout takes.
+    /// The reads until a rollout completes.
     reads: i64,
     /// Workloads whose rollout never completes.
     stuck: Vec<&'static str>,
-    /// The most that rolled out at a time.
+    /// The maximum of concurrent rollouts.
     most: usize,
-    /// In which order rollouts began.
+    /// The order in which rollouts started.
     begun: Vec<String>,
-    /// What writes are refused with, by name.
+    /// The errors of writes, by name.
     refusals: Vec<(&'static str, u16, &'static str)>,
     writes: usize,
 }
@@ -82,12 +82,12 @@ impl Server {
 
     async fn opt_out(&self, names: &[&str], interrupted: &CancellationToken) -> Vec<(String, Outcome)> {
         let targets = names.iter().map(|name| target(name)).collect();
-        let tell = |_: &Target, step: &Step<'_>| {
+        let report = |_: &Target, step: &Step<'_>| {
             if matches!(step, Step::RollsOut) && self.state().stuck.contains(&"until interrupted") {
                 interrupted.cancel();
             }
         };
-        let done = opt_out(&self.client(), targets, BUDGET, interrupted, tell).await;
+        let done = opt_out(&self.client(), targets, BUDGET, interrupted, report).await;
         done.into_iter().map(|(target, outcome)| (target.name, outcome)).collect()
     }
 }
@@ -139,7 +139,7 @@ impl State {
         if object["spec"] != before["spec"] {
             object["metadata"]["generation"] = json!(before["metadata"]["generation"].as_i64().unwrap() + 1);
             object["left"] = json!(self.reads);
-            // What is written is owned by who wrote it.
+            // The writer owns the fields.
             object["metadata"]["managedFields"] = json!([{"manager": "adieu", "operation": "Update"}]);
             self.begun.push(name.to_owned());
             let rolling = self.objects.iter().filter(|object| object["left"].as_i64() > Some(0)).count();
@@ -150,7 +150,7 @@ impl State {
 }
 
 #[tokio::test(start_paused = true)]
-async fn workloads_are_opted_out_in_order_a_few_at_a_time_and_owned_by_nobody() {
+async fn workloads_are_opted_out_in_order_and_concurrency_and_ownership_are_limited() {
     let names = ["a", "b", "c", "d", "e"];
     let server = Server::new(&names, 3);
     let done = server.opt_out(&names, &CancellationToken::new()).await;
@@ -170,7 +170,7 @@ async fn workloads_are_opted_out_in_order_a_few_at_a_time_and_owned_by_nobody() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_a_rollout_that_failed_no_other_begins() {
+async fn no_rollout_starts_after_a_failed_one() {
     let names = ["a", "b", "c", "d"];
     let server = Server::new(&names, 3);
     server.state().stuck = vec!["a"];
@@ -180,8 +180,8 @@ async fn after_a_rollout_that_failed_no_other_begins() {
     assert!(
         matches!(&done[..], [(_, Outcome::Failed { reason, was_broken: false })] if reason.contains("600 s"))
     );
-    // What goes on is waited for.
-    server.state().refusals = vec![("c", 503, "etcd is away")];
+    // Rollouts in progress are waited for.
+    server.state().refusals = vec![("c", 503, "etcd is unavailable")];
     let done = server.opt_out(&["b", "c", "d"], &CancellationToken::new()).await;
     let outcome = |name: &str| done.iter().find(|(of, _)| of == name).map(|(_, outcome)| outcome);
     assert!(matches!(outcome("c"), Some(Outcome::Unreachable { .. })), "{done:?}");
@@ -190,7 +190,7 @@ async fn after_a_rollout_that_failed_no_other_begins() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_broken_before_and_what_is_refused_stops_nothing() {
+async fn workloads_that_were_broken_before_or_are_rejected_do_not_stop_others() {
     let names = ["broken", "denied", "fine"];
     let server = Server::new(&names, 1);
     server.state().stuck = vec!["broken"];
@@ -219,7 +219,7 @@ async fn what_was_broken_before_and_what_is_refused_stops_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_workload_that_is_not_available_but_does_not_roll_out_is_not_waited_for_first() {
+async fn an_unavailable_workload_without_a_rollout_is_not_waited_for() {
     let server = Server::new(&["broken"], 1);
     server.state().objects[0]["status"]["availableReplicas"] = json!(0);
     server.state().objects[0]["status"]["conditions"] =
@@ -234,9 +234,9 @@ async fn a_workload_that_is_not_available_but_does_not_roll_out_is_not_waited_fo
     assert!(begun.elapsed() < BUDGET.patience + 2 * INTERVAL, "only its own rollout is waited for");
 }
 
-/// Its controller replaces no pod while one of the older template isn't ready, so no later run would get further.
+/// Its controller replaces no pod while one of the older template isn't ready, so a later run would not help.
 #[tokio::test(start_paused = true)]
-async fn a_stateful_set_that_an_earlier_run_opted_out_and_that_can_not_begin_stops_nothing() {
+async fn a_blocked_stateful_set_of_an_earlier_run_does_not_stop_others() {
     let server = Server::new(&["broken", "fine"], 1);
     server.state().stuck = vec!["broken"];
     server.state().objects[0] = json!({
@@ -262,20 +262,20 @@ async fn a_stateful_set_that_an_earlier_run_opted_out_and_that_can_not_begin_sto
         matches!(&outcomes[..], [Outcome::Failed { was_broken: true, .. }, Outcome::Restored]),
         "{outcomes:?}"
     );
-    assert_eq!(server.object("broken")["metadata"]["managedFields"], json!([]), "what a killed run left");
+    assert_eq!(server.object("broken")["metadata"]["managedFields"], json!([]), "the fields of a killed run");
 }
 
 #[tokio::test(start_paused = true)]
-async fn pods_that_stay_until_somebody_replaces_them_are_told_of() {
+async fn pods_that_are_not_replaced_cause_a_warning() {
     let server = Server::new(&["a"], 1);
     server.state().objects[0]["spec"]["paused"] = json!(true);
     let warnings = Mutex::new(vec![]);
-    let tell = |_: &Target, step: &Step<'_>| {
+    let report = |_: &Target, step: &Step<'_>| {
         if let Step::Warns(warning) = step {
             warnings.lock().unwrap().push((*warning).to_owned());
         }
     };
-    let done = opt_out(&server.client(), vec![target("a")], BUDGET, &CancellationToken::new(), tell).await;
+    let done = opt_out(&server.client(), vec![target("a")], BUDGET, &CancellationToken::new(), report).await;
     assert!(matches!(&done[..], [(_, Outcome::Restored)]), "{done:?}");
     let warnings = warnings.into_inner().unwrap();
     assert!(
@@ -285,7 +285,7 @@ async fn pods_that_stay_until_somebody_replaces_them_are_told_of() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_write_that_somebody_else_was_faster_than_is_done_again() {
+async fn a_write_is_retried_after_a_conflict() {
     let server = Server::new(&["a"], 1);
     server.state().refusals = vec![("a", 409, "the object has been modified"); 3];
     let done = server.opt_out(&["a"], &CancellationToken::new()).await;
@@ -293,7 +293,7 @@ async fn a_write_that_somebody_else_was_faster_than_is_done_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_is_interrupted_stops_between_writes_and_resumes() {
+async fn an_interrupted_run_stops_between_writes_and_can_be_resumed() {
     let names = ["a", "b", "c", "d"];
     let server = Server::new(&names, 3);
     server.state().stuck = vec!["until interrupted"];
@@ -302,7 +302,7 @@ async fn who_is_interrupted_stops_between_writes_and_resumes() {
     assert_eq!(done.len(), 2, "{done:?}");
     assert!(done.iter().all(|(_, outcome)| *outcome == Outcome::RollsOut), "{done:?}");
     server.state().stuck.clear();
-    // The rollouts that go on are waited for, and count.
+    // Rollouts in progress are waited for, and count against the limit.
     let waits = |name: &str| {
         let object = serde_json::from_value(server.object(name)).unwrap();
         Target::new(Kind::Deployment, &object, Action::Wait)
@@ -315,7 +315,7 @@ async fn who_is_interrupted_stops_between_writes_and_resumes() {
 }
 
 #[test]
-fn an_annotation_that_somebody_applies_is_told_of() {
+fn an_annotation_of_another_field_manager_causes_a_warning() {
     let by = |manager: &str, value: &str, operation: &str| -> DynamicObject {
         let fields = json!({"f:metadata": {"f:annotations": {"f:adieu.dev/graceful": {}}}});
         let entry = json!({"manager": manager, "operation": operation, "fieldsV1": fields});
@@ -325,11 +325,13 @@ fn an_annotation_that_somebody_applies_is_told_of() {
     };
     let object = |value: &str, operation: &str| by("argocd-controller", value, operation);
     for manager in ["kubectl-client-side-apply", "helm"] {
-        assert!(comes_back(&by(manager, "true", "Update")).is_some_and(|warning| warning.contains(manager)));
+        assert!(
+            reapply_warning(&by(manager, "true", "Update")).is_some_and(|warning| warning.contains(manager))
+        );
     }
-    assert_eq!(comes_back(&by("kubectl-annotate", "true", "Update")), None);
-    let warning = comes_back(&object("true", "Apply")).unwrap();
+    assert_eq!(reapply_warning(&by("kubectl-annotate", "true", "Update")), None);
+    let warning = reapply_warning(&object("true", "Apply")).unwrap();
     assert!(warning.contains("argocd-controller") && warning.contains("change it there"), "{warning}");
-    assert_eq!(comes_back(&object("true", "Update")), None);
-    assert_eq!(comes_back(&object("false", "Apply")), None);
+    assert_eq!(reapply_warning(&object("true", "Update")), None);
+    assert_eq!(reapply_warning(&object("false", "Apply")), None);
 }

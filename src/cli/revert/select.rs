@@ -1,4 +1,4 @@
-//! Which workloads of the cluster are opted out, and in which order.
+//! Selects and orders the workloads to opt out.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -23,48 +23,48 @@ use crate::{
     index::progress::{Progress, is_updated, progress, was_complete},
     index::workloads::resource,
     plan::{self, Kind, NamespaceContext, OptIn, Workload},
-    runtime::ownership::give_up,
+    runtime::ownership::release_ownership,
 };
 
-/// How many workloads are listed at a time: each may take a megabyte.
+/// The page size for workloads: each may take a megabyte.
 const PAGE: u32 = 20;
-/// How many policies or namespaces are listed at a time: each may take 100 KiB.
+/// The page size for policies and namespaces: each may take 100 KiB.
 const POLICY_PAGE: u32 = 100;
 
-/// The namespace that adieu leaves alone.
+/// The namespace that adieu ignores.
 const KUBE_SYSTEM: &str = "kube-system";
 
-/// Which workloads are meant.
+/// The selection of workloads.
 #[derive(Debug)]
 pub(super) struct Selection {
-    /// The only one.
+    /// A single workload.
     pub(super) workload: Option<Reference>,
     /// `None`: all namespaces but kube-system.
     pub(super) namespace: Option<String>,
-    /// By their own labels, as the API server takes it.
+    /// A label selector, as the API server parses it.
     pub(super) labels: Option<String>,
 }
 
-/// A workload and what is done with it.
+/// A workload and the action for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Target {
     pub(super) kind: Kind,
     pub(super) namespace: String,
     pub(super) name: String,
     pub(super) action: Action,
-    /// How its pods were when it was looked at.
+    /// The state of its pods when it was listed.
     pub(super) before: Before,
     created: Option<String>,
 }
 
-/// How a workload's pods are before it is opted out.
+/// The state of a workload's pods before it is opted out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Before {
-    /// All of its template and available, or nothing is waited for.
+    /// All have its template and are available, or there is nothing to wait for.
     Settled,
-    /// Being replaced.
+    /// They are being replaced.
     Rolling,
-    /// Not available, although no rollout replaces them, or given up by the workload's controller.
+    /// They are unavailable without a rollout, or the rollout failed.
     Broken,
 }
 
@@ -78,17 +78,17 @@ impl Before {
     }
 }
 
-/// What is done with a workload.
+/// The action for a workload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Action {
-    /// It was opted out before, and its rollout goes on: that is waited for.
+    /// It is opted out already; waits for its rollout in progress.
     Wait,
-    /// It is opted out, and its pod template is restored, which is a rollout.
+    /// Opts it out and restores its pod template, which is a rollout.
     Restore,
-    /// It is opted out. Its pod template carries nothing.
+    /// Opts it out; its pod template has no injection.
     Annotate,
-    /// Nothing can be done, for this reason.
-    Leave(String),
+    /// Skips it, for this reason.
+    Skip(String),
 }
 
 impl Target {
@@ -103,16 +103,16 @@ impl Target {
         }
     }
 
-    /// Rollouts that go on come first, because they count. Workloads that aren't available as they are come last:
-    /// what they wait for may hold up the others.
-    fn place(&self) -> impl Ord + use<> {
-        let turn = match self.action {
+    /// Rollouts in progress come first, because they count against the limit. Unavailable workloads come last: waiting for
+    /// them may block others.
+    fn order(&self) -> impl Ord + use<> {
+        let group = match self.action {
             Action::Wait => 0,
-            Action::Leave(_) | Action::Annotate => 1,
+            Action::Skip(_) | Action::Annotate => 1,
             Action::Restore if self.before == Before::Settled => 2,
             Action::Restore => 3,
         };
-        (turn, self.created.clone(), self.namespace.clone(), self.kind.as_str(), self.name.clone())
+        (group, self.created.clone(), self.namespace.clone(), self.kind.as_str(), self.name.clone())
     }
 }
 
@@ -122,19 +122,19 @@ impl std::fmt::Display for Target {
     }
 }
 
-/// What was found.
+/// The selected workloads.
 #[derive(Debug, Default)]
 pub(super) struct Selected {
-    /// The workloads, in the order in which they are opted out.
+    /// The workloads, in the order of opting out.
     pub(super) targets: Vec<Target>,
-    /// What could not be looked at.
+    /// Kinds that could not be read.
     pub(super) warnings: Vec<String>,
 }
 
-/// Finds the workloads that are to be opted out.
+/// Finds the workloads to opt out.
 ///
 /// # Errors
-/// If workloads can't be listed, or the one that is named doesn't exist.
+/// If workloads can't be listed, or the given one doesn't exist.
 pub(super) async fn select(client: &Client, selection: &Selection) -> anyhow::Result<Selected> {
     let (policies, warnings) = Policies::read(client, selection).await;
     let mut targets = Vec::new();
@@ -143,10 +143,10 @@ pub(super) async fn select(client: &Client, selection: &Selection) -> anyhow::Re
         let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &resource(*kind));
         let found = api.get_opt(name).await.with_context(|| format!("reading {kind} {namespace}/{name}"))?;
         let Some(object) = found else { bail!("there is no {kind} {name:?} in the namespace {namespace:?}") };
-        let around = policies.around(namespace);
-        let named = || opted_out(*kind, &object, &around).is_none().then_some(Action::Annotate);
-        let action = action(*kind, &object, &around).or_else(named);
-        // A workload that is named may be one whose injection keeps its rollout from completing.
+        let context = policies.namespace_context(namespace);
+        let named = || opted_out(*kind, &object, &context).is_none().then_some(Action::Annotate);
+        let action = action(*kind, &object, &context).or_else(named);
+        // Nothing is waited for first: the injection may be what blocks the rollout.
         targets.extend(
             action.map(|action| Target { before: Before::Settled, ..Target::new(*kind, &object, action) }),
         );
@@ -155,7 +155,7 @@ pub(super) async fn select(client: &Client, selection: &Selection) -> anyhow::Re
             list(client, kind, selection, &policies, &mut targets).await?;
         }
     }
-    targets.sort_by_cached_key(Target::place);
+    targets.sort_by_cached_key(Target::order);
     Ok(Selected { targets, warnings })
 }
 
@@ -173,7 +173,7 @@ async fn list(
     };
     let mut parameters = ListParams::default().limit(PAGE);
     parameters.label_selector.clone_from(&selection.labels);
-    let mut namespace_context: HashMap<String, NamespaceContext> = HashMap::new();
+    let mut contexts: HashMap<String, NamespaceContext> = HashMap::new();
     loop {
         let page = api.list(&parameters).await.with_context(|| format!("listing {}", resource.plural))?;
         for object in page.items.into_iter().map(Listed::object) {
@@ -181,9 +181,10 @@ async fn list(
             if selection.namespace.is_none() && namespace == KUBE_SYSTEM {
                 continue;
             }
-            let around =
-                namespace_context.entry(namespace).or_insert_with_key(|namespace| policies.around(namespace));
-            targets.extend(action(kind, &object, around).map(|action| Target::new(kind, &object, action)));
+            let context = contexts
+                .entry(namespace)
+                .or_insert_with_key(|namespace| policies.namespace_context(namespace));
+            targets.extend(action(kind, &object, context).map(|action| Target::new(kind, &object, action)));
         }
         parameters.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
         if parameters.continue_token.is_none() {
@@ -192,8 +193,8 @@ async fn list(
     }
 }
 
-/// What is to be done with a workload; `None` if nothing.
-fn action(kind: Kind, object: &DynamicObject, around: &NamespaceContext) -> Option<Action> {
+/// The action for a workload; `None` if there is nothing to do.
+fn action(kind: Kind, object: &DynamicObject, context: &NamespaceContext) -> Option<Action> {
     if object.metadata.deletion_timestamp.is_some() {
         return None;
     }
@@ -203,51 +204,51 @@ fn action(kind: Kind, object: &DynamicObject, around: &NamespaceContext) -> Opti
             let reason = "its annotation adieu.dev/injected, in spec.template.metadata.annotations, can't be read: it \
                           was changed by hand, or written by another version of adieu. Remove it, with the preStop \
                           hooks and readiness probes that adieu injected, by hand";
-            return Some(Action::Leave(reason.into()));
+            return Some(Action::Skip(reason.into()));
         }
         let owners = object.metadata.owner_references.iter().flatten();
         let owner = owners.into_iter().find(|owner| owner.controller == Some(true));
         if let Some(owner) = owner {
-            // The API server takes any text for these, also one that does something to a terminal.
+            // The API server accepts any text here, including terminal escapes.
             let shown = |text: &str| text.chars().filter(|c| !c.is_control()).take(253).collect::<String>();
             let reason = format!(
-                "{} {} controls it, and would undo a change of its pod template: opt out what that copies from",
+                "{} {} controls it, and would revert a change of its pod template: opt out the object that it copies from",
                 shown(&owner.kind),
                 shown(&owner.name)
             );
-            return Some(Action::Leave(reason));
+            return Some(Action::Skip(reason));
         }
         return Some(Action::Restore);
     }
-    if let Some(rolling) = opted_out(kind, object, around) {
-        // What a killed run left in adieu's name would conflict with what others apply.
-        return (rolling || give_up(&object.metadata).is_some()).then_some(Action::Wait);
+    if let Some(rolling) = opted_out(kind, object, context) {
+        // Fields that a killed run still owns would conflict with other applies.
+        return (rolling || release_ownership(&object.metadata).is_some()).then_some(Action::Wait);
     }
-    let opted_in = matches!(plan::resolve(&workload, around).opt_in, OptIn::In(_));
+    let opted_in = matches!(plan::resolve(&workload, context).opt_in, OptIn::In(_));
     (opted_in || workload.annotations.contains_key(PENDING)).then_some(Action::Annotate)
 }
 
-/// Whether a workload that is opted out is in the middle of a rollout, which an earlier run may have begun; `None` if
-/// it isn't opted out. What broke after its rollout was complete is no rollout.
-fn opted_out(kind: Kind, object: &DynamicObject, around: &NamespaceContext) -> Option<bool> {
+/// Whether an opted-out workload has a rollout in progress, which an earlier run may have started; `None` if it isn't
+/// opted out.
+fn opted_out(kind: Kind, object: &DynamicObject, context: &NamespaceContext) -> Option<bool> {
     let workload = Workload::of(kind, object);
     let rolling = || Before::of(kind, object) == Before::Rolling;
-    (plan::resolve(&workload, around).opt_in == OptIn::Out).then(rolling)
+    (plan::resolve(&workload, context).opt_in == OptIn::Out).then(rolling)
 }
 
 /// The policies that opt workloads in, as far as they can be read.
 #[derive(Debug, Default)]
 struct Policies {
-    /// Of namespaces.
-    inside: Vec<Arc<GracefulPolicy>>,
-    /// Of the cluster.
-    across: Vec<Arc<ClusterGracefulPolicy>>,
+    /// Namespaced policies.
+    namespaced: Vec<Arc<GracefulPolicy>>,
+    /// Cluster policies.
+    cluster: Vec<Arc<ClusterGracefulPolicy>>,
     /// The labels of namespaces.
     labels: HashMap<String, BTreeMap<String, String>>,
 }
 
 impl Policies {
-    /// Reads them. Without them, only workloads that carry an injection or an annotation are found.
+    /// Reads the policies. Without them, only workloads with an injection or an annotation are found.
     async fn read(client: &Client, selection: &Selection) -> (Self, Vec<String>) {
         let own = match &selection.namespace {
             Some(namespace) => Api::namespaced_with(client.clone(), namespace, &of::<GracefulPolicy>()),
@@ -256,11 +257,11 @@ impl Policies {
         let cluster = Api::all_with(client.clone(), &of::<ClusterGracefulPolicy>());
         let mut warnings = Vec::new();
         let mut policies = Self {
-            inside: all(&own, "GracefulPolicies", &mut warnings).await,
-            across: all(&cluster, "ClusterGracefulPolicies", &mut warnings).await,
+            namespaced: all(&own, "GracefulPolicies", &mut warnings).await,
+            cluster: all(&cluster, "ClusterGracefulPolicies", &mut warnings).await,
             ..Self::default()
         };
-        if policies.across.iter().any(|policy| policy.spec.namespace_selector.is_some()) {
+        if policies.cluster.iter().any(|policy| policy.spec.namespace_selector.is_some()) {
             let namespaces: Api<DynamicObject> = Api::all_with(client.clone(), &of::<Namespace>());
             let found: Vec<Arc<Namespace>> = all(&namespaces, "Namespaces", &mut warnings).await;
             let labels = |namespace: &Arc<Namespace>| (namespace.name_any(), namespace.labels().clone());
@@ -269,8 +270,8 @@ impl Policies {
         (policies, warnings)
     }
 
-    /// The policies of a namespace.
-    fn around(&self, namespace: &str) -> NamespaceContext {
+    /// The context of a namespace.
+    fn namespace_context(&self, namespace: &str) -> NamespaceContext {
         let inside = |policy: &&Arc<GracefulPolicy>| policy.metadata.namespace.as_deref() == Some(namespace);
         let labels = self.labels.get(namespace).cloned().unwrap_or_default();
         let matches = |policy: &&Arc<ClusterGracefulPolicy>| {
@@ -278,8 +279,8 @@ impl Policies {
             selector.is_none_or(|selector| plan::matches(selector, &labels))
         };
         NamespaceContext {
-            policies: self.inside.iter().filter(inside).cloned().collect(),
-            cluster_policies: self.across.iter().filter(matches).cloned().collect(),
+            policies: self.namespaced.iter().filter(inside).cloned().collect(),
+            cluster_policies: self.cluster.iter().filter(matches).cloned().collect(),
             ..NamespaceContext::default()
         }
     }
@@ -289,7 +290,7 @@ fn of<K: kube::Resource<DynamicType = ()>>() -> ApiResource {
     ApiResource::erase::<K>(&())
 }
 
-/// All objects of a kind that can be read. If the kind isn't served, there are none.
+/// All readable objects of a kind. There are none if the kind isn't served.
 async fn all<K: kube::Resource + DeserializeOwned>(
     api: &Api<DynamicObject>,
     kind: &str,
@@ -309,7 +310,7 @@ async fn all<K: kube::Resource + DeserializeOwned>(
             Err(kube::Error::Api(status)) if status.code == 404 => return found,
             Err(error) => {
                 warnings.push(format!(
-                    "{kind} can't be listed, so workloads that only a policy opts in, and that carry nothing yet, are \
+                    "{kind} can't be listed, so workloads that only a policy opts in, and that are not injected yet, are \
                      not opted out: {error}"
                 ));
                 return found;

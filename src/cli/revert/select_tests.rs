@@ -7,7 +7,7 @@ use crate::trial::test_support::{client, failure, not_found};
 const POLICIES: &str = "/apis/adieu.dev/v1alpha1/gracefulpolicies";
 const CLUSTER_POLICIES: &str = "/apis/adieu.dev/v1alpha1/clustergracefulpolicies";
 
-/// A workload that carries what an annotation injected into it.
+/// A workload that was injected because of an annotation.
 fn injected(name: &str, namespace: &str, created: &str, annotations: &Value) -> Value {
     let mut object = plain(name, namespace, created, annotations);
     let parsed: DynamicObject = serde_json::from_value(object.clone()).unwrap();
@@ -17,7 +17,7 @@ fn injected(name: &str, namespace: &str, created: &str, annotations: &Value) -> 
     object
 }
 
-/// One whose rollout is complete.
+/// A workload whose rollout is complete.
 fn plain(name: &str, namespace: &str, created: &str, annotations: &Value) -> Value {
     json!({
         "metadata": {
@@ -36,7 +36,7 @@ fn rolling(mut object: Value) -> Value {
     object
 }
 
-/// With what a run that was killed left in adieu's name.
+/// A workload with fields that a killed run owns.
 fn owned(mut object: Value) -> Value {
     object["metadata"]["managedFields"] = json!([{"manager": "adieu", "operation": "Update"}]);
     object
@@ -46,11 +46,11 @@ fn page(items: &[Value]) -> Value {
     json!({"metadata": {"resourceVersion": "1"}, "items": items})
 }
 
-fn everywhere() -> Selection {
+fn all_namespaces() -> Selection {
     Selection { workload: None, namespace: None, labels: None }
 }
 
-/// What is found of these Deployments, with these policies.
+/// The selection from these Deployments, with these policies.
 async fn found(selection: &Selection, deployments: Vec<Value>, policies: Vec<Value>) -> Selected {
     let client = client(move |method, target| {
         assert_eq!(method, Method::GET);
@@ -69,7 +69,7 @@ fn names(selected: &Selected) -> Vec<(&str, &Action)> {
 }
 
 #[tokio::test]
-async fn the_oldest_come_first_behind_rollouts_that_go_on_and_before_what_is_broken() {
+async fn targets_are_rollouts_in_progress_then_the_oldest_then_broken_workloads() {
     let none = json!({});
     let out = json!({"adieu.dev/graceful": "false"});
     let deployments = vec![
@@ -79,11 +79,11 @@ async fn the_oldest_come_first_behind_rollouts_that_go_on_and_before_what_is_bro
         rolling(plain("begun", "shop", "2026-02-01T00:00:00Z", &out)),
         plain("done", "shop", "2026-02-01T00:00:00Z", &out),
         owned(plain("killed", "shop", "2026-02-02T00:00:00Z", &out)),
-        plain("stranger", "shop", "2026-02-01T00:00:00Z", &none),
+        plain("not-opted-in", "shop", "2026-02-01T00:00:00Z", &none),
         plain("waiting", "shop", "2026-02-01T00:00:00Z", &json!({"adieu.dev/pending": "NextUpdate"})),
         injected("dns", "kube-system", "2020-01-01T00:00:00Z", &none),
     ];
-    let selected = found(&everywhere(), deployments, vec![]).await;
+    let selected = found(&all_namespaces(), deployments, vec![]).await;
     let expected = [
         ("begun", &Action::Wait),
         ("killed", &Action::Wait),
@@ -97,7 +97,7 @@ async fn the_oldest_come_first_behind_rollouts_that_go_on_and_before_what_is_bro
 }
 
 #[tokio::test]
-async fn what_a_policy_has_yet_to_inject_is_opted_out_and_what_can_not_be_reverted_is_left() {
+async fn workloads_of_policies_are_opted_out_and_irrevertible_ones_are_skipped() {
     let none = json!({});
     let policy = json!({
         "apiVersion": "adieu.dev/v1alpha1", "kind": "GracefulPolicy", "metadata": {"name": "all", "namespace": "shop"},
@@ -115,17 +115,17 @@ async fn what_a_policy_has_yet_to_inject_is_opted_out_and_what_can_not_be_revert
     let selected_by_policy = plain("selected", "shop", "2026-01-01T00:00:00Z", &none);
     let elsewhere = plain("selected", "bank", "2026-01-01T00:00:00Z", &none);
     let all = vec![unreadable, controlled, deleted, selected_by_policy, elsewhere];
-    let selected = found(&everywhere(), all, vec![unreadable_policy, policy]).await;
+    let selected = found(&all_namespaces(), all, vec![unreadable_policy, policy]).await;
     let [controlled, annotated, unreadable] = &selected.targets[..] else { panic!("{selected:?}") };
     assert_eq!((annotated.name.as_str(), &annotated.action), ("selected", &Action::Annotate));
     assert!(
-        matches!(&controlled.action, Action::Leave(reason) if reason.contains("Can[2Jary web controls it"))
+        matches!(&controlled.action, Action::Skip(reason) if reason.contains("Can[2Jary web controls it"))
     );
-    assert!(matches!(&unreadable.action, Action::Leave(reason) if reason.contains(INJECTED)));
+    assert!(matches!(&unreadable.action, Action::Skip(reason) if reason.contains(INJECTED)));
 }
 
 #[tokio::test]
-async fn policies_that_may_not_be_listed_are_told_of_and_hide_no_workload() {
+async fn policies_that_can_not_be_listed_cause_a_warning_only() {
     let web = injected("web", "shop", "2026-01-01T00:00:00Z", &json!({}));
     let client = client(move |_, target| {
         Some(if target.contains("adieu.dev") {
@@ -136,7 +136,7 @@ async fn policies_that_may_not_be_listed_are_told_of_and_hide_no_workload() {
             (200, page(&[]))
         })
     });
-    let selection = Selection { namespace: Some("shop".into()), ..everywhere() };
+    let selection = Selection { namespace: Some("shop".into()), ..all_namespaces() };
     let selected = select(&client, &selection).await.unwrap();
     assert_eq!(names(&selected), [("web", &Action::Restore)]);
     assert_eq!(selected.warnings.len(), 2);
@@ -144,7 +144,7 @@ async fn policies_that_may_not_be_listed_are_told_of_and_hide_no_workload() {
 }
 
 #[tokio::test]
-async fn pages_and_labels_are_asked_for() {
+async fn lists_use_pages_and_labels() {
     let client = client(move |_, target| {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         if !path.ends_with("/apis/apps/v1/namespaces/shop/deployments") {
@@ -182,12 +182,12 @@ async fn policies_are_read_page_by_page() {
             _ => (200, page(&[])),
         })
     });
-    let selected = select(&client, &everywhere()).await.unwrap();
+    let selected = select(&client, &all_namespaces()).await.unwrap();
     assert_eq!(names(&selected), [("a", &Action::Annotate), ("b", &Action::Annotate)]);
 }
 
 #[tokio::test]
-async fn a_workload_that_is_named_is_opted_out_whoever_opted_it_in() {
+async fn a_given_workload_is_opted_out_however_it_was_opted_in() {
     let named = async |object: Option<Value>| {
         let client = client(move |_, target| {
             Some(match (&object, target.contains("/deployments/web")) {
@@ -206,7 +206,7 @@ async fn a_workload_that_is_named_is_opted_out_whoever_opted_it_in() {
     assert_eq!(
         broken.targets[0].before,
         Before::Settled,
-        "what was injected may be why, so nothing is waited for"
+        "the injection may be the cause, so nothing is waited for"
     );
     let out = plain("web", "shop", created, &json!({"adieu.dev/graceful": "false"}));
     assert_eq!(names(&named(Some(out)).await.unwrap()), []);

@@ -1,0 +1,169 @@
+//! The objects of manifests that affect workloads: policies, Services and Namespaces.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use k8s_openapi::api::core::v1::Service;
+use kube::ResourceExt as _;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::{document::Location, objects::Object};
+use crate::{
+    api::{self, ClusterGracefulPolicy, GracefulPolicy},
+    plan::{self, NamespaceContext},
+};
+
+/// The policies, Services and Namespaces of all manifests, in any order.
+#[derive(Debug, Default)]
+pub struct ManifestSet {
+    /// The namespace of objects without one.
+    default_namespace: String,
+    policies: BTreeMap<String, Vec<Arc<GracefulPolicy>>>,
+    cluster_policies: Vec<Arc<ClusterGracefulPolicy>>,
+    services: BTreeMap<String, Vec<Arc<Service>>>,
+    namespaces: HashMap<String, BTreeMap<String, String>>,
+    /// The locations of policies, by kind, namespace and name.
+    locations: HashMap<(String, String, String), Location>,
+}
+
+/// A problem of an object.
+#[derive(Debug)]
+pub(super) enum Problem {
+    /// The API server would reject the policy.
+    Invalid(api::Violation),
+    /// The object can't be read and is skipped.
+    Unreadable(String),
+    /// The input has the object already, with other values. The last one applies, as with `kubectl apply`.
+    Redefined,
+}
+
+impl ManifestSet {
+    /// A set without objects.
+    pub(super) fn new(default_namespace: &str) -> Self {
+        Self { default_namespace: default_namespace.into(), ..Self::default() }
+    }
+
+    /// The namespace of an object with this one or none.
+    #[must_use]
+    pub fn namespace<'a>(&'a self, namespace: Option<&'a str>) -> &'a str {
+        namespace.unwrap_or(&self.default_namespace)
+    }
+
+    /// Adds a policy, Service or Namespace.
+    pub(super) fn add(&mut self, object: &Object<'_>, location: &Location) -> Vec<Problem> {
+        let namespace = self.namespace(object.namespace).to_owned();
+        if object.is_policy() {
+            return self.add_policy(object, namespace, location);
+        }
+        let mut redefined = false;
+        if object.is("", "v1", "Service") {
+            match decoded::<Service>(object.value) {
+                Ok(service) => {
+                    let services = self.services.entry(namespace).or_default();
+                    redefined = put(services, service, |a, b| a.spec == b.spec);
+                }
+                Err(error) => return vec![Problem::Unreadable(error)],
+            }
+        } else if object.is("", "v1", "Namespace")
+            && let Some(name) = object.name()
+        {
+            let labels = plan::string_map(&object.value["metadata"]["labels"]);
+            let before = self.namespaces.insert(name.into(), labels.clone());
+            redefined = before.is_some_and(|before| before != labels);
+        }
+        redefined.then_some(Problem::Redefined).into_iter().collect()
+    }
+
+    fn add_policy(&mut self, object: &Object<'_>, namespace: String, location: &Location) -> Vec<Problem> {
+        let typed = object.typed();
+        let violations = api::check_policy(&typed);
+        if !violations.is_empty() {
+            return violations.into_iter().map(Problem::Invalid).collect();
+        }
+        let (cluster, policy) = (object.kind() == "ClusterGracefulPolicy", &api::as_stored(&typed));
+        if let Some(name) = object.name() {
+            let of = if cluster { String::new() } else { namespace.clone() };
+            self.locations.insert((object.kind().into(), of, name.into()), location.clone());
+        }
+        let redefined = if cluster {
+            decoded(policy).map(|policy| put(&mut self.cluster_policies, policy, |a, b| a.spec == b.spec))
+        } else {
+            let policies = self.policies.entry(namespace).or_default();
+            decoded(policy).map(|policy| put(policies, policy, |a, b| a.spec == b.spec))
+        };
+        match redefined {
+            Ok(redefined) => redefined.then_some(Problem::Redefined).into_iter().collect(),
+            Err(error) => vec![Problem::Unreadable(error)],
+        }
+    }
+
+    /// The policies, each with its namespace.
+    pub(super) fn policies(&self) -> impl Iterator<Item = (&str, &GracefulPolicy)> {
+        self.policies.iter().flat_map(|(namespace, of)| of.iter().map(|policy| (&**namespace, &**policy)))
+    }
+
+    pub(super) fn cluster_policies(&self) -> impl Iterator<Item = &ClusterGracefulPolicy> {
+        self.cluster_policies.iter().map(AsRef::as_ref)
+    }
+
+    /// The location of a policy; `None` if it has no name.
+    pub(super) fn location(&self, kind: &str, namespace: &str, name: &str) -> Option<&Location> {
+        self.locations.get(&(kind.to_owned(), namespace.to_owned(), name.to_owned()))
+    }
+
+    /// The context of a namespace.
+    #[must_use]
+    pub fn namespace_context(&self, namespace: &str, native_sleep: bool) -> NamespaceContext {
+        let (applying, _) = self.cluster_policies_by_namespace(namespace);
+        NamespaceContext {
+            policies: self.policies.get(namespace).cloned().unwrap_or_default(),
+            cluster_policies: applying,
+            services: self.services.get(namespace).cloned().unwrap_or_default(),
+            native_sleep,
+            ..NamespaceContext::default()
+        }
+    }
+
+    /// The names of cluster policies that may or may not apply to a namespace whose labels are not in the input.
+    #[must_use]
+    pub fn undecided(&self, namespace: &str) -> Vec<String> {
+        if self.namespaces.contains_key(namespace) {
+            return vec![];
+        }
+        let (_, others) = self.cluster_policies_by_namespace(namespace);
+        others.iter().map(|policy| policy.name_any()).collect()
+    }
+
+    /// The cluster policies that apply to a namespace, and the others.
+    pub(super) fn cluster_policies_by_namespace(
+        &self,
+        namespace: &str,
+    ) -> (Vec<Arc<ClusterGracefulPolicy>>, Vec<Arc<ClusterGracefulPolicy>>) {
+        // The API server sets this label on every namespace.
+        let mut labels = BTreeMap::from([("kubernetes.io/metadata.name".to_owned(), namespace.to_owned())]);
+        labels.extend(self.namespaces.get(namespace).cloned().unwrap_or_default());
+        self.cluster_policies.iter().cloned().partition(|policy| {
+            let selector = policy.spec.namespace_selector.as_ref();
+            selector.is_none_or(|selector| plan::matches(selector, &labels))
+        })
+    }
+}
+
+/// Adds an object, or replaces the one with its name. Returns whether that one was different.
+fn put<T: kube::Resource>(objects: &mut Vec<Arc<T>>, new: Arc<T>, same: fn(&T, &T) -> bool) -> bool {
+    let name = new.meta().name.as_ref();
+    if let Some(old) = objects.iter_mut().find(|old| name.is_some() && old.meta().name.as_ref() == name) {
+        let redefined = !same(old, &new);
+        *old = new;
+        return redefined;
+    }
+    objects.push(new);
+    false
+}
+
+fn decoded<T: DeserializeOwned>(value: &Value) -> Result<Arc<T>, String> {
+    T::deserialize(value).map(Arc::new).map_err(|error| error.to_string())
+}
