@@ -83,7 +83,7 @@ impl Arguments {
     /// Prints a summary to standard error.
     pub(super) fn summarize(&self, summary: &str) {
         if !self.quiet {
-            super::tell(format!("adieu: {summary}"));
+            super::print_to_stderr(format!("adieu: {summary}"));
         }
     }
 }
@@ -107,5 +107,5 @@ pub(super) fn print_warnings(manifests: &mut Manifests) {
 
 /// Prints a warning to standard error. It doesn't change the exit code.
 pub(super) fn warn(message: &str) {
-    super::tell(format!("warning: {message}"));
+    super::print_to_stderr(format!("warning: {message}"));
 }

@@ -64,19 +64,19 @@ pub fn run(arguments: Arguments) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tell(format!("adieu: {error:#}"));
+            print_to_stderr(format!("adieu: {error:#}"));
             ExitCode::FAILURE
         }
     }
 }
 
 /// Writes a line to standard error. If that fails, for example because of a closed pipe, the command continues.
-fn tell(line: impl Display) {
+fn print_to_stderr(line: impl Display) {
     let _ = writeln!(stderr(), "{line}");
 }
 
 /// Writes a line of progress to standard output. If that fails, for example because of a closed pipe, the command
 /// continues: its exit code is still correct.
-fn show(line: impl Display) {
+fn print_to_stdout(line: impl Display) {
     let _ = writeln!(stdout(), "{line}");
 }

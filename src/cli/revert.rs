@@ -116,7 +116,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     match revert_manifests(&arguments.manifests) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            super::tell(format!("adieu: {error:#}"));
+            super::print_to_stderr(format!("adieu: {error:#}"));
             ExitCode::FAILURE
         }
     }

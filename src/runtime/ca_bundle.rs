@@ -220,10 +220,10 @@ mod tests {
         });
         for leading in [true, false] {
             let configuration = configuration.clone();
-            let (tell, mut sent) = mpsc::unbounded_channel();
+            let (sender, mut sent) = mpsc::unbounded_channel();
             let client = client(move |method, target| match *method {
                 Method::PATCH => {
-                    tell.send(()).unwrap();
+                    sender.send(()).unwrap();
                     Some((200, configuration.clone()))
                 }
                 _ if target.contains("watch=") => None,

@@ -120,7 +120,7 @@ impl ProgressReporter {
             Step::Warns(_) => {}
         }
         if self.lines {
-            self.bar.suspend(|| crate::cli::show(text));
+            self.bar.suspend(|| crate::cli::print_to_stdout(text));
         }
     }
 }
