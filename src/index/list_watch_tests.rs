@@ -131,7 +131,7 @@ async fn an_unusable_object_does_not_hide_others() {
 }
 
 #[test]
-fn pages_are_as_large_as_their_bytes_allow() {
+fn page_sizes_follow_the_size_of_objects() {
     for (limit, count, bytes, next) in [
         (25, 25, 25 * 1_000, 100),
         (100, 100, 100_000, 400),

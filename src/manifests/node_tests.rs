@@ -38,15 +38,15 @@ fn invalid_documents_are_rejected_with_their_line() {
     });
     let anchors = (0..200).fold(String::new(), |text, n| text + &format!("[&a{n} "));
     let anchors = format!("{anchors}[{}1]{}", "1,".repeat(10_000), "]".repeat(200));
-    for (text, line, says) in [
+    for (text, line, expected) in [
         ("a:\n\tb: 1\n", 1, "tab"),
         ("a: 1\n...\nb: 2\n", 2, "after `...`"),
         ("a: 1\n~: 2\n", 1, "key must be a string"),
-        ("a: .inf\n", 0, "no form in JSON"),
+        ("a: .inf\n", 0, "represented in JSON"),
         ("a: b\nc: !!int d\n", 1, "\"d\" can't be read as !!int"),
         ("a: !!binary '%'\n", 0, "can't be read as !!binary"),
         ("a: !!timestamp today\n", 0, "can't be read as !!timestamp"),
-        ("a: !!float .inf\n", 0, "no form in JSON"),
+        ("a: !!float .inf\n", 0, "represented in JSON"),
         ("a: *b\n", 0, "anchor"),
         ("a: 1\n<<: 2\n", 1, "merge key"),
         ("a: &x [*x]\n", 0, "no end"),
@@ -55,7 +55,7 @@ fn invalid_documents_are_rejected_with_their_line() {
         (&anchors, 0, "the anchors name more than 1000000"),
     ] {
         let error = Node::read(text).map(|node| node.map(|node| node.value())).unwrap_err();
-        assert!(error.message.contains(says), "{text}: {error:?}");
+        assert!(error.message.contains(expected), "{text}: {error:?}");
         assert_eq!(error.line, line, "{text}: {error:?}");
     }
 }

@@ -26,7 +26,7 @@ impl Readiness {
 
     /// Fails readiness permanently: the process shuts down.
     pub fn shut_down(&self) {
-        self.add("shutdown: no new requests, please");
+        self.add("shutdown");
     }
 
     /// The names of the closed gates; empty when ready.

@@ -173,12 +173,12 @@ async fn an_invalid_annotation_is_denied_with_path_value_rule_and_example() {
 }
 
 #[tokio::test]
-async fn before_the_policies_are_known_the_failure_policy_decides() {
+async fn before_the_caches_are_filled_the_failure_policy_decides() {
     let review = review_of("CREATE", deployment(&json!({"adieu.dev/graceful": "true"})), Value::Null);
     let caches = Caches::fixed(vec![], vec![], vec![]).unfilled();
     let (status, text) = send_to(caches, review.to_string()).await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{text}");
-    assert!(text.contains("doesn't know the policies yet"), "{text}");
+    assert!(text.contains("caches are not filled yet"), "{text}");
 }
 
 #[tokio::test]
@@ -203,7 +203,7 @@ async fn warnings_are_returned_and_truncated() {
 }
 
 #[tokio::test]
-async fn an_update_takes_nothing_away_while_a_policy_of_the_namespace_can_not_be_read() {
+async fn an_update_reverts_nothing_while_a_policy_of_the_namespace_can_not_be_read() {
     let (_, injected) =
         answered("CREATE", deployment(&json!({"adieu.dev/graceful": "true"})), Value::Null).await;
     for (unreadable, annotations, drains) in [

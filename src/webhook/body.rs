@@ -112,8 +112,8 @@ pub(super) enum BodyError {
     TooSlow,
     #[error("no memory is free for another body of this size: try again")]
     NoBudget,
-    #[error("the body broke off: {0}")]
-    BrokeOff(#[from] axum::Error),
+    #[error("the body ended early: {0}")]
+    EndedEarly(#[from] axum::Error),
 }
 
 impl Default for BodyBudget {
@@ -269,7 +269,7 @@ impl BodyError {
             Self::NoLength => StatusCode::LENGTH_REQUIRED,
             Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::NoBudget => StatusCode::SERVICE_UNAVAILABLE,
-            Self::BrokeOff(_) => StatusCode::BAD_REQUEST,
+            Self::EndedEarly(_) => StatusCode::BAD_REQUEST,
         }
     }
 }

@@ -23,7 +23,7 @@ fn body(length: usize) -> Body {
 }
 
 #[tokio::test(start_paused = true)]
-async fn two_peers_that_hold_all_they_may_leave_a_third_of_the_budget() {
+async fn two_greedy_peers_leave_a_third_of_the_budget() {
     let budget = BodyBudget::default();
     for length in [BODY_LIMIT, SMALL] {
         let mut held = Vec::new();

@@ -67,7 +67,7 @@ pub enum ReviewError {
     #[error(transparent)]
     BadRequest(#[from] BadRequest),
     /// The caches aren't filled: without policies, adieu would revert workloads. The failurePolicy decides.
-    #[error("this replica has just started and doesn't know the policies yet")]
+    #[error("this replica has just started, and its caches are not filled yet")]
     NotSynced,
     /// The failurePolicy decides.
     #[error("too many large reviews at the same time: try again")]
