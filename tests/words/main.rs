@@ -1,4 +1,4 @@
-//! The words and the spelling of documents, of the chart, and of help texts.
+//! The words of documents, of the chart, of help texts and of Rust sources, and the spelling of all but the sources.
 //!
 //! [docs/words.toml](../../docs/words.toml) lists words that they don't use, with the replacement. The spelling is
 //! checked with the dictionary of typos; exceptions are in [_typos.toml](../../_typos.toml).
@@ -6,6 +6,7 @@
 #![allow(clippy::panic, clippy::unwrap_used)]
 
 mod dialect;
+mod rust;
 mod spelling;
 mod texts;
 
@@ -42,6 +43,12 @@ fn assert_none(findings: &[Finding]) {
 fn texts_use_the_words_of_kubernetes() {
     let words = dialect::Words::new(&toml::<dialect::File>("docs/words.toml")).unwrap();
     assert_none(&texts::all().iter().flat_map(|text| words.find(text)).collect::<Vec<_>>());
+}
+
+#[test]
+fn sources_use_the_words_of_kubernetes() {
+    let words = dialect::Words::new(&toml::<dialect::File>("docs/words.toml")).unwrap();
+    assert_none(&texts::code().iter().flat_map(|source| words.find(source)).collect::<Vec<_>>());
 }
 
 #[test]

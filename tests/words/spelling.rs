@@ -22,7 +22,7 @@ pub struct File {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct Settings {
-    /// Words by what they are corrected to, in lower case. One that is corrected to itself is spelled correctly.
+    /// Words with their corrections, in lower case. A word that is corrected to itself is spelled correctly.
     extend_words: BTreeMap<String, String>,
 }
 
