@@ -17,7 +17,7 @@
 //! | [`scheduler`] | which workload may roll out now | data only: no client, clock or async runtime |
 //! | [`webhook`] | `AdmissionReview` in, JSON patch out | the caches, never the API server |
 //! | [`controller`] | the writers: workloads, status, budgets, Events | the API server |
-//! | [`trial`] | disrupts a workload, follows its pods, and restores what it changed | the API server |
+//! | [`disruption`] | disrupts a workload, follows its pods, and restores temporary changes | the API server |
 //! | [`cli`] | one file or folder per command | everything |
 //!
 //! Pure functions decide about pod templates: [`plan::admit`] when a workload is created or updated, [`plan::evaluate`]
@@ -28,9 +28,9 @@ pub use adieu_verify::{load, report, verify};
 
 pub mod cli;
 pub mod controller;
+pub mod disruption;
 pub mod index;
 pub mod manifests;
 pub mod runtime;
 pub mod scheduler;
-pub mod trial;
 pub mod webhook;

@@ -197,9 +197,9 @@ mod tests {
 
     use super::{test_support::commanded, *};
     use crate::{
+        disruption::test_support::client,
         index::{unusable::UnusableObjects, workloads::Workloads},
         runtime::client::LIMIT,
-        trial::test_support::client,
     };
 
     #[tokio::test(start_paused = true)]

@@ -325,7 +325,7 @@ mod tests {
     use tokio::{task::yield_now, time::timeout};
 
     use super::*;
-    use crate::{controller::test_support::commanded, trial::test_support::client};
+    use crate::{controller::test_support::commanded, disruption::test_support::client};
 
     /// Two Deployments whose rollouts are complete, and a policy that changes one at a time.
     fn caches() -> Caches {

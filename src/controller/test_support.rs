@@ -6,9 +6,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Context, Replica, blocked::Blocked, events, scheduling::Scheduling, trees::Trees};
 use crate::{
+    disruption::test_support::client,
     index::{Index, caches::Caches},
     runtime::metrics::Metrics,
-    trial::test_support::client,
 };
 
 /// Of a replica that leads. Its API server never answers.

@@ -309,9 +309,9 @@ mod tests {
     use crate::{
         api::annotations::{ACCEPTED, PENDING},
         controller::test_support::commanded,
+        disruption::test_support::{client, client_of_bodies, failure},
         index::{caches::Caches, unusable::Reason},
         runtime::{FIELD_MANAGER, client::LIMIT},
-        trial::test_support::{client, client_of_bodies, failure},
     };
 
     const DEPLOYMENT: Kind = Kind::Deployment;

@@ -6,7 +6,7 @@ use kube::{Resource as _, ResourceExt as _};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::trial::test_support::{client, failure};
+use crate::disruption::test_support::{client, failure};
 
 fn service(name: &str, spec: Value) -> Value {
     let metadata = json!({"name": name, "namespace": "shop", "uid": name, "resourceVersion": "8"});

@@ -307,7 +307,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::trial::test_support::{client, failure};
+    use crate::disruption::test_support::{client, failure};
 
     fn page(generations: &[(&str, i64)], next: &str) -> Value {
         let deployment = |(name, generation): &(&str, i64)| json!({"metadata": {"name": name, "namespace": "shop", "generation": generation}});

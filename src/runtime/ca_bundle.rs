@@ -172,8 +172,8 @@ mod tests {
 
     use super::*;
     use crate::{
+        disruption::test_support::{client, failure},
         runtime::{client::LIMIT, readiness::Readiness},
-        trial::test_support::{client, failure},
     };
 
     /// A replica, and the senders of its CAs and its leadership.

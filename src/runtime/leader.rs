@@ -267,7 +267,7 @@ mod tests {
     use tower::service_fn;
 
     use super::*;
-    use crate::trial::test_support::failure;
+    use crate::disruption::test_support::failure;
 
     const SELF: &str = "adieu-1";
 

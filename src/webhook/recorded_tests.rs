@@ -1,4 +1,4 @@
-//! Reviews that an API server sent. `the_recorded_reviews_are_as_the_api_server_sends_them` recorded them, and compares
+//! Reviews that an API server sent. `recorded_reviews_match_those_of_the_api_server` recorded them, and compares
 //! them with those of a cluster.
 
 use serde_json::{Map, Value, json};

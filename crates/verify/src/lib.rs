@@ -1,10 +1,10 @@
-//! Load at a constant rate, and what a disruption did to it.
+//! Load at a constant rate, and how a disruption affects it.
 //!
-//! | module | what it holds | what it may use |
+//! | module | content | may use |
 //! |---|---|---|
-//! | [`verify`] | samples, pods' timelines, what was lost where, which drain is enough | data only |
+//! | [`verify`] | samples, pod timelines, lost requests and their pods, the required drain | data only |
 //! | [`load`] | requests at a constant rate | the service under load |
-//! | [`report`] | findings as tables, and as a page with plots | data only |
+//! | [`report`] | a report as tables, and as a page with plots | data only |
 
 pub mod load;
 pub mod report;

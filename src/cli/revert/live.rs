@@ -11,7 +11,7 @@ use kube::Config;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    super::verify::ask,
+    super::verify::confirm,
     Live,
     outcome::{ProgressReporter, Report, describe_plan, workloads},
     rollouts::{self, Budget},
@@ -77,7 +77,7 @@ async fn opt_out(arguments: &Live, json: bool) -> anyhow::Result<ExitCode> {
     {
         let intention = intention(&targets, &config.cluster_url.to_string(), arguments.max_concurrent.get());
         // On another thread, so that Ctrl-C works meanwhile.
-        let answer = tokio::task::spawn_blocking(move || ask(&intention));
+        let answer = tokio::task::spawn_blocking(move || confirm(&intention));
         let Some(answer) = interrupted.run_until_cancelled(answer).await else {
             return Ok(ExitCode::from(INTERRUPTED));
         };

@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     api::annotations::INJECTED,
+    disruption::test_support::{client_of_bodies, failure, not_found},
     plan::{self, NamespaceContext, Workload},
-    trial::test_support::{client_of_bodies, failure, not_found},
 };
 
 const BUDGET: Budget = Budget { max_concurrent: 2, patience: Duration::from_mins(10) };

@@ -1,4 +1,4 @@
-//! The file that a report goes to.
+//! The file of a report.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -8,8 +8,8 @@ use std::{
 
 use anyhow::Context as _;
 
-/// A file that can be written. What is in it stays until a report is; where there was none and no report
-/// comes, there is none afterwards.
+/// A writable file. Its content stays until a report is written. If it doesn't exist and no report is written, it
+/// doesn't exist afterwards either.
 #[derive(Debug)]
 pub(super) struct ReportFile<'a> {
     path: &'a Path,
@@ -18,7 +18,7 @@ pub(super) struct ReportFile<'a> {
 }
 
 impl<'a> ReportFile<'a> {
-    /// Checks that it can be written.
+    /// Checks that the file is writable.
     pub(super) fn at(path: &'a Path) -> anyhow::Result<Self> {
         let is_placeholder = open(path).with_context(|| format!("creating {}", path.display()))?;
         Ok(Self { path, is_placeholder })
@@ -38,7 +38,7 @@ impl Drop for ReportFile<'_> {
     }
 }
 
-/// Whether it had to be created.
+/// Opens the file. Returns whether it was created.
 fn open(path: &Path) -> io::Result<bool> {
     match File::create_new(path) {
         Ok(_) => Ok(true),
@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_report_stays_as_it_is_until_the_next_is_written() {
+    fn an_old_report_stays_until_the_next_is_written() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("report.html");
         fs::write(&path, "a long report of the last run").unwrap();
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn where_no_report_is_written_no_file_is_left() {
+    fn without_a_report_no_file_is_left() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("report.html");
         drop(ReportFile::at(&path).unwrap());

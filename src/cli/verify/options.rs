@@ -1,4 +1,4 @@
-//! The arguments that say what the load consists of.
+//! The arguments of the load.
 
 use std::{
     fs,
@@ -15,7 +15,7 @@ use crate::load::{Client, Options};
 #[derive(Debug, clap::Args)]
 #[group(skip)]
 pub(super) struct Arguments {
-    /// Where requests go: the way that users take to the workload.
+    /// The URL by which users reach the workload.
     #[arg(long, value_name = "URL")]
     url: String,
 
@@ -43,7 +43,7 @@ pub(super) struct Arguments {
     #[arg(short, long, value_name = "TEXT")]
     data: Option<String>,
 
-    /// How long an answer may take before the request counts as lost.
+    /// The time after which a request without an answer is lost.
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
     timeout: Duration,
 
@@ -55,19 +55,22 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "FILE", conflicts_with = "insecure")]
     cacert: Option<PathBuf>,
 
-    /// How many requests may wait for their answers; what is due beyond that is not sent, and told.
+    /// The limit of requests in flight; requests due beyond it are not sent, and reported.
     #[arg(long, value_name = "N", default_value = "2000")]
     max_in_flight: NonZeroUsize,
 
-    /// The header of answers that names the pod.
+    /// The response header that names the pod.
     #[arg(long, value_name = "NAME")]
     pod_header: Option<String>,
 }
 
 impl Arguments {
-    /// What the load consists of; an error where it can't be sent.
+    /// The options of the load.
+    ///
+    /// # Errors
+    /// An option is invalid, or the CA file can't be read.
     pub(super) fn options(&self) -> anyhow::Result<Options> {
-        let authorities = self
+        let ca_certificates = self
             .cacert
             .as_ref()
             .map(|file| fs::read_to_string(file).with_context(|| format!("reading {}", file.display())));
@@ -81,7 +84,7 @@ impl Arguments {
             data: self.data.clone(),
             timeout: self.timeout,
             insecure: self.insecure,
-            authorities: authorities.transpose()?,
+            ca_certificates: ca_certificates.transpose()?,
             max_in_flight: self.max_in_flight,
             pod_header: self.pod_header.clone(),
         };
@@ -90,16 +93,16 @@ impl Arguments {
     }
 }
 
-/// A duration with its unit, such as `10s`, `500ms` or `1m 30s`; more than none.
+/// A positive duration with its unit, such as `10s`, `500ms` or `1m 30s`.
 pub(in crate::cli) fn duration(text: &str) -> Result<Duration, String> {
     let parsed = text.parse::<SignedDuration>().ok().and_then(|time| Duration::try_from(time).ok());
     parsed
         .filter(|time| !time.is_zero())
-        .ok_or_else(|| "give a time with its unit, such as 10s, 500ms or 2m".to_owned())
+        .ok_or_else(|| "use a time with its unit, such as 10s, 500ms or 2m".to_owned())
 }
 
 fn header(text: &str) -> Result<(String, String), String> {
-    let (name, value) = text.split_once(':').ok_or("give a header as \"Name: value\"")?;
+    let (name, value) = text.split_once(':').ok_or("use the form \"Name: value\"")?;
     Ok((name.trim().to_owned(), value.trim().to_owned()))
 }
 

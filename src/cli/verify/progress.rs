@@ -1,16 +1,16 @@
-//! How far a run is, on standard error; nothing where that is no terminal.
+//! The progress of a run, on standard error if that is a terminal.
 
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::sync::watch;
 
-use super::course::Count;
+use super::count::Count;
 use crate::verify::Requests;
 
 const TICK: Duration = Duration::from_millis(100);
 
-/// A line that says what is going on; it is gone in the end.
+/// A line with the current phase, cleared at the end.
 #[derive(Debug)]
 pub(super) struct Progress(ProgressBar);
 
@@ -23,13 +23,13 @@ impl Progress {
         Self(bar)
     }
 
-    /// Says what is being done now.
-    pub(super) fn phase(&self, what: impl Into<String>) {
+    /// Shows a phase.
+    pub(super) fn phase(&self, phase: impl Into<String>) {
         self.0.enable_steady_tick(TICK);
-        self.0.set_prefix(what.into());
+        self.0.set_prefix(phase.into());
     }
 
-    /// Shows what becomes of the requests, for as long as it is polled.
+    /// Shows the request counts, while it is polled.
     pub(super) async fn count(&self, mut count: watch::Receiver<Count>) {
         while count.changed().await.is_ok() {
             let Requests { sent, lost, not_sent, .. } = count.borrow_and_update().requests;
@@ -39,7 +39,7 @@ impl Progress {
         }
     }
 
-    /// Gives the terminal back, for a question.
+    /// Clears the line, for a question.
     pub(super) fn pause(&self) {
         self.0.disable_steady_tick();
         self.0.finish_and_clear();

@@ -1,7 +1,7 @@
 use serde_json::{Value, json};
 
 use super::{super::workloads::CACHE_LAG, *};
-use crate::{api::labels::INJECTION, trial::test_support::client};
+use crate::{api::labels::INJECTION, disruption::test_support::client};
 
 fn namespace(name: &str, labels: &Value) -> Namespace {
     serde_json::from_value(json!({"metadata": {"name": name, "labels": labels}})).unwrap()

@@ -16,33 +16,35 @@ use hyper_util::{
 use tokio::time::{Instant, timeout};
 
 use super::{
-    Options,
+    options::Options,
     resolver::{Resolver, Unresolved},
     tls,
 };
 use crate::verify::{Cause, Outcome, Sample};
 
-/// Why a load can't be sent as it is asked for.
+/// Why a load can't be sent with the given options.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The URL is none that requests can be sent to.
-    #[error("--url: {0:?} is no URL of a service: give one with http:// or https:// and a host")]
+    /// The URL is invalid, or has no scheme or host.
+    #[error(
+        "--url: {0:?} is not the URL of a service: it must start with http:// or https://, followed by a host"
+    )]
     Url(String),
-    /// The method is none of HTTP's.
-    #[error("--method: {0:?} is no HTTP method")]
+    /// The method is invalid.
+    #[error("--method: {0:?} is not an HTTP method")]
     Method(String),
-    /// A header is none of HTTP's.
-    #[error("--header: {0:?} is no HTTP header: give it as \"Name: value\"")]
+    /// A header is invalid.
+    #[error("--header: {0:?} is not an HTTP header: use the form \"Name: value\"")]
     Header(String),
-    /// The header that names the pod is none of HTTP's.
-    #[error("--pod-header: {0:?} is no name of an HTTP header")]
+    /// The name of the header that names the pod is invalid.
+    #[error("--pod-header: {0:?} is not the name of an HTTP header")]
     PodHeader(String),
-    /// The authorities can't be used.
+    /// TLS can't be set up.
     #[error(transparent)]
     Tls(#[from] tls::Error),
 }
 
-/// What sends the requests of a load.
+/// Sends the requests of a load.
 #[derive(Clone, Debug)]
 pub struct Client {
     client: legacy::Client<HttpsConnector<HttpConnector<Resolver>>, Full<Bytes>>,
@@ -57,25 +59,25 @@ struct Template {
     body: Bytes,
     timeout: Duration,
     pod_header: Option<HeaderName>,
-    /// The host, where it is an address: whoever fails to answer is known by it.
+    /// The host, if it is an IP address: the peer of requests that get no connection.
     host: Option<IpAddr>,
 }
 
-/// What came of a request.
+/// The outcome of a request, without its times.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
     /// Whether it was answered.
     pub outcome: Outcome,
-    /// The pod that answered, by its own word.
+    /// The pod that the answer names.
     pub pod: Option<String>,
-    /// The address at the other end of the connection, where it is known.
+    /// The peer's address, if known.
     pub peer: Option<IpAddr>,
-    /// How long the request waited for its connection, TLS included; all the time where it got none.
+    /// How long the request waited for its connection, including TLS; the whole time if it got none.
     pub connecting: Duration,
 }
 
 impl Answer {
-    /// What it makes of a request that was due then and took so long.
+    /// The sample of a request with these times.
     #[must_use]
     pub fn sample(self, due: Duration, took: Duration) -> Sample {
         let Self { outcome, pod, peer, connecting } = self;
@@ -84,17 +86,17 @@ impl Answer {
 }
 
 impl Client {
-    /// A client for these requests; nothing is sent yet.
+    /// A client for these requests. It sends none yet.
     ///
     /// # Errors
-    /// Where the options name no request.
+    /// An option is invalid.
     pub fn new(options: &Options) -> Result<Self, Error> {
         let request = Template::new(options)?;
         let mut http = HttpConnector::new_with_resolver(Resolver::default());
         http.enforce_http(false);
         http.set_nodelay(true);
         let https = HttpsConnectorBuilder::new()
-            .with_tls_config(tls::config(&request.uri, options.insecure, options.authorities.as_deref())?)
+            .with_tls_config(tls::config(&request.uri, options.insecure, options.ca_certificates.as_deref())?)
             .https_or_http();
         let connector = if options.http2 {
             https.enable_http2().wrap_connector(http)
@@ -120,12 +122,12 @@ impl Client {
                 connecting: Duration::ZERO,
             };
             let Ok(mut request) = template.request() else { return lost(Cause::Other) };
-            let asked = Instant::now();
+            let started = Instant::now();
             let mut connection = capture_connection(&mut request);
-            // Over at the latest when the request is.
+            // Ends with the request at the latest.
             let connected = async {
                 let connected = connection.wait_for_connection_metadata().await.is_some();
-                connected.then(|| asked.elapsed())
+                connected.then(|| started.elapsed())
             };
             let exchange = async {
                 let response = client.request(request).await.map_err(|error| lost(cause(&error)))?;
@@ -144,28 +146,28 @@ impl Client {
                 Ok(Ok(answer) | Err(answer)) => answer,
                 Err(_) => lost(Cause::TimedOut),
             };
-            Answer { connecting: connected.unwrap_or_else(|| asked.elapsed()), ..answer }
+            Answer { connecting: connected.unwrap_or_else(|| started.elapsed()), ..answer }
         }
     }
 }
 
 impl Template {
     fn new(options: &Options) -> Result<Self, Error> {
-        let no_url = || Error::Url(options.url.clone());
-        let uri: Uri = options.url.parse().map_err(|_| no_url())?;
-        let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(no_url)?;
+        let invalid_url = || Error::Url(options.url.clone());
+        let uri: Uri = options.url.parse().map_err(|_| invalid_url())?;
+        let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(invalid_url)?;
         if !matches!(uri.scheme_str(), Some("http" | "https")) {
-            return Err(no_url());
+            return Err(invalid_url());
         }
         let host = host.trim_start_matches('[').trim_end_matches(']').parse().ok();
         let mut headers = HeaderMap::new();
         for (name, value) in &options.headers {
-            let no_header = || Error::Header(format!("{name}: {value}"));
-            let name = HeaderName::try_from(name).map_err(|_| no_header())?;
-            headers.append(name, HeaderValue::try_from(value).map_err(|_| no_header())?);
+            let invalid_header = || Error::Header(format!("{name}: {value}"));
+            let name = HeaderName::try_from(name).map_err(|_| invalid_header())?;
+            headers.append(name, HeaderValue::try_from(value).map_err(|_| invalid_header())?);
         }
-        // Told so, the server closes first, and keeps what TCP remembers of a connection: a client that opens
-        // hundreds a second would run out of ports.
+        // With this header the server closes first, and TIME_WAIT stays at its side: a client that opens hundreds of
+        // connections per second would run out of ports.
         if !options.keep_alive && !options.http2 {
             headers.entry(header::CONNECTION).or_insert(HeaderValue::from_static("close"));
         }
@@ -207,7 +209,7 @@ impl Template {
     }
 }
 
-/// What an error comes from: the innermost that is known.
+/// The cause of an error: the innermost known one.
 fn cause(error: &(dyn StdError + 'static)) -> Cause {
     let mut found = Cause::Closed;
     let mut next = Some(error);
@@ -221,7 +223,7 @@ fn cause(error: &(dyn StdError + 'static)) -> Cause {
         if let Some(error) = error.downcast_ref::<legacy::Error>() {
             found = if error.is_connect() { Cause::Other } else { Cause::Closed };
         }
-        // An error inside of an io::Error is not its source.
+        // The error inside an io::Error is not its source.
         let inner = error.downcast_ref::<io::Error>().map(|error| {
             found = of_io(error.kind());
             error.get_ref().map(|inner| inner as &(dyn StdError + 'static))

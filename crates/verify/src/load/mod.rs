@@ -1,20 +1,18 @@
-//! A load at a constant rate over HTTP, and what became of each of its requests.
+//! Sends HTTP requests at a constant rate, and records the outcome of each.
 //!
-//! It is open: a request is sent when it is due, however long others take, and its time counts from when it
-//! was due. Only where as many as may be wait for their answers is one not sent, and that is told.
+//! The load is open-loop: a slow answer doesn't delay the next request, and latency counts from when a request was
+//! due. If the limit of requests in flight is reached, a request is not sent, and is reported as such.
 
 mod client;
+mod options;
 mod resolver;
 mod tls;
 
 pub use client::{Answer, Client, Error};
+pub use options::Options;
 
-use std::{
-    num::{NonZeroU32, NonZeroUsize},
-    time::Duration,
-};
+use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use tokio::{
     task::JoinSet,
     time::{Instant, sleep_until},
@@ -23,57 +21,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::verify::{Cause, Outcome, Sample, Schedule};
 
-/// What a load consists of.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Options {
-    /// Where requests go; with http: or https:.
-    pub url: String,
-    /// Requests per second.
-    pub rate: NonZeroU32,
-    /// Whether connections are used for more than one request.
-    pub keep_alive: bool,
-    /// HTTP/2: by prior knowledge where the URL says http:, by ALPN where it says https:.
-    pub http2: bool,
-    /// GET and the like.
-    pub method: String,
-    /// Headers of every request.
-    pub headers: Vec<(String, String)>,
-    /// The body of every request.
-    pub data: Option<String>,
-    /// How long an answer may take, from when the request was sent.
-    pub timeout: Duration,
-    /// Whether any certificate will do.
-    pub insecure: bool,
-    /// The authorities that certificates may be from, PEM; the machine's own where absent.
-    pub authorities: Option<String>,
-    /// How many requests may wait for their answers.
-    pub max_in_flight: NonZeroUsize,
-    /// The header of answers that names the pod.
-    pub pod_header: Option<String>,
-}
-
-impl Options {
-    /// A hundred GET requests a second, each on a connection of its own.
-    pub fn to(url: impl Into<String>) -> Self {
-        Self {
-            url: url.into(),
-            rate: NonZeroU32::MIN.saturating_add(99),
-            keep_alive: false,
-            http2: false,
-            method: "GET".to_owned(),
-            headers: vec![],
-            data: None,
-            timeout: Duration::from_secs(10),
-            insecure: false,
-            authorities: None,
-            max_in_flight: NonZeroUsize::MIN.saturating_add(1999),
-            pod_header: None,
-        }
-    }
-}
-
-/// Sends requests until `stop`, and waits for the answers of those that were sent. Each is handed to `sink`
-/// when it is over, in times from `origin`.
+/// Sends requests until `stop`, then waits for the outstanding answers. `sink` gets each request when it ends, in
+/// times from `origin`.
 pub async fn run(
     client: &Client,
     options: &Options,
@@ -82,15 +31,15 @@ pub async fn run(
     stop: CancellationToken,
 ) {
     let schedule = Schedule { rate: options.rate };
-    let begun = origin.elapsed();
+    let started = origin.elapsed();
     let mut requests = JoinSet::new();
     for number in 0.. {
-        let due = begun + schedule.due(number);
+        let due = started + schedule.due(number);
         loop {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return finish(requests, sink).await,
-                Some(over) = requests.join_next() => sink(over.unwrap_or_else(|_| failed(due))),
+                Some(ended) = requests.join_next() => sink(ended.unwrap_or_else(|_| failed(due))),
                 () = sleep_until(origin + due) => break,
             }
         }
@@ -107,12 +56,12 @@ pub async fn run(
 }
 
 async fn finish(mut requests: JoinSet<Sample>, mut sink: impl FnMut(Sample)) {
-    while let Some(over) = requests.join_next().await {
-        sink(over.unwrap_or_else(|_| failed(Duration::ZERO)));
+    while let Some(ended) = requests.join_next().await {
+        sink(ended.unwrap_or_else(|_| failed(Duration::ZERO)));
     }
 }
 
-/// A request that panicked would be a fault of this program, and is no answer.
+/// A request whose task panicked counts as lost.
 fn failed(due: Duration) -> Sample {
     Sample {
         due,

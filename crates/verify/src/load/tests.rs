@@ -27,12 +27,12 @@ fn at(address: SocketAddr) -> Options {
     options(&format!("http://{address}/"))
 }
 
-async fn ask(options: &Options) -> Answer {
+async fn request(options: &Options) -> Answer {
     Client::new(options).unwrap().request().await
 }
 
-/// Treats every connection as `treat` does; the second counts connections.
-async fn server<F>(treat: impl Fn(TcpStream) -> F + Send + 'static) -> (SocketAddr, Arc<AtomicUsize>)
+/// A server that handles every connection with `handle`, and counts connections.
+async fn server<F>(handle: impl Fn(TcpStream) -> F + Send + 'static) -> (SocketAddr, Arc<AtomicUsize>)
 where
     F: Future<Output = ()> + Send + 'static,
 {
@@ -43,13 +43,13 @@ where
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             count.fetch_add(1, Ordering::Relaxed);
-            tokio::spawn(treat(stream));
+            tokio::spawn(handle(stream));
         }
     });
     (address, connections)
 }
 
-/// Answers requests for as long as the client keeps the connection.
+/// A server that answers requests until the client closes the connection.
 async fn answering(answer: &'static str) -> (SocketAddr, Arc<AtomicUsize>) {
     server(move |mut stream| async move {
         let mut request = [0; 1024];
@@ -65,21 +65,21 @@ async fn answering(answer: &'static str) -> (SocketAddr, Arc<AtomicUsize>) {
 const OK: &str = "HTTP/1.1 200 OK\r\nx-pod: web-1\r\ncontent-length: 2\r\n\r\nok";
 
 #[tokio::test]
-async fn an_answer_tells_its_status_its_pod_and_where_it_came_from() {
+async fn an_answer_has_its_status_pod_and_peer() {
     let (address, _) = answering(OK).await;
-    let answer = ask(&at(address)).await;
+    let answer = request(&at(address)).await;
     assert_eq!(answer.outcome, Outcome::Answered(200));
     assert_eq!(answer.pod.as_deref(), Some("web-1"));
     assert_eq!(answer.peer, Some(address.ip()));
     let (missing, _) = answering("HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n").await;
-    assert_eq!(ask(&at(missing)).await.outcome, Outcome::Answered(404), "the service is there");
+    assert_eq!(request(&at(missing)).await.outcome, Outcome::Answered(404), "the service answers");
 }
 
 #[tokio::test]
 async fn a_loss_has_its_cause() {
     let (broken, _) =
         answering("HTTP/1.1 503 Service Unavailable\r\nx-pod: web-2\r\ncontent-length: 0\r\n\r\n").await;
-    let answer = ask(&at(broken)).await;
+    let answer = request(&at(broken)).await;
     assert_eq!(answer.outcome, Outcome::Lost(Cause::ServerError(503)));
     assert_eq!(answer.pod.as_deref(), Some("web-2"));
 
@@ -88,40 +88,40 @@ async fn a_loss_has_its_cause() {
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 200\r\n\r\nok").await;
     })
     .await;
-    assert_eq!(ask(&at(cut)).await.outcome, Outcome::Lost(Cause::Closed));
+    assert_eq!(request(&at(cut)).await.outcome, Outcome::Lost(Cause::Closed));
 
     let (silent, _) = server(|mut stream| async move { drop(stream.read(&mut [0; 1024]).await) }).await;
-    assert_eq!(ask(&at(silent)).await.outcome, Outcome::Lost(Cause::Closed));
+    assert_eq!(request(&at(silent)).await.outcome, Outcome::Lost(Cause::Closed));
 
-    // The rest of the request arrived and isn't read: that is answered with a reset.
+    // TCP resets a connection that is closed with unread data.
     let (reset, _) = server(|mut stream| async move { drop(stream.read(&mut [0; 1]).await) }).await;
-    assert_eq!(ask(&at(reset)).await.outcome, Outcome::Lost(Cause::Reset));
+    assert_eq!(request(&at(reset)).await.outcome, Outcome::Lost(Cause::Reset));
 
     let (hanging, _) = server(|stream| async move {
         std::future::pending::<()>().await;
         drop(stream);
     })
     .await;
-    let hasty = Options { timeout: Duration::from_millis(50), ..at(hanging) };
-    let answer = ask(&hasty).await;
+    let impatient = Options { timeout: Duration::from_millis(50), ..at(hanging) };
+    let answer = request(&impatient).await;
     assert_eq!(answer.outcome, Outcome::Lost(Cause::TimedOut));
-    assert!(answer.connecting < hasty.timeout, "it was connected: {answer:?}");
-    let hasty = Options { url: format!("https://{hanging}/"), insecure: true, ..hasty };
-    let answer = ask(&hasty).await;
+    assert!(answer.connecting < impatient.timeout, "it was connected: {answer:?}");
+    let impatient = Options { url: format!("https://{hanging}/"), insecure: true, ..impatient };
+    let answer = request(&impatient).await;
     assert_eq!(answer.outcome, Outcome::Lost(Cause::TimedOut));
-    assert!(answer.connecting >= hasty.timeout, "TLS belongs to a connection: {answer:?}");
+    assert!(answer.connecting >= impatient.timeout, "connecting includes TLS: {answer:?}");
 
     let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let answer = ask(&at(closed)).await;
+    let answer = request(&at(closed)).await;
     assert_eq!(answer.outcome, Outcome::Lost(Cause::Refused));
     assert_eq!(answer.peer, Some(closed.ip()), "known from the URL");
 
-    let unknown = ask(&options("http://nowhere.invalid/")).await;
+    let unknown = request(&options("http://nowhere.invalid/")).await;
     assert_eq!(unknown.outcome, Outcome::Lost(Cause::Unresolved));
 }
 
 #[tokio::test]
-async fn options_that_name_no_request_are_told_which() {
+async fn an_error_names_the_invalid_option() {
     let good = || options("http://localhost/");
     for (options, part) in [
         (Options { url: "localhost".to_owned(), ..good() }, "--url"),
@@ -129,14 +129,14 @@ async fn options_that_name_no_request_are_told_which() {
         (Options { method: "GE T".to_owned(), ..good() }, "--method"),
         (Options { headers: vec![("a b".to_owned(), String::new())], ..good() }, "--header"),
         (Options { pod_header: Some("x pod".to_owned()), ..good() }, "--pod-header"),
-        (Options { authorities: Some("nothing".to_owned()), ..good() }, "--cacert"),
+        (Options { ca_certificates: Some("nothing".to_owned()), ..good() }, "--cacert"),
     ] {
-        let said = Client::new(&options).unwrap_err().to_string();
-        assert!(said.starts_with(part), "{said}");
+        let message = Client::new(&options).unwrap_err().to_string();
+        assert!(message.starts_with(part), "{message}");
     }
 }
 
-/// What a load of this many requests comes to.
+/// The samples of a load with at least this many requests.
 async fn run_for(options: &Options, number: usize) -> Vec<Sample> {
     let stop = CancellationToken::new();
     let mut samples = Vec::new();
@@ -151,9 +151,9 @@ async fn run_for(options: &Options, number: usize) -> Vec<Sample> {
 }
 
 #[tokio::test]
-async fn connections_are_new_each_time_unless_they_are_to_be_kept() {
+async fn each_request_opens_a_connection_without_keep_alive() {
     let (address, connections) = answering(OK).await;
-    // A busy machine has many on their way.
+    // On a busy machine many requests are in flight.
     let patient = |address| Options { max_in_flight: 100_000.try_into().unwrap(), ..at(address) };
     let samples = run_for(&patient(address), 50).await;
     assert!(samples.iter().all(Sample::is_answered));
@@ -167,8 +167,8 @@ async fn connections_are_new_each_time_unless_they_are_to_be_kept() {
 }
 
 #[tokio::test]
-async fn requests_are_due_at_their_rate_and_wait_for_nobody() {
-    // Nobody answers, so that every request would wait for the one before.
+async fn slow_answers_do_not_delay_requests() {
+    // Without answers, a closed-loop load would wait for the first request.
     let (address, _) = server(|stream| async move {
         std::future::pending::<()>().await;
         drop(stream);
@@ -181,7 +181,7 @@ async fn requests_are_due_at_their_rate_and_wait_for_nobody() {
     for (number, sample) in samples.iter().enumerate() {
         assert_eq!(sample.due, first + Duration::from_millis(number as u64));
     }
-    // As many as may be were on their way, the rest was not sent, and that is told.
+    // Requests beyond the limit in flight are not sent, and are reported.
     let sent = samples.iter().filter(|sample| sample.outcome == Outcome::Lost(Cause::TimedOut)).count();
     let not_sent = samples.iter().filter(|sample| sample.outcome == Outcome::NotSent).count();
     assert_eq!(sent + not_sent, samples.len());
@@ -189,7 +189,7 @@ async fn requests_are_due_at_their_rate_and_wait_for_nobody() {
 }
 
 #[tokio::test]
-async fn what_was_sent_is_waited_for() {
+async fn outstanding_answers_are_awaited_after_the_stop() {
     let (address, _) = server(|mut stream| async move {
         let _ = stream.read(&mut [0; 1024]).await;
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -198,7 +198,7 @@ async fn what_was_sent_is_waited_for() {
     .await;
     let options = Options { rate: 200.try_into().unwrap(), ..at(address) };
     let samples = run_for(&options, 1).await;
-    assert!(samples.len() > 1, "more were under way when the first was over");
+    assert!(samples.len() > 1, "more were in flight when the first ended");
     assert!(samples.iter().all(|sample| {
         sample.is_answered() && sample.took.saturating_sub(sample.connecting) >= Duration::from_millis(100)
     }));

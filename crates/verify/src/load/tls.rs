@@ -1,4 +1,4 @@
-//! Whose certificates a load trusts.
+//! The certificates that a load trusts.
 
 use std::sync::Arc;
 
@@ -13,50 +13,53 @@ use rustls::{
 /// Why TLS can't be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The file of authorities holds none.
-    #[error("--cacert: no PEM certificate in it")]
-    Authorities,
-    /// The machine has none.
+    /// The file contains no CA certificate.
+    #[error("--cacert: the file has no PEM certificate")]
+    NoCertificate,
+    /// The system has no CA certificates.
     #[error(
-        "this machine has no certificate authorities to check the service's certificate with: \
-         give --cacert FILE, or --insecure"
+        "this system has no CA certificates to verify the service's certificate: use --cacert FILE or --insecure"
     )]
-    NoAuthorities,
-    /// They can't be used.
+    NoSystemCertificates,
+    /// rustls rejects the configuration.
     #[error("setting up TLS")]
     Tls(#[from] rustls::Error),
 }
 
-/// The configuration for requests to `uri`: `authorities` (PEM) instead of the machine's, or none at all.
-pub(super) fn config(uri: &Uri, insecure: bool, authorities: Option<&str>) -> Result<ClientConfig, Error> {
+/// The configuration for requests to `uri`, with `ca_certificates` (PEM) or the system's, or without verification.
+pub(super) fn config(
+    uri: &Uri,
+    insecure: bool,
+    ca_certificates: Option<&str>,
+) -> Result<ClientConfig, Error> {
     let provider = Arc::new(ring::default_provider());
     let builder =
         ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
     if insecure {
-        let anything = Arc::new(Anything(provider));
-        return Ok(builder.dangerous().with_custom_certificate_verifier(anything).with_no_client_auth());
+        let verifier = Arc::new(AnyCertificate(provider));
+        return Ok(builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth());
     }
     let mut roots = RootCertStore::empty();
-    if let Some(pem) = authorities {
+    if let Some(pem) = ca_certificates {
         let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
-        roots.add_parsable_certificates(certificates.map_err(|_| Error::Authorities)?);
+        roots.add_parsable_certificates(certificates.map_err(|_| Error::NoCertificate)?);
         if roots.is_empty() {
-            return Err(Error::Authorities);
+            return Err(Error::NoCertificate);
         }
     } else if uri.scheme_str() == Some("https") {
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         if roots.is_empty() {
-            return Err(Error::NoAuthorities);
+            return Err(Error::NoSystemCertificates);
         }
     }
     Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
 
-/// Takes any certificate, but checks that the server holds its key.
+/// Accepts any certificate, but verifies that the server has its key.
 #[derive(Debug)]
-struct Anything(Arc<CryptoProvider>);
+struct AnyCertificate(Arc<CryptoProvider>);
 
-impl ServerCertVerifier for Anything {
+impl ServerCertVerifier for AnyCertificate {
     fn verify_server_cert(
         &self,
         _: &CertificateDer<'_>,

@@ -1,15 +1,15 @@
-//! Findings as a page: one file of HTML that needs nothing else.
+//! The report as a self-contained HTML page.
 
 use std::time::Duration;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::{
-    after, milliseconds,
+    format::{after, milliseconds},
     plot::{self, Error},
     table,
 };
-use crate::verify::{Findings, Recording, ties};
+use crate::verify::{Recording, VerificationReport, attributions};
 
 /// How many lost requests the page lists.
 const LISTED: usize = 500;
@@ -21,18 +21,22 @@ table { border-collapse: collapse } th, td { text-align: left; padding: .25rem .
 .good { color: #2b7a4b } .bad { color: #c02828 } svg { width: 100%; height: auto } ol { font-family: monospace }
 .legend span { display: inline-block; margin-right: 1.2rem } .legend i { display: inline-block; width: .9em; height: .9em; margin-right: .35em }";
 
-/// The page.
+/// Renders the page.
 ///
 /// # Errors
-/// Where a plot can't be drawn.
-pub fn page(findings: &Findings, recording: &Recording) -> Result<String, Error> {
-    let subject = &findings.subject;
-    let title = format!("{} in {}: {}", subject.workload, subject.namespace, subject.disruption);
+/// A plot can't be drawn.
+pub fn page(report: &VerificationReport, recording: &Recording) -> Result<String, Error> {
+    let run = &report.run;
+    let title = format!("{} in {}: {}", run.workload, run.namespace, run.disruption);
     let lost = recording.samples.iter().filter(|sample| sample.loss().is_some());
     let marks: Vec<(Duration, usize)> = lost
-        .flat_map(|sample| ties(sample, &recording.lives).into_iter().map(|tie| (sample.due, tie.life)))
+        .flat_map(|sample| {
+            attributions(sample, &recording.timelines)
+                .into_iter()
+                .map(|attribution| (sample.due, attribution.index))
+        })
         .collect();
-    let plots = [plot::rates(recording)?, plot::latencies(recording)?, plot::lives(recording, &marks)?];
+    let plots = [plot::rates(recording)?, plot::latencies(recording)?, plot::pods(recording, &marks)?];
     let page = html! {
         (DOCTYPE)
         html lang="en" {
@@ -44,31 +48,31 @@ pub fn page(findings: &Findings, recording: &Recording) -> Result<String, Error>
             }
             body {
                 h1 { (title) }
-                p { (subject.rate) " requests/s to " code { (subject.url) } " for " (format!("{:.1}", findings.duration_seconds)) " s" }
-                (summary(findings))
+                p { (run.rate) " requests/s to " code { (run.url) } " for " (format!("{:.1}", report.duration_seconds)) " s" }
+                (summary(report))
                 h2 { "Over time" }
                 p { "The grey lines are the beginning and the end of the disruption." }
                 @for plot in plots { (PreEscaped(plot)) }
                 (legend())
-                @if findings.pods.iter().any(|pod| pod.terminating_seconds.is_some()) { (pods(findings)) }
-                @if !findings.losses.is_empty() { (losses(findings)) }
+                @if report.pods.iter().any(|pod| pod.terminating_seconds.is_some()) { (pods(report)) }
+                @if !report.losses.is_empty() { (losses(report)) }
             }
         }
     };
     Ok(page.into_string())
 }
 
-fn summary(findings: &Findings) -> Markup {
-    let (requests, latency) = (&findings.requests, &findings.latency_seconds);
-    let verdict = if findings.nothing_is_lost() { "good" } else { "bad" };
+fn summary(report: &VerificationReport) -> Markup {
+    let (requests, latency) = (&report.requests, &report.latency_seconds);
+    let verdict = if report.is_lossless() { "good" } else { "bad" };
     html! {
         p class=(verdict) {
             strong { (requests.lost) " of " (requests.sent) " requests were lost" }
             @if requests.not_sent > 0 { ", and " (requests.not_sent) " more were due and not sent" }
         }
-        @if let Some(why) = &findings.incomplete { p class="bad" { "The run didn't come to its end: " (why) } }
+        @if let Some(why) = &report.incomplete { p class="bad" { "The run is incomplete: " (why) } }
         table {
-            @for (cause, count) in &findings.causes { tr { th { (cause) } td { (count) } } }
+            @for (cause, count) in &report.causes { tr { th { (cause) } td { (count) } } }
             tr {
                 th { "latency" }
                 td {
@@ -77,10 +81,10 @@ fn summary(findings: &Findings) -> Markup {
                     ", slowest " (milliseconds(latency.max))
                 }
             }
-            @if let Some(worst) = &findings.worst {
+            @if let Some(worst) = &report.worst {
                 tr { th { "worst moment" } td { (format!("at {:.2} s: ", worst.at_seconds)) (worst.explanation) } }
             }
-            @if let Some(drain) = &findings.drain {
+            @if let Some(drain) = &report.drain {
                 tr { th { "drain" } td { (drain.headline()) ", " (drain.certainty) br; (drain.advice) } }
             }
         }
@@ -97,7 +101,7 @@ fn legend() -> Markup {
     }
 }
 
-fn pods(findings: &Findings) -> Markup {
+fn pods(report: &VerificationReport) -> Markup {
     html! {
         h2 { "Pods that terminated" }
         p { "Times count from the start of a pod's termination." }
@@ -107,7 +111,7 @@ fn pods(findings: &Findings) -> Markup {
                     th { (head) }
                 }
             }
-            @for pod in findings.pods.iter().filter(|pod| pod.terminating_seconds.is_some()) {
+            @for pod in report.pods.iter().filter(|pod| pod.terminating_seconds.is_some()) {
                 tr {
                     td { (pod.name) }
                     td { (pod.node.as_deref().unwrap_or_default()) }
@@ -123,10 +127,10 @@ fn pods(findings: &Findings) -> Markup {
     }
 }
 
-fn losses(findings: &Findings) -> Markup {
+fn losses(report: &VerificationReport) -> Markup {
     html! {
         h2 { "Lost requests" }
-        ol { @for loss in findings.losses.iter().take(LISTED) { li { (table::line(loss)) } } }
-        @if findings.losses.len() > LISTED { p { "… and " (findings.losses.len() - LISTED) " more" } }
+        ol { @for loss in report.losses.iter().take(LISTED) { li { (table::line(loss)) } } }
+        @if report.losses.len() > LISTED { p { "… and " (report.losses.len() - LISTED) " more" } }
     }
 }

@@ -1,4 +1,4 @@
-//! Plots of a run over time, as SVG: requests, latency, and the pods' lives.
+//! Plots of a run over time, as SVG: requests, latency, and pod timelines.
 
 use std::{error::Error as StdError, ops::Range, time::Duration};
 
@@ -11,7 +11,7 @@ use plotters::{
     style::{Color as _, IntoFont as _, RGBColor},
 };
 
-use crate::verify::{Life, Recording, Sample};
+use crate::verify::{PodTimeline, Recording, Sample};
 
 /// A plot that can't be drawn.
 #[derive(Debug, thiserror::Error)]
@@ -26,7 +26,7 @@ impl Error {
 
 const WIDTH: u32 = 1000;
 const HEIGHT: u32 = 220;
-/// What a pod's line takes.
+/// The height of a pod's line.
 const LINE: u32 = 26;
 /// What the axis and its words take beside the lines.
 const FRAME: u32 = 50;
@@ -43,7 +43,7 @@ const DRAINING: RGBColor = RGBColor(0xe0, 0xa0, 0x30);
 const WITHDRAWN: RGBColor = RGBColor(0x8a, 0x6d, 0x3b);
 const DISRUPTION: RGBColor = RGBColor(0x77, 0x77, 0x77);
 
-/// What the colours of the pods' lines mean.
+/// The colours of the pods' lines.
 pub(super) const LEGEND: [(&str, RGBColor); 5] = [
     ("starting", STARTING),
     ("ready", SERVING),
@@ -54,7 +54,7 @@ pub(super) const LEGEND: [(&str, RGBColor); 5] = [
 
 type Chart<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
 
-/// Requests per second: answered, and lost.
+/// Plots requests per second: answered, and lost.
 pub(super) fn rates(recording: &Recording) -> Result<String, Error> {
     let time = time(recording);
     let answered = per_second(&recording.samples, &time, Sample::is_answered);
@@ -70,7 +70,7 @@ pub(super) fn rates(recording: &Recording) -> Result<String, Error> {
     })
 }
 
-/// How long each answer took; what was lost is a cross.
+/// Plots the latency of each answer; a cross is a lost request.
 pub(super) fn latencies(recording: &Recording) -> Result<String, Error> {
     let mut slowest: Vec<_> = recording.samples.iter().filter(|sample| sample.is_answered()).collect();
     slowest.sort_by_key(|sample| std::cmp::Reverse(sample.took));
@@ -89,27 +89,27 @@ pub(super) fn latencies(recording: &Recording) -> Result<String, Error> {
     })
 }
 
-/// A line for every pod: starting, ready, terminating; and the requests that were lost, or may have been, at it.
-pub(super) fn lives(recording: &Recording, ties: &[(Duration, usize)]) -> Result<String, Error> {
-    let Recording { lives, .. } = recording;
+/// Plots a line for every pod (starting, ready, terminating) and the requests that were or may have been lost at it.
+pub(super) fn pods(recording: &Recording, attributions: &[(Duration, usize)]) -> Result<String, Error> {
+    let Recording { timelines, .. } = recording;
     let time = time(recording);
-    let count = u32::try_from(lives.len()).unwrap_or(u32::MAX).max(1);
+    let count = u32::try_from(timelines.len()).unwrap_or(u32::MAX).max(1);
     draw(count.saturating_mul(LINE).saturating_add(FRAME), |area| {
         let rows = 0.0..f64::from(count);
         let mut chart = chart(area, recording, time.clone(), rows, "pods")?;
-        for (row, life) in (0..count).rev().map(f64::from).zip(lives) {
-            let bars = stages(life, time.end).into_iter().map(|(span, colour)| {
+        for (row, timeline) in (0..count).rev().map(f64::from).zip(timelines) {
+            let bars = stages(timeline, time.end).into_iter().map(|(span, colour)| {
                 let corners = [(span.start, row + 0.2), (span.end, row + 0.8)];
                 Rectangle::new(corners, colour.filled())
             });
             chart.draw_series(bars).map_err(Error::of)?;
-            let begin = life.seen.as_secs_f64();
+            let begin = timeline.first_seen.as_secs_f64();
             let words = ("sans-serif", 13).into_font().color(&RGBColor(0x22, 0x22, 0x22));
-            let name = Text::new(life.name.clone(), (begin, row + 0.72), words);
+            let name = Text::new(timeline.name.clone(), (begin, row + 0.72), words);
             chart.draw_series([name]).map_err(Error::of)?;
         }
-        let marks = ties.iter().map(|(due, life)| {
-            let row = f64::from(count) - 0.5 - f64::from(u32::try_from(*life).unwrap_or_default());
+        let marks = attributions.iter().map(|(due, timeline)| {
+            let row = f64::from(count) - 0.5 - f64::from(u32::try_from(*timeline).unwrap_or_default());
             Cross::new((due.as_secs_f64(), row), 3, LOST.stroke_width(1))
         });
         chart.draw_series(marks).map_err(Error::of)?;
@@ -117,14 +117,14 @@ pub(super) fn lives(recording: &Recording, ties: &[(Duration, usize)]) -> Result
     })
 }
 
-/// What a pod was when.
-fn stages(life: &Life, end: f64) -> Vec<(Range<f64>, RGBColor)> {
+/// The stages of a pod's timeline.
+fn stages(timeline: &PodTimeline, end: f64) -> Vec<(Range<f64>, RGBColor)> {
     let seconds = |time: Option<Duration>| time.map_or(end, |time| time.as_secs_f64());
-    let begin = life.seen.as_secs_f64();
-    let gone = seconds(life.gone).min(end);
-    let terminating = seconds(life.terminating).min(gone);
-    let ready = seconds(life.ready).min(terminating);
-    let withdrawn = seconds(life.withdrawn).clamp(terminating, gone);
+    let begin = timeline.first_seen.as_secs_f64();
+    let gone = seconds(timeline.gone).min(end);
+    let terminating = seconds(timeline.terminating).min(gone);
+    let ready = seconds(timeline.ready).min(terminating);
+    let withdrawn = seconds(timeline.withdrawn).clamp(terminating, gone);
     let stages = [
         (begin..ready, STARTING),
         (ready..terminating, SERVING),
@@ -140,7 +140,7 @@ fn time(recording: &Recording) -> Range<f64> {
     0.0..end.max(Duration::from_secs(1)).as_secs_f64()
 }
 
-/// How many of them were due in each second.
+/// How many samples were due in each second.
 fn per_second(samples: &[Sample], time: &Range<f64>, counts: fn(&Sample) -> bool) -> Vec<(f64, f64)> {
     let mut seconds = Vec::new();
     let mut from = time.start;
@@ -166,7 +166,7 @@ fn draw(
     Ok(svg)
 }
 
-/// The axes, and where the disruption was.
+/// The axes, and the beginning and end of the disruption.
 fn chart<'a, 'b>(
     area: &'a DrawingArea<SVGBackend<'b>, Shift>,
     recording: &Recording,

@@ -1,14 +1,14 @@
 use std::time::Duration;
 
 use super::*;
-use crate::verify::{Cause, Findings, Life, Outcome, Recording, Sample, Subject};
+use crate::verify::{Cause, Outcome, PodTimeline, Recording, RunDescription, Sample, VerificationReport};
 
 fn at(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-/// A pod that goes after two seconds, and ten requests a second, of which those of half a second are lost.
-fn run() -> (Findings, Recording) {
+/// A pod that terminates after two seconds, and ten requests a second, of which those of half a second are lost.
+fn example() -> (VerificationReport, Recording) {
     let samples = (0..50).map(|number| {
         let due = number * 100;
         let lost = (2100..2600).contains(&due);
@@ -21,31 +21,36 @@ fn run() -> (Findings, Recording) {
             peer: None,
         }
     });
-    let old = Life {
+    let old = PodTimeline {
         name: "old".to_owned(),
-        before: true,
+        is_preexisting: true,
         drain_seconds: Some(0),
         ready: Some(at(0)),
         terminating: Some(at(2000)),
         withdrawn: Some(at(2300)),
         gone: Some(at(2500)),
-        ..Life::default()
+        ..PodTimeline::default()
     };
-    let new = Life { name: "<new>".to_owned(), seen: at(500), ready: Some(at(1500)), ..Life::default() };
+    let new = PodTimeline {
+        name: "<new>".to_owned(),
+        first_seen: at(500),
+        ready: Some(at(1500)),
+        ..PodTimeline::default()
+    };
     let recording = Recording::new(samples.collect(), vec![old, new], Some((at(500), at(3000))));
-    let subject = Subject {
+    let run = RunDescription {
         workload: "Deployment/web".to_owned(),
         namespace: "shop".to_owned(),
         disruption: "restart".to_owned(),
         url: "http://web/".to_owned(),
         rate: 10,
     };
-    (Findings::of(subject, &recording), recording)
+    (VerificationReport::of(run, &recording), recording)
 }
 
 #[test]
-fn the_table_tells_what_was_lost_when_and_where() {
-    let text = table(&run().0);
+fn the_table_lists_lost_requests_with_time_and_pod() {
+    let text = table(&example().0);
     for part in [
         "Deployment/web in shop, restart at 0.5 s, complete after 2.5 s: 10 requests/s to http://web/ for 4.9 s",
         "requests  50 sent, 45 answered, 5 lost",
@@ -54,7 +59,7 @@ fn the_table_tells_what_was_lost_when_and_where() {
         "worst     at 2.10 s: 5 of 10 requests that were due within one second were lost, while old (for 0.1 s) was terminating",
         "│ old            ┆ 2.00 s ┆ +0.30 s            ┆ +0.00 s      ┆ +0.50 s ┆ 21       ┆ 0    ┆ 5 ",
         "   2.10 s  connection refused after 0.00 s; perhaps at old +0.10 s",
-        "drain     1 s would have been enough, an upper bound for this run: 5 losses may belong to one pod or another",
+        "drain     1 s would have been enough, an upper bound for this run: 5 lost requests can't be attributed to a single pod",
         "the pods have no drain: annotate the workload with adieu.dev/graceful=true",
     ] {
         assert!(text.contains(part), "{part} is missing in\n{text}");
@@ -62,16 +67,16 @@ fn the_table_tells_what_was_lost_when_and_where() {
 }
 
 #[test]
-fn what_did_not_come_to_its_end_is_told() {
-    let mut findings = run().0;
-    findings.incomplete = Some("it took too long".to_owned());
-    assert!(table(&findings).ends_with("The run didn't come to its end: it took too long\n"));
+fn an_incomplete_run_is_reported() {
+    let mut report = example().0;
+    report.incomplete = Some("it took too long".to_owned());
+    assert!(table(&report).ends_with("The run is incomplete: it took too long\n"));
 }
 
 #[test]
-fn the_page_needs_nothing_else_and_takes_names_for_text() {
-    let (findings, recording) = run();
-    let page = page(&findings, &recording).unwrap();
+fn the_page_is_self_contained_and_escapes_names() {
+    let (report, recording) = example();
+    let page = page(&report, &recording).unwrap();
     assert_eq!(page.matches("<svg").count(), 3);
     assert!(page.contains("<strong>5 of 50 requests were lost</strong>"), "{page}");
     assert!(page.contains("&lt;new&gt;") && !page.contains("<new>"));

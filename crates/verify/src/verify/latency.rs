@@ -1,27 +1,27 @@
-//! How long answers took.
+//! Percentiles of latency.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// Seconds from when requests were due to their answers' last bytes. Exact: every answer is kept, so nothing
-/// is put into buckets.
+/// Seconds from when requests were due to the last bytes of their answers. Exact, without buckets: every answer is
+/// kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Latency {
-    /// Half of the answers took no longer.
+    /// The median.
     pub p50: f64,
-    /// 90 in 100 took no longer.
+    /// The 90th percentile.
     pub p90: f64,
-    /// 99 in 100 took no longer.
+    /// The 99th percentile.
     pub p99: f64,
-    /// 999 in 1,000 took no longer.
+    /// The 99.9th percentile.
     pub p999: f64,
-    /// The slowest.
+    /// The maximum.
     pub max: f64,
 }
 
 impl Latency {
-    /// Of these answers, in any order.
+    /// The percentiles of these latencies, in any order.
     #[must_use]
     pub fn of(mut answers: Vec<Duration>) -> Self {
         answers.sort_unstable();
@@ -46,13 +46,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_answer_has_no_latency() {
+    fn without_answers_latency_is_zero() {
         assert_eq!(Latency::of(vec![]), Latency::default());
     }
 
     proptest! {
         #[test]
-        fn as_many_answers_as_a_percentile_says_took_no_longer(millis in prop::collection::vec(0..1000_u64, 1..300)) {
+        fn a_percentile_is_the_smallest_limit_that_covers_its_share_of_answers(millis in prop::collection::vec(0..1000_u64, 1..300)) {
             let answers: Vec<_> = millis.into_iter().map(Duration::from_millis).collect();
             let latency = Latency::of(answers.clone());
             for (limit, per_mille) in
@@ -62,7 +62,7 @@ mod tests {
                     answers.iter().filter(|answer| holds(&answer.as_secs_f64(), &limit)).count() * 1000
                 };
                 prop_assert!(within(f64::le) >= answers.len() * per_mille);
-                prop_assert!(within(f64::lt) < answers.len() * per_mille, "and no smaller limit would do");
+                prop_assert!(within(f64::lt) < answers.len() * per_mille, "a smaller limit would not");
             }
         }
     }

@@ -1,44 +1,43 @@
-//! A load that runs on another machine: what it writes, and how its times become ours.
+//! The output of a load that runs on another machine, and the conversion of its times.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::Sample;
+use super::sample::Sample;
 
 /// A line of a remote load's output, as JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Line {
-    /// What has come to an end since the last line. Such a line is written several times a second, also
-    /// without samples: the times are learned from them.
+    /// The requests that have ended since the last line. A line is written several times a second, even without
+    /// samples, because the clock offset is learned from it.
     Samples {
-        /// When the line was written, in microseconds from the load's own origin.
+        /// When the line was written, in microseconds from the load's origin.
         now_micros: u64,
         /// In times from that origin.
         samples: Vec<Sample>,
     },
-    /// Nothing comes after it: no line is missing.
+    /// The last line: none is missing.
     End,
 }
 
-/// The remote origin, on our clock.
+/// The load's origin on the local clock.
 ///
-/// The two machines' clocks are never compared. Each line says how long after the remote origin it was
-/// written, and we know when we received it, so each tells when the origin was, too late by the time that the
-/// line took. The line that came fastest is off by its own way only, some milliseconds; two clocks need only
-/// run at the same speed.
+/// The clocks need not be synchronized, they must only run at the same speed. A line contains the time from the
+/// remote origin to when it was written, so from when it was received the origin follows, too late by the line's
+/// transit time. The fastest line has the smallest error, some milliseconds.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Alignment(Option<Duration>);
 
 impl Alignment {
-    /// Learns from a line that was written `written` after the remote origin and received at `received`.
+    /// Learns from a line, written `written` after the remote origin and received at `received`.
     pub fn learn(&mut self, written: Duration, received: Duration) {
         let origin = received.saturating_sub(written);
         self.0 = Some(self.0.map_or(origin, |known| known.min(origin)));
     }
 
-    /// Puts samples on our clock; only once every line has been learned from.
+    /// Converts samples to the local clock. Call it after the last line has been learned.
     pub fn apply(self, samples: &mut [Sample]) {
         let origin = self.0.unwrap_or_default();
         for sample in samples {
@@ -56,7 +55,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_fastest_line_decides_when_the_remote_origin_was(
+        fn the_fastest_line_determines_the_remote_origin(
             origin in 0..100_000_u64,
             delays in prop::collection::vec(1..5_000_u64, 1..50),
         ) {
@@ -80,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_survives_its_way_as_json() {
+    fn a_line_round_trips_as_json() {
         let line = Line::Samples {
             now_micros: 7,
             samples: vec![Sample {

@@ -1,42 +1,41 @@
-//! One request of a load, and what became of it.
+//! One request of a load and its outcome.
 
 use std::{fmt, net::IpAddr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-/// A request, in times from the origin that everything of a recording is counted from.
+/// A request, in times from the recording's origin.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Sample {
-    /// When it was due, whether or not it could be sent then.
+    /// When it was due, even if it was sent later.
     #[serde(with = "micros")]
     pub due: Duration,
-    /// From there to the last byte of its answer, or until it was lost. So a request that had to wait for
-    /// others counts the waiting.
+    /// From then to the last byte of its answer, or until it was lost, so waiting for other requests counts.
     #[serde(with = "micros")]
     pub took: Duration,
-    /// How long it waited for its connection, TLS included; all the time where it got none.
+    /// How long it waited for its connection, including TLS; the whole time if it got none.
     #[serde(with = "micros")]
     pub connecting: Duration,
-    /// What became of it.
+    /// Its outcome.
     pub outcome: Outcome,
-    /// The pod that answered, by its own word.
+    /// The pod that the answer names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod: Option<String>,
-    /// The address at the other end of the connection, where it is known.
+    /// The peer's address, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peer: Option<IpAddr>,
 }
 
-/// What became of a request.
+/// The outcome of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Outcome {
-    /// It was answered whole, with this status.
+    /// A complete answer with this status.
     Answered(u16),
-    /// It got no answer, or a server's error.
+    /// No answer, or a status of 500 or more.
     Lost(Cause),
-    /// It was not sent: as many as may be were waiting for their answers.
+    /// Not sent: the limit of requests in flight was reached.
     NotSent,
 }
 
@@ -44,34 +43,34 @@ pub enum Outcome {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Cause {
-    /// Nobody listens at the address.
+    /// No process listens at the address.
     Refused,
-    /// The other end cut the connection.
+    /// The peer reset the connection.
     Reset,
-    /// The connection ended in order, but before the answer did.
+    /// The peer closed the connection before the answer was complete.
     Closed,
-    /// No way leads to the address.
+    /// There is no route to the address.
     Unreachable,
-    /// There was no answer in the time that it may take.
+    /// There was no answer within the timeout.
     TimedOut,
     /// An answer with a status of 500 or more.
     ServerError(u16),
-    /// The name in the URL was not resolved.
+    /// The host name in the URL didn't resolve.
     Unresolved,
-    /// TLS could not be agreed on.
+    /// The TLS handshake failed.
     Tls,
-    /// Something else.
+    /// Any other cause.
     Other,
 }
 
 impl Sample {
-    /// When it was over.
+    /// When it ended.
     #[must_use]
     pub fn done(&self) -> Duration {
         self.due.saturating_add(self.took)
     }
 
-    /// Why it was lost, where it was.
+    /// Why it was lost, if it was.
     #[must_use]
     pub fn loss(&self) -> Option<Cause> {
         match self.outcome {
@@ -107,7 +106,7 @@ impl fmt::Display for Cause {
 mod micros {
     use super::{Deserialize, Duration};
 
-    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "required by serde")]
     pub(super) fn serialize<S: serde::Serializer>(time: &Duration, to: S) -> Result<S::Ok, S::Error> {
         to.serialize_u64(u64::try_from(time.as_micros()).unwrap_or(u64::MAX))
     }

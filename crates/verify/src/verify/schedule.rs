@@ -1,11 +1,11 @@
-//! When the requests of a load are due.
+//! The due times of a load's requests.
 
 use std::{num::NonZeroU32, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-/// A constant rate that doesn't follow the answers: a request is due when it is due, however long others
-/// take, so that a stall is seen by as many requests as it concerns.
+/// A constant rate. Load is open-loop: a slow answer doesn't delay the next request, so a stall counts against every
+/// request it delays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Schedule {
     /// Requests per second.
@@ -13,7 +13,7 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// When a request is due, counted from the first, which has the number 0.
+    /// When a request is due, from the first one, which has the number 0.
     #[must_use]
     pub fn due(self, number: u64) -> Duration {
         let rate = u64::from(self.rate.get());

@@ -1,4 +1,4 @@
-//! HTTP/2 and TLS, against a server that speaks both.
+//! HTTP/2 and TLS.
 
 use axum::{Router, extract::Request, routing::any};
 use axum_server::{Handle, tls_rustls::RustlsConfig};
@@ -10,14 +10,14 @@ use rustls::{
 
 use super::*;
 
-/// Says how it was asked, in the header that would name the pod.
+/// Echoes the request in the header that would name the pod.
 fn router() -> Router {
     let answer = |request: Request| async move {
-        let said = format!("{:?} {}", request.version(), request.method());
+        let echo = format!("{:?} {}", request.version(), request.method());
         let (parts, body) = request.into_parts();
         let body = axum::body::to_bytes(body, 1024).await.unwrap();
         let shop = parts.headers.get("x-shop").map(|value| value.to_str().unwrap().to_owned());
-        ([("x-pod", format!("{said} {} {}", shop.unwrap_or_default(), String::from_utf8_lossy(&body)))], "ok")
+        ([("x-pod", format!("{echo} {} {}", shop.unwrap_or_default(), String::from_utf8_lossy(&body)))], "ok")
     };
     Router::new().route("/", any(answer))
 }
@@ -29,7 +29,7 @@ async fn plain() -> String {
     format!("http://{}/", handle.listening().await.unwrap())
 }
 
-/// A server for `localhost`, and the authority that its certificate is from.
+/// A server for `localhost`, and its self-signed certificate.
 async fn secure() -> (String, String) {
     let rcgen::CertifiedKey { cert, signing_key } =
         rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
@@ -50,40 +50,40 @@ async fn secure() -> (String, String) {
     (format!("https://localhost:{port}/"), cert.pem())
 }
 
-async fn said(options: &Options) -> String {
-    let answer = ask(options).await;
+async fn echo(options: &Options) -> String {
+    let answer = request(options).await;
     assert_eq!(answer.outcome, Outcome::Answered(200));
     answer.pod.unwrap().trim().to_owned()
 }
 
 #[tokio::test]
-async fn http_2_is_spoken_by_prior_knowledge_and_by_alpn() {
+async fn http_2_works_by_prior_knowledge_and_by_alpn() {
     let http = plain().await;
-    assert_eq!(said(&options(&http)).await, "HTTP/1.1 GET");
-    assert_eq!(said(&Options { http2: true, ..options(&http) }).await, "HTTP/2.0 GET");
-    let (https, authority) = secure().await;
-    let trusting = Options { authorities: Some(authority), ..options(&https) };
-    assert_eq!(said(&trusting).await, "HTTP/1.1 GET");
-    assert_eq!(said(&Options { http2: true, ..trusting }).await, "HTTP/2.0 GET");
+    assert_eq!(echo(&options(&http)).await, "HTTP/1.1 GET");
+    assert_eq!(echo(&Options { http2: true, ..options(&http) }).await, "HTTP/2.0 GET");
+    let (https, certificate) = secure().await;
+    let trusting = Options { ca_certificates: Some(certificate), ..options(&https) };
+    assert_eq!(echo(&trusting).await, "HTTP/1.1 GET");
+    assert_eq!(echo(&Options { http2: true, ..trusting }).await, "HTTP/2.0 GET");
 }
 
 #[tokio::test]
-async fn a_certificate_of_an_unknown_authority_is_a_loss_unless_any_will_do() {
+async fn an_untrusted_certificate_is_a_loss_unless_insecure() {
     let (https, _) = secure().await;
     let (_, other) = secure().await;
-    let distrusting = Options { authorities: Some(other), ..options(&https) };
-    assert_eq!(ask(&distrusting).await.outcome, Outcome::Lost(Cause::Tls));
-    let careless = Options { insecure: true, ..options(&https) };
-    assert_eq!(said(&careless).await, "HTTP/1.1 GET");
+    let untrusting = Options { ca_certificates: Some(other), ..options(&https) };
+    assert_eq!(request(&untrusting).await.outcome, Outcome::Lost(Cause::Tls));
+    let insecure = Options { insecure: true, ..options(&https) };
+    assert_eq!(echo(&insecure).await, "HTTP/1.1 GET");
 }
 
 #[tokio::test]
-async fn method_headers_and_data_are_sent_as_they_are_given() {
-    let asking = Options {
+async fn method_headers_and_data_are_sent() {
+    let options = Options {
         method: "POST".to_owned(),
         headers: vec![("X-Shop".to_owned(), "shoes".to_owned())],
         data: Some("hello".to_owned()),
         ..options(&plain().await)
     };
-    assert_eq!(said(&asking).await, "HTTP/1.1 POST shoes hello");
+    assert_eq!(echo(&options).await, "HTTP/1.1 POST shoes hello");
 }

@@ -1,4 +1,4 @@
-//! The load as a Job in the cluster, where Services are reached by their cluster IP.
+//! Runs the load as a Job in the cluster, where Services are reachable by their cluster IP.
 
 use std::{collections::BTreeMap, pin::pin, time::Duration};
 
@@ -16,18 +16,18 @@ use serde_json::json;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::Error;
+use super::error::Error;
 use crate::{
     load::Options,
     verify::{Alignment, Line, Sample},
 };
 
 const NAME: &str = "app.kubernetes.io/name";
-/// Not the operator's name: its Services and the guard's selectors must not take the load for it.
+/// Not the operator's name, so that the selectors of its Services and of the guard don't match the load.
 const LOAD: &str = "adieu-verify";
-/// How long a load that nobody removed is kept once it has ended.
+/// How long a finished Job is kept if it isn't removed.
 const TTL_SECONDS: u64 = 60;
-/// Why a container doesn't start, where it doesn't by itself.
+/// The reasons of waiting containers that don't start without a change.
 const STUCK: [&str; 5] = [
     "ErrImagePull",
     "ImagePullBackOff",
@@ -36,17 +36,16 @@ const STUCK: [&str; 5] = [
     "CreateContainerConfigError",
 ];
 
-/// What the pod of a load runs.
+/// The image of a load's pod.
 #[derive(Clone, Debug)]
 pub struct Image {
-    /// The image, adieu's.
+    /// adieu's image.
     pub name: String,
-    /// The Secret in the pod's namespace by which it is pulled, where its registry asks for one.
+    /// The pull Secret in the pod's namespace, if the registry requires one.
     pub pull_secret: Option<String>,
 }
 
-/// A load that runs in the cluster. [`Job::remove`] has to be called in the end, however it went; where even
-/// that fails, its deadline ends it.
+/// A load that runs in the cluster. Call [`Job::remove`] in any case; if that fails, the Job's deadline ends it.
 #[derive(Clone, Debug)]
 pub struct Job {
     api: Api<Object>,
@@ -55,10 +54,10 @@ pub struct Job {
 }
 
 impl Job {
-    /// Starts it; `limit` is the longest that it may run.
+    /// Creates the Job, with `limit` as its deadline.
     ///
     /// # Errors
-    /// Where the API server refuses.
+    /// The request fails.
     pub async fn start(
         client: &Client,
         namespace: &str,
@@ -74,11 +73,11 @@ impl Job {
         Ok(Self { api, pods: Api::namespaced(client.clone(), namespace), name })
     }
 
-    /// Follows it until `stop`, and returns its samples in times from `origin`; each is handed to `sink` as
-    /// it comes. To stop is to remove the Job: its pod then ends the load in order.
+    /// Follows it until `stop`, and returns its samples in times from `origin`; `sink` gets each as it arrives. To
+    /// stop it, the Job is removed, and its pod ends the load in order.
     ///
-    /// The second is an error where it doesn't start, ends before its time or can't be stopped. The samples
-    /// are what came until then.
+    /// The result is an error if the load doesn't start, ends early or can't be stopped. The samples until then are
+    /// returned all the same.
     pub async fn follow(
         &self,
         origin: Instant,
@@ -87,21 +86,21 @@ impl Job {
     ) -> (Vec<Sample>, Result<(), Error>) {
         let mut samples = Vec::new();
         let mut alignment = Alignment::default();
-        let take_in = |written, more: Vec<Sample>| {
+        let receive = |written, more: Vec<Sample>| {
             alignment.learn(written, origin.elapsed());
             more.iter().for_each(&mut sink);
             samples.extend(more);
         };
-        let ended = self.read(stop, take_in).await;
+        let ended = self.read(stop, receive).await;
         alignment.apply(&mut samples);
         (samples, ended)
     }
 
-    /// Hands on the lines that bring samples, with when each was written.
+    /// Reads the log until its last line. `receive` gets samples with the time when they were written.
     async fn read(
         &self,
         stop: CancellationToken,
-        mut take_in: impl FnMut(Duration, Vec<Sample>),
+        mut receive: impl FnMut(Duration, Vec<Sample>),
     ) -> Result<(), Error> {
         let Some(pod) = stop.run_until_cancelled(self.started()).await.transpose()? else {
             return Ok(());
@@ -120,26 +119,26 @@ impl Job {
                     continue;
                 }
             };
-            let line = line.map_err(|error| Error::Remote(format!("its log broke off: {error}")))?;
+            let line = line.map_err(|error| Error::Remote(format!("reading its log failed: {error}")))?;
             let Some(line) = line else {
-                return Err(Error::Remote("its log ended before it did".to_owned()));
+                return Err(Error::Remote("its log ended before the load did".to_owned()));
             };
             match serde_json::from_str(&line) {
                 Ok(Line::Samples { now_micros, samples }) => {
-                    take_in(Duration::from_micros(now_micros), samples);
+                    receive(Duration::from_micros(now_micros), samples);
                 }
                 Ok(Line::End) if stopped => return Ok(()),
-                Ok(Line::End) => return Err(Error::Remote("it was ended by somebody else".to_owned())),
-                // Its own words, on standard error.
+                Ok(Line::End) => return Err(Error::Remote("it was ended from outside".to_owned())),
+                // Standard error of the load.
                 Err(_) => return Err(Error::Remote(line)),
             }
         }
     }
 
-    /// Removes it and its pod, if they are there.
+    /// Removes the Job and its pod, if they exist.
     ///
     /// # Errors
-    /// Where the API server refuses.
+    /// The request fails.
     pub async fn remove(&self) -> Result<(), Error> {
         match self.api.delete(&self.name, &DeleteParams::background()).await {
             Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
@@ -147,14 +146,15 @@ impl Job {
         }
     }
 
-    /// The name of its pod, once that runs. An error of the watch is tried again.
+    /// Waits until its pod runs, and returns the pod's name. Watch errors are retried.
     async fn started(&self) -> Result<String, Error> {
-        let ours = watcher::Config::default().labels(&format!("batch.kubernetes.io/job-name={}", self.name));
-        let pods = watcher(self.pods.clone(), ours).default_backoff().applied_objects();
+        let selected =
+            watcher::Config::default().labels(&format!("batch.kubernetes.io/job-name={}", self.name));
+        let pods = watcher(self.pods.clone(), selected).default_backoff().applied_objects();
         let mut pods = pin!(pods);
         while let Some(pod) = pods.next().await {
             let Ok(pod) = pod else { continue };
-            if has_begun(&pod)? {
+            if has_started(&pod)? {
                 return Ok(pod.name_any());
             }
         }
@@ -162,14 +162,15 @@ impl Job {
     }
 }
 
-/// The image of the operator that is installed; `None` where there is none, or more than one.
+/// The image of the installed operator; `None` if there isn't exactly one.
 ///
 /// # Errors
-/// Where the API server doesn't say.
+/// The request fails.
 pub async fn operator_image(client: &Client) -> Result<Option<String>, Error> {
     let deployments: Api<Deployment> = Api::all(client.clone());
-    let ours = ListParams::default().labels(&format!("{NAME}=adieu"));
-    let found = deployments.list(&ours).await.map_err(Error::api("looking for the operator's Deployment"))?;
+    let selected = ListParams::default().labels(&format!("{NAME}=adieu"));
+    let found =
+        deployments.list(&selected).await.map_err(Error::api("looking for the operator's Deployment"))?;
     let pods = found.items.into_iter().filter_map(|deployment| deployment.spec?.template.spec);
     let containers = pods.flat_map(|pod| pod.containers).filter(|container| container.name == "adieu");
     let mut images: Vec<_> = containers.filter_map(|container| container.image).collect();
@@ -177,7 +178,7 @@ pub async fn operator_image(client: &Client) -> Result<Option<String>, Error> {
     Ok(if images.len() == 1 { images.pop() } else { None })
 }
 
-/// Whether a pod is that of a load.
+/// Whether a pod is a load's.
 pub(super) fn is_load(pod: &Pod) -> bool {
     pod.labels().get(NAME).is_some_and(|name| name == LOAD)
 }
@@ -204,7 +205,7 @@ fn object(image: &Image, options: &Options, limit: Duration) -> serde_json::Valu
                     "automountServiceAccountToken": false,
                     "enableServiceLinks": false,
                     "imagePullSecrets": pull_secrets,
-                    // It waits for the answers of what it sent.
+                    // On SIGTERM it waits for outstanding answers.
                     "terminationGracePeriodSeconds": options.timeout.as_secs() + 5,
                     "securityContext": {
                         "runAsNonRoot": true, "runAsUser": 65532, "runAsGroup": 65532,
@@ -228,8 +229,8 @@ fn object(image: &Image, options: &Options, limit: Duration) -> serde_json::Valu
     })
 }
 
-/// Whether the container of the load runs or ran; an error where it never will.
-fn has_begun(pod: &Pod) -> Result<bool, Error> {
+/// Whether the load's container has started. It is an error if it can't.
+fn has_started(pod: &Pod) -> Result<bool, Error> {
     let status = pod.status.as_ref();
     let containers = status.and_then(|status| status.container_statuses.as_ref());
     let state = containers.and_then(|all| all.iter().find(|c| c.name == "load")?.state.as_ref());
@@ -237,7 +238,7 @@ fn has_begun(pod: &Pod) -> Result<bool, Error> {
     if let Some(waiting) = &state.waiting {
         let reason = waiting.reason.as_deref().unwrap_or_default();
         if STUCK.contains(&reason) {
-            let message = waiting.message.as_deref().unwrap_or("no more is known");
+            let message = waiting.message.as_deref().unwrap_or("no message");
             return Err(Error::Remote(format!("its container doesn't start: {reason}: {message}")));
         }
     }
@@ -250,7 +251,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        trial::test_support::{client, flaky},
+        disruption::test_support::{client, flaky},
         verify::Outcome,
     };
 
@@ -263,7 +264,7 @@ mod tests {
         Job { api, pods, name: "load".to_owned() }
     }
 
-    /// The pod of a load that runs.
+    /// The pod of a running load.
     fn running() -> Value {
         let container = json!({
             "name": "load", "image": "", "imageID": "", "ready": true, "restartCount": 0, "state": {"running": {}}});
@@ -271,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn the_load_is_a_job_that_ends_by_itself_and_may_nothing() {
+    fn the_load_is_a_restricted_job_with_a_deadline() {
         let image = Image { name: "adieu:1".to_owned(), pull_secret: Some("registry".to_owned()) };
         let object = object(&image, &options(), Duration::from_secs(90));
         let job: Object = serde_json::from_value(object).unwrap();
@@ -290,7 +291,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn samples_that_came_before_an_error_are_kept() {
+    async fn samples_before_an_error_are_kept() {
         let client = client(|_, target| {
             let pods = json!({"metadata": {"resourceVersion": "1"}, "items": [running()]});
             let sample = Sample {
@@ -304,30 +305,30 @@ mod tests {
             let log = json!(Line::Samples { now_micros: 2000, samples: vec![sample] });
             Some((200, if target.contains("/log?") { log } else { pods }))
         });
-        let mut told = 0;
+        let mut received = 0;
         let (samples, ended) =
-            job(client).follow(Instant::now(), CancellationToken::new(), |_| told += 1).await;
-        assert_eq!((samples.len(), told), (1, 1));
-        let said = ended.unwrap_err().to_string();
-        assert!(said.contains("its log ended before it did"), "{said}");
+            job(client).follow(Instant::now(), CancellationToken::new(), |_| received += 1).await;
+        assert_eq!((samples.len(), received), (1, 1));
+        let error = ended.unwrap_err().to_string();
+        assert!(error.contains("its log ended before the load did"), "{error}");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_pod_is_waited_for_through_errors_of_the_watch() {
+    async fn waiting_for_the_pod_survives_watch_errors() {
         assert_eq!(job(flaky(json!([running()]))).started().await.unwrap(), "load-1");
     }
 
     #[test]
-    fn a_container_that_never_starts_is_told_with_its_reason() {
+    fn a_container_that_cannot_start_is_an_error_with_its_reason() {
         let pod = |state: Value| -> Pod {
             let status = json!({"containerStatuses": [{
                 "name": "load", "image": "", "imageID": "", "ready": false, "restartCount": 0, "state": state}]});
             serde_json::from_value(json!({"metadata": {}, "status": status})).unwrap()
         };
-        assert!(!has_begun(&pod(json!({"waiting": {"reason": "ContainerCreating"}}))).unwrap());
-        assert!(has_begun(&pod(json!({"running": {}}))).unwrap());
+        assert!(!has_started(&pod(json!({"waiting": {"reason": "ContainerCreating"}}))).unwrap());
+        assert!(has_started(&pod(json!({"running": {}}))).unwrap());
         let stuck = pod(json!({"waiting": {"reason": "ErrImagePull", "message": "no such image"}}));
-        let said = has_begun(&stuck).unwrap_err().to_string();
-        assert!(said.contains("ErrImagePull: no such image"), "{said}");
+        let error = has_started(&stuck).unwrap_err().to_string();
+        assert!(error.contains("ErrImagePull: no such image"), "{error}");
     }
 }

@@ -1,4 +1,4 @@
-//! An API server that says what a test wants.
+//! A mock API server.
 
 use std::{
     convert::Infallible,
@@ -19,7 +19,7 @@ use tower::service_fn;
 
 use crate::runtime::client::Limited;
 
-/// A client of an API server that fails to list once, and then lists these; everything else is done at once.
+/// A client of an API server whose first GET fails, and whose lists then have these items.
 pub(crate) fn flaky(items: Value) -> Client {
     let failed = AtomicBool::default();
     client(move |method, target| {
@@ -34,13 +34,13 @@ pub(crate) fn flaky(items: Value) -> Client {
     })
 }
 
-/// A client of an API server that answers by method and target; `None` where it never does, or where a watch
-/// brings nothing.
+/// A client of an API server that answers by method and target. With `None` it never answers, or a watch has no
+/// events.
 pub(crate) fn client(answer: impl Fn(&Method, &str) -> Option<(u16, Value)> + Send + 'static) -> Client {
     client_of_bodies(move |method, target, _| answer(method, target))
 }
 
-/// The same, by the body of the request as well.
+/// The same, with the body of the request.
 pub(crate) fn client_of_bodies(
     answer: impl Fn(&Method, &str, &[u8]) -> Option<(u16, Value)> + Send + 'static,
 ) -> Client {
@@ -67,14 +67,14 @@ fn silence() -> impl Stream<Item = Result<Bytes, Infallible>> {
     stream::pending()
 }
 
-/// What an API server says of an object that isn't there.
+/// The response for an object that doesn't exist.
 pub(crate) fn not_found() -> Value {
     let mut status = failure(404, "not found");
     status["reason"] = "NotFound".into();
     status
 }
 
-/// What an API server says where it doesn't do what it is asked for.
+/// The response to a request that fails.
 pub(crate) fn failure(code: u16, message: &str) -> Value {
     json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": message,
         "reason": "InternalError", "code": code})

@@ -1,4 +1,4 @@
-//! The workload that a trial is about.
+//! The workload to disrupt.
 
 use futures::StreamExt as _;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
@@ -9,7 +9,7 @@ use kube::{
 };
 use serde_json::json;
 
-use super::{Error, follow};
+use super::{error::Error, object};
 use crate::{
     index::progress::{Progress, progress},
     index::workloads::resource,
@@ -26,16 +26,16 @@ pub struct Workload {
     pub namespace: String,
     /// Its name.
     pub name: String,
-    /// The labels of its pods, as the API server takes them.
+    /// The label selector of its pods, as a query parameter.
     pub selector: String,
     api: Api<DynamicObject>,
 }
 
 impl Workload {
-    /// Looks it up; the second is the object as it stands.
+    /// Gets the workload, with its object.
     ///
     /// # Errors
-    /// Where there is none, or the API server doesn't say.
+    /// It doesn't exist, or the request fails.
     pub async fn find(
         client: &Client,
         kind: Kind,
@@ -49,13 +49,13 @@ impl Workload {
         let selector: Option<LabelSelector> =
             serde_json::from_value(object.data["spec"]["selector"].clone()).ok();
         let selector = selector.and_then(|selector| Selector::try_from(selector).ok());
-        let selector = selector.filter(|selector| !selector.selects_all()).ok_or_else(|| {
-            Error::Impossible(format!("{kind}/{name} has a selector that can't be understood"))
-        })?;
+        let selector = selector
+            .filter(|selector| !selector.selects_all())
+            .ok_or_else(|| Error::Impossible(format!("{kind}/{name} has an invalid selector")))?;
         Ok((Self { kind, namespace, name, selector: selector.to_string(), api }, object))
     }
 
-    /// Replaces all its pods, as `kubectl rollout restart` does; the generation that this makes.
+    /// Replaces all its pods, as `kubectl rollout restart` does. Returns the new generation.
     pub(super) async fn restart(&self, now: &str) -> Result<Option<i64>, Error> {
         let annotations = json!({"kubectl.kubernetes.io/restartedAt": now});
         let patch = json!({"spec": {"template": {"metadata": {"annotations": annotations}}}});
@@ -78,10 +78,10 @@ impl Workload {
 
     /// Waits until its rollout is complete, at this generation or a later one.
     pub(super) async fn complete(&self, generation: Option<i64>) -> Result<(), Error> {
-        let mut changes = std::pin::pin!(follow::object(self.api.clone(), &self.name));
+        let mut changes = std::pin::pin!(object::states(self.api.clone(), &self.name));
         while let Some(object) = changes.next().await {
             let Some(object) = object else {
-                return Err(Error::Incomplete(format!("{self} was deleted meanwhile")));
+                return Err(Error::Incomplete(format!("{self} was deleted during the disruption")));
             };
             if object.metadata.generation < generation {
                 continue;
@@ -110,10 +110,10 @@ impl std::fmt::Display for Workload {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::trial::test_support::flaky;
+    use crate::disruption::test_support::flaky;
 
     #[tokio::test(start_paused = true)]
-    async fn a_rollout_is_waited_for_through_errors_of_the_watch() {
+    async fn waiting_for_a_rollout_survives_watch_errors() {
         let web = json!({
             "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "generation": 2},
             "spec": {"replicas": 1},

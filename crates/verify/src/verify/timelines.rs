@@ -1,4 +1,4 @@
-//! The lives of a workload's pods, put together from what the watches of pods and EndpointSlices bring.
+//! The timelines of a workload's pods, from the watches of pods and EndpointSlices.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,76 +14,75 @@ use kube::{ResourceExt as _, runtime::watcher::Event};
 
 use adieu_core::plan;
 
-/// A pod, in times from the origin; each is when we were told.
+/// A pod's timeline, in times from the origin: when each event was received.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Life {
-    /// Its name, which a `StatefulSet` gives to one pod after another.
+pub struct PodTimeline {
+    /// Its name. A `StatefulSet` reuses names.
     pub name: String,
-    /// The node that it is on.
+    /// Its node.
     pub node: Option<String>,
     /// Its address.
     pub ip: Option<IpAddr>,
-    /// The shortest drain that its preStop hooks give it, in seconds; `None` where none of them can be read.
+    /// The shortest drain of its preStop hooks, in seconds; `None` if none of them can be parsed.
     pub drain_seconds: Option<i64>,
     /// When it was first seen.
-    pub seen: Duration,
-    /// Whether it was there before anything else was seen.
-    pub before: bool,
+    pub first_seen: Duration,
+    /// Whether it existed when the watch started.
+    pub is_preexisting: bool,
     /// When it was first ready.
     pub ready: Option<Duration>,
-    /// When its termination began: it got a deletion timestamp.
+    /// When it got a deletion timestamp.
     pub terminating: Option<Duration>,
-    /// When, while it was terminating, no EndpointSlice named it ready any more.
+    /// When, during its termination, no EndpointSlice listed it as ready any more.
     pub withdrawn: Option<Duration>,
-    /// When it was gone from the API.
+    /// When it was deleted from the API.
     pub gone: Option<Duration>,
-    /// Whether an EndpointSlice named it ready at some time.
+    /// Whether an EndpointSlice has listed it as ready.
     pub served: bool,
-    /// Whether it has succeeded or failed: its containers have ended for good, and its controller leaves it
-    /// where it is.
+    /// Whether its phase is `Succeeded` or `Failed`; controllers don't delete such pods.
     pub finished: bool,
 }
 
-/// The pods of a workload by their uids, those that are gone included.
+/// A workload's pods by uid, including deleted ones.
 #[derive(Clone, Debug, Default)]
-pub struct Lives {
-    pods: BTreeMap<String, Life>,
-    /// The uids of ready endpoints, by the slice that names them.
+pub struct PodTimelines {
+    pods: BTreeMap<String, PodTimeline>,
+    /// The uids of ready endpoints, by slice.
     slices: BTreeMap<String, BTreeSet<String>>,
-    /// What lists that are being received have brought so far: uids of pods, names of slices.
+    /// The lists in progress: uids of pods, names of slices.
     listing: [BTreeSet<String>; 2],
     listed: [bool; 2],
 }
 
-impl Lives {
-    /// Takes in what the watch of pods brings.
+impl PodTimelines {
+    /// Applies an event of the pod watch.
     pub fn pod_event(&mut self, at: Duration, event: &Event<Pod>) {
         match event {
             Event::Init => self.listing[0].clear(),
             Event::InitApply(pod) => {
                 self.listing[0].extend(pod.uid());
-                self.pod(at, pod);
+                self.apply(at, pod);
             }
             Event::InitDone => {
-                // What vanished while nobody watched is gone by now.
+                // Pods that are missing were deleted while the watch was down.
                 let listing = std::mem::take(&mut self.listing[0]);
-                for (_, life) in self.pods.iter_mut().filter(|(uid, _)| !listing.contains(*uid)) {
-                    life.end(at);
+                for (_, timeline) in self.pods.iter_mut().filter(|(uid, _)| !listing.contains(*uid)) {
+                    timeline.end(at);
                 }
                 self.listed[0] = true;
             }
-            Event::Apply(pod) => self.pod(at, pod),
+            Event::Apply(pod) => self.apply(at, pod),
             Event::Delete(pod) => {
-                self.pod(at, pod);
-                if let Some(life) = pod.uid().and_then(|uid| self.pods.get_mut(&uid)) {
-                    life.end(at);
+                self.apply(at, pod);
+                if let Some(timeline) = pod.uid().and_then(|uid| self.pods.get_mut(&uid)) {
+                    timeline.end(at);
                 }
             }
         }
         self.withdraw(at);
     }
 
-    /// Takes in what the watch of EndpointSlices brings.
+    /// Applies an event of the EndpointSlice watch.
     pub fn slice_event(&mut self, at: Duration, event: &Event<EndpointSlice>) {
         match event {
             Event::Init => self.listing[1].clear(),
@@ -102,73 +101,74 @@ impl Lives {
         self.withdraw(at);
     }
 
-    /// Whether both watches have brought what there was.
+    /// Whether both watches have delivered their initial lists.
     #[must_use]
     pub fn is_listed(&self) -> bool {
         self.listed == [true; 2]
     }
 
-    /// Every pod, in the order in which they were seen.
+    /// Every pod, ordered by when it was first seen.
     #[must_use]
-    pub fn all(&self) -> Vec<Life> {
+    pub fn all(&self) -> Vec<PodTimeline> {
         let mut all: Vec<_> = self.pods.values().cloned().collect();
-        all.sort_by(|a, b| (a.seen, &a.name).cmp(&(b.seen, &b.name)));
+        all.sort_by(|a, b| (a.first_seen, &a.name).cmp(&(b.first_seen, &b.name)));
         all
     }
 
-    /// The uids and lives of the pods that are there and neither terminating nor finished.
-    pub fn alive(&self) -> impl Iterator<Item = (&String, &Life)> {
-        self.pods.iter().filter(|(_, life)| life.terminating.is_none() && !life.finished)
+    /// The uids and timelines of the pods that are neither terminating nor finished.
+    pub fn alive(&self) -> impl Iterator<Item = (&String, &PodTimeline)> {
+        self.pods.iter().filter(|(_, timeline)| timeline.terminating.is_none() && !timeline.finished)
     }
 
-    /// Whether all of these are gone, or finished and not on their way out.
+    /// Whether all of these are deleted, or finished and not terminating.
     #[must_use]
     pub fn are_gone<'a>(&self, uids: impl IntoIterator<Item = &'a String>) -> bool {
-        let is_left = |life: &Life| life.finished && life.terminating.is_none();
-        let is_gone = |uid| self.pods.get(uid).is_none_or(|life| life.gone.is_some() || is_left(life));
+        let is_left = |timeline: &PodTimeline| timeline.finished && timeline.terminating.is_none();
+        let is_gone =
+            |uid| self.pods.get(uid).is_none_or(|timeline| timeline.gone.is_some() || is_left(timeline));
         uids.into_iter().all(is_gone)
     }
 
-    fn pod(&mut self, at: Duration, pod: &Pod) {
+    fn apply(&mut self, at: Duration, pod: &Pod) {
         let Some(uid) = pod.uid() else { return };
-        let before = !self.listed[0];
-        let life = self.pods.entry(uid).or_insert_with(|| Life {
+        let is_preexisting = !self.listed[0];
+        let timeline = self.pods.entry(uid).or_insert_with(|| PodTimeline {
             name: pod.name_any(),
-            seen: at,
-            before,
+            first_seen: at,
+            is_preexisting,
             drain_seconds: drain(pod),
-            ..Life::default()
+            ..PodTimeline::default()
         });
         let status = pod.status.as_ref();
-        life.node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
-        life.ip = status.and_then(|status| status.pod_ip.as_ref()?.parse().ok()).or(life.ip);
+        timeline.node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
+        timeline.ip = status.and_then(|status| status.pod_ip.as_ref()?.parse().ok()).or(timeline.ip);
         if is_ready(pod) {
-            life.ready.get_or_insert(at);
+            timeline.ready.get_or_insert(at);
         }
-        life.finished = status.and_then(|status| status.phase.as_deref()).is_some_and(is_final);
+        timeline.finished = status.and_then(|status| status.phase.as_deref()).is_some_and(is_final);
         if pod.metadata.deletion_timestamp.is_some() {
-            life.terminating.get_or_insert(at);
+            timeline.terminating.get_or_insert(at);
         }
     }
 
-    /// Notes of terminating pods that they are no longer named ready. Before a list is whole, a slice may be
-    /// missing that still names them.
+    /// Records which terminating pods are no longer ready in any slice. Until the list is complete, a slice that lists
+    /// them may be missing.
     fn withdraw(&mut self, at: Duration) {
         if !self.listed[1] {
             return;
         }
-        for (uid, life) in &mut self.pods {
-            let named = self.slices.values().any(|ready| ready.contains(uid));
-            life.served |= named;
-            if life.served && !named && life.terminating.is_some() {
-                life.withdrawn.get_or_insert(at);
+        for (uid, timeline) in &mut self.pods {
+            let is_ready = self.slices.values().any(|ready| ready.contains(uid));
+            timeline.served |= is_ready;
+            if timeline.served && !is_ready && timeline.terminating.is_some() {
+                timeline.withdrawn.get_or_insert(at);
             }
         }
     }
 }
 
-impl Life {
-    /// How long before `at` its termination began, in seconds; negative where it began later.
+impl PodTimeline {
+    /// Seconds from the start of its termination to `at`; negative if it began later.
     #[must_use]
     pub fn terminating_for(&self, at: Duration) -> Option<f64> {
         self.terminating.map(|began| match at.checked_sub(began) {
@@ -177,13 +177,13 @@ impl Life {
         })
     }
 
-    /// Whether it was terminating, and not gone, at some time between these.
+    /// Whether it was terminating, and not deleted, at some time between these.
     #[must_use]
     pub fn terminates_between(&self, from: Duration, to: Duration) -> bool {
         self.terminating.is_some_and(|began| began <= to) && self.gone.is_none_or(|gone| gone >= from)
     }
 
-    /// It may go without a word before, at a grace period of 0.
+    /// With a grace period of 0 a pod is deleted without a deletion timestamp.
     fn end(&mut self, at: Duration) {
         self.terminating.get_or_insert(at);
         self.gone.get_or_insert(at);
@@ -197,14 +197,13 @@ pub fn is_ready(pod: &Pod) -> bool {
     conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
-/// Whether a pod's phase is one that it doesn't leave again.
+/// Whether a pod's phase is terminal.
 fn is_final(phase: &str) -> bool {
     matches!(phase, "Succeeded" | "Failed")
 }
 
-/// The uids of the pods that a slice names ready. A condition that says nothing counts as ready (discovery/v1);
-/// of a Service that publishes addresses that aren't ready, terminating endpoints count as ready as well, and
-/// are left out.
+/// The uids of the pods that a slice lists as ready. An absent condition counts as ready (discovery/v1). With
+/// `publishNotReadyAddresses` a terminating endpoint is `ready` as well, so it is excluded here.
 fn ready_endpoints(slice: &EndpointSlice) -> BTreeSet<String> {
     let ready = |endpoint: &&Endpoint| {
         let conditions = endpoint.conditions.as_ref();
@@ -215,8 +214,8 @@ fn ready_endpoints(slice: &EndpointSlice) -> BTreeSet<String> {
     endpoints.filter_map(|endpoint| endpoint.target_ref.as_ref()?.uid.clone()).collect()
 }
 
-/// The shortest drain, in seconds, of those containers of the pod that have a hook: 0 where none has, `None`
-/// where none of the hooks can be read.
+/// The shortest drain, in seconds, of the containers with a preStop hook: 0 if there is no hook, `None` if none can be
+/// parsed.
 fn drain(pod: &Pod) -> Option<i64> {
     let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
     let hooks = containers.filter_map(|container| container.lifecycle.as_ref()?.pre_stop.as_ref());
@@ -226,5 +225,5 @@ fn drain(pod: &Pod) -> Option<i64> {
 }
 
 #[cfg(test)]
-#[path = "lives_tests.rs"]
+#[path = "timelines_tests.rs"]
 mod tests;

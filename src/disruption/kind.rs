@@ -1,4 +1,4 @@
-//! What can be done to a workload, and what speaks against it.
+//! The kinds of disruption, and their requirements.
 
 use std::{fmt, str::FromStr};
 
@@ -6,14 +6,14 @@ use kube::core::DynamicObject;
 
 use crate::plan::Kind;
 
-/// What a workload is made to go through.
+/// A kind of disruption.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Disruption {
-    /// Nothing: somebody else does it.
+    /// No disruption: the load only observes.
     None,
     /// All its pods are replaced, as by `kubectl rollout restart`.
     Restart,
-    /// It is scaled down to so many pods, or by one, and back again.
+    /// It is scaled down to this many replicas, or by one, and scaled up again.
     ScaleDown(Option<i32>),
     /// One of its pods is deleted.
     DeletePod,
@@ -24,7 +24,7 @@ pub enum Disruption {
 }
 
 impl Disruption {
-    /// Why this can't be done to a workload as it stands.
+    /// Why a workload can't be disrupted in this way.
     #[must_use]
     pub fn objection(self, kind: Kind, object: &DynamicObject) -> Option<String> {
         let spec = &object.data["spec"];
@@ -49,15 +49,14 @@ impl Disruption {
                 Some("a DaemonSet has no replicas to scale: use restart, delete-pod or evict".to_owned())
             }
             Self::DrainNode if kind == Kind::DaemonSet => Some(
-                "a drain leaves a DaemonSet's pods where they are: use restart, delete-pod or evict"
-                    .to_owned(),
+                "a drain doesn't evict the pods of a DaemonSet: use restart, delete-pod or evict".to_owned(),
             ),
             Self::ScaleDown(to) => {
                 let to = to.map_or(replicas - 1, i64::from);
                 if to == 0 {
-                    Some(format!("scaled down from {replicas} to 0, nobody would be left to answer"))
+                    Some(format!("scaled down from {replicas} to 0, it has no pod left to answer"))
                 } else if to >= replicas {
-                    Some(format!("it has {replicas} replicas: --disrupt scale-down=N wants fewer, not {to}"))
+                    Some(format!("it has {replicas} replicas: --disrupt scale-down=N needs fewer, not {to}"))
                 } else {
                     None
                 }
@@ -78,14 +77,13 @@ impl FromStr for Disruption {
             ("scale-down", None) => Ok(Self::ScaleDown(None)),
             ("scale-down", Some(to)) => match to.parse() {
                 Ok(to) if to > 0 => Ok(Self::ScaleDown(Some(to))),
-                _ => Err(format!("{to:?} is no number of replicas that can be left, such as 1")),
+                _ => Err(format!("{to:?} is not a number of remaining replicas, such as 1")),
             },
             ("delete-pod", None) => Ok(Self::DeletePod),
             ("evict", None) => Ok(Self::Evict),
             ("drain-node", None) => Ok(Self::DrainNode),
             _ => {
-                Err("give restart, scale-down, scale-down=N, delete-pod, evict, drain-node or none"
-                    .to_owned())
+                Err("use restart, scale-down, scale-down=N, delete-pod, evict, drain-node or none".to_owned())
             }
         }
     }
@@ -117,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_disruption_is_written_as_it_is_read() {
+    fn a_disruption_round_trips_as_text() {
         for text in ["none", "restart", "scale-down", "scale-down=2", "delete-pod", "evict", "drain-node"] {
             assert_eq!(text.parse::<Disruption>().unwrap().to_string(), text);
         }
@@ -127,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_work_is_refused_with_the_remedy() {
+    fn an_impossible_disruption_is_rejected_with_the_remedy() {
         use Kind::{DaemonSet, Deployment, StatefulSet};
         let partitioned = |partition: i64| json!({"replicas": 3, "updateStrategy": {"rollingUpdate": {"partition": partition}}});
         for (disruption, kind, spec, part) in [
@@ -135,10 +133,10 @@ mod tests {
             ("restart", StatefulSet, json!({"updateStrategy": {"type": "OnDelete"}}), "delete-pod"),
             ("restart", StatefulSet, partitioned(2), "set the partition to 0"),
             ("evict", Deployment, json!({"replicas": 0}), "no pod"),
-            ("scale-down", Deployment, json!({}), "nobody would be left"),
-            ("scale-down=3", StatefulSet, json!({"replicas": 3}), "wants fewer"),
+            ("scale-down", Deployment, json!({}), "no pod left"),
+            ("scale-down=3", StatefulSet, json!({"replicas": 3}), "needs fewer"),
             ("scale-down", DaemonSet, json!({}), "no replicas"),
-            ("drain-node", DaemonSet, json!({}), "leaves a DaemonSet's pods"),
+            ("drain-node", DaemonSet, json!({}), "doesn't evict the pods of a DaemonSet"),
         ] {
             let objection = objection(disruption, kind, spec).unwrap();
             assert!(objection.contains(part), "{objection}");

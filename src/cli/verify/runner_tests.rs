@@ -11,8 +11,8 @@ use tokio::{
 
 use super::*;
 use crate::{
+    disruption::test_support::{client, failure},
     plan::Kind,
-    trial::test_support::{client, failure},
 };
 
 #[derive(Parser)]
@@ -37,12 +37,11 @@ async fn service() -> String {
     format!("http://{address}/")
 }
 
-/// What is found of the Deployment `web` with two pods that are ready and stay, where the API server answers
-/// so.
-async fn found(
+/// The report about the Deployment `web`, with two pods that stay ready, against an API server with these answers.
+async fn report(
     disrupt: &str,
     answer: impl Fn(&Method, &str) -> (u16, Value) + Send + 'static,
-) -> anyhow::Result<Findings> {
+) -> anyhow::Result<VerificationReport> {
     let url = service().await;
     let line =
         ["verify", "deploy/web", "--url", &url, "--disrupt", disrupt, "--duration", "1ms", "--limit", "1s"];
@@ -53,42 +52,47 @@ async fn found(
         Some(if is_web { (200, web) } else { answer(method, target) })
     });
     let workload = Workload::find(&client, Kind::Deployment, "shop", "web").await?.0;
-    let (tell, lives) = watch::channel(Lives::default());
-    tell.send_modify(|lives| {
+    let (sender, timelines) = watch::channel(PodTimelines::default());
+    sender.send_modify(|timelines| {
         for name in ["web-a", "web-b"] {
             let status = json!({"conditions": [{"type": "Ready", "status": "True"}]});
             let pod = json!({"metadata": {"name": name, "uid": name}, "status": status});
-            lives.pod_event(Duration::ZERO, &Event::Apply(serde_json::from_value(pod).unwrap()));
+            timelines.pod_event(Duration::ZERO, &Event::Apply(serde_json::from_value(pod).unwrap()));
         }
     });
     let mut scene = Scene {
-        trial: Trial::new(&client, &workload, arguments.disrupt, lives.clone()),
+        disruptor: Disruptor::new(&client, &workload, arguments.disrupt, timelines.clone()),
         client,
         image: None,
         workload,
         origin: Instant::now(),
-        lives,
-        _follows: CancellationToken::new().drop_guard(),
+        timelines,
+        _watches: CancellationToken::new().drop_guard(),
     };
-    let options = Options::to(url);
-    let (never, progress) = (CancellationToken::new(), Progress::new());
-    let course = load_and_disrupt(&arguments, &options, &mut scene, None, &never, &progress);
-    let outcome = Box::pin(course).await;
-    drop(tell);
-    outcome.map(|(findings, _)| findings)
+    let (options, interrupted) = (Options::to(url), CancellationToken::new());
+    let runner = Runner {
+        arguments: &arguments,
+        options: &options,
+        interrupted: &interrupted,
+        progress: Progress::new(),
+    };
+    let outcome = Box::pin(runner.load_and_disrupt(&mut scene, None)).await;
+    drop(sender);
+    outcome.map(|(report, _)| report)
 }
 
 #[tokio::test]
-async fn an_error_of_the_disruption_is_told_with_what_was_found() {
-    let found = found("evict", |_, _| (500, failure(500, "etcd has no leader")));
-    let findings = Box::pin(found).await.unwrap();
-    assert!(findings.requests.sent > 0 && findings.nothing_is_lost(), "{:?}", findings.requests);
-    let told = findings.incomplete.unwrap();
-    assert!(told.contains("evicting the pod web-a") && told.contains("etcd has no leader"), "{told}");
+async fn a_failed_disruption_is_reported_with_the_requests() {
+    let report = report("evict", |_, _| (500, failure(500, "etcd has no leader")));
+    let report = Box::pin(report).await.unwrap();
+    assert!(report.requests.sent > 0 && report.is_lossless(), "{:?}", report.requests);
+    let incomplete = report.incomplete.unwrap();
+    assert!(incomplete.contains("evicting the pod web-a"), "{incomplete}");
+    assert!(incomplete.contains("etcd has no leader"), "{incomplete}");
 }
 
 #[tokio::test]
-async fn what_cannot_be_put_back_is_told_with_what_was_found() {
+async fn a_failed_revert_is_reported_with_the_requests() {
     let scaled = AtomicBool::default();
     let answer = move |method: &Method, _: &str| {
         let before = if *method == Method::PATCH {
@@ -101,27 +105,26 @@ async fn what_cannot_be_put_back_is_told_with_what_was_found() {
         }
         (200, json!({"metadata": {"name": "web"}, "spec": {"replicas": if before { 1 } else { 2 }}}))
     };
-    let findings = Box::pin(found("scale-down", answer)).await.unwrap();
-    assert!(findings.requests.sent > 0 && findings.nothing_is_lost(), "{:?}", findings.requests);
-    let told = findings.incomplete.unwrap();
+    let report = Box::pin(report("scale-down", answer)).await.unwrap();
+    assert!(report.requests.sent > 0 && report.is_lossless(), "{:?}", report.requests);
+    let incomplete = report.incomplete.unwrap();
     for part in [
-        "it took longer than 1 s",
+        "the disruption took longer than 1 s",
         "; Deployment/web is still scaled down",
         "etcd has no leader",
         "kubectl -n shop scale deployment web --replicas=2",
     ] {
-        assert!(told.contains(part), "{part} is missing in {told}");
+        assert!(incomplete.contains(part), "{part} is missing in {incomplete}");
     }
 }
 
 #[test]
-fn an_error_in_the_end_hides_neither_findings_nor_another_error() {
+fn a_late_error_hides_neither_the_report_nor_another_error() {
     let recording = Recording::default();
-    let findings = Findings::of(Subject::default(), &recording);
-    let (findings, recording) =
-        conclude(Ok((findings, recording)), Err(anyhow!("removing the Job"))).unwrap();
-    assert_eq!(findings.incomplete.as_deref(), Some("removing the Job"));
-    let twice = conclude(Ok((findings, recording)), Err(anyhow!("removing the Job"))).unwrap();
+    let report = VerificationReport::of(RunDescription::default(), &recording);
+    let (report, recording) = conclude(Ok((report, recording)), Err(anyhow!("removing the Job"))).unwrap();
+    assert_eq!(report.incomplete.as_deref(), Some("removing the Job"));
+    let twice = conclude(Ok((report, recording)), Err(anyhow!("removing the Job"))).unwrap();
     assert_eq!(twice.0.incomplete.as_deref(), Some("removing the Job"));
     let both = conclude(Err(anyhow!("no image")), Err(anyhow!("removing the Job"))).unwrap_err();
     assert_eq!(both.to_string(), "no image; removing the Job");

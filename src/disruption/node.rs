@@ -11,20 +11,21 @@ use kube::{
 };
 use serde_json::json;
 
-use super::{Error, disrupt::evict, follow, remote};
-use crate::verify::Lives;
+use super::{error::Error, evict::evict, object, remote};
+use crate::verify::PodTimelines;
 
-/// Who mirrors a pod of the kubelet's own, which an eviction doesn't stop.
+/// The annotation of mirror pods, which an eviction doesn't stop.
 const MIRROR: &str = "kubernetes.io/config.mirror";
 
-/// The node that most of the workload's pods are on, the first by name.
-pub(super) async fn choose(client: &Client, lives: &Lives) -> Result<String, Error> {
+/// The node with the most pods of the workload, the first by name.
+pub(super) async fn choose(client: &Client, timelines: &PodTimelines) -> Result<String, Error> {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    for node in lives.alive().filter_map(|(_, life)| life.node.as_deref()) {
+    for node in timelines.alive().filter_map(|(_, timeline)| timeline.node.as_deref()) {
         *counts.entry(node).or_default() += 1;
     }
     let chosen = counts.into_iter().rev().max_by_key(|(_, count)| *count).map(|(node, _)| node);
-    let chosen = chosen.ok_or_else(|| Error::Impossible("none of its pods is on a node".to_owned()))?;
+    let chosen =
+        chosen.ok_or_else(|| Error::Impossible("none of its pods is scheduled to a node".to_owned()))?;
     let nodes: Api<Node> = Api::all(client.clone());
     let nodes = nodes.list(&ListParams::default()).await.map_err(Error::api("listing the nodes"))?;
     let other = |node: &&Node| {
@@ -33,17 +34,17 @@ pub(super) async fn choose(client: &Client, lives: &Lives) -> Result<String, Err
     };
     if nodes.items.iter().filter(other).count() == 0 {
         return Err(Error::Impossible(format!(
-            "{chosen} is the only node that pods can be scheduled to: they would have nowhere to go"
+            "{chosen} is the only schedulable node: evicted pods would stay pending"
         )));
     }
     Ok(chosen.to_owned())
 }
 
-/// The pods that a drain of the node evicts: all but those of DaemonSets, the kubelet's own and the load's.
+/// The pods that a drain of the node evicts: all except those of DaemonSets, mirror pods and the load.
 pub(super) async fn to_evict(client: &Client, node: &str) -> Result<Vec<Pod>, Error> {
     let pods: Api<Pod> = Api::all(client.clone());
-    let on_it = ListParams::default().fields(&format!("spec.nodeName={node}"));
-    let listed = pods.list(&on_it).await.map_err(Error::api(format!("listing the pods on {node}")))?;
+    let on_node = ListParams::default().fields(&format!("spec.nodeName={node}"));
+    let listed = pods.list(&on_node).await.map_err(Error::api(format!("listing the pods on {node}")))?;
     let evicted: Vec<_> = listed.items.into_iter().filter(is_evicted).collect();
     let orphans: Vec<_> = evicted
         .iter()
@@ -54,7 +55,7 @@ pub(super) async fn to_evict(client: &Client, node: &str) -> Result<Vec<Pod>, Er
         return Ok(evicted);
     }
     Err(Error::Impossible(format!(
-        "on {node} are pods without a controller, which would not come back: {}",
+        "{node} has pods without a controller, which would not be created again: {}",
         orphans.join(", ")
     )))
 }
@@ -73,7 +74,7 @@ pub(super) async fn cordon(client: &Client, node: &str, cordoned: bool) -> Resul
     patched.map_err(Error::api(format!("{doing} the node {node}"))).map(drop)
 }
 
-/// Evicts all of these, and returns once they are gone.
+/// Evicts the pods, and waits until they are gone.
 pub(super) async fn evict_all(client: &Client, pods: &[Pod]) -> Result<(), Error> {
     try_join_all(pods.iter().map(|pod| async {
         let name = pod.name_any();
@@ -81,7 +82,7 @@ pub(super) async fn evict_all(client: &Client, pods: &[Pod]) -> Result<(), Error
         evict(&api, &name).await?;
         let uid = pod.uid().unwrap_or_default();
         let is_gone = conditions::is_deleted(&uid);
-        let changes = follow::object(api, &name);
+        let changes = object::states(api, &name);
         let mut gone = pin!(changes.filter(|pod| ready(is_gone.matches_object(pod.as_ref()))));
         let gone = gone.next().await.map(drop);
         gone.ok_or_else(|| Error::Incomplete(format!("the watch of the pod {name} ended")))
@@ -95,7 +96,7 @@ fn is_evicted(pod: &Pod) -> bool {
     !of_daemon_set && !pod.annotations().contains_key(MIRROR) && !remote::is_load(pod)
 }
 
-/// The kind of who controls it.
+/// The kind of its controller.
 fn controller(pod: &Pod) -> Option<&str> {
     let mut owners = pod.owner_references().iter();
     owners.find(|owner| owner.controller == Some(true)).map(|owner| owner.kind.as_str())
@@ -106,14 +107,14 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::trial::test_support::flaky;
+    use crate::disruption::test_support::flaky;
 
     fn pod(metadata: Value) -> Pod {
         serde_json::from_value(json!({"metadata": metadata})).unwrap()
     }
 
     #[test]
-    fn a_drain_spares_daemon_sets_the_kubelets_own_pods_and_the_load() {
+    fn a_drain_skips_daemon_sets_mirror_pods_and_the_load() {
         let owned = |kind: &str| json!({"ownerReferences": [{"apiVersion": "apps/v1", "kind": kind, "name": "o", "uid": "u", "controller": true}]});
         assert!(is_evicted(&pod(owned("ReplicaSet"))));
         assert!(is_evicted(&pod(json!({}))));
@@ -121,8 +122,9 @@ mod tests {
         assert!(!is_evicted(&pod(json!({"annotations": {MIRROR: "x"}}))));
         assert!(!is_evicted(&pod(json!({"labels": remote::labels()}))));
     }
+
     #[tokio::test(start_paused = true)]
-    async fn the_end_of_an_evicted_pod_is_waited_for_through_errors_of_the_watch() {
+    async fn waiting_for_an_evicted_pod_survives_watch_errors() {
         let evicted = pod(json!({"name": "web-1", "namespace": "shop", "uid": "1"}));
         evict_all(&flaky(json!([])), &[evicted]).await.unwrap();
     }

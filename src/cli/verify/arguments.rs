@@ -1,0 +1,90 @@
+//! The arguments of `adieu verify`.
+
+use std::{path::PathBuf, time::Duration};
+
+use super::options;
+use crate::{cli::reference::Reference, disruption::Disruption};
+
+/// The text of `--help`.
+pub(in crate::cli) const HELP: &str = "\
+Sends requests at a constant rate to a workload, disrupts it meanwhile, and reports which requests were lost, \
+when and at which pod.
+
+Load is open-loop: a request is sent when it is due, and its time counts from then, so a slow response doesn't \
+delay the next request, and a stall counts against every request it delays. A request is lost if it gets no \
+response, or one with a status of 500 or more. Every lost request is reported with the pods that were terminating \
+at that moment; if responses name their pod (--pod-header), or requests go to a pod's address, the pod is known \
+exactly.
+
+The load starts some seconds before the disruption; a service that doesn't answer by then is not disrupted. \
+Temporary changes (replicas, a cordoned node) are restored, also after Ctrl-C, after an error or when the terminal \
+is closed.
+
+With --in-cluster the load runs as a Job in the workload's namespace, so that ClusterIP Services can be \
+reached; headers and data are readable in the Job while it runs. The Job is deleted at the end.
+
+  adieu verify deploy/web -n shop --url https://shop.example.com/ --pod-header X-Pod
+  adieu verify sts/db -n shop --url http://db.shop.svc:8080/ --in-cluster --disrupt evict
+  adieu verify deploy/web -n shop --url http://10.0.0.7:30080/ --yes -o json --report report.html
+
+The exit code is 0 if every request was answered, 1 if some were lost, 2 if the result is unknown, and \
+130 after Ctrl-C or when the terminal is closed.";
+
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct Arguments {
+    /// The workload, as kubectl takes it: deployment/NAME, statefulset/NAME, daemonset/NAME or shorter.
+    #[arg(value_name = "KIND/NAME")]
+    pub(super) workload: Reference,
+
+    /// Its namespace. Default: that of the kubeconfig's context.
+    #[arg(short, long, value_name = "NAME")]
+    pub(super) namespace: Option<String>,
+
+    #[command(flatten)]
+    pub(super) load: options::Arguments,
+
+    /// The disruption: restart, scale-down[=N] (to N pods, or by one, and back), delete-pod,
+    /// evict, drain-node (one of its nodes) or none.
+    #[arg(long, value_name = "WHAT", default_value = "restart")]
+    pub(super) disrupt: Disruption,
+
+    /// How long the load continues after the disruption, such as 10s or 2m.
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = options::duration)]
+    pub(super) duration: Duration,
+
+    /// How long the disruption may take.
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = options::duration)]
+    pub(super) limit: Duration,
+
+    /// Runs the load as a Job in the cluster.
+    #[arg(long)]
+    pub(super) in_cluster: bool,
+
+    /// adieu's image for that Job. Default: that of the installed operator.
+    #[arg(long, value_name = "IMAGE", requires = "in_cluster")]
+    pub(super) image: Option<String>,
+
+    /// The Secret in the workload's namespace for pulling that image.
+    #[arg(long, value_name = "NAME", requires = "in_cluster")]
+    pub(super) image_pull_secret: Option<String>,
+
+    /// Disrupts the workload without confirmation.
+    #[arg(short, long)]
+    pub(super) yes: bool,
+
+    /// The format on standard output.
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub(super) output: Output,
+
+    /// Writes a report with plots to a self-contained HTML file.
+    #[arg(long, value_name = "FILE")]
+    pub(super) report: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Output {
+    /// Tables and sentences.
+    Table,
+    /// The whole report as JSON.
+    Json,
+}

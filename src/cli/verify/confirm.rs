@@ -1,0 +1,17 @@
+//! Confirmation on the terminal.
+
+use std::io::{Write as _, stderr, stdin};
+
+use anyhow::{Context as _, bail};
+
+/// Asks for confirmation on the terminal. Any answer but yes is an error.
+pub(in crate::cli) fn confirm(intention: &str) -> anyhow::Result<()> {
+    let mut terminal = stderr();
+    write!(terminal, "This will {intention}.\nContinue? [y/N] ").and_then(|()| terminal.flush())?;
+    let mut answer = String::new();
+    stdin().read_line(&mut answer).context("reading the answer")?;
+    if !matches!(answer.trim().to_lowercase().as_str(), "y" | "yes") {
+        bail!("nothing was done");
+    }
+    Ok(())
+}

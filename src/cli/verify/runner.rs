@@ -1,0 +1,305 @@
+//! Runs a verification: prepare, confirm, start the load, disrupt, restore, report.
+
+use std::{pin::pin, time::Duration};
+
+use anyhow::{Context as _, anyhow, bail};
+use kube::{Client, Config};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, timeout},
+};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::{arguments::Arguments, confirm::confirm, count::Count, progress::Progress};
+use crate::{
+    disruption::{self, Disruption, Disruptor, Image, Job, Workload},
+    load::{self, Options},
+    verify::{PodTimelines, Recording, Requests, RunDescription, Sample, VerificationReport},
+};
+
+/// How long the load runs before the disruption begins.
+const WARM_UP: Duration = Duration::from_secs(3);
+/// Requests that must have ended by then.
+const WARM_UP_REQUESTS: u64 = 5;
+/// The limit for the initial lists of the watches.
+const LIST_LIMIT: Duration = Duration::from_secs(30);
+/// The limit for restoring temporary changes.
+const REVERT_LIMIT: Duration = Duration::from_secs(30);
+/// The limit for the Job's pod to start, and to be removed.
+const JOB_LIMIT: Duration = Duration::from_mins(2);
+
+/// The error of an interrupted run.
+#[derive(Debug, thiserror::Error)]
+#[error("interrupted; temporary changes are restored")]
+pub(super) struct Interrupted;
+
+type Outcome = anyhow::Result<(VerificationReport, Recording)>;
+
+/// A run of `adieu verify`.
+pub(super) struct Runner<'a> {
+    pub(super) arguments: &'a Arguments,
+    pub(super) options: &'a Options,
+    pub(super) interrupted: &'a CancellationToken,
+    pub(super) progress: Progress,
+}
+
+/// The state before the load starts.
+struct Scene {
+    client: Client,
+    /// The image of the load, if it runs in the cluster.
+    image: Option<Image>,
+    disruptor: Disruptor,
+    workload: Workload,
+    origin: Instant,
+    timelines: watch::Receiver<PodTimelines>,
+    /// Ends the watches.
+    _watches: DropGuard,
+}
+
+/// When the disruption began and ended.
+#[derive(Clone, Copy, Debug, Default)]
+struct Span {
+    began: Option<Duration>,
+    ended: Option<Duration>,
+}
+
+impl Runner<'_> {
+    /// Runs it, and returns the report with the recording that it is based on.
+    pub(super) async fn run(&self) -> Outcome {
+        self.progress.phase("checking the cluster");
+        let mut scene = self.unless_interrupted(self.prepare()).await?;
+        // Not interruptible: a Job that is created without its name being known could not be removed.
+        let job = match &scene.image {
+            Some(image) => {
+                let Arguments { limit, duration, .. } = self.arguments;
+                let limit = JOB_LIMIT + WARM_UP + *limit + *duration + self.options.timeout;
+                let namespace = &scene.workload.namespace;
+                Some(Job::start(&scene.client, namespace, image, self.options, limit).await?)
+            }
+            None => None,
+        };
+        let outcome = Box::pin(self.load_and_disrupt(&mut scene, job.as_ref())).await;
+        let Some(job) = job else { return outcome };
+        let removed =
+            timeout(REVERT_LIMIT, job.remove()).await.context("removing the Job of the load took too long");
+        conclude(outcome, removed.and_then(|removed| removed.map_err(Into::into)))
+    }
+
+    /// Checks everything that can be checked, and asks for confirmation.
+    async fn prepare(&self) -> anyhow::Result<Scene> {
+        let arguments = self.arguments;
+        let config = Config::infer().await.context("finding the cluster: is KUBECONFIG right?")?;
+        let namespace = arguments.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
+        let client = Client::try_from(config).context("connecting to the cluster")?;
+        let reference = &arguments.workload;
+        let (workload, object) = Workload::find(&client, reference.kind, &namespace, &reference.name).await?;
+        if let Some(objection) = arguments.disrupt.objection(workload.kind, &object) {
+            bail!("{workload} can't be disrupted: {objection}");
+        }
+        disruption::check_access(&client, &workload, arguments.disrupt, arguments.in_cluster).await?;
+        let image = if arguments.in_cluster { Some(image(arguments, &client).await?) } else { None };
+        let origin = Instant::now();
+        let (timelines, follow) = disruption::follow(&client, &workload, origin);
+        let ended = CancellationToken::new();
+        tokio::spawn(ended.clone().run_until_cancelled_owned(follow));
+        let watches = ended.drop_guard();
+        let listed =
+            timeout(LIST_LIMIT, timelines.clone().wait_for(PodTimelines::is_listed)).await.map(|_| ());
+        listed.context("listing the workload's pods and EndpointSlices takes too long")?;
+        let disruptor = Disruptor::new(&client, &workload, arguments.disrupt, timelines.clone());
+        let intention = disruptor.intention().await?;
+        if arguments.disrupt != Disruption::None && !arguments.yes {
+            self.progress.pause();
+            // Off this thread, so that Ctrl-C works meanwhile.
+            tokio::task::spawn_blocking(move || confirm(&intention)).await.context("asking")??;
+        }
+        Ok(Scene { client, image, disruptor, workload, origin, timelines, _watches: watches })
+    }
+
+    async fn load_and_disrupt(&self, scene: &mut Scene, job: Option<&Job>) -> Outcome {
+        let (count, requests) = watch::channel(Count::default());
+        let stop = CancellationToken::new();
+        let load = load(job, self.options, scene.origin, count, stop.clone());
+        let shown = self.progress.count(requests.clone());
+        let origin = scene.origin;
+        let mut span = Span::default();
+        let disrupt = self.disrupt(scene, &mut span, &requests);
+        let both = async {
+            let mut load = pin!(load);
+            tokio::select! {
+                failed = disrupt => {
+                    let failed = failed?;
+                    self.progress.phase("waiting for the last answers");
+                    stop.cancel();
+                    let (samples, loaded) = load.await;
+                    Ok((samples, [failed, loaded.err()]))
+                }
+                // The load ends by itself only if it fails.
+                (samples, loaded) = &mut load => Ok((samples, [loaded.err(), None])),
+            }
+        };
+        // Counting ends with the load.
+        let (outcome, ()) = tokio::join!(self.unless_interrupted(both), shown);
+        let disruption = span.began.map(|began| (began, span.ended.unwrap_or_else(|| origin.elapsed())));
+        self.progress.phase("restoring temporary changes");
+        let reverted = scene.disruptor.revert(REVERT_LIMIT).await;
+        let outcome = outcome.and_then(|(samples, errors)| {
+            let mut errors: Vec<_> = errors.into_iter().flatten().collect();
+            if disruption.is_none()
+                && let Some(error) = errors.pop()
+            {
+                return Err(error);
+            }
+            let disruption = disruption.filter(|_| self.arguments.disrupt != Disruption::None);
+            let recording = Recording::new(samples, scene.timelines.borrow().all(), disruption);
+            let mut report = VerificationReport::of(self.description(&scene.workload), &recording);
+            for error in &errors {
+                add_error(&mut report, error);
+            }
+            Ok((report, recording))
+        });
+        conclude(outcome, reverted.map_err(Into::into))
+    }
+
+    /// Disrupts the workload once the load has warmed up, and waits for the load after it. The result is the error of
+    /// a disruption that has begun, since its effects are reported all the same.
+    async fn disrupt(
+        &self,
+        scene: &mut Scene,
+        span: &mut Span,
+        requests: &watch::Receiver<Count>,
+    ) -> anyhow::Result<Option<anyhow::Error>> {
+        let arguments = self.arguments;
+        self.progress.phase("load without disruption");
+        self.warm_up(requests).await?;
+        span.began = Some(scene.origin.elapsed());
+        self.progress.phase(format!("disruption: {}", arguments.disrupt));
+        let outcome = timeout(arguments.limit, scene.disruptor.run()).await;
+        span.ended = Some(scene.origin.elapsed());
+        self.progress.phase("load after the disruption");
+        match outcome {
+            Ok(Ok(())) => {
+                sleep(arguments.duration).await;
+                Ok(None)
+            }
+            Ok(Err(error @ disruption::Error::Impossible(_))) => Err(error.into()),
+            Ok(Err(error)) => Ok(Some(error.into())),
+            Err(_) => Ok(Some(anyhow!(
+                "the disruption took longer than {} s: check `kubectl -n {} get pods,pdb`",
+                arguments.limit.as_secs(),
+                scene.workload.namespace
+            ))),
+        }
+    }
+
+    /// Waits until the load has run for a while. A lost request is an error.
+    async fn warm_up(&self, count: &watch::Receiver<Count>) -> anyhow::Result<()> {
+        let mut count = count.clone();
+        let first = count.wait_for(|count| count.requests.sent > 0);
+        // A load in the cluster has to start first.
+        timeout(JOB_LIMIT, first)
+            .await
+            .context("the load didn't start in time")?
+            .context("the load ended")?;
+        if self.arguments.disrupt == Disruption::None {
+            return Ok(());
+        }
+        // A timeout means that no request was lost.
+        let _ = timeout(WARM_UP, count.wait_for(|count| count.cause.is_some())).await;
+        let enough = |count: &Count| count.cause.is_some() || count.requests.sent >= WARM_UP_REQUESTS;
+        let so_far = *count.wait_for(enough).await.context("the load ended")?;
+        if let Some(cause) = so_far.cause {
+            let Requests { sent, lost, .. } = so_far.requests;
+            bail!(
+                "{} doesn't answer ({cause}), so nothing was disrupted: {lost} of {sent} requests were lost before \
+                 the disruption; use --disrupt none for details",
+                self.options.url
+            );
+        }
+        Ok(())
+    }
+
+    fn description(&self, workload: &Workload) -> RunDescription {
+        RunDescription {
+            workload: workload.to_string(),
+            namespace: workload.namespace.clone(),
+            disruption: self.arguments.disrupt.to_string(),
+            url: self.options.url.clone(),
+            rate: self.options.rate.get(),
+        }
+    }
+
+    async fn unless_interrupted<T>(
+        &self,
+        work: impl Future<Output = anyhow::Result<T>>,
+    ) -> anyhow::Result<T> {
+        self.interrupted.run_until_cancelled(work).await.unwrap_or_else(|| Err(anyhow!(Interrupted)))
+    }
+}
+
+/// The image of a load in the cluster.
+async fn image(arguments: &Arguments, client: &Client) -> anyhow::Result<Image> {
+    let name = match &arguments.image {
+        Some(name) => name.clone(),
+        None => disruption::operator_image(client)
+            .await
+            .context("finding the image of the load: use --image")?
+            .context("the image of the load is unknown, as there isn't exactly one operator: use --image")?,
+    };
+    Ok(Image { name, pull_secret: arguments.image_pull_secret.clone() })
+}
+
+/// Sends the load, from here or from the cluster, until `stop`. Returns its samples, and the error that ended it
+/// early.
+async fn load(
+    job: Option<&Job>,
+    options: &Options,
+    origin: Instant,
+    counts: watch::Sender<Count>,
+    stop: CancellationToken,
+) -> (Vec<Sample>, anyhow::Result<()>) {
+    let count = |sample: &Sample| counts.send_modify(|count| count.add(sample));
+    if let Some(job) = job {
+        let (samples, ended) = job.follow(origin, stop, count).await;
+        return (samples, ended.map_err(Into::into));
+    }
+    let mut samples = Vec::new();
+    let client = match load::Client::new(options) {
+        Ok(client) => client,
+        Err(error) => return (samples, Err(error.into())),
+    };
+    let sink = |sample| {
+        count(&sample);
+        samples.push(sample);
+    };
+    load::run(&client, options, origin, sink, stop).await;
+    (samples, Ok(()))
+}
+
+/// The outcome, together with the result of the last step.
+fn conclude(outcome: Outcome, last: anyhow::Result<()>) -> Outcome {
+    let Err(error) = last else { return outcome };
+    match outcome {
+        Ok((mut report, recording)) => {
+            add_error(&mut report, &error);
+            Ok((report, recording))
+        }
+        // That one claims that everything is restored.
+        Err(first) if first.is::<Interrupted>() => Err(error),
+        Err(first) => bail!("{first:#}; {error:#}"),
+    }
+}
+
+/// Adds an error to the report, which stays valid for the requests so far.
+fn add_error(report: &mut VerificationReport, error: &anyhow::Error) {
+    let error = format!("{error:#}");
+    report.incomplete = match report.incomplete.take() {
+        Some(known) if known.contains(&error) => Some(known),
+        Some(known) => Some(format!("{known}; {error}")),
+        None => Some(error),
+    };
+}
+
+#[cfg(test)]
+#[path = "runner_tests.rs"]
+mod tests;

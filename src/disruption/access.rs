@@ -1,0 +1,114 @@
+//! Checks permissions before a disruption.
+
+use futures::future::try_join_all;
+use k8s_openapi::api::authorization::v1::{
+    ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
+};
+use kube::{Api, Client, api::PostParams};
+
+use super::{error::Error, kind::Disruption, workload::Workload};
+use crate::index::workloads::resource;
+
+/// A verb on a resource.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Permission {
+    verb: &'static str,
+    group: &'static str,
+    /// With its subresource, such as `pods/eviction`.
+    resource: String,
+    /// Absent for the whole cluster.
+    namespace: Option<String>,
+}
+
+/// Checks that RBAC allows a disruption, and if `in_cluster`, a load that runs as a Job.
+///
+/// # Errors
+/// All missing permissions.
+pub async fn check(
+    client: &Client,
+    workload: &Workload,
+    disruption: Disruption,
+    in_cluster: bool,
+) -> Result<(), Error> {
+    let required = required_permissions(workload, disruption, in_cluster);
+    let allowed = try_join_all(required.iter().map(|permission| is_allowed(client, permission))).await?;
+    let missing: Vec<_> = required
+        .iter()
+        .zip(allowed)
+        .filter(|(_, allowed)| !allowed)
+        .map(|(permission, _)| permission.to_string())
+        .collect();
+    if missing.is_empty() { Ok(()) } else { Err(Error::Forbidden(missing.join(", "))) }
+}
+
+fn required_permissions(workload: &Workload, disruption: Disruption, in_cluster: bool) -> Vec<Permission> {
+    let inside = Some(workload.namespace.clone());
+    let permission = |verb, group, resource: &str, namespace: &Option<String>| Permission {
+        verb,
+        group,
+        resource: resource.to_owned(),
+        namespace: namespace.clone(),
+    };
+    let kind = resource(workload.kind).plural;
+    let mut required = vec![
+        permission("list", "", "pods", &inside),
+        permission("watch", "", "pods", &inside),
+        permission("list", "discovery.k8s.io", "endpointslices", &inside),
+        permission("watch", "discovery.k8s.io", "endpointslices", &inside),
+    ];
+    match disruption {
+        Disruption::None => {}
+        Disruption::Restart => {
+            required.extend(["patch", "list", "watch"].map(|verb| permission(verb, "apps", &kind, &inside)));
+        }
+        Disruption::ScaleDown(_) => {
+            let scale = format!("{kind}/scale");
+            required.extend(["get", "patch"].map(|verb| permission(verb, "apps", &scale, &inside)));
+        }
+        Disruption::DeletePod => required.push(permission("delete", "", "pods", &inside)),
+        Disruption::Evict => required.push(permission("create", "", "pods/eviction", &inside)),
+        Disruption::DrainNode => {
+            required.extend(["list", "get", "patch"].map(|verb| permission(verb, "", "nodes", &None)));
+            required.extend(["list", "watch"].map(|verb| permission(verb, "", "pods", &None)));
+            required.push(permission("create", "", "pods/eviction", &None));
+        }
+    }
+    if in_cluster {
+        required.extend(["create", "delete"].map(|verb| permission(verb, "batch", "jobs", &inside)));
+        required.push(permission("get", "", "pods/log", &inside));
+    }
+    required
+}
+
+async fn is_allowed(client: &Client, permission: &Permission) -> Result<bool, Error> {
+    let (resource, subresource) = match permission.resource.split_once('/') {
+        Some((resource, subresource)) => (resource, Some(subresource)),
+        None => (permission.resource.as_str(), None),
+    };
+    let attributes = ResourceAttributes {
+        verb: Some(permission.verb.to_owned()),
+        group: Some(permission.group.to_owned()),
+        resource: Some(resource.to_owned()),
+        subresource: subresource.map(str::to_owned),
+        namespace: permission.namespace.clone(),
+        ..ResourceAttributes::default()
+    };
+    let review = SelfSubjectAccessReview {
+        spec: SelfSubjectAccessReviewSpec { resource_attributes: Some(attributes), ..Default::default() },
+        ..SelfSubjectAccessReview::default()
+    };
+    let answer = Api::all(client.clone()).create(&PostParams::default(), &review).await;
+    let answer = answer.map_err(Error::api("checking permissions"))?;
+    Ok(answer.status.is_some_and(|status| status.allowed))
+}
+
+impl std::fmt::Display for Permission {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { verb, group, resource, namespace } = self;
+        let dot = if group.is_empty() { "" } else { "." };
+        match namespace {
+            Some(namespace) => write!(f, "{verb} {resource}{dot}{group} in the namespace {namespace:?}"),
+            None => write!(f, "{verb} {resource}{dot}{group} in the whole cluster"),
+        }
+    }
+}

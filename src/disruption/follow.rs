@@ -1,0 +1,54 @@
+//! Follows a workload's pods and the EndpointSlices of its namespace.
+
+use std::time::Duration;
+
+use futures::{Stream, StreamExt as _};
+use k8s_openapi::api::{core::v1::Pod, discovery::v1::EndpointSlice};
+use kube::{
+    Api, Client,
+    runtime::{
+        WatchStreamExt as _,
+        watcher::{self, Event, watcher},
+    },
+};
+use tokio::{sync::watch, time::Instant};
+
+use super::workload::Workload;
+use crate::verify::PodTimelines;
+
+/// The timelines of the workload's pods, in times from `origin`, and the task that updates them, which never ends.
+pub fn follow(
+    client: &Client,
+    workload: &Workload,
+    origin: Instant,
+) -> (watch::Receiver<PodTimelines>, impl Future<Output = ()> + Send + use<>) {
+    let (sender, timelines) = watch::channel(PodTimelines::default());
+    let namespace = &workload.namespace;
+    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let slices: Api<EndpointSlice> = Api::namespaced(client.clone(), namespace);
+    let selected = watcher::Config::default().labels(&workload.selector);
+    let pods = watcher(pods, selected).default_backoff();
+    let slices = watcher(slices, watcher::Config::default()).default_backoff();
+    let task = async move {
+        tokio::join!(
+            update(pods, origin, &sender, PodTimelines::pod_event),
+            update(slices, origin, &sender, PodTimelines::slice_event)
+        );
+    };
+    (timelines, task)
+}
+
+/// Applies watch events. Watch errors are retried, and the next list contains the missed changes.
+async fn update<K>(
+    events: impl Stream<Item = Result<Event<K>, watcher::Error>>,
+    origin: Instant,
+    sender: &watch::Sender<PodTimelines>,
+    apply: fn(&mut PodTimelines, Duration, &Event<K>),
+) {
+    let mut events = std::pin::pin!(events);
+    while let Some(event) = events.next().await {
+        if let Ok(event) = event {
+            sender.send_modify(|timelines| apply(timelines, origin.elapsed(), &event));
+        }
+    }
+}
