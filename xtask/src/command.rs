@@ -1,4 +1,4 @@
-//! Programs that are run to their end, with their output in a log.
+//! Runs programs, with their output in a log.
 
 use std::env;
 use std::ffi::OsStr;
@@ -17,24 +17,24 @@ use crate::interrupt;
 use crate::progress::Step;
 use crate::workspace::Workspace;
 
-/// This program, even if another has been built in its place.
-pub const OURSELVES: &str = "/proc/self/exe";
+/// This program, even if its file has been replaced by another build.
+pub const SELF_EXE: &str = "/proc/self/exe";
 
 /// How many lines of a log an error shows.
 const TAIL_LINES: usize = 20;
-/// And how much of each of them.
+/// The characters that are shown of each line.
 const LINE_LENGTH: usize = 400;
 const POLL: Duration = Duration::from_millis(20);
 /// How long a program may take to clean up after an interrupt.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// cargo, on this repository and its target folder. What `cargo run` tells this program about itself is no
-/// business of another build: build scripts that look at it would run again, and all that stands on them.
+/// cargo, on this repository and its target folder. Variables that `cargo run` sets are removed: build scripts that
+/// depend on them would run again, with everything that depends on those.
 pub fn cargo(workspace: &Workspace) -> Command {
     cargo_program(workspace, env::var_os("CARGO").unwrap_or("cargo".into()))
 }
 
-/// The same of another program, which runs cargo.
+/// Another program that runs cargo, with the same environment.
 pub fn cargo_program(workspace: &Workspace, program: impl AsRef<OsStr>) -> Command {
     let mut cargo = Command::new(program);
     for (name, _) in env::vars_os() {
@@ -51,8 +51,8 @@ pub fn cargo_program(workspace: &Workspace, program: impl AsRef<OsStr>) -> Comma
     cargo
 }
 
-/// Runs `command` to its end, its output going to `log`. An error unless it succeeds. Stops it, with what it
-/// has started, when this process is asked to stop.
+/// Runs `command`, with its output in `log`. It is an error unless it succeeds. If this process is interrupted, the
+/// command is stopped with its process group.
 pub fn run(step: &Step, command: &mut Command, log: &Path) -> Result<()> {
     let status = run_to_end(step, command, log)?;
     if !status.success() {
@@ -61,7 +61,7 @@ pub fn run(step: &Step, command: &mut Command, log: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The same, however it ends.
+/// The same, with any exit status.
 pub fn run_to_end(step: &Step, command: &mut Command, log: &Path) -> Result<ExitStatus> {
     let program = name(command);
     if let Some(folder) = log.parent() {
@@ -86,19 +86,19 @@ pub fn run_to_end(step: &Step, command: &mut Command, log: &Path) -> Result<Exit
         step.waiting();
         sleep(POLL);
     };
-    // Ctrl-C can end the program before this process hears of it.
+    // Ctrl-C can end the program before this process gets the signal.
     interrupt::check()?;
     Ok(status)
 }
 
-/// What `command` prints on standard output.
+/// Runs `command`, and returns its standard output.
 pub fn output(command: &mut Command) -> Result<String> {
     let program = name(command);
     let output = command.stdin(Stdio::null()).output().with_context(|| format!("cannot run {program}"))?;
     if !output.status.success() {
         bail!("{program} failed ({}): {}", output.status, String::from_utf8_lossy(&output.stderr).trim());
     }
-    String::from_utf8(output.stdout).with_context(|| format!("{program} printed something that is not text"))
+    String::from_utf8(output.stdout).with_context(|| format!("{program} printed something other than text"))
 }
 
 /// The last lines of a log, indented.
@@ -120,17 +120,17 @@ pub fn shorten(line: &str) -> String {
     }
 }
 
-/// What a person knows a command by: not this program, which enters a network
-/// namespace on the way (see [`crate::target::Target::command`]).
+/// The name of a command in messages: not this program, by which it enters a network
+/// namespace (see [`crate::target::Target::command`]).
 fn name(command: &Command) -> String {
     let entered = command.get_args().skip_while(|word| *word != "--").nth(1);
-    let program = if command.get_program() == OURSELVES { entered } else { None };
+    let program = if command.get_program() == SELF_EXE { entered } else { None };
     let program = Path::new(program.unwrap_or(command.get_program()));
     program.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// Interrupts the process group that `child` leads, as Ctrl-C would, so that it
-/// removes its temporary files; kills it if it does not listen.
+/// removes its temporary files; kills it if it doesn't end.
 fn stop(child: &mut Child) {
     let Ok(id) = i32::try_from(child.id()) else { return };
     let group = Pid::from_raw(id);
@@ -142,7 +142,7 @@ fn stop(child: &mut Child) {
         }
         sleep(POLL);
     }
-    // The leader is gone or deaf; whatever else is in its group has no purpose any more.
+    // The leader has ended or is stuck; the rest of its group is useless.
     let _ = killpg(group, Signal::SIGKILL);
     let _ = child.wait();
 }

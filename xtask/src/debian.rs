@@ -1,4 +1,4 @@
-//! What a cluster needs from the distribution.
+//! Packages of the distribution that a cluster needs.
 
 use std::env;
 use std::fs::{self, OpenOptions};
@@ -14,7 +14,7 @@ use crate::command;
 use crate::progress::Step;
 use crate::workspace::Workspace;
 
-/// The programs, and the packages that bring them.
+/// The programs, and the packages that contain them.
 const PROGRAMS: [(&str, &str); 7] = [
     ("containerd", "containerd"),
     ("runc", "runc"),
@@ -29,48 +29,48 @@ const PROGRAMS: [(&str, &str); 7] = [
 const APPLICATIONS: [(&str, &str); 3] =
     [("redis-server", "redis-server"), ("mvn", "maven"), ("jlink", "default-jdk-headless")];
 
-/// The network plugins, and where Debian and everyone else put them.
+/// Folders of the network plugins: Debian's, and the usual one.
 const PLUGINS: [&str; 4] = ["host-local", "loopback", "portmap", "ptp"];
 const PLUGIN_FOLDERS: [&str; 2] = ["/usr/lib/cni", "/opt/cni/bin"];
 const PLUGIN_PACKAGE: &str = "containernetworking-plugins";
 
-/// Folders that `PATH` may lack for someone who became root by `su`.
+/// Folders that may be missing in `PATH` after `su`.
 const SYSTEM_FOLDERS: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// While this file says no, packages start no service.
+/// While this script exits with 101, packages start no service.
 const POLICY: &str = "/usr/sbin/policy-rc.d";
 
-/// Installs what a cluster lacks, or says what to install.
+/// Installs the missing packages of a cluster, or names them.
 pub fn ensure_packages(workspace: &Workspace) -> Result<()> {
     ensure(workspace, missing_packages)
 }
 
-/// Installs what images are made with, all that is needed for a cluster that somebody else runs.
+/// Installs the tools for images, which are sufficient for an external cluster.
 pub fn ensure_buildah(workspace: &Workspace) -> Result<()> {
     ensure_program(workspace, "buildah", "buildah")
 }
 
-/// Installs what instructions are counted with.
+/// Installs the tool that counts instructions.
 pub fn ensure_valgrind(workspace: &Workspace) -> Result<()> {
     ensure_program(workspace, "valgrind", "valgrind")
 }
 
-/// Installs what checks alerts and queries.
+/// Installs the tool that checks alerts and queries.
 pub fn ensure_promtool(workspace: &Workspace) -> Result<()> {
     ensure_program(workspace, "promtool", "prometheus")
 }
 
-/// Installs what sample applications are made of, and with.
+/// Installs the packages for sample applications.
 pub fn ensure_applications(workspace: &Workspace) -> Result<()> {
     ensure(workspace, || lacking(&APPLICATIONS))
 }
 
-/// Installs a C compiler for another machine, and what it links with.
+/// Installs a C cross compiler with its linker.
 pub fn ensure_compiler(workspace: &Workspace, name: &str, packages: &[&'static str]) -> Result<()> {
     ensure(workspace, || if program(name).is_none() { packages.to_vec() } else { Vec::new() })
 }
 
-/// Installs a program by the package that brings it.
+/// Installs a program by its package.
 fn ensure_program(workspace: &Workspace, name: &str, package: &'static str) -> Result<()> {
     ensure(workspace, || if program(name).is_none() { vec![package] } else { Vec::new() })
 }
@@ -100,7 +100,7 @@ fn ensure(workspace: &Workspace, look: impl Fn() -> Vec<&'static str>) -> Result
     step.done();
     let still = look();
     if !still.is_empty() {
-        bail!("{} installed, but what they should bring is still missing", still.join(" "));
+        bail!("{} installed, but their programs are still missing", still.join(" "));
     }
     Ok(())
 }
@@ -123,7 +123,7 @@ pub fn program(name: &str) -> Option<PathBuf> {
         .find(|file| file.is_file())
 }
 
-/// The `PATH` of what is run in a cluster: `first`, then the system's.
+/// The `PATH` of programs in a cluster: `first`, then the system's.
 pub fn search_path(first: &Path) -> String {
     format!("{}:{SYSTEM_FOLDERS}", first.display())
 }
@@ -140,8 +140,7 @@ fn lacking(programs: &[(&str, &'static str)]) -> Vec<&'static str> {
     programs.iter().filter(|(name, _)| program(name).is_none()).map(|(_, package)| *package).collect()
 }
 
-/// Keeps packages from starting their services while it lives: a cluster starts
-/// containerd by itself, and nobody has asked for another one.
+/// Keeps packages from starting their services while it lives: a cluster starts its own containerd.
 struct NoServices {
     ours: bool,
 }
@@ -154,7 +153,7 @@ impl NoServices {
                 file.write_all(b"#!/bin/sh\nexit 101\n").with_context(|| format!("cannot write {POLICY}"))?;
                 true
             }
-            // The machine has a policy of its own.
+            // The machine has its own policy.
             Err(_) if Path::new(POLICY).exists() => false,
             Err(error) => return Err(error).with_context(|| format!("cannot write {POLICY}")),
         };

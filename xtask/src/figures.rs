@@ -1,4 +1,4 @@
-//! Tables of figures: on the terminal, and in docs/.
+//! Tables of figures, on the terminal and in docs/.
 
 use std::fs;
 
@@ -6,20 +6,20 @@ use anyhow::{Context, Result};
 use comfy_table::{CellAlignment, Table, presets};
 
 use crate::markdown;
-use crate::progress::say;
+use crate::progress::print_line;
 use crate::workspace::Workspace;
 
-/// Where the figures of benchmarks are kept, from the repository's root.
+/// The file with the figures of benchmarks, from the repository's root.
 pub const BENCHMARKS: &str = "docs/benchmarks.md";
-/// Where those of end-to-end tests are.
+/// The file with the figures of end-to-end tests.
 pub const OPERATIONS: &str = "docs/operations.md";
-/// And those of the scenarios.
+/// The file with the figures of scenarios.
 pub const SCENARIOS: &str = "docs/scenarios.md";
 
 /// The figures of one measurement.
 #[derive(Debug)]
 pub struct Figures {
-    /// What they were measured with, and what they come to.
+    /// Remarks below the table, such as the environment and the results.
     pub remarks: Vec<String>,
     table: Table,
 }
@@ -48,7 +48,7 @@ impl Figures {
         self.table.add_row(cells);
     }
 
-    /// Prints them, and puts them into `docs`, if given, under `name`.
+    /// Prints them, and writes them to `docs`, if given, under `name`.
     pub fn show(mut self, workspace: &Workspace, name: &str, docs: Option<&str>) -> Result<()> {
         self.table.load_style(presets::UTF8_FULL_CONDENSED);
         println!("\n{}", self.table);
@@ -62,7 +62,7 @@ impl Figures {
             let text = markdown::replaced(&text, &format!("figures: {name}"), &self.markdown())
                 .with_context(|| format!("{docs} has no place for figures named {name}"))?;
             fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
-            say(&format!("✓ {}", file.display()));
+            print_line(&format!("✓ {}", file.display()));
         }
         Ok(())
     }

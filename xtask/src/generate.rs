@@ -1,16 +1,15 @@
-//! The files that are generated. Unit tests check that they are up to date.
+//! Generated files. Unit tests check that they are up to date.
 
 use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use crate::progress::say;
+use crate::progress::print_line;
 use crate::workspace::Workspace;
 use crate::{command, values};
 
-/// Writes the CustomResourceDefinitions where people and the chart find them, and the table of the chart's
-/// values.
+/// Writes the CustomResourceDefinitions to crds and to the chart, and the table of the chart's values.
 pub fn run() -> Result<()> {
     let workspace = Workspace::find()?;
     let (file, text) = values::readme(&workspace)?;
@@ -31,6 +30,6 @@ pub fn run() -> Result<()> {
 
 fn write(file: &Path, text: &str) -> Result<()> {
     fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))?;
-    say(&format!("✓ {}", file.display()));
+    print_line(&format!("✓ {}", file.display()));
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Images, made by buildah out of programs that are built here.
+//! Images, made by buildah from programs that are built here.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use crate::progress::Step;
 use crate::workspace::Workspace;
 use crate::{command, toolchain};
 
-/// The image that holds the namespaces of a pod.
+/// The image of pod sandboxes.
 pub const PAUSE: &str = "localhost/pause:adieu";
 
 /// An image in an archive.
@@ -59,14 +59,14 @@ pub struct Adieu {
     pub program: PathBuf,
 }
 
-/// adieu for this machine, with these of cargo's features.
+/// adieu for this machine, with these cargo features.
 pub fn adieu(workspace: &Workspace, features: &'static [&'static str]) -> Result<Adieu> {
     let program = build_adieu(workspace, &Build { features, ..Build::host()? })?;
     let image = staged(workspace, "adieu", &program, "adieu", &workspace.root().join("Dockerfile"))?;
     Ok(Adieu { image, program })
 }
 
-/// adieu's image for people, called `reference`, in `archive`: the same whenever it is made.
+/// adieu's release image `reference`, in `archive`. It is reproducible.
 pub fn release(
     workspace: &Workspace,
     program: &Path,
@@ -75,12 +75,12 @@ pub fn release(
     archive: &Path,
 ) -> Result<()> {
     let dockerfile = workspace.root().join("Dockerfile");
-    let more = ["--arch", arch, "--timestamp", "0"];
-    stage(workspace, |stage| copy(program, stage, "adieu"), &dockerfile, archive, reference, &more)
+    let arguments = &["--arch", arch, "--timestamp", "0"];
+    let recipe = Recipe { dockerfile: &dockerfile, reference, arguments };
+    stage(workspace, &recipe, archive, |stage| copy(program, stage, "adieu"))
 }
 
-/// The images in `archives`, each for another architecture, as one called `reference` in `archive`: whoever pulls
-/// it gets the one for his.
+/// Joins the images in `archives`, one per architecture, to one multi-architecture image `reference` in `archive`.
 pub fn join(
     workspace: &Workspace,
     archives: &[(&'static str, PathBuf)],
@@ -94,7 +94,7 @@ pub fn join(
         buildah.args(["manifest", subcommand]).args(arguments);
         command::run(&step, &mut buildah, &workspace.log("image-join"))
     };
-    // Of a run that was cut short.
+    // From an interrupted run.
     let _ = run("rm", &[LIST]);
     run("create", &[LIST])?;
     for (arch, part) in archives {
@@ -108,11 +108,11 @@ pub fn join(
     Ok(())
 }
 
-/// What adieu is built for, and how.
+/// The target of a build of adieu, and its options.
 pub struct Build {
-    /// The target, as Rust calls it.
+    /// The Rust target.
     pub target: String,
-    /// The C compiler, with which is also linked, where it isn't the machine's own.
+    /// The C compiler and linker, if not the machine's own.
     pub compiler: Option<&'static str>,
     /// Cargo's features.
     pub features: &'static [&'static str],
@@ -124,7 +124,7 @@ impl Build {
         let version = command::output(Command::new("rustc").arg("-vV"))?;
         let host = version.lines().find_map(|line| line.strip_prefix("host: "));
         Ok(Self {
-            target: host.context("rustc does not say its host")?.into(),
+            target: host.context("rustc doesn't report its host")?.into(),
             compiler: None,
             features: &[],
         })
@@ -137,8 +137,8 @@ pub fn app(workspace: &Workspace, name: &'static str) -> Result<Image> {
     staged(workspace, name, &toolchain::build_app(workspace, name)?, "app", &dockerfile)
 }
 
-/// The image of a sample application that is put together by a script, tests/apps/NAME/build.sh. What that
-/// takes from the distribution doesn't count: a newer one is the same application.
+/// The image of a sample application that is built by a script, tests/apps/NAME/build.sh. Packages of the
+/// distribution don't count as its input: with newer ones it is the same application.
 pub fn assembled(workspace: &Workspace, name: &'static str) -> Result<Image> {
     let folder = workspace.root().join("tests/apps").join(name);
     let mut files = Vec::new();
@@ -146,7 +146,7 @@ pub fn assembled(workspace: &Workspace, name: &'static str) -> Result<Image> {
     let hashes = files.iter().map(|file| toolchain::hash_file(file)).collect::<Result<Vec<_>>>()?;
     let made_from = toolchain::hash(hashes.iter().map(String::as_bytes));
     image(workspace, name, short(&made_from), &folder.join("Dockerfile"), |stage| {
-        let step = Step::start(format!("putting {name} together"));
+        let step = Step::start(format!("building {name}"));
         let mut script = Command::new(folder.join("build.sh"));
         script.arg(stage.join(name));
         command::run(&step, &mut script, &workspace.log(&format!("build-{name}")))?;
@@ -164,7 +164,7 @@ fn staged(workspace: &Workspace, name: &str, program: &Path, file: &str, dockerf
     image(workspace, name, short(&made_from), dockerfile, |stage| copy(program, stage, file))
 }
 
-/// An image of this tag, made unless it is there.
+/// The image with this tag, which is made unless it exists.
 fn image(
     workspace: &Workspace,
     name: &str,
@@ -176,28 +176,36 @@ fn image(
     let archive = archive(workspace, name, tag);
     if !archive.exists() {
         remove_old(&archive, &format!("{name}-"))?;
-        stage(workspace, fill, dockerfile, &archive, &format!("{repository}:{tag}"), &[])?;
+        let recipe = Recipe { dockerfile, reference: &format!("{repository}:{tag}"), arguments: &[] };
+        stage(workspace, &recipe, &archive, fill)?;
     }
     Ok(Image { repository, tag: tag.to_owned(), archive })
 }
 
-/// The last stage of a Dockerfile. A folder that `fill` fills takes the place of the stage named `build`: no
-/// base image is pulled, no compiler runs in a container.
+/// An image to build from a Dockerfile.
+struct Recipe<'a> {
+    dockerfile: &'a Path,
+    /// Such as `localhost/adieu:1`.
+    reference: &'a str,
+    /// Further arguments of buildah.
+    arguments: &'a [&'a str],
+}
+
+/// Builds the last stage of a Dockerfile. A folder that `fill` fills replaces the stage named `build`, so that no
+/// base image is pulled and no compiler runs in a container.
 fn stage(
     workspace: &Workspace,
-    fill: impl FnOnce(&Path) -> Result<()>,
-    dockerfile: &Path,
+    recipe: &Recipe<'_>,
     archive: &Path,
-    reference: &str,
-    more: &[&str],
+    fill: impl FnOnce(&Path) -> Result<()>,
 ) -> Result<()> {
     let stage = tempfile::tempdir().context("cannot create a temporary folder")?;
     fill(stage.path())?;
     let context = tempfile::tempdir().context("cannot create a temporary folder")?;
     let mut buildah = buildah(workspace)?;
-    buildah.args(["--isolation", "chroot"]).args(more).arg("--file").arg(dockerfile);
+    buildah.args(["--isolation", "chroot"]).args(recipe.arguments).arg("--file").arg(recipe.dockerfile);
     buildah.arg("--build-context").arg(format!("build={}", stage.path().display()));
-    finish(workspace, buildah, archive, reference, context.path())
+    finish(workspace, buildah, archive, recipe.reference, context.path())
 }
 
 fn copy(program: &Path, stage: &Path, name: &str) -> Result<()> {
@@ -219,13 +227,13 @@ fn list(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
     Ok(())
 }
 
-/// A static release binary, which the image has nothing else beside.
+/// A static release binary, the only file of the image.
 pub fn build_adieu(workspace: &Workspace, build: &Build) -> Result<PathBuf> {
     let Build { target, compiler, features } = build;
     let step = Step::start(format!("building adieu for {target}"));
     let variable = target.replace(['-', '.'], "_");
     let mut cargo = command::cargo(workspace);
-    // They would count instead of the target's.
+    // They would override the target's flags.
     cargo.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
     cargo.env(format!("CARGO_TARGET_{}_RUSTFLAGS", variable.to_uppercase()), "-C target-feature=+crt-static");
     if let Some(compiler) = compiler {
@@ -249,7 +257,7 @@ pub fn build_adieu(workspace: &Workspace, build: &Build) -> Result<PathBuf> {
     Ok(workspace.target().join(target).join("release/adieu"))
 }
 
-/// buildah with all that it keeps under the target folder.
+/// buildah, with its storage under the target folder.
 fn storage(workspace: &Workspace) -> Result<Command> {
     let folder = workspace.cache().join("buildah");
     fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
@@ -263,12 +271,12 @@ fn storage(workspace: &Workspace) -> Result<Command> {
 fn buildah(workspace: &Workspace) -> Result<Command> {
     let mut buildah = storage(workspace)?;
     buildah.args(["bud", "--signature-policy"]).arg(policy(workspace)?);
-    // Would be created in /etc, although no container is run.
+    // buildah creates it even if no container runs, by default in /etc.
     buildah.arg("--cni-config-dir").arg(workspace.cache().join("buildah/cni"));
     Ok(buildah)
 }
 
-/// The machine's policy may be missing; nothing is pulled, so nothing needs to be refused.
+/// A signature policy that accepts everything: no image is pulled, and the machine may have no policy.
 fn policy(workspace: &Workspace) -> Result<PathBuf> {
     let policy = workspace.cache().join("buildah/policy.json");
     fs::write(&policy, json!({"default": [{"type": "insecureAcceptAnything"}]}).to_string())

@@ -1,4 +1,4 @@
-//! Installing adieu in a cluster, as its users do: by its chart.
+//! Installs adieu in a cluster by its chart, as users do.
 
 use std::fmt::Write;
 use std::fs;
@@ -13,7 +13,7 @@ use kube::api::ListParams;
 use kube::{Api, Client};
 
 use crate::image::{self, Adieu};
-use crate::progress::{Step, say};
+use crate::progress::{Step, print_line};
 use crate::target::Target;
 use crate::{command, interrupt};
 
@@ -22,11 +22,11 @@ pub const NAMESPACE: &str = "adieu-system";
 /// The name of its Helm release.
 pub const RELEASE: &str = "adieu";
 
-/// For Helm, and for what follows.
+/// The limit for Helm, and for the pods.
 const LIMIT: Duration = Duration::from_mins(3);
 const POLL: Duration = Duration::from_millis(200);
 
-/// What goes to Helm.
+/// Options for Helm.
 #[derive(Args, Clone, Debug, Default)]
 pub struct Options {
     /// Set a value of the chart, as Helm takes it
@@ -38,7 +38,7 @@ pub struct Options {
     pub values: Vec<PathBuf>,
 }
 
-/// What the API server calls the installed operator.
+/// The username of the installed operator.
 pub async fn username(client: &Client) -> Result<String> {
     let api: Api<Deployment> = Api::namespaced(client.clone(), NAMESPACE);
     let pod = api.get(RELEASE).await?.spec.and_then(|spec| spec.template.spec);
@@ -46,13 +46,13 @@ pub async fn username(client: &Client) -> Result<String> {
     Ok(format!("system:serviceaccount:{NAMESPACE}:{account}"))
 }
 
-/// Builds adieu and its image, and installs or upgrades it. Returns once every
+/// Builds adieu and its image, installs or upgrades it, and waits until every
 /// replica is ready and admission injects.
 pub fn install(target: &Target, options: &Options) -> Result<()> {
     install_build(target, &image::adieu(target.workspace(), &[])?, options)
 }
 
-/// The same, with an image that is there.
+/// The same, with an existing image.
 pub fn install_build(target: &Target, Adieu { image, program }: &Adieu, options: &Options) -> Result<()> {
     target.load_image(&image.archive)?;
 
@@ -69,7 +69,7 @@ pub fn install_build(target: &Target, Adieu { image, program }: &Adieu, options:
         "--create-namespace",
     ]);
     helm.args(["--wait", "--timeout", &format!("{}s", LIMIT.as_secs())]);
-    // Before the caller's, which win.
+    // Before the caller's, which take precedence.
     helm.args(["--set", &format!("image.repository={}", image.repository)]);
     helm.args(["--set-string", &format!("image.tag={}", image.tag)]);
     helm.args(["--set", "image.pullPolicy=Never"]);
@@ -85,16 +85,16 @@ pub fn install_build(target: &Target, Adieu { image, program }: &Adieu, options:
     step.done();
 
     wait(target, "every replica to be ready", replicas_ready)?;
-    let step = Step::start("asking adieu doctor");
+    let step = Step::start("running adieu doctor");
     let mut doctor = target.command(program);
     doctor.args(["doctor", "--wait", &LIMIT.as_secs().to_string()]);
     command::run(&step, &mut doctor, &target.workspace().log("doctor")).with_context(|| situation(target))?;
     step.done();
-    say(&format!("adieu {} is installed in the namespace {NAMESPACE}", image.tag));
+    print_line(&format!("adieu {} is installed in the namespace {NAMESPACE}", image.tag));
     Ok(())
 }
 
-/// Runs the chart's own tests, and looks at whether they leave anything behind.
+/// Runs the chart's own tests, and checks that they leave no objects.
 pub fn test(target: &Target) -> Result<()> {
     let step = Step::start("running helm test");
     let mut helm = target.helm();
@@ -103,19 +103,19 @@ pub fn test(target: &Target) -> Result<()> {
     command::run(&step, &mut helm, &log)?;
     let said = fs::read_to_string(&log).with_context(|| format!("cannot read {}", log.display()))?;
     if !said.contains("is injected: preStop") {
-        bail!("helm test passed without a word of what was injected: {said}");
+        bail!("helm test passed without reporting an injection: {said}");
     }
     step.done();
     let mut kubectl = target.kubectl();
     kubectl.args(["get", "pods,serviceaccounts,roles,rolebindings", "--all-namespaces", "--output=name"]);
     let left = command::output(kubectl.arg("--selector=app.kubernetes.io/name=adieu-test"))?;
     if !left.is_empty() {
-        bail!("helm test leaves behind: {}", left.lines().collect::<Vec<_>>().join(" "));
+        bail!("helm test leaves objects: {}", left.lines().collect::<Vec<_>>().join(" "));
     }
     Ok(())
 }
 
-/// Uninstalls adieu. Its CRDs stay, as its chart says.
+/// Uninstalls adieu. The chart keeps its CRDs.
 pub fn uninstall(target: &Target) -> Result<()> {
     let step = Step::start("uninstalling adieu");
     let mut helm = target.helm();
@@ -125,14 +125,13 @@ pub fn uninstall(target: &Target) -> Result<()> {
     Ok(())
 }
 
-/// Uninstalls adieu, and looks at what is left: the CRDs, which the chart keeps, and nothing else that was
-/// there for adieu.
+/// Uninstalls adieu, and checks that only the CRDs are left.
 pub fn uninstall_leaves_nothing(target: &Target) -> Result<()> {
     let kinds = |scope: &str| -> Result<String> {
         let mut kubectl = target.kubectl();
         let listed =
             command::output(kubectl.args(["api-resources", "--verbs=list", "--output=name", scope]))?;
-        // Events tell of what happened, and go by themselves.
+        // Events expire.
         Ok(listed.lines().filter(|kind| !kind.starts_with("events")).collect::<Vec<_>>().join(","))
     };
     let (namespaced, cluster_wide) = (kinds("--namespaced=true")?, kinds("--namespaced=false")?);
@@ -148,7 +147,7 @@ pub fn uninstall_leaves_nothing(target: &Target) -> Result<()> {
             get(&namespaced, &["--all-namespaces", &labelled])?,
             get(&namespaced, &["--namespace", NAMESPACE])?,
         ];
-        // The CRDs, and what is in every namespace of every cluster.
+        // The CRDs, and objects that exist in every namespace.
         let kept = |line: &str| line.starts_with("customresourcedefinition");
         let usual = ["serviceaccount/default", "configmap/kube-root-ca.crt"];
         let left: Vec<_> = found
@@ -157,14 +156,14 @@ pub fn uninstall_leaves_nothing(target: &Target) -> Result<()> {
             .filter(|line| !kept(line) && !usual.contains(line))
             .collect();
         if !left.is_empty() {
-            bail!("left are: {}", left.join(" "));
+            bail!("objects are left: {}", left.join(" "));
         }
         Ok(())
     })?;
     let crds = get("customresourcedefinitions", &[])?;
     for name in ["gracefulpolicies.adieu.dev", "clustergracefulpolicies.adieu.dev"] {
         if !crds.lines().any(|line| line.rsplit('/').next() == Some(name)) {
-            bail!("the CRD {name} is gone, and every policy with it");
+            bail!("the CRD {name} is gone, with every policy");
         }
     }
     Ok(())
@@ -184,7 +183,7 @@ async fn replicas_ready(client: Client) -> Result<()> {
         let status = deployment.status.unwrap_or_default();
         let count = |number: Option<i32>| number.unwrap_or_default();
         if status.observed_generation < deployment.metadata.generation {
-            bail!("the Deployment {name} has not been looked at yet");
+            bail!("the Deployment {name} is not observed yet");
         }
         if [status.replicas, status.updated_replicas, status.ready_replicas].map(count) != [wanted; 3] {
             bail!(
@@ -198,7 +197,7 @@ async fn replicas_ready(client: Client) -> Result<()> {
     Ok(())
 }
 
-/// Asks again and again until `ask` has no complaint.
+/// Polls `ask` until it succeeds.
 pub fn wait<F>(target: &Target, what: &str, ask: impl Fn(Client) -> F + Sync) -> Result<()>
 where
     F: Future<Output = Result<()>>,
@@ -219,7 +218,7 @@ where
     Ok(())
 }
 
-/// What a person would look at next: adieu's pods, and what happened to them.
+/// adieu's pods and Events, for an error message.
 fn situation(target: &Target) -> String {
     let mut text = String::new();
     for arguments in [

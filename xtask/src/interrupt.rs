@@ -1,5 +1,5 @@
-//! Ctrl-C and its relatives as a condition that every wait looks at, so that
-//! what was started can be taken down in order.
+//! Termination signals as a condition that every wait checks, so that
+//! running programs and clusters are stopped in order.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,7 +10,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 static ASKED_TO_STOP: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 
-/// The error of a command that was asked to stop.
+/// The error of an interrupted command.
 #[derive(Debug)]
 pub struct Interrupted;
 
@@ -31,7 +31,7 @@ pub fn watch() -> Result<()> {
     Ok(())
 }
 
-/// An error once the process has been asked to stop.
+/// It is an error if the process has been interrupted.
 pub fn check() -> Result<(), Interrupted> {
     match ASKED_TO_STOP.get() {
         Some(flag) if flag.load(Ordering::Relaxed) => Err(Interrupted),

@@ -2,6 +2,7 @@
 
 mod bench;
 mod cluster;
+mod cluster_command;
 mod command;
 mod debian;
 mod demo;
@@ -29,7 +30,7 @@ use clap::{Parser, Subcommand};
 
 use interrupt::Interrupted;
 
-/// What people run in this repository, as `cargo xtask COMMAND`.
+/// The commands of this repository, as `cargo xtask COMMAND`.
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", max_term_width = 100)]
 struct Arguments {
@@ -42,28 +43,28 @@ enum Command {
     /// Shows the main job: a rolling restart under load, without adieu and with it
     Demo(demo::Options),
 
-    /// Runs everything that has to hold, the end-to-end tests on a cluster included
+    /// Runs the full test suite, including the end-to-end tests on a cluster
     Test(test::Options),
 
-    /// Fuzzes what comes from outside: admission reviews, annotations, manifests
+    /// Fuzzes external input: admission reviews, annotations, manifests
     Fuzz(fuzz::Options),
 
-    /// Changes the code of the core in many small ways, and counts which of them the tests catch
+    /// Runs mutation tests of the core, and counts the mutants that its tests catch
     Mutants(mutants::Options),
 
-    /// Measures what adieu costs
+    /// Measures the cost of adieu
     Bench(bench::Arguments),
 
-    /// Makes what a release consists of: images, chart, command line, sums
+    /// Makes the files of a release: images, chart, command line, checksums
     Release(release::Options),
 
     /// Writes the files that are generated from the code
     Generate,
 
-    /// A real Kubernetes on this machine, built from source, without a way out to the network
-    Cluster(cluster::Arguments),
+    /// Manages a Kubernetes cluster on this machine, built from source, without external network
+    Cluster(cluster_command::Arguments),
 
-    /// How a cluster starts the supervisor of a node
+    /// Starts the supervisor of a node; used by clusters
     #[command(hide = true)]
     NodeSupervise { spec: PathBuf },
 
@@ -89,7 +90,7 @@ fn main() -> ExitCode {
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Release(options) => release::run(&options),
         Command::Generate => generate::run(),
-        Command::Cluster(arguments) => cluster::run(arguments),
+        Command::Cluster(arguments) => cluster_command::run(arguments),
         Command::NodeSupervise { spec } => cluster::supervisor::supervise(&spec),
         Command::NodeInit { spec } => cluster::supervisor::init(&spec),
         Command::NetnsExec { netns, command } => cluster::netns::exec(&netns, &command),
@@ -97,8 +98,8 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            progress::say(&format!("error: {error:#}"));
-            // What a shell reports for a program that Ctrl-C ended.
+            progress::print_line(&format!("error: {error:#}"));
+            // The exit code that shells report after Ctrl-C.
             if error.chain().any(<dyn std::error::Error>::is::<Interrupted>) {
                 ExitCode::from(130)
             } else {

@@ -1,6 +1,6 @@
-//! What is generated within pages that people write.
+//! Generated parts of pages.
 
-/// `text` with `content` between the comments that mark `place`; `None` where it has no such place.
+/// `text` with `content` between the comments that mark `place`; `None` if it has no such comments.
 pub fn replaced(text: &str, place: &str, content: &str) -> Option<String> {
     let (begin, end) = (format!("<!-- {place} -->\n"), "<!-- end -->");
     let (before, rest) = text.split_once(&begin)?;

@@ -1,4 +1,4 @@
-//! Mutation testing: whether the tests of the core notice that its code was changed.
+//! Mutation testing: whether the tests of the core catch changes of its code.
 
 use std::fmt::{self, Display, Formatter};
 use std::fs;
@@ -9,29 +9,29 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use serde::Deserialize;
 
-use crate::progress::{Step, say};
+use crate::progress::{Step, print_line};
 use crate::workspace::Workspace;
 use crate::{command, interrupt, tools};
 
 const CARGO_MUTANTS: &str = "27.1.0";
 
-/// What is mutated: pure code, whose tests need no cluster. What isn't there is skipped.
+/// The mutated code: pure code, whose tests need no cluster. Missing folders are skipped.
 const CORE: [Part; 2] = [
     Part { package: "adieu-core", folders: &["crates/core/src"], tests: &["crates/core/tests/laws.rs"] },
     Part { package: "adieu", folders: &["src/api", "src/plan", "src/scheduler"], tests: &["tests/laws.rs"] },
 ];
-/// Least share of the viable mutants that tests catch.
+/// The minimal share of viable mutants that tests must catch.
 const CAUGHT: f64 = 0.98;
-/// Cases of each property for each mutant; plain `cargo test` tries ten thousand.
+/// Cases of each property for each mutant; plain `cargo test` runs ten thousand.
 const CASES: &str = "500";
-/// How cargo-mutants ends if it ran all mutants: all caught, some missed, some timed out.
+/// Exit codes of cargo-mutants after all mutants ran: all caught, some missed, some timed out.
 const COMPLETE: [i32; 3] = [0, 2, 3];
 
 /// Modules of a package.
 struct Part {
     package: &'static str,
     folders: &'static [&'static str],
-    /// Tests of the package that run beside its unit tests.
+    /// Tests of the package that run in addition to its unit tests.
     tests: &'static [&'static str],
 }
 
@@ -64,19 +64,19 @@ impl FromStr for Sample {
 }
 
 impl Sample {
-    /// As cargo-mutants counts: from 0.
+    /// The argument for cargo-mutants, which counts from 0.
     fn shard(self) -> String {
         format!("{}/{}", self.number - 1, self.of)
     }
 }
 
-/// Runs the mutants. An error if tests catch too few of them.
+/// Runs the mutants. It is an error if tests catch too few of them.
 pub fn run(options: Options) -> Result<()> {
     interrupt::watch()?;
     mutate(&Workspace::find()?, options)
 }
 
-/// The same, where interrupts are watched already.
+/// The same, if interrupts are already watched.
 pub fn mutate(workspace: &Workspace, options: Options) -> Result<()> {
     let mut tally = Tally::default();
     for part in &CORE {
@@ -86,13 +86,13 @@ pub fn mutate(workspace: &Workspace, options: Options) -> Result<()> {
         }
     }
     for name in &tally.missed {
-        println!("no test notices: {name}");
+        println!("not caught: {name}");
     }
     println!("{tally}");
     tally.verdict()
 }
 
-/// Those of the paths that there are.
+/// The existing ones of the paths.
 fn present<'a>(workspace: &Workspace, paths: &[&'a str]) -> impl Iterator<Item = &'a str> {
     paths.iter().copied().filter(|path| workspace.root().join(path).exists())
 }
@@ -102,7 +102,7 @@ impl Part {
         let program = tools::install(workspace, "cargo-mutants", CARGO_MUTANTS)?;
         let target = workspace.target().join("mutants");
         let output = target.join(self.package);
-        // What an earlier run found is not this one's.
+        // Results of an earlier run must not count.
         if output.exists() {
             fs::remove_dir_all(&output).with_context(|| format!("cannot remove {}", output.display()))?;
         }
@@ -115,7 +115,7 @@ impl Part {
         mutants.args(["mutants", "--colors=never", "--annotations=none", "--package", self.package]);
         mutants.arg("--output").arg(&output);
         mutants.args(folders.iter().map(|folder| format!("--file={folder}/**/*.rs")));
-        // Other tests of the package aren't even built.
+        // Other tests of the package aren't built.
         mutants.arg("--cargo-arg=--lib");
         for test in present(workspace, self.tests) {
             let name = Path::new(test).file_stem().unwrap_or_default().to_string_lossy();
@@ -130,12 +130,12 @@ impl Part {
             bail!("cargo-mutants failed ({status}); the end of {}:\n{}", log.display(), command::tail(&log));
         }
         step.done();
-        say(&format!("the diff and the log of each mutant are in {}", output.display()));
+        print_line(&format!("the diff and the log of each mutant are in {}", output.display()));
         Outcomes::read(&output.join("mutants.out/outcomes.json"))
     }
 }
 
-/// What cargo-mutants reports.
+/// The report of cargo-mutants.
 #[derive(Debug, Deserialize)]
 struct Outcomes {
     outcomes: Vec<Outcome>,
@@ -149,7 +149,7 @@ struct Outcome {
 
 #[derive(Debug, Deserialize)]
 enum Scenario {
-    /// The code as it is.
+    /// The unchanged code.
     Baseline,
     Mutant {
         name: String,
@@ -170,11 +170,11 @@ enum Summary {
 impl Outcomes {
     fn read(file: &Path) -> Result<Self> {
         let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-        serde_json::from_str(&text).with_context(|| format!("cannot understand {}", file.display()))
+        serde_json::from_str(&text).with_context(|| format!("cannot parse {}", file.display()))
     }
 }
 
-/// What became of the mutants.
+/// The outcomes of the mutants.
 #[derive(Debug, Default)]
 struct Tally {
     caught: u32,
@@ -190,7 +190,7 @@ impl Tally {
             let Scenario::Mutant { name } = scenario else { continue };
             match summary {
                 Summary::CaughtMutant => self.caught += 1,
-                // Tests that don't end are noticed, too.
+                // Tests that don't end count as caught.
                 Summary::Timeout => self.timed_out += 1,
                 Summary::Unviable => self.unviable += 1,
                 Summary::MissedMutant | Summary::Success | Summary::Failure => self.missed.push(name),
@@ -212,7 +212,7 @@ impl Tally {
     }
 
     fn verdict(&self) -> Result<()> {
-        ensure!(self.viable() > 0, "there is no mutant that compiles: this shows nothing");
+        ensure!(self.viable() > 0, "no mutant compiles: the run is invalid");
         ensure!(
             self.share() >= CAUGHT,
             "tests catch {:.1} % of the mutants, at least {} % are required: add tests, or list a mutant that \

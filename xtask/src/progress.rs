@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// Between two lines about a step that takes long, without a terminal.
+/// The interval of lines about a long step, without a terminal.
 const REMINDER: Duration = Duration::from_secs(30);
 
-/// Something that takes a while.
+/// A step with its duration.
 pub struct Step {
     what: String,
     started: Instant,
@@ -18,7 +18,7 @@ pub struct Step {
 }
 
 impl Step {
-    /// Says that `what` begins.
+    /// Reports that `what` begins.
     pub fn start(what: impl Into<String>) -> Self {
         let what = what.into();
         let bar = stderr().is_terminal().then(|| {
@@ -31,26 +31,26 @@ impl Step {
             bar
         });
         if bar.is_none() {
-            say(&format!("… {what}"));
+            print_line(&format!("… {what}"));
         }
         let now = Instant::now();
         Self { what, started: now, bar, told: Cell::new(now) }
     }
 
-    /// To be called now and then while waiting; reminds of long steps where no spinner turns.
+    /// Call it repeatedly while waiting. Without a spinner it reports long steps.
     pub fn waiting(&self) {
         if self.bar.is_none() && self.told.get().elapsed() >= REMINDER {
             self.told.set(Instant::now());
-            say(&format!("… {} ({} s so far)", self.what, self.started.elapsed().as_secs()));
+            print_line(&format!("… {} ({} s so far)", self.what, self.started.elapsed().as_secs()));
         }
     }
 
-    /// Says that it is done.
+    /// Reports that it is done.
     pub fn done(self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
-        say(&format!("✓ {} ({:.1} s)", self.what, self.started.elapsed().as_secs_f64()));
+        print_line(&format!("✓ {} ({:.1} s)", self.what, self.started.elapsed().as_secs_f64()));
     }
 }
 
@@ -62,7 +62,7 @@ impl Drop for Step {
     }
 }
 
-/// A line on standard error. That nobody reads it is no reason to fail.
-pub fn say(line: &str) {
+/// Prints a line to standard error. Errors are ignored, as the reader may be gone.
+pub fn print_line(line: &str) {
     let _ = writeln!(stderr(), "{line}");
 }

@@ -1,5 +1,5 @@
-//! How to reach a cluster: one of ours, in its network namespace, or one that a
-//! kubeconfig leads to.
+//! Access to a cluster: a managed one, in its network namespace, or an external one, by
+//! its kubeconfig.
 
 use std::env;
 use std::ffi::OsString;
@@ -12,12 +12,12 @@ use http::HeaderName;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
-use crate::cluster::{Cluster, Name, netns, require_running, up};
+use crate::cluster::{Cluster, Name, import_image, netns, require_running, up};
 use crate::progress::Step;
 use crate::workspace::Workspace;
 use crate::{command, debian, toolchain};
 
-/// Would lead clients out of a namespace that has no way out.
+/// Variables that would make clients leave a network namespace without external network.
 const PROXIES: [&str; 8] = [
     "HTTP_PROXY",
     "HTTPS_PROXY",
@@ -42,24 +42,24 @@ enum Reach {
     External { kubeconfig: PathBuf, load_image: Option<String> },
 }
 
-/// A cluster that somebody else runs.
+/// An external cluster.
 #[derive(Args, Clone, Debug)]
 pub struct External {
-    /// Use the cluster that this file leads to, in the place of one of ours
+    /// Use the cluster of this kubeconfig instead of a managed one
     #[arg(long, env = "KUBECONFIG", value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
 
-    /// How an image archive gets into that cluster: a command that takes the file as its last argument, such
+    /// The command that loads an image archive into that cluster, with the file as its last argument, such
     /// as "kind load image-archive"
     #[arg(long, env = "ADIEU_LOAD_IMAGE", value_name = "COMMAND")]
     load_image_command: Option<String>,
 }
 
 impl Target {
-    /// The cluster that a person gave, or else one of ours, which is started unless it runs; then it is
-    /// returned a second time, for the caller to take down.
+    /// The external cluster if one is given, or else a managed one, which is started unless it runs; then it is
+    /// also returned, for the caller to remove.
     pub fn choose(workspace: &Workspace, name: Name, external: &External) -> Result<(Self, Option<Cluster>)> {
-        // An empty KUBECONFIG is an unset one, as it is for kubectl.
+        // Like kubectl, treats an empty KUBECONFIG as unset.
         let given = external.kubeconfig.as_ref().filter(|file| !file.as_os_str().is_empty());
         if let Some(kubeconfig) = given {
             let kubeconfig = kubeconfig
@@ -84,13 +84,13 @@ impl Target {
         }
     }
 
-    /// A cluster that `cargo xtask cluster up` has started; an error unless it runs.
+    /// A cluster that `cargo xtask cluster up` has started. It is an error unless it runs.
     pub fn ours(cluster: Cluster) -> Result<Self> {
         require_running(&cluster)?;
         Ok(Self { workspace: cluster.workspace().clone(), reach: Reach::Ours(Box::new(cluster)) })
     }
 
-    /// The cluster that `kubeconfig` leads to. `load_image` is a shell command
+    /// The cluster of `kubeconfig`. `load_image` is a shell command
     /// that takes an image archive as its last argument.
     pub fn external(workspace: Workspace, kubeconfig: PathBuf, load_image: Option<String>) -> Result<Self> {
         debian::ensure_buildah(&workspace)?;
@@ -103,7 +103,7 @@ impl Target {
         &self.workspace
     }
 
-    /// The file that leads to it, absolute.
+    /// The absolute path of its kubeconfig.
     pub fn kubeconfig(&self) -> PathBuf {
         match &self.reach {
             Reach::Ours(cluster) => cluster.kubeconfig(),
@@ -111,7 +111,7 @@ impl Target {
         }
     }
 
-    /// Brings the images of an archive to every node.
+    /// Loads the images of an archive into every node.
     pub fn load_image(&self, archive: &Path) -> Result<()> {
         let archive =
             archive.canonicalize().with_context(|| format!("there is no archive {}", archive.display()))?;
@@ -122,7 +122,7 @@ impl Target {
             })?,
             Reach::External { load_image, .. } => {
                 let load = load_image.as_ref().context(
-                    "say how images get into this cluster: --load-image-command (or ADIEU_LOAD_IMAGE), \
+                    "name the command that loads images into this cluster: --load-image-command (or ADIEU_LOAD_IMAGE), \
                      such as \"kind load image-archive\"",
                 )?;
                 let mut shell = Command::new("sh");
@@ -155,8 +155,8 @@ impl Target {
     pub fn command(&self, program: impl Into<OsString>) -> Command {
         let mut command = match &self.reach {
             Reach::Ours(cluster) => {
-                // This program once more: the namespace is entered by the new process.
-                let mut command = Command::new(command::OURSELVES);
+                // This program again: the new process enters the namespace.
+                let mut command = Command::new(command::SELF_EXE);
                 command.args(["netns-exec", &cluster.netns(), "--"]).arg(program.into());
                 for proxy in PROXIES {
                     command.env_remove(proxy);
@@ -185,7 +185,7 @@ impl Target {
         }
     }
 
-    /// Does `work` with a client of the cluster, on a thread of its own that has entered it.
+    /// Does `work` with a client of the cluster, on a separate thread that has entered it.
     pub fn with_client<T, F>(&self, work: impl FnOnce(Client) -> F + Send) -> Result<T>
     where
         T: Send,
@@ -197,10 +197,10 @@ impl Target {
             runtime.block_on(async { work(self.client(None).await?).await })
         };
         std::thread::scope(|scope| scope.spawn(work).join())
-            .map_err(|_| anyhow::anyhow!("a thread gave up"))?
+            .map_err(|_| anyhow::anyhow!("a thread panicked"))?
     }
 
-    /// A client, for who has entered it; for requests in another's name, if one is given.
+    /// A client, for threads that have entered it; with `username`, it impersonates that user.
     pub async fn client(&self, impersonated: Option<&str>) -> Result<Client> {
         let kubeconfig = Kubeconfig::read_from(self.kubeconfig())?;
         let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
@@ -213,12 +213,4 @@ impl Target {
     fn program(&self, name: &str) -> Command {
         self.command(self.workspace.bin().join(name))
     }
-}
-
-/// Imports an archive into the containerd that listens at `socket`.
-pub fn import_image(workspace: &Workspace, step: &Step, socket: &Path, archive: &Path) -> Result<()> {
-    let mut ctr = Command::new("ctr");
-    ctr.args(["--namespace", "k8s.io", "--address"]).arg(socket).args(["images", "import"]).arg(archive);
-    command::run(step, &mut ctr, &workspace.log("load-image"))
-        .with_context(|| format!("cannot load {}", archive.display()))
 }

@@ -1,4 +1,4 @@
-//! The programs of a cluster, built from their Go modules once and kept.
+//! The programs of a cluster, built once from their Go modules.
 
 use std::fmt::Write;
 use std::fs;
@@ -13,24 +13,24 @@ use crate::command;
 use crate::progress::Step;
 use crate::workspace::Workspace;
 
-/// What the one Kubernetes binary can be called by; see tests/cluster/kubernetes/main.go.
+/// The names by which the one Kubernetes binary is called; see tests/cluster/kubernetes/main.go.
 const COMPONENTS: [&str; 6] =
     ["kube-apiserver", "kube-controller-manager", "kube-proxy", "kube-scheduler", "kubectl", "kubelet"];
 
-/// Builds whatever is missing or outdated among the programs of a cluster.
+/// Builds the missing and outdated programs of a cluster.
 pub fn build_all(workspace: &Workspace) -> Result<()> {
     kubernetes(workspace)?;
     etcd(workspace)?;
     helm(workspace)
 }
 
-/// kubectl and Helm, all that a cluster which runs elsewhere takes.
+/// kubectl and Helm, the programs for an external cluster.
 pub fn build_clients(workspace: &Workspace) -> Result<()> {
     kubernetes(workspace)?;
     helm(workspace)
 }
 
-/// The program that holds a pod's namespaces.
+/// The program of pod sandboxes.
 pub fn build_pause(workspace: &Workspace) -> Result<PathBuf> {
     Module { name: "pause", ..Module::default() }.build(workspace)
 }
@@ -40,19 +40,19 @@ pub fn build_app(workspace: &Workspace, name: &'static str) -> Result<PathBuf> {
     Module { name, folder: "tests/apps", package: format!("./{name}"), ..Module::default() }.build(workspace)
 }
 
-/// What sends a load at a constant rate, as released.
+/// A released load generator with a constant rate.
 pub fn build_vegeta(workspace: &Workspace) -> Result<PathBuf> {
     let package = "github.com/tsenart/vegeta/v12".to_owned();
     Module { name: "vegeta", package, ..Module::default() }.build(workspace)
 }
 
-/// What plays kubelet for nodes that aren't there, as released.
+/// A released simulator of nodes.
 pub fn build_kwok(workspace: &Workspace) -> Result<PathBuf> {
     Module { name: "kwok", package: "sigs.k8s.io/kwok/cmd/kwok".to_owned(), ..Module::default() }
         .build(workspace)
 }
 
-/// The version of Kubernetes, as its module is required.
+/// The version of Kubernetes in go.mod.
 pub fn kubernetes_version(workspace: &Workspace) -> Result<String> {
     required_version(workspace, "kubernetes", "k8s.io/kubernetes")
 }
@@ -61,14 +61,14 @@ pub fn kubernetes_version(workspace: &Workspace) -> Result<String> {
 pub fn hash<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
     let mut hasher = Sha256::new();
     for part in parts {
-        // The length keeps apart what would be the same when strung together.
+        // The length keeps parts apart that concatenate to the same bytes.
         hasher.update(part.len().to_le_bytes());
         hasher.update(part);
     }
     hex(&hasher.finalize())
 }
 
-/// Bytes as people write sums.
+/// Bytes in hexadecimal.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut hex, byte| {
         let _ = write!(hex, "{byte:02x}");
@@ -79,12 +79,12 @@ pub fn hex(bytes: &[u8]) -> String {
 /// A program and the Go module that it is built from.
 struct Module {
     name: &'static str,
-    /// Where the module is; tests/cluster/NAME where empty.
+    /// The module's folder; tests/cluster/NAME if empty.
     folder: &'static str,
     package: String,
     /// For the linker's `-X`.
     variables: Vec<String>,
-    /// What a first build takes, for a person who waits.
+    /// The duration of a first build, for the progress line.
     first_time: &'static str,
 }
 
@@ -98,9 +98,9 @@ fn kubernetes(workspace: &Workspace) -> Result<()> {
     let version = kubernetes_version(workspace)?;
     let mut numbers = version.trim_start_matches('v').split('.');
     let (Some(major), Some(minor)) = (numbers.next(), numbers.next()) else {
-        bail!("{version} is no version of Kubernetes");
+        bail!("{version} is not a version of Kubernetes");
     };
-    // Without these the components report v0.0.0, and clients refuse to work with them.
+    // Without these the components report v0.0.0, which clients reject.
     let variables = [
         ("gitVersion", version.as_str()),
         ("gitMajor", major),
@@ -137,7 +137,7 @@ fn helm(workspace: &Workspace) -> Result<()> {
     let version = required_version(workspace, "helm", PACKAGE)?;
     let kubernetes = kubernetes_version(workspace)?;
     let minor = kubernetes.split('.').nth(1).unwrap_or_default();
-    // The last two are what `helm template` and `helm lint` take for the cluster's version.
+    // `helm template` and `helm lint` use the last two as the cluster's version.
     let variables = vec![
         format!("{PACKAGE}/internal/version.version={version}"),
         format!("{PACKAGE}/pkg/chartutil.k8sVersionMinor={minor}"),
@@ -154,7 +154,7 @@ fn helm(workspace: &Workspace) -> Result<()> {
 }
 
 impl Module {
-    /// The program, built if the one there was made from anything else than what is there now.
+    /// The program, built again if its inputs have changed.
     fn build(&self, workspace: &Workspace) -> Result<PathBuf> {
         let binary = workspace.bin().join(self.name);
         let stamp = workspace.cache().join("stamps").join(self.name);
@@ -167,9 +167,9 @@ impl Module {
         for folder in [binary.parent(), stamp.parent()].into_iter().flatten() {
             fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
         }
-        // A binary that runs can be replaced, but not written to.
+        // A running binary can be replaced, but not written to.
         let fresh = binary.with_extension("new");
-        // Go leaves its temporary files behind when it is interrupted at a bad moment.
+        // If Go is interrupted, its temporary files can remain.
         let temporary =
             tempfile::tempdir_in(workspace.cache()).context("cannot create a temporary folder")?;
         let mut go = Command::new("go");
@@ -199,7 +199,7 @@ impl Module {
         vec!["build".into(), "-trimpath".into(), "-buildvcs=false".into(), format!("-ldflags={linker}")]
     }
 
-    /// What the program depends on: the module's files, the flags, the compiler.
+    /// The inputs of the program: the module's files, the flags, the compiler.
     fn inputs(&self, workspace: &Workspace) -> Result<String> {
         let folder = self.folder(workspace);
         let mut files = list(&folder)?;
@@ -217,7 +217,7 @@ impl Module {
         }
         parts.extend(self.arguments().into_iter().map(String::into_bytes));
         let mut go = Command::new("go");
-        // In the module's folder, because its go.mod can ask for another compiler.
+        // In the module's folder, because its go.mod can select another compiler.
         go.current_dir(&folder).args(["env", "GOVERSION", "GOOS", "GOARCH", "GOAMD64", "GOARM64", "GOFLAGS"]);
         let compiler = command::output(&mut go)
             .context("install Go (https://go.dev/dl, or apt-get install golang-go)")?;
@@ -232,7 +232,7 @@ fn list(folder: &Path) -> Result<Vec<PathBuf>> {
         .with_context(|| format!("cannot list {}", folder.display()))
 }
 
-/// The version of `path` in the go.mod of `module`, so that it is written in one place.
+/// The version of `path` in the go.mod of `module`.
 fn required_version(workspace: &Workspace, module: &str, path: &str) -> Result<String> {
     let file = workspace.modules().join(module).join("go.mod");
     let text = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;

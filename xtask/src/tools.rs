@@ -1,4 +1,4 @@
-//! Programs of cargo's that are built from crates.io, into the target folder.
+//! Subcommands of cargo that are built from crates.io, into the target folder.
 
 use std::fs;
 use std::path::PathBuf;
@@ -9,10 +9,10 @@ use crate::command;
 use crate::progress::Step;
 use crate::workspace::Workspace;
 
-/// The program `name` of the crate of that name, at exactly this version; built unless it is there.
+/// The program `name` of the crate with that name, at exactly this version. It is built unless it exists.
 pub fn install(workspace: &Workspace, name: &str, version: &str) -> Result<PathBuf> {
     let root = workspace.target().join("tools");
-    // What cargo has installed under this root.
+    // cargo's list of installed crates.
     let installed = fs::read_to_string(root.join(".crates.toml")).unwrap_or_default();
     if !is_installed(&installed, name, version) {
         let step = Step::start(format!("building {name}"));

@@ -1,5 +1,4 @@
-//! The table of the chart's values, in the manner of helm-docs: what values.yaml says in comments, with the
-//! types of values.schema.json.
+//! The table of the chart's values, like helm-docs: the comments of values.yaml with the types of values.schema.json.
 
 use std::fmt::Write;
 use std::fs;
@@ -14,7 +13,7 @@ use crate::workspace::Workspace;
 /// The place of the table in the chart's README.
 const PLACE: &str = "values: cargo xtask generate";
 
-/// The chart's README, and its text with the table as it shall be.
+/// The path of the chart's README, and its text with an up-to-date table.
 pub fn readme(workspace: &Workspace) -> Result<(PathBuf, String)> {
     let chart = workspace.root().join("charts/adieu");
     let read = |name: &str| {
@@ -29,8 +28,8 @@ pub fn readme(workspace: &Workspace) -> Result<(PathBuf, String)> {
     Ok((chart.join("README.md"), text))
 }
 
-/// One line for each value, in the order of the file. A map whose default is written on its own line is one
-/// value; whatever is written below a key is values of its own.
+/// One line for each value, in the order of the file. A map whose default is on its own line is one value; keys below
+/// it are separate values.
 fn table(values: &str, schema: &Value) -> Result<String> {
     let mut table = "| value | type | default | description |\n|---|---|---|---|\n".to_owned();
     let mut path: Vec<&str> = Vec::new();
@@ -56,7 +55,7 @@ fn table(values: &str, schema: &Value) -> Result<String> {
         }
         let name = path.join(".");
         if said.is_empty() {
-            bail!("values.yaml: {name} has no comment that says what it is");
+            bail!("values.yaml: {name} has no comment that describes it");
         }
         let default: Value =
             serde_saphyr::from_str(default).with_context(|| format!("the default of {name}"))?;

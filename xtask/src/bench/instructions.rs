@@ -1,4 +1,4 @@
-//! How many instructions a review takes, by callgrind: hardly any noise, so that a change shows.
+//! Counts the instructions of a review with callgrind, which has hardly any noise, so that a change shows.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,10 +12,10 @@ use crate::progress::Step;
 use crate::workspace::Workspace;
 use crate::{command, debian, interrupt};
 
-/// Reviews of the longer of two runs. The shorter has one: the difference has no start of the program in it.
+/// Reviews of the longer of two runs. The shorter has one, so the difference excludes the program's start.
 const REVIEWS: u64 = 21;
 
-/// Counts, and shows what was counted.
+/// Counts, and shows the figures.
 pub fn run(docs: Option<&str>) -> Result<()> {
     interrupt::watch()?;
     let workspace = Workspace::find()?;
@@ -33,9 +33,9 @@ pub fn run(docs: Option<&str>) -> Result<()> {
     figures.show(&workspace, "instructions", docs)
 }
 
-/// The program that reviews, built as a release is.
+/// Builds the program that reviews, with release options.
 fn build(workspace: &Workspace) -> Result<PathBuf> {
-    let step = Step::start("building what reviews");
+    let step = Step::start("building the reviewing program");
     let log = workspace.log("build-bench-review");
     let mut cargo = Command::new("cargo");
     cargo.current_dir(workspace.root()).env("CARGO_TARGET_DIR", workspace.target());
@@ -51,7 +51,7 @@ fn build(workspace: &Workspace) -> Result<PathBuf> {
             _ => None,
         })
         .map(Into::into)
-        .context("cargo does not say what it has built")
+        .context("cargo doesn't report the program that it built")
 }
 
 /// The instructions of `reviews` reviews and of the program's start.
@@ -69,7 +69,7 @@ fn count(workspace: &Workspace, step: &Step, driver: &Path, name: &str, reviews:
     total(&text).with_context(|| format!("{} has no total", profile.display()))
 }
 
-/// The total of a profile that callgrind wrote.
+/// The total of a callgrind profile.
 fn total(profile: &str) -> Option<u64> {
     profile.lines().find_map(|line| line.strip_prefix("totals:")?.trim().parse().ok())
 }
@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_total_is_found_in_a_profile() {
+    fn the_total_of_a_profile_is_parsed() {
         let profile = "events: Ir\nsummary: 5\n\nfn=(1) main\n3 5\n\ntotals: 123456\n";
         assert_eq!(total(profile), Some(123_456));
         assert_eq!(total("events: Ir\n"), None);

@@ -1,4 +1,4 @@
-//! What adieu costs, in figures that anybody can have again.
+//! Reproducible benchmarks of adieu's cost.
 
 mod admission;
 mod instructions;
@@ -14,7 +14,7 @@ use crate::figures::BENCHMARKS;
 /// `cargo xtask bench`
 #[derive(Args)]
 pub struct Arguments {
-    /// Put the table of figures into docs/benchmarks.md as well
+    /// Write the table of figures to docs/benchmarks.md as well
     #[arg(long, global = true)]
     docs: bool,
 
@@ -24,19 +24,19 @@ pub struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Latency that admission adds, beside a do-nothing webhook and a MutatingAdmissionPolicy; fails where
-    /// adieu misses its bars
+    /// Latency that admission adds, compared with a do-nothing webhook and a MutatingAdmissionPolicy; fails if
+    /// adieu exceeds a limit
     Admission(admission::Options),
 
     /// Time of a decision alone: no API server, no JSON
     Plan,
 
-    /// Memory, requests and speed with thousands of workloads whose pods kwok plays: opted in by annotation,
-    /// beside a bare loop that sends the same patches, or by policies, with CPU and admission latency; fails where
-    /// adieu misses its bars. Takes half an hour at the default size
+    /// Memory, requests and speed with thousands of workloads whose pods kwok simulates: opted in by annotation,
+    /// compared with a loop that sends the same patches, or by policies, with CPU and admission latency; fails if
+    /// adieu exceeds a limit. Takes half an hour at the default size
     Scale(scale::Options),
 
-    /// Instructions of a whole review, from the bytes that come to the bytes that go, counted by valgrind
+    /// Instructions of a whole review, from request bytes to response bytes, counted by valgrind
     Instructions,
 }
 

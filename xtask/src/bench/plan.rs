@@ -1,4 +1,4 @@
-//! How long a decision takes, by Criterion.
+//! The time of a decision, measured by Criterion.
 
 use std::fs;
 use std::path::Path;
@@ -12,11 +12,11 @@ use crate::progress::Step;
 use crate::workspace::Workspace;
 use crate::{command, interrupt};
 
-/// Runs the benchmark and shows what Criterion found.
+/// Runs the benchmark, and shows its figures.
 pub fn run(docs: Option<&str>) -> Result<()> {
     interrupt::watch()?;
     let workspace = Workspace::find()?;
-    // What an earlier run found is not to be taken for this one's.
+    // Results of an earlier run must not count.
     let results = workspace.target().join("criterion/plan");
     if results.exists() {
         fs::remove_dir_all(&results).with_context(|| format!("cannot remove {}", results.display()))?;
@@ -35,7 +35,7 @@ pub fn run(docs: Option<&str>) -> Result<()> {
     figures.show(&workspace, "plan", docs)
 }
 
-/// What Criterion writes about a benchmark.
+/// Criterion's results of a benchmark.
 #[derive(Deserialize)]
 struct Benchmark {
     function_id: String,
@@ -65,7 +65,7 @@ fn read(group: &Path) -> Result<Vec<(String, f64)>> {
         found.push((benchmark.function_id, estimates.median.point_estimate / 1e9));
     }
     if found.is_empty() {
-        bail!("Criterion left nothing in {}", group.display());
+        bail!("Criterion wrote no results to {}", group.display());
     }
     found.sort_by(|(_, one), (_, other)| one.total_cmp(other));
     Ok(found)
@@ -73,7 +73,7 @@ fn read(group: &Path) -> Result<Vec<(String, f64)>> {
 
 fn parse<T: for<'de> Deserialize<'de>>(file: &Path) -> Result<T> {
     let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-    serde_json::from_str(&text).with_context(|| format!("cannot understand {}", file.display()))
+    serde_json::from_str(&text).with_context(|| format!("cannot parse {}", file.display()))
 }
 
 #[cfg(test)]
@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_criterion_found_is_read_the_fastest_first() {
+    fn results_are_sorted_by_time() {
         let group = tempfile::tempdir().unwrap();
         assert!(read(group.path()).is_err());
         for (name, nanoseconds) in [("large", 90_000.0), ("usual", 20_000.0)] {

@@ -1,20 +1,20 @@
-//! Percentiles of latencies, and what one arm adds to another.
+//! Percentiles of latencies, and their differences between arms.
 
 use serde::Serialize;
 
 /// Percentiles, in seconds; of ratios, without a unit.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Percentiles {
-    /// Half took no longer.
+    /// The median.
     pub p50: f64,
-    /// 90 in 100 took no longer.
+    /// The 90th percentile.
     pub p90: f64,
-    /// 99 in 100 took no longer.
+    /// The 99th percentile.
     pub p99: f64,
 }
 
 impl Percentiles {
-    /// Those of `samples`, each the value of the nearest rank; `None` of no samples.
+    /// The percentiles of `samples` by nearest rank; `None` without samples.
     pub fn of(samples: &[f64]) -> Option<Self> {
         let mut sorted = samples.to_vec();
         sorted.sort_by(f64::total_cmp);
@@ -22,7 +22,7 @@ impl Percentiles {
         Some(Self { p50: *nearest(50)?, p90: *nearest(90)?, p99: *nearest(99)? })
     }
 
-    /// What these are above `floor`, percentile by percentile.
+    /// The differences to `floor`, percentile by percentile.
     pub fn above(self, floor: Self) -> Self {
         self.with(floor, |this, floor| this - floor)
     }

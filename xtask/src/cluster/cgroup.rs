@@ -1,4 +1,4 @@
-//! The cgroups of nodes, in version 1, version 2 and the mix of both.
+//! The cgroups of nodes, in version 1, version 2 and hybrid mode.
 
 use std::fs;
 use std::io;
@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-/// Killed processes leave their cgroup a moment after they are gone.
+/// Killed processes leave their cgroup a moment after they end.
 const PATIENCE: Duration = Duration::from_secs(8);
 
-/// Controllers that the kubelet insists on (io: if there is one).
+/// Controllers that the kubelet requires (io: if there is one).
 const CONTROLLERS: [&str; 4] = ["cpu", "cpuset", "memory", "pids"];
 
-/// Makes the cgroup `name` in every hierarchy.
+/// Creates the cgroup `name` in every hierarchy.
 pub fn create(name: &str) -> Result<()> {
     let hierarchies = hierarchies()?;
     let unified_only = hierarchies.iter().all(|hierarchy| hierarchy.version == Version::Two);
@@ -30,7 +30,7 @@ pub fn create(name: &str) -> Result<()> {
                 make(&group)?;
                 enable_controllers(&group)?;
             }
-            // Beside version 1 it has no controllers.
+            // In hybrid mode it has no controllers.
             Version::Two => {}
         }
     }
@@ -52,7 +52,7 @@ pub fn remove(name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Where there is a cgroup `name`.
+/// The folders of the cgroup `name`.
 pub fn folders(name: &str) -> Result<Vec<PathBuf>> {
     let groups = hierarchies()?.into_iter().map(|hierarchy| hierarchy.mount.join(name));
     Ok(groups.filter(|group| group.exists()).collect())
@@ -106,7 +106,7 @@ fn make(group: &Path) -> Result<()> {
     }
 }
 
-/// A new cpuset of version 1 has no processors, and no process can enter it.
+/// A new version 1 cpuset has no processors, so no process can enter it.
 fn inherit_cpus(parent: &Path, group: &Path) -> Result<()> {
     for name in ["cpuset.cpus", "cpuset.mems"] {
         let file = group.join(name);
@@ -157,7 +157,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hierarchies_are_told_apart() {
+    fn hierarchies_are_distinguished() {
         let mounts = "proc /proc proc rw 0 0\ncgroup /sys/fs/cgroup/cpu cgroup rw,cpu 0 0\n\
                       cgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0\ncgroup /sys/fs/cgroup/cpu cgroup rw,cpu 0 0\n";
         let one = Hierarchy { mount: "/sys/fs/cgroup/cpu".into(), version: Version::One };
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_cpuset_takes_what_its_parent_has() -> Result<()> {
+    fn an_empty_cpuset_gets_its_parents_values() -> Result<()> {
         let parent = tempfile::tempdir()?;
         let group = parent.path().join("group");
         fs::create_dir(&group)?;
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hierarchy_without_cpusets_is_left_alone() -> Result<()> {
+    fn a_hierarchy_without_cpusets_stays_unchanged() -> Result<()> {
         let parent = tempfile::tempdir()?;
         inherit_cpus(parent.path(), parent.path())
     }

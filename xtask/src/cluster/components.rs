@@ -8,14 +8,14 @@ use anyhow::{Context, Result};
 use super::configs;
 use super::layout::{API_PORT, Cluster, Node, SERVICE_NETWORK};
 use super::pki::{Pki, serving_name};
-use super::ready::Probe;
+use super::probe::Probe;
 use super::spec::{Component, Spec};
 use crate::debian;
 
-/// Nothing outside the namespace can reach it, so it goes without TLS.
+/// Not reachable from outside the namespace, so it needs no TLS.
 const ETCD: &str = "http://127.0.0.1:2379";
 
-/// What the supervisor of `node` is told.
+/// The specification for the supervisor of `node`.
 pub fn spec(cluster: &Cluster, node: &Node) -> Result<Spec> {
     let mut components = Vec::new();
     if node.has_control_plane() {
@@ -46,7 +46,7 @@ pub fn spec(cluster: &Cluster, node: &Node) -> Result<Spec> {
     })
 }
 
-/// How to tell that a component is ready.
+/// The readiness probe of a component.
 pub fn probe(node: &Node, component: &str) -> Probe {
     let url = match component {
         "containerd" => return Probe::Socket(node.containerd_socket()),
@@ -69,7 +69,7 @@ fn etcd(cluster: &Cluster, node: &Node) -> Component {
     etcd.set("listen-peer-urls", "http://127.0.0.1:2380");
     etcd.set("initial-advertise-peer-urls", "http://127.0.0.1:2380");
     etcd.set("initial-cluster", format!("{}=http://127.0.0.1:2380", node.name()));
-    // There is nothing here that should outlive a power cut.
+    // No data needs to survive a power failure.
     etcd.set("unsafe-no-fsync", "true");
     etcd.component()
 }
@@ -77,7 +77,7 @@ fn etcd(cluster: &Cluster, node: &Node) -> Component {
 fn containerd(node: &Node) -> Result<Component> {
     Ok(Component {
         name: "containerd".into(),
-        program: debian::program("containerd").context("there is no containerd")?,
+        program: debian::program("containerd").context("containerd is missing")?,
         arguments: vec!["--config".into(), configs::containerd(node).display().to_string()],
     })
 }
@@ -92,18 +92,18 @@ fn api_server(cluster: &Cluster, node: &Node) -> Component {
     server.set("enable-admission-plugins", "NodeRestriction");
     server.set("allow-privileged", "true");
     server.set("service-cluster-ip-range", SERVICE_NETWORK);
-    server.path("client-ca-file", &pki.authority());
-    server.path("requestheader-client-ca-file", &pki.front_proxy_authority());
+    server.path("client-ca-file", &pki.ca());
+    server.path("requestheader-client-ca-file", &pki.front_proxy_ca());
     server.set("requestheader-allowed-names", "front-proxy-client");
     server.set("requestheader-username-headers", "X-Remote-User");
     server.set("requestheader-group-headers", "X-Remote-Group");
     server.set("requestheader-extra-headers-prefix", "X-Remote-Extra-");
     server.pair(&pki, &serving_name("kube-apiserver"), ["tls-cert-file", "tls-private-key-file"]);
     server.pair(&pki, "kube-apiserver", ["kubelet-client-certificate", "kubelet-client-key"]);
-    server.path("kubelet-certificate-authority", &pki.authority());
-    // Without it, logs and exec look for the node's name in DNS.
+    server.path("kubelet-certificate-authority", &pki.ca());
+    // Without it, logs and exec resolve the node's name by DNS.
     server.set("kubelet-preferred-address-types", "InternalIP");
-    // By default it is not gone before the last watch is, a minute after the signal.
+    // By default it runs until the last watch ends, a minute after the signal.
     server.set("shutdown-watch-termination-grace-period", "1s");
     server.set("service-account-issuer", "https://kubernetes.default.svc.cluster.local");
     server.path("service-account-signing-key-file", &pki.service_account_key());
@@ -117,13 +117,13 @@ fn controller_manager(cluster: &Cluster, node: &Node) -> Component {
     let pki = Pki::of(cluster);
     let mut manager = Draft::new(cluster, "kube-controller-manager");
     manager.controller(cluster, node);
-    manager.path("root-ca-file", &pki.authority());
+    manager.path("root-ca-file", &pki.ca());
     manager.path("service-account-private-key-file", &pki.service_account_key());
     manager.set("use-service-account-credentials", "true");
-    // As who runs large clusters sets it: by default a controller sends 20 requests a second.
+    // As in large clusters: by default a controller sends 20 requests per second.
     manager.set("kube-api-qps", "200");
     manager.set("kube-api-burst", "400");
-    // Nodes get their pod networks from their own configuration.
+    // The pod networks of nodes are in their own configuration.
     manager.set("allocate-node-cidrs", "false");
     manager.component()
 }
@@ -149,7 +149,7 @@ fn kube_proxy(cluster: &Cluster, node: &Node) -> Component {
     proxy.component()
 }
 
-/// A component that we have built, in the making.
+/// A builder of components.
 struct Draft {
     name: &'static str,
     program: PathBuf,
@@ -175,17 +175,17 @@ impl Draft {
         self.path(key, &pair.key);
     }
 
-    /// What the controllers of the control plane have in common.
+    /// Flags that all controllers of the control plane have.
     fn controller(&mut self, cluster: &Cluster, node: &Node) {
         let pki = Pki::of(cluster);
         let kubeconfig = configs::kubeconfig(node, self.name);
         self.path("kubeconfig", &kubeconfig);
         self.path("authentication-kubeconfig", &kubeconfig);
         self.path("authorization-kubeconfig", &kubeconfig);
-        self.path("client-ca-file", &pki.authority());
+        self.path("client-ca-file", &pki.ca());
         self.pair(&pki, &serving_name(self.name), ["tls-cert-file", "tls-private-key-file"]);
         self.set("bind-address", "127.0.0.1");
-        // There is no second one to take over.
+        // There is only one instance.
         self.set("leader-elect", "false");
     }
 

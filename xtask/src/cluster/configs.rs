@@ -14,10 +14,10 @@ use super::pki::{Pair, Pki, serving_name};
 use crate::debian;
 use crate::image;
 
-/// More than a node here could run; its network has addresses for twice as many.
+/// More pods than a node here can run; its network has twice as many addresses.
 const MAX_PODS: u32 = 1000;
 
-/// Writes those of a node.
+/// Writes the files of a node.
 pub fn write(cluster: &Cluster, node: &Node) -> Result<()> {
     let pki = Pki::of(cluster);
     if node.has_control_plane() {
@@ -40,7 +40,7 @@ pub fn kubeconfig(node: &Node, component: &str) -> PathBuf {
     node.folder().join("config").join(format!("{component}.kubeconfig"))
 }
 
-/// What the API server writes into its audit log.
+/// The audit policy of the API server.
 pub fn audit_policy(node: &Node) -> PathBuf {
     node.folder().join("config/audit-policy.yaml")
 }
@@ -64,7 +64,7 @@ fn network_folder(node: &Node) -> PathBuf {
     node.folder().join("config/cni")
 }
 
-/// A kubeconfig that needs no other file, so that it can be copied.
+/// A self-contained kubeconfig.
 fn write_kubeconfig(cluster: &Cluster, file: &Path, pair: &Pair) -> Result<()> {
     let read = |path: &Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
     let base64 = |path: &Path| read(path).map(ByteString);
@@ -75,7 +75,7 @@ fn write_kubeconfig(cluster: &Cluster, file: &Path, pair: &Pair) -> Result<()> {
         "kind": "Config",
         "clusters": [{"name": name, "cluster": {
             "server": server,
-            "certificate-authority-data": base64(&Pki::of(cluster).authority())?,
+            "certificate-authority-data": base64(&Pki::of(cluster).ca())?,
         }}],
         "users": [{"name": name, "user": {
             "client-certificate-data": base64(&pair.certificate)?,
@@ -87,7 +87,7 @@ fn write_kubeconfig(cluster: &Cluster, file: &Path, pair: &Pair) -> Result<()> {
     files::write_json(file, &content)
 }
 
-/// Only what pods ask for: it is they whose permissions are in question.
+/// Only requests of pods are logged, because only their permissions are checked.
 fn audit_policy_content() -> Value {
     json!({
         "apiVersion": "audit.k8s.io/v1",
@@ -100,7 +100,7 @@ fn audit_policy_content() -> Value {
     })
 }
 
-/// Whatever bears on how pods terminate is left at its default.
+/// Everything that affects pod termination keeps its default.
 fn kubelet_content(node: &Node, pki: &Pki) -> Value {
     let serving = pki.pair(&serving_name(&node.name()));
     json!({
@@ -109,7 +109,7 @@ fn kubelet_content(node: &Node, pki: &Pki) -> Value {
         "authentication": {
             "anonymous": {"enabled": false},
             "webhook": {"enabled": true},
-            "x509": {"clientCAFile": pki.authority()},
+            "x509": {"clientCAFile": pki.ca()},
         },
         "authorization": {"mode": "Webhook"},
         "tlsCertFile": serving.certificate,
@@ -119,10 +119,10 @@ fn kubelet_content(node: &Node, pki: &Pki) -> Value {
         "cgroupRoot": format!("/{}", node.cgroup()),
         "failCgroupV1": false,
         "failSwapOn": false,
-        // Lowering it takes a capability that containers often lack.
+        // Lowering it needs a capability that containers often lack.
         "oomScoreAdj": 0,
         "enforceNodeAllocatable": [],
-        // A developer's disk is often full by the kubelet's standards.
+        // A developer's disk often exceeds the kubelet's thresholds.
         "evictionHard": {},
         "imageGCHighThresholdPercent": 100,
         "containerLogMaxSize": "5Mi",
@@ -131,13 +131,13 @@ fn kubelet_content(node: &Node, pki: &Pki) -> Value {
         "clusterDomain": "cluster.local",
         // Without an address every pod gets a warning event.
         "clusterDNS": [DNS_SERVICE],
-        // The default lies outside the node's own folders.
+        // The default is outside the node's own folders.
         "volumePluginDir": "/var/lib/kubelet/volume-plugins",
     })
 }
 
-/// `minSyncPeriod` and the like are left at their defaults: they decide how long
-/// a pod that goes away is still sent to.
+/// `minSyncPeriod` and similar fields keep their defaults: they determine how long
+/// a terminating pod still gets requests.
 fn kube_proxy_content(node: &Node) -> Value {
     json!({
         "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
@@ -146,13 +146,13 @@ fn kube_proxy_content(node: &Node) -> Value {
         "clusterCIDR": POD_NETWORK,
         "hostnameOverride": node.name(),
         "clientConnection": {"kubeconfig": kubeconfig(node, "kube-proxy")},
-        // These are the machine's, not the namespace's: left as they are.
+        // These settings belong to the machine, not to the namespace: unchanged.
         "conntrack": {"maxPerCore": 0, "min": 0},
     })
 }
 
-/// `ptp` and not `bridge`: what pods send each other is then routed, so that
-/// kube-proxy's rules see it on kernels without `br_netfilter` too.
+/// `ptp` and not `bridge`: packets between pods are then routed, so that
+/// kube-proxy's rules apply to them on kernels without `br_netfilter` too.
 fn network_content(node: &Node) -> Value {
     json!({
         "cniVersion": "0.4.0",
@@ -174,8 +174,8 @@ fn network_content(node: &Node) -> Value {
 fn containerd_content(node: &Node) -> Result<String> {
     let folder = node.folder();
     let file_system =
-        statfs(&folder).with_context(|| format!("cannot ask for the file system of {}", folder.display()))?;
-    // overlayfs does not stack on itself.
+        statfs(&folder).with_context(|| format!("cannot get the file system of {}", folder.display()))?;
+    // overlayfs doesn't support overlayfs as a lower layer here.
     let snapshotter =
         if file_system.filesystem_type() == OVERLAYFS_SUPER_MAGIC { "native" } else { "overlayfs" };
     let quoted = |path: &Path| json!(path).to_string();

@@ -1,4 +1,4 @@
-//! Stopping and starting single components of a cluster, to see how others take it.
+//! Stops and starts single components of a cluster.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,19 +10,19 @@ use super::layout::{Cluster, Node};
 use super::ready::{self, Prober};
 use super::spec::{Request, Spec};
 use super::state::State;
-use super::{files, lock, status, supervisor};
-use crate::progress::{Step, say};
+use super::{condition, files, lock, status, supervisor};
+use crate::progress::{Step, print_line};
 
-/// Until a component that was asked to end is killed: more than an API server takes for what is under way.
+/// The time until a stopping component is killed: more than an API server needs for requests in progress.
 const GRACE: Duration = Duration::from_secs(20);
-/// Until the supervisor has done what it was asked.
+/// The limit for the supervisor to handle a request.
 const HEARD_WITHIN: Duration = Duration::from_secs(10);
-/// For all else.
+/// The limit for everything else.
 const LIMIT: Duration = Duration::from_mins(2);
-/// Without these the kubelet cannot say that the node is ready.
+/// Without these the kubelet can't report the node as ready.
 const OF_THE_NODE: [&str; 2] = ["containerd", "kubelet"];
 
-/// A component, and where more than one node has it, its node: `etcd`, `kubelet/node-2`.
+/// A component, with its node if several have it: `etcd`, `kubelet/node-2`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Which {
     component: String,
@@ -38,7 +38,7 @@ impl FromStr for Which {
             None => (text, None),
         };
         if component.is_empty() || node.as_ref().is_some_and(String::is_empty) {
-            return Err("a component is given as COMPONENT or COMPONENT/NODE".to_owned());
+            return Err("use COMPONENT or COMPONENT/NODE".to_owned());
         }
         Ok(Self { component: component.to_owned(), node })
     }
@@ -51,19 +51,19 @@ impl fmt::Display for Which {
     }
 }
 
-/// Ends a component. It stays so until somebody starts it.
+/// Stops a component until it is started again.
 pub fn stop(cluster: &Cluster, which: &Which) -> Result<()> {
     let _lock = lock::take(cluster)?;
     end(&find(cluster, which)?, &which.component)
 }
 
-/// Runs a component, unless it runs, and waits until its node is as it should be.
+/// Starts a component, unless it runs, and waits until its node is ready.
 pub fn start(cluster: &Cluster, which: &Which) -> Result<()> {
     let _lock = lock::take(cluster)?;
     begin(cluster, &find(cluster, which)?, &which.component)
 }
 
-/// Ends a component and runs it again.
+/// Restarts a component.
 pub fn restart(cluster: &Cluster, which: &Which) -> Result<()> {
     let _lock = lock::take(cluster)?;
     let node = find(cluster, which)?;
@@ -71,9 +71,9 @@ pub fn restart(cluster: &Cluster, which: &Which) -> Result<()> {
     begin(cluster, &node, &which.component)
 }
 
-/// The node that is meant.
+/// The node of the component.
 fn find(cluster: &Cluster, which: &Which) -> Result<Node> {
-    if status::first_processes(&cluster.nodes()).is_empty() {
+    if condition::first_processes(&cluster.nodes()).is_empty() {
         status::require_running(cluster)?;
     }
     let mut having = Vec::new();
@@ -97,7 +97,7 @@ fn find(cluster: &Cluster, which: &Which) -> Result<Node> {
         [node] => Ok(node.clone()),
         [] => bail!("there is no {which}; there are: {}", all.join(", ")),
         several => bail!(
-            "{} nodes have a {}; say which, such as {}",
+            "{} nodes have a {}; name one, such as {}",
             several.len(),
             which.component,
             all.iter().rfind(|name| name.starts_with(&format!("{which}/"))).map_or("", String::as_str)
@@ -114,10 +114,10 @@ fn end(node: &Node, component: &str) -> Result<()> {
             Ok(if ended { Ok(()) } else { Err(anyhow!("it runs")) })
         })
     };
-    supervisor::ask(&node.folder(), Request::Stop, component)?;
+    supervisor::request(&node.folder(), Request::Stop, component)?;
     if ended(GRACE).is_err() {
-        say(&format!("{component} does not end; killing it"));
-        supervisor::ask(&node.folder(), Request::Kill, component)?;
+        print_line(&format!("{component} doesn't end; killing it"));
+        supervisor::request(&node.folder(), Request::Kill, component)?;
         ended(LIMIT)?;
     }
     step.done();
@@ -126,15 +126,15 @@ fn end(node: &Node, component: &str) -> Result<()> {
 
 fn begin(cluster: &Cluster, node: &Node, component: &str) -> Result<()> {
     let state = || supervisor::states(&node.folder()).map(|mut states| states.remove(component));
-    supervisor::ask(&node.folder(), Request::Start, component)?;
+    supervisor::request(&node.folder(), Request::Start, component)?;
     Prober::on(cluster, node, |prober| {
         let step = Step::start(format!("{}: starting {component}", node.name()));
-        // What is written down until then is how it was before.
+        // Until then the recorded state is the previous one.
         ready::wait(&step, &format!("{component} to run"), HEARD_WITHIN, || match state()? {
             Some(state) if state.pid().is_none() => Ok(Err(anyhow!("{component} {state}"))),
             _ => Ok(Ok(())),
         })?;
-        // Others on the node stand on it: without etcd, the API server is not ready.
+        // Other components depend on it: without etcd, the API server isn't ready.
         for (name, state) in supervisor::states(&node.folder())? {
             if state.pid().is_some() {
                 prober.component(&step, node, &name, LIMIT)?;
@@ -153,7 +153,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_component_is_given_with_or_without_its_node() {
+    fn a_component_is_parsed_with_or_without_its_node() {
         let which = |component: &str, node: Option<&str>| {
             Ok(Which { component: component.into(), node: node.map(Into::into) })
         };

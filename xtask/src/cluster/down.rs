@@ -1,4 +1,4 @@
-//! Taking a cluster away, whatever is left of it.
+//! Removes a cluster, in whatever state it is.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -9,28 +9,28 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use nix::unistd::Uid;
 
+use super::condition::{self, Condition};
 use super::layout::{Cluster, Node};
 use super::process::Process;
-use super::status::{self, Condition};
 use super::{cgroup, lock, netns};
 use crate::interrupt;
-use crate::progress::{Step, say};
+use crate::progress::{Step, print_line};
 
-/// The kernel takes a moment to end all of a process namespace.
+/// The kernel needs a moment to end all processes of a namespace.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Stops the cluster and removes all of it. Harmless if there is none.
+/// Stops the cluster and removes it. Without a cluster it does nothing.
 pub fn down(cluster: &Cluster) -> Result<()> {
     let name = cluster.name();
     let _lock = lock::take(cluster)?;
-    if matches!(status::condition(cluster)?, Condition::Absent) {
-        say(&format!("the cluster {name} is not up"));
+    if matches!(condition::condition(cluster)?, Condition::Absent) {
+        print_line(&format!("the cluster {name} is not up"));
         return remove_folder(&cluster.kept_logs());
     }
     if !Uid::effective().is_root() {
         bail!("only root can stop a cluster");
     }
-    // Half done would be worse than a little late.
+    // Not interruptible: a partial removal would be worse than a delay.
     interrupt::watch()?;
     let step = Step::start(format!("stopping the cluster {name}"));
     tear_down(cluster)?;
@@ -39,21 +39,21 @@ pub fn down(cluster: &Cluster) -> Result<()> {
     Ok(())
 }
 
-/// Ends every process of the cluster and removes its traces from the machine.
+/// Ends every process of the cluster, and removes its resources from the machine.
 pub fn tear_down(cluster: &Cluster) -> Result<()> {
-    // Whatever is written down: what is left may be from a start that was cut short.
+    // Regardless of recorded state, which an interrupted start may not have written.
     remove(&cluster.possible_nodes())?;
     remove_folder(&cluster.folder())
 }
 
-/// Ends every process of those nodes and removes their traces.
+/// Ends every process of these nodes, and removes their resources.
 pub fn remove(nodes: &[Node]) -> Result<()> {
-    let processes = status::first_processes(nodes);
+    let processes = condition::first_processes(nodes);
     processes.iter().try_for_each(Process::kill)?;
     let started = Instant::now();
     while let Some(process) = processes.iter().find(|process| process.is_alive()) {
         if started.elapsed() > PATIENCE {
-            bail!("process {} has been killed and does not end", process.pid);
+            bail!("process {} has been killed, but doesn't end", process.pid);
         }
         sleep(Duration::from_millis(10));
     }

@@ -20,7 +20,7 @@ pub fn write(file: &Path, content: impl AsRef<[u8]>) -> Result<()> {
         .with_context(|| format!("cannot write {}", file.display()))
 }
 
-/// Writes JSON. A reader sees the old content or the new, never half of it.
+/// Writes JSON atomically.
 pub fn write_json(file: &Path, value: &impl Serialize) -> Result<()> {
     let fresh = file.with_extension("new");
     let content =
@@ -32,15 +32,15 @@ pub fn write_json(file: &Path, value: &impl Serialize) -> Result<()> {
 /// Reads JSON.
 pub fn read_json<T: DeserializeOwned>(file: &Path) -> Result<T> {
     let content = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
-    serde_json::from_slice(&content).with_context(|| format!("cannot make sense of {}", file.display()))
+    serde_json::from_slice(&content).with_context(|| format!("cannot parse {}", file.display()))
 }
 
-/// Creates a folder and those above it.
+/// Creates a folder and its parents.
 pub fn create_folder(folder: &Path) -> Result<()> {
     fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))
 }
 
-/// Creates the folder that `file` is in.
+/// Creates the folder of `file`.
 pub fn create_parent(file: &Path) -> Result<()> {
     file.parent().map_or(Ok(()), create_folder)
 }

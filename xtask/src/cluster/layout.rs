@@ -9,19 +9,19 @@ use anyhow::{Result, bail};
 
 use crate::workspace::Workspace;
 
-/// The network of the nodes. Every cluster is in a namespace of its own, so all use the same.
+/// The network of the nodes. Every cluster has its own namespace, so all use the same addresses.
 pub const NODE_PREFIX: u8 = 24;
-/// The pods of all nodes.
+/// The network of the pods.
 pub const POD_NETWORK: &str = "10.244.0.0/16";
-/// The virtual addresses of Services.
+/// The network of Services.
 pub const SERVICE_NETWORK: &str = "10.96.0.0/16";
 /// The Service `kubernetes` in the namespace `default`: the first address of the network.
 pub const API_SERVICE: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 1);
-/// Where pods are told to look for DNS. Nothing answers there.
+/// The DNS server in the configuration of pods. There is none.
 pub const DNS_SERVICE: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
 /// The port of the API server.
 pub const API_PORT: u16 = 6443;
-/// More than a developer's machine could run; the /16 of the pods has room for 32.
+/// More nodes than a developer's machine can run; the pods' /16 has space for 32.
 pub const MAX_NODES: u8 = 8;
 
 /// A /21 holds 2,046 pods.
@@ -35,7 +35,7 @@ const NAME_LIMIT: usize = 20;
 pub struct Name(String);
 
 impl Name {
-    /// The name of another cluster beside this one; `suffix` is a few of the characters of a name.
+    /// The name of another cluster, with a `suffix`.
     pub fn beside(&self, suffix: &str) -> Self {
         let kept: String = self.0.chars().take(NAME_LIMIT - 1 - suffix.len()).collect();
         Self(format!("{kept}-{suffix}"))
@@ -71,7 +71,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// The cluster of that name in this repository.
+    /// The cluster with this name in this repository.
     pub fn new(name: Name, workspace: Workspace) -> Self {
         Self { name, workspace }
     }
@@ -86,32 +86,32 @@ impl Cluster {
         &self.workspace
     }
 
-    /// All that belongs to it on disk.
+    /// Its folder.
     pub fn folder(&self) -> PathBuf {
         self.workspace.clusters().join(self.name.to_string())
     }
 
-    /// Held while the cluster is started or stopped; outside its folder, which goes away.
+    /// The lock that is held while the cluster is started or stopped; outside its folder, which is removed.
     pub fn lock_file(&self) -> PathBuf {
         self.workspace.clusters().join(format!("{}.lock", self.name))
     }
 
-    /// The logs of a start that failed, kept for a person to read.
+    /// The logs of a failed start, which are kept.
     pub fn kept_logs(&self) -> PathBuf {
         self.workspace.clusters().join(format!("{}.logs", self.name))
     }
 
-    /// The administrator's way in.
+    /// The administrator's kubeconfig.
     pub fn kubeconfig(&self) -> PathBuf {
         self.folder().join("kubeconfig")
     }
 
-    /// What pods asked of the API server, a line of JSON for each request.
+    /// The audit log of requests of pods, as JSON lines.
     pub fn audit_log(&self) -> PathBuf {
         self.folder().join("audit.log")
     }
 
-    /// The network namespace, as `ip netns` names it, that the first node lives in.
+    /// The network namespace of the first node, as listed by `ip netns`.
     pub fn netns(&self) -> String {
         format!("adieu-{}", self.name)
     }
@@ -121,18 +121,18 @@ impl Cluster {
         Node::new(self, 0)
     }
 
-    /// Every node that it can have, the one with the control plane first.
+    /// Every possible node, the control plane first.
     pub fn possible_nodes(&self) -> Vec<Node> {
         (0..MAX_NODES).map(|index| Node::new(self, index)).collect()
     }
 
-    /// The nodes that it has: those with a folder.
+    /// Its nodes: those with a folder.
     pub fn nodes(&self) -> Vec<Node> {
         self.possible_nodes().into_iter().take_while(|node| node.folder().exists()).collect()
     }
 }
 
-/// One machine of the cluster, in namespaces of its own.
+/// A node of the cluster, in its own namespaces.
 #[derive(Clone, Debug)]
 pub struct Node {
     index: u8,
@@ -159,19 +159,19 @@ impl Node {
         Ipv4Addr::new(10, 88, 0, self.index + 1)
     }
 
-    /// The address of its interface, the same at every start: neighbours remember it.
+    /// The MAC address of its interface, stable because neighbours cache it.
     pub fn hardware_address(&self) -> Vec<u8> {
-        // The first byte says that it was made up.
+        // The first byte marks it as locally administered.
         [[0x02, 0x00].as_slice(), &self.ip().octets()].concat()
     }
 
-    /// The addresses of its pods: all that begin as this one for [`POD_PREFIX`] bits.
+    /// The network of its pods, with [`POD_PREFIX`] bits.
     pub fn pod_addresses(&self) -> Ipv4Addr {
         let size = 1 << (24 - POD_PREFIX);
         Ipv4Addr::new(10, 244, self.index * size, 0)
     }
 
-    /// The same in one word.
+    /// The same in CIDR notation.
     pub fn pod_network(&self) -> String {
         format!("{}/{POD_PREFIX}", self.pod_addresses())
     }
@@ -185,7 +185,7 @@ impl Node {
         }
     }
 
-    /// The cgroup that its pods are in, below the root of every hierarchy.
+    /// The cgroup of its pods, below the root of every hierarchy.
     pub fn cgroup(&self) -> String {
         format!("{}-{}", self.cluster.netns(), self.name())
     }
@@ -195,22 +195,22 @@ impl Node {
         self.cluster.folder().join(self.name())
     }
 
-    /// What its supervisor is told.
+    /// The specification for its supervisor.
     pub fn spec_file(&self) -> PathBuf {
         self.folder().join("spec.json")
     }
 
-    /// Written once it has been ready.
+    /// The file that is written once it has been ready.
     pub fn ready_file(&self) -> PathBuf {
         self.folder().join("ready")
     }
 
-    /// Where its containerd listens.
+    /// The socket of its containerd.
     pub fn containerd_socket(&self) -> PathBuf {
         self.folder().join("containerd.sock")
     }
 
-    /// An error if the kernel would not take the path of containerd's socket.
+    /// Checks that the kernel accepts the path of containerd's socket.
     pub fn check_paths(&self) -> Result<()> {
         let socket = self.containerd_socket();
         let length = socket.as_os_str().len();
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_target_folder_is_refused_with_the_remedy() {
+    fn a_long_target_folder_is_rejected_with_the_remedy() {
         let node = |length: usize| {
             let workspace = Workspace::at("/r".into(), format!("/{}", "t".repeat(length)).into());
             Node::new(&Cluster::new(Name("c".into()), workspace), 0)

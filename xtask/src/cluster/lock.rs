@@ -4,15 +4,15 @@ use std::fs::{File, OpenOptions, TryLockError};
 
 use anyhow::{Context, Result, bail};
 
-use super::Cluster;
 use super::files;
+use super::layout::Cluster;
 
 /// The lock of a cluster, held while this lives.
 pub struct Lock {
     _file: File,
 }
 
-/// Takes the lock, or says that someone else has it.
+/// Takes the lock. It is an error if another process has it.
 pub fn take(cluster: &Cluster) -> Result<Lock> {
     let path = cluster.lock_file();
     files::create_parent(&path)?;

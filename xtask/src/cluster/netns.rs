@@ -1,4 +1,4 @@
-//! Network namespaces: the cluster's own, without a way out.
+//! Network namespaces of the cluster, without external network.
 
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
@@ -13,7 +13,7 @@ use nix::sched::{CloneFlags, setns, unshare};
 
 use super::files;
 
-/// Where `ip netns` looks for namespaces.
+/// The folder of namespaces of `ip netns`.
 const FOLDER: &str = "/run/netns";
 
 /// The file of a namespace.
@@ -21,7 +21,7 @@ pub fn path(name: &str) -> PathBuf {
     Path::new(FOLDER).join(name)
 }
 
-/// Makes a namespace that `ip netns` lists.
+/// Creates a namespace that `ip netns` lists.
 pub fn create(name: &str) -> Result<()> {
     let file = path(name);
     files::create_folder(Path::new(FOLDER))?;
@@ -30,7 +30,7 @@ pub fn create(name: &str) -> Result<()> {
         .create_new(true)
         .open(&file)
         .with_context(|| format!("cannot create {}", file.display()))?;
-    // A thread can leave for a new namespace; the rest of the process stays.
+    // Only this thread enters the new namespace.
     on_a_thread(|| {
         unshare(CloneFlags::CLONE_NEWNET).context("cannot create a network namespace")?;
         mount(Some("/proc/thread-self/ns/net"), &file, None::<&str>, MsFlags::MS_BIND, None::<&str>)
@@ -38,19 +38,19 @@ pub fn create(name: &str) -> Result<()> {
     })
 }
 
-/// Removes a namespace, if it is there.
+/// Removes a namespace, if it exists.
 pub fn remove(name: &str) -> Result<()> {
     let file = path(name);
     loop {
         match umount2(&file, MntFlags::MNT_DETACH) {
-            // `ip netns add` mounts the folder onto itself, with all that was in it: there can be two.
+            // `ip netns add` mounts the folder onto itself, so there can be two mounts.
             Ok(()) => {}
             Err(Errno::EINVAL | Errno::ENOENT) => break,
             Err(error) => return Err(error).with_context(|| format!("cannot unmount {}", file.display())),
         }
     }
     if file.exists() {
-        // Copies of the mount in other mount namespaces go with the file.
+        // Copies of the mount in other mount namespaces are removed with the file.
         fs::remove_file(&file).with_context(|| format!("cannot remove {}", file.display()))?;
     }
     // Only if nothing else is in there.
@@ -58,7 +58,7 @@ pub fn remove(name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Moves the calling thread, and what it starts from now on, into a namespace.
+/// Moves the calling thread, and the threads and processes that it starts, into a namespace.
 pub fn enter(name: &str) -> Result<()> {
     let file = path(name);
     let namespace = File::open(&file).with_context(|| format!("cannot open {}", file.display()))?;
@@ -74,7 +74,7 @@ pub fn within<T: Send>(name: &str, work: impl FnOnce() -> Result<T> + Send) -> R
     })
 }
 
-/// Becomes a program in a namespace.
+/// Replaces this process by a program in a namespace.
 pub fn exec(name: &str, command: &[String]) -> Result<()> {
     let Some((program, arguments)) = command.split_first() else { bail!("no program given") };
     enter(name)?;
@@ -82,5 +82,5 @@ pub fn exec(name: &str, command: &[String]) -> Result<()> {
 }
 
 fn on_a_thread<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-    thread::scope(|scope| scope.spawn(work).join()).map_err(|_| anyhow!("a thread gave up"))?
+    thread::scope(|scope| scope.spawn(work).join()).map_err(|_| anyhow!("a thread panicked"))?
 }

@@ -1,5 +1,5 @@
-//! What is in the network namespaces of nodes: a bridge in the first one's, into which the others are plugged,
-//! and routes to the pods of each.
+//! The networks of nodes: a bridge in the namespace of the first node, to which the others are connected, and routes
+//! to the pods of each.
 
 use std::fs::{self, File};
 use std::net::{IpAddr, Ipv4Addr};
@@ -12,11 +12,11 @@ use rtnetlink::{Handle, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, Ro
 use super::layout::{Cluster, NODE_PREFIX, Node, POD_PREFIX};
 use super::netns;
 
-/// Carries the first node's address. Kernels without the `dummy` type have bridges, and other nodes can be
-/// plugged in.
+/// The bridge with the first node's address. Unlike `dummy` interfaces, every kernel has bridges, and other nodes can
+/// be connected.
 const BRIDGE: &str = "adieu0";
 
-/// Carries the address of every other node.
+/// The interface with the address of every other node.
 const INTERFACE: &str = "eth0";
 
 /// Kernel settings of a node, within its namespace.
@@ -27,16 +27,16 @@ const SETTINGS: [(&str, &str); 4] = [
     ("net/ipv4/conf/default/rp_filter", "0"),
 ];
 
-/// Where the kernel has `br_netfilter`, a pod that asks the first node for a Service and is sent back to its own
-/// node would never get there: its packets would be translated in the bridge, which sends nothing out of the
-/// socket that it came in by. Between nodes packets are routed, and are translated there.
+/// With `br_netfilter`, packets from a pod to a Service by the first node, and back to a pod of its own node, would
+/// be translated in the bridge, which doesn't send packets out of their incoming port. Packets between nodes are
+/// routed, and translated there.
 const TRANSLATED_IN_THE_BRIDGE: &str = "net/bridge/bridge-nf-call-iptables";
 
 /// Gives the namespace of a node its interface, address, routes and settings.
 pub fn configure(cluster: &Cluster, node: &Node) -> Result<()> {
     if !node.has_control_plane() {
         netns::within(&cluster.netns(), || with_handle(async |handle| plug_in(handle, node).await))
-            .with_context(|| format!("cannot plug {} into the first node", node.name()))?;
+            .with_context(|| format!("cannot connect {} to the first node", node.name()))?;
     }
     netns::within(&node.netns(), || {
         with_handle(async |handle| address_and_routes(handle, cluster, node).await)?;
@@ -70,10 +70,10 @@ fn with_handle(work: impl AsyncFnOnce(&Handle) -> Result<()>) -> Result<()> {
     })
 }
 
-/// Lays a cable from the bridge, in whose namespace this is, to `node`.
+/// Connects the bridge, in this thread's namespace, to `node` with a veth pair.
 async fn plug_in(handle: &Handle, node: &Node) -> Result<()> {
     let socket = node.name();
-    // The kernel removes the cable of a node a moment after its namespace.
+    // The kernel removes the veth pair of a node a moment after its namespace.
     if let Ok(left) = index(&socket) {
         let _ = handle.link().del(left).execute().await;
     }
@@ -85,7 +85,7 @@ async fn plug_in(handle: &Handle, node: &Node) -> Result<()> {
     handle.link().set(far_end).execute().await.with_context(|| format!("cannot move {INTERFACE}"))
 }
 
-/// Sets up the namespace of `node`, in which this is.
+/// Sets up the namespace of `node`, which this thread is in.
 async fn address_and_routes(handle: &Handle, cluster: &Cluster, node: &Node) -> Result<()> {
     let loopback = LinkMessageBuilder::<LinkUnspec>::new().name("lo").up().build();
     handle.link().set(loopback).execute().await.context("cannot bring up lo")?;
@@ -104,10 +104,10 @@ async fn address_and_routes(handle: &Handle, cluster: &Cluster, node: &Node) -> 
         .execute()
         .await
         .with_context(|| format!("cannot add {}", node.ip()))?;
-    // The virtual addresses of Services must have a route before they are translated.
+    // The addresses of Services need a route before they are translated.
     let default = RouteMessageBuilder::<Ipv4Addr>::new().output_interface(interface).build();
     handle.route().add(default).execute().await.context("cannot add the default route")?;
-    // To those that are not there yet too, so that nothing changes here when they come.
+    // Also to nodes that don't exist yet, so that adding them changes nothing here.
     for other in cluster.possible_nodes().iter().filter(|other| other.name() != node.name()) {
         let route = RouteMessageBuilder::<Ipv4Addr>::new()
             .destination_prefix(other.pod_addresses(), POD_PREFIX)

@@ -1,5 +1,4 @@
-//! Keys and certificates of a cluster: one authority, and one certificate for
-//! each server and each client.
+//! Keys and certificates of a cluster: one CA, and a certificate for each server and client.
 
 use std::path::PathBuf;
 
@@ -13,12 +12,12 @@ use time::{Duration, OffsetDateTime};
 use super::files;
 use super::layout::{API_SERVICE, Cluster};
 
-/// Clusters live for hours.
+/// The validity: clusters run for hours.
 const VALID_FOR: Duration = Duration::days(365);
-/// For clocks that disagree.
+/// The tolerance for clock skew.
 const BACKDATED: Duration = Duration::hours(1);
 
-/// Where the keys and certificates of a cluster are.
+/// The keys and certificates of a cluster.
 pub struct Pki {
     folder: PathBuf,
 }
@@ -44,18 +43,18 @@ impl Pki {
         Self { folder: cluster.folder().join("pki") }
     }
 
-    /// The authority's certificate.
-    pub fn authority(&self) -> PathBuf {
+    /// The CA certificate.
+    pub fn ca(&self) -> PathBuf {
         self.folder.join("ca.crt")
     }
 
-    /// The authority for API servers behind this one. There are none, but the
-    /// controllers ask for it until they get it.
-    pub fn front_proxy_authority(&self) -> PathBuf {
+    /// The CA for aggregated API servers. There are none, but controllers
+    /// request it until they get it.
+    pub fn front_proxy_ca(&self) -> PathBuf {
         self.folder.join("front-proxy-ca.crt")
     }
 
-    /// The certificate of that name: a component's, or `admin`.
+    /// The certificate with this name: a component's, or `admin`.
     pub fn pair(&self, name: &str) -> Pair {
         Pair {
             certificate: self.folder.join(format!("{name}.crt")),
@@ -63,22 +62,22 @@ impl Pki {
         }
     }
 
-    /// What signs the tokens of service accounts.
+    /// The key that signs service account tokens.
     pub fn service_account_key(&self) -> PathBuf {
         self.folder.join("service-account.key")
     }
 
-    /// What they are checked with.
+    /// The key that verifies them.
     pub fn service_account_public_key(&self) -> PathBuf {
         self.folder.join("service-account.pub")
     }
 
-    /// Makes all of them, for every node that there can be: nothing is left with which one more could be
-    /// signed when a node is added.
+    /// Creates all of them, for every possible node: the CA's key isn't kept, so none can be signed when a node is
+    /// added.
     pub fn create(&self, cluster: &Cluster) -> Result<()> {
-        let authority = Authority::new()?;
-        files::write(&self.authority(), authority.issuer.pem())?;
-        files::write(&self.front_proxy_authority(), Authority::new()?.issuer.pem())?;
+        let ca = CertificateAuthority::new()?;
+        files::write(&self.ca(), ca.issuer.pem())?;
+        files::write(&self.front_proxy_ca(), CertificateAuthority::new()?.issuer.pem())?;
 
         let tokens = KeyPair::generate().context("cannot make a key")?;
         files::write(&self.service_account_key(), tokens.serialize_pem())?;
@@ -86,18 +85,18 @@ impl Pki {
 
         for node in cluster.possible_nodes() {
             let names = [node.name(), node.ip().to_string()];
-            self.save(&serving_name(&node.name()), &authority.server(&node_user(&node.name()), &names)?)?;
+            self.save(&serving_name(&node.name()), &ca.server(&node_user(&node.name()), &names)?)?;
         }
         let local = ["localhost".to_owned(), "127.0.0.1".to_owned()];
         for controller in ["kube-controller-manager", "kube-scheduler"] {
-            self.save(&serving_name(controller), &authority.server(controller, &local)?)?;
+            self.save(&serving_name(controller), &ca.server(controller, &local)?)?;
         }
         self.save(
             &serving_name("kube-apiserver"),
-            &authority.server("kube-apiserver", &api_server_names(cluster))?,
+            &ca.server("kube-apiserver", &api_server_names(cluster))?,
         )?;
         for client in clients(cluster) {
-            self.save(&client.file, &authority.client(&client)?)?;
+            self.save(&client.file, &ca.client(&client)?)?;
         }
         Ok(())
     }
@@ -109,7 +108,7 @@ impl Pki {
     }
 }
 
-/// The name of the certificate that a component or a node serves with.
+/// The name of the serving certificate of a component or a node.
 pub fn serving_name(component: &str) -> String {
     format!("{component}-serving")
 }
@@ -145,19 +144,18 @@ fn api_server_names(cluster: &Cluster) -> Vec<String> {
     names
 }
 
-struct Authority {
+struct CertificateAuthority {
     issuer: CertifiedIssuer<'static, KeyPair>,
 }
 
-impl Authority {
+impl CertificateAuthority {
     fn new() -> Result<Self> {
         let mut params = params("adieu test cluster", &[])?;
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages =
             vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
         let key = KeyPair::generate().context("cannot make a key")?;
-        let issuer =
-            CertifiedIssuer::self_signed(params, key).context("cannot sign the authority's certificate")?;
+        let issuer = CertifiedIssuer::self_signed(params, key).context("cannot sign the CA certificate")?;
         Ok(Self { issuer })
     }
 

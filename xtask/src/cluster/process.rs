@@ -1,4 +1,4 @@
-//! Processes, told apart by more than their ids, which are used again.
+//! Processes, identified by more than their ids, which are reused.
 
 use std::fs;
 use std::io;
@@ -11,12 +11,12 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
-/// A process, as the machine sees it.
+/// A process in the machine's process namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Process {
     /// Its id.
     pub pid: i32,
-    /// When it started, in ticks since the machine did. No two processes share both.
+    /// When it started, in ticks since boot. No two processes have the same id and start.
     started: u64,
 }
 
@@ -28,13 +28,13 @@ impl Process {
         Ok(Self { pid, started })
     }
 
-    /// Whether it is still there. A zombie is not: nothing of it is left but its id.
+    /// Whether it is alive. A zombie isn't.
     pub fn is_alive(&self) -> bool {
         let Ok(stat) = fs::read_to_string(format!("/proc/{}/stat", self.pid)) else { return false };
         start_time(&stat) == Some(self.started) && !matches!(field(&stat, 0), Some("Z" | "X"))
     }
 
-    /// Kills it, and with the first process of a process namespace all others in there.
+    /// Kills it. The first process of a process namespace takes all others with it.
     pub fn kill(&self) -> Result<()> {
         if !self.is_alive() {
             return Ok(());
@@ -56,16 +56,15 @@ impl Process {
             .and_then(|pid| Self::of(pid).ok())
     }
 
-    /// The words it was called with.
+    /// Its command line.
     pub fn command_line(&self) -> Vec<String> {
         let words = fs::read(format!("/proc/{}/cmdline", self.pid)).unwrap_or_default();
         words.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into_owned()).collect()
     }
 }
 
-/// The first processes of process namespaces that are in the network namespace
-/// mounted at `netns`: killing those ends all that runs in it, even if what was
-/// written down about them is lost.
+/// The first processes of process namespaces in the network namespace mounted at
+/// `netns`. Killing them ends all processes in it, even if the recorded state is lost.
 pub fn first_processes_in(netns: &Path) -> Vec<Process> {
     let Ok(namespace) = fs::metadata(netns) else { return Vec::new() };
     pids()
@@ -78,14 +77,14 @@ pub fn first_processes_in(netns: &Path) -> Vec<Process> {
         .collect()
 }
 
-/// Processes that were called with `text` in one of their words.
+/// Processes with `text` in one of their arguments.
 pub fn called_with(text: &str) -> Vec<Process> {
     let all = pids().filter_map(|pid| Process::of(pid).ok());
     all.filter(|process| process.is_alive() && process.command_line().iter().any(|word| word.contains(text)))
         .collect()
 }
 
-/// Processes in the cgroup `name`, or below it.
+/// Processes in or below the cgroup `name`.
 pub fn in_cgroup(name: &str) -> Vec<Process> {
     let inside = |pid: &i32| {
         let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
@@ -124,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_with_parentheses_does_not_confuse() {
+    fn a_process_name_may_have_parentheses() {
         let stat = "42 (a) b) S 1 42 42 0 -1 4194560 0 0 0 0 0 0 0 0 20 0 1 0 123456 0 0";
         assert_eq!(start_time(stat), Some(123_456));
         assert_eq!(field(stat, 0), Some("S"));

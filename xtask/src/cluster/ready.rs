@@ -1,7 +1,6 @@
-//! Waiting until something answers.
+//! Waits until components are ready.
 
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -16,7 +15,8 @@ use tokio::runtime::Runtime;
 
 use super::layout::{Cluster, Node};
 use super::pki::Pki;
-use super::{components, netns, status};
+use super::probe::Probe;
+use super::{components, condition, netns};
 use crate::interrupt;
 use crate::progress::Step;
 
@@ -25,42 +25,34 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 /// The taint of `kubectl cordon` and `drain`.
 const CORDONED: &str = "node.kubernetes.io/unschedulable";
 
-/// How to ask something whether it is ready.
-pub enum Probe {
-    /// It accepts connections on this Unix socket.
-    Socket(PathBuf),
-    /// It answers a GET with success.
-    Url(String),
-}
-
-/// Asks, from a thread inside the network namespace of a node: much listens on 127.0.0.1.
+/// Probes from a thread inside the network namespace of a node, because many components listen on 127.0.0.1.
 pub struct Prober<'a> {
     cluster: &'a Cluster,
     runtime: Runtime,
 }
 
 impl<'a> Prober<'a> {
-    /// Does `work` with one that asks from inside `node`.
+    /// Does `work` with probes from inside `node`.
     pub fn on<T: Send>(
         cluster: &'a Cluster,
         node: &Node,
         work: impl FnOnce(&Self) -> Result<T> + Send,
     ) -> Result<T> {
         netns::within(&node.netns(), || {
-            // Made in the namespace: its threads live where this one does.
+            // Created in the namespace, so that its threads are in it as well.
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             work(&Self { cluster, runtime })
         })
     }
 
-    /// Waits for a component, as long as it runs, at most `limit`.
+    /// Waits for a component while it runs, at most `limit`.
     pub fn component(&self, step: &Step, node: &Node, component: &str, limit: Duration) -> Result<()> {
         let probe = components::probe(node, component);
-        self.wait(step, &format!("{component} to be ready"), limit, || self.ask(&probe))
+        self.wait(step, &format!("{component} to be ready"), limit, || self.probe_now(&probe))
     }
 
-    /// Waits for the Node object to be ready, and schedulable unless a person said otherwise: its taints go
-    /// a moment later.
+    /// Waits for the Node object to be ready, and schedulable unless it is cordoned: its taints are removed a moment
+    /// later.
     pub fn node(&self, step: &Step, node: &Node, limit: Duration) -> Result<()> {
         self.wait(step, &format!("{} to be ready", node.name()), limit, || {
             self.runtime.block_on(async {
@@ -74,13 +66,13 @@ impl<'a> Prober<'a> {
                 match conditions.into_iter().find(|condition| condition.type_ == "Ready") {
                     Some(ready) if ready.status == "True" => Ok(()),
                     Some(other) => bail!("{}", other.message.unwrap_or_default()),
-                    None => bail!("it has not said yet"),
+                    None => bail!("it has not reported yet"),
                 }
             })
         })
     }
 
-    /// Removes the Node object of a node that could not be added.
+    /// Removes the Node object of a node that couldn't be added.
     pub fn forget(&self, node: &Node) -> Result<()> {
         self.runtime.block_on(async {
             let nodes: Api<NodeObject> = Api::all(self.client().await?);
@@ -91,7 +83,7 @@ impl<'a> Prober<'a> {
         })
     }
 
-    /// Waits for the service account without which no pod can be created.
+    /// Waits for the default service account, without which no pod can be created.
     pub fn service_account(&self, step: &Step, limit: Duration) -> Result<()> {
         self.wait(step, "the default service account", limit, || {
             self.runtime.block_on(async {
@@ -102,22 +94,22 @@ impl<'a> Prober<'a> {
         })
     }
 
-    /// Whether something is ready now, and if not, why.
-    pub fn ask(&self, probe: &Probe) -> Result<()> {
+    /// Checks readiness. The error is the reason.
+    pub fn probe_now(&self, probe: &Probe) -> Result<()> {
         match probe {
-            Probe::Socket(path) => UnixStream::connect(path).map(drop).context("it does not listen"),
+            Probe::Socket(path) => UnixStream::connect(path).map(drop).context("it doesn't listen"),
             Probe::Url(url) => self.runtime.block_on(self.get(url)),
         }
     }
 
     async fn get(&self, url: &str) -> Result<()> {
-        let url: Uri = url.parse().with_context(|| format!("{url} is no address"))?;
-        // The client puts the address of the server before every path.
+        let url: Uri = url.parse().with_context(|| format!("{url} is not an address"))?;
+        // The client prefixes every path with the server's address.
         let path = url.path().to_owned();
         let mut server = url.into_parts();
         server.path_and_query = Some(PathAndQuery::from_static("/"));
         let mut config = Config::new(Uri::from_parts(server)?);
-        config.root_cert_file = Some(Pki::of(self.cluster).authority());
+        config.root_cert_file = Some(Pki::of(self.cluster).ca());
         config.connect_timeout = Some(ANSWER_WITHIN);
         config.read_timeout = Some(ANSWER_WITHIN);
         config.default_retry = false;
@@ -133,10 +125,16 @@ impl<'a> Prober<'a> {
         Ok(Client::try_from(config)?)
     }
 
-    fn wait(&self, step: &Step, what: &str, limit: Duration, ask: impl Fn() -> Result<()>) -> Result<()> {
-        wait(step, what, limit, || match ask() {
+    fn wait(
+        &self,
+        step: &Step,
+        what: &str,
+        limit: Duration,
+        probe_now: impl Fn() -> Result<()>,
+    ) -> Result<()> {
+        wait(step, what, limit, || match probe_now() {
             Ok(()) => Ok(Ok(())),
-            Err(error) => match status::crash(self.cluster)? {
+            Err(error) => match condition::crash(self.cluster)? {
                 Some(crash) => bail!("{crash}"),
                 None => Ok(Err(error)),
             },
@@ -144,10 +142,15 @@ impl<'a> Prober<'a> {
     }
 }
 
-/// Asks again and again until `ask` has no complaint (the inner error), or gives up (the outer).
-pub fn wait(step: &Step, what: &str, limit: Duration, ask: impl Fn() -> Result<Result<()>>) -> Result<()> {
+/// Polls `probe_now` until it succeeds, retrying inner errors. Outer errors end it.
+pub fn wait(
+    step: &Step,
+    what: &str,
+    limit: Duration,
+    probe_now: impl Fn() -> Result<Result<()>>,
+) -> Result<()> {
     let started = Instant::now();
-    while let Err(error) = ask()? {
+    while let Err(error) = probe_now()? {
         interrupt::check()?;
         if started.elapsed() > limit {
             return Err(error).with_context(|| format!("waited {} s for {what}", limit.as_secs()));

@@ -1,24 +1,24 @@
-//! What the supervisor of a node is told.
+//! The specification of a node, for its supervisor.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-/// A node, as its supervisor sees it.
+/// The specification of a node.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Spec {
     /// The name of its network namespace.
     pub netns: String,
-    /// Its folder; see the functions below for what the supervisor keeps there.
+    /// Its folder; the functions below name the supervisor's files in it.
     pub folder: PathBuf,
-    /// Stays visible, even if it lies where the node gets an empty folder of its own.
+    /// A folder that stays visible, even if it is below one that the node gets an empty copy of.
     pub visible: PathBuf,
-    /// Folders of the node (first) that stand in the place of the machine's (second).
+    /// Folders of the node (first) that replace the machine's (second).
     pub binds: Vec<(PathBuf, PathBuf)>,
-    /// `PATH` and the like; nothing else is handed on.
+    /// The environment, such as `PATH`; no other variables are passed on.
     pub environment: BTreeMap<String, String>,
-    /// In the order in which they start.
+    /// Ordered by their start.
     pub components: Vec<Component>,
 }
 
@@ -30,27 +30,27 @@ pub struct Component {
     pub arguments: Vec<String>,
 }
 
-/// What is asked of the supervisor, and of which component: a line in its FIFO.
+/// A request to the supervisor about a component: a line in its FIFO.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Request {
-    /// Run it, unless it runs.
+    /// Start it, unless it runs.
     Start,
-    /// End it in order.
+    /// Stop it by SIGTERM.
     Stop,
-    /// End it at once.
+    /// Stop it by SIGKILL.
     Kill,
 }
 
 impl Request {
     const ALL: [(Self, &str); 3] = [(Self::Start, "start"), (Self::Stop, "stop"), (Self::Kill, "kill")];
 
-    /// The line that asks this of `component`.
+    /// The line of this request about `component`.
     pub fn line(self, component: &str) -> String {
         let word = Self::ALL.iter().find(|(request, _)| *request == self).map_or("", |(_, word)| word);
         format!("{word} {component}\n")
     }
 
-    /// What a line asks, and of which component.
+    /// The request and component of a line.
     pub fn read(line: &str) -> Option<(Self, &str)> {
         let (word, component) = line.trim_end().split_once(' ')?;
         let (request, _) = Self::ALL.into_iter().find(|(_, other)| *other == word)?;
@@ -58,17 +58,17 @@ impl Request {
     }
 }
 
-/// Where the supervisor reads requests.
+/// The FIFO of requests.
 pub fn fifo(folder: &Path) -> PathBuf {
     folder.join("requests")
 }
 
-/// Where it says how they are.
+/// The file with the state of components.
 pub fn state_file(folder: &Path) -> PathBuf {
     folder.join("state.json")
 }
 
-/// Which process it is.
+/// The file with the supervisor's process.
 pub fn init_file(folder: &Path) -> PathBuf {
     folder.join("init.json")
 }
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_request_is_read_as_it_was_written() {
+    fn a_request_round_trips_as_a_line() {
         for (request, _) in Request::ALL {
             assert_eq!(Request::read(&request.line("kube-proxy")), Some((request, "kube-proxy")));
         }

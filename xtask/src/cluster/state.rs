@@ -1,4 +1,4 @@
-//! How the components of a node are, as its supervisor writes it down.
+//! The state of a node's components, recorded by its supervisor.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,24 +20,24 @@ pub enum State {
         /// Seconds since 1970.
         since: u64,
     },
-    /// It was asked to end, and has not yet.
+    /// It is being stopped.
     Stopping {
         /// Its id in the node's process namespace.
         pid: i32,
     },
-    /// It was asked to end, and has.
+    /// It was stopped.
     Stopped {
         /// Seconds since 1970.
         at: u64,
     },
-    /// It ended by itself.
+    /// It exited by itself.
     Exited {
         /// Such as "status 1".
         how: String,
         /// Seconds since 1970.
         at: u64,
     },
-    /// It could not be started.
+    /// It couldn't be started.
     Failed {
         /// Why.
         why: String,
@@ -45,7 +45,7 @@ pub enum State {
 }
 
 impl State {
-    /// The process that there is of it.
+    /// Its process, if there is one.
     pub fn pid(&self) -> Option<i32> {
         match self {
             Self::Running { pid, .. } | Self::Stopping { pid } => Some(*pid),
@@ -53,7 +53,7 @@ impl State {
         }
     }
 
-    /// Whether it is not as anybody asked for.
+    /// Whether it ended without a request.
     pub fn is_crash(&self) -> bool {
         matches!(self, Self::Exited { .. } | Self::Failed { .. })
     }
@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_state_survives_being_written_down() {
+    fn a_state_round_trips_as_json() {
         let states = States::from([
             ("etcd".to_owned(), State::Running { pid: 7, since: 1 }),
             ("kubelet".to_owned(), State::Exited { how: "SIGKILL".into(), at: 2 }),

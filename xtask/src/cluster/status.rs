@@ -1,4 +1,4 @@
-//! Whether a cluster runs, said to people and to programs.
+//! The status of a cluster, as a table and as JSON.
 
 use std::io::{Write, stdout};
 
@@ -6,122 +6,20 @@ use anyhow::{Context, Result, bail};
 use comfy_table::{Table, presets};
 use serde::Serialize;
 
+use super::condition::{Condition, condition, first_processes, recorded};
 use super::layout::{Cluster, Node};
-use super::process::{self, Process};
 use super::ready::Prober;
 use super::spec::{self, Spec};
-use super::{components, files, lock, netns, supervisor};
-use crate::{command, toolchain};
+use super::{components, files, lock, supervisor};
+use crate::toolchain;
 
-/// What is there of a cluster.
-pub enum Condition {
-    /// Nothing.
-    Absent,
-    /// Nothing that runs, but traces.
-    Debris,
-    /// All of it, and it was ready.
-    Running,
-    /// Something else, described.
-    Broken(String),
-}
-
-/// What is there of this cluster.
-pub fn condition(cluster: &Cluster) -> Result<Condition> {
-    let possible = cluster.possible_nodes();
-    let processes = first_processes(&possible);
-    if processes.is_empty() {
-        let traces =
-            cluster.folder().exists() || possible.iter().any(|node| netns::path(&node.netns()).exists());
-        return Ok(if traces { Condition::Debris } else { Condition::Absent });
-    }
-    let ours = cluster.folder();
-    for process in &processes {
-        let line = process.command_line();
-        if line.get(1).is_some_and(|word| word == "node-init")
-            && let Some(spec) = line.get(2)
-            && !spec.starts_with(&format!("{}/", ours.display()))
-        {
-            bail!(
-                "a cluster named {} runs from another target folder ({spec}); give this one another --name",
-                cluster.name()
-            );
-        }
-    }
-    if let Some(crash) = crash(cluster)? {
-        return Ok(Condition::Broken(crash));
-    }
-    for node in cluster.nodes() {
-        if !node.ready_file().exists() {
-            let why = format!("{} was never ready: its start was cut short", node.name());
-            return Ok(Condition::Broken(why));
-        }
-        let states = supervisor::states(&node.folder())?;
-        let spec: Spec = files::read_json(&node.spec_file())?;
-        for component in spec.components {
-            if !states.contains_key(&component.name) {
-                return Ok(Condition::Broken(format!("{} on {} does not run", component.name, node.name())));
-            }
-        }
-    }
-    Ok(Condition::Running)
-}
-
-/// The first processes of nodes that are alive, as written down and as found.
-pub fn first_processes(nodes: &[Node]) -> Vec<Process> {
-    let mut all: Vec<Process> = nodes.iter().filter_map(recorded).collect();
-    for node in nodes {
-        all.extend(process::first_processes_in(&netns::path(&node.netns())));
-    }
-    all.retain(Process::is_alive);
-    all.sort_by_key(|process| process.pid);
-    all.dedup();
-    all
-}
-
-/// How many of its nodes have processes.
-pub fn running_nodes(cluster: &Cluster) -> usize {
-    first_processes(&cluster.nodes()).len()
-}
-
-/// The component that ended, if one has, with the end of its log.
-pub fn crash(cluster: &Cluster) -> Result<Option<String>> {
-    for node in cluster.nodes() {
-        let Some(process) = recorded(&node) else { continue };
-        let mut ended: Vec<(String, String)> = supervisor::states(&node.folder())?
-            .into_iter()
-            .filter(|(_, state)| state.is_crash())
-            .map(|(name, state)| (name, state.to_string()))
-            .collect();
-        if !process.is_alive() {
-            ended.push(("supervisor".into(), "is gone, and the node with it".into()));
-        }
-        if ended.is_empty() {
-            continue;
-        }
-        let described: Vec<String> = ended
-            .into_iter()
-            .map(|(name, state)| {
-                let log = spec::log_file(&node.folder(), &name);
-                format!(
-                    "{name} on {} {state}; the end of {}:\n{}",
-                    node.name(),
-                    log.display(),
-                    command::tail(&log)
-                )
-            })
-            .collect();
-        return Ok(Some(described.join("\n")));
-    }
-    Ok(None)
-}
-
-/// An error unless the cluster runs.
+/// It is an error unless the cluster runs.
 pub fn require_running(cluster: &Cluster) -> Result<()> {
     let name = cluster.name();
     match condition(cluster)? {
         Condition::Running => Ok(()),
         Condition::Absent | Condition::Debris => {
-            // Whoever holds the lock is starting it, or removing it.
+            // The process with the lock is starting or removing it.
             lock::take(cluster)?;
             bail!("the cluster {name} is not up; start it with: {}", hint(cluster, "up"))
         }
@@ -139,7 +37,7 @@ pub fn require_running(cluster: &Cluster) -> Result<()> {
     }
 }
 
-/// What to type for this cluster.
+/// The command for this cluster.
 pub fn hint(cluster: &Cluster, command: &str) -> String {
     let name = cluster.name().to_string();
     if name == "default" {
@@ -149,7 +47,7 @@ pub fn hint(cluster: &Cluster, command: &str) -> String {
     }
 }
 
-/// One JSON object that says where things are; an error unless the cluster runs.
+/// Prints one JSON object with paths and addresses. It is an error unless the cluster runs.
 pub fn print_json(cluster: &Cluster) -> Result<()> {
     #[derive(Serialize)]
     struct Report {
@@ -183,8 +81,8 @@ pub fn print_json(cluster: &Cluster) -> Result<()> {
     writeln!(stdout(), "{text}").context("cannot print the status")
 }
 
-/// A table of what runs, and how to use it; an error unless the cluster runs, after the table where there is
-/// something to see.
+/// Prints a table of components, and how to use the cluster. It is an error unless the cluster runs, after the table
+/// if there is anything to show.
 pub fn print_table(cluster: &Cluster) -> Result<()> {
     let outcome = require_running(cluster);
     if outcome.is_err() && first_processes(&cluster.nodes()).is_empty() {
@@ -213,7 +111,7 @@ pub fn print_table(cluster: &Cluster) -> Result<()> {
     outcome
 }
 
-/// The components of a node, from inside which is asked how they are.
+/// The components of a node, probed from inside it.
 fn rows(prober: &Prober, node: &Node) -> Result<Vec<[String; 6]>> {
     let first = recorded(node);
     let states = supervisor::states(&node.folder())?;
@@ -222,9 +120,9 @@ fn rows(prober: &Prober, node: &Node) -> Result<Vec<[String; 6]>> {
     for component in spec.components {
         let Some(state) = states.get(&component.name) else { continue };
         let process = state.pid().and_then(|pid| first.as_ref()?.inside(pid));
-        let health = match prober.ask(&components::probe(node, &component.name)) {
+        let health = match prober.probe_now(&components::probe(node, &component.name)) {
             Ok(()) => "ready".to_owned(),
-            // Why it does not answer is in the column before.
+            // The reason is in the previous column.
             Err(_) if process.is_none() => String::new(),
             Err(error) => format!("{error:#}"),
         };
@@ -238,9 +136,4 @@ fn rows(prober: &Prober, node: &Node) -> Result<Vec<[String; 6]>> {
         ]);
     }
     Ok(rows)
-}
-
-/// The first process of a node, as written down.
-fn recorded(node: &Node) -> Option<Process> {
-    files::read_json(&spec::init_file(&node.folder())).ok()
 }

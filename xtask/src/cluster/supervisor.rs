@@ -1,6 +1,6 @@
-//! The first process of a node: gives it file systems of its own, starts and stops its
-//! components when it is told to, reaps what ends, and writes down how they are.
-//! When it is killed, the kernel kills every other process of the node.
+//! The first process of a node: mounts its file systems, starts and stops components on
+//! request, reaps ended processes, and records the state of components. If it is killed,
+//! the kernel kills every other process of the node.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, ErrorKind, Write};
@@ -28,16 +28,16 @@ use super::process::Process;
 use super::spec::{self, Component, Request, Spec, init_file, log_file, state_file};
 use super::state::{State, States, now};
 use super::{files, netns};
-use crate::command::{OURSELVES, tail};
+use crate::command::{SELF_EXE, tail};
 
-/// How long a supervisor takes to mount its file systems, and far more.
+/// The limit for a supervisor to mount its file systems and to listen.
 const LISTENS_WITHIN: Duration = Duration::from_secs(10);
 
-/// After standard input, output and error.
+/// The first file descriptor after standard input, output and error.
 const FIRST_INHERITED: i32 = 3;
 
-/// Settings of the whole machine that a kubelet would change: it is shown its
-/// own values instead.
+/// Settings of the whole machine that a kubelet would change. The node sees these
+/// values instead.
 const SHOWN_SETTINGS: [(&str, &str); 6] = [
     ("vm/overcommit_memory", "1"),
     ("vm/panic_on_oom", "0"),
@@ -47,14 +47,14 @@ const SHOWN_SETTINGS: [(&str, &str); 6] = [
     ("kernel/keys/root_maxbytes", "25000000"),
 ];
 
-/// Starts the supervisor of a node. To be called by the machine's side.
+/// Starts the supervisor of a node, from the machine.
 pub fn start(spec: &Spec, spec_path: &Path) -> Result<Process> {
     files::write_json(spec_path, spec)?;
     let log_path = log_file(&spec.folder, "supervisor");
     files::create_parent(&log_path)?;
     let log = File::create(&log_path).with_context(|| format!("cannot write {}", log_path.display()))?;
     mkfifo(&spec::fifo(&spec.folder), Mode::S_IRUSR | Mode::S_IWUSR).context("cannot create a FIFO")?;
-    let status = Command::new(OURSELVES)
+    let status = Command::new(SELF_EXE)
         .arg("node-supervise")
         .arg(spec_path)
         .stdin(Stdio::null())
@@ -68,10 +68,10 @@ pub fn start(spec: &Spec, spec_path: &Path) -> Result<Process> {
     files::read_json(&init_file(&spec.folder))
 }
 
-/// Asks the supervisor in `folder` for something. What came of it is in [`states`] a moment later.
-pub fn ask(folder: &Path, request: Request, component: &str) -> Result<()> {
+/// Sends a request to the supervisor in `folder`. The result is in [`states`] a moment later.
+pub fn request(folder: &Path, request: Request, component: &str) -> Result<()> {
     let mut options = OpenOptions::new();
-    // An error, and no endless wait, while nobody reads.
+    // Without a reader this is an error instead of an endless wait.
     options.write(true).custom_flags(OFlag::O_NONBLOCK.bits());
     let started = Instant::now();
     let mut fifo = loop {
@@ -79,51 +79,49 @@ pub fn ask(folder: &Path, request: Request, component: &str) -> Result<()> {
             Ok(fifo) => break fifo,
             Err(error) if started.elapsed() > LISTENS_WITHIN => {
                 let log = tail(&log_file(folder, "supervisor"));
-                return Err(error).with_context(|| {
-                    format!("the supervisor does not listen; the end of its log:\n{log}\n")
-                });
+                return Err(error)
+                    .with_context(|| format!("the supervisor doesn't listen; the end of its log:\n{log}\n"));
             }
             Err(_) => thread::sleep(Duration::from_millis(5)),
         }
     };
-    fifo.write_all(request.line(component).as_bytes()).context("cannot ask the supervisor for something")
+    fifo.write_all(request.line(component).as_bytes()).context("cannot send a request to the supervisor")
 }
 
-/// The way into a node: leaves the caller's session, enters new namespaces and
-/// starts [`init`] as their first process.
+/// Leaves the caller's session, enters new namespaces and starts [`init`] as their
+/// first process.
 pub fn supervise(spec_path: &Path) -> Result<()> {
     let spec: Spec = files::read_json(spec_path)?;
-    // What happens on the terminal is no business of the node's any more, and neither is a file that the
-    // caller holds open: `flock FILE cargo xtask cluster up` would keep its lock for as long as the cluster
-    // runs.
+    // The node is independent of the terminal and of files that the caller has open: `flock FILE cargo xtask
+    // cluster up` would keep its lock while the cluster runs.
     set_fds_cloexec(FIRST_INHERITED, &[]);
-    setsid().context("cannot begin a session")?;
+    setsid().context("cannot create a session")?;
     netns::enter(&spec.netns)?;
     unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID).context("cannot create namespaces")?;
     change_propagation(MsFlags::MS_PRIVATE)?;
-    let mut child = Command::new(OURSELVES)
+    let mut child = Command::new(SELF_EXE)
         .arg("node-init")
         .arg(spec_path)
         .stdin(Stdio::piped())
         .spawn()
         .context("cannot start the node")?;
-    let process = Process::of(child.id().cast_signed()).context("the node ended at once")?;
-    // From here on it can be found and killed; it starts nothing before it is told to.
+    let process = Process::of(child.id().cast_signed()).context("the node ended immediately")?;
+    // From here on it can be found and killed; it starts no component until it gets a line.
     files::write_json(&init_file(&spec.folder), &process)?;
-    let mut go_on = child.stdin.take().context("the node has no standard input")?;
-    go_on.write_all(b"\n").context("the node ended at once")
+    let mut input = child.stdin.take().context("the node has no standard input")?;
+    input.write_all(b"\n").context("the node ended immediately")
 }
 
-/// The first process of a node. Ends only when it is killed.
+/// The first process of a node. It ends only if it is killed.
 pub fn init(spec_path: &Path) -> Result<()> {
     let spec: Spec = files::read_json(spec_path)?;
-    // The mounts hide the processes of the machine from the one that writes this one down.
-    let told = std::io::stdin().lines().next().transpose().context("cannot read the standard input")?;
-    if told.is_none() {
-        bail!("this process was not written down: nobody could end it");
+    // After the mounts the machine's processes are hidden, so the caller must record this one first.
+    let line = std::io::stdin().lines().next().transpose().context("cannot read the standard input")?;
+    if line.is_none() {
+        bail!("this process was not recorded, so it couldn't be ended");
     }
     let result = mounts(&spec).and_then(|()| Supervisor::new(spec).serve());
-    // The reader of the log sees why, and sees no process.
+    // The log has the reason.
     result.context("the supervisor ends, and with it the node")
 }
 
@@ -145,27 +143,27 @@ impl Supervisor {
                 reaper.reap_one();
             }
         });
-        // Open for writing too, so that reading never comes to an end.
+        // Open for writing too, so that reading never ends.
         let fifo = OpenOptions::new()
             .read(true)
             .write(true)
             .open(spec::fifo(&self.spec.folder))
             .context("cannot open the FIFO")?;
         for line in BufReader::new(fifo).lines() {
-            let line = line.context("cannot read what is asked")?;
+            let line = line.context("cannot read a request")?;
             let component = |name| self.spec.components.iter().find(|component| component.name == name);
             match Request::read(&line).and_then(|(request, name)| Some((request, component(name)?))) {
                 Some((Request::Start, component)) => self.start(component)?,
                 Some((Request::Stop, component)) => self.stop(component, Signal::SIGTERM)?,
                 Some((Request::Kill, component)) => self.stop(component, Signal::SIGKILL)?,
-                None => crate::progress::say(&format!("cannot make sense of {line:?}")),
+                None => crate::progress::print_line(&format!("cannot parse the request {line:?}")),
             }
         }
         Ok(())
     }
 
     fn start(&self, component: &Component) -> Result<()> {
-        // Held, so that the reaper knows of the process before it looks.
+        // Locked, so that the reaper knows the process before it looks.
         let mut states = self.lock();
         if states.get(&component.name).is_some_and(|state| state.pid().is_some()) {
             return Ok(());
@@ -179,13 +177,13 @@ impl Supervisor {
     }
 
     fn stop(&self, component: &Component, signal: Signal) -> Result<()> {
-        // Held, so that the process is not reaped, and its id another's, before the signal.
+        // Locked, so that the process isn't reaped, and its id reused, before the signal.
         let mut states = self.lock();
         let pid = states.get(&component.name).and_then(State::pid);
         let state = pid.map_or(State::Stopped { at: now() }, |pid| State::Stopping { pid });
         states.insert(component.name.clone(), state);
         if let Some(pid) = pid {
-            // Not its group: what containerd has started goes on, as on a real node.
+            // Not its group: containers keep running, as on a real node.
             let _ = kill(Pid::from_raw(pid), signal);
         }
         self.write(&states)
@@ -193,7 +191,7 @@ impl Supervisor {
 
     fn spawn(&self, component: &Component) -> Result<i32> {
         let log = log_file(&self.spec.folder, &component.name);
-        // What it said before it was started again is kept.
+        // Appends to the log of earlier starts.
         let output = File::options().create(true).append(true).open(&log);
         let output = output.with_context(|| format!("cannot write {}", log.display()))?;
         let child = Command::new(&component.program)
@@ -215,7 +213,7 @@ impl Supervisor {
         match waitid(Id::All, WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT) {
             Ok(ended) => {
                 let Some(pid) = ended.pid() else { return };
-                // Only now is it reaped: a failed spawn, under the lock, reaps its own.
+                // Reaped under the lock: a failed spawn reaps its own child.
                 let mut states = self.lock();
                 let _ = waitpid(pid, None);
                 let mut all = states.values_mut();
@@ -226,7 +224,7 @@ impl Supervisor {
                 };
                 let _ = self.write(&states);
             }
-            // No children at all.
+            // There are no children.
             Err(Errno::ECHILD) => thread::sleep(Duration::from_millis(100)),
             Err(_) => {}
         }
@@ -249,9 +247,9 @@ fn how(ended: WaitStatus) -> String {
     }
 }
 
-/// The file systems of a node: the machine's, but for what components write to.
+/// Mounts the file systems of a node: the machine's, except for folders that components write to.
 fn mounts(spec: &Spec) -> Result<()> {
-    // Before it is hidden, if it lies there.
+    // Opened before a mount may hide it.
     let visible =
         File::open(&spec.visible).with_context(|| format!("cannot open {}", spec.visible.display()))?;
     attach(None, Path::new("/proc"), "proc")?;
@@ -279,7 +277,7 @@ fn mounts(spec: &Spec) -> Result<()> {
         files::create_folder(machine)?;
         bind(own, machine)?;
     }
-    // Among the node's own processes mounts spread, as the kubelet and CSI drivers expect.
+    // Among the node's own processes mounts propagate, as the kubelet and CSI drivers expect.
     change_propagation(MsFlags::MS_SHARED)
 }
 
@@ -299,7 +297,7 @@ fn bind(source: &Path, target: &Path) -> Result<()> {
         .with_context(|| format!("cannot bind {} to {}", source.display(), target.display()))
 }
 
-/// What the supervisor of a node has written down, as long as it has.
+/// The recorded states of a node's components, if there are any.
 pub fn states(folder: &Path) -> Result<States> {
     let file = state_file(folder);
     match fs::metadata(&file) {

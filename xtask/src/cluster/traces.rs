@@ -1,4 +1,4 @@
-//! What there is of a cluster on this machine, whatever is written down about it.
+//! The resources of a cluster on this machine, regardless of recorded state.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use super::layout::Cluster;
 use super::{cgroup, netns, process};
 
-/// Its folder, network namespaces, mounts, cgroups and processes, described. Nothing once it is down.
+/// Describes its folder, network namespaces, mounts, cgroups and processes. Empty once it is removed.
 pub fn traces(cluster: &Cluster) -> Result<Vec<String>> {
     let folder = cluster.folder();
     let mut found = Vec::new();

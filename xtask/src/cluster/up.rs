@@ -1,4 +1,4 @@
-//! Starting a cluster.
+//! Starts a cluster.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,24 +7,25 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use nix::unistd::Uid;
 
+use super::condition::{self, Condition};
 use super::layout::{Cluster, Node};
 use super::pki::Pki;
 use super::ready::Prober;
 use super::spec::Request;
-use super::status::{self, Condition, hint};
-use super::{cgroup, components, configs, down, files, lock, netns, network, supervisor};
-use crate::progress::{Step, say};
-use crate::{debian, image, interrupt, target, toolchain};
+use super::status::hint;
+use super::{cgroup, components, configs, containerd, down, files, lock, netns, network, supervisor};
+use crate::progress::{Step, print_line};
+use crate::{debian, image, interrupt, toolchain};
 
-/// Far more than it takes on a slow machine.
+/// The limit, far more than a slow machine needs.
 const LIMIT: Duration = Duration::from_mins(2);
 
-/// Builds what is missing and starts the cluster, or adds to it what it lacks of so many nodes. Harmless if
-/// it has them.
+/// Builds missing programs and starts the cluster, or adds nodes until it has the given number. If it has them, it
+/// does nothing.
 pub fn up(cluster: &Cluster, nodes: Option<u8>) -> Result<()> {
     let name = cluster.name();
     let lock = lock::take(cluster)?;
-    let there = match status::condition(cluster)? {
+    let there = match condition::condition(cluster)? {
         Condition::Running => cluster.nodes().len(),
         Condition::Absent | Condition::Debris => 0,
         Condition::Broken(why) => {
@@ -33,10 +34,13 @@ pub fn up(cluster: &Cluster, nodes: Option<u8>) -> Result<()> {
     };
     let wanted = nodes.map_or(there.max(1), usize::from);
     if wanted < there {
-        bail!("the cluster {name} has {there} nodes already; to have fewer: {}", hint(cluster, "down"));
+        bail!(
+            "the cluster {name} has {there} nodes already; for fewer, remove it: {}",
+            hint(cluster, "down")
+        );
     }
     if wanted == there {
-        say(&format!("the cluster {name} runs already; see: {}", hint(cluster, "status")));
+        print_line(&format!("the cluster {name} runs already; see: {}", hint(cluster, "status")));
         return Ok(());
     }
     if !Uid::effective().is_root() {
@@ -50,15 +54,15 @@ pub fn up(cluster: &Cluster, nodes: Option<u8>) -> Result<()> {
     let pause = image::pause(cluster.workspace())?;
 
     if there == 0 {
-        // What an earlier start left when it was killed, or a machine that went down.
+        // The remains of a killed start, or of a crashed machine.
         down::tear_down(cluster)?;
     }
     if let Err(error) = start(cluster, &fresh, &pause) {
-        say(&format!("the cluster {name} did not start as asked for; removing what there is of it"));
+        print_line(&format!("the cluster {name} did not start; removing it"));
         let asked_for = error.chain().any(<dyn std::error::Error>::is::<interrupt::Interrupted>);
         let kept = if asked_for { None } else { keep_logs(cluster, &fresh) };
-        let removed = if there == 0 { down::tear_down(cluster) } else { take_back(cluster, &fresh) };
-        removed.context("cannot remove what there is of it")?;
+        let removed = if there == 0 { down::tear_down(cluster) } else { remove_nodes(cluster, &fresh) };
+        removed.context("cannot remove it")?;
         return Err(match kept {
             Some(logs) => error.context(format!(
                 "cannot start the cluster {name} (its logs are kept in {})",
@@ -68,11 +72,11 @@ pub fn up(cluster: &Cluster, nodes: Option<u8>) -> Result<()> {
         });
     }
     drop(lock);
-    say(&format!("the cluster {name} is up; see: {}", hint(cluster, "status")));
+    print_line(&format!("the cluster {name} is up; see: {}", hint(cluster, "status")));
     Ok(())
 }
 
-/// Starts those nodes: all there will be, or more for a cluster that runs.
+/// Starts these nodes, of a new or of a running cluster.
 fn start(cluster: &Cluster, fresh: &[Node], pause: &Path) -> Result<()> {
     let step = Step::start("preparing keys, network and nodes");
     files::create_folder(&cluster.folder())?;
@@ -89,12 +93,12 @@ fn start(cluster: &Cluster, fresh: &[Node], pause: &Path) -> Result<()> {
         supervisor::start(&components::spec(cluster, node)?, &node.spec_file())?;
     }
     step.done();
-    bring_up(cluster, fresh, pause)?;
+    start_components(cluster, fresh, pause)?;
     fresh.iter().try_for_each(|node| files::write(&node.ready_file(), ""))
 }
 
-/// Starts the components, each when what it depends on is ready.
-fn bring_up(cluster: &Cluster, fresh: &[Node], pause: &Path) -> Result<()> {
+/// Starts the components, each once its dependencies are ready.
+fn start_components(cluster: &Cluster, fresh: &[Node], pause: &Path) -> Result<()> {
     let control_plane = || fresh.iter().filter(|node| node.has_control_plane());
     for node in fresh {
         begin(node, &["containerd"])?;
@@ -107,7 +111,7 @@ fn bring_up(cluster: &Cluster, fresh: &[Node], pause: &Path) -> Result<()> {
     for node in fresh {
         wait(cluster, node, &["containerd"])?;
         let step = Step::start(format!("{}: importing the image of pod sandboxes", node.name()));
-        target::import_image(cluster.workspace(), &step, &node.containerd_socket(), pause)?;
+        containerd::import_image(cluster.workspace(), &step, &node.containerd_socket(), pause)?;
         step.done();
     }
     for node in control_plane() {
@@ -133,14 +137,14 @@ fn bring_up(cluster: &Cluster, fresh: &[Node], pause: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Removes nodes that could not be added, from the cluster as well.
-fn take_back(cluster: &Cluster, fresh: &[Node]) -> Result<()> {
+/// Removes nodes that couldn't be added, including their Node objects.
+fn remove_nodes(cluster: &Cluster, fresh: &[Node]) -> Result<()> {
     down::remove(fresh)?;
     Prober::on(cluster, &cluster.first_node(), |prober| fresh.iter().try_for_each(|node| prober.forget(node)))
 }
 
 fn begin(node: &Node, names: &[&str]) -> Result<()> {
-    names.iter().try_for_each(|name| supervisor::ask(&node.folder(), Request::Start, name))
+    names.iter().try_for_each(|name| supervisor::request(&node.folder(), Request::Start, name))
 }
 
 fn wait(cluster: &Cluster, node: &Node, names: &[&str]) -> Result<()> {
@@ -154,7 +158,7 @@ fn wait(cluster: &Cluster, node: &Node, names: &[&str]) -> Result<()> {
     })
 }
 
-/// Moves the logs out of what is about to be removed.
+/// Moves the logs out of the folder before it is removed.
 fn keep_logs(cluster: &Cluster, nodes: &[Node]) -> Option<PathBuf> {
     let kept = cluster.kept_logs();
     let _ = fs::remove_dir_all(&kept);

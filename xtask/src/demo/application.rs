@@ -1,4 +1,4 @@
-//! The sample application in the cluster, and what is done to it, by kubectl as a person would.
+//! The sample application in the cluster, managed with kubectl as a user would.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -16,20 +16,20 @@ use crate::progress::Step;
 use crate::target::Target;
 use crate::{command, image, interrupt};
 
-/// Where the application lives.
+/// The namespace of the application.
 pub const NAMESPACE: &str = "adieu-demo";
 
-/// How long anything may take in the cluster.
+/// The limit for any step.
 const LIMIT: Duration = Duration::from_mins(2);
 const POLL: Duration = Duration::from_millis(100);
-/// A load of 100 requests after which, if all are answered, no pod that is gone can be among those that
-/// kube-proxy sends to: if one in eight were, so many answers would come in one of a million cases.
+/// A load of 100 requests. If all are answered, kube-proxy has no deleted pod among the endpoints: with one in eight,
+/// this would happen in one of a million cases.
 ///
-/// It comes from a pod: what the node itself is refused before kube-proxy knows the Service stays in its connection
-/// tracking for two minutes, and there meets whoever comes from the same port.
+/// It is sent from a pod: rejected connections of the node itself, before kube-proxy knows the Service, stay in
+/// connection tracking for two minutes, and affect later connections from the same port.
 const LOOK: [&str; 7] = ["--in-cluster", "--disrupt", "none", "--rate", "100", "--duration", "1s"];
 
-/// The exit code of `adieu verify` where requests were lost.
+/// The exit code of `adieu verify` if requests were lost.
 const LOST: i32 = 1;
 
 /// The sample application.
@@ -40,7 +40,7 @@ pub struct Application<'a> {
 }
 
 impl<'a> Application<'a> {
-    /// The application in `target`, deployed or not.
+    /// The application in `target`, which may not be deployed yet.
     pub fn new(target: &'a Target) -> Result<Self> {
         Ok(Self { target, adieu: image::adieu(target.workspace(), &[])?.program })
     }
@@ -48,7 +48,7 @@ impl<'a> Application<'a> {
     /// Deploys it with `image`, from scratch.
     pub fn deploy(&self, image: &str) -> Result<()> {
         self.remove()?;
-        self.tell(&["create", "namespace", NAMESPACE])?;
+        self.run_kubectl(&["create", "namespace", NAMESPACE])?;
         let source = self.target.workspace().root().join("tests/apps/web/manifests.yaml");
         let text = fs::read_to_string(&source)
             .with_context(|| format!("cannot read {}", source.display()))?
@@ -61,7 +61,7 @@ impl<'a> Application<'a> {
         self.wait_for_rollout()
     }
 
-    /// Removes it, if it is there.
+    /// Removes it, if it exists.
     pub fn remove(&self) -> Result<()> {
         let mut kubectl = self.target.kubectl();
         kubectl.args(["delete", "namespace", NAMESPACE, "--ignore-not-found", "--wait"]);
@@ -71,7 +71,7 @@ impl<'a> Application<'a> {
         Ok(())
     }
 
-    /// A node's address and the port at which it passes on to `service`, once requests are answered there.
+    /// A node's address and the node port of `service`, once requests are answered there.
     pub fn address(&self, service: &str) -> Result<SocketAddr> {
         let nodes = self.get(&["nodes"])?;
         let addresses = nodes["items"][0]["status"]["addresses"].as_array().cloned().unwrap_or_default();
@@ -90,19 +90,18 @@ impl<'a> Application<'a> {
         Ok(self.get(&["deployment", "web"])?["spec"]["template"].take())
     }
 
-    /// Opts it in, and waits until that rollout has finished: every pod has what is injected, and kube-proxy
-    /// sends to no other. It lags behind by up to a second, in which the pods that were never injected are
-    /// gone already; `address` is where that is seen.
+    /// Opts it in, and waits until that rollout has finished: every pod is injected, and kube-proxy has no other
+    /// endpoint. kube-proxy lags behind by up to a second, while pods without an injection have already ended; that
+    /// is observed by requests to `address`.
     pub fn annotate(&self, address: SocketAddr) -> Result<()> {
         let old = self.pods()?;
-        self.tell(&["annotate", "deployment/web", "adieu.dev/graceful=true"])?;
+        self.run_kubectl(&["annotate", "deployment/web", "adieu.dev/graceful=true"])?;
         self.wait_for_rollout()?;
         self.wait_until_gone(&old)?;
         self.wait_until_open(address)
     }
 
-    /// Restarts it under a load of `rate` requests a second to `address`, which goes on for `seconds` after
-    /// that.
+    /// Restarts it under a load of `rate` requests per second to `address`, which continues for `seconds` afterwards.
     pub fn restart_under_load(&self, address: SocketAddr, rate: u32, seconds: u32) -> Result<Run> {
         let (rate, duration) = (rate.to_string(), format!("{seconds}s"));
         shown(&format!("adieu verify deployment/web --url http://{address}/ --rate {rate}"));
@@ -117,7 +116,7 @@ impl<'a> Application<'a> {
         Ok(pods.filter_map(|pod| pod["metadata"]["uid"].as_str().map(str::to_owned)).collect())
     }
 
-    /// Waits until none of the pods `old` is left.
+    /// Waits until the pods `old` are gone.
     fn wait_until_gone(&self, old: &BTreeSet<String>) -> Result<()> {
         let step = Step::start("waiting until the old pods are gone");
         wait(&step, || {
@@ -140,7 +139,7 @@ impl<'a> Application<'a> {
         Ok(())
     }
 
-    /// Waits until kube-proxy passes requests on.
+    /// Waits until kube-proxy forwards requests.
     fn wait_until_open(&self, address: SocketAddr) -> Result<()> {
         let step = Step::start(format!("waiting for answers at {address}"));
         wait(&step, || match self.verify(address, &LOOK)?.lost {
@@ -161,18 +160,18 @@ impl<'a> Application<'a> {
         if !ran.status.success() && ran.status.code() != Some(LOST) {
             bail!("adieu verify failed ({})", ran.status);
         }
-        serde_json::from_slice(&ran.stdout).context("adieu verify printed something that is not its JSON")
+        serde_json::from_slice(&ran.stdout).context("adieu verify printed invalid JSON")
     }
 
-    /// Runs kubectl, and shows that.
-    fn tell(&self, arguments: &[&str]) -> Result<()> {
+    /// Runs kubectl, and shows the command.
+    fn run_kubectl(&self, arguments: &[&str]) -> Result<()> {
         shown(&format!("kubectl {}", arguments.join(" ")));
         command::output(self.kubectl().args(arguments)).map(drop)
     }
 
     fn get(&self, arguments: &[&str]) -> Result<Value> {
         let text = command::output(self.kubectl().arg("get").args(arguments).args(["-o", "json"]))?;
-        serde_json::from_str(&text).context("kubectl printed something that is not JSON")
+        serde_json::from_str(&text).context("kubectl printed invalid JSON")
     }
 
     fn kubectl(&self) -> Command {
@@ -186,7 +185,7 @@ fn shown(line: &str) {
     println!("  $ {line}");
 }
 
-/// Asks again and again until `ask` has no complaint.
+/// Polls `ask` until it succeeds.
 fn wait(step: &Step, ask: impl Fn() -> Result<()>) -> Result<()> {
     let started = Instant::now();
     while let Err(error) = ask() {

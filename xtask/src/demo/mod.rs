@@ -1,5 +1,4 @@
-//! The main job on a real cluster: a rolling restart under load, as many people have it, and once more
-//! after one annotation.
+//! The demonstration on a real cluster: a rolling restart under load, before and after one annotation.
 
 mod application;
 mod report;
@@ -11,7 +10,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 
 use crate::cluster::{self, Cluster, Name};
-use crate::progress::say;
+use crate::progress::print_line;
 use crate::target::{External, Target};
 use crate::workspace::Workspace;
 use crate::{image, install, interrupt};
@@ -21,14 +20,14 @@ use report::Report;
 /// `cargo xtask demo`
 #[derive(Args)]
 pub struct Options {
-    /// Which of our clusters to use; it is started if it doesn't run
+    /// The cluster to use; it is started if it doesn't run
     #[arg(long, default_value = "demo", value_name = "NAME")]
     name: Name,
 
     #[command(flatten)]
     external: External,
 
-    /// Leave the cluster, adieu and the application as they are at the end
+    /// Keep the cluster, adieu and the application at the end
     #[arg(long)]
     keep: bool,
 
@@ -40,14 +39,14 @@ pub struct Options {
     pace: Pace,
 }
 
-/// How much load there is.
+/// The load.
 #[derive(Args, Clone, Copy, Debug)]
 struct Pace {
-    /// Requests a second, each on a connection of its own
+    /// Requests per second, each on a new connection
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(100..=1000))]
     rate: u32,
 
-    /// How long a run's load goes on after the restart, in seconds
+    /// How long a run's load continues after the restart, in seconds
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(20..=120))]
     seconds: u32,
 }
@@ -58,7 +57,7 @@ impl Default for Pace {
     }
 }
 
-/// Runs the demonstration. An error where adieu lost a request, or where there was nothing to save.
+/// Runs the demonstration. It is an error if requests were lost with adieu, or if none were lost without it.
 pub fn run(options: &Options) -> Result<()> {
     interrupt::watch()?;
     let workspace = Workspace::find()?;
@@ -66,7 +65,7 @@ pub fn run(options: &Options) -> Result<()> {
     let outcome =
         install::install(&target, &install::Options::default()).and_then(|()| show(&target, options.pace));
     if options.keep {
-        how_to_go_on(&target, options);
+        next_steps(&target, options);
     } else {
         clean_up(&target, started)?;
     }
@@ -78,7 +77,7 @@ pub fn run(options: &Options) -> Result<()> {
     report.verdict()
 }
 
-/// The demonstration as a test, where adieu is installed.
+/// The demonstration as a test, on a cluster with adieu.
 pub fn prove(target: &Target) -> Result<()> {
     let report = show(target, Pace::default())?;
     Application::new(target)?.remove()?;
@@ -93,13 +92,13 @@ fn show(target: &Target, pace: Pace) -> Result<Report> {
     let address = |service| application.address(service);
     let (without_address, with_address) = (address("web-without")?, address("web-with")?);
 
-    report::heading("A rolling restart under load, as it is");
+    report::heading("A rolling restart under load, without adieu");
     let without = application.restart_under_load(without_address, pace.rate, pace.seconds)?;
     report::print_run(&without);
 
     report::heading("One annotation");
     let before = application.template()?;
-    // Not asked at the other address, whose connections must not know the pods that are gone.
+    // At another address, so that no connections to deleted pods affect it.
     application.annotate(without_address)?;
     let diff = report::template_diff(&before, &application.template()?)?;
     report::print_diff(&diff);
@@ -121,20 +120,23 @@ fn clean_up(target: &Target, started: Option<Cluster>) -> Result<()> {
     install::uninstall(target)
 }
 
-fn how_to_go_on(target: &Target, options: &Options) {
-    say("\nThe cluster stays as it is.");
+fn next_steps(target: &Target, options: &Options) {
+    print_line("\nThe cluster keeps running.");
     if target.cluster().is_some() {
         let name = &options.name;
-        say(&format!("  cargo xtask cluster --name {name} kubectl -n {} get pods", application::NAMESPACE));
-        say(&format!(
+        print_line(&format!(
+            "  cargo xtask cluster --name {name} kubectl -n {} get pods",
+            application::NAMESPACE
+        ));
+        print_line(&format!(
             "  cargo xtask cluster --name {name} kubectl get deployment web -n {} -o yaml",
             application::NAMESPACE
         ));
-        say(&format!("  cargo xtask cluster --name {name} status"));
-        say(&format!("  cargo xtask cluster --name {name} down      # when you are done"));
+        print_line(&format!("  cargo xtask cluster --name {name} status"));
+        print_line(&format!("  cargo xtask cluster --name {name} down      # when you are done"));
     } else {
-        say(&format!("  kubectl -n {} get pods", application::NAMESPACE));
-        say(&format!(
+        print_line(&format!("  kubectl -n {} get pods", application::NAMESPACE));
+        print_line(&format!(
             "  kubectl delete namespace {}; helm uninstall {} -n {}",
             application::NAMESPACE,
             install::RELEASE,

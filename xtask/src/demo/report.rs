@@ -1,4 +1,4 @@
-//! What the demonstration shows: on the terminal, and as JSON.
+//! The figures of the demonstration, on the terminal and as JSON.
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, stdout};
@@ -9,32 +9,32 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use similar::TextDiff;
 
-/// The longest line that is shown of a difference, in characters.
+/// The maximal length of a line in a diff, in characters.
 const LINE_LIMIT: usize = 110;
-/// How many lost requests are listed one by one.
+/// How many lost requests are listed.
 const LISTED: usize = 5;
 
-/// One run of `adieu verify`: what the demonstration shows of it.
+/// The figures of one run of `adieu verify`.
 #[derive(Debug, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase", from = "Findings")]
+#[serde(rename_all = "camelCase", from = "VerificationReport")]
 pub struct Run {
     /// Requests sent.
     pub requests: u64,
-    /// Requests that got no answer, or a server's error.
+    /// Requests without an answer, or with a status of 500 or more.
     pub lost: u64,
-    /// The lost ones by cause.
+    /// Lost requests by cause.
     pub causes: BTreeMap<String, u64>,
-    /// The lost ones, in the order in which they were due.
+    /// Lost requests, ordered by due time.
     pub losses: Vec<Loss>,
-    /// How long the answered ones took.
+    /// The latency of answers.
     pub latency_seconds: Latency,
     /// When the restart began, in seconds from the start of the load.
     pub restart_at_seconds: Option<f64>,
-    /// From there until the last old pod was gone.
+    /// From then until the last old pod was gone.
     pub rollout_seconds: Option<f64>,
-    /// The drain that would have been enough.
+    /// The required drain.
     pub sufficient_drain_seconds: Option<u64>,
-    /// Why the restart didn't come to its end.
+    /// Why the run is incomplete.
     incomplete: Option<String>,
 }
 
@@ -44,25 +44,25 @@ pub struct Run {
 pub struct Loss {
     /// When it was due, in seconds from the start of the load.
     pub at_seconds: f64,
-    /// Refused, reset and the like.
+    /// Such as `connection refused`.
     pub cause: String,
 }
 
 /// Seconds from when a request was due to its answer's last byte.
 #[derive(Debug, Deserialize, Serialize)]
 pub struct Latency {
-    /// Half of the requests took no longer.
+    /// The median.
     pub p50: f64,
-    /// 99 in 100 took no longer.
+    /// The 99th percentile.
     pub p99: f64,
-    /// The slowest.
+    /// The maximum.
     pub max: f64,
 }
 
-/// What `adieu verify -o json` writes.
+/// The output of `adieu verify -o json`.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Findings {
+struct VerificationReport {
     requests: Requests,
     causes: BTreeMap<String, u64>,
     losses: Vec<Loss>,
@@ -84,8 +84,8 @@ struct Drain {
     seconds: u64,
 }
 
-impl From<Findings> for Run {
-    fn from(found: Findings) -> Self {
+impl From<VerificationReport> for Run {
+    fn from(found: VerificationReport) -> Self {
         Self {
             requests: found.requests.sent,
             lost: found.requests.lost,
@@ -101,13 +101,13 @@ impl From<Findings> for Run {
 }
 
 impl Run {
-    /// An error unless the restart came to its end.
+    /// It is an error if the run is incomplete.
     pub fn restart(&self) -> Result<()> {
-        self.incomplete.as_ref().map_or(Ok(()), |why| bail!("the restart didn't come to its end: {why}"))
+        self.incomplete.as_ref().map_or(Ok(()), |why| bail!("the run is incomplete: {why}"))
     }
 }
 
-/// Both.
+/// The figures of both runs.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
@@ -115,20 +115,20 @@ pub struct Report {
     pub without: Run,
     /// After it.
     pub with: Run,
-    /// What the annotation changed in the pod template.
+    /// The diff of the pod template.
     pub template_diff: String,
     /// Requests per second.
     pub rate: u32,
 }
 
 impl Report {
-    /// An error unless adieu lost nothing, and there was something to lose.
+    /// It is an error if requests were lost with adieu, or none without it.
     pub fn verdict(&self) -> Result<()> {
         if self.with.lost > 0 {
             bail!("{} of {} requests were lost with adieu", self.with.lost, self.with.requests);
         }
         if self.without.lost == 0 {
-            bail!("no request was lost without adieu either: this run shows nothing");
+            bail!("no request was lost without adieu either: the run is invalid");
         }
         Ok(())
     }
@@ -163,12 +163,12 @@ impl Report {
     }
 }
 
-/// Announces a part.
+/// Prints a heading.
 pub fn heading(text: &str) {
     println!("\n{}", paint(text, "1"));
 }
 
-/// Tells what was lost, and why.
+/// Prints the lost requests, with their causes.
 pub fn print_run(run: &Run) {
     let Run { requests, lost, causes, losses, .. } = run;
     println!("  {requests} requests sent, {lost} lost");
@@ -197,7 +197,7 @@ pub fn template_diff(before: &Value, after: &Value) -> Result<String> {
     Ok(TextDiff::from_lines(&before, &after).unified_diff().context_radius(3).to_string())
 }
 
-/// Prints it, with colours on a terminal.
+/// Prints a diff, with colours on a terminal.
 pub fn print_diff(diff: &str) {
     for line in diff.lines() {
         let colour = match line.as_bytes().first() {

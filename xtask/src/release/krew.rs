@@ -1,4 +1,4 @@
-//! The manifest by which krew installs the command line as `kubectl adieu`.
+//! The manifest with which krew installs the command line as `kubectl adieu`.
 
 use anyhow::{Context, Result};
 use serde_json::json;
@@ -28,7 +28,7 @@ pub fn manifest(version: &str, url: &str, archives: &[(&Platform, String)]) -> R
             "homepage": "https://github.com/adieu-dev/adieu",
             "shortDescription": "Make workloads terminate gracefully",
             "description": "Injects into manifests what makes their workloads terminate gracefully, so that no \
-                request is lost when a pod goes away, takes it back, and checks that the operator adieu works.",
+                request is lost when a pod goes away, reverts it, and checks that the operator adieu works.",
             "platforms": platforms,
         },
     });

@@ -1,4 +1,4 @@
-//! What is in the archive of an image, as containerd and others load it: an OCI image layout.
+//! Checks the archive of an image: an OCI image layout, as containerd loads it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,13 +8,13 @@ use serde_json::{Value, json};
 
 use super::sums;
 
-/// An error unless the unpacked archive `folder` holds one image, of that name and for that architecture, whose
-/// program runs as nobody in particular.
+/// Checks that the unpacked archive `folder` has one image, with this name and for this architecture, whose program
+/// runs as a numeric user that isn't root.
 pub fn check(folder: &Path, reference: &str, arch: &str) -> Result<()> {
     check_image(folder, &named(folder, reference)?, arch)
 }
 
-/// An error unless the unpacked archive `folder` holds such an image of that name for each of the architectures.
+/// Checks that the unpacked archive `folder` has such an image with this name for each of the architectures.
 pub fn check_joined(folder: &Path, reference: &str, archs: &[&str]) -> Result<()> {
     let index = read(&blob(folder, &named(folder, reference)?)?)?;
     let images = index["manifests"].as_array().map(Vec::as_slice).unwrap_or_default();
@@ -24,11 +24,11 @@ pub fn check_joined(folder: &Path, reference: &str, archs: &[&str]) -> Result<()
     images.iter().zip(archs).try_for_each(|(image, arch)| check_image(folder, image, arch))
 }
 
-/// What is called so: the only one in the archive.
+/// The descriptor with this name, the only one in the archive.
 fn named(folder: &Path, reference: &str) -> Result<Value> {
     let index = read(&folder.join("index.json"))?;
     let [image] = index["manifests"].as_array().map(Vec::as_slice).unwrap_or_default() else {
-        bail!("the archive does not hold one image: {index}");
+        bail!("the archive doesn't have one image: {index}");
     };
     let name = &image["annotations"]["org.opencontainers.image.ref.name"];
     ensure!(name == reference, "the image is called {name}, not {reference}");
@@ -44,7 +44,7 @@ fn check_image(folder: &Path, image: &Value, arch: &str) -> Result<()> {
     for (field, expected) in [
         ("/os", json!("linux")),
         ("/architecture", json!(arch)),
-        // By number: a kubelet can't know that a name isn't root's.
+        // By number: a kubelet can't check that a name isn't root's.
         ("/config/User", json!("65532:65532")),
         ("/config/Entrypoint", json!(["/adieu"])),
     ] {
@@ -54,7 +54,7 @@ fn check_image(folder: &Path, image: &Value, arch: &str) -> Result<()> {
     Ok(())
 }
 
-/// The file that a descriptor names, which must have the sum that it gives.
+/// The file of a descriptor, which must have the descriptor's digest.
 fn blob(folder: &Path, descriptor: &Value) -> Result<PathBuf> {
     let digest = descriptor["digest"].as_str().and_then(|digest| digest.strip_prefix("sha256:"));
     let digest = digest.with_context(|| format!("no sha256 in {descriptor}"))?;
@@ -65,7 +65,7 @@ fn blob(folder: &Path, descriptor: &Value) -> Result<PathBuf> {
 
 fn read(file: &Path) -> Result<Value> {
     let text = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
-    serde_json::from_slice(&text).with_context(|| format!("{} is no JSON", file.display()))
+    serde_json::from_slice(&text).with_context(|| format!("{} is not JSON", file.display()))
 }
 
 #[cfg(test)]
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn an_image_that_would_not_run_is_refused() {
+    fn an_image_that_would_not_run_is_rejected() {
         let good = good();
         let folder = layout(&good);
         check(folder.path(), "localhost/adieu:1", "arm64").unwrap();
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn an_image_that_lacks_an_architecture_is_refused() {
+    fn an_image_without_an_architecture_is_rejected() {
         let folder = layout(&good());
         let mut image = named(folder.path(), "localhost/adieu:1").unwrap();
         image["platform"] = json!({"architecture": "arm64"});
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_blob_with_another_content_is_refused() {
+    fn a_blob_with_another_digest_is_rejected() {
         let folder = tempfile::tempdir().unwrap();
         let descriptor = put(folder.path(), "program");
         let file = blob(folder.path(), &descriptor).unwrap();

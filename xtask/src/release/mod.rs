@@ -1,5 +1,5 @@
-//! What a release consists of, made in one folder: images, the chart, the command line, the manifest of the
-//! kubectl plugin, the bill of materials, and the sums of all of them.
+//! Makes the files of a release in one folder: images, the chart, the command line, the manifest of the kubectl
+//! plugin, the bill of materials, and checksums of all of them.
 
 mod krew;
 mod layout;
@@ -14,7 +14,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 
-use crate::progress::{Step, say};
+use crate::progress::{Step, print_line};
 use crate::workspace::Workspace;
 use crate::{command, debian, image, interrupt, toolchain};
 
@@ -22,27 +22,27 @@ use platform::{PLATFORMS, Platform};
 
 /// The version of all crates, of the chart and of the image.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
-/// What the image is called, also by the chart's values.
+/// The name of the image, also in the chart's values.
 const IMAGE: &str = "ghcr.io/adieu-dev/adieu";
-/// The image may be no larger, and with it the program, of which it consists.
+/// The maximal size of the image, which contains only the program.
 const IMAGE_LIMIT: u64 = 20 << 20;
 
 /// `cargo xtask release`
 #[derive(Args)]
 pub struct Options {
-    /// The folder that the files go to; it may hold nothing else. target/release-VERSION where not given
+    /// The folder for the files; it may contain nothing else [default: target/release-VERSION]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 
-    /// Only for these platforms, by the names of Go: amd64, arm64
+    /// Only for these platforms, with the names of Go: amd64, arm64
     #[arg(long, value_name = "ARCH", value_parser = PLATFORMS.map(|platform| platform.arch))]
     arch: Vec<String>,
 
-    /// The name of the image, for whoever loads it from its archive, and in the chart's values
+    /// The name of the image, in its archive and in the chart's values
     #[arg(long, value_name = "NAME", default_value = IMAGE)]
     image: String,
 
-    /// Where people will download the files from, for the manifest of the kubectl plugin
+    /// The download URL of the files, for the manifest of the kubectl plugin
     #[arg(
         long,
         value_name = "URL",
@@ -58,7 +58,7 @@ impl Options {
     }
 }
 
-/// Makes everything, and lists it with what could not be made.
+/// Makes the files, and lists them together with those that couldn't be made.
 pub fn run(options: &Options) -> Result<()> {
     interrupt::watch()?;
     let workspace = Workspace::find()?;
@@ -66,8 +66,7 @@ pub fn run(options: &Options) -> Result<()> {
     make(&workspace, options, &out)
 }
 
-/// A release for this machine's own platform, whose sums are compared, whose program is run and
-/// whose image is unpacked.
+/// Checks a release for this machine's platform: compares checksums, runs the program and unpacks the image.
 pub fn prove(workspace: &Workspace) -> Result<()> {
     let out = tempfile::tempdir().context("cannot create a temporary folder")?;
     let host = Platform::host()?;
@@ -78,7 +77,7 @@ pub fn prove(workspace: &Workspace) -> Result<()> {
         download_url: "https://localhost".into(),
     };
     make(workspace, &options, out.path())?;
-    let step = Step::start("looking at the release");
+    let step = Step::start("checking the release");
     let run = |program: &str, arguments: &[&str]| {
         let mut command = Command::new(program);
         command::output(command.current_dir(out.path()).args(arguments))
@@ -87,7 +86,7 @@ pub fn prove(workspace: &Workspace) -> Result<()> {
     run("tar", &["--extract", "--file", &names::program(host)])?;
     let version = run("./adieu", &["--version"])?;
     if version.trim() != format!("adieu {VERSION}") {
-        bail!("the program of the release says that it is {version}");
+        bail!("the program of the release reports the version {version}");
     }
     let image = out.path().join("image");
     fs::create_dir(&image).context("cannot create a folder")?;
@@ -99,7 +98,7 @@ pub fn prove(workspace: &Workspace) -> Result<()> {
     layout::check_joined(&joined, &options.reference(), &[host.arch])?;
     let chart = run(&workspace.bin().join("helm").display().to_string(), &["template", &names::chart()])?;
     if !chart.contains(&format!("image: {}\n", options.reference())) {
-        bail!("the chart of the release does not take the release's image, {}", options.reference());
+        bail!("the chart of the release doesn't use the release's image, {}", options.reference());
     }
     step.done();
     Ok(())
@@ -137,7 +136,7 @@ fn make(workspace: &Workspace, options: &Options, out: &Path) -> Result<()> {
             let size =
                 fs::metadata(file).with_context(|| format!("cannot look at {}", file.display()))?.len();
             if size > IMAGE_LIMIT {
-                bail!("{} has {size} bytes, and the image may have {IMAGE_LIMIT}", file.display());
+                bail!("{} has {size} bytes, more than the limit of {IMAGE_LIMIT}", file.display());
             }
         }
         images.push((platform.arch, archive));
@@ -152,20 +151,20 @@ fn make(workspace: &Workspace, options: &Options, out: &Path) -> Result<()> {
     list(out, &missing)
 }
 
-/// An error where there is nothing to release.
+/// It is an error if there is nothing to release.
 fn some<T>(made: &[T], missing: &[(String, String)]) -> Result<()> {
     if made.is_empty() {
         let reasons: Vec<_> = missing.iter().map(|(name, why)| format!("{name}: {why}")).collect();
-        bail!("nothing can be built here for the platforms that were asked for\n{}", reasons.join("\n"));
+        bail!("none of the requested platforms can be built here\n{}", reasons.join("\n"));
     }
     Ok(())
 }
 
-/// How the files are called.
+/// The names of the files.
 mod names {
     use super::{VERSION, platform::Platform};
 
-    /// As krew wants it for a plugin.
+    /// The name that krew requires.
     pub const KREW: &str = "adieu.yaml";
 
     pub fn program(platform: &Platform) -> String {
@@ -181,7 +180,7 @@ mod names {
         format!("adieu-{VERSION}-image.tar")
     }
 
-    /// As `helm package` calls it.
+    /// The name that `helm package` gives it.
     pub fn chart() -> String {
         format!("adieu-{VERSION}.tgz")
     }
@@ -191,8 +190,7 @@ mod names {
     }
 }
 
-/// Makes the folder, and removes what an earlier run left there. What isn't a release's is somebody's: an
-/// error.
+/// Creates the folder, and removes the files of an earlier run. Other files in it are an error.
 fn claim(out: &Path) -> Result<()> {
     fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
     let mut ours = vec![names::KREW.to_owned(), names::chart(), names::sbom(), sums::FILE.to_owned()];
@@ -201,7 +199,7 @@ fn claim(out: &Path) -> Result<()> {
     let found = files(out)?;
     if let Some(other) = found.iter().find(|name| !ours.contains(name)) {
         bail!(
-            "{} holds {other}, which is no file of the release {VERSION}: name another folder with --out",
+            "{} contains {other}, which is not a file of the release {VERSION}: use another folder with --out",
             out.display()
         );
     }
@@ -211,7 +209,7 @@ fn claim(out: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The names of what is in a folder, in order.
+/// The sorted names of a folder's entries.
 fn files(folder: &Path) -> Result<Vec<String>> {
     let entries = fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))?;
     let names = entries.map(|entry| entry.map(|entry| entry.file_name().to_string_lossy().into_owned()));
@@ -220,10 +218,10 @@ fn files(folder: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// The program and its license in an archive that is the same whenever it is made.
+/// The program and its license in a reproducible archive.
 fn pack(workspace: &Workspace, program: &Path, archive: &Path) -> Result<()> {
     let step = Step::start(format!("packing {}", archive.display()));
-    let folder = program.parent().context("the program is in no folder")?;
+    let folder = program.parent().context("the program's path has no folder")?;
     let mut tar = Command::new("tar");
     tar.args(["--create", "--gzip", "--sort=name", "--mtime=@0", "--mode=u=rwX,go=rX"]);
     tar.args(["--owner=0", "--group=0", "--numeric-owner", "--file"]).arg(archive);
@@ -234,7 +232,7 @@ fn pack(workspace: &Workspace, program: &Path, archive: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Packs the chart, which takes the image of that name.
+/// Packs the chart, with this name of the image in its values.
 fn package_chart(workspace: &Workspace, image: &str, out: &Path) -> Result<()> {
     let step = Step::start("packing the chart");
     let stage = tempfile::tempdir().context("cannot create a temporary folder")?;
@@ -244,7 +242,7 @@ fn package_chart(workspace: &Workspace, image: &str, out: &Path) -> Result<()> {
     let file = chart.join("values.yaml");
     let values = fs::read_to_string(&file).context("cannot read the chart's values")?;
     let (repository, named) = (format!("repository: {IMAGE}\n"), format!("repository: {image}\n"));
-    ensure!(values.contains(&repository), "the chart's values don't say {repository}");
+    ensure!(values.contains(&repository), "the chart's values don't contain {repository}");
     fs::write(&file, values.replacen(&repository, &named, 1)).context("cannot write the chart's values")?;
     let mut helm = Command::new(workspace.bin().join("helm"));
     helm.arg("package").arg(chart).arg("--destination").arg(out);
@@ -254,7 +252,7 @@ fn package_chart(workspace: &Workspace, image: &str, out: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Says what there is, and what there isn't.
+/// Lists the files, and the missing ones.
 fn list(out: &Path, missing: &[(String, String)]) -> Result<()> {
     for name in files(out)? {
         let size = fs::metadata(out.join(&name)).with_context(|| format!("cannot look at {name}"))?.len();
@@ -263,7 +261,7 @@ fn list(out: &Path, missing: &[(String, String)]) -> Result<()> {
     for (name, why) in missing {
         println!("    missing    {name}: {why}");
     }
-    say(&format!("adieu {VERSION} is in {}", out.display()));
+    print_line(&format!("adieu {VERSION} is in {}", out.display()));
     Ok(())
 }
 
@@ -277,7 +275,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_folder_with_other_files_is_left_alone() {
+    fn a_folder_with_other_files_stays_unchanged() {
         let folder = tempfile::tempdir().unwrap();
         for name in [sums::FILE, "adieu.yaml", "thesis.txt"] {
             fs::write(folder.path().join(name), "").unwrap();
@@ -287,11 +285,11 @@ mod tests {
         assert_eq!(files(folder.path()).unwrap(), ["SHA256SUMS", "adieu.yaml", "thesis.txt"]);
         fs::remove_file(folder.path().join("thesis.txt")).unwrap();
         claim(folder.path()).unwrap();
-        assert!(files(folder.path()).unwrap().is_empty(), "an earlier release makes room");
+        assert!(files(folder.path()).unwrap().is_empty(), "files of an earlier release are removed");
     }
 
     #[test]
-    fn a_release_of_nothing_is_an_error_that_says_what_is_missing() {
+    fn an_empty_release_is_an_error_that_names_the_missing_files() {
         let missing = [("adieu-linux-arm64.tar.gz".to_owned(), "needs a C compiler".to_owned())];
         let error = some::<()>(&[], &missing).unwrap_err().to_string();
         assert!(error.contains("adieu-linux-arm64.tar.gz: needs a C compiler"), "{error}");

@@ -1,4 +1,4 @@
-//! The platforms that a release is for, and what building for them takes.
+//! The platforms of a release, and their build requirements.
 
 use std::path::Path;
 use std::process::Command;
@@ -13,16 +13,16 @@ use crate::{command, debian};
 /// Linux on one architecture.
 #[derive(Clone, Copy, Debug)]
 pub struct Platform {
-    /// By the name that images and krew know it by.
+    /// Its name in images and for krew.
     pub arch: &'static str,
-    /// By the name that Rust knows it by.
+    /// Its Rust target.
     target: &'static str,
-    /// The C compiler for it elsewhere, with which is also linked, and the Debian packages that bring it.
+    /// Its C cross compiler and linker, with their Debian packages.
     compiler: &'static str,
     packages: [&'static str; 2],
 }
 
-/// Every one.
+/// All platforms.
 pub const PLATFORMS: [Platform; 2] = [
     Platform {
         arch: "amd64",
@@ -39,21 +39,21 @@ pub const PLATFORMS: [Platform; 2] = [
 ];
 
 impl Platform {
-    /// The one that this machine is.
+    /// The platform of this machine.
     pub fn host() -> Result<&'static Self> {
         let build = Build::host()?;
         let host = PLATFORMS.iter().find(|platform| platform.target == build.target);
         host.with_context(|| format!("there are no releases for {}", build.target))
     }
 
-    /// How to build for it here.
+    /// The build options for it.
     pub fn build(&self) -> Result<Build> {
         let host = Build::host()?;
         let compiler = (host.target != self.target).then_some(self.compiler);
         Ok(Build { target: self.target.into(), compiler, features: &[] })
     }
 
-    /// Installs what building for it lacks; an error that says what can't be had.
+    /// Installs missing requirements. The error names those that can't be installed.
     pub fn ensure(&self, workspace: &Workspace) -> Result<()> {
         if self.build()?.compiler.is_none() {
             return Ok(());
@@ -69,7 +69,7 @@ impl Platform {
             .with_context(|| format!("needs the Rust target {} (rustup target add {0})", self.target))?;
         step.done();
         if !self.has_standard_library(workspace)? {
-            bail!("rustup added the Rust target {}, but rustc does not find it", self.target);
+            bail!("rustup added the Rust target {}, but rustc doesn't find it", self.target);
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! The bill of materials: every crate that the program is built from, as `CycloneDX` has it.
+//! The bill of materials in `CycloneDX` format: every crate that the program is built from.
 
 use std::fs;
 use std::path::PathBuf;
@@ -14,17 +14,17 @@ use crate::workspace::Workspace;
 /// The tool, and the version of it that is installed.
 const TOOL: &str = "cargo-cyclonedx";
 const TOOL_VERSION: &str = "0.5.9";
-/// For it adieu needs every crate that it needs on another platform of a release.
+/// A target for which adieu needs all crates that it needs on any platform of a release.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
-/// What it calls its files, which it writes beside the Cargo.toml of every crate.
+/// The name of its files, which it writes next to the Cargo.toml of every crate.
 const FILE: &str = "adieu-release.cdx";
-/// Where those are.
+/// The folders of those files.
 const CRATES: [&str; 2] = [".", "xtask"];
 
-/// The bill of materials of `adieu`, the same whenever and wherever it is made.
+/// The bill of materials of `adieu`, which is reproducible.
 pub fn generate(workspace: &Workspace, version: &str) -> Result<String> {
     let tool = install(workspace)?;
-    let step = Step::start("listing what adieu is built from");
+    let step = Step::start("listing the crates of adieu");
     let mut cyclonedx = Command::new(tool);
     // Without a time and a random number.
     cyclonedx.current_dir(workspace.root()).env("SOURCE_DATE_EPOCH", "0");
@@ -39,13 +39,13 @@ pub fn generate(workspace: &Workspace, version: &str) -> Result<String> {
     ran?;
     let text = written.with_context(|| format!("{TOOL} wrote nothing"))?;
     let text = text.replace(&format!("file://{}", workspace.root().display()), "file:///src");
-    let bill: Value = serde_json::from_str(&text).with_context(|| format!("{TOOL} wrote no JSON"))?;
+    let bill: Value = serde_json::from_str(&text).with_context(|| format!("{TOOL} wrote invalid JSON"))?;
     check(&bill, version)?;
     step.done();
     Ok(text)
 }
 
-/// Builds the tool once, and keeps it.
+/// Builds the tool, unless it exists.
 fn install(workspace: &Workspace) -> Result<PathBuf> {
     let root = workspace.cache().join("tools").join(format!("{TOOL}-{TOOL_VERSION}"));
     let program = root.join("bin").join(TOOL);
@@ -59,7 +59,7 @@ fn install(workspace: &Workspace) -> Result<PathBuf> {
     Ok(program)
 }
 
-/// An error unless it is a bill of adieu and names crates that nobody could leave out.
+/// Checks that it is a bill of adieu, and contains crates that adieu can't do without.
 fn check(bill: &Value, version: &str) -> Result<()> {
     let names = |component: &Value| component["name"].as_str().unwrap_or_default().to_owned();
     let components: Vec<_> = bill["components"].as_array().into_iter().flatten().map(names).collect();
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bill_of_something_else_or_of_little_is_refused() {
+    fn a_bill_of_another_program_or_without_crates_is_rejected() {
         let bill = |name: &str, crates: &[&str]| {
             let components: Vec<_> = crates.iter().map(|name| json!({"name": name})).collect();
             json!({"metadata": {"component": {"name": name, "version": "1.2.3"}}, "components": components})

@@ -1,4 +1,4 @@
-//! The sums of the files, as `sha256sum --check` reads them.
+//! Checksums of the files, in the format of `sha256sum --check`.
 
 use std::fmt::Write;
 use std::fs;
@@ -13,7 +13,7 @@ use crate::toolchain::hex;
 /// The name of the file.
 pub const FILE: &str = "SHA256SUMS";
 
-/// Sums up every file of the folder.
+/// Writes the checksums of all files in the folder.
 pub fn write(folder: &Path) -> Result<()> {
     let mut lines = String::new();
     for name in files(folder)?.iter().filter(|name| *name != FILE) {
@@ -22,7 +22,7 @@ pub fn write(folder: &Path) -> Result<()> {
     fs::write(folder.join(FILE), lines).with_context(|| format!("cannot write {FILE}"))
 }
 
-/// The sum of one file.
+/// The checksum of one file.
 pub fn of(file: &Path) -> Result<String> {
     let content = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
     Ok(hex(&Sha256::digest(content)))
@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_sums_are_those_of_sha256sum() {
+    fn checksums_are_those_of_sha256sum() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("b"), "abc").unwrap();
         fs::write(folder.path().join("a"), "").unwrap();

@@ -1,4 +1,4 @@
-//! The chart: linted, and rendered with every one of its values.
+//! Lints the chart, and renders it with every one of its values.
 
 use std::fs;
 use std::process::Command;
@@ -11,7 +11,7 @@ use crate::interrupt;
 use crate::progress::Step;
 use crate::workspace::Workspace;
 
-/// Values that the chart refuses, and what it says.
+/// Values that the chart rejects, with a part of the message.
 const REFUSED: [(&str, &str); 9] = [
     ("replica=2", "replica"),
     ("replicaCount=\"two\"", "/replicaCount"),
@@ -24,8 +24,8 @@ const REFUSED: [(&str, &str); 9] = [
     ("webhook.port=8080", "webhook.port and admin.port are both 8080"),
 ];
 
-/// Lints the chart. Every value must have an example in ci/every-value.yaml, be in values.schema.json, and
-/// change what is rendered; and values that make no sense must be refused.
+/// Lints the chart. Every value must have an example in ci/every-value.yaml, be in values.schema.json, and change the
+/// rendered manifests; and invalid values must be rejected.
 pub fn check(workspace: &Workspace) -> Result<()> {
     let step = Step::start("linting and rendering the chart");
     let chart = workspace.root().join("charts/adieu");
@@ -45,10 +45,10 @@ pub fn check(workspace: &Workspace) -> Result<()> {
         let complaints =
             render(&["--set-json", set]).err().map(|error| format!("{error:#}")).unwrap_or_default();
         if !complaints.contains(complaint) {
-            bail!("the chart takes {set}, or refuses it without a word of {complaint}: {complaints}");
+            bail!("the chart accepts {set}, or rejects it without mentioning {complaint}: {complaints}");
         }
     }
-    // Of the webhooks for workloads and pods, two each. Where none is there that fails, none begins to.
+    // Two webhooks each for workloads and pods. If none exists that fails, none becomes failing.
     for more in [&[][..], &["--is-upgrade"]] {
         let rendered = render(&[&["--set", "webhook.failurePolicy=Fail"], more].concat())?;
         let ignoring = rendered.matches("\n    failurePolicy: Ignore").count();
@@ -58,21 +58,23 @@ pub fn check(workspace: &Workspace) -> Result<()> {
     }
     for (path, value) in &values {
         let set = format!("{path}={value}");
-        // What tunes an option changes something where the option is there.
+        // A value of an option has an effect only if the option is enabled.
         let enabled = option(path, &values).map(|option| format!("{option}=true"));
         let with = |more: &[&str]| {
             let sets = enabled.iter().map(String::as_str).chain(more.iter().copied());
             render(&sets.flat_map(|set| ["--set-json", set]).collect::<Vec<_>>())
         };
         if with(&[&set])? == with(&[])? {
-            bail!("the value {path} of the chart changes nothing: {set} renders what is rendered without it");
+            bail!(
+                "the value {path} of the chart has no effect: {set} renders the same manifests as without it"
+            );
         }
     }
     step.done();
     Ok(())
 }
 
-/// The chart's manifests, with what Helm is told beside.
+/// The chart's manifests, rendered with further arguments of Helm.
 pub fn render(workspace: &Workspace, more: &[&str]) -> Result<String> {
     let template = ["template", "release", "--namespace", "somewhere", "--kube-version", "1.36.0"];
     helm(workspace, &[&template, more].concat())
@@ -84,7 +86,7 @@ fn helm(workspace: &Workspace, arguments: &[&str]) -> Result<String> {
     command::output(helm.current_dir(workspace.root()).args(arguments).arg("charts/adieu"))
 }
 
-/// The value that says whether there is what `path` is about.
+/// The value that enables the option of `path`.
 fn option(path: &str, values: &[(String, Value)]) -> Option<String> {
     let dots = path.rmatch_indices('.');
     let mut options = dots.filter_map(|(dot, _)| Some(format!("{}.enabled", path.get(..dot)?)));
@@ -94,7 +96,7 @@ fn option(path: &str, values: &[(String, Value)]) -> Option<String> {
 /// The path of every value with its example.
 fn pair_up(defaults: &Map<String, Value>, examples: &Map<String, Value>) -> Result<Vec<(String, Value)>> {
     if let Some(unknown) = examples.keys().find(|key| !defaults.contains_key(*key)) {
-        bail!("{unknown} has an example, but is no value of the chart");
+        bail!("{unknown} has an example, but is not a value of the chart");
     }
     let mut pairs = Vec::new();
     for (key, default) in defaults {
@@ -125,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn what_tunes_an_option_knows_it() {
+    fn a_value_of_an_option_is_found_by_its_path() {
         let values = ["a.enabled", "a.b.c", "d.e"].map(|path| (path.to_owned(), Value::Null));
         assert_eq!(option("a.b.c", &values).as_deref(), Some("a.enabled"));
         assert_eq!(option("a.enabled", &values), None);
@@ -133,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn every_value_needs_an_example_of_its_own() {
+    fn every_value_needs_an_example() {
         let defaults = json!({"a": {"b": 1, "c": {}}, "d": []});
         let found = pairs(&defaults, &json!({"a": {"b": 2, "c": {"x": 1}}, "d": [1]})).unwrap();
         let paths: Vec<_> = found.iter().map(|(path, _)| path.as_str()).collect();

@@ -1,5 +1,5 @@
-//! What `webhook.failurePolicy` comes to: an installation that doesn't run yet refuses nobody, an upgrade lets
-//! nobody pass, and whose operator is gone can switch to Ignore.
+//! Checks `webhook.failurePolicy`: an installation that doesn't run yet denies no request, an upgrade admits none
+//! without review, and without an operator it can be switched to Ignore.
 
 use anyhow::{Result, bail, ensure};
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
@@ -13,7 +13,7 @@ use crate::target::Target;
 
 const FAIL: &str = "webhook.failurePolicy=Fail";
 const IGNORE: &str = "webhook.failurePolicy=Ignore";
-/// No pod starts with these.
+/// Values with which no pod starts.
 const NO_IMAGE: [&str; 2] = ["image.repository=localhost/none", "image.pullPolicy=Never"];
 
 /// Leaves adieu installed with the chart's defaults.
@@ -24,20 +24,20 @@ pub fn check(target: &Target) -> Result<()> {
 
 fn over_upgrades(target: &Target) -> Result<()> {
     install::uninstall(target)?;
-    // It follows the chart's value until its last breath.
+    // The operator applies the chart's value until it ends.
     install::wait(target, "the operator to be gone", gone)?;
     for what in ["an installation whose image is missing", "its upgrade"] {
         let [repository, pull_policy] = NO_IMAGE;
         upgrade(target, &["--install", "--set", repository, "--set", pull_policy, "--set", FAIL])?;
         let failing = failing(target)?;
-        ensure!(failing == 0, "{what} has {failing} webhooks refuse what nobody can review");
+        ensure!(failing == 0, "{what} has {failing} failing webhooks while no replica can review");
     }
     let with = |values: &[&str]| Options {
         set: values.iter().map(|&value| value.to_owned()).collect(),
         ..Options::default()
     };
     install::install(target, &with(&[FAIL]))?;
-    install::wait(target, "failurePolicy to be Fail, and nobody to own it", fails)?;
+    install::wait(target, "failurePolicy to be Fail, without a field manager", fails)?;
     install::install(target, &with(&[FAIL, "podLabels.again=yes"]))?;
     let mut helm = target.helm();
     let manifest = command::output(helm.args(["get", "manifest", RELEASE, "--namespace", NAMESPACE]))?;
@@ -55,7 +55,7 @@ fn over_upgrades(target: &Target) -> Result<()> {
     Ok(())
 }
 
-/// Upgrades the release, and waits for nothing.
+/// Upgrades the release, without waiting.
 fn upgrade(target: &Target, more: &[&str]) -> Result<()> {
     let mut helm = target.helm();
     helm.current_dir(target.workspace().root());
@@ -63,7 +63,7 @@ fn upgrade(target: &Target, more: &[&str]) -> Result<()> {
     command::output(&mut helm).map(drop)
 }
 
-/// How many webhooks fail.
+/// How many webhooks have `failurePolicy: Fail`.
 fn failing(target: &Target) -> Result<usize> {
     let found = target.with_client(configuration)?;
     let policies = found.webhooks.iter().flatten().map(|webhook| webhook.failure_policy.as_deref());

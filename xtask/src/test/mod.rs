@@ -1,11 +1,11 @@
-//! Everything that has to hold, from formatting to the whole path on a real cluster.
+//! The full test suite, from formatting to end-to-end tests on a real cluster.
 
 mod chart;
 mod failure_policy;
 mod monitoring;
 mod notes;
 mod objects;
-mod ourselves;
+mod own_deployment;
 mod parts;
 mod rbac;
 mod scenarios;
@@ -21,7 +21,7 @@ use clap::Args;
 use crate::bench::scale;
 use crate::cluster::{self, Name};
 use crate::figures::BENCHMARKS;
-use crate::progress::{Step, say};
+use crate::progress::{Step, print_line};
 use crate::target::{External, Target};
 use crate::workspace::Workspace;
 use crate::{command, demo, fuzz, image, install, interrupt, mutants, release, toolchain};
@@ -30,32 +30,32 @@ use notes::Notes;
 /// `cargo xtask test`
 #[derive(Args)]
 pub struct Options {
-    /// Which of our clusters to use; it is started if it doesn't run
+    /// The cluster to use; it is started if it doesn't run
     #[arg(long, default_value = "test", value_name = "NAME")]
     name: Name,
 
     #[command(flatten)]
     external: External,
 
-    /// Look longer: more cases for the laws, fuzzing, mutants, more of everything on the cluster, and the scenarios
-    /// with the counts of their sources
+    /// Run longer: more cases for the laws, fuzzing, mutants, larger numbers on the cluster, and the scenarios with
+    /// the counts of their sources
     #[arg(long)]
     long: bool,
 
-    /// Put what the end-to-end tests measured into docs/operations.md and docs/scenarios.md as well, and with
-    /// --long into docs/benchmarks.md what thousands of workloads take
+    /// Write the figures of the end-to-end tests to docs/operations.md and docs/scenarios.md, and with --long those of
+    /// thousands of workloads to docs/benchmarks.md
     #[arg(long)]
     docs: bool,
 
-    /// Run just the end-to-end tests with this in their names
+    /// Run only the end-to-end tests with this in their names
     #[arg(long, value_name = "PART")]
     only: Option<String>,
 }
 
-/// Cases per law, of which plain `cargo test` tries ten thousand.
+/// Cases per law; plain `cargo test` runs ten thousand.
 const LONG_CASES: &str = "200000";
 
-/// What end-to-end tests read from their environment for a longer look.
+/// Environment variables of the end-to-end tests for a long run.
 const LONG: [(&str, &str); 6] = [
     ("ADIEU_AWAY_SECONDS", "60"),
     ("ADIEU_CHAOS_DEPLOYMENTS", "300"),
@@ -65,19 +65,19 @@ const LONG: [(&str, &str); 6] = [
     ("ADIEU_TENANT_OBJECTS", "300"),
 ];
 
-/// So that pods can move from one to the other.
+/// The number of nodes, so that pods can move between them.
 const NODES: u8 = 2;
 
-/// What passed and what didn't.
+/// The passed and failed tests.
 #[derive(Debug, Default)]
 struct Tally {
     passed: u32,
     failed: u32,
-    /// What is known of the failures, in lines.
+    /// Details of the failures, in lines.
     failures: Vec<String>,
 }
 
-/// Runs everything. Tells at the end once more what failed; the last line on standard output counts it.
+/// Runs everything, and repeats failures at the end. The last line on standard output has the counts.
 pub fn run(options: &Options) -> Result<()> {
     interrupt::watch()?;
     let workspace = Workspace::find()?;
@@ -96,7 +96,7 @@ pub fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// An error where no more could be tried.
+/// It is an error if the run can't continue.
 fn everything(workspace: &Workspace, options: &Options, tally: &mut Tally) -> Result<()> {
     if options.only.is_none() {
         without_a_cluster(workspace, options, tally)?;
@@ -118,21 +118,21 @@ fn without_a_cluster(workspace: &Workspace, options: &Options, tally: &mut Tally
         tally.check("fuzzing", fuzz::fuzz(workspace, fuzz::Options::default()))?;
         tally.check("mutants", mutants::mutate(workspace, mutants::Options::default()))?;
     }
-    // Takes Helm.
+    // Needs Helm.
     toolchain::build_clients(workspace)?;
     tally.check("chart", chart::check(workspace))?;
     tally.check("the chart's objects", objects::check(workspace))?;
-    tally.check("the operator's own Deployment", ourselves::check(workspace))?;
+    tally.check("the operator's own Deployment", own_deployment::check(workspace))?;
     tally.check("alerts and dashboard", monitoring::check(workspace))?;
-    // The last of it may build an adieu with other defaults.
+    // Last, because it may build adieu with other defaults.
     tally.check("release", release::prove(workspace))
 }
 
 fn on_a_cluster(workspace: &Workspace, options: &Options, tally: &mut Tally) -> Result<()> {
-    // Where crates can be fetched: a cluster of ours has no way out.
+    // Before the cluster is entered, which can't download crates.
     let step = Step::start("building the end-to-end tests");
     let mut build = cargo(workspace, "test");
-    // Of the workspace, as the unit tests: alone, its dependencies would be built once more.
+    // For the workspace, like the unit tests: otherwise dependencies would be built again.
     build.args(["--workspace", "--test", "e2e", "--no-run"]);
     command::run(&step, &mut build, &workspace.log("build-e2e"))?;
     step.done();
@@ -141,8 +141,8 @@ fn on_a_cluster(workspace: &Workspace, options: &Options, tally: &mut Tally) -> 
     let outcome = measured(&target, options, tally);
     if let Some(cluster) = started {
         tally.check("nothing is left of a cluster that is down", parts::down_leaves_nothing(&cluster))?;
-        let cut_short = parts::a_start_that_is_cut_short_leaves_nothing(workspace, &options.name);
-        tally.check("a start that is cut short leaves nothing", cut_short)?;
+        let interrupted = parts::an_interrupted_start_leaves_nothing(workspace, &options.name);
+        tally.check("an interrupted start leaves nothing", interrupted)?;
         if options.only.is_none() && outcome.is_ok() {
             let scale = scale::Options {
                 name: options.name.beside("scale"),
@@ -157,7 +157,7 @@ fn on_a_cluster(workspace: &Workspace, options: &Options, tally: &mut Tally) -> 
     outcome
 }
 
-/// What is to be shown on the cluster, and then what was measured meanwhile.
+/// Runs the tests on the cluster, then shows their figures.
 fn measured(target: &Target, options: &Options, tally: &mut Tally) -> Result<()> {
     let workspace = target.workspace();
     let notes = Notes::begin(workspace)?;
@@ -166,7 +166,7 @@ fn measured(target: &Target, options: &Options, tally: &mut Tally) -> Result<()>
     let passed = tally.failed == failed && outcome.is_ok();
     notes.show(workspace, options.docs && passed)?;
     if options.docs && !passed {
-        eprintln!("The figures are not put into docs/, because tests failed.");
+        eprintln!("The figures are not written to docs/, because tests failed.");
     }
     outcome
 }
@@ -175,7 +175,7 @@ fn end_to_end(target: &Target, options: &Options, notes: &Notes, tally: &mut Tal
     let workspace = target.workspace();
     if let Some(cluster) = target.cluster() {
         tally.check("a cluster that runs takes another node", cluster::up(cluster, Some(NODES)))?;
-        tally.check("every component comes back", parts::every_component_comes_back(cluster))?;
+        tally.check("every component restarts", parts::every_component_restarts(cluster))?;
     }
     install::install(target, &install::Options::default())?;
     tally.check("helm test", install::test(target))?;
@@ -187,7 +187,7 @@ fn end_to_end(target: &Target, options: &Options, notes: &Notes, tally: &mut Tal
     tests.env("ADIEU_TEST_IMAGE", web.reference()).env("ADIEU_TEST_RELAY_IMAGE", relay.reference());
     tests.envs(scenarios::prepare(target)?);
     if let Some(cluster) = target.cluster() {
-        // For tests that stop components. This program, even if cargo builds another in its place.
+        // For tests that stop components: this program, even if cargo replaces its file.
         tests.env("ADIEU_TEST_XTASK", format!("/proc/{}/exe", process::id()));
         tests.env("ADIEU_TEST_CLUSTER", cluster.name().to_string());
     }
@@ -197,7 +197,7 @@ fn end_to_end(target: &Target, options: &Options, notes: &Notes, tally: &mut Tal
         tests.envs(LONG);
     }
     if target.cluster().is_none() {
-        // They end processes of pods, and reach them by their addresses.
+        // These tests end processes of pods, and connect to their addresses.
         tests.args(["--skip", "on_this_machine"]);
     }
     tests.args(&options.only);
@@ -216,8 +216,8 @@ fn end_to_end(target: &Target, options: &Options, notes: &Notes, tally: &mut Tal
     tally.check("an upgrade to other defaults rolls nothing", upgrade)?;
     if let Some(cluster) = target.cluster() {
         let did = rbac::check(target, &cluster.audit_log())
-            .and_then(|found| notes.figure("What the operator may do, held against what it did", &found));
-        tally.check("the operator may do what it does, and nothing else", did)?;
+            .and_then(|found| notes.figure("The operator's permissions, compared with its requests", &found));
+        tally.check("the operator has the permissions that it uses, and no others", did)?;
     }
     tally.check("failurePolicy over upgrades", failure_policy::check(target))?;
     tally.check("helm uninstall reverts every workload first", uninstall::check(target, &web))?;
@@ -226,22 +226,22 @@ fn end_to_end(target: &Target, options: &Options, notes: &Notes, tally: &mut Tal
 }
 
 impl Tally {
-    /// Counts one outcome. An error only where the person in front of it wants to stop.
+    /// Counts one outcome. It is an error only if the user interrupts.
     fn check(&mut self, what: &str, outcome: Result<()>) -> Result<()> {
         interrupt::check()?;
         match outcome {
             Ok(()) => self.passed += 1,
             Err(error) => {
                 self.failed += 1;
-                self.tell(format!("✗ {what}: {error:#}"), "");
+                self.fail(format!("✗ {what}: {error:#}"), "");
             }
         }
         Ok(())
     }
 
-    /// Says what failed, and keeps it for the end, with what tests among `output` said of it.
-    fn tell(&mut self, failure: String, output: &str) {
-        say(&failure);
+    /// Reports a failure, and keeps it for the end, with the details of failed tests in `output`.
+    fn fail(&mut self, failure: String, output: &str) {
+        print_line(&failure);
         self.failures.push(failure);
         self.failures.extend(failures(output).map(str::to_owned));
     }
@@ -260,11 +260,11 @@ impl Tally {
             Ok(()) => step.done(),
             Err(error) => {
                 print!("{text}");
-                // What failed without a failing test doesn't compile, or died.
+                // Without a failing test, it doesn't compile or has crashed.
                 self.failed += u32::from(failed == 0);
                 let reason = error.to_string();
                 let reason = reason.lines().next().unwrap_or_default();
-                self.tell(format!("✗ {name} tests: {reason}"), &text);
+                self.fail(format!("✗ {name} tests: {reason}"), &text);
             }
         }
         for line in text.lines().filter(|line| line.starts_with("test result:")) {
@@ -286,7 +286,7 @@ fn counts(text: &str) -> (u32, u32) {
     })
 }
 
-/// What tests that failed said, and their names: from the word `failures:` to the result.
+/// The output of failed tests, and their names: from the line `failures:` to the result.
 fn failures(text: &str) -> impl Iterator<Item = &str> {
     let mut within = false;
     text.lines().filter(move |line| {
@@ -314,7 +314,7 @@ fn clippy(workspace: &Workspace) -> Result<()> {
     let mut clippy = cargo(workspace, "clippy");
     clippy.args(["--workspace", "--all-targets", "--", "-D", "warnings"]);
     command::run(&step, &mut clippy, &workspace.log("clippy"))?;
-    // cargo-fuzz would change its lock file without a word.
+    // cargo-fuzz would change its lock file silently.
     let mut fuzz = cargo(workspace, "metadata");
     fuzz.args(["--format-version=1", "--manifest-path=fuzz/Cargo.toml"]);
     command::run(&step, &mut fuzz, &workspace.log("metadata-fuzz"))?;
@@ -322,13 +322,13 @@ fn clippy(workspace: &Workspace) -> Result<()> {
     Ok(())
 }
 
-/// The core can't reach a cluster, nor wait for anything: it has no crate with which it could.
+/// The core depends on no crate for network access or waiting.
 fn core_is_pure(workspace: &Workspace) -> Result<()> {
     let mut tree = cargo(workspace, "tree");
     tree.args(["--package=adieu-core", "--edges=normal", "--prefix=none", "--format={lib}"]);
     let tree = command::output(&mut tree)?;
     if !tree.lines().any(|library| library == "kube_core") {
-        bail!("cargo tree doesn't list what adieu-core depends on:\n{tree}");
+        bail!("cargo tree doesn't list the dependencies of adieu-core:\n{tree}");
     }
     for library in ["kube_client", "kube_runtime", "tokio", "hyper", "tracing"] {
         if tree.lines().any(|line| line == library) {
@@ -358,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn what_failed_is_told_without_what_passed() {
+    fn only_failed_tests_are_repeated() {
         let text = "test a ... ok\ntest b ... FAILED\n\nfailures:\n\n---- b stdout ----\nb panicked\n\n\
             failures:\n    b\n\ntest result: FAILED. 1 passed; 1 failed\ntest c ... ok\n\
             test result: ok. 1 passed; 0 failed\n";

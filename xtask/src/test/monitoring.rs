@@ -1,4 +1,4 @@
-//! Alerts and dashboard: what promtool says of them. That their metrics exist is a unit test of adieu.
+//! Checks alerts and dashboard with promtool. A unit test of adieu checks that their metrics exist.
 
 use std::fs;
 use std::process::Command;
@@ -10,10 +10,10 @@ use crate::progress::Step;
 use crate::workspace::Workspace;
 use crate::{command, debian};
 
-/// What Grafana puts into expressions.
+/// Values for Grafana's variables.
 const VARIABLES: [(&str, &str); 2] = [("$__rate_interval", "5m"), ("$namespace", "adieu-system")];
 
-/// Checks the alerts and their tests, and that every expression of the dashboard can be asked.
+/// Checks the alerts and their tests, and that every expression of the dashboard is valid.
 pub fn check(workspace: &Workspace) -> Result<()> {
     debian::ensure_promtool(workspace)?;
     let step = Step::start("checking alerts and dashboard");
@@ -27,8 +27,8 @@ pub fn check(workspace: &Workspace) -> Result<()> {
 
     let file = chart.join("files/dashboard.json");
     let text = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
-    let dashboard = serde_json::from_str(&text).with_context(|| format!("{} is no JSON", file.display()))?;
-    // promtool of that age has no command for a single expression. JSON is YAML.
+    let dashboard = serde_json::from_str(&text).with_context(|| format!("{} is not JSON", file.display()))?;
+    // This promtool has no command for a single expression. JSON is YAML.
     let folder = tempfile::tempdir().context("cannot create a temporary folder")?;
     let rules = folder.path().join("dashboard.yaml");
     fs::write(&rules, rules_of(&dashboard)?.to_string())
@@ -51,7 +51,7 @@ fn rules_of(dashboard: &Value) -> Result<Value> {
             let expression =
                 VARIABLES.iter().fold(expression.to_owned(), |text, (name, value)| text.replace(name, value));
             if expression.contains('$') {
-                bail!("{title}: a variable that nobody knows: {expression}");
+                bail!("{title}: an unknown variable: {expression}");
             }
             rules.push(json!({"record": format!("panel:{}", rules.len()), "expr": expression}));
         }
@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_expression_becomes_a_rule_with_its_variables_filled_in() {
+    fn every_expression_becomes_a_rule_with_its_variables_replaced() {
         let panel = |expression: &str| json!({"panels": [{"id": 1, "title": "t", "targets": [{"expr": expression}]}]});
         let rules = rules_of(&panel("rate(x{namespace=\"$namespace\"}[$__rate_interval])")).unwrap();
         assert_eq!(rules["groups"][0]["rules"][0]["expr"], "rate(x{namespace=\"adieu-system\"}[5m])");

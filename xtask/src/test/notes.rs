@@ -1,4 +1,4 @@
-//! What was measured while tests ran, and its way into docs/.
+//! Figures of tests, and their tables in docs/.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
@@ -10,11 +10,11 @@ use serde_json::json;
 use crate::figures::{Figures, OPERATIONS, SCENARIOS};
 use crate::workspace::Workspace;
 
-/// A file of rows, one in each line: the table's name before its cells. The end-to-end tests write there as well.
+/// A file of rows, one per line: the table's name and its cells. The end-to-end tests write to it as well.
 pub struct Notes(PathBuf);
 
 impl Notes {
-    /// None yet.
+    /// An empty file.
     pub fn begin(workspace: &Workspace) -> Result<Self> {
         let file = workspace.cache().join("figures.jsonl");
         fs::write(&file, "").with_context(|| format!("cannot write {}", file.display()))?;
@@ -28,15 +28,15 @@ impl Notes {
     /// A row of docs/operations.md.
     pub fn figure(&self, what: &str, found: &str) -> Result<()> {
         let mut file = OpenOptions::new().append(true).open(&self.0)?;
-        writeln!(file, "{}", json!(["operations", [what, found]])).context("cannot write down what was found")
+        writeln!(file, "{}", json!(["operations", [what, found]])).context("cannot write a figure")
     }
 
-    /// Shows all rows, and puts them into docs/.
+    /// Shows all rows, and writes them to docs/.
     pub fn show(&self, workspace: &Workspace, docs: bool) -> Result<()> {
         let Self(file) = self;
         let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
         let rows = text.lines().map(serde_json::from_str).collect::<Result<Vec<_>, _>>();
-        let rows: Vec<(String, Vec<String>)> = rows.context("a test wrote a strange figure")?;
+        let rows: Vec<(String, Vec<String>)> = rows.context("a test wrote an invalid figure")?;
         let docs = |file| docs.then_some(file);
         let operations = ["What was done", "What came of it"];
         table(workspace, &rows, "operations", operations, docs(OPERATIONS))?;
@@ -69,7 +69,11 @@ fn table<const N: usize>(
     }
     for (_, cells) in ours {
         let cells: Result<[String; N], _> = cells.clone().try_into();
-        figures.row(cells.map_err(|cells| anyhow::anyhow!("a row of {name} has other cells: {cells:?}"))?);
+        figures.row(
+            cells.map_err(|cells| {
+                anyhow::anyhow!("a row of {name} has the wrong number of cells: {cells:?}")
+            })?,
+        );
     }
     figures.show(workspace, name, docs)
 }

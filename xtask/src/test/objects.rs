@@ -1,5 +1,4 @@
-//! What the chart renders, object by object: what a value makes of which field, and that what refers to one
-//! another does.
+//! Checks the chart's rendered objects: the fields that values set, and references between objects.
 
 use std::fs;
 use std::process::Command;
@@ -12,38 +11,23 @@ use crate::command;
 use crate::progress::Step;
 use crate::workspace::Workspace;
 
-/// Where an object is looked up, and what is there. `null`: nothing is.
+/// An object, the path of a field, and its value; `null` if it is absent.
 type Field = (&'static str, &'static str, Value);
 
 const DIGEST: &str = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
-/// Values, and the fields that they decide on.
+/// Values, and the fields that they set.
 fn cases() -> Vec<(Vec<String>, Vec<Field>)> {
     let image = concat!("ghcr.io/adieu-dev/adieu:", env!("CARGO_PKG_VERSION"));
     let pinned = json!(format!("{image}@{DIGEST}"));
-    // Of both pods: the operator's, and that of `helm test`.
+    // A field of both pods: the operator's, and that of `helm test`.
     let pods = |value: &str, field: &'static str, found: Value| {
         let set = format!("{value}={found}");
         (vec![set], vec![("Deployment/pod", field, found.clone()), ("Pod/pod", field, found)])
     };
     let is = |sets: &[&str], fields: Vec<Field>| (sets.iter().map(|set| (*set).to_owned()).collect(), fields);
     vec![
-        is(
-            &[],
-            vec![
-                ("Deployment/container", "/image", json!(image)),
-                ("Deployment", "/spec/strategy/rollingUpdate", json!({"maxUnavailable": 0, "maxSurge": 1})),
-                ("Deployment/pod", "/hostNetwork", Value::Null),
-                ("Deployment/pod", "/topologySpreadConstraints/0/whenUnsatisfiable", json!("ScheduleAnyway")),
-                ("PodDisruptionBudget", "/spec/maxUnavailable", json!(1)),
-                ("NetworkPolicy", "", Value::Null),
-                ("ServiceMonitor", "", Value::Null),
-                ("PrometheusRule", "", Value::Null),
-                ("ConfigMap", "", Value::Null),
-                ("Job", "", Value::Null),
-                ("CustomResourceDefinition", "/metadata/annotations/helm.sh~1resource-policy", json!("keep")),
-            ],
-        ),
+        is(&[], defaults(image)),
         is(
             &["crds.keep=false"],
             vec![
@@ -78,7 +62,7 @@ fn cases() -> Vec<(Vec<String>, Vec<Field>)> {
                 ("Job/container", "/image", json!(image)),
                 ("Job/container", "/args/3", json!("--max-concurrent=2")),
                 ("Job/container", "/args/4", json!("--timeout=10m")),
-                // The Service would send admission to it.
+                // Otherwise the Service would select it.
                 ("Job", "/spec/template/metadata/labels/app.kubernetes.io~1name", json!("adieu-revert")),
             ],
         ),
@@ -92,8 +76,25 @@ fn cases() -> Vec<(Vec<String>, Vec<Field>)> {
     ]
 }
 
-/// Values with which everything has to fit together: none, what is optional, and ci/every-value.yaml.
-const TOGETHER: [&[&str]; 3] = [
+/// The fields with the chart's defaults.
+fn defaults(image: &str) -> Vec<Field> {
+    vec![
+        ("Deployment/container", "/image", json!(image)),
+        ("Deployment", "/spec/strategy/rollingUpdate", json!({"maxUnavailable": 0, "maxSurge": 1})),
+        ("Deployment/pod", "/hostNetwork", Value::Null),
+        ("Deployment/pod", "/topologySpreadConstraints/0/whenUnsatisfiable", json!("ScheduleAnyway")),
+        ("PodDisruptionBudget", "/spec/maxUnavailable", json!(1)),
+        ("NetworkPolicy", "", Value::Null),
+        ("ServiceMonitor", "", Value::Null),
+        ("PrometheusRule", "", Value::Null),
+        ("ConfigMap", "", Value::Null),
+        ("Job", "", Value::Null),
+        ("CustomResourceDefinition", "/metadata/annotations/helm.sh~1resource-policy", json!("keep")),
+    ]
+}
+
+/// Values with which references are checked: none, the optional ones, and ci/every-value.yaml.
+const REFERENCE_VALUES: [&[&str]; 3] = [
     &[],
     &[
         "--set=networkPolicy.enabled=true,metrics.serviceMonitor.enabled=true,certificates.certManager.enabled=true",
@@ -103,9 +104,9 @@ const TOGETHER: [&[&str]; 3] = [
     &["--values=charts/adieu/ci/every-value.yaml"],
 ];
 
-/// An error that names the values and the object which is not as it should be.
+/// Checks the objects. An error names the values and the object.
 pub fn check(workspace: &Workspace) -> Result<()> {
-    let step = Step::start("looking at the chart's objects");
+    let step = Step::start("checking the chart's objects");
     for fails in [false, true] {
         let set = format!("--set=webhook.failurePolicy={}", if fails { "Fail" } else { "Ignore" });
         let objects = objects(workspace, &[&set, "--set=webhook.timeoutSeconds=3"])?;
@@ -118,13 +119,13 @@ pub fn check(workspace: &Workspace) -> Result<()> {
         fields.iter().try_for_each(|field| has(&objects, field)).with_context(|| sets.join(" "))?;
     }
     let mut secrets = Vec::new();
-    for values in TOGETHER {
+    for values in REFERENCE_VALUES {
         let objects = objects(workspace, values)?;
         let label = (!values.is_empty()).then_some(("team", "platform"));
         let outcome = ports(&objects).and(labels(&objects, label)).and(certificates(&objects));
         let secret = outcome.with_context(|| format!("with {}", values.join(" ")))?;
-        // The first is adieu's to fill in, and comes and goes with the chart; the second is cert-manager's.
-        ensure!(!secrets.contains(&secret), "adieu and cert-manager both fill in the Secret {secret}");
+        // adieu writes the first, which is part of the chart; cert-manager writes the second.
+        ensure!(!secrets.contains(&secret), "adieu and cert-manager both write the Secret {secret}");
         secrets.push(secret);
     }
     notes(workspace)?;
@@ -132,8 +133,8 @@ pub fn check(workspace: &Workspace) -> Result<()> {
     Ok(())
 }
 
-/// Every expression costs a conversion of the object, of which strangers pay each that selectors don't spare them:
-/// what is decided by selectors, and where conditions are left.
+/// Checks the selectors and conditions of webhooks and policies. Every expression costs a conversion of the object,
+/// also for workloads that are not opted in, unless a selector excludes them.
 fn selection(objects: &[Value], fails: bool) -> Result<()> {
     let webhooks = &part(objects, "MutatingWebhookConfiguration")["webhooks"];
     let under_fail: &[&str] = if fails { &["not-being-deleted"] } else { &[] };
@@ -145,12 +146,12 @@ fn selection(objects: &[Value], fails: bool) -> Result<()> {
     ] {
         let found = webhooks.as_array().into_iter().flatten().find(|webhook| webhook["name"] == name);
         let found = found.with_context(|| format!("there is no webhook {name}"))?;
-        let asked: Vec<_> = each(&found["matchConditions"], "name").filter_map(Value::as_str).collect();
-        ensure!(asked == conditions, "{name} has the conditions {asked:?}, not {conditions:?}");
+        let names: Vec<_> = each(&found["matchConditions"], "name").filter_map(Value::as_str).collect();
+        ensure!(names == conditions, "{name} has the conditions {names:?}, not {conditions:?}");
         ensure!(found["objectSelector"] == selector, "{name} selects {}", found["objectSelector"]);
-        ensure!(found["timeoutSeconds"] == timeout, "{name} waits {} s", found["timeoutSeconds"]);
+        ensure!(found["timeoutSeconds"] == timeout, "{name} has a timeout of {} s", found["timeoutSeconds"]);
     }
-    // Of the policies one looks at workloads that adieu didn't label, and at updates alone.
+    // Only one policy applies to workloads without adieu's label, and only to updates.
     let policies = objects.iter().filter(|object| object["kind"] == "ValidatingAdmissionPolicy");
     let unselected: Vec<_> = policies
         .map(|policy| (&policy["metadata"]["name"], &policy["spec"]["matchConstraints"]))
@@ -169,11 +170,11 @@ fn each_of(array: &Value) -> impl Iterator<Item = &Value> {
 
 fn objects(workspace: &Workspace, values: &[&str]) -> Result<Vec<Value>> {
     let text = render(workspace, values)?;
-    let objects: Vec<Value> = serde_saphyr::from_multiple(&text).context("cannot parse what Helm renders")?;
+    let objects: Vec<Value> = serde_saphyr::from_multiple(&text).context("cannot parse Helm's output")?;
     Ok(objects.into_iter().filter(|object| !object.is_null()).collect())
 }
 
-/// The first object of a kind, its pod, or the pod's first container; `null` where there is none.
+/// The first object of a kind, its pod, or the pod's first container; `null` if there is none.
 fn part<'a>(objects: &'a [Value], what: &str) -> &'a Value {
     let (kind, part) = what.split_once('/').unwrap_or((what, ""));
     let object = objects.iter().find(|object| object["kind"] == kind).unwrap_or(&Value::Null);
@@ -185,7 +186,7 @@ fn part<'a>(objects: &'a [Value], what: &str) -> &'a Value {
     }
 }
 
-/// The object of a kind with that name; `null` where there is none.
+/// The object with this kind and name; `null` if there is none.
 fn named<'a>(objects: &'a [Value], kind: &str, name: &Value) -> &'a Value {
     let mut of_kind = objects.iter().filter(|object| object["kind"] == kind);
     of_kind.find(|object| object["metadata"]["name"] == *name).unwrap_or(&Value::Null)
@@ -197,12 +198,12 @@ fn has(objects: &[Value], (what, field, expected): &Field) -> Result<()> {
     Ok(())
 }
 
-/// What is in a field of each item of an array.
+/// The field of each item of an array.
 fn each<'a>(array: &'a Value, field: &'a str) -> impl Iterator<Item = &'a Value> {
     array.as_array().into_iter().flatten().map(move |item| &item[field])
 }
 
-/// Whoever names a port names one that is there.
+/// Checks that every reference to a port names an existing one.
 fn ports(objects: &[Value]) -> Result<()> {
     let (container, service) = (part(objects, "Deployment/container"), part(objects, "Service"));
     let open: Vec<_> = each(&container["ports"], "name").collect();
@@ -214,17 +215,17 @@ fn ports(objects: &[Value]) -> Result<()> {
         open.len() == 2 && offered.len() == 2,
         "the container's ports are {open:?}, the Service's {offered:?}"
     );
-    for (who, port, there) in each(&service["spec"]["ports"], "targetPort")
+    for (referrer, port, existing) in each(&service["spec"]["ports"], "targetPort")
         .map(|port| ("the Service", port, &open))
         .chain(each(allowed, "port").map(|port| ("the NetworkPolicy", port, &open)))
         .chain(probes.map(|port| ("a probe", port, &open)))
         .chain(each(monitored, "port").map(|port| ("the ServiceMonitor", port, &offered)))
     {
-        ensure!(there.contains(&port), "{who} names the port {port}, and there are {there:?}");
+        ensure!(existing.contains(&port), "{referrer} names the port {port}, not one of {existing:?}");
     }
     ensure!(
         allowed.is_null() || each(allowed, "port").count() == open.len(),
-        "a port is closed to everybody"
+        "the NetworkPolicy doesn't allow every port"
     );
     for (name, option) in [("webhook", "--webhook-address"), ("admin", "--admin-address")] {
         let port = container["ports"].as_array().into_iter().flatten().find(|port| port["name"] == name);
@@ -232,11 +233,11 @@ fn ports(objects: &[Value]) -> Result<()> {
         argument(objects, &format!("{option}=[::]:{port}"))?;
     }
     for webhook in each(&part(objects, "MutatingWebhookConfiguration")["webhooks"], "clientConfig") {
-        let asked = &webhook["service"];
+        let called = &webhook["service"];
         ensure!(
-            asked["name"] == service["metadata"]["name"]
-                && each(&service["spec"]["ports"], "port").any(|port| *port == asked["port"]),
-            "a webhook asks {asked}"
+            called["name"] == service["metadata"]["name"]
+                && each(&service["spec"]["ports"], "port").any(|port| *port == called["port"]),
+            "a webhook calls {called}"
         );
     }
     Ok(())
@@ -244,11 +245,14 @@ fn ports(objects: &[Value]) -> Result<()> {
 
 fn argument(objects: &[Value], argument: &str) -> Result<()> {
     let all = &part(objects, "Deployment/container")["args"];
-    ensure!(all.as_array().is_some_and(|all| all.contains(&json!(argument))), "{argument} is none of {all}");
+    ensure!(
+        all.as_array().is_some_and(|all| all.contains(&json!(argument))),
+        "{argument} is not one of {all}"
+    );
     Ok(())
 }
 
-/// Every object says whose it is, and has the label that all shall have.
+/// Checks that every object has the labels of the release, and the common label.
 fn labels(objects: &[Value], common: Option<(&str, &str)>) -> Result<()> {
     for object in objects {
         let labels = &object["metadata"]["labels"];
@@ -263,19 +267,19 @@ fn labels(objects: &[Value], common: Option<(&str, &str)>) -> Result<()> {
     Ok(())
 }
 
-/// The certificates are adieu's to make, or cert-manager's, and never both's. The Secret in which they are.
+/// Checks that either adieu or cert-manager creates the certificates. Returns their Secret.
 fn certificates(objects: &[Value]) -> Result<String> {
     let webhooks = part(objects, "MutatingWebhookConfiguration");
     let injected = &webhooks["metadata"]["annotations"]["cert-manager.io/inject-ca-from"];
     let (namespace, name) = injected.as_str().and_then(|text| text.split_once('/')).unwrap_or_default();
-    let theirs = !part(objects, "Certificate").is_null();
+    let is_external = !part(objects, "Certificate").is_null();
     let certificate = named(objects, "Certificate", &json!(name));
-    let secret = if theirs {
+    let secret = if is_external {
         &certificate["spec"]["secretName"]
     } else {
         &part(objects, "Secret")["metadata"]["name"]
     };
-    let secret = secret.as_str().context("nobody has a Secret for the certificates")?;
+    let secret = secret.as_str().context("there is no Secret for the certificates")?;
     argument(objects, &format!("--certificate-secret={secret}"))?;
     ensure!(
         rules(objects, "secrets").any(|rule| rule["resourceNames"] == json!([secret])),
@@ -283,14 +287,17 @@ fn certificates(objects: &[Value]) -> Result<String> {
     );
     let mut verbs: Vec<_> = rules(objects, "secrets").flat_map(|rule| each_text(&rule["verbs"])).collect();
     verbs.sort_unstable();
-    if !theirs {
-        ensure!(injected.is_null(), "cert-manager is asked for a caBundle without being there");
+    if !is_external {
+        ensure!(injected.is_null(), "the caBundle is injected by cert-manager, which isn't enabled");
         ensure!(verbs == ["create", "get", "list", "update", "watch"], "of Secrets adieu may {verbs:?}");
-        ensure!(argument(objects, "--certificates=external").is_err(), "adieu is to make no certificates");
+        ensure!(
+            argument(objects, "--certificates=external").is_err(),
+            "adieu is configured not to create certificates"
+        );
         return Ok(secret.to_owned());
     }
     argument(objects, "--certificates=external")?;
-    ensure!(part(objects, "Secret").is_null(), "the chart makes the Secret that cert-manager makes");
+    ensure!(part(objects, "Secret").is_null(), "the chart and cert-manager both create the Secret");
     ensure!(verbs == ["get", "list", "watch"], "of Secrets adieu may {verbs:?}");
     ensure!(certificate["metadata"]["namespace"] == namespace, "the caBundle is injected from {injected}");
     let service = &webhooks["webhooks"][0]["clientConfig"]["service"];
@@ -298,44 +305,42 @@ fn certificates(objects: &[Value]) -> Result<String> {
     let host = format!("{}.{}.svc", host("name"), host("namespace"));
     let spec = &certificate["spec"];
     ensure!(spec["dnsNames"] == json!([host]), "the certificate is for {}, not {host}", spec["dnsNames"]);
-    ensure!(spec["privateKey"]["encoding"] == "PKCS8", "adieu reads no key of {}", spec["privateKey"]);
+    ensure!(spec["privateKey"]["encoding"] == "PKCS8", "adieu can't read a key of {}", spec["privateKey"]);
     let usages: Vec<_> = each_text(&spec["usages"]).collect();
-    ensure!(usages.contains(&"server auth"), "the certificate is for {usages:?}, and not for a server");
+    ensure!(
+        usages.contains(&"server auth"),
+        "the certificate has the usages {usages:?}, without server auth"
+    );
     signer(objects, &spec["issuerRef"])?;
     Ok(secret.to_owned())
 }
 
-/// Somebody else signs, or an authority of the chart's own that no renewal of the webhook's certificate replaces.
+/// Checks that the certificate is signed by an external issuer, or by a CA of the chart that outlives it.
 fn signer(objects: &[Value], reference: &Value) -> Result<()> {
     let issuer = named(objects, "Issuer", &reference["name"]);
     if reference["kind"] != "Issuer" {
         let ours = part(objects, "Issuer");
-        ensure!(ours.is_null(), "{reference} signs, and there is {ours}");
+        ensure!(ours.is_null(), "{reference} is the issuer, but the chart has {ours}");
         return Ok(());
     }
-    let authority = &issuer["spec"]["ca"]["secretName"];
-    ensure!(authority.is_string(), "{reference} is to sign with an authority, and is {issuer}");
+    let ca = &issuer["spec"]["ca"]["secretName"];
+    ensure!(ca.is_string(), "{reference} must be a CA issuer, not {issuer}");
     let certificates = objects.iter().filter(|object| object["kind"] == "Certificate");
-    let mut makers =
-        certificates.map(|object| &object["spec"]).filter(|spec| spec["secretName"] == *authority);
-    let made = makers.next().with_context(|| format!("nobody makes the authority {authority}"))?;
-    ensure!(makers.next().is_none(), "another certificate takes the authority's place in {authority}");
-    ensure!(made["isCA"] == true, "{authority} may not sign: {made}");
-    // What it signs names it; cert-manager takes 64 characters.
+    let mut makers = certificates.map(|object| &object["spec"]).filter(|spec| spec["secretName"] == *ca);
+    let made = makers.next().with_context(|| format!("no certificate creates the CA {ca}"))?;
+    ensure!(makers.next().is_none(), "several certificates write the CA {ca}");
+    ensure!(made["isCA"] == true, "{ca} is not a CA: {made}");
+    // Issued certificates contain the name; cert-manager allows 64 characters.
     let name = made["commonName"].as_str().unwrap_or_default();
-    ensure!((1..=64).contains(&name.len()), "the name of {authority} can't be {name:?}");
-    // Longer than what cert-manager signs without being told for how long: 90 days.
+    ensure!((1..=64).contains(&name.len()), "{ca} has an invalid name: {name:?}");
+    // Longer than the default validity of cert-manager's certificates: 90 days.
     let left: Option<u32> =
         made["renewBefore"].as_str().and_then(|text| text.strip_suffix('h')?.parse().ok());
-    ensure!(left.is_some_and(|hours| hours > 90 * 24), "what {authority} signed outlives it: {made}");
+    ensure!(left.is_some_and(|hours| hours > 90 * 24), "certificates outlive {ca}: {made}");
     let kept = &made["privateKey"]["rotationPolicy"];
-    ensure!(kept == "Never", "{authority} takes another key, which nobody trusts yet: {kept}");
+    ensure!(kept == "Never", "{ca} rotates its key, which clients don't trust yet: {kept}");
     let root = named(objects, "Issuer", &made["issuerRef"]["name"]);
-    ensure!(
-        root["spec"]["selfSigned"].is_object(),
-        "{} signs the authority, and is {root}",
-        made["issuerRef"]
-    );
+    ensure!(root["spec"]["selfSigned"].is_object(), "{} signs the CA, but is {root}", made["issuerRef"]);
     Ok(())
 }
 
@@ -350,8 +355,8 @@ fn each_text(array: &Value) -> impl Iterator<Item = &str> {
     array.as_array().into_iter().flatten().filter_map(Value::as_str)
 }
 
-/// `helm template` doesn't show the notes, and `helm install` takes a cluster: a copy of the chart has them in a
-/// manifest. The commands in them must be about this release, and the policy one.
+/// Checks the notes: their commands must name this release, and their policy must be one. `helm template` doesn't
+/// render notes, and `helm install` needs a cluster, so a copy of the chart includes them in a manifest.
 fn notes(workspace: &Workspace) -> Result<()> {
     let folder = tempfile::tempdir().context("cannot create a temporary folder")?;
     let mut copy = Command::new("cp");
@@ -363,10 +368,13 @@ fn notes(workspace: &Workspace) -> Result<()> {
     helm.args(["template", "release", "--namespace", "somewhere", "--show-only", "templates/notes.yaml"]);
     let shown: Value = serde_saphyr::from_str(&command::output(helm.arg(&chart))?)?;
     let notes = shown["notes"].as_str().context("there are no notes")?;
-    ensure!(notes.contains("helm test release --namespace somewhere\n"), "the notes name no test: {notes}");
+    ensure!(
+        notes.contains("helm test release --namespace somewhere\n"),
+        "the notes don't name the test: {notes}"
+    );
     let policy = notes.split_once("<<END\n").and_then(|(_, rest)| rest.split_once("  END\n"));
     let (policy, _) = policy.with_context(|| format!("the notes have no policy: {notes}"))?;
-    let policy: Value = serde_saphyr::from_str(policy).context("the notes have a policy that is no YAML")?;
+    let policy: Value = serde_saphyr::from_str(policy).context("the policy in the notes is not YAML")?;
     ensure!(policy["kind"] == "GracefulPolicy", "the notes have another policy: {policy}");
     Ok(())
 }

@@ -1,6 +1,6 @@
 use super::*;
 
-/// What fits together, but for one field of the first object of a kind, or of that name.
+/// Consistent objects, except for one field of the first object with this kind, or kind and name.
 fn with(what: &str, field: &str, value: Value) -> Vec<Value> {
     let objects = json!([
         {"kind": "Deployment", "spec": {"template": {"spec": {"containers": [{
@@ -26,9 +26,9 @@ fn with(what: &str, field: &str, value: Value) -> Vec<Value> {
             "secretName": "keys", "dnsNames": ["adieu.ns.svc"], "privateKey": {"encoding": "PKCS8"},
             "usages": ["server auth"], "issuerRef": {"kind": "Issuer", "name": "own"},
         }},
-        {"kind": "Issuer", "metadata": {"name": "own"}, "spec": {"ca": {"secretName": "authority"}}},
-        {"kind": "Certificate", "metadata": {"name": "authority", "namespace": "ns"}, "spec": {
-            "secretName": "authority", "isCA": true, "commonName": "authority", "renewBefore": "8760h",
+        {"kind": "Issuer", "metadata": {"name": "own"}, "spec": {"ca": {"secretName": "ca"}}},
+        {"kind": "Certificate", "metadata": {"name": "ca", "namespace": "ns"}, "spec": {
+            "secretName": "ca", "isCA": true, "commonName": "ca", "renewBefore": "8760h",
             "privateKey": {"rotationPolicy": "Never"}, "issuerRef": {"kind": "Issuer", "name": "root"},
         }},
         {"kind": "Issuer", "metadata": {"name": "root"}, "spec": {"selfSigned": {}}},
@@ -63,7 +63,7 @@ fn a_field_is_found_in_the_object_its_pod_and_its_container() {
 }
 
 #[test]
-fn a_port_that_nobody_has_is_refused() {
+fn a_reference_to_a_missing_port_is_an_error() {
     ports(&with("", "", Value::Null)).unwrap();
     for (kind, field, value) in [
         ("Deployment", "/spec/template/spec/containers/0/readinessProbe/httpGet/port", json!("metrics")),
@@ -79,7 +79,7 @@ fn a_port_that_nobody_has_is_refused() {
 }
 
 #[test]
-fn certificates_that_two_make_or_nobody_reads_are_refused() {
+fn certificates_with_two_writers_or_no_reader_are_an_error() {
     assert_eq!(certificates(&with("", "", Value::Null)).unwrap(), "keys");
     for (kind, field, value) in [
         ("Certificate", "/spec/secretName", json!("others")),
@@ -87,7 +87,7 @@ fn certificates_that_two_make_or_nobody_reads_are_refused() {
         ("Certificate", "/spec/privateKey", json!({})),
         ("Certificate", "/spec/usages", json!(["client auth"])),
         ("Certificate", "/spec/issuerRef/name", json!("others")),
-        // One of adieu's kind only.
+        // A Secret as without cert-manager.
         ("Certificate", "/kind", json!("Secret")),
         ("Service", "", json!({"kind": "Secret", "metadata": {"name": "keys"}})),
         ("Role", "/rules/0/resourceNames", json!(["others"])),
@@ -100,25 +100,25 @@ fn certificates_that_two_make_or_nobody_reads_are_refused() {
 }
 
 #[test]
-fn an_authority_that_goes_with_what_it_signed_is_refused() {
+fn a_ca_that_expires_before_its_certificates_is_an_error() {
     for (what, field, value) in [
-        // The certificate would sign itself.
+        // The certificate would be self-signed.
         ("Certificate/cert", "/spec/issuerRef/name", json!("root")),
-        ("Certificate/cert", "/spec/secretName", json!("authority")),
+        ("Certificate/cert", "/spec/secretName", json!("ca")),
         ("Issuer/own", "/spec/ca/secretName", json!("keys")),
         ("Issuer/own", "/spec/ca/secretName", json!("others")),
-        ("Certificate/authority", "/spec/isCA", json!(false)),
-        ("Certificate/authority", "/spec/commonName", json!("a".repeat(65))),
-        ("Certificate/authority", "/spec/renewBefore", json!("720h")),
-        ("Certificate/authority", "/spec/privateKey/rotationPolicy", json!("Always")),
-        ("Certificate/authority", "/spec/issuerRef/name", json!("own")),
+        ("Certificate/ca", "/spec/isCA", json!(false)),
+        ("Certificate/ca", "/spec/commonName", json!("a".repeat(65))),
+        ("Certificate/ca", "/spec/renewBefore", json!("720h")),
+        ("Certificate/ca", "/spec/privateKey/rotationPolicy", json!("Always")),
+        ("Certificate/ca", "/spec/issuerRef/name", json!("own")),
     ] {
         assert!(certificates(&with(what, field, value)).is_err(), "{what}{field}");
     }
 }
 
 #[test]
-fn an_object_without_the_common_labels_is_refused() {
+fn an_object_without_the_common_labels_is_an_error() {
     let object = |labels: Value| [json!({"kind": "Lease", "metadata": {"name": "a", "labels": labels}})];
     let ours = json!({"app.kubernetes.io/instance": "release"});
     labels(&object(ours.clone()), None).unwrap();

@@ -1,4 +1,4 @@
-//! The cluster that the other tests stand on: what is taken away comes back, and nothing of it stays.
+//! Tests of the test cluster: components restart, and its removal leaves nothing.
 
 use std::fs::File;
 use std::process::{Command, Stdio};
@@ -10,14 +10,14 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::cluster::{self, Cluster, Name, traces};
-use crate::command::OURSELVES;
+use crate::command::SELF_EXE;
 use crate::interrupt;
 use crate::progress::Step;
 use crate::workspace::Workspace;
 
-/// For a start to get so far that there is something to leave behind.
+/// The limit for a start to create resources.
 const LIMIT: Duration = Duration::from_mins(2);
-/// One of each, and on the second node where that has one.
+/// Every component, on the second node if that has it.
 const COMPONENTS: [&str; 7] = [
     "etcd",
     "kube-apiserver",
@@ -27,11 +27,11 @@ const COMPONENTS: [&str; 7] = [
     "kubelet/node-2",
     "kube-proxy/node-2",
 ];
-/// What a cluster that runs has, as [`traces`] calls it.
+/// The resources of a running cluster, as in [`traces`].
 const TRACES: [&str; 5] = ["the folder", "the network namespace", "the mount", "the cgroup", "the process"];
 
 /// Restarts every component, and waits for each to be ready again.
-pub fn every_component_comes_back(cluster: &Cluster) -> Result<()> {
+pub fn every_component_restarts(cluster: &Cluster) -> Result<()> {
     for component in COMPONENTS {
         interrupt::check()?;
         let which = component.parse().map_err(anyhow::Error::msg)?;
@@ -40,25 +40,25 @@ pub fn every_component_comes_back(cluster: &Cluster) -> Result<()> {
     cluster::require_running(cluster)
 }
 
-/// Takes the cluster away, and looks for what is left of it.
+/// Removes the cluster, and checks that no resource is left.
 pub fn down_leaves_nothing(cluster: &Cluster) -> Result<()> {
     let before = traces(cluster);
     cluster::down(cluster)?;
     let before = before?;
     for kind in TRACES {
         if !before.iter().any(|trace| trace.starts_with(kind)) {
-            bail!("{kind} was not seen while the cluster ran, so none would be seen that is left");
+            bail!("{kind} was not found while the cluster ran, so the check is invalid");
         }
     }
     nothing_is_left(cluster)
 }
 
 /// Kills and interrupts the start of a cluster named after `name`.
-pub fn a_start_that_is_cut_short_leaves_nothing(workspace: &Workspace, name: &Name) -> Result<()> {
+pub fn an_interrupted_start_leaves_nothing(workspace: &Workspace, name: &Name) -> Result<()> {
     let cluster = Cluster::new(name.beside("cut"), workspace.clone());
-    let step = Step::start("cutting starts of a cluster short");
+    let step = Step::start("interrupting starts of a cluster");
     for signal in [Signal::SIGKILL, Signal::SIGINT] {
-        if let Err(error) = cut_short(&cluster, signal) {
+        if let Err(error) = interrupted(&cluster, signal) {
             cluster::down(&cluster)?;
             return Err(error);
         }
@@ -72,10 +72,10 @@ pub fn a_start_that_is_cut_short_leaves_nothing(workspace: &Workspace, name: &Na
 }
 
 /// Sends `signal` to a start of two nodes once both have processes.
-fn cut_short(cluster: &Cluster, signal: Signal) -> Result<()> {
+fn interrupted(cluster: &Cluster, signal: Signal) -> Result<()> {
     let log = cluster.workspace().log("cut-short");
     let output = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
-    let mut up = Command::new(OURSELVES);
+    let mut up = Command::new(SELF_EXE);
     up.args(["cluster", "--name", &cluster.name().to_string(), "up", "--nodes", "2"]);
     let mut up = up.stdin(Stdio::null()).stdout(Stdio::null()).stderr(output).spawn()?;
     let started = Instant::now();
@@ -109,7 +109,7 @@ fn cut_short(cluster: &Cluster, signal: Signal) -> Result<()> {
 fn nothing_is_left(cluster: &Cluster) -> Result<()> {
     let left = traces(cluster)?;
     if !left.is_empty() {
-        bail!("left are: {}", left.join(", "));
+        bail!("resources are left: {}", left.join(", "));
     }
     Ok(())
 }

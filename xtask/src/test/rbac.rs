@@ -1,4 +1,4 @@
-//! What the operator may do, held against what it did.
+//! Compares the operator's permissions with those that it used.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -16,28 +16,28 @@ use crate::install::{self, NAMESPACE, RELEASE};
 use crate::progress::Step;
 use crate::target::Target;
 
-/// What a test cluster can't make it do: the kubelets' versions matter only where the API server is older than
+/// Permissions that a test cluster can't exercise: the kubelets' versions matter only if the API server is older than
 /// 1.33.
 const ELSEWHERE: (&str, &str, &str) = ("list", "", "nodes");
 
-/// Kinds that the same code handles: what it does with one, it does with each.
+/// Kinds that the same code handles, so using a permission for one counts for all.
 const ALIKE: [(&str, &[&str]); 2] = [
     ("workloads", &["deployments", "statefulsets", "daemonsets"]),
     ("policies/status", &["gracefulpolicies/status", "clustergracefulpolicies/status"]),
 ];
 
-/// The annotation of an entry that tells what became of its authorization.
+/// The annotation of an entry with the authorization decision.
 const DECISION: &str = "authorization.k8s.io/decision";
 
-/// A right: a verb on a resource, or subresource.
+/// A permission: a verb on a resource or subresource.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Right {
+struct Permission {
     group: String,
     resource: String,
     verb: String,
 }
 
-impl Right {
+impl Permission {
     fn new(verb: &str, group: &str, resource: &str) -> Self {
         let alike = ALIKE.into_iter().find(|(_, resources)| resources.contains(&resource));
         let resource = alike.map_or(resource, |(name, _)| name);
@@ -45,7 +45,7 @@ impl Right {
     }
 }
 
-impl fmt::Display for Right {
+impl fmt::Display for Permission {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { group, resource, verb } = self;
         let dot = if group.is_empty() { "" } else { "." };
@@ -53,7 +53,7 @@ impl fmt::Display for Right {
     }
 }
 
-/// An entry of the audit log, as far as it matters here.
+/// The parts of an audit log entry that are used here.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Entry {
@@ -85,52 +85,53 @@ struct Status {
     code: Option<u16>,
 }
 
-/// What somebody asked for, and what of it was refused for want of a right.
+/// The permissions that a user used, and those that were missing.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Asked {
-    granted: BTreeSet<Right>,
-    forbidden: BTreeSet<Right>,
+struct UsedPermissions {
+    granted: BTreeSet<Permission>,
+    forbidden: BTreeSet<Permission>,
 }
 
-/// Every right that the chart's roles give must have been used since the cluster started, and none must have
-/// been missing. What was found.
+/// Checks that every permission of the chart's roles has been used since the cluster started, and that none was
+/// missing. Returns a summary.
 pub fn check(target: &Target, log: &Path) -> Result<String> {
-    let step = Step::start("comparing what the operator may do with what it did");
-    let (username, given) = target.with_client(|client| async move {
-        Ok((install::username(&client).await?, given(&client).await?))
+    let step = Step::start("comparing the operator's permissions with its requests");
+    let (username, role_permissions) = target.with_client(|client| async move {
+        Ok((install::username(&client).await?, role_permissions(&client).await?))
     })?;
     let log = File::open(log).with_context(|| format!("cannot read {}", log.display()))?;
-    let asked = asked(BufReader::new(log), &username)?;
-    let unused: Vec<_> = given.difference(&asked.granted).filter(|right| !is_elsewhere(right)).collect();
+    let used = used(BufReader::new(log), &username)?;
+    let unused: Vec<_> =
+        role_permissions.difference(&used.granted).filter(|permission| !is_elsewhere(permission)).collect();
     if !unused.is_empty() {
-        bail!("the operator never did what it may do: {}", list(unused));
+        bail!("the operator has unused permissions: {}", list(unused));
     }
-    if !asked.forbidden.is_empty() {
-        bail!("the operator tried what it may not do: {}", list(&asked.forbidden));
+    if !used.forbidden.is_empty() {
+        bail!("the operator lacked permissions: {}", list(&used.forbidden));
     }
     step.done();
-    let elsewhere: Vec<_> = given.iter().filter(|right| is_elsewhere(right)).collect();
+    let elsewhere: Vec<_> = role_permissions.iter().filter(|permission| is_elsewhere(permission)).collect();
     Ok(format!(
-        "{} of {} rights used, none missed; for older API servers: {}",
-        given.intersection(&asked.granted).count(),
-        given.len(),
+        "{} of {} permissions used, none missing; for older API servers: {}",
+        role_permissions.intersection(&used.granted).count(),
+        role_permissions.len(),
         list(elsewhere)
     ))
 }
 
-fn list<'a>(rights: impl IntoIterator<Item = &'a Right>) -> String {
+fn list<'a>(rights: impl IntoIterator<Item = &'a Permission>) -> String {
     rights.into_iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-fn is_elsewhere(right: &Right) -> bool {
-    ELSEWHERE == (&right.verb, &right.group, &right.resource)
+fn is_elsewhere(permission: &Permission) -> bool {
+    ELSEWHERE == (&permission.verb, &permission.group, &permission.resource)
 }
 
-fn asked(log: impl BufRead, username: &str) -> Result<Asked> {
-    let mut asked = Asked::default();
+fn used(log: impl BufRead, username: &str) -> Result<UsedPermissions> {
+    let mut used = UsedPermissions::default();
     for line in log.lines() {
-        let entry: Entry = serde_json::from_str(&line?).context("the audit log has a strange line")?;
-        // Tests borrow the account to show what is refused; they say so in their agent.
+        let entry: Entry = serde_json::from_str(&line?).context("the audit log has an invalid line")?;
+        // Tests impersonate the account to check denials, with another user agent.
         if entry.user.username != username || !entry.user_agent.starts_with("adieu/") {
             continue;
         }
@@ -142,23 +143,23 @@ fn asked(log: impl BufRead, username: &str) -> Result<Asked> {
             resource = format!("{resource}/{subresource}");
         }
         let group = api_group.unwrap_or_default();
-        let right = Right::new(&entry.verb, &group, &resource);
-        // Not every 403 is for want of a right: a namespace on its way out takes nothing new.
+        let permission = Permission::new(&entry.verb, &group, &resource);
+        // Not every 403 means a missing permission: a terminating namespace rejects new objects.
         if entry.annotations.get(DECISION).is_some_and(|decision| decision == "forbid") {
-            asked.forbidden.insert(right);
+            used.forbidden.insert(permission);
             continue;
         }
-        // An apply that creates takes the right to create as well.
+        // An apply that creates needs the permission to create as well.
         if entry.response_status.and_then(|status| status.code) == Some(201) {
-            asked.granted.insert(Right::new("create", &group, &resource));
+            used.granted.insert(Permission::new("create", &group, &resource));
         }
-        asked.granted.insert(right);
+        used.granted.insert(permission);
     }
-    Ok(asked)
+    Ok(used)
 }
 
-/// What the chart's roles give the operator: the aggregated ones are for the users of namespaces.
-async fn given(client: &Client) -> Result<BTreeSet<Right>> {
+/// The permissions of the operator in the chart's roles. Aggregated roles are for users of namespaces.
+async fn role_permissions(client: &Client) -> Result<BTreeSet<Permission>> {
     let ours = ListParams::default().labels(&format!("app.kubernetes.io/instance={RELEASE}"));
     let not_aggregated = ListParams::default().labels(&format!(
         "app.kubernetes.io/instance={RELEASE},!rbac.authorization.k8s.io/aggregate-to-edit"
@@ -169,13 +170,13 @@ async fn given(client: &Client) -> Result<BTreeSet<Right>> {
     Ok(rules.chain(local.into_iter().filter_map(|role| role.rules)).flatten().flat_map(rights).collect())
 }
 
-fn rights(rule: PolicyRule) -> Vec<Right> {
+fn rights(rule: PolicyRule) -> Vec<Permission> {
     let PolicyRule { api_groups, resources, verbs, .. } = rule;
     let mut rights = Vec::new();
     for group in api_groups.iter().flatten() {
         for resource in resources.iter().flatten() {
             for verb in &verbs {
-                rights.push(Right::new(verb, group, resource));
+                rights.push(Permission::new(verb, group, resource));
             }
         }
     }
@@ -189,7 +190,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_operator_asked_for_is_read_from_the_audit_log() {
+    fn used_permissions_are_read_from_the_audit_log() {
         let entry = |user: &str, agent: &str, verb: &str, code: u16, decision: &str| {
             let reference = json!({"resource": "events", "apiGroup": "events.k8s.io", "subresource": null});
             json!({
@@ -203,15 +204,15 @@ mod tests {
             entry("operator", "adieu/0.1.0", "update", 403, "allow"),
             entry("operator", "adieu/0.1.0", "delete", 403, "forbid"),
             entry("operator", "curl/8", "get", 200, "allow"),
-            entry("somebody", "adieu/0.1.0", "list", 200, "allow"),
+            entry("other", "adieu/0.1.0", "list", 200, "allow"),
             json!({"user": {"username": "operator"}, "userAgent": "adieu/0.1.0", "verb": "get"}),
         ];
         let log = log.map(|entry| entry.to_string()).join("\n");
-        let right = |verb: &str| Right::new(verb, "events.k8s.io", "events");
-        let expected = Asked {
-            granted: BTreeSet::from(["create", "patch", "update"].map(right)),
-            forbidden: BTreeSet::from([right("delete")]),
+        let permission = |verb: &str| Permission::new(verb, "events.k8s.io", "events");
+        let expected = UsedPermissions {
+            granted: BTreeSet::from(["create", "patch", "update"].map(permission)),
+            forbidden: BTreeSet::from([permission("delete")]),
         };
-        assert_eq!(asked(log.as_bytes(), "operator").ok(), Some(expected));
+        assert_eq!(used(log.as_bytes(), "operator").ok(), Some(expected));
     }
 }

@@ -1,16 +1,16 @@
-//! What the scenarios of the end-to-end tests run on.
+//! The applications of the scenarios in the end-to-end tests.
 
 use anyhow::Result;
 
 use crate::target::Target;
 use crate::{debian, image, toolchain};
 
-/// Sample applications that are a Go program alone.
+/// Sample applications that are a single Go program.
 const PROGRAMS: [&str; 3] = ["elegant", "integrii", "listener"];
 /// Those with files from elsewhere.
 const ASSEMBLED: [&str; 2] = ["redis", "spring"];
 
-/// Brings the applications into the cluster. The variables by which the tests find their images.
+/// Loads the applications into the cluster. Returns the variables with their images.
 pub fn prepare(target: &Target) -> Result<Vec<(String, String)>> {
     let workspace = target.workspace();
     debian::ensure_applications(workspace)?;

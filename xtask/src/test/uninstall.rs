@@ -14,14 +14,14 @@ use crate::install::{self, Options};
 use crate::target::Target;
 
 const NAMESPACE: &str = "adieu-uninstall";
-/// Those that can be rolled out.
+/// Deployments whose rollouts succeed.
 const HEALTHY: [&str; 2] = ["a", "b"];
-/// One that can't.
+/// A Deployment whose rollout fails.
 const BROKEN: &str = "broken";
 const VALUES: [&str; 3] =
     ["revertOnUninstall.enabled=true", "revertOnUninstall.maxConcurrent=1", "revertOnUninstall.timeout=1m"];
 
-/// Leaves nothing of adieu's installed but its CRDs. The Deployments run `web`.
+/// Uninstalls everything but the CRDs. The Deployments run `web`.
 pub fn check(target: &Target, web: &Image) -> Result<()> {
     let outcome = uninstalls(target, web);
     let removed = target.with_client(|client| async move {
@@ -33,15 +33,15 @@ pub fn check(target: &Target, web: &Image) -> Result<()> {
 
 fn uninstalls(target: &Target, web: &Image) -> Result<()> {
     target.with_client(|client| create(client, web.reference()))?;
-    // As who decides on it later than at the installation.
+    // Enabled after the installation.
     let set = VALUES.map(str::to_owned).to_vec();
     install::install(target, &Options { set, ..Options::default() })?;
     install::wait(target, "every Deployment to be injected", |client| all(client, true))?;
     install::wait(target, "the rollouts to be complete", rolled_out)?;
 
-    // The rollout of the broken one fails, so adieu stays.
+    // The rollout of the broken one fails, so adieu stays installed.
     let Err(error) = install::uninstall(target) else {
-        bail!("an uninstall passes although a rollout fails")
+        bail!("an uninstall succeeds although a rollout fails")
     };
     ensure!(
         format!("{error:#}").contains("-revert failed"),
@@ -54,11 +54,11 @@ fn uninstalls(target: &Target, web: &Image) -> Result<()> {
     let job = format!("job/{}-revert", install::RELEASE);
     let log = command::output(kubectl.args(["logs", &job, "--namespace", install::NAMESPACE]))?;
     let said = format!("Deployment {NAMESPACE}/{BROKEN}: opted out, but its rollout made no progress");
-    ensure!(log.contains(&said), "the log of the Job doesn't say what failed: {log}");
-    target.with_client(|client| all(client, false)).context("after the uninstall that failed")?;
+    ensure!(log.contains(&said), "the log of the Job doesn't name the failure: {log}");
+    target.with_client(|client| all(client, false)).context("after the failed uninstall")?;
 
     install::uninstall(target).context("again, with nothing left to revert")?;
-    // Without adieu, nothing resolves it with an injected one.
+    // Without adieu, it doesn't conflict with an injected hook.
     target.with_client(add_hook).context("with a preStop hook of the user's own")
 }
 
@@ -90,7 +90,7 @@ async fn create(client: Client, image: String) -> Result<()> {
     Ok(())
 }
 
-/// An error unless all of them carry an injection, or none does.
+/// It is an error unless all of them are injected, or none.
 async fn all(client: Client, injected: bool) -> Result<()> {
     for deployment in deployments(&client).list(&ListParams::default()).await? {
         let object = serde_json::to_value(&deployment)?;
@@ -106,7 +106,7 @@ async fn all(client: Client, injected: bool) -> Result<()> {
     Ok(())
 }
 
-/// An error unless the pods of the healthy ones are all of their template and available.
+/// It is an error unless the rollouts of the healthy ones are complete.
 async fn rolled_out(client: Client) -> Result<()> {
     for name in HEALTHY {
         let status: Value = serde_json::to_value(deployments(&client).get(name).await?.status)?;

@@ -17,19 +17,19 @@ use crate::target::Target;
 
 const NAMESPACE: &str = "adieu-upgrade";
 const POLICY: &str = "all";
-/// Seconds of drain that the builds inject by themselves.
+/// The default drains of the builds, in seconds.
 const BEFORE: i64 = 10;
 const AFTER: i64 = 20;
 
 const CRD: &str = "gracefulpolicies.adieu.dev";
 /// What is taken away from it.
 const COLUMNS: &str = "/spec/versions/0/additionalPrinterColumns";
-/// The authorities' certificates.
+/// The key of the CA certificates.
 const BUNDLE: &str = "ca.crt";
 
-/// Nothing may roll out, and the next change of a template must bring the new defaults. Half of the Deployments
-/// are opted in by annotation, half by a policy. The certificates stay, and the CRDs come with the chart. What
-/// was found.
+/// Checks that an upgrade rolls out nothing, and that the next change of a template injects the new defaults. Half of
+/// the Deployments are opted in by annotation, half by a policy. The certificates stay, and the CRDs are updated with
+/// the chart. Returns a summary.
 pub fn check(target: &Target, deployments: usize) -> Result<String> {
     let outcome = upgrade(target, deployments);
     let removed = target.with_client(|client| async move {
@@ -44,16 +44,16 @@ fn upgrade(target: &Target, deployments: usize) -> Result<String> {
     install::wait(target, "every Deployment to be injected", |client| all_have(client, BEFORE))?;
     let before = target.with_client(generations)?;
     let certificates = target.with_client(certificates)?;
-    let columns = target.with_client(take_columns)?;
+    let columns = target.with_client(replace_columns)?;
     let other = image::adieu(target.workspace(), &["other-defaults"])?;
     install::install_build(target, &other, &Options::default())?;
-    // A replica that leaves leads while it drains.
+    // A terminating replica leads while it drains.
     install::wait(target, "the replicas from before to be gone", |client| {
         only(client, other.image.reference())
     })?;
-    // Who leads now has been through all of them once it brings in one more that its policy alone selects.
+    // The new leader has evaluated all of them once it injects one more Deployment that only a policy selects.
     target.with_client(|client| async move { create_deployment(&client, deployments).await })?;
-    install::wait(target, "the policy to be followed", |client| has(client, deployments, AFTER))?;
+    install::wait(target, "the policy to be applied", |client| has(client, deployments, AFTER))?;
     stays(&certificates, &target.with_client(self::certificates)?)?;
     let back = target.with_client(self::columns)?;
     ensure!(back == columns, "the upgrade leaves the CRD {CRD} with the columns {back:?}");
@@ -64,9 +64,11 @@ fn upgrade(target: &Target, deployments: usize) -> Result<String> {
         }
     }
     target.with_client(touch_all)?;
-    install::wait(target, "what each template's next change brings", |client| all_have(client, AFTER))?;
+    install::wait(target, "the next change of each template to be injected", |client| {
+        all_have(client, AFTER)
+    })?;
     Ok(format!(
-        "0 rollouts, no other authority; the next change of each template brought the drain of {AFTER} s in \
+        "0 rollouts, no new CA; the next change of each template injected the drain of {AFTER} s in \
          the place of {BEFORE} s"
     ))
 }
@@ -105,7 +107,7 @@ async fn create_deployment(client: &Client, index: usize) -> Result<()> {
     let deployment: Deployment = serde_json::from_value(json!({
         "metadata": {"name": format!("web-{index}"), "annotations": annotations},
         "spec": {
-            // Their templates are what matters.
+            // Only their templates matter.
             "replicas": 0,
             "selector": {"matchLabels": labels},
             "template": {
@@ -118,13 +120,13 @@ async fn create_deployment(client: &Client, index: usize) -> Result<()> {
     Ok(())
 }
 
-/// An error unless all have that drain, and have been rolled out with it.
+/// It is an error unless all have this drain, and are rolled out.
 async fn all_have(client: Client, drain: i64) -> Result<()> {
     let all = deployments(&client).list(&ListParams::default()).await?;
     all.iter().try_for_each(|deployment| drains(deployment, drain))
 }
 
-/// The same for the one of that number.
+/// The same for one of them.
 async fn has(client: Client, index: usize, drain: i64) -> Result<()> {
     drains(&deployments(&client).get(&format!("web-{index}")).await?, drain)
 }
@@ -141,7 +143,7 @@ fn drains(deployment: &Deployment, drain: i64) -> Result<()> {
     Ok(())
 }
 
-/// An error while a pod of adieu has another image.
+/// It is an error while a pod of adieu has another image.
 async fn only(client: Client, image: String) -> Result<()> {
     let ours = ListParams::default().labels(&format!("app.kubernetes.io/instance={}", install::RELEASE));
     for pod in Api::<Pod>::namespaced(client, install::NAMESPACE).list(&ours).await? {
@@ -161,30 +163,30 @@ async fn certificates(client: Client) -> Result<Secret> {
     secret.with_context(|| format!("cannot read the Secret {name}"))
 }
 
-/// An error where there is an authority that wasn't there. One may leave, and another begin to sign: tests before
-/// this one replace them.
+/// Checks that there is no new CA. One may be removed, and another become the signer, because earlier tests rotate
+/// them.
 fn stays(before: &Secret, after: &Secret) -> Result<()> {
-    let (before, after) = (authorities(before), authorities(after));
-    ensure!(!after.is_empty() && after.is_subset(&before), "the upgrade made another authority");
+    let (before, after) = (bundle_cas(before), bundle_cas(after));
+    ensure!(!after.is_empty() && after.is_subset(&before), "the upgrade created another CA");
     Ok(())
 }
 
-/// The certificates of the authorities, PEM.
-fn authorities(secret: &Secret) -> BTreeSet<String> {
+/// The CA certificates, PEM.
+fn bundle_cas(secret: &Secret) -> BTreeSet<String> {
     let bundle = secret.data.as_ref().and_then(|data| data.get(BUNDLE));
     let text = bundle.map(|bundle| String::from_utf8_lossy(&bundle.0).into_owned()).unwrap_or_default();
     let blocks = text.split_inclusive("-----END CERTIFICATE-----").map(str::trim);
     blocks.filter(|block| !block.is_empty()).map(str::to_owned).collect()
 }
 
-/// What `kubectl get` shows of a policy.
+/// The columns of a policy in `kubectl get`.
 async fn columns(client: Client) -> Result<Option<serde_json::Value>> {
     let crd = Api::<CustomResourceDefinition>::all(client).get(CRD).await?;
     Ok(serde_json::to_value(crd)?.pointer(COLUMNS).cloned())
 }
 
-/// Makes the CRD one that an earlier chart may have had, and says what it had.
-async fn take_columns(client: Client) -> Result<Option<serde_json::Value>> {
+/// Replaces the CRD's columns, as in an earlier chart. Returns the previous ones.
+async fn replace_columns(client: Client) -> Result<Option<serde_json::Value>> {
     let before = columns(client.clone()).await?;
     ensure!(before.is_some(), "the CRD {CRD} has no columns");
     let remove = serde_json::from_value(json!([{"op": "remove", "path": COLUMNS}]))?;
@@ -214,10 +216,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_authority_that_was_made_anew_is_noticed() {
-        let secret = |authorities: &[&str]| {
+    fn a_new_ca_is_an_error() {
+        let secret = |bundle_cas: &[&str]| {
             let end = "-----END CERTIFICATE-----\n";
-            let bundle: String = authorities.iter().flat_map(|authority| [*authority, end]).collect();
+            let bundle: String = bundle_cas.iter().flat_map(|ca| [*ca, end]).collect();
             let data = [(BUNDLE.to_owned(), ByteString(bundle.into_bytes()))];
             Secret { data: Some(data.into()), ..Secret::default() }
         };

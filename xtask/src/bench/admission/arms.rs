@@ -1,4 +1,4 @@
-//! The arms of the comparison: what each creates, and what has to come back.
+//! The arms of the comparison: their requests and the expected answers.
 
 use std::fs;
 
@@ -8,49 +8,46 @@ use serde_json::{Value, json};
 use crate::install;
 use crate::workspace::Workspace;
 
-/// Where adieu's arm lives, and the do-nothing webhook runs.
+/// The namespace of adieu's arm and of the do-nothing webhook.
 pub const NAMESPACE: &str = "adieu-bench";
-/// The same with the label by which everything there reaches adieu, without a condition.
+/// A namespace with the label for which adieu's webhook has no condition.
 pub const LABELLED: &str = "adieu-bench-labelled";
 
-/// What every arm creates, from the repository's root.
+/// The manifest that every arm creates, from the repository's root.
 pub const DEPLOYMENT: &str = "benches/manifests/deployment.yaml";
 
 /// One arm.
 ///
-/// All create the same Deployment, opted in, but for the value of one label: the rivals select by it. adieu
-/// takes every Deployment that is opted in, wherever it is, but for those in its own namespace; so that is
-/// where the other arms create theirs. They pay for none of adieu's rules, not even for its
-/// matchConditions, which the API server evaluates for everything else: that cost is adieu's, and would be
-/// taken off if the arm without admission had it too.
+/// All create the same opted-in Deployment, except for the value of one label, by which the alternatives select.
+/// adieu injects opted-in Deployments everywhere except in its own namespace, so the other arms create theirs there.
+/// That way they have no cost of adieu's rules, not even of its matchConditions, which the API server evaluates for
+/// all others: this is a cost of adieu, and would be subtracted if the arm without admission had it too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Arm {
-    /// No admission beyond what the API server has by itself.
+    /// No webhook and no policy.
     None,
     /// A webhook that does nothing.
     Noop,
-    /// A webhook that answers at once with what adieu answers: what the API server takes to apply a patch, any
-    /// patch, is nothing that a webhook can save.
+    /// A webhook that has adieu's patch ready. The API server's cost of applying a patch is unavoidable.
     Patch,
-    /// The same webhook, which is asked about what carries an annotation: what the API server takes to look at one
-    /// can't be saved by whoever selects by it.
+    /// The same webhook, selecting by an annotation. The API server's cost of evaluating it is unavoidable.
     Condition,
     /// A MutatingAdmissionPolicy.
     Policy,
-    /// adieu, for what is annotated.
+    /// adieu, by annotation.
     Adieu,
     /// adieu, in a labelled namespace.
     Labelled,
 }
 
-/// How many there are.
+/// The number of arms.
 pub const COUNT: usize = 7;
-/// Each of them.
+/// All arms.
 pub const ARMS: [Arm; COUNT] =
     [Arm::None, Arm::Noop, Arm::Patch, Arm::Condition, Arm::Policy, Arm::Adieu, Arm::Labelled];
 
-/// The order of a round. Over fourteen rounds every arm comes twice in every place and follows every other arm
-/// twice, so that neither favours any.
+/// The order of a round. Over fourteen rounds every arm comes twice in every position, and follows every other arm
+/// twice, so that no arm has an advantage.
 pub fn order(round: u32) -> [Arm; COUNT] {
     const FIRST: [u32; COUNT] = [0, 1, 6, 2, 5, 3, 4];
     let mut order = FIRST.map(|number| ARMS[((number + round) % 7) as usize]);
@@ -61,7 +58,7 @@ pub fn order(round: u32) -> [Arm; COUNT] {
 }
 
 impl Arm {
-    /// The value of the label that the rivals select by.
+    /// The value of the label that the alternatives select.
     fn label(self) -> &'static str {
         match self {
             Self::None => "none",
@@ -73,7 +70,7 @@ impl Arm {
         }
     }
 
-    /// As people know it.
+    /// Its title in the table.
     pub fn title(self) -> &'static str {
         match self {
             Self::None => "no admission",
@@ -86,7 +83,7 @@ impl Arm {
         }
     }
 
-    /// Where it creates.
+    /// The namespace of its requests.
     pub fn namespace(self) -> &'static str {
         match self {
             Self::None | Self::Noop | Self::Patch | Self::Condition | Self::Policy => install::NAMESPACE,
@@ -95,7 +92,7 @@ impl Arm {
         }
     }
 
-    /// The name under which the API server counts the calls of its webhook.
+    /// The name of its webhook in the API server's metrics.
     pub fn webhook(self) -> Option<&'static str> {
         match self {
             Self::None | Self::Policy => None,
@@ -114,10 +111,10 @@ impl Arm {
         Ok(serde_json::to_vec(&deployment)?)
     }
 
-    /// An error unless the Deployment that came back was injected, or was not, as the arm should have it.
+    /// Checks that the Deployment in the answer is injected, or isn't, as expected of the arm.
     pub fn check(self, answer: &str) -> Result<Value> {
         let mut deployment: Value =
-            serde_json::from_str(answer).context("the API server answered something else than JSON")?;
+            serde_json::from_str(answer).context("the API server's answer is not JSON")?;
         let spec = deployment["spec"]["template"]["spec"].take();
         let containers = spec["containers"].as_array().map(Vec::as_slice).unwrap_or_default();
         let sleeps =
@@ -130,7 +127,7 @@ impl Arm {
         };
         if found != wanted {
             bail!(
-                "{}: expected (preStop hooks, probes, grace period) {wanted:?} in what comes back, found {found:?}",
+                "{}: expected (preStop hooks, probes, grace period) {wanted:?}, found {found:?}",
                 self.title()
             );
         }
@@ -150,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_arm_has_every_place_and_every_predecessor_twice() {
+    fn every_arm_has_every_position_and_every_predecessor_twice() {
         let rounds: Vec<_> = (0..14).map(order).collect();
         for arm in ARMS {
             for place in 0..COUNT {
@@ -164,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_back_is_held_against_what_the_arm_should_do() {
+    fn an_unexpected_answer_is_an_error() {
         let untouched = json!({"spec": {"template": {"spec": {
             "containers": [{"name": "a"}, {"name": "b"}],
             "terminationGracePeriodSeconds": 30,

@@ -1,4 +1,4 @@
-//! What the API server decides with: configurations of webhooks and policies, which are taken out and put back.
+//! Webhook configurations and policies, which are removed and created again.
 
 use std::time::{Duration, Instant};
 
@@ -13,11 +13,11 @@ use super::arms::NAMESPACE;
 use crate::install::RELEASE;
 use crate::interrupt;
 
-/// How long it may take until the API server knows of a change: it learns of policies once a second.
+/// The limit for a change to take effect: the API server reads policies once a second.
 const LIMIT: Duration = Duration::from_mins(1);
 const POLL: Duration = Duration::from_millis(50);
 
-/// In the order in which they are created: a policy without its binding does nothing.
+/// Ordered by creation: a policy without its binding has no effect.
 const KINDS: [&str; 3] =
     ["MutatingWebhookConfiguration", "ValidatingAdmissionPolicyBinding", "ValidatingAdmissionPolicy"];
 
@@ -25,7 +25,7 @@ const KINDS: [&str; 3] =
 pub struct Installed(Vec<DynamicObject>);
 
 impl Installed {
-    /// adieu's, as its chart has put them in and the operator has filled them in.
+    /// adieu's, as the chart created them and the operator completed them.
     pub async fn of_adieu(client: &Client) -> Result<Self> {
         let ours = ListParams::default().labels(&format!("app.kubernetes.io/instance={RELEASE}"));
         let mut all = Vec::new();
@@ -45,15 +45,15 @@ impl Installed {
         Ok(Self(all))
     }
 
-    /// Those of a manifest.
+    /// Those in a manifest.
     pub fn read(manifests: &str) -> Result<Self> {
         let mut all: Vec<DynamicObject> = serde_saphyr::from_multiple(manifests)?;
         all.sort_by_key(|object| KINDS.iter().position(|kind| *kind == kind_of(object)));
         Ok(Self(all))
     }
 
-    /// Puts them in, and waits until they are in effect.
-    pub async fn put_in(&self, probe: &Probe) -> Result<()> {
+    /// Creates them, and waits until they are in effect.
+    pub async fn create(&self, probe: &Probe) -> Result<()> {
         for object in &self.0 {
             let created = api(&probe.client, kind_of(object)).create(&PostParams::default(), object).await;
             created.with_context(|| format!("cannot create {}", object.name_any()))?;
@@ -62,8 +62,8 @@ impl Installed {
         self.wait_for_checks(&probe.client).await
     }
 
-    /// Returns once the controller manager has checked the types of every policy, which takes processor time that
-    /// requests would wait for.
+    /// Waits until the controller manager has type-checked every policy, which uses CPU time that requests would wait
+    /// for.
     async fn wait_for_checks(&self, client: &Client) -> Result<()> {
         let started = Instant::now();
         for policy in self.0.iter().filter(|object| kind_of(object) == "ValidatingAdmissionPolicy") {
@@ -77,8 +77,8 @@ impl Installed {
         Ok(())
     }
 
-    /// Takes them out, and waits until they are in effect no more.
-    pub async fn take_out(&self, probe: &Probe) -> Result<()> {
+    /// Deletes them, and waits until they have no effect.
+    pub async fn delete(&self, probe: &Probe) -> Result<()> {
         for object in &self.0 {
             let (api, name) = (api(&probe.client, kind_of(object)), object.name_any());
             let deleted = api.delete(&name, &DeleteParams::default()).await;
@@ -101,16 +101,16 @@ fn types(kind: &str) -> TypeMeta {
     TypeMeta { api_version: "admissionregistration.k8s.io/v1".into(), kind: kind.into() }
 }
 
-/// Asks what is in effect.
+/// Checks which of them are in effect.
 pub struct Probe {
-    /// Of an administrator.
+    /// An administrator's client.
     pub client: Client,
-    /// Of the operator's account, which the policies are about.
+    /// A client of the operator's account, which the policies apply to.
     pub operator: Client,
-    /// A Deployment that opts in.
+    /// An opted-in Deployment.
     pub annotated: DynamicObject,
-    /// One that is there, and that is not opted in.
-    pub stranger: String,
+    /// The name of an existing one that is not opted in.
+    pub unmanaged: String,
 }
 
 impl Probe {
@@ -124,29 +124,29 @@ impl Probe {
             }
             ensure!(
                 started.elapsed() < LIMIT,
-                "waited {} s until webhook and policy are in effect: {in_effect}, and they are: {found:?}",
+                "waited {} s for (webhook, policy) to be in effect: {in_effect}, found {found:?}",
                 LIMIT.as_secs()
             );
             sleep(POLL).await;
         }
     }
 
-    /// Whether an opted-in Deployment comes back with something injected.
+    /// Whether an opted-in Deployment is injected.
     async fn webhook(&self) -> Result<bool> {
         let dry_run = PostParams { dry_run: true, ..PostParams::default() };
         let created = Self::deployments(&self.client).create(&dry_run, &self.annotated).await?;
         Ok(created.data["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] != 30)
     }
 
-    /// Whether the operator is refused what it may never do.
+    /// Whether the operator is denied a forbidden change.
     async fn policy(&self) -> Result<bool> {
         let dry_run = PatchParams { dry_run: true, ..PatchParams::default() };
         let other: Value = json!([{"op": "add", "path": "/spec/minReadySeconds", "value": 7}]);
         let patch = Patch::Json::<()>(serde_json::from_value(other)?);
-        match Self::deployments(&self.operator).patch(&self.stranger, &dry_run, &patch).await {
+        match Self::deployments(&self.operator).patch(&self.unmanaged, &dry_run, &patch).await {
             Ok(_) => Ok(false),
             Err(kube::Error::Api(status)) if status.message.contains("ValidatingAdmissionPolicy") => Ok(true),
-            Err(error) => Err(error).context("cannot ask as the operator"),
+            Err(error) => Err(error).context("a request as the operator failed"),
         }
     }
 

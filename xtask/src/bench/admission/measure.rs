@@ -1,6 +1,5 @@
-//! Sends the requests, one after the other on one connection, and holds what comes back against what should.
+//! Sends the requests one after another on one connection, and checks the answers.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -9,19 +8,18 @@ use kube::Client;
 use tokio::time::sleep;
 
 use super::arms::{ARMS, Arm, COUNT, order};
-use super::report::Calls;
+use super::calls::AllCalls;
 use crate::interrupt;
 use crate::progress::Step;
 use crate::workspace::Workspace;
 
-/// Requests of each arm before those that count: connections are made, expressions compiled, heaps grown.
+/// Requests of each arm that don't count, until connections are open, expressions compiled and heaps grown.
 const WARM_UP: u32 = 300;
-/// How long it may take until every arm does what it should: the API server learns of webhooks and policies
-/// by watches.
+/// The limit until every arm is in effect: the API server watches webhooks and policies.
 const LIMIT: Duration = Duration::from_mins(1);
 const POLL: Duration = Duration::from_millis(200);
 
-/// Measures every arm, in turns.
+/// Measures all arms, alternating.
 pub async fn measure(client: Client, workspace: &Workspace, requests: u32) -> Result<(Samples, AllCalls)> {
     let session = Session::new(client, workspace)?;
     session.wait_until_effective().await?;
@@ -32,7 +30,7 @@ pub async fn measure(client: Client, workspace: &Workspace, requests: u32) -> Re
     let calls = session.calls().await?.since(&before);
     step.done();
     for (arm, calls) in calls.of_webhooks() {
-        // One that is called for another's requests would add to both.
+        // A webhook that is called for another arm would add to both.
         if calls.count != u64::from(requests) {
             bail!(
                 "the webhook of {} was called {} times for {requests} requests: does something else write \
@@ -45,10 +43,10 @@ pub async fn measure(client: Client, workspace: &Workspace, requests: u32) -> Re
     Ok((samples, calls))
 }
 
-/// Seconds of every request, by arm.
+/// Latencies in seconds, by arm.
 pub type Samples = [(Arm, Vec<f64>); COUNT];
 
-/// A connection, and what is sent on it.
+/// A connection with the requests to send.
 struct Session {
     client: Client,
     bodies: [(Arm, Vec<u8>); COUNT],
@@ -63,9 +61,9 @@ impl Session {
         Ok(Self { client, bodies })
     }
 
-    /// Returns once every arm does what it should.
+    /// Waits until every arm is in effect.
     async fn wait_until_effective(&self) -> Result<()> {
-        let step = Step::start("waiting until every arm does what it should");
+        let step = Step::start("waiting until every arm is in effect");
         let started = Instant::now();
         while let Err(error) = self.effective().await {
             interrupt::check()?;
@@ -85,7 +83,7 @@ impl Session {
         for arm in ARMS {
             specs.push(arm.check(&self.create(arm).await?.1)?);
         }
-        let [_, _, injected @ ..] = specs.as_slice() else { bail!("there are more arms") };
+        let [_, _, injected @ ..] = specs.as_slice() else { bail!("the number of arms has changed") };
         if let [first, others @ ..] = injected
             && let Some(other) = others.iter().find(|other| *other != first)
         {
@@ -99,7 +97,7 @@ impl Session {
         Ok(())
     }
 
-    /// Creates with every arm in each of `rounds` rounds.
+    /// Sends one request of every arm in each of `rounds` rounds.
     async fn rounds(&self, rounds: u32, step: &Step) -> Result<Samples> {
         let mut samples: Samples = ARMS.map(|arm| (arm, Vec::new()));
         for round in 0..rounds {
@@ -114,7 +112,8 @@ impl Session {
         Ok(samples)
     }
 
-    /// One dry-run create: how many seconds it took from its first byte to the answer's last, and the answer.
+    /// Sends one dry-run create. Returns the seconds from its first byte to the last byte of the answer, and the
+    /// answer.
     async fn create(&self, arm: Arm) -> Result<(f64, String)> {
         let body = self.bodies.iter().find(|(of, _)| *of == arm).map(|(_, body)| body.clone());
         let path = format!("/apis/apps/v1/namespaces/{}/deployments?dryRun=All", arm.namespace());
@@ -128,90 +127,6 @@ impl Session {
     }
 
     async fn calls(&self) -> Result<AllCalls> {
-        AllCalls::ask(&self.client).await
-    }
-}
-
-/// The calls of every webhook that was called, by its name.
-#[derive(Debug, Default)]
-pub struct AllCalls(BTreeMap<String, Calls>);
-
-impl AllCalls {
-    /// How often the API server has called each webhook, and how long it waited.
-    pub async fn ask(client: &Client) -> Result<Self> {
-        let metrics = client.request_text(Request::get("/metrics").body(Vec::new())?).await;
-        Ok(Self::read(&metrics.context("cannot read the API server's metrics")?))
-    }
-
-    /// Those of one webhook, by its name.
-    pub fn of(&self, webhook: &str) -> Calls {
-        self.0.get(webhook).copied().unwrap_or_default()
-    }
-
-    /// Reads them from the API server's metrics.
-    fn read(metrics: &str) -> Self {
-        const PREFIX: &str = "apiserver_admission_webhook_admission_duration_seconds_";
-        let mut all = BTreeMap::<String, Calls>::new();
-        for line in metrics.lines().filter_map(|line| line.strip_prefix(PREFIX)) {
-            let name = line.split_once("name=\"").and_then(|(_, rest)| rest.split_once('"'));
-            let value = line.rsplit_once(' ').and_then(|(_, value)| value.parse::<f64>().ok());
-            let (Some((name, _)), Some(value)) = (name, value) else { continue };
-            let calls = all.entry(name.to_owned()).or_default();
-            if line.starts_with("sum{") {
-                calls.seconds += value;
-            } else if line.starts_with("count{") {
-                // A counter that is a whole number, in the form of all numbers there.
-                #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-                let count = value as u64;
-                calls.count += count;
-            }
-        }
-        Self(all)
-    }
-
-    pub fn since(&self, earlier: &Self) -> Self {
-        let difference = |(name, calls): (&String, &Calls)| {
-            let before = earlier.0.get(name).copied().unwrap_or_default();
-            let count = calls.count.saturating_sub(before.count);
-            (name.clone(), Calls { count, seconds: calls.seconds - before.seconds })
-        };
-        Self(self.0.iter().map(difference).collect())
-    }
-
-    /// Those of the arms that have a webhook.
-    pub fn of_webhooks(&self) -> impl Iterator<Item = (Arm, Calls)> {
-        ARMS.into_iter().filter_map(|arm| Some((arm, self.of(arm.webhook()?))))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const METRICS: &str = r#"# TYPE apiserver_admission_webhook_admission_duration_seconds histogram
-apiserver_admission_webhook_admission_duration_seconds_bucket{name="annotated.adieu.dev",operation="CREATE",rejected="false",type="admit",le="+Inf"} 7
-apiserver_admission_webhook_admission_duration_seconds_sum{name="annotated.adieu.dev",operation="CREATE",rejected="false",type="admit"} 0.5
-apiserver_admission_webhook_admission_duration_seconds_count{name="annotated.adieu.dev",operation="CREATE",rejected="false",type="admit"} 7
-apiserver_admission_webhook_admission_duration_seconds_sum{name="annotated.adieu.dev",operation="UPDATE",rejected="false",type="admit"} 0.25
-apiserver_admission_webhook_admission_duration_seconds_count{name="annotated.adieu.dev",operation="UPDATE",rejected="false",type="admit"} 2
-apiserver_admission_webhook_request_total{name="noop.adieu-bench.svc"} 99
-"#;
-
-    #[test]
-    fn calls_are_read_from_the_metrics_and_counted_from_an_earlier_reading() {
-        let all = AllCalls::read(METRICS);
-        let of = |all: &AllCalls| all.of_webhooks().collect::<Vec<_>>();
-        assert_eq!(
-            of(&all),
-            [
-                (Arm::Noop, Calls::default()),
-                (Arm::Patch, Calls::default()),
-                (Arm::Condition, Calls::default()),
-                (Arm::Adieu, Calls { count: 9, seconds: 0.75 }),
-                (Arm::Labelled, Calls::default()),
-            ]
-        );
-        let later = AllCalls::read(&METRICS.replace("} 7", "} 10").replace("} 0.5", "} 0.75"));
-        assert_eq!(of(&later.since(&all))[3], (Arm::Adieu, Calls { count: 3, seconds: 0.25 }));
+        AllCalls::fetch(&self.client).await
     }
 }

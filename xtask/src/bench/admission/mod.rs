@@ -1,13 +1,14 @@
-//! What admission adds to the latency of a request, with arms side by side in one run: none, a webhook that
-//! does nothing, one that only sends a patch, a MutatingAdmissionPolicy, and adieu as its chart installs it. And what
-//! adieu adds for what nobody opted in.
+//! The latency that admission adds to a request, with several arms in one run: no admission, a do-nothing webhook,
+//! one that only sends a patch, a MutatingAdmissionPolicy, and adieu. Also the latency that adieu adds to objects
+//! that are not opted in.
 
+mod alternatives;
 mod arms;
+mod calls;
 mod installed;
 mod measure;
 mod report;
-mod rivals;
-mod strangers;
+mod unmanaged;
 
 use std::fs;
 use std::path::PathBuf;
@@ -20,13 +21,13 @@ use crate::cluster::{self, Cluster, Name};
 use crate::target::{External, Target};
 use crate::workspace::Workspace;
 use crate::{image, install, interrupt};
+use alternatives::Alternatives;
 use report::{Report, Setting};
-use rivals::Rivals;
 
 /// `cargo xtask bench admission`
 #[derive(Args)]
 pub struct Options {
-    /// Which of our clusters to use; it is started if it doesn't run
+    /// The cluster to use; it is started if it doesn't run
     #[arg(long, default_value = "bench", value_name = "NAME")]
     name: Name,
 
@@ -42,7 +43,7 @@ pub struct Options {
     report: Option<PathBuf>,
 }
 
-/// Measures. An error where adieu misses a bar; the figures are shown and written all the same.
+/// Measures, and reports the figures. It is an error if adieu exceeds a limit.
 pub fn run(options: &Options, docs: Option<&str>) -> Result<()> {
     interrupt::watch()?;
     let workspace = Workspace::find()?;
@@ -63,7 +64,7 @@ fn compare(target: &Target, requests: u32) -> Result<Report> {
     install::install(target, &install::Options::default())?;
     let image = image::app(target.workspace(), "noop-webhook")?;
     target.load_image(&image.archive)?;
-    let floor = Rivals::new(target).set_up(&image)?;
+    let floor = Alternatives::new(target).set_up(&image)?;
     let version = target.with_client(|client| async move { Ok(client.apiserver_version().await?) });
     let setting = Setting {
         kubernetes: version.context("cannot ask for the API server's version")?.git_version,
@@ -72,15 +73,15 @@ fn compare(target: &Target, requests: u32) -> Result<Report> {
     };
     let (samples, calls) =
         target.with_client(|client| measure::measure(client, target.workspace(), requests))?;
-    // Each of them three requests, with each of four things in effect.
-    let strangers = strangers::measure(target, &floor, requests / 2)?;
-    Report::new(setting, &samples, &calls, &strangers)
+    // Three operations in each of four configurations.
+    let unmanaged = unmanaged::measure(target, &floor, requests / 2)?;
+    Report::new(setting, &samples, &calls, &unmanaged)
 }
 
 fn clean_up(target: &Target, started: Option<Cluster>) -> Result<()> {
     if let Some(cluster) = started {
         return cluster::down(&cluster);
     }
-    Rivals::new(target).remove()?;
+    Alternatives::new(target).remove()?;
     install::uninstall(target)
 }

@@ -1,69 +1,70 @@
-//! What was measured, whether it will do, and how it is shown.
+//! The figures, and the limits for adieu.
 
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
 use super::arms::Arm;
-use super::measure::{AllCalls, Samples};
-use super::strangers::{ACTS, Act, Strangers, WITHS, With};
+use super::calls::{AllCalls, Calls};
+use super::measure::Samples;
+use super::unmanaged::{CONFIGURATIONS, Configuration, OPERATIONS, Operation, UnmanagedSamples};
 use crate::bench::statistics::Percentiles;
 use crate::figures::Figures;
 
-/// What adieu may add at the median, as a multiple of what a webhook adds that has the same patch ready.
+/// The limit for the latency that adieu adds at the median, relative to a webhook that has the same patch ready.
 const READY_BAR: f64 = 1.10;
-/// And of what a MutatingAdmissionPolicy adds.
+/// The same limit relative to a MutatingAdmissionPolicy.
 const MAP_BAR: f64 = 1.05;
-/// What it may add for a pod that is not opted in, as a multiple of what a do-nothing webhook adds.
-const STRANGER_POD_BAR: f64 = 0.1;
-/// And for a workload.
-const STRANGER_WORKLOAD_BAR: f64 = 0.5;
-/// How much more than the floor adieu may add where the floor itself is above a bar.
-const OF_FLOOR: f64 = 1.1;
+/// The limit for a pod that is not opted in, relative to a do-nothing webhook.
+const UNMANAGED_POD_BAR: f64 = 0.1;
+/// The same limit for a workload.
+const UNMANAGED_WORKLOAD_BAR: f64 = 0.5;
+/// The limit relative to the minimal configuration, if that exceeds another limit.
+const RELATIVE_TO_FLOOR: f64 = 1.1;
 
 /// The figures of a run.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
-    /// What adieu adds at the median, as a multiple of what a webhook adds that has the same patch ready.
+    /// The latency that adieu adds at the median, relative to a webhook that has the same patch ready.
     #[serde(rename = "ratio_to_ready")]
     pub ratio_to_ready: f64,
-    /// And of what a MutatingAdmissionPolicy adds.
+    /// The same relative to a MutatingAdmissionPolicy.
     #[serde(rename = "ratio_to_map")]
     pub ratio_to_map: f64,
-    /// What it adds for a pod that is not opted in, as a multiple of what a do-nothing webhook adds.
+    /// The latency that adieu adds for a pod that is not opted in, relative to a do-nothing webhook.
     #[serde(rename = "ratio_stranger_pod")]
     pub ratio_stranger_pod: f64,
-    /// And for a workload: the worse of creating and updating one.
+    /// The same for a workload: creation or update, whichever is worse.
     #[serde(rename = "ratio_stranger_workload")]
     pub ratio_stranger_workload: f64,
-    /// The same of the least with which annotations and the operator's account can be looked at.
+    /// The same of the minimal configuration that evaluates annotations and the operator's account.
     #[serde(rename = "ratio_stranger_workload_floor")]
     pub ratio_stranger_workload_floor: f64,
-    /// The same of a webhook that selects pods by a label which no stranger has.
+    /// The same of a webhook with a label selector for pods.
     #[serde(rename = "ratio_stranger_pod_floor")]
     pub ratio_stranger_pod_floor: f64,
-    /// The first two, of a webhook with the patch ready that is asked about what carries an annotation.
+    /// `ratio_to_ready` of a webhook with the patch ready that selects by an annotation.
     #[serde(rename = "ratio_to_ready_floor")]
     pub ratio_to_ready_floor: f64,
-    /// See there.
+    /// `ratio_to_map` of the same.
     #[serde(rename = "ratio_to_map_floor")]
     pub ratio_to_map_floor: f64,
-    /// And for what is created in a labelled namespace.
+    /// `ratio_to_ready` of adieu in a labelled namespace.
     #[serde(rename = "ratio_to_ready_labelled")]
     pub ratio_to_ready_labelled: f64,
-    /// See there.
+    /// `ratio_to_map` of the same.
     #[serde(rename = "ratio_to_map_labelled")]
     pub ratio_to_map_labelled: f64,
-    /// What was measured, and on what.
+    /// The environment of the run.
     #[serde(flatten)]
     setting: Setting,
     /// Without admission.
     none: ArmReport,
     /// With a webhook that does nothing.
     noop: ArmReport,
-    /// With a webhook that answers at once with what adieu answers.
+    /// With a webhook that has adieu's patch ready.
     patch: ArmReport,
-    /// With the same one, which is asked about what carries an annotation.
+    /// With the same webhook, which selects by an annotation.
     condition: ArmReport,
     /// With a MutatingAdmissionPolicy.
     map: ArmReport,
@@ -71,29 +72,20 @@ pub struct Report {
     adieu: ArmReport,
     /// With adieu, in a labelled namespace.
     labelled: ArmReport,
-    /// Of what nobody opted in: creating a Deployment, updating one, and creating a pod.
-    strangers: [StrangerReport; 3],
+    /// For objects that are not opted in: creating a Deployment, updating one, and creating a pod.
+    unmanaged: [UnmanagedReport; 3],
 }
 
-/// What was measured, and on what.
+/// The environment of a run.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Setting {
     /// The API server's version.
     pub kubernetes: String,
-    /// Processors of the machine that measured.
+    /// Processors of the machine.
     pub cores: usize,
     /// Measured requests of each arm.
     pub requests: u32,
-}
-
-/// Calls of a webhook.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
-pub struct Calls {
-    /// How many.
-    pub count: u64,
-    /// How long the API server was busy with them altogether, until the patch was applied.
-    pub seconds: f64,
 }
 
 /// The figures of an arm.
@@ -101,17 +93,17 @@ pub struct Calls {
 #[serde(rename_all = "camelCase")]
 struct ArmReport {
     latency_seconds: Percentiles,
-    /// Above the arm without admission.
+    /// The difference to the arm without admission.
     added_seconds: Percentiles,
-    /// Of its webhook, where it has one.
+    /// The calls of its webhook, if it has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     calls: Option<Calls>,
 }
 
-/// The figures of one request of what nobody opted in.
+/// The figures of one operation on objects that are not opted in.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct StrangerReport {
+struct UnmanagedReport {
     request: &'static str,
     nothing: ArmReport,
     noop: ArmReport,
@@ -119,48 +111,49 @@ struct StrangerReport {
     floor: ArmReport,
 }
 
-impl StrangerReport {
-    fn new(act: Act, strangers: &Strangers) -> Result<Self> {
-        let latency = |with: With| {
-            Percentiles::of(&strangers.of(act, with)).with_context(|| format!("no {}", act.title()))
+impl UnmanagedReport {
+    fn new(operation: Operation, unmanaged: &UnmanagedSamples) -> Result<Self> {
+        let latency = |with: Configuration| {
+            Percentiles::of(&unmanaged.of(operation, with))
+                .with_context(|| format!("no {}", operation.title()))
         };
-        let none = latency(With::Nothing)?;
-        let report = |with: With| -> Result<ArmReport> {
+        let none = latency(Configuration::Nothing)?;
+        let report = |with: Configuration| -> Result<ArmReport> {
             let latency_seconds = latency(with)?;
             Ok(ArmReport { latency_seconds, added_seconds: latency_seconds.above(none), calls: None })
         };
-        let [nothing, noop, adieu, floor] = WITHS.map(report);
+        let [nothing, noop, adieu, floor] = CONFIGURATIONS.map(report);
         let found =
-            Self { request: act.title(), nothing: nothing?, noop: noop?, adieu: adieu?, floor: floor? };
+            Self { request: operation.title(), nothing: nothing?, noop: noop?, adieu: adieu?, floor: floor? };
         if found.noop.added_seconds.p50 <= 0.0 {
             bail!(
-                "{}: the do-nothing webhook added nothing at the median: this run shows nothing",
-                act.title()
+                "{}: the do-nothing webhook added no latency at the median: the run is invalid",
+                operation.title()
             );
         }
         Ok(found)
     }
 
-    /// What is added at the median, as a multiple of what the do-nothing webhook adds.
+    /// The added latency at the median, relative to the do-nothing webhook.
     fn ratio(&self, of: &ArmReport) -> f64 {
         of.added_seconds.p50 / self.noop.added_seconds.p50
     }
 
-    fn of(&self, with: With) -> &ArmReport {
+    fn of(&self, with: Configuration) -> &ArmReport {
         match with {
-            With::Nothing => &self.nothing,
-            With::Noop => &self.noop,
-            With::Adieu => &self.adieu,
-            With::Floor => &self.floor,
+            Configuration::Nothing => &self.nothing,
+            Configuration::Noop => &self.noop,
+            Configuration::Adieu => &self.adieu,
+            Configuration::Floor => &self.floor,
         }
     }
 }
 
-/// A ratio, and what it is held against.
+/// A ratio with its limit.
 struct Bar {
     ratio: f64,
     limit: f64,
-    /// Where the API server itself makes it impossible, what the best would be.
+    /// The ratio of the minimal configuration, which nothing can improve on.
     floor: Option<f64>,
     what: &'static str,
 }
@@ -170,15 +163,20 @@ impl Bar {
         self.ratio <= self.limit
     }
 
-    /// Whether nothing that decides by the same injection could meet it, and adieu adds hardly more than that would.
+    /// Whether the minimal configuration exceeds the limit too, and adieu adds hardly more than that.
     fn is_out_of_reach(&self) -> bool {
-        self.floor.is_some_and(|floor| floor > self.limit && self.ratio <= floor * OF_FLOOR)
+        self.floor.is_some_and(|floor| floor > self.limit && self.ratio <= floor * RELATIVE_TO_FLOOR)
     }
 }
 
 impl Report {
-    /// The figures of a run. An error where it shows nothing: no rival adds anything.
-    pub fn new(setting: Setting, samples: &Samples, calls: &AllCalls, strangers: &Strangers) -> Result<Self> {
+    /// The figures of a run. It is an error if one of the alternatives adds no latency.
+    pub fn new(
+        setting: Setting,
+        samples: &Samples,
+        calls: &AllCalls,
+        unmanaged: &UnmanagedSamples,
+    ) -> Result<Self> {
         let latency = |arm: Arm| {
             let of = samples.iter().find(|(of, _)| *of == arm);
             of.and_then(|(_, samples)| Percentiles::of(samples)).context("an arm without requests")
@@ -194,13 +192,13 @@ impl Report {
         let (map, adieu, labelled) = (report(Arm::Policy)?, report(Arm::Adieu)?, report(Arm::Labelled)?);
         for (arm, report) in [(Arm::Patch, &patch), (Arm::Policy, &map)] {
             if report.added_seconds.p50 <= 0.0 {
-                bail!("{} added nothing at the median: this run shows nothing", arm.title());
+                bail!("{} added no latency at the median: the run is invalid", arm.title());
             }
         }
         let ratio = |one: &ArmReport, other: &ArmReport| one.added_seconds.p50 / other.added_seconds.p50;
-        let [create, update, pod] = ACTS.map(|act| StrangerReport::new(act, strangers));
-        let strangers = [create?, update?, pod?];
-        let [create, update, pod] = &strangers;
+        let [create, update, pod] = OPERATIONS.map(|operation| UnmanagedReport::new(operation, unmanaged));
+        let unmanaged = [create?, update?, pod?];
+        let [create, update, pod] = &unmanaged;
         Ok(Self {
             ratio_to_ready: ratio(&adieu, &patch),
             ratio_to_map: ratio(&adieu, &map),
@@ -220,7 +218,7 @@ impl Report {
             map,
             adieu,
             labelled,
-            strangers,
+            unmanaged,
         })
     }
 
@@ -240,20 +238,20 @@ impl Report {
             },
             Bar {
                 ratio: self.ratio_stranger_pod,
-                limit: STRANGER_POD_BAR,
+                limit: UNMANAGED_POD_BAR,
                 floor: Some(self.ratio_stranger_pod_floor),
                 what: "what a do-nothing webhook adds, for a pod that is not opted in",
             },
             Bar {
                 ratio: self.ratio_stranger_workload,
-                limit: STRANGER_WORKLOAD_BAR,
+                limit: UNMANAGED_WORKLOAD_BAR,
                 floor: Some(self.ratio_stranger_workload_floor),
                 what: "what a do-nothing webhook adds, for a workload that is not opted in",
             },
         ]
     }
 
-    /// An error where adieu misses a bar that can be met.
+    /// It is an error if adieu exceeds a limit that can be met.
     pub fn verdict(&self) -> Result<()> {
         let missed: Vec<_> = self
             .bars()
@@ -267,7 +265,7 @@ impl Report {
         Ok(())
     }
 
-    /// The figures for people.
+    /// The figures as a table.
     pub fn figures(&self) -> Figures {
         let mut figures =
             Figures::new(["dry run", "p50", "p90", "p99", "added p50", "added p90", "added p99"]);
@@ -290,12 +288,12 @@ impl Report {
         ] {
             row(format!("create of an opted-in Deployment: {}", arm.title()), report, arm != Arm::None);
         }
-        for (act, found) in ACTS.iter().zip(&self.strangers) {
-            for with in WITHS {
+        for (operation, found) in OPERATIONS.iter().zip(&self.unmanaged) {
+            for with in CONFIGURATIONS {
                 row(
-                    format!("{} that is not opted in: {}", act.title(), with.title()),
+                    format!("{} that is not opted in: {}", operation.title(), with.title()),
                     found.of(with),
-                    with != With::Nothing,
+                    with != Configuration::Nothing,
                 );
             }
         }
@@ -318,103 +316,13 @@ impl Report {
         ));
         let Setting { kubernetes, cores, requests } = &self.setting;
         figures.remarks.push(format!(
-            "{requests} creates of an opted-in Deployment with each, and half as many of every other request, by \
-             turns, on Kubernetes {kubernetes} with {cores} cores for everything."
+            "{requests} creates of an opted-in Deployment with each, and half as many of every other request, \
+             alternating, on Kubernetes {kubernetes} with {cores} cores for everything."
         ));
         figures
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::Value;
-
-    use super::*;
-
-    /// A run in which each arm adds so many milliseconds, and for strangers adieu and the floor add so many times
-    /// what the do-nothing webhook adds: to a create, an update and a pod.
-    fn report(patch: f64, map: f64, adieu: f64, strangers: [[f64; 2]; 3]) -> Result<Report> {
-        let setting = Setting { kubernetes: "v1.36.3".into(), cores: 2, requests: 1000 };
-        let adds = |added: f64| vec![0.002 + added / 1000.0; 1000];
-        let samples = [
-            (Arm::None, adds(0.0)),
-            (Arm::Noop, adds(1.0)),
-            (Arm::Patch, adds(patch)),
-            (Arm::Condition, adds(patch)),
-            (Arm::Policy, adds(map)),
-            (Arm::Adieu, adds(adieu)),
-            (Arm::Labelled, adds(patch)),
-        ];
-        let mut measured = Strangers::default();
-        for (act, [adieu, floor]) in ACTS.into_iter().zip(strangers) {
-            for (with, added) in WITHS.into_iter().zip([0.0, 1.0, adieu, floor]) {
-                measured.push(act, with, 0.002 + added / 1000.0);
-            }
-        }
-        Report::new(setting, &samples, &AllCalls::default(), &measured)
-    }
-
-    const GOOD: [[f64; 2]; 3] = [[0.4, 0.4], [0.45, 0.45], [0.05, 0.0]];
-
-    fn verdict(report: Result<Report>) -> String {
-        report.unwrap().verdict().err().map(|error| error.to_string()).unwrap_or_default()
-    }
-
-    #[test]
-    fn the_bars_are_on_what_is_added_at_the_median() {
-        assert_eq!(verdict(report(2.0, 2.1, 2.15, GOOD)), "");
-        let slow = verdict(report(2.0, 4.0, 2.4, GOOD));
-        assert!(
-            slow.contains("1.20 times what a webhook with the same patch ready adds, at most 1.1 is"),
-            "{slow}"
-        );
-        assert!(!slow.contains("Policy") && !slow.contains("not opted in"), "{slow}");
-        let slower = verdict(report(0.9, 1.0, 1.2, GOOD));
-        assert!(
-            slower.contains("1.20 times what a MutatingAdmissionPolicy adds, at most 1.05 is"),
-            "{slower}"
-        );
-        let pods = verdict(report(2.0, 4.0, 2.0, [GOOD[0], GOOD[1], [0.2, 0.0]]));
-        assert!(pods.contains("0.20 times what a do-nothing webhook adds, for a pod"), "{pods}");
-    }
-
-    #[test]
-    fn of_strangers_workloads_the_worse_counts_and_the_floor_excuses() {
-        for (create, update, missed) in [
-            ([0.4, 0.4], [0.5, 0.5], false),
-            ([0.6, 0.4], [0.4, 0.4], true),
-            ([0.4, 0.4], [0.6, 0.49], true),
-            // Nobody could: the floor is above the bar.
-            ([0.4, 0.4], [0.6, 0.58], false),
-            ([0.4, 0.4], [0.7, 0.58], true),
-        ] {
-            let said = verdict(report(2.0, 4.0, 2.0, [create, update, GOOD[2]]));
-            assert_eq!(
-                said.contains("for a workload that is not opted in"),
-                missed,
-                "{create:?} {update:?}: {said}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_run_in_which_a_rival_adds_nothing_shows_nothing() {
-        assert!(report(0.0, 4.0, 1.0, GOOD).is_err());
-        assert!(report(1.0, -1.0, 1.0, GOOD).is_err());
-    }
-
-    #[test]
-    fn the_ratios_are_at_the_top_of_the_report() {
-        let json: Value = serde_json::to_value(report(1.0, 4.0, 2.0, GOOD).unwrap()).unwrap();
-        for (key, expected) in [
-            ("ratio_to_ready", 2.0),
-            ("ratio_to_map", 0.5),
-            ("ratio_stranger_pod", 0.05),
-            ("ratio_stranger_workload", 0.45),
-        ] {
-            assert!((json[key].as_f64().unwrap() - expected).abs() < 1e-6, "{key}: {json}");
-        }
-        assert_eq!((&json["requests"], &json["cores"]), (&1000.into(), &2.into()));
-        assert!((json["adieu"]["addedSeconds"]["p99"].as_f64().unwrap() - 0.002).abs() < 1e-9, "{json}");
-    }
-}
+#[path = "report_tests.rs"]
+mod tests;

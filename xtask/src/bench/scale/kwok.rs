@@ -1,4 +1,4 @@
-//! kwok, which plays kubelet for nodes that aren't there.
+//! kwok, which simulates nodes and their kubelets.
 
 use std::process::{Child, Stdio};
 
@@ -7,13 +7,13 @@ use anyhow::{Context, Result};
 use crate::target::Target;
 use crate::toolchain;
 
-/// The annotation of nodes that it plays.
+/// The annotation of nodes that it simulates.
 pub const NODE: (&str, &str) = ("kwok.x-k8s.io/node", "fake");
 
-/// What becomes of nodes and pods.
+/// The stages of nodes and pods.
 const STAGES: &str = "tests/cluster/kwok/stages.yaml";
 
-/// Its process, which ends with this.
+/// Its process, which ends when this is dropped.
 pub struct Kwok(Child);
 
 impl Kwok {
@@ -25,9 +25,9 @@ impl Kwok {
         kwok.arg("--kubeconfig").arg(target.kubeconfig());
         kwok.arg(format!("--manage-nodes-with-annotation-selector={annotation}={value}"));
         kwok.arg("--config").arg(target.workspace().root().join(STAGES));
-        // As the kubelet. Without leases the nodes would be taken for lost.
+        // Like a kubelet. Without leases the nodes would become unreachable.
         kwok.arg("--node-lease-duration-seconds=40");
-        // Of no machine: RFC 5737.
+        // A documentation address (RFC 5737).
         kwok.arg("--node-ip=192.0.2.1");
         let log = target.workspace().log("kwok");
         let log = std::fs::File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
@@ -38,7 +38,7 @@ impl Kwok {
 
 impl Drop for Kwok {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // It may have exited.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }

@@ -1,12 +1,12 @@
-//! How adieu takes thousands of workloads: memory, requests, and how fast all are as they should be once its
-//! webhook was away, beside bare loops that send the same patches in the same run: as the operator, whose writes
-//! the guard looks at, and as anybody. The nodes and the pods are kwok's: the API server has all of their
-//! objects, and nothing runs in them. With `--by policy` it measures what policies cost at that size instead.
+//! Measures adieu with thousands of workloads: memory, requests, and the time to inject all of them after the
+//! operator was scaled to zero, beside loops that send the same patches in the same run: as the operator, whose
+//! writes the guard checks, and as an administrator. kwok simulates nodes and pods, so the API server has all objects
+//! and nothing runs. With `--by policy` it measures the cost of policies at that size.
 
-mod field;
+mod deployments;
+mod fleet;
 mod kwok;
 mod operator;
-mod place;
 mod policy;
 mod report;
 mod rest;
@@ -23,28 +23,28 @@ use crate::cluster::{self, Cluster, Name, require_running};
 use crate::target::Target;
 use crate::workspace::Workspace;
 use crate::{install, interrupt};
-use field::{Bare, Field, Sender};
+use fleet::{Fleet, Identity, PatchLoop};
 use kwok::Kwok;
 use operator::Operator;
-use report::{Loops, Report, Stage};
+use report::{LoopResults, Report, Stage};
 
-/// At full size.
+/// The number of Deployments at full size.
 pub const DEPLOYMENTS: u32 = 5000;
 
-/// What a replica is sure to get here, where it shares two cores with the API server, as the bare loops do: by
-/// the chart's own request it would have a fraction of their share.
+/// The CPU request of a replica, which shares two cores with the API server, as the loops do. With the chart's own
+/// request its share would be a fraction of theirs.
 const CPU: &str = "resources.requests.cpu=500m";
-/// How often each loop runs, by turns: one run's rate differs from the next one's by up to a third.
+/// How often the loops alternate: rates differ by up to a third between rounds.
 const ROUNDS: u32 = 3;
 
 /// `cargo xtask bench scale`
 #[derive(Args)]
 pub struct Options {
-    /// The cluster to start; it is taken down at the end
+    /// The cluster to start; it is removed at the end
     #[arg(long, default_value = "bench", value_name = "NAME")]
     pub name: Name,
 
-    /// Deployments at full size, of 10 pods each; half of them come first
+    /// Deployments at full size, of 10 pods each; the first stage has half of them
     #[arg(long, default_value_t = DEPLOYMENTS, value_parser = clap::value_parser!(u32).range(100..=20_000))]
     pub deployments: u32,
 
@@ -60,13 +60,13 @@ pub struct Options {
 /// How Deployments are opted in.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum By {
-    /// Each by its own annotation: how fast all are injected after the webhook was away, beside bare loops
+    /// By annotations: how fast all are injected, beside loops that send the same patches
     Annotation,
-    /// By policies of 250 namespaces and 21 of the cluster: CPU, and admission beside a policy change
+    /// By policies of 250 namespaces and 21 cluster policies: CPU, and admission during a policy change
     Policy,
 }
 
-/// Measures. An error where adieu misses a bar; the figures are shown and written all the same.
+/// Measures, and reports the figures. It is an error if adieu misses a limit.
 pub fn run(options: &Options, docs: Option<&str>) -> Result<()> {
     interrupt::watch()?;
     let workspace = Workspace::find()?;
@@ -83,8 +83,7 @@ pub fn run(options: &Options, docs: Option<&str>) -> Result<()> {
     }
 }
 
-/// As a test, where interrupts are watched already: all workloads are brought in, within the memory that a
-/// replica may have.
+/// Checks, as part of `cargo xtask test`, that all workloads are injected within the memory limit of a replica.
 pub fn prove(workspace: &Workspace, options: &Options, docs: Option<&str>) -> Result<()> {
     report(workspace, options, docs)?.verdict_of_memory()
 }
@@ -105,8 +104,8 @@ fn write(options: &Options, report: &Value) -> Result<()> {
     fs::write(file, text + "\n").with_context(|| format!("cannot write {}", file.display()))
 }
 
-/// Measures on a cluster with adieu and kwok, which is taken down also after an error or Ctrl-C, and shows what was
-/// measured even if that fails.
+/// Measures on a cluster with adieu and kwok. The cluster is removed even after an error or Ctrl-C, and figures are
+/// shown even if that fails.
 fn on_a_cluster<T>(
     workspace: &Workspace,
     options: &Options,
@@ -114,7 +113,7 @@ fn on_a_cluster<T>(
     show: impl FnOnce(&T) -> Result<()>,
 ) -> Result<T> {
     let cluster = Cluster::new(options.name.clone(), workspace.clone());
-    // Fifty thousand pods are nothing to leave behind.
+    // A running cluster must not be left with fifty thousand pods.
     ensure!(require_running(&cluster).is_err(), "the cluster {} runs: choose another --name", options.name);
     cluster::up(&cluster, None)?;
     let outcome = install_and(&cluster, measure);
@@ -134,43 +133,44 @@ fn install_and<T>(cluster: &Cluster, measure: impl FnOnce(&Target) -> Result<T>)
 }
 
 fn measure(target: &Target, deployments: u32) -> Result<Report> {
-    let cluster = target.cluster().context("kwok plays nodes of our clusters only")?;
+    let cluster =
+        target.cluster().context("kwok simulates only nodes of clusters that cargo xtask manages")?;
     target.with_client(async |client| {
         let operator = Operator::new(client.clone(), cluster.audit_log()).await?;
-        let as_the_operator = target.client(Some(operator.username())).await?;
-        let bare = [
-            Bare { sender: Sender::Anybody, client: client.clone() },
-            Bare { sender: Sender::Operator, client: as_the_operator },
+        let as_operator = target.client(Some(operator.username())).await?;
+        let loops = [
+            PatchLoop { identity: Identity::Administrator, client: client.clone() },
+            PatchLoop { identity: Identity::Operator, client: as_operator },
         ];
-        let field = Field::new(client, deployments);
-        field.add_nodes().await?;
-        field.add_bare().await?;
+        let fleet = Fleet::new(client, deployments);
+        fleet.add_nodes().await?;
+        fleet.add_plain().await?;
         let mut stages = Vec::new();
         for (size, drain) in [(deployments / 2, "5"), (deployments, "7")] {
-            field.grow(size).await?;
-            stages.push(stage(&operator, &field, &bare, size, drain).await?);
+            fleet.grow(size).await?;
+            stages.push(stage(&operator, &fleet, &loops, size, drain).await?);
         }
         Ok(Report { stages })
     })
 }
 
-/// Has people opt all in, or set another drain, while adieu is away; lets it come back, and then the bare loops.
+/// Opts in all Deployments, or changes their drain, while adieu is scaled to zero; scales it up; then runs the loops.
 async fn stage(
     operator: &Operator,
-    field: &Field,
-    [anybody, guarded]: &[Bare; 2],
+    fleet: &Fleet,
+    [administrator, guarded]: &[PatchLoop; 2],
     size: u32,
     drain: &str,
 ) -> Result<Stage> {
     operator.scale(0).await?;
-    field.ask(size, drain).await?;
-    field.until_at_rest().await?;
-    let course = operator.come_back(size).await?;
+    fleet.annotate(size, drain).await?;
+    fleet.until_at_rest().await?;
+    let injection = operator.inject_all(size).await?;
     operator.scale(0).await?;
-    let (mut bare, mut as_the_operator) = (Loops::default(), Loops::default());
+    let (mut plain, mut operator_loops) = (LoopResults::default(), LoopResults::default());
     for _ in 0..ROUNDS {
-        bare.0.push(field.bare(anybody, drain).await?);
-        as_the_operator.0.push(field.bare(guarded, drain).await?);
+        plain.0.push(fleet.run_loop(administrator, drain).await?);
+        operator_loops.0.push(fleet.run_loop(guarded, drain).await?);
     }
-    Ok(Stage { deployments: size, course, bare, guarded: as_the_operator })
+    Ok(Stage { deployments: size, injection, plain, guarded: operator_loops })
 }

@@ -1,4 +1,4 @@
-//! The operator: how many replicas, what they use, and what they asked of the API server.
+//! The operator's replicas, their memory, and their requests to the API server.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -22,9 +22,9 @@ use crate::install::{NAMESPACE, RELEASE};
 use crate::progress::Step;
 use crate::{install, interrupt};
 
-/// As the chart has it.
+/// The chart's default.
 const REPLICAS: i32 = 2;
-/// Until all is as it should be.
+/// The limit for injecting all Deployments.
 const LIMIT: Duration = Duration::from_mins(20);
 const POLL: Duration = Duration::from_secs(2);
 
@@ -32,27 +32,27 @@ const POLL: Duration = Duration::from_secs(2);
 pub struct Operator {
     client: Client,
     audit_log: PathBuf,
-    /// What its service account is called in the log.
+    /// Its service account's username in the audit log.
     username: String,
 }
 
-/// How it went once it was back.
+/// The measurements of one injection of all Deployments.
 #[derive(Clone, Debug)]
-pub struct Course {
-    /// From when its replicas were asked for until the last workload was as it should be.
+pub struct InjectionRun {
+    /// From scaling up the operator to the last patched workload.
     pub evaluated: Duration,
-    /// From the first workload that it patched to the last.
+    /// From the first patched workload to the last.
     pub patching: Duration,
-    /// What it asked of the API server meanwhile, and how often.
+    /// Its requests meanwhile.
     pub requests: Requests,
-    /// The most memory that a replica had, in bytes.
+    /// The largest working set of a replica, in bytes.
     pub memory: f64,
 }
 
-/// How often each was asked for: a verb and a resource, and the HTTP status where it isn't one of success.
+/// Request counts by verb and resource, with the HTTP status of failed ones.
 pub type Requests = BTreeMap<String, u32>;
 
-/// An entry of the audit log, as far as it matters here.
+/// The parts of an audit log entry that are used here.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Entry {
@@ -81,11 +81,11 @@ struct Status {
     code: Option<u16>,
 }
 
-/// What the log says so far.
+/// A summary of the log so far.
 #[derive(Default)]
-struct Seen {
+struct AuditSummary {
     requests: Requests,
-    /// Deployments that were patched, and when the first and the last of them were.
+    /// The patched Deployments, and the times of the first and the last patch.
     patched: BTreeSet<(String, String)>,
     first: Option<Timestamp>,
     last: Option<Timestamp>,
@@ -97,12 +97,12 @@ impl Operator {
         Ok(Self { client, audit_log, username })
     }
 
-    /// What the API server calls it.
+    /// Its username.
     pub fn username(&self) -> &str {
         &self.username
     }
 
-    /// Takes it away, or asks for it; returns once no pod of it is left, or at once.
+    /// Scales it. With 0 it waits until no pod is left.
     pub async fn scale(&self, replicas: i32) -> Result<()> {
         let api: Api<Deployment> = Api::namespaced(self.client.clone(), NAMESPACE);
         let patch = json!({"spec": {"replicas": replicas}});
@@ -111,30 +111,30 @@ impl Operator {
         let started = Instant::now();
         while replicas == 0 && !pods.list(&ListParams::default()).await?.items.is_empty() {
             interrupt::check()?;
-            ensure!(started.elapsed() < LIMIT, "adieu's pods don't go");
+            ensure!(started.elapsed() < LIMIT, "adieu's pods don't terminate");
             sleep(POLL).await;
         }
         Ok(())
     }
 
-    /// Asks for its replicas, and waits until they have patched so many Deployments.
-    pub async fn come_back(&self, deployments: u32) -> Result<Course> {
-        let step = Step::start(format!("waiting until adieu has brought in {deployments} Deployments"));
+    /// Scales it up, and waits until it has patched this number of Deployments.
+    pub async fn inject_all(&self, deployments: u32) -> Result<InjectionRun> {
+        let step = Step::start(format!("waiting until adieu has injected {deployments} Deployments"));
         let mut log = BufReader::new(File::open(&self.audit_log).context("cannot read the audit log")?);
         log.seek(SeekFrom::End(0))?;
-        let (mut seen, mut memory) = (Seen::default(), 0.0_f64);
+        let (mut summary, mut memory) = (AuditSummary::default(), 0.0_f64);
         let (began, started) = (Timestamp::now(), Instant::now());
         self.scale(REPLICAS).await?;
-        while seen.patched.len() < deployments as usize {
+        while summary.patched.len() < deployments as usize {
             interrupt::check()?;
             step.waiting();
-            let patched = seen.patched.len();
+            let patched = summary.patched.len();
             ensure!(started.elapsed() < LIMIT, "adieu has patched {patched} of {deployments} Deployments");
             sleep(POLL).await;
-            seen.read(&mut log, &self.username)?;
+            summary.read(&mut log, &self.username)?;
             memory = memory.max(self.memory().await?);
         }
-        // The kubelet measures now and then.
+        // The kubelet measures at intervals.
         while memory == 0.0 {
             interrupt::check()?;
             ensure!(started.elapsed() < LIMIT, "the kubelet has not measured adieu's memory");
@@ -142,11 +142,11 @@ impl Operator {
             memory = self.memory().await?;
         }
         step.done();
-        let (first, last) = seen.first.zip(seen.last).context("adieu has patched nothing")?;
-        Ok(Course {
+        let (first, last) = summary.first.zip(summary.last).context("adieu has patched nothing")?;
+        Ok(InjectionRun {
             evaluated: last.duration_since(began).unsigned_abs(),
             patching: last.duration_since(first).unsigned_abs(),
-            requests: seen.requests,
+            requests: summary.requests,
             memory,
         })
     }
@@ -157,8 +157,8 @@ impl Operator {
     }
 }
 
-impl Seen {
-    /// Takes in what was written since. The last line may not be whole yet.
+impl AuditSummary {
+    /// Reads new lines. The last one may still be incomplete.
     fn read(&mut self, log: &mut (impl BufRead + Seek), username: &str) -> Result<()> {
         let mut line = String::new();
         loop {
@@ -168,7 +168,7 @@ impl Seen {
                 log.seek(SeekFrom::Current(-i64::try_from(length)?))?;
                 return Ok(());
             }
-            let entry: Entry = serde_json::from_str(&line).context("the audit log has a strange line")?;
+            let entry: Entry = serde_json::from_str(&line).context("the audit log has an invalid line")?;
             if entry.user.username == username {
                 self.entry(entry);
             }
@@ -183,14 +183,14 @@ impl Seen {
             return;
         };
         *self.requests.entry(format!("{verb} {resource}{refused}")).or_default() += 1;
-        let place = namespace.zip(name).filter(|_| subresource.is_none());
-        let Some(place) = place.filter(|_| code == Some(200) && verb == "patch" && resource == "deployments")
+        let key = namespace.zip(name).filter(|_| subresource.is_none());
+        let Some(key) = key.filter(|_| code == Some(200) && verb == "patch" && resource == "deployments")
         else {
             return;
         };
         self.first.get_or_insert(at);
         self.last = Some(at);
-        self.patched.insert(place);
+        self.patched.insert(key);
     }
 }
 
@@ -201,36 +201,36 @@ mod tests {
     use super::*;
 
     fn entry(user: &str, verb: &str, name: &str, code: u16, second: u32) -> String {
-        let place = json!({"resource": "deployments", "namespace": "field-1", "name": name});
+        let reference = json!({"resource": "deployments", "namespace": "fleet-1", "name": name});
         let entry = json!({
-            "user": {"username": user}, "verb": verb, "objectRef": place, "responseStatus": {"code": code},
+            "user": {"username": user}, "verb": verb, "objectRef": reference, "responseStatus": {"code": code},
             "stageTimestamp": format!("2026-01-01T00:00:{second:02}.000000Z"),
         });
         format!("{entry}\n")
     }
 
     #[test]
-    fn what_the_operator_patched_is_read_also_from_a_log_that_is_being_written() {
+    fn an_incomplete_line_of_the_audit_log_is_read_later() {
         let log = [
             entry("operator", "get", "web-1", 200, 1),
             entry("operator", "patch", "web-1", 200, 2),
-            entry("somebody", "patch", "web-9", 200, 3),
+            entry("other", "patch", "web-9", 200, 3),
             entry("operator", "patch", "web-1", 409, 4),
             entry("operator", "patch", "web-2", 200, 5),
         ]
         .concat();
-        let mut seen = Seen::default();
+        let mut summary = AuditSummary::default();
         let mut read = Cursor::new(Vec::new());
         // The last line comes in two parts.
         for part in [&log[..log.len() - 20], &log[log.len() - 20..]] {
             read.get_mut().extend(part.bytes());
-            seen.read(&mut read, "operator").unwrap();
+            summary.read(&mut read, "operator").unwrap();
         }
-        let names: Vec<_> = seen.patched.iter().map(|(_, name)| name.as_str()).collect();
+        let names: Vec<_> = summary.patched.iter().map(|(_, name)| name.as_str()).collect();
         assert_eq!(names, ["web-1", "web-2"]);
         let requests = [("get deployments", 1), ("patch deployments", 2), ("patch deployments (409)", 1)];
-        assert_eq!(seen.requests, requests.map(|(request, count)| (request.to_owned(), count)).into());
+        assert_eq!(summary.requests, requests.map(|(request, count)| (request.to_owned(), count)).into());
         let second = |at: Option<Timestamp>| at.map(|at| at.as_second() % 60);
-        assert_eq!((second(seen.first), second(seen.last)), (Some(2), Some(5)));
+        assert_eq!((second(summary.first), second(summary.last)), (Some(2), Some(5)));
     }
 }

@@ -1,4 +1,4 @@
-//! The figures, and whether adieu meets its bars.
+//! The figures, and the limits for adieu.
 
 use std::fmt::{self, Display, Formatter};
 use std::thread::available_parallelism;
@@ -8,67 +8,68 @@ use anyhow::{Result, ensure};
 
 use serde_json::{Value, json};
 
-use super::field::{Loop, PODS_EACH};
-use super::operator::Course;
+use super::deployments::PODS_EACH;
+use super::fleet::LoopResult;
+use super::operator::InjectionRun;
 use crate::figures::Figures;
 
-/// Most memory of a replica, in MiB.
+/// The memory limit of a replica, in MiB.
 pub const MEMORY: f64 = 60.0;
-/// Least rate, as a share of what the bare loop does as the operator.
+/// The minimal rate, as a share of that of the operator's loop.
 const RATE: f64 = 0.8;
-/// Fewer requests for each Deployment aren't worth a mention.
-const MANY: f64 = 0.01;
+/// Fewer requests per Deployment are not listed.
+const FREQUENT: f64 = 0.01;
 pub const MIB: f64 = 1024.0 * 1024.0;
 
-/// What was measured at each size.
+/// The figures at each size.
 pub struct Report {
     pub stages: Vec<Stage>,
 }
 
-/// What was measured at one size.
+/// The figures at one size.
 pub struct Stage {
     pub deployments: u32,
-    pub course: Course,
-    /// The loops of somebody whom the guard doesn't concern.
-    pub bare: Loops,
-    /// Those of the operator's account.
-    pub guarded: Loops,
+    pub injection: InjectionRun,
+    /// The administrator's loops.
+    pub plain: LoopResults,
+    /// The operator's loops.
+    pub guarded: LoopResults,
 }
 
-/// The same loop, several times.
+/// The rounds of a loop.
 #[derive(Debug, Default)]
-pub struct Loops(pub Vec<Loop>);
+pub struct LoopResults(pub Vec<LoopResult>);
 
-impl Loops {
-    /// Deployments a second, over all rounds.
+impl LoopResults {
+    /// Deployments per second, over all rounds.
     fn rate(&self) -> f64 {
         let deployments = self.0.iter().map(|round| round.deployments).sum();
-        Loop { deployments, took: self.0.iter().map(|round| round.took).sum::<Duration>() }.rate()
+        LoopResult { deployments, took: self.0.iter().map(|round| round.took).sum::<Duration>() }.rate()
     }
 }
 
-/// The rate, and those of the slowest and the fastest round.
-impl Display for Loops {
+/// The rate, with the slowest and the fastest round.
+impl Display for LoopResults {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let rates = || self.0.iter().map(Loop::rate);
+        let rates = || self.0.iter().map(LoopResult::rate);
         let (least, most) = (rates().fold(f64::INFINITY, f64::min), rates().fold(0.0, f64::max));
         write!(f, "{:.1}/s ({least:.0} to {most:.0})", self.rate())
     }
 }
 
 impl Stage {
-    /// Deployments a second.
+    /// Deployments per second.
     fn rate(&self) -> f64 {
-        f64::from(self.deployments) / self.course.patching.as_secs_f64()
+        f64::from(self.deployments) / self.injection.patching.as_secs_f64()
     }
 
-    /// Of what those loops do.
-    fn ratio(&self, to: &Loops) -> f64 {
+    /// The rate relative to that of the loops.
+    fn ratio(&self, to: &LoopResults) -> f64 {
         self.rate() / to.rate()
     }
 
     fn mib(&self) -> f64 {
-        self.course.memory / MIB
+        self.injection.memory / MIB
     }
 
     fn each(&self, requests: u32) -> f64 {
@@ -78,19 +79,20 @@ impl Stage {
     fn json(&self) -> Value {
         json!({
             "deployments": self.deployments,
-            "memoryBytes": self.course.memory,
-            "convergedSeconds": self.course.evaluated.as_secs_f64(),
+            "memoryBytes": self.injection.memory,
+            "evaluatedSeconds": self.injection.evaluated.as_secs_f64(),
             "deploymentsPerSecond": self.rate(),
             "loopAsOperatorPerSecond": self.guarded.rate(),
-            "loopOfAnybodyPerSecond": self.bare.rate(),
-            "requests": self.course.requests,
+            "loopOfAdministratorPerSecond": self.plain.rate(),
+            "requests": self.injection.requests,
         })
     }
 
-    /// The requests of which there were many, for each Deployment.
+    /// Frequent requests, per Deployment.
     fn breakdown(&self) -> String {
-        let many = self.course.requests.iter().filter(|(_, count)| self.each(**count) >= MANY);
-        many.map(|(request, count)| format!("{request} {:.2}", self.each(*count)))
+        let frequent = self.injection.requests.iter().filter(|(_, count)| self.each(**count) >= FREQUENT);
+        frequent
+            .map(|(request, count)| format!("{request} {:.2}", self.each(*count)))
             .collect::<Vec<_>>()
             .join(", ")
     }
@@ -102,27 +104,27 @@ impl Report {
             "Deployments",
             "pods",
             "memory of a replica",
-            "all brought in after",
+            "all injected after",
             "Deployments/s",
-            "loop as the operator",
+            "operator's loop",
             "ratio",
-            "loop of anybody",
+            "administrator's loop",
             "ratio",
             "requests per Deployment",
         ]);
         for stage in &self.stages {
-            let Stage { deployments, course, .. } = stage;
+            let Stage { deployments, injection, .. } = stage;
             figures.row([
                 deployments.to_string(),
                 (u64::from(*deployments) * u64::from(PODS_EACH.unsigned_abs())).to_string(),
                 format!("{:.1} MiB", stage.mib()),
-                format!("{:.1} s", course.evaluated.as_secs_f64()),
+                format!("{:.1} s", injection.evaluated.as_secs_f64()),
                 format!("{:.1}", stage.rate()),
                 stage.guarded.to_string(),
                 format!("{:.2}", stage.ratio(&stage.guarded)),
-                stage.bare.to_string(),
-                format!("{:.2}", stage.ratio(&stage.bare)),
-                format!("{:.2}", stage.each(course.requests.values().sum())),
+                stage.plain.to_string(),
+                format!("{:.2}", stage.ratio(&stage.plain)),
+                format!("{:.2}", stage.each(injection.requests.values().sum())),
             ]);
         }
         if let Some(last) = self.stages.last() {
@@ -134,23 +136,23 @@ impl Report {
         }
         let cores = available_parallelism().map_or(1, usize::from);
         figures.remarks.push(format!(
-            "{cores} cores, on which everything ran. Bars: a replica has {MEMORY} MiB at most, and the rate is at \
-             least {RATE} of the loop's that runs as the operator."
+            "{cores} cores for everything. Limits: at most {MEMORY} MiB for a replica, and a rate of at least {RATE} of \
+             the operator's loop."
         ));
         figures
     }
 
-    /// The figures for programs.
+    /// The figures as JSON.
     pub fn json(&self) -> Value {
         json!({"by": "annotation", "stages": self.stages.iter().map(Stage::json).collect::<Vec<_>>()})
     }
 
-    /// An error that names the bars that are missed.
+    /// It is an error if adieu misses a limit.
     pub fn verdict(&self) -> Result<()> {
         self.verdict_of(|stage| stage.mib() > MEMORY || stage.ratio(&stage.guarded) < RATE)
     }
 
-    /// The same of memory alone, where the machine may have something else to do.
+    /// The same for memory alone, which does not depend on the load of the machine.
     pub fn verdict_of_memory(&self) -> Result<()> {
         self.verdict_of(|stage| stage.mib() > MEMORY)
     }
@@ -158,14 +160,14 @@ impl Report {
     fn verdict_of(&self, misses: impl Fn(&Stage) -> bool) -> Result<()> {
         let missed = self.stages.iter().filter(|stage| misses(stage)).map(|stage| {
             format!(
-                "with {} Deployments: {:.1} MiB, {:.2} of the loop that runs as the operator",
+                "with {} Deployments: {:.1} MiB, {:.2} of the operator's loop",
                 stage.deployments,
                 stage.mib(),
                 stage.ratio(&stage.guarded)
             )
         });
         let missed: Vec<_> = missed.collect();
-        ensure!(missed.is_empty(), "adieu misses a bar: {}", missed.join("; "));
+        ensure!(missed.is_empty(), "adieu misses a limit: {}", missed.join("; "));
         Ok(())
     }
 }
@@ -177,25 +179,25 @@ mod tests {
     use super::*;
 
     fn report(mib: f64, seconds: u64) -> Report {
-        let course = Course {
+        let injection = InjectionRun {
             evaluated: Duration::from_secs(seconds + 5),
             patching: Duration::from_secs(seconds),
             requests: [("patch deployments".to_owned(), 200), ("list nodes".to_owned(), 0)].into(),
             memory: mib * MIB,
         };
         let of = |deployments| {
-            let round = |seconds| Loop { deployments, took: Duration::from_secs(seconds) };
-            Loops(vec![round(1), round(2)])
+            let round = |seconds| LoopResult { deployments, took: Duration::from_secs(seconds) };
+            LoopResults(vec![round(1), round(2)])
         };
-        Report { stages: vec![Stage { deployments: 100, course, bare: of(200), guarded: of(75) }] }
+        Report { stages: vec![Stage { deployments: 100, injection, plain: of(200), guarded: of(75) }] }
     }
 
     #[test]
-    fn a_bar_that_is_missed_is_an_error_that_names_it() {
+    fn a_missed_limit_is_an_error() {
         assert!(report(60.0, 2).verdict().is_ok());
         let missed = |report: Report| report.verdict().unwrap_err().to_string();
         assert!(missed(report(60.1, 2)).contains("60.1 MiB"));
-        assert!(missed(report(60.0, 3)).contains("0.67 of the loop"));
+        assert!(missed(report(60.0, 3)).contains("0.67 of the operator's loop"));
         assert!(report(60.0, 3).verdict_of_memory().is_ok());
         assert!(report(60.1, 2).verdict_of_memory().is_err());
         let stage = &report(60.0, 2).stages[0];

@@ -1,4 +1,4 @@
-//! Whether the machine is at rest.
+//! Waits until the machine is idle.
 
 use std::time::{Duration, Instant};
 
@@ -7,19 +7,19 @@ use procfs::{CurrentSI, KernelStats};
 use tokio::time::sleep;
 
 use crate::interrupt;
-use crate::progress::{Step, say};
+use crate::progress::{Step, print_line};
 
-/// The share of the processors' time that is idle at rest: the nodes' leases are renewed all the time.
+/// The share of CPU time that counts as idle: node leases are renewed all the time.
 const IDLE: f64 = 0.75;
-/// For how long.
+/// How long it must be idle.
 const SPAN: Duration = Duration::from_secs(3);
-/// When it is measured all the same.
+/// The limit, after which the measurement starts all the same.
 const LIMIT: Duration = Duration::from_mins(5);
 
-/// Returns once the machine has had little to do for some seconds. Long after every pod is ready, kwok goes through
-/// the news of them, and takes a fourth of two cores while something else is timed.
+/// Waits until the machine has been idle for some seconds. Long after every pod is ready, kwok still processes their
+/// watch events, and uses a quarter of two cores.
 pub async fn reached() -> Result<()> {
-    let step = Step::start("waiting until the machine is at rest");
+    let step = Step::start("waiting until the machine is idle");
     let started = Instant::now();
     loop {
         let before = Spent::now()?;
@@ -32,13 +32,16 @@ pub async fn reached() -> Result<()> {
             return Ok(());
         }
         if started.elapsed() >= LIMIT {
-            say(&format!("it is idle for {:.0} % of the time only: the rates will be lower", idle * 100.0));
+            print_line(&format!(
+                "it is idle for only {:.0} % of the time: the rates will be lower",
+                idle * 100.0
+            ));
             return Ok(());
         }
     }
 }
 
-/// What the processors have done since the machine was started, in ticks.
+/// CPU time since boot, in ticks.
 struct Spent {
     idle: u64,
     all: u64,
@@ -64,9 +67,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_idle_share_is_of_what_was_spent_meanwhile() {
+    fn the_idle_share_is_of_the_ticks_in_between() {
         let (before, after) = (Spent { idle: 100, all: 1000 }, Spent { idle: 400, all: 1400 });
         assert!((after.idle_since(&before) - 0.75).abs() < 1e-9);
-        assert!(before.idle_since(&before) < IDLE, "nothing is known of no time");
+        assert!(before.idle_since(&before) < IDLE, "without ticks it is not idle");
     }
 }

@@ -1,4 +1,4 @@
-//! What adieu's containers use, as the kubelet measures it every ten to fifteen seconds.
+//! CPU and memory of adieu's containers, as the kubelet measures them every ten to fifteen seconds.
 
 use anyhow::{Context, Result};
 use http::Request;
@@ -6,15 +6,15 @@ use kube::Client;
 
 use crate::install::NAMESPACE;
 
-/// Where the operator's own pods run; the others' nodes aren't there.
+/// The node of the operator's pods; the others are simulated.
 const NODE: &str = "node-1";
-/// Of containers in the kubelet's `/metrics/resource`.
+/// Metrics of containers in the kubelet's `/metrics/resource`.
 const METRICS: [(Metric, &str); 2] = [
     (Metric::Cpu, "container_cpu_usage_seconds_total"),
     (Metric::Memory, "container_memory_working_set_bytes"),
 ];
 
-/// What is measured.
+/// A metric of a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Metric {
     /// Seconds of CPU time since the container started.
@@ -23,7 +23,7 @@ pub enum Metric {
     Memory,
 }
 
-/// What was measured of one container, and when.
+/// A measurement of one container.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sample {
     pub metric: Metric,
@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn samples_of_the_operators_pods_are_read_with_their_times() {
+    fn samples_have_the_operators_pods_and_times() {
         let text = r#"# TYPE container_cpu_usage_seconds_total counter
 container_cpu_usage_seconds_total{container="adieu",namespace="adieu-system",pod="adieu-a"} 1.5 1700000000500
 container_cpu_usage_seconds_total{container="web",namespace="shop",pod="web-a"} 99 1700000000500

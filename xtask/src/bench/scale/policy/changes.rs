@@ -1,5 +1,5 @@
-//! Changes of the policy for all: how long until every workload is evaluated and every status tells of it, and what
-//! admission takes meanwhile.
+//! Changes the policy for all workloads: how long until every workload is evaluated and every status is written, and
+//! the latency of admission meanwhile.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -12,34 +12,34 @@ use kube::core::DynamicObject;
 use kube::{Client, ResourceExt as _};
 use tokio::time::{Instant, interval, sleep};
 
-use super::fleet::{DEFAULTS, Fleet, Reaches, Size, is_observed, is_told, matched, policies};
+use super::fleet::{DEFAULTS, PolicyFleet, RolloutMode, Size, is_observed, is_reported, matched, policies};
 use super::leader::Leader;
 use super::load::{Load, Sent};
-use super::report::{Admission, Moments};
+use super::report::{Admission, Delays};
 use crate::bench::statistics::Percentiles;
 use crate::interrupt;
 use crate::progress::Step;
 use crate::target::Target;
 
-/// Dry-run creates a second: enough to see a stall, and so few that they don't keep two cores busy.
+/// Dry-run creates per second: enough to see a stall, but not enough to keep two cores busy.
 const RATE: u32 = 20;
-/// Changes of the policy, by turns away from what the workloads carry and back to it.
+/// Changes of the policy, alternating between another drain and the one that the workloads have.
 const CHANGES: u32 = 20;
 /// How long admission is measured without a change.
 const AT_REST: Duration = Duration::from_mins(1);
-/// Connections are made, and the API server compiles what it has to.
+/// Until connections are open and the API server has compiled its expressions.
 const WARM_UP: Duration = Duration::from_secs(5);
-/// Between a status of one change and the next change.
+/// Between the statuses of one change and the next change.
 const PAUSE: Duration = Duration::from_secs(2);
-/// For the statuses after a change.
+/// The limit for the statuses after a change.
 const LIMIT: Duration = Duration::from_mins(1);
-/// How often the leader is asked how far it is, also while nothing changes, so that both cost the same.
+/// How often the leader's metrics are read, also while nothing changes, so that both cost the same.
 const POLL: Duration = Duration::from_millis(50);
 
-/// What changes of the policy take.
+/// Measures changes of the policy.
 pub struct Changes<'a> {
     target: &'a Target,
-    fleet: &'a Fleet,
+    fleet: &'a PolicyFleet,
     leader: &'a Leader,
     size: Size,
 }
@@ -48,13 +48,13 @@ pub struct Changes<'a> {
 struct Change {
     began: Instant,
     evaluated: Duration,
-    told: Duration,
+    reported: Duration,
 }
 
-/// What was measured beside all of them.
+/// The figures of all changes.
 pub struct Measured {
     pub admission: Admission,
-    pub moments: Moments,
+    pub delays: Delays,
     /// The largest working set of a replica meanwhile, in bytes.
     pub memory: f64,
 }
@@ -63,16 +63,16 @@ pub struct Measured {
 type Key = (Option<String>, String);
 
 impl<'a> Changes<'a> {
-    pub fn new(target: &'a Target, fleet: &'a Fleet, leader: &'a Leader, size: Size) -> Self {
+    pub fn new(target: &'a Target, fleet: &'a PolicyFleet, leader: &'a Leader, size: Size) -> Self {
         Self { target, fleet, leader, size }
     }
 
-    /// Measures admission while nothing changes and beside changes, which roll nothing out: workloads carry
-    /// `drain`, and would get another with their next update.
+    /// Measures admission at rest, and during changes that take effect with the next update, so that no workload rolls
+    /// out. The workloads have `drain`.
     pub async fn measure(&self, drain: i64) -> Result<Measured> {
-        self.fleet.change_defaults(drain, Reaches::NextUpdate).await?;
+        self.fleet.change_defaults(drain, RolloutMode::NextUpdate).await?;
         self.fleet.until_settled().await?;
-        let (namespace, body) = Fleet::opted_in()?;
+        let (namespace, body) = PolicyFleet::opted_in()?;
         let mut load = Load::start(self.target, RATE, move |client| {
             move |_| create(client.clone(), namespace.clone(), body.clone())
         });
@@ -101,7 +101,7 @@ impl<'a> Changes<'a> {
             memory = memory.max(self.leader.memory().await?);
         }
         let beside: Vec<_> =
-            changes.iter().map(|change| (change.began, change.began + change.told)).collect();
+            changes.iter().map(|change| (change.began, change.began + change.reported)).collect();
         step.done();
 
         let sent = load.stop().await?;
@@ -110,19 +110,18 @@ impl<'a> Changes<'a> {
         };
         let admission = Admission { at_rest: latency(&rest)?, beside_change: latency(&beside)? };
         let seconds = |of: fn(&Change) -> Duration| changes.iter().map(|c| of(c).as_secs_f64()).collect();
-        let moments = Moments::new(seconds(|c| c.evaluated), seconds(|c| c.told));
-        Ok(Measured { admission, moments, memory })
+        let delays = Delays::new(seconds(|c| c.evaluated), seconds(|c| c.reported));
+        Ok(Measured { admission, delays, memory })
     }
 
-    /// Changes the policy, and waits until every status tells that its workloads wait, or that none does. All are
-    /// evaluated once the leader has reconciled as many workloads as there are or reports the policy's generation,
-    /// whichever is seen first: it reports a generation once it has evaluated all by it, but collects changes of
-    /// statuses for a while.
+    /// Changes the policy, and waits until every status counts all of its workloads as pending, or none. All are
+    /// evaluated once the leader has reconciled as many workloads as there are, or once it reports the policy's
+    /// generation, which it does after evaluating all by it, but delayed by debouncing.
     async fn change(&self, drain: i64, waits: bool) -> Result<Change> {
         let (mut outstanding, mut events) = self.watch(waits).await?;
         let before = self.leader.reconciles().await?;
         let (began, mut evaluated) = (Instant::now(), None);
-        let generation = self.fleet.change_defaults(drain, Reaches::NextUpdate).await?;
+        let generation = self.fleet.change_defaults(drain, RolloutMode::NextUpdate).await?;
         let mut poll = interval(POLL);
         while !outstanding.is_empty() {
             tokio::select! {
@@ -139,7 +138,7 @@ impl<'a> Changes<'a> {
                         evaluated.get_or_insert_with(|| began.elapsed());
                     }
                     let is_current = !is_changed || observed >= Some(generation);
-                    if is_current && is_told(&policy, waits) {
+                    if is_current && is_reported(&policy, waits) {
                         outstanding.remove(&key(&policy));
                     }
                 }
@@ -148,7 +147,7 @@ impl<'a> Changes<'a> {
                     let first = outstanding.first();
                     ensure!(
                         began.elapsed() < LIMIT,
-                        "{} s after a change {} statuses don't tell of it, such as that of {first:?}",
+                        "{} s after a change {} statuses are outdated, such as that of {first:?}",
                         LIMIT.as_secs(),
                         outstanding.len()
                     );
@@ -159,11 +158,11 @@ impl<'a> Changes<'a> {
                 }
             }
         }
-        let told = began.elapsed();
-        Ok(Change { began, evaluated: evaluated.unwrap_or(told), told })
+        let reported = began.elapsed();
+        Ok(Change { began, evaluated: evaluated.unwrap_or(reported), reported })
     }
 
-    /// The policies whose status is about to change, and what happens to them from now on.
+    /// The policies whose status will change, and a watch of them.
     async fn watch(
         &self,
         waits: bool,
@@ -175,8 +174,8 @@ impl<'a> Changes<'a> {
             let all = api.list(&ListParams::default()).await?;
             for policy in all.iter().filter(|policy| matched(policy) > 0) {
                 ensure!(
-                    is_observed(policy) && !is_told(policy, waits),
-                    "the status of {:?} is not settled: this shows nothing",
+                    is_observed(policy) && !is_reported(policy, waits),
+                    "the status of {:?} is not settled: the measurement is invalid",
                     key(policy)
                 );
                 outstanding.insert(key(policy));
@@ -184,12 +183,12 @@ impl<'a> Changes<'a> {
             let version = all.metadata.resource_version.unwrap_or_default();
             watches.push(api.watch(&WatchParams::default(), &version).await?.boxed());
         }
-        ensure!(outstanding.contains(&(None, DEFAULTS.to_owned())), "{DEFAULTS} holds for no workload");
+        ensure!(outstanding.contains(&(None, DEFAULTS.to_owned())), "{DEFAULTS} applies to no workload");
         Ok((outstanding, stream::select_all(watches)))
     }
 }
 
-/// One dry-run create of what adieu injects into.
+/// One dry-run create of an opted-in Deployment.
 async fn create(client: Client, namespace: String, body: Vec<u8>) -> Result<()> {
     let path = format!("/apis/apps/v1/namespaces/{namespace}/deployments?dryRun=All");
     let request = Request::post(path).header(header::CONTENT_TYPE, "application/json").body(body)?;
@@ -213,7 +212,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn requests_count_for_the_window_in_which_they_were_due() {
+    fn requests_count_for_the_window_of_their_due_time() {
         let start = Instant::now();
         let at = |second: u32| start + Duration::from_secs(second.into());
         let sent: Vec<_> = (0..10).map(|second| Sent { due: at(second), seconds: second.into() }).collect();

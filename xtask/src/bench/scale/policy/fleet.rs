@@ -1,4 +1,4 @@
-//! Namespaces of 20 Deployments, the policies that opt them in, and the Services in front.
+//! Namespaces of 20 Deployments, with the policies that opt them in, and Services.
 
 use std::time::{Duration, Instant};
 
@@ -12,43 +12,43 @@ use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use crate::bench::scale::field::{AT_A_TIME, Field};
-use crate::bench::scale::place::{Place, place_in};
+use crate::bench::scale::deployments::{DeploymentKey, key_in_namespace};
+use crate::bench::scale::fleet::{CONCURRENCY, Fleet};
 use crate::interrupt;
 use crate::progress::Step;
 
-/// Deployments of each namespace.
+/// Deployments per namespace.
 const IN_NAMESPACE: u32 = 20;
 /// Cluster policies that select namespaces by their label.
 const GROUPS: u32 = 20;
-/// Of five Deployments so many have a Service.
+/// How many of five Deployments have a Service.
 const SERVICES_OF_FIVE: u32 = 2;
-/// The label of namespaces by which the cluster policies select.
+/// The namespace label that the cluster policies select.
 const GROUP: &str = "bench-group";
-/// The cluster policy without a selector: every workload takes its drain.
+/// The cluster policy without a selector, which sets the drain of every workload.
 pub const DEFAULTS: &str = "bench-defaults";
-/// Rollouts at a time, as the chart limits them in the whole cluster.
+/// Concurrent rollouts, the chart's limit for the whole cluster.
 const SLOTS: u32 = 10;
-/// Until every status tells of what was rolled out.
+/// The limit for the statuses after the rollouts.
 const LIMIT: Duration = Duration::from_mins(5);
 const POLL: Duration = Duration::from_secs(1);
 
-/// How a change of the policy for all reaches running workloads.
+/// How a change of the policy is applied to running workloads.
 #[derive(Clone, Copy, Debug)]
-pub enum Reaches {
-    /// One rollout after the other.
+pub enum RolloutMode {
+    /// By rollouts.
     Running,
-    /// None: each with its next update.
+    /// With the next update of each workload.
     NextUpdate,
 }
 
-/// What is in the cluster.
-pub struct Fleet {
+/// The objects in the cluster.
+pub struct PolicyFleet {
     pub client: Client,
-    pub field: Field,
+    pub fleet: Fleet,
 }
 
-/// How many of each kind.
+/// The number of Deployments, from which the others follow.
 #[derive(Clone, Copy, Debug)]
 pub struct Size {
     pub deployments: u32,
@@ -64,13 +64,13 @@ impl Size {
         u32::try_from(deployments.filter(|number| has_service(*number)).count()).unwrap_or(u32::MAX)
     }
 
-    /// Those of namespaces, those for groups of namespaces, and the one for all.
+    /// The policies of namespaces, of groups of namespaces, and the one for all.
     pub fn policies(self) -> u32 {
         self.namespaces() + GROUPS + 1
     }
 }
 
-/// The cluster's policies, or those of all namespaces.
+/// The cluster policies, or the policies of all namespaces.
 pub fn policies(client: &Client, of_cluster: bool) -> Api<DynamicObject> {
     let (kind, plural) = if of_cluster {
         ("ClusterGracefulPolicy", "clustergracefulpolicies")
@@ -84,9 +84,9 @@ fn resource(kind: &str, plural: &str) -> ApiResource {
     ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk("adieu.dev", "v1alpha1", kind), plural)
 }
 
-/// Namespaces are full once the next one begins, so that growing moves no Deployment.
-fn place(number: u32) -> Place {
-    place_in(namespace(number / IN_NAMESPACE), number)
+/// Namespaces are filled one after another, so that growing moves no Deployment.
+fn deployment_key(number: u32) -> DeploymentKey {
+    key_in_namespace(namespace(number / IN_NAMESPACE), number)
 }
 
 fn namespace(number: u32) -> String {
@@ -101,14 +101,14 @@ fn has_service(deployment: u32) -> bool {
     deployment % 5 < SERVICES_OF_FIVE
 }
 
-impl Fleet {
+impl PolicyFleet {
     pub fn new(client: Client) -> Self {
-        Self { field: Field::new(client.clone(), 0), client }
+        Self { fleet: Fleet::new(client.clone(), 0), client }
     }
 
     /// Adds the nodes, and the cluster policies.
     pub async fn set_up(&self) -> Result<()> {
-        self.field.add_nodes().await?;
+        self.fleet.add_nodes().await?;
         let api = policies(&self.client, true);
         for number in 0..GROUPS {
             let spec = json!({
@@ -121,8 +121,8 @@ impl Fleet {
         create(&api, policy(DEFAULTS, "ClusterGracefulPolicy", spec)).await
     }
 
-    /// Adds Deployments from `before` on until there are `size`, with their namespaces, policies and Services; and
-    /// pauses them once they have their pods, so that their rollouts are complete at once and no pod is replaced.
+    /// Adds Deployments until there are `size`, with their namespaces, policies and Services. Once they have their
+    /// pods they are paused, so that their rollouts are complete immediately and no pod is replaced.
     pub async fn grow(&self, before: Size, size: Size) -> Result<()> {
         let added = before.deployments..size.deployments;
         let namespaces = before.namespaces()..size.namespaces();
@@ -131,13 +131,13 @@ impl Fleet {
         each(namespaces, |number| self.add_namespace(number)).await?;
         each(added.clone().filter(|number| has_service(*number)), |number| self.add_service(number)).await?;
         step.done();
-        let places: Vec<_> = added.map(place).collect();
-        self.field.create(places.clone()).await?;
+        let keys: Vec<_> = added.map(deployment_key).collect();
+        self.fleet.create(keys.clone()).await?;
         let paused = &Patch::Merge(json!({"spec": {"paused": true}}));
         let pause = async |api: Api<Deployment>, name: String| {
             api.patch(&name, &PatchParams::default(), paused).await
         };
-        self.field.each(places, pause).await
+        self.fleet.each(keys, pause).await
     }
 
     async fn add_namespace(&self, number: u32) -> Result<()> {
@@ -151,9 +151,9 @@ impl Fleet {
     }
 
     async fn add_service(&self, number: u32) -> Result<()> {
-        let Place { namespace, name, .. } = place(number);
+        let DeploymentKey { namespace, name, .. } = deployment_key(number);
         let object = json!({
-            // Not kube-proxy's: ten thousands of rules would keep this machine busy.
+            // Hidden from kube-proxy: tens of thousands of rules would keep the machine busy.
             "metadata": {"name": name, "labels": {"service.kubernetes.io/service-proxy-name": "none"}},
             "spec": {"selector": {"app": name}, "ports": [{"port": 80, "targetPort": "http"}]},
         });
@@ -161,10 +161,10 @@ impl Fleet {
     }
 
     /// Changes the policy for all. Returns its generation.
-    pub async fn change_defaults(&self, drain: i64, reaches: Reaches) -> Result<i64> {
-        let mode = match reaches {
-            Reaches::Running => "Progressive",
-            Reaches::NextUpdate => "NextUpdate",
+    pub async fn change_defaults(&self, drain: i64, mode: RolloutMode) -> Result<i64> {
+        let mode = match mode {
+            RolloutMode::Running => "Progressive",
+            RolloutMode::NextUpdate => "NextUpdate",
         };
         let patch = json!({"spec": {"drainSeconds": drain, "rollout": {"mode": mode}}});
         let api = policies(&self.client, true);
@@ -173,9 +173,9 @@ impl Fleet {
         changed.metadata.generation.context("a policy without a generation")
     }
 
-    /// Returns once the status of every policy tells of its spec and of no workload that waits.
+    /// Waits until the status of every policy is current and counts no pending workload.
     pub async fn until_settled(&self) -> Result<()> {
-        let step = Step::start("waiting until every policy's status tells of all workloads");
+        let step = Step::start("waiting until every policy's status counts all workloads");
         let started = Instant::now();
         loop {
             interrupt::check()?;
@@ -183,34 +183,34 @@ impl Fleet {
             let mut unsettled = Vec::new();
             for of_cluster in [true, false] {
                 let all = policies(&self.client, of_cluster).list(&ListParams::default()).await?;
-                let others = all.iter().filter(|policy| !(is_observed(policy) && is_told(policy, false)));
+                let others = all.iter().filter(|policy| !(is_observed(policy) && is_reported(policy, false)));
                 unsettled.extend(others.map(ResourceExt::name_any));
             }
             let Some(first) = unsettled.first() else { break };
             let count = unsettled.len();
-            ensure!(started.elapsed() < LIMIT, "{count} policies still wait for workloads, such as {first}");
+            ensure!(started.elapsed() < LIMIT, "{count} policies have pending workloads, such as {first}");
             sleep(POLL).await;
         }
         step.done();
         Ok(())
     }
 
-    /// What the load creates by dry run: an opted-in Deployment in a namespace with policies.
+    /// The dry-run request of the load: an opted-in Deployment in a namespace with policies.
     pub fn opted_in() -> Result<(String, Vec<u8>)> {
-        let place = place_in(namespace(0), u32::MAX);
-        let mut deployment = place.deployment();
+        let deployment_key = key_in_namespace(namespace(0), u32::MAX);
+        let mut deployment = deployment_key.deployment();
         deployment["metadata"]["annotations"] = json!({"adieu.dev/graceful": "true"});
-        Ok((place.namespace, serde_json::to_vec(&deployment)?))
+        Ok((deployment_key.namespace, serde_json::to_vec(&deployment)?))
     }
 
-    /// A Deployment that is there: the first, the second and so on, and then the first again.
+    /// The Deployment with this number, modulo their count.
     pub fn deployment(number: u32, size: Size) -> (String, String) {
-        let Place { namespace, name, .. } = place(number % size.deployments);
+        let DeploymentKey { namespace, name, .. } = deployment_key(number % size.deployments);
         (namespace, name)
     }
 }
 
-/// Whether a policy's status is of its current spec.
+/// Whether a policy's status is current.
 pub fn is_observed(policy: &DynamicObject) -> bool {
     policy.data["status"]["observedGeneration"].as_i64() >= policy.metadata.generation
 }
@@ -220,8 +220,8 @@ pub fn matched(policy: &DynamicObject) -> i64 {
     policy.data["status"]["workloads"]["matched"].as_i64().unwrap_or(0)
 }
 
-/// Whether a policy's status tells that all of its workloads wait for an update, or that none does.
-pub fn is_told(policy: &DynamicObject, waits: bool) -> bool {
+/// Whether a policy's status counts all of its workloads as pending (`waits`), or none.
+pub fn is_reported(policy: &DynamicObject, waits: bool) -> bool {
     let pending = policy.data["status"]["workloads"]["pending"].as_i64();
     pending == Some(if waits { matched(policy) } else { 0 })
 }
@@ -239,7 +239,7 @@ where
     created.map(drop).with_context(|| format!("cannot create {name}"))
 }
 
-/// Does something for each number, a few at a time.
+/// Runs `act` for each number, some at a time.
 async fn each<F: Future<Output = Result<()>>>(
     numbers: impl Iterator<Item = u32>,
     act: impl Fn(u32) -> F,
@@ -251,7 +251,7 @@ async fn each<F: Future<Output = Result<()>>>(
             acted.await
         }
     });
-    acts.buffer_unordered(AT_A_TIME).try_collect().await
+    acts.buffer_unordered(CONCURRENCY).try_collect().await
 }
 
 #[cfg(test)]
@@ -269,23 +269,26 @@ mod tests {
 
     #[test]
     fn growing_moves_no_deployment() {
-        assert_eq!(place(2499).namespace, "team-124");
-        assert_eq!(place(2500).namespace, "team-125");
-        assert_eq!(Fleet::deployment(5003, Size { deployments: 5000 }), ("team-0".into(), "web-3".into()));
+        assert_eq!(deployment_key(2499).namespace, "team-124");
+        assert_eq!(deployment_key(2500).namespace, "team-125");
+        assert_eq!(
+            PolicyFleet::deployment(5003, Size { deployments: 5000 }),
+            ("team-0".into(), "web-3".into())
+        );
     }
 
     #[test]
-    fn a_status_tells_of_workloads_that_wait() {
+    fn a_status_counts_pending_workloads() {
         let policy = |matched: i64, pending: i64| {
             let status =
                 json!({"observedGeneration": 2, "workloads": {"matched": matched, "pending": pending}});
             let object = json!({"metadata": {"name": "a", "generation": 2}, "status": status});
             serde_json::from_value::<DynamicObject>(object).unwrap()
         };
-        assert!(is_told(&policy(20, 20), true) && !is_told(&policy(20, 19), true));
-        assert!(is_told(&policy(20, 0), false) && !is_told(&policy(20, 20), false));
+        assert!(is_reported(&policy(20, 20), true) && !is_reported(&policy(20, 19), true));
+        assert!(is_reported(&policy(20, 0), false) && !is_reported(&policy(20, 20), false));
         assert!(is_observed(&policy(20, 0)));
         let fresh: DynamicObject = serde_json::from_value(json!({"metadata": {"generation": 1}})).unwrap();
-        assert!(!is_told(&fresh, false) && !is_observed(&fresh));
+        assert!(!is_reported(&fresh, false) && !is_observed(&fresh));
     }
 }

@@ -1,4 +1,4 @@
-//! The replica that leads: which one it is, what it uses, and how far it is.
+//! The leader: its pod, CPU and memory, and progress.
 
 use std::time::{Duration, Instant};
 
@@ -18,23 +18,23 @@ use crate::progress::Step;
 
 /// How long CPU time is counted. The kubelet measures every ten to fifteen seconds.
 const WINDOW: Duration = Duration::from_mins(1);
-/// What the samples within the window span at least, and how much longer they may take.
+/// The minimal span of the samples, and the extra time to get them.
 const SPAN: Duration = Duration::from_secs(40);
 const LIMIT: Duration = Duration::from_mins(3);
 const POLL: Duration = Duration::from_secs(2);
-/// Counts workloads that the controller looked at.
+/// Counts reconciled workloads.
 const RECONCILES: &str = "adieu_reconciles_total{";
-/// Where metrics are served.
+/// The port of the metrics.
 const PORT: &str = "admin";
 
-/// The replica that leads.
+/// The leading replica.
 pub struct Leader {
     client: Client,
     pod: String,
     port: i32,
 }
 
-/// What the leader used for a while.
+/// The leader's usage.
 #[derive(Clone, Copy, Debug)]
 pub struct Usage {
     /// CPU time, as a share of one core.
@@ -63,12 +63,12 @@ impl Leader {
         reconciles.with_context(|| format!("the leader has no metric {RECONCILES}..}}"))
     }
 
-    /// The working set of the larger replica, in bytes.
+    /// The largest working set of any replica, in bytes.
     pub async fn memory(&self) -> Result<f64> {
         Ok(largest_memory(&usage::read(&self.client).await?))
     }
 
-    /// What it uses for a minute, under `load` if there is any.
+    /// Its usage over a minute, under `load` if any.
     pub async fn usage(&self, what: &str, mut load: Option<&mut Load>) -> Result<Usage> {
         let step = Step::start(format!("measuring the leader's CPU time {what}"));
         let (began, started) = (seconds_since_1970(), Instant::now());
@@ -95,7 +95,7 @@ impl Leader {
             sleep(POLL).await;
         };
         let now = holder(&self.client).await?;
-        ensure!(now == self.pod, "{now} leads in the place of {}: this shows nothing", self.pod);
+        ensure!(now == self.pod, "{now} leads instead of {}: the measurement is invalid", self.pod);
         step.done();
         Ok(Usage { cpu, memory })
     }
@@ -113,7 +113,7 @@ async fn holder(client: &Client) -> Result<String> {
     holder.context("no replica of adieu leads")
 }
 
-/// The sum over kinds and results; `None` without any.
+/// The sum over kinds and results; `None` if there is none.
 fn reconciles(metrics: &str) -> Option<f64> {
     let lines = metrics.lines().filter(|line| line.starts_with(RECONCILES));
     lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).reduce(|one, other| one + other)
@@ -139,11 +139,11 @@ mod tests {
     }
 
     #[test]
-    fn the_share_is_of_what_passed_between_the_first_sample_and_the_last() {
+    fn the_share_is_between_the_first_sample_and_the_last() {
         let samples = [sample(100.0, 7.0), sample(100.0, 7.0), sample(115.0, 7.5), sample(140.0, 8.0)];
         let share = |samples: &[Sample]| share(samples, Duration::from_secs(40));
         assert!((share(&samples).unwrap() - 0.025).abs() < 1e-9);
-        assert_eq!(share(&samples[..3]), None, "15 s aren't enough");
+        assert_eq!(share(&samples[..3]), None, "15 s are too few");
         assert_eq!(share(&[]), None);
     }
 

@@ -1,4 +1,4 @@
-//! Thousands of workloads that policies opt in: what the leader costs at rest and under events, and how fast a policy
+//! Thousands of workloads that policies opt in: the cost of the leader at rest and under events, and how fast a policy
 //! change is evaluated, reported and rolled out.
 
 mod changes;
@@ -19,25 +19,26 @@ use crate::interrupt;
 use crate::progress::Step;
 use crate::target::Target;
 use changes::{Changes, Measured};
-use fleet::{Fleet, Reaches, Size};
+use fleet::{PolicyFleet, RolloutMode, Size};
 use leader::{Leader, Usage};
 use load::Load;
 pub use report::Report;
 use report::Stage;
 
-/// Status events a second: patches of the status of one Deployment after the other.
+/// Status events per second: patches of the status of one Deployment after another.
 const EVENTS: u32 = 50;
-/// What workloads are opted in with at half and at full size: every workload is rolled out at either.
+/// The drains at half and at full size: every workload rolls out at either.
 const DRAINS: [i64; 2] = [5, 7];
-/// The leader reads what it wrote once more for a while.
+/// For a while the leader handles the watch events of its own writes.
 const SETTLE: Duration = Duration::from_secs(20);
 
 /// Measures at half the size and at full size.
 pub fn measure(target: &Target, deployments: u32) -> Result<Report> {
-    let cluster = target.cluster().context("kwok plays nodes of our clusters only")?;
+    let cluster =
+        target.cluster().context("kwok simulates only nodes of clusters that cargo xtask manages")?;
     target.with_client(async |client| {
         let operator = Operator::new(client.clone(), cluster.audit_log()).await?;
-        let fleet = Fleet::new(client);
+        let fleet = PolicyFleet::new(client);
         fleet.set_up().await?;
         let (mut stages, mut before) = (Vec::new(), Size { deployments: 0 });
         for (deployments, drain) in [deployments / 2, deployments].into_iter().zip(DRAINS) {
@@ -51,36 +52,42 @@ pub fn measure(target: &Target, deployments: u32) -> Result<Report> {
     })
 }
 
-/// Lets adieu roll out all of them, and measures it after that: at rest, under events, and beside changes.
-async fn stage(target: &Target, operator: &Operator, fleet: &Fleet, size: Size, drain: i64) -> Result<Stage> {
-    fleet.change_defaults(drain, Reaches::Running).await?;
-    fleet.field.until_at_rest().await?;
-    let course = operator.come_back(size.deployments).await?;
+/// Waits until adieu has rolled out all Deployments, then measures it at rest, under events, and during changes.
+async fn stage(
+    target: &Target,
+    operator: &Operator,
+    fleet: &PolicyFleet,
+    size: Size,
+    drain: i64,
+) -> Result<Stage> {
+    fleet.change_defaults(drain, RolloutMode::Running).await?;
+    fleet.fleet.until_at_rest().await?;
+    let injection = operator.inject_all(size.deployments).await?;
     fleet.until_settled().await?;
     let leader = Leader::find(&fleet.client).await?;
     settle(fleet).await?;
     let at_rest = leader.usage("at rest", None).await?;
     let (under_events, events) = under_events(target, &leader, size).await?;
     settle(fleet).await?;
-    let Measured { admission, moments, memory } =
+    let Measured { admission, delays, memory } =
         Changes::new(target, fleet, &leader, size).measure(drain).await?;
-    let memory = [course.memory, at_rest.memory, under_events.memory].into_iter().fold(memory, f64::max);
+    let memory = [injection.memory, at_rest.memory, under_events.memory].into_iter().fold(memory, f64::max);
     Ok(Stage {
         size,
         cpu_at_rest: at_rest.cpu,
         cpu_under_events: under_events.cpu,
         events_per_second: events,
         admission,
-        moments,
+        delays,
         memory,
-        rollouts_per_second: f64::from(size.deployments) / course.patching.as_secs_f64(),
+        rollouts_per_second: f64::from(size.deployments) / injection.patching.as_secs_f64(),
     })
 }
 
-/// Returns once neither the machine nor adieu has anything to do.
-async fn settle(fleet: &Fleet) -> Result<()> {
-    fleet.field.until_at_rest().await?;
-    let (step, started) = (Step::start("letting adieu settle"), Instant::now());
+/// Waits until the machine and adieu are idle.
+async fn settle(fleet: &PolicyFleet) -> Result<()> {
+    fleet.fleet.until_at_rest().await?;
+    let (step, started) = (Step::start("waiting until adieu is idle"), Instant::now());
     while started.elapsed() < SETTLE {
         interrupt::check()?;
         sleep(Duration::from_millis(500)).await;
@@ -89,7 +96,7 @@ async fn settle(fleet: &Fleet) -> Result<()> {
     Ok(())
 }
 
-/// What the leader uses while statuses change, and how many events a second there were.
+/// The leader's usage under status events, and the rate of events.
 async fn under_events(target: &Target, leader: &Leader, size: Size) -> Result<(Usage, f64)> {
     let mut load =
         Load::start(target, EVENTS, move |client| move |number| change_status(client.clone(), number, size));
@@ -103,9 +110,9 @@ async fn under_events(target: &Target, leader: &Leader, size: Size) -> Result<(U
     Ok((usage, rate))
 }
 
-/// One status event: what a Deployment says of its rollout changes, which its controller leaves as it is.
+/// One status event: a change of the condition `Progressing`, which the Deployment controller keeps.
 async fn change_status(client: Client, number: u32, size: Size) -> Result<()> {
-    let (namespace, name) = Fleet::deployment(number, size);
+    let (namespace, name) = PolicyFleet::deployment(number, size);
     let condition = json!({"type": "Progressing", "message": format!("status event {number}")});
     let patch = Patch::Strategic(json!({"status": {"conditions": [condition]}}));
     let api: Api<Deployment> = Api::namespaced(client, &namespace);

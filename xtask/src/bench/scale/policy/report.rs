@@ -1,4 +1,4 @@
-//! The figures, and whether adieu meets its bars.
+//! The figures, and the limits for adieu.
 
 use std::thread::available_parallelism;
 
@@ -11,24 +11,24 @@ use crate::bench::scale::report::{MEMORY, MIB};
 use crate::bench::statistics::Percentiles;
 use crate::figures::Figures;
 
-/// Most CPU time of the leader, as a share of one core: at rest, and under status events.
+/// The limits for the leader's CPU time, as shares of one core: at rest, and under status events.
 const CPU_AT_REST: f64 = 0.01;
 const CPU_UNDER_EVENTS: f64 = 0.05;
-/// Most that the p99 of admission may be beside a policy change, as a multiple of the one at rest.
+/// The limit for the p99 of admission during a policy change, as a multiple of the one at rest.
 const ADMISSION: f64 = 1.5;
-/// Most seconds until so many workloads are evaluated after a change of a policy; in proportion for others, but no
-/// less than can be told from the leader's metrics.
+/// The limit in seconds for evaluating this number of workloads after a policy change; in proportion for others, but
+/// at least as long as the leader's metrics can resolve.
 const EVALUATED: (f64, u32) = (1.0, 5000);
 const EVALUATED_AT_LEAST: f64 = 0.2;
-/// Fewest rollouts a second that are complete at once.
+/// The minimal rate of rollouts that are complete immediately.
 const ROLLOUTS: f64 = 30.0;
 
-/// What was measured at each size.
+/// The figures at each size.
 pub struct Report {
     pub stages: Vec<Stage>,
 }
 
-/// What was measured at one size.
+/// The figures at one size.
 #[derive(Clone, Debug)]
 pub struct Stage {
     pub size: Size,
@@ -37,7 +37,7 @@ pub struct Stage {
     pub cpu_under_events: f64,
     pub events_per_second: f64,
     pub admission: Admission,
-    pub moments: Moments,
+    pub delays: Delays,
     /// The largest working set of a replica, in bytes.
     pub memory: f64,
     pub rollouts_per_second: f64,
@@ -54,11 +54,11 @@ pub struct Admission {
 /// Seconds from a policy change.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Moments {
+pub struct Delays {
     /// Until every workload is evaluated.
     evaluated: Spread,
-    /// Until every policy's status tells of it.
-    told: Spread,
+    /// Until every policy's status is written.
+    reported: Spread,
 }
 
 /// The median and the largest of several values.
@@ -68,9 +68,9 @@ struct Spread {
     largest: f64,
 }
 
-impl Moments {
-    pub fn new(evaluated: Vec<f64>, told: Vec<f64>) -> Self {
-        Self { evaluated: Spread::of(evaluated), told: Spread::of(told) }
+impl Delays {
+    pub fn new(evaluated: Vec<f64>, reported: Vec<f64>) -> Self {
+        Self { evaluated: Spread::of(evaluated), reported: Spread::of(reported) }
     }
 }
 
@@ -86,7 +86,7 @@ impl Spread {
     }
 }
 
-/// What is measured and held against a limit.
+/// A figure with its limit.
 struct Bar {
     what: &'static str,
     value: f64,
@@ -157,7 +157,7 @@ impl Stage {
     fn bars(&self) -> [Bar; 6] {
         use Limit::{AtLeast, AtMost};
         let bar = |what, value, limit, unit| Bar { what, value, limit, unit };
-        let (ratio, evaluated) = (self.admission_ratio(), self.moments.evaluated.median);
+        let (ratio, evaluated) = (self.admission_ratio(), self.delays.evaluated.median);
         [
             bar("leader's CPU at rest, of a core", self.cpu_at_rest, AtMost(CPU_AT_REST), Unit::Percent),
             bar(
@@ -180,7 +180,7 @@ impl Stage {
                 Unit::Seconds,
             ),
             bar(
-                "rollouts that are complete at once, with ten slots",
+                "rollouts that are complete immediately, with ten slots",
                 self.rollouts_per_second,
                 AtLeast(ROLLOUTS),
                 Unit::PerSecond,
@@ -188,7 +188,7 @@ impl Stage {
         ]
     }
 
-    /// What no bar is for.
+    /// Figures without a limit.
     fn others(&self) -> [(&'static str, String); 7] {
         let ms = |p: Percentiles| format!("{:.1} ms / {:.1} ms", p.p50 * 1e3, p.p99 * 1e3);
         [
@@ -197,8 +197,8 @@ impl Stage {
             ("status events", format!("{:.1}/s", self.events_per_second)),
             ("admission at rest, p50 / p99", ms(self.admission.at_rest)),
             ("admission beside a policy change, p50 / p99", ms(self.admission.beside_change)),
-            ("all evaluated after a policy change, median (largest)", self.moments.evaluated.show()),
-            ("every status written after a policy change, median (largest)", self.moments.told.show()),
+            ("all evaluated after a policy change, median (largest)", self.delays.evaluated.show()),
+            ("every status written after a policy change, median (largest)", self.delays.reported.show()),
         ]
     }
 
@@ -215,7 +215,7 @@ impl Stage {
             "eventsPerSecond": self.events_per_second,
             "admissionSeconds": self.admission,
             "admissionRatioP99": self.admission_ratio(),
-            "policyChangeSeconds": self.moments,
+            "policyChangeSeconds": self.delays,
             "memoryBytes": self.memory,
             "rolloutsPerSecond": self.rollouts_per_second,
             "missed": missed,
@@ -286,7 +286,7 @@ mod tests {
             cpu_under_events: 0.05,
             events_per_second: 50.0,
             admission: Admission { at_rest: latency(0.01), beside_change: latency(0.015) },
-            moments: Moments::new(vec![0.5, 0.4, 3.0], vec![2.0]),
+            delays: Delays::new(vec![0.5, 0.4, 3.0], vec![2.0]),
             memory: 60.0 * MIB,
             rollouts_per_second: 30.0,
         }
@@ -313,7 +313,7 @@ mod tests {
             (change(|stage| stage.cpu_under_events = 0.06), "status events, of a core: 6.00 %, at most 5 %"),
             (change(|stage| stage.admission.beside_change.p99 = 0.016), "of that at rest: 1.60, at most 1.5"),
             (change(|stage| stage.memory = 61.0 * MIB), "61.0 MiB, at most 60 MiB"),
-            (change(|stage| stage.moments.evaluated.median = 1.1), "1.10 s, at most 1 s"),
+            (change(|stage| stage.delays.evaluated.median = 1.1), "1.10 s, at most 1 s"),
             (change(|stage| stage.rollouts_per_second = 29.0), "ten slots: 29.0/s, at least 30/s"),
         ] {
             assert!(said.contains(expected), "{expected}: {said}");
@@ -326,9 +326,9 @@ mod tests {
         let within = |deployments: u32| stage(deployments).evaluated_within();
         assert!((within(5000) - 1.0).abs() < 1e-9);
         assert!((within(2500) - 0.5).abs() < 1e-9);
-        assert!((within(100) - EVALUATED_AT_LEAST).abs() < 1e-9, "that is what can be told");
+        assert!((within(100) - EVALUATED_AT_LEAST).abs() < 1e-9, "the resolution of the metrics");
         let mut half = stage(2500);
-        half.moments.evaluated.median = 0.6;
+        half.delays.evaluated.median = 0.6;
         assert!(verdict(vec![half, stage(5000)]).contains("at most 0.5 s"));
     }
 
@@ -342,7 +342,7 @@ mod tests {
     #[test]
     fn what_is_unknown_misses_its_bar() {
         let mut unknown = stage(5000);
-        unknown.moments = Moments::new(vec![], vec![]);
+        unknown.delays = Delays::new(vec![], vec![]);
         assert!(verdict(vec![unknown]).contains("all evaluated"));
     }
 
@@ -354,7 +354,7 @@ mod tests {
         assert_eq!(json["stages"][0]["missed"], json!([]));
         assert_eq!(
             json["stages"][1]["missed"],
-            json!(["rollouts that are complete at once, with ten slots"])
+            json!(["rollouts that are complete immediately, with ten slots"])
         );
         assert_eq!(json["stages"][1]["policies"], 271);
     }

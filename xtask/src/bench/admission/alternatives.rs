@@ -1,4 +1,4 @@
-//! What adieu is compared with, in the cluster.
+//! The alternatives to adieu in the cluster.
 
 use std::fs;
 use std::io::Write;
@@ -20,28 +20,29 @@ use crate::{command, interrupt};
 const NOOP_WEBHOOK: &str = "tests/apps/noop-webhook/manifests.yaml";
 const FLOOR: &str = "benches/manifests/floor.yaml";
 const POLICY: &str = "benches/manifests/mutating-admission-policy.yaml";
-/// In front of the Deployment that is created, as people have it; adieu finds the probe's port by it.
+/// A Service in front of the Deployment, from which adieu gets the probe's port.
 const SERVICE: &str = "benches/manifests/service.yaml";
 
-/// How long adieu may take to learn of the Service.
+/// The limit for adieu to observe the Service.
 const LIMIT: Duration = Duration::from_mins(1);
 const POLL: Duration = Duration::from_millis(200);
 
-/// The webhook that decides nothing and the MutatingAdmissionPolicy.
-pub struct Rivals<'a> {
+/// The do-nothing webhook and the MutatingAdmissionPolicy.
+pub struct Alternatives<'a> {
     target: &'a Target,
 }
 
-impl<'a> Rivals<'a> {
-    /// Those in `target`, set up or not.
+impl<'a> Alternatives<'a> {
+    /// The alternatives in `target`, which may not exist yet.
     pub fn new(target: &'a Target) -> Self {
         Self { target }
     }
 
-    /// Sets them up, from scratch. The manifests of the floor, which is in effect only in its turn.
+    /// Sets them up, from scratch. Returns the manifests of the minimal configuration, which is created only for its
+    /// blocks.
     pub fn set_up(&self, noop_webhook: &Image) -> Result<String> {
         self.remove()?;
-        let step = Step::start("setting up what adieu is compared with");
+        let step = Step::start("setting up the alternatives to adieu");
         for namespace in [NAMESPACE, LABELLED] {
             self.kubectl(&["create", "namespace", namespace])?;
             self.apply(namespace, &self.read(SERVICE)?)?;
@@ -60,15 +61,15 @@ impl<'a> Rivals<'a> {
             .replace("IMAGE", &noop_webhook.reference());
         self.apply(NAMESPACE, &manifests)?;
         self.apply(NAMESPACE, &self.read(POLICY)?)
-            .context("a MutatingAdmissionPolicy of admissionregistration.k8s.io/v1 takes Kubernetes 1.36")?;
+            .context("a MutatingAdmissionPolicy of admissionregistration.k8s.io/v1 needs Kubernetes 1.36")?;
         self.kubectl(&["rollout", "status", "deployment/noop-webhook", "--timeout=120s", "-n", NAMESPACE])?;
         step.done();
         Ok(self.read(FLOOR)?.replace("CERTIFICATE", &certificate))
     }
 
-    /// Removes them, if they are there.
+    /// Removes them, if they exist.
     pub fn remove(&self) -> Result<()> {
-        let step = Step::start("removing what adieu is compared with");
+        let step = Step::start("removing the alternatives to adieu");
         for kinds in [
             "mutatingwebhookconfiguration/adieu-bench-noop",
             "mutatingwebhookconfiguration/adieu-bench-floor",
@@ -85,7 +86,7 @@ impl<'a> Rivals<'a> {
         Ok(())
     }
 
-    /// What adieu makes of the Deployment, as a JSON patch. It may learn of the Service only now.
+    /// adieu's patch of the Deployment. adieu may not have observed the Service yet.
     fn patch(&self) -> Result<String> {
         let started = Instant::now();
         let answer = loop {
@@ -102,7 +103,7 @@ impl<'a> Rivals<'a> {
         let deployment: Value = serde_json::from_str(&answer)?;
         let (labels, template) = (&deployment["metadata"]["labels"], &deployment["spec"]["template"]);
         let label = &labels["adieu.dev/injected"];
-        anyhow::ensure!(label.is_string(), "adieu didn't label what it injected: {labels}");
+        anyhow::ensure!(label.is_string(), "adieu didn't label the injected Deployment: {labels}");
         Ok(json!([
             {"op": "replace", "path": "/spec/template", "value": template},
             {"op": "add", "path": "/metadata/labels/adieu.dev~1injected", "value": label},

@@ -1,4 +1,4 @@
-//! The nodes, and the Deployments with their pods.
+//! The cluster's nodes, and the Deployments with their pods.
 
 use std::time::{Duration, Instant};
 
@@ -12,71 +12,71 @@ use kube::{Api, Client, ResourceExt as _};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use super::place::{BARE_NAMESPACE, FIELD, NAMESPACES, NODES, Place, bare, node, place};
+use super::deployments::{
+    DeploymentKey, FLEET, NAMESPACES, NODES, PLAIN_NAMESPACE, PODS_EACH, key, node, plain_key,
+};
 use super::{kwok, rest};
 use crate::interrupt;
 use crate::progress::Step;
 
-/// Pods of each Deployment.
-pub const PODS_EACH: i32 = 10;
-/// Deployments for the bare loops, at most.
-const BARE: u32 = 1000;
-/// Requests at a time. Of the numbers tried this lets the API server be busiest on two cores.
-pub const AT_A_TIME: usize = 16;
-/// In whose name the bare loops send their patches.
-const MANAGER: &str = "bench";
-/// For the pods of thousands of Deployments.
+/// The most Deployments that the loops patch.
+const PLAIN: u32 = 1000;
+/// Concurrent requests. Of the numbers tried, this one keeps the API server busiest on two cores.
+pub const CONCURRENCY: usize = 16;
+/// The field manager of the loops.
+const FIELD_MANAGER: &str = "bench";
+/// The limit for the pods of thousands of Deployments.
 const LIMIT: Duration = Duration::from_mins(30);
-/// For the nodes.
-const NODES_WITHIN: Duration = Duration::from_mins(1);
+/// The limit for the nodes.
+const NODES_LIMIT: Duration = Duration::from_mins(1);
 const POLL: Duration = Duration::from_secs(3);
 
-/// What stands in the cluster.
-pub struct Field {
+/// The nodes and Deployments in the cluster.
+pub struct Fleet {
     client: Client,
-    /// Deployments that nobody opts in: the bare loops patch them.
-    bare: u32,
+    /// The number of Deployments that are never opted in, and that the loops patch.
+    plain: u32,
 }
 
-/// Who patches Deployments in a loop.
+/// The identity that patches Deployments in a loop.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Sender {
-    /// Somebody whom neither the webhook nor the guard concerns.
-    Anybody,
-    /// The operator's service account: its writes are guarded.
+pub enum Identity {
+    /// An administrator, which neither the webhook nor the guard applies to.
+    Administrator,
+    /// The operator's service account, whose writes the guard checks.
     Operator,
 }
 
-/// A loop that sends what adieu sends.
-pub struct Bare {
-    pub sender: Sender,
+/// A loop that sends the same patches as adieu.
+pub struct PatchLoop {
+    pub identity: Identity,
     pub client: Client,
 }
 
-/// What a loop did, and in how long.
+/// The result of a loop.
 #[derive(Clone, Copy, Debug)]
-pub struct Loop {
+pub struct LoopResult {
     pub deployments: u32,
     pub took: Duration,
 }
 
-impl Loop {
-    /// Deployments a second.
+impl LoopResult {
+    /// Deployments per second.
     pub fn rate(&self) -> f64 {
         f64::from(self.deployments) / self.took.as_secs_f64()
     }
 }
 
-impl Field {
-    /// With no more Deployments for the bare loops than there will be for adieu.
+impl Fleet {
+    /// The loops get at most as many Deployments as adieu.
     pub fn new(client: Client, deployments: u32) -> Self {
-        Self { client, bare: deployments.min(BARE) }
+        Self { client, plain: deployments.min(PLAIN) }
     }
 
     pub async fn add_nodes(&self) -> Result<()> {
         let nodes: Api<Node> = Api::all(self.client.clone());
         let (annotation, value) = kwok::NODE;
-        let many = json!({"cpu": "1000", "memory": "1Ti", "pods": "10000"});
+        let capacity = json!({"cpu": "1000", "memory": "1Ti", "pods": "10000"});
         for number in 0..NODES {
             let name = node(number);
             let object = json!({
@@ -84,9 +84,9 @@ impl Field {
                     "name": name, "annotations": {annotation: value},
                     "labels": {"kubernetes.io/hostname": name},
                 },
-                // Nobody is scheduled here: the pods come with their node's name.
+                // The scheduler assigns no pods: their nodeName is set.
                 "spec": {"taints": [{"key": annotation, "value": value, "effect": "NoSchedule"}]},
-                "status": {"capacity": many, "allocatable": many},
+                "status": {"capacity": capacity, "allocatable": capacity},
             });
             nodes.create(&PostParams::default(), &serde_json::from_value(object)?).await?;
         }
@@ -97,44 +97,44 @@ impl Field {
         };
         while !nodes.list(&ListParams::default()).await?.iter().all(is_ready) {
             interrupt::check()?;
-            ensure!(started.elapsed() < NODES_WITHIN, "the nodes don't become ready: see the log of kwok");
+            ensure!(started.elapsed() < NODES_LIMIT, "the nodes don't become ready: see the log of kwok");
             sleep(POLL).await;
         }
         Ok(())
     }
 
-    /// Adds the Deployments for the bare loops.
-    pub async fn add_bare(&self) -> Result<()> {
-        self.namespace(BARE_NAMESPACE).await?;
-        self.create((0..self.bare).map(bare).collect()).await
+    /// Adds the Deployments for the loops.
+    pub async fn add_plain(&self) -> Result<()> {
+        self.namespace(PLAIN_NAMESPACE).await?;
+        self.create((0..self.plain).map(plain_key).collect()).await
     }
 
     /// Adds Deployments until there are `size`.
     pub async fn grow(&self, size: u32) -> Result<()> {
         let there = self
             .deployments()
-            .list_metadata(&ListParams::default().labels(&format!("{FIELD}=adieu")))
+            .list_metadata(&ListParams::default().labels(&format!("{FLEET}=adieu")))
             .await?;
         let there = u32::try_from(there.items.len())?;
         if there == 0 {
             for number in 0..NAMESPACES {
-                self.namespace(&format!("field-{number}")).await?;
+                self.namespace(&format!("fleet-{number}")).await?;
             }
         }
-        self.create((there..size).map(place).collect()).await
+        self.create((there..size).map(key).collect()).await
     }
 
     /// Creates Deployments, and waits for their pods.
-    pub async fn create(&self, places: Vec<Place>) -> Result<()> {
-        let count = places.len();
+    pub async fn create(&self, keys: Vec<DeploymentKey>) -> Result<()> {
+        let count = keys.len();
         let step = Step::start(format!("creating {count} Deployments of {PODS_EACH} pods each"));
-        stream::iter(places)
-            .map(|place| async move {
-                let api: Api<Deployment> = Api::namespaced(self.client.clone(), &place.namespace);
-                api.create(&PostParams::default(), &serde_json::from_value(place.deployment())?).await?;
+        stream::iter(keys)
+            .map(|key| async move {
+                let api: Api<Deployment> = Api::namespaced(self.client.clone(), &key.namespace);
+                api.create(&PostParams::default(), &serde_json::from_value(key.deployment())?).await?;
                 interrupt::check().map_err(Error::from)
             })
-            .buffer_unordered(AT_A_TIME)
+            .buffer_unordered(CONCURRENCY)
             .try_collect::<()>()
             .await?;
         self.until_available(&step).await?;
@@ -142,8 +142,8 @@ impl Field {
         Ok(())
     }
 
-    /// Returns once their controller has seen every change of a Deployment, and nothing else is busy: what is timed
-    /// after that has the machine for itself. The controller writes a few statuses a second only.
+    /// Waits until the Deployment controller has observed every change, and the machine is idle, so that a measurement
+    /// has the machine to itself. The controller writes only a few statuses per second.
     pub async fn until_at_rest(&self) -> Result<()> {
         let step = Step::start("waiting until every change is observed");
         let observed = |deployment: &Deployment| {
@@ -155,22 +155,22 @@ impl Field {
         rest::reached().await
     }
 
-    /// Returns once every Deployment has all of its pods.
+    /// Waits until every Deployment has all of its pods.
     async fn until_available(&self, step: &Step) -> Result<()> {
         let available = |deployment: &Deployment| {
             deployment.status.as_ref().and_then(|status| status.available_replicas) == Some(PODS_EACH)
         };
-        self.until(step, "have not got their pods", available).await
+        self.until(step, "don't have all of their pods", available).await
     }
 
-    /// Returns once every Deployment is so; `lacking` says of others what they aren't.
-    async fn until(&self, step: &Step, lacking: &str, is_so: impl Fn(&Deployment) -> bool) -> Result<()> {
+    /// Waits until the condition holds for every Deployment; `lacking` describes the others in an error.
+    async fn until(&self, step: &Step, lacking: &str, condition: impl Fn(&Deployment) -> bool) -> Result<()> {
         let started = Instant::now();
         loop {
             interrupt::check()?;
             step.waiting();
-            let all = self.deployments().list(&ListParams::default().labels(FIELD).match_any()).await?;
-            let waiting = all.items.iter().filter(|deployment| !is_so(deployment)).count();
+            let all = self.deployments().list(&ListParams::default().labels(FLEET).match_any()).await?;
+            let waiting = all.items.iter().filter(|deployment| !condition(deployment)).count();
             if waiting == 0 {
                 return Ok(());
             }
@@ -179,14 +179,13 @@ impl Field {
         }
     }
 
-    /// What people do while adieu is away: they opt in the first `size` Deployments, or set their drain. And they
-    /// pause them, so that what is timed is adieu and not kube-controller-manager, which would replace every pod
-    /// meanwhile.
-    pub async fn ask(&self, size: u32, drain: &str) -> Result<()> {
-        let step = Step::start(format!("annotating {size} Deployments while adieu is away"));
+    /// Opts in the first `size` Deployments, or changes their drain, while adieu is scaled to zero. It also pauses
+    /// them, because kube-controller-manager would otherwise replace every pod during the measurement.
+    pub async fn annotate(&self, size: u32, drain: &str) -> Result<()> {
+        let step = Step::start(format!("annotating {size} Deployments while adieu is scaled to zero"));
         let annotations = json!({"adieu.dev/graceful": "true", "adieu.dev/drain-seconds": drain});
         let patch = json!({"metadata": {"annotations": annotations}, "spec": {"paused": true}});
-        self.each((0..size).map(place).collect(), |api, name| {
+        self.each((0..size).map(key).collect(), |api, name| {
             let patch = &patch;
             async move { api.patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await }
         })
@@ -195,21 +194,21 @@ impl Field {
         Ok(())
     }
 
-    /// What adieu makes of a template, as a patch of one that it hasn't seen: the operations on a Deployment.
-    async fn patch_of_adieu(&self, drain: &str, sender: Sender) -> Result<JsonPatch> {
-        let Place { namespace, name, .. } = place(0);
+    /// The patch that adieu would apply to a Deployment of the loops.
+    async fn patch_of_adieu(&self, drain: &str, identity: Identity) -> Result<JsonPatch> {
+        let DeploymentKey { namespace, name, .. } = key(0);
         let api: Api<Deployment> = Api::namespaced(self.client.clone(), &namespace);
         let mut evaluated = serde_json::to_value(api.get(&name).await?)?;
-        let bare = bare(0);
-        let api: Api<Deployment> = Api::namespaced(self.client.clone(), &bare.namespace);
-        let mut plain = serde_json::to_value(api.get(&bare.name).await?)?;
+        let plain_key = plain_key(0);
+        let api: Api<Deployment> = Api::namespaced(self.client.clone(), &plain_key.namespace);
+        let mut plain = serde_json::to_value(api.get(&plain_key.name).await?)?;
         let [before, after] = [&mut plain, &mut evaluated].map(|object| object["spec"]["template"].take());
-        // Its own key calls for its webhook, and is guarded, unless it is the operator that sends it.
-        let key = if sender == Sender::Operator { "adieu.dev/" } else { "bench.adieu.dev/" };
+        // adieu's keys would invoke its webhook and the guard, except for the operator.
+        let key = if identity == Identity::Operator { "adieu.dev/" } else { "bench.adieu.dev/" };
         let after = after
             .to_string()
             .replace("adieu.dev/", key)
-            .replace(&format!("\"app\":\"{name}\""), &format!("\"app\":\"{}\"", bare.name));
+            .replace(&format!("\"app\":\"{name}\""), &format!("\"app\":\"{}\"", plain_key.name));
         let mut patch = json_patch::diff(&before, &serde_json::from_str(&after)?);
         ensure!(
             after.contains(&format!("{{\"seconds\":{drain}}}")),
@@ -228,28 +227,33 @@ impl Field {
         Ok(patch)
     }
 
-    /// Sends to each of the Deployments that nobody opted in what adieu sends: the template, and a patch that
-    /// takes the entry of who sent it out of managedFields.
-    pub async fn bare(&self, Bare { sender, client }: &Bare, drain: &str) -> Result<Loop> {
-        let patch = &self.patch_of_adieu(drain, *sender).await?;
-        let whose = if *sender == Sender::Operator { ", as the operator" } else { "" };
-        let step = Step::start(format!("patching {} Deployments in a bare loop{whose}", self.bare));
-        let places = || (0..self.bare).map(bare).collect::<Vec<_>>();
+    /// Sends the same patches as adieu to each Deployment of the loops: the template, and the removal of the field
+    /// manager from managedFields.
+    pub async fn run_loop(
+        &self,
+        PatchLoop { identity, client }: &PatchLoop,
+        drain: &str,
+    ) -> Result<LoopResult> {
+        let patch = &self.patch_of_adieu(drain, *identity).await?;
+        let suffix = if *identity == Identity::Operator { ", as the operator" } else { "" };
+        let step = Step::start(format!("patching {} Deployments in a loop{suffix}", self.plain));
+        let keys = || (0..self.plain).map(plain_key).collect::<Vec<_>>();
         let paused = json!({"spec": {"paused": true}});
-        self.each(places(), |api, name| {
+        self.each(keys(), |api, name| {
             let paused = &paused;
             async move { api.patch(&name, &PatchParams::default(), &Patch::Merge(paused)).await }
         })
         .await?;
-        let plain = self.template_of(&bare(0)).await?;
+        let plain = self.template_of(&plain_key(0)).await?;
         self.until_at_rest().await?;
         let started = Instant::now();
-        self.each_as(client, places(), |api, name| async move {
-            let ours = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+        self.each_as(client, keys(), |api, name| async move {
+            let ours =
+                PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
             let mut written = api.patch(&name, &ours, &Patch::<()>::Json(patch.clone())).await?;
-            while let Some(give_up) = give_up(&written) {
-                match api.patch(&name, &ours, &Patch::<()>::Json(give_up)).await {
-                    // A controller wrote its status in between.
+            while let Some(drop_managed_fields) = drop_managed_fields(&written) {
+                match api.patch(&name, &ours, &Patch::<()>::Json(drop_managed_fields)).await {
+                    // The controller has written the status in between.
                     Err(kube::Error::Api(status)) if status.code == 422 => written = api.get(&name).await?,
                     outcome => return outcome,
                 }
@@ -258,52 +262,50 @@ impl Field {
         })
         .await?;
         let took = started.elapsed();
-        // As they were, for the next time.
-        let back = json!([{"op": "replace", "path": "/spec/template", "value": plain}]);
-        let back: JsonPatch = serde_json::from_value(back)?;
-        self.each(places(), |api, name| {
-            let mut back = back.clone();
-            if let Some(PatchOperation::Replace(replace)) = back.0.first_mut() {
+        // Restores the templates for the next round.
+        let restore = json!([{"op": "replace", "path": "/spec/template", "value": plain}]);
+        let restore: JsonPatch = serde_json::from_value(restore)?;
+        self.each(keys(), |api, name| {
+            let mut restore = restore.clone();
+            if let Some(PatchOperation::Replace(replace)) = restore.0.first_mut() {
                 replace.value["metadata"]["labels"]["app"] = name.clone().into();
             }
-            async move { api.patch(&name, &PatchParams::default(), &Patch::<()>::Json(back)).await }
+            async move { api.patch(&name, &PatchParams::default(), &Patch::<()>::Json(restore)).await }
         })
         .await?;
         step.done();
-        Ok(Loop { deployments: self.bare, took })
+        Ok(LoopResult { deployments: self.plain, took })
     }
 
-    async fn template_of(&self, place: &Place) -> Result<Value> {
-        let api: Api<Deployment> = Api::namespaced(self.client.clone(), &place.namespace);
-        Ok(serde_json::to_value(api.get(&place.name).await?)?["spec"]["template"].take())
+    async fn template_of(&self, key: &DeploymentKey) -> Result<Value> {
+        let api: Api<Deployment> = Api::namespaced(self.client.clone(), &key.namespace);
+        Ok(serde_json::to_value(api.get(&key.name).await?)?["spec"]["template"].take())
     }
 
-    /// Does something to each, a few at a time.
+    /// Applies `act` to each Deployment, some at a time.
     pub async fn each<F: Future<Output = kube::Result<Deployment>>>(
         &self,
-        places: Vec<Place>,
+        keys: Vec<DeploymentKey>,
         act: impl Fn(Api<Deployment>, String) -> F,
     ) -> Result<()> {
-        self.each_as(&self.client, places, act).await
+        self.each_as(&self.client, keys, act).await
     }
 
     async fn each_as<F: Future<Output = kube::Result<Deployment>>>(
         &self,
         client: &Client,
-        places: Vec<Place>,
+        keys: Vec<DeploymentKey>,
         act: impl Fn(Api<Deployment>, String) -> F,
     ) -> Result<()> {
-        stream::iter(places)
-            .map(|place| {
-                let acted = act(Api::namespaced(client.clone(), &place.namespace), place.name.clone());
+        stream::iter(keys)
+            .map(|key| {
+                let acted = act(Api::namespaced(client.clone(), &key.namespace), key.name.clone());
                 async move {
-                    acted
-                        .await
-                        .with_context(|| format!("cannot patch {}/{}", place.namespace, place.name))?;
+                    acted.await.with_context(|| format!("cannot patch {}/{}", key.namespace, key.name))?;
                     interrupt::check().map_err(Error::from)
                 }
             })
-            .buffer_unordered(AT_A_TIME)
+            .buffer_unordered(CONCURRENCY)
             .try_collect()
             .await
     }
@@ -322,14 +324,14 @@ impl Field {
     }
 }
 
-/// Takes the bare loop's entry out of managedFields, if there is one.
-fn give_up(written: &Deployment) -> Option<JsonPatch> {
+/// The patch that removes the loop's entry from managedFields, if there is one.
+fn drop_managed_fields(written: &Deployment) -> Option<JsonPatch> {
     let mut entries = written.managed_fields().iter();
-    let index = entries.position(|entry| entry.manager.as_deref() == Some(MANAGER))?;
+    let index = entries.position(|entry| entry.manager.as_deref() == Some(FIELD_MANAGER))?;
     let path = PointerBuf::from_tokens(["metadata", "managedFields", &index.to_string()]);
     let manager = path.with_trailing_token("manager");
     Some(JsonPatch(vec![
-        PatchOperation::Test(TestOperation { path: manager, value: MANAGER.into() }),
+        PatchOperation::Test(TestOperation { path: manager, value: FIELD_MANAGER.into() }),
         PatchOperation::Remove(RemoveOperation { path }),
     ]))
 }

@@ -1,4 +1,4 @@
-//! The operator terminates as it makes others terminate: its chart carries what `adieu inject` renders.
+//! Checks that the operator's own Deployment in the chart is what `adieu inject` renders.
 
 use std::fs;
 use std::path::Path;
@@ -13,12 +13,11 @@ use crate::image::{self, Build};
 use crate::progress::Step;
 use crate::workspace::Workspace;
 
-/// Injects into the chart's Deployment, as it is and without what the chart gives it. Either must come to
-/// what the chart has.
+/// Injects the chart's Deployment, as it is and without its own fields. Both must result in the chart's Deployment.
 pub fn check(workspace: &Workspace) -> Result<()> {
-    // The one that is installed.
+    // The installed one.
     let program = image::build_adieu(workspace, &Build::host()?)?;
-    let step = Step::start("injecting into the operator's own Deployment");
+    let step = Step::start("injecting the operator's own Deployment");
     let rendered = chart::render(workspace, &["--show-only", "templates/deployment.yaml"])?;
     let chart: Value = serde_saphyr::from_str(&rendered).context("cannot parse the Deployment")?;
     let mut bare = chart.clone();
@@ -35,7 +34,7 @@ pub fn check(workspace: &Workspace) -> Result<()> {
             difference(&chart["spec"]["template"]["spec"], &injected["spec"]["template"]["spec"], "")
         {
             bail!(
-                "adieu inject makes spec.template.spec{path} of the operator's Deployment another than its chart does"
+                "adieu inject and the chart differ in spec.template.spec{path} of the operator's Deployment"
             );
         }
     }
@@ -49,7 +48,7 @@ fn inject(program: &Path, deployment: &Value) -> Result<Value> {
     fs::write(&file, deployment.to_string()).context("cannot write the Deployment")?;
     let mut adieu = Command::new(program);
     let injected = command::output(adieu.args(["inject", "--all", "--output", "json", "-f"]).arg(&file))?;
-    serde_json::from_str(&injected).context("cannot parse what adieu inject writes")
+    serde_json::from_str(&injected).context("cannot parse the output of adieu inject")
 }
 
 /// The path of the first field that differs.

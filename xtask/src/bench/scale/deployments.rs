@@ -1,41 +1,41 @@
-//! Where each Deployment is, and what it looks like.
+//! The names and specs of the Deployments.
 
 use serde_json::{Value, json};
 
-use super::field::PODS_EACH;
-
-/// The nodes that kwok plays.
+/// Pods of each Deployment.
+pub const PODS_EACH: i32 = 10;
+/// The nodes that kwok simulates.
 pub const NODES: u32 = 50;
-/// Opted-in Deployments are spread over as many namespaces.
+/// The namespaces of the opted-in Deployments.
 pub const NAMESPACES: u32 = 50;
-/// The label of all Deployments here; its value tells who patches them.
-pub const FIELD: &str = "field";
-/// Where the Deployments for the bare loops are.
-pub const BARE_NAMESPACE: &str = "bare";
+/// The label of all Deployments here; its value names the client that patches them.
+pub const FLEET: &str = "fleet";
+/// The namespace of the Deployments for the loops.
+pub const PLAIN_NAMESPACE: &str = "plain";
 
-/// A Deployment, by its place.
+/// The namespace and name of a Deployment, with its node.
 #[derive(Clone, Debug)]
-pub struct Place {
+pub struct DeploymentKey {
     pub namespace: String,
     pub name: String,
     node: String,
-    whose: &'static str,
+    owner: &'static str,
 }
 
 /// A Deployment that adieu patches.
-pub fn place(number: u32) -> Place {
-    place_in(format!("field-{}", number % NAMESPACES), number)
+pub fn key(number: u32) -> DeploymentKey {
+    key_in_namespace(format!("fleet-{}", number % NAMESPACES), number)
 }
 
-/// The same in a namespace of the caller's choice.
-pub fn place_in(namespace: String, number: u32) -> Place {
-    Place { namespace, name: format!("web-{number}"), node: node(number % NODES), whose: "adieu" }
+/// A Deployment in the given namespace.
+pub fn key_in_namespace(namespace: String, number: u32) -> DeploymentKey {
+    DeploymentKey { namespace, name: format!("web-{number}"), node: node(number % NODES), owner: "adieu" }
 }
 
-/// A Deployment for the bare loops.
-pub fn bare(number: u32) -> Place {
-    let (namespace, node) = (BARE_NAMESPACE.to_owned(), node(number % NODES));
-    Place { namespace, name: format!("bare-{number}"), node, whose: "bare" }
+/// A Deployment for the loops.
+pub fn plain_key(number: u32) -> DeploymentKey {
+    let (namespace, node) = (PLAIN_NAMESPACE.to_owned(), node(number % NODES));
+    DeploymentKey { namespace, name: format!("plain-{number}"), node, owner: "loop" }
 }
 
 /// The name of a node.
@@ -43,10 +43,10 @@ pub fn node(number: u32) -> String {
     format!("fake-{number}")
 }
 
-impl Place {
-    /// Of the size that people's are: two containers, their environment, probes, resources.
+impl DeploymentKey {
+    /// A Deployment of realistic size: two containers with environment, probes and resources.
     pub fn deployment(&self) -> Value {
-        let Self { namespace, name, node, whose } = self;
+        let Self { namespace, name, node, owner } = self;
         let labels = json!({"app": name});
         let probe = json!({"httpGet": {"path": "/healthz", "port": 8080}, "periodSeconds": 5});
         let variables: Vec<_> =
@@ -62,7 +62,7 @@ impl Place {
         app["readinessProbe"] = probe.clone();
         app["livenessProbe"] = probe;
         json!({
-            "metadata": {"name": name, "namespace": namespace, "labels": {FIELD: whose}},
+            "metadata": {"name": name, "namespace": namespace, "labels": {FLEET: owner}},
             "spec": {
                 "replicas": PODS_EACH,
                 "selector": {"matchLabels": labels},
