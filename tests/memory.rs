@@ -1,5 +1,5 @@
-//! What the webhook's port takes of memory, whatever it is sent. In a program of its own, because it counts every
-//! allocation.
+//! The memory that requests at the webhook's port need, whatever they contain. In a separate program, because it
+//! counts every allocation.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
@@ -32,9 +32,9 @@ use tokio_util::sync::CancellationToken;
 static MEMORY: PeakAlloc = PeakAlloc;
 
 const MIB: usize = 1 << 20;
-/// What all requests together may take. A replica has 128 MiB, and needs some for the cluster that it knows.
+/// The limit for all requests together. A replica has 128 MiB, and needs some for its caches.
 const BOUND: usize = 64 * MIB;
-/// Connections at once, of two peers.
+/// Concurrent connections of two peers.
 const CROWD: usize = 40;
 const PATIENCE: Duration = Duration::from_mins(2);
 
@@ -49,7 +49,7 @@ fn connect(router: &Router, number: u8) -> impl AsyncRead + AsyncWrite + Unpin +
     client
 }
 
-/// The answer to a body; nothing where the connection was closed without one.
+/// The answer to a body; empty if the connection was closed without one.
 async fn post(router: &Router, number: u8, body: &[u8]) -> String {
     let (mut reader, mut writer) = tokio::io::split(connect(router, number));
     let head = format!(
@@ -61,7 +61,7 @@ async fn post(router: &Router, number: u8, body: &[u8]) -> String {
         writer.write_all(body).await
     };
     let mut answer = Vec::new();
-    // A client that is answered early finds the connection closed.
+    // After an early answer the connection is closed.
     let both = async { tokio::join!(send, reader.read_to_end(&mut answer)) };
     let _ = timeout(PATIENCE, both).await.expect("an end of the connection");
     String::from_utf8_lossy(&answer).into_owned()
@@ -77,7 +77,7 @@ fn deployment(annotations: &Value, env: &Value) -> Value {
     })
 }
 
-/// A review in the order of the API server, so that the uid comes first.
+/// A review with fields in the API server's order, so that the uid is first.
 fn review(operation: &str, object: &str, old_object: &str) -> String {
     let kind = r#"{"group":"apps","version":"v1","kind":"Deployment"}"#;
     format!(
@@ -95,7 +95,7 @@ fn normal() -> String {
     annotated(&json!([]))
 }
 
-/// An update of the largest Deployment that etcd takes, in which few values are large.
+/// An update of the largest Deployment that etcd accepts, with a few large values.
 fn genuine() -> String {
     let variable = |number: usize| json!({"name": format!("V{number}"), "value": "x".repeat(1024)});
     let review = annotated(&(0..1400).map(variable).collect());
@@ -103,13 +103,13 @@ fn genuine() -> String {
     review
 }
 
-/// An update that takes nearly all that a review may.
+/// An update that needs nearly all of a review's limit.
 fn at_the_limit() -> String {
     let variable = |number: usize| json!({"name": format!("V{number}"), "value": ""});
     annotated(&(0..3000).map(variable).collect())
 }
 
-/// A Deployment with such a record, of a tree of numbers that fills so many bytes.
+/// A Deployment with a record of this many bytes, a tree of numbers.
 fn recorded(bytes: usize) -> String {
     let said = [("adieu.dev/graceful".to_owned(), "true".to_owned())].into();
     let mut object = deployment(&json!(said), &json!([]));
@@ -123,9 +123,9 @@ fn recorded(bytes: usize) -> String {
     object.to_string()
 }
 
-/// An update without a field manager that takes a large annotation away, which is put back: the answer is larger than
-/// the request.
-fn undoing() -> String {
+/// An update without a field manager that removes a large annotation, which is restored: the answer is larger than the
+/// request.
+fn restoring() -> String {
     let object = |graceful: Value, drain: usize| {
         let mut object = deployment(&json!({"deployment.kubernetes.io/revision": "1"}), &json!([]));
         object["metadata"]["annotations"]
@@ -138,21 +138,33 @@ fn undoing() -> String {
     review("UPDATE", &object(json!({}), 1), &object(json!({"adieu.dev/x": "x".repeat(1_400_000)}), 2))
 }
 
-/// Bodies of so many bytes that hurt most.
-fn hostile(bytes: usize) -> Vec<(&'static str, Vec<u8>)> {
-    let list = |item: &str| format!("[{}{item}]", format!("{item},").repeat(bytes / (item.len() + 1) - 300));
+fn list(bytes: usize, item: &str) -> String {
+    format!("[{}{item}]", format!("{item},").repeat(bytes / (item.len() + 1) - 300))
+}
+
+fn string(bytes: usize, part: &str) -> String {
+    format!("\"{}\"", part.repeat(bytes / part.len() - 300))
+}
+
+/// A review of a Deployment with these containers.
+fn in_template(containers: &str) -> Vec<u8> {
+    let annotations = r#"{"adieu.dev/graceful":"true"}"#;
+    let template = format!(r#"{{"spec":{{"containers":{containers}}}}}"#);
+    let object =
+        format!(r#"{{"metadata":{{"annotations":{annotations}}},"spec":{{"template":{template}}}}}"#);
+    review("CREATE", &object, "null").into_bytes()
+}
+
+/// A review of a Deployment with these annotations.
+fn with_annotations(annotations: &str) -> Vec<u8> {
+    let object = format!(r#"{{"metadata":{{"annotations":{{{annotations}}}}}}}"#);
+    review("CREATE", &object, "null").into_bytes()
+}
+
+/// Reviews of this size that are the most expensive to parse.
+fn hostile_containers(bytes: usize) -> Vec<(&'static str, Vec<u8>)> {
+    let list = |item: &str| list(bytes, item);
     let keys: Vec<_> = (0..bytes / 13).map(|number| format!("\"{number:08}\":0")).collect();
-    let in_template = |value: &str| {
-        let annotations = r#"{"adieu.dev/graceful":"true"}"#;
-        let template = format!(r#"{{"spec":{{"containers":{value}}}}}"#);
-        let object =
-            format!(r#"{{"metadata":{{"annotations":{annotations}}},"spec":{{"template":{template}}}}}"#);
-        review("CREATE", &object, "null").into_bytes()
-    };
-    let anywhere =
-        r#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"1","object":{"a":"#;
-    let string = |part: &str| format!("\"{}\"", part.repeat(bytes / part.len() - 300));
-    let own_keys: Vec<_> = (0..bytes / 27).map(|number| format!("\"adieu.dev/{number:08}\":\"\"")).collect();
     let named: Vec<_> = (0..bytes / 2 / 24).map(|number| format!(r#"{{"name":"c{number:08}"}}"#)).collect();
     let many_containers = format!("[{}]", named[..named.len() * 2 / 5].join(","));
     let names: Vec<_> = (0..bytes / 2 / 10).map(|number| format!("{number:08}")).collect();
@@ -160,11 +172,10 @@ fn hostile(bytes: usize) -> Vec<(&'static str, Vec<u8>)> {
         r#""adieu.dev/graceful""#,
         &format!(r#""adieu.dev/exclude-containers":"{}","adieu.dev/graceful""#, names.join(",")),
     );
-    let mut cut = in_template(&string("x"));
+    let mut cut = in_template(&string(bytes, "x"));
     let end = cut.len() - 200;
     cut[end] = 0xff;
-    let mut bodies = vec![
-        ("numbers in no review", format!("{anywhere}{}}}}}}}", list("0")).into_bytes()),
+    vec![
         ("numbers", in_template(&list("0"))),
         ("empty strings", in_template(&list("\"\""))),
         ("empty arrays", in_template(&list("[]"))),
@@ -172,54 +183,44 @@ fn hostile(bytes: usize) -> Vec<(&'static str, Vec<u8>)> {
         ("objects", in_template(&list(r#"{"a":1}"#))),
         ("keys", in_template(&format!("[{{{}}}]", keys.join(",")))),
         (
-            "one key again and again",
+            "the same key repeatedly",
             in_template(&format!("[{{{}}}]", list("\"a\":0").trim_matches(['[', ']']))),
         ),
         ("nesting", in_template(&format!("{}{}", "[".repeat(bytes / 2 - 300), "]".repeat(bytes / 2 - 300)))),
         ("nesting without an end", in_template(&"[".repeat(bytes - 600))),
-        ("a string", in_template(&string("x"))),
-        ("escapes", in_template(&string("\\u0001"))),
+        ("a string", in_template(&string(bytes, "x"))),
+        ("escapes", in_template(&string(bytes, "\\u0001"))),
         ("a huge number", in_template(&"9".repeat(bytes - 600))),
-        ("no UTF-8 at the end", cut),
+        ("invalid UTF-8 at the end", cut),
+        ("many containers", in_template(&many_containers)),
+        ("many of them excluded", excluding.into()),
+    ]
+}
+
+/// The most expensive bodies of this size.
+fn hostile(bytes: usize) -> Vec<(&'static str, Vec<u8>)> {
+    let outside =
+        r#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"1","object":{"a":"#;
+    let escaped = string(bytes, "\\n");
+    let keys: Vec<_> = (0..bytes / 13).map(|number| format!("\"{number:08}\":\"\"")).collect();
+    let own_keys: Vec<_> = (0..bytes / 27).map(|number| format!("\"adieu.dev/{number:08}\":\"\"")).collect();
+    let malformed = format!(r#""adieu.dev/graceful":{}"#, string(bytes, "\u{7f}"));
+    let mut bodies = hostile_containers(bytes);
+    bodies.extend([
+        ("numbers outside of a Deployment", format!("{outside}{}}}}}}}", list(bytes, "0")).into_bytes()),
         (
             "a kind of escapes",
-            review("CREATE", "{}", "null").replace("Deployment", string("\\n").trim_matches('"')).into(),
+            review("CREATE", "{}", "null").replace("Deployment", escaped.trim_matches('"')).into(),
         ),
-        ("a request that is a string", format!(r#"{{"request":{}}}"#, string("\\u0001")).into_bytes()),
-        (
-            "annotations",
-            review(
-                "CREATE",
-                &format!(r#"{{"metadata":{{"annotations":{{{}}}}}}}"#, keys.join(",").replace(":0", ":\"\"")),
-                "null",
-            )
-            .into(),
-        ),
+        ("a request that is a string", format!(r#"{{"request":{}}}"#, string(bytes, "\\u0001")).into_bytes()),
+        ("annotations", with_annotations(&keys.join(","))),
         ("spaces", vec![b' '; bytes]),
         ("a record of numbers", review("CREATE", &recorded(bytes), "null").into()),
         ("two records of numbers", review("UPDATE", &recorded(bytes / 2), &recorded(bytes / 2 - 2)).into()),
-        (
-            "annotations that mean nothing",
-            review(
-                "CREATE",
-                &format!(r#"{{"metadata":{{"annotations":{{{}}}}}}}"#, own_keys.join(",")),
-                "null",
-            )
-            .into(),
-        ),
-        (
-            "a malformed value of what is escaped",
-            review(
-                "CREATE",
-                &format!(r#"{{"metadata":{{"annotations":{{"adieu.dev/graceful":{}}}}}}}"#, string("\u{7f}")),
-                "null",
-            )
-            .into(),
-        ),
-        ("many containers", in_template(&many_containers)),
-        ("many of them excluded", excluding.into()),
-    ];
-    bodies.push(("nothing of JSON", vec![b'\\'; bytes]));
+        ("unknown annotations of adieu", with_annotations(&own_keys.join(","))),
+        ("a malformed value to be escaped", with_annotations(&malformed)),
+        ("no JSON", vec![b'\\'; bytes]),
+    ]);
     bodies
 }
 
@@ -227,7 +228,7 @@ fn router() -> Router {
     webhook::router(Caches::fixed(vec![], vec![], vec![]), Arc::default(), Duration::from_secs(30))
 }
 
-/// How much more memory was in use than at the beginning, at most.
+/// The peak of memory over the beginning.
 struct Peak(usize);
 
 impl Peak {
@@ -243,7 +244,7 @@ impl Peak {
     }
 }
 
-async fn one_by_one(router: &Router) {
+async fn sequential(router: &Router) {
     for bytes in [MIB / 4, 4 * MIB - 1024] {
         for (what, body) in hostile(bytes) {
             let peak = Peak::begin();
@@ -255,8 +256,8 @@ async fn one_by_one(router: &Router) {
     }
 }
 
-/// All at once from two peers, while a third sends reviews.
-async fn a_crowd(router: &Router) {
+/// All bodies concurrently from two peers, while a third sends reviews.
+async fn concurrent(router: &Router) {
     let bodies: Vec<_> =
         [4 * MIB - 1024, 8 * MIB].into_iter().flat_map(hostile).map(|(_, body)| Arc::new(body)).collect();
     let peak = Peak::begin();
@@ -275,10 +276,10 @@ async fn a_crowd(router: &Router) {
         while crowd.try_join_next().is_some() {}
     }
     assert!(reviewed > 1);
-    peak.check(&format!("{CROWD} hostile bodies at once, {reviewed} reviews beside them"));
+    peak.check(&format!("{CROWD} hostile bodies concurrently, {reviewed} reviews meanwhile"));
 }
 
-/// Two peers hold as much as they can, at the last byte, while a third sends reviews.
+/// Two peers hold back the last byte of bodies up to the limit, while a third sends reviews.
 async fn held_back(router: &Router) {
     let body = Arc::new(vec![b' '; 4 * MIB - 1]);
     let peak = Peak::begin();
@@ -313,9 +314,9 @@ async fn held_back(router: &Router) {
     }
 }
 
-/// Two peers ask for large answers and don't read them, while a third sends reviews.
+/// Two peers request large answers and don't read them, while a third sends reviews.
 async fn unread(router: &Router) {
-    let body = undoing();
+    let body = restoring();
     let head =
         format!("POST {PATH}?timeout=5s HTTP/1.1\r\nhost: adieu\r\ncontent-length: {}\r\n\r\n", body.len());
     let request = Arc::new(head + &body);
@@ -343,7 +344,7 @@ async fn unread(router: &Router) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn whatever_comes_takes_bounded_memory_and_reviews_are_answered_beside_it() {
+async fn any_input_needs_bounded_memory_and_reviews_are_answered_meanwhile() {
     let router = router();
     for (what, review) in
         [("a review", normal()), ("the largest", genuine()), ("at the limit", at_the_limit())]
@@ -353,8 +354,8 @@ async fn whatever_comes_takes_bounded_memory_and_reviews_are_answered_beside_it(
         assert!(answer.contains("\"patchType\":\"JSONPatch\""), "{what}: {answer}");
         peak.check(what);
     }
-    one_by_one(&router).await;
-    a_crowd(&router).await;
+    sequential(&router).await;
+    concurrent(&router).await;
     held_back(&router).await;
     unread(&router).await;
 }

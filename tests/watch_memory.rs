@@ -1,5 +1,5 @@
-//! What a replica takes in memory while it lists objects of unusual size. Alone in its process, because the whole
-//! process is measured.
+//! The memory of a replica that lists objects of unusual size. In a separate process, because the whole process is
+//! measured.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -22,23 +22,23 @@ use tower::service_fn;
 #[global_allocator]
 static MEMORY: PeakAlloc = PeakAlloc;
 
-/// A container has 128 MiB, of which the program itself and the allocator take their part.
+/// The limit: a container has 128 MiB, which include the program itself and the allocator.
 const LIMIT: usize = 80 << 20;
 
-/// What ends a Deployment behind its container's fields.
+/// The end of a Deployment after its container's fields.
 const END: &str = "}]}}}}";
 
 const DEPLOYMENTS: usize = 300;
 const POLICIES: usize = 2000;
 
-/// An API server with these objects, in pages and in chunks, whose watches are silent.
+/// An API server with these objects, in pages and in chunks, whose watches have no events.
 #[derive(Clone)]
 struct ApiServer {
-    /// 1.4 MB that can't be compressed.
+    /// 1.4 MB that don't compress.
     noise: Bytes,
     /// 750,000 empty strings.
     arguments: Bytes,
-    /// A spec as large as the CRD allows.
+    /// A spec of the maximal size.
     policy: Bytes,
 }
 
@@ -136,7 +136,7 @@ impl ApiServer {
 }
 
 #[tokio::test]
-async fn objects_of_unusual_size_take_a_replica_little_memory() {
+async fn listing_objects_of_unusual_size_needs_little_memory() {
     let server = ApiServer::new();
     let answers = service_fn(move |request: Request<Body>| {
         let answer = server.answer(&request.uri().to_string());

@@ -1,4 +1,4 @@
-//! `adieu controller`, the operator, as its kubelet runs it.
+//! `adieu controller`, the operator, as a kubelet runs it.
 
 use std::{process::Stdio, time::Duration};
 
@@ -15,10 +15,10 @@ use tokio::{
 
 use crate::support::{kubeconfig, server};
 
-/// How long anything may take.
+/// The limit for any step.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// What an API server has to say where adieu is installed and nothing else.
+/// The answers of an API server on which only adieu is installed.
 fn installed(target: &str) -> (u16, Value) {
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let failure = |code: u16, reason| {
@@ -30,7 +30,7 @@ fn installed(target: &str) -> (u16, Value) {
     let listed = |items: Value| (200, json!({"metadata": {"resourceVersion": "1"}, "items": items}));
     let lists = query.contains("fieldSelector=");
     match path.rsplit('/').next().unwrap() {
-        // They are tried again, ever more rarely.
+        // Retried with back-off.
         _ if query.contains("watch=true") => failure(500, "InternalError"),
         "version" => (200, json!({"major": "1", "minor": "36"})),
         "leases" if lists => listed(json!([])),
@@ -45,7 +45,7 @@ fn installed(target: &str) -> (u16, Value) {
 }
 
 #[tokio::test]
-async fn the_operator_that_is_asked_to_end_says_goodbye_and_exits_with_0() {
+async fn the_operator_exits_with_0_after_sigterm() {
     let config = kubeconfig("controller-ends", server(installed));
     let mut command = Command::new(env!("CARGO_BIN_EXE_adieu"));
     command.env("KUBECONFIG", config).args(["controller", "--namespace", "adieu-system"]);
@@ -53,15 +53,15 @@ async fn the_operator_that_is_asked_to_end_says_goodbye_and_exits_with_0() {
     command.args(["--admin-address", "127.0.0.1:0"]).stderr(Stdio::piped()).kill_on_drop(true);
     let mut operator = command.spawn().unwrap();
     let mut log = BufReader::new(operator.stderr.take().unwrap()).lines();
-    says(&mut log, "\"remaining\":0").await;
+    wait_for(&mut log, "\"remaining\":0").await;
     kill(Pid::from_raw(operator.id().unwrap().try_into().unwrap()), SIGTERM).unwrap();
-    says(&mut log, "shut down").await;
+    wait_for(&mut log, "shut down").await;
     let ended = timeout(LIMIT, operator.wait()).await.expect("an end");
     assert_eq!(ended.unwrap().code(), Some(0));
 }
 
 /// Waits for a line with this part.
-async fn says(log: &mut Lines<impl AsyncBufRead + Unpin>, part: &str) {
+async fn wait_for(log: &mut Lines<impl AsyncBufRead + Unpin>, part: &str) {
     let mut said = Vec::new();
     let line = async {
         while let Some(line) = log.next_line().await.unwrap() {

@@ -1,4 +1,4 @@
-//! What holds for every stream of manifests.
+//! Properties of every stream of manifests.
 
 use adieu::{
     manifests::Manifests,
@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::support::{documents, succeed};
 
-/// Strings that a reader of YAML 1.1 takes for something else unless they are quoted, and plain ones.
+/// Strings that YAML 1.1 parses as other types unless they are quoted, and plain ones.
 fn text() -> impl Strategy<Value = String> {
     prop_oneof![
         prop::sample::select(vec![
@@ -41,7 +41,7 @@ fn text() -> impl Strategy<Value = String> {
     ]
 }
 
-/// Nothing, null, an empty map, or one with something in it.
+/// Absent, null, an empty map, or a map with content.
 fn map(inside: impl Strategy<Value = Value> + 'static) -> BoxedStrategy<Option<Value>> {
     prop_oneof![Just(None), Just(Some(Value::Null)), Just(Some(json!({}))), inside.prop_map(Some),].boxed()
 }
@@ -89,7 +89,7 @@ fn deployment() -> impl Strategy<Value = Value> {
     })
 }
 
-/// How a document is written.
+/// The style of a document.
 #[derive(Clone, Copy, Debug)]
 enum Style {
     Block,
@@ -114,7 +114,7 @@ fn written(value: &Value, style: Style) -> String {
     match style {
         Style::Block => block,
         Style::Commented => {
-            // A comment within a literal would be text of it.
+            // A comment within a block scalar would be its text.
             let literal = block.contains('|');
             let comment =
                 |line: &str| if literal { format!("{line}\n") } else { format!("{line} # c\n  # d\n") };
@@ -143,7 +143,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
     #[test]
-    fn reverting_gives_back_what_was_injected(
+    fn reverting_restores_the_input(
         workloads in prop::collection::vec((deployment(), style()), 1..12),
     ) {
         let input = stream(&workloads);
@@ -158,7 +158,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_not_opted_in_is_untouched(
+    fn workloads_without_opt_in_stay_unchanged(
         workloads in prop::collection::vec((deployment(), style()), 1..12),
     ) {
         let input = stream(&workloads);
@@ -167,7 +167,7 @@ proptest! {
     }
 }
 
-/// Ways to write the parts of a workload, each with what people put around it.
+/// Styles of the parts of a workload, with comments and blank lines.
 mod parts {
     pub const METADATA: [&str; 12] = [
         "",
@@ -184,7 +184,7 @@ mod parts {
         "metadata: {\n  labels: {app: web}, # c\n  annotations: {\n    note: x # d\n  }\n} # e",
     ];
 
-    /// Of a container, beside its name.
+    /// Fields of a container, except its name.
     pub const FIELDS: [&str; 14] = [
         "image: registry.example/web:1 # pinned",
         "command: [sh, -c] # c",
@@ -202,7 +202,7 @@ mod parts {
         "ports: [{containerPort: 8080, name: http}] # c",
     ];
 
-    /// Of the pod's spec, beside its containers.
+    /// Fields of the pod's spec, except its containers.
     pub const SPEC: [&str; 7] = [
         "",
         "terminationGracePeriodSeconds: 20 # c",
@@ -266,14 +266,14 @@ fn deployment_text() -> impl Strategy<Value = String> {
     })
 }
 
-/// The text that a command makes of another.
-fn made(text: &str, decide: impl Fn(&Workload<'_>) -> Admission) -> String {
+/// The output of a command.
+fn changed(text: &str, decide: impl Fn(&Workload<'_>) -> Admission) -> String {
     let mut manifests = Manifests::parse("input", text).unwrap_or_else(|error| panic!("{error}\n{text}"));
     manifests.change(|workload, _| decide(workload)).unwrap();
     manifests.yaml()
 }
 
-/// The document as the object that it is, with what the engine makes of its template.
+/// The document's object with an injected template.
 fn injected_object(text: &str, around: &NamespaceContext) -> Value {
     let manifests = Manifests::parse("input", text).unwrap();
     let mut object = manifests.values().next().unwrap().clone();
@@ -289,14 +289,14 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
 
     #[test]
-    fn text_comes_back_byte_for_byte(text in deployment_text()) {
+    fn reverting_restores_the_text_byte_for_byte(text in deployment_text()) {
         let around = NamespaceContext::default();
-        let injected = made(&text, |workload| plan::render(workload, &around, true));
+        let injected = changed(&text, |workload| plan::render(workload, &around, true));
         prop_assert_ne!(&injected, &text);
-        // Another reader of YAML than the one that wrote it.
+        // Parsed by another YAML parser than the one that wrote it.
         let read = documents(&injected.replace("\r\n", "\n"));
         prop_assert_eq!(&read[0], &injected_object(&text, &around), "{}", injected);
-        prop_assert_eq!(made(&injected, |workload| plan::render(workload, &around, true)), injected.clone());
-        prop_assert_eq!(made(&injected, plan::revert), text);
+        prop_assert_eq!(changed(&injected, |workload| plan::render(workload, &around, true)), injected.clone());
+        prop_assert_eq!(changed(&injected, plan::revert), text);
     }
 }

@@ -1,18 +1,18 @@
-//! `adieu revert` on a cluster, against an API server that says what a test wants.
+//! `adieu revert` on a cluster, against a mock API server.
 
 use std::{path::PathBuf, process::Command};
 
 use serde_json::{Value, json};
 
-use crate::support::{Ran, adieu, kubeconfig, run, server, succeed};
+use crate::support::{Finished, adieu, kubeconfig, run, server, succeed};
 
-fn revert(config: &PathBuf, arguments: &[&str]) -> Ran {
+fn revert(config: &PathBuf, arguments: &[&str]) -> Finished {
     let mut command = Command::new(env!("CARGO_BIN_EXE_adieu"));
     command.env("KUBECONFIG", config).arg("revert").args(arguments);
     run(&mut command, "")
 }
 
-/// A Deployment that is injected.
+/// An injected Deployment.
 fn web(namespace: &str) -> Value {
     let manifest = json!({
         "apiVersion": "apps/v1", "kind": "Deployment",
@@ -28,7 +28,7 @@ fn web(namespace: &str) -> Value {
     serde_json::from_str(&injected).unwrap()
 }
 
-/// What an API server has that holds the Deployment in two namespaces, and refuses to have it written.
+/// A kubeconfig for an API server with the Deployment in two namespaces, which denies writes.
 fn cluster(name: &str) -> PathBuf {
     let (shop, bank) = (web("shop"), web("bank"));
     let address = server(move |target| {
@@ -49,7 +49,7 @@ fn cluster(name: &str) -> PathBuf {
 }
 
 #[test]
-fn what_is_reverted_is_said_or_else_nothing_is() {
+fn workloads_to_revert_must_be_named() {
     for (arguments, part) in [
         (&[][..], "required"),
         (&["web"], "such as deployment/web"),
@@ -63,36 +63,36 @@ fn what_is_reverted_is_said_or_else_nothing_is() {
         (&["-A"], "give --yes"),
         (&["-n", "shop"], "give --yes"),
     ] {
-        let ran = adieu(&[&["revert"], arguments].concat(), "");
-        assert_eq!(ran.code, 2, "{arguments:?}: {}", ran.stderr);
-        assert!(ran.stderr.contains(part), "{arguments:?}: {part} is missing in {}", ran.stderr);
+        let finished = adieu(&[&["revert"], arguments].concat(), "");
+        assert_eq!(finished.code, 2, "{arguments:?}: {}", finished.stderr);
+        assert!(finished.stderr.contains(part), "{arguments:?}: {part} is missing in {}", finished.stderr);
     }
 }
 
 #[test]
-fn a_dry_run_lists_what_would_be_done() {
+fn a_dry_run_lists_the_changes() {
     let config = cluster("revert-dry");
-    let ran = revert(&config, &["-A", "--dry-run"]);
-    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
+    let finished = revert(&config, &["-A", "--dry-run"]);
+    assert_eq!((finished.code, finished.stderr.as_str()), (0, ""));
     let line = |namespace: &str| format!("Deployment {namespace}/web: would be opted out, and roll out\n");
-    assert_eq!(ran.stdout, line("bank") + &line("shop"));
-    let ran = revert(&config, &["-n", "shop", "--dry-run", "-o", "json"]);
-    let [listed] = serde_json::from_str::<[Value; 1]>(&ran.stdout).unwrap();
+    assert_eq!(finished.stdout, line("bank") + &line("shop"));
+    let finished = revert(&config, &["-n", "shop", "--dry-run", "-o", "json"]);
+    let [listed] = serde_json::from_str::<[Value; 1]>(&finished.stdout).unwrap();
     assert_eq!((&listed["namespace"], &listed["rollsOut"]), (&json!("shop"), &json!(true)));
-    let ran = revert(&config, &["-n", "empty", "--dry-run"]);
-    assert_eq!(ran.stdout, "no workload to opt out\n");
+    let finished = revert(&config, &["-n", "empty", "--dry-run"]);
+    assert_eq!(finished.stdout, "no workload to opt out\n");
 }
 
 #[test]
-fn a_write_that_is_refused_is_told_with_its_reason_and_the_exit_code_is_1() {
+fn a_denied_write_is_reported_with_its_reason_and_exit_code_1() {
     let config = cluster("revert-refused");
-    let ran = revert(&config, &["deploy/web", "-n", "shop"]);
-    assert_eq!(ran.code, 1, "{ran:?}");
-    assert!(ran.stdout.contains("not opted out, the API server refused it"), "{ran:?}");
-    assert!(ran.stderr.contains("0 of 1 workload opted out, 1 refused"), "{ran:?}");
-    let ran = revert(&config, &["-n", "shop", "--yes", "-o", "json"]);
-    assert_eq!(ran.code, 1, "{ran:?}");
-    let report: Value = serde_json::from_str(&ran.stdout).unwrap();
+    let finished = revert(&config, &["deploy/web", "-n", "shop"]);
+    assert_eq!(finished.code, 1, "{finished:?}");
+    assert!(finished.stdout.contains("not opted out, the API server refused it"), "{finished:?}");
+    assert!(finished.stderr.contains("0 of 1 workload opted out, 1 refused"), "{finished:?}");
+    let finished = revert(&config, &["-n", "shop", "--yes", "-o", "json"]);
+    assert_eq!(finished.code, 1, "{finished:?}");
+    let report: Value = serde_json::from_str(&finished.stdout).unwrap();
     assert_eq!((&report["complete"], &report["notBegun"]), (&json!(false), &json!(0)));
     let [of_web] = report["workloads"].as_array().unwrap().as_slice() else { panic!("{report}") };
     assert_eq!(of_web["outcome"], "refused");

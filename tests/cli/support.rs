@@ -1,6 +1,7 @@
-//! Runs the command line, where need be against an API server that says what a test wants.
+//! Runs the command line, if needed against a mock API server.
 
 use std::{
+    fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
     path::PathBuf,
@@ -11,46 +12,44 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::folder;
-
-/// What a command did.
+/// The result of a command.
 #[derive(Debug)]
-pub struct Ran {
+pub struct Finished {
     pub code: i32,
     pub stdout: String,
     pub stderr: String,
 }
 
 /// Runs `adieu` with these arguments and this standard input.
-pub fn adieu(arguments: &[&str], input: &str) -> Ran {
+pub fn adieu(arguments: &[&str], input: &str) -> Finished {
     run(Command::new(env!("CARGO_BIN_EXE_adieu")).args(arguments), input)
 }
 
 /// Runs a command with this standard input.
-pub fn run(command: &mut Command, input: &str) -> Ran {
+pub fn run(command: &mut Command, input: &str) -> Finished {
     let mut child =
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
     let input = input.as_bytes().to_owned();
-    // A command that reads no standard input may be gone before it is written.
+    // A command that doesn't read standard input may end before it is written.
     let writer = thread::spawn(move || drop(stdin.write_all(&input)));
     let output = child.wait_with_output().unwrap();
     writer.join().unwrap();
-    Ran {
+    Finished {
         code: output.status.code().unwrap(),
         stdout: String::from_utf8(output.stdout).unwrap(),
         stderr: String::from_utf8(output.stderr).unwrap(),
     }
 }
 
-/// Runs `adieu`, which must succeed; its standard output and standard error.
+/// Runs `adieu`, which must succeed. Returns standard output and standard error.
 pub fn succeed(arguments: &[&str], input: &str) -> (String, String) {
-    let ran = adieu(arguments, input);
-    assert_eq!(ran.code, 0, "{arguments:?}: {}", ran.stderr);
-    (ran.stdout, ran.stderr)
+    let finished = adieu(arguments, input);
+    assert_eq!(finished.code, 0, "{arguments:?}: {}", finished.stderr);
+    (finished.stdout, finished.stderr)
 }
 
-/// The documents of a stream, empty ones left out, by another reader of YAML than adieu's.
+/// The non-empty documents of a stream, parsed by another YAML parser than adieu's.
 pub fn documents(text: &str) -> Vec<Value> {
     let documents: Vec<Value> =
         serde_saphyr::from_multiple(text).unwrap_or_else(|error| panic!("{error}\n{text}"));
@@ -65,7 +64,7 @@ pub fn server(answer: impl Fn(&str) -> (u16, Value) + Send + Sync + 'static) -> 
     thread::spawn(move || {
         for stream in listener.incoming() {
             let answer = answer.clone();
-            // A client opens some that it doesn't use.
+            // A client may open connections that it doesn't use.
             thread::spawn(move || serve(stream.unwrap(), &*answer));
         }
     });
@@ -95,7 +94,7 @@ fn serve(mut stream: TcpStream, answer: &impl Fn(&str) -> (u16, Value)) {
     let _ = write!(stream, "{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len());
 }
 
-/// A kubeconfig that leads to this API server.
+/// A kubeconfig for this API server.
 pub fn kubeconfig(name: &str, address: SocketAddr) -> PathBuf {
     let config = json!({
         "apiVersion": "v1", "kind": "Config", "current-context": "c",
@@ -105,4 +104,16 @@ pub fn kubeconfig(name: &str, address: SocketAddr) -> PathBuf {
     });
     let folder = folder(name, &[("config", &config.to_string())]);
     folder.join("config")
+}
+
+/// A folder for a test, with these files.
+pub fn folder(name: &str, files: &[(&str, &str)]) -> PathBuf {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+    drop(fs::remove_dir_all(&folder));
+    for (path, text) in files {
+        let path = folder.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+    folder
 }

@@ -1,4 +1,4 @@
-//! What of the text of manifests stays as it is.
+//! The text of manifests that stays unchanged.
 
 use serde_json::json;
 
@@ -7,14 +7,14 @@ use crate::{
     support::{documents, succeed},
 };
 
-/// A Deployment with this pod template, from its key on.
+/// A Deployment with this pod template, after its key.
 fn deployment(template: &str) -> String {
     format!(
         "# Team: payments.\napiVersion: apps/v1\nkind: Deployment\nmetadata:\n  name: settle   # one per region\n  annotations: {{adieu.dev/graceful: \"true\"}}\nspec:\n  # three zones\n  replicas: 3\n  selector: {{matchLabels: {{app: settle}}}}\n  template:{template}"
     )
 }
 
-/// Injects, and holds that no line is lost or moved, and that reverting gives back every byte.
+/// Injects, and checks that no line is lost or moved, and that reverting restores every byte.
 fn keeps_every_line(input: &str) -> String {
     let injected = inject(input);
     assert_ne!(injected, input);
@@ -28,7 +28,7 @@ fn keeps_every_line(input: &str) -> String {
 }
 
 #[test]
-fn scripts_in_blocks_of_text_keep_the_rest_of_the_document_as_it_is() {
+fn block_scalars_leave_the_rest_of_the_document_unchanged() {
     let end_of_container = "
     metadata:
       labels:
@@ -64,7 +64,7 @@ fn scripts_in_blocks_of_text_keep_the_rest_of_the_document_as_it_is() {
             assert_eq!(container["lifecycle"]["preStop"], json!({"sleep": {"seconds": 10}}), "{injected}");
         }
         keeps_every_line(&input.replace('\n', "\r\n"));
-        // As the last thing of the document, with and without its last line end.
+        // At the end of the document, with and without its last line end.
         let last = input.replace("\n      # as ever\n      restartPolicy: Always   # really\n", "");
         keeps_every_line(&last);
         keeps_every_line(&format!("{last}---\nkind: ConfigMap\napiVersion: v1\n"));
@@ -73,7 +73,7 @@ fn scripts_in_blocks_of_text_keep_the_rest_of_the_document_as_it_is() {
 }
 
 #[test]
-fn comments_behind_braces_stay_and_braces_come_back() {
+fn comments_after_braces_stay_and_braces_are_restored() {
     for template in [
         "
     metadata: {labels: {app: settle}}   # the Service selects it
@@ -131,13 +131,13 @@ fn comments_behind_braces_stay_and_braces_come_back() {
 }
 
 #[test]
-fn an_anchor_on_what_changes_costs_no_comment() {
+fn an_anchor_on_a_changed_value_loses_no_comment() {
     let input = deployment(
         "
     metadata:
       labels: {app: settle}
     spec:
-      # the same number is told to the server
+      # the server uses the same number
       terminationGracePeriodSeconds: &grace 30
       containers:
         - &first   # the others are like it
@@ -162,17 +162,17 @@ fn an_anchor_on_what_changes_costs_no_comment() {
     assert!(injected.contains("progressDeadlineSeconds: 30   # no longer than that\n"), "{injected}");
     // The other container gets its hook from the first.
     assert_eq!(injected.matches("lifecycle:").count(), 1, "{injected}");
-    // The alias has become its value; everything else comes back.
+    // The alias has become its value; everything else is restored.
     assert_eq!(revert(&injected), input.replace("*grace", "30"));
     assert_eq!(inject(&injected), injected);
 }
 
 #[test]
-fn byte_order_marks_stay_and_count_for_nothing() {
+fn byte_order_marks_stay_and_are_ignored() {
     let plain = "\u{feff}apiVersion: v1\nkind: ConfigMap\nmetadata: {name: from-windows}\ndata: {a: \"1\"}\n";
     assert_eq!(inject(plain), plain);
     assert_eq!(revert(plain), plain);
-    // Two files behind each other.
+    // Two concatenated files.
     let both = format!("{plain}---\n\u{feff}{}", crate::WEB);
     let injected = inject(&both);
     assert_eq!(injected, format!("{plain}---\n\u{feff}{}", inject(crate::WEB)));
@@ -183,7 +183,7 @@ fn byte_order_marks_stay_and_count_for_nothing() {
 }
 
 #[test]
-fn files_with_a_byte_order_mark_and_files_of_json_are_put_behind_each_other() {
+fn files_with_a_byte_order_mark_and_json_files_are_concatenated() {
     let mark = "\u{feff}---\nkind: A\n";
     let stream = "{\"kind\": \"B\"}{\"kind\": \"C\"}";
     let folder = crate::folder("marks", &[("1.json", stream), ("2.yaml", mark), ("3.json", stream)]);
@@ -224,7 +224,7 @@ fn json_stays_json() {
         assert_eq!(&revert(&injected), input);
         assert_eq!(inject(&injected), injected);
     }
-    // What is added is written as its neighbours are.
+    // Added fields are formatted like their neighbours.
     let injected = inject(&pretty);
     assert!(injected.contains("            \"lifecycle\": {\n              \"preStop\": {\n"), "{injected}");
     // JSON between documents of YAML.
@@ -234,7 +234,7 @@ fn json_stays_json() {
 }
 
 #[test]
-fn null_documents_keep_their_text_and_are_no_items() {
+fn null_documents_keep_their_text_and_are_not_items() {
     let input = format!(
         "---\n# Source: a.yaml\nnull\n---\n{}---\n~\n---\nkind: ConfigMap\napiVersion: v1\n",
         crate::WEB
@@ -251,7 +251,7 @@ fn null_documents_keep_their_text_and_are_no_items() {
 }
 
 #[test]
-fn tags_anywhere_are_no_error_and_stay() {
+fn yaml_tags_are_accepted_and_stay() {
     let tagged = format!(
         "apiVersion: v1\nkind: ConfigMap\ndata:\n  greeting: !!binary aGVsbG8=\n  day: !!timestamp 2001-01-01\n  password: !vault secret/app#password\n  set: !!set {{a, b}}\n---\n{}",
         crate::WEB.replace(

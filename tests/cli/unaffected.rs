@@ -1,14 +1,14 @@
-//! What the command line leaves as it is although something of adieu's is said there: it is reported, once.
+//! Objects that stay unchanged despite adieu's annotations or labels, which is reported once.
 
 use crate::{
     POLICY, WEB, inject, revert,
     support::{adieu, documents, succeed},
 };
 
-/// The lines of standard error, without the summary, which is the last.
+/// The lines of standard error, without the last one, which is the summary.
 fn warnings(input: &str) -> (Vec<String>, String) {
-    let (_, told) = succeed(&["inject", "-f", "-"], input);
-    let mut lines: Vec<String> = told.lines().map(str::to_owned).collect();
+    let (_, reported) = succeed(&["inject", "-f", "-"], input);
+    let mut lines: Vec<String> = reported.lines().map(str::to_owned).collect();
     let summary = lines.pop().unwrap();
     (lines, summary)
 }
@@ -48,18 +48,18 @@ spec:
         ),
     ] {
         assert_eq!(inject(&input), input);
-        let (told, summary) = warnings(&input);
-        assert_eq!(told.len(), 1, "{told:?}");
+        let (reported, summary) = warnings(&input);
+        assert_eq!(reported.len(), 1, "{reported:?}");
         let title = format!("warning: standard input, document 1, line {line}: ");
-        assert!(told[0].starts_with(&title) && told[0].contains(" web: "), "{told:?}");
-        assert!(told[0].contains(says), "{told:?}");
+        assert!(reported[0].starts_with(&title) && reported[0].contains(" web: "), "{reported:?}");
+        assert!(reported[0].contains(says), "{reported:?}");
         assert_eq!(summary, "adieu: 0 injected, 0 unchanged, 1 skipped");
         assert_eq!(revert(&input), input);
     }
 }
 
 #[test]
-fn labels_and_misplaced_annotations_of_workloads_are_told() {
+fn labels_and_misplaced_annotations_of_workloads_are_reported() {
     let unsaid = WEB.replace("  annotations:\n    adieu.dev/graceful: \"true\"\n", "");
     for (input, place) in [
         (
@@ -75,15 +75,15 @@ fn labels_and_misplaced_annotations_of_workloads_are_told() {
         ),
     ] {
         assert_eq!(inject(&input), input);
-        let (told, summary) = warnings(&input);
-        assert_eq!(told.len(), 1, "{told:?}");
-        assert!(told[0].contains(place) && told[0].contains("move it there"), "{told:?}");
+        let (reported, summary) = warnings(&input);
+        assert_eq!(reported.len(), 1, "{reported:?}");
+        assert!(reported[0].contains(place) && reported[0].contains("move it there"), "{reported:?}");
         assert_eq!(summary, "adieu: 0 injected, 1 unchanged, 0 skipped");
     }
 }
 
 #[test]
-fn policies_that_apply_to_nothing_are_told() {
+fn policies_that_apply_to_no_workload_are_reported() {
     let unsaid = WEB.replace("  annotations:\n    adieu.dev/graceful: \"true\"\n", "  namespace: shop\n");
     let cluster = POLICY.replace("GracefulPolicy", "ClusterGracefulPolicy");
     let of = |policy: &str| {
@@ -91,15 +91,15 @@ fn policies_that_apply_to_nothing_are_told() {
         assert_eq!(inject(&input), input);
         warnings(&input).0
     };
-    let told = of(POLICY);
-    assert_eq!(told.len(), 1, "{told:?}");
+    let reported = of(POLICY);
+    assert_eq!(reported.len(), 1, "{reported:?}");
     assert!(
-        told[0].starts_with(
+        reported[0].starts_with(
             "warning: standard input, document 1, line 1: GracefulPolicy all: applies to no workload in the input: it is in namespace \"default\""
         ),
-        "{told:?}"
+        "{reported:?}"
     );
-    assert!(told[0].contains("matches are in \"shop\": set its metadata.namespace"), "{told:?}");
+    assert!(reported[0].contains("matches are in \"shop\": set its metadata.namespace"), "{reported:?}");
     for (policy, says) in [
         (
             POLICY.replace("selector: {}", "selector: {matchLabels: {app: api}}"),
@@ -112,11 +112,11 @@ fn policies_that_apply_to_nothing_are_told() {
             "check spec.namespaceSelector",
         ),
     ] {
-        let told = of(&policy);
-        assert_eq!(told.len(), 1, "{told:?}");
-        assert!(told[0].contains(says), "{told:?}");
+        let reported = of(&policy);
+        assert_eq!(reported.len(), 1, "{reported:?}");
+        assert!(reported[0].contains(says), "{reported:?}");
     }
-    // They apply, give defaults, or there is nothing that they could apply to.
+    // They apply, set defaults, or there is no workload.
     let defaults = cluster.replace("selector: {}", "drainSeconds: 5");
     for input in [
         format!("{}---\n{unsaid}", POLICY.replace("name: all", "name: all\n  namespace: shop")),
@@ -129,27 +129,27 @@ fn policies_that_apply_to_nothing_are_told() {
 }
 
 #[test]
-fn of_two_definitions_of_a_policy_the_last_counts_with_a_warning() {
+fn the_last_of_two_definitions_of_a_policy_applies_with_a_warning() {
     let drain = |seconds: u8| format!("{POLICY}  drainSeconds: {seconds}\n");
     let unsaid = WEB.replace("  annotations:\n    adieu.dev/graceful: \"true\"\n", "");
     let input = format!("{}---\n{unsaid}---\n{}", drain(10), drain(45));
-    let (told, _) = warnings(&input);
-    assert_eq!(told.len(), 1, "{told:?}");
+    let (reported, _) = warnings(&input);
+    assert_eq!(reported.len(), 1, "{reported:?}");
     assert!(
-        told[0]
+        reported[0]
             .starts_with("warning: standard input, document 3, line 23: GracefulPolicy all: defined twice"),
-        "{told:?}"
+        "{reported:?}"
     );
     let seconds = |input: &str| {
         let spec = &documents(&inject(input))[1]["spec"]["template"]["spec"];
         spec["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"].clone()
     };
     assert_eq!(seconds(&input), 45);
-    // The same twice is no mistake, and another namespace is another policy.
+    // An identical definition is no error, and another namespace has another policy.
     assert_eq!(warnings(&format!("{}---\n{unsaid}---\n{}", drain(10), drain(10))).0, [""; 0]);
     let elsewhere = drain(45).replace("name: all", "name: all\n  namespace: shop");
     assert_eq!(seconds(&format!("{}---\n{unsaid}---\n{elsewhere}", drain(10))), 10);
-    // So it is for what else counts for workloads.
+    // The same applies to Services and Namespaces.
     let service = |port: u16| {
         format!(
             "apiVersion: v1\nkind: Service\nmetadata: {{name: web}}\nspec: {{selector: {{app: web}}, ports: [{{port: 80, targetPort: {port}}}]}}\n"
@@ -162,7 +162,7 @@ fn of_two_definitions_of_a_policy_the_last_counts_with_a_warning() {
 }
 
 #[test]
-fn the_items_of_a_list_of_policies_need_not_say_their_kind() {
+fn the_items_of_a_list_of_policies_may_omit_their_kind() {
     let unsaid = WEB.replace("  annotations:\n    adieu.dev/graceful: \"true\"\n", "");
     for kind in ["GracefulPolicy", "ClusterGracefulPolicy"] {
         let list = format!(
@@ -183,37 +183,38 @@ fn the_items_of_a_list_of_policies_need_not_say_their_kind() {
 }
 
 #[test]
-fn the_summary_counts_what_was_done_on_standard_error() {
+fn the_summary_on_standard_error_counts_changes() {
     let unsaid = WEB.replace("\"true\"", "\"false\"");
     let rollout = WEB.replace("apps/v1", "argoproj.io/v1alpha1").replace("Deployment", "Rollout");
     let input = format!("{WEB}---\n{unsaid}---\n{rollout}---\n{WEB}---\nkind: ConfigMap\n");
     let summary = |command: &str, input: &str| {
-        let (out, told) = succeed(&[command, "-f", "-"], input);
-        (out, told.lines().last().unwrap().to_owned())
+        let (out, reported) = succeed(&[command, "-f", "-"], input);
+        (out, reported.lines().last().unwrap().to_owned())
     };
-    let (injected, told) = summary("inject", &input);
-    assert_eq!(told, "adieu: 2 injected, 1 unchanged, 1 skipped");
-    assert!(!injected.contains(&told));
+    let (injected, reported) = summary("inject", &input);
+    assert_eq!(reported, "adieu: 2 injected, 1 unchanged, 1 skipped");
+    assert!(!injected.contains(&reported));
     assert_eq!(summary("inject", &injected).1, "adieu: 0 injected, 3 unchanged, 1 skipped");
     assert_eq!(
         summary("revert", &injected),
         (input.clone(), "adieu: 2 reverted, 1 unchanged, 0 skipped".into())
     );
-    // What was opted out again.
+    // A workload that was opted out again.
     let declined = inject(WEB).replace("adieu.dev/graceful: \"true\"", "adieu.dev/graceful: \"false\"");
     assert_eq!(
         summary("inject", &declined),
         (unsaid, "adieu: 0 injected, 1 reverted, 0 unchanged, 0 skipped".into())
     );
-    // A record where it can't be reverted.
+    // A record that can't be reverted.
     let copied = inject(WEB).replace("apps/v1", "argoproj.io/v1alpha1").replace("Deployment", "Rollout");
-    let (out, told) = succeed(&["revert", "-f", "-"], &copied);
+    let (out, reported) = succeed(&["revert", "-f", "-"], &copied);
     assert_eq!(out, copied);
     assert!(
-        told.contains("Rollout web: spec.template.metadata.annotations[adieu.dev/injected]: not reverted"),
-        "{told}"
+        reported
+            .contains("Rollout web: spec.template.metadata.annotations[adieu.dev/injected]: not reverted"),
+        "{reported}"
     );
-    assert!(told.ends_with("adieu: 0 reverted, 0 unchanged, 1 skipped\n"), "{told}");
+    assert!(reported.ends_with("adieu: 0 reverted, 0 unchanged, 1 skipped\n"), "{reported}");
     assert_eq!(succeed(&["inject", "--quiet", "-f", "-"], WEB).1, "");
     assert_eq!(succeed(&["inject", "-f", "-"], "").1, "adieu: 0 injected, 0 unchanged, 0 skipped\n");
 }

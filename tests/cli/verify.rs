@@ -1,4 +1,4 @@
-//! `adieu verify` up to where it would disturb something, against an API server that says what a test wants.
+//! `adieu verify` up to the disruption, against a mock API server.
 
 use std::{fs, net::TcpListener, path::PathBuf, process::Command};
 
@@ -6,16 +6,16 @@ use serde_json::{Value, json};
 
 use crate::{
     folder,
-    support::{Ran, adieu, kubeconfig, run, server},
+    support::{Finished, adieu, kubeconfig, run, server},
 };
 
-fn verify(config: &PathBuf, arguments: &[&str]) -> Ran {
+fn verify(config: &PathBuf, arguments: &[&str]) -> Finished {
     let mut command = Command::new(env!("CARGO_BIN_EXE_adieu"));
     command.env("KUBECONFIG", config).arg("verify").args(arguments);
     run(&mut command, "")
 }
 
-/// What an API server has to say of the Deployment `web`.
+/// The answers of an API server about the Deployment `web`.
 fn web(spec: Value) -> impl Fn(&str) -> (u16, Value) + Send + Sync {
     let mut spec = spec;
     spec["selector"] = json!({"matchLabels": {"app": "web"}});
@@ -40,12 +40,12 @@ fn web(spec: Value) -> impl Fn(&str) -> (u16, Value) + Send + Sync {
 const URL: [&str; 3] = ["--yes", "--url", "http://127.0.0.1:9/"];
 
 #[test]
-fn arguments_that_make_no_sense_are_told_before_a_cluster_is_asked() {
+fn invalid_arguments_are_reported_before_any_request() {
     for (arguments, part) in [
         (&["web"][..], "such as deployment/web"),
         (&["pod/web"], "no kind of workload"),
         (&["deploy/web", "--disrupt", "explode"], "drain-node or none"),
-        (&["deploy/web", "--disrupt", "scale-down=0"], "no number of replicas"),
+        (&["deploy/web", "--disrupt", "scale-down=0"], "not a number of remaining replicas"),
         (&["deploy/web", "--duration", "10"], "with its unit"),
         (&["deploy/web", "--rate", "0"], "--rate"),
         (&["deploy/web", "--header", "Host"], "Name: value"),
@@ -53,60 +53,64 @@ fn arguments_that_make_no_sense_are_told_before_a_cluster_is_asked() {
         (&["deploy/web", "--insecure", "--cacert", "ca.pem"], "cannot be used with"),
     ] {
         let arguments = [&["verify", "--url", "http://127.0.0.1:9/"], arguments].concat();
-        let ran = adieu(&arguments, "");
-        assert_eq!(ran.code, 2, "{arguments:?}");
-        assert!(ran.stderr.contains(part), "{part} is missing in {}", ran.stderr);
+        let finished = adieu(&arguments, "");
+        assert_eq!(finished.code, 2, "{arguments:?}");
+        assert!(finished.stderr.contains(part), "{part} is missing in {}", finished.stderr);
     }
     for (url, part) in [("web.shop", "http://"), ("ftp://web", "http://"), ("http://", "http://")] {
-        let ran = adieu(&["verify", "deploy/web", "--yes", "--url", url], "");
-        assert_eq!(ran.code, 2);
-        assert!(ran.stderr.contains("--url") && ran.stderr.contains(part), "{}", ran.stderr);
+        let finished = adieu(&["verify", "deploy/web", "--yes", "--url", url], "");
+        assert_eq!(finished.code, 2);
+        assert!(finished.stderr.contains("--url") && finished.stderr.contains(part), "{}", finished.stderr);
     }
 }
 
 #[test]
-fn nobody_is_disrupted_unasked() {
-    let ran = adieu(&["verify", "deploy/web", "--url", "http://127.0.0.1:9/"], "y\n");
-    assert_eq!(ran.code, 2);
-    assert!(ran.stderr.contains("give --yes"), "{}", ran.stderr);
+fn no_workload_is_disrupted_without_confirmation() {
+    let finished = adieu(&["verify", "deploy/web", "--url", "http://127.0.0.1:9/"], "y\n");
+    assert_eq!(finished.code, 2);
+    assert!(finished.stderr.contains("use --yes"), "{}", finished.stderr);
 }
 
 #[test]
-fn without_a_cluster_the_kubeconfig_is_named() {
-    let ran = verify(&"/nowhere/config".into(), &[&["deploy/web"], &URL[..]].concat());
-    assert_eq!(ran.code, 2);
-    assert!(ran.stderr.contains("KUBECONFIG"), "{}", ran.stderr);
+fn without_a_cluster_the_error_names_the_kubeconfig() {
+    let finished = verify(&"/nowhere/config".into(), &[&["deploy/web"], &URL[..]].concat());
+    assert_eq!(finished.code, 2);
+    assert!(finished.stderr.contains("KUBECONFIG"), "{}", finished.stderr);
 }
 
 #[test]
-fn a_workload_that_is_not_there_is_named_with_its_namespace() {
+fn a_missing_workload_is_reported_with_its_namespace() {
     let config = kubeconfig("verify-missing", server(web(json!({}))));
-    let ran = verify(&config, &[&["deploy/shop"], &URL[..]].concat());
-    assert_eq!(ran.code, 2);
-    assert_eq!(ran.stderr, "adieu: there is no Deployment \"shop\" in the namespace \"shop\"\n");
+    let finished = verify(&config, &[&["deploy/shop"], &URL[..]].concat());
+    assert_eq!(finished.code, 2);
+    assert_eq!(finished.stderr, "adieu: there is no Deployment \"shop\" in the namespace \"shop\"\n");
 }
 
 #[test]
-fn a_workload_that_cannot_roll_out_is_left_alone() {
+fn a_workload_that_cannot_roll_out_is_not_disrupted() {
     let config = kubeconfig("verify-paused", server(web(json!({"paused": true}))));
-    let ran = verify(&config, &[&["deploy/web"], &URL[..]].concat());
-    assert_eq!(ran.code, 2);
-    assert!(ran.stderr.contains("Deployment/web can't be disrupted: it is paused"), "{}", ran.stderr);
+    let finished = verify(&config, &[&["deploy/web"], &URL[..]].concat());
+    assert_eq!(finished.code, 2);
+    assert!(
+        finished.stderr.contains("Deployment/web can't be disrupted: it is paused"),
+        "{}",
+        finished.stderr
+    );
 }
 
 #[test]
-fn what_rbac_does_not_allow_is_named_all_at_once() {
+fn all_missing_permissions_are_reported_together() {
     let config = kubeconfig("verify-forbidden", server(web(json!({"replicas": 2}))));
-    let ran = verify(&config, &[&["deploy/web", "--in-cluster", "--image", "adieu"], &URL[..]].concat());
-    assert_eq!(ran.code, 2);
+    let finished = verify(&config, &[&["deploy/web", "--in-cluster", "--image", "adieu"], &URL[..]].concat());
+    assert_eq!(finished.code, 2);
     for part in [
-        "RBAC doesn't let you list pods in the namespace \"shop\"",
+        "RBAC doesn't allow you to list pods in the namespace \"shop\"",
         "watch endpointslices.discovery.k8s.io",
         "patch deployments.apps in the namespace \"shop\"",
         "create jobs.batch",
         "get pods/log",
     ] {
-        assert!(ran.stderr.contains(part), "{part} is missing in {}", ran.stderr);
+        assert!(finished.stderr.contains(part), "{part} is missing in {}", finished.stderr);
     }
 }
 
@@ -130,21 +134,21 @@ fn a_service_that_does_not_answer_is_not_disrupted() {
         }),
     );
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let ran = verify(&config, &["deploy/web", "--yes", "--url", &format!("http://{closed}/")]);
-    assert_eq!(ran.code, 2);
+    let finished = verify(&config, &["deploy/web", "--yes", "--url", &format!("http://{closed}/")]);
+    assert_eq!(finished.code, 2);
     assert!(
-        ran.stderr.contains("doesn't answer (connection refused), so nothing was disrupted"),
+        finished.stderr.contains("doesn't answer (connection refused), so nothing was disrupted"),
         "{}",
-        ran.stderr
+        finished.stderr
     );
 }
 
 #[test]
-fn a_report_that_cannot_be_written_is_told_before_anything_is_done() {
+fn an_unwritable_report_is_an_error_before_the_disruption() {
     let report = folder("verify-report", &[]).join("nowhere/report.html");
-    let ran =
+    let finished =
         adieu(&[&["verify", "deploy/web", "--report", report.to_str().unwrap()], &URL[..]].concat(), "");
-    assert_eq!(ran.code, 2);
-    assert!(ran.stderr.contains("creating"), "{}", ran.stderr);
+    assert_eq!(finished.code, 2);
+    assert!(finished.stderr.contains("creating"), "{}", finished.stderr);
     assert!(fs::metadata(report).is_err());
 }

@@ -1,4 +1,4 @@
-//! Admissions without a pause, beside whatever a test does to the operator.
+//! Continuous admissions, while a test acts on the operator.
 
 use std::{
     sync::{
@@ -15,26 +15,26 @@ use tokio::time::Instant;
 
 use crate::support::{Scene, drain, eventually, web};
 
-/// Creates an annotated Deployment with `dryRun=All` again and again.
+/// Creates an annotated Deployment with `dryRun=All`, repeatedly.
 pub struct Admissions {
     count: Arc<AtomicUsize>,
     over: Arc<AtomicBool>,
     load: JoinHandle<Outcome>,
 }
 
-/// How all of them went.
+/// The outcome of all of them.
 #[derive(Debug, Default)]
 pub struct Outcome {
     pub count: usize,
-    /// Those that were refused or came out without injection, each with its time.
+    /// Those that were denied or not injected, each with its time.
     pub failed: Vec<String>,
     pub slowest: Duration,
-    /// What each took.
+    /// The latency of each.
     pub times: Vec<Duration>,
 }
 
 impl Outcome {
-    /// What 99 of 100 took at most.
+    /// The 99th percentile of latency.
     pub fn p99(&self) -> Duration {
         let mut times = self.times.clone();
         times.sort_unstable();
@@ -46,7 +46,7 @@ impl Admissions {
     pub fn start(scene: &Scene) -> Self {
         let (count, over) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
         let (namespace, counted, ends) = (scene.namespace.clone(), count.clone(), over.clone());
-        // A thread and a client of their own: what else the test does delays none of them.
+        // A separate thread and client, so that the test doesn't delay them.
         let load = thread::spawn(|| {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
@@ -57,12 +57,12 @@ impl Admissions {
         Self { count, over, load }
     }
 
-    /// How many there were so far.
+    /// The number of admissions so far.
     pub fn count(&self) -> usize {
         self.count.load(Ordering::Relaxed)
     }
 
-    /// Waits for so many more.
+    /// Waits for this many more.
     pub async fn further(&self, number: usize) {
         let goal = self.count() + number;
         eventually("further admissions", || async { self.count() >= goal }).await;

@@ -1,16 +1,16 @@
-//! What tests found out, for people to read.
+//! Figures of the tests.
 
 use std::{env, fs::OpenOptions, io::Write as _};
 
 use serde_json::json;
 
-/// A line for docs/operations.md.
+/// Adds a row to docs/operations.md.
 pub fn figure(what: &str, found: &str) {
-    say(&format!("{what}: {found}"));
+    print_line(&format!("{what}: {found}"));
     keep("operations", &[what, found]);
 }
 
-/// A row of a table in docs/, which is made of those in the file that `ADIEU_FIGURES` names.
+/// Adds a row to a table in docs/, by the file in `ADIEU_FIGURES`.
 pub fn keep(table: &str, cells: &[&str]) {
     if let Some(file) = env::var_os("ADIEU_FIGURES") {
         let mut file = OpenOptions::new().create(true).append(true).open(file).unwrap();
@@ -18,8 +18,8 @@ pub fn keep(table: &str, cells: &[&str]) {
     }
 }
 
-/// Past the capture of a test's output: figures of a test that passes are what one wants to see.
+/// Prints to standard error past the capture of a test's output, so that figures of passing tests are shown.
 #[allow(clippy::explicit_write)]
-pub fn say(text: &str) {
+pub fn print_line(text: &str) {
     writeln!(std::io::stderr(), "{text}").unwrap();
 }

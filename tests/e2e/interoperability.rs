@@ -1,4 +1,4 @@
-//! Other field managers, canary tools, restores and budgets of the user's own beside adieu.
+//! Other field managers, canary tools, restores and the user's own budgets.
 
 use k8s_openapi::api::{core::v1::Pod, policy::v1::PodDisruptionBudget};
 use kube::{
@@ -12,7 +12,7 @@ use crate::{
     support::{Scene, drain, eventually, grace_period, image, web},
 };
 
-/// How often two budgets are created in the same moment.
+/// How often two budgets are created at the same time.
 const ROUNDS: usize = 5;
 
 /// A Deployment without pods.
@@ -54,7 +54,7 @@ async fn a_handler_that_another_field_manager_applies_replaces_the_injected_one(
             assert_eq!(hook[field].get("command"), value.get("command"));
             assert_eq!(hook[field].get("path"), value.get("path"));
         }
-        // The next round's manager would share the fields with this one's otherwise.
+        // Otherwise the next round's manager would share the fields with this one.
         scene.kubectl(&["delete", "deployment/web", "--wait"]).await;
         let apply = ["apply", "--server-side", "--field-manager=one", "-f", "-"];
         scene.kubectl_with(&apply, &applied).await.unwrap();
@@ -64,7 +64,7 @@ async fn a_handler_that_another_field_manager_applies_replaces_the_injected_one(
 
 #[tokio::test]
 #[ignore = "needs a cluster: cargo xtask test"]
-async fn a_client_without_a_field_manager_opts_out_by_taking_everything_away() {
+async fn a_client_without_a_field_manager_opts_out_by_removing_everything() {
     let scene = Scene::new().await;
     scene.create(&idle("web", &json!({"adieu.dev/graceful": "true"}))).await;
     let api = scene.api("apps/v1", "Deployment");
@@ -82,7 +82,7 @@ async fn a_client_without_a_field_manager_opts_out_by_taking_everything_away() {
         template["spec"]["terminationGracePeriodSeconds"] = json!(30);
         let body = live.to_string().into_bytes();
         let request = http::Request::put(format!("{}/web", api.resource_url())).body(body).unwrap();
-        // No fieldManager: what a client is called is its user agent's word.
+        // Without fieldManager, the user agent names the manager.
         scene.client.request::<Value>(request).await.is_ok()
     })
     .await;
@@ -114,7 +114,7 @@ async fn a_canary_tools_copy_keeps_what_it_has() {
     });
     let created = scene.create(&copy).await;
     assert_eq!(created["spec"]["template"], source["spec"]["template"]);
-    // An update by the tool, and time for the controller to look at it.
+    // An update by the tool, and time for the controller to reconcile it.
     scene
         .patch("Deployment", "web-primary", &json!({"metadata": {"labels": {"track": "stable"}}}))
         .await
@@ -127,7 +127,7 @@ async fn a_canary_tools_copy_keeps_what_it_has() {
 
 #[tokio::test]
 #[ignore = "needs a cluster: cargo xtask test"]
-async fn restored_pods_that_carry_a_record_pass_unchanged() {
+async fn restored_pods_with_a_record_are_admitted_unchanged() {
     let scene = Scene::new().await;
     let injected = scene.create(&idle("web", &json!({"adieu.dev/graceful": "true"}))).await;
     let template = &injected["spec"]["template"];
@@ -150,7 +150,7 @@ async fn restored_pods_that_carry_a_record_pass_unchanged() {
 
 #[tokio::test]
 #[ignore = "needs a cluster: cargo xtask test"]
-async fn a_users_budget_created_in_the_same_moment_is_the_one_that_stays() {
+async fn a_users_budget_created_at_the_same_time_is_kept() {
     let scene = Scene::new().await;
     let budgets: Api<PodDisruptionBudget> = Api::namespaced(scene.client.clone(), &scene.namespace);
     scene.create(&policy(&json!({"drainSeconds": 1, "disruptionBudget": {"maxUnavailable": 1}}))).await;
@@ -177,7 +177,7 @@ async fn a_users_budget_created_in_the_same_moment_is_the_one_that_stays() {
         all.iter().map(kube::ResourceExt::name_any).eq(own.iter().cloned())
     };
     eventually("only the user's budgets", only_own).await;
-    // What comes next is decided with both in sight.
+    // The next decision considers both.
     scene.create(&idle("last", &json!({"adieu.dev/policy": "all"}))).await;
     eventually("a budget for what has none", || async {
         budgets.get_opt("last-deployment-adieu").await.unwrap().is_some()
@@ -193,7 +193,7 @@ async fn a_users_budget_created_in_the_same_moment_is_the_one_that_stays() {
     scene.end().await;
 }
 
-/// The pods of a Deployment, for tests that look at their ends.
+/// The pods of a Deployment, for tests of their termination.
 pub async fn pods_of(scene: &Scene, name: &str) -> Vec<Pod> {
     let pods: Api<Pod> = Api::namespaced(scene.client.clone(), &scene.namespace);
     pods.list(&ListParams::default().labels(&format!("app={name}"))).await.unwrap().items

@@ -1,5 +1,5 @@
-//! What people and their tools do to an injected workload, with the real tools: each ends in the right state,
-//! without a rollout that nobody asked for, and without a conflict.
+//! Changes of an injected workload by users and their tools, with the real tools: each ends in the right state,
+//! without an unintended rollout and without a conflict.
 
 use std::time::Duration;
 
@@ -19,10 +19,10 @@ use crate::{
     support::{Scene, drain, eventually, grace_period, run, web},
 };
 
-/// How long adieu may take to find out that a CRD is gone.
+/// The limit for adieu to observe a missing CRD.
 const KNOWN: Duration = Duration::from_mins(1);
 
-/// Without pods, so that a rollout is a ReplicaSet and nothing to wait for.
+/// A Deployment without pods, so that a rollout is only a new ReplicaSet.
 fn scaled_to_zero(name: &str, annotations: &Value) -> Value {
     let mut object = web(name, annotations);
     object["spec"]["replicas"] = json!(0);
@@ -35,7 +35,7 @@ fn with_env(mut object: Value, value: &str) -> Value {
     object
 }
 
-/// The ReplicaSets of a Deployment, once its controller has seen its last change.
+/// The ReplicaSets of a Deployment, once its controller has observed its last change.
 async fn revisions(scene: &Scene, name: &str) -> usize {
     eventually("the Deployment's controller", || async {
         let deployment = scene.deployment(name).await;
@@ -70,7 +70,7 @@ async fn rollout_undo_keeps_a_deployment_opted_in() {
     assert_eq!(revisions(&scene, "web").await, 3, "that is the second revision again");
 
     scene.kubectl(&["annotate", "deployment/web", "adieu.dev/graceful-"]).await;
-    assert_eq!(drain(&scene.deployment("web").await), None, "who means to opt out does");
+    assert_eq!(drain(&scene.deployment("web").await), None, "opted out");
     scene.end().await;
 }
 
@@ -95,7 +95,7 @@ async fn rollout_undo_keeps_a_stateful_set_opted_in() {
     let injected = scene.patch("StatefulSet", "db", &on_template).await.unwrap();
     assert_eq!(drain(&injected), Some(10));
     eventually("the StatefulSet's controller", settled).await;
-    // To the revision from before the opt-in, from a later release.
+    // From a later release to the revision before the opt-in.
     scene.kubectl(&["set", "env", "statefulset/db", "A=1"]).await;
     eventually("the StatefulSet's controller", settled).await;
     scene.kubectl(&["rollout", "undo", "statefulset/db", "--to-revision=1"]).await;
@@ -124,7 +124,7 @@ async fn kubectl_replace_keeps_the_injection() {
 
 #[tokio::test]
 #[ignore = "needs a cluster: cargo xtask test"]
-async fn kubectl_apply_goes_on_as_if_adieu_was_not_there() {
+async fn kubectl_apply_works_as_without_adieu() {
     let scene = Scene::new().await;
     for server_side in ["--server-side=false", "--server-side=true"] {
         let name = if server_side.ends_with("true") { "server" } else { "client" };
@@ -132,7 +132,7 @@ async fn kubectl_apply_goes_on_as_if_adieu_was_not_there() {
         let object = scaled_to_zero(name, &json!({"adieu.dev/graceful": "true"}));
         for (manifest, expected) in [
             (object.clone(), 1),
-            // Git re-asserts what it knows: the grace period of 30.
+            // Git applies its own grace period of 30 again.
             (object.clone(), 1),
             (with_env(object.clone(), "1"), 2),
             (with_env(object.clone(), "1"), 2),
@@ -141,7 +141,7 @@ async fn kubectl_apply_goes_on_as_if_adieu_was_not_there() {
             assert!(is_injected(&scene, name).await, "{server_side}");
             assert_eq!(revisions(&scene, name).await, expected, "{server_side}");
         }
-        // A hook and a probe of the user's own, and a longer grace period.
+        // The user's own hook and probe, and a longer grace period.
         let mut own = with_env(object.clone(), "1");
         let pod = &mut own["spec"]["template"]["spec"];
         pod["containers"][0]["lifecycle"] = json!({"preStop": {"exec": {"command": ["sleep", "20"]}}});
@@ -184,7 +184,7 @@ async fn server_side_apply_never_conflicts_with_what_the_controller_wrote() {
     operator.scale(0).await;
     scene.annotate("Deployment", "web", "graceful", Some("true")).await.unwrap();
     operator.scale(1).await;
-    eventually("the Deployment to be brought in", || is_injected(&scene, "web")).await;
+    eventually("the Deployment to be injected", || is_injected(&scene, "web")).await;
     eventually("nothing to be owned by adieu", || async { !is_owned(&scene, "web").await }).await;
     let mut own = object.clone();
     own["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] = json!(100);
@@ -196,17 +196,17 @@ async fn server_side_apply_never_conflicts_with_what_the_controller_wrote() {
     scene.end().await;
 }
 
-/// Whether a field of the Deployment is in adieu's name.
+/// Whether adieu owns a field of the Deployment.
 async fn is_owned(scene: &Scene, name: &str) -> bool {
     let deployment = scene.deployment(name).await;
     let mut fields = deployment["metadata"]["managedFields"].as_array().unwrap().iter();
     fields.any(|entry| entry["manager"] == "adieu")
 }
 
-/// As it is where the operator ends between a write and giving it up.
+/// The state if the operator ends between a write and releasing the ownership of its fields.
 #[tokio::test]
 #[ignore = "needs a cluster: cargo xtask test"]
-async fn what_an_interrupted_write_left_in_adieus_name_is_given_up() {
+async fn ownership_left_by_an_interrupted_write_is_released() {
     let scene = Scene::new().await;
     scene.create(&scaled_to_zero("web", &json!({"adieu.dev/graceful": "true"}))).await;
     let interrupted = PatchParams { field_manager: Some("adieu".into()), ..PatchParams::default() };
@@ -251,7 +251,7 @@ async fn helm_upgrades_and_rolls_back_around_it() {
 
 #[tokio::test]
 #[ignore = "needs a cluster: cargo xtask test"]
-async fn scaling_rolls_nothing_whatever_policies_say_by_now() {
+async fn scaling_rolls_nothing_even_if_a_policy_has_changed() {
     let scene = Scene::labelled(&json!({"adieu.dev/injection": "enabled"})).await;
     let policy = json!({
         "apiVersion": "adieu.dev/v1alpha1", "kind": "GracefulPolicy", "metadata": {"name": "all"},
@@ -271,10 +271,10 @@ async fn scaling_rolls_nothing_whatever_policies_say_by_now() {
     scene.end().await;
 }
 
-/// A tool renders manifests with the command line, and a cluster with adieu gets them.
+/// Manifests rendered with the command line are applied to a cluster with adieu.
 #[tokio::test]
 #[ignore = "needs a cluster: cargo xtask test"]
-async fn what_the_command_line_injected_stays_as_it_is() {
+async fn an_injection_by_the_command_line_stays_unchanged() {
     let scene = Scene::new().await;
     let manifests = |image: &str| {
         let mut deployment = scaled_to_zero("web", &json!({}));
@@ -290,7 +290,7 @@ async fn what_the_command_line_injected_stays_as_it_is() {
         adieu.args(["inject", "--quiet", "-f", "-", "-o", "json"]);
         run(adieu, list.to_string()).await.unwrap()
     };
-    // The cluster never gets the policy.
+    // The policy is never applied to the cluster.
     let deployment_of = |rendered: String| {
         let rendered: Value = serde_json::from_str(&rendered).unwrap();
         rendered["items"][1].clone()
@@ -342,7 +342,7 @@ async fn without_its_crds_nothing_is_changed() {
     for name in names {
         crds.delete(name, &DeleteParams::default()).await.unwrap();
     }
-    // The policies go first: for a moment they seem to have been deleted by somebody.
+    // Policies are removed first, which looks like a deletion by a user for a moment.
     let release = ["set", "env", "deployment/web", "A=1"];
     let tried = [&release[..], &["--dry-run=server"]].concat();
     let is_known = async || scene.kubectl(&tried).await.contains("their CRD is gone");
@@ -360,7 +360,7 @@ async fn without_its_crds_nothing_is_changed() {
         })
         .await;
     }
-    // Whatever was found, other tests go on with the CRDs.
+    // Before an assertion fails, because later tests need the CRDs.
     assert!(known, "adieu doesn't know that they are gone");
     assert_eq!(released, Some(7));
     eventually("another policy", || async { scene.try_create(&policy(8)).await.is_ok() }).await;

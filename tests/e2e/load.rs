@@ -1,4 +1,4 @@
-//! The load that tests send to Services: that of `adieu verify`, summed up.
+//! The load on Services in tests: that of `adieu verify`, with a summary.
 
 use std::{
     collections::BTreeMap,
@@ -26,22 +26,22 @@ use tokio_util::sync::CancellationToken;
 
 use crate::support::eventually;
 
-/// Rounds of answers, and answers at the same time, after which a Service is taken to be open on every pod.
+/// Rounds of answers, and concurrent answers, after which a Service counts as open on every pod.
 const ROUNDS: usize = 5;
 const ANSWERS: usize = 20;
-/// A request that takes longer waits for a pod that is gone.
+/// The timeout of a request, which waits for a deleted pod if it takes longer.
 const LIMIT: Duration = Duration::from_secs(10);
-/// Below those that the kernel gives to clients, and those of Services.
+/// Source ports below those of other clients and of Services.
 const PORTS: Range<u16> = 10_000..30_000;
 
-/// Requests that are being sent.
+/// A running load.
 #[derive(Clone, Debug, Default)]
 pub struct Load {
     sent: Arc<AtomicU64>,
     stop: CancellationToken,
 }
 
-/// What became of them.
+/// Its outcome.
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
     pub requests: u64,
@@ -51,7 +51,7 @@ pub struct Outcome {
 }
 
 impl Load {
-    /// Ends it; what was sent is still waited for.
+    /// Stops it, and waits for outstanding answers.
     pub fn stop(&self) {
         self.stop.cancel();
     }
@@ -61,7 +61,7 @@ impl Load {
         self.sent.load(Ordering::Relaxed)
     }
 
-    /// Sends `rate` requests a second to `address` until it is stopped.
+    /// Sends `rate` requests per second to `address` until it is stopped.
     pub async fn run(&self, address: SocketAddr, rate: u32) -> Outcome {
         let options = Options { rate: rate.try_into().unwrap(), ..to(address) };
         let mut outcome = Outcome::default();
@@ -80,18 +80,18 @@ impl Load {
     }
 }
 
-/// Sends one request for `path`, whose answer may take so long.
+/// Sends one request for `path`, with this timeout.
 pub async fn get(address: SocketAddr, path: &str, timeout: Duration) -> Answer {
     let options = Options { timeout, ..Options::to(format!("http://{address}{path}")) };
     Client::new(&options).unwrap().request().await
 }
 
-/// Waits until requests to `address` are answered, many in a row: kube-proxy knows the Service, and sends to no
-/// pod that is gone.
+/// Waits until many requests in a row to `address` are answered, so that kube-proxy knows the Service, and has no
+/// deleted pod as an endpoint.
 ///
-/// They come from ports that no other client gets. What is refused before kube-proxy knows the Service stays in
-/// the node's connection tracking, untranslated, for up to two minutes, and there meets whoever comes from the
-/// same port: a connection in the state CLOSE is taken up again by a SYN unless it was the client that reset it.
+/// They come from ports that no other client uses. Connections that are rejected before kube-proxy knows the Service
+/// stay untranslated in the node's connection tracking for up to two minutes, and affect later ones from the same
+/// port: a connection in the state CLOSE is reused by a SYN unless the client reset it.
 pub async fn open(address: SocketAddr) {
     eventually(&format!("answers at {address}"), || async {
         for _ in 0..ROUNDS {
@@ -105,7 +105,7 @@ pub async fn open(address: SocketAddr) {
     .await;
 }
 
-/// Whether a request is answered as it should be.
+/// Whether a request gets the expected answer.
 async fn answers(address: SocketAddr) -> io::Result<bool> {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let port = PORTS.start + NEXT.fetch_add(1, Ordering::Relaxed) % (PORTS.end - PORTS.start);

@@ -1,5 +1,5 @@
-//! Which requests reach the webhook. Under `Fail`, an expression in error would refuse strangers' objects:
-//! so the conditions that are installed are tried with a webhook that never answers.
+//! The requests that reach the webhook. With `failurePolicy: Fail`, a failing expression would deny objects that are
+//! not opted in, so the installed conditions are tested with a webhook that never answers.
 
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use kube::{
@@ -16,8 +16,8 @@ use crate::{
 const ANNOTATED: &str = "adieu.dev/graceful";
 const LABEL: &str = "adieu.dev/injection";
 
-/// What the chart selects and asks outside labelled namespaces, in front of nobody, for one namespace. With
-/// `labelled`, what it asks in labelled ones under `Fail`.
+/// Creates webhooks with the chart's selectors and conditions outside labelled namespaces, for one namespace, and
+/// without a server. With `labelled`, they have those for labelled namespaces under `Fail`.
 async fn unanswered(scene: &Scene, configurations: &Api<MutatingWebhookConfiguration>, labelled: bool) {
     let ours = ListParams::default().labels("app.kubernetes.io/name=adieu");
     let installed = configurations.list(&ours).await.unwrap().items.remove(0);
@@ -29,7 +29,7 @@ async fn unanswered(scene: &Scene, configurations: &Api<MutatingWebhookConfigura
         .map(|webhook| {
             let conditions = webhook.match_conditions.into_iter().flatten().map(|mut condition| {
                 if labelled {
-                    // Under Fail, what follows the first part is the condition of the webhook for labelled namespaces.
+                    // Under Fail, the first part is followed by the condition of the webhook for labelled namespaces.
                     let (_, rest) = condition.expression.split_once(") && (").expect("three parts");
                     condition.expression = format!("({rest}");
                 }
@@ -51,8 +51,8 @@ async fn unanswered(scene: &Scene, configurations: &Api<MutatingWebhookConfigura
     configurations.create(&PostParams::default(), &configuration).await.unwrap();
 }
 
-/// Whether the request met the webhook: then nobody answers.
-fn met<T>(outcome: Result<T, kube::Error>) -> bool {
+/// Whether the request reached the webhook, which never answers.
+fn reached<T>(outcome: Result<T, kube::Error>) -> bool {
     match outcome {
         Err(kube::Error::Api(status)) => status.message.contains("failed calling webhook"),
         Err(other) => unreachable!("{other}"),
@@ -60,22 +60,8 @@ fn met<T>(outcome: Result<T, kube::Error>) -> bool {
     }
 }
 
-#[tokio::test]
-#[ignore = "needs a cluster: cargo xtask test"]
-async fn only_who_says_something_to_adieu_depends_on_it() {
-    let scene = Scene::new().await;
-    for (name, annotations) in [("annotated", json!({ANNOTATED: "true"})), ("plain", json!({}))] {
-        let mut object = web(name, &annotations);
-        object["spec"]["replicas"] = json!(0);
-        scene.create(&object).await;
-    }
-    let configurations: Api<MutatingWebhookConfiguration> = Api::all(scene.client.clone());
-    unanswered(&scene, &configurations, false).await;
-    eventually("the webhook to be in force", || async {
-        met(scene.try_create_dry(&web("a", &json!({ANNOTATED: "true"}))).await)
-    })
-    .await;
-
+/// Objects to create, and whether they reach the webhook.
+fn creations() -> Vec<(&'static str, Value, bool)> {
     let object = |change: &dyn Fn(&mut Value)| {
         let mut object = web("new", &json!({}));
         change(&mut object);
@@ -85,7 +71,7 @@ async fn only_who_says_something_to_adieu_depends_on_it() {
         let containers = json!([{"name": "web", "image": crate::support::image()}]);
         json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"containers": containers}})
     };
-    for (case, created, expected) in [
+    vec![
         (
             "no annotations",
             object(&|o| drop(o["metadata"].as_object_mut().unwrap().remove("annotations"))),
@@ -118,7 +104,7 @@ async fn only_who_says_something_to_adieu_depends_on_it() {
         ),
         ("a pod", pod(json!({"name": "pod"})), false),
         ("a pod with null annotations", pod(json!({"name": "pod", "annotations": null})), false),
-        // Labels decide for pods: an annotation is looked at only after the object was converted.
+        // Pods are selected by labels, because annotations need a conversion of the object.
         ("an annotated pod", pod(json!({"name": "pod", "annotations": {ANNOTATED: "true"}})), false),
         ("a pod with null labels", pod(json!({"name": "pod", "labels": null})), false),
         ("a labelled pod", pod(json!({"generateName": "pod-", "labels": {LABEL: "enabled"}})), true),
@@ -129,12 +115,12 @@ async fn only_who_says_something_to_adieu_depends_on_it() {
             object(&|o| o["spec"]["template"]["metadata"]["labels"][LABEL] = json!("enabled")),
             false,
         ),
-    ] {
-        assert_eq!(met(scene.try_create_dry(&created).await), expected, "CREATE, {case}");
-    }
-    let api = scene.api("apps/v1", "Deployment");
-    let dry_run = PatchParams { dry_run: true, ..PatchParams::default() };
-    for (case, name, patch, expected) in [
+    ]
+}
+
+/// Patches of the Deployments by name, and whether they reach the webhook.
+fn updates() -> [(&'static str, &'static str, Value, bool); 7] {
+    [
         ("annotating", "plain", json!({"metadata": {"annotations": {ANNOTATED: "true"}}}), true),
         (
             "annotating the template",
@@ -147,30 +133,53 @@ async fn only_who_says_something_to_adieu_depends_on_it() {
         ("another image", "plain", json!({"spec": {"minReadySeconds": 1}}), false),
         ("taking every annotation away", "annotated", json!({"metadata": {"annotations": null}}), true),
         ("a change of an annotated one", "annotated", json!({"spec": {"minReadySeconds": 1}}), true),
-    ] {
-        let outcome = api.patch(name, &dry_run, &Patch::Merge(patch)).await;
-        assert_eq!(met(outcome), expected, "UPDATE, {case}");
+    ]
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test"]
+async fn only_opted_in_objects_depend_on_the_webhook() {
+    let scene = Scene::new().await;
+    for (name, annotations) in [("annotated", json!({ANNOTATED: "true"})), ("plain", json!({}))] {
+        let mut object = web(name, &annotations);
+        object["spec"]["replicas"] = json!(0);
+        scene.create(&object).await;
     }
-    // Who writes what the webhook would must not wait for it.
+    let configurations: Api<MutatingWebhookConfiguration> = Api::all(scene.client.clone());
+    unanswered(&scene, &configurations, false).await;
+    eventually("the webhook to be in force", || async {
+        reached(scene.try_create_dry(&web("a", &json!({ANNOTATED: "true"}))).await)
+    })
+    .await;
+
+    for (case, created, expected) in creations() {
+        assert_eq!(reached(scene.try_create_dry(&created).await), expected, "CREATE, {case}");
+    }
+    let api = scene.api("apps/v1", "Deployment");
+    let dry_run = PatchParams { dry_run: true, ..PatchParams::default() };
+    for (case, name, patch, expected) in updates() {
+        let outcome = api.patch(name, &dry_run, &Patch::Merge(patch)).await;
+        assert_eq!(reached(outcome), expected, "UPDATE, {case}");
+    }
+    // The operator's own writes must not wait for the webhook.
     let by_operator = as_the_operator(&scene).await.api("apps/v1", "Deployment");
     let patch = json!({"spec": {"template": {"spec": {"terminationGracePeriodSeconds": 31}}}});
-    assert!(met(api.patch("annotated", &dry_run, &Patch::Merge(&patch)).await));
+    assert!(reached(api.patch("annotated", &dry_run, &Patch::Merge(&patch)).await));
     by_operator.patch("annotated", &dry_run, &Patch::Merge(&patch)).await.unwrap();
     for name in ["plain", "annotated"] {
         let scale = json!({"spec": {"replicas": 1}});
-        assert!(!met(api.patch_scale(name, &dry_run, &Patch::Merge(scale)).await), "scaling {name}");
-        assert!(!met(api.delete(name, &DeleteParams::default()).await), "deleting {name}");
+        assert!(!reached(api.patch_scale(name, &dry_run, &Patch::Merge(scale)).await), "scaling {name}");
+        assert!(!reached(api.delete(name, &DeleteParams::default()).await), "deleting {name}");
     }
     let configuration = configurations.get(&scene.namespace).await.unwrap();
     configurations.delete(&configuration.name_any(), &DeleteParams::default()).await.unwrap();
     scene.end().await;
 }
 
-/// A finalizer may keep an object for long, and its controller must be able to take that away whatever the webhook
-/// does.
+/// A finalizer can delay a deletion, and its controller must be able to remove it while the webhook is unavailable.
 #[tokio::test]
 #[ignore = "needs a cluster: cargo xtask test"]
-async fn what_is_being_deleted_does_not_wait_for_the_webhook() {
+async fn objects_being_deleted_do_not_wait_for_the_webhook() {
     for labelled in [false, true] {
         let scene = Scene::new().await;
         for name in ["going", "staying"] {
@@ -186,18 +195,18 @@ async fn what_is_being_deleted_does_not_wait_for_the_webhook() {
         let change = Patch::Merge(json!({"spec": {"minReadySeconds": 1}}));
         let dry_run = PatchParams { dry_run: true, ..PatchParams::default() };
         eventually("the webhook to be in force", || async {
-            met(api.patch("staying", &dry_run, &change).await)
+            reached(api.patch("staying", &dry_run, &change).await)
         })
         .await;
         let unannotated = Patch::Merge(json!({"metadata": {"annotations": null}}));
         for patch in [change, unannotated] {
-            assert!(!met(api.patch("going", &dry_run, &patch).await), "labelled: {labelled}");
+            assert!(!reached(api.patch("going", &dry_run, &patch).await), "labelled: {labelled}");
         }
         let released = Patch::Merge(json!({"metadata": {"finalizers": null}}));
         api.patch("going", &PatchParams::default(), &released).await.unwrap();
         configurations.delete(&scene.namespace, &DeleteParams::default()).await.unwrap();
         eventually("the webhook to be gone", || async {
-            !met(api.patch("staying", &PatchParams::default(), &released).await)
+            !reached(api.patch("staying", &PatchParams::default(), &released).await)
         })
         .await;
         scene.end().await;

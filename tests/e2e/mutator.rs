@@ -1,4 +1,4 @@
-//! A MutatingAdmissionPolicy that stands for somebody else's webhook.
+//! A MutatingAdmissionPolicy that simulates another mutating webhook.
 
 use kube::{
     Api,
@@ -9,15 +9,14 @@ use serde_json::{Value, json};
 
 use crate::support::Scene;
 
-/// The kinds, in the order in which they are made.
+/// The kinds, ordered by creation.
 const KINDS: [&str; 2] = ["MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding"];
 
-/// It holds in one scene's namespace.
+/// A policy for one scene's namespace.
 pub struct Mutator<'a>(&'a Scene);
 
 impl<'a> Mutator<'a> {
-    /// Lets the JSON patch that the CEL expression `patch` makes be applied to what is asked for by `operation`
-    /// and meets `condition`.
+    /// Applies the JSON patch of the CEL expression `patch` to requests with this operation that meet `condition`.
     pub async fn start(
         scene: &'a Scene,
         (group, resource, operation): (&str, &str, &str),

@@ -1,5 +1,5 @@
-//! Pods that go away by other ways than a Deployment's rolling update, under load: who is managed loses no
-//! request. Beside each runs the same workload without adieu, which loses some.
+//! Pods that terminate for other reasons than a Deployment's rolling update, under load: managed workloads lose no
+//! request, while the same workloads without adieu do.
 
 use k8s_openapi::api::{
     core::v1::{Node, Pod},
@@ -18,15 +18,15 @@ use crate::{
     traffic::{DRAIN, Traffic, answering, assert_none_lost, assert_some_lost, managed},
 };
 
-/// What `kubectl drain` takes for a node on which anything may run.
+/// The arguments of `kubectl drain` for a node with any pods.
 const DRAIN_ARGUMENTS: [&str; 4] = ["drain", "--ignore-daemonsets", "--delete-emptydir-data", "--force"];
 
-/// The image of the application that stands beside another.
+/// The image of the relay, a sidecar.
 fn relay_image() -> String {
     std::env::var("ADIEU_TEST_RELAY_IMAGE").expect("ADIEU_TEST_RELAY_IMAGE names the relay's image")
 }
 
-/// Runs `cargo xtask cluster` on the cluster that this is about, where it is one of this repository's.
+/// Runs `cargo xtask cluster` on the tested cluster, if it is a managed one.
 pub async fn cluster(arguments: &[&str]) -> Option<String> {
     let xtask = std::env::var("ADIEU_TEST_XTASK").ok()?;
     let mut command = Command::new(xtask);
@@ -34,7 +34,7 @@ pub async fn cluster(arguments: &[&str]) -> Option<String> {
     Some(run(command, String::new()).await.unwrap())
 }
 
-/// Nodes that pods can be moved between, the last of them one that can be spared; none where there is just one.
+/// Nodes between which pods can move, of which the last can be drained; `None` with a single node.
 pub async fn nodes(scene: &Scene) -> Option<Vec<Node>> {
     let nodes: Api<Node> = Api::all(scene.client.clone());
     let all = nodes.list(&ListParams::default()).await.unwrap().items;
@@ -57,7 +57,7 @@ async fn drain(scene: &Scene, node: &str, timeout: &str) -> Result<String, Strin
     scene.run("kubectl", &arguments.chain(rest).collect::<Vec<_>>(), None).await
 }
 
-/// Restarts workloads of those kinds, and waits until they are rolled out.
+/// Restarts these workloads, and waits until they are rolled out.
 async fn restart(scene: &Scene, workloads: &[(&str, &str)]) {
     for (kind, name) in workloads {
         scene.kubectl(&["rollout", "restart", &format!("{}/{name}", kind.to_lowercase())]).await;
@@ -99,7 +99,7 @@ async fn pods_of_different_nodes_reach_each_other_by_every_address() {
             assert!(answer.contains(&to.name_any()), "{answer}");
         }
         for address in &addresses {
-            // kube-proxy of each node has to have heard of every pod.
+            // kube-proxy of each node must know every pod.
             eventually(&format!("answers of all pods at {address}"), || async {
                 let answers = scene.run("kubectl", &get(from, address), None).await.unwrap_or_default();
                 pods.iter().all(|pod| answers.contains(&pod.name_any()))
@@ -142,7 +142,7 @@ async fn draining_a_node_loses_no_request_with_and_without_a_disruption_budget()
     let outcomes = traffic
         .during(|| async {
             let drained = drain(&scene, &node, "110s").await;
-            // Before anything fails, for the sake of other tests.
+            // Before an assertion fails, because it affects other tests.
             scene.kubectl(&["uncordon", &node]).await;
             let said = drained.unwrap();
             assert!(said.contains("would violate the pod's disruption budget"), "one by one: {said}");
@@ -189,15 +189,14 @@ async fn an_eviction_and_a_rolling_update_of_any_kind_lose_no_request() {
     assert_some_lost(&outcomes, &["set-plain", "daemon-plain", "evicted-plain"]);
     assert_none_lost(&outcomes, "set-managed");
     assert_none_lost(&outcomes, "evicted-managed");
-    // A DaemonSet has nobody else to answer where there is one node.
+    // With one node, a DaemonSet has no other pod.
     if several {
         assert_none_lost(&outcomes, "daemon-managed");
     }
     scene.end().await;
 }
 
-/// A Deployment whose requests all go through a relay that dies of SIGTERM at once: an older sidecar, which is
-/// a container beside the application, or a native one.
+/// A Deployment whose requests all go through a relay that SIGTERM ends immediately: a container, or a native sidecar.
 fn behind_a_relay(name: &str, annotations: &Value, native: bool) -> Value {
     let mut object = answering("Deployment", name, annotations, 2);
     let pod = &mut object["spec"]["template"]["spec"];
@@ -215,7 +214,7 @@ fn behind_a_relay(name: &str, annotations: &Value, native: bool) -> Value {
     object
 }
 
-/// What people write who know of their application only.
+/// The object with a user's own sleep in the application only.
 fn with_a_sleep_of_its_own(mut object: Value) -> Value {
     let pod = &mut object["spec"]["template"]["spec"];
     pod["containers"][0]["lifecycle"] = json!({"preStop": {"sleep": {"seconds": DRAIN}}});
@@ -243,9 +242,8 @@ async fn a_sidecar_that_all_requests_go_through_loses_none_native_or_not() {
     scene.end().await;
 }
 
-/// With its kubelet stopped, nobody on the node runs hooks or sends signals: pods that are evicted go on
-/// answering what still comes, without adieu as well, and `kubectl drain` doesn't end. When the kubelet is
-/// back, they terminate as any other.
+/// While the kubelet is stopped, the node runs no hooks and sends no signals: evicted pods keep answering, also
+/// without adieu, and `kubectl drain` doesn't end. When the kubelet runs again, they terminate normally.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs a cluster: cargo xtask test"]
 async fn a_node_whose_kubelet_is_stopped_loses_no_request_when_it_is_drained_and_deleted() {
@@ -272,12 +270,12 @@ async fn a_node_whose_kubelet_is_stopped_loses_no_request_when_it_is_drained_and
                 .await;
             }
             scene.kubectl(&["delete", "node", &node]).await;
-            // Before anything fails, for the sake of other tests.
+            // Before an assertion fails, because it affects other tests.
             cluster(&["start", &kubelet]).await;
             let said = drained.unwrap_err();
             assert!(said.contains("There are pending pods"), "{said}");
             let left: Vec<_> = left.iter().filter(|pod| runs_on(pod, &node)).collect();
-            assert_eq!(left.len(), 4, "nobody ends them");
+            assert_eq!(left.len(), 4, "no kubelet ends them");
             assert!(left.iter().all(|pod| pod.metadata.deletion_timestamp.is_some()));
         })
         .await;

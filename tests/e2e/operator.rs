@@ -1,4 +1,4 @@
-//! The operator itself, as tests watch and handle it.
+//! The installed operator: its replicas, leader and metrics.
 
 use k8s_openapi::api::{
     admissionregistration::v1::MutatingWebhookConfiguration, apps::v1::Deployment, coordination::v1::Lease,
@@ -12,12 +12,12 @@ use serde_json::json;
 
 use crate::support::{Scene, drain, eventually, web};
 
-/// Where adieu is installed.
+/// The namespace of adieu.
 pub const ADIEU: &str = "adieu-system";
 
 pub struct Operator {
     client: Client,
-    /// Of its Deployment, and of everything else that there is one of.
+    /// The name of its Deployment, Lease and other singletons.
     pub name: String,
 }
 
@@ -36,20 +36,20 @@ impl Operator {
         Api::namespaced(self.client.clone(), ADIEU).list(&ours()).await.unwrap().items
     }
 
-    /// Scales it, and waits until it has so many ready pods and no other, and is asked if there is one.
+    /// Scales it, and waits until it has this many ready pods and no other, and is reachable if there is one.
     pub async fn scale(&self, replicas: usize) {
         let deployments: Api<Deployment> = Api::namespaced(self.client.clone(), ADIEU);
         let patch = Patch::Merge(json!({"spec": {"replicas": replicas}}));
         deployments.patch(&self.name, &PatchParams::default(), &patch).await.unwrap();
         self.has(replicas).await;
         if replicas > 0 {
-            self.is_asked().await;
+            self.is_reachable().await;
         }
     }
 
-    /// Waits until the API server reaches its webhook: kube-proxy follows an endpoint some time after it is ready,
-    /// and much later where its own watch has broken off.
-    pub async fn is_asked(&self) {
+    /// Waits until the API server reaches its webhook: kube-proxy updates endpoints some time after they are ready,
+    /// and much later if its watch has ended.
+    pub async fn is_reachable(&self) {
         let deployments: Api<Deployment> = Api::namespaced(self.client.clone(), "default");
         let annotated: Deployment =
             serde_json::from_value(web("asked", &json!({"adieu.dev/graceful": "true"}))).unwrap();
@@ -61,13 +61,13 @@ impl Operator {
         .await;
     }
 
-    /// Scales it, with nothing but new pods: the kubelet lets one that crashed often wait for minutes.
-    pub async fn anew(&self, replicas: usize) {
+    /// Scales it, with only new pods: the kubelet delays the restart of a pod that crashed often by minutes.
+    pub async fn scale_from_zero(&self, replicas: usize) {
         self.scale(0).await;
         self.scale(replicas).await;
     }
 
-    /// Waits until it has so many ready pods and no other.
+    /// Waits until it has this many ready pods and no other.
     pub async fn has(&self, replicas: usize) {
         eventually(&format!("{replicas} replicas of the operator"), || async {
             let pods = self.pods().await;
@@ -76,10 +76,10 @@ impl Operator {
         .await;
     }
 
-    /// Waits until a pod that was killed has started its container anew.
+    /// Waits until a killed pod has restarted its container.
     pub async fn restarted(&self, pod: &Pod) {
         let before = restarts(pod);
-        eventually(&format!("{} to start anew", pod.name_any()), || async {
+        eventually(&format!("{} to restart", pod.name_any()), || async {
             let pods = self.pods().await;
             pods.iter().any(|now| now.name_any() == pod.name_any() && restarts(now) > before && is_ready(now))
         })
@@ -91,30 +91,33 @@ impl Operator {
         self.leases().get_opt(&self.name).await.unwrap()?.spec?.holder_identity
     }
 
-    /// Whether a pod takes itself for the leader.
-    pub async fn says_that_it_leads(&self, pod: &Pod) -> bool {
+    /// Whether a pod's metrics report it as the leader.
+    pub async fn reports_leading(&self, pod: &Pod) -> bool {
         self.metric(pod, "adieu_leader_status").await == Some(1)
     }
 
-    /// How often the leader has looked at a Deployment and let it wait.
-    pub async fn let_wait(&self) -> u64 {
+    /// How often the leader has reconciled a Deployment that must wait.
+    pub async fn waiting_reconciles(&self) -> u64 {
         let name = r#"adieu_reconciles_total{kind="Deployment",result="waiting"}"#;
         self.metric(&self.led().await, name).await.unwrap_or(0)
     }
 
-    /// Has the leader reconcile each of these Deployments twice more: it lets them wait.
-    pub async fn lets_wait_again(&self, scene: &Scene, names: &[&str]) {
+    /// Makes the leader reconcile these Deployments twice more while they must wait.
+    pub async fn waits_again(&self, scene: &Scene, names: &[&str]) {
         for round in ["1", "2"] {
             for name in names {
-                let waited = self.let_wait().await;
+                let waited = self.waiting_reconciles().await;
                 let touched = json!({"metadata": {"annotations": {"example.com/reconciled": round}}});
                 scene.patch("Deployment", name, &touched).await.unwrap();
-                eventually("the leader to let it wait", || async { self.let_wait().await > waited }).await;
+                eventually("the leader to let it wait", || async {
+                    self.waiting_reconciles().await > waited
+                })
+                .await;
             }
         }
     }
 
-    /// A whole number among a pod's metrics, by its name and all its labels.
+    /// A pod's metric, by its name and all its labels.
     async fn metric(&self, pod: &Pod, name: &str) -> Option<u64> {
         let ports = pod.spec.as_ref().unwrap().containers[0].ports.as_ref().unwrap();
         let admin = ports.iter().find(|port| port.name.as_deref() == Some("admin")).unwrap().container_port;
@@ -124,12 +127,12 @@ impl Operator {
         value.map(|value| value.parse().unwrap())
     }
 
-    /// Takes the Lease away by which one leads.
+    /// Deletes the leader's Lease.
     pub async fn delete_lease(&self) {
         self.leases().delete(&self.name, &DeleteParams::default()).await.unwrap();
     }
 
-    /// Waits until a pod that there is leads, and all are ready.
+    /// Waits until an existing pod leads, and all are ready.
     pub async fn led(&self) -> Pod {
         let leader = || async {
             let (holder, pods) = (self.leader().await, self.pods().await);
@@ -142,8 +145,8 @@ impl Operator {
         leader().await.expect("nothing happens to it")
     }
 
-    /// Sets what becomes of a request that no webhook answers.
-    pub async fn fail(&self, policy: &str) {
+    /// Sets the failurePolicy of the webhooks.
+    pub async fn set_failure_policy(&self, policy: &str) {
         let configurations: Api<MutatingWebhookConfiguration> = Api::all(self.client.clone());
         let patch = json!({"metadata": {"annotations": {"adieu.dev/failure-policy": policy}}});
         configurations.patch(&self.name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
@@ -159,7 +162,7 @@ fn ours() -> ListParams {
     ListParams::default().labels("app.kubernetes.io/name=adieu")
 }
 
-/// The memory that a pod's container may have, in MiB.
+/// The memory limit of a pod's container, in MiB.
 pub fn memory_limit(pod: &Pod) -> f64 {
     let resources = pod.spec.as_ref().unwrap().containers[0].resources.as_ref().unwrap();
     resources.limits.as_ref().unwrap()["memory"].0.strip_suffix("Mi").unwrap().parse().unwrap()

@@ -1,80 +1,80 @@
-//! The API server as the oracle: what it takes, it takes injected, and what it refuses, it refuses for the
-//! same reasons. Everything is created with `dryRun=All`.
+//! The API server as the oracle: objects that it accepts are also accepted after injection, and others are denied for
+//! the same reasons. All requests have `dryRun=All`.
 //!
-//! `ADIEU_ORACLE_CASES` sets how many workloads are generated, `ADIEU_ORACLE_SEED` which ones; what was used
-//! is printed, so that a failure can be replayed.
+//! `ADIEU_ORACLE_CASES` sets how many workloads are generated, `ADIEU_ORACLE_SEED` which ones. Both are printed, so
+//! that a failure can be replayed.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    sync::Arc,
-};
+mod answer;
+mod compare;
+mod search;
+
+use std::{collections::BTreeMap, sync::Arc};
 
 use adieu::{
     api::{GracefulPolicy, WorkloadKind, annotations::INJECTED, check_policy},
-    plan::{self, NamespaceContext},
+    plan::NamespaceContext,
 };
-use futures::{StreamExt as _, stream};
 use kube::{
     Client, Discovery,
     core::GroupVersionKind,
     discovery::{ApiResource, Scope},
 };
-use proptest::strategy::ValueTree;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
+use self::{
+    answer::Answer,
+    compare::{
+        admitted, annotated_as, comparable, equal, opted_in, reverted, same_verdict, template_of,
+        without_instructions, without_namespace, without_replaced_hooks, without_stop_signals,
+    },
+    search::check_all,
+};
 use crate::{
-    figures::say,
+    figures::print_line,
     generate::{self, Case},
     manifests::{self, Document},
     random::{from_environment, generated},
     support::{Scene, eventually},
 };
 
-/// Requests under way at a time.
-const AT_ONCE: usize = 8;
-/// Steps towards a smaller case that fails as well.
-const SIMPLER: usize = 400;
-/// Of the annotations by which adieu is told something, and of the record.
-const PREFIX: &str = "adieu.dev/";
-
 #[tokio::test]
 #[ignore = "needs a cluster: cargo xtask test"]
-async fn what_the_api_server_takes_it_takes_injected() {
+async fn accepted_workloads_are_accepted_after_injection() {
     let scene = Scene::new().await;
     let oracle = Oracle::new(&scene);
     let trees =
         generated("ADIEU_ORACLE_SEED", &generate::cases(), from_environment("ADIEU_ORACLE_CASES", 2000));
     let (oracle, nothing) = (&oracle, &NamespaceContext::default());
     let check = |case: Case| async move { oracle.check(&case.workload, nothing, &case.context).await };
-    let outcomes = all_hold(trees, check).await;
+    let outcomes = check_all(trees, check).await;
     let count = |what: fn(&Outcome) -> bool| outcomes.iter().filter(|outcome| what(outcome)).count();
     let (accepted, injected) = (count(|outcome| outcome.accepted), count(|outcome| outcome.injected));
     let by_policy = count(|outcome| outcome.injected_by_policy);
     let refused = outcomes.len() - accepted;
-    say(&format!(
+    print_line(&format!(
         "{} workloads: {accepted} accepted ({injected} of them injected by annotation, {by_policy} under policies), \
-         {refused} refused ({} of those mended)",
+         {refused} denied ({} of those fixed)",
         outcomes.len(),
-        count(|outcome| outcome.mended),
+        count(|outcome| outcome.fixed),
     ));
-    // Otherwise this would show little.
-    assert!(accepted * 2 >= outcomes.len(), "the API server takes too few of what is generated");
+    // Otherwise the run proves little.
+    assert!(accepted * 2 >= outcomes.len(), "the API server accepts too few generated workloads");
     assert!(injected * 10 >= accepted * 6, "too few are injected by annotation");
     assert!(by_policy * 10 >= accepted * 3, "too few are injected under policies");
-    assert!(refused * 20 >= outcomes.len(), "the API server refuses too few of what is generated");
+    assert!(refused * 20 >= outcomes.len(), "the API server denies too few generated workloads");
     scene.end().await;
 }
 
 #[tokio::test]
 #[ignore = "needs a cluster: cargo xtask test"]
-async fn every_manifest_is_taken_as_it_is_and_injected() {
+async fn every_manifest_is_accepted_before_and_after_injection() {
     let documents = manifests::all();
     let mut scenes: BTreeMap<&str, Scene> = BTreeMap::new();
     for document in &documents {
         if !scenes.contains_key(document.file.as_str()) {
             scenes.insert(&document.file, Scene::new().await);
         }
-        // These are what adieu looks at, so they are really there.
+        // adieu reads these, so they are created without dryRun.
         if matches!(document.object["kind"].as_str(), Some("Service" | "GracefulPolicy")) {
             scenes[document.file.as_str()].create(&without_namespace(&document.object)).await;
         }
@@ -93,11 +93,11 @@ async fn every_manifest_is_taken_as_it_is_and_injected() {
             assert_ne!(outcome.accepted, document.is_incomplete(), "{name}: as it is");
             accepted += usize::from(outcome.accepted);
             injected += usize::from(outcome.injected);
-        } else if let Some(answer) = oracle.ask_any(&discovery, object).await {
+        } else if let Some(answer) = oracle.create_any(&discovery, object).await {
             assert!(matches!(answer, Answer::Accepted(_)), "{name}: {answer:?}");
         }
     }
-    say(&format!("{accepted} workloads of {} files, {injected} of them injected", scenes.len()));
+    print_line(&format!("{accepted} workloads of {} files, {injected} of them injected", scenes.len()));
     assert!(accepted >= 60 && injected >= 50);
     for scene in scenes.into_values().chain([last]) {
         scene.end().await;
@@ -106,7 +106,7 @@ async fn every_manifest_is_taken_as_it_is_and_injected() {
 
 #[tokio::test]
 #[ignore = "needs a cluster: cargo xtask test"]
-async fn no_policy_that_the_api_server_takes_makes_it_refuse_a_workload() {
+async fn no_accepted_policy_makes_a_workload_invalid() {
     let scene = Scene::new().await;
     let oracle = &Oracle::new(&scene);
     let trees = generated(
@@ -114,40 +114,35 @@ async fn no_policy_that_the_api_server_takes_makes_it_refuse_a_workload() {
         &generate::odd_policies(),
         from_environment("ADIEU_ORACLE_CASES", 2000) / 2,
     );
-    let outcomes = all_hold(trees, |policy| async move { oracle.check_policy(&policy).await }).await;
+    let outcomes = check_all(trees, |policy| async move { oracle.check_policy(&policy).await }).await;
     let accepted = outcomes.iter().filter(|accepted| **accepted).count();
-    say(&format!("{} policies: {accepted} accepted, {} refused", outcomes.len(), outcomes.len() - accepted));
-    // Most of these policies are made to be refused; of the rest there must be enough to show something.
+    print_line(&format!(
+        "{} policies: {accepted} accepted, {} refused",
+        outcomes.len(),
+        outcomes.len() - accepted
+    ));
+    // Most of these policies are generated to be denied, but enough must be accepted.
     assert!(accepted * 10 >= outcomes.len() && accepted < outcomes.len());
     scene.end().await;
 }
 
-/// What came of one workload.
+/// The outcome of one workload.
 #[allow(clippy::struct_excessive_bools)]
 struct Outcome {
-    /// The API server takes it as it is.
+    /// The API server accepts it without injection.
     accepted: bool,
-    /// It refuses it as it is and takes it injected: what was wrong was a sleep longer than the grace period.
-    mended: bool,
+    /// It is accepted only after injection, because it had a sleep longer than the grace period.
+    fixed: bool,
     /// The webhook changed it.
     injected: bool,
-    /// The policies around it would change it.
+    /// The policies would change it.
     injected_by_policy: bool,
 }
 
-/// An API server with adieu, and a namespace that it injects into only what carries an annotation.
+/// An API server with adieu, and a namespace in which only annotated workloads are injected.
 struct Oracle<'a> {
     client: Client,
     namespace: &'a str,
-}
-
-/// What the API server says to an object.
-#[derive(Debug)]
-enum Answer {
-    /// It takes it, and makes this of it.
-    Accepted(Value),
-    /// It refuses it. What is wrong with a field is the field and the kind of reason.
-    Refused { message: String, causes: BTreeSet<String> },
 }
 
 impl<'a> Oracle<'a> {
@@ -155,8 +150,8 @@ impl<'a> Oracle<'a> {
         Self { client: scene.client.clone(), namespace: &scene.namespace }
     }
 
-    /// Creates a workload as it is, opted in, and injected under policies. `around` is what is in the
-    /// namespace, `policies` what could be.
+    /// Creates a workload without injection, opted in, and injected under policies. `around` is the namespace's
+    /// context, `policies` a hypothetical one.
     async fn check(
         &self,
         workload: &Value,
@@ -165,33 +160,33 @@ impl<'a> Oracle<'a> {
     ) -> Result<Outcome, String> {
         let workload = &without_stop_signals(workload);
         let (plain, opted_in) = (without_instructions(workload), opted_in(workload));
-        let as_it_is = self.ask(&plain).await;
-        let injected = self.ask(&opted_in).await;
-        same_verdict(&as_it_is, &injected).map_err(|error| format!("opted in: {error}"))?;
+        let original = self.create_workload(&plain).await;
+        let injected = self.create_workload(&opted_in).await;
+        same_verdict(&original, &injected).map_err(|error| format!("opted in: {error}"))?;
         let mut outcome = Outcome {
-            accepted: matches!(as_it_is, Answer::Accepted(_)),
-            mended: false,
+            accepted: matches!(original, Answer::Accepted(_)),
+            fixed: false,
             injected: false,
             injected_by_policy: false,
         };
-        if let (Answer::Accepted(plain), Answer::Accepted(injected)) = (&as_it_is, &injected) {
+        if let (Answer::Accepted(plain), Answer::Accepted(injected)) = (&original, &injected) {
             equal("reverted", &reverted(injected), &comparable(plain))?;
             let here = admitted(&annotated_as(plain, &opted_in), around);
             equal("here and by the webhook", template_of(&here.object), template_of(injected))?;
             outcome.injected = here.injected;
         }
-        outcome.mended = !outcome.accepted && matches!(injected, Answer::Accepted(_));
+        outcome.fixed = !outcome.accepted && matches!(injected, Answer::Accepted(_));
 
-        // The manifest as the command line has it, and the object as the webhook has it.
+        // The manifest, as for the command line, and the object, as for the webhook.
         let manifest = admitted(&opted_in, policies);
-        let of_manifest = self.ask(&without_instructions(&manifest.object)).await;
+        let of_manifest = self.create_workload(&without_instructions(&manifest.object)).await;
         let kept = without_replaced_hooks(&plain, &manifest.object);
-        let as_kept = if kept == plain { None } else { Some(self.ask(&kept).await) };
-        same_verdict(as_kept.as_ref().unwrap_or(&as_it_is), &of_manifest)
+        let as_kept = if kept == plain { None } else { Some(self.create_workload(&kept).await) };
+        same_verdict(as_kept.as_ref().unwrap_or(&original), &of_manifest)
             .map_err(|error| format!("under policies: {error}\n{:#}", manifest.object))?;
-        if let Answer::Accepted(plain) = &as_it_is {
+        if let Answer::Accepted(plain) = &original {
             let object = admitted(&annotated_as(plain, &opted_in), policies);
-            let of_object = self.ask(&without_instructions(&object.object)).await;
+            let of_object = self.create_workload(&without_instructions(&object.object)).await;
             let (Answer::Accepted(of_manifest), Answer::Accepted(of_object)) = (&of_manifest, &of_object)
             else {
                 return Err(format!("under policies, filled in: {of_object:?}\n{:#}", object.object));
@@ -208,32 +203,35 @@ impl<'a> Oracle<'a> {
         Ok(outcome)
     }
 
-    /// Whether the API server takes a policy, as the command line does; if so, workloads are injected under it.
+    /// Whether the API server accepts a policy, which must agree with the offline check; if so, workloads are
+    /// injected under it.
     async fn check_policy(&self, spec: &Value) -> Result<bool, String> {
         let policy = json!({
             "apiVersion": "adieu.dev/v1alpha1", "kind": "GracefulPolicy", "metadata": {"name": "p"}, "spec": spec,
         });
         let path = format!("/apis/adieu.dev/v1alpha1/namespaces/{}/gracefulpolicies", self.namespace);
         let offline = check_policy(&policy);
-        // As kubectl asks: an unknown field is no less a mistake.
+        // Like kubectl, denies unknown fields.
         let policy = match self.send(&format!("{path}?dryRun=All&fieldValidation=Strict"), &policy).await {
             Answer::Accepted(policy) if offline.is_empty() => policy,
             Answer::Refused { .. } if !offline.is_empty() => return Ok(false),
             answer => return Err(format!("offline {offline:?}, and the API server {answer:?}")),
         };
         let policy: GracefulPolicy = serde_json::from_value(policy)
-            .map_err(|error| format!("taken, but adieu can't read it: {error}"))?;
+            .map_err(|error| format!("accepted, but adieu can't decode it: {error}"))?;
         let around = NamespaceContext { policies: vec![Arc::new(policy)], ..NamespaceContext::default() };
         for workload in plain_workloads() {
             let injected = admitted(&workload, &around).object;
-            if let Answer::Refused { message, .. } = self.ask(&without_instructions(&injected)).await {
+            if let Answer::Refused { message, .. } =
+                self.create_workload(&without_instructions(&injected)).await
+            {
                 return Err(format!("{message}\n{injected:#}"));
             }
         }
         Ok(true)
     }
 
-    async fn ask(&self, workload: &Value) -> Answer {
+    async fn create_workload(&self, workload: &Value) -> Answer {
         let plural = match generate::kind(workload) {
             WorkloadKind::Deployment => "deployments",
             WorkloadKind::StatefulSet => "statefulsets",
@@ -243,7 +241,7 @@ impl<'a> Oracle<'a> {
     }
 
     /// The same for an object of any kind that the API server knows.
-    async fn ask_any(&self, discovery: &Discovery, object: &Value) -> Option<Answer> {
+    async fn create_any(&self, discovery: &Discovery, object: &Value) -> Option<Answer> {
         let text = |field: &str| object[field].as_str().unwrap_or_default();
         let (group, version) = text("apiVersion").split_once('/').unwrap_or(("", text("apiVersion")));
         let (ApiResource { plural, .. }, capabilities) =
@@ -254,7 +252,7 @@ impl<'a> Oracle<'a> {
             Scope::Namespaced => format!("{prefix}/{version}/namespaces/{}/{plural}", self.namespace),
         };
         match self.create(&path, &without_namespace(object)).await {
-            // It is there: a Service of the same file.
+            // It exists: a Service of the same file.
             Answer::Refused { message, .. } if message.contains("already exists") => None,
             answer => Some(answer),
         }
@@ -281,180 +279,7 @@ impl<'a> Oracle<'a> {
     }
 }
 
-/// An object, and what a decision made of it.
-struct Admitted {
-    object: Value,
-    injected: bool,
-}
-
-/// What the webhook would answer to the creation of `object`.
-fn admitted(object: &Value, around: &NamespaceContext) -> Admitted {
-    let typed = generate::object(object);
-    let workload = generate::workload(&typed);
-    let admission = plan::admit(&workload, None, around);
-    assert!(admission.refusals.is_empty(), "{:?}", admission.refusals);
-    let mut object = object.clone();
-    let injected = admission.template.is_some();
-    if let Some(template) = admission.template {
-        object["spec"]["template"] = template;
-    }
-    Admitted { object, injected }
-}
-
-/// What was taken is taken, and what was refused is refused for the same reasons, but for what injection
-/// mends: a sleep longer than the grace period.
-fn same_verdict(plain: &Answer, injected: &Answer) -> Result<(), String> {
-    let mended = |cause: &&String| cause.contains(".sleep");
-    match (plain, injected) {
-        (Answer::Accepted(_), Answer::Accepted(_)) => Ok(()),
-        (Answer::Accepted(_), Answer::Refused { message, .. }) => Err(format!("no longer taken: {message}")),
-        (Answer::Refused { causes, .. }, Answer::Accepted(_))
-            if !causes.is_empty() && causes.iter().all(|cause| mended(&cause)) =>
-        {
-            Ok(())
-        }
-        (Answer::Refused { message, .. }, Answer::Accepted(_)) => {
-            Err(format!("no longer refused: {message}"))
-        }
-        (
-            Answer::Refused { message, causes },
-            Answer::Refused { message: injected_message, causes: injected_causes },
-        ) => {
-            // An injected spread counts the workload's own pods: by a selector that is refused as it is.
-            let selector = causes.iter().any(|cause| cause.starts_with("spec.selector"));
-            let copied = |cause: &String| selector && cause.contains("topologySpreadConstraints");
-            let same = injected_causes.difference(causes).all(copied)
-                && causes.difference(injected_causes).all(|cause| mended(&cause))
-                && (!causes.is_empty() || message == injected_message);
-            same.then_some(())
-                .ok_or_else(|| format!("refused before: {message}\nand now: {injected_message}"))
-        }
-    }
-}
-
-fn equal(what: &str, one: &Value, other: &Value) -> Result<(), String> {
-    let patch = || serde_json::to_string_pretty(&json_patch::diff(one, other)).unwrap_or_default();
-    (one == other).then_some(()).ok_or_else(|| format!("{what}: not the same; what differs is\n{}", patch()))
-}
-
-fn template_of(workload: &Value) -> &Value {
-    &workload["spec"]["template"]
-}
-
-/// The object as it was before it was opted in.
-fn reverted(injected: &Value) -> Value {
-    let mut object = injected.clone();
-    object["spec"]["template"] = plan::original(template_of(injected), None);
-    // The webhook takes it away with the record.
-    if let Some(labels) = object.pointer_mut("/metadata/labels").and_then(Value::as_object_mut) {
-        labels.remove(INJECTED);
-        if labels.is_empty() {
-            object["metadata"].as_object_mut().unwrap().remove("labels");
-        }
-    }
-    comparable(&without_instructions(&object))
-}
-
-/// An object that the API server answered with, without what it leaves out where it is empty.
-fn comparable(object: &Value) -> Value {
-    let mut object = without_what_the_server_sets(object);
-    if let Some(metadata) = object["spec"]["template"]["metadata"].as_object_mut()
-        && metadata.get("annotations").and_then(Value::as_object).is_some_and(Map::is_empty)
-    {
-        metadata.remove("annotations");
-    }
-    object
-}
-
-/// Without stop signals: that feature is off in 1.36, and they are dropped only after admission, so that
-/// what is left of a lifecycle depends on what was injected beside them.
-fn without_stop_signals(workload: &Value) -> Value {
-    let mut workload = workload.clone();
-    let template = &mut workload["spec"]["template"];
-    for list in ["containers", "initContainers"] {
-        for container in generate::list_mut(template, list).into_iter().flatten() {
-            container
-                .pointer_mut("/lifecycle")
-                .and_then(Value::as_object_mut)
-                .map(|l| l.remove("stopSignal"));
-        }
-    }
-    workload
-}
-
-/// Without the hooks that injection, which a policy told to, put others in the place of: whatever was wrong with
-/// those doesn't matter any more.
-fn without_replaced_hooks(plain: &Value, injected: &Value) -> Value {
-    let mut kept = plain.clone();
-    let template = kept.pointer_mut("/spec/template");
-    let containers = template.and_then(|template| generate::list_mut(template, "containers"));
-    for (index, container) in containers.into_iter().flatten().enumerate() {
-        let now = &template_of(injected)["spec"]["containers"][index]["lifecycle"]["preStop"];
-        if let Some(lifecycle) = container.get_mut("lifecycle").and_then(Value::as_object_mut)
-            && lifecycle.get("preStop").is_some_and(|before| !before.is_null() && before != now)
-        {
-            lifecycle.remove("preStop");
-        }
-    }
-    kept
-}
-
-/// Without what differs from one creation to the next.
-fn without_what_the_server_sets(object: &Value) -> Value {
-    let mut object = object.clone();
-    if let Some(metadata) = object["metadata"].as_object_mut() {
-        for field in ["uid", "creationTimestamp", "managedFields"] {
-            metadata.remove(field);
-        }
-    }
-    object
-}
-
-/// Without annotations of adieu's: the webhook isn't asked. Annotations that hold nothing more go.
-fn without_instructions(workload: &Value) -> Value {
-    let mut workload = without_what_the_server_sets(workload);
-    for metadata in ["/metadata", "/spec/template/metadata"] {
-        let Some(metadata) = workload.pointer_mut(metadata).and_then(Value::as_object_mut) else { continue };
-        let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) else {
-            continue;
-        };
-        let count = annotations.len();
-        annotations.retain(|key, _| !key.starts_with(PREFIX));
-        if annotations.is_empty() && count > 0 {
-            metadata.remove("annotations");
-        }
-    }
-    workload
-}
-
-fn opted_in(workload: &Value) -> Value {
-    let mut workload = workload.clone();
-    workload["metadata"]["annotations"]["adieu.dev/graceful"] = json!("true");
-    workload
-}
-
-/// `object` with adieu's annotations of another.
-fn annotated_as(object: &Value, other: &Value) -> Value {
-    let mut object = object.clone();
-    for path in ["/metadata", "/spec/template/metadata"] {
-        let theirs = other.pointer(path).and_then(|metadata| metadata["annotations"].as_object());
-        let Some(metadata) = object.pointer_mut(path) else { continue };
-        for (key, value) in theirs.into_iter().flatten().filter(|(key, _)| key.starts_with(PREFIX)) {
-            metadata["annotations"][key] = value.clone();
-        }
-    }
-    object
-}
-
-fn without_namespace(object: &Value) -> Value {
-    let mut object = object.clone();
-    if let Some(metadata) = object["metadata"].as_object_mut() {
-        metadata.remove("namespace");
-    }
-    object
-}
-
-/// Workloads with nothing odd about them, opted in by every policy.
+/// Ordinary workloads, opted in by every policy.
 fn plain_workloads() -> impl Iterator<Item = Value> {
     let http = json!([{"containerPort": 8080, "name": "http"}, {"containerPort": 8081, "name": "admin"}]);
     let containers = [
@@ -479,7 +304,7 @@ fn plain_workloads() -> impl Iterator<Item = Value> {
     })
 }
 
-/// Returns when the webhook knows every Service and policy created before.
+/// Waits until the webhook knows every Service and policy created before.
 async fn everything_is_seen(scene: &Scene) {
     let labels = json!({"app": "canary"});
     let service = json!({
@@ -505,65 +330,10 @@ async fn everything_is_seen(scene: &Scene) {
     scene.create(&service).await;
     scene.create(&policy).await;
     let (oracle, canary) = (&Oracle::new(scene), &canary);
-    eventually("the webhook to see what was created", || async move {
-        let Answer::Accepted(canary) = oracle.ask(canary).await else { return false };
+    eventually("the webhook to know the created objects", || async move {
+        let Answer::Accepted(canary) = oracle.create_workload(canary).await else { return false };
         let container = &template_of(&canary)["spec"]["containers"][0];
         container["lifecycle"]["preStop"]["sleep"]["seconds"] == 77 && container["readinessProbe"].is_object()
     })
     .await;
-}
-
-/// Checks every value, several at a time, and fails with the simplest that can be found of the first that
-/// doesn't hold.
-async fn all_hold<T: ValueTree, O, F>(mut trees: Vec<T>, check: impl Fn(T::Value) -> F) -> Vec<O>
-where
-    F: Future<Output = Result<O, String>>,
-{
-    let cases: Vec<_> = trees.iter().map(ValueTree::current).enumerate().collect();
-    let checks = cases.into_iter().map(|(index, case)| {
-        let checked = check(case);
-        async move { (index, checked.await) }
-    });
-    let checked: Vec<_> = stream::iter(checks).buffer_unordered(AT_ONCE).collect().await;
-    let mut failures = HashMap::new();
-    let mut outcomes = Vec::new();
-    for (index, outcome) in checked {
-        match outcome {
-            Ok(outcome) => outcomes.push(outcome),
-            Err(error) => drop(failures.insert(index, error)),
-        }
-    }
-    if let Some(first) = failures.keys().min().copied() {
-        let heads: BTreeSet<_> = failures.values().filter_map(|error| error.lines().next()).collect();
-        say(&format!("{} of {} fail: {heads:#?}", failures.len(), trees.len()));
-        let (case, error) = simplest(&mut trees[first], failures[&first].clone(), check).await;
-        unreachable!("case {first}: {error}\nsimplified to {case:?}");
-    }
-    outcomes
-}
-
-async fn simplest<T: ValueTree, O, F>(
-    tree: &mut T,
-    error: String,
-    check: impl Fn(T::Value) -> F,
-) -> (T::Value, String)
-where
-    F: Future<Output = Result<O, String>>,
-{
-    let mut found = (tree.current(), error);
-    let mut goes_on = tree.simplify();
-    for _ in 0..SIMPLER {
-        if !goes_on {
-            break;
-        }
-        let case = tree.current();
-        goes_on = match check(tree.current()).await {
-            Err(error) => {
-                found = (case, error);
-                tree.simplify()
-            }
-            Ok(_) => tree.complicate(),
-        };
-    }
-    found
 }

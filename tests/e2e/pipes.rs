@@ -1,4 +1,4 @@
-//! The command line between the tools that people render and apply manifests with.
+//! The command line in pipes between tools that render and apply manifests.
 
 use std::{fs, path::Path};
 
@@ -7,7 +7,7 @@ use tokio::process::Command;
 
 use crate::support::{Scene, drain, grace_period, output, web};
 
-/// What `adieu` makes of manifests that are piped through it.
+/// Pipes manifests through `adieu`.
 async fn adieu(command: &str, more: &[&str], input: String) -> String {
     let mut adieu = Command::new(env!("CARGO_BIN_EXE_adieu"));
     adieu.arg(command).args(more).args(["-f", "-"]);
@@ -26,7 +26,7 @@ fn write(folder: &Path, files: &[(&str, String)]) {
 
 #[tokio::test]
 #[ignore = "needs a cluster: cargo xtask test"]
-async fn what_helm_and_kustomize_render_is_injected_on_its_way_to_kubectl() {
+async fn output_of_helm_and_kustomize_is_injected_in_a_pipe_to_kubectl() {
     let scene = Scene::new().await;
     let folder = tempfile::tempdir().unwrap();
     let deployment = |name: &str| {
@@ -63,7 +63,7 @@ async fn what_helm_and_kustomize_render_is_injected_on_its_way_to_kubectl() {
     scene.end().await;
 }
 
-/// The objects of a stream as kubectl reads them; it asks no API server for that.
+/// The objects of a stream as kubectl reads them, without the API server.
 async fn read_by_kubectl(scene: &Scene, text: &str) -> Result<Vec<Value>, String> {
     let arguments = ["create", "--dry-run=client", "--validate=false", "--output=json", "--filename=-"];
     let read = scene.run("kubectl", &arguments.map(str::to_owned), Some(text.to_owned())).await?;
@@ -77,12 +77,12 @@ async fn read_by_kubectl(scene: &Scene, text: &str) -> Result<Vec<Value>, String
 
 #[tokio::test]
 #[ignore = "needs a cluster: cargo xtask test"]
-async fn kubectl_reads_what_comes_back_as_it_read_what_was_there() {
+async fn kubectl_reads_reverted_manifests_like_the_originals() {
     let scene = Scene::new().await;
     let mut read = 0;
     for file in crate::manifests::files::files() {
         let text = fs::read_to_string(&file).unwrap();
-        // kubectl reads only kinds that the cluster knows, and none that lack what identifies them.
+        // kubectl reads only objects with a name and of kinds that the cluster knows.
         let Ok(before) = read_by_kubectl(&scene, &text).await else { continue };
         let injected = adieu("inject", &["--all"], text).await;
         let now = read_by_kubectl(&scene, &injected).await.unwrap();

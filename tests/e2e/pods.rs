@@ -1,4 +1,4 @@
-//! Pods that are injected as they are created, because no template can be.
+//! Pods that are injected on creation, because their template isn't.
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
@@ -37,7 +37,7 @@ fn by_pod() -> Value {
 
 #[tokio::test]
 #[ignore = "needs a cluster: cargo xtask test"]
-async fn where_a_policy_says_pod_the_template_shows_no_drift() {
+async fn injection_of_pods_causes_no_drift_of_the_template() {
     let scene = Scene::labelled(&json!({"adieu.dev/injection": "enabled"})).await;
     scene.create(&by_pod()).await;
     eventually("the policy in the webhook's cache", || async {
@@ -67,7 +67,7 @@ async fn where_a_policy_says_pod_the_template_shows_no_drift() {
 
 #[tokio::test]
 #[ignore = "needs a cluster: cargo xtask test"]
-async fn an_owner_that_is_no_workload_opts_its_pods_in() {
+async fn pods_of_other_owners_are_opted_in_by_annotation() {
     let scene = Scene::new().await;
     let job = json!({
         "apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "job"},
@@ -84,7 +84,7 @@ async fn an_owner_that_is_no_workload_opts_its_pods_in() {
     scene.end().await;
 }
 
-/// A MutatingAdmissionPolicy stands for a service mesh: like its webhook, it adds a container to the pod.
+/// A MutatingAdmissionPolicy simulates a service mesh, whose webhook adds a container to the pod.
 #[tokio::test]
 #[ignore = "needs a cluster: cargo xtask test"]
 async fn a_container_that_a_mesh_adds_drains_with_the_rest() {
@@ -113,10 +113,10 @@ async fn a_container_that_a_mesh_adds_drains_with_the_rest() {
     scene.end().await;
 }
 
-/// The webhook sets both labels when it is asked, and the controller when it injects what was there before.
+/// The webhook sets both labels on admission, and the controller when it injects existing workloads.
 #[tokio::test]
 #[ignore = "needs a cluster: cargo xtask test"]
-async fn what_is_injected_is_labelled_and_its_pods_reach_the_webhook() {
+async fn injected_workloads_are_labelled_and_their_pods_reach_the_webhook() {
     let scene = Scene::new().await;
     let ours = |object: &Value| {
         let of = |metadata: &Value, key: &str| metadata["labels"].get(key).cloned();

@@ -1,5 +1,4 @@
-//! Policies as people see them: what a cluster's policy does to the namespaces that it holds for, and what
-//! kubectl shows.
+//! Cluster policies in the namespaces that they apply to, and policies in kubectl.
 
 use adieu::api::ClusterGracefulPolicy;
 use kube::{
@@ -9,11 +8,11 @@ use kube::{
 use serde_json::{Value, json};
 
 use crate::{
-    operations::told,
+    operations::reported,
     support::{Scene, drain, eventually, grace_period, web},
 };
 
-/// What kubectl shows: the columns' names, and the cells of the only row. The last of both is the age.
+/// kubectl's columns, and the cells of the only row. The last one is the age.
 async fn columns(scene: &Scene, arguments: &[&str]) -> (String, Vec<String>) {
     let table = scene.kubectl(&[&["get"], arguments].concat()).await;
     let lines: Vec<_> = table.lines().collect();
@@ -25,35 +24,42 @@ fn words(line: &str) -> Vec<String> {
     line.split_whitespace().map(str::to_owned).collect()
 }
 
-/// A Deployment that nobody runs.
+/// A Deployment without pods.
 fn asleep(name: &str, annotations: &Value) -> Value {
     let mut object = web(name, annotations);
     object["spec"]["replicas"] = json!(0);
     object
 }
 
-#[tokio::test]
-#[ignore = "needs a cluster: cargo xtask test"]
-async fn a_policy_of_the_cluster_gives_defaults_and_a_maximum_and_opts_nobody_in() {
-    let scene = Scene::new().await;
-    let stranger = scene.create(&asleep("stranger", &json!({}))).await;
-    // What one namespace allows itself.
-    let generous = json!({
+/// A policy of the namespace.
+fn generous() -> Value {
+    json!({
         "apiVersion": "adieu.dev/v1alpha1", "kind": "GracefulPolicy", "metadata": {"name": "generous"},
         "spec": {"shutdownTimeoutSeconds": 100, "maxGracePeriodSeconds": 300},
-    });
-    scene.create(&generous).await;
-    let policies: Api<ClusterGracefulPolicy> = Api::all(scene.client.clone());
-    let policy = json!({
-        "apiVersion": "adieu.dev/v1alpha1", "kind": "ClusterGracefulPolicy", "metadata": {"name": scene.namespace},
+    })
+}
+
+fn cluster_policy(namespace: &str) -> Value {
+    json!({
+        "apiVersion": "adieu.dev/v1alpha1", "kind": "ClusterGracefulPolicy", "metadata": {"name": namespace},
         "spec": {
-            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": scene.namespace}},
+            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
             "drainSeconds": 6, "shutdownTimeoutSeconds": 20, "marginSeconds": 5, "maxGracePeriodSeconds": 60,
         },
-    });
+    })
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test"]
+async fn a_cluster_policy_sets_defaults_and_a_maximum_without_opting_in() {
+    let scene = Scene::new().await;
+    let unmanaged = scene.create(&asleep("unmanaged", &json!({}))).await;
+    scene.create(&generous()).await;
+    let policies: Api<ClusterGracefulPolicy> = Api::all(scene.client.clone());
+    let policy = cluster_policy(&scene.namespace);
     policies.create(&PostParams::default(), &serde_json::from_value(policy).unwrap()).await.unwrap();
 
-    // Each of them without the other would inject.
+    // Each of them would inject without the other.
     let long = asleep("long", &json!({"adieu.dev/policy": "generous"}));
     eventually("both policies in the webhook's cache", || async {
         let answer = scene.try_create_dry(&long).await.unwrap();
@@ -64,7 +70,7 @@ async fn a_policy_of_the_cluster_gives_defaults_and_a_maximum_and_opts_nobody_in
     let said = scene.kubectl_with(&["create", "-f", "-"], &long).await.unwrap();
     assert!(said.contains("Warning") && said.contains(over), "{said}");
     assert_eq!(grace_period(&scene.deployment("long").await), Some(30));
-    told(&scene, "long", "Degraded", over).await;
+    reported(&scene, "long", "Degraded", over).await;
 
     for (name, annotations, expected) in [
         ("web", json!({"adieu.dev/graceful": "true"}), (Some(6), Some(31))),
@@ -104,7 +110,7 @@ async fn a_policy_of_the_cluster_gives_defaults_and_a_maximum_and_opts_nobody_in
     let (header, row) = columns(&scene, &wide).await;
     assert!(header.ends_with("READY REASON STALLED AGE"), "{header}");
     assert_eq!(row[row.len() - 4..row.len() - 1], ["False", "Unsatisfiable", "False"]);
-    assert_eq!(scene.deployment("stranger").await["spec"], stranger["spec"]);
+    assert_eq!(scene.deployment("unmanaged").await["spec"], unmanaged["spec"]);
 
     policies.delete(&scene.namespace, &DeleteParams::default()).await.unwrap();
     scene.end().await;
@@ -134,7 +140,7 @@ async fn kubectl_shows_a_policy_as_the_readme_does() {
     eventually(&format!("kubectl to show {row:?}"), || async {
         let (names, mut cells) = columns(&scene, &["gracefulpolicies"]).await;
         assert_eq!(names, header.join(" "));
-        // Of another age.
+        // With another age.
         cells.pop();
         cells == row[..row.len() - 1]
     })

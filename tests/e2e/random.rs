@@ -1,4 +1,4 @@
-//! What a test with random cases is made from, and how a failure of it is replayed.
+//! Random cases of tests, and their replay.
 
 use std::env;
 
@@ -7,12 +7,12 @@ use proptest::{
     test_runner::{Config, RngAlgorithm, TestRng, TestRunner},
 };
 
-use crate::figures::say;
+use crate::figures::print_line;
 
-/// So many values of a strategy, always the same for a seed, which the variable of that name gives.
+/// This many values of a strategy, which depend only on the seed in the variable of this name.
 pub fn generated<S: Strategy>(seed: &str, strategy: &S, count: u64) -> Vec<S::Tree> {
     let value = from_environment(seed, 1);
-    say(&format!("{seed}={value}"));
+    print_line(&format!("{seed}={value}"));
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&value.to_le_bytes());
     let random = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);

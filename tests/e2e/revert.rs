@@ -1,4 +1,4 @@
-//! The way out: workloads are opted out by the command line, by a policy, and before an uninstall.
+//! Workloads are opted out by the command line, by a policy, and before an uninstall.
 
 use std::process::Stdio;
 
@@ -19,7 +19,7 @@ use crate::{
     support::{Scene, drain, eventually, grace_period, run, web},
 };
 
-/// A Deployment whose rollout takes some seconds, because a new pod counts only after a while.
+/// A Deployment whose rollout takes some seconds, because of minReadySeconds.
 fn slow(name: &str, annotations: &Value) -> Value {
     let mut object = web(name, annotations);
     object["spec"]["minReadySeconds"] = json!(4);
@@ -40,7 +40,7 @@ fn is_injected(deployment: &Value) -> bool {
     deployment["spec"]["template"]["metadata"]["annotations"].get("adieu.dev/injected").is_some()
 }
 
-/// Whether the pods of a Deployment are not yet those of its template.
+/// Whether a rollout of the Deployment is in progress.
 fn is_rolling(deployment: &Value) -> bool {
     let (spec, status) = (&deployment["spec"], &deployment["status"]);
     let counts = ["replicas", "updatedReplicas", "availableReplicas"];
@@ -48,7 +48,7 @@ fn is_rolling(deployment: &Value) -> bool {
         || counts.iter().any(|count| status[count] != spec["replicas"])
 }
 
-/// How many of them carry nothing any more; not more than one may be in the middle of its rollout.
+/// How many of them are reverted. At most one may roll out at a time.
 async fn reverted(scene: &Scene, names: &[&str]) -> usize {
     let deployments = scene.deployments(names).await;
     let out: Vec<_> = deployments.iter().filter(|deployment| !is_injected(deployment)).collect();
@@ -101,10 +101,10 @@ async fn a_namespace_is_reverted_one_rollout_at_a_time_and_resumed_after_an_inte
     scene.end().await;
 }
 
-/// What `helm uninstall` leaves behind is a workload with an injected hook, and nobody to resolve it with another.
+/// After `helm uninstall`, a workload with an injected hook has no webhook that resolves a conflict with another hook.
 #[tokio::test]
 #[ignore = "needs a cluster: cargo xtask test"]
-async fn without_the_operator_a_reverted_workload_takes_a_hook_of_its_own() {
+async fn without_the_operator_a_reverted_workload_can_get_its_own_hook() {
     let scene = Scene::new().await;
     let operator = Operator::find(&scene.client).await;
     let replicas = operator.pods().await.len();
@@ -150,7 +150,7 @@ async fn a_policy_reverts_what_it_opted_in_one_rollout_at_a_time() {
     let revert = json!({"spec": {"rollout": {"mode": "Revert", "maxConcurrent": 1}}});
     scene.patch("GracefulPolicy", "all", &revert).await.unwrap();
     eventually("all to be reverted", || async { reverted(&scene, &names).await == names.len() }).await;
-    eventually("the policy to say so", || async {
+    eventually("the policy to report it", || async {
         let status = scene.policy("all").await["status"].clone();
         let ready =
             status["conditions"].as_array().unwrap().iter().find(|c| c["type"] == "Ready").unwrap().clone();
@@ -161,7 +161,7 @@ async fn a_policy_reverts_what_it_opted_in_one_rollout_at_a_time() {
         scene.rolled_out(name).await;
         assert_eq!(scene.revisions(name).await, 2, "{name}: it is back at its first ReplicaSet");
     }
-    // Nothing is injected any more, but for who asks for it.
+    // Only annotated workloads are still injected.
     scene.create(&web("new", &json!({}))).await;
     assert!(is_injected(&scene.deployment("graceful").await));
     scene.rolled_out("new").await;
@@ -171,7 +171,7 @@ async fn a_policy_reverts_what_it_opted_in_one_rollout_at_a_time() {
 
 #[tokio::test]
 #[ignore = "needs a cluster: cargo xtask test"]
-async fn the_operators_token_opts_workloads_out_and_nobody_in() {
+async fn the_operators_token_can_only_opt_workloads_out() {
     let scene = Scene::new().await;
     let mut object = web("web", &json!({}));
     object["spec"]["replicas"] = json!(0);

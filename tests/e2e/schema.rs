@@ -1,5 +1,4 @@
-//! Every property that an object of the API may have, each changed to a value that its schema allows; and policies at
-//! the bounds of their own schema.
+//! Changes every property of an API object to another valid value, and tests policies at the bounds of their schema.
 
 use adieu::api::{ClusterGracefulPolicy, GracefulPolicy, check_policy, check_status};
 use futures::{StreamExt as _, stream};
@@ -11,12 +10,12 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    figures::say,
+    figures::print_line,
     generate::{Boundary, boundaries, largest},
     support::Scene,
 };
 
-/// Requests under way at a time.
+/// Concurrent requests.
 const AT_ONCE: usize = 8;
 
 /// A document of the API server's `OpenAPI` v3.
@@ -87,7 +86,7 @@ impl Schema {
         above.pop();
     }
 
-    /// Changes what `steps` lead to, and makes what is missing on the way.
+    /// Changes the value at `steps`, and creates missing parents.
     fn change(&self, reference: &Value, value: &mut Value, steps: &[Step]) {
         let of = self.resolve(reference);
         let Some((step, rest)) = steps.split_first() else {
@@ -113,7 +112,7 @@ impl Schema {
                     self.change(property, &mut value[name], rest);
                 }
             }
-            // The first container is changed; of others, there comes one more, for many exclude each other.
+            // The first container is changed; to other lists an item is added, since many items exclude each other.
             Step::Item => {
                 let first =
                     value.as_array().is_some_and(|items| items.iter().any(|item| !item["image"].is_null()));
@@ -155,7 +154,7 @@ impl Schema {
         }
     }
 
-    /// The smallest value that a schema allows: what is required and no more. `name` is the property's.
+    /// The minimal value that a schema allows, with required fields only. `name` is the property's.
     fn least(&self, reference: &Value, name: &str) -> Value {
         let of = self.resolve(reference);
         match of["type"].as_str() {
@@ -182,7 +181,7 @@ impl Schema {
         }
     }
 
-    /// What a reference leads to.
+    /// The target of a reference.
     fn resolve<'a>(&'a self, of: &'a Value) -> &'a Value {
         match reference_of(of).and_then(|reference| reference.strip_prefix('#')) {
             Some(pointer) => self.0.pointer(pointer).unwrap(),
@@ -203,7 +202,7 @@ fn display(steps: &[Step]) -> String {
     steps.iter().map(text).collect::<String>().trim_start_matches('.').to_owned()
 }
 
-/// Of these, an object has one.
+/// Properties that exclude each other.
 const ALTERNATIVES: [&[&str]; 5] = [
     &["exec", "grpc", "httpGet", "sleep", "tcpSocket"],
     &["configMapRef", "secretRef"],
@@ -212,7 +211,7 @@ const ALTERNATIVES: [&[&str]; 5] = [
     &["value", "valueFrom"],
 ];
 
-/// What the API server asks for beyond the schema of that name.
+/// Requirements of the API server beyond the schema with this name.
 fn needed(schema: &str) -> Value {
     match schema {
         "AppArmorProfile" | "SeccompProfile" => json!({"type": "RuntimeDefault"}),
@@ -250,7 +249,7 @@ fn needed(schema: &str) -> Value {
     }
 }
 
-/// A key of the map that a property of that name holds.
+/// A key of the map in the property with this name.
 fn key(name: &str) -> &'static str {
     match name {
         "limits" | "requests" | "overhead" => "cpu",
@@ -258,7 +257,7 @@ fn key(name: &str) -> &'static str {
     }
 }
 
-/// What a property of that name may be, where not every text is allowed.
+/// A valid value of the property with this name, if not every text is allowed.
 fn text(name: &str) -> &'static str {
     match name {
         "mountPath" | "devicePath" | "workingDir" | "terminationMessagePath" => "/other",
@@ -291,13 +290,13 @@ fn text(name: &str) -> &'static str {
 async fn the_api_server_and_the_offline_check_agree_at_every_bound() {
     let scene = Scene::new().await;
     let cluster_policies: Api<ClusterGracefulPolicy> = Api::all(scene.client.clone());
-    // Of the status only what belongs to an object is accepted.
+    // The status is accepted only for an existing object.
     let name = scene.namespace.as_str();
     let holder = json!({
         "apiVersion": "adieu.dev/v1alpha1", "kind": "GracefulPolicy", "metadata": {"name": name}, "spec": {},
     });
     scene.create(&holder).await;
-    // It is for no namespace.
+    // It is cluster-scoped.
     let spec = json!({"namespaceSelector": {"matchLabels": {"adieu-test": "nowhere"}}});
     let holder = ClusterGracefulPolicy::new(name, serde_json::from_value(spec).unwrap());
     cluster_policies.create(&PostParams::default(), &holder).await.unwrap();
@@ -315,15 +314,15 @@ async fn the_api_server_and_the_offline_check_agree_at_every_bound() {
         .into_iter()
         .filter_map(|(verdict, name)| Some(format!("{name}: {}", verdict.err()?)))
         .collect();
-    say(&format!("{count} policies at their bounds: {accepted} accepted"));
+    print_line(&format!("{count} policies at their bounds: {accepted} accepted"));
     assert!(disagreements.is_empty(), "{}:\n{}", disagreements.len(), disagreements.join("\n"));
     assert!(accepted * 10 >= count && accepted < count);
     cluster_policies.delete(name, &DeleteParams::default()).await.unwrap();
     scene.end().await;
 }
 
-/// Whether the API server accepts a policy or status; an error where the offline check says otherwise, or adieu can't
-/// read what was accepted.
+/// Whether the API server accepts a policy or status. It is an error if the offline check disagrees, or adieu can't
+/// decode an accepted one.
 async fn judge(scene: &Scene, case: &Boundary) -> Result<bool, String> {
     let namespaced = case.policy["kind"] == "GracefulPolicy";
     let resource = if namespaced {
@@ -351,10 +350,10 @@ async fn judge(scene: &Scene, case: &Boundary) -> Result<bool, String> {
     }
 }
 
-/// As kubectl asks: an unknown field is no less a mistake.
+/// Like kubectl, denies unknown fields.
 const DRY: &str = "dryRun=All&fieldValidation=Strict";
 
-/// Writes the status of the policy that is there.
+/// Writes the status of the existing policy.
 async fn write_status(scene: &Scene, resource: &str, policy: &Value) -> Result<Value, kube::core::Status> {
     let of_holder = format!("{resource}/{}", scene.namespace);
     loop {
@@ -363,7 +362,7 @@ async fn write_status(scene: &Scene, resource: &str, policy: &Value) -> Result<V
         holder["status"] = policy["status"].clone();
         let request = http::Request::put(format!("{of_holder}/status?{DRY}"));
         match send(scene, request, &holder).await {
-            // The controller wrote in between.
+            // The controller has written in between.
             Err(conflict) if conflict.code == 409 => {}
             answer => return answer,
         }

@@ -1,4 +1,4 @@
-//! A namespace of its own for each test, and waiting for conditions.
+//! A namespace for each test, and waiting for conditions.
 
 use std::{
     net::SocketAddr,
@@ -22,9 +22,9 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-/// How long anything may take in the cluster.
+/// The limit for a condition in the cluster.
 const LIMIT: Duration = Duration::from_mins(2);
-/// Between two looks.
+/// The interval between checks.
 const POLL: Duration = Duration::from_millis(100);
 
 /// A namespace in the cluster.
@@ -47,12 +47,12 @@ impl Scene {
         Self { client, namespace }
     }
 
-    /// The same once more, for a task of its own.
+    /// A copy, for another task.
     pub fn again(&self) -> Self {
         Self { client: self.client.clone(), namespace: self.namespace.clone() }
     }
 
-    /// Removes the namespace. Not done after a failure, so that what happened can be looked at.
+    /// Removes the namespace. After a failure it is kept for inspection.
     pub async fn end(self) {
         let api: Api<Namespace> = Api::all(self.client);
         api.delete(&self.namespace, &DeleteParams::default()).await.unwrap();
@@ -68,7 +68,7 @@ impl Scene {
         Api::namespaced_with(self.client.clone(), &self.namespace, &resource)
     }
 
-    /// Creates an object, and returns it as the API server answers.
+    /// Creates an object, and returns the API server's answer.
     pub async fn create(&self, object: &Value) -> Value {
         self.try_create(object).await.unwrap()
     }
@@ -81,18 +81,18 @@ impl Scene {
         Ok(serde_json::to_value(created).unwrap())
     }
 
-    /// What would come of creating an object.
+    /// Creates an object with `dryRun=All`.
     pub async fn try_create_dry(&self, object: &Value) -> Result<DynamicObject, kube::Error> {
         let text = |field: &str| object[field].as_str().unwrap();
         let api = self.api(text("apiVersion"), text("kind"));
         let dry_run = PostParams { dry_run: true, ..PostParams::default() };
-        // As it is: a typed object would lose what is null.
+        // Untyped, because a typed object would lose nulls.
         let request =
             kube::core::Request::new(api.resource_url()).create(&dry_run, object.to_string().into_bytes());
         self.client.request(request.unwrap()).await
     }
 
-    /// Runs kubectl in the namespace; what it says, on either output.
+    /// Runs kubectl in the namespace. Returns its standard output and error.
     pub async fn kubectl(&self, arguments: &[&str]) -> String {
         let arguments: Vec<_> = arguments.iter().map(|&argument| argument.to_owned()).collect();
         self.run("kubectl", &arguments, None).await.unwrap()
@@ -104,7 +104,7 @@ impl Scene {
         self.run("kubectl", &arguments, Some(input.to_string())).await
     }
 
-    /// Runs a client of the cluster in the namespace; an error where it fails.
+    /// Runs a client of the cluster in the namespace. It is an error if it fails.
     pub async fn run(
         &self,
         program: &str,
@@ -134,7 +134,7 @@ impl Scene {
             .await
     }
 
-    /// The addresses at which nodes pass on to a Service of the type `NodePort`.
+    /// The node addresses of a `NodePort` Service.
     pub async fn node_ports(&self, service: &Value) -> Vec<SocketAddr> {
         let port = service["spec"]["ports"][0]["nodePort"].as_u64().unwrap().try_into().unwrap();
         let nodes: Api<Node> = Api::all(self.client.clone());
@@ -148,7 +148,7 @@ impl Scene {
         serde_json::to_value(self.api("apps/v1", "Deployment").get(name).await.unwrap()).unwrap()
     }
 
-    /// Those Deployments as they all were at one moment.
+    /// These Deployments, from one list request.
     pub async fn deployments(&self, names: &[&str]) -> Vec<Value> {
         let all = self.api("apps/v1", "Deployment").list(&ListParams::default()).await.unwrap();
         let named =
@@ -161,7 +161,7 @@ impl Scene {
             .unwrap()
     }
 
-    /// How often a Deployment's pods were rolled out.
+    /// The number of rollouts of a Deployment.
     pub async fn revisions(&self, name: &str) -> usize {
         let api: Api<ReplicaSet> = Api::namespaced(self.client.clone(), &self.namespace);
         let all = api.list(&ListParams::default().labels(&format!("app={name}"))).await.unwrap();
@@ -173,7 +173,7 @@ impl Scene {
         self.rolled_out_within(LIMIT, name).await;
     }
 
-    /// The same, where many pods or slow ones take longer.
+    /// The same with another limit, for many or slow pods.
     pub async fn rolled_out_within(&self, limit: Duration, name: &str) {
         within(limit, &format!("the rollout of {name}"), || async {
             let deployment = self.deployment(name).await;
@@ -187,7 +187,7 @@ impl Scene {
     }
 }
 
-/// Runs a program to its end; what it says, on either output.
+/// Runs a program. Returns its standard output and error.
 pub async fn run(command: Command, input: String) -> Result<String, String> {
     let Output { status, stdout, stderr } = output(command, input).await;
     let said = [stdout, stderr].concat();
@@ -195,7 +195,7 @@ pub async fn run(command: Command, input: String) -> Result<String, String> {
     if status.success() { Ok(said) } else { Err(said) }
 }
 
-/// Runs a program to its end.
+/// Runs a program.
 pub async fn output(mut command: Command, input: String) -> Output {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
@@ -205,7 +205,7 @@ pub async fn output(mut command: Command, input: String) -> Output {
     child.wait_with_output().await.unwrap()
 }
 
-/// The image of the sample application, which the runner of these tests put into the cluster.
+/// The image of the sample application, which the runner loads into the cluster.
 pub fn image() -> String {
     std::env::var("ADIEU_TEST_IMAGE").expect("ADIEU_TEST_IMAGE names the sample application's image")
 }
@@ -252,7 +252,7 @@ pub async fn eventually<F: Future<Output = bool>>(what: &str, condition: impl Fn
     within(LIMIT, what, condition).await;
 }
 
-/// Waits for a condition for as long as it may take.
+/// Waits for a condition within a limit.
 pub async fn within<F: Future<Output = bool>>(limit: Duration, what: &str, condition: impl Fn() -> F) {
     let started = Instant::now();
     while !condition().await {

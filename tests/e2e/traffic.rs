@@ -1,4 +1,4 @@
-//! Workloads that are sent requests while something happens to them.
+//! Workloads under load during a disruption.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,14 +14,14 @@ use crate::{
     support::{Scene, eventually, workload},
 };
 
-/// Requests a second to each workload.
+/// Requests per second to each workload.
 const RATE: u32 = 50;
-/// Requests before anything happens, and after the last of it.
+/// Requests before and after the disruption.
 const QUIET: u64 = 100;
-/// Seconds. What a withdrawn endpoint takes here is about one, and more where the machine is busy.
+/// Seconds of drain. The withdrawal of an endpoint takes about one here, and more on a busy machine.
 pub const DRAIN: i64 = 8;
 
-/// What opts a workload in.
+/// Annotations that opt a workload in.
 pub fn managed() -> Value {
     json!({"adieu.dev/graceful": "true", "adieu.dev/drain-seconds": DRAIN.to_string()})
 }
@@ -42,7 +42,7 @@ pub fn answering(kind: &str, name: &str, annotations: &Value, replicas: u32) -> 
     object
 }
 
-/// Workloads with a Service in front of each, all of which answer.
+/// Workloads, each with a Service, all of which answer.
 pub struct Traffic<'a> {
     scene: &'a Scene,
     services: BTreeMap<String, SocketAddr>,
@@ -84,8 +84,7 @@ impl<'a> Traffic<'a> {
         pods.list(&ListParams::default()).await.unwrap().items
     }
 
-    /// Sends requests while `act` goes on, and until none of the pods that it asks to end is left. What became
-    /// of the requests, by workload.
+    /// Sends requests during `act`, and until all pods that it terminates are gone. Returns the outcome by workload.
     pub async fn during<F: Future<Output = ()>>(self, act: impl FnOnce() -> F) -> BTreeMap<String, Outcome> {
         let mut sending = Vec::new();
         for (name, address) in self.services.clone() {
@@ -113,14 +112,14 @@ impl<'a> Traffic<'a> {
         outcomes
     }
 
-    /// Lets some time of undisturbed load go by.
+    /// Waits for some load without a disruption.
     async fn quiet(&self) {
         let enough = self.load.sent() + QUIET * self.services.len() as u64;
         eventually("requests to be sent", || async { self.load.sent() >= enough }).await;
     }
 }
 
-/// An error in the test unless that workload lost nothing.
+/// Asserts that this workload lost no request.
 pub fn assert_none_lost(outcomes: &BTreeMap<String, Outcome>, name: &str) {
     let outcome = &outcomes[name];
     assert!(outcome.requests >= QUIET, "{name} was sent {} requests", outcome.requests);
@@ -128,8 +127,8 @@ pub fn assert_none_lost(outcomes: &BTreeMap<String, Outcome>, name: &str) {
     assert_eq!(outcome.lost, 0, "{name} lost {} of {}: {losses:?}", outcome.lost, outcome.requests);
 }
 
-/// The counter-run: without adieu the same must lose something, or nothing was shown. Not each of them: now and
-/// then a single pod's endpoint is withdrawn before its process has ended.
+/// Asserts that some of these workloads without adieu lost requests, or the test would prove nothing. Not each of
+/// them: sometimes a single pod's endpoint is withdrawn before its process has ended.
 pub fn assert_some_lost(outcomes: &BTreeMap<String, Outcome>, names: &[&str]) {
     let lost: u64 = names.iter().map(|&name| outcomes[name].lost).sum();
     assert!(lost > 0, "none of {names:?} lost a request without adieu");

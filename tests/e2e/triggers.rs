@@ -1,4 +1,4 @@
-//! What rolls pods out by itself, and what doesn't: drift, a lowered maximum, a Service that appears.
+//! Changes that cause a rollout, and those that don't: drift, a lowered maximum, a new Service.
 
 use adieu::api::ClusterGracefulPolicy;
 use kube::{
@@ -13,17 +13,17 @@ use crate::{
     support::{Scene, drain, eventually, grace_period, web},
 };
 
-/// A change of the pod template by a person.
+/// A user's change of the pod template.
 fn release() -> Value {
     json!({"spec": {"template": {"metadata": {"annotations": {"release": "2"}}}}})
 }
 
-/// What a Git sync does that asserts the grace period from before the injection.
+/// A GitOps sync, which sets the grace period from before the injection.
 fn synced() -> Value {
     json!({"spec": {"template": {"spec": {"terminationGracePeriodSeconds": 30}}}})
 }
 
-/// Whether the pods of a Deployment are not yet those of its template.
+/// Whether a rollout of the Deployment is in progress.
 fn is_rolling(deployment: &Value) -> bool {
     let (spec, status) = (&deployment["spec"], &deployment["status"]);
     let counts = ["replicas", "updatedReplicas", "availableReplicas"];
@@ -85,7 +85,7 @@ async fn drift_is_repaired_one_rollout_at_a_time_and_under_next_update_by_none()
         }
     };
     counts(json!({"matched": 3, "injected": 0, "pending": 3, "unsatisfiable": 0, "rolloutFailed": 0})).await;
-    operator.lets_wait_again(&scene, &["a", "b", "c"]).await;
+    operator.waits_again(&scene, &["a", "b", "c"]).await;
     assert_eq!(repaired().await.len(), 0, "nothing rolls out by itself");
     let updated = scene.patch("Deployment", "a", &release()).await.unwrap();
     assert_eq!(grace_period(&updated), Some(36));
@@ -122,16 +122,20 @@ async fn a_lowered_maximum_rolls_nothing_and_strips_no_workload_that_changes() {
         },
     });
     policies.create(&PostParams::default(), &serde_json::from_value(cap).unwrap()).await.unwrap();
-    eventually("the policy to say that neither can be injected", || async {
+    eventually("the policy to report that neither can be injected", || async {
         let status = scene.policy("all").await["status"].take();
         status["workloads"]["unsatisfiable"] == 2
     })
     .await;
-    // The next leader has to see it so, too.
+    // The next leader must come to the same decision.
     operator.delete_lease().await;
     operator.led().await;
-    let anew = scene.create(&web("anew", &annotations)).await;
-    assert_eq!((drain(&anew), grace_period(&anew)), (None, Some(30)), "over the maximum nothing is injected");
+    let created = scene.create(&web("created", &annotations)).await;
+    assert_eq!(
+        (drain(&created), grace_period(&created)),
+        (None, Some(30)),
+        "over the maximum nothing is injected"
+    );
     for (before, now) in before.iter().zip(scene.deployments(&names).await) {
         assert_eq!(before["metadata"]["generation"], now["metadata"]["generation"]);
         assert_eq!(before["spec"], now["spec"]);
@@ -161,7 +165,7 @@ async fn a_service_that_appears_after_its_probe_was_accepted_rolls_nothing() {
         let mut object = web(name, &json!({}));
         let template = &mut object["spec"]["template"];
         template["metadata"]["labels"]["part"] = json!("all");
-        // Without a name that says that it is served, only a Service tells which port to probe.
+        // Without a known port name, the port to probe follows only from a Service.
         template["spec"]["containers"][0]["ports"] = json!([{"containerPort": 8080}]);
         object
     };
@@ -184,14 +188,14 @@ async fn a_service_that_appears_after_its_probe_was_accepted_rolls_nothing() {
         "spec": {"selector": {"part": "all"}, "ports": [{"port": 80, "targetPort": 8080}]},
     });
     scene.create(&service).await;
-    // Only the controller injects them, the older first.
+    // Only the controller injects them, the oldest first.
     for younger in ["younger", "youngest"] {
         scene.create(&unnamed(younger)).await;
         eventually(younger, || async { is_probed(&scene.deployment(younger).await) }).await;
         let now = scene.deployment("web").await;
         assert_eq!(now["spec"], before["spec"], "a Service requests no rollout");
         assert!(is_marked(&now));
-        operator.anew(replicas).await;
+        operator.scale_from_zero(replicas).await;
     }
     let updated = scene.patch("Deployment", "web", &release()).await.unwrap();
     assert!(is_probed(&updated), "with the next change of the template");

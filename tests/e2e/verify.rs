@@ -1,4 +1,4 @@
-//! `adieu verify` on workloads that other people use.
+//! `adieu verify` on workloads.
 
 use std::{env, process::Stdio};
 
@@ -19,16 +19,16 @@ use crate::{
     support::{Scene, eventually, web},
 };
 
-/// What a run of `adieu verify` came to.
-pub struct Verified {
+/// The result of a run of `adieu verify`.
+pub struct Verification {
     pub code: Option<i32>,
-    pub findings: Value,
+    pub report: Value,
     stderr: String,
 }
 
 impl Scene {
-    /// A Deployment of the sample application that has rolled out, and a Service in front that is open on every
-    /// node. Its URLs: at a node, and in the cluster.
+    /// Creates a Deployment of the sample application with a Service, and waits until both are ready. Returns its
+    /// URLs: at a node, and in the cluster.
     async fn shop(&self, annotations: &Value, replicas: i64) -> [String; 2] {
         let mut object = web("web", annotations);
         object["spec"]["replicas"] = json!(replicas);
@@ -56,12 +56,12 @@ impl Scene {
         command
     }
 
-    /// What `adieu verify` says of a Deployment that is reached by `url`.
-    pub async fn verify(&self, deployment: &str, url: &str, arguments: &[&str]) -> Verified {
+    /// Runs `adieu verify` on a Deployment that is reached by `url`.
+    pub async fn verify(&self, deployment: &str, url: &str, arguments: &[&str]) -> Verification {
         let output = self.adieu(deployment, url, arguments).output().await.unwrap();
-        Verified {
+        Verification {
             code: output.status.code(),
-            findings: serde_json::from_slice(&output.stdout).unwrap_or_default(),
+            report: serde_json::from_slice(&output.stdout).unwrap_or_default(),
             stderr: String::from_utf8(output.stderr).unwrap(),
         }
     }
@@ -71,32 +71,32 @@ impl Scene {
     }
 }
 
-impl Verified {
+impl Verification {
     /// The pods that terminated.
     fn terminated(&self) -> Vec<&Value> {
-        let pods = self.findings["pods"].as_array().unwrap().iter();
+        let pods = self.report["pods"].as_array().unwrap().iter();
         pods.filter(|pod| !pod["terminatingSeconds"].is_null()).collect()
     }
 
-    pub fn loses_nothing(&self) {
-        assert_eq!(self.code, Some(0), "{}\n{:#}", self.stderr, self.findings);
-        let requests = &self.findings["requests"];
+    pub fn assert_lossless(&self) {
+        assert_eq!(self.code, Some(0), "{}\n{:#}", self.stderr, self.report);
+        let requests = &self.report["requests"];
         assert_eq!((&requests["lost"], &requests["notSent"]), (&json!(0), &json!(0)));
         assert_eq!(requests["sent"], requests["answered"]);
-        assert_eq!(self.findings["losses"], json!([]));
+        assert_eq!(self.report["losses"], json!([]));
     }
 }
 
 #[tokio::test]
 #[ignore = "needs a cluster: cargo xtask test"]
-async fn verifying_a_managed_deployment_finds_nothing_lost() {
+async fn verifying_a_managed_deployment_reports_no_losses() {
     let scene = Scene::new().await;
     let [url, _] =
         scene.shop(&json!({"adieu.dev/graceful": "true", "adieu.dev/drain-seconds": "5"}), 2).await;
     let report = env::temp_dir().join(format!("{}.html", scene.namespace));
     let restart =
         scene.verify("web", &url, &["--duration", "2s", "--report", report.to_str().unwrap()]).await;
-    restart.loses_nothing();
+    restart.assert_lossless();
     assert_eq!(restart.terminated().len(), 2);
     for pod in restart.terminated() {
         let after = |field: &str| pod[field].as_f64().unwrap_or_else(|| unreachable!("{field} of {pod}"));
@@ -105,7 +105,7 @@ async fn verifying_a_managed_deployment_finds_nothing_lost() {
         assert!(after("goneAfterSeconds") >= 5.0, "{pod}");
         assert!(pod["answered"].as_i64() > Some(0), "{pod}");
     }
-    let drain = &restart.findings["drain"];
+    let drain = &restart.report["drain"];
     assert_eq!((&drain["basis"], &drain["presentSeconds"]), (&json!("exact"), &json!(5)), "{drain}");
     assert!(drain["seconds"].as_i64() <= Some(5), "{drain}");
     let page = std::fs::read_to_string(&report).unwrap();
@@ -116,17 +116,17 @@ async fn verifying_a_managed_deployment_finds_nothing_lost() {
 
 #[tokio::test]
 #[ignore = "needs a cluster: cargo xtask test"]
-async fn verifying_an_unmanaged_deployment_finds_what_was_lost_and_where() {
+async fn verifying_an_unmanaged_deployment_reports_losses_and_pods() {
     let scene = Scene::new().await;
     let [url, _] = scene.shop(&json!({}), 4).await;
     let restart = scene.verify("web", &url, &["--duration", "2s"]).await;
-    assert_eq!(restart.code, Some(1), "{}\n{:#}", restart.stderr, restart.findings);
-    let losses = restart.findings["losses"].as_array().unwrap();
-    assert_eq!(restart.findings["requests"]["lost"], losses.len());
+    assert_eq!(restart.code, Some(1), "{}\n{:#}", restart.stderr, restart.report);
+    let losses = restart.report["losses"].as_array().unwrap();
+    assert_eq!(restart.report["requests"]["lost"], losses.len());
     for loss in losses {
-        assert!(!loss["pods"].as_array().unwrap().is_empty(), "{loss}\n{:#}", restart.findings);
+        assert!(!loss["pods"].as_array().unwrap().is_empty(), "{loss}\n{:#}", restart.report);
     }
-    let drain = &restart.findings["drain"];
+    let drain = &restart.report["drain"];
     assert_eq!(drain["presentSeconds"], 0);
     assert!(drain["seconds"].as_i64() >= Some(1), "{drain}");
     scene.end().await;
@@ -140,37 +140,37 @@ async fn from_inside_the_cluster_a_cluster_ip_is_verified() {
         scene.shop(&json!({"adieu.dev/graceful": "true", "adieu.dev/drain-seconds": "5"}), 2).await;
     let jobs: Api<Job> = Api::namespaced(scene.client.clone(), &scene.namespace);
     let run = scene.verify("web", &url, &["--in-cluster", "--duration", "2s"]).await;
-    run.loses_nothing();
+    run.assert_lossless();
     assert_eq!(run.terminated().len(), 2);
     for pod in run.terminated() {
         let last = pod["lastRequestAfterSeconds"].as_f64().unwrap();
-        assert!((-1.0..5.0).contains(&last), "both clocks are one: {pod}");
+        assert!((-1.0..5.0).contains(&last), "the clocks are aligned: {pod}");
     }
     assert_eq!(jobs.list(&ListParams::default()).await.unwrap().items.len(), 0);
 
-    // The strictest standard lets the load in.
+    // The load meets the strictest Pod Security Standard.
     let namespaces: Api<Namespace> = Api::all(scene.client.clone());
     let restricted = json!({"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}});
     let patch = Patch::Merge(&restricted);
     namespaces.patch(&scene.namespace, &PatchParams::default(), &patch).await.unwrap();
     let run = scene.verify("web", &url, &["--in-cluster", "--disrupt", "none", "--duration", "2s"]).await;
-    run.loses_nothing();
-    assert!(run.findings["requests"]["sent"].as_i64() > Some(100), "{:#}", run.findings);
+    run.assert_lossless();
+    assert!(run.report["requests"]["sent"].as_i64() > Some(100), "{:#}", run.report);
     assert_eq!(jobs.list(&ListParams::default()).await.unwrap().items.len(), 0);
     scene.end().await;
 }
 
 #[tokio::test]
 #[ignore = "needs a cluster: cargo xtask test"]
-async fn every_disruption_is_complete_and_undone() {
+async fn every_disruption_is_completed_and_reverted() {
     let scene = Scene::new().await;
     let [url, _] =
         scene.shop(&json!({"adieu.dev/graceful": "true", "adieu.dev/drain-seconds": "3"}), 3).await;
     for (disruption, terminated) in [("scale-down=1", 2), ("delete-pod", 1), ("evict", 1)] {
         let run = scene.verify("web", &url, &["--duration", "1s", "--disrupt", disruption]).await;
-        run.loses_nothing();
-        assert_eq!(run.terminated().len(), terminated, "{disruption}: {:#}", run.findings);
-        assert!(run.findings["disruptionTookSeconds"].as_f64() > Some(3.0), "{disruption}");
+        run.assert_lossless();
+        assert_eq!(run.terminated().len(), terminated, "{disruption}: {:#}", run.report);
+        assert!(run.report["disruptionTookSeconds"].as_f64() > Some(3.0), "{disruption}");
         assert_eq!(scene.replicas().await, 3, "{disruption}");
     }
     scene.end().await;
@@ -178,7 +178,7 @@ async fn every_disruption_is_complete_and_undone() {
 
 #[tokio::test]
 #[ignore = "needs a cluster: cargo xtask test"]
-async fn what_is_changed_for_the_time_being_is_put_back_after_an_interrupt() {
+async fn temporary_changes_are_reverted_after_an_interrupt() {
     let scene = Scene::new().await;
     let [url, _] =
         scene.shop(&json!({"adieu.dev/graceful": "true", "adieu.dev/drain-seconds": "30"}), 3).await;
@@ -194,20 +194,20 @@ async fn what_is_changed_for_the_time_being_is_put_back_after_an_interrupt() {
 
 #[tokio::test]
 #[ignore = "needs a cluster: cargo xtask test"]
-async fn a_node_is_drained_under_load_and_takes_pods_again() {
+async fn a_node_is_drained_under_load_and_uncordoned() {
     let scene = Scene::new().await;
     if nodes(&scene).await.is_none() {
         return scene.end().await;
     }
     let [url, _] =
         scene.shop(&json!({"adieu.dev/graceful": "true", "adieu.dev/drain-seconds": "5"}), 4).await;
-    // Pods that can't be evicted any more: their namespace takes them along.
+    // Pods that can't be evicted any more, because their namespace is being deleted.
     let leaving = Scene::new().await;
     leaving.shop(&json!({"adieu.dev/graceful": "true", "adieu.dev/drain-seconds": "20"}), 4).await;
     leaving.end().await;
     let run = scene.verify("web", &url, &["--duration", "1s", "--disrupt", "drain-node"]).await;
-    run.loses_nothing();
-    assert!(!run.terminated().is_empty(), "{:#}", run.findings);
+    run.assert_lossless();
+    assert!(!run.terminated().is_empty(), "{:#}", run.report);
     let all: Api<Node> = Api::all(scene.client.clone());
     for node in all.list(&ListParams::default()).await.unwrap() {
         assert_ne!(node.spec.unwrap().unschedulable, Some(true), "{:?}", node.metadata.name);

@@ -1,8 +1,8 @@
-//! People change their minds about many Deployments while the operator crashes: in the end everything is as
-//! they last said, nobody rolled out without somebody having asked for it, and what is unmanaged is untouched.
+//! Users change many Deployments while the operator crashes: in the end all of them match the last change, every
+//! rollout has a cause, and unmanaged Deployments are unchanged.
 //!
-//! `ADIEU_CHAOS_DEPLOYMENTS` sets how many there are to begin with, `ADIEU_CHAOS_SEED` which acts and at which of
-//! them the operator crashes; what was used is printed.
+//! `ADIEU_CHAOS_DEPLOYMENTS` sets the number of Deployments at the beginning, `ADIEU_CHAOS_SEED` the acts and
+//! crashes. Both are printed.
 
 use std::collections::BTreeMap;
 
@@ -22,15 +22,15 @@ use crate::{
 
 /// Acts per Deployment.
 const ACTS: usize = 6;
-/// How often the operator crashes meanwhile.
+/// The number of crashes of the operator.
 const CRASHES: usize = 3;
 
 const POLICIES: [&str; 2] = ["one", "other"];
 
-/// What somebody does.
+/// A user's act.
 #[derive(Clone, Debug)]
 enum Act {
-    /// Brings another Deployment, with `adieu.dev/graceful` and `adieu.dev/policy`.
+    /// Creates another Deployment, with `adieu.dev/graceful` and `adieu.dev/policy`.
     Create(Option<bool>, Option<&'static str>),
     /// Sets `adieu.dev/graceful`.
     Graceful(Option<bool>),
@@ -38,7 +38,7 @@ enum Act {
     Follow(Option<&'static str>),
     /// Sets `adieu.dev/drain-seconds`.
     Drain(Option<i64>),
-    /// Brings a new version of the application.
+    /// Updates the application.
     Release(u8),
     /// Changes a policy.
     Policy(&'static str, i64),
@@ -58,38 +58,38 @@ fn act() -> impl Strategy<Value = (Index, Act)> {
     (any::<Index>(), act)
 }
 
-/// At which act the operator crashes, and which of its replicas.
+/// The act during which the operator crashes, and the replica.
 type Crash = (usize, usize);
 
 fn acts_and_crashes(acts: usize) -> impl Strategy<Value = (Vec<(Index, Act)>, Vec<Crash>)> {
     (vec(act(), acts), vec((0..acts, 0..2_usize), CRASHES))
 }
 
-/// What a template says: the release, and the drain that is injected.
-type Said = (u8, Option<i64>);
+/// The content of a template: the release, and the injected drain.
+type Content = (u8, Option<i64>);
 
-/// A Deployment, as people want it.
+/// The desired state of a Deployment.
 #[derive(Clone, Debug, Default)]
-struct Wanted {
+struct Desired {
     graceful: Option<bool>,
     policy: Option<&'static str>,
     drain: Option<i64>,
     release: u8,
-    /// What its template had reason to say, one after the other.
-    asked: Vec<Said>,
-    /// What whoever applied it last was answered.
-    answered: Option<Said>,
+    /// The contents that its template had a reason to have, in order.
+    requested: Vec<Content>,
+    /// The answer to its last change.
+    answered: Option<Content>,
 }
 
-impl Wanted {
-    /// The drain that is to be injected.
+impl Desired {
+    /// The expected drain.
     fn injected(&self, policies: &BTreeMap<&str, i64>) -> Option<i64> {
         let opted_in = self.graceful.unwrap_or(self.policy.is_some());
         let policy = self.policy.map(|policy| policies[policy]);
         opted_in.then_some(self.drain.or(policy).unwrap_or(10))
     }
 
-    /// What a person applies; what is taken away is null.
+    /// The patch that a user applies; removed values are null.
     fn patch(&self) -> Value {
         json!({
             "metadata": {"annotations": {
@@ -101,17 +101,17 @@ impl Wanted {
         })
     }
 
-    /// What a person creates.
+    /// The object that a user creates.
     fn object(&self, name: &str, replicas: i32) -> Value {
         let mut object = web(name, &json!({}));
         json_patch::merge(&mut object, &self.patch());
         object["spec"]["replicas"] = json!(replicas);
-        // Every ReplicaSet is to be counted.
+        // All ReplicaSets are counted.
         object["spec"]["revisionHistoryLimit"] = json!(1000);
         object
     }
 
-    fn take(&mut self, act: &Act) {
+    fn apply(&mut self, act: &Act) {
         match *act {
             Act::Graceful(graceful) => self.graceful = graceful,
             Act::Follow(policy) => self.policy = policy,
@@ -121,11 +121,11 @@ impl Wanted {
         }
     }
 
-    /// Notes the drain that is asked for, or that somebody was answered with.
-    fn ask(&mut self, drain: Option<i64>) {
+    /// Records the drain that was requested, or that an answer had.
+    fn request(&mut self, drain: Option<i64>) {
         let said = (self.release, drain);
-        if self.asked.last() != Some(&said) {
-            self.asked.push(said);
+        if self.requested.last() != Some(&said) {
+            self.requested.push(said);
         }
     }
 }
@@ -140,35 +140,35 @@ fn revision(deployment: &Value) -> i64 {
     annotations["deployment.kubernetes.io/revision"].as_str().and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
-/// Ends an operator's container without a word.
+/// Kills an operator's container.
 async fn crash(operator: &Operator, which: usize) {
     eventually("an operator to crash", || async {
         let mut pods = operator.pods().await;
         let count = pods.len().max(1);
         pods.rotate_left(which % count);
-        // One that has crashed already may not be back yet.
+        // A crashed one may not have restarted yet.
         pods.iter().any(|pod| signal(pod, Signal::SIGKILL))
     })
     .await;
 }
 
-/// What people want, and where.
-struct World {
+/// The desired state of all Deployments.
+struct TestCluster {
     scene: Scene,
     operator: Operator,
     /// The drain of each policy.
     policies: BTreeMap<&'static str, i64>,
-    wanted: BTreeMap<String, Wanted>,
-    /// Acts that met no webhook, or one that didn't know of a policy's change yet: the controller follows.
+    desired: BTreeMap<String, Desired>,
+    /// Acts without the webhook, or before it knew a policy's change: the controller injects later.
     missed: usize,
 }
 
-impl World {
-    /// Deployments, and as many that nobody manages.
+impl TestCluster {
+    /// Managed Deployments, and as many unmanaged ones.
     async fn new(count: usize) -> Self {
         let scene = Scene::new().await;
         let operator = Operator::find(&scene.client).await;
-        operator.anew(2).await;
+        operator.scale_from_zero(2).await;
         for name in POLICIES {
             let policy = json!({
                 "apiVersion": "adieu.dev/v1alpha1", "kind": "GracefulPolicy", "metadata": {"name": name},
@@ -177,22 +177,22 @@ impl World {
             scene.create(&policy).await;
         }
         let policies = POLICIES.map(|name| (name, 3)).into();
-        let mut world = Self { scene, operator, policies, wanted: BTreeMap::new(), missed: 0 };
+        let mut cluster = Self { scene, operator, policies, desired: BTreeMap::new(), missed: 0 };
         for index in 0..count {
-            world.create(Wanted::default()).await;
-            let unmanaged = Wanted::default().object(&format!("unmanaged-{index}"), 0);
-            world.scene.create(&unmanaged).await;
+            cluster.create(Desired::default()).await;
+            let unmanaged = Desired::default().object(&format!("unmanaged-{index}"), 0);
+            cluster.scene.create(&unmanaged).await;
         }
-        world.observed().await;
-        world
+        cluster.observed().await;
+        cluster
     }
 
-    async fn create(&mut self, asked: Wanted) {
-        let number = self.wanted.len();
+    async fn create(&mut self, requested: Desired) {
+        let number = self.desired.len();
         let name = format!("web-{number}");
-        // Most are asleep: what matters here is their template.
-        let answer = self.scene.create(&asked.object(&name, i32::from(number.is_multiple_of(4)))).await;
-        self.wanted.insert(name.clone(), asked);
+        // Most have no pods, as only their template matters.
+        let answer = self.scene.create(&requested.object(&name, i32::from(number.is_multiple_of(4)))).await;
+        self.desired.insert(name.clone(), requested);
         self.note(&name, &answer);
     }
 
@@ -206,10 +206,10 @@ impl World {
         all.map(|(name, one)| (name, one["metadata"]["resourceVersion"].clone())).collect()
     }
 
-    /// How many ReplicaSets each Deployment has of what its template said.
-    async fn replica_sets(&self) -> BTreeMap<String, BTreeMap<Said, usize>> {
+    /// The number of ReplicaSets of each Deployment, by content.
+    async fn replica_sets(&self) -> BTreeMap<String, BTreeMap<Content, usize>> {
         let listed = self.scene.api("apps/v1", "ReplicaSet").list(&ListParams::default()).await.unwrap();
-        let mut sets: BTreeMap<String, BTreeMap<Said, usize>> = BTreeMap::new();
+        let mut sets: BTreeMap<String, BTreeMap<Content, usize>> = BTreeMap::new();
         for set in listed.items {
             let of = set.owner_references()[0].name.clone();
             let set = serde_json::to_value(set).unwrap();
@@ -220,35 +220,35 @@ impl World {
         sets
     }
 
-    async fn act(&mut self, who: &Index, act: &Act) {
+    async fn act(&mut self, which: &Index, act: &Act) {
         match *act {
             Act::Policy(policy, drain) => return self.change(policy, drain).await,
             Act::Create(graceful, policy) => {
-                return self.create(Wanted { graceful, policy, ..Wanted::default() }).await;
+                return self.create(Desired { graceful, policy, ..Desired::default() }).await;
             }
             _ => {}
         }
-        let name = who.get(&self.wanted.keys().cloned().collect::<Vec<_>>()).clone();
-        let one = self.wanted.get_mut(&name).unwrap();
+        let name = which.get(&self.desired.keys().cloned().collect::<Vec<_>>()).clone();
+        let one = self.desired.get_mut(&name).unwrap();
         let before = one.patch();
-        one.take(act);
+        one.apply(act);
         let patch = one.patch();
         let answer = self.scene.patch("Deployment", &name, &patch).await.unwrap();
-        // Who applies what is there changes nothing.
+        // Applying the current state changes nothing.
         if patch != before
-            || self.wanted[&name].answered != Some((self.wanted[&name].release, drain(&answer)))
+            || self.desired[&name].answered != Some((self.desired[&name].release, drain(&answer)))
         {
             self.note(&name, &answer);
         }
     }
 
-    /// Notes what somebody was answered, and what it shall come to.
+    /// Records an answer, and the expected result.
     fn note(&mut self, name: &str, answer: &Value) {
-        let one = self.wanted.get_mut(name).unwrap();
+        let one = self.desired.get_mut(name).unwrap();
         let now = one.injected(&self.policies);
         one.answered = Some((one.release, drain(answer)));
-        one.ask(drain(answer));
-        one.ask(now);
+        one.request(drain(answer));
+        one.request(now);
         self.missed += usize::from(!is_as_wanted(answer, now));
     }
 
@@ -256,20 +256,20 @@ impl World {
         self.policies.insert(policy, drain);
         let patch = json!({"spec": {"drainSeconds": drain}});
         self.scene.patch("GracefulPolicy", policy, &patch).await.unwrap();
-        for one in self.wanted.values_mut() {
-            one.ask(one.injected(&self.policies));
+        for one in self.desired.values_mut() {
+            one.request(one.injected(&self.policies));
         }
     }
 
     async fn settled(&self) {
         eventually("everything to be as people said", || async {
             let all = self.deployments().await;
-            self.wanted.iter().all(|(name, one)| is_as_wanted(&all[name], one.injected(&self.policies)))
+            self.desired.iter().all(|(name, one)| is_as_wanted(&all[name], one.injected(&self.policies)))
         })
         .await;
     }
 
-    /// Waits until each template that is there now has its ReplicaSet.
+    /// Waits until each current template has its ReplicaSet.
     async fn observed(&self) {
         eventually("the Deployment controller", || async {
             let all = self.deployments().await;
@@ -280,23 +280,22 @@ impl World {
         .await;
     }
 
-    /// How many rollouts and ReplicaSets there were, none of which nobody had asked for.
+    /// The number of rollouts and ReplicaSets, each of which must have a cause.
     async fn rollouts(&self) -> (i64, usize) {
         let (all, sets) = (self.deployments().await, self.replica_sets().await);
         let (mut rollouts, mut count) = (0, 0);
-        for (name, one) in &self.wanted {
+        for (name, one) in &self.desired {
             let revision = revision(&all[name]);
             assert!(
-                revision <= i64::try_from(one.asked.len()).unwrap(),
+                revision <= i64::try_from(one.requested.len()).unwrap(),
                 "{name} rolled out needlessly: {one:?} {:#}",
                 all[name]
             );
             rollouts += revision - 1;
-            // What differs in nothing that somebody asks for is a record that was rewritten, unless it was
-            // something else in between.
+            // ReplicaSets with equal contents differ in a rewritten record, unless the content changed in between.
             for (said, &sets) in &sets[name] {
-                let asked = one.asked.iter().filter(|asked| *asked == said).count();
-                assert!(sets <= asked.max(1), "{name} has {sets} ReplicaSets of {said:?}: {one:?}");
+                let requested = one.requested.iter().filter(|requested| *requested == said).count();
+                assert!(sets <= requested.max(1), "{name} has {sets} ReplicaSets of {said:?}: {one:?}");
                 count += sets;
             }
         }
@@ -306,39 +305,39 @@ impl World {
 
 #[tokio::test]
 #[ignore = "needs a cluster: cargo xtask test"]
-async fn everything_ends_as_people_last_said_though_the_operator_crashes() {
+async fn everything_matches_the_last_change_although_the_operator_crashes() {
     let count = usize::try_from(from_environment("ADIEU_CHAOS_DEPLOYMENTS", 40)).unwrap();
     let (acts, crashes) =
         generated("ADIEU_CHAOS_SEED", &acts_and_crashes(count * ACTS), 1).remove(0).current();
-    let mut world = World::new(count).await;
-    let untouched = world.unmanaged().await;
+    let mut cluster = TestCluster::new(count).await;
+    let untouched = cluster.unmanaged().await;
 
-    let operator = Operator::find(&world.scene.client).await;
-    for (number, (who, act)) in acts.iter().enumerate() {
+    let operator = Operator::find(&cluster.scene.client).await;
+    for (number, (which, act)) in acts.iter().enumerate() {
         let crashes = async {
             for (_, which) in crashes.iter().filter(|(at, _)| *at == number) {
                 crash(&operator, *which).await;
             }
         };
-        // While the act is under way.
-        tokio::join!(world.act(who, act), crashes);
+        // During the act.
+        tokio::join!(cluster.act(which, act), crashes);
     }
     let last_act = Instant::now();
-    world.settled().await;
+    cluster.settled().await;
     let evaluated = last_act.elapsed();
 
-    // Whoever comes to lead looks at everything anew; that is over once it has followed one more change.
+    // A new leader evaluates everything, which is over once it has applied one more change.
     crash(&operator, 0).await;
     crash(&operator, 1).await;
-    // Nobody is there to inject it, or one of them is back already.
-    world.create(Wanted { policy: Some(POLICIES[0]), ..Wanted::default() }).await;
-    world.change(POLICIES[0], 7).await;
-    world.settled().await;
-    world.observed().await;
+    // No replica is available to inject it, or one has restarted already.
+    cluster.create(Desired { policy: Some(POLICIES[0]), ..Desired::default() }).await;
+    cluster.change(POLICIES[0], 7).await;
+    cluster.settled().await;
+    cluster.observed().await;
 
-    let (rollouts, sets) = world.rollouts().await;
-    assert_eq!(world.unmanaged().await, untouched);
-    let created = world.wanted.len() - count;
+    let (rollouts, sets) = cluster.rollouts().await;
+    assert_eq!(cluster.unmanaged().await, untouched);
+    let created = cluster.desired.len() - count;
     figure(
         &format!(
             "{} acts on {count} Deployments and {created} that were created meanwhile, the operator killed {} times \
@@ -347,14 +346,14 @@ async fn everything_ends_as_people_last_said_though_the_operator_crashes() {
             CRASHES + 2,
         ),
         &format!(
-            "all is as people last said {:.1} s after the last act; {rollouts} rollouts with {sets} ReplicaSets, all \
-             of them asked for, though {} acts met no webhook or one that knew an older policy; {} unmanaged \
+            "all match the last change {:.1} s after the last act; {rollouts} rollouts with {sets} ReplicaSets, all \
+             of them requested, though {} acts met no webhook or one that knew an older policy; {} unmanaged \
              Deployments kept their resourceVersion",
             evaluated.as_secs_f64(),
-            world.missed,
+            cluster.missed,
             untouched.len(),
         ),
     );
-    world.operator.anew(1).await;
-    world.scene.end().await;
+    cluster.operator.scale_from_zero(1).await;
+    cluster.scene.end().await;
 }

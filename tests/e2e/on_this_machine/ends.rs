@@ -1,4 +1,4 @@
-//! How long a pod takes to go whose process ends before its drain is over.
+//! The termination of a pod whose process ends before its drain.
 
 use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::{
@@ -16,7 +16,7 @@ use crate::{
     support::{Scene, eventually, web},
 };
 
-/// The native sleep goes on although its container has exited; an exec of `sleep` ends with it
+/// The native sleep continues although its container has exited; an exec of `sleep` ends with it
 /// (kubernetes#134338).
 #[tokio::test]
 #[ignore = "needs a cluster: cargo xtask test"]
@@ -36,7 +36,7 @@ async fn a_native_sleep_outlasts_its_container_and_an_exec_of_sleep_does_not() {
         let pod = pods_of(&scene, name).await.remove(0);
         let deleted = Instant::now();
         pods.delete(&pod.name_any(), &DeleteParams::default()).await.unwrap();
-        // The kubelet says so right before the hook.
+        // The kubelet creates this Event right before the hook.
         eventually("the kubelet to stop the container", || async {
             let killing = ListParams::default()
                 .fields(&format!("reason=Killing,involvedObject.name={}", pod.name_any()));

@@ -1,4 +1,4 @@
-//! What comes to the webhook's port that isn't the API server, and whether the API server notices.
+//! Unknown clients at the webhook's port, and their effect on admissions of the API server.
 
 use std::{fs, io, sync::Arc, time::Duration};
 
@@ -28,26 +28,26 @@ use crate::{
     support::{Scene, drain, eventually, web},
 };
 
-/// Connections at once: with the slow ones nearly as many as one peer may have.
+/// Concurrent connections: with the slow ones nearly the limit of one peer.
 const CROWD: usize = 400;
-/// Connections that never come to an end of their request.
+/// Connections that never complete their request.
 const SLOW: usize = 100;
-/// More connections than one peer may have.
+/// More connections than the limit of one peer.
 const TOO_MANY: usize = 600;
-/// Connections that send bodies that cost most to read, one after the other, and for how long.
+/// Connections that repeatedly send the most expensive bodies, and for how long.
 const COSTLY: (usize, Duration) = (16, Duration::from_secs(20));
-/// What 99 of 100 admissions may take beside all that.
+/// The limit for the 99th percentile of admissions meanwhile.
 const IN_TIME: Duration = Duration::from_secs(1);
-/// Connections that hold as large a body as they may.
+/// Connections that hold a body of the maximal size.
 const HEAVY: usize = 40;
-/// What each of them sends, of what it says that it will: together more than a replica has memory.
+/// The bytes that each sends of its declared length: together more than a replica's memory.
 const WEIGHT: usize = 4 * 1024 * 1024 - 1;
-/// How much of its limit a container may use: beside what is resident, its sockets count.
+/// The share of its memory limit that a container may use: sockets count in addition to resident memory.
 const ENOUGH: f64 = 0.75;
-/// How long the webhook may leave a client without an answer or an end.
+/// The limit for the webhook to answer or close a connection.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The webhook's port, without the API server in between.
+/// The webhook's port, without the API server.
 #[derive(Clone)]
 pub(super) struct Target {
     address: (String, u16),
@@ -96,7 +96,7 @@ impl Target {
         post(self.connect().await, body).await
     }
 
-    /// The seconds of the sleep that a Deployment with these annotations would be given.
+    /// The drain that would be injected into a Deployment with these annotations, in seconds.
     pub(super) async fn drain(&self, namespace: &str, annotations: &Value) -> Option<i64> {
         let answer = self.post(review(namespace, annotations).to_string().as_bytes()).await;
         let review: Value = serde_json::from_str(&answer[answer.find('{')?..]).ok()?;
@@ -114,14 +114,14 @@ async fn post(mut client: impl AsyncRead + AsyncWrite + Unpin, body: &[u8]) -> S
         body.len()
     );
     client.write_all(head.as_bytes()).await.unwrap();
-    // Too large a body is answered before it is read.
+    // A body over the limit is answered before it is read.
     let _ = client.write_all(body).await;
     let _ = client.flush().await;
     ended(&mut client).await
 }
 
-/// Sends most of a large body, and waits. The answer, or what there is of it: who is turned away in the middle of
-/// his body may find the connection reset.
+/// Sends most of a large body, and waits. Returns the answer, or a part of it: a client that is rejected while it
+/// sends may get a reset connection.
 async fn heavy_and_slow(target: &Target) -> String {
     let mut client = target.connect().await;
     let head = format!("POST /mutate HTTP/1.1\r\nhost: adieu\r\ncontent-length: {}\r\n\r\n", WEIGHT + 1);
@@ -132,10 +132,10 @@ async fn heavy_and_slow(target: &Target) -> String {
     String::from_utf8_lossy(&answer).into_owned()
 }
 
-/// What still comes, up to the end.
+/// Reads until the end of the connection.
 async fn ended(client: &mut (impl AsyncRead + Unpin)) -> String {
     let mut answer = Vec::new();
-    // An end without a goodbye is one, too.
+    // Includes an end without a TLS close.
     let _ = timeout(PATIENCE, client.read_to_end(&mut answer)).await.expect("an end of the connection");
     String::from_utf8_lossy(&answer).into_owned()
 }
@@ -147,13 +147,13 @@ fn review(namespace: &str, annotations: &Value) -> Value {
             "uid": "705ab4f5-6393-11e8-b7cc-42010a800002", "operation": "CREATE", "namespace": namespace,
             "kind": {"group": "apps", "version": "v1", "kind": "Deployment"},
             "resource": {"group": "apps", "version": "v1", "resource": "deployments"},
-            "userInfo": {"username": "somebody"},
+            "userInfo": {"username": "user"},
             "object": web("web", annotations),
         },
     })
 }
 
-/// What a process has in memory, in MiB: `VmRSS` now, `VmHWM` at most so far.
+/// The memory of a process, in MiB: `VmRSS` now, `VmHWM` the maximum so far.
 fn mebibytes(process: Pid, field: &str) -> f64 {
     let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
@@ -161,7 +161,7 @@ fn mebibytes(process: Pid, field: &str) -> f64 {
     kibibytes / 1024.0
 }
 
-/// A row of what came of something that is no review.
+/// A row of figures about invalid input.
 fn outcome(what: &str, found: &str) {
     figure(&format!("The webhook's port was sent {what}"), found);
 }
@@ -199,7 +199,7 @@ async fn bad_input(target: &Target) {
     outcome("a request without TLS", "the connection was closed");
 }
 
-/// Those who send as much as they may, and then keep it there.
+/// Clients that send bodies up to the limit, and hold them back at the last byte.
 async fn held_back(target: &Target) {
     let mut heavy = JoinSet::new();
     for _ in 0..HEAVY {
@@ -209,19 +209,19 @@ async fn held_back(target: &Target) {
     let answers = heavy.join_all().await;
     let answered = |status: &str| answers.iter().filter(|answer| answer.starts_with(status)).count();
     let (waited_for, turned_away) = (answered("HTTP/1.1 408 "), answered("HTTP/1.1 503 "));
-    // Those that wait for memory hold none; how much all of them take together is judged at the end.
+    // Clients that wait for memory hold none. The total is checked at the end.
     assert_eq!(answered("HTTP/1.1 200 "), 0, "{answers:?}");
     assert!(waited_for + turned_away > 0, "{answers:?}");
     outcome(
-        &format!("{HEAVY} requests of 4 MiB at once, each kept back at its last byte"),
+        &format!("{HEAVY} concurrent requests of 4 MiB, each held back at its last byte"),
         &format!(
-            "{turned_away} were turned away with 503, {waited_for} answered 408 when their time was over, {} cut off",
+            "{turned_away} were rejected with 503, {waited_for} answered 408 after their time limit, {} cut off",
             HEAVY - turned_away - waited_for
         ),
     );
 }
 
-/// Bodies of 4 MiB that are complete, and cost most to read: what is no review, and what could be one.
+/// Complete bodies of 4 MiB that are the most expensive to read: reviews and other JSON.
 fn costly_bodies() -> Vec<(&'static str, String)> {
     let list = |item: &str| format!("[{}{item}]", format!("{item},").repeat(WEIGHT / (item.len() + 1) - 200));
     let foreign = format!(
@@ -245,7 +245,7 @@ fn costly_bodies() -> Vec<(&'static str, String)> {
     ]
 }
 
-/// Those who send what costs most to read.
+/// Clients that send the most expensive bodies.
 async fn costly(target: &Target) {
     let bodies = Arc::new(costly_bodies());
     let mut senders = JoinSet::new();
@@ -256,7 +256,7 @@ async fn costly(target: &Target) {
             while begun.elapsed() < COSTLY.1 {
                 let (status, body) = &bodies[(sender + answered) % bodies.len()];
                 let answer = target.post(body.as_bytes()).await;
-                // 503: its peer holds all that it may.
+                // 503: the limit of this peer is reached.
                 assert!(
                     [status, "HTTP/1.1 503 ", "HTTP/1.1 408 "].iter().any(|s| answer.starts_with(s)),
                     "{answer}"
@@ -277,7 +277,7 @@ async fn costly(target: &Target) {
     );
 }
 
-/// Those who open more connections than one peer may have.
+/// Clients that open more connections than the limit of one peer.
 async fn too_many(target: &Target) {
     let mut open = Vec::new();
     for _ in 0..TOO_MANY {
@@ -285,28 +285,41 @@ async fn too_many(target: &Target) {
     }
     let mut closed = 0;
     for client in &mut open {
-        // The others say nothing, and are closed after some seconds.
+        // The others send nothing, and are closed after some seconds.
         if timeout(Duration::from_millis(5), client.read(&mut [0])).await.is_ok() {
             closed += 1;
         }
     }
     assert!(closed > 0, "all {TOO_MANY} were kept");
-    outcome(&format!("{TOO_MANY} connections of one peer"), &format!("{closed} were closed at once"));
+    outcome(&format!("{TOO_MANY} connections of one peer"), &format!("{closed} were closed immediately"));
+}
+
+/// Clients that send valid reviews concurrently.
+async fn crowd(target: &Target, annotations: &Value) {
+    let review = Arc::new(review("default", annotations).to_string());
+    let mut crowd = JoinSet::new();
+    for _ in 0..CROWD {
+        let (target, review) = (target.clone(), review.clone());
+        crowd.spawn(async move { target.post(review.as_bytes()).await });
+    }
+    let answers = crowd.join_all().await;
+    let patched = answers.iter().filter(|answer| answer.contains("\"patchType\":\"JSONPatch\"")).count();
+    assert_eq!(patched, CROWD);
 }
 
 #[tokio::test]
 #[ignore = "needs a cluster: cargo xtask test"]
-async fn strangers_get_clear_answers_and_are_in_nobody_s_way() {
+async fn unknown_clients_get_clear_answers_and_delay_no_admission() {
     let scene = Scene::new().await;
     let operator = Operator::find(&scene.client).await;
     let pod = operator.pods().await.remove(0);
     let target = Target::of(&scene, &operator.name, &pod).await;
     let process = processes(&pod).remove(0);
-    // What it needed earlier, for other tests, is forgotten, where the kernel can.
+    // Resets the maximum of earlier tests, if the kernel supports it.
     drop(fs::write(format!("/proc/{process}/clear_refs"), "5"));
     let before = mebibytes(process, "VmRSS:");
 
-    // kube-proxy may not have heard of a fresh pod yet.
+    // kube-proxy may not know a new pod yet.
     let annotations = json!({"adieu.dev/graceful": "true"});
     let annotated = web("web", &annotations);
     eventually("the webhook behind its Service", || async {
@@ -314,12 +327,12 @@ async fn strangers_get_clear_answers_and_are_in_nobody_s_way() {
         drain(&serde_json::to_value(created).unwrap()) == Some(10)
     })
     .await;
-    // Under `Ignore`, a review that isn't answered in time shows as one without injection.
+    // With `failurePolicy: Ignore`, a review without a timely answer results in no injection.
     let admissions = Admissions::start(&scene);
 
     bad_input(&target).await;
 
-    // Those who say nothing, and those who never come to an end of what they say.
+    // Clients that send nothing, and clients that never complete a request.
     let (mut silent, since) = (target.plain().await, Instant::now());
     let mut slow = Vec::new();
     for _ in 0..SLOW {
@@ -331,15 +344,7 @@ async fn strangers_get_clear_answers_and_are_in_nobody_s_way() {
     outcome("nothing", &format!("the connection was closed after {:.1} s", since.elapsed().as_secs_f64()));
 
     held_back(&target).await;
-    let review = Arc::new(review("default", &annotations).to_string());
-    let mut crowd = JoinSet::new();
-    for _ in 0..CROWD {
-        let (target, review) = (target.clone(), review.clone());
-        crowd.spawn(async move { target.post(review.as_bytes()).await });
-    }
-    let answers = crowd.join_all().await;
-    let patched = answers.iter().filter(|answer| answer.contains("\"patchType\":\"JSONPatch\"")).count();
-    assert_eq!(patched, CROWD);
+    crowd(&target, &annotations).await;
 
     drop(slow);
     costly(&target).await;
@@ -353,9 +358,11 @@ async fn strangers_get_clear_answers_and_are_in_nobody_s_way() {
     let (peak, after, limit) =
         (mebibytes(process, "VmHWM:"), mebibytes(process, "VmRSS:"), memory_limit(&pod));
     figure(
-        &format!("{CROWD} strangers at the webhook's port at once, {SLOW} that never come to an end"),
         &format!(
-            "{} of {} admissions beside them not injected in time, none afterwards, 99 of 100 took at most {:.0} ms, the slowest {:.0} ms; \
+            "{CROWD} concurrent unknown clients at the webhook's port, {SLOW} that never complete a request"
+        ),
+        &format!(
+            "{} of {} admissions meanwhile not injected in time, none afterwards, 99 of 100 took at most {:.0} ms, the slowest {:.0} ms; \
              memory {before:.1} MiB before, {peak:.1} MiB at most, {after:.1} MiB after, of {limit:.0} MiB",
             others.failed.len(),
             others.count,

@@ -1,8 +1,9 @@
-//! What needs to run on the machine that is the cluster's node: it ends processes, and reaches pods.
+//! Tests that must run on the cluster's node: they end processes, and connect to pods.
 
 mod chaos;
 mod ends;
 mod hostile;
+mod memory;
 mod outages;
 mod reviews;
 mod shutdown;
@@ -16,7 +17,7 @@ use nix::{
     unistd::Pid,
 };
 
-/// The processes of a pod's first container; none where it has ended.
+/// The processes of a pod's first container; empty if it has ended.
 fn processes(pod: &Pod) -> Vec<Pid> {
     let statuses =
         pod.status.as_ref().and_then(|status| status.container_statuses.as_deref()).unwrap_or_default();
@@ -30,7 +31,7 @@ fn processes(pod: &Pod) -> Vec<Pid> {
     processes.collect()
 }
 
-/// Sends a signal to every process of a pod's first container; false where it has none (any more).
+/// Sends a signal to every process of a pod's first container; false if it has none.
 fn signal(pod: &Pod, signal: Signal) -> bool {
     processes(pod).into_iter().filter(|process| kill(*process, signal).is_ok()).count() > 0
 }

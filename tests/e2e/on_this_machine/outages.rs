@@ -1,4 +1,4 @@
-//! The operator killed or cut off from the API server, and how soon all is well again.
+//! Outages of the operator, the API server and etcd, and the recovery.
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
@@ -16,7 +16,7 @@ use crate::{
     support::{Scene, drain, eventually, run, web, within},
 };
 
-/// Packets from a pod to the API server, which are dropped while this rule is there.
+/// A firewall rule that drops packets from a pod to the API server.
 struct CutOff(String);
 
 impl CutOff {
@@ -27,7 +27,7 @@ impl CutOff {
         cut
     }
 
-    async fn mend(self) {
+    async fn remove(self) {
         self.rule("--delete").await;
     }
 
@@ -44,7 +44,7 @@ impl CutOff {
 async fn a_leader_that_crashes_or_is_cut_off_is_replaced_and_writes_nothing_more() {
     let scene = Scene::new().await;
     let operator = Operator::find(&scene.client).await;
-    operator.anew(2).await;
+    operator.scale_from_zero(2).await;
     scene.create(&policy(&json!({"selector": {}, "drainSeconds": 1}))).await;
     scene.create(&web("web", &json!({}))).await;
     eventually("the injection", || async { drain(&scene.deployment("web").await) == Some(1) }).await;
@@ -70,9 +70,9 @@ async fn a_leader_that_crashes_or_is_cut_off_is_replaced_and_writes_nothing_more
             })
             .await;
             found.push(format!("another led {:.1} s later", started.elapsed().as_secs_f64()));
-            assert!(!operator.says_that_it_leads(&before).await, "two lead at the same time");
+            assert!(!operator.reports_leading(&before).await, "two lead at the same time");
         }
-        // The container of a killed one starts anew in the same pod, so the same one may lead again.
+        // The container of a killed one restarts in the same pod, which may lead again.
         eventually("what another leader does", || async {
             drain(&scene.deployment("web").await) == Some(drains)
         })
@@ -81,39 +81,39 @@ async fn a_leader_that_crashes_or_is_cut_off_is_replaced_and_writes_nothing_more
         found.push(format!("a change of a policy was followed {:.1} s later", followed.as_secs_f64()));
         if let Some(cut) = cut {
             assert_ne!(operator.leader().await, Some(before.name_any()));
-            cut.mend().await;
-            let mended = Instant::now();
+            cut.remove().await;
+            let restored = Instant::now();
             let target = Target::of(&scene, &operator.name, &before).await;
             eventually("the former leader to admit by the policy as it is now", || async {
                 target.drain(&scene.namespace, &json!({"adieu.dev/policy": "all"})).await == Some(drains)
             })
             .await;
             found.push(format!(
-                "{:.1} s after the network was mended the old one admits by it, and follows",
-                mended.elapsed().as_secs_f64()
+                "{:.1} s after the network was restored the old one admits by it, and follows",
+                restored.elapsed().as_secs_f64()
             ));
-            assert!(!operator.says_that_it_leads(&before).await, "two lead at the same time");
+            assert!(!operator.reports_leading(&before).await, "two lead at the same time");
         }
         scene.rolled_out("web").await;
         operator.has(2).await;
         figure(&format!("The leader {how}"), &found.join("; "));
         assert!(how != "was killed" || followed < LEADERLESS, "{how}");
-        // What the former leader missed, it sees once it is back; it must not act on what it knew.
+        // The former leader must not act on outdated state.
         let marked = operator.led().await;
         assert!(how == "was killed" || marked.name_any() != before.name_any());
         assert_eq!(scene.revisions("web").await, revisions + 1, "{how}");
     }
-    operator.anew(1).await;
+    operator.scale_from_zero(1).await;
     scene.end().await;
 }
 
 #[tokio::test]
 #[ignore = "needs a cluster: cargo xtask test"]
-async fn a_killed_replica_costs_admissions_until_its_endpoint_is_gone() {
+async fn a_killed_replica_fails_admissions_until_its_endpoint_is_removed() {
     let scene = Scene::new().await;
     let operator = Operator::find(&scene.client).await;
-    operator.anew(2).await;
-    operator.fail("Fail").await;
+    operator.scale_from_zero(2).await;
+    operator.set_failure_policy("Fail").await;
     let admissions = Admissions::start(&scene);
     for pod in operator.pods().await {
         admissions.further(100).await;
@@ -124,12 +124,12 @@ async fn a_killed_replica_costs_admissions_until_its_endpoint_is_gone() {
     let admissions = Admissions::start(&scene);
     admissions.further(200).await;
     let afterwards = admissions.end().await;
-    operator.fail("Ignore").await;
-    operator.anew(1).await;
+    operator.set_failure_policy("Ignore").await;
+    operator.scale_from_zero(1).await;
     figure(
         "2 of 2 replicas killed, one after the other, under failurePolicy Fail",
         &format!(
-            "{} of {} admissions failed while they were away, none afterwards",
+            "{} of {} admissions failed during the outage, none afterwards",
             meanwhile.failed.len(),
             meanwhile.count
         ),
@@ -140,22 +140,22 @@ async fn a_killed_replica_costs_admissions_until_its_endpoint_is_gone() {
 
 #[tokio::test]
 #[ignore = "needs a cluster: cargo xtask test"]
-async fn when_the_api_server_or_etcd_is_back_so_is_adieu_with_no_wrong_write() {
+async fn adieu_recovers_with_the_api_server_and_etcd_without_a_wrong_write() {
     let scene = Scene::new().await;
     let operator = Operator::find(&scene.client).await;
-    operator.anew(2).await;
+    operator.scale_from_zero(2).await;
     let selects_one = json!({"selector": {"matchLabels": {"app": "web"}}, "drainSeconds": 1});
     scene.create(&policy(&selects_one)).await;
     scene.create(&web("web", &json!({}))).await;
-    scene.create(&web("stranger", &json!({}))).await;
+    scene.create(&web("unmanaged", &json!({}))).await;
     eventually("the injection", || async { drain(&scene.deployment("web").await) == Some(1) }).await;
     scene.rolled_out("web").await;
-    scene.rolled_out("stranger").await;
-    let stranger = scene.deployment("stranger").await;
+    scene.rolled_out("unmanaged").await;
+    let unmanaged = scene.deployment("unmanaged").await;
 
     for (component, drains) in [("kube-apiserver", 2), ("etcd", 3)] {
         let revisions = scene.revisions("web").await;
-        // While adieu is on its way to follow it.
+        // While adieu applies it.
         let changed = json!({"spec": {"drainSeconds": drains}});
         scene.patch("GracefulPolicy", "all", &changed).await.unwrap();
         assert!(cluster(&["restart", component]).await.is_some(), "this cluster is ours");
@@ -175,7 +175,7 @@ async fn when_the_api_server_or_etcd_is_back_so_is_adieu_with_no_wrong_write() {
             &format!("followed {:.1} s after it was back, by one rollout", followed.as_secs_f64()),
         );
     }
-    assert_eq!(scene.deployment("stranger").await["spec"], stranger["spec"]);
-    operator.anew(1).await;
+    assert_eq!(scene.deployment("unmanaged").await["spec"], unmanaged["spec"]);
+    operator.scale_from_zero(1).await;
     scene.end().await;
 }

@@ -1,4 +1,4 @@
-//! The reviews in tests/reviews, which the webhook's own tests answer: they are what this API server sends.
+//! Checks that the recorded reviews in tests/reviews are like those of this API server.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -24,26 +24,26 @@ use tokio_util::sync::CancellationToken;
 
 use crate::support::{Scene, eventually, workload};
 
-/// Names the folder that what was sent is written to: `tests/reviews`, to have it anew.
+/// The variable with the folder for the reviews: `tests/reviews`, to record them again.
 const RECORD: &str = "ADIEU_RECORD";
 
-/// The requests of reviews, in the order in which they came.
-type Seen = Arc<Mutex<Vec<Value>>>;
+/// The requests of reviews, in order.
+type Reviews = Arc<Mutex<Vec<Value>>>;
 
-/// Lets everything pass, and keeps what it was asked.
-async fn record(State(seen): State<Seen>, Json(review): Json<Value>) -> Json<Value> {
+/// Allows everything, and records the review.
+async fn record(State(recorded_reviews): State<Reviews>, Json(review): Json<Value>) -> Json<Value> {
     let response = json!({"uid": review["request"]["uid"], "allowed": true});
-    seen.lock().unwrap().push(review);
+    recorded_reviews.lock().unwrap().push(review);
     Json(json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response}))
 }
 
-/// Has the API server ask a webhook in this process, before adieu's, about all in the scene's namespace.
-async fn recorder(scene: &Scene, configurations: &Api<MutatingWebhookConfiguration>) -> Seen {
-    let seen = Seen::default();
+/// Registers a webhook in this process, called before adieu's, for the scene's namespace.
+async fn recorder(scene: &Scene, configurations: &Api<MutatingWebhookConfiguration>) -> Reviews {
+    let recorded_reviews = Reviews::default();
     let signed = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
     let pair = KeyPair { certificate: signed.cert.pem(), key: signed.signing_key.serialize_pem() };
     let tls = serving::configure(&pair).unwrap();
-    let router = Router::new().route("/", post(record)).with_state(seen.clone());
+    let router = Router::new().route("/", post(record)).with_state(recorded_reviews.clone());
     let listener = serving::listen((Ipv4Addr::LOCALHOST, 0).into()).await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(serving::serve(listener, router, tls, Arc::default(), CancellationToken::new()));
@@ -54,7 +54,7 @@ async fn recorder(scene: &Scene, configurations: &Api<MutatingWebhookConfigurati
         })
     };
     let configuration = json!({
-        // Webhooks are asked in the order of their configurations' names.
+        // Webhooks are called in the order of their configurations' names.
         "metadata": {"name": format!("a-{}", scene.namespace)},
         "webhooks": [{
             "name": "recorder.adieu.dev", "admissionReviewVersions": ["v1"], "sideEffects": "None",
@@ -69,21 +69,21 @@ async fn recorder(scene: &Scene, configurations: &Api<MutatingWebhookConfigurati
     configurations.create(&PostParams::default(), &configuration).await.unwrap();
     eventually("the recorder to be asked", || async {
         scene.try_create_dry(&workload("Deployment", "probe", &json!({}))).await.unwrap();
-        !seen.lock().unwrap().is_empty()
+        !recorded_reviews.lock().unwrap().is_empty()
     })
     .await;
-    seen
+    recorded_reviews
 }
 
-/// What people do, and what the API server asked about each.
-async fn reviews(scene: &Scene, seen: &Seen) -> BTreeMap<&'static str, Value> {
+/// Users' requests, with the reviews of each.
+async fn reviews(scene: &Scene, recorded_reviews: &Reviews) -> BTreeMap<&'static str, Value> {
     let graceful = json!({"adieu.dev/graceful": "true"});
     let mut reviews = BTreeMap::new();
     let mut keep = |name, of: &dyn Fn(&Value) -> bool| {
-        // The newest: some are asked about twice, or were before.
-        let seen = seen.lock().unwrap();
-        let review = seen.iter().rev().find(|review| of(&review["request"]));
-        reviews.insert(name, review.unwrap_or_else(|| unreachable!("nobody asked about {name}")).clone());
+        // The newest, since some objects are reviewed several times.
+        let recorded_reviews = recorded_reviews.lock().unwrap();
+        let review = recorded_reviews.iter().rev().find(|review| of(&review["request"]));
+        reviews.insert(name, review.unwrap_or_else(|| unreachable!("no review of {name}")).clone());
     };
     let by_a_person = |kind: &'static str, operation: &'static str| {
         move |request: &Value| {
@@ -138,7 +138,7 @@ async fn reviews(scene: &Scene, seen: &Seen) -> BTreeMap<&'static str, Value> {
     reviews
 }
 
-/// The fields of a review: of the object only those of its metadata, the rest being the user's.
+/// The fields of a review, and of its object only metadata, as the rest is the user's.
 fn fields(review: &Value) -> BTreeSet<String> {
     let under = |path: &str, value: &Value| {
         let keys = value.as_object().into_iter().flatten().map(|(key, _)| format!("{path}.{key}"));
@@ -162,11 +162,11 @@ fn fields(review: &Value) -> BTreeSet<String> {
 
 #[tokio::test]
 #[ignore = "needs a cluster: cargo xtask test"]
-async fn the_recorded_reviews_are_as_the_api_server_sends_them() {
+async fn recorded_reviews_match_those_of_the_api_server() {
     let scene = Scene::new().await;
     let configurations: Api<MutatingWebhookConfiguration> = Api::all(scene.client.clone());
-    let seen = recorder(&scene, &configurations).await;
-    let reviews = reviews(&scene, &seen).await;
+    let recorded_reviews = recorder(&scene, &configurations).await;
+    let reviews = reviews(&scene, &recorded_reviews).await;
     configurations.delete(&format!("a-{}", scene.namespace), &DeleteParams::default()).await.unwrap();
 
     let record = env::var_os(RECORD).map(PathBuf::from);
@@ -178,7 +178,7 @@ async fn the_recorded_reviews_are_as_the_api_server_sends_them() {
         }
         let recorded = fs::read_to_string(format!("{folder}/{name}.json")).unwrap();
         let recorded: Value = serde_json::from_str(&recorded).unwrap();
-        assert_eq!(fields(&review), fields(&recorded), "{name}: have it anew with {RECORD}={folder}");
+        assert_eq!(fields(&review), fields(&recorded), "{name}: record it again with {RECORD}={folder}");
     }
     scene.end().await;
 }

@@ -1,7 +1,7 @@
-//! A node that shuts down without having been drained: its kubelet gives pods its own `shutdownGracePeriod`.
+//! A node that shuts down without a drain: its kubelet gives pods its own `shutdownGracePeriod`.
 //!
-//! The kubelet learns of a shutdown from systemd-logind, which can't run here. In its place the test answers on the
-//! node's system bus as far as a kubelet asks.
+//! The kubelet is notified of a shutdown by systemd-logind, which can't run here. The test answers the kubelet's
+//! calls on the node's system bus instead.
 
 use std::{
     fs,
@@ -37,22 +37,22 @@ use crate::{
 
 /// The kubelet's `shutdownGracePeriod`, in seconds.
 const SHUTDOWN: i64 = 25;
-/// Longer than that: a pod is cut off before it gets SIGTERM.
+/// A drain longer than that: a pod is killed before it gets SIGTERM.
 const DRAIN: i64 = 40;
 
-/// A system bus with a logind on it, and a kubelet as its only client.
+/// A system bus with a logind, and a kubelet as its only client.
 struct Bus(Arc<Mutex<State>>);
 
 #[derive(Default)]
 struct State {
     kubelet: Option<UnixStream>,
-    /// What keeps the node from shutting down for now: readable once the kubelet closes its end.
+    /// The inhibitor lock: readable once the kubelet closes its end.
     lock: Option<OwnedFd>,
     serial: u32,
 }
 
 impl Bus {
-    /// Listens where a process of the node looks for the system bus: `/var/run` is a link to `/run`.
+    /// Listens at the socket of the node's system bus: `/var/run` is a link to `/run`.
     fn listen(process: u32) -> Self {
         let folder = PathBuf::from(format!("/proc/{process}/root/run/dbus"));
         fs::create_dir_all(&folder).unwrap();
@@ -74,7 +74,7 @@ impl Bus {
         lock(&self.0).lock.is_some()
     }
 
-    /// Says that the node shuts down, or that it doesn't any more.
+    /// Signals that the node shuts down, or that the shutdown is canceled.
     fn prepare_for_shutdown(&self, active: bool) {
         let mut state = lock(&self.0);
         let fields = [
@@ -87,7 +87,7 @@ impl Bus {
         state.kubelet.as_ref().unwrap().write_all(&signal).unwrap();
     }
 
-    /// Waits until the kubelet lets the node go.
+    /// Waits until the kubelet releases the inhibitor lock.
     async fn released(&self) {
         let held = lock(&self.0).lock.take().unwrap();
         let wait = move || drop(fs::File::from(held).read(&mut [0]));
@@ -99,7 +99,7 @@ fn lock(state: &Mutex<State>) -> std::sync::MutexGuard<'_, State> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Answers one client until it is gone.
+/// Answers one client until it disconnects.
 fn serve(client: &UnixStream, state: &Mutex<State>) {
     let mut reader = client.try_clone().unwrap();
     if authenticate(&mut reader).is_none() {
@@ -146,7 +146,7 @@ fn serve(client: &UnixStream, state: &Mutex<State>) {
     }
 }
 
-/// SASL, as the D-Bus specification has it: every client is accepted.
+/// SASL as in the D-Bus specification, accepting every client.
 fn authenticate(client: &mut UnixStream) -> Option<()> {
     client.read_exact(&mut [0]).ok()?;
     loop {
@@ -226,7 +226,7 @@ fn kubelet(node: &str) -> (u32, PathBuf) {
     processes.next().expect("a kubelet")
 }
 
-/// Gives the kubelet of `node` a configuration, and returns the one that it had.
+/// Changes the configuration of the kubelet of `node`, and returns the previous one.
 async fn configure(node: &str, change: impl FnOnce(&mut Value)) -> String {
     let (_, file) = kubelet(node);
     let before = fs::read_to_string(&file).unwrap();
@@ -237,7 +237,7 @@ async fn configure(node: &str, change: impl FnOnce(&mut Value)) -> String {
     before
 }
 
-/// Pods that a kubelet ended stay, as failed or succeeded ones, until they are deleted.
+/// Deletes pods that the kubelet ended, which stay as failed or succeeded ones.
 async fn remove_ended(scene: &Scene, node: &str) {
     for namespace in [ADIEU, &scene.namespace] {
         let pods: Api<Pod> = Api::namespaced(scene.client.clone(), namespace);
@@ -286,7 +286,7 @@ async fn a_node_that_shuts_down_gives_pods_its_own_time_and_doctor_warns_of_it()
     let status = async || pods.get(&pod.name_any()).await.unwrap().status.unwrap();
     eventually("the pod to have ended", async || status().await.phase.as_deref() == Some("Failed")).await;
     let (ended, status) = (begun.elapsed(), status().await);
-    // Before anything fails, for the sake of other tests.
+    // Before an assertion fails, because it affects other tests.
     bus.prepare_for_shutdown(false);
     configure(&node, |config| *config = serde_json::from_str(&before).unwrap()).await;
     eventually("the node to be ready", is_ready).await;

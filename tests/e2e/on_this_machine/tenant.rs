@@ -1,25 +1,13 @@
-//! A tenant with `edit` in one namespace does its worst, while another namespace deploys.
+//! A hostile tenant with the role `edit` in one namespace, while another namespace deploys.
 
-use std::{
-    collections::BTreeMap,
-    fs::{self, File},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
-    thread,
-    time::Duration,
-};
+use std::{collections::BTreeMap, fs::File, sync::Arc, thread, time::Duration};
 
 use k8s_openapi::api::{core::v1::Pod, rbac::v1::RoleBinding};
 use kube::{
     Api, Client, Config, ResourceExt as _,
     api::{DeleteParams, PostParams},
 };
-use nix::{
-    sched::{CloneFlags, setns},
-    unistd::Pid,
-};
+use nix::sched::{CloneFlags, setns};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -27,34 +15,31 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::{hostile::Target, processes};
+use super::{hostile::Target, memory::MemoryCurve, processes};
 use crate::{
     admissions::Admissions,
-    figures::{keep, say},
+    figures::{keep, print_line},
     interoperability::pods_of,
     operator::{ADIEU, Operator, is_ready, memory_limit, restarts},
     random::from_environment,
     support::{Scene, drain, eventually, web, within},
 };
 
-/// Others' admissions stay within this at the 99th percentile.
+/// The limit for others' admissions at the 99th percentile.
 const P99: Duration = Duration::from_secs(1);
-/// So many admissions are looked at after each deed, so that a percentile means something.
+/// The number of admissions after each phase, for a meaningful percentile.
 const FURTHER: usize = 100;
-/// How much of its memory limit a replica may use: its sockets count beside what is resident.
+/// The share of its memory limit that a replica may use: sockets count in addition to resident memory.
 const SHARE: f64 = 0.9;
-/// How long a replica may take to start among the tenant's objects.
+/// The limit for a replica to start with the tenant's objects.
 const START: Duration = Duration::from_mins(4);
-/// Connections at once from each attacking pod to each replica, and bodies over each, one after the other.
+/// Concurrent connections from each attacking pod to each replica, and the bodies sent over each.
 const CONNECTIONS: usize = 20;
 const BODIES: usize = 4;
-/// Between two looks at the replicas' memory, and how many there are before replicas are listed again.
-const SAMPLE: Duration = Duration::from_millis(20);
-const SAMPLES: usize = 25;
-/// What etcd takes of one object, less what surrounds the random text.
+/// etcd's limit for one object, less the rest of the object.
 const LARGE: usize = 1_400_000;
 
-/// The tenant's namespace and its client, which may do what the role `edit` may, and no more.
+/// The tenant's namespace, with a client that has only the role `edit`.
 async fn tenant() -> Scene {
     let scene = Scene::new().await;
     let binding: RoleBinding = serde_json::from_value(json!({
@@ -69,14 +54,14 @@ async fn tenant() -> Scene {
     let header = http::HeaderName::from_static("impersonate-user");
     config.headers.push((header, scene.namespace.parse().unwrap()));
     let tenant = Scene { client: Client::try_from(config).unwrap(), namespace: scene.namespace };
-    eventually("the tenant's rights", || async {
+    eventually("the tenant's permissions", || async {
         tenant.try_create_dry(&policy("allowed", 0)).await.is_ok()
     })
     .await;
     tenant
 }
 
-/// Random letters and digits: nothing compresses them well.
+/// Random letters and digits, which don't compress well.
 fn random(length: usize) -> String {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64 ^ length as u64 ^ u64::from(std::process::id());
     let letters = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+-";
@@ -89,7 +74,7 @@ fn random(length: usize) -> String {
     std::iter::repeat_with(next).take(length).collect()
 }
 
-/// A Deployment that nobody runs and nobody opted in.
+/// A Deployment without pods.
 fn idle(name: &str, annotations: &Value) -> Value {
     let mut object = web(name, annotations);
     object["spec"]["replicas"] = json!(0);
@@ -102,7 +87,7 @@ fn large(name: &str, annotations: &Value, text: &str) -> Value {
     object
 }
 
-/// A policy as large as its schema allows, more or less.
+/// A policy of about the maximal size.
 fn policy(name: &str, generation: usize) -> Value {
     let values: Vec<_> = (0..8).map(|n| format!("{n}{}", "v".repeat(62))).collect();
     let key = |n: usize| format!("{}/{n}{}", ["p".repeat(61).as_str(); 4].join("."), "k".repeat(62));
@@ -124,53 +109,7 @@ fn policy(name: &str, generation: usize) -> Value {
     })
 }
 
-/// The memory of the largest replica over time.
-struct MemoryCurve {
-    over: Arc<AtomicBool>,
-    /// The peak of the present phase, in KiB.
-    peak: Arc<AtomicU64>,
-    sampler: thread::JoinHandle<()>,
-}
-
-impl MemoryCurve {
-    /// Follows the replicas' containers, also of replicas that come later.
-    fn start(operator: Operator) -> Self {
-        let (over, peak) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-        let (stop, highest) = (over.clone(), peak.clone());
-        let sampler = thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            while !stop.load(Ordering::Relaxed) {
-                let processes: Vec<_> =
-                    runtime.block_on(operator.pods()).iter().flat_map(processes).collect();
-                for _ in 0..SAMPLES {
-                    let most = processes.iter().copied().filter_map(resident).max().unwrap_or_default();
-                    highest.fetch_max(most, Ordering::Relaxed);
-                    thread::sleep(SAMPLE);
-                }
-            }
-        });
-        Self { over, peak, sampler }
-    }
-
-    /// Ends a phase: its peak, in MiB.
-    fn take(&self) -> u64 {
-        self.peak.swap(0, Ordering::Relaxed) / 1024
-    }
-
-    fn end(self) {
-        self.over.store(true, Ordering::Relaxed);
-        self.sampler.join().unwrap();
-    }
-}
-
-/// What a process has in memory, in KiB.
-fn resident(process: Pid) -> Option<u64> {
-    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    line.trim_matches(|c: char| !c.is_ascii_digit()).parse().ok()
-}
-
-/// Bodies that cost much more memory as values than as text, by what they are.
+/// Bodies that need much more memory as values than as text, with their descriptions.
 fn bodies() -> Vec<(&'static str, String)> {
     let review = |object: &str| {
         format!(
@@ -188,16 +127,13 @@ fn bodies() -> Vec<(&'static str, String)> {
         ("empty objects", review(&list("{}"))),
         ("lists in lists", review(&list("[[]]"))),
         ("an object of 400,000 keys", review(&format!("{{{}}}", keys.join(",")))),
-        (
-            "100,000 lists within each other",
-            review(&format!("{}{}", "[".repeat(100_000), "]".repeat(100_000))),
-        ),
+        ("100,000 nested lists", review(&format!("{}{}", "[".repeat(100_000), "]".repeat(100_000)))),
         ("a string of escapes", review(&format!("\"{}\"", "\\u0041".repeat(700_000)))),
-        ("numbers in what is no review", list("0")),
+        ("numbers outside of a review", list("0")),
     ]
 }
 
-/// Sends a body over so many connections at once, from within the network of a pod; how many were answered.
+/// Sends a body over several connections from a pod's network. Returns how many were answered.
 fn flood(from: &Pod, target: &Target, body: &Arc<String>) -> thread::JoinHandle<usize> {
     let network = File::open(format!("/proc/{}/ns/net", processes(from)[0])).unwrap();
     let (target, body) = (target.clone(), body.clone());
@@ -221,7 +157,7 @@ fn flood(from: &Pod, target: &Target, body: &Arc<String>) -> thread::JoinHandle<
     })
 }
 
-/// Whether there was an answer: a rejected client may find the connection closed instead.
+/// Whether there was an answer. A rejected client's connection may be closed instead.
 async fn send(target: &Target, body: &str) -> bool {
     let Ok(Ok(mut client)) = timeout(Duration::from_secs(10), target.try_connect()).await else {
         return false;
@@ -241,7 +177,7 @@ async fn send(target: &Target, body: &str) -> bool {
     answer.starts_with(b"HTTP/1.1 ")
 }
 
-/// Objects as large as they can be: some to be decoded, some to be kept, one of nothing but empty strings.
+/// Objects of the maximal size: opted-in ones and others, and one with only empty strings.
 async fn objects(tenant: &Scene, count: usize) {
     let text = random(LARGE);
     for n in 0..count {
@@ -254,7 +190,7 @@ async fn objects(tenant: &Scene, count: usize) {
     tenant.create(&empty).await;
 }
 
-/// Policies that are refused, and as many as there may be that are not.
+/// Invalid policies, and many large valid ones.
 async fn policies(tenant: &Scene, count: usize) {
     for number in [json!(3_000_000_000_u64), json!(1_u64 << 53), json!(-1), json!(1.5)] {
         let mut bad = policy("bad", 0);
@@ -266,7 +202,7 @@ async fn policies(tenant: &Scene, count: usize) {
     }
 }
 
-/// Annotations and records that mean nothing, or far too much.
+/// Malformed and large annotations and records.
 async fn annotations(tenant: &Scene) {
     let record = |text: &str| {
         let mut object = idle("record", &json!({"adieu.dev/graceful": "true"}));
@@ -278,13 +214,13 @@ async fn annotations(tenant: &Scene) {
         let _ = tenant.try_create_dry(&record(text)).await;
     }
     for value in ["", "-1", "1e9", "99999999999999999999", &"9".repeat(200_000)] {
-        let said = json!({"adieu.dev/graceful": "true", "adieu.dev/drain-seconds": value});
-        let refused = tenant.try_create_dry(&idle("annotated", &said)).await.is_err();
+        let annotations = json!({"adieu.dev/graceful": "true", "adieu.dev/drain-seconds": value});
+        let refused = tenant.try_create_dry(&idle("annotated", &annotations)).await.is_err();
         assert!(refused, "{} is accepted", &value[..value.len().min(30)]);
     }
 }
 
-/// Rollouts that never end: policies that change all the time, for workloads that never become ready.
+/// Rollouts that never complete: a policy that changes repeatedly, for workloads that never become ready.
 async fn rollouts(tenant: &Scene, rounds: usize) {
     let mut selecting = policy("rolling", 0);
     selecting["spec"]["selector"] = json!({});
@@ -300,21 +236,21 @@ async fn rollouts(tenant: &Scene, rounds: usize) {
     }
 }
 
-/// What the tenant does, while another namespace deploys and the replicas' memory is followed.
-struct Beside<'a> {
+/// Phases of the attack, while another namespace deploys and the replicas' memory is sampled.
+struct Attack<'a> {
     neighbour: &'a Scene,
     curve: MemoryCurve,
     /// In MiB.
     limit: f64,
 }
 
-impl Beside<'_> {
-    /// Does it. What the other namespace deploys is injected, in time and as it should be, and no replica comes
-    /// near its limit.
-    async fn phase<T>(&self, what: &str, deeds: impl Future<Output = T>) -> T {
+impl Attack<'_> {
+    /// Runs a phase. Deployments of the other namespace must be injected correctly and in time, and no replica may
+    /// come near its memory limit.
+    async fn phase<T>(&self, what: &str, acts: impl Future<Output = T>) -> T {
         self.curve.take();
         let admissions = Admissions::start(self.neighbour);
-        let outcome = deeds.await;
+        let outcome = acts.await;
         admissions.further(FURTHER).await;
         let (others, peak) = (admissions.end().await, self.curve.take());
         let p99 = others.p99();
@@ -326,7 +262,7 @@ impl Beside<'_> {
             format!("{} ms", p99.as_millis()),
             format!("{} ms", others.slowest.as_millis()),
         ];
-        say(&row.join(" | "));
+        print_line(&row.join(" | "));
         keep("tenant", &row.each_ref().map(String::as_str));
         assert_eq!(others.failed, Vec::<String>::new(), "{what}");
         assert!(p99 <= P99, "{what}: p99 is {} ms", p99.as_millis());
@@ -337,7 +273,7 @@ impl Beside<'_> {
     }
 }
 
-/// Replaces a replica; how long it takes until the new one is ready.
+/// Replaces a replica. Returns the time until the new one is ready.
 async fn replace_a_replica(operator: &Operator, client: &Client) -> Duration {
     let gone = operator.pods().await[0].name_any();
     let pods: Api<Pod> = Api::namespaced(client.clone(), ADIEU);
@@ -349,37 +285,37 @@ async fn replace_a_replica(operator: &Operator, client: &Client) -> Duration {
     })
     .await;
     let took = deleted.elapsed();
-    operator.is_asked().await;
+    operator.is_reachable().await;
     took
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs a cluster: cargo xtask test"]
-async fn a_tenant_at_its_worst_delays_and_changes_nothing_in_another_namespace() {
+async fn a_hostile_tenant_delays_and_changes_nothing_in_another_namespace() {
     let (tenant, neighbour) = (tenant().await, Scene::new().await);
     let count = usize::try_from(from_environment("ADIEU_TENANT_OBJECTS", 72)).unwrap();
     let operator = Operator::find(&neighbour.client).await;
-    operator.anew(2).await;
+    operator.scale_from_zero(2).await;
     for name in ["attacker-1", "attacker-2"] {
-        // Their policies are not to replace them.
+        // Opted out, so that policies don't replace them.
         tenant.create(&web(name, &json!({"adieu.dev/graceful": "false"}))).await;
         tenant.rolled_out(name).await;
     }
     let attackers = [pods_of(&tenant, "attacker-1").await, pods_of(&tenant, "attacker-2").await].concat();
-    let beside = Beside {
+    let attack = Attack {
         neighbour: &neighbour,
         curve: MemoryCurve::start(Operator::find(&neighbour.client).await),
         limit: memory_limit(&operator.pods().await[0]),
     };
-    beside.phase("nothing", async {}).await;
+    attack.phase("nothing", async {}).await;
     let what = format!("{count} Deployments of 1.4 MB, some annotated, and one of 740,000 empty strings");
-    beside.phase(&what, objects(&tenant, count)).await;
-    beside.phase(&format!("{count} policies as large as may be"), policies(&tenant, count)).await;
-    beside.phase("malformed and large annotations and records", annotations(&tenant)).await;
-    beside.phase("a policy that changes 50 times, for pods that never start", rollouts(&tenant, 50)).await;
+    attack.phase(&what, objects(&tenant, count)).await;
+    attack.phase(&format!("{count} policies of the maximal size"), policies(&tenant, count)).await;
+    attack.phase("malformed and large annotations and records", annotations(&tenant)).await;
+    attack.phase("a policy that changes 50 times, for pods that never start", rollouts(&tenant, 50)).await;
     let replaced = replace_a_replica(&operator, &neighbour.client);
-    let took = beside.phase("a replica is replaced among all that", replaced).await;
-    say(&format!("the new replica was ready after {:.1} s", took.as_secs_f64()));
+    let took = attack.phase("a replica is replaced meanwhile", replaced).await;
+    print_line(&format!("the new replica was ready after {:.1} s", took.as_secs_f64()));
 
     let replicas = operator.pods().await;
     let mut targets = Vec::new();
@@ -397,12 +333,12 @@ async fn a_tenant_at_its_worst_delays_and_changes_nothing_in_another_namespace()
             floods.into_iter().map(|flood| flood.join().unwrap()).sum::<usize>()
         });
         let answered =
-            beside.phase(&format!("{in_all} bodies of 4 MiB from two pods: {what}"), ended).await.unwrap();
+            attack.phase(&format!("{in_all} bodies of 4 MiB from two pods: {what}"), ended).await.unwrap();
         assert!(answered > 0, "{what}: no body was answered");
     }
     let after = operator.pods().await;
     assert!(after.iter().all(|pod| restarts(pod) == 0), "a replica was restarted");
-    beside.curve.end();
+    attack.curve.end();
 
     let deployed = neighbour.create(&web("neighbour", &json!({"adieu.dev/graceful": "true"}))).await;
     assert_eq!(drain(&deployed), Some(10));

@@ -1,4 +1,4 @@
-//! An application that is sent requests while something happens to it.
+//! An application under load during a disruption.
 
 use std::{
     collections::BTreeSet,
@@ -8,8 +8,8 @@ use std::{
 };
 
 use adieu::{
+    disruption::{Workload, follow},
     plan::Kind,
-    trial::{Workload, follow},
 };
 use k8s_openapi::api::{core::v1::Pod, discovery::v1::EndpointSlice};
 use kube::{Api, ResourceExt as _, api::ListParams};
@@ -21,7 +21,7 @@ use crate::{
     support::{Scene, eventually, within},
 };
 
-/// For a rollout: hundreds of pods, or a few of Java's, on a small machine.
+/// The limit of a rollout: hundreds of pods, or some Java pods, on a small machine.
 const ROLLOUT: Duration = Duration::from_mins(10);
 
 /// An application with a Service in front of it.
@@ -33,8 +33,8 @@ pub struct App<'a> {
 }
 
 impl<'a> App<'a> {
-    /// Creates what tests/apps/APP/manifests.yaml holds, with a name and annotations of its own and `values`
-    /// in the place of other words, and waits until it answers.
+    /// Creates the objects of tests/apps/APP/manifests.yaml with this name, annotations and `values` for other words,
+    /// and waits until it answers.
     pub async fn deploy(
         scene: &'a Scene,
         app: &str,
@@ -42,13 +42,13 @@ impl<'a> App<'a> {
         annotations: Value,
         values: &[(&str, &str)],
     ) -> Self {
-        let app = Self::place(scene, app, name, annotations, values).await;
+        let app = Self::deploy_without_http(scene, app, name, annotations, values).await;
         open(app.address).await;
         app
     }
 
-    /// The same, for what speaks no HTTP.
-    pub async fn place(
+    /// The same, without HTTP.
+    pub async fn deploy_without_http(
         scene: &'a Scene,
         app: &str,
         name: &str,
@@ -68,7 +68,7 @@ impl<'a> App<'a> {
         Self::create(scene, name, &objects).await
     }
 
-    /// Creates `deployment`, which is of the sample application, and waits until it answers.
+    /// Creates a Deployment of the sample application, and waits until it answers.
     pub async fn of(scene: &'a Scene, deployment: Value) -> Self {
         let name = deployment["metadata"]["name"].as_str().unwrap().to_owned();
         let service = json!({
@@ -80,13 +80,13 @@ impl<'a> App<'a> {
         app
     }
 
-    /// Opts it in, and waits until every pod is new.
+    /// Opts it in, and waits until the rollout is complete.
     pub async fn opt_in(&self) {
         self.scene.annotate("Deployment", &self.name, "graceful", Some("true")).await.unwrap();
         self.rolled_out().await;
     }
 
-    /// Creates a Deployment and a Service of that name, and waits until it is there.
+    /// Creates a Deployment and a Service with this name, and waits until the rollout is complete.
     async fn create(scene: &'a Scene, name: &str, objects: &[Value]) -> Self {
         let mut address = None;
         // The Service first, so that adieu knows it.
@@ -103,8 +103,8 @@ impl<'a> App<'a> {
         app
     }
 
-    /// The same application behind another Service: connections that an earlier run attempted to pods that are
-    /// gone stay in the node's connection tracking, and lead others from the same port to the same end.
+    /// The same application behind another Service: connections of an earlier run to deleted pods stay in the node's
+    /// connection tracking, and affect others from the same port.
     pub async fn behind(&self, service: &str) -> Self {
         let mut spec = serde_json::to_value(self.scene.api("v1", "Service").get(&self.name).await.unwrap())
             .unwrap()["spec"]
@@ -126,8 +126,8 @@ impl<'a> App<'a> {
         app
     }
 
-    /// Sends `load` for a while, while `act` goes on, and for a while after the last pod has terminated; at
-    /// least `minimum` requests.
+    /// Sends `load` before and during `act`, and for some time after the last pod has terminated; at least `minimum`
+    /// requests.
     pub async fn under<F: Future<Output = ()>>(
         &self,
         load: Load,
@@ -138,7 +138,7 @@ impl<'a> App<'a> {
         let workload = Workload::find(client, Kind::Deployment, namespace, &self.name).await.unwrap().0;
         let syns = repeated_syns();
         let run = Run::new(self.address, minimum);
-        let (lives, following) = follow(client, &workload, run.started);
+        let (timelines, following) = follow(client, &workload, run.started);
         let following = tokio::spawn(following);
         let some = load.some();
         let sending = tokio::spawn(load.send(run.clone()));
@@ -153,11 +153,11 @@ impl<'a> App<'a> {
         run.stop();
         let samples = sending.await.unwrap();
         following.abort();
-        let lives = lives.borrow().all();
-        Report::of(samples, lives, repeated_syns() - syns)
+        let timelines = timelines.borrow().all();
+        Report::of(samples, timelines, repeated_syns() - syns)
     }
 
-    /// Changes the pod template as people do, so many times, and each time waits until every pod is new.
+    /// Updates the pod template repeatedly, each time waiting until the rollout is complete.
     pub async fn update(&self, times: usize) {
         static UPDATE: AtomicUsize = AtomicUsize::new(0);
         for _ in 0..times {
@@ -199,7 +199,7 @@ impl<'a> App<'a> {
         pods.list(&ours).await.unwrap().into_iter().filter_map(|pod| pod.uid()).collect()
     }
 
-    /// The uids of the pods that a Service sends to.
+    /// The uids of the Service's endpoints.
     async fn endpoints(&self, service: &str) -> BTreeSet<String> {
         let slices: Api<EndpointSlice> = Api::namespaced(self.scene.client.clone(), &self.scene.namespace);
         let its = ListParams::default().labels(&format!("kubernetes.io/service-name={service}"));

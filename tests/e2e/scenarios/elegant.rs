@@ -1,6 +1,5 @@
 //! Terminating elegantly: every request increments a counter in Redis, at the end of up to a second of work.
-//! After a rolling update under load the counter tells how many got that far; vegeta tells how many were
-//! answered.
+//! After a rolling update under load, the counter has the number of completed requests, and vegeta that of answers.
 
 use std::net::SocketAddr;
 
@@ -18,7 +17,7 @@ use crate::support::{Scene, eventually, run};
 /// Both versions of the server, the one that handles SIGTERM and the one that doesn't.
 const VERSIONS: [(&str, &str); 2] = [("graceful", "true"), ("abrupt", "false")];
 
-/// A load as vegeta sends it.
+/// A load of vegeta.
 #[derive(Clone, Copy)]
 struct Attack {
     rate: u32,
@@ -37,8 +36,8 @@ async fn the_counter_holds_every_request_whether_the_server_handles_sigterm_or_n
 
 async fn attacked(attack: Attack) {
     let scene = Scene::new().await;
-    let redis = App::place(&scene, "redis", "redis", json!({}), &[]).await;
-    // A drain that is over while a short load goes on.
+    let redis = App::deploy_without_http(&scene, "redis", "redis", json!({}), &[]).await;
+    // A drain that ends during a short load.
     let managed = json!({"adieu.dev/graceful": "true", "adieu.dev/drain-seconds": count("5", "10")});
     let arms = VERSIONS.into_iter().flat_map(|(version, graceful)| {
         let arms = [("without", json!({})), ("with", managed.clone())];
@@ -60,14 +59,14 @@ async fn attacked(attack: Attack) {
             let Attacked { sent, answered, counted, causes } = attacked;
             let what = format!("rolling update, {sender} at {}/s, {version} version", attack.rate);
             let found = format!("Redis counted {counted}");
-            row("terminating-elegantly", &what, adieu, *sent, sent - answered, &found);
+            row("terminating-elegantly", &what, adieu, [*sent, sent - answered], &found);
             println!("{what}, {adieu} adieu: {causes}");
             assert!(*sent > usize::try_from(attack.rate).unwrap(), "{what}: only {sent} requests");
             match (*adieu, *version) {
                 ("with", _) => assert_eq!((answered, counted), (sent, sent), "{what}: {causes}"),
                 ("without", "abrupt") => {
                     assert!(answered < sent, "{what}: nothing was lost without adieu");
-                    // Counted, and ended before it could answer: such a one is lost to its client all the same.
+                    // Counted, but ended before it could answer, so it is lost to its client.
                     assert!(counted >= answered, "{what}: {answered} answers, but Redis counted {counted}");
                 }
                 _ => {}
@@ -78,7 +77,7 @@ async fn attacked(attack: Attack) {
     scene.end().await;
 }
 
-/// What became of the requests of an attack, as its sender and Redis have it.
+/// The outcome of an attack, from its sender and from Redis.
 struct Attacked {
     sent: usize,
     answered: usize,
@@ -87,7 +86,7 @@ struct Attacked {
 }
 
 impl Attack {
-    /// vegeta's, during which people change the application.
+    /// The attack by vegeta, during updates of the application.
     async fn by_vegeta(self, app: &App<'_>, redis: SocketAddr) -> Attacked {
         let folder = tempfile::tempdir().unwrap();
         let results = folder.path().join("results");
@@ -114,18 +113,18 @@ impl Attack {
         }
     }
 
-    /// That of `adieu verify`, which restarts the application.
+    /// The attack by `adieu verify`, which restarts the application.
     async fn by_verify(self, app: &App<'_>, redis: SocketAddr) -> Attacked {
         let app = app.behind(&format!("{}-again", app.name)).await;
         let before = counter(redis, &app.name).await;
         let url = format!("http://{}/incr", app.address);
         let rate = self.rate.to_string();
-        let findings = app.scene.verify(&app.name, &url, &["--rate", &rate]).await.findings;
+        let report = app.scene.verify(&app.name, &url, &["--rate", &rate]).await.report;
         Attacked {
-            sent: number(&findings["requests"]["sent"]),
-            answered: number(&findings["requests"]["answered"]),
+            sent: number(&report["requests"]["sent"]),
+            answered: number(&report["requests"]["answered"]),
             counted: counter(redis, &app.name).await - before,
-            causes: findings["causes"].clone(),
+            causes: report["causes"].clone(),
         }
     }
 }
@@ -134,7 +133,7 @@ fn number(value: &Value) -> usize {
     value.as_u64().unwrap_or_default().try_into().unwrap()
 }
 
-/// What Redis counted under that name.
+/// The counter with this name in Redis.
 async fn counter(redis: SocketAddr, name: &str) -> usize {
     let mut stream = BufReader::new(TcpStream::connect(redis).await.unwrap());
     stream.write_all(format!("GET {name}\r\n").as_bytes()).await.unwrap();

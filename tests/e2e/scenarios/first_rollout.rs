@@ -1,4 +1,4 @@
-//! What the rollout loses that brings adieu in: the pods that it ends were never injected.
+//! The lost requests of the rollout that opts in a Deployment, whose old pods are not injected.
 
 use std::time::Duration;
 
@@ -14,12 +14,12 @@ use crate::support::{Scene, drain, web};
 
 const RATE: u32 = 100;
 
-/// The default, and all new pods before the first old one goes.
+/// The default strategy, and one that starts all new pods before the first old one terminates.
 const STRATEGIES: [(&str, &str, &str); 2] = [("default", "25%", "25%"), ("surge", "100%", "0")];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs a cluster: cargo xtask test"]
-async fn the_rollout_that_opts_a_deployment_in_loses_what_any_other_did() {
+async fn the_rollout_that_opts_in_loses_requests_like_earlier_ones() {
     let scene = Scene::new().await;
     let replicas = count(10, 20);
     for (name, surge, unavailable) in STRATEGIES {

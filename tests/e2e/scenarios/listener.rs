@@ -1,5 +1,5 @@
-//! Graceful shutdown for containers in Go, part 2: an application that is told by a request that its pod goes
-//! away, as ten replicas are replaced, and as it goes from 20 replicas to one and back in one step.
+//! Graceful shutdown for containers in Go, part 2: an application that is notified of its termination by a request,
+//! while ten replicas are replaced, and while it is scaled from 20 replicas to one and back in one step.
 
 use std::time::Duration;
 
@@ -14,10 +14,10 @@ use super::{
 };
 use crate::support::{Scene, eventually};
 
-/// An answer that takes so long once it is connected is a spike: the handler takes a second, and the rest is a
+/// The latency of a connected request that counts as a spike: the handler takes a second, and the rest allows for a
 /// busy machine.
 const SPIKE: Duration = Duration::from_secs(4);
-/// When Linux sends a SYN again, less what timers are early.
+/// Linux's first SYN retransmission, less the inaccuracy of timers.
 const REPEATED: Duration = Duration::from_millis(990);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

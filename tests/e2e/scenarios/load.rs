@@ -1,4 +1,4 @@
-//! Requests, and what became of them.
+//! Load, and its outcome.
 
 use std::{
     net::SocketAddr,
@@ -15,33 +15,33 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use adieu::verify::{Latency, Life, Recording, Sample, ties};
+use adieu::verify::{Latency, PodTimeline, Recording, Sample, attributions};
 
 use crate::load::get;
 
-/// A request after an answer, so that the load leaves some of the machine to what is tested.
+/// The pause between an answer and the next request, so that the load leaves CPU time for the tested application.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// Requests, each on a connection of its own.
+/// A load, with a new connection for each request.
 #[derive(Clone, Debug)]
 pub struct Load {
     pub pace: Pace,
-    /// The path of each, by its number.
+    /// The path of a request, by its number.
     pub path: fn(usize) -> String,
-    /// How long an answer may take.
+    /// The timeout of a request.
     pub limit: Duration,
 }
 
 /// When requests are sent.
 #[derive(Clone, Copy, Debug)]
 pub enum Pace {
-    /// By so many clients, each of which waits for its answer before it sends another.
+    /// By this many clients, each of which waits for an answer before the next request.
     Clients(usize),
-    /// So many a second, whatever becomes of them.
+    /// At this rate per second, open-loop.
     PerSecond(u32),
 }
 
-/// The course of a load.
+/// A running load.
 #[derive(Clone, Debug)]
 pub struct Run {
     address: SocketAddr,
@@ -51,22 +51,22 @@ pub struct Run {
     stop: CancellationToken,
 }
 
-/// What became of all.
+/// The outcome of a load.
 #[derive(Clone, Debug)]
 pub struct Report {
     pub requests: usize,
-    /// When each loss was, why, and which pods it may have met.
+    /// Each loss with its time, cause and possible pods.
     pub lost: Vec<String>,
-    /// When each pod was what.
+    /// The timeline of each pod.
     pods: Vec<String>,
-    /// The answered ones.
+    /// The answered requests.
     answers: Vec<Sample>,
-    /// How many SYNs this machine sent again meanwhile.
+    /// The machine's SYN retransmissions meanwhile.
     pub repeated_syns: u64,
 }
 
 impl Load {
-    /// Sends requests until `run` says that it is enough.
+    /// Sends requests until `run` is stopped.
     pub async fn send(self, run: Run) -> Vec<Sample> {
         match self.pace {
             Pace::Clients(clients) => self.one_after_another(clients, run).await,
@@ -74,7 +74,7 @@ impl Load {
         }
     }
 
-    /// Requests that make some seconds of load.
+    /// The number of requests of some seconds of load.
     pub fn some(&self) -> usize {
         match self.pace {
             Pace::Clients(clients) => 2 * clients.max(100),
@@ -109,7 +109,7 @@ impl Load {
         sending.join_all().await
     }
 
-    /// Its time counts from when it was due.
+    /// Sends a request; its latency counts from when it was due.
     async fn request(&self, run: &Run, number: usize, due: Instant) -> Sample {
         let answer = get(run.address, &(self.path)(number), self.limit).await;
         answer.sample(due - run.started, due.elapsed())
@@ -128,12 +128,12 @@ impl Run {
         self.sent.load(Ordering::Relaxed)
     }
 
-    /// Ends it once there are enough requests.
+    /// Stops it once there are enough requests.
     pub fn stop(&self) {
         self.stop.cancel();
     }
 
-    /// The number of the next request, while there is to be one.
+    /// The number of the next request, unless the load has ended.
     fn next(&self) -> Option<usize> {
         let number = self.sent.fetch_add(1, Ordering::Relaxed);
         (number < self.minimum || !self.stop.is_cancelled()).then_some(number)
@@ -141,33 +141,37 @@ impl Run {
 }
 
 impl Report {
-    /// Of requests to pods that lived so, in times from one origin.
-    pub fn of(samples: Vec<Sample>, lives: Vec<Life>, repeated_syns: u64) -> Self {
-        let Recording { samples, lives, .. } = Recording::new(samples, lives, None);
+    /// A report of requests and pod timelines, in times from one origin.
+    pub fn of(samples: Vec<Sample>, timelines: Vec<PodTimeline>, repeated_syns: u64) -> Self {
+        let Recording { samples, timelines, .. } = Recording::new(samples, timelines, None);
         let lost = |sample: &Sample| {
             let (at, after) = (sample.due.as_secs_f64(), sample.took.as_secs_f64());
-            let mut met = ties(sample, &lives);
-            // Whose termination began first has most likely ended by now.
-            met.sort_by(|a, b| {
+            let mut possible = attributions(sample, &timelines);
+            // The pod that began to terminate first has most likely ended by then.
+            possible.sort_by(|a, b| {
                 b.after_termination_seconds.partial_cmp(&a.after_termination_seconds).unwrap()
             });
-            let met: Vec<_> = met
+            let possible: Vec<_> = possible
                 .into_iter()
                 .take(3)
-                .map(|tie| {
-                    format!("{} ({:+.2} s)", tie.pod, tie.after_termination_seconds.unwrap_or(f64::NAN))
+                .map(|attribution| {
+                    format!(
+                        "{} ({:+.2} s)",
+                        attribution.pod,
+                        attribution.after_termination_seconds.unwrap_or(f64::NAN)
+                    )
                 })
                 .collect();
-            Some(format!("at {at:.2} s, {} after {after:.2} s; terminating: {met:?}", sample.loss()?))
+            Some(format!("at {at:.2} s, {} after {after:.2} s; terminating: {possible:?}", sample.loss()?))
         };
-        let told = |life: &Life| {
-            let Life { name, ready, terminating, withdrawn, gone, .. } = life;
+        let describe = |timeline: &PodTimeline| {
+            let PodTimeline { name, ready, terminating, withdrawn, gone, .. } = timeline;
             format!(
                 "{name}: ready {ready:.2?}, terminating {terminating:.2?}, withdrawn {withdrawn:.2?}, gone {gone:.2?}"
             )
         };
         Self {
-            pods: lives.iter().map(told).collect(),
+            pods: timelines.iter().map(describe).collect(),
             requests: samples.len(),
             lost: samples.iter().filter_map(lost).collect(),
             answers: samples.into_iter().filter(Sample::is_answered).collect(),
@@ -179,7 +183,7 @@ impl Report {
         self.lost.len()
     }
 
-    /// An error in the test unless every request was answered.
+    /// Asserts that every request was answered.
     pub fn assert_none_lost(&self, what: &str) {
         let some: Vec<_> = self.lost.iter().take(10).collect();
         let (lost, requests, pods) = (self.lost(), self.requests, &self.pods);
@@ -197,20 +201,20 @@ impl Report {
         format!("mean {mean:.0}, min {least:.0}, max {most:.0}, s.d. {deviation:.0} ms")
     }
 
-    /// Milliseconds that half and 99 in 100 of the answers took at most, and the slowest.
+    /// The p50, p99 and maximum latency in milliseconds.
     pub fn quantiles(&self) -> String {
         let Latency { p50, p99, max, .. } = Latency::of(self.took().collect());
         let [p50, p99, max] = [p50, p99, max].map(|seconds| seconds * 1e3);
         format!("p50 {p50:.1}, p99 {p99:.1}, max {max:.1} ms")
     }
 
-    /// The slowest answer, from when it had its connection.
+    /// The largest latency, without connecting.
     pub fn slowest_once_connected(&self) -> Duration {
         let own = self.answers.iter().map(|answer| answer.took.saturating_sub(answer.connecting));
         own.max().unwrap_or_default()
     }
 
-    /// How many of the answered waited at least so long for their connections.
+    /// How many answered requests waited at least this long for their connections.
     pub fn waited_for_connections(&self, limit: Duration) -> u64 {
         let waited = self.answers.iter().filter(|answer| answer.connecting >= limit);
         waited.count().try_into().unwrap()
@@ -221,7 +225,7 @@ impl Report {
     }
 }
 
-/// How many SYNs this machine has sent again, as Linux counts them for the network namespace that this runs in.
+/// Linux's counter of SYN retransmissions in this network namespace.
 pub fn repeated_syns() -> u64 {
     let text = std::fs::read_to_string("/proc/self/net/netstat").unwrap();
     let mut lines = text.lines().filter(|line| line.starts_with("TcpExt:")).map(str::split_whitespace);

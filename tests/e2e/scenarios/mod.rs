@@ -1,5 +1,5 @@
-//! The applications that the project comes from, under the load and the disruption of their sources: each
-//! without adieu and with it. Shorter than there, unless `ADIEU_SCENARIOS` is `full`.
+//! Published applications with the load and the disruption of their sources, each without adieu and with it. Shorter
+//! than there, unless `ADIEU_SCENARIOS` is `full`.
 
 mod app;
 mod elegant;
@@ -13,7 +13,7 @@ mod thoughtworks;
 
 use serde_json::{Value, json};
 
-/// What a run counts with: `short` as a rule, `source` where the source's own counts are asked for.
+/// A count of a run: `short`, or the source's own with `ADIEU_SCENARIOS=full`.
 fn count<T>(short: T, source: T) -> T {
     if full() { source } else { short }
 }
@@ -22,17 +22,17 @@ fn full() -> bool {
     std::env::var("ADIEU_SCENARIOS").is_ok_and(|form| form == "full")
 }
 
-/// How many rolling updates a scenario is made of, so that no lucky one decides.
+/// The number of rolling updates of a scenario, so that it doesn't depend on a single one.
 fn updates() -> usize {
     count(1, 3)
 }
 
-/// What a row calls so many.
+/// The number of updates in words.
 fn rolling_updates(updates: usize) -> String {
     if updates == 1 { "rolling update".to_owned() } else { format!("{updates} rolling updates") }
 }
 
-/// What opts a workload in.
+/// Annotations that opt a workload in.
 fn managed() -> Value {
     json!({"adieu.dev/graceful": "true"})
 }

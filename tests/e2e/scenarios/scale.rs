@@ -26,7 +26,7 @@ async fn hundreds_of_replicas_are_replaced_without_a_lost_request() {
     let load = Load { pace: Pace::PerSecond(RATE), path: |_| "/".to_owned(), limit: Duration::from_secs(90) };
     let update = format!("{} of {replicas} replicas, {RATE} requests/s", rolling_updates(updates()));
 
-    // The last of these opts it in: the pods that go have nothing of adieu's yet.
+    // The last of these opts it in, so the terminated pods aren't injected.
     let opted_in_at_last = || async {
         app.update(updates() - 1).await;
         app.opt_in().await;

@@ -41,7 +41,7 @@ fn long(number: usize) -> String {
 #[ignore = "needs a cluster: cargo xtask test"]
 async fn long_requests_to_spring_boot_are_answered_through_a_rolling_update() {
     let scene = Scene::new().await;
-    // As many at a time, however long they take: some are always about to meet a pod that goes.
+    // A constant number of concurrent requests, so that some are always sent to a terminating pod.
     let rate = count(20, 10);
     let load =
         Load { pace: Pace::PerSecond(rate), path: count::<fn(usize) -> String>(short, long), limit: LIMIT };
@@ -64,7 +64,7 @@ async fn long_requests_to_spring_boot_are_answered_through_a_rolling_update() {
     scene.end().await;
 }
 
-/// A request that takes longer than the shutdown timeout is cut at the end of it, and the application says so.
+/// A request that takes longer than the shutdown timeout is aborted at its end, which the application logs.
 async fn is_cut(app: &App<'_>) {
     let pods: Api<Pod> = Api::namespaced(app.scene.client.clone(), &app.scene.namespace);
     let ours = ListParams::default().labels(&format!("app={}", app.name));
@@ -81,11 +81,11 @@ async fn is_cut(app: &App<'_>) {
     let Outcome::Lost(cause) = answer.outcome else {
         unreachable!("a request of 60 s was answered within a timeout of 30 s")
     };
-    // Drain and timeout, from when its pod was deleted.
+    // Drain and timeout, from the deletion of its pod.
     assert!((40..50).contains(&took.as_secs()), "it was cut after {took:?}");
     app.settled().await;
     let log = logs.join_all().await.concat();
     assert!(log.contains("still running after timeout"), "{log}");
     let found = format!("{cause} after {:.1} s, the drain and the shutdown timeout", took.as_secs_f64());
-    row("thoughtworks", "deletion of the pods, a request of 60 s", "with", 1, 1, &found);
+    row("thoughtworks", "deletion of the pods, a request of 60 s", "with", [1, 1], &found);
 }

@@ -1,4 +1,4 @@
-//! What the rollout of a policy waits for, and what it doesn't.
+//! The order of a policy's rollouts, and their limits.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -15,7 +15,7 @@ use crate::{
     support::{Scene, drain, eventually, web, within, workload},
 };
 
-/// What a person brings that has nothing to do with adieu.
+/// A user's change that is unrelated to adieu.
 fn release() -> Value {
     json!({"spec": {"template": {"metadata": {"annotations": {"release": "2"}}}}})
 }
@@ -26,14 +26,14 @@ async fn object(scene: &Scene, kind: &str, name: &str) -> Value {
 
 #[tokio::test]
 #[ignore = "needs a cluster: cargo xtask test"]
-async fn a_policy_waits_until_a_rollout_of_somebody_else_is_complete() {
+async fn a_policy_waits_until_another_rollout_of_the_workload_is_complete() {
     let scene = Scene::new().await;
     let operator = Operator::find(&scene.client).await;
     for name in ["busy", "idle"] {
         scene.create(&web(name, &json!({}))).await;
         scene.rolled_out(name).await;
     }
-    // No node takes its new pod, and the Deployment controller waits for ten minutes.
+    // Its new pod is unschedulable, and the Deployment controller waits for ten minutes.
     let selector = |nodes: Value| json!({"spec": {"template": {"spec": {"nodeSelector": nodes}}}});
     let nowhere = selector(json!({"there-is": "none"}));
     scene.patch("Deployment", "busy", &nowhere).await.unwrap();
@@ -47,11 +47,11 @@ async fn a_policy_waits_until_a_rollout_of_somebody_else_is_complete() {
     eventually("the other one to follow", || async { drain(&scene.deployment("idle").await) == Some(3) })
         .await;
     scene.rolled_out("idle").await;
-    eventually("the policy to say that one is pending", || async {
+    eventually("the policy to report that one is pending", || async {
         scene.policy("all").await["status"]["workloads"]["pending"] == 1
     })
     .await;
-    operator.lets_wait_again(&scene, &["busy"]).await;
+    operator.waits_again(&scene, &["busy"]).await;
     assert_eq!(drain(&scene.deployment("busy").await), None, "its rollout is in progress");
 
     scene.patch("Deployment", "busy", &selector(Value::Null)).await.unwrap();
@@ -63,9 +63,20 @@ async fn a_policy_waits_until_a_rollout_of_somebody_else_is_complete() {
     scene.end().await;
 }
 
+/// The uids of the pods that a rollout without progress has not replaced.
+async fn old_pods(scene: &Scene) -> BTreeSet<String> {
+    let pods: Api<Pod> = Api::namespaced(scene.client.clone(), &scene.namespace);
+    let all = pods.list(&ListParams::default()).await.unwrap().items;
+    let is_old = |pod: &Pod| {
+        let (name, app) = (pod.name_any(), &pod.labels()["app"]);
+        app == "paused" || name == "by-hand-0" || name == "partitioned-0"
+    };
+    all.into_iter().filter(is_old).map(|pod| pod.uid().unwrap()).collect()
+}
+
 #[tokio::test]
 #[ignore = "needs a cluster: cargo xtask test"]
-async fn who_makes_no_progress_by_himself_holds_up_no_other() {
+async fn a_rollout_without_progress_delays_no_other_workload() {
     let scene = Scene::new().await;
     let mut asleep = web("asleep", &json!({}));
     asleep["spec"]["replicas"] = json!(0);
@@ -83,18 +94,18 @@ async fn who_makes_no_progress_by_himself_holds_up_no_other() {
     {
         scene.settled(kind, name).await;
     }
-    // The youngest, which comes last.
+    // The newest, which is last.
     scene.create(&web("web", &json!({}))).await;
     scene.rolled_out("web").await;
 
-    // All of them stand in the middle of a rollout.
+    // Rollouts of all of them are in progress.
     let mut paused = release();
     paused["spec"]["paused"] = json!(true);
     scene.patch("Deployment", "paused", &paused).await.unwrap();
     for name in ["by-hand", "partitioned"] {
         scene.patch("StatefulSet", name, &release()).await.unwrap();
     }
-    eventually("the StatefulSets to stand where they shall", || async {
+    eventually("the StatefulSets to have updated as far as they can", || async {
         let by_hand = object(&scene, "StatefulSet", "by-hand").await["status"].take();
         let partitioned = object(&scene, "StatefulSet", "partitioned").await["status"].take();
         by_hand["updateRevision"] != by_hand["currentRevision"]
@@ -102,17 +113,7 @@ async fn who_makes_no_progress_by_himself_holds_up_no_other() {
             && (partitioned["updatedReplicas"] == 1 && partitioned["availableReplicas"] == 2)
     })
     .await;
-    let pods: Api<Pod> = Api::namespaced(scene.client.clone(), &scene.namespace);
-    let old = async || {
-        let all = pods.list(&ListParams::default()).await.unwrap().items;
-        let is_old = |pod: &Pod| {
-            let (name, app) = (pod.name_any(), &pod.labels()["app"]);
-            app == "paused" || name == "by-hand-0" || name == "partitioned-0"
-        };
-        let old = all.into_iter().filter(is_old).map(|pod| pod.uid().unwrap());
-        old.collect::<BTreeSet<_>>()
-    };
-    let before = old().await;
+    let before = old_pods(&scene).await;
     assert_eq!(before.len(), 3);
 
     let spec = json!({
@@ -130,11 +131,11 @@ async fn who_makes_no_progress_by_himself_holds_up_no_other() {
             == json!({"matched": 5, "injected": 5, "pending": 0, "unsatisfiable": 0, "rolloutFailed": 0})
     })
     .await;
-    assert_eq!(old().await, before, "nobody's pods were replaced against his will");
+    assert_eq!(old_pods(&scene).await, before, "no pod of another rollout was replaced");
     scene.end().await;
 }
 
-/// In a namespace without the label, where nothing but the mark leads the next update to the webhook.
+/// In a namespace without the label, where only the annotation makes the next update reach the webhook.
 #[tokio::test]
 #[ignore = "needs a cluster: cargo xtask test"]
 async fn a_policy_for_the_next_update_marks_and_rolls_nothing() {
@@ -143,7 +144,7 @@ async fn a_policy_for_the_next_update_marks_and_rolls_nothing() {
     let before = scene.create(&web("web", &json!({}))).await;
     scene.rolled_out("web").await;
 
-    let waited = operator.let_wait().await;
+    let waited = operator.waiting_reconciles().await;
     scene
         .create(&policy(&json!({"selector": {}, "drainSeconds": 3, "rollout": {"mode": "NextUpdate"}})))
         .await;
@@ -154,7 +155,8 @@ async fn a_policy_for_the_next_update_marks_and_rolls_nothing() {
         .await;
     };
     counts(json!({"matched": 1, "injected": 0, "pending": 1, "unsatisfiable": 0, "rolloutFailed": 0})).await;
-    eventually("the controller to let it wait", || async { operator.let_wait().await > waited }).await;
+    eventually("the controller to let it wait", || async { operator.waiting_reconciles().await > waited })
+        .await;
     let marked = async |marked: bool| {
         eventually("the mark", || async {
             let metadata = scene.deployment("web").await["metadata"].take();
@@ -201,7 +203,7 @@ async fn slow_rollouts_of_a_namespace_leave_slots_to_others() {
     other.rolled_out("web").await;
     let many = json!({"selector": {}, "drainSeconds": 1, "rollout": {"maxConcurrent": 1000}});
     tenant.create(&policy(&many)).await;
-    // Their pods count as available only after minReadySeconds, and a workload that isn't complete is waited for.
+    // Their pods are available only after minReadySeconds, and an incomplete workload must not be rolled out.
     within(Duration::from_mins(4), "the tenant's rollouts to start", || async {
         let rolling = names.iter().map(|name| tenant.deployment(name));
         futures::future::join_all(rolling).await.iter().filter(|now| drain(now) == Some(1)).count() >= 3
@@ -216,16 +218,16 @@ async fn slow_rollouts_of_a_namespace_leave_slots_to_others() {
     other.end().await;
 }
 
-/// Its pods end before they are available, and come up again: Kubernetes itself never says that this failed.
+/// Its pods end before they are available, and are created again: Kubernetes itself never reports a failure.
 #[tokio::test]
 #[ignore = "needs a cluster: cargo xtask test"]
-async fn a_rollout_whose_pods_come_and_go_fails_and_is_recorded() {
+async fn a_rollout_whose_pods_never_stay_available_fails_and_is_recorded() {
     let scene = Scene::new().await;
     let mut flaps = web("flaps", &json!({}));
     flaps["spec"]["progressDeadlineSeconds"] = json!(60);
     scene.create(&flaps).await;
     scene.rolled_out("flaps").await;
-    // From here on no new pod becomes available: each is deleted after 20 s.
+    // From now on no new pod becomes available: each is deleted after 20 s.
     let flapping = json!({"spec": {"minReadySeconds": 30}});
     scene.patch("Deployment", "flaps", &flapping).await.unwrap();
     let pods: Api<Pod> = Api::namespaced(scene.client.clone(), &scene.namespace);
