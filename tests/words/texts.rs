@@ -28,13 +28,8 @@ const CODE: &[&str] = &["benches", "crates", "src", "tests", "xtask/src"];
 const EXCEPTIONS: &[&str] = &[
     "crates/core/src/api",
     "crates/core/src/plan",
-    "src/cli",
     "src/controller",
-    "src/index",
-    "src/lib.rs",
-    "src/runtime",
     "src/scheduler",
-    "src/webhook",
     "tests/generate",
     "tests/laws.rs",
     // It expects a message with such a word.
