@@ -73,6 +73,7 @@ pub struct Report {
     /// With adieu, in a labelled namespace.
     labelled: ArmReport,
     /// For objects that are not opted in: creating a Deployment, updating one, and creating a pod.
+    #[serde(rename = "strangers")]
     unmanaged: [UnmanagedReport; 3],
 }
 

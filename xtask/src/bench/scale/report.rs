@@ -80,10 +80,10 @@ impl Stage {
         json!({
             "deployments": self.deployments,
             "memoryBytes": self.injection.memory,
-            "evaluatedSeconds": self.injection.evaluated.as_secs_f64(),
+            "convergedSeconds": self.injection.evaluated.as_secs_f64(),
             "deploymentsPerSecond": self.rate(),
             "loopAsOperatorPerSecond": self.guarded.rate(),
-            "loopOfAdministratorPerSecond": self.plain.rate(),
+            "loopOfAnybodyPerSecond": self.plain.rate(),
             "requests": self.injection.requests,
         })
     }
