@@ -93,7 +93,8 @@ impl Walk<'_> {
             let of_status = matches!(&path[0], Step::Property(part) if part == "status");
             self.found.push(Boundary { name, policy, of_status, valid });
         }
-        for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+        let properties = schema["properties"].as_object().into_iter().flatten();
+        for (name, property) in properties.filter(|(name, _)| !is_excluded(schema, name)) {
             self.walk(root, property, &[path, &[Step::Property(name.clone())]].concat());
         }
         for (step, inner) in [(Step::Item, &schema["items"]), (Step::Entry, &schema["additionalProperties"])]
@@ -103,6 +104,12 @@ impl Walk<'_> {
             }
         }
     }
+}
+
+/// Whether a rule rejects every value of a field.
+fn is_excluded(schema: &Value, field: &str) -> bool {
+    let rules = schema["x-kubernetes-validations"].as_array().into_iter().flatten();
+    rules.into_iter().any(|rule| rule["rule"] == format!("!has(self.{field})"))
 }
 
 fn display(path: &[Step]) -> String {
@@ -191,6 +198,7 @@ fn fullest(schema: &Value, name: &str) -> Value {
         Some("object") => {
             let properties = schema["properties"].as_object().into_iter().flatten();
             properties
+                .filter(|(name, _)| !is_excluded(schema, name))
                 .map(|(name, property)| (name.clone(), fullest(property, name)))
                 .collect::<Map<_, _>>()
                 .into()

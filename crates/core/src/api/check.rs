@@ -330,7 +330,9 @@ fn is_integer(value: &Value) -> bool {
 /// after it (`UnstructuredToVal`).
 fn is_read_by_a_rule(field: &str, schema: &JSONSchemaProps) -> bool {
     let read = format!("self.{field}");
-    schema.x_kubernetes_validations.iter().flatten().any(|rule| rule.rule.contains(&read))
+    let is_whole = |rest: &str| !rest.starts_with(|next: char| next.is_ascii_alphanumeric());
+    let reads = |rule: &str| rule.split(&read).skip(1).any(is_whole);
+    schema.x_kubernetes_validations.iter().flatten().any(|rule| reads(&rule.rule))
 }
 
 fn over(length: usize, most: i64) -> bool {

@@ -66,6 +66,16 @@ fn a_sensible_policy_passes() {
 }
 
 #[test]
+fn only_a_cluster_policy_limits_the_rollouts_of_a_namespace() {
+    let spec = json!({"rollout": {"maxConcurrentPerNamespace": 2, "maxConcurrent": 2.0}});
+    assert_eq!(check_policy(&cluster_policy(&spec)), []);
+    let found: Vec<String> = check_policy(&policy(&spec)).iter().map(ToString::to_string).collect();
+    let message = "spec.rollout: Invalid value: maxConcurrentPerNamespace is for a ClusterGracefulPolicy: set \
+                   maxConcurrent instead";
+    assert_eq!(found, [message]);
+}
+
+#[test]
 #[allow(clippy::too_many_lines)]
 fn a_senseless_policy_is_refused_with_path_value_and_rule() {
     let probe = |probe: Value| json!({"readinessProbe": {"probe": probe}});

@@ -16,6 +16,21 @@ use super::{ClusterGracefulPolicy, GracefulPolicy, limits, numbers::MAX_SAFE_INT
 #[must_use]
 pub fn crds() -> Vec<CustomResourceDefinition> {
     let mut crds = vec![GracefulPolicy::crd(), ClusterGracefulPolicy::crd()];
+    for version in
+        crds.iter_mut().filter(|crd| crd.spec.scope == "Namespaced").flat_map(|crd| &mut crd.spec.versions)
+    {
+        let schema = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut());
+        if let Some(rollout) = schema.and_then(|schema| at(schema, &["spec", "rollout"])) {
+            rollout.x_kubernetes_validations = Some(vec![ValidationRule {
+                rule: "!has(self.maxConcurrentPerNamespace)".into(),
+                message: Some(
+                    "maxConcurrentPerNamespace is for a ClusterGracefulPolicy: set maxConcurrent instead"
+                        .into(),
+                ),
+                ..ValidationRule::default()
+            }]);
+        }
+    }
     for version in crds.iter_mut().flat_map(|crd| &mut crd.spec.versions) {
         if let Some(schema) = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut()) {
             forbid_null(schema);

@@ -352,6 +352,12 @@ pub struct Rollout {
     #[serde(default, deserialize_with = "numbers::optional", skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = limits::MAX_CONCURRENT))]
     pub max_concurrent: Option<i32>,
+    /// Only in a `ClusterGracefulPolicy`: how many workloads of one namespace may roll out at a time because of
+    /// policies, whatever the policies of the namespace allow. Of all cluster policies that match the namespace, the
+    /// lowest value counts. From 1 to 1000. Default: no limit beside the slots of the cluster.
+    #[serde(default, deserialize_with = "numbers::optional", skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = limits::MAX_CONCURRENT))]
+    pub max_concurrent_per_namespace: Option<i32>,
     /// How many rollouts may fail before no other starts, as a number or a percentage of the matched workloads
     /// (rounded up). A `ClusterGracefulPolicy` stops in the namespace of a failed rollout in any case, and everywhere
     /// once rollouts failed in this many namespaces. From 1 to 1000, or 1% to 100%. Default 1 for a `GracefulPolicy`, 3 for a
@@ -413,8 +419,9 @@ pub struct GracefulPolicyStatus {
     pub workloads: Option<WorkloadCounts>,
 
     /// The rollouts that failed, the oldest failures first, at most 50; `workloads.rolloutFailed` counts all. An entry
-    /// goes when its workload's rollout completes, the workload is deleted, its pod template changes, or the policy
-    /// asks for other values. The next leader reads them: a failed rollout is not tried again.
+    /// is removed when its workload's rollout completes with pods, the workload is deleted, its pod template changes
+    /// (a restart doesn't count), or other values of the policy are written to it. The next leader reads them: a failed
+    /// rollout is not retried.
     // Written also if it is empty: a merge patch keeps what it doesn't name.
     #[serde(default, deserialize_with = "readable")]
     #[schemars(length(max = limits::FAILED_ROLLOUTS))]

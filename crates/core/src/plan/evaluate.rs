@@ -10,7 +10,7 @@ use super::{
     inject::{Injected, inject, inject_pod, opt_out},
     pods::webhook_bypass_warning,
     record, resolve,
-    resolve::max_concurrent,
+    resolve::{max_concurrent, max_concurrent_per_namespace},
 };
 use crate::api::{
     Mode, RolloutMode,
@@ -28,6 +28,9 @@ pub struct Evaluation {
     /// The policies that ask for it: those whose change it is, and the one that opted the workload in; and how
     /// many workloads may roll out at a time because of each.
     pub asked_by: BTreeMap<Source, usize>,
+    /// How many workloads of the namespace may roll out at a time because of policies. `None`: no limit, or no
+    /// policy asks for the rollout.
+    pub namespace_limit: Option<usize>,
     /// How the workload stands.
     pub state: InjectionState,
     /// What the workload's annotation [`ACCEPTED`] shall say; `None` if it shall not be there.
@@ -173,7 +176,8 @@ pub fn evaluate(workload: &Workload<'_>, context: &NamespaceContext) -> Evaluati
         let policies = asked.by_policies.into_iter().chain(opted_in_by);
         asked_by.extend(policies.map(|policy| (policy.clone(), max_concurrent(&policy, context))));
     }
-    Evaluation { template, timing, asked_by, state, accepted, resolution, warnings }
+    let namespace_limit = if asked_by.is_empty() { None } else { max_concurrent_per_namespace(context) };
+    Evaluation { template, timing, asked_by, namespace_limit, state, accepted, resolution, warnings }
 }
 
 /// What a person should know of a workload that can't be injected as it shall be, and was injected before.

@@ -221,6 +221,16 @@ pub(super) fn max_concurrent(policy: &Source, context: &NamespaceContext) -> usi
     usize::try_from(number.unwrap_or(defaults::MAX_CONCURRENT)).unwrap_or(1)
 }
 
+/// How many workloads of the namespace may roll out at a time because of policies: the lowest value of the cluster
+/// policies that match it.
+pub(super) fn max_concurrent_per_namespace(context: &NamespaceContext) -> Option<usize> {
+    let limits = context.cluster_policies.iter().filter_map(|policy| {
+        let limit = policy.spec.policy.rollout.as_ref()?.max_concurrent_per_namespace?;
+        usize::try_from(limit).ok()
+    });
+    limits.min()
+}
+
 /// What a policy comes to where no annotation and no other policy says otherwise: its own values, those of the cluster
 /// policy that gives the defaults, or adieu's.
 #[must_use]

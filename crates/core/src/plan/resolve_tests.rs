@@ -136,6 +136,15 @@ fn when_workloads_roll_out_merges_and_how_many_is_for_each_policy() {
 }
 
 #[test]
+fn the_lowest_limit_of_the_cluster_policies_is_the_limit_of_a_namespace() {
+    let limit = |limit: i32| json!({"rollout": {"maxConcurrentPerNamespace": limit}});
+    let policies = [("a", limit(3)), ("b", limit(2)), ("c", json!({}))];
+    let policies = policies.map(|(name, spec)| cluster_policy(name, spec));
+    assert_eq!(max_concurrent_per_namespace(&around(&[], &policies)), Some(2));
+    assert_eq!(max_concurrent_per_namespace(&around(&[], &policies[2..])), None);
+}
+
+#[test]
 fn between_selecting_policies_priority_then_age_then_name_decides() {
     let all =
         |drain: i64, priority: i64| json!({"selector": {}, "drainSeconds": drain, "priority": priority});
