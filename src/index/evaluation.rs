@@ -7,14 +7,15 @@ use std::{
 
 use k8s_openapi::jiff::Timestamp;
 use kube::Resource as _;
+use serde_json::Value;
 
 use super::{
     cached::CachedWorkload,
     caches::hash_of,
     keys::{PolicyKey, PolicyKeys},
     progress::{
-        Progress, ReplicaCounts, has_replica_failure, is_updated, patience, progress, progressing,
-        replica_counts, was_complete,
+        Progress, ReplicaCounts, Suspended, has_replica_failure, is_updated, patience, progress, progressing,
+        replica_counts, suspended, was_complete,
     },
 };
 use crate::plan::{
@@ -48,6 +49,8 @@ pub struct Decision {
     pub planned: Option<u64>,
     /// The policies that need a rollout, and their limits of concurrent rollouts.
     pub asked_by: BTreeMap<PolicyKey, usize>,
+    /// How many workloads of the namespace may roll out at a time because of policies. `None`: no limit.
+    pub namespace_limit: Option<usize>,
     /// The policies that count it: those whose values it has or will have, and those that select it.
     pub counted_by: Vec<PolicyKey>,
     /// The policies that select it but are overridden by another one.
@@ -83,6 +86,28 @@ pub struct RolloutProgress {
     pub was_complete: bool,
     /// Whether all pods of a DaemonSet have the current template.
     pub is_updated: bool,
+    /// Why it rolls out no pods, if it doesn't.
+    pub suspended: Option<Suspended>,
+}
+
+/// A pod template as a hash. The annotation that `kubectl rollout restart` sets doesn't count: a restart replaces the
+/// pods by equal ones.
+#[must_use]
+pub fn template_hash(template: &Value) -> u64 {
+    const RESTARTED_AT: &str = "kubectl.kubernetes.io/restartedAt";
+    if template["metadata"]["annotations"].get(RESTARTED_AT).is_none() {
+        return hash_of(template);
+    }
+    let mut template = template.clone();
+    if let Some(metadata) = template["metadata"].as_object_mut()
+        && let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut)
+    {
+        annotations.remove(RESTARTED_AT);
+        if annotations.is_empty() {
+            metadata.remove("annotations");
+        }
+    }
+    hash_of(&template)
 }
 
 impl EvaluatedWorkload {
@@ -109,6 +134,7 @@ impl EvaluatedWorkload {
             condition: progressing(&object).map(hash_of),
             was_complete: was_complete(kind, &object),
             is_updated: is_updated(kind, &object),
+            suspended: suspended(kind, &object),
         };
         let decision = Decision::of(&workload, kept, &evaluation, namespace_context, keys)?;
         Some(Self { decision, rollout })
@@ -156,9 +182,10 @@ impl Decision {
             created: metadata.creation_timestamp.as_ref().map(|time| time.0),
             state,
             timing: evaluation.timing,
-            template: hash_of(workload.template),
-            planned: evaluation.template.as_ref().map(hash_of),
+            template: template_hash(workload.template),
+            planned: evaluation.template.as_ref().map(template_hash),
             asked_by: asked.map(|(policy, limit)| (known.get(namespace, policy), *limit)).collect(),
+            namespace_limit: evaluation.namespace_limit,
             counted_by: keys(&mut selecting.iter().chain(valued)),
             lost_by: keys(&mut resolution.conflicted.iter().filter(|_| managed)),
             rolled_out_by: keys(&mut plan::concerning(workload, evaluation).iter()),

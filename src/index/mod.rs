@@ -28,7 +28,7 @@ use std::{
 };
 
 pub use changes::{Changes, Dirty};
-pub use evaluation::{Decision, EvaluatedWorkload, RolloutProgress};
+pub use evaluation::{Decision, EvaluatedWorkload, RolloutProgress, template_hash};
 pub use keys::{PolicyKey, PolicyKeys, WorkloadKey, policy_key};
 use kube::api::ObjectMeta;
 use tokio::sync::watch;

@@ -162,6 +162,24 @@ pub(crate) fn is_not_begun(kind: Kind, object: &DynamicObject) -> bool {
     kind == Kind::StatefulSet && count("updatedReplicas") == 0 && count("readyReplicas") < replicas
 }
 
+/// Why a workload rolls out no pods. [`progress`] counts it as complete, though no pod shows that the template works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Suspended {
+    /// It is scaled to zero.
+    ScaledToZero,
+    /// It is a Deployment that is paused.
+    Paused,
+}
+
+/// Why a workload rolls out no pods, if it doesn't.
+pub(super) fn suspended(kind: Kind, object: &DynamicObject) -> Option<Suspended> {
+    let spec = &object.data["spec"];
+    if spec["replicas"] == 0 {
+        return Some(Suspended::ScaledToZero);
+    }
+    (kind == Kind::Deployment && spec["paused"] == true).then_some(Suspended::Paused)
+}
+
 /// Why pods of an older template stay until a user replaces them, if they do: [`progress`] counts that as complete.
 pub(crate) fn keeps_pods(kind: Kind, object: &DynamicObject) -> Option<&'static str> {
     let spec = &object.data["spec"];

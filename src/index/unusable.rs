@@ -107,6 +107,12 @@ impl UnusableObjects {
         self.objects().keys().any(holds)
     }
 
+    /// Whether an object can't be used.
+    #[must_use]
+    pub fn has(&self, kind: &'static str, namespace: &str, name: &str) -> bool {
+        self.objects().contains_key(&(kind, namespace.to_owned(), name.to_owned()))
+    }
+
     /// Whether one of the `PodDisruptionBudgets` of a namespace can't be used.
     #[must_use]
     pub fn has_budget_of(&self, namespace: &str) -> bool {

@@ -107,8 +107,8 @@ async fn create_deployment(client: &Client, index: usize) -> Result<()> {
     let deployment: Deployment = serde_json::from_value(json!({
         "metadata": {"name": format!("web-{index}"), "annotations": annotations},
         "spec": {
-            // Only their templates matter.
-            "replicas": 0,
+            // Only the templates matter: no pods start.
+            "paused": true,
             "selector": {"matchLabels": labels},
             "template": {
                 "metadata": {"labels": labels},
