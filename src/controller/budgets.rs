@@ -1,5 +1,5 @@
-//! A `PodDisruptionBudget` for each workload that shall have one, for as long as no other covers its pods.
-//! Two of them make every eviction of a pod fail, also where both are adieu's.
+//! Writes a `PodDisruptionBudget` for each workload whose settings ask for one, unless another selects its pods: with
+//! two, every eviction of a pod fails, also if both are adieu's.
 
 use std::collections::BTreeMap;
 
@@ -26,11 +26,11 @@ use crate::{
 /// The longest name of an object.
 const NAME_LIMIT: usize = 253;
 
-/// Makes, changes or removes the budget of `object`.
+/// Creates, changes or deletes the budget of `object`.
 ///
 /// # Errors
-/// Where the API server refuses, or can't be reached.
-pub(super) async fn keep(
+/// If the API server rejects the write, or can't be reached.
+pub(super) async fn reconcile(
     client: &Client,
     caches: &Caches,
     kind: Kind,
@@ -39,7 +39,7 @@ pub(super) async fn keep(
 ) -> Result<(), kube::Error> {
     let namespace = object.namespace().unwrap_or_default();
     if caches.unusable().has_budget_of(&namespace) {
-        // It may be for these pods, and two for the same pods let none of them be evicted.
+        // It may select these pods, and two budgets let none of them be evicted.
         return Ok(());
     }
     let budgets = caches.budgets(&namespace);
@@ -67,7 +67,7 @@ pub(super) async fn keep(
             let preconditions = Preconditions { uid: current.uid(), resource_version: None };
             let parameters = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
             match api.delete(&current.name_any(), &parameters).await {
-                // Gone, or made anew, in the meantime.
+                // It was deleted, or created again, meanwhile.
                 Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {}
                 deleted => drop(deleted?),
             }
@@ -78,8 +78,8 @@ pub(super) async fn keep(
     Ok(())
 }
 
-/// The budget that the settings ask for. Not for a DaemonSet: evictions are counted by the scale of a
-/// workload, which it doesn't have, and drains leave its pods alone.
+/// The budget of the settings. None for a DaemonSet: evictions are counted by the scale of a workload, which it doesn't
+/// have, and drains skip its pods.
 fn wanted(kind: Kind, object: &DynamicObject, evaluation: &Evaluation) -> Option<PodDisruptionBudget> {
     let settings = &evaluation.resolution.settings;
     let managed = !matches!(evaluation.state, InjectionState::Unmanaged | InjectionState::Reverted)
@@ -87,7 +87,7 @@ fn wanted(kind: Kind, object: &DynamicObject, evaluation: &Evaluation) -> Option
     let budget = settings.disruption_budget.value.as_ref().filter(|_| managed && kind != Kind::DaemonSet)?;
     let selector: LabelSelector = serde_json::from_value(object.data["spec"]["selector"].clone()).ok()?;
     let owner = OwnerReference {
-        // The workload's deletion isn't to wait for the budget's.
+        // The deletion of the workload must not wait for the budget.
         block_owner_deletion: None,
         controller: None,
         ..object.controller_owner_ref(&resource(kind))?
@@ -103,7 +103,7 @@ fn wanted(kind: Kind, object: &DynamicObject, evaluation: &Evaluation) -> Option
         spec: Some(PodDisruptionBudgetSpec {
             max_unavailable: Some(budget.max_unavailable.clone().into()),
             selector: Some(selector),
-            // A pod that isn't ready serves nobody; keeping it would block the drain of its node.
+            // A pod that isn't ready serves no requests; keeping it would block the drain of its node.
             unhealthy_pod_eviction_policy: Some("AlwaysAllow".into()),
             ..PodDisruptionBudgetSpec::default()
         }),
@@ -111,7 +111,7 @@ fn wanted(kind: Kind, object: &DynamicObject, evaluation: &Evaluation) -> Option
     })
 }
 
-/// Names of different kinds may be the same.
+/// The name of a budget: workloads of different kinds may have the same name.
 fn name(kind: Kind, workload: &str) -> String {
     let suffix = format!("-{}-adieu", kind.as_str().to_lowercase());
     let mut name = workload.to_owned();
@@ -121,8 +121,8 @@ fn name(kind: Kind, workload: &str) -> String {
 
 type Labels = BTreeMap<String, String>;
 
-/// Whether the pods of a workload are left to the budget of somebody else, or to another of adieu's: one that
-/// comes before `own`, which is there or would be, or one for whose workload's `pods` this one is not.
+/// Whether another budget covers the pods of a workload: one of another client, or one of adieu's that precedes `own`,
+/// which exists or would, or whose workload's `pods` this one doesn't select.
 fn is_covered(
     object: &DynamicObject,
     own: &PodDisruptionBudget,
@@ -134,10 +134,10 @@ fn is_covered(
     };
     let labels = pod_labels(object);
     others.iter().any(|other| {
-        // One of the same name was left by an earlier workload, and is taken over.
+        // An earlier workload left one of the same name: it is adopted.
         let is_another = other.metadata.name != own.metadata.name;
-        let gives_way = || place(other) < place(own) || pods(other).is_some_and(|pods| !covers(own, &pods));
-        covers(other, &labels) && (!is_our_budget(other) || is_another && gives_way())
+        let yields = || place(other) < place(own) || pods(other).is_some_and(|pods| !covers(own, &pods));
+        covers(other, &labels) && (!is_our_budget(other) || is_another && yields())
     })
 }
 
@@ -145,21 +145,20 @@ fn pod_labels(workload: &DynamicObject) -> Labels {
     plan::string_map(&workload.data["spec"]["template"]["metadata"]["labels"])
 }
 
-/// The labels of the pods of the workload that a budget of adieu's is for.
+/// The labels of the pods of the workload that a budget of adieu's belongs to.
 fn pods_of(caches: &Caches, namespace: &str, budget: &PodDisruptionBudget) -> Option<Labels> {
     let owner = budget.owner_references().first()?;
     let kind = Kind::from_gvk("apps", "v1", &owner.kind)?;
     caches.workloads().get(kind, namespace, &owner.name).map(|workload| pod_labels(&workload))
 }
 
-/// A budget without one is for no pods (policy/v1).
+/// The selector. A budget without one selects no pods (policy/v1).
 fn selector(budget: &PodDisruptionBudget) -> Option<&LabelSelector> {
     budget.spec.as_ref()?.selector.as_ref()
 }
 
-/// Of two budgets of adieu's, each for the other's pods, the first stays: the one with the broader selector,
-/// which may be for others as well, then the older. One that isn't there yet comes last. No two can thus give
-/// way to each other.
+/// The order of two budgets of adieu's that select each other's pods, of which the first stays: the one with the broader
+/// selector, then the older. One that doesn't exist yet comes last. So no two yield to each other.
 fn place(budget: &PodDisruptionBudget) -> (usize, bool, Option<&Time>, Option<&str>) {
     let requirements = selector(budget).map_or(0, |selector| {
         let expressions = selector.match_expressions.as_ref().map_or(0, Vec::len);
@@ -198,14 +197,14 @@ mod tests {
             "metadata": {"name": "all", "namespace": "shop"}, "spec": policy,
         }))
         .unwrap();
-        let around = NamespaceContext { policies: vec![Arc::new(policy)], ..NamespaceContext::default() };
+        let context = NamespaceContext { policies: vec![Arc::new(policy)], ..NamespaceContext::default() };
         let object = object(annotations);
-        let evaluation = plan::evaluate(&Workload::of(kind, &object), &around);
+        let evaluation = plan::evaluate(&Workload::of(kind, &object), &context);
         wanted(kind, &object, &evaluation).map(|budget| serde_json::to_value(budget).unwrap())
     }
 
     #[test]
-    fn who_is_managed_and_has_the_setting_gets_a_budget() {
+    fn a_managed_workload_with_the_setting_gets_a_budget() {
         let all = json!({"selector": {}, "kinds": ["Deployment", "StatefulSet", "DaemonSet"], "disruptionBudget": {"maxUnavailable": "25%"}});
         let budget = under(all.clone(), Kind::Deployment, json!({})).unwrap();
         assert_eq!(
@@ -275,7 +274,7 @@ mod tests {
         }
         let of_others = ours("a", Some(1), json!({"app": "shop"}));
         assert!(!is_covered(&web, &ours("b", Some(2), both), &[&of_others], same));
-        // What an earlier workload of the same name left is taken over.
+        // One that an earlier workload of the same name left is adopted.
         assert!(!is_covered(&web, &ours("b", None, app.clone()), &[&ours("b", Some(1), app)], same));
     }
 
@@ -290,7 +289,7 @@ mod tests {
         let other = labelled("b", json!({"app": "web", "tier": "front"}));
         let pods = |app: &str| Some([("app".to_owned(), app.to_owned())].into());
         assert!(is_covered(&web, &own, &[&other], |_| pods("web")));
-        assert!(!is_covered(&web, &own, &[&other], |_| None), "nobody knows whom it is for");
+        assert!(!is_covered(&web, &own, &[&other], |_| None), "its workload is unknown");
     }
 
     #[test]

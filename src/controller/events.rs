@@ -1,4 +1,4 @@
-//! Events on the workloads that the controller brought to their plan.
+//! Publishes Events about workloads and policies.
 
 use std::{
     collections::HashMap,
@@ -23,26 +23,25 @@ use crate::{
     plan::{Evaluation, Kind},
 };
 
-/// The longest note that the events API takes, in bytes.
+/// The longest note that the events API accepts, in bytes.
 const NOTE_LIMIT: usize = 1024;
 
-/// How long who ends publishes what is left.
-const LAST: Duration = Duration::from_secs(2);
+/// How long Events are published after the shutdown begins.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How many events may wait to be published, in all and of one namespace: one in which thousands of objects change
-/// all the time leaves room to others. What comes beyond that is left out.
+/// How many Events may wait, in all and of one namespace: a namespace with thousands of changes leaves room to others.
+/// Further Events are dropped.
 const WAITING: usize = 2000;
 const WAITING_OF_NAMESPACE: usize = 400;
 /// How many warnings of a workload are published.
 const WARNINGS: usize = 8;
 
-/// What is to be published. Events go out one after the other, so that workloads, which are written several at
-/// a time, come first where there are thousands.
-pub(super) struct Outbox {
+/// Publishes Events one after the other, so that they don't delay writes to workloads.
+pub(super) struct EventPublisher {
     events: mpsc::Sender<(ObjectReference, Event)>,
     waiting: Waiting,
-    /// What stays true was said already: notes as hashes, by the workloads' uids and the reason.
-    told: Mutex<HashMap<(String, &'static str), u64>>,
+    /// Hashes of the notes that were published last, by the workload's uid and the reason.
+    published: Mutex<HashMap<(String, &'static str), u64>>,
 }
 
 /// How many events of each namespace wait to be published.
@@ -50,7 +49,7 @@ pub(super) struct Outbox {
 struct Waiting(Arc<Mutex<HashMap<String, usize>>>);
 
 impl Waiting {
-    /// Whether there is room for another event on that object.
+    /// Reserves room for an Event on an object, if there is any.
     fn add(&self, object: &ObjectReference) -> bool {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let count = counts.entry(object.namespace.clone().unwrap_or_default()).or_default();
@@ -69,37 +68,36 @@ impl Waiting {
     }
 }
 
-/// An outbox, and what publishes from it: until nobody puts anything in any more, or shortly after `shutdown`.
-pub(super) fn outbox(
+/// A publisher, and the future that sends its Events until it is dropped, or shortly after `shutdown`.
+pub(super) fn publisher(
     client: Client,
     reporter: Reporter,
     shutdown: CancellationToken,
-) -> (Outbox, impl Future<Output = ()> + Send) {
+) -> (EventPublisher, impl Future<Output = ()> + Send) {
     let (sender, mut events) = mpsc::channel::<(ObjectReference, Event)>(WAITING);
     let waiting = Waiting::default();
     let counts = waiting.clone();
     let publish = async move {
         while let Some((reference, event)) = events.recv().await {
             counts.remove(&reference);
-            // One that is kept takes a later event of the same reason for a repetition, and drops its note.
+            // A recorder that is kept counts a later Event of the same reason as a repetition, and drops its note.
             let recorder = Recorder::new(client.clone(), reporter.clone());
-            // An event is a courtesy: the workload is what counts.
             if let Err(error) = recorder.publish(&event, &reference).await {
-                tracing::warn!(kind = reference.kind, name = reference.name, %error, "event not published");
+                tracing::warn!(kind = reference.kind, name = reference.name, %error, "Event not published");
             }
         }
     };
     let work = async move {
         tokio::select! {
             () = publish => {}
-            () = async { shutdown.cancelled().await; sleep(LAST).await } => {}
+            () = async { shutdown.cancelled().await; sleep(FLUSH_TIMEOUT).await } => {}
         }
     };
-    (Outbox { events: sender, waiting, told: Mutex::default() }, work)
+    (EventPublisher { events: sender, waiting, published: Mutex::default() }, work)
 }
 
-impl Outbox {
-    /// Tells what was injected or taken back, and what a person should know.
+impl EventPublisher {
+    /// Reports an injection, or that it is reverted.
     pub(super) fn injected(
         &self,
         kind: Kind,
@@ -113,10 +111,10 @@ impl Outbox {
         self.publish(kind, object, EventType::Normal, reason, note);
     }
 
-    /// Warns of what a person should know of a workload, once until it is something else.
+    /// Publishes the warnings about a workload, once until they change.
     pub(super) fn degraded(&self, kind: Kind, object: &DynamicObject, evaluation: &Evaluation) {
         let warnings = &evaluation.warnings;
-        if self.is_news(object, "Degraded", warnings) {
+        if self.should_publish(object, "Degraded", warnings) {
             let others = warnings.len().saturating_sub(WARNINGS);
             let others = (others > 0).then(|| format!("warnings that are not shown: {others}"));
             let mut notes = warnings.iter().take(WARNINGS).cloned().chain(others);
@@ -126,7 +124,7 @@ impl Outbox {
         }
     }
 
-    /// Tells what a policy in mode `Audit` would do, once until it is something else.
+    /// Reports what a policy in mode `Audit` would inject, once until it changes.
     pub(super) fn would_inject(
         &self,
         kind: Kind,
@@ -139,35 +137,35 @@ impl Outbox {
             evaluation.resolution.settings.mode.from,
             summary(template, evaluation)
         );
-        if self.is_news(object, "WouldInject", slice::from_ref(&note))
+        if self.should_publish(object, "WouldInject", slice::from_ref(&note))
             && !self.publish(kind, object, EventType::Normal, "WouldInject", note)
         {
             self.forget(object, "WouldInject");
         }
     }
 
-    /// Tells why a workload isn't brought to its plan.
+    /// Reports why a workload can't be written.
     pub(super) fn blocked(&self, kind: Kind, object: &DynamicObject, reason: String) {
         self.publish(kind, object, EventType::Warning, "Blocked", reason);
     }
 
-    /// Tells why a workload has no `PodDisruptionBudget`, once until that is something else.
-    pub(super) fn budget_refused(&self, kind: Kind, object: &DynamicObject, error: Option<&impl ToString>) {
-        let refused = error.map(ToString::to_string);
-        let is_news = self.is_news(object, "Blocked", refused.as_slice());
-        if let Some(note) = refused.filter(|_| is_news)
+    /// Reports why the `PodDisruptionBudget` of a workload can't be written, once until that changes.
+    pub(super) fn budget_rejected(&self, kind: Kind, object: &DynamicObject, error: Option<&impl ToString>) {
+        let rejected = error.map(ToString::to_string);
+        let should_publish = self.should_publish(object, "Blocked", rejected.as_slice());
+        if let Some(note) = rejected.filter(|_| should_publish)
             && !self.publish(kind, object, EventType::Warning, "Blocked", note)
         {
             self.forget(object, "Blocked");
         }
     }
 
-    /// Tells that no workload rolls out for a policy any more, because one failed.
+    /// Reports that failed rollouts stop a policy.
     pub(super) fn stalled(&self, policy: &ObjectReference, reason: String) {
         self.send(policy, EventType::Warning, "Stalled", reason);
     }
 
-    /// Warns of an object that can't be used.
+    /// Reports an object that can't be used.
     pub(super) fn unusable(&self, object: &ObjectReference, reason: &Reason) {
         let kind = Kind::from_gvk("apps", "v1", object.kind.as_deref().unwrap_or_default());
         let note = match (kind, reason) {
@@ -179,30 +177,35 @@ impl Outbox {
         self.send(object, EventType::Warning, reason.name(), note);
     }
 
-    /// Keeps nothing of workloads that are gone; by their uids.
+    /// Drops workloads that were deleted, by their uids.
     pub(super) fn retain(&self, exists: impl Fn(&str) -> bool) {
-        self.told().retain(|(uid, _), _| exists(uid));
+        self.published().retain(|(uid, _), _| exists(uid));
     }
 
-    /// Whether that wasn't told the last time.
-    pub(super) fn is_news(&self, object: &DynamicObject, reason: &'static str, notes: &[String]) -> bool {
-        let mut told = self.told();
+    /// Whether these notes differ from those that were published last.
+    pub(super) fn should_publish(
+        &self,
+        object: &DynamicObject,
+        reason: &'static str,
+        notes: &[String],
+    ) -> bool {
+        let mut published = self.published();
         let key = (object.uid().unwrap_or_default(), reason);
         if notes.is_empty() {
-            told.remove(&key);
+            published.remove(&key);
             return false;
         }
         let hash = hash_of(&notes);
-        told.insert(key, hash) != Some(hash)
+        published.insert(key, hash) != Some(hash)
     }
 
-    /// An Event that was left out is published with the next attempt.
+    /// Publishes an Event that was dropped with the next attempt.
     fn forget(&self, object: &DynamicObject, reason: &'static str) {
-        self.told().remove(&(object.uid().unwrap_or_default(), reason));
+        self.published().remove(&(object.uid().unwrap_or_default(), reason));
     }
 
-    fn told(&self) -> MutexGuard<'_, HashMap<(String, &'static str), u64>> {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    fn published(&self) -> MutexGuard<'_, HashMap<(String, &'static str), u64>> {
+        self.published.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn publish(
@@ -216,7 +219,7 @@ impl Outbox {
         self.send(&object.object_ref(&resource(kind)), type_, reason, note)
     }
 
-    /// Whether there was room for it.
+    /// Queues an Event. Whether there was room for it.
     fn send(&self, reference: &ObjectReference, type_: EventType, reason: &str, mut note: String) -> bool {
         note.truncate(note.floor_char_boundary(NOTE_LIMIT));
         let event = Event {
@@ -227,10 +230,10 @@ impl Outbox {
             secondary: None,
         };
         if !self.waiting.add(reference) {
-            tracing::debug!(kind = reference.kind, name = reference.name, "too many events: left out");
+            tracing::debug!(kind = reference.kind, name = reference.name, "too many Events: dropped");
             return false;
         }
-        // Where nobody publishes any more, this is the end.
+        // After the shutdown nothing is published.
         let is_sent = self.events.try_send((reference.clone(), event)).is_ok();
         if !is_sent {
             self.waiting.remove(reference);
@@ -239,11 +242,11 @@ impl Outbox {
     }
 }
 
-/// What is injected, in a line.
+/// A line about the injection.
 fn summary(template: &Value, evaluation: &Evaluation) -> String {
     let grace = &template["spec"]["terminationGracePeriodSeconds"];
     if template["metadata"]["annotations"].get(INJECTED).is_none() {
-        return format!("what was injected is taken back, grace period {grace} s");
+        return format!("the injection is reverted, grace period {grace} s");
     }
     let settings = &evaluation.resolution.settings;
     let [drain, shutdown] = [&settings.drain_seconds, &settings.shutdown_timeout_seconds];
@@ -270,7 +273,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_in_the_outbox_goes_out_in_its_order_before_it_ends() {
+    async fn events_are_published_in_order() {
         let sent: Arc<Mutex<Vec<Value>>> = Arc::default();
         let events = sent.clone();
         let server = service_fn(move |request: Request<Body>| {
@@ -281,13 +284,13 @@ mod tests {
                 Ok::<_, Infallible>(Response::new(Body::from(event)))
             }
         });
-        let (outbox, publishing) =
-            outbox(Client::new(server, "default"), reporter(), CancellationToken::new());
+        let (publisher, publishing) =
+            publisher(Client::new(server, "default"), reporter(), CancellationToken::new());
         let policy = ObjectReference { name: Some("all".into()), ..ObjectReference::default() };
         for note in ["first", "second"] {
-            outbox.stalled(&policy, note.into());
+            publisher.stalled(&policy, note.into());
         }
-        drop(outbox);
+        drop(publisher);
         publishing.await;
         let sent = sent.lock().unwrap();
         let notes: Vec<_> = sent.iter().map(|event| event["note"].as_str().unwrap()).collect();
@@ -297,29 +300,29 @@ mod tests {
     #[tokio::test]
     async fn one_namespace_leaves_room_for_the_events_of_others() {
         let server = service_fn(|_: Request<Body>| pending::<Result<Response<Body>, Infallible>>());
-        let (outbox, _publishing) =
-            outbox(Client::new(server, "default"), reporter(), CancellationToken::new());
+        let (publisher, _publishing) =
+            publisher(Client::new(server, "default"), reporter(), CancellationToken::new());
         let policy =
             |namespace: &str| ObjectReference { namespace: Some(namespace.into()), ..Default::default() };
         for _ in 0..2 * WAITING {
-            outbox.stalled(&policy("greedy"), "a reason".into());
+            publisher.stalled(&policy("greedy"), "a reason".into());
         }
-        assert_eq!(WAITING - outbox.events.capacity(), WAITING_OF_NAMESPACE);
-        outbox.stalled(&policy("shop"), "a reason".into());
-        assert_eq!(WAITING - outbox.events.capacity(), WAITING_OF_NAMESPACE + 1);
+        assert_eq!(WAITING - publisher.events.capacity(), WAITING_OF_NAMESPACE);
+        publisher.stalled(&policy("shop"), "a reason".into());
+        assert_eq!(WAITING - publisher.events.capacity(), WAITING_OF_NAMESPACE + 1);
         for number in 0..WAITING {
-            outbox.stalled(&policy(&number.to_string()), "a reason".into());
+            publisher.stalled(&policy(&number.to_string()), "a reason".into());
         }
-        assert_eq!(outbox.events.capacity(), 0);
-        let counts = outbox.waiting.0.lock().unwrap();
+        assert_eq!(publisher.events.capacity(), 0);
+        let counts = publisher.waiting.0.lock().unwrap();
         assert_eq!(counts.values().sum::<usize>(), WAITING);
     }
 
     #[tokio::test]
-    async fn of_a_thousand_warnings_a_few_are_published() {
+    async fn at_most_eight_of_many_warnings_are_published() {
         let server = service_fn(|_: Request<Body>| pending::<Result<Response<Body>, Infallible>>());
-        let (outbox, _publishing) =
-            outbox(Client::new(server, "default"), reporter(), CancellationToken::new());
+        let (publisher, _publishing) =
+            publisher(Client::new(server, "default"), reporter(), CancellationToken::new());
         let annotations: serde_json::Map<_, _> =
             (0..1000).map(|n| (format!("adieu.dev/{n}"), "".into())).collect();
         let containers: Vec<_> = (0..1000)
@@ -334,33 +337,44 @@ mod tests {
         let workload = crate::plan::Workload::of(Kind::Deployment, &object);
         let evaluation = crate::plan::evaluate(&workload, &crate::plan::NamespaceContext::default());
         assert!(evaluation.warnings.len() > 1000);
-        outbox.degraded(Kind::Deployment, &object, &evaluation);
-        assert_eq!(WAITING - outbox.events.capacity(), WARNINGS + 1);
+        publisher.degraded(Kind::Deployment, &object, &evaluation);
+        assert_eq!(WAITING - publisher.events.capacity(), WARNINGS + 1);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_api_server_that_does_not_answer_holds_up_nobody_who_ends() {
+    async fn an_api_server_that_does_not_answer_delays_no_shutdown() {
         let server = service_fn(|_: Request<Body>| pending::<Result<Response<Body>, Infallible>>());
         let shutdown = CancellationToken::new();
-        let (outbox, publishing) = outbox(Client::new(server, "default"), reporter(), shutdown.clone());
-        outbox.stalled(&ObjectReference::default(), "a reason".into());
+        let (publisher, publishing) = publisher(Client::new(server, "default"), reporter(), shutdown.clone());
+        publisher.stalled(&ObjectReference::default(), "a reason".into());
         shutdown.cancel();
         let ended = Instant::now();
-        timeout(2 * LAST, publishing).await.expect("an end");
-        assert_eq!(ended.elapsed(), LAST);
+        timeout(2 * FLUSH_TIMEOUT, publishing).await.expect("an end");
+        assert_eq!(ended.elapsed(), FLUSH_TIMEOUT);
     }
 
     #[tokio::test]
-    async fn what_stays_true_is_told_once() {
+    async fn unchanged_notes_are_published_once() {
         let server = service_fn(|_: Request<Body>| pending::<Result<Response<Body>, Infallible>>());
-        let (outbox, _) = outbox(Client::new(server, "default"), reporter(), CancellationToken::new());
+        let (publisher, _) = publisher(Client::new(server, "default"), reporter(), CancellationToken::new());
         let metadata = serde_json::json!({"metadata": {"name": "web", "uid": "1"}});
         let object = serde_json::from_value(metadata).unwrap();
-        let is_news = |reason, notes: &[&str]| {
-            outbox.is_news(&object, reason, &notes.iter().map(|note| (*note).into()).collect::<Vec<_>>())
+        let should_publish = |reason, notes: &[&str]| {
+            publisher.should_publish(
+                &object,
+                reason,
+                &notes.iter().map(|note| (*note).into()).collect::<Vec<_>>(),
+            )
         };
-        assert!(is_news("Degraded", &["a", "b"]) && !is_news("Degraded", &["a", "b"]));
-        assert!(is_news("WouldInject", &["a", "b"]) && !is_news("Degraded", &["a", "b"]), "of each reason");
-        assert!(is_news("Degraded", &["b"]) && !is_news("Degraded", &[]) && is_news("Degraded", &["b"]));
+        assert!(should_publish("Degraded", &["a", "b"]) && !should_publish("Degraded", &["a", "b"]));
+        assert!(
+            should_publish("WouldInject", &["a", "b"]) && !should_publish("Degraded", &["a", "b"]),
+            "of each reason"
+        );
+        assert!(
+            should_publish("Degraded", &["b"])
+                && !should_publish("Degraded", &[])
+                && should_publish("Degraded", &["b"])
+        );
     }
 }

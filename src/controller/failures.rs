@@ -1,4 +1,4 @@
-//! Failed rollouts in the status of policies: what the next leader can't see on the workloads.
+//! Failed rollouts in the status of policies. The next leader can't derive them from the workloads.
 
 use k8s_openapi::jiff::Timestamp;
 use kube::runtime::reflector::ObjectRef;
@@ -11,18 +11,21 @@ use crate::{
     scheduler::{FailedRollout, FailureLimit},
 };
 
-/// What the scheduler has to know of a policy.
+/// The settings of a policy for the scheduler.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct PolicySettings {
     pub(super) generation: Option<i64>,
     pub(super) failures: FailureLimit,
 }
 
-/// The settings of a policy, and the failed rollouts that its status records. `None` of a policy that is gone.
-pub(super) fn of_policy(caches: &Caches, policy: &PolicyKey) -> Option<(PolicySettings, Vec<Recorded>)> {
+/// The settings of a policy, and the failed rollouts that its status records. `None` if it doesn't exist.
+pub(super) fn settings_and_failures(
+    caches: &Caches,
+    policy: &PolicyKey,
+) -> Option<(PolicySettings, Vec<Recorded>)> {
     let of = |spec: &GracefulPolicySpec, status: Option<&GracefulPolicyStatus>, generation| {
-        let said = PolicySettings { generation, failures: failure_limit(spec) };
-        (said, status.map(|status| status.failed_rollouts.clone()).unwrap_or_default())
+        let settings = PolicySettings { generation, failures: failure_limit(spec) };
+        (settings, status.map(|status| status.failed_rollouts.clone()).unwrap_or_default())
     };
     match policy.source() {
         Source::Policy(name) => {
@@ -37,6 +40,16 @@ pub(super) fn of_policy(caches: &Caches, policy: &PolicyKey) -> Option<(PolicySe
     }
 }
 
+/// Whether a policy exists, and can't be used.
+pub(super) fn is_unusable(caches: &Caches, policy: &PolicyKey) -> bool {
+    let (kind, name) = match policy.source() {
+        Source::Policy(name) => ("GracefulPolicy", name),
+        Source::ClusterPolicy(name) => ("ClusterGracefulPolicy", name),
+        _ => return false,
+    };
+    caches.unusable().has(kind, policy.namespace(), name)
+}
+
 /// How many rollouts of the policy may fail.
 fn failure_limit(spec: &GracefulPolicySpec) -> FailureLimit {
     match spec.rollout.as_ref().and_then(|rollout| rollout.max_failures.as_ref()) {
@@ -49,8 +62,11 @@ fn failure_limit(spec: &GracefulPolicySpec) -> FailureLimit {
     }
 }
 
-/// What the status of a policy records of its failures: the oldest, as many as fit.
-pub(super) fn recorded(policy: &PolicyKey, failures: &[FailedRollout]) -> Vec<Recorded> {
+/// The failures as the status of a policy records them: the first that fit.
+pub(super) fn recorded<'a>(
+    policy: &PolicyKey,
+    failures: impl Iterator<Item = &'a FailedRollout>,
+) -> Vec<Recorded> {
     let record = |failure: &FailedRollout| {
         let FailedRollout { workload, uid, generation, plan, template, reason, time } = failure.clone();
         Recorded {
@@ -65,10 +81,10 @@ pub(super) fn recorded(policy: &PolicyKey, failures: &[FailedRollout]) -> Vec<Re
             failure_time: time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
         }
     };
-    failures.iter().take(limits::FAILED_ROLLOUTS).map(record).collect()
+    failures.take(limits::FAILED_ROLLOUTS).map(record).collect()
 }
 
-/// What a status recorded.
+/// The failures that a status records.
 pub(super) fn restored(policy: &PolicyKey, recorded: &[Recorded]) -> Vec<FailedRollout> {
     let restore = |record: &Recorded| {
         let Recorded { namespace, kind, name, uid, policy_generation, .. } = record.clone();
@@ -106,7 +122,7 @@ mod tests {
     use crate::{api::RolloutFailureReason, controller::keys::policy_key, plan::Kind};
 
     #[test]
-    fn what_is_recorded_is_restored() {
+    fn recorded_failures_are_restored() {
         for (policy, namespace) in [
             (policy_key("shop", &Source::Policy("all".into())), None),
             (policy_key("", &Source::ClusterPolicy("all".into())), Some("shop".to_owned())),
@@ -120,7 +136,7 @@ mod tests {
                 reason: RolloutFailureReason::ReplicaFailure,
                 time: "2026-01-02T03:04:05Z".parse().unwrap(),
             };
-            let status = recorded(&policy, &vec![failure.clone(); limits::FAILED_ROLLOUTS + 1]);
+            let status = recorded(&policy, std::iter::repeat_n(&failure, limits::FAILED_ROLLOUTS + 1));
             assert_eq!(status.len(), limits::FAILED_ROLLOUTS);
             assert_eq!(status[0].namespace, namespace);
             assert_eq!(status[0].failure_time, "2026-01-02T03:04:05Z");

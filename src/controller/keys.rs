@@ -1,4 +1,4 @@
-//! What workloads and policies are found by.
+//! The keys of workloads and policies.
 
 use kube::core::DynamicObject;
 

@@ -1,32 +1,39 @@
-//! Brings in the workloads that exist already or slipped past the webhook, and keeps the policies' status.
+//! Writes workloads that exist already or bypassed the webhook, and the status of policies.
 
-mod blocked;
+mod backoff;
 mod budgets;
-mod census;
 mod events;
 mod failures;
 mod keys;
+mod memory;
 mod policies;
 mod scheduling;
 #[cfg(test)]
 mod test_support;
-mod trees;
 mod unusable;
+mod workload_metrics;
 mod workloads;
 pub(crate) mod write;
+mod write_history;
 
 use std::{sync::Arc, time::Duration};
 
+use backoff::Backoff;
 use futures::{
     Stream, StreamExt as _,
     future::{join_all, ready},
     stream,
 };
 use keys::{Key, key};
-use kube::{Client, core::DynamicObject, runtime::events::Reporter};
+use kube::{
+    Client, ResourceExt as _,
+    core::DynamicObject,
+    runtime::{controller::Action, events::Reporter},
+};
+use memory::ReconcileMemory;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use trees::Trees;
+use write_history::WriteHistory;
 
 use crate::{
     index::{
@@ -36,55 +43,56 @@ use crate::{
     },
     plan::Kind,
     runtime::{
-        metrics::{Component, Metrics},
+        metrics::{Component, KindLabel, Metrics, ReconcileLabels, ReconcileResult},
         panics,
     },
 };
 
-/// The replica that runs the controller, and what it may do.
+/// The replica that runs the controller, and what it may write.
 #[derive(Clone, Debug)]
 pub struct Replica {
-    /// The name of its pod, for the events that are published.
+    /// The name of its pod, for Events.
     pub pod: String,
     /// How many workloads roll out at a time because of policy changes, in the whole cluster.
     pub rollouts: usize,
-    /// Whether it acts, or another replica does.
+    /// Whether it leads.
     pub is_leader: watch::Receiver<bool>,
-    /// Whether somebody wants no workload written for the time being.
+    /// Whether writes to workloads are paused.
     pub paused: watch::Receiver<bool>,
 }
 
-/// What every reconciler needs.
+/// The context of every reconciler.
 struct Context {
     client: Client,
     caches: Caches,
     metrics: Arc<Metrics>,
-    outbox: events::Outbox,
+    events: events::EventPublisher,
     index: Index,
     scheduling: scheduling::Scheduling,
-    blocked: blocked::Blocked,
-    trees: Trees,
+    backoff: Backoff,
+    history: WriteHistory,
+    memory: ReconcileMemory,
     replica: Replica,
 }
 
 impl Context {
-    /// Whether this replica acts. The others keep up with what there is, and so can take over at once.
+    /// Whether this replica leads.
     fn is_leader(&self) -> bool {
         *self.replica.is_leader.borrow()
     }
 
-    /// Whether workloads may be written: not while somebody has paused it, nor without the CRDs.
-    fn writes(&self) -> bool {
+    /// Whether workloads may be written: not while writes are paused, nor without the CRDs.
+    fn may_write(&self) -> bool {
         self.is_leader() && !*self.replica.paused.borrow() && self.caches.is_served()
     }
 
-    /// Writes, where workloads may be written at this moment; `None` where they mayn't, or it was let go because
-    /// this replica no longer leads.
+    /// Writes, if workloads may be written now. `None` if they may not, or if the write was dropped because this replica
+    /// no longer leads.
     async fn write<T>(&self, write: impl Future<Output = T>) -> Option<T> {
-        if self.writes() { self.while_leading(write).await } else { None }
+        if self.may_write() { self.while_leading(write).await } else { None }
     }
 
-    /// Does something, unless this replica leads no more before it is done.
+    /// Completes a future, unless this replica stops leading before.
     async fn while_leading<T>(&self, write: impl Future<Output = T>) -> Option<T> {
         let mut is_leader = self.replica.is_leader.clone();
         tokio::select! {
@@ -94,45 +102,65 @@ impl Context {
         }
     }
 
-    /// Runs an attempt to reconcile something.
+    /// Completes an attempt to reconcile something.
     ///
     /// # Errors
-    /// Where it panicked.
+    /// If it panicked.
     async fn guarded<T>(&self, attempt: impl Future<Output = T>) -> Result<T, kube::Error> {
         let outcome = panics::caught(Component::Reconcile, &self.metrics, attempt).await;
         outcome.map_err(|panic| kube::Error::Service(panic.into()))
     }
 
-    /// Notes why a workload can't be written. How long to wait before the next attempt.
+    /// Records why a workload can't be written. How long to wait before the next attempt.
     fn block(&self, kind: Kind, object: &DynamicObject, reason: String) -> Duration {
         let key = key(kind, object);
-        let (wait, news) = self.blocked.note(key.clone(), reason.clone());
+        let (wait, is_new) = self.backoff.block(key.clone(), reason.clone());
         self.scheduling.set_blocked(self, &key, true);
-        if news {
+        if is_new {
             self.index.touch(&key);
-            self.outbox.blocked(kind, object, reason);
+            self.events.blocked(kind, object, reason);
         }
         wait
     }
 
-    /// The workload is as it shall be, or isn't to be written for now.
+    /// Records why a workload can't be written, and retries later.
+    fn block_and_retry(
+        &self,
+        kind: Kind,
+        object: &DynamicObject,
+        reason: String,
+        result: ReconcileResult,
+    ) -> Action {
+        self.count(kind, result);
+        let (namespace, name) = (object.namespace(), object.name_any());
+        tracing::warn!(%kind, namespace, name, reason, "not written, retrying");
+        Action::requeue(self.block(kind, object, reason))
+    }
+
+    /// The workload is up to date, or is not to be written for now.
     fn unblock(&self, key: &Key) {
-        if self.blocked.clear(key) {
+        if self.backoff.unblock(key) {
             self.scheduling.set_blocked(self, key, false);
             self.index.touch(key);
         }
     }
 
-    /// An item whenever what this replica may do changes.
+    /// Counts a reconciliation.
+    fn count(&self, kind: Kind, result: ReconcileResult) {
+        let labels = ReconcileLabels { kind: KindLabel(kind.as_str()), result };
+        self.metrics.reconciles.get_or_create(&labels).inc();
+    }
+
+    /// An item whenever the permission to write changes.
     fn permissions(&self) -> impl Stream<Item = ()> + Send + use<> {
         let Replica { is_leader, paused, .. } = &self.replica;
-        let commanded = stream::select(changes(is_leader.clone()), changes(paused.clone()));
-        stream::select(commanded, self.caches.served_changes())
+        let context_with = stream::select(changes(is_leader.clone()), changes(paused.clone()));
+        stream::select(context_with, self.caches.served_changes())
     }
 }
 
-/// Runs until `shutdown`; what is being reconciled then is finished first. Writes while this replica leads
-/// and nobody has paused it. `events` are the watches of the workloads in `caches`.
+/// Runs until `shutdown`, and completes reconciliations in progress. Writes while this replica leads and writes are not
+/// paused. `events` are the watches of the workloads in `caches`.
 pub async fn run(
     client: Client,
     caches: Caches,
@@ -141,32 +169,33 @@ pub async fn run(
     replica: Replica,
     shutdown: CancellationToken,
 ) {
-    // Before the caches are filled a policy would seem to be gone.
+    // Before the caches are filled a policy would seem to be deleted.
     if !matches!(shutdown.run_until_cancelled(caches.synced()).await, Some(Ok(()))) {
         return;
     }
     let reporter =
         Reporter { controller: "adieu.dev/controller".into(), instance: Some(replica.pod.clone()) };
-    let (outbox, publishing) = events::outbox(client.clone(), reporter, shutdown.clone());
+    let (publisher, publishing) = events::publisher(client.clone(), reporter, shutdown.clone());
     let context = Arc::new(Context {
-        outbox,
+        events: publisher,
         client,
         caches,
         metrics,
         index: Index::default(),
         scheduling: scheduling::Scheduling::new(replica.rollouts),
-        blocked: blocked::Blocked::default(),
-        trees: Trees::default(),
+        backoff: Backoff::default(),
+        history: WriteHistory::default(),
+        memory: ReconcileMemory::default(),
         replica,
     });
     let workloads = Kind::ALL
         .into_iter()
         .zip(events)
         .map(|(kind, stream)| workloads::control(kind, stream, context.clone(), shutdown.clone()));
-    // A status need not be finished, and a controller that has yet to list its policies would wait for them.
+    // A status need not be completed, and a controller without listed policies would wait for them.
     let policies = policies::control(context.clone(), shutdown.clone());
     let policies = shutdown.run_until_cancelled(policies);
-    let census = census::keep(context.clone(), shutdown.clone());
+    let metrics = workload_metrics::report(context.clone(), shutdown.clone());
     let unusable = unusable::report(context.clone(), shutdown.clone());
     let index = context.index.keep(&context.caches, context.replica.is_leader.clone());
     let index = shutdown.run_until_cancelled(index);
@@ -177,11 +206,11 @@ pub async fn run(
         ready(())
     });
     let budgets = shutdown.run_until_cancelled(budgets);
-    tokio::join!(join_all(workloads), index, scheduling, budgets, policies, census, unusable, publishing);
+    tokio::join!(join_all(workloads), index, scheduling, budgets, policies, metrics, unusable, publishing);
 }
 
-/// The field selector of the workloads that are watched: not those in the namespaces that the webhook configuration
-/// leaves alone, which are what the cluster itself needs, and the operator's, which would wait for its own restart.
+/// The field selector of the watched workloads: without the namespaces that the webhook configuration excludes, which
+/// are `kube-system` and the operator's: it would wait for its own restart.
 #[must_use]
 pub fn watched(own: &str) -> String {
     let field = |namespace: &str| format!("metadata.namespace!={namespace}");
@@ -195,7 +224,7 @@ mod tests {
     use futures::{StreamExt as _, poll};
     use tokio::time::timeout;
 
-    use super::{test_support::commanded, *};
+    use super::{test_support::context_with, *};
     use crate::{
         disruption::test_support::client,
         index::{unusable::UnusableObjects, workloads::Workloads},
@@ -203,13 +232,13 @@ mod tests {
     };
 
     #[tokio::test(start_paused = true)]
-    async fn who_is_asked_to_end_before_anything_is_listed_ends_soon() {
+    async fn a_shutdown_before_anything_is_listed_is_prompt() {
         let silent = client(|_, _| None);
         let (unfilled, _follow) =
             Caches::follow(&silent, Workloads::fixed(vec![]), &UnusableObjects::default());
         for caches in [Caches::fixed(vec![], vec![], vec![]), unfilled] {
             let events = [(); 3].map(|()| stream::pending().boxed());
-            let (context, _senders) = commanded(silent.clone(), caches.clone(), 1);
+            let (context, _senders) = context_with(silent.clone(), caches.clone(), 1);
             let (replica, shutdown) = (context.replica.clone(), CancellationToken::new());
             let running = run(silent.clone(), caches, events, Arc::default(), replica, shutdown.clone());
             let mut running = Box::pin(running);
@@ -220,14 +249,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_does_not_lead_or_is_paused_or_lacks_the_crds_writes_nothing() {
+    async fn nothing_is_written_without_leading_while_paused_or_without_crds() {
         let caches = || Caches::fixed(vec![], vec![], vec![]);
         let may_write = async |caches, leading, pausing| {
-            let (context, [is_leader, paused]) = commanded(client(|_, _| None), caches, 1);
+            let (context, [is_leader, paused]) = context_with(client(|_, _| None), caches, 1);
             is_leader.send_replace(leading);
             paused.send_replace(pausing);
             let written = context.write(ready(())).await.is_some();
-            assert_eq!(written, context.writes());
+            assert_eq!(written, context.may_write());
             written
         };
         assert!(may_write(caches(), true, false).await);
@@ -237,9 +266,9 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_write_under_way_is_let_go_once_another_leads() {
+    async fn a_write_in_progress_is_dropped_once_another_replica_leads() {
         let (context, [is_leader, _paused]) =
-            commanded(client(|_, _| None), Caches::fixed(vec![], vec![], vec![]), 1);
+            context_with(client(|_, _| None), Caches::fixed(vec![], vec![], vec![]), 1);
         let mut write = Box::pin(context.write(pending::<()>()));
         assert!(poll!(&mut write).is_pending());
         is_leader.send_replace(false);
@@ -248,7 +277,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_reconciliation_that_panics_is_a_failed_attempt() {
-        let (context, _senders) = commanded(client(|_, _| None), Caches::fixed(vec![], vec![], vec![]), 1);
+        let (context, _senders) = context_with(client(|_, _| None), Caches::fixed(vec![], vec![], vec![]), 1);
         let attempt = context.guarded(async { panic!("on purpose") }).await;
         let error: kube::Error = attempt.map(|()| unreachable!()).unwrap_err();
         assert!(matches!(&error, kube::Error::Service(_)), "{error}");

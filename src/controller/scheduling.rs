@@ -1,5 +1,5 @@
-//! Drives the scheduler: tells it what the index evaluated, and requeues the workloads that may roll out and the
-//! policies whose rollouts failed.
+//! Drives the scheduler with the evaluations of the index, and requeues the workloads that may roll out and the policies
+//! whose rollouts failed.
 
 use std::{
     collections::BTreeSet,
@@ -20,17 +20,12 @@ use super::{
     keys::{Key, PolicyKey, policy_key},
 };
 use crate::{
-    index::{
-        Change, Changes,
-        cached::CachedWorkload,
-        caches::{Caches, hash_of},
-        workloads::resource,
-    },
+    index::{Change, Changes, cached::CachedWorkload, caches::Caches, template_hash, workloads::resource},
     plan::{Kind, Source},
     scheduler::{PolicyStatus, Request, RolloutMark, RolloutScheduler, Slot, Snapshot},
 };
 
-/// The scheduler, and the queues that its decisions go to. The lock is held for no longer than a decision takes.
+/// The scheduler, and the queues of its decisions. The lock is held for one event and its decisions.
 pub(super) struct Scheduling {
     scheduler: Mutex<RolloutScheduler>,
     clock: Clock,
@@ -40,7 +35,7 @@ pub(super) struct Scheduling {
     earlier: Notify,
 }
 
-/// The time of day that doesn't jump: the one when it was made, and what a monotonic clock says since.
+/// A time of day that doesn't jump: the time when it was created, advanced by a monotonic clock.
 struct Clock {
     made: Instant,
     at: Timestamp,
@@ -52,7 +47,7 @@ impl Clock {
     }
 }
 
-/// The right to write one workload. Unless it is committed or released, the outcome of the write is unknown.
+/// The permission to write one workload. Unless it is committed or released, the outcome of the write is unknown.
 pub(super) struct Reservation<'a> {
     context: &'a Context,
     slot: Slot,
@@ -81,7 +76,6 @@ impl Scheduling {
     pub(super) async fn drive(&self, context: &Context) {
         let mut is_leader = context.replica.is_leader.clone();
         loop {
-            // What there was is no longer so once this replica leads again.
             self.lock().reset();
             if is_leader.wait_for(|is_leader| *is_leader).await.is_err() {
                 return;
@@ -95,7 +89,7 @@ impl Scheduling {
         }
     }
 
-    /// Returns when the index starts anew.
+    /// Returns when the index is cleared.
     async fn lead(&self, context: &Context) {
         let mut version = context.index.version();
         while !context.index.is_complete() {
@@ -105,7 +99,7 @@ impl Scheduling {
         }
         let (term, changes) = (context.index.term(), context.index.changes());
         changes.clear();
-        self.take_over(context);
+        self.restore(context);
         while context.index.term() == term {
             let next = self.lock().next_deadline();
             let changed = tokio::select! {
@@ -114,7 +108,7 @@ impl Scheduling {
                 () = self.wait_until(next) => BTreeSet::new(),
             };
             if context.index.term() == term {
-                self.follow(context, changed);
+                self.observe_changes(context, changed);
             }
         }
     }
@@ -126,25 +120,23 @@ impl Scheduling {
         sleep(left.unsigned_abs() + Duration::from_millis(1)).await;
     }
 
-    /// Starts with what the status of policies records and what is rolling out.
-    fn take_over(&self, context: &Context) {
+    /// Starts with the recorded failures and the rollouts in progress.
+    fn restore(&self, context: &Context) {
         let policies = policies(&context.caches);
         self.with(context, |scheduler, now| {
             for policy in &policies {
                 set_policy(scheduler, context, policy, now);
-                let (_, status) = failures::of_policy(&context.caches, policy).unwrap_or_default();
-                scheduler.restore(policy, failures::restored(policy, &status));
             }
             for (key, _) in context.index.all() {
                 observe(scheduler, context, &key, now);
             }
             scheduler.activate();
         });
-        // Their status wasn't written before it was read.
+        // No status is written before the failures are restored.
         context.index.touch_policies(policies);
     }
 
-    fn follow(&self, context: &Context, changed: BTreeSet<Change>) {
+    fn observe_changes(&self, context: &Context, changed: BTreeSet<Change>) {
         self.with(context, |scheduler, now| {
             for change in &changed {
                 match change {
@@ -156,7 +148,7 @@ impl Scheduling {
         });
     }
 
-    /// Observes everything there is, for tests.
+    /// Observes everything, for tests.
     #[cfg(test)]
     pub(super) fn refresh(&self, context: &Context) {
         if !context.index.is_complete() {
@@ -165,19 +157,19 @@ impl Scheduling {
         if self.is_active() {
             let all = context.index.all().into_iter().map(|(key, _)| Change::Workload(key));
             let policies = policies(&context.caches).into_iter().map(Change::Policy);
-            self.follow(context, policies.chain(all).collect());
+            self.observe_changes(context, policies.chain(all).collect());
         } else {
-            self.take_over(context);
+            self.restore(context);
         }
     }
 
-    /// Whether everything that the previous leader left is known.
+    /// Whether the state of the previous leader is restored.
     #[cfg(test)]
     pub(super) fn is_active(&self) -> bool {
         self.lock().is_active()
     }
 
-    /// The right to write a workload now, if it has one.
+    /// Reserves a slot for writing a workload now.
     pub(super) fn reserve<'a>(
         &self,
         context: &'a Context,
@@ -188,13 +180,13 @@ impl Scheduling {
         Some(Reservation { context, slot, is_settled: false })
     }
 
-    /// Something refuses or undoes the writes of a workload, or does so no more.
+    /// Whether something rejects or reverts the writes of a workload.
     pub(super) fn set_blocked(&self, context: &Context, key: &Key, is_blocked: bool) {
         self.with(context, |scheduler, now| scheduler.set_blocked(key, is_blocked, now));
     }
 
-    /// What failed of a policy, which matches so many workloads. `None` before everything that the previous leader left
-    /// is known.
+    /// The failed rollouts of a policy, which matches this many workloads. `None` before the state of the previous leader
+    /// is restored.
     pub(super) fn status_of(
         &self,
         context: &Context,
@@ -217,7 +209,7 @@ impl Scheduling {
         self.lock().failed_rollouts()
     }
 
-    /// Lets something happen, and tells of what follows.
+    /// Applies an event, and requeues workloads and policies by the decisions.
     fn with<T>(&self, context: &Context, event: impl FnOnce(&mut RolloutScheduler, Timestamp) -> T) -> T {
         let now = self.clock.now();
         let (outcome, runnable, changed) = {
@@ -225,7 +217,7 @@ impl Scheduling {
             let before = scheduler.next_deadline();
             let outcome = event(&mut scheduler, now);
             // While writes are paused, offers would only expire.
-            let runnable = if context.writes() { scheduler.take_runnable(now) } else { BTreeSet::new() };
+            let runnable = if context.may_write() { scheduler.take_runnable(now) } else { BTreeSet::new() };
             let next = scheduler.next_deadline();
             if next.is_some_and(|next| before.is_none_or(|before| next < before)) {
                 self.earlier.notify_one();
@@ -235,7 +227,7 @@ impl Scheduling {
         for key in runnable {
             self.runnable[key.kind as usize].add(key);
         }
-        tell(context, &changed);
+        requeue_policies(context, &changed);
         outcome
     }
 
@@ -249,7 +241,7 @@ impl Reservation<'_> {
     pub(super) fn commit(mut self, written: &DynamicObject) {
         let mark = RolloutMark {
             generation: written.metadata.generation.unwrap_or(0),
-            template: hash_of(&written.data["spec"]["template"]),
+            template: template_hash(&written.data["spec"]["template"]),
         };
         self.settle(|scheduler, slot, now| scheduler.commit(slot, mark, now));
     }
@@ -274,7 +266,7 @@ impl Drop for Reservation<'_> {
     }
 }
 
-/// How a controller finds a workload.
+/// The reference of a workload in its controller.
 pub(super) fn reference(key: &Key) -> ObjectRef<CachedWorkload> {
     ObjectRef::new_with(&key.name, resource(key.kind)).within(&key.namespace)
 }
@@ -289,8 +281,15 @@ fn policies(caches: &Caches) -> Vec<PolicyKey> {
 }
 
 fn set_policy(scheduler: &mut RolloutScheduler, context: &Context, policy: &PolicyKey, now: Timestamp) {
-    match failures::of_policy(&context.caches, policy) {
-        Some((said, _)) => scheduler.set_policy(policy, said.generation, said.failures, now),
+    match failures::settings_and_failures(&context.caches, policy) {
+        Some((settings, status)) => {
+            let is_new = !scheduler.has_policy(policy);
+            scheduler.set_policy(policy, settings.generation, settings.failures, now);
+            if is_new {
+                scheduler.restore(policy, failures::restored(policy, &status), now);
+            }
+        }
+        None if failures::is_unusable(&context.caches, policy) => {}
         None => scheduler.remove_policy(policy, now),
     }
 }
@@ -300,14 +299,22 @@ fn observe(scheduler: &mut RolloutScheduler, context: &Context, key: &Key, now: 
     match evaluation.and_then(|evaluation| Snapshot::of(&evaluation)) {
         Some(snapshot) => {
             scheduler.observe(key, snapshot, now);
-            scheduler.set_blocked(key, context.blocked.is_blocked(key), now);
+            scheduler.set_blocked(key, context.backoff.is_blocked(key), now);
         }
+        // The policy that manages it may be the one that can't be decoded.
+        None if scheduler.has_failures(key) && is_unknown(context, key) => {}
         None => scheduler.remove(key),
     }
 }
 
+/// Whether the policies of a workload are unknown, because one of its namespace can't be used.
+fn is_unknown(context: &Context, Key { kind, namespace, name }: &Key) -> bool {
+    let caches = &context.caches;
+    caches.unusable().has_policy_of(namespace) && caches.workloads().contains(*kind, namespace, name)
+}
+
 /// Requeues policies whose failures changed, and those whose workloads wait for them.
-fn tell(context: &Context, policies: &BTreeSet<PolicyKey>) {
+fn requeue_policies(context: &Context, policies: &BTreeSet<PolicyKey>) {
     if policies.is_empty() {
         return;
     }
@@ -315,62 +322,10 @@ fn tell(context: &Context, policies: &BTreeSet<PolicyKey>) {
     let waiting: BTreeSet<_> =
         waiting.flat_map(|(_, evaluation)| evaluation.decision.counted_by.clone()).collect();
     context.index.touch_policies(policies.union(&waiting).cloned());
-    // Metrics count what failed.
+    // Metrics count failed rollouts.
     context.index.bump();
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::{Value, json};
-    use tokio::{task::yield_now, time::timeout};
-
-    use super::*;
-    use crate::{controller::test_support::commanded, disruption::test_support::client};
-
-    /// Two Deployments whose rollouts are complete, and a policy that changes one at a time.
-    fn caches() -> Caches {
-        let workload = |name: &str| {
-            let object: Value = json!({
-                "metadata": {"name": name, "namespace": "shop", "uid": name, "generation": 1},
-                "spec": {"replicas": 1, "template": {
-                    "metadata": {"labels": {"app": name}}, "spec": {"containers": [{"name": "app"}]},
-                }},
-                "status": {"observedGeneration": 1, "replicas": 1, "updatedReplicas": 1, "availableReplicas": 1},
-            });
-            (Kind::Deployment, serde_json::from_value(object).unwrap())
-        };
-        let policy = json!({
-            "apiVersion": "adieu.dev/v1alpha1", "kind": "GracefulPolicy",
-            "metadata": {"name": "all", "namespace": "shop", "generation": 1}, "spec": {"selector": {}},
-        });
-        let policies = vec![serde_json::from_value(policy).unwrap()];
-        Caches::fixed(policies, vec![], ["a", "b"].map(workload).into())
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_leader_requeues_runnable_workloads_and_starts_anew_when_it_leads_again() {
-        let (context, [is_leader, _paused]) = commanded(client(|_, _| None), caches(), 10);
-        let mut runnable = Box::pin(context.scheduling.runnable(Kind::Deployment));
-        let mut next = async || {
-            let next = timeout(Duration::from_mins(5), runnable.next());
-            next.await.expect("a runnable workload").unwrap().name
-        };
-        let check = async {
-            assert_eq!(next().await, "a");
-            // It reserves no slot, and nothing but the clock tells.
-            assert_eq!(next().await, "b");
-            is_leader.send_replace(false);
-            while context.scheduling.is_active() {
-                yield_now().await;
-            }
-            is_leader.send_replace(true);
-            assert_eq!(next().await, "a");
-        };
-        tokio::select! {
-            // What the context offered when it was made is offered anew before it is taken.
-            biased;
-            () = context.scheduling.drive(&context) => unreachable!(),
-            () = check => {}
-        }
-    }
-}
+#[path = "scheduling_tests.rs"]
+mod tests;

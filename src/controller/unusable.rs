@@ -1,4 +1,4 @@
-//! Events on objects that can't be used, and the status of policies among them.
+//! Reports objects that can't be used: by Events, and in the status of policies.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -27,40 +27,40 @@ use crate::{
     index::{caches::changes, unusable::Reason},
 };
 
-/// How long changes are let come together.
-const TOGETHER: Duration = Duration::from_secs(1);
+/// How long changes are collected.
+const DEBOUNCE: Duration = Duration::from_secs(1);
 
-/// Publishes an Event for each object that can't be used, once for each reason, and says so in the status of a policy,
-/// while this replica leads; until `shutdown`.
+/// Publishes an Event for each object that can't be used, once for each reason, and sets the condition `Ready` of
+/// policies, while this replica leads; until `shutdown`.
 pub(super) async fn report(context: Arc<Context>, shutdown: CancellationToken) {
     let unusable = context.caches.unusable();
     let mut changed = stream::select(changes(unusable.changed()).boxed(), context.permissions().boxed());
-    let mut told: HashMap<String, Reason> = HashMap::new();
+    let mut reported: HashMap<String, Reason> = HashMap::new();
     let report = async {
         loop {
             if context.is_leader() {
                 let all = unusable.all();
                 let uids: HashSet<_> = all.iter().filter_map(|one| one.reference.uid.as_ref()).collect();
-                told.retain(|uid, _| uids.contains(uid));
+                reported.retain(|uid, _| uids.contains(uid));
                 for one in &all {
                     let uid = one.reference.uid.clone().unwrap_or_default();
-                    if told.get(&uid) != Some(&one.reason) {
-                        context.outbox.unusable(&one.reference, &one.reason);
-                        told.insert(uid, one.reason.clone());
-                        let marking = mark(&context.client, &one.reference, &one.reason);
-                        if let Some(Err(error)) = context.while_leading(marking).await {
+                    if reported.get(&uid) != Some(&one.reason) {
+                        context.events.unusable(&one.reference, &one.reason);
+                        reported.insert(uid, one.reason.clone());
+                        let writing = set_not_ready(&context.client, &one.reference, &one.reason);
+                        if let Some(Err(error)) = context.while_leading(writing).await {
                             let ObjectReference { kind, namespace, name, .. } = &one.reference;
                             tracing::warn!(kind, namespace, name, %error, "status of an unusable policy not written");
                         }
                     }
                 }
             } else {
-                told.clear();
+                reported.clear();
             }
             if changed.next().await.is_none() {
                 return;
             }
-            sleep(TOGETHER).await;
+            sleep(DEBOUNCE).await;
         }
     };
     tokio::select! {
@@ -69,8 +69,12 @@ pub(super) async fn report(context: Arc<Context>, shutdown: CancellationToken) {
     }
 }
 
-/// Makes the status of a policy say that it isn't in use. Once it is, its other conditions are back.
-async fn mark(client: &Client, object: &ObjectReference, reason: &Reason) -> Result<(), kube::Error> {
+/// Sets the condition `Ready` of a policy to false. Its other conditions return once it can be used.
+async fn set_not_ready(
+    client: &Client,
+    object: &ObjectReference,
+    reason: &Reason,
+) -> Result<(), kube::Error> {
     let (name, namespace) = (object.name.as_deref().unwrap_or_default(), object.namespace.as_deref());
     let condition = Condition {
         type_: "Ready".into(),
@@ -83,7 +87,7 @@ async fn mark(client: &Client, object: &ObjectReference, reason: &Reason) -> Res
     let patch = Patch::Merge(json!({"status": {"conditions": [condition]}}));
     let parameters = PatchParams::default();
     let client = client.clone();
-    // Nothing is read of the answer but that the status is there: the rest can't be decoded.
+    // The rest of the answer can't be decoded.
     match (object.kind.as_deref(), namespace) {
         (Some("GracefulPolicy"), Some(namespace)) => {
             let policies: Api<PartialObjectMeta<GracefulPolicy>> = Api::namespaced(client, namespace);
@@ -110,14 +114,16 @@ mod tests {
 
     use super::*;
     use crate::{
-        controller::{events::outbox, test_support::commanded},
+        controller::{events::publisher, test_support::context_with},
         index::caches::Caches,
     };
 
-    #[tokio::test(start_paused = true)]
-    async fn an_object_that_can_not_be_used_gets_one_event_from_the_replica_that_leads() {
-        let sent: Arc<Mutex<Vec<Value>>> = Arc::default();
-        let patched: Arc<Mutex<Vec<(String, Value)>>> = Arc::default();
+    type Requests<T> = Arc<Mutex<Vec<T>>>;
+
+    /// A client of an API server that records Events, and the patches with their paths.
+    fn recording() -> (Client, Requests<Value>, Requests<(String, Value)>) {
+        let sent: Requests<Value> = Arc::default();
+        let patched: Requests<(String, Value)> = Arc::default();
         let (events, statuses) = (sent.clone(), patched.clone());
         let server = service_fn(move |request: Request<Body>| {
             let (events, statuses) = (events.clone(), statuses.clone());
@@ -133,11 +139,17 @@ mod tests {
                 Ok::<_, Infallible>(Response::new(Body::from(body)))
             }
         });
-        let client = Client::new(server, "default");
+        (Client::new(server, "default"), sent, patched)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_unusable_object_gets_one_event_from_the_leader() {
+        let (client, sent, patched) = recording();
         let reporter = Reporter { controller: "adieu".into(), instance: None };
-        let (outbox, publishing) = outbox(client.clone(), reporter, CancellationToken::new());
-        let (mut context, [is_leader, _paused]) = commanded(client, Caches::fixed(vec![], vec![], vec![]), 1);
-        context.outbox = outbox;
+        let (publisher, publishing) = publisher(client.clone(), reporter, CancellationToken::new());
+        let (mut context, [is_leader, _paused]) =
+            context_with(client, Caches::fixed(vec![], vec![], vec![]), 1);
+        context.events = publisher;
         let context = Arc::new(context);
         let unusable = context.caches.unusable().clone();
         let add = |uid: &str| {
@@ -154,17 +166,17 @@ mod tests {
         add("a");
         let count = || sent.lock().unwrap().len();
         let change = async {
-            sleep(2 * TOGETHER).await;
+            sleep(2 * DEBOUNCE).await;
             assert_eq!(count(), 0, "another replica leads");
             is_leader.send_replace(true);
             for uid in ["a", "b", "b"] {
-                sleep(2 * TOGETHER).await;
+                sleep(2 * DEBOUNCE).await;
                 add(uid);
             }
-            sleep(2 * TOGETHER).await;
+            sleep(2 * DEBOUNCE).await;
         };
         let shutdown = CancellationToken::new();
-        let limit = 30 * TOGETHER;
+        let limit = 30 * DEBOUNCE;
         let reporting = timeout(limit, report(context.clone(), shutdown));
         let _ = join!(reporting, timeout(limit, publishing), change);
         let sent = sent.lock().unwrap();

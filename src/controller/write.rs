@@ -1,4 +1,4 @@
-//! Writes to workloads: the template, or the mark of who waits for its next update, and nothing left in our name.
+//! Writes to workloads: the template, or annotations on the workload itself. No entry in managedFields is left.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ use crate::{
     },
 };
 
-/// The API server refused a write, or could not be reached.
+/// The API server rejected a write, or could not be reached.
 #[derive(Debug, thiserror::Error)]
 #[error("{kind} {namespace}/{name}: {source}")]
 pub(crate) struct Error {
@@ -33,40 +33,40 @@ impl Error {
         Self { kind, namespace: object.namespace().unwrap_or_default(), name: object.name_any(), source }
     }
 
-    /// Whether the object had changed meanwhile: its version, or so much that the patch can't be applied.
+    /// Whether the object changed meanwhile: its resourceVersion differs, or the patch can't be applied.
     pub(crate) fn is_conflict(&self) -> bool {
         let kube::Error::Api(status) = &self.source else { return false };
         let changed = status.code == 409 || status.code == 422 && status.message == INAPPLICABLE;
         changed && !is_denial(&status.message)
     }
 
-    /// Whether it may have been written all the same: nobody said that it wasn't.
+    /// Whether the outcome is unknown: the object may have been written.
     pub(super) fn is_open(&self) -> bool {
-        !matches!(&self.source, kube::Error::Api(status) if status.code < 500) && !self.is_refusal()
+        !matches!(&self.source, kube::Error::Api(status) if status.code < 500) && !self.is_rejection()
     }
 
-    /// Whether the API server, or an admission webhook or policy, would refuse it again. A webhook that must be
-    /// asked and doesn't answer is a 500.
-    pub(crate) fn is_refusal(&self) -> bool {
+    /// Whether the API server, or an admission webhook or policy, would reject it again. A required webhook that does
+    /// not answer is a 500.
+    pub(crate) fn is_rejection(&self) -> bool {
         let kube::Error::Api(status) = &self.source else { return false };
-        let unasked = status.code >= 500 && status.message.contains("webhook");
-        let refused = matches!(status.code, 400 | 403 | 422) && !self.is_conflict();
-        refused || unasked || is_denial(&status.message)
+        let is_unanswered = status.code >= 500 && status.message.contains("webhook");
+        let is_refused = matches!(status.code, 400 | 403 | 422) && !self.is_conflict();
+        is_refused || is_unanswered || is_denial(&status.message)
     }
 }
 
-/// Whether an admission webhook or policy denied the request, which they do with any code they like
+/// Whether an admission webhook or policy denied the request, for which they may use any code
 /// (`ToStatusErr` of k8s.io/apiserver keeps a webhook's own; the policies' depends on their reason).
 fn is_denial(message: &str) -> bool {
-    let says = |who, what| message.contains(who) && message.contains(what);
-    says("admission webhook", "denied the request") || says("ValidatingAdmissionPolicy", "denied request")
+    let has = |subject, verb| message.contains(subject) && message.contains(verb);
+    has("admission webhook", "denied the request") || has("ValidatingAdmissionPolicy", "denied request")
 }
 
-/// What the API server says of a JSON patch that can't be applied (`NewGenericServerResponse` for 422).
+/// The message of the API server for a JSON patch that can't be applied (`NewGenericServerResponse` for 422).
 const INAPPLICABLE: &str = "the server rejected our request due to an error in our request";
 
-/// Makes the template of `object` be `template`, if nobody changed the object since. What it waited for is there
-/// then, so the mark goes. It is to be [disowned](disown) after that.
+/// Writes the template, unless the object changed since, and removes the annotation of a workload that waited for it.
+/// To be followed by [`drop_managed_fields`].
 pub(super) async fn template(
     client: &Client,
     kind: Kind,
@@ -80,8 +80,8 @@ pub(super) async fn template(
     send(client, kind, object, Patch::Json(patch)).await
 }
 
-/// Opts `object` out and restores its template, in one write, if nobody changed the object since: what the webhook
-/// makes of the annotation, also where there is no webhook. It is to be [disowned](disown) after that.
+/// Opts `object` out and restores its template in one write, unless the object changed since: the same as the webhook
+/// does for the annotation, without the webhook. To be followed by [`drop_managed_fields`].
 pub(crate) async fn opt_out(
     client: &Client,
     kind: Kind,
@@ -92,8 +92,8 @@ pub(crate) async fn opt_out(
     send(client, kind, object, Patch::Json(patch)).await
 }
 
-/// Sets marks on the workload itself, or removes them, if nobody changed the object since.
-pub(super) async fn mark(
+/// Sets or removes annotations on the workload itself, unless the object changed since.
+pub(super) async fn set_pending(
     client: &Client,
     kind: Kind,
     object: &DynamicObject,
@@ -101,39 +101,39 @@ pub(super) async fn mark(
 ) -> Result<(), Error> {
     let metadata = json!({"resourceVersion": object.resource_version(), "annotations": marks});
     let written = send(client, kind, object, Patch::Merge(json!({"metadata": metadata}))).await?;
-    disown(client, kind, &written).await;
+    drop_managed_fields(client, kind, &written).await;
     Ok(())
 }
 
-/// Leaves nothing of what was written in our name.
-pub(crate) async fn disown(client: &Client, kind: Kind, written: &DynamicObject) {
-    let given_up = match give_up_ownership(client, kind, written).await {
-        // Its controller wrote the status in between.
-        Err(error) if error.is_conflict() => give_up_leftovers(client, kind, written).await,
+/// Removes adieu's entry from managedFields.
+pub(crate) async fn drop_managed_fields(client: &Client, kind: Kind, written: &DynamicObject) {
+    let dropped = match drop_own_fields(client, kind, written).await {
+        // The workload's controller wrote the status meanwhile.
+        Err(error) if error.is_conflict() => drop_leftover_fields(client, kind, written).await,
         result => result,
     };
-    if let Err(error) = given_up {
-        tracing::debug!(%error, "our entry in managedFields is given up once the watch brings it");
+    if let Err(error) = dropped {
+        tracing::debug!(%error, "entry in managedFields not removed, retrying once it is observed");
     }
 }
 
-/// What the webhook sets is owned by nobody, because managedFields are computed before it is called; what is
-/// written here shall be no different.
-async fn give_up_ownership(client: &Client, kind: Kind, object: &DynamicObject) -> Result<(), Error> {
+/// Fields that the webhook sets have no owner, because managedFields are computed before it is called. Neither have
+/// fields that are written here.
+async fn drop_own_fields(client: &Client, kind: Kind, object: &DynamicObject) -> Result<(), Error> {
     let Some(patch) = release_ownership(&object.metadata) else { return Ok(()) };
     send(client, kind, object, Patch::Json(patch)).await.map(drop)
 }
 
-/// Gives up an entry that an interrupted write left behind. A conflict is to be tried again: what changed
-/// may be the status, of which nobody here is told.
-pub(super) async fn give_up_leftovers(
+/// Removes an entry that an interrupted write left. To be retried after a conflict: changes of the status requeue
+/// nothing.
+pub(super) async fn drop_leftover_fields(
     client: &Client,
     kind: Kind,
     object: &DynamicObject,
 ) -> Result<(), Error> {
     let found = api(client, kind, object).get_opt(&object.name_any()).await;
     match found.map_err(|source| Error::new(kind, object, source))? {
-        Some(current) => give_up_ownership(client, kind, &current).await,
+        Some(current) => drop_own_fields(client, kind, &current).await,
         None => Ok(()),
     }
 }
@@ -168,15 +168,15 @@ mod tests {
         error(kube::Error::Api(Box::new(serde_json::from_value(status).unwrap())))
     }
 
-    /// Whether it is a conflict, and whether it is a refusal.
+    /// Whether it is a conflict, and whether it is a rejection.
     fn judged(code: u16, message: &str) -> (bool, bool) {
         let error = answer(code, message);
-        (error.is_conflict(), error.is_refusal())
+        (error.is_conflict(), error.is_rejection())
     }
 
     #[test]
-    fn where_nobody_said_that_it_was_not_written_it_may_have_been() {
-        assert!(error(kube::Error::Service("the connection broke off".into())).is_open());
+    fn without_an_answer_the_outcome_of_a_write_is_unknown() {
+        assert!(error(kube::Error::Service("the connection was closed".into())).is_open());
         assert!(answer(500, "etcdserver: request timed out").is_open());
         for (code, message) in [
             (409, "the object has been modified"),
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_patch_that_can_not_be_applied_is_a_conflict_and_no_refusal() {
+    fn a_patch_that_can_not_be_applied_is_a_conflict() {
         assert_eq!(judged(422, INAPPLICABLE), (true, false));
         assert_eq!(judged(409, "the object has been modified"), (true, false));
         assert_eq!(judged(422, "admission webhook denied the request"), (false, true));
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_denial_is_a_refusal_whatever_its_code() {
+    fn a_denial_is_a_rejection_whatever_its_code() {
         for code in [400, 401, 403, 404, 409, 413, 422, 429, 503] {
             for denial in [
                 "admission webhook \"freeze.example\" denied the request: not this week",

@@ -7,7 +7,12 @@ use std::{
 
 use k8s_openapi::jiff::Timestamp;
 
-use super::{FailedRollout, Footprint, Request, RolloutMark, Snapshot, rollout::Rollout};
+use super::{
+    FailedRollout, Request, RolloutMark, Snapshot,
+    ledger::{Demand, Footprint, Waiting},
+    rollout::Rollout,
+    time::later,
+};
 use crate::{
     api::RolloutFailureReason,
     index::{PolicyKey, WorkloadKey, progress::Progress},
@@ -15,25 +20,25 @@ use crate::{
 
 /// How long a slot is kept for a workload that doesn't reserve it.
 pub(super) const OFFER_TTL: Duration = Duration::from_secs(10);
-/// How long a slot is kept for a workload that may have been written, until the watch tells.
+/// How long a slot is kept for a workload that may have been written, until it is observed.
 pub(super) const TRIED_TTL: Duration = Duration::from_mins(1);
-/// How long a workload is offered no slot after it was not written, unless it asks before.
+/// How long a workload is offered no slot after it was not written. It may reserve one before.
 pub(super) const ASIDE: Duration = Duration::from_mins(1);
 
 /// The slot that a workload holds before its rollout does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Hold {
     None,
-    /// It may reserve it.
+    /// The workload may reserve it.
     Offered {
         until: Timestamp,
     },
-    /// It is being written.
+    /// The workload is being written.
     Reserved {
         number: u64,
         rollout: Rollout,
     },
-    /// It may have been written.
+    /// The workload may have been written.
     Tried {
         until: Timestamp,
         policies: BTreeSet<PolicyKey>,
@@ -47,48 +52,60 @@ pub(super) struct Entry {
     pub(super) hold: Hold,
     /// Its rollout, if it was started here.
     pub(super) rollout: Option<Rollout>,
-    /// A rollout that may have been started here: it is not known whether it was written.
+    /// A rollout that may have been started here: the outcome of the write is unknown.
     tried: Option<Rollout>,
-    /// The policies that its rollout failed for. They may outlast the rollout: it is not tried again.
+    /// The policies that its rollout failed for. They may outlast the rollout, which is not retried.
     pub(super) failures: BTreeMap<PolicyKey, FailedRollout>,
-    /// Something refuses or undoes its writes.
+    /// Something rejects or reverts its writes.
     is_blocked: bool,
-    /// It was not written, or reserved no slot that it was offered. It may ask by itself, and is offered none before
-    /// this time.
+    /// It was not written, or did not reserve the slot that it was offered. It is offered none before this time, but
+    /// may reserve one.
     aside_until: Option<Timestamp>,
 }
 
-/// A time after another.
-pub(super) fn later(time: Timestamp, by: Duration) -> Timestamp {
-    time.saturating_add(by).unwrap_or(Timestamp::MAX)
-}
-
 impl Entry {
-    /// A workload that wasn't known. `is_unseen`: a previous leader may have started its rollout.
+    /// A new workload. `is_unseen`: a previous leader may have started its rollout.
     pub(super) fn new(
         snapshot: Snapshot,
         restored: Vec<(PolicyKey, FailedRollout)>,
         is_unseen: bool,
         now: Timestamp,
     ) -> Self {
-        let failures: BTreeMap<_, _> = restored.into_iter().collect();
-        let is_failed_template = snapshot.progress != Progress::Complete
-            && failures.values().any(|failure| failure.is_of(&snapshot));
-        let is_rolling = snapshot.progress == Progress::Rolling && !snapshot.is_updated;
-        let policies = if is_failed_template {
-            Some(failures.keys().cloned().collect::<BTreeSet<_>>())
-        } else {
-            // The record in its template is what the policies want.
-            let is_ours = is_unseen && is_rolling && snapshot.plan.is_none();
-            is_ours.then(|| snapshot.rolled_out_by.iter().cloned().collect())
+        let mut entry = Self {
+            snapshot,
+            hold: Hold::None,
+            rollout: None,
+            tried: None,
+            failures: BTreeMap::new(),
+            is_blocked: false,
+            aside_until: None,
         };
-        let mut rollout = policies.map(|policies| Rollout::of(&snapshot, policies, now));
-        if let Some(rollout) = &mut rollout {
-            rollout.has_failed = is_failed_template;
-            rollout.plan = failures.values().find_map(|failure| failure.plan);
+        entry.restore(restored, now);
+        let snapshot = &entry.snapshot;
+        let is_rolling = snapshot.progress == Progress::Rolling && !snapshot.is_updated;
+        // The record in its template is the policies' plan.
+        if is_unseen && entry.rollout.is_none() && is_rolling && snapshot.plan.is_none() {
+            let policies: BTreeSet<_> = snapshot.rolled_out_by.iter().cloned().collect();
+            // Another policy's rollout may fix what failed.
+            let others: BTreeSet<_> =
+                policies.iter().filter(|policy| !entry.failures.contains_key(policy)).cloned().collect();
+            let policies = if others.is_empty() { policies } else { others };
+            entry.rollout = Some(Rollout::of(snapshot, policies, now));
         }
-        let hold = Hold::None;
-        Self { snapshot, hold, rollout, tried: None, failures, is_blocked: false, aside_until: None }
+        entry
+    }
+
+    /// Takes over failures that the status of policies records.
+    pub(super) fn restore(&mut self, restored: Vec<(PolicyKey, FailedRollout)>, now: Timestamp) {
+        self.failures.extend(restored);
+        let Self { snapshot, rollout, failures, .. } = self;
+        let is_failed_template = failures.values().any(|failure| failure.is_of(snapshot));
+        if rollout.is_none() && is_failed_template && !snapshot.is_proven() {
+            let mut failed = Rollout::of(snapshot, failures.keys().cloned().collect(), now);
+            failed.has_failed = true;
+            failed.plan = failures.values().find_map(|failure| failure.plan);
+            *rollout = Some(failed);
+        }
     }
 
     /// Whether the snapshot is of this workload, and not of another of that name.
@@ -97,11 +114,12 @@ impl Entry {
     }
 
     pub(super) fn set_snapshot(&mut self, snapshot: Snapshot) {
-        let Snapshot { generation, plan, asked_by, .. } = &self.snapshot;
-        let is_same =
-            (generation, plan, asked_by) == (&snapshot.generation, &snapshot.plan, &snapshot.asked_by);
+        let is_same = self.snapshot.generation == snapshot.generation
+            && self.snapshot.plan == snapshot.plan
+            && self.snapshot.asked_by == snapshot.asked_by
+            && self.snapshot.namespace_limit == snapshot.namespace_limit;
         if !is_same {
-            // A writer that came with what it is now was turned away.
+            // A writer that had the new version was denied a slot.
             self.withdraw();
         }
         self.snapshot = snapshot;
@@ -119,11 +137,20 @@ impl Entry {
         self.is_blocked || self.aside_until.is_some()
     }
 
+    /// Whether it holds a slot though its rollout is over, and may use it again.
+    pub(super) fn keeps_slot(&self) -> bool {
+        let Self { snapshot, rollout, .. } = self;
+        rollout.as_ref().is_some_and(|rollout| {
+            let is_over = !rollout.has_failed && !rollout.is_ahead_of(snapshot) && rollout.is_over(snapshot);
+            is_over && snapshot.asked_by.keys().all(|policy| rollout.policies.contains(policy))
+        })
+    }
+
     pub(super) fn offer(&mut self, now: Timestamp) {
         self.hold = Hold::Offered { until: later(now, OFFER_TTL) };
     }
 
-    /// Takes an offer back.
+    /// Withdraws an offer.
     pub(super) fn withdraw(&mut self) {
         if matches!(self.hold, Hold::Offered { .. }) {
             self.hold = Hold::None;
@@ -140,7 +167,9 @@ impl Entry {
         if let Hold::Reserved { rollout, .. } = std::mem::replace(&mut self.hold, Hold::None) {
             self.rollout = Some(rollout.written(mark, now));
             self.tried = None;
-            self.failures.clear();
+        }
+        if let Some(rollout) = &self.rollout {
+            self.failures.retain(|policy, _| !rollout.policies.contains(policy));
         }
     }
 
@@ -149,7 +178,7 @@ impl Entry {
         self.aside_until = Some(later(now, ASIDE));
     }
 
-    /// It asked in vain, and waits for an offer.
+    /// It was denied a slot, and waits for an offer.
     pub(super) fn queue(&mut self) {
         self.aside_until = None;
     }
@@ -180,15 +209,15 @@ impl Entry {
         }
     }
 
-    /// Judges what became of its rollout and of what failed. `generation_of`: that of a policy, if it is known.
-    pub(super) fn judge(
+    /// Updates its rollout and its failures. `generation_of`: the generation of a policy, if it is known.
+    pub(super) fn update(
         &mut self,
         key: &WorkloadKey,
         now: Timestamp,
         generation_of: impl Fn(&PolicyKey) -> Option<i64>,
     ) {
-        self.judge_tried(now);
-        if let Some((rollout, reason)) = self.judge_rollout(now) {
+        self.update_tried(now);
+        if let Some((rollout, reason)) = self.update_rollout(now) {
             let failure = |generation| FailedRollout {
                 workload: key.clone(),
                 uid: self.snapshot.uid.clone(),
@@ -203,26 +232,26 @@ impl Entry {
             self.failures.extend(failures.collect::<Vec<_>>());
         }
         let Self { snapshot, rollout, failures, .. } = self;
-        let is_on_failed = rollout.as_ref().is_some_and(|rollout| rollout.has_failed);
-        let is_ahead = rollout.as_ref().is_some_and(|rollout| rollout.is_ahead_of(snapshot));
-        failures.retain(|policy, failure| {
-            let asks = !is_ahead && snapshot.plan.is_some() && snapshot.asked_by.contains_key(policy);
-            if is_on_failed {
-                // A policy that asks for another template may fix what it broke.
-                return !asks;
+        failures.retain(|policy, failure| match rollout {
+            Some(rollout) if rollout.has_failed => true,
+            // Another policy's rollout may fix it.
+            Some(rollout) if !rollout.policies.contains(policy) => true,
+            _ => {
+                let is_ahead = rollout.as_ref().is_some_and(|rollout| rollout.is_ahead_of(snapshot));
+                let asks = !is_ahead && snapshot.plan.is_some() && snapshot.asked_by.contains_key(policy);
+                let is_wanted = asks && failure.is_wanted_again(snapshot, generation_of(policy));
+                // Another version of adieu may have computed another hash.
+                failure.plan = failure.plan.or(snapshot.plan);
+                is_wanted
             }
-            // Of another version of adieu the hash may differ.
-            let is_wanted = asks && failure.is_wanted_again(snapshot, generation_of(policy));
-            failure.plan = failure.plan.or(snapshot.plan);
-            is_wanted
         });
         if !self.may_start() {
             self.withdraw();
         }
     }
 
-    /// Takes a workload that may have been written for one that was, once the watch says so.
-    fn judge_tried(&mut self, now: Timestamp) {
+    /// Decides whether a workload that may have been written was, once it is observed.
+    fn update_tried(&mut self, now: Timestamp) {
         let Snapshot { generation, template, plan, .. } = self.snapshot;
         let is_past = |rollout: &mut Rollout| rollout.mark.generation < generation;
         if matches!(self.hold, Hold::Reserved { .. }) {
@@ -236,14 +265,18 @@ impl Entry {
         }
     }
 
-    /// Judges the rollout. Why it failed, if it did so just now.
-    fn judge_rollout(&mut self, now: Timestamp) -> Option<(Rollout, RolloutFailureReason)> {
+    /// Updates the rollout. The reason of its failure, if it failed just now.
+    fn update_rollout(&mut self, now: Timestamp) -> Option<(Rollout, RolloutFailureReason)> {
         let snapshot = &self.snapshot;
         let rollout = self.rollout.as_mut()?;
         if !rollout.is_ahead_of(snapshot) {
             let is_replaced = rollout.mark.template != snapshot.template;
-            if is_replaced || snapshot.progress == Progress::Complete || rollout.was_complete(snapshot) {
+            let is_over = rollout.is_over(snapshot);
+            if is_replaced || is_over && now >= rollout.kept_until() {
                 self.rollout = None;
+                return None;
+            }
+            if is_over {
                 return None;
             }
             rollout.observe(snapshot, now);
@@ -256,17 +289,28 @@ impl Entry {
         Some((rollout.clone(), reason))
     }
 
-    /// Whether it may be written: it waits for that, is in the middle of no rollout but one that failed here, and would
-    /// not roll out what failed before.
+    /// Whether a policy asks for another template in place of the one that failed. Its failure stays recorded until
+    /// that is written, but no longer counts.
+    pub(super) fn is_superseded(&self, policy: &PolicyKey) -> bool {
+        let Self { snapshot, rollout, .. } = self;
+        let is_failed =
+            rollout.as_ref().is_some_and(|rollout| rollout.has_failed && !rollout.is_ahead_of(snapshot));
+        is_failed && snapshot.plan.is_some() && snapshot.asked_by.contains_key(policy)
+    }
+
+    /// Whether it may be written: it is queued, no rollout is in progress except one that failed here, and its plan is
+    /// not what failed before.
     fn may_start(&self) -> bool {
         let Self { snapshot, rollout, failures, .. } = self;
         let is_ahead = rollout.as_ref().is_some_and(|rollout| rollout.is_ahead_of(snapshot));
         let has_failed = rollout.as_ref().is_some_and(|rollout| rollout.has_failed);
         let is_free = !is_ahead && (has_failed || snapshot.progress == Progress::Complete);
-        snapshot.is_queued && is_free && !failures.keys().any(|policy| snapshot.asked_by.contains_key(policy))
+        let stops =
+            |policy: &PolicyKey| snapshot.asked_by.contains_key(policy) && !self.is_superseded(policy);
+        snapshot.is_queued && is_free && !failures.keys().any(stops)
     }
 
-    /// Whether there is nothing more to see.
+    /// Whether it can be dropped: it waits for nothing, and nothing failed.
     pub(super) fn is_done(&self) -> bool {
         self.snapshot.is_settled()
             && self.hold == Hold::None
@@ -288,10 +332,18 @@ impl Entry {
         };
         let of_rollout = of_rollout.map(|rollout| rollout.deadline(&self.snapshot));
         let waits = slot.is_none() && !self.waits_aside() && self.may_start();
+        let (superseded, failed) =
+            self.failures.keys().cloned().partition(|policy| self.is_superseded(policy));
+        let waiting = || Waiting {
+            demand: Demand::of(&self.snapshot),
+            is_without_replicas: self.snapshot.is_without_replicas(),
+            created: self.snapshot.created,
+        };
         Footprint {
             is_offered: matches!(self.hold, Hold::Offered { .. }),
-            failed: self.failures.keys().cloned().collect(),
-            waits: waits.then(|| (self.snapshot.created, self.snapshot.asked_by.clone())),
+            failed,
+            superseded,
+            waits: waits.then(waiting),
             deadline: [of_hold, of_rollout, self.aside_until].into_iter().flatten().min(),
             slot,
         }

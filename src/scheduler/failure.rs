@@ -1,11 +1,11 @@
-//! What failed, and how many may.
+//! Failed rollouts, and how many may fail.
 
 use k8s_openapi::jiff::Timestamp;
 
 use super::Snapshot;
 use crate::{api::RolloutFailureReason, index::WorkloadKey};
 
-/// A rollout for a policy that failed.
+/// A failed rollout of a policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FailedRollout {
     /// The workload.
@@ -16,7 +16,7 @@ pub struct FailedRollout {
     pub generation: Option<i64>,
     /// The template that was written, as a hash. `None` if it is not known, or another version computed it.
     pub plan: Option<u64>,
-    /// The template that the API server made of it, as a hash. `None` as for `plan`.
+    /// The template that the API server stored, as a hash. `None` as for `plan`.
     pub template: Option<u64>,
     /// Why it failed.
     pub reason: RolloutFailureReason,
@@ -31,7 +31,7 @@ impl FailedRollout {
         self.template.map_or(snapshot.plan.is_none(), |template| template == snapshot.template)
     }
 
-    /// Whether the workload would roll out what failed, after it was undone.
+    /// Whether the workload would roll out the failed template again, after it was reverted.
     pub(super) fn is_wanted_again(&self, snapshot: &Snapshot, generation: Option<i64>) -> bool {
         let is_same_plan = self.plan.is_none_or(|plan| snapshot.plan == Some(plan));
         snapshot.is_queued && is_same_plan && self.generation == generation
@@ -41,17 +41,17 @@ impl FailedRollout {
 /// How many rollouts of a policy may fail before no other starts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum FailureLimit {
-    /// As many as adieu's defaults say for the kind of policy.
+    /// adieu's default for the kind of policy.
     #[default]
     Default,
-    /// So many.
+    /// This many.
     Count(usize),
-    /// So many percent of the workloads that the policy matches, rounded up, and at least one.
+    /// This percentage of the workloads that the policy matches, rounded up, and at least one.
     Percent(usize),
 }
 
 impl FailureLimit {
-    /// The number, for a policy that matches so many workloads.
+    /// The number, for a policy that matches `matched` workloads.
     pub(super) fn number(self, matched: usize, default: usize) -> usize {
         match self {
             Self::Default => default,
@@ -61,13 +61,16 @@ impl FailureLimit {
     }
 }
 
-/// What failed of a policy.
+/// The failed rollouts of a policy.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PolicyStatus {
     /// The rollouts that failed, the oldest failures first.
     pub failures: Vec<FailedRollout>,
+    /// The failed rollouts in whose place the policy asks for another template by now, the oldest failures first.
+    /// They don't count towards the limit.
+    pub superseded: Vec<FailedRollout>,
     /// How many may fail before no other starts.
     pub limit: usize,
-    /// Whether so many failed that none starts in any namespace.
+    /// Whether as many failed, so that none starts in any namespace.
     pub is_stopped: bool,
 }

@@ -1,16 +1,19 @@
-//! What all workloads hold, wait for and failed at, kept in step with the entries.
+//! The slots that workloads hold, the queues that they wait in and their failures, kept in step with the entries.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use k8s_openapi::jiff::Timestamp;
 
-use super::{FailureLimit, Footprint};
+use super::{FailureLimit, Snapshot};
 use crate::{
     api::{WorkloadKind as Kind, defaults},
     index::{PolicyKey, WorkloadKey},
 };
 
-/// What a policy says, beside how many rollouts it has at a time.
+/// From this many slots on, the reserved ones are also kept from policies that hold some.
+const SLOTS_FOR_POLICIES: usize = 4;
+
+/// The settings of a policy, beside how many rollouts it has at a time.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct PolicyLimits {
     pub(super) generation: Option<i64>,
@@ -30,21 +33,69 @@ impl PolicyLimits {
 
 type Limits = BTreeMap<PolicyKey, PolicyLimits>;
 
-/// The policies that ask for a workload, and how many rollouts each has at a time.
-type AskedBy = BTreeMap<PolicyKey, usize>;
+/// The limits of a rollout.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Demand {
+    /// The policies that ask for it, and how many rollouts each has at a time.
+    asked_by: BTreeMap<PolicyKey, usize>,
+    /// How many workloads of the namespace may roll out at a time.
+    namespace_limit: Option<usize>,
+}
 
-/// The workloads of a namespace that wait for the same policies, the oldest first.
-type Queue = BTreeSet<(Option<Timestamp>, WorkloadKey)>;
+impl Demand {
+    pub(super) fn of(snapshot: &Snapshot) -> Self {
+        Self { asked_by: snapshot.asked_by.clone(), namespace_limit: snapshot.namespace_limit }
+    }
+}
+
+/// A workload that waits for a slot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Waiting {
+    pub(super) demand: Demand,
+    /// Whether it is scaled to zero: such workloads come last.
+    pub(super) is_without_replicas: bool,
+    pub(super) created: Option<Timestamp>,
+}
+
+impl Waiting {
+    fn place(&self, key: &WorkloadKey) -> Place {
+        (self.is_without_replicas, self.created, key.clone())
+    }
+}
+
+/// What an entry counts for.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Footprint {
+    /// The policies that its slot is for, if it holds one.
+    pub(super) slot: Option<BTreeSet<PolicyKey>>,
+    /// Whether that slot is offered, and not reserved yet.
+    pub(super) is_offered: bool,
+    /// The policies that its rollout failed for.
+    pub(super) failed: BTreeSet<PolicyKey>,
+    /// The policies that its rollout failed for, and that ask for another template by now.
+    pub(super) superseded: BTreeSet<PolicyKey>,
+    /// Its place in a queue, if it waits for a slot.
+    pub(super) waits: Option<Waiting>,
+    /// When it has to be updated again.
+    pub(super) deadline: Option<Timestamp>,
+}
+
+/// The order in a queue: the oldest first.
+type Place = (bool, Option<Timestamp>, WorkloadKey);
+
+/// The workloads of a namespace that have the same limits.
+type Queues = BTreeMap<(String, Demand), BTreeSet<Place>>;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Ledger {
     slots: usize,
     held: usize,
     /// The slots that are held, by namespace and by policy.
-    held_in: HashMap<String, usize>,
+    held_in: BTreeMap<String, usize>,
     held_for: BTreeMap<PolicyKey, usize>,
     failed: BTreeMap<PolicyKey, BTreeSet<WorkloadKey>>,
-    queues: BTreeMap<(String, AskedBy), Queue>,
+    superseded: BTreeMap<PolicyKey, BTreeSet<WorkloadKey>>,
+    queues: Queues,
     deadlines: BTreeSet<(Timestamp, WorkloadKey)>,
 }
 
@@ -53,9 +104,10 @@ impl Ledger {
         Self {
             slots,
             held: 0,
-            held_in: HashMap::new(),
+            held_in: BTreeMap::new(),
             held_for: BTreeMap::new(),
             failed: BTreeMap::new(),
+            superseded: BTreeMap::new(),
             queues: BTreeMap::new(),
             deadlines: BTreeSet::new(),
         }
@@ -76,9 +128,12 @@ impl Ledger {
         for policy in &footprint.failed {
             self.failed.entry(policy.clone()).or_default().insert(key.clone());
         }
-        if let Some((created, asked_by)) = &footprint.waits {
-            let queue = self.queues.entry((key.namespace.clone(), asked_by.clone())).or_default();
-            queue.insert((*created, key.clone()));
+        for policy in &footprint.superseded {
+            self.superseded.entry(policy.clone()).or_default().insert(key.clone());
+        }
+        if let Some(waiting) = &footprint.waits {
+            let queue = self.queues.entry((key.namespace.clone(), waiting.demand.clone())).or_default();
+            queue.insert(waiting.place(key));
         }
         if let Some(deadline) = footprint.deadline {
             self.deadlines.insert((deadline, key.clone()));
@@ -88,37 +143,20 @@ impl Ledger {
     pub(super) fn remove(&mut self, key: &WorkloadKey, footprint: &Footprint) {
         if let Some(policies) = &footprint.slot {
             self.held -= 1;
-            if let Some(held) = self.held_in.get_mut(&key.namespace) {
-                *held -= 1;
-                if *held == 0 {
-                    self.held_in.remove(&key.namespace);
-                }
-            }
+            decrement(&mut self.held_in, &key.namespace);
             for policy in policies {
-                if let Some(held) = self.held_for.get_mut(policy) {
-                    *held -= 1;
-                    if *held == 0 {
-                        self.held_for.remove(policy);
-                    }
-                }
+                decrement(&mut self.held_for, policy);
             }
         }
         for policy in &footprint.failed {
-            if let Some(failed) = self.failed.get_mut(policy) {
-                failed.remove(key);
-                if failed.is_empty() {
-                    self.failed.remove(policy);
-                }
-            }
+            remove_from(&mut self.failed, policy, key);
         }
-        if let Some((created, asked_by)) = &footprint.waits {
-            let queue = (key.namespace.clone(), asked_by.clone());
-            if let Some(waiting) = self.queues.get_mut(&queue) {
-                waiting.remove(&(*created, key.clone()));
-                if waiting.is_empty() {
-                    self.queues.remove(&queue);
-                }
-            }
+        for policy in &footprint.superseded {
+            remove_from(&mut self.superseded, policy, key);
+        }
+        if let Some(waiting) = &footprint.waits {
+            let queue = (key.namespace.clone(), waiting.demand.clone());
+            remove_from(&mut self.queues, &queue, &waiting.place(key));
         }
         if let Some(deadline) = footprint.deadline {
             self.deadlines.remove(&(deadline, key.clone()));
@@ -130,32 +168,35 @@ impl Ledger {
         if self.held >= self.slots {
             return None;
         }
-        let queues = self
-            .queues
-            .iter()
-            .filter(|((namespace, asked_by), _)| self.has_room(namespace, asked_by, limits));
-        let first = queues.filter_map(|((namespace, asked_by), queue)| {
+        let queues =
+            self.queues.iter().filter(|((namespace, demand), _)| self.has_room(namespace, demand, limits));
+        let first = queues.filter_map(|((namespace, demand), queue)| {
             let first = queue.first()?;
             let last = last_offers.get(namespace).copied().unwrap_or_default();
-            Some((self.held_in(namespace), self.held_for_any(asked_by), last, first))
+            Some((self.held_in(namespace), self.held_for_any(demand), last, first))
         });
-        first.min().map(|(.., (_, key))| key.clone())
+        first.min().map(|(.., (.., key))| key.clone())
     }
 
-    /// Whether there is a slot for a workload in `namespace`, of the cluster's and for each policy that asks for it.
-    pub(super) fn has_room(&self, namespace: &str, asked_by: &AskedBy, limits: &Limits) -> bool {
+    /// Whether the cluster, the namespace and each policy that asks for it have a slot for a workload in `namespace`.
+    pub(super) fn has_room(&self, namespace: &str, demand: &Demand, limits: &Limits) -> bool {
         let free = self.slots.saturating_sub(self.held);
-        let holds_none = || self.held_in(namespace) == 0 && self.held_for_any(asked_by) == 0;
-        let has_slot = free > self.reserve() || free > 0 && holds_none();
+        let may_use_reserved = || {
+            let is_policy_free = self.slots < SLOTS_FOR_POLICIES || self.held_for_any(demand) == 0;
+            self.held_in(namespace) == 0 && is_policy_free
+        };
+        let has_slot = free > self.reserved() || free > 0 && may_use_reserved();
+        let is_below_limit = demand.namespace_limit.is_none_or(|limit| self.held_in(namespace) < limit);
         has_slot
-            && asked_by.iter().all(|(policy, most)| {
+            && is_below_limit
+            && demand.asked_by.iter().all(|(policy, most)| {
                 let of_policy = limits.get(policy).copied().unwrap_or_default();
                 self.held_for(policy) < *most && !self.is_stopped(policy, namespace, of_policy)
             })
     }
 
     /// How many of the free slots are for namespaces and policies that hold none.
-    fn reserve(&self) -> usize {
+    fn reserved(&self) -> usize {
         if self.slots < 2 { 0 } else { (self.slots / 4).max(1) }
     }
 
@@ -167,9 +208,9 @@ impl Ledger {
         self.held_for.get(policy).copied().unwrap_or_default()
     }
 
-    /// The most slots that one of these policies holds.
-    fn held_for_any(&self, asked_by: &AskedBy) -> usize {
-        asked_by.keys().map(|policy| self.held_for(policy)).max().unwrap_or_default()
+    /// The most slots that one of the policies holds.
+    fn held_for_any(&self, demand: &Demand) -> usize {
+        demand.asked_by.keys().map(|policy| self.held_for(policy)).max().unwrap_or_default()
     }
 
     /// The workloads whose rollout failed for a policy, by namespace.
@@ -177,7 +218,12 @@ impl Ledger {
         self.failed.get(policy).into_iter().flatten()
     }
 
-    /// How many failures count towards the limit of a policy: of the cluster's one in each namespace, so that no
+    /// The workloads whose rollout failed for a policy that asks for another template by now.
+    pub(super) fn superseded(&self, policy: &PolicyKey) -> impl Iterator<Item = &WorkloadKey> {
+        self.superseded.get(policy).into_iter().flatten()
+    }
+
+    /// How many failures count towards the limit of a policy: for a cluster policy one in each namespace, so that no
     /// namespace alone stops it everywhere.
     pub(super) fn failures(&self, policy: &PolicyKey) -> usize {
         let failed = self.failed(policy);
@@ -209,5 +255,23 @@ impl Ledger {
     pub(super) fn expired(&self, now: Timestamp) -> Vec<WorkloadKey> {
         let passed = self.deadlines.iter().take_while(|(deadline, _)| *deadline <= now);
         passed.map(|(_, key)| key.clone()).collect()
+    }
+}
+
+fn decrement<K: Ord>(counts: &mut BTreeMap<K, usize>, key: &K) {
+    if let Some(count) = counts.get_mut(key) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(key);
+        }
+    }
+}
+
+fn remove_from<K: Ord, V: Ord>(sets: &mut BTreeMap<K, BTreeSet<V>>, key: &K, value: &V) {
+    if let Some(set) = sets.get_mut(key) {
+        set.remove(value);
+        if set.is_empty() {
+            sets.remove(key);
+        }
     }
 }

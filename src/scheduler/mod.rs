@@ -1,17 +1,20 @@
-//! Which workload may roll out now. Pure: events and the time come in, decisions go out.
+//! Which workload may roll out now. Pure: events and the time in, decisions out.
 //!
-//! A policy change reaches many workloads, and each of them is a rollout. [`RolloutScheduler`] keeps them within the
-//! slots of the cluster and the limits of their policies:
+//! A policy change affects many workloads, and each of them is a rollout. [`RolloutScheduler`] keeps them within the
+//! slots of the cluster, the limit of the namespace and the limits of their policies:
 //!
 //! - A rollout holds a slot from its offer until it completes or fails, in the cluster and for each policy that asks
 //!   for it. Rollouts that others start hold none; adieu writes such a workload once they are complete.
 //! - A free slot goes to the namespace that holds the fewest, then to the policies that hold the fewest, then to the
-//!   namespace that was offered none for longest, then to the oldest workload. About a quarter of the slots is for namespaces and policies that hold none.
+//!   namespace that was offered none for longest, then to the oldest workload. About a quarter of the slots is for
+//!   namespaces and policies that hold none.
+//! - A workload that is scaled to zero comes last, and keeps its slot for a minute: a canary tool may roll out its
+//!   template elsewhere.
 //! - Progress is a new maximum of updated or available replicas, or a new minimum of old ones. A rollout that makes
 //!   none for its deadline fails, also if its replicas come and go, and so does one that takes too long in all.
 //! - A failed rollout stops its policy in the namespace, and everywhere after as many as the policy's
-//!   [`FailureLimit`] says. It stays failed until the workload completes, is deleted or gets another template, or the
-//!   policy asks for another one.
+//!   [`FailureLimit`]. It stays failed until the workload completes with pods, is deleted or gets another template
+//!   (a restart is none), or until another one that the policy asks for is written.
 //!
 //! The writer [reserves](RolloutScheduler::reserve) a slot before it writes, and
 //! [commits](RolloutScheduler::commit) or [releases](RolloutScheduler::release) it afterwards. A new leader
@@ -22,36 +25,21 @@ mod entry;
 mod failure;
 mod ledger;
 mod rollout;
+mod slot;
 mod snapshot;
+mod time;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use entry::{Entry, Hold};
 pub use failure::{FailedRollout, FailureLimit, PolicyStatus};
 use k8s_openapi::jiff::Timestamp;
-use ledger::{Ledger, PolicyLimits};
+use ledger::{Demand, Footprint, Ledger, PolicyLimits};
 pub use rollout::RolloutMark;
+pub use slot::{Request, Slot};
 pub use snapshot::Snapshot;
 
 use crate::index::{PolicyKey, WorkloadKey};
-
-/// The right to write one workload, until it is committed or released.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Slot {
-    key: WorkloadKey,
-    number: u64,
-}
-
-/// The pod template that a writer is about to write.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Request<'a> {
-    /// The workload's uid.
-    pub uid: Option<&'a str>,
-    /// The workload's `metadata.generation`.
-    pub generation: i64,
-    /// The pod template, as a hash.
-    pub plan: u64,
-}
 
 /// See the [module](self).
 #[derive(Clone, Debug)]
@@ -59,14 +47,14 @@ pub struct RolloutScheduler {
     entries: BTreeMap<WorkloadKey, Entry>,
     policies: BTreeMap<PolicyKey, PolicyLimits>,
     ledger: Ledger,
-    /// Failures that the previous leader recorded, of workloads that have yet to be observed.
+    /// Recorded failures of workloads that are not observed yet.
     restored: HashMap<WorkloadKey, Vec<(PolicyKey, FailedRollout)>>,
     is_active: bool,
-    /// Whether anything changed that an offer depends on since slots were last offered. Finding the next one looks at
+    /// Whether anything changed that an offer depends on since slots were last offered. Finding the next one reads
     /// all queues, and most events change nothing.
     may_offer: bool,
-    /// The number of the last slot. It is kept when everything else is dropped, so that no writer of an earlier term
-    /// can commit a slot of this one.
+    /// The number of the last slot. A reset keeps it, so that no writer of an earlier term can commit a slot of this
+    /// one.
     last_slot: u64,
     /// How many slots were offered, and which offer was the last in each namespace: of namespaces that hold as many
     /// slots, the one that was offered none for longest gets the next.
@@ -74,14 +62,14 @@ pub struct RolloutScheduler {
     last_offers: HashMap<String, u64>,
     /// Workloads that are offered a slot.
     offered: BTreeSet<WorkloadKey>,
-    /// Those of them that were offered it since they were last taken.
+    /// Those of them that were offered one since [`take_runnable`](Self::take_runnable).
     runnable: BTreeSet<WorkloadKey>,
-    /// Policies whose failures changed since they were last taken.
+    /// Policies whose failures changed since [`take_changed`](Self::take_changed).
     changed: BTreeSet<PolicyKey>,
 }
 
 impl RolloutScheduler {
-    /// A scheduler with so many slots for the whole cluster.
+    /// A scheduler with this many slots for the whole cluster.
     #[must_use]
     pub fn new(slots: usize) -> Self {
         Self {
@@ -100,22 +88,32 @@ impl RolloutScheduler {
         }
     }
 
-    /// Forgets everything: another replica leads.
+    /// Drops all state: another replica leads.
     pub fn reset(&mut self) {
         *self = Self { last_slot: self.last_slot, ..Self::new(self.ledger.slots()) };
     }
 
-    /// Takes over the failures that the status of a policy records. To be called for each policy before the first
-    /// workload is observed.
-    pub fn restore(&mut self, policy: &PolicyKey, failures: impl IntoIterator<Item = FailedRollout>) {
+    /// Restores the failures that the status of a policy records: for each policy before the first workload is
+    /// observed, and for a policy that could not be decoded then.
+    pub fn restore(
+        &mut self,
+        policy: &PolicyKey,
+        failures: impl IntoIterator<Item = FailedRollout>,
+        now: Timestamp,
+    ) {
         for failure in failures {
-            let of_workload = self.restored.entry(failure.workload.clone()).or_default();
-            of_workload.push((policy.clone(), failure));
+            let key = failure.workload.clone();
+            let is_same = |entry: &Entry| entry.snapshot.uid == failure.uid;
+            if self.entries.get(&key).is_some_and(is_same) {
+                self.update(&key, now, |entry| entry.restore(vec![(policy.clone(), failure)], now));
+            } else {
+                self.restored.entry(key).or_default().push((policy.clone(), failure));
+            }
         }
     }
 
-    /// Every policy has been restored and every workload observed: from here on slots are offered, and a rollout that
-    /// starts is another's unless it was committed here.
+    /// Every policy is restored and every workload observed: from here on slots are offered, and a rollout that
+    /// was not committed here was started by another client.
     pub fn activate(&mut self) {
         self.is_active = true;
         self.may_offer = true;
@@ -126,6 +124,12 @@ impl RolloutScheduler {
     #[must_use]
     pub fn is_active(&self) -> bool {
         self.is_active
+    }
+
+    /// Whether a policy was [set](Self::set_policy).
+    #[must_use]
+    pub fn has_policy(&self, policy: &PolicyKey) -> bool {
+        self.policies.contains_key(policy)
     }
 
     /// A policy was written: its generation, and how many of its rollouts may fail.
@@ -141,7 +145,7 @@ impl RolloutScheduler {
         (limits.generation, limits.failures) = (generation, failures);
         if is_changed {
             self.may_offer = true;
-            for key in self.ledger.failed(policy).cloned().collect::<Vec<_>>() {
+            for key in self.recorded(policy) {
                 self.changed.insert(policy.clone());
                 self.update(&key, now, |_| {});
             }
@@ -160,22 +164,25 @@ impl RolloutScheduler {
     pub fn remove_policy(&mut self, policy: &PolicyKey, now: Timestamp) {
         self.policies.remove(policy);
         self.may_offer = true;
-        for key in self.ledger.failed(policy).cloned().collect::<Vec<_>>() {
+        for restored in self.restored.values_mut() {
+            restored.retain(|(of, _)| of != policy);
+        }
+        for key in self.recorded(policy) {
             self.update(&key, now, |entry| drop(entry.failures.remove(policy)));
         }
     }
 
-    /// A workload is so now.
+    /// A workload was evaluated.
     pub fn observe(&mut self, key: &WorkloadKey, snapshot: Snapshot, now: Timestamp) {
+        let restored = self.restored.remove(key).unwrap_or_default();
         if self.entries.get(key).is_some_and(|entry| !entry.is_of(&snapshot)) {
             self.remove(key);
         }
-        let restored = self.restored.remove(key).unwrap_or_default();
         if !self.entries.contains_key(key) {
             let same = |(_, failure): &(_, FailedRollout)| failure.uid == snapshot.uid;
             let restored: Vec<_> = restored.into_iter().filter(same).collect();
             if snapshot.is_settled() && restored.is_empty() {
-                // As a rule there is nothing more to see.
+                // The usual case.
                 return;
             }
             let entry = Entry::new(snapshot.clone(), restored, !self.is_active, now);
@@ -186,14 +193,15 @@ impl RolloutScheduler {
         self.update(key, now, |entry| entry.set_snapshot(snapshot));
     }
 
-    /// A workload was deleted, or adieu has nothing to do with it any more.
+    /// A workload was deleted, or is no longer managed.
     pub fn remove(&mut self, key: &WorkloadKey) {
         if let Some(entry) = self.entries.remove(key) {
             let footprint = entry.footprint();
-            self.changed.extend(footprint.failed.iter().cloned());
+            self.changed.extend(footprint.failed.union(&footprint.superseded).cloned());
             self.ledger.remove(key, &footprint);
             self.may_offer = true;
         }
+        self.restored.remove(key);
         self.offered.remove(key);
         self.runnable.remove(key);
     }
@@ -210,16 +218,17 @@ impl RolloutScheduler {
         std::mem::take(&mut self.changed)
     }
 
-    /// The slot for writing a workload. `None` if there is none for it now, or if it is not as it was last observed:
-    /// it becomes runnable later.
+    /// Reserves a slot for writing a workload. `None` if there is none for it now, or if it differs from the last
+    /// observation: it becomes runnable later.
     pub fn reserve(&mut self, key: &WorkloadKey, request: Request<'_>, now: Timestamp) -> Option<Slot> {
         self.offer(now);
         let entry = self.entries.get(key).filter(|entry| self.is_active && entry.accepts(request))?;
         let may_reserve = match &entry.hold {
-            // Its policy may have been stopped since it was offered the slot.
+            // Its policy may have stopped since the offer.
             Hold::Offered { .. } | Hold::Tried { .. } => !self.waits_for_stopped(key, entry),
             Hold::Reserved { .. } => false,
-            // A workload that is blocked or lost a conflict waits in no queue, and asks by itself.
+            Hold::None if entry.keeps_slot() => !self.waits_for_stopped(key, entry),
+            // A workload that is blocked or had a conflict is in no queue.
             Hold::None => entry.waits_aside() && self.has_room(key, entry),
         };
         if !may_reserve {
@@ -237,18 +246,18 @@ impl RolloutScheduler {
         self.update_slot(slot, now, |entry| entry.commit(mark, now));
     }
 
-    /// The workload was not written. It asks for another slot by itself, or is offered one after it did so in vain.
+    /// The workload was not written. It may reserve another slot, and is offered one after a while.
     pub fn release(&mut self, slot: &Slot, now: Timestamp) {
         self.update_slot(slot, now, |entry| entry.release(now));
     }
 
-    /// It is not known whether the workload was written. It keeps the slot for a while, until it is observed.
+    /// The outcome of the write is unknown. The workload keeps the slot for a while, until it is observed.
     pub fn outcome_unknown(&mut self, slot: &Slot, now: Timestamp) {
         self.update_slot(slot, now, |entry| entry.outcome_unknown(now));
     }
 
-    /// Something refuses or undoes the writes of a workload, or does so no more. While it does, the workload is
-    /// offered no slot; it may [reserve](Self::reserve) one when there is room.
+    /// Whether something rejects or reverts the writes of a workload. While it does, the workload is offered no slot;
+    /// it may [reserve](Self::reserve) one when there is room.
     pub fn set_blocked(&mut self, key: &WorkloadKey, is_blocked: bool, now: Timestamp) {
         self.update(key, now, |entry| entry.set_blocked(is_blocked));
     }
@@ -266,15 +275,23 @@ impl RolloutScheduler {
         }
     }
 
-    /// What failed of a policy, and where it is stopped because of that.
+    /// The failed rollouts of a policy, and whether they stop it.
     #[must_use]
     pub fn status_of(&self, policy: &PolicyKey) -> PolicyStatus {
-        let failed = self.ledger.failed(policy);
-        let mut failures: Vec<_> =
-            failed.filter_map(|key| self.entries.get(key)?.failures.get(policy).cloned()).collect();
-        failures.sort_by(|a, b| (a.time, &a.workload).cmp(&(b.time, &b.workload)));
+        let failure = |key| self.entries.get(key)?.failures.get(policy).cloned();
+        let mut failures: Vec<_> = self.ledger.failed(policy).filter_map(failure).collect();
+        let mut superseded: Vec<_> = self.ledger.superseded(policy).filter_map(failure).collect();
+        for failures in [&mut failures, &mut superseded] {
+            failures.sort_by(|a, b| (a.time, &a.workload).cmp(&(b.time, &b.workload)));
+        }
         let limit = self.limits(policy).failure_limit(policy);
-        PolicyStatus { is_stopped: self.ledger.failures(policy) >= limit, limit, failures }
+        PolicyStatus { is_stopped: self.ledger.failures(policy) >= limit, limit, failures, superseded }
+    }
+
+    /// Whether a rollout of the workload failed.
+    #[must_use]
+    pub fn has_failures(&self, key: &WorkloadKey) -> bool {
+        self.entries.get(key).is_some_and(|entry| !entry.failures.is_empty())
     }
 
     /// Whether failures stop a policy in a namespace.
@@ -289,13 +306,18 @@ impl RolloutScheduler {
         self.ledger.failed_rollouts()
     }
 
+    /// The workloads with a recorded failure of a policy.
+    fn recorded(&self, policy: &PolicyKey) -> Vec<WorkloadKey> {
+        self.ledger.failed(policy).chain(self.ledger.superseded(policy)).cloned().collect()
+    }
+
     fn limits(&self, policy: &PolicyKey) -> PolicyLimits {
         self.policies.get(policy).copied().unwrap_or_default()
     }
 
-    /// Whether the policies that ask for a workload, and the cluster, have a slot for it.
+    /// Whether the cluster, the namespace and the policies that ask for a workload have a slot for it.
     fn has_room(&self, key: &WorkloadKey, entry: &Entry) -> bool {
-        self.ledger.has_room(&key.namespace, &entry.snapshot.asked_by, &self.policies)
+        self.ledger.has_room(&key.namespace, &Demand::of(&entry.snapshot), &self.policies)
     }
 
     /// Whether failures stop a policy that asks for a workload.
@@ -303,7 +325,7 @@ impl RolloutScheduler {
         entry.snapshot.asked_by.keys().any(|policy| self.is_stopped(policy, &key.namespace))
     }
 
-    /// Offers the free slots. What was offered for a policy that was stopped since is withdrawn.
+    /// Offers the free slots, and withdraws offers for policies that stopped since.
     fn offer(&mut self, now: Timestamp) {
         if !self.is_active || !self.may_offer {
             return;
@@ -332,13 +354,13 @@ impl RolloutScheduler {
         }
     }
 
-    /// Changes an entry, judges it, and keeps the ledger in step.
+    /// Changes an entry, updates its rollout and failures, and keeps the ledger in step.
     fn update(&mut self, key: &WorkloadKey, now: Timestamp, change: impl FnOnce(&mut Entry)) {
         let Some(entry) = self.entries.get_mut(key) else { return };
         let before = entry.footprint();
         change(entry);
         let policies = &self.policies;
-        entry.judge(key, now, |policy| policies.get(policy)?.generation);
+        entry.update(key, now, |policy| policies.get(policy)?.generation);
         let after = if entry.is_done() { Footprint::default() } else { entry.footprint() };
         if entry.is_done() {
             self.entries.remove(key);
@@ -353,31 +375,12 @@ impl RolloutScheduler {
             return;
         }
         self.changed.extend(before.failed.symmetric_difference(&after.failed).cloned());
+        self.changed.extend(before.superseded.symmetric_difference(&after.superseded).cloned());
         self.ledger.remove(key, &before);
         self.ledger.add(key, &after);
         self.may_offer = true;
     }
 }
 
-/// What an entry counts for.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Footprint {
-    /// The policies that its slot is for, if it holds one.
-    slot: Option<BTreeSet<PolicyKey>>,
-    /// Whether that slot is offered, and not reserved yet.
-    is_offered: bool,
-    /// The policies that its rollout failed for.
-    failed: BTreeSet<PolicyKey>,
-    /// How it waits for a slot, if it does: when it was created, and how many rollouts each policy that asks for it
-    /// has at a time.
-    waits: Option<(Option<Timestamp>, BTreeMap<PolicyKey, usize>)>,
-    /// When it is to be judged again.
-    deadline: Option<Timestamp>,
-}
-
 #[cfg(test)]
-#[path = "evaluated_tests.rs"]
-mod evaluated;
-#[cfg(test)]
-#[path = "histories_tests.rs"]
-mod histories;
+mod tests;

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use k8s_openapi::jiff::Timestamp;
 
-use super::{Snapshot, entry::later};
+use super::{Snapshot, time::later};
 use crate::{
     api::RolloutFailureReason,
     index::{
@@ -16,7 +16,12 @@ use crate::{
 /// The longest that a rollout may take in all, however many replicas it has.
 const LONGEST: Duration = Duration::from_hours(7 * 24);
 
-/// What the API server answered when a workload was written.
+/// How long a workload that is scaled to zero keeps its slot. Its own rollout is complete immediately, but a canary
+/// tool may roll out its template in other pods: Argo Rollouts those of a Rollout (`workloadRef`), Flagger those of
+/// `NAME-primary`. Neither leaves a mark on the workload.
+pub(super) const WITHOUT_REPLICAS_TTL: Duration = Duration::from_mins(1);
+
+/// The API server's answer when a workload was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RolloutMark {
     /// Its `metadata.generation`.
@@ -25,29 +30,33 @@ pub struct RolloutMark {
     pub template: u64,
 }
 
-/// A rollout that was started here and isn't complete.
+/// A rollout that was started here and is not complete.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Rollout {
     /// The policies that it is for.
     pub(super) policies: BTreeSet<PolicyKey>,
-    /// The template that was written, as a hash, as far as it is known.
+    /// The template that was written, as a hash. `None` if it is unknown.
     pub(super) plan: Option<u64>,
     pub(super) mark: RolloutMark,
     /// Whether it has failed.
     pub(super) has_failed: bool,
-    /// How long it may make no progress, by the workload as it was before: the pods that it replaces may take longer
-    /// to end than the new ones.
+    /// How long the workload before the rollout may make no progress: its pods may take longer to end than the new
+    /// ones.
     patience: Duration,
-    /// What the controller said of the rollout before, as a hash. It still says so while pods of an older ReplicaSet
-    /// come up again once none are left (`syncRolloutStatus` of the Deployment controller).
-    said_before: Option<u64>,
+    /// The condition `Progressing` of the previous rollout, as a hash. The Deployment controller keeps it while pods of
+    /// an older ReplicaSet start again (`syncRolloutStatus`).
+    condition_before: Option<u64>,
     started: Timestamp,
     progressed: Timestamp,
+    /// The best counts so far, and the generation that they were last observed in.
     best: Option<ReplicaCounts>,
+    best_generation: i64,
+    /// Whether the workload was scaled to zero when it was written.
+    is_without_replicas: bool,
 }
 
 impl Rollout {
-    /// One that `snapshot` is in the middle of.
+    /// One in progress, as in `snapshot`.
     pub(super) fn of(snapshot: &Snapshot, policies: BTreeSet<PolicyKey>, now: Timestamp) -> Self {
         Self {
             policies,
@@ -55,17 +64,20 @@ impl Rollout {
             mark: RolloutMark { generation: snapshot.generation, template: snapshot.template },
             has_failed: false,
             patience: Duration::ZERO,
-            said_before: None,
+            condition_before: None,
             started: now,
             progressed: now,
             best: None,
+            best_generation: snapshot.generation,
+            is_without_replicas: false,
         }
     }
 
-    /// One that starts by writing what `before` waited for.
+    /// One that starts when the plan of `before` is written.
     pub(super) fn started(before: &Snapshot, policies: BTreeSet<PolicyKey>, now: Timestamp) -> Self {
-        let (plan, patience, said_before) = (before.plan, before.patience, before.said);
-        Self { plan, patience, said_before, ..Self::of(before, policies, now) }
+        let (plan, patience, condition_before) = (before.plan, before.patience, before.condition);
+        let is_without_replicas = before.is_without_replicas();
+        Self { plan, patience, condition_before, is_without_replicas, ..Self::of(before, policies, now) }
     }
 
     /// The same, once the API server has answered.
@@ -73,21 +85,41 @@ impl Rollout {
         Self { mark, started: now, progressed: now, ..self }
     }
 
-    /// Whether the watch has yet to bring what was written.
+    /// Whether the written generation is not observed yet.
     pub(super) fn is_ahead_of(&self, snapshot: &Snapshot) -> bool {
         snapshot.generation < self.mark.generation
     }
 
-    /// Whether the workload was complete, and what isn't available since then is no rollout.
-    pub(super) fn was_complete(&self, snapshot: &Snapshot) -> bool {
-        let says_so = self.said_before.is_none_or(|before| snapshot.said != Some(before));
-        snapshot.progress == Progress::Rolling && snapshot.was_complete && says_so
+    /// Whether it is over: the workload is complete, or was, and has unavailable pods since.
+    pub(super) fn is_over(&self, snapshot: &Snapshot) -> bool {
+        // A failed rollout is fixed by pods that work, not by the absence of pods.
+        let is_complete =
+            if self.has_failed { snapshot.is_proven() } else { snapshot.progress == Progress::Complete };
+        is_complete || self.was_complete(snapshot)
     }
 
-    /// Notes how far it has come.
+    /// Until when it keeps its slot though it is over.
+    pub(super) fn kept_until(&self) -> Timestamp {
+        let is_kept = self.is_without_replicas && !self.has_failed;
+        if is_kept { later(self.started, WITHOUT_REPLICAS_TTL) } else { self.started }
+    }
+
+    /// Whether the workload was complete, and has unavailable pods since, which is no rollout.
+    fn was_complete(&self, snapshot: &Snapshot) -> bool {
+        let is_of_this = self.condition_before.is_none_or(|before| snapshot.condition != Some(before));
+        snapshot.progress == Progress::Rolling && snapshot.was_complete && is_of_this
+    }
+
+    /// Records its progress.
     pub(super) fn observe(&mut self, snapshot: &Snapshot, now: Timestamp) {
         let Some(counts) = snapshot.counts else { return };
-        let Some(best) = self.best else {
+        // Another generation with fewer updated replicas is a restart, or scaled down.
+        let is_restarted = |best: &ReplicaCounts| {
+            snapshot.generation > self.best_generation && counts.updated < best.updated
+        };
+        let best = self.best.filter(|best| !is_restarted(best));
+        self.best_generation = snapshot.generation;
+        let Some(best) = best else {
             (self.best, self.progressed) = (Some(counts), now);
             return;
         };
@@ -104,15 +136,18 @@ impl Rollout {
         self.best = Some(better);
     }
 
-    /// When it fails, unless it makes progress before.
+    /// When it fails unless it makes progress before, or when it releases its slot if it is over.
     pub(super) fn deadline(&self, snapshot: &Snapshot) -> Timestamp {
+        if !self.is_ahead_of(snapshot) && self.is_over(snapshot) {
+            return self.kept_until();
+        }
         later(self.progressed, self.patience(snapshot)).min(self.end(snapshot))
     }
 
     /// Why it has failed, if it has.
     pub(super) fn failure(&self, snapshot: &Snapshot, now: Timestamp) -> Option<RolloutFailureReason> {
-        // Of a rollout back to an older ReplicaSet the controller first says what it said of the one before.
-        let is_of_this = self.said_before.is_none() || snapshot.said != self.said_before;
+        // A rollout to an older ReplicaSet first has the condition of the previous rollout.
+        let is_of_this = self.condition_before.is_none() || snapshot.condition != self.condition_before;
         let is_reported = snapshot.progress == Progress::Failed && is_of_this && !self.is_ahead_of(snapshot);
         if is_reported || now >= later(self.progressed, self.patience(snapshot)) {
             return Some(if snapshot.replica_failure {
@@ -128,7 +163,7 @@ impl Rollout {
         snapshot.patience.max(self.patience)
     }
 
-    /// When its total time is over: each replica may take as long as progress may.
+    /// When its total time is over: its patience for each replica.
     fn end(&self, snapshot: &Snapshot) -> Timestamp {
         let replicas = self.best.map_or(1, |best| u32::try_from(best.desired.max(1)).unwrap_or(u32::MAX));
         let patience = self.patience(snapshot);

@@ -7,13 +7,13 @@ use k8s_openapi::jiff::Timestamp;
 use crate::{
     index::{
         EvaluatedWorkload, PolicyKey,
-        progress::{Progress, ReplicaCounts},
+        progress::{Progress, ReplicaCounts, Suspended},
     },
     plan::{InjectionState, RolloutTiming},
 };
 
 /// A workload as it was last evaluated.
-// Each is a fact of its own.
+// The flags are independent.
 #[allow(clippy::struct_excessive_bools)]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
@@ -25,12 +25,14 @@ pub struct Snapshot {
     pub created: Option<Timestamp>,
     /// Its pod template, as a hash.
     pub template: u64,
-    /// The template that it shall have, as a hash. `None` if that is the one it has.
+    /// The planned template, as a hash. `None` if it is the current one.
     pub plan: Option<u64>,
     /// Whether it waits for a slot to be written.
     pub is_queued: bool,
     /// The policies that ask for a rollout, and how many rollouts each has at a time.
     pub asked_by: BTreeMap<PolicyKey, usize>,
+    /// How many workloads of its namespace may roll out at a time. `None`: no limit.
+    pub namespace_limit: Option<usize>,
     /// The policies that a rollout of it may be for.
     pub rolled_out_by: Vec<PolicyKey>,
     /// How far its rollout is.
@@ -39,18 +41,20 @@ pub struct Snapshot {
     pub counts: Option<ReplicaCounts>,
     /// How long its rollout may make no progress.
     pub patience: Duration,
-    /// What its controller says of the rollout, as a hash.
-    pub said: Option<u64>,
+    /// The message of its condition `Progressing`, as a hash.
+    pub condition: Option<u64>,
     /// Whether the rollout was complete once, and every pod is still of that template.
     pub was_complete: bool,
     /// Whether every pod of a DaemonSet is of the current template.
     pub is_updated: bool,
-    /// Whether its controller says that pods can't be created.
+    /// Why it rolls out no pods, and counts as complete, if it doesn't.
+    pub suspended: Option<Suspended>,
+    /// Whether its controller reports that pods can't be created.
     pub replica_failure: bool,
 }
 
 impl Snapshot {
-    /// What an evaluation says. `None` of a workload that is not managed or too large: it is never written.
+    /// The snapshot of an evaluation. `None` for a workload that is not managed or too large: it is never written.
     #[must_use]
     pub fn of(evaluation: &EvaluatedWorkload) -> Option<Self> {
         let EvaluatedWorkload { decision, rollout } = evaluation;
@@ -63,19 +67,31 @@ impl Snapshot {
             plan: decision.planned,
             is_queued: decision.planned.is_some() && decision.timing == RolloutTiming::Queued,
             asked_by: decision.asked_by.clone(),
+            namespace_limit: decision.namespace_limit,
             rolled_out_by: decision.rolled_out_by.clone(),
             progress: rollout.progress,
             counts: rollout.counts,
             patience: rollout.patience,
-            said: rollout.condition,
+            condition: rollout.condition,
             was_complete: rollout.was_complete,
             is_updated: rollout.is_updated,
+            suspended: rollout.suspended,
             replica_failure: rollout.replica_failure,
         })
     }
 
-    /// Whether it is as it shall be, and complete.
+    /// Whether it is complete, and waits for no slot.
     pub(super) fn is_settled(&self) -> bool {
         !self.is_queued && self.progress == Progress::Complete
+    }
+
+    /// Whether its pods show that its template works.
+    pub(super) fn is_proven(&self) -> bool {
+        self.progress == Progress::Complete && self.suspended.is_none()
+    }
+
+    /// Whether it is scaled to zero. A canary tool may roll out its template elsewhere.
+    pub(super) fn is_without_replicas(&self) -> bool {
+        self.suspended == Some(Suspended::ScaledToZero)
     }
 }

@@ -39,8 +39,8 @@ async fn a_repeatedly_reverted_injection_is_left_and_reported() {
         eventually("the hook to be there again", || is(Some(10))).await;
     }
     deployments.patch("web", &PatchParams::default(), &revert).await.unwrap();
-    reported(&scene, "web", "Blocked", "keeps being changed back").await;
-    blocked(&scene, "True", "keeps being changed back").await;
+    reported(&scene, "web", "Blocked", "are being reverted").await;
+    blocked(&scene, "True", "are being reverted").await;
     assert!(is(None).await);
 
     // An annotation is still applied.
@@ -124,8 +124,8 @@ async fn a_mutator_that_reverts_injection_blocks_it_without_a_loop() {
     .await;
 
     scene.create(&policy(&json!({"selector": {}}))).await;
-    blocked(&scene, "True", "undid the write").await;
-    reported(&scene, "web", "Blocked", "undid the write").await;
+    blocked(&scene, "True", "reverted the write").await;
+    reported(&scene, "web", "Blocked", "reverted the write").await;
     let generation = || async { scene.deployment("web").await["metadata"]["generation"].take() };
     let (before, since) = (generation().await, Instant::now());
     eventually("the operator to have retried", || async {

@@ -100,7 +100,7 @@ impl Run<'_> {
                 report(&Step::Waits);
                 // An earlier run may have been killed before this.
                 if let Ok(Some(object)) = self.api.get_opt(&self.target.name).await {
-                    write::disown(self.client, self.target.kind, &object).await;
+                    write::drop_managed_fields(self.client, self.target.kind, &object).await;
                 }
                 let end = self.settled(None).await;
                 // Unready pods of the previous template block the rollout.
@@ -128,7 +128,7 @@ impl Run<'_> {
         // A workload that was broken when it was listed may have recovered.
         was_broken |=
             self.target.before == Before::Broken && progress(self.target.kind, &before) != Progress::Complete;
-        write::disown(self.client, self.target.kind, &written).await;
+        write::drop_managed_fields(self.client, self.target.kind, &written).await;
         if let Err(error) = budgets::remove(self.client, &written).await {
             report(&Step::Warns(&format!(
                 "adieu's PodDisruptionBudget for it, if there is one, is not deleted: {error}"
@@ -160,7 +160,7 @@ impl Run<'_> {
             match write::opt_out(self.client, self.target.kind, &before).await {
                 Ok(written) => return Ok(Some((before, written))),
                 Err(error) if error.is_conflict() && attempts.next().is_some() => {}
-                Err(error) if error.is_refusal() || error.is_conflict() => {
+                Err(error) if error.is_rejection() || error.is_conflict() => {
                     return Err(Outcome::Refused { reason: error.to_string() });
                 }
                 Err(error) => return Err(Outcome::unreachable(&error)),

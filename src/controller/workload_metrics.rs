@@ -1,4 +1,4 @@
-//! Counts, for the metrics, how the workloads of the cluster stand.
+//! Metrics about workloads.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -10,27 +10,27 @@ use kube::Resource as _;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::{Context, blocked::Blocked, keys::Key};
+use super::{Context, backoff::Backoff, keys::Key};
 use crate::{
     index::{Decision, Index},
     plan::{InjectionState, Kind, RolloutTiming},
     runtime::metrics::{KindLabel, Metrics, WorkloadLabels, WorkloadState},
 };
 
-/// How often is counted at most. Metrics are usually read every 30 s.
+/// How often workloads are counted at most. Metrics are usually scraped every 30 s.
 const PERIOD: Duration = Duration::from_secs(5);
 
-/// Counts after every change, until `shutdown`. Only the replica that leads shows figures: the others would
-/// count the same workloads once more.
-pub(super) async fn keep(context: Arc<Context>, shutdown: CancellationToken) {
+/// Counts workloads after every change, until `shutdown`. Only the leader reports counts: with those of other replicas
+/// the sum would be wrong.
+pub(super) async fn report(context: Arc<Context>, shutdown: CancellationToken) {
     let mut version = context.index.version();
     let mut is_leader = context.replica.is_leader.clone();
     let count = async {
         loop {
             let counted = Instant::now();
             if context.is_leader() && context.index.is_complete() {
-                forget_who_is_gone(&context);
-                publish(&context.metrics, &standing(&context.index, &context.blocked));
+                drop_deleted(&context);
+                publish(&context.metrics, &states(&context.index, &context.backoff));
                 let failures = context.scheduling.failed_rollouts();
                 context.metrics.failed_rollouts.set(i64::try_from(failures).unwrap_or(i64::MAX));
             } else {
@@ -53,32 +53,34 @@ pub(super) async fn keep(context: Arc<Context>, shutdown: CancellationToken) {
     }
 }
 
-fn forget_who_is_gone(context: &Context) {
+fn drop_deleted(context: &Context) {
     let workloads = context.caches.workloads();
-    context.blocked.retain(|key| workloads.contains(key.kind, &key.namespace, &key.name));
+    let exists = |key: &Key| workloads.contains(key.kind, &key.namespace, &key.name);
+    context.backoff.retain(exists);
+    context.history.retain(exists);
     let uids: HashSet<String> = workloads.kept().filter_map(|(_, kept)| kept.meta().uid.clone()).collect();
-    context.outbox.retain(|uid| uids.contains(uid));
+    context.events.retain(|uid| uids.contains(uid));
 }
 
-type Standings = HashMap<(Kind, WorkloadState), i64>;
+type Counts = HashMap<(Kind, WorkloadState), i64>;
 
-/// How many workloads of each kind stand how. Unmanaged ones are nobody's business.
-fn standing(index: &Index, blocked: &Blocked) -> Standings {
-    let mut counts = Standings::new();
+/// How many managed workloads of each kind are in which state.
+fn states(index: &Index, backoff: &Backoff) -> Counts {
+    let mut counts = Counts::new();
     for (key, evaluation) in index.all() {
-        if let Some(state) = state(&key, &evaluation.decision, blocked) {
+        if let Some(state) = state(&key, &evaluation.decision, backoff) {
             *counts.entry((key.kind, state)).or_default() += 1;
         }
     }
     counts
 }
 
-fn state(key: &Key, decision: &Decision, blocked: &Blocked) -> Option<WorkloadState> {
+fn state(key: &Key, decision: &Decision, backoff: &Backoff) -> Option<WorkloadState> {
     match decision.state {
-        // Also one that isn't managed any more, or by its pods, and should be given back.
+        // Also one that is no longer managed, or by its pods, and is to be reverted.
         _ if decision.planned.is_some()
             && decision.timing != RolloutTiming::DryRun
-            && blocked.is_blocked(key) =>
+            && backoff.is_blocked(key) =>
         {
             Some(WorkloadState::Blocked)
         }
@@ -95,11 +97,11 @@ fn state(key: &Key, decision: &Decision, blocked: &Blocked) -> Option<WorkloadSt
     }
 }
 
-/// Also what is zero, so that a graph shows where it went.
-fn publish(metrics: &Metrics, standings: &Standings) {
+/// Sets all states, also those without workloads.
+fn publish(metrics: &Metrics, counts: &Counts) {
     for kind in Kind::ALL {
         for &state in WorkloadState::ALL {
-            let count = standings.get(&(kind, state)).copied().unwrap_or_default();
+            let count = counts.get(&(kind, state)).copied().unwrap_or_default();
             let labels = WorkloadLabels { kind: KindLabel(kind.as_str()), state };
             metrics.workloads.get_or_create(&labels).set(count);
         }
@@ -144,35 +146,35 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn nothing_is_counted_before_all_workloads_are_listed() {
+    async fn no_workloads_are_counted_before_all_are_listed() {
         let listed =
             Caches::fixed(vec![], vec![], vec![workload("web", &json!({"adieu.dev/graceful": "true"}))]);
-        let figures = async |caches| {
+        let are_counted = async |caches| {
             let context = Arc::new(context(caches, 1));
-            let counting = keep(context.clone(), CancellationToken::new());
+            let counting = report(context.clone(), CancellationToken::new());
             drop(timeout(PERIOD, counting).await);
             context.metrics.render().unwrap().contains("adieu_workloads{")
         };
-        assert!(figures(listed.clone()).await && !figures(listed.unfilled()).await);
+        assert!(are_counted(listed.clone()).await && !are_counted(listed.unfilled()).await);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_was_told_of_workloads_that_are_gone_is_forgotten() {
+    async fn state_of_deleted_workloads_is_dropped() {
         let [(kind, here), (_, gone)] = ["here", "gone"].map(|name| {
             let (kind, mut object) = workload(name, &json!({}));
             object.metadata.uid = Some(name.into());
             (kind, object)
         });
         let context = Arc::new(context(Caches::fixed(vec![], vec![], vec![(kind, here.clone())]), 1));
-        let is_news = |object| context.outbox.is_news(object, "Degraded", &["no probe".into()]);
-        assert!(is_news(&here) && is_news(&gone) && !is_news(&gone));
-        let counting = keep(context.clone(), CancellationToken::new());
+        let should_publish = |object| context.events.should_publish(object, "Degraded", &["no probe".into()]);
+        assert!(should_publish(&here) && should_publish(&gone) && !should_publish(&gone));
+        let counting = report(context.clone(), CancellationToken::new());
         drop(timeout(PERIOD, counting).await);
-        assert!(!is_news(&here) && is_news(&gone));
+        assert!(!should_publish(&here) && should_publish(&gone));
     }
 
     #[test]
-    fn managed_workloads_are_counted_by_how_they_stand() {
+    fn managed_workloads_are_counted_by_state() {
         let policy = |name: &str, spec: &Value| -> GracefulPolicy {
             let policy = json!({"apiVersion": "adieu.dev/v1alpha1", "kind": "GracefulPolicy",
                 "metadata": {"name": name, "namespace": "shop"}, "spec": spec});
@@ -186,7 +188,7 @@ mod tests {
         ];
         let by = |name: &str| json!({"adieu.dev/policy": name});
         let workloads = vec![
-            workload("stranger", &json!({})),
+            workload("unmanaged", &json!({})),
             workload("pending", &json!({"adieu.dev/graceful": "true"})),
             workload("blocked", &json!({"adieu.dev/graceful": "true"})),
             workload("audit", &by("watch")),
@@ -195,16 +197,16 @@ mod tests {
             workload("audit-pods", &by("watch-pods")),
             left(),
         ];
-        let blocked = Blocked::default();
+        let backoff = Backoff::default();
         for number in [2, 7] {
             let (kind, object) = &workloads[number];
-            let _ = blocked.note(key(*kind, object), "refused".into());
+            let _ = backoff.block(key(*kind, object), "rejected".into());
         }
 
         let index = Index::default();
         index.refresh(&Caches::fixed(policies, vec![], workloads));
-        let counts = standing(&index, &blocked);
-        // Nothing is injected yet, and the stranger is nobody's business.
+        let counts = states(&index, &backoff);
+        // Nothing is injected yet, and the unmanaged one is not counted.
         let expected = [
             (WorkloadState::Pending, 1),
             (WorkloadState::Blocked, 2),

@@ -1,0 +1,163 @@
+//! Back-off of workloads that can't be written, because the write is rejected, reverted, or always conflicts. Each is
+//! retried with growing delays, and delays no other.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use kube::runtime::watcher::DefaultBackoff;
+
+use super::keys::Key;
+
+/// How long after the first failure the next attempt is made; twice as long after each further one.
+const FIRST_WAIT: Duration = Duration::from_secs(10);
+const LONGEST_WAIT: Duration = Duration::from_mins(10);
+
+/// After how many conflicts in a row another client writes the workload continuously.
+const CONFLICTS: u32 = 10;
+
+/// The workloads that can't be written, and those whose last attempt failed.
+#[derive(Default)]
+pub(super) struct Backoff {
+    blocks: Mutex<HashMap<Key, Block>>,
+    failures: Mutex<HashMap<Key, Failures>>,
+}
+
+/// Failed attempts of a workload, one after the other.
+#[derive(Default)]
+struct Failures {
+    conflicts: u32,
+    waits: DefaultBackoff,
+}
+
+struct Block {
+    reason: String,
+    attempts: u32,
+}
+
+impl Backoff {
+    /// Records why a workload can't be written. How long to wait before the next attempt, and whether the reason is
+    /// new.
+    pub(super) fn block(&self, key: Key, reason: String) -> (Duration, bool) {
+        let mut blocks = self.blocks();
+        let block = blocks.entry(key).or_insert(Block { reason: String::new(), attempts: 0 });
+        let is_new = block.reason != reason;
+        block.reason = reason;
+        let wait = FIRST_WAIT.saturating_mul(2u32.saturating_pow(block.attempts)).min(LONGEST_WAIT);
+        block.attempts = block.attempts.saturating_add(1);
+        (wait, is_new)
+    }
+
+    /// The workload is up to date, or is not to be written for now. Whether it was blocked.
+    pub(super) fn unblock(&self, key: &Key) -> bool {
+        self.blocks().remove(key).is_some()
+    }
+
+    /// Records a failed attempt that needs no report: a conflict, or an API server that can't be reached. How long to
+    /// wait before the next one.
+    pub(super) fn failed(&self, key: Key) -> Duration {
+        self.failures().entry(key).or_default().waits.next().unwrap_or(LONGEST_WAIT)
+    }
+
+    /// Records a conflict. Whether there were too many in a row for a coincidence.
+    pub(super) fn conflicted(&self, key: Key) -> bool {
+        let mut failures = self.failures();
+        let conflicts = &mut failures.entry(key).or_default().conflicts;
+        *conflicts = conflicts.saturating_add(1);
+        *conflicts >= CONFLICTS
+    }
+
+    /// An attempt succeeded.
+    pub(super) fn reset(&self, key: &Key) {
+        self.failures().remove(key);
+    }
+
+    /// Drops workloads that were deleted.
+    pub(super) fn retain(&self, exists: impl Fn(&Key) -> bool) {
+        self.blocks().retain(|key, _| exists(key));
+        self.failures().retain(|key, _| exists(key));
+    }
+
+    pub(super) fn is_blocked(&self, key: &Key) -> bool {
+        self.blocks().contains_key(key)
+    }
+
+    /// Why it is blocked.
+    pub(super) fn reason(&self, key: &Key) -> Option<String> {
+        self.blocks().get(key).map(|block| block.reason.clone())
+    }
+
+    fn blocks(&self) -> MutexGuard<'_, HashMap<Key, Block>> {
+        self.blocks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn failures(&self) -> MutexGuard<'_, HashMap<Key, Failures>> {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Kind;
+
+    fn key() -> Key {
+        Key { namespace: "shop".into(), kind: Kind::Deployment, name: "web".into() }
+    }
+
+    #[test]
+    fn deleted_workloads_are_dropped() {
+        let backoff = Backoff::default();
+        backoff.block(key(), "rejected".into());
+        backoff.failed(key());
+        backoff.retain(|_| true);
+        assert!(backoff.is_blocked(&key()) && !backoff.failures().is_empty());
+        backoff.retain(|_| false);
+        assert!(!backoff.is_blocked(&key()) && backoff.failures().is_empty());
+    }
+
+    #[test]
+    fn failed_attempts_back_off_until_one_succeeds() {
+        let backoff = Backoff::default();
+        let seconds = Duration::from_secs;
+        assert!(backoff.failed(key()) < seconds(2));
+        for _ in 0..10 {
+            backoff.failed(key());
+        }
+        assert!(backoff.failed(key()) >= seconds(30) && backoff.failed(key()) <= seconds(60));
+        backoff.reset(&key());
+        assert!(backoff.failed(key()) < seconds(2));
+    }
+
+    #[test]
+    fn conflicts_in_a_row_are_counted() {
+        let backoff = Backoff::default();
+        for _ in 0..2 {
+            for attempt in 1..=CONFLICTS {
+                // Other failures don't count.
+                backoff.failed(key());
+                assert_eq!(backoff.conflicted(key()), attempt == CONFLICTS);
+            }
+            backoff.reset(&key());
+        }
+    }
+
+    #[test]
+    fn blocked_workloads_back_off_and_a_reason_is_new_once() {
+        let backoff = Backoff::default();
+        let block = |reason: &str| backoff.block(key(), reason.into());
+        assert_eq!(block("rejected"), (FIRST_WAIT, true));
+        assert_eq!(block("rejected"), (FIRST_WAIT * 2, false));
+        assert_eq!(block("reverted"), (FIRST_WAIT * 4, true));
+        for _ in 0..100 {
+            block("reverted");
+        }
+        assert_eq!(block("reverted"), (LONGEST_WAIT, false));
+        assert_eq!(backoff.reason(&key()).as_deref(), Some("reverted"));
+        backoff.unblock(&key());
+        assert!(!backoff.is_blocked(&key()));
+        assert_eq!(block("reverted"), (FIRST_WAIT, true));
+    }
+}

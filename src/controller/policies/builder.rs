@@ -1,0 +1,109 @@
+//! Counts the workloads of a policy, and collects what its conditions report.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use crate::{
+    api::{WorkloadCounts, limits},
+    controller::{
+        backoff::Backoff,
+        keys::{Key, PolicyKey},
+    },
+    index::{Decision, EvaluatedWorkload},
+    plan::{InjectionState, RolloutTiming, Source},
+    scheduler::PolicyStatus,
+};
+
+/// What prevents writes to workloads.
+pub(super) struct Blockers<'a> {
+    /// Whether failures stop a policy in a namespace.
+    pub(super) is_stopped: &'a (dyn Fn(&PolicyKey, &str) -> bool + Sync),
+    pub(super) backoff: &'a Backoff,
+}
+
+/// The states of the workloads that a policy applies to.
+#[derive(Default)]
+pub(super) struct StatusBuilder {
+    pub(super) counts: WorkloadCounts,
+    /// How many are injected by their pods.
+    pub(super) pod_injection: usize,
+    /// How many are not reverted yet, and how many are.
+    pub(super) reverting: usize,
+    pub(super) reverted: usize,
+    /// Those that another policy wins.
+    pub(super) lost: Vec<String>,
+    /// Those that can't be injected, and why.
+    pub(super) unsatisfiable: Vec<(String, String)>,
+    /// Those that can't be written, and why.
+    pub(super) blocked: Vec<(String, String)>,
+    /// The failed rollouts.
+    pub(super) rollouts: PolicyStatus,
+    /// How many wait for the next change of their template.
+    pub(super) next_update: usize,
+    /// How many wait for other policies that are stopped, and those policies.
+    pub(super) delayed: usize,
+    pub(super) delayed_by: BTreeSet<Source>,
+}
+
+impl StatusBuilder {
+    pub(super) fn of(
+        policy: &PolicyKey,
+        workloads: &[(Key, Arc<EvaluatedWorkload>)],
+        blockers: &Blockers<'_>,
+    ) -> Self {
+        let mut builder = Self::default();
+        for (key, evaluation) in workloads {
+            let decision = &evaluation.decision;
+            if decision.lost_by.contains(policy) {
+                builder.lost.push(name_in(policy.is_of_cluster(), key));
+            }
+            if decision.counted_by.contains(policy) {
+                builder.count(policy, key, decision, blockers);
+            }
+        }
+        builder
+    }
+
+    fn count(&mut self, policy: &PolicyKey, key: &Key, decision: &Decision, blockers: &Blockers<'_>) {
+        let name = || name_in(policy.is_of_cluster(), key);
+        self.counts.matched += 1;
+        match decision.state {
+            InjectionState::Injected => self.counts.injected += 1,
+            InjectionState::Pending => {
+                self.counts.pending += 1;
+                self.blocked.extend(blockers.backoff.reason(key).map(|reason| (name(), reason)));
+                self.reverting += usize::from(decision.reverts);
+                self.next_update += usize::from(decision.timing == RolloutTiming::NextUpdate);
+                if decision.timing == RolloutTiming::Queued {
+                    let others = decision.asked_by.keys().filter(|other| *other != policy);
+                    let is_stopped = |other: &&PolicyKey| (blockers.is_stopped)(other, &key.namespace);
+                    let stopped: Vec<_> = others.filter(is_stopped).collect();
+                    self.delayed += usize::from(!stopped.is_empty());
+                    self.delayed_by.extend(stopped.into_iter().map(|policy| policy.source().clone()));
+                }
+            }
+            InjectionState::Unsatisfiable => {
+                self.counts.unsatisfiable += 1;
+                self.unsatisfiable.push((name(), decision.obstacles.join("; ")));
+            }
+            InjectionState::PodInjection => self.pod_injection += 1,
+            InjectionState::Reverted => self.reverted += 1,
+            InjectionState::Unmanaged => {}
+        }
+    }
+
+    pub(super) fn set_rollouts(&mut self, rollouts: PolicyStatus) {
+        let failed = rollouts.failures.len() + rollouts.superseded.len();
+        self.counts.rollout_failed = i32::try_from(failed).unwrap_or(limits::WORKLOADS);
+        self.rollouts = rollouts;
+    }
+
+    /// Whether failures stop the policy, everywhere or in some namespaces.
+    pub(super) fn is_stopped(&self, is_of_cluster: bool) -> bool {
+        self.rollouts.is_stopped || is_of_cluster && !self.rollouts.failures.is_empty()
+    }
+}
+
+/// How the status of a policy names a workload: that of a cluster policy with the namespace.
+pub(super) fn name_in(is_of_cluster: bool, key: &Key) -> String {
+    if is_of_cluster { format!("{}/{}", key.namespace, key.name) } else { key.name.clone() }
+}

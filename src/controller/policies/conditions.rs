@@ -1,0 +1,170 @@
+//! The conditions of a policy.
+
+use std::collections::BTreeSet;
+
+use kube::core::Selector;
+
+use super::{
+    builder::{StatusBuilder, name_in},
+    kind::Policy,
+};
+use crate::{
+    api::{GracefulPolicySpec, Mode, WorkloadCounts},
+    scheduler::{FailedRollout, PolicyStatus},
+};
+
+/// How many workloads or namespaces a condition names at most.
+const NAMED: usize = 10;
+
+/// The status, reason and message of a condition.
+pub(super) struct ConditionUpdate {
+    pub(super) is_true: bool,
+    pub(super) reason: &'static str,
+    pub(super) message: String,
+}
+
+impl ConditionUpdate {
+    fn new(is_true: bool, reason: &'static str, message: impl Into<String>) -> Self {
+        Self { is_true, reason, message: message.into() }
+    }
+}
+
+/// The condition `Ready`.
+pub(super) fn ready<P: Policy>(
+    builder: &StatusBuilder,
+    spec: &GracefulPolicySpec,
+    mode: Mode,
+) -> ConditionUpdate {
+    let WorkloadCounts { matched, pending, unsatisfiable, .. } = builder.counts;
+    if let Err(error) = spec.selector.clone().map(Selector::try_from).transpose() {
+        let message = format!("spec.selector: {error}: correct the selector");
+        return ConditionUpdate::new(false, "InvalidSelector", message);
+    }
+    if mode == Mode::Audit {
+        let message = format!("{pending} of {matched} workloads would be changed");
+        return ConditionUpdate::new(true, "Auditing", message);
+    }
+    if let Some((name, why)) = builder.unsatisfiable.first() {
+        let message =
+            format!("{unsatisfiable} of {matched} workloads can't be injected, such as {name}: {why}");
+        return ConditionUpdate::new(false, "Unsatisfiable", message);
+    }
+    if builder.is_stopped(P::OF_CLUSTER) {
+        let message = if pending > 0 && builder.rollouts.is_stopped {
+            format!("{pending} of {matched} workloads wait until a failed rollout is fixed")
+        } else {
+            rollouts_failed(&builder.rollouts.failures, P::OF_CLUSTER)
+        };
+        return ConditionUpdate::new(false, "Stalled", message);
+    }
+    reverted(builder).unwrap_or_else(|| injected(builder))
+}
+
+/// The condition `Ready` of a policy whose workloads are injected.
+fn injected(builder: &StatusBuilder) -> ConditionUpdate {
+    let WorkloadCounts { matched, injected, pending, .. } = builder.counts;
+    if pending > 0 {
+        let mut message = vec![format!("{injected} of {matched} workloads have the policy's values")];
+        if builder.next_update > 0 {
+            message
+                .push(format!("{} get them with the next change of their pod template", builder.next_update));
+        }
+        if let Some(other) = builder.delayed_by.first() {
+            message.push(format!("{} wait for {other}, which is stalled", builder.delayed));
+        }
+        return ConditionUpdate::new(false, "Progressing", message.join(", "));
+    }
+    let have = if injected == 1 { "1 workload has".into() } else { format!("{injected} workloads have") };
+    let message = format!("{have} the policy's values");
+    match builder.pod_injection {
+        0 => ConditionUpdate::new(true, "Injected", message),
+        pods => ConditionUpdate::new(true, "Injected", format!("{message}, {pods} get them in new pods")),
+    }
+}
+
+/// The condition `Ready` of a policy whose workloads are reverted.
+fn reverted(builder: &StatusBuilder) -> Option<ConditionUpdate> {
+    let StatusBuilder { reverting, reverted, counts: WorkloadCounts { injected, .. }, .. } = *builder;
+    if reverting + reverted == 0 {
+        return None;
+    }
+    let keeps = match injected {
+        0 => String::new(),
+        1 => "; 1 workload keeps its values, because an annotation opts it in".into(),
+        keep => format!("; {keep} workloads keep their values, because annotations opt them in"),
+    };
+    Some(if reverting > 0 {
+        let all = reverting + reverted;
+        let message = format!("{reverted} of {all} workloads are reverted, {reverting} left{keeps}");
+        ConditionUpdate::new(false, "Reverting", message)
+    } else {
+        let are = if reverted == 1 { "1 workload is".into() } else { format!("{reverted} workloads are") };
+        ConditionUpdate::new(true, "Reverted", format!("{are} reverted, none left{keeps}"))
+    })
+}
+
+/// The condition `Conflicted`.
+pub(super) fn conflicted(builder: &StatusBuilder) -> ConditionUpdate {
+    let Some(first) = builder.lost.first() else { return ConditionUpdate::new(false, "NoConflict", "") };
+    let workloads = counted(builder.lost.len());
+    let message = format!("another policy wins for {workloads}, such as {first}: by priority, age or name");
+    ConditionUpdate::new(true, "AnotherPolicyWins", message)
+}
+
+/// The condition `Stalled`.
+pub(super) fn stalled(builder: &StatusBuilder, is_of_cluster: bool) -> ConditionUpdate {
+    let PolicyStatus { failures, superseded, limit, is_stopped } = &builder.rollouts;
+    if failures.is_empty() {
+        if superseded.is_empty() {
+            return ConditionUpdate::new(false, "NoFailure", "");
+        }
+        let failed = rollouts_failed(superseded, is_of_cluster);
+        let message = format!("{failed} before the policy changed");
+        return ConditionUpdate::new(false, "FailuresSuperseded", message);
+    }
+    let failed = rollouts_failed(failures, is_of_cluster);
+    if !builder.is_stopped(is_of_cluster) {
+        let message = format!("{failed}: no rollout starts once {limit} have failed");
+        return ConditionUpdate::new(false, "FailuresTolerated", message);
+    }
+    let them = if failures.len() == 1 { "it" } else { "them" };
+    let effect = match builder.counts.pending {
+        0 => String::new(),
+        _ if !is_stopped => {
+            let namespaces: BTreeSet<&str> =
+                failures.iter().map(|failure| failure.workload.namespace.as_str()).collect();
+            format!(", and none starts in {}", listed(namespaces.into_iter()))
+        }
+        1 => ", and 1 workload waits".into(),
+        pending => format!(", and {pending} workloads wait"),
+    };
+    ConditionUpdate::new(true, "RolloutFailed", format!("{failed}{effect}: fix {them}, or change the policy"))
+}
+
+/// The condition `Blocked`.
+pub(super) fn blocked(builder: &StatusBuilder) -> ConditionUpdate {
+    let Some((name, why)) = builder.blocked.first() else {
+        return ConditionUpdate::new(false, "NotBlocked", "");
+    };
+    let message = format!("{} can't be written, such as {name}: {why}", counted(builder.blocked.len()));
+    ConditionUpdate::new(true, "WriteRefused", message)
+}
+
+/// Names the workloads of failed rollouts, the first of many.
+fn rollouts_failed(failures: &[FailedRollout], is_of_cluster: bool) -> String {
+    let named = listed(failures.iter().map(|failure| name_in(is_of_cluster, &failure.workload)));
+    let rollouts = if failures.len() == 1 { "rollout" } else { "rollouts" };
+    format!("the {rollouts} of {named} failed")
+}
+
+fn counted(workloads: usize) -> String {
+    if workloads == 1 { "1 workload".into() } else { format!("{workloads} workloads") }
+}
+
+/// The first of these, and how many more there are.
+fn listed(names: impl ExactSizeIterator<Item = impl Into<String>>) -> String {
+    let more = names.len().saturating_sub(NAMED);
+    let named: Vec<String> = names.take(NAMED).map(Into::into).collect();
+    let named = named.join(", ");
+    if more > 0 { format!("{named} and {more} more") } else { named }
+}

@@ -1,0 +1,72 @@
+//! What the two kinds of policy have in common.
+
+use std::fmt::Debug;
+
+use kube::{Api, Client, Resource, ResourceExt as _, runtime::reflector::Store};
+use serde::de::DeserializeOwned;
+
+use crate::{
+    api::{ClusterGracefulPolicy, GracefulPolicy, GracefulPolicySpec, GracefulPolicyStatus},
+    index::caches::Caches,
+    plan::Source,
+};
+
+/// A policy of either kind.
+pub(super) trait Policy:
+    Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static
+{
+    const OF_CLUSTER: bool;
+    fn spec(&self) -> &GracefulPolicySpec;
+    fn status(&self) -> Option<&GracefulPolicyStatus>;
+    fn source(&self) -> Source;
+    fn api(&self, client: Client) -> Api<Self>;
+    fn store(caches: &Caches) -> &Store<Self>;
+}
+
+impl Policy for GracefulPolicy {
+    const OF_CLUSTER: bool = false;
+
+    fn spec(&self) -> &GracefulPolicySpec {
+        &self.spec
+    }
+
+    fn status(&self) -> Option<&GracefulPolicyStatus> {
+        self.status.as_ref()
+    }
+
+    fn source(&self) -> Source {
+        Source::Policy(self.name_any())
+    }
+
+    fn api(&self, client: Client) -> Api<Self> {
+        Api::namespaced(client, &self.namespace().unwrap_or_default())
+    }
+
+    fn store(caches: &Caches) -> &Store<Self> {
+        caches.policies()
+    }
+}
+
+impl Policy for ClusterGracefulPolicy {
+    const OF_CLUSTER: bool = true;
+
+    fn spec(&self) -> &GracefulPolicySpec {
+        &self.spec.policy
+    }
+
+    fn status(&self) -> Option<&GracefulPolicyStatus> {
+        self.status.as_ref()
+    }
+
+    fn source(&self) -> Source {
+        Source::ClusterPolicy(self.name_any())
+    }
+
+    fn api(&self, client: Client) -> Api<Self> {
+        Api::all(client)
+    }
+
+    fn store(caches: &Caches) -> &Store<Self> {
+        caches.cluster_policies()
+    }
+}

@@ -1,0 +1,132 @@
+//! Writes the status of policies: how many workloads each applies to, and the state of their rollouts.
+
+mod builder;
+mod conditions;
+mod kind;
+mod status;
+
+use std::{sync::Arc, time::Duration};
+
+use builder::{Blockers, StatusBuilder};
+use futures::{StreamExt as _, future::ready, stream};
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Condition, jiff::Timestamp};
+use kind::Policy;
+use kube::{
+    ResourceExt as _,
+    api::{Patch, PatchParams},
+    runtime::{Controller, controller::Action, reflector::ObjectRef, watcher},
+};
+use serde_json::json;
+use status::status;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Context,
+    keys::{PolicyKey, policy_key},
+};
+use crate::{
+    api::{ClusterGracefulPolicy, GracefulPolicy, GracefulPolicyStatus},
+    plan::{self, Source},
+};
+
+/// How long changes of a policy's workloads are collected before its status is written: a rollout has a dozen.
+const DEBOUNCE: Duration = Duration::from_secs(1);
+/// How long after a failure the next attempt is made.
+const RETRY_WAIT: Duration = Duration::from_secs(10);
+
+/// Writes the status of every policy of both kinds, until `shutdown`.
+pub(super) async fn control(context: Arc<Context>, shutdown: CancellationToken) {
+    tokio::join!(
+        control_kind::<GracefulPolicy>(context.clone(), shutdown.clone()),
+        control_kind::<ClusterGracefulPolicy>(context, shutdown),
+    );
+}
+
+async fn control_kind<P: Policy>(context: Arc<Context>, shutdown: CancellationToken) {
+    let changed = context.index.changed_policies(P::OF_CLUSTER).stream(DEBOUNCE);
+    let changed = changed.filter_map(|policy: PolicyKey| {
+        let (Source::Policy(name) | Source::ClusterPolicy(name)) = policy.source() else {
+            return ready(None);
+        };
+        let reference = ObjectRef::new(name);
+        ready(Some(if P::OF_CLUSTER { reference } else { reference.within(policy.namespace()) }))
+    });
+    // The caches watch the policies already.
+    Controller::for_stream(stream::pending::<Result<P, watcher::Error>>(), P::store(&context.caches).clone())
+        .reconcile_on(changed)
+        .reconcile_all_on(context.permissions())
+        .graceful_shutdown_on(shutdown.cancelled_owned())
+        .run(reconcile_guarded::<P>, error_policy, context)
+        .for_each(|_| ready(()))
+        .await;
+}
+
+/// Reconciles a policy. A panic is a failed attempt.
+async fn reconcile_guarded<P: Policy>(policy: Arc<P>, context: Arc<Context>) -> Result<Action, kube::Error> {
+    context.guarded(reconcile(policy, context.clone())).await.unwrap_or_else(Err)
+}
+
+async fn reconcile<P: Policy>(policy: Arc<P>, context: Arc<Context>) -> Result<Action, kube::Error> {
+    if !context.is_leader() {
+        return Ok(Action::await_change());
+    }
+    let key = policy_key(&policy.namespace().unwrap_or_default(), &policy.source());
+    // Before its workloads are evaluated a policy matches none, and would be ready. The index requeues it then.
+    if !context.index.has_applied(&key, policy.meta()) {
+        return Ok(Action::await_change());
+    }
+    let is_stopped = |policy: &PolicyKey, namespace: &str| context.scheduling.is_stopped(policy, namespace);
+    let blockers = Blockers { is_stopped: &is_stopped, backoff: &context.backoff };
+    let mut builder = StatusBuilder::of(&key, &context.index.of_policy(&key), &blockers);
+    let matched = usize::try_from(builder.counts.matched).unwrap_or_default();
+    // The failures that the previous leader recorded are restored before they are overwritten.
+    let Some(rollouts) = context.scheduling.status_of(&context, &key, matched) else {
+        return Ok(Action::await_change());
+    };
+    builder.set_rollouts(rollouts);
+    let namespace_context = if P::OF_CLUSTER {
+        context.caches.cluster_wide_context()
+    } else {
+        context.caches.namespace_context(key.namespace())
+    };
+    let effective = plan::effective(policy.spec(), &namespace_context);
+    let status = status(&*policy, builder, effective, Timestamp::now());
+    if policy.status() == Some(&status) {
+        return Ok(Action::await_change());
+    }
+    let patch = Patch::Merge(json!({ "status": status }));
+    let (api, name) = (policy.api(context.client.clone()), policy.name_any());
+    let parameters = PatchParams::default();
+    let Some(written) = context.while_leading(api.patch_status(&name, &parameters, &patch)).await else {
+        return Ok(Action::await_change());
+    };
+    written?;
+    if let Some(stalled) = newly_true(policy.status(), &status, "Stalled") {
+        context.events.stalled(&policy.object_ref(&()), stalled.message.clone());
+    }
+    // The previous leader may have written after the version in the cache: compare again.
+    Ok(Action::requeue(RETRY_WAIT))
+}
+
+/// The condition of a type, if it has become true.
+fn newly_true<'a>(
+    before: Option<&GracefulPolicyStatus>,
+    now: &'a GracefulPolicyStatus,
+    type_: &str,
+) -> Option<&'a Condition> {
+    let is_true = |condition: &&Condition| condition.type_ == type_ && condition.status == "True";
+    let was_true = before.is_some_and(|before| before.conditions.iter().any(|condition| is_true(&condition)));
+    now.conditions.iter().find(is_true).filter(|_| !was_true)
+}
+
+fn error_policy<P>(_: Arc<P>, error: &kube::Error, _: Arc<Context>) -> Action {
+    // A policy that was deleted meanwhile has no status.
+    if matches!(error, kube::Error::Api(status) if status.code == 404) {
+        return Action::await_change();
+    }
+    tracing::warn!(%error, "status of a policy not written, retrying");
+    Action::requeue(RETRY_WAIT)
+}
+
+#[cfg(test)]
+mod tests;

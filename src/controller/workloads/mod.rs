@@ -1,0 +1,188 @@
+//! Reconciles the workloads of each kind.
+
+mod template;
+
+use std::{sync::Arc, time::Duration};
+
+use futures::{Stream, StreamExt as _, future::ready};
+use k8s_openapi::{
+    apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, Time},
+    jiff::{SignedDuration, Timestamp},
+};
+use kube::{
+    Resource as _, ResourceExt as _,
+    core::DynamicObject,
+    runtime::{
+        Config, Controller, Predicate as _, WatchStreamExt as _, controller::Action, predicates, watcher,
+    },
+};
+use template::apply_template;
+use tokio_util::sync::CancellationToken;
+
+use super::{Context, budgets, keys::key, scheduling::reference, write};
+use crate::{
+    index::{
+        cached::CachedWorkload,
+        workloads::{Events, resource},
+    },
+    plan::{self, Evaluation, Kind, NamespaceContext, OptIn, RolloutTiming, Workload},
+    runtime::metrics::ReconcileResult,
+};
+
+/// How many workloads of a kind are reconciled at a time: more make the API server no faster, and each takes
+/// memory until it answers.
+const CONCURRENCY: u16 = 16;
+/// How long after a rejected write of a PodDisruptionBudget or an annotation the next attempt is made.
+const REJECTED_WAIT: Duration = Duration::from_mins(1);
+/// How old an entry in managedFields is that an interrupted write left. The write itself removes a newer one, and
+/// the watch is late.
+const LEFTOVER_AGE: Duration = Duration::from_secs(3);
+
+/// Reconciles the workloads of one kind until `shutdown`.
+pub(super) async fn control(kind: Kind, events: Events, context: Arc<Context>, shutdown: CancellationToken) {
+    let store = context.caches.workloads().of(kind).clone();
+    Controller::for_stream_with(changes(events), store, resource(kind))
+        .with_config(Config::default().concurrency(CONCURRENCY))
+        .reconcile_on(context.index.changed_workloads(kind).stream(Duration::ZERO).map(|key| reference(&key)))
+        .reconcile_all_on(context.permissions())
+        .reconcile_on(context.scheduling.runnable(kind))
+        .graceful_shutdown_on(shutdown.cancelled_owned())
+        .run(
+            move |cached, context| reconcile_guarded(kind, cached, context),
+            move |cached, error, context| error_policy(kind, &cached, error, &context),
+            context,
+        )
+        .for_each(|_| ready(()))
+        .await;
+}
+
+/// The changes that may change a plan. Status doesn't, and the scheduler requeues queued workloads.
+fn changes(
+    events: impl Stream<Item = Result<CachedWorkload, watcher::Error>>,
+) -> impl Stream<Item = Result<CachedWorkload, watcher::Error>> {
+    // A controller may release its workload.
+    let controlled = |cached: &CachedWorkload| {
+        let mut owners = cached.meta().owner_references.iter().flatten();
+        Some(u64::from(owners.any(|owner| owner.controller == Some(true))))
+    };
+    let properties = predicates::generation.combine(predicates::annotations).combine(controlled);
+    events.predicate_filter(properties, kube::runtime::PredicateConfig::default())
+}
+
+/// Reconciles a workload. A panic is a failed attempt.
+async fn reconcile_guarded(
+    kind: Kind,
+    cached: Arc<CachedWorkload>,
+    context: Arc<Context>,
+) -> Result<Action, write::Error> {
+    let reconciled = Box::pin(reconcile_cached(kind, cached.clone(), context.clone()));
+    context
+        .guarded(reconciled)
+        .await
+        .unwrap_or_else(|panic| Err(write::Error::new(kind, &cached.object(), panic)))
+}
+
+/// Reconciles a workload if it may be written, and resets its back-off.
+async fn reconcile_cached(
+    kind: Kind,
+    cached: Arc<CachedWorkload>,
+    context: Arc<Context>,
+) -> Result<Action, write::Error> {
+    if !context.may_write() || cached.meta().deletion_timestamp.is_some() {
+        return Ok(Action::await_change());
+    }
+    let _memory = context.memory.reserve(&cached).await;
+    let object = cached.object();
+    let key = key(kind, &object);
+    if cached.too_large().is_some() {
+        // The cached object is a stub, and is never written.
+        context.unblock(&key);
+        return Ok(Action::await_change());
+    }
+    let action = reconcile(kind, &object, &context).await?;
+    context.backoff.reset(&key);
+    Ok(action)
+}
+
+async fn reconcile(kind: Kind, object: &DynamicObject, context: &Context) -> Result<Action, write::Error> {
+    let namespace = object.namespace().unwrap_or_default();
+    if !context.caches.knows_policies_of(&namespace) {
+        // The index requeues it once it is evaluated.
+        return Ok(Action::await_change());
+    }
+    let namespace_context = context.caches.namespace_context(&namespace);
+    let workload = Workload::of(kind, object);
+    let evaluation = plan::evaluate(&workload, &namespace_context);
+    let is_mentioned = evaluation.resolution.opt_in != OptIn::Unmentioned;
+    if !is_mentioned && context.caches.unusable().has_policy_of(&namespace) {
+        // The policy that manages it may be the one that can't be decoded: its injection stays.
+        let waits = evaluation.template.is_some();
+        return Ok(if waits { Action::requeue(REJECTED_WAIT) } else { Action::await_change() });
+    }
+    context.events.degraded(kind, object, &evaluation);
+    let action = apply_template(kind, object, context, &evaluation, &namespace_context).await?;
+    let budget = budgets::reconcile(&context.client, &context.caches, kind, object, &evaluation);
+    let Some(budget) = context.write(budget).await else { return Ok(Action::await_change()) };
+    let budget = budget.map_err(|source| write::Error::new(kind, object, source));
+    let is_rejected = budget.as_ref().is_err_and(write::Error::is_rejection);
+    context.events.budget_rejected(kind, object, budget.as_ref().err().filter(|_| is_rejected));
+    if is_rejected {
+        return Ok(Action::requeue(REJECTED_WAIT));
+    }
+    budget?;
+    // From here on the resourceVersion changes, which is the precondition of a write.
+    if let Some(outcome) = write_annotations(kind, object, context, &evaluation, &namespace_context).await {
+        return outcome.map(|rejected| rejected.unwrap_or(action));
+    }
+    let leftover = object.metadata.managed_fields.iter().flatten().next().map(age);
+    if leftover.is_some_and(|age| age >= LEFTOVER_AGE) {
+        let dropped = context.write(write::drop_leftover_fields(&context.client, kind, object)).await;
+        dropped.unwrap_or(Ok(()))?;
+    }
+    let is_done = action == Action::await_change();
+    Ok(if leftover.is_some() && is_done { Action::requeue(LEFTOVER_AGE) } else { action })
+}
+
+/// Writes adieu's annotations on the workload itself. `None` if there is nothing to write, and otherwise when to retry
+/// a write that was rejected.
+async fn write_annotations(
+    kind: Kind,
+    object: &DynamicObject,
+    context: &Context,
+    evaluation: &Evaluation,
+    namespace_context: &NamespaceContext,
+) -> Option<Result<Option<Action>, write::Error>> {
+    let marks = plan::marks(&Workload::of(kind, object), evaluation, namespace_context);
+    // The write of a template removes the annotation of a workload that waited for it.
+    let is_written = evaluation.template.is_some()
+        && matches!(evaluation.timing, RolloutTiming::Immediate | RolloutTiming::Queued);
+    if marks.is_empty() || is_written {
+        return None;
+    }
+    Some(match context.write(write::set_pending(&context.client, kind, object, &marks)).await {
+        Some(Err(error)) if error.is_rejection() => {
+            tracing::warn!(%error, "not annotated, so its next update may bypass the webhook");
+            Ok(Some(Action::requeue(REJECTED_WAIT)))
+        }
+        written => written.unwrap_or(Ok(())).map(|()| None),
+    })
+}
+
+/// The time between now and the write of an entry in managedFields. A wrong clock may have written it in the future.
+fn age(entry: &ManagedFieldsEntry) -> Duration {
+    let written = entry.time.as_ref().map(|Time(written)| Timestamp::now().duration_since(*written));
+    written.map_or(Duration::MAX, SignedDuration::unsigned_abs)
+}
+
+fn error_policy(kind: Kind, cached: &CachedWorkload, error: &write::Error, context: &Context) -> Action {
+    // After a conflict the watch usually requeues the workload.
+    let is_conflict = error.is_conflict();
+    if !is_conflict {
+        tracing::warn!(%kind, %error, "not reconciled, retrying");
+    }
+    context.count(kind, if is_conflict { ReconcileResult::Conflict } else { ReconcileResult::ApiError });
+    Action::requeue(context.backoff.failed(key(kind, &cached.named())))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,144 @@
+//! Writes the pod template of a workload, within the slots of the scheduler.
+
+use std::time::Duration;
+
+use kube::{ResourceExt as _, core::DynamicObject, runtime::controller::Action};
+use serde_json::Value;
+
+use crate::{
+    controller::{
+        Context,
+        keys::{Key, key},
+        scheduling::Reservation,
+        write,
+    },
+    index::template_hash,
+    plan::{self, Evaluation, Kind, NamespaceContext, RolloutTiming, Workload},
+    runtime::metrics::ReconcileResult,
+    scheduler::Request,
+};
+
+/// How long a blocked workload, which is offered no slot, waits before it requests one again.
+pub(super) const BLOCKED_WAIT: Duration = Duration::from_secs(5);
+
+/// Whether a template may be written now.
+enum Permission<'a> {
+    /// It may, with the slot that a queued workload needs.
+    Granted(Option<Reservation<'a>>),
+    /// It may not. When to reconcile again.
+    Denied(Action),
+}
+
+/// Writes the planned template, if it may be written now.
+pub(super) async fn apply_template(
+    kind: Kind,
+    object: &DynamicObject,
+    context: &Context,
+    evaluation: &Evaluation,
+    namespace_context: &NamespaceContext,
+) -> Result<Action, write::Error> {
+    let key = key(kind, object);
+    let Some(planned) = &evaluation.template else {
+        context.unblock(&key);
+        context.history.settle(&key, &object.data["spec"]["template"]);
+        context.count(kind, ReconcileResult::Unchanged);
+        return Ok(Action::await_change());
+    };
+    let slot = match permission(object, context, &key, (evaluation, planned)) {
+        Permission::Granted(slot) => slot,
+        Permission::Denied(action) => return Ok(action),
+    };
+    let written = match write_template(kind, object, context, planned, slot).await? {
+        Ok(written) => written,
+        Err(action) => return Ok(action),
+    };
+    context.while_leading(write::drop_managed_fields(&context.client, kind, &written)).await;
+    let left = plan::evaluate(&Workload::of(kind, &written), namespace_context);
+    if left.template.is_some() {
+        let reason = "another admission webhook or policy reverted the write";
+        return Ok(context.block_and_retry(kind, object, reason.into(), ReconcileResult::Reverted));
+    }
+    context.unblock(&key);
+    context.history.record(key, planned, &written.data["spec"]["template"]);
+    context.events.injected(kind, object, planned, evaluation);
+    let (namespace, name) = (object.namespace(), object.name_any());
+    tracing::info!(%kind, namespace, name, timing = ?evaluation.timing, "pod template written");
+    context.count(kind, ReconcileResult::Patched);
+    Ok(Action::await_change())
+}
+
+fn permission<'a>(
+    object: &DynamicObject,
+    context: &'a Context,
+    key: &Key,
+    (evaluation, planned): (&Evaluation, &Value),
+) -> Permission<'a> {
+    match evaluation.timing {
+        RolloutTiming::Immediate | RolloutTiming::Queued => {}
+        RolloutTiming::DryRun => {
+            context.unblock(key);
+            context.events.would_inject(key.kind, object, planned, evaluation);
+            context.count(key.kind, ReconcileResult::Audit);
+            return Permission::Denied(Action::await_change());
+        }
+        RolloutTiming::NextUpdate => {
+            context.unblock(key);
+            context.count(key.kind, ReconcileResult::Waiting);
+            return Permission::Denied(Action::await_change());
+        }
+    }
+    if context.history.is_reverted_repeatedly(key, planned) {
+        let reason = "injected fields are being reverted (by a GitOps tool?) and the webhook is not called: check that \
+                      the API server can reach it, or opt the workload out in Git";
+        let action = context.block_and_retry(key.kind, object, reason.into(), ReconcileResult::Reverted);
+        return Permission::Denied(action);
+    }
+    if evaluation.timing == RolloutTiming::Immediate {
+        return Permission::Granted(None);
+    }
+    let request = Request {
+        uid: object.metadata.uid.as_deref(),
+        generation: object.metadata.generation.unwrap_or(0),
+        plan: template_hash(planned),
+    };
+    if let Some(slot) = context.scheduling.reserve(context, key, request) {
+        return Permission::Granted(Some(slot));
+    }
+    context.count(key.kind, ReconcileResult::Waiting);
+    // The scheduler requeues the others when they may roll out.
+    let is_blocked = context.backoff.is_blocked(key);
+    Permission::Denied(if is_blocked { Action::requeue(BLOCKED_WAIT) } else { Action::await_change() })
+}
+
+/// Writes the template, and settles the slot by the outcome. The written object, or when to retry.
+async fn write_template(
+    kind: Kind,
+    object: &DynamicObject,
+    context: &Context,
+    planned: &Value,
+    slot: Option<Reservation<'_>>,
+) -> Result<Result<DynamicObject, Action>, write::Error> {
+    // The permission to write may be gone since the decision.
+    let written = context.write(write::template(&context.client, kind, object, planned)).await;
+    match (&written, slot) {
+        (Some(Ok(written)), Some(slot)) => slot.commit(written),
+        // The slot is kept until the workload is observed.
+        (Some(Err(error)), slot) if error.is_open() => drop(slot),
+        (_, Some(slot)) => slot.release(),
+        (_, None) => {}
+    }
+    let key = key(kind, object);
+    let conflicts_always = || context.backoff.is_blocked(&key) || context.backoff.conflicted(key.clone());
+    match written {
+        None => Ok(Err(Action::await_change())),
+        Some(Err(error)) if !error.is_open() && error.is_rejection() => {
+            Ok(Err(context.block_and_retry(kind, object, error.to_string(), ReconcileResult::ApiError)))
+        }
+        Some(Err(error)) if error.is_conflict() && conflicts_always() => {
+            let reason =
+                "another client keeps writing it: kubectl get -o yaml --show-managed-fields shows which";
+            Ok(Err(context.block_and_retry(kind, object, reason.into(), ReconcileResult::ApiError)))
+        }
+        Some(written) => written.map(Ok),
+    }
+}

@@ -1,0 +1,105 @@
+//! The templates that were written, to detect a client that keeps reverting them.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::keys::Key;
+use crate::index::caches::hash_of;
+
+/// How often the same template is written to a workload whose injection another client keeps reverting, such as a
+/// GitOps tool if the API server can't reach the webhook: each time is two rollouts.
+const WRITES: u32 = 3;
+/// How long after the last of them no other write is made.
+const PAUSE: Duration = Duration::from_hours(1);
+
+/// The last template that was written to each workload.
+#[derive(Default)]
+pub(super) struct WriteHistory(Mutex<HashMap<Key, Written>>);
+
+/// A template that was written, as hashes.
+struct Written {
+    planned: u64,
+    /// With the defaults of the API server.
+    stored: u64,
+    times: u32,
+    last: Instant,
+}
+
+impl WriteHistory {
+    /// Records that a template was written, and how the API server stored it.
+    pub(super) fn record(&self, key: Key, planned: &Value, stored: &Value) {
+        let (planned, stored, last) = (hash_of(planned), hash_of(stored), Instant::now());
+        let mut written = self.written();
+        let before = written.get(&key).filter(|before| before.planned == planned);
+        let times = before.map_or(0, |before| before.times) + 1;
+        written.insert(key, Written { planned, stored, times, last });
+    }
+
+    /// The workload is up to date with this template. If it is not the written one, earlier writes no longer count.
+    pub(super) fn settle(&self, key: &Key, template: &Value) {
+        let mut written = self.written();
+        if written.get(key).is_some_and(|written| written.stored != hash_of(template)) {
+            written.remove(key);
+        }
+    }
+
+    /// Whether this template was written so often that another client must be reverting it.
+    pub(super) fn is_reverted_repeatedly(&self, key: &Key, template: &Value) -> bool {
+        self.written().get(key).is_some_and(|written| {
+            written.times >= WRITES && written.planned == hash_of(template) && written.last.elapsed() < PAUSE
+        })
+    }
+
+    /// Drops workloads that were deleted.
+    pub(super) fn retain(&self, exists: impl Fn(&Key) -> bool) {
+        self.written().retain(|key, _| exists(key));
+    }
+
+    fn written(&self) -> MutexGuard<'_, HashMap<Key, Written>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::plan::Kind;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_template_that_is_reverted_repeatedly_is_not_written_for_a_while() {
+        let key = || Key { namespace: "shop".into(), kind: Kind::Deployment, name: "web".into() };
+        let (plan, other) = (json!({"drain": 10}), json!({"drain": 20}));
+        let stored = json!({"drain": 10, "default": true});
+        let history = WriteHistory::default();
+        for _ in 0..WRITES {
+            assert!(!history.is_reverted_repeatedly(&key(), &plan));
+            history.record(key(), &plan, &stored);
+            history.settle(&key(), &stored);
+        }
+        assert!(history.is_reverted_repeatedly(&key(), &plan));
+        assert!(!history.is_reverted_repeatedly(&key(), &other));
+        tokio::time::advance(PAUSE).await;
+        assert!(!history.is_reverted_repeatedly(&key(), &plan));
+
+        // A policy that alternates between values is no reverting client.
+        for plan in [&plan, &other, &plan, &other, &plan, &other] {
+            history.record(key(), plan, plan);
+        }
+        assert!(!history.is_reverted_repeatedly(&key(), &other));
+        for _ in 0..WRITES {
+            history.record(key(), &plan, &stored);
+        }
+        history.settle(&key(), &other);
+        assert!(!history.is_reverted_repeatedly(&key(), &plan));
+        history.retain(|_| false);
+        assert!(history.written().is_empty());
+    }
+}
