@@ -28,8 +28,6 @@ const CODE: &[&str] = &["benches", "crates", "src", "tests", "xtask/src"];
 const EXCEPTIONS: &[&str] = &[
     "crates/core/src/api",
     "crates/core/src/plan",
-    "src/controller",
-    "src/scheduler",
     "tests/generate",
     "tests/laws.rs",
     // It expects a message with such a word.
