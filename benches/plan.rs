@@ -1,4 +1,4 @@
-//! Decisions of the plan alone: the object is parsed already, and no patch is made of the outcome.
+//! Decisions of the plan alone, without parsing the object and computing the patch.
 
 mod fixtures;
 

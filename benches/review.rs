@@ -1,5 +1,5 @@
-//! Whole reviews for `cargo xtask bench instructions`, from the bytes that come to the bytes that go:
-//! `review NAME COUNT` does COUNT reviews of the case of that name. Without arguments: names the cases.
+//! Whole reviews for `cargo xtask bench instructions`, from the bytes of the request to those of the answer:
+//! `review NAME COUNT` does COUNT reviews of the case of that name. Without arguments, it lists the cases.
 
 mod fixtures;
 

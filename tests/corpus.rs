@@ -1,5 +1,4 @@
-//! The inputs that the fuzz targets begin with, and those that broke something once: what must hold still
-//! does. `cargo xtask fuzz` looks for more.
+//! Replays the seeds of the fuzz targets, and the inputs that found bugs. `cargo xtask fuzz` searches for more.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 

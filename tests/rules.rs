@@ -1,4 +1,4 @@
-//! Every test that docs/rules.md names exists, so that no rule loses its proof unseen.
+//! Every test that docs/rules.md names exists, so that no rule loses its test unnoticed.
 
 #![allow(clippy::unwrap_used)]
 
@@ -28,7 +28,7 @@ fn every_test_that_the_rules_name_exists() {
         .filter_map(|line| line.strip_prefix('|')?.strip_suffix('|')?.rsplit_once('|'))
         .flat_map(|(_, tests)| tests.split('`').skip(1).step_by(2))
         .collect();
-    assert!(named.len() > 50, "the table was not understood: {named:?}");
+    assert!(named.len() > 50, "cannot parse the table: {named:?}");
     let missing: Vec<_> = named.into_iter().filter(|name| !code.contains(&format!("fn {name}("))).collect();
     assert!(missing.is_empty(), "docs/rules.md names tests that don't exist: {missing:?}");
 }

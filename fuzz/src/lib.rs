@@ -1,5 +1,4 @@
-//! What must hold whatever comes in. The fuzzer calls these, and so does `tests/corpus.rs` with the inputs
-//! that are kept.
+//! Properties that hold for any input. The fuzzer calls them, and `tests/corpus.rs` with the recorded inputs.
 
 use std::{
     collections::BTreeMap,
@@ -31,11 +30,11 @@ use tokio_util::sync::CancellationToken;
 #[global_allocator]
 static MEMORY: PeakAlloc = PeakAlloc;
 
-/// What a connection may take of memory, in bytes, whatever it is sent.
+/// The memory that a connection may take, in bytes, for any input.
 const MEMORY_BOUND: usize = 48 << 20;
 
-/// The body of an admission request: it is answered or refused, the patch fits the object, and what was
-/// patched is not patched again.
+/// The body of an admission request: it is answered or rejected, the patch applies to the object, and a patched object is
+/// not patched again.
 pub fn admission(body: &[u8]) {
     let Some(answer) = review(body) else { return };
     let Some(patch) = answer["response"]["patch"].as_str() else { return };
@@ -43,12 +42,12 @@ pub fn admission(body: &[u8]) {
     let patch: json_patch::Patch = serde_json::from_slice(&patch).expect("a patch is JSON");
     let mut again: Value = serde_json::from_slice(body).expect("it was read before");
     let record = |object: &Value| object["spec"]["template"]["metadata"]["annotations"][INJECTED].clone();
-    let (brought, there) = (record(&again["request"]["object"]), record(&again["request"]["oldObject"]));
+    let (new, old) = (record(&again["request"]["object"]), record(&again["request"]["oldObject"]));
     json_patch::patch(&mut again["request"]["object"], &patch).expect("the patch fits the object");
-    // As the API server asks again where another webhook changed something (reinvocation).
+    // The API server calls the webhook again after another one changed the object (reinvocation).
     let answer = review(again.to_string().as_bytes()).expect("a patched object can be reviewed");
-    // Once the record that somebody wrote is followed and gone, the one from before counts.
-    let two_records = !brought.is_null() && !there.is_null() && brought != there;
+    // A record in the request is reverted first, then that of the old object is used.
+    let two_records = !new.is_null() && !old.is_null() && new != old;
     assert!(two_records || answer["response"].get("patch").is_none(), "patched twice: {again}");
 }
 
@@ -59,10 +58,10 @@ fn review(body: &[u8]) -> Option<Value> {
     Some(serde_json::to_value(&reviewed.answer).expect("an answer is JSON"))
 }
 
-/// What comes over a connection to the webhook's port, once it is decrypted: every request is answered or the
-/// connection is closed, in bounded time and memory.
+/// The decrypted bytes of a connection to the webhook's port: every request is answered or the connection is closed, in
+/// bounded time and memory.
 pub fn service(bytes: &[u8]) {
-    // Its clock goes on by itself while everybody waits.
+    // The paused clock advances while all tasks wait.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     MEMORY.reset_peak_usage();
     let before = MEMORY.current_usage();
@@ -75,7 +74,7 @@ pub fn service(bytes: &[u8]) {
         let serving = tokio::spawn(serving);
         let (mut reader, mut writer) = split(client);
         let mut answer = Vec::new();
-        // A client that is refused early may find the connection closed.
+        // The connection may be closed before a rejected client has sent all.
         let both = async { tokio::join!(writer.write_all(bytes), reader.read_to_end(&mut answer)) };
         let ended = timeout(LIMITS.age + LIMITS.head + 2 * LIMITS.drain, both).await;
         assert!(ended.is_ok(), "neither answered nor closed");
@@ -87,8 +86,7 @@ pub fn service(bytes: &[u8]) {
     assert!(peak < MEMORY_BOUND, "it took {peak} bytes");
 }
 
-/// Annotations, a line each, `key=value`: every one of them is read, refused or reported, and what is read
-/// leads to an injection that can be taken back.
+/// Annotations, one `key=value` per line: each one is parsed, denied or reported, and the injection can be reverted.
 pub fn annotations(text: &[u8]) {
     let Ok(text) = std::str::from_utf8(text) else { return };
     let pairs = text.lines().filter_map(|line| line.split_once('='));
@@ -115,26 +113,26 @@ pub fn annotations(text: &[u8]) {
     }
 }
 
-/// Manifests: they are read or refused. What is injected is read back as what was meant, and taken back
-/// gives what was there.
+/// Manifests: they are parsed or rejected. The written injection parses to the same values, and its revert restores the
+/// original ones.
 pub fn manifests(text: &[u8]) {
     let Ok(text) = std::str::from_utf8(text) else { return };
     let Ok(mut manifests) = Manifests::parse("input", text) else { return };
     let values = |manifests: &Manifests| manifests.values().cloned().collect::<Vec<Value>>();
     let before = values(&manifests);
-    let around = NamespaceContext::default();
-    if manifests.change(|workload, _| plan::render(workload, &around, true)).is_err() {
+    let context = NamespaceContext::default();
+    if manifests.change(|workload, _| plan::render(workload, &context, true)).is_err() {
         return;
     }
     let written = manifests.yaml();
-    let mut reverted = Manifests::parse("written", &written).expect("what was written can be read");
+    let mut reverted = Manifests::parse("written", &written).expect("written manifests can be parsed");
     assert_eq!(values(&reverted), values(&manifests), "{written}");
-    // Who brings a record of his own may say of values what he likes.
+    // A record in the input may have any values.
     if !text.contains("adieu") {
         reverted.change(|workload, _| plan::revert(workload)).expect("nothing is malformed");
         assert_eq!(values(&reverted), before, "{written}");
         let written = reverted.yaml();
-        let again = Manifests::parse("reverted", &written).expect("what was written can be read");
+        let again = Manifests::parse("reverted", &written).expect("written manifests can be parsed");
         assert_eq!(values(&again), before, "{written}");
     }
 }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::{
     index::workloads::resource,
-    plan::{Kind, Workload, clear_pending, opt_out_patch, show_injection, template_patch},
+    plan::{Kind, Workload, clear_pending, label_injected, opt_out_patch, template_patch},
     runtime::{
         FIELD_MANAGER,
         ownership::{precondition, release_ownership},
@@ -76,7 +76,7 @@ pub(super) async fn template(
     let mut patch = template_patch(&object.data["spec"]["template"], template);
     patch.0.insert(0, precondition(&object.metadata));
     patch.0.extend(clear_pending(object.annotations()));
-    patch.0.extend(show_injection(object.labels(), template));
+    patch.0.extend(label_injected(object.labels(), template));
     send(client, kind, object, Patch::Json(patch)).await
 }
 

@@ -158,7 +158,7 @@ impl Decision {
         };
         let managed = evaluation.state != InjectionState::Unmanaged;
         let resolution = &evaluation.resolution;
-        let selecting = plan::selecting(workload, namespace_context);
+        let selecting = plan::matching_policies(workload, namespace_context);
         if !managed && evaluation.template.is_none() && selecting.is_empty() {
             return None;
         }
@@ -174,9 +174,9 @@ impl Decision {
             Some(reason) => vec![reason.to_owned()],
             None => evaluation.warnings.clone(),
         };
-        let marks = plan::marks(workload, evaluation, namespace_context);
+        let marks = plan::annotation_changes(workload, evaluation, namespace_context);
         let budget = format!("{:?}", resolution.settings.disruption_budget.value);
-        let asked = evaluation.asked_by.iter();
+        let asked = evaluation.triggered_by.iter();
         Some(Self {
             uid: metadata.uid.clone(),
             created: metadata.creation_timestamp.as_ref().map(|time| time.0),
@@ -188,7 +188,7 @@ impl Decision {
             namespace_limit: evaluation.namespace_limit,
             counted_by: keys(&mut selecting.iter().chain(valued)),
             lost_by: keys(&mut resolution.conflicted.iter().filter(|_| managed)),
-            rolled_out_by: keys(&mut plan::concerning(workload, evaluation).iter()),
+            rolled_out_by: keys(&mut plan::related_policies(workload, evaluation).iter()),
             reverts: resolution.reverts,
             too_large: too_large.is_some(),
             obstacles,

@@ -40,7 +40,7 @@ impl<'a> PolicyUsage<'a> {
     pub fn record(&mut self, workload: &Workload<'_>, namespace: &str) {
         self.workloads += 1;
         for (of, policy) in self.set.policies() {
-            if plan::holds_for(policy, workload) {
+            if plan::applies_to(policy, workload) {
                 let key = (of.to_owned(), policy.name_any());
                 if of == namespace {
                     self.used.insert(key);
@@ -51,7 +51,7 @@ impl<'a> PolicyUsage<'a> {
         }
         let (applying, _) = self.set.cluster_policies_by_namespace(namespace);
         let applies =
-            |policy: &&_| has_no_selector(policy) || plan::cluster_policy_holds_for(policy, workload);
+            |policy: &&_| has_no_selector(policy) || plan::cluster_policy_applies_to(policy, workload);
         let applying = applying.iter().map(AsRef::as_ref).filter(applies);
         self.cluster_used.extend(applying.map(kube::ResourceExt::name_any));
         self.cluster_used.extend(self.set.undecided(namespace));

@@ -206,7 +206,7 @@ fn workload(kind: Kind, review: &RawReview<'_>, caches: &Caches) -> Result<Decis
     }
     let template = admission.template.as_ref().unwrap_or(effective.template);
     let accepted = if kept.is_none() { plan::keep_accepted(&new, old.as_ref(), template) } else { None };
-    let injected = plan::show_injection(object.labels(), template);
+    let injected = plan::label_injected(object.labels(), template);
     let template = admission.template.take().or_else(|| kept.as_ref().map(|(_, template)| template.clone()));
     if let Some(template) = template {
         patch.0.extend(plan::answer_patch(new.template, template, length).0);

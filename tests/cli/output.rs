@@ -80,7 +80,7 @@ fn warnings_go_to_standard_error_and_the_exit_code_is_0() {
     let broken = inject(WEB).replace("{\"optedInBy\"", "{\"opted");
     let (reverted, warnings) = succeed(&["revert", "-f", "-"], &broken);
     assert_eq!(reverted, broken);
-    assert!(warnings.contains("can't be read, so nothing is taken back"), "{warnings}");
+    assert!(warnings.contains("can't be read, so nothing is reverted"), "{warnings}");
 }
 
 #[test]

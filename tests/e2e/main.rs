@@ -8,7 +8,7 @@ mod availability;
 mod blocked;
 mod budgets;
 mod figures;
-#[path = "../generate/mod.rs"]
+#[path = "../../crates/core/tests/generate/mod.rs"]
 mod generate;
 mod guard;
 mod guard_hooks;

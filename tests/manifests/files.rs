@@ -5,10 +5,17 @@ use std::{
     path::{Path, PathBuf},
 };
 
+/// This folder, from any package of the workspace.
+pub fn folder() -> PathBuf {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut folders = package.ancestors().map(|folder| folder.join("tests/manifests"));
+    folders.find(|folder| folder.is_dir()).unwrap()
+}
+
 /// Every file of this folder and those in it.
 pub fn files() -> Vec<PathBuf> {
     let mut found = Vec::new();
-    find(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/manifests"), &mut found);
+    find(&folder(), &mut found);
     found.sort();
     found
 }

@@ -2,9 +2,9 @@
 
 pub mod files;
 
-use std::{fs, path::Path, sync::Arc};
+use std::{fs, sync::Arc};
 
-use adieu::plan::NamespaceContext;
+use adieu_core::plan::NamespaceContext;
 use serde_json::Value;
 
 use crate::generate::is_workload;
@@ -41,7 +41,7 @@ pub fn workloads() -> impl Iterator<Item = Document> {
 
 /// Every object of every manifest, the members of a `kind: List` one by one.
 pub fn all() -> Vec<Document> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/manifests");
+    let folder = files::folder();
     let mut documents = Vec::new();
     for file in files::files() {
         let text = fs::read_to_string(&file).unwrap();

@@ -1,8 +1,8 @@
-//! What adieu's users write, and what becomes of a pod template. Pure: no client, no clock, no async.
+//! The API of adieu, and the plan for pod templates. Pure: no client, no clock, no async.
 //!
-//! What becomes of a workload's pod template is decided in one place: [`plan::admit`] when a workload is created or
-//! updated, [`plan::evaluate`] for what exists already or was written while the webhook was unavailable, and
-//! [`plan::render`] for a manifest. So all come to the same result.
+//! All pod templates are computed here, with the same result: by [`plan::admit`] when a workload is created or updated, by
+//! [`plan::evaluate`] for a workload that exists already or bypassed the webhook, and by [`plan::render`] for a
+//! manifest.
 
 pub mod api;
 pub mod plan;

@@ -152,7 +152,7 @@ async fn write_annotations(
     evaluation: &Evaluation,
     namespace_context: &NamespaceContext,
 ) -> Option<Result<Option<Action>, write::Error>> {
-    let marks = plan::marks(&Workload::of(kind, object), evaluation, namespace_context);
+    let marks = plan::annotation_changes(&Workload::of(kind, object), evaluation, namespace_context);
     // The write of a template removes the annotation of a workload that waited for it.
     let is_written = evaluation.template.is_some()
         && matches!(evaluation.timing, RolloutTiming::Immediate | RolloutTiming::Queued);

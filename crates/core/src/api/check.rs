@@ -1,7 +1,7 @@
-//! The rules of the policies' schema, without an API server.
+//! Validation of policies without an API server.
 //!
-//! The API server is the judge of a policy; this says beforehand what it would say. Types, bounds and
-//! unknown fields are checked here, the rules in CEL by `kube_cel`.
+//! The result is the same as that of the API server. Types, bounds and unknown fields are checked here, CEL rules by
+//! `kube_cel`.
 
 use std::{fmt, sync::LazyLock};
 
@@ -13,14 +13,14 @@ use serde_json::{Value, json};
 
 use super::{GROUP, annotations::is_object_name, crds, numbers::whole};
 
-/// What the API server would refuse in a policy.
+/// A reason for which the API server rejects a policy.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Violation {
-    /// The way to the field, such as `spec`, `kinds`, `1`.
+    /// The path of the field, such as `spec`, `kinds`, `1`.
     pub path: Vec<String>,
-    /// Its value; `None` where it isn't there.
+    /// Its value; `None` if absent.
     pub value: Option<Value>,
-    /// What it must be.
+    /// The rule.
     pub rule: String,
 }
 
@@ -41,8 +41,8 @@ impl fmt::Display for Violation {
     }
 }
 
-/// Checks an object of the group `adieu.dev` as the API server would, unknown fields strictly. The status is not
-/// looked at: the API server ignores it in writes of the spec.
+/// Validates an object of the group `adieu.dev` as the API server does, with strict fields. The status is skipped, because
+/// the API server ignores it in writes of the spec.
 #[must_use]
 pub fn check_policy(policy: &Value) -> Vec<Violation> {
     let schema = match schema_of(policy) {
@@ -59,18 +59,18 @@ pub fn check_policy(policy: &Value) -> Vec<Violation> {
     }
     match (policy.get("spec"), part(schema, "spec")) {
         (Some(spec), Some(schema)) => {
-            let mut walk = Walk { path: vec!["spec".into()], found };
-            walk.check(spec, schema);
-            found = walk.found;
+            let mut validation = Validation { path: vec!["spec".into()], found };
+            validation.check(spec, schema);
+            found = validation.found;
         }
-        (None, Some(_)) => found.push(violation(&["spec"], None, "what the policy says".into())),
+        (None, Some(_)) => found.push(violation(&["spec"], None, "the settings of the policy".into())),
         (_, None) => {}
     }
-    // As in the API server, rules are for values of the right shape.
+    // Like the API server, evaluate rules only for values of the right types.
     if found.is_empty() { check_rules(policy, schema) } else { found }
 }
 
-/// Checks the status of a policy as the API server would where it is written by itself.
+/// Validates the status of a policy as the API server does for a write of the status.
 #[must_use]
 pub fn check_status(policy: &Value) -> Vec<Violation> {
     let schema = match schema_of(policy) {
@@ -79,13 +79,13 @@ pub fn check_status(policy: &Value) -> Vec<Violation> {
     };
     let status = policy.get("status").filter(|status| !status.is_null());
     let (Some(status), Some(schema)) = (status, part(schema, "status")) else { return vec![] };
-    let mut walk = Walk { path: vec!["status".into()], found: vec![] };
-    walk.check(status, schema);
-    walk.found
+    let mut validation = Validation { path: vec!["status".into()], found: vec![] };
+    validation.check(status, schema);
+    validation.found
 }
 
-/// A policy as the API server stores what is given and passes the check: without a status, without fields that are
-/// null, and with `5` for `5.0`.
+/// A valid policy as the API server stores it on creation: without a status, without null fields, and with `5` for
+/// `5.0`.
 #[must_use]
 pub fn as_stored(policy: &Value) -> Value {
     let mut policy = with_integers(without_nulls(policy));
@@ -119,7 +119,7 @@ fn part<'a>(schema: &'a JSONSchemaProps, name: &str) -> Option<&'a JSONSchemaPro
     schema.properties.as_ref()?.get(name)
 }
 
-/// The API server takes a field that is null for one that isn't there.
+/// The API server takes a null field for an absent one.
 fn without_nulls(value: &Value) -> Value {
     match value {
         Value::Object(map) => {
@@ -160,7 +160,7 @@ fn check_name(policy: &Value, found: &mut Vec<Violation>) {
     }
 }
 
-/// The rules in CEL.
+/// Evaluates the CEL rules.
 fn check_rules(policy: &Value, schema: &JSONSchemaProps) -> Vec<Violation> {
     let spec_only = json!({"spec": without_nulls(&policy["spec"])});
     let outcome = kube_cel::Validator::new().validate(&json!(schema), &spec_only, None);
@@ -181,22 +181,22 @@ fn check_rules(policy: &Value, schema: &JSONSchemaProps) -> Vec<Violation> {
     violations.collect()
 }
 
-/// A walk along a value and its schema.
-struct Walk {
+/// Validates a value with its schema, recursively.
+struct Validation {
     path: Vec<String>,
     found: Vec<Violation>,
 }
 
-impl Walk {
+impl Validation {
     fn check(&mut self, value: &Value, schema: &JSONSchemaProps) {
         if let Some(rule) = wrong_type(value, schema) {
-            return self.refuse(value, rule);
+            return self.reject(value, rule);
         }
         if let Some(allowed) = &schema.enum_
             && !allowed.iter().any(|allowed| allowed.0 == *value)
         {
             let allowed: Vec<_> = allowed.iter().map(|allowed| allowed.0.to_string()).collect();
-            return self.refuse(value, format!("must be one of {}", allowed.join(", ")));
+            return self.reject(value, format!("must be one of {}", allowed.join(", ")));
         }
         match value {
             Value::Object(map) => self.check_object(value, map, schema),
@@ -213,16 +213,16 @@ impl Walk {
         map: &serde_json::Map<String, Value>,
         schema: &JSONSchemaProps,
     ) {
-        // Null is nothing, except where the field is unknown.
+        // Null counts as absent, except for an unknown field.
         let given = |key: &str| map.get(key).is_some_and(|value| !value.is_null());
         for key in schema.required.iter().flatten().filter(|key| !given(key)) {
             self.path.push(key.clone());
-            self.found.push(Violation { path: self.path.clone(), value: None, rule: "must be given".into() });
+            self.found.push(Violation { path: self.path.clone(), value: None, rule: "is required".into() });
             self.path.pop();
         }
         let entries = map.values().filter(|value| !value.is_null()).count();
         if let Some(most) = schema.max_properties.filter(|most| over(entries, *most)) {
-            self.refuse(value, format!("must have at most {most} entries"));
+            self.reject(value, format!("must have at most {most} entries"));
         }
         for (key, value) in map {
             let known = schema.properties.as_ref().and_then(|properties| properties.get(key));
@@ -234,10 +234,10 @@ impl Walk {
             match known.or(of_map) {
                 Some(_) if value.is_null() => {}
                 Some(_) if is_read_by_a_rule(key, schema) && value.is_f64() => {
-                    self.refuse(value, "must be an integer, without a decimal point or an exponent".into());
+                    self.reject(value, "must be an integer, without a decimal point or an exponent".into());
                 }
                 Some(schema) => self.check(value, schema),
-                None => self.refuse(value, "unknown field: check its spelling and place".into()),
+                None => self.reject(value, "unknown field: check its spelling and place".into()),
             }
             self.path.pop();
         }
@@ -245,10 +245,10 @@ impl Walk {
 
     fn check_array(&mut self, value: &Value, items: &[Value], schema: &JSONSchemaProps) {
         if let Some(least) = schema.min_items.filter(|least| under(items.len(), *least)) {
-            self.refuse(value, format!("must have at least {least} items"));
+            self.reject(value, format!("must have at least {least} items"));
         }
         if let Some(most) = schema.max_items.filter(|most| over(items.len(), *most)) {
-            self.refuse(value, format!("must have at most {most} items"));
+            self.reject(value, format!("must have at most {most} items"));
         }
         let set = schema.x_kubernetes_list_type.as_deref() == Some("set");
         let keys = schema.x_kubernetes_list_map_keys.as_deref().unwrap_or_default();
@@ -257,10 +257,10 @@ impl Walk {
             self.path.push(index.to_string());
             let before = &items[..index];
             if set && before.contains(item) {
-                self.refuse(item, "must not be given twice".into());
+                self.reject(item, "must not be repeated".into());
             }
             if !keys.is_empty() && before.iter().any(|other| same(item, other)) {
-                self.refuse(item, format!("must not have the {} of another", keys.join(" and ")));
+                self.reject(item, format!("must not have the {} of another", keys.join(" and ")));
             }
             if let Some(JSONSchemaPropsOrArray::Schema(schema)) = &schema.items {
                 self.check(item, schema);
@@ -272,15 +272,15 @@ impl Walk {
     fn check_string(&mut self, value: &Value, text: &str, schema: &JSONSchemaProps) {
         let length = text.chars().count();
         if let Some(least) = schema.min_length.filter(|least| under(length, *least)) {
-            return self.refuse(value, format!("must have at least {least} characters"));
+            return self.reject(value, format!("must have at least {least} characters"));
         }
         if let Some(most) = schema.max_length.filter(|most| over(length, *most)) {
-            return self.refuse(value, format!("must have at most {most} characters"));
+            return self.reject(value, format!("must have at most {most} characters"));
         }
         if let Some(pattern) = &schema.pattern
             && !Regex::new(pattern).is_ok_and(|pattern| pattern.is_match(text))
         {
-            self.refuse(value, format!("must match {pattern}"));
+            self.reject(value, format!("must match {pattern}"));
         }
     }
 
@@ -290,14 +290,14 @@ impl Walk {
         let minimum = schema.minimum.or(int32.then_some(i32::MIN.into()));
         let maximum = schema.maximum.or(int32.then_some(i32::MAX.into()));
         if let Some(minimum) = minimum.filter(|minimum| number < *minimum) {
-            self.refuse(value, format!("must be at least {minimum}"));
+            self.reject(value, format!("must be at least {minimum}"));
         }
         if let Some(maximum) = maximum.filter(|maximum| number > *maximum) {
-            self.refuse(value, format!("must be at most {maximum}"));
+            self.reject(value, format!("must be at most {maximum}"));
         }
     }
 
-    fn refuse(&mut self, value: &Value, rule: String) {
+    fn reject(&mut self, value: &Value, rule: String) {
         self.found.push(Violation { path: self.path.clone(), value: Some(value.clone()), rule });
     }
 }
@@ -321,13 +321,13 @@ fn wrong_type(value: &Value, schema: &JSONSchemaProps) -> Option<String> {
     (!right).then(|| format!("must be {article} {wanted}"))
 }
 
-/// As the API server sees it, which also takes `5.0` for an integer (`IsFloat64AJSONInteger`).
+/// An integer for the API server, which includes `5.0` (`IsFloat64AJSONInteger`).
 fn is_integer(value: &Value) -> bool {
     value.is_i64() || value.is_f64() && value.as_f64().and_then(whole).is_some()
 }
 
-/// Whether a rule in CEL reads this field of an object. It fails where a number has a decimal point, whatever comes
-/// after it (`UnstructuredToVal`).
+/// Whether a CEL rule reads this field of an object. Such a rule fails for a number with a decimal point, even `5.0`
+/// (`UnstructuredToVal`).
 fn is_read_by_a_rule(field: &str, schema: &JSONSchemaProps) -> bool {
     let read = format!("self.{field}");
     let is_whole = |rest: &str| !rest.starts_with(|next: char| next.is_ascii_alphanumeric());

@@ -1,9 +1,9 @@
-//! Conditions as the API conventions want them: one per type, with a time that tells when it changed.
+//! Conditions by the API conventions: one per type, with the time of its last transition.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-/// Puts `condition` in the place of the one of its type. `lastTransitionTime` stays what it was unless
-/// the status changed, so that comparing statuses finds real differences only.
+/// Replaces the condition of the same type. `lastTransitionTime` is kept unless the status changed, so that a comparison
+/// of statuses finds only real differences.
 pub fn merge_condition(conditions: &mut Vec<Condition>, mut condition: Condition) {
     match conditions.iter_mut().find(|c| c.type_ == condition.type_) {
         Some(existing) => {
@@ -34,7 +34,7 @@ mod tests {
     }
 
     #[test]
-    fn the_time_moves_only_with_the_status() {
+    fn transition_time_changes_only_with_the_status() {
         let mut conditions = vec![condition("False", "Pending", 1)];
         merge_condition(&mut conditions, condition("False", "Progressing", 2));
         assert_eq!(conditions, [condition("False", "Progressing", 1)]);

@@ -1,7 +1,7 @@
-//! The CustomResourceDefinitions, as they are installed.
+//! The CustomResourceDefinitions.
 //!
-//! Every field has a maximum, so that one policy is small whatever it holds. What the types of [`super::policy`] don't
-//! say of themselves is added here.
+//! Every field has a maximum, which bounds the size of a policy. This module adds the bounds that the types of
+//! [`super::policy`] don't declare.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSON, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
@@ -10,7 +10,12 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 use kube::CustomResourceExt as _;
 use serde_json::json;
 
-use super::{ClusterGracefulPolicy, GracefulPolicy, limits, numbers::MAX_SAFE_INTEGER, patterns};
+use super::{
+    limits,
+    numbers::MAX_SAFE_INTEGER,
+    policy::{ClusterGracefulPolicy, GracefulPolicy},
+    schema,
+};
 
 /// Every CustomResourceDefinition of adieu.
 #[must_use]
@@ -54,7 +59,7 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
     crds
 }
 
-/// The schema below a way of properties.
+/// The schema at a path of properties.
 fn at<'a>(schema: &'a mut JSONSchemaProps, path: &[&str]) -> Option<&'a mut JSONSchemaProps> {
     path.iter().try_fold(schema, |schema, step| schema.properties.as_mut()?.get_mut(*step))
 }
@@ -92,7 +97,7 @@ fn bound_selector(selector: &mut JSONSchemaProps) {
             ),
             format!("matchExpressions must have at most {} values in all", limits::MATCH_VALUES),
         ),
-        // A schema can't bound the keys of a map.
+        // A schema can't restrict the keys of a map.
         (
             format!(
                 "!has(self.matchLabels) || self.matchLabels.all(key, key.matches('^[-A-Za-z0-9_./]{{1,{}}}$'))",
@@ -111,7 +116,7 @@ fn bound_expression(expression: &mut JSONSchemaProps) {
         operator.enum_ = Some(one_of(["In", "NotIn", "Exists", "DoesNotExist"]));
     }
     if let Some(key) = at(expression, &["key"]) {
-        bound(key, limits::LABEL_KEY_LENGTH, patterns::QUALIFIED_NAME);
+        bound(key, limits::LABEL_KEY_LENGTH, schema::QUALIFIED_NAME);
     }
     if let Some(values) = at(expression, &["values"]) {
         values.max_items = Some(limits::MATCH_VALUES);
@@ -122,7 +127,7 @@ fn bound_expression(expression: &mut JSONSchemaProps) {
 }
 
 fn bound_label_value(value: &mut JSONSchemaProps) {
-    bound(value, 63, patterns::LABEL_VALUE);
+    bound(value, 63, schema::LABEL_VALUE);
 }
 
 fn bound(text: &mut JSONSchemaProps, max_length: i64, pattern: &str) {
@@ -133,13 +138,13 @@ fn one_of<const N: usize>(values: [&str; N]) -> Vec<JSON> {
     values.into_iter().map(|value| JSON(json!(value))).collect()
 }
 
-/// A port by number, or by name as Kubernetes has it (`IANA_SVC_NAME`: a letter among its characters).
+/// A port by number, or by name (`IANA_SVC_NAME`: at least one letter).
 fn bound_ports(schema: &mut JSONSchemaProps) {
     for (key, property) in schema.properties.iter_mut().flatten() {
         if key == "port" {
             (property.minimum, property.maximum) = (Some(1.0), Some(65_535.0));
             if property.x_kubernetes_int_or_string == Some(true) {
-                bound(property, 15, patterns::PORT_NAME);
+                bound(property, 15, schema::PORT_NAME);
             }
         }
         bound_ports(property);
@@ -153,7 +158,7 @@ fn bound_number_or_percentage(schema: &mut JSONSchemaProps, maximum: i64) {
     bound(schema, 4, "^([1-9]|[1-9][0-9]|100)%$");
 }
 
-/// What adieu writes into conditions, and no more.
+/// Restricts conditions to the values that adieu writes.
 #[allow(clippy::cast_precision_loss, clippy::cast_possible_wrap)]
 fn bound_conditions(conditions: &mut JSONSchemaProps) {
     conditions.max_items = Some(limits::CONDITIONS as i64);
@@ -169,7 +174,7 @@ fn bound_conditions(conditions: &mut JSONSchemaProps) {
     if let Some(message) = at(condition, &["message"]) {
         message.max_length = Some(limits::MESSAGE_LENGTH as i64);
     }
-    // With a format, the API server accepts times that not every library reads, and lists in the place of a text.
+    // With a format, the API server accepts times that not every library reads, and even lists.
     if let Some(time) = at(condition, &["lastTransitionTime"]) {
         time.format = None;
         bound(time, 20, "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$");
@@ -179,8 +184,8 @@ fn bound_conditions(conditions: &mut JSONSchemaProps) {
     }
 }
 
-/// An optional field of Rust becomes a nullable one of the schema. `null` would pass the bounds and break
-/// the rules that span fields; whoever writes it is told so.
+/// An optional field of Rust becomes a nullable one of the schema. `null` would bypass the bounds and break rules over
+/// several fields, so it is rejected.
 fn forbid_null(schema: &mut JSONSchemaProps) {
     schema.nullable = None;
     schema.properties.iter_mut().flat_map(|properties| properties.values_mut()).for_each(forbid_null);
@@ -204,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn the_schema_bounds_every_number_of_seconds() {
+    fn schema_bounds_every_number_of_seconds() {
         for (field, minimum, maximum) in [
             ("drainSeconds", 0, limits::DRAIN_SECONDS),
             ("shutdownTimeoutSeconds", 0, limits::SHUTDOWN_TIMEOUT_SECONDS),
@@ -218,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn kubectl_explains_each_value_and_which_one_is_the_default() {
+    fn field_descriptions_explain_each_value_and_the_default() {
         for (path, default) in [
             ("/mode", "Enforce"),
             ("/gracePeriodPolicy", "AtLeast"),
@@ -235,16 +240,16 @@ mod tests {
                 let named = format!("`{}`", value.as_str().unwrap());
                 assert!(description.contains(&named), "{path}: {named} is missing in {description:?}");
             }
-            let says = description.replace('`', "");
-            assert!(says.ends_with(&format!("Default {default}.")), "{path}: {description:?}");
+            let plain = description.replace('`', "");
+            assert!(plain.ends_with(&format!("Default {default}.")), "{path}: {description:?}");
         }
     }
 
     #[test]
-    fn the_rule_over_the_sum_names_the_default_maximum() {
+    fn sum_rule_names_the_default_maximum() {
         let rule = spec()["x-kubernetes-validations"][0].to_string();
         assert!(rule.contains(&format!(": {})", defaults::MAX_GRACE_PERIOD_SECONDS)), "{rule}");
-        assert!(rule.contains(&format!("({} where", defaults::MAX_GRACE_PERIOD_SECONDS)), "{rule}");
+        assert!(rule.contains(&format!("({} if omitted)", defaults::MAX_GRACE_PERIOD_SECONDS)), "{rule}");
     }
 
     /// The schemas without a maximum, by their path.
@@ -283,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn null_is_nowhere_a_value() {
+    fn schema_has_no_nullable_field() {
         assert!(!serde_json::to_string(&crds()).unwrap().contains("nullable"));
     }
 

@@ -20,7 +20,7 @@ impl WorkloadKind {
     /// Every kind.
     pub const ALL: [Self; 3] = [Self::Deployment, Self::StatefulSet, Self::DaemonSet];
 
-    /// The kind as the API writes it.
+    /// The kind in the API.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -30,7 +30,7 @@ impl WorkloadKind {
         }
     }
 
-    /// Reads group, version and kind; `None` for anything but a workload.
+    /// The kind of a group, version and kind; `None` if it is no workload.
     #[must_use]
     pub fn from_gvk(group: &str, version: &str, kind: &str) -> Option<Self> {
         let workload = group == "apps" && version == "v1";
@@ -41,5 +41,20 @@ impl WorkloadKind {
 impl fmt::Display for WorkloadKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_workloads_of_apps_v1_have_a_kind() {
+        for kind in WorkloadKind::ALL {
+            assert_eq!(WorkloadKind::from_gvk("apps", "v1", kind.as_str()), Some(kind));
+            assert_eq!(WorkloadKind::from_gvk("apps", "v1beta1", kind.as_str()), None);
+            assert_eq!(WorkloadKind::from_gvk("apps.kruise.io", "v1", kind.as_str()), None);
+        }
+        assert_eq!(WorkloadKind::from_gvk("apps", "v1", "ReplicaSet"), None);
     }
 }

@@ -1,7 +1,7 @@
-//! Numbers as the API server takes them.
+//! Numbers that the API server accepts.
 //!
-//! It takes `5.0` where an integer is wanted, and any integer of 64 bits where an int-or-string is. What it has taken
-//! once must be readable here for ever, so that one policy never hides the others.
+//! It accepts `5.0` for an integer, and any 64-bit integer for an int-or-string. Stored values must stay readable, so that
+//! one policy never hides the others.
 
 use std::{borrow::Cow, fmt};
 
@@ -12,20 +12,20 @@ use serde::{
     de::{Error, Unexpected, Visitor},
 };
 
-/// The largest integer that each JSON implementation reads as it was written: 2^53 - 1.
+/// The largest integer that every JSON implementation reads exactly: 2^53 - 1.
 pub(super) const MAX_SAFE_INTEGER: i64 = (1 << 53) - 1;
 
 /// A number, or a text such as the name of a port or a percentage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum IntOrString {
-    /// Wider than a pod's `IntOrString`, whose 32 bits the API server doesn't check in a custom resource.
+    /// Wider than a pod's `IntOrString`: the API server doesn't check the 32 bits in a custom resource.
     Int(i64),
     /// A text.
     String(String),
 }
 
 impl From<IntOrString> for intstr::IntOrString {
-    /// A number that doesn't fit becomes the nearest that does.
+    /// A number that doesn't fit becomes the nearest one that does.
     fn from(value: IntOrString) -> Self {
         match value {
             IntOrString::Int(number) => Self::Int(i32::nearest(number)),
@@ -79,7 +79,7 @@ pub(super) fn required<'de, D: Deserializer<'de>, T: Integer>(deserializer: D) -
 
 /// An integer of an API type.
 pub(super) trait Integer {
-    /// The number, or the nearest that fits.
+    /// The number, or the nearest one that fits.
     fn nearest(number: i64) -> Self;
 }
 
@@ -95,7 +95,7 @@ impl Integer for i32 {
     }
 }
 
-/// The integer that a JSON number stands for where it has a decimal point or an exponent, such as 5 for `5.0`.
+/// The integer of a JSON number with a decimal point or an exponent, such as 5 for `5.0`.
 pub(super) fn whole(number: f64) -> Option<i64> {
     #[allow(clippy::cast_precision_loss)]
     let range = -(MAX_SAFE_INTEGER as f64)..=MAX_SAFE_INTEGER as f64;
@@ -115,7 +115,7 @@ impl<'de> Deserialize<'de> for AnyInteger {
 }
 
 struct IntOrStringVisitor {
-    /// Whether a text is taken.
+    /// Whether a text is accepted.
     text: bool,
 }
 
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn an_int_or_string_of_any_size_is_read_and_fits_into_a_pods() {
+    fn int_or_string_of_any_size_is_readable_and_fits_into_a_pod() {
         for (given, read, of_pod) in [
             (json!(80), IntOrString::Int(80), intstr::IntOrString::Int(80)),
             (json!(80.0), IntOrString::Int(80), intstr::IntOrString::Int(80)),

@@ -1,22 +1,26 @@
-//! The readiness probe of a policy: of a container's, the fields that a policy may set.
+//! The readiness probe of a policy: the fields of a probe that a policy may set.
 
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{IntOrString, limits, numbers, patterns, policy::undescribed};
+use super::{
+    limits,
+    numbers::{self, IntOrString},
+    schema::{self, undescribed},
+};
 
-// The fields stand in the order in which a pod's probe is written: the record holds both as text.
+// The fields have the order of a serialized pod probe, because records contain both as text.
 
-/// A readiness probe, by an HTTP request, a TCP connection or gRPC's health service. An exec is not allowed, and a
-/// probe asks only the pod itself.
+/// A readiness probe, by an HTTP request, a TCP connection or gRPC's health service. An exec or another host is not
+/// allowed.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[x_kube(validation = Rule::new(
     "[has(self.httpGet), has(self.tcpSocket), has(self.grpc)].filter(x, x).size() == 1"
 ).message("exactly one of httpGet, tcpSocket and grpc is needed"))]
 #[serde(rename_all = "camelCase")]
 pub struct Probe {
-    /// Failures in a row after which the container is not ready. From 1 to 1000, default 3.
+    /// Consecutive failures after which the container is not ready. From 1 to 1000, default 3.
     #[serde(default, deserialize_with = "numbers::optional", skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = limits::PROBE_THRESHOLD))]
     pub failure_threshold: Option<i32>,
@@ -34,7 +38,7 @@ pub struct Probe {
     #[serde(default, deserialize_with = "numbers::optional", skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = limits::PROBE_SECONDS))]
     pub period_seconds: Option<i32>,
-    /// Successes in a row after which the container is ready. From 1 to 1000, default 1.
+    /// Consecutive successes after which the container is ready. From 1 to 1000, default 1.
     #[serde(default, deserialize_with = "numbers::optional", skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = limits::PROBE_THRESHOLD))]
     pub success_threshold: Option<i32>,
@@ -57,11 +61,11 @@ pub struct HttpProbe {
     pub http_headers: Option<Vec<HttpHeader>>,
     /// The path, such as /ready. Default /.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = limits::PATH_LENGTH), regex(pattern = patterns::PATH))]
+    #[schemars(length(max = limits::PATH_LENGTH), regex(pattern = schema::PATH))]
     pub path: Option<String>,
     /// The container's port, by number or name.
     pub port: IntOrString,
-    /// `HTTP`, or `HTTPS`, whose certificate is not checked. Default HTTP.
+    /// `HTTP`, or `HTTPS` without verification of the certificate. Default HTTP.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scheme: Option<Scheme>,
 }
@@ -85,7 +89,7 @@ pub struct HttpHeader {
     #[schemars(length(max = 128), regex(pattern = "^[-A-Za-z0-9]+$"))]
     pub name: String,
     /// Its value, of printable ASCII characters.
-    #[schemars(length(max = 512), regex(pattern = patterns::PRINTABLE))]
+    #[schemars(length(max = 512), regex(pattern = schema::PRINTABLE))]
     pub value: String,
 }
 
@@ -102,9 +106,9 @@ pub struct GrpcProbe {
     /// The container's port, by number.
     #[serde(deserialize_with = "numbers::required")]
     pub port: i32,
-    /// The service to ask for. Default: the server as a whole.
+    /// The service to check. Default: the whole server.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 253), regex(pattern = patterns::PRINTABLE))]
+    #[schemars(length(max = 253), regex(pattern = schema::PRINTABLE))]
     pub service: Option<String>,
 }
 
@@ -116,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_probe_is_written_as_a_pods_probe_is() {
+    fn policy_probe_serializes_as_a_pod_probe() {
         let common = json!({
             "initialDelaySeconds": 1, "periodSeconds": 2, "timeoutSeconds": 3, "successThreshold": 4,
             "failureThreshold": 5,

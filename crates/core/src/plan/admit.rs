@@ -1,16 +1,18 @@
-//! What becomes of a workload that somebody creates or updates.
+//! Decides on requests that create or update a workload.
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 
 use super::{
-    InjectionContext, Kind, NamespaceContext, OptIn, Resolution, Workload, advice,
+    advice::{self, webhook_bypass_warning},
+    context::{InjectionContext, NamespaceContext},
     evaluate::{KEPT, evaluate},
     inject::{inject, opt_out, original},
-    pods::webhook_bypass_warning,
     record::{self, Parent},
-    resolve,
+    resolve::{OptIn, Resolution, resolve},
+    settings::Source,
+    workload::{Kind, Workload},
 };
 use crate::api::{
     Mode,
@@ -21,11 +23,11 @@ use crate::api::{
 /// The answer to a request.
 #[derive(Clone, Debug)]
 pub struct Admission {
-    /// The pod template as it shall be, where it differs from the request's.
+    /// The desired pod template, if it differs from the request's.
     pub template: Option<Value>,
-    /// Malformed annotations that this request sets or changes: it is refused.
+    /// Malformed annotations that this request sets or changes, for which it is denied.
     pub refusals: Vec<Invalid>,
-    /// What a person should know.
+    /// Warnings for the user.
     pub warnings: Vec<String>,
 }
 
@@ -35,7 +37,8 @@ pub fn admit(new: &Workload<'_>, old: Option<&Workload<'_>>, context: &Namespace
     decide(new, old, context, false)
 }
 
-/// The same for a client that names no field manager, which may undo a rollout from one injection to another.
+/// [`admit`] for a client without a field manager, such as `kubectl rollout undo`, which may return to an earlier
+/// injection.
 #[must_use]
 pub fn admit_anonymous(
     new: &Workload<'_>,
@@ -51,52 +54,17 @@ fn decide(
     context: &NamespaceContext,
     anonymous: bool,
 ) -> Admission {
-    let resolution = resolve(new, context);
-    let bypass_warning = webhook_bypass_warning(new, &resolution, context);
-    let advice = advise(new, old, &resolution, context);
+    let resolution = &resolve(new, context);
+    let bypass_warning = webhook_bypass_warning(new, resolution, context);
     let (refusals, tolerated): (Vec<_>, Vec<_>) =
-        resolution.invalid.into_iter().partition(|invalid| !is_preexisting(invalid, old));
-    let mut warnings = resolution.warnings;
+        resolution.invalid.iter().cloned().partition(|invalid| !is_preexisting(invalid, old));
+    let mut warnings = resolution.warnings.clone();
     warnings.extend(tolerated.into_iter().map(|invalid| format!("annotation ignored: {invalid}")));
     warnings.extend(bypass_warning.map(str::to_owned));
-    warnings.extend(advice);
-
-    let earlier = old.map(|old| old.template);
-    let audits = matches!(resolution.opt_in, OptIn::In(_)) && resolution.settings.mode.value == Mode::Audit;
-    // Then the controller, or the next change of the template, reverts what was injected.
-    let waits = audits || resolution.reverts;
-    let template = match (&resolution.opt_in, old) {
-        _ if !refusals.is_empty() => None,
-        (OptIn::Out, _) => Some(opt_out(new.template, earlier)),
-        // Its controller would bring back what it has.
-        _ if new.is_injected_copy() || new.controlled && old.is_some_and(Workload::is_injected_copy) => None,
-        // A manifest that the command line injected was replaced by one that it didn't.
-        (OptIn::Unmentioned, Some(old)) if is_rendered(old) => Some(opt_out(new.template, earlier)),
-        (_, Some(old))
-            if (waits || !instructions_changed(new, old))
-                && !template_changed(new, old)
-                && !rendered_anew(new, old) =>
-        {
-            keep_existing(new, old, context, anonymous)
-        }
-        // An annotation was taken away, or a policy is gone and the template changes anyway.
-        (OptIn::Unmentioned, _) => Some(opt_out(new.template, earlier)),
-        // What the command line injected is the manifest's own; anything else goes, as where a policy is gone.
-        _ if waits => (!is_rendered(new)).then(|| opt_out(new.template, earlier)),
-        (OptIn::In(by), _) => {
-            let by_pod = new.is_injected_by_pod(&resolution.settings);
-            let injection = InjectionContext::of(new, context, old.is_none() && !by_pod, by);
-            let injected = inject(new.template, earlier, &resolution.settings, &injection);
-            warnings.extend(injected.warnings);
-            let kept = old.filter(|_| injected.prevented || bypass_warning.is_some());
-            let kept = kept.and_then(|old| keep_injected(new, old, &injection));
-            warnings.extend(kept.is_some().then(|| KEPT.to_owned()));
-            // The pods get it as they are created.
-            let template = if by_pod { opt_out(new.template, earlier) } else { injected.template };
-            Some(kept.unwrap_or(template))
-        }
-    };
-    // A record of the same values in other words is no reason for a rollout.
+    warnings.extend(advise(new, old, resolution, context));
+    let request = Request { new, old, context, anonymous, resolution, bypassed: bypass_warning.is_some() };
+    let template = if refusals.is_empty() { request.template(&mut warnings) } else { None };
+    // A record with the same values in another text must not cause a rollout.
     let template = match old {
         Some(old) if record::same_but_for_text(template.as_ref().unwrap_or(new.template), old.template) => {
             Some(old.template.clone())
@@ -106,8 +74,67 @@ fn decide(
     Admission { template: template.filter(|template| template != new.template), refusals, warnings }
 }
 
-/// What a person should know who creates or changes the workload. A request that changes nothing that concerns adieu
-/// isn't told again.
+struct Request<'a> {
+    new: &'a Workload<'a>,
+    old: Option<&'a Workload<'a>>,
+    context: &'a NamespaceContext,
+    /// Whether the client names no field manager.
+    anonymous: bool,
+    resolution: &'a Resolution,
+    /// Whether the pods need the webhook and bypass it.
+    bypassed: bool,
+}
+
+impl Request<'_> {
+    /// The template that the request ends with; `None` leaves it as it is.
+    fn template(&self, warnings: &mut Vec<String>) -> Option<Value> {
+        let Self { new, old, resolution, .. } = *self;
+        let earlier = old.map(|old| old.template);
+        let audits =
+            matches!(resolution.opt_in, OptIn::In(_)) && resolution.settings.mode.value == Mode::Audit;
+        // The injection is reverted by the controller, or with the next change of the template.
+        let reverts_later = audits || resolution.reverts;
+        match (&resolution.opt_in, old) {
+            (OptIn::Out, _) => Some(opt_out(new.template, earlier)),
+            // Its controller would restore its template.
+            _ if new.is_injected_copy() || new.controlled && old.is_some_and(Workload::is_injected_copy) => {
+                None
+            }
+            // A manifest without an injection replaces one that the command line injected.
+            (OptIn::Unmentioned, Some(old)) if is_rendered(old) => Some(opt_out(new.template, earlier)),
+            (_, Some(old))
+                if (reverts_later || !instructions_changed(new, old))
+                    && !template_changed(new, old)
+                    && !is_rendered_again(new, old) =>
+            {
+                keep_existing(new, old, self.context, self.anonymous)
+            }
+            // An annotation was removed, or a policy was deleted and the template changes anyway.
+            (OptIn::Unmentioned, _) => Some(opt_out(new.template, earlier)),
+            // An injection by the command line is part of the manifest.
+            _ if reverts_later => (!is_rendered(new)).then(|| opt_out(new.template, earlier)),
+            (OptIn::In(by), _) => Some(self.inject(by, warnings)),
+        }
+    }
+
+    fn inject(&self, by: &Source, warnings: &mut Vec<String>) -> Value {
+        let Self { new, old, context, resolution, .. } = *self;
+        let earlier = old.map(|old| old.template);
+        let by_pod = new.is_injected_by_pod(&resolution.settings);
+        let injection = InjectionContext::of(new, context, old.is_none() && !by_pod, by);
+        let injected = inject(new.template, earlier, &resolution.settings, &injection);
+        warnings.extend(injected.warnings);
+        let kept = old.filter(|_| injected.unsatisfiable || self.bypassed);
+        if let Some(kept) = kept.and_then(|old| keep_injected(new, old, &injection)) {
+            warnings.push(KEPT.to_owned());
+            return kept;
+        }
+        // The pods are injected when they are created.
+        if by_pod { opt_out(new.template, earlier) } else { injected.template }
+    }
+}
+
+/// Advice for the user. A request that changes nothing that concerns adieu gets none.
 fn advise(
     new: &Workload<'_>,
     old: Option<&Workload<'_>>,
@@ -120,9 +147,9 @@ fn advise(
         OptIn::In(by) if settings.mode.value == Mode::Audit => Some(by),
         _ => None,
     };
-    let is_news = (audited_by.is_some() || !advice.is_empty())
+    let is_new = (audited_by.is_some() || !advice.is_empty())
         && old.is_none_or(|old| instructions_changed(new, old) || template_changed(new, old));
-    if !is_news {
+    if !is_new {
         return vec![];
     }
     if let Some(by) = audited_by {
@@ -133,24 +160,23 @@ fn advise(
     advice
 }
 
-/// What a request that undoes a rollout would silently opt out of: the annotations of the workload and its
-/// template, with what `old` tells adieu put back. `kubectl rollout undo` replaces the whole template, and so
-/// drops the record, and for a Deployment it also brings back the workload's annotations of that time
-/// (kubectl, `polymorphichelpers/rollback.go`). It keeps the number of the revision, which whoever sends a
-/// manifest of his own doesn't have. `None` where `new` is no such request, or loses nothing; and where it takes away
-/// all that is adieu's and nothing else, which is what a person does who wants to be rid of it.
+/// Keeps the opt-in of a workload that is rolled back: the annotations of the workload, and its template, with the
+/// instructions of `old`. `kubectl rollout undo` replaces the whole template, so it drops the record, and for a
+/// Deployment it also restores the workload's annotations of that revision (kubectl,
+/// `polymorphichelpers/rollback.go`). It keeps the revision number, which a user's manifest doesn't have. `None` if `new`
+/// is no such request, or loses no instructions, or removes only adieu's fields, which is an opt-out.
 #[must_use]
 pub fn preserve_opt_in_on_rollback(
     new: &Workload<'_>,
     old: &Workload<'_>,
 ) -> Option<(BTreeMap<String, String>, Value)> {
     let revision = |workload: &Workload<'_>| workload.annotations.get(REVISION).cloned();
-    let read_before = new.kind != Some(Kind::Deployment) || revision(new).is_some();
-    let kept_record = record::text(old.template).is_some() && record::text(new.template).is_some();
-    if !read_before || revision(new) != revision(old) || kept_record || new.template == old.template {
+    let has_revision = new.kind != Some(Kind::Deployment) || revision(new).is_some();
+    let keeps_record = record::text(old.template).is_some() && record::text(new.template).is_some();
+    if !has_revision || revision(new) != revision(old) || keeps_record || new.template == old.template {
         return None;
     }
-    if only_adieu_is_gone(new, old) {
+    if removes_only_adieu(new, old) {
         return None;
     }
     let lost = |new: &BTreeMap<String, String>, old: &BTreeMap<String, String>| {
@@ -159,9 +185,9 @@ pub fn preserve_opt_in_on_rollback(
     };
     let on_workload = lost(new.annotations, old.annotations);
     let on_template = lost(&new.template_annotations(), &old.template_annotations());
-    // Undoing a rollout of another kind leaves the workload's own metadata as it is.
-    let by_hand = new.kind != Some(Kind::Deployment) && !on_workload.is_empty();
-    if by_hand || on_workload.is_empty() && on_template.is_empty() {
+    // A rollback of another kind doesn't change the workload's metadata.
+    let is_opt_out = new.kind != Some(Kind::Deployment) && !on_workload.is_empty();
+    if is_opt_out || on_workload.is_empty() && on_template.is_empty() {
         return None;
     }
     let mut annotations = new.annotations.clone();
@@ -176,18 +202,18 @@ pub fn preserve_opt_in_on_rollback(
     Some((annotations, template))
 }
 
-/// Whether `new` is the template of `old` without its record, what that says was injected, and what it tells adieu.
-fn only_adieu_is_gone(new: &Workload<'_>, old: &Workload<'_>) -> bool {
+/// Whether `new` is the template of `old` without its injection, its record and its instructions.
+fn removes_only_adieu(new: &Workload<'_>, old: &Workload<'_>) -> bool {
     let without_instructions = |mut template: Value| {
         let Some(metadata) = template.get_mut("metadata").and_then(Value::as_object_mut) else {
             return template;
         };
         // A client that removes the hooks may leave the label; the webhook then removes it.
-        let is_adieus =
+        let is_own =
             |map: &str, key: &str| map == "annotations" && annotations::is_own(key) || key == INJECTION;
         for map in ["annotations", "labels"] {
             if let Some(entries) = metadata.get_mut(map).and_then(Value::as_object_mut) {
-                entries.retain(|key, _| !is_adieus(map, key));
+                entries.retain(|key, _| !is_own(map, key));
                 if entries.is_empty() {
                     metadata.remove(map);
                 }
@@ -200,12 +226,12 @@ fn only_adieu_is_gone(new: &Workload<'_>, old: &Workload<'_>) -> bool {
         && without_instructions(new.template.clone()) == without_instructions(original(old.template, None))
 }
 
-/// What the Deployment controller counts revisions with.
+/// The Deployment controller's annotation with the number of the revision.
 const REVISION: &str = "deployment.kubernetes.io/revision";
 
-/// Neither the template nor an annotation changed: what is injected stays as it is, also where Git holds an
-/// export of an earlier injection. A policy change reaches running workloads through the controller only. Its
-/// writes pass, as does who goes back to an earlier injection by undoing a rollout.
+/// Keeps the template of `old` if neither the template nor an annotation changed, even if Git has an export of an earlier
+/// injection: only the controller rolls out policy changes. Its writes are admitted unchanged, as are rollbacks to an
+/// earlier injection.
 fn keep_existing(
     new: &Workload<'_>,
     old: &Workload<'_>,
@@ -213,46 +239,46 @@ fn keep_existing(
     anonymous: bool,
 ) -> Option<Value> {
     let (new_record, old_record) = (record::text(new.template), record::text(old.template));
-    let goes_back = anonymous && new_record.is_some() && new_record != old_record;
+    let is_rollback = anonymous && new_record.is_some() && new_record != old_record;
     let planned = || evaluate(old, context).template.as_ref() == Some(new.template);
-    let undone = old_record.is_some() && !goes_back && new.template != old.template && !planned();
-    undone.then(|| old.template.clone())
+    let reverts = old_record.is_some() && !is_rollback && new.template != old.template && !planned();
+    reverts.then(|| old.template.clone())
 }
 
-/// What is injected with the settings of the injection that the workload carries, where the present ones prevent any,
-/// such as a maximum that was lowered: a workload that is protected stays so.
+/// The injection with the settings of the earlier one, for present settings that can't be injected, such as a lowered
+/// maximum: an injected workload stays injected.
 fn keep_injected(new: &Workload<'_>, old: &Workload<'_>, injection: &InjectionContext<'_>) -> Option<Value> {
     let recorded = record::read(old.template)?;
     let kept = inject(new.template, Some(old.template), &recorded.settings, injection);
-    (!kept.prevented).then_some(kept.template)
+    (!kept.unsatisfiable).then_some(kept.template)
 }
 
-/// Whether the command line injected what the template carries.
+/// Whether the command line made the injection.
 fn is_rendered(workload: &Workload<'_>) -> bool {
     record::read(workload.template).is_some_and(|record| record.rendered)
 }
 
-/// Whether the request brings what the command line injected, and the cluster has something else. The
-/// manifest may be older than what the cluster's own policies made of it: they decide anew.
-fn rendered_anew(new: &Workload<'_>, old: &Workload<'_>) -> bool {
+/// Whether the request has an injection by the command line, and the cluster another one. The manifest may be older than
+/// the result of the cluster's policies, so they are applied again.
+fn is_rendered_again(new: &Workload<'_>, old: &Workload<'_>) -> bool {
     record::text(new.template) != record::text(old.template) && is_rendered(new)
 }
 
-/// Whether a person changed what the annotations tell adieu.
+/// Whether adieu's annotations changed, apart from those that it writes itself.
 fn instructions_changed(new: &Workload<'_>, old: &Workload<'_>) -> bool {
     new.instructions() != old.instructions()
 }
 
-/// Whether the template changed in anything but what adieu injects.
+/// Whether the template changed, apart from the injection.
 fn template_changed(new: &Workload<'_>, old: &Workload<'_>) -> bool {
     new.template != old.template && original(new.template, Some(old.template)) != original(old.template, None)
 }
 
-/// Whether the malformed value is none of this request's doing.
+/// Whether the malformed value is older than the request.
 fn is_preexisting(invalid: &Invalid, old: Option<&Workload<'_>>) -> bool {
     old.is_some_and(|old| old.parsed_annotations().iter().any(|parsed| parsed.invalid.contains(invalid)))
 }
 
 #[cfg(test)]
-#[path = "admit_tests.rs"]
+#[path = "admit_tests/mod.rs"]
 mod tests;

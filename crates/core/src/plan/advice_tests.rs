@@ -1,14 +1,14 @@
 use std::sync::Arc;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    api::{ExistingHookPolicy, GracefulPolicy, HttpGet, IntOrString},
+    api::{ExistingHookPolicy, GracefulPolicy, HttpGet, IntOrString, PreStopMethod},
     plan::{Admission, InjectionContext, Kind, NamespaceContext, Setting, Source, admit, inject, render},
 };
 
-fn said<T>(value: T) -> Setting<T> {
+fn set<T>(value: T) -> Setting<T> {
     Setting { value, from: Source::WorkloadAnnotation }
 }
 
@@ -20,15 +20,15 @@ fn with(change: impl FnOnce(&mut Settings)) -> Settings {
 
 fn injected(spec: &Value, settings: &Settings, native_sleep: bool) -> Injected {
     let template = json!({"spec": spec});
-    let (annotations, around) =
+    let (annotations, context) =
         (BTreeMap::new(), NamespaceContext { native_sleep, ..NamespaceContext::default() });
     let workload = Workload::new(Kind::Deployment, &annotations, &template);
-    let injection = InjectionContext::of(&workload, &around, false, &Source::WorkloadAnnotation);
+    let injection = InjectionContext::of(&workload, &context, false, &Source::WorkloadAnnotation);
     inject(&template, None, settings, &injection)
 }
 
-fn rendered(workload: &Workload<'_>, around: &NamespaceContext) -> (Option<Value>, Vec<String>) {
-    let Admission { template, warnings, .. } = render(workload, around, false);
+fn rendered(workload: &Workload<'_>, context: &NamespaceContext) -> (Option<Value>, Vec<String>) {
+    let Admission { template, warnings, .. } = render(workload, context, false);
     (template, warnings)
 }
 
@@ -47,7 +47,7 @@ fn annotated(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     pairs.iter().map(|(key, value)| (format!("adieu.dev/{key}"), (*value).to_owned())).collect()
 }
 
-fn tells(warnings: &[String], parts: &[&str]) {
+fn assert_warning(warnings: &[String], parts: &[&str]) {
     let [warning] = warnings else { unreachable!("{parts:?}: {warnings:?}") };
     for part in parts {
         assert!(warning.contains(part), "{part}: {warning}");
@@ -56,8 +56,8 @@ fn tells(warnings: &[String], parts: &[&str]) {
 }
 
 #[test]
-fn settings_without_an_opt_in_are_told() {
-    let (template, nobody) = (plain(), NamespaceContext::default());
+fn warning_for_settings_without_an_opt_in() {
+    let (template, empty) = (plain(), NamespaceContext::default());
     for on_workload in [true, false] {
         let tuned = annotated(&[("drain-seconds", "20"), ("shutdown-timeout-seconds", "60")]);
         let (mut template, mut annotations) = (template.clone(), BTreeMap::new());
@@ -67,104 +67,110 @@ fn settings_without_an_opt_in_are_told() {
             template["metadata"]["annotations"] = json!(tuned);
         }
         let workload = Workload::new(Kind::Deployment, &annotations, &template);
-        let (changed, warnings) = rendered(&workload, &nobody);
+        let (changed, warnings) = rendered(&workload, &empty);
         assert_eq!(changed, None);
-        tells(
+        assert_warning(
             &warnings,
             &["adieu.dev/drain-seconds, adieu.dev/shutdown-timeout-seconds", "adieu.dev/graceful: \"true\""],
         );
-        assert_eq!(render(&workload, &nobody, true).warnings, [""; 0], "the command line opts it in");
+        assert_eq!(render(&workload, &empty, true).warnings, [""; 0], "the command line opts it in");
     }
 }
 
 #[test]
-fn a_label_in_the_place_of_an_annotation_is_told() {
+fn warning_for_a_label_instead_of_an_annotation() {
     let (none, labels) = (BTreeMap::new(), annotated(&[("graceful", "true"), ("injection", "enabled")]));
-    let (template, around) = (plain(), NamespaceContext::default());
+    let (template, context) = (plain(), NamespaceContext::default());
     let workload = Workload { labels: &labels, ..Workload::new(Kind::Deployment, &none, &template) };
-    let admission = admit(&workload, None, &around);
+    let admission = admit(&workload, None, &context);
     assert_eq!(admission.template, None);
-    tells(&admission.warnings, &["metadata.labels[adieu.dev/graceful]", "to metadata.annotations"]);
+    assert_warning(&admission.warnings, &["metadata.labels[adieu.dev/graceful]", "to metadata.annotations"]);
     let mut template = plain();
     template["metadata"]["labels"]["adieu.dev/policy"] = json!("all");
-    let warnings = admit(&Workload::new(Kind::Deployment, &none, &template), None, &around).warnings;
+    let warnings = admit(&Workload::new(Kind::Deployment, &none, &template), None, &context).warnings;
     let named = "spec.template.metadata.labels[adieu.dev/policy] has no effect";
-    tells(&warnings, &[named, "to spec.template.metadata.annotations"]);
+    assert_warning(&warnings, &[named, "to spec.template.metadata.annotations"]);
 }
 
 #[test]
-fn a_policy_that_loses_is_told_on_the_workload() {
-    let around = policies([
+fn warning_names_an_overridden_policy() {
+    let context = policies([
         ("a-team", json!({"selector": {"matchLabels": {"app": "web"}}})),
         ("b-team", json!({"selector": {}, "drainSeconds": 45})),
     ]);
     let (none, template) = (BTreeMap::new(), plain());
     let workload = Workload::new(Kind::Deployment, &none, &template);
-    let (changed, warnings) = rendered(&workload, &around);
+    let (changed, warnings) = rendered(&workload, &context);
     assert!(changed.is_some());
-    tells(&warnings, &["policy b-team also applies to this workload", "spec.priority"]);
+    assert_warning(&warnings, &["policy b-team also applies to this workload", "spec.priority"]);
     let out = annotated(&[("graceful", "false")]);
-    let (_, warnings) = rendered(&Workload { annotations: &out, ..workload }, &around);
+    let (_, warnings) = rendered(&Workload { annotations: &out, ..workload }, &context);
     assert_eq!(warnings, [""; 0]);
 }
 
 #[test]
-fn a_manifest_that_a_policy_only_audits_tells_what_would_be_injected() {
-    let around = policies([("watch", json!({"selector": {}, "mode": "Audit"}))]);
+fn audited_manifest_gets_a_warning_with_the_injection() {
+    let context = policies([("watch", json!({"selector": {}, "mode": "Audit"}))]);
     let (annotations, template) = (annotated(&[("graceful", "true")]), plain());
-    let (changed, warnings) = rendered(&Workload::new(Kind::Deployment, &annotations, &template), &around);
+    let (changed, warnings) = rendered(&Workload::new(Kind::Deployment, &annotations, &template), &context);
     assert_eq!(changed, None);
-    tells(
+    assert_warning(
         &warnings,
         &["policy watch has the mode Audit", "a preStop in 1 container, a grace period of 45 s"],
     );
 }
 
 #[test]
-fn a_manifest_whose_pods_are_injected_tells_why_it_stays() {
+fn manifest_injected_by_pod_gets_a_warning_with_the_reason() {
     let (annotations, template) = (annotated(&[("graceful", "true")]), plain());
     let workload = Workload::new(Kind::Deployment, &annotations, &template);
     let controlled = Workload { controlled: true, ..workload };
     let (changed, warnings) = rendered(&controlled, &NamespaceContext::default());
     assert_eq!(changed, None);
     let label = "the namespace or the pod template has the label adieu.dev/injection=enabled";
-    tells(&warnings, &["another controller owns this workload", label]);
-    assert!(!warnings[0].contains("annotation"), "one alone leads no pod to the webhook: {warnings:?}");
+    assert_warning(&warnings, &["another controller owns this workload", label]);
+    assert!(
+        !warnings[0].contains("annotation"),
+        "an annotation alone routes no pod to the webhook: {warnings:?}"
+    );
     let by_pod = policies([("pods", json!({"selector": {}, "injectionTarget": "Pod"}))]);
-    tells(&rendered(&workload, &by_pod).1, &["policy pods says injectionTarget: Pod"]);
+    assert_warning(&rendered(&workload, &by_pod).1, &["policy pods sets injectionTarget: Pod"]);
 }
 
 #[test]
-fn a_container_that_was_renamed_after_its_injection_is_told() {
-    let (annotations, nobody) = (annotated(&[("graceful", "true")]), NamespaceContext::default());
+fn warning_names_a_container_renamed_after_its_injection() {
+    let (annotations, empty) = (annotated(&[("graceful", "true")]), NamespaceContext::default());
     let template = plain();
     let workload = Workload::new(Kind::Deployment, &annotations, &template);
-    let mut renamed = rendered(&workload, &nobody).0.unwrap();
-    assert_eq!(rendered(&Workload { template: &renamed, ..workload }, &nobody).1, [""; 0]);
+    let mut renamed = rendered(&workload, &empty).0.unwrap();
+    assert_eq!(rendered(&Workload { template: &renamed, ..workload }, &empty).1, [""; 0]);
     renamed["spec"]["containers"][0]["name"] = json!("new");
     let workload = Workload { template: &renamed, ..workload };
-    tells(&rendered(&workload, &nobody).1, &["container \"new\" carries what was injected into \"web\""]);
-    tells(
+    assert_warning(&rendered(&workload, &empty).1, &["container \"new\" has the injection of \"web\""]);
+    assert_warning(
         &super::super::revert(&workload).warnings,
-        &["container \"new\" carries what was injected into \"web\""],
+        &["container \"new\" has the injection of \"web\""],
     );
     let mut other = renamed.clone();
     other["spec"]["containers"][0]["lifecycle"]["preStop"] = json!({"sleep": {"seconds": 11}});
     let workload = Workload { template: &other, ..workload };
-    assert_eq!(rendered(&workload, &nobody).1, [""; 0], "it is another hook");
+    assert_eq!(rendered(&workload, &empty).1, [""; 0], "it is another hook");
 }
 
 #[test]
-fn an_exec_of_sleep_for_want_of_the_native_one_is_told() {
+fn warning_for_an_exec_of_sleep_on_old_kubelets() {
     let spec = json!({"containers": [{"name": "web"}]});
-    tells(&injected(&spec, &Settings::default(), false).warnings, &["exec of sleep", "check the images"]);
-    let asked = with(|s| s.pre_stop_method = said(PreStopMethod::Exec));
+    assert_warning(
+        &injected(&spec, &Settings::default(), false).warnings,
+        &["exec of sleep", "check the images"],
+    );
+    let configured = with(|s| s.pre_stop_method = set(PreStopMethod::Exec));
     let own =
         json!({"containers": [{"name": "web", "lifecycle": {"preStop": {"exec": {"command": ["/drain"]}}}}]});
     for (spec, settings, native_sleep) in [
         (&spec, &Settings::default(), true),
-        (&spec, &with(|s| s.drain_seconds = said(0)), false),
-        (&spec, &Settings { exclude: said(vec!["web".into()]), ..asked }, true),
+        (&spec, &with(|s| s.drain_seconds = set(0)), false),
+        (&spec, &Settings { exclude: set(vec!["web".into()]), ..configured }, true),
     ] {
         assert_eq!(injected(spec, settings, native_sleep).warnings, [""; 0]);
     }
@@ -172,47 +178,50 @@ fn an_exec_of_sleep_for_want_of_the_native_one_is_told() {
 }
 
 #[test]
-fn an_exec_of_sleep_that_was_chosen_is_told() {
+fn warning_for_a_configured_exec_of_sleep() {
     let spec = json!({"containers": [{"name": "web"}]});
-    let asked = with(|s| s.pre_stop_method = said(PreStopMethod::Exec));
-    let says = ["the method is Exec (annotation)", "in an image without the program sleep it fails"];
-    tells(&injected(&spec, &asked, true).warnings, &[says[0], says[1], "check the images, or use Auto"]);
-    let warnings = injected(&spec, &asked, false).warnings;
-    tells(&warnings, &says);
+    let configured = with(|s| s.pre_stop_method = set(PreStopMethod::Exec));
+    let parts = ["the method is Exec (annotation)", "in an image without the program sleep it fails"];
+    assert_warning(
+        &injected(&spec, &configured, true).warnings,
+        &[parts[0], parts[1], "check the images, or use Auto"],
+    );
+    let warnings = injected(&spec, &configured, false).warnings;
+    assert_warning(&warnings, &parts);
     assert!(warnings[0].ends_with("check the images"), "Auto would be an exec, too: {warnings:?}");
 }
 
 #[test]
-fn a_request_to_a_port_that_no_container_declares_is_told() {
+fn warning_for_an_http_get_port_that_no_container_declares() {
     let request = |port| HttpGet { path: "/prestop".into(), port };
-    let asked = with(|s| {
-        s.pre_stop_method = said(PreStopMethod::HttpGet);
+    let configured = with(|s| {
+        s.pre_stop_method = set(PreStopMethod::HttpGet);
         s.http_get =
             Setting { value: Some(request(IntOrString::Int(8081))), from: Source::Policy("drainer".into()) };
     });
     let spec = |port: u16| json!({"containers": [{"name": "web", "ports": [{"containerPort": port}]}, {"name": "log"}]});
-    let result = injected(&spec(8080), &asked, true);
-    tells(
+    let result = injected(&spec(8080), &configured, true);
+    assert_warning(
         &result.warnings,
         &["HTTPGet (annotation)", "no container declares the TCP port 8081", "the drain is a sleep"],
     );
-    assert_eq!(injected(&spec(8081), &asked, true).warnings, [""; 0]);
+    assert_eq!(injected(&spec(8081), &configured, true).warnings, [""; 0]);
 }
 
 #[test]
-fn a_manifest_that_a_policy_reverts_tells_why_nothing_is_injected() {
-    let around = policies([("leaving", json!({"selector": {}, "rollout": {"mode": "Revert"}}))]);
+fn reverted_manifest_gets_a_warning_with_the_policy() {
+    let context = policies([("leaving", json!({"selector": {}, "rollout": {"mode": "Revert"}}))]);
     let (mut annotations, template) = (BTreeMap::new(), plain());
-    let (changed, warnings) = rendered(&Workload::new(Kind::Deployment, &annotations, &template), &around);
+    let (changed, warnings) = rendered(&Workload::new(Kind::Deployment, &annotations, &template), &context);
     assert_eq!(changed, None);
-    tells(&warnings, &["nothing is injected, because policy leaving has the rollout mode Revert"]);
+    assert_warning(&warnings, &["nothing is injected, because policy leaving has the rollout mode Revert"]);
     annotations = annotated(&[("graceful", "true")]);
-    let (changed, warnings) = rendered(&Workload::new(Kind::Deployment, &annotations, &template), &around);
+    let (changed, warnings) = rendered(&Workload::new(Kind::Deployment, &annotations, &template), &context);
     assert!(changed.is_some() && warnings.is_empty(), "{warnings:?}");
 }
 
 #[test]
-fn a_users_native_sleep_on_a_cluster_without_it_is_told() {
+fn warning_for_a_native_sleep_on_old_kubelets() {
     let hook = json!({"preStop": {"sleep": {"seconds": 20}}});
     let regular = json!({"containers": [{"name": "web", "lifecycle": hook}]});
     let own = json!({"preStop": {"exec": {"command": ["sleep", "10"]}}});
@@ -222,15 +231,15 @@ fn a_users_native_sleep_on_a_cluster_without_it_is_told() {
     });
     for spec in [&regular, &sidecar] {
         let warnings = injected(spec, &Settings::default(), false).warnings;
-        tells(&warnings, &["container \"web\": its own preStop is the native sleep", "1.30"]);
+        assert_warning(&warnings, &["container \"web\": its own preStop is the native sleep", "1.30"]);
         assert_eq!(injected(spec, &Settings::default(), true).warnings, [""; 0]);
     }
-    let replaced = with(|s| s.existing = said(ExistingHookPolicy::Replace));
-    tells(&injected(&regular, &replaced, false).warnings, &["exec of sleep"]);
+    let replaced = with(|s| s.existing = set(ExistingHookPolicy::Replace));
+    assert_warning(&injected(&regular, &replaced, false).warnings, &["exec of sleep"]);
 }
 
 #[test]
-fn windows_gets_the_native_sleep_or_nothing() {
+fn windows_pods_get_the_native_sleep_or_no_injection() {
     let term = |operator: &str, values: &[&str]| json!({"matchExpressions": [{"key": "kubernetes.io/os", "operator": operator, "values": values}]});
     let affine = |terms: Value| {
         json!({"containers": [{"name": "iis"}], "affinity": {"nodeAffinity": {
@@ -244,15 +253,15 @@ fn windows_gets_the_native_sleep_or_nothing() {
         affine(json!([term("In", &["windows"])])),
         affine(json!([term("In", &["windows"]), term("In", &["windows"])])),
     ];
-    let exec = with(|s| s.pre_stop_method = said(PreStopMethod::Exec));
+    let exec = with(|s| s.pre_stop_method = set(PreStopMethod::Exec));
     for spec in &windows {
         let native = injected(spec, &Settings::default(), true);
         assert_eq!(native.template["spec"]["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"], 10);
         for (settings, native_sleep) in [(&exec, true), (&Settings::default(), false)] {
             let result = injected(spec, settings, native_sleep);
-            assert_eq!((&result.template["spec"], result.prevented), (spec, true));
+            assert_eq!((&result.template["spec"], result.unsatisfiable), (spec, true));
             let why = result.warnings.last().cloned().unwrap();
-            tells(&[why], &["for Windows", "nothing is injected"]);
+            assert_warning(&[why], &["for Windows", "nothing is injected"]);
         }
     }
     let own = json!({"os": {"name": "windows"}, "containers": [{"name": "iis", "lifecycle": {"preStop": {
@@ -267,12 +276,12 @@ fn windows_gets_the_native_sleep_or_nothing() {
         affine(json!([term("In", &["windows"]), term("In", &["linux"])])),
         affine(json!([])),
     ] {
-        assert!(!injected(&linux, &exec, false).prevented, "{linux}");
+        assert!(!injected(&linux, &exec, false).unsatisfiable, "{linux}");
     }
 }
 
 #[test]
-fn a_users_hook_of_linux_on_windows_is_told() {
+fn warning_for_a_linux_hook_on_windows() {
     let pod = |os: &str, command: Value| {
         json!({"os": {"name": os}, "containers": [
             {"name": "iis", "lifecycle": {"preStop": {"exec": {"command": command}}}},
@@ -280,7 +289,7 @@ fn a_users_hook_of_linux_on_windows_is_told() {
     };
     for command in [json!(["sleep", "10"]), json!(["/bin/sh", "-c", "sleep 10"])] {
         let warnings = injected(&pod("windows", command.clone()), &Settings::default(), true).warnings;
-        tells(&warnings, &["container \"iis\": its own preStop runs", "Windows", "Start-Sleep"]);
+        assert_warning(&warnings, &["container \"iis\": its own preStop runs", "Windows", "Start-Sleep"]);
         assert_eq!(injected(&pod("linux", command), &Settings::default(), true).warnings, [""; 0]);
     }
     let powershell = json!(["powershell.exe", "-Command", "Start-Sleep 10"]);
@@ -288,13 +297,13 @@ fn a_users_hook_of_linux_on_windows_is_told() {
 }
 
 #[test]
-fn a_probe_that_would_kill_within_the_drain_is_told() {
+fn warning_for_a_probe_grace_period_shorter_than_the_drain() {
     let with_probe = |probe: &str, seconds: i64| json!({"containers": [{"name": "web", probe: {"terminationGracePeriodSeconds": seconds}}]});
     for probe in ["livenessProbe", "startupProbe"] {
         for seconds in [1, 5, 10] {
             let warnings = injected(&with_probe(probe, seconds), &Settings::default(), true).warnings;
             let named = format!("container \"web\": {probe}.terminationGracePeriodSeconds is {seconds} s");
-            tells(&warnings, &[&named, "raise it above 10"]);
+            assert_warning(&warnings, &[&named, "raise it above 10"]);
         }
         let longer = injected(&with_probe(probe, 11), &Settings::default(), true);
         assert_eq!(longer.warnings, [""; 0]);
@@ -302,4 +311,17 @@ fn a_probe_that_would_kill_within_the_drain_is_told() {
     let mut own = with_probe("livenessProbe", 5);
     own["containers"][0]["lifecycle"] = json!({"preStop": {"sleep": {"seconds": 10}}});
     assert_eq!(injected(&own, &Settings::default(), true).warnings, [""; 0], "the hook is the user's own");
+}
+
+#[test]
+fn counts_in_warnings_agree() {
+    let template = json!({"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "a"}, {"name": "b"}]}});
+    let none = BTreeMap::new();
+    let audit = policies([("watch", json!({"selector": {}, "mode": "Audit"}))]);
+    let warnings = rendered(&Workload::new(Kind::Deployment, &none, &template), &audit).1;
+    assert_warning(&warnings, &["a preStop in 2 containers"]);
+    let tuned = annotated(&[("drain-seconds", "20")]);
+    let workload = Workload::new(Kind::Deployment, &tuned, &template);
+    let warnings = rendered(&workload, &NamespaceContext::default()).1;
+    assert_warning(&warnings, &["adieu.dev/drain-seconds has no effect"]);
 }

@@ -1,74 +1,51 @@
-//! How long a command takes, read from the forms in which people write the preStop hooks of containers.
+//! The duration of a command, read from the usual forms of preStop hooks.
 //!
-//! A shell's script is read as far as it is a plain sequence of commands. Whatever else it does ends the reading:
-//! then the script takes at least what was read so far.
+//! A shell script is read up to the first construct that is not a plain sequence of commands. Then it takes at least the
+//! time read so far.
 
-/// How long something takes.
+use super::script::{Command, Then, Word, parse};
+
+/// A duration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Length {
-    /// So many seconds.
+    /// This number of seconds.
     Exactly(i64),
-    /// At least so many seconds. How many more can't be read from it.
+    /// At least this number of seconds; how many more is unknown.
     AtLeast(i64),
 }
 
-/// Commands that only do something and return. In a script they take no time that counts.
+/// Commands that return immediately.
 const INSTANT: [&str; 14] = [
     ":", "true", "cd", "date", "echo", "exit", "export", "kill", "killall", "pkill", "printf", "rm", "set",
     "touch",
 ];
 const SHELLS: [&str; 7] = ["ash", "bash", "dash", "ksh", "mksh", "sh", "zsh"];
-/// Commands that run the command behind them.
+/// Commands that run the command in their arguments.
 const PREFIXES: [&str; 6] = ["busybox", "command", "env", "exec", "nohup", "toybox"];
-/// How many commands may run each other: a manifest can name any number.
+/// How deep commands may be nested: a manifest can nest any number.
 const DEPTH: usize = 8;
 const NANOSECONDS: i128 = 1_000_000_000;
 
-/// How long a container's command takes.
+/// The duration of a container's command.
 pub(super) fn length(command: &[&str]) -> Length {
     let words: Vec<Word> = command.iter().map(|text| Word::literal(text)).collect();
     match run(&words, DEPTH) {
         Step::Sleep(seconds) => Length::Exactly(seconds),
-        // Without a sleep it waits for nothing that is known.
+        // Without a sleep, its duration is unknown.
         Step::Instant => Length::AtLeast(0),
         Step::Unknown(seconds) => Length::AtLeast(seconds),
     }
 }
 
-/// How long one command takes.
+/// The duration of one command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
-    /// So many seconds, of which a sleep tells.
+    /// This number of seconds, by a sleep.
     Sleep(i64),
-    /// No time that counts.
+    /// None.
     Instant,
-    /// At least so many seconds.
+    /// At least this number of seconds.
     Unknown(i64),
-}
-
-/// A word of a command.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Word {
-    text: String,
-    /// Whether a shell puts something else in its place, as for a variable.
-    expanded: bool,
-}
-
-impl Word {
-    fn literal(text: &str) -> Self {
-        Self { text: text.to_owned(), expanded: false }
-    }
-
-    /// The word, unless a shell puts something else in its place.
-    fn as_literal(&self) -> Option<&str> {
-        Some(self.text.as_str()).filter(|_| !self.expanded)
-    }
-
-    fn is_assignment(&self) -> bool {
-        self.text.split_once('=').is_some_and(|(name, _)| {
-            !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
-        })
-    }
 }
 
 fn run(words: &[Word], depth: usize) -> Step {
@@ -95,7 +72,7 @@ fn run(words: &[Word], depth: usize) -> Step {
     }
 }
 
-/// The program's own name, on Linux and on Windows.
+/// The name of the program without its folder, and on Windows without `.exe`.
 fn base_name(program: &str) -> String {
     let name = program.rsplit(['/', '\\']).next().unwrap_or_default();
     match name.to_ascii_lowercase().strip_suffix(".exe") {
@@ -147,7 +124,7 @@ fn timeout(arguments: &[Word], depth: usize) -> Step {
     }
 }
 
-/// `ping -n 11 127.0.0.1` of Windows, which has no sleep: one a second, the first at once.
+/// `ping -n 11 127.0.0.1` of Windows, which has no sleep: one per second, the first immediately.
 fn ping(arguments: &[Word]) -> Step {
     let [option, count, _host] = arguments else { return Step::Unknown(0) };
     let count = count.as_literal().filter(|_| option.text == "-n").and_then(|count| count.parse().ok());
@@ -177,7 +154,7 @@ fn whole_seconds(nanoseconds: i128) -> Option<i64> {
     i64::try_from((nanoseconds + NANOSECONDS - 1) / NANOSECONDS).ok()
 }
 
-/// `sh -c 'sleep 10'`, with the options that people put beside it: `-ec`, `-lc`, `-o pipefail -c`.
+/// `sh -c 'sleep 10'`, with the usual options: `-ec`, `-lc`, `-o pipefail -c`.
 fn shell(arguments: &[Word], depth: usize) -> Step {
     let mut rest = arguments;
     let mut commands = false;
@@ -194,25 +171,7 @@ fn shell(arguments: &[Word], depth: usize) -> Step {
     }
 }
 
-/// A command of a script, and what comes behind it.
-#[derive(Debug, PartialEq, Eq)]
-struct Command {
-    words: Vec<Word>,
-    then: Then,
-}
-
-/// What comes behind a command.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Then {
-    /// The next one, whatever came of it: `;`, `&&`, or the end of the line.
-    Next,
-    /// `||`.
-    Otherwise,
-    /// Something that isn't read: a pipe, a command in the background, a substitution, a group.
-    Other,
-}
-
-/// How long commands take one after the other. They are taken to succeed.
+/// The duration of commands that run one after the other and succeed.
 fn sequence(commands: &[Command], depth: usize) -> Step {
     let (mut total, mut slept, mut certain) = (0_i64, false, true);
     let mut alternative_to: Option<Step> = None;
@@ -226,7 +185,7 @@ fn sequence(commands: &[Command], depth: usize) -> Step {
         }
         let step = run(words, depth);
         match alternative_to {
-            // What would run where a sleep failed doesn't run.
+            // A sleep succeeds, so its alternative does not run.
             Some(before) => certain &= matches!(before, Step::Sleep(_)) || step == Step::Instant,
             None => match step {
                 Step::Sleep(seconds) => (total, slept) = (total.saturating_add(seconds), true),
@@ -235,7 +194,7 @@ fn sequence(commands: &[Command], depth: usize) -> Step {
             },
         }
         let ends = words[0].text == "exit" || words[0].text == "exec" && words.len() > 1;
-        // Behind a command that isn't read it may depend on that, as in `test -f /skip && exit 0`.
+        // It may depend on an unknown command before, as in `test -f /skip && exit 0`.
         if ends && certain && alternative_to.is_none() {
             break;
         }
@@ -246,99 +205,6 @@ fn sequence(commands: &[Command], depth: usize) -> Step {
         (true, false) => Step::Instant,
         (false, _) => Step::Unknown(total),
     }
-}
-
-/// The commands of a shell's script, up to what isn't read.
-fn parse(script: &str) -> Vec<Command> {
-    let mut parser = Parser { rest: script, commands: Vec::new(), words: Vec::new() };
-    while !parser.rest.is_empty() {
-        if !parser.step() {
-            parser.end_command(Then::Other);
-            return parser.commands;
-        }
-    }
-    parser.end_command(Then::Next);
-    parser.commands
-}
-
-struct Parser<'a> {
-    rest: &'a str,
-    commands: Vec<Command>,
-    /// Of the command that is being read.
-    words: Vec<Word>,
-}
-
-impl Parser<'_> {
-    /// Reads one word or operator; whether it is one that is understood.
-    fn step(&mut self) -> bool {
-        let text = self.rest;
-        let after = |operator: &str| text.strip_prefix(operator);
-        if let Some(rest) =
-            after("\\\n").or_else(|| after(" ")).or_else(|| after("\t")).or_else(|| after("\r"))
-        {
-            self.rest = rest;
-        } else if let Some(rest) = after("||") {
-            self.rest = rest;
-            self.end_command(Then::Otherwise);
-        } else if let Some(rest) = after("&&").or_else(|| after(";")).or_else(|| after("\n")) {
-            self.rest = rest;
-            self.end_command(Then::Next);
-        } else if self.rest.starts_with('#') {
-            self.rest = self.rest.find('\n').map_or("", |end| &self.rest[end..]);
-        } else if let Some(target) = redirection(self.rest) {
-            self.rest = target.trim_start_matches([' ', '\t']);
-            return self.word().is_some();
-        } else {
-            let Some(word) = self.word() else { return false };
-            self.words.push(word);
-        }
-        true
-    }
-
-    fn end_command(&mut self, then: Then) {
-        self.commands.push(Command { words: std::mem::take(&mut self.words), then });
-    }
-
-    /// The word that the rest begins with, and nothing where it isn't read.
-    fn word(&mut self) -> Option<Word> {
-        let mut word = Word::default();
-        let mut quote = None;
-        let mut end = self.rest.len();
-        let mut characters = self.rest.char_indices();
-        while let Some((index, character)) = characters.next() {
-            match (quote, character) {
-                (Some(open), _) if character == open => quote = None,
-                (Some('\''), _) => word.text.push(character),
-                (None, '\'' | '"') => quote = Some(character),
-                (_, '`') => return None,
-                (_, '\\') => word.text.push(characters.next()?.1),
-                (_, '$') if self.rest[index..].starts_with("$(") => return None,
-                (Some(_), _) => {
-                    word.expanded |= character == '$';
-                    word.text.push(character);
-                }
-                (None, ' ' | '\t' | '\r' | '\n' | ';' | '&' | '|' | '<' | '>' | '(' | ')') => {
-                    end = index;
-                    break;
-                }
-                (None, _) => {
-                    word.expanded |= ['$', '*', '?', '['].contains(&character);
-                    word.text.push(character);
-                }
-            }
-        }
-        let is_word = quote.is_none() && end > 0;
-        self.rest = &self.rest[end..];
-        is_word.then_some(word)
-    }
-}
-
-/// What follows a redirection to a file or another descriptor, such as `>/dev/null` and `2>&1`.
-fn redirection(text: &str) -> Option<&str> {
-    let text = text.trim_start_matches(|c: char| c.is_ascii_digit());
-    [">>", "&>>", "&>", ">&", ">|", ">", "<&", "<"]
-        .into_iter()
-        .find_map(|operator| text.strip_prefix(operator).filter(|rest| !rest.starts_with(['<', '>', '('])))
 }
 
 /// `powershell -NoProfile -Command "Start-Sleep -Seconds 90"`.
@@ -372,13 +238,13 @@ fn powershell(arguments: &[Word]) -> Step {
     if slept { Step::Sleep(total) } else { Step::Instant }
 }
 
-/// A number without a unit, times one.
+/// A number without a unit, in units of so many nanoseconds.
 fn nanoseconds_of_digits(text: &str, unit: i128) -> Option<i128> {
     let plain = text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
     Some(nanoseconds(text).filter(|_| plain)? * unit / NANOSECONDS)
 }
 
-/// An option of PowerShell may be cut short: `-s` is `-Seconds`.
+/// An option of PowerShell may be abbreviated: `-s` is `-Seconds`.
 fn is_option(option: &str, name: &str) -> bool {
     option.len() > 1 && name.starts_with(option)
 }
@@ -391,7 +257,7 @@ fn cmd(arguments: &[Word], depth: usize) -> Step {
         return Step::Unknown(0);
     }
     let script = rest.iter().map(|word| word.text.as_str()).collect::<Vec<_>>().join(" ");
-    // Its commands are separated by `&`, whatever came of the one before. Its paths are full of backslashes.
+    // `&` separates commands and ignores failures. Paths contain backslashes.
     let script = script.replace("&&", "&").replace('&', ";").replace('\\', "/");
     sequence(&parse(&script), depth)
 }

@@ -5,7 +5,7 @@ fn of_script(script: &str) -> Length {
 }
 
 #[test]
-fn the_usual_forms_of_a_sleep_are_read() {
+fn usual_forms_of_a_sleep_have_a_duration() {
     for (command, expected) in [
         (&["sleep", "10"][..], Exactly(10)),
         (&["/bin/sleep", "10s"], Exactly(10)),
@@ -41,7 +41,7 @@ fn the_usual_forms_of_a_sleep_are_read() {
 }
 
 #[test]
-fn a_duration_that_cannot_be_read_is_unknown() {
+fn unreadable_duration_is_unknown() {
     for command in [
         &[][..],
         &[""],
@@ -77,7 +77,7 @@ fn a_duration_that_cannot_be_read_is_unknown() {
 }
 
 #[test]
-fn a_script_of_sleeps_and_instant_commands_is_read() {
+fn script_of_sleeps_and_instant_commands_has_a_duration() {
     for (script, expected) in [
         ("sleep 10", 10),
         ("  sleep 10;", 10),
@@ -112,7 +112,7 @@ fn a_script_of_sleeps_and_instant_commands_is_read() {
 }
 
 #[test]
-fn a_script_that_does_more_takes_at_least_what_it_sleeps() {
+fn script_with_other_commands_takes_at_least_its_sleeps() {
     for (script, at_least) in [
         ("sleep 5; /drain --timeout=300s", 5),
         ("sleep 5; kill -QUIT 1; tail --pid=1 -f /dev/null", 5),
@@ -148,7 +148,7 @@ fn a_script_that_does_more_takes_at_least_what_it_sleeps() {
 }
 
 #[test]
-fn the_forms_of_windows_are_read() {
+fn sleeps_of_windows_are_read() {
     for (command, expected) in [
         (&["powershell.exe", "-Command", "Start-Sleep -Seconds 90"][..], Exactly(90)),
         (&["powershell", "-c", "start-sleep -s 90"], Exactly(90)),
@@ -178,7 +178,7 @@ fn the_forms_of_windows_are_read() {
 }
 
 #[test]
-fn commands_that_run_each_other_are_followed_to_a_depth() {
+fn nested_commands_are_read_to_a_limited_depth() {
     let mut command = vec!["env"; 100_000];
     command.extend(["sleep", "5"]);
     assert_eq!(length(&command), AtLeast(0));

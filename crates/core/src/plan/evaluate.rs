@@ -1,340 +1,387 @@
-//! What becomes of a workload that is in the cluster already.
+//! The desired state of a workload that exists already.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
 use super::{
-    InjectionContext, NamespaceContext, OptIn, Record, Resolution, Settings, Source, Workload, accepted,
+    accepted,
+    advice::webhook_bypass_warning,
+    context::{InjectionContext, NamespaceContext},
     hooks::Hooks,
     inject::{Injected, inject, inject_pod, opt_out},
-    pods::webhook_bypass_warning,
-    record, resolve,
-    resolve::{max_concurrent, max_concurrent_per_namespace},
+    record::{self, Record},
+    resolve::{OptIn, Resolution, max_concurrent, max_concurrent_per_namespace, resolve},
+    settings::{Settings, Source},
+    workload::Workload,
 };
 use crate::api::{
     Mode, RolloutMode,
     annotations::{self, ACCEPTED, PENDING},
 };
 
-/// What the controller shall do with a workload.
+/// The desired state of a workload, and when the controller writes it.
 #[derive(Clone, Debug)]
 pub struct Evaluation {
-    /// The template as it shall be, where it is not so already; under a policy in mode `Audit`, as its pods
-    /// would be.
+    /// The desired template, if it differs from the present one; under a policy in mode `Audit`, the template that
+    /// `Enforce` would write.
     pub template: Option<Value>,
-    /// When it becomes so.
+    /// When the template is written.
     pub timing: RolloutTiming,
-    /// The policies that ask for it: those whose change it is, and the one that opted the workload in; and how
-    /// many workloads may roll out at a time because of each.
-    pub asked_by: BTreeMap<Source, usize>,
-    /// How many workloads of the namespace may roll out at a time because of policies. `None`: no limit, or no
-    /// policy asks for the rollout.
+    /// The policies that trigger the change: those whose values changed, and the one that opts the workload in; each
+    /// with the number of workloads that it lets roll out at the same time.
+    pub triggered_by: BTreeMap<Source, usize>,
+    /// How many workloads of the namespace may roll out at the same time because of policies. `None`: no limit, or no
+    /// policy triggers the rollout.
     pub namespace_limit: Option<usize>,
-    /// How the workload stands.
+    /// Whether the workload is injected.
     pub state: InjectionState,
-    /// What the workload's annotation [`ACCEPTED`] shall say; `None` if it shall not be there.
+    /// The desired value of the annotation [`ACCEPTED`] on the workload; `None` removes it.
     pub accepted: Option<String>,
-    /// What was resolved.
+    /// The settings, and the policies they come from.
     pub resolution: Resolution,
-    /// What a person should know.
+    /// Warnings for the user.
     pub warnings: Vec<String>,
 }
 
-/// How a workload stands.
+/// Whether a workload is injected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InjectionState {
-    /// Nobody opted it in.
+    /// It is not opted in.
     Unmanaged,
-    /// Its template is as it shall be.
+    /// Its template is up to date.
     Injected,
-    /// Its template is yet to become so.
+    /// Its template is to be changed.
     Pending,
-    /// Nothing can be injected; the warnings say why.
+    /// Nothing can be injected; the warnings have the reason.
     Unsatisfiable,
-    /// Its pods get it as they are created, whatever the template is.
+    /// Its pods are injected when they are created, and its template isn't.
     PodInjection,
-    /// A policy that opts it in reverts what was injected, and its template carries nothing any more.
+    /// A policy that opts it in reverts injections, and its template has none.
     Reverted,
 }
 
-/// When a workload becomes what it shall be.
+/// When the desired template is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RolloutTiming {
-    /// At once: a person asked for it on the workload itself.
+    /// Immediately: an annotation on the workload triggers it.
     Immediate,
-    /// When it is its turn: a policy asked for it, and it is a rollout that nobody is watching.
+    /// When the scheduler grants a slot: a policy triggers it.
     Queued,
-    /// With the next change of its template: the policy wants it so, or followed one that vanished.
+    /// With the next change of the template: the policy's rollout mode is `NextUpdate`, or the policy replaces a deleted
+    /// one.
     NextUpdate,
     /// Never: the policy's mode is `Audit`.
     DryRun,
 }
 
-/// Decides on a workload as it is. Only a person's act may cause a rollout: an annotation or a policy.
-/// Other defaults, a better engine or a Service that appears reach a workload with the next change of its
+/// Evaluates a workload in its present state. Only changes by users cause rollouts: of an annotation or of a policy.
+/// Other built-in defaults, a newer version of adieu, and a new Service take effect with the next change of the
 /// template.
 #[must_use]
 pub fn evaluate(workload: &Workload<'_>, context: &NamespaceContext) -> Evaluation {
     let resolution = resolve(workload, context);
+    let subject = Subject::of(workload, context, &resolution);
     let mut warnings = resolution.warnings.clone();
     warnings.extend(resolution.invalid.iter().map(|invalid| format!("annotation ignored: {invalid}")));
-    let recorded = record::read(workload.template);
-    let Settings { mode, rollout_mode, .. } = &resolution.settings;
-    // What the command line injected is the manifest's own.
-    let reverts = resolution.reverts && !recorded.as_ref().is_some_and(|record| record.rendered);
-    let by_pod = !reverts && workload.is_injected_by_pod(&resolution.settings);
-    let is_copy = workload.is_injected_copy();
-    let mut state = match resolution.opt_in {
-        OptIn::In(_) if is_copy => InjectionState::Injected,
-        OptIn::In(_) if reverts => InjectionState::Reverted,
-        OptIn::In(_) if by_pod => InjectionState::PodInjection,
-        OptIn::In(_) => InjectionState::Injected,
-        OptIn::Out | OptIn::Unmentioned => InjectionState::Unmanaged,
-    };
+    let mut state = subject.state_when_done();
     if let Some(warning) = webhook_bypass_warning(workload, &resolution, context) {
         warnings.push(warning.into());
         state = InjectionState::Unsatisfiable;
     }
-    // What the pods get as they are created.
-    let in_pods = match &resolution.opt_in {
-        OptIn::In(by) if by_pod && !is_copy => {
-            let injection = InjectionContext::of(workload, context, false, by);
-            Some(inject_pod(workload.template, &resolution.settings, &injection))
-        }
-        _ => None,
-    };
-    if let Some(injected) = &in_pods {
+    let pods = subject.inject_pods();
+    if let Some(injected) = &pods {
         warnings.extend_from_slice(&injected.warnings);
-        if injected.prevented {
+        if injected.unsatisfiable {
             state = InjectionState::Unsatisfiable;
         }
     }
-    let audits = mode.value == Mode::Audit;
-    let mut accepted = None;
-
-    let (template, asked) = match (&resolution.opt_in, &recorded) {
-        (OptIn::In(_), None) if by_pod && audits => {
-            (in_pods.map(|pods| pods.template), ChangeTrigger::ON_WORKLOAD)
-        }
-        // It would be undone.
-        _ if workload.controlled => (None, ChangeTrigger::NOBODY),
-        (OptIn::Out, _) => (Some(opt_out(workload.template, None)), ChangeTrigger::ON_WORKLOAD),
-        // The annotation was taken away while the webhook was.
-        (OptIn::Unmentioned, Some(recorded)) if recorded.opted_in_by.is_annotation() => {
-            (Some(opt_out(workload.template, None)), ChangeTrigger::ON_WORKLOAD)
-        }
-        // A policy that vanished is followed at the template's next change.
-        (OptIn::Unmentioned, _) => (None, ChangeTrigger::NOBODY),
-        (OptIn::In(_), _) if reverts => {
-            (Some(opt_out(workload.template, None)), ChangeTrigger::by(&rollout_mode.from))
-        }
-        (OptIn::In(_), None) if by_pod => (None, ChangeTrigger::NOBODY),
-        // Its pods would get nothing in the place of what the template has.
-        (OptIn::In(_), Some(_)) if by_pod && state == InjectionState::Unsatisfiable => {
-            warnings.push(KEPT.into());
-            (None, ChangeTrigger::NOBODY)
-        }
-        (OptIn::In(_), Some(recorded)) if by_pod => {
-            let before = accepted::accepted(workload, recorded);
-            (
-                Some(opt_out(workload.template, None)),
-                ChangeTrigger::between(&before, &resolution.settings, context),
-            )
-        }
-        (OptIn::In(by), recorded) => {
-            let again = Again::of(workload, recorded.as_ref(), by, &resolution.settings, context);
-            warnings.extend(again.warnings);
-            if again.prevented {
-                state = InjectionState::Unsatisfiable;
-            }
-            accepted = again.accepted;
-            (again.template, again.asked)
-        }
-    };
-    let managed = matches!(resolution.opt_in, OptIn::In(_));
-    let template = template.filter(|template| template != workload.template);
-    let later = template.is_some() && asked.is_by_nobody() && asked.later;
-    let template = template.filter(|_| !asked.is_by_nobody());
-    let reached = matches!(state, InjectionState::Injected | InjectionState::Reverted)
-        || audits && state == InjectionState::PodInjection;
-    if reached && (template.is_some() || later) {
+    let change = subject.change(pods, state);
+    warnings.extend(change.warnings);
+    if change.unsatisfiable {
+        state = InjectionState::Unsatisfiable;
+    }
+    let trigger = change.trigger;
+    let template = change.template.filter(|template| template != workload.template);
+    let replaces_deleted = template.is_some() && trigger.is_none() && trigger.replaces_deleted;
+    let template = template.filter(|_| !trigger.is_none());
+    if subject.is_done_by_template(state) && (template.is_some() || replaces_deleted) {
         state = InjectionState::Pending;
     }
-    let timing = if managed && audits {
-        RolloutTiming::DryRun
-    } else if asked.on_workload {
-        RolloutTiming::Immediate
-    } else if rollout_mode.value == RolloutMode::NextUpdate || later {
-        RolloutTiming::NextUpdate
-    } else {
-        RolloutTiming::Queued
-    };
-    let mut asked_by = BTreeMap::new();
-    if template.is_some() && !asked.by_policies.is_empty() {
-        let opted_in_by = resolution.opted_in_by().filter(|by| by.is_policy()).cloned();
-        let policies = asked.by_policies.into_iter().chain(opted_in_by);
-        asked_by.extend(policies.map(|policy| (policy.clone(), max_concurrent(&policy, context))));
-    }
-    let namespace_limit = if asked_by.is_empty() { None } else { max_concurrent_per_namespace(context) };
-    Evaluation { template, timing, asked_by, namespace_limit, state, accepted, resolution, warnings }
+    let timing = subject.timing(&trigger, replaces_deleted);
+    let triggered_by = template.as_ref().map(|_| subject.triggered_by(trigger)).unwrap_or_default();
+    let namespace_limit = if triggered_by.is_empty() { None } else { max_concurrent_per_namespace(context) };
+    let accepted = change.accepted;
+    Evaluation { template, timing, triggered_by, namespace_limit, state, accepted, resolution, warnings }
 }
 
-/// What a person should know of a workload that can't be injected as it shall be, and was injected before.
+/// The warning for an injected workload whose present settings can't be injected.
 pub(super) const KEPT: &str =
     "the earlier injection stays as it is until that is resolved, or the workload is opted out";
 
-/// What becomes of a workload that is opted in, and injected in its template.
-struct Again {
+/// A workload, its settings and its record.
+struct Subject<'a> {
+    workload: &'a Workload<'a>,
+    context: &'a NamespaceContext,
+    resolution: &'a Resolution,
+    record: Option<Record>,
+    /// Whether a policy reverts the injection.
+    reverts: bool,
+    /// Whether the pods are injected when they are created, instead of the template.
+    by_pod: bool,
+    is_copy: bool,
+}
+
+/// A change of the template, whether or not it makes a difference.
+struct Change {
     template: Option<Value>,
-    asked: ChangeTrigger,
+    trigger: ChangeTrigger,
     accepted: Option<String>,
-    prevented: bool,
+    unsatisfiable: bool,
     warnings: Vec<String>,
 }
 
-impl Again {
-    fn of(
-        workload: &Workload<'_>,
-        recorded: Option<&Record>,
-        by: &Source,
-        settings: &Settings,
-        context: &NamespaceContext,
-    ) -> Self {
-        let injection = InjectionContext::of(workload, context, false, by);
-        let inject_with = |settings| inject(workload.template, None, settings, &injection);
-        let Injected { template: injected, warnings, prevented } = inject_with(settings);
-        let accepted = recorded.and_then(|recorded| accepted::kept(workload, recorded));
-        let mut again = Self { template: None, asked: ChangeTrigger::NOBODY, accepted, prevented, warnings };
-        let Some(recorded) = recorded else {
-            return Self { template: Some(injected), asked: ChangeTrigger::by(by), ..again };
-        };
-        if again.prevented {
-            // A maximum that was lowered takes no protection away.
-            again.warnings.push(KEPT.into());
-            return again;
-        }
-        let before = accepted::accepted(workload, recorded);
-        let asked = ChangeTrigger::between(&before, settings, context);
-        if is_incomplete(workload.template, recorded) {
-            return Self {
-                template: Some(injected),
-                asked: ChangeTrigger { drifted: true, ..ChangeTrigger::by(by) },
-                ..again
-            };
-        }
-        // Where the settings make no difference, what differs is nobody's request: a Service that appeared, or a
-        // better engine. That they make none now is remembered, because later they may.
-        let same = inject_with(&before).template["spec"] == injected["spec"];
-        let without_effect = same || injected == *workload.template;
-        if without_effect && !asked.is_by_nobody() && accepted::depends_on_cluster(&before, settings) {
-            again.accepted = accepted::text(recorded, settings);
-        }
-        if !same {
-            again.asked = asked;
-        }
-        again.template = Some(injected);
-        again
+impl Change {
+    const NONE: Self = Self {
+        template: None,
+        trigger: ChangeTrigger::NONE,
+        accepted: None,
+        unsatisfiable: false,
+        warnings: vec![],
+    };
+
+    fn to(template: Value, trigger: ChangeTrigger) -> Self {
+        Self { template: Some(template), trigger, ..Self::NONE }
     }
 }
 
-/// The marks that adieu sets on the workload itself, as far as they have to change: their new values, and `None` for
-/// one that has to go. [`PENDING`] goes when the workload waits for nothing any more, whether it was injected, opted
-/// out, or no policy selects it.
+impl<'a> Subject<'a> {
+    fn of(workload: &'a Workload<'a>, context: &'a NamespaceContext, resolution: &'a Resolution) -> Self {
+        let record = record::read(workload.template);
+        // An injection by the command line is part of the manifest.
+        let reverts = resolution.reverts && !record.as_ref().is_some_and(|record| record.rendered);
+        let by_pod = !reverts && workload.is_injected_by_pod(&resolution.settings);
+        let is_copy = workload.is_injected_copy();
+        Self { workload, context, resolution, record, reverts, by_pod, is_copy }
+    }
+
+    /// The state once the workload has the desired template.
+    fn state_when_done(&self) -> InjectionState {
+        match self.resolution.opt_in {
+            OptIn::In(_) if self.is_copy => InjectionState::Injected,
+            OptIn::In(_) if self.reverts => InjectionState::Reverted,
+            OptIn::In(_) if self.by_pod => InjectionState::PodInjection,
+            OptIn::In(_) => InjectionState::Injected,
+            OptIn::Out | OptIn::Unmentioned => InjectionState::Unmanaged,
+        }
+    }
+
+    /// The injection that the pods get when they are created.
+    fn inject_pods(&self) -> Option<Injected> {
+        match &self.resolution.opt_in {
+            OptIn::In(by) if self.by_pod && !self.is_copy => {
+                let injection = InjectionContext::of(self.workload, self.context, false, by);
+                Some(inject_pod(self.workload.template, &self.resolution.settings, &injection))
+            }
+            _ => None,
+        }
+    }
+
+    fn change(&self, pods: Option<Injected>, state: InjectionState) -> Change {
+        let settings = &self.resolution.settings;
+        let opt_out = |trigger| Change::to(opt_out(self.workload.template, None), trigger);
+        match (&self.resolution.opt_in, &self.record) {
+            (OptIn::In(_), None) if self.by_pod && self.audits() => {
+                pods.map_or(Change::NONE, |pods| Change::to(pods.template, ChangeTrigger::ANNOTATION))
+            }
+            // Its controller would revert a change.
+            _ if self.workload.controlled => Change::NONE,
+            (OptIn::Out, _) => opt_out(ChangeTrigger::ANNOTATION),
+            // The annotation was removed while the webhook was unavailable.
+            (OptIn::Unmentioned, Some(record)) if record.opted_in_by.is_annotation() => {
+                opt_out(ChangeTrigger::ANNOTATION)
+            }
+            // The deletion of a policy takes effect with the next change of the template.
+            (OptIn::Unmentioned, _) => Change::NONE,
+            (OptIn::In(_), _) if self.reverts => opt_out(ChangeTrigger::by(&settings.rollout_mode.from)),
+            (OptIn::In(_), None) if self.by_pod => Change::NONE,
+            // Its pods would lose the injection of the template and get no other.
+            (OptIn::In(_), Some(_)) if self.by_pod && state == InjectionState::Unsatisfiable => {
+                Change { warnings: vec![KEPT.into()], ..Change::NONE }
+            }
+            (OptIn::In(_), Some(record)) if self.by_pod => {
+                let before = accepted::accepted(self.workload, record);
+                opt_out(ChangeTrigger::between(&before, settings, self.context))
+            }
+            (OptIn::In(by), _) => self.inject_template(by),
+        }
+    }
+
+    fn inject_template(&self, by: &Source) -> Change {
+        let (workload, settings) = (self.workload, &self.resolution.settings);
+        let injection = InjectionContext::of(workload, self.context, false, by);
+        let inject_with = |settings| inject(workload.template, None, settings, &injection);
+        let Injected { template: injected, warnings, unsatisfiable } = inject_with(settings);
+        let mut change = Change { unsatisfiable, warnings, ..Change::NONE };
+        let Some(record) = &self.record else {
+            return Change { template: Some(injected), trigger: ChangeTrigger::by(by), ..change };
+        };
+        change.accepted = accepted::kept(workload, record);
+        if unsatisfiable {
+            // A lowered maximum doesn't revert an injection.
+            change.warnings.push(KEPT.into());
+            return change;
+        }
+        if is_incomplete(workload.template, record) {
+            let trigger = ChangeTrigger { drifted: true, ..ChangeTrigger::by(by) };
+            return Change { template: Some(injected), trigger, ..change };
+        }
+        let before = accepted::accepted(workload, record);
+        let trigger = ChangeTrigger::between(&before, settings, self.context);
+        // If the earlier settings have the same result, a difference is due to a new Service or a newer version, and causes
+        // no rollout. The accepted settings are recorded, because they may have an effect later.
+        let same = inject_with(&before).template["spec"] == injected["spec"];
+        let without_effect = same || injected == *workload.template;
+        if without_effect && !trigger.is_none() && accepted::depends_on_cluster(&before, settings) {
+            change.accepted = accepted::text(record, settings);
+        }
+        if !same {
+            change.trigger = trigger;
+        }
+        Change { template: Some(injected), ..change }
+    }
+
+    fn audits(&self) -> bool {
+        self.resolution.settings.mode.value == Mode::Audit
+    }
+
+    /// Whether a workload gets to `state` by a change of its template; under `Audit`, that of its pods is shown as one.
+    fn is_done_by_template(&self, state: InjectionState) -> bool {
+        matches!(state, InjectionState::Injected | InjectionState::Reverted)
+            || self.audits() && state == InjectionState::PodInjection
+    }
+
+    fn timing(&self, trigger: &ChangeTrigger, replaces_deleted: bool) -> RolloutTiming {
+        let managed = matches!(self.resolution.opt_in, OptIn::In(_));
+        if managed && self.audits() {
+            RolloutTiming::DryRun
+        } else if trigger.annotation {
+            RolloutTiming::Immediate
+        } else if replaces_deleted || self.resolution.settings.rollout_mode.value == RolloutMode::NextUpdate {
+            RolloutTiming::NextUpdate
+        } else {
+            RolloutTiming::Queued
+        }
+    }
+
+    fn triggered_by(&self, trigger: ChangeTrigger) -> BTreeMap<Source, usize> {
+        if trigger.policies.is_empty() {
+            return BTreeMap::new();
+        }
+        let opted_in_by = self.resolution.opted_in_by().filter(|by| by.is_policy()).cloned();
+        let policies = trigger.policies.into_iter().chain(opted_in_by);
+        policies.map(|policy| (policy.clone(), max_concurrent(&policy, self.context))).collect()
+    }
+}
+
+/// The annotations of the workload that adieu has to change: their new values, and `None` for those to remove.
+/// [`PENDING`] is removed once the workload waits for nothing any more: it is injected, opted out, or no policy selects
+/// it.
 #[must_use]
-pub fn marks(
+pub fn annotation_changes(
     workload: &Workload<'_>,
     evaluation: &Evaluation,
     context: &NamespaceContext,
 ) -> BTreeMap<&'static str, Option<String>> {
-    let mut marks = BTreeMap::new();
+    let mut changes = BTreeMap::new();
     let waits = evaluation.template.is_some() && evaluation.timing == RolloutTiming::NextUpdate;
-    if is_to_be_marked(workload, evaluation, context) {
-        marks.insert(PENDING, Some("NextUpdate".to_owned()));
+    if waits && needs_pending(workload, context) {
+        changes.insert(PENDING, Some("NextUpdate".to_owned()));
     } else if workload.annotations.contains_key(PENDING) && !waits {
-        marks.insert(PENDING, None);
+        changes.insert(PENDING, None);
     }
     if workload.annotations.get(ACCEPTED) != evaluation.accepted.as_ref() {
-        marks.insert(ACCEPTED, evaluation.accepted.clone());
+        changes.insert(ACCEPTED, evaluation.accepted.clone());
     }
-    marks
+    changes
 }
 
-/// Whether the workload is to be given [`PENDING`], without which the webhook isn't asked about its
-/// next update: it waits for that, has nothing of adieu's about it, and its namespace isn't labelled.
-fn is_to_be_marked(workload: &Workload<'_>, evaluation: &Evaluation, context: &NamespaceContext) -> bool {
-    let says = |map: &BTreeMap<String, String>| map.keys().any(|key| annotations::is_own(key));
-    let waits = evaluation.template.is_some() && evaluation.timing == RolloutTiming::NextUpdate;
-    waits && !context.all_pods && !says(workload.annotations) && !says(&workload.template_annotations())
+/// Whether updates of the workload reach the webhook only with [`PENDING`]: neither its namespace has the label, nor
+/// the workload an annotation of adieu.
+fn needs_pending(workload: &Workload<'_>, context: &NamespaceContext) -> bool {
+    let has_own = |map: &BTreeMap<String, String>| map.keys().any(|key| annotations::is_own(key));
+    !context.all_pods && !has_own(workload.annotations) && !has_own(&workload.template_annotations())
 }
 
-/// The policies that a rollout of the workload may be for: whose values it carries, who opted it in, and who
-/// asks for another.
+/// The policies that a rollout of the workload may belong to: those whose values it has, the one that opts it in,
+/// and those that trigger a change.
 #[must_use]
-pub fn concerning(workload: &Workload<'_>, evaluation: &Evaluation) -> BTreeSet<Source> {
-    let recorded = record::read(workload.template);
-    let carried = recorded.iter().flat_map(|record| record.settings.sources().chain([&record.opted_in_by]));
+pub fn related_policies(workload: &Workload<'_>, evaluation: &Evaluation) -> BTreeSet<Source> {
+    let record = record::read(workload.template);
+    let carried = record.iter().flat_map(|record| record.settings.sources().chain([&record.opted_in_by]));
     let resolution = &evaluation.resolution;
     let reverted_by = Some(&resolution.settings.rollout_mode.from).filter(|_| resolution.reverts);
-    let all = carried.chain(resolution.opted_in_by()).chain(reverted_by).chain(evaluation.asked_by.keys());
+    let all =
+        carried.chain(resolution.opted_in_by()).chain(reverted_by).chain(evaluation.triggered_by.keys());
     all.filter(|source| source.is_policy()).cloned().collect()
 }
 
-/// Who asked for what differs.
+/// The cause of a change of the template.
 struct ChangeTrigger {
-    on_workload: bool,
-    by_policies: BTreeSet<Source>,
-    /// Whether a policy's value takes the place of one that is gone with its policy.
-    later: bool,
-    /// Whether it was asked for before, and undone since.
+    /// Whether an annotation on the workload changed.
+    annotation: bool,
+    /// The policies that changed.
+    policies: BTreeSet<Source>,
+    /// Whether a policy's value replaces that of a deleted policy.
+    replaces_deleted: bool,
+    /// Whether an injected value was reverted, or a container added.
     drifted: bool,
 }
 
 impl ChangeTrigger {
-    const NOBODY: Self =
-        Self { on_workload: false, by_policies: BTreeSet::new(), later: false, drifted: false };
-    const ON_WORKLOAD: Self =
-        Self { on_workload: true, by_policies: BTreeSet::new(), later: false, drifted: false };
+    const NONE: Self =
+        Self { annotation: false, policies: BTreeSet::new(), replaces_deleted: false, drifted: false };
+    const ANNOTATION: Self =
+        Self { annotation: true, policies: BTreeSet::new(), replaces_deleted: false, drifted: false };
 
     fn by(source: &Source) -> Self {
-        let by_policies = Some(source).filter(|source| source.is_policy()).cloned().into_iter().collect();
-        Self { on_workload: source.is_annotation(), by_policies, ..Self::NOBODY }
+        let policies = Some(source).filter(|source| source.is_policy()).cloned().into_iter().collect();
+        Self { annotation: source.is_annotation(), policies, ..Self::NONE }
     }
 
-    fn is_by_nobody(&self) -> bool {
-        !self.on_workload && !self.drifted && self.by_policies.is_empty()
+    fn is_none(&self) -> bool {
+        !self.annotation && !self.drifted && self.policies.is_empty()
     }
 
-    /// Compares the settings that a template was injected with to those that hold now. A default that
-    /// became another default was asked for by nobody, and neither was what takes the place of a policy's value
-    /// that is gone with the policy.
+    /// Compares the settings of an injection with the present ones. Neither another built-in default is a trigger, nor
+    /// the value that replaces a deleted policy's.
     fn between(before: &Settings, now: &Settings, context: &NamespaceContext) -> Self {
-        let mut asked = Self::NOBODY;
+        let mut trigger = Self::NONE;
         for [before, now] in now.changes(before) {
-            asked.on_workload |= before.is_annotation() || now.is_annotation();
+            trigger.annotation |= before.is_annotation() || now.is_annotation();
             if before.is_policy() && !context.has(before) {
-                asked.later |= now.is_policy();
+                trigger.replaces_deleted |= now.is_policy();
             } else {
-                asked.by_policies.extend([before, now].into_iter().filter(|by| by.is_policy()).cloned());
+                trigger.policies.extend([before, now].into_iter().filter(|by| by.is_policy()).cloned());
             }
         }
-        asked
+        trigger
     }
 }
 
-/// Whether the template changed while the webhook was away: a container came that would have been given a
-/// hook, or a Git sync put back what was there before.
-fn is_incomplete(template: &Value, recorded: &Record) -> bool {
-    let hooks = Hooks { settings: &recorded.settings, native_sleep: true };
+/// Whether the template drifted while the webhook was unavailable: a container without a hook was added, or a Git sync
+/// restored the values from before.
+fn is_incomplete(template: &Value, record: &Record) -> bool {
+    let hooks = Hooks { settings: &record.settings, native_sleep: true };
     let mut containers = template["spec"]["containers"].as_array().into_iter().flatten();
     let is_new = |container: &Value| {
         let name = container["name"].as_str().unwrap_or_default();
-        let hook = recorded.containers.get(name).and_then(|given| given.pre_stop.as_ref());
+        let hook = record.containers.get(name).and_then(|given| given.pre_stop.as_ref());
         hook.is_none() && container.as_object().is_some_and(|container| hooks.is_due(container))
     };
-    containers.any(is_new) || recorded.is_reasserted(template)
+    containers.any(is_new) || record.is_reasserted(template)
 }
 
 #[cfg(test)]
-#[path = "evaluate_tests.rs"]
+#[path = "evaluate_tests/mod.rs"]
 mod tests;

@@ -1,23 +1,23 @@
-//! How long the grace period has to be, and whether it may be that long.
+//! The grace period that a pod needs, and whether the maximum allows it.
 
 use std::cmp::Reverse;
 
 use serde_json::{Map, Value};
 
 use super::{
-    Setting, Settings, Source,
     command::Length,
-    hooks::{Hook, Hooks, containers, name, native_sleeps, sidecars},
+    hooks::{Hook, Hooks, containers, name, native_sleeps, own_hook, sidecars},
     record::{DEFAULT_GRACE_PERIOD_SECONDS, GRACE_PERIOD},
+    settings::{Setting, Settings, Source},
     timing::{PodHooks, grace_period_seconds, pre_stop_length},
 };
 use crate::api::{GracePeriodPolicy, annotations::SHUTDOWN_TIMEOUT_SECONDS};
 
-/// How many characters of a value a message shows: the API server cuts what is longer than 256 in all.
+/// How many characters of a value a message shows: the API server cuts messages at 256.
 const SHOWN: usize = 30;
 
-/// The grace period, in seconds; where there is none, what the API server fills in. `None` where it isn't a whole
-/// number, which is the API server's to refuse.
+/// The grace period, in seconds; if absent, the API server's default. `None` if it isn't a whole number, which the API
+/// server rejects.
 pub(super) fn grace_period(spec: &Map<String, Value>) -> Option<i64> {
     match spec.get(GRACE_PERIOD) {
         None | Some(Value::Null) => Some(DEFAULT_GRACE_PERIOD_SECONDS),
@@ -25,23 +25,23 @@ pub(super) fn grace_period(spec: &Map<String, Value>) -> Option<i64> {
     }
 }
 
-/// The grace period that a pod needs once injection is done.
+/// The grace period that a pod needs after the injection.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Needed {
     seconds: i64,
-    /// Whether a hook of unknown duration counts in it.
+    /// Whether it includes a hook of unknown duration.
     guessed: bool,
     present: i64,
 }
 
 impl Needed {
-    /// The value to set, where the present one is too short.
+    /// The value to set, if the present one is too short.
     pub(super) fn raised(self) -> Option<i64> {
         (self.present < self.seconds).then_some(self.seconds)
     }
 
-    /// The value to set, where there is one. A grace period is never lowered on a guess, and none above the maximum is
-    /// ever set.
+    /// The value to set, if any. A grace period isn't lowered if a hook has an unknown duration, and none is set above
+    /// the maximum.
     pub(super) fn changed(self, settings: &Settings) -> Option<i64> {
         let exact = settings.grace_period.value == GracePeriodPolicy::Exact && !self.guessed;
         let lowered = exact && self.seconds <= settings.max_grace_period_seconds.value;
@@ -50,9 +50,8 @@ impl Needed {
     }
 }
 
-/// What `spec` needs under `hooks`. An error says why nothing may be injected: the present grace period can't be
-/// read, the computed one is 0, or it is more than the maximum. A longer one that is there already is the user's,
-/// and isn't capped.
+/// The grace period that `spec` needs with `hooks`. An error, with the reason, if nothing may be injected: the present
+/// grace period is invalid, the computed one is 0, or it is more than the maximum. A longer one of the user isn't capped.
 pub(super) fn needed(
     hooks: Hooks<'_>,
     spec: &Map<String, Value>,
@@ -64,7 +63,7 @@ pub(super) fn needed(
         let value: String = value.chars().take(SHOWN).collect();
         return Err(format!(
             "{GRACE_PERIOD}: Invalid value: {value}: must be a whole number: nothing is injected, because sleep and \
-             grace period change together; write a number without quotes, or fill in variables before"
+             grace period change together; write a number without quotes, and replace variables first"
         ));
     };
     if let Some(why) = all_zero(settings) {
@@ -77,7 +76,7 @@ pub(super) fn needed(
         native_sidecars: of_sidecars.seconds,
         native_sidecar_count: sidecars(spec).count(),
     };
-    // The API server refuses a sleep that is longer than the grace period, also one after the start (KEP-4818).
+    // The API server rejects a sleep that is longer than the grace period, in postStart, too (KEP-4818).
     let seconds = native_sleeps(spec, "postStart").fold(grace_period_seconds(settings, pod), i64::max);
     if seconds <= 0 {
         return Err(no_time(settings));
@@ -100,24 +99,24 @@ pub(super) fn needed(
     Ok(needed)
 }
 
-/// Each policy and each annotation may be fine where they come to nothing together.
+/// The error if all times are 0 after the merge, which policies and annotations alone don't show.
 fn all_zero(settings: &Settings) -> Option<String> {
     let Settings { drain_seconds, shutdown_timeout_seconds, margin_seconds, .. } = settings;
     let times = [drain_seconds, shutdown_timeout_seconds, margin_seconds];
     times.iter().all(|time| time.value <= 0).then(|| {
         format!(
-            "drain, shutdown timeout and margin are all 0 ({}): a grace period of 0 kills pods at once, so nothing is \
+            "drain, shutdown timeout and margin are all 0 ({}): a grace period of 0 kills pods immediately, so nothing is \
              injected; set one of them above 0, for example {SHUTDOWN_TIMEOUT_SECONDS}",
             sources(&times)
         )
     })
 }
 
-/// The drain counts only where a container waits for it.
+/// The error if no container waits for the drain, and the other times are 0.
 fn no_time(settings: &Settings) -> String {
     let Settings { shutdown_timeout_seconds, margin_seconds, .. } = settings;
     format!(
-        "no container's preStop waits, and shutdown timeout and margin are 0 ({}): a grace period of 0 kills pods at once, \
+        "no container's preStop waits, and shutdown timeout and margin are 0 ({}): a grace period of 0 kills pods immediately, \
          so nothing is injected; set {SHUTDOWN_TIMEOUT_SECONDS} above 0",
         sources(&[shutdown_timeout_seconds, margin_seconds])
     )
@@ -157,13 +156,13 @@ struct Longest<'a> {
     own: Option<Own<'a>>,
 }
 
-/// What has a user's hook, if that is no native sidecar.
+/// The role of a regular container in messages.
 const CONTAINER: &str = "container";
 
 /// A user's hook.
 #[derive(Clone, Debug)]
 struct Own<'a> {
-    /// What has it: a container or a native sidecar.
+    /// Container or native sidecar.
     role: &'static str,
     name: &'a str,
     seconds: i64,
@@ -177,7 +176,7 @@ impl<'a> Longest<'a> {
                 Hook::Injected => longest.add(hooks.settings.drain_seconds.value),
                 Hook::None => longest.add(0),
                 Hook::Own(handler) => {
-                    longest.add_own(CONTAINER, name(container), handler, hooks.settings, warnings);
+                    longest.add_own(CONTAINER, container, hooks.settings, warnings);
                     warnings.extend(too_short(hooks, container, handler));
                 }
             }
@@ -188,13 +187,11 @@ impl<'a> Longest<'a> {
         longest
     }
 
-    /// Native sidecars get no hook. What they have runs from the start of termination on.
+    /// Native sidecars get no hook. Their own ones run from the start of termination.
     fn of_sidecars(hooks: Hooks<'a>, spec: &'a Map<String, Value>, warnings: &mut Vec<String>) -> Self {
         let mut longest = Self::default();
         for sidecar in sidecars(spec).filter_map(Value::as_object) {
-            if let Some(handler) = own_hook(sidecar) {
-                longest.add_own("native sidecar", name(sidecar), handler, hooks.settings, warnings);
-            }
+            longest.add_own("native sidecar", sidecar, hooks.settings, warnings);
         }
         longest
     }
@@ -203,25 +200,29 @@ impl<'a> Longest<'a> {
         self.seconds = self.seconds.max(seconds);
     }
 
-    /// A hook of unknown duration counts as the drain, or as what is certain of it where that is more.
+    /// Adds the user's hook, if there is one. A hook of unknown duration counts as the drain, or as its lower bound if that
+    /// is more.
     fn add_own(
         &mut self,
         role: &'static str,
-        name: &'a str,
-        handler: &Value,
+        container: &'a Map<String, Value>,
         settings: &Settings,
         warnings: &mut Vec<String>,
     ) {
-        let drain = settings.drain_seconds.value;
+        let Some(handler) = own_hook(container) else { return };
+        let (name, drain) = (name(container), settings.drain_seconds.value);
         let seconds = match pre_stop_length(handler) {
             Length::Exactly(seconds) => seconds,
             Length::AtLeast(least) => {
                 let counted = least.max(drain);
                 let as_drain = if counted == drain { "the drain of " } else { "" };
-                let asked = settings.drain_seconds.from != Source::Default && role == CONTAINER;
-                let asked =
-                    asked && least < drain && settings.exclude.value.iter().all(|excluded| excluded != name);
-                let less = if asked { "; if it takes less, remove it to get that drain" } else { "" };
+                let configured = settings.drain_seconds.from != Source::Default && role == CONTAINER;
+                let excluded = settings.exclude.value.iter().any(|excluded| excluded == name);
+                let less = if configured && least < drain && !excluded {
+                    "; if it takes less, remove it to get that drain"
+                } else {
+                    ""
+                };
                 warnings.push(format!(
                     "{role} {name:?}: how long its own preStop takes can't be read from it: it counts as \
                      {as_drain}{counted} s; if it takes longer, set {GRACE_PERIOD} yourself{less}"
@@ -239,20 +240,15 @@ impl<'a> Longest<'a> {
     }
 }
 
-/// The preStop that the user wrote. `{}`, too, is the user's, and the API server's to refuse.
-pub(super) fn own_hook(container: &Map<String, Value>) -> Option<&Value> {
-    container.get("lifecycle")?.get("preStop").filter(|hook| !hook.is_null())
-}
-
-/// A user's hook that ends before the drain that was asked for. A sleep of 0 opts the container out, and nobody
-/// asked for the built-in drain.
+/// The warning for a user's hook that ends before the configured drain. A sleep of 0 opts the container out, and the
+/// built-in drain isn't configured.
 fn too_short(hooks: Hooks<'_>, container: &Map<String, Value>, handler: &Value) -> Option<String> {
     let Setting { value: drain, from } = &hooks.settings.drain_seconds;
     let Length::Exactly(seconds) = pre_stop_length(handler) else { return None };
-    let asked = *from != Source::Default && !hooks.excludes(container);
-    (asked && seconds > 0 && seconds < *drain).then(|| {
+    let configured = *from != Source::Default && !hooks.excludes(container);
+    (configured && seconds > 0 && seconds < *drain).then(|| {
         format!(
-            "container {:?}: its own preStop takes {seconds} s, less than the drain of {drain} s ({from}), and stays: \
+            "container {:?}: its own preStop takes {seconds} s, less than the drain of {drain} s ({from}), and is kept: \
              remove it to get the drain, or lengthen it",
             name(container)
         )

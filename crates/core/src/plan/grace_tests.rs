@@ -6,7 +6,7 @@ use crate::{
     plan::{Injected, InjectionContext, Kind, NamespaceContext, Workload, inject},
 };
 
-fn said<T>(value: T) -> Setting<T> {
+fn set<T>(value: T) -> Setting<T> {
     Setting { value, from: Source::WorkloadAnnotation }
 }
 
@@ -17,13 +17,13 @@ fn with(change: impl FnOnce(&mut Settings)) -> Settings {
 }
 
 fn injected(template: &Value, settings: &Settings) -> Injected {
-    let (annotations, around) = (std::collections::BTreeMap::new(), NamespaceContext::default());
+    let (annotations, context) = (std::collections::BTreeMap::new(), NamespaceContext::default());
     let workload = Workload::new(Kind::StatefulSet, &annotations, template);
     inject(
         template,
         None,
         settings,
-        &InjectionContext::of(&workload, &around, true, &Source::WorkloadAnnotation),
+        &InjectionContext::of(&workload, &context, true, &Source::WorkloadAnnotation),
     )
 }
 
@@ -51,35 +51,35 @@ fn only_warning(injected: &Injected) -> &str {
 }
 
 #[test]
-fn a_grace_period_of_0_is_never_injected() {
+fn grace_period_of_0_is_never_injected() {
     let zero = |policy| {
         with(|s| {
-            s.drain_seconds = said(0);
+            s.drain_seconds = set(0);
             s.shutdown_timeout_seconds = Setting { value: 0, from: Source::ClusterPolicy("fast".into()) };
             s.margin_seconds = Setting { value: 0, from: Source::ClusterPolicy("fast".into()) };
-            s.grace_period = said(policy);
+            s.grace_period = set(policy);
         })
     };
     for policy in [GracePeriodPolicy::Exact, GracePeriodPolicy::AtLeast] {
         let template = pod(&[None], Some(json!(30)));
         let result = injected(&template, &zero(policy));
-        assert_eq!((&result.template, result.prevented), (&template, true));
+        assert_eq!((&result.template, result.unsatisfiable), (&template, true));
         for part in [
             "all 0 (annotation, cluster policy fast)",
-            "kills pods at once",
+            "kills pods immediately",
             "adieu.dev/shutdown-timeout-seconds",
         ] {
             assert!(only_warning(&result).contains(part), "{:?}", result.warnings);
         }
-        let enough = Settings { margin_seconds: said(1), ..zero(policy) };
-        assert!(!injected(&template, &enough).prevented);
+        let enough = Settings { margin_seconds: set(1), ..zero(policy) };
+        assert!(!injected(&template, &enough).unsatisfiable);
         // The drain is not 0, and no hook waits for it.
-        let drain = Settings { drain_seconds: said(15), ..zero(policy) };
-        let excluded = Settings { exclude: said(vec!["a".into()]), ..drain.clone() };
+        let drain = Settings { drain_seconds: set(15), ..zero(policy) };
+        let excluded = Settings { exclude: set(vec!["a".into()]), ..drain.clone() };
         let opted_out = pod(&[Some(&["sleep", "0"])], Some(json!(30)));
         for (template, settings) in [(&template, &excluded), (&opted_out, &drain)] {
             let result = injected(template, settings);
-            assert_eq!((&result.template, result.prevented), (template, true), "{policy:?}");
+            assert_eq!((&result.template, result.unsatisfiable), (template, true), "{policy:?}");
             assert!(
                 only_warning(&result).contains("margin are 0 (cluster policy fast)"),
                 "{:?}",
@@ -90,11 +90,11 @@ fn a_grace_period_of_0_is_never_injected() {
 }
 
 #[test]
-fn where_the_grace_period_is_no_whole_number_nothing_is_injected() {
+fn invalid_grace_period_prevents_injection() {
     for value in [json!("${GRACE:=30}"), json!("20"), json!(20.5), json!(true), json!({}), json!(1e30)] {
         let template = pod(&[None], Some(value.clone()));
         let result = injected(&template, &Settings::default());
-        assert_eq!((&result.template, result.prevented), (&template, true), "{value}");
+        assert_eq!((&result.template, result.unsatisfiable), (&template, true), "{value}");
         let named = format!("terminationGracePeriodSeconds: Invalid value: {value}: must be a whole number");
         assert!(only_warning(&result).contains(&named), "{:?}", result.warnings);
     }
@@ -105,11 +105,11 @@ fn where_the_grace_period_is_no_whole_number_nothing_is_injected() {
 }
 
 #[test]
-fn a_users_hook_that_is_shorter_than_the_drain_that_was_asked_for_is_told() {
+fn warning_for_a_hook_shorter_than_the_configured_drain() {
     let template = pod(&[Some(&["sleep", "2"])], None);
-    let asked = with(|s| s.drain_seconds = said(60));
-    let result = injected(&template, &asked);
-    assert_eq!(result.template["spec"]["containers"], template["spec"]["containers"], "it stays");
+    let configured = with(|s| s.drain_seconds = set(60));
+    let result = injected(&template, &configured);
+    assert_eq!(result.template["spec"]["containers"], template["spec"]["containers"], "it is kept");
     assert_eq!(seconds(&result), Some(37));
     assert!(only_warning(&result).contains("takes 2 s, less than the drain of 60 s (annotation)"));
     let by_policy = with(|s| s.drain_seconds = Setting { value: 60, from: Source::Policy("slow".into()) });
@@ -118,22 +118,23 @@ fn a_users_hook_that_is_shorter_than_the_drain_that_was_asked_for_is_told() {
     let silent =
         |template: &Value, settings: &Settings| assert_eq!(injected(template, settings).warnings, [""; 0]);
     silent(&template, &Settings::default());
-    silent(&pod(&[Some(&["sleep", "60"])], None), &asked);
-    silent(&pod(&[Some(&["sleep", "0"])], None), &asked);
-    silent(&template, &Settings { existing: said(ExistingHookPolicy::Replace), ..asked.clone() });
-    silent(&template, &Settings { exclude: said(vec!["a".into()]), ..asked.clone() });
+    silent(&pod(&[Some(&["sleep", "60"])], None), &configured);
+    silent(&pod(&[Some(&["sleep", "0"])], None), &configured);
+    silent(&template, &Settings { existing: set(ExistingHookPolicy::Replace), ..configured.clone() });
+    silent(&template, &Settings { exclude: set(vec!["a".into()]), ..configured.clone() });
 
     let unknown = pod(&[Some(&["/drain"])], None);
     assert!(
-        only_warning(&injected(&unknown, &asked)).ends_with("if it takes less, remove it to get that drain")
+        only_warning(&injected(&unknown, &configured))
+            .ends_with("if it takes less, remove it to get that drain")
     );
-    for settings in [Settings::default(), Settings { exclude: said(vec!["a".into()]), ..asked }] {
+    for settings in [Settings::default(), Settings { exclude: set(vec!["a".into()]), ..configured }] {
         assert!(!only_warning(&injected(&unknown, &settings)).contains("if it takes less"));
     }
 }
 
 #[test]
-fn a_native_sidecars_hook_runs_from_the_start_and_counts() {
+fn hook_of_a_native_sidecar_counts_from_the_start_of_termination() {
     let sidecar = |hook: Value| {
         json!({"spec": {
             "containers": [{"name": "app"}],
@@ -153,14 +154,14 @@ fn a_native_sidecars_hook_runs_from_the_start_and_counts() {
         let result = injected(&sidecar(hook.clone()), &Settings::default());
         assert_eq!((seconds(&result), result.warnings), (Some(expected), vec![]), "{hook}");
     }
-    let drain = with(|s| s.drain_seconds = said(100));
+    let drain = with(|s| s.drain_seconds = set(100));
     let unknown = injected(&sidecar(json!({"httpGet": {"path": "/drain", "port": 15020}})), &drain);
     assert_eq!(seconds(&unknown), Some(100 + 30 + 2 * 5 + 5));
     assert!(only_warning(&unknown).starts_with("native sidecar \"proxy\": how long its own preStop takes"));
 }
 
 #[test]
-fn a_hook_of_unknown_duration_counts_as_what_is_certain_of_it() {
+fn hook_of_unknown_duration_counts_at_least_its_sleeps() {
     let template = |script| pod(&[Some(&["sh", "-c", script])], None);
     let result = injected(&template("sleep 5; /drain --timeout=300s"), &Settings::default());
     assert_eq!(seconds(&result), Some(45));
@@ -171,8 +172,8 @@ fn a_hook_of_unknown_duration_counts_as_what_is_certain_of_it() {
 }
 
 #[test]
-fn a_grace_period_is_never_lowered_on_a_guess() {
-    let exact = with(|s| s.grace_period = said(GracePeriodPolicy::Exact));
+fn grace_period_is_not_lowered_if_a_hook_duration_is_unknown() {
+    let exact = with(|s| s.grace_period = set(GracePeriodPolicy::Exact));
     let unknown: &[&str] = &["/bin/sh", "-c", "queue-upgrade await_quorum -t 604800"];
     for (command, present, expected) in [
         (unknown, 604_800, 604_800),
@@ -194,12 +195,12 @@ fn a_grace_period_is_never_lowered_on_a_guess() {
 }
 
 #[test]
-fn a_longer_grace_period_that_the_user_set_is_not_capped() {
+fn longer_grace_period_of_the_user_is_not_capped() {
     let own: &[&str] = &["sh", "-c", "sleep 900"];
     for policy in [GracePeriodPolicy::AtLeast, GracePeriodPolicy::Exact] {
-        let settings = with(|s| s.grace_period = said(policy));
+        let settings = with(|s| s.grace_period = set(policy));
         let result = injected(&pod(&[Some(own), None], Some(json!(3600))), &settings);
-        assert_eq!((seconds(&result), result.prevented), (Some(3600), false), "{policy:?}");
+        assert_eq!((seconds(&result), result.unsatisfiable), (Some(3600), false), "{policy:?}");
         let hook = &result.template["spec"]["containers"][1]["lifecycle"]["preStop"];
         assert_eq!(hook["sleep"]["seconds"], 10, "{policy:?}");
         assert_eq!(result.warnings, [""; 0]);
@@ -207,17 +208,17 @@ fn a_longer_grace_period_that_the_user_set_is_not_capped() {
 }
 
 #[test]
-fn over_the_maximum_the_real_cause_is_named() {
+fn over_the_maximum_the_warning_names_the_cause() {
     let (own, short): (&[&str], &[&str]) = (&["sh", "-c", "sleep 900"], &["sleep", "20"]);
     let template = pod(&[Some(own), Some(short)], Some(json!(60)));
     let result = injected(&template, &Settings::default());
-    assert_eq!((&result.template, result.prevented), (&template, true));
+    assert_eq!((&result.template, result.unsatisfiable), (&template, true));
     for part in
         ["container \"a\": its own preStop takes 900 s", "more than the maximum of 600 s", "to 935 or more"]
     {
         assert!(only_warning(&result).contains(part), "{:?}", result.warnings);
     }
-    let slow = with(|s| s.shutdown_timeout_seconds = said(900));
+    let slow = with(|s| s.shutdown_timeout_seconds = set(900));
     let result = injected(&pod(&[Some(short)], None), &slow);
     assert!(only_warning(&result).starts_with("needs a grace period of 925 s"), "{:?}", result.warnings);
     assert!(
@@ -228,9 +229,9 @@ fn over_the_maximum_the_real_cause_is_named() {
     let from = Source::ClusterPolicy("cap".into());
     let capped = Settings { max_grace_period_seconds: Setting { value: 60, from }, ..slow };
     let result = injected(&pod(&[Some(short)], None), &capped);
-    let says = "maximum of 60 s (cluster policy cap): nothing is injected; lower the drain or the shutdown timeout, \
+    let part = "maximum of 60 s (cluster policy cap): nothing is injected; lower the drain or the shutdown timeout, \
                 raise maxGracePeriodSeconds there";
-    assert!(only_warning(&result).contains(says), "{:?}", result.warnings);
+    assert!(only_warning(&result).contains(part), "{:?}", result.warnings);
     let sidecar = json!({"spec": {
         "containers": [{"name": "app"}],
         "initContainers": [
@@ -239,4 +240,14 @@ fn over_the_maximum_the_real_cause_is_named() {
     }});
     let result = injected(&sidecar, &Settings::default());
     assert!(only_warning(&result).contains("native sidecar \"proxy\": its own preStop takes 900 s"));
+}
+
+#[test]
+fn grace_period_may_be_the_maximum() {
+    let at_the_maximum = with(|s| s.shutdown_timeout_seconds = set(585));
+    assert_eq!(seconds(&injected(&pod(&[None], None), &at_the_maximum)), Some(600));
+    let above = with(|s| s.shutdown_timeout_seconds = set(586));
+    assert!(injected(&pod(&[None], Some(json!(600))), &above).unsatisfiable);
+    let sufficient = injected(&pod(&[None], Some(json!(601))), &above);
+    assert_eq!((seconds(&sufficient), sufficient.unsatisfiable), (Some(601), false));
 }

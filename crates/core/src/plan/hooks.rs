@@ -1,11 +1,10 @@
-//! Which preStop hook a container gets.
+//! The preStop hook of a container.
 
 use serde_json::{Map, Value, json};
 
 use super::{
-    Settings,
-    grace::own_hook,
     record::{ContainerRecord, Parent, put},
+    settings::Settings,
     timing::pre_stop_seconds,
 };
 use crate::api::{ExistingHookPolicy, IntOrString, PreStopMethod};
@@ -18,24 +17,24 @@ pub(super) struct Hooks<'a> {
     pub(super) native_sleep: bool,
 }
 
-/// The hook that a container has once injection is done.
+/// The hook of a container after the injection.
 pub(super) enum Hook<'a> {
     /// The injected one.
     Injected,
     /// The user's.
     Own(&'a Value),
-    /// It has none, and gets none.
+    /// None.
     None,
 }
 
 impl<'a> Hooks<'a> {
-    /// Gives `container` the hook that it shall have and notes it in `given`; whether there was one to give.
+    /// Injects the hook of `container` and records it in `given`. False if there is none to inject.
     pub(super) fn inject(self, container: &mut Map<String, Value>, given: &mut ContainerRecord) -> bool {
         if !self.is_due(container) {
             return false;
         }
         let handler = self.handler(container);
-        // A lifecycle that is no object is the API server's to refuse.
+        // The API server rejects a lifecycle that is no object.
         let Some((lifecycle, holder)) = Parent::open(container, "lifecycle") else { return false };
         given.lifecycle = lifecycle;
         given.pre_stop = Some(put(holder, "preStop", handler));
@@ -55,13 +54,14 @@ impl<'a> Hooks<'a> {
                 own.map_or(Hook::None, Hook::Own)
             }
             None => Hook::Injected,
-            // A sleep of 0 is how a user says that this container shall not wait.
+            // With a sleep of 0, a user opts the container out.
             Some(own) if replace && pre_stop_seconds(own) != Some(0) => Hook::Injected,
             Some(own) => Hook::Own(own),
         }
     }
 
-    /// Whether the container is left alone. What has no name, and so is no use to the API server, can't be recorded.
+    /// Whether the container is not injected: it is excluded, or has no name for the record. The API server rejects the
+    /// latter.
     pub(super) fn excludes(self, container: &Map<String, Value>) -> bool {
         let name = name(container);
         name.is_empty() || self.settings.exclude.value.iter().any(|excluded| name == excluded)
@@ -72,18 +72,17 @@ impl<'a> Hooks<'a> {
         self.request(container).unwrap_or_else(|| self.sleep())
     }
 
-    /// For the method `HTTPGet`, in a container that declares the port. The scheme is what the API server
-    /// would fill in.
+    /// The request, for the method `HTTPGet` and a container that declares the port. The scheme is the API server's default.
     fn request(self, container: &Map<String, Value>) -> Option<Value> {
-        let asked = self.settings.pre_stop_method.value == PreStopMethod::HttpGet;
-        let request = self.settings.http_get.value.as_ref().filter(|_| asked)?;
+        let is_request = self.settings.pre_stop_method.value == PreStopMethod::HttpGet;
+        let request = self.settings.http_get.value.as_ref().filter(|_| is_request)?;
         let mut ports = container.get("ports").and_then(Value::as_array).into_iter().flatten();
         let declared = ports.any(|port| {
-            let meant = match &request.port {
+            let matches = match &request.port {
                 IntOrString::Int(number) => port["containerPort"] == *number,
                 IntOrString::String(name) => port["name"] == **name,
             };
-            meant && is_tcp(port)
+            matches && is_tcp(port)
         });
         declared.then(|| json!({"httpGet": {"path": request.path, "port": request.port, "scheme": "HTTP"}}))
     }
@@ -103,8 +102,7 @@ impl<'a> Hooks<'a> {
     }
 }
 
-/// The longest native sleep, in seconds, of those that the API server compares with the grace period
-/// (KEP-4818).
+/// The longest native sleep, in seconds, which the API server compares with the grace period (KEP-4818).
 pub(super) fn longest_sleep(spec: &Map<String, Value>) -> Option<i64> {
     native_sleeps(spec, "preStop").chain(native_sleeps(spec, "postStart")).max()
 }
@@ -116,13 +114,13 @@ pub(super) fn native_sleeps(spec: &Map<String, Value>, hook: &str) -> impl Itera
     lifecycles.filter_map(move |lifecycle| lifecycle[hook]["sleep"]["seconds"].as_i64())
 }
 
-/// Init containers that keep running beside the main containers (KEP-753).
+/// Init containers that run as long as the main containers (KEP-753).
 pub(super) fn sidecars(spec: &Map<String, Value>) -> impl Iterator<Item = &Value> {
     let init = spec.get("initContainers").and_then(Value::as_array).into_iter().flatten();
     init.filter(|container| container["restartPolicy"] == "Always")
 }
 
-/// Whether a container's port is one of TCP, which is also what the API server fills in.
+/// Whether a container's port uses TCP, which is the API server's default.
 pub(super) fn is_tcp(port: &Value) -> bool {
     port["protocol"].as_str().is_none_or(|protocol| protocol == "TCP")
 }
@@ -132,7 +130,12 @@ pub(super) fn containers(spec: &Map<String, Value>) -> impl Iterator<Item = &Map
     spec.get("containers").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_object)
 }
 
-/// The container's name, or nothing.
+/// The container's name, or an empty text.
 pub(super) fn name(container: &Map<String, Value>) -> &str {
     container.get("name").and_then(Value::as_str).unwrap_or_default()
+}
+
+/// The user's preStop. That includes `{}`, which the API server rejects.
+pub(super) fn own_hook(container: &Map<String, Value>) -> Option<&Value> {
+    container.get("lifecycle")?.get("preStop").filter(|hook| !hook.is_null())
 }

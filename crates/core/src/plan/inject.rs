@@ -1,13 +1,16 @@
-//! Puts settings into a pod template: preStop, readiness probe, grace period, spread, and the record of them.
+//! Injects settings into a pod template: preStop, readiness probe, grace period, spread, and their record.
 
 use serde_json::{Value, json};
 
 use super::{
-    InjectionContext, Settings, advice,
+    context::InjectionContext,
     grace::{self, grace_period},
+    hook_warnings,
     hooks::{Hooks, longest_sleep},
     probe,
     record::{self, GRACE_PERIOD, Parent, Record, SPREAD, named_containers, put},
+    revert::revert,
+    settings::Settings,
 };
 use crate::api::annotations::INJECTED;
 
@@ -16,15 +19,15 @@ use crate::api::annotations::INJECTED;
 pub struct Injected {
     /// The template.
     pub template: Value,
-    /// What a person should know: what was not done, and why.
+    /// Warnings for the user: values that are not injected, with the reason.
     pub warnings: Vec<String>,
-    /// Whether nothing could be injected; the warnings say why.
-    pub prevented: bool,
+    /// Whether nothing can be injected; the warnings have the reason.
+    pub unsatisfiable: bool,
 }
 
-/// Injects into `template`. What an earlier injection put there, by its own record or by `record`, is
-/// taken back first, so that injecting twice is injecting once. The record's text changes only when an
-/// injected value does: a rewritten record alone would be a rollout for nothing.
+/// Injects into `template`. An earlier injection, by the template's record or that of `earlier`, is reverted first, so
+/// that the injection is idempotent. The text of the record changes only with an injected value, because a new text
+/// alone would cause a rollout.
 #[must_use]
 pub fn inject(
     template: &Value,
@@ -32,19 +35,19 @@ pub fn inject(
     settings: &Settings,
     injection: &InjectionContext<'_>,
 ) -> Injected {
-    // A cluster takes what was rendered as it is, also what an older command line rendered.
+    // A cluster keeps rendered injections, even those of an older command line, without the label.
     let as_rendered =
         !injection.rendered && record::read(template).is_some_and(|own| own.rendered && own.labels.is_none());
     inject_with(template, earlier, settings, injection, !as_rendered)
 }
 
-/// Injects into a pod that is being created. It has met the webhook, so it needs no label for that.
+/// Injects into a pod that is being created. It needs no label, because it is at the webhook already.
 #[must_use]
 pub(super) fn inject_pod(pod: &Value, settings: &Settings, injection: &InjectionContext<'_>) -> Injected {
     inject_with(pod, None, settings, injection, false)
 }
 
-/// Injects, and with `label` sets the label that brings a template's pods to the webhook.
+/// Injects, and with `label` sets the label that routes a template's pods to the webhook.
 fn inject_with(
     template: &Value,
     earlier: Option<&Value>,
@@ -58,7 +61,7 @@ fn inject_with(
     let is_own = carrier.is_some_and(|carrier| std::ptr::eq(carrier, template));
     let renamed = old_record.as_ref().filter(|_| is_own).map(|own| own.renamed(template));
     let mut warnings = renamed.unwrap_or_default();
-    // What was chosen at the creation, for want of a Service, stays until a Service says otherwise.
+    // A probe that was chosen on creation, without a Service, is kept until a Service selects the pods.
     let probed = |record: &Record| record.containers.values().any(|given| given.readiness_probe.is_some());
     let injection = &InjectionContext {
         creating: injection.creating || old_record.as_ref().is_some_and(probed),
@@ -68,39 +71,38 @@ fn inject_with(
         Ok(mut new_record) if !new_record.is_empty() => {
             new_record.rendered = injection.rendered || old_record.as_ref().is_some_and(|old| old.rendered);
             match write(&mut injected, &mut new_record, old_record.as_ref().zip(carrier), label) {
-                Ok(()) => Injected { template: injected, warnings, prevented: false },
+                Ok(()) => Injected { template: injected, warnings, unsatisfiable: false },
                 Err(why) => {
                     warnings.push(why);
-                    Injected { template: opt_out(template, earlier), warnings, prevented: true }
+                    Injected { template: opt_out(template, earlier), warnings, unsatisfiable: true }
                 }
             }
         }
-        // There is nothing to inject, and so nothing to record.
+        // Nothing to inject, and so nothing to record.
         Ok(_) => {
             let original = reverted(template, old_record.as_ref());
-            Injected { template: original, warnings, prevented: false }
+            Injected { template: original, warnings, unsatisfiable: false }
         }
         Err(why) => {
             warnings.push(why);
-            Injected { template: opt_out(template, earlier), warnings, prevented: true }
+            Injected { template: opt_out(template, earlier), warnings, unsatisfiable: true }
         }
     }
 }
 
-/// The API server refuses larger annotations, keys and values of one object together, in bytes
+/// The limit of the API server for the annotations of one object, keys and values together, in bytes
 /// (`TotalAnnotationSizeLimitB`).
 const ANNOTATIONS_LIMIT: usize = 256 * 1024;
 
-/// The template as it was before anything was injected into it: by its own record, or by the one that
-/// `earlier`, the same template before the request, carries.
+/// The template without its injection, by its own record or that of `earlier`, the template before the request.
 #[must_use]
 pub fn original(template: &Value, earlier: Option<&Value>) -> Value {
     let record = record::read(template).or_else(|| earlier.and_then(record::read));
     reverted(template, record.as_ref())
 }
 
-/// The [`original`], as the API server takes it: a sleep that is longer than the grace period was keeps the
-/// present one, which it was accepted with.
+/// The [`original`], in a form that the API server accepts: if a sleep is longer than the original grace period, the
+/// present one is kept, with which the sleep was accepted.
 #[must_use]
 pub fn opt_out(template: &Value, earlier: Option<&Value>) -> Value {
     let mut original = original(template, earlier);
@@ -116,12 +118,12 @@ pub fn opt_out(template: &Value, earlier: Option<&Value>) -> Value {
 fn reverted(template: &Value, record: Option<&Record>) -> Value {
     let mut reverted = template.clone();
     if let Some(record) = record {
-        record::revert(&mut reverted, record);
+        revert(&mut reverted, record);
     }
     reverted
 }
 
-/// Applies the rules to a template that carries no injection. An error says why nothing is injected.
+/// Injects into a template without an injection. An error has the reason why nothing is injected.
 fn apply(
     template: &mut Value,
     settings: &Settings,
@@ -134,9 +136,9 @@ fn apply(
     // Without a spec there is nothing to inject into.
     let Some(spec) = template.get_mut("spec").and_then(Value::as_object_mut) else { return Ok(record) };
     let hooks = Hooks { settings, native_sleep: injection.native_sleep };
-    advice::on_template(hooks, spec, warnings);
+    hook_warnings::on_template(hooks, spec, warnings);
     let grace_period = grace::needed(hooks, spec, warnings)?;
-    advice::refuse_exec_on_windows(hooks, spec)?;
+    hook_warnings::refuse_exec_on_windows(hooks, spec)?;
 
     for (name, container) in named_containers(spec) {
         let given = record.containers.entry(name.clone()).or_default();
@@ -150,15 +152,14 @@ fn apply(
         record.spread = Some(put(spec, SPREAD, spread));
     }
 
-    // The 30 that the API server fills in is nobody's choice and can't be told from one: it is raised like
-    // any other that is lower.
+    // The API server's default of 30 can't be distinguished from a user's value, so it is raised like any lower value.
     if let Some(seconds) = grace_period.changed(settings) {
         record.grace_period = Some(put(spec, GRACE_PERIOD, json!(seconds)));
     }
     Ok(record)
 }
 
-/// A soft constraint for a workload that has none. It counts the workload's own pods.
+/// A soft constraint over the pods of the workload, if it has none.
 fn spread(template: &Value, settings: &Settings, injection: &InjectionContext<'_>) -> Option<Value> {
     let spread = settings.spread.value.as_ref()?;
     let none = match template["spec"].get(SPREAD) {
@@ -177,9 +178,9 @@ fn spread(template: &Value, settings: &Settings, injection: &InjectionContext<'_
     })
 }
 
-/// Writes the record into the template's annotations and, with `label`, the label beside them that brings its pods
-/// to the webhook. The text of `earlier`, a record with the template that carries it, stays where it has the same
-/// values. An error says why it can't stand there, so that nothing may be injected: it could not be reverted.
+/// Writes the record into the template's annotations and, with `label`, the label that routes its pods to the webhook.
+/// The text of `earlier`, a record with its template, is kept if it has the same values. An error has the reason why the
+/// record can't be written, so that nothing may be injected: it could not be reverted.
 fn write(
     template: &mut Value,
     record: &mut Record,
@@ -198,8 +199,7 @@ fn write(
     });
     let Some(annotations) = annotations else {
         return Err(
-            "nothing is injected: spec.template.metadata and its annotations must be objects, which \
-                    could hold the record of it"
+            "nothing is injected: spec.template.metadata and its annotations must be objects, to hold its record"
                 .into(),
         );
     };
@@ -208,7 +208,7 @@ fn write(
     let text = kept.or_else(|| record.to_text());
     if text.as_ref().is_some_and(|text| !record::is_readable(text)) {
         return Err(
-            "nothing is injected: the record of what was injected would be too large to be read again; use fewer \
+            "nothing is injected: the record of the injection would be too large to be read again; use fewer \
                     containers"
                 .into(),
         );
@@ -219,7 +219,7 @@ fn write(
     if size > ANNOTATIONS_LIMIT {
         return Err(format!(
             "nothing is injected: with its record, the template's annotations would be larger than the {} KiB \
-             that the API server takes; make them smaller",
+             that the API server accepts; make them smaller",
             ANNOTATIONS_LIMIT / 1024
         ));
     }
@@ -227,5 +227,5 @@ fn write(
 }
 
 #[cfg(test)]
-#[path = "inject_tests.rs"]
+#[path = "inject_tests/mod.rs"]
 mod tests;

@@ -1,4 +1,4 @@
-//! What changed, as JSON patches.
+//! JSON patches for changed templates, annotations and labels.
 
 use std::collections::BTreeMap;
 
@@ -7,13 +7,13 @@ use json_patch::{
 };
 use serde_json::{Value, json};
 
-use super::{Workload, opt_out, record};
+use super::{inject::opt_out, record, workload::Workload};
 use crate::api::{
     annotations::{ACCEPTED, GRACEFUL, PENDING},
     labels::INJECTED,
 };
 
-/// The JSON patch that makes the workload's template `new`.
+/// The JSON patch that changes the workload's template from `old` to `new`.
 #[must_use]
 pub fn template_patch(old: &Value, new: &Value) -> Patch {
     let prefix = PointerBuf::from_tokens(["spec", "template"]);
@@ -38,12 +38,12 @@ pub fn template_patch(old: &Value, new: &Value) -> Patch {
     patch
 }
 
-/// The longest text of an object's spec, in bytes, whose template an answer replaces as a whole.
+/// The longest text of an object's spec, in bytes, for which an answer replaces the whole template.
 const WHOLE: usize = 4608;
 
-/// The same as the answer to a review. For every level that a path goes through, the API server decodes what is below
-/// and encodes it again (`evanphx/json-patch`): a template of ordinary size is replaced sooner than its containers are
-/// changed. `length` is that of the spec's text, in bytes.
+/// The [`template_patch`] for the answer to a review. The API server decodes and encodes the value below every level of
+/// a path (`evanphx/json-patch`), so replacing a template of ordinary size is faster than changing its containers.
+/// `length` is that of the spec's text, in bytes.
 #[must_use]
 pub fn answer_patch(old: &Value, new: Value, length: usize) -> Patch {
     if length > WHOLE || old.is_null() || *old == new {
@@ -53,12 +53,12 @@ pub fn answer_patch(old: &Value, new: Value, length: usize) -> Patch {
     Patch(vec![PatchOperation::Replace(ReplaceOperation { path, value: new })])
 }
 
-/// The JSON patch that makes an object's annotations `new`.
+/// The JSON patch that changes an object's annotations from `old` to `new`.
 #[must_use]
 pub fn annotations_patch(old: &BTreeMap<String, String>, new: &BTreeMap<String, String>) -> Patch {
     let wrapped = |annotations| json!({"metadata": {"annotations": annotations}});
     let mut patch = json_patch::diff(&wrapped(old), &wrapped(new));
-    // There may be none yet to add to.
+    // The map may be absent.
     if old.is_empty() {
         let path = PointerBuf::from_tokens(["metadata", "annotations"]);
         patch.0 = vec![PatchOperation::Add(AddOperation { path, value: json!(new) })];
@@ -66,15 +66,15 @@ pub fn annotations_patch(old: &BTreeMap<String, String>, new: &BTreeMap<String, 
     patch
 }
 
-/// The operation that takes the mark of who waits for its next update away, where it is among the annotations.
+/// The operation that removes [`PENDING`], if it is among the annotations.
 #[must_use]
 pub fn clear_pending(annotations: &BTreeMap<String, String>) -> Option<PatchOperation> {
     let path = PointerBuf::from_tokens(["metadata", "annotations", PENDING]);
     annotations.contains_key(PENDING).then_some(PatchOperation::Remove(RemoveOperation { path }))
 }
 
-/// The operation that puts [`ACCEPTED`] back where a request drops it, as `kubectl replace` does, and keeps the
-/// injection that it is about: `template` is the one that the workload is given.
+/// The operation that restores [`ACCEPTED`] if a request drops it, as `kubectl replace` does, and `template`, the result
+/// of the request, has the injection that it belongs to.
 #[must_use]
 pub fn keep_accepted(
     sent: &Workload<'_>,
@@ -86,7 +86,7 @@ pub fn keep_accepted(
     let record = record::text(template)?;
     (record::text(old.template) == Some(record)).then(|| {
         let path = PointerBuf::from_tokens(["metadata", "annotations"]);
-        // There may be none yet to add to.
+        // The map may be absent.
         let (path, value) = if sent.annotations.is_empty() {
             (path, json!({ACCEPTED: accepted}))
         } else {
@@ -96,17 +96,17 @@ pub fn keep_accepted(
     })
 }
 
-/// The operation that makes a workload's label [`INJECTED`] say whether `template`, which it has or is given, carries
-/// a record. `None` where it says so already.
+/// The operation that sets a workload's label [`INJECTED`] if `template`, the result of the change, has a record, and
+/// removes it if not. `None` if the label is up to date.
 #[must_use]
-pub fn show_injection(labels: &BTreeMap<String, String>, template: &Value) -> Option<PatchOperation> {
+pub fn label_injected(labels: &BTreeMap<String, String>, template: &Value) -> Option<PatchOperation> {
     const TRUE: &str = "true";
     let path = PointerBuf::from_tokens(["metadata", "labels", INJECTED]);
     match (labels.get(INJECTED), record::text(template).is_some()) {
         (Some(value), true) if value == TRUE => None,
         (None, false) => None,
         (Some(_), false) => Some(PatchOperation::Remove(RemoveOperation { path })),
-        // There may be none yet to add to.
+        // The map may be absent.
         (_, true) if labels.is_empty() => {
             let path = PointerBuf::from_tokens(["metadata", "labels"]);
             Some(PatchOperation::Add(AddOperation { path, value: json!({INJECTED: TRUE}) }))
@@ -115,23 +115,23 @@ pub fn show_injection(labels: &BTreeMap<String, String>, template: &Value) -> Op
     }
 }
 
-/// The JSON patch that opts a workload out and restores its template. It changes the workload's own metadata, which
-/// counts before the template's, so that nothing but what was injected is taken out of the template.
+/// The JSON patch that opts a workload out and restores its template. The opt-out is an annotation of the workload, which
+/// wins over the template's, so the template loses only the injection.
 #[must_use]
 pub fn opt_out_patch(workload: &Workload<'_>) -> Patch {
     let mut annotations = workload.annotations.clone();
-    for mark in [ACCEPTED, PENDING] {
-        annotations.remove(mark);
+    for key in [ACCEPTED, PENDING] {
+        annotations.remove(key);
     }
     annotations.insert(GRACEFUL.to_owned(), "false".to_owned());
     let mut patch = annotations_patch(workload.annotations, &annotations);
     let template = opt_out(workload.template, None);
     patch.0.extend(template_patch(workload.template, &template).0);
-    patch.0.extend(show_injection(workload.labels, &template));
+    patch.0.extend(label_injected(workload.labels, &template));
     patch
 }
 
-/// The JSON patch that makes a pod, its metadata and spec, `new`.
+/// The JSON patch that changes a pod, its metadata and spec, from `old` to `new`.
 #[must_use]
 pub fn pod_patch(old: &Value, new: &Value) -> Patch {
     json_patch::diff(old, new)
@@ -140,10 +140,10 @@ pub fn pod_patch(old: &Value, new: &Value) -> Patch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::Kind;
+    use crate::plan::{Kind, NamespaceContext};
 
     #[test]
-    fn what_was_accepted_stays_where_a_replaced_object_keeps_its_injection() {
+    fn replaced_object_with_its_injection_keeps_the_accepted_settings() {
         let accepted = || [(ACCEPTED.to_owned(), "{}".to_owned())].into();
         let injected = |record: &str| json!({"metadata": {"annotations": {"adieu.dev/injected": record}}});
         let (none, team) = (BTreeMap::new(), [("team".to_owned(), "shop".to_owned())].into());
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_workloads_label_says_whether_its_template_carries_a_record() {
+    fn label_of_a_workload_shows_whether_its_template_has_a_record() {
         let (plain, injected) =
             (json!({}), json!({"metadata": {"annotations": {"adieu.dev/injected": "{}"}}}));
         let ours = json!({"adieu.dev/injected": "true"});
@@ -186,10 +186,59 @@ mod tests {
             (Value::Null, &plain, Value::Null),
         ] {
             let mut object = json!({"metadata": {"labels": labels}});
-            let operation = show_injection(&crate::plan::string_map(&labels), template);
+            let operation = label_injected(&crate::plan::string_map(&labels), template);
             assert_eq!(operation.is_some(), labels != becomes, "{labels}");
             json_patch::patch(&mut object, &operation.into_iter().collect::<Vec<_>>()).unwrap();
             assert_eq!(object["metadata"]["labels"], becomes);
         }
+    }
+
+    #[test]
+    fn answer_replaces_small_templates_as_a_whole() {
+        let (old, new) = (json!({"spec": {"a": 1, "b": 1}}), json!({"spec": {"a": 1, "b": 2}}));
+        let path = |patch: Patch| patch.0.iter().map(|op| op.path().to_string()).collect::<Vec<_>>();
+        assert_eq!(path(answer_patch(&old, new.clone(), WHOLE)), ["/spec/template"]);
+        assert_eq!(path(answer_patch(&old, new.clone(), WHOLE + 1)), ["/spec/template/spec/b"]);
+        assert_eq!(path(answer_patch(&old, old.clone(), 0)), Vec::<String>::new());
+        assert_eq!(answer_patch(&Value::Null, new.clone(), 0), template_patch(&Value::Null, &new));
+    }
+
+    #[test]
+    fn opt_out_patch_restores_the_template_and_removes_adieus_annotations() {
+        let plain =
+            json!({"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "web"}]}});
+        let none = BTreeMap::new();
+        let rendered = crate::plan::render(
+            &Workload::new(Kind::Deployment, &none, &plain),
+            &NamespaceContext::default(),
+            true,
+        );
+        let injected = rendered.template.unwrap();
+        let annotations = [(PENDING, "NextUpdate"), (ACCEPTED, "{}"), ("team", "shop")];
+        let annotations = annotations.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+        let labels = [(INJECTED.to_owned(), "true".to_owned())].into();
+        let workload =
+            Workload { labels: &labels, ..Workload::new(Kind::Deployment, &annotations, &injected) };
+        let mut object = json!({
+            "metadata": {"annotations": annotations, "labels": labels}, "spec": {"template": injected},
+        });
+        json_patch::patch(&mut object, &opt_out_patch(&workload)).unwrap();
+        assert_eq!(
+            object,
+            json!({
+                "metadata": {"annotations": {"team": "shop", GRACEFUL: "false"}, "labels": {}},
+                "spec": {"template": plain},
+            })
+        );
+    }
+
+    #[test]
+    fn clear_pending_removes_only_a_present_annotation() {
+        let pending = [(PENDING.to_owned(), "NextUpdate".to_owned())].into();
+        let operation = clear_pending(&pending).unwrap();
+        let mut object = json!({"metadata": {"annotations": pending}});
+        json_patch::patch(&mut object, &[operation]).unwrap();
+        assert_eq!(object, json!({"metadata": {"annotations": {}}}));
+        assert_eq!(clear_pending(&BTreeMap::new()), None);
     }
 }

@@ -1,19 +1,21 @@
-//! What becomes of a pod that is being created: the way in for workloads whose template must stay as it is,
-//! and for owners that are no workloads of `apps/v1`.
+//! Injects into pods that are being created, for workloads whose template must not change, and for owners that are not
+//! workloads of `apps/v1`.
 
 use kube::core::DynamicObject;
 use serde_json::{Map, Value, json};
 
 use super::{
-    Admission, InjectionContext, Kind, NamespaceContext, OptIn, Resolution, Workload,
-    advice::refuse_exec_on_windows,
+    admit::Admission,
+    context::{InjectionContext, NamespaceContext},
     grace,
+    hook_warnings::refuse_exec_on_windows,
     hooks::{Hooks, sidecars},
-    inject::{Injected, inject_pod, original},
+    inject::{Injected, inject_pod},
     record::{self, Field, GRACE_PERIOD, named_containers, put},
-    resolve, string_map,
+    resolve::{OptIn, resolve},
+    workload::{Kind, Workload},
 };
-use crate::api::{Mode, annotations::INJECTED, labels};
+use crate::api::{Mode, annotations::INJECTED};
 
 /// The `apps/v1` workload that a pod belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,9 +27,9 @@ pub struct Owner {
 }
 
 impl Owner {
-    /// Read off the pod. A Deployment's pods belong to a ReplicaSet whose name is the Deployment's with the
-    /// hash that labels the pods; a ReplicaSet that is not named so stands for itself, or for another kind
-    /// of owner. `None` where nothing or something else owns the pod.
+    /// The owner by the pod's owner reference. A Deployment's pods belong to a ReplicaSet with the name of the Deployment
+    /// and the hash in the pods' label; any other ReplicaSet has another kind of owner, or none. `None` if no such
+    /// workload owns the pod.
     #[must_use]
     pub fn of(pod: &Value) -> Option<Self> {
         let owner = controller(pod).filter(|owner| owner["apiVersion"] == "apps/v1")?;
@@ -43,34 +45,12 @@ impl Owner {
     }
 }
 
-/// What a person should know of a workload whose pods shall get what its template doesn't: that they don't.
-pub(super) fn webhook_bypass_warning(
-    workload: &Workload<'_>,
-    resolution: &Resolution,
-    context: &NamespaceContext,
-) -> Option<&'static str> {
-    let Resolution { settings, opt_in, reverts, .. } = resolution;
-    let by_pod = matches!(opt_in, OptIn::In(_)) && !reverts && workload.is_injected_by_pod(settings);
-    let by_pod = by_pod && !workload.is_injected_copy();
-    let wanted = by_pod && settings.mode.value == Mode::Enforce;
-    // The label that an injection brought goes with it.
-    let labelled = || {
-        let template = original(workload.template, None);
-        labels::is_enabled(&string_map(&template["metadata"]["labels"]))
-    };
-    (wanted && !context.all_pods && !labelled()).then_some(
-        "its pods bypass the webhook, so nothing is injected: put the label adieu.dev/injection=enabled on the \
-         namespace or on the pod template (an annotation alone doesn't bring pods to the webhook)",
-    )
-}
-
-/// Decides on `pod`, its metadata and spec, which is being created for `workload`. Its own annotations are
-/// the template's; where there is no workload, they are all that counts.
+/// Decides on `pod`, its metadata and spec, which is being created for `workload`. Its annotations are those of the
+/// template; without a workload, only they count.
 ///
-/// What carries a record came from an injected template: only what other webhooks added to the pod is
-/// completed. Of the others, those get everything that no template can get it for: by policy
-/// (`injectionTarget: Pod`), because another controller would undo a change of the template, or because no
-/// workload of `apps/v1` owns them. The rest is left to their workload.
+/// A pod with a record comes from an injected template: only containers that other webhooks added are injected. Any other
+/// pod is injected if its template can't be: by policy (`injectionTarget: Pod`), because another controller would revert
+/// a change of the template, or because no workload of `apps/v1` owns the pod.
 #[must_use]
 pub fn admit_pod(
     pod: &Value,
@@ -84,13 +64,13 @@ pub fn admit_pod(
     let resolution = resolve(&view, context);
     let mut admission = Admission { template: None, refusals: vec![], warnings: resolution.warnings };
     if controller(pod).is_some() {
-        // Its controller would try again for ever: who wrote the template is told when it changes.
+        // Its controller would retry forever. The change of the template reports the error.
         let ignored = resolution.invalid.iter().map(|invalid| format!("annotation ignored: {invalid}"));
         admission.warnings.extend(ignored);
     } else {
         admission.refusals = resolution.invalid;
     }
-    // What comes from a file of the kubelet runs already: nothing that is changed here reaches it.
+    // A mirror pod of a static pod is running already, and a change has no effect on it.
     let mirror = !pod["metadata"]["annotations"]["kubernetes.io/config.mirror"].is_null();
     if mirror || resolution.opt_in == OptIn::Out || !admission.refusals.is_empty() {
         return admission;
@@ -101,7 +81,7 @@ pub fn admit_pod(
         _ if record::text(pod).is_some() => {
             let known = match workload {
                 Some((_, object)) => object.data["spec"]["template"]["spec"].as_object().map_or(0, count),
-                // Its template is yet to be seen, and may have any number.
+                // Its template is not cached yet, and may have any number.
                 None if Owner::of(pod).is_some() => usize::MAX,
                 None => 0,
             };
@@ -120,7 +100,7 @@ pub fn admit_pod(
     admission
 }
 
-/// The reference to whoever controls the pod.
+/// The reference to the controller of the pod.
 fn controller(pod: &Value) -> Option<&Value> {
     let mut owners = pod["metadata"]["ownerReferences"].as_array().into_iter().flatten();
     owners.find(|owner| owner["controller"] == true)
@@ -131,9 +111,9 @@ fn count(spec: &Map<String, Value>) -> usize {
     sidecars(spec).count()
 }
 
-/// Gives what other webhooks added to the pod what the rest has: a hook for containers that the record
-/// doesn't know, time for native sidecars. Values that are there stay. `None` where nothing was added;
-/// `known` is how many native sidecars the pod has of its template.
+/// Injects into containers that other webhooks added to the pod: a hook if the record doesn't have the container, and
+/// time for native sidecars. Present values are kept. `None` if no container was added; `known` is the number of native
+/// sidecars in the template.
 fn complete(pod: &Value, known: usize, native_sleep: bool) -> Option<Injected> {
     let mut record = record::read(pod)?;
     let settings = record.settings.clone();
@@ -152,7 +132,9 @@ fn complete(pod: &Value, known: usize, native_sleep: bool) -> Option<Injected> {
     record.forget_untouched();
     let needed = match possible.and_then(|()| grace::needed(hooks, spec, &mut Vec::new())) {
         Ok(needed) => needed,
-        Err(why) => return Some(Injected { template: pod.clone(), warnings: vec![why], prevented: true }),
+        Err(why) => {
+            return Some(Injected { template: pod.clone(), warnings: vec![why], unsatisfiable: true });
+        }
     };
     if let Some(seconds) = needed.raised() {
         let raised = put(spec, GRACE_PERIOD, json!(seconds));
@@ -160,7 +142,7 @@ fn complete(pod: &Value, known: usize, native_sleep: bool) -> Option<Injected> {
         record.grace_period = Some(Field { before, ..raised });
     }
     completed["metadata"]["annotations"][INJECTED] = json!(record.to_text()?);
-    Some(Injected { template: completed, warnings: vec![], prevented: false })
+    Some(Injected { template: completed, warnings: vec![], unsatisfiable: false })
 }
 
 #[cfg(test)]

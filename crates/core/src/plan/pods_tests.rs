@@ -55,7 +55,7 @@ fn drains(pod: &Value) -> Vec<Option<i64>> {
 }
 
 #[test]
-fn the_workload_is_read_off_the_owner() {
+fn owner_reference_identifies_the_workload() {
     let owner =
         |reference: Value| Owner::of(&pod(json!({}), reference)).map(|owner| (owner.kind, owner.name));
     assert_eq!(owner(replica_set()), Some((Kind::Deployment, "web".into())));
@@ -70,47 +70,48 @@ fn the_workload_is_read_off_the_owner() {
 }
 
 #[test]
-fn where_a_policy_says_pod_the_pods_get_it_and_the_template_does_not() {
-    let around = by_pod();
+fn pod_target_injects_pods_and_not_the_template() {
+    let context = by_pod();
     let workload = deployment(json!({}), &template());
-    let admission = admit_pod(&pod(Value::Null, replica_set()), Some((Kind::Deployment, &workload)), &around);
+    let admission =
+        admit_pod(&pod(Value::Null, replica_set()), Some((Kind::Deployment, &workload)), &context);
     let injected = admission.template.unwrap();
     assert_eq!(drains(&injected), [Some(7)]);
     assert_eq!(injected["spec"]["terminationGracePeriodSeconds"], 42);
     assert!(injected["metadata"]["annotations"][INJECTED].is_string());
-    assert_eq!(evaluate(&Workload::of(Kind::Deployment, &workload), &around).template, None);
+    assert_eq!(evaluate(&Workload::of(Kind::Deployment, &workload), &context).template, None);
 }
 
 #[test]
-fn pods_of_a_workload_that_its_template_reaches_are_left_to_it() {
-    let around = policy(json!({"selector": {}}));
+fn pods_of_template_injected_workloads_are_not_injected() {
+    let context = policy(json!({"selector": {}}));
     let workload = deployment(json!({}), &template());
     let plain = pod(json!({}), replica_set());
-    assert_eq!(admit_pod(&plain, Some((Kind::Deployment, &workload)), &around).template, None);
+    assert_eq!(admit_pod(&plain, Some((Kind::Deployment, &workload)), &context).template, None);
 
     let mut owned = workload.clone();
     owned.metadata.owner_references = Some(vec![serde_json::from_value(rollout()).unwrap()]);
-    let admission = admit_pod(&plain, Some((Kind::Deployment, &owned)), &around);
+    let admission = admit_pod(&plain, Some((Kind::Deployment, &owned)), &context);
     assert_eq!(
         drains(&admission.template.unwrap()),
         [Some(10)],
-        "another controller would undo the template"
+        "another controller would revert the template"
     );
 }
 
 #[test]
-fn what_the_workload_says_counts_for_its_pods() {
-    let around = by_pod();
-    let says = |key: &str, value: &str| {
+fn annotations_of_the_workload_apply_to_its_pods() {
+    let context = by_pod();
+    let admitted = |key: &str, value: &str| {
         let workload = deployment(json!({format!("adieu.dev/{key}"): value}), &template());
-        admit_pod(&pod(json!({}), replica_set()), Some((Kind::Deployment, &workload)), &around).template
+        admit_pod(&pod(json!({}), replica_set()), Some((Kind::Deployment, &workload)), &context).template
     };
-    assert_eq!(says("graceful", "false"), None);
-    assert_eq!(drains(&says("drain-seconds", "3").unwrap()), [Some(3)]);
+    assert_eq!(admitted("graceful", "false"), None);
+    assert_eq!(drains(&admitted("drain-seconds", "3").unwrap()), [Some(3)]);
 }
 
 #[test]
-fn an_owner_of_another_api_opts_in_by_annotation_only() {
+fn pods_of_other_owners_opt_in_by_annotation_only() {
     let admitted = |annotations| admit_pod(&pod(annotations, rollout()), None, &by_pod()).template;
     assert_eq!(admitted(json!({})), None);
     assert_eq!(admitted(json!({"adieu.dev/graceful": "false"})), None);
@@ -118,7 +119,7 @@ fn an_owner_of_another_api_opts_in_by_annotation_only() {
 }
 
 #[test]
-fn a_malformed_annotation_is_refused_where_nobody_would_try_again() {
+fn malformed_annotation_is_denied_on_pods_without_a_controller() {
     let bad = json!({"adieu.dev/graceful": "yes"});
     let admission = admit_pod(&pod(bad.clone(), rollout()), None, &NamespaceContext::default());
     assert!(admission.refusals.is_empty() && admission.warnings[0].contains("adieu.dev/graceful"));
@@ -131,10 +132,10 @@ fn a_malformed_annotation_is_refused_where_nobody_would_try_again() {
 }
 
 /// A pod of an injected template, and its workload.
-fn injected_pod(around: &NamespaceContext) -> (Value, DynamicObject) {
+fn injected_pod(context: &NamespaceContext) -> (Value, DynamicObject) {
     let annotations = json!({"adieu.dev/graceful": "true"});
     let mut workload = deployment(annotations, &template());
-    let template = evaluate(&Workload::of(Kind::Deployment, &workload), around).template.unwrap();
+    let template = evaluate(&Workload::of(Kind::Deployment, &workload), context).template.unwrap();
     workload.data["spec"]["template"] = template.clone();
     let mut pod = template;
     pod["metadata"]["ownerReferences"] = json!([replica_set()]);
@@ -143,47 +144,47 @@ fn injected_pod(around: &NamespaceContext) -> (Value, DynamicObject) {
 }
 
 #[test]
-fn what_another_webhook_added_is_completed() {
-    let around = NamespaceContext::default();
-    let (plain, workload) = injected_pod(&around);
+fn containers_added_by_other_webhooks_are_injected() {
+    let context = NamespaceContext::default();
+    let (plain, workload) = injected_pod(&context);
     let owner = Some((Kind::Deployment, &workload));
-    assert_eq!(admit_pod(&plain, owner, &around).template, None, "nothing is missing");
+    assert_eq!(admit_pod(&plain, owner, &context).template, None, "nothing is missing");
 
     let mut meshed = plain.clone();
     meshed["spec"]["containers"].as_array_mut().unwrap().push(json!({"name": "istio-proxy"}));
-    let completed = admit_pod(&meshed, owner, &around).template.unwrap();
+    let completed = admit_pod(&meshed, owner, &context).template.unwrap();
     assert_eq!(drains(&completed), [Some(10), Some(10)]);
     assert_eq!(completed["spec"]["terminationGracePeriodSeconds"], 45);
-    assert_eq!(admit_pod(&completed, owner, &around).template, None, "called again, it adds nothing");
+    assert_eq!(admit_pod(&completed, owner, &context).template, None, "called again, it adds nothing");
     let record = record::read(&completed).unwrap();
     assert_eq!(record.containers.keys().collect::<Vec<_>>(), ["istio-proxy", "web"]);
 
     let mut native = plain.clone();
     native["spec"]["initContainers"] = json!([{"name": "istio-proxy", "restartPolicy": "Always"}]);
-    let completed = admit_pod(&native, owner, &around).template.unwrap();
+    let completed = admit_pod(&native, owner, &context).template.unwrap();
     assert_eq!(completed["spec"]["terminationGracePeriodSeconds"], 50);
-    assert_eq!(admit_pod(&completed, owner, &around).template, None, "called again, it adds nothing");
+    assert_eq!(admit_pod(&completed, owner, &context).template, None, "called again, it adds nothing");
     let grace_period = record::read(&completed).unwrap().grace_period.unwrap();
     assert_eq!(grace_period, Field { injected: json!(50), before: Some(json!(30)) });
 
-    assert_eq!(admit_pod(&native, None, &around).template, None, "the cache has yet to bring its workload");
+    assert_eq!(admit_pod(&native, None, &context).template, None, "its workload is not cached yet");
     native["metadata"]["ownerReferences"] = json!([rollout()]);
-    let completed = admit_pod(&native, None, &around).template.unwrap();
+    let completed = admit_pod(&native, None, &context).template.unwrap();
     assert_eq!(completed["spec"]["terminationGracePeriodSeconds"], 50);
-    assert_eq!(admit_pod(&completed, None, &around).template, None, "called again, it adds nothing");
+    assert_eq!(admit_pod(&completed, None, &context).template, None, "called again, it adds nothing");
 }
 
 #[test]
-fn an_added_container_that_drains_by_itself_is_left_alone() {
-    let around = NamespaceContext::default();
-    let (mut pod, workload) = injected_pod(&around);
+fn added_container_with_a_hook_is_kept() {
+    let context = NamespaceContext::default();
+    let (mut pod, workload) = injected_pod(&context);
     let own = json!({"name": "proxy", "lifecycle": {"preStop": {"sleep": {"seconds": 3}}}});
     pod["spec"]["containers"].as_array_mut().unwrap().push(own);
-    assert_eq!(admit_pod(&pod, Some((Kind::Deployment, &workload)), &around).template, None);
+    assert_eq!(admit_pod(&pod, Some((Kind::Deployment, &workload)), &context).template, None);
 }
 
 #[test]
-fn what_the_kubelet_mirrors_is_left_alone() {
+fn mirror_pods_are_not_injected() {
     let annotations = json!({"adieu.dev/graceful": "true", "kubernetes.io/config.mirror": "x"});
     assert_eq!(admit_pod(&pod(annotations, rollout()), None, &NamespaceContext::default()).template, None);
 }

@@ -46,7 +46,7 @@ fn two_containers() -> Value {
 }
 
 #[test]
-fn the_services_target_port_is_probed_by_number_and_by_name() {
+fn service_target_port_is_probed_by_number_and_by_name() {
     for target in [json!(8080), json!("http")] {
         let services = [to(json!([{"port": 80, "targetPort": target}]))];
         let (probes, warnings) = chosen(Kind::Deployment, &two_containers(), &services, false);
@@ -55,14 +55,14 @@ fn the_services_target_port_is_probed_by_number_and_by_name() {
 }
 
 #[test]
-fn an_undeclared_port_of_a_single_container_is_probed() {
+fn undeclared_port_of_a_single_container_is_probed() {
     let template = pods(json!({"containers": [{"name": "web"}]}));
     let (probes, _) = chosen(Kind::Deployment, &template, &[to(json!([{"port": 8080}]))], false);
     assert_eq!(probes, [("web".to_owned(), 8080)]);
 }
 
 #[test]
-fn in_doubt_there_is_no_probe_and_a_warning() {
+fn ambiguous_port_gets_a_warning_and_no_probe() {
     let twice = pods(json!({"containers": [
         {"name": "a", "ports": [{"containerPort": 8080, "name": "http"}]},
         {"name": "b", "ports": [{"containerPort": 8081, "name": "http"}]},
@@ -84,7 +84,7 @@ fn in_doubt_there_is_no_probe_and_a_warning() {
 }
 
 #[test]
-fn who_must_not_be_probed_is_not() {
+fn workloads_unsuitable_for_a_probe_get_none() {
     let ports = json!([{"port": 80, "targetPort": 8080}]);
     let headless = service(json!({"selector": {"app": "web"}, "clusterIP": "None", "ports": ports}));
     let early =
@@ -116,7 +116,7 @@ fn who_must_not_be_probed_is_not() {
 }
 
 #[test]
-fn without_a_service_only_creation_and_a_single_port_tell() {
+fn without_a_service_only_a_created_workload_with_one_port_is_probed() {
     let served = json!([{"containerPort": 8080, "name": "http"}]);
     let single = pods(json!({"containers": [{"name": "web", "ports": served}]}));
     assert_eq!(chosen(Kind::Deployment, &single, &[], true).0, [("web".to_owned(), 8080)]);
@@ -154,7 +154,7 @@ fn one_port(number: i64, name: Option<&str>) -> Value {
 }
 
 #[test]
-fn without_a_service_the_name_of_the_port_must_say_that_it_is_served() {
+fn without_a_service_the_port_name_must_be_a_served_protocol() {
     for name in ["http", "http-web", "http2", "h2c", "grpc", "grpc-api", "web", "web1", "www", "ws", "api"] {
         let (probes, warnings) = chosen(Kind::Deployment, &one_port(3000, Some(name)), &[], true);
         assert_eq!((probes, warnings), (vec![("app".to_owned(), 3000)], vec![]), "{name}");
@@ -173,7 +173,7 @@ fn without_a_service_the_name_of_the_port_must_say_that_it_is_served() {
 }
 
 #[test]
-fn a_port_of_a_service_that_is_not_among_the_declared_ones_is_not_probed() {
+fn undeclared_service_port_gets_no_probe_if_others_are_declared() {
     let udp = json!({"containers": [{"name": "app", "ports": [{"containerPort": 53, "protocol": "UDP"}]}]});
     for template in [one_port(8080, Some("http")), pods(udp)] {
         let (probes, warnings) = chosen(Kind::Deployment, &template, &[to(json!([{"port": 80}]))], true);
@@ -185,7 +185,7 @@ fn a_port_of_a_service_that_is_not_among_the_declared_ones_is_not_probed() {
 }
 
 #[test]
-fn a_port_of_tls_gets_no_tcp_probe() {
+fn tls_port_gets_no_tcp_probe() {
     for (number, name, port) in [
         (8000, Some("https"), json!({"port": 443, "targetPort": 8000})),
         (8000, Some("https-web"), json!({"port": 443, "targetPort": 8000})),
@@ -211,9 +211,9 @@ fn a_port_of_tls_gets_no_tcp_probe() {
     assert!(probes.is_empty() && warnings[0].contains("https:8443/PATH"), "on creation: {warnings:?}");
 }
 
-/// The load balancer in front takes the TLS away.
+/// A load balancer terminates TLS.
 #[test]
-fn tls_in_front_of_a_plain_port_does_not_keep_it_from_its_probe() {
+fn plain_port_behind_tls_termination_is_probed() {
     for (name, ports) in [
         (Some("http"), json!([{"port": 443, "name": "https", "targetPort": 8080}])),
         (None, json!([{"port": 443, "name": "https", "targetPort": 8080, "appProtocol": "http"}])),
@@ -233,12 +233,12 @@ fn tls_in_front_of_a_plain_port_does_not_keep_it_from_its_probe() {
     assert_eq!(
         chosen(Kind::Deployment, &one_port(8443, Some("http")), &services, false).0,
         [("app".to_owned(), 8443)],
-        "a name says more than a number"
+        "a name wins over a number"
     );
 }
 
 #[test]
-fn a_port_whose_server_counts_bare_connections_gets_no_tcp_probe() {
+fn port_whose_server_counts_bare_connections_gets_no_tcp_probe() {
     for (number, name, protocol) in [
         (3306, None, "MySQL"),
         (33060, None, "MySQL"),
@@ -262,7 +262,7 @@ fn a_port_whose_server_counts_bare_connections_gets_no_tcp_probe() {
 }
 
 #[test]
-fn under_the_strategy_recreate_no_probe_is_chosen() {
+fn recreate_strategy_gets_no_probe() {
     let (template, services) = (one_port(8080, Some("http")), [to(json!([{"port": 8080}]))]);
     let annotations = BTreeMap::new();
     let rolling = Workload::new(Kind::Deployment, &annotations, &template);
@@ -272,7 +272,7 @@ fn under_the_strategy_recreate_no_probe_is_chosen() {
 }
 
 #[test]
-fn where_only_the_leader_may_listen_no_probe_is_chosen() {
+fn leader_election_prevents_an_automatic_probe() {
     let services = [to(json!([{"port": 80, "targetPort": "http"}]))];
     let elects = |list: &str, argument: &str| {
         let mut template = one_port(9090, Some("http"));
@@ -308,6 +308,9 @@ fn where_only_the_leader_may_listen_no_probe_is_chosen() {
     for argument in [
         "--leader-elect=false",
         "--leader-elect=False",
+        "--leader-elect=0",
+        "--leader-elect=",
+        "--skip-leader-election",
         "leader-elector",
         "--disable-leader-election",
         "--no-leader-elect",
@@ -322,8 +325,8 @@ fn where_only_the_leader_may_listen_no_probe_is_chosen() {
 }
 
 #[test]
-fn an_annotations_probe_beside_the_containers_own_is_told() {
-    let asked = |from| Settings {
+fn warning_for_a_probe_annotation_without_effect() {
+    let configured = |from| Settings {
         readiness_probe: crate::plan::Setting {
             value: ProbeChoice {
                 mode: ProbeMode::Auto,
@@ -339,14 +342,14 @@ fn an_annotations_probe_beside_the_containers_own_is_told() {
     let workload = Workload::new(Kind::Deployment, &annotations, &template);
     let context = NamespaceContext::default();
     let injection = InjectionContext::of(&workload, &context, true, &Source::WorkloadAnnotation);
-    for (from, told) in
+    for (from, count) in
         [(Source::WorkloadAnnotation, 1), (Source::TemplateAnnotation, 1), (Source::Policy("all".into()), 0)]
     {
         let mut warnings = Vec::new();
-        assert!(choose(&template, &asked(from), &injection, &mut warnings).is_empty());
-        assert_eq!(warnings.len(), told, "{warnings:?}");
+        assert!(choose(&template, &configured(from), &injection, &mut warnings).is_empty());
+        assert_eq!(warnings.len(), count, "{warnings:?}");
         assert!(
-            warnings.iter().all(|w| w.contains("container \"app\": its own readinessProbe stays")),
+            warnings.iter().all(|w| w.contains("container \"app\": its own readinessProbe is kept")),
             "{warnings:?}"
         );
     }
@@ -356,12 +359,12 @@ fn an_annotations_probe_beside_the_containers_own_is_told() {
         .unwrap()
         .push(json!({"name": "b", "readinessProbe": {"exec": {}}}));
     let mut warnings = Vec::new();
-    let probes = choose(&other, &asked(Source::WorkloadAnnotation), &injection, &mut warnings);
+    let probes = choose(&other, &configured(Source::WorkloadAnnotation), &injection, &mut warnings);
     assert!(probes.contains_key("app") && warnings.is_empty(), "{warnings:?}");
 }
 
 #[test]
-fn a_native_sidecar_that_takes_the_traffic_is_not_mistaken_for_the_application() {
+fn native_sidecar_behind_a_service_gets_no_probe() {
     let template = pods(json!({
         "containers": [{"name": "app"}],
         "initContainers": [{"name": "proxy", "restartPolicy": "Always", "ports": [{"containerPort": 4180, "name": "http"}]}],

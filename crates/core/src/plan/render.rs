@@ -1,17 +1,21 @@
-//! What becomes of a workload in a manifest.
+//! Injects workloads in manifests.
 
 use super::{
-    Admission, InjectionContext, NamespaceContext, OptIn, Source, Workload, advice,
+    admit::Admission,
+    advice,
+    context::{InjectionContext, NamespaceContext},
     inject::{inject, original},
-    record, resolve,
+    record,
+    resolve::{OptIn, resolve},
+    settings::Source,
+    workload::Workload,
 };
 use crate::api::{Mode, annotations::INJECTED};
 
-/// Decides on a workload that is still to be applied. With `all`, it is opted in where nobody says
-/// otherwise.
+/// Injects a workload of a manifest. With `all`, it is opted in unless an annotation opts it out.
 ///
-/// The record says that the command line made it. So a cluster that runs adieu takes what was injected as
-/// it is, also while it doesn't know the policies that it was made from.
+/// The record is marked as the command line's, so a cluster with adieu keeps the injection, even without the policies
+/// that it comes from.
 #[must_use]
 pub fn render(workload: &Workload<'_>, context: &NamespaceContext, all: bool) -> Admission {
     let mut resolution = resolve(workload, context);
@@ -31,9 +35,9 @@ pub fn render(workload: &Workload<'_>, context: &NamespaceContext, all: bool) ->
     let template = match &resolution.opt_in {
         _ if !resolution.invalid.is_empty() => None,
         OptIn::Out => Some(original(workload.template, None)),
-        // Its controller would bring back what it has.
+        // Its controller would restore its template.
         _ if workload.is_injected_copy() => None,
-        // The annotation was taken away.
+        // The annotation was removed.
         OptIn::Unmentioned if by_annotation() => Some(original(workload.template, None)),
         OptIn::Unmentioned => None,
         OptIn::In(by) if settings.mode.value == Mode::Audit => {
@@ -47,7 +51,7 @@ pub fn render(workload: &Workload<'_>, context: &NamespaceContext, all: bool) ->
         OptIn::In(by) if workload.is_injected_by_pod(settings) => {
             let injected = inject(false, by);
             warnings.extend(injected.warnings);
-            if !injected.prevented {
+            if !injected.unsatisfiable {
                 warnings.push(advice::injected_by_pod(workload, settings));
             }
             Some(original(workload.template, None))
@@ -62,13 +66,13 @@ pub fn render(workload: &Workload<'_>, context: &NamespaceContext, all: bool) ->
     Admission { template, refusals: resolution.invalid, warnings }
 }
 
-/// Takes back what was injected into a workload in a manifest.
+/// Reverts the injection of a workload in a manifest.
 #[must_use]
 pub fn revert(workload: &Workload<'_>) -> Admission {
     let unreadable = record::text(workload.template).is_some() && record::read(workload.template).is_none();
     let unreadable = unreadable.then(|| {
         format!(
-            "annotation {INJECTED} can't be read, so nothing is taken back: it was changed by hand, or written by another version of adieu"
+            "annotation {INJECTED} can't be read, so nothing is reverted: it was changed by hand, or written by another version of adieu"
         )
     });
     let renamed = record::read(workload.template).map(|record| record.renamed(workload.template));

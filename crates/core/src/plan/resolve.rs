@@ -1,50 +1,50 @@
-//! Who is opted in, and with which settings: annotations before policies before defaults, field by field.
+//! Whether a workload is opted in, and its settings: annotations before policies before defaults, field by field.
 
-use std::{
-    cmp::Reverse,
-    collections::{BTreeMap, BTreeSet},
-};
+use std::{cmp::Reverse, collections::BTreeSet};
 
-use k8s_openapi::{
-    apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement},
-    jiff::Timestamp,
-};
+use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
-use super::{Kind, NamespaceContext, ProbeChoice, Setting, Settings, Source, Workload, record};
+use super::{
+    context::NamespaceContext,
+    matching::selects,
+    record::{self, Record},
+    settings::{ProbeChoice, Setting, Settings, Source},
+    workload::Workload,
+};
 use crate::api::{
     ClusterGracefulPolicy, EffectiveValues, GracefulPolicy, GracefulPolicySpec, ReadinessProbe, RolloutMode,
-    annotations::{self, Invalid},
+    annotations::{self, Annotations, Invalid},
     defaults, labels,
 };
 
 /// Whether a workload is managed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OptIn {
-    /// By `adieu.dev/graceful: "true"`, by naming a policy, selected by one, or by the command line.
+    /// By `adieu.dev/graceful: "true"`, by the name of a policy, by a policy's selector, or by the command line.
     In(Source),
-    /// By `adieu.dev/graceful: "false"`, which wins over every policy. The workload's own annotation counts
-    /// before its template's.
+    /// By `adieu.dev/graceful: "false"`, which wins over every policy. The workload's annotation wins over its
+    /// template's.
     Out,
-    /// Nobody said anything.
+    /// Neither an annotation nor a policy decides.
     Unmentioned,
 }
 
-/// What annotations and policies come to for one workload.
+/// The result of annotations and policies for one workload.
 #[derive(Clone, Debug)]
 pub struct Resolution {
     /// Whether the workload is managed.
     pub opt_in: OptIn,
-    /// The effective values; they count where the workload is opted in.
+    /// The effective values, used if the workload is opted in.
     pub settings: Settings,
-    /// Whether what was injected is reverted: a policy opts the workload in, by its selector or because an
-    /// annotation names it, and the effective rollout mode is `Revert`. `adieu.dev/graceful: "true"` wins.
+    /// Whether the injection is reverted: a policy opts the workload in, by its selector or by name, and the effective
+    /// rollout mode is `Revert`. `adieu.dev/graceful: "true"` wins.
     pub reverts: bool,
-    /// Policies that select the workload or would give it defaults, and lost against another of their level.
+    /// Policies that select the workload or have defaults for it, and lose against another policy of their level.
     pub conflicted: Vec<Source>,
-    /// Malformed annotations, which counted as absent.
+    /// Malformed annotations, treated as absent.
     pub invalid: Vec<Invalid>,
-    /// What a person should know.
+    /// Warnings for the user.
     pub warnings: Vec<String>,
 }
 
@@ -55,7 +55,7 @@ impl Resolution {
         self.settings.sources().chain(self.opted_in_by()).filter(|source| source.is_policy()).collect()
     }
 
-    /// Who opted the workload in.
+    /// The source that opts the workload in.
     pub(super) fn opted_in_by(&self) -> Option<&Source> {
         match &self.opt_in {
             OptIn::In(source) => Some(source),
@@ -64,7 +64,7 @@ impl Resolution {
     }
 }
 
-/// Something that speaks for a workload; the first to say a value wins.
+/// One source of settings. The first level that sets a value wins.
 struct Level<'a> {
     source: Source,
     spec: &'a GracefulPolicySpec,
@@ -76,26 +76,15 @@ pub fn resolve(workload: &Workload<'_>, context: &NamespaceContext) -> Resolutio
     let [on_workload, on_template] = workload.parsed_annotations();
     let mut warnings = unknown_keys([&on_workload.unknown, &on_template.unknown].into_iter().flatten());
     let invalid = [on_workload.invalid, on_template.invalid].concat();
-    let [on_workload, on_template] = [on_workload.annotations, on_template.annotations];
-    let graceful = on_workload.graceful.or(on_template.graceful);
-    let policy_name = on_workload.policy.as_ref().or(on_template.policy.as_ref());
-
-    let named = policy_name.and_then(|name| {
-        let found = context.policies.iter().find(|policy| policy.name_any() == *name);
-        if found.is_none() {
-            warnings.push(format!(
-                "annotation {}: GracefulPolicy {name:?} doesn't exist in this namespace; without it the other settings count",
-                annotations::POLICY
-            ));
-        }
-        found
-    });
-    let in_cluster = || context.cluster_policies.iter();
+    let annotations = [on_workload.annotations, on_template.annotations];
+    let [on_workload, on_template] = &annotations;
+    let named = named_policy(&annotations, context, &mut warnings);
     // There may be thousands of labels, and of policies.
     let labels = workload.template_labels();
     let selects = |spec: &GracefulPolicySpec| selects(spec, workload, &labels);
     let (selecting, lost) = ranked(context.policies.iter().filter(|p| selects(&p.spec)));
-    let (cluster_selecting, cluster_lost) = ranked(in_cluster().filter(|p| selects(&p.spec.policy)));
+    let cluster_policies = context.cluster_policies.iter();
+    let (cluster_selecting, cluster_lost) = ranked(cluster_policies.filter(|p| selects(&p.spec.policy)));
     let (cluster_defaults, defaults_lost) = ranked_defaults(context);
     let cluster_lost = cluster_lost.into_iter().chain(defaults_lost).map(AnyPolicy::source);
     let conflicted = lost.into_iter().map(AnyPolicy::source).chain(cluster_lost).collect();
@@ -113,41 +102,68 @@ pub fn resolve(workload: &Workload<'_>, context: &NamespaceContext) -> Resolutio
     .flatten()
     .collect();
 
-    // What the command line injected stands for policies that the cluster may not have, or not yet.
+    // A manifest that the command line injected may come from policies that the cluster doesn't have, or not yet.
     let rendered = record::read(workload.template).filter(|record| record.rendered);
-
-    let opt_in = if graceful == Some(false) {
-        OptIn::Out
-    } else if on_workload.graceful.is_some() || on_workload.policy.is_some() {
-        OptIn::In(Source::WorkloadAnnotation)
-    } else if graceful.is_some() || policy_name.is_some() {
-        OptIn::In(Source::TemplateAnnotation)
-    } else if let Some(source) = selecting.map(AnyPolicy::source).or(cluster_selecting.map(AnyPolicy::source))
-    {
-        OptIn::In(source)
-    } else if rendered.as_ref().is_some_and(|record| !record.opted_in_by.is_annotation()) {
-        OptIn::In(Source::CommandLine)
-    } else {
-        OptIn::Unmentioned
-    };
-    let base = rendered.map(|record| record.settings.said_by_command_line()).unwrap_or_default();
+    let selected_by = selecting.map(AnyPolicy::source).or(cluster_selecting.map(AnyPolicy::source));
+    let opt_in = opt_in(&annotations, selected_by, rendered.as_ref());
+    let base = rendered.map(|record| record.settings.of_command_line()).unwrap_or_default();
     let mut settings = merge(base, &levels);
     cap(&mut settings, &context.cluster_policies);
+    let graceful = on_workload.graceful.or(on_template.graceful);
     let by_policy = matches!(&opt_in, OptIn::In(by) if *by != Source::CommandLine) && graceful.is_none();
     let reverts = by_policy && settings.rollout_mode.value == RolloutMode::Revert;
     Resolution { opt_in, settings, reverts, conflicted, invalid, warnings }
 }
 
-/// A warning for each of the first, and one for the others: anybody can write thousands.
+/// The policy that the annotations of the workload and its template name.
+fn named_policy<'a>(
+    [on_workload, on_template]: &[Annotations; 2],
+    context: &'a NamespaceContext,
+    warnings: &mut Vec<String>,
+) -> Option<&'a GracefulPolicy> {
+    let name = on_workload.policy.as_ref().or(on_template.policy.as_ref())?;
+    let found = context.policies.iter().find(|policy| policy.name_any() == *name);
+    if found.is_none() {
+        warnings.push(format!(
+            "annotation {}: GracefulPolicy {name:?} doesn't exist in this namespace; without it the other settings count",
+            annotations::POLICY
+        ));
+    }
+    found.map(AsRef::as_ref)
+}
+
+fn opt_in(
+    [on_workload, on_template]: &[Annotations; 2],
+    selected_by: Option<Source>,
+    rendered: Option<&Record>,
+) -> OptIn {
+    let graceful = on_workload.graceful.or(on_template.graceful);
+    let opts_in = |annotations: &Annotations| annotations.graceful.is_some() || annotations.policy.is_some();
+    if graceful == Some(false) {
+        OptIn::Out
+    } else if opts_in(on_workload) {
+        OptIn::In(Source::WorkloadAnnotation)
+    } else if opts_in(on_template) {
+        OptIn::In(Source::TemplateAnnotation)
+    } else if let Some(source) = selected_by {
+        OptIn::In(source)
+    } else if rendered.is_some_and(|record| !record.opted_in_by.is_annotation()) {
+        OptIn::In(Source::CommandLine)
+    } else {
+        OptIn::Unmentioned
+    }
+}
+
+/// One warning for each of the first keys, and one for the others: there may be thousands.
 fn unknown_keys<'a>(mut keys: impl Iterator<Item = &'a String>) -> Vec<String> {
-    const TOLD: usize = 8;
-    let means_nothing = |key: &String| match key.as_str() {
+    const NAMED: usize = 8;
+    let warning = |key: &String| match key.as_str() {
         labels::INJECTION => {
             format!("annotation {key} has no effect: it is a label, of the namespace or of the pod template")
         }
         _ => format!("annotation {key} means nothing to adieu and is ignored: check its spelling"),
     };
-    let mut warnings: Vec<_> = keys.by_ref().take(TOLD).map(means_nothing).collect();
+    let mut warnings: Vec<_> = keys.by_ref().take(NAMED).map(warning).collect();
     let others = keys.count();
     if others > 0 {
         warnings.push(format!(
@@ -158,9 +174,9 @@ fn unknown_keys<'a>(mut keys: impl Iterator<Item = &'a String>) -> Vec<String> {
 }
 
 fn merge(mut settings: Settings, levels: &[Level<'_>]) -> Settings {
-    // From the last level to the first, so that the first has the last word.
+    // From the last level to the first, so that the first one wins.
     for Level { source, spec } in levels.iter().rev() {
-        fn say<T>(setting: &mut Setting<T>, value: Option<T>, source: &Source) {
+        fn set<T>(setting: &mut Setting<T>, value: Option<T>, source: &Source) {
             if let Some(value) = value {
                 *setting = Setting { value, from: source.clone() };
             }
@@ -168,29 +184,28 @@ fn merge(mut settings: Settings, levels: &[Level<'_>]) -> Settings {
         let pre_stop = spec.pre_stop.as_ref();
         let probe = spec.readiness_probe.as_ref().filter(|p| **p != ReadinessProbe::default());
         let rollout = spec.rollout.as_ref();
-        say(&mut settings.drain_seconds, spec.drain_seconds, source);
-        say(&mut settings.shutdown_timeout_seconds, spec.shutdown_timeout_seconds, source);
-        say(&mut settings.sidecar_seconds, spec.sidecar_seconds, source);
-        say(&mut settings.margin_seconds, spec.margin_seconds, source);
-        say(&mut settings.max_grace_period_seconds, spec.max_grace_period_seconds, source);
-        say(&mut settings.grace_period, spec.grace_period_policy, source);
-        say(&mut settings.pre_stop_method, pre_stop.and_then(|p| p.method), source);
-        say(&mut settings.http_get, pre_stop.and_then(|p| p.http_get.clone()).map(Some), source);
-        say(&mut settings.existing, pre_stop.and_then(|p| p.existing_hook_policy), source);
+        set(&mut settings.drain_seconds, spec.drain_seconds, source);
+        set(&mut settings.shutdown_timeout_seconds, spec.shutdown_timeout_seconds, source);
+        set(&mut settings.sidecar_seconds, spec.sidecar_seconds, source);
+        set(&mut settings.margin_seconds, spec.margin_seconds, source);
+        set(&mut settings.max_grace_period_seconds, spec.max_grace_period_seconds, source);
+        set(&mut settings.grace_period, spec.grace_period_policy, source);
+        set(&mut settings.pre_stop_method, pre_stop.and_then(|p| p.method), source);
+        set(&mut settings.http_get, pre_stop.and_then(|p| p.http_get.clone()).map(Some), source);
+        set(&mut settings.existing, pre_stop.and_then(|p| p.existing_hook_policy), source);
         let choice = probe.map(|p| ProbeChoice { mode: p.mode.unwrap_or_default(), probe: p.probe.clone() });
-        say(&mut settings.readiness_probe, choice, source);
-        say(&mut settings.exclude, spec.excluded_containers.clone(), source);
-        say(&mut settings.injection, spec.injection_target, source);
-        say(&mut settings.spread, spec.topology_spread.clone().map(Some), source);
-        say(&mut settings.disruption_budget, spec.disruption_budget.clone().map(Some), source);
-        say(&mut settings.mode, spec.mode, source);
-        say(&mut settings.rollout_mode, rollout.and_then(|r| r.mode), source);
+        set(&mut settings.readiness_probe, choice, source);
+        set(&mut settings.exclude, spec.excluded_containers.clone(), source);
+        set(&mut settings.injection, spec.injection_target, source);
+        set(&mut settings.spread, spec.topology_spread.clone().map(Some), source);
+        set(&mut settings.disruption_budget, spec.disruption_budget.clone().map(Some), source);
+        set(&mut settings.mode, spec.mode, source);
+        set(&mut settings.rollout_mode, rollout.and_then(|r| r.mode), source);
     }
     settings
 }
 
-/// The maximum is outside the merge: the lowest of all cluster policies that match counts, whoever wins
-/// otherwise.
+/// The maximum isn't merged: the lowest of all matching cluster policies applies.
 fn cap(settings: &mut Settings, cluster_policies: &[std::sync::Arc<ClusterGracefulPolicy>]) {
     let caps = cluster_policies.iter().filter_map(|policy| {
         let value = policy.spec.policy.max_grace_period_seconds?;
@@ -204,8 +219,7 @@ fn cap(settings: &mut Settings, cluster_policies: &[std::sync::Arc<ClusterGracef
     }
 }
 
-/// How many workloads may roll out at a time because of a policy: what it says itself, or the cluster's
-/// defaults do.
+/// How many workloads may roll out at the same time for a policy: its own value, or that of the cluster's defaults.
 pub(super) fn max_concurrent(policy: &Source, context: &NamespaceContext) -> usize {
     let own = match policy {
         Source::Policy(name) => context.policies.iter().find(|p| p.name_any() == *name).map(|p| &p.spec),
@@ -216,13 +230,13 @@ pub(super) fn max_concurrent(policy: &Source, context: &NamespaceContext) -> usi
         _ => None,
     };
     let inherited = ranked_defaults(context).0.map(|p| &p.spec.policy);
-    let said = |spec: &GracefulPolicySpec| spec.rollout.as_ref()?.max_concurrent;
-    let number = own.and_then(said).or_else(|| inherited.and_then(said));
+    let value = |spec: &GracefulPolicySpec| spec.rollout.as_ref()?.max_concurrent;
+    let number = own.and_then(value).or_else(|| inherited.and_then(value));
     usize::try_from(number.unwrap_or(defaults::MAX_CONCURRENT)).unwrap_or(1)
 }
 
-/// How many workloads of the namespace may roll out at a time because of policies: the lowest value of the cluster
-/// policies that match it.
+/// How many workloads of the namespace may roll out at the same time because of policies: the lowest value of the
+/// matching cluster policies.
 pub(super) fn max_concurrent_per_namespace(context: &NamespaceContext) -> Option<usize> {
     let limits = context.cluster_policies.iter().filter_map(|policy| {
         let limit = policy.spec.policy.rollout.as_ref()?.max_concurrent_per_namespace?;
@@ -231,8 +245,8 @@ pub(super) fn max_concurrent_per_namespace(context: &NamespaceContext) -> Option
     limits.min()
 }
 
-/// What a policy comes to where no annotation and no other policy says otherwise: its own values, those of the cluster
-/// policy that gives the defaults, or adieu's.
+/// The values of a policy that neither annotations nor other policies override: its own, those of the cluster policy
+/// with the defaults, or the built-in ones.
 #[must_use]
 pub fn effective(policy: &GracefulPolicySpec, context: &NamespaceContext) -> EffectiveValues {
     let level = |spec| Level { source: Source::Default, spec };
@@ -251,85 +265,7 @@ pub fn effective(policy: &GracefulPolicySpec, context: &NamespaceContext) -> Eff
     }
 }
 
-/// Whether `policy` holds for the workload: it is named by it, or selects it. Opting out ends both.
-#[must_use]
-pub fn holds_for(policy: &GracefulPolicy, workload: &Workload<'_>) -> bool {
-    Asks::of(workload).is_some_and(|asks| asks.takes(policy))
-}
-
-/// Whether a cluster policy that matches the namespace selects the workload.
-#[must_use]
-pub fn cluster_policy_holds_for(policy: &ClusterGracefulPolicy, workload: &Workload<'_>) -> bool {
-    Asks::of(workload).is_some_and(|asks| asks.takes_of_cluster(policy))
-}
-
-/// The policies that hold for the workload, of those that surround it.
-#[must_use]
-pub fn selecting(workload: &Workload<'_>, context: &NamespaceContext) -> BTreeSet<Source> {
-    let Some(asks) = Asks::of(workload) else { return BTreeSet::new() };
-    let policies = context.policies.iter().filter(|policy| asks.takes(policy));
-    let of_cluster = context.cluster_policies.iter().filter(|policy| asks.takes_of_cluster(policy));
-    let policies = policies.map(|policy| Source::Policy(policy.name_any()));
-    policies.chain(of_cluster.map(|policy| Source::ClusterPolicy(policy.name_any()))).collect()
-}
-
-/// Which policies a workload takes: its annotations are read once for all of them.
-struct Asks<'a> {
-    workload: &'a Workload<'a>,
-    labels: BTreeMap<String, String>,
-    named: Option<String>,
-}
-
-impl<'a> Asks<'a> {
-    /// `None` where it is opted out.
-    fn of(workload: &'a Workload<'a>) -> Option<Self> {
-        let [on_workload, on_template] = workload.parsed_annotations().map(|parsed| parsed.annotations);
-        let graceful = on_workload.graceful.or(on_template.graceful);
-        let named = on_workload.policy.or(on_template.policy);
-        (graceful != Some(false)).then(|| Self { workload, labels: workload.template_labels(), named })
-    }
-
-    fn takes(&self, policy: &GracefulPolicy) -> bool {
-        self.named.is_some() && self.named == policy.metadata.name || self.selects(&policy.spec)
-    }
-
-    fn takes_of_cluster(&self, policy: &ClusterGracefulPolicy) -> bool {
-        self.selects(&policy.spec.policy)
-    }
-
-    fn selects(&self, spec: &GracefulPolicySpec) -> bool {
-        selects(spec, self.workload, &self.labels)
-    }
-}
-
-/// Whether a label selector matches. One that can't be read matches nothing; the policy's status says so.
-///
-/// Every policy is held against every workload, so nothing is copied, as kube's `Selector` would.
-#[must_use]
-pub fn matches(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool {
-    let mut expected = selector.match_labels.iter().flatten();
-    let mut expressions = selector.match_expressions.iter().flatten();
-    expected.all(|(key, value)| labels.get(key) == Some(value))
-        && expressions.all(|LabelSelectorRequirement { key, operator, values }| {
-            let value = labels.get(key);
-            match (operator.as_str(), values) {
-                ("In", Some(values)) => value.is_some_and(|value| values.contains(value)),
-                ("NotIn", Some(values)) => value.is_none_or(|value| !values.contains(value)),
-                ("Exists", _) => value.is_some(),
-                ("DoesNotExist", _) => value.is_none(),
-                _ => false,
-            }
-        })
-}
-
-/// Whether a policy selects a workload, by the labels of its template.
-fn selects(spec: &GracefulPolicySpec, workload: &Workload<'_>, labels: &BTreeMap<String, String>) -> bool {
-    let kinds = spec.kinds.as_deref().unwrap_or(&[Kind::Deployment]);
-    workload.kind.is_some_and(|kind| kinds.contains(&kind))
-        && spec.selector.as_ref().is_some_and(|selector| matches(selector, labels))
-}
-
-/// What the two kinds of policy have in common here.
+/// Either kind of policy.
 trait AnyPolicy: ResourceExt {
     fn source(&self) -> Source;
     fn priority(&self) -> i32;
@@ -355,19 +291,19 @@ impl AnyPolicy for ClusterGracefulPolicy {
     }
 }
 
-/// Whether a policy says nothing but a maximum, which counts whoever wins.
+/// Whether a policy sets only a maximum, which applies in any case.
 fn is_cap(spec: &GracefulPolicySpec) -> bool {
     let GracefulPolicySpec { priority, max_grace_period_seconds, .. } = *spec;
     *spec == GracefulPolicySpec { priority, max_grace_period_seconds, ..GracefulPolicySpec::default() }
 }
 
-/// The cluster policies without a selector: they select nobody, and the first of them gives the defaults. What is
-/// only a maximum stands in nobody's way.
+/// The cluster policies without a selector: the first of them has the defaults. A policy that sets only a maximum is
+/// skipped.
 fn ranked_defaults(
     context: &NamespaceContext,
 ) -> (Option<&ClusterGracefulPolicy>, Vec<&ClusterGracefulPolicy>) {
-    let gives_defaults = |spec: &GracefulPolicySpec| spec.selector.is_none() && !is_cap(spec);
-    ranked(context.cluster_policies.iter().filter(|policy| gives_defaults(&policy.spec.policy)))
+    let has_defaults = |spec: &GracefulPolicySpec| spec.selector.is_none() && !is_cap(spec);
+    ranked(context.cluster_policies.iter().filter(|policy| has_defaults(&policy.spec.policy)))
 }
 
 /// The policy that wins at its level, by priority, then the older, then the first by name, and the others.

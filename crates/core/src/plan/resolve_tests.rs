@@ -1,9 +1,13 @@
 use std::{collections::BTreeMap, sync::Arc};
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::api::{ProbeMode, RolloutMode};
+use crate::{
+    api::{ProbeMode, RolloutMode},
+    plan::{Kind, applies_to, cluster_policy_applies_to, matches, matching_policies},
+};
 
 fn policy(name: &str, created: &str, spec: Value) -> Arc<GracefulPolicy> {
     let metadata = json!({"name": name, "namespace": "shop", "creationTimestamp": created});
@@ -32,7 +36,7 @@ fn resolved(
     resolve(&Workload::new(kind, &map(on_workload), &template), context)
 }
 
-fn around(
+fn context(
     policies: &[Arc<GracefulPolicy>],
     cluster_policies: &[Arc<ClusterGracefulPolicy>],
 ) -> NamespaceContext {
@@ -44,14 +48,14 @@ fn around(
 }
 
 #[test]
-fn false_always_wins_and_silence_manages_nobody() {
+fn false_always_wins_and_the_default_is_not_opted_in() {
     use Kind::{Deployment, StatefulSet};
-    let nobody = around(&[], &[]);
-    let all = around(&[policy("all", "2026-01-01T00:00:00Z", json!({"selector": {}}))], &[]);
-    let opt_in = |kind, on_workload: &[(&str, &str)], on_template: &[(&str, &str)], around| {
-        resolved(kind, on_workload, on_template, around).opt_in
+    let empty = context(&[], &[]);
+    let all = context(&[policy("all", "2026-01-01T00:00:00Z", json!({"selector": {}}))], &[]);
+    let opt_in = |kind, on_workload: &[(&str, &str)], on_template: &[(&str, &str)], context| {
+        resolved(kind, on_workload, on_template, context).opt_in
     };
-    assert_eq!(opt_in(Deployment, &[], &[], &nobody), OptIn::Unmentioned);
+    assert_eq!(opt_in(Deployment, &[], &[], &empty), OptIn::Unmentioned);
     assert_eq!(opt_in(Deployment, &[], &[], &all), OptIn::In(Source::Policy("all".into())));
     assert_eq!(opt_in(StatefulSet, &[], &[], &all), OptIn::Unmentioned);
     assert_eq!(opt_in(StatefulSet, &[("policy", "all")], &[], &all), OptIn::In(Source::WorkloadAnnotation));
@@ -63,26 +67,28 @@ fn false_always_wins_and_silence_manages_nobody() {
     assert_eq!(opt_in(Deployment, &[], &[("graceful", "false")], &all), OptIn::Out);
     assert_eq!(opt_in(Deployment, &[("policy", "all")], &[("graceful", "false")], &all), OptIn::Out);
     assert_eq!(
-        opt_in(Deployment, &[], &[("graceful", "true")], &nobody),
+        opt_in(Deployment, &[], &[("graceful", "true")], &empty),
         OptIn::In(Source::TemplateAnnotation)
     );
-    let defaults =
-        around(&[policy("defaults", "2026-01-01T00:00:00Z", json!({}))], &[cluster_policy("all", json!({}))]);
+    let defaults = context(
+        &[policy("defaults", "2026-01-01T00:00:00Z", json!({}))],
+        &[cluster_policy("all", json!({}))],
+    );
     assert_eq!(opt_in(Deployment, &[], &[], &defaults), OptIn::Unmentioned);
 }
 
 #[test]
-fn the_selector_takes_the_kinds_that_the_policy_names() {
+fn selector_matches_the_kinds_of_the_policy() {
     let spec = json!({"selector": {}, "kinds": ["StatefulSet", "DaemonSet"]});
-    let around = around(&[], &[cluster_policy("sets", spec)]);
+    let context = context(&[], &[cluster_policy("sets", spec)]);
     let by = OptIn::In(Source::ClusterPolicy("sets".into()));
-    assert_eq!(resolved(Kind::StatefulSet, &[], &[], &around).opt_in, by);
-    assert_eq!(resolved(Kind::DaemonSet, &[], &[], &around).opt_in, by);
-    assert_eq!(resolved(Kind::Deployment, &[], &[], &around).opt_in, OptIn::Unmentioned);
+    assert_eq!(resolved(Kind::StatefulSet, &[], &[], &context).opt_in, by);
+    assert_eq!(resolved(Kind::DaemonSet, &[], &[], &context).opt_in, by);
+    assert_eq!(resolved(Kind::Deployment, &[], &[], &context).opt_in, OptIn::Unmentioned);
 }
 
 #[test]
-fn settings_merge_field_by_field_with_their_provenance() {
+fn settings_merge_field_by_field_with_their_source() {
     let named = policy("named", "2026-03-01T00:00:00Z", json!({"drainSeconds": 20, "marginSeconds": 1}));
     let selecting = policy(
         "selecting",
@@ -99,7 +105,7 @@ fn settings_merge_field_by_field_with_their_provenance() {
         Kind::Deployment,
         &[("policy", "named"), ("margin-seconds", "2"), ("pre-stop-method", "Exec")],
         &[("margin-seconds", "3"), ("drain-seconds", "15"), ("exclude-containers", "proxy")],
-        &around(&[selecting, named], &[everywhere, defaults]),
+        &context(&[selecting, named], &[everywhere, defaults]),
     );
     assert_eq!(
         serde_json::to_value(&found.settings).unwrap(),
@@ -118,19 +124,19 @@ fn settings_merge_field_by_field_with_their_provenance() {
 }
 
 #[test]
-fn when_workloads_roll_out_merges_and_how_many_is_for_each_policy() {
+fn rollout_mode_merges_and_max_concurrent_is_per_policy() {
     let web = policy("web", "2026-01-01T00:00:00Z", json!({"selector": {}, "rollout": {"maxConcurrent": 2}}));
     let defaults = cluster_policy("defaults", json!({"rollout": {"mode": "NextUpdate", "maxConcurrent": 9}}));
     let api = policy("api", "2026-01-01T00:00:00Z", json!({}));
-    let around = around(&[web, api.clone()], &[defaults]);
-    let found = resolved(Kind::Deployment, &[], &[], &around).settings;
+    let context = context(&[web, api.clone()], &[defaults]);
+    let found = resolved(Kind::Deployment, &[], &[], &context).settings;
     let by_cluster = Source::ClusterPolicy("defaults".into());
     assert_eq!(found.rollout_mode, Setting { value: RolloutMode::NextUpdate, from: by_cluster.clone() });
     assert_eq!(serde_json::to_value(&found).unwrap(), json!({}), "nothing is injected because of it");
     let by = |name: &str| Source::Policy(name.into());
-    assert_eq!(max_concurrent(&by("web"), &around), 2);
-    assert_eq!(max_concurrent(&by("api"), &around), 9, "the cluster's defaults hold");
-    assert_eq!(max_concurrent(&by_cluster, &around), 9);
+    assert_eq!(max_concurrent(&by("web"), &context), 2);
+    assert_eq!(max_concurrent(&by("api"), &context), 9, "the cluster's defaults hold");
+    assert_eq!(max_concurrent(&by_cluster, &context), 9);
     let alone = NamespaceContext { policies: vec![api], ..NamespaceContext::default() };
     assert_eq!(max_concurrent(&by("api"), &alone), 1);
 }
@@ -140,12 +146,12 @@ fn the_lowest_limit_of_the_cluster_policies_is_the_limit_of_a_namespace() {
     let limit = |limit: i32| json!({"rollout": {"maxConcurrentPerNamespace": limit}});
     let policies = [("a", limit(3)), ("b", limit(2)), ("c", json!({}))];
     let policies = policies.map(|(name, spec)| cluster_policy(name, spec));
-    assert_eq!(max_concurrent_per_namespace(&around(&[], &policies)), Some(2));
-    assert_eq!(max_concurrent_per_namespace(&around(&[], &policies[2..])), None);
+    assert_eq!(max_concurrent_per_namespace(&context(&[], &policies)), Some(2));
+    assert_eq!(max_concurrent_per_namespace(&context(&[], &policies[2..])), None);
 }
 
 #[test]
-fn between_selecting_policies_priority_then_age_then_name_decides() {
+fn priority_then_age_then_name_ranks_policies() {
     let all =
         |drain: i64, priority: i64| json!({"selector": {}, "drainSeconds": drain, "priority": priority});
     let first = policy("c", "2026-02-01T00:00:00Z", all(1, 5));
@@ -156,7 +162,7 @@ fn between_selecting_policies_priority_then_age_then_name_decides() {
     for winner in 0..ordered.len() {
         let mut rest = ordered[winner..].to_vec();
         rest.reverse();
-        let found = resolved(Kind::Deployment, &[], &[], &around(&rest, &[]));
+        let found = resolved(Kind::Deployment, &[], &[], &context(&rest, &[]));
         let name = ordered[winner].name_any();
         assert_eq!(found.settings.drain_seconds.from, Source::Policy(name));
         assert_eq!(found.conflicted.len(), rest.len() - 1);
@@ -164,16 +170,16 @@ fn between_selecting_policies_priority_then_age_then_name_decides() {
 }
 
 #[test]
-fn the_loser_of_a_level_sets_nothing() {
+fn overridden_policy_sets_no_value() {
     let winner = policy("a", "2026-01-01T00:00:00Z", json!({"selector": {}}));
     let loser = policy("b", "2026-02-01T00:00:00Z", json!({"selector": {}, "drainSeconds": 99}));
-    let found = resolved(Kind::Deployment, &[], &[], &around(&[winner, loser], &[]));
+    let found = resolved(Kind::Deployment, &[], &[], &context(&[winner, loser], &[]));
     assert_eq!(found.settings.drain_seconds.from, Source::Default);
     assert_eq!(found.conflicted, [Source::Policy("b".into())]);
 }
 
 #[test]
-fn the_lowest_cap_of_the_cluster_counts_whoever_wins() {
+fn lowest_maximum_of_the_cluster_policies_applies() {
     let own = |max: i64| {
         policy("own", "2026-01-01T00:00:00Z", json!({"selector": {}, "maxGracePeriodSeconds": max}))
     };
@@ -183,7 +189,7 @@ fn the_lowest_cap_of_the_cluster_counts_whoever_wins() {
     ];
     let maximum = |policies: &[Arc<GracefulPolicy>], caps: &[Arc<ClusterGracefulPolicy>]| {
         let setting =
-            resolved(Kind::Deployment, &[], &[], &around(policies, caps)).settings.max_grace_period_seconds;
+            resolved(Kind::Deployment, &[], &[], &context(policies, caps)).settings.max_grace_period_seconds;
         (setting.value, setting.from.to_string())
     };
     assert_eq!(maximum(&[], &[]), (600, "default".into()));
@@ -194,7 +200,7 @@ fn the_lowest_cap_of_the_cluster_counts_whoever_wins() {
 }
 
 #[test]
-fn a_policy_inherits_what_it_leaves_out_from_the_defaults_of_the_cluster() {
+fn policy_inherits_omitted_fields_from_the_cluster_defaults() {
     let own = json!({"selector": {}, "drainSeconds": 20});
     let defaults = [
         cluster_policy("defaults", json!({"drainSeconds": 15, "marginSeconds": 7, "mode": "Audit"})),
@@ -205,7 +211,7 @@ fn a_policy_inherits_what_it_leaves_out_from_the_defaults_of_the_cluster() {
     ];
     let found = |cluster_policies| {
         let own = policy("own", "2026-01-01T00:00:00Z", own.clone());
-        serde_json::to_value(effective(&own.spec, &around(&[], cluster_policies))).unwrap()
+        serde_json::to_value(effective(&own.spec, &context(&[], cluster_policies))).unwrap()
     };
     let expected = |mode: &str, margin: i64| {
         json!({
@@ -218,37 +224,37 @@ fn a_policy_inherits_what_it_leaves_out_from_the_defaults_of_the_cluster() {
 }
 
 #[test]
-fn a_missing_policy_and_an_unknown_key_are_warnings() {
-    let found = resolved(Kind::Deployment, &[("policy", "gone"), ("drain", "5")], &[], &around(&[], &[]));
+fn missing_policy_and_unknown_key_are_warnings() {
+    let found = resolved(Kind::Deployment, &[("policy", "gone"), ("drain", "5")], &[], &context(&[], &[]));
     assert_eq!(found.opt_in, OptIn::In(Source::WorkloadAnnotation));
     assert_eq!(found.warnings.len(), 2, "{:?}", found.warnings);
     assert!(found.warnings[0].contains("adieu.dev/drain "), "{:?}", found.warnings);
     assert!(found.warnings[1].contains("\"gone\" doesn't exist"), "{:?}", found.warnings);
-    let label = resolved(Kind::Deployment, &[("injection", "enabled")], &[], &around(&[], &[]));
+    let label = resolved(Kind::Deployment, &[("injection", "enabled")], &[], &context(&[], &[]));
     assert!(label.warnings[0].contains("it is a label"), "{:?}", label.warnings);
 }
 
 #[test]
-fn who_gives_no_defaults_because_another_does_is_told() {
+fn overridden_default_policy_is_conflicted() {
     let defaults = cluster_policy("defaults", json!({"drainSeconds": 20, "priority": 1}));
     let loser = cluster_policy("loser", json!({"drainSeconds": 30, "marginSeconds": 9}));
     let cap = cluster_policy("cap", json!({"maxGracePeriodSeconds": 300, "priority": -1}));
     let selecting = cluster_policy("selecting", json!({"selector": {}}));
-    let found = resolved(Kind::Deployment, &[], &[], &around(&[], &[loser, cap, selecting, defaults]));
+    let found = resolved(Kind::Deployment, &[], &[], &context(&[], &[loser, cap, selecting, defaults]));
     assert_eq!(found.settings.drain_seconds.from, Source::ClusterPolicy("defaults".into()));
     assert_eq!(found.settings.margin_seconds.from, Source::Default);
     assert_eq!(found.conflicted, [Source::ClusterPolicy("loser".into())], "the maximum counts anyway");
 }
 
 #[test]
-fn what_is_only_a_cap_displaces_no_defaults() {
+fn cap_policy_does_not_replace_the_defaults() {
     let of = |name: &str, created: &str, spec: Value| -> Arc<ClusterGracefulPolicy> {
         let metadata = json!({"name": name, "creationTimestamp": created});
         Arc::new(serde_json::from_value(object("ClusterGracefulPolicy", metadata, spec)).unwrap())
     };
     let cap = of("cap", "2026-01-01T00:00:00Z", json!({"maxGracePeriodSeconds": 300}));
     let defaults = of("defaults", "2026-02-01T00:00:00Z", json!({"drainSeconds": 20}));
-    let found = resolved(Kind::Deployment, &[], &[], &around(&[], &[cap, defaults]));
+    let found = resolved(Kind::Deployment, &[], &[], &context(&[], &[cap, defaults]));
     let by = |name: &str| Source::ClusterPolicy(name.into());
     assert_eq!(found.settings.drain_seconds, Setting { value: 20, from: by("defaults") });
     assert_eq!(found.settings.max_grace_period_seconds, Setting { value: 300, from: by("cap") });
@@ -256,25 +262,25 @@ fn what_is_only_a_cap_displaces_no_defaults() {
 }
 
 #[test]
-fn an_object_with_nothing_in_it_says_nothing() {
+fn empty_object_overrides_nothing() {
     let defaults = cluster_policy(
         "defaults",
         json!({"readinessProbe": {"mode": "Never"}, "excludedContainers": ["log-shipper"]}),
     );
     let found = |spec: Value| {
         let own = policy("own", "2026-01-01T00:00:00Z", spec);
-        let around = around(&[own], std::slice::from_ref(&defaults));
-        let settings = resolved(Kind::Deployment, &[], &[], &around).settings;
+        let context = context(&[own], std::slice::from_ref(&defaults));
+        let settings = resolved(Kind::Deployment, &[], &[], &context).settings;
         (settings.readiness_probe.value.mode, settings.exclude.value)
     };
     let empty = json!({"selector": {}, "readinessProbe": {}, "containers": {}});
     assert_eq!(found(empty), (ProbeMode::Never, vec!["log-shipper".to_owned()]));
-    let said = json!({"selector": {}, "readinessProbe": {"mode": "Auto"}, "excludedContainers": []});
-    assert_eq!(found(said), (ProbeMode::Auto, vec![]));
+    let present = json!({"selector": {}, "readinessProbe": {"mode": "Auto"}, "excludedContainers": []});
+    assert_eq!(found(present), (ProbeMode::Auto, vec![]));
 }
 
 #[test]
-fn selectors_match_as_kubes_do() {
+fn selectors_match_like_kube() {
     use kube::core::{Selector, SelectorExt as _};
 
     let labels = |text: &str| -> BTreeMap<String, String> {
@@ -303,5 +309,57 @@ fn selectors_match_as_kubes_do() {
             let kubes = Selector::try_from(selector.clone()).is_ok_and(|selector| selector.matches(&labels));
             assert_eq!(matches(&selector, &labels), kubes, "{selector:?} {labels:?}");
         }
+    }
+}
+
+#[test]
+fn policy_applies_to_workloads_that_it_selects_or_that_name_it() {
+    let created = "2026-01-01T00:00:00Z";
+    let selecting = policy("selecting", created, json!({"selector": {"matchLabels": {"app": "checkout"}}}));
+    let named = policy("named", created, json!({}));
+    let everywhere = cluster_policy("everywhere", json!({"selector": {}}));
+    let defaults = cluster_policy("defaults", json!({"drainSeconds": 5}));
+    let context = context(&[selecting.clone(), named.clone()], &[everywhere.clone(), defaults.clone()]);
+    let template = json!({"metadata": {"labels": {"app": "checkout"}}, "spec": {}});
+    for (key, value, applying) in [
+        ("unrelated", "x", &["selecting", "everywhere"][..]),
+        ("adieu.dev/policy", "named", &["named", "selecting", "everywhere"]),
+        ("adieu.dev/graceful", "true", &["selecting", "everywhere"]),
+        ("adieu.dev/graceful", "false", &[]),
+    ] {
+        let annotations = [(key.to_owned(), value.to_owned())].into();
+        let workload = Workload::new(Kind::Deployment, &annotations, &template);
+        for policy in [&selecting, &named] {
+            assert_eq!(applies_to(policy, &workload), applying.contains(&&*policy.name_any()), "{value}");
+        }
+        for policy in [&everywhere, &defaults] {
+            assert_eq!(cluster_policy_applies_to(policy, &workload), applying.contains(&&*policy.name_any()));
+        }
+        let names = matching_policies(&workload, &context).into_iter().map(|source| match source {
+            Source::Policy(name) | Source::ClusterPolicy(name) => name,
+            source => source.to_string(),
+        });
+        assert_eq!(names.collect::<Vec<_>>(), applying, "{key}={value}");
+    }
+}
+
+#[test]
+fn policies_of_a_resolution_opt_in_or_set_a_value() {
+    let selecting = policy("selecting", "2026-01-01T00:00:00Z", json!({"selector": {}}));
+    let defaults = cluster_policy("defaults", json!({"drainSeconds": 5}));
+    let found = resolved(Kind::Deployment, &[], &[], &context(&[selecting], &[defaults]));
+    let expected = [Source::Policy("selecting".into()), Source::ClusterPolicy("defaults".into())];
+    assert_eq!(found.policies(), expected.iter().collect());
+}
+
+#[test]
+fn many_unknown_keys_share_a_warning() {
+    for (count, warnings) in [(7, 7), (8, 8), (9, 9), (50, 9)] {
+        let keys: Vec<_> = (0..count).map(|number| format!("unknown-{number}")).collect();
+        let pairs: Vec<_> = keys.iter().map(|key| (key.as_str(), "x")).collect();
+        let found = resolved(Kind::Deployment, &pairs, &[], &context(&[], &[])).warnings;
+        assert_eq!(found.len(), warnings, "{count}");
+        let others = format!("{} more annotations", count - 8);
+        assert_eq!(found[warnings - 1].starts_with(&others), count > 8, "{found:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! The effective values for one workload, each with its provenance.
+//! The effective values for one workload, each with its source.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use crate::api::{
     Probe, ProbeMode, RolloutMode, TopologySpread, defaults,
 };
 
-/// The effective values for one workload. In text, what isn't listed is adieu's default.
+/// The effective values for one workload. Serialized, built-in defaults are left out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Settings {
@@ -28,13 +28,13 @@ pub struct Settings {
     /// The longest grace period, in seconds, that may be computed.
     #[serde(skip_serializing_if = "Setting::is_default")]
     pub max_grace_period_seconds: Setting<i64>,
-    /// What happens to a grace period that is there.
+    /// What happens to a grace period that the user set.
     #[serde(skip_serializing_if = "Setting::is_default")]
     pub grace_period: Setting<GracePeriodPolicy>,
     /// The kind of preStop hook.
     #[serde(skip_serializing_if = "Setting::is_default")]
     pub pre_stop_method: Setting<PreStopMethod>,
-    /// What is asked of the application, for the method `HTTPGet`.
+    /// The request to the application, for the method `HTTPGet`.
     #[serde(skip_serializing_if = "Setting::is_default")]
     pub http_get: Setting<Option<HttpGet>>,
     /// What happens to a preStop that the user wrote.
@@ -43,7 +43,7 @@ pub struct Settings {
     /// Which readiness probe is injected.
     #[serde(skip_serializing_if = "Setting::is_default")]
     pub readiness_probe: Setting<ProbeChoice>,
-    /// Names of containers that are left alone.
+    /// Names of containers that are not injected.
     #[serde(skip_serializing_if = "Setting::is_default")]
     pub exclude: Setting<Vec<String>>,
     /// Where injection happens.
@@ -52,14 +52,13 @@ pub struct Settings {
     /// A soft topology spread constraint.
     #[serde(skip_serializing_if = "Setting::is_default")]
     pub spread: Setting<Option<TopologySpread>>,
-    /// A PodDisruptionBudget beside the workload. Not part of the record: it is no part of the template.
+    /// The PodDisruptionBudget of the workload. Not part of the record, because it is not part of the template.
     #[serde(skip)]
     pub disruption_budget: Setting<Option<DisruptionBudget>>,
-    /// Whether anything is changed. Not part of the record: what is recorded was enforced.
+    /// Whether workloads are changed. Not part of the record: a recorded injection was enforced.
     #[serde(skip)]
     pub mode: Setting<Mode>,
-    /// How a change of a policy reaches the workload while it runs. Not part of the record: nothing is
-    /// injected because of it.
+    /// How a change of a policy is rolled out. Not part of the record: it is not injected.
     #[serde(skip)]
     pub rollout_mode: Setting<RolloutMode>,
 }
@@ -68,19 +67,19 @@ pub struct Settings {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ProbeChoice {
-    /// Whether any.
+    /// Whether one is injected.
     pub mode: ProbeMode,
-    /// The one that was given.
+    /// The configured probe.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub probe: Option<Probe>,
 }
 
-/// One value and where it came from.
+/// A value and its source.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Setting<T> {
     /// The value.
     pub value: T,
-    /// Who said so.
+    /// The source of the value.
     pub from: Source,
 }
 
@@ -124,9 +123,9 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// What the command line found in policies, in the settings that it recorded. What annotations say
-    /// travels with the object, and what nobody said is for whoever injects next to choose.
-    pub(super) fn said_by_command_line(&self) -> Self {
+    /// The values that the command line took from policies, of settings that it recorded. Annotations are part of the
+    /// object anyway, and defaults are chosen again by each injection.
+    pub(super) fn of_command_line(&self) -> Self {
         fn take<T: Clone>(to: &mut Setting<T>, from: &Setting<T>) {
             if from.from.is_policy() || from.from == Source::CommandLine {
                 *to = Setting { value: from.value.clone(), from: Source::CommandLine };
@@ -149,7 +148,7 @@ impl Settings {
         taken
     }
 
-    /// Where each value came from.
+    /// The source of each value.
     pub fn sources(&self) -> impl Iterator<Item = &Source> {
         [
             &self.drain_seconds.from,
@@ -172,7 +171,7 @@ impl Settings {
         .into_iter()
     }
 
-    /// Where the values came from, before and now, that differ from those of `before`.
+    /// The sources, before and now, of the values that differ from those of `before`.
     pub fn changes<'a>(&'a self, before: &'a Self) -> impl Iterator<Item = [&'a Source; 2]> {
         fn differ<'a, T: PartialEq>(before: &'a Setting<T>, now: &'a Setting<T>) -> Option<[&'a Source; 2]> {
             (before.value != now.value).then_some([&before.from, &now.from])
@@ -197,7 +196,7 @@ impl Settings {
     }
 }
 
-/// Where a value came from.
+/// The source of a value.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(into = "String", from = "String")]
 pub enum Source {
@@ -209,20 +208,20 @@ pub enum Source {
     Policy(String),
     /// The `ClusterGracefulPolicy` of that name.
     ClusterPolicy(String),
-    /// The command line, which had it from its arguments or from policies that are not in the cluster.
+    /// The command line: its arguments, or policies that are not in the cluster.
     CommandLine,
-    /// adieu itself.
+    /// A built-in default.
     Default,
 }
 
 impl Source {
-    /// Whether a person said so on the workload itself.
+    /// Whether it is an annotation.
     #[must_use]
     pub fn is_annotation(&self) -> bool {
         matches!(self, Self::WorkloadAnnotation | Self::TemplateAnnotation)
     }
 
-    /// Whether a policy said so, of a namespace or of the cluster.
+    /// Whether it is a policy, of a namespace or of the cluster.
     #[must_use]
     pub fn is_policy(&self) -> bool {
         matches!(self, Self::Policy(_) | Self::ClusterPolicy(_))
@@ -249,7 +248,7 @@ impl From<Source> for String {
 }
 
 impl From<String> for Source {
-    /// A source that an earlier or later version wrote counts as a default: nobody's explicit choice.
+    /// A source that this version doesn't know counts as a default.
     fn from(text: String) -> Self {
         match text.as_str() {
             "annotation" => return Self::WorkloadAnnotation,
@@ -272,7 +271,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_source_survives_its_text() {
+    fn source_round_trips_through_its_text() {
         for source in [
             Source::WorkloadAnnotation,
             Source::TemplateAnnotation,
@@ -286,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn the_text_of_settings_lists_only_what_somebody_said() {
+    fn serialized_settings_omit_defaults() {
         let mut settings = Settings::default();
         assert_eq!(serde_json::to_string(&settings).unwrap(), "{}");
         settings.drain_seconds = Setting { value: 20, from: Source::Policy("web".into()) };

@@ -1,10 +1,10 @@
-//! How long things take: the grace period, and the preStop hooks that users wrote.
+//! The grace period, and the duration of users' preStop hooks.
 
 use serde_json::Value;
 
 use super::{
-    Settings,
     command::{self, Length},
+    settings::Settings,
 };
 
 /// The longest preStop hooks of a pod, and its native sidecars.
@@ -34,9 +34,9 @@ pub fn grace_period_seconds(settings: &Settings, hooks: PodHooks) -> i64 {
         .saturating_add(settings.margin_seconds.value)
 }
 
-/// How long a preStop hook takes, in seconds, read from the forms that people use: the native `sleep` action,
-/// `["sleep", "10"]`, and a shell whose script is a sequence of sleeps and of commands that return at once.
-/// `None` where it isn't certain.
+/// The duration of a preStop hook, in seconds, for the usual forms: the native `sleep` action,
+/// `["sleep", "10"]`, and a shell whose script is a sequence of sleeps and of commands that return immediately.
+/// `None` if it is unknown.
 #[must_use]
 pub fn pre_stop_seconds(handler: &Value) -> Option<i64> {
     match pre_stop_length(handler) {
@@ -45,10 +45,10 @@ pub fn pre_stop_seconds(handler: &Value) -> Option<i64> {
     }
 }
 
-/// The same, with what is certain of the others.
+/// The duration of a preStop hook; for one that can't be read, a lower bound.
 pub(super) fn pre_stop_length(handler: &Value) -> Length {
     if let Some(sleep) = handler.get("sleep").filter(|sleep| !sleep.is_null()) {
-        // What is left out is 0, as the API server has it.
+        // The API server takes an omitted value for 0.
         let seconds =
             sleep.as_object().map(|sleep| sleep.get("seconds").filter(|seconds| !seconds.is_null()));
         let seconds = seconds.and_then(|seconds| seconds.map_or(Some(0), Value::as_i64));
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_duration_of_a_hook_is_read_from_its_handler() {
+    fn hook_duration_is_read_from_its_handler() {
         for (handler, expected) in [
             (json!({"sleep": {"seconds": 10}}), Some(10)),
             (json!({"sleep": {"seconds": 0}}), Some(0)),

@@ -1,10 +1,9 @@
-//! Workloads and what surrounds them, as the API allows them. The API server takes most of them; a share
-//! has something odd in one place, which it may refuse. Several test targets include this module.
+//! Workloads and namespaces that the API allows. The API server accepts most of them; some have one odd value, which it
+//! may reject. Several test targets include this module.
 //!
-//! What holds many strategies is boxed: on the stack, those of a whole workload are too much for a test's
-//! thread.
+//! Large strategies are boxed, because that of a whole workload doesn't fit on the stack of a test's thread.
 
-// Not every target uses all of it.
+// Not every target uses every item.
 #![allow(dead_code, unused_imports)]
 
 mod boundaries;
@@ -15,7 +14,7 @@ mod workloads;
 
 use std::fmt;
 
-use adieu::{
+use adieu_core::{
     api::WorkloadKind,
     plan::{NamespaceContext, Workload},
 };
@@ -27,10 +26,10 @@ pub use boundaries::{Boundary, boundaries, largest};
 pub use context::{context, instructions, odd_policies};
 pub use pods::additions;
 
-/// The label that selectors of Services, policies and the workload itself choose by.
+/// The value of the label `app`, which the selectors of Services, policies and the workload match.
 pub const APP: &str = "web";
 
-/// A workload and what surrounds it.
+/// A workload in a namespace.
 #[derive(Clone)]
 pub struct Case {
     /// An object of `apps/v1`.
@@ -50,7 +49,7 @@ pub fn workloads() -> BoxedStrategy<Value> {
     (workloads::workload(), oddity)
         .prop_map(|(mut workload, oddity)| {
             if let Some(oddity) = oddity {
-                oddity.put_into(&mut workload["spec"]);
+                oddity.apply_to(&mut workload["spec"]);
             }
             workload
         })
@@ -58,7 +57,7 @@ pub fn workloads() -> BoxedStrategy<Value> {
 }
 
 impl Case {
-    /// The workload as the webhook and the controller have it.
+    /// The workload as decoded by the webhook and the controller.
     pub fn object(&self) -> DynamicObject {
         object(&self.workload)
     }
@@ -69,7 +68,7 @@ impl Case {
     }
 }
 
-/// An object as the webhook and the controller have it.
+/// An object as decoded by the webhook and the controller.
 pub fn object(workload: &Value) -> DynamicObject {
     let mut fields = workload.as_object().cloned().unwrap_or_default();
     let mut take = |field: &str| fields.remove(field).unwrap_or_default();
@@ -99,7 +98,7 @@ pub fn is_workload(object: &Value) -> bool {
     WorkloadKind::from_gvk(group, version, text("kind")).is_some()
 }
 
-/// What the decisions take.
+/// The workload as the input of a decision.
 pub fn workload(object: &DynamicObject) -> Workload<'_> {
     let kind = object.types.as_ref().map(|types| types.kind.as_str()).unwrap_or_default();
     Workload::of(WorkloadKind::from_gvk("apps", "v1", kind).expect("a workload"), object)
@@ -120,11 +119,11 @@ impl fmt::Debug for Case {
     }
 }
 
-/// One value, somewhere in an object, that isn't what one expects there.
+/// An unexpected value in one place of an object.
 #[derive(Clone, Debug)]
 struct Oddity {
     place: Index,
-    /// `None` takes the value away.
+    /// `None` removes the value.
     value: Option<Value>,
 }
 
@@ -146,7 +145,7 @@ fn oddity() -> impl Strategy<Value = Oddity> {
 }
 
 impl Oddity {
-    fn put_into(self, object: &mut Value) {
+    fn apply_to(self, object: &mut Value) {
         let mut places = Vec::new();
         list_places(object, &mut String::new(), &mut places);
         if places.is_empty() {
@@ -169,7 +168,7 @@ impl Oddity {
     }
 }
 
-/// The JSON pointers of everything in `value` but adieu's annotations: a malformed one is refused.
+/// The JSON pointers of all values except adieu's annotations: malformed ones are denied.
 fn list_places(value: &Value, path: &mut String, places: &mut Vec<String>) {
     let mut descend = |key: &str, value: &Value| {
         let length = path.len();
@@ -197,17 +196,17 @@ fn unescaped(key: &str) -> String {
     key.replace("~1", "/").replace("~0", "~")
 }
 
-/// Not there, `null`, or a value.
+/// Absent, `null`, or a value.
 fn maybe(value: impl Strategy<Value = Value>) -> impl Strategy<Value = Option<Value>> {
     prop_oneof![4 => Just(None), 1 => Just(Some(Value::Null)), 5 => value.prop_map(Some)]
 }
 
-/// An object of the fields that are there.
+/// An object of the present fields.
 fn fields<const N: usize>(fields: [(&str, Option<Value>); N]) -> Value {
     fields.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect::<Map<_, _>>().into()
 }
 
-/// Some of `all`, which are objects, in one. Of two with the same field the later counts.
+/// Some of the objects `all`, merged. A later field replaces an earlier one.
 fn some_of(all: Vec<Value>, at_most: usize) -> impl Strategy<Value = Value> {
     let at_most = at_most.min(all.len());
     prop::sample::subsequence(all, 0..=at_most).prop_map(|chosen| {
@@ -219,7 +218,7 @@ fn some_of(all: Vec<Value>, at_most: usize) -> impl Strategy<Value = Value> {
     })
 }
 
-/// Puts the fields of `more` into `object`.
+/// Adds the fields of `more` to `object`.
 fn merge(object: &mut Value, more: Value) {
     if let (Some(object), Value::Object(more)) = (object.as_object_mut(), more) {
         object.extend(more);

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{APP, fields, instructions, maybe, merge, pods, some_of};
 
-/// An object of `apps/v1` that the API server takes, but for what is odd in its pod template.
+/// An object of `apps/v1` that the API server accepts, apart from its pod template.
 pub fn workload() -> BoxedStrategy<Value> {
     let kind = prop_oneof![
         4 => (Just("Deployment"), some_of(deployment(), 3)),
@@ -14,7 +14,7 @@ pub fn workload() -> BoxedStrategy<Value> {
     ];
     (kind, metadata(), selector(), pods::template())
         .prop_map(|((kind, mut spec), mut metadata, selector, template)| {
-            // Its pods are named after it.
+            // The name of a StatefulSet is part of the names of its pods, which have no dots.
             if kind == "StatefulSet" && metadata["name"] == "web.with.dots" {
                 metadata["name"] = json!("web");
             }

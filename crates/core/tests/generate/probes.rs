@@ -1,4 +1,4 @@
-//! Hooks and probes of every kind.
+//! Hooks and probes.
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -41,7 +41,7 @@ pub fn handler() -> BoxedStrategy<Value> {
         json!({"httpGet": {"path": "/quit", "port": 15020, "host": "127.0.0.1"}}),
         json!({"tcpSocket": {"port": 8080}}),
     ]);
-    // What the API server refuses.
+    // The API server rejects these.
     let wrong = prop::sample::select(vec![
         json!({}),
         json!({"sleep": {"seconds": 5}, "exec": {"command": ["true"]}}),
@@ -68,11 +68,11 @@ pub fn liveness() -> impl Strategy<Value = Option<Value>> {
 }
 
 fn probe_of(probes: Vec<Value>) -> impl Strategy<Value = Option<Value>> {
-    let nothing = vec![None, None, None, None, None, None, Some(Value::Null), Some(Value::Null)];
-    // The API server refuses this one.
+    let absent = vec![None, None, None, None, None, None, Some(Value::Null), Some(Value::Null)];
+    // The API server rejects this one.
     let wrong = Some(json!({"periodSeconds": 5}));
     prop::sample::select(
-        nothing.into_iter().chain(probes.into_iter().map(Some)).chain([wrong]).collect::<Vec<_>>(),
+        absent.into_iter().chain(probes.into_iter().map(Some)).chain([wrong]).collect::<Vec<_>>(),
     )
 }
 

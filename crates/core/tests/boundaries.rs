@@ -1,21 +1,21 @@
-//! What the schema of policies accepts at its bounds, adieu can read: the offline check and the decoder agree. That
-//! the API server agrees as well is tried on a cluster.
+//! adieu can read policies at the bounds of their schema: the offline check and the decoder agree. `tests/e2e` compares
+//! them with the API server.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod generate;
 
-use adieu::api::{ClusterGracefulPolicy, GracefulPolicy, as_stored, check_policy, check_status};
+use adieu_core::api::{ClusterGracefulPolicy, GracefulPolicy, as_stored, check_policy, check_status};
 use generate::{Boundary, boundaries, largest};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-/// What a policy's spec may take at most, in bytes of JSON.
+/// The largest spec of a policy, in bytes of JSON.
 const LARGEST_SPEC: usize = 36 << 10;
-/// What its status may take, if each character of the messages takes two bytes.
+/// The largest status, if each character of the messages takes two bytes.
 const LARGEST_STATUS: usize = 104 << 10;
 
-/// The policy as it is when it was read and written.
+/// The policy after decoding and encoding.
 fn round_trip(policy: &Value) -> Result<Value, String> {
     fn through<T: Serialize + DeserializeOwned>(policy: &Value) -> Result<Value, String> {
         let read: T = serde_json::from_value(policy.clone()).map_err(|error| error.to_string())?;
@@ -28,7 +28,7 @@ fn round_trip(policy: &Value) -> Result<Value, String> {
 }
 
 #[test]
-fn what_the_offline_check_accepts_the_decoder_reads() {
+fn decoder_agrees_with_the_offline_check() {
     let cases = boundaries();
     let mut disagreements = Vec::new();
     for Boundary { name, policy, of_status, valid } in &cases {
@@ -70,7 +70,7 @@ fn what_the_offline_check_accepts_the_decoder_reads() {
 }
 
 #[test]
-fn the_largest_policy_is_small() {
+fn largest_policy_is_small() {
     for policy in largest() {
         assert_eq!(check_policy(&policy), []);
         assert_eq!(check_status(&policy), []);
@@ -78,7 +78,7 @@ fn the_largest_policy_is_small() {
         let size = |part: &str| policy[part].to_string().len();
         let (spec, status) = (size("spec"), size("status"));
         assert!(spec <= LARGEST_SPEC && status <= LARGEST_STATUS, "{spec} and {status} bytes");
-        // Otherwise it would not be the largest.
+        // Otherwise it is not the largest.
         assert!(spec >= LARGEST_SPEC / 2 && status >= LARGEST_STATUS / 2, "{spec} and {status} bytes");
     }
 }

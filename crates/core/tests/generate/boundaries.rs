@@ -1,4 +1,4 @@
-//! Policies with one field at a bound of its schema, just inside it, just outside, or far beyond.
+//! Policies with one field at a bound of its schema, just inside, just outside, or far beyond.
 
 use regex::Regex;
 use serde_json::{Map, Value, json};
@@ -10,18 +10,18 @@ pub struct Boundary {
     pub name: String,
     /// The whole policy.
     pub policy: Value,
-    /// Whether the field belongs to the status, which is written by itself.
+    /// Whether the field belongs to the status, which is written separately.
     pub of_status: bool,
-    /// Whether the policy is valid, where the bounds alone decide it.
+    /// Whether the policy is valid, if only the bounds decide.
     pub valid: Option<bool>,
 }
 
 /// Every field of both kinds of policy, each at and beyond its bounds.
 pub fn boundaries() -> Vec<Boundary> {
-    schemas().iter().flat_map(|(kind, schema)| Walk { kind, found: vec![] }.all(schema)).collect()
+    schemas().iter().flat_map(|(kind, schema)| Fields { kind, found: vec![] }.all(schema)).collect()
 }
 
-/// A policy of each kind that is as large as its schema allows.
+/// The largest policy of each kind that its schema allows.
 pub fn largest() -> Vec<Value> {
     let largest = |(kind, schema): (String, Value)| {
         let mut policy = base(&kind);
@@ -40,7 +40,7 @@ pub fn largest() -> Vec<Value> {
         spec["shutdownTimeoutSeconds"] = json!(86_400 - 3600 - 3600);
         spec["preStop"]["method"] = json!("HTTPGet");
         spec["readinessProbe"]["mode"] = json!("Auto");
-        // Of the three, the request takes the most room.
+        // Of the three, the request is the largest.
         let probe = spec["readinessProbe"]["probe"].as_object_mut().unwrap();
         probe.retain(|field, _| field != "tcpSocket" && field != "grpc");
         policy
@@ -50,7 +50,7 @@ pub fn largest() -> Vec<Value> {
 
 /// The kinds of policy and their schemas.
 fn schemas() -> Vec<(String, Value)> {
-    let crds = adieu::api::crds();
+    let crds = adieu_core::api::crds();
     let schema = |crd: &Value| crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone();
     let crds = crds.iter().map(|crd| serde_json::to_value(crd).unwrap());
     crds.map(|crd| (crd["spec"]["names"]["kind"].as_str().unwrap().to_owned(), schema(&crd))).collect()
@@ -60,7 +60,7 @@ fn base(kind: &str) -> Value {
     json!({"apiVersion": "adieu.dev/v1alpha1", "kind": kind, "metadata": {"name": "p"}, "spec": {}})
 }
 
-/// A step on the way to a field.
+/// A step of a path.
 #[derive(Clone, Debug)]
 enum Step {
     Property(String),
@@ -70,12 +70,12 @@ enum Step {
     Entry,
 }
 
-struct Walk<'a> {
+struct Fields<'a> {
     kind: &'a str,
     found: Vec<Boundary>,
 }
 
-impl Walk<'_> {
+impl Fields<'_> {
     fn all(mut self, schema: &Value) -> Vec<Boundary> {
         for part in ["spec", "status"] {
             self.walk(schema, &schema["properties"][part], &[Step::Property(part.into())]);
@@ -86,7 +86,7 @@ impl Walk<'_> {
     fn walk(&mut self, root: &Value, schema: &Value, path: &[Step]) {
         for (value, valid) in values(schema) {
             let mut policy = base(self.kind);
-            put(&mut policy, root, path, &value);
+            set(&mut policy, root, path, &value);
             let text = value.to_string();
             let shown: String = text.chars().take(40).collect();
             let name = format!("{} {} = {shown} ({} bytes)", self.kind, display(path), text.len());
@@ -120,8 +120,8 @@ fn display(path: &[Step]) -> String {
     path.iter().map(text).collect::<String>().trim_start_matches('.').to_owned()
 }
 
-/// Puts `value` where `path` leads, and around it what has to be there for it to be valid.
-fn put(at: &mut Value, schema: &Value, path: &[Step], value: &Value) {
+/// Sets the value at `path`, with the fields that are required around it.
+fn set(at: &mut Value, schema: &Value, path: &[Step], value: &Value) {
     let Some((step, rest)) = path.split_first() else {
         at.clone_from(value);
         return;
@@ -131,23 +131,23 @@ fn put(at: &mut Value, schema: &Value, path: &[Step], value: &Value) {
             if !at.is_object() {
                 *at = least(schema, name);
             }
-            put(&mut at[name], &schema["properties"][name], rest, value);
+            set(&mut at[name], &schema["properties"][name], rest, value);
             complete(at, schema, name);
         }
         Step::Item => {
             let mut item = least(&schema["items"], "");
-            put(&mut item, &schema["items"], rest, value);
+            set(&mut item, &schema["items"], rest, value);
             *at = json!([item]);
         }
         Step::Entry => {
             let mut entry = Value::Null;
-            put(&mut entry, &schema["additionalProperties"], rest, value);
+            set(&mut entry, &schema["additionalProperties"], rest, value);
             *at = json!({"key": entry});
         }
     }
 }
 
-/// What goes with a field that is there, by the rules over several fields.
+/// Sets the fields that rules require together with `field`.
 fn complete(object: &mut Value, schema: &Value, field: &str) {
     let has = |field: &str| schema["properties"].get(field).is_some();
     match field {
@@ -169,7 +169,7 @@ fn complete(object: &mut Value, schema: &Value, field: &str) {
     }
 }
 
-/// The smallest value of a schema: what is required and no more.
+/// The smallest value of a schema: only required fields.
 fn least(schema: &Value, name: &str) -> Value {
     match schema["type"].as_str() {
         Some("object") => {
@@ -179,7 +179,7 @@ fn least(schema: &Value, name: &str) -> Value {
         }
         Some("array") => json!([]),
         Some("integer") => json!(number(&schema["minimum"]).unwrap_or(0)),
-        // Of a selector's operators, the one that takes no values.
+        // The operator of a selector without values.
         Some("string") if name == "operator" => json!("Exists"),
         Some("string") if schema["enum"].is_array() => schema["enum"][0].clone(),
         Some("string") => json!((1..64).find_map(|length| text(schema, length)).unwrap()),
@@ -225,7 +225,7 @@ fn fullest(schema: &Value, name: &str) -> Value {
     }
 }
 
-/// An item like the others that isn't the same.
+/// A similar, distinct item.
 fn distinct(item: &Value, schema: &Value, n: i64) -> Value {
     let mut item = item.clone();
     let set = |text: &mut Value, digits: String| {
@@ -247,7 +247,7 @@ fn distinct(item: &Value, schema: &Value, n: i64) -> Value {
     item
 }
 
-/// The values that a field is tried with, and whether they are valid where the bounds alone decide it.
+/// The tested values of a field, and whether they are valid, if only the bounds decide.
 fn values(schema: &Value) -> Vec<(Value, Option<bool>)> {
     if schema["x-kubernetes-int-or-string"] == true {
         return [numbers(schema), texts(schema)].concat();
@@ -281,14 +281,14 @@ fn numbers(schema: &Value) -> Vec<(Value, Option<bool>)> {
     let far = [-1, 0, 1, 1 << 31, (1 << 31) - 1, -(1 << 31) - 1, 1 << 53, (1 << 53) + 1, i64::MAX, i64::MIN];
     let integers = near.chain(far).map(|n| (json!(n), Some((minimum..=maximum).contains(&n))));
     let fractions = [1.5, -0.5, 1e300, 9_007_199_254_740_992.0].map(|n| (json!(n), Some(false)));
-    // Which the API server takes for integers in some places and not in others.
+    // The API server accepts them as integers for some fields only.
     let whole = [5.0, 1e3, -0.0, 1e15].map(|n| (json!(n), None));
     integers.chain(fractions).chain(whole).chain([(json!(u64::MAX), Some(false))]).collect()
 }
 
 fn texts(schema: &Value) -> Vec<(Value, Option<bool>)> {
     if let Some(values) = schema["enum"].as_array() {
-        // Methods, modes and operators go with other fields.
+        // Methods, modes and operators depend on other fields.
         let allowed = values.iter().map(|value| (value.clone(), None));
         return allowed.chain(["", "X"].map(|value| (json!(value), Some(false)))).collect();
     }
@@ -312,7 +312,7 @@ fn texts(schema: &Value) -> Vec<(Value, Option<bool>)> {
 fn lists(schema: &Value) -> Vec<(Value, Option<bool>)> {
     let longest = number(&schema["maxItems"]).unwrap_or_else(|| unreachable!("{schema}"));
     let item = least(&schema["items"], "");
-    // Values are few.
+    // Enums have few values.
     let few = schema["items"]["enum"].is_array();
     let of = |length: i64| -> Value {
         (0..length).map(|n| distinct(&padded(&item), &schema["items"], n)).collect()
@@ -322,7 +322,7 @@ fn lists(schema: &Value) -> Vec<(Value, Option<bool>)> {
     tried.into_iter().chain([(json!([item, item]), None)]).collect()
 }
 
-/// With room for a number in a text.
+/// A text with space for a number.
 fn padded(item: &Value) -> Value {
     match item.as_str() {
         Some(text) if text.len() < 3 => json!("aaa"),
@@ -356,12 +356,12 @@ fn long_key(n: i64) -> String {
     format!("{}/{n}{}", "a".repeat(253), "b".repeat(62))
 }
 
-/// A text of that many characters that the schema's pattern allows.
+/// A text of `length` characters that matches the schema's pattern.
 fn text(schema: &Value, length: usize) -> Option<String> {
     let pattern = schema["pattern"].as_str().map(|pattern| Regex::new(pattern).unwrap());
     let padded =
         |start: &str, fill: &str| format!("{start}{}", fill.repeat(length.saturating_sub(start.len())));
-    // Of a character that JSON writes as two, where that is allowed.
+    // First with a character that JSON escapes, to get the largest text.
     let candidates = [
         padded("", "\""),
         padded("/", "\""),

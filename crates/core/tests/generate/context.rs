@@ -1,8 +1,8 @@
-//! What people tell adieu: annotations and policies; and the Services in front.
+//! Annotations, policies and Services.
 
 use std::sync::Arc;
 
-use adieu::{
+use adieu_core::{
     api::{ClusterGracefulPolicy, GracefulPolicy},
     plan::NamespaceContext,
 };
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::{APP, fields, merge, oddity, some_of};
 
-/// `adieu.dev/` annotations, all well-formed. Most opt in.
+/// Well-formed `adieu.dev/` annotations. Most opt in.
 pub fn instructions() -> BoxedStrategy<Value> {
     let graceful = prop_oneof![8 => Just(Some("true")), 1 => Just(Some("false")), 3 => Just(None)];
     (graceful, some_of(annotations(), 3))
@@ -41,7 +41,7 @@ fn annotations() -> Vec<Value> {
         ("pre-stop-method", "Exec"),
         ("pre-stop-method", "HTTPGet"),
         ("exclude-containers", "app"),
-        ("exclude-containers", "log-shipper, istio-proxy,nobody"),
+        ("exclude-containers", "log-shipper, istio-proxy,missing"),
         ("readiness-probe", "http:8080/ready"),
         ("readiness-probe", "http:http"),
         ("readiness-probe", "https:8443/ready"),
@@ -82,7 +82,7 @@ fn typed<T: serde::de::DeserializeOwned>(value: Value) -> T {
     serde_json::from_value(value).expect("it has the type's fields")
 }
 
-/// The spec of a policy that the API server takes.
+/// The spec of a policy that the API server accepts.
 pub fn policy() -> BoxedStrategy<Value> {
     let seconds = |max: i64| prop::option::of((0..=max).prop_map(Value::from));
     let times = (seconds(120), seconds(200), seconds(30), seconds(60));
@@ -146,11 +146,23 @@ fn others() -> Vec<Value> {
     ]
 }
 
-/// The spec of a policy that the API server may refuse.
+/// The spec of a policy that the API server may reject.
 pub fn odd_policies() -> BoxedStrategy<Value> {
-    let probe = |probe: Value| json!({"readinessProbe": {"probe": probe}});
+    let odd = [odd_specs(), odd_probes()].concat();
+    (policy(), prop::sample::select(odd), prop::option::of(oddity()))
+        .prop_map(|(mut spec, odd, oddity)| {
+            merge(&mut spec, odd);
+            if let Some(oddity) = oddity {
+                oddity.apply_to(&mut spec);
+            }
+            spec
+        })
+        .boxed()
+}
+
+fn odd_specs() -> Vec<Value> {
     let hook = |get: Value| json!({"preStop": {"method": "HTTPGet", "httpGet": get}});
-    let odd = vec![
+    vec![
         json!({}),
         json!({"drainSeconds": -1}),
         json!({"drainSeconds": 3600, "shutdownTimeoutSeconds": 86_400, "maxGracePeriodSeconds": 86_400}),
@@ -173,6 +185,12 @@ pub fn odd_policies() -> BoxedStrategy<Value> {
         hook(json!({"path": "/with space\n", "port": 8080})),
         hook(json!({"path": "/", "port": 0})),
         hook(json!({"path": "/", "port": "HTTP"})),
+    ]
+}
+
+fn odd_probes() -> Vec<Value> {
+    let probe = |probe: Value| json!({"readinessProbe": {"probe": probe}});
+    vec![
         probe(json!({"tcpSocket": {"port": 0}})),
         probe(json!({"tcpSocket": {"port": 70_000}})),
         probe(json!({"tcpSocket": {"port": ""}})),
@@ -197,19 +215,10 @@ pub fn odd_policies() -> BoxedStrategy<Value> {
         probe(json!({"grpc": {"port": 8080, "service": "a/b c"}})),
         probe(json!({"exec": {"command": ["true"]}})),
         probe(json!({})),
-    ];
-    (policy(), prop::sample::select(odd), prop::option::of(oddity()))
-        .prop_map(|(mut spec, odd, oddity)| {
-            merge(&mut spec, odd);
-            if let Some(oddity) = oddity {
-                oddity.put_into(&mut spec);
-            }
-            spec
-        })
-        .boxed()
+    ]
 }
 
-/// The spec of a cluster policy that the API server takes: any policy, or only a cap.
+/// The spec of a cluster policy that the API server accepts: any policy, or only a maximum.
 fn cluster_policy() -> impl Strategy<Value = Value> {
     let cap = prop::sample::select(vec![20, 60, 300]);
     prop_oneof![2 => policy(), 1 => cap.prop_map(|cap| json!({"maxGracePeriodSeconds": cap}))]

@@ -15,7 +15,7 @@ const CONTAINERS: [&str; 6] = [
 ];
 const INIT_CONTAINERS: [&str; 4] = ["migrate", "mesh", "wait-for-db", "vault-agent"];
 
-/// What the API server fills in.
+/// The API server's default.
 const DEFAULT_GRACE_PERIOD_SECONDS: i64 = 30;
 
 /// A workload's pod template.
@@ -92,7 +92,7 @@ fn grace_period() -> impl Strategy<Value = Option<Value>> {
         8 => Just(Some(json!(30))),
         20 => (1..=200i64).prop_map(|s| Some(json!(s))),
         4 => prop::sample::select(vec![Some(json!(3600)), Some(json!(86_400)), Some(json!(i64::MAX))]),
-        // Of a variable that is filled in later, and what the API server refuses.
+        // A variable, and values that the API server rejects.
         1 => prop::sample::select(vec![Some(json!("${GRACE}")), Some(json!("20")), Some(json!(20.5))]),
     ]
 }
@@ -122,7 +122,7 @@ fn init_containers() -> BoxedStrategy<Option<Value>> {
     maybe(init).boxed()
 }
 
-/// What a mesh adds to a pod: containers, and native sidecars.
+/// The containers and native sidecars that a mesh adds to a pod.
 pub fn additions() -> BoxedStrategy<[Value; 2]> {
     let plain = || prop_oneof![Just(json!({"image": "mesh:1"})), container()];
     let containers = prop::collection::vec(plain(), 0..=2);
@@ -167,7 +167,7 @@ fn container() -> BoxedStrategy<Value> {
         .boxed()
 }
 
-/// One that runs and ends, or a native sidecar. Only the latter may have hooks and probes.
+/// An init container that exits, or a native sidecar. Only the latter may have hooks and probes.
 fn init_container() -> BoxedStrategy<Value> {
     let plain = prop::sample::select(vec![
         json!({"image": "registry.example/migrate:1", "command": ["migrate", "up"]}),
@@ -183,7 +183,7 @@ fn init_container() -> BoxedStrategy<Value> {
     prop_oneof![10 => plain, 10 => sidecar, 1 => odd].boxed()
 }
 
-/// Numbers that occur under two protocols, and ports without a name.
+/// Ports, some with two protocols for one number, some without a name.
 fn ports() -> BoxedStrategy<Value> {
     let all = vec![
         json!({"containerPort": 8080, "name": "http"}),
@@ -261,8 +261,8 @@ fn rest() -> Vec<Value> {
     ]
 }
 
-/// Makes what hangs together fit: mounts have volumes, Windows gets no fields of Linux, and (where `fitted`)
-/// no sleep is longer than the grace period.
+/// Makes fields consistent: mounts have volumes, Windows pods have no fields of Linux, and with `fitted` no sleep is longer
+/// than the grace period.
 fn settle(spec: &mut Value, fitted: bool) {
     let windows = spec["os"]["name"] == "windows";
     let grace = spec["terminationGracePeriodSeconds"].as_i64().unwrap_or(DEFAULT_GRACE_PERIOD_SECONDS);

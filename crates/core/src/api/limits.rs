@@ -1,0 +1,45 @@
+//! The largest values in the schema of policies, and in annotations. The spec of a policy of the largest size takes less
+//! than 36 KiB, so that hundreds of them fit into a replica.
+
+/// An hour: longer than any load balancer takes to deregister a target.
+pub const DRAIN_SECONDS: i64 = 3600;
+/// A day, for workers that finish long jobs.
+pub const SHUTDOWN_TIMEOUT_SECONDS: i64 = 86_400;
+/// An hour.
+pub const SIDECAR_SECONDS: i64 = 3600;
+/// An hour.
+pub const MARGIN_SECONDS: i64 = 3600;
+/// A day.
+pub const MAX_GRACE_PERIOD_SECONDS: i64 = 86_400;
+/// The priority between policies, which may be negative.
+pub const PRIORITY: i32 = 1_000_000;
+/// Workloads that may roll out at the same time for one policy.
+pub const MAX_CONCURRENT: i32 = 1000;
+/// Rollouts of a policy that may fail.
+pub const MAX_FAILURES: i64 = 1000;
+/// Failed rollouts in a policy's status.
+pub const FAILED_ROLLOUTS: usize = 50;
+/// Pods that may be evicted at a time.
+pub const MAX_UNAVAILABLE: i64 = 10_000;
+/// A probe's times: an hour.
+pub const PROBE_SECONDS: i32 = 3600;
+/// A probe's successes or failures in a row.
+pub const PROBE_THRESHOLD: i32 = 1000;
+/// Characters of an HTTP request's path.
+pub const PATH_LENGTH: usize = 1024;
+/// Excluded containers.
+pub const EXCLUDED_CONTAINERS: usize = 32;
+/// Labels of a selector.
+pub const MATCH_LABELS: i64 = 8;
+/// Expressions of a selector.
+pub const MATCH_EXPRESSIONS: i64 = 8;
+/// Values of a selector's expressions, in all.
+pub const MATCH_VALUES: i64 = 64;
+/// Characters of the key of a label: a DNS subdomain, a slash and a name.
+pub const LABEL_KEY_LENGTH: i64 = 317;
+/// Conditions of a policy's status.
+pub const CONDITIONS: usize = 6;
+/// Characters of a condition's message.
+pub const MESSAGE_LENGTH: usize = 4096;
+/// Workloads in a policy's counts.
+pub const WORKLOADS: i32 = 1_000_000;

@@ -1,0 +1,132 @@
+//! Annotations that adieu sets on workloads.
+
+use super::*;
+
+/// Reconciles the workload: sets its annotations and its template.
+fn reconciled(
+    template: &mut Value,
+    annotations: &mut BTreeMap<String, String>,
+    context: &NamespaceContext,
+) -> Evaluation {
+    let found = evaluated(template, annotations, context);
+    for (key, value) in
+        annotation_changes(&Workload::new(Kind::Deployment, annotations, template), &found, context)
+    {
+        match value {
+            Some(value) => drop(annotations.insert(key.into(), value)),
+            None => drop(annotations.remove(key)),
+        }
+    }
+    if let Some(injected) = &found.template {
+        *template = injected.clone();
+    }
+    found
+}
+
+fn probing(mode: &str) -> NamespaceContext {
+    policy_of(json!({"selector": {}, "readinessProbe": {"mode": mode}}))
+}
+
+#[test]
+fn new_service_after_a_policy_allowed_probes_causes_no_rollout() {
+    let (mut template, mut annotations) = (plain(), annotated(&[]));
+    reconciled(&mut template, &mut annotations, &probing("Never"));
+    let injected = template.clone();
+    assert!(!annotations.contains_key(ACCEPTED));
+    // Without a Service it has no effect.
+    reconciled(&mut template, &mut annotations, &probing("Auto"));
+    assert_eq!(template, injected);
+    let accepted = annotations.clone();
+    assert!(accepted.contains_key(ACCEPTED), "{accepted:?}");
+    let mut context = probing("Auto");
+    context.services.push(service());
+    let found = reconciled(&mut template, &mut annotations, &context);
+    assert_eq!((found.template, found.state), (None, InjectionState::Injected));
+    assert_eq!(annotations, accepted, "it is not written again");
+
+    // Another change without effect.
+    let mut shorter =
+        policy_of(json!({"selector": {}, "readinessProbe": {"mode": "Auto"}, "sidecarSeconds": 9}));
+    shorter.services.push(service());
+    assert_eq!(reconciled(&mut template, &mut annotations, &shorter).template, None);
+
+    // A later change with an effect is rolled out, together with the probe.
+    let mut longer =
+        policy_of(json!({"selector": {}, "readinessProbe": {"mode": "Auto"}, "drainSeconds": 20}));
+    longer.services.push(service());
+    let changed = reconciled(&mut template, &mut annotations, &longer).template.unwrap();
+    assert!(changed["spec"]["containers"][0].get("readinessProbe").is_some());
+    reconciled(&mut template, &mut annotations, &longer);
+    assert!(!annotations.contains_key(ACCEPTED), "the record has the settings now");
+}
+
+#[test]
+fn policy_that_changes_back_and_forth_is_applied_again() {
+    let (mut template, mut annotations) = (plain(), annotated(&[]));
+    let with_service = |mode| NamespaceContext { services: vec![service()], ..probing(mode) };
+    for mode in ["Never", "Auto"] {
+        reconciled(&mut template, &mut annotations, &probing(mode));
+    }
+    assert_eq!(reconciled(&mut template, &mut annotations, &with_service("Auto")).template, None);
+    assert_eq!(reconciled(&mut template, &mut annotations, &with_service("Never")).template, None);
+    assert!(!annotations.contains_key(ACCEPTED), "{annotations:?}");
+    let allowed = reconciled(&mut template, &mut annotations, &with_service("Auto"));
+    assert!(allowed.template.is_some(), "now the change has an effect");
+}
+
+#[test]
+fn kubelet_upgrade_after_a_policy_chose_auto_causes_no_rollout() {
+    let method = |method: &str, native_sleep| NamespaceContext {
+        native_sleep,
+        ..policy_of(json!({"selector": {}, "preStop": {"method": method}}))
+    };
+    let (mut template, mut annotations) = (plain(), annotated(&[]));
+    reconciled(&mut template, &mut annotations, &method("Exec", false));
+    let injected = template.clone();
+    reconciled(&mut template, &mut annotations, &method("Auto", false));
+    assert_eq!(reconciled(&mut template, &mut annotations, &method("Auto", true)).template, None);
+    assert_eq!(template, injected);
+}
+
+#[test]
+fn accepted_settings_of_another_injection_are_ignored() {
+    let (mut template, mut annotations) = (plain(), annotated(&[]));
+    for mode in ["Never", "Auto"] {
+        reconciled(&mut template, &mut annotations, &probing(mode));
+    }
+    // `kubectl rollout undo` restores annotations of the workload.
+    let injected =
+        policy_of(json!({"selector": {}, "readinessProbe": {"mode": "Never"}, "drainSeconds": 20}));
+    let mut template = evaluated(&plain(), &annotated(&[]), &injected).template.unwrap();
+    let allowed = NamespaceContext {
+        services: vec![service()],
+        ..policy_of(json!({"selector": {}, "readinessProbe": {"mode": "Auto"}, "drainSeconds": 20}))
+    };
+    assert!(reconciled(&mut template, &mut annotations, &allowed).template.is_some());
+    annotations.insert(ACCEPTED.into(), "{\"from\":".into());
+    assert_eq!(reconciled(&mut template, &mut annotations, &allowed).template, None);
+    assert!(!annotations.contains_key(ACCEPTED), "an unreadable annotation is removed");
+}
+
+#[test]
+fn pending_annotation_is_removed_when_the_workload_waits_for_nothing() {
+    let later = NamespaceContext {
+        all_pods: false,
+        ..policy_of(json!({"selector": {}, "rollout": {"mode": "NextUpdate"}}))
+    };
+    let waiting = annotated(&[("pending", "NextUpdate")]);
+    let changed = |annotations: &BTreeMap<String, String>, context: &NamespaceContext| {
+        let template = plain();
+        let found = evaluated(&template, annotations, context);
+        annotation_changes(&Workload::new(Kind::Deployment, annotations, &template), &found, context)
+    };
+    assert_eq!(changed(&annotated(&[]), &later), [(PENDING, Some("NextUpdate".into()))].into());
+    assert_eq!(changed(&waiting, &later), [].into());
+    for (annotations, context) in [
+        (waiting.clone(), NamespaceContext::default()),
+        (annotated(&[("pending", "NextUpdate"), ("graceful", "false")]), later.clone()),
+        (waiting, policy_of(json!({"selector": {}}))),
+    ] {
+        assert_eq!(changed(&annotations, &context), [(PENDING, None)].into(), "{annotations:?}");
+    }
+}

@@ -1,0 +1,180 @@
+//! Warnings about the preStop hooks of a template. The API server cuts a warning at 256 characters.
+
+use serde_json::{Map, Value, json};
+
+use super::hooks::{Hook, Hooks, containers, name, own_hook, sidecars};
+use crate::api::PreStopMethod;
+
+/// Adds the warnings about the hooks of a template.
+pub(super) fn on_template(hooks: Hooks<'_>, spec: &Map<String, Value>, warnings: &mut Vec<String>) {
+    let settings = hooks.settings;
+    let method = &settings.pre_stop_method;
+    if method.value == PreStopMethod::HttpGet && settings.http_get.value.is_none() {
+        warnings.push(format!(
+            "the preStop method is HTTPGet ({}), but no policy sets its path and port: the drain is a sleep",
+            method.from
+        ));
+    }
+    warnings.extend(undeclared_port(hooks, spec));
+    let mut due = containers(spec).filter(|container| hooks.is_due(container)).peekable();
+    if method.value == PreStopMethod::Sleep && !hooks.native_sleep && due.peek().is_some() {
+        warnings.push(format!(
+            "the preStop method is Sleep ({}), which not all kubelets support (Kubernetes 1.30 and \
+             later): it may be rejected or dropped; use Auto or Exec",
+            method.from
+        ));
+    }
+    // For Windows, an exec prevents the injection.
+    if !is_windows(spec) && due.any(|container| is_exec(&hooks.handler(container))) {
+        let (why, remedy) = match (method.value, hooks.native_sleep) {
+            (PreStopMethod::Exec, true) => (format!("the method is Exec ({})", method.from), ", or use Auto"),
+            (PreStopMethod::Exec, false) => (format!("the method is Exec ({})", method.from), ""),
+            _ => ("Kubernetes before 1.30 has no native one".to_owned(), ""),
+        };
+        warnings.push(format!(
+            "the drain is an exec of sleep, because {why}: in an image without the program sleep it fails and nothing \
+             drains; check the images{remedy}"
+        ));
+    }
+    if is_windows(spec) {
+        warnings.extend(own_sleeps_on_windows(hooks, spec));
+    }
+    if !hooks.native_sleep {
+        warnings.extend(native_sleeps_on_old_kubelets(hooks, spec));
+    }
+    warnings.extend(containers(spec).filter(|c| hooks.is_due(c)).flat_map(|c| cut_short(hooks, c)));
+    warnings.extend(unknown_exclusions(hooks, spec));
+}
+
+/// The warning for a request that no container gets, because none declares its port.
+fn undeclared_port(hooks: Hooks<'_>, spec: &Map<String, Value>) -> Option<String> {
+    let method = &hooks.settings.pre_stop_method;
+    let request =
+        hooks.settings.http_get.value.as_ref().filter(|_| method.value == PreStopMethod::HttpGet)?;
+    let mut due = containers(spec).filter(|container| hooks.is_due(container)).peekable();
+    due.peek()?;
+    due.all(|container| hooks.handler(container).get("httpGet").is_none()).then(|| {
+        format!(
+            "the preStop method is HTTPGet ({}), but no container declares the TCP port {}: the drain is a sleep; declare \
+             the port in the container that serves {}",
+            method.from,
+            json!(request.port),
+            request.path
+        )
+    })
+}
+
+/// An error for an exec of `sleep` on Windows, which has no such program. The native action works there.
+pub(super) fn refuse_exec_on_windows(hooks: Hooks<'_>, spec: &Map<String, Value>) -> Result<(), String> {
+    let mut due = containers(spec).filter(|container| hooks.is_due(container));
+    if !is_windows(spec) || !due.any(|container| is_exec(&hooks.handler(container))) {
+        return Ok(());
+    }
+    let method = &hooks.settings.pre_stop_method;
+    Err(format!(
+        "the pod is for Windows, which has no program sleep, and the preStop would be an exec of it (method {}, {}): \
+         nothing is injected; use Auto or Sleep with Kubernetes 1.30 or later, or write a preStop with Start-Sleep",
+        json!(method.value),
+        method.from
+    ))
+}
+
+/// Whether the pod runs on Windows nodes: by its OS, its node selector, or a required node affinity.
+fn is_windows(spec: &Map<String, Value>) -> bool {
+    const LABELS: [&str; 2] = ["kubernetes.io/os", "beta.kubernetes.io/os"];
+    let os = spec.get("os").map(|os| &os["name"]);
+    let selector = spec.get("nodeSelector");
+    let selected = LABELS.iter().any(|key| selector.is_some_and(|selector| selector[*key] == "windows"));
+    let required = spec.get("affinity").map(|affinity| {
+        &affinity["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+    });
+    let expects = |expression: &Value| {
+        LABELS.iter().any(|key| expression["key"] == *key)
+            && expression["operator"] == "In"
+            && expression["values"] == json!(["windows"])
+    };
+    let expressions =
+        |term: &Value| term["matchExpressions"].as_array().is_some_and(|all| all.iter().any(expects));
+    let terms = required.and_then(Value::as_array).filter(|terms| !terms.is_empty());
+    os.is_some_and(|name| name == "windows")
+        || selected
+        || terms.is_some_and(|terms| terms.iter().all(expressions))
+}
+
+/// Warnings for users' hooks that run a program of Linux, which Windows containers don't have.
+fn own_sleeps_on_windows(hooks: Hooks<'_>, spec: &Map<String, Value>) -> Vec<String> {
+    let own = containers(spec).filter_map(|container| match hooks.decide(container) {
+        Hook::Own(handler) => Some((name(container), handler["exec"]["command"][0].as_str()?)),
+        Hook::Injected | Hook::None => None,
+    });
+    let of_linux = own.filter(|(_, program)| {
+        let base = program.rsplit('/').next().unwrap_or_default();
+        ["sleep", "sh", "bash"].contains(&base)
+    });
+    of_linux
+        .map(|(name, program)| {
+            format!(
+                "container {name:?}: its own preStop runs {program:?}, which Windows doesn't have: unless the image has it, it \
+                 fails and nothing drains; remove it to get the drain, or use Start-Sleep"
+            )
+        })
+        .collect()
+}
+
+fn is_exec(handler: &Value) -> bool {
+    handler.get("exec").is_some()
+}
+
+/// Warnings for users' native sleeps, which kubelets before 1.30 don't support.
+fn native_sleeps_on_old_kubelets(hooks: Hooks<'_>, spec: &Map<String, Value>) -> Vec<String> {
+    let regular = containers(spec).filter(|c| matches!(hooks.decide(c), Hook::Own(_)));
+    let all = regular.chain(sidecars(spec).filter_map(Value::as_object));
+    let is_sleep = |container: &&Map<String, Value>| {
+        own_hook(container).is_some_and(|hook| hook.get("sleep").is_some_and(|sleep| !sleep.is_null()))
+    };
+    all.filter(is_sleep)
+        .map(|container| {
+            format!(
+                "container {:?}: its own preStop is the native sleep, which not all kubelets support (Kubernetes \
+                 1.30 and later): it may be rejected or dropped; use an exec of sleep until then",
+                name(container)
+            )
+        })
+        .collect()
+}
+
+/// Warnings for probes with a grace period of their own, which applies if the probe restarts the container: the preStop
+/// counts against it.
+fn cut_short(hooks: Hooks<'_>, container: &Map<String, Value>) -> Vec<String> {
+    const FIELD: &str = "terminationGracePeriodSeconds";
+    let drain = hooks.settings.drain_seconds.value;
+    let short = ["livenessProbe", "startupProbe"].into_iter().filter_map(|probe| {
+        let seconds = container.get(probe)?.get(FIELD)?.as_i64().filter(|seconds| *seconds <= drain)?;
+        Some(format!(
+            "container {:?}: {probe}.{FIELD} is {seconds} s, and the preStop takes {drain} s: if this probe restarts \
+             the container, it is killed before its SIGTERM; raise it above {drain}, or remove it",
+            name(container)
+        ))
+    });
+    short.collect()
+}
+
+/// Warnings for excluded containers that don't exist. A policy's names are for many workloads, so only an annotation's
+/// are checked.
+fn unknown_exclusions(hooks: Hooks<'_>, spec: &Map<String, Value>) -> Vec<String> {
+    let exclude = &hooks.settings.exclude;
+    let known = |excluded: &String| {
+        ["containers", "initContainers"].iter().any(|list| {
+            let containers = spec.get(*list).and_then(Value::as_array).into_iter().flatten();
+            containers.filter_map(|container| container["name"].as_str()).any(|name| name == excluded)
+        })
+    };
+    let unknown = exclude.value.iter().filter(|excluded| exclude.from.is_annotation() && !known(excluded));
+    unknown
+        .map(|excluded| {
+            format!(
+                "no container is named {excluded:?}, which is excluded: unless it is added to the pods, check its spelling"
+            )
+        })
+        .collect()
+}

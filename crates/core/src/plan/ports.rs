@@ -1,0 +1,219 @@
+//! Ports: which ones containers declare, which ones Services send to, and how they take a bare TCP connection.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::{
+    api::core::v1::{Service, ServicePort},
+    apimachinery::pkg::util::intstr::IntOrString,
+};
+use serde_json::Value;
+
+use super::hooks::is_tcp;
+use crate::api::annotations::READINESS_PROBE;
+
+/// How the server of a port handles a bare TCP connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum PortProtocol {
+    /// Without an error: it serves a protocol without TLS.
+    Plain,
+    /// Unknown.
+    Unknown,
+    /// It logs an error for the missing handshake.
+    Tls,
+    /// It counts a failed connection, and after some of them may block the host, and so the kubelet.
+    Counted(&'static str),
+}
+
+impl PortProtocol {
+    /// The protocol by the name or the application protocol of a port. The first of several words is the protocol (as in
+    /// Istio's `http-web`).
+    pub(super) fn by_name(name: &str) -> Option<Self> {
+        let name = name.rsplit('/').next().unwrap_or_default().to_ascii_lowercase();
+        let has = |words: &[&str]| name.split(['-', '_']).any(|word| words.contains(&word));
+        let first =
+            name.split(['-', '_']).next().unwrap_or_default().trim_end_matches(|c: char| c.is_ascii_digit());
+        if has(&["https", "tls", "ssl", "wss", "grpcs"]) {
+            return Some(Self::Tls);
+        }
+        if has(&["mysql", "mysqlx", "mariadb"]) {
+            return Some(Self::Counted("MySQL"));
+        }
+        if has(&["ssh", "sftp"]) {
+            return Some(Self::Counted("SSH"));
+        }
+        let plain = ["api", "graphql", "grpc", "h2c", "http", "rest", "web", "ws", "www"];
+        plain.contains(&first).then_some(Self::Plain)
+    }
+
+    pub(super) fn by_number(port: i64) -> Self {
+        match port {
+            // HTTPS, the API server's, webhooks', SMTP, LDAP, IMAP, POP3, AMQP and MQTT, each with TLS.
+            443 | 8443 | 6443 | 9443 | 465 | 636 | 993 | 995 | 5671 | 8883 => Self::Tls,
+            3306 | 33060 => Self::Counted("MySQL"),
+            22 => Self::Counted("SSH"),
+            _ => Self::Unknown,
+        }
+    }
+
+    /// The protocol by several Service ports with the same target: a load balancer may terminate TLS for one of them.
+    pub(super) fn all(each: &[Self]) -> Self {
+        let plain = each.contains(&Self::Plain).then_some(Self::Plain);
+        plain.or_else(|| each.iter().max().copied()).unwrap_or(Self::Unknown)
+    }
+}
+
+/// The printable beginning of any text.
+fn printable(argument: &str) -> String {
+    argument.chars().filter(|c| !c.is_control()).take(64).collect()
+}
+
+pub(super) struct Container<'a> {
+    pub(super) name: &'a str,
+    /// Declared TCP ports, with their names.
+    pub(super) ports: Vec<(Option<&'a str>, i64)>,
+    /// Whether it declares any port.
+    declares: bool,
+    /// The argument or variable that enables leader election.
+    election: Option<&'a str>,
+    /// Whether it has a readiness probe.
+    pub(super) probed: bool,
+    /// Whether it gets no probe: it has one, or is excluded.
+    pub(super) closed: bool,
+}
+
+impl<'a> Container<'a> {
+    pub(super) fn read(container: &'a Value) -> Option<Self> {
+        let declared = container["ports"].as_array().into_iter().flatten();
+        let ports = declared
+            .filter(|port| is_tcp(port))
+            .filter_map(|port| Some((port["name"].as_str(), port["containerPort"].as_i64()?)))
+            .collect();
+        let probed = container.get("readinessProbe").is_some_and(|probe| !probe.is_null());
+        let declares = container["ports"].as_array().is_some_and(|ports| !ports.is_empty());
+        let name = container["name"].as_str()?;
+        Some(Self { name, ports, declares, election: election(container), probed, closed: probed })
+    }
+
+    /// The container, excluded from readiness probes.
+    pub(super) fn without_probe(self) -> Self {
+        Self { closed: true, ..self }
+    }
+
+    /// Whether the container can receive traffic on `port`: it declares the port, or no port at all.
+    pub(super) fn takes(&self, port: i64) -> bool {
+        !self.declares || self.ports.iter().any(|(_, declared)| *declared == port)
+    }
+
+    /// The protocol by the names of a port.
+    pub(super) fn protocol(&self, port: i64) -> Option<PortProtocol> {
+        let mut names = self.ports.iter().filter(|(_, number)| *number == port).filter_map(|(name, _)| *name);
+        names.find_map(PortProtocol::by_name)
+    }
+
+    /// The reason against an automatic TCP probe.
+    pub(super) fn objection(&self, port: i64, protocol: PortProtocol) -> Option<String> {
+        let Self { name, election, .. } = self;
+        match (protocol, election) {
+            (PortProtocol::Tls, _) => Some(format!(
+                "container {name:?}: no readiness probe, because port {port} uses TLS and its server logs an error for each \
+                 bare TCP connection: set {READINESS_PROBE} to https:{port}/PATH, or to tcp:{port}"
+            )),
+            (PortProtocol::Counted(protocol), _) => Some(format!(
+                "container {name:?}: no readiness probe, because port {port} uses {protocol}, whose server counts bare TCP \
+                 connections as failed ones and may block the host: write a readinessProbe with a command of your own"
+            )),
+            (PortProtocol::Plain | PortProtocol::Unknown, Some(argument)) => Some(format!(
+                "container {name:?}: no readiness probe, because with {} perhaps only the leader listens on port \
+                 {port}, and the others would never be ready: if all of them do, set {READINESS_PROBE} to tcp:{port}",
+                printable(argument)
+            )),
+            (PortProtocol::Plain | PortProtocol::Unknown, None) => None,
+        }
+    }
+}
+
+/// The argument, also in a shell script, or the environment variable that enables leader election.
+fn election(container: &Value) -> Option<&str> {
+    let elects = |name: &str| {
+        let name = name.to_ascii_lowercase().replace(['-', '_'], "");
+        name.contains("leaderelect")
+            && !["disable", "noleader", "skip"].iter().any(|off| name.starts_with(off))
+    };
+    let off = |value: &str| ["false", "0", ""].contains(&value.to_ascii_lowercase().as_str());
+    let lists = ["command", "args"].into_iter().filter_map(|list| container[list].as_array()).flatten();
+    let mut words = lists.filter_map(Value::as_str).flat_map(str::split_whitespace);
+    let mut variables = container["env"].as_array().into_iter().flatten();
+    let argument = words.find(|word| {
+        let (name, value) = word.split_once('=').unwrap_or((word, "true"));
+        word.starts_with('-') && elects(name) && !off(value)
+    });
+    argument.or_else(|| {
+        variables.find_map(|variable| {
+            let on = variable["value"].as_str().is_some_and(|value| value.eq_ignore_ascii_case("true"));
+            variable["name"].as_str().filter(|name| on && elects(name))
+        })
+    })
+}
+
+/// The containers that receive the traffic to `target`, with the port. An undeclared number belongs to a pod's only
+/// container.
+pub(super) fn receivers<'a, 'c>(
+    containers: &'c [Container<'a>],
+    target: &IntOrString,
+) -> Vec<(&'c Container<'a>, i64)> {
+    let declaring = containers.iter().filter_map(|container| {
+        let port = container.ports.iter().find(|(name, number)| match target {
+            IntOrString::Int(port) => *number == i64::from(*port),
+            IntOrString::String(port) => *name == Some(port.as_str()),
+        });
+        port.map(|(_, number)| (container, *number))
+    });
+    let declaring: Vec<_> = declaring.collect();
+    match (declaring.as_slice(), containers, target) {
+        ([], [only], IntOrString::Int(port)) => vec![(only, i64::from(*port))],
+        _ => declaring,
+    }
+}
+
+/// A Service of type `ExternalName` selects no pods, even with a selector.
+pub(super) fn selects(service: &Service, labels: &BTreeMap<String, String>) -> bool {
+    let spec = service.spec.as_ref().filter(|spec| spec.type_.as_deref() != Some("ExternalName"));
+    let selector = spec.and_then(|spec| spec.selector.as_ref());
+    selector.is_some_and(|s| !s.is_empty() && s.iter().all(|(key, value)| labels.get(key) == Some(value)))
+}
+
+/// Whether the Service sends only to ready pods. Peers behind a headless Service often connect to each other before they
+/// are ready.
+pub(super) fn routes(service: &Service) -> bool {
+    service.spec.as_ref().is_some_and(|spec| {
+        spec.cluster_ip.as_deref() != Some("None") && spec.publish_not_ready_addresses != Some(true)
+    })
+}
+
+/// The target of a Service port.
+pub(super) struct Target {
+    pub(super) port: IntOrString,
+    /// The protocol by its `appProtocol`, which describes the container's port.
+    pub(super) protocol: Option<PortProtocol>,
+    /// The protocol by its name, which may describe the Service port only.
+    pub(super) named: Option<PortProtocol>,
+}
+
+pub(super) fn targets(service: &Service) -> Vec<(&str, Target)> {
+    let name = service.metadata.name.as_deref().unwrap_or_default();
+    let ports = service.spec.iter().flat_map(|spec| spec.ports.iter().flatten());
+    let target = |port: &ServicePort| Target {
+        port: port.target_port.clone().unwrap_or(IntOrString::Int(port.port)),
+        protocol: port.app_protocol.as_deref().and_then(PortProtocol::by_name),
+        named: port.name.as_deref().and_then(PortProtocol::by_name),
+    };
+    let tcp = ports.filter(|port| port.protocol.as_deref().is_none_or(|protocol| protocol == "TCP"));
+    tcp.map(|port| (name, target(port))).collect()
+}
+
+pub(super) fn display(target: &IntOrString) -> String {
+    match target {
+        IntOrString::Int(port) => port.to_string(),
+        IntOrString::String(port) => format!("{port:?}"),
+    }
+}
