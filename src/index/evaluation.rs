@@ -61,6 +61,8 @@ pub struct Decision {
     pub reverts: bool,
     /// Whether only a stub is cached; it is never written.
     pub too_large: bool,
+    /// Whether a Service selects its pods.
+    pub has_service: bool,
     /// Why it can't be injected; empty if it can.
     pub obstacles: Vec<String>,
     /// The hash of other fields that its writers use: its PodDisruptionBudget, the marks on the workload, and warnings.
@@ -191,6 +193,7 @@ impl Decision {
             rolled_out_by: keys(&mut plan::related_policies(workload, evaluation).iter()),
             reverts: resolution.reverts,
             too_large: too_large.is_some(),
+            has_service: plan::has_service(workload, namespace_context),
             obstacles,
             effects: hash_of(&(budget, marks, &evaluation.warnings)),
         })

@@ -336,7 +336,7 @@ impl Entry {
             self.failures.keys().cloned().partition(|policy| self.is_superseded(policy));
         let waiting = || Waiting {
             demand: Demand::of(&self.snapshot),
-            is_without_replicas: self.snapshot.is_without_replicas(),
+            may_roll_out_elsewhere: self.snapshot.may_roll_out_elsewhere(),
             created: self.snapshot.created,
         };
         Footprint {

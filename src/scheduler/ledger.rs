@@ -52,14 +52,14 @@ impl Demand {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Waiting {
     pub(super) demand: Demand,
-    /// Whether it is scaled to zero: such workloads come last.
-    pub(super) is_without_replicas: bool,
+    /// Whether a canary tool may roll out its template: such workloads come last.
+    pub(super) may_roll_out_elsewhere: bool,
     pub(super) created: Option<Timestamp>,
 }
 
 impl Waiting {
     fn place(&self, key: &WorkloadKey) -> Place {
-        (self.is_without_replicas, self.created, key.clone())
+        (self.may_roll_out_elsewhere, self.created, key.clone())
     }
 }
 

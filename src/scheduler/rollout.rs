@@ -16,10 +16,10 @@ use crate::{
 /// The longest that a rollout may take in all, however many replicas it has.
 const LONGEST: Duration = Duration::from_hours(7 * 24);
 
-/// How long a workload that is scaled to zero keeps its slot. Its own rollout is complete immediately, but a canary
+/// How long a workload that is scaled to zero behind a Service keeps its slot. Its own rollout is complete immediately, but a canary
 /// tool may roll out its template in other pods: Argo Rollouts those of a Rollout (`workloadRef`), Flagger those of
 /// `NAME-primary`. Neither leaves a mark on the workload.
-pub(super) const WITHOUT_REPLICAS_TTL: Duration = Duration::from_mins(1);
+pub(super) const ELSEWHERE_TTL: Duration = Duration::from_mins(1);
 
 /// The API server's answer when a workload was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +52,7 @@ pub(super) struct Rollout {
     best: Option<ReplicaCounts>,
     best_generation: i64,
     /// Whether the workload was scaled to zero when it was written.
-    is_without_replicas: bool,
+    may_roll_out_elsewhere: bool,
 }
 
 impl Rollout {
@@ -69,15 +69,15 @@ impl Rollout {
             progressed: now,
             best: None,
             best_generation: snapshot.generation,
-            is_without_replicas: false,
+            may_roll_out_elsewhere: false,
         }
     }
 
     /// One that starts when the plan of `before` is written.
     pub(super) fn started(before: &Snapshot, policies: BTreeSet<PolicyKey>, now: Timestamp) -> Self {
         let (plan, patience, condition_before) = (before.plan, before.patience, before.condition);
-        let is_without_replicas = before.is_without_replicas();
-        Self { plan, patience, condition_before, is_without_replicas, ..Self::of(before, policies, now) }
+        let may_roll_out_elsewhere = before.may_roll_out_elsewhere();
+        Self { plan, patience, condition_before, may_roll_out_elsewhere, ..Self::of(before, policies, now) }
     }
 
     /// The same, once the API server has answered.
@@ -100,8 +100,8 @@ impl Rollout {
 
     /// Until when it keeps its slot though it is over.
     pub(super) fn kept_until(&self) -> Timestamp {
-        let is_kept = self.is_without_replicas && !self.has_failed;
-        if is_kept { later(self.started, WITHOUT_REPLICAS_TTL) } else { self.started }
+        let is_kept = self.may_roll_out_elsewhere && !self.has_failed;
+        if is_kept { later(self.started, ELSEWHERE_TTL) } else { self.started }
     }
 
     /// Whether the workload was complete, and has unavailable pods since, which is no rollout.

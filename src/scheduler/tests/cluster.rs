@@ -128,7 +128,11 @@ pub(super) fn caches(policies: &[Value], workloads: &[(Kind, DynamicObject)]) ->
     }
     let in_namespaces: Vec<GracefulPolicy> = read("GracefulPolicy", policies);
     let of_cluster: Vec<ClusterGracefulPolicy> = read("ClusterGracefulPolicy", policies);
-    Caches::fixed(in_namespaces, vec![], workloads.to_vec()).with_cluster_policies(of_cluster)
+    // As Argo Rollouts leaves it for a Rollout with the pod template of "a": it selects no pods of the Deployment.
+    let selector = json!({"app": "a", "rollouts-pod-template-hash": "687d76d795"});
+    let service = json!({"metadata": {"name": "a", "namespace": "shop"}, "spec": {"selector": selector}});
+    let services = vec![serde_json::from_value(service).unwrap()];
+    Caches::fixed(in_namespaces, services, workloads.to_vec()).with_cluster_policies(of_cluster)
 }
 
 impl Cluster {

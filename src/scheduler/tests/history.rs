@@ -215,6 +215,7 @@ impl History {
             is_updated: false,
             suspended: None,
             replica_failure: false,
+            has_service: true,
         };
         let snapshot = self.workloads.entry(key.clone()).or_insert(new);
         (snapshot.plan, snapshot.is_queued) = (Some(plan), true);

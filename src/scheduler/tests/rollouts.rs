@@ -9,7 +9,7 @@ use super::cluster::{
 use crate::{
     index::{WorkloadKey, progress::patience},
     plan::{InjectionState, Kind, RolloutTiming},
-    scheduler::rollout::WITHOUT_REPLICAS_TTL,
+    scheduler::rollout::ELSEWHERE_TTL,
 };
 
 #[test]
@@ -290,10 +290,16 @@ fn pods_of_a_daemon_set_that_come_and_go_are_no_rollout() {
 }
 
 #[test]
-fn a_deployment_without_replicas_rolls_out_last_and_keeps_its_slot() {
-    let mut empty = deployment("a");
-    empty.1.data["spec"]["replicas"] = json!(0);
+fn a_deployment_without_replicas_behind_a_service_rolls_out_last_and_keeps_its_slot() {
+    let empty = |name: &str| {
+        let mut empty = deployment(name);
+        empty.1.data["spec"]["replicas"] = json!(0);
+        empty
+    };
     let all = policy("all", &json!({"selector": {}}));
+    let cluster = Cluster::new(1, [all.clone()], [empty("b"), deployment("c")]);
+    assert_eq!(cluster.may(&["b", "c"]), ["b"], "it has no Service");
+    let empty = empty("a");
     let mut cluster = Cluster::new(1, [all], [empty, deployment("b")]);
     assert_eq!(cluster.may(&["a", "b"]), ["b"]);
     cluster.start("b");
@@ -301,7 +307,7 @@ fn a_deployment_without_replicas_rolls_out_last_and_keeps_its_slot() {
     cluster.start("a");
     cluster.set_spec("all", json!({"selector": {}, "drainSeconds": 20}));
     assert!(!cluster.may_start("b"), "a canary tool may roll out its template elsewhere");
-    cluster.advance(WITHOUT_REPLICAS_TTL);
+    cluster.advance(ELSEWHERE_TTL);
     assert!(cluster.may_start("b"));
 }
 

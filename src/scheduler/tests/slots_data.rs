@@ -212,7 +212,7 @@ pub(super) const SLOTS: &[Data] = &[
         may a/2",
     ),
     (
-        "a workload that is scaled to zero keeps its slot for a minute",
+        "a workload that is scaled to zero behind a Service keeps its slot for a minute",
         8,
         "
         policy a/p max=1

@@ -40,6 +40,7 @@ pub use patch::{
     template_patch,
 };
 pub use pods::{Owner, admit_pod};
+pub use ports::has_service;
 pub use record::Record;
 pub use render::{render, revert};
 pub use resolve::{OptIn, Resolution, effective, resolve};

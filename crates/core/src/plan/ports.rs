@@ -8,7 +8,7 @@ use k8s_openapi::{
 };
 use serde_json::Value;
 
-use super::hooks::is_tcp;
+use super::{context::NamespaceContext, hooks::is_tcp, workload::Workload};
 use crate::api::annotations::READINESS_PROBE;
 
 /// How the server of a port handles a bare TCP connection.
@@ -180,6 +180,22 @@ pub(super) fn selects(service: &Service, labels: &BTreeMap<String, String>) -> b
     let spec = service.spec.as_ref().filter(|spec| spec.type_.as_deref() != Some("ExternalName"));
     let selector = spec.and_then(|spec| spec.selector.as_ref());
     selector.is_some_and(|s| !s.is_empty() && s.iter().all(|(key, value)| labels.get(key) == Some(value)))
+}
+
+/// The label that Argo Rollouts adds to the selectors of a Rollout's Services.
+const ROLLOUTS_POD_TEMPLATE_HASH: &str = "rollouts-pod-template-hash";
+
+/// Whether a Service selects the pods of the workload, or those of a Rollout with the same labels.
+#[must_use]
+pub fn has_service(workload: &Workload<'_>, context: &NamespaceContext) -> bool {
+    if context.services.is_empty() {
+        return false;
+    }
+    let labels = workload.template_labels();
+    context.services.iter().filter_map(|service| service.spec.as_ref()?.selector.as_ref()).any(|selector| {
+        let mut selector = selector.iter().filter(|(key, _)| *key != ROLLOUTS_POD_TEMPLATE_HASH).peekable();
+        selector.peek().is_some() && selector.all(|(key, value)| labels.get(key) == Some(value))
+    })
 }
 
 /// Whether the Service sends only to ready pods. Peers behind a headless Service often connect to each other before they
