@@ -154,8 +154,8 @@ impl Context {
     /// An item whenever the permission to write changes.
     fn permissions(&self) -> impl Stream<Item = ()> + Send + use<> {
         let Replica { is_leader, paused, .. } = &self.replica;
-        let context_with = stream::select(changes(is_leader.clone()), changes(paused.clone()));
-        stream::select(context_with, self.caches.served_changes())
+        let switched = stream::select(changes(is_leader.clone()), changes(paused.clone()));
+        stream::select(switched, self.caches.served_changes())
     }
 }
 

@@ -8,9 +8,11 @@ use std::{
 use k8s_openapi::jiff::Timestamp;
 
 use super::{
-    FailedRollout, Request, RolloutMark, Snapshot,
+    failure::FailedRollout,
     ledger::{Demand, Footprint, Waiting},
-    rollout::Rollout,
+    rollout::{Rollout, RolloutMark},
+    slot::Request,
+    snapshot::Snapshot,
     time::later,
 };
 use crate::{

@@ -2,7 +2,7 @@
 
 use k8s_openapi::jiff::Timestamp;
 
-use super::Snapshot;
+use super::snapshot::Snapshot;
 use crate::{api::RolloutFailureReason, index::WorkloadKey};
 
 /// A failed rollout of a policy.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use k8s_openapi::jiff::Timestamp;
 
-use super::{FailureLimit, Snapshot};
+use super::{failure::FailureLimit, snapshot::Snapshot};
 use crate::{
     api::{WorkloadKind as Kind, defaults},
     index::{PolicyKey, WorkloadKey},

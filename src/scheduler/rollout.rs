@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use k8s_openapi::jiff::Timestamp;
 
-use super::{Snapshot, time::later};
+use super::{snapshot::Snapshot, time::later};
 use crate::{
     api::RolloutFailureReason,
     index::{
