@@ -104,7 +104,7 @@ pub fn annotations(text: &[u8]) {
     }});
     let workload = Workload::new(Kind::Deployment, &map, &template);
     let admission = plan::admit(&workload, None, &NamespaceContext::default());
-    assert_eq!(admission.refusals.len(), parsed.invalid.len());
+    assert_eq!(admission.denials.len(), parsed.invalid.len());
     if let Some(injected) = admission.template {
         assert_eq!(plan::original(&injected, None), template);
         let again =

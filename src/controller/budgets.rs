@@ -50,17 +50,21 @@ pub(super) async fn reconcile(
     let (mine, others): (Vec<_>, Vec<_>) =
         budgets.iter().map(AsRef::as_ref).partition(|budget| is_our_budget(budget) && owned(budget));
     let current = mine.into_iter().next();
-    let wanted = wanted(kind, object, evaluation);
-    let covered = wanted.as_ref().is_some_and(|wanted| {
-        is_covered(object, current.unwrap_or(wanted), &others, |other| pods_of(caches, &namespace, other))
+    let desired_budget = desired_budget(kind, object, evaluation);
+    let covered = desired_budget.as_ref().is_some_and(|desired_budget| {
+        is_selected_by_another_budget(object, current.unwrap_or(desired_budget), &others, |other| {
+            pods_of(caches, &namespace, other)
+        })
     });
-    let wanted = wanted.filter(|_| !covered);
+    let desired_budget = desired_budget.filter(|_| !covered);
 
     let api = Api::<PodDisruptionBudget>::namespaced(client.clone(), &namespace);
-    match (wanted, current) {
-        (Some(wanted), current) if current.is_none_or(|current| current.spec != wanted.spec) => {
+    match (desired_budget, current) {
+        (Some(desired_budget), current)
+            if current.is_none_or(|current| current.spec != desired_budget.spec) =>
+        {
             let parameters = PatchParams::apply(FIELD_MANAGER).force();
-            api.patch(&wanted.name_any(), &parameters, &Patch::Apply(&wanted)).await?;
+            api.patch(&desired_budget.name_any(), &parameters, &Patch::Apply(&desired_budget)).await?;
             tracing::info!(%kind, namespace, name = object.name_any(), "PodDisruptionBudget written");
         }
         (None, Some(current)) => {
@@ -80,7 +84,11 @@ pub(super) async fn reconcile(
 
 /// The budget of the settings. None for a DaemonSet: evictions are counted by the scale of a workload, which it doesn't
 /// have, and drains skip its pods.
-fn wanted(kind: Kind, object: &DynamicObject, evaluation: &Evaluation) -> Option<PodDisruptionBudget> {
+fn desired_budget(
+    kind: Kind,
+    object: &DynamicObject,
+    evaluation: &Evaluation,
+) -> Option<PodDisruptionBudget> {
     let settings = &evaluation.resolution.settings;
     let managed = !matches!(evaluation.state, InjectionState::Unmanaged | InjectionState::Reverted)
         && settings.mode.value == Mode::Enforce;
@@ -123,7 +131,7 @@ type Labels = BTreeMap<String, String>;
 
 /// Whether another budget covers the pods of a workload: one of another client, or one of adieu's that precedes `own`,
 /// which exists or would, or whose workload's `pods` this one doesn't select.
-fn is_covered(
+fn is_selected_by_another_budget(
     object: &DynamicObject,
     own: &PodDisruptionBudget,
     others: &[&PodDisruptionBudget],
@@ -136,7 +144,8 @@ fn is_covered(
     others.iter().any(|other| {
         // An earlier workload left one of the same name: it is adopted.
         let is_another = other.metadata.name != own.metadata.name;
-        let yields = || place(other) < place(own) || pods(other).is_some_and(|pods| !covers(own, &pods));
+        let yields =
+            || precedence(other) < precedence(own) || pods(other).is_some_and(|pods| !covers(own, &pods));
         covers(other, &labels) && (!is_our_budget(other) || is_another && yields())
     })
 }
@@ -159,7 +168,7 @@ fn selector(budget: &PodDisruptionBudget) -> Option<&LabelSelector> {
 
 /// The order of two budgets of adieu's that select each other's pods, of which the first stays: the one with the broader
 /// selector, then the older. One that doesn't exist yet comes last. So no two yield to each other.
-fn place(budget: &PodDisruptionBudget) -> (usize, bool, Option<&Time>, Option<&str>) {
+fn precedence(budget: &PodDisruptionBudget) -> (usize, bool, Option<&Time>, Option<&str>) {
     let requirements = selector(budget).map_or(0, |selector| {
         let expressions = selector.match_expressions.as_ref().map_or(0, Vec::len);
         selector.match_labels.as_ref().map_or(0, BTreeMap::len) + expressions
@@ -200,7 +209,7 @@ mod tests {
         let context = NamespaceContext { policies: vec![Arc::new(policy)], ..NamespaceContext::default() };
         let object = object(annotations);
         let evaluation = plan::evaluate(&Workload::of(kind, &object), &context);
-        wanted(kind, &object, &evaluation).map(|budget| serde_json::to_value(budget).unwrap())
+        desired_budget(kind, &object, &evaluation).map(|budget| serde_json::to_value(budget).unwrap())
     }
 
     #[test]
@@ -238,7 +247,7 @@ mod tests {
     fn a_budget_covers_the_pods_that_it_selects() {
         let own = budget("web-deployment-adieu", "adieu", None, json!({"matchLabels": {"app": "web"}}));
         let covers = |selector: Value| {
-            is_covered(
+            is_selected_by_another_budget(
                 &object(json!({})),
                 &own,
                 &[&budget("b", "Helm", Some("2026-01-01T00:00:00Z"), selector)],
@@ -250,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_budgets_of_adieus_for_the_same_pods_one_stays() {
+    fn one_of_two_budgets_for_the_same_pods_is_kept() {
         let web = object(json!({}));
         let same = |_: &PodDisruptionBudget| Some(pod_labels(&web));
         let ours = |name: &str, day: Option<u8>, labels: Value| {
@@ -268,18 +277,24 @@ mod tests {
             (ours("a", Some(1), app.clone()), ours("b", Some(1), tier), "then the name decides"),
         ] {
             assert!(
-                is_covered(&web, &other, &[&one], same) && !is_covered(&web, &one, &[&other], same),
+                is_selected_by_another_budget(&web, &other, &[&one], same)
+                    && !is_selected_by_another_budget(&web, &one, &[&other], same),
                 "{why}"
             );
         }
         let of_others = ours("a", Some(1), json!({"app": "shop"}));
-        assert!(!is_covered(&web, &ours("b", Some(2), both), &[&of_others], same));
+        assert!(!is_selected_by_another_budget(&web, &ours("b", Some(2), both), &[&of_others], same));
         // One that an earlier workload of the same name left is adopted.
-        assert!(!is_covered(&web, &ours("b", None, app.clone()), &[&ours("b", Some(1), app)], same));
+        assert!(!is_selected_by_another_budget(
+            &web,
+            &ours("b", None, app.clone()),
+            &[&ours("b", Some(1), app)],
+            same
+        ));
     }
 
     #[test]
-    fn of_two_budgets_of_adieus_the_one_for_both_workloads_pods_stays() {
+    fn the_budget_that_covers_both_workloads_is_kept() {
         let web = object(json!({}));
         let labelled = |name: &str, labels: Value| {
             budget(name, "adieu", Some("2026-01-01T00:00:00Z"), json!({"matchLabels": labels}))
@@ -288,8 +303,8 @@ mod tests {
         let own = labelled("a", json!({"tier": "front"}));
         let other = labelled("b", json!({"app": "web", "tier": "front"}));
         let pods = |app: &str| Some([("app".to_owned(), app.to_owned())].into());
-        assert!(is_covered(&web, &own, &[&other], |_| pods("web")));
-        assert!(!is_covered(&web, &own, &[&other], |_| None), "its workload is unknown");
+        assert!(is_selected_by_another_budget(&web, &own, &[&other], |_| pods("web")));
+        assert!(!is_selected_by_another_budget(&web, &own, &[&other], |_| None), "its workload is unknown");
     }
 
     #[test]

@@ -199,7 +199,7 @@ pub async fn run(
     let unusable = unusable::report(context.clone(), shutdown.clone());
     let index = context.index.keep(&context.caches, context.replica.is_leader.clone());
     let index = shutdown.run_until_cancelled(index);
-    let scheduling = shutdown.run_until_cancelled(context.scheduling.drive(&context));
+    let scheduling = shutdown.run_until_cancelled(context.scheduling.run(&context));
     let budgets = context.caches.changed_budgets().stream(Duration::ZERO);
     let budgets = budgets.for_each(|namespace| {
         context.index.touch_workloads(namespace.as_deref());

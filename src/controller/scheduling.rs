@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     index::{Change, Changes, cached::CachedWorkload, caches::Caches, template_hash, workloads::resource},
-    plan::{Kind, Source},
+    plan::{self, Kind, OptIn, Source, Workload},
     scheduler::{PolicyStatus, Request, RolloutMark, RolloutScheduler, Slot, Snapshot},
 };
 
@@ -73,7 +73,7 @@ impl Scheduling {
     }
 
     /// Keeps the scheduler in step with the index, for as long as this replica leads.
-    pub(super) async fn drive(&self, context: &Context) {
+    pub(super) async fn run(&self, context: &Context) {
         let mut is_leader = context.replica.is_leader.clone();
         loop {
             self.lock().reset();
@@ -143,6 +143,14 @@ impl Scheduling {
                     Change::Policy(policy) => set_policy(scheduler, context, policy, now),
                     Change::Workload(key) => observe(scheduler, context, key, now),
                 }
+            }
+            // Failures that are kept because a policy can't be decoded: no event says that they are no longer needed.
+            let (policies, workloads) = scheduler.with_failures();
+            for policy in policies {
+                set_policy(scheduler, context, &policy, now);
+            }
+            for key in workloads.iter().filter(|key| context.index.get(key).is_none()) {
+                observe(scheduler, context, key, now);
             }
             scheduler.expire(now);
         });
@@ -307,10 +315,17 @@ fn observe(scheduler: &mut RolloutScheduler, context: &Context, key: &Key, now: 
     }
 }
 
-/// Whether the policies of a workload are unknown, because one of its namespace can't be used.
+/// Whether the policy of a workload is unknown: one of its namespace can't be used, and no annotation opts it in or out.
 fn is_unknown(context: &Context, Key { kind, namespace, name }: &Key) -> bool {
     let caches = &context.caches;
-    caches.unusable().has_policy_of(namespace) && caches.workloads().contains(*kind, namespace, name)
+    if !caches.unusable().has_policy_of(namespace) {
+        return false;
+    }
+    let object = caches.workloads().get(*kind, namespace, name);
+    object.is_some_and(|object| {
+        let workload = Workload::of(*kind, &object);
+        plan::resolve(&workload, &caches.namespace_context(namespace)).opt_in == OptIn::Unmentioned
+    })
 }
 
 /// Requeues policies whose failures changed, and those whose workloads wait for them.

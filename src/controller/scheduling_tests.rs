@@ -53,7 +53,7 @@ async fn a_leader_requeues_runnable_workloads_and_restarts_when_it_leads_again()
     tokio::select! {
         // The offers of the new context are repeated before they are taken.
         biased;
-        () = context.scheduling.drive(&context) => unreachable!(),
+        () = context.scheduling.run(&context) => unreachable!(),
         () = check => {}
     }
 }
@@ -92,9 +92,16 @@ async fn a_failure_is_kept_while_its_policy_can_not_be_decoded() {
         reason: RolloutFailureReason::ProgressDeadlineExceeded,
         time: Timestamp::UNIX_EPOCH,
     };
-    for is_undecodable in [true, false] {
+    for (is_undecodable, is_opted_out) in [(true, false), (false, false), (true, true)] {
         let workloads: Vec<_> = caches().workloads().kept().collect();
-        let workloads = workloads.iter().map(|(kind, cached)| (*kind, cached.object())).collect();
+        let workloads = workloads.iter().map(|(kind, cached)| {
+            let mut object = cached.object();
+            if is_opted_out {
+                object.annotations_mut().insert("adieu.dev/graceful".into(), "false".into());
+            }
+            (*kind, object)
+        });
+        let workloads = workloads.collect();
         // Without the policy the workload is not managed.
         let (context, _senders) =
             context_with(client(|_, _| None), Caches::fixed(vec![], vec![], workloads), 1);
@@ -106,6 +113,6 @@ async fn a_failure_is_kept_while_its_policy_can_not_be_decoded() {
         scheduler.restore(&policy_key("shop", &Source::Policy("all".into())), [failure.clone()], now);
         scheduler.observe(&key, snapshot.clone(), now);
         observe(&mut scheduler, &context, &key, now);
-        assert_eq!(scheduler.has_failures(&key), is_undecodable);
+        assert_eq!(scheduler.has_failures(&key), is_undecodable && !is_opted_out);
     }
 }

@@ -41,7 +41,7 @@ impl Error {
     }
 
     /// Whether the outcome is unknown: the object may have been written.
-    pub(super) fn is_open(&self) -> bool {
+    pub(super) fn is_outcome_unknown(&self) -> bool {
         !matches!(&self.source, kube::Error::Api(status) if status.code < 500) && !self.is_rejection()
     }
 
@@ -169,15 +169,15 @@ mod tests {
     }
 
     /// Whether it is a conflict, and whether it is a rejection.
-    fn judged(code: u16, message: &str) -> (bool, bool) {
+    fn classified(code: u16, message: &str) -> (bool, bool) {
         let error = answer(code, message);
         (error.is_conflict(), error.is_rejection())
     }
 
     #[test]
     fn without_an_answer_the_outcome_of_a_write_is_unknown() {
-        assert!(error(kube::Error::Service("the connection was closed".into())).is_open());
-        assert!(answer(500, "etcdserver: request timed out").is_open());
+        assert!(error(kube::Error::Service("the connection was closed".into())).is_outcome_unknown());
+        assert!(answer(500, "etcdserver: request timed out").is_outcome_unknown());
         for (code, message) in [
             (409, "the object has been modified"),
             (422, INAPPLICABLE),
@@ -185,20 +185,20 @@ mod tests {
             (429, "too many requests"),
             (500, "Internal error occurred: failed calling webhook \"a\""),
         ] {
-            assert!(!answer(code, message).is_open(), "{code} {message}");
+            assert!(!answer(code, message).is_outcome_unknown(), "{code} {message}");
         }
     }
 
     #[test]
     fn a_patch_that_can_not_be_applied_is_a_conflict() {
-        assert_eq!(judged(422, INAPPLICABLE), (true, false));
-        assert_eq!(judged(409, "the object has been modified"), (true, false));
-        assert_eq!(judged(422, "admission webhook denied the request"), (false, true));
-        assert_eq!(judged(403, "forbidden"), (false, true));
-        assert_eq!(judged(500, "Internal error occurred: failed calling webhook \"a\""), (false, true));
-        assert_eq!(judged(500, "etcdserver: leader changed"), (false, false));
-        assert_eq!(judged(503, "the server is currently unable to handle the request"), (false, false));
-        assert_eq!(judged(429, "too many requests"), (false, false));
+        assert_eq!(classified(422, INAPPLICABLE), (true, false));
+        assert_eq!(classified(409, "the object has been modified"), (true, false));
+        assert_eq!(classified(422, "admission webhook denied the request"), (false, true));
+        assert_eq!(classified(403, "forbidden"), (false, true));
+        assert_eq!(classified(500, "Internal error occurred: failed calling webhook \"a\""), (false, true));
+        assert_eq!(classified(500, "etcdserver: leader changed"), (false, false));
+        assert_eq!(classified(503, "the server is currently unable to handle the request"), (false, false));
+        assert_eq!(classified(429, "too many requests"), (false, false));
     }
 
     #[test]
@@ -210,7 +210,7 @@ mod tests {
                 "deployments.apps \"web\" is forbidden: ValidatingAdmissionPolicy 'freeze' with binding 'freeze' \
                  denied request: not this week",
             ] {
-                assert_eq!(judged(code, denial), (false, true), "{code} {denial}");
+                assert_eq!(classified(code, denial), (false, true), "{code} {denial}");
             }
         }
     }

@@ -48,13 +48,13 @@ pub struct Decision {
     /// The hash of the template to write; `None` if it is the current one.
     pub planned: Option<u64>,
     /// The policies that need a rollout, and their limits of concurrent rollouts.
-    pub asked_by: BTreeMap<PolicyKey, usize>,
+    pub requested_by: BTreeMap<PolicyKey, usize>,
     /// How many workloads of the namespace may roll out at a time because of policies. `None`: no limit.
     pub namespace_limit: Option<usize>,
     /// The policies that count it: those whose values it has or will have, and those that select it.
     pub counted_by: Vec<PolicyKey>,
     /// The policies that select it but are overridden by another one.
-    pub lost_by: Vec<PolicyKey>,
+    pub overridden_policies: Vec<PolicyKey>,
     /// The policies that a rollout of it can be for.
     pub rolled_out_by: Vec<PolicyKey>,
     /// Whether it is to be reverted.
@@ -186,10 +186,10 @@ impl Decision {
             timing: evaluation.timing,
             template: template_hash(workload.template),
             planned: evaluation.template.as_ref().map(template_hash),
-            asked_by: asked.map(|(policy, limit)| (known.get(namespace, policy), *limit)).collect(),
+            requested_by: asked.map(|(policy, limit)| (known.get(namespace, policy), *limit)).collect(),
             namespace_limit: evaluation.namespace_limit,
             counted_by: keys(&mut selecting.iter().chain(valued)),
-            lost_by: keys(&mut resolution.conflicted.iter().filter(|_| managed)),
+            overridden_policies: keys(&mut resolution.conflicted.iter().filter(|_| managed)),
             rolled_out_by: keys(&mut plan::related_policies(workload, evaluation).iter()),
             reverts: resolution.reverts,
             too_large: too_large.is_some(),
@@ -202,14 +202,14 @@ impl Decision {
     /// Whether it appears in the status of a policy.
     #[must_use]
     pub fn concerns(&self, policy: &PolicyKey) -> bool {
-        let lists = [&self.counted_by, &self.lost_by, &self.rolled_out_by];
-        lists.iter().any(|list| list.contains(policy)) || self.asked_by.contains_key(policy)
+        let lists = [&self.counted_by, &self.overridden_policies, &self.rolled_out_by];
+        lists.iter().any(|list| list.contains(policy)) || self.requested_by.contains_key(policy)
     }
 
     /// The policies in whose status it appears.
     #[must_use]
     pub fn policies(&self) -> BTreeSet<PolicyKey> {
-        let all = self.counted_by.iter().chain(&self.lost_by).chain(self.asked_by.keys());
+        let all = self.counted_by.iter().chain(&self.overridden_policies).chain(self.requested_by.keys());
         all.chain(&self.rolled_out_by).cloned().collect()
     }
 }

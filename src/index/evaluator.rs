@@ -73,7 +73,7 @@ impl Index {
 
     fn evaluate_one(&self, caches: &Caches, key: &WorkloadKey, contexts: &mut Contexts) {
         let context = context(caches, contexts, &key.namespace);
-        let kept = caches.workloads().kept_of(key.kind, &key.namespace, &key.name);
+        let kept = caches.workloads().cached(key.kind, &key.namespace, &key.name);
         let evaluation = kept
             .zip(context)
             .and_then(|(kept, context)| EvaluatedWorkload::of(key.kind, &kept, context, self.policy_keys()));
@@ -99,7 +99,7 @@ impl Index {
 
 /// The context of a namespace; `None` if it isn't known which policies apply.
 fn context<'a>(caches: &Caches, contexts: &'a mut Contexts, namespace: &str) -> Option<&'a NamespaceContext> {
-    let find = || caches.knows_policies_of(namespace).then(|| caches.namespace_context(namespace));
+    let find = || caches.are_policies_known(namespace).then(|| caches.namespace_context(namespace));
     contexts.entry(namespace.to_owned()).or_insert_with(find).as_ref()
 }
 

@@ -158,7 +158,7 @@ impl Workloads {
 
     /// Whether there is a workload of that name, now or within `limit`: pods of a new workload can arrive before its
     /// watch event.
-    pub async fn learns_of(&self, kind: Kind, namespace: &str, name: &str, limit: Duration) -> bool {
+    pub async fn wait_until_cached(&self, kind: Kind, namespace: &str, name: &str, limit: Duration) -> bool {
         let find = || self.contains(kind, namespace, name).then_some(());
         soon(self.changed.clone(), limit, find).await.is_some()
     }
@@ -171,20 +171,20 @@ impl Workloads {
 
     /// The cached workload of that name.
     #[must_use]
-    pub fn kept_of(&self, kind: Kind, namespace: &str, name: &str) -> Option<Arc<CachedWorkload>> {
+    pub fn cached(&self, kind: Kind, namespace: &str, name: &str) -> Option<Arc<CachedWorkload>> {
         self.of(kind).get(&ObjectRef::new_with(name, resource(kind)).within(namespace))
     }
 
     /// The workload of that name, with the fields that are cached.
     #[must_use]
     pub fn get(&self, kind: Kind, namespace: &str, name: &str) -> Option<DynamicObject> {
-        self.kept_of(kind, namespace, name).map(|kept| kept.object())
+        self.cached(kind, namespace, name).map(|kept| kept.object())
     }
 
     /// Whether there is a workload of that name.
     #[must_use]
     pub fn contains(&self, kind: Kind, namespace: &str, name: &str) -> bool {
-        self.kept_of(kind, namespace, name).is_some()
+        self.cached(kind, namespace, name).is_some()
     }
 
     /// The workloads of a namespace.

@@ -291,6 +291,6 @@ fn new_template(
         .warnings
         .extend(admission.warnings.iter().map(|warning| format!("{}: {warning}", title("", ""))));
     let denial = |invalid: &annotations::Invalid| format!("{}: {invalid}", title(invalid.path, invalid.key));
-    messages.denials.extend(admission.refusals.iter().map(denial));
+    messages.denials.extend(admission.denials.iter().map(denial));
     admission.template.filter(|_| messages.denials.len() == before)
 }

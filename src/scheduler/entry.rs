@@ -9,7 +9,7 @@ use k8s_openapi::jiff::Timestamp;
 
 use super::{
     failure::FailedRollout,
-    ledger::{Demand, Footprint, Waiting},
+    ledger::{Demand, QueuedWorkload, SlotUsage},
     rollout::{Rollout, RolloutMark},
     slot::Request,
     snapshot::Snapshot,
@@ -23,9 +23,9 @@ use crate::{
 /// How long a slot is kept for a workload that doesn't reserve it.
 pub(super) const OFFER_TTL: Duration = Duration::from_secs(10);
 /// How long a slot is kept for a workload that may have been written, until it is observed.
-pub(super) const TRIED_TTL: Duration = Duration::from_mins(1);
+pub(super) const OUTCOME_UNKNOWN_TTL: Duration = Duration::from_mins(1);
 /// How long a workload is offered no slot after it was not written. It may reserve one before.
-pub(super) const ASIDE: Duration = Duration::from_mins(1);
+pub(super) const RETRY_DELAY: Duration = Duration::from_mins(1);
 
 /// The slot that a workload holds before its rollout does.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,7 +41,7 @@ pub(super) enum Hold {
         rollout: Rollout,
     },
     /// The workload may have been written.
-    Tried {
+    OutcomeUnknown {
         until: Timestamp,
         policies: BTreeSet<PolicyKey>,
     },
@@ -62,7 +62,7 @@ pub(super) struct Entry {
     is_blocked: bool,
     /// It was not written, or did not reserve the slot that it was offered. It is offered none before this time, but
     /// may reserve one.
-    aside_until: Option<Timestamp>,
+    retry_after: Option<Timestamp>,
 }
 
 impl Entry {
@@ -80,7 +80,7 @@ impl Entry {
             tried: None,
             failures: BTreeMap::new(),
             is_blocked: false,
-            aside_until: None,
+            retry_after: None,
         };
         entry.restore(restored, now);
         let snapshot = &entry.snapshot;
@@ -118,7 +118,7 @@ impl Entry {
     pub(super) fn set_snapshot(&mut self, snapshot: Snapshot) {
         let is_same = self.snapshot.generation == snapshot.generation
             && self.snapshot.plan == snapshot.plan
-            && self.snapshot.asked_by == snapshot.asked_by
+            && self.snapshot.requested_by == snapshot.requested_by
             && self.snapshot.namespace_limit == snapshot.namespace_limit;
         if !is_same {
             // A writer that had the new version was denied a slot.
@@ -135,8 +135,8 @@ impl Entry {
     }
 
     /// Whether it waits, but not in the queue.
-    pub(super) fn waits_aside(&self) -> bool {
-        self.is_blocked || self.aside_until.is_some()
+    pub(super) fn is_backing_off(&self) -> bool {
+        self.is_blocked || self.retry_after.is_some()
     }
 
     /// Whether it holds a slot though its rollout is over, and may use it again.
@@ -144,7 +144,7 @@ impl Entry {
         let Self { snapshot, rollout, .. } = self;
         rollout.as_ref().is_some_and(|rollout| {
             let is_over = !rollout.has_failed && !rollout.is_ahead_of(snapshot) && rollout.is_over(snapshot);
-            is_over && snapshot.asked_by.keys().all(|policy| rollout.policies.contains(policy))
+            is_over && snapshot.requested_by.keys().all(|policy| rollout.policies.contains(policy))
         })
     }
 
@@ -160,9 +160,9 @@ impl Entry {
     }
 
     pub(super) fn reserve(&mut self, number: u64, now: Timestamp) {
-        let policies = self.snapshot.asked_by.keys().cloned().collect();
+        let policies = self.snapshot.requested_by.keys().cloned().collect();
         self.hold = Hold::Reserved { number, rollout: Rollout::started(&self.snapshot, policies, now) };
-        self.aside_until = None;
+        self.retry_after = None;
     }
 
     pub(super) fn commit(&mut self, mark: RolloutMark, now: Timestamp) {
@@ -177,17 +177,20 @@ impl Entry {
 
     pub(super) fn release(&mut self, now: Timestamp) {
         self.hold = Hold::None;
-        self.aside_until = Some(later(now, ASIDE));
+        self.retry_after = Some(later(now, RETRY_DELAY));
     }
 
     /// It was denied a slot, and waits for an offer.
     pub(super) fn queue(&mut self) {
-        self.aside_until = None;
+        self.retry_after = None;
     }
 
     pub(super) fn outcome_unknown(&mut self, now: Timestamp) {
         if let Hold::Reserved { rollout, .. } = std::mem::replace(&mut self.hold, Hold::None) {
-            self.hold = Hold::Tried { until: later(now, TRIED_TTL), policies: rollout.policies.clone() };
+            self.hold = Hold::OutcomeUnknown {
+                until: later(now, OUTCOME_UNKNOWN_TTL),
+                policies: rollout.policies.clone(),
+            };
             self.tried = Some(rollout);
         }
     }
@@ -201,12 +204,14 @@ impl Entry {
 
     /// Applies the deadlines that have passed, but for that of the rollout.
     pub(super) fn expire(&mut self, now: Timestamp) {
-        if self.aside_until.is_some_and(|until| until <= now) {
-            self.aside_until = None;
+        if self.retry_after.is_some_and(|until| until <= now) {
+            self.retry_after = None;
         }
         match self.hold {
             Hold::Offered { until } if until <= now => self.release(now),
-            Hold::Tried { until, .. } if until <= now => (self.hold, self.tried) = (Hold::None, None),
+            Hold::OutcomeUnknown { until, .. } if until <= now => {
+                (self.hold, self.tried) = (Hold::None, None);
+            }
             _ => {}
         }
     }
@@ -240,7 +245,7 @@ impl Entry {
             Some(rollout) if !rollout.policies.contains(policy) => true,
             _ => {
                 let is_ahead = rollout.as_ref().is_some_and(|rollout| rollout.is_ahead_of(snapshot));
-                let asks = !is_ahead && snapshot.plan.is_some() && snapshot.asked_by.contains_key(policy);
+                let asks = !is_ahead && snapshot.plan.is_some() && snapshot.requested_by.contains_key(policy);
                 let is_wanted = asks && failure.is_wanted_again(snapshot, generation_of(policy));
                 // Another version of adieu may have computed another hash.
                 failure.plan = failure.plan.or(snapshot.plan);
@@ -273,6 +278,10 @@ impl Entry {
         let rollout = self.rollout.as_mut()?;
         if !rollout.is_ahead_of(snapshot) {
             let is_replaced = rollout.mark.template != snapshot.template;
+            if is_replaced && rollout.has_failed && matches!(self.hold, Hold::Reserved { .. }) {
+                // It may be the write in progress: its commit decides which failures stay.
+                return None;
+            }
             let is_over = rollout.is_over(snapshot);
             if is_replaced || is_over && now >= rollout.kept_until() {
                 self.rollout = None;
@@ -297,7 +306,7 @@ impl Entry {
         let Self { snapshot, rollout, .. } = self;
         let is_failed =
             rollout.as_ref().is_some_and(|rollout| rollout.has_failed && !rollout.is_ahead_of(snapshot));
-        is_failed && snapshot.plan.is_some() && snapshot.asked_by.contains_key(policy)
+        is_failed && snapshot.plan.is_some() && snapshot.requested_by.contains_key(policy)
     }
 
     /// Whether it may be written: it is queued, no rollout is in progress except one that failed here, and its plan is
@@ -308,7 +317,7 @@ impl Entry {
         let has_failed = rollout.as_ref().is_some_and(|rollout| rollout.has_failed);
         let is_free = !is_ahead && (has_failed || snapshot.progress == Progress::Complete);
         let stops =
-            |policy: &PolicyKey| snapshot.asked_by.contains_key(policy) && !self.is_superseded(policy);
+            |policy: &PolicyKey| snapshot.requested_by.contains_key(policy) && !self.is_superseded(policy);
         snapshot.is_queued && is_free && !failures.keys().any(stops)
     }
 
@@ -320,33 +329,33 @@ impl Entry {
             && self.failures.is_empty()
     }
 
-    pub(super) fn footprint(&self) -> Footprint {
+    pub(super) fn slot_usage(&self) -> SlotUsage {
         let of_rollout = self.rollout.as_ref().filter(|rollout| !rollout.has_failed);
         let slot = match &self.hold {
-            Hold::Offered { .. } => Some(self.snapshot.asked_by.keys().cloned().collect()),
+            Hold::Offered { .. } => Some(self.snapshot.requested_by.keys().cloned().collect()),
             Hold::Reserved { rollout, .. } => Some(rollout.policies.clone()),
-            Hold::Tried { policies, .. } => Some(policies.clone()),
+            Hold::OutcomeUnknown { policies, .. } => Some(policies.clone()),
             Hold::None => of_rollout.map(|rollout| rollout.policies.clone()),
         };
         let of_hold = match &self.hold {
-            Hold::Offered { until } | Hold::Tried { until, .. } => Some(*until),
+            Hold::Offered { until } | Hold::OutcomeUnknown { until, .. } => Some(*until),
             Hold::None | Hold::Reserved { .. } => None,
         };
         let of_rollout = of_rollout.map(|rollout| rollout.deadline(&self.snapshot));
-        let waits = slot.is_none() && !self.waits_aside() && self.may_start();
+        let waits = slot.is_none() && !self.is_backing_off() && self.may_start();
         let (superseded, failed) =
             self.failures.keys().cloned().partition(|policy| self.is_superseded(policy));
-        let waiting = || Waiting {
+        let waiting = || QueuedWorkload {
             demand: Demand::of(&self.snapshot),
             may_roll_out_elsewhere: self.snapshot.may_roll_out_elsewhere(),
             created: self.snapshot.created,
         };
-        Footprint {
+        SlotUsage {
             is_offered: matches!(self.hold, Hold::Offered { .. }),
             failed,
             superseded,
             waits: waits.then(waiting),
-            deadline: [of_hold, of_rollout, self.aside_until].into_iter().flatten().min(),
+            deadline: [of_hold, of_rollout, self.retry_after].into_iter().flatten().min(),
             slot,
         }
     }

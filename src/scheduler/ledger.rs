@@ -37,35 +37,35 @@ type Limits = BTreeMap<PolicyKey, PolicyLimits>;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Demand {
     /// The policies that ask for it, and how many rollouts each has at a time.
-    asked_by: BTreeMap<PolicyKey, usize>,
+    requested_by: BTreeMap<PolicyKey, usize>,
     /// How many workloads of the namespace may roll out at a time.
     namespace_limit: Option<usize>,
 }
 
 impl Demand {
     pub(super) fn of(snapshot: &Snapshot) -> Self {
-        Self { asked_by: snapshot.asked_by.clone(), namespace_limit: snapshot.namespace_limit }
+        Self { requested_by: snapshot.requested_by.clone(), namespace_limit: snapshot.namespace_limit }
     }
 }
 
 /// A workload that waits for a slot.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Waiting {
+pub(super) struct QueuedWorkload {
     pub(super) demand: Demand,
     /// Whether a canary tool may roll out its template: such workloads come last.
     pub(super) may_roll_out_elsewhere: bool,
     pub(super) created: Option<Timestamp>,
 }
 
-impl Waiting {
-    fn place(&self, key: &WorkloadKey) -> Place {
+impl QueuedWorkload {
+    fn place(&self, key: &WorkloadKey) -> QueueKey {
         (self.may_roll_out_elsewhere, self.created, key.clone())
     }
 }
 
 /// What an entry counts for.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Footprint {
+pub(super) struct SlotUsage {
     /// The policies that its slot is for, if it holds one.
     pub(super) slot: Option<BTreeSet<PolicyKey>>,
     /// Whether that slot is offered, and not reserved yet.
@@ -75,24 +75,24 @@ pub(super) struct Footprint {
     /// The policies that its rollout failed for, and that ask for another template by now.
     pub(super) superseded: BTreeSet<PolicyKey>,
     /// Its place in a queue, if it waits for a slot.
-    pub(super) waits: Option<Waiting>,
+    pub(super) waits: Option<QueuedWorkload>,
     /// When it has to be updated again.
     pub(super) deadline: Option<Timestamp>,
 }
 
 /// The order in a queue: the oldest first.
-type Place = (bool, Option<Timestamp>, WorkloadKey);
+type QueueKey = (bool, Option<Timestamp>, WorkloadKey);
 
 /// The workloads of a namespace that have the same limits.
-type Queues = BTreeMap<(String, Demand), BTreeSet<Place>>;
+type Queues = BTreeMap<(String, Demand), BTreeSet<QueueKey>>;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Ledger {
     slots: usize,
     held: usize,
     /// The slots that are held, by namespace and by policy.
-    held_in: BTreeMap<String, usize>,
-    held_for: BTreeMap<PolicyKey, usize>,
+    used_by_namespace: BTreeMap<String, usize>,
+    used_by_policy: BTreeMap<PolicyKey, usize>,
     failed: BTreeMap<PolicyKey, BTreeSet<WorkloadKey>>,
     superseded: BTreeMap<PolicyKey, BTreeSet<WorkloadKey>>,
     queues: Queues,
@@ -104,8 +104,8 @@ impl Ledger {
         Self {
             slots,
             held: 0,
-            held_in: BTreeMap::new(),
-            held_for: BTreeMap::new(),
+            used_by_namespace: BTreeMap::new(),
+            used_by_policy: BTreeMap::new(),
             failed: BTreeMap::new(),
             superseded: BTreeMap::new(),
             queues: BTreeMap::new(),
@@ -117,48 +117,48 @@ impl Ledger {
         self.slots
     }
 
-    pub(super) fn add(&mut self, key: &WorkloadKey, footprint: &Footprint) {
-        if let Some(policies) = &footprint.slot {
+    pub(super) fn add(&mut self, key: &WorkloadKey, slot_usage: &SlotUsage) {
+        if let Some(policies) = &slot_usage.slot {
             self.held += 1;
-            *self.held_in.entry(key.namespace.clone()).or_default() += 1;
+            *self.used_by_namespace.entry(key.namespace.clone()).or_default() += 1;
             for policy in policies {
-                *self.held_for.entry(policy.clone()).or_default() += 1;
+                *self.used_by_policy.entry(policy.clone()).or_default() += 1;
             }
         }
-        for policy in &footprint.failed {
+        for policy in &slot_usage.failed {
             self.failed.entry(policy.clone()).or_default().insert(key.clone());
         }
-        for policy in &footprint.superseded {
+        for policy in &slot_usage.superseded {
             self.superseded.entry(policy.clone()).or_default().insert(key.clone());
         }
-        if let Some(waiting) = &footprint.waits {
+        if let Some(waiting) = &slot_usage.waits {
             let queue = self.queues.entry((key.namespace.clone(), waiting.demand.clone())).or_default();
             queue.insert(waiting.place(key));
         }
-        if let Some(deadline) = footprint.deadline {
+        if let Some(deadline) = slot_usage.deadline {
             self.deadlines.insert((deadline, key.clone()));
         }
     }
 
-    pub(super) fn remove(&mut self, key: &WorkloadKey, footprint: &Footprint) {
-        if let Some(policies) = &footprint.slot {
+    pub(super) fn remove(&mut self, key: &WorkloadKey, slot_usage: &SlotUsage) {
+        if let Some(policies) = &slot_usage.slot {
             self.held -= 1;
-            decrement(&mut self.held_in, &key.namespace);
+            decrement(&mut self.used_by_namespace, &key.namespace);
             for policy in policies {
-                decrement(&mut self.held_for, policy);
+                decrement(&mut self.used_by_policy, policy);
             }
         }
-        for policy in &footprint.failed {
+        for policy in &slot_usage.failed {
             remove_from(&mut self.failed, policy, key);
         }
-        for policy in &footprint.superseded {
+        for policy in &slot_usage.superseded {
             remove_from(&mut self.superseded, policy, key);
         }
-        if let Some(waiting) = &footprint.waits {
+        if let Some(waiting) = &slot_usage.waits {
             let queue = (key.namespace.clone(), waiting.demand.clone());
             remove_from(&mut self.queues, &queue, &waiting.place(key));
         }
-        if let Some(deadline) = footprint.deadline {
+        if let Some(deadline) = slot_usage.deadline {
             self.deadlines.remove(&(deadline, key.clone()));
         }
     }
@@ -168,30 +168,34 @@ impl Ledger {
         if self.held >= self.slots {
             return None;
         }
-        let queues =
-            self.queues.iter().filter(|((namespace, demand), _)| self.has_room(namespace, demand, limits));
+        let queues = self
+            .queues
+            .iter()
+            .filter(|((namespace, demand), _)| self.has_free_slot(namespace, demand, limits));
         let first = queues.filter_map(|((namespace, demand), queue)| {
             let first = queue.first()?;
             let last = last_offers.get(namespace).copied().unwrap_or_default();
-            Some((self.held_in(namespace), self.held_for_any(demand), last, first))
+            let comes_last = first.0;
+            Some((comes_last, self.used_by_namespace(namespace), self.held_for_any(demand), last, first))
         });
         first.min().map(|(.., (.., key))| key.clone())
     }
 
     /// Whether the cluster, the namespace and each policy that asks for it have a slot for a workload in `namespace`.
-    pub(super) fn has_room(&self, namespace: &str, demand: &Demand, limits: &Limits) -> bool {
+    pub(super) fn has_free_slot(&self, namespace: &str, demand: &Demand, limits: &Limits) -> bool {
         let free = self.slots.saturating_sub(self.held);
         let may_use_reserved = || {
             let is_policy_free = self.slots < SLOTS_FOR_POLICIES || self.held_for_any(demand) == 0;
-            self.held_in(namespace) == 0 && is_policy_free
+            self.used_by_namespace(namespace) == 0 && is_policy_free
         };
         let has_slot = free > self.reserved() || free > 0 && may_use_reserved();
-        let is_below_limit = demand.namespace_limit.is_none_or(|limit| self.held_in(namespace) < limit);
+        let is_below_limit =
+            demand.namespace_limit.is_none_or(|limit| self.used_by_namespace(namespace) < limit);
         has_slot
             && is_below_limit
-            && demand.asked_by.iter().all(|(policy, most)| {
+            && demand.requested_by.iter().all(|(policy, most)| {
                 let of_policy = limits.get(policy).copied().unwrap_or_default();
-                self.held_for(policy) < *most && !self.is_stopped(policy, namespace, of_policy)
+                self.used_by_policy(policy) < *most && !self.is_stopped(policy, namespace, of_policy)
             })
     }
 
@@ -200,17 +204,22 @@ impl Ledger {
         if self.slots < 2 { 0 } else { (self.slots / 4).max(1) }
     }
 
-    fn held_in(&self, namespace: &str) -> usize {
-        self.held_in.get(namespace).copied().unwrap_or_default()
+    fn used_by_namespace(&self, namespace: &str) -> usize {
+        self.used_by_namespace.get(namespace).copied().unwrap_or_default()
     }
 
-    fn held_for(&self, policy: &PolicyKey) -> usize {
-        self.held_for.get(policy).copied().unwrap_or_default()
+    fn used_by_policy(&self, policy: &PolicyKey) -> usize {
+        self.used_by_policy.get(policy).copied().unwrap_or_default()
     }
 
     /// The most slots that one of the policies holds.
     fn held_for_any(&self, demand: &Demand) -> usize {
-        demand.asked_by.keys().map(|policy| self.held_for(policy)).max().unwrap_or_default()
+        demand.requested_by.keys().map(|policy| self.used_by_policy(policy)).max().unwrap_or_default()
+    }
+
+    /// The policies that a rollout failed for, and the workloads.
+    pub(super) fn all_failed(&self) -> impl Iterator<Item = (&PolicyKey, &BTreeSet<WorkloadKey>)> {
+        self.failed.iter().chain(&self.superseded)
     }
 
     /// The workloads whose rollout failed for a policy, by namespace.

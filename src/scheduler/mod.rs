@@ -34,7 +34,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use entry::{Entry, Hold};
 pub use failure::{FailedRollout, FailureLimit, PolicyStatus};
 use k8s_openapi::jiff::Timestamp;
-use ledger::{Demand, Footprint, Ledger, PolicyLimits};
+use ledger::{Demand, Ledger, PolicyLimits, SlotUsage};
 pub use rollout::RolloutMark;
 pub use slot::{Request, Slot};
 pub use snapshot::Snapshot;
@@ -186,7 +186,7 @@ impl RolloutScheduler {
                 return;
             }
             let entry = Entry::new(snapshot.clone(), restored, !self.is_active, now);
-            self.ledger.add(key, &entry.footprint());
+            self.ledger.add(key, &entry.slot_usage());
             self.entries.insert(key.clone(), entry);
             self.may_offer = true;
         }
@@ -196,9 +196,9 @@ impl RolloutScheduler {
     /// A workload was deleted, or is no longer managed.
     pub fn remove(&mut self, key: &WorkloadKey) {
         if let Some(entry) = self.entries.remove(key) {
-            let footprint = entry.footprint();
-            self.changed.extend(footprint.failed.union(&footprint.superseded).cloned());
-            self.ledger.remove(key, &footprint);
+            let slot_usage = entry.slot_usage();
+            self.changed.extend(slot_usage.failed.union(&slot_usage.superseded).cloned());
+            self.ledger.remove(key, &slot_usage);
             self.may_offer = true;
         }
         self.restored.remove(key);
@@ -225,11 +225,11 @@ impl RolloutScheduler {
         let entry = self.entries.get(key).filter(|entry| self.is_active && entry.accepts(request))?;
         let may_reserve = match &entry.hold {
             // Its policy may have stopped since the offer.
-            Hold::Offered { .. } | Hold::Tried { .. } => !self.waits_for_stopped(key, entry),
+            Hold::Offered { .. } | Hold::OutcomeUnknown { .. } => !self.waits_for_stopped(key, entry),
             Hold::Reserved { .. } => false,
             Hold::None if entry.keeps_slot() => !self.waits_for_stopped(key, entry),
             // A workload that is blocked or had a conflict is in no queue.
-            Hold::None => entry.waits_aside() && self.has_room(key, entry),
+            Hold::None => entry.is_backing_off() && self.has_free_slot(key, entry),
         };
         if !may_reserve {
             self.update(key, now, Entry::queue);
@@ -288,6 +288,13 @@ impl RolloutScheduler {
         PolicyStatus { is_stopped: self.ledger.failures(policy) >= limit, limit, failures, superseded }
     }
 
+    /// The policies that a rollout failed for, and the workloads.
+    #[must_use]
+    pub fn with_failures(&self) -> (BTreeSet<PolicyKey>, BTreeSet<WorkloadKey>) {
+        let policies = self.ledger.all_failed().map(|(policy, _)| policy.clone());
+        (policies.collect(), self.ledger.all_failed().flat_map(|(_, workloads)| workloads).cloned().collect())
+    }
+
     /// Whether a rollout of the workload failed.
     #[must_use]
     pub fn has_failures(&self, key: &WorkloadKey) -> bool {
@@ -316,13 +323,13 @@ impl RolloutScheduler {
     }
 
     /// Whether the cluster, the namespace and the policies that ask for a workload have a slot for it.
-    fn has_room(&self, key: &WorkloadKey, entry: &Entry) -> bool {
-        self.ledger.has_room(&key.namespace, &Demand::of(&entry.snapshot), &self.policies)
+    fn has_free_slot(&self, key: &WorkloadKey, entry: &Entry) -> bool {
+        self.ledger.has_free_slot(&key.namespace, &Demand::of(&entry.snapshot), &self.policies)
     }
 
     /// Whether failures stop a policy that asks for a workload.
     fn waits_for_stopped(&self, key: &WorkloadKey, entry: &Entry) -> bool {
-        entry.snapshot.asked_by.keys().any(|policy| self.is_stopped(policy, &key.namespace))
+        entry.snapshot.requested_by.keys().any(|policy| self.is_stopped(policy, &key.namespace))
     }
 
     /// Offers the free slots, and withdraws offers for policies that stopped since.
@@ -357,11 +364,11 @@ impl RolloutScheduler {
     /// Changes an entry, updates its rollout and failures, and keeps the ledger in step.
     fn update(&mut self, key: &WorkloadKey, now: Timestamp, change: impl FnOnce(&mut Entry)) {
         let Some(entry) = self.entries.get_mut(key) else { return };
-        let before = entry.footprint();
+        let before = entry.slot_usage();
         change(entry);
         let policies = &self.policies;
         entry.update(key, now, |policy| policies.get(policy)?.generation);
-        let after = if entry.is_done() { Footprint::default() } else { entry.footprint() };
+        let after = if entry.is_done() { SlotUsage::default() } else { entry.slot_usage() };
         if entry.is_done() {
             self.entries.remove(key);
         }

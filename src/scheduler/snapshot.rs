@@ -30,7 +30,7 @@ pub struct Snapshot {
     /// Whether it waits for a slot to be written.
     pub is_queued: bool,
     /// The policies that ask for a rollout, and how many rollouts each has at a time.
-    pub asked_by: BTreeMap<PolicyKey, usize>,
+    pub requested_by: BTreeMap<PolicyKey, usize>,
     /// How many workloads of its namespace may roll out at a time. `None`: no limit.
     pub namespace_limit: Option<usize>,
     /// The policies that a rollout of it may be for.
@@ -68,7 +68,7 @@ impl Snapshot {
             template: decision.template,
             plan: decision.planned,
             is_queued: decision.planned.is_some() && decision.timing == RolloutTiming::Queued,
-            asked_by: decision.asked_by.clone(),
+            requested_by: decision.requested_by.clone(),
             namespace_limit: decision.namespace_limit,
             rolled_out_by: decision.rolled_out_by.clone(),
             progress: rollout.progress,

@@ -54,7 +54,7 @@ impl Decision {
     }
 
     pub(super) fn new(admission: Admission, patch: Patch) -> Self {
-        Self { denials: admission.refusals, patch, warnings: admission.warnings }
+        Self { denials: admission.denials, patch, warnings: admission.warnings }
     }
 
     pub(super) fn response(self, uid: String) -> Response {

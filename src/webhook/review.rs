@@ -96,13 +96,13 @@ pub(super) async fn review_within(
     if !caches.is_served() {
         return Ok(review.head.answer(Decision::unchanged(CRD_MISSING)));
     }
-    if !caches.learns_policies_of(namespace, CACHE_LAG.min(deadline.left())).await {
+    if !caches.wait_for_policies(namespace, CACHE_LAG.min(deadline.left())).await {
         return Ok(review.head.answer(Decision::unchanged(LABELS_UNKNOWN)));
     }
     if review.head.kind == ReviewedKind::Pod
         && let Some(Owner { kind, name }) = review.owner()?
     {
-        caches.workloads().learns_of(kind, namespace, &name, CACHE_LAG.min(deadline.left())).await;
+        caches.workloads().wait_until_cached(kind, namespace, &name, CACHE_LAG.min(deadline.left())).await;
     }
     let _share = budget.reserve(shape.tree, deadline).await?;
     let decide = || match review.head.kind {

@@ -179,7 +179,7 @@ async fn a_users_budget_created_at_the_same_time_is_kept() {
     eventually("only the user's budgets", only_own).await;
     // The next decision considers both.
     scene.create(&idle("last", &json!({"adieu.dev/policy": "all"}))).await;
-    eventually("a budget for what has none", || async {
+    eventually("budgets for the other Deployments", || async {
         budgets.get_opt("last-deployment-adieu").await.unwrap().is_some()
     })
     .await;

@@ -251,7 +251,7 @@ async fn helm_upgrades_and_rolls_back_around_it() {
 
 #[tokio::test]
 #[ignore = "needs a cluster: cargo xtask test"]
-async fn scaling_rolls_nothing_even_if_a_policy_has_changed() {
+async fn scaling_causes_no_rollout_even_if_a_policy_has_changed() {
     let scene = Scene::labelled(&json!({"adieu.dev/injection": "enabled"})).await;
     let policy = json!({
         "apiVersion": "adieu.dev/v1alpha1", "kind": "GracefulPolicy", "metadata": {"name": "all"},

@@ -134,8 +134,6 @@ async fn kubectl_shows_a_policy_as_the_readme_does() {
         "apiVersion": "adieu.dev/v1alpha1", "kind": "GracefulPolicy", "metadata": {"name": "checkout"},
         "spec": {
             "selector": {"matchLabels": {"app": "checkout"}}, "drainSeconds": 25, "shutdownTimeoutSeconds": 60,
-            // Scaled to zero, each keeps its slot for a minute.
-            "rollout": {"maxConcurrent": 2},
         },
     });
     scene.create(&policy).await;

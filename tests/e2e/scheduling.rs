@@ -138,7 +138,7 @@ async fn a_rollout_without_progress_delays_no_other_workload() {
 /// In a namespace without the label, where only the annotation makes the next update reach the webhook.
 #[tokio::test]
 #[ignore = "needs a cluster: cargo xtask test"]
-async fn a_policy_for_the_next_update_marks_and_rolls_nothing() {
+async fn a_policy_for_the_next_update_sets_pending_and_causes_no_rollout() {
     let scene = Scene::new().await;
     let operator = Operator::find(&scene.client).await;
     let before = scene.create(&web("web", &json!({}))).await;

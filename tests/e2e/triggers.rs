@@ -95,7 +95,7 @@ async fn drift_is_repaired_one_rollout_at_a_time_and_under_next_update_by_none()
 
 #[tokio::test]
 #[ignore = "needs a cluster: cargo xtask test"]
-async fn a_lowered_maximum_rolls_nothing_and_strips_no_workload_that_changes() {
+async fn a_lowered_maximum_causes_no_rollout_and_keeps_injections() {
     let scene = Scene::new().await;
     let operator = Operator::find(&scene.client).await;
     scene.create(&policy(&json!({"selector": {}, "drainSeconds": 20}))).await;
@@ -157,7 +157,7 @@ fn is_probed(deployment: &Value) -> bool {
 
 #[tokio::test]
 #[ignore = "needs a cluster: cargo xtask test"]
-async fn a_service_that_appears_after_its_probe_was_accepted_rolls_nothing() {
+async fn a_service_that_appears_after_its_probe_was_accepted_causes_no_rollout() {
     let scene = Scene::new().await;
     let operator = Operator::find(&scene.client).await;
     let replicas = operator.pods().await.len();
@@ -181,7 +181,7 @@ async fn a_service_that_appears_after_its_probe_was_accepted_rolls_nothing() {
     assert!(!is_marked(&scene.deployment("web").await));
     let probes = json!({"spec": {"readinessProbe": {"mode": "Auto"}}});
     scene.patch("GracefulPolicy", "all", &probes).await.unwrap();
-    eventually("the change to be remembered", || async { is_marked(&scene.deployment("web").await) }).await;
+    eventually("the accepted annotation", || async { is_marked(&scene.deployment("web").await) }).await;
     let before = scene.deployment("web").await;
     let service = json!({
         "apiVersion": "v1", "kind": "Service", "metadata": {"name": "all"},
@@ -199,7 +199,7 @@ async fn a_service_that_appears_after_its_probe_was_accepted_rolls_nothing() {
     }
     let updated = scene.patch("Deployment", "web", &release()).await.unwrap();
     assert!(is_probed(&updated), "with the next change of the template");
-    eventually("what was remembered to be forgotten", || async {
+    eventually("the accepted annotation to be removed", || async {
         !is_marked(&scene.deployment("web").await)
     })
     .await;

@@ -13,7 +13,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_generated_replaces_what_stands_in_its_place() {
+    fn generated_text_replaces_its_section() {
         let text = "# T\n<!-- a -->\nold\n<!-- end -->\nmiddle\n<!-- b -->\n<!-- end -->\n";
         let text = replaced(text, "a", "| 1 |\n").unwrap();
         assert_eq!(text, "# T\n<!-- a -->\n\n| 1 |\n\n<!-- end -->\nmiddle\n<!-- b -->\n<!-- end -->\n");

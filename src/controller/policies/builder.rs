@@ -53,7 +53,7 @@ impl StatusBuilder {
         let mut builder = Self::default();
         for (key, evaluation) in workloads {
             let decision = &evaluation.decision;
-            if decision.lost_by.contains(policy) {
+            if decision.overridden_policies.contains(policy) {
                 builder.lost.push(name_in(policy.is_of_cluster(), key));
             }
             if decision.counted_by.contains(policy) {
@@ -74,7 +74,7 @@ impl StatusBuilder {
                 self.reverting += usize::from(decision.reverts);
                 self.next_update += usize::from(decision.timing == RolloutTiming::NextUpdate);
                 if decision.timing == RolloutTiming::Queued {
-                    let others = decision.asked_by.keys().filter(|other| *other != policy);
+                    let others = decision.requested_by.keys().filter(|other| *other != policy);
                     let is_stopped = |other: &&PolicyKey| (blockers.is_stopped)(other, &key.namespace);
                     let stopped: Vec<_> = others.filter(is_stopped).collect();
                     self.delayed += usize::from(!stopped.is_empty());

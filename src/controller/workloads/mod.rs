@@ -106,7 +106,7 @@ async fn reconcile_cached(
 
 async fn reconcile(kind: Kind, object: &DynamicObject, context: &Context) -> Result<Action, write::Error> {
     let namespace = object.namespace().unwrap_or_default();
-    if !context.caches.knows_policies_of(&namespace) {
+    if !context.caches.are_policies_known(&namespace) {
         // The index requeues it once it is evaluated.
         return Ok(Action::await_change());
     }

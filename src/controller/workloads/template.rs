@@ -123,7 +123,7 @@ async fn write_template(
     match (&written, slot) {
         (Some(Ok(written)), Some(slot)) => slot.commit(written),
         // The slot is kept until the workload is observed.
-        (Some(Err(error)), slot) if error.is_open() => drop(slot),
+        (Some(Err(error)), slot) if error.is_outcome_unknown() => drop(slot),
         (_, Some(slot)) => slot.release(),
         (_, None) => {}
     }
@@ -131,7 +131,7 @@ async fn write_template(
     let conflicts_always = || context.backoff.is_blocked(&key) || context.backoff.conflicted(key.clone());
     match written {
         None => Ok(Err(Action::await_change())),
-        Some(Err(error)) if !error.is_open() && error.is_rejection() => {
+        Some(Err(error)) if !error.is_outcome_unknown() && error.is_rejection() => {
             Ok(Err(context.block_and_retry(kind, object, error.to_string(), ReconcileResult::ApiError)))
         }
         Some(Err(error)) if error.is_conflict() && conflicts_always() => {

@@ -232,16 +232,16 @@ impl Caches {
     /// Whether it is known which cluster policies apply to a namespace: those that select by labels may apply or not
     /// until the namespace is cached.
     #[must_use]
-    pub fn knows_policies_of(&self, namespace: &str) -> bool {
+    pub fn are_policies_known(&self, namespace: &str) -> bool {
         self.namespaces.get(&ObjectRef::new(namespace)).is_some()
             || self.cluster_policies.find(selects_by_labels).is_none()
     }
 
-    /// Like [`Self::knows_policies_of`], but waits up to `limit`: the first workloads of a new namespace can arrive
+    /// Like [`Self::are_policies_known`], but waits up to `limit`: the first workloads of a new namespace can arrive
     /// before its watch event.
-    pub async fn learns_policies_of(&self, namespace: &str, limit: Duration) -> bool {
+    pub async fn wait_for_policies(&self, namespace: &str, limit: Duration) -> bool {
         let changed = self.policies_changed.clone();
-        soon(changed, limit, || self.knows_policies_of(namespace).then_some(())).await.is_some()
+        soon(changed, limit, || self.are_policies_known(namespace).then_some(())).await.is_some()
     }
 
     /// The policies, Services and other facts that apply to the workloads of a namespace.

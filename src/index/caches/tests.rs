@@ -76,7 +76,7 @@ fn cluster_policies_apply_by_namespace_labels() {
         names.sort();
         assert_eq!(names, expected, "{namespace}");
         assert_eq!(around.all_pods, all_pods, "{namespace}");
-        assert_eq!(caches.knows_policies_of(namespace), namespace != "new");
+        assert_eq!(caches.are_policies_known(namespace), namespace != "new");
     }
 }
 
@@ -90,13 +90,13 @@ async fn a_new_namespace_is_awaited_if_a_policy_selects_by_labels() {
             vec![policy("all", &json!({})), policy("some", &json!({"namespaceSelector": selector}))];
         caches.clone().with_cluster_policies(policies)
     };
-    assert!(with(json!({})).learns_policies_of("shop", CACHE_LAG).await);
+    assert!(with(json!({})).wait_for_policies("shop", CACHE_LAG).await);
     let selecting = with(json!({"matchExpressions": [{"key": "team", "operator": "DoesNotExist"}]}));
-    assert!(!selecting.learns_policies_of("shop", CACHE_LAG).await);
+    assert!(!selecting.wait_for_policies("shop", CACHE_LAG).await);
     let create = async {
         tokio::time::sleep(CACHE_LAG / 2).await;
         writer.apply(&watcher::Event::Apply(namespace("shop", &json!({"team": "shop"}))));
         sender.send_replace(());
     };
-    assert!(tokio::join!(selecting.learns_policies_of("shop", CACHE_LAG), create).0);
+    assert!(tokio::join!(selecting.wait_for_policies("shop", CACHE_LAG), create).0);
 }

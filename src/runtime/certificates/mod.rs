@@ -33,7 +33,7 @@ const KEY: &str = "tls.key";
 const TRUSTED_AFTER: Duration = Duration::seconds(30);
 /// The age at which a CA replaces the older ones in the bundle: by then every replica has loaded the new serving
 /// certificate.
-const ALONE_AFTER: Duration = Duration::hours(1);
+const OLD_CA_REMOVED_AFTER: Duration = Duration::hours(1);
 
 /// The component that manages the certificates and the caBundle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -86,7 +86,7 @@ impl Certificates {
             Some(pair) => pair,
             None => x509::make_serving(&issuer, dns_name, now)?,
         };
-        if age >= ALONE_AFTER {
+        if age >= OLD_CA_REMOVED_AFTER {
             trusted.truncate(1);
         }
         Ok(Self { bundle: trusted.concat(), key, serving })
@@ -97,7 +97,8 @@ impl Certificates {
     pub fn next_step(&self, now: OffsetDateTime) -> std::time::Duration {
         let trusted = x509::split(&self.bundle);
         let age = trusted.first().and_then(|pem| x509::age(pem, now)).unwrap_or(Duration::ZERO);
-        let due = [TRUSTED_AFTER, ALONE_AFTER].into_iter().find(|due| *due > age).map(|due| due - age);
+        let due =
+            [TRUSTED_AFTER, OLD_CA_REMOVED_AFTER].into_iter().find(|due| *due > age).map(|due| due - age);
         let due = due.filter(|_| trusted.len() > 1).unwrap_or(Duration::HOUR);
         due.try_into().unwrap_or_default()
     }
@@ -195,7 +196,7 @@ mod tests {
         for served in [&before, &announced, &signed] {
             assert!(trusts(&announced, &served.serving) && trusts(&signed, &served.serving));
         }
-        let alone = renewed(Some(signed.clone()), old + ALONE_AFTER + Duration::SECOND);
+        let alone = renewed(Some(signed.clone()), old + OLD_CA_REMOVED_AFTER + Duration::SECOND);
         assert!(alone.serving == signed.serving && alone.bundle == first(&signed));
     }
 

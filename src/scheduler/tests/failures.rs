@@ -60,7 +60,7 @@ fn a_failed_rollout_that_was_reverted_is_not_retried() {
 }
 
 #[test]
-fn the_next_leader_knows_what_failed() {
+fn a_new_leader_restores_failed_rollouts() {
     for kind in Kind::ALL {
         let all = json!({"selector": {}, "drainSeconds": 20, "kinds": ["Deployment", "StatefulSet", "DaemonSet"], "rollout": {"maxConcurrent": 2}});
         let fixed = [workload(kind, "shop", "a"), workload(kind, "shop", "b"), deployment("c")];

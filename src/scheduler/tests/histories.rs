@@ -140,10 +140,10 @@ fn any_leader_decides_the_same_at_any_time() {
         }
         for number in 0..9 {
             let namespace = ["a", "b", "c"][number % 3];
-            let asked_by = [format!("{namespace}/p"), "all".into(), format!("all,{namespace}/p")];
+            let requested_by = [format!("{namespace}/p"), "all".into(), format!("all,{namespace}/p")];
             step(
                 &mut history,
-                format!("wait {namespace}/{number} {}", asked_by[usize::try_from(random(3)).unwrap()]),
+                format!("wait {namespace}/{number} {}", requested_by[usize::try_from(random(3)).unwrap()]),
             );
         }
         for _ in 0..60 {

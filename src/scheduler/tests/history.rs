@@ -191,10 +191,10 @@ impl History {
         }
     }
 
-    fn wait(&mut self, key: &WorkloadKey, asked_by: &str, plan: u64) {
+    fn wait(&mut self, key: &WorkloadKey, requested_by: &str, plan: u64) {
         let age = i64::try_from(self.workloads.len()).unwrap();
-        let keys: Vec<_> = asked_by.split(',').map(policy).collect();
-        let asked_by = keys.iter().map(|policy| (policy.clone(), self.policies[policy].most)).collect();
+        let keys: Vec<_> = requested_by.split(',').map(policy).collect();
+        let requested_by = keys.iter().map(|policy| (policy.clone(), self.policies[policy].most)).collect();
         let cluster_policies = self.policies.iter().filter(|(policy, _)| policy.is_of_cluster());
         let namespace_limit = cluster_policies.filter_map(|(_, settings)| settings.per_namespace).min();
         let new = Snapshot {
@@ -204,7 +204,7 @@ impl History {
             template: 1,
             plan: None,
             is_queued: false,
-            asked_by: BTreeMap::new(),
+            requested_by: BTreeMap::new(),
             namespace_limit: None,
             rolled_out_by: vec![],
             progress: Progress::Complete,
@@ -219,7 +219,7 @@ impl History {
         };
         let snapshot = self.workloads.entry(key.clone()).or_insert(new);
         (snapshot.plan, snapshot.is_queued) = (Some(plan), true);
-        (snapshot.asked_by, snapshot.rolled_out_by) = (asked_by, keys);
+        (snapshot.requested_by, snapshot.rolled_out_by) = (requested_by, keys);
         snapshot.namespace_limit = namespace_limit;
         self.observe(key, |_| {});
     }
@@ -255,7 +255,7 @@ impl History {
             template,
             plan: None,
             is_queued: false,
-            asked_by: BTreeMap::new(),
+            requested_by: BTreeMap::new(),
             progress,
             ..before
         }
@@ -291,7 +291,7 @@ impl History {
     }
 
     pub(super) fn held(&self) -> usize {
-        self.scheduler.entries.values().filter(|entry| entry.footprint().slot.is_some()).count()
+        self.scheduler.entries.values().filter(|entry| entry.slot_usage().slot.is_some()).count()
     }
 
     /// The failures of each policy, and the rollouts that hold a slot.
@@ -326,24 +326,24 @@ pub(super) fn check(history: &History) {
     // The ledger is the sum of the entries.
     let mut ledger = Ledger::new(history.slots);
     for (key, entry) in &scheduler.entries {
-        ledger.add(key, &entry.footprint());
+        ledger.add(key, &entry.slot_usage());
     }
     assert_eq!(ledger, scheduler.ledger);
-    let mut held_in = BTreeMap::<_, usize>::new();
-    for (key, entry) in scheduler.entries.iter().filter(|(_, entry)| entry.footprint().slot.is_some()) {
-        let held = held_in.entry(&key.namespace).or_default();
+    let mut used_by_namespace = BTreeMap::<_, usize>::new();
+    for (key, entry) in scheduler.entries.iter().filter(|(_, entry)| entry.slot_usage().slot.is_some()) {
+        let held = used_by_namespace.entry(&key.namespace).or_default();
         *held += 1;
         assert!(entry.snapshot.namespace_limit.is_none_or(|limit| *held <= limit), "{key:?}");
     }
     for (policy, settings) in &history.policies {
-        let of_policy = |entry: &&Entry| entry.footprint().slot.is_some_and(|slot| slot.contains(policy));
+        let of_policy = |entry: &&Entry| entry.slot_usage().slot.is_some_and(|slot| slot.contains(policy));
         let of_policy = scheduler.entries.values().filter(of_policy).count();
         assert!(of_policy <= settings.most, "{policy:?} holds {of_policy} slots");
     }
     // A slot is held until a deadline, or while the workload is being written.
     for (key, entry) in &scheduler.entries {
-        let footprint = entry.footprint();
+        let slot_usage = entry.slot_usage();
         let is_written = matches!(entry.hold, Hold::Reserved { .. });
-        assert!(footprint.slot.is_none() || footprint.deadline.is_some() || is_written, "{key:?}");
+        assert!(slot_usage.slot.is_none() || slot_usage.deadline.is_some() || is_written, "{key:?}");
     }
 }

@@ -231,6 +231,22 @@ pub(super) const SLOTS: &[Data] = &[
         may a/2",
     ),
     (
+        "a workload that is scaled to zero behind a Service comes after those of other namespaces",
+        1,
+        "
+        policy all max=1
+        wait b/1 all
+        start b/1
+        wait a/1 all
+        zero a/1
+        wait b/2 all
+        complete b/1
+        may b/2
+        start b/2
+        complete b/2
+        may a/1",
+    ),
+    (
         "a workload that is scaled up meanwhile holds its slot until it completes",
         8,
         "

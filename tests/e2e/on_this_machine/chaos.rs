@@ -262,7 +262,7 @@ impl TestCluster {
     }
 
     async fn settled(&self) {
-        eventually("everything to be as people said", || async {
+        eventually("all Deployments to match the last change", || async {
             let all = self.deployments().await;
             self.desired.iter().all(|(name, one)| is_as_wanted(&all[name], one.injected(&self.policies)))
         })

@@ -169,7 +169,7 @@ fn outcome(what: &str, found: &str) {
 async fn bad_input(target: &Target) {
     let no_review = "no admission.k8s.io/v1 AdmissionReview";
     for (what, body, status, reason) in [
-        ("what is no JSON", "no review".to_owned(), "400", no_review),
+        ("invalid JSON", "no review".to_owned(), "400", no_review),
         (
             "another kind of object",
             json!({"kind": "Pod", "apiVersion": "v1"}).to_string(),

@@ -73,7 +73,7 @@ async fn a_leader_that_crashes_or_is_cut_off_is_replaced_and_writes_nothing_more
             assert!(!operator.reports_leading(&before).await, "two lead at the same time");
         }
         // The container of a killed one restarts in the same pod, which may lead again.
-        eventually("what another leader does", || async {
+        eventually("the new leader's writes", || async {
             drain(&scene.deployment("web").await) == Some(drains)
         })
         .await;

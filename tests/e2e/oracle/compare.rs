@@ -20,7 +20,7 @@ pub fn admitted(object: &Value, around: &NamespaceContext) -> Admitted {
     let typed = generate::object(object);
     let workload = generate::workload(&typed);
     let admission = plan::admit(&workload, None, around);
-    assert!(admission.refusals.is_empty(), "{:?}", admission.refusals);
+    assert!(admission.denials.is_empty(), "{:?}", admission.denials);
     let mut object = object.clone();
     let injected = admission.template.is_some();
     if let Some(template) = admission.template {

@@ -34,7 +34,7 @@ async fn the_rollout_that_opts_in_loses_requests_like_earlier_ones() {
         let what = format!("annotated at {RATE} requests/s, {replicas} replicas, maxSurge {surge}");
         figure("first rollout", &what, "its first", &report, &report.quantiles());
         assert_eq!(drain(&scene.deployment(name).await), Some(10));
-        assert!(report.lost() > 0, "the pods that went had nothing of adieu's, and lost nothing");
+        assert!(report.lost() > 0, "the terminated pods were not injected, and lost nothing");
     }
     scene.end().await;
 }

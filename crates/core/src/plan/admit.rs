@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::{
     advice::{self, webhook_bypass_warning},
     context::{InjectionContext, NamespaceContext},
-    evaluate::{KEPT, evaluate},
+    evaluate::{INJECTION_KEPT, evaluate},
     inject::{inject, opt_out, original},
     record::{self, Parent},
     resolve::{OptIn, Resolution, resolve},
@@ -26,7 +26,7 @@ pub struct Admission {
     /// The desired pod template, if it differs from the request's.
     pub template: Option<Value>,
     /// Malformed annotations that this request sets or changes, for which it is denied.
-    pub refusals: Vec<Invalid>,
+    pub denials: Vec<Invalid>,
     /// Warnings for the user.
     pub warnings: Vec<String>,
 }
@@ -56,14 +56,14 @@ fn decide(
 ) -> Admission {
     let resolution = &resolve(new, context);
     let bypass_warning = webhook_bypass_warning(new, resolution, context);
-    let (refusals, tolerated): (Vec<_>, Vec<_>) =
+    let (denials, tolerated): (Vec<_>, Vec<_>) =
         resolution.invalid.iter().cloned().partition(|invalid| !is_preexisting(invalid, old));
     let mut warnings = resolution.warnings.clone();
     warnings.extend(tolerated.into_iter().map(|invalid| format!("annotation ignored: {invalid}")));
     warnings.extend(bypass_warning.map(str::to_owned));
     warnings.extend(advise(new, old, resolution, context));
     let request = Request { new, old, context, anonymous, resolution, bypassed: bypass_warning.is_some() };
-    let template = if refusals.is_empty() { request.template(&mut warnings) } else { None };
+    let template = if denials.is_empty() { request.template(&mut warnings) } else { None };
     // A record with the same values in another text must not cause a rollout.
     let template = match old {
         Some(old) if record::same_but_for_text(template.as_ref().unwrap_or(new.template), old.template) => {
@@ -71,7 +71,7 @@ fn decide(
         }
         _ => template,
     };
-    Admission { template: template.filter(|template| template != new.template), refusals, warnings }
+    Admission { template: template.filter(|template| template != new.template), denials, warnings }
 }
 
 struct Request<'a> {
@@ -126,7 +126,7 @@ impl Request<'_> {
         warnings.extend(injected.warnings);
         let kept = old.filter(|_| injected.unsatisfiable || self.bypassed);
         if let Some(kept) = kept.and_then(|old| keep_injected(new, old, &injection)) {
-            warnings.push(KEPT.to_owned());
+            warnings.push(INJECTION_KEPT.to_owned());
             return kept;
         }
         // The pods are injected when they are created.

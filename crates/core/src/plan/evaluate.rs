@@ -116,7 +116,7 @@ pub fn evaluate(workload: &Workload<'_>, context: &NamespaceContext) -> Evaluati
 }
 
 /// The warning for an injected workload whose present settings can't be injected.
-pub(super) const KEPT: &str =
+pub(super) const INJECTION_KEPT: &str =
     "the earlier injection stays as it is until that is resolved, or the workload is opted out";
 
 /// A workload, its settings and its record.
@@ -207,7 +207,7 @@ impl<'a> Subject<'a> {
             (OptIn::In(_), None) if self.by_pod => Change::NONE,
             // Its pods would lose the injection of the template and get no other.
             (OptIn::In(_), Some(_)) if self.by_pod && state == InjectionState::Unsatisfiable => {
-                Change { warnings: vec![KEPT.into()], ..Change::NONE }
+                Change { warnings: vec![INJECTION_KEPT.into()], ..Change::NONE }
             }
             (OptIn::In(_), Some(record)) if self.by_pod => {
                 let before = accepted::accepted(self.workload, record);
@@ -229,7 +229,7 @@ impl<'a> Subject<'a> {
         change.accepted = accepted::kept(workload, record);
         if unsatisfiable {
             // A lowered maximum doesn't revert an injection.
-            change.warnings.push(KEPT.into());
+            change.warnings.push(INJECTION_KEPT.into());
             return change;
         }
         if is_incomplete(workload.template, record) {
@@ -377,7 +377,7 @@ fn is_incomplete(template: &Value, record: &Record) -> bool {
     let is_new = |container: &Value| {
         let name = container["name"].as_str().unwrap_or_default();
         let hook = record.containers.get(name).and_then(|given| given.pre_stop.as_ref());
-        hook.is_none() && container.as_object().is_some_and(|container| hooks.is_due(container))
+        hook.is_none() && container.as_object().is_some_and(|container| hooks.needs_hook(container))
     };
     containers.any(is_new) || record.is_reasserted(template)
 }

@@ -27,14 +27,14 @@ pub(super) fn grace_period(spec: &Map<String, Value>) -> Option<i64> {
 
 /// The grace period that a pod needs after the injection.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Needed {
+pub(super) struct RequiredGracePeriod {
     seconds: i64,
     /// Whether it includes a hook of unknown duration.
     guessed: bool,
     present: i64,
 }
 
-impl Needed {
+impl RequiredGracePeriod {
     /// The value to set, if the present one is too short.
     pub(super) fn raised(self) -> Option<i64> {
         (self.present < self.seconds).then_some(self.seconds)
@@ -56,7 +56,7 @@ pub(super) fn needed(
     hooks: Hooks<'_>,
     spec: &Map<String, Value>,
     warnings: &mut Vec<String>,
-) -> Result<Needed, String> {
+) -> Result<RequiredGracePeriod, String> {
     let settings = hooks.settings;
     let Some(present) = grace_period(spec) else {
         let value = spec.get(GRACE_PERIOD).map(Value::to_string).unwrap_or_default();
@@ -81,7 +81,8 @@ pub(super) fn needed(
     if seconds <= 0 {
         return Err(no_time(settings));
     }
-    let needed = Needed { seconds, guessed: of_containers.guessed || of_sidecars.guessed, present };
+    let needed =
+        RequiredGracePeriod { seconds, guessed: of_containers.guessed || of_sidecars.guessed, present };
     let maximum = settings.max_grace_period_seconds.value;
     if seconds > maximum && present < seconds {
         let drain = settings.drain_seconds.value;
@@ -128,12 +129,12 @@ fn sources(settings: &[&Setting<i64>]) -> String {
     from.into_iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-fn over_the_maximum(settings: &Settings, needed: i64, own: Option<&Own<'_>>) -> String {
+fn over_the_maximum(settings: &Settings, needed: i64, own: Option<&UserHook<'_>>) -> String {
     let Setting { value: maximum, from } = &settings.max_grace_period_seconds;
     let over = format!(
         "a grace period of {needed} s, more than the maximum of {maximum} s ({from}): nothing is injected"
     );
-    if let Some(Own { role, name, seconds }) = own {
+    if let Some(UserHook { role, name, seconds }) = own {
         return format!(
             "{role} {name:?}: its own preStop takes {seconds} s, so the pod needs {over}; set {GRACE_PERIOD} to \
              {needed} or more yourself, or shorten that preStop"
@@ -153,7 +154,7 @@ struct Longest<'a> {
     /// Whether a hook of unknown duration is among them.
     guessed: bool,
     /// The user's hook that takes longest and longer than the drain.
-    own: Option<Own<'a>>,
+    own: Option<UserHook<'a>>,
 }
 
 /// The role of a regular container in messages.
@@ -161,7 +162,7 @@ const CONTAINER: &str = "container";
 
 /// A user's hook.
 #[derive(Clone, Debug)]
-struct Own<'a> {
+struct UserHook<'a> {
     /// Container or native sidecar.
     role: &'static str,
     name: &'a str,
@@ -175,7 +176,7 @@ impl<'a> Longest<'a> {
             match hooks.decide(container) {
                 Hook::Injected => longest.add(hooks.settings.drain_seconds.value),
                 Hook::None => longest.add(0),
-                Hook::Own(handler) => {
+                Hook::User(handler) => {
                     longest.add_own(CONTAINER, container, hooks.settings, warnings);
                     warnings.extend(too_short(hooks, container, handler));
                 }
@@ -232,8 +233,8 @@ impl<'a> Longest<'a> {
             }
         };
         self.add(seconds);
-        let own = Own { role, name, seconds };
-        let rank = |own: &Own<'a>| (own.seconds, Reverse(own.name));
+        let own = UserHook { role, name, seconds };
+        let rank = |own: &UserHook<'a>| (own.seconds, Reverse(own.name));
         if seconds > drain && self.own.as_ref().is_none_or(|longest| rank(longest) < rank(&own)) {
             self.own = Some(own);
         }

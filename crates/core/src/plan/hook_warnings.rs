@@ -16,7 +16,7 @@ pub(super) fn on_template(hooks: Hooks<'_>, spec: &Map<String, Value>, warnings:
         ));
     }
     warnings.extend(undeclared_port(hooks, spec));
-    let mut due = containers(spec).filter(|container| hooks.is_due(container)).peekable();
+    let mut due = containers(spec).filter(|container| hooks.needs_hook(container)).peekable();
     if method.value == PreStopMethod::Sleep && !hooks.native_sleep && due.peek().is_some() {
         warnings.push(format!(
             "the preStop method is Sleep ({}), which not all kubelets support (Kubernetes 1.30 and \
@@ -42,7 +42,7 @@ pub(super) fn on_template(hooks: Hooks<'_>, spec: &Map<String, Value>, warnings:
     if !hooks.native_sleep {
         warnings.extend(native_sleeps_on_old_kubelets(hooks, spec));
     }
-    warnings.extend(containers(spec).filter(|c| hooks.is_due(c)).flat_map(|c| cut_short(hooks, c)));
+    warnings.extend(containers(spec).filter(|c| hooks.needs_hook(c)).flat_map(|c| cut_short(hooks, c)));
     warnings.extend(unknown_exclusions(hooks, spec));
 }
 
@@ -51,7 +51,7 @@ fn undeclared_port(hooks: Hooks<'_>, spec: &Map<String, Value>) -> Option<String
     let method = &hooks.settings.pre_stop_method;
     let request =
         hooks.settings.http_get.value.as_ref().filter(|_| method.value == PreStopMethod::HttpGet)?;
-    let mut due = containers(spec).filter(|container| hooks.is_due(container)).peekable();
+    let mut due = containers(spec).filter(|container| hooks.needs_hook(container)).peekable();
     due.peek()?;
     due.all(|container| hooks.handler(container).get("httpGet").is_none()).then(|| {
         format!(
@@ -66,7 +66,7 @@ fn undeclared_port(hooks: Hooks<'_>, spec: &Map<String, Value>) -> Option<String
 
 /// An error for an exec of `sleep` on Windows, which has no such program. The native action works there.
 pub(super) fn refuse_exec_on_windows(hooks: Hooks<'_>, spec: &Map<String, Value>) -> Result<(), String> {
-    let mut due = containers(spec).filter(|container| hooks.is_due(container));
+    let mut due = containers(spec).filter(|container| hooks.needs_hook(container));
     if !is_windows(spec) || !due.any(|container| is_exec(&hooks.handler(container))) {
         return Ok(());
     }
@@ -104,7 +104,7 @@ fn is_windows(spec: &Map<String, Value>) -> bool {
 /// Warnings for users' hooks that run a program of Linux, which Windows containers don't have.
 fn own_sleeps_on_windows(hooks: Hooks<'_>, spec: &Map<String, Value>) -> Vec<String> {
     let own = containers(spec).filter_map(|container| match hooks.decide(container) {
-        Hook::Own(handler) => Some((name(container), handler["exec"]["command"][0].as_str()?)),
+        Hook::User(handler) => Some((name(container), handler["exec"]["command"][0].as_str()?)),
         Hook::Injected | Hook::None => None,
     });
     let of_linux = own.filter(|(_, program)| {
@@ -127,7 +127,7 @@ fn is_exec(handler: &Value) -> bool {
 
 /// Warnings for users' native sleeps, which kubelets before 1.30 don't support.
 fn native_sleeps_on_old_kubelets(hooks: Hooks<'_>, spec: &Map<String, Value>) -> Vec<String> {
-    let regular = containers(spec).filter(|c| matches!(hooks.decide(c), Hook::Own(_)));
+    let regular = containers(spec).filter(|c| matches!(hooks.decide(c), Hook::User(_)));
     let all = regular.chain(sidecars(spec).filter_map(Value::as_object));
     let is_sleep = |container: &&Map<String, Value>| {
         own_hook(container).is_some_and(|hook| hook.get("sleep").is_some_and(|sleep| !sleep.is_null()))

@@ -22,7 +22,7 @@ pub(super) enum Hook<'a> {
     /// The injected one.
     Injected,
     /// The user's.
-    Own(&'a Value),
+    User(&'a Value),
     /// None.
     None,
 }
@@ -30,7 +30,7 @@ pub(super) enum Hook<'a> {
 impl<'a> Hooks<'a> {
     /// Injects the hook of `container` and records it in `given`. False if there is none to inject.
     pub(super) fn inject(self, container: &mut Map<String, Value>, given: &mut ContainerRecord) -> bool {
-        if !self.is_due(container) {
+        if !self.needs_hook(container) {
             return false;
         }
         let handler = self.handler(container);
@@ -42,7 +42,7 @@ impl<'a> Hooks<'a> {
     }
 
     /// Whether `container` would get a hook.
-    pub(super) fn is_due(self, container: &Map<String, Value>) -> bool {
+    pub(super) fn needs_hook(self, container: &Map<String, Value>) -> bool {
         matches!(self.decide(container), Hook::Injected)
     }
 
@@ -51,12 +51,12 @@ impl<'a> Hooks<'a> {
         let replace = self.settings.existing.value == ExistingHookPolicy::Replace;
         match own {
             _ if self.excludes(container) || self.settings.drain_seconds.value <= 0 => {
-                own.map_or(Hook::None, Hook::Own)
+                own.map_or(Hook::None, Hook::User)
             }
             None => Hook::Injected,
             // With a sleep of 0, a user opts the container out.
             Some(own) if replace && pre_stop_seconds(own) != Some(0) => Hook::Injected,
-            Some(own) => Hook::Own(own),
+            Some(own) => Hook::User(own),
         }
     }
 

@@ -62,17 +62,17 @@ pub fn admit_pod(
         None => Workload::of_pod(pod),
     };
     let resolution = resolve(&view, context);
-    let mut admission = Admission { template: None, refusals: vec![], warnings: resolution.warnings };
+    let mut admission = Admission { template: None, denials: vec![], warnings: resolution.warnings };
     if controller(pod).is_some() {
         // Its controller would retry forever. The change of the template reports the error.
         let ignored = resolution.invalid.iter().map(|invalid| format!("annotation ignored: {invalid}"));
         admission.warnings.extend(ignored);
     } else {
-        admission.refusals = resolution.invalid;
+        admission.denials = resolution.invalid;
     }
     // A mirror pod of a static pod is running already, and a change has no effect on it.
     let mirror = !pod["metadata"]["annotations"]["kubernetes.io/config.mirror"].is_null();
-    if mirror || resolution.opt_in == OptIn::Out || !admission.refusals.is_empty() {
+    if mirror || resolution.opt_in == OptIn::Out || !admission.denials.is_empty() {
         return admission;
     }
     let by_template = workload.is_some() && !view.is_injected_by_pod(&resolution.settings);

@@ -122,11 +122,11 @@ fn pods_of_other_owners_opt_in_by_annotation_only() {
 fn malformed_annotation_is_denied_on_pods_without_a_controller() {
     let bad = json!({"adieu.dev/graceful": "yes"});
     let admission = admit_pod(&pod(bad.clone(), rollout()), None, &NamespaceContext::default());
-    assert!(admission.refusals.is_empty() && admission.warnings[0].contains("adieu.dev/graceful"));
+    assert!(admission.denials.is_empty() && admission.warnings[0].contains("adieu.dev/graceful"));
     let mut bare = pod(bad, rollout());
     bare["metadata"].as_object_mut().unwrap().remove("ownerReferences");
-    let refusals = admit_pod(&bare, None, &NamespaceContext::default()).refusals;
-    let [refusal] = refusals.as_slice() else { unreachable!("{refusals:?}") };
+    let denials = admit_pod(&bare, None, &NamespaceContext::default()).denials;
+    let [refusal] = denials.as_slice() else { unreachable!("{denials:?}") };
     let message = refusal.to_string();
     assert!(message.starts_with("metadata.annotations[adieu.dev/graceful]"), "{message}");
 }

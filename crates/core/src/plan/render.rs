@@ -63,7 +63,7 @@ pub fn render(workload: &Workload<'_>, context: &NamespaceContext, all: bool) ->
         }
     };
     let template = template.filter(|template| template != workload.template);
-    Admission { template, refusals: resolution.invalid, warnings }
+    Admission { template, denials: resolution.invalid, warnings }
 }
 
 /// Reverts the injection of a workload in a manifest.
@@ -79,7 +79,7 @@ pub fn revert(workload: &Workload<'_>) -> Admission {
     let template = original(workload.template, None);
     let template = (template != *workload.template).then_some(template);
     let warnings = unreadable.into_iter().chain(renamed.unwrap_or_default()).collect();
-    Admission { template, refusals: vec![], warnings }
+    Admission { template, denials: vec![], warnings }
 }
 
 #[cfg(test)]

@@ -77,7 +77,7 @@ fn pod_injection_and_audit_do_not_change_the_manifest() {
 fn malformed_annotation_prevents_rendering() {
     let bad =
         rendered(&plain(), &[("graceful", "true"), ("drain-seconds", "ten")], &policy(json!({})), false);
-    assert_eq!((bad.template, bad.refusals.len()), (None, 1));
+    assert_eq!((bad.template, bad.denials.len()), (None, 1));
 }
 
 #[test]

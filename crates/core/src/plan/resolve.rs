@@ -13,7 +13,8 @@ use super::{
     workload::Workload,
 };
 use crate::api::{
-    ClusterGracefulPolicy, EffectiveValues, GracefulPolicy, GracefulPolicySpec, ReadinessProbe, RolloutMode,
+    ClusterGracefulPolicy, EffectiveValues, GracefulPolicy, GracefulPolicySpec, ReadinessProbe, Rollout,
+    RolloutMode,
     annotations::{self, Annotations, Invalid},
     defaults, labels,
 };
@@ -291,18 +292,23 @@ impl AnyPolicy for ClusterGracefulPolicy {
     }
 }
 
-/// Whether a policy sets only a maximum, which applies in any case.
-fn is_cap(spec: &GracefulPolicySpec) -> bool {
+/// Whether a policy sets only limits, which apply in any case.
+fn has_only_limits(spec: &GracefulPolicySpec) -> bool {
     let GracefulPolicySpec { priority, max_grace_period_seconds, .. } = *spec;
-    *spec == GracefulPolicySpec { priority, max_grace_period_seconds, ..GracefulPolicySpec::default() }
+    let rollout = spec.rollout.as_ref().map(|rollout| Rollout {
+        max_concurrent_per_namespace: rollout.max_concurrent_per_namespace,
+        ..Rollout::default()
+    });
+    *spec
+        == GracefulPolicySpec { priority, max_grace_period_seconds, rollout, ..GracefulPolicySpec::default() }
 }
 
-/// The cluster policies without a selector: the first of them has the defaults. A policy that sets only a maximum is
+/// The cluster policies without a selector: the first of them has the defaults. A policy that sets only limits is
 /// skipped.
 fn ranked_defaults(
     context: &NamespaceContext,
 ) -> (Option<&ClusterGracefulPolicy>, Vec<&ClusterGracefulPolicy>) {
-    let has_defaults = |spec: &GracefulPolicySpec| spec.selector.is_none() && !is_cap(spec);
+    let has_defaults = |spec: &GracefulPolicySpec| spec.selector.is_none() && !has_only_limits(spec);
     ranked(context.cluster_policies.iter().filter(|policy| has_defaults(&policy.spec.policy)))
 }
 

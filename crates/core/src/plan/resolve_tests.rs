@@ -253,8 +253,10 @@ fn cap_policy_does_not_replace_the_defaults() {
         Arc::new(serde_json::from_value(object("ClusterGracefulPolicy", metadata, spec)).unwrap())
     };
     let cap = of("cap", "2026-01-01T00:00:00Z", json!({"maxGracePeriodSeconds": 300}));
+    let limit = json!({"rollout": {"maxConcurrentPerNamespace": 2}, "priority": 1});
+    let limit = of("limit", "2026-01-01T00:00:00Z", limit);
     let defaults = of("defaults", "2026-02-01T00:00:00Z", json!({"drainSeconds": 20}));
-    let found = resolved(Kind::Deployment, &[], &[], &context(&[], &[cap, defaults]));
+    let found = resolved(Kind::Deployment, &[], &[], &context(&[], &[cap, limit, defaults]));
     let by = |name: &str| Source::ClusterPolicy(name.into());
     assert_eq!(found.settings.drain_seconds, Setting { value: 20, from: by("defaults") });
     assert_eq!(found.settings.max_grace_period_seconds, Setting { value: 300, from: by("cap") });

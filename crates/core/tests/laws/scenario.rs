@@ -52,7 +52,7 @@ impl Scenario {
     /// The template that a request ends with, if it differs from the request's.
     pub fn admit(&self, new: &DynamicObject, old: Option<&DynamicObject>) -> Option<Value> {
         let admission = plan::admit(&workload(new), old.map(workload).as_ref(), &self.context);
-        assert!(admission.refusals.is_empty(), "{:?}", admission.refusals);
+        assert!(admission.denials.is_empty(), "{:?}", admission.denials);
         admission.template
     }
 
@@ -69,7 +69,7 @@ impl Scenario {
     pub fn admitted_pod(&self, pod: &Value, of: &DynamicObject, owner: PodOwner) -> (Value, Vec<String>) {
         let kind = workload(of).kind.filter(|_| owner == PodOwner::Workload);
         let admission = plan::admit_pod(pod, kind.map(|kind| (kind, of)), &self.context);
-        assert!(admission.refusals.is_empty(), "{:?}", admission.refusals);
+        assert!(admission.denials.is_empty(), "{:?}", admission.denials);
         (admission.template.unwrap_or_else(|| pod.clone()), admission.warnings)
     }
 

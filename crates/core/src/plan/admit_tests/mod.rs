@@ -40,7 +40,7 @@ impl Deployment {
     /// The object after admission of `self`.
     fn admitted(mut self, old: Option<&Self>, context: &NamespaceContext) -> Self {
         let admission = self.sent(old, context);
-        assert_eq!(admission.refusals, []);
+        assert_eq!(admission.denials, []);
         self.template = admission.template.unwrap_or(self.template);
         self
     }
@@ -48,7 +48,7 @@ impl Deployment {
     /// The object after injection by the command line.
     fn rendered(mut self, context: &NamespaceContext, all: bool) -> Self {
         let rendered = render(&self.workload(), context, all);
-        assert_eq!(rendered.refusals, []);
+        assert_eq!(rendered.denials, []);
         self.template = rendered.template.unwrap_or(self.template);
         self
     }
@@ -187,11 +187,11 @@ fn malformed_value_is_denied_only_if_the_request_sets_it() {
     for old in [None, Some(&plain)] {
         let admission = bad.sent(old, &no_policies());
         assert_eq!(admission.template, None);
-        let [refusal] = admission.refusals.as_slice() else { unreachable!("{admission:?}") };
+        let [refusal] = admission.denials.as_slice() else { unreachable!("{admission:?}") };
         assert_eq!((refusal.key, refusal.value.as_str()), ("adieu.dev/drain-seconds", "ten"));
     }
     let admission = bad.clone().image("v2").sent(Some(&bad), &no_policies());
-    assert_eq!(admission.refusals, []);
+    assert_eq!(admission.denials, []);
     assert!(admission.warnings[0].contains("adieu.dev/drain-seconds"), "{:?}", admission.warnings);
     assert!(admission.template.is_some(), "the other settings still count");
 }
@@ -295,7 +295,7 @@ fn lowered_maximum_keeps_the_injection_when_the_template_changes() {
     let managed = Deployment::plain().admitted(None, &policy(20));
     let sent = managed.clone().image("v2");
     let changed = sent.sent(Some(&managed), &capped(20));
-    assert!(changed.warnings.iter().any(|warning| warning == KEPT), "{:?}", changed.warnings);
+    assert!(changed.warnings.iter().any(|warning| warning == INJECTION_KEPT), "{:?}", changed.warnings);
     let changed = sent.admitted(Some(&managed), &capped(20));
     assert_eq!(changed.drain(), Some(20));
     assert_eq!(changed.template["spec"]["terminationGracePeriodSeconds"], 55);

@@ -194,10 +194,10 @@ fn lowered_maximum_keeps_existing_injections() {
     for instructions in [annotated(&[]), annotation] {
         let capped = evaluated(&injected, &instructions, &context);
         assert_eq!((capped.template, capped.state), (None, InjectionState::Unsatisfiable));
-        assert!(capped.warnings.iter().any(|warning| warning == KEPT), "{:?}", capped.warnings);
+        assert!(capped.warnings.iter().any(|warning| warning == INJECTION_KEPT), "{:?}", capped.warnings);
         let new = evaluated(&plain(), &instructions, &context);
         assert_eq!((new.template, new.state), (None, InjectionState::Unsatisfiable));
-        assert!(!new.warnings.iter().any(|warning| warning == KEPT), "{:?}", new.warnings);
+        assert!(!new.warnings.iter().any(|warning| warning == INJECTION_KEPT), "{:?}", new.warnings);
     }
     let out = evaluated(&injected, &annotated(&[("graceful", "false")]), &context);
     assert_eq!((out.template, out.timing), (Some(plain()), RolloutTiming::Immediate), "an annotation wins");

@@ -84,13 +84,13 @@ fn template_keeps_its_injection_while_its_pods_would_get_none() {
     for context in [bypassed, capped] {
         let found = evaluated(&injected, &annotated(&[]), &context);
         assert_eq!((found.template, found.state), (None, InjectionState::Unsatisfiable));
-        assert!(found.warnings.iter().any(|warning| warning == KEPT), "{:?}", found.warnings);
+        assert!(found.warnings.iter().any(|warning| warning == INJECTION_KEPT), "{:?}", found.warnings);
         let mut changed = injected.clone();
         changed["spec"]["containers"][0]["image"] = json!("v2");
         let none = annotated(&[]);
         let workload = |template| Workload::new(Kind::Deployment, &none, template);
         let admitted = admit(&workload(&changed), Some(&workload(&injected)), &context);
         assert_eq!(admitted.template, None, "it stays injected");
-        assert!(admitted.warnings.iter().any(|warning| warning == KEPT), "{:?}", admitted.warnings);
+        assert!(admitted.warnings.iter().any(|warning| warning == INJECTION_KEPT), "{:?}", admitted.warnings);
     }
 }

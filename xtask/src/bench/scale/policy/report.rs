@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_unknown_misses_its_bar() {
+    fn an_unknown_value_misses_its_bar() {
         let mut unknown = stage(5000);
         unknown.delays = Delays::new(vec![], vec![]);
         assert!(verdict(vec![unknown]).contains("all evaluated"));
