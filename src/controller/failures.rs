@@ -47,7 +47,8 @@ pub(super) fn is_unusable(caches: &Caches, policy: &PolicyKey) -> bool {
         Source::ClusterPolicy(name) => ("ClusterGracefulPolicy", name),
         _ => return false,
     };
-    caches.unusable().has(kind, policy.namespace(), name)
+    // The name of an object that is too large to be read may be unknown.
+    ["", name].iter().any(|name| caches.unusable().has(kind, policy.namespace(), name))
 }
 
 /// How many rollouts of the policy may fail.

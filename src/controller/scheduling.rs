@@ -144,13 +144,9 @@ impl Scheduling {
                     Change::Workload(key) => observe(scheduler, context, key, now),
                 }
             }
-            // Failures that are kept because a policy can't be decoded: no event says that they are no longer needed.
-            let (policies, workloads) = scheduler.with_failures();
-            for policy in policies {
-                set_policy(scheduler, context, &policy, now);
-            }
-            for key in workloads.iter().filter(|key| context.index.get(key).is_none()) {
-                observe(scheduler, context, key, now);
+            // A failure that is kept because a policy can't be decoded has no event of its own.
+            if changed.iter().any(|change| matches!(change, Change::Policy(_))) {
+                observe_kept(scheduler, context, now);
             }
             scheduler.expire(now);
         });
@@ -312,6 +308,17 @@ fn observe(scheduler: &mut RolloutScheduler, context: &Context, key: &Key, now: 
         // The policy that manages it may be the one that can't be decoded.
         None if scheduler.has_failures(key) && is_unknown(context, key) => {}
         None => scheduler.remove(key),
+    }
+}
+
+/// Drops the failures of policies that were deleted, and of workloads without an evaluation whose policy is known again.
+fn observe_kept(scheduler: &mut RolloutScheduler, context: &Context, now: Timestamp) {
+    let (policies, workloads) = scheduler.with_failures();
+    for policy in policies {
+        set_policy(scheduler, context, &policy, now);
+    }
+    for key in workloads.iter().filter(|key| context.index.get(key).is_none()) {
+        observe(scheduler, context, key, now);
     }
 }
 

@@ -101,10 +101,10 @@ async fn a_failure_is_kept_while_its_policy_can_not_be_decoded() {
             }
             (*kind, object)
         });
-        let workloads = workloads.collect();
+        let workloads: Vec<_> = workloads.collect();
         // Without the policy the workload is not managed.
         let (context, _senders) =
-            context_with(client(|_, _| None), Caches::fixed(vec![], vec![], workloads), 1);
+            context_with(client(|_, _| None), Caches::fixed(vec![], vec![], workloads.clone()), 1);
         if is_undecodable {
             let reference = ObjectReference { namespace: Some("shop".into()), ..ObjectReference::default() };
             context.caches.unusable().add("GracefulPolicy", reference, Reason::Undecodable("spec".into()));
@@ -113,6 +113,13 @@ async fn a_failure_is_kept_while_its_policy_can_not_be_decoded() {
         scheduler.restore(&policy_key("shop", &Source::Policy("all".into())), [failure.clone()], now);
         scheduler.observe(&key, snapshot.clone(), now);
         observe(&mut scheduler, &context, &key, now);
-        assert_eq!(scheduler.has_failures(&key), is_undecodable && !is_opted_out);
+        let is_kept = is_undecodable && !is_opted_out;
+        assert_eq!(scheduler.has_failures(&key), is_kept);
+        observe_kept(&mut scheduler, &context, now);
+        assert_eq!(scheduler.has_failures(&key), is_kept);
+        let (context, _senders) =
+            context_with(client(|_, _| None), Caches::fixed(vec![], vec![], workloads), 1);
+        observe_kept(&mut scheduler, &context, now);
+        assert!(!scheduler.has_failures(&key), "its policy is known again");
     }
 }

@@ -14,7 +14,10 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 
-use super::{super::reference::Reference, listed::Listed};
+use super::{
+    super::reference::Reference,
+    listed::{Listed, object},
+};
 use crate::{
     api::{
         ClusterGracefulPolicy, GracefulPolicy,
@@ -176,7 +179,7 @@ async fn list(
     let mut contexts: HashMap<String, NamespaceContext> = HashMap::new();
     loop {
         let page = api.list(&parameters).await.with_context(|| format!("listing {}", resource.plural))?;
-        for object in page.items.into_iter().map(Listed::object) {
+        for object in page.items.into_iter().map(object) {
             let namespace = object.namespace().unwrap_or_default();
             if selection.namespace.is_none() && namespace == KUBE_SYSTEM {
                 continue;

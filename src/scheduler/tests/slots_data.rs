@@ -231,6 +231,24 @@ pub(super) const SLOTS: &[Data] = &[
         may a/2",
     ),
     (
+        "a template that is observed before its write is committed clears no other policy's failure",
+        8,
+        "
+        policy a/p max=1
+        policy a/q max=1
+        wait a/1 a/p,a/q
+        start a/1
+        reported a/1
+        failed a/p a/1=ProgressDeadlineExceeded
+        failed a/q a/1=ProgressDeadlineExceeded
+        policy a/p max=1 generation=2
+        wait a/1 a/p plan=3
+        failed a/p a/1=superseded
+        reserve a/1 granted
+        owner a/1
+        failed a/q a/1=ProgressDeadlineExceeded",
+    ),
+    (
         "a workload that is scaled to zero behind a Service comes after those of other namespaces",
         1,
         "
