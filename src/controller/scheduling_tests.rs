@@ -4,7 +4,7 @@ use tokio::{task::yield_now, time::timeout};
 
 use super::*;
 use crate::{
-    api::RolloutFailureReason,
+    api::{GracefulPolicy, RolloutFailureReason},
     controller::test_support::context_with,
     disruption::test_support::client,
     index::{progress::Progress, unusable::Reason},
@@ -117,8 +117,11 @@ async fn a_failure_is_kept_while_its_policy_can_not_be_decoded() {
         assert_eq!(scheduler.has_failures(&key), is_kept);
         observe_kept(&mut scheduler, &context, now);
         assert_eq!(scheduler.has_failures(&key), is_kept);
+        // The same policy, which matches no workload any more.
+        let mut policy = GracefulPolicy::clone(&caches().policies().state()[0]);
+        policy.spec.selector = None;
         let (context, _senders) =
-            context_with(client(|_, _| None), Caches::fixed(vec![], vec![], workloads), 1);
+            context_with(client(|_, _| None), Caches::fixed(vec![policy], vec![], workloads), 1);
         observe_kept(&mut scheduler, &context, now);
         assert!(!scheduler.has_failures(&key), "its policy is known again");
     }
