@@ -54,6 +54,19 @@ async fn the_label_of_an_injected_workload_is_removed_with_the_injection() {
     assert_eq!(out["spec"], deployment(&Value::Null)["spec"]);
 }
 
+#[tokio::test]
+async fn the_accepted_annotation_stays_while_a_replaced_workload_keeps_its_injection() {
+    let (_, mut old) =
+        answered("CREATE", deployment(&json!({"adieu.dev/graceful": "true"})), Value::Null).await;
+    let mut replaced = old.clone();
+    old["metadata"]["annotations"]["adieu.dev/accepted"] = json!("{}");
+    assert_eq!(answered("UPDATE", replaced.clone(), old.clone()).await.1, old);
+    replaced["spec"] = deployment(&Value::Null)["spec"].clone();
+    replaced["metadata"]["annotations"]["adieu.dev/graceful"] = json!("false");
+    let (_, out) = answered("UPDATE", replaced, old).await;
+    assert_eq!(out["metadata"]["annotations"], json!({"adieu.dev/graceful": "false"}));
+}
+
 /// In labelled namespaces its writes reach the webhook, and this replica may have cached an older policy than the
 /// leader.
 #[tokio::test]
