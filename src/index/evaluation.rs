@@ -61,8 +61,6 @@ pub struct Decision {
     pub reverts: bool,
     /// Whether only a stub is cached; it is never written.
     pub too_large: bool,
-    /// Whether a Service selects its pods.
-    pub has_service: bool,
     /// Why it can't be injected; empty if it can.
     pub obstacles: Vec<String>,
     /// The hash of other fields that its writers use: its PodDisruptionBudget, the marks on the workload, and warnings.
@@ -127,6 +125,11 @@ impl EvaluatedWorkload {
         }
         let workload = Workload::of(kind, &object);
         let evaluation = plan::evaluate(&workload, namespace_context);
+        let has_service = || plan::has_service(&workload, namespace_context);
+        let suspended = match suspended(kind, &object) {
+            Some(Suspended::ScaledToZero) if has_service() => Some(Suspended::ScaledToZeroWithService),
+            suspended => suspended,
+        };
         let rollout = RolloutProgress {
             generation: object.metadata.generation,
             progress: progress(kind, &object),
@@ -136,7 +139,7 @@ impl EvaluatedWorkload {
             condition: progressing(&object).map(hash_of),
             was_complete: was_complete(kind, &object),
             is_updated: is_updated(kind, &object),
-            suspended: suspended(kind, &object),
+            suspended,
         };
         let decision = Decision::of(&workload, kept, &evaluation, namespace_context, keys)?;
         Some(Self { decision, rollout })
@@ -193,7 +196,6 @@ impl Decision {
             rolled_out_by: keys(&mut plan::related_policies(workload, evaluation).iter()),
             reverts: resolution.reverts,
             too_large: too_large.is_some(),
-            has_service: plan::has_service(workload, namespace_context),
             obstacles,
             effects: hash_of(&(budget, marks, &evaluation.warnings)),
         })

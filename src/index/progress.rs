@@ -167,6 +167,8 @@ pub(crate) fn is_not_begun(kind: Kind, object: &DynamicObject) -> bool {
 pub enum Suspended {
     /// It is scaled to zero.
     ScaledToZero,
+    /// It is scaled to zero and has a Service: a canary tool may run its pods.
+    ScaledToZeroWithService,
     /// It is a Deployment that is paused.
     Paused,
 }

@@ -51,8 +51,6 @@ pub struct Snapshot {
     pub suspended: Option<Suspended>,
     /// Whether its controller reports that pods can't be created.
     pub replica_failure: bool,
-    /// Whether a Service selects its pods.
-    pub has_service: bool,
 }
 
 impl Snapshot {
@@ -79,7 +77,6 @@ impl Snapshot {
             is_updated: rollout.is_updated,
             suspended: rollout.suspended,
             replica_failure: rollout.replica_failure,
-            has_service: decision.has_service,
         })
     }
 
@@ -93,8 +90,8 @@ impl Snapshot {
         self.progress == Progress::Complete && self.suspended.is_none()
     }
 
-    /// Whether it is scaled to zero and has a Service: a canary tool may roll out its template in other pods.
+    /// Whether a canary tool may roll out its template in other pods.
     pub(super) fn may_roll_out_elsewhere(&self) -> bool {
-        self.suspended == Some(Suspended::ScaledToZero) && self.has_service
+        self.suspended == Some(Suspended::ScaledToZeroWithService)
     }
 }

@@ -156,7 +156,9 @@ impl History {
                 (now.progress, now.was_complete) = (Progress::Rolling, true);
             }),
             "scale" => self.observe(&key, |now| now.generation += 1),
-            "zero" => self.observe(&key, |now| now.suspended = Some(Suspended::ScaledToZero)),
+            "zero" => self.observe(&key, |now| {
+                now.suspended = Some(Suspended::ScaledToZeroWithService);
+            }),
             "pause" => self.observe(&key, |now| now.suspended = Some(Suspended::Paused)),
             "up" => self.observe(&key, |now| {
                 now.suspended = None;
@@ -215,7 +217,6 @@ impl History {
             is_updated: false,
             suspended: None,
             replica_failure: false,
-            has_service: true,
         };
         let snapshot = self.workloads.entry(key.clone()).or_insert(new);
         (snapshot.plan, snapshot.is_queued) = (Some(plan), true);
