@@ -17,6 +17,7 @@ mod injection;
 mod installation;
 mod interoperability;
 mod lifecycle;
+mod limits;
 mod load;
 #[path = "../manifests/mod.rs"]
 mod manifests;

@@ -176,15 +176,18 @@ impl Scene {
     /// The same with another limit, for many or slow pods.
     pub async fn rolled_out_within(&self, limit: Duration, name: &str) {
         within(limit, &format!("the rollout of {name}"), || async {
-            let deployment = self.deployment(name).await;
-            let (wanted, status) = (&deployment["spec"]["replicas"], &deployment["status"]);
-            let done = ["replicas", "updatedReplicas", "availableReplicas"]
-                .iter()
-                .all(|field| &status[field] == wanted);
-            done && status["observedGeneration"] == deployment["metadata"]["generation"]
+            is_rolled_out(&self.deployment(name).await)
         })
         .await;
     }
+}
+
+/// Whether every pod of a Deployment is new and available, and no old one is left.
+pub fn is_rolled_out(deployment: &Value) -> bool {
+    let (wanted, status) = (&deployment["spec"]["replicas"], &deployment["status"]);
+    let counts = ["replicas", "updatedReplicas", "availableReplicas"];
+    counts.iter().all(|count| &status[count] == wanted)
+        && status["observedGeneration"] == deployment["metadata"]["generation"]
 }
 
 /// Runs a program. Returns its standard output and error.

@@ -1,6 +1,7 @@
 //! Tests that must run on the cluster's node: they end processes, and connect to pods.
 
 mod chaos;
+mod crashes;
 mod ends;
 mod hostile;
 mod memory;

@@ -1,0 +1,160 @@
+//! The leader is killed right after each of its writes. The next leader makes the same decisions.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use futures::{Stream, StreamExt as _};
+use k8s_openapi::api::core::v1::Pod;
+use kube::{
+    Api, ResourceExt as _,
+    api::DeleteParams,
+    core::DynamicObject,
+    runtime::{WatchStreamExt as _, watcher},
+};
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+use tokio::time::{Instant, timeout_at};
+
+use super::signal;
+use crate::{
+    figures::figure,
+    operations::policy,
+    operator::{ADIEU, Operator},
+    support::{Scene, drain, eventually, is_rolled_out, web},
+};
+
+/// The limit for all rollouts. After each crash the Lease has to expire.
+const LIMIT: Duration = Duration::from_mins(6);
+/// The least number of crashes: after the write to each of three Deployments, and after a status.
+const CRASHES: usize = 4;
+/// The Deployments in the order of their rollouts, the oldest first. The rollout of `stuck` fails, which stops the policy.
+const NAMES: [&str; 4] = ["first", "second", "stuck", "last"];
+
+/// What the leader has written, as a watch has reported it.
+#[derive(Debug, Default)]
+struct Written {
+    drains: BTreeMap<String, i64>,
+    /// The status of the policy.
+    status: Value,
+    /// The Deployments whose rollout is in progress.
+    rolling: BTreeMap<String, bool>,
+}
+
+impl Written {
+    /// Returns whether the leader has written something new.
+    fn update(&mut self, object: &DynamicObject) -> bool {
+        let value = serde_json::to_value(object).unwrap();
+        if value["spec"]["template"].is_null() {
+            let changed = self.status != value["status"];
+            self.status = value["status"].clone();
+            return changed;
+        }
+        self.rolling.insert(object.name_any(), drain(&value).is_some() && !is_rolled_out(&value));
+        drain(&value).is_some_and(|drain| self.drains.insert(object.name_any(), drain) != Some(drain))
+    }
+
+    fn in_progress(&self) -> usize {
+        self.rolling.values().filter(|rolling| **rolling).count()
+    }
+
+    /// The names in `failedRollouts`, with their reasons.
+    fn failed(&self) -> Vec<[&str; 2]> {
+        let failed = self.status["failedRollouts"].as_array().into_iter().flatten();
+        failed.map(|rollout| ["name", "reason"].map(|field| rollout[field].as_str().unwrap())).collect()
+    }
+}
+
+/// The changes of the scene's Deployments and of its policy.
+fn changes(scene: &Scene) -> impl Stream<Item = DynamicObject> + Unpin + use<> {
+    let watched =
+        [("apps/v1", "Deployment"), ("adieu.dev/v1alpha1", "GracefulPolicy")].map(|(version, kind)| {
+            watcher(scene.api(version, kind), watcher::Config::default())
+                .default_backoff()
+                .applied_objects()
+                .filter_map(async |object| object.ok())
+                .boxed()
+        });
+    futures::stream::select_all(watched)
+}
+
+/// Kills the leader. Its pod is replaced, because the kubelet delays the restart of a container that crashed often.
+/// Returns false if there was none: the one that wrote is dead already.
+async fn kill_leader(scene: &Scene, operator: &Operator) -> bool {
+    let (leader, pods) = (operator.leader().await, operator.pods().await);
+    let Some(pod) = pods.iter().find(|pod| Some(pod.name_any()) == leader) else { return false };
+    if !signal(pod, Signal::SIGKILL) {
+        return false;
+    }
+    let by_force = DeleteParams::default().grace_period(0);
+    let pods: Api<Pod> = Api::namespaced(scene.client.clone(), ADIEU);
+    // Deleted already if it was killed twice.
+    let _ = pods.delete(&pod.name_any(), &by_force).await;
+    true
+}
+
+/// Creates the Deployments. New pods of `stuck` fit no node.
+async fn deployments(scene: &Scene) {
+    let there = format!("{}=there", scene.namespace);
+    scene.kubectl(&["label", "nodes", "--all", &there]).await;
+    for name in NAMES {
+        let mut deployment = web(name, &json!({}));
+        if name == "stuck" {
+            deployment["spec"]["template"]["spec"]["nodeSelector"] =
+                json!({scene.namespace.as_str(): "there"});
+        }
+        scene.create(&deployment).await;
+        scene.rolled_out(name).await;
+    }
+    scene.kubectl(&["label", "nodes", "--all", &format!("{}-", scene.namespace)]).await;
+    let deadline = json!({"spec": {"progressDeadlineSeconds": 15}});
+    scene.patch("Deployment", "stuck", &deadline).await.unwrap();
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test"]
+async fn leaders_that_are_killed_after_each_write_decide_the_same() {
+    let scene = Scene::new().await;
+    let operator = Operator::find(&scene.client).await;
+    operator.scale_from_zero(2).await;
+    deployments(&scene).await;
+
+    let (mut changes, deadline) = (changes(&scene), Instant::now() + LIMIT);
+    let (mut written, mut crashes, started) = (Written::default(), 0, Instant::now());
+    scene.create(&policy(&json!({"selector": {}, "drainSeconds": 1, "rollout": {"maxConcurrent": 1}}))).await;
+    let failed = ["stuck", "ProgressDeadlineExceeded"];
+    while written.failed() != [failed] {
+        let object = timeout_at(deadline, changes.next()).await;
+        let object =
+            object.unwrap_or_else(|_| unreachable!("not complete: {written:?}")).expect("a watch never ends");
+        let is_write = written.update(&object);
+        assert!(written.in_progress() <= 1, "more than maxConcurrent: {written:?}");
+        if is_write && kill_leader(&scene, &operator).await {
+            crashes += 1;
+        }
+    }
+    figure(
+        "The leader was killed after each of its writes, during three rollouts for a policy, the last of which fails",
+        &format!(
+            "killed {crashes} times; each Deployment was rolled out once, one at a time, and none after the failed one; \
+             {:.0} s in all",
+            started.elapsed().as_secs_f64()
+        ),
+    );
+    assert!(crashes >= CRASHES, "killed only {crashes} times");
+
+    // The next leader is not the one that saw the failure.
+    operator.has(2).await;
+    operator.waits_again(&scene, &["last"]).await;
+    let expected = [(Some(1), 2), (Some(1), 2), (Some(1), 2), (None, 1)];
+    for (name, expected) in NAMES.into_iter().zip(expected) {
+        assert_eq!((drain(&scene.deployment(name).await), scene.revisions(name).await), expected, "{name}");
+    }
+    eventually("the status", || async {
+        let status = scene.policy("all").await["status"].take();
+        let expected =
+            json!({"matched": 4, "injected": 3, "pending": 1, "unsatisfiable": 0, "rolloutFailed": 1});
+        status["workloads"] == expected
+    })
+    .await;
+    operator.scale_from_zero(1).await;
+    scene.end().await;
+}
