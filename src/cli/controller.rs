@@ -6,6 +6,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use tokio::{
     runtime::{Handle, Runtime},
@@ -208,6 +209,7 @@ impl Process {
 struct Election {
     is_leader: watch::Receiver<bool>,
     paused: watch::Receiver<bool>,
+    previous_renewal: watch::Receiver<Option<Timestamp>>,
     release: CancellationToken,
     task: Task,
 }
@@ -216,11 +218,13 @@ impl Election {
     fn start(arguments: &Arguments, client: &Client, process: &Process) -> Self {
         let (leader_sender, is_leader) = watch::channel(false);
         let (paused_sender, paused) = watch::channel(false);
+        let (renewal_sender, previous_renewal) = watch::channel(None);
         let release = CancellationToken::new();
         let elector = arguments.leader_elector(client);
-        let run = elector.run([leader_sender, paused_sender], process.metrics.clone(), release.clone());
+        let senders = [leader_sender, paused_sender];
+        let run = elector.run(senders, renewal_sender, process.metrics.clone(), release.clone());
         let task = process.watchdog.spawn("leader election", run);
-        Self { is_leader, paused, release, task }
+        Self { is_leader, paused, previous_renewal, release, task }
     }
 
     /// Releases the Lease, so that another replica can lead immediately.
@@ -277,6 +281,7 @@ impl Operator<'_> {
             pod: self.arguments.pod_name.clone(),
             rollouts: self.arguments.max_concurrent_rollouts,
             is_leader: self.election.is_leader.clone(),
+            previous_renewal: self.election.previous_renewal.clone(),
             paused,
         };
         let (client, metrics) = (self.client.clone(), self.process.metrics.clone());

@@ -24,6 +24,7 @@ use futures::{
     future::{join_all, ready},
     stream,
 };
+use k8s_openapi::jiff::Timestamp;
 use keys::{Key, key};
 use kube::{
     Client, ResourceExt as _,
@@ -57,6 +58,8 @@ pub struct Replica {
     pub rollouts: usize,
     /// Whether it leads.
     pub is_leader: watch::Receiver<bool>,
+    /// When the previous leader last renewed the Lease, by its clock.
+    pub previous_renewal: watch::Receiver<Option<Timestamp>>,
     /// Whether writes to workloads are paused.
     pub paused: watch::Receiver<bool>,
 }

@@ -29,6 +29,7 @@ pub(super) fn context_with(
     let (publisher, _) = events::publisher(client.clone(), reporter, CancellationToken::new());
     let (leader, is_leader) = watch::channel(true);
     let (pause, paused) = watch::channel(false);
+    let (_, previous_renewal) = watch::channel(None);
     let context = Context {
         client,
         caches,
@@ -39,7 +40,7 @@ pub(super) fn context_with(
         backoff: Backoff::default(),
         history: WriteHistory::default(),
         memory: ReconcileMemory::default(),
-        replica: Replica { pod: "adieu-0".into(), rollouts, is_leader, paused },
+        replica: Replica { pod: "adieu-0".into(), rollouts, is_leader, previous_renewal, paused },
     };
     context.index.refresh(&context.caches);
     context.scheduling.refresh(&context);

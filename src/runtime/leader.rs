@@ -51,6 +51,8 @@ struct Election {
     attempted: Option<Instant>,
     /// When the last write started that acquired or renewed the Lease; `None` if another replica leads.
     renewed: Option<Instant>,
+    /// When the previous leader last renewed the Lease, by its clock.
+    previous_renewal: Option<Timestamp>,
 }
 
 impl LeaderElector {
@@ -60,11 +62,13 @@ impl LeaderElector {
         Self { api: Api::namespaced(client, namespace), lease, identity }
     }
 
-    /// Sends to `is_leader` whether this replica leads, and to `paused` whether the Lease has the annotation
-    /// [`PAUSED`], until `release` is cancelled; then releases the Lease.
+    /// Sends to `is_leader` whether this replica leads, to `paused` whether the Lease has the annotation [`PAUSED`],
+    /// and to `previous_renewal`, before it leads, when the previous leader last renewed the Lease, until `release` is
+    /// cancelled; then releases the Lease.
     pub async fn run(
         self,
         [is_leader, paused]: [watch::Sender<bool>; 2],
+        previous_renewal: watch::Sender<Option<Timestamp>>,
         metrics: Arc<Metrics>,
         release: CancellationToken,
     ) {
@@ -101,6 +105,7 @@ impl LeaderElector {
             if election.observed.is_held_by_another_than(&self.identity) {
                 election.renewed = None;
             }
+            previous_renewal.send_replace(election.previous_renewal);
             self.publish(&is_leader, &metrics, election.renewed.is_some());
         }
         self.publish(&is_leader, &metrics, false);
@@ -119,6 +124,9 @@ impl LeaderElector {
         (election.attempted, election.outdated) = (Some(now), false);
         match timeout_at(limit, self.write_as_holder(&election.observed)).await {
             Ok(Ok(lease)) => {
+                if election.renewed.is_none() {
+                    election.previous_renewal = election.observed.renewal();
+                }
                 election.observed.update(Some(lease), now);
                 election.renewed = Some(now);
             }
@@ -227,6 +235,10 @@ impl ObservedLease {
 
     fn holder(&self) -> Option<&str> {
         self.lease()?.spec.as_ref()?.holder_identity.as_deref().filter(|holder| !holder.is_empty())
+    }
+
+    fn renewal(&self) -> Option<Timestamp> {
+        Some(self.lease()?.spec.as_ref()?.renew_time.as_ref()?.0)
     }
 
     fn is_paused(&self) -> bool {
@@ -365,7 +377,9 @@ mod tests {
             let held = Stored::new(Mutex::new(Some(stored("1", 0))));
             let elector = LeaderElector::new(silent(&held), "adieu", "adieu".into(), SELF.into());
             let ((is_leader, mut leading), (paused, _)) = (watch::channel(false), watch::channel(false));
-            let run = elector.run([is_leader, paused], Arc::default(), CancellationToken::new());
+            let (previous, previous_renewal) = watch::channel(None);
+            let run = elector.run([is_leader, paused], previous, Arc::default(), CancellationToken::new());
+            let renewed = changed.as_ref().map(|_| Timestamp::from_second(1).unwrap());
             let test = async {
                 sleep(Duration::from_secs(10)).await;
                 // From here on no replica renews it.
@@ -374,6 +388,7 @@ mod tests {
                     timeout(Duration::from_secs(35), leading.wait_for(|is_leader| *is_leader)).await;
                 assert!(is_leader.is_ok(), "no replica leads");
                 drop(is_leader);
+                assert_eq!(*previous_renewal.borrow(), renewed);
 
                 // A leader also tolerates changes that its watch misses.
                 let annotated = |lease: &mut Lease| lease.metadata.resource_version = Some("70".into());
