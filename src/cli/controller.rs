@@ -78,7 +78,7 @@ pub(super) struct Arguments {
     /// The address on which the webhook listens, with TLS. [::] means all IPv4 and IPv6 addresses.
     #[arg(long, default_value = "[::]:8443")]
     webhook_address: SocketAddr,
-    /// The webhooks' timeoutSeconds, for requests without a timeout parameter; the API server sends one.
+    /// The longest timeoutSeconds of the webhooks. The API server sends its own as a parameter, which can only be shorter.
     #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = clap::value_parser!(u8).range(1..=30))]
     webhook_timeout_seconds: u8,
     /// The address of /healthz, /readyz and /metrics, without TLS.

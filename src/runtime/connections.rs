@@ -1,8 +1,8 @@
 //! The open connections of a port, limited in total and per peer.
 //!
-//! A peer is an IP address. If all connections are in use, the peer with the most loses an idle one to a peer that has
-//! fewer: however many peers open as many as they can, each keeps its fair share. To the webhook's port the API server
-//! is one or a few peers: one per control plane node, or one tunnel agent. It opens another connection for each
+//! A peer is an IP address. If all connections are in use, the peer with the most loses one to a peer that has fewer,
+//! an idle one if it has one: however many peers open as many as they can, and whatever they send, each keeps its fair
+//! share. To the webhook's port the API server is one or a few peers: one per control plane node, or one tunnel agent. It opens another connection for each
 //! concurrent request, so the limits are far above the number of concurrent admissions of a cluster.
 
 use std::{
@@ -74,6 +74,16 @@ struct Slot {
     task: Option<AbortHandle>,
 }
 
+impl Slot {
+    fn is_of(&self, peer: IpAddr) -> bool {
+        self.peer.address == peer
+    }
+
+    fn is_idle(&self) -> bool {
+        !self.peer.is_busy()
+    }
+}
+
 /// An open connection, until it is dropped.
 #[derive(Debug)]
 pub(super) struct Connection {
@@ -97,8 +107,9 @@ impl Connections {
     }
 
     /// Admits a connection from `peer`. At the peer's own limit it replaces another of its own; at the total limit it
-    /// replaces one of the peer with the most, if that one has at least two more. A peer without a connection replaces
-    /// the least useful one of all. A connection with a request in progress is never replaced.
+    /// replaces one of the peer with the most, if that one has at least two more: one with a request in progress only if
+    /// no other is left, because a client decides how long its request is in progress. If every peer has one, a peer
+    /// without replaces the least useful idle one.
     pub(super) fn open(&self, peer: IpAddr) -> Admission {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let own = open.by_peer.get(&peer).map_or(0, BTreeMap::len);
@@ -107,10 +118,11 @@ impl Connections {
         if is_own_limit_reached || open.total >= self.max_total {
             let (largest, count) = open.largest();
             displaced = if is_own_limit_reached {
-                open.displace(|of| of == peer)
+                open.displace(|slot| slot.is_of(peer) && slot.is_idle())
+            } else if count > own + 1 {
+                open.displace(|slot| largest.is_some_and(|largest| slot.is_of(largest)))
             } else {
-                count > own + 1 && open.displace(|of| Some(of) == largest)
-                    || own == 0 && open.displace(|_| true)
+                own == 0 && open.displace(Slot::is_idle)
             };
             if !displaced {
                 return Admission { connection: None, displaced };
@@ -142,13 +154,12 @@ impl Open {
         counts.max().map_or((None, 0), |(count, peer)| (Some(peer), count))
     }
 
-    /// Closes the least useful idle connection of some peers: the oldest without a success, else the one with the
-    /// oldest success. Returns whether there is one.
-    fn displace(&mut self, is_candidate: impl Fn(IpAddr) -> bool) -> bool {
-        let peers = self.by_peer.iter().filter(|(peer, _)| is_candidate(**peer));
-        let connections = peers.flat_map(|(_, connections)| connections);
-        let idle = connections.filter(|(_, slot)| !slot.peer.is_busy());
-        let least = idle.min_by_key(|(number, slot)| (slot.peer.last_success(), **number));
+    /// Closes the least useful of the connections that are candidates: an idle one if there is one; of these the oldest
+    /// without a success, else the one with the oldest success. Returns whether there is one.
+    fn displace(&mut self, is_candidate: impl Fn(&Slot) -> bool) -> bool {
+        let connections = self.by_peer.values().flatten().filter(|(_, slot)| is_candidate(slot));
+        let least =
+            connections.min_by_key(|(number, slot)| (!slot.is_idle(), slot.peer.last_success(), **number));
         let Some((peer, number)) = least.map(|(number, slot)| (slot.peer.address, *number)) else {
             return false;
         };
@@ -255,19 +266,54 @@ mod tests {
         }
     }
 
+    fn set_busy(connections: &[Connection]) {
+        for connection in connections {
+            connection.peer.set_busy(true);
+        }
+    }
+
     #[test]
-    fn no_connection_is_displaced_while_a_request_is_in_progress() {
+    fn a_request_in_progress_is_not_displaced_by_its_own_peer_or_a_peer_with_as_many() {
         let connections = Connections::new(3, 2);
-        let busy = |connection: &Connection| connection.peer.set_busy(true);
         let (held, _) = opened(&connections, 1, 2);
-        held.iter().for_each(busy);
+        set_busy(&held);
         assert!(connections.open(peer(1)).connection.is_none(), "its own are busy");
         let (idle, _) = opened(&connections, 2, 1);
-        let new = connections.open(peer(3));
-        assert!(new.displaced, "a peer without a connection replaces the idle one");
-        assert!(!connections.open.lock().unwrap().by_peer.contains_key(&peer(2)));
-        new.connection.iter().for_each(busy);
-        assert!(connections.open(peer(4)).connection.is_none(), "all are busy");
+        assert!(connections.open(peer(2)).connection.is_none(), "no peer has two more");
         drop((held, idle));
+
+        let all: Vec<_> = (1..=3).flat_map(|number| opened(&connections, number, 1).0).collect();
+        set_busy(&all[..2]);
+        let new = connections.open(peer(4));
+        assert!(
+            new.displaced && !connections.open.lock().unwrap().by_peer.contains_key(&peer(3)),
+            "the idle one"
+        );
+        set_busy(new.connection.as_slice());
+        assert!(connections.open(peer(5)).connection.is_none(), "all are busy");
+    }
+
+    #[test]
+    fn requests_that_never_end_keep_no_peer_from_its_share() {
+        let connections = Connections::new(9, 7);
+        let (success, _) = opened(&connections, 0, 1);
+        success[0].peer.record_success();
+        let mut greedy = Vec::new();
+        for number in [1, 2] {
+            greedy.extend(opened(&connections, number, 7).0);
+            set_busy(&greedy);
+        }
+        // Whose own connection, without a request for long, is not the one that makes room.
+        let (new, count) = opened(&connections, 0, 2);
+        assert_eq!((new.len(), count), (2, 3), "a third of all");
+        set_busy(&success);
+        assert!(connections.open(peer(0)).connection.is_none(), "no peer has two more");
+        // The greedy ones can't take more either.
+        for number in [1, 2, 1, 2] {
+            assert!(connections.open(peer(number)).connection.is_none());
+        }
+        let open = connections.open.lock().unwrap();
+        let counts = [0, 1, 2].map(|number| open.by_peer[&peer(number)].len());
+        assert_eq!(counts, [3, 3, 3]);
     }
 }
