@@ -8,13 +8,14 @@
 //! |---|---|---|
 //! | [`api`] (crate `adieu-core`) | policies, annotations, labels: types, schema, parsing | data only |
 //! | [`plan`] (crate `adieu-core`) | the pod template with its injection: resolve, inject, record, revert | data only: no client, clock or async runtime |
+//! | [`keys`], [`hash`] (crate `adieu-core`) | the keys of workloads and policies; hashes | data only |
+//! | [`scheduler`] (crate `adieu-scheduler`) | which workload may roll out now; a workload's rollout progress | data only: no client, clock or async runtime |
 //! | [`verify`] (crate `adieu-verify`) | the effect of a disruption on requests: lost requests, and the required drain | data only |
 //! | [`load`] (crate `adieu-verify`) | an open-loop load generator | the service under load |
 //! | [`report`] (crate `adieu-verify`) | results as tables, JSON and an HTML page | data only |
 //! | [`manifests`] | a manifest engine: reads, edits and writes YAML and JSON | data only |
 //! | [`runtime`] | the process: client, leader election, certificates, servers, metrics, logs, shutdown | the API server |
 //! | [`index`] | watches, caches, and an evaluation for each workload | the API server, to list and watch |
-//! | [`scheduler`] | which workload may roll out now | data only: no client, clock or async runtime |
 //! | [`webhook`] | `AdmissionReview` in, JSON patch out | the caches, never the API server |
 //! | [`controller`] | the writers: workloads, status, budgets, Events | the API server |
 //! | [`disruption`] | disrupts a workload, follows its pods, and restores temporary changes | the API server |
@@ -23,7 +24,8 @@
 //! Pure functions decide about pod templates: [`plan::admit`] when a workload is created or updated, [`plan::evaluate`]
 //! for existing workloads, and [`plan::render`] for manifests. So all come to the same result.
 
-pub use adieu_core::{api, plan};
+pub use adieu_core::{api, hash, keys, plan};
+pub use adieu_scheduler as scheduler;
 pub use adieu_verify::{load, report, verify};
 
 pub mod cli;
@@ -32,5 +34,4 @@ pub mod disruption;
 pub mod index;
 pub mod manifests;
 pub mod runtime;
-pub mod scheduler;
 pub mod webhook;

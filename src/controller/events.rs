@@ -19,7 +19,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     api::annotations::INJECTED,
-    index::{caches::hash_of, unusable::Reason, workloads::resource},
+    hash::hash_of,
+    index::{unusable::Reason, workloads::resource},
     plan::{Evaluation, Kind},
 };
 

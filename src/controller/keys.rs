@@ -2,7 +2,7 @@
 
 use kube::core::DynamicObject;
 
-pub(super) use crate::index::{PolicyKey, WorkloadKey as Key, policy_key};
+pub(super) use crate::keys::{PolicyKey, WorkloadKey as Key, policy_key};
 use crate::plan::Kind;
 
 pub(super) fn key(kind: Kind, object: &DynamicObject) -> Key {

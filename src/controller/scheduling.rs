@@ -22,7 +22,7 @@ use super::{
 use crate::{
     index::{Change, Changes, cached::CachedWorkload, caches::Caches, template_hash, workloads::resource},
     plan::{self, Kind, OptIn, Source, Workload},
-    scheduler::{PolicyStatus, Request, RolloutMark, RolloutScheduler, Slot, Snapshot},
+    scheduler::{PolicyStatus, Request, RolloutMark, RolloutScheduler, Slot},
 };
 
 /// The scheduler, and the queues of its decisions. The lock is held for one event and its decisions.
@@ -300,7 +300,7 @@ fn set_policy(scheduler: &mut RolloutScheduler, context: &Context, policy: &Poli
 
 fn observe(scheduler: &mut RolloutScheduler, context: &Context, key: &Key, now: Timestamp) {
     let evaluation = context.index.get(key);
-    match evaluation.and_then(|evaluation| Snapshot::of(&evaluation)) {
+    match evaluation.and_then(|evaluation| evaluation.snapshot()) {
         Some(snapshot) => {
             scheduler.observe(key, snapshot, now);
             scheduler.set_blocked(key, context.backoff.is_blocked(key), now);

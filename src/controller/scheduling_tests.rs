@@ -7,8 +7,8 @@ use crate::{
     api::{GracefulPolicy, RolloutFailureReason},
     controller::test_support::context_with,
     disruption::test_support::client,
-    index::{progress::Progress, unusable::Reason},
-    scheduler::{FailedRollout, FailureLimit},
+    index::unusable::Reason,
+    scheduler::{FailedRollout, FailureLimit, Snapshot, progress::Progress},
 };
 
 /// Two Deployments whose rollouts are complete, and a policy that changes one at a time.
@@ -81,7 +81,7 @@ async fn a_policy_that_can_not_be_decoded_is_not_deleted() {
 async fn a_failure_is_kept_while_its_policy_can_not_be_decoded() {
     let (context, _senders) = context_with(client(|_, _| None), caches(), 1);
     let key = Key { namespace: "shop".into(), kind: Kind::Deployment, name: "a".into() };
-    let queued = Snapshot::of(&context.index.get(&key).unwrap()).unwrap();
+    let queued = context.index.get(&key).unwrap().snapshot().unwrap();
     let snapshot = Snapshot { progress: Progress::Failed, plan: None, is_queued: false, ..queued };
     let failure = FailedRollout {
         workload: key.clone(),

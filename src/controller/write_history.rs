@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::keys::Key;
-use crate::index::caches::hash_of;
+use crate::hash::hash_of;
 
 /// How often the same template is written to a workload whose injection another client keeps reverting, such as a
 /// GitOps tool if the API server can't reach the webhook: each time is two rollouts.

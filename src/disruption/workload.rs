@@ -11,10 +11,10 @@ use serde_json::json;
 
 use super::{error::Error, object};
 use crate::{
-    index::progress::{Progress, progress},
     index::workloads::resource,
     plan::Kind,
     runtime::FIELD_MANAGER,
+    scheduler::progress::{Progress, progress},
 };
 
 /// A workload in the cluster.

@@ -10,7 +10,7 @@ use std::{
 use futures::{Stream, StreamExt as _, stream};
 use tokio::{sync::Notify, time::sleep};
 
-use super::keys::WorkloadKey;
+use crate::keys::WorkloadKey;
 
 /// A set of changed items. For one consumer.
 #[derive(Debug)]

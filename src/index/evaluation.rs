@@ -1,25 +1,17 @@
 //! The desired state of one workload, and the progress of its rollout.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::jiff::Timestamp;
 use kube::Resource as _;
 use serde_json::Value;
 
-use super::{
-    cached::CachedWorkload,
-    caches::hash_of,
+use super::cached::CachedWorkload;
+use crate::{
+    hash::hash_of,
     keys::{PolicyKey, PolicyKeys},
-    progress::{
-        Progress, ReplicaCounts, Suspended, has_replica_failure, is_updated, patience, progress, progressing,
-        replica_counts, suspended, was_complete,
-    },
-};
-use crate::plan::{
-    self, Evaluation, InjectionState, Kind, NamespaceContext, RolloutTiming, Source, Workload,
+    plan::{self, Evaluation, InjectionState, Kind, NamespaceContext, RolloutTiming, Source, Workload},
+    scheduler::{Snapshot, progress::RolloutProgress},
 };
 
 /// The last evaluation of a workload. There is none for a workload that isn't managed, that no policy selects, and that
@@ -67,29 +59,6 @@ pub struct Decision {
     pub effects: u64,
 }
 
-/// The progress of a workload's rollout.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RolloutProgress {
-    /// Its `metadata.generation`.
-    pub generation: Option<i64>,
-    /// As `kubectl rollout status` reports it.
-    pub progress: Progress,
-    /// Its replicas, once its controller has observed the generation.
-    pub counts: Option<ReplicaCounts>,
-    /// Whether a Deployment reports that its pods can't be created.
-    pub replica_failure: bool,
-    /// The time without progress after which it fails.
-    pub patience: Duration,
-    /// The hash of the condition in which the workload's controller reports progress.
-    pub condition: Option<u64>,
-    /// Whether it has been complete, and all pods still have that template.
-    pub was_complete: bool,
-    /// Whether all pods of a DaemonSet have the current template.
-    pub is_updated: bool,
-    /// Why it rolls out no pods, if it doesn't.
-    pub suspended: Option<Suspended>,
-}
-
 /// A pod template as a hash. The annotation that `kubectl rollout restart` sets doesn't count: a restart replaces the
 /// pods by equal ones.
 #[must_use]
@@ -125,24 +94,35 @@ impl EvaluatedWorkload {
         }
         let workload = Workload::of(kind, &object);
         let evaluation = plan::evaluate(&workload, namespace_context);
-        let has_service = || plan::has_service(&workload, namespace_context);
-        let suspended = match suspended(kind, &object) {
-            Some(Suspended::ScaledToZero) if has_service() => Some(Suspended::ScaledToZeroWithService),
-            suspended => suspended,
-        };
-        let rollout = RolloutProgress {
-            generation: object.metadata.generation,
-            progress: progress(kind, &object),
-            counts: replica_counts(kind, &object),
-            replica_failure: has_replica_failure(&object),
-            patience: patience(kind, &object),
-            condition: progressing(&object).map(hash_of),
-            was_complete: was_complete(kind, &object),
-            is_updated: is_updated(kind, &object),
-            suspended,
-        };
+        let rollout = RolloutProgress::of(kind, &object, || plan::has_service(&workload, namespace_context));
         let decision = Decision::of(&workload, kept, &evaluation, namespace_context, keys)?;
         Some(Self { decision, rollout })
+    }
+
+    /// What the scheduler needs to know. `None` for a workload that is not managed or too large: it is never written.
+    #[must_use]
+    pub fn snapshot(&self) -> Option<Snapshot> {
+        let Self { decision, rollout } = self;
+        let is_managed = decision.state != InjectionState::Unmanaged || decision.planned.is_some();
+        (is_managed && !decision.too_large).then(|| Snapshot {
+            uid: decision.uid.clone(),
+            generation: rollout.generation.unwrap_or(0),
+            created: decision.created,
+            template: decision.template,
+            plan: decision.planned,
+            is_queued: decision.planned.is_some() && decision.timing == RolloutTiming::Queued,
+            requested_by: decision.requested_by.clone(),
+            namespace_limit: decision.namespace_limit,
+            rolled_out_by: decision.rolled_out_by.clone(),
+            progress: rollout.progress,
+            counts: rollout.counts,
+            patience: rollout.patience,
+            condition: rollout.condition,
+            was_complete: rollout.was_complete,
+            is_updated: rollout.is_updated,
+            suspended: rollout.suspended,
+            replica_failure: rollout.replica_failure,
+        })
     }
 }
 

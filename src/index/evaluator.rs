@@ -8,12 +8,10 @@ use std::{
 use kube::{Resource as _, ResourceExt as _};
 use tokio::{sync::watch, task::yield_now};
 
-use super::{
-    EvaluatedWorkload, Index, PolicyKey, PolicyVersion, WorkloadKey, caches::Caches, changes::Batch,
-    policy_key,
-};
+use super::{EvaluatedWorkload, Index, PolicyVersion, caches::Caches, changes::Batch};
 use crate::{
     api::GracefulPolicy,
+    keys::{PolicyKey, WorkloadKey, policy_key},
     plan::{self, NamespaceContext, Source},
 };
 

@@ -8,6 +8,7 @@ use tokio::{sync::watch, time::timeout};
 use super::{caches::Caches, *};
 use crate::{
     api::{ClusterGracefulPolicy, GracefulPolicy},
+    keys::policy_key,
     plan::Source,
 };
 

@@ -9,11 +9,9 @@ pub mod caches;
 mod changes;
 mod evaluation;
 mod evaluator;
-mod keys;
 mod kubelets;
 mod list_watch;
 mod namespaced;
-pub mod progress;
 mod quota;
 mod slim;
 mod split;
@@ -28,13 +26,15 @@ use std::{
 };
 
 pub use changes::{Changes, Dirty};
-pub use evaluation::{Decision, EvaluatedWorkload, RolloutProgress, template_hash};
-pub use keys::{PolicyKey, PolicyKeys, WorkloadKey, policy_key};
+pub use evaluation::{Decision, EvaluatedWorkload, template_hash};
 use kube::api::ObjectMeta;
 use tokio::sync::watch;
 
 use self::changes::Batch;
-use crate::api::{EffectiveValues, WorkloadKind as Kind};
+use crate::{
+    api::{EffectiveValues, WorkloadKind as Kind},
+    keys::{PolicyKey, PolicyKeys, WorkloadKey},
+};
 
 /// The evaluations of the cluster's workloads. Empty on a replica that doesn't lead.
 #[derive(Clone, Debug)]
@@ -280,6 +280,8 @@ fn first_of(namespace: &str) -> WorkloadKey {
     WorkloadKey { namespace: namespace.to_owned(), kind: Kind::ALL[0], name: String::new() }
 }
 
+#[cfg(test)]
+mod rollout_tests;
 #[cfg(test)]
 #[path = "index_tests.rs"]
 mod tests;

@@ -21,7 +21,6 @@ pub use super::cached::resource;
 use super::{
     cached::CachedWorkload,
     changes::Dirty,
-    keys::WorkloadKey,
     list_watch::{Source, list_watch},
     namespaced::Names,
     quota::Shares,
@@ -29,7 +28,7 @@ use super::{
     unusable::UnusableObjects,
     workload_quota::Quota,
 };
-use crate::plan::Kind;
+use crate::{keys::WorkloadKey, plan::Kind};
 
 /// How long an admission waits until an object that was just created is cached: a pod's workload, or a namespace.
 pub const CACHE_LAG: Duration = Duration::from_secs(1);

@@ -22,7 +22,7 @@ const CORE: [Part; 2] = [
         folders: &["crates/core/src"],
         tests: &["crates/core/tests/laws", "crates/core/tests/boundaries.rs"],
     },
-    Part { package: "adieu", folders: &["src/scheduler"], tests: &[] },
+    Part { package: "adieu-scheduler", folders: &["crates/scheduler/src"], tests: &[] },
 ];
 /// The minimal share of viable mutants that tests must catch.
 const CAUGHT: f64 = 0.98;

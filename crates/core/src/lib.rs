@@ -4,5 +4,9 @@
 //! [`plan::evaluate`] for a workload that exists already or bypassed the webhook, and by [`plan::render`] for a
 //! manifest.
 
+#![deny(clippy::disallowed_methods)]
+
 pub mod api;
+pub mod hash;
+pub mod keys;
 pub mod plan;

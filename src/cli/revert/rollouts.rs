@@ -19,9 +19,9 @@ use super::{
 use crate::{
     api::annotations::GRACEFUL,
     controller::write,
-    index::progress::{Progress, is_not_begun, keeps_pods, progress, reached},
     index::workloads::resource,
     plan::Kind,
+    scheduler::progress::{Progress, is_not_begun, keeps_pods, progress, reached},
 };
 
 /// The interval of checks of a rollout.

@@ -23,10 +23,10 @@ use crate::{
         ClusterGracefulPolicy, GracefulPolicy,
         annotations::{INJECTED, PENDING},
     },
-    index::progress::{Progress, is_updated, progress, was_complete},
     index::workloads::resource,
     plan::{self, Kind, NamespaceContext, OptIn, Workload},
     runtime::ownership::release_ownership,
+    scheduler::progress::{Progress, is_updated, progress, was_complete},
 };
 
 /// The page size for workloads: each may take a megabyte.

@@ -14,7 +14,8 @@ use crate::{
         keys::{Key, key},
         policies::{builder::Blockers, newly_true},
     },
-    index::{EvaluatedWorkload, PolicyKeys, cached::CachedWorkload},
+    index::{EvaluatedWorkload, cached::CachedWorkload},
+    keys::PolicyKeys,
     plan::{self, Kind, NamespaceContext, Workload},
     scheduler::{FailedRollout, PolicyStatus},
 };

@@ -26,7 +26,6 @@ use relevance::{generation, labels, relevant_budget, service_spec};
 use tokio::{sync::watch, time::timeout};
 use watches::{MissingKinds, Watches};
 
-pub(crate) use self::relevance::hash_of;
 pub use self::relevance::{is_our_budget, our_labels};
 
 use super::{

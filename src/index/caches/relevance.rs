@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    hash::{DefaultHasher, Hash, Hasher as _},
     sync::Arc,
 };
 
@@ -12,7 +11,7 @@ use k8s_openapi::api::{
 };
 use kube::{Resource, ResourceExt as _, runtime::watcher};
 
-use crate::{index::namespaced::Namespaced, runtime::FIELD_MANAGER};
+use crate::{hash::hash_of, index::namespaced::Namespaced, runtime::FIELD_MANAGER};
 
 const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 
@@ -100,14 +99,6 @@ fn match_labels(budget: &PodDisruptionBudget) -> Option<&BTreeMap<String, String
 /// A hash of a namespace's labels; it always has some.
 pub(super) fn labels(namespace: &Namespace) -> Option<u64> {
     namespace.metadata.labels.as_ref().map(hash_of)
-}
-
-/// A hash that is the same in every process of one build of adieu: `DefaultHasher` has fixed keys, and JSON objects are
-/// hashed in the order of their keys. Another version may return another hash.
-pub(crate) fn hash_of(value: &impl Hash) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    value.hash(&mut hasher);
-    hasher.finish()
 }
 
 #[cfg(test)]

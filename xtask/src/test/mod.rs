@@ -107,7 +107,7 @@ fn everything(workspace: &Workspace, options: &Options, tally: &mut Tally) -> Re
 fn without_a_cluster(workspace: &Workspace, options: &Options, tally: &mut Tally) -> Result<()> {
     tally.check("formatting", formatting(workspace))?;
     tally.check("clippy", clippy(workspace))?;
-    tally.check("the core's dependencies", core_is_pure(workspace))?;
+    tally.check("dependencies of the pure crates", pure_crates_have_no_client(workspace))?;
     let mut unit = cargo(workspace, "test");
     unit.args(["--workspace", "--no-fail-fast"]);
     if options.long {
@@ -322,17 +322,19 @@ fn clippy(workspace: &Workspace) -> Result<()> {
     Ok(())
 }
 
-/// The core depends on no crate for network access or waiting.
-fn core_is_pure(workspace: &Workspace) -> Result<()> {
-    let mut tree = cargo(workspace, "tree");
-    tree.args(["--package=adieu-core", "--edges=normal", "--prefix=none", "--format={lib}"]);
-    let tree = command::output(&mut tree)?;
-    if !tree.lines().any(|library| library == "kube_core") {
-        bail!("cargo tree doesn't list the dependencies of adieu-core:\n{tree}");
-    }
-    for library in ["kube_client", "kube_runtime", "tokio", "hyper", "tracing"] {
-        if tree.lines().any(|line| line == library) {
-            bail!("adieu-core depends on {library}");
+/// The core and the scheduler depend on no crate for network access or waiting.
+fn pure_crates_have_no_client(workspace: &Workspace) -> Result<()> {
+    for package in ["adieu-core", "adieu-scheduler"] {
+        let mut tree = cargo(workspace, "tree");
+        tree.args(["--package", package, "--edges=normal", "--prefix=none", "--format={lib}"]);
+        let tree = command::output(&mut tree)?;
+        if !tree.lines().any(|library| library == "kube_core") {
+            bail!("cargo tree doesn't list the dependencies of {package}:\n{tree}");
+        }
+        for library in ["kube_client", "kube_runtime", "tokio", "hyper", "tracing"] {
+            if tree.lines().any(|line| line == library) {
+                bail!("{package} depends on {library}");
+            }
         }
     }
     Ok(())

@@ -1,6 +1,6 @@
 //! The permission to write a workload, and the request for it.
 
-use crate::index::WorkloadKey;
+use adieu_core::keys::WorkloadKey;
 
 /// The permission to write one workload, until it is committed or released.
 #[derive(Debug, PartialEq, Eq)]

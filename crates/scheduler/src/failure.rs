@@ -1,9 +1,9 @@
 //! Failed rollouts, and how many may fail.
 
+use adieu_core::{api::RolloutFailureReason, keys::WorkloadKey};
 use k8s_openapi::jiff::Timestamp;
 
 use super::snapshot::Snapshot;
-use crate::{api::RolloutFailureReason, index::WorkloadKey};
 
 /// A failed rollout of a policy.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,5 +1,7 @@
 //! Which evaluated workloads roll out, and when.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::cluster::{
@@ -7,9 +9,8 @@ use super::cluster::{
     with, workload,
 };
 use crate::{
-    index::{WorkloadKey, progress::patience},
+    keys::WorkloadKey,
     plan::{InjectionState, Kind, RolloutTiming},
-    scheduler::rollout::ELSEWHERE_TTL,
 };
 
 #[test]
@@ -150,10 +151,9 @@ fn the_grace_period_of_old_pods_counts_for_the_deadline() {
     let mut slow = workload(Kind::StatefulSet, "shop", "a");
     slow.1.data["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] = json!(3600);
     let mut cluster = Cluster::new(10, [policy("all", &all)], [slow]);
-    let patience = |cluster: &Cluster| patience(Kind::StatefulSet, &cluster.workloads[0].1);
-    let before = patience(&cluster);
+    let before = cluster.patience("a");
     cluster.start("a");
-    assert!(patience(&cluster) < before);
+    assert!(cluster.patience("a") < before);
     for part in [0, 9] {
         cluster.advance(before * part / 10);
         assert_eq!(cluster.failed_for("shop", by("all")), [""; 0]);
@@ -200,7 +200,7 @@ fn a_rollout_of_others_is_waited_for_and_delays_no_other_workload() {
         // One that never completes is for its owner to fix.
         cluster.change("a", rolling);
         assert_eq!(cluster.may(&["a", "b"]), ["b"], "{kind}");
-        cluster.advance(patience(kind, &cluster.workloads[0].1));
+        cluster.advance(cluster.patience("a"));
         assert_eq!(cluster.may(&["a", "b"]), ["b"], "{kind}");
         assert_eq!(cluster.failed_for("shop", by("all")), [""; 0], "{kind}");
     }
@@ -284,7 +284,7 @@ fn pods_of_a_daemon_set_that_come_and_go_are_no_rollout() {
     for available in [1, 2].into_iter().cycle().take(10) {
         cluster.change("a", |(_, object)| object.data["status"]["numberAvailable"] = json!(available));
         assert!(!cluster.may_start("b"));
-        cluster.advance(patience(Kind::DaemonSet, &cluster.workloads[0].1) / 8);
+        cluster.advance(cluster.patience("a") / 8);
     }
     assert_eq!(cluster.failed_for("shop", by("all")), ["a"]);
 }
@@ -307,7 +307,7 @@ fn a_deployment_without_replicas_behind_a_service_rolls_out_last_and_keeps_its_s
     cluster.start("a");
     cluster.set_spec("all", json!({"selector": {}, "drainSeconds": 20}));
     assert!(!cluster.may_start("b"), "a canary tool may roll out its template elsewhere");
-    cluster.advance(ELSEWHERE_TTL);
+    cluster.advance(Duration::from_mins(1));
     assert!(cluster.may_start("b"));
 }
 

@@ -2,15 +2,13 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
+use adieu_core::{api::RolloutFailureReason, keys::PolicyKey};
 use k8s_openapi::jiff::Timestamp;
 
-use super::{snapshot::Snapshot, time::later};
-use crate::{
-    api::RolloutFailureReason,
-    index::{
-        PolicyKey,
-        progress::{Progress, ReplicaCounts},
-    },
+use super::{
+    progress::{Progress, ReplicaCounts},
+    snapshot::Snapshot,
+    time::later,
 };
 
 /// The longest that a rollout may take in all, however many replicas it has.

@@ -5,10 +5,7 @@ use super::{
     history::{History, check, policy, run, workload},
     progress_data, sharing_data, slots_data,
 };
-use crate::{
-    index::progress::Progress,
-    scheduler::{RolloutMark, Snapshot},
-};
+use crate::{RolloutMark, Snapshot, progress::Progress};
 
 #[test]
 fn slots_are_shared_among_namespaces_and_policies() {

@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
+use adieu_core::{hash::hash_of, plan::Kind};
 use kube::core::DynamicObject;
 use serde_json::Value;
-
-use crate::{index::caches::hash_of, plan::Kind};
 
 /// The progress of a rollout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +15,52 @@ pub enum Progress {
     Rolling,
     /// The Deployment controller reports that the progress deadline is exceeded.
     Failed,
+}
+
+/// The progress of a workload's rollout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RolloutProgress {
+    /// Its `metadata.generation`.
+    pub generation: Option<i64>,
+    /// As `kubectl rollout status` reports it.
+    pub progress: Progress,
+    /// Its replicas, once its controller has observed the generation.
+    pub counts: Option<ReplicaCounts>,
+    /// Whether a Deployment reports that its pods can't be created.
+    pub replica_failure: bool,
+    /// The time without progress after which it fails.
+    pub patience: Duration,
+    /// The hash of the condition in which the workload's controller reports progress.
+    pub condition: Option<u64>,
+    /// Whether it has been complete, and all pods still have that template.
+    pub was_complete: bool,
+    /// Whether all pods of a DaemonSet have the current template.
+    pub is_updated: bool,
+    /// Why it rolls out no pods, if it doesn't.
+    pub suspended: Option<Suspended>,
+}
+
+impl RolloutProgress {
+    /// The progress of a workload's rollout. `has_service`: whether a Service selects its pods; it is called only for a
+    /// workload that is scaled to zero.
+    #[must_use]
+    pub fn of(kind: Kind, object: &DynamicObject, has_service: impl FnOnce() -> bool) -> Self {
+        let suspended = match suspended(kind, object) {
+            Some(Suspended::ScaledToZero) if has_service() => Some(Suspended::ScaledToZeroWithService),
+            suspended => suspended,
+        };
+        Self {
+            generation: object.metadata.generation,
+            progress: progress(kind, object),
+            counts: replica_counts(kind, object),
+            replica_failure: has_replica_failure(object),
+            patience: patience(kind, object),
+            condition: progressing(object).map(hash_of),
+            was_complete: was_complete(kind, object),
+            is_updated: is_updated(kind, object),
+            suspended,
+        }
+    }
 }
 
 /// The default of a Deployment's progressDeadlineSeconds.
@@ -29,7 +74,7 @@ const GRACE_PERIOD: Duration = Duration::from_secs(30);
 
 /// The time without progress after which a rollout fails. Pods of a `StatefulSet` or `DaemonSet` are replaced one after
 /// the other, each once the previous one has terminated.
-pub(crate) fn patience(kind: Kind, object: &DynamicObject) -> Duration {
+fn patience(kind: Kind, object: &DynamicObject) -> Duration {
     let spec = &object.data["spec"];
     let seconds = |value: &Value| value.as_u64().map(Duration::from_secs);
     if kind == Kind::Deployment {
@@ -42,7 +87,8 @@ pub(crate) fn patience(kind: Kind, object: &DynamicObject) -> Duration {
 
 /// A hash of the progress, for comparisons. Readiness of the pods of a StatefulSet or DaemonSet is no progress: the next
 /// one is updated only once the previous one is ready.
-pub(crate) fn reached(kind: Kind, object: &DynamicObject) -> u64 {
+#[must_use]
+pub fn reached(kind: Kind, object: &DynamicObject) -> u64 {
     let fields: &[&str] = match kind {
         Kind::Deployment => &["replicas", "updatedReplicas", "readyReplicas", "availableReplicas"],
         Kind::StatefulSet => &["replicas", "updatedReplicas", "currentReplicas"],
@@ -68,7 +114,7 @@ pub struct ReplicaCounts {
 
 /// The replica counts of a workload. `None` until its controller has observed the current generation: before that, the
 /// counts are of the previous rollout.
-pub(super) fn replica_counts(kind: Kind, object: &DynamicObject) -> Option<ReplicaCounts> {
+fn replica_counts(kind: Kind, object: &DynamicObject) -> Option<ReplicaCounts> {
     let (spec, status) = (&object.data["spec"], &object.data["status"]);
     let count = |field: &str| status[field].as_i64().unwrap_or(0);
     let replicas = spec["replicas"].as_i64().unwrap_or(1);
@@ -96,7 +142,7 @@ pub(super) fn replica_counts(kind: Kind, object: &DynamicObject) -> Option<Repli
 }
 
 /// Whether a Deployment reports that its pods can't be created.
-pub(super) fn has_replica_failure(object: &DynamicObject) -> bool {
+fn has_replica_failure(object: &DynamicObject) -> bool {
     let conditions = object.data["status"]["conditions"].as_array();
     let is_failure =
         |condition: &Value| condition["type"] == "ReplicaFailure" && condition["status"] == "True";
@@ -117,14 +163,15 @@ pub fn progress(kind: Kind, object: &DynamicObject) -> Progress {
 }
 
 /// The condition `Progressing` of a Deployment.
-pub(super) fn progressing(object: &DynamicObject) -> Option<&Value> {
+fn progressing(object: &DynamicObject) -> Option<&Value> {
     let conditions = object.data["status"]["conditions"].as_array()?;
     conditions.iter().find(|condition| condition["type"] == "Progressing")
 }
 
 /// Whether all pods of a DaemonSet have the current template. Its status doesn't report whether a rollout was complete,
 /// and with many nodes, one is always unavailable.
-pub(crate) fn is_updated(kind: Kind, object: &DynamicObject) -> bool {
+#[must_use]
+pub fn is_updated(kind: Kind, object: &DynamicObject) -> bool {
     let status = &object.data["status"];
     let observed = status["observedGeneration"].as_i64() >= object.metadata.generation;
     let updated = status["updatedNumberScheduled"].as_i64() >= status["desiredNumberScheduled"].as_i64();
@@ -133,7 +180,8 @@ pub(crate) fn is_updated(kind: Kind, object: &DynamicObject) -> bool {
 
 /// Whether the latest rollout was complete, and all pods still have that template: a pod that becomes unavailable later
 /// is broken, not rolling out. Always `false` for a DaemonSet, which doesn't report it.
-pub(crate) fn was_complete(kind: Kind, object: &DynamicObject) -> bool {
+#[must_use]
+pub fn was_complete(kind: Kind, object: &DynamicObject) -> bool {
     let (spec, status) = (&object.data["spec"], &object.data["status"]);
     let observed = status["observedGeneration"].as_i64() >= object.metadata.generation;
     let of_template = match kind {
@@ -155,7 +203,8 @@ pub(crate) fn was_complete(kind: Kind, object: &DynamicObject) -> bool {
 
 /// Whether a StatefulSet has pods that aren't ready, and none of its current template: unready pods prevent its
 /// controller from replacing any (`updateStatefulSet`, unless podManagementPolicy is Parallel).
-pub(crate) fn is_not_begun(kind: Kind, object: &DynamicObject) -> bool {
+#[must_use]
+pub fn is_not_begun(kind: Kind, object: &DynamicObject) -> bool {
     let status = &object.data["status"];
     let count = |field: &str| status[field].as_i64().unwrap_or(0);
     let replicas = object.data["spec"]["replicas"].as_i64().unwrap_or(1);
@@ -174,7 +223,7 @@ pub enum Suspended {
 }
 
 /// Why a workload rolls out no pods, if it doesn't.
-pub(super) fn suspended(kind: Kind, object: &DynamicObject) -> Option<Suspended> {
+fn suspended(kind: Kind, object: &DynamicObject) -> Option<Suspended> {
     let spec = &object.data["spec"];
     if spec["replicas"] == 0 {
         return Some(Suspended::ScaledToZero);
@@ -183,7 +232,8 @@ pub(super) fn suspended(kind: Kind, object: &DynamicObject) -> Option<Suspended>
 }
 
 /// Why pods of an older template stay until a user replaces them, if they do: [`progress`] counts that as complete.
-pub(crate) fn keeps_pods(kind: Kind, object: &DynamicObject) -> Option<&'static str> {
+#[must_use]
+pub fn keeps_pods(kind: Kind, object: &DynamicObject) -> Option<&'static str> {
     let spec = &object.data["spec"];
     let strategy = &spec["updateStrategy"];
     if spec["replicas"] == 0 {
@@ -234,107 +284,5 @@ fn is_rolling(kind: Kind, object: &DynamicObject) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn rolling(kind: Kind, spec: Value, status: Value) -> bool {
-        let object = json!({"metadata": {"generation": 2}, "spec": spec, "status": status});
-        progress(kind, &serde_json::from_value(object).unwrap()) != Progress::Complete
-    }
-
-    #[test]
-    fn a_deployment_reports_a_failed_rollout() {
-        let of = |observed: i64, progressing: &str| {
-            let object = json!({"metadata": {"generation": 2}, "spec": {"replicas": 2}, "status": {
-                "observedGeneration": observed, "updatedReplicas": 1, "replicas": 3, "availableReplicas": 2,
-                "conditions": [{"type": "Progressing", "status": progressing}]}});
-            progress(Kind::Deployment, &serde_json::from_value(object).unwrap())
-        };
-        assert_eq!(of(2, "False"), Progress::Failed);
-        assert_eq!(of(2, "True"), Progress::Rolling);
-        assert_eq!(of(1, "False"), Progress::Rolling, "that was the previous rollout");
-    }
-
-    #[test]
-    fn pods_that_break_after_a_complete_rollout_are_no_rollout() {
-        let of = |kind, status: Value| {
-            let object = json!({"metadata": {"generation": 2}, "spec": {"replicas": 2}, "status": status});
-            was_complete(kind, &serde_json::from_value(object).unwrap())
-        };
-        let deployment = |observed: i64, updated: i64, all: i64, reason: &str| {
-            let conditions = [json!({"type": "Progressing", "status": "True", "reason": reason})];
-            of(
-                Kind::Deployment,
-                json!({"observedGeneration": observed, "updatedReplicas": updated,
-                "replicas": all, "availableReplicas": 1, "conditions": conditions}),
-            )
-        };
-        assert!(deployment(2, 2, 2, "NewReplicaSetAvailable"));
-        assert!(!deployment(1, 2, 2, "NewReplicaSetAvailable"), "that was the previous rollout");
-        assert!(!deployment(2, 1, 2, "NewReplicaSetAvailable"));
-        assert!(!deployment(2, 2, 3, "NewReplicaSetAvailable"));
-        assert!(!deployment(2, 2, 2, "ReplicaSetUpdated"));
-        let stateful = |current: &str| {
-            let status = json!({"observedGeneration": 2, "updateRevision": "b", "currentRevision": current});
-            of(Kind::StatefulSet, status)
-        };
-        assert!(stateful("b") && !stateful("a"));
-        assert!(!of(Kind::DaemonSet, json!({"observedGeneration": 2})));
-    }
-
-    #[test]
-    fn rollouts_without_a_deadline_time_out() {
-        let of = |kind, spec: Value| {
-            patience(kind, &serde_json::from_value(json!({"metadata": {}, "spec": spec})).unwrap())
-        };
-        let deployment = |spec| of(Kind::Deployment, spec);
-        assert_eq!(deployment(json!({})), PATIENCE);
-        assert_eq!(deployment(json!({"progressDeadlineSeconds": 60})), Duration::from_mins(1));
-        assert_eq!(deployment(json!({"progressDeadlineSeconds": i32::MAX})), LONGEST_PATIENCE);
-        for kind in [Kind::StatefulSet, Kind::DaemonSet] {
-            let slow = json!({"template": {"spec": {"terminationGracePeriodSeconds": 3600}}});
-            assert_eq!(of(kind, slow), PATIENCE + Duration::from_hours(1));
-            assert_eq!(of(kind, json!({})), PATIENCE + GRACE_PERIOD);
-            let endless = json!({"template": {"spec": {"terminationGracePeriodSeconds": i64::MAX}}});
-            assert_eq!(of(kind, endless), PATIENCE + LONGEST_PATIENCE);
-            let ready = json!({"minReadySeconds": 900});
-            assert_eq!(of(kind, ready), PATIENCE + GRACE_PERIOD + Duration::from_mins(15));
-        }
-    }
-
-    #[test]
-    fn a_deployment_is_complete_when_only_new_pods_are_left_and_available() {
-        let status = |observed: i64, updated: i64, all: i64, available: i64| json!({"observedGeneration": observed, "updatedReplicas": updated, "replicas": all, "availableReplicas": available});
-        for (spec, status, expected) in [
-            (json!({"replicas": 2}), status(2, 2, 2, 2), false),
-            (json!({"replicas": 2}), status(1, 2, 2, 2), true),
-            (json!({"replicas": 2}), status(2, 1, 3, 3), true),
-            (json!({"replicas": 2}), status(2, 2, 3, 3), true),
-            (json!({"replicas": 2}), status(2, 2, 2, 1), true),
-            (json!({"replicas": 2, "paused": true}), status(2, 0, 2, 2), false),
-            (json!({"replicas": 0}), status(1, 0, 0, 0), false),
-            (json!({}), json!({}), true),
-        ] {
-            assert_eq!(rolling(Kind::Deployment, spec.clone(), status.clone()), expected, "{spec} {status}");
-        }
-    }
-
-    #[test]
-    fn progress_of_stateful_and_daemon_sets_uses_their_own_fields() {
-        let ready = json!({"observedGeneration": 2, "updatedReplicas": 3, "readyReplicas": 3, "updateRevision": "b", "currentRevision": "a"});
-        let half = json!({"observedGeneration": 2, "updatedReplicas": 1, "readyReplicas": 3, "updateRevision": "b", "currentRevision": "a"});
-        let partitioned = json!({"replicas": 3, "updateStrategy": {"rollingUpdate": {"partition": 2}}});
-        let by_hand = json!({"replicas": 3, "updateStrategy": {"type": "OnDelete"}});
-        assert!(!rolling(Kind::StatefulSet, json!({"replicas": 3}), ready));
-        assert!(rolling(Kind::StatefulSet, json!({"replicas": 3}), half.clone()));
-        assert!(!rolling(Kind::StatefulSet, partitioned, half.clone()));
-        assert!(!rolling(Kind::StatefulSet, by_hand, half));
-
-        let status = |updated: i64| json!({"observedGeneration": 2, "desiredNumberScheduled": 3, "updatedNumberScheduled": updated, "numberAvailable": 3});
-        assert!(!rolling(Kind::DaemonSet, json!({}), status(3)));
-        assert!(rolling(Kind::DaemonSet, json!({}), status(2)));
-        assert!(!rolling(Kind::DaemonSet, json!({"updateStrategy": {"type": "OnDelete"}}), status(2)));
-    }
-}
+#[path = "progress_tests.rs"]
+mod tests;

@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use adieu_core::{
+    api::{WorkloadKind as Kind, defaults},
+    keys::{PolicyKey, WorkloadKey},
+};
 use k8s_openapi::jiff::Timestamp;
 
 use super::{failure::FailureLimit, snapshot::Snapshot};
-use crate::{
-    api::{WorkloadKind as Kind, defaults},
-    index::{PolicyKey, WorkloadKey},
-};
 
 /// From this many slots on, the reserved ones are also kept from policies that hold some.
 const SLOTS_FOR_POLICIES: usize = 4;

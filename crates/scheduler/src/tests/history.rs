@@ -20,20 +20,18 @@ use std::{
     time::Duration,
 };
 
+use adieu_core::{
+    keys::{PolicyKey, WorkloadKey, policy_key},
+    plan::{Kind, Source},
+};
 use k8s_openapi::jiff::Timestamp;
 
 use crate::{
-    index::{
-        PolicyKey, WorkloadKey, policy_key,
-        progress::{Progress, ReplicaCounts, Suspended},
-    },
-    plan::{Kind, Source},
-    scheduler::{
-        FailedRollout, FailureLimit, PolicyStatus, Request, RolloutMark, RolloutScheduler, Slot, Snapshot,
-        entry::{Entry, Hold},
-        ledger::Ledger,
-        time::later,
-    },
+    FailedRollout, FailureLimit, PolicyStatus, Request, RolloutMark, RolloutScheduler, Slot, Snapshot,
+    entry::{Entry, Hold},
+    ledger::Ledger,
+    progress::{Progress, ReplicaCounts, Suspended},
+    time::later,
 };
 
 /// A history: its name, the slots of the cluster, and the steps.

@@ -1,9 +1,6 @@
-mod cluster;
 mod failure_data;
-mod failures;
 mod histories;
 mod history;
 mod progress_data;
-mod rollouts;
 mod sharing_data;
 mod slots_data;

@@ -2,15 +2,10 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use adieu_core::keys::PolicyKey;
 use k8s_openapi::jiff::Timestamp;
 
-use crate::{
-    index::{
-        EvaluatedWorkload, PolicyKey,
-        progress::{Progress, ReplicaCounts, Suspended},
-    },
-    plan::{InjectionState, RolloutTiming},
-};
+use super::progress::{Progress, ReplicaCounts, Suspended};
 
 /// A workload as it was last evaluated.
 // The flags are independent.
@@ -54,32 +49,6 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// The snapshot of an evaluation. `None` for a workload that is not managed or too large: it is never written.
-    #[must_use]
-    pub fn of(evaluation: &EvaluatedWorkload) -> Option<Self> {
-        let EvaluatedWorkload { decision, rollout } = evaluation;
-        let is_managed = decision.state != InjectionState::Unmanaged || decision.planned.is_some();
-        (is_managed && !decision.too_large).then(|| Self {
-            uid: decision.uid.clone(),
-            generation: rollout.generation.unwrap_or(0),
-            created: decision.created,
-            template: decision.template,
-            plan: decision.planned,
-            is_queued: decision.planned.is_some() && decision.timing == RolloutTiming::Queued,
-            requested_by: decision.requested_by.clone(),
-            namespace_limit: decision.namespace_limit,
-            rolled_out_by: decision.rolled_out_by.clone(),
-            progress: rollout.progress,
-            counts: rollout.counts,
-            patience: rollout.patience,
-            condition: rollout.condition,
-            was_complete: rollout.was_complete,
-            is_updated: rollout.is_updated,
-            suspended: rollout.suspended,
-            replica_failure: rollout.replica_failure,
-        })
-    }
-
     /// Whether it is complete, and waits for no slot.
     pub(super) fn is_settled(&self) -> bool {
         !self.is_queued && self.progress == Progress::Complete

@@ -1,4 +1,4 @@
-//! Which workload may roll out now. Pure: events and the time in, decisions out.
+//! Which workload may roll out now. Pure: events and the time in, decisions out; no client, no clock, no async.
 //!
 //! A policy change affects many workloads, and each of them is a rollout. [`RolloutScheduler`] keeps them within the
 //! slots of the cluster, the limit of the namespace and the limits of their policies:
@@ -21,9 +21,12 @@
 //! [restores](RolloutScheduler::restore) what failed from the status of the policies, [observes](RolloutScheduler::observe)
 //! every workload, and [activates](RolloutScheduler::activate) the scheduler.
 
+#![deny(clippy::disallowed_methods)]
+
 mod entry;
 mod failure;
 mod ledger;
+pub mod progress;
 mod rollout;
 mod slot;
 mod snapshot;
@@ -31,6 +34,7 @@ mod time;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use adieu_core::keys::{PolicyKey, WorkloadKey};
 use entry::{Entry, Hold};
 pub use failure::{FailedRollout, FailureLimit, PolicyStatus};
 use k8s_openapi::jiff::Timestamp;
@@ -39,9 +43,7 @@ pub use rollout::RolloutMark;
 pub use slot::{Request, Slot};
 pub use snapshot::Snapshot;
 
-use crate::index::{PolicyKey, WorkloadKey};
-
-/// See the [module](self).
+/// See the [crate](self).
 #[derive(Clone, Debug)]
 pub struct RolloutScheduler {
     entries: BTreeMap<WorkloadKey, Entry>,

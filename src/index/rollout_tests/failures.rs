@@ -8,7 +8,7 @@ use super::cluster::{
     rolling, with, workload,
 };
 use crate::{
-    index::{policy_key, progress::patience},
+    keys::policy_key,
     plan::{Kind, Source},
     scheduler::RolloutScheduler,
 };
@@ -72,7 +72,7 @@ fn a_new_leader_restores_failed_rollouts() {
         assert!(!cluster.may_start("c"), "{kind}");
         cluster.change("a", complete);
         assert!(cluster.may_start("c"), "{kind}");
-        cluster.advance(patience(kind, &cluster.workloads[1].1));
+        cluster.advance(cluster.patience("b"));
         assert!(!cluster.may_start("c"), "{kind}");
         assert_eq!(cluster.failed_for("shop", by("all")), ["b"], "{kind}");
 

@@ -5,19 +5,20 @@ use std::{
     time::Duration,
 };
 
+use adieu_core::{
+    api::RolloutFailureReason,
+    keys::{PolicyKey, WorkloadKey},
+};
 use k8s_openapi::jiff::Timestamp;
 
 use super::{
     failure::FailedRollout,
     ledger::{Demand, QueuedWorkload, SlotUsage},
+    progress::Progress,
     rollout::{Rollout, RolloutMark},
     slot::Request,
     snapshot::Snapshot,
     time::later,
-};
-use crate::{
-    api::RolloutFailureReason,
-    index::{PolicyKey, WorkloadKey, progress::Progress},
 };
 
 /// How long a slot is kept for a workload that doesn't reserve it.

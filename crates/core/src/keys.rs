@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use kube::{api::ObjectMeta, core::DynamicObject};
+use kube::core::{DynamicObject, ObjectMeta};
 
 use crate::{api::WorkloadKind as Kind, plan::Source};
 
@@ -73,7 +73,8 @@ pub struct PolicyKeys(Mutex<BTreeSet<PolicyKey>>);
 
 impl PolicyKeys {
     /// The interned key of a policy.
-    pub(super) fn get(&self, namespace: &str, policy: &Source) -> PolicyKey {
+    #[must_use]
+    pub fn get(&self, namespace: &str, policy: &Source) -> PolicyKey {
         let key = policy_key(namespace, policy);
         let mut known = self.known();
         if let Some(known) = known.get(&key) {
@@ -84,7 +85,7 @@ impl PolicyKeys {
     }
 
     /// Removes keys that no evaluation uses.
-    pub(super) fn forget_unused(&self) {
+    pub fn forget_unused(&self) {
         self.known().retain(|key| Arc::strong_count(&key.0) > 1);
     }
 

@@ -9,10 +9,11 @@ use serde_json::{Value, json};
 
 use crate::{
     api::{ClusterGracefulPolicy, GracefulPolicy, RolloutFailureReason},
-    index::{Index, PolicyKey, WorkloadKey, caches::Caches, policy_key, template_hash},
+    index::{Index, caches::Caches, template_hash},
+    keys::{PolicyKey, WorkloadKey, policy_key},
     plan::{self, Evaluation, Kind, RolloutTiming, Source, Workload},
     scheduler::{
-        FailedRollout, FailureLimit, Request, RolloutMark, RolloutScheduler, Slot, Snapshot, time::later,
+        FailedRollout, FailureLimit, Request, RolloutMark, RolloutScheduler, Slot, progress::RolloutProgress,
     },
 };
 
@@ -226,7 +227,7 @@ impl Cluster {
     pub(super) fn observe(&mut self) {
         for (kind, object) in &self.workloads {
             let key = WorkloadKey::of(*kind, object);
-            match self.index.get(&key).and_then(|evaluation| Snapshot::of(&evaluation)) {
+            match self.index.get(&key).and_then(|evaluation| evaluation.snapshot()) {
                 Some(snapshot) => self.scheduler.observe(&key, snapshot, self.now),
                 None => self.scheduler.remove(&key),
             }
@@ -242,7 +243,7 @@ impl Cluster {
     }
 
     pub(super) fn advance(&mut self, by: Duration) {
-        self.now = later(self.now, by);
+        self.now += by;
         self.scheduler.expire(self.now);
     }
 
@@ -285,6 +286,12 @@ impl Cluster {
         let (kind, object) = self.workloads.iter().find(|(_, object)| object.name_any() == name).unwrap();
         let context = self.caches.namespace_context(&object.namespace().unwrap());
         (*kind, object, plan::evaluate(&Workload::of(*kind, object), &context))
+    }
+
+    /// The time without progress after which a rollout of the workload fails.
+    pub(super) fn patience(&self, name: &str) -> Duration {
+        let (kind, object, _) = self.find(name);
+        RolloutProgress::of(kind, object, || false).patience
     }
 
     pub(super) fn reserve_in(&self, scheduler: &mut RolloutScheduler, name: &str) -> Option<Slot> {
