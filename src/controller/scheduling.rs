@@ -25,6 +25,10 @@ use crate::{
     scheduler::{PolicyStatus, Request, RolloutMark, RolloutScheduler, Slot},
 };
 
+/// How long before its last renewal of the Lease a leader may have observed a failure that it didn't record: the status
+/// of a policy is written some time after its workloads change, and the clocks of machines differ.
+const UNRECORDED: SignedDuration = SignedDuration::from_secs(10);
+
 /// The scheduler, and the queues of its decisions. The lock is held for one event and its decisions.
 pub(super) struct Scheduling {
     scheduler: Mutex<RolloutScheduler>,
@@ -123,7 +127,9 @@ impl Scheduling {
     /// Starts with the recorded failures and the rollouts in progress.
     fn restore(&self, context: &Context) {
         let policies = policies(&context.caches);
+        let renewed = *context.replica.previous_renewal.borrow();
         self.with(context, |scheduler, now| {
+            scheduler.set_recorded_until(renewed.map(|renewed| renewed - UNRECORDED));
             for policy in &policies {
                 set_policy(scheduler, context, policy, now);
             }

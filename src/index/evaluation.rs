@@ -115,6 +115,7 @@ impl EvaluatedWorkload {
             namespace_limit: decision.namespace_limit,
             rolled_out_by: decision.rolled_out_by.clone(),
             progress: rollout.progress,
+            failed_since: rollout.failed_since,
             counts: rollout.counts,
             patience: rollout.patience,
             condition: rollout.condition,

@@ -67,11 +67,13 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    /// A new workload. `is_unseen`: a previous leader may have started its rollout.
+    /// A new workload. `is_unseen`: a previous leader may have started its rollout, whose failures it recorded until
+    /// `recorded_until`.
     pub(super) fn new(
         snapshot: Snapshot,
         restored: Vec<(PolicyKey, FailedRollout)>,
         is_unseen: bool,
+        recorded_until: Option<Timestamp>,
         now: Timestamp,
     ) -> Self {
         let mut entry = Self {
@@ -85,7 +87,12 @@ impl Entry {
         };
         entry.restore(restored, now);
         let snapshot = &entry.snapshot;
-        let is_rolling = snapshot.progress == Progress::Rolling && !snapshot.is_updated;
+        let is_rolling = match snapshot.progress {
+            Progress::Complete => false,
+            Progress::Rolling => !snapshot.is_updated,
+            // It failed while no leader observed it.
+            Progress::Failed => recorded_until.is_some_and(|until| snapshot.failed_since > Some(until)),
+        };
         // The record in its template is the policies' plan.
         if is_unseen && entry.rollout.is_none() && is_rolling && snapshot.plan.is_none() {
             let policies: BTreeSet<_> = snapshot.rolled_out_by.iter().cloned().collect();

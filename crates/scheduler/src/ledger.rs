@@ -86,7 +86,7 @@ type QueueKey = (bool, Option<Timestamp>, WorkloadKey);
 /// The workloads of a namespace that have the same limits.
 type Queues = BTreeMap<(String, Demand), BTreeSet<QueueKey>>;
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Ledger {
     slots: usize,
     held: usize,
@@ -101,16 +101,7 @@ pub(super) struct Ledger {
 
 impl Ledger {
     pub(super) fn new(slots: usize) -> Self {
-        Self {
-            slots,
-            held: 0,
-            used_by_namespace: BTreeMap::new(),
-            used_by_policy: BTreeMap::new(),
-            failed: BTreeMap::new(),
-            superseded: BTreeMap::new(),
-            queues: BTreeMap::new(),
-            deadlines: BTreeSet::new(),
-        }
+        Self { slots, ..Self::default() }
     }
 
     pub(super) fn slots(&self) -> usize {

@@ -18,7 +18,8 @@
 //!
 //! The writer [reserves](RolloutScheduler::reserve) a slot before it writes, and
 //! [commits](RolloutScheduler::commit) or [releases](RolloutScheduler::release) it afterwards. A new leader
-//! [restores](RolloutScheduler::restore) what failed from the status of the policies, [observes](RolloutScheduler::observe)
+//! [restores](RolloutScheduler::restore) what failed from the status of the policies, takes a rollout that failed
+//! [since the previous leader ended](RolloutScheduler::set_recorded_until) for one that was in progress, [observes](RolloutScheduler::observe)
 //! every workload, and [activates](RolloutScheduler::activate) the scheduler.
 
 #![deny(clippy::disallowed_methods)]
@@ -44,13 +45,15 @@ pub use slot::{Request, Slot};
 pub use snapshot::Snapshot;
 
 /// See the [crate](self).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct RolloutScheduler {
     entries: BTreeMap<WorkloadKey, Entry>,
     policies: BTreeMap<PolicyKey, PolicyLimits>,
     ledger: Ledger,
     /// Recorded failures of workloads that are not observed yet.
     restored: HashMap<WorkloadKey, Vec<(PolicyKey, FailedRollout)>>,
+    /// Until when the previous leader recorded failures.
+    recorded_until: Option<Timestamp>,
     is_active: bool,
     /// Whether anything changed that an offer depends on since slots were last offered. Finding the next one reads
     /// all queues, and most events change nothing.
@@ -74,25 +77,18 @@ impl RolloutScheduler {
     /// A scheduler with this many slots for the whole cluster.
     #[must_use]
     pub fn new(slots: usize) -> Self {
-        Self {
-            entries: BTreeMap::new(),
-            policies: BTreeMap::new(),
-            ledger: Ledger::new(slots),
-            restored: HashMap::new(),
-            is_active: false,
-            may_offer: false,
-            last_slot: 0,
-            offers: 0,
-            last_offers: HashMap::new(),
-            offered: BTreeSet::new(),
-            runnable: BTreeSet::new(),
-            changed: BTreeSet::new(),
-        }
+        Self { ledger: Ledger::new(slots), ..Self::default() }
     }
 
     /// Drops all state: another replica leads.
     pub fn reset(&mut self) {
         *self = Self { last_slot: self.last_slot, ..Self::new(self.ledger.slots()) };
+    }
+
+    /// Sets until when the previous leader recorded failures, if it is known. A rollout that failed later counts as one
+    /// that was in progress then. Before the first workload is observed.
+    pub fn set_recorded_until(&mut self, time: Option<Timestamp>) {
+        self.recorded_until = time;
     }
 
     /// Restores the failures that the status of a policy records: for each policy before the first workload is
@@ -187,7 +183,7 @@ impl RolloutScheduler {
                 // The usual case.
                 return;
             }
-            let entry = Entry::new(snapshot.clone(), restored, !self.is_active, now);
+            let entry = Entry::new(snapshot.clone(), restored, !self.is_active, self.recorded_until, now);
             self.ledger.add(key, &entry.slot_usage());
             self.entries.insert(key.clone(), entry);
             self.may_offer = true;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use adieu_core::{hash::hash_of, plan::Kind};
+use k8s_openapi::jiff::Timestamp;
 use kube::core::DynamicObject;
 use serde_json::Value;
 
@@ -24,6 +25,8 @@ pub struct RolloutProgress {
     pub generation: Option<i64>,
     /// As `kubectl rollout status` reports it.
     pub progress: Progress,
+    /// Since when a Deployment reports that its progress deadline is exceeded, if it does.
+    pub failed_since: Option<Timestamp>,
     /// Its replicas, once its controller has observed the generation.
     pub counts: Option<ReplicaCounts>,
     /// Whether a Deployment reports that its pods can't be created.
@@ -52,6 +55,7 @@ impl RolloutProgress {
         Self {
             generation: object.metadata.generation,
             progress: progress(kind, object),
+            failed_since: failed_since(kind, object),
             counts: replica_counts(kind, object),
             replica_failure: has_replica_failure(object),
             patience: patience(kind, object),
@@ -160,6 +164,13 @@ pub fn progress(kind: Kind, object: &DynamicObject) -> Progress {
     let observed = status["observedGeneration"].as_i64() >= object.metadata.generation;
     let timed_out = progressing(object).is_some_and(|condition| condition["status"] == "False");
     if observed && timed_out { Progress::Failed } else { Progress::Rolling }
+}
+
+fn failed_since(kind: Kind, object: &DynamicObject) -> Option<Timestamp> {
+    if progress(kind, object) != Progress::Failed {
+        return None;
+    }
+    progressing(object)?["lastTransitionTime"].as_str()?.parse().ok()
 }
 
 /// The condition `Progressing` of a Deployment.

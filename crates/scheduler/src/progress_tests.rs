@@ -8,16 +8,20 @@ fn rolling(kind: Kind, spec: Value, status: Value) -> bool {
 }
 
 #[test]
-fn a_deployment_reports_a_failed_rollout() {
+fn a_deployment_reports_a_failed_rollout_and_since_when() {
+    let since = "2026-01-01T12:00:00Z";
     let of = |observed: i64, progressing: &str| {
+        let condition = json!({"type": "Progressing", "status": progressing, "lastTransitionTime": since});
         let object = json!({"metadata": {"generation": 2}, "spec": {"replicas": 2}, "status": {
             "observedGeneration": observed, "updatedReplicas": 1, "replicas": 3, "availableReplicas": 2,
-            "conditions": [{"type": "Progressing", "status": progressing}]}});
-        progress(Kind::Deployment, &serde_json::from_value(object).unwrap())
+            "conditions": [condition]}});
+        let progress =
+            RolloutProgress::of(Kind::Deployment, &serde_json::from_value(object).unwrap(), || false);
+        (progress.progress, progress.failed_since)
     };
-    assert_eq!(of(2, "False"), Progress::Failed);
-    assert_eq!(of(2, "True"), Progress::Rolling);
-    assert_eq!(of(1, "False"), Progress::Rolling, "that was the previous rollout");
+    assert_eq!(of(2, "False"), (Progress::Failed, since.parse().ok()));
+    assert_eq!(of(2, "True"), (Progress::Rolling, None));
+    assert_eq!(of(1, "False"), (Progress::Rolling, None), "that was the previous rollout");
 }
 
 #[test]

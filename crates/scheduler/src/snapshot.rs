@@ -32,6 +32,8 @@ pub struct Snapshot {
     pub rolled_out_by: Vec<PolicyKey>,
     /// How far its rollout is.
     pub progress: Progress,
+    /// Since when its controller reports that the rollout failed, if it does.
+    pub failed_since: Option<Timestamp>,
     /// Its replicas, once its controller has observed the generation.
     pub counts: Option<ReplicaCounts>,
     /// How long its rollout may make no progress.

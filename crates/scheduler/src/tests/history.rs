@@ -12,7 +12,7 @@
 //! - `refused`, `unknown NS/NAME`: its write is released, or its outcome is unknown; `blocked`, `unblocked NS/NAME`
 //! - `owner NS/NAME`: its owner writes another template; `undo NS/NAME`: the previous one
 //! - `scale NS/NAME`: another generation of the same template; `zero`, `pause`, `up NS/NAME`; `delete NS/NAME`
-//! - `after SECONDS`; `restart`: another leader
+//! - `after SECONDS`; `restart`: another leader; `crash`: until a restart there is no leader
 //! - `failed POLICY [NS/NAME=REASON ...]`: exactly these failed; `held N`: this many slots are held
 
 use std::{
@@ -48,6 +48,8 @@ pub(super) struct History {
     pub(super) workloads: BTreeMap<WorkloadKey, Snapshot>,
     /// The workloads before their rollouts.
     before: BTreeMap<WorkloadKey, Snapshot>,
+    /// Since when there is no leader.
+    crashed: Option<Timestamp>,
 }
 
 #[derive(Clone, Copy)]
@@ -82,6 +84,7 @@ impl History {
             policies: BTreeMap::new(),
             workloads: BTreeMap::new(),
             before: BTreeMap::new(),
+            crashed: None,
         }
     }
 
@@ -113,8 +116,11 @@ impl History {
             "write" => drop(self.write(&workload(words[1]))),
             "after" => {
                 self.now = later(self.now, Duration::from_secs(words[1].parse().unwrap()));
-                self.scheduler.expire(self.now);
+                if self.crashed.is_none() {
+                    self.scheduler.expire(self.now);
+                }
             }
+            "crash" => self.crashed = Some(self.now),
             "restart" => self.restart(),
             "failed" => {
                 let expected: BTreeSet<_> = words[2..].iter().map(|&text| text.to_owned()).collect();
@@ -147,7 +153,10 @@ impl History {
             }),
             "rolling" => self.observe(&key, |now| now.progress = Progress::Rolling),
             "complete" => self.observe(&key, |now| now.progress = Progress::Complete),
-            "reported" => self.observe(&key, |now| now.progress = Progress::Failed),
+            "reported" => {
+                let since = Some(self.now);
+                self.observe(&key, |now| (now.progress, now.failed_since) = (Progress::Failed, since));
+            }
             "condition" => self.observe(&key, |now| now.condition = Some(number(2).unsigned_abs())),
             "quota" => self.observe(&key, |now| now.replica_failure = true),
             "broken" => self.observe(&key, |now| {
@@ -208,6 +217,7 @@ impl History {
             namespace_limit: None,
             rolled_out_by: vec![],
             progress: Progress::Complete,
+            failed_since: None,
             counts: None,
             patience: PATIENCE,
             condition: None,
@@ -226,7 +236,9 @@ impl History {
     fn observe(&mut self, key: &WorkloadKey, change: impl FnOnce(&mut Snapshot)) {
         let snapshot = self.workloads.get_mut(key).unwrap();
         change(snapshot);
-        self.scheduler.observe(key, snapshot.clone(), self.now);
+        if self.crashed.is_none() {
+            self.scheduler.observe(key, snapshot.clone(), self.now);
+        }
     }
 
     fn set_policy(&mut self, key: &PolicyKey) {
@@ -270,6 +282,7 @@ impl History {
         let mut next = RolloutScheduler::new(self.slots);
         std::mem::swap(&mut next, &mut self.scheduler);
         let previous = next;
+        self.scheduler.set_recorded_until(Some(self.crashed.take().unwrap_or(self.now)));
         for policy in self.policies.keys().cloned().collect::<Vec<_>>() {
             self.set_policy(&policy);
             let status = previous.status_of(&policy);
