@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     task::JoinSet,
-    time::{Instant, timeout},
+    time::{Instant, timeout, timeout_at},
 };
 
 use super::{hostile::Target, memory::MemoryCurve, processes};
@@ -36,6 +36,8 @@ const START: Duration = Duration::from_mins(4);
 /// Concurrent connections from each attacking pod to each replica, and the bodies sent over each.
 const CONNECTIONS: usize = 20;
 const BODIES: usize = 4;
+/// Connections of each attacking pod with requests that never end, together more than a replica's, and for how long.
+const ENDLESS: (usize, Duration) = (400, Duration::from_secs(10));
 /// etcd's limit for one object, less the rest of the object.
 const LARGE: usize = 1_400_000;
 
@@ -133,28 +135,62 @@ fn bodies() -> Vec<(&'static str, String)> {
     ]
 }
 
-/// Sends a body over several connections from a pod's network. Returns how many were answered.
-fn flood(from: &Pod, target: &Target, body: &Arc<String>) -> thread::JoinHandle<usize> {
-    let network = File::open(format!("/proc/{}/ns/net", processes(from)[0])).unwrap();
-    let (target, body) = (target.clone(), body.clone());
+/// Runs a number of clients in a pod's network. Returns the sum of their outcomes.
+fn from_network<T: Future<Output = usize> + Send + 'static>(
+    pod: &Pod,
+    clients: usize,
+    client: impl Fn() -> T + Send + 'static,
+) -> thread::JoinHandle<usize> {
+    let network = File::open(format!("/proc/{}/ns/net", processes(pod)[0])).unwrap();
     thread::spawn(move || {
         setns(network, CloneFlags::CLONE_NEWNET).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let mut senders = JoinSet::new();
-            for _ in 0..CONNECTIONS {
-                let (target, body) = (target.clone(), body.clone());
-                senders.spawn(async move {
-                    let mut answered = 0;
-                    for _ in 0..BODIES {
-                        answered += usize::from(send(&target, &body).await);
-                    }
-                    answered
-                });
-            }
-            senders.join_all().await.into_iter().sum()
+            let all: JoinSet<_> = (0..clients).map(|_| client()).collect();
+            all.join_all().await.into_iter().sum()
         })
     })
+}
+
+/// Sends a body over several connections. Returns how many were answered.
+fn flood(from: &Pod, target: &Target, body: &Arc<String>) -> thread::JoinHandle<usize> {
+    let (target, body) = (target.clone(), body.clone());
+    from_network(from, CONNECTIONS, move || {
+        let (target, body) = (target.clone(), body.clone());
+        async move {
+            let mut answered = 0;
+            for _ in 0..BODIES {
+                answered += usize::from(send(&target, &body).await);
+            }
+            answered
+        }
+    })
+}
+
+/// Holds connections with requests that never end, and opens another for each that is closed. Returns how many it opened.
+fn hold(from: &Pod, target: &Target) -> thread::JoinHandle<usize> {
+    let (target, until) = (target.clone(), Instant::now() + ENDLESS.1);
+    from_network(from, ENDLESS.0, move || {
+        let target = target.clone();
+        async move {
+            let mut opened = 0;
+            while let Ok(connected) = timeout_at(until, target.try_connect()).await {
+                let Ok(mut client) = connected else { continue };
+                opened += 1;
+                let head =
+                    "POST /mutate?timeout=30s HTTP/1.1\r\nhost: adieu\r\ncontent-length: 4000000\r\n\r\n{";
+                let _ = client.write_all(head.as_bytes()).await;
+                let _ = timeout_at(until, client.read_to_end(&mut Vec::new())).await;
+            }
+            opened
+        }
+    })
+}
+
+/// Waits for clients. Returns the sum of their outcomes.
+async fn joined(clients: Vec<thread::JoinHandle<usize>>) -> usize {
+    let join = || clients.into_iter().map(|client| client.join().unwrap()).sum();
+    tokio::task::spawn_blocking(join).await.unwrap()
 }
 
 /// Whether there was an answer. A rejected client's connection may be closed instead.
@@ -325,17 +361,19 @@ async fn a_hostile_tenant_delays_and_changes_nothing_in_another_namespace() {
     let in_all = targets.len() * attackers.len() * CONNECTIONS * BODIES;
     for (what, body) in bodies() {
         let body = Arc::new(body);
-        let floods: Vec<_> = targets
+        let floods = targets
             .iter()
             .flat_map(|target| attackers.iter().map(|attacker| flood(attacker, target, &body)))
             .collect();
-        let ended = tokio::task::spawn_blocking(|| {
-            floods.into_iter().map(|flood| flood.join().unwrap()).sum::<usize>()
-        });
-        let answered =
-            attack.phase(&format!("{in_all} bodies of 4 MiB from two pods: {what}"), ended).await.unwrap();
+        let what = format!("{in_all} bodies of 4 MiB from two pods: {what}");
+        let answered = attack.phase(&what, joined(floods)).await;
         assert!(answered > 0, "{what}: no body was answered");
     }
+    let what =
+        format!("all connections held by requests that never end, {} from each of two pods", ENDLESS.0);
+    let held = targets.iter().flat_map(|target| attackers.iter().map(|attacker| hold(attacker, target)));
+    let opened = attack.phase(&what, joined(held.collect())).await;
+    assert!(opened > 2 * targets.len() * ENDLESS.0, "only {opened} were opened: none made room for another");
     let after = operator.pods().await;
     assert!(after.iter().all(|pod| restarts(pod) == 0), "a replica was restarted");
     attack.curve.end();
