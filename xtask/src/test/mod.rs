@@ -47,9 +47,9 @@ pub struct Options {
     #[arg(long)]
     docs: bool,
 
-    /// Run only the end-to-end tests with this in their names
+    /// Run only the end-to-end tests with this in their names; may be repeated
     #[arg(long, value_name = "PART")]
-    only: Option<String>,
+    only: Vec<String>,
 }
 
 /// Cases per law; plain `cargo test` runs ten thousand.
@@ -98,7 +98,7 @@ pub fn run(options: &Options) -> Result<()> {
 
 /// It is an error if the run can't continue.
 fn everything(workspace: &Workspace, options: &Options, tally: &mut Tally) -> Result<()> {
-    if options.only.is_none() {
+    if options.only.is_empty() {
         without_a_cluster(workspace, options, tally)?;
     }
     on_a_cluster(workspace, options, tally)
@@ -143,7 +143,7 @@ fn on_a_cluster(workspace: &Workspace, options: &Options, tally: &mut Tally) -> 
         tally.check("nothing is left of a cluster that is down", parts::down_leaves_nothing(&cluster))?;
         let interrupted = parts::an_interrupted_start_leaves_nothing(workspace, &options.name);
         tally.check("an interrupted start leaves nothing", interrupted)?;
-        if options.only.is_none() && outcome.is_ok() {
+        if options.only.is_empty() && outcome.is_ok() {
             let scale = scale::Options {
                 name: options.name.beside("scale"),
                 deployments: if options.long { scale::DEPLOYMENTS } else { 200 },
@@ -202,7 +202,7 @@ fn end_to_end(target: &Target, options: &Options, notes: &Notes, tally: &mut Tal
     }
     tests.args(&options.only);
     tally.cargo_test(workspace, "e2e", &mut tests)?;
-    if options.only.is_some() {
+    if !options.only.is_empty() {
         return Ok(());
     }
     tally.check("a rolling restart loses no request", demo::prove(target))?;
