@@ -10,7 +10,7 @@ use kube::Resource as _;
 use serde_json::Value;
 
 use super::{
-    cached::CachedWorkload,
+    cached_workload::CachedWorkload,
     caches::hash_of,
     keys::{PolicyKey, PolicyKeys},
     progress::{
@@ -27,14 +27,14 @@ use crate::plan::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EvaluatedWorkload {
     /// The desired state.
-    pub decision: Decision,
+    pub desired: DesiredState,
     /// The progress of its rollout.
     pub rollout: RolloutProgress,
 }
 
 /// The desired state of a workload.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Decision {
+pub struct DesiredState {
     /// Its uid.
     pub uid: Option<String>,
     /// When it was created.
@@ -141,12 +141,12 @@ impl EvaluatedWorkload {
             is_updated: is_updated(kind, &object),
             suspended,
         };
-        let decision = Decision::of(&workload, kept, &evaluation, namespace_context, keys)?;
-        Some(Self { decision, rollout })
+        let desired = DesiredState::of(&workload, kept, &evaluation, namespace_context, keys)?;
+        Some(Self { desired, rollout })
     }
 }
 
-impl Decision {
+impl DesiredState {
     fn of(
         workload: &Workload<'_>,
         kept: &CachedWorkload,

@@ -17,16 +17,16 @@ use kube::{
 };
 use tokio::{sync::watch, time::timeout};
 
-pub use super::cached::resource;
+pub use super::cached_workload::resource;
 use super::{
-    cached::CachedWorkload,
+    by_namespace::Names,
+    cached_workload::CachedWorkload,
     changes::Dirty,
     keys::WorkloadKey,
     list_watch::{Source, list_watch},
-    namespaced::Names,
-    quota::Shares,
+    object_quota::Shares,
     slim::Watched as _,
-    unusable::UnusableObjects,
+    unusable_objects::UnusableObjects,
     workload_quota::Quota,
 };
 use crate::plan::Kind;

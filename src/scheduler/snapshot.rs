@@ -57,7 +57,7 @@ impl Snapshot {
     /// The snapshot of an evaluation. `None` for a workload that is not managed or too large: it is never written.
     #[must_use]
     pub fn of(evaluation: &EvaluatedWorkload) -> Option<Self> {
-        let EvaluatedWorkload { decision, rollout } = evaluation;
+        let EvaluatedWorkload { desired: decision, rollout } = evaluation;
         let is_managed = decision.state != InjectionState::Unmanaged || decision.planned.is_some();
         (is_managed && !decision.too_large).then(|| Self {
             uid: decision.uid.clone(),

@@ -30,10 +30,10 @@ pub(crate) use self::relevance::hash_of;
 pub use self::relevance::{is_our_budget, our_labels};
 
 use super::{
+    by_namespace::{Namespaced, namespaced},
     changes::{Changes, Dirty},
     kubelets,
-    namespaced::{Namespaced, namespaced},
-    unusable::UnusableObjects,
+    unusable_objects::UnusableObjects,
     workloads::{Workloads, soon},
 };
 use crate::{
