@@ -54,7 +54,7 @@ pub fn condition(cluster: &Cluster) -> Result<Condition> {
         let spec: Spec = files::read_json(&node.spec_file())?;
         for component in spec.components {
             if !states.contains_key(&component.name) {
-                return Ok(Condition::Broken(format!("{} on {} doesn't run", component.name, node.name())));
+                return Ok(Condition::Broken(format!("{} on {} does not run", component.name, node.name())));
             }
         }
     }

@@ -116,7 +116,7 @@ fn end(node: &Node, component: &str) -> Result<()> {
     };
     supervisor::request(&node.folder(), Request::Stop, component)?;
     if ended(GRACE).is_err() {
-        print_line(&format!("{component} doesn't end; killing it"));
+        print_line(&format!("{component} does not end; killing it"));
         supervisor::request(&node.folder(), Request::Kill, component)?;
         ended(LIMIT)?;
     }
