@@ -191,7 +191,7 @@ fn invalid_probes_are_rejected() {
         (
             json!({"readinessProbe": {"mode": "Never", "probe": {"grpc": {"port": 1}}}}),
             "spec.readinessProbe",
-            "contradict",
+            "must not be set if mode is Never",
         ),
         (probe(json!({})), "spec.readinessProbe.probe", "exactly one"),
         (probe(json!({"exec": {"command": ["true"]}})), "spec.readinessProbe.probe.exec", "unknown field"),

@@ -231,7 +231,7 @@ fn missing_policy_and_unknown_key_are_warnings() {
     assert!(found.warnings[0].contains("adieu.dev/drain "), "{:?}", found.warnings);
     assert!(found.warnings[1].contains("\"gone\" does not exist"), "{:?}", found.warnings);
     let label = resolved(Kind::Deployment, &[("injection", "enabled")], &[], &context(&[], &[]));
-    assert!(label.warnings[0].contains("it is a label"), "{:?}", label.warnings);
+    assert!(label.warnings[0].contains("set it as a label"), "{:?}", label.warnings);
 }
 
 #[test]
