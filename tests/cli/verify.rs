@@ -149,6 +149,6 @@ fn an_unwritable_report_is_an_error_before_the_disruption() {
     let finished =
         adieu(&[&["verify", "deploy/web", "--report", report.to_str().unwrap()], &URL[..]].concat(), "");
     assert_eq!(finished.code, 2);
-    assert!(finished.stderr.contains("creating"), "{}", finished.stderr);
+    assert!(finished.stderr.contains("cannot create"), "{}", finished.stderr);
     assert!(fs::metadata(report).is_err());
 }

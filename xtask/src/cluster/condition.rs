@@ -88,7 +88,7 @@ pub fn crash(cluster: &Cluster) -> Result<Option<String>> {
             .map(|(name, state)| (name, state.to_string()))
             .collect();
         if !process.is_alive() {
-            ended.push(("supervisor".into(), "is gone, and the node with it".into()));
+            ended.push(("supervisor".into(), "exited, and so did the node".into()));
         }
         if ended.is_empty() {
             continue;
@@ -98,7 +98,7 @@ pub fn crash(cluster: &Cluster) -> Result<Option<String>> {
             .map(|(name, state)| {
                 let log = spec::log_file(&node.folder(), &name);
                 format!(
-                    "{name} on {} {state}; the end of {}:\n{}",
+                    "{name} on {} {state}; the last lines of {}:\n{}",
                     node.name(),
                     log.display(),
                     command::tail(&log)

@@ -123,7 +123,7 @@ pub fn init(spec_path: &Path) -> Result<()> {
     }
     let result = mounts(&spec).and_then(|()| Supervisor::new(spec).serve());
     // The log has the reason.
-    result.context("the supervisor ends, and with it the node")
+    result.context("the supervisor exits and stops the node")
 }
 
 struct Supervisor {
