@@ -279,8 +279,8 @@ async fn concurrent(router: &Router) {
     peak.check(&format!("{CROWD} hostile bodies concurrently, {reviewed} reviews meanwhile"));
 }
 
-/// Two peers hold back the last byte of bodies up to the limit, while a third sends reviews.
-async fn held_back(router: &Router) {
+/// Two peers send bodies up to the limit without their last byte, while a third sends reviews.
+async fn incomplete_bodies(router: &Router) {
     let body = Arc::new(vec![b' '; 4 * MIB - 1]);
     let peak = Peak::begin();
     let mut held = Vec::new();
@@ -304,7 +304,7 @@ async fn held_back(router: &Router) {
         let answer = post(router, 3, review.as_bytes()).await;
         assert!(answer.contains("\"patchType\":\"JSONPatch\""), "{answer}");
     }
-    peak.check(&format!("{CROWD} bodies kept back at their last byte, the largest review beside them"));
+    peak.check(&format!("{CROWD} bodies without their last byte, the largest review meanwhile"));
     for held in held {
         let answer = timeout(PATIENCE, held).await.expect("an answer").unwrap();
         assert!(
@@ -356,6 +356,6 @@ async fn any_input_needs_bounded_memory_and_reviews_are_answered_meanwhile() {
     }
     sequential(&router).await;
     concurrent(&router).await;
-    held_back(&router).await;
+    incomplete_bodies(&router).await;
     unread(&router).await;
 }

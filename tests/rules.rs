@@ -1,4 +1,5 @@
-//! Every test that docs/rules.md names exists, so that no rule loses its test unnoticed.
+//! Every test that docs/rules.md names exists, so that no rule loses its test unnoticed, and so does every file that
+//! ARCHITECTURE.md names.
 
 #![allow(clippy::unwrap_used)]
 
@@ -30,5 +31,21 @@ fn every_test_that_the_rules_name_exists() {
         .collect();
     assert!(named.len() > 50, "cannot parse the table: {named:?}");
     let missing: Vec<_> = named.into_iter().filter(|name| !code.contains(&format!("fn {name}("))).collect();
-    assert!(missing.is_empty(), "docs/rules.md names tests that don't exist: {missing:?}");
+    assert!(missing.is_empty(), "docs/rules.md names tests that do not exist: {missing:?}");
+}
+
+#[test]
+fn every_file_that_the_architecture_names_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(root.join("ARCHITECTURE.md")).unwrap();
+    let folders = ["src/", "crates/", "xtask/", "tests/", "charts/", "docs/"];
+    let named: BTreeSet<&str> = text
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .filter(|name| folders.iter().any(|folder| name.starts_with(folder)))
+        .collect();
+    assert!(named.len() > 50, "cannot find the files: {named:?}");
+    let missing: Vec<_> = named.into_iter().filter(|name| !root.join(name).exists()).collect();
+    assert!(missing.is_empty(), "ARCHITECTURE.md names files that do not exist: {missing:?}");
 }

@@ -6,7 +6,7 @@
 use std::{convert::Infallible, time::Duration};
 
 use adieu::{
-    index::{caches::Caches, unusable::UnusableObjects, workloads::Workloads},
+    index::{caches::Caches, unusable_objects::UnusableObjects, workloads::Workloads},
     plan::Kind,
 };
 use axum::body::Body as Answer;

@@ -20,14 +20,14 @@ use crate::{
     controller,
     index::{
         caches::Caches,
-        unusable::UnusableObjects,
+        unusable_objects::UnusableObjects,
         workloads::{Events, Workloads},
     },
     runtime::{
         admin, ca_bundle,
         certificates::{self, CertificateManagement, CertificateRotator, CertificateStore, Certificates},
         client::client,
-        leader::LeaderElector,
+        leader_election::LeaderElector,
         logs,
         metrics::Metrics,
         panics::{self, Watchdog},
@@ -60,10 +60,10 @@ pub(super) struct Arguments {
     /// The Service in front of the webhook; the serving certificate is issued for it.
     #[arg(long, default_value = "adieu")]
     service_name: String,
-    /// How many workloads may roll out at a time because of policy changes, in the whole cluster.
+    /// The maximum number of workloads in the cluster that may roll out at a time because of policy changes.
     #[arg(long, value_name = "N", default_value = "10")]
     max_concurrent_rollouts: usize,
-    /// Stop all writes to workloads. At run time, annotate the Lease instead: adieu.dev/paused=true.
+    /// Stops all writes to workloads. At run time, annotate the Lease instead: adieu.dev/paused=true.
     #[arg(long)]
     paused: bool,
     /// The source of the certificates and the caBundle.
@@ -107,7 +107,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 fn threads(name: &str, count: usize) -> anyhow::Result<Runtime> {
     let mut threads = tokio::runtime::Builder::new_multi_thread();
     threads.thread_name(name).worker_threads(count).enable_all();
-    threads.build().with_context(|| format!("starting the threads of the {name}"))
+    threads.build().with_context(|| format!("cannot start the threads of the {name}"))
 }
 
 impl Arguments {
@@ -136,18 +136,18 @@ impl Arguments {
 async fn operate(arguments: &Arguments, webhook_threads: &Handle) -> anyhow::Result<()> {
     let mut requested = pin!(shutdown::requested());
     let (process, gates) = Process::start(arguments.admin_address).await?;
-    let client = client().await.context("finding the API server")?;
-    let election = Election::start(arguments, &client, &process);
+    let client = client().await.context("cannot find the API server")?;
+    let election = LeaderElection::start(arguments, &client, &process);
     let mut rotator = arguments.certificate_rotator(&client, &election.is_leader);
     let certificates = tokio::select! {
         certificates = rotator.first() => certificates,
         panic = process.watchdog.failed() => return Err(panic.into()),
         outcome = &mut requested => {
             election.end().await;
-            return outcome.context("listening for signals");
+            return outcome.context("cannot listen for signals");
         }
     };
-    let tls = serving::configure(&certificates.serving).context("reading the serving certificate")?;
+    let tls = serving::configure(&certificates.serving).context("cannot read the serving certificate")?;
     certificates::report(&certificates, &process.metrics);
 
     let operator = Operator { arguments, client, process, election, stop: CancellationToken::new() };
@@ -196,7 +196,7 @@ impl Process {
         };
         let metrics = Arc::new(Metrics::default());
         let watchdog = Watchdog::new(metrics.clone());
-        let listener = serving::listen(admin_address).await.context("listening at the admin address")?;
+        let listener = serving::listen(admin_address).await.context("cannot listen on the admin address")?;
         let stop = CancellationToken::new();
         let serve =
             admin::serve(listener, readiness.clone(), metrics.clone(), stop.clone().cancelled_owned());
@@ -206,7 +206,7 @@ impl Process {
 }
 
 /// This replica's part in the leader election.
-struct Election {
+struct LeaderElection {
     is_leader: watch::Receiver<bool>,
     paused: watch::Receiver<bool>,
     previous_renewal: watch::Receiver<Option<Timestamp>>,
@@ -214,7 +214,7 @@ struct Election {
     task: Task,
 }
 
-impl Election {
+impl LeaderElection {
     fn start(arguments: &Arguments, client: &Client, process: &Process) -> Self {
         let (leader_sender, is_leader) = watch::channel(false);
         let (paused_sender, paused) = watch::channel(false);
@@ -239,7 +239,7 @@ struct Operator<'a> {
     arguments: &'a Arguments,
     client: Client,
     process: Process,
-    election: Election,
+    election: LeaderElection,
     /// Stops the webhook and the controller.
     stop: CancellationToken,
 }
@@ -293,7 +293,7 @@ impl Operator<'_> {
         let metrics = &self.process.metrics;
         let router = webhook::router(caches, metrics.clone(), self.arguments.webhook_timeout());
         let listener = threads.spawn(serving::listen(self.arguments.webhook_address)).await?;
-        let listener = listener.context("listening at the webhook address")?;
+        let listener = listener.context("cannot listen on the webhook address")?;
         let serve = serving::serve(listener, router, tls, metrics.clone(), self.stop.clone());
         Ok(self.process.watchdog.spawn_on(threads, "the webhook", serve))
     }
@@ -308,7 +308,7 @@ impl Operator<'_> {
             election.end().await;
         };
         if timeout(DRAIN_LIMIT, async { tokio::join!(webhook, hand_over) }).await.is_err() {
-            tracing::warn!("shutdown timed out, open work is aborted");
+            tracing::warn!("shutdown timed out, aborting open requests");
         }
         for task in background {
             task.abort();
@@ -325,7 +325,7 @@ async fn requested_or_failed(
     watchdog: &Watchdog,
 ) -> anyhow::Result<()> {
     tokio::select! {
-        outcome = requested => outcome.context("listening for signals"),
+        outcome = requested => outcome.context("cannot listen for signals"),
         panic = watchdog.failed() => Err(panic.into()),
     }
 }

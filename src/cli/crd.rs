@@ -13,5 +13,5 @@ pub(super) fn run(_: &Arguments) -> anyhow::Result<()> {
     let crds = crds();
     let documents: Vec<_> = crds.iter().map(serde_saphyr::to_string).collect::<Result<_, _>>()?;
     let text = documents.join("---\n");
-    std::io::stdout().write_all(text.as_bytes()).context("writing to standard output")
+    std::io::stdout().write_all(text.as_bytes()).context("cannot write to standard output")
 }

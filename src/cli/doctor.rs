@@ -46,7 +46,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "IMAGE", default_value = "registry.k8s.io/pause:3.10")]
     image: String,
 
-    /// How long to retry while the API server doesn't call the webhook, which can take a moment after the
+    /// The time to retry while the API server does not call the webhook, which can take a moment after the
     /// installation.
     #[arg(long, value_name = "SECONDS", default_value = "10")]
     wait: u64,
@@ -57,7 +57,7 @@ pub(super) struct Arguments {
 enum Problem {
     /// No answer, or an error that isn't about adieu.
     #[error(
-        "the API server can't be reached: {0}\n  Set KUBECONFIG, or check its certificates and your permissions."
+        "the API server cannot be reached: {0}\n  Set KUBECONFIG, or check its certificates and your permissions."
     )]
     Unreachable(#[source] kube::Error),
     /// The CRDs are missing.
@@ -68,13 +68,13 @@ enum Problem {
     NotServed(String),
     /// RBAC denies the dry run.
     #[error(
-        "you may not create a Deployment in {namespace}: {reason}\n  Use another account, or another namespace \
+        "you cannot create Deployments in {namespace}: {reason}\n  Use another account, or another namespace \
          (--namespace)."
     )]
     NotPermitted { namespace: String, reason: String },
     /// The webhook fails closed and can't be called.
     #[error(
-        "the API server can't call adieu, and so rejects workloads: {0}\n  Check that its replicas are ready, and \
+        "the API server cannot call adieu and rejects workloads: {0}\n  Check that its replicas are ready, and \
          that no NetworkPolicy or firewall blocks the API server from their port webhook."
     )]
     NotCalled(String),
@@ -105,7 +105,7 @@ enum Problem {
     Excluded(String),
     /// The webhook isn't called, for an unknown reason.
     #[error(
-        "a Deployment in {0} is not changed: adieu isn't called, or doesn't answer in time\n  Check that its replicas \
+        "a Deployment in {0} is not changed: adieu is not called, or does not answer in time\n  Check that its replicas \
          are ready, and that no NetworkPolicy or firewall blocks the API server from their port webhook."
     )]
     NotCalledSilently(String),
@@ -157,8 +157,8 @@ impl Problem {
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.context("starting the asynchronous runtime")?.block_on(async {
-        let client = client().await.context("finding the API server")?;
+    runtime.context("cannot start the asynchronous runtime")?.block_on(async {
+        let client = client().await.context("cannot find the API server")?;
         let checks = run_checks(&client, arguments).await;
         for check in &checks {
             match check {
@@ -178,7 +178,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 type Check = Result<String, Problem>;
 
 /// An injection.
-struct Injected {
+struct InjectionSummary {
     /// Its description.
     text: String,
     /// In seconds.
@@ -194,11 +194,11 @@ async fn run_checks(client: &Client, arguments: &Arguments) -> Vec<Check> {
     let policies = policies(client).await;
     let injected = admission_in_time(client, arguments).await;
     let short = match &injected {
-        Ok(Injected { grace_period, .. }) => short_shutdown(client, *grace_period).await,
+        Ok(InjectionSummary { grace_period, .. }) => short_shutdown(client, *grace_period).await,
         Err(_) => None,
     };
-    let success = |injected: Injected| {
-        format!("a Deployment in {} that opts in is injected: {}", arguments.namespace, injected.text)
+    let success = |injected: InjectionSummary| {
+        format!("an opted-in Deployment in {} is injected: {}", arguments.namespace, injected.text)
     };
     [version, policies, injected.map(success)].into_iter().chain(short.map(Err)).collect()
 }
@@ -234,7 +234,7 @@ async fn policies(client: &Client) -> Check {
     }
 }
 
-async fn admission_in_time(client: &Client, arguments: &Arguments) -> Result<Injected, Problem> {
+async fn admission_in_time(client: &Client, arguments: &Arguments) -> Result<InjectionSummary, Problem> {
     let started = Instant::now();
     loop {
         let finding = admission(client, arguments).await;
@@ -248,7 +248,7 @@ async fn admission_in_time(client: &Client, arguments: &Arguments) -> Result<Inj
 
 /// Checks whether an opted-in Deployment is injected. If not, an invalid annotation shows whether adieu is called,
 /// whatever the policies are.
-async fn admission(client: &Client, arguments: &Arguments) -> Result<Injected, Problem> {
+async fn admission(client: &Client, arguments: &Arguments) -> Result<InjectionSummary, Problem> {
     let namespace = &arguments.namespace;
     let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
     let dry_run = PostParams { dry_run: true, ..PostParams::default() };
@@ -304,7 +304,7 @@ fn deployment(image: &str, key: &str, value: &str) -> Deployment {
     serde_json::from_value(deployment).unwrap_or_default()
 }
 
-fn injected(deployment: &Deployment) -> Option<Injected> {
+fn injected(deployment: &Deployment) -> Option<InjectionSummary> {
     let template = &deployment.spec.as_ref()?.template;
     template.metadata.as_ref()?.annotations.as_ref()?.get(annotations::INJECTED)?;
     let pod = template.spec.as_ref()?;
@@ -312,7 +312,7 @@ fn injected(deployment: &Deployment) -> Option<Injected> {
     // A drain of 0 has no hook.
     let hook = lifecycle.and_then(|lifecycle| lifecycle.pre_stop.as_ref()).map_or("none".into(), describe);
     let grace_period = pod.termination_grace_period_seconds?;
-    Some(Injected { text: format!("preStop {hook}, grace period {grace_period} s"), grace_period })
+    Some(InjectionSummary { text: format!("preStop {hook}, grace period {grace_period} s"), grace_period })
 }
 
 fn describe(hook: &LifecycleHandler) -> String {

@@ -147,7 +147,7 @@ async fn all_checks_succeed_in_a_healthy_cluster() {
         [
             "the API server answers: v1.36.3",
             "GracefulPolicy and ClusterGracefulPolicy are served",
-            "a Deployment in shop that opts in is injected: preStop sleep 10 s, grace period 45 s",
+            "an opted-in Deployment in shop is injected: preStop sleep 10 s, grace period 45 s",
         ]
     );
 }
@@ -182,10 +182,14 @@ async fn problems_are_reported_with_a_remedy() {
         (Cluster { kinds: &[], ..HEALTHY }, "GracefulPolicy and ClusterGracefulPolicy of", "crds.enabled"),
         (Cluster { kinds: &["GracefulPolicy"], ..HEALTHY }, "ClusterGracefulPolicy of", "adieu crd"),
         (Cluster { admits: |_| Err((403, "only our images")), ..HEALTHY }, "only our images", "--image"),
-        (Cluster { admits: |_| Err((403, FORBIDDEN)), ..HEALTHY }, "may not create", "--namespace"),
-        (Cluster { admits: |_| Err((500, CALLING)), ..HEALTHY }, "can't call adieu", "NetworkPolicy"),
-        (Cluster { admits: |_| Err((500, OTHERS)), ..HEALTHY }, "can't be reached", "KUBECONFIG"),
-        (Cluster { admits: |_| Err((429, "too many")), ..HEALTHY }, "can't be reached", "KUBECONFIG"),
+        (
+            Cluster { admits: |_| Err((403, FORBIDDEN)), ..HEALTHY },
+            "cannot create Deployments",
+            "--namespace",
+        ),
+        (Cluster { admits: |_| Err((500, CALLING)), ..HEALTHY }, "cannot call adieu", "NetworkPolicy"),
+        (Cluster { admits: |_| Err((500, OTHERS)), ..HEALTHY }, "cannot be reached", "KUBECONFIG"),
+        (Cluster { admits: |_| Err((429, "too many")), ..HEALTHY }, "cannot be reached", "KUBECONFIG"),
         (Cluster { admits: deny_invalid, ..HEALTHY }, "injects nothing", "Audit"),
         (untouched.clone(), "is not changed", "NetworkPolicy"),
         (with(other), "no MutatingWebhookConfiguration", "helm install"),
@@ -213,7 +217,7 @@ fn inject_no_drain(deployment: Value) -> Result<Value, (u16, &'static str)> {
 async fn an_injection_without_a_drain_has_no_hook() {
     let findings = Cluster { admits: inject_no_drain, ..HEALTHY }.checked().await;
     let said = findings.into_iter().last().unwrap().unwrap();
-    assert_eq!(said, "a Deployment in shop that opts in is injected: preStop none, grace period 45 s");
+    assert_eq!(said, "an opted-in Deployment in shop is injected: preStop none, grace period 45 s");
 }
 
 #[test]

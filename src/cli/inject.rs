@@ -85,7 +85,8 @@ fn summary(counts: Counts, skipped: usize) -> String {
 /// A warning about a cluster policy that may or may not apply to a namespace.
 fn undecided(policy: &str, namespace: &str) -> String {
     format!(
-        "ClusterGracefulPolicy {policy} is for namespaces with certain labels, and counts as not for {namespace}, whose labels are not in the input: add the Namespace"
+        "ClusterGracefulPolicy {policy} selects namespaces by label and is not applied to {namespace}, whose labels \
+         are not in the input: add the Namespace"
     )
 }
 

@@ -33,7 +33,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .context("starting the asynchronous runtime")?
+        .context("cannot start the asynchronous runtime")?
         .block_on(send(&arguments.options))
 }
 
@@ -46,7 +46,7 @@ async fn send(options: &Options) -> anyhow::Result<()> {
     let requested = async {
         let outcome = shutdown::requested().await;
         stop.cancel();
-        outcome.context("listening for signals")
+        outcome.context("cannot listen for signals")
     };
     let report = async {
         let mut ticks = interval(PERIOD);
@@ -80,6 +80,6 @@ fn write(origin: Instant, samples: Vec<Sample>) -> anyhow::Result<()> {
 
 fn line(line: &Line) -> anyhow::Result<()> {
     let mut out = stdout().lock();
-    serde_json::to_writer(&mut out, line).context("writing a line")?;
-    out.write_all(b"\n").and_then(|()| out.flush()).context("writing a line")
+    serde_json::to_writer(&mut out, line).context("cannot write a line")?;
+    out.write_all(b"\n").and_then(|()| out.flush()).context("cannot write a line")
 }

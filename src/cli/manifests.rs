@@ -75,8 +75,10 @@ impl Arguments {
     pub(super) fn write(&self, manifests: &Manifests) -> anyhow::Result<()> {
         let text = manifests.render(self.output.into())?;
         match &self.output_file {
-            Some(path) => output::to_file(path, &text).with_context(|| format!("writing {}", path.display())),
-            None => std::io::stdout().write_all(text.as_bytes()).context("writing to standard output"),
+            Some(path) => {
+                output::to_file(path, &text).with_context(|| format!("cannot write {}", path.display()))
+            }
+            None => std::io::stdout().write_all(text.as_bytes()).context("cannot write to standard output"),
         }
     }
 

@@ -18,13 +18,15 @@ impl FromStr for Reference {
         let (kind, name) = text
             .split_once('/')
             .filter(|(_, name)| !name.is_empty() && !name.contains('/'))
-            .ok_or("give KIND/NAME, such as deployment/web")?;
+            .ok_or("use KIND/NAME, such as deployment/web")?;
         let known = match kind.to_ascii_lowercase().trim_end_matches(".apps").trim_end_matches(".v1") {
             "deployment" | "deployments" | "deploy" => Kind::Deployment,
             "statefulset" | "statefulsets" | "sts" => Kind::StatefulSet,
             "daemonset" | "daemonsets" | "ds" => Kind::DaemonSet,
             _ => {
-                return Err(format!("{kind:?} is no kind of workload: deployment, statefulset or daemonset"));
+                return Err(format!(
+                    "{kind:?} is not a kind of workload: use deployment, statefulset or daemonset"
+                ));
             }
         };
         Ok(Self { kind: known, name: name.to_owned() })

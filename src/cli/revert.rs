@@ -1,11 +1,14 @@
 //! `adieu revert`: reverts the injection of manifests, or of workloads in the cluster.
 
-mod budgets;
-mod listed;
-mod live;
+mod cluster;
 mod outcome;
+mod pod_disruption_budgets;
+mod policies;
+mod resume;
 mod rollouts;
 mod select;
+mod slim_workload;
+mod target;
 
 use std::{num::NonZeroUsize, process::ExitCode, time::Duration};
 
@@ -48,19 +51,19 @@ In the cluster, the exit code is 0 if every selected workload is opted out and i
 2 if it could not start, and 130 after Ctrl-C.";
 
 /// The arguments that select workloads in the cluster.
-const LIVE: [&str; 4] = ["workload", "namespace", "all_namespaces", "selector"];
+const CLUSTER_ARGUMENTS: [&str; 4] = ["workload", "namespace", "all_namespaces", "selector"];
 
 #[derive(Debug, clap::Args)]
 #[command(
     group(
         clap::ArgGroup::new("what").required(true).multiple(true)
-            .args(LIVE).arg("filename")
+            .args(CLUSTER_ARGUMENTS).arg("filename")
     ),
-    mut_arg("filename", |arg| arg.required(false).conflicts_with_all(LIVE)),
-    mut_arg("recursive", |arg| arg.conflicts_with_all(LIVE)),
-    mut_arg("output_file", |arg| arg.conflicts_with_all(LIVE)),
+    mut_arg("filename", |arg| arg.required(false).conflicts_with_all(CLUSTER_ARGUMENTS)),
+    mut_arg("recursive", |arg| arg.conflicts_with_all(CLUSTER_ARGUMENTS)),
+    mut_arg("output_file", |arg| arg.conflicts_with_all(CLUSTER_ARGUMENTS)),
     mut_arg("output", |arg| arg.help(
-        "The output format. For manifests: as YAML, a document that isn't changed keeps its text; as JSON, several \
+        "The output format. For manifests: as YAML, a document that is not changed keeps its text; as JSON, several \
          documents become one List. For the cluster: json writes a report, and progress goes to standard error only"
     )),
 )]
@@ -69,13 +72,13 @@ pub(super) struct Arguments {
     manifests: manifests::Arguments,
 
     #[command(flatten)]
-    live: Live,
+    cluster: ClusterArguments,
 }
 
 /// The workloads to revert in the cluster, and limits.
 #[derive(Debug, clap::Args)]
 #[group(skip)]
-struct Live {
+struct ClusterArguments {
     /// One workload, as kubectl takes it: deployment/NAME, statefulset/NAME, daemonset/NAME or shorter.
     #[arg(value_name = "KIND/NAME", conflicts_with_all = ["all_namespaces", "selector"])]
     workload: Option<Reference>,
@@ -92,15 +95,15 @@ struct Live {
     #[arg(short = 'l', long, value_name = "LABELS")]
     selector: Option<String>,
 
-    /// How many workloads may roll out at a time.
+    /// The maximum number of workloads that may roll out at a time.
     #[arg(long, value_name = "N", default_value = "1", conflicts_with = "filename")]
     max_concurrent: NonZeroUsize,
 
-    /// How long a rollout may make no progress before it counts as failed, such as 90s or 10m.
+    /// The time without progress after which a rollout fails, such as 90s or 10m.
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = duration, conflicts_with = "filename")]
     timeout: Duration,
 
-    /// Lists what would be done, and changes nothing.
+    /// Only lists what would be opted out, and changes nothing.
     #[arg(long, conflicts_with = "filename")]
     dry_run: bool,
 
@@ -111,7 +114,7 @@ struct Live {
 
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
     if !arguments.manifests.has_files() {
-        return live::run(&arguments.live, arguments.manifests.is_json());
+        return cluster::run(&arguments.cluster, arguments.manifests.is_json());
     }
     match revert_manifests(&arguments.manifests) {
         Ok(()) => ExitCode::SUCCESS,

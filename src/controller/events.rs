@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     api::annotations::INJECTED,
     hash::hash_of,
-    index::{unusable::Reason, workloads::resource},
+    index::{unusable_objects::Reason, workloads::resource},
     plan::{Evaluation, Kind},
 };
 
@@ -30,8 +30,8 @@ const NOTE_LIMIT: usize = 1024;
 /// How long Events are published after the shutdown begins.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How many Events may wait, in all and of one namespace: a namespace with thousands of changes leaves room to others.
-/// Further Events are dropped.
+/// How many Events may wait, in total and of one namespace: a namespace with thousands of changes leaves room to
+/// others. Further Events are dropped.
 const WAITING: usize = 2000;
 const WAITING_OF_NAMESPACE: usize = 400;
 /// How many warnings of a workload are published.
@@ -84,7 +84,7 @@ pub(super) fn publisher(
             // A recorder that is kept counts a later Event of the same reason as a repetition, and drops its note.
             let recorder = Recorder::new(client.clone(), reporter.clone());
             if let Err(error) = recorder.publish(&event, &reference).await {
-                tracing::warn!(kind = reference.kind, name = reference.name, %error, "Event not published");
+                tracing::warn!(kind = reference.kind, name = reference.name, %error, "cannot publish Event");
             }
         }
     };
@@ -117,7 +117,7 @@ impl EventPublisher {
         let warnings = &evaluation.warnings;
         if self.should_publish(object, "Degraded", warnings) {
             let others = warnings.len().saturating_sub(WARNINGS);
-            let others = (others > 0).then(|| format!("warnings that are not shown: {others}"));
+            let others = (others > 0).then(|| format!("{others} more warnings are not shown"));
             let mut notes = warnings.iter().take(WARNINGS).cloned().chain(others);
             if !notes.all(|note| self.publish(kind, object, EventType::Warning, "Degraded", note)) {
                 self.forget(object, "Degraded");
@@ -134,7 +134,7 @@ impl EventPublisher {
         evaluation: &Evaluation,
     ) {
         let note = format!(
-            "nothing is changed, because the policy has the mode Audit ({}); it would be: {}",
+            "nothing is changed, because the policy has mode Audit ({}); with mode Enforce: {}",
             evaluation.resolution.settings.mode.from,
             summary(template, evaluation)
         );
@@ -171,7 +171,7 @@ impl EventPublisher {
         let kind = Kind::from_gvk("apps", "v1", object.kind.as_deref().unwrap_or_default());
         let note = match (kind, reason) {
             (Some(_), Reason::TooLarge(_)) => {
-                format!("nothing is injected into this workload if it is opted in: {reason}")
+                format!("adieu cannot inject this workload: {reason}")
             }
             _ => format!("adieu ignores this object: {reason}"),
         };
@@ -231,7 +231,7 @@ impl EventPublisher {
             secondary: None,
         };
         if !self.waiting.add(reference) {
-            tracing::debug!(kind = reference.kind, name = reference.name, "too many Events: dropped");
+            tracing::debug!(kind = reference.kind, name = reference.name, "too many Events, dropping one");
             return false;
         }
         // After the shutdown nothing is published.

@@ -1,16 +1,16 @@
 //! Writes workloads that exist already or bypassed the webhook, and the status of policies.
 
 mod backoff;
-mod budgets;
 mod events;
-mod failures;
+mod failed_rollout_status;
 mod keys;
-mod memory;
+mod pod_disruption_budgets;
 mod policies;
+mod reconcile_memory;
 mod scheduling;
 #[cfg(test)]
 mod test_support;
-mod unusable;
+mod unusable_objects;
 mod workload_metrics;
 mod workloads;
 pub(crate) mod write;
@@ -31,7 +31,7 @@ use kube::{
     core::DynamicObject,
     runtime::{controller::Action, events::Reporter},
 };
-use memory::ReconcileMemory;
+use reconcile_memory::ReconcileMemory;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use write_history::WriteHistory;
@@ -65,7 +65,7 @@ pub struct Replica {
 }
 
 /// The context of every reconciler.
-struct Context {
+struct ReconcileContext {
     client: Client,
     caches: Caches,
     metrics: Arc<Metrics>,
@@ -78,7 +78,7 @@ struct Context {
     replica: Replica,
 }
 
-impl Context {
+impl ReconcileContext {
     /// Whether this replica leads.
     fn is_leader(&self) -> bool {
         *self.replica.is_leader.borrow()
@@ -136,7 +136,7 @@ impl Context {
     ) -> Action {
         self.count(kind, result);
         let (namespace, name) = (object.namespace(), object.name_any());
-        tracing::warn!(%kind, namespace, name, reason, "not written, retrying");
+        tracing::warn!(%kind, namespace, name, reason, "write failed, retrying");
         Action::requeue(self.block(kind, object, reason))
     }
 
@@ -179,7 +179,7 @@ pub async fn run(
     let reporter =
         Reporter { controller: "adieu.dev/controller".into(), instance: Some(replica.pod.clone()) };
     let (publisher, publishing) = events::publisher(client.clone(), reporter, shutdown.clone());
-    let context = Arc::new(Context {
+    let context = Arc::new(ReconcileContext {
         events: publisher,
         client,
         caches,
@@ -199,7 +199,7 @@ pub async fn run(
     let policies = policies::control(context.clone(), shutdown.clone());
     let policies = shutdown.run_until_cancelled(policies);
     let metrics = workload_metrics::report(context.clone(), shutdown.clone());
-    let unusable = unusable::report(context.clone(), shutdown.clone());
+    let unusable = unusable_objects::report(context.clone(), shutdown.clone());
     let index = context.index.keep(&context.caches, context.replica.is_leader.clone());
     let index = shutdown.run_until_cancelled(index);
     let scheduling = shutdown.run_until_cancelled(context.scheduling.run(&context));
@@ -230,7 +230,7 @@ mod tests {
     use super::{test_support::context_with, *};
     use crate::{
         disruption::test_support::client,
-        index::{unusable::UnusableObjects, workloads::Workloads},
+        index::{unusable_objects::UnusableObjects, workloads::Workloads},
         runtime::client::LIMIT,
     };
 

@@ -16,11 +16,14 @@ use tokio::{
 };
 
 use super::{
-    Context, failures,
+    ReconcileContext, failed_rollout_status,
     keys::{Key, PolicyKey, policy_key},
 };
 use crate::{
-    index::{Change, Changes, cached::CachedWorkload, caches::Caches, template_hash, workloads::resource},
+    index::{
+        Changes, IndexChange, cached_workload::CachedWorkload, caches::Caches, template_hash,
+        workloads::resource,
+    },
     plan::{self, Kind, OptIn, Source, Workload},
     scheduler::{PolicyStatus, Request, RolloutMark, RolloutScheduler, Slot},
 };
@@ -53,7 +56,7 @@ impl Clock {
 
 /// The permission to write one workload. Unless it is committed or released, the outcome of the write is unknown.
 pub(super) struct Reservation<'a> {
-    context: &'a Context,
+    context: &'a ReconcileContext,
     slot: Slot,
     is_settled: bool,
 }
@@ -77,7 +80,7 @@ impl Scheduling {
     }
 
     /// Keeps the scheduler in step with the index, for as long as this replica leads.
-    pub(super) async fn run(&self, context: &Context) {
+    pub(super) async fn run(&self, context: &ReconcileContext) {
         let mut is_leader = context.replica.is_leader.clone();
         loop {
             self.lock().reset();
@@ -94,7 +97,7 @@ impl Scheduling {
     }
 
     /// Returns when the index is cleared.
-    async fn lead(&self, context: &Context) {
+    async fn lead(&self, context: &ReconcileContext) {
         let mut version = context.index.version();
         while !context.index.is_complete() {
             if version.changed().await.is_err() {
@@ -125,7 +128,7 @@ impl Scheduling {
     }
 
     /// Starts with the recorded failures and the rollouts in progress.
-    fn restore(&self, context: &Context) {
+    fn restore(&self, context: &ReconcileContext) {
         let policies = policies(&context.caches);
         let renewed = *context.replica.previous_renewal.borrow();
         self.with(context, |scheduler, now| {
@@ -142,16 +145,16 @@ impl Scheduling {
         context.index.touch_policies(policies);
     }
 
-    fn observe_changes(&self, context: &Context, changed: BTreeSet<Change>) {
+    fn observe_changes(&self, context: &ReconcileContext, changed: BTreeSet<IndexChange>) {
         self.with(context, |scheduler, now| {
             for change in &changed {
                 match change {
-                    Change::Policy(policy) => set_policy(scheduler, context, policy, now),
-                    Change::Workload(key) => observe(scheduler, context, key, now),
+                    IndexChange::Policy(policy) => set_policy(scheduler, context, policy, now),
+                    IndexChange::Workload(key) => observe(scheduler, context, key, now),
                 }
             }
             // A failure that is kept because a policy can't be decoded has no event of its own.
-            if changed.iter().any(|change| matches!(change, Change::Policy(_))) {
+            if changed.iter().any(|change| matches!(change, IndexChange::Policy(_))) {
                 observe_kept(scheduler, context, now);
             }
             scheduler.expire(now);
@@ -160,13 +163,13 @@ impl Scheduling {
 
     /// Observes everything, for tests.
     #[cfg(test)]
-    pub(super) fn refresh(&self, context: &Context) {
+    pub(super) fn refresh(&self, context: &ReconcileContext) {
         if !context.index.is_complete() {
             return;
         }
         if self.is_active() {
-            let all = context.index.all().into_iter().map(|(key, _)| Change::Workload(key));
-            let policies = policies(&context.caches).into_iter().map(Change::Policy);
+            let all = context.index.all().into_iter().map(|(key, _)| IndexChange::Workload(key));
+            let policies = policies(&context.caches).into_iter().map(IndexChange::Policy);
             self.observe_changes(context, policies.chain(all).collect());
         } else {
             self.restore(context);
@@ -182,7 +185,7 @@ impl Scheduling {
     /// Reserves a slot for writing a workload now.
     pub(super) fn reserve<'a>(
         &self,
-        context: &'a Context,
+        context: &'a ReconcileContext,
         key: &Key,
         request: Request<'_>,
     ) -> Option<Reservation<'a>> {
@@ -191,7 +194,7 @@ impl Scheduling {
     }
 
     /// Whether something rejects or reverts the writes of a workload.
-    pub(super) fn set_blocked(&self, context: &Context, key: &Key, is_blocked: bool) {
+    pub(super) fn set_blocked(&self, context: &ReconcileContext, key: &Key, is_blocked: bool) {
         self.with(context, |scheduler, now| scheduler.set_blocked(key, is_blocked, now));
     }
 
@@ -199,7 +202,7 @@ impl Scheduling {
     /// is restored.
     pub(super) fn status_of(
         &self,
-        context: &Context,
+        context: &ReconcileContext,
         policy: &PolicyKey,
         matched: usize,
     ) -> Option<PolicyStatus> {
@@ -220,7 +223,11 @@ impl Scheduling {
     }
 
     /// Applies an event, and requeues workloads and policies by the decisions.
-    fn with<T>(&self, context: &Context, event: impl FnOnce(&mut RolloutScheduler, Timestamp) -> T) -> T {
+    fn with<T>(
+        &self,
+        context: &ReconcileContext,
+        event: impl FnOnce(&mut RolloutScheduler, Timestamp) -> T,
+    ) -> T {
         let now = self.clock.now();
         let (outcome, runnable, changed) = {
             let mut scheduler = self.lock();
@@ -290,21 +297,26 @@ fn policies(caches: &Caches) -> Vec<PolicyKey> {
     of_namespaces.chain(of_cluster).collect()
 }
 
-fn set_policy(scheduler: &mut RolloutScheduler, context: &Context, policy: &PolicyKey, now: Timestamp) {
-    match failures::settings_and_failures(&context.caches, policy) {
+fn set_policy(
+    scheduler: &mut RolloutScheduler,
+    context: &ReconcileContext,
+    policy: &PolicyKey,
+    now: Timestamp,
+) {
+    match failed_rollout_status::settings_and_failures(&context.caches, policy) {
         Some((settings, status)) => {
             let is_new = !scheduler.has_policy(policy);
             scheduler.set_policy(policy, settings.generation, settings.failures, now);
             if is_new {
-                scheduler.restore(policy, failures::restored(policy, &status), now);
+                scheduler.restore(policy, failed_rollout_status::restored(policy, &status), now);
             }
         }
-        None if failures::is_unusable(&context.caches, policy) => {}
+        None if failed_rollout_status::is_unusable(&context.caches, policy) => {}
         None => scheduler.remove_policy(policy, now),
     }
 }
 
-fn observe(scheduler: &mut RolloutScheduler, context: &Context, key: &Key, now: Timestamp) {
+fn observe(scheduler: &mut RolloutScheduler, context: &ReconcileContext, key: &Key, now: Timestamp) {
     let evaluation = context.index.get(key);
     match evaluation.and_then(|evaluation| evaluation.snapshot()) {
         Some(snapshot) => {
@@ -318,7 +330,7 @@ fn observe(scheduler: &mut RolloutScheduler, context: &Context, key: &Key, now: 
 }
 
 /// Drops the failures of policies that were deleted, and of workloads without an evaluation whose policy is known again.
-fn observe_kept(scheduler: &mut RolloutScheduler, context: &Context, now: Timestamp) {
+fn observe_kept(scheduler: &mut RolloutScheduler, context: &ReconcileContext, now: Timestamp) {
     let (policies, workloads) = scheduler.with_failures();
     for policy in policies {
         set_policy(scheduler, context, &policy, now);
@@ -329,7 +341,7 @@ fn observe_kept(scheduler: &mut RolloutScheduler, context: &Context, now: Timest
 }
 
 /// Whether the policy of a workload is unknown: one of its namespace can't be used, and no annotation opts it in or out.
-fn is_unknown(context: &Context, Key { kind, namespace, name }: &Key) -> bool {
+fn is_unknown(context: &ReconcileContext, Key { kind, namespace, name }: &Key) -> bool {
     let caches = &context.caches;
     if !caches.unusable().has_policy_of(namespace) {
         return false;
@@ -342,13 +354,13 @@ fn is_unknown(context: &Context, Key { kind, namespace, name }: &Key) -> bool {
 }
 
 /// Requeues policies whose failures changed, and those whose workloads wait for them.
-fn requeue_policies(context: &Context, policies: &BTreeSet<PolicyKey>) {
+fn requeue_policies(context: &ReconcileContext, policies: &BTreeSet<PolicyKey>) {
     if policies.is_empty() {
         return;
     }
     let waiting = policies.iter().flat_map(|policy| context.index.of_policy(policy));
     let waiting: BTreeSet<_> =
-        waiting.flat_map(|(_, evaluation)| evaluation.decision.counted_by.clone()).collect();
+        waiting.flat_map(|(_, evaluation)| evaluation.desired.counted_by.clone()).collect();
     context.index.touch_policies(policies.union(&waiting).cloned());
     // Metrics count failed rollouts.
     context.index.bump();

@@ -7,7 +7,7 @@ use crate::{
     api::{GracefulPolicy, RolloutFailureReason},
     controller::test_support::context_with,
     disruption::test_support::client,
-    index::unusable::Reason,
+    index::unusable_objects::Reason,
     scheduler::{FailedRollout, FailureLimit, Snapshot, progress::Progress},
 };
 

@@ -5,8 +5,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Context, Replica, backoff::Backoff, events, memory::ReconcileMemory, scheduling::Scheduling,
-    write_history::WriteHistory,
+    ReconcileContext, Replica, backoff::Backoff, events, reconcile_memory::ReconcileMemory,
+    scheduling::Scheduling, write_history::WriteHistory,
 };
 use crate::{
     disruption::test_support::client,
@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// The context of a leader whose API server never answers.
-pub(super) fn context(caches: Caches, rollouts: usize) -> Context {
+pub(super) fn context(caches: Caches, rollouts: usize) -> ReconcileContext {
     context_with(client(|_, _| None), caches, rollouts).0
 }
 
@@ -24,13 +24,13 @@ pub(super) fn context_with(
     client: Client,
     caches: Caches,
     rollouts: usize,
-) -> (Context, [watch::Sender<bool>; 2]) {
+) -> (ReconcileContext, [watch::Sender<bool>; 2]) {
     let reporter = Reporter { controller: "adieu".into(), instance: None };
     let (publisher, _) = events::publisher(client.clone(), reporter, CancellationToken::new());
     let (leader, is_leader) = watch::channel(true);
     let (pause, paused) = watch::channel(false);
     let (_, previous_renewal) = watch::channel(None);
-    let context = Context {
+    let context = ReconcileContext {
         client,
         caches,
         metrics: Metrics::default().into(),

@@ -10,9 +10,9 @@ use kube::Resource as _;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::{Context, backoff::Backoff, keys::Key};
+use super::{ReconcileContext, backoff::Backoff, keys::Key};
 use crate::{
-    index::{Decision, Index},
+    index::{DesiredState, Index},
     plan::{InjectionState, Kind, RolloutTiming},
     runtime::metrics::{KindLabel, Metrics, WorkloadLabels, WorkloadState},
 };
@@ -22,7 +22,7 @@ const PERIOD: Duration = Duration::from_secs(5);
 
 /// Counts workloads after every change, until `shutdown`. Only the leader reports counts: with those of other replicas
 /// the sum would be wrong.
-pub(super) async fn report(context: Arc<Context>, shutdown: CancellationToken) {
+pub(super) async fn report(context: Arc<ReconcileContext>, shutdown: CancellationToken) {
     let mut version = context.index.version();
     let mut is_leader = context.replica.is_leader.clone();
     let count = async {
@@ -53,7 +53,7 @@ pub(super) async fn report(context: Arc<Context>, shutdown: CancellationToken) {
     }
 }
 
-fn drop_deleted(context: &Context) {
+fn drop_deleted(context: &ReconcileContext) {
     let workloads = context.caches.workloads();
     let exists = |key: &Key| workloads.contains(key.kind, &key.namespace, &key.name);
     context.backoff.retain(exists);
@@ -62,33 +62,31 @@ fn drop_deleted(context: &Context) {
     context.events.retain(|uid| uids.contains(uid));
 }
 
-type Counts = HashMap<(Kind, WorkloadState), i64>;
+type StateCounts = HashMap<(Kind, WorkloadState), i64>;
 
 /// How many managed workloads of each kind are in which state.
-fn states(index: &Index, backoff: &Backoff) -> Counts {
-    let mut counts = Counts::new();
+fn states(index: &Index, backoff: &Backoff) -> StateCounts {
+    let mut counts = StateCounts::new();
     for (key, evaluation) in index.all() {
-        if let Some(state) = state(&key, &evaluation.decision, backoff) {
+        if let Some(state) = state(&key, &evaluation.desired, backoff) {
             *counts.entry((key.kind, state)).or_default() += 1;
         }
     }
     counts
 }
 
-fn state(key: &Key, decision: &Decision, backoff: &Backoff) -> Option<WorkloadState> {
-    match decision.state {
+fn state(key: &Key, desired: &DesiredState, backoff: &Backoff) -> Option<WorkloadState> {
+    match desired.state {
         // Also one that is no longer managed, or by its pods, and is to be reverted.
-        _ if decision.planned.is_some()
-            && decision.timing != RolloutTiming::DryRun
+        _ if desired.planned.is_some()
+            && desired.timing != RolloutTiming::DryRun
             && backoff.is_blocked(key) =>
         {
             Some(WorkloadState::Blocked)
         }
         InjectionState::Unmanaged | InjectionState::Reverted => None,
         InjectionState::Injected => Some(WorkloadState::Injected),
-        InjectionState::Pending | InjectionState::PodInjection
-            if decision.timing == RolloutTiming::DryRun =>
-        {
+        InjectionState::Pending | InjectionState::PodInjection if desired.timing == RolloutTiming::DryRun => {
             Some(WorkloadState::Audit)
         }
         InjectionState::PodInjection => Some(WorkloadState::PodInjection),
@@ -98,7 +96,7 @@ fn state(key: &Key, decision: &Decision, backoff: &Backoff) -> Option<WorkloadSt
 }
 
 /// Sets all states, also those without workloads.
-fn publish(metrics: &Metrics, counts: &Counts) {
+fn publish(metrics: &Metrics, counts: &StateCounts) {
     for kind in Kind::ALL {
         for &state in WorkloadState::ALL {
             let count = counts.get(&(kind, state)).copied().unwrap_or_default();

@@ -14,7 +14,7 @@ use crate::{
     plan::{Kind, Workload, clear_pending, label_injected, opt_out_patch, template_patch},
     runtime::{
         FIELD_MANAGER,
-        ownership::{precondition, release_ownership},
+        managed_fields::{precondition, release_ownership},
     },
 };
 
@@ -113,7 +113,7 @@ pub(crate) async fn drop_managed_fields(client: &Client, kind: Kind, written: &D
         result => result,
     };
     if let Err(error) = dropped {
-        tracing::debug!(%error, "entry in managedFields not removed, retrying once it is observed");
+        tracing::debug!(%error, "cannot remove the entry in managedFields, retrying once the write is observed");
     }
 }
 

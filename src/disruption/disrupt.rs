@@ -7,21 +7,21 @@ use tokio::{
     time::{Duration, timeout},
 };
 
-use super::{error::Error, evict::evict, kind::Disruption, node, workload::Workload};
+use super::{error::Error, evict::evict, kind::Disruption, node, workload::TargetWorkload};
 use crate::verify::PodTimelines;
 
 /// Disrupts a workload. Call [`Disruptor::revert`] in any case: temporary changes are recorded before they are made.
 pub struct Disruptor {
     client: Client,
-    workload: Workload,
+    workload: TargetWorkload,
     disruption: Disruption,
     timelines: watch::Receiver<PodTimelines>,
-    changes: Vec<Change>,
+    changes: Vec<TemporaryChange>,
 }
 
 /// A temporary change.
 #[derive(Clone, Debug)]
-enum Change {
+enum TemporaryChange {
     Scale { from: i32, to: i32 },
     Cordon { node: String },
 }
@@ -31,7 +31,7 @@ impl Disruptor {
     #[must_use]
     pub fn new(
         client: &Client,
-        workload: &Workload,
+        workload: &TargetWorkload,
         disruption: Disruption,
         timelines: watch::Receiver<PodTimelines>,
     ) -> Self {
@@ -44,7 +44,7 @@ impl Disruptor {
     /// It isn't possible, or a request fails.
     pub async fn intention(&self) -> Result<String, Error> {
         let pods = self.timelines.borrow().alive().count();
-        let Workload { namespace, .. } = &self.workload;
+        let TargetWorkload { namespace, .. } = &self.workload;
         let what = format!("{} in the namespace {namespace}", self.workload);
         Ok(match self.disruption {
             Disruption::None => format!("observe {what}"),
@@ -88,7 +88,7 @@ impl Disruptor {
     async fn scale_down(&mut self, to: Option<i32>, before: &[String]) -> Result<(), Error> {
         let from = self.workload.replicas().await?;
         let to = to.unwrap_or(from - 1);
-        self.changes.push(Change::Scale { from, to });
+        self.changes.push(TemporaryChange::Scale { from, to });
         self.workload.scale(to).await?;
         let left = usize::try_from(to).unwrap_or_default();
         self.wait(|timelines| {
@@ -105,7 +105,7 @@ impl Disruptor {
             evict(&pods, &name).await?;
         } else {
             let deleted = pods.delete(&name, &DeleteParams::default()).await;
-            deleted.map_err(Error::api(format!("deleting the pod {name}")))?;
+            deleted.map_err(Error::api(format!("delete the pod {name}")))?;
         }
         self.wait(|timelines| timelines.are_gone([&uid])).await
     }
@@ -114,7 +114,7 @@ impl Disruptor {
         let node = node::choose(&self.client, &self.timelines.borrow().clone()).await?;
         let evicted = node::to_evict(&self.client, &node).await?;
         if node::is_schedulable(&self.client, &node).await? {
-            self.changes.push(Change::Cordon { node: node.clone() });
+            self.changes.push(TemporaryChange::Cordon { node: node.clone() });
             node::cordon(&self.client, &node, true).await?;
         }
         node::evict_all(&self.client, &evicted).await?;
@@ -139,8 +139,8 @@ impl Disruptor {
     async fn revert_changes(&mut self) -> Result<(), Error> {
         while let Some(change) = self.changes.last() {
             match change {
-                Change::Scale { from, to } => self.restore_scale(*from, *to).await?,
-                Change::Cordon { node } => node::cordon(&self.client, node, false).await?,
+                TemporaryChange::Scale { from, to } => self.restore_scale(*from, *to).await?,
+                TemporaryChange::Cordon { node } => node::cordon(&self.client, node, false).await?,
             }
             self.changes.pop();
         }
@@ -168,9 +168,9 @@ impl Disruptor {
     }
 }
 
-impl Change {
+impl TemporaryChange {
     /// The error of a change that isn't reverted, with the command to revert it.
-    fn manual_revert(&self, workload: &Workload, error: Error) -> Error {
+    fn manual_revert(&self, workload: &TargetWorkload, error: Error) -> Error {
         let error = anyhow::Error::from(error);
         let (what, command) = match self {
             Self::Scale { from, .. } => (

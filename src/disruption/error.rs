@@ -4,7 +4,7 @@
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The workload doesn't exist.
-    #[error("there is no {kind} {name:?} in the namespace {namespace:?}")]
+    #[error("{kind} {name:?} not found in namespace {namespace:?}")]
     NotFound {
         /// Its kind.
         kind: crate::plan::Kind,
@@ -17,13 +17,13 @@ pub enum Error {
     #[error("{0}")]
     Impossible(String),
     /// RBAC doesn't allow it.
-    #[error("RBAC doesn't allow you to {0}")]
+    #[error("missing RBAC permissions: {0}")]
     Forbidden(String),
     /// A request to the API server failed.
-    #[error("{doing}")]
+    #[error("cannot {operation}")]
     Api {
-        /// The action that failed.
-        doing: String,
+        /// What could not be done, as an infinitive.
+        operation: String,
         /// The error of the request.
         source: Box<kube::Error>,
     },
@@ -36,8 +36,8 @@ pub enum Error {
 }
 
 impl Error {
-    /// An error of a request to the API server, while `doing` something.
-    pub(super) fn api(doing: impl Into<String>) -> impl FnOnce(kube::Error) -> Self {
-        |source| Self::Api { doing: doing.into(), source: Box::new(source) }
+    /// An error of a request to the API server, for an operation such as `list the nodes`.
+    pub(super) fn api(operation: impl Into<String>) -> impl FnOnce(kube::Error) -> Self {
+        |source| Self::Api { operation: operation.into(), source: Box::new(source) }
     }
 }

@@ -21,7 +21,7 @@ pub(super) async fn evict(pods: &Api<Pod>, name: &str) -> Result<(), Error> {
             Err(kube::Error::Api(status)) if status.code == 404 || is_namespace_terminating(&status) => {
                 return Ok(());
             }
-            outcome => return outcome.map(drop).map_err(Error::api(format!("evicting the pod {name}"))),
+            outcome => return outcome.map(drop).map_err(Error::api(format!("evict the pod {name}"))),
         }
     }
 }

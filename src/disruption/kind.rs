@@ -35,26 +35,26 @@ impl Disruption {
         }
         match self {
             Self::Restart if spec["paused"] == true => {
-                Some("it is paused and would not roll out: `kubectl rollout resume` it first".to_owned())
+                Some("it is paused and does not roll out: run `kubectl rollout resume` first".to_owned())
             }
             Self::Restart if spec["updateStrategy"]["type"] == "OnDelete" => Some(
                 "its update strategy is OnDelete, so a restart replaces no pod: use --disrupt delete-pod"
                     .to_owned(),
             ),
             Self::Restart if partition > 0 => Some(format!(
-                "its partition is {partition}, and a restart doesn't replace the pods below that: use --disrupt \
+                "its partition is {partition}, and a restart does not replace the pods below it: use --disrupt \
                  delete-pod, or set the partition to 0"
             )),
             Self::ScaleDown(_) if kind == Kind::DaemonSet => {
                 Some("a DaemonSet has no replicas to scale: use restart, delete-pod or evict".to_owned())
             }
             Self::DrainNode if kind == Kind::DaemonSet => Some(
-                "a drain doesn't evict the pods of a DaemonSet: use restart, delete-pod or evict".to_owned(),
+                "a drain does not evict the pods of a DaemonSet: use restart, delete-pod or evict".to_owned(),
             ),
             Self::ScaleDown(to) => {
                 let to = to.map_or(replicas - 1, i64::from);
                 if to == 0 {
-                    Some(format!("scaled down from {replicas} to 0, it has no pod left to answer"))
+                    Some(format!("scaling down from {replicas} to 0 leaves no pod to serve requests"))
                 } else if to >= replicas {
                     Some(format!("it has {replicas} replicas: --disrupt scale-down=N needs fewer, not {to}"))
                 } else {
@@ -77,7 +77,7 @@ impl FromStr for Disruption {
             ("scale-down", None) => Ok(Self::ScaleDown(None)),
             ("scale-down", Some(to)) => match to.parse() {
                 Ok(to) if to > 0 => Ok(Self::ScaleDown(Some(to))),
-                _ => Err(format!("{to:?} is not a number of remaining replicas, such as 1")),
+                _ => Err(format!("{to:?} is not a number of replicas to keep, such as 1")),
             },
             ("delete-pod", None) => Ok(Self::DeletePod),
             ("evict", None) => Ok(Self::Evict),
@@ -133,10 +133,10 @@ mod tests {
             ("restart", StatefulSet, json!({"updateStrategy": {"type": "OnDelete"}}), "delete-pod"),
             ("restart", StatefulSet, partitioned(2), "set the partition to 0"),
             ("evict", Deployment, json!({"replicas": 0}), "no pod"),
-            ("scale-down", Deployment, json!({}), "no pod left"),
+            ("scale-down", Deployment, json!({}), "no pod to serve"),
             ("scale-down=3", StatefulSet, json!({"replicas": 3}), "needs fewer"),
             ("scale-down", DaemonSet, json!({}), "no replicas"),
-            ("drain-node", DaemonSet, json!({}), "doesn't evict the pods of a DaemonSet"),
+            ("drain-node", DaemonSet, json!({}), "does not evict the pods of a DaemonSet"),
         ] {
             let objection = objection(disruption, kind, spec).unwrap();
             assert!(objection.contains(part), "{objection}");

@@ -1,22 +1,22 @@
 //! Disrupts a workload, follows its pods, and restores temporary changes.
 
-mod access;
 mod disrupt;
 mod error;
 mod evict;
-mod follow;
 mod kind;
+mod load_job;
 mod node;
-mod object;
-mod remote;
+mod object_watch;
+mod permissions;
+mod pod_watch;
 #[cfg(test)]
 pub(crate) mod test_support;
 mod workload;
 
-pub use access::check as check_access;
 pub use disrupt::Disruptor;
 pub use error::Error;
-pub use follow::follow;
 pub use kind::Disruption;
-pub use remote::{Image, Job, operator_image};
-pub use workload::Workload;
+pub use load_job::{Image, Job, operator_image};
+pub use permissions::check as check_access;
+pub use pod_watch::follow;
+pub use workload::TargetWorkload;

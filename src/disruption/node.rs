@@ -11,7 +11,7 @@ use kube::{
 };
 use serde_json::json;
 
-use super::{error::Error, evict::evict, object, remote};
+use super::{error::Error, evict::evict, load_job, object_watch};
 use crate::verify::PodTimelines;
 
 /// The annotation of mirror pods, which an eviction doesn't stop.
@@ -27,7 +27,7 @@ pub(super) async fn choose(client: &Client, timelines: &PodTimelines) -> Result<
     let chosen =
         chosen.ok_or_else(|| Error::Impossible("none of its pods is scheduled to a node".to_owned()))?;
     let nodes: Api<Node> = Api::all(client.clone());
-    let nodes = nodes.list(&ListParams::default()).await.map_err(Error::api("listing the nodes"))?;
+    let nodes = nodes.list(&ListParams::default()).await.map_err(Error::api("list the nodes"))?;
     let other = |node: &&Node| {
         let cordoned = node.spec.as_ref().and_then(|spec| spec.unschedulable) == Some(true);
         node.name_any() != chosen && !cordoned
@@ -44,7 +44,7 @@ pub(super) async fn choose(client: &Client, timelines: &PodTimelines) -> Result<
 pub(super) async fn to_evict(client: &Client, node: &str) -> Result<Vec<Pod>, Error> {
     let pods: Api<Pod> = Api::all(client.clone());
     let on_node = ListParams::default().fields(&format!("spec.nodeName={node}"));
-    let listed = pods.list(&on_node).await.map_err(Error::api(format!("listing the pods on {node}")))?;
+    let listed = pods.list(&on_node).await.map_err(Error::api(format!("list the pods on {node}")))?;
     let evicted: Vec<_> = listed.items.into_iter().filter(is_evicted).collect();
     let orphans: Vec<_> = evicted
         .iter()
@@ -62,7 +62,7 @@ pub(super) async fn to_evict(client: &Client, node: &str) -> Result<Vec<Pod>, Er
 
 pub(super) async fn is_schedulable(client: &Client, node: &str) -> Result<bool, Error> {
     let nodes: Api<Node> = Api::all(client.clone());
-    let node = nodes.get(node).await.map_err(Error::api(format!("reading the node {node}")))?;
+    let node = nodes.get(node).await.map_err(Error::api(format!("get the node {node}")))?;
     Ok(node.spec.and_then(|spec| spec.unschedulable) != Some(true))
 }
 
@@ -70,8 +70,8 @@ pub(super) async fn cordon(client: &Client, node: &str, cordoned: bool) -> Resul
     let nodes: Api<Node> = Api::all(client.clone());
     let patch = Patch::Merge(json!({"spec": {"unschedulable": cordoned}}));
     let patched = nodes.patch(node, &PatchParams::default(), &patch).await;
-    let doing = if cordoned { "cordoning" } else { "uncordoning" };
-    patched.map_err(Error::api(format!("{doing} the node {node}"))).map(drop)
+    let verb = if cordoned { "cordon" } else { "uncordon" };
+    patched.map_err(Error::api(format!("{verb} the node {node}"))).map(drop)
 }
 
 /// Evicts the pods, and waits until they are gone.
@@ -82,7 +82,7 @@ pub(super) async fn evict_all(client: &Client, pods: &[Pod]) -> Result<(), Error
         evict(&api, &name).await?;
         let uid = pod.uid().unwrap_or_default();
         let is_gone = conditions::is_deleted(&uid);
-        let changes = object::states(api, &name);
+        let changes = object_watch::states(api, &name);
         let mut gone = pin!(changes.filter(|pod| ready(is_gone.matches_object(pod.as_ref()))));
         let gone = gone.next().await.map(drop);
         gone.ok_or_else(|| Error::Incomplete(format!("the watch of the pod {name} ended")))
@@ -93,7 +93,7 @@ pub(super) async fn evict_all(client: &Client, pods: &[Pod]) -> Result<(), Error
 
 fn is_evicted(pod: &Pod) -> bool {
     let of_daemon_set = controller(pod).is_some_and(|kind| kind == "DaemonSet");
-    !of_daemon_set && !pod.annotations().contains_key(MIRROR) && !remote::is_load(pod)
+    !of_daemon_set && !pod.annotations().contains_key(MIRROR) && !load_job::is_load(pod)
 }
 
 /// The kind of its controller.
@@ -120,7 +120,7 @@ mod tests {
         assert!(is_evicted(&pod(json!({}))));
         assert!(!is_evicted(&pod(owned("DaemonSet"))));
         assert!(!is_evicted(&pod(json!({"annotations": {MIRROR: "x"}}))));
-        assert!(!is_evicted(&pod(json!({"labels": remote::labels()}))));
+        assert!(!is_evicted(&pod(json!({"labels": load_job::labels()}))));
     }
 
     #[tokio::test(start_paused = true)]

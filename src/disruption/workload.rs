@@ -9,7 +9,7 @@ use kube::{
 };
 use serde_json::json;
 
-use super::{error::Error, object};
+use super::{error::Error, object_watch};
 use crate::{
     index::workloads::resource,
     plan::Kind,
@@ -19,7 +19,7 @@ use crate::{
 
 /// A workload in the cluster.
 #[derive(Clone, Debug)]
-pub struct Workload {
+pub struct TargetWorkload {
     /// Its kind.
     pub kind: Kind,
     /// Its namespace.
@@ -31,7 +31,7 @@ pub struct Workload {
     api: Api<DynamicObject>,
 }
 
-impl Workload {
+impl TargetWorkload {
     /// Gets the workload, with its object.
     ///
     /// # Errors
@@ -43,7 +43,7 @@ impl Workload {
         name: &str,
     ) -> Result<(Self, DynamicObject), Error> {
         let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &resource(kind));
-        let found = api.get_opt(name).await.map_err(Error::api(format!("looking up {kind}/{name}")))?;
+        let found = api.get_opt(name).await.map_err(Error::api(format!("get {kind}/{name}")))?;
         let (namespace, name) = (namespace.to_owned(), name.to_owned());
         let Some(object) = found else { return Err(Error::NotFound { kind, name, namespace }) };
         let selector: Option<LabelSelector> =
@@ -61,24 +61,24 @@ impl Workload {
         let patch = json!({"spec": {"template": {"metadata": {"annotations": annotations}}}});
         let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
         let patched = self.api.patch(&self.name, &parameters, &Patch::Merge(patch)).await;
-        Ok(patched.map_err(Error::api(format!("restarting {self}")))?.metadata.generation)
+        Ok(patched.map_err(Error::api(format!("restart {self}")))?.metadata.generation)
     }
 
     pub(super) async fn replicas(&self) -> Result<i32, Error> {
         let scale = self.api.get_scale(&self.name).await;
-        let scale = scale.map_err(Error::api(format!("reading the scale of {self}")))?;
+        let scale = scale.map_err(Error::api(format!("get the scale of {self}")))?;
         Ok(scale.spec.and_then(|spec| spec.replicas).unwrap_or_default())
     }
 
     pub(super) async fn scale(&self, replicas: i32) -> Result<(), Error> {
         let patch = Patch::Merge(json!({"spec": {"replicas": replicas}}));
         let scaled = self.api.patch_scale(&self.name, &PatchParams::default(), &patch).await;
-        scaled.map_err(Error::api(format!("scaling {self} to {replicas}"))).map(drop)
+        scaled.map_err(Error::api(format!("scale {self} to {replicas}"))).map(drop)
     }
 
     /// Waits until its rollout is complete, at this generation or a later one.
     pub(super) async fn complete(&self, generation: Option<i64>) -> Result<(), Error> {
-        let mut changes = std::pin::pin!(object::states(self.api.clone(), &self.name));
+        let mut changes = std::pin::pin!(object_watch::states(self.api.clone(), &self.name));
         while let Some(object) = changes.next().await {
             let Some(object) = object else {
                 return Err(Error::Incomplete(format!("{self} was deleted during the disruption")));
@@ -101,7 +101,7 @@ impl Workload {
     }
 }
 
-impl std::fmt::Display for Workload {
+impl std::fmt::Display for TargetWorkload {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}/{}", self.kind, self.name)
     }
@@ -121,7 +121,7 @@ mod tests {
         });
         let api = Api::namespaced_with(flaky(json!([web])), "shop", &resource(Kind::Deployment));
         let (namespace, name, selector) = ("shop".to_owned(), "web".to_owned(), "app=web".to_owned());
-        let workload = Workload { kind: Kind::Deployment, namespace, name, selector, api };
+        let workload = TargetWorkload { kind: Kind::Deployment, namespace, name, selector, api };
         workload.complete(Some(2)).await.unwrap();
     }
 }

@@ -6,7 +6,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::Resource as _;
 use serde_json::Value;
 
-use super::cached::CachedWorkload;
+use super::cached_workload::CachedWorkload;
 use crate::{
     hash::hash_of,
     keys::{PolicyKey, PolicyKeys},
@@ -19,14 +19,14 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EvaluatedWorkload {
     /// The desired state.
-    pub decision: Decision,
+    pub desired: DesiredState,
     /// The progress of its rollout.
     pub rollout: RolloutProgress,
 }
 
 /// The desired state of a workload.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Decision {
+pub struct DesiredState {
     /// Its uid.
     pub uid: Option<String>,
     /// When it was created.
@@ -95,25 +95,25 @@ impl EvaluatedWorkload {
         let workload = Workload::of(kind, &object);
         let evaluation = plan::evaluate(&workload, namespace_context);
         let rollout = RolloutProgress::of(kind, &object, || plan::has_service(&workload, namespace_context));
-        let decision = Decision::of(&workload, kept, &evaluation, namespace_context, keys)?;
-        Some(Self { decision, rollout })
+        let desired = DesiredState::of(&workload, kept, &evaluation, namespace_context, keys)?;
+        Some(Self { desired, rollout })
     }
 
     /// What the scheduler needs to know. `None` for a workload that is not managed or too large: it is never written.
     #[must_use]
     pub fn snapshot(&self) -> Option<Snapshot> {
-        let Self { decision, rollout } = self;
-        let is_managed = decision.state != InjectionState::Unmanaged || decision.planned.is_some();
-        (is_managed && !decision.too_large).then(|| Snapshot {
-            uid: decision.uid.clone(),
+        let Self { desired, rollout } = self;
+        let is_managed = desired.state != InjectionState::Unmanaged || desired.planned.is_some();
+        (is_managed && !desired.too_large).then(|| Snapshot {
+            uid: desired.uid.clone(),
             generation: rollout.generation.unwrap_or(0),
-            created: decision.created,
-            template: decision.template,
-            plan: decision.planned,
-            is_queued: decision.planned.is_some() && decision.timing == RolloutTiming::Queued,
-            requested_by: decision.requested_by.clone(),
-            namespace_limit: decision.namespace_limit,
-            rolled_out_by: decision.rolled_out_by.clone(),
+            created: desired.created,
+            template: desired.template,
+            plan: desired.planned,
+            is_queued: desired.planned.is_some() && desired.timing == RolloutTiming::Queued,
+            requested_by: desired.requested_by.clone(),
+            namespace_limit: desired.namespace_limit,
+            rolled_out_by: desired.rolled_out_by.clone(),
             progress: rollout.progress,
             failed_since: rollout.failed_since,
             counts: rollout.counts,
@@ -127,7 +127,7 @@ impl EvaluatedWorkload {
     }
 }
 
-impl Decision {
+impl DesiredState {
     fn of(
         workload: &Workload<'_>,
         kept: &CachedWorkload,

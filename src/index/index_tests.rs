@@ -63,7 +63,7 @@ fn two_namespaces(drain: i64, generation: i64, status: &Value) -> Caches {
 fn only_changed_workloads_and_policies_are_requeued() {
     let index = Index::default();
     index.refresh(&two_namespaces(20, 1, &json!({})));
-    assert!(index.get(&key("attic", "web")).is_none(), "it isn't managed");
+    assert!(index.get(&key("attic", "web")).is_none(), "it is not managed");
     assert_eq!(changed(index.changed_workloads(Kind::Deployment)), [key("bank", "web"), key("shop", "web")]);
     assert_eq!(changed(index.changed_policies(false)), [of("bank", "all"), of("shop", "all")]);
     let version = *index.version().borrow();
@@ -199,5 +199,5 @@ async fn only_affected_workloads_are_evaluated() {
     };
     let both = join(index.keep(&caches, is_leader), check);
     timeout(LIMIT, both).await.expect("the end");
-    assert!(!index.is_complete(), "a replica that doesn't lead has no evaluations");
+    assert!(!index.is_complete(), "a replica that does not lead has no evaluations");
 }

@@ -26,7 +26,7 @@ pub async fn follow(client: Client, native_sleep: watch::Sender<Option<bool>>) {
                 native_sleep.send_if_modified(|before| before.replace(known) != Some(known));
             }
             Err(error) => {
-                tracing::warn!(%error, "versions of the cluster not read, retrying");
+                tracing::warn!(%error, "cannot read the versions of the cluster, retrying");
                 sleep(RETRY).await;
                 continue;
             }

@@ -20,10 +20,10 @@ use tokio::{
 };
 
 use super::{
-    quota::Shares,
+    object_quota::Shares,
     slim::{Parts, Watched, identity, reference},
-    split::{OBJECT_LIMIT, Shape, Splitter, Text},
-    unusable::{Reason, UnusableObjects},
+    split::{JsonLayout, OBJECT_LIMIT, Splitter, Text},
+    unusable_objects::{Reason, UnusableObjects},
 };
 use crate::runtime::client::WATCH_SILENCE;
 
@@ -94,7 +94,7 @@ enum State {
     Start,
     Page(Page),
     Listing(Page, Box<Objects>),
-    Listed(String),
+    Synced(String),
     Watching { version: String, events: Box<Objects>, since: Instant },
 }
 
@@ -113,12 +113,12 @@ impl<K: Watched> Source<K> {
                 Err(error) => failed(page, error),
             },
             State::Listing(page, objects) => self.list(page, objects).await,
-            State::Listed(version) => match self.watch(&version).await {
+            State::Synced(version) => match self.watch(&version).await {
                 Ok(events) => {
                     (None, State::Watching { version, events: Box::new(events), since: Instant::now() })
                 }
                 Err(error) => {
-                    let next = if is_gone(&error) { State::Start } else { State::Listed(version) };
+                    let next = if is_gone(&error) { State::Start } else { State::Synced(version) };
                     (Some(Err(watcher::Error::WatchStartFailed(error))), next)
                 }
             },
@@ -127,7 +127,7 @@ impl<K: Watched> Source<K> {
                     Ok(Ok(Some(text))) => text,
                     Ok(Err(error)) if error.kind() != io::ErrorKind::UnexpectedEof => {
                         let error = watcher::Error::WatchFailed(Error::ReadEvents(error));
-                        return (Some(Err(error)), State::Listed(version));
+                        return (Some(Err(error)), State::Synced(version));
                     }
                     // The API server ended the watch, or may have died.
                     ended_or_silent => {
@@ -137,7 +137,7 @@ impl<K: Watched> Source<K> {
                             "watch restarted"
                         );
                         sleep(SHORTEST_WATCH.saturating_sub(since.elapsed())).await;
-                        return (None, State::Listed(version));
+                        return (None, State::Synced(version));
                     }
                 };
                 match self.event(&text) {
@@ -147,7 +147,7 @@ impl<K: Watched> Source<K> {
                     }
                     Err(error) => {
                         let gone = matches!(&error, watcher::Error::WatchError(status) if status.code == 410);
-                        (Some(Err(error)), if gone { State::Start } else { State::Listed(version) })
+                        (Some(Err(error)), if gone { State::Start } else { State::Synced(version) })
                     }
                 }
             }
@@ -169,7 +169,7 @@ impl<K: Watched> Source<K> {
                 Ok(Next::Complete(version)) => {
                     self.unusable.list_ends(self.kind);
                     self.shares.list_ends();
-                    (Some(Ok(Event::InitDone)), State::Listed(version))
+                    (Some(Ok(Event::InitDone)), State::Synced(version))
                 }
                 Err(error) => failed(page, error),
             },
@@ -185,7 +185,7 @@ impl<K: Watched> Source<K> {
             ..WatchParams::default()
         };
         let request = kube::core::Request::new(&self.path).watch(&parameters, version);
-        Objects::request(&self.client, request, Shape::Events).await
+        Objects::request(&self.client, request, JsonLayout::Events).await
     }
 
     /// Decodes an event of a watch, and its resourceVersion.
@@ -288,7 +288,7 @@ enum Next {
 }
 
 #[derive(Deserialize)]
-struct Listed {
+struct ListPage {
     #[serde(default)]
     metadata: ListMetadata,
 }
@@ -315,12 +315,12 @@ impl Page {
             continue_token: self.after.clone(),
             ..ListParams::default()
         };
-        Objects::request(client, kube::core::Request::new(path).list(&parameters), Shape::List).await
+        Objects::request(client, kube::core::Request::new(path).list(&parameters), JsonLayout::List).await
     }
 
     fn next(&self, objects: &Objects) -> Result<Next, Error> {
-        let listed: Listed = serde_json::from_slice(objects.splitter.rest()).map_err(Error::SerdeError)?;
-        let ListMetadata { resource_version, after } = listed.metadata;
+        let page: ListPage = serde_json::from_slice(objects.splitter.rest()).map_err(Error::SerdeError)?;
+        let ListMetadata { resource_version, after } = page.metadata;
         if after.is_empty() {
             return Ok(Next::Complete(resource_version));
         }
@@ -362,12 +362,12 @@ impl Objects {
     async fn request(
         client: &Client,
         request: Result<Request<Vec<u8>>, kube::core::request::Error>,
-        shape: Shape,
+        layout: JsonLayout,
     ) -> Result<Self, Error> {
         let mut request = request.map_err(Error::BuildRequest)?;
         request.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         let body = Box::pin(client.request_stream(request).await?);
-        Ok(Self { body, splitter: Splitter::new(shape), count: 0, bytes: 0 })
+        Ok(Self { body, splitter: Splitter::new(layout), count: 0, bytes: 0 })
     }
 
     /// The next object.

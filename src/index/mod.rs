@@ -4,18 +4,18 @@
 //! and policies that changed. So the cost of an event depends on the size of its namespace only, and no reader evaluates
 //! a workload again.
 
-pub mod cached;
+mod by_namespace;
+pub mod cached_workload;
 pub mod caches;
 mod changes;
 mod evaluation;
 mod evaluator;
 mod kubelets;
 mod list_watch;
-mod namespaced;
-mod quota;
+mod object_quota;
 mod slim;
 mod split;
-pub mod unusable;
+pub mod unusable_objects;
 mod workload_quota;
 pub mod workloads;
 
@@ -26,7 +26,7 @@ use std::{
 };
 
 pub use changes::{Changes, Dirty};
-pub use evaluation::{Decision, EvaluatedWorkload, template_hash};
+pub use evaluation::{DesiredState, EvaluatedWorkload, template_hash};
 use kube::api::ObjectMeta;
 use tokio::sync::watch;
 
@@ -43,19 +43,19 @@ pub struct Index(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     state: RwLock<State>,
-    /// Workloads whose decision changed, by kind in the order of [`Kind::ALL`].
+    /// Workloads whose desired state changed, by kind in the order of [`Kind::ALL`].
     workloads: [Changes<WorkloadKey>; 3],
     /// Policies whose workloads changed: namespaced policies, and cluster policies.
     policies: [Changes<PolicyKey>; 2],
     /// All changes of evaluations, including rollout progress, and of applied policies.
-    changes: Changes<Change>,
+    changes: Changes<IndexChange>,
     version: watch::Sender<u64>,
     keys: PolicyKeys,
 }
 
 /// A change of the index. Policies sort before workloads.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Change {
+pub enum IndexChange {
     /// A policy was applied for the first time, changed, or was deleted.
     Policy(PolicyKey),
     /// The evaluation of a workload changed.
@@ -120,7 +120,7 @@ impl Index {
         keys.take_while(|key| key.namespace == namespace).cloned().collect()
     }
 
-    /// The evaluations that [concern](Decision::concerns) a policy.
+    /// The evaluations that [concern](DesiredState::concerns) a policy.
     #[must_use]
     pub fn of_policy(&self, policy: &PolicyKey) -> Vec<(WorkloadKey, Arc<EvaluatedWorkload>)> {
         let state = self.read();
@@ -129,7 +129,7 @@ impl Index {
         let reach = state.evaluations.range((from, Bound::Unbounded));
         reach
             .take_while(|(key, _)| policy.is_of_cluster() || key.namespace == policy.namespace())
-            .filter(|(_, evaluation)| evaluation.decision.concerns(policy))
+            .filter(|(_, evaluation)| evaluation.desired.concerns(policy))
             .map(|(key, evaluation)| (key.clone(), evaluation.clone()))
             .collect()
     }
@@ -161,7 +161,7 @@ impl Index {
         self.0.version.subscribe()
     }
 
-    /// The workloads of a kind whose decision changed. For one consumer.
+    /// The workloads of a kind whose desired state changed. For one consumer.
     #[must_use]
     pub fn changed_workloads(&self, kind: Kind) -> Changes<WorkloadKey> {
         self.0.workloads[kind as usize].clone()
@@ -175,14 +175,14 @@ impl Index {
 
     /// Every change of an evaluation or of an applied policy. For one consumer.
     #[must_use]
-    pub fn changes(&self) -> Changes<Change> {
+    pub fn changes(&self) -> Changes<IndexChange> {
         self.0.changes.clone()
     }
 
     /// Requeues the policies of a workload, and wakes readers, after a change that its evaluation doesn't have.
     pub fn touch(&self, key: &WorkloadKey) {
         if let Some(evaluation) = self.get(key) {
-            self.touch_policies(evaluation.decision.policies());
+            self.touch_policies(evaluation.desired.policies());
         }
         self.bump();
     }
@@ -221,14 +221,14 @@ impl Index {
         if before.as_deref() == now.as_ref() {
             return;
         }
-        let [old, new] = [before.as_deref(), now.as_ref()].map(|of| of.map(|of| &of.decision));
+        let [old, new] = [before.as_deref(), now.as_ref()].map(|of| of.map(|of| &of.desired));
         if old != new {
-            let [old, new] = [old, new].map(|of| of.map(Decision::policies).unwrap_or_default());
+            let [old, new] = [old, new].map(|of| of.map(DesiredState::policies).unwrap_or_default());
             self.0.workloads[key.kind as usize].add(key.clone());
             drop(state);
             self.touch_policies(old.into_iter().chain(new));
         }
-        self.0.changes.add(Change::Workload(key.clone()));
+        self.0.changes.add(IndexChange::Workload(key.clone()));
         self.bump();
     }
 
@@ -252,7 +252,7 @@ impl Index {
             self.0.keys.forget_unused();
         }
         for policy in changed.iter().chain(&gone) {
-            self.0.changes.add(Change::Policy(policy.clone()));
+            self.0.changes.add(IndexChange::Policy(policy.clone()));
         }
         self.bump();
         self.touch_policies(changed);

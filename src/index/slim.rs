@@ -17,7 +17,7 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use super::{quota::Limits, unusable::Reason};
+use super::{object_quota::Limits, unusable_objects::Reason};
 use crate::api::{ClusterGracefulPolicy, GracefulPolicy, annotations};
 use crate::runtime::FIELD_MANAGER;
 

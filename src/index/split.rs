@@ -36,7 +36,7 @@ impl Text {
 
 /// The form of the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Shape {
+pub(super) enum JsonLayout {
     /// The objects are in the array `items` of the outermost object.
     List,
     /// The objects follow each other.
@@ -56,7 +56,7 @@ enum Position {
 /// Splits a text that arrives in chunks.
 #[derive(Debug)]
 pub(super) struct Splitter {
-    shape: Shape,
+    layout: JsonLayout,
     depth: usize,
     at: Position,
     /// Whether the last token of the outermost object is the key `items`.
@@ -67,9 +67,9 @@ pub(super) struct Splitter {
 }
 
 impl Splitter {
-    pub(super) fn new(shape: Shape) -> Self {
+    pub(super) fn new(layout: JsonLayout) -> Self {
         Self {
-            shape,
+            layout,
             depth: 0,
             at: Position::Structure,
             at_items: false,
@@ -88,7 +88,7 @@ impl Splitter {
                 if self.at == Position::Structure && self.depth == 1 && self.object.is_none() {
                     self.keep(&chunk[kept..at]);
                     kept = at;
-                    self.at_items = self.shape == Shape::List && self.rest.ends_with(b"\"items\"");
+                    self.at_items = self.layout == JsonLayout::List && self.rest.ends_with(b"\"items\"");
                 }
                 continue;
             }
@@ -166,9 +166,9 @@ impl Splitter {
     }
 
     fn is_between_objects(&self) -> bool {
-        match self.shape {
-            Shape::List => self.in_items && self.depth == 2,
-            Shape::Events => self.depth == 0,
+        match self.layout {
+            JsonLayout::List => self.in_items && self.depth == 2,
+            JsonLayout::Events => self.depth == 0,
         }
     }
 
@@ -188,8 +188,8 @@ mod tests {
     use super::*;
 
     /// The objects and the rest of a text in chunks of that length.
-    fn split(shape: Shape, text: &str, length: usize) -> (Vec<String>, String) {
-        let mut splitter = Splitter::new(shape);
+    fn split(layout: JsonLayout, text: &str, length: usize) -> (Vec<String>, String) {
+        let mut splitter = Splitter::new(layout);
         let mut objects = vec![];
         for mut chunk in text.as_bytes().chunks(length) {
             while !chunk.is_empty() {
@@ -206,7 +206,7 @@ mod tests {
         let text = r#"{"kind":"items","metadata":{"continue":"items","items":[{"a":1}]}, "items" : [ {"a":"}\"]{\\"} ,
             {"items":[{}],"b":[[]]},{}],"more":[{}]}"#;
         for length in [1, 2, 3, 7, 64, 1000] {
-            let (objects, rest) = split(Shape::List, text, length);
+            let (objects, rest) = split(JsonLayout::List, text, length);
             assert_eq!(objects, [r#"{"a":"}\"]{\\"}"#, r#"{"items":[{}],"b":[[]]}"#, "{}"], "{length}");
             let rest: serde_json::Value = serde_json::from_str(&rest).unwrap();
             assert_eq!(rest["items"], serde_json::json!([]));
@@ -214,7 +214,7 @@ mod tests {
             assert_eq!(rest["more"], serde_json::json!([{}]));
         }
         for text in [r#"{"items":null,"a":1}"#, r#"{"items":[],"a":1}"#, r#"{"a":1}"#] {
-            let (objects, rest) = split(Shape::List, text, 3);
+            let (objects, rest) = split(JsonLayout::List, text, 3);
             assert!(objects.is_empty() && rest == text, "{rest}");
         }
     }
@@ -230,7 +230,7 @@ mod tests {
                 if nested { serde_json::json!({text: {"items": array}}) } else { serde_json::json!({"items": text}) }
             }).collect();
             let text = serde_json::json!({"apiVersion": "v1", "items": items, "metadata": {"items": "["}}).to_string();
-            let (objects, rest) = split(Shape::List, &text, length);
+            let (objects, rest) = split(JsonLayout::List, &text, length);
             let objects: Vec<serde_json::Value> =
                 objects.iter().map(|object| serde_json::from_str(object).unwrap()).collect();
             proptest::prop_assert_eq!(objects, items);
@@ -243,14 +243,14 @@ mod tests {
     fn events_are_split_wherever_chunks_end() {
         let text = "{\"type\":\"ADDED\",\"object\":{\"a\":\"}\\n{\"}}\n{\"b\":[{}]}{}\n";
         for length in [1, 2, 5, 1000] {
-            let (objects, _) = split(Shape::Events, text, length);
+            let (objects, _) = split(JsonLayout::Events, text, length);
             assert_eq!(objects, [r#"{"type":"ADDED","object":{"a":"}\n{"}}"#, r#"{"b":[{}]}"#, "{}"]);
         }
     }
 
     #[test]
     fn only_the_start_of_an_oversized_object_is_held() {
-        let mut splitter = Splitter::new(Shape::Events);
+        let mut splitter = Splitter::new(JsonLayout::Events);
         let chunk = vec![b'a'; 1 << 20];
         splitter.read(b"{\"a\":\"");
         for _ in 0..40 {

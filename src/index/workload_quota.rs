@@ -10,7 +10,7 @@ use kube::{
     runtime::reflector::{ObjectRef, Store},
 };
 
-use super::cached::{CachedWorkload, resource};
+use super::cached_workload::{CachedWorkload, resource};
 use crate::plan::Kind;
 
 /// The largest workload that doesn't count, in bytes of compressed text. Most have one or two KiB.
@@ -48,8 +48,8 @@ impl Quota {
             return kept;
         };
         let reason = format!(
-            "spec and status: {} KiB, compressed: adieu keeps at most {} MiB of the workloads of {scope} that have \
-             more than {} KiB: make them smaller",
+            "spec and status: {} KiB compressed exceed the limit of {} MiB in {scope} for workloads of more than {} \
+             KiB: make them smaller",
             size >> 10,
             limit >> 20,
             SMALL >> 10

@@ -17,15 +17,15 @@ use kube::{
 };
 use tokio::{sync::watch, time::timeout};
 
-pub use super::cached::resource;
+pub use super::cached_workload::resource;
 use super::{
-    cached::CachedWorkload,
+    by_namespace::Names,
+    cached_workload::CachedWorkload,
     changes::Dirty,
     list_watch::{Source, list_watch},
-    namespaced::Names,
-    quota::Shares,
+    object_quota::Shares,
     slim::Watched as _,
-    unusable::UnusableObjects,
+    unusable_objects::UnusableObjects,
     workload_quota::Quota,
 };
 use crate::{keys::WorkloadKey, plan::Kind};

@@ -37,7 +37,7 @@ impl fmt::Display for Location {
 /// One document of a file.
 #[derive(Debug)]
 pub(super) struct Document {
-    /// The text before it that is no part of YAML or JSON: a byte order mark and all that precedes it, or the space
+    /// The text before it that is not part of YAML or JSON: a byte order mark and all that precedes it, or the space
     /// before JSON.
     head: String,
     /// Its text, including comments and the marker `---` before it.
@@ -46,11 +46,11 @@ pub(super) struct Document {
     start: Location,
     syntax: Syntax,
     /// The parsed content; `None` if it has only comments.
-    parsed: Option<Parsed>,
+    parsed: Option<ParsedDocument>,
 }
 
 #[derive(Debug)]
-struct Parsed {
+struct ParsedDocument {
     /// `None` for JSON that isn't YAML.
     node: Option<Node>,
     value: Value,
@@ -86,7 +86,7 @@ impl Document {
             let node = node.filter(|node| !node.span.is_empty());
             number += usize::from(node.is_some());
             let start = location(number.max(1), 0);
-            let parsed = node.map(|node| Parsed { value: node.value(), node: Some(node) });
+            let parsed = node.map(|node| ParsedDocument { value: node.value(), node: Some(node) });
             let syntax = if is_json(text) { Syntax::Json } else { Syntax::Yaml };
             documents.push(Self { head: head.to_owned(), text: text.to_owned(), start, syntax, parsed });
             line += text.matches('\n').count();
@@ -164,7 +164,7 @@ fn read_json(file: &str, text: &str) -> Option<Vec<Document>> {
             text: text_of.to_owned(),
             start: Location { file: file.into(), document: documents.len() + 1, line },
             syntax: Syntax::Json,
-            parsed: Some(Parsed { node, value }),
+            parsed: Some(ParsedDocument { node, value }),
         });
         at = end;
     }

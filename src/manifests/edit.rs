@@ -15,7 +15,7 @@ pub(super) use super::writer::Syntax;
 
 /// A value that can't be written. No Kubernetes object has one.
 #[derive(Debug, thiserror::Error)]
-#[error("the changed document can't be written as {0}: {1}")]
+#[error("the changed document cannot be written as {0}: {1}")]
 pub(super) struct Unwritable(Syntax, String);
 
 /// A document with another value.

@@ -31,7 +31,7 @@ pub struct ManifestSet {
 
 /// A problem of an object.
 #[derive(Debug)]
-pub(super) enum Problem {
+pub(super) enum ObjectProblem {
     /// The API server would reject the policy.
     Invalid(api::Violation),
     /// The object can't be read and is skipped.
@@ -53,7 +53,7 @@ impl ManifestSet {
     }
 
     /// Adds a policy, Service or Namespace.
-    pub(super) fn add(&mut self, object: &Object<'_>, location: &Location) -> Vec<Problem> {
+    pub(super) fn add(&mut self, object: &Object<'_>, location: &Location) -> Vec<ObjectProblem> {
         let namespace = self.namespace(object.namespace).to_owned();
         if object.is_policy() {
             return self.add_policy(object, namespace, location);
@@ -65,7 +65,7 @@ impl ManifestSet {
                     let services = self.services.entry(namespace).or_default();
                     redefined = put(services, service, |a, b| a.spec == b.spec);
                 }
-                Err(error) => return vec![Problem::Unreadable(error)],
+                Err(error) => return vec![ObjectProblem::Unreadable(error)],
             }
         } else if object.is("", "v1", "Namespace")
             && let Some(name) = object.name()
@@ -74,14 +74,19 @@ impl ManifestSet {
             let before = self.namespaces.insert(name.into(), labels.clone());
             redefined = before.is_some_and(|before| before != labels);
         }
-        redefined.then_some(Problem::Redefined).into_iter().collect()
+        redefined.then_some(ObjectProblem::Redefined).into_iter().collect()
     }
 
-    fn add_policy(&mut self, object: &Object<'_>, namespace: String, location: &Location) -> Vec<Problem> {
+    fn add_policy(
+        &mut self,
+        object: &Object<'_>,
+        namespace: String,
+        location: &Location,
+    ) -> Vec<ObjectProblem> {
         let typed = object.typed();
         let violations = api::check_policy(&typed);
         if !violations.is_empty() {
-            return violations.into_iter().map(Problem::Invalid).collect();
+            return violations.into_iter().map(ObjectProblem::Invalid).collect();
         }
         let (cluster, policy) = (object.kind() == "ClusterGracefulPolicy", &api::as_stored(&typed));
         if let Some(name) = object.name() {
@@ -95,8 +100,8 @@ impl ManifestSet {
             decoded(policy).map(|policy| put(policies, policy, |a, b| a.spec == b.spec))
         };
         match redefined {
-            Ok(redefined) => redefined.then_some(Problem::Redefined).into_iter().collect(),
-            Err(error) => vec![Problem::Unreadable(error)],
+            Ok(redefined) => redefined.then_some(ObjectProblem::Redefined).into_iter().collect(),
+            Err(error) => vec![ObjectProblem::Unreadable(error)],
         }
     }
 

@@ -4,7 +4,7 @@
 mod document;
 mod edit;
 mod flow;
-mod ineffective;
+mod ineffective_settings;
 mod manifest_set;
 mod node;
 mod objects;
@@ -20,8 +20,8 @@ use serde_json::Value;
 
 use self::{
     document::Document,
-    ineffective::Ineffective,
-    manifest_set::Problem,
+    ineffective_settings::Ineffective,
+    manifest_set::ObjectProblem,
     objects::{Object, objects},
 };
 pub use self::{
@@ -135,14 +135,14 @@ impl Manifests {
             let location = document.location(object.path.iter().map(|s| &**s));
             for problem in set.add(&object, &location) {
                 match problem {
-                    Problem::Invalid(violation) => {
+                    ObjectProblem::Invalid(violation) => {
                         let path = object.path.iter().chain(&violation.path).map(|s| &**s);
                         invalid.push(format!("{}: {}: {violation}", document.location(path), object.title()));
                     }
-                    Problem::Unreadable(error) => {
-                        warnings.push(format!("{location}: {} can't be read and is skipped: {error}", object.title()));
+                    ObjectProblem::Unreadable(error) => {
+                        warnings.push(format!("{location}: {} cannot be read and is skipped: {error}", object.title()));
                     }
-                    Problem::Redefined => warnings.push(format!(
+                    ObjectProblem::Redefined => warnings.push(format!(
                         "{location}: {}: defined twice, with different values: this last definition is used, as after kubectl apply. Remove the other one",
                         object.title()
                     )),
@@ -178,7 +178,7 @@ impl Manifests {
             let document = &mut self.files[file][index];
             if document.set(new)? {
                 self.warnings.push(format!(
-                    "{}: this document can't be changed in place: it is rewritten without its comments",
+                    "{}: this document cannot be changed in place: it is rewritten without its comments",
                     document.location([])
                 ));
             }
@@ -188,17 +188,21 @@ impl Manifests {
 
     /// Warns of keys under `adieu.dev/` in the wrong place of a workload.
     pub fn warn_of_misplaced(&mut self) {
-        self.warn_of(|object| ineffective::misplaced(object).filter(|_| object.workload().is_some()));
+        self.warn_of(|object| {
+            ineffective_settings::misplaced(object).filter(|_| object.workload().is_some())
+        });
     }
 
     /// Warns of annotations on objects that `adieu inject` doesn't change. Returns the number of these objects.
     pub fn warn_of_unsupported(&mut self) -> usize {
-        self.warn_of(|object| ineffective::unsupported(object).filter(|_| object.workload().is_none()))
+        self.warn_of(|object| {
+            ineffective_settings::unsupported(object).filter(|_| object.workload().is_none())
+        })
     }
 
     /// Warns of records on objects that `adieu revert` doesn't change. Returns the number of these objects.
     pub fn warn_of_unreverted(&mut self) -> usize {
-        self.warn_of(ineffective::unreverted)
+        self.warn_of(ineffective_settings::unreverted)
     }
 
     fn warn_of(&mut self, find: impl Fn(&Object<'_>) -> Option<Ineffective>) -> usize {

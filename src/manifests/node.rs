@@ -233,7 +233,7 @@ impl<'a> Reader<'a> {
         if anchor != 0 {
             self.anchored += size(&node);
             if self.anchored > ANCHOR_LIMIT {
-                let message = format!("the anchors name more than {ANCHOR_LIMIT} values");
+                let message = format!("the anchors contain more than {ANCHOR_LIMIT} values");
                 return Err(Malformed { line, message });
             }
             self.anchors.insert(anchor, node.clone());
@@ -254,11 +254,11 @@ impl<'a> Reader<'a> {
 
     fn alias(&mut self, id: usize, line: usize) -> Result<Content, Malformed> {
         let Some(target) = self.anchors.get(&id).cloned() else {
-            return Err(Malformed { line, message: "an alias within its own anchor has no end".into() });
+            return Err(Malformed { line, message: "an alias refers to its own anchor".into() });
         };
         self.aliased += size(&target);
         if self.aliased > ALIAS_LIMIT {
-            let message = format!("the aliases stand for more than {ALIAS_LIMIT} values");
+            let message = format!("the aliases expand to more than {ALIAS_LIMIT} values");
             return Err(Malformed { line, message });
         }
         Ok(target.content)

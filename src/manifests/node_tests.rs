@@ -43,16 +43,16 @@ fn invalid_documents_are_rejected_with_their_line() {
         ("a: 1\n...\nb: 2\n", 2, "after `...`"),
         ("a: 1\n~: 2\n", 1, "key must be a string"),
         ("a: .inf\n", 0, "represented in JSON"),
-        ("a: b\nc: !!int d\n", 1, "\"d\" can't be read as !!int"),
-        ("a: !!binary '%'\n", 0, "can't be read as !!binary"),
-        ("a: !!timestamp today\n", 0, "can't be read as !!timestamp"),
+        ("a: b\nc: !!int d\n", 1, "\"d\" cannot be read as !!int"),
+        ("a: !!binary '%'\n", 0, "cannot be read as !!binary"),
+        ("a: !!timestamp today\n", 0, "cannot be read as !!timestamp"),
         ("a: !!float .inf\n", 0, "represented in JSON"),
         ("a: *b\n", 0, "anchor"),
         ("a: 1\n<<: 2\n", 1, "merge key"),
-        ("a: &x [*x]\n", 0, "no end"),
+        ("a: &x [*x]\n", 0, "its own anchor"),
         ("a: b: c\n", 0, "mapping values are not allowed"),
         (&bomb, 5, "more than 100000"),
-        (&anchors, 0, "the anchors name more than 1000000"),
+        (&anchors, 0, "the anchors contain more than 1000000"),
     ] {
         let error = Node::read(text).map(|node| node.map(|node| node.value())).unwrap_err();
         assert!(error.message.contains(expected), "{text}: {error:?}");

@@ -81,7 +81,8 @@ impl<'a> PolicyUsage<'a> {
                     "it has no selector, and no workload in namespace {namespace:?} names it: add spec.selector, or the annotation {POLICY} to a workload"
                 ),
                 None => format!(
-                    "it matches nothing in namespace {namespace:?}: check its namespace, spec.selector (labels of the pod template) and spec.kinds ([Deployment] by default)"
+                    "it matches no workload in namespace {namespace:?}: check its namespace, spec.selector (labels \
+                     of the pod template) and spec.kinds ([Deployment] by default)"
                 ),
             };
             warnings.extend(self.warning("GracefulPolicy", namespace, &key.1, &why));
@@ -89,7 +90,8 @@ impl<'a> PolicyUsage<'a> {
         for policy in self.set.cluster_policies() {
             let name = policy.name_any();
             if !self.cluster_used.contains(&name) {
-                let why = "it matches nothing: check spec.namespaceSelector, spec.selector (labels of the pod template) and spec.kinds ([Deployment] by default)";
+                let why = "it matches no workload: check spec.namespaceSelector, spec.selector (labels of the pod \
+                           template) and spec.kinds ([Deployment] by default)";
                 warnings.extend(self.warning("ClusterGracefulPolicy", "", &name, why));
             }
         }

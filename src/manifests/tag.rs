@@ -25,7 +25,7 @@ pub(super) fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>) -> Resul
     let Some(tag) = tag else {
         return if style == ScalarStyle::Plain { resolved(text) } else { string() };
     };
-    let cannot_be = |name: &str| format!("{text:?} can't be read as !!{name}: correct the value or the tag");
+    let cannot_be = |name: &str| format!("{text:?} cannot be read as !!{name}: correct the value or the tag");
     let name = tag.suffix_in_namespace(YAML).unwrap_or(Cow::Borrowed(""));
     let typed = |fits: fn(&Value) -> bool| {
         resolved(text).and_then(|value| if fits(&value) { Ok(value) } else { Err(cannot_be(&name)) })
@@ -55,7 +55,7 @@ pub(super) fn is_merge_key(text: &str, style: ScalarStyle, tag: Option<&Tag>) ->
 fn resolved(text: &str) -> Result<Value, String> {
     // The parser returns an empty value as `~`, which is equivalent.
     scalar::resolve(text).map_err(|NotJson| {
-        format!("{text} can't be represented in JSON, and so not sent to the API server: quote it")
+        format!("{text} cannot be represented in JSON, and so not sent to the API server: quote it")
     })
 }
 

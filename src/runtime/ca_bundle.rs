@@ -16,7 +16,7 @@ use kube::{
 use serde_json::json;
 use tokio::{sync::watch, time::sleep};
 
-use super::{FIELD_MANAGER, ownership, readiness::Gate};
+use super::{FIELD_MANAGER, managed_fields, readiness::Gate};
 
 /// The annotation with the failurePolicy of the webhooks for workloads, from the chart's values.
 const FAILURE_POLICY: &str = "adieu.dev/failure-policy";
@@ -93,21 +93,21 @@ async fn reconcile(
         }
         return match send(change).await {
             Ok(_) => {
-                tracing::info!(configuration = name, "caBundle written");
+                tracing::info!(configuration = name, "wrote caBundle");
                 Outcome::Current
             }
             Err(error) => {
-                tracing::warn!(configuration = name, %error, "caBundle not written, retrying");
+                tracing::warn!(configuration = name, %error, "cannot write caBundle, retrying");
                 Outcome::NotWritten
             }
         };
     }
     // Otherwise an upgrade of the chart that sets another value would conflict.
-    let release = ownership::release_ownership(&configuration.metadata).filter(|_| is_leader);
+    let release = managed_fields::release_ownership(&configuration.metadata).filter(|_| is_leader);
     if let Some(release) = release
         && let Err(error) = send(release).await
     {
-        tracing::debug!(configuration = name, %error, "managedFields not released, retrying");
+        tracing::debug!(configuration = name, %error, "cannot remove the entry in managedFields, retrying");
         return Outcome::NotReleased;
     }
     Outcome::Current
@@ -154,7 +154,7 @@ fn patch(configuration: &MutatingWebhookConfiguration, pem: Option<&str>) -> Jso
         }
     }
     if !operations.is_empty() {
-        operations.insert(0, ownership::precondition(&configuration.metadata));
+        operations.insert(0, managed_fields::precondition(&configuration.metadata));
     }
     JsonPatch(operations)
 }

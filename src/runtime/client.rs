@@ -55,7 +55,7 @@ pub(crate) struct Limited<S>(pub(crate) S);
 
 /// The API server didn't answer in time. The request may have taken effect.
 #[derive(Debug, thiserror::Error)]
-#[error("the API server didn't answer within {} s", .0.as_secs())]
+#[error("the API server did not answer within {} s", .0.as_secs())]
 struct Unanswered(Duration);
 
 impl<S, B> Service<Request<Body>> for Limited<S>
@@ -153,7 +153,7 @@ mod tests {
             assert_eq!(asked.elapsed().as_secs(), LIMIT.as_secs());
         }
         let error = pods(false).get("web").await.unwrap_err();
-        assert!(error.to_string().contains("the API server didn't answer within 40 s"), "{error}");
+        assert!(error.to_string().contains("the API server did not answer within 40 s"), "{error}");
     }
 
     #[tokio::test(start_paused = true)]

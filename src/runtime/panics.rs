@@ -133,7 +133,7 @@ impl ResponseForPanic for PanicResponse {
     fn response_for_panic(&mut self, panic: Box<dyn Any + Send + 'static>) -> Response<Body> {
         self.metrics.panics.get_or_create(&PanicLabels { component: self.component }).inc();
         let message = message(&*panic);
-        tracing::error!(component = ?self.component, message, "handler panicked, answering 500");
+        tracing::error!(component = ?self.component, message, "handler panicked, responding with 500");
         (StatusCode::INTERNAL_SERVER_ERROR, "internal error, see the log\n").into_response()
     }
 }

@@ -18,12 +18,12 @@ use tokio_util::sync::CancellationToken;
 use tower::Service as _;
 
 use super::{
-    connections::{Admission, Connections},
+    connection_limits::{ConnectionDecision, Connections},
     metrics::{Metrics, Port, PortLabel},
     stream::BoundedStream,
 };
 
-pub use super::connections::Peer;
+pub use super::connection_limits::Peer;
 
 /// The maximum size of a request's head, and of one read of a body.
 const HEAD_SIZE: usize = 8 * 1024;
@@ -85,7 +85,7 @@ where
                 // The client has closed the connection.
                 Err(error) if is_client_error(&error) => {}
                 Err(error) => {
-                    tracing::warn!(%error, ?backoff, "no connection accepted, retrying");
+                    tracing::warn!(%error, ?backoff, "cannot accept a connection, retrying");
                     sleep(backoff).await;
                     backoff = longest.min(2 * backoff);
                 }
@@ -109,10 +109,7 @@ where
         drop(self.listener);
         let ended = async { while self.tasks.join_next().await.is_some() {} };
         if timeout(self.drain, ended).await.is_err() {
-            tracing::debug!(
-                connections = self.tasks.len(),
-                "connections closed before their requests were answered"
-            );
+            tracing::debug!(connections = self.tasks.len(), "closed connections with requests in progress");
         }
     }
 
@@ -124,7 +121,7 @@ where
         let Some((stream, address)) = accepted else { return Ok(()) };
         // IPv4 clients of a dual-stack socket appear as ::ffff:1.2.3.4.
         let peer = address.ip().to_canonical();
-        let Admission { connection, displaced } = self.connections.open(peer);
+        let ConnectionDecision { connection, displaced } = self.connections.open(peer);
         if displaced || connection.is_none() {
             self.metrics.rejected_connections.get_or_create(&self.label).inc();
         }

@@ -2,7 +2,7 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::index::unusable::Reason;
+use crate::index::unusable_objects::Reason;
 
 #[tokio::test]
 async fn an_annotated_workload_is_patched_and_nothing_else_in_it_changes() {

@@ -7,7 +7,7 @@ use super::*;
 use crate::webhook::body::{BODY_LIMIT, SMALL, arrival_limit};
 use crate::{
     disruption::test_support::client,
-    index::{unusable::UnusableObjects, workloads::Workloads},
+    index::{unusable_objects::UnusableObjects, workloads::Workloads},
 };
 
 /// The `timeoutSeconds` of the chart.

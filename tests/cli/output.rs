@@ -76,11 +76,11 @@ fn warnings_go_to_standard_error_and_the_exit_code_is_0() {
         warnings.starts_with("warning: standard input, document 1, line 1: Deployment web: "),
         "{warnings}"
     );
-    assert!(warnings.contains("\"missing\" doesn't exist"), "{warnings}");
+    assert!(warnings.contains("\"missing\" does not exist"), "{warnings}");
     let broken = inject(WEB).replace("{\"optedInBy\"", "{\"opted");
     let (reverted, warnings) = succeed(&["revert", "-f", "-"], &broken);
     assert_eq!(reverted, broken);
-    assert!(warnings.contains("can't be read, so nothing is reverted"), "{warnings}");
+    assert!(warnings.contains("cannot be read, so nothing is reverted"), "{warnings}");
 }
 
 #[test]

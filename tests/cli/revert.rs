@@ -60,8 +60,8 @@ fn workloads_to_revert_must_be_named() {
         (&["-A", "--output-file", "out.yaml"], "cannot be used with"),
         (&["-A", "--max-concurrent", "0"], "--max-concurrent"),
         (&["-A", "--timeout", "10"], "with its unit"),
-        (&["-A"], "give --yes"),
-        (&["-n", "shop"], "give --yes"),
+        (&["-A"], "use --yes"),
+        (&["-n", "shop"], "use --yes"),
     ] {
         let finished = adieu(&[&["revert"], arguments].concat(), "");
         assert_eq!(finished.code, 2, "{arguments:?}: {}", finished.stderr);
@@ -74,7 +74,7 @@ fn a_dry_run_lists_the_changes() {
     let config = cluster("revert-dry");
     let finished = revert(&config, &["-A", "--dry-run"]);
     assert_eq!((finished.code, finished.stderr.as_str()), (0, ""));
-    let line = |namespace: &str| format!("Deployment {namespace}/web: would be opted out, and roll out\n");
+    let line = |namespace: &str| format!("Deployment {namespace}/web: would be opted out, with a rollout\n");
     assert_eq!(finished.stdout, line("bank") + &line("shop"));
     let finished = revert(&config, &["-n", "shop", "--dry-run", "-o", "json"]);
     let [listed] = serde_json::from_str::<[Value; 1]>(&finished.stdout).unwrap();
@@ -85,16 +85,16 @@ fn a_dry_run_lists_the_changes() {
 
 #[test]
 fn a_denied_write_is_reported_with_its_reason_and_exit_code_1() {
-    let config = cluster("revert-refused");
+    let config = cluster("revert-rejected");
     let finished = revert(&config, &["deploy/web", "-n", "shop"]);
     assert_eq!(finished.code, 1, "{finished:?}");
-    assert!(finished.stdout.contains("not opted out, the API server refused it"), "{finished:?}");
-    assert!(finished.stderr.contains("0 of 1 workload opted out, 1 refused"), "{finished:?}");
+    assert!(finished.stdout.contains("not opted out, the API server rejected the write"), "{finished:?}");
+    assert!(finished.stderr.contains("0 of 1 workload opted out, 1 rejected"), "{finished:?}");
     let finished = revert(&config, &["-n", "shop", "--yes", "-o", "json"]);
     assert_eq!(finished.code, 1, "{finished:?}");
     let report: Value = serde_json::from_str(&finished.stdout).unwrap();
-    assert_eq!((&report["complete"], &report["notBegun"]), (&json!(false), &json!(0)));
+    assert_eq!((&report["complete"], &report["notStarted"]), (&json!(false), &json!(0)));
     let [of_web] = report["workloads"].as_array().unwrap().as_slice() else { panic!("{report}") };
-    assert_eq!(of_web["outcome"], "refused");
+    assert_eq!(of_web["outcome"], "rejected");
     assert!(of_web["reason"].as_str().unwrap().contains("forbidden"), "{report}");
 }

@@ -43,9 +43,9 @@ const URL: [&str; 3] = ["--yes", "--url", "http://127.0.0.1:9/"];
 fn invalid_arguments_are_reported_before_any_request() {
     for (arguments, part) in [
         (&["web"][..], "such as deployment/web"),
-        (&["pod/web"], "no kind of workload"),
+        (&["pod/web"], "not a kind of workload"),
         (&["deploy/web", "--disrupt", "explode"], "drain-node or none"),
-        (&["deploy/web", "--disrupt", "scale-down=0"], "not a number of remaining replicas"),
+        (&["deploy/web", "--disrupt", "scale-down=0"], "not a number of replicas to keep"),
         (&["deploy/web", "--duration", "10"], "with its unit"),
         (&["deploy/web", "--rate", "0"], "--rate"),
         (&["deploy/web", "--header", "Host"], "Name: value"),
@@ -92,7 +92,7 @@ fn a_workload_that_cannot_roll_out_is_not_disrupted() {
     let finished = verify(&config, &[&["deploy/web"], &URL[..]].concat());
     assert_eq!(finished.code, 2);
     assert!(
-        finished.stderr.contains("Deployment/web can't be disrupted: it is paused"),
+        finished.stderr.contains("Deployment/web cannot be disrupted: it is paused"),
         "{}",
         finished.stderr
     );
@@ -104,9 +104,9 @@ fn all_missing_permissions_are_reported_together() {
     let finished = verify(&config, &[&["deploy/web", "--in-cluster", "--image", "adieu"], &URL[..]].concat());
     assert_eq!(finished.code, 2);
     for part in [
-        "RBAC doesn't allow you to list pods in the namespace \"shop\"",
+        "missing RBAC permissions: list pods in namespace \"shop\"",
         "watch endpointslices.discovery.k8s.io",
-        "patch deployments.apps in the namespace \"shop\"",
+        "patch deployments.apps in namespace \"shop\"",
         "create jobs.batch",
         "get pods/log",
     ] {
@@ -137,7 +137,7 @@ fn a_service_that_does_not_answer_is_not_disrupted() {
     let finished = verify(&config, &["deploy/web", "--yes", "--url", &format!("http://{closed}/")]);
     assert_eq!(finished.code, 2);
     assert!(
-        finished.stderr.contains("doesn't answer (connection refused), so nothing was disrupted"),
+        finished.stderr.contains("does not answer (connection refused), so nothing was disrupted"),
         "{}",
         finished.stderr
     );
@@ -149,6 +149,6 @@ fn an_unwritable_report_is_an_error_before_the_disruption() {
     let finished =
         adieu(&[&["verify", "deploy/web", "--report", report.to_str().unwrap()], &URL[..]].concat(), "");
     assert_eq!(finished.code, 2);
-    assert!(finished.stderr.contains("creating"), "{}", finished.stderr);
+    assert!(finished.stderr.contains("cannot create"), "{}", finished.stderr);
     assert!(fs::metadata(report).is_err());
 }

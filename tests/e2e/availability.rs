@@ -119,8 +119,8 @@ async fn deployments_are_created_without_the_webhook_and_injected_once_it_is_bac
             outage.as_secs()
         ),
         &format!(
-            "none was delayed, the slowest took {} ms; all are injected {:.1} s after the operator was scaled up, whose \
-             replicas were ready and reachable after {:.1} s",
+            "no request was delayed, the slowest took {} ms; all Deployments are injected {:.1} s after the operator \
+             was scaled up, whose replicas were ready and reachable after {:.1} s",
             slowest.as_millis(),
             injected.as_secs_f64(),
             reached.as_secs_f64(),
@@ -162,7 +162,7 @@ async fn the_api_server_counts_requests_denied_without_the_webhook() {
     let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"generateName": "probe-"}});
     eventually("a request to be denied", || async { scene.try_create_dry(&secret).await.is_err() }).await;
     configurations.delete(&scene.namespace, &DeleteParams::default()).await.unwrap();
-    assert!(denied().await > before, "the API server doesn't count it");
+    assert!(denied().await > before, "the API server does not count it");
     scene.end().await;
 }
 

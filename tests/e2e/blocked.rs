@@ -36,7 +36,7 @@ async fn a_repeatedly_reverted_injection_is_left_and_reported() {
     let revert = Patch::<()>::Json(serde_json::from_value(hook).unwrap());
     for _ in 0..3 {
         deployments.patch("web", &PatchParams::default(), &revert).await.unwrap();
-        eventually("the hook to be there again", || is(Some(10))).await;
+        eventually("the hook to be restored", || is(Some(10))).await;
     }
     deployments.patch("web", &PatchParams::default(), &revert).await.unwrap();
     reported(&scene, "web", "Blocked", "are being reverted").await;

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::{
     figures::{figure, print_line},
     operator::ADIEU,
-    refusal,
+    rejection,
     schema::{Change, Schema},
     support::{Scene, eventually, workload},
 };
@@ -80,7 +80,7 @@ pub async fn change(scene: &Scene, old: &Value, new: &Value, dry_run: bool) -> R
     let patch = Patch::Json::<()>(json_patch::diff(old, new));
     let api = scene.api("apps/v1", kind);
     let changed = api.patch(old["metadata"]["name"].as_str().unwrap(), &parameters, &patch).await;
-    changed.map(|changed| serde_json::to_value(changed).unwrap()).map_err(refusal)
+    changed.map(|changed| serde_json::to_value(changed).unwrap()).map_err(rejection)
 }
 
 pub fn with(old: &Value, pointer: &str, value: Value) -> Value {
@@ -311,7 +311,7 @@ async fn a_stolen_token_runs_nothing_in_a_container() {
             .await
             .map(drop),
     ] {
-        let message = refusal(outcome.unwrap_err());
+        let message = rejection(outcome.unwrap_err());
         assert!(message.contains("is forbidden: User \"system:serviceaccount:"), "{message}");
     }
     for new in allowed(&base) {

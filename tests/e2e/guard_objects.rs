@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::{
     guard::{GUARD, is_guarded, stolen},
     operator::ADIEU,
-    refusal,
+    rejection,
     support::{Scene, eventually},
 };
 
@@ -48,7 +48,7 @@ async fn a_stolen_token_does_not_redirect_admission() {
     let dry_run = PatchParams { dry_run: true, ..PatchParams::default() };
     let patch = async |patch: Value| {
         let patch = Patch::Json::<()>(serde_json::from_value(patch).unwrap());
-        operator.patch(&name, &dry_run, &patch).await.map(drop).map_err(refusal)
+        operator.patch(&name, &dry_run, &patch).await.map(drop).map_err(rejection)
     };
     let client = "/webhooks/0/clientConfig";
     for (refused, field) in [
@@ -103,11 +103,11 @@ async fn a_stolen_token_creates_no_token_and_changes_no_other_budget() {
         "metadata": {"name": "token", "annotations": {"kubernetes.io/service-account.name": "default"}},
         "type": "kubernetes.io/service-account-token",
     });
-    let refused = secrets.create(&dry_run, &serde_json::from_value(token).unwrap()).await.map_err(refusal);
+    let refused = secrets.create(&dry_run, &serde_json::from_value(token).unwrap()).await.map_err(rejection);
     assert!(is_guarded(&refused), "{refused:?}");
     let leases: Api<Lease> = Api::namespaced(client.clone(), ADIEU);
     let lease = json!({"metadata": {"name": "another-owner"}});
-    let refused = leases.create(&dry_run, &serde_json::from_value(lease).unwrap()).await.map_err(refusal);
+    let refused = leases.create(&dry_run, &serde_json::from_value(lease).unwrap()).await.map_err(rejection);
     assert!(is_guarded(&refused), "{refused:?}");
 
     let budget = |labels: Value, available: Value| -> PodDisruptionBudget {
@@ -125,7 +125,7 @@ async fn a_stolen_token_creates_no_token_and_changes_no_other_budget() {
     for blocking in
         [budget(ours.clone(), json!(0)), budget(ours, json!("0%")), budget(theirs.clone(), json!(1))]
     {
-        let refused = operator.create(&dry_run, &blocking).await.map_err(refusal);
+        let refused = operator.create(&dry_run, &blocking).await.map_err(rejection);
         assert!(is_guarded(&refused), "{refused:?}");
     }
     // Its owner doesn't exist, so with the reference it would be garbage-collected.
@@ -133,7 +133,7 @@ async fn a_stolen_token_creates_no_token_and_changes_no_other_budget() {
     existing.metadata.owner_references = None;
     admin.create(&PostParams::default(), &existing).await.unwrap();
     let dry_run = DeleteParams { dry_run: true, ..DeleteParams::default() };
-    let refused = operator.delete("web-deployment-adieu", &dry_run).await.map(drop).map_err(refusal);
+    let refused = operator.delete("web-deployment-adieu", &dry_run).await.map(drop).map_err(rejection);
     assert!(is_guarded(&refused), "{refused:?}");
     scene.end().await;
 }

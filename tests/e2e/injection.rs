@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     operator::Operator,
-    refusal,
+    rejection,
     support::{Scene, drain, eventually, grace_period, web, workload},
     uid,
 };
@@ -185,7 +185,7 @@ async fn a_malformed_annotation_is_denied_with_its_rule() {
     let scene = Scene::new().await;
     scene.create(&web("web", &json!({}))).await;
     let patch = json!({"metadata": {"annotations": {"adieu.dev/graceful": "true", "adieu.dev/drain-seconds": "ten"}}});
-    let message = refusal(scene.patch("Deployment", "web", &patch).await.unwrap_err());
+    let message = rejection(scene.patch("Deployment", "web", &patch).await.unwrap_err());
     for part in [
         "metadata.annotations[adieu.dev/drain-seconds]",
         "\"ten\"",
@@ -216,7 +216,7 @@ async fn an_invalid_policy_is_denied_by_the_api_server() {
         let policy = json!({
             "apiVersion": "adieu.dev/v1alpha1", "kind": "GracefulPolicy", "metadata": {"name": "p"}, "spec": spec,
         });
-        let message = refusal(scene.try_create(&policy).await.unwrap_err());
+        let message = rejection(scene.try_create(&policy).await.unwrap_err());
         assert!(message.contains(part), "{part} is missing in {message}");
     }
     scene.end().await;
@@ -224,7 +224,7 @@ async fn an_invalid_policy_is_denied_by_the_api_server() {
 
 #[tokio::test]
 #[ignore = "needs a cluster: cargo xtask test"]
-async fn opting_out_restores_what_was_there() {
+async fn opting_out_restores_the_previous_values() {
     let scene = Scene::new().await;
     let before = scene.create(&web("web", &json!({}))).await["spec"]["template"].clone();
     let managed = scene.annotate("Deployment", "web", "graceful", Some("true")).await.unwrap();

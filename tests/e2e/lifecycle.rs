@@ -355,13 +355,13 @@ async fn without_its_crds_nothing_is_changed() {
     let released = drain(&scene.deployment("web").await);
 
     for crd in &saved {
-        eventually("the CRD to be there again", || async {
+        eventually("the CRD to be served again", || async {
             crds.create(&PostParams::default(), crd).await.is_ok()
         })
         .await;
     }
     // Before an assertion fails, because later tests need the CRDs.
-    assert!(known, "adieu doesn't know that they are gone");
+    assert!(known, "adieu does not know that they are gone");
     assert_eq!(released, Some(7));
     eventually("another policy", || async { scene.try_create(&policy(8)).await.is_ok() }).await;
     eventually("it to be followed", || async { drain(&scene.deployment("web").await) == Some(8) }).await;

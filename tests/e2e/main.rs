@@ -41,7 +41,7 @@ mod traffic;
 mod triggers;
 mod verify;
 
-fn refusal(error: kube::Error) -> String {
+fn rejection(error: kube::Error) -> String {
     match error {
         kube::Error::Api(status) => status.message.clone(),
         other => unreachable!("{other}"),

@@ -74,14 +74,15 @@ async fn a_leader_that_ends_is_replaced() {
     operator.scale(2).await;
     let pods: Api<Pod> = Api::namespaced(scene.client.clone(), ADIEU);
     let by_force = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() };
-    for (how, parameters, limit) in
-        [("was removed by force", by_force, LEADERLESS), ("left", DeleteParams::default(), HANDED_OVER)]
-    {
+    for (how, parameters, limit) in [
+        ("was deleted without a grace period", by_force, LEADERLESS),
+        ("was deleted", DeleteParams::default(), HANDED_OVER),
+    ] {
         let before = operator.led().await.name_any();
         operator.has(2).await;
         pods.delete(&before, &parameters).await.unwrap();
         // A terminating replica leads while it drains.
-        if how == "left" {
+        if how == "was deleted" {
             eventually("the leader to be gone", || async { pods.get_opt(&before).await.unwrap().is_none() })
                 .await;
         }
@@ -89,8 +90,8 @@ async fn a_leader_that_ends_is_replaced() {
         eventually("another leader", || async { operator.leader().await.is_some_and(|now| now != before) })
             .await;
         figure(
-            &format!("The leader {how}"),
-            &format!("another leads {:.1} s later", started.elapsed().as_secs_f64()),
+            &format!("The leader's pod {how}"),
+            &format!("a new leader after {:.1} s", started.elapsed().as_secs_f64()),
         );
         assert!(started.elapsed() < limit, "{how}");
     }
@@ -98,7 +99,7 @@ async fn a_leader_that_ends_is_replaced() {
 
     operator.delete_lease().await;
     let started = Instant::now();
-    eventually("the deleted Lease to be there again", || async { operator.leader().await.is_some() }).await;
+    eventually("the Lease to be created again", || async { operator.leader().await.is_some() }).await;
     assert!(started.elapsed() < LEADERLESS, "the Lease was deleted");
     scene.end().await;
 }
@@ -230,7 +231,7 @@ async fn events_report_mistakes_and_audit_results() {
     scene.create(&web("watched", &json!({}))).await;
     let selector = json!({"matchLabels": {"app": "watched"}});
     scene.create(&policy(&json!({"selector": selector, "mode": "Audit"}))).await;
-    reported(&scene, "watched", "WouldInject", "has the mode Audit").await;
+    reported(&scene, "watched", "WouldInject", "has mode Audit").await;
     eventually("the policy to report it", || async {
         let ready = condition(&scene, "Ready").await;
         ready.is_some_and(|ready| ready == "True 1 of 1 workloads would be changed")

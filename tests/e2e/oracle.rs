@@ -218,7 +218,7 @@ impl<'a> Oracle<'a> {
             answer => return Err(format!("offline {offline:?}, and the API server {answer:?}")),
         };
         let policy: GracefulPolicy = serde_json::from_value(policy)
-            .map_err(|error| format!("accepted, but adieu can't decode it: {error}"))?;
+            .map_err(|error| format!("accepted, but adieu cannot decode it: {error}"))?;
         let around = NamespaceContext { policies: vec![Arc::new(policy)], ..NamespaceContext::default() };
         for workload in plain_workloads() {
             let injected = admitted(&workload, &around).object;

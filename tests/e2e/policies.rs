@@ -87,7 +87,8 @@ async fn a_cluster_policy_sets_defaults_and_a_maximum_without_opting_in() {
             == json!({"matched": 3, "injected": 2, "pending": 0, "unsatisfiable": 1, "rolloutFailed": 0})
             && ready.is_some_and(|ready| {
                 let message = ready["message"].as_str().unwrap();
-                let first = format!("1 of 3 workloads can't be injected, such as {}/long: ", scene.namespace);
+                let first =
+                    format!("1 of 3 workloads cannot be injected, such as {}/long: ", scene.namespace);
                 ready["status"] == "False" && message.starts_with(&first) && message.contains(over)
             })
     })

@@ -15,7 +15,7 @@ use crate::{
     guard::as_the_operator,
     operations::policy,
     operator::{ADIEU, Operator},
-    refusal,
+    rejection,
     support::{Scene, drain, eventually, grace_period, run, web},
 };
 
@@ -177,13 +177,15 @@ async fn the_operators_token_can_only_opt_workloads_out() {
     object["spec"]["replicas"] = json!(0);
     scene.create(&object).await;
     let operator = as_the_operator(&scene).await;
-    for (value, message) in [(Some("true"), "anything but \"false\""), (Some("false"), "")] {
+    for (value, message) in
+        [(Some("true"), "may only change metadata.annotations.adieu.dev/graceful"), (Some("false"), "")]
+    {
         let written = operator.annotate("Deployment", "web", "graceful", value).await;
-        let refused = written.err().map(refusal).unwrap_or_default();
+        let refused = written.err().map(rejection).unwrap_or_default();
         assert!(refused.contains(message) && refused.is_empty() == message.is_empty(), "{refused}");
     }
     let taken_away = operator.annotate("Deployment", "web", "graceful", None).await;
-    assert!(refusal(taken_away.unwrap_err()).contains("adieu.dev/graceful"));
+    assert!(rejection(taken_away.unwrap_err()).contains("adieu.dev/graceful"));
     operator.annotate("Deployment", "web", "accepted", Some("{}")).await.unwrap();
     scene.end().await;
 }

@@ -175,7 +175,7 @@ async fn a_policy_for_the_next_update_sets_pending_and_causes_no_rollout() {
     })
     .await;
     let scaled = scene.patch("Deployment", "web", &json!({"spec": {"replicas": 2}})).await.unwrap();
-    assert_eq!(scaled["spec"]["template"], before["spec"]["template"], "that is no update of its pods");
+    assert_eq!(scaled["spec"]["template"], before["spec"]["template"], "that does not update its pods");
     let updated = scene.patch("Deployment", "web", &release()).await.unwrap();
     assert_eq!(drain(&updated), Some(3));
     scene.rolled_out("web").await;

@@ -65,7 +65,7 @@ impl Schema {
         paths: &mut Vec<Vec<Step>>,
     ) {
         let of = self.resolve(of);
-        // Schemas of JSON schemas and the like contain themselves.
+        // Some schemas, such as those of JSON schemas, contain themselves.
         if above.iter().any(|above| std::ptr::eq(*above, of)) {
             return;
         }
@@ -340,13 +340,16 @@ async fn judge(scene: &Scene, case: &Boundary) -> Result<bool, String> {
         Ok(stored) if found.is_empty() => {
             let read =
                 if namespaced { readable::<GracefulPolicy> } else { readable::<ClusterGracefulPolicy> };
-            read(stored).map_err(|error| format!("accepted, but adieu can't read it: {error}")).map(|()| true)
+            read(stored)
+                .map_err(|error| format!("accepted, but adieu cannot read it: {error}"))
+                .map(|()| true)
         }
-        Err(refusal) if !found.is_empty() && matches!(refusal.code, 400 | 422) => Ok(false),
+        Err(rejection) if !found.is_empty() && matches!(rejection.code, 400 | 422) => Ok(false),
         Ok(_) => Err(format!("the API server accepts it, and the offline check finds {}", found[0])),
-        Err(refusal) => {
-            Err(format!("the API server answers {}: {}; offline {found:?}", refusal.code, refusal.message))
-        }
+        Err(rejection) => Err(format!(
+            "the API server answers {}: {}; offline {found:?}",
+            rejection.code, rejection.message
+        )),
     }
 }
 

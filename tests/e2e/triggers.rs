@@ -142,7 +142,7 @@ async fn a_lowered_maximum_causes_no_rollout_and_keeps_injections() {
     }
     for name in names {
         let said = scene.kubectl(&["rollout", "restart", &format!("deployment/{name}")]).await;
-        assert!(said.contains("the earlier injection stays as it is"), "{said}");
+        assert!(said.contains("the existing injection is kept"), "{said}");
         let restarted = scene.deployment(name).await;
         assert_eq!((drain(&restarted), grace_period(&restarted)), (Some(20), Some(55)), "{name}");
     }

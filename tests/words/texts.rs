@@ -16,7 +16,8 @@ const SOURCES: &[&str] = &[
     "charts/adieu/README.md",
     "charts/adieu/files/alerts.yaml",
     "charts/adieu/files/dashboard.json",
-    "charts/adieu/templates/NOTES.txt",
+    "charts/adieu/ci",
+    "charts/adieu/templates",
     "charts/adieu/values.schema.json",
     "charts/adieu/values.yaml",
 ];

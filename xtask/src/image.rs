@@ -124,7 +124,7 @@ impl Build {
         let version = command::output(Command::new("rustc").arg("-vV"))?;
         let host = version.lines().find_map(|line| line.strip_prefix("host: "));
         Ok(Self {
-            target: host.context("rustc doesn't report its host")?.into(),
+            target: host.context("rustc does not report its host")?.into(),
             compiler: None,
             features: &[],
         })

@@ -82,18 +82,18 @@ pub fn run(options: Options) -> Result<()> {
 
 /// The same, if interrupts are already watched.
 pub fn mutate(workspace: &Workspace, options: Options) -> Result<()> {
-    let mut tally = Tally::default();
+    let mut counts = MutantCounts::default();
     for part in &CORE {
         let folders: Vec<&str> = present(workspace, part.folders).collect();
         if !folders.is_empty() {
-            tally.add(part.mutate(workspace, &folders, options)?);
+            counts.add(part.mutate(workspace, &folders, options)?);
         }
     }
-    for name in &tally.missed {
+    for name in &counts.missed {
         println!("not caught: {name}");
     }
-    println!("{tally}");
-    tally.verdict()
+    println!("{counts}");
+    counts.verdict()
 }
 
 /// The existing ones of the paths.
@@ -180,7 +180,7 @@ impl Outcomes {
 
 /// The outcomes of the mutants.
 #[derive(Debug, Default)]
-struct Tally {
+struct MutantCounts {
     caught: u32,
     timed_out: u32,
     unviable: u32,
@@ -188,7 +188,7 @@ struct Tally {
     missed: Vec<String>,
 }
 
-impl Tally {
+impl MutantCounts {
     fn add(&mut self, Outcomes { outcomes }: Outcomes) {
         for Outcome { scenario, summary } in outcomes {
             let Scenario::Mutant { name } = scenario else { continue };
@@ -228,7 +228,7 @@ impl Tally {
     }
 }
 
-impl Display for Tally {
+impl Display for MutantCounts {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let (noticed, viable, Self { timed_out, unviable, .. }) = (self.noticed(), self.viable(), self);
         write!(f, "{noticed} of {viable} viable mutants are caught ({:.1} %)", self.share() * 100.0)?;
@@ -242,20 +242,20 @@ mod tests {
 
     use super::*;
 
-    fn tally(caught: usize, missed: usize) -> Tally {
+    fn counts(caught: usize, missed: usize) -> MutantCounts {
         let mutant = |summary: &str| json!({"scenario": {"Mutant": {"name": "src/a.rs:1:2: replace f", "genre": "FnValue"}}, "summary": summary});
         let mut outcomes = vec![json!({"scenario": "Baseline", "summary": "Success", "phase_results": []})];
         outcomes.extend(vec![mutant("CaughtMutant"); caught]);
         outcomes.extend(vec![mutant("MissedMutant"); missed]);
         outcomes.extend([mutant("Unviable"), mutant("Timeout")]);
-        let mut tally = Tally::default();
-        tally.add(serde_json::from_value(json!({"outcomes": outcomes, "total_mutants": 9})).unwrap());
-        tally
+        let mut counts = MutantCounts::default();
+        counts.add(serde_json::from_value(json!({"outcomes": outcomes, "total_mutants": 9})).unwrap());
+        counts
     }
 
     #[test]
     fn the_share_is_of_the_mutants_that_compile() {
-        let all = tally(48, 1);
+        let all = counts(48, 1);
         assert_eq!(
             (all.viable(), all.unviable, all.missed.as_slice()),
             (50, 1, &["src/a.rs:1:2: replace f".into()][..])
@@ -265,8 +265,8 @@ mod tests {
             "49 of 50 viable mutants are caught (98.0 %), 1 of them by a timeout; not viable: 1"
         );
         assert!(all.verdict().is_ok());
-        assert!(tally(47, 2).verdict().unwrap_err().to_string().contains("96.0 %"));
-        assert!(Tally::default().verdict().is_err());
+        assert!(counts(47, 2).verdict().unwrap_err().to_string().contains("96.0 %"));
+        assert!(MutantCounts::default().verdict().is_err());
     }
 
     #[test]

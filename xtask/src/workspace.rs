@@ -56,7 +56,7 @@ impl Workspace {
         self.cache().join("bin")
     }
 
-    /// The logs of builds and the like.
+    /// Logs, such as those of builds.
     pub fn log(&self, name: &str) -> PathBuf {
         self.cache().join("log").join(format!("{name}.log"))
     }

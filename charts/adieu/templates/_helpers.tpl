@@ -29,8 +29,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- end -}}
 
 {{- /*
-The labels of an object of .root with .more, which count before the common ones and after what objects are
-found by.
+The labels of an object of .root, with .more. They override commonLabels, and the selector labels override them.
 */ -}}
 {{- define "adieu.labelsAnd" -}}
 {{- $selector := include "adieu.selectorLabels" .root | fromYaml }}
@@ -46,32 +45,34 @@ found by.
 {{- end -}}
 
 {{- /*
-What the API server calls the operator.
+The username of the operator in requests.
 */ -}}
 {{- define "adieu.username" -}}
 system:serviceaccount:{{ .Release.Namespace }}:{{ include "adieu.serviceAccountName" . }}
 {{- end -}}
 
 {{- /*
-A match condition: requests of others.
+A match condition: requests of any client except the operator.
 */ -}}
 {{- define "adieu.byOthers" -}}
 request.userInfo.username != "{{ include "adieu.username" . }}"
 {{- end -}}
 
 {{- /*
-The Secret of the webhook's certificate. Under one name, whoever turns to cert-manager would have Helm delete what
-that has filled in, and whoever turns from it would have Helm refuse what isn't its own.
+The Secret of the webhook's certificate. The operator and cert-manager use different names: otherwise Helm would delete
+the Secret that cert-manager filled in when you switch to it, and would reject a Secret that it does not own when you
+switch back.
 */ -}}
 {{- define "adieu.certificateSecret" -}}
 {{- include "adieu.fullname" . }}-{{ ternary "tls" "certificates" .Values.certificates.certManager.enabled }}
 {{- end -}}
 
 {{- /*
-The authority that cert-manager keeps for the webhook, where no other issuer signs: issuer, certificate and Secret.
+The CA that cert-manager creates for the webhook if there is no issuerRef: the name of its Issuer, Certificate and
+Secret.
 */ -}}
-{{- define "adieu.authority" -}}
-{{- include "adieu.fullname" . }}-authority
+{{- define "adieu.ca" -}}
+{{- include "adieu.fullname" . }}-ca
 {{- end -}}
 
 {{- define "adieu.image" -}}
@@ -83,8 +84,8 @@ The authority that cert-manager keeps for the webhook, where no other issuer sig
 {{- end -}}
 
 {{- /*
-What every pod here has: which nodes it runs on, where its image comes from, and what the restricted Pod
-Security Standard asks for.
+The fields of every pod of the chart: scheduling, image pull secrets, and the security context that the restricted Pod
+Security Standard requires.
 */ -}}
 {{- define "adieu.pod" -}}
 securityContext:
@@ -114,7 +115,7 @@ affinity:
 {{- end -}}
 
 {{- /*
-And every container.
+The fields of every container of the chart.
 */ -}}
 {{- define "adieu.container" -}}
 image: {{ include "adieu.image" . }}

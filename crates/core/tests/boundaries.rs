@@ -44,7 +44,7 @@ fn decoder_agrees_with_the_offline_check() {
             stored["status"] = as_stored(&policy["status"]);
         }
         match round_trip(&stored) {
-            Err(error) => disagreements.push(format!("{name}: it is accepted and can't be read: {error}")),
+            Err(error) => disagreements.push(format!("{name}: it is accepted and cannot be read: {error}")),
             Ok(written) if round_trip(&written).as_ref() != Ok(&written) => {
                 disagreements.push(format!("{name}: it changes when it is read again: {written}"));
             }

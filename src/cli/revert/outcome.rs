@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
-use super::select::{Action, Target};
+use super::target::{Action, Target};
 
 /// The outcome for a workload.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -17,14 +17,14 @@ pub(super) enum Outcome {
     Annotated,
     /// It is opted out; its rollout was in progress when the command was stopped.
     RollsOut,
-    /// It is unchanged: the command was stopped before.
-    NotBegun,
-    /// It was deleted in the meantime.
-    Gone,
+    /// It is unchanged: the command was stopped before it was written.
+    NotStarted,
+    /// It was deleted meanwhile.
+    Deleted,
     /// It is skipped.
-    Left { reason: String },
+    Skipped { reason: String },
     /// The API server rejected the write.
-    Refused { reason: String },
+    Rejected { reason: String },
     /// It is opted out, and its rollout failed.
     #[serde(rename = "rolloutFailed", rename_all = "camelCase")]
     Failed {
@@ -33,23 +33,26 @@ pub(super) enum Outcome {
         was_broken: bool,
     },
     /// The API server didn't answer, or returned an error.
-    Unreachable { reason: String },
+    Unknown { reason: String },
 }
 
 impl Outcome {
     /// Whether no other rollout starts after it.
     pub(super) fn stops(&self) -> bool {
-        matches!(self, Self::Failed { was_broken: false, .. } | Self::Unreachable { .. })
+        matches!(self, Self::Failed { was_broken: false, .. } | Self::Unknown { .. })
     }
 
     /// Whether the user has to do something.
     fn is_failure(&self) -> bool {
-        matches!(self, Self::Refused { .. } | Self::Failed { .. } | Self::Unreachable { .. })
+        matches!(self, Self::Rejected { .. } | Self::Failed { .. } | Self::Unknown { .. })
     }
 
     /// Whether the workload is opted out or deleted.
     fn is_out(&self) -> bool {
-        matches!(self, Self::Restored | Self::Annotated | Self::RollsOut | Self::Gone | Self::Failed { .. })
+        matches!(
+            self,
+            Self::Restored | Self::Annotated | Self::RollsOut | Self::Deleted | Self::Failed { .. }
+        )
     }
 }
 
@@ -80,15 +83,15 @@ fn sentence(step: &Step<'_>) -> String {
                     .into()
             }
             Outcome::RollsOut => "opted out; its rollout is in progress".into(),
-            Outcome::NotBegun => "not opted out: stopped before".into(),
-            Outcome::Gone => "deleted in the meantime".into(),
-            Outcome::Left { reason } => format!("skipped: {reason}"),
-            Outcome::Refused { reason } => format!("not opted out, the API server refused it: {reason}"),
+            Outcome::NotStarted => "not opted out: interrupted".into(),
+            Outcome::Deleted => "deleted meanwhile".into(),
+            Outcome::Skipped { reason } => format!("skipped: {reason}"),
+            Outcome::Rejected { reason } => format!("not opted out, the API server rejected the write: {reason}"),
             Outcome::Failed { reason, was_broken: true } => {
                 format!("opted out, but {reason}; it was not available before either")
             }
             Outcome::Failed { reason, .. } => format!("opted out, but {reason}"),
-            Outcome::Unreachable { reason } => format!("outcome unknown: {reason}"),
+            Outcome::Unknown { reason } => format!("outcome unknown: {reason}"),
         },
     }
 }
@@ -140,13 +143,13 @@ pub(super) struct Report {
     /// Whether the user stopped it.
     pub(super) interrupted: bool,
     /// The number of workloads that were not started.
-    pub(super) not_begun: usize,
-    pub(super) workloads: Vec<Line>,
+    pub(super) not_started: usize,
+    pub(super) workloads: Vec<WorkloadOutcome>,
 }
 
 /// The outcome for one workload.
 #[derive(Debug, Serialize)]
-pub(super) struct Line {
+pub(super) struct WorkloadOutcome {
     kind: &'static str,
     namespace: String,
     name: String,
@@ -156,16 +159,16 @@ pub(super) struct Line {
 
 impl Report {
     pub(super) fn new(targets: usize, done: Vec<(Target, Outcome)>, interrupted: bool) -> Self {
-        let begun = done.iter().filter(|(_, outcome)| *outcome != Outcome::NotBegun).count();
+        let started = done.iter().filter(|(_, outcome)| *outcome != Outcome::NotStarted).count();
         let unfinished =
             |(_, outcome): &(Target, Outcome)| outcome.is_failure() || matches!(outcome, Outcome::RollsOut);
         Self {
-            complete: begun == targets && !done.iter().any(unfinished),
+            complete: started == targets && !done.iter().any(unfinished),
             interrupted,
-            not_begun: targets - begun,
+            not_started: targets - started,
             workloads: done
                 .into_iter()
-                .map(|(target, outcome)| Line {
+                .map(|(target, outcome)| WorkloadOutcome {
                     kind: target.kind.as_str(),
                     namespace: target.namespace,
                     name: target.name,
@@ -177,16 +180,17 @@ impl Report {
 
     /// A summary, and the next step.
     pub(super) fn summary(&self) -> String {
-        let count = |is: fn(&Outcome) -> bool| self.workloads.iter().filter(|line| is(&line.outcome)).count();
-        let all =
-            self.workloads.iter().filter(|line| line.outcome != Outcome::NotBegun).count() + self.not_begun;
+        let count =
+            |is: fn(&Outcome) -> bool| self.workloads.iter().filter(|workload| is(&workload.outcome)).count();
+        let all = self.workloads.iter().filter(|workload| workload.outcome != Outcome::NotStarted).count()
+            + self.not_started;
         let mut text = format!("{} of {} opted out", count(Outcome::is_out), workloads(all));
         for (number, what) in [
             (count(|outcome| matches!(outcome, Outcome::RollsOut)), "still rolling out"),
             (count(|outcome| matches!(outcome, Outcome::Failed { .. })), "with a failed rollout"),
-            (count(|outcome| matches!(outcome, Outcome::Left { .. })), "skipped"),
-            (count(|outcome| matches!(outcome, Outcome::Refused { .. })), "refused"),
-            (self.not_begun, "not begun"),
+            (count(|outcome| matches!(outcome, Outcome::Skipped { .. })), "skipped"),
+            (count(|outcome| matches!(outcome, Outcome::Rejected { .. })), "rejected"),
+            (self.not_started, "not started"),
         ] {
             if number > 0 {
                 // Writing to a String can't fail.
@@ -213,8 +217,8 @@ pub(super) fn workloads(count: usize) -> String {
 /// The plan for a target.
 pub(super) fn describe_plan(target: &Target) -> String {
     let what = match &target.action {
-        Action::Wait => "is opted out already; its rollout would be waited for".into(),
-        Action::Restore => "would be opted out, and roll out".into(),
+        Action::Wait => "is already opted out; its rollout would be awaited".into(),
+        Action::Restore => "would be opted out, with a rollout".into(),
         Action::Annotate => "would be opted out, without a rollout".into(),
         Action::Skip(reason) => format!("would be skipped: {reason}"),
     };

@@ -12,9 +12,9 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    budgets,
     outcome::{Outcome, Step},
-    select::{Action, Before, Target},
+    pod_disruption_budgets,
+    target::{Action, Before, Target},
 };
 use crate::{
     api::annotations::GRACEFUL,
@@ -32,11 +32,11 @@ const ATTEMPTS: usize = 10;
 
 /// The limits of rollouts.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Budget {
+pub(super) struct RolloutLimits {
     /// The number of concurrent rollouts.
     pub(super) max_concurrent: usize,
     /// The time without progress after which a rollout fails.
-    pub(super) patience: Duration,
+    pub(super) progress_deadline: Duration,
 }
 
 /// Opts out the targets in order. Starts no further target after a rollout failed, the API server was not reachable, or
@@ -44,7 +44,7 @@ pub(super) struct Budget {
 pub(super) async fn opt_out(
     client: &Client,
     targets: Vec<Target>,
-    budget: Budget,
+    limits: RolloutLimits,
     interrupted: &CancellationToken,
     report: impl Fn(&Target, &Step<'_>) + Copy,
 ) -> Vec<(Target, Outcome)> {
@@ -56,7 +56,13 @@ pub(super) async fn opt_out(
             let stopped = &stopped;
             async move {
                 let api = Api::namespaced_with(client.clone(), &target.namespace, &resource(target.kind));
-                let run = Run { client, api, target: &target, patience: budget.patience, interrupted };
+                let run = Run {
+                    client,
+                    api,
+                    target: &target,
+                    progress_deadline: limits.progress_deadline,
+                    interrupted,
+                };
                 let outcome = run.opt_out(|step| report(&target, step)).await;
                 report(&target, &Step::Done(&outcome));
                 if outcome.stops() {
@@ -65,20 +71,20 @@ pub(super) async fn opt_out(
                 (target, outcome)
             }
         })
-        .buffer_unordered(budget.max_concurrent)
+        .buffer_unordered(limits.max_concurrent)
         .collect()
         .await
 }
 
 /// The end of a rollout, or of waiting for it.
-enum End {
+enum RolloutEnd {
     Complete,
-    Gone,
+    Deleted,
     Interrupted,
     Failed {
         reason: String,
         /// Whether no pod was replaced.
-        not_begun: bool,
+        not_started: bool,
     },
 }
 
@@ -87,7 +93,7 @@ struct Run<'a> {
     client: &'a Client,
     api: Api<DynamicObject>,
     target: &'a Target,
-    patience: Duration,
+    progress_deadline: Duration,
     interrupted: &'a CancellationToken,
 }
 
@@ -95,7 +101,7 @@ impl Run<'_> {
     async fn opt_out(&self, report: impl Fn(&Step<'_>)) -> Outcome {
         let mut was_broken = false;
         match &self.target.action {
-            Action::Skip(reason) => return Outcome::Left { reason: reason.clone() },
+            Action::Skip(reason) => return Outcome::Skipped { reason: reason.clone() },
             Action::Wait => {
                 report(&Step::Waits);
                 // An earlier run may have been killed before this.
@@ -105,31 +111,31 @@ impl Run<'_> {
                 let end = self.settled(None).await;
                 // Unready pods of the previous template block the rollout.
                 let was_broken = self.target.before == Before::Broken
-                    || matches!(end, End::Failed { not_begun: true, .. });
+                    || matches!(end, RolloutEnd::Failed { not_started: true, .. });
                 return Outcome::of(end, was_broken, self.target.kind);
             }
             // A rollout in progress is not interrupted. If it fails, the injection may be the cause.
             Action::Restore if self.target.before == Before::Rolling => {
                 report(&Step::Waits);
                 match self.settled(None).await {
-                    End::Complete => {}
-                    End::Gone => return Outcome::Gone,
-                    End::Interrupted => return Outcome::NotBegun,
-                    End::Failed { .. } => was_broken = true,
+                    RolloutEnd::Complete => {}
+                    RolloutEnd::Deleted => return Outcome::Deleted,
+                    RolloutEnd::Interrupted => return Outcome::NotStarted,
+                    RolloutEnd::Failed { .. } => was_broken = true,
                 }
             }
             Action::Restore | Action::Annotate => {}
         }
         let (before, written) = match self.write().await {
             Ok(Some(written)) => written,
-            Ok(None) => return Outcome::Gone,
+            Ok(None) => return Outcome::Deleted,
             Err(outcome) => return outcome,
         };
         // A workload that was broken when it was listed may have recovered.
         was_broken |=
             self.target.before == Before::Broken && progress(self.target.kind, &before) != Progress::Complete;
         write::drop_managed_fields(self.client, self.target.kind, &written).await;
-        if let Err(error) = budgets::remove(self.client, &written).await {
+        if let Err(error) = pod_disruption_budgets::remove(self.client, &written).await {
             report(&Step::Warns(&format!(
                 "adieu's PodDisruptionBudget for it, if there is one, is not deleted: {error}"
             )));
@@ -155,52 +161,52 @@ impl Run<'_> {
             let before = match read {
                 Ok(Some(object)) => object,
                 Ok(None) => return Ok(None),
-                Err(error) => return Err(Outcome::unreachable(&error)),
+                Err(error) => return Err(Outcome::unknown(&error)),
             };
             match write::opt_out(self.client, self.target.kind, &before).await {
                 Ok(written) => return Ok(Some((before, written))),
                 Err(error) if error.is_conflict() && attempts.next().is_some() => {}
                 Err(error) if error.is_rejection() || error.is_conflict() => {
-                    return Err(Outcome::Refused { reason: error.to_string() });
+                    return Err(Outcome::Rejected { reason: error.to_string() });
                 }
-                Err(error) => return Err(Outcome::unreachable(&error)),
+                Err(error) => return Err(Outcome::unknown(&error)),
             }
         }
     }
 
     /// Waits until the rollout of this generation, or the current one, completes or fails. Retries if the API server
     /// doesn't answer.
-    async fn settled(&self, generation: Option<i64>) -> End {
+    async fn settled(&self, generation: Option<i64>) -> RolloutEnd {
         let kind = self.target.kind;
         let (mut last, mut since) = (None, Instant::now());
-        let mut not_begun = false;
+        let mut not_started = false;
         loop {
             match self.api.get_opt(&self.target.name).await {
-                Ok(None) => return End::Gone,
+                Ok(None) => return RolloutEnd::Deleted,
                 Ok(Some(object)) if object.metadata.generation >= generation => {
                     match progress(kind, &object) {
-                        Progress::Complete => return End::Complete,
+                        Progress::Complete => return RolloutEnd::Complete,
                         Progress::Failed => {
                             let reason = "made no progress within progressDeadlineSeconds".into();
-                            return End::Failed { reason, not_begun: false };
+                            return RolloutEnd::Failed { reason, not_started: false };
                         }
                         Progress::Rolling => {}
                     }
-                    not_begun = is_not_begun(kind, &object);
+                    not_started = is_not_begun(kind, &object);
                     let reached = reached(kind, &object);
                     if last.replace(reached) != Some(reached) {
                         since = Instant::now();
                     }
                 }
                 Ok(Some(_)) => {}
-                Err(error) => tracing::debug!(%error, "workload not read, retrying"),
+                Err(error) => tracing::debug!(%error, "cannot read the workload, retrying"),
             }
-            if since.elapsed() >= self.patience {
-                let reason = format!("made no progress for {} s", self.patience.as_secs());
-                return End::Failed { reason, not_begun };
+            if since.elapsed() >= self.progress_deadline {
+                let reason = format!("made no progress for {} s", self.progress_deadline.as_secs());
+                return RolloutEnd::Failed { reason, not_started };
             }
             if self.interrupted.run_until_cancelled(sleep(INTERVAL)).await.is_none() {
-                return End::Interrupted;
+                return RolloutEnd::Interrupted;
             }
         }
     }
@@ -208,12 +214,12 @@ impl Run<'_> {
 
 impl Outcome {
     /// The outcome of a rollout.
-    fn of(end: End, was_broken: bool, kind: Kind) -> Self {
+    fn of(end: RolloutEnd, was_broken: bool, kind: Kind) -> Self {
         match end {
-            End::Complete => Self::Restored,
-            End::Gone => Self::Gone,
-            End::Interrupted => Self::RollsOut,
-            End::Failed { reason, .. } => {
+            RolloutEnd::Complete => Self::Restored,
+            RolloutEnd::Deleted => Self::Deleted,
+            RolloutEnd::Interrupted => Self::RollsOut,
+            RolloutEnd::Failed { reason, .. } => {
                 let ordered = "; delete a pod of the previous revision that never became ready";
                 let remedy = if kind == Kind::StatefulSet { ordered } else { "" };
                 Self::Failed { reason: format!("its rollout {reason}{remedy}"), was_broken }
@@ -221,8 +227,8 @@ impl Outcome {
         }
     }
 
-    fn unreachable(error: &impl ToString) -> Self {
-        Self::Unreachable { reason: error.to_string() }
+    fn unknown(error: &impl ToString) -> Self {
+        Self::Unknown { reason: error.to_string() }
     }
 }
 

@@ -10,7 +10,8 @@ use crate::{
     plan::{self, NamespaceContext, Workload},
 };
 
-const BUDGET: Budget = Budget { max_concurrent: 2, patience: Duration::from_mins(10) };
+const ROLLOUT_LIMITS: RolloutLimits =
+    RolloutLimits { max_concurrent: 2, progress_deadline: Duration::from_mins(10) };
 
 /// An API server with Deployments. A rollout completes a number of reads after it started.
 #[derive(Clone, Default)]
@@ -87,7 +88,7 @@ impl Server {
                 interrupted.cancel();
             }
         };
-        let done = opt_out(&self.client(), targets, BUDGET, interrupted, report).await;
+        let done = opt_out(&self.client(), targets, ROLLOUT_LIMITS, interrupted, report).await;
         done.into_iter().map(|(target, outcome)| (target.name, outcome)).collect()
     }
 }
@@ -176,7 +177,7 @@ async fn no_rollout_starts_after_a_failed_one() {
     server.state().stuck = vec!["a"];
     let begun = Instant::now();
     let done = server.opt_out(&["a"], &CancellationToken::new()).await;
-    assert!(begun.elapsed() >= BUDGET.patience);
+    assert!(begun.elapsed() >= ROLLOUT_LIMITS.progress_deadline);
     assert!(
         matches!(&done[..], [(_, Outcome::Failed { reason, was_broken: false })] if reason.contains("600 s"))
     );
@@ -184,7 +185,7 @@ async fn no_rollout_starts_after_a_failed_one() {
     server.state().refusals = vec![("c", 503, "etcd is unavailable")];
     let done = server.opt_out(&["b", "c", "d"], &CancellationToken::new()).await;
     let outcome = |name: &str| done.iter().find(|(of, _)| of == name).map(|(_, outcome)| outcome);
-    assert!(matches!(outcome("c"), Some(Outcome::Unreachable { .. })), "{done:?}");
+    assert!(matches!(outcome("c"), Some(Outcome::Unknown { .. })), "{done:?}");
     assert_eq!((outcome("b"), outcome("d")), (Some(&Outcome::Restored), None));
     assert!(server.object("d")["spec"]["template"]["metadata"]["annotations"][INJECTED].is_string());
 }
@@ -203,15 +204,15 @@ async fn workloads_that_were_broken_before_or_are_rejected_do_not_stop_others() 
     };
     assert_eq!(broken.before, Before::Rolling);
     let targets = vec![broken, target("denied"), target("fine"), target("gone")];
-    let budget = Budget { max_concurrent: 1, ..BUDGET };
-    let done = opt_out(&server.client(), targets, budget, &CancellationToken::new(), |_, _| {}).await;
+    let limits = RolloutLimits { max_concurrent: 1, ..ROLLOUT_LIMITS };
+    let done = opt_out(&server.client(), targets, limits, &CancellationToken::new(), |_, _| {}).await;
     let outcomes: Vec<_> = done.into_iter().map(|(_, outcome)| outcome).collect();
     assert!(
         matches!(&outcomes[..], [
         Outcome::Failed { was_broken: true, .. },
-        Outcome::Refused { reason },
+        Outcome::Rejected { reason },
         Outcome::Restored,
-        Outcome::Gone,
+        Outcome::Deleted,
     ] if reason.contains("not today")),
         "{outcomes:?}"
     );
@@ -229,9 +230,13 @@ async fn an_unavailable_workload_without_a_rollout_is_not_waited_for() {
     let broken = Target::new(Kind::Deployment, &object, Action::Restore);
     assert_eq!(broken.before, Before::Broken);
     let begun = Instant::now();
-    let done = opt_out(&server.client(), vec![broken], BUDGET, &CancellationToken::new(), |_, _| {}).await;
+    let done =
+        opt_out(&server.client(), vec![broken], ROLLOUT_LIMITS, &CancellationToken::new(), |_, _| {}).await;
     assert!(matches!(&done[..], [(_, Outcome::Failed { was_broken: true, .. })]), "{done:?}");
-    assert!(begun.elapsed() < BUDGET.patience + 2 * INTERVAL, "only its own rollout is waited for");
+    assert!(
+        begun.elapsed() < ROLLOUT_LIMITS.progress_deadline + 2 * INTERVAL,
+        "only its own rollout is waited for"
+    );
 }
 
 /// Its controller replaces no pod while one of the older template isn't ready, so a later run would not help.
@@ -254,9 +259,9 @@ async fn a_blocked_stateful_set_of_an_earlier_run_does_not_stop_others() {
     });
     let object = serde_json::from_value(server.object("broken")).unwrap();
     let waits = Target::new(Kind::StatefulSet, &object, Action::Wait);
-    let budget = Budget { max_concurrent: 1, ..BUDGET };
+    let limits = RolloutLimits { max_concurrent: 1, ..ROLLOUT_LIMITS };
     let targets = vec![waits, target("fine")];
-    let done = opt_out(&server.client(), targets, budget, &CancellationToken::new(), |_, _| {}).await;
+    let done = opt_out(&server.client(), targets, limits, &CancellationToken::new(), |_, _| {}).await;
     let outcomes: Vec<_> = done.into_iter().map(|(_, outcome)| outcome).collect();
     assert!(
         matches!(&outcomes[..], [Outcome::Failed { was_broken: true, .. }, Outcome::Restored]),
@@ -275,7 +280,8 @@ async fn pods_that_are_not_replaced_cause_a_warning() {
             warnings.lock().unwrap().push((*warning).to_owned());
         }
     };
-    let done = opt_out(&server.client(), vec![target("a")], BUDGET, &CancellationToken::new(), report).await;
+    let done =
+        opt_out(&server.client(), vec![target("a")], ROLLOUT_LIMITS, &CancellationToken::new(), report).await;
     assert!(matches!(&done[..], [(_, Outcome::Restored)]), "{done:?}");
     let warnings = warnings.into_inner().unwrap();
     assert!(
@@ -308,7 +314,7 @@ async fn an_interrupted_run_stops_between_writes_and_can_be_resumed() {
         Target::new(Kind::Deployment, &object, Action::Wait)
     };
     let targets = vec![waits("a"), waits("b"), target("c"), target("d")];
-    let done = opt_out(&server.client(), targets, BUDGET, &CancellationToken::new(), |_, _| {}).await;
+    let done = opt_out(&server.client(), targets, ROLLOUT_LIMITS, &CancellationToken::new(), |_, _| {}).await;
     assert!(done.iter().all(|(_, outcome)| *outcome == Outcome::Restored), "{done:?}");
     assert_eq!(server.state().begun, names);
     assert_eq!(server.state().most, 2);

@@ -10,13 +10,13 @@ pub(in crate::cli) const HELP: &str = "\
 Sends requests at a constant rate to a workload, disrupts it meanwhile, and reports which requests were lost, \
 when and at which pod.
 
-Load is open-loop: a request is sent when it is due, and its time counts from then, so a slow response doesn't \
+Load is open-loop: a request is sent when it is due, and its time counts from then, so a slow response does not \
 delay the next request, and a stall counts against every request it delays. A request is lost if it gets no \
 response, or one with a status of 500 or more. Every lost request is reported with the pods that were terminating \
 at that moment; if responses name their pod (--pod-header), or requests go to a pod's address, the pod is known \
 exactly.
 
-The load starts some seconds before the disruption; a service that doesn't answer by then is not disrupted. \
+The load starts some seconds before the disruption; a service that does not answer by then is not disrupted. \
 Temporary changes (replicas, a cordoned node) are restored, also after Ctrl-C, after an error or when the terminal \
 is closed.
 
@@ -48,11 +48,11 @@ pub(in crate::cli) struct Arguments {
     #[arg(long, value_name = "WHAT", default_value = "restart")]
     pub(super) disrupt: Disruption,
 
-    /// How long the load continues after the disruption, such as 10s or 2m.
+    /// The time that the load continues after the disruption, such as 10s or 2m.
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = options::duration)]
     pub(super) duration: Duration,
 
-    /// How long the disruption may take.
+    /// The maximum time for the disruption.
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = options::duration)]
     pub(super) limit: Duration,
 

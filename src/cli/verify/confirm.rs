@@ -9,9 +9,9 @@ pub(in crate::cli) fn confirm(intention: &str) -> anyhow::Result<()> {
     let mut terminal = stderr();
     write!(terminal, "This will {intention}.\nContinue? [y/N] ").and_then(|()| terminal.flush())?;
     let mut answer = String::new();
-    stdin().read_line(&mut answer).context("reading the answer")?;
+    stdin().read_line(&mut answer).context("cannot read the answer")?;
     if !matches!(answer.trim().to_lowercase().as_str(), "y" | "yes") {
-        bail!("nothing was done");
+        bail!("cancelled, nothing was changed");
     }
     Ok(())
 }

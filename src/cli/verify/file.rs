@@ -20,13 +20,13 @@ pub(super) struct ReportFile<'a> {
 impl<'a> ReportFile<'a> {
     /// Checks that the file is writable.
     pub(super) fn at(path: &'a Path) -> anyhow::Result<Self> {
-        let is_placeholder = open(path).with_context(|| format!("creating {}", path.display()))?;
+        let is_placeholder = open(path).with_context(|| format!("cannot create {}", path.display()))?;
         Ok(Self { path, is_placeholder })
     }
 
     pub(super) fn write(mut self, page: &str) -> anyhow::Result<()> {
         self.is_placeholder = false;
-        fs::write(self.path, page).with_context(|| format!("writing {}", self.path.display()))
+        fs::write(self.path, page).with_context(|| format!("cannot write {}", self.path.display()))
     }
 }
 

@@ -16,7 +16,7 @@ use std::{
 use anyhow::{Context as _, bail};
 use tokio_util::sync::CancellationToken;
 
-use self::{arguments::Output, file::ReportFile, progress::Progress, runner::Runner};
+use self::{arguments::Output, file::ReportFile, progress::PhaseIndicator, runner::Runner};
 pub(super) use self::{
     arguments::{Arguments, HELP},
     confirm::confirm,
@@ -42,7 +42,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
 fn verify(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if arguments.disrupt != Disruption::None && !arguments.yes && !stdin().is_terminal() {
         bail!(
-            "this disrupts {:?}, and without a terminal there is no confirmation: use --yes",
+            "disrupting {:?} needs confirmation, and standard input is not a terminal: use --yes",
             arguments.workload.name
         );
     }
@@ -53,7 +53,7 @@ fn verify(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         .worker_threads(2)
         .enable_all()
         .build()
-        .context("starting the asynchronous runtime")?;
+        .context("cannot start the asynchronous runtime")?;
     let outcome = runtime.block_on(async {
         let interrupted = CancellationToken::new();
         let interrupt = interrupted.clone();
@@ -61,15 +61,19 @@ fn verify(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             drop(shutdown::requested().await);
             interrupt.cancel();
         });
-        let runner =
-            Runner { arguments, options: &options, interrupted: &interrupted, progress: Progress::new() };
+        let runner = Runner {
+            arguments,
+            options: &options,
+            interrupted: &interrupted,
+            progress: PhaseIndicator::new(),
+        };
         Box::pin(runner.run()).await
     });
     // Don't wait for the thread that asks for confirmation.
     runtime.shutdown_background();
     let (report, recording) = outcome?;
     if let Some(file) = file {
-        file.write(&crate::report::page(&report, &recording).context("drawing the report")?)?;
+        file.write(&crate::report::page(&report, &recording).context("cannot draw the report")?)?;
     }
     // The table contains it.
     if let (Output::Json, Some(why)) = (arguments.output, &report.incomplete) {
@@ -77,9 +81,9 @@ fn verify(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     }
     let text = match arguments.output {
         Output::Table => crate::report::table(&report),
-        Output::Json => serde_json::to_string_pretty(&report).context("writing JSON")? + "\n",
+        Output::Json => serde_json::to_string_pretty(&report).context("cannot write JSON")? + "\n",
     };
-    stdout().lock().write_all(text.as_bytes()).context("writing to standard output")?;
+    stdout().lock().write_all(text.as_bytes()).context("cannot write to standard output")?;
     Ok(exit_code(&report))
 }
 

@@ -27,7 +27,7 @@ pub(super) struct Arguments {
     #[arg(long)]
     keep_alive: bool,
 
-    /// Speaks HTTP/2: by prior knowledge to http:, by ALPN to https:.
+    /// Uses HTTP/2: with prior knowledge for http:, with ALPN for https:.
     #[arg(long)]
     http2: bool,
 
@@ -73,7 +73,7 @@ impl Arguments {
         let ca_certificates = self
             .cacert
             .as_ref()
-            .map(|file| fs::read_to_string(file).with_context(|| format!("reading {}", file.display())));
+            .map(|file| fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display())));
         let options = Options {
             url: self.url.clone(),
             rate: self.rate,

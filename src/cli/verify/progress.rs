@@ -12,9 +12,9 @@ const TICK: Duration = Duration::from_millis(100);
 
 /// A line with the current phase, cleared at the end.
 #[derive(Debug)]
-pub(super) struct Progress(ProgressBar);
+pub(super) struct PhaseIndicator(ProgressBar);
 
-impl Progress {
+impl PhaseIndicator {
     pub(super) fn new() -> Self {
         let bar = ProgressBar::new_spinner();
         if let Ok(style) = ProgressStyle::with_template("{spinner:.cyan} {prefix} {elapsed:.dim}  {msg}") {
@@ -47,7 +47,7 @@ impl Progress {
     }
 }
 
-impl Drop for Progress {
+impl Drop for PhaseIndicator {
     fn drop(&mut self) {
         self.0.finish_and_clear();
     }

@@ -10,9 +10,9 @@ use tokio::{
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{arguments::Arguments, confirm::confirm, count::Count, progress::Progress};
+use super::{arguments::Arguments, confirm::confirm, count::Count, progress::PhaseIndicator};
 use crate::{
-    disruption::{self, Disruption, Disruptor, Image, Job, Workload},
+    disruption::{self, Disruption, Disruptor, Image, Job, TargetWorkload},
     load::{self, Options},
     verify::{PodTimelines, Recording, Requests, RunDescription, Sample, VerificationReport},
 };
@@ -40,7 +40,7 @@ pub(super) struct Runner<'a> {
     pub(super) arguments: &'a Arguments,
     pub(super) options: &'a Options,
     pub(super) interrupted: &'a CancellationToken,
-    pub(super) progress: Progress,
+    pub(super) progress: PhaseIndicator,
 }
 
 /// The state before the load starts.
@@ -49,7 +49,7 @@ struct Scene {
     /// The image of the load, if it runs in the cluster.
     image: Option<Image>,
     disruptor: Disruptor,
-    workload: Workload,
+    workload: TargetWorkload,
     origin: Instant,
     timelines: watch::Receiver<PodTimelines>,
     /// Ends the watches.
@@ -80,21 +80,21 @@ impl Runner<'_> {
         };
         let outcome = Box::pin(self.load_and_disrupt(&mut scene, job.as_ref())).await;
         let Some(job) = job else { return outcome };
-        let removed =
-            timeout(REVERT_LIMIT, job.remove()).await.context("removing the Job of the load took too long");
+        let removed = timeout(REVERT_LIMIT, job.remove()).await.context("timed out deleting the load Job");
         conclude(outcome, removed.and_then(|removed| removed.map_err(Into::into)))
     }
 
     /// Checks everything that can be checked, and asks for confirmation.
     async fn prepare(&self) -> anyhow::Result<Scene> {
         let arguments = self.arguments;
-        let config = Config::infer().await.context("finding the cluster: is KUBECONFIG right?")?;
+        let config = Config::infer().await.context("cannot find the cluster: check KUBECONFIG")?;
         let namespace = arguments.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
-        let client = Client::try_from(config).context("connecting to the cluster")?;
+        let client = Client::try_from(config).context("cannot connect to the cluster")?;
         let reference = &arguments.workload;
-        let (workload, object) = Workload::find(&client, reference.kind, &namespace, &reference.name).await?;
+        let (workload, object) =
+            TargetWorkload::find(&client, reference.kind, &namespace, &reference.name).await?;
         if let Some(objection) = arguments.disrupt.objection(workload.kind, &object) {
-            bail!("{workload} can't be disrupted: {objection}");
+            bail!("{workload} cannot be disrupted: {objection}");
         }
         disruption::check_access(&client, &workload, arguments.disrupt, arguments.in_cluster).await?;
         let image = if arguments.in_cluster { Some(image(arguments, &client).await?) } else { None };
@@ -105,13 +105,15 @@ impl Runner<'_> {
         let watches = ended.drop_guard();
         let listed =
             timeout(LIST_LIMIT, timelines.clone().wait_for(PodTimelines::is_listed)).await.map(|_| ());
-        listed.context("listing the workload's pods and EndpointSlices takes too long")?;
+        listed.context("timed out listing the workload's pods and EndpointSlices")?;
         let disruptor = Disruptor::new(&client, &workload, arguments.disrupt, timelines.clone());
         let intention = disruptor.intention().await?;
         if arguments.disrupt != Disruption::None && !arguments.yes {
             self.progress.pause();
             // Off this thread, so that Ctrl-C works meanwhile.
-            tokio::task::spawn_blocking(move || confirm(&intention)).await.context("asking")??;
+            tokio::task::spawn_blocking(move || confirm(&intention))
+                .await
+                .context("cannot ask for confirmation")??;
         }
         Ok(Scene { client, image, disruptor, workload, origin, timelines, _watches: watches })
     }
@@ -199,7 +201,7 @@ impl Runner<'_> {
         // A load in the cluster has to start first.
         timeout(JOB_LIMIT, first)
             .await
-            .context("the load didn't start in time")?
+            .context("the load did not start in time")?
             .context("the load ended")?;
         if self.arguments.disrupt == Disruption::None {
             return Ok(());
@@ -211,7 +213,7 @@ impl Runner<'_> {
         if let Some(cause) = so_far.cause {
             let Requests { sent, lost, .. } = so_far.requests;
             bail!(
-                "{} doesn't answer ({cause}), so nothing was disrupted: {lost} of {sent} requests were lost before \
+                "{} does not answer ({cause}), so nothing was disrupted: {lost} of {sent} requests were lost before \
                  the disruption; use --disrupt none for details",
                 self.options.url
             );
@@ -219,7 +221,7 @@ impl Runner<'_> {
         Ok(())
     }
 
-    fn description(&self, workload: &Workload) -> RunDescription {
+    fn description(&self, workload: &TargetWorkload) -> RunDescription {
         RunDescription {
             workload: workload.to_string(),
             namespace: workload.namespace.clone(),
@@ -243,8 +245,8 @@ async fn image(arguments: &Arguments, client: &Client) -> anyhow::Result<Image> 
         Some(name) => name.clone(),
         None => disruption::operator_image(client)
             .await
-            .context("finding the image of the load: use --image")?
-            .context("the image of the load is unknown, as there isn't exactly one operator: use --image")?,
+            .context("cannot find the image of the load: use --image")?
+            .context("the image of the load is unknown, as there is not exactly one operator: use --image")?,
     };
     Ok(Image { name, pull_secret: arguments.image_pull_secret.clone() })
 }

@@ -51,7 +51,7 @@ async fn report(
         let is_web = *method == Method::GET && target.ends_with("/deployments/web");
         Some(if is_web { (200, web) } else { answer(method, target) })
     });
-    let workload = Workload::find(&client, Kind::Deployment, "shop", "web").await?.0;
+    let workload = TargetWorkload::find(&client, Kind::Deployment, "shop", "web").await?.0;
     let (sender, timelines) = watch::channel(PodTimelines::default());
     sender.send_modify(|timelines| {
         for name in ["web-a", "web-b"] {
@@ -74,7 +74,7 @@ async fn report(
         arguments: &arguments,
         options: &options,
         interrupted: &interrupted,
-        progress: Progress::new(),
+        progress: PhaseIndicator::new(),
     };
     let outcome = Box::pin(runner.load_and_disrupt(&mut scene, None)).await;
     drop(sender);
@@ -87,7 +87,7 @@ async fn a_failed_disruption_is_reported_with_the_requests() {
     let report = Box::pin(report).await.unwrap();
     assert!(report.requests.sent > 0 && report.is_lossless(), "{:?}", report.requests);
     let incomplete = report.incomplete.unwrap();
-    assert!(incomplete.contains("evicting the pod web-a"), "{incomplete}");
+    assert!(incomplete.contains("cannot evict the pod web-a"), "{incomplete}");
     assert!(incomplete.contains("etcd has no leader"), "{incomplete}");
 }
 
@@ -122,13 +122,14 @@ async fn a_failed_revert_is_reported_with_the_requests() {
 fn a_late_error_hides_neither_the_report_nor_another_error() {
     let recording = Recording::default();
     let report = VerificationReport::of(RunDescription::default(), &recording);
-    let (report, recording) = conclude(Ok((report, recording)), Err(anyhow!("removing the Job"))).unwrap();
-    assert_eq!(report.incomplete.as_deref(), Some("removing the Job"));
-    let twice = conclude(Ok((report, recording)), Err(anyhow!("removing the Job"))).unwrap();
-    assert_eq!(twice.0.incomplete.as_deref(), Some("removing the Job"));
-    let both = conclude(Err(anyhow!("no image")), Err(anyhow!("removing the Job"))).unwrap_err();
-    assert_eq!(both.to_string(), "no image; removing the Job");
-    let left = conclude(Err(anyhow!(Interrupted)), Err(anyhow!("removing the Job"))).unwrap_err();
-    assert_eq!(left.to_string(), "removing the Job");
+    let (report, recording) =
+        conclude(Ok((report, recording)), Err(anyhow!("timed out deleting the Job"))).unwrap();
+    assert_eq!(report.incomplete.as_deref(), Some("timed out deleting the Job"));
+    let twice = conclude(Ok((report, recording)), Err(anyhow!("timed out deleting the Job"))).unwrap();
+    assert_eq!(twice.0.incomplete.as_deref(), Some("timed out deleting the Job"));
+    let both = conclude(Err(anyhow!("no image")), Err(anyhow!("timed out deleting the Job"))).unwrap_err();
+    assert_eq!(both.to_string(), "no image; timed out deleting the Job");
+    let left = conclude(Err(anyhow!(Interrupted)), Err(anyhow!("timed out deleting the Job"))).unwrap_err();
+    assert_eq!(left.to_string(), "timed out deleting the Job");
     assert!(conclude(Err(anyhow!(Interrupted)), Ok(())).unwrap_err().is::<Interrupted>());
 }

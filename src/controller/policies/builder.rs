@@ -8,7 +8,7 @@ use crate::{
         backoff::Backoff,
         keys::{Key, PolicyKey},
     },
-    index::{Decision, EvaluatedWorkload},
+    index::{DesiredState, EvaluatedWorkload},
     plan::{InjectionState, RolloutTiming, Source},
     scheduler::PolicyStatus,
 };
@@ -52,29 +52,29 @@ impl StatusBuilder {
     ) -> Self {
         let mut builder = Self::default();
         for (key, evaluation) in workloads {
-            let decision = &evaluation.decision;
-            if decision.overridden_policies.contains(policy) {
+            let desired = &evaluation.desired;
+            if desired.overridden_policies.contains(policy) {
                 builder.lost.push(name_in(policy.is_of_cluster(), key));
             }
-            if decision.counted_by.contains(policy) {
-                builder.count(policy, key, decision, blockers);
+            if desired.counted_by.contains(policy) {
+                builder.count(policy, key, desired, blockers);
             }
         }
         builder
     }
 
-    fn count(&mut self, policy: &PolicyKey, key: &Key, decision: &Decision, blockers: &Blockers<'_>) {
+    fn count(&mut self, policy: &PolicyKey, key: &Key, desired: &DesiredState, blockers: &Blockers<'_>) {
         let name = || name_in(policy.is_of_cluster(), key);
         self.counts.matched += 1;
-        match decision.state {
+        match desired.state {
             InjectionState::Injected => self.counts.injected += 1,
             InjectionState::Pending => {
                 self.counts.pending += 1;
                 self.blocked.extend(blockers.backoff.reason(key).map(|reason| (name(), reason)));
-                self.reverting += usize::from(decision.reverts);
-                self.next_update += usize::from(decision.timing == RolloutTiming::NextUpdate);
-                if decision.timing == RolloutTiming::Queued {
-                    let others = decision.requested_by.keys().filter(|other| *other != policy);
+                self.reverting += usize::from(desired.reverts);
+                self.next_update += usize::from(desired.timing == RolloutTiming::NextUpdate);
+                if desired.timing == RolloutTiming::Queued {
+                    let others = desired.requested_by.keys().filter(|other| *other != policy);
                     let is_stopped = |other: &&PolicyKey| (blockers.is_stopped)(other, &key.namespace);
                     let stopped: Vec<_> = others.filter(is_stopped).collect();
                     self.delayed += usize::from(!stopped.is_empty());
@@ -83,7 +83,7 @@ impl StatusBuilder {
             }
             InjectionState::Unsatisfiable => {
                 self.counts.unsatisfiable += 1;
-                self.unsatisfiable.push((name(), decision.obstacles.join("; ")));
+                self.unsatisfiable.push((name(), desired.obstacles.join("; ")));
             }
             InjectionState::PodInjection => self.pod_injection += 1,
             InjectionState::Reverted => self.reverted += 1,

@@ -46,7 +46,7 @@ pub(super) fn ready<P: Policy>(
     }
     if let Some((name, why)) = builder.unsatisfiable.first() {
         let message =
-            format!("{unsatisfiable} of {matched} workloads can't be injected, such as {name}: {why}");
+            format!("{unsatisfiable} of {matched} workloads cannot be injected, such as {name}: {why}");
         return ConditionUpdate::new(false, "Unsatisfiable", message);
     }
     if builder.is_stopped(P::OF_CLUSTER) {
@@ -107,8 +107,11 @@ fn reverted(builder: &StatusBuilder) -> Option<ConditionUpdate> {
 pub(super) fn conflicted(builder: &StatusBuilder) -> ConditionUpdate {
     let Some(first) = builder.lost.first() else { return ConditionUpdate::new(false, "NoConflict", "") };
     let workloads = counted(builder.lost.len());
-    let message = format!("another policy wins for {workloads}, such as {first}: by priority, age or name");
-    ConditionUpdate::new(true, "AnotherPolicyWins", message)
+    let message = format!(
+        "another policy overrides this one for {workloads}, such as {first} (by priority, then \
+                           age, then name): set spec.priority, or narrow a selector"
+    );
+    ConditionUpdate::new(true, "Overridden", message)
 }
 
 /// The condition `Stalled`.
@@ -124,7 +127,7 @@ pub(super) fn stalled(builder: &StatusBuilder, is_of_cluster: bool) -> Condition
     }
     let failed = rollouts_failed(failures, is_of_cluster);
     if !builder.is_stopped(is_of_cluster) {
-        let message = format!("{failed}: no rollout starts once {limit} have failed");
+        let message = format!("{failed}: further rollouts stop after {limit} failures");
         return ConditionUpdate::new(false, "FailuresTolerated", message);
     }
     let them = if failures.len() == 1 { "it" } else { "them" };
@@ -133,7 +136,7 @@ pub(super) fn stalled(builder: &StatusBuilder, is_of_cluster: bool) -> Condition
         _ if !is_stopped => {
             let namespaces: BTreeSet<&str> =
                 failures.iter().map(|failure| failure.workload.namespace.as_str()).collect();
-            format!(", and none starts in {}", listed(namespaces.into_iter()))
+            format!(", and no further rollout starts in {}", listed(namespaces.into_iter()))
         }
         1 => ", and 1 workload waits".into(),
         pending => format!(", and {pending} workloads wait"),
@@ -146,8 +149,8 @@ pub(super) fn blocked(builder: &StatusBuilder) -> ConditionUpdate {
     let Some((name, why)) = builder.blocked.first() else {
         return ConditionUpdate::new(false, "NotBlocked", "");
     };
-    let message = format!("{} can't be written, such as {name}: {why}", counted(builder.blocked.len()));
-    ConditionUpdate::new(true, "WriteRefused", message)
+    let message = format!("{} cannot be written, such as {name}: {why}", counted(builder.blocked.len()));
+    ConditionUpdate::new(true, "WriteRejected", message)
 }
 
 /// Names the workloads of failed rollouts, the first of many.

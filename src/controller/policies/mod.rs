@@ -21,7 +21,7 @@ use status::status;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Context,
+    ReconcileContext,
     keys::{PolicyKey, policy_key},
 };
 use crate::{
@@ -35,14 +35,14 @@ const DEBOUNCE: Duration = Duration::from_secs(1);
 const RETRY_WAIT: Duration = Duration::from_secs(10);
 
 /// Writes the status of every policy of both kinds, until `shutdown`.
-pub(super) async fn control(context: Arc<Context>, shutdown: CancellationToken) {
+pub(super) async fn control(context: Arc<ReconcileContext>, shutdown: CancellationToken) {
     tokio::join!(
         control_kind::<GracefulPolicy>(context.clone(), shutdown.clone()),
         control_kind::<ClusterGracefulPolicy>(context, shutdown),
     );
 }
 
-async fn control_kind<P: Policy>(context: Arc<Context>, shutdown: CancellationToken) {
+async fn control_kind<P: Policy>(context: Arc<ReconcileContext>, shutdown: CancellationToken) {
     let changed = context.index.changed_policies(P::OF_CLUSTER).stream(DEBOUNCE);
     let changed = changed.filter_map(|policy: PolicyKey| {
         let (Source::Policy(name) | Source::ClusterPolicy(name)) = policy.source() else {
@@ -62,11 +62,14 @@ async fn control_kind<P: Policy>(context: Arc<Context>, shutdown: CancellationTo
 }
 
 /// Reconciles a policy. A panic is a failed attempt.
-async fn reconcile_guarded<P: Policy>(policy: Arc<P>, context: Arc<Context>) -> Result<Action, kube::Error> {
+async fn reconcile_guarded<P: Policy>(
+    policy: Arc<P>,
+    context: Arc<ReconcileContext>,
+) -> Result<Action, kube::Error> {
     context.guarded(reconcile(policy, context.clone())).await.unwrap_or_else(Err)
 }
 
-async fn reconcile<P: Policy>(policy: Arc<P>, context: Arc<Context>) -> Result<Action, kube::Error> {
+async fn reconcile<P: Policy>(policy: Arc<P>, context: Arc<ReconcileContext>) -> Result<Action, kube::Error> {
     if !context.is_leader() {
         return Ok(Action::await_change());
     }
@@ -119,12 +122,12 @@ fn newly_true<'a>(
     now.conditions.iter().find(is_true).filter(|_| !was_true)
 }
 
-fn error_policy<P>(_: Arc<P>, error: &kube::Error, _: Arc<Context>) -> Action {
+fn error_policy<P>(_: Arc<P>, error: &kube::Error, _: Arc<ReconcileContext>) -> Action {
     // A policy that was deleted meanwhile has no status.
     if matches!(error, kube::Error::Api(status) if status.code == 404) {
         return Action::await_change();
     }
-    tracing::warn!(%error, "status of a policy not written, retrying");
+    tracing::warn!(%error, "cannot write the status of a policy, retrying");
     Action::requeue(RETRY_WAIT)
 }
 

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     api::{EffectiveValues, GracefulPolicyStatus, limits, merge_condition},
-    controller::{failures, keys::policy_key},
+    controller::{failed_rollout_status, keys::policy_key},
 };
 
 /// The status of the policy. Equal to the current one if nothing changed.
@@ -48,7 +48,7 @@ pub(super) fn status<P: Policy>(
         observed_generation: policy.meta().generation,
         effective: Some(effective),
         workloads: Some(builder.counts),
-        failed_rollouts: failures::recorded(&key, failed),
+        failed_rollouts: failed_rollout_status::recorded(&key, failed),
         conditions,
     }
 }

@@ -14,7 +14,7 @@ use crate::{
         keys::{Key, key},
         policies::{builder::Blockers, newly_true},
     },
-    index::{EvaluatedWorkload, cached::CachedWorkload},
+    index::{EvaluatedWorkload, cached_workload::CachedWorkload},
     keys::PolicyKeys,
     plan::{self, Kind, NamespaceContext, Workload},
     scheduler::{FailedRollout, PolicyStatus},
@@ -292,7 +292,8 @@ fn the_status_names_the_stalled_policy_that_workloads_wait_for() {
     );
     assert_eq!(
         of_cluster(false),
-        "the rollouts of other/b, other/c failed, and none starts in other: fix them, or change the policy"
+        "the rollouts of other/b, other/c failed, and no further rollout starts in other: fix them, or change the \
+         policy"
     );
 
     // So are workloads that wait for their next update.

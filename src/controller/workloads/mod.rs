@@ -19,10 +19,10 @@ use kube::{
 use template::apply_template;
 use tokio_util::sync::CancellationToken;
 
-use super::{Context, budgets, keys::key, scheduling::reference, write};
+use super::{ReconcileContext, keys::key, pod_disruption_budgets, scheduling::reference, write};
 use crate::{
     index::{
-        cached::CachedWorkload,
+        cached_workload::CachedWorkload,
         workloads::{Events, resource},
     },
     plan::{self, Evaluation, Kind, NamespaceContext, OptIn, RolloutTiming, Workload},
@@ -39,7 +39,12 @@ const REJECTED_WAIT: Duration = Duration::from_mins(1);
 const LEFTOVER_AGE: Duration = Duration::from_secs(3);
 
 /// Reconciles the workloads of one kind until `shutdown`.
-pub(super) async fn control(kind: Kind, events: Events, context: Arc<Context>, shutdown: CancellationToken) {
+pub(super) async fn control(
+    kind: Kind,
+    events: Events,
+    context: Arc<ReconcileContext>,
+    shutdown: CancellationToken,
+) {
     let store = context.caches.workloads().of(kind).clone();
     Controller::for_stream_with(changes(events), store, resource(kind))
         .with_config(Config::default().concurrency(CONCURRENCY))
@@ -73,7 +78,7 @@ fn changes(
 async fn reconcile_guarded(
     kind: Kind,
     cached: Arc<CachedWorkload>,
-    context: Arc<Context>,
+    context: Arc<ReconcileContext>,
 ) -> Result<Action, write::Error> {
     let reconciled = Box::pin(reconcile_cached(kind, cached.clone(), context.clone()));
     context
@@ -86,7 +91,7 @@ async fn reconcile_guarded(
 async fn reconcile_cached(
     kind: Kind,
     cached: Arc<CachedWorkload>,
-    context: Arc<Context>,
+    context: Arc<ReconcileContext>,
 ) -> Result<Action, write::Error> {
     if !context.may_write() || cached.meta().deletion_timestamp.is_some() {
         return Ok(Action::await_change());
@@ -104,7 +109,11 @@ async fn reconcile_cached(
     Ok(action)
 }
 
-async fn reconcile(kind: Kind, object: &DynamicObject, context: &Context) -> Result<Action, write::Error> {
+async fn reconcile(
+    kind: Kind,
+    object: &DynamicObject,
+    context: &ReconcileContext,
+) -> Result<Action, write::Error> {
     let namespace = object.namespace().unwrap_or_default();
     if !context.caches.are_policies_known(&namespace) {
         // The index requeues it once it is evaluated.
@@ -121,7 +130,8 @@ async fn reconcile(kind: Kind, object: &DynamicObject, context: &Context) -> Res
     }
     context.events.degraded(kind, object, &evaluation);
     let action = apply_template(kind, object, context, &evaluation, &namespace_context).await?;
-    let budget = budgets::reconcile(&context.client, &context.caches, kind, object, &evaluation);
+    let budget =
+        pod_disruption_budgets::reconcile(&context.client, &context.caches, kind, object, &evaluation);
     let Some(budget) = context.write(budget).await else { return Ok(Action::await_change()) };
     let budget = budget.map_err(|source| write::Error::new(kind, object, source));
     let is_rejected = budget.as_ref().is_err_and(write::Error::is_rejection);
@@ -148,7 +158,7 @@ async fn reconcile(kind: Kind, object: &DynamicObject, context: &Context) -> Res
 async fn write_annotations(
     kind: Kind,
     object: &DynamicObject,
-    context: &Context,
+    context: &ReconcileContext,
     evaluation: &Evaluation,
     namespace_context: &NamespaceContext,
 ) -> Option<Result<Option<Action>, write::Error>> {
@@ -161,7 +171,8 @@ async fn write_annotations(
     }
     Some(match context.write(write::set_pending(&context.client, kind, object, &marks)).await {
         Some(Err(error)) if error.is_rejection() => {
-            tracing::warn!(%error, "not annotated, so its next update may bypass the webhook");
+            tracing::warn!(%error, "cannot write the annotation adieu.dev/pending, so the next update may bypass the \
+                                    webhook");
             Ok(Some(Action::requeue(REJECTED_WAIT)))
         }
         written => written.unwrap_or(Ok(())).map(|()| None),
@@ -174,11 +185,16 @@ fn age(entry: &ManagedFieldsEntry) -> Duration {
     written.map_or(Duration::MAX, SignedDuration::unsigned_abs)
 }
 
-fn error_policy(kind: Kind, cached: &CachedWorkload, error: &write::Error, context: &Context) -> Action {
+fn error_policy(
+    kind: Kind,
+    cached: &CachedWorkload,
+    error: &write::Error,
+    context: &ReconcileContext,
+) -> Action {
     // After a conflict the watch usually requeues the workload.
     let is_conflict = error.is_conflict();
     if !is_conflict {
-        tracing::warn!(%kind, %error, "not reconciled, retrying");
+        tracing::warn!(%kind, %error, "reconciliation failed, retrying");
     }
     context.count(kind, if is_conflict { ReconcileResult::Conflict } else { ReconcileResult::ApiError });
     Action::requeue(context.backoff.failed(key(kind, &cached.named())))

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::{
     controller::{
-        Context,
+        ReconcileContext,
         keys::{Key, key},
         scheduling::Reservation,
         write,
@@ -22,7 +22,7 @@ use crate::{
 pub(super) const BLOCKED_WAIT: Duration = Duration::from_secs(5);
 
 /// Whether a template may be written now.
-enum Permission<'a> {
+enum WritePermission<'a> {
     /// It may, with the slot that a queued workload needs.
     Granted(Option<Reservation<'a>>),
     /// It may not. When to reconcile again.
@@ -33,7 +33,7 @@ enum Permission<'a> {
 pub(super) async fn apply_template(
     kind: Kind,
     object: &DynamicObject,
-    context: &Context,
+    context: &ReconcileContext,
     evaluation: &Evaluation,
     namespace_context: &NamespaceContext,
 ) -> Result<Action, write::Error> {
@@ -45,8 +45,8 @@ pub(super) async fn apply_template(
         return Ok(Action::await_change());
     };
     let slot = match permission(object, context, &key, (evaluation, planned)) {
-        Permission::Granted(slot) => slot,
-        Permission::Denied(action) => return Ok(action),
+        WritePermission::Granted(slot) => slot,
+        WritePermission::Denied(action) => return Ok(action),
     };
     let written = match write_template(kind, object, context, planned, slot).await? {
         Ok(written) => written,
@@ -62,39 +62,39 @@ pub(super) async fn apply_template(
     context.history.record(key, planned, &written.data["spec"]["template"]);
     context.events.injected(kind, object, planned, evaluation);
     let (namespace, name) = (object.namespace(), object.name_any());
-    tracing::info!(%kind, namespace, name, timing = ?evaluation.timing, "pod template written");
+    tracing::info!(%kind, namespace, name, timing = ?evaluation.timing, "wrote pod template");
     context.count(kind, ReconcileResult::Patched);
     Ok(Action::await_change())
 }
 
 fn permission<'a>(
     object: &DynamicObject,
-    context: &'a Context,
+    context: &'a ReconcileContext,
     key: &Key,
     (evaluation, planned): (&Evaluation, &Value),
-) -> Permission<'a> {
+) -> WritePermission<'a> {
     match evaluation.timing {
         RolloutTiming::Immediate | RolloutTiming::Queued => {}
         RolloutTiming::DryRun => {
             context.unblock(key);
             context.events.would_inject(key.kind, object, planned, evaluation);
             context.count(key.kind, ReconcileResult::Audit);
-            return Permission::Denied(Action::await_change());
+            return WritePermission::Denied(Action::await_change());
         }
         RolloutTiming::NextUpdate => {
             context.unblock(key);
             context.count(key.kind, ReconcileResult::Waiting);
-            return Permission::Denied(Action::await_change());
+            return WritePermission::Denied(Action::await_change());
         }
     }
     if context.history.is_reverted_repeatedly(key, planned) {
         let reason = "injected fields are being reverted (by a GitOps tool?) and the webhook is not called: check that \
                       the API server can reach it, or opt the workload out in Git";
         let action = context.block_and_retry(key.kind, object, reason.into(), ReconcileResult::Reverted);
-        return Permission::Denied(action);
+        return WritePermission::Denied(action);
     }
     if evaluation.timing == RolloutTiming::Immediate {
-        return Permission::Granted(None);
+        return WritePermission::Granted(None);
     }
     let request = Request {
         uid: object.metadata.uid.as_deref(),
@@ -102,19 +102,19 @@ fn permission<'a>(
         plan: template_hash(planned),
     };
     if let Some(slot) = context.scheduling.reserve(context, key, request) {
-        return Permission::Granted(Some(slot));
+        return WritePermission::Granted(Some(slot));
     }
     context.count(key.kind, ReconcileResult::Waiting);
     // The scheduler requeues the others when they may roll out.
     let is_blocked = context.backoff.is_blocked(key);
-    Permission::Denied(if is_blocked { Action::requeue(BLOCKED_WAIT) } else { Action::await_change() })
+    WritePermission::Denied(if is_blocked { Action::requeue(BLOCKED_WAIT) } else { Action::await_change() })
 }
 
 /// Writes the template, and settles the slot by the outcome. The written object, or when to retry.
 async fn write_template(
     kind: Kind,
     object: &DynamicObject,
-    context: &Context,
+    context: &ReconcileContext,
     planned: &Value,
     slot: Option<Reservation<'_>>,
 ) -> Result<Result<DynamicObject, Action>, write::Error> {
@@ -135,8 +135,8 @@ async fn write_template(
             Ok(Err(context.block_and_retry(kind, object, error.to_string(), ReconcileResult::ApiError)))
         }
         Some(Err(error)) if error.is_conflict() && conflicts_always() => {
-            let reason =
-                "another client keeps writing it: kubectl get -o yaml --show-managed-fields shows which";
+            let reason = "writes conflict because another client keeps updating this object: find it with kubectl get -o yaml \
+                 --show-managed-fields";
             Ok(Err(context.block_and_retry(kind, object, reason.into(), ReconcileResult::ApiError)))
         }
         Some(written) => written.map(Ok),

@@ -11,7 +11,7 @@ use crate::{
     api::annotations::{ACCEPTED, PENDING},
     controller::test_support::context_with,
     disruption::test_support::{client, client_of_bodies, failure},
-    index::{caches::Caches, template_hash, unusable::Reason},
+    index::{caches::Caches, template_hash, unusable_objects::Reason},
     runtime::{FIELD_MANAGER, client::LIMIT},
     scheduler::Request,
 };
@@ -62,7 +62,7 @@ type Requests = Arc<Mutex<Vec<String>>>;
 fn with(
     names: &[&str],
     answer: impl Fn(&Method) -> Option<(u16, Value)> + Send + 'static,
-) -> (Arc<Context>, [watch::Sender<bool>; 2], Requests) {
+) -> (Arc<ReconcileContext>, [watch::Sender<bool>; 2], Requests) {
     let requests_seen = Requests::default();
     let requests = requests_seen.clone();
     let client = client(move |method, target| {
@@ -74,7 +74,7 @@ fn with(
     (Arc::new(context), senders, requests_seen)
 }
 
-async fn reconciled(context: &Arc<Context>, object: DynamicObject) -> Result<Action, write::Error> {
+async fn reconciled(context: &Arc<ReconcileContext>, object: DynamicObject) -> Result<Action, write::Error> {
     reconcile_cached(DEPLOYMENT, Arc::new(object.into()), context.clone()).await
 }
 
@@ -101,7 +101,7 @@ async fn a_write_that_is_not_answered_delays_no_other() {
     let outcomes = timeout(3 * LIMIT, join_all(both)).await.expect("an end");
     for outcome in outcomes {
         let error = outcome.unwrap_err();
-        assert!(error.to_string().contains("didn't answer within"), "{error}");
+        assert!(error.to_string().contains("did not answer within"), "{error}");
         assert!(!error.is_conflict() && !error.is_rejection());
     }
     assert_eq!(*requests_seen.lock().unwrap(), ["PATCH a", "PATCH b"]);
@@ -367,7 +367,7 @@ async fn a_workload_that_another_client_keeps_writing_is_blocked_until_a_reconci
         attempts += 1;
     }
     assert!(attempts > 5, "{attempts}");
-    assert!(context.backoff.reason(&key).unwrap().contains("another client keeps writing it"));
+    assert!(context.backoff.reason(&key).unwrap().contains("another client keeps updating this object"));
     let again = reconciled(&context, deployment("a")).await;
     assert_eq!(again.unwrap(), Action::requeue(Duration::from_secs(20)), "with growing delays");
     reconciled(&context, opted_out()).await.unwrap();

@@ -29,10 +29,10 @@ use watches::{MissingKinds, Watches};
 pub use self::relevance::{is_our_budget, our_labels};
 
 use super::{
+    by_namespace::{Namespaced, namespaced},
     changes::{Changes, Dirty},
     kubelets,
-    namespaced::{Namespaced, namespaced},
-    unusable::UnusableObjects,
+    unusable_objects::UnusableObjects,
     workloads::{Workloads, soon},
 };
 use crate::{

@@ -11,7 +11,7 @@ use k8s_openapi::api::{
 };
 use kube::{Resource, ResourceExt as _, runtime::watcher};
 
-use crate::{hash::hash_of, index::namespaced::Namespaced, runtime::FIELD_MANAGER};
+use crate::{hash::hash_of, index::by_namespace::Namespaced, runtime::FIELD_MANAGER};
 
 const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 
@@ -27,7 +27,7 @@ pub fn is_our_budget(budget: &PodDisruptionBudget) -> bool {
     budget.labels().get(MANAGED_BY).is_some_and(|manager| manager == FIELD_MANAGER)
 }
 
-/// Filters events: changes of the status and the like are frequent and affect no decision. It keeps a hash of the
+/// Filters events: changes of the status, for example, are frequent and affect no decision. It keeps a hash of the
 /// relevant fields of every object, by uid.
 #[derive(Default)]
 pub(super) struct ChangeFilter(HashMap<String, u64>);

@@ -11,11 +11,11 @@ use tokio::{sync::watch, time::sleep};
 
 use super::relevance::ChangeFilter;
 use crate::index::{
+    by_namespace::NamespacedWriter,
     list_watch::{Source, list_watch},
-    namespaced::NamespacedWriter,
-    quota::Shares,
+    object_quota::Shares,
     slim::Watched,
-    unusable::UnusableObjects,
+    unusable_objects::UnusableObjects,
 };
 
 /// The time after which a kind that the API server doesn't serve is listed again.

@@ -34,8 +34,8 @@ impl CertificateRotator {
         loop {
             match self.read_or_renew(None).await {
                 Ok(Some(certificates)) => return certificates,
-                Ok(None) => tracing::info!("waiting for the leader to make the certificates"),
-                Err(error) => tracing::warn!(%error, "no certificates yet, retrying"),
+                Ok(None) => tracing::info!("waiting for the leader to create the certificates"),
+                Err(error) => tracing::warn!(%error, "cannot read the certificates, retrying"),
             }
             drop(timeout(RETRY, self.changed(&mut changes)).await);
         }
@@ -64,7 +64,7 @@ impl CertificateRotator {
                 // The certificates in memory are served until the leader has made others.
                 Ok(None) => RETRY,
                 Err(error) => {
-                    tracing::warn!(%error, "certificates not renewed, retrying");
+                    tracing::warn!(%error, "cannot renew the certificates, retrying");
                     RETRY
                 }
             };
@@ -93,7 +93,7 @@ impl CertificateRotator {
 fn load(certificates: &Certificates, tls: &Tls, bundle: &watch::Sender<String>, metrics: &Metrics) {
     match serving::reload(tls, &certificates.serving) {
         Ok(()) => report(certificates, metrics),
-        Err(error) => tracing::error!(%error, "certificate not loaded, keeping the previous one"),
+        Err(error) => tracing::error!(%error, "cannot load the certificate, keeping the previous one"),
     }
     bundle.send_if_modified(|current| {
         let changed = *current != certificates.bundle;

@@ -23,7 +23,7 @@ pub enum Error {
         source: kube::Error,
     },
     /// A certificate can't be made.
-    #[error("making a certificate: {0}")]
+    #[error("cannot create a certificate: {0}")]
     Make(#[from] rcgen::Error),
 }
 
@@ -81,7 +81,7 @@ impl CertificateStore {
             };
             match written {
                 Ok(_) => {
-                    tracing::info!(secret = self.secret, "certificates renewed");
+                    tracing::info!(secret = self.secret, "renewed certificates");
                     return Ok(certificates);
                 }
                 Err(kube::Error::Api(status)) if status.code == 409 => {}

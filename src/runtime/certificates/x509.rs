@@ -9,20 +9,22 @@ use x509_parser::pem::Pem;
 
 use crate::runtime::serving::{self, KeyPair};
 
-/// The validity of a CA, and of a serving certificate. Each is renewed when a third of it is left.
+/// The validity of a CA, and of a serving certificate.
 pub(super) const CA_LIFETIME: Duration = Duration::days(3650);
 pub(super) const LIFETIME: Duration = Duration::days(90);
 /// Certificates are valid from a little earlier, because clocks differ.
 pub(super) const BACKDATE: Duration = Duration::minutes(5);
 
-pub(super) fn make_ca(now: OffsetDateTime) -> Result<CertifiedIssuer<'static, rcgen::KeyPair>, rcgen::Error> {
+pub(super) fn create_ca(
+    now: OffsetDateTime,
+) -> Result<CertifiedIssuer<'static, rcgen::KeyPair>, rcgen::Error> {
     let mut params = params("adieu webhook CA", vec![], now, CA_LIFETIME)?;
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     CertifiedIssuer::self_signed(params, rcgen::KeyPair::generate()?)
 }
 
-pub(super) fn make_serving<K: rcgen::SigningKey>(
+pub(super) fn create_serving<K: rcgen::SigningKey>(
     issuer: &Issuer<'_, K>,
     dns_name: &str,
     now: OffsetDateTime,
@@ -46,11 +48,6 @@ fn params(
     params.not_before = now - BACKDATE;
     params.not_after = now + lifetime;
     Ok(params)
-}
-
-/// Whether the certificate is valid, and a third of its lifetime is left.
-pub(super) fn is_fresh(certificate: &str, lifetime: Duration, now: OffsetDateTime) -> bool {
-    is_valid(certificate, now + lifetime / 3) && is_valid(certificate, now)
 }
 
 pub(super) fn is_valid(certificate: &str, now: OffsetDateTime) -> bool {

@@ -27,7 +27,7 @@ pub struct Metrics {
     pub admission_requests: Family<AdmissionLabels, Counter>,
     /// Seconds from a request's last byte to its answer.
     pub admission_duration: Histogram,
-    /// Requests that were no admission review of a workload or pod.
+    /// Requests that are not a valid AdmissionReview of a workload or pod.
     pub admission_bad_requests: Counter,
     /// Requests to the webhook that were not reviewed for lack of memory, or because the body was too slow.
     pub overload: Family<OverloadLabels, Counter>,
@@ -96,12 +96,12 @@ impl Metrics {
         );
         registry.register(
             "admission_bad_requests",
-            "Requests to the webhook that were no admission review of a workload or pod",
+            "Requests to the webhook that are not a valid AdmissionReview of a workload or pod",
             self.admission_bad_requests.clone(),
         );
         registry.register(
             "admission_overload",
-            "Requests to the webhook that were not reviewed for lack of memory or because the body was too slow",
+            "Requests to the webhook that were rejected because no memory was free or the body arrived too slowly",
             self.overload.clone(),
         );
     }
@@ -120,7 +120,7 @@ impl Metrics {
         );
         registry.register(
             "undecodable_objects",
-            "Watched objects that can't be decoded and are ignored",
+            "Watched objects that cannot be decoded and are ignored",
             self.undecodable_objects.clone(),
         );
         registry.register(

@@ -340,15 +340,15 @@ async fn everything_matches_the_last_change_although_the_operator_crashes() {
     let created = cluster.desired.len() - count;
     figure(
         &format!(
-            "{} acts on {count} Deployments and {created} that were created meanwhile, the operator killed {} times \
-             at random moments",
+            "{} changes by users to {count} Deployments and {created} that are created meanwhile, while the operator \
+             is killed {} times at random moments",
             acts.len(),
             CRASHES + 2,
         ),
         &format!(
-            "all match the last change {:.1} s after the last act; {rollouts} rollouts with {sets} ReplicaSets, all \
-             of them requested, though {} acts met no webhook or one that knew an older policy; {} unmanaged \
-             Deployments kept their resourceVersion",
+            "all match the last change {:.1} s after it; {rollouts} rollouts with {sets} ReplicaSets, none of them \
+             needless, although {} changes reached no webhook, or one with an older policy in its cache; {} \
+             unmanaged Deployments kept their resourceVersion",
             evaluated.as_secs_f64(),
             cluster.missed,
             untouched.len(),

@@ -51,7 +51,7 @@ async fn a_native_sleep_outlasts_its_container_and_an_exec_of_sleep_does_not() {
         took.push(deleted.elapsed().as_secs_f64());
     }
     figure(
-        "A container exits as its pod's termination begins, with a drain of 10 s",
+        "A container exits when its pod starts to terminate, with a drain of 10 s",
         &format!(
             "the pod is gone {:.1} s after its deletion with the native sleep, {:.1} s with an exec of sleep",
             took[0], took[1]

@@ -69,7 +69,7 @@ async fn a_leader_that_crashes_or_is_cut_off_is_replaced_and_writes_nothing_more
                 operator.leader().await.is_some_and(|now| now != before.name_any())
             })
             .await;
-            found.push(format!("another led {:.1} s later", started.elapsed().as_secs_f64()));
+            found.push(format!("a new leader after {:.1} s", started.elapsed().as_secs_f64()));
             assert!(!operator.reports_leading(&before).await, "two lead at the same time");
         }
         // The container of a killed one restarts in the same pod, which may lead again.
@@ -78,7 +78,7 @@ async fn a_leader_that_crashes_or_is_cut_off_is_replaced_and_writes_nothing_more
         })
         .await;
         let followed = started.elapsed();
-        found.push(format!("a change of a policy was followed {:.1} s later", followed.as_secs_f64()));
+        found.push(format!("a policy change was applied after {:.1} s", followed.as_secs_f64()));
         if let Some(cut) = cut {
             assert_ne!(operator.leader().await, Some(before.name_any()));
             cut.remove().await;
@@ -89,7 +89,7 @@ async fn a_leader_that_crashes_or_is_cut_off_is_replaced_and_writes_nothing_more
             })
             .await;
             found.push(format!(
-                "{:.1} s after the network was restored the old one admits by it, and follows",
+                "{:.1} s after the network was restored the former leader admits with the changed policy",
                 restored.elapsed().as_secs_f64()
             ));
             assert!(!operator.reports_leading(&before).await, "two lead at the same time");
@@ -171,8 +171,8 @@ async fn adieu_recovers_with_the_api_server_and_etcd_without_a_wrong_write() {
         scene.rolled_out("web").await;
         assert_eq!(scene.revisions("web").await, revisions + 1, "{component}");
         figure(
-            &format!("{component} restarted while a policy changed"),
-            &format!("followed {:.1} s after it was back, by one rollout", followed.as_secs_f64()),
+            &format!("{component} restarts during a policy change"),
+            &format!("one rollout, {:.1} s after it was available again", followed.as_secs_f64()),
         );
     }
     assert_eq!(scene.deployment("unmanaged").await["spec"], unmanaged["spec"]);

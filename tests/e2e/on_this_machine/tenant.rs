@@ -343,10 +343,10 @@ async fn a_hostile_tenant_delays_and_changes_nothing_in_another_namespace() {
         curve: MemoryCurve::start(Operator::find(&neighbour.client).await),
         limit: memory_limit(&operator.pods().await[0]),
     };
-    attack.phase("nothing", async {}).await;
+    attack.phase("none", async {}).await;
     let what = format!("{count} Deployments of 1.4 MB, some annotated, and one of 740,000 empty strings");
     attack.phase(&what, objects(&tenant, count)).await;
-    attack.phase(&format!("{count} policies of the maximal size"), policies(&tenant, count)).await;
+    attack.phase(&format!("{count} policies of the maximum size"), policies(&tenant, count)).await;
     attack.phase("malformed and large annotations and records", annotations(&tenant)).await;
     attack.phase("a policy that changes 50 times, for pods that never start", rollouts(&tenant, 50)).await;
     let replaced = replace_a_replica(&operator, &neighbour.client);

@@ -8,7 +8,7 @@ use std::{
 };
 
 use adieu::{
-    disruption::{Workload, follow},
+    disruption::{TargetWorkload, follow},
     plan::Kind,
 };
 use k8s_openapi::api::{core::v1::Pod, discovery::v1::EndpointSlice};
@@ -135,7 +135,7 @@ impl<'a> App<'a> {
         act: impl FnOnce() -> F,
     ) -> Report {
         let Scene { client, namespace, .. } = self.scene;
-        let workload = Workload::find(client, Kind::Deployment, namespace, &self.name).await.unwrap().0;
+        let workload = TargetWorkload::find(client, Kind::Deployment, namespace, &self.name).await.unwrap().0;
         let syns = repeated_syns();
         let run = Run::new(self.address, minimum);
         let (timelines, following) = follow(client, &workload, run.started);

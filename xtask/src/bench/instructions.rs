@@ -51,7 +51,7 @@ fn build(workspace: &Workspace) -> Result<PathBuf> {
             _ => None,
         })
         .map(Into::into)
-        .context("cargo doesn't report the program that it built")
+        .context("cargo does not report the program that it built")
 }
 
 /// The instructions of `reviews` reviews and of the program's start.

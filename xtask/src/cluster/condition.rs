@@ -54,7 +54,7 @@ pub fn condition(cluster: &Cluster) -> Result<Condition> {
         let spec: Spec = files::read_json(&node.spec_file())?;
         for component in spec.components {
             if !states.contains_key(&component.name) {
-                return Ok(Condition::Broken(format!("{} on {} doesn't run", component.name, node.name())));
+                return Ok(Condition::Broken(format!("{} on {} does not run", component.name, node.name())));
             }
         }
     }
@@ -88,7 +88,7 @@ pub fn crash(cluster: &Cluster) -> Result<Option<String>> {
             .map(|(name, state)| (name, state.to_string()))
             .collect();
         if !process.is_alive() {
-            ended.push(("supervisor".into(), "is gone, and the node with it".into()));
+            ended.push(("supervisor".into(), "exited, and so did the node".into()));
         }
         if ended.is_empty() {
             continue;
@@ -98,7 +98,7 @@ pub fn crash(cluster: &Cluster) -> Result<Option<String>> {
             .map(|(name, state)| {
                 let log = spec::log_file(&node.folder(), &name);
                 format!(
-                    "{name} on {} {state}; the end of {}:\n{}",
+                    "{name} on {} {state}; the last lines of {}:\n{}",
                     node.name(),
                     log.display(),
                     command::tail(&log)

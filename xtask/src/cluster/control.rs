@@ -95,7 +95,7 @@ fn find(cluster: &Cluster, which: &Which) -> Result<Node> {
     }
     match having.as_slice() {
         [node] => Ok(node.clone()),
-        [] => bail!("there is no {which}; there are: {}", all.join(", ")),
+        [] => bail!("no component {which}; the components are: {}", all.join(", ")),
         several => bail!(
             "{} nodes have a {}; name one, such as {}",
             several.len(),
@@ -108,7 +108,7 @@ fn find(cluster: &Cluster, which: &Which) -> Result<Node> {
 fn end(node: &Node, component: &str) -> Result<()> {
     let step = Step::start(format!("{}: stopping {component}", node.name()));
     let ended = |limit| {
-        ready::wait(&step, &format!("{component} to end"), limit, || {
+        ready::wait(&step, &format!("{component} to exit"), limit, || {
             let states = supervisor::states(&node.folder())?;
             let ended = matches!(states.get(component), Some(State::Stopped { .. }));
             Ok(if ended { Ok(()) } else { Err(anyhow!("it runs")) })
@@ -116,7 +116,7 @@ fn end(node: &Node, component: &str) -> Result<()> {
     };
     supervisor::request(&node.folder(), Request::Stop, component)?;
     if ended(GRACE).is_err() {
-        print_line(&format!("{component} doesn't end; killing it"));
+        print_line(&format!("{component} does not exit; killing it"));
         supervisor::request(&node.folder(), Request::Kill, component)?;
         ended(LIMIT)?;
     }

@@ -53,7 +53,7 @@ pub fn remove(nodes: &[Node]) -> Result<()> {
     let started = Instant::now();
     while let Some(process) = processes.iter().find(|process| process.is_alive()) {
         if started.elapsed() > PATIENCE {
-            bail!("process {} has been killed, but doesn't end", process.pid);
+            bail!("process {} was killed, but does not exit", process.pid);
         }
         sleep(Duration::from_millis(10));
     }

@@ -79,7 +79,7 @@ impl Pki {
         files::write(&self.ca(), ca.issuer.pem())?;
         files::write(&self.front_proxy_ca(), CertificateAuthority::new()?.issuer.pem())?;
 
-        let tokens = KeyPair::generate().context("cannot make a key")?;
+        let tokens = KeyPair::generate().context("cannot create a key")?;
         files::write(&self.service_account_key(), tokens.serialize_pem())?;
         files::write(&self.service_account_public_key(), tokens.public_key_pem())?;
 
@@ -154,7 +154,7 @@ impl CertificateAuthority {
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages =
             vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
-        let key = KeyPair::generate().context("cannot make a key")?;
+        let key = KeyPair::generate().context("cannot create a key")?;
         let issuer = CertifiedIssuer::self_signed(params, key).context("cannot sign the CA certificate")?;
         Ok(Self { issuer })
     }
@@ -180,7 +180,7 @@ impl CertificateAuthority {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![usage];
         params.use_authority_key_identifier_extension = true;
-        let key = KeyPair::generate().context("cannot make a key")?;
+        let key = KeyPair::generate().context("cannot create a key")?;
         let certificate = params.signed_by(&key, &self.issuer).context("cannot sign a certificate")?;
         Ok((certificate.pem(), key.serialize_pem()))
     }

@@ -97,7 +97,7 @@ impl<'a> Prober<'a> {
     /// Checks readiness. The error is the reason.
     pub fn probe_now(&self, probe: &Probe) -> Result<()> {
         match probe {
-            Probe::Socket(path) => UnixStream::connect(path).map(drop).context("it doesn't listen"),
+            Probe::Socket(path) => UnixStream::connect(path).map(drop).context("it does not listen"),
             Probe::Url(url) => self.runtime.block_on(self.get(url)),
         }
     }

@@ -30,7 +30,7 @@ pub enum State {
         /// Seconds since 1970.
         at: u64,
     },
-    /// It exited by itself.
+    /// It exited unexpectedly.
     Exited {
         /// Such as "status 1".
         how: String,
@@ -65,7 +65,7 @@ impl fmt::Display for State {
             Self::Running { since, .. } => write!(f, "running for {}", ago(*since)),
             Self::Stopping { .. } => f.write_str("stopping"),
             Self::Stopped { at } => write!(f, "stopped {} ago", ago(*at)),
-            Self::Exited { how, at } => write!(f, "ended by itself {} ago ({how})", ago(*at)),
+            Self::Exited { how, at } => write!(f, "exited unexpectedly {} ago ({how})", ago(*at)),
             Self::Failed { why } => write!(f, "did not start: {why}"),
         }
     }

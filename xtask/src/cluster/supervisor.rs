@@ -79,8 +79,9 @@ pub fn request(folder: &Path, request: Request, component: &str) -> Result<()> {
             Ok(fifo) => break fifo,
             Err(error) if started.elapsed() > LISTENS_WITHIN => {
                 let log = tail(&log_file(folder, "supervisor"));
-                return Err(error)
-                    .with_context(|| format!("the supervisor doesn't listen; the end of its log:\n{log}\n"));
+                return Err(error).with_context(|| {
+                    format!("the supervisor does not listen; the end of its log:\n{log}\n")
+                });
             }
             Err(_) => thread::sleep(Duration::from_millis(5)),
         }
@@ -118,11 +119,11 @@ pub fn init(spec_path: &Path) -> Result<()> {
     // After the mounts the machine's processes are hidden, so the caller must record this one first.
     let line = std::io::stdin().lines().next().transpose().context("cannot read the standard input")?;
     if line.is_none() {
-        bail!("this process was not recorded, so it couldn't be ended");
+        bail!("this process was not recorded, so it could not be ended");
     }
     let result = mounts(&spec).and_then(|()| Supervisor::new(spec).serve());
     // The log has the reason.
-    result.context("the supervisor ends, and with it the node")
+    result.context("the supervisor exits and stops the node")
 }
 
 struct Supervisor {

@@ -27,8 +27,8 @@ pub fn manifest(version: &str, url: &str, archives: &[(&Platform, String)]) -> R
             "version": format!("v{version}"),
             "homepage": "https://github.com/adieu-dev/adieu",
             "shortDescription": "Make workloads terminate gracefully",
-            "description": "Injects into manifests what makes their workloads terminate gracefully, so that no \
-                request is lost when a pod goes away, reverts it, and checks that the operator adieu works.",
+            "description": "Injects graceful termination into the workloads of manifests, so that no request is lost \
+                when a pod terminates, reverts injections, and checks an installation of the operator.",
             "platforms": platforms,
         },
     });

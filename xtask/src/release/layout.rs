@@ -28,7 +28,7 @@ pub fn check_joined(folder: &Path, reference: &str, archs: &[&str]) -> Result<()
 fn named(folder: &Path, reference: &str) -> Result<Value> {
     let index = read(&folder.join("index.json"))?;
     let [image] = index["manifests"].as_array().map(Vec::as_slice).unwrap_or_default() else {
-        bail!("the archive doesn't have one image: {index}");
+        bail!("the archive does not have one image: {index}");
     };
     let name = &image["annotations"]["org.opencontainers.image.ref.name"];
     ensure!(name == reference, "the image is called {name}, not {reference}");

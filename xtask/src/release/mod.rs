@@ -98,7 +98,7 @@ pub fn prove(workspace: &Workspace) -> Result<()> {
     layout::check_joined(&joined, &options.reference(), &[host.arch])?;
     let chart = run(&workspace.bin().join("helm").display().to_string(), &["template", &names::chart()])?;
     if !chart.contains(&format!("image: {}\n", options.reference())) {
-        bail!("the chart of the release doesn't use the release's image, {}", options.reference());
+        bail!("the chart of the release does not use the release's image, {}", options.reference());
     }
     step.done();
     Ok(())
@@ -242,7 +242,7 @@ fn package_chart(workspace: &Workspace, image: &str, out: &Path) -> Result<()> {
     let file = chart.join("values.yaml");
     let values = fs::read_to_string(&file).context("cannot read the chart's values")?;
     let (repository, named) = (format!("repository: {IMAGE}\n"), format!("repository: {image}\n"));
-    ensure!(values.contains(&repository), "the chart's values don't contain {repository}");
+    ensure!(values.contains(&repository), "the chart's values do not contain {repository}");
     fs::write(&file, values.replacen(&repository, &named, 1)).context("cannot write the chart's values")?;
     let mut helm = Command::new(workspace.bin().join("helm"));
     helm.arg("package").arg(chart).arg("--destination").arg(out);

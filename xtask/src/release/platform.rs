@@ -69,7 +69,7 @@ impl Platform {
             .with_context(|| format!("needs the Rust target {} (rustup target add {0})", self.target))?;
         step.done();
         if !self.has_standard_library(workspace)? {
-            bail!("rustup added the Rust target {}, but rustc doesn't find it", self.target);
+            bail!("rustup added the Rust target {}, but rustc does not find it", self.target);
         }
         Ok(())
     }

@@ -70,7 +70,7 @@ const NODES: u8 = 2;
 
 /// The passed and failed tests.
 #[derive(Debug, Default)]
-struct Tally {
+struct TestResults {
     passed: u32,
     failed: u32,
     /// Details of the failures, in lines.
@@ -81,10 +81,10 @@ struct Tally {
 pub fn run(options: &Options) -> Result<()> {
     interrupt::watch()?;
     let workspace = Workspace::find()?;
-    let mut tally = Tally::default();
-    let outcome = everything(&workspace, options, &mut tally);
+    let mut results = TestResults::default();
+    let outcome = everything(&workspace, options, &mut results);
 
-    let Tally { passed, failed, failures } = tally;
+    let TestResults { passed, failed, failures } = results;
     for failure in failures {
         println!("{failure}");
     }
@@ -97,38 +97,38 @@ pub fn run(options: &Options) -> Result<()> {
 }
 
 /// It is an error if the run can't continue.
-fn everything(workspace: &Workspace, options: &Options, tally: &mut Tally) -> Result<()> {
+fn everything(workspace: &Workspace, options: &Options, results: &mut TestResults) -> Result<()> {
     if options.only.is_empty() {
-        without_a_cluster(workspace, options, tally)?;
+        without_a_cluster(workspace, options, results)?;
     }
-    on_a_cluster(workspace, options, tally)
+    on_a_cluster(workspace, options, results)
 }
 
-fn without_a_cluster(workspace: &Workspace, options: &Options, tally: &mut Tally) -> Result<()> {
-    tally.check("formatting", formatting(workspace))?;
-    tally.check("clippy", clippy(workspace))?;
-    tally.check("dependencies of the pure crates", pure_crates_have_no_client(workspace))?;
+fn without_a_cluster(workspace: &Workspace, options: &Options, results: &mut TestResults) -> Result<()> {
+    results.check("formatting", formatting(workspace))?;
+    results.check("clippy", clippy(workspace))?;
+    results.check("dependencies of the pure crates", pure_crates_have_no_client(workspace))?;
     let mut unit = cargo(workspace, "test");
     unit.args(["--workspace", "--no-fail-fast"]);
     if options.long {
         unit.env("PROPTEST_CASES", LONG_CASES);
     }
-    tally.cargo_test(workspace, "unit", &mut unit)?;
+    results.cargo_test(workspace, "unit", &mut unit)?;
     if options.long {
-        tally.check("fuzzing", fuzz::fuzz(workspace, fuzz::Options::default()))?;
-        tally.check("mutants", mutants::mutate(workspace, mutants::Options::default()))?;
+        results.check("fuzzing", fuzz::fuzz(workspace, fuzz::Options::default()))?;
+        results.check("mutants", mutants::mutate(workspace, mutants::Options::default()))?;
     }
     // Needs Helm.
     toolchain::build_clients(workspace)?;
-    tally.check("chart", chart::check(workspace))?;
-    tally.check("the chart's objects", objects::check(workspace))?;
-    tally.check("the operator's own Deployment", own_deployment::check(workspace))?;
-    tally.check("alerts and dashboard", monitoring::check(workspace))?;
+    results.check("chart", chart::check(workspace))?;
+    results.check("the chart's objects", objects::check(workspace))?;
+    results.check("the operator's own Deployment", own_deployment::check(workspace))?;
+    results.check("alerts and dashboard", monitoring::check(workspace))?;
     // Last, because it may build adieu with other defaults.
-    tally.check("release", release::prove(workspace))
+    results.check("release", release::prove(workspace))
 }
 
-fn on_a_cluster(workspace: &Workspace, options: &Options, tally: &mut Tally) -> Result<()> {
+fn on_a_cluster(workspace: &Workspace, options: &Options, results: &mut TestResults) -> Result<()> {
     // Before the cluster is entered, which can't download crates.
     let step = Step::start("building the end-to-end tests");
     let mut build = cargo(workspace, "test");
@@ -138,11 +138,11 @@ fn on_a_cluster(workspace: &Workspace, options: &Options, tally: &mut Tally) -> 
     step.done();
 
     let (target, started) = Target::choose(workspace, options.name.clone(), &options.external)?;
-    let outcome = measured(&target, options, tally);
+    let outcome = measured(&target, options, results);
     if let Some(cluster) = started {
-        tally.check("nothing is left of a cluster that is down", parts::down_leaves_nothing(&cluster))?;
+        results.check("nothing is left of a cluster that is down", parts::down_leaves_nothing(&cluster))?;
         let interrupted = parts::an_interrupted_start_leaves_nothing(workspace, &options.name);
-        tally.check("an interrupted start leaves nothing", interrupted)?;
+        results.check("an interrupted start leaves nothing", interrupted)?;
         if options.only.is_empty() && outcome.is_ok() {
             let scale = scale::Options {
                 name: options.name.beside("scale"),
@@ -150,20 +150,20 @@ fn on_a_cluster(workspace: &Workspace, options: &Options, tally: &mut Tally) -> 
                 by: scale::By::Annotation,
                 report: None,
             };
-            let docs = (options.docs && options.long && tally.failed == 0).then_some(BENCHMARKS);
-            tally.check("thousands of pods", scale::prove(workspace, &scale, docs))?;
+            let docs = (options.docs && options.long && results.failed == 0).then_some(BENCHMARKS);
+            results.check("thousands of pods", scale::prove(workspace, &scale, docs))?;
         }
     }
     outcome
 }
 
 /// Runs the tests on the cluster, then shows their figures.
-fn measured(target: &Target, options: &Options, tally: &mut Tally) -> Result<()> {
+fn measured(target: &Target, options: &Options, results: &mut TestResults) -> Result<()> {
     let workspace = target.workspace();
     let notes = Notes::begin(workspace)?;
-    let failed = tally.failed;
-    let outcome = end_to_end(target, options, &notes, tally);
-    let passed = tally.failed == failed && outcome.is_ok();
+    let failed = results.failed;
+    let outcome = end_to_end(target, options, &notes, results);
+    let passed = results.failed == failed && outcome.is_ok();
     notes.show(workspace, options.docs && passed)?;
     if options.docs && !passed {
         eprintln!("The figures are not written to docs/, because tests failed.");
@@ -171,14 +171,14 @@ fn measured(target: &Target, options: &Options, tally: &mut Tally) -> Result<()>
     outcome
 }
 
-fn end_to_end(target: &Target, options: &Options, notes: &Notes, tally: &mut Tally) -> Result<()> {
+fn end_to_end(target: &Target, options: &Options, notes: &Notes, results: &mut TestResults) -> Result<()> {
     let workspace = target.workspace();
     if let Some(cluster) = target.cluster() {
-        tally.check("a cluster that runs takes another node", cluster::up(cluster, Some(NODES)))?;
-        tally.check("every component restarts", parts::every_component_restarts(cluster))?;
+        results.check("a cluster that runs takes another node", cluster::up(cluster, Some(NODES)))?;
+        results.check("every component restarts", parts::every_component_restarts(cluster))?;
     }
     install::install(target, &install::Options::default())?;
-    tally.check("helm test", install::test(target))?;
+    results.check("helm test", install::test(target))?;
     let (web, relay) = (image::app(workspace, "web")?, image::app(workspace, "relay")?);
     target.load_image(&web.archive)?;
     target.load_image(&relay.archive)?;
@@ -201,11 +201,11 @@ fn end_to_end(target: &Target, options: &Options, notes: &Notes, tally: &mut Tal
         tests.args(["--skip", "on_this_machine"]);
     }
     tests.args(&options.only);
-    tally.cargo_test(workspace, "e2e", &mut tests)?;
+    results.cargo_test(workspace, "e2e", &mut tests)?;
     if !options.only.is_empty() {
         return Ok(());
     }
-    tally.check("a rolling restart loses no request", demo::prove(target))?;
+    results.check("a rolling restart loses no request", demo::prove(target))?;
     let deployments = if options.long { 300 } else { 20 };
     let upgrade = upgrade::check(target, deployments).and_then(|found| {
         notes.figure(
@@ -213,19 +213,18 @@ fn end_to_end(target: &Target, options: &Options, notes: &Notes, tally: &mut Tal
             &found,
         )
     });
-    tally.check("an upgrade to other defaults rolls nothing", upgrade)?;
+    results.check("an upgrade to other defaults rolls nothing", upgrade)?;
     if let Some(cluster) = target.cluster() {
         let did = rbac::check(target, &cluster.audit_log())
             .and_then(|found| notes.figure("The operator's permissions, compared with its requests", &found));
-        tally.check("the operator has the permissions that it uses, and no others", did)?;
+        results.check("the operator has the permissions that it uses, and no others", did)?;
     }
-    tally.check("failurePolicy over upgrades", failure_policy::check(target))?;
-    tally.check("helm uninstall reverts every workload first", uninstall::check(target, &web))?;
-    tally
-        .check("nothing but the CRDs is left after helm uninstall", install::uninstall_leaves_nothing(target))
+    results.check("failurePolicy over upgrades", failure_policy::check(target))?;
+    results.check("helm uninstall reverts every workload first", uninstall::check(target, &web))?;
+    results.check("only the CRDs are left after helm uninstall", install::uninstall_leaves_nothing(target))
 }
 
-impl Tally {
+impl TestResults {
     /// Counts one outcome. It is an error only if the user interrupts.
     fn check(&mut self, what: &str, outcome: Result<()>) -> Result<()> {
         interrupt::check()?;
@@ -329,7 +328,7 @@ fn pure_crates_have_no_client(workspace: &Workspace) -> Result<()> {
         tree.args(["--package", package, "--edges=normal", "--prefix=none", "--format={lib}"]);
         let tree = command::output(&mut tree)?;
         if !tree.lines().any(|library| library == "kube_core") {
-            bail!("cargo tree doesn't list the dependencies of {package}:\n{tree}");
+            bail!("cargo tree does not list the dependencies of {package}:\n{tree}");
         }
         for library in ["kube_client", "kube_runtime", "tokio", "hyper", "tracing"] {
             if tree.lines().any(|line| line == library) {

@@ -38,18 +38,18 @@ impl Notes {
         let rows = text.lines().map(serde_json::from_str).collect::<Result<Vec<_>, _>>();
         let rows: Vec<(String, Vec<String>)> = rows.context("a test wrote an invalid figure")?;
         let docs = |file| docs.then_some(file);
-        let operations = ["What was done", "What came of it"];
+        let operations = ["Action", "Result"];
         table(workspace, &rows, "operations", operations, docs(OPERATIONS))?;
         let tenant = [
-            "What the tenant does",
-            "memory of a replica, at most",
-            "admissions elsewhere",
-            "wrong or failed",
+            "Action of the tenant",
+            "peak memory of a replica",
+            "admissions in other namespaces",
+            "failed or not injected",
             "p99",
             "slowest",
         ];
         table(workspace, &rows, "tenant", tenant, docs(OPERATIONS))?;
-        let scenarios = ["Scenario", "What was done", "adieu", "Requests", "Lost", "Found"];
+        let scenarios = ["Scenario", "Action", "adieu", "Requests", "Lost", "Result"];
         table(workspace, &rows, "scenarios", scenarios, docs(SCENARIOS))
     }
 }

@@ -225,7 +225,7 @@ fn ports(objects: &[Value]) -> Result<()> {
     }
     ensure!(
         allowed.is_null() || each(allowed, "port").count() == open.len(),
-        "the NetworkPolicy doesn't allow every port"
+        "the NetworkPolicy does not allow every port"
     );
     for (name, option) in [("webhook", "--webhook-address"), ("admin", "--admin-address")] {
         let port = container["ports"].as_array().into_iter().flatten().find(|port| port["name"] == name);
@@ -288,7 +288,7 @@ fn certificates(objects: &[Value]) -> Result<String> {
     let mut verbs: Vec<_> = rules(objects, "secrets").flat_map(|rule| each_text(&rule["verbs"])).collect();
     verbs.sort_unstable();
     if !is_external {
-        ensure!(injected.is_null(), "the caBundle is injected by cert-manager, which isn't enabled");
+        ensure!(injected.is_null(), "the caBundle is injected by cert-manager, which is not enabled");
         ensure!(verbs == ["create", "get", "list", "update", "watch"], "of Secrets adieu may {verbs:?}");
         ensure!(
             argument(objects, "--certificates=external").is_err(),
@@ -305,7 +305,7 @@ fn certificates(objects: &[Value]) -> Result<String> {
     let host = format!("{}.{}.svc", host("name"), host("namespace"));
     let spec = &certificate["spec"];
     ensure!(spec["dnsNames"] == json!([host]), "the certificate is for {}, not {host}", spec["dnsNames"]);
-    ensure!(spec["privateKey"]["encoding"] == "PKCS8", "adieu can't read a key of {}", spec["privateKey"]);
+    ensure!(spec["privateKey"]["encoding"] == "PKCS8", "adieu cannot read a key of {}", spec["privateKey"]);
     let usages: Vec<_> = each_text(&spec["usages"]).collect();
     ensure!(
         usages.contains(&"server auth"),
@@ -338,7 +338,7 @@ fn signer(objects: &[Value], reference: &Value) -> Result<()> {
         made["renewBefore"].as_str().and_then(|text| text.strip_suffix('h')?.parse().ok());
     ensure!(left.is_some_and(|hours| hours > 90 * 24), "certificates outlive {ca}: {made}");
     let kept = &made["privateKey"]["rotationPolicy"];
-    ensure!(kept == "Never", "{ca} rotates its key, which clients don't trust yet: {kept}");
+    ensure!(kept == "Never", "{ca} rotates its key, which clients do not trust yet: {kept}");
     let root = named(objects, "Issuer", &made["issuerRef"]["name"]);
     ensure!(root["spec"]["selfSigned"].is_object(), "{} signs the CA, but is {root}", made["issuerRef"]);
     Ok(())
@@ -370,7 +370,7 @@ fn notes(workspace: &Workspace) -> Result<()> {
     let notes = shown["notes"].as_str().context("there are no notes")?;
     ensure!(
         notes.contains("helm test release --namespace somewhere\n"),
-        "the notes don't name the test: {notes}"
+        "the notes do not name the test: {notes}"
     );
     let policy = notes.split_once("<<END\n").and_then(|(_, rest)| rest.split_once("  END\n"));
     let (policy, _) = policy.with_context(|| format!("the notes have no policy: {notes}"))?;

@@ -84,7 +84,7 @@ fn interrupted(cluster: &Cluster, signal: Signal) -> Result<()> {
             break Ok(());
         }
         if let Some(status) = up.try_wait()? {
-            bail!("the start ended by itself ({status}); see {}", log.display());
+            bail!("the start exited unexpectedly ({status}); see {}", log.display());
         }
         if let Err(interrupted) = interrupt::check() {
             break Err(interrupted.into());

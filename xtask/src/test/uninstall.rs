@@ -21,7 +21,7 @@ const BROKEN: &str = "broken";
 const VALUES: [&str; 3] =
     ["revertOnUninstall.enabled=true", "revertOnUninstall.maxConcurrent=1", "revertOnUninstall.timeout=1m"];
 
-/// Uninstalls everything but the CRDs. The Deployments run `web`.
+/// Uninstalls everything except the CRDs. The Deployments run `web`.
 pub fn check(target: &Target, web: &Image) -> Result<()> {
     let outcome = uninstalls(target, web);
     let removed = target.with_client(|client| async move {
@@ -54,7 +54,7 @@ fn uninstalls(target: &Target, web: &Image) -> Result<()> {
     let job = format!("job/{}-revert", install::RELEASE);
     let log = command::output(kubectl.args(["logs", &job, "--namespace", install::NAMESPACE]))?;
     let said = format!("Deployment {NAMESPACE}/{BROKEN}: opted out, but its rollout made no progress");
-    ensure!(log.contains(&said), "the log of the Job doesn't name the failure: {log}");
+    ensure!(log.contains(&said), "the log of the Job does not name the failure: {log}");
     target.with_client(|client| all(client, false)).context("after the failed uninstall")?;
 
     install::uninstall(target).context("again, with nothing left to revert")?;

@@ -68,8 +68,8 @@ fn upgrade(target: &Target, deployments: usize) -> Result<String> {
         all_have(client, AFTER)
     })?;
     Ok(format!(
-        "0 rollouts, no new CA; the next change of each template injected the drain of {AFTER} s in \
-         the place of {BEFORE} s"
+        "0 rollouts, no new CA; the next change of each template injected the drain of {AFTER} s instead \
+         of {BEFORE} s"
     ))
 }
 

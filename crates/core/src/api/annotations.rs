@@ -15,7 +15,7 @@ pub const POLICY: &str = "adieu.dev/policy";
 pub const DRAIN_SECONDS: &str = "adieu.dev/drain-seconds";
 /// Seconds that the application may take from SIGTERM to its exit.
 pub const SHUTDOWN_TIMEOUT_SECONDS: &str = "adieu.dev/shutdown-timeout-seconds";
-/// Seconds of reserve on top.
+/// Seconds of reserve on top of drain and shutdown timeout.
 pub const MARGIN_SECONDS: &str = "adieu.dev/margin-seconds";
 /// How the drain is done: `Auto`, `Sleep`, `Exec` or `HTTPGet`.
 pub const PRE_STOP_METHOD: &str = "adieu.dev/pre-stop-method";
@@ -46,7 +46,7 @@ pub const KEYS: [&str; 8] = [
 
 const PREFIX: &str = "adieu.dev/";
 
-/// The values of a set of annotations. A malformed value counts as absent, and is in [`Parsed::invalid`].
+/// The values of a set of annotations. A malformed value counts as absent, and is in [`ParsedAnnotations::invalid`].
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Annotations {
     /// [`GRACEFUL`].
@@ -59,7 +59,7 @@ pub struct Annotations {
 
 /// The result of parsing annotations.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Parsed {
+pub struct ParsedAnnotations {
     /// The well-formed values.
     pub annotations: Annotations,
     /// The malformed values.
@@ -93,9 +93,9 @@ fn shown(value: &str) -> Cow<'_, str> {
 
 /// Parses the `adieu.dev/` annotations at the field path `path`, and skips all others.
 #[must_use]
-pub fn parse(annotations: &BTreeMap<String, String>, path: &'static str) -> Parsed {
-    let mut parsed = Parsed::default();
-    let Parsed { annotations: valid, invalid, unknown } = &mut parsed;
+pub fn parse(annotations: &BTreeMap<String, String>, path: &'static str) -> ParsedAnnotations {
+    let mut parsed = ParsedAnnotations::default();
+    let ParsedAnnotations { annotations: valid, invalid, unknown } = &mut parsed;
     let settings = &mut valid.settings;
     for (key, value) in under_prefix(annotations) {
         let mut reject = |key, rule| invalid.push(Invalid { path, key, value: value.clone(), rule });
@@ -187,8 +187,8 @@ fn container_names(value: &str) -> Result<Vec<String>, String> {
     let names: Vec<_> = value.split(',').map(str::trim).collect();
     if names.len() > limits::EXCLUDED_CONTAINERS {
         return Err(format!(
-            "must be names of at most {} containers, and these are {}: if most are excluded, set \
-             {DRAIN_SECONDS} to \"0\" instead",
+            "must have at most {} container names, not {}: to exclude most containers, set {DRAIN_SECONDS} to \"0\" \
+             instead",
             limits::EXCLUDED_CONTAINERS,
             names.len()
         ));
@@ -196,7 +196,7 @@ fn container_names(value: &str) -> Result<Vec<String>, String> {
     if names.iter().all(|name| name.len() <= 63 && is_dns_label(name)) {
         Ok(names.into_iter().map(str::to_owned).collect())
     } else {
-        Err("must be names of containers separated by commas, for example \"log-shipper,istio-proxy\"".into())
+        Err("must be container names separated by commas, for example \"log-shipper,istio-proxy\"".into())
     }
 }
 

@@ -6,7 +6,7 @@ fn map<const N: usize>(pairs: [(&str, &str); N]) -> BTreeMap<String, String> {
     pairs.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
 }
 
-fn parsed(annotations: &BTreeMap<String, String>) -> Parsed {
+fn parsed(annotations: &BTreeMap<String, String>) -> ParsedAnnotations {
     parse(annotations, "metadata.annotations")
 }
 
@@ -34,7 +34,7 @@ fn every_annotation_is_parsed() {
         ..GracefulPolicySpec::default()
     };
     let annotations = Annotations { graceful: Some(true), policy: Some("checkout".into()), settings };
-    assert_eq!(parsed, Parsed { annotations, ..Parsed::default() });
+    assert_eq!(parsed, ParsedAnnotations { annotations, ..ParsedAnnotations::default() });
 }
 
 #[test]
@@ -63,7 +63,7 @@ fn malformed_value_is_reported_with_its_rule() {
         (READINESS_PROBE, "HTTPS:8443/", "https:PORT/PATH"),
         (READINESS_PROBE, "https:/ready", "https:PORT/PATH"),
         (READINESS_PROBE, &format!("http:80/{}", "x".repeat(1017)), "at most 1024 characters"),
-        (EXCLUDE_CONTAINERS, &["c"; 33].join(","), "at most 32 containers, and these are 33"),
+        (EXCLUDE_CONTAINERS, &["c"; 33].join(","), "at most 32 container names, not 33"),
     ] {
         let parsed = parsed(&map([(key, value)]));
         assert_eq!(parsed.annotations, Annotations::default(), "{key}={value}");

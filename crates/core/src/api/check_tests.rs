@@ -70,7 +70,7 @@ fn only_a_cluster_policy_limits_the_rollouts_of_a_namespace() {
     let spec = json!({"rollout": {"maxConcurrentPerNamespace": 2, "maxConcurrent": 2.0}});
     assert_eq!(check_policy(&cluster_policy(&spec)), []);
     let found: Vec<String> = check_policy(&policy(&spec)).iter().map(ToString::to_string).collect();
-    assert!(found.len() == 1 && found[0].contains("is for a ClusterGracefulPolicy"), "{found:?}");
+    assert!(found.len() == 1 && found[0].contains("is only allowed in a ClusterGracefulPolicy"), "{found:?}");
 }
 
 /// Asserts that each spec breaks one rule, at that path.
@@ -115,7 +115,7 @@ fn invalid_seconds_and_priorities_are_rejected() {
 fn invalid_selectors_are_rejected() {
     let expression = |expression: Value| json!({"selector": {"matchExpressions": [expression]}});
     assert_rejected([
-        (json!({"selector": {"matchLabels": {"a key": "web"}}}), "spec.selector", "keys of labels"),
+        (json!({"selector": {"matchLabels": {"a key": "web"}}}), "spec.selector", "label keys"),
         (json!({"selector": {"matchLabels": {"a".repeat(318): "web"}}}), "spec.selector", "at most 317"),
         (
             json!({"selector": {"matchExpressions": [
@@ -123,7 +123,7 @@ fn invalid_selectors_are_rejected() {
                 {"key": "b", "operator": "NotIn", "values": vec!["b"; 25]},
             ]}}),
             "spec.selector",
-            "at most 64 values in all",
+            "at most 64 values in total",
         ),
         (json!({"kinds": []}), "spec.kinds", "at least 1"),
         (json!({"kinds": ["Job"]}), "spec.kinds[0]", "must be one of \"Deployment\""),
@@ -142,11 +142,11 @@ fn invalid_selectors_are_rejected() {
             "spec.selector.matchExpressions[0].operator",
             "\"In\"",
         ),
-        (expression(json!({"key": "a", "operator": "In"})), "spec.selector", "need values"),
+        (expression(json!({"key": "a", "operator": "In"})), "spec.selector", "values are required"),
         (
             expression(json!({"key": "a", "operator": "Exists", "values": ["b"]})),
             "spec.selector",
-            "take none",
+            "not allowed for Exists",
         ),
         (
             expression(json!({"key": "a", "operator": "In", "values": ["-"]})),
@@ -163,8 +163,12 @@ fn invalid_hooks_are_rejected() {
         |port: Value| json!({"preStop": {"method": "HTTPGet", "httpGet": {"path": "/", "port": port}}});
     assert_rejected([
         (json!({"preStop": {"method": "Http"}}), "spec.preStop.method", "\"HTTPGet\""),
-        (json!({"preStop": {"method": "HTTPGet"}}), "spec.preStop", "go together"),
-        (json!({"preStop": {"httpGet": {"path": "/", "port": 80}}}), "spec.preStop", "go together"),
+        (json!({"preStop": {"method": "HTTPGet"}}), "spec.preStop", "is required for method HTTPGet"),
+        (
+            json!({"preStop": {"httpGet": {"path": "/", "port": 80}}}),
+            "spec.preStop",
+            "not allowed for other methods",
+        ),
         (pre_stop(json!(0)), "spec.preStop.httpGet.port", "at least 1"),
         (pre_stop(json!(65_536)), "spec.preStop.httpGet.port", "at most 65535"),
         (pre_stop(json!("8080")), "spec.preStop.httpGet.port", "must match"),
@@ -187,7 +191,7 @@ fn invalid_probes_are_rejected() {
         (
             json!({"readinessProbe": {"mode": "Never", "probe": {"grpc": {"port": 1}}}}),
             "spec.readinessProbe",
-            "contradict",
+            "must not be set if mode is Never",
         ),
         (probe(json!({})), "spec.readinessProbe.probe", "exactly one"),
         (probe(json!({"exec": {"command": ["true"]}})), "spec.readinessProbe.probe.exec", "unknown field"),

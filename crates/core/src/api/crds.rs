@@ -29,7 +29,7 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
             rollout.x_kubernetes_validations = Some(vec![ValidationRule {
                 rule: "!has(self.maxConcurrentPerNamespace)".into(),
                 message: Some(
-                    "maxConcurrentPerNamespace is for a ClusterGracefulPolicy: set maxConcurrent instead"
+                    "maxConcurrentPerNamespace is only allowed in a ClusterGracefulPolicy: set maxConcurrent instead"
                         .into(),
                 ),
                 ..ValidationRule::default()
@@ -88,14 +88,14 @@ fn bound_selector(selector: &mut JSONSchemaProps) {
     let rules = [
         (
             "!has(self.matchExpressions) || self.matchExpressions.all(e, e.operator in ['In', 'NotIn'] ? has(e.values) && e.values.size() > 0 : !has(e.values) || e.values.size() == 0)".to_owned(),
-            "In and NotIn need values, Exists and DoesNotExist take none".to_owned(),
+            "values are required for In and NotIn, and not allowed for Exists and DoesNotExist".to_owned(),
         ),
         (
             format!(
                 "!has(self.matchExpressions) || self.matchExpressions.map(e, has(e.values) ? e.values.size() : 0).sum() <= {}",
                 limits::MATCH_VALUES
             ),
-            format!("matchExpressions must have at most {} values in all", limits::MATCH_VALUES),
+            format!("matchExpressions must have at most {} values in total", limits::MATCH_VALUES),
         ),
         // A schema can't restrict the keys of a map.
         (
@@ -103,7 +103,7 @@ fn bound_selector(selector: &mut JSONSchemaProps) {
                 "!has(self.matchLabels) || self.matchLabels.all(key, key.matches('^[-A-Za-z0-9_./]{{1,{}}}$'))",
                 limits::LABEL_KEY_LENGTH
             ),
-            format!("the keys of matchLabels must be keys of labels, of at most {} characters", limits::LABEL_KEY_LENGTH),
+            format!("the keys of matchLabels must be label keys of at most {} characters", limits::LABEL_KEY_LENGTH),
         ),
     ];
     let rules =

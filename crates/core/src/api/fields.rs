@@ -53,8 +53,8 @@ pub struct PreStop {
     /// Default Auto.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub method: Option<PreStopMethod>,
-    /// For `HTTPGet`: the request to an application that fails its readiness and drains on its own. Containers that don't
-    /// declare the port get a sleep.
+    /// For `HTTPGet`: the request to an application that fails its readiness and drains on its own. Containers that do
+    /// not declare the port get a sleep.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub http_get: Option<HttpGet>,
     /// `Keep` keeps a user's preStop and counts its duration. `Replace` replaces it until the workload is opted out.
@@ -133,20 +133,22 @@ pub struct Rollout {
     /// Default Progressive.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<RolloutMode>,
-    /// How many workloads may roll out at the same time, of those that this policy opts in or that its changes affect;
-    /// rollouts that adieu did not start don't count. Default: the value of the cluster's defaults, otherwise 1.
+    /// The maximum number of workloads that may roll out at the same time, of those that this policy opts in or that
+    /// its changes affect. Rollouts that adieu did not start do not count. Default: the value of the cluster's
+    /// defaults, otherwise 1.
     #[serde(default, deserialize_with = "numbers::optional", skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = limits::MAX_CONCURRENT))]
     pub max_concurrent: Option<i32>,
-    /// Only in a `ClusterGracefulPolicy`: how many workloads of one namespace may roll out at the same time because of
-    /// policies, even if the policies of the namespace allow more. Of all cluster policies that match the namespace, the
-    /// lowest value applies. From 1 to 1000. Default: no limit except the slots of the cluster.
+    /// The maximum number of workloads of one namespace that may roll out at the same time because of policies, even if
+    /// the policies of the namespace allow more. Only allowed in a `ClusterGracefulPolicy`. Of all cluster policies
+    /// that match the namespace, the lowest value applies. From 1 to 1000. Default: no limit except the slots of the
+    /// cluster.
     #[serde(default, deserialize_with = "numbers::optional", skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = limits::MAX_CONCURRENT))]
     pub max_concurrent_per_namespace: Option<i32>,
-    /// How many failed rollouts stop further ones, as a number or a percentage of the matched workloads (rounded up). A
-    /// `ClusterGracefulPolicy` always stops in the namespace of a failed rollout, and everywhere after failed rollouts in
-    /// this many namespaces. From 1 to 1000, or 1% to 100%. Default 1 for a `GracefulPolicy`, 3 for a
+    /// The number of failed rollouts that stop further ones, or a percentage of the matched workloads (rounded up). A
+    /// `ClusterGracefulPolicy` always stops in the namespace of a failed rollout, and everywhere after failed rollouts
+    /// in this many namespaces. From 1 to 1000, or 1% to 100%. Default 1 for a `GracefulPolicy`, 3 for a
     /// `ClusterGracefulPolicy`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_failures: Option<IntOrString>,
@@ -169,8 +171,8 @@ pub enum RolloutMode {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DisruptionBudget {
-    /// How many pods may be evicted at the same time, as a number or a percentage of the replicas. At least 1: a pod that
-    /// may not be evicted blocks the drain of its node. At most 10000, or 100%.
+    /// The maximum number of pods that may be evicted at the same time, or a percentage of the replicas. At least 1: a
+    /// pod that cannot be evicted blocks the drain of its node. At most 10000, or 100%.
     pub max_unavailable: IntOrString,
 }
 

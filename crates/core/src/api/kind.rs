@@ -30,7 +30,7 @@ impl WorkloadKind {
         }
     }
 
-    /// The kind of a group, version and kind; `None` if it is no workload.
+    /// The kind of a group, version and kind; `None` if it is not a workload.
     #[must_use]
     pub fn from_gvk(group: &str, version: &str, kind: &str) -> Option<Self> {
         let workload = group == "apps" && version == "v1";

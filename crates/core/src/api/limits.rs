@@ -33,7 +33,7 @@ pub const EXCLUDED_CONTAINERS: usize = 32;
 pub const MATCH_LABELS: i64 = 8;
 /// Expressions of a selector.
 pub const MATCH_EXPRESSIONS: i64 = 8;
-/// Values of a selector's expressions, in all.
+/// Values of a selector's expressions in total.
 pub const MATCH_VALUES: i64 = 64;
 /// Characters of the key of a label: a DNS subdomain, a slash and a name.
 pub const LABEL_KEY_LENGTH: i64 = 317;

@@ -28,7 +28,7 @@ pub use numbers::IntOrString;
 pub use policy::{ClusterGracefulPolicy, ClusterGracefulPolicySpec, GracefulPolicy, GracefulPolicySpec};
 pub use probe::{GrpcProbe, HttpHeader, HttpProbe, Probe, Scheme, TcpProbe};
 pub use status::{
-    EffectiveValues, FailedRollout, GracefulPolicyStatus, RolloutFailureReason, WorkloadCounts,
+    EffectiveValues, FailedRolloutStatus, GracefulPolicyStatus, RolloutFailureReason, WorkloadCounts,
 };
 
 /// The API group, which is also the prefix of every annotation.

@@ -76,8 +76,8 @@ use super::{
 )]
 #[serde(rename_all = "camelCase")]
 pub struct GracefulPolicySpec {
-    /// The workloads that this policy opts in, by the labels of their pod template. `{}` selects all; without a selector
-    /// the policy opts in none. At most 8 matchLabels, 8 matchExpressions and 64 values in all.
+    /// The workloads that this policy opts in, by the labels of their pod template. `{}` selects all; without a
+    /// selector the policy opts in none. At most 8 matchLabels, 8 matchExpressions and 64 values in total.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub selector: Option<LabelSelector>,
 
@@ -133,14 +133,14 @@ pub struct GracefulPolicySpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new(
         "(has(self.method) && self.method == 'HTTPGet') == has(self.httpGet)"
-    ).message("method HTTPGet and the field httpGet go together"))]
+    ).message("httpGet is required for method HTTPGet, and not allowed for other methods"))]
     pub pre_stop: Option<PreStop>,
 
     /// The readiness probe for containers without one.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new(
         "!has(self.probe) || !has(self.mode) || self.mode != 'Never'"
-    ).message("mode Never and a probe contradict each other"))]
+    ).message("probe must not be set if mode is Never"))]
     pub readiness_probe: Option<ReadinessProbe>,
 
     /// Names of containers that are not injected, at most 32.
@@ -215,7 +215,7 @@ pub struct GracefulPolicySpec {
 #[serde(rename_all = "camelCase")]
 pub struct ClusterGracefulPolicySpec {
     /// The namespaces that this policy applies to, by their labels. Absent or `{}`: all. At most 8 matchLabels,
-    /// 8 matchExpressions and 64 values in all.
+    /// 8 matchExpressions and 64 values in total.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace_selector: Option<LabelSelector>,
 

@@ -17,7 +17,7 @@ use super::{
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[x_kube(validation = Rule::new(
     "[has(self.httpGet), has(self.tcpSocket), has(self.grpc)].filter(x, x).size() == 1"
-).message("exactly one of httpGet, tcpSocket and grpc is needed"))]
+).message("exactly one of httpGet, tcpSocket and grpc is required"))]
 #[serde(rename_all = "camelCase")]
 pub struct Probe {
     /// Consecutive failures after which the container is not ready. From 1 to 1000, default 3.

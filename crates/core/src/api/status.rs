@@ -19,27 +19,27 @@ const LARGEST_SUM: i64 = limits::DRAIN_SECONDS + limits::SHUTDOWN_TIMEOUT_SECOND
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct GracefulPolicyStatus {
-    /// The generation of the spec that this status was computed from.
+    /// The most recent generation of the policy that adieu has observed.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = numbers::MAX_SAFE_INTEGER))]
     pub observed_generation: Option<i64>,
 
-    /// The values of the policy; omitted ones are those of the cluster's defaults, or built-in.
+    /// The effective values of the policy: fields that it omits have the cluster's defaults, or the built-in ones.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub effective: Option<EffectiveValues>,
 
-    /// How many workloads the policy applies to, and their progress.
+    /// The number of workloads that the policy applies to, by state.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workloads: Option<WorkloadCounts>,
 
-    /// The failed rollouts, the oldest failures first, at most 50; `workloads.rolloutFailed` counts all. An entry is removed
-    /// when the rollout of its workload completes with pods, the workload is deleted, its pod template changes (a restart
-    /// doesn't count), or other values of the policy are written to it. The next leader reads them, so that it does not
-    /// retry a failed rollout.
+    /// The failed rollouts, the oldest failures first, at most 50; `workloads.rolloutFailed` counts all. An entry is
+    /// removed when the rollout of its workload completes with pods, the workload is deleted, its pod template changes
+    /// (a restart does not count), or other values of the policy are written to it. The next leader reads them, so that
+    /// it does not retry a failed rollout.
     // Serialized even if empty: a merge patch keeps absent fields.
     #[serde(default, deserialize_with = "readable")]
     #[schemars(length(max = limits::FAILED_ROLLOUTS))]
-    pub failed_rollouts: Vec<FailedRollout>,
+    pub failed_rollouts: Vec<FailedRolloutStatus>,
 
     /// `Ready` is true if the policy is valid and every workload that it applies to has its values; `Conflicted` if
     /// another policy of the same level overrides this one for a workload; `Stalled` if failed rollouts stop further ones,
@@ -50,7 +50,8 @@ pub struct GracefulPolicyStatus {
     pub conditions: Vec<Condition>,
 }
 
-/// The readable items. adieu writes them again; an unreadable one must not hide the policy.
+/// The items that can be decoded. adieu writes them again; one that cannot be decoded must not make the policy
+/// unusable.
 fn readable<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<Vec<T>, D::Error> {
     let items = Vec::<serde_json::Value>::deserialize(deserializer)?;
     Ok(items.into_iter().filter_map(|item| serde_json::from_value(item).ok()).collect())
@@ -59,7 +60,7 @@ fn readable<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> 
 /// A failed rollout that adieu started for a policy.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct FailedRollout {
+pub struct FailedRolloutStatus {
     /// The workload's namespace. Absent in the status of a `GracefulPolicy`, whose workloads are in its own.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63), regex(pattern = schema::PRINTABLE))]
@@ -85,9 +86,9 @@ pub struct FailedRollout {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 40), regex(pattern = schema::PRINTABLE))]
     pub template_hash: Option<String>,
-    /// Why it failed.
+    /// Why the rollout failed.
     pub reason: RolloutFailureReason,
-    /// When it failed.
+    /// When the rollout failed.
     #[schemars(
         length(max = 20),
         regex(pattern = "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$")
@@ -103,7 +104,7 @@ pub enum RolloutFailureReason {
     ProgressDeadlineExceeded,
     /// It made progress, but did not complete within the time for its replicas.
     TotalTimeExceeded,
-    /// It made no progress, because pods can't be created, for example because of a `ResourceQuota` (the Deployment's
+    /// It made no progress, because pods cannot be created, for example because of a `ResourceQuota` (the Deployment's
     /// condition `ReplicaFailure`).
     ReplicaFailure,
 }
@@ -123,7 +124,7 @@ pub struct EffectiveValues {
     #[serde(deserialize_with = "numbers::required")]
     #[schemars(range(min = 0, max = limits::SHUTDOWN_TIMEOUT_SECONDS))]
     pub shutdown_timeout_seconds: i64,
-    /// Seconds of reserve on top.
+    /// Seconds of reserve on top of drain and shutdown timeout.
     #[serde(deserialize_with = "numbers::required")]
     #[schemars(range(min = 0, max = limits::MARGIN_SECONDS))]
     pub margin_seconds: i64,
@@ -140,17 +141,17 @@ pub struct WorkloadCounts {
     /// Workloads that name the policy, or that it selects.
     #[schemars(range(min = 0, max = limits::WORKLOADS))]
     pub matched: i32,
-    /// Those with an injected pod template.
+    /// Workloads with an injected pod template.
     #[schemars(range(min = 0, max = limits::WORKLOADS))]
     pub injected: i32,
-    /// Those still to be injected or updated.
+    /// Workloads that are still to be injected or updated.
     #[schemars(range(min = 0, max = limits::WORKLOADS))]
     pub pending: i32,
-    /// Those that can't be injected; the condition `Ready` has the reason.
+    /// Workloads that cannot be injected; the condition `Ready` has the reason.
     #[serde(default)]
     #[schemars(range(min = 0, max = limits::WORKLOADS))]
     pub unsatisfiable: i32,
-    /// Those whose rollout failed; the condition `Stalled` names them. They also count as injected or pending.
+    /// Workloads whose rollout failed; the condition `Stalled` names them. They also count as injected or pending.
     #[serde(default)]
     #[schemars(range(min = 0, max = limits::WORKLOADS))]
     pub rollout_failed: i32,

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::{
-    advice::{self, webhook_bypass_warning},
     context::{InjectionContext, NamespaceContext},
     evaluate::{INJECTION_KEPT, evaluate},
     inject::{inject, opt_out, original},
     record::{self, Parent},
     resolve::{OptIn, Resolution, resolve},
     settings::Source,
+    settings_warnings::{self, webhook_bypass_warning},
     workload::{Kind, Workload},
 };
 use crate::api::{
@@ -86,7 +86,7 @@ struct Request<'a> {
 }
 
 impl Request<'_> {
-    /// The template that the request ends with; `None` leaves it as it is.
+    /// The template that the request ends with; `None` leaves it unchanged.
     fn template(&self, warnings: &mut Vec<String>) -> Option<Value> {
         let Self { new, old, resolution, .. } = *self;
         let earlier = old.map(|old| old.template);
@@ -142,7 +142,9 @@ fn advise(
     context: &NamespaceContext,
 ) -> Vec<String> {
     let Resolution { opt_in, settings, .. } = resolution;
-    let mut advice = [advice::labels_for_annotations(new), advice::on_workload(new, resolution)].concat();
+    let mut advice =
+        [settings_warnings::labels_for_annotations(new), settings_warnings::on_workload(new, resolution)]
+            .concat();
     let audited_by = match opt_in {
         OptIn::In(by) if settings.mode.value == Mode::Audit => Some(by),
         _ => None,
@@ -155,7 +157,7 @@ fn advise(
     if let Some(by) = audited_by {
         let injection = InjectionContext::of(new, context, old.is_none(), by);
         let injected = inject(new.template, old.map(|old| old.template), settings, &injection);
-        advice.extend(advice::while_auditing(settings, injected));
+        advice.extend(settings_warnings::while_auditing(settings, injected));
     }
     advice
 }

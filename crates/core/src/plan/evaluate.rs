@@ -5,14 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::{
-    accepted,
-    advice::webhook_bypass_warning,
+    accepted_settings,
     context::{InjectionContext, NamespaceContext},
     hooks::Hooks,
     inject::{Injected, inject, inject_pod, opt_out},
     record::{self, Record},
     resolve::{OptIn, Resolution, max_concurrent, max_concurrent_per_namespace, resolve},
     settings::{Settings, Source},
+    settings_warnings::webhook_bypass_warning,
     workload::Workload,
 };
 use crate::api::{
@@ -81,22 +81,22 @@ pub enum RolloutTiming {
 #[must_use]
 pub fn evaluate(workload: &Workload<'_>, context: &NamespaceContext) -> Evaluation {
     let resolution = resolve(workload, context);
-    let subject = Subject::of(workload, context, &resolution);
+    let evaluator = Evaluator::of(workload, context, &resolution);
     let mut warnings = resolution.warnings.clone();
     warnings.extend(resolution.invalid.iter().map(|invalid| format!("annotation ignored: {invalid}")));
-    let mut state = subject.state_when_done();
+    let mut state = evaluator.state_when_done();
     if let Some(warning) = webhook_bypass_warning(workload, &resolution, context) {
         warnings.push(warning.into());
         state = InjectionState::Unsatisfiable;
     }
-    let pods = subject.inject_pods();
+    let pods = evaluator.inject_pods();
     if let Some(injected) = &pods {
         warnings.extend_from_slice(&injected.warnings);
         if injected.unsatisfiable {
             state = InjectionState::Unsatisfiable;
         }
     }
-    let change = subject.change(pods, state);
+    let change = evaluator.change(pods, state);
     warnings.extend(change.warnings);
     if change.unsatisfiable {
         state = InjectionState::Unsatisfiable;
@@ -105,11 +105,11 @@ pub fn evaluate(workload: &Workload<'_>, context: &NamespaceContext) -> Evaluati
     let template = change.template.filter(|template| template != workload.template);
     let replaces_deleted = template.is_some() && trigger.is_none() && trigger.replaces_deleted;
     let template = template.filter(|_| !trigger.is_none());
-    if subject.is_done_by_template(state) && (template.is_some() || replaces_deleted) {
+    if evaluator.is_done_by_template(state) && (template.is_some() || replaces_deleted) {
         state = InjectionState::Pending;
     }
-    let timing = subject.timing(&trigger, replaces_deleted);
-    let triggered_by = template.as_ref().map(|_| subject.triggered_by(trigger)).unwrap_or_default();
+    let timing = evaluator.timing(&trigger, replaces_deleted);
+    let triggered_by = template.as_ref().map(|_| evaluator.triggered_by(trigger)).unwrap_or_default();
     let namespace_limit = if triggered_by.is_empty() { None } else { max_concurrent_per_namespace(context) };
     let accepted = change.accepted;
     Evaluation { template, timing, triggered_by, namespace_limit, state, accepted, resolution, warnings }
@@ -117,10 +117,10 @@ pub fn evaluate(workload: &Workload<'_>, context: &NamespaceContext) -> Evaluati
 
 /// The warning for an injected workload whose present settings can't be injected.
 pub(super) const INJECTION_KEPT: &str =
-    "the earlier injection stays as it is until that is resolved, or the workload is opted out";
+    "the existing injection is kept until this is fixed or the workload is opted out";
 
 /// A workload, its settings and its record.
-struct Subject<'a> {
+struct Evaluator<'a> {
     workload: &'a Workload<'a>,
     context: &'a NamespaceContext,
     resolution: &'a Resolution,
@@ -133,7 +133,7 @@ struct Subject<'a> {
 }
 
 /// A change of the template, whether or not it makes a difference.
-struct Change {
+struct TemplateChange {
     template: Option<Value>,
     trigger: ChangeTrigger,
     accepted: Option<String>,
@@ -141,7 +141,7 @@ struct Change {
     warnings: Vec<String>,
 }
 
-impl Change {
+impl TemplateChange {
     const NONE: Self = Self {
         template: None,
         trigger: ChangeTrigger::NONE,
@@ -155,7 +155,7 @@ impl Change {
     }
 }
 
-impl<'a> Subject<'a> {
+impl<'a> Evaluator<'a> {
     fn of(workload: &'a Workload<'a>, context: &'a NamespaceContext, resolution: &'a Resolution) -> Self {
         let record = record::read(workload.template);
         // An injection by the command line is part of the manifest.
@@ -187,46 +187,47 @@ impl<'a> Subject<'a> {
         }
     }
 
-    fn change(&self, pods: Option<Injected>, state: InjectionState) -> Change {
+    fn change(&self, pods: Option<Injected>, state: InjectionState) -> TemplateChange {
         let settings = &self.resolution.settings;
-        let opt_out = |trigger| Change::to(opt_out(self.workload.template, None), trigger);
+        let opt_out = |trigger| TemplateChange::to(opt_out(self.workload.template, None), trigger);
         match (&self.resolution.opt_in, &self.record) {
-            (OptIn::In(_), None) if self.by_pod && self.audits() => {
-                pods.map_or(Change::NONE, |pods| Change::to(pods.template, ChangeTrigger::ANNOTATION))
-            }
+            (OptIn::In(_), None) if self.by_pod && self.audits() => pods
+                .map_or(TemplateChange::NONE, |pods| {
+                    TemplateChange::to(pods.template, ChangeTrigger::ANNOTATION)
+                }),
             // Its controller would revert a change.
-            _ if self.workload.controlled => Change::NONE,
+            _ if self.workload.controlled => TemplateChange::NONE,
             (OptIn::Out, _) => opt_out(ChangeTrigger::ANNOTATION),
             // The annotation was removed while the webhook was unavailable.
             (OptIn::Unmentioned, Some(record)) if record.opted_in_by.is_annotation() => {
                 opt_out(ChangeTrigger::ANNOTATION)
             }
             // The deletion of a policy takes effect with the next change of the template.
-            (OptIn::Unmentioned, _) => Change::NONE,
+            (OptIn::Unmentioned, _) => TemplateChange::NONE,
             (OptIn::In(_), _) if self.reverts => opt_out(ChangeTrigger::by(&settings.rollout_mode.from)),
-            (OptIn::In(_), None) if self.by_pod => Change::NONE,
+            (OptIn::In(_), None) if self.by_pod => TemplateChange::NONE,
             // Its pods would lose the injection of the template and get no other.
             (OptIn::In(_), Some(_)) if self.by_pod && state == InjectionState::Unsatisfiable => {
-                Change { warnings: vec![INJECTION_KEPT.into()], ..Change::NONE }
+                TemplateChange { warnings: vec![INJECTION_KEPT.into()], ..TemplateChange::NONE }
             }
             (OptIn::In(_), Some(record)) if self.by_pod => {
-                let before = accepted::accepted(self.workload, record);
+                let before = accepted_settings::accepted(self.workload, record);
                 opt_out(ChangeTrigger::between(&before, settings, self.context))
             }
             (OptIn::In(by), _) => self.inject_template(by),
         }
     }
 
-    fn inject_template(&self, by: &Source) -> Change {
+    fn inject_template(&self, by: &Source) -> TemplateChange {
         let (workload, settings) = (self.workload, &self.resolution.settings);
         let injection = InjectionContext::of(workload, self.context, false, by);
         let inject_with = |settings| inject(workload.template, None, settings, &injection);
         let Injected { template: injected, warnings, unsatisfiable } = inject_with(settings);
-        let mut change = Change { unsatisfiable, warnings, ..Change::NONE };
+        let mut change = TemplateChange { unsatisfiable, warnings, ..TemplateChange::NONE };
         let Some(record) = &self.record else {
-            return Change { template: Some(injected), trigger: ChangeTrigger::by(by), ..change };
+            return TemplateChange { template: Some(injected), trigger: ChangeTrigger::by(by), ..change };
         };
-        change.accepted = accepted::kept(workload, record);
+        change.accepted = accepted_settings::kept(workload, record);
         if unsatisfiable {
             // A lowered maximum doesn't revert an injection.
             change.warnings.push(INJECTION_KEPT.into());
@@ -234,21 +235,21 @@ impl<'a> Subject<'a> {
         }
         if is_incomplete(workload.template, record) {
             let trigger = ChangeTrigger { drifted: true, ..ChangeTrigger::by(by) };
-            return Change { template: Some(injected), trigger, ..change };
+            return TemplateChange { template: Some(injected), trigger, ..change };
         }
-        let before = accepted::accepted(workload, record);
+        let before = accepted_settings::accepted(workload, record);
         let trigger = ChangeTrigger::between(&before, settings, self.context);
         // If the earlier settings have the same result, a difference is due to a new Service or a newer version, and causes
         // no rollout. The accepted settings are recorded, because they may have an effect later.
         let same = inject_with(&before).template["spec"] == injected["spec"];
         let without_effect = same || injected == *workload.template;
-        if without_effect && !trigger.is_none() && accepted::depends_on_cluster(&before, settings) {
-            change.accepted = accepted::text(record, settings);
+        if without_effect && !trigger.is_none() && accepted_settings::depends_on_cluster(&before, settings) {
+            change.accepted = accepted_settings::text(record, settings);
         }
         if !same {
             change.trigger = trigger;
         }
-        Change { template: Some(injected), ..change }
+        TemplateChange { template: Some(injected), ..change }
     }
 
     fn audits(&self) -> bool {

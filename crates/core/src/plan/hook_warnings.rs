@@ -2,7 +2,10 @@
 
 use serde_json::{Map, Value, json};
 
-use super::hooks::{Hook, Hooks, containers, name, own_hook, sidecars};
+use super::{
+    hooks::{Hook, Hooks, containers, name, own_hook, sidecars},
+    windows,
+};
 use crate::api::PreStopMethod;
 
 /// Adds the warnings about the hooks of a template.
@@ -24,20 +27,20 @@ pub(super) fn on_template(hooks: Hooks<'_>, spec: &Map<String, Value>, warnings:
             method.from
         ));
     }
-    // For Windows, an exec prevents the injection.
-    if !is_windows(spec) && due.any(|container| is_exec(&hooks.handler(container))) {
+    // On Windows, an exec prevents the injection.
+    if !windows::is_windows(spec) && due.any(|container| is_exec(&hooks.handler(container))) {
         let (why, remedy) = match (method.value, hooks.native_sleep) {
             (PreStopMethod::Exec, true) => (format!("the method is Exec ({})", method.from), ", or use Auto"),
             (PreStopMethod::Exec, false) => (format!("the method is Exec ({})", method.from), ""),
             _ => ("Kubernetes before 1.30 has no native one".to_owned(), ""),
         };
         warnings.push(format!(
-            "the drain is an exec of sleep, because {why}: in an image without the program sleep it fails and nothing \
-             drains; check the images{remedy}"
+            "the drain is an exec of sleep, because {why}: in an image without the sleep command the hook fails and \
+             the container does not drain; check the images{remedy}"
         ));
     }
-    if is_windows(spec) {
-        warnings.extend(own_sleeps_on_windows(hooks, spec));
+    if windows::is_windows(spec) {
+        warnings.extend(windows::linux_hook_warnings(hooks, spec));
     }
     if !hooks.native_sleep {
         warnings.extend(native_sleeps_on_old_kubelets(hooks, spec));
@@ -64,64 +67,7 @@ fn undeclared_port(hooks: Hooks<'_>, spec: &Map<String, Value>) -> Option<String
     })
 }
 
-/// An error for an exec of `sleep` on Windows, which has no such program. The native action works there.
-pub(super) fn refuse_exec_on_windows(hooks: Hooks<'_>, spec: &Map<String, Value>) -> Result<(), String> {
-    let mut due = containers(spec).filter(|container| hooks.needs_hook(container));
-    if !is_windows(spec) || !due.any(|container| is_exec(&hooks.handler(container))) {
-        return Ok(());
-    }
-    let method = &hooks.settings.pre_stop_method;
-    Err(format!(
-        "the pod is for Windows, which has no program sleep, and the preStop would be an exec of it (method {}, {}): \
-         nothing is injected; use Auto or Sleep with Kubernetes 1.30 or later, or write a preStop with Start-Sleep",
-        json!(method.value),
-        method.from
-    ))
-}
-
-/// Whether the pod runs on Windows nodes: by its OS, its node selector, or a required node affinity.
-fn is_windows(spec: &Map<String, Value>) -> bool {
-    const LABELS: [&str; 2] = ["kubernetes.io/os", "beta.kubernetes.io/os"];
-    let os = spec.get("os").map(|os| &os["name"]);
-    let selector = spec.get("nodeSelector");
-    let selected = LABELS.iter().any(|key| selector.is_some_and(|selector| selector[*key] == "windows"));
-    let required = spec.get("affinity").map(|affinity| {
-        &affinity["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
-    });
-    let expects = |expression: &Value| {
-        LABELS.iter().any(|key| expression["key"] == *key)
-            && expression["operator"] == "In"
-            && expression["values"] == json!(["windows"])
-    };
-    let expressions =
-        |term: &Value| term["matchExpressions"].as_array().is_some_and(|all| all.iter().any(expects));
-    let terms = required.and_then(Value::as_array).filter(|terms| !terms.is_empty());
-    os.is_some_and(|name| name == "windows")
-        || selected
-        || terms.is_some_and(|terms| terms.iter().all(expressions))
-}
-
-/// Warnings for users' hooks that run a program of Linux, which Windows containers don't have.
-fn own_sleeps_on_windows(hooks: Hooks<'_>, spec: &Map<String, Value>) -> Vec<String> {
-    let own = containers(spec).filter_map(|container| match hooks.decide(container) {
-        Hook::User(handler) => Some((name(container), handler["exec"]["command"][0].as_str()?)),
-        Hook::Injected | Hook::None => None,
-    });
-    let of_linux = own.filter(|(_, program)| {
-        let base = program.rsplit('/').next().unwrap_or_default();
-        ["sleep", "sh", "bash"].contains(&base)
-    });
-    of_linux
-        .map(|(name, program)| {
-            format!(
-                "container {name:?}: its own preStop runs {program:?}, which Windows doesn't have: unless the image has it, it \
-                 fails and nothing drains; remove it to get the drain, or use Start-Sleep"
-            )
-        })
-        .collect()
-}
-
-fn is_exec(handler: &Value) -> bool {
+pub(super) fn is_exec(handler: &Value) -> bool {
     handler.get("exec").is_some()
 }
 
@@ -173,7 +119,7 @@ fn unknown_exclusions(hooks: Hooks<'_>, spec: &Map<String, Value>) -> Vec<String
     unknown
         .map(|excluded| {
             format!(
-                "no container is named {excluded:?}, which is excluded: unless it is added to the pods, check its spelling"
+                "excluded container {excluded:?} does not exist: check its spelling, unless it is added to the pods"
             )
         })
         .collect()

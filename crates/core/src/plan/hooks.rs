@@ -3,9 +3,9 @@
 use serde_json::{Map, Value, json};
 
 use super::{
+    hook_duration::pre_stop_seconds,
     record::{ContainerRecord, Parent, put},
     settings::Settings,
-    timing::pre_stop_seconds,
 };
 use crate::api::{ExistingHookPolicy, IntOrString, PreStopMethod};
 
@@ -34,7 +34,7 @@ impl<'a> Hooks<'a> {
             return false;
         }
         let handler = self.handler(container);
-        // The API server rejects a lifecycle that is no object.
+        // The API server rejects a lifecycle that is not an object.
         let Some((lifecycle, holder)) = Parent::open(container, "lifecycle") else { return false };
         given.lifecycle = lifecycle;
         given.pre_stop = Some(put(holder, "preStop", handler));

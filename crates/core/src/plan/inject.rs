@@ -4,13 +4,14 @@ use serde_json::{Value, json};
 
 use super::{
     context::InjectionContext,
-    grace::{self, grace_period},
+    grace_period::{self, grace_period},
     hook_warnings,
     hooks::{Hooks, longest_sleep},
-    probe,
+    readiness_probe,
     record::{self, GRACE_PERIOD, Parent, Record, SPREAD, named_containers, put},
     revert::revert,
     settings::Settings,
+    windows,
 };
 use crate::api::annotations::INJECTED;
 
@@ -131,14 +132,14 @@ fn apply(
     warnings: &mut Vec<String>,
 ) -> Result<Record, String> {
     let mut record = Record::new(injection.opted_in_by.clone(), settings.clone());
-    let probes = probe::choose(template, settings, injection, warnings);
+    let probes = readiness_probe::choose(template, settings, injection, warnings);
     let spread = spread(template, settings, injection);
     // Without a spec there is nothing to inject into.
     let Some(spec) = template.get_mut("spec").and_then(Value::as_object_mut) else { return Ok(record) };
     let hooks = Hooks { settings, native_sleep: injection.native_sleep };
     hook_warnings::on_template(hooks, spec, warnings);
-    let grace_period = grace::needed(hooks, spec, warnings)?;
-    hook_warnings::refuse_exec_on_windows(hooks, spec)?;
+    let grace_period = grace_period::needed(hooks, spec, warnings)?;
+    windows::reject_exec_of_sleep(hooks, spec)?;
 
     for (name, container) in named_containers(spec) {
         let given = record.containers.entry(name.clone()).or_default();
@@ -199,7 +200,7 @@ fn write(
     });
     let Some(annotations) = annotations else {
         return Err(
-            "nothing is injected: spec.template.metadata and its annotations must be objects, to hold its record"
+            "nothing is injected: spec.template.metadata and its annotations must be objects to store the record"
                 .into(),
         );
     };

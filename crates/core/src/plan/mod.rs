@@ -4,28 +4,29 @@
 //! can be reverted. Three callers decide when: [`admit`] for a request, [`evaluate`] for a workload in the cluster, and
 //! [`render`] for a manifest.
 
-mod accepted;
+mod accepted_settings;
 mod admit;
-mod advice;
-mod command;
+mod command_duration;
 mod context;
 mod evaluate;
-mod grace;
+mod grace_period;
+mod hook_duration;
 mod hook_warnings;
 mod hooks;
 mod inject;
 mod matching;
 mod patch;
-mod pods;
+mod pod_injection;
 mod ports;
-mod probe;
+mod readiness_probe;
 mod record;
 mod render;
 mod resolve;
 mod revert;
-mod script;
 mod settings;
-mod timing;
+mod settings_warnings;
+mod shell_script;
+mod windows;
 mod workload;
 
 pub use admit::{Admission, admit, admit_anonymous, preserve_opt_in_on_rollback};
@@ -33,17 +34,18 @@ pub use context::{InjectionContext, NamespaceContext};
 pub use evaluate::{
     Evaluation, InjectionState, RolloutTiming, annotation_changes, evaluate, related_policies,
 };
+pub use grace_period::{PodHooks, grace_period_seconds};
+pub use hook_duration::pre_stop_seconds;
 pub use inject::{Injected, inject, opt_out, original};
 pub use matching::{applies_to, cluster_policy_applies_to, matches, matching_policies};
 pub use patch::{
     annotations_patch, answer_patch, clear_pending, keep_accepted, label_injected, opt_out_patch, pod_patch,
     template_patch,
 };
-pub use pods::{Owner, admit_pod};
+pub use pod_injection::{Owner, admit_pod};
 pub use ports::has_service;
 pub use record::Record;
 pub use render::{render, revert};
 pub use resolve::{OptIn, Resolution, effective, resolve};
 pub use settings::{ProbeChoice, Setting, Settings, Source};
-pub use timing::{PodHooks, grace_period_seconds, pre_stop_seconds};
 pub use workload::{Kind, Workload, string_map};

@@ -207,7 +207,7 @@ pub(super) fn routes(service: &Service) -> bool {
 }
 
 /// The target of a Service port.
-pub(super) struct Target {
+pub(super) struct ServiceTarget {
     pub(super) port: IntOrString,
     /// The protocol by its `appProtocol`, which describes the container's port.
     pub(super) protocol: Option<PortProtocol>,
@@ -215,10 +215,10 @@ pub(super) struct Target {
     pub(super) named: Option<PortProtocol>,
 }
 
-pub(super) fn targets(service: &Service) -> Vec<(&str, Target)> {
+pub(super) fn targets(service: &Service) -> Vec<(&str, ServiceTarget)> {
     let name = service.metadata.name.as_deref().unwrap_or_default();
     let ports = service.spec.iter().flat_map(|spec| spec.ports.iter().flatten());
-    let target = |port: &ServicePort| Target {
+    let target = |port: &ServicePort| ServiceTarget {
         port: port.target_port.clone().unwrap_or(IntOrString::Int(port.port)),
         protocol: port.app_protocol.as_deref().and_then(PortProtocol::by_name),
         named: port.name.as_deref().and_then(PortProtocol::by_name),

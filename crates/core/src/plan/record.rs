@@ -241,8 +241,8 @@ impl Parent {
         *self == Self::Object
     }
 
-    /// The object under `key`, added if absent, and its state before. `None` for a value that is no object, which is
-    /// kept.
+    /// The object under `key`, added if absent, and its state before. `None` for a value that is not an object, which
+    /// is kept.
     pub(super) fn open<'a>(
         holder: &'a mut Map<String, Value>,
         key: &str,

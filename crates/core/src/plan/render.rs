@@ -2,12 +2,12 @@
 
 use super::{
     admit::Admission,
-    advice,
     context::{InjectionContext, NamespaceContext},
     inject::{inject, original},
     record,
     resolve::{OptIn, resolve},
     settings::Source,
+    settings_warnings,
     workload::Workload,
 };
 use crate::api::{Mode, annotations::INJECTED};
@@ -23,7 +23,7 @@ pub fn render(workload: &Workload<'_>, context: &NamespaceContext, all: bool) ->
         resolution.opt_in = OptIn::In(Source::CommandLine);
     }
     let mut warnings = resolution.warnings.clone();
-    warnings.extend(advice::on_workload(workload, &resolution));
+    warnings.extend(settings_warnings::on_workload(workload, &resolution));
     let by_annotation =
         || record::read(workload.template).is_some_and(|record| record.opted_in_by.is_annotation());
     let settings = &resolution.settings;
@@ -41,18 +41,18 @@ pub fn render(workload: &Workload<'_>, context: &NamespaceContext, all: bool) ->
         OptIn::Unmentioned if by_annotation() => Some(original(workload.template, None)),
         OptIn::Unmentioned => None,
         OptIn::In(by) if settings.mode.value == Mode::Audit => {
-            warnings.extend(advice::while_auditing(settings, inject(true, by)));
+            warnings.extend(settings_warnings::while_auditing(settings, inject(true, by)));
             None
         }
         OptIn::In(_) if resolution.reverts => {
-            warnings.push(advice::while_reverting(settings));
+            warnings.push(settings_warnings::while_reverting(settings));
             Some(original(workload.template, None))
         }
         OptIn::In(by) if workload.is_injected_by_pod(settings) => {
             let injected = inject(false, by);
             warnings.extend(injected.warnings);
             if !injected.unsatisfiable {
-                warnings.push(advice::injected_by_pod(workload, settings));
+                warnings.push(settings_warnings::injected_by_pod(workload, settings));
             }
             Some(original(workload.template, None))
         }
@@ -72,7 +72,8 @@ pub fn revert(workload: &Workload<'_>) -> Admission {
     let unreadable = record::text(workload.template).is_some() && record::read(workload.template).is_none();
     let unreadable = unreadable.then(|| {
         format!(
-            "annotation {INJECTED} can't be read, so nothing is reverted: it was changed by hand, or written by another version of adieu"
+            "annotation {INJECTED} cannot be read, so nothing is reverted: it was edited manually, or written by \
+             another version of adieu"
         )
     });
     let renamed = record::read(workload.template).map(|record| record.renamed(workload.template));

@@ -126,7 +126,8 @@ fn named_policy<'a>(
     let found = context.policies.iter().find(|policy| policy.name_any() == *name);
     if found.is_none() {
         warnings.push(format!(
-            "annotation {}: GracefulPolicy {name:?} doesn't exist in this namespace; without it the other settings count",
+            "annotation {}: GracefulPolicy {name:?} does not exist in this namespace and is ignored; the other \
+             settings apply",
             annotations::POLICY
         ));
     }
@@ -160,15 +161,18 @@ fn unknown_keys<'a>(mut keys: impl Iterator<Item = &'a String>) -> Vec<String> {
     const NAMED: usize = 8;
     let warning = |key: &String| match key.as_str() {
         labels::INJECTION => {
-            format!("annotation {key} has no effect: it is a label, of the namespace or of the pod template")
+            format!(
+                "annotation {key} has no effect: set it as a label of the namespace or of the pod template"
+            )
         }
-        _ => format!("annotation {key} means nothing to adieu and is ignored: check its spelling"),
+        _ => format!("unknown annotation {key} is ignored: check its spelling"),
     };
     let mut warnings: Vec<_> = keys.by_ref().take(NAMED).map(warning).collect();
     let others = keys.count();
     if others > 0 {
+        let (s, are, their) = if others == 1 { ("", "is", "its") } else { ("s", "are", "their") };
         warnings.push(format!(
-            "{others} more annotations under adieu.dev/ mean nothing to adieu: check their spelling"
+            "{others} more unknown annotation{s} under adieu.dev/ {are} ignored: check {their} spelling"
         ));
     }
     warnings

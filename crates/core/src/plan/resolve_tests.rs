@@ -229,9 +229,9 @@ fn missing_policy_and_unknown_key_are_warnings() {
     assert_eq!(found.opt_in, OptIn::In(Source::WorkloadAnnotation));
     assert_eq!(found.warnings.len(), 2, "{:?}", found.warnings);
     assert!(found.warnings[0].contains("adieu.dev/drain "), "{:?}", found.warnings);
-    assert!(found.warnings[1].contains("\"gone\" doesn't exist"), "{:?}", found.warnings);
+    assert!(found.warnings[1].contains("\"gone\" does not exist"), "{:?}", found.warnings);
     let label = resolved(Kind::Deployment, &[("injection", "enabled")], &[], &context(&[], &[]));
-    assert!(label.warnings[0].contains("it is a label"), "{:?}", label.warnings);
+    assert!(label.warnings[0].contains("set it as a label"), "{:?}", label.warnings);
 }
 
 #[test]
@@ -361,7 +361,7 @@ fn many_unknown_keys_share_a_warning() {
         let pairs: Vec<_> = keys.iter().map(|key| (key.as_str(), "x")).collect();
         let found = resolved(Kind::Deployment, &pairs, &[], &context(&[], &[])).warnings;
         assert_eq!(found.len(), warnings, "{count}");
-        let others = format!("{} more annotations", count - 8);
+        let others = format!("{} more unknown annotation", count - 8);
         assert_eq!(found[warnings - 1].starts_with(&others), count > 8, "{found:?}");
     }
 }

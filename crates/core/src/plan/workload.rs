@@ -90,7 +90,7 @@ impl Workload<'_> {
     }
 
     /// The `adieu.dev/` annotations of the workload and of its template.
-    pub(super) fn parsed_annotations(&self) -> [annotations::Parsed; 2] {
+    pub(super) fn parsed_annotations(&self) -> [annotations::ParsedAnnotations; 2] {
         let own = "metadata.annotations";
         let of_template = if self.kind.is_some() { "spec.template.metadata.annotations" } else { own };
         [

@@ -130,7 +130,7 @@ proptest! {
         }
         let (completed, warnings) = scenario.admitted_pod(&meshed, &created, owner);
         prop_assert_eq!(&scenario.admitted_pod(&completed, &created, owner).0, &completed);
-        let reasons = ["more than the maximum", "is for Windows"];
+        let reasons = ["more than the maximum", "runs on Windows"];
         if warnings.iter().any(|warning| reasons.iter().any(|why| warning.contains(why))) {
             prop_assert_eq!(completed, meshed);
         } else {

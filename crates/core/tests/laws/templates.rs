@@ -30,7 +30,7 @@ pub fn set<'a>(container: &'a Value, path: &str) -> Option<&'a Value> {
     container.pointer(path).filter(|value| !value.is_null())
 }
 
-/// In seconds; 30 if absent. `None` if it is no number.
+/// In seconds; 30 if absent. `None` if it is not a number.
 pub fn grace_period(template: &Value) -> Option<i64> {
     let value = &template["spec"][GRACE_PERIOD];
     if value.is_null() { Some(30) } else { value.as_i64() }

@@ -36,7 +36,7 @@ fn write(report: &VerificationReport, text: &mut String) -> fmt::Result {
     if *not_sent > 0 {
         writeln!(
             text,
-            "            {not_sent} more were due and not sent: too many were waiting for answers"
+            "            {not_sent} more were due and not sent: too many requests were in flight"
         )?;
     }
     if *lost > 0 {

@@ -59,7 +59,7 @@ fn the_table_lists_lost_requests_with_time_and_pod() {
         "worst     at 2.10 s: 5 of 10 requests that were due within one second were lost, while old (for 0.1 s) was terminating",
         "│ old            ┆ 2.00 s ┆ +0.30 s            ┆ +0.00 s      ┆ +0.50 s ┆ 21       ┆ 0    ┆ 5 ",
         "   2.10 s  connection refused after 0.00 s; perhaps at old +0.10 s",
-        "drain     1 s would have been enough, an upper bound for this run: 5 lost requests can't be attributed to a single pod",
+        "drain     1 s would have been enough, an upper bound for this run: 5 lost requests cannot be attributed to a single pod",
         "the pods have no drain: annotate the workload with adieu.dev/graceful=true",
     ] {
         assert!(text.contains(part), "{part} is missing in\n{text}");

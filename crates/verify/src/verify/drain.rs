@@ -118,7 +118,7 @@ fn certainty(basis: Basis, ambiguous: usize, is_current_enough: bool) -> String 
                                                    longer"
             .to_owned(),
         Basis::UpperBound => format!(
-            "an upper bound for this run: {ambiguous} lost requests can't be attributed to a single pod, so the pod \
+            "an upper bound for this run: {ambiguous} lost requests cannot be attributed to a single pod, so the pod \
              that had been terminating longest is assumed"
         ),
         Basis::LowerBound => "a lower bound: only the endpoint's withdrawal was observed, and load balancers follow \

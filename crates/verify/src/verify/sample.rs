@@ -91,7 +91,7 @@ impl fmt::Display for Cause {
         f.write_str(match self {
             Self::Refused => "connection refused",
             Self::Reset => "connection reset",
-            Self::Closed => "connection closed before the answer",
+            Self::Closed => "connection closed before the response",
             Self::Unreachable => "no route to host",
             Self::TimedOut => "timed out",
             Self::ServerError(status) => return write!(f, "status {status}"),

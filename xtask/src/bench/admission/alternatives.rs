@@ -50,7 +50,7 @@ impl<'a> Alternatives<'a> {
         self.kubectl(&["label", "namespace", LABELLED, "adieu.dev/injection=enabled"])?;
         self.kubectl(&["create", "serviceaccount", "checkout", "--namespace", NAMESPACE])?;
         let host = format!("noop-webhook.{NAMESPACE}.svc");
-        let pair = rcgen::generate_simple_self_signed([host]).context("cannot make a certificate")?;
+        let pair = rcgen::generate_simple_self_signed([host]).context("cannot create a certificate")?;
         let base64 = |pem: String| json!(ByteString(pem.into_bytes())).to_string();
         let certificate = base64(pair.cert.pem());
         let manifests = self
@@ -103,7 +103,7 @@ impl<'a> Alternatives<'a> {
         let deployment: Value = serde_json::from_str(&answer)?;
         let (labels, template) = (&deployment["metadata"]["labels"], &deployment["spec"]["template"]);
         let label = &labels["adieu.dev/injected"];
-        anyhow::ensure!(label.is_string(), "adieu didn't label the injected Deployment: {labels}");
+        anyhow::ensure!(label.is_string(), "adieu did not label the injected Deployment: {labels}");
         Ok(json!([
             {"op": "replace", "path": "/spec/template", "value": template},
             {"op": "add", "path": "/metadata/labels/adieu.dev~1injected", "value": label},

@@ -11,13 +11,13 @@ use crate::bench::statistics::Percentiles;
 use crate::figures::Figures;
 
 /// The limit for the latency that adieu adds at the median, relative to a webhook that has the same patch ready.
-const READY_BAR: f64 = 1.10;
+const READY_LIMIT: f64 = 1.10;
 /// The same limit relative to a MutatingAdmissionPolicy.
-const MAP_BAR: f64 = 1.05;
+const MAP_LIMIT: f64 = 1.05;
 /// The limit for a pod that is not opted in, relative to a do-nothing webhook.
-const UNMANAGED_POD_BAR: f64 = 0.1;
+const UNMANAGED_POD_LIMIT: f64 = 0.1;
 /// The same limit for a workload.
-const UNMANAGED_WORKLOAD_BAR: f64 = 0.5;
+const UNMANAGED_WORKLOAD_LIMIT: f64 = 0.5;
 /// The limit relative to the minimal configuration, if that exceeds another limit.
 const RELATIVE_TO_FLOOR: f64 = 1.1;
 
@@ -151,7 +151,7 @@ impl UnmanagedReport {
 }
 
 /// A ratio with its limit.
-struct Bar {
+struct Criterion {
     ratio: f64,
     limit: f64,
     /// The ratio of the minimal configuration, which nothing can improve on.
@@ -159,7 +159,7 @@ struct Bar {
     what: &'static str,
 }
 
-impl Bar {
+impl Criterion {
     fn is_met(&self) -> bool {
         self.ratio <= self.limit
     }
@@ -223,29 +223,29 @@ impl Report {
         })
     }
 
-    fn bars(&self) -> [Bar; 4] {
+    fn criteria(&self) -> [Criterion; 4] {
         [
-            Bar {
+            Criterion {
                 ratio: self.ratio_to_ready,
-                limit: READY_BAR,
+                limit: READY_LIMIT,
                 floor: Some(self.ratio_to_ready_floor),
                 what: "what a webhook with the same patch ready adds",
             },
-            Bar {
+            Criterion {
                 ratio: self.ratio_to_map,
-                limit: MAP_BAR,
+                limit: MAP_LIMIT,
                 floor: Some(self.ratio_to_map_floor),
                 what: "what a MutatingAdmissionPolicy adds",
             },
-            Bar {
+            Criterion {
                 ratio: self.ratio_stranger_pod,
-                limit: UNMANAGED_POD_BAR,
+                limit: UNMANAGED_POD_LIMIT,
                 floor: Some(self.ratio_stranger_pod_floor),
                 what: "what a do-nothing webhook adds, for a pod that is not opted in",
             },
-            Bar {
+            Criterion {
                 ratio: self.ratio_stranger_workload,
-                limit: UNMANAGED_WORKLOAD_BAR,
+                limit: UNMANAGED_WORKLOAD_LIMIT,
                 floor: Some(self.ratio_stranger_workload_floor),
                 what: "what a do-nothing webhook adds, for a workload that is not opted in",
             },
@@ -255,10 +255,15 @@ impl Report {
     /// It is an error if adieu exceeds a limit that can be met.
     pub fn verdict(&self) -> Result<()> {
         let missed: Vec<_> = self
-            .bars()
+            .criteria()
             .iter()
-            .filter(|bar| !bar.is_met() && !bar.is_out_of_reach())
-            .map(|bar| format!("{:.2} times {}, at most {} is allowed", bar.ratio, bar.what, bar.limit))
+            .filter(|criterion| !criterion.is_met() && !criterion.is_out_of_reach())
+            .map(|criterion| {
+                format!(
+                    "{:.2} times {}, at most {} is allowed",
+                    criterion.ratio, criterion.what, criterion.limit
+                )
+            })
             .collect();
         if !missed.is_empty() {
             bail!("adieu adds too much latency at the median: {}", missed.join("; "));
@@ -298,16 +303,17 @@ impl Report {
                 );
             }
         }
-        for bar in self.bars() {
-            let beyond = if bar.is_met() {
+        for criterion in self.criteria() {
+            let beyond = if criterion.is_met() {
                 String::new()
             } else {
-                let floor = bar.floor.map(|floor| format!(", and the floor is at {floor:.2}"));
+                let floor =
+                    criterion.floor.map(|floor| format!(", and the minimal configuration is at {floor:.2}"));
                 format!(": missed{}", floor.unwrap_or_default())
             };
             figures.remarks.push(format!(
                 "At the median adieu adds {:.2} times {} (at most {}){beyond}.",
-                bar.ratio, bar.what, bar.limit
+                criterion.ratio, criterion.what, criterion.limit
             ));
         }
         figures.remarks.push(format!(

@@ -97,7 +97,7 @@ impl Fleet {
         };
         while !nodes.list(&ListParams::default()).await?.iter().all(is_ready) {
             interrupt::check()?;
-            ensure!(started.elapsed() < NODES_LIMIT, "the nodes don't become ready: see the log of kwok");
+            ensure!(started.elapsed() < NODES_LIMIT, "the nodes do not become ready: see the log of kwok");
             sleep(POLL).await;
         }
         Ok(())
@@ -160,7 +160,7 @@ impl Fleet {
         let available = |deployment: &Deployment| {
             deployment.status.as_ref().and_then(|status| status.available_replicas) == Some(PODS_EACH)
         };
-        self.until(step, "don't have all of their pods", available).await
+        self.until(step, "do not have all of their pods", available).await
     }
 
     /// Waits until the condition holds for every Deployment; `lacking` describes the others in an error.

@@ -111,7 +111,7 @@ impl Operator {
         let started = Instant::now();
         while replicas == 0 && !pods.list(&ListParams::default()).await?.items.is_empty() {
             interrupt::check()?;
-            ensure!(started.elapsed() < LIMIT, "adieu's pods don't terminate");
+            ensure!(started.elapsed() < LIMIT, "adieu's pods do not terminate");
             sleep(POLL).await;
         }
         Ok(())

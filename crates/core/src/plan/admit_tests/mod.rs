@@ -244,7 +244,7 @@ fn audit_warns_with_the_injection() {
     let plain = Deployment::plain();
     let warnings = plain.sent(None, &auditing()).warnings;
     let [warning] = warnings.as_slice() else { unreachable!("{warnings:?}") };
-    for part in ["policy all has the mode Audit", "a preStop in 1 container", "a grace period of 45 s"] {
+    for part in ["policy all has mode Audit", "a preStop in 1 container", "a grace period of 45 s"] {
         assert!(warning.contains(part), "{warning}");
     }
     assert_eq!(plain.sent(Some(&plain), &auditing()).warnings, Vec::<String>::new(), "nothing changes");

@@ -54,7 +54,7 @@ fn workload_gets_the_warnings_of_its_pods() {
         let workload = Workload { controlled, ..Workload::new(Kind::Deployment, &none, &hooked) };
         let found = evaluate(&workload, &context);
         assert_eq!((found.template, found.state), (None, InjectionState::PodInjection));
-        assert!(found.warnings[0].contains("can't be read from it"), "{:?}", found.warnings);
+        assert!(found.warnings[0].contains("its own preStop is unknown"), "{:?}", found.warnings);
         assert_eq!(admit(&workload, None, &context).warnings, found.warnings);
     }
 }

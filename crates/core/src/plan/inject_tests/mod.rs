@@ -257,7 +257,7 @@ fn injected_template_gets_the_injection_label() {
         (Some(Value::Null), ours.clone()),
         (Some(json!({})), ours.clone()),
         (Some(json!({"app": "web"})), json!({"app": "web", "adieu.dev/injection": "enabled"})),
-        // Set by the user: left alone, and still there after the opt-out.
+        // Set by the user: kept, also after the opt-out.
         (Some(ours.clone()), ours.clone()),
         (Some(json!({"adieu.dev/injection": "disabled"})), json!({"adieu.dev/injection": "disabled"})),
         (Some(json!("no object")), json!("no object")),

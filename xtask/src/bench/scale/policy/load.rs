@@ -88,7 +88,7 @@ where
         interrupt::check()?;
         ensure!(
             waiting.len() < MOST_WAITING,
-            "{MOST_WAITING} requests wait for a response: this machine can't take {rate} a second"
+            "{MOST_WAITING} requests wait for a response: this machine cannot take {rate} a second"
         );
         let due = started + period * number;
         tokio::select! {

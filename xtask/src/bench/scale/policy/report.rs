@@ -87,7 +87,7 @@ impl Spread {
 }
 
 /// A figure with its limit.
-struct Bar {
+struct Criterion {
     what: &'static str,
     value: f64,
     limit: Limit,
@@ -110,7 +110,7 @@ enum Unit {
     Times,
 }
 
-impl Bar {
+impl Criterion {
     fn is_met(&self) -> bool {
         match self.limit {
             Limit::AtMost(limit) => self.value <= limit,
@@ -154,32 +154,37 @@ impl Stage {
         (seconds * f64::from(self.size.deployments) / f64::from(of)).max(EVALUATED_AT_LEAST)
     }
 
-    fn bars(&self) -> [Bar; 6] {
+    fn criteria(&self) -> [Criterion; 6] {
         use Limit::{AtLeast, AtMost};
-        let bar = |what, value, limit, unit| Bar { what, value, limit, unit };
+        let criterion = |what, value, limit, unit| Criterion { what, value, limit, unit };
         let (ratio, evaluated) = (self.admission_ratio(), self.delays.evaluated.median);
         [
-            bar("leader's CPU at rest, of a core", self.cpu_at_rest, AtMost(CPU_AT_REST), Unit::Percent),
-            bar(
+            criterion(
+                "leader's CPU at rest, of a core",
+                self.cpu_at_rest,
+                AtMost(CPU_AT_REST),
+                Unit::Percent,
+            ),
+            criterion(
                 "leader's CPU under status events, of a core",
                 self.cpu_under_events,
                 AtMost(CPU_UNDER_EVENTS),
                 Unit::Percent,
             ),
-            bar(
-                "admission p99 beside a policy change, of that at rest",
+            criterion(
+                "admission p99 during a policy change, relative to rest",
                 ratio,
                 AtMost(ADMISSION),
                 Unit::Times,
             ),
-            bar("memory of a replica", self.memory / MIB, AtMost(MEMORY), Unit::Mebibytes),
-            bar(
+            criterion("memory of a replica", self.memory / MIB, AtMost(MEMORY), Unit::Mebibytes),
+            criterion(
                 "all evaluated after a policy change, median",
                 evaluated,
                 AtMost(self.evaluated_within()),
                 Unit::Seconds,
             ),
-            bar(
+            criterion(
                 "rollouts that are complete immediately, with ten slots",
                 self.rollouts_per_second,
                 AtLeast(ROLLOUTS),
@@ -196,15 +201,16 @@ impl Stage {
             ("Services", self.size.services().to_string()),
             ("status events", format!("{:.1}/s", self.events_per_second)),
             ("admission at rest, p50 / p99", ms(self.admission.at_rest)),
-            ("admission beside a policy change, p50 / p99", ms(self.admission.beside_change)),
+            ("admission during a policy change, p50 / p99", ms(self.admission.beside_change)),
             ("all evaluated after a policy change, median (largest)", self.delays.evaluated.show()),
             ("every status written after a policy change, median (largest)", self.delays.reported.show()),
         ]
     }
 
     fn json(&self) -> Value {
-        let bars = self.bars();
-        let missed: Vec<_> = bars.iter().filter(|bar| !bar.is_met()).map(|bar| bar.what).collect();
+        let limits = self.criteria();
+        let missed: Vec<_> =
+            limits.iter().filter(|criterion| !criterion.is_met()).map(|criterion| criterion.what).collect();
         json!({
             "deployments": self.size.deployments,
             "namespaces": self.size.namespaces(),
@@ -225,30 +231,30 @@ impl Stage {
 
 impl Report {
     pub fn figures(&self) -> Figures {
-        let mut figures = Figures::new(["", "half", "full", "bar", "outcome"]);
+        let mut figures = Figures::new(["", "half", "full", "limit", "result"]);
         let cells = |of: &dyn Fn(&Stage) -> String| {
             let mut cells = self.stages.iter().map(of);
             [cells.next().unwrap_or_default(), cells.next().unwrap_or_default()]
         };
-        let mut row = |what: &str, of: &dyn Fn(&Stage) -> String, bar: String, outcome: &str| {
+        let mut row = |what: &str, of: &dyn Fn(&Stage) -> String, criterion: String, outcome: &str| {
             let [half, full] = cells(of);
-            figures.row([what.to_owned(), half, full, bar, outcome.to_owned()]);
+            figures.row([what.to_owned(), half, full, criterion, outcome.to_owned()]);
         };
         row("Deployments", &|stage| stage.size.deployments.to_string(), String::new(), "");
         let Some(last) = self.stages.last() else { return figures };
         for (number, (what, _)) in last.others().into_iter().enumerate() {
             row(what, &|stage| stage.others()[number].1.clone(), String::new(), "");
         }
-        for (number, bar) in last.bars().into_iter().enumerate() {
-            let is_met = self.stages.iter().all(|stage| stage.bars()[number].is_met());
+        for (number, criterion) in last.criteria().into_iter().enumerate() {
+            let is_met = self.stages.iter().all(|stage| stage.criteria()[number].is_met());
             let outcome = if is_met { "met" } else { "missed" };
-            row(bar.what, &|stage| stage.bars()[number].shown(), bar.limit_shown(), outcome);
+            row(criterion.what, &|stage| stage.criteria()[number].shown(), criterion.limit_shown(), outcome);
         }
         let cores = available_parallelism().map_or(1, usize::from);
         let (seconds, of) = EVALUATED;
         figures.remarks.push(format!(
-            "{cores} cores, on which everything ran. A bar is missed if it is at either size. That of evaluation is \
-             {seconds} s for {of} Deployments, and in proportion for others."
+            "{cores} cores for everything. Each limit must be met at both sizes. The limit for evaluation is {seconds} s for \
+             {of} Deployments, and in proportion for other numbers."
         ));
         figures
     }
@@ -258,19 +264,19 @@ impl Report {
         json!({"by": "policy", "stages": self.stages.iter().map(Stage::json).collect::<Vec<_>>()})
     }
 
-    /// An error that names the bars that are missed.
+    /// An error that names the limits that are missed.
     pub fn verdict(&self) -> Result<()> {
         let missed: Vec<_> = self.stages.iter().flat_map(missed).collect();
-        ensure!(missed.is_empty(), "adieu misses a bar: {}", missed.join("; "));
+        ensure!(missed.is_empty(), "adieu misses a limit: {}", missed.join("; "));
         Ok(())
     }
 }
 
 fn missed(stage: &Stage) -> impl Iterator<Item = String> {
     let deployments = stage.size.deployments;
-    stage.bars().into_iter().filter(|bar| !bar.is_met()).map(move |bar| {
-        let (shown, limit) = (bar.shown(), bar.limit_shown());
-        format!("with {deployments} Deployments: {}: {shown}, {limit} is allowed", bar.what)
+    stage.criteria().into_iter().filter(|criterion| !criterion.is_met()).map(move |criterion| {
+        let (shown, limit) = (criterion.shown(), criterion.limit_shown());
+        format!("with {deployments} Deployments: {}: {shown}, {limit} is allowed", criterion.what)
     })
 }
 
@@ -297,12 +303,12 @@ mod tests {
     }
 
     #[test]
-    fn a_value_at_its_limit_meets_the_bar() {
+    fn a_value_at_its_limit_is_allowed() {
         assert_eq!(verdict(vec![stage(2500), stage(5000)]), "");
     }
 
     #[test]
-    fn each_missed_bar_is_named_with_its_size() {
+    fn each_missed_limit_is_named_with_its_size() {
         let change = |change: fn(&mut Stage)| {
             let mut full = stage(5000);
             change(&mut full);
@@ -311,7 +317,10 @@ mod tests {
         for (said, expected) in [
             (change(|stage| stage.cpu_at_rest = 0.011), "CPU at rest, of a core: 1.10 %, at most 1 %"),
             (change(|stage| stage.cpu_under_events = 0.06), "status events, of a core: 6.00 %, at most 5 %"),
-            (change(|stage| stage.admission.beside_change.p99 = 0.016), "of that at rest: 1.60, at most 1.5"),
+            (
+                change(|stage| stage.admission.beside_change.p99 = 0.016),
+                "relative to rest: 1.60, at most 1.5",
+            ),
             (change(|stage| stage.memory = 61.0 * MIB), "61.0 MiB, at most 60 MiB"),
             (change(|stage| stage.delays.evaluated.median = 1.1), "1.10 s, at most 1 s"),
             (change(|stage| stage.rollouts_per_second = 29.0), "ten slots: 29.0/s, at least 30/s"),
@@ -340,14 +349,14 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_value_misses_its_bar() {
+    fn an_unknown_value_misses_its_limit() {
         let mut unknown = stage(5000);
         unknown.delays = Delays::new(vec![], vec![]);
         assert!(verdict(vec![unknown]).contains("all evaluated"));
     }
 
     #[test]
-    fn the_report_names_missed_bars() {
+    fn the_report_names_missed_limits() {
         let mut slow = stage(5000);
         slow.rollouts_per_second = 3.0;
         let json = Report { stages: vec![stage(2500), slow] }.json();

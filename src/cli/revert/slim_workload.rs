@@ -1,11 +1,11 @@
-//! Listed workloads without their large fields: those of a cluster may be larger than the memory.
+//! Workloads without their large fields: all workloads of a cluster may not fit into memory.
 
 use kube::core::{DynamicObject, Object};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 /// A workload without its containers and volumes. It has all fields that decide whether and when it is opted out.
-pub(super) type Listed = Object<Spec, Value>;
+pub(super) type SlimWorkload = Object<Spec, Value>;
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -26,6 +26,6 @@ struct Template {
 }
 
 /// The workload, with the fields that were read.
-pub(super) fn object(Listed { metadata, spec, status, .. }: Listed) -> DynamicObject {
+pub(super) fn to_object(SlimWorkload { metadata, spec, status, .. }: SlimWorkload) -> DynamicObject {
     DynamicObject { types: None, metadata, data: json!({"spec": spec, "status": status}) }
 }

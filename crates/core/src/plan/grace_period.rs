@@ -5,11 +5,11 @@ use std::cmp::Reverse;
 use serde_json::{Map, Value};
 
 use super::{
-    command::Length,
+    command_duration::Length,
+    hook_duration::pre_stop_length,
     hooks::{Hook, Hooks, containers, name, native_sleeps, own_hook, sidecars},
     record::{DEFAULT_GRACE_PERIOD_SECONDS, GRACE_PERIOD},
     settings::{Setting, Settings, Source},
-    timing::{PodHooks, grace_period_seconds, pre_stop_length},
 };
 use crate::api::{GracePeriodPolicy, annotations::SHUTDOWN_TIMEOUT_SECONDS};
 
@@ -23,6 +23,33 @@ pub(super) fn grace_period(spec: &Map<String, Value>) -> Option<i64> {
         None | Some(Value::Null) => Some(DEFAULT_GRACE_PERIOD_SECONDS),
         Some(value) => value.as_i64(),
     }
+}
+
+/// The longest preStop hooks of a pod, and its native sidecars.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PodHooks {
+    /// Seconds that the longest preStop of a regular container takes.
+    pub containers: i64,
+    /// Seconds that the longest preStop of a native sidecar takes.
+    pub native_sidecars: i64,
+    /// How many native sidecars there are.
+    pub native_sidecar_count: usize,
+}
+
+/// The grace period in seconds. All preStop hooks begin at the start of termination and count against the grace
+/// period (Kubernetes documentation, pod lifecycle), those of native sidecars too. So it is the longer of the
+/// regular containers' preStop with the shutdown timeout and of the native sidecars' preStop, a reserve for each
+/// native sidecar (they stop one after the other once the regular containers have exited, KEP-753), and the
+/// margin.
+#[must_use]
+pub fn grace_period_seconds(settings: &Settings, hooks: PodHooks) -> i64 {
+    let sidecars = i64::try_from(hooks.native_sidecar_count).unwrap_or(i64::MAX);
+    hooks
+        .containers
+        .saturating_add(settings.shutdown_timeout_seconds.value)
+        .max(hooks.native_sidecars)
+        .saturating_add(sidecars.saturating_mul(settings.sidecar_seconds.value))
+        .saturating_add(settings.margin_seconds.value)
 }
 
 /// The grace period that a pod needs after the injection.
@@ -225,8 +252,8 @@ impl<'a> Longest<'a> {
                     ""
                 };
                 warnings.push(format!(
-                    "{role} {name:?}: how long its own preStop takes can't be read from it: it counts as \
-                     {as_drain}{counted} s; if it takes longer, set {GRACE_PERIOD} yourself{less}"
+                    "{role} {name:?}: the duration of its own preStop is unknown: it counts as {as_drain}{counted} \
+                     s; if it takes longer, set {GRACE_PERIOD} yourself{less}"
                 ));
                 self.guessed = true;
                 counted
@@ -257,5 +284,5 @@ fn too_short(hooks: Hooks<'_>, container: &Map<String, Value>, handler: &Value) 
 }
 
 #[cfg(test)]
-#[path = "grace_tests.rs"]
+#[path = "grace_period_tests.rs"]
 mod tests;

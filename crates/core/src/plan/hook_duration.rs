@@ -1,38 +1,8 @@
-//! The grace period, and the duration of users' preStop hooks.
+//! The duration of users' preStop hooks, read from the usual forms.
 
 use serde_json::Value;
 
-use super::{
-    command::{self, Length},
-    settings::Settings,
-};
-
-/// The longest preStop hooks of a pod, and its native sidecars.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PodHooks {
-    /// Seconds that the longest preStop of a regular container takes.
-    pub containers: i64,
-    /// Seconds that the longest preStop of a native sidecar takes.
-    pub native_sidecars: i64,
-    /// How many native sidecars there are.
-    pub native_sidecar_count: usize,
-}
-
-/// The grace period in seconds. All preStop hooks begin at the start of termination and count against the grace
-/// period (Kubernetes documentation, pod lifecycle), those of native sidecars too. So it is the longer of the
-/// regular containers' preStop with the shutdown timeout and of the native sidecars' preStop, a reserve for each
-/// native sidecar (they stop one after the other once the regular containers have exited, KEP-753), and the
-/// margin.
-#[must_use]
-pub fn grace_period_seconds(settings: &Settings, hooks: PodHooks) -> i64 {
-    let sidecars = i64::try_from(hooks.native_sidecar_count).unwrap_or(i64::MAX);
-    hooks
-        .containers
-        .saturating_add(settings.shutdown_timeout_seconds.value)
-        .max(hooks.native_sidecars)
-        .saturating_add(sidecars.saturating_mul(settings.sidecar_seconds.value))
-        .saturating_add(settings.margin_seconds.value)
-}
+use super::command_duration::{self, Length};
 
 /// The duration of a preStop hook, in seconds, for the usual forms: the native `sleep` action,
 /// `["sleep", "10"]`, and a shell whose script is a sequence of sleeps and of commands that return immediately.
@@ -56,7 +26,7 @@ pub(super) fn pre_stop_length(handler: &Value) -> Length {
     }
     let command = handler.get("exec").and_then(|exec| exec.get("command")?.as_array());
     let words = command.and_then(|command| command.iter().map(Value::as_str).collect::<Option<Vec<_>>>());
-    words.map_or(Length::AtLeast(0), |words| command::length(&words))
+    words.map_or(Length::AtLeast(0), |words| command_duration::length(&words))
 }
 
 #[cfg(test)]

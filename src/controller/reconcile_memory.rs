@@ -3,7 +3,7 @@
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use crate::index::cached::CachedWorkload;
+use crate::index::cached_workload::CachedWorkload;
 
 /// The unit that is counted, in bytes.
 const UNIT: usize = 1 << 10;

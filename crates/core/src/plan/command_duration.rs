@@ -3,7 +3,7 @@
 //! A shell script is read up to the first construct that is not a plain sequence of commands. Then it takes at least the
 //! time read so far.
 
-use super::script::{Command, Then, Word, parse};
+use super::shell_script::{Command, Then, Word, parse};
 
 /// A duration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -263,5 +263,5 @@ fn cmd(arguments: &[Word], depth: usize) -> Step {
 }
 
 #[cfg(test)]
-#[path = "command_tests.rs"]
+#[path = "command_duration_tests.rs"]
 mod tests;

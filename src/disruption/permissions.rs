@@ -6,7 +6,7 @@ use k8s_openapi::api::authorization::v1::{
 };
 use kube::{Api, Client, api::PostParams};
 
-use super::{error::Error, kind::Disruption, workload::Workload};
+use super::{error::Error, kind::Disruption, workload::TargetWorkload};
 use crate::index::workloads::resource;
 
 /// A verb on a resource.
@@ -26,7 +26,7 @@ struct Permission {
 /// All missing permissions.
 pub async fn check(
     client: &Client,
-    workload: &Workload,
+    workload: &TargetWorkload,
     disruption: Disruption,
     in_cluster: bool,
 ) -> Result<(), Error> {
@@ -41,7 +41,11 @@ pub async fn check(
     if missing.is_empty() { Ok(()) } else { Err(Error::Forbidden(missing.join(", "))) }
 }
 
-fn required_permissions(workload: &Workload, disruption: Disruption, in_cluster: bool) -> Vec<Permission> {
+fn required_permissions(
+    workload: &TargetWorkload,
+    disruption: Disruption,
+    in_cluster: bool,
+) -> Vec<Permission> {
     let inside = Some(workload.namespace.clone());
     let permission = |verb, group, resource: &str, namespace: &Option<String>| Permission {
         verb,
@@ -98,7 +102,7 @@ async fn is_allowed(client: &Client, permission: &Permission) -> Result<bool, Er
         ..SelfSubjectAccessReview::default()
     };
     let answer = Api::all(client.clone()).create(&PostParams::default(), &review).await;
-    let answer = answer.map_err(Error::api("checking permissions"))?;
+    let answer = answer.map_err(Error::api("check permissions"))?;
     Ok(answer.status.is_some_and(|status| status.allowed))
 }
 
@@ -107,7 +111,7 @@ impl std::fmt::Display for Permission {
         let Self { verb, group, resource, namespace } = self;
         let dot = if group.is_empty() { "" } else { "." };
         match namespace {
-            Some(namespace) => write!(f, "{verb} {resource}{dot}{group} in the namespace {namespace:?}"),
+            Some(namespace) => write!(f, "{verb} {resource}{dot}{group} in namespace {namespace:?}"),
             None => write!(f, "{verb} {resource}{dot}{group} in the whole cluster"),
         }
     }

@@ -40,7 +40,7 @@ fn the_warning_for_each_other_kind_has_a_remedy() {
             &json!({"containers": []}),
             "Add the label adieu.dev/injection: enabled to metadata.labels: then a cluster that runs adieu injects an annotated Pod when it is created",
         ),
-        ("v1", "Deployment", &template, "Kubernetes has no Deployment in apiVersion \"v1\": use apps/v1"),
+        ("v1", "Deployment", &template, "no matches for kind \"Deployment\" in version \"v1\": use apps/v1"),
         ("v1", "Namespace", &json!({}), "a GracefulPolicy that selects them"),
         ("v1", "Service", &json!({}), "finds no pod template in this Service: annotate the workload"),
     ] {

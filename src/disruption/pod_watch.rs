@@ -13,13 +13,13 @@ use kube::{
 };
 use tokio::{sync::watch, time::Instant};
 
-use super::workload::Workload;
+use super::workload::TargetWorkload;
 use crate::verify::PodTimelines;
 
 /// The timelines of the workload's pods, in times from `origin`, and the task that updates them, which never ends.
 pub fn follow(
     client: &Client,
-    workload: &Workload,
+    workload: &TargetWorkload,
     origin: Instant,
 ) -> (watch::Receiver<PodTimelines>, impl Future<Output = ()> + Send + use<>) {
     let (sender, timelines) = watch::channel(PodTimelines::default());

@@ -64,17 +64,17 @@ struct Open {
     total: usize,
     accepted: u64,
     /// The connections of each peer, by the order in which they were accepted.
-    by_peer: HashMap<IpAddr, BTreeMap<u64, Slot>>,
+    by_peer: HashMap<IpAddr, BTreeMap<u64, OpenConnection>>,
 }
 
 /// A connection, and the task that serves it.
 #[derive(Debug)]
-struct Slot {
+struct OpenConnection {
     peer: Peer,
     task: Option<AbortHandle>,
 }
 
-impl Slot {
+impl OpenConnection {
     fn is_of(&self, peer: IpAddr) -> bool {
         self.peer.address == peer
     }
@@ -94,7 +94,7 @@ pub(super) struct Connection {
 
 /// The answer to a request for a connection.
 #[derive(Debug)]
-pub(super) struct Admission {
+pub(super) struct ConnectionDecision {
     /// `None` if the connection is rejected.
     pub(super) connection: Option<Connection>,
     /// Whether another connection was closed for it.
@@ -110,7 +110,7 @@ impl Connections {
     /// replaces one of the peer with the most, if that one has at least two more: one with a request in progress only if
     /// no other is left, because a client decides how long its request is in progress. If every peer has one, a peer
     /// without replaces the least useful idle one.
-    pub(super) fn open(&self, peer: IpAddr) -> Admission {
+    pub(super) fn open(&self, peer: IpAddr) -> ConnectionDecision {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let own = open.by_peer.get(&peer).map_or(0, BTreeMap::len);
         let is_own_limit_reached = own >= self.max_per_peer;
@@ -122,19 +122,19 @@ impl Connections {
             } else if count > own + 1 {
                 open.displace(|slot| largest.is_some_and(|largest| slot.is_of(largest)))
             } else {
-                own == 0 && open.displace(Slot::is_idle)
+                own == 0 && open.displace(OpenConnection::is_idle)
             };
             if !displaced {
-                return Admission { connection: None, displaced };
+                return ConnectionDecision { connection: None, displaced };
             }
         }
         open.total += 1;
         open.accepted += 1;
         let (number, peer) = (open.accepted, Peer::new(peer));
         let connections = open.by_peer.entry(peer.address).or_default();
-        connections.insert(number, Slot { peer: peer.clone(), task: None });
+        connections.insert(number, OpenConnection { peer: peer.clone(), task: None });
         let connection = Connection { peer, number, open: self.open.clone() };
-        Admission { connection: Some(connection), displaced }
+        ConnectionDecision { connection: Some(connection), displaced }
     }
 
     /// Sets the task to abort when the connection is displaced.
@@ -156,7 +156,7 @@ impl Open {
 
     /// Closes the least useful of the connections that are candidates: an idle one if there is one; of these the oldest
     /// without a success, else the one with the oldest success. Returns whether there is one.
-    fn displace(&mut self, is_candidate: impl Fn(&Slot) -> bool) -> bool {
+    fn displace(&mut self, is_candidate: impl Fn(&OpenConnection) -> bool) -> bool {
         let connections = self.by_peer.values().flatten().filter(|(_, slot)| is_candidate(slot));
         let least =
             connections.min_by_key(|(number, slot)| (!slot.is_idle(), slot.peer.last_success(), **number));
@@ -164,13 +164,13 @@ impl Open {
             return false;
         };
         let displaced = self.remove(peer, number);
-        if let Some(Slot { task: Some(task), .. }) = &displaced {
+        if let Some(OpenConnection { task: Some(task), .. }) = &displaced {
             task.abort();
         }
         displaced.is_some()
     }
 
-    fn remove(&mut self, peer: IpAddr, number: u64) -> Option<Slot> {
+    fn remove(&mut self, peer: IpAddr, number: u64) -> Option<OpenConnection> {
         let connections = self.by_peer.get_mut(&peer)?;
         let removed = connections.remove(&number)?;
         if connections.is_empty() {

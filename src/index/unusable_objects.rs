@@ -44,7 +44,7 @@ impl Reason {
     pub(super) fn too_large(field: &str, length: usize, limit: usize) -> Self {
         let kib = |bytes: usize| bytes.div_ceil(1024);
         Self::TooLarge(format!(
-            "{field}: {} KiB of JSON: adieu reads at most {} KiB: make it smaller",
+            "{field}: {} KiB of JSON exceed the limit of {} KiB: make it smaller",
             kib(length),
             kib(limit)
         ))

@@ -7,12 +7,12 @@ use serde_json::{Map, Value, json};
 use super::{
     admit::Admission,
     context::{InjectionContext, NamespaceContext},
-    grace,
-    hook_warnings::refuse_exec_on_windows,
+    grace_period,
     hooks::{Hooks, sidecars},
     inject::{Injected, inject_pod},
     record::{self, Field, GRACE_PERIOD, named_containers, put},
     resolve::{OptIn, resolve},
+    windows::reject_exec_of_sleep,
     workload::{Kind, Workload},
 };
 use crate::api::{Mode, annotations::INJECTED};
@@ -121,7 +121,7 @@ fn complete(pod: &Value, known: usize, native_sleep: bool) -> Option<Injected> {
     let mut completed = pod.clone();
     let spec = completed.get_mut("spec")?.as_object_mut()?;
     let mut grown = count(spec) > known;
-    let possible = refuse_exec_on_windows(hooks, spec);
+    let possible = reject_exec_of_sleep(hooks, spec);
     for (name, container) in named_containers(spec) {
         let given = record.containers.entry(name).or_default();
         grown |= given.pre_stop.is_none() && hooks.inject(container, given);
@@ -130,7 +130,7 @@ fn complete(pod: &Value, known: usize, native_sleep: bool) -> Option<Injected> {
         return None;
     }
     record.forget_untouched();
-    let needed = match possible.and_then(|()| grace::needed(hooks, spec, &mut Vec::new())) {
+    let needed = match possible.and_then(|()| grace_period::needed(hooks, spec, &mut Vec::new())) {
         Ok(needed) => needed,
         Err(why) => {
             return Some(Injected { template: pod.clone(), warnings: vec![why], unsatisfiable: true });
@@ -146,5 +146,5 @@ fn complete(pod: &Value, known: usize, native_sleep: bool) -> Option<Injected> {
 }
 
 #[cfg(test)]
-#[path = "pods_tests.rs"]
+#[path = "pod_injection_tests.rs"]
 mod tests;

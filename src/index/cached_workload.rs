@@ -15,7 +15,7 @@ use serde_json::{Value, json, value::RawValue};
 
 use super::{
     slim::{METADATA_LIMIT, Metadata, Parts, Watched, weight},
-    unusable::Reason,
+    unusable_objects::Reason,
 };
 use crate::{plan::Kind, runtime::FIELD_MANAGER};
 

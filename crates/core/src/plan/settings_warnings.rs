@@ -78,7 +78,7 @@ pub(super) fn while_auditing(settings: &Settings, injected: Injected) -> Vec<Str
             record.grace_period.as_ref().map(|f| format!("a grace period of {} s", f.injected));
         let parts = [counted(hooks, "a preStop"), counted(probes, "a readiness probe"), grace_period];
         warnings.push(format!(
-            "nothing is changed, because {} has the mode Audit. With Enforce, adieu would set {}",
+            "nothing is changed, because {} has mode Audit. With Enforce, adieu would set {}",
             settings.mode.from,
             parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
         ));
@@ -89,7 +89,7 @@ pub(super) fn while_auditing(settings: &Settings, injected: Injected) -> Vec<Str
 /// The reason why a manifest that a policy opts in is not injected.
 pub(super) fn while_reverting(settings: &Settings) -> String {
     format!(
-        "nothing is injected, because {} has the rollout mode Revert: choose another mode, or add the annotation \
+        "nothing is injected, because {} has rollout mode Revert: choose another mode, or add the annotation \
          {GRACEFUL}: \"true\"",
         settings.rollout_mode.from
     )
@@ -132,10 +132,10 @@ pub(super) fn webhook_bypass_warning(
     };
     (wanted && !context.all_pods && !is_labelled()).then_some(
         "its pods bypass the webhook, so nothing is injected: put the label adieu.dev/injection=enabled on the \
-         namespace or on the pod template (an annotation doesn't route pods to the webhook)",
+         namespace or on the pod template (an annotation does not route pods to the webhook)",
     )
 }
 
 #[cfg(test)]
-#[path = "advice_tests.rs"]
+#[path = "settings_warnings_tests.rs"]
 mod tests;

@@ -67,7 +67,7 @@ fn collect(value: &Value, path: &mut Vec<String>, found: &mut Vec<Vec<String>>) 
     }
 }
 
-/// The annotations and labels of an object that isn't injected, because it is no workload of `apps/v1`.
+/// The annotations and labels of an object that isn't injected, because it is not a workload of `apps/v1`.
 pub(super) fn unsupported(object: &Object<'_>) -> Option<Ineffective> {
     if object.is_policy() || object.is_controlled() {
         return None;
@@ -138,7 +138,7 @@ fn remedy(object: &Object<'_>, of_pods: bool, labelled: bool, them: &str) -> Str
             format!("Kubernetes no longer serves {api_version}: use apps/v1")
         }
         _ if workload && !group.unwrap_or_default().contains('.') => {
-            format!("Kubernetes has no {kind} in apiVersion {api_version:?}: use apps/v1")
+            format!("no matches for kind {kind:?} in version {api_version:?}: use apps/v1")
         }
         (Some(path), _) => {
             let moved = format!("move {them} to {path}.annotations");
@@ -191,7 +191,8 @@ pub(super) fn unreverted(object: &Object<'_>) -> Option<Ineffective> {
         .into_iter()
         .find(|path| !at(object.value, path)["annotations"][INJECTED].is_null())?;
     let message = format!(
-        "{path}.annotations[{INJECTED}]: not reverted: adieu revert supports {KINDS}. Remove this annotation, and what it lists as injected, by hand"
+        "{path}.annotations[{INJECTED}]: not reverted: adieu revert supports {KINDS}. Manually remove this \
+         annotation, and the fields that it lists as injected"
     );
     let path = path.split('.').chain(["annotations", INJECTED]).map(str::to_owned).collect();
     Some(Ineffective { path, message })
@@ -238,5 +239,5 @@ fn field_path(path: &[String]) -> String {
 }
 
 #[cfg(test)]
-#[path = "ineffective_tests.rs"]
+#[path = "ineffective_settings_tests.rs"]
 mod tests;

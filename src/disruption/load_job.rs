@@ -69,7 +69,7 @@ impl Job {
         let job = serde_json::from_value(object(image, options, limit))
             .map_err(|error| Error::Remote(error.to_string()))?;
         let created = api.create(&PostParams::default(), &job).await;
-        let name = created.map_err(Error::api("creating the Job of the load"))?.name_any();
+        let name = created.map_err(Error::api("create the load Job"))?.name_any();
         Ok(Self { api, pods: Api::namespaced(client.clone(), namespace), name })
     }
 
@@ -107,7 +107,7 @@ impl Job {
         };
         let follow = LogParams { follow: true, ..LogParams::default() };
         let log =
-            self.pods.log_stream(&pod, &follow).await.map_err(Error::api("following the load's log"))?;
+            self.pods.log_stream(&pod, &follow).await.map_err(Error::api("follow the log of the load"))?;
         let mut lines = pin!(log.lines());
         let mut stopped = false;
         loop {
@@ -119,7 +119,7 @@ impl Job {
                     continue;
                 }
             };
-            let line = line.map_err(|error| Error::Remote(format!("reading its log failed: {error}")))?;
+            let line = line.map_err(|error| Error::Remote(format!("cannot read its log: {error}")))?;
             let Some(line) = line else {
                 return Err(Error::Remote("its log ended before the load did".to_owned()));
             };
@@ -128,7 +128,7 @@ impl Job {
                     receive(Duration::from_micros(now_micros), samples);
                 }
                 Ok(Line::End) if stopped => return Ok(()),
-                Ok(Line::End) => return Err(Error::Remote("it was ended from outside".to_owned())),
+                Ok(Line::End) => return Err(Error::Remote("it was stopped by another client".to_owned())),
                 // Standard error of the load.
                 Err(_) => return Err(Error::Remote(line)),
             }
@@ -142,7 +142,7 @@ impl Job {
     pub async fn remove(&self) -> Result<(), Error> {
         match self.api.delete(&self.name, &DeleteParams::background()).await {
             Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-            outcome => outcome.map(drop).map_err(Error::api(format!("removing the Job {}", self.name))),
+            outcome => outcome.map(drop).map_err(Error::api(format!("delete the Job {}", self.name))),
         }
     }
 
@@ -169,8 +169,7 @@ impl Job {
 pub async fn operator_image(client: &Client) -> Result<Option<String>, Error> {
     let deployments: Api<Deployment> = Api::all(client.clone());
     let selected = ListParams::default().labels(&format!("{NAME}=adieu"));
-    let found =
-        deployments.list(&selected).await.map_err(Error::api("looking for the operator's Deployment"))?;
+    let found = deployments.list(&selected).await.map_err(Error::api("list the operator's Deployments"))?;
     let pods = found.items.into_iter().filter_map(|deployment| deployment.spec?.template.spec);
     let containers = pods.flat_map(|pod| pod.containers).filter(|container| container.name == "adieu");
     let mut images: Vec<_> = containers.filter_map(|container| container.image).collect();
@@ -239,7 +238,7 @@ fn has_started(pod: &Pod) -> Result<bool, Error> {
         let reason = waiting.reason.as_deref().unwrap_or_default();
         if STUCK.contains(&reason) {
             let message = waiting.message.as_deref().unwrap_or("no message");
-            return Err(Error::Remote(format!("its container doesn't start: {reason}: {message}")));
+            return Err(Error::Remote(format!("its container does not start: {reason}: {message}")));
         }
     }
     Ok(state.running.is_some() || state.terminated.is_some())

@@ -8,7 +8,7 @@ use std::{
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::unusable::Reason;
+use super::unusable_objects::Reason;
 
 /// The quotas of one kind, in bytes of the specs' JSON.
 #[derive(Clone, Copy, Debug)]
@@ -66,8 +66,8 @@ impl Shares {
             *listed = true;
         }
         Err(Reason::TooLarge(format!(
-            "spec: {} KiB of JSON: adieu keeps at most {} MiB of all objects of this kind in {of}: remove some, or make \
-             them smaller",
+            "spec: {} KiB of JSON exceed the limit of {} MiB for all objects of this kind in {of}: delete some, or \
+             make them smaller",
             size.div_ceil(1 << 10),
             limit >> 20
         )))
@@ -132,7 +132,7 @@ mod tests {
         assert!(
             keep("greedy", 20, 1)
                 .unwrap_err()
-                .contains("at most 10 MiB of all objects of this kind in its namespace")
+                .contains("limit of 10 MiB for all objects of this kind in its namespace")
         );
         assert!(keep("greedy", 0, 1).is_ok(), "it is counted already");
         assert!(keep("greedy", 0, 2).is_err());
@@ -140,7 +140,7 @@ mod tests {
         assert!(keep("greedy", 0, 2).is_ok());
         assert!(keep("shop", 0, 10).is_ok());
         assert!(
-            keep("bank", 0, 6).unwrap_err().contains("25 MiB of all objects of this kind in the cluster")
+            keep("bank", 0, 6).unwrap_err().contains("25 MiB for all objects of this kind in the cluster")
         );
         shares.list_begins();
         assert!(keep("shop", 0, 10).is_ok());

@@ -12,10 +12,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     super::verify::confirm,
-    Live,
+    ClusterArguments,
     outcome::{ProgressReporter, Report, describe_plan, workloads},
-    rollouts::{self, Budget},
-    select::{Action, Selected, Selection, Target, select},
+    rollouts::{self, RolloutLimits},
+    select::{Selected, Selection, select},
+    target::{Action, Target},
 };
 use crate::runtime::{client::client, shutdown};
 
@@ -23,9 +24,9 @@ use crate::runtime::{client::client, shutdown};
 const INTERRUPTED: u8 = 130;
 const COULD_NOT_START: u8 = 2;
 
-pub(super) fn run(arguments: &Live, json: bool) -> ExitCode {
+pub(super) fn run(arguments: &ClusterArguments, json: bool) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let outcome = match runtime.context("starting the asynchronous runtime") {
+    let outcome = match runtime.context("cannot start the asynchronous runtime") {
         Ok(runtime) => {
             let outcome = runtime.block_on(opt_out(arguments, json));
             // A prompt without an answer must not block the exit.
@@ -41,16 +42,16 @@ pub(super) fn run(arguments: &Live, json: bool) -> ExitCode {
     })
 }
 
-async fn opt_out(arguments: &Live, json: bool) -> anyhow::Result<ExitCode> {
+async fn opt_out(arguments: &ClusterArguments, json: bool) -> anyhow::Result<ExitCode> {
     let bulk = arguments.workload.is_none();
     let needs_confirmation = bulk && !arguments.yes && !arguments.dry_run;
     if needs_confirmation && !stdin().is_terminal() {
         bail!(
-            "this opts out all workloads of a selection, and standard input is not a terminal to confirm it: give --yes"
+            "opting out all selected workloads needs confirmation, and standard input is not a terminal: use --yes"
         );
     }
-    let config = Config::infer().await.context("finding the cluster: is KUBECONFIG right?")?;
-    let client = client().await.context("connecting to the cluster")?;
+    let config = Config::infer().await.context("cannot find the cluster: check KUBECONFIG")?;
+    let client = client().await.context("cannot connect to the cluster")?;
     let namespace = arguments.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
     let selection = Selection {
         workload: arguments.workload.clone(),
@@ -81,12 +82,15 @@ async fn opt_out(arguments: &Live, json: bool) -> anyhow::Result<ExitCode> {
         let Some(answer) = interrupted.run_until_cancelled(answer).await else {
             return Ok(ExitCode::from(INTERRUPTED));
         };
-        answer.context("asking")??;
+        answer.context("cannot ask for confirmation")??;
     }
     let (count, reporter) = (targets.len(), ProgressReporter::new(targets.len(), !json));
-    let budget = Budget { max_concurrent: arguments.max_concurrent.get(), patience: arguments.timeout };
+    let limits = RolloutLimits {
+        max_concurrent: arguments.max_concurrent.get(),
+        progress_deadline: arguments.timeout,
+    };
     let report = |target: &Target, step: &super::outcome::Step<'_>| reporter.report(target, step);
-    let done = rollouts::opt_out(&client, targets, budget, &interrupted, report).await;
+    let done = rollouts::opt_out(&client, targets, limits, &interrupted, report).await;
     drop(reporter);
     print_report(&Report::new(count, done, interrupted.is_cancelled()), json)
 }
@@ -117,22 +121,22 @@ fn list(targets: &[Target], json: bool) -> anyhow::Result<()> {
                 })
             })
             .collect();
-        serde_json::to_string_pretty(&lines).context("writing JSON")?
+        serde_json::to_string_pretty(&lines).context("cannot write JSON")?
     } else if targets.is_empty() {
         "no workload to opt out".to_owned()
     } else {
         targets.iter().map(describe_plan).collect::<Vec<_>>().join("\n")
     };
-    writeln!(stdout(), "{text}").context("writing to standard output")
+    writeln!(stdout(), "{text}").context("cannot write to standard output")
 }
 
 fn print_report(report: &Report, json: bool) -> anyhow::Result<ExitCode> {
     if json {
-        let text = serde_json::to_string_pretty(report).context("writing JSON")?;
-        writeln!(stdout(), "{text}").context("writing to standard output")?;
+        let text = serde_json::to_string_pretty(report).context("cannot write JSON")?;
+        writeln!(stdout(), "{text}").context("cannot write to standard output")?;
     }
     if report.complete && !json {
-        writeln!(stdout(), "{}", report.summary()).context("writing to standard output")?;
+        writeln!(stdout(), "{}", report.summary()).context("cannot write to standard output")?;
     } else if !report.complete {
         let _ = writeln!(stderr(), "adieu: {}", report.summary());
     }

@@ -116,7 +116,7 @@ fn audited_manifest_gets_a_warning_with_the_injection() {
     assert_eq!(changed, None);
     assert_warning(
         &warnings,
-        &["policy watch has the mode Audit", "a preStop in 1 container, a grace period of 45 s"],
+        &["policy watch has mode Audit", "a preStop in 1 container, a grace period of 45 s"],
     );
 }
 
@@ -181,7 +181,7 @@ fn warning_for_an_exec_of_sleep_on_old_kubelets() {
 fn warning_for_a_configured_exec_of_sleep() {
     let spec = json!({"containers": [{"name": "web"}]});
     let configured = with(|s| s.pre_stop_method = set(PreStopMethod::Exec));
-    let parts = ["the method is Exec (annotation)", "in an image without the program sleep it fails"];
+    let parts = ["the method is Exec (annotation)", "in an image without the sleep command the hook fails"];
     assert_warning(
         &injected(&spec, &configured, true).warnings,
         &[parts[0], parts[1], "check the images, or use Auto"],
@@ -214,7 +214,7 @@ fn reverted_manifest_gets_a_warning_with_the_policy() {
     let (mut annotations, template) = (BTreeMap::new(), plain());
     let (changed, warnings) = rendered(&Workload::new(Kind::Deployment, &annotations, &template), &context);
     assert_eq!(changed, None);
-    assert_warning(&warnings, &["nothing is injected, because policy leaving has the rollout mode Revert"]);
+    assert_warning(&warnings, &["nothing is injected, because policy leaving has rollout mode Revert"]);
     annotations = annotated(&[("graceful", "true")]);
     let (changed, warnings) = rendered(&Workload::new(Kind::Deployment, &annotations, &template), &context);
     assert!(changed.is_some() && warnings.is_empty(), "{warnings:?}");
@@ -261,7 +261,7 @@ fn windows_pods_get_the_native_sleep_or_no_injection() {
             let result = injected(spec, settings, native_sleep);
             assert_eq!((&result.template["spec"], result.unsatisfiable), (spec, true));
             let why = result.warnings.last().cloned().unwrap();
-            assert_warning(&[why], &["for Windows", "nothing is injected"]);
+            assert_warning(&[why], &["on Windows", "nothing is injected"]);
         }
     }
     let own = json!({"os": {"name": "windows"}, "containers": [{"name": "iis", "lifecycle": {"preStop": {

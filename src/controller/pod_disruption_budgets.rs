@@ -65,7 +65,7 @@ pub(super) async fn reconcile(
         {
             let parameters = PatchParams::apply(FIELD_MANAGER).force();
             api.patch(&desired_budget.name_any(), &parameters, &Patch::Apply(&desired_budget)).await?;
-            tracing::info!(%kind, namespace, name = object.name_any(), "PodDisruptionBudget written");
+            tracing::info!(%kind, namespace, name = object.name_any(), "wrote PodDisruptionBudget");
         }
         (None, Some(current)) => {
             let preconditions = Preconditions { uid: current.uid(), resource_version: None };
@@ -75,7 +75,7 @@ pub(super) async fn reconcile(
                 Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {}
                 deleted => drop(deleted?),
             }
-            tracing::info!(%kind, namespace, name = object.name_any(), covered, "PodDisruptionBudget removed");
+            tracing::info!(%kind, namespace, name = object.name_any(), covered, "deleted PodDisruptionBudget");
         }
         _ => {}
     }

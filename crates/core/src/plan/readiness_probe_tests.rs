@@ -127,7 +127,7 @@ fn without_a_service_only_a_created_workload_with_one_port_is_probed() {
         let (probes, warnings) = chosen(Kind::Deployment, template, &[], true);
         assert_eq!(probes, []);
         assert!(warnings.len() == 1 && warnings[0].contains(ports), "{warnings:?}");
-        assert_eq!(chosen(Kind::Deployment, template, &[], false), (vec![], vec![]), "it is no creation");
+        assert_eq!(chosen(Kind::Deployment, template, &[], false), (vec![], vec![]), "it is not a creation");
     }
     let with_logs = pods(
         json!({"containers": [{"name": "web", "ports": [{"containerPort": 8080, "name": "http"}]}, {"name": "logs"}]}),

@@ -5,7 +5,7 @@ use kube::runtime::reflector::ObjectRef;
 
 use super::keys::{Key, PolicyKey};
 use crate::{
-    api::{FailedRollout as Recorded, GracefulPolicySpec, GracefulPolicyStatus, IntOrString, limits},
+    api::{FailedRolloutStatus, GracefulPolicySpec, GracefulPolicyStatus, IntOrString, limits},
     index::caches::Caches,
     plan::Source,
     scheduler::{FailedRollout, FailureLimit},
@@ -22,7 +22,7 @@ pub(super) struct PolicySettings {
 pub(super) fn settings_and_failures(
     caches: &Caches,
     policy: &PolicyKey,
-) -> Option<(PolicySettings, Vec<Recorded>)> {
+) -> Option<(PolicySettings, Vec<FailedRolloutStatus>)> {
     let of = |spec: &GracefulPolicySpec, status: Option<&GracefulPolicyStatus>, generation| {
         let settings = PolicySettings { generation, failures: failure_limit(spec) };
         (settings, status.map(|status| status.failed_rollouts.clone()).unwrap_or_default())
@@ -67,10 +67,10 @@ fn failure_limit(spec: &GracefulPolicySpec) -> FailureLimit {
 pub(super) fn recorded<'a>(
     policy: &PolicyKey,
     failures: impl Iterator<Item = &'a FailedRollout>,
-) -> Vec<Recorded> {
+) -> Vec<FailedRolloutStatus> {
     let record = |failure: &FailedRollout| {
         let FailedRollout { workload, uid, generation, plan, template, reason, time } = failure.clone();
-        Recorded {
+        FailedRolloutStatus {
             namespace: policy.is_of_cluster().then_some(workload.namespace),
             kind: workload.kind,
             name: workload.name,
@@ -86,9 +86,9 @@ pub(super) fn recorded<'a>(
 }
 
 /// The failures that a status records.
-pub(super) fn restored(policy: &PolicyKey, recorded: &[Recorded]) -> Vec<FailedRollout> {
-    let restore = |record: &Recorded| {
-        let Recorded { namespace, kind, name, uid, policy_generation, .. } = record.clone();
+pub(super) fn restored(policy: &PolicyKey, recorded: &[FailedRolloutStatus]) -> Vec<FailedRollout> {
+    let restore = |record: &FailedRolloutStatus| {
+        let FailedRolloutStatus { namespace, kind, name, uid, policy_generation, .. } = record.clone();
         let namespace = namespace.unwrap_or_else(|| policy.namespace().to_owned());
         FailedRollout {
             workload: Key { namespace, kind, name },

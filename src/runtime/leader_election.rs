@@ -43,7 +43,7 @@ pub struct LeaderElector {
 
 /// The progress of an election.
 #[derive(Debug, Default)]
-struct Election {
+struct ElectionState {
     observed: ObservedLease,
     /// Whether the last write conflicted, so `observed` is out of date.
     outdated: bool,
@@ -74,7 +74,7 @@ impl LeaderElector {
     ) {
         let watch_lease = || watch_object(self.api.clone(), &self.lease).default_backoff();
         let mut changes = pin!(watch_lease());
-        let mut election = Election::default();
+        let mut election = ElectionState::default();
         loop {
             tokio::select! {
                 biased;
@@ -84,10 +84,10 @@ impl LeaderElector {
                         election.observed.update(lease, Instant::now());
                         election.outdated = false;
                     }
-                    Err(error) => tracing::warn!(%error, "watch of the lease failed, retrying"),
+                    Err(error) => tracing::warn!(%error, "watch of the Lease failed, retrying"),
                 },
                 () = until(election.deadline()) => {
-                    tracing::error!(lease = self.lease, "lease not renewed in time, no longer leading");
+                    tracing::error!(lease = self.lease, "cannot renew the Lease in time, no longer leading");
                     election.renewed = None;
                 }
                 () = until(election.next_attempt(&self.identity)) => {
@@ -113,12 +113,12 @@ impl LeaderElector {
             let released =
                 timeout_at(Instant::now() + RENEW_DEADLINE, self.release(&election.observed)).await;
             if !matches!(released, Ok(Ok(_))) {
-                tracing::warn!(lease = self.lease, "lease not released, it will expire");
+                tracing::warn!(lease = self.lease, "cannot release the Lease, it will expire");
             }
         }
     }
 
-    async fn acquire_or_renew(&self, election: &mut Election) {
+    async fn acquire_or_renew(&self, election: &mut ElectionState) {
         let now = Instant::now();
         let limit = election.deadline().unwrap_or(now + RENEW_DEADLINE);
         (election.attempted, election.outdated) = (Some(now), false);
@@ -131,8 +131,8 @@ impl LeaderElector {
                 election.renewed = Some(now);
             }
             Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => election.outdated = true,
-            Ok(Err(error)) => tracing::warn!(%error, "lease not written, retrying"),
-            Err(_) => tracing::warn!("lease not written in time, retrying"),
+            Ok(Err(error)) => tracing::warn!(%error, "cannot write the Lease, retrying"),
+            Err(_) => tracing::warn!("timed out writing the Lease, retrying"),
         }
     }
 
@@ -180,7 +180,7 @@ impl LeaderElector {
     }
 }
 
-impl Election {
+impl ElectionState {
     /// When this replica stops leading unless it renews.
     fn deadline(&self) -> Option<Instant> {
         self.renewed.map(|renewed| renewed + RENEW_DEADLINE)

@@ -21,10 +21,10 @@ use serde_json::json;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::Context;
+use super::ReconcileContext;
 use crate::{
     api::{ClusterGracefulPolicy, GracefulPolicy},
-    index::{caches::changes, unusable::Reason},
+    index::{caches::changes, unusable_objects::Reason},
 };
 
 /// How long changes are collected.
@@ -32,7 +32,7 @@ const DEBOUNCE: Duration = Duration::from_secs(1);
 
 /// Publishes an Event for each object that can't be used, once for each reason, and sets the condition `Ready` of
 /// policies, while this replica leads; until `shutdown`.
-pub(super) async fn report(context: Arc<Context>, shutdown: CancellationToken) {
+pub(super) async fn report(context: Arc<ReconcileContext>, shutdown: CancellationToken) {
     let unusable = context.caches.unusable();
     let mut changed = stream::select(changes(unusable.changed()).boxed(), context.permissions().boxed());
     let mut reported: HashMap<String, Reason> = HashMap::new();
@@ -50,7 +50,8 @@ pub(super) async fn report(context: Arc<Context>, shutdown: CancellationToken) {
                         let writing = set_not_ready(&context.client, &one.reference, &one.reason);
                         if let Some(Err(error)) = context.while_leading(writing).await {
                             let ObjectReference { kind, namespace, name, .. } = &one.reference;
-                            tracing::warn!(kind, namespace, name, %error, "status of an unusable policy not written");
+                            tracing::warn!(kind, namespace, name, %error, "cannot write the status of an unusable \
+                                                                           policy");
                         }
                     }
                 }
@@ -80,7 +81,7 @@ async fn set_not_ready(
         type_: "Ready".into(),
         status: "False".into(),
         reason: reason.name().into(),
-        message: format!("adieu can't use this policy: {reason}"),
+        message: format!("adieu cannot use this policy: {reason}"),
         observed_generation: None,
         last_transition_time: Time(Timestamp::now()),
     };

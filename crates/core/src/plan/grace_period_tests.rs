@@ -157,7 +157,10 @@ fn hook_of_a_native_sidecar_counts_from_the_start_of_termination() {
     let drain = with(|s| s.drain_seconds = set(100));
     let unknown = injected(&sidecar(json!({"httpGet": {"path": "/drain", "port": 15020}})), &drain);
     assert_eq!(seconds(&unknown), Some(100 + 30 + 2 * 5 + 5));
-    assert!(only_warning(&unknown).starts_with("native sidecar \"proxy\": how long its own preStop takes"));
+    assert!(
+        only_warning(&unknown)
+            .starts_with("native sidecar \"proxy\": the duration of its own preStop is unknown")
+    );
 }
 
 #[test]

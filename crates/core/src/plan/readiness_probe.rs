@@ -224,5 +224,5 @@ fn tcp(port: i64) -> Value {
 }
 
 #[cfg(test)]
-#[path = "probe_tests.rs"]
+#[path = "readiness_probe_tests.rs"]
 mod tests;
