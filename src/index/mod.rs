@@ -18,7 +18,7 @@ mod quota;
 mod slim;
 mod split;
 pub mod unusable;
-mod workload_quota;
+mod weight;
 pub mod workloads;
 
 use std::{
