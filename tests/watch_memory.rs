@@ -1,9 +1,9 @@
-//! The memory of a replica that lists objects of unusual size. In a separate process, because the whole process is
-//! measured.
+//! The memory of a replica that lists many objects, or objects of unusual size. In a separate process, because the whole
+//! process is measured.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use std::{convert::Infallible, time::Duration};
+use std::{collections::HashMap, convert::Infallible, sync::Arc, time::Duration};
 
 use adieu::{
     index::{caches::Caches, unusable_objects::UnusableObjects, workloads::Workloads},
@@ -16,89 +16,56 @@ use http::{Request, Response};
 use kube::{Client, client::Body};
 use peak_alloc::PeakAlloc;
 use serde_json::{Value, json};
-use tokio::time::timeout;
+use tokio::{sync::Mutex, time::timeout};
 use tower::service_fn;
 
 #[global_allocator]
 static MEMORY: PeakAlloc = PeakAlloc;
 
+/// One test at a time is measured.
+static MEASURED: Mutex<()> = Mutex::const_new(());
+
 /// The limit: a container has 128 MiB, which include the program itself and the allocator.
 const LIMIT: usize = 80 << 20;
+/// The limit for the objects of one namespace.
+const NAMESPACE_LIMIT: usize = 48 << 20;
+
+const DEPLOYMENTS: &str = "/apis/apps/v1/deployments";
+const POLICIES: &str = "/apis/adieu.dev/v1alpha1/gracefulpolicies";
+const SERVICES: &str = "/api/v1/services";
+const BUDGETS: &str = "/apis/policy/v1/poddisruptionbudgets";
 
 /// The end of a Deployment after its container's fields.
 const END: &str = "}]}}}}";
 
-const DEPLOYMENTS: usize = 300;
-const POLICIES: usize = 2000;
+/// Some objects of one kind, in chunks, by their number.
+type Objects = Arc<dyn Fn(usize) -> Vec<Bytes> + Send + Sync>;
 
 /// An API server with these objects, in pages and in chunks, whose watches have no events.
-#[derive(Clone)]
-struct ApiServer {
-    /// 1.4 MB that don't compress.
-    noise: Bytes,
-    /// 750,000 empty strings.
-    arguments: Bytes,
-    /// A spec of the maximal size.
-    policy: Bytes,
-}
+#[derive(Clone, Default)]
+struct ApiServer(HashMap<&'static str, Vec<(usize, Objects)>>);
 
 impl ApiServer {
-    fn new() -> Self {
-        let mut state = 1_u64;
-        let mut random = || {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"
-                [usize::try_from(state >> 58).unwrap()]
-        };
-        let noise: Vec<u8> = (0..1_400_000).map(|_| random()).collect();
-        let values: Vec<_> = (0..480).map(|number| format!("{number:0>60}")).collect();
-        let expressions = json!([{"key": "app", "operator": "In", "values": values}]);
-        let policy = json!({"selector": {"matchExpressions": expressions}}).to_string();
-        assert!((30_000..33_000).contains(&policy.len()), "{}", policy.len());
-        Self {
-            noise: noise.into(),
-            arguments: ["\"\""].repeat(750_000).join(",").into(),
-            policy: policy.into(),
-        }
+    /// A server that lists these objects of the path after others.
+    fn with(
+        mut self,
+        path: &'static str,
+        count: usize,
+        object: impl Fn(usize) -> Vec<Bytes> + Send + Sync + 'static,
+    ) -> Self {
+        self.0.entry(path).or_default().push((count, Arc::new(object)));
+        self
     }
 
-    /// The chunks of an object.
-    fn deployment(&self, number: usize) -> Vec<Bytes> {
-        let deployment = |name: &str, annotations: Value, container: &str| {
-            let metadata = json!({"name": name, "namespace": "shop", "uid": name, "resourceVersion": "1",
-                "generation": 1, "annotations": annotations});
-            format!(
-                r#"{{"metadata":{metadata},"spec":{{"replicas":0,"template":{{"spec":{{"containers":[{{"name":"a",{container}"#
-            )
-        };
-        match number {
-            0 => vec![
-                deployment("arguments", json!({}), r#""args":["#).into(),
-                self.arguments.clone(),
-                format!("]{END}").into(),
-            ],
-            150 => {
-                let annotations = json!({"adieu.dev/graceful": "true"});
-                vec![deployment("web", annotations, r#""image":"web""#).into(), END.into()]
+    /// The chunks of an object of a path.
+    fn object(&self, path: &str, mut number: usize) -> Vec<Bytes> {
+        for (count, object) in &self.0[path] {
+            if number < *count {
+                return object(number);
             }
-            _ => {
-                let name = format!("large-{number}");
-                let chunks = self.noise.chunks(64 << 10).map(|chunk| self.noise.slice_ref(chunk));
-                let begin = deployment(&name, json!({}), r#""env":[{"name":"A","value":""#);
-                [begin.into()].into_iter().chain(chunks).chain([format!("\"}}]{END}").into()]).collect()
-            }
+            number -= count;
         }
-    }
-
-    fn policy(&self, number: usize) -> Vec<Bytes> {
-        let condition = json!({"type": "Ready", "status": "True", "reason": "Injected",
-            "message": "x".repeat(7_000), "lastTransitionTime": "2026-01-01T00:00:00Z"});
-        let status = json!({"conditions": [condition, condition]});
-        let metadata = json!({"name": format!("policy-{number}"), "namespace": "shop",
-            "uid": number.to_string(), "resourceVersion": "1", "generation": 1,
-            "managedFields": [{"manager": "kubectl", "operation": "Update", "fieldsV1": {"f:a": "y".repeat(20_000)}}]});
-        let begin = format!(r#"{{"metadata":{metadata},"status":{status},"spec":"#);
-        vec![begin.into(), self.policy.clone(), "}".into()]
+        vec![]
     }
 
     fn answer(&self, target: &str) -> Answer {
@@ -114,20 +81,16 @@ impl ApiServer {
             let value = target.split(['?', '&']).find_map(|parameter| parameter.strip_prefix(key))?;
             value.parse::<usize>().ok()
         };
-        let total = match target.split('?').next().unwrap() {
-            "/apis/apps/v1/deployments" => DEPLOYMENTS + 2,
-            "/apis/adieu.dev/v1alpha1/gracefulpolicies" => POLICIES,
-            _ => 0,
-        };
+        let path = target.split('?').next().unwrap().to_owned();
+        let total: usize = self.0.get(path.as_str()).into_iter().flatten().map(|(count, _)| count).sum();
         let (first, limit) = (number_of("continue=").unwrap_or(0), number_of("limit=").unwrap());
         let last = total.min(first + limit);
         let after = if last < total { last.to_string() } else { String::new() };
         let metadata = json!({"resourceVersion": "7", "continue": after});
-        let (server, is_policy) = (self.clone(), total == POLICIES);
+        let server = self.clone();
         let items = stream::iter(first..last).flat_map(move |number| {
-            let object = if is_policy { server.policy(number) } else { server.deployment(number) };
             let comma = if number == first { "" } else { "," };
-            stream::iter([Bytes::from(comma)].into_iter().chain(object))
+            stream::iter([Bytes::from(comma)].into_iter().chain(server.object(&path, number)))
         });
         let begin = Bytes::from(format!(r#"{{"metadata":{metadata},"items":["#));
         let list = stream::iter([begin]).chain(items).chain(stream::iter([Bytes::from("]}")]));
@@ -135,9 +98,8 @@ impl ApiServer {
     }
 }
 
-#[tokio::test]
-async fn listing_objects_of_unusual_size_needs_little_memory() {
-    let server = ApiServer::new();
+/// The caches of a replica that has listed everything, and the peak of its memory in bytes.
+async fn listed(server: ApiServer) -> (Caches, UnusableObjects, usize) {
     let answers = service_fn(move |request: Request<Body>| {
         let answer = server.answer(&request.uri().to_string());
         async move { Ok::<_, Infallible>(Response::new(answer)) }
@@ -145,7 +107,6 @@ async fn listing_objects_of_unusual_size_needs_little_memory() {
     let client = Client::new(answers, "default");
     MEMORY.reset_peak_usage();
     let before = MEMORY.current_usage();
-
     let unusable = UnusableObjects::default();
     let (workloads, events) = Workloads::follow(&client, None, &unusable);
     let (caches, follow) = Caches::follow(&client, workloads, &unusable);
@@ -156,19 +117,213 @@ async fn listing_objects_of_unusual_size_needs_little_memory() {
         caches.workloads().filled().await.unwrap();
     };
     timeout(Duration::from_mins(10), filled).await.expect("an end");
-
     let peak = MEMORY.peak_usage() - before;
     let left = MEMORY.current_usage() - before;
     eprintln!("{} KiB at most, {} KiB afterwards", peak >> 10, left >> 10);
-    assert!(peak < LIMIT, "{} MiB", peak >> 20);
+    // What the tasks hold isn't counted for the next case.
+    for task in watches.into_iter().chain([follow]) {
+        task.abort();
+        drop(task.await);
+    }
+    (caches, unusable, peak)
+}
+
+/// 1.4 MB that don't compress.
+fn noise() -> Bytes {
+    let mut state = 1_u64;
+    let mut random = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"
+            [usize::try_from(state >> 58).unwrap()]
+    };
+    (0..1_400_000).map(|_| random()).collect::<Vec<_>>().into()
+}
+
+/// A text of that length that doesn't compress, another one for each number.
+fn text(noise: &Bytes, number: usize, length: usize) -> &str {
+    let first = number * 7 % (noise.len() - length);
+    std::str::from_utf8(&noise[first..first + length]).unwrap()
+}
+
+/// Labels with 16 KiB.
+fn labels(noise: &Bytes, number: usize) -> Value {
+    let label = |index| (text(noise, number + 31 * index, 300).to_owned(), text(noise, index, 50).into());
+    (0..45).map(label).collect::<serde_json::Map<_, _>>().into()
+}
+
+/// An object with these fields in its metadata and this spec.
+fn object(namespace: &str, name: &str, fields: Value, spec: Value) -> Vec<Bytes> {
+    let mut metadata = json!({"name": name, "namespace": namespace, "uid": format!("{namespace}-{name}"),
+        "resourceVersion": "1", "generation": 1});
+    metadata.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+    vec![json!({"metadata": metadata, "spec": spec}).to_string().into()]
+}
+
+fn deployment(template: Value, env: Value) -> Value {
+    json!({"replicas": 0, "selector": {"matchLabels": {"app": "web"}}, "template": {
+        "metadata": template, "spec": {"containers": [{"name": "web", "image": "web", "env": env}]},
+    }})
+}
+
+/// A Deployment whose text takes 16 KiB.
+fn text_deployment(noise: &Bytes, namespace: &str, number: usize) -> Vec<Bytes> {
+    let env = json!([{"name": "A", "value": text(noise, number, 15_800)}]);
+    object(namespace, &number.to_string(), json!({}), deployment(json!({}), env))
+}
+
+/// A Deployment whose metadata takes 80 KiB.
+fn labelled_deployment(noise: &Bytes, namespace: &str, number: usize) -> Vec<Bytes> {
+    let annotations = json!({"a": text(noise, number, 16_000)});
+    let fields = json!({"labels": labels(noise, number), "annotations": annotations, "ownerReferences": owners(noise, number)});
+    let template = json!({"labels": labels(noise, number), "annotations": annotations});
+    object(namespace, &format!("l{number}"), fields, deployment(template, json!([])))
+}
+
+/// 16 KiB of owner references.
+fn owners(noise: &Bytes, number: usize) -> Value {
+    json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": text(noise, number, 8_000), "uid": text(noise, number, 7_800)}])
+}
+
+fn budget(noise: &Bytes, namespace: &str, number: usize) -> Vec<Bytes> {
+    let fields = json!({"labels": labels(noise, number), "ownerReferences": owners(noise, number)});
+    object(namespace, &number.to_string(), fields, json!({}))
+}
+
+fn service(noise: &Bytes, namespace: &str, number: usize) -> Vec<Bytes> {
+    let spec =
+        json!({"selector": {"a": text(noise, number, 40)}, "ports": [{"port": 80}], "clusterIP": "10.0.0.1"});
+    object(namespace, &number.to_string(), json!({}), spec)
+}
+
+/// A policy of almost 32 KiB, with a large status.
+fn policy(namespace: &str, number: usize) -> Vec<Bytes> {
+    let values: Vec<_> = (0..480).map(|number| format!("{number:0>60}")).collect();
+    let expressions = json!([{"key": "app", "operator": "In", "values": values}]);
+    let spec = json!({"selector": {"matchExpressions": expressions}});
+    let condition = json!({"type": "Ready", "status": "True", "reason": "Injected",
+        "message": "x".repeat(7_000), "lastTransitionTime": "2026-01-01T00:00:00Z"});
+    let metadata = json!({"name": format!("policy-{number}"), "namespace": namespace,
+        "uid": format!("{namespace}-{number}"), "resourceVersion": "1", "generation": 1,
+        "managedFields": [{"manager": "kubectl", "operation": "Update", "fieldsV1": {"f:a": "y".repeat(20_000)}}]});
+    let object =
+        json!({"metadata": metadata, "spec": spec, "status": {"conditions": [condition, condition]}});
+    vec![object.to_string().into()]
+}
+
+/// Also an ordinary namespace, which the lists have last.
+fn with_shop(server: ApiServer) -> ApiServer {
+    let shop = |name: &'static str, spec: Value| move |_| object("shop", name, json!({}), spec.clone());
+    server
+        .with(DEPLOYMENTS, 1, shop("web", deployment(json!({"labels": {"app": "web"}}), json!([]))))
+        .with(POLICIES, 1, shop("all", json!({"selector": {}})))
+        .with(SERVICES, 1, shop("web", json!({"ports": [{"port": 80}]})))
+        .with(BUDGETS, 1, shop("web", json!({"maxUnavailable": 1})))
+}
+
+fn assert_shop_is_kept(caches: &Caches, unusable: &UnusableObjects, case: &str) {
     let web = caches.workloads().get(Kind::Deployment, "shop", "web").unwrap();
-    assert_eq!(web.data["spec"]["template"]["spec"]["containers"][0]["image"], "web");
-    assert_eq!(caches.workloads().kept().count(), DEPLOYMENTS + 2);
-    let stubs = caches.workloads().kept().filter(|(_, kept)| kept.too_large().is_some()).count();
-    assert_eq!(stubs, DEPLOYMENTS + 1);
-    let policies = caches.namespace_context("shop").policies.len();
-    assert!((500..600).contains(&policies), "{policies} policies are kept");
-    assert_eq!(unusable.all().len(), DEPLOYMENTS + 1 + POLICIES - policies);
-    follow.abort();
-    watches.iter().for_each(tokio::task::JoinHandle::abort);
+    assert_eq!(web.data["spec"]["template"]["spec"]["containers"][0]["image"], "web", "{case}");
+    let context = caches.namespace_context("shop");
+    assert_eq!((context.policies.len(), context.services.len()), (1, 1), "{case}");
+    assert_eq!(caches.budgets("shop").len(), 1, "{case}");
+    assert!(!unusable.has_policy_of("shop") && !unusable.has_budget_of("shop"), "{case}");
+}
+
+#[tokio::test]
+async fn many_objects_of_one_namespace_need_little_memory() {
+    let _measured = MEASURED.lock().await;
+    let noise = &noise();
+    let make = |object: fn(&Bytes, &str, usize) -> Vec<Bytes>| {
+        let noise = noise.clone();
+        move |number| object(&noise, "greedy", number)
+    };
+    for (case, path, count, object) in [
+        (
+            "unmanaged Deployments of 16 KiB",
+            DEPLOYMENTS,
+            4_000,
+            text_deployment as fn(&Bytes, &str, usize) -> _,
+        ),
+        ("Deployments with large metadata", DEPLOYMENTS, 1_200, labelled_deployment),
+        ("PodDisruptionBudgets with large metadata", BUDGETS, 2_000, budget),
+        ("Services", SERVICES, 30_000, service),
+    ] {
+        let (caches, unusable, peak) =
+            listed(with_shop(ApiServer::default().with(path, count, make(object)))).await;
+        assert!(peak < NAMESPACE_LIMIT, "{case}: {} MiB", peak >> 20);
+        assert_shop_is_kept(&caches, &unusable, case);
+        assert!(unusable.all().len() <= 100, "{case}: {}", unusable.all().len());
+    }
+}
+
+#[tokio::test]
+async fn two_greedy_namespaces_leave_memory_and_room_for_others() {
+    let _measured = MEASURED.lock().await;
+    let noise = noise();
+    let mut server = ApiServer::default();
+    for namespace in ["a", "b"] {
+        let make = |object: fn(&Bytes, &str, usize) -> Vec<Bytes>| {
+            let noise = noise.clone();
+            move |number| object(&noise, namespace, number)
+        };
+        server = server
+            .with(POLICIES, 450, move |number| policy(namespace, number))
+            .with(DEPLOYMENTS, 1_500, make(text_deployment))
+            .with(DEPLOYMENTS, 500, make(labelled_deployment))
+            .with(BUDGETS, 500, make(budget))
+            .with(SERVICES, 10_000, make(service));
+    }
+    let (caches, unusable, peak) = listed(with_shop(server)).await;
+    assert!(peak < LIMIT, "{} MiB", peak >> 20);
+    assert_shop_is_kept(&caches, &unusable, "two greedy namespaces");
+    assert!(unusable.has_policy_of("b"));
+}
+
+#[tokio::test]
+async fn ordinary_deployments_of_one_namespace_are_kept_by_the_thousand() {
+    let _measured = MEASURED.lock().await;
+    let noise = noise();
+    let server = ApiServer::default().with(DEPLOYMENTS, 5_000, move |number| {
+        let env = json!([{"name": "A", "value": text(&noise, number, 1_500)}]);
+        let labels = json!({"app": "web", "app.kubernetes.io/instance": number.to_string(), "team": "shop", "tier": "front"});
+        let fields = json!({"labels": labels, "annotations": {"adieu.dev/graceful": "true", "deployment.kubernetes.io/revision": "1"}});
+        object("shop", &number.to_string(), fields, deployment(json!({"labels": labels}), env))
+    });
+    let (caches, unusable, peak) = listed(server).await;
+    assert!(peak < LIMIT, "{} MiB", peak >> 20);
+    assert!(unusable.all().is_empty());
+    assert!(caches.workloads().kept().all(|(_, kept)| kept.too_large().is_none()));
+    assert_eq!(caches.workloads().kept().count(), 5_000);
+}
+
+#[tokio::test]
+async fn listing_objects_of_unusual_size_needs_little_memory() {
+    let _measured = MEASURED.lock().await;
+    let noise = noise();
+    let begin = |name: &str, container: &str| {
+        let metadata = json!({"name": name, "namespace": "greedy", "uid": name, "resourceVersion": "1", "generation": 1});
+        Bytes::from(format!(
+            r#"{{"metadata":{metadata},"spec":{{"replicas":0,"template":{{"spec":{{"containers":[{{"name":"a",{container}"#
+        ))
+    };
+    // 750,000 empty strings.
+    let arguments = Bytes::from(["\"\""].repeat(750_000).join(","));
+    let server = ApiServer::default()
+        .with(DEPLOYMENTS, 1, move |_| {
+            vec![begin("arguments", r#""args":["#), arguments.clone(), format!("]{END}").into()]
+        })
+        .with(DEPLOYMENTS, 300, move |number| {
+            let chunks = noise.chunks(64 << 10).map(|chunk| noise.slice_ref(chunk));
+            let begin = begin(&format!("large-{number}"), r#""env":[{"name":"A","value":""#);
+            [begin].into_iter().chain(chunks).chain([format!("\"}}]{END}").into()]).collect()
+        })
+        .with(POLICIES, 2_000, |number| policy("greedy", number));
+    let (caches, unusable, peak) = listed(with_shop(server)).await;
+    assert!(peak < LIMIT, "{} MiB", peak >> 20);
+    assert_shop_is_kept(&caches, &unusable, "unusual sizes");
+    assert_eq!(caches.workloads().kept().filter(|(_, kept)| kept.too_large().is_some()).count(), 301);
+    let policies = caches.namespace_context("greedy").policies.len();
+    assert!((300..700).contains(&policies), "{policies} policies are kept");
+    // Of each kind.
+    assert_eq!(unusable.all().len(), 200);
 }

@@ -25,7 +25,10 @@ pub struct Namespaced<K: Resource<DynamicType = ()> + Clone + 'static> {
 /// Applies watch events to a [`Namespaced`] store.
 pub struct NamespacedWriter<K: Resource<DynamicType = ()> + Clone + 'static> {
     writer: Writer<K>,
+    store: Store<K>,
     names: Names,
+    /// Whether a list is complete.
+    is_listed: bool,
 }
 
 /// The names of the objects of each namespace.
@@ -46,7 +49,8 @@ pub(super) fn namespaced<K: Resource<DynamicType = ()> + Clone + 'static>()
 -> (Namespaced<K>, NamespacedWriter<K>) {
     let (store, writer) = reflector::store();
     let names = Names::default();
-    (Namespaced { store, names: names.clone() }, NamespacedWriter { writer, names })
+    let writer = NamespacedWriter { writer, store: store.clone(), names: names.clone(), is_listed: false };
+    (Namespaced { store, names }, writer)
 }
 
 impl<K: Resource<DynamicType = ()> + Clone + 'static> Namespaced<K> {
@@ -67,10 +71,33 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Deref for Namespaced<K> {
 }
 
 impl<K: Resource<DynamicType = ()> + Clone + 'static> NamespacedWriter<K> {
-    /// Applies an event.
+    /// Applies an event. The objects of a repeated list replace those in the store one by one: held back until the list
+    /// is complete, they would take as much memory again.
     pub fn apply(&mut self, event: &Event<K>) {
-        self.writer.apply_watcher_event(event);
+        match event {
+            Event::InitApply(object) if self.is_listed => {
+                self.writer.apply_watcher_event(&Event::Apply(object.clone()));
+            }
+            Event::InitDone if self.is_listed => {
+                for object in self.unlisted() {
+                    self.writer.apply_watcher_event(&Event::Delete(K::clone(&object)));
+                }
+            }
+            Event::Init if self.is_listed => {}
+            event => self.writer.apply_watcher_event(event),
+        }
+        self.is_listed |= matches!(event, Event::InitDone);
         self.names.apply(event);
+    }
+
+    /// The objects that the current list doesn't have.
+    fn unlisted(&self) -> Vec<Arc<K>> {
+        let state = self.names.state();
+        let is_listed = |object: &Arc<K>| {
+            let (namespace, name) = namespace_and_name(&**object);
+            state.listed.get(&namespace).is_some_and(|names| names.contains(&name))
+        };
+        self.store.state().into_iter().filter(|object| !is_listed(object)).collect()
     }
 }
 
@@ -143,10 +170,13 @@ mod tests {
         writer.apply(&Event::Apply(service("shop", "d")));
         writer.apply(&Event::Delete(service("shop", "a")));
         assert_eq!(inside("shop"), ["b", "d"]);
-        // A later list removes objects that are gone.
-        for event in [Event::Init, Event::InitApply(service("shop", "d")), Event::InitDone] {
-            writer.apply(&event);
-        }
+        // A later list replaces objects one by one, and removes objects that are gone.
+        writer.apply(&Event::Init);
+        let before = Arc::downgrade(&services.inside("shop")[1]);
+        writer.apply(&Event::InitApply(service("shop", "d")));
+        assert!(before.upgrade().is_none());
+        assert_eq!(inside("shop"), ["b", "d"]);
+        writer.apply(&Event::InitDone);
         assert_eq!((inside("shop"), inside("bank")), (vec!["d".into()], vec![]));
     }
 }

@@ -14,26 +14,33 @@ use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
 
 use super::{
-    slim::{METADATA_LIMIT, Metadata, Parts, Watched, weight},
+    slim::{METADATA_LIMIT, Metadata, Parts, Watched},
     unusable_objects::Reason,
+    weight::{retained, weight},
 };
-use crate::{plan::Kind, runtime::FIELD_MANAGER};
+use crate::{api::annotations::is_own, plan::Kind, runtime::FIELD_MANAGER};
 
 /// The maximum size of a cached workload's spec and status, in bytes of JSON.
 pub(super) const TEXT_LIMIT: usize = 256 << 10;
 /// The maximum size of the parsed workload in memory, in bytes.
 const WEIGHT_LIMIT: usize = 4 << 20;
+/// The maximum size of each field in a stub for which there is room in the quota, in bytes of JSON.
+const STUB_LIMIT: usize = 512;
+/// What a workload takes beside its cache entry, in bytes: its evaluation, its place in queues, and Events about it.
+const EVALUATION: usize = 2 << 10;
 
 /// A workload whose fields, except its metadata, are compressed text until they are read. As a tree of values they would
 /// take many times the memory, and a large cluster has thousands of workloads that change once a week.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(from = "DynamicObject")]
 pub struct CachedWorkload {
-    metadata: ObjectMeta,
-    /// Shared by clones: most objects of a repeated list are unchanged.
+    /// Shared by clones, as is the text: most objects of a repeated list are unchanged.
+    metadata: Arc<ObjectMeta>,
     data: Arc<[u8]>,
     /// The approximate size of the tree of values, in bytes.
     weight: usize,
+    /// The approximate memory that it takes, in bytes.
+    size: usize,
     too_large: Option<Arc<str>>,
 }
 
@@ -45,13 +52,13 @@ impl CachedWorkload {
         // The text was written from a value, so it parses.
         let text = lz4_flex::decompress_size_prepended(&self.data).unwrap_or_default();
         let data = serde_json::from_slice(&text).unwrap_or_default();
-        DynamicObject { types: None, metadata: self.metadata.clone(), data }
+        DynamicObject { types: None, metadata: self.meta().clone(), data }
     }
 
     /// The workload's metadata alone.
     #[must_use]
     pub fn named(&self) -> DynamicObject {
-        DynamicObject { types: None, metadata: self.metadata.clone(), data: Value::Null }
+        DynamicObject { types: None, metadata: self.meta().clone(), data: Value::Null }
     }
 
     /// Why only a stub of the workload is cached, which can't be injected; `None` if it is complete.
@@ -66,28 +73,34 @@ impl CachedWorkload {
         self.weight
     }
 
-    /// The size of the compressed text, in bytes.
-    pub(super) fn size(&self) -> usize {
-        self.data.len()
-    }
-
-    /// The workload without the fields that can be large.
+    /// A small stub: adieu's annotations, and what selects the pods, if that is short.
     pub(crate) fn stub(&self, too_large: &str) -> Self {
         let object = self.object();
-        let small =
-            |value: &Value| Some(value.clone()).filter(|value| value.to_string().len() <= METADATA_LIMIT);
         let template = &object.data["spec"]["template"]["metadata"];
+        let small = |value: &Value| Some(value.clone()).filter(|value| value.to_string().len() <= STUB_LIMIT);
         let data = Stub {
             selector: small(&object.data["spec"]["selector"]),
             labels: small(&template["labels"]),
             annotations: small(&template["annotations"]),
         };
-        Self::new(self.metadata.clone(), &data.text(), Some(too_large))
+        let mut metadata = object.metadata;
+        if let Some(annotations) = &mut metadata.annotations {
+            annotations.retain(|key, value| is_own(key) && value.len() <= STUB_LIMIT);
+        }
+        let metadata = ObjectMeta { labels: None, owner_references: None, managed_fields: None, ..metadata };
+        Self::new(metadata, &data.text(), Some(too_large))
     }
 
     fn new(metadata: ObjectMeta, text: &str, too_large: Option<&str>) -> Self {
-        let data = lz4_flex::compress_prepend_size(text.as_bytes()).into();
-        Self { metadata, data, weight: weight(text), too_large: too_large.map(Into::into) }
+        let data: Arc<[u8]> = lz4_flex::compress_prepend_size(text.as_bytes()).into();
+        let size = retained(&metadata) + EVALUATION + data.len() + too_large.map_or(0, str::len);
+        Self {
+            metadata: metadata.into(),
+            data,
+            weight: weight(text),
+            size,
+            too_large: too_large.map(Into::into),
+        }
     }
 
     /// Decodes the complete workload.
@@ -116,6 +129,7 @@ impl CachedWorkload {
 
 impl Watched for CachedWorkload {
     const KIND: &'static str = "Workload";
+    const FLOOR: usize = 2 << 20;
 
     /// Decodes a workload that is too large as a stub.
     fn decode(text: &[u8]) -> Result<Self, Reason> {
@@ -140,6 +154,14 @@ impl Watched for CachedWorkload {
 
     fn of_metadata(metadata: ObjectMeta) -> Self {
         Self::new(metadata, "{}", None)
+    }
+
+    fn size(&self) -> usize {
+        self.size
+    }
+
+    fn stub(&self, too_large: &str) -> Option<Self> {
+        Some(Self::stub(self, too_large))
     }
 
     fn too_large(&self) -> Option<&str> {
@@ -231,7 +253,7 @@ impl Resource for CachedWorkload {
     }
 
     fn meta_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.metadata
+        Arc::make_mut(&mut self.metadata)
     }
 }
 
@@ -301,7 +323,7 @@ mod tests {
         ] {
             let kept = decoded(&workload(annotations.clone(), env));
             assert!(kept.too_large().unwrap().contains(why), "{:?}", kept.too_large());
-            assert!(kept.size() < 1000 && kept.weight() < 10_000);
+            assert!(kept.data.len() < 1000 && kept.weight() < 10_000);
             let object = kept.object();
             assert_eq!(object.metadata.labels, Some([("a".into(), "b".into())].into()));
             assert_eq!(object.data["spec"]["selector"]["matchLabels"]["app"], "web");

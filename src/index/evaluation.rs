@@ -14,6 +14,12 @@ use crate::{
     scheduler::{Snapshot, progress::RolloutProgress},
 };
 
+/// The maximum number of policies that count a workload, or are overridden: a tenant may have thousands that all select
+/// thousands of workloads.
+const POLICIES: usize = 50;
+/// The maximum number of reasons why a workload can't be injected: each container may have one.
+const OBSTACLES: usize = 4;
+
 /// The last evaluation of a workload. There is none for a workload that isn't managed, that no policy selects, and that
 /// has nothing to revert.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,7 +59,7 @@ pub struct DesiredState {
     pub reverts: bool,
     /// Whether only a stub is cached; it is never written.
     pub too_large: bool,
-    /// Why it can't be injected; empty if it can.
+    /// Why it can't be injected, shortened; empty if it can.
     pub obstacles: Vec<String>,
     /// The hash of other fields that its writers use: its PodDisruptionBudget, the marks on the workload, and warnings.
     pub effects: u64,
@@ -139,7 +145,7 @@ impl DesiredState {
         let namespace = metadata.namespace.as_deref().unwrap_or_default();
         // There are usually few, and a list takes less memory than a set.
         let keys = |policies: &mut dyn Iterator<Item = &Source>| -> Vec<PolicyKey> {
-            let policies: BTreeSet<_> = policies.collect();
+            let policies: BTreeSet<_> = policies.take(POLICIES).collect();
             policies.into_iter().map(|policy| known.get(namespace, policy)).collect()
         };
         let managed = evaluation.state != InjectionState::Unmanaged;
@@ -158,7 +164,7 @@ impl DesiredState {
         let obstacles = match too_large {
             _ if state != InjectionState::Unsatisfiable => vec![],
             Some(reason) => vec![reason.to_owned()],
-            None => evaluation.warnings.clone(),
+            None => evaluation.warnings.iter().take(OBSTACLES).cloned().collect(),
         };
         let marks = plan::annotation_changes(workload, evaluation, namespace_context);
         let budget = format!("{:?}", resolution.settings.disruption_budget.value);
@@ -172,7 +178,7 @@ impl DesiredState {
             planned: evaluation.template.as_ref().map(template_hash),
             requested_by: asked.map(|(policy, limit)| (known.get(namespace, policy), *limit)).collect(),
             namespace_limit: evaluation.namespace_limit,
-            counted_by: keys(&mut selecting.iter().chain(valued)),
+            counted_by: keys(&mut valued.chain(&selecting)),
             overridden_policies: keys(&mut resolution.conflicted.iter().filter(|_| managed)),
             rolled_out_by: keys(&mut plan::related_policies(workload, evaluation).iter()),
             reverts: resolution.reverts,

@@ -21,7 +21,7 @@ use tokio::{
 
 use super::{
     object_quota::Shares,
-    slim::{Parts, Watched, identity, reference},
+    slim::{Watched, identity, reference},
     split::{JsonLayout, OBJECT_LIMIT, Splitter, Text},
     unusable_objects::{Reason, UnusableObjects},
 };
@@ -37,6 +37,8 @@ const PAGE_BYTES: usize = 4 << 20;
 const LARGE: usize = 1 << 20;
 /// The minimum time between the starts of two watches.
 const SHORTEST_WATCH: Duration = Duration::from_secs(1);
+/// The minimum time of a watch before objects are listed again because some weren't kept.
+const SHORTEST_LIST_INTERVAL: Duration = Duration::from_mins(1);
 /// The timeout of a watch on the API server, in seconds. kube rejects 295 and more.
 const WATCH_SECONDS: u32 = 290;
 
@@ -53,10 +55,10 @@ pub(super) struct Source<K> {
     pub(super) kind: &'static str,
     pub(super) fields: Option<String>,
     pub(super) unusable: UnusableObjects,
-    /// The quota of the kind.
+    /// The kind's part of the quota.
     pub(super) shares: Arc<Shares>,
-    /// Applied to each object before it is published.
-    pub(super) keep: Arc<dyn Fn(K) -> K + Send + Sync>,
+    /// Returns the cached object if it is the same.
+    pub(super) reuse: Arc<dyn Fn(K) -> K + Send + Sync>,
 }
 
 /// Lists the objects, then watches them. After an error it resumes from the last resourceVersion, or lists again if that
@@ -130,14 +132,11 @@ impl<K: Watched> Source<K> {
                         return (Some(Err(error)), State::Synced(version));
                     }
                     // The API server ended the watch, or may have died.
-                    ended_or_silent => {
-                        tracing::debug!(
-                            kind = self.kind,
-                            silent = ended_or_silent.is_err(),
-                            "watch restarted"
-                        );
+                    ended => {
+                        tracing::debug!(kind = self.kind, silent = ended.is_err(), "watch restarted");
                         sleep(SHORTEST_WATCH.saturating_sub(since.elapsed())).await;
-                        return (None, State::Synced(version));
+                        let next = if self.wants_list(since) { State::Start } else { State::Synced(version) };
+                        return (None, next);
                     }
                 };
                 match self.event(&text) {
@@ -224,34 +223,34 @@ impl<K: Watched> Source<K> {
         None
     }
 
-    /// The object, if the quota allows it.
-    fn keep(&self, text: &[u8], metadata: &ObjectMeta, object: K) -> Result<K, Reason> {
-        if !self.shares.are_bounded() {
-            return Ok(object);
-        }
-        let size = Parts::of(text)?.spec.map_or(0, |spec| spec.get().len());
-        self.shares.keep(metadata, size).map(|()| object)
+    /// Whether objects that were refused, or aren't known by name, may be used after a new list.
+    fn wants_list(&self, since: Instant) -> bool {
+        since.elapsed() >= SHORTEST_LIST_INTERVAL
+            && (self.shares.wants_list() || self.unusable.wants_list(self.kind))
     }
 
     fn decoded(&self, text: &[u8], metadata: ObjectMeta) -> Option<K> {
-        match K::decode(text).and_then(|object| self.keep(text, &metadata, object)) {
-            Ok(object) => {
-                let object = (self.keep)(object);
-                let (namespace, name) = (metadata.namespace.as_deref(), metadata.name.as_deref());
-                match object.too_large() {
-                    Some(reason) => {
-                        let reference = reference(&self.api_version, self.kind, &metadata);
-                        self.unusable.add(self.kind, reference, Reason::TooLarge(reason.to_owned()));
-                    }
-                    None => self.unusable.remove(self.kind, namespace, name),
-                }
-                Some(object)
-            }
-            Err(reason) => {
+        let kept = K::decode(text).and_then(|object| self.keep(&metadata, (self.reuse)(object)));
+        let unusable = match &kept {
+            Ok(object) => object.too_large().map(|reason| Reason::TooLarge(reason.to_owned())),
+            Err(reason) => Some(reason.clone()),
+        };
+        match unusable {
+            Some(reason) => {
                 self.unusable.add(self.kind, reference(&self.api_version, self.kind, &metadata), reason);
-                None
             }
+            None => self.unusable.remove(self.kind, metadata.namespace.as_deref(), metadata.name.as_deref()),
         }
+        kept.ok()
+    }
+
+    /// The object, or a stub of it, for which the quota has room.
+    fn keep(&self, metadata: &ObjectMeta, object: K) -> Result<K, Reason> {
+        let is_stub = object.too_large().is_some();
+        let Err(refused) = self.shares.keep(metadata, object.size(), is_stub) else { return Ok(object) };
+        let stub = object.stub(&refused.to_string()).ok_or(refused)?;
+        self.shares.keep(metadata, stub.size(), true)?;
+        Ok(stub)
     }
 }
 

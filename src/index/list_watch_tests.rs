@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::disruption::test_support::{client, failure};
+use crate::index::object_quota::Quota;
 
 fn service(name: &str, spec: Value) -> Value {
     let metadata = json!({"name": name, "namespace": "shop", "uid": name, "resourceVersion": "8"});
@@ -22,8 +23,13 @@ type Requests = Arc<Mutex<Vec<String>>>;
 
 /// The services of an API server that gives these answers in order and then a silent watch; and the requests to it.
 fn services(answers: Vec<(u16, Value)>) -> (Source<Service>, Requests) {
+    services_with_silence(answers.into_iter().map(Some).collect())
+}
+
+/// The same, with a silent watch in place of each `None`.
+fn services_with_silence(answers: Vec<Option<(u16, Value)>>) -> (Source<Service>, Requests) {
     let (requested, mut answers) = (Requests::default(), answers.into_iter());
-    let (requests, answers) = (requested.clone(), Mutex::new(move || answers.next()));
+    let (requests, answers) = (requested.clone(), Mutex::new(move || answers.next().flatten()));
     let client = client(move |_, target| {
         requests.lock().unwrap().push(target.to_owned());
         answers.lock().unwrap()()
@@ -35,8 +41,8 @@ fn services(answers: Vec<(u16, Value)>) -> (Source<Service>, Requests) {
         kind: "Service",
         fields: None,
         unusable: UnusableObjects::default(),
-        shares: Arc::new(Shares::new(Service::LIMITS)),
-        keep: Arc::new(|service| service),
+        shares: Arc::new(Quota::default().of_kind(Service::FLOOR)),
+        reuse: Arc::new(|service| service),
     };
     (source, requested)
 }
@@ -128,6 +134,29 @@ async fn an_unusable_object_does_not_hide_others() {
     assert_eq!(events_of(&mut events).await, ["apply bad", "delete large"], "the last version of a stays");
     let [(left, _)] = &names()[..] else { panic!("{:?}", names()) };
     assert_eq!(left, "a");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_object_is_listed_again_once_there_is_room() {
+    let deleted = json!({"type": "DELETED", "object": service("a", json!({}))});
+    let (source, _) = services_with_silence(vec![
+        Some((200, list(&["a", "b"], ""))),
+        Some((200, deleted)),
+        None,
+        Some((200, list(&["b"], ""))),
+    ]);
+    let unusable = source.unusable.clone();
+    let shares = Arc::new(Quota::limited_to(6 << 10).of_kind(0));
+    let mut events = Box::pin(list_watch(Source { shares, ..source }));
+    assert_eq!(events_of(&mut events).await, ["begin", "have a", "end", "delete a"]);
+    assert!(unusable.has("Service", "shop", "b"));
+    assert_eq!(unusable.all()[0].reason.name(), "TooLarge");
+    let mut relisted = vec![];
+    while relisted.is_empty() {
+        relisted = events_of(&mut events).await;
+    }
+    assert_eq!(relisted, ["begin", "have b", "end"]);
+    assert!(unusable.all().is_empty());
 }
 
 #[test]

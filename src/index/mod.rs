@@ -16,7 +16,7 @@ mod object_quota;
 mod slim;
 mod split;
 pub mod unusable_objects;
-mod workload_quota;
+mod weight;
 pub mod workloads;
 
 use std::{

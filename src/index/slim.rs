@@ -17,7 +17,7 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use super::{object_quota::Limits, unusable_objects::Reason};
+use super::{caches::our_labels, unusable_objects::Reason, weight::retained};
 use crate::api::{ClusterGracefulPolicy, GracefulPolicy, annotations};
 use crate::runtime::FIELD_MANAGER;
 
@@ -29,16 +29,14 @@ const SPEC_LIMIT: usize = 16 << 10;
 const POLICY_LIMIT: usize = 64 << 10;
 /// The maximum size of a policy's status, more than the CRDs allow: the next leader reads the failed rollouts from it.
 const STATUS_LIMIT: usize = 128 << 10;
-/// The quotas of all policies of a kind. Few have more than a KiB.
-const POLICY_LIMITS: Limits = Limits { of_namespace: 16 << 20, in_all: 20 << 20 };
 
 /// A watched object.
 pub(super) trait Watched: Resource + Clone + Send + Sync + Sized + 'static {
     /// Its kind, as a label of metrics; `Workload` for all workloads.
     const KIND: &'static str;
 
-    /// The quotas of the kind.
-    const LIMITS: Limits = Limits::NONE;
+    /// The memory that objects of the kind may take in every namespace, in bytes, whatever others have.
+    const FLOOR: usize;
 
     /// Decodes an object.
     fn decode(text: &[u8]) -> Result<Self, Reason>;
@@ -46,7 +44,15 @@ pub(super) trait Watched: Resource + Clone + Send + Sync + Sized + 'static {
     /// An object with metadata only.
     fn of_metadata(metadata: ObjectMeta) -> Self;
 
-    /// Why only a stub was decoded, if so.
+    /// The approximate memory that it takes in a cache, in bytes.
+    fn size(&self) -> usize;
+
+    /// A stub that takes less memory, if the kind has one.
+    fn stub(&self, _too_large: &str) -> Option<Self> {
+        None
+    }
+
+    /// Why it is a stub, if so.
     fn too_large(&self) -> Option<&str> {
         None
     }
@@ -274,13 +280,17 @@ pub(super) fn reference(api_version: &str, kind: &str, metadata: &ObjectMeta) ->
 
 impl Watched for Service {
     const KIND: &'static str = "Service";
-    const LIMITS: Limits = Limits { of_namespace: 3 << 20, in_all: 8 << 20 };
+    const FLOOR: usize = 512 << 10;
 
     /// The spec, which readiness probes depend on.
     fn decode(text: &[u8]) -> Result<Self, Reason> {
         let parts = Parts::of(text)?;
         let metadata = Metadata::of(parts.metadata)?.bare();
         Ok(Self { metadata, spec: parts.spec(SPEC_LIMIT)?, status: None })
+    }
+
+    fn size(&self) -> usize {
+        retained(self)
     }
 
     fn of_metadata(metadata: ObjectMeta) -> Self {
@@ -290,11 +300,17 @@ impl Watched for Service {
 
 impl Watched for Namespace {
     const KIND: &'static str = "Namespace";
+    /// Tenants can't create any, and without its labels nothing is injected in a namespace.
+    const FLOOR: usize = usize::MAX;
 
     /// The labels, which cluster policies select.
     fn decode(text: &[u8]) -> Result<Self, Reason> {
         let metadata = Metadata::of(Parts::of(text)?.metadata)?;
         Ok(Self::of_metadata(ObjectMeta { labels: metadata.labels()?, ..metadata.bare() }))
+    }
+
+    fn size(&self) -> usize {
+        retained(self)
     }
 
     fn of_metadata(metadata: ObjectMeta) -> Self {
@@ -304,14 +320,24 @@ impl Watched for Namespace {
 
 impl Watched for PodDisruptionBudget {
     const KIND: &'static str = "PodDisruptionBudget";
-    const LIMITS: Limits = Limits { of_namespace: 1 << 20, in_all: 4 << 20 };
+    const FLOOR: usize = 512 << 10;
 
     fn decode(text: &[u8]) -> Result<Self, Reason> {
         let parts = Parts::of(text)?;
         let metadata = Metadata::of(parts.metadata)?;
-        let (labels, owner_references) = (metadata.labels()?, metadata.owner_references()?);
+        // Only the label and the owner of adieu's budgets are used.
+        let mut labels = metadata.labels()?;
+        if let Some(labels) = &mut labels {
+            let ours = our_labels();
+            labels.retain(|key, _| ours.contains_key(key));
+        }
+        let owner_references = metadata.owner_references()?;
         let metadata = ObjectMeta { labels, owner_references, ..metadata.bare() };
         Ok(Self { metadata, spec: parts.spec(SPEC_LIMIT)?, status: None })
+    }
+
+    fn size(&self) -> usize {
+        retained(self)
     }
 
     fn of_metadata(metadata: ObjectMeta) -> Self {
@@ -323,7 +349,7 @@ macro_rules! watch_policy {
     ($policy:ident) => {
         impl Watched for $policy {
             const KIND: &'static str = stringify!($policy);
-            const LIMITS: Limits = POLICY_LIMITS;
+            const FLOOR: usize = 1 << 20;
 
             fn decode(text: &[u8]) -> Result<Self, Reason> {
                 let parts = Parts::of(text)?;
@@ -335,6 +361,10 @@ macro_rules! watch_policy {
                 })
             }
 
+            fn size(&self) -> usize {
+                retained(self)
+            }
+
             fn of_metadata(metadata: ObjectMeta) -> Self {
                 Self { metadata, spec: Default::default(), status: None }
             }
@@ -344,39 +374,3 @@ macro_rules! watch_policy {
 
 watch_policy!(GracefulPolicy);
 watch_policy!(ClusterGracefulPolicy);
-
-/// The approximate size of a JSON text as a tree of values, in bytes: even a small map takes a B-tree node, and an array
-/// grows by doubling.
-pub(super) fn weight(text: &str) -> usize {
-    const MAP: usize = 700;
-    const ARRAY: usize = 128;
-    const ENTRY: usize = 64;
-    let bytes = text.as_bytes();
-    let (mut at, mut weight) = (0, text.len());
-    while let Some(&byte) = bytes.get(at) {
-        at += 1;
-        weight += match byte {
-            b'"' => {
-                at = end_of_string(bytes, at);
-                0
-            }
-            b'{' => MAP,
-            b'[' => ARRAY,
-            b',' | b':' => ENTRY,
-            _ => 0,
-        };
-    }
-    weight
-}
-
-/// The position after the string that begins before `at`.
-fn end_of_string(bytes: &[u8], mut at: usize) -> usize {
-    while let Some(next) = memchr::memchr2(b'"', b'\\', &bytes[at.min(bytes.len())..]) {
-        at += next + 1;
-        if bytes[at - 1] == b'"' {
-            return at;
-        }
-        at += 1;
-    }
-    bytes.len()
-}

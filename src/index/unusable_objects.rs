@@ -9,10 +9,15 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use prometheus_client::metrics::{family::Family, gauge::Gauge};
 use tokio::sync::watch;
 
-use crate::runtime::metrics::{KindLabel, Metrics, ObjectLabels};
+use crate::runtime::{
+    logs::LineLimit,
+    metrics::{KindLabel, Metrics, ObjectLabels},
+};
 
 /// The maximum length of an explanation, in bytes.
 const EXPLANATION_LIMIT: usize = 512;
+/// The maximum number of unusable objects that are known by name, of each kind in each namespace.
+const NAMED: usize = 100;
 
 /// Why an object can't be used.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
@@ -32,6 +37,14 @@ impl Reason {
         match self {
             Self::Undecodable(_) => "Undecodable",
             Self::TooLarge(_) => "TooLarge",
+        }
+    }
+
+    /// The index of the count of objects with this reason.
+    fn index(&self) -> usize {
+        match self {
+            Self::Undecodable(_) => 0,
+            Self::TooLarge(_) => 1,
         }
     }
 
@@ -62,16 +75,44 @@ pub struct Unusable {
     listed: bool,
 }
 
-/// Kind, namespace and name.
-type Key = (&'static str, String, String);
-
-/// The unusable objects, and the metrics that count them.
+/// The unusable objects, and the metrics that count them. In each namespace only the first [`NAMED`] of a kind are known
+/// by name, and the others are counted.
 #[derive(Clone, Debug)]
 pub struct UnusableObjects {
-    objects: Arc<Mutex<BTreeMap<Key, Unusable>>>,
+    kinds: Arc<Mutex<Kinds>>,
     undecodable: Family<ObjectLabels, Gauge>,
     too_large: Family<ObjectLabels, Gauge>,
     changed: watch::Sender<()>,
+    lines: Arc<LineLimit>,
+}
+
+/// By kind and namespace.
+type Kinds = BTreeMap<&'static str, BTreeMap<String, Group>>;
+
+/// The unusable objects of one kind in one namespace.
+#[derive(Debug, Default)]
+struct Group {
+    named: BTreeMap<String, Unusable>,
+    /// How many others were added, by [reason](Reason::index). Only a list reduces it.
+    others: [i64; 2],
+    /// Those of the current list.
+    listed: [i64; 2],
+}
+
+impl Group {
+    fn has_others(&self) -> bool {
+        self.others != [0; 2]
+    }
+
+    fn is_empty(&self) -> bool {
+        self.named.is_empty() && !self.has_others()
+    }
+
+    /// The number of objects with the reason of that index.
+    fn count(&self, index: usize) -> i64 {
+        self.others[index]
+            + self.named.values().map(|one| i64::from(one.reason.index() == index)).sum::<i64>()
+    }
 }
 
 impl UnusableObjects {
@@ -79,10 +120,11 @@ impl UnusableObjects {
     #[must_use]
     pub fn new(metrics: &Metrics) -> Self {
         Self {
-            objects: Arc::default(),
+            kinds: Arc::default(),
             undecodable: metrics.undecodable_objects.clone(),
             too_large: metrics.oversized_objects.clone(),
             changed: watch::Sender::new(()),
+            lines: Arc::default(),
         }
     }
 
@@ -92,53 +134,64 @@ impl UnusableObjects {
         self.changed.subscribe()
     }
 
-    /// The unusable objects.
+    /// The unusable objects that are known by name.
     #[must_use]
     pub fn all(&self) -> Vec<Unusable> {
-        self.objects().values().cloned().collect()
+        let kinds = self.kinds();
+        let groups = kinds.values().flat_map(BTreeMap::values);
+        groups.flat_map(|group| group.named.values().cloned()).collect()
     }
 
     /// Whether a policy that may apply to a namespace can't be used.
     #[must_use]
     pub fn has_policy_of(&self, namespace: &str) -> bool {
-        let holds = |(kind, of, _): &Key| {
-            *kind == "ClusterGracefulPolicy" || *kind == "GracefulPolicy" && of.as_str() == namespace
-        };
-        self.objects().keys().any(holds)
+        self.has_any("ClusterGracefulPolicy", "") || self.has_any("GracefulPolicy", namespace)
     }
 
-    /// Whether an object can't be used.
+    /// Whether an object can't be used, or may be one of those that aren't known by name.
     #[must_use]
     pub fn has(&self, kind: &'static str, namespace: &str, name: &str) -> bool {
-        self.objects().contains_key(&(kind, namespace.to_owned(), name.to_owned()))
+        let kinds = self.kinds();
+        let group = kinds.get(kind).and_then(|namespaces| namespaces.get(namespace));
+        group.is_some_and(|group| group.named.contains_key(name) || group.has_others())
     }
 
     /// Whether one of the `PodDisruptionBudgets` of a namespace can't be used.
     #[must_use]
     pub fn has_budget_of(&self, namespace: &str) -> bool {
         // The namespace of an object that is too large to be read may be unknown.
-        let is_of = |(kind, of, _): &Key| {
-            *kind == "PodDisruptionBudget" && (of.as_str() == namespace || of.is_empty())
-        };
-        self.objects().keys().any(is_of)
+        ["", namespace].iter().any(|namespace| self.has_any("PodDisruptionBudget", namespace))
+    }
+
+    /// Whether a new list would tell the names of other objects.
+    pub(super) fn wants_list(&self, kind: &'static str) -> bool {
+        let kinds = self.kinds();
+        let mut groups = kinds.get(kind).into_iter().flat_map(BTreeMap::values);
+        groups.any(|group| group.has_others() && group.named.len() < NAMED)
     }
 
     /// Adds an object that can't be used.
     pub(crate) fn add(&self, kind: &'static str, reference: ObjectReference, reason: Reason) {
-        let key = key(kind, &reference);
-        let mut objects = self.objects();
-        if objects.get(&key).is_none_or(|known| known.reason != reason) {
-            let ObjectReference { namespace, name, .. } = &reference;
-            match reason {
-                Reason::Undecodable(_) => tracing::warn!(kind, namespace, name, %reason, "object ignored"),
-                Reason::TooLarge(_) => tracing::info!(kind, namespace, name, %reason, "object too large"),
-            }
+        let [namespace, name] =
+            [&reference.namespace, &reference.name].map(|part| part.clone().unwrap_or_default());
+        let mut kinds = self.kinds();
+        let group = kinds.entry(kind).or_default().entry(namespace).or_default();
+        let before = group.named.get(&name);
+        let same_reason = before.is_some_and(|before| before.reason == reason);
+        let is_new = !same_reason || before.is_some_and(|before| before.reference.uid != reference.uid);
+        if !same_reason {
+            self.log(kind, &reference, &reason);
         }
-        let uid = reference.uid.clone();
-        let before = objects.insert(key, Unusable { reference, reason: reason.clone(), listed: true });
-        let is_new = before.is_none_or(|before| before.reason != reason || before.reference.uid != uid);
-        self.count(kind, &objects);
-        drop(objects);
+        self.change_count(kind, &reason, 1);
+        if before.is_none() && group.named.len() >= NAMED {
+            group.others[reason.index()] += 1;
+            group.listed[reason.index()] += 1;
+            return;
+        }
+        if let Some(before) = group.named.insert(name, Unusable { reference, reason, listed: true }) {
+            self.change_count(kind, &before.reason, -1);
+        }
+        drop(kinds);
         if is_new {
             self.changed.send_replace(());
         }
@@ -146,45 +199,69 @@ impl UnusableObjects {
 
     /// Removes an object that can be used, or is deleted.
     pub(super) fn remove(&self, kind: &'static str, namespace: Option<&str>, name: Option<&str>) {
-        let owned = |part: Option<&str>| part.unwrap_or_default().to_owned();
-        let mut objects = self.objects();
-        if objects.remove(&(kind, owned(namespace), owned(name))).is_some() {
-            self.count(kind, &objects);
+        let [namespace, name] = [namespace, name].map(Option::unwrap_or_default);
+        let mut kinds = self.kinds();
+        let Some(namespaces) = kinds.get_mut(kind) else { return };
+        let Some(group) = namespaces.get_mut(namespace) else { return };
+        if let Some(before) = group.named.remove(name) {
+            self.change_count(kind, &before.reason, -1);
+        }
+        if group.is_empty() {
+            namespaces.remove(namespace);
         }
     }
 
     /// Starts a list of a kind.
     pub(super) fn list_begins(&self, kind: &'static str) {
-        let mut objects = self.objects();
-        for unusable in objects.iter_mut().filter(|((of, ..), _)| *of == kind).map(|(_, unusable)| unusable) {
-            unusable.listed = false;
+        for group in self.kinds().entry(kind).or_default().values_mut() {
+            group.named.values_mut().for_each(|unusable| unusable.listed = false);
+            group.listed = [0; 2];
         }
-        self.count(kind, &objects);
     }
 
     /// Completes a list of a kind: objects that it didn't have are removed.
     pub(super) fn list_ends(&self, kind: &'static str) {
-        let mut objects = self.objects();
-        objects.retain(|(of, ..), unusable| *of != kind || unusable.listed);
-        self.count(kind, &objects);
+        let mut kinds = self.kinds();
+        let namespaces = kinds.entry(kind).or_default();
+        namespaces.retain(|_, group| {
+            group.named.retain(|_, unusable| unusable.listed);
+            group.others = group.listed;
+            !group.is_empty()
+        });
+        for (index, gauge) in self.gauges(kind).iter().enumerate() {
+            gauge.set(namespaces.values().map(|group| group.count(index)).sum());
+        }
     }
 
-    fn count(&self, kind: &'static str, objects: &BTreeMap<Key, Unusable>) {
-        let of_kind = || objects.iter().filter(|((of, ..), _)| *of == kind).map(|(_, unusable)| unusable);
-        let [mut undecodable, mut too_large] = [0; 2];
-        for unusable in of_kind() {
-            match unusable.reason {
-                Reason::Undecodable(_) => undecodable += 1,
-                Reason::TooLarge(_) => too_large += 1,
+    fn has_any(&self, kind: &'static str, namespace: &str) -> bool {
+        self.kinds().get(kind).is_some_and(|namespaces| namespaces.contains_key(namespace))
+    }
+
+    fn change_count(&self, kind: &'static str, reason: &Reason, by: i64) {
+        self.gauges(kind)[reason.index()].inc_by(by);
+    }
+
+    /// The gauges of a kind, by [reason](Reason::index).
+    fn gauges(&self, kind: &'static str) -> [Gauge; 2] {
+        let labels = ObjectLabels { kind: KindLabel(kind) };
+        [&self.undecodable, &self.too_large].map(|family| family.get_or_create_owned(&labels))
+    }
+
+    fn log(&self, kind: &'static str, reference: &ObjectReference, reason: &Reason) {
+        let Some(dropped) = self.lines.allow() else { return };
+        let ObjectReference { namespace, name, .. } = reference;
+        match reason {
+            Reason::Undecodable(_) => {
+                tracing::warn!(kind, namespace, name, %reason, dropped, "object ignored")
+            }
+            Reason::TooLarge(_) => {
+                tracing::info!(kind, namespace, name, %reason, dropped, "object too large")
             }
         }
-        let labels = ObjectLabels { kind: KindLabel(kind) };
-        self.undecodable.get_or_create(&labels).set(undecodable);
-        self.too_large.get_or_create(&labels).set(too_large);
     }
 
-    fn objects(&self) -> MutexGuard<'_, BTreeMap<Key, Unusable>> {
-        self.objects.lock().unwrap_or_else(PoisonError::into_inner)
+    fn kinds(&self) -> MutexGuard<'_, Kinds> {
+        self.kinds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -195,13 +272,10 @@ impl Default for UnusableObjects {
     }
 }
 
-fn key(kind: &'static str, reference: &ObjectReference) -> Key {
-    let ObjectReference { namespace, name, .. } = reference;
-    (kind, namespace.clone().unwrap_or_default(), name.clone().unwrap_or_default())
-}
-
 #[cfg(test)]
 mod tests {
+    use std::ops::Range;
+
     use super::*;
 
     fn reference(name: &str) -> ObjectReference {
@@ -248,6 +322,41 @@ mod tests {
         assert!(objects.has_budget_of("shop") && !objects.has_budget_of("bank"));
         objects.add("PodDisruptionBudget", ObjectReference::default(), reason());
         assert!(objects.has_budget_of("bank"));
+    }
+
+    #[test]
+    fn only_some_unusable_objects_of_a_namespace_are_known_by_name() {
+        let metrics = Metrics::default();
+        let objects = UnusableObjects::new(&metrics);
+        let labels = ObjectLabels { kind: KindLabel("GracefulPolicy") };
+        let too_large = metrics.oversized_objects.get_or_create_owned(&labels);
+        let of = |namespace: &str, number: i64| ObjectReference {
+            namespace: Some(namespace.into()),
+            ..reference(&number.to_string())
+        };
+        let list = |numbers: Range<i64>| {
+            objects.list_begins("GracefulPolicy");
+            objects.add("GracefulPolicy", of("shop", 0), Reason::too_large("spec", 2, 1));
+            for number in numbers {
+                objects.add("GracefulPolicy", of("greedy", number), Reason::too_large("spec", 2, 1));
+            }
+            objects.list_ends("GracefulPolicy");
+        };
+        list(0..100_000);
+        assert_eq!((objects.all().len(), too_large.get()), (NAMED + 1, 100_001));
+        assert!(objects.has_policy_of("shop") && objects.has("GracefulPolicy", "shop", "0"));
+        assert!(objects.has("GracefulPolicy", "greedy", "99999") && !objects.has_policy_of("bank"));
+        assert!(!objects.wants_list("GracefulPolicy"));
+        // Once those that are known by name can be used, a list tells the names of others.
+        for number in 0..1_000 {
+            objects.remove("GracefulPolicy", Some("greedy"), Some(&number.to_string()));
+        }
+        assert!(objects.has_policy_of("greedy") && objects.wants_list("GracefulPolicy"));
+        list(1_000..1_050);
+        assert_eq!((objects.all().len(), too_large.get()), (51, 51));
+        assert!(!objects.wants_list("GracefulPolicy"));
+        list(0..0);
+        assert!(!objects.has_policy_of("greedy") && objects.has_policy_of("shop"));
     }
 
     #[test]

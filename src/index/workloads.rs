@@ -23,10 +23,9 @@ use super::{
     cached_workload::CachedWorkload,
     changes::Dirty,
     list_watch::{Source, list_watch},
-    object_quota::Shares,
+    object_quota::Quota,
     slim::Watched as _,
     unusable_objects::UnusableObjects,
-    workload_quota::Quota,
 };
 use crate::{keys::WorkloadKey, plan::Kind};
 
@@ -43,6 +42,7 @@ pub struct Workloads {
     listed: watch::Receiver<usize>,
     changed: watch::Receiver<()>,
     dirty: Dirty,
+    quota: Quota,
 }
 
 /// The workloads of watch events, once the store has them.
@@ -53,7 +53,7 @@ impl Workloads {
     /// `fields` is a field selector.
     #[must_use]
     pub fn follow(client: &Client, fields: Option<&str>, unusable: &UnusableObjects) -> (Self, [Events; 3]) {
-        let quota = Arc::new(Quota::default());
+        let quota = Quota::default();
         let (changed_sender, changed) = watch::channel(());
         let (listed_sender, listed) = watch::channel(0);
         let dirty = Dirty::default();
@@ -62,9 +62,9 @@ impl Workloads {
             let resource = resource(kind);
             let writer = Writer::new(resource.clone());
             let store = writer.as_reader();
-            let keep = {
-                let (quota, resource, store) = (quota.clone(), resource.clone(), store.clone());
-                move |object| quota.apply(kind, unchanged(object, &store, &resource))
+            let reuse = {
+                let (resource, store) = (resource.clone(), store.clone());
+                move |object| unchanged(object, &store, &resource)
             };
             let source = Source {
                 client: client.clone(),
@@ -73,14 +73,12 @@ impl Workloads {
                 kind: kind.as_str(),
                 fields: fields.map(Into::into),
                 unusable: unusable.clone(),
-                shares: Arc::new(Shares::new(CachedWorkload::LIMITS)),
-                keep: Arc::new(keep),
+                shares: Arc::new(quota.of_kind(CachedWorkload::FLOOR)),
+                reuse: Arc::new(reuse),
             };
             let mut recorder = Recorder {
                 kind,
-                store: store.clone(),
                 names: names[kind as usize].clone(),
-                quota: quota.clone(),
                 dirty: dirty.clone(),
                 is_listed: false,
                 listed: listed_sender.clone(),
@@ -96,7 +94,7 @@ impl Workloads {
         };
         let [(deployments, first), (stateful_sets, second), (daemon_sets, third)] = Kind::ALL.map(follow);
         let stores = [deployments, stateful_sets, daemon_sets];
-        (Self { stores, names, listed, changed, dirty }, [first, second, third])
+        (Self { stores, names, listed, changed, dirty, quota }, [first, second, third])
     }
 
     /// Whether every kind has been listed.
@@ -138,7 +136,7 @@ impl Workloads {
             }
             names
         });
-        Self { stores, names, listed, changed, dirty: Dirty::default() }
+        Self { stores, names, listed, changed, dirty: Dirty::default(), quota: Quota::default() }
     }
 
     /// A receiver of every change, once the store has it.
@@ -166,6 +164,11 @@ impl Workloads {
     #[must_use]
     pub fn dirty(&self) -> &Dirty {
         &self.dirty
+    }
+
+    /// The memory quota, which other kinds share.
+    pub(super) fn quota(&self) -> &Quota {
+        &self.quota
     }
 
     /// The cached workload of that name.
@@ -232,12 +235,13 @@ pub(super) async fn soon<T>(
     timeout(limit, found).await.ok().flatten()
 }
 
-/// The cached object if it is the same: a repeated list takes no additional memory.
+/// The cached object if it is the same and no stub: a repeated list takes no additional memory.
 fn unchanged(kept: CachedWorkload, store: &Store<CachedWorkload>, resource: &ApiResource) -> CachedWorkload {
     let before = store.get(&ObjectRef::from_obj_with(&kept, resource.clone()));
-    let is_same = |before: &CachedWorkload| {
-        let [before, now] = [before.meta(), kept.meta()];
-        now.resource_version.is_some()
+    let is_same = |stored: &CachedWorkload| {
+        let [before, now] = [stored.meta(), kept.meta()];
+        stored.too_large().is_none()
+            && now.resource_version.is_some()
             && before.resource_version == now.resource_version
             && before.uid == now.uid
     };
@@ -247,9 +251,7 @@ fn unchanged(kept: CachedWorkload, store: &Store<CachedWorkload>, resource: &Api
 /// Records events outside of the store.
 struct Recorder {
     kind: Kind,
-    store: Store<CachedWorkload>,
     names: Names,
-    quota: Arc<Quota>,
     dirty: Dirty,
     is_listed: bool,
     listed: watch::Sender<usize>,
@@ -263,15 +265,10 @@ impl Recorder {
             self.names.apply(event);
         }
         match event {
-            Ok(watcher::Event::Delete(workload)) => {
-                self.quota.forget(self.kind, workload);
-                self.dirty.workload(WorkloadKey::new(self.kind, workload.meta()));
-            }
-            Ok(watcher::Event::Apply(workload)) => {
+            Ok(watcher::Event::Delete(workload) | watcher::Event::Apply(workload)) => {
                 self.dirty.workload(WorkloadKey::new(self.kind, workload.meta()));
             }
             Ok(watcher::Event::InitDone) => {
-                self.quota.retain(self.kind, &self.store);
                 self.dirty.all();
                 if !replace(&mut self.is_listed, true) {
                     self.listed.send_modify(|listed| *listed += 1);

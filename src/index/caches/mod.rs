@@ -103,7 +103,7 @@ impl Caches {
             let changed = caches.budgets_changed.clone();
             move |namespace: Option<&str>| changed.add(namespace.map(Into::into))
         };
-        let watches = Watches { client, unusable, missing: &caches.missing };
+        let watches = Watches { client, unusable, quota: caches.workloads.quota(), missing: &caches.missing };
         let policies = watches.watch(policy_writer, generation, settings_changed.clone());
         let cluster_policies = watches.watch(cluster_policy_writer, generation, settings_changed.clone());
         let services = watches.watch(service_writer, service_spec, mark_namespace);

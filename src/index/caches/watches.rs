@@ -13,7 +13,7 @@ use super::relevance::ChangeFilter;
 use crate::index::{
     by_namespace::NamespacedWriter,
     list_watch::{Source, list_watch},
-    object_quota::Shares,
+    object_quota::Quota,
     slim::Watched,
     unusable_objects::UnusableObjects,
 };
@@ -51,6 +51,7 @@ impl MissingKinds {
 pub(super) struct Watches<'a> {
     pub(super) client: &'a Client,
     pub(super) unusable: &'a UnusableObjects,
+    pub(super) quota: &'a Quota,
     pub(super) missing: &'a MissingKinds,
 }
 
@@ -75,8 +76,8 @@ impl Watches<'_> {
             kind: K::KIND,
             fields: None,
             unusable: self.unusable.clone(),
-            shares: Arc::new(Shares::new(K::LIMITS)),
-            keep: Arc::new(|object| object),
+            shares: Arc::new(self.quota.of_kind(K::FLOOR)),
+            reuse: Arc::new(|object| object),
         };
         let missing = self.missing.clone();
         async move {
