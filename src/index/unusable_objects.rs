@@ -252,10 +252,10 @@ impl UnusableObjects {
         let ObjectReference { namespace, name, .. } = reference;
         match reason {
             Reason::Undecodable(_) => {
-                tracing::warn!(kind, namespace, name, %reason, dropped, "object ignored")
+                tracing::warn!(kind, namespace, name, %reason, dropped, "object ignored");
             }
             Reason::TooLarge(_) => {
-                tracing::info!(kind, namespace, name, %reason, dropped, "object too large")
+                tracing::info!(kind, namespace, name, %reason, dropped, "object too large");
             }
         }
     }
