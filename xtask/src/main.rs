@@ -49,7 +49,7 @@ enum Command {
     /// Fuzzes external input: admission reviews, annotations, manifests
     Fuzz(fuzz::Options),
 
-    /// Runs mutation tests of the core, and counts the mutants that its tests catch
+    /// Runs mutation tests of the core and the scheduler, and counts the mutants that its tests catch
     Mutants(mutants::Options),
 
     /// Measures the cost of adieu
@@ -86,7 +86,7 @@ fn main() -> ExitCode {
         Command::Demo(options) => demo::run(&options),
         Command::Test(options) => test::run(&options),
         Command::Fuzz(options) => fuzz::run(options),
-        Command::Mutants(options) => mutants::run(options),
+        Command::Mutants(options) => mutants::run(&options),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Release(options) => release::run(&options),
         Command::Generate => generate::run(),

@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
+use clap::builder::PossibleValuesParser;
 use serde::Deserialize;
 
 use crate::progress::{Step, print_line};
@@ -40,8 +41,12 @@ struct Part {
 }
 
 /// `cargo xtask mutants`
-#[derive(Args, Clone, Copy, Debug, Default)]
+#[derive(Args, Clone, Debug, Default)]
 pub struct Options {
+    /// Run only the mutants of this package
+    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(CORE.map(|part| part.package)))]
+    package: Option<String>,
+
     /// Run only the Nth of M parts of the mutants, such as 1/20; each part takes mutants of every file
     #[arg(long, value_name = "N/M")]
     sample: Option<Sample>,
@@ -75,15 +80,16 @@ impl Sample {
 }
 
 /// Runs the mutants. It is an error if tests catch too few of them.
-pub fn run(options: Options) -> Result<()> {
+pub fn run(options: &Options) -> Result<()> {
     interrupt::watch()?;
     mutate(&Workspace::find()?, options)
 }
 
 /// The same, if interrupts are already watched.
-pub fn mutate(workspace: &Workspace, options: Options) -> Result<()> {
+pub fn mutate(workspace: &Workspace, options: &Options) -> Result<()> {
     let mut counts = MutantCounts::default();
-    for part in &CORE {
+    let is_selected = |part: &&Part| options.package.as_deref().is_none_or(|name| name == part.package);
+    for part in CORE.iter().filter(is_selected) {
         let folders: Vec<&str> = present(workspace, part.folders).collect();
         if !folders.is_empty() {
             counts.add(part.mutate(workspace, &folders, options)?);
@@ -102,7 +108,7 @@ fn present<'a>(workspace: &Workspace, paths: &[&'a str]) -> impl Iterator<Item =
 }
 
 impl Part {
-    fn mutate(&self, workspace: &Workspace, folders: &[&str], options: Options) -> Result<Outcomes> {
+    fn mutate(&self, workspace: &Workspace, folders: &[&str], options: &Options) -> Result<Outcomes> {
         let program = tools::install(workspace, "cargo-mutants", CARGO_MUTANTS)?;
         let target = workspace.target().join("mutants");
         let output = target.join(self.package);

@@ -116,7 +116,7 @@ fn without_a_cluster(workspace: &Workspace, options: &Options, results: &mut Tes
     results.cargo_test(workspace, "unit", &mut unit)?;
     if options.long {
         results.check("fuzzing", fuzz::fuzz(workspace, fuzz::Options::default()))?;
-        results.check("mutants", mutants::mutate(workspace, mutants::Options::default()))?;
+        results.check("mutants", mutants::mutate(workspace, &mutants::Options::default()))?;
     }
     // Needs Helm.
     toolchain::build_clients(workspace)?;
