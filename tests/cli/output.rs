@@ -127,7 +127,7 @@ fn a_full_disk_leaves_the_file_unchanged_and_no_other_file() {
         ["-c", script, "sh", env!("CARGO_BIN_EXE_adieu"), "inject", "-f", name, "--output-file", name];
     let finished = crate::support::run(std::process::Command::new("sh").args(arguments), "");
     assert_eq!(finished.code, 1, "{}", finished.stderr);
-    assert!(finished.stderr.contains(&format!("writing {name}: ")), "{}", finished.stderr);
+    assert!(finished.stderr.contains(&format!("cannot write {name}: ")), "{}", finished.stderr);
     assert_eq!(fs::read_to_string(&file).unwrap(), input);
     assert_eq!(fs::read_dir(&folder).unwrap().count(), 1, "no other file is left");
 }

@@ -83,7 +83,7 @@ fn a_missing_workload_is_reported_with_its_namespace() {
     let config = kubeconfig("verify-missing", server(web(json!({}))));
     let finished = verify(&config, &[&["deploy/shop"], &URL[..]].concat());
     assert_eq!(finished.code, 2);
-    assert_eq!(finished.stderr, "adieu: there is no Deployment \"shop\" in the namespace \"shop\"\n");
+    assert_eq!(finished.stderr, "adieu: Deployment \"shop\" not found in namespace \"shop\"\n");
 }
 
 #[test]

@@ -211,5 +211,5 @@ async fn a_given_workload_is_opted_out_however_it_was_opted_in() {
     let out = plain("web", "shop", created, &json!({"adieu.dev/graceful": "false"}));
     assert_eq!(names(&named(Some(out)).await.unwrap()), []);
     let error = named(None).await.unwrap_err().to_string();
-    assert_eq!(error, "there is no Deployment \"web\" in the namespace \"shop\"");
+    assert_eq!(error, "Deployment \"web\" not found in namespace \"shop\"");
 }
