@@ -116,7 +116,7 @@ async fn listed(server: ApiServer) -> (Caches, UnusableObjects, usize) {
         caches.synced().await.unwrap();
         caches.workloads().filled().await.unwrap();
     };
-    timeout(Duration::from_mins(10), filled).await.expect("an end");
+    assert!(timeout(Duration::from_mins(10), filled).await.is_ok(), "the caches are not filled");
     let peak = MEMORY.peak_usage() - before;
     let left = MEMORY.current_usage() - before;
     eprintln!("{} KiB at most, {} KiB afterwards", peak >> 10, left >> 10);
