@@ -60,7 +60,7 @@ fn revert(input: &str) -> String {
 fn only_the_opted_in_workload_of_a_release_changes() {
     let (injected, told) = succeed(&["inject", "-f", "-"], HELM);
     assert_eq!(told, "adieu: 1 injected, 1 unchanged, 0 skipped\n");
-    // Everything but the Deployment that the policy selects is there byte for byte.
+    // All documents except the Deployment that the policy selects are unchanged, byte for byte.
     let source = "# Source: shop/templates/deployment.yaml\n";
     let parts =
         |text: &str| -> Vec<String> { text.split("---\n# ").map(|part| format!("# {part}")).collect() };

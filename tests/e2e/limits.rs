@@ -57,7 +57,7 @@ async fn a_namespace_without_quota_for_a_rollout_does_not_stop_others() {
     }});
     full.patch("Deployment", "web", &surge).await.unwrap();
     full.create(&quota(1)).await;
-    // Younger than the one without quota, so it would be its turn after it.
+    // Younger than the one without quota, so it is later in the queue.
     for name in ["one", "two"] {
         roomy.create(&web(name, &json!({}))).await;
         roomy.rolled_out(name).await;
