@@ -3,7 +3,11 @@
 //! A shell script is read up to the first construct that is not a plain sequence of commands. Then it takes at least the
 //! time read so far.
 
-use super::shell_script::{Command, Then, Word, parse};
+use super::{
+    instant_commands::{ends_a_process, returns_immediately},
+    shell_script::{Command, Then, Word, parse},
+    windows_commands as windows,
+};
 
 /// A duration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,24 +16,24 @@ pub(super) enum Length {
     Exactly(i64),
     /// At least this number of seconds; how many more is unknown.
     AtLeast(i64),
+    /// No grace period is long enough, as for `sleep infinity`.
+    Endless,
 }
 
-/// Commands that return immediately.
-const INSTANT: [&str; 14] = [
-    ":", "true", "cd", "date", "echo", "exit", "export", "kill", "killall", "pkill", "printf", "rm", "set",
-    "touch",
-];
 const SHELLS: [&str; 7] = ["ash", "bash", "dash", "ksh", "mksh", "sh", "zsh"];
 /// Commands that run the command in their arguments.
 const PREFIXES: [&str; 6] = ["busybox", "command", "env", "exec", "nohup", "toybox"];
 /// How deep commands may be nested: a manifest can nest any number.
 const DEPTH: usize = 8;
-const NANOSECONDS: i128 = 1_000_000_000;
+pub(super) const NANOSECONDS: i128 = 1_000_000_000;
+/// A year, in seconds. Whoever writes a longer sleep means that it never ends.
+const LONGEST: i64 = 365 * 86_400;
 
 /// The duration of a container's command.
 pub(super) fn length(command: &[&str]) -> Length {
     let words: Vec<Word> = command.iter().map(|text| Word::literal(text)).collect();
-    match run(&words, DEPTH) {
+    match run(&words, Context { depth: DEPTH, cmd: false }) {
+        Step::Sleep(seconds) | Step::Unknown(seconds) if seconds > LONGEST => Length::Endless,
         Step::Sleep(seconds) => Length::Exactly(seconds),
         // Without a sleep, its duration is unknown.
         Step::Instant => Length::AtLeast(0),
@@ -39,7 +43,7 @@ pub(super) fn length(command: &[&str]) -> Length {
 
 /// The duration of one command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Step {
+pub(super) enum Step {
     /// This number of seconds, by a sleep.
     Sleep(i64),
     /// None.
@@ -48,27 +52,62 @@ enum Step {
     Unknown(i64),
 }
 
-fn run(words: &[Word], depth: usize) -> Step {
+impl Step {
+    /// The step if something else in it may take time.
+    fn or_longer(self) -> Self {
+        match self {
+            Self::Sleep(seconds) | Self::Unknown(seconds) => Self::Unknown(seconds),
+            Self::Instant => Self::Unknown(0),
+        }
+    }
+}
+
+/// What a command runs in.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Context {
+    /// How many more commands may be nested.
+    pub(super) depth: usize,
+    /// Whether it runs in `cmd.exe`, where some names are other programs.
+    pub(super) cmd: bool,
+}
+
+pub(super) fn run(words: &[Word], context: Context) -> Step {
     let assignments = words.iter().take_while(|word| word.is_assignment()).count();
     let Some((program, arguments)) = words[assignments..].split_first() else { return Step::Instant };
-    let (Some(name), Some(depth)) = (program.as_literal().map(base_name), depth.checked_sub(1)) else {
+    let (Some(path), Some(depth)) = (program.as_literal(), context.depth.checked_sub(1)) else {
         return Step::Unknown(0);
     };
-    match name.as_str() {
+    let context = Context { depth, ..context };
+    match base_name(path).as_str() {
         "sleep" => sleep(arguments),
         "usleep" => microseconds(arguments),
-        "timeout" => timeout(arguments, depth),
-        "ping" => ping(arguments),
+        "timeout" => timeout(arguments, context),
+        "ping" => windows::ping(arguments),
         "nginx" if arguments.first().is_some_and(|word| word.text == "-s") => Step::Instant,
-        "powershell" | "pwsh" => powershell(arguments),
-        "cmd" => cmd(arguments, depth),
-        name if SHELLS.contains(&name) => shell(arguments, depth),
-        name if PREFIXES.contains(&name) => {
-            let options = arguments.iter().take_while(|word| word.text.starts_with('-')).count();
-            run(&arguments[options..], depth)
-        }
-        name if INSTANT.contains(&name) => Step::Instant,
+        "powershell" | "pwsh" => windows::powershell(arguments),
+        "cmd" => windows::cmd(arguments, context),
+        name if SHELLS.contains(&name) => shell(arguments, context),
+        name if PREFIXES.contains(&name) => prefixed(name, arguments, context),
+        name if returns_immediately(path, name, arguments, context.cmd) => Step::Instant,
         _ => Step::Unknown(0),
+    }
+}
+
+/// The command in the arguments of another, such as `env -i sleep 10`.
+fn prefixed(name: &str, arguments: &[Word], context: Context) -> Step {
+    // Other options have values, such as `exec -a NAME` and `env -S COMMAND`.
+    let known: &[&str] = match name {
+        "env" => &["-", "-i", "--ignore-environment"],
+        "command" => &["-p"],
+        "exec" => &["-c", "-l", "-cl", "-lc"],
+        _ => &[],
+    };
+    let options = arguments.iter().take_while(|word| word.text.starts_with('-')).count();
+    let (options, command) = arguments.split_at(options);
+    if options.iter().all(|option| known.contains(&option.text.as_str())) {
+        run(command, context)
+    } else {
+        Step::Unknown(0)
     }
 }
 
@@ -85,54 +124,67 @@ fn base_name(program: &str) -> String {
 fn sleep(arguments: &[Word]) -> Step {
     let times = arguments.iter().map(|word| word.as_literal().and_then(nanoseconds));
     let total = times.sum::<Option<i128>>().filter(|_| !arguments.is_empty());
-    total.and_then(whole_seconds).map_or(Step::Unknown(0), Step::Sleep)
+    total.map(whole_seconds).map_or(Step::Unknown(0), Step::Sleep)
 }
 
 fn microseconds(arguments: &[Word]) -> Step {
     let [Word { text, expanded: false }] = arguments else { return Step::Unknown(0) };
     let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     let number = digits.then(|| text.parse::<i64>().ok()).flatten();
-    let seconds = number.and_then(|number| whole_seconds(i128::from(number) * 1000));
+    let seconds = number.map(|number| whole_seconds(i128::from(number) * 1000));
     seconds.map_or(Step::Unknown(0), Step::Sleep)
 }
 
-/// `timeout 10 /drain`: at most 10 s, and with `-k 5` at most 15 s.
-fn timeout(arguments: &[Word], depth: usize) -> Step {
-    let mut grace = Some(0);
+/// `timeout 10 sleep 15`: 10 s. A program that ignores SIGTERM takes longer, unless SIGKILL follows: `timeout -k 5 10
+/// /drain` takes at most 15 s.
+fn timeout(arguments: &[Word], context: Context) -> Step {
+    let (mut grace, mut kills, mut ends) = (Some(0), false, true);
     let mut rest = arguments;
     while let Some((option, more)) = rest.split_first().filter(|(word, _)| word.text.starts_with('-')) {
-        let attached = option.text.strip_prefix("-k").or_else(|| option.text.strip_prefix("--kill-after="));
-        let (value, more) = match option.text.as_str() {
-            "-k" | "-s" | "--kill-after" | "--signal" => {
-                (more.first().and_then(Word::as_literal), more.get(1..).unwrap_or_default())
+        let (name, value);
+        (name, value, rest) = timeout_option(option, more);
+        match name {
+            "-k" | "--kill-after" => {
+                grace = value.and_then(nanoseconds);
+                kills |= grace.is_some_and(|grace| grace > 0);
             }
-            _ => (attached, more),
-        };
-        if option.text == "--kill-after" || attached.is_some() {
-            grace = value.and_then(nanoseconds);
+            "-s" | "--signal" => {
+                kills |= value.is_some_and(|signal| ["9", "KILL", "SIGKILL"].contains(&signal));
+                ends = value.is_some_and(ends_a_process);
+            }
+            _ => {}
         }
-        rest = more;
     }
     let Some((limit, command)) = rest.split_first() else { return Step::Unknown(0) };
     let limit = limit.as_literal().and_then(nanoseconds).filter(|limit| *limit > 0);
-    let limit = limit.zip(grace).and_then(|(limit, grace)| whole_seconds(limit + grace));
-    match (run(command, depth), limit) {
+    let limit = limit.zip(grace).map(|(limit, grace)| whole_seconds(limit + grace));
+    match (run(command, context), limit.filter(|_| ends || kills)) {
         (Step::Sleep(seconds), Some(limit)) => Step::Sleep(seconds.min(limit)),
-        (Step::Unknown(_), Some(limit)) => Step::Sleep(limit),
+        (Step::Unknown(_), Some(limit)) if kills => Step::Sleep(limit),
+        (Step::Unknown(_), Some(limit)) => Step::Unknown(limit),
         (Step::Instant, _) => Step::Instant,
         (_, None) => Step::Unknown(0),
     }
 }
 
-/// `ping -n 11 127.0.0.1` of Windows, which has no sleep: one per second, the first immediately.
-fn ping(arguments: &[Word]) -> Step {
-    let [option, count, _host] = arguments else { return Step::Unknown(0) };
-    let count = count.as_literal().filter(|_| option.text == "-n").and_then(|count| count.parse().ok());
-    count.filter(|count| *count > 0).map_or(Step::Unknown(0), |count: i64| Step::Sleep(count - 1))
+/// The name and the value of an option of `timeout`, and the arguments after it.
+fn timeout_option<'w>(option: &'w Word, more: &'w [Word]) -> (&'w str, Option<&'w str>, &'w [Word]) {
+    const WITH_VALUE: [&str; 4] = ["-k", "--kill-after", "-s", "--signal"];
+    let text = option.text.as_str();
+    if WITH_VALUE.contains(&text) {
+        return (text, more.first().and_then(Word::as_literal), more.get(1..).unwrap_or_default());
+    }
+    let attached = WITH_VALUE.iter().find_map(|name| Some((*name, text.strip_prefix(name)?)));
+    attached.map_or((text, None, more), |(name, value)| {
+        (name, option.as_literal().map(|_| value.trim_start_matches('=')), more)
+    })
 }
 
-/// `10`, `10s`, `0.5m`, `1h`, `1d`.
-fn nanoseconds(text: &str) -> Option<i128> {
+/// `10`, `10s`, `0.5m`, `1h`, `1d`, `infinity`.
+pub(super) fn nanoseconds(text: &str) -> Option<i128> {
+    if ["inf", "infinity"].iter().any(|word| text.eq_ignore_ascii_case(word)) {
+        return Some(i128::from(i64::MAX) * NANOSECONDS);
+    }
     let (number, unit) = match text.as_bytes().last()? {
         b's' => (&text[..text.len() - 1], 1),
         b'm' => (&text[..text.len() - 1], 60),
@@ -145,17 +197,18 @@ fn nanoseconds(text: &str) -> Option<i128> {
     if !digits || !whole.bytes().chain(fraction.bytes()).all(|b| b.is_ascii_digit()) {
         return None;
     }
-    let whole: i64 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
+    // Only digits, so an error is an overflow.
+    let whole: i64 = if whole.is_empty() { 0 } else { whole.parse().unwrap_or(i64::MAX) };
     let fraction: i64 = format!("{fraction:0<9}").parse().ok()?;
     Some((i128::from(whole) * NANOSECONDS + i128::from(fraction)) * unit)
 }
 
-fn whole_seconds(nanoseconds: i128) -> Option<i64> {
-    i64::try_from((nanoseconds + NANOSECONDS - 1) / NANOSECONDS).ok()
+pub(super) fn whole_seconds(nanoseconds: i128) -> i64 {
+    i64::try_from((nanoseconds + NANOSECONDS - 1) / NANOSECONDS).unwrap_or(i64::MAX)
 }
 
 /// `sh -c 'sleep 10'`, with the usual options: `-ec`, `-lc`, `-o pipefail -c`.
-fn shell(arguments: &[Word], depth: usize) -> Step {
+fn shell(arguments: &[Word], context: Context) -> Step {
     let mut rest = arguments;
     let mut commands = false;
     while let Some((option, more)) = rest.split_first().filter(|(word, _)| word.text.starts_with(['-', '+']))
@@ -166,24 +219,29 @@ fn shell(arguments: &[Word], depth: usize) -> Step {
         rest = if takes_value { more.get(1..).unwrap_or_default() } else { more };
     }
     match rest.first().and_then(Word::as_literal) {
-        Some(script) if commands => sequence(&parse(script), depth),
+        Some(script) if commands => sequence(&parse(script, "/dev/null"), Context { cmd: false, ..context }),
         _ => Step::Unknown(0),
     }
 }
 
-/// The duration of commands that run one after the other and succeed.
-fn sequence(commands: &[Command], depth: usize) -> Step {
+/// The duration of commands that run one after the other.
+pub(super) fn sequence(commands: &[Command], context: Context) -> Step {
     let (mut total, mut slept, mut certain) = (0_i64, false, true);
     let mut alternative_to: Option<Step> = None;
-    for Command { words, then } in commands {
+    // Whether the command certainly runs: those before `&&` may fail.
+    let mut runs = true;
+    for Command { words, opens_file, then } in commands {
         if *then == Then::Other {
             certain = false;
             break;
         }
-        if words.is_empty() {
+        if words.is_empty() && !opens_file {
             continue;
         }
-        let step = run(words, depth);
+        let is_certain = certain;
+        let step = run(words, context);
+        // To open a FIFO waits for its other end.
+        let step = if *opens_file { step.or_longer() } else { step };
         match alternative_to {
             // A sleep succeeds, so its alternative does not run.
             Some(before) => certain &= matches!(before, Step::Sleep(_)) || step == Step::Instant,
@@ -193,11 +251,17 @@ fn sequence(commands: &[Command], depth: usize) -> Step {
                 Step::Unknown(seconds) => (total, certain) = (total.saturating_add(seconds), false),
             },
         }
-        let ends = words[0].text == "exit" || words[0].text == "exec" && words.len() > 1;
+        let name = words.first().map(|word| word.text.as_str());
+        let ends = name == Some("exit") || name == Some("exec") && words.len() > 1;
         // It may depend on an unknown command before, as in `test -f /skip && exit 0`.
-        if ends && certain && alternative_to.is_none() {
+        if ends && is_certain && runs && alternative_to.is_none() {
             break;
         }
+        runs = match then {
+            Then::IfOk => runs && matches!(step, Step::Sleep(_)),
+            Then::Otherwise => false,
+            Then::Next | Then::Other => true,
+        };
         alternative_to = (*then == Then::Otherwise).then(|| alternative_to.unwrap_or(step));
     }
     match (certain, slept) {
@@ -205,61 +269,6 @@ fn sequence(commands: &[Command], depth: usize) -> Step {
         (true, false) => Step::Instant,
         (false, _) => Step::Unknown(total),
     }
-}
-
-/// `powershell -NoProfile -Command "Start-Sleep -Seconds 90"`.
-fn powershell(arguments: &[Word]) -> Step {
-    let mut rest = arguments;
-    while let Some((option, more)) = rest.split_first().filter(|(word, _)| word.text.starts_with(['-', '/']))
-    {
-        let name = option.text[1..].to_ascii_lowercase();
-        let takes_value = name.starts_with("ex") || name.starts_with('w') || name.starts_with("inp");
-        rest = if takes_value { more.get(1..).unwrap_or_default() } else { more };
-    }
-    let script = rest.iter().map(|word| word.text.as_str()).collect::<Vec<_>>().join(" ");
-    let (mut total, mut slept) = (0_i64, false);
-    for statement in script.split([';', '\n']) {
-        let statement = statement.to_ascii_lowercase();
-        let words: Vec<&str> = statement.split_whitespace().collect();
-        let time = match words.as_slice() {
-            [] | ["exit" | "write-host" | "write-output" | "echo", ..] => continue,
-            ["start-sleep" | "sleep", seconds] => nanoseconds_of_digits(seconds, NANOSECONDS),
-            ["start-sleep" | "sleep", option, number] if is_option(option, "-seconds") => {
-                nanoseconds_of_digits(number, NANOSECONDS)
-            }
-            ["start-sleep" | "sleep", option, number] if is_option(option, "-milliseconds") => {
-                nanoseconds_of_digits(number, NANOSECONDS / 1000)
-            }
-            _ => None,
-        };
-        let Some(seconds) = time.and_then(whole_seconds) else { return Step::Unknown(total) };
-        (total, slept) = (total.saturating_add(seconds), true);
-    }
-    if slept { Step::Sleep(total) } else { Step::Instant }
-}
-
-/// A number without a unit, in units of so many nanoseconds.
-fn nanoseconds_of_digits(text: &str, unit: i128) -> Option<i128> {
-    let plain = text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
-    Some(nanoseconds(text).filter(|_| plain)? * unit / NANOSECONDS)
-}
-
-/// An option of PowerShell may be abbreviated: `-s` is `-Seconds`.
-fn is_option(option: &str, name: &str) -> bool {
-    option.len() > 1 && name.starts_with(option)
-}
-
-/// `cmd /c "ping -n 11 127.0.0.1 >nul"`.
-fn cmd(arguments: &[Word], depth: usize) -> Step {
-    let options = arguments.iter().take_while(|word| word.text.starts_with('/')).count();
-    let (options, rest) = arguments.split_at(options);
-    if !options.last().is_some_and(|option| option.text.eq_ignore_ascii_case("/c")) {
-        return Step::Unknown(0);
-    }
-    let script = rest.iter().map(|word| word.text.as_str()).collect::<Vec<_>>().join(" ");
-    // `&` separates commands and ignores failures. Paths contain backslashes.
-    let script = script.replace("&&", "&").replace('&', ";").replace('\\', "/");
-    sequence(&parse(&script), depth)
 }
 
 #[cfg(test)]

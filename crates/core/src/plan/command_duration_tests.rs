@@ -22,7 +22,8 @@ fn usual_forms_of_a_sleep_have_a_duration() {
         (&["/bin/busybox", "sleep", "15"], Exactly(15)),
         (&["env", "-i", "TZ=UTC", "sleep", "15"], Exactly(15)),
         (&["timeout", "20", "sleep", "15"], Exactly(15)),
-        (&["timeout", "10s", "/drain"], Exactly(10)),
+        (&["timeout", "-s", "KILL", "10s", "/drain"], Exactly(10)),
+        (&["timeout", "10s", "sleep", "infinity"], Exactly(10)),
         (&["timeout", "-k", "5", "-s", "INT", "10", "/drain"], Exactly(15)),
         (&["timeout", "-k5", "10", "/drain"], Exactly(15)),
         (&["timeout", "--kill-after=5", "--foreground", "10", "/drain"], Exactly(15)),
@@ -54,9 +55,6 @@ fn unreadable_duration_is_unknown() {
         &["sleep", "-5"],
         &["sleep", "+5"],
         &["sleep", "1e3"],
-        &["sleep", "infinity"],
-        &["sleep", "99999999999999999999"],
-        &["sleep", "9223372036854775807d"],
         &["sleep", "10", "now"],
         &["usleep", "ten"],
         &["timeout", "0", "/drain"],
@@ -105,9 +103,117 @@ fn script_of_sleeps_and_instant_commands_has_a_duration() {
         ("DELAY=10; sleep 10", 10),
         ("sleep \"10\"", 10),
         ("sleep '10'", 10),
-        ("timeout 10 /drain || true", 10),
     ] {
         assert_eq!(of_script(script), Exactly(expected), "{script}");
+    }
+}
+
+#[test]
+fn sleep_of_more_than_a_year_never_ends() {
+    for command in [
+        &["sleep", "infinity"][..],
+        &["sleep", "INF"],
+        &["sleep", "5", "infinity"],
+        &["sleep", "366d"],
+        &["sleep", "2147483647"],
+        &["sleep", "99999999999999999999"],
+        &["sleep", "9223372036854775807d"],
+        &["usleep", "9223372036854775807"],
+        &["sh", "-c", "echo draining; exec sleep infinity"],
+        &["sh", "-c", "/drain; sleep infinity"],
+        &["timeout", "infinity", "sleep", "infinity"],
+    ] {
+        assert_eq!(length(command), Endless, "{command:?}");
+    }
+    assert_eq!(length(&["sleep", "365d"]), Exactly(365 * 86_400));
+    assert_eq!(length(&["sleep", "infinite"]), AtLeast(0));
+}
+
+/// Each of these may take longer than its sleeps, so a grace period isn't lowered because of them.
+#[test]
+fn commands_that_may_wait_are_unknown() {
+    for command in [
+        "killall -w app",
+        "killall --wait app",
+        "killall -qw app",
+        "killall $OPTIONS app",
+        "kill --timeout 1000 TERM 1",
+        "kill -STOP $$",
+        "kill -s TSTP 0",
+        "pkill -F /run/app.pid",
+        "pkill $OPTIONS",
+        "rm -rf /cache",
+        "rm -r /cache",
+        "rm -i /cache",
+        "rm $FILES",
+        "date -f /run/ctl",
+        "/app/bin/kill 1",
+        "/app/echo draining",
+        "./touch x",
+        "exec -a true /drain",
+        "env -S '/drain --now'",
+        "env --split-string='/drain --now'",
+        "env -u HOME /drain",
+        "echo drain > /run/ctl",
+        "echo drain >> /run/ctl",
+        "echo drain >| /run/ctl",
+        "echo drain &> /run/ctl",
+        "echo drain >& /run/ctl",
+        "echo drain 2> /run/ctl",
+        "echo drain > /proc/1/fd/1",
+        "echo drain > $LOG",
+        "echo drain > \"$LOG\"",
+        "touch /x < /run/ctl",
+        "> /run/ctl",
+        "X=1 > /run/ctl",
+        "exec 3< /run/ctl",
+        "timeout -s CONT 1 /drain",
+        "timeout 0 /drain",
+        "powershell -Command -",
+        "pwsh",
+        "pwsh -NoExit -Command exit",
+    ] {
+        assert_eq!(of_script(&format!("sleep 5; {command}")), AtLeast(5), "{command}");
+        if !command.starts_with("exec -a") {
+            assert_eq!(of_script(&format!("{command}\nsleep 5")), AtLeast(5), "{command}");
+        }
+    }
+    for (script, at_least) in [
+        ("sleep 5 > /tmp/log", 5),
+        ("timeout 10 /drain || true", 10),
+        // The signal may fail, and then it doesn't exit.
+        ("sleep 5; kill -0 1 && exit 0; sleep 30; /drain", 35),
+        ("sleep 5 || exit 0; sleep 30; /drain", 35),
+    ] {
+        assert_eq!(of_script(script), AtLeast(at_least), "{script}");
+    }
+    assert_eq!(of_script("sleep 5; kill -0 1 && exit 0; sleep 30"), Exactly(35));
+    assert_eq!(length(&["timeout", "10s", "/drain"]), AtLeast(10));
+    assert_eq!(length(&["timeout", "-s", "CONT", "5", "sleep", "20"]), AtLeast(0));
+}
+
+#[test]
+fn commands_that_never_wait_take_no_time() {
+    for command in [
+        "killall -q -TERM app",
+        "killall -s SIGTERM app",
+        "killall --signal=USR1 app",
+        "kill -15 1",
+        "kill -s QUIT 1",
+        "kill -sigterm -- -1",
+        "kill $OPTIONS 1",
+        "/bin/kill -CONT 1",
+        "pkill -f -x -TERM app",
+        "pkill --signal TERM app",
+        "rm -f /ready /tmp/*",
+        "date -u +%s",
+        "env -i true",
+        "exec 3>&1",
+        "echo draining >&2",
+        "echo draining 2>&1 >/dev/null </dev/null 2>&-",
+        "cd /app",
+    ] {
+        assert_eq!(of_script(&format!("{command}; sleep 5")), Exactly(5), "{command}");
     }
 }
 
@@ -164,6 +270,24 @@ fn sleeps_of_windows_are_read() {
         (&["powershell", "Start-Sleep 5m"], AtLeast(0)),
         (&["powershell", "-File", "stop.ps1"], AtLeast(0)),
         (&["powershell"], AtLeast(0)),
+        (&["powershell", "Start-Sleep 5; Write-Host \"draining\"; exit 0; Wait-Process app"], Exactly(5)),
+        (&["powershell", "Start-Sleep 5; Write-Output (Wait-Process -Name app)"], AtLeast(5)),
+        (&["powershell", "Start-Sleep 5; Write-Host \"$(Wait-Process app)\""], AtLeast(5)),
+        (&["powershell", "Start-Sleep 5; echo { Wait-Process app }"], AtLeast(5)),
+        (&["powershell", "Start-Sleep 5; echo app | Wait-Process"], AtLeast(5)),
+        (&["powershell", "Start-Sleep 5; echo app > \\\\.\\pipe\\ctl"], AtLeast(5)),
+        (&["powershell", "Start-Sleep 5; exit (Wait-Process app)"], AtLeast(5)),
+        (&["powershell", "Write-Host 'a; Start-Sleep 300; b'"], AtLeast(0)),
+        (&["powershell", "Start-Sleep 99999999"], AtLeast(0)),
+        (&["powershell", "-NoExit", "-Command", "Start-Sleep 5"], AtLeast(0)),
+        (&["cmd", "/c", "ping -n 6 localhost & echo %TIME% & stop.cmd"], AtLeast(5)),
+        (&["cmd", "/c", "ping -n 6 localhost & echo ' & stop.cmd & echo '"], AtLeast(5)),
+        (&["cmd", "/c", "ping -n 6 localhost & # & stop.cmd"], AtLeast(5)),
+        (&["cmd", "/c", "ping -n 6 localhost & set /p x="], AtLeast(5)),
+        (&["cmd", "/c", "ping -n 6 localhost & date"], AtLeast(5)),
+        (&["cmd", "/c", "ping -n 6 localhost > log.txt"], AtLeast(5)),
+        (&["cmd", "/c", "ping -n 6 localhost >NUL 2>&1 & echo done"], Exactly(5)),
+        (&["ping", "-n", "6", "10.0.0.1"], AtLeast(5)),
         (&["cmd", "/c", "ping -n 31 127.0.0.1 >nul"], Exactly(30)),
         (&["cmd.exe", "/S", "/C", "ping", "-n", "31", "127.0.0.1"], Exactly(30)),
         (&["cmd", "/c", "ping -n 11 localhost > nul & C:\\stop.cmd"], AtLeast(10)),

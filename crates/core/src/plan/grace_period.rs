@@ -241,6 +241,14 @@ impl<'a> Longest<'a> {
         let (name, drain) = (name(container), settings.drain_seconds.value);
         let seconds = match pre_stop_length(handler) {
             Length::Exactly(seconds) => seconds,
+            Length::Endless => {
+                warnings.push(format!(
+                    "{role} {name:?}: its own preStop never ends, so no grace period is long enough: the container is \
+                     killed without SIGTERM when {GRACE_PERIOD} is over; let it sleep for less than that"
+                ));
+                self.guessed = true;
+                drain
+            }
             Length::AtLeast(least) => {
                 let counted = least.max(drain);
                 let as_drain = if counted == drain { "the drain of " } else { "" };

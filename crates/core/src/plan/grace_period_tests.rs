@@ -183,6 +183,11 @@ fn grace_period_is_not_lowered_if_a_hook_duration_is_unknown() {
         (unknown, 20, 45),
         (&["sleep", "10"], 604_800, 45),
         (&["sh", "-c", "sleep 10; /drain"], 604_800, 604_800),
+        (&["sh", "-c", "sleep 5; killall -w app"], 600, 600),
+        (&["sh", "-c", "echo drain > /run/ctl; sleep 5"], 600, 600),
+        (&["powershell", "Start-Sleep 5; Write-Output (Wait-Process -Name app)"], 600, 600),
+        (&["sleep", "infinity"], 600, 600),
+        (&["sleep", "infinity"], 20, 45),
     ] {
         let template = pod(&[Some(command), None], Some(json!(present)));
         assert_eq!(seconds(&injected(&template, &exact)), Some(expected), "{command:?}");
@@ -195,6 +200,15 @@ fn grace_period_is_not_lowered_if_a_hook_duration_is_unknown() {
         "terminationGracePeriodSeconds": 900,
     }});
     assert_eq!(seconds(&injected(&sidecar, &exact)), Some(900));
+}
+
+#[test]
+fn hook_that_never_ends_gets_a_warning() {
+    for command in [&["sleep", "infinity"][..], &["sleep", "99999999999999999999"]] {
+        let result = injected(&pod(&[Some(command), None], None), &Settings::default());
+        assert_eq!((seconds(&result), result.unsatisfiable), (Some(45), false));
+        assert!(only_warning(&result).contains("its own preStop never ends"), "{:?}", result.warnings);
+    }
 }
 
 #[test]

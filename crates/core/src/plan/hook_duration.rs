@@ -11,7 +11,7 @@ use super::command_duration::{self, Length};
 pub fn pre_stop_seconds(handler: &Value) -> Option<i64> {
     match pre_stop_length(handler) {
         Length::Exactly(seconds) => Some(seconds),
-        Length::AtLeast(_) => None,
+        Length::AtLeast(_) | Length::Endless => None,
     }
 }
 

@@ -14,6 +14,7 @@ mod hook_duration;
 mod hook_warnings;
 mod hooks;
 mod inject;
+mod instant_commands;
 mod matching;
 mod patch;
 mod pod_injection;
@@ -27,6 +28,7 @@ mod settings;
 mod settings_warnings;
 mod shell_script;
 mod windows;
+mod windows_commands;
 mod workload;
 
 pub use admit::{Admission, admit, admit_anonymous, preserve_opt_in_on_rollback};

@@ -29,23 +29,29 @@ impl Word {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Command {
     pub(super) words: Vec<Word>,
+    /// Whether it is redirected from or to a file, which may wait, as for a FIFO.
+    pub(super) opens_file: bool,
     pub(super) then: Then,
 }
 
 /// The operator after a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Then {
-    /// `;`, `&&`, or the end of the line.
+    /// `;`, or the end of the line.
     Next,
+    /// `&&`.
+    IfOk,
     /// `||`.
     Otherwise,
     /// A construct that is not supported: a pipe, a command in the background, a substitution, a group.
     Other,
 }
 
-/// The commands of a shell script, up to the first unsupported construct.
-pub(super) fn parse(script: &str) -> Vec<Command> {
-    let mut parser = Parser { rest: script, commands: Vec::new(), words: Vec::new() };
+/// The commands of a shell script, up to the first unsupported construct. A redirection to `null`, the null device, does
+/// not wait.
+pub(super) fn parse(script: &str, null: &str) -> Vec<Command> {
+    let mut parser =
+        Parser { rest: script, null, commands: Vec::new(), words: Vec::new(), opens_file: false };
     while !parser.rest.is_empty() {
         if !parser.step() {
             parser.end_command(Then::Other);
@@ -58,9 +64,12 @@ pub(super) fn parse(script: &str) -> Vec<Command> {
 
 struct Parser<'a> {
     rest: &'a str,
+    null: &'a str,
     commands: Vec<Command>,
     /// The words of the present command.
     words: Vec<Word>,
+    /// Whether the present command is redirected from or to a file.
+    opens_file: bool,
 }
 
 impl Parser<'_> {
@@ -75,14 +84,18 @@ impl Parser<'_> {
         } else if let Some(rest) = after("||") {
             self.rest = rest;
             self.end_command(Then::Otherwise);
-        } else if let Some(rest) = after("&&").or_else(|| after(";")).or_else(|| after("\n")) {
+        } else if let Some(rest) = after("&&") {
+            self.rest = rest;
+            self.end_command(Then::IfOk);
+        } else if let Some(rest) = after(";").or_else(|| after("\n")) {
             self.rest = rest;
             self.end_command(Then::Next);
         } else if self.rest.starts_with('#') {
             self.rest = self.rest.find('\n').map_or("", |end| &self.rest[end..]);
-        } else if let Some(target) = redirection(self.rest) {
+        } else if let Some((operator, target)) = redirection(self.rest) {
             self.rest = target.trim_start_matches([' ', '\t']);
-            return self.word().is_some();
+            let Some(target) = self.word() else { return false };
+            self.opens_file |= !self.is_instant(operator, &target);
         } else {
             let Some(word) = self.word() else { return false };
             self.words.push(word);
@@ -91,7 +104,17 @@ impl Parser<'_> {
     }
 
     fn end_command(&mut self, then: Then) {
-        self.commands.push(Command { words: std::mem::take(&mut self.words), then });
+        let (words, opens_file) = (std::mem::take(&mut self.words), std::mem::take(&mut self.opens_file));
+        self.commands.push(Command { words, opens_file, then });
+    }
+
+    /// Whether a redirection opens nothing but the null device: another descriptor, as in `2>&1`, is open already.
+    fn is_instant(&self, operator: &str, target: &Word) -> bool {
+        let descriptor =
+            |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit() || b == b'-');
+        target.as_literal().is_some_and(|target| {
+            target.eq_ignore_ascii_case(self.null) || [">&", "<&"].contains(&operator) && descriptor(target)
+        })
     }
 
     /// The word at the start of the rest; `None` if it is not supported.
@@ -128,10 +151,11 @@ impl Parser<'_> {
     }
 }
 
-/// The text after a redirection to a file or another descriptor, such as `>/dev/null` and `2>&1`.
-fn redirection(text: &str) -> Option<&str> {
+/// The operator of a redirection to a file or another descriptor, such as `>/dev/null` and `2>&1`, and the text after it.
+fn redirection(text: &str) -> Option<(&str, &str)> {
     let text = text.trim_start_matches(|c: char| c.is_ascii_digit());
-    [">>", "&>>", "&>", ">&", ">|", ">", "<&", "<"]
-        .into_iter()
-        .find_map(|operator| text.strip_prefix(operator).filter(|rest| !rest.starts_with(['<', '>', '('])))
+    [">>", "&>>", "&>", ">&", ">|", ">", "<&", "<"].into_iter().find_map(|operator| {
+        let rest = text.strip_prefix(operator).filter(|rest| !rest.starts_with(['<', '>', '(']))?;
+        Some((operator, rest))
+    })
 }
