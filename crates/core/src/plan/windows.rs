@@ -26,16 +26,22 @@ pub(super) fn reject_exec_of_sleep(hooks: Hooks<'_>, spec: &Map<String, Value>) 
 /// Whether the pod runs on Windows nodes: by its OS, its node selector, or a required node affinity.
 pub(super) fn is_windows(spec: &Map<String, Value>) -> bool {
     const LABELS: [&str; 2] = ["kubernetes.io/os", "beta.kubernetes.io/os"];
+    /// Only Windows nodes have this label.
+    const BUILD: &str = "node.kubernetes.io/windows-build";
     let os = spec.get("os").map(|os| &os["name"]);
     let selector = spec.get("nodeSelector");
-    let selected = LABELS.iter().any(|key| selector.is_some_and(|selector| selector[*key] == "windows"));
+    let selected = selector.is_some_and(|selector| {
+        LABELS.iter().any(|key| selector[*key] == "windows") || selector.get(BUILD).is_some()
+    });
     let required = spec.get("affinity").map(|affinity| {
         &affinity["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
     });
     let expects = |expression: &Value| {
-        LABELS.iter().any(|key| expression["key"] == *key)
-            && expression["operator"] == "In"
-            && expression["values"] == json!(["windows"])
+        let is = |operator: &str| expression["operator"] == operator;
+        expression["key"] == BUILD && (is("In") || is("Exists"))
+            || LABELS.iter().any(|key| expression["key"] == *key)
+                && is("In")
+                && expression["values"] == json!(["windows"])
     };
     let expressions =
         |term: &Value| term["matchExpressions"].as_array().is_some_and(|all| all.iter().any(expects));
