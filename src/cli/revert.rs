@@ -7,6 +7,7 @@ mod policies;
 mod resume;
 mod rollouts;
 mod select;
+mod skip;
 mod slim_workload;
 mod target;
 
@@ -47,8 +48,9 @@ created.
   adieu revert -n shop -l tier=front --dry-run
   adieu revert -A --max-concurrent 5
 
-In the cluster, the exit code is 0 if every selected workload is opted out and its rollout is complete, 1 if not, \
-2 if it could not start, and 130 after Ctrl-C.";
+In the cluster, the exit code is 0 if every selected workload is opted out and its rollout is complete, 1 if not \
+(also if a workload keeps its injection, because its record cannot be read or another object controls it), 2 if it \
+could not start, for example because the namespace does not exist, and 130 after Ctrl-C.";
 
 /// The arguments that select workloads in the cluster.
 const CLUSTER_ARGUMENTS: [&str; 4] = ["workload", "namespace", "all_namespaces", "selector"];

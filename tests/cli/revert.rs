@@ -28,9 +28,23 @@ fn web(namespace: &str) -> Value {
     serde_json::from_str(&injected).unwrap()
 }
 
-/// A kubeconfig for an API server with the Deployment in two namespaces, which denies writes.
+/// An injected Deployment whose record cannot be read, and one that another object controls.
+fn irrevertible() -> [Value; 2] {
+    let (mut unreadable, mut controlled) = (web("kept"), web("kept"));
+    unreadable["metadata"]["name"] = json!("unreadable");
+    unreadable["spec"]["template"]["metadata"]["annotations"]["adieu.dev/injected"] = json!("{");
+    controlled["metadata"]["name"] = json!("controlled");
+    controlled["metadata"]["ownerReferences"] = json!([
+        {"apiVersion": "flagger.app/v1beta1", "kind": "Canary", "name": "web", "uid": "c", "controller": true},
+    ]);
+    [unreadable, controlled]
+}
+
+/// A kubeconfig for an API server with the Deployment in two namespaces, which denies writes, and with others that cannot
+/// be reverted.
 fn cluster(name: &str) -> PathBuf {
     let (shop, bank) = (web("shop"), web("bank"));
+    let [unreadable, controlled] = irrevertible();
     let address = server(move |target| {
         let list = |items: &[&Value]| (200, json!({"metadata": {"resourceVersion": "1"}, "items": items}));
         match target.split('?').next().unwrap() {
@@ -42,6 +56,12 @@ fn cluster(name: &str) -> PathBuf {
                     "message": "deployments.apps \"web\" is forbidden"}),
             ),
             "/apis/apps/v1/namespaces/shop/deployments/web" => (200, shop.clone()),
+            "/apis/apps/v1/namespaces/kept/deployments" => list(&[&unreadable, &controlled]),
+            "/apis/apps/v1/namespaces/kept/deployments/controlled" => (200, controlled.clone()),
+            "/apis/apps/v1/namespaces/kept/deployments/unreadable" => (200, unreadable.clone()),
+            "/api/v1/namespaces/typo" => {
+                (404, json!({"kind": "Status", "status": "Failure", "code": 404, "reason": "NotFound"}))
+            }
             _ => list(&[]),
         }
     });
@@ -80,7 +100,47 @@ fn a_dry_run_lists_the_changes() {
     let [listed] = serde_json::from_str::<[Value; 1]>(&finished.stdout).unwrap();
     assert_eq!((&listed["namespace"], &listed["rollsOut"]), (&json!("shop"), &json!(true)));
     let finished = revert(&config, &["-n", "empty", "--dry-run"]);
-    assert_eq!(finished.stdout, "no workload to opt out\n");
+    assert_eq!(finished.stdout, "nothing to do: no workload matches\n");
+}
+
+#[test]
+fn workloads_that_keep_their_injection_are_reported_with_exit_code_1() {
+    let config = cluster("revert-kept");
+    let finished = revert(&config, &["-n", "kept", "--yes"]);
+    assert_eq!(finished.code, 1, "{finished:?}");
+    let summary = "adieu: 0 of 2 workloads opted out, 2 keep their injection (1 controlled by another object, 1 with an \
+                   unreadable record)";
+    assert!(finished.stderr.contains(summary), "{finished:?}");
+    for (name, reason) in [("unreadable", "cannot be read"), ("controlled", "Canary web controls it")] {
+        let workload = format!("deploy/{name}");
+        let finished = revert(&config, &[&workload, "-n", "kept"]);
+        assert_eq!(finished.code, 1, "{finished:?}");
+        assert!(finished.stdout.contains(reason), "{finished:?}");
+        assert!(finished.stderr.contains("0 of 1 workload opted out, 1 keeps its injection"), "{finished:?}");
+    }
+    let finished = revert(&config, &["-n", "kept", "--yes", "-o", "json"]);
+    let report: Value = serde_json::from_str(&finished.stdout).unwrap();
+    assert_eq!((finished.code, &report["complete"]), (1, &json!(false)), "{report}");
+    assert_eq!(report["workloads"][0]["outcome"], "left", "{report}");
+    assert!(report["workloads"][0]["reason"].is_string(), "{report}");
+}
+
+#[test]
+fn a_selection_that_matches_nothing_is_reported() {
+    let config = cluster("revert-nothing");
+    let finished = revert(&config, &["-n", "typo", "-l", "app=web", "--yes"]);
+    assert_eq!(finished.code, 2, "{finished:?}");
+    assert!(finished.stderr.contains("the namespace \"typo\" does not exist"), "{finished:?}");
+    let finished = revert(&config, &["-n", "empty", "-l", "app=nope", "--yes"]);
+    assert_eq!((finished.code, finished.stdout.as_str()), (0, "nothing to do: no workload matches\n"));
+    let warning = "warning: no workload matches the labels \"app=nope\" in the namespace \"empty\"";
+    assert!(finished.stderr.contains(warning), "{finished:?}");
+    let finished = revert(&config, &["-n", "empty", "--yes"]);
+    assert_eq!(finished.code, 0, "{finished:?}");
+    assert!(
+        finished.stderr.contains("there is no Deployment, StatefulSet or DaemonSet in the"),
+        "{finished:?}"
+    );
 }
 
 #[test]

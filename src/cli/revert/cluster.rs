@@ -66,12 +66,12 @@ async fn opt_out(arguments: &ClusterArguments, json: bool) -> anyhow::Result<Exi
     });
     let selected = interrupted.run_until_cancelled(select(&client, &selection)).await;
     let Some(selected) = selected else { return Ok(ExitCode::from(INTERRUPTED)) };
-    let Selected { targets, warnings } = selected?;
+    let Selected { targets, matched, warnings } = selected?;
     for warning in warnings {
         let _ = writeln!(stderr(), "warning: {warning}");
     }
     if arguments.dry_run {
-        return list(&targets, json).map(|()| ExitCode::SUCCESS);
+        return list(&targets, &selection.nothing_to_do(matched), json).map(|()| ExitCode::SUCCESS);
     }
     if needs_confirmation
         && targets.iter().any(|target| !matches!(target.action, Action::Skip(_) | Action::Wait))
@@ -84,6 +84,7 @@ async fn opt_out(arguments: &ClusterArguments, json: bool) -> anyhow::Result<Exi
         };
         answer.context("cannot ask for confirmation")??;
     }
+    let nothing_to_do = targets.is_empty().then(|| selection.nothing_to_do(matched));
     let (count, reporter) = (targets.len(), ProgressReporter::new(targets.len(), !json));
     let limits = RolloutLimits {
         max_concurrent: arguments.max_concurrent.get(),
@@ -92,7 +93,9 @@ async fn opt_out(arguments: &ClusterArguments, json: bool) -> anyhow::Result<Exi
     let report = |target: &Target, step: &super::outcome::Step<'_>| reporter.report(target, step);
     let done = rollouts::opt_out(&client, targets, limits, &interrupted, report).await;
     drop(reporter);
-    print_report(&Report::new(count, done, interrupted.is_cancelled()), json)
+    let report = Report::new(count, done, interrupted.is_cancelled());
+    let summary = nothing_to_do.unwrap_or_else(|| report.summary());
+    print_report(&report, &summary, json)
 }
 
 /// The action to confirm.
@@ -110,7 +113,7 @@ fn intention(targets: &[Target], cluster: &str, max_concurrent: usize) -> String
     )
 }
 
-fn list(targets: &[Target], json: bool) -> anyhow::Result<()> {
+fn list(targets: &[Target], nothing_to_do: &str, json: bool) -> anyhow::Result<()> {
     let text = if json {
         let lines: Vec<_> = targets
             .iter()
@@ -123,22 +126,22 @@ fn list(targets: &[Target], json: bool) -> anyhow::Result<()> {
             .collect();
         serde_json::to_string_pretty(&lines).context("cannot write JSON")?
     } else if targets.is_empty() {
-        "no workload to opt out".to_owned()
+        nothing_to_do.to_owned()
     } else {
         targets.iter().map(describe_plan).collect::<Vec<_>>().join("\n")
     };
     writeln!(stdout(), "{text}").context("cannot write to standard output")
 }
 
-fn print_report(report: &Report, json: bool) -> anyhow::Result<ExitCode> {
+fn print_report(report: &Report, summary: &str, json: bool) -> anyhow::Result<ExitCode> {
     if json {
         let text = serde_json::to_string_pretty(report).context("cannot write JSON")?;
         writeln!(stdout(), "{text}").context("cannot write to standard output")?;
     }
     if report.complete && !json {
-        writeln!(stdout(), "{}", report.summary()).context("cannot write to standard output")?;
+        writeln!(stdout(), "{summary}").context("cannot write to standard output")?;
     } else if !report.complete {
-        let _ = writeln!(stderr(), "adieu: {}", report.summary());
+        let _ = writeln!(stderr(), "adieu: {summary}");
     }
     Ok(match report {
         Report { complete: true, .. } => ExitCode::SUCCESS,

@@ -1,11 +1,14 @@
 //! The outcomes for workloads, as text and JSON.
 
-use std::fmt::Write as _;
+use std::{collections::BTreeMap, fmt::Write as _};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
-use super::target::{Action, Target};
+use super::{
+    skip::SkipReason,
+    target::{Action, Target},
+};
 
 /// The outcome for a workload.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -21,8 +24,8 @@ pub(super) enum Outcome {
     NotStarted,
     /// It was deleted meanwhile.
     Deleted,
-    /// It is skipped.
-    Skipped { reason: String },
+    /// It is skipped, and keeps its injection.
+    Skipped { reason: SkipReason },
     /// The API server rejected the write.
     Rejected { reason: String },
     /// It is opted out, and its rollout failed.
@@ -42,9 +45,14 @@ impl Outcome {
         matches!(self, Self::Failed { was_broken: false, .. } | Self::Unknown { .. })
     }
 
-    /// Whether the user has to do something.
+    /// Whether the user has to fix something before the next run.
     fn is_failure(&self) -> bool {
         matches!(self, Self::Rejected { .. } | Self::Failed { .. } | Self::Unknown { .. })
+    }
+
+    /// Whether nothing is left to do for the workload.
+    fn is_complete(&self) -> bool {
+        matches!(self, Self::Restored | Self::Annotated | Self::Deleted)
     }
 
     /// Whether the workload is opted out or deleted.
@@ -85,7 +93,7 @@ fn sentence(step: &Step<'_>) -> String {
             Outcome::RollsOut => "opted out; its rollout is in progress".into(),
             Outcome::NotStarted => "not opted out: interrupted".into(),
             Outcome::Deleted => "deleted meanwhile".into(),
-            Outcome::Skipped { reason } => format!("skipped: {reason}"),
+            Outcome::Skipped { reason } => format!("skipped, keeps its injection: {reason}"),
             Outcome::Rejected { reason } => format!("not opted out, the API server rejected the write: {reason}"),
             Outcome::Failed { reason, was_broken: true } => {
                 format!("opted out, but {reason}; it was not available before either")
@@ -160,10 +168,8 @@ pub(super) struct WorkloadOutcome {
 impl Report {
     pub(super) fn new(targets: usize, done: Vec<(Target, Outcome)>, interrupted: bool) -> Self {
         let started = done.iter().filter(|(_, outcome)| *outcome != Outcome::NotStarted).count();
-        let unfinished =
-            |(_, outcome): &(Target, Outcome)| outcome.is_failure() || matches!(outcome, Outcome::RollsOut);
         Self {
-            complete: started == targets && !done.iter().any(unfinished),
+            complete: started == targets && done.iter().all(|(_, outcome)| outcome.is_complete()),
             interrupted,
             not_started: targets - started,
             workloads: done
@@ -188,7 +194,6 @@ impl Report {
         for (number, what) in [
             (count(|outcome| matches!(outcome, Outcome::RollsOut)), "still rolling out"),
             (count(|outcome| matches!(outcome, Outcome::Failed { .. })), "with a failed rollout"),
-            (count(|outcome| matches!(outcome, Outcome::Skipped { .. })), "skipped"),
             (count(|outcome| matches!(outcome, Outcome::Rejected { .. })), "rejected"),
             (self.not_started, "not started"),
         ] {
@@ -197,15 +202,36 @@ impl Report {
                 let _ = write!(text, ", {number} {what}");
             }
         }
-        if !self.complete {
-            text += if self.interrupted {
-                ". Run the same command again to resume"
-            } else {
-                ". Fix what failed (kubectl describe shows the workload's events), and run the same command again to \
-                 resume"
-            };
+        text += &self.skipped();
+        let failed = count(Outcome::is_failure) > 0;
+        if self.interrupted && !self.complete {
+            text += ". Run the same command again to resume";
+        } else if failed || self.not_started > 0 {
+            text += ". Fix what failed (kubectl describe shows the workload's events), and run the same command again \
+                     to resume";
+        } else if !self.complete {
+            text += ". Follow the reason given for each skipped workload, and run the same command again";
         }
         text
+    }
+
+    /// How many workloads keep their injection, and why.
+    fn skipped(&self) -> String {
+        let reasons = self.workloads.iter().filter_map(|workload| match &workload.outcome {
+            Outcome::Skipped { reason } => Some(reason.summary()),
+            _ => None,
+        });
+        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+        for reason in reasons {
+            *counts.entry(reason).or_default() += 1;
+        }
+        let number: usize = counts.values().sum();
+        if number == 0 {
+            return String::new();
+        }
+        let each: Vec<_> = counts.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+        let verb = if number == 1 { "keeps its" } else { "keep their" };
+        format!(", {number} {verb} injection ({})", each.join(", "))
     }
 }
 
@@ -220,7 +246,7 @@ pub(super) fn describe_plan(target: &Target) -> String {
         Action::Wait => "is already opted out; its rollout would be awaited".into(),
         Action::Restore => "would be opted out, with a rollout".into(),
         Action::Annotate => "would be opted out, without a rollout".into(),
-        Action::Skip(reason) => format!("would be skipped: {reason}"),
+        Action::Skip(reason) => format!("would be skipped, and keep its injection: {reason}"),
     };
     format!("{target}: {what}")
 }

@@ -3,12 +3,15 @@
 use std::collections::HashMap;
 
 use anyhow::{Context as _, bail};
+use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client, ResourceExt as _, api::ListParams, core::DynamicObject};
 
 use super::{
     super::reference::Reference,
+    outcome::workloads,
     policies::Policies,
     resume,
+    skip::SkipReason,
     slim_workload::{SlimWorkload, to_object},
     target::{Action, Before, Target},
 };
@@ -39,17 +42,19 @@ pub(super) struct Selection {
 pub(super) struct Selected {
     /// The workloads, in the order of opting out.
     pub(super) targets: Vec<Target>,
-    /// Kinds that could not be read.
+    /// The number of workloads that the selection matches, including those with nothing to do.
+    pub(super) matched: usize,
+    /// Kinds that could not be read, and a selection that matches nothing.
     pub(super) warnings: Vec<String>,
 }
 
 /// Finds the workloads to opt out.
 ///
 /// # Errors
-/// If workloads can't be listed, or the given one doesn't exist.
+/// If workloads can't be listed, or the given one or its namespace doesn't exist.
 pub(super) async fn select(client: &Client, selection: &Selection) -> anyhow::Result<Selected> {
-    let (policies, warnings) = Policies::read(client, selection.namespace.as_deref()).await;
-    let mut targets = Vec::new();
+    let (policies, mut warnings) = Policies::read(client, selection.namespace.as_deref()).await;
+    let (mut targets, mut matched) = (Vec::new(), 1);
     if let Some(Reference { kind, name }) = &selection.workload {
         let namespace = selection.namespace.as_deref().unwrap_or_default();
         let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &resource(*kind));
@@ -64,21 +69,70 @@ pub(super) async fn select(client: &Client, selection: &Selection) -> anyhow::Re
             action.map(|action| Target { before: Before::Settled, ..Target::new(*kind, &object, action) }),
         );
     } else {
+        matched = 0;
         for kind in Kind::ALL {
-            list(client, kind, selection, &policies, &mut targets).await?;
+            matched += list(client, kind, selection, &policies, &mut targets).await?;
+        }
+        if matched == 0 {
+            check_namespace(client, selection).await?;
+            warnings.extend(selection.matches_nothing());
         }
     }
     targets.sort_by_cached_key(Target::order);
-    Ok(Selected { targets, warnings })
+    Ok(Selected { targets, matched, warnings })
 }
 
+/// An error if the namespace of the selection doesn't exist. Whoever may not read it gets none.
+async fn check_namespace(client: &Client, selection: &Selection) -> anyhow::Result<()> {
+    let Some(namespace) = &selection.namespace else { return Ok(()) };
+    let api: Api<Namespace> = Api::all(client.clone());
+    match api.get_metadata_opt(namespace).await {
+        Ok(None) => bail!(
+            "the namespace {namespace:?} does not exist: check its spelling, and the kubeconfig's context"
+        ),
+        Ok(Some(_)) | Err(_) => Ok(()),
+    }
+}
+
+impl Selection {
+    /// The warning if no workload matches. A cluster without workloads needs none.
+    fn matches_nothing(&self) -> Option<String> {
+        let inside = match &self.namespace {
+            Some(namespace) => format!("in the namespace {namespace:?}"),
+            None => "in any namespace except kube-system".to_owned(),
+        };
+        match (&self.labels, &self.namespace) {
+            (Some(labels), _) => {
+                Some(format!("no workload matches the labels {labels:?} {inside}: check the selector"))
+            }
+            (None, Some(_)) => Some(format!(
+                "no workload matches: there is no Deployment, StatefulSet or DaemonSet {inside}"
+            )),
+            (None, None) => None,
+        }
+    }
+
+    /// The summary if none of the workloads that match is injected or opted in.
+    pub(super) fn nothing_to_do(&self, matched: usize) -> String {
+        match &self.workload {
+            Some(Reference { kind, name }) => {
+                let namespace = self.namespace.as_deref().unwrap_or_default();
+                format!("nothing to do: {kind} {namespace}/{name} is opted out already")
+            }
+            None if matched == 0 => "nothing to do: no workload matches".to_owned(),
+            None => format!("nothing to do: {} checked, none is injected or opted in", workloads(matched)),
+        }
+    }
+}
+
+/// Adds the targets of a kind, and returns how many workloads match.
 async fn list(
     client: &Client,
     kind: Kind,
     selection: &Selection,
     policies: &Policies,
     targets: &mut Vec<Target>,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<usize> {
     let resource = resource(kind);
     let api: Api<SlimWorkload> = match &selection.namespace {
         Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
@@ -87,6 +141,7 @@ async fn list(
     let mut parameters = ListParams::default().limit(PAGE);
     parameters.label_selector.clone_from(&selection.labels);
     let mut contexts: HashMap<String, NamespaceContext> = HashMap::new();
+    let mut matched = 0;
     loop {
         let page = api.list(&parameters).await.with_context(|| format!("cannot list {}", resource.plural))?;
         for object in page.items.into_iter().map(to_object) {
@@ -94,6 +149,7 @@ async fn list(
             if selection.namespace.is_none() && namespace == KUBE_SYSTEM {
                 continue;
             }
+            matched += 1;
             let context = contexts
                 .entry(namespace)
                 .or_insert_with_key(|namespace| policies.namespace_context(namespace));
@@ -101,7 +157,7 @@ async fn list(
         }
         parameters.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
         if parameters.continue_token.is_none() {
-            return Ok(());
+            return Ok(matched);
         }
     }
 }
@@ -114,23 +170,12 @@ fn action(kind: Kind, object: &DynamicObject, context: &NamespaceContext) -> Opt
     let workload = Workload::of(kind, object);
     if workload.template["metadata"]["annotations"].get(INJECTED).is_some() {
         if plan::original(workload.template, None) == *workload.template {
-            let reason = "its annotation adieu.dev/injected, in spec.template.metadata.annotations, cannot be read: \
-                          it was edited manually, or written by another version of adieu. Manually remove it, and \
-                          the preStop hooks and readiness probes that adieu injected";
-            return Some(Action::Skip(reason.into()));
+            return Some(Action::Skip(SkipReason::UnreadableRecord));
         }
         let owners = object.metadata.owner_references.iter().flatten();
         let owner = owners.into_iter().find(|owner| owner.controller == Some(true));
         if let Some(owner) = owner {
-            // The API server accepts any text here, including terminal escapes.
-            let shown = |text: &str| text.chars().filter(|c| !c.is_control()).take(253).collect::<String>();
-            let reason = format!(
-                "{} {} controls it and would revert a change of its pod template: opt out the object that it is \
-                 copied from",
-                shown(&owner.kind),
-                shown(&owner.name)
-            );
-            return Some(Action::Skip(reason));
+            return Some(Action::Skip(SkipReason::controlled(&owner.kind, &owner.name)));
         }
         return Some(Action::Restore);
     }

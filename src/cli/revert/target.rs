@@ -2,6 +2,7 @@
 
 use kube::{ResourceExt as _, core::DynamicObject};
 
+use super::skip::SkipReason;
 use crate::{
     plan::Kind,
     scheduler::progress::{Progress, is_updated, progress, was_complete},
@@ -50,7 +51,7 @@ pub(super) enum Action {
     /// Opts it out; its pod template has no injection.
     Annotate,
     /// Skips it, for this reason.
-    Skip(String),
+    Skip(SkipReason),
 }
 
 impl Target {
