@@ -2,10 +2,12 @@
 
 use std::fmt;
 
+use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use super::{
     edit::{self, Rewritten, Syntax, Unwritable},
+    json::{self, OutOfRange, Unreadable, is_json},
     node::{Malformed, Node},
     ordered::Ordered,
 };
@@ -51,8 +53,7 @@ pub(super) struct Document {
 
 #[derive(Debug)]
 struct ParsedDocument {
-    /// `None` for JSON that isn't YAML.
-    node: Option<Node>,
+    node: Node,
     value: Value,
 }
 
@@ -64,12 +65,18 @@ pub struct DocumentError {
     message: String,
 }
 
+impl DocumentError {
+    fn new(location: Location, error: &OutOfRange) -> Self {
+        Self { location, message: error.to_string() }
+    }
+}
+
 impl Document {
     /// Reads a file: YAML, or a sequence of JSON objects.
     pub(super) fn read_all(file: &str, text: &str) -> Result<Vec<Self>, DocumentError> {
         let json = text.trim_start_matches(BYTE_ORDER_MARK).trim_start().starts_with('{');
         if json && let Some(documents) = read_json(file, text) {
-            return Ok(documents);
+            return documents;
         }
         let mut documents = Vec::new();
         let (mut number, mut line) = (0, 1);
@@ -78,16 +85,23 @@ impl Document {
             line += head.matches('\n').count();
             let location =
                 |number, at: usize| Location { file: file.into(), document: number, line: line + at };
-            let node = Node::read(text).map_err(|Malformed { line, message }| DocumentError {
-                location: location(number + 1, line),
-                message: with_template_hint(text, line, message),
-            })?;
+            let syntax = if is_json(text) { Syntax::Json } else { Syntax::Yaml };
+            let as_json = (syntax == Syntax::Json).then(|| json::read(text));
+            let node = match as_json {
+                Some(Ok(node)) => Some(node),
+                Some(Err(Unreadable::OutOfRange(error))) => {
+                    return Err(DocumentError::new(location(number + 1, error.line), &error));
+                }
+                _ => Node::read(text).map_err(|Malformed { line, message }| DocumentError {
+                    location: location(number + 1, line),
+                    message: with_template_hint(text, line, message),
+                })?,
+            };
             // A marker without content is no document.
             let node = node.filter(|node| !node.span.is_empty());
             number += usize::from(node.is_some());
             let start = location(number.max(1), 0);
-            let parsed = node.map(|node| ParsedDocument { value: node.value(), node: Some(node) });
-            let syntax = if is_json(text) { Syntax::Json } else { Syntax::Yaml };
+            let parsed = node.map(|node| ParsedDocument { value: node.value(), node });
             documents.push(Self { head: head.to_owned(), text: text.to_owned(), start, syntax, parsed });
             line += text.matches('\n').count();
         }
@@ -101,25 +115,21 @@ impl Document {
 
     /// The location of the deepest existing part of `path`.
     pub(super) fn location<'a>(&self, path: impl IntoIterator<Item = &'a str>) -> Location {
-        let node = self.parsed.as_ref().and_then(|parsed| parsed.node.as_ref());
-        let below = node.map_or(0, |node| node.line_of(path));
+        let below = self.parsed.as_ref().map_or(0, |parsed| parsed.node.line_of(path));
         Location { line: self.start.line + below, ..self.start.clone() }
     }
 
     /// Sets the value, and changes as little of the text as possible. Returns whether the whole document was rewritten,
-    /// so that its comments are lost.
+    /// so that its layout and comments are lost.
     pub(super) fn set(&mut self, new: Value) -> Result<bool, DocumentError> {
         let Some(parsed) = &mut self.parsed else { return Ok(false) };
-        let rewritten = match &parsed.node {
-            Some(node) => edit::rewrite(&self.text, node, &new, self.syntax),
-            None => edit::pretty(&new).map(|text| Rewritten { text: text + "\n", in_place: false }),
-        };
+        let rewritten = edit::rewrite(&self.text, &parsed.node, &new, self.syntax);
         let unwritable =
             |error: Unwritable| DocumentError { location: self.start.clone(), message: error.to_string() };
         let Rewritten { text, in_place } = rewritten.map_err(unwritable)?;
         parsed.value = new;
         self.text = text;
-        Ok(!in_place && self.syntax == Syntax::Yaml)
+        Ok(!in_place)
     }
 
     /// The text before the document, and its text, as they were read except for changes.
@@ -134,7 +144,7 @@ impl Document {
 
     /// The value in the order of the document; `None` if it is empty.
     pub(super) fn ordered(&self) -> Option<Ordered<'_>> {
-        self.parsed.as_ref().map(|parsed| Ordered { value: &parsed.value, like: parsed.node.as_ref() })
+        self.parsed.as_ref().map(|parsed| Ordered { value: &parsed.value, like: Some(&parsed.node) })
     }
 }
 
@@ -142,40 +152,42 @@ impl Document {
 const BYTE_ORDER_MARK: char = '\u{feff}';
 
 /// Reads a sequence of JSON objects; `None` if the text is something else.
-fn read_json(file: &str, text: &str) -> Option<Vec<Document>> {
+fn read_json(file: &str, text: &str) -> Option<Result<Vec<Document>, DocumentError>> {
     let mut documents: Vec<Document> = Vec::new();
     let mut at = text.len() - text.trim_start_matches(BYTE_ORDER_MARK).len();
     let (mark, values) = text.split_at(at);
     let mut head = mark.to_owned();
     // Counts each line once, because a file may have many objects.
     let (mut line, mut counted) = (1, 0);
-    let mut values = serde_json::Deserializer::from_str(values).into_iter::<Value>();
+    let mut values = serde_json::Deserializer::from_str(values).into_iter::<IgnoredAny>();
     while let Some(value) = values.next() {
-        let value = value.ok()?;
+        value.ok()?;
         let end = mark.len() + values.byte_offset();
         let text_of = text[at..end].trim_start();
         let start = end - text_of.len();
         head.push_str(&text[at..start]);
         line += text[counted..start].matches('\n').count();
         counted = start;
-        let node = Node::read(text_of).ok().flatten().filter(|node| node.value() == value);
+        let start = Location { file: file.into(), document: documents.len() + 1, line };
+        let node = match json::read(text_of) {
+            Ok(node) => node,
+            Err(Unreadable::NotJson) => return None,
+            Err(Unreadable::OutOfRange(error)) => {
+                let location = Location { line: start.line + error.line, ..start };
+                return Some(Err(DocumentError::new(location, &error)));
+            }
+        };
         documents.push(Document {
             head: std::mem::take(&mut head),
             text: text_of.to_owned(),
-            start: Location { file: file.into(), document: documents.len() + 1, line },
+            start,
             syntax: Syntax::Json,
-            parsed: Some(ParsedDocument { node, value }),
+            parsed: Some(ParsedDocument { value: node.value(), node }),
         });
         at = end;
     }
     documents.last_mut()?.text.push_str(&text[at..]);
-    Some(documents)
-}
-
-/// Whether the document is JSON; it may be between documents of YAML.
-fn is_json(text: &str) -> bool {
-    let text = text.strip_prefix("---").unwrap_or(text).trim_start();
-    text.starts_with('{') && serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()
+    Some(Ok(documents))
 }
 
 /// The position after the byte order mark of a document, which may follow the marker `---` in concatenated files:
@@ -291,6 +303,37 @@ mod tests {
         assert_eq!(read("# \u{feff}\na: 1\n")[0].value(), Some(&json!({"a": 1})));
         let error = Document::read_all("x.yaml", "a: 1\n\u{feff}b: 2\n").unwrap_err();
         assert!(error.to_string().starts_with("x.yaml, document 1, line 2: "), "{error}");
+    }
+
+    #[test]
+    fn json_keeps_its_numbers_and_layout() {
+        for text in [
+            "{\"a\": 1.0, \"b\": 1e3, \"c\": -0, \"d\": 0.10000000000000000000000001, \"x\": {}}",
+            "{\n   \"z\" : \"\u{7f}\" ,\n   \"x\" : {}\n}\n",
+            "{\"x\": {}, \"b\": [1.50, 2.0e1],\"a\":18446744073709551616}\n{\"x\": {}}\n",
+            "---\n{\"x\": {}, \"a\": 1.0}\n---\nb: 1.0\nx: {}\n",
+        ] {
+            let mut documents = read(text);
+            for document in &mut documents {
+                let mut new = document.value().unwrap().clone();
+                new["x"]["y"] = json!(1);
+                assert!(!document.set(new).unwrap(), "{text}");
+            }
+            let changed: String = documents.iter().flat_map(Document::text).collect();
+            let restored = changed.replace("{\"y\": 1}", "{}").replace("{\n      \"y\" : 1\n   }", "{}");
+            let restored = restored.replace("{\n      \"y\": 1\n   }", "{}").replace("{y: 1}", "{}");
+            assert_eq!(restored, text);
+            assert_ne!(changed, text);
+        }
+    }
+
+    #[test]
+    fn a_number_that_no_api_server_reads_is_an_error_with_its_path() {
+        for text in ["{\"a\": 1}\n{\"b\": [\n1E400]}", "{\"a\": 1}\n---\n{\"b\": [1E400]}\n"] {
+            let error = Document::read_all("x.json", text).unwrap_err().to_string();
+            let expected = "x.json, document 2, line 3: b.0: Invalid value: 1E400: too large for a number";
+            assert!(error.starts_with(expected), "{error}");
+        }
     }
 
     #[test]

@@ -1,13 +1,13 @@
 //! Changes only those parts of a document's text whose value changes: comments, quotes and order stay.
 
-use std::{borrow::Cow, ops::Range};
+use std::{borrow::Cow, collections::HashMap, ops::Range};
 
 use serde_json::{Map, Value};
 
 use super::{
+    json,
     node::{Content, Entry, Node, Style},
     ordered::Ordered,
-    whitespace,
     writer::Writer,
 };
 
@@ -51,10 +51,10 @@ pub(super) fn pretty(value: &impl serde::Serialize) -> Result<String, Unwritable
 
 /// Whether the text parses to this value.
 fn reads_as(text: &str, value: &Value, syntax: Syntax) -> bool {
-    let json = text.strip_prefix("---").unwrap_or(text);
-    let as_json = || serde_json::from_str::<Value>(json).is_ok();
-    let as_yaml = || matches!(Node::read(text), Ok(Some(read)) if read.value() == *value);
-    (syntax == Syntax::Yaml || as_json()) && as_yaml()
+    match syntax {
+        Syntax::Json => json::read(text).is_ok_and(|read| read.value() == *value),
+        Syntax::Yaml => matches!(Node::read(text), Ok(Some(read)) if read.value() == *value),
+    }
 }
 
 fn edited(text: &str, node: &Node, new: &Value, syntax: Syntax) -> Option<String> {
@@ -167,7 +167,7 @@ impl Editor<'_> {
                         self.put(item.span.clone(), self.writer.value(new));
                     } else {
                         let written = Ordered { value: new, like: Some(item) }.yaml().ok()?;
-                        self.replace(item.span.clone(), &written, item.column);
+                        self.replace_item(item.span.clone(), &written, item.column);
                     }
                 }
                 Some(())
@@ -176,44 +176,17 @@ impl Editor<'_> {
         }
     }
 
-    fn change_mapping(&mut self, node: &Node, entries: &[Entry], new: &Map<String, Value>) -> Option<()> {
-        let Value::Object(old) = node.value() else { return None };
-        let mut kept_from = 0;
-        for (index, entry) in entries.iter().enumerate() {
-            match new.get(&entry.key) {
-                _ if entry.merge => self.keep_of_merged(entry, new),
-                None if index >= kept_from => kept_from = self.remove(entries, index, new)?,
-                Some(new) if entry.value.value() != *new && is_effective(node, entry) => {
-                    self.change_entry(node, entry, new)?;
-                }
-                _ => {}
-            }
-        }
-        let mut added = String::new();
-        for (key, value) in self.added(node, &old, new) {
-            added.push('\n');
-            added.push_str(&Ordered { value, like: None }.yaml_entry(key).ok()?);
-        }
-        if !added.is_empty() {
-            self.append(node, &added)?;
-        }
-        Some(())
-    }
-
     /// The entries to add to a mapping.
     pub(super) fn added<'n>(
         &self,
-        mapping: &Node,
-        old: &Map<String, Value>,
+        mapping: &Mapping<'_>,
         new: &'n Map<String, Value>,
     ) -> Vec<(&'n String, &'n Value)> {
-        let merges =
-            || matches!(&mapping.content, Content::Mapping(_, entries) if entries.iter().any(|e| e.merge));
-        if self.leave_aliases && merges() {
+        if self.leave_aliases && mapping.entries.iter().any(|entry| entry.merge) {
             return vec![];
         }
         let added =
-            new.iter().filter(|(key, value)| mapping.entry(key).is_none() && old.get(*key) != Some(value));
+            new.iter().filter(|(key, value)| !mapping.has_own(key) && mapping.value.get(*key) != Some(value));
         added.collect()
     }
 
@@ -229,147 +202,56 @@ impl Editor<'_> {
             self.put(entry.value.span.clone(), self.writer.value(&Value::Object(merged)));
         }
     }
+}
 
-    /// Changes the value of an entry of a block mapping.
-    fn change_entry(&mut self, mapping: &Node, entry: &Entry, new: &Value) -> Option<()> {
-        let value = &entry.value;
-        if self.attempt(|editor| editor.change(value, new)) || self.attempt(|e| e.change_word(value, new)) {
-            return Some(());
+/// A mapping, with an index of its entries: a mapping may have many.
+pub(super) struct Mapping<'n> {
+    pub(super) entries: &'n [Entry],
+    /// Its present value.
+    value: Map<String, Value>,
+    /// The position of the effective entry of each key: of duplicate keys, the last.
+    effective: HashMap<&'n str, usize>,
+}
+
+impl<'n> Mapping<'n> {
+    pub(super) fn new(node: &Node, entries: &'n [Entry]) -> Self {
+        let own = entries.iter().filter(|entry| !entry.merge);
+        Self {
+            entries,
+            value: if let Value::Object(value) = node.value() { value } else { Map::new() },
+            effective: own.map(|entry| (entry.key.as_str(), entry.at)).collect(),
         }
-        let span = value.span.clone();
-        let head = self.after_anchor(entry)?;
-        let lines = self.own_lines(value);
-        let written = Ordered { value: new, like: Some(value) }.yaml_entry("k").ok()?;
-        let written = match &lines {
-            Some(_) if new.is_null() => String::new(),
-            _ => indented(written.strip_prefix("k:")?, mapping.column),
+    }
+
+    fn has_own(&self, key: &str) -> bool {
+        self.effective.contains_key(key)
+    }
+
+    pub(super) fn is_effective(&self, entry: &Entry) -> bool {
+        self.effective.get(entry.key.as_str()) == Some(&entry.at)
+    }
+
+    /// Whether the entry at `index` is the last one, and a merge key has this value for its key, so that the entry isn't
+    /// needed: it was probably added to change that value.
+    pub(super) fn inherits_last(&self, index: usize, value: &Value) -> bool {
+        let Some(entry) = self.entries.get(index).filter(|_| index + 1 == self.entries.len()) else {
+            return false;
         };
-        let mut line = head;
-        if let Some(lines) = lines {
-            self.put(lines, "");
-        } else if self.text[span.clone()].contains('\n') {
-            // A block scalar ends with its line.
-            let line_end = if self.text[span.clone()].ends_with('\n') { "\n" } else { "" };
-            self.put(head..span.end, written + line_end);
-            return Some(());
-        } else if !span.is_empty() {
-            line = span.end;
-            self.put(head..span.end, "");
-        }
-        // A comment stays after the key.
-        let line_end = self.line_end(line)?;
-        let at = if written.starts_with('\n') { self.before_line_break(line_end) } else { head };
-        self.put(at..at, written);
-        Some(())
+        let mut merges = self.entries.iter().rev().filter(|entry| entry.merge);
+        merges
+            .find_map(|merge| merge.merged().remove(&entry.key))
+            .is_some_and(|inherited| inherited == *value)
     }
 
-    /// Replaces a word by a word. The replacement of an explicit `null` stays on its line, so that it can become `null`
-    /// again.
-    fn change_word(&mut self, value: &Node, new: &Value) -> Option<()> {
-        let text = &self.text[value.span.clone()];
-        let collection = matches!(new, Value::Object(_) | Value::Array(_));
-        let written = match &value.content {
-            _ if value.alias => return None,
-            Content::Mapping(Style::Flow, _) if new.is_null() => "null".to_owned(),
-            Content::Scalar(Value::Null) if collection && !text.is_empty() => self.writer.value(new),
-            Content::Scalar(_) if !collection && !text.is_empty() && !text.contains('\n') => {
-                Ordered { value: new, like: None }.yaml().ok()?
-            }
-            _ => return None,
-        };
-        (!written.contains('\n')).then(|| self.put(value.span.clone(), written))
-    }
-
-    /// The position after the colon of an entry and the anchor of its value.
-    fn after_anchor(&self, entry: &Entry) -> Option<usize> {
-        let colon = entry.colon?;
-        let between = self.text.get(colon..entry.value.span.start.max(entry.value.span.end))?;
-        let Some(anchor) = whitespace::anchor(between).filter(|_| !entry.value.alias) else {
-            return Some(colon);
-        };
-        Some(colon + between.find(anchor)? + anchor.len())
-    }
-
-    /// The lines of a block collection that starts below its key.
-    fn own_lines(&self, value: &Node) -> Option<Range<usize>> {
-        let block =
-            matches!(value.content, Content::Mapping(Style::Block, _) | Content::Sequence(Style::Block, _));
-        let start = whitespace::line_start(self.text, value.span.start);
-        let own = block && !value.alias && self.text[start..value.span.start].trim().is_empty();
-        own.then(|| self.line_end(value.span.end)).flatten().map(|end| start..end)
-    }
-
-    /// Removes an entry with its line. The first entry of a sequence item shares its line with the dash, so the next entry
-    /// replaces it. Returns the index of the next entry that stays.
-    fn remove(&mut self, entries: &[Entry], index: usize, new: &Map<String, Value>) -> Option<usize> {
-        let entry = &entries[index];
-        let line = whitespace::line_start(self.text, entry.at);
-        if self.text[line..entry.at].trim().is_empty() {
-            let end = self.line_end(entry.end())?;
-            self.put(line..end, "");
-            return Some(index + 1);
-        }
-        let stays = |entry: &Entry| entry.merge || new.contains_key(&entry.key);
-        let next = index + entries[index..].iter().position(stays)?;
-        self.put(entry.at..entries[next].at, "");
-        Some(next)
-    }
-
-    fn replace(&mut self, range: Range<usize>, written: &str, column: usize) {
-        // A block scalar ends with its line.
-        let line_end = if self.text[range.clone()].ends_with('\n') { "\n" } else { "" };
-        self.put(range, indented(written, column) + line_end);
-    }
-
-    /// Adds lines after a mapping, each preceded by a line break.
-    fn append(&mut self, mapping: &Node, lines: &str) -> Option<()> {
-        let lines = indented(lines, mapping.column);
-        let end = mapping.span.end;
-        if self.text[..end].ends_with('\n') {
-            self.put(end..end, format!("{}\n", &lines[1..]));
-        } else {
-            // A comment may follow on the line.
-            let line_end = self.line_end(end)?;
-            let at = self.before_line_break(line_end);
-            self.put(at..at, lines);
-        }
-        Some(())
-    }
-
-    /// The position after the line of `at`, if only a comment is left on it.
-    fn line_end(&self, at: usize) -> Option<usize> {
-        if self.text[..at].ends_with('\n') {
-            return Some(at);
-        }
-        let rest = whitespace::first_line(&self.text[at..]);
-        let left = rest.trim();
-        (left.is_empty() || left.starts_with('#')).then_some(at + rest.len())
-    }
-
-    fn before_line_break(&self, line_end: usize) -> usize {
-        let line = &self.text[..line_end];
-        line.strip_suffix('\n').map_or(line, |line| line.strip_suffix('\r').unwrap_or(line)).len()
+    /// The number of entries at its end that are not kept.
+    pub(super) fn removed_at_end(&self, new: &Map<String, Value>) -> usize {
+        self.entries.iter().rev().take_while(|entry| !stays(entry, new)).count()
     }
 }
 
-/// Whether the entry is the effective one of its key: of duplicate keys, the last.
-pub(super) fn is_effective(mapping: &Node, entry: &Entry) -> bool {
-    mapping.entry(&entry.key).is_some_and(|effective| effective.at == entry.at)
-}
-
-/// Indents all lines but the first.
-fn indented(text: &str, column: usize) -> String {
-    let margin = " ".repeat(column);
-    let mut lines = text.split('\n');
-    let mut indented = lines.next().unwrap_or_default().to_owned();
-    for line in lines {
-        indented.push('\n');
-        if !line.is_empty() {
-            indented.push_str(&margin);
-            indented.push_str(line);
-        }
-    }
-    indented
+/// Whether an entry is kept, possibly with another value.
+pub(super) fn stays(entry: &Entry, new: &Map<String, Value>) -> bool {
+    entry.merge || new.contains_key(&entry.key)
 }
 
 #[cfg(test)]

@@ -13,8 +13,7 @@ fn rewritten(text: &str, change: impl Fn(&mut Value)) -> String {
 fn there_and_back(text: &str, change: impl Fn(&mut Value)) -> (String, String) {
     let edit = |text: &str, value: &Value| {
         let node = Node::read(text).unwrap().unwrap();
-        let syntax =
-            if text.starts_with("{\"") || text.starts_with("{\n") { Syntax::Json } else { Syntax::Yaml };
+        let syntax = if json::is_json(text) { Syntax::Json } else { Syntax::Yaml };
         let Rewritten { text, in_place } = rewrite(text, &node, value, syntax).unwrap();
         assert!(in_place, "{text}");
         text
@@ -284,4 +283,98 @@ fn strings_are_quoted_so_that_every_parser_reads_strings() {
         let text = Ordered { value: &json!({"a": trap}), like: None }.yaml().unwrap();
         assert_eq!(text, format!("a: \"{trap}\""));
     }
+}
+
+#[test]
+fn replaced_entries_are_written_in_their_place() {
+    let sleep = |value: &mut Value| {
+        let holder = if value.is_array() { &mut value[0] } else { value };
+        holder["a"] = json!({"sleep": {"seconds": 10}});
+    };
+    for (text, changed, back) in [
+        (
+            "# top\na: # b\n  exec:\n    command: [/drain] # c\n# d\ne: {f: 1}  # g\n",
+            "# top\na: # b\n  sleep:\n    seconds: 10\n# d\ne: {f: 1}  # g\n",
+            "# top\na: # b\n  exec:\n    command:\n    - /drain\n# d\ne: {f: 1}  # g\n",
+        ),
+        (
+            "a:\n  exec:\n    command:\n    - /drain\n    - |\n      x\nb: 1\n",
+            "a:\n  sleep:\n    seconds: 10\nb: 1\n",
+            "a:\n  exec:\n    command:\n    - /drain\n    - |\n      x\nb: 1\n",
+        ),
+        // Both handlers of a rejected manifest, and a comment between them.
+        (
+            "a:\n  exec:\n    command: []\n  # c\n  httpGet:\n    path: /x\n    port: 80\nb: 1\n",
+            "a:\n  sleep:\n    seconds: 10\n  # c\nb: 1\n",
+            "a:\n  exec:\n    command: []\n  httpGet:\n    path: /x\n    port: 80\n  # c\nb: 1\n",
+        ),
+        (
+            "- a:\n    exec:\n      command:\n      - /drain",
+            "- a:\n    sleep:\n      seconds: 10",
+            "- a:\n    exec:\n      command:\n      - /drain",
+        ),
+        (
+            "a: {exec: {command: [/drain]}} # c\nb: 1\n",
+            "a: {sleep: {seconds: 10}} # c\nb: 1\n",
+            "a: {exec: {command: [/drain]}} # c\nb: 1\n",
+        ),
+        (
+            "a: {\n  exec: {command: [/drain]}, # c\n}\nb: 1\n",
+            "a: {\n  sleep: {seconds: 10}, # c\n}\nb: 1\n",
+            "a: {\n  exec: {command: [/drain]}, # c\n}\nb: 1\n",
+        ),
+        (
+            "{\n  \"a\": {\n    \"exec\": {}\n  }\n}\n",
+            "{\n  \"a\": {\n    \"sleep\": {\n      \"seconds\": 10\n    }\n  }\n}\n",
+            "{\n  \"a\": {\n    \"exec\": {}\n  }\n}\n",
+        ),
+    ] {
+        assert_eq!(there_and_back(text, sleep), (changed.to_owned(), back.to_owned()));
+        let crlf = |text: &str| text.replace('\n', "\r\n");
+        assert_eq!(there_and_back(&crlf(text), sleep), (crlf(changed), crlf(back)));
+    }
+    // All entries of an item, of which the first shares its line with the dash.
+    let item = |value: &mut Value| value[0] = json!({"c": 1, "d": [2]});
+    let (changed, back) = there_and_back("- a: 1 # x\n  b: 2\n# y\n- z\n", item);
+    assert_eq!(changed, "- c: 1\n  d:\n  - 2\n# y\n- z\n");
+    assert_eq!(back, "- a: 1\n  b: 2\n# y\n- z\n");
+}
+
+#[test]
+fn a_comment_after_an_empty_value_stays() {
+    let fill = |value: &mut Value| value["a"] = json!([{"k": 1}]);
+    for text in ["a: # none\nb: 1\n", "a:   # none\n# c\nb: 1\n", "a: [] # none\nb: 1\n", "a: null # none\n"]
+    {
+        let (_, back) = there_and_back(text, fill);
+        assert_eq!(back, text);
+    }
+}
+
+#[test]
+fn a_value_of_a_merge_key_needs_no_entry_of_its_own() {
+    for text in [
+        "x: &x {k: 1, l: 2}\na:\n  <<: *x\n  m: 3 # c\n",
+        "x: &x {k: 1}\ny: &y {k: 4}\na:\n  <<: [*x, *y]\n  m: 3\n",
+        "x: &x {k: 1}\na: {<<: *x, m: 3}\n",
+    ] {
+        let (changed, back) = there_and_back(text, |value| value["a"]["k"] = json!(5));
+        assert!(changed.contains("<<: ") && changed.contains("k: 5"), "{changed}");
+        assert_eq!(back, text);
+    }
+}
+
+#[test]
+fn a_mapping_with_many_keys_is_changed_in_linear_time() {
+    let keys: String = (0..50_000).map(|key| format!("  key-{key}: v\n")).collect();
+    let text =
+        format!("a:\n{keys}b: {{{}}}\n", (0..50_000).map(|key| format!("key-{key}: v,")).collect::<String>());
+    let started = std::time::Instant::now();
+    let (changed, back) = there_and_back(&text, |value| {
+        value["a"]["new"] = json!(1);
+        value["b"]["new"] = json!(1);
+    });
+    assert_eq!(back, text);
+    assert_ne!(changed, text);
+    // In quadratic time it takes minutes.
+    assert!(started.elapsed() < std::time::Duration::from_mins(1), "{:?}", started.elapsed());
 }

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::{
-    edit::{Editor, is_effective},
+    edit::{Editor, Mapping, stays},
     node::{Entry, Node},
     whitespace,
     writer::starts_line,
@@ -20,16 +20,20 @@ impl Editor<'_> {
         if !self.text[node.span.clone()].starts_with('{') {
             return None;
         }
-        let Value::Object(old) = node.value() else { return None };
-        let stays = |entry: &Entry| entry.merge || new.contains_key(&entry.key);
-        let added = self.added(node, &old, new);
-        let last = entries.iter().rev().find(|entry| stays(entry));
+        let mapping = Mapping::new(node, entries);
+        let added = self.added(&mapping, new);
+        let last = entries.iter().rev().find(|entry| stays(entry, new));
         if last.is_none() && !entries.is_empty() {
-            return added.is_empty().then(|| self.empty(node, entries));
+            if added.is_empty() {
+                self.empty(node, entries);
+            } else {
+                self.replace_all(entries, &added);
+            }
+            return Some(());
         }
         let mut index = 0;
         while let Some(entry) = entries.get(index) {
-            let gone = entries[index..].iter().take_while(|entry| !stays(entry)).count();
+            let gone = entries[index..].iter().take_while(|entry| !stays(entry, new)).count();
             if gone > 0 {
                 self.remove_run(entries, index..index + gone)?;
                 index += gone;
@@ -37,11 +41,15 @@ impl Editor<'_> {
             }
             if entry.merge {
                 self.keep_of_merged(entry, new);
-            } else if let Some(new) = new.get(&entry.key)
-                && entry.value.value() != *new
-                && is_effective(node, entry)
+            } else if let Some(value) = new.get(&entry.key)
+                && entry.value.value() != *value
+                && mapping.is_effective(entry)
             {
-                self.change_flow_entry(entry, new);
+                if added.is_empty() && mapping.inherits_last(index, value) {
+                    self.remove_run(entries, index..index + 1)?;
+                } else {
+                    self.change_flow_entry(entry, value);
+                }
             }
             index += 1;
         }
@@ -72,6 +80,17 @@ impl Editor<'_> {
         let (Some(first), Some(last)) = (entries.first(), entries.last()) else { return };
         let several_lines = self.text[inside.clone()].contains('\n');
         self.put(if several_lines { inside } else { first.at..last.end() }, "");
+    }
+
+    /// Writes other entries in place of all entries.
+    fn replace_all(&mut self, entries: &[Entry], added: &[(&String, &Value)]) {
+        let (Some(first), Some(last)) = (entries.first(), entries.last()) else { return };
+        let own_line = starts_line(self.text, first.at);
+        let margin = own_line.then(|| whitespace::indentation(self.text, first.at));
+        let separator = margin.map_or(self.writer.comma.to_owned(), |margin| format!(",\n{margin}"));
+        let written: Vec<_> =
+            added.iter().map(|(key, value)| self.writer.entry(key, value, margin)).collect();
+        self.put(first.at..last.end(), written.join(&separator));
     }
 
     /// Removes entries with the comma before them, or after them if they are the first.

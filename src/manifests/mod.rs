@@ -1,10 +1,12 @@
 //! Manifests: reads YAML and JSON, changes workloads in them, and writes them with as few changes of the text as
 //! possible. Warnings are collected; nothing is printed.
 
+mod block;
 mod document;
 mod edit;
 mod flow;
 mod ineffective_settings;
+mod json;
 mod manifest_set;
 mod node;
 mod objects;
@@ -178,7 +180,7 @@ impl Manifests {
             let document = &mut self.files[file][index];
             if document.set(new)? {
                 self.warnings.push(format!(
-                    "{}: this document cannot be changed in place: it is rewritten without its comments",
+                    "{}: this document cannot be changed in place: it is rewritten in another layout, without comments",
                     document.location([])
                 ));
             }

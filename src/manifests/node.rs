@@ -217,6 +217,9 @@ impl<'a> Reader<'a> {
                 (content, 0)
             }
             Event::SequenceStart(style, anchor, _) => {
+                if style == StructureStyle::Block {
+                    range.start = self.first_dash(range.start);
+                }
                 self.end = range.end;
                 (Content::Sequence(style.into(), self.items(style)?), anchor)
             }
@@ -331,6 +334,15 @@ impl<'a> Reader<'a> {
         let keep = self.text[header..lines].split(['#', ' ']).next().is_some_and(|h| h.contains('+'));
         let text = &self.text[lines..content.end.max(lines)];
         header..lines + whitespace::block_scalar_length(text, keep)
+    }
+
+    /// The first dash of a block sequence. If it isn't indented, the parser returns another position.
+    fn first_dash(&self, start: usize) -> usize {
+        if self.text[start..].starts_with('-') {
+            return start;
+        }
+        let at = whitespace::after_properties(self.text, self.after(':').unwrap_or(self.end));
+        if self.text[at..].starts_with('-') { at } else { start }
     }
 
     /// The position after this indicator, if only space and comments precede it.

@@ -274,3 +274,40 @@ fn yaml_tags_are_accepted_and_stay() {
         json!({"tier": "web", "app": "web", "adieu.dev/injection": "enabled"})
     );
 }
+
+/// The record has no room for the text of a replaced value.
+#[test]
+fn replaced_values_are_restored_in_meaning_and_no_other_line_changes() {
+    let policy = "apiVersion: adieu.dev/v1alpha1\nkind: GracefulPolicy\nmetadata: {name: all}\nspec: {selector: {}, preStop: {existingHookPolicy: Replace}}\n---\n";
+    let input = policy.to_owned()
+        + &deployment(
+            "
+    metadata: {labels: {app: settle}}   # selected
+    spec:
+      terminationGracePeriodSeconds: 0x1E # hexadecimal
+      containers:
+        - name: settle # first
+          lifecycle:
+            preStop: # own
+              exec:
+                command: [/drain, \"--all\"] # drains
+            postStart: {exec: {command: [/warm]}}
+          readinessProbe: ~
+        # second
+        - {name: side, lifecycle: {preStop: {httpGet: {path: \"/quit\", port: 80}}}} # beside
+",
+        );
+    let (injected, told) = succeed(&["inject", "-f", "-"], &input);
+    assert!(!told.contains("in place"), "{told}");
+    assert_eq!(injected.matches("seconds: 10").count(), 2, "{injected}");
+    let reverted = revert(&injected);
+    assert_eq!(documents(&reverted), documents(&input));
+    let expected = input
+        .replace("Seconds: 0x1E #", "Seconds: 30 #")
+        .replace(
+            "                command: [/drain, \"--all\"] # drains\n",
+            "                command:\n                - /drain\n                - --all\n",
+        )
+        .replace("path: \"/quit\"", "path: /quit");
+    assert_eq!(reverted, expected);
+}
