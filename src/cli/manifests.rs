@@ -3,7 +3,7 @@
 mod input;
 mod output;
 
-use std::{io::Write as _, path::PathBuf};
+use std::{borrow::Cow, io::Write as _, path::PathBuf};
 
 use anyhow::Context as _;
 
@@ -66,7 +66,7 @@ impl Arguments {
     pub(super) fn read(&self) -> anyhow::Result<Manifests> {
         let mut manifests = Manifests::default();
         for file in input::read(&self.filename, self.recursive)? {
-            manifests.add(&file.name, &file.text)?;
+            manifests.add(&file.name, &file.text).map_err(shown)?;
         }
         Ok(manifests)
     }
@@ -96,10 +96,17 @@ pub(super) fn report<T>(
     outcome: Result<T, manifests::Error>,
 ) -> anyhow::Result<T> {
     print_warnings(manifests);
-    outcome.map_err(|error| match error {
-        manifests::Error::Invalid(messages) => anyhow::Error::msg(messages.join("\nadieu: ")),
-        error => error.into(),
-    })
+    outcome.map_err(shown)
+}
+
+/// The error for standard error, with a prefix for each message.
+fn shown(error: manifests::Error) -> anyhow::Error {
+    let messages = match error {
+        manifests::Error::Invalid(messages) => messages,
+        error => vec![error.to_string()],
+    };
+    let messages: Vec<_> = messages.iter().map(|message| escaped(message)).collect();
+    anyhow::Error::msg(messages.join("\nadieu: "))
 }
 
 /// Prints the warnings so far to standard error.
@@ -109,5 +116,21 @@ pub(super) fn print_warnings(manifests: &mut Manifests) {
 
 /// Prints a warning to standard error. It doesn't change the exit code.
 pub(super) fn warn(message: &str) {
-    super::print_to_stderr(format!("warning: {message}"));
+    super::print_to_stderr(format!("warning: {}", escaped(message)));
+}
+
+/// A message about a manifest. Its names may contain anything: a line break could forge a message, and a control character
+/// could change what a terminal shows.
+fn escaped(message: &str) -> Cow<'_, str> {
+    let is_special = |char: char| {
+        char.is_control()
+            || matches!(char, '\u{61c}' | '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    if !message.contains(is_special) {
+        return Cow::Borrowed(message);
+    }
+    let escaped = message
+        .chars()
+        .map(|char| if is_special(char) { char.escape_default().to_string() } else { char.to_string() });
+    Cow::Owned(escaped.collect())
 }

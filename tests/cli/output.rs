@@ -158,3 +158,25 @@ fn output_is_written_even_if_warnings_cannot_be() {
         assert!(finished.stdout.starts_with("apiVersion: apps/v1\n"), "{command}: {}", finished.stdout);
     }
 }
+
+#[test]
+fn control_characters_of_manifests_are_escaped() {
+    let name = r#""web\e[2J\nadieu: 1 injected\u2028\u202e\x7f\u009b""#;
+    let key = r#"    "adieu.dev/x\e[31m\nwarning: forged": "1""#;
+    let web = WEB.replace("name: web\n  annotations:", &format!("name: {name}\n  annotations:\n{key}"));
+    let wrong = web.replace("\"true\"", "\"true\"\n    adieu.dev/drain-seconds: \"\\e[2J\\n5\"");
+    for (input, code) in [(&web, 0), (&wrong, 1)] {
+        for command in ["inject", "revert"] {
+            let finished = adieu(&[command, "-f", "-"], input);
+            if command == "inject" {
+                assert_eq!(finished.code, code, "{finished:?}");
+                assert!(
+                    finished.stderr.contains(r"web\u{1b}[2J\nadieu: 1 injected\u{2028}\u{202e}\u{7f}\u{9b}")
+                );
+            }
+            let raw = finished.stderr.chars().find(|char| char.is_control() && *char != '\n');
+            assert_eq!(raw, None, "{}", finished.stderr);
+            assert!(!finished.stderr.contains("\nwarning: forged"), "{}", finished.stderr);
+        }
+    }
+}
