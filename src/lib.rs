@@ -10,13 +10,14 @@
 //! | [`plan`] (crate `adieu-core`) | the pod template with its injection: resolve, inject, record, revert | data only: no client, clock or async runtime |
 //! | [`keys`], [`hash`] (crate `adieu-core`) | the keys of workloads and policies; hashes | data only |
 //! | [`scheduler`] (crate `adieu-scheduler`) | which workload may roll out now; a workload's rollout progress | data only: no client, clock or async runtime |
+//! | crate `adieu-review` | reviews of the webhook: bytes in, bytes out | data only: no client, clock or async runtime |
 //! | [`verify`] (crate `adieu-verify`) | the effect of a disruption on requests: lost requests, and the required drain | data only |
 //! | [`load`] (crate `adieu-verify`) | an open-loop load generator | the service under load |
 //! | [`report`] (crate `adieu-verify`) | results as tables, JSON and an HTML page | data only |
 //! | [`manifests`] | a manifest engine: reads, edits and writes YAML and JSON | data only |
 //! | [`runtime`] | the process: client, leader election, certificates, servers, metrics, logs, shutdown | the API server |
 //! | [`index`] | watches, caches, and an evaluation for each workload | the API server, to list and watch |
-//! | [`webhook`] | `AdmissionReview` in, JSON patch out | the caches, never the API server |
+//! | [`webhook`] | the HTTP side of reviews | the caches, never the API server |
 //! | [`controller`] | the writers: workloads, status, budgets, Events | the API server |
 //! | [`disruption`] | disrupts a workload, follows its pods, and restores temporary changes | the API server |
 //! | [`cli`] | one file or folder per command | everything |

@@ -55,7 +55,7 @@ fn review(body: &[u8]) -> Option<Value> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
     let caches = Caches::fixed(vec![], vec![], vec![]);
     let reviewed = runtime.expect("a runtime").block_on(webhook::review(body, &caches)).ok()?;
-    Some(serde_json::to_value(&reviewed.answer).expect("an answer is JSON"))
+    Some(serde_json::from_slice(&reviewed.encode()).expect("an answer is JSON"))
 }
 
 /// The decrypted bytes of a connection to the webhook's port: every request is answered or the connection is closed, in

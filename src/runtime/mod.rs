@@ -17,5 +17,4 @@ pub mod serving;
 pub mod shutdown;
 mod stream;
 
-/// The field manager under which adieu writes.
-pub const FIELD_MANAGER: &str = "adieu";
+pub use crate::api::FIELD_MANAGER;

@@ -1,15 +1,14 @@
 //! The mutating webhook: `AdmissionReview` in, JSON patch out. It reads caches and never calls the API server, so an
-//! admission costs one hop.
+//! admission costs one hop. The crate `adieu-review` parses, decides and encodes.
 
 mod body;
 mod deadline;
-mod envelope;
 mod error;
-mod response;
 mod review;
 mod router;
 mod tree;
 
-pub use error::{BadRequest, ReviewError};
+pub use adieu_review::BadRequest;
+pub use error::ReviewError;
 pub use review::review;
 pub use router::{PATH, router};

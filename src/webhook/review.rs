@@ -2,20 +2,13 @@
 
 use std::time::Duration;
 
-use json_patch::Patch;
-use kube::{ResourceExt as _, core::TypeMeta};
-use tracing::{Span, record_all};
+use adieu_review::{BadRequest, DEPTH_LIMIT, Decision, Head, RawReview, ReviewedKind, Shape, TREE_LIMIT};
+use tracing::{Level, Span, enabled, record_all};
 
-use super::{
-    deadline::Deadline,
-    envelope::{Head, RawObject, RawReview, ReviewedKind},
-    error::{BadRequest, ReviewError},
-    response::{Answer, Decision},
-    tree::{DEPTH_LIMIT, Shape, TREE_LIMIT, TreeBudget},
-};
+use super::{deadline::Deadline, error::ReviewError, tree::TreeBudget};
 use crate::{
     index::{caches::Caches, workloads::CACHE_LAG},
-    plan::{self, Kind, OptIn, Owner, Workload},
+    plan::Owner,
 };
 
 /// How long a review waits for the caches of a replica that has just started, if its deadline allows.
@@ -30,30 +23,27 @@ const CRD_MISSING: &str = "the policies are unknown, because their CRD is gone: 
 /// A policy may or may not select the namespace.
 const LABELS_UNKNOWN: &str = "the labels of the namespace are not cached yet: the object is not changed";
 
-/// The unreadable policy may be the one that manages the workload.
-const POLICY_UNREADABLE: &str = "a policy of the namespace can't be read (see its Events): the object is not changed, \
-                                 because neither an annotation nor another policy opts it in";
-
 /// The outcome of a review.
 #[derive(Debug)]
 pub struct Reviewed {
-    /// The answer to the API server.
-    pub answer: Answer,
-    /// The kind of the reviewed object.
-    pub kind: ReviewedKind,
-    /// Whether it was too large for injection, and so was allowed unchanged.
-    pub is_oversized: bool,
+    /// The review without its objects.
+    pub head: Head,
+    /// The decision.
+    pub decision: Decision,
 }
 
 impl Reviewed {
+    /// The answer to the API server, as JSON.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        self.decision.encode(&self.head.uid)
+    }
+
     /// Removes the patch, which is too large.
-    pub(super) fn without_patch(mut self, limit: usize) -> Self {
+    pub(super) fn without_patch(self, limit: usize) -> Self {
         let warning =
             format!("not injected: the answer would be larger than {limit} bytes; use fewer containers");
-        let response = &mut self.answer.response;
-        (response.patch, response.patch_type) = (None, None);
-        response.warnings = vec![warning];
-        Self { is_oversized: true, ..self }
+        Self { decision: Decision::oversized(warning), ..self }
     }
 }
 
@@ -80,37 +70,60 @@ pub(super) async fn review_within(
         let _share = budget.reserve(2 * body.len(), deadline).await?;
         budget.work(2 * body.len(), deadline, || RawReview::parse(body)).await??
     };
-    review.head.record();
+    let decision = decide_within(&review, caches, budget, deadline).await;
+    if decision.is_err() || enabled!(Level::DEBUG) {
+        record(&review.head);
+    }
+    Ok(Reviewed { head: review.head, decision: decision? })
+}
+
+async fn decide_within(
+    review: &RawReview<'_>,
+    caches: &Caches,
+    budget: &TreeBudget,
+    deadline: Deadline,
+) -> Result<Decision, ReviewError> {
     // Also before the caches are filled: it must be possible to remove finalizers.
     if review.object.is_being_deleted() || review.head.is_by_controller {
-        return Ok(review.head.answer(Decision::default()));
+        return Ok(Decision::default());
     }
     if !caches.synced_within(SYNC_LIMIT.min(deadline.left())).await {
         return Err(ReviewError::NotSynced);
     }
     let shape = review.shape();
     if let Some(warning) = oversized(shape) {
-        return Ok(review.head.allow_oversized(warning));
+        return Ok(Decision::oversized(warning));
     }
     let namespace = &review.head.namespace;
     if !caches.is_served() {
-        return Ok(review.head.answer(Decision::unchanged(CRD_MISSING)));
+        return Ok(Decision::unchanged(CRD_MISSING.to_owned()));
     }
     if !caches.wait_for_policies(namespace, CACHE_LAG.min(deadline.left())).await {
-        return Ok(review.head.answer(Decision::unchanged(LABELS_UNKNOWN)));
+        return Ok(Decision::unchanged(LABELS_UNKNOWN.to_owned()));
     }
-    if review.head.kind == ReviewedKind::Pod
-        && let Some(Owner { kind, name }) = review.owner()?
-    {
-        caches.workloads().wait_until_cached(kind, namespace, &name, CACHE_LAG.min(deadline.left())).await;
+    let owner = if review.head.kind == ReviewedKind::Pod { review.object.owner()? } else { None };
+    if let Some(Owner { kind, name }) = &owner {
+        caches.workloads().wait_until_cached(*kind, namespace, name, CACHE_LAG.min(deadline.left())).await;
     }
     let _share = budget.reserve(shape.tree, deadline).await?;
-    let decide = || match review.head.kind {
-        ReviewedKind::Workload(kind) => workload(kind, &review, caches),
-        ReviewedKind::Pod => pod(&review, caches),
-    };
-    let decision = budget.work(shape.tree, deadline, decide).await??;
-    Ok(review.head.answer(decision))
+    Ok(budget.work(shape.tree, deadline, || decide(review, owner, caches)).await??)
+}
+
+fn decide(review: &RawReview<'_>, owner: Option<Owner>, caches: &Caches) -> Result<Decision, BadRequest> {
+    let namespace = &review.head.namespace;
+    let context = caches.namespace_context(namespace);
+    match review.head.kind {
+        ReviewedKind::Workload(kind) => {
+            review.decide_workload(kind, &context, caches.unusable().has_policy_of(namespace))
+        }
+        ReviewedKind::Pod => {
+            let workload = owner.and_then(|Owner { kind, name }| {
+                caches.workloads().get(kind, namespace, &name).map(|found| (kind, found))
+            });
+            let workload = workload.as_ref().map(|(kind, object)| (*kind, object));
+            review.decide_pod(workload, &context)
+        }
+    }
 }
 
 /// Allows a review whose body is too large to be buffered.
@@ -119,8 +132,7 @@ pub(super) fn allow_oversized_body(head: Head, limit: usize) -> Reviewed {
         "not injected: the admission review is larger than {limit} bytes; make the object smaller, for example by \
          moving values of env to a ConfigMap"
     );
-    head.record();
-    head.allow_oversized(warning)
+    Reviewed { head, decision: Decision::oversized(warning) }
 }
 
 /// The warning if the trees of the objects would be too large.
@@ -141,87 +153,15 @@ fn oversized(shape: Shape) -> Option<String> {
     })
 }
 
-impl Head {
-    /// Records the header in the span, in one call: the JSON formatter parses and encodes all fields with each.
-    fn record(&self) {
-        record_all!(
-            Span::current(),
-            uid = self.uid,
-            kind = self.kind.as_str(),
-            namespace = self.namespace,
-            name = self.name,
-            operation = ?self.operation
-        );
-    }
-
-    fn answer(self, decision: Decision) -> Reviewed {
-        let types = TypeMeta { api_version: "admission.k8s.io/v1".into(), kind: "AdmissionReview".into() };
-        let answer = Answer { types, response: decision.response(self.uid) };
-        Reviewed { answer, kind: self.kind, is_oversized: false }
-    }
-
-    fn allow_oversized(self, warning: String) -> Reviewed {
-        Reviewed { is_oversized: true, ..self.answer(Decision::unchanged(&warning)) }
-    }
-}
-
-impl RawReview<'_> {
-    /// The workload that owns the pod.
-    fn owner(&self) -> Result<Option<Owner>, BadRequest> {
-        let metadata = self.object.build_metadata()?;
-        Ok(Owner::of(&serde_json::json!({ "metadata": metadata })))
-    }
-}
-
-fn workload(kind: Kind, review: &RawReview<'_>, caches: &Caches) -> Result<Decision, BadRequest> {
-    let (anonymous, namespace) = (review.head.is_anonymous, &review.head.namespace);
-    let length = review.object.spec_length();
-    let namespace_context = &caches.namespace_context(namespace);
-    let object = review.object.build()?;
-    let old_object = review.old_object.as_ref().map(RawObject::build).transpose()?;
-    let new = Workload::of(kind, &object);
-    let old = old_object.as_ref().map(|old| Workload::of(kind, old));
-    if caches.unusable().has_policy_of(namespace)
-        && plan::resolve(&new, namespace_context).opt_in == OptIn::Unmentioned
-    {
-        return Ok(Decision::unchanged(POLICY_UNREADABLE));
-    }
-    let admit = if anonymous { plan::admit_anonymous } else { plan::admit };
-    let kept =
-        old.as_ref().filter(|_| anonymous).and_then(|old| plan::preserve_opt_in_on_rollback(&new, old));
-    // A pending change takes effect with a change of the template.
-    let clear_pending = plan::clear_pending(new.annotations)
-        .filter(|_| old.as_ref().is_none_or(|old| old.template != new.template));
-    let effective =
-        kept.as_ref().map_or(new, |(annotations, template)| Workload { annotations, template, ..new });
-    let mut admission = admit(&effective, old.as_ref(), namespace_context);
-    let mut patch = Patch::default();
-    if let Some((annotations, _)) = &kept {
-        admission.warnings.push(
-            "the earlier revision's annotations would have opted this workload out of adieu; they are kept: \
-             to opt out, set adieu.dev/graceful to \"false\""
-                .into(),
-        );
-        patch = plan::annotations_patch(new.annotations, annotations);
-    }
-    let template = admission.template.as_ref().unwrap_or(effective.template);
-    let accepted = if kept.is_none() { plan::keep_accepted(&new, old.as_ref(), template) } else { None };
-    let injected = plan::label_injected(object.labels(), template);
-    let template = admission.template.take().or_else(|| kept.as_ref().map(|(_, template)| template.clone()));
-    if let Some(template) = template {
-        patch.0.extend(plan::answer_patch(new.template, template, length).0);
-    }
-    patch.0.extend([clear_pending, accepted, injected].into_iter().flatten());
-    Ok(Decision::new(admission, patch))
-}
-
-fn pod(review: &RawReview<'_>, caches: &Caches) -> Result<Decision, BadRequest> {
-    let (pod, namespace) = (review.object.build_pod()?, &review.head.namespace);
-    let workload = Owner::of(&pod).and_then(|Owner { kind, name }| {
-        caches.workloads().get(kind, namespace, &name).map(|found| (kind, found))
-    });
-    let workload = workload.as_ref().map(|(kind, object)| (*kind, object));
-    let admission = plan::admit_pod(&pod, workload, &caches.namespace_context(namespace));
-    let patch = admission.template.as_ref().map(|injected| plan::pod_patch(&pod, injected));
-    Ok(Decision::new(admission, patch.unwrap_or_default()))
+/// Records the header in the span, for a line of the log: the JSON formatter parses and encodes all fields with each
+/// call, which takes longer than parsing the envelope.
+pub(super) fn record(head: &Head) {
+    record_all!(
+        Span::current(),
+        uid = head.uid,
+        kind = head.kind.as_str(),
+        namespace = head.namespace,
+        name = head.name,
+        operation = ?head.operation
+    );
 }

@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use adieu_review::{BadRequest, Head, without_object};
 use axum::{
     Extension, Router,
     body::Body,
@@ -20,10 +21,9 @@ use tracing::{Instrument as _, field::Empty, info_span};
 use super::{
     body::{ANSWER_LIMIT, BODY_LIMIT, BodyBudget, BodyError, BufferedBody, OversizedBody, ReceivedBody},
     deadline::Deadline,
-    envelope::Head,
-    error::{BadRequest, ReviewError},
-    review::{Reviewed, allow_oversized_body, review_within},
-    tree::{TreeBudget, without_object},
+    error::ReviewError,
+    review::{Reviewed, allow_oversized_body, record, review_within},
+    tree::TreeBudget,
 };
 use crate::{
     index::caches::Caches,
@@ -144,36 +144,32 @@ async fn answer(
     peer: IpAddr,
     deadline: Deadline,
 ) -> Result<Response, RequestError> {
-    let mut text = encoded(&reviewed);
+    let mut text = reviewed.encode();
     if text.len() > ANSWER_LIMIT {
         reviewed = reviewed.without_patch(ANSWER_LIMIT);
-        text = encoded(&reviewed);
+        text = reviewed.encode();
     }
-    if reviewed.is_oversized
+    let decision = &reviewed.decision;
+    if decision.is_oversized
         && let Some(dropped) = context.lines.allow()
     {
-        tracing::warn!(warnings = ?reviewed.answer.response.warnings, dropped, "too large for injection");
+        record(&reviewed.head);
+        tracing::warn!(warnings = ?decision.warnings, dropped, "too large for injection");
     }
-    let response = &reviewed.answer.response;
-    let (allowed, mutated) = (response.allowed, response.patch.is_some());
+    let (allowed, mutated) = (decision.denial.is_none(), decision.patch.is_some());
     let result = match (allowed, mutated) {
-        _ if reviewed.is_oversized => AdmissionResult::TooLarge,
+        _ if decision.is_oversized => AdmissionResult::TooLarge,
         (false, _) => AdmissionResult::Denied,
         (true, true) => AdmissionResult::Patched,
         (true, false) => AdmissionResult::Unchanged,
     };
-    let labels = AdmissionLabels { kind: KindLabel(reviewed.kind.as_str()), result };
+    let labels = AdmissionLabels { kind: KindLabel(reviewed.head.kind.as_str()), result };
     drop(reviewed);
     let text = context.bodies.reserve_answer(text, peer, deadline).await?;
     context.metrics.admission_requests.get_or_create(&labels).inc();
     context.metrics.admission_duration.observe(duration.as_secs_f64());
     tracing::debug!(allowed, mutated, "reviewed");
     Ok(([(CONTENT_TYPE, "application/json")], text).into_response())
-}
-
-/// The answer as text. It consists of texts and numbers, so it can be encoded.
-fn encoded(reviewed: &Reviewed) -> Vec<u8> {
-    serde_json::to_vec(&reviewed.answer).unwrap_or_default()
 }
 
 impl RequestError {

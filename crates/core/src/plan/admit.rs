@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::{
     context::{InjectionContext, NamespaceContext},
     evaluate::{INJECTION_KEPT, evaluate},
-    inject::{inject, opt_out, original},
+    inject::{inject, opt_out, original, reverted},
     record::{self, Parent},
     resolve::{OptIn, Resolution, resolve},
     settings::Source,
@@ -257,7 +257,7 @@ fn keep_injected(new: &Workload<'_>, old: &Workload<'_>, injection: &InjectionCo
 
 /// Whether the command line made the injection.
 fn is_rendered(workload: &Workload<'_>) -> bool {
-    record::read(workload.template).is_some_and(|record| record.rendered)
+    record::read_rendered(workload.template).is_some()
 }
 
 /// Whether the request has an injection by the command line, and the cluster another one. The manifest may be older than
@@ -273,7 +273,13 @@ fn instructions_changed(new: &Workload<'_>, old: &Workload<'_>) -> bool {
 
 /// Whether the template changed, apart from the injection.
 fn template_changed(new: &Workload<'_>, old: &Workload<'_>) -> bool {
-    new.template != old.template && original(new.template, Some(old.template)) != original(old.template, None)
+    if new.template == old.template {
+        return false;
+    }
+    let earlier = record::read(old.template);
+    let is_same = record::text(new.template) == record::text(old.template);
+    let own = if is_same { None } else { record::read(new.template) };
+    reverted(new.template, own.as_ref().or(earlier.as_ref())) != reverted(old.template, earlier.as_ref())
 }
 
 /// Whether the malformed value is older than the request.

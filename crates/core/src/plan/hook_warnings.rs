@@ -28,7 +28,7 @@ pub(super) fn on_template(hooks: Hooks<'_>, spec: &Map<String, Value>, warnings:
         ));
     }
     // On Windows, an exec prevents the injection.
-    if !windows::is_windows(spec) && due.any(|container| is_exec(&hooks.handler(container))) {
+    if !windows::is_windows(spec) && due.any(|container| hooks.is_exec(container)) {
         let (why, remedy) = match (method.value, hooks.native_sleep) {
             (PreStopMethod::Exec, true) => (format!("the method is Exec ({})", method.from), ", or use Auto"),
             (PreStopMethod::Exec, false) => (format!("the method is Exec ({})", method.from), ""),
@@ -56,7 +56,7 @@ fn undeclared_port(hooks: Hooks<'_>, spec: &Map<String, Value>) -> Option<String
         hooks.settings.http_get.value.as_ref().filter(|_| method.value == PreStopMethod::HttpGet)?;
     let mut due = containers(spec).filter(|container| hooks.needs_hook(container)).peekable();
     due.peek()?;
-    due.all(|container| hooks.handler(container).get("httpGet").is_none()).then(|| {
+    due.all(|container| hooks.request(container).is_none()).then(|| {
         format!(
             "the preStop method is HTTPGet ({}), but no container declares the TCP port {}: the drain is a sleep; declare \
              the port in the container that serves {}",
@@ -65,10 +65,6 @@ fn undeclared_port(hooks: Hooks<'_>, spec: &Map<String, Value>) -> Option<String
             request.path
         )
     })
-}
-
-pub(super) fn is_exec(handler: &Value) -> bool {
-    handler.get("exec").is_some()
 }
 
 /// Warnings for users' native sleeps, which kubelets before 1.30 don't support.

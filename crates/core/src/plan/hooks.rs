@@ -68,12 +68,12 @@ impl<'a> Hooks<'a> {
     }
 
     /// The hook to inject.
-    pub(super) fn handler(self, container: &Map<String, Value>) -> Value {
+    fn handler(self, container: &Map<String, Value>) -> Value {
         self.request(container).unwrap_or_else(|| self.sleep())
     }
 
     /// The request, for the method `HTTPGet` and a container that declares the port. The scheme is the API server's default.
-    fn request(self, container: &Map<String, Value>) -> Option<Value> {
+    pub(super) fn request(self, container: &Map<String, Value>) -> Option<Value> {
         let is_request = self.settings.pre_stop_method.value == PreStopMethod::HttpGet;
         let request = self.settings.http_get.value.as_ref().filter(|_| is_request)?;
         let mut ports = container.get("ports").and_then(Value::as_array).into_iter().flatten();
@@ -87,14 +87,22 @@ impl<'a> Hooks<'a> {
         declared.then(|| json!({"httpGet": {"path": request.path, "port": request.port, "scheme": "HTTP"}}))
     }
 
-    fn sleep(self) -> Value {
-        let seconds = self.settings.drain_seconds.value;
-        let native = match self.settings.pre_stop_method.value {
+    /// Whether the hook to inject is an exec of `sleep`.
+    pub(super) fn is_exec(self, container: &Map<String, Value>) -> bool {
+        !self.sleeps_natively() && self.request(container).is_none()
+    }
+
+    fn sleeps_natively(self) -> bool {
+        match self.settings.pre_stop_method.value {
             PreStopMethod::Sleep => true,
             PreStopMethod::Exec => false,
             PreStopMethod::Auto | PreStopMethod::HttpGet => self.native_sleep,
-        };
-        if native {
+        }
+    }
+
+    fn sleep(self) -> Value {
+        let seconds = self.settings.drain_seconds.value;
+        if self.sleeps_natively() {
             json!({"sleep": {"seconds": seconds}})
         } else {
             json!({"exec": {"command": ["sleep", seconds.to_string()]}})

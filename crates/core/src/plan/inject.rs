@@ -36,10 +36,7 @@ pub fn inject(
     settings: &Settings,
     injection: &InjectionContext<'_>,
 ) -> Injected {
-    // A cluster keeps rendered injections, even those of an older command line, without the label.
-    let as_rendered =
-        !injection.rendered && record::read(template).is_some_and(|own| own.rendered && own.labels.is_none());
-    inject_with(template, earlier, settings, injection, !as_rendered)
+    inject_with(template, earlier, settings, injection, true)
 }
 
 /// Injects into a pod that is being created. It needs no label, because it is at the webhook already.
@@ -48,7 +45,8 @@ pub(super) fn inject_pod(pod: &Value, settings: &Settings, injection: &Injection
     inject_with(pod, None, settings, injection, false)
 }
 
-/// Injects, and with `label` sets the label that routes a template's pods to the webhook.
+/// Injects, and with `label` sets the label that routes a template's pods to the webhook. A cluster keeps rendered
+/// injections, even those of an older command line, without the label.
 fn inject_with(
     template: &Value,
     earlier: Option<&Value>,
@@ -56,10 +54,14 @@ fn inject_with(
     injection: &InjectionContext<'_>,
     label: bool,
 ) -> Injected {
-    let carrier = [Some(template), earlier].into_iter().flatten().find(|t| record::read(t).is_some());
-    let old_record = carrier.and_then(record::read);
+    let own = record::read(template);
+    let as_rendered =
+        !injection.rendered && own.as_ref().is_some_and(|own| own.rendered && own.labels.is_none());
+    let label = label && !as_rendered;
+    let is_own = own.is_some();
+    let carrier = if is_own { Some(template) } else { earlier };
+    let old_record = own.or_else(|| earlier.and_then(record::read));
     let mut injected = reverted(template, old_record.as_ref());
-    let is_own = carrier.is_some_and(|carrier| std::ptr::eq(carrier, template));
     let renamed = old_record.as_ref().filter(|_| is_own).map(|own| own.renamed(template));
     let mut warnings = renamed.unwrap_or_default();
     // A probe that was chosen on creation, without a Service, is kept until a Service selects the pods.
@@ -71,7 +73,7 @@ fn inject_with(
     match apply(&mut injected, settings, injection, &mut warnings) {
         Ok(mut new_record) if !new_record.is_empty() => {
             new_record.rendered = injection.rendered || old_record.as_ref().is_some_and(|old| old.rendered);
-            match write(&mut injected, &mut new_record, old_record.as_ref().zip(carrier), label) {
+            match write(&mut injected, new_record, old_record.as_ref().zip(carrier), label) {
                 Ok(()) => Injected { template: injected, warnings, unsatisfiable: false },
                 Err(why) => {
                     warnings.push(why);
@@ -80,10 +82,7 @@ fn inject_with(
             }
         }
         // Nothing to inject, and so nothing to record.
-        Ok(_) => {
-            let original = reverted(template, old_record.as_ref());
-            Injected { template: original, warnings, unsatisfiable: false }
-        }
+        Ok(_) => Injected { template: injected, warnings, unsatisfiable: false },
         Err(why) => {
             warnings.push(why);
             Injected { template: opt_out(template, earlier), warnings, unsatisfiable: true }
@@ -116,7 +115,8 @@ pub fn opt_out(template: &Value, earlier: Option<&Value>) -> Value {
     original
 }
 
-fn reverted(template: &Value, record: Option<&Record>) -> Value {
+/// The template without the injection of `record`.
+pub(super) fn reverted(template: &Value, record: Option<&Record>) -> Value {
     let mut reverted = template.clone();
     if let Some(record) = record {
         revert(&mut reverted, record);
@@ -184,7 +184,7 @@ fn spread(template: &Value, settings: &Settings, injection: &InjectionContext<'_
 /// record can't be written, so that nothing may be injected: it could not be reverted.
 fn write(
     template: &mut Value,
-    record: &mut Record,
+    mut record: Record,
     earlier: Option<(&Record, &Value)>,
     label: bool,
 ) -> Result<(), String> {
@@ -204,9 +204,9 @@ fn write(
                 .into(),
         );
     };
-    let kept = earlier.filter(|(earlier, _)| earlier.same_values(record));
+    let kept = earlier.filter(|(earlier, _)| earlier.same_values(&record));
     let kept = kept.and_then(|(_, carrier)| record::text(carrier)).map(str::to_owned);
-    let text = kept.or_else(|| record.to_text());
+    let text = kept.or_else(|| record.into_text());
     if text.as_ref().is_some_and(|text| !record::is_readable(text)) {
         return Err(
             "nothing is injected: the record of the injection would be too large to be read again; use fewer \

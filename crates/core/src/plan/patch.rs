@@ -69,8 +69,10 @@ pub fn annotations_patch(old: &BTreeMap<String, String>, new: &BTreeMap<String, 
 /// The operation that removes [`PENDING`], if it is among the annotations.
 #[must_use]
 pub fn clear_pending(annotations: &BTreeMap<String, String>) -> Option<PatchOperation> {
-    let path = PointerBuf::from_tokens(["metadata", "annotations", PENDING]);
-    annotations.contains_key(PENDING).then_some(PatchOperation::Remove(RemoveOperation { path }))
+    annotations.contains_key(PENDING).then(|| {
+        let path = PointerBuf::from_tokens(["metadata", "annotations", PENDING]);
+        PatchOperation::Remove(RemoveOperation { path })
+    })
 }
 
 /// The operation that restores [`ACCEPTED`] if a request drops it, as `kubectl replace` does, and `template`, the result

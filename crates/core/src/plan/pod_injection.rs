@@ -141,7 +141,7 @@ fn complete(pod: &Value, known: usize, native_sleep: bool) -> Option<Injected> {
         let before = record.grace_period.map_or(raised.before, |earlier| earlier.before);
         record.grace_period = Some(Field { before, ..raised });
     }
-    completed["metadata"]["annotations"][INJECTED] = json!(record.to_text()?);
+    completed["metadata"]["annotations"][INJECTED] = json!(record.into_text()?);
     Some(Injected { template: completed, warnings: vec![], unsatisfiable: false })
 }
 

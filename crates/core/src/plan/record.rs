@@ -112,17 +112,16 @@ impl Record {
     }
 
     /// The text of the annotation.
-    pub(super) fn to_text(&self) -> Option<String> {
-        let mut record = self.clone();
-        let mut replaced = Vec::new();
-        for (name, given) in &mut record.containers {
+    pub(super) fn into_text(mut self) -> Option<String> {
+        let mut replaced = String::new();
+        for (name, given) in &mut self.containers {
             let hook = given.pre_stop.as_mut();
             if let Some(before) = hook.and_then(|hook| hook.before.take_if(|before| !before.is_null())) {
-                replaced.push(json!({name: before}).to_string());
+                replaced.push('\n');
+                replaced.push_str(&json!({name: before}).to_string());
             }
         }
-        let record = serde_json::to_string(&record).ok()?;
-        Some([vec![record], replaced].concat().join("\n"))
+        Some(serde_json::to_string(&self).ok()? + &replaced)
     }
 
     /// Takes replaced hooks only from their lines. Probes and constraints are never replaced.
@@ -297,6 +296,12 @@ pub(super) fn read(template: &Value) -> Option<Record> {
     let mut record: Record = record?;
     record.take_replaced(replaced);
     Some(record)
+}
+
+/// A template's record, if the command line made it. Few are, so others are recognized without parsing them.
+pub(super) fn read_rendered(template: &Value) -> Option<Record> {
+    text(template).filter(|text| text.contains("\"rendered\""))?;
+    read(template).filter(|record| record.rendered)
 }
 
 /// Whether a record is small enough to be read.

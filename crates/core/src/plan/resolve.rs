@@ -104,7 +104,7 @@ pub fn resolve(workload: &Workload<'_>, context: &NamespaceContext) -> Resolutio
     .collect();
 
     // A manifest that the command line injected may come from policies that the cluster doesn't have, or not yet.
-    let rendered = record::read(workload.template).filter(|record| record.rendered);
+    let rendered = record::read_rendered(workload.template);
     let selected_by = selecting.map(AnyPolicy::source).or(cluster_selecting.map(AnyPolicy::source));
     let opt_in = opt_in(&annotations, selected_by, rendered.as_ref());
     let base = rendered.map(|record| record.settings.of_command_line()).unwrap_or_default();

@@ -3,15 +3,12 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{
-    hook_warnings::is_exec,
-    hooks::{Hook, Hooks, containers, name},
-};
+use super::hooks::{Hook, Hooks, containers, name};
 
 /// An error if the preStop hook would be an exec of `sleep`: then nothing is injected.
 pub(super) fn reject_exec_of_sleep(hooks: Hooks<'_>, spec: &Map<String, Value>) -> Result<(), String> {
     let mut due = containers(spec).filter(|container| hooks.needs_hook(container));
-    if !is_windows(spec) || !due.any(|container| is_exec(&hooks.handler(container))) {
+    if !is_windows(spec) || !due.any(|container| hooks.is_exec(container)) {
         return Ok(());
     }
     let method = &hooks.settings.pre_stop_method;

@@ -1,22 +1,22 @@
 //! Parses the envelope of an AdmissionReview. The objects in it stay text until they have to be parsed.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::borrow::Cow;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
-use kube::core::{DynamicObject, admission::Operation};
-use serde::{Deserialize, de::DeserializeOwned};
-use serde_json::{Map, Value, json, value::RawValue};
+use adieu_core::{api::FIELD_MANAGER, plan::Kind};
+use kube::core::admission::Operation;
+use serde::Deserialize;
 
-use super::{
+use crate::{
     error::{BadRequest, shown},
-    tree::Shape,
+    object::RawObject,
+    shape::Shape,
 };
-use crate::{plan::Kind, runtime::FIELD_MANAGER};
 
 /// The longest accepted uid. The API server's have 36 characters.
 const UID_LIMIT: usize = 128;
 /// The deepest nesting of an envelope: the limit of the API server's JSON decoder.
 const ENVELOPE_DEPTH: usize = 10_000;
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Envelope<'a> {
@@ -42,9 +42,9 @@ struct Request<'a> {
     namespace: Option<Cow<'a, str>>,
     operation: Operation,
     #[serde(borrow)]
-    object: Option<&'a RawValue>,
+    object: Option<RawObject<'a>>,
     #[serde(borrow)]
-    old_object: Option<&'a RawValue>,
+    old_object: Option<RawObject<'a>>,
     #[serde(borrow)]
     options: Option<Options<'a>>,
     #[serde(borrow, default)]
@@ -93,7 +93,7 @@ impl ReviewedKind {
         }
     }
 
-    pub(super) fn from_gvk(group: &str, version: &str, kind: &str) -> Option<Self> {
+    fn from_gvk(group: &str, version: &str, kind: &str) -> Option<Self> {
         match (group, version, kind) {
             ("", "v1", "Pod") => Some(Self::Pod),
             _ => Kind::from_gvk(group, version, kind).map(Self::Workload),
@@ -101,7 +101,7 @@ impl ReviewedKind {
     }
 
     /// Updates of a pod aren't reviewed: its hooks can't be changed.
-    pub(super) fn is_reviewed_on(self, operation: &Operation) -> bool {
+    fn is_reviewed_on(self, operation: &Operation) -> bool {
         match operation {
             Operation::Create => true,
             Operation::Update => self != Self::Pod,
@@ -112,77 +112,64 @@ impl ReviewedKind {
 
 /// The fields of a review except its objects.
 #[derive(Debug)]
-pub(super) struct Head {
-    pub(super) uid: String,
-    pub(super) kind: ReviewedKind,
-    pub(super) operation: Operation,
-    pub(super) name: String,
-    pub(super) namespace: String,
+pub struct Head {
+    /// The uid of the request, which the answer repeats.
+    pub uid: String,
+    /// The kind of the object.
+    pub kind: ReviewedKind,
+    /// The operation.
+    pub operation: Operation,
+    /// The object's name; empty if the API server generates it later.
+    pub name: String,
+    /// The object's namespace.
+    pub namespace: String,
     /// Whether the request has no field manager, as that of `kubectl rollout undo`. Other commands of kubectl, Helm and
     /// GitOps tools set one.
-    pub(super) is_anonymous: bool,
+    pub is_anonymous: bool,
     /// Whether the request is the controller's own. It writes what this replica would answer, or what a policy needs
     /// that this replica hasn't cached yet: reverting that would roll out pods twice. In labelled namespaces the
     /// webhook configuration doesn't exclude these requests. Another service account with this field manager only
     /// bypasses the webhook; the controller then injects its workloads.
-    pub(super) is_by_controller: bool,
+    pub is_by_controller: bool,
 }
 
 /// A review whose objects are not parsed yet.
 #[derive(Debug)]
-pub(super) struct RawReview<'a> {
-    pub(super) head: Head,
-    pub(super) object: RawObject<'a>,
-    pub(super) old_object: Option<RawObject<'a>>,
-}
-
-/// The used fields of an object; without `managedFields`, which can be larger than the rest.
-#[derive(Debug, Deserialize)]
-pub(super) struct RawObject<'a> {
-    #[serde(borrow, default)]
-    metadata: RawMetadata<'a>,
-    #[serde(borrow)]
-    spec: Option<&'a RawValue>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct RawMetadata<'a> {
-    #[serde(borrow)]
-    name: Option<&'a RawValue>,
-    #[serde(borrow)]
-    annotations: Option<&'a RawValue>,
-    #[serde(borrow)]
-    labels: Option<&'a RawValue>,
-    #[serde(borrow)]
-    owner_references: Option<&'a RawValue>,
-    #[serde(borrow)]
-    deletion_timestamp: Option<&'a RawValue>,
+pub struct RawReview<'a> {
+    /// Its other fields.
+    pub head: Head,
+    /// The object of the request.
+    pub object: RawObject<'a>,
+    /// The object before an update.
+    pub old_object: Option<RawObject<'a>>,
+    /// The shape of the whole review.
+    whole: Shape,
 }
 
 impl<'a> RawReview<'a> {
-    pub(super) fn parse(body: &'a [u8]) -> Result<Self, BadRequest> {
+    /// Reads a review, without parsing its objects.
+    pub fn parse(body: &'a [u8]) -> Result<Self, BadRequest> {
         let text = str::from_utf8(body)?;
-        let Shape { depth, .. } = Shape::of(text);
-        if depth > ENVELOPE_DEPTH {
-            return Err(BadRequest::TooDeep { depth });
+        let whole = Shape::of(text);
+        if whole.depth > ENVELOPE_DEPTH {
+            return Err(BadRequest::TooDeep { depth: whole.depth });
         }
-        let request = Request::parse(text)?;
-        let (object, old_object) = (request.object, request.old_object);
+        let mut request = Request::parse(text)?;
+        let (object, old_object) = (request.object.take(), request.old_object.take());
         let head = request.head()?;
         let Some(object) = object else {
             return Err(head.not_reviewed());
         };
-        let old_object = old_object.map(|old| serde_json::from_str(old.get())).transpose();
-        Ok(Self {
-            object: serde_json::from_str(object.get()).map_err(BadRequest::not_a_review)?,
-            old_object: old_object.map_err(BadRequest::not_a_review)?,
-            head,
-        })
+        Ok(Self { head, object, old_object, whole })
     }
 
-    /// The shape of the objects.
-    pub(super) fn shape(&self) -> Shape {
+    /// The shape of the objects. That of the whole review, which is an upper bound, if even that is small: then the
+    /// text isn't scanned again.
+    #[must_use]
+    pub fn shape(&self) -> Shape {
+        if self.whole.is_small() {
+            return self.whole;
+        }
         let old = self.old_object.as_ref().map(RawObject::shape).unwrap_or_default();
         self.object.shape().and(old)
     }
@@ -190,7 +177,7 @@ impl<'a> RawReview<'a> {
 
 impl Head {
     /// Reads a review without its objects.
-    pub(super) fn parse(text: &str) -> Result<Self, BadRequest> {
+    pub fn parse(text: &str) -> Result<Self, BadRequest> {
         Request::parse(text)?.head()
     }
 
@@ -236,51 +223,39 @@ impl<'a> Request<'a> {
     }
 }
 
-impl RawObject<'_> {
-    /// The length of the spec's text, in bytes.
-    pub(super) fn spec_length(&self) -> usize {
-        self.spec.map_or(0, |spec| spec.get().len())
-    }
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
 
-    /// Whether the object is being deleted.
-    pub(super) fn is_being_deleted(&self) -> bool {
-        self.metadata.deletion_timestamp.is_some()
-    }
+    use super::*;
 
-    fn shape(&self) -> Shape {
-        let RawMetadata { name, annotations, labels, owner_references, .. } = self.metadata;
-        let parts = [name, annotations, labels, owner_references, self.spec].into_iter().flatten();
-        parts.fold(Shape::default(), |shape, part| shape.and(Shape::of(part.get())))
-    }
-
-    /// Parses the used fields of the object.
-    pub(super) fn build(&self) -> Result<DynamicObject, BadRequest> {
-        let mut data = Map::new();
-        if let Some(spec) = parsed(self.spec)? {
-            data.insert("spec".to_owned(), spec);
-        }
-        Ok(DynamicObject { types: None, metadata: self.build_metadata()?, data: Value::Object(data) })
-    }
-
-    /// Parses the used fields of a pod, for [`crate::plan::admit_pod`].
-    pub(super) fn build_pod(&self) -> Result<Value, BadRequest> {
-        let mut pod = json!({ "metadata": self.build_metadata()? });
-        pod["spec"] = parsed(self.spec)?.unwrap_or_default();
-        Ok(pod)
-    }
-
-    pub(super) fn build_metadata(&self) -> Result<ObjectMeta, BadRequest> {
-        let metadata = &self.metadata;
-        Ok(ObjectMeta {
-            name: parsed(metadata.name)?,
-            annotations: parsed::<BTreeMap<String, String>>(metadata.annotations)?,
-            labels: parsed::<BTreeMap<String, String>>(metadata.labels)?,
-            owner_references: parsed::<Vec<OwnerReference>>(metadata.owner_references)?,
-            ..ObjectMeta::default()
+    fn review_of(managed_fields: usize) -> String {
+        let object = |name: &str| {
+            json!({
+                "metadata": {"name": name, "managedFields": vec![json!({"manager": "kubectl"}); managed_fields]},
+                "spec": {"template": {"spec": {"containers": [{"name": "web"}]}}},
+            })
+        };
+        json!({
+            "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
+            "request": {
+                "uid": "1", "kind": {"group": "apps", "version": "v1", "kind": "Deployment"},
+                "namespace": "shop", "operation": "UPDATE", "object": object("web"), "oldObject": object("web"),
+            },
         })
+        .to_string()
     }
-}
 
-fn parsed<T: DeserializeOwned>(text: Option<&RawValue>) -> Result<Option<T>, BadRequest> {
-    text.map(|text| serde_json::from_str(text.get())).transpose().map_err(BadRequest::not_a_review)
+    #[test]
+    fn shape_of_a_small_review_bounds_that_of_its_objects_and_others_are_scanned_without_unused_fields() {
+        let exact =
+            |review: &RawReview<'_>| review.object.shape().and(review.old_object.as_ref().unwrap().shape());
+        let text = review_of(1);
+        let small = RawReview::parse(text.as_bytes()).unwrap();
+        assert_eq!(small.shape(), Shape::of(&text));
+        assert!(small.shape().tree > exact(&small).tree && small.shape().depth > exact(&small).depth);
+        let text = review_of(1000);
+        let large = RawReview::parse(text.as_bytes()).unwrap();
+        assert_eq!((large.shape(), exact(&large)), (exact(&small), exact(&small)));
+    }
 }

@@ -1,0 +1,91 @@
+//! Parses the objects of a review, as far as they are used.
+
+use std::collections::BTreeMap;
+
+use adieu_core::plan::Owner;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use kube::core::DynamicObject;
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::{Map, Value, json, value::RawValue};
+
+use crate::{error::BadRequest, shape::Shape};
+
+/// The used fields of an object as text; without `managedFields`, which can be larger than the rest.
+#[derive(Debug, Deserialize)]
+pub struct RawObject<'a> {
+    #[serde(borrow, default)]
+    metadata: RawMetadata<'a>,
+    #[serde(borrow)]
+    spec: Option<&'a RawValue>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawMetadata<'a> {
+    #[serde(borrow)]
+    name: Option<&'a RawValue>,
+    #[serde(borrow)]
+    annotations: Option<&'a RawValue>,
+    #[serde(borrow)]
+    labels: Option<&'a RawValue>,
+    #[serde(borrow)]
+    owner_references: Option<&'a RawValue>,
+    #[serde(borrow)]
+    deletion_timestamp: Option<&'a RawValue>,
+}
+
+impl RawObject<'_> {
+    /// Whether the object is being deleted.
+    #[must_use]
+    pub fn is_being_deleted(&self) -> bool {
+        self.metadata.deletion_timestamp.is_some()
+    }
+
+    /// The workload that owns the object, a pod.
+    pub fn owner(&self) -> Result<Option<Owner>, BadRequest> {
+        Ok(Owner::of(&json!({ "metadata": self.parse_metadata()? })))
+    }
+
+    /// The length of the spec's text, in bytes.
+    pub(crate) fn spec_length(&self) -> usize {
+        self.spec.map_or(0, |spec| spec.get().len())
+    }
+
+    /// The shape of the used fields.
+    pub(crate) fn shape(&self) -> Shape {
+        let RawMetadata { name, annotations, labels, owner_references, .. } = self.metadata;
+        let parts = [name, annotations, labels, owner_references, self.spec].into_iter().flatten();
+        parts.fold(Shape::default(), |shape, part| shape.and(Shape::of(part.get())))
+    }
+
+    /// Parses a workload.
+    pub(crate) fn parse(&self) -> Result<DynamicObject, BadRequest> {
+        let mut data = Map::new();
+        if let Some(spec) = parsed(self.spec)? {
+            data.insert("spec".to_owned(), spec);
+        }
+        Ok(DynamicObject { types: None, metadata: self.parse_metadata()?, data: Value::Object(data) })
+    }
+
+    /// Parses a pod, for [`adieu_core::plan::admit_pod`].
+    pub(crate) fn parse_pod(&self) -> Result<Value, BadRequest> {
+        let mut pod = json!({ "metadata": self.parse_metadata()? });
+        pod["spec"] = parsed(self.spec)?.unwrap_or_default();
+        Ok(pod)
+    }
+
+    fn parse_metadata(&self) -> Result<ObjectMeta, BadRequest> {
+        let metadata = &self.metadata;
+        Ok(ObjectMeta {
+            name: parsed(metadata.name)?,
+            annotations: parsed::<BTreeMap<String, String>>(metadata.annotations)?,
+            labels: parsed::<BTreeMap<String, String>>(metadata.labels)?,
+            owner_references: parsed::<Vec<OwnerReference>>(metadata.owner_references)?,
+            ..ObjectMeta::default()
+        })
+    }
+}
+
+fn parsed<T: DeserializeOwned>(text: Option<&RawValue>) -> Result<Option<T>, BadRequest> {
+    text.map(|text| serde_json::from_str(text.get())).transpose().map_err(BadRequest::not_a_review)
+}
