@@ -71,7 +71,7 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Deref for Namespaced<K> {
 }
 
 impl<K: Resource<DynamicType = ()> + Clone + 'static> NamespacedWriter<K> {
-    /// Applies an event. The objects of a repeated list replace those in the store one by one: held back until the list
+    /// Applies an event. The objects of a repeated list replace those in the store one by one: buffered until the list
     /// is complete, they would take as much memory again.
     pub fn apply(&mut self, event: &Event<K>) {
         match event {

@@ -88,7 +88,7 @@ fn stubs_may_use_a_reserve() {
 }
 
 #[test]
-fn a_list_is_wanted_once_room_was_released_after_a_refusal() {
+fn a_list_is_requested_once_room_was_released_after_a_rejection() {
     let quota = quota();
     let [policies, services] = [0, FLOOR].map(|floor| quota.of_kind(floor));
     assert!(keep(&policies, "greedy", "a", 10).is_ok());

@@ -187,7 +187,7 @@ async fn replicas_ready(client: Client) -> Result<()> {
         }
         if [status.replicas, status.updated_replicas, status.ready_replicas].map(count) != [wanted; 3] {
             bail!(
-                "the Deployment {name} wants {wanted} replicas and has {}, of which {} are current and {} ready",
+                "the Deployment {name} has {} replicas, {} updated and {} ready, of {wanted} desired",
                 count(status.replicas),
                 count(status.updated_replicas),
                 count(status.ready_replicas)
