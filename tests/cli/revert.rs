@@ -121,7 +121,7 @@ fn workloads_that_keep_their_injection_are_reported_with_exit_code_1() {
     let finished = revert(&config, &["-n", "kept", "--yes", "-o", "json"]);
     let report: Value = serde_json::from_str(&finished.stdout).unwrap();
     assert_eq!((finished.code, &report["complete"]), (1, &json!(false)), "{report}");
-    assert_eq!(report["workloads"][0]["outcome"], "left", "{report}");
+    assert_eq!(report["workloads"][0]["outcome"], "skipped", "{report}");
     assert!(report["workloads"][0]["reason"].is_string(), "{report}");
 }
 

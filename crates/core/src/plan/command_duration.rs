@@ -26,7 +26,7 @@ const PREFIXES: [&str; 6] = ["busybox", "command", "env", "exec", "nohup", "toyb
 /// How deep commands may be nested: a manifest can nest any number.
 const DEPTH: usize = 8;
 pub(super) const NANOSECONDS: i128 = 1_000_000_000;
-/// A year, in seconds. Whoever writes a longer sleep means that it never ends.
+/// A year, in seconds. A longer sleep is meant to never end.
 const LONGEST: i64 = 365 * 86_400;
 
 /// The duration of a container's command.

@@ -108,7 +108,7 @@ impl Parser<'_> {
         self.commands.push(Command { words, opens_file, then });
     }
 
-    /// Whether a redirection opens nothing but the null device: another descriptor, as in `2>&1`, is open already.
+    /// Whether a redirection opens only the null device: another descriptor, as in `2>&1`, is open already.
     fn is_instant(&self, operator: &str, target: &Word) -> bool {
         let descriptor =
             |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit() || b == b'-');

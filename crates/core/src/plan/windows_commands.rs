@@ -70,8 +70,8 @@ fn powershell_script(arguments: &[Word]) -> Option<String> {
     Some(script).filter(|script| !script.trim().is_empty() && script != "-")
 }
 
-/// Whether a statement of PowerShell runs nothing but its command: it has no expression, pipe, block, redirection or
-/// comment, and no string that goes on in the next one.
+/// Whether a statement of PowerShell runs only its command: it has no expression, pipe, block, redirection or
+/// comment, and no string that continues in the next one.
 fn is_plain(statement: &str) -> bool {
     let paired = |quote: char| statement.matches(quote).count().is_multiple_of(2);
     !statement.contains(['(', ')', '{', '}', '$', '|', '&', '<', '>', '@', '`', '#', '[', ']'])
