@@ -365,9 +365,11 @@ fn a_value_of_a_merge_key_needs_no_entry_of_its_own() {
 
 #[test]
 fn a_mapping_with_many_keys_is_changed_in_linear_time() {
-    let keys: String = (0..50_000).map(|key| format!("  key-{key}: v\n")).collect();
-    let text =
-        format!("a:\n{keys}b: {{{}}}\n", (0..50_000).map(|key| format!("key-{key}: v,")).collect::<String>());
+    let keys = (0..50_000).map(|key| format!("  key-{key}: v\n")).collect::<Vec<_>>().concat();
+    let text = format!(
+        "a:\n{keys}b: {{{}}}\n",
+        (0..50_000).map(|key| format!("key-{key}: v,")).collect::<Vec<_>>().concat()
+    );
     let started = std::time::Instant::now();
     let (changed, back) = there_and_back(&text, |value| {
         value["a"]["new"] = json!(1);

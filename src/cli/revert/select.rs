@@ -82,7 +82,7 @@ pub(super) async fn select(client: &Client, selection: &Selection) -> anyhow::Re
     Ok(Selected { targets, matched, warnings })
 }
 
-/// An error if the namespace of the selection doesn't exist. There is none for a user who must not read namespaces.
+/// An error if the namespace of the selection doesn't exist. There is none without the right to read it.
 async fn check_namespace(client: &Client, selection: &Selection) -> anyhow::Result<()> {
     let Some(namespace) = &selection.namespace else { return Ok(()) };
     let api: Api<Namespace> = Api::all(client.clone());
