@@ -147,12 +147,12 @@ impl Entry {
         self.is_blocked || self.retry_after.is_some()
     }
 
-    /// Whether it holds a slot though its rollout is over, and may use it again.
+    /// Whether a workload that may be written holds a slot for its last rollout, and may use it again. That rollout is
+    /// over, or it has failed and holds none.
     pub(super) fn keeps_slot(&self) -> bool {
-        let Self { snapshot, rollout, .. } = self;
-        rollout.as_ref().is_some_and(|rollout| {
-            let is_over = !rollout.has_failed && !rollout.is_ahead_of(snapshot) && rollout.is_over(snapshot);
-            is_over && snapshot.requested_by.keys().all(|policy| rollout.policies.contains(policy))
+        self.rollout.as_ref().is_some_and(|rollout| {
+            let is_for = |policy| rollout.policies.contains(policy);
+            !rollout.has_failed && self.snapshot.requested_by.keys().all(is_for)
         })
     }
 
@@ -216,11 +216,10 @@ impl Entry {
             self.retry_after = None;
         }
         match self.hold {
-            Hold::Offered { until } if until <= now => self.release(now),
-            Hold::OutcomeUnknown { until, .. } if until <= now => {
-                (self.hold, self.tried) = (Hold::None, None);
-            }
-            _ => {}
+            Hold::Offered { until } | Hold::OutcomeUnknown { until, .. } if until > now => {}
+            Hold::Offered { .. } => self.release(now),
+            Hold::OutcomeUnknown { .. } => (self.hold, self.tried) = (Hold::None, None),
+            Hold::None | Hold::Reserved { .. } => {}
         }
     }
 
@@ -253,7 +252,7 @@ impl Entry {
             Some(rollout) if !rollout.policies.contains(policy) => true,
             _ => {
                 let is_ahead = rollout.as_ref().is_some_and(|rollout| rollout.is_ahead_of(snapshot));
-                let asks = !is_ahead && snapshot.plan.is_some() && snapshot.requested_by.contains_key(policy);
+                let asks = !is_ahead && snapshot.requested_by.contains_key(policy);
                 let is_wanted = asks && failure.is_wanted_again(snapshot, generation_of(policy));
                 // Another version of adieu may have computed another hash.
                 failure.plan = failure.plan.or(snapshot.plan);

@@ -2,21 +2,35 @@ use serde_json::json;
 
 use super::*;
 
-fn rolling(kind: Kind, spec: Value, status: Value) -> bool {
+/// A workload of generation 2.
+fn object(spec: &Value, status: &Value) -> DynamicObject {
     let object = json!({"metadata": {"generation": 2}, "spec": spec, "status": status});
-    progress(kind, &serde_json::from_value(object).unwrap()) != Progress::Complete
+    serde_json::from_value(object).unwrap()
+}
+
+/// The object with other fields.
+fn with(object: &Value, fields: &Value) -> Value {
+    let mut object = object.clone();
+    for (field, value) in fields.as_object().unwrap() {
+        object[field] = value.clone();
+    }
+    object
+}
+
+/// The progress of a workload without a Service.
+fn of(kind: Kind, spec: &Value, status: &Value) -> RolloutProgress {
+    RolloutProgress::of(kind, &object(spec, status), || false)
 }
 
 #[test]
 fn a_deployment_reports_a_failed_rollout_and_since_when() {
     let since = "2026-01-01T12:00:00Z";
     let of = |observed: i64, progressing: &str| {
+        let available = json!({"type": "Available", "status": "True"});
         let condition = json!({"type": "Progressing", "status": progressing, "lastTransitionTime": since});
-        let object = json!({"metadata": {"generation": 2}, "spec": {"replicas": 2}, "status": {
-            "observedGeneration": observed, "updatedReplicas": 1, "replicas": 3, "availableReplicas": 2,
-            "conditions": [condition]}});
-        let progress =
-            RolloutProgress::of(Kind::Deployment, &serde_json::from_value(object).unwrap(), || false);
+        let status = json!({"observedGeneration": observed, "updatedReplicas": 1, "replicas": 3,
+            "availableReplicas": 2, "conditions": [available, condition]});
+        let progress = of(Kind::Deployment, &json!({"replicas": 2}), &status);
         (progress.progress, progress.failed_since)
     };
     assert_eq!(of(2, "False"), (Progress::Failed, since.parse().ok()));
@@ -26,10 +40,7 @@ fn a_deployment_reports_a_failed_rollout_and_since_when() {
 
 #[test]
 fn pods_that_break_after_a_complete_rollout_are_no_rollout() {
-    let of = |kind, status: Value| {
-        let object = json!({"metadata": {"generation": 2}, "spec": {"replicas": 2}, "status": status});
-        was_complete(kind, &serde_json::from_value(object).unwrap())
-    };
+    let of = |kind, status: Value| of(kind, &json!({"replicas": 2}), &status).was_complete;
     let deployment = |observed: i64, updated: i64, all: i64, reason: &str| {
         let conditions = [json!({"type": "Progressing", "status": "True", "reason": reason})];
         of(
@@ -48,7 +59,17 @@ fn pods_that_break_after_a_complete_rollout_are_no_rollout() {
         of(Kind::StatefulSet, status)
     };
     assert!(stateful("b") && !stateful("a"));
+    assert!(!of(Kind::StatefulSet, json!({"observedGeneration": 2})), "it has no revision yet");
     assert!(!of(Kind::DaemonSet, json!({"observedGeneration": 2})));
+    // Without a number there is one replica.
+    let conditions = json!([{"type": "Progressing", "reason": "NewReplicaSetAvailable"}]);
+    let status =
+        json!({"observedGeneration": 2, "replicas": 1, "updatedReplicas": 1, "conditions": conditions});
+    for (updated, expected) in [(1, true), (0, false)] {
+        let object =
+            object(&json!({}), &with(&status, &json!({"updatedReplicas": updated, "replicas": updated})));
+        assert_eq!(was_complete(Kind::Deployment, &object), expected);
+    }
 }
 
 #[test]
@@ -71,36 +92,223 @@ fn rollouts_without_a_deadline_time_out() {
     }
 }
 
-#[test]
-fn a_deployment_is_complete_when_only_new_pods_are_left_and_available() {
-    let status = |observed: i64, updated: i64, all: i64, available: i64| json!({"observedGeneration": observed, "updatedReplicas": updated, "replicas": all, "availableReplicas": available});
-    for (spec, status, expected) in [
-        (json!({"replicas": 2}), status(2, 2, 2, 2), false),
-        (json!({"replicas": 2}), status(1, 2, 2, 2), true),
-        (json!({"replicas": 2}), status(2, 1, 3, 3), true),
-        (json!({"replicas": 2}), status(2, 2, 3, 3), true),
-        (json!({"replicas": 2}), status(2, 2, 2, 1), true),
-        (json!({"replicas": 2, "paused": true}), status(2, 0, 2, 2), false),
-        (json!({"replicas": 0}), status(1, 0, 0, 0), false),
-        (json!({}), json!({}), true),
-    ] {
-        assert_eq!(rolling(Kind::Deployment, spec.clone(), status.clone()), expected, "{spec} {status}");
+/// Checks a complete rollout, and whether it is one in progress with other fields of its spec and status.
+fn check_progress(kind: Kind, spec: &Value, status: &Value, changes: &[(Value, Value, bool)]) {
+    assert_eq!(of(kind, spec, status).progress, Progress::Complete);
+    for (of_spec, of_status, is_rolling) in changes {
+        let (spec, status) = (with(spec, of_spec), with(status, of_status));
+        let expected = if *is_rolling { Progress::Rolling } else { Progress::Complete };
+        assert_eq!(of(kind, &spec, &status).progress, expected, "{spec} {status}");
     }
 }
 
 #[test]
-fn progress_of_stateful_and_daemon_sets_uses_their_own_fields() {
-    let ready = json!({"observedGeneration": 2, "updatedReplicas": 3, "readyReplicas": 3, "updateRevision": "b", "currentRevision": "a"});
-    let half = json!({"observedGeneration": 2, "updatedReplicas": 1, "readyReplicas": 3, "updateRevision": "b", "currentRevision": "a"});
-    let partitioned = json!({"replicas": 3, "updateStrategy": {"rollingUpdate": {"partition": 2}}});
-    let by_hand = json!({"replicas": 3, "updateStrategy": {"type": "OnDelete"}});
-    assert!(!rolling(Kind::StatefulSet, json!({"replicas": 3}), ready));
-    assert!(rolling(Kind::StatefulSet, json!({"replicas": 3}), half.clone()));
-    assert!(!rolling(Kind::StatefulSet, partitioned, half.clone()));
-    assert!(!rolling(Kind::StatefulSet, by_hand, half));
+fn a_deployment_is_complete_when_only_new_pods_are_left_and_available() {
+    let status =
+        json!({"observedGeneration": 2, "updatedReplicas": 2, "replicas": 2, "availableReplicas": 2});
+    let old = json!({"updatedReplicas": 0});
+    check_progress(
+        Kind::Deployment,
+        &json!({"replicas": 2}),
+        &status,
+        &[
+            (json!({}), json!({"observedGeneration": 3}), false),
+            (json!({}), json!({"observedGeneration": 1}), true),
+            (json!({}), json!({"updatedReplicas": 1}), true),
+            (json!({}), json!({"updatedReplicas": 1, "replicas": 1, "availableReplicas": 1}), true),
+            (json!({}), json!({"updatedReplicas": 3, "replicas": 3, "availableReplicas": 3}), false),
+            (json!({}), json!({"replicas": 3}), true),
+            (json!({}), json!({"availableReplicas": 1}), true),
+            (json!({"replicas": null}), json!({}), false),
+            (json!({"replicas": null}), old.clone(), true),
+            (json!({"paused": false}), old.clone(), true),
+            (json!({"paused": true}), old.clone(), false),
+            (json!({"replicas": 0}), old, false),
+        ],
+    );
+    assert_eq!(of(Kind::Deployment, &json!({}), &json!({})).progress, Progress::Rolling);
+}
 
-    let status = |updated: i64| json!({"observedGeneration": 2, "desiredNumberScheduled": 3, "updatedNumberScheduled": updated, "numberAvailable": 3});
-    assert!(!rolling(Kind::DaemonSet, json!({}), status(3)));
-    assert!(rolling(Kind::DaemonSet, json!({}), status(2)));
-    assert!(!rolling(Kind::DaemonSet, json!({"updateStrategy": {"type": "OnDelete"}}), status(2)));
+#[test]
+fn a_stateful_set_is_complete_when_its_pods_above_the_partition_are_new_and_all_are_ready() {
+    let status = json!({"observedGeneration": 2, "updatedReplicas": 3, "readyReplicas": 3,
+        "updateRevision": "b", "currentRevision": "a"});
+    let partition = |partition: i64| json!({"updateStrategy": {"rollingUpdate": {"partition": partition}}});
+    let one = json!({"updatedReplicas": 1});
+    check_progress(
+        Kind::StatefulSet,
+        &json!({"replicas": 3}),
+        &status,
+        &[
+            (json!({}), json!({"observedGeneration": 1}), true),
+            (json!({}), one.clone(), true),
+            (json!({}), json!({"readyReplicas": 2}), true),
+            // Its controller counts no updated pods once they are the current ones.
+            (json!({}), json!({"updatedReplicas": 0, "currentRevision": "b"}), false),
+            (json!({}), json!({"updatedReplicas": 0, "currentRevision": "b", "readyReplicas": 2}), true),
+            (partition(2), one.clone(), false),
+            (partition(1), one.clone(), true),
+            (partition(2), json!({"updatedReplicas": 1, "readyReplicas": 2}), true),
+            (partition(3), json!({"updatedReplicas": 0, "readyReplicas": 2}), false),
+            (partition(4), json!({"updatedReplicas": 0, "readyReplicas": 2}), false),
+            (json!({"replicas": 0}), one.clone(), false),
+            (json!({"updateStrategy": {"type": "RollingUpdate"}}), one.clone(), true),
+            (json!({"updateStrategy": {"type": "OnDelete"}}), one, false),
+        ],
+    );
+}
+
+#[test]
+fn a_daemon_set_is_complete_when_it_has_new_and_available_pods_on_all_nodes() {
+    let status = json!({"observedGeneration": 2, "desiredNumberScheduled": 3, "updatedNumberScheduled": 3,
+        "numberAvailable": 3});
+    let two = json!({"updatedNumberScheduled": 2});
+    check_progress(
+        Kind::DaemonSet,
+        &json!({}),
+        &status,
+        &[
+            (json!({}), json!({"observedGeneration": 1}), true),
+            (json!({}), two.clone(), true),
+            (json!({}), json!({"numberAvailable": 2}), true),
+            (json!({}), json!({"updatedNumberScheduled": 4, "numberAvailable": 4}), false),
+            (json!({"updateStrategy": {"type": "RollingUpdate"}}), two.clone(), true),
+            (json!({"updateStrategy": {"type": "OnDelete"}}), two, false),
+        ],
+    );
+}
+
+#[test]
+fn all_pods_of_a_daemon_set_are_updated_though_some_are_unavailable() {
+    let status = |observed: i64, updated: i64| {
+        json!({"observedGeneration": observed, "desiredNumberScheduled": 3, "updatedNumberScheduled": updated,
+            "numberAvailable": 2})
+    };
+    for (kind, status, expected) in [
+        (Kind::DaemonSet, status(2, 3), true),
+        (Kind::DaemonSet, status(2, 4), true),
+        (Kind::DaemonSet, status(2, 2), false),
+        (Kind::DaemonSet, status(1, 3), false),
+        (Kind::Deployment, status(2, 3), false),
+    ] {
+        assert_eq!(of(kind, &json!({}), &status).is_updated, expected, "{kind} {status}");
+    }
+}
+
+#[test]
+fn replicas_are_counted_once_the_generation_is_observed() {
+    let of_pods = json!({"replicas": 7, "updatedReplicas": 2, "availableReplicas": 4, "readyReplicas": 5});
+    let of_nodes = json!({"desiredNumberScheduled": 9, "currentNumberScheduled": 7, "updatedNumberScheduled": 2,
+        "numberAvailable": 4});
+    for (kind, status, desired, available) in [
+        (Kind::Deployment, &of_pods, 6, 4),
+        (Kind::StatefulSet, &of_pods, 6, 5),
+        (Kind::DaemonSet, &of_nodes, 9, 4),
+    ] {
+        let counts = |observed: i64| {
+            of(kind, &json!({"replicas": 6}), &with(status, &json!({"observedGeneration": observed}))).counts
+        };
+        assert_eq!(counts(1), None, "{kind}: they are of the previous rollout");
+        assert_eq!(counts(2), Some(ReplicaCounts { desired, updated: 2, available, old: 5 }), "{kind}");
+    }
+}
+
+#[test]
+fn pods_that_can_not_be_created_are_a_replica_failure() {
+    for (condition, status, expected) in
+        [("ReplicaFailure", "True", true), ("ReplicaFailure", "False", false), ("Available", "True", false)]
+    {
+        let status = json!({"conditions": [{"type": condition, "status": status}]});
+        assert_eq!(of(Kind::Deployment, &json!({}), &status).replica_failure, expected, "{status}");
+    }
+    assert!(!of(Kind::Deployment, &json!({}), &json!({})).replica_failure);
+}
+
+#[test]
+fn the_condition_of_a_rollout_is_known_by_its_content() {
+    let condition = |message: &str| {
+        let conditions = json!([{"type": "Progressing", "status": "True", "message": message}]);
+        of(Kind::Deployment, &json!({}), &json!({"conditions": conditions})).condition
+    };
+    assert!(condition("a").is_some() && condition("a") == condition("a") && condition("a") != condition("b"));
+    assert_eq!(of(Kind::StatefulSet, &json!({}), &json!({})).condition, None);
+}
+
+#[test]
+fn a_suspended_workload_rolls_out_no_pods() {
+    for (kind, spec, without_service, with_service) in [
+        (
+            Kind::Deployment,
+            json!({"replicas": 0}),
+            Some(Suspended::ScaledToZero),
+            Some(Suspended::ScaledToZeroWithService),
+        ),
+        (Kind::Deployment, json!({"replicas": 1}), None, None),
+        (Kind::Deployment, json!({"paused": true}), Some(Suspended::Paused), Some(Suspended::Paused)),
+        (Kind::Deployment, json!({"paused": false}), None, None),
+        (Kind::StatefulSet, json!({"paused": true}), None, None),
+        (Kind::DaemonSet, json!({}), None, None),
+    ] {
+        let suspended =
+            |has_service| RolloutProgress::of(kind, &object(&spec, &json!({})), || has_service).suspended;
+        assert_eq!(suspended(false), without_service, "{kind} {spec}");
+        assert_eq!(suspended(true), with_service, "{kind} {spec}");
+    }
+}
+
+#[test]
+fn pods_of_an_older_template_stay_for_a_reason() {
+    let partition = |partition: i64| json!({"updateStrategy": {"rollingUpdate": {"partition": partition}}});
+    let on_delete = json!({"updateStrategy": {"type": "OnDelete"}});
+    let (by_hand, partitioned) =
+        (Some("its update strategy is OnDelete"), Some("its update strategy has a partition"));
+    for (kind, spec, expected) in [
+        (Kind::Deployment, json!({"paused": true}), Some("it is paused")),
+        (Kind::Deployment, json!({"paused": true, "replicas": 0}), None),
+        (Kind::Deployment, json!({"paused": false}), None),
+        (Kind::Deployment, on_delete.clone(), None),
+        (Kind::StatefulSet, on_delete.clone(), by_hand),
+        (Kind::StatefulSet, partition(1), partitioned),
+        (Kind::StatefulSet, partition(0), None),
+        (Kind::StatefulSet, json!({}), None),
+        (Kind::DaemonSet, on_delete, by_hand),
+        (Kind::DaemonSet, partition(1), None),
+        (Kind::DaemonSet, json!({"paused": true}), None),
+    ] {
+        assert_eq!(keeps_pods(kind, &object(&spec, &json!({}))), expected, "{kind} {spec}");
+    }
+}
+
+#[test]
+fn unready_pods_prevent_the_start_of_a_rollout_of_a_stateful_set() {
+    let spec = json!({"replicas": 2});
+    for (kind, spec, status, expected) in [
+        (Kind::StatefulSet, &spec, json!({"readyReplicas": 1}), true),
+        (Kind::StatefulSet, &spec, json!({"readyReplicas": 2}), false),
+        (Kind::StatefulSet, &spec, json!({"readyReplicas": 3}), false),
+        (Kind::StatefulSet, &spec, json!({"readyReplicas": 1, "updatedReplicas": 1}), false),
+        (Kind::StatefulSet, &json!({}), json!({}), true),
+        (Kind::StatefulSet, &json!({}), json!({"readyReplicas": 1}), false),
+        (Kind::Deployment, &spec, json!({"readyReplicas": 1}), false),
+    ] {
+        assert_eq!(is_not_begun(kind, &object(spec, &status)), expected, "{kind} {spec} {status}");
+    }
+}
+
+#[test]
+fn readiness_is_progress_only_of_a_deployment() {
+    let status = json!({"replicas": 3, "updatedReplicas": 1, "readyReplicas": 1, "availableReplicas": 1,
+        "currentReplicas": 1, "updatedNumberScheduled": 1, "numberReady": 1});
+    let with = |field: &str| with(&status, &json!({field: 2}));
+    for (kind, progress, none) in [
+        (Kind::Deployment, &["replicas", "updatedReplicas", "readyReplicas", "availableReplicas"][..], "x"),
+        (Kind::StatefulSet, &["replicas", "updatedReplicas", "currentReplicas"], "readyReplicas"),
+        (Kind::DaemonSet, &["updatedNumberScheduled"], "numberReady"),
+    ] {
+        let now = |status: &Value| reached(kind, &object(&json!({}), status));
+        assert_eq!(now(&status), now(&with(none)), "{kind}");
+        for field in progress {
+            assert_ne!(now(&status), now(&with(field)), "{kind} {field}");
+        }
+    }
 }

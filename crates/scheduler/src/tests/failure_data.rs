@@ -52,4 +52,16 @@ pub(super) const ENDS: &[(&str, &str, &str, &str)] = &[
         "",
         "may a/1",
     ),
+    (
+        "its change waits for the next update after it was reverted",
+        "undo a/1\ncomplete a/1\nlater a/1",
+        "",
+        "may a/2",
+    ),
+    (
+        "another policy asks for the same template after it was reverted",
+        "undo a/1\ncomplete a/1\npolicy a/q max=1\nwait a/1 a/q",
+        "",
+        "may a/1 a/2",
+    ),
 ];

@@ -1,9 +1,12 @@
 //! Tests by histories: steps, and the decisions that the scheduler is expected to take.
 
 use super::{
+    check::{check, run},
     failure_data::{self, FAILED},
-    history::{History, check, policy, run, workload},
-    progress_data, sharing_data, slots_data,
+    history::History,
+    leaders_data, progress_data, sharing_data, slots_data,
+    words::{policy, workload},
+    writes_data,
 };
 use crate::{RolloutMark, Snapshot, progress::Progress};
 
@@ -54,6 +57,16 @@ fn slots_are_held_by_rollouts_in_progress() {
 }
 
 #[test]
+fn a_writer_gets_a_slot_for_what_was_observed() {
+    run(writes_data::WRITES);
+}
+
+#[test]
+fn recorded_failures_are_restored_while_they_apply() {
+    run(leaders_data::RECORDED);
+}
+
+#[test]
 fn offers_are_withdrawn_once_a_lowered_limit_is_observed() {
     let mut history = History::new(8);
     let steps = ["policy a/p max=2", "wait a/1 a/p", "wait a/2 a/p", "may a/1 a/2", "policy a/p max=1"];
@@ -64,26 +77,137 @@ fn offers_are_withdrawn_once_a_lowered_limit_is_observed() {
     check(&history);
 }
 
+/// Two workloads that wait for slots.
+fn waiting(history: &mut History) {
+    for line in ["policy a/p max=1", "policy b/p max=1", "wait a/1 a/p", "wait b/1 b/p"] {
+        history.step(line);
+    }
+}
+
 #[test]
 fn a_slot_of_an_earlier_term_commits_nothing() {
-    let mut history = History::new(4);
-    for line in ["policy a/p max=1", "wait a/1 a/p"] {
-        history.step(line);
-    }
+    let mut history = History::new(2);
+    waiting(&mut history);
     let key = workload("a/1");
-    let slot = history.reserve(&key).unwrap();
+    let earlier = history.reserve(&key).unwrap();
     history.scheduler.reset();
     history.scheduler.activate();
-    for line in ["policy a/p max=1", "wait a/1 a/p"] {
+    waiting(&mut history);
+    let mark = RolloutMark { generation: 2, template: 2 };
+    history.scheduler.commit(&earlier, mark, history.now);
+    // Both hold an offer.
+    for line in ["may a/1 b/1", "held 2", "after 10", "held 0", "after 60", "may a/1 b/1"] {
         history.step(line);
     }
-    let mark = RolloutMark { generation: 2, template: 2 };
-    history.scheduler.commit(&slot, mark, history.now);
-    assert_eq!(history.held(), 0);
     let slot = history.reserve(&key).unwrap();
+    history.scheduler.release(&earlier, history.now);
+    history.step("reserve a/1 denied");
     history.scheduler.commit(&slot, mark, history.now);
     history.scheduler.commit(&slot, mark, history.now);
-    assert_eq!(history.held(), 1);
+    check(&history);
+    for line in ["after 10", "held 1"] {
+        history.step(line);
+    }
+}
+
+#[test]
+fn a_slot_is_of_one_workload_even_if_another_is_created_with_its_name() {
+    let mut history = History::new(2);
+    waiting(&mut history);
+    let deleted = history.reserve(&workload("a/1")).unwrap();
+    for line in ["delete a/1", "wait a/1 a/p", "reserve a/1 granted"] {
+        history.step(line);
+    }
+    history.scheduler.release(&deleted, history.now);
+    for line in ["reserve a/1 denied", "commit a/1", "held 2"] {
+        history.step(line);
+        check(&history);
+    }
+}
+
+#[test]
+fn no_slot_is_offered_or_reserved_before_the_scheduler_is_active() {
+    let mut history = History::new(2);
+    history.scheduler.reset();
+    waiting(&mut history);
+    assert!(!history.scheduler.is_active());
+    // A blocked workload is offered none, and may reserve one.
+    for line in ["runnable", "reserve a/1 denied", "blocked a/1", "reserve a/1 denied"] {
+        history.step(line);
+    }
+    history.scheduler.activate();
+    history.step("runnable b/1");
+    history.step("reserve a/1 granted");
+}
+
+#[test]
+fn failures_of_a_policy_that_is_deleted_meanwhile_are_not_restored() {
+    let mut history = History::new(2);
+    for line in ["policy a/p max=1", "policy a/q max=1", "wait a/1 a/p,a/q", "start a/1", "reported a/1"] {
+        history.step(line);
+    }
+    let failures = history.scheduler.status_of(&policy("a/p")).failures;
+    history.scheduler.reset();
+    for name in ["a/p", "a/q"] {
+        history.scheduler.restore(&policy(name), failures.clone(), history.now);
+    }
+    for line in ["remove a/p", "reported a/1", "failed a/p", "failed a/q a/1=ProgressDeadlineExceeded"] {
+        history.step(line);
+    }
+}
+
+#[test]
+fn failures_that_another_version_recorded_last_while_no_other_template_is_wanted() {
+    for (change, remaining) in [
+        ("reported a/1", "a/1=ProgressDeadlineExceeded"),
+        ("wait a/1 a/p plan=3", "a/1=superseded"),
+        ("complete a/1", ""),
+    ] {
+        let mut history = History::new(2);
+        for line in ["policy a/p max=1", "wait a/1 a/p", "start a/1", "reported a/1"] {
+            history.step(line);
+        }
+        let mut failures = history.scheduler.status_of(&policy("a/p")).failures;
+        // It may compute other hashes.
+        (failures[0].plan, failures[0].template) = (None, None);
+        history.scheduler.reset();
+        history.step("policy a/p max=1");
+        history.scheduler.restore(&policy("a/p"), failures, history.now);
+        history.step("reported a/1");
+        history.scheduler.activate();
+        history.step(change);
+        history.step(&format!("failed a/p {remaining}"));
+        check(&history);
+    }
+}
+
+#[test]
+fn a_rollout_takes_seven_days_at_most() {
+    const LONGEST: u64 = 7 * 24 * 60 * 60;
+    let mut history = History::new(2);
+    for line in ["policy a/p max=1", "wait a/1 a/p", "start a/1", "counts a/1 0 0 5000 desired=5000"] {
+        history.step(line);
+    }
+    // It makes progress until the end.
+    let steps = LONGEST / 500;
+    for updated in 1..=steps {
+        history.step("after 500");
+        history.step(&format!("counts a/1 {updated} 0 5000 desired=5000"));
+    }
+    let left = LONGEST - steps * 500;
+    for line in [&format!("after {}", left - 1), "failed a/p", "after 1", "failed a/p a/1=TotalTimeExceeded"]
+    {
+        history.step(line);
+    }
+}
+
+#[test]
+fn workloads_that_wait_for_nothing_take_no_memory() {
+    let mut history = History::new(2);
+    for line in ["policy a/p max=1", "wait a/1 a/p", "start a/1", "complete a/1"] {
+        history.step(line);
+    }
+    assert!(history.scheduler.entries.is_empty());
 }
 
 #[test]

@@ -3,33 +3,39 @@
 //! One step a line:
 //!
 //! - `policy NS/NAME max=N [perNamespace=N] [failures=N|N%] [generation=N] [matched=N]`; a cluster policy has no
-//!   namespace
-//! - `wait NS/NAME POLICY[,POLICY] [plan=N]`: the workload is complete, and waits for a plan
-//! - `may NS/NAME ...`: exactly these hold an offer
-//! - `start NS/NAME`: it is written, and rolls out; `write`: it is written, and not observed
-//! - `counts NS/NAME UPDATED AVAILABLE OLD`: its replicas; `rolling`, `reported` (failed), `complete NS/NAME`
-//! - `condition NS/NAME NUMBER`: the message of its condition `Progressing`
+//!   namespace; `remove POLICY`: it is deleted
+//! - `wait NS/NAME POLICY[,POLICY] [plan=N]`: the workload is complete, and waits for a plan; `later NS/NAME`: it waits
+//!   for its next update instead of a slot
+//! - `may NS/NAME ...`: exactly these hold an offer; `runnable NS/NAME ...`: exactly these are requeued
+//! - `start NS/NAME [stored=N]`: it is written, and rolls out; the API server stores this template instead of the plan.
+//!   `write`: it is written, and not observed; `applied`: it is observed as written, whether or not it was written here
+//! - `reserve NS/NAME granted|denied [uid=TEXT] [generation=N] [plan=N]`: a writer wants to write this; then `commit
+//!   NS/NAME`: it is written, and rolls out
+//! - `counts NS/NAME UPDATED AVAILABLE OLD [desired=N]`: its replicas; `rolling`, `reported` (failed), `complete NS/NAME`
+//! - `condition NS/NAME NUMBER`: the message of its condition `Progressing`; `patience NS/NAME SECONDS`: how long it may
+//!   make no progress
 //! - `refused`, `unknown NS/NAME`: its write is released, or its outcome is unknown; `blocked`, `unblocked NS/NAME`
 //! - `owner NS/NAME`: its owner writes another template; `undo NS/NAME`: the previous one
-//! - `scale NS/NAME`: another generation of the same template; `zero`, `pause`, `up NS/NAME`; `delete NS/NAME`
-//! - `after SECONDS`; `restart`: another leader; `crash`: until a restart there is no leader
+//! - `scale NS/NAME`: another generation of the same template; `zero`, `pause`, `up NS/NAME`; `delete NS/NAME`;
+//!   `unmanaged NS/NAME`: its policy is unknown
+//! - `after SECONDS`; `deadline SECONDS`: the time until the next deadline, or `none`
+//! - `restart [POLICY]`: another leader, which can't decode the policy; `decoded POLICY`: now it can; `crash`: until a
+//!   restart there is no leader
 //! - `failed POLICY [NS/NAME=REASON ...]`: exactly these failed; `held N`: this many slots are held
+//! - `stops POLICY everywhere|nowhere|NS [limit=N]`: where failures stop it, and how many stop it everywhere
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
 
-use adieu_core::{
-    keys::{PolicyKey, WorkloadKey, policy_key},
-    plan::{Kind, Source},
-};
+use adieu_core::keys::{PolicyKey, WorkloadKey};
 use k8s_openapi::jiff::Timestamp;
 
+use super::words::{number, option, policy, workload};
 use crate::{
     FailedRollout, FailureLimit, PolicyStatus, Request, RolloutMark, RolloutScheduler, Slot, Snapshot,
-    entry::{Entry, Hold},
-    ledger::Ledger,
+    entry::Hold,
     progress::{Progress, ReplicaCounts, Suspended},
     time::later,
 };
@@ -41,35 +47,40 @@ pub(super) type Data = (&'static str, usize, &'static str);
 const PATIENCE: Duration = Duration::from_mins(10);
 
 pub(super) struct History {
-    slots: usize,
+    pub(super) slots: usize,
     pub(super) scheduler: RolloutScheduler,
     pub(super) now: Timestamp,
-    policies: BTreeMap<PolicyKey, Policy>,
+    pub(super) policies: BTreeMap<PolicyKey, Policy>,
     pub(super) workloads: BTreeMap<WorkloadKey, Snapshot>,
     /// The workloads before their rollouts.
     before: BTreeMap<WorkloadKey, Snapshot>,
+    /// Slots that writers reserved.
+    reserved: BTreeMap<WorkloadKey, Slot>,
+    /// Recorded failures of policies that can't be decoded.
+    pub(super) undecoded: BTreeMap<PolicyKey, Vec<FailedRollout>>,
     /// Since when there is no leader.
     crashed: Option<Timestamp>,
 }
 
 #[derive(Clone, Copy)]
-struct Policy {
-    most: usize,
+pub(super) struct Policy {
+    pub(super) most: usize,
     per_namespace: Option<usize>,
     failures: FailureLimit,
     generation: Option<i64>,
     matched: usize,
 }
 
-pub(super) fn workload(text: &str) -> WorkloadKey {
-    let (namespace, name) = text.split_once('/').unwrap();
-    WorkloadKey { namespace: namespace.into(), kind: Kind::Deployment, name: name.into() }
-}
-
-pub(super) fn policy(text: &str) -> PolicyKey {
-    match text.split_once('/') {
-        Some((namespace, name)) => policy_key(namespace, &Source::Policy(name.into())),
-        None => policy_key("", &Source::ClusterPolicy(text.into())),
+/// A workload once its plan, or what the API server `stored` instead, is its template.
+fn written(before: &Snapshot, stored: Option<u64>) -> Snapshot {
+    Snapshot {
+        generation: before.generation + 1,
+        template: stored.or(before.plan).unwrap(),
+        plan: None,
+        is_queued: false,
+        requested_by: BTreeMap::new(),
+        progress: Progress::Rolling,
+        ..before.clone()
     }
 }
 
@@ -84,50 +95,123 @@ impl History {
             policies: BTreeMap::new(),
             workloads: BTreeMap::new(),
             before: BTreeMap::new(),
+            reserved: BTreeMap::new(),
+            undecoded: BTreeMap::new(),
             crashed: None,
         }
     }
 
     pub(super) fn step(&mut self, line: &str) {
         let words: Vec<_> = line.split_whitespace().collect();
-        let option = |name: &str| words.iter().find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
+        let workloads = || words[1..].iter().map(|text| workload(text)).collect::<BTreeSet<_>>();
         match words[0] {
-            "policy" => {
-                let percent = |text: &str| match text.strip_suffix('%') {
-                    Some(percent) => FailureLimit::Percent(percent.parse().unwrap()),
-                    None => FailureLimit::Count(text.parse().unwrap()),
-                };
-                let settings = Policy {
-                    most: option("max").map_or(1, |most| most.parse().unwrap()),
-                    per_namespace: option("perNamespace").map(|limit| limit.parse().unwrap()),
-                    failures: option("failures").map_or(FailureLimit::Default, percent),
-                    generation: option("generation").map(|generation| generation.parse().unwrap()),
-                    matched: option("matched").map_or(0, |matched| matched.parse().unwrap()),
-                };
-                self.policies.insert(policy(words[1]), settings);
-                self.set_policy(&policy(words[1]));
+            "policy" => self.add_policy(&words),
+            "remove" => {
+                self.policies.remove(&policy(words[1]));
+                self.scheduler.remove_policy(&policy(words[1]), self.now);
             }
-            "wait" => {
-                let plan = option("plan").map_or(2, |plan| plan.parse().unwrap());
-                self.wait(&workload(words[1]), words[2], plan);
-            }
-            "may" => assert_eq!(self.offered(), words[1..].iter().map(|text| workload(text)).collect()),
-            "start" => self.start(&workload(words[1])),
-            "write" => drop(self.write(&workload(words[1]))),
-            "after" => {
-                self.now = later(self.now, Duration::from_secs(words[1].parse().unwrap()));
-                if self.crashed.is_none() {
-                    self.scheduler.expire(self.now);
-                }
+            "wait" => self.wait(&workload(words[1]), words[2], number(&words, "plan").unwrap_or(2)),
+            "may" => assert_eq!(self.offered(), workloads()),
+            "runnable" => assert_eq!(self.scheduler.take_runnable(self.now), workloads()),
+            "after" => self.advance(words[1].parse().unwrap()),
+            "deadline" => {
+                let left = self.scheduler.next_deadline().map(|time| time.duration_since(self.now).as_secs());
+                assert_eq!(left.map_or("none".into(), |left| left.to_string()), words[1]);
             }
             "crash" => self.crashed = Some(self.now),
-            "restart" => self.restart(),
+            "restart" => self.restart(words.get(1).map(|text| policy(text)).as_ref()),
+            "decoded" => {
+                let failures = self.undecoded.remove(&policy(words[1])).unwrap();
+                self.set_policy(&policy(words[1]));
+                self.scheduler.restore(&policy(words[1]), failures, self.now);
+            }
             "failed" => {
                 let expected: BTreeSet<_> = words[2..].iter().map(|&text| text.to_owned()).collect();
                 assert_eq!(self.failed(&policy(words[1])), expected);
             }
+            "stops" => {
+                let status = self.scheduler.status_of(&policy(words[1]));
+                let in_namespace = |namespace| self.scheduler.is_stopped(&policy(words[1]), namespace);
+                let expected = [words[2] == "everywhere", !["everywhere", "nowhere"].contains(&words[2])];
+                let is_stopped = [status.is_stopped, !status.is_stopped && in_namespace(words[2])];
+                assert_eq!((is_stopped, in_namespace("another")), (expected, expected[0]));
+                assert_eq!(number(&words, "limit").unwrap_or(status.limit), status.limit);
+            }
             "held" => assert_eq!(self.held(), words[1].parse::<usize>().unwrap()),
+            "start" | "write" | "commit" | "applied" | "reserve" | "refused" | "unknown" => {
+                self.write(&words, &workload(words[1]));
+            }
             _ => self.change(&words),
+        }
+    }
+
+    fn add_policy(&mut self, words: &[&str]) {
+        let failures = |text: &str| match text.strip_suffix('%') {
+            Some(percent) => FailureLimit::Percent(percent.parse().unwrap()),
+            None => FailureLimit::Count(text.parse().unwrap()),
+        };
+        let settings = Policy {
+            most: number(words, "max").unwrap_or(1),
+            per_namespace: number(words, "perNamespace"),
+            failures: option(words, "failures").map_or(FailureLimit::Default, failures),
+            generation: number(words, "generation"),
+            matched: number(words, "matched").unwrap_or(0),
+        };
+        self.policies.insert(policy(words[1]), settings);
+        self.set_policy(&policy(words[1]));
+    }
+
+    fn advance(&mut self, seconds: u64) {
+        self.now = later(self.now, Duration::from_secs(seconds));
+        if self.crashed.is_none() {
+            self.scheduler.expire(self.now);
+            // Otherwise the timer for the next deadline would never sleep.
+            assert!(self.scheduler.next_deadline().is_none_or(|time| time > self.now));
+        }
+    }
+
+    /// What a writer does.
+    fn write(&mut self, words: &[&str], key: &WorkloadKey) {
+        match words[0] {
+            "start" => {
+                let slot = self.reserve(key).unwrap_or_else(|| panic!("{key:?} has no slot"));
+                self.reserved.insert(key.clone(), slot);
+                let written = self.commit(key, number(words, "stored"));
+                self.observe(key, |now| *now = written);
+            }
+            "write" => {
+                let slot = self.reserve(key).unwrap_or_else(|| panic!("{key:?} has no slot"));
+                self.reserved.insert(key.clone(), slot);
+                self.commit(key, None);
+            }
+            "commit" => {
+                let written = self.commit(key, None);
+                self.observe(key, |now| *now = written);
+            }
+            "applied" => {
+                let written = written(&self.workloads[key], None);
+                self.observe(key, |now| *now = written);
+            }
+            "reserve" => {
+                let Snapshot { uid, generation, plan, .. } = &self.workloads[key];
+                let request = Request {
+                    uid: option(words, "uid").or(uid.as_deref()),
+                    generation: number(words, "generation").unwrap_or(*generation),
+                    plan: number(words, "plan").or(*plan).unwrap(),
+                };
+                let slot = self.scheduler.reserve(key, request, self.now);
+                assert_eq!(slot.is_some(), words[2] == "granted");
+                self.reserved.extend(slot.map(|slot| (key.clone(), slot)));
+            }
+            "refused" => {
+                let slot = self.reserve(key).unwrap();
+                self.scheduler.release(&slot, self.now);
+            }
+            "unknown" => {
+                let slot = self.reserve(key).unwrap();
+                self.scheduler.outcome_unknown(&slot, self.now);
+            }
+            word => panic!("{word}"),
         }
     }
 
@@ -145,19 +229,22 @@ impl History {
     /// Changes a workload.
     fn change(&mut self, words: &[&str]) {
         let key = workload(words[1]);
-        let number = |index: usize| words[index].parse::<i64>().unwrap();
+        let nth = |index: usize| words[index].parse::<i64>().unwrap();
         match words[0] {
             "counts" => self.observe(&key, |now| {
-                let [updated, available, old] = [number(2), number(3), number(4)];
-                now.counts = Some(ReplicaCounts { desired: 3, updated, available, old });
+                let [updated, available, old] = [nth(2), nth(3), nth(4)];
+                let desired = number(words, "desired").unwrap_or(3);
+                now.counts = Some(ReplicaCounts { desired, updated, available, old });
             }),
+            "patience" => self.observe(&key, |now| now.patience = Duration::from_secs(nth(2).unsigned_abs())),
+            "later" => self.observe(&key, |now| now.is_queued = false),
             "rolling" => self.observe(&key, |now| now.progress = Progress::Rolling),
             "complete" => self.observe(&key, |now| now.progress = Progress::Complete),
             "reported" => {
                 let since = Some(self.now);
                 self.observe(&key, |now| (now.progress, now.failed_since) = (Progress::Failed, since));
             }
-            "condition" => self.observe(&key, |now| now.condition = Some(number(2).unsigned_abs())),
+            "condition" => self.observe(&key, |now| now.condition = Some(nth(2).unsigned_abs())),
             "quota" => self.observe(&key, |now| now.replica_failure = true),
             "broken" => self.observe(&key, |now| {
                 (now.progress, now.was_complete) = (Progress::Rolling, true);
@@ -182,19 +269,13 @@ impl History {
                     *now = Snapshot { generation, progress: Progress::Rolling, ..before }
                 });
             }
-            "refused" => {
-                let slot = self.reserve(&key).unwrap();
-                self.scheduler.release(&slot, self.now);
-            }
-            "unknown" => {
-                let slot = self.reserve(&key).unwrap();
-                self.scheduler.outcome_unknown(&slot, self.now);
-            }
-            "reserve" => assert_eq!(self.reserve(&key).is_some(), words[2] == "granted"),
+            "unmanaged" => self.scheduler.remove(&key),
             "blocked" | "unblocked" => self.scheduler.set_blocked(&key, words[0] == "blocked", self.now),
             "delete" => {
                 self.workloads.remove(&key);
-                self.scheduler.remove(&key);
+                if self.crashed.is_none() {
+                    self.scheduler.remove(&key);
+                }
             }
             word => panic!("{word}"),
         }
@@ -253,40 +334,28 @@ impl History {
         self.scheduler.reserve(key, request, self.now)
     }
 
-    /// Writes it. The snapshot of the written workload.
-    fn write(&mut self, key: &WorkloadKey) -> Snapshot {
-        let slot = self.reserve(key).unwrap_or_else(|| panic!("{key:?} has no slot"));
+    /// Commits the slot that was reserved. The snapshot of the written workload.
+    fn commit(&mut self, key: &WorkloadKey, stored: Option<u64>) -> Snapshot {
         let before = self.workloads[key].clone();
-        let (generation, template) = (before.generation + 1, before.plan.unwrap());
-        self.scheduler.commit(&slot, RolloutMark { generation, template }, self.now);
-        self.before.insert(key.clone(), before.clone());
-        let progress = Progress::Rolling;
-        Snapshot {
-            generation,
-            template,
-            plan: None,
-            is_queued: false,
-            requested_by: BTreeMap::new(),
-            progress,
-            ..before
-        }
+        let written = written(&before, stored);
+        let mark = RolloutMark { generation: written.generation, template: written.template };
+        self.scheduler.commit(&self.reserved.remove(key).unwrap(), mark, self.now);
+        self.before.insert(key.clone(), before);
+        written
     }
 
-    fn start(&mut self, key: &WorkloadKey) {
-        let written = self.write(key);
-        self.observe(key, |now| *now = written);
-    }
-
-    /// Another leader, which restores its state from the API.
-    fn restart(&mut self) {
-        let mut next = RolloutScheduler::new(self.slots);
-        std::mem::swap(&mut next, &mut self.scheduler);
-        let previous = next;
+    /// Another leader, which restores its state from the API but for a policy that it can't decode.
+    fn restart(&mut self, undecodable: Option<&PolicyKey>) {
+        let previous = std::mem::replace(&mut self.scheduler, RolloutScheduler::new(self.slots));
         self.scheduler.set_recorded_until(Some(self.crashed.take().unwrap_or(self.now)));
         for policy in self.policies.keys().cloned().collect::<Vec<_>>() {
-            self.set_policy(&policy);
             let status = previous.status_of(&policy);
             let failures = status.failures.into_iter().chain(status.superseded);
+            if undecodable == Some(&policy) {
+                self.undecoded.insert(policy, failures.collect());
+                continue;
+            }
+            self.set_policy(&policy);
             self.scheduler.restore(&policy, failures, self.now);
         }
         for (key, snapshot) in &self.workloads {
@@ -313,49 +382,5 @@ impl History {
         let rolling =
             entries.filter(|(_, entry)| entry.rollout.as_ref().is_some_and(|rollout| !rollout.has_failed));
         (failures.collect(), rolling.map(|(key, _)| key.clone()).collect())
-    }
-}
-
-/// Runs each history, and prints the step that fails.
-pub(super) fn run(histories: &[(&str, usize, &str)]) {
-    for (name, slots, text) in histories {
-        let mut history = History::new(*slots);
-        for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
-            let step = std::panic::AssertUnwindSafe(|| history.step(line));
-            if let Err(cause) = std::panic::catch_unwind(step) {
-                eprintln!("in the history {name:?}, at {line:?}");
-                std::panic::resume_unwind(cause);
-            }
-            check(&history);
-        }
-    }
-}
-
-/// Checks the invariants of the scheduler.
-pub(super) fn check(history: &History) {
-    let (scheduler, held) = (&history.scheduler, history.held());
-    assert!(held <= history.slots, "{held} slots are held");
-    // The ledger is the sum of the entries.
-    let mut ledger = Ledger::new(history.slots);
-    for (key, entry) in &scheduler.entries {
-        ledger.add(key, &entry.slot_usage());
-    }
-    assert_eq!(ledger, scheduler.ledger);
-    let mut used_by_namespace = BTreeMap::<_, usize>::new();
-    for (key, entry) in scheduler.entries.iter().filter(|(_, entry)| entry.slot_usage().slot.is_some()) {
-        let held = used_by_namespace.entry(&key.namespace).or_default();
-        *held += 1;
-        assert!(entry.snapshot.namespace_limit.is_none_or(|limit| *held <= limit), "{key:?}");
-    }
-    for (policy, settings) in &history.policies {
-        let of_policy = |entry: &&Entry| entry.slot_usage().slot.is_some_and(|slot| slot.contains(policy));
-        let of_policy = scheduler.entries.values().filter(of_policy).count();
-        assert!(of_policy <= settings.most, "{policy:?} holds {of_policy} slots");
-    }
-    // A slot is held until a deadline, or while the workload is being written.
-    for (key, entry) in &scheduler.entries {
-        let slot_usage = entry.slot_usage();
-        let is_written = matches!(entry.hold, Hold::Reserved { .. });
-        assert!(slot_usage.slot.is_none() || slot_usage.deadline.is_some() || is_written, "{key:?}");
     }
 }

@@ -1,6 +1,10 @@
+mod check;
 mod failure_data;
 mod histories;
 mod history;
+mod leaders_data;
 mod progress_data;
 mod sharing_data;
 mod slots_data;
+mod words;
+mod writes_data;

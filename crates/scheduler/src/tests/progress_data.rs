@@ -154,4 +154,77 @@ pub(super) const PROGRESS: &[Data] = &[
         after 1
         failed a/p a/1=ProgressDeadlineExceeded",
     ),
+    (
+        "other numbers of replicas are no progress",
+        2,
+        "
+        policy a/p max=1
+        wait a/1 a/p
+        start a/1
+        counts a/1 2 3 1
+        after 300
+        counts a/1 2 3 1 desired=9
+        after 299
+        scale a/1
+        after 1
+        failed a/p a/1=ProgressDeadlineExceeded",
+    ),
+    (
+        "updated replicas that come and go are no progress",
+        2,
+        "
+        policy a/p max=1
+        wait a/1 a/p
+        start a/1
+        counts a/1 2 3 3
+        after 300
+        counts a/1 1 3 3
+        after 299
+        counts a/1 2 3 3
+        after 1
+        failed a/p a/1=ProgressDeadlineExceeded",
+    ),
+    (
+        "the pods before a rollout may take longer to end than those after it",
+        2,
+        "
+        policy a/p max=1
+        wait a/1 a/p
+        patience a/1 3600
+        start a/1
+        patience a/1 600
+        after 3599
+        failed a/p
+        after 1
+        failed a/p a/1=ProgressDeadlineExceeded",
+    ),
+    (
+        "a rollout back to an older ReplicaSet is not complete before its condition changes",
+        2,
+        "
+        policy a/p max=1
+        wait a/1 a/p
+        condition a/1 7
+        start a/1
+        broken a/1
+        held 1
+        condition a/1 8
+        held 0",
+    ),
+    (
+        "a failed rollout does not fail the next one before that is observed",
+        2,
+        "
+        policy a/p max=1
+        wait a/1 a/p
+        start a/1
+        reported a/1
+        wait a/1 a/p plan=3
+        write a/1
+        failed a/p
+        after 599
+        failed a/p
+        after 1
+        failed a/p a/1=ProgressDeadlineExceeded",
+    ),
 ];

@@ -218,7 +218,9 @@ pub(super) const LIMITS: &[Data] = &[
         start a/1
         reported a/1
         may b/1
-        failed b/p",
+        failed b/p
+        stops a/p everywhere limit=1
+        stops b/p nowhere limit=1",
     ),
     (
         "a policy stops at its maximum of failures",
@@ -231,6 +233,7 @@ pub(super) const LIMITS: &[Data] = &[
         start a/1
         reported a/1
         may a/2
+        stops a/p nowhere limit=2
         start a/2
         reported a/2
         may
@@ -249,6 +252,7 @@ pub(super) const LIMITS: &[Data] = &[
         quota quota/1
         reported quota/1
         failed all quota/1=ReplicaFailure
+        stops all quota limit=3
         may shop/1
         start shop/1
         complete shop/1
@@ -274,6 +278,7 @@ pub(super) const LIMITS: &[Data] = &[
         wait e/1 all
         may d/2 e/1
         reported c/1
+        stops all everywhere limit=3
         may
         complete c/1
         may d/2 e/1",
@@ -291,6 +296,7 @@ pub(super) const LIMITS: &[Data] = &[
         start b/1
         may c/1
         reported b/1
+        stops all everywhere limit=2
         may",
     ),
     (
@@ -344,5 +350,22 @@ pub(super) const LIMITS: &[Data] = &[
         complete a/1
         failed all
         may a/2",
+    ),
+    (
+        "a policy that asks again during another policy's rollout keeps its failure",
+        8,
+        "
+        policy all max=9
+        policy a/p max=9
+        wait a/1 all,a/p
+        start a/1
+        reported a/1
+        wait a/1 a/p plan=3
+        start a/1
+        wait a/1 all plan=4
+        failed all a/1=ProgressDeadlineExceeded
+        complete a/1
+        failed all
+        may a/1",
     ),
 ];

@@ -1,0 +1,84 @@
+//! Runs histories, and checks the invariants of the scheduler after each step.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{history::History, words::policy};
+use crate::{
+    entry::{Entry, Hold},
+    ledger::Ledger,
+};
+
+/// Runs each history, and prints the step that fails.
+pub(super) fn run(histories: &[(&str, usize, &str)]) {
+    for (name, slots, text) in histories {
+        let mut history = History::new(*slots);
+        for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
+            let step = std::panic::AssertUnwindSafe(|| history.step(line));
+            if let Err(cause) = std::panic::catch_unwind(step) {
+                eprintln!("in the history {name:?}, at {line:?}");
+                std::panic::resume_unwind(cause);
+            }
+            check(&history);
+        }
+    }
+}
+
+/// Checks the invariants of the scheduler.
+pub(super) fn check(history: &History) {
+    check_slots(history);
+    check_failures(history);
+}
+
+/// Slots are counted and limited, and end.
+fn check_slots(history: &History) {
+    let (scheduler, held) = (&history.scheduler, history.held());
+    assert!(held <= history.slots, "{held} slots are held");
+    // The ledger is the sum of the entries.
+    let mut ledger = Ledger::new(history.slots);
+    for (key, entry) in &scheduler.entries {
+        ledger.add(key, &entry.slot_usage());
+    }
+    assert_eq!(ledger, scheduler.ledger);
+    let mut used_by_namespace = BTreeMap::<_, usize>::new();
+    for (key, entry) in scheduler.entries.iter().filter(|(_, entry)| entry.slot_usage().slot.is_some()) {
+        let held = used_by_namespace.entry(&key.namespace).or_default();
+        *held += 1;
+        assert!(entry.snapshot.namespace_limit.is_none_or(|limit| *held <= limit), "{key:?}");
+    }
+    for (policy, settings) in &history.policies {
+        let of_policy = |entry: &&Entry| entry.slot_usage().slot.is_some_and(|slot| slot.contains(policy));
+        let of_policy = scheduler.entries.values().filter(of_policy).count();
+        assert!(of_policy <= settings.most, "{policy:?} holds {of_policy} slots");
+    }
+    // A slot is held until a deadline, or while the workload is being written.
+    for (key, entry) in &scheduler.entries {
+        let slot_usage = entry.slot_usage();
+        let is_written = matches!(entry.hold, Hold::Reserved { .. });
+        assert!(slot_usage.slot.is_none() || slot_usage.deadline.is_some() || is_written, "{key:?}");
+    }
+    let deadlines = scheduler.entries.values().filter_map(|entry| entry.slot_usage().deadline);
+    assert_eq!(scheduler.next_deadline(), deadlines.min());
+}
+
+/// What is reported about failures is the sum of the statuses of the policies.
+fn check_failures(history: &History) {
+    let scheduler = &history.scheduler;
+    assert!(scheduler.is_active() && !scheduler.has_policy(&policy("none/none")));
+    let (mut count, mut policies, mut workloads) = (0, BTreeSet::new(), BTreeSet::new());
+    for policy in history.policies.keys() {
+        let status = scheduler.status_of(policy);
+        assert_ne!(scheduler.has_policy(policy), history.undecoded.contains_key(policy), "{policy:?}");
+        assert!(!status.is_stopped || !status.failures.is_empty(), "{policy:?} is stopped");
+        count += status.failures.len();
+        let failures: Vec<_> = status.failures.iter().chain(&status.superseded).collect();
+        if !failures.is_empty() {
+            policies.insert(policy.clone());
+        }
+        workloads.extend(failures.into_iter().map(|failure| failure.workload.clone()));
+    }
+    assert_eq!(scheduler.failed_rollouts(), count);
+    for key in history.workloads.keys() {
+        assert_eq!(scheduler.has_failures(key), workloads.contains(key), "{key:?}");
+    }
+    assert_eq!(scheduler.with_failures(), (policies, workloads));
+}
