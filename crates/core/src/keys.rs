@@ -93,3 +93,50 @@ impl PolicyKeys {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn workloads_are_ordered_by_namespace() {
+        let key = |namespace: &str, kind, name: &str| {
+            let object = json!({"metadata": {"namespace": namespace, "name": name}});
+            WorkloadKey::of(kind, &serde_json::from_value(object).unwrap())
+        };
+        let keys = [
+            key("a", Kind::StatefulSet, "z"),
+            key("b", Kind::Deployment, "a"),
+            key("b", Kind::DaemonSet, "a"),
+        ];
+        assert!(keys.is_sorted());
+        let WorkloadKey { namespace, kind, name } = &keys[0];
+        assert_eq!((namespace.as_str(), *kind, name.as_str()), ("a", Kind::StatefulSet, "z"));
+    }
+
+    #[test]
+    fn a_cluster_policy_has_the_same_key_in_every_namespace() {
+        let [cluster, namespaced] = [Source::ClusterPolicy("all".into()), Source::Policy("all".into())];
+        let key = policy_key("shop", &cluster);
+        assert_eq!(key, policy_key("bank", &cluster));
+        assert_eq!((key.namespace(), key.source(), key.is_of_cluster()), ("", &cluster, true));
+        let key = policy_key("shop", &namespaced);
+        assert_ne!(key, policy_key("bank", &namespaced));
+        assert_eq!((key.namespace(), key.source(), key.is_of_cluster()), ("shop", &namespaced, false));
+    }
+
+    #[test]
+    fn a_key_is_stored_once_and_only_while_it_is_used() {
+        let (keys, source) = (PolicyKeys::default(), Source::Policy("all".into()));
+        let [first, second] = [(), ()].map(|()| keys.get("shop", &source));
+        assert!(Arc::ptr_eq(&first.0, &second.0));
+        assert_eq!(first, policy_key("shop", &source));
+        keys.forget_unused();
+        assert!(Arc::ptr_eq(&first.0, &keys.get("shop", &source).0));
+        drop((first, second));
+        keys.forget_unused();
+        assert!(keys.known().is_empty());
+    }
+}

@@ -194,9 +194,8 @@ fn a_rollout_takes_seven_days_at_most() {
         history.step("after 500");
         history.step(&format!("counts a/1 {updated} 0 5000 desired=5000"));
     }
-    let left = LONGEST - steps * 500;
-    for line in [&format!("after {}", left - 1), "failed a/p", "after 1", "failed a/p a/1=TotalTimeExceeded"]
-    {
+    history.step(&format!("after {}", LONGEST - steps * 500 - 1));
+    for line in ["failed a/p", "after 1", "failed a/p a/1=TotalTimeExceeded"] {
         history.step(line);
     }
 }
