@@ -26,8 +26,9 @@ use crate::{
 const LIMIT: Duration = Duration::from_mins(6);
 /// The least number of crashes: after the write to each of three Deployments, and after a status.
 const CRASHES: usize = 4;
-/// The Deployments in the order of their rollouts, the oldest first. The rollout of `stuck` fails, which stops the policy.
-const NAMES: [&str; 4] = ["first", "second", "stuck", "last"];
+/// The Deployments in the order of their rollouts: by age, and by name if they were created in the same second. The
+/// rollout of `stuck` fails, which stops the policy.
+const NAMES: [&str; 4] = ["first", "second", "stuck", "third"];
 
 /// What the leader has written, as a watch has reported it.
 #[derive(Debug, Default)]
@@ -143,7 +144,7 @@ async fn leaders_that_are_killed_after_each_write_decide_the_same() {
 
     // The next leader is not the one that saw the failure.
     operator.has(2).await;
-    operator.waits_again(&scene, &["last"]).await;
+    operator.waits_again(&scene, &["third"]).await;
     let expected = [(Some(1), 2), (Some(1), 2), (Some(1), 2), (None, 1)];
     for (name, expected) in NAMES.into_iter().zip(expected) {
         assert_eq!((drain(&scene.deployment(name).await), scene.revisions(name).await), expected, "{name}");
