@@ -89,20 +89,6 @@ fn patience(kind: Kind, object: &DynamicObject) -> Duration {
     PATIENCE + seconds(grace).unwrap_or(GRACE_PERIOD).min(LONGEST_PATIENCE) + ready
 }
 
-/// A hash of the progress, for comparisons. Readiness of the pods of a StatefulSet or DaemonSet is no progress: the next
-/// one is updated only once the previous one is ready.
-#[must_use]
-pub fn reached(kind: Kind, object: &DynamicObject) -> u64 {
-    let fields: &[&str] = match kind {
-        Kind::Deployment => &["replicas", "updatedReplicas", "readyReplicas", "availableReplicas"],
-        Kind::StatefulSet => &["replicas", "updatedReplicas", "currentReplicas"],
-        Kind::DaemonSet => &["updatedNumberScheduled"],
-    };
-    let status = &object.data["status"];
-    let counts: Vec<_> = fields.iter().map(|field| status[field].as_i64()).collect();
-    hash_of(&(object.metadata.generation, counts))
-}
-
 /// The replica counts of a workload's status.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ReplicaCounts {
@@ -114,6 +100,25 @@ pub struct ReplicaCounts {
     pub available: i64,
     /// Replicas of an older template.
     pub old: i64,
+}
+
+impl ReplicaCounts {
+    /// The best of both: of pods that become available again and again, only the maximum counts.
+    #[must_use]
+    pub fn best(self, other: Self) -> Self {
+        Self {
+            desired: self.desired.max(other.desired),
+            updated: self.updated.max(other.updated),
+            available: self.available.max(other.available),
+            old: self.old.min(other.old),
+        }
+    }
+
+    /// Whether these are better than `best`, apart from the desired number.
+    #[must_use]
+    pub fn improves(self, best: Self) -> bool {
+        Self { desired: best.desired, ..best.best(self) } != best
+    }
 }
 
 /// The replica counts of a workload. `None` until its controller has observed the current generation: before that, the

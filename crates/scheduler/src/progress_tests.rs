@@ -296,19 +296,20 @@ fn unready_pods_prevent_the_start_of_a_rollout_of_a_stateful_set() {
 }
 
 #[test]
-fn readiness_is_progress_only_of_a_deployment() {
-    let status = json!({"replicas": 3, "updatedReplicas": 1, "readyReplicas": 1, "availableReplicas": 1,
-        "currentReplicas": 1, "updatedNumberScheduled": 1, "numberReady": 1});
-    let with = |field: &str| with(&status, &json!({field: 2}));
-    for (kind, progress, none) in [
-        (Kind::Deployment, &["replicas", "updatedReplicas", "readyReplicas", "availableReplicas"][..], "x"),
-        (Kind::StatefulSet, &["replicas", "updatedReplicas", "currentReplicas"], "readyReplicas"),
-        (Kind::DaemonSet, &["updatedNumberScheduled"], "numberReady"),
+fn only_better_counts_are_progress() {
+    let best = ReplicaCounts { desired: 3, updated: 2, available: 2, old: 1 };
+    for (counts, expected) in [
+        (best, false),
+        (ReplicaCounts { updated: 1, ..best }, false),
+        (ReplicaCounts { available: 0, ..best }, false),
+        (ReplicaCounts { old: 2, ..best }, false),
+        (ReplicaCounts { desired: 9, ..best }, false),
+        (ReplicaCounts { updated: 3, available: 0, ..best }, true),
+        (ReplicaCounts { updated: 0, available: 3, ..best }, true),
+        (ReplicaCounts { old: 0, ..best }, true),
     ] {
-        let now = |status: &Value| reached(kind, &object(&json!({}), status));
-        assert_eq!(now(&status), now(&with(none)), "{kind}");
-        for field in progress {
-            assert_ne!(now(&status), now(&with(field)), "{kind} {field}");
-        }
+        assert_eq!(counts.improves(best), expected, "{counts:?}");
     }
+    let worse = ReplicaCounts { desired: 4, updated: 1, available: 3, old: 0 };
+    assert_eq!(best.best(worse), ReplicaCounts { desired: 4, updated: 2, available: 3, old: 0 });
 }

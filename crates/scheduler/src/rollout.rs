@@ -102,7 +102,7 @@ impl Rollout {
         if is_kept { later(self.started, ELSEWHERE_TTL) } else { self.started }
     }
 
-    /// Whether the workload was complete, and has unavailable pods since, which is no rollout.
+    /// Whether the workload was complete, and has unavailable pods since, which is not a rollout.
     fn was_complete(&self, snapshot: &Snapshot) -> bool {
         let is_of_this = self.condition_before.is_none_or(|before| snapshot.condition != Some(before));
         snapshot.progress == Progress::Rolling && snapshot.was_complete && is_of_this
@@ -121,17 +121,10 @@ impl Rollout {
             (self.best, self.progressed) = (Some(counts), now);
             return;
         };
-        let better = ReplicaCounts {
-            desired: best.desired.max(counts.desired),
-            updated: best.updated.max(counts.updated),
-            available: best.available.max(counts.available),
-            old: best.old.min(counts.old),
-        };
-        let is_better = ReplicaCounts { desired: best.desired, ..better } != best;
-        if is_better {
+        if counts.improves(best) {
             self.progressed = now;
         }
-        self.best = Some(better);
+        self.best = Some(best.best(counts));
     }
 
     /// When it fails unless it makes progress before, or when it releases its slot if it is over.

@@ -21,7 +21,7 @@ use crate::{
     controller::write,
     index::workloads::resource,
     plan::Kind,
-    scheduler::progress::{Progress, is_not_begun, keeps_pods, progress, reached},
+    scheduler::progress::{Progress, ReplicaCounts, RolloutProgress, is_not_begun, keeps_pods, progress},
 };
 
 /// The interval of checks of a rollout.
@@ -108,7 +108,7 @@ impl Run<'_> {
                 if let Ok(Some(object)) = self.api.get_opt(&self.target.name).await {
                     write::drop_managed_fields(self.client, self.target.kind, &object).await;
                 }
-                let end = self.settled(None).await;
+                let end = self.settled(None, None).await;
                 // Unready pods of the previous template block the rollout.
                 let was_broken = self.target.before == Before::Broken
                     || matches!(end, RolloutEnd::Failed { not_started: true, .. });
@@ -117,7 +117,7 @@ impl Run<'_> {
             // A rollout in progress is not interrupted. If it fails, the injection may be the cause.
             Action::Restore if self.target.before == Before::Rolling => {
                 report(&Step::Waits);
-                match self.settled(None).await {
+                match self.settled(None, None).await {
                     RolloutEnd::Complete => {}
                     RolloutEnd::Deleted => return Outcome::Deleted,
                     RolloutEnd::Interrupted => return Outcome::NotStarted,
@@ -150,7 +150,9 @@ impl Run<'_> {
         if let Some(reason) = keeps_pods(self.target.kind, &written) {
             report(&Step::Warns(&format!("{reason}: its pods keep the injection until you replace them")));
         }
-        Outcome::of(self.settled(written.metadata.generation).await, was_broken, self.target.kind)
+        let condition_before = RolloutProgress::of(self.target.kind, &before, || false).condition;
+        let end = self.settled(written.metadata.generation, condition_before).await;
+        Outcome::of(end, was_broken, self.target.kind)
     }
 
     /// Returns the object before and after the write; `None` if it was deleted.
@@ -175,27 +177,32 @@ impl Run<'_> {
     }
 
     /// Waits until the rollout of this generation, or the current one, completes or fails. Retries if the API server
-    /// doesn't answer.
-    async fn settled(&self, generation: Option<i64>) -> RolloutEnd {
+    /// doesn't answer. `condition_before` is the condition of the previous rollout: the Deployment controller keeps it while
+    /// pods of an older ReplicaSet start again (`syncRolloutStatus`), and it reports nothing about this rollout.
+    async fn settled(&self, generation: Option<i64>, condition_before: Option<u64>) -> RolloutEnd {
         let kind = self.target.kind;
-        let (mut last, mut since) = (None, Instant::now());
+        let (mut best, mut since) = (None::<ReplicaCounts>, Instant::now());
         let mut not_started = false;
         loop {
             match self.api.get_opt(&self.target.name).await {
                 Ok(None) => return RolloutEnd::Deleted,
                 Ok(Some(object)) if object.metadata.generation >= generation => {
-                    match progress(kind, &object) {
+                    let now = RolloutProgress::of(kind, &object, || false);
+                    let is_of_this = condition_before.is_none() || now.condition != condition_before;
+                    match now.progress {
                         Progress::Complete => return RolloutEnd::Complete,
-                        Progress::Failed => {
+                        Progress::Failed if is_of_this => {
                             let reason = "made no progress within progressDeadlineSeconds".into();
                             return RolloutEnd::Failed { reason, not_started: false };
                         }
-                        Progress::Rolling => {}
+                        Progress::Failed | Progress::Rolling => {}
                     }
                     not_started = is_not_begun(kind, &object);
-                    let reached = reached(kind, &object);
-                    if last.replace(reached) != Some(reached) {
-                        since = Instant::now();
+                    if let Some(counts) = now.counts {
+                        if best.is_none_or(|best| counts.improves(best)) {
+                            since = Instant::now();
+                        }
+                        best = Some(best.map_or(counts, |best| best.best(counts)));
                     }
                 }
                 Ok(Some(_)) => {}

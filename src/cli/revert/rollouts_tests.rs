@@ -24,6 +24,10 @@ struct State {
     reads: i64,
     /// Workloads whose rollout never completes.
     stuck: Vec<&'static str>,
+    /// Whether the controller has observed the template before it has a pod.
+    observes_early: bool,
+    /// Workloads whose pods become available and unavailable again and again.
+    flapping: Vec<&'static str>,
     /// The maximum of concurrent rollouts.
     most: usize,
     /// The order in which rollouts started.
@@ -108,11 +112,18 @@ impl State {
         let is_stuck = self.stuck.iter().any(|stuck| *stuck == name);
         let object = &mut self.objects[index];
         let left = object["left"].as_i64().unwrap_or(0);
-        if left > 0 && !is_stuck {
+        let is_flapping = self.flapping.iter().any(|flapping| *flapping == name);
+        if left > 0 && is_flapping {
+            let available = object["status"]["availableReplicas"].as_i64().unwrap();
+            object["status"]["observedGeneration"] = object["metadata"]["generation"].clone();
+            object["status"]["availableReplicas"] = json!(1 - available);
+            object["status"]["updatedReplicas"] = json!(0);
+        } else if left > 0 && !is_stuck {
             object["left"] = json!(left - 1);
-            if left == 1 {
+            if left == 1 || self.observes_early {
                 object["status"]["observedGeneration"] = object["metadata"]["generation"].clone();
             }
+            object["status"]["updatedReplicas"] = json!(i32::from(left == 1));
         }
         (200, object.clone())
     }
@@ -237,6 +248,29 @@ async fn an_unavailable_workload_without_a_rollout_is_not_waited_for() {
         begun.elapsed() < ROLLOUT_LIMITS.progress_deadline + 2 * INTERVAL,
         "only its own rollout is waited for"
     );
+}
+
+/// The Deployment controller keeps it while pods of an older ReplicaSet start again.
+#[tokio::test(start_paused = true)]
+async fn the_failure_of_the_previous_rollout_is_not_one_of_the_restored_template() {
+    let server = Server::new(&["a"], 3);
+    server.state().observes_early = true;
+    server.state().objects[0]["status"]["conditions"] =
+        json!([{"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}]);
+    let done = server.opt_out(&["a"], &CancellationToken::new()).await;
+    assert_eq!(done, [("a".to_owned(), Outcome::Restored)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn pods_that_become_available_again_and_again_are_no_progress() {
+    let server = Server::new(&["a"], 3);
+    server.state().flapping = vec!["a"];
+    let begun = Instant::now();
+    let done = server.opt_out(&["a"], &CancellationToken::new()).await;
+    assert!(
+        matches!(&done[..], [(_, Outcome::Failed { reason, was_broken: false })] if reason.contains("600 s"))
+    );
+    assert!(begun.elapsed() < ROLLOUT_LIMITS.progress_deadline + 3 * INTERVAL);
 }
 
 /// Its controller replaces no pod while one of the older template isn't ready, so a later run would not help.

@@ -57,6 +57,8 @@ fn uninstalls(target: &Target, web: &Image) -> Result<()> {
     ensure!(log.contains(&said), "the log of the Job does not name the failure: {log}");
     target.with_client(|client| all(client, false)).context("after the failed uninstall")?;
 
+    // A slow controller may create the pod after the deadline, which is progress: another rollout for the next uninstall.
+    install::wait(target, "the failed rollout to be reported", stays_failed)?;
     install::uninstall(target).context("again, with nothing left to revert")?;
     // Without adieu, it doesn't conflict with an injected hook.
     target.with_client(add_hook).context("with a preStop hook of the user's own")
@@ -114,6 +116,21 @@ async fn rolled_out(client: Client) -> Result<()> {
             ["replicas", "updatedReplicas", "availableReplicas"].iter().all(|count| status[count] == 1);
         ensure!(done, "{name} is not rolled out: {status}");
     }
+    Ok(())
+}
+
+/// It is an error until the rollout of the broken one has created its pod, and has failed.
+async fn stays_failed(client: Client) -> Result<()> {
+    let deployment = deployments(&client).get(BROKEN).await?;
+    let status = deployment.status.unwrap_or_default();
+    let mut conditions = status.conditions.iter().flatten();
+    let has_failed =
+        conditions.any(|condition| condition.type_ == "Progressing" && condition.status == "False");
+    let is_observed = status.observed_generation == deployment.metadata.generation;
+    ensure!(
+        is_observed && status.updated_replicas == Some(1) && has_failed,
+        "{BROKEN} has the status {status:?}"
+    );
     Ok(())
 }
 
