@@ -110,11 +110,11 @@ async fn bad_input_is_rejected_with_a_clear_message() {
     let unread = good.replacen('{', "{\"unread\":\"?\",", 1).into_bytes();
     let unread = unread.into_iter().map(|byte| if byte == b'?' { b'\xff' } else { byte }).collect();
     for (body, status, reason) in [
-        (b"not json".to_vec(), 400, "no admission.k8s.io/v1 AdmissionReview"),
-        (good.as_bytes()[..good.len() / 2].to_vec(), 400, "no admission.k8s.io/v1 AdmissionReview"),
-        (b"\xff\xfe{}".to_vec(), 400, "no admission.k8s.io/v1 AdmissionReview"),
+        (b"not json".to_vec(), 400, "not an admission.k8s.io/v1 AdmissionReview"),
+        (good.as_bytes()[..good.len() / 2].to_vec(), 400, "not an admission.k8s.io/v1 AdmissionReview"),
+        (b"\xff\xfe{}".to_vec(), 400, "not an admission.k8s.io/v1 AdmissionReview"),
         (unread, 400, "invalid utf-8"),
-        (vec![], 400, "no admission.k8s.io/v1 AdmissionReview"),
+        (vec![], 400, "not an admission.k8s.io/v1 AdmissionReview"),
         (v1beta1.to_string().into_bytes(), 400, "got AdmissionReview of admission.k8s.io/v1beta1"),
         (br#"{"apiVersion":"v1","kind":"Pod"}"#.to_vec(), 400, "got Pod of v1"),
         (br#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview"}"#.to_vec(), 400, "with a request"),
@@ -219,12 +219,12 @@ async fn invalid_reviews_are_rejected_before_their_objects_are_parsed() {
         (encoded(secret, &object), 422, "Create of /v1 Secret"),
         (encoded(secret, &large), 422, "Create of /v1 Secret"),
         (encoded(DEPLOYMENT, "null"), 422, "Deployment without an object"),
-        (encoded("1", &object), 400, "no admission.k8s.io/v1 AdmissionReview"),
-        (encoded(DEPLOYMENT, &zeros), 400, "no admission.k8s.io/v1 AdmissionReview"),
+        (encoded("1", &object), 400, "not an admission.k8s.io/v1 AdmissionReview"),
+        (encoded(DEPLOYMENT, &zeros), 400, "not an admission.k8s.io/v1 AdmissionReview"),
         (encoded(DEPLOYMENT, &format!("{}{}", "[".repeat(20_000), "]".repeat(20_000))), 400, "levels deep"),
         (uid, 400, "request.uid has 1000 characters"),
         (format!(r#"{{"kind":"{}"}}"#, "x".repeat(BODY_LIMIT / 2)), 400, "expected kind AdmissionReview"),
-        (format!(r#"{{"request":"{}"}}"#, "x".repeat(BODY_LIMIT / 2)), 400, "no admission.k8s.io/v1"),
+        (format!(r#"{{"request":"{}"}}"#, "x".repeat(BODY_LIMIT / 2)), 400, "not an admission.k8s.io/v1"),
     ] {
         let (answered, text) = send(body).await;
         assert_eq!(answered.as_u16(), status, "{text}");

@@ -11,10 +11,10 @@ const SHOWN: usize = 253;
 #[derive(Debug, thiserror::Error)]
 pub enum BadRequest {
     /// Not JSON, or not an `admission.k8s.io/v1` AdmissionReview.
-    #[error("the body is no admission.k8s.io/v1 AdmissionReview: {0}")]
+    #[error("the body is not an admission.k8s.io/v1 AdmissionReview: {0}")]
     NotAReview(String),
     /// Not UTF-8, even in an unused field.
-    #[error("the body is no admission.k8s.io/v1 AdmissionReview: {0}")]
+    #[error("the body is not an admission.k8s.io/v1 AdmissionReview: {0}")]
     NotText(#[from] Utf8Error),
     /// An AdmissionReview of another kind or version, or without a request.
     #[error(
@@ -38,7 +38,7 @@ pub enum BadRequest {
         kind: String,
     },
     /// Nested deeper than the API server can encode.
-    #[error("the body is no admission.k8s.io/v1 AdmissionReview: it is nested {depth} levels deep")]
+    #[error("the body is not an admission.k8s.io/v1 AdmissionReview: it is nested {depth} levels deep")]
     TooDeep {
         /// The number of levels.
         depth: usize,

@@ -86,7 +86,7 @@ fn shown(warnings: &[String]) -> Vec<String> {
     let mut shown: Vec<_> = warnings.iter().take(WARNINGS).map(|warning| truncate(warning)).collect();
     let others = warnings.len().saturating_sub(WARNINGS);
     if others > 0 {
-        shown.push(format!("warnings that are not shown: {others}"));
+        shown.push(format!("{others} more warnings are not shown"));
     }
     shown
 }
@@ -138,6 +138,6 @@ mod tests {
         let short = format!("{}…", "ü".repeat(WARNING_LIMIT - 1));
         assert_eq!(warnings(1), json!([short]));
         assert_eq!(warnings(WARNINGS).as_array().map(Vec::len), Some(WARNINGS));
-        assert_eq!(warnings(WARNINGS + 3)[WARNINGS], "warnings that are not shown: 3");
+        assert_eq!(warnings(WARNINGS + 3)[WARNINGS], "3 more warnings are not shown");
     }
 }

@@ -167,9 +167,9 @@ fn outcome(what: &str, found: &str) {
 }
 
 async fn bad_input(target: &Target) {
-    let no_review = "no admission.k8s.io/v1 AdmissionReview";
+    let not_a_review = "not an admission.k8s.io/v1 AdmissionReview";
     for (what, body, status, reason) in [
-        ("invalid JSON", "no review".to_owned(), "400", no_review),
+        ("invalid JSON", "not a review".to_owned(), "400", not_a_review),
         (
             "another kind of object",
             json!({"kind": "Pod", "apiVersion": "v1"}).to_string(),
@@ -182,7 +182,7 @@ async fn bad_input(target: &Target) {
             "400",
             "v1",
         ),
-        ("100,000 nested lists", format!("{{\"object\": {}", "[".repeat(100_000)), "400", no_review),
+        ("100,000 nested lists", format!("{{\"object\": {}", "[".repeat(100_000)), "400", not_a_review),
         ("10 MiB", " ".repeat(10 * 1024 * 1024), "413", "limit"),
     ] {
         let answer = target.post(body.as_bytes()).await;
