@@ -36,7 +36,7 @@ const MIB: usize = 1 << 20;
 const BOUND: usize = 64 * MIB;
 /// Concurrent connections of two peers.
 const CROWD: usize = 40;
-const PATIENCE: Duration = Duration::from_mins(2);
+const TIMEOUT: Duration = Duration::from_mins(2);
 
 fn peer(number: u8) -> Peer {
     Peer::new(IpAddr::from(Ipv4Addr::new(10, 0, 0, number)))
@@ -63,7 +63,7 @@ async fn post(router: &Router, number: u8, body: &[u8]) -> String {
     let mut answer = Vec::new();
     // After an early answer the connection is closed.
     let both = async { tokio::join!(send, reader.read_to_end(&mut answer)) };
-    let _ = timeout(PATIENCE, both).await.expect("an end of the connection");
+    let _ = timeout(TIMEOUT, both).await.expect("an end of the connection");
     String::from_utf8_lossy(&answer).into_owned()
 }
 
@@ -121,6 +121,41 @@ fn recorded(bytes: usize) -> String {
     *record = forged.to_string().into();
     object["spec"]["template"] = template;
     object.to_string()
+}
+
+/// Reviews of this size with a forged record or name that each of many containers could multiply.
+fn multiplied(bytes: usize) -> Vec<(&'static str, Vec<u8>)> {
+    let long = "\u{7f}".repeat((bytes / 2).min(200_000));
+    let text = |item: &str| format!("[{}]", list(bytes / 2, item).trim_matches(['[', ']']));
+    let hooked =
+        |name: &str| format!(r#"{{"name":"{name}","lifecycle":{{"preStop":{{"sleep":{{"seconds":2}}}}}}}}"#);
+    let with_record = |record: &Value, containers: &str| {
+        let record = json!({"adieu.dev/injected": record.to_string()});
+        let template =
+            format!(r#"{{"metadata":{{"annotations":{record}}},"spec":{{"containers":{containers}}}}}"#);
+        let annotations = r#"{"adieu.dev/graceful":"true"}"#;
+        let object =
+            format!(r#"{{"metadata":{{"annotations":{annotations}}},"spec":{{"template":{template}}}}}"#);
+        review("CREATE", &object, "null").into_bytes()
+    };
+    let by_policy = format!("policy {long}");
+    let drain = json!({"drainSeconds": {"value": 60, "from": by_policy}});
+    let request = json!({
+        "preStopMethod": {"value": "HTTPGet", "from": "command line"},
+        "httpGet": {"value": {"path": format!("/{long}"), "port": 1}, "from": "command line"},
+    });
+    let renamed = json!({"optedInBy": "annotation", "settings": {}, "containers": {
+        &long: {"preStop": {"injected": {"sleep": {"seconds": 2}}}},
+    }});
+    let rendered = json!({"optedInBy": "command line", "rendered": true, "settings": request});
+    let declaring = r#"{"name":"c","ports":[{"containerPort":1}]}"#;
+    let policies = json!({"optedInBy": by_policy, "rendered": true, "settings": drain});
+    vec![
+        ("renamed containers", with_record(&renamed, &text(&hooked("c")))),
+        ("a path for many containers", with_record(&rendered, &text(declaring))),
+        ("a policy for many containers", with_record(&policies, &text(&hooked("c")))),
+        ("a long name", in_template(&format!("[{}]", hooked(&"\u{7f}".repeat(bytes - 1000))))),
+    ]
 }
 
 /// An update without a field manager that removes a large annotation, which is restored: the answer is larger than the
@@ -206,6 +241,7 @@ fn hostile(bytes: usize) -> Vec<(&'static str, Vec<u8>)> {
     let own_keys: Vec<_> = (0..bytes / 27).map(|number| format!("\"adieu.dev/{number:08}\":\"\"")).collect();
     let malformed = format!(r#""adieu.dev/graceful":{}"#, string(bytes, "\u{7f}"));
     let mut bodies = hostile_containers(bytes);
+    bodies.extend(multiplied(bytes));
     bodies.extend([
         ("numbers outside of a Deployment", format!("{outside}{}}}}}}}", list(bytes, "0")).into_bytes()),
         (
@@ -306,7 +342,7 @@ async fn incomplete_bodies(router: &Router) {
     }
     peak.check(&format!("{CROWD} bodies without their last byte, the largest review meanwhile"));
     for held in held {
-        let answer = timeout(PATIENCE, held).await.expect("an answer").unwrap();
+        let answer = timeout(TIMEOUT, held).await.expect("an answer").unwrap();
         assert!(
             ["408", "503"].iter().any(|status| answer.starts_with(&format!("HTTP/1.1 {status} "))),
             "{answer}"
@@ -339,7 +375,7 @@ async fn unread(router: &Router) {
         2 * CROWD
     ));
     for held in held {
-        drop(timeout(PATIENCE, held).await.expect("the request was taken").unwrap());
+        drop(timeout(TIMEOUT, held).await.expect("the request was taken").unwrap());
     }
 }
 

@@ -1,5 +1,7 @@
 //! Failed rollouts in the status of policies. The next leader can't derive them from the workloads.
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::jiff::Timestamp;
 use kube::runtime::reflector::ObjectRef;
 
@@ -63,7 +65,8 @@ fn failure_limit(spec: &GracefulPolicySpec) -> FailureLimit {
     }
 }
 
-/// The failures as the status of a policy records them: the first that fit.
+/// The failures as the status of a policy records them. If not all fit, one of each namespace comes before the others: a
+/// cluster policy stops in each of these namespaces.
 pub(super) fn recorded<'a>(
     policy: &PolicyKey,
     failures: impl Iterator<Item = &'a FailedRollout>,
@@ -82,7 +85,13 @@ pub(super) fn recorded<'a>(
             failure_time: time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
         }
     };
-    failures.take(limits::FAILED_ROLLOUTS).map(record).collect()
+    let mut namespaces = BTreeSet::new();
+    let (mut chosen, others): (Vec<_>, Vec<_>) =
+        failures.enumerate().partition(|(_, failure)| namespaces.insert(&failure.workload.namespace));
+    chosen.extend(others);
+    chosen.truncate(limits::FAILED_ROLLOUTS);
+    chosen.sort_by_key(|(index, _)| *index);
+    chosen.into_iter().map(|(_, failure)| record(failure)).collect()
 }
 
 /// The failures that a status records.
@@ -149,6 +158,26 @@ mod tests {
             let unknown = FailedRollout { plan: None, template: None, ..failure };
             assert_eq!(restored(&policy, &[of_another_version]), [unknown]);
         }
+    }
+
+    #[test]
+    fn one_failure_of_each_namespace_is_recorded_first() {
+        let policy = policy_key("", &Source::ClusterPolicy("all".into()));
+        let failure = |namespace: &str, name: usize| FailedRollout {
+            workload: Key { namespace: namespace.into(), kind: Kind::Deployment, name: name.to_string() },
+            uid: None,
+            generation: None,
+            plan: None,
+            template: None,
+            reason: RolloutFailureReason::ProgressDeadlineExceeded,
+            time: Timestamp::UNIX_EPOCH,
+        };
+        let mut failures: Vec<_> = (0..limits::FAILED_ROLLOUTS).map(|name| failure("many", name)).collect();
+        failures.push(failure("one", 0));
+        let recorded = recorded(&policy, failures.iter());
+        assert_eq!(recorded.len(), limits::FAILED_ROLLOUTS);
+        let namespaces: Vec<_> = recorded.iter().filter_map(|record| record.namespace.as_deref()).collect();
+        assert_eq!((namespaces[0], *namespaces.last().unwrap()), ("many", "one"));
     }
 
     #[test]

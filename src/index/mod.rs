@@ -13,6 +13,7 @@ mod evaluator;
 mod kubelets;
 mod list_watch;
 mod object_quota;
+mod relevance;
 mod slim;
 mod split;
 pub mod unusable_objects;
@@ -248,9 +249,6 @@ impl Index {
         }
         state.applied.extend(policies);
         drop(state);
-        if batch.all {
-            self.0.keys.forget_unused();
-        }
         for policy in changed.iter().chain(&gone) {
             self.0.changes.add(IndexChange::Policy(policy.clone()));
         }

@@ -69,27 +69,36 @@ pub fn policy_key(namespace: &str, policy: &Source) -> PolicyKey {
 /// Interned keys. A tenant may have hundreds of policies that all select hundreds of workloads, and each such pair takes
 /// only a pointer.
 #[derive(Debug, Default)]
-pub struct PolicyKeys(Mutex<BTreeSet<PolicyKey>>);
+pub struct PolicyKeys(Mutex<Interned>);
+
+#[derive(Debug, Default)]
+struct Interned {
+    keys: BTreeSet<PolicyKey>,
+    /// How many keys were used when the others were last removed.
+    used: usize,
+}
+
+/// How many keys may be unused at least.
+const UNUSED: usize = 1024;
 
 impl PolicyKeys {
     /// The interned key of a policy.
     #[must_use]
     pub fn get(&self, namespace: &str, policy: &Source) -> PolicyKey {
         let key = policy_key(namespace, policy);
-        let mut known = self.known();
-        if let Some(known) = known.get(&key) {
+        let mut interned = self.interned();
+        if let Some(known) = interned.keys.get(&key) {
             return known.clone();
         }
-        known.insert(key.clone());
+        interned.keys.insert(key.clone());
+        if interned.keys.len() > 2 * interned.used + UNUSED {
+            interned.keys.retain(|key| Arc::strong_count(&key.0) > 1);
+            interned.used = interned.keys.len();
+        }
         key
     }
 
-    /// Removes keys that no evaluation uses.
-    pub fn forget_unused(&self) {
-        self.known().retain(|key| Arc::strong_count(&key.0) > 1);
-    }
-
-    fn known(&self) -> MutexGuard<'_, BTreeSet<PolicyKey>> {
+    fn interned(&self) -> MutexGuard<'_, Interned> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -133,10 +142,12 @@ mod tests {
         let [first, second] = [(), ()].map(|()| keys.get("shop", &source));
         assert!(Arc::ptr_eq(&first.0, &second.0));
         assert_eq!(first, policy_key("shop", &source));
-        keys.forget_unused();
+        // Others come and go.
+        let most = (0..10 * UNUSED).map(|number| {
+            let _ = keys.get("shop", &Source::Policy(number.to_string()));
+            keys.interned().keys.len()
+        });
+        assert_eq!(most.max(), Some(UNUSED + 4));
         assert!(Arc::ptr_eq(&first.0, &keys.get("shop", &source).0));
-        drop((first, second));
-        keys.forget_unused();
-        assert!(keys.known().is_empty());
     }
 }

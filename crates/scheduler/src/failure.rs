@@ -1,6 +1,9 @@
 //! Failed rollouts, and how many may fail.
 
-use adieu_core::{api::RolloutFailureReason, keys::WorkloadKey};
+use adieu_core::{
+    api::{RolloutFailureReason, limits::FAILED_ROLLOUTS},
+    keys::WorkloadKey,
+};
 use k8s_openapi::jiff::Timestamp;
 
 use super::snapshot::Snapshot;
@@ -51,13 +54,15 @@ pub enum FailureLimit {
 }
 
 impl FailureLimit {
-    /// The number, for a policy that matches `matched` workloads.
+    /// The number, for a policy that matches `matched` workloads: at most as many as a status records, because the next
+    /// leader knows no more.
     pub(super) fn number(self, matched: usize, default: usize) -> usize {
-        match self {
+        let number = match self {
             Self::Default => default,
-            Self::Count(count) => count.max(1),
-            Self::Percent(percent) => matched.saturating_mul(percent).div_ceil(100).max(1),
-        }
+            Self::Count(count) => count,
+            Self::Percent(percent) => matched.saturating_mul(percent).div_ceil(100),
+        };
+        number.clamp(1, FAILED_ROLLOUTS)
     }
 }
 
@@ -73,4 +78,24 @@ pub struct PolicyStatus {
     pub limit: usize,
     /// Whether as many failed, so that none starts in any namespace.
     pub is_stopped: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_policy_stops_after_as_many_failures_as_a_status_records_at_most() {
+        for (limit, matched, expected) in [
+            (FailureLimit::Default, 10, 3),
+            (FailureLimit::Count(0), 10, 1),
+            (FailureLimit::Count(7), 10, 7),
+            (FailureLimit::Count(51), 1000, FAILED_ROLLOUTS),
+            (FailureLimit::Percent(1), 0, 1),
+            (FailureLimit::Percent(5), 101, 6),
+            (FailureLimit::Percent(100), 5000, FAILED_ROLLOUTS),
+        ] {
+            assert_eq!(limit.number(matched, 3), expected, "{limit:?} of {matched}");
+        }
+    }
 }

@@ -193,7 +193,7 @@ fn container_names(value: &str) -> Result<Vec<String>, String> {
             names.len()
         ));
     }
-    if names.iter().all(|name| name.len() <= 63 && is_dns_label(name)) {
+    if names.iter().all(|name| name.len() <= limits::CONTAINER_NAME_LENGTH && is_dns_label(name)) {
         Ok(names.into_iter().map(str::to_owned).collect())
     } else {
         Err("must be container names separated by commas, for example \"log-shipper,istio-proxy\"".into())
@@ -256,7 +256,7 @@ fn is_dns_label(label: &str) -> bool {
 
 /// A DNS subdomain name (RFC 1123), which the name of a custom resource must be.
 pub(super) fn is_object_name(value: &str) -> bool {
-    value.len() <= 253 && value.split('.').all(is_dns_label)
+    value.len() <= limits::OBJECT_NAME_LENGTH && value.split('.').all(is_dns_label)
 }
 
 fn object_name(value: &str) -> Result<String, String> {

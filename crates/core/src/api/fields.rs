@@ -148,7 +148,7 @@ pub struct Rollout {
     pub max_concurrent_per_namespace: Option<i32>,
     /// The number of failed rollouts that stop further ones, or a percentage of the matched workloads (rounded up). A
     /// `ClusterGracefulPolicy` always stops in the namespace of a failed rollout, and everywhere after failed rollouts
-    /// in this many namespaces. From 1 to 1000, or 1% to 100%. Default 1 for a `GracefulPolicy`, 3 for a
+    /// in this many namespaces. From 1 to 50, or 1% to 100% but at most 50. Default 1 for a `GracefulPolicy`, 3 for a
     /// `ClusterGracefulPolicy`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_failures: Option<IntOrString>,

@@ -15,10 +15,10 @@ pub const MAX_GRACE_PERIOD_SECONDS: i64 = 86_400;
 pub const PRIORITY: i32 = 1_000_000;
 /// Workloads that may roll out at the same time for one policy.
 pub const MAX_CONCURRENT: i32 = 1000;
-/// Rollouts of a policy that may fail.
-pub const MAX_FAILURES: i64 = 1000;
 /// Failed rollouts in a policy's status.
 pub const FAILED_ROLLOUTS: usize = 50;
+/// Rollouts of a policy that may fail: as many as its status records, or the next leader would not stop it.
+pub const MAX_FAILURES: i64 = 50;
 /// Pods that may be evicted at a time.
 pub const MAX_UNAVAILABLE: i64 = 10_000;
 /// A probe's times: an hour.
@@ -27,6 +27,14 @@ pub const PROBE_SECONDS: i32 = 3600;
 pub const PROBE_THRESHOLD: i32 = 1000;
 /// Characters of an HTTP request's path.
 pub const PATH_LENGTH: usize = 1024;
+/// Containers of a template that is injected. A pod of this size fits on no node.
+pub const CONTAINERS: usize = 500;
+/// Bytes of a container's name.
+pub const CONTAINER_NAME_LENGTH: usize = 63;
+/// Bytes of a probe, as JSON: with a path and headers of the largest size.
+pub const PROBE_LENGTH: usize = 8 * 1024;
+/// Bytes of an object's name.
+pub const OBJECT_NAME_LENGTH: usize = 253;
 /// Excluded containers.
 pub const EXCLUDED_CONTAINERS: usize = 32;
 /// Labels of a selector.
@@ -35,6 +43,8 @@ pub const MATCH_LABELS: i64 = 8;
 pub const MATCH_EXPRESSIONS: i64 = 8;
 /// Values of a selector's expressions in total.
 pub const MATCH_VALUES: i64 = 64;
+/// Bytes of a topology key: of a label's key.
+pub const TOPOLOGY_KEY_LENGTH: usize = 317;
 /// Characters of the key of a label: a DNS subdomain, a slash and a name.
 pub const LABEL_KEY_LENGTH: i64 = 317;
 /// Conditions of a policy's status.

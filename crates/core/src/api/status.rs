@@ -151,7 +151,7 @@ pub struct WorkloadCounts {
     #[serde(default)]
     #[schemars(range(min = 0, max = limits::WORKLOADS))]
     pub unsatisfiable: i32,
-    /// Workloads whose rollout failed; the condition `Stalled` names them. They also count as injected or pending.
+    /// Workloads whose rollout failed; the condition `Stalled` names the first. They also count as injected or pending.
     #[serde(default)]
     #[schemars(range(min = 0, max = limits::WORKLOADS))]
     pub rollout_failed: i32,

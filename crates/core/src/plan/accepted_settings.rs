@@ -44,5 +44,5 @@ pub(super) fn depends_on_cluster(before: &Settings, now: &Settings) -> bool {
 
 fn read(workload: &Workload<'_>, recorded: &Record) -> Option<Accepted> {
     let accepted: Accepted = serde_json::from_str(workload.annotations.get(ACCEPTED)?).ok()?;
-    (accepted.from == recorded.settings).then_some(accepted)
+    (accepted.from == recorded.settings && accepted.to.is_bounded()).then_some(accepted)
 }

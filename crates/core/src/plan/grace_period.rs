@@ -10,6 +10,7 @@ use super::{
     hooks::{Hook, Hooks, containers, name, native_sleeps, own_hook, sidecars},
     record::{DEFAULT_GRACE_PERIOD_SECONDS, GRACE_PERIOD},
     settings::{Setting, Settings, Source},
+    warnings::Warnings,
 };
 use crate::api::{GracePeriodPolicy, annotations::SHUTDOWN_TIMEOUT_SECONDS};
 
@@ -82,7 +83,7 @@ impl RequiredGracePeriod {
 pub(super) fn needed(
     hooks: Hooks<'_>,
     spec: &Map<String, Value>,
-    warnings: &mut Vec<String>,
+    warnings: &mut Warnings,
 ) -> Result<RequiredGracePeriod, String> {
     let settings = hooks.settings;
     let Some(present) = grace_period(spec) else {
@@ -197,7 +198,7 @@ struct UserHook<'a> {
 }
 
 impl<'a> Longest<'a> {
-    fn of_containers(hooks: Hooks<'a>, spec: &'a Map<String, Value>, warnings: &mut Vec<String>) -> Self {
+    fn of_containers(hooks: Hooks<'a>, spec: &'a Map<String, Value>, warnings: &mut Warnings) -> Self {
         let mut longest = Self { seconds: i64::MIN, ..Self::default() };
         for container in containers(spec) {
             match hooks.decide(container) {
@@ -216,7 +217,7 @@ impl<'a> Longest<'a> {
     }
 
     /// Native sidecars get no hook. Their own ones run from the start of termination.
-    fn of_sidecars(hooks: Hooks<'a>, spec: &'a Map<String, Value>, warnings: &mut Vec<String>) -> Self {
+    fn of_sidecars(hooks: Hooks<'a>, spec: &'a Map<String, Value>, warnings: &mut Warnings) -> Self {
         let mut longest = Self::default();
         for sidecar in sidecars(spec).filter_map(Value::as_object) {
             longest.add_own("native sidecar", sidecar, hooks.settings, warnings);
@@ -235,7 +236,7 @@ impl<'a> Longest<'a> {
         role: &'static str,
         container: &'a Map<String, Value>,
         settings: &Settings,
-        warnings: &mut Vec<String>,
+        warnings: &mut Warnings,
     ) {
         let Some(handler) = own_hook(container) else { return };
         let (name, drain) = (name(container), settings.drain_seconds.value);

@@ -5,7 +5,8 @@ use serde_json::Value;
 use super::command_duration::{self, Length};
 
 /// The duration of a preStop hook, in seconds, for the usual forms: the native `sleep` action,
-/// `["sleep", "10"]`, and a shell whose script is a sequence of sleeps and of commands that return immediately.
+/// `["sleep", "10"]`, also behind commands such as `timeout` and `exec`, a shell whose script is a sequence of sleeps and
+/// of commands that return immediately, and the commands of Windows for the same.
 /// `None` if it is unknown.
 #[must_use]
 pub fn pre_stop_seconds(handler: &Value) -> Option<i64> {

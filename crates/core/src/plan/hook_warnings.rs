@@ -4,12 +4,13 @@ use serde_json::{Map, Value, json};
 
 use super::{
     hooks::{Hook, Hooks, containers, name, own_hook, sidecars},
+    warnings::Warnings,
     windows,
 };
 use crate::api::PreStopMethod;
 
 /// Adds the warnings about the hooks of a template.
-pub(super) fn on_template(hooks: Hooks<'_>, spec: &Map<String, Value>, warnings: &mut Vec<String>) {
+pub(super) fn on_template(hooks: Hooks<'_>, spec: &Map<String, Value>, warnings: &mut Warnings) {
     let settings = hooks.settings;
     let method = &settings.pre_stop_method;
     if method.value == PreStopMethod::HttpGet && settings.http_get.value.is_none() {

@@ -7,7 +7,7 @@ use super::{
     record::{ContainerRecord, Parent, put},
     settings::Settings,
 };
-use crate::api::{ExistingHookPolicy, IntOrString, PreStopMethod};
+use crate::api::{ExistingHookPolicy, IntOrString, PreStopMethod, limits};
 
 /// The rules for preStop hooks under some settings.
 #[derive(Clone, Copy)]
@@ -138,9 +138,10 @@ pub(super) fn containers(spec: &Map<String, Value>) -> impl Iterator<Item = &Map
     spec.get("containers").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_object)
 }
 
-/// The container's name, or an empty text.
+/// The container's name, or an empty text if it has none, or one that is too long for the API server.
 pub(super) fn name(container: &Map<String, Value>) -> &str {
-    container.get("name").and_then(Value::as_str).unwrap_or_default()
+    let name = container.get("name").and_then(Value::as_str);
+    name.filter(|name| name.len() <= limits::CONTAINER_NAME_LENGTH).unwrap_or_default()
 }
 
 /// The user's preStop. That includes `{}`, which the API server rejects.

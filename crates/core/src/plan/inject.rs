@@ -11,9 +11,10 @@ use super::{
     record::{self, GRACE_PERIOD, Parent, Record, SPREAD, named_containers, put},
     revert::revert,
     settings::Settings,
+    warnings::Warnings,
     windows,
 };
-use crate::api::annotations::INJECTED;
+use crate::api::{annotations::INJECTED, limits};
 
 /// A template after injection.
 #[derive(Clone, Debug)]
@@ -62,8 +63,10 @@ fn inject_with(
     let carrier = if is_own { Some(template) } else { earlier };
     let old_record = own.or_else(|| earlier.and_then(record::read));
     let mut injected = reverted(template, old_record.as_ref());
-    let renamed = old_record.as_ref().filter(|_| is_own).map(|own| own.renamed(template));
-    let mut warnings = renamed.unwrap_or_default();
+    let mut warnings = Warnings::default();
+    if let Some(own) = old_record.as_ref().filter(|_| is_own) {
+        own.renamed(template, &mut warnings);
+    }
     // A probe that was chosen on creation, without a Service, is kept until a Service selects the pods.
     let probed = |record: &Record| record.containers.values().any(|given| given.readiness_probe.is_some());
     let injection = &InjectionContext {
@@ -74,20 +77,26 @@ fn inject_with(
         Ok(mut new_record) if !new_record.is_empty() => {
             new_record.rendered = injection.rendered || old_record.as_ref().is_some_and(|old| old.rendered);
             match write(&mut injected, new_record, old_record.as_ref().zip(carrier), label) {
-                Ok(()) => Injected { template: injected, warnings, unsatisfiable: false },
+                Ok(()) => {
+                    Injected { template: injected, warnings: warnings.into_vec(), unsatisfiable: false }
+                }
                 Err(why) => {
                     warnings.push(why);
-                    Injected { template: opt_out(template, earlier), warnings, unsatisfiable: true }
+                    unsatisfiable(template, earlier, warnings)
                 }
             }
         }
         // Nothing to inject, and so nothing to record.
-        Ok(_) => Injected { template: injected, warnings, unsatisfiable: false },
+        Ok(_) => Injected { template: injected, warnings: warnings.into_vec(), unsatisfiable: false },
         Err(why) => {
             warnings.push(why);
-            Injected { template: opt_out(template, earlier), warnings, unsatisfiable: true }
+            unsatisfiable(template, earlier, warnings)
         }
     }
+}
+
+fn unsatisfiable(template: &Value, earlier: Option<&Value>, warnings: Warnings) -> Injected {
+    Injected { template: opt_out(template, earlier), warnings: warnings.into_vec(), unsatisfiable: true }
 }
 
 /// The limit of the API server for the annotations of one object, keys and values together, in bytes
@@ -124,13 +133,24 @@ pub(super) fn reverted(template: &Value, record: Option<&Record>) -> Value {
     reverted
 }
 
+/// Whether the template has few enough containers to be injected: each gets a copy of the hook and the probe, so that a
+/// small request with many of them would take much memory.
+pub(super) fn has_few_containers(template: &Value) -> bool {
+    let lists =
+        ["containers", "initContainers"].into_iter().filter_map(|key| template["spec"][key].as_array());
+    lists.map(Vec::len).sum::<usize>() <= limits::CONTAINERS
+}
+
 /// Injects into a template without an injection. An error has the reason why nothing is injected.
 fn apply(
     template: &mut Value,
     settings: &Settings,
     injection: &InjectionContext<'_>,
-    warnings: &mut Vec<String>,
+    warnings: &mut Warnings,
 ) -> Result<Record, String> {
+    if !has_few_containers(template) {
+        return Err(format!("the template has more than {} containers", limits::CONTAINERS));
+    }
     let mut record = Record::new(injection.opted_in_by.clone(), settings.clone());
     let probes = readiness_probe::choose(template, settings, injection, warnings);
     let spread = spread(template, settings, injection);

@@ -9,9 +9,10 @@ use super::{
     context::{InjectionContext, NamespaceContext},
     grace_period,
     hooks::{Hooks, sidecars},
-    inject::{Injected, inject_pod},
+    inject::{Injected, has_few_containers, inject_pod},
     record::{self, Field, GRACE_PERIOD, named_containers, put},
     resolve::{OptIn, resolve},
+    warnings::Warnings,
     windows::reject_exec_of_sleep,
     workload::{Kind, Workload},
 };
@@ -112,10 +113,10 @@ fn count(spec: &Map<String, Value>) -> usize {
 }
 
 /// Injects into containers that other webhooks added to the pod: a hook if the record doesn't have the container, and
-/// time for native sidecars. Present values are kept. `None` if no container was added; `known` is the number of native
+/// time for native sidecars. Present values are kept. `None` if no container was added, or there are too many; `known` is the number of native
 /// sidecars in the template.
 fn complete(pod: &Value, known: usize, native_sleep: bool) -> Option<Injected> {
-    let mut record = record::read(pod)?;
+    let mut record = record::read(pod).filter(|_| has_few_containers(pod))?;
     let settings = record.settings.clone();
     let hooks = Hooks { settings: &settings, native_sleep };
     let mut completed = pod.clone();
@@ -130,7 +131,7 @@ fn complete(pod: &Value, known: usize, native_sleep: bool) -> Option<Injected> {
         return None;
     }
     record.forget_untouched();
-    let needed = match possible.and_then(|()| grace_period::needed(hooks, spec, &mut Vec::new())) {
+    let needed = match possible.and_then(|()| grace_period::needed(hooks, spec, &mut Warnings::default())) {
         Ok(needed) => needed,
         Err(why) => {
             return Some(Injected { template: pod.clone(), warnings: vec![why], unsatisfiable: true });

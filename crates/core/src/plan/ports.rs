@@ -9,7 +9,7 @@ use k8s_openapi::{
 use serde_json::Value;
 
 use super::{context::NamespaceContext, hooks::is_tcp, workload::Workload};
-use crate::api::annotations::READINESS_PROBE;
+use crate::api::{annotations::READINESS_PROBE, limits};
 
 /// How the server of a port handles a bare TCP connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -63,7 +63,7 @@ impl PortProtocol {
 }
 
 /// The printable beginning of any text.
-fn printable(argument: &str) -> String {
+pub(super) fn printable(argument: &str) -> String {
     argument.chars().filter(|c| !c.is_control()).take(64).collect()
 }
 
@@ -90,7 +90,7 @@ impl<'a> Container<'a> {
             .collect();
         let probed = container.get("readinessProbe").is_some_and(|probe| !probe.is_null());
         let declares = container["ports"].as_array().is_some_and(|ports| !ports.is_empty());
-        let name = container["name"].as_str()?;
+        let name = container["name"].as_str().filter(|name| name.len() <= limits::CONTAINER_NAME_LENGTH)?;
         Some(Self { name, ports, declares, election: election(container), probed, closed: probed })
     }
 

@@ -10,6 +10,7 @@ use super::{
     hooks::sidecars,
     ports::{Container, PortProtocol, display, receivers, routes, selects, targets},
     settings::{ProbeChoice, Settings},
+    warnings::Warnings,
     workload::{Kind, string_map},
 };
 use crate::api::{Probe, ProbeMode, annotations::READINESS_PROBE};
@@ -20,7 +21,7 @@ pub(super) fn choose(
     template: &Value,
     settings: &Settings,
     injection: &InjectionContext<'_>,
-    warnings: &mut Vec<String>,
+    warnings: &mut Warnings,
 ) -> BTreeMap<String, Value> {
     let regular = template["spec"]["containers"].as_array().into_iter().flatten();
     let mut containers: Vec<Container<'_>> = regular.filter_map(Container::read).collect();
@@ -46,7 +47,7 @@ pub(super) fn choose(
 fn configured(
     probe: &Probe,
     containers: &[Container<'_>],
-    warnings: &mut Vec<String>,
+    warnings: &mut Warnings,
 ) -> BTreeMap<String, Value> {
     let Some(port) = port_of(probe) else { return BTreeMap::new() };
     match receivers(containers, &port).as_slice() {
@@ -108,7 +109,7 @@ fn automatic(
     template: &Value,
     containers: &[Container<'_>],
     injection: &InjectionContext<'_>,
-    warnings: &mut Vec<String>,
+    warnings: &mut Warnings,
 ) -> BTreeMap<String, Value> {
     if injection.kind != Some(Kind::Deployment)
         || template["spec"]["hostNetwork"] == true
@@ -149,7 +150,7 @@ fn automatic(
 fn served_ports<'a>(
     services: &[&Service],
     containers: &[Container<'a>],
-    warnings: &mut Vec<String>,
+    warnings: &mut Warnings,
 ) -> BTreeMap<&'a str, BTreeMap<i64, Vec<PortProtocol>>> {
     let mut ports: BTreeMap<&str, BTreeMap<i64, Vec<PortProtocol>>> = BTreeMap::new();
     for (service, target) in services.iter().filter(|s| routes(s)).flat_map(|service| targets(service)) {
@@ -176,7 +177,7 @@ fn served_ports<'a>(
 /// A TCP probe for a Deployment that is created before its Service: on the only TCP port of the only container, if the
 /// port's name is a served protocol. A worker often shares the template of a web application, and declares a port that it
 /// doesn't listen on.
-fn on_creation(containers: &[Container<'_>], warnings: &mut Vec<String>) -> BTreeMap<String, Value> {
+fn on_creation(containers: &[Container<'_>], warnings: &mut Warnings) -> BTreeMap<String, Value> {
     let open = containers.iter().filter(|container| !container.closed);
     let ports: BTreeSet<i64> = open.flat_map(|container| &container.ports).map(|(_, port)| *port).collect();
     let ports: Vec<_> = ports.into_iter().collect();

@@ -27,11 +27,11 @@ fn chosen_for(
 ) -> (Vec<(String, i64)>, Vec<String>) {
     let context = NamespaceContext { services: services.to_vec(), ..NamespaceContext::default() };
     let injection = InjectionContext::of(workload, &context, creating, &Source::WorkloadAnnotation);
-    let mut warnings = Vec::new();
+    let mut warnings = Warnings::default();
     let probes = choose(workload.template, &Settings::default(), &injection, &mut warnings);
     let ports =
         probes.into_iter().map(|(name, probe)| (name, probe["tcpSocket"]["port"].as_i64().unwrap_or(-1)));
-    (ports.collect(), warnings)
+    (ports.collect(), warnings.into_vec())
 }
 
 fn pods(spec: Value) -> Value {
@@ -345,8 +345,9 @@ fn warning_for_a_probe_annotation_without_effect() {
     for (from, count) in
         [(Source::WorkloadAnnotation, 1), (Source::TemplateAnnotation, 1), (Source::Policy("all".into()), 0)]
     {
-        let mut warnings = Vec::new();
+        let mut warnings = Warnings::default();
         assert!(choose(&template, &configured(from), &injection, &mut warnings).is_empty());
+        let warnings = warnings.into_vec();
         assert_eq!(warnings.len(), count, "{warnings:?}");
         assert!(
             warnings.iter().all(|w| w.contains("container \"app\": its own readinessProbe is kept")),
@@ -358,8 +359,9 @@ fn warning_for_a_probe_annotation_without_effect() {
         .as_array_mut()
         .unwrap()
         .push(json!({"name": "b", "readinessProbe": {"exec": {}}}));
-    let mut warnings = Vec::new();
+    let mut warnings = Warnings::default();
     let probes = choose(&other, &configured(Source::WorkloadAnnotation), &injection, &mut warnings);
+    let warnings = warnings.into_vec();
     assert!(probes.contains_key("app") && warnings.is_empty(), "{warnings:?}");
 }
 

@@ -11,8 +11,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::settings::{Settings, Source};
-use crate::api::{annotations::INJECTED, labels};
+use super::{
+    settings::{Settings, Source},
+    warnings::Warnings,
+};
+use crate::api::{annotations::INJECTED, labels, limits};
 
 pub(super) const GRACE_PERIOD: &str = "terminationGracePeriodSeconds";
 pub(super) const SPREAD: &str = "topologySpreadConstraints";
@@ -172,8 +175,8 @@ impl Record {
             })
     }
 
-    /// Warnings for containers that were renamed since the injection, whose injected values count as the user's.
-    pub(super) fn renamed(&self, template: &Value) -> Vec<String> {
+    /// Warns of containers that were renamed since the injection, whose injected values count as the user's.
+    pub(super) fn renamed(&self, template: &Value, warnings: &mut Warnings) {
         /// How many of the missing containers are compared with each new one.
         const COMPARED: usize = 32;
         let containers: Vec<_> = template["spec"]["containers"].as_array().into_iter().flatten().collect();
@@ -189,14 +192,13 @@ impl Record {
         };
         let new = containers.iter().filter_map(|container| Some((container, container["name"].as_str()?)));
         let new = new.filter(|(_, name)| !self.containers.contains_key(*name));
-        new.filter_map(|(container, name)| {
+        warnings.extend(new.filter_map(|(container, name)| {
             let (before, _) = missing.iter().take(COMPARED).find(|(_, given)| carries(container, given))?;
             Some(format!(
                 "container {name:?} has the injection of {before:?}, which no longer exists. It is kept as your \
                  own: to inject it again, remove preStop and readinessProbe from the container"
             ))
-        })
-        .collect()
+        }));
     }
 
     /// Whether nothing was injected.
@@ -283,7 +285,7 @@ pub(super) fn text(template: &Value) -> Option<&str> {
 }
 
 /// A template's record; `None` if it is absent or unreadable. Settings of a newer version are skipped, because the values
-/// before are more important.
+/// before are more important. Users can write any record, so what no injection writes is skipped too.
 pub(super) fn read(template: &Value) -> Option<Record> {
     let text = text(template).filter(|text| is_readable(text))?;
     let (text, replaced) = text.split_once('\n').unwrap_or((text, ""));
@@ -294,6 +296,10 @@ pub(super) fn read(template: &Value) -> Option<Record> {
         serde_json::from_value(Value::Object(record)).ok()
     });
     let mut record: Record = record?;
+    if !record.settings.is_bounded() {
+        record.settings = Settings::default();
+    }
+    record.containers.retain(|name, _| name.len() <= limits::CONTAINER_NAME_LENGTH);
     record.take_replaced(replaced);
     Some(record)
 }

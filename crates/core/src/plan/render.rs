@@ -3,11 +3,12 @@
 use super::{
     admit::Admission,
     context::{InjectionContext, NamespaceContext},
-    inject::{inject, original},
+    inject::{inject, original, reverted},
     record,
     resolve::{OptIn, resolve},
     settings::Source,
     settings_warnings,
+    warnings::Warnings,
     workload::Workload,
 };
 use crate::api::{Mode, annotations::INJECTED};
@@ -69,18 +70,19 @@ pub fn render(workload: &Workload<'_>, context: &NamespaceContext, all: bool) ->
 /// Reverts the injection of a workload in a manifest.
 #[must_use]
 pub fn revert(workload: &Workload<'_>) -> Admission {
-    let unreadable = record::text(workload.template).is_some() && record::read(workload.template).is_none();
-    let unreadable = unreadable.then(|| {
-        format!(
+    let mut warnings = Warnings::default();
+    let record = record::read(workload.template);
+    match &record {
+        Some(record) => record.renamed(workload.template, &mut warnings),
+        None if record::text(workload.template).is_some() => warnings.push(format!(
             "annotation {INJECTED} cannot be read, so nothing is reverted: it was edited manually, or written by \
              another version of adieu"
-        )
-    });
-    let renamed = record::read(workload.template).map(|record| record.renamed(workload.template));
-    let template = original(workload.template, None);
+        )),
+        None => {}
+    }
+    let template = reverted(workload.template, record.as_ref());
     let template = (template != *workload.template).then_some(template);
-    let warnings = unreadable.into_iter().chain(renamed.unwrap_or_default()).collect();
-    Admission { template, denials: vec![], warnings }
+    Admission { template, denials: vec![], warnings: warnings.into_vec() }
 }
 
 #[cfg(test)]

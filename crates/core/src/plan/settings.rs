@@ -5,8 +5,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::api::{
-    DisruptionBudget, ExistingHookPolicy, GracePeriodPolicy, HttpGet, InjectionTarget, Mode, PreStopMethod,
-    Probe, ProbeMode, RolloutMode, TopologySpread, defaults,
+    DisruptionBudget, ExistingHookPolicy, GracePeriodPolicy, HttpGet, InjectionTarget, IntOrString, Mode,
+    PreStopMethod, Probe, ProbeMode, RolloutMode, TopologySpread, defaults, limits,
 };
 
 /// The effective values for one workload. Serialized, built-in defaults are left out.
@@ -148,6 +148,23 @@ impl Settings {
         taken
     }
 
+    /// Whether its texts are no longer than those of policies and annotations. Each container may get a copy of some.
+    pub(super) fn is_bounded(&self) -> bool {
+        let is_name = |name: &String| name.len() <= limits::CONTAINER_NAME_LENGTH;
+        let is_port = |port: &IntOrString| !matches!(port, IntOrString::String(name) if !is_name(name));
+        let request = self.http_get.value.as_ref();
+        let probe = self.readiness_probe.value.probe.as_ref();
+        let spread = self.spread.value.as_ref();
+        let exclude = &self.exclude.value;
+        request.is_none_or(|request| request.path.len() <= limits::PATH_LENGTH && is_port(&request.port))
+            && probe.is_none_or(|probe| {
+                serde_json::to_string(probe).is_ok_and(|text| text.len() <= limits::PROBE_LENGTH)
+            })
+            && spread.is_none_or(|spread| spread.topology_key.len() <= limits::TOPOLOGY_KEY_LENGTH)
+            && exclude.len() <= limits::EXCLUDED_CONTAINERS
+            && exclude.iter().all(is_name)
+    }
+
     /// The source of each value.
     pub fn sources(&self) -> impl Iterator<Item = &Source> {
         [
@@ -248,7 +265,7 @@ impl From<Source> for String {
 }
 
 impl From<String> for Source {
-    /// A source that this version doesn't know counts as a default.
+    /// A source that this version doesn't know counts as a default, and so does one that can't be the name of a policy.
     fn from(text: String) -> Self {
         match text.as_str() {
             "annotation" => return Self::WorkloadAnnotation,
@@ -256,9 +273,10 @@ impl From<String> for Source {
             "command line" => return Self::CommandLine,
             _ => {}
         }
-        if let Some(name) = text.strip_prefix("cluster policy ") {
+        let is_name = |name: &&str| name.len() <= limits::OBJECT_NAME_LENGTH;
+        if let Some(name) = text.strip_prefix("cluster policy ").filter(is_name) {
             Self::ClusterPolicy(name.to_owned())
-        } else if let Some(name) = text.strip_prefix("policy ") {
+        } else if let Some(name) = text.strip_prefix("policy ").filter(is_name) {
             Self::Policy(name.to_owned())
         } else {
             Self::Default
@@ -268,6 +286,8 @@ impl From<String> for Source {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -281,6 +301,36 @@ mod tests {
             Source::Default,
         ] {
             assert_eq!(Source::from(String::from(source.clone())), source);
+        }
+        assert_eq!(Source::from(format!("policy {}", "a".repeat(254))), Source::Default);
+        assert_eq!(Source::from(format!("cluster policy {}", "a".repeat(254))), Source::Default);
+    }
+
+    #[test]
+    fn longer_texts_than_those_of_policies_are_not_accepted() {
+        for (field, value, expected) in [
+            ("httpGet", json!({"path": "/".repeat(1024), "port": "http"}), true),
+            ("httpGet", json!({"path": "/".repeat(1025), "port": "http"}), false),
+            ("httpGet", json!({"path": "/", "port": "h".repeat(64)}), false),
+            ("spread", json!({"topologyKey": "a".repeat(317)}), true),
+            ("spread", json!({"topologyKey": "a".repeat(318)}), false),
+            ("exclude", json!(vec!["a".repeat(63); 32]), true),
+            ("exclude", json!(vec!["a".repeat(63); 33]), false),
+            ("exclude", json!(["a".repeat(64)]), false),
+            (
+                "readinessProbe",
+                json!({"mode": "Auto", "probe": {"grpc": {"port": 1, "service": "a".repeat(253)}}}),
+                true,
+            ),
+            (
+                "readinessProbe",
+                json!({"mode": "Auto", "probe": {"grpc": {"port": 1, "service": "a".repeat(9000)}}}),
+                false,
+            ),
+        ] {
+            let settings: Settings =
+                serde_json::from_value(json!({field: {"value": value, "from": "command line"}})).unwrap();
+            assert_eq!(settings.is_bounded(), expected, "{field}: {value}");
         }
     }
 

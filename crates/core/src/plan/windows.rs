@@ -3,7 +3,10 @@
 
 use serde_json::{Map, Value, json};
 
-use super::hooks::{Hook, Hooks, containers, name};
+use super::{
+    hooks::{Hook, Hooks, containers, name},
+    ports::printable,
+};
 
 /// An error if the preStop hook would be an exec of `sleep`: then nothing is injected.
 pub(super) fn reject_exec_of_sleep(hooks: Hooks<'_>, spec: &Map<String, Value>) -> Result<(), String> {
@@ -60,6 +63,7 @@ pub(super) fn linux_hook_warnings(hooks: Hooks<'_>, spec: &Map<String, Value>) -
     });
     of_linux
         .map(|(name, program)| {
+            let program = printable(program);
             format!(
                 "container {name:?}: its own preStop runs {program:?}, which Windows does not have: unless the image \
                  has it, the hook fails and the container does not drain; remove the hook to get the drain, or use \
