@@ -23,6 +23,8 @@ use crate::{
     runtime::FIELD_MANAGER,
 };
 
+/// The maximum number of other budgets of adieu's whose workloads are compared. A workload covered by more gets none.
+const COMPARED: usize = 8;
 /// The longest name of an object.
 const NAME_LIMIT: usize = 253;
 
@@ -129,8 +131,9 @@ fn name(kind: Kind, workload: &str) -> String {
 
 type Labels = BTreeMap<String, String>;
 
-/// Whether another budget covers the pods of a workload: one of another client, or one of adieu's that precedes `own`,
-/// which exists or would, or whose workload's `pods` this one doesn't select.
+/// Whether another budget covers the pods of a workload, so that `own` must not exist: every budget of another client
+/// does, and one of adieu's that precedes `own`, or that is for a workload whose `pods` are not selected by `own`. Of many
+/// that look like adieu's only some are compared: each takes parsing its workload, and any client can create them.
 fn is_selected_by_another_budget(
     object: &DynamicObject,
     own: &PodDisruptionBudget,
@@ -141,12 +144,19 @@ fn is_selected_by_another_budget(
         selector(budget).is_some_and(|selector| plan::matches(selector, labels))
     };
     let labels = pod_labels(object);
-    others.iter().any(|other| {
+    let mut compared = 0;
+    others.iter().filter(|other| covers(other, &labels)).any(|other| {
+        if !is_our_budget(other) {
+            return true;
+        }
         // An earlier workload left one of the same name: it is adopted.
-        let is_another = other.metadata.name != own.metadata.name;
-        let yields =
-            || precedence(other) < precedence(own) || pods(other).is_some_and(|pods| !covers(own, &pods));
-        covers(other, &labels) && (!is_our_budget(other) || is_another && yields())
+        if other.metadata.name == own.metadata.name {
+            return false;
+        }
+        compared += 1;
+        precedence(other) < precedence(own)
+            || compared > COMPARED
+            || pods(other).is_some_and(|pods| !covers(own, &pods))
     })
 }
 
@@ -305,6 +315,19 @@ mod tests {
         let pods = |app: &str| Some([("app".to_owned(), app.to_owned())].into());
         assert!(is_selected_by_another_budget(&web, &own, &[&other], |_| pods("web")));
         assert!(!is_selected_by_another_budget(&web, &own, &[&other], |_| None), "its workload is unknown");
+    }
+
+    #[test]
+    fn only_some_of_many_budgets_that_look_like_ours_are_compared() {
+        let web = object(json!({}));
+        let of_both = json!({"matchLabels": {"app": "web", "tier": "front"}});
+        let own = budget("a", "adieu", Some("2026-01-01T00:00:00Z"), json!({"matchLabels": {"app": "web"}}));
+        for (number, expected) in [(COMPARED, false), (COMPARED + 1, true)] {
+            let others: Vec<_> =
+                (0..number).map(|name| budget(&name.to_string(), "adieu", None, of_both.clone())).collect();
+            let others: Vec<_> = others.iter().collect();
+            assert_eq!(is_selected_by_another_budget(&web, &own, &others, |_| None), expected, "{number}");
+        }
     }
 
     #[test]
