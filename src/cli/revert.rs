@@ -31,7 +31,8 @@ restored, in one write. This works whether adieu runs, is paused, or is uninstal
 PodDisruptionBudgets that adieu created for these workloads are deleted.
 
 Restoring a pod template is a rollout. At most --max-concurrent roll out at a time, the oldest workload first. If \
-a rollout fails or makes no progress for --timeout, no further one starts. Ctrl-C stops as well. Run the same \
+a rollout fails or makes no progress for --timeout, no further one starts, unless the workload was not available before \
+either. Ctrl-C stops as well. Run the same \
 command again to resume: it skips workloads that are opted out, and waits for rollouts in progress.
 
 -A skips kube-system, as adieu does. If the annotation that opts a workload in is kept in Git, remove \

@@ -106,7 +106,7 @@ impl Run<'_> {
                 report(&Step::Waits);
                 // An earlier run may have been killed before this.
                 if let Ok(Some(object)) = self.api.get_opt(&self.target.name).await {
-                    write::drop_managed_fields(self.client, self.target.kind, &object).await;
+                    self.clean_up(&object, &report).await;
                 }
                 let end = self.settled(None, None).await;
                 // Unready pods of the previous template block the rollout.
@@ -134,12 +134,7 @@ impl Run<'_> {
         // A workload that was broken when it was listed may have recovered.
         was_broken |=
             self.target.before == Before::Broken && progress(self.target.kind, &before) != Progress::Complete;
-        write::drop_managed_fields(self.client, self.target.kind, &written).await;
-        if let Err(error) = pod_disruption_budgets::remove(self.client, &written).await {
-            report(&Step::Warns(&format!(
-                "adieu's PodDisruptionBudget for it, if there is one, is not deleted: {error}"
-            )));
-        }
+        self.clean_up(&written, &report).await;
         if let Some(warning) = reapply_warning(&before) {
             report(&Step::Warns(&warning));
         }
@@ -153,6 +148,17 @@ impl Run<'_> {
         let condition_before = RolloutProgress::of(self.target.kind, &before, || false).condition;
         let end = self.settled(written.metadata.generation, condition_before).await;
         Outcome::of(end, was_broken, self.target.kind)
+    }
+
+    /// Removes adieu's PodDisruptionBudget and, last, its entry in managedFields: as long as that exists, a later run
+    /// repeats both.
+    async fn clean_up(&self, written: &DynamicObject, report: &impl Fn(&Step<'_>)) {
+        if let Err(error) = pod_disruption_budgets::remove(self.client, written).await {
+            report(&Step::Warns(&format!(
+                "adieu's PodDisruptionBudget for it, if there is one, is not deleted: {error}"
+            )));
+        }
+        write::drop_managed_fields(self.client, self.target.kind, written).await;
     }
 
     /// Returns the object before and after the write; `None` if it was deleted.

@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     api::annotations::INJECTED,
-    disruption::test_support::{client_of_bodies, failure, not_found},
     plan::{self, NamespaceContext, Workload},
+    runtime::test_support::{client_of_bodies, failure, not_found},
 };
 
 const ROLLOUT_LIMITS: RolloutLimits =
@@ -35,6 +35,8 @@ struct State {
     /// The errors of writes, by name.
     refusals: Vec<(&'static str, u16, &'static str)>,
     writes: usize,
+    /// The requests for `PodDisruptionBudget`s.
+    budget_lists: usize,
 }
 
 fn deployment(name: &str) -> Value {
@@ -100,6 +102,7 @@ impl Server {
 impl State {
     fn answer(&mut self, method: &Method, target: &str, body: &[u8]) -> (u16, Value) {
         if target.contains("poddisruptionbudgets") {
+            self.budget_lists += 1;
             return (200, json!({"metadata": {}, "items": []}));
         }
         let name = target.split('?').next().unwrap().rsplit('/').next().unwrap().to_owned();
@@ -302,6 +305,7 @@ async fn a_blocked_stateful_set_of_an_earlier_run_does_not_stop_others() {
         "{outcomes:?}"
     );
     assert_eq!(server.object("broken")["metadata"]["managedFields"], json!([]), "the fields of a killed run");
+    assert_eq!(server.state().budget_lists, 2, "a killed run may have left a budget, too");
 }
 
 #[tokio::test(start_paused = true)]

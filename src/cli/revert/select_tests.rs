@@ -2,7 +2,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::disruption::test_support::{client, failure, not_found};
+use crate::runtime::test_support::{client, failure, not_found};
 
 const POLICIES: &str = "/apis/adieu.dev/v1alpha1/gracefulpolicies";
 const CLUSTER_POLICIES: &str = "/apis/adieu.dev/v1alpha1/clustergracefulpolicies";
