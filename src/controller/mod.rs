@@ -229,9 +229,9 @@ mod tests {
 
     use super::{test_support::context_with, *};
     use crate::{
-        disruption::test_support::client,
         index::{unusable_objects::UnusableObjects, workloads::Workloads},
         runtime::client::LIMIT,
+        runtime::test_support::client,
     };
 
     #[tokio::test(start_paused = true)]

@@ -6,8 +6,8 @@ use super::*;
 use crate::{
     api::{GracefulPolicy, RolloutFailureReason},
     controller::test_support::context_with,
-    disruption::test_support::client,
     index::unusable_objects::Reason,
+    runtime::test_support::client,
     scheduler::{FailedRollout, FailureLimit, Snapshot, progress::Progress},
 };
 

@@ -9,9 +9,9 @@ use super::{
     scheduling::Scheduling, write_history::WriteHistory,
 };
 use crate::{
-    disruption::test_support::client,
     index::{Index, caches::Caches},
     runtime::metrics::Metrics,
+    runtime::test_support::client,
 };
 
 /// The context of a leader whose API server never answers.

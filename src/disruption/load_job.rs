@@ -250,7 +250,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        disruption::test_support::{client, flaky},
+        runtime::test_support::{client, flaky},
         verify::Outcome,
     };
 

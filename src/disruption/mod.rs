@@ -9,8 +9,6 @@ mod node;
 mod object_watch;
 mod permissions;
 mod pod_watch;
-#[cfg(test)]
-pub(crate) mod test_support;
 mod workload;
 
 pub use disrupt::Disruptor;

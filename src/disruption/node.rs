@@ -107,7 +107,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::disruption::test_support::flaky;
+    use crate::runtime::test_support::flaky;
 
     fn pod(metadata: Value) -> Pod {
         serde_json::from_value(json!({"metadata": metadata})).unwrap()

@@ -110,7 +110,7 @@ impl std::fmt::Display for TargetWorkload {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::disruption::test_support::flaky;
+    use crate::runtime::test_support::flaky;
 
     #[tokio::test(start_paused = true)]
     async fn waiting_for_a_rollout_survives_watch_errors() {

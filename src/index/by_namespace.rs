@@ -53,6 +53,17 @@ pub(super) fn namespaced<K: Resource<DynamicType = ()> + Clone + 'static>()
     (Namespaced { store, names }, writer)
 }
 
+/// A store with these objects.
+pub(super) fn fixed<K: Resource<DynamicType = ()> + Clone + 'static>(objects: Vec<K>) -> Namespaced<K> {
+    let (store, mut writer) = namespaced();
+    writer.apply(&Event::Init);
+    for object in objects {
+        writer.apply(&Event::InitApply(object));
+    }
+    writer.apply(&Event::InitDone);
+    store
+}
+
 impl<K: Resource<DynamicType = ()> + Clone + 'static> Namespaced<K> {
     /// The objects of a namespace.
     #[must_use]

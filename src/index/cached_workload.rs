@@ -24,7 +24,7 @@ use crate::{api::annotations::is_own, plan::Kind, runtime::FIELD_MANAGER};
 pub(super) const TEXT_LIMIT: usize = 256 << 10;
 /// The maximum size of the parsed workload in memory, in bytes.
 const WEIGHT_LIMIT: usize = 4 << 20;
-/// The maximum size of each field in a stub for which there is room in the quota, in bytes of JSON.
+/// The maximum size of each field of a stub, in bytes of JSON. A stub for which the quota has no room has none.
 const STUB_LIMIT: usize = 512;
 /// What a workload takes beside its cache entry, in bytes: its evaluation, its place in queues, and Events about it.
 const EVALUATION: usize = 2 << 10;

@@ -123,7 +123,7 @@ impl EvaluatedWorkload {
             progress: rollout.progress,
             failed_since: rollout.failed_since,
             counts: rollout.counts,
-            patience: rollout.patience,
+            progress_deadline: rollout.progress_deadline,
             condition: rollout.condition,
             was_complete: rollout.was_complete,
             is_updated: rollout.is_updated,

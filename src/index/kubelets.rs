@@ -90,7 +90,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::disruption::test_support::client;
+    use crate::runtime::test_support::client;
 
     #[test]
     fn versions_are_read_as_distributions_write_them() {

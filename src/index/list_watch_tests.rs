@@ -6,8 +6,8 @@ use kube::{Resource as _, ResourceExt as _};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::disruption::test_support::{client, failure};
 use crate::index::object_quota::Quota;
+use crate::runtime::test_support::{client, failure};
 
 fn service(name: &str, spec: Value) -> Value {
     let metadata = json!({"name": name, "namespace": "shop", "uid": name, "resourceVersion": "8"});

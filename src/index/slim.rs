@@ -17,7 +17,7 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use super::{caches::our_labels, unusable_objects::Reason, weight::retained};
+use super::{relevance::our_labels, unusable_objects::Reason, weight::retained};
 use crate::api::{ClusterGracefulPolicy, GracefulPolicy, annotations};
 use crate::runtime::FIELD_MANAGER;
 

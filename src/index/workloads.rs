@@ -103,8 +103,8 @@ impl Workloads {
         *self.listed.borrow() == self.stores.len()
     }
 
-    /// Workloads that are never filled, for tests.
-    #[must_use]
+    /// Workloads that are never filled.
+    #[cfg(test)]
     pub(super) fn unfilled(self) -> Self {
         Self { listed: watch::channel(0).1, ..self }
     }
@@ -303,7 +303,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::disruption::test_support::{client, failure};
+    use crate::runtime::test_support::{client, failure};
 
     fn page(generations: &[(&str, i64)], next: &str) -> Value {
         let deployment = |(name, generation): &(&str, i64)| json!({"metadata": {"name": name, "namespace": "shop", "generation": generation}});

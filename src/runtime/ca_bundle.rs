@@ -172,7 +172,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        disruption::test_support::{client, failure},
+        runtime::test_support::{client, failure},
         runtime::{client::LIMIT, readiness::Readiness},
     };
 

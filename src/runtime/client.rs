@@ -109,7 +109,7 @@ mod tests {
     use tower::service_fn;
 
     use super::*;
-    use crate::disruption::test_support::failure;
+    use crate::runtime::test_support::failure;
 
     #[tokio::test]
     async fn a_denial_with_status_429_is_returned_immediately() {

@@ -1,9 +1,10 @@
 //! The open connections of a port, limited in total and per peer.
 //!
-//! A peer is an IP address. If all connections are in use, the peer with the most loses one to a peer that has fewer,
-//! an idle one if it has one: however many peers open as many as they can, and whatever they send, each keeps its fair
-//! share. To the webhook's port the API server is one or a few peers: one per control plane node, or one tunnel agent. It opens another connection for each
-//! concurrent request, so the limits are far above the number of concurrent admissions of a cluster.
+//! A peer is an IP address. If all connections are in use, the peer with the most loses one to a peer that has at least
+//! two fewer, an idle one if it has one: however many peers open as many as they can, and whatever they send, each keeps
+//! its fair share. To the webhook's port the API server is one or a few peers: one per control plane node, or one tunnel
+//! agent. It opens another connection for each concurrent request, so the limits are far above the number of concurrent
+//! admissions of a cluster.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -106,7 +107,7 @@ impl Connections {
         Self { max_total, max_per_peer, open: Arc::default() }
     }
 
-    /// Admits a connection from `peer`. At the peer's own limit it replaces another of its own; at the total limit it
+    /// Admits a connection from `peer`. At the peer's own limit it replaces an idle one of its own; at the total limit it
     /// replaces one of the peer with the most, if that one has at least two more: one with a request in progress only if
     /// no other is left, because a client decides how long its request is in progress. If every peer has one, a peer
     /// without replaces the least useful idle one.

@@ -16,5 +16,7 @@ pub mod server;
 pub mod serving;
 pub mod shutdown;
 mod stream;
+#[cfg(test)]
+pub(crate) mod test_support;
 
 pub use crate::api::FIELD_MANAGER;

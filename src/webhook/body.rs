@@ -2,8 +2,8 @@
 //!
 //! Any client that reaches the port may send anything, so memory is limited per peer and in total:
 //!
-//! - A body reserves its share of a budget with its first bytes, all of it together, and then one buffer of exactly its
-//!   length. Bodies that grew step by step could deadlock.
+//! - With its first bytes, a body reserves its whole share of a budget, and then one buffer of exactly its length.
+//!   Bodies that reserved step by step could deadlock.
 //! - There are two budgets, for small bodies (almost all reviews) and for large ones, so that a small body never queues
 //!   behind a large one. A peer may hold a third of either. Two greedy peers leave a third to the API server, enough for
 //!   the largest body; other requests queue.

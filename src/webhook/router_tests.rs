@@ -6,8 +6,8 @@ use tower::ServiceExt as _;
 use super::*;
 use crate::webhook::body::{BODY_LIMIT, SMALL, arrival_limit};
 use crate::{
-    disruption::test_support::client,
     index::{unusable_objects::UnusableObjects, workloads::Workloads},
+    runtime::test_support::client,
 };
 
 /// The `timeoutSeconds` of the chart.

@@ -11,8 +11,8 @@ use tokio::{
 
 use super::*;
 use crate::{
-    disruption::test_support::{client, failure},
     plan::Kind,
+    runtime::test_support::{client, failure},
 };
 
 #[derive(Parser)]

@@ -10,8 +10,8 @@ use super::{template::BLOCKED_WAIT, *};
 use crate::{
     api::annotations::{ACCEPTED, PENDING},
     controller::test_support::context_with,
-    disruption::test_support::{client, client_of_bodies, failure},
     index::{caches::Caches, template_hash, unusable_objects::Reason},
+    runtime::test_support::{client, client_of_bodies, failure},
     runtime::{FIELD_MANAGER, client::LIMIT},
     scheduler::Request,
 };

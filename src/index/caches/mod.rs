@@ -1,7 +1,6 @@
 //! The objects that decisions depend on, from watches, without unused fields: policies, Services, Namespaces and
 //! `PodDisruptionBudgets`.
 
-mod relevance;
 mod watches;
 
 use std::{future::pending, sync::Arc, time::Duration};
@@ -15,23 +14,20 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::LabelSelector,
 };
 use kube::{
-    Client, Resource, ResourceExt as _,
+    Client, ResourceExt as _,
     core::DynamicObject,
-    runtime::{
-        reflector::{ObjectRef, Store},
-        watcher,
-    },
+    runtime::reflector::{ObjectRef, Store},
 };
-use relevance::{generation, labels, relevant_budget, service_spec};
 use tokio::{sync::watch, time::timeout};
 use watches::{MissingKinds, Watches};
 
-pub use self::relevance::{is_our_budget, our_labels};
+pub use super::relevance::{is_our_budget, our_labels};
 
 use super::{
-    by_namespace::{Namespaced, namespaced},
+    by_namespace::{Namespaced, fixed, namespaced},
     changes::{Changes, Dirty},
     kubelets,
+    relevance::{generation, labels, relevant_budget, service_spec},
     unusable_objects::UnusableObjects,
     workloads::{Workloads, soon},
 };
@@ -144,14 +140,14 @@ impl Caches {
     }
 
     /// Caches with these cluster policies.
-    #[must_use]
-    pub fn with_cluster_policies(self, policies: Vec<ClusterGracefulPolicy>) -> Self {
+    #[cfg(test)]
+    pub(crate) fn with_cluster_policies(self, policies: Vec<ClusterGracefulPolicy>) -> Self {
         Self { cluster_policies: fixed(policies), ..self }
     }
 
     /// Caches with these namespaces.
-    #[must_use]
-    pub fn with_namespaces(self, namespaces: Vec<Namespace>) -> Self {
+    #[cfg(test)]
+    pub(crate) fn with_namespaces(self, namespaces: Vec<Namespace>) -> Self {
         Self { namespaces: fixed(namespaces), ..self }
     }
 
@@ -192,9 +188,9 @@ impl Caches {
         changes(self.missing.subscribe())
     }
 
-    /// Caches that are never filled, for tests.
-    #[must_use]
-    pub fn unfilled(self) -> Self {
+    /// Caches that are never filled.
+    #[cfg(test)]
+    pub(crate) fn unfilled(self) -> Self {
         Self { synced: watch::channel(false).1, workloads: self.workloads.unfilled(), ..self }
     }
 
@@ -282,11 +278,6 @@ impl Caches {
         self.budgets_changed.clone()
     }
 
-    /// An item for every cached change that can alter settings: of a policy, or of a namespace's labels.
-    pub fn policy_changes(&self) -> impl Stream<Item = ()> + Send + use<> {
-        changes(self.policies_changed.clone())
-    }
-
     /// The objects that can't be used.
     #[must_use]
     pub fn unusable(&self) -> &UnusableObjects {
@@ -324,19 +315,6 @@ async fn mark_all(mut receiver: watch::Receiver<Option<bool>>, dirty: Dirty) {
     while receiver.changed().await.is_ok() {
         dirty.all();
     }
-}
-
-fn fixed<K>(objects: Vec<K>) -> Namespaced<K>
-where
-    K: Resource<DynamicType = ()> + Clone + 'static,
-{
-    let (store, mut writer) = namespaced();
-    writer.apply(&watcher::Event::Init);
-    for object in objects {
-        writer.apply(&watcher::Event::InitApply(object));
-    }
-    writer.apply(&watcher::Event::InitDone);
-    store
 }
 
 #[cfg(test)]

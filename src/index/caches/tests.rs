@@ -1,7 +1,8 @@
+use kube::runtime::watcher;
 use serde_json::{Value, json};
 
 use super::{super::workloads::CACHE_LAG, *};
-use crate::{api::labels::INJECTION, disruption::test_support::client};
+use crate::{api::labels::INJECTION, runtime::test_support::client};
 
 fn namespace(name: &str, labels: &Value) -> Namespace {
     serde_json::from_value(json!({"metadata": {"name": name, "labels": labels}})).unwrap()

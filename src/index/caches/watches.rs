@@ -9,7 +9,7 @@ use kube::{
 };
 use tokio::{sync::watch, time::sleep};
 
-use super::relevance::ChangeFilter;
+use crate::index::relevance::ChangeFilter;
 use crate::index::{
     by_namespace::NamespacedWriter,
     list_watch::{Source, list_watch},

@@ -289,9 +289,9 @@ impl Cluster {
     }
 
     /// The time without progress after which a rollout of the workload fails.
-    pub(super) fn patience(&self, name: &str) -> Duration {
+    pub(super) fn progress_deadline(&self, name: &str) -> Duration {
         let (kind, object, _) = self.find(name);
-        RolloutProgress::of(kind, object, || false).patience
+        RolloutProgress::of(kind, object, || false).progress_deadline
     }
 
     pub(super) fn reserve_in(&self, scheduler: &mut RolloutScheduler, name: &str) -> Option<Slot> {

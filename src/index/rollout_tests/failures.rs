@@ -72,7 +72,7 @@ fn a_new_leader_restores_failed_rollouts() {
         assert!(!cluster.may_start("c"), "{kind}");
         cluster.change("a", complete);
         assert!(cluster.may_start("c"), "{kind}");
-        cluster.advance(cluster.patience("b"));
+        cluster.advance(cluster.progress_deadline("b"));
         assert!(!cluster.may_start("c"), "{kind}");
         assert_eq!(cluster.failed_for("shop", by("all")), ["b"], "{kind}");
 

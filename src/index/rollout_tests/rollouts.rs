@@ -151,9 +151,9 @@ fn the_grace_period_of_old_pods_counts_for_the_deadline() {
     let mut slow = workload(Kind::StatefulSet, "shop", "a");
     slow.1.data["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] = json!(3600);
     let mut cluster = Cluster::new(10, [policy("all", &all)], [slow]);
-    let before = cluster.patience("a");
+    let before = cluster.progress_deadline("a");
     cluster.start("a");
-    assert!(cluster.patience("a") < before);
+    assert!(cluster.progress_deadline("a") < before);
     for part in [0, 9] {
         cluster.advance(before * part / 10);
         assert_eq!(cluster.failed_for("shop", by("all")), [""; 0]);
@@ -200,7 +200,7 @@ fn a_rollout_of_others_is_waited_for_and_delays_no_other_workload() {
         // One that never completes is for its owner to fix.
         cluster.change("a", rolling);
         assert_eq!(cluster.may(&["a", "b"]), ["b"], "{kind}");
-        cluster.advance(cluster.patience("a"));
+        cluster.advance(cluster.progress_deadline("a"));
         assert_eq!(cluster.may(&["a", "b"]), ["b"], "{kind}");
         assert_eq!(cluster.failed_for("shop", by("all")), [""; 0], "{kind}");
     }
@@ -284,7 +284,7 @@ fn pods_of_a_daemon_set_that_come_and_go_are_no_rollout() {
     for available in [1, 2].into_iter().cycle().take(10) {
         cluster.change("a", |(_, object)| object.data["status"]["numberAvailable"] = json!(available));
         assert!(!cluster.may_start("b"));
-        cluster.advance(cluster.patience("a") / 8);
+        cluster.advance(cluster.progress_deadline("a") / 8);
     }
     assert_eq!(cluster.failed_for("shop", by("all")), ["a"]);
 }

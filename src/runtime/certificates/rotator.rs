@@ -115,7 +115,7 @@ mod tests {
     use futures::stream;
 
     use super::*;
-    use crate::disruption::test_support::client;
+    use crate::runtime::test_support::client;
 
     #[tokio::test(start_paused = true)]
     async fn a_replica_that_never_renews_waits_for_changes_of_the_secret() {

@@ -124,7 +124,7 @@ mod tests {
         super::{BUNDLE, CA_KEY, CERTIFICATE, KEY, x509},
         *,
     };
-    use crate::disruption::test_support::client;
+    use crate::runtime::test_support::client;
 
     const NAME: &str = "adieu.adieu-system.svc";
 

@@ -176,14 +176,6 @@ label_values! {
     }
 }
 
-impl WorkloadState {
-    /// Whether the state can change without a change of the workload.
-    #[must_use]
-    pub fn is_unsettled(self) -> bool {
-        matches!(self, Self::Pending | Self::Blocked)
-    }
-}
-
 impl EncodeLabelValue for KindLabel {
     fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
         self.0.encode(encoder)

@@ -105,7 +105,8 @@ pub(super) fn labels(namespace: &Namespace) -> Option<u64> {
 mod tests {
     use serde_json::{Value, json};
 
-    use super::{super::fixed, *};
+    use super::*;
+    use crate::index::by_namespace::fixed;
 
     fn budget(name: &str, manager: &str, labels: &Value) -> PodDisruptionBudget {
         serde_json::from_value(json!({

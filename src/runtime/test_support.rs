@@ -17,7 +17,7 @@ use kube::{Client, client::Body};
 use serde_json::{Value, json};
 use tower::service_fn;
 
-use crate::runtime::client::Limited;
+use super::client::Limited;
 
 /// A client of an API server whose first GET fails, and whose lists then have these items.
 pub(crate) fn flaky(items: Value) -> Client {
