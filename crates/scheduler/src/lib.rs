@@ -44,6 +44,9 @@ pub use rollout::RolloutMark;
 pub use slot::{Request, Slot};
 pub use snapshot::Snapshot;
 
+/// How many offers are remembered: a namespace that was offered a slot earlier counts as one that was offered none.
+const REMEMBERED_OFFERS: usize = 4096;
+
 /// See the [crate](self).
 #[derive(Clone, Debug, Default)]
 pub struct RolloutScheduler {
@@ -346,6 +349,10 @@ impl RolloutScheduler {
             self.last_offers.insert(key.namespace.clone(), self.offers);
             self.update(&key, now, |entry| entry.offer(now));
             self.runnable.insert(key);
+        }
+        if self.last_offers.len() > REMEMBERED_OFFERS {
+            let oldest = self.offers.saturating_sub(REMEMBERED_OFFERS as u64);
+            self.last_offers.retain(|_, last| *last > oldest);
         }
         self.may_offer = false;
     }

@@ -32,7 +32,7 @@ pub struct RolloutProgress {
     /// Whether a Deployment reports that its pods can't be created.
     pub replica_failure: bool,
     /// The time without progress after which it fails.
-    pub patience: Duration,
+    pub progress_deadline: Duration,
     /// The hash of the condition in which the workload's controller reports progress.
     pub condition: Option<u64>,
     /// Whether it has been complete, and all pods still have that template.
@@ -58,7 +58,7 @@ impl RolloutProgress {
             failed_since: failed_since(kind, object),
             counts: replica_counts(kind, object),
             replica_failure: has_replica_failure(object),
-            patience: patience(kind, object),
+            progress_deadline: progress_deadline(kind, object),
             condition: progressing(object).map(hash_of),
             was_complete: was_complete(kind, object),
             is_updated: is_updated(kind, object),
@@ -68,25 +68,25 @@ impl RolloutProgress {
 }
 
 /// The default of a Deployment's progressDeadlineSeconds.
-const PATIENCE: Duration = Duration::from_mins(10);
+const DEFAULT_DEADLINE: Duration = Duration::from_mins(10);
 
 /// The longest deadline of a Deployment (2147483647 means none) or grace period that is waited for.
-const LONGEST_PATIENCE: Duration = Duration::from_hours(1);
+const LONGEST_DEADLINE: Duration = Duration::from_hours(1);
 
 /// The default of a pod's terminationGracePeriodSeconds.
 const GRACE_PERIOD: Duration = Duration::from_secs(30);
 
 /// The time without progress after which a rollout fails. Pods of a `StatefulSet` or `DaemonSet` are replaced one after
 /// the other, each once the previous one has terminated.
-fn patience(kind: Kind, object: &DynamicObject) -> Duration {
+fn progress_deadline(kind: Kind, object: &DynamicObject) -> Duration {
     let spec = &object.data["spec"];
     let seconds = |value: &Value| value.as_u64().map(Duration::from_secs);
     if kind == Kind::Deployment {
-        return seconds(&spec["progressDeadlineSeconds"]).unwrap_or(PATIENCE).min(LONGEST_PATIENCE);
+        return seconds(&spec["progressDeadlineSeconds"]).unwrap_or(DEFAULT_DEADLINE).min(LONGEST_DEADLINE);
     }
     let grace = &spec["template"]["spec"]["terminationGracePeriodSeconds"];
-    let ready = seconds(&spec["minReadySeconds"]).unwrap_or_default().min(LONGEST_PATIENCE);
-    PATIENCE + seconds(grace).unwrap_or(GRACE_PERIOD).min(LONGEST_PATIENCE) + ready
+    let ready = seconds(&spec["minReadySeconds"]).unwrap_or_default().min(LONGEST_DEADLINE);
+    DEFAULT_DEADLINE + seconds(grace).unwrap_or(GRACE_PERIOD).min(LONGEST_DEADLINE) + ready
 }
 
 /// The replica counts of a workload's status.

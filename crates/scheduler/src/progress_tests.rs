@@ -75,20 +75,20 @@ fn pods_that_break_after_a_complete_rollout_are_no_rollout() {
 #[test]
 fn rollouts_without_a_deadline_time_out() {
     let of = |kind, spec: Value| {
-        patience(kind, &serde_json::from_value(json!({"metadata": {}, "spec": spec})).unwrap())
+        progress_deadline(kind, &serde_json::from_value(json!({"metadata": {}, "spec": spec})).unwrap())
     };
     let deployment = |spec| of(Kind::Deployment, spec);
-    assert_eq!(deployment(json!({})), PATIENCE);
+    assert_eq!(deployment(json!({})), DEFAULT_DEADLINE);
     assert_eq!(deployment(json!({"progressDeadlineSeconds": 60})), Duration::from_mins(1));
-    assert_eq!(deployment(json!({"progressDeadlineSeconds": i32::MAX})), LONGEST_PATIENCE);
+    assert_eq!(deployment(json!({"progressDeadlineSeconds": i32::MAX})), LONGEST_DEADLINE);
     for kind in [Kind::StatefulSet, Kind::DaemonSet] {
         let slow = json!({"template": {"spec": {"terminationGracePeriodSeconds": 3600}}});
-        assert_eq!(of(kind, slow), PATIENCE + Duration::from_hours(1));
-        assert_eq!(of(kind, json!({})), PATIENCE + GRACE_PERIOD);
+        assert_eq!(of(kind, slow), DEFAULT_DEADLINE + Duration::from_hours(1));
+        assert_eq!(of(kind, json!({})), DEFAULT_DEADLINE + GRACE_PERIOD);
         let endless = json!({"template": {"spec": {"terminationGracePeriodSeconds": i64::MAX}}});
-        assert_eq!(of(kind, endless), PATIENCE + LONGEST_PATIENCE);
+        assert_eq!(of(kind, endless), DEFAULT_DEADLINE + LONGEST_DEADLINE);
         let ready = json!({"minReadySeconds": 900});
-        assert_eq!(of(kind, ready), PATIENCE + GRACE_PERIOD + Duration::from_mins(15));
+        assert_eq!(of(kind, ready), DEFAULT_DEADLINE + GRACE_PERIOD + Duration::from_mins(15));
     }
 }
 

@@ -38,9 +38,8 @@ pub(super) struct Rollout {
     pub(super) mark: RolloutMark,
     /// Whether it has failed.
     pub(super) has_failed: bool,
-    /// How long the workload before the rollout may make no progress: its pods may take longer to end than the new
-    /// ones.
-    patience: Duration,
+    /// The workload's progress deadline before the rollout: its old pods may take longer to terminate than the new ones.
+    progress_deadline: Duration,
     /// The condition `Progressing` of the previous rollout, as a hash. The Deployment controller keeps it while pods of
     /// an older ReplicaSet start again (`syncRolloutStatus`).
     condition_before: Option<u64>,
@@ -49,7 +48,7 @@ pub(super) struct Rollout {
     /// The best counts so far, and the generation that they were last observed in.
     best: Option<ReplicaCounts>,
     best_generation: i64,
-    /// Whether the workload was scaled to zero when it was written.
+    /// Whether the workload was scaled to zero behind a Service when it was written.
     may_roll_out_elsewhere: bool,
 }
 
@@ -61,7 +60,7 @@ impl Rollout {
             plan: None,
             mark: RolloutMark { generation: snapshot.generation, template: snapshot.template },
             has_failed: false,
-            patience: Duration::ZERO,
+            progress_deadline: Duration::ZERO,
             condition_before: None,
             started: now,
             progressed: now,
@@ -73,9 +72,16 @@ impl Rollout {
 
     /// One that starts when the plan of `before` is written.
     pub(super) fn started(before: &Snapshot, policies: BTreeSet<PolicyKey>, now: Timestamp) -> Self {
-        let (plan, patience, condition_before) = (before.plan, before.patience, before.condition);
+        let (plan, progress_deadline, condition_before) =
+            (before.plan, before.progress_deadline, before.condition);
         let may_roll_out_elsewhere = before.may_roll_out_elsewhere();
-        Self { plan, patience, condition_before, may_roll_out_elsewhere, ..Self::of(before, policies, now) }
+        Self {
+            plan,
+            progress_deadline,
+            condition_before,
+            may_roll_out_elsewhere,
+            ..Self::of(before, policies, now)
+        }
     }
 
     /// The same, once the API server has answered.
@@ -132,7 +138,7 @@ impl Rollout {
         if !self.is_ahead_of(snapshot) && self.is_over(snapshot) {
             return self.kept_until();
         }
-        later(self.progressed, self.patience(snapshot)).min(self.end(snapshot))
+        later(self.progressed, self.progress_deadline(snapshot)).min(self.end(snapshot))
     }
 
     /// Why it has failed, if it has.
@@ -140,7 +146,7 @@ impl Rollout {
         // A rollout to an older ReplicaSet first has the condition of the previous rollout.
         let is_of_this = self.condition_before.is_none() || snapshot.condition != self.condition_before;
         let is_reported = snapshot.progress == Progress::Failed && is_of_this && !self.is_ahead_of(snapshot);
-        if is_reported || now >= later(self.progressed, self.patience(snapshot)) {
+        if is_reported || now >= later(self.progressed, self.progress_deadline(snapshot)) {
             return Some(if snapshot.replica_failure {
                 RolloutFailureReason::ReplicaFailure
             } else {
@@ -150,15 +156,16 @@ impl Rollout {
         (now >= self.end(snapshot)).then_some(RolloutFailureReason::TotalTimeExceeded)
     }
 
-    fn patience(&self, snapshot: &Snapshot) -> Duration {
-        snapshot.patience.max(self.patience)
+    fn progress_deadline(&self, snapshot: &Snapshot) -> Duration {
+        snapshot.progress_deadline.max(self.progress_deadline)
     }
 
-    /// When its total time is over: its patience for each replica.
+    /// When its total time is over: its progress deadline for each replica and once more, at most [`LONGEST`].
     fn end(&self, snapshot: &Snapshot) -> Timestamp {
         let replicas = self.best.map_or(1, |best| u32::try_from(best.desired.max(1)).unwrap_or(u32::MAX));
-        let patience = self.patience(snapshot);
-        let most = patience.saturating_mul(replicas.saturating_add(1)).min(LONGEST).max(patience);
+        let progress_deadline = self.progress_deadline(snapshot);
+        let most =
+            progress_deadline.saturating_mul(replicas.saturating_add(1)).min(LONGEST).max(progress_deadline);
         later(self.started, most)
     }
 }

@@ -36,15 +36,15 @@ pub struct Snapshot {
     pub failed_since: Option<Timestamp>,
     /// Its replicas, once its controller has observed the generation.
     pub counts: Option<ReplicaCounts>,
-    /// How long its rollout may make no progress.
-    pub patience: Duration,
-    /// The message of its condition `Progressing`, as a hash.
+    /// The time without progress after which its rollout fails.
+    pub progress_deadline: Duration,
+    /// Its condition `Progressing`, as a hash.
     pub condition: Option<u64>,
     /// Whether the rollout was complete once, and every pod is still of that template.
     pub was_complete: bool,
     /// Whether every pod of a DaemonSet is of the current template.
     pub is_updated: bool,
-    /// Why it rolls out no pods, and counts as complete, if it doesn't.
+    /// If it rolls out no pods, the reason. It counts as complete then.
     pub suspended: Option<Suspended>,
     /// Whether its controller reports that pods can't be created.
     pub replica_failure: bool,

@@ -12,7 +12,7 @@
 //! - `reserve NS/NAME granted|denied [uid=TEXT] [generation=N] [plan=N]`: a writer wants to write this; then `commit
 //!   NS/NAME`: it is written, and rolls out
 //! - `counts NS/NAME UPDATED AVAILABLE OLD [desired=N]`: its replicas; `rolling`, `reported` (failed), `complete NS/NAME`
-//! - `condition NS/NAME NUMBER`: the message of its condition `Progressing`; `patience NS/NAME SECONDS`: how long it may
+//! - `condition NS/NAME NUMBER`: the message of its condition `Progressing`; `progress-deadline NS/NAME SECONDS`: how long it may
 //!   make no progress
 //! - `refused`, `unknown NS/NAME`: its write is released, or its outcome is unknown; `blocked`, `unblocked NS/NAME`
 //! - `owner NS/NAME`: its owner writes another template; `undo NS/NAME`: the previous one
@@ -44,7 +44,7 @@ use crate::{
 pub(super) type Data = (&'static str, usize, &'static str);
 
 /// The progress deadline of the workloads.
-const PATIENCE: Duration = Duration::from_mins(10);
+const DEFAULT_DEADLINE: Duration = Duration::from_mins(10);
 
 pub(super) struct History {
     pub(super) slots: usize,
@@ -236,7 +236,9 @@ impl History {
                 let desired = number(words, "desired").unwrap_or(3);
                 now.counts = Some(ReplicaCounts { desired, updated, available, old });
             }),
-            "patience" => self.observe(&key, |now| now.patience = Duration::from_secs(nth(2).unsigned_abs())),
+            "progress-deadline" => {
+                self.observe(&key, |now| now.progress_deadline = Duration::from_secs(nth(2).unsigned_abs()));
+            }
             "later" => self.observe(&key, |now| now.is_queued = false),
             "rolling" => self.observe(&key, |now| now.progress = Progress::Rolling),
             "complete" => self.observe(&key, |now| now.progress = Progress::Complete),
@@ -300,7 +302,7 @@ impl History {
             progress: Progress::Complete,
             failed_since: None,
             counts: None,
-            patience: PATIENCE,
+            progress_deadline: DEFAULT_DEADLINE,
             condition: None,
             was_complete: false,
             is_updated: false,

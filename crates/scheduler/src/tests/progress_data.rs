@@ -190,9 +190,9 @@ pub(super) const PROGRESS: &[Data] = &[
         "
         policy a/p max=1
         wait a/1 a/p
-        patience a/1 3600
+        progress-deadline a/1 3600
         start a/1
-        patience a/1 600
+        progress-deadline a/1 600
         after 3599
         failed a/p
         after 1
