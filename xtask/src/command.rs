@@ -26,7 +26,7 @@ const TAIL_LINES: usize = 20;
 const LINE_LENGTH: usize = 400;
 const POLL: Duration = Duration::from_millis(20);
 /// How long a program may take to clean up after an interrupt.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// cargo, on this repository and its target folder. Variables that `cargo run` sets are removed: build scripts that
 /// depend on them would run again, with everything that depends on those.
@@ -136,7 +136,7 @@ fn stop(child: &mut Child) {
     let group = Pid::from_raw(id);
     let _ = killpg(group, Signal::SIGINT);
     let started = Instant::now();
-    while started.elapsed() < PATIENCE {
+    while started.elapsed() < TIMEOUT {
         if !matches!(child.try_wait(), Ok(None)) {
             break;
         }

@@ -7,7 +7,8 @@ use kube::core::admission::Operation;
 /// The maximum number of characters of a client's text in a message or the log.
 const SHOWN: usize = 253;
 
-/// A body that can't be reviewed. The API server never sends one.
+/// A body that can't be reviewed. The API server sends none if the rules of the MutatingWebhookConfiguration are the
+/// chart's.
 #[derive(Debug, thiserror::Error)]
 pub enum BadRequest {
     /// Not JSON, or not an `admission.k8s.io/v1` AdmissionReview.
@@ -37,7 +38,7 @@ pub enum BadRequest {
         /// Group, version and kind of the object.
         kind: String,
     },
-    /// Nested deeper than the API server can encode.
+    /// Nested deeper than the API server's decoder allows.
     #[error("the body is not an admission.k8s.io/v1 AdmissionReview: it is nested {depth} levels deep")]
     TooDeep {
         /// The number of levels.

@@ -45,7 +45,7 @@ const WEIGHT: usize = 4 * 1024 * 1024 - 1;
 /// The share of its memory limit that a container may use: sockets count in addition to resident memory.
 const ENOUGH: f64 = 0.75;
 /// The limit for the webhook to answer or close a connection.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The webhook's port, without the API server.
 #[derive(Clone)]
@@ -128,7 +128,7 @@ async fn heavy_and_slow(target: &Target) -> String {
     client.write_all(head.as_bytes()).await.unwrap();
     let _ = client.write_all(&vec![b' '; WEIGHT]).await;
     let mut answer = Vec::new();
-    let _ = timeout(2 * PATIENCE, client.read_to_end(&mut answer)).await.expect("an end of the connection");
+    let _ = timeout(2 * TIMEOUT, client.read_to_end(&mut answer)).await.expect("an end of the connection");
     String::from_utf8_lossy(&answer).into_owned()
 }
 
@@ -136,7 +136,7 @@ async fn heavy_and_slow(target: &Target) -> String {
 async fn ended(client: &mut (impl AsyncRead + Unpin)) -> String {
     let mut answer = Vec::new();
     // Includes an end without a TLS close.
-    let _ = timeout(PATIENCE, client.read_to_end(&mut answer)).await.expect("an end of the connection");
+    let _ = timeout(TIMEOUT, client.read_to_end(&mut answer)).await.expect("an end of the connection");
     String::from_utf8_lossy(&answer).into_owned()
 }
 

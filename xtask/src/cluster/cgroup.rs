@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 /// Killed processes leave their cgroup a moment after they end.
-const PATIENCE: Duration = Duration::from_secs(8);
+const TIMEOUT: Duration = Duration::from_secs(8);
 
 /// Controllers that the kubelet requires (io: if there is one).
 const CONTROLLERS: [&str; 4] = ["cpu", "cpuset", "memory", "pids"];
@@ -43,7 +43,7 @@ pub fn remove(name: &str) -> Result<()> {
         let group = hierarchy.mount.join(name);
         let started = Instant::now();
         while let Err(error) = remove_tree(&group) {
-            if started.elapsed() > PATIENCE {
+            if started.elapsed() > TIMEOUT {
                 return Err(error).with_context(|| format!("cannot remove the cgroup {}", group.display()));
             }
             sleep(Duration::from_millis(20));

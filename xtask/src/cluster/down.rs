@@ -17,7 +17,7 @@ use crate::interrupt;
 use crate::progress::{Step, print_line};
 
 /// The kernel needs a moment to end all processes of a namespace.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Stops the cluster and removes it. Without a cluster it does nothing.
 pub fn down(cluster: &Cluster) -> Result<()> {
@@ -52,7 +52,7 @@ pub fn remove(nodes: &[Node]) -> Result<()> {
     processes.iter().try_for_each(Process::kill)?;
     let started = Instant::now();
     while let Some(process) = processes.iter().find(|process| process.is_alive()) {
-        if started.elapsed() > PATIENCE {
+        if started.elapsed() > TIMEOUT {
             bail!("process {} was killed, but does not exit", process.pid);
         }
         sleep(Duration::from_millis(10));
