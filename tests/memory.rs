@@ -123,12 +123,36 @@ fn recorded(bytes: usize) -> String {
     object.to_string()
 }
 
+/// A review whose hook, of many values under a long key, is restored from the record.
+fn under_a_long_key(bytes: usize) -> Vec<u8> {
+    let key = "k".repeat((bytes / 10).min(60_000));
+    let hook = |item: &str, count: usize| format!(r#"{{"{key}":[{}]}}"#, vec![item; count].join(","));
+    let count = (bytes / 20).min(12_000);
+    let (injected, before) = (hook("0", count), hook("1", count));
+    let record = format!(
+        r#"{{"optedInBy":"annotation","settings":{{}},"containers":{{"c":{{"preStop":{{"injected":{injected}}}}}}}}}"#
+    );
+    let record = json!({"adieu.dev/injected": format!("{record}\n{{\"c\":{before}}}")});
+    let container = format!(r#"{{"name":"c","lifecycle":{{"preStop":{injected}}}}}"#);
+    let template =
+        format!(r#"{{"metadata":{{"annotations":{record}}},"spec":{{"containers":[{container}]}}}}"#);
+    let annotations = r#"{"adieu.dev/graceful":"false"}"#;
+    let object =
+        format!(r#"{{"metadata":{{"annotations":{annotations}}},"spec":{{"template":{template}}}}}"#);
+    review("CREATE", &object, "null").into_bytes()
+}
+
 /// Reviews of this size with a forged record or name that each of many containers could multiply.
 fn multiplied(bytes: usize) -> Vec<(&'static str, Vec<u8>)> {
     let long = "\u{7f}".repeat((bytes / 2).min(200_000));
-    let text = |item: &str| format!("[{}]", list(bytes / 2, item).trim_matches(['[', ']']));
     let hooked =
         |name: &str| format!(r#"{{"name":"{name}","lifecycle":{{"preStop":{{"sleep":{{"seconds":2}}}}}}}}"#);
+    let declaring = |name: &str| format!(r#"{{"name":"{name}","ports":[{{"containerPort":1}}]}}"#);
+    let all = |container: &dyn Fn(&str) -> String, count: usize| {
+        let containers: Vec<_> = (0..count).map(|number| container(&format!("c{number}"))).collect();
+        format!("[{}]", containers.join(","))
+    };
+    let [few, many] = [450, bytes / 2 / 70];
     let with_record = |record: &Value, containers: &str| {
         let record = json!({"adieu.dev/injected": record.to_string()});
         let template =
@@ -148,12 +172,28 @@ fn multiplied(bytes: usize) -> Vec<(&'static str, Vec<u8>)> {
         &long: {"preStop": {"injected": {"sleep": {"seconds": 2}}}},
     }});
     let rendered = json!({"optedInBy": "command line", "rendered": true, "settings": request});
-    let declaring = r#"{"name":"c","ports":[{"containerPort":1}]}"#;
     let policies = json!({"optedInBy": by_policy, "rendered": true, "settings": drain});
     vec![
-        ("renamed containers", with_record(&renamed, &text(&hooked("c")))),
-        ("a path for many containers", with_record(&rendered, &text(declaring))),
-        ("a policy for many containers", with_record(&policies, &text(&hooked("c")))),
+        ("renamed containers", with_record(&renamed, &all(&hooked, few))),
+        ("more renamed containers", with_record(&renamed, &all(&hooked, many))),
+        ("a path for each container", with_record(&rendered, &all(&declaring, few))),
+        ("a path for each of more containers", with_record(&rendered, &all(&declaring, many))),
+        ("a policy for each container", with_record(&policies, &all(&hooked, few))),
+        (
+            "a script",
+            in_template(&format!(
+                r#"[{{"name":"c","lifecycle":{{"preStop":{{"exec":{{"command":["sh","-c",{}]}}}}}}}}]"#,
+                string(bytes, "a;")
+            )),
+        ),
+        (
+            "commas",
+            with_annotations(&format!(
+                r#""adieu.dev/graceful":"true","adieu.dev/exclude-containers":{}"#,
+                string(bytes, ",")
+            )),
+        ),
+        ("a long key in a hook", under_a_long_key(bytes)),
         ("a long name", in_template(&format!("[{}]", hooked(&"\u{7f}".repeat(bytes - 1000))))),
     ]
 }

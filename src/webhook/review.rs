@@ -50,8 +50,8 @@ impl Reviewed {
 /// Reviews the body of an admission request.
 ///
 /// # Errors
-/// If the body is not a review of the creation or update of a workload, or of the creation of a pod, or the policies aren't
-/// cached yet.
+/// If the body is not a review of the creation or update of a workload, or of the creation of a pod, or the policies
+/// aren't cached yet.
 pub async fn review(body: &[u8], caches: &Caches) -> Result<Reviewed, ReviewError> {
     review_within(body, caches, &TreeBudget::default(), Deadline::after(TIMEOUT)).await
 }

@@ -10,6 +10,9 @@ use serde_json::{Map, Value, json, value::RawValue};
 
 use crate::{error::BadRequest, shape::Shape};
 
+/// The longest labels and owner references by which the workload of a pod is found, in bytes of JSON each.
+const OWNER_LIMIT: usize = 64 * 1024;
+
 /// The used fields of an object as text; without `managedFields`, which can be larger than the rest.
 #[derive(Debug, Deserialize)]
 pub struct RawObject<'a> {
@@ -41,9 +44,15 @@ impl RawObject<'_> {
         self.metadata.deletion_timestamp.is_some()
     }
 
-    /// The workload that owns the object, a pod.
+    /// The workload that owns the object, a pod. It is parsed before memory is reserved for the pod, so long labels and
+    /// owner references count as none.
     pub fn owner(&self) -> Result<Option<Owner>, BadRequest> {
-        Ok(Owner::of(&json!({ "metadata": self.parse_metadata()? })))
+        let RawMetadata { labels, owner_references, .. } = self.metadata;
+        let value = |text: Option<&RawValue>| -> Result<Value, BadRequest> {
+            Ok(parsed(text.filter(|text| text.get().len() <= OWNER_LIMIT))?.unwrap_or_default())
+        };
+        let metadata = json!({"labels": value(labels)?, "ownerReferences": value(owner_references)?});
+        Ok(Owner::of(&json!({ "metadata": metadata })))
     }
 
     /// The length of the spec's text, in bytes.

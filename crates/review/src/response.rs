@@ -86,7 +86,10 @@ fn shown(warnings: &[String]) -> Vec<String> {
     let mut shown: Vec<_> = warnings.iter().take(WARNINGS).map(|warning| truncate(warning)).collect();
     let others = warnings.len().saturating_sub(WARNINGS);
     if others > 0 {
-        shown.push(format!("{others} more warnings are not shown"));
+        shown.push(match others {
+            1 => "1 more warning is not shown".to_owned(),
+            _ => format!("{others} more warnings are not shown"),
+        });
     }
     shown
 }
@@ -139,5 +142,6 @@ mod tests {
         assert_eq!(warnings(1), json!([short]));
         assert_eq!(warnings(WARNINGS).as_array().map(Vec::len), Some(WARNINGS));
         assert_eq!(warnings(WARNINGS + 3)[WARNINGS], "3 more warnings are not shown");
+        assert_eq!(warnings(WARNINGS + 1)[WARNINGS], "1 more warning is not shown");
     }
 }

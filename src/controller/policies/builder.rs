@@ -32,7 +32,7 @@ pub(super) struct StatusBuilder {
     /// Those that another policy wins.
     pub(super) lost: Vec<String>,
     /// Those that can't be injected, and why.
-    pub(super) unsatisfiable: Vec<(String, String)>,
+    pub(super) unsatisfiable: Option<(String, String)>,
     /// Those that can't be written, and why.
     pub(super) blocked: Vec<(String, String)>,
     /// The failed rollouts.
@@ -83,7 +83,7 @@ impl StatusBuilder {
             }
             InjectionState::Unsatisfiable => {
                 self.counts.unsatisfiable += 1;
-                self.unsatisfiable.push((name(), desired.obstacles.join("; ")));
+                self.unsatisfiable.get_or_insert_with(|| (name(), desired.obstacles.join("; ")));
             }
             InjectionState::PodInjection => self.pod_injection += 1,
             InjectionState::Reverted => self.reverted += 1,

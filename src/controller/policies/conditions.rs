@@ -44,7 +44,7 @@ pub(super) fn ready<P: Policy>(
         let message = format!("{pending} of {matched} workloads would be changed");
         return ConditionUpdate::new(true, "Auditing", message);
     }
-    if let Some((name, why)) = builder.unsatisfiable.first() {
+    if let Some((name, why)) = &builder.unsatisfiable {
         let message =
             format!("{unsatisfiable} of {matched} workloads cannot be injected, such as {name}: {why}");
         return ConditionUpdate::new(false, "Unsatisfiable", message);

@@ -184,15 +184,16 @@ fn pre_stop_method(value: &str) -> Result<PreStopMethod, String> {
 }
 
 fn container_names(value: &str) -> Result<Vec<String>, String> {
-    let names: Vec<_> = value.split(',').map(str::trim).collect();
-    if names.len() > limits::EXCLUDED_CONTAINERS {
+    let count = value.split(',').count();
+    if count > limits::EXCLUDED_CONTAINERS {
         return Err(format!(
             "must have at most {} container names, not {}: to exclude most containers, set {DRAIN_SECONDS} to \"0\" \
              instead",
             limits::EXCLUDED_CONTAINERS,
-            names.len()
+            count
         ));
     }
+    let names: Vec<_> = value.split(',').map(str::trim).collect();
     if names.iter().all(|name| name.len() <= limits::CONTAINER_NAME_LENGTH && is_dns_label(name)) {
         Ok(names.into_iter().map(str::to_owned).collect())
     } else {

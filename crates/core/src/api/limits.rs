@@ -31,8 +31,12 @@ pub const PATH_LENGTH: usize = 1024;
 pub const CONTAINERS: usize = 500;
 /// Bytes of a container's name.
 pub const CONTAINER_NAME_LENGTH: usize = 63;
-/// Bytes of a probe, as JSON: with a path and headers of the largest size.
-pub const PROBE_LENGTH: usize = 8 * 1024;
+/// Bytes of the name of a port.
+pub const PORT_NAME_LENGTH: usize = 63;
+/// Ports of Services that select the pods of a workload, as far as they are read.
+pub const SERVICE_PORTS: usize = 1000;
+/// Bytes of a probe, as JSON: more than with a path and headers of the largest size, all escaped.
+pub const PROBE_LENGTH: usize = 16 * 1024;
 /// Bytes of an object's name.
 pub const OBJECT_NAME_LENGTH: usize = 253;
 /// Excluded containers.

@@ -8,7 +8,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{record::Record, settings::Settings, workload::Workload};
+use super::{
+    record::{self, Record},
+    settings::Settings,
+    workload::Workload,
+};
 use crate::api::annotations::ACCEPTED;
 
 /// A change of the settings without effect.
@@ -43,6 +47,7 @@ pub(super) fn depends_on_cluster(before: &Settings, now: &Settings) -> bool {
 }
 
 fn read(workload: &Workload<'_>, recorded: &Record) -> Option<Accepted> {
-    let accepted: Accepted = serde_json::from_str(workload.annotations.get(ACCEPTED)?).ok()?;
+    let text = workload.annotations.get(ACCEPTED).filter(|text| record::is_readable(text))?;
+    let accepted: Accepted = serde_json::from_str(text).ok()?;
     (accepted.from == recorded.settings && accepted.to.is_bounded()).then_some(accepted)
 }

@@ -56,8 +56,7 @@ fn decide(
 ) -> Admission {
     let resolution = &resolve(new, context);
     let bypass_warning = webhook_bypass_warning(new, resolution, context);
-    let (denials, tolerated): (Vec<_>, Vec<_>) =
-        resolution.invalid.iter().cloned().partition(|invalid| !is_preexisting(invalid, old));
+    let (denials, tolerated) = new_and_preexisting(&resolution.invalid, old);
     let mut warnings = resolution.warnings.clone();
     warnings.extend(tolerated.into_iter().map(|invalid| format!("annotation ignored: {invalid}")));
     warnings.extend(bypass_warning.map(str::to_owned));
@@ -282,9 +281,12 @@ fn template_changed(new: &Workload<'_>, old: &Workload<'_>) -> bool {
     reverted(new.template, own.as_ref().or(earlier.as_ref())) != reverted(old.template, earlier.as_ref())
 }
 
-/// Whether the malformed value is older than the request.
-fn is_preexisting(invalid: &Invalid, old: Option<&Workload<'_>>) -> bool {
-    old.is_some_and(|old| old.parsed_annotations().iter().any(|parsed| parsed.invalid.contains(invalid)))
+/// The malformed values of the request, and those that are older.
+fn new_and_preexisting(invalid: &[Invalid], old: Option<&Workload<'_>>) -> (Vec<Invalid>, Vec<Invalid>) {
+    let old = old.filter(|_| !invalid.is_empty()).map(Workload::parsed_annotations);
+    let is_preexisting =
+        |invalid: &Invalid| old.iter().flatten().any(|parsed| parsed.invalid.contains(invalid));
+    invalid.iter().cloned().partition(|invalid| !is_preexisting(invalid))
 }
 
 #[cfg(test)]

@@ -4,6 +4,9 @@ use serde_json::Value;
 
 use super::command_duration::{self, Length};
 
+/// The longest command that is read, in bytes. Parsed, a script takes a hundred times the memory of its text.
+const COMMAND_LENGTH: usize = 16 * 1024;
+
 /// The duration of a preStop hook, in seconds, for the usual forms: the native `sleep` action,
 /// `["sleep", "10"]`, also behind commands such as `timeout` and `exec`, a shell whose script is a sequence of sleeps and
 /// of commands that return immediately, and the commands of Windows for the same.
@@ -26,6 +29,10 @@ pub(super) fn pre_stop_length(handler: &Value) -> Length {
         return seconds.filter(|seconds| *seconds >= 0).map_or(Length::AtLeast(0), Length::Exactly);
     }
     let command = handler.get("exec").and_then(|exec| exec.get("command")?.as_array());
+    let length = |command: &&Vec<Value>| {
+        command.iter().map(|word| word.as_str().map_or(0, str::len) + 1).sum::<usize>()
+    };
+    let command = command.filter(|command| length(command) <= COMMAND_LENGTH);
     let words = command.and_then(|command| command.iter().map(Value::as_str).collect::<Option<Vec<_>>>());
     words.map_or(Length::AtLeast(0), |words| command_duration::length(&words))
 }
@@ -53,6 +60,8 @@ mod tests {
             (json!({"exec": {}}), None),
             (json!({"httpGet": {"path": "/prestop", "port": 8081}}), None),
             (json!({}), None),
+            (json!({"exec": {"command": ["sh", "-c", "sleep 7;".repeat(1000)]}}), Some(7000)),
+            (json!({"exec": {"command": ["sh", "-c", "sleep 7;".repeat(3000)]}}), None),
         ] {
             assert_eq!(pre_stop_seconds(&handler), expected, "{handler}");
         }

@@ -80,23 +80,19 @@ fn inject_with(
                 Ok(()) => {
                     Injected { template: injected, warnings: warnings.into_vec(), unsatisfiable: false }
                 }
-                Err(why) => {
-                    warnings.push(why);
-                    unsatisfiable(template, earlier, warnings)
-                }
+                Err(why) => unsatisfiable(template, earlier, why, warnings),
             }
         }
         // Nothing to inject, and so nothing to record.
         Ok(_) => Injected { template: injected, warnings: warnings.into_vec(), unsatisfiable: false },
-        Err(why) => {
-            warnings.push(why);
-            unsatisfiable(template, earlier, warnings)
-        }
+        Err(why) => unsatisfiable(template, earlier, why, warnings),
     }
 }
 
-fn unsatisfiable(template: &Value, earlier: Option<&Value>, warnings: Warnings) -> Injected {
-    Injected { template: opt_out(template, earlier), warnings: warnings.into_vec(), unsatisfiable: true }
+/// The result if nothing can be injected. Some places show only the first warnings, so the reason comes first.
+fn unsatisfiable(template: &Value, earlier: Option<&Value>, reason: String, warnings: Warnings) -> Injected {
+    let warnings = std::iter::once(reason).chain(warnings.into_vec()).collect();
+    Injected { template: opt_out(template, earlier), warnings, unsatisfiable: true }
 }
 
 /// The limit of the API server for the annotations of one object, keys and values together, in bytes
@@ -136,9 +132,13 @@ pub(super) fn reverted(template: &Value, record: Option<&Record>) -> Value {
 /// Whether the template has few enough containers to be injected: each gets a copy of the hook and the probe, so that a
 /// small request with many of them would take much memory.
 pub(super) fn has_few_containers(template: &Value) -> bool {
+    container_count(template) <= limits::CONTAINERS
+}
+
+fn container_count(template: &Value) -> usize {
     let lists =
         ["containers", "initContainers"].into_iter().filter_map(|key| template["spec"][key].as_array());
-    lists.map(Vec::len).sum::<usize>() <= limits::CONTAINERS
+    lists.map(Vec::len).sum()
 }
 
 /// Injects into a template without an injection. An error has the reason why nothing is injected.
@@ -149,7 +149,11 @@ fn apply(
     warnings: &mut Warnings,
 ) -> Result<Record, String> {
     if !has_few_containers(template) {
-        return Err(format!("the template has more than {} containers", limits::CONTAINERS));
+        return Err(format!(
+            "nothing is injected: the pod has {} containers and init containers, at most {} are allowed",
+            container_count(template),
+            limits::CONTAINERS
+        ));
     }
     let mut record = Record::new(injection.opted_in_by.clone(), settings.clone());
     let probes = readiness_probe::choose(template, settings, injection, warnings);
@@ -228,11 +232,7 @@ fn write(
     let kept = kept.and_then(|(_, carrier)| record::text(carrier)).map(str::to_owned);
     let text = kept.or_else(|| record.into_text());
     if text.as_ref().is_some_and(|text| !record::is_readable(text)) {
-        return Err(
-            "nothing is injected: the record of the injection would be too large to be read again; use fewer \
-                    containers"
-                .into(),
-        );
+        return Err(record::TOO_LARGE.to_owned());
     }
     annotations.insert(INJECTED.to_owned(), text.map_or(Value::Null, Value::String));
     let size: usize =

@@ -16,6 +16,39 @@ use crate::api::{
 /// The JSON patch that changes the workload's template from `old` to `new`.
 #[must_use]
 pub fn template_patch(old: &Value, new: &Value) -> Patch {
+    if path_bytes(old, 0) + path_bytes(new, 0) > PATH_BYTES {
+        return replacement(new.clone());
+    }
+    changes(old, new)
+}
+
+/// The bytes of the paths of all values in templates that are compared, however short they are. Each operation of a patch
+/// has a path, so that a template with many values under a long key would have a patch of many times its size.
+const PATH_BYTES: usize = 1 << 20;
+
+/// The bytes of the paths of all values in a value that has a path of this many bytes.
+fn path_bytes(value: &Value, path: usize) -> usize {
+    /// Of an item of a list.
+    const INDEX: usize = 6;
+    match value {
+        Value::Object(fields) => fields.iter().map(|(key, value)| below(value, path + key.len() + 1)).sum(),
+        Value::Array(items) => items.iter().map(|value| below(value, path + INDEX)).sum(),
+        _ => 0,
+    }
+}
+
+fn below(value: &Value, path: usize) -> usize {
+    path + path_bytes(value, path)
+}
+
+/// The JSON patch that replaces the template.
+fn replacement(new: Value) -> Patch {
+    let path = PointerBuf::from_tokens(["spec", "template"]);
+    Patch(vec![PatchOperation::Replace(ReplaceOperation { path, value: new })])
+}
+
+/// The JSON patch that changes only what differs.
+fn changes(old: &Value, new: &Value) -> Patch {
     let prefix = PointerBuf::from_tokens(["spec", "template"]);
     let mut patch = json_patch::diff(old, new);
     for operation in &mut patch.0 {
@@ -46,11 +79,12 @@ const WHOLE: usize = 4608;
 /// `length` is that of the spec's text, in bytes.
 #[must_use]
 pub fn answer_patch(old: &Value, new: Value, length: usize) -> Patch {
-    if length > WHOLE || old.is_null() || *old == new {
-        return template_patch(old, &new);
+    let is_whole = length <= WHOLE && !old.is_null() && *old != new;
+    // The paths of an ordinary template are shorter than its text.
+    if is_whole || path_bytes(old, 0) + path_bytes(&new, 0) > PATH_BYTES.max(4 * length) {
+        return replacement(new);
     }
-    let path = PointerBuf::from_tokens(["spec", "template"]);
-    Patch(vec![PatchOperation::Replace(ReplaceOperation { path, value: new })])
+    changes(old, &new)
 }
 
 /// The JSON patch that changes an object's annotations from `old` to `new`.

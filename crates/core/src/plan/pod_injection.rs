@@ -113,8 +113,8 @@ fn count(spec: &Map<String, Value>) -> usize {
 }
 
 /// Injects into containers that other webhooks added to the pod: a hook if the record doesn't have the container, and
-/// time for native sidecars. Present values are kept. `None` if no container was added, or there are too many; `known` is the number of native
-/// sidecars in the template.
+/// time for native sidecars. Present values are kept. `None` if no container was added, or there are too many; `known` is
+/// the number of native sidecars in the template.
 fn complete(pod: &Value, known: usize, native_sleep: bool) -> Option<Injected> {
     let mut record = record::read(pod).filter(|_| has_few_containers(pod))?;
     let settings = record.settings.clone();
@@ -131,18 +131,22 @@ fn complete(pod: &Value, known: usize, native_sleep: bool) -> Option<Injected> {
         return None;
     }
     record.forget_untouched();
+    let unsatisfiable =
+        |why| Some(Injected { template: pod.clone(), warnings: vec![why], unsatisfiable: true });
     let needed = match possible.and_then(|()| grace_period::needed(hooks, spec, &mut Warnings::default())) {
         Ok(needed) => needed,
-        Err(why) => {
-            return Some(Injected { template: pod.clone(), warnings: vec![why], unsatisfiable: true });
-        }
+        Err(why) => return unsatisfiable(why),
     };
     if let Some(seconds) = needed.raised() {
         let raised = put(spec, GRACE_PERIOD, json!(seconds));
         let before = record.grace_period.map_or(raised.before, |earlier| earlier.before);
         record.grace_period = Some(Field { before, ..raised });
     }
-    completed["metadata"]["annotations"][INJECTED] = json!(record.into_text()?);
+    let text = record.into_text()?;
+    if !record::is_readable(&text) {
+        return unsatisfiable(record::TOO_LARGE.to_owned());
+    }
+    completed["metadata"]["annotations"][INJECTED] = json!(text);
     Some(Injected { template: completed, warnings: vec![], unsatisfiable: false })
 }
 

@@ -86,7 +86,10 @@ impl<'a> Container<'a> {
         let declared = container["ports"].as_array().into_iter().flatten();
         let ports = declared
             .filter(|port| is_tcp(port))
-            .filter_map(|port| Some((port["name"].as_str(), port["containerPort"].as_i64()?)))
+            .filter_map(|port| {
+                let name = port["name"].as_str().filter(|name| name.len() <= limits::PORT_NAME_LENGTH);
+                Some((name, port["containerPort"].as_i64()?))
+            })
             .collect();
         let probed = container.get("readinessProbe").is_some_and(|probe| !probe.is_null());
         let declares = container["ports"].as_array().is_some_and(|ports| !ports.is_empty());

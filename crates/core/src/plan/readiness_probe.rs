@@ -13,7 +13,7 @@ use super::{
     warnings::Warnings,
     workload::{Kind, string_map},
 };
-use crate::api::{Probe, ProbeMode, annotations::READINESS_PROBE};
+use crate::api::{Probe, ProbeMode, annotations::READINESS_PROBE, limits};
 
 /// The readiness probes to inject, by container name: the configured one, or a TCP probe on the port that the Services
 /// of the pods send to.
@@ -153,7 +153,8 @@ fn served_ports<'a>(
     warnings: &mut Warnings,
 ) -> BTreeMap<&'a str, BTreeMap<i64, Vec<PortProtocol>>> {
     let mut ports: BTreeMap<&str, BTreeMap<i64, Vec<PortProtocol>>> = BTreeMap::new();
-    for (service, target) in services.iter().filter(|s| routes(s)).flat_map(|service| targets(service)) {
+    let targets = services.iter().filter(|s| routes(s)).flat_map(|service| targets(service));
+    for (service, target) in targets.take(limits::SERVICE_PORTS) {
         let declared = match receivers(containers, &target.port).as_slice() {
             [(container, port)] if container.takes(*port) => {
                 let protocol = target.protocol.or_else(|| container.protocol(*port)).or(target.named);

@@ -28,6 +28,9 @@ const TEXT_LIMIT: usize = 256 * 1024;
 /// 500 containers takes less.
 const WEIGHT_LIMIT: usize = 2 << 20;
 
+/// Why nothing is injected if the record would not be readable.
+pub(super) const TOO_LARGE: &str = "nothing is injected: the record of the injection would be too large to be read again; use fewer containers";
+
 /// The injection into one pod template.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -137,7 +140,7 @@ impl Record {
                 field.before.take_if(|before| !before.is_null());
             }
         }
-        for line in lines.split('\n') {
+        for line in lines.split('\n').take(limits::CONTAINERS) {
             let hooks: BTreeMap<String, Value> = serde_json::from_str(line).unwrap_or_default();
             for (name, hook) in hooks {
                 if let Some(given) = self.containers.get_mut(&name).and_then(|given| given.pre_stop.as_mut())
@@ -285,7 +288,7 @@ pub(super) fn text(template: &Value) -> Option<&str> {
 }
 
 /// A template's record; `None` if it is absent or unreadable. Settings of a newer version are skipped, because the values
-/// before are more important. Users can write any record, so what no injection writes is skipped too.
+/// before are more important. Users can write any record, so values that no injection writes are skipped too.
 pub(super) fn read(template: &Value) -> Option<Record> {
     let text = text(template).filter(|text| is_readable(text))?;
     let (text, replaced) = text.split_once('\n').unwrap_or((text, ""));

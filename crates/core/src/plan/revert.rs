@@ -97,7 +97,7 @@ const HANDLERS: [&str; 5] = ["exec", "grpc", "httpGet", "sleep", "tcpSocket"];
 /// Removes the injected constraint if there are others: a user's constraint is merged by topology key, so both remain.
 fn drop_second_constraint(spec: &mut Map<String, Value>, injected: &Value) {
     let constraints = spec.get_mut(SPREAD).and_then(Value::as_array_mut).filter(|c| c.len() > 1);
-    if let (Some(constraints), Some(injected)) = (constraints, injected.as_array()) {
-        constraints.retain(|constraint| !injected.contains(constraint));
+    if let (Some(constraints), Some([injected])) = (constraints, injected.as_array().map(Vec::as_slice)) {
+        constraints.retain(|constraint| constraint != injected);
     }
 }

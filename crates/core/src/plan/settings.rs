@@ -308,6 +308,9 @@ mod tests {
 
     #[test]
     fn longer_texts_than_those_of_policies_are_not_accepted() {
+        let header = json!({"name": "a".repeat(128), "value": "\"".repeat(512)});
+        let path = format!("/{}", "\\".repeat(1023));
+        let largest = json!({"httpGet": {"httpHeaders": vec![header; 8], "path": path, "port": 1}});
         for (field, value, expected) in [
             ("httpGet", json!({"path": "/".repeat(1024), "port": "http"}), true),
             ("httpGet", json!({"path": "/".repeat(1025), "port": "http"}), false),
@@ -317,14 +320,10 @@ mod tests {
             ("exclude", json!(vec!["a".repeat(63); 32]), true),
             ("exclude", json!(vec!["a".repeat(63); 33]), false),
             ("exclude", json!(["a".repeat(64)]), false),
+            ("readinessProbe", json!({"mode": "Auto", "probe": largest}), true),
             (
                 "readinessProbe",
-                json!({"mode": "Auto", "probe": {"grpc": {"port": 1, "service": "a".repeat(253)}}}),
-                true,
-            ),
-            (
-                "readinessProbe",
-                json!({"mode": "Auto", "probe": {"grpc": {"port": 1, "service": "a".repeat(9000)}}}),
+                json!({"mode": "Auto", "probe": {"grpc": {"port": 1, "service": "a".repeat(17_000)}}}),
                 false,
             ),
         ] {

@@ -164,3 +164,34 @@ fn record_over_the_text_limit_is_not_read() {
         assert_eq!(record::read(&template).is_some(), is_read, "{length}");
     }
 }
+
+#[test]
+fn a_template_with_too_many_containers_is_not_injected() {
+    let with = |count: usize| {
+        let containers: Vec<_> = (0..count).map(|number| json!({"name": format!("c{number}")})).collect();
+        let template = json!({"spec": {"containers": containers, "initContainers": [{"name": "init"}]}});
+        inject_with(&template, &settings(10, 30, 5), &[], true)
+    };
+    assert!(!with(499).unsatisfiable);
+    let injected = with(500);
+    assert!(injected.unsatisfiable && record::read(&injected.template).is_none());
+    assert_eq!(
+        injected.warnings,
+        ["nothing is injected: the pod has 501 containers and init containers, at most 500 are allowed"]
+    );
+}
+
+#[test]
+fn texts_in_a_record_that_no_injection_writes_are_ignored() {
+    let template = json!({"spec": {"containers": [{"name": "web"}]}});
+    let mut template = injected(&template);
+    let text = record::text(&template).unwrap();
+    let mut forged: Value = serde_json::from_str(text).unwrap();
+    forged["containers"]["a".repeat(64)] = forged["containers"]["web"].clone();
+    forged["settings"] =
+        json!({"httpGet": {"value": {"path": "/".repeat(1025), "port": 1}, "from": "command line"}});
+    template["metadata"]["annotations"][INJECTED] = forged.to_string().into();
+    let read = record::read(&template).unwrap();
+    assert_eq!(read.containers.keys().collect::<Vec<_>>(), ["web"]);
+    assert_eq!(read.settings, Settings::default());
+}
