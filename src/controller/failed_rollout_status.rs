@@ -65,11 +65,12 @@ fn failure_limit(spec: &GracefulPolicySpec) -> FailureLimit {
     }
 }
 
-/// The failures as the status of a policy records them. If not all fit, one of each namespace comes before the others: a
-/// cluster policy stops in each of these namespaces.
-pub(super) fn recorded<'a>(
+/// The failures as the status of a policy records them. If not all fit, one of each namespace comes before the others,
+/// because a cluster policy stops in each of these namespaces, and `superseded` ones, which stop nothing, come last.
+pub(super) fn recorded(
     policy: &PolicyKey,
-    failures: impl Iterator<Item = &'a FailedRollout>,
+    failures: &[FailedRollout],
+    superseded: &[FailedRollout],
 ) -> Vec<FailedRolloutStatus> {
     let record = |failure: &FailedRollout| {
         let FailedRollout { workload, uid, generation, plan, template, reason, time } = failure.clone();
@@ -87,11 +88,12 @@ pub(super) fn recorded<'a>(
     };
     let mut namespaces = BTreeSet::new();
     let (mut chosen, others): (Vec<_>, Vec<_>) =
-        failures.enumerate().partition(|(_, failure)| namespaces.insert(&failure.workload.namespace));
+        failures.iter().enumerate().partition(|(_, failure)| namespaces.insert(&failure.workload.namespace));
     chosen.extend(others);
     chosen.truncate(limits::FAILED_ROLLOUTS);
     chosen.sort_by_key(|(index, _)| *index);
-    chosen.into_iter().map(|(_, failure)| record(failure)).collect()
+    let chosen = chosen.into_iter().map(|(_, failure)| failure);
+    chosen.chain(superseded).take(limits::FAILED_ROLLOUTS).map(record).collect()
 }
 
 /// The failures that a status records.
@@ -146,7 +148,8 @@ mod tests {
                 reason: RolloutFailureReason::ReplicaFailure,
                 time: "2026-01-02T03:04:05Z".parse().unwrap(),
             };
-            let status = recorded(&policy, std::iter::repeat_n(&failure, limits::FAILED_ROLLOUTS + 1));
+            let many = vec![failure.clone(); limits::FAILED_ROLLOUTS + 1];
+            let status = recorded(&policy, &many, &[]);
             assert_eq!(status.len(), limits::FAILED_ROLLOUTS);
             assert_eq!(status[0].namespace, namespace);
             assert_eq!(status[0].failure_time, "2026-01-02T03:04:05Z");
@@ -174,7 +177,7 @@ mod tests {
         };
         let mut failures: Vec<_> = (0..limits::FAILED_ROLLOUTS).map(|name| failure("many", name)).collect();
         failures.push(failure("one", 0));
-        let recorded = recorded(&policy, failures.iter());
+        let recorded = recorded(&policy, &failures, &[failure("superseded", 0)]);
         assert_eq!(recorded.len(), limits::FAILED_ROLLOUTS);
         let namespaces: Vec<_> = recorded.iter().filter_map(|record| record.namespace.as_deref()).collect();
         assert_eq!((namespaces[0], *namespaces.last().unwrap()), ("many", "one"));

@@ -88,6 +88,25 @@ enum RolloutEnd {
     },
 }
 
+/// The best replica counts of a rollout so far, and the generation that they were last observed in.
+struct Best {
+    generation: Option<i64>,
+    counts: ReplicaCounts,
+}
+
+impl Best {
+    /// Records these counts, and returns whether they are progress. Another generation with fewer updated replicas is
+    /// another rollout.
+    fn update(best: &mut Option<Self>, generation: Option<i64>, counts: ReplicaCounts) -> bool {
+        let same =
+            best.take().filter(|best| generation <= best.generation || counts.updated >= best.counts.updated);
+        let is_progress = same.as_ref().is_none_or(|best| counts.improves(best.counts));
+        let counts = same.map_or(counts, |best| best.counts.best(counts));
+        *best = Some(Self { generation, counts });
+        is_progress
+    }
+}
+
 /// Opting out one target.
 struct Run<'a> {
     client: &'a Client,
@@ -150,13 +169,17 @@ impl Run<'_> {
         Outcome::of(end, was_broken, self.target.kind)
     }
 
-    /// Removes adieu's PodDisruptionBudget and, last, its entry in managedFields: as long as that exists, a later run
-    /// repeats both.
+    /// Removes adieu's PodDisruptionBudget and then its entry in managedFields: as long as that exists, a later run repeats
+    /// both.
     async fn clean_up(&self, written: &DynamicObject, report: &impl Fn(&Step<'_>)) {
         if let Err(error) = pod_disruption_budgets::remove(self.client, written).await {
             report(&Step::Warns(&format!(
                 "adieu's PodDisruptionBudget for it, if there is one, is not deleted: {error}"
             )));
+            // Without the right to delete it, no later run succeeds either.
+            if !matches!(&error, kube::Error::Api(status) if status.code == 403) {
+                return;
+            }
         }
         write::drop_managed_fields(self.client, self.target.kind, written).await;
     }
@@ -187,7 +210,7 @@ impl Run<'_> {
     /// pods of an older ReplicaSet start again (`syncRolloutStatus`), and it reports nothing about this rollout.
     async fn settled(&self, generation: Option<i64>, condition_before: Option<u64>) -> RolloutEnd {
         let kind = self.target.kind;
-        let (mut best, mut since) = (None::<ReplicaCounts>, Instant::now());
+        let (mut best, mut since) = (None::<Best>, Instant::now());
         let mut not_started = false;
         loop {
             match self.api.get_opt(&self.target.name).await {
@@ -204,11 +227,10 @@ impl Run<'_> {
                         Progress::Failed | Progress::Rolling => {}
                     }
                     not_started = is_not_begun(kind, &object);
-                    if let Some(counts) = now.counts {
-                        if best.is_none_or(|best| counts.improves(best)) {
-                            since = Instant::now();
-                        }
-                        best = Some(best.map_or(counts, |best| best.best(counts)));
+                    if let Some(counts) = now.counts
+                        && Best::update(&mut best, now.generation, counts)
+                    {
+                        since = Instant::now();
                     }
                 }
                 Ok(Some(_)) => {}

@@ -13,6 +13,7 @@ use super::{
 use crate::{
     api::{EffectiveValues, GracefulPolicyStatus, limits, merge_condition},
     controller::{failed_rollout_status, keys::policy_key},
+    scheduler::PolicyStatus,
 };
 
 /// The status of the policy. Equal to the current one if nothing changed.
@@ -43,12 +44,12 @@ pub(super) fn status<P: Policy>(
     let excess = conditions.len().saturating_sub(limits::CONDITIONS);
     conditions.drain(..excess);
     let key = policy_key(&policy.meta().namespace.clone().unwrap_or_default(), &policy.source());
-    let failed = builder.rollouts.failures.iter().chain(&builder.rollouts.superseded);
+    let PolicyStatus { failures, superseded, .. } = &builder.rollouts;
     GracefulPolicyStatus {
         observed_generation: policy.meta().generation,
         effective: Some(effective),
         workloads: Some(builder.counts),
-        failed_rollouts: failed_rollout_status::recorded(&key, failed),
+        failed_rollouts: failed_rollout_status::recorded(&key, failures, superseded),
         conditions,
     }
 }

@@ -12,8 +12,8 @@
 //! - `reserve NS/NAME granted|denied [uid=TEXT] [generation=N] [plan=N]`: a writer wants to write this; then `commit
 //!   NS/NAME`: it is written, and rolls out
 //! - `counts NS/NAME UPDATED AVAILABLE OLD [desired=N]`: its replicas; `rolling`, `reported` (failed), `complete NS/NAME`
-//! - `condition NS/NAME NUMBER`: the message of its condition `Progressing`; `progress-deadline NS/NAME SECONDS`: how long it may
-//!   make no progress
+//! - `condition NS/NAME NUMBER`: its condition `Progressing`; `progress-deadline NS/NAME SECONDS`: the time without
+//!   progress after which it fails
 //! - `refused`, `unknown NS/NAME`: its write is released, or its outcome is unknown; `blocked`, `unblocked NS/NAME`
 //! - `owner NS/NAME`: its owner writes another template; `undo NS/NAME`: the previous one
 //! - `scale NS/NAME`: another generation of the same template; `zero`, `pause`, `up NS/NAME`; `delete NS/NAME`;
