@@ -171,6 +171,9 @@ fn multiplied(bytes: usize) -> Vec<(&'static str, Vec<u8>)> {
     let renamed = json!({"optedInBy": "annotation", "settings": {}, "containers": {
         &long: {"preStop": {"injected": {"sleep": {"seconds": 2}}}},
     }});
+    let short = json!({"optedInBy": "annotation", "settings": {}, "containers": {
+        "a": {"preStop": {"injected": {"sleep": {"seconds": 2}}}},
+    }});
     let rendered = json!({"optedInBy": "command line", "rendered": true, "settings": request});
     let policies = json!({"optedInBy": by_policy, "rendered": true, "settings": drain});
     vec![
@@ -194,6 +197,10 @@ fn multiplied(bytes: usize) -> Vec<(&'static str, Vec<u8>)> {
             )),
         ),
         ("a long key in a hook", under_a_long_key(bytes)),
+        (
+            "a long name with the injection of another",
+            with_record(&short, &format!("[{}]", hooked(&"\u{7f}".repeat(bytes - 4000)))),
+        ),
         ("a long name", in_template(&format!("[{}]", hooked(&"\u{7f}".repeat(bytes - 1000))))),
     ]
 }

@@ -123,7 +123,10 @@ impl CachedWorkload {
             managed_fields: metadata.own_managed_fields()?,
             ..metadata.bare()
         };
-        Ok(Self::new(metadata, &text, None))
+        let workload = Self::new(metadata, &text, None);
+        // Responses to writes have all metadata, with the managedFields of all clients.
+        let weight = workload.weight + weight(parts.metadata.get());
+        Ok(Self { weight, ..workload })
     }
 }
 

@@ -61,6 +61,8 @@ pub(super) struct Entry {
     pub(super) merge: bool,
 }
 
+/// The bytes of a text that count as another node.
+const TEXT: usize = 64;
 /// The maximum number of nodes in aliases of one document: nested anchors multiply.
 const ALIAS_LIMIT: usize = 100_000;
 /// The maximum number of nodes in anchors of one document. A node counts, and is copied, for each anchor around it.
@@ -371,7 +373,7 @@ fn unreadable(error: &ScanError) -> Malformed {
 
 fn size(node: &Node) -> usize {
     1 + match &node.content {
-        Content::Scalar(_) => 0,
+        Content::Scalar(value) => value.as_str().map_or(0, str::len) / TEXT,
         Content::Sequence(_, items) => items.iter().map(size).sum(),
         Content::Mapping(_, entries) => entries.iter().map(|entry| 1 + size(&entry.value)).sum(),
     }

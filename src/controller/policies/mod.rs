@@ -14,7 +14,7 @@ use kind::Policy;
 use kube::{
     ResourceExt as _,
     api::{Patch, PatchParams},
-    runtime::{Controller, controller::Action, reflector::ObjectRef, watcher},
+    runtime::{Config, Controller, controller::Action, reflector::ObjectRef, watcher},
 };
 use serde_json::json;
 use status::status;
@@ -31,6 +31,8 @@ use crate::{
 
 /// How long changes of a policy's workloads are collected before its status is written: a rollout has a dozen.
 const DEBOUNCE: Duration = Duration::from_secs(1);
+/// How many policies of a kind are reconciled at a time: each write and its response take memory.
+const CONCURRENCY: u16 = 8;
 /// How long after a failure the next attempt is made.
 const RETRY_WAIT: Duration = Duration::from_secs(10);
 
@@ -53,6 +55,7 @@ async fn control_kind<P: Policy>(context: Arc<ReconcileContext>, shutdown: Cance
     });
     // The caches watch the policies already.
     Controller::for_stream(stream::pending::<Result<P, watcher::Error>>(), P::store(&context.caches).clone())
+        .with_config(Config::default().concurrency(CONCURRENCY))
         .reconcile_on(changed)
         .reconcile_all_on(context.permissions())
         .graceful_shutdown_on(shutdown.cancelled_owned())

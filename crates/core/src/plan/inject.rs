@@ -129,16 +129,30 @@ pub(super) fn reverted(template: &Value, record: Option<&Record>) -> Value {
     reverted
 }
 
-/// Whether the template has few enough containers to be injected: each gets a copy of the hook and the probe, so that a
-/// small request with many of them would take much memory.
-pub(super) fn has_few_containers(template: &Value) -> bool {
-    container_count(template) <= limits::CONTAINERS
-}
-
-fn container_count(template: &Value) -> usize {
+/// An error if the template is too large to be injected: each container gets a copy of the hook and the probe, so that a
+/// small request with many containers would take much memory, and commands are read several times.
+pub(super) fn check_size(template: &Value) -> Result<(), String> {
     let lists =
         ["containers", "initContainers"].into_iter().filter_map(|key| template["spec"][key].as_array());
-    lists.map(Vec::len).sum()
+    let containers: Vec<_> = lists.flatten().collect();
+    if containers.len() > limits::CONTAINERS {
+        return Err(format!(
+            "nothing is injected: the pod has {} containers and init containers, at most {} are allowed",
+            containers.len(),
+            limits::CONTAINERS
+        ));
+    }
+    let commands = containers.iter().map(|container| &container["lifecycle"]["preStop"]["exec"]["command"]);
+    let words = commands.filter_map(Value::as_array).flatten().filter_map(Value::as_str);
+    let length: usize = words.map(str::len).sum();
+    if length > limits::COMMANDS_LENGTH {
+        return Err(format!(
+            "nothing is injected: the preStop commands have {} KiB, at most {} KiB are allowed: use a script in the image",
+            length.div_ceil(1024),
+            limits::COMMANDS_LENGTH / 1024
+        ));
+    }
+    Ok(())
 }
 
 /// Injects into a template without an injection. An error has the reason why nothing is injected.
@@ -148,13 +162,7 @@ fn apply(
     injection: &InjectionContext<'_>,
     warnings: &mut Warnings,
 ) -> Result<Record, String> {
-    if !has_few_containers(template) {
-        return Err(format!(
-            "nothing is injected: the pod has {} containers and init containers, at most {} are allowed",
-            container_count(template),
-            limits::CONTAINERS
-        ));
-    }
+    check_size(template)?;
     let mut record = Record::new(injection.opted_in_by.clone(), settings.clone());
     let probes = readiness_probe::choose(template, settings, injection, warnings);
     let spread = spread(template, settings, injection);

@@ -31,10 +31,22 @@ fn path_bytes(value: &Value, path: usize) -> usize {
     /// Of an item of a list.
     const INDEX: usize = 6;
     match value {
-        Value::Object(fields) => fields.iter().map(|(key, value)| below(value, path + key.len() + 1)).sum(),
+        Value::Object(fields) => {
+            fields.iter().map(|(key, value)| below(value, path + escaped_length(key) + 1)).sum()
+        }
         Value::Array(items) => items.iter().map(|value| below(value, path + INDEX)).sum(),
         _ => 0,
     }
+}
+
+/// The bytes of a key in a path, in JSON.
+fn escaped_length(key: &str) -> usize {
+    let length = |byte| match byte {
+        0..0x20 => 6,
+        b'"' | b'\\' | b'/' | b'~' => 2,
+        _ => 1,
+    };
+    key.bytes().map(length).sum()
 }
 
 fn below(value: &Value, path: usize) -> usize {
@@ -80,8 +92,7 @@ const WHOLE: usize = 4608;
 #[must_use]
 pub fn answer_patch(old: &Value, new: Value, length: usize) -> Patch {
     let is_whole = length <= WHOLE && !old.is_null() && *old != new;
-    // The paths of an ordinary template are shorter than its text.
-    if is_whole || path_bytes(old, 0) + path_bytes(&new, 0) > PATH_BYTES.max(4 * length) {
+    if is_whole || path_bytes(old, 0) + path_bytes(&new, 0) > PATH_BYTES.max(length) {
         return replacement(new);
     }
     changes(old, &new)

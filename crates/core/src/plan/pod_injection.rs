@@ -9,7 +9,7 @@ use super::{
     context::{InjectionContext, NamespaceContext},
     grace_period,
     hooks::{Hooks, sidecars},
-    inject::{Injected, has_few_containers, inject_pod},
+    inject::{Injected, check_size, inject_pod},
     record::{self, Field, GRACE_PERIOD, named_containers, put},
     resolve::{OptIn, resolve},
     warnings::Warnings,
@@ -113,10 +113,10 @@ fn count(spec: &Map<String, Value>) -> usize {
 }
 
 /// Injects into containers that other webhooks added to the pod: a hook if the record doesn't have the container, and
-/// time for native sidecars. Present values are kept. `None` if no container was added, or there are too many; `known` is
+/// time for native sidecars. Present values are kept. `None` if no container was added, or the pod is too large; `known` is
 /// the number of native sidecars in the template.
 fn complete(pod: &Value, known: usize, native_sleep: bool) -> Option<Injected> {
-    let mut record = record::read(pod).filter(|_| has_few_containers(pod))?;
+    let mut record = record::read(pod).filter(|_| check_size(pod).is_ok())?;
     let settings = record.settings.clone();
     let hooks = Hooks { settings: &settings, native_sleep };
     let mut completed = pod.clone();

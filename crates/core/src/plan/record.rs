@@ -194,7 +194,9 @@ impl Record {
                 .unwrap_or(false)
         };
         let new = containers.iter().filter_map(|container| Some((container, container["name"].as_str()?)));
-        let new = new.filter(|(_, name)| !self.containers.contains_key(*name));
+        let is_new =
+            |name: &str| name.len() <= limits::CONTAINER_NAME_LENGTH && !self.containers.contains_key(name);
+        let new = new.filter(|(_, name)| is_new(name));
         warnings.extend(new.filter_map(|(container, name)| {
             let (before, _) = missing.iter().take(COMPARED).find(|(_, given)| carries(container, given))?;
             Some(format!(

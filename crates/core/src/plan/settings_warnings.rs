@@ -17,10 +17,13 @@ use crate::api::{
     labels,
 };
 
+/// How many overridden policies are named.
+const OVERRIDDEN: usize = 8;
+
 /// Configuration without effect: settings without an opt-in, and overridden policies.
 pub(super) fn on_workload(workload: &Workload<'_>, resolution: &Resolution) -> Vec<String> {
     match &resolution.opt_in {
-        OptIn::In(_) => resolution.conflicted.iter().map(overridden).collect(),
+        OptIn::In(_) => resolution.conflicted.iter().take(OVERRIDDEN).map(overridden).collect(),
         OptIn::Unmentioned => without_opt_in(workload).into_iter().collect(),
         OptIn::Out => vec![],
     }

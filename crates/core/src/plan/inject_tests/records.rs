@@ -182,6 +182,21 @@ fn a_template_with_too_many_containers_is_not_injected() {
 }
 
 #[test]
+fn a_template_with_long_commands_is_not_injected() {
+    let with = |length: usize| {
+        let hook = json!({"exec": {"command": ["sh", "-c", "x".repeat(length / 10 - 4)]}});
+        let container = |number: usize| json!({"name": format!("c{number}"), "lifecycle": {"preStop": hook}});
+        let containers: Vec<_> = (0..10).map(container).collect();
+        inject_with(&json!({"spec": {"containers": containers}}), &settings(10, 30, 5), &[], true)
+    };
+    assert!(!with(128 * 1024 - 10).unsatisfiable);
+    let injected = with(128 * 1024 + 10);
+    assert!(injected.unsatisfiable, "{:?}", injected.warnings);
+    let reason = "nothing is injected: the preStop commands have 129 KiB, at most 128 KiB are allowed: use a script in the image";
+    assert_eq!(injected.warnings, [reason]);
+}
+
+#[test]
 fn texts_in_a_record_that_no_injection_writes_are_ignored() {
     let template = json!({"spec": {"containers": [{"name": "web"}]}});
     let mut template = injected(&template);
