@@ -18,8 +18,6 @@ const TOOL_VERSION: &str = "0.5.9";
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 /// The name of its files, which it writes next to the Cargo.toml of every crate.
 const FILE: &str = "adieu-release.cdx";
-/// The folders of those files.
-const CRATES: [&str; 2] = [".", "xtask"];
 
 /// The bill of materials of `adieu`, which is reproducible.
 pub fn generate(workspace: &Workspace, version: &str) -> Result<String> {
@@ -31,10 +29,10 @@ pub fn generate(workspace: &Workspace, version: &str) -> Result<String> {
     cyclonedx.args(["cyclonedx", "--format", "json", "--spec-version", "1.5", "--all"]);
     cyclonedx.args(["--no-build-deps", "--target", TARGET, "--override-filename", FILE]);
     let ran = command::run(&step, &mut cyclonedx, &workspace.log("release-sbom"));
-    let file = |folder: &&str| workspace.root().join(folder).join(format!("{FILE}.json"));
-    let [written, _] = CRATES.each_ref().map(|folder| fs::read_to_string(file(folder)));
-    for file in CRATES.iter().map(file) {
-        let _ = fs::remove_file(file);
+    let file = |folder: PathBuf| folder.join(format!("{FILE}.json"));
+    let written = fs::read_to_string(file(workspace.root().to_owned()));
+    for folder in crates(workspace)? {
+        let _ = fs::remove_file(file(folder));
     }
     ran?;
     let text = written.with_context(|| format!("{TOOL} wrote nothing"))?;
@@ -43,6 +41,15 @@ pub fn generate(workspace: &Workspace, version: &str) -> Result<String> {
     check(&bill, version)?;
     step.done();
     Ok(text)
+}
+
+/// The folders of the workspace's crates.
+fn crates(workspace: &Workspace) -> Result<Vec<PathBuf>> {
+    let mut folders = vec![workspace.root().to_owned(), workspace.root().join("xtask")];
+    for entry in fs::read_dir(workspace.root().join("crates")).context("cannot list the crates")? {
+        folders.push(entry?.path());
+    }
+    Ok(folders)
 }
 
 /// Builds the tool, unless it exists.
