@@ -132,11 +132,16 @@ fn under_a_long_key(bytes: usize) -> Vec<u8> {
     let record = format!(
         r#"{{"optedInBy":"annotation","settings":{{}},"containers":{{"c":{{"preStop":{{"injected":{injected}}}}}}}}}"#
     );
-    let record = json!({"adieu.dev/injected": format!("{record}\n{{\"c\":{before}}}")});
     let container = format!(r#"{{"name":"c","lifecycle":{{"preStop":{injected}}}}}"#);
+    with_record("false", &format!("{record}\n{{\"c\":{before}}}"), &format!("[{container}]"))
+}
+
+/// A review of a Deployment with this value of `adieu.dev/graceful`, this record, and these containers.
+fn with_record(graceful: &str, record: &str, containers: &str) -> Vec<u8> {
+    let record = json!({"adieu.dev/injected": record});
     let template =
-        format!(r#"{{"metadata":{{"annotations":{record}}},"spec":{{"containers":[{container}]}}}}"#);
-    let annotations = r#"{"adieu.dev/graceful":"false"}"#;
+        format!(r#"{{"metadata":{{"annotations":{record}}},"spec":{{"containers":{containers}}}}}"#);
+    let annotations = json!({"adieu.dev/graceful": graceful});
     let object =
         format!(r#"{{"metadata":{{"annotations":{annotations}}},"spec":{{"template":{template}}}}}"#);
     review("CREATE", &object, "null").into_bytes()
@@ -153,17 +158,7 @@ fn multiplied(bytes: usize) -> Vec<(&'static str, Vec<u8>)> {
         format!("[{}]", containers.join(","))
     };
     let [few, many] = [450, bytes / 2 / 70];
-    let with_record = |record: &Value, containers: &str| {
-        let record = json!({"adieu.dev/injected": record.to_string()});
-        let template =
-            format!(r#"{{"metadata":{{"annotations":{record}}},"spec":{{"containers":{containers}}}}}"#);
-        let annotations = r#"{"adieu.dev/graceful":"true"}"#;
-        let object =
-            format!(r#"{{"metadata":{{"annotations":{annotations}}},"spec":{{"template":{template}}}}}"#);
-        review("CREATE", &object, "null").into_bytes()
-    };
-    let by_policy = format!("policy {long}");
-    let drain = json!({"drainSeconds": {"value": 60, "from": by_policy}});
+    let with_record = |record: &Value, containers: &str| with_record("true", &record.to_string(), containers);
     let request = json!({
         "preStopMethod": {"value": "HTTPGet", "from": "command line"},
         "httpGet": {"value": {"path": format!("/{long}"), "port": 1}, "from": "command line"},
@@ -175,13 +170,11 @@ fn multiplied(bytes: usize) -> Vec<(&'static str, Vec<u8>)> {
         "a": {"preStop": {"injected": {"sleep": {"seconds": 2}}}},
     }});
     let rendered = json!({"optedInBy": "command line", "rendered": true, "settings": request});
-    let policies = json!({"optedInBy": by_policy, "rendered": true, "settings": drain});
     vec![
         ("renamed containers", with_record(&renamed, &all(&hooked, few))),
         ("more renamed containers", with_record(&renamed, &all(&hooked, many))),
         ("a path for each container", with_record(&rendered, &all(&declaring, few))),
         ("a path for each of more containers", with_record(&rendered, &all(&declaring, many))),
-        ("a policy for each container", with_record(&policies, &all(&hooked, few))),
         (
             "a script",
             in_template(&format!(
@@ -201,7 +194,6 @@ fn multiplied(bytes: usize) -> Vec<(&'static str, Vec<u8>)> {
             "a long name with the injection of another",
             with_record(&short, &format!("[{}]", hooked(&"\u{7f}".repeat(bytes - 4000)))),
         ),
-        ("a long name", in_template(&format!("[{}]", hooked(&"\u{7f}".repeat(bytes - 1000))))),
     ]
 }
 

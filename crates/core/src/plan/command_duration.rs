@@ -6,6 +6,7 @@
 use super::{
     instant_commands::{ends_a_process, returns_immediately},
     shell_script::{Command, Then, Word, parse},
+    step::{Step, nanoseconds, whole_seconds},
     windows_commands as windows,
 };
 
@@ -25,7 +26,6 @@ const SHELLS: [&str; 7] = ["ash", "bash", "dash", "ksh", "mksh", "sh", "zsh"];
 const PREFIXES: [&str; 6] = ["busybox", "command", "env", "exec", "nohup", "toybox"];
 /// How deep commands may be nested: a manifest can nest any number.
 const DEPTH: usize = 8;
-pub(super) const NANOSECONDS: i128 = 1_000_000_000;
 /// A year, in seconds. A longer sleep is meant to never end.
 const LONGEST: i64 = 365 * 86_400;
 
@@ -41,37 +41,16 @@ pub(super) fn length(command: &[&str]) -> Length {
     }
 }
 
-/// The duration of one command.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Step {
-    /// This number of seconds, by a sleep.
-    Sleep(i64),
-    /// None.
-    Instant,
-    /// At least this number of seconds.
-    Unknown(i64),
-}
-
-impl Step {
-    /// The step if something else in it may take time.
-    fn or_longer(self) -> Self {
-        match self {
-            Self::Sleep(seconds) | Self::Unknown(seconds) => Self::Unknown(seconds),
-            Self::Instant => Self::Unknown(0),
-        }
-    }
-}
-
 /// What a command runs in.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Context {
+struct Context {
     /// How many more commands may be nested.
-    pub(super) depth: usize,
+    depth: usize,
     /// Whether it runs in `cmd.exe`, where some names are other programs.
-    pub(super) cmd: bool,
+    cmd: bool,
 }
 
-pub(super) fn run(words: &[Word], context: Context) -> Step {
+fn run(words: &[Word], context: Context) -> Step {
     let assignments = words.iter().take_while(|word| word.is_assignment()).count();
     let Some((program, arguments)) = words[assignments..].split_first() else { return Step::Instant };
     let (Some(path), Some(depth)) = (program.as_literal(), context.depth.checked_sub(1)) else {
@@ -85,7 +64,9 @@ pub(super) fn run(words: &[Word], context: Context) -> Step {
         "ping" => windows::ping(arguments),
         "nginx" if arguments.first().is_some_and(|word| word.text == "-s") => Step::Instant,
         "powershell" | "pwsh" => windows::powershell(arguments),
-        "cmd" => windows::cmd(arguments, context),
+        "cmd" => windows::cmd_script(arguments).map_or(Step::Unknown(0), |script| {
+            sequence(&parse(&script, "nul"), Context { cmd: true, ..context })
+        }),
         name if SHELLS.contains(&name) => shell(arguments, context),
         name if PREFIXES.contains(&name) => prefixed(name, arguments, context),
         name if returns_immediately(path, name, arguments, context.cmd) => Step::Instant,
@@ -180,33 +161,6 @@ fn timeout_option<'w>(option: &'w Word, more: &'w [Word]) -> (&'w str, Option<&'
     })
 }
 
-/// `10`, `10s`, `0.5m`, `1h`, `1d`, `infinity`.
-pub(super) fn nanoseconds(text: &str) -> Option<i128> {
-    if ["inf", "infinity"].iter().any(|word| text.eq_ignore_ascii_case(word)) {
-        return Some(i128::from(i64::MAX) * NANOSECONDS);
-    }
-    let (number, unit) = match text.as_bytes().last()? {
-        b's' => (&text[..text.len() - 1], 1),
-        b'm' => (&text[..text.len() - 1], 60),
-        b'h' => (&text[..text.len() - 1], 3600),
-        b'd' => (&text[..text.len() - 1], 86_400),
-        _ => (text, 1),
-    };
-    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-    let digits = !number.is_empty() && number != "." && fraction.len() <= 9;
-    if !digits || !whole.bytes().chain(fraction.bytes()).all(|b| b.is_ascii_digit()) {
-        return None;
-    }
-    // Only digits, so an error is an overflow.
-    let whole: i64 = if whole.is_empty() { 0 } else { whole.parse().unwrap_or(i64::MAX) };
-    let fraction: i64 = format!("{fraction:0<9}").parse().ok()?;
-    Some((i128::from(whole) * NANOSECONDS + i128::from(fraction)) * unit)
-}
-
-pub(super) fn whole_seconds(nanoseconds: i128) -> i64 {
-    i64::try_from((nanoseconds + NANOSECONDS - 1) / NANOSECONDS).unwrap_or(i64::MAX)
-}
-
 /// `sh -c 'sleep 10'`, with the usual options: `-ec`, `-lc`, `-o pipefail -c`.
 fn shell(arguments: &[Word], context: Context) -> Step {
     let mut rest = arguments;
@@ -225,7 +179,7 @@ fn shell(arguments: &[Word], context: Context) -> Step {
 }
 
 /// The duration of commands that run one after the other.
-pub(super) fn sequence(commands: &[Command], context: Context) -> Step {
+fn sequence(commands: &[Command], context: Context) -> Step {
     let (mut total, mut slept, mut certain) = (0_i64, false, true);
     let mut alternative_to: Option<Step> = None;
     // Whether the command certainly runs: those before `&&` may fail.

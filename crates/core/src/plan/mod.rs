@@ -27,6 +27,7 @@ mod revert;
 mod settings;
 mod settings_warnings;
 mod shell_script;
+mod step;
 mod warnings;
 mod windows;
 mod windows_commands;

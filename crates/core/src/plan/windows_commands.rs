@@ -1,8 +1,8 @@
 //! The duration of commands of Windows.
 
 use super::{
-    command_duration::{Context, NANOSECONDS, Step, nanoseconds, sequence, whole_seconds},
-    shell_script::{Word, parse},
+    shell_script::Word,
+    step::{NANOSECONDS, Step, nanoseconds, whole_seconds},
 };
 
 /// The longest `Start-Sleep`, in seconds; a longer one is an error.
@@ -90,12 +90,12 @@ fn is_option(option: &str, name: &str) -> bool {
     option.len() > 1 && name.starts_with(option)
 }
 
-/// `cmd /c "ping -n 11 127.0.0.1 >nul"`.
-pub(super) fn cmd(arguments: &[Word], context: Context) -> Step {
+/// The script of `cmd /c "ping -n 11 127.0.0.1 >nul"`, in the syntax of a shell. `None` with other options.
+pub(super) fn cmd_script(arguments: &[Word]) -> Option<String> {
     let options = arguments.iter().take_while(|word| word.text.starts_with('/')).count();
     let (options, rest) = arguments.split_at(options);
     if !options.last().is_some_and(|option| option.text.eq_ignore_ascii_case("/c")) {
-        return Step::Unknown(0);
+        return None;
     }
     let script = rest.iter().map(|word| word.text.as_str()).collect::<Vec<_>>().join(" ");
     // `&` separates commands and ignores failures, except in `2>&1`. Paths contain backslashes.
@@ -113,5 +113,5 @@ pub(super) fn cmd(arguments: &[Word], context: Context) -> Step {
     if let Some(other) = script.find(['\'', '%', '^', '#', '!', '\n']) {
         script.replace_range(other.., "(");
     }
-    sequence(&parse(&script, "nul"), Context { cmd: true, ..context })
+    Some(script)
 }
