@@ -11,10 +11,10 @@
 //! | [`keys`], [`hash`] (crate `adieu-core`) | the keys of workloads and policies; hashes | data only |
 //! | [`scheduler`] (crate `adieu-scheduler`) | which workload may roll out now; a workload's rollout progress | data only: no client, clock or async runtime |
 //! | crate `adieu-review` | reviews of the webhook: bytes in, bytes out | data only: no client, clock or async runtime |
+//! | [`manifests`] (crate `adieu-manifests`) | a manifest engine: reads, edits and writes YAML and JSON | data only: no client, clock or async runtime |
 //! | [`verify`] (crate `adieu-verify`) | the effect of a disruption on requests: lost requests, and the required drain | data only |
 //! | [`load`] (crate `adieu-verify`) | an open-loop load generator | the service under load |
 //! | [`report`] (crate `adieu-verify`) | results as tables, JSON and an HTML page | data only |
-//! | [`manifests`] | a manifest engine: reads, edits and writes YAML and JSON | data only |
 //! | [`runtime`] | the process: client, leader election, certificates, servers, metrics, logs, shutdown | the API server |
 //! | [`index`] | watches, caches, and an evaluation for each workload | the API server, to list and watch |
 //! | [`webhook`] | the HTTP side of reviews | the caches, never the API server |
@@ -26,6 +26,7 @@
 //! for existing workloads, and [`plan::render`] for manifests. So all come to the same result.
 
 pub use adieu_core::{api, hash, keys, plan};
+pub use adieu_manifests as manifests;
 pub use adieu_scheduler as scheduler;
 pub use adieu_verify::{load, report, verify};
 
@@ -33,6 +34,5 @@ pub mod cli;
 pub mod controller;
 pub mod disruption;
 pub mod index;
-pub mod manifests;
 pub mod runtime;
 pub mod webhook;

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::{document::Location, objects::Object};
-use crate::{
+use adieu_core::{
     api::{self, ClusterGracefulPolicy, GracefulPolicy},
     plan::{self, NamespaceContext},
 };

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::{api::GROUP, plan::Kind};
+use adieu_core::{api::GROUP, plan::Kind};
 
 /// One object: a document, or an item of a list.
 #[derive(Clone, Debug)]

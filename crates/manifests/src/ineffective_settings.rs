@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::objects::Object;
-use crate::{
+use adieu_core::{
     api::{
         WorkloadKind,
         annotations::{self, INJECTED},

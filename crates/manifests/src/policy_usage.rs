@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use kube::ResourceExt as _;
 
 use super::manifest_set::ManifestSet;
-use crate::{
+use adieu_core::{
     api::annotations::POLICY,
     plan::{self, Workload},
 };
@@ -105,6 +105,6 @@ impl<'a> PolicyUsage<'a> {
 }
 
 /// Whether the policy only sets defaults or a maximum.
-fn has_no_selector(policy: &crate::api::ClusterGracefulPolicy) -> bool {
+fn has_no_selector(policy: &adieu_core::api::ClusterGracefulPolicy) -> bool {
     policy.spec.policy.selector.is_none()
 }

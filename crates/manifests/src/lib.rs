@@ -1,6 +1,8 @@
 //! Manifests: reads YAML and JSON, changes workloads in them, and writes them with as few changes of the text as
 //! possible. Warnings are collected; nothing is printed.
 
+#![deny(clippy::disallowed_methods)]
+
 mod block;
 mod document;
 mod edit;
@@ -29,7 +31,7 @@ use self::{
 pub use self::{
     document::DocumentError, manifest_set::ManifestSet, policy_usage::PolicyUsage, render::Format,
 };
-use crate::{
+use adieu_core::{
     api::annotations,
     plan::{Admission, Workload, string_map},
 };
