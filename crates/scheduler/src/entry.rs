@@ -188,9 +188,10 @@ impl Entry {
         self.retry_after = Some(later(now, RETRY_DELAY));
     }
 
-    /// It was denied a slot, and waits for an offer.
+    /// It was denied a slot, and waits for an offer, also if it was blocked.
     pub(super) fn queue(&mut self) {
         self.retry_after = None;
+        self.is_blocked = false;
     }
 
     pub(super) fn outcome_unknown(&mut self, now: Timestamp) {

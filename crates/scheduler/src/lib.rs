@@ -257,8 +257,8 @@ impl RolloutScheduler {
         self.update_slot(slot, now, |entry| entry.outcome_unknown(now));
     }
 
-    /// Whether something rejects or reverts the writes of a workload. While it does, the workload is offered no slot;
-    /// it may [reserve](Self::reserve) one when there is room.
+    /// Whether something rejects or reverts the writes of a workload. While it does, the workload is offered no slot. Once
+    /// it is to be tried again, it may [reserve](Self::reserve) one; if there is none, it waits for an offer.
     pub fn set_blocked(&mut self, key: &WorkloadKey, is_blocked: bool, now: Timestamp) {
         self.update(key, now, |entry| entry.set_blocked(is_blocked));
     }

@@ -1,7 +1,5 @@
 //! Writes the pod template of a workload, within the slots of the scheduler.
 
-use std::time::Duration;
-
 use kube::{ResourceExt as _, core::DynamicObject, runtime::controller::Action};
 use serde_json::Value;
 
@@ -17,9 +15,6 @@ use crate::{
     runtime::metrics::ReconcileResult,
     scheduler::Request,
 };
-
-/// How long a blocked workload, which is offered no slot, waits before it requests one again.
-pub(super) const BLOCKED_WAIT: Duration = Duration::from_secs(5);
 
 /// Whether a template may be written now.
 enum WritePermission<'a> {
@@ -105,9 +100,8 @@ fn permission<'a>(
         return WritePermission::Granted(Some(slot));
     }
     context.count(key.kind, ReconcileResult::Waiting);
-    // The scheduler requeues the others when they may roll out.
-    let is_blocked = context.backoff.is_blocked(key);
-    WritePermission::Denied(if is_blocked { Action::requeue(BLOCKED_WAIT) } else { Action::await_change() })
+    // The scheduler requeues it when it may roll out.
+    WritePermission::Denied(Action::await_change())
 }
 
 /// Writes the template, and settles the slot by the outcome. The written object, or when to retry.

@@ -1,15 +1,15 @@
-use std::sync::Mutex;
+use std::{pin::pin, sync::Mutex};
 
-use futures::{FutureExt as _, future::join_all, stream};
+use futures::{FutureExt as _, StreamExt as _, future::join_all, stream};
 use http::Method;
 use k8s_openapi::api::core::v1::ObjectReference;
 use serde_json::{Value, json};
 use tokio::{sync::watch, time::timeout};
 
-use super::{template::BLOCKED_WAIT, *};
+use super::*;
 use crate::{
     api::annotations::{ACCEPTED, PENDING},
-    controller::test_support::context_with,
+    controller::{scheduling::reference, test_support::context_with},
     index::{caches::Caches, template_hash, unusable_objects::Reason},
     runtime::test_support::{client, client_of_bodies, failure},
     runtime::{FIELD_MANAGER, client::LIMIT},
@@ -318,22 +318,22 @@ async fn a_workload_that_is_not_to_be_written_is_unblocked() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_blocked_workload_without_a_slot_is_requeued() {
+async fn a_blocked_workload_without_a_slot_waits_for_one() {
     let names = ["a", "b"];
     let caches = following(&json!({"maxConcurrent": 1}), &names);
     let (context, _senders) = context_with(client(|_, _| None), caches, 10);
-    let b = deployment("b");
+    let (context, b) = (Arc::new(context), deployment("b"));
     let namespace_context = context.caches.namespace_context("shop");
     let plan =
         template_hash(&plan::evaluate(&Workload::of(DEPLOYMENT, &b), &namespace_context).template.unwrap());
     let _ = context.block(DEPLOYMENT, &deployment("a"), "refused".into());
     let request = Request { uid: b.metadata.uid.as_deref(), generation: 1, plan };
     let slot = context.scheduling.reserve(&context, &key(DEPLOYMENT, &b), request).unwrap();
-    let mut written = b.clone();
-    written.metadata.generation = Some(2);
-    slot.commit(&written);
-    let context = Arc::new(context);
-    assert_eq!(reconciled(&context, deployment("a")).await.unwrap(), Action::requeue(BLOCKED_WAIT));
+    assert_eq!(reconciled(&context, deployment("a")).await.unwrap(), Action::await_change());
+    slot.release();
+    let mut runnable = pin!(context.scheduling.runnable(DEPLOYMENT));
+    let runnable = timeout(Duration::from_secs(1), runnable.next()).await.unwrap().unwrap();
+    assert_eq!(runnable, reference(&key(DEPLOYMENT, &deployment("a"))));
 }
 
 #[tokio::test]
