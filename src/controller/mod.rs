@@ -4,6 +4,7 @@ mod backoff;
 mod events;
 mod failed_rollout_status;
 mod keys;
+mod pace;
 mod pod_disruption_budgets;
 mod policies;
 mod reconcile_memory;
@@ -31,6 +32,7 @@ use kube::{
     core::DynamicObject,
     runtime::{controller::Action, events::Reporter},
 };
+use pace::Pace;
 use reconcile_memory::ReconcileMemory;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -73,6 +75,10 @@ struct ReconcileContext {
     index: Index,
     scheduling: scheduling::Scheduling,
     backoff: Backoff,
+    /// Of annotations on workloads.
+    annotation_pace: Pace,
+    /// Of the status of policies.
+    status_pace: Pace,
     history: WriteHistory,
     memory: ReconcileMemory,
     replica: Replica,
@@ -187,6 +193,8 @@ pub async fn run(
         index: Index::default(),
         scheduling: scheduling::Scheduling::new(replica.rollouts),
         backoff: Backoff::default(),
+        annotation_pace: Pace::default(),
+        status_pace: Pace::default(),
         history: WriteHistory::default(),
         memory: ReconcileMemory::default(),
         replica,
