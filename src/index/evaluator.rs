@@ -8,7 +8,7 @@ use std::{
 use kube::{Resource as _, ResourceExt as _};
 use tokio::{sync::watch, task::yield_now};
 
-use super::{EvaluatedWorkload, Index, PolicyVersion, caches::Caches, changes::Batch};
+use super::{EvaluatedWorkload, Index, PolicyVersion, caches::Caches, changes::Batch, slim::reference};
 use crate::{
     api::GracefulPolicy,
     keys::{PolicyKey, WorkloadKey, policy_key},
@@ -72,9 +72,15 @@ impl Index {
     fn evaluate_one(&self, caches: &Caches, key: &WorkloadKey, contexts: &mut Contexts) {
         let context = context(caches, contexts, &key.namespace);
         let kept = caches.workloads().cached(key.kind, &key.namespace, &key.name);
-        let evaluation = kept
-            .zip(context)
-            .and_then(|(kept, context)| EvaluatedWorkload::of(key.kind, &kept, context, self.policy_keys()));
+        let evaluation = kept.zip(context).and_then(|(kept, context)| {
+            let evaluate = || EvaluatedWorkload::of(key.kind, &kept, context, self.policy_keys());
+            let evaluated = caches.unusable().attempt(evaluate);
+            evaluated.unwrap_or_else(|reason| {
+                let kind = key.kind.as_str();
+                caches.unusable().add(kind, reference("apps/v1", kind, kept.meta()), reason);
+                None
+            })
+        });
         self.set(key, evaluation);
     }
 

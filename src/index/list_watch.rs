@@ -230,7 +230,8 @@ impl<K: Watched> Source<K> {
     }
 
     fn decoded(&self, text: &[u8], metadata: ObjectMeta) -> Option<K> {
-        let kept = K::decode(text).and_then(|object| self.keep(&metadata, (self.reuse)(object)));
+        let decode = || K::decode(text).and_then(|object| self.keep(&metadata, (self.reuse)(object)));
+        let kept = self.unusable.attempt(decode).flatten();
         let unusable = match &kept {
             Ok(object) => object.too_large().map(|reason| Reason::TooLarge(reason.to_owned())),
             Err(reason) => Some(reason.clone()),

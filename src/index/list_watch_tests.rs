@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::index::object_quota::Quota;
+use crate::runtime::metrics::Metrics;
 use crate::runtime::test_support::{client, failure};
 
 fn service(name: &str, spec: Value) -> Value {
@@ -84,6 +85,20 @@ async fn a_failed_page_is_requested_again_and_an_expired_list_starts_over() {
     let pages = requested.iter().map(|target| target.contains("continue=more")).collect::<Vec<_>>();
     assert_eq!(pages[..5], [false, true, true, false, true]);
     assert!(requested[5].contains("resourceVersion=7") && requested[5].contains("allowWatchBookmarks=true"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_object_whose_decoding_panics_is_unusable_and_does_not_hide_others() {
+    let (mut source, _) = services(vec![(200, list(&["a", "bad", "c"], ""))]);
+    source.reuse = Arc::new(|service| if service.name_any() == "bad" { panic!("a bug") } else { service });
+    let metrics = Metrics::default();
+    source.unusable = UnusableObjects::new(&metrics);
+    let unusable = source.unusable.clone();
+    assert_eq!(events_of(&mut Box::pin(list_watch(source))).await, ["begin", "have a", "have c", "end"]);
+    assert_eq!(unusable.all()[0].reference.name.as_deref(), Some("bad"));
+    assert!(unusable.all()[0].reason.to_string().contains("please report"));
+    let text = metrics.render().unwrap();
+    assert!(text.contains("adieu_panics_total{component=\"object\"} 1"), "{text}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,12 +6,13 @@ use std::{
 };
 
 use k8s_openapi::api::core::v1::ObjectReference;
-use prometheus_client::metrics::{family::Family, gauge::Gauge};
+use prometheus_client::metrics::{counter::Counter, family::Family, gauge::Gauge};
 use tokio::sync::watch;
 
 use crate::runtime::{
     logs::LineLimit,
-    metrics::{KindLabel, Metrics, ObjectLabels},
+    metrics::{KindLabel, Metrics, ObjectLabels, PanicLabels},
+    panics,
 };
 
 /// The maximum length of an explanation, in bytes.
@@ -82,6 +83,7 @@ pub struct UnusableObjects {
     kinds: Arc<Mutex<Kinds>>,
     undecodable: Family<ObjectLabels, Gauge>,
     too_large: Family<ObjectLabels, Gauge>,
+    panics: Family<PanicLabels, Counter>,
     changed: watch::Sender<()>,
     lines: Arc<LineLimit>,
 }
@@ -123,6 +125,7 @@ impl UnusableObjects {
             kinds: Arc::default(),
             undecodable: metrics.undecodable_objects.clone(),
             too_large: metrics.oversized_objects.clone(),
+            panics: metrics.panics.clone(),
             changed: watch::Sender::new(()),
             lines: Arc::default(),
         }
@@ -168,6 +171,15 @@ impl UnusableObjects {
         let kinds = self.kinds();
         let mut groups = kinds.get(kind).into_iter().flat_map(BTreeMap::values);
         groups.any(|group| group.has_others() && group.named.len() < NAMED)
+    }
+
+    /// Decodes or evaluates an object. If that panics, the object can't be used.
+    pub(super) fn attempt<T>(&self, attempt: impl FnOnce() -> T) -> Result<T, Reason> {
+        panics::caught_on_object(&self.panics, attempt).map_err(|_| {
+            Reason::Undecodable(
+                "this is a bug of adieu: please report the line of its log that has \"panicked\"".to_owned(),
+            )
+        })
     }
 
     /// Adds an object that can't be used.

@@ -1,11 +1,12 @@
 //! Panics: a bug must not fail more than the request or the workload that triggers it.
 //!
-//! A panic in a request is answered with 500; one in a reconciliation counts as a failed attempt. A panic in a task that
+//! A panic in a request is answered with 500; one in a reconciliation counts as a failed attempt; an object whose
+//! decoding or evaluation panics can't be used. A panic in a task that
 //! the operator needs ends the process, so that Kubernetes restarts it. Each is logged and counted.
 
 use std::{
     any::Any,
-    panic::{AssertUnwindSafe, PanicHookInfo, set_hook},
+    panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind, set_hook},
     sync::Arc,
 };
 
@@ -15,6 +16,7 @@ use axum::{
     response::IntoResponse as _,
 };
 use futures::FutureExt as _;
+use prometheus_client::metrics::{counter::Counter, family::Family};
 use tokio::{runtime::Handle, sync::watch, task::JoinHandle};
 use tower_http::catch_panic::{CatchPanicLayer, ResponseForPanic};
 
@@ -44,10 +46,28 @@ pub async fn caught<T>(
 ) -> Result<T, Panicked> {
     // State is behind locks that survive a panic, or belongs to the task alone.
     let outcome = AssertUnwindSafe(task).catch_unwind().await;
-    outcome.map_err(|panic| {
-        metrics.panics.get_or_create(&PanicLabels { component }).inc();
-        Panicked(format!("panicked: {}", message(&*panic)))
-    })
+    outcome.map_err(|panic| counted(component, &metrics.panics, &*panic))
+}
+
+/// Calls a function that works on one object; counts a panic and returns it as an error.
+///
+/// # Errors
+/// If the function panics.
+pub fn caught_on_object<T>(
+    panics: &Family<PanicLabels, Counter>,
+    function: impl FnOnce() -> T,
+) -> Result<T, Panicked> {
+    let outcome = catch_unwind(AssertUnwindSafe(function));
+    outcome.map_err(|panic| counted(Component::Object, panics, &*panic))
+}
+
+fn counted(
+    component: Component,
+    panics: &Family<PanicLabels, Counter>,
+    panic: &(dyn Any + Send),
+) -> Panicked {
+    panics.get_or_create(&PanicLabels { component }).inc();
+    Panicked(format!("panicked: {}", message(panic)))
 }
 
 /// Runs the tasks that the operator needs, and reports panics.

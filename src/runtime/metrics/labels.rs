@@ -115,6 +115,8 @@ label_values! {
         Admin = "admin",
         /// The reconciliation of a workload or policy.
         Reconcile = "reconcile",
+        /// Decoding or evaluating one watched object.
+        Object = "object",
         /// A task that the operator needs: the process ends.
         Background = "background",
     }
