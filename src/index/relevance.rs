@@ -27,22 +27,40 @@ pub fn is_our_budget(budget: &PodDisruptionBudget) -> bool {
     budget.labels().get(MANAGED_BY).is_some_and(|manager| manager == FIELD_MANAGER)
 }
 
+/// Which events of a kind can affect a decision.
+pub(super) struct Relevance<K> {
+    /// A hash of the fields that decisions depend on; `None` if there are none.
+    fields: fn(&K) -> Option<u64>,
+    /// Whether another hash affects a decision. Not asked about lists: comparing every object with the others of its
+    /// namespace would take too long.
+    concerns: Box<dyn Fn(&K) -> bool + Send>,
+}
+
+impl<K> Relevance<K> {
+    /// Every change of these fields.
+    pub(super) fn of(fields: fn(&K) -> Option<u64>) -> Self {
+        Self { fields, concerns: Box::new(|_| true) }
+    }
+}
+
 /// Filters events: changes of the status, for example, are frequent and affect no decision. It keeps a hash of the
 /// relevant fields of every object, by uid.
 #[derive(Default)]
 pub(super) struct ChangeFilter(HashMap<String, u64>);
 
 impl ChangeFilter {
-    /// Whether the event changes relevant fields; `relevant` is their hash, or `None` if the object is irrelevant.
+    /// Whether the event can affect a decision.
     pub(super) fn passes<K: Resource>(
         &mut self,
         event: &watcher::Event<K>,
-        relevant: &impl Fn(&K) -> Option<u64>,
+        relevance: &Relevance<K>,
     ) -> bool {
+        let Relevance { fields, concerns } = relevance;
         let uid = |object: &K| object.meta().uid.clone().unwrap_or_default();
         match event {
             watcher::Event::Apply(object) => {
-                relevant(object).is_some_and(|now| self.0.insert(uid(object), now) != Some(now))
+                fields(object).is_some_and(|now| self.0.insert(uid(object), now) != Some(now))
+                    && concerns(object)
             }
             watcher::Event::Delete(object) => {
                 self.0.remove(&uid(object));
@@ -53,7 +71,7 @@ impl ChangeFilter {
                 false
             }
             watcher::Event::InitApply(object) => {
-                relevant(object).map(|now| self.0.insert(uid(object), now));
+                fields(object).map(|now| self.0.insert(uid(object), now));
                 false
             }
             watcher::Event::InitDone => true,
@@ -71,19 +89,17 @@ pub(super) fn service_spec(service: &Service) -> Option<u64> {
     serde_json::to_string(&service.spec).ok().map(|spec| hash_of(&spec))
 }
 
-/// A hash of the generation of a `PodDisruptionBudget` that isn't adieu's, or that may select pods of another one, which
-/// may have been created while adieu's was being written. adieu's other budgets affect no decision.
-pub(super) fn relevant_budget(
-    budgets: Namespaced<PodDisruptionBudget>,
-) -> impl Fn(&PodDisruptionBudget) -> Option<u64> {
-    move |budget| {
+/// The generation of a `PodDisruptionBudget` that isn't adieu's, or that may select pods of another one, which may have
+/// been created while adieu's was being written. adieu's other budgets affect no decision.
+pub(super) fn relevant_budgets(budgets: Namespaced<PodDisruptionBudget>) -> Relevance<PodDisruptionBudget> {
+    let concerns = move |budget: &PodDisruptionBudget| {
         let overlaps = |other: &Arc<PodDisruptionBudget>| {
             other.metadata.name != budget.metadata.name && may_overlap(budget, other)
         };
         let namespace = budget.metadata.namespace.as_deref().unwrap_or_default();
-        generation(budget)
-            .filter(|_| !is_our_budget(budget) || budgets.inside(namespace).iter().any(overlaps))
-    }
+        !is_our_budget(budget) || budgets.inside(namespace).iter().any(overlaps)
+    };
+    Relevance { fields: generation, concerns: Box::new(concerns) }
 }
 
 /// Whether two budgets may select the same pods: no label would need two values.
@@ -124,7 +140,7 @@ mod tests {
         let [web, canary, shop] =
             [json!({"app": "web"}), json!({"app": "web", "track": "canary"}), json!({"app": "shop"})];
         let passes = |new: PodDisruptionBudget, present: PodDisruptionBudget| {
-            let relevant = relevant_budget(fixed(vec![present, new.clone()]));
+            let relevant = relevant_budgets(fixed(vec![present, new.clone()]));
             ChangeFilter::default().passes(&watcher::Event::Apply(new), &relevant)
         };
         assert!(passes(budget("a", "adieu", &web), budget("b", "adieu", &canary)));

@@ -9,7 +9,7 @@ use kube::{
 };
 use tokio::{sync::watch, time::sleep};
 
-use crate::index::relevance::ChangeFilter;
+use crate::index::relevance::{ChangeFilter, Relevance};
 use crate::index::{
     by_namespace::NamespacedWriter,
     list_watch::{Source, list_watch},
@@ -56,17 +56,16 @@ pub(super) struct Watches<'a> {
 }
 
 impl Watches<'_> {
-    /// Watches a kind: applies events to `writer`, and calls `changed` with the namespace, or `None` for all, if a
-    /// relevant field changes. Never returns.
-    pub(super) fn watch<K, R, C>(
+    /// Watches a kind: applies events to `writer`, and calls `changed` with the namespace, or `None` for all, if an
+    /// event is relevant. Never returns.
+    pub(super) fn watch<K, C>(
         &self,
         mut writer: NamespacedWriter<K>,
-        relevant: R,
+        relevance: Relevance<K>,
         changed: C,
-    ) -> impl Future<Output = ()> + Send + 'static + use<K, R, C>
+    ) -> impl Future<Output = ()> + Send + 'static + use<K, C>
     where
         K: Watched + Resource<DynamicType = ()> + Debug,
-        R: Fn(&K) -> Option<u64> + Send + 'static,
         C: Fn(Option<&str>) + Send + 'static,
     {
         let source = Source {
@@ -103,7 +102,7 @@ impl Watches<'_> {
                     if !matches!(event, watcher::Event::Init | watcher::Event::InitApply(_)) {
                         missing.set(&mut is_missing, false);
                     }
-                    if filter.passes(&event, &relevant) {
+                    if filter.passes(&event, &relevance) {
                         changed(affected_namespace(&event));
                     }
                 }
