@@ -11,7 +11,7 @@ use adieu::{
     api::annotations::{self, INJECTED},
     index::caches::Caches,
     manifests::Manifests,
-    plan::{self, Kind, NamespaceContext, Workload},
+    plan::{self, Kind, NamespaceContext, PodTemplate, Workload},
     runtime::{
         server::{Peer, serve_connection},
         serving::LIMITS,
@@ -106,9 +106,8 @@ pub fn annotations(text: &[u8]) {
     let admission = plan::admit(&workload, None, &NamespaceContext::default());
     assert_eq!(admission.denials.len(), parsed.invalid.len());
     if let Some(injected) = admission.template {
-        assert_eq!(plan::original(&injected, None), template);
-        let again =
-            plan::admit(&Workload { template: &injected, ..workload }, None, &NamespaceContext::default());
+        assert_eq!(plan::original(&PodTemplate::new(&injected), None), template);
+        let again = plan::admit(&workload.with_template(&injected), None, &NamespaceContext::default());
         assert_eq!(again.template, None);
     }
 }

@@ -342,14 +342,13 @@ fn observe_kept(scheduler: &mut RolloutScheduler, context: &ReconcileContext, no
 
 /// Whether the policy of a workload is unknown: one of its namespace can't be used, and no annotation opts it in or out.
 fn is_unknown(context: &ReconcileContext, Key { kind, namespace, name }: &Key) -> bool {
-    let caches = &context.caches;
-    if !caches.unusable().has_policy_of(namespace) {
+    let namespace_context = context.caches.namespace_context(namespace);
+    if !namespace_context.has_unusable_policy {
         return false;
     }
-    let object = caches.workloads().get(*kind, namespace, name);
+    let object = context.caches.workloads().get(*kind, namespace, name);
     object.is_some_and(|object| {
-        let workload = Workload::of(*kind, &object);
-        plan::resolve(&workload, &caches.namespace_context(namespace)).opt_in == OptIn::Unmentioned
+        plan::resolve(&Workload::of(*kind, &object), &namespace_context).opt_in == OptIn::Unmentioned
     })
 }
 

@@ -61,7 +61,8 @@ pub struct DesiredState {
     pub too_large: bool,
     /// Why it can't be injected, shortened; empty if it can.
     pub obstacles: Vec<String>,
-    /// The hash of other fields that its writers use: its PodDisruptionBudget, the marks on the workload, and warnings.
+    /// The hash of other fields that its writers use: its PodDisruptionBudget, the marks on the workload, warnings, and
+    /// whether a policy can't be used.
     pub effects: u64,
 }
 
@@ -174,7 +175,7 @@ impl DesiredState {
             created: metadata.creation_timestamp.as_ref().map(|time| time.0),
             state,
             timing: evaluation.timing,
-            template: template_hash(workload.template),
+            template: template_hash(&workload.template),
             planned: evaluation.template.as_ref().map(template_hash),
             requested_by: asked.map(|(policy, limit)| (known.get(namespace, policy), *limit)).collect(),
             namespace_limit: evaluation.namespace_limit,
@@ -184,7 +185,7 @@ impl DesiredState {
             reverts: resolution.reverts,
             too_large: too_large.is_some(),
             obstacles,
-            effects: hash_of(&(budget, marks, &evaluation.warnings)),
+            effects: hash_of(&(budget, marks, &evaluation.warnings, namespace_context.has_unusable_policy)),
         })
     }
 

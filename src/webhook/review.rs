@@ -113,9 +113,7 @@ fn decide(review: &RawReview<'_>, owner: Option<Owner>, caches: &Caches) -> Resu
     let namespace = &review.head.namespace;
     let context = caches.namespace_context(namespace);
     match review.head.kind {
-        ReviewedKind::Workload(kind) => {
-            review.decide_workload(kind, &context, caches.unusable().has_policy_of(namespace))
-        }
+        ReviewedKind::Workload(kind) => review.decide_workload(kind, &context),
         ReviewedKind::Pod => {
             let workload = owner.and_then(|Owner { kind, name }| {
                 caches.workloads().get(kind, namespace, &name).map(|found| (kind, found))

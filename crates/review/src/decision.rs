@@ -6,7 +6,7 @@ use kube::core::DynamicObject;
 
 use crate::{envelope::RawReview, error::BadRequest, object::RawObject};
 
-/// The unreadable policy may be the one that manages the workload.
+/// That policy may be the one that manages the workload.
 const POLICY_UNREADABLE: &str = "a policy of the namespace can't be read (see its Events): the object is not changed, \
                                  because neither an annotation nor another policy opts it in";
 
@@ -53,18 +53,13 @@ impl Decision {
 }
 
 impl RawReview<'_> {
-    /// Decides about a workload. With `unreadable`, a policy of its namespace can't be read.
-    pub fn decide_workload(
-        &self,
-        kind: Kind,
-        context: &NamespaceContext,
-        unreadable: bool,
-    ) -> Result<Decision, BadRequest> {
+    /// Decides about a workload.
+    pub fn decide_workload(&self, kind: Kind, context: &NamespaceContext) -> Result<Decision, BadRequest> {
         let object = self.object.parse()?;
         let old_object = self.old_object.as_ref().map(RawObject::parse).transpose()?;
         let new = Workload::of(kind, &object);
         let old = old_object.as_ref().map(|old| Workload::of(kind, old));
-        if unreadable && plan::resolve(&new, context).opt_in == OptIn::Unmentioned {
+        if context.has_unusable_policy && plan::resolve(&new, context).opt_in == OptIn::Unmentioned {
             return Ok(Decision::unchanged(POLICY_UNREADABLE.to_owned()));
         }
         let anonymous = self.head.is_anonymous;
@@ -73,22 +68,24 @@ impl RawReview<'_> {
             old.as_ref().filter(|_| anonymous).and_then(|old| plan::preserve_opt_in_on_rollback(&new, old));
         // A pending change takes effect with a change of the template.
         let clear_pending = plan::clear_pending(new.annotations)
-            .filter(|_| old.as_ref().is_none_or(|old| old.template != new.template));
-        let effective =
-            kept.as_ref().map_or(new, |(annotations, template)| Workload { annotations, template, ..new });
-        let mut admission = admit(&effective, old.as_ref(), context);
+            .filter(|_| old.as_ref().is_none_or(|old| *old.template != *new.template));
+        let with_kept = kept
+            .as_ref()
+            .map(|(annotations, template)| Workload { annotations, ..new.with_template(template) });
+        let effective = with_kept.as_ref().unwrap_or(&new);
+        let mut admission = admit(effective, old.as_ref(), context);
         let mut patch = Patch::default();
         if let Some((annotations, _)) = &kept {
             admission.warnings.push(OPT_IN_KEPT.to_owned());
             patch = plan::annotations_patch(new.annotations, annotations);
         }
-        let template = admission.template.as_ref().unwrap_or(effective.template);
+        let template = admission.template.as_ref().unwrap_or(&effective.template);
         let accepted = if kept.is_none() { plan::keep_accepted(&new, old.as_ref(), template) } else { None };
         let injected = plan::label_injected(new.labels, template);
         let template =
             admission.template.take().or_else(|| kept.as_ref().map(|(_, template)| template.clone()));
         if let Some(template) = template {
-            patch.0.extend(plan::answer_patch(new.template, template, self.object.spec_length()).0);
+            patch.0.extend(plan::answer_patch(&new.template, template, self.object.spec_length()).0);
         }
         patch.0.extend([clear_pending, accepted, injected].into_iter().flatten());
         Ok(Decision::new(admission, &patch))

@@ -169,7 +169,7 @@ fn action(kind: Kind, object: &DynamicObject, context: &NamespaceContext) -> Opt
     }
     let workload = Workload::of(kind, object);
     if workload.template["metadata"]["annotations"].get(INJECTED).is_some() {
-        if plan::original(workload.template, None) == *workload.template {
+        if plan::original(&workload.template, None) == *workload.template {
             return Some(Action::Skip(SkipReason::UnreadableRecord));
         }
         let owners = object.metadata.owner_references.iter().flatten();

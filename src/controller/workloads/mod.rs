@@ -123,10 +123,9 @@ async fn reconcile(
     let workload = Workload::of(kind, object);
     let evaluation = plan::evaluate(&workload, &namespace_context);
     let is_mentioned = evaluation.resolution.opt_in != OptIn::Unmentioned;
-    if !is_mentioned && context.caches.unusable().has_policy_of(&namespace) {
-        // The policy that manages it may be the one that can't be decoded: its injection stays.
-        let waits = evaluation.template.is_some();
-        return Ok(if waits { Action::requeue(REJECTED_WAIT) } else { Action::await_change() });
+    if !is_mentioned && namespace_context.has_unusable_policy {
+        // That policy may be the one that manages it: its injection stays. The index requeues it once the policy is used.
+        return Ok(Action::await_change());
     }
     context.events.degraded(kind, object, &evaluation);
     let action = apply_template(kind, object, context, &evaluation, &namespace_context).await?;
@@ -153,8 +152,8 @@ async fn reconcile(
     Ok(if leftover.is_some() && is_done { Action::requeue(LEFTOVER_AGE) } else { action })
 }
 
-/// Writes adieu's annotations on the workload itself. `None` if there is nothing to write, and otherwise when to retry
-/// a write that was rejected.
+/// Writes adieu's annotations on the workload itself. `None` if there is nothing to write, and otherwise when to try
+/// again if it was rejected, or if others are written first.
 async fn write_annotations(
     kind: Kind,
     object: &DynamicObject,
@@ -168,6 +167,9 @@ async fn write_annotations(
         && matches!(evaluation.timing, RolloutTiming::Immediate | RolloutTiming::Queued);
     if marks.is_empty() || is_written {
         return None;
+    }
+    if let Some(delay) = context.annotation_pace.delay(&key(kind, object)) {
+        return Some(Ok(Some(Action::requeue(delay))));
     }
     Some(match context.write(write::set_pending(&context.client, kind, object, &marks)).await {
         Some(Err(error)) if error.is_rejection() => {

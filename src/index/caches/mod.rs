@@ -27,7 +27,7 @@ use super::{
     by_namespace::{Namespaced, fixed, namespaced},
     changes::{Changes, Dirty},
     kubelets,
-    relevance::{generation, labels, relevant_budget, service_spec},
+    relevance::{Relevance, generation, labels, relevant_budgets, service_spec},
     unusable_objects::UnusableObjects,
     workloads::{Workloads, soon},
 };
@@ -100,12 +100,13 @@ impl Caches {
             move |namespace: Option<&str>| changed.add(namespace.map(Into::into))
         };
         let watches = Watches { client, unusable, quota: caches.workloads.quota(), missing: &caches.missing };
-        let policies = watches.watch(policy_writer, generation, settings_changed.clone());
-        let cluster_policies = watches.watch(cluster_policy_writer, generation, settings_changed.clone());
-        let services = watches.watch(service_writer, service_spec, mark_namespace);
+        let policies = watches.watch(policy_writer, Relevance::of(generation), settings_changed.clone());
+        let cluster_policies =
+            watches.watch(cluster_policy_writer, Relevance::of(generation), settings_changed.clone());
+        let services = watches.watch(service_writer, Relevance::of(service_spec), mark_namespace);
         // A namespace's new label can change which policies apply.
-        let namespaces = watches.watch(namespace_writer, labels, settings_changed);
-        let budgets = watches.watch(budget_writer, relevant_budget(caches.budgets.clone()), budget_changed);
+        let namespaces = watches.watch(namespace_writer, Relevance::of(labels), settings_changed);
+        let budgets = watches.watch(budget_writer, relevant_budgets(caches.budgets.clone()), budget_changed);
         let kubelets = kubelets::follow(client.clone(), native_sleep_sender);
         let native_sleep = mark_all(caches.native_sleep.clone(), dirty);
         let synced = caches.clone().publish_synced(synced_sender);
@@ -255,6 +256,7 @@ impl Caches {
             services: self.services.inside(namespace),
             native_sleep: self.native_sleep.borrow().unwrap_or(true),
             all_pods,
+            has_unusable_policy: self.unusable.has_policy_of(namespace),
         }
     }
 

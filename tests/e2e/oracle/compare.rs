@@ -71,7 +71,7 @@ pub fn template_of(workload: &Value) -> &Value {
 /// The object before it was opted in.
 pub fn reverted(injected: &Value) -> Value {
     let mut object = injected.clone();
-    object["spec"]["template"] = plan::original(template_of(injected), None);
+    object["spec"]["template"] = plan::original(&plan::PodTemplate::new(template_of(injected)), None);
     // The webhook removes it with the record.
     if let Some(labels) = object.pointer_mut("/metadata/labels").and_then(Value::as_object_mut) {
         labels.remove(INJECTED);

@@ -24,14 +24,15 @@ struct Accepted {
     to: Settings,
 }
 
-/// The settings that the workload's template is up to date with: those of the injection, or those accepted since.
-pub(super) fn accepted(workload: &Workload<'_>, recorded: &Record) -> Settings {
-    read(workload, recorded).map_or_else(|| recorded.settings.clone(), |accepted| accepted.to)
-}
-
-/// The present annotation, unless it belongs to another injection.
-pub(super) fn kept(workload: &Workload<'_>, recorded: &Record) -> Option<String> {
-    read(workload, recorded).and_then(|_| workload.annotations.get(ACCEPTED).cloned())
+/// The settings that the workload's template is up to date with: those of the injection, or those accepted since. With
+/// the present annotation, unless it belongs to another injection.
+pub(super) fn accepted(workload: &Workload<'_>, recorded: &Record) -> (Settings, Option<String>) {
+    let text = workload.annotations.get(ACCEPTED).filter(|text| record::is_readable(text));
+    let accepted = text.and_then(|text| serde_json::from_str::<Accepted>(text).ok());
+    match accepted.filter(|accepted| accepted.from == recorded.settings && accepted.to.is_bounded()) {
+        Some(accepted) => (accepted.to, text.cloned()),
+        None => (recorded.settings.clone(), None),
+    }
 }
 
 /// The annotation for the settings `now`, which have no effect. `None` if the record is sufficient.
@@ -44,10 +45,4 @@ pub(super) fn text(recorded: &Record, now: &Settings) -> Option<String> {
 pub(super) fn depends_on_cluster(before: &Settings, now: &Settings) -> bool {
     before.readiness_probe.value != now.readiness_probe.value
         || before.pre_stop_method.value != now.pre_stop_method.value
-}
-
-fn read(workload: &Workload<'_>, recorded: &Record) -> Option<Accepted> {
-    let text = workload.annotations.get(ACCEPTED).filter(|text| record::is_readable(text))?;
-    let accepted: Accepted = serde_json::from_str(text).ok()?;
-    (accepted.from == recorded.settings && accepted.to.is_bounded()).then_some(accepted)
 }

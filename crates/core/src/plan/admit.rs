@@ -8,7 +8,8 @@ use super::{
     context::{InjectionContext, NamespaceContext},
     evaluate::{INJECTION_KEPT, evaluate},
     inject::{inject, opt_out, original, reverted},
-    record::{self, Parent},
+    pod_template::PodTemplate,
+    record::{Parent, same_but_for_text},
     resolve::{OptIn, Resolution, resolve},
     settings::Source,
     settings_warnings::{self, webhook_bypass_warning},
@@ -64,13 +65,13 @@ fn decide(
     let request = Request { new, old, context, anonymous, resolution, bypassed: bypass_warning.is_some() };
     let template = if denials.is_empty() { request.template(&mut warnings) } else { None };
     // A record with the same values in another text must not cause a rollout.
+    let changed = template.as_ref().map(PodTemplate::new);
+    let result = changed.as_ref().unwrap_or(&new.template);
     let template = match old {
-        Some(old) if record::same_but_for_text(template.as_ref().unwrap_or(new.template), old.template) => {
-            Some(old.template.clone())
-        }
+        Some(old) if same_but_for_text(result, &old.template) => Some(Value::clone(&old.template)),
         _ => template,
     };
-    Admission { template: template.filter(|template| template != new.template), denials, warnings }
+    Admission { template: template.filter(|template| *template != *new.template), denials, warnings }
 }
 
 struct Request<'a> {
@@ -88,19 +89,19 @@ impl Request<'_> {
     /// The template that the request ends with; `None` leaves it unchanged.
     fn template(&self, warnings: &mut Vec<String>) -> Option<Value> {
         let Self { new, old, resolution, .. } = *self;
-        let earlier = old.map(|old| old.template);
+        let earlier = old.map(|old| &old.template);
         let audits =
             matches!(resolution.opt_in, OptIn::In(_)) && resolution.settings.mode.value == Mode::Audit;
         // The injection is reverted by the controller, or with the next change of the template.
         let reverts_later = audits || resolution.reverts;
         match (&resolution.opt_in, old) {
-            (OptIn::Out, _) => Some(opt_out(new.template, earlier)),
+            (OptIn::Out, _) => Some(opt_out(&new.template, earlier)),
             // Its controller would restore its template.
             _ if new.is_injected_copy() || new.controlled && old.is_some_and(Workload::is_injected_copy) => {
                 None
             }
             // A manifest without an injection replaces one that the command line injected.
-            (OptIn::Unmentioned, Some(old)) if is_rendered(old) => Some(opt_out(new.template, earlier)),
+            (OptIn::Unmentioned, Some(old)) if is_rendered(old) => Some(opt_out(&new.template, earlier)),
             (_, Some(old))
                 if (reverts_later || !instructions_changed(new, old))
                     && !template_changed(new, old)
@@ -109,19 +110,19 @@ impl Request<'_> {
                 keep_existing(new, old, self.context, self.anonymous)
             }
             // An annotation was removed, or a policy was deleted and the template changes anyway.
-            (OptIn::Unmentioned, _) => Some(opt_out(new.template, earlier)),
+            (OptIn::Unmentioned, _) => Some(opt_out(&new.template, earlier)),
             // An injection by the command line is part of the manifest.
-            _ if reverts_later => (!is_rendered(new)).then(|| opt_out(new.template, earlier)),
+            _ if reverts_later => (!is_rendered(new)).then(|| opt_out(&new.template, earlier)),
             (OptIn::In(by), _) => Some(self.inject(by, warnings)),
         }
     }
 
     fn inject(&self, by: &Source, warnings: &mut Vec<String>) -> Value {
         let Self { new, old, context, resolution, .. } = *self;
-        let earlier = old.map(|old| old.template);
+        let earlier = old.map(|old| &old.template);
         let by_pod = new.is_injected_by_pod(&resolution.settings);
         let injection = InjectionContext::of(new, context, old.is_none() && !by_pod, by);
-        let injected = inject(new.template, earlier, &resolution.settings, &injection);
+        let injected = inject(&new.template, earlier, &resolution.settings, &injection);
         warnings.extend(injected.warnings);
         let kept = old.filter(|_| injected.unsatisfiable || self.bypassed);
         if let Some(kept) = kept.and_then(|old| keep_injected(new, old, &injection)) {
@@ -129,7 +130,7 @@ impl Request<'_> {
             return kept;
         }
         // The pods are injected when they are created.
-        if by_pod { opt_out(new.template, earlier) } else { injected.template }
+        if by_pod { opt_out(&new.template, earlier) } else { injected.template }
     }
 }
 
@@ -155,7 +156,7 @@ fn advise(
     }
     if let Some(by) = audited_by {
         let injection = InjectionContext::of(new, context, old.is_none(), by);
-        let injected = inject(new.template, old.map(|old| old.template), settings, &injection);
+        let injected = inject(&new.template, old.map(|old| &old.template), settings, &injection);
         advice.extend(settings_warnings::while_auditing(settings, injected));
     }
     advice
@@ -173,8 +174,8 @@ pub fn preserve_opt_in_on_rollback(
 ) -> Option<(BTreeMap<String, String>, Value)> {
     let revision = |workload: &Workload<'_>| workload.annotations.get(REVISION).cloned();
     let has_revision = new.kind != Some(Kind::Deployment) || revision(new).is_some();
-    let keeps_record = record::text(old.template).is_some() && record::text(new.template).is_some();
-    if !has_revision || revision(new) != revision(old) || keeps_record || new.template == old.template {
+    let keeps_record = old.template.record_text().is_some() && new.template.record_text().is_some();
+    if !has_revision || revision(new) != revision(old) || keeps_record || *new.template == *old.template {
         return None;
     }
     if removes_only_adieu(new, old) {
@@ -193,7 +194,7 @@ pub fn preserve_opt_in_on_rollback(
     }
     let mut annotations = new.annotations.clone();
     annotations.extend(on_workload);
-    let mut template = new.template.clone();
+    let mut template = Value::clone(&new.template);
     if let (false, Some(template)) = (on_template.is_empty(), template.as_object_mut())
         && let Some((_, metadata)) = Parent::open(template, "metadata")
         && let Some((_, in_template)) = Parent::open(metadata, "annotations")
@@ -222,9 +223,10 @@ fn removes_only_adieu(new: &Workload<'_>, old: &Workload<'_>) -> bool {
         }
         template
     };
-    record::text(old.template).is_some()
-        && record::text(new.template).is_none()
-        && without_instructions(new.template.clone()) == without_instructions(original(old.template, None))
+    old.template.record_text().is_some()
+        && new.template.record_text().is_none()
+        && without_instructions(Value::clone(&new.template))
+            == without_instructions(original(&old.template, None))
 }
 
 /// The Deployment controller's annotation with the number of the revision.
@@ -239,30 +241,30 @@ fn keep_existing(
     context: &NamespaceContext,
     anonymous: bool,
 ) -> Option<Value> {
-    let (new_record, old_record) = (record::text(new.template), record::text(old.template));
+    let (new_record, old_record) = (new.template.record_text(), old.template.record_text());
     let is_rollback = anonymous && new_record.is_some() && new_record != old_record;
-    let planned = || evaluate(old, context).template.as_ref() == Some(new.template);
-    let reverts = old_record.is_some() && !is_rollback && new.template != old.template && !planned();
-    reverts.then(|| old.template.clone())
+    let planned = || evaluate(old, context).template.as_ref() == Some(&*new.template);
+    let reverts = old_record.is_some() && !is_rollback && *new.template != *old.template && !planned();
+    reverts.then(|| Value::clone(&old.template))
 }
 
 /// The injection with the settings of the earlier one, for present settings that can't be injected, such as a lowered
 /// maximum: an injected workload stays injected.
 fn keep_injected(new: &Workload<'_>, old: &Workload<'_>, injection: &InjectionContext<'_>) -> Option<Value> {
-    let recorded = record::read(old.template)?;
-    let kept = inject(new.template, Some(old.template), &recorded.settings, injection);
+    let recorded = old.template.record()?;
+    let kept = inject(&new.template, Some(&old.template), &recorded.settings, injection);
     (!kept.unsatisfiable).then_some(kept.template)
 }
 
 /// Whether the command line made the injection.
 fn is_rendered(workload: &Workload<'_>) -> bool {
-    record::read_rendered(workload.template).is_some()
+    workload.template.rendered_record().is_some()
 }
 
 /// Whether the request has an injection by the command line, and the cluster another one. The manifest may be older than
 /// the result of the cluster's policies, so they are applied again.
 fn is_rendered_again(new: &Workload<'_>, old: &Workload<'_>) -> bool {
-    record::text(new.template) != record::text(old.template) && is_rendered(new)
+    new.template.record_text() != old.template.record_text() && is_rendered(new)
 }
 
 /// Whether adieu's annotations changed, apart from those that it writes itself.
@@ -272,13 +274,11 @@ fn instructions_changed(new: &Workload<'_>, old: &Workload<'_>) -> bool {
 
 /// Whether the template changed, apart from the injection.
 fn template_changed(new: &Workload<'_>, old: &Workload<'_>) -> bool {
-    if new.template == old.template {
+    if *new.template == *old.template {
         return false;
     }
-    let earlier = record::read(old.template);
-    let is_same = record::text(new.template) == record::text(old.template);
-    let own = if is_same { None } else { record::read(new.template) };
-    reverted(new.template, own.as_ref().or(earlier.as_ref())) != reverted(old.template, earlier.as_ref())
+    let earlier = old.template.record();
+    reverted(&new.template, new.template.record().or(earlier)) != reverted(&old.template, earlier)
 }
 
 /// The malformed values of the request, and those that are older.

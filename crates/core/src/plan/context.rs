@@ -25,6 +25,9 @@ pub struct NamespaceContext {
     /// Whether every pod of the namespace reaches the webhook, or only those with the label
     /// [`INJECTION`](crate::api::labels::INJECTION).
     pub all_pods: bool,
+    /// Whether a policy that may apply can't be used, for example because it can't be decoded. It may be the one that
+    /// opts a workload in.
+    pub has_unusable_policy: bool,
 }
 
 impl NamespaceContext {
@@ -49,6 +52,7 @@ impl Default for NamespaceContext {
             services: vec![],
             native_sleep: true,
             all_pods: true,
+            has_unusable_policy: false,
         }
     }
 }

@@ -9,7 +9,7 @@ use super::{
     context::{InjectionContext, NamespaceContext},
     hooks::Hooks,
     inject::{Injected, inject, inject_pod, opt_out},
-    record::{self, Record},
+    record::Record,
     resolve::{OptIn, Resolution, max_concurrent, max_concurrent_per_namespace, resolve},
     settings::{Settings, Source},
     settings_warnings::webhook_bypass_warning,
@@ -102,7 +102,7 @@ pub fn evaluate(workload: &Workload<'_>, context: &NamespaceContext) -> Evaluati
         state = InjectionState::Unsatisfiable;
     }
     let trigger = change.trigger;
-    let template = change.template.filter(|template| template != workload.template);
+    let template = change.template.filter(|template| *template != *workload.template);
     let replaces_deleted = template.is_some() && trigger.is_none() && trigger.replaces_deleted;
     let template = template.filter(|_| !trigger.is_none());
     if evaluator.is_done_by_template(state) && (template.is_some() || replaces_deleted) {
@@ -124,7 +124,7 @@ struct Evaluator<'a> {
     workload: &'a Workload<'a>,
     context: &'a NamespaceContext,
     resolution: &'a Resolution,
-    record: Option<Record>,
+    record: Option<&'a Record>,
     /// Whether a policy reverts the injection.
     reverts: bool,
     /// Whether the pods are injected when they are created, instead of the template.
@@ -157,9 +157,9 @@ impl TemplateChange {
 
 impl<'a> Evaluator<'a> {
     fn of(workload: &'a Workload<'a>, context: &'a NamespaceContext, resolution: &'a Resolution) -> Self {
-        let record = record::read(workload.template);
+        let record = workload.template.record();
         // An injection by the command line is part of the manifest.
-        let reverts = resolution.reverts && !record.as_ref().is_some_and(|record| record.rendered);
+        let reverts = resolution.reverts && !record.is_some_and(|record| record.rendered);
         let by_pod = !reverts && workload.is_injected_by_pod(&resolution.settings);
         let is_copy = workload.is_injected_copy();
         Self { workload, context, resolution, record, reverts, by_pod, is_copy }
@@ -181,7 +181,7 @@ impl<'a> Evaluator<'a> {
         match &self.resolution.opt_in {
             OptIn::In(by) if self.by_pod && !self.is_copy => {
                 let injection = InjectionContext::of(self.workload, self.context, false, by);
-                Some(inject_pod(self.workload.template, &self.resolution.settings, &injection))
+                Some(inject_pod(&self.workload.template, &self.resolution.settings, &injection))
             }
             _ => None,
         }
@@ -189,8 +189,8 @@ impl<'a> Evaluator<'a> {
 
     fn change(&self, pods: Option<Injected>, state: InjectionState) -> TemplateChange {
         let settings = &self.resolution.settings;
-        let opt_out = |trigger| TemplateChange::to(opt_out(self.workload.template, None), trigger);
-        match (&self.resolution.opt_in, &self.record) {
+        let opt_out = |trigger| TemplateChange::to(opt_out(&self.workload.template, None), trigger);
+        match (&self.resolution.opt_in, self.record) {
             (OptIn::In(_), None) if self.by_pod && self.audits() => pods
                 .map_or(TemplateChange::NONE, |pods| {
                     TemplateChange::to(pods.template, ChangeTrigger::ANNOTATION)
@@ -211,7 +211,7 @@ impl<'a> Evaluator<'a> {
                 TemplateChange { warnings: vec![INJECTION_KEPT.into()], ..TemplateChange::NONE }
             }
             (OptIn::In(_), Some(record)) if self.by_pod => {
-                let before = accepted_settings::accepted(self.workload, record);
+                let (before, _) = accepted_settings::accepted(self.workload, record);
                 opt_out(ChangeTrigger::between(&before, settings, self.context))
             }
             (OptIn::In(by), _) => self.inject_template(by),
@@ -221,23 +221,23 @@ impl<'a> Evaluator<'a> {
     fn inject_template(&self, by: &Source) -> TemplateChange {
         let (workload, settings) = (self.workload, &self.resolution.settings);
         let injection = InjectionContext::of(workload, self.context, false, by);
-        let inject_with = |settings| inject(workload.template, None, settings, &injection);
+        let inject_with = |settings| inject(&workload.template, None, settings, &injection);
         let Injected { template: injected, warnings, unsatisfiable } = inject_with(settings);
         let mut change = TemplateChange { unsatisfiable, warnings, ..TemplateChange::NONE };
-        let Some(record) = &self.record else {
+        let Some(record) = self.record else {
             return TemplateChange { template: Some(injected), trigger: ChangeTrigger::by(by), ..change };
         };
-        change.accepted = accepted_settings::kept(workload, record);
+        let (before, accepted) = accepted_settings::accepted(workload, record);
+        change.accepted = accepted;
         if unsatisfiable {
             // A lowered maximum doesn't revert an injection.
             change.warnings.push(INJECTION_KEPT.into());
             return change;
         }
-        if is_incomplete(workload.template, record) {
+        if is_incomplete(&workload.template, record) {
             let trigger = ChangeTrigger { drifted: true, ..ChangeTrigger::by(by) };
             return TemplateChange { template: Some(injected), trigger, ..change };
         }
-        let before = accepted_settings::accepted(workload, record);
         let trigger = ChangeTrigger::between(&before, settings, self.context);
         // If the earlier settings have the same result, a difference is due to a new Service or a newer version, and causes
         // no rollout. The accepted settings are recorded, because they may have an effect later.
@@ -318,7 +318,7 @@ fn needs_pending(workload: &Workload<'_>, context: &NamespaceContext) -> bool {
 /// and those that trigger a change.
 #[must_use]
 pub fn related_policies(workload: &Workload<'_>, evaluation: &Evaluation) -> BTreeSet<Source> {
-    let record = record::read(workload.template);
+    let record = workload.template.record();
     let carried = record.iter().flat_map(|record| record.settings.sources().chain([&record.opted_in_by]));
     let resolution = &evaluation.resolution;
     let reverted_by = Some(&resolution.settings.rollout_mode.from).filter(|_| resolution.reverts);

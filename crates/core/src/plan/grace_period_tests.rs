@@ -3,7 +3,7 @@ use serde_json::json;
 use super::*;
 use crate::{
     api::ExistingHookPolicy,
-    plan::{Injected, InjectionContext, Kind, NamespaceContext, Workload, inject},
+    plan::{Injected, InjectionContext, Kind, NamespaceContext, PodTemplate, Workload, inject},
 };
 
 fn set<T>(value: T) -> Setting<T> {
@@ -20,7 +20,7 @@ fn injected(template: &Value, settings: &Settings) -> Injected {
     let (annotations, context) = (std::collections::BTreeMap::new(), NamespaceContext::default());
     let workload = Workload::new(Kind::StatefulSet, &annotations, template);
     inject(
-        template,
+        &PodTemplate::new(template),
         None,
         settings,
         &InjectionContext::of(&workload, &context, true, &Source::WorkloadAnnotation),

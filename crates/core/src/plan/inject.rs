@@ -7,6 +7,7 @@ use super::{
     grace_period::{self, grace_period},
     hook_warnings,
     hooks::{Hooks, longest_sleep},
+    pod_template::PodTemplate,
     readiness_probe,
     record::{self, GRACE_PERIOD, Parent, Record, SPREAD, named_containers, put},
     revert::revert,
@@ -32,8 +33,8 @@ pub struct Injected {
 /// alone would cause a rollout.
 #[must_use]
 pub fn inject(
-    template: &Value,
-    earlier: Option<&Value>,
+    template: &PodTemplate<'_>,
+    earlier: Option<&PodTemplate<'_>>,
     settings: &Settings,
     injection: &InjectionContext<'_>,
 ) -> Injected {
@@ -42,41 +43,41 @@ pub fn inject(
 
 /// Injects into a pod that is being created. It needs no label, because it is at the webhook already.
 #[must_use]
-pub(super) fn inject_pod(pod: &Value, settings: &Settings, injection: &InjectionContext<'_>) -> Injected {
+pub(super) fn inject_pod(
+    pod: &PodTemplate<'_>,
+    settings: &Settings,
+    injection: &InjectionContext<'_>,
+) -> Injected {
     inject_with(pod, None, settings, injection, false)
 }
 
 /// Injects, and with `label` sets the label that routes a template's pods to the webhook. A cluster keeps rendered
 /// injections, even those of an older command line, without the label.
 fn inject_with(
-    template: &Value,
-    earlier: Option<&Value>,
+    template: &PodTemplate<'_>,
+    earlier: Option<&PodTemplate<'_>>,
     settings: &Settings,
     injection: &InjectionContext<'_>,
     label: bool,
 ) -> Injected {
-    let own = record::read(template);
-    let as_rendered =
-        !injection.rendered && own.as_ref().is_some_and(|own| own.rendered && own.labels.is_none());
+    let own = template.record();
+    let as_rendered = !injection.rendered && own.is_some_and(|own| own.rendered && own.labels.is_none());
     let label = label && !as_rendered;
-    let is_own = own.is_some();
-    let carrier = if is_own { Some(template) } else { earlier };
-    let old_record = own.or_else(|| earlier.and_then(record::read));
-    let mut injected = reverted(template, old_record.as_ref());
+    let carrier = if own.is_some() { Some(template) } else { earlier };
+    let old_record = carrier.and_then(PodTemplate::record);
+    let mut injected = reverted(template, old_record);
     let mut warnings = Warnings::default();
-    if let Some(own) = old_record.as_ref().filter(|_| is_own) {
+    if let Some(own) = own {
         own.renamed(template, &mut warnings);
     }
     // A probe that was chosen on creation, without a Service, is kept until a Service selects the pods.
     let probed = |record: &Record| record.containers.values().any(|given| given.readiness_probe.is_some());
-    let injection = &InjectionContext {
-        creating: injection.creating || old_record.as_ref().is_some_and(probed),
-        ..*injection
-    };
+    let injection =
+        &InjectionContext { creating: injection.creating || old_record.is_some_and(probed), ..*injection };
     match apply(&mut injected, settings, injection, &mut warnings) {
         Ok(mut new_record) if !new_record.is_empty() => {
-            new_record.rendered = injection.rendered || old_record.as_ref().is_some_and(|old| old.rendered);
-            match write(&mut injected, new_record, old_record.as_ref().zip(carrier), label) {
+            new_record.rendered = injection.rendered || old_record.is_some_and(|old| old.rendered);
+            match write(&mut injected, new_record, old_record.zip(carrier), label) {
                 Ok(()) => {
                     Injected { template: injected, warnings: warnings.into_vec(), unsatisfiable: false }
                 }
@@ -90,7 +91,12 @@ fn inject_with(
 }
 
 /// The result if nothing can be injected. Some places show only the first warnings, so the reason comes first.
-fn unsatisfiable(template: &Value, earlier: Option<&Value>, reason: String, warnings: Warnings) -> Injected {
+fn unsatisfiable(
+    template: &PodTemplate<'_>,
+    earlier: Option<&PodTemplate<'_>>,
+    reason: String,
+    warnings: Warnings,
+) -> Injected {
     let warnings = std::iter::once(reason).chain(warnings.into_vec()).collect();
     Injected { template: opt_out(template, earlier), warnings, unsatisfiable: true }
 }
@@ -101,15 +107,14 @@ const ANNOTATIONS_LIMIT: usize = 256 * 1024;
 
 /// The template without its injection, by its own record or that of `earlier`, the template before the request.
 #[must_use]
-pub fn original(template: &Value, earlier: Option<&Value>) -> Value {
-    let record = record::read(template).or_else(|| earlier.and_then(record::read));
-    reverted(template, record.as_ref())
+pub fn original(template: &PodTemplate<'_>, earlier: Option<&PodTemplate<'_>>) -> Value {
+    reverted(template, template.record().or_else(|| earlier.and_then(PodTemplate::record)))
 }
 
 /// The [`original`], in a form that the API server accepts: if a sleep is longer than the original grace period, the
 /// present one is kept, with which the sleep was accepted.
 #[must_use]
-pub fn opt_out(template: &Value, earlier: Option<&Value>) -> Value {
+pub fn opt_out(template: &PodTemplate<'_>, earlier: Option<&PodTemplate<'_>>) -> Value {
     let mut original = original(template, earlier);
     if let Some(spec) = original.get_mut("spec").and_then(Value::as_object_mut)
         && longest_sleep(spec) > grace_period(spec)
@@ -217,7 +222,7 @@ fn spread(template: &Value, settings: &Settings, injection: &InjectionContext<'_
 fn write(
     template: &mut Value,
     mut record: Record,
-    earlier: Option<(&Record, &Value)>,
+    earlier: Option<(&Record, &PodTemplate<'_>)>,
     label: bool,
 ) -> Result<(), String> {
     let annotations = template.as_object_mut().and_then(|template| {
@@ -237,7 +242,7 @@ fn write(
         );
     };
     let kept = earlier.filter(|(earlier, _)| earlier.same_values(&record));
-    let kept = kept.and_then(|(_, carrier)| record::text(carrier)).map(str::to_owned);
+    let kept = kept.and_then(|(_, carrier)| carrier.record_text()).map(str::to_owned);
     let text = kept.or_else(|| record.into_text());
     if text.as_ref().is_some_and(|text| !record::is_readable(text)) {
         return Err(record::TOO_LARGE.to_owned());

@@ -18,6 +18,7 @@ mod instant_commands;
 mod matching;
 mod patch;
 mod pod_injection;
+mod pod_template;
 mod ports;
 mod readiness_probe;
 mod record;
@@ -47,6 +48,7 @@ pub use patch::{
     template_patch,
 };
 pub use pod_injection::{Owner, admit_pod};
+pub use pod_template::PodTemplate;
 pub use ports::has_service;
 pub use record::Record;
 pub use render::{render, revert};

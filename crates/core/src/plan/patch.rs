@@ -131,7 +131,7 @@ pub fn keep_accepted(
     let old = old?;
     let accepted = old.annotations.get(ACCEPTED).filter(|_| !sent.annotations.contains_key(ACCEPTED))?;
     let record = record::text(template)?;
-    (record::text(old.template) == Some(record)).then(|| {
+    (old.template.record_text() == Some(record)).then(|| {
         let path = PointerBuf::from_tokens(["metadata", "annotations"]);
         // The map may be absent.
         let (path, value) = if sent.annotations.is_empty() {
@@ -172,8 +172,8 @@ pub fn opt_out_patch(workload: &Workload<'_>) -> Patch {
     }
     annotations.insert(GRACEFUL.to_owned(), "false".to_owned());
     let mut patch = annotations_patch(workload.annotations, &annotations);
-    let template = opt_out(workload.template, None);
-    patch.0.extend(template_patch(workload.template, &template).0);
+    let template = opt_out(&workload.template, None);
+    patch.0.extend(template_patch(&workload.template, &template).0);
     patch.0.extend(label_injected(workload.labels, &template));
     patch
 }

@@ -10,6 +10,7 @@ use super::{
     grace_period,
     hooks::{Hooks, sidecars},
     inject::{Injected, check_size, inject_pod},
+    pod_template::PodTemplate,
     record::{self, Field, GRACE_PERIOD, named_containers, put},
     resolve::{OptIn, resolve},
     warnings::Warnings,
@@ -59,7 +60,7 @@ pub fn admit_pod(
     context: &NamespaceContext,
 ) -> Admission {
     let view = match workload {
-        Some((kind, object)) => Workload { template: pod, ..Workload::of(kind, object) },
+        Some((kind, object)) => Workload::of(kind, object).with_template(pod),
         None => Workload::of_pod(pod),
     };
     let resolution = resolve(&view, context);
@@ -79,18 +80,18 @@ pub fn admit_pod(
     let by_template = workload.is_some() && !view.is_injected_by_pod(&resolution.settings);
     let is_wanted = !resolution.reverts && resolution.settings.mode.value == Mode::Enforce;
     let injected = match &resolution.opt_in {
-        _ if record::text(pod).is_some() => {
+        _ if view.template.record_text().is_some() => {
             let known = match workload {
                 Some((_, object)) => object.data["spec"]["template"]["spec"].as_object().map_or(0, count),
                 // Its template is not cached yet, and may have any number.
                 None if Owner::of(pod).is_some() => usize::MAX,
                 None => 0,
             };
-            complete(pod, known, context.native_sleep)
+            complete(&view.template, known, context.native_sleep)
         }
         OptIn::In(by) if !by_template && is_wanted => {
             let injection = InjectionContext::of(&view, context, false, by);
-            Some(inject_pod(pod, &resolution.settings, &injection))
+            Some(inject_pod(&view.template, &resolution.settings, &injection))
         }
         _ => None,
     };
@@ -115,11 +116,11 @@ fn count(spec: &Map<String, Value>) -> usize {
 /// Injects into containers that other webhooks added to the pod: a hook if the record doesn't have the container, and
 /// time for native sidecars. Present values are kept. `None` if no container was added, or the pod is too large; `known` is
 /// the number of native sidecars in the template.
-fn complete(pod: &Value, known: usize, native_sleep: bool) -> Option<Injected> {
-    let mut record = record::read(pod).filter(|_| check_size(pod).is_ok())?;
+fn complete(pod: &PodTemplate<'_>, known: usize, native_sleep: bool) -> Option<Injected> {
+    let mut record = pod.record().filter(|_| check_size(pod).is_ok())?.clone();
     let settings = record.settings.clone();
     let hooks = Hooks { settings: &settings, native_sleep };
-    let mut completed = pod.clone();
+    let mut completed = Value::clone(pod);
     let spec = completed.get_mut("spec")?.as_object_mut()?;
     let mut grown = count(spec) > known;
     let possible = reject_exec_of_sleep(hooks, spec);
@@ -132,7 +133,7 @@ fn complete(pod: &Value, known: usize, native_sleep: bool) -> Option<Injected> {
     }
     record.forget_untouched();
     let unsatisfiable =
-        |why| Some(Injected { template: pod.clone(), warnings: vec![why], unsatisfiable: true });
+        |why| Some(Injected { template: Value::clone(pod), warnings: vec![why], unsatisfiable: true });
     let needed = match possible.and_then(|()| grace_period::needed(hooks, spec, &mut Warnings::default())) {
         Ok(needed) => needed,
         Err(why) => return unsatisfiable(why),

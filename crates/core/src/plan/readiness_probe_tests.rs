@@ -28,7 +28,7 @@ fn chosen_for(
     let context = NamespaceContext { services: services.to_vec(), ..NamespaceContext::default() };
     let injection = InjectionContext::of(workload, &context, creating, &Source::WorkloadAnnotation);
     let mut warnings = Warnings::default();
-    let probes = choose(workload.template, &Settings::default(), &injection, &mut warnings);
+    let probes = choose(&workload.template, &Settings::default(), &injection, &mut warnings);
     let ports =
         probes.into_iter().map(|(name, probe)| (name, probe["tcpSocket"]["port"].as_i64().unwrap_or(-1)));
     (ports.collect(), warnings.into_vec())

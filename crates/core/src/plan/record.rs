@@ -12,6 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::{
+    pod_template::PodTemplate,
     settings::{Settings, Source},
     warnings::Warnings,
 };
@@ -309,12 +310,6 @@ pub(super) fn read(template: &Value) -> Option<Record> {
     Some(record)
 }
 
-/// A template's record, if the command line made it. Few are, so others are recognized without parsing them.
-pub(super) fn read_rendered(template: &Value) -> Option<Record> {
-    text(template).filter(|text| text.contains("\"rendered\""))?;
-    read(template).filter(|record| record.rendered)
-}
-
 /// Whether a record is small enough to be read.
 pub(super) fn is_readable(text: &str) -> bool {
     text.len() <= TEXT_LIMIT && weight(text) <= WEIGHT_LIMIT
@@ -341,17 +336,18 @@ fn weight(text: &str) -> usize {
 }
 
 /// Whether two templates differ only in the text of their records, and in the label.
-pub(super) fn same_but_for_text(a: &Value, b: &Value) -> bool {
-    let without = |template: &Value| {
-        let record = read(template);
-        let mut template = template.clone();
+pub(super) fn same_but_for_text(a: &PodTemplate<'_>, b: &PodTemplate<'_>) -> bool {
+    let without = |template: &PodTemplate<'_>| {
+        let record = template.record();
+        let mut template = Value::clone(template);
         if let Some(metadata) = template["metadata"].as_object_mut() {
             metadata.get_mut("annotations").and_then(Value::as_object_mut).map(|all| all.remove(INJECTED));
             record.inspect(|record| record.unlabel(metadata));
         }
         template
     };
-    text(a).is_some() && text(b).is_some() && text(a) != text(b) && without(a) == without(b)
+    let texts = a.record_text().zip(b.record_text());
+    texts.is_some_and(|(a, b)| a != b) && without(a) == without(b)
 }
 
 /// The regular containers by name. Of two with the same name, which the API server rejects, only the first is used.

@@ -4,7 +4,6 @@ use super::{
     admit::Admission,
     context::{InjectionContext, NamespaceContext},
     inject::{inject, original, reverted},
-    record,
     resolve::{OptIn, resolve},
     settings::Source,
     settings_warnings,
@@ -26,20 +25,20 @@ pub fn render(workload: &Workload<'_>, context: &NamespaceContext, all: bool) ->
     let mut warnings = resolution.warnings.clone();
     warnings.extend(settings_warnings::on_workload(workload, &resolution));
     let by_annotation =
-        || record::read(workload.template).is_some_and(|record| record.opted_in_by.is_annotation());
+        || workload.template.record().is_some_and(|record| record.opted_in_by.is_annotation());
     let settings = &resolution.settings;
     let inject = |creating, by| {
         let injection =
             InjectionContext { rendered: true, ..InjectionContext::of(workload, context, creating, by) };
-        inject(workload.template, None, settings, &injection)
+        inject(&workload.template, None, settings, &injection)
     };
     let template = match &resolution.opt_in {
         _ if !resolution.invalid.is_empty() => None,
-        OptIn::Out => Some(original(workload.template, None)),
+        OptIn::Out => Some(original(&workload.template, None)),
         // Its controller would restore its template.
         _ if workload.is_injected_copy() => None,
         // The annotation was removed.
-        OptIn::Unmentioned if by_annotation() => Some(original(workload.template, None)),
+        OptIn::Unmentioned if by_annotation() => Some(original(&workload.template, None)),
         OptIn::Unmentioned => None,
         OptIn::In(by) if settings.mode.value == Mode::Audit => {
             warnings.extend(settings_warnings::while_auditing(settings, inject(true, by)));
@@ -47,7 +46,7 @@ pub fn render(workload: &Workload<'_>, context: &NamespaceContext, all: bool) ->
         }
         OptIn::In(_) if resolution.reverts => {
             warnings.push(settings_warnings::while_reverting(settings));
-            Some(original(workload.template, None))
+            Some(original(&workload.template, None))
         }
         OptIn::In(by) if workload.is_injected_by_pod(settings) => {
             let injected = inject(false, by);
@@ -55,7 +54,7 @@ pub fn render(workload: &Workload<'_>, context: &NamespaceContext, all: bool) ->
             if !injected.unsatisfiable {
                 warnings.push(settings_warnings::injected_by_pod(workload, settings));
             }
-            Some(original(workload.template, None))
+            Some(original(&workload.template, None))
         }
         OptIn::In(by) => {
             let injected = inject(true, by);
@@ -63,7 +62,7 @@ pub fn render(workload: &Workload<'_>, context: &NamespaceContext, all: bool) ->
             Some(injected.template)
         }
     };
-    let template = template.filter(|template| template != workload.template);
+    let template = template.filter(|template| *template != *workload.template);
     Admission { template, denials: resolution.invalid, warnings }
 }
 
@@ -71,16 +70,16 @@ pub fn render(workload: &Workload<'_>, context: &NamespaceContext, all: bool) ->
 #[must_use]
 pub fn revert(workload: &Workload<'_>) -> Admission {
     let mut warnings = Warnings::default();
-    let record = record::read(workload.template);
-    match &record {
-        Some(record) => record.renamed(workload.template, &mut warnings),
-        None if record::text(workload.template).is_some() => warnings.push(format!(
+    let record = workload.template.record();
+    match record {
+        Some(record) => record.renamed(&workload.template, &mut warnings),
+        None if workload.template.record_text().is_some() => warnings.push(format!(
             "annotation {INJECTED} cannot be read, so nothing is reverted: it was edited manually, or written by \
              another version of adieu"
         )),
         None => {}
     }
-    let template = reverted(workload.template, record.as_ref());
+    let template = reverted(&workload.template, record);
     let template = (template != *workload.template).then_some(template);
     Admission { template, denials: vec![], warnings: warnings.into_vec() }
 }

@@ -3,7 +3,10 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::{api::GracefulPolicy, plan::Kind};
+use crate::{
+    api::GracefulPolicy,
+    plan::{Kind, PodTemplate},
+};
 
 fn plain() -> Value {
     json!({"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "web"}]}})
@@ -41,10 +44,11 @@ fn render_injects_only_opted_in_workloads() {
     ] {
         let template = rendered(&plain(), instructions, context, all).template.unwrap();
         assert_eq!(template["spec"]["terminationGracePeriodSeconds"], 45);
-        let record = record::read(&template).unwrap();
+        let injected = PodTemplate::new(&template);
+        let record = injected.record().unwrap();
         assert!(record.rendered);
         assert_eq!(record.opted_in_by, by);
-        assert_eq!(original(&template, None), plain());
+        assert_eq!(original(&injected, None), plain());
     }
 }
 

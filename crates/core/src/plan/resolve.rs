@@ -8,7 +8,7 @@ use kube::ResourceExt;
 use super::{
     context::NamespaceContext,
     matching::selects,
-    record::{self, Record},
+    record::Record,
     settings::{ProbeChoice, Setting, Settings, Source},
     workload::Workload,
 };
@@ -104,9 +104,9 @@ pub fn resolve(workload: &Workload<'_>, context: &NamespaceContext) -> Resolutio
     .collect();
 
     // A manifest that the command line injected may come from policies that the cluster doesn't have, or not yet.
-    let rendered = record::read_rendered(workload.template);
+    let rendered = workload.template.rendered_record();
     let selected_by = selecting.map(AnyPolicy::source).or(cluster_selecting.map(AnyPolicy::source));
-    let opt_in = opt_in(&annotations, selected_by, rendered.as_ref());
+    let opt_in = opt_in(&annotations, selected_by, rendered);
     let base = rendered.map(|record| record.settings.of_command_line()).unwrap_or_default();
     let mut settings = merge(base, &levels);
     cap(&mut settings, &context.cluster_policies);

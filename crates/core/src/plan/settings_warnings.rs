@@ -130,7 +130,7 @@ pub(super) fn webhook_bypass_warning(
     let wanted = by_pod && settings.mode.value == Mode::Enforce;
     // A label that an injection added is removed with it.
     let is_labelled = || {
-        let template = original(workload.template, None);
+        let template = original(&workload.template, None);
         labels::is_enabled(&string_map(&template["metadata"]["labels"]))
     };
     (wanted && !context.all_pods && !is_labelled()).then_some(

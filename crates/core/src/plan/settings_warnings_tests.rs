@@ -5,7 +5,10 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     api::{ExistingHookPolicy, GracefulPolicy, HttpGet, IntOrString, PreStopMethod},
-    plan::{Admission, InjectionContext, Kind, NamespaceContext, Setting, Source, admit, inject, render},
+    plan::{
+        Admission, InjectionContext, Kind, NamespaceContext, PodTemplate, Setting, Source, admit, inject,
+        render,
+    },
 };
 
 fn set<T>(value: T) -> Setting<T> {
@@ -24,7 +27,7 @@ fn injected(spec: &Value, settings: &Settings, native_sleep: bool) -> Injected {
         (BTreeMap::new(), NamespaceContext { native_sleep, ..NamespaceContext::default() });
     let workload = Workload::new(Kind::Deployment, &annotations, &template);
     let injection = InjectionContext::of(&workload, &context, false, &Source::WorkloadAnnotation);
-    inject(&template, None, settings, &injection)
+    inject(&PodTemplate::new(&template), None, settings, &injection)
 }
 
 fn rendered(workload: &Workload<'_>, context: &NamespaceContext) -> (Option<Value>, Vec<String>) {
@@ -124,7 +127,7 @@ fn audited_manifest_gets_a_warning_with_the_injection() {
 fn manifest_injected_by_pod_gets_a_warning_with_the_reason() {
     let (annotations, template) = (annotated(&[("graceful", "true")]), plain());
     let workload = Workload::new(Kind::Deployment, &annotations, &template);
-    let controlled = Workload { controlled: true, ..workload };
+    let controlled = Workload { controlled: true, ..workload.clone() };
     let (changed, warnings) = rendered(&controlled, &NamespaceContext::default());
     assert_eq!(changed, None);
     let label = "the namespace or the pod template has the label adieu.dev/injection=enabled";
@@ -143,9 +146,9 @@ fn warning_names_a_container_renamed_after_its_injection() {
     let template = plain();
     let workload = Workload::new(Kind::Deployment, &annotations, &template);
     let mut renamed = rendered(&workload, &empty).0.unwrap();
-    assert_eq!(rendered(&Workload { template: &renamed, ..workload }, &empty).1, [""; 0]);
+    assert_eq!(rendered(&workload.with_template(&renamed), &empty).1, [""; 0]);
     renamed["spec"]["containers"][0]["name"] = json!("new");
-    let workload = Workload { template: &renamed, ..workload };
+    let workload = workload.with_template(&renamed);
     assert_warning(&rendered(&workload, &empty).1, &["container \"new\" has the injection of \"web\""]);
     assert_warning(
         &super::super::revert(&workload).warnings,
@@ -153,7 +156,7 @@ fn warning_names_a_container_renamed_after_its_injection() {
     );
     let mut other = renamed.clone();
     other["spec"]["containers"][0]["lifecycle"]["preStop"] = json!({"sleep": {"seconds": 11}});
-    let workload = Workload { template: &other, ..workload };
+    let workload = workload.with_template(&other);
     assert_eq!(rendered(&workload, &empty).1, [""; 0], "it is another hook");
 }
 

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use kube::core::DynamicObject;
 use serde_json::Value;
 
-use super::{record, settings::Settings};
+use super::{pod_template::PodTemplate, settings::Settings};
 pub use crate::api::WorkloadKind as Kind;
 use crate::api::{InjectionTarget, annotations};
 
 /// A workload, as the input of a decision.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Workload<'a> {
     /// Its kind; `None` for a pod that no workload of `apps/v1` owns.
     pub kind: Option<Kind>,
@@ -19,7 +19,7 @@ pub struct Workload<'a> {
     /// The labels of its metadata.
     pub labels: &'a BTreeMap<String, String>,
     /// Its `spec.template`, unchanged.
-    pub template: &'a Value,
+    pub template: PodTemplate<'a>,
     /// Its `spec.selector`.
     pub selector: Option<&'a Value>,
     /// Whether another controller owns it, as Prometheus's operator owns a StatefulSet, and would revert a change of the
@@ -39,7 +39,7 @@ impl<'a> Workload<'a> {
             kind: Some(kind),
             annotations,
             labels: &EMPTY,
-            template,
+            template: PodTemplate::new(template),
             selector: None,
             controlled: false,
             recreates: false,
@@ -60,7 +60,7 @@ impl<'a> Workload<'a> {
             kind: Some(kind),
             annotations: object.metadata.annotations.as_ref().unwrap_or(&EMPTY),
             labels: object.metadata.labels.as_ref().unwrap_or(&EMPTY),
-            template: &object.data["spec"]["template"],
+            template: PodTemplate::new(&object.data["spec"]["template"]),
             selector: object.data["spec"].get("selector"),
             controlled: owners.into_iter().any(|owner| owner.controller == Some(true)),
             recreates: object.data["spec"]["strategy"]["type"] == "Recreate",
@@ -68,7 +68,16 @@ impl<'a> Workload<'a> {
     }
 }
 
-impl Workload<'_> {
+impl<'a> Workload<'a> {
+    /// This workload with another template.
+    #[must_use]
+    pub fn with_template<'b>(&self, template: &'b Value) -> Workload<'b>
+    where
+        'a: 'b,
+    {
+        Workload { template: PodTemplate::new(template), ..self.clone() }
+    }
+
     /// Whether its pods are injected when they are created, instead of its template: by the settings, or because its
     /// controller would revert a change of the template.
     pub(super) fn is_injected_by_pod(&self, settings: &Settings) -> bool {
@@ -78,7 +87,7 @@ impl Workload<'_> {
     /// Whether another controller created it with an injected template, as a canary tool that copies a Deployment. It
     /// keeps the injection, which its controller would restore.
     pub(super) fn is_injected_copy(&self) -> bool {
-        self.controlled && record::read(self.template).is_some()
+        self.controlled && self.template.record().is_some()
     }
 
     pub(super) fn template_annotations(&self) -> BTreeMap<String, String> {

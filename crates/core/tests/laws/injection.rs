@@ -22,7 +22,7 @@ pub fn injection_is_idempotent(scenario: &Scenario, once: &Value) -> Law {
 }
 
 pub fn revert_restores_the_original(before: &Value, after: &Value) -> Law {
-    prop_assert_eq!(&plan::original(after, None), before);
+    prop_assert_eq!(&plan::original(&plan::PodTemplate::new(after), None), before);
     Ok(())
 }
 

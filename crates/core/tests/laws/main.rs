@@ -75,7 +75,7 @@ proptest! {
             prop_assert_eq!(changed, accepted(now.template(), &injected));
         } else {
             prop_assert_eq!(&changed["spec"], &from_scratch.template["spec"]);
-            prop_assert_eq!(&plan::original(&changed, None), now.template());
+            prop_assert_eq!(&plan::original(&plan::PodTemplate::new(&changed), None), now.template());
         }
     }
 

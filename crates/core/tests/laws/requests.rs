@@ -33,7 +33,7 @@ pub fn edit_survives_the_revert(before: &Value, injected: &Value, edit: &Edit) -
         {
             expected["spec"][GRACE_PERIOD] = injected["spec"][GRACE_PERIOD].clone();
         }
-        prop_assert_eq!(plan::original(&edited, None), expected);
+        prop_assert_eq!(plan::original(&plan::PodTemplate::new(&edited), None), expected);
     }
     Ok(())
 }
@@ -71,8 +71,9 @@ pub fn merged_handler_replaces_the_injected_one(
     let own = Some(Value::Object(own.clone()));
     let hook =
         |template: &Value, index| containers(template).nth(index).and_then(|c| c.pointer(PRE_STOP).cloned());
-    let (reverted, again) = (plan::opt_out(&merged, None), scenario.inject(&merged).template);
-    let reverted_again = plan::opt_out(&again, None);
+    let (reverted, again) =
+        (plan::opt_out(&plan::PodTemplate::new(&merged), None), scenario.inject(&merged).template);
+    let reverted_again = plan::opt_out(&plan::PodTemplate::new(&again), None);
     let replaced = scenario.resolution.settings.existing.value == ExistingHookPolicy::Replace;
     for index in places {
         prop_assert_eq!(&hook(&reverted, index), &own);

@@ -46,7 +46,7 @@ impl Scenario {
             recreates: workload.recreates,
             rendered: false,
         };
-        plan::inject(template, None, &self.resolution.settings, &injection)
+        plan::inject(&plan::PodTemplate::new(template), None, &self.resolution.settings, &injection)
     }
 
     /// The template that a request ends with, if it differs from the request's.

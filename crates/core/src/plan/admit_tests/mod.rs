@@ -208,7 +208,7 @@ fn controlled_workload_created_with_an_injection_keeps_it() {
         for copy in [&copy, &unannotated] {
             assert_eq!(admit(copy, None, &context).template, None, "created");
             let next = source.clone().image("v2");
-            let next = Workload { template: &next.template, ..*copy };
+            let next = copy.with_template(&next.template);
             assert_eq!(admit(&next, Some(copy), &context).template, None, "promoted");
             assert_eq!(evaluate(copy, &context).template, None, "in the cluster");
             assert_eq!(render(copy, &context, false).template, None, "in a manifest");

@@ -168,7 +168,7 @@ fn admission_admits_the_controllers_writes_unchanged() {
         let old = Workload::new(Kind::Deployment, annotations, template);
         let planned = evaluate(&old, context).template;
         let planned = planned.unwrap_or_else(|| unreachable!("{case}: nothing to write"));
-        let new = Workload { template: &planned, ..old };
+        let new = old.with_template(&planned);
         assert_eq!(admit(&new, Some(&old), context).template, None, "{case}");
         assert_eq!(evaluate(&new, context).template, None, "{case}: done");
     }

@@ -19,7 +19,7 @@ fn pre_stop_method_selects_the_hook() {
         let settings = with(|s| s.pre_stop_method = set(method));
         let context = NamespaceContext { native_sleep, ..NamespaceContext::default() };
         let injection = InjectionContext::of(&workload, &context, false, &Source::WorkloadAnnotation);
-        let result = inject(&template, None, &settings, &injection);
+        let result = inject(&PodTemplate::new(&template), None, &settings, &injection);
         assert_eq!(hook(&result.template, 0), expected, "{method:?}");
         let warnings = result.warnings.join("; ");
         assert_eq!(

@@ -28,7 +28,7 @@ fn inject_with(template: &Value, settings: &Settings, services: &[Arc<Service>],
     let annotations = BTreeMap::new();
     let workload = Workload::new(Kind::Deployment, &annotations, template);
     let injection = InjectionContext::of(&workload, &context, creating, &Source::WorkloadAnnotation);
-    inject(template, None, settings, &injection)
+    inject(&PodTemplate::new(template), None, settings, &injection)
 }
 
 fn injected(template: &Value) -> Value {
@@ -121,7 +121,7 @@ fn changed_settings_replace_the_injection() {
     let once = injected(&template);
     let again = inject_with(&once, &settings(20, 40, 5), &[], true).template;
     assert_eq!(again, inject_with(&template, &settings(20, 40, 5), &[], true).template);
-    assert_eq!(opt_out(&again, None), template);
+    assert_eq!(opt_out(&PodTemplate::new(&again), None), template);
 }
 
 fn with(change: impl FnOnce(&mut Settings)) -> Settings {
@@ -154,7 +154,7 @@ fn replaced_hook_is_restored_on_opt_out() {
     let result = inject_with(&template, &settings, &[], false);
     assert_eq!(hook(&result.template, 0), &json!({"sleep": {"seconds": 10}}));
     assert!(result.warnings.is_empty(), "{:?}", result.warnings);
-    assert_eq!(opt_out(&result.template, None), template);
+    assert_eq!(opt_out(&PodTemplate::new(&result.template), None), template);
     let again = inject_with(&result.template, &settings, &[], false).template;
     assert_eq!(again, result.template);
     let zero = own(json!({"sleep": {"seconds": 0}}));
@@ -266,12 +266,15 @@ fn injected_template_gets_the_injection_label() {
         let labelled = injected(&template);
         assert_eq!(labelled["metadata"]["labels"], becomes, "{template}");
         assert_eq!(injected(&labelled), labelled, "{template}");
-        assert_eq!(original(&labelled, None), template);
+        assert_eq!(original(&PodTemplate::new(&labelled), None), template);
     }
     // Its value is adieu's only as long as it is the one that adieu set.
     let mut changed = injected(&with(None));
     changed["metadata"]["labels"]["adieu.dev/injection"] = json!("disabled");
-    assert_eq!(original(&changed, None)["metadata"]["labels"], json!({"adieu.dev/injection": "disabled"}));
+    assert_eq!(
+        original(&PodTemplate::new(&changed), None)["metadata"]["labels"],
+        json!({"adieu.dev/injection": "disabled"})
+    );
 }
 
 #[test]
@@ -322,7 +325,7 @@ fn spread_constraint_is_added_if_there_is_none() {
         let workload =
             Workload { selector: Some(&selector), ..Workload::new(Kind::Deployment, &annotations, template) };
         let injection = InjectionContext::of(&workload, &context, false, &Source::WorkloadAnnotation);
-        inject(template, None, &settings, &injection).template
+        inject(&PodTemplate::new(template), None, &settings, &injection).template
     };
     for before in [None, Some(Value::Null), Some(json!([]))] {
         let mut template = json!({"spec": {"containers": [{"name": "a"}]}});
@@ -334,7 +337,7 @@ fn spread_constraint_is_added_if_there_is_none() {
             result["spec"]["topologySpreadConstraints"],
             json!([{"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway", "labelSelector": selector}])
         );
-        assert_eq!(opt_out(&result, None), template);
+        assert_eq!(opt_out(&PodTemplate::new(&result), None), template);
     }
     let own = json!([{"maxSkew": 2, "topologyKey": "rack", "whenUnsatisfiable": "DoNotSchedule"}]);
     let template = json!({"spec": {"containers": [{"name": "a"}], "topologySpreadConstraints": own}});

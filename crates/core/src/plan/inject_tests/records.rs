@@ -15,12 +15,17 @@ fn record_of_the_old_object_is_used_if_the_new_one_lost_it() {
     let old =
         injected(&json!({"spec": {"containers": [{"name": "a"}], "terminationGracePeriodSeconds": 30}}));
     let mut new = without_record(old.clone());
-    assert_eq!(opt_out(&new, Some(&old))["spec"]["terminationGracePeriodSeconds"], 30);
+    assert_eq!(
+        opt_out(&PodTemplate::new(&new), Some(&PodTemplate::new(&old)))["spec"]["terminationGracePeriodSeconds"],
+        30
+    );
     new["spec"]["containers"][0]["image"] = json!("v2");
     let (annotations, context) = (BTreeMap::new(), NamespaceContext::default());
     let workload = Workload::new(Kind::Deployment, &annotations, &new);
     let injection = InjectionContext::of(&workload, &context, false, &Source::WorkloadAnnotation);
-    let result = inject(&new, Some(&old), &settings(10, 30, 5), &injection).template;
+    let result =
+        inject(&PodTemplate::new(&new), Some(&PodTemplate::new(&old)), &settings(10, 30, 5), &injection)
+            .template;
     let record: Record =
         serde_json::from_str(result["metadata"]["annotations"][INJECTED].as_str().unwrap()).unwrap();
     assert_eq!(record.grace_period, Some(Field { injected: json!(45), before: Some(json!(30)) }));
@@ -49,7 +54,7 @@ fn replaced_hook_is_a_separate_line_of_the_record() {
         let injected = inject_with(&template, &settings, &[], false).template;
         let record = injected["metadata"]["annotations"][INJECTED].as_str().unwrap();
         assert_eq!(record.split_once('\n').unwrap().1, line);
-        assert_eq!(opt_out(&injected, None), template);
+        assert_eq!(opt_out(&PodTemplate::new(&injected), None), template);
     }
 }
 
@@ -66,7 +71,7 @@ fn forged_hook_in_the_record_is_not_restored() {
     let mut forged = injected.clone();
     forged["metadata"]["annotations"][INJECTED] = json!(record.to_string());
     forged["spec"]["containers"][0]["readinessProbe"] = json!({"tcpSocket": {"port": 1}});
-    assert_eq!(opt_out(&forged, None), template);
+    assert_eq!(opt_out(&PodTemplate::new(&forged), None), template);
 }
 
 #[test]
@@ -88,7 +93,7 @@ fn record_of_a_newer_version_can_be_reverted() {
     let mut record: Value = serde_json::from_str(record).unwrap();
     record["settings"]["preStopMethod"] = json!({"value": "Telepathy", "from": "annotation"});
     newer["metadata"]["annotations"][INJECTED] = json!(record.to_string());
-    assert_eq!(opt_out(&newer, None), template);
+    assert_eq!(opt_out(&PodTemplate::new(&newer), None), template);
 }
 
 #[test]
@@ -114,10 +119,10 @@ fn invalid_record_is_ignored() {
         let template = json!({
             "metadata": {"annotations": {INJECTED: text}}, "spec": {"containers": [{"name": "a"}]},
         });
-        assert_eq!(opt_out(&template, None)["spec"], template["spec"], "{text:?}");
+        assert_eq!(opt_out(&PodTemplate::new(&template), None)["spec"], template["spec"], "{text:?}");
         let injected = injected(&template);
         assert_eq!(injected["spec"]["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"], 10);
-        assert_eq!(opt_out(&injected, None)["spec"], template["spec"], "{text:?}");
+        assert_eq!(opt_out(&PodTemplate::new(&injected), None)["spec"], template["spec"], "{text:?}");
     }
 }
 
@@ -129,7 +134,7 @@ fn oversized_record_is_not_read_and_never_written() {
         let mut record: Value = serde_json::from_str(record::text(&template).unwrap()).unwrap();
         record["containers"]["gone"] = json!({"preStop": {"injected": vec![0; numbers]}});
         template["metadata"]["annotations"][INJECTED] = record.to_string().into();
-        let restored = opt_out(&template, None)["spec"] == plain["spec"];
+        let restored = opt_out(&PodTemplate::new(&template), None)["spec"] == plain["spec"];
         assert_eq!(restored, is_read, "{numbers}");
     }
     for (count, unsatisfiable) in [(500, false), (900, true)] {
@@ -137,7 +142,7 @@ fn oversized_record_is_not_read_and_never_written() {
         let template = json!({"spec": {"containers": containers}});
         let injected = inject_with(&template, &settings(10, 30, 5), &[], true);
         assert_eq!(injected.unsatisfiable, unsatisfiable, "{count}: {:?}", injected.warnings);
-        assert_eq!(opt_out(&injected.template, None), template, "{count}");
+        assert_eq!(opt_out(&PodTemplate::new(&injected.template), None), template, "{count}");
     }
 }
 

@@ -23,7 +23,7 @@ fn users_handler_replaces_the_injected_one() {
             merged["spec"]["containers"][0]["lifecycle"]["preStop"][key] = handler.clone();
             let own = json!({*key: handler});
             assert_eq!(hook(&inject_with(&merged, &settings, &[], false).template, 0), &own);
-            assert_eq!(hook(&opt_out(&merged, None), 0), &own);
+            assert_eq!(hook(&opt_out(&PodTemplate::new(&merged), None), 0), &own);
         }
     }
     let mut merged = injected(&two_containers());
@@ -48,7 +48,10 @@ fn users_probe_handler_replaces_the_injected_one() {
             let mut merged = once.clone();
             let (key, handler) = own.as_object().unwrap().iter().next().unwrap();
             merged["spec"]["containers"][0]["readinessProbe"][key] = handler.clone();
-            for template in [inject_with(&merged, &settings, &[], false).template, opt_out(&merged, None)] {
+            for template in [
+                inject_with(&merged, &settings, &[], false).template,
+                opt_out(&PodTemplate::new(&merged), None),
+            ] {
                 let probe = template["spec"]["containers"][0]["readinessProbe"].as_object().unwrap();
                 let actions = ["exec", "grpc", "httpGet", "tcpSocket"].map(|action| probe.get(action));
                 assert_eq!(actions.into_iter().flatten().collect::<Vec<_>>(), [handler], "{given} and {own}");
@@ -65,7 +68,7 @@ fn users_later_value_survives_the_opt_out() {
     edited["spec"]["terminationGracePeriodSeconds"] = json!(90);
     edited["spec"]["containers"][0]["lifecycle"]["preStop"] = json!({"sleep": {"seconds": 3}});
     assert_eq!(
-        opt_out(&edited, None),
+        opt_out(&PodTemplate::new(&edited), None),
         json!({"spec": {
             "containers": [{"name": "a", "lifecycle": {"preStop": {"sleep": {"seconds": 3}}}}, {"name": "b"}],
             "terminationGracePeriodSeconds": 90,
@@ -88,7 +91,7 @@ fn users_merged_probe_replaces_the_injected_one() {
     });
     let again = injected(&merged);
     assert_eq!(again["spec"]["containers"][0]["readinessProbe"], own);
-    assert_eq!(opt_out(&again, None)["spec"]["containers"][0]["readinessProbe"], own);
+    assert_eq!(opt_out(&PodTemplate::new(&again), None)["spec"]["containers"][0]["readinessProbe"], own);
 }
 
 #[test]
@@ -100,7 +103,7 @@ fn users_constraint_replaces_the_injected_one() {
         let workload =
             Workload { selector: Some(&selector), ..Workload::new(Kind::Deployment, &annotations, template) };
         let injection = InjectionContext::of(&workload, &context, false, &Source::WorkloadAnnotation);
-        inject(template, None, &settings, &injection).template
+        inject(&PodTemplate::new(template), None, &settings, &injection).template
     };
     let mut merged = spread(&template);
     let own = json!({"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"});
@@ -113,9 +116,9 @@ fn revert_keeps_the_grace_period_for_a_users_later_sleep() {
     let template = json!({"spec": {"containers": [{"name": "a"}], "terminationGracePeriodSeconds": 30}});
     let mut edited = inject_with(&template, &settings(60, 30, 5), &[], false).template;
     edited["spec"]["containers"][0]["lifecycle"]["preStop"] = json!({"sleep": {"seconds": 50}});
-    assert_eq!(opt_out(&edited, None)["spec"]["terminationGracePeriodSeconds"], 95);
+    assert_eq!(opt_out(&PodTemplate::new(&edited), None)["spec"]["terminationGracePeriodSeconds"], 95);
     let negative = json!({"spec": {"containers": [{"name": "a"}], "terminationGracePeriodSeconds": -1}});
-    assert_eq!(opt_out(&injected(&negative), None), negative);
+    assert_eq!(opt_out(&PodTemplate::new(&injected(&negative)), None), negative);
 }
 
 #[test]
@@ -137,11 +140,11 @@ fn opt_out_keeps_the_grace_period_of_a_longer_sleep() {
         let mut accepted = template.clone();
         accepted["spec"]["terminationGracePeriodSeconds"] =
             injected["spec"]["terminationGracePeriodSeconds"].clone();
-        assert_eq!(opt_out(&injected, None), accepted);
+        assert_eq!(opt_out(&PodTemplate::new(&injected), None), accepted);
         let over_the_maximum = inject_with(&injected, &settings(10, 900, 5), &[], false);
         assert!(over_the_maximum.unsatisfiable);
         assert_eq!(over_the_maximum.template, accepted);
-        assert_eq!(original(&injected, None), template, "a manifest is restored");
+        assert_eq!(original(&PodTemplate::new(&injected), None), template, "a manifest is restored");
     }
 }
 
@@ -151,6 +154,10 @@ fn revert_restores_the_grace_period_if_a_users_later_sleep_fits() {
     for (seconds, expected) in [(30, 30), (31, 95)] {
         let mut edited = inject_with(&template, &settings(60, 30, 5), &[], false).template;
         edited["spec"]["containers"][0]["lifecycle"]["preStop"] = json!({"sleep": {"seconds": seconds}});
-        assert_eq!(opt_out(&edited, None)["spec"]["terminationGracePeriodSeconds"], expected, "{seconds} s");
+        assert_eq!(
+            opt_out(&PodTemplate::new(&edited), None)["spec"]["terminationGracePeriodSeconds"],
+            expected,
+            "{seconds} s"
+        );
     }
 }

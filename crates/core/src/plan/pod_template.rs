@@ -1,0 +1,47 @@
+//! A pod template with the record of its injection.
+
+use std::{cell::OnceCell, ops::Deref};
+
+use serde_json::Value;
+
+use super::record::{self, Record};
+
+/// A pod template, unchanged. Its record is parsed when it is first needed, and only once.
+#[derive(Clone, Debug)]
+pub struct PodTemplate<'a> {
+    value: &'a Value,
+    record: OnceCell<Option<Record>>,
+}
+
+impl<'a> PodTemplate<'a> {
+    /// A template, or the metadata and spec of a pod.
+    #[must_use]
+    pub fn new(value: &'a Value) -> Self {
+        Self { value, record: OnceCell::new() }
+    }
+
+    /// The record of its injection; `None` if it is absent or unreadable.
+    #[must_use]
+    pub fn record(&self) -> Option<&Record> {
+        self.record.get_or_init(|| record::read(self.value)).as_ref()
+    }
+
+    /// Its record, if the command line made it. Few are, so others are recognized without parsing them.
+    pub(super) fn rendered_record(&self) -> Option<&Record> {
+        self.record_text().filter(|text| text.contains("\"rendered\""))?;
+        self.record().filter(|record| record.rendered)
+    }
+
+    /// The text of its record.
+    pub(super) fn record_text(&self) -> Option<&'a str> {
+        record::text(self.value)
+    }
+}
+
+impl Deref for PodTemplate<'_> {
+    type Target = Value;
+
+    fn deref(&self) -> &Value {
+        self.value
+    }
+}
