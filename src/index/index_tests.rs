@@ -1,11 +1,12 @@
 use std::time::Duration;
 
 use futures::{FutureExt as _, StreamExt as _, future::join};
+use k8s_openapi::api::core::v1::ObjectReference;
 use kube::core::DynamicObject;
 use serde_json::{Value, json};
 use tokio::{sync::watch, time::timeout};
 
-use super::{caches::Caches, *};
+use super::{caches::Caches, unusable_objects::Reason, *};
 use crate::{
     api::{ClusterGracefulPolicy, GracefulPolicy},
     keys::policy_key,
@@ -108,6 +109,25 @@ fn changes_of_budgets_marks_and_warnings_requeue_the_workload() {
     assert!(is_requeued(&with(&object, later.clone(), json!({}))), "it needs the mark");
     object.metadata.annotations = Some([("adieu.dev/unknown".into(), "1".into())].into());
     assert!(is_requeued(&with(&object, later, json!({}))), "a warning");
+}
+
+#[test]
+fn a_policy_that_can_be_used_again_requeues_the_workloads_that_it_may_manage() {
+    let caches = two_namespaces(20, 1, &json!({}));
+    let index = Index::default();
+    index.refresh(&caches);
+    changed(index.changed_workloads(Kind::Deployment));
+    let reference = ObjectReference {
+        namespace: Some("shop".into()),
+        name: Some("all".into()),
+        ..ObjectReference::default()
+    };
+    caches.unusable().add("GracefulPolicy", reference, Reason::Undecodable("a new field".into()));
+    index.refresh(&caches);
+    assert_eq!(changed(index.changed_workloads(Kind::Deployment)), [key("shop", "web")]);
+    caches.unusable().remove("GracefulPolicy", Some("shop"), Some("all"));
+    index.refresh(&caches);
+    assert_eq!(changed(index.changed_workloads(Kind::Deployment)), [key("shop", "web")]);
 }
 
 #[test]
