@@ -162,9 +162,9 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         let checks = run_checks(&client, arguments).await;
         for check in &checks {
             match check {
-                Ok(success) => super::print_to_stdout(format!("✓ {success}")),
-                Err(warning) if warning.is_warning() => super::print_to_stdout(format!("! {warning}")),
-                Err(problem) => super::print_to_stdout(format!("✗ {problem}")),
+                Ok(success) => super::print::to_stdout(format!("✓ {success}")),
+                Err(warning) if warning.is_warning() => super::print::to_stdout(format!("! {warning}")),
+                Err(problem) => super::print::to_stdout(format!("✗ {problem}")),
             }
         }
         let has_failed = |check: &&Check| check.as_ref().is_err_and(|problem| !problem.is_warning());

@@ -85,7 +85,7 @@ impl Arguments {
     /// Prints a summary to standard error.
     pub(super) fn summarize(&self, summary: &str) {
         if !self.quiet {
-            super::print_to_stderr(format!("adieu: {summary}"));
+            super::print::to_stderr(format!("adieu: {summary}"));
         }
     }
 }
@@ -116,7 +116,7 @@ pub(super) fn print_warnings(manifests: &mut Manifests) {
 
 /// Prints a warning to standard error. It doesn't change the exit code.
 pub(super) fn warn(message: &str) {
-    super::print_to_stderr(format!("warning: {}", escaped(message)));
+    super::print::to_stderr(format!("warning: {}", escaped(message)));
 }
 
 /// A message about a manifest. Its names may contain anything: a line break could forge a message, and a control character

@@ -6,15 +6,12 @@ mod doctor;
 mod inject;
 mod load;
 mod manifests;
+mod print;
 mod reference;
 mod revert;
 mod verify;
 
-use std::{
-    fmt::Display,
-    io::{Write as _, stderr, stdout},
-    process::ExitCode,
-};
+use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
@@ -64,19 +61,8 @@ pub fn run(arguments: Arguments) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            print_to_stderr(format!("adieu: {error:#}"));
+            print::to_stderr(format!("adieu: {error:#}"));
             ExitCode::FAILURE
         }
     }
-}
-
-/// Writes a line to standard error. If that fails, for example because of a closed pipe, the command continues.
-fn print_to_stderr(line: impl Display) {
-    let _ = writeln!(stderr(), "{line}");
-}
-
-/// Writes a line of progress to standard output. If that fails, for example because of a closed pipe, the command
-/// continues: its exit code is still correct.
-fn print_to_stdout(line: impl Display) {
-    let _ = writeln!(stdout(), "{line}");
 }

@@ -122,7 +122,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     match revert_manifests(&arguments.manifests) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            super::print_to_stderr(format!("adieu: {error:#}"));
+            super::print::to_stderr(format!("adieu: {error:#}"));
             ExitCode::FAILURE
         }
     }

@@ -131,7 +131,7 @@ impl ProgressReporter {
             Step::Warns(_) => {}
         }
         if self.lines {
-            self.bar.suspend(|| crate::cli::print_to_stdout(text));
+            self.bar.suspend(|| crate::cli::print::to_stdout(text));
         }
     }
 }

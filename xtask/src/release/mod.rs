@@ -3,6 +3,7 @@
 
 mod krew;
 mod layout;
+mod names;
 mod platform;
 mod sbom;
 mod sums;
@@ -18,10 +19,9 @@ use crate::progress::{Step, print_line};
 use crate::workspace::Workspace;
 use crate::{command, debian, image, interrupt, toolchain};
 
+use names::{VERSION, files};
 use platform::{PLATFORMS, Platform};
 
-/// The version of all crates, of the chart and of the image.
-const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// The name of the image, also in the chart's values.
 const IMAGE: &str = "ghcr.io/adieu-dev/adieu";
 /// The maximal size of the image, which contains only the program.
@@ -160,36 +160,6 @@ fn some<T>(made: &[T], missing: &[(String, String)]) -> Result<()> {
     Ok(())
 }
 
-/// The names of the files.
-mod names {
-    use super::{VERSION, platform::Platform};
-
-    /// The name that krew requires.
-    pub const KREW: &str = "adieu.yaml";
-
-    pub fn program(platform: &Platform) -> String {
-        format!("adieu-{VERSION}-linux-{}.tar.gz", platform.arch)
-    }
-
-    pub fn image(platform: &Platform) -> String {
-        format!("adieu-{VERSION}-image-linux-{}.tar", platform.arch)
-    }
-
-    /// For all platforms.
-    pub fn joined_image() -> String {
-        format!("adieu-{VERSION}-image.tar")
-    }
-
-    /// The name that `helm package` gives it.
-    pub fn chart() -> String {
-        format!("adieu-{VERSION}.tgz")
-    }
-
-    pub fn sbom() -> String {
-        format!("adieu-{VERSION}.cdx.json")
-    }
-}
-
 /// Creates the folder, and removes the files of an earlier run. Other files in it are an error.
 fn claim(out: &Path) -> Result<()> {
     fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
@@ -207,15 +177,6 @@ fn claim(out: &Path) -> Result<()> {
         fs::remove_file(out.join(&name)).with_context(|| format!("cannot remove {name}"))?;
     }
     Ok(())
-}
-
-/// The sorted names of a folder's entries.
-fn files(folder: &Path) -> Result<Vec<String>> {
-    let entries = fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))?;
-    let names = entries.map(|entry| entry.map(|entry| entry.file_name().to_string_lossy().into_owned()));
-    let mut names: Vec<_> = names.collect::<Result<_, _>>().context("cannot list a folder")?;
-    names.sort();
-    Ok(names)
 }
 
 /// The program and its license in a reproducible archive.

@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 
-use super::files;
+use super::names::files;
 use crate::toolchain::hex;
 
 /// The name of the file.

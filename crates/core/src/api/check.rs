@@ -11,7 +11,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 use regex::Regex;
 use serde_json::{Value, json};
 
-use super::{GROUP, annotations::is_object_name, crds, numbers::whole};
+use super::{annotations::is_object_name, crds, group::GROUP, numbers::whole};
 
 /// A reason for which the API server rejects a policy.
 #[derive(Clone, Debug, PartialEq)]

@@ -6,6 +6,7 @@ mod conditions;
 mod crds;
 pub mod defaults;
 mod fields;
+mod group;
 mod kind;
 pub mod labels;
 pub mod limits;
@@ -23,6 +24,7 @@ pub use fields::{
     DisruptionBudget, ExistingHookPolicy, GracePeriodPolicy, HttpGet, InjectionTarget, Mode, PreStop,
     PreStopMethod, ProbeMode, ReadinessProbe, Rollout, RolloutMode, TopologySpread,
 };
+pub use group::{FIELD_MANAGER, GROUP};
 pub use kind::WorkloadKind;
 pub use numbers::IntOrString;
 pub use policy::{ClusterGracefulPolicy, ClusterGracefulPolicySpec, GracefulPolicy, GracefulPolicySpec};
@@ -30,9 +32,3 @@ pub use probe::{GrpcProbe, HttpHeader, HttpProbe, Probe, Scheme, TcpProbe};
 pub use status::{
     EffectiveValues, FailedRolloutStatus, GracefulPolicyStatus, RolloutFailureReason, WorkloadCounts,
 };
-
-/// The API group, which is also the prefix of every annotation.
-pub const GROUP: &str = "adieu.dev";
-
-/// The field manager under which adieu writes.
-pub const FIELD_MANAGER: &str = "adieu";
