@@ -1,11 +1,13 @@
 //! The context of reconcilers, without a cluster.
 
+use std::sync::Arc;
+
 use kube::{Client, runtime::events::Reporter};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    ReconcileContext, Replica, backoff::Backoff, events, pace::Pace, reconcile_memory::ReconcileMemory,
+    ReconcileContext, Replica, backoff::Backoff, events, reconcile_memory::ReconcileMemory,
     scheduling::Scheduling, write_history::WriteHistory,
 };
 use crate::{
@@ -38,8 +40,8 @@ pub(super) fn context_with(
         index: Index::default(),
         scheduling: Scheduling::new(rollouts),
         backoff: Backoff::default(),
-        annotation_pace: Pace::default(),
-        status_pace: Pace::default(),
+        workload_pace: Arc::default(),
+        status_pace: Arc::default(),
         history: WriteHistory::default(),
         memory: ReconcileMemory::default(),
         replica: Replica { pod: "adieu-0".into(), rollouts, is_leader, previous_renewal, paused },

@@ -57,7 +57,6 @@ fn drop_deleted(context: &ReconcileContext) {
     let workloads = context.caches.workloads();
     let exists = |key: &Key| workloads.contains(key.kind, &key.namespace, &key.name);
     context.backoff.retain(exists);
-    context.annotation_pace.retain(exists);
     context.history.retain(exists);
     let uids: HashSet<String> = workloads.kept().filter_map(|(_, kept)| kept.meta().uid.clone()).collect();
     context.events.retain(|uid| uids.contains(uid));

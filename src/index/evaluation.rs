@@ -189,6 +189,12 @@ impl DesiredState {
         })
     }
 
+    /// Whether its template is to be written immediately.
+    #[must_use]
+    pub fn is_urgent(&self) -> bool {
+        self.planned.is_some() && self.timing == RolloutTiming::Immediate
+    }
+
     /// Whether it appears in the status of a policy.
     #[must_use]
     pub fn concerns(&self, policy: &PolicyKey) -> bool {

@@ -81,6 +81,7 @@ impl Index {
                 None
             })
         });
+        self.count_evaluation();
         self.set(key, evaluation);
     }
 

@@ -65,21 +65,21 @@ fn only_changed_workloads_and_policies_are_requeued() {
     let index = Index::default();
     index.refresh(&two_namespaces(20, 1, &json!({})));
     assert!(index.get(&key("attic", "web")).is_none(), "it is not managed");
-    assert_eq!(changed(index.changed_workloads(Kind::Deployment)), [key("bank", "web"), key("shop", "web")]);
+    assert_eq!(changed(index.other_changes(Kind::Deployment)), [key("bank", "web"), key("shop", "web")]);
     assert_eq!(changed(index.changed_policies(false)), [of("bank", "all"), of("shop", "all")]);
     let version = *index.version().borrow();
     index.refresh(&two_namespaces(20, 1, &json!({})));
-    assert!(changed(index.changed_workloads(Kind::Deployment)).is_empty());
+    assert!(changed(index.other_changes(Kind::Deployment)).is_empty());
     assert!(changed(index.changed_policies(false)).is_empty());
     assert!(*index.version().borrow() > version, "another batch was evaluated");
 
     // A status change alone matters to the scheduler, but not to writers.
     index.refresh(&two_namespaces(20, 1, &json!({"updatedReplicas": 1})));
-    assert!(changed(index.changed_workloads(Kind::Deployment)).is_empty());
+    assert!(changed(index.other_changes(Kind::Deployment)).is_empty());
     assert!(changed(index.changed_policies(false)).is_empty());
 
     index.refresh(&two_namespaces(30, 2, &json!({})));
-    assert_eq!(changed(index.changed_workloads(Kind::Deployment)), [key("shop", "web")]);
+    assert_eq!(changed(index.other_changes(Kind::Deployment)), [key("shop", "web")]);
     assert_eq!(changed(index.changed_policies(false)), [of("shop", "all")]);
 }
 
@@ -96,7 +96,7 @@ fn changes_of_budgets_marks_and_warnings_requeue_the_workload() {
     let index = Index::default();
     let is_requeued = |caches: &Caches| {
         index.refresh(caches);
-        !changed(index.changed_workloads(Kind::Deployment)).is_empty()
+        !changed(index.other_changes(Kind::Deployment)).is_empty()
     };
     let budget =
         |most: i32| json!({"selector": {}, "disruptionBudget": {"maxUnavailable": most}, "drainSeconds": 10});
@@ -112,11 +112,22 @@ fn changes_of_budgets_marks_and_warnings_requeue_the_workload() {
 }
 
 #[test]
+fn only_a_template_that_is_to_be_written_immediately_is_urgent() {
+    let (kind, mut annotated) = deployment("shop", "annotated", json!({}));
+    annotated.metadata.annotations = Some([("adieu.dev/graceful".into(), "true".into())].into());
+    let workloads = vec![(kind, annotated), deployment("shop", "web", json!({}))];
+    let index = Index::default();
+    index.refresh(&Caches::fixed(vec![policy("shop", "all", 1, 20)], vec![], workloads));
+    assert_eq!(changed(index.urgent_changes(kind)), [key("shop", "annotated")]);
+    assert_eq!(changed(index.other_changes(kind)), [key("shop", "web")], "it waits for the scheduler");
+}
+
+#[test]
 fn a_policy_that_can_be_used_again_requeues_the_workloads_that_it_may_manage() {
     let caches = two_namespaces(20, 1, &json!({}));
     let index = Index::default();
     index.refresh(&caches);
-    changed(index.changed_workloads(Kind::Deployment));
+    changed(index.other_changes(Kind::Deployment));
     let reference = ObjectReference {
         namespace: Some("shop".into()),
         name: Some("all".into()),
@@ -124,10 +135,10 @@ fn a_policy_that_can_be_used_again_requeues_the_workloads_that_it_may_manage() {
     };
     caches.unusable().add("GracefulPolicy", reference, Reason::Undecodable("a new field".into()));
     index.refresh(&caches);
-    assert_eq!(changed(index.changed_workloads(Kind::Deployment)), [key("shop", "web")]);
+    assert_eq!(changed(index.other_changes(Kind::Deployment)), [key("shop", "web")]);
     caches.unusable().remove("GracefulPolicy", Some("shop"), Some("all"));
     index.refresh(&caches);
-    assert_eq!(changed(index.changed_workloads(Kind::Deployment)), [key("shop", "web")]);
+    assert_eq!(changed(index.other_changes(Kind::Deployment)), [key("shop", "web")]);
 }
 
 #[test]
@@ -185,9 +196,9 @@ fn workloads_are_found_by_policy_and_namespace() {
     assert_eq!(keys(index.all()), [key("bank", "web"), key("shop", "web")]);
     assert_eq!(index.inside("shop"), [key("shop", "web")]);
     assert!(index.inside("sho").is_empty());
-    changed(index.changed_workloads(Kind::Deployment));
+    changed(index.other_changes(Kind::Deployment));
     index.touch_workloads(Some("bank"));
-    assert_eq!(changed(index.changed_workloads(Kind::Deployment)), [key("bank", "web")]);
+    assert_eq!(changed(index.other_changes(Kind::Deployment)), [key("bank", "web")]);
     // A deleted workload is removed.
     index.refresh(&Caches::fixed(vec![policy("shop", "all", 1, 20)], vec![], vec![]));
     assert!(index.all().is_empty() && index.of_policy(&of("shop", "all")).is_empty());

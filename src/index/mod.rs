@@ -29,6 +29,7 @@ use std::{
 pub use changes::{Changes, Dirty};
 pub use evaluation::{DesiredState, EvaluatedWorkload, template_hash};
 use kube::api::ObjectMeta;
+use prometheus_client::metrics::counter::Counter;
 use tokio::sync::watch;
 
 use self::changes::Batch;
@@ -44,12 +45,15 @@ pub struct Index(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     state: RwLock<State>,
-    /// Workloads whose desired state changed, by kind in the order of [`Kind::ALL`].
-    workloads: [Changes<WorkloadKey>; 3],
+    /// Workloads whose template is to be written immediately, by kind in the order of [`Kind::ALL`].
+    urgent: [Changes<WorkloadKey>; 3],
+    /// Other workloads whose desired state changed.
+    others: [Changes<WorkloadKey>; 3],
     /// Policies whose workloads changed: namespaced policies, and cluster policies.
     policies: [Changes<PolicyKey>; 2],
     /// All changes of evaluations, including rollout progress, and of applied policies.
     changes: Changes<IndexChange>,
+    evaluations: Counter,
     version: watch::Sender<u64>,
     keys: PolicyKeys,
 }
@@ -90,18 +94,26 @@ impl PolicyVersion {
 
 impl Default for Index {
     fn default() -> Self {
+        Self::new(Counter::default())
+    }
+}
+
+impl Index {
+    /// An empty index that counts evaluated workloads.
+    #[must_use]
+    pub fn new(evaluations: Counter) -> Self {
         Self(Arc::new(Shared {
             state: RwLock::default(),
-            workloads: Kind::ALL.map(|_| Changes::default()),
+            evaluations,
+            urgent: Kind::ALL.map(|_| Changes::default()),
+            others: Kind::ALL.map(|_| Changes::default()),
             policies: [Changes::default(), Changes::default()],
             changes: Changes::default(),
             version: watch::Sender::new(0),
             keys: PolicyKeys::default(),
         }))
     }
-}
 
-impl Index {
     /// The evaluation of a workload. `None` if adieu doesn't manage it, or hasn't evaluated it yet.
     #[must_use]
     pub fn get(&self, key: &WorkloadKey) -> Option<Arc<EvaluatedWorkload>> {
@@ -162,10 +174,18 @@ impl Index {
         self.0.version.subscribe()
     }
 
-    /// The workloads of a kind whose desired state changed. For one consumer.
+    /// The workloads of a kind whose desired state changed so that their template is to be written immediately. For one
+    /// consumer.
     #[must_use]
-    pub fn changed_workloads(&self, kind: Kind) -> Changes<WorkloadKey> {
-        self.0.workloads[kind as usize].clone()
+    pub fn urgent_changes(&self, kind: Kind) -> Changes<WorkloadKey> {
+        self.0.urgent[kind as usize].clone()
+    }
+
+    /// The other workloads of a kind whose desired state changed: they need at most an annotation, an Event or a
+    /// `PodDisruptionBudget`, or wait for the scheduler. For one consumer.
+    #[must_use]
+    pub fn other_changes(&self, kind: Kind) -> Changes<WorkloadKey> {
+        self.0.others[kind as usize].clone()
     }
 
     /// The policies whose workloads changed: cluster policies, or namespaced ones. For one consumer.
@@ -193,6 +213,10 @@ impl Index {
         self.0.version.send_modify(|version| *version += 1);
     }
 
+    fn count_evaluation(&self) {
+        self.0.evaluations.inc();
+    }
+
     fn policy_keys(&self) -> &PolicyKeys {
         &self.0.keys
     }
@@ -208,7 +232,7 @@ impl Index {
     pub fn touch_workloads(&self, namespace: Option<&str>) {
         let all = || self.read().evaluations.keys().cloned().collect();
         for key in namespace.map_or_else(all, |namespace| self.inside(namespace)) {
-            self.0.workloads[key.kind as usize].add(key);
+            self.0.others[key.kind as usize].add(key);
         }
     }
 
@@ -224,8 +248,10 @@ impl Index {
         }
         let [old, new] = [before.as_deref(), now.as_ref()].map(|of| of.map(|of| &of.desired));
         if old != new {
+            let is_urgent = new.is_some_and(DesiredState::is_urgent);
             let [old, new] = [old, new].map(|of| of.map(DesiredState::policies).unwrap_or_default());
-            self.0.workloads[key.kind as usize].add(key.clone());
+            let changes = if is_urgent { &self.0.urgent } else { &self.0.others };
+            changes[key.kind as usize].add(key.clone());
             drop(state);
             self.touch_policies(old.into_iter().chain(new));
         }

@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     ReconcileContext,
     keys::{PolicyKey, policy_key},
+    pace::paced,
 };
 use crate::{
     api::{ClusterGracefulPolicy, GracefulPolicy, GracefulPolicyStatus},
@@ -46,6 +47,7 @@ pub(super) async fn control(context: Arc<ReconcileContext>, shutdown: Cancellati
 
 async fn control_kind<P: Policy>(context: Arc<ReconcileContext>, shutdown: CancellationToken) {
     let changed = context.index.changed_policies(P::OF_CLUSTER).stream(DEBOUNCE);
+    let changed = paced(changed, PolicyKey::namespace, context.status_pace.clone());
     let changed = changed.filter_map(|policy: PolicyKey| {
         let (Source::Policy(name) | Source::ClusterPolicy(name)) = policy.source() else {
             return ready(None);
@@ -73,12 +75,33 @@ async fn reconcile_guarded<P: Policy>(
 }
 
 async fn reconcile<P: Policy>(policy: Arc<P>, context: Arc<ReconcileContext>) -> Result<Action, kube::Error> {
-    if !context.is_leader() || outdated(&*policy, &context).is_none() {
+    if !context.is_leader() {
         return Ok(Action::await_change());
     }
-    context.status_pace.wait().await;
-    // More may have changed meanwhile.
-    let Some(status) = outdated(&*policy, &context) else { return Ok(Action::await_change()) };
+    let key = policy_key(&policy.namespace().unwrap_or_default(), &policy.source());
+    // Before its workloads are evaluated a policy matches none, and would be ready. The index requeues it then.
+    if !context.index.has_applied(&key, policy.meta()) {
+        return Ok(Action::await_change());
+    }
+    let is_stopped = |policy: &PolicyKey, namespace: &str| context.scheduling.is_stopped(policy, namespace);
+    let blockers = Blockers { is_stopped: &is_stopped, backoff: &context.backoff };
+    let mut builder = StatusBuilder::of(&key, &context.index.of_policy(&key), &blockers);
+    let matched = usize::try_from(builder.counts.matched).unwrap_or_default();
+    // The failures that the previous leader recorded are restored before they are overwritten.
+    let Some(rollouts) = context.scheduling.status_of(&context, &key, matched) else {
+        return Ok(Action::await_change());
+    };
+    builder.set_rollouts(rollouts);
+    let namespace_context = if P::OF_CLUSTER {
+        context.caches.cluster_wide_context()
+    } else {
+        context.caches.namespace_context(key.namespace())
+    };
+    let effective = plan::effective(policy.spec(), &namespace_context);
+    let status = status(&*policy, builder, effective, Timestamp::now());
+    if policy.status() == Some(&status) {
+        return Ok(Action::await_change());
+    }
     let patch = Patch::Merge(json!({ "status": status }));
     let (api, name) = (policy.api(context.client.clone()), policy.name_any());
     let parameters = PatchParams::default();
@@ -91,29 +114,6 @@ async fn reconcile<P: Policy>(policy: Arc<P>, context: Arc<ReconcileContext>) ->
     }
     // The previous leader may have written after the version in the cache: compare again.
     Ok(Action::requeue(RETRY_WAIT))
-}
-
-/// The status of a policy, if it differs from the written one and can be computed.
-fn outdated<P: Policy>(policy: &P, context: &ReconcileContext) -> Option<GracefulPolicyStatus> {
-    let key = policy_key(&policy.namespace().unwrap_or_default(), &policy.source());
-    // Before its workloads are evaluated a policy matches none, and would be ready. The index requeues it then.
-    if !context.index.has_applied(&key, policy.meta()) {
-        return None;
-    }
-    let is_stopped = |policy: &PolicyKey, namespace: &str| context.scheduling.is_stopped(policy, namespace);
-    let blockers = Blockers { is_stopped: &is_stopped, backoff: &context.backoff };
-    let mut builder = StatusBuilder::of(&key, &context.index.of_policy(&key), &blockers);
-    let matched = usize::try_from(builder.counts.matched).unwrap_or_default();
-    // The failures that the previous leader recorded are restored before they are overwritten.
-    builder.set_rollouts(context.scheduling.status_of(context, &key, matched)?);
-    let namespace_context = if P::OF_CLUSTER {
-        context.caches.cluster_wide_context()
-    } else {
-        context.caches.namespace_context(key.namespace())
-    };
-    let effective = plan::effective(policy.spec(), &namespace_context);
-    let status = status(policy, builder, effective, Timestamp::now());
-    (policy.status() != Some(&status)).then_some(status)
 }
 
 /// The condition of a type, if it has become true.

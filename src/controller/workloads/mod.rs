@@ -19,7 +19,7 @@ use kube::{
 use template::apply_template;
 use tokio_util::sync::CancellationToken;
 
-use super::{ReconcileContext, keys::key, pod_disruption_budgets, scheduling::reference, write};
+use super::{ReconcileContext, keys::key, pace::paced, pod_disruption_budgets, scheduling::reference, write};
 use crate::{
     index::{
         cached_workload::CachedWorkload,
@@ -46,9 +46,13 @@ pub(super) async fn control(
     shutdown: CancellationToken,
 ) {
     let store = context.caches.workloads().of(kind).clone();
+    let others = context.index.other_changes(kind).stream(Duration::ZERO);
     Controller::for_stream_with(changes(events), store, resource(kind))
         .with_config(Config::default().concurrency(CONCURRENCY))
-        .reconcile_on(context.index.changed_workloads(kind).stream(Duration::ZERO).map(|key| reference(&key)))
+        .reconcile_on(context.index.urgent_changes(kind).stream(Duration::ZERO).map(|key| reference(&key)))
+        .reconcile_on(
+            paced(others, |key| &key.namespace, context.workload_pace.clone()).map(|key| reference(&key)),
+        )
         .reconcile_all_on(context.permissions())
         .reconcile_on(context.scheduling.runnable(kind))
         .graceful_shutdown_on(shutdown.cancelled_owned())
@@ -152,8 +156,8 @@ async fn reconcile(
     Ok(if leftover.is_some() && is_done { Action::requeue(LEFTOVER_AGE) } else { action })
 }
 
-/// Writes adieu's annotations on the workload itself. `None` if there is nothing to write, and otherwise when to try
-/// again if it was rejected, or if others are written first.
+/// Writes adieu's annotations on the workload itself. `None` if there is nothing to write, and otherwise when to retry
+/// a write that was rejected.
 async fn write_annotations(
     kind: Kind,
     object: &DynamicObject,
@@ -167,9 +171,6 @@ async fn write_annotations(
         && matches!(evaluation.timing, RolloutTiming::Immediate | RolloutTiming::Queued);
     if marks.is_empty() || is_written {
         return None;
-    }
-    if let Some(delay) = context.annotation_pace.delay(&key(kind, object)) {
-        return Some(Ok(Some(Action::requeue(delay))));
     }
     Some(match context.write(write::set_pending(&context.client, kind, object, &marks)).await {
         Some(Err(error)) if error.is_rejection() => {

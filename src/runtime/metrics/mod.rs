@@ -35,6 +35,8 @@ pub struct Metrics {
     pub rejected_connections: Family<PortLabel, Counter>,
     /// Caught panics.
     pub panics: Family<PanicLabels, Counter>,
+    /// Evaluated workloads.
+    pub evaluations: Counter,
     /// Reconciled workloads.
     pub reconciles: Family<ReconcileLabels, Counter>,
     /// Managed workloads of the cluster, counted by the leader.
@@ -63,6 +65,7 @@ impl Default for Metrics {
             overload: Family::default(),
             rejected_connections: Family::default(),
             panics: Family::default(),
+            evaluations: Counter::default(),
             reconciles: Family::default(),
             workloads: Family::default(),
             failed_rollouts: Gauge::default(),
@@ -107,6 +110,7 @@ impl Metrics {
     }
 
     fn register_controller(&self, registry: &mut Registry) {
+        registry.register("evaluations", "Workloads evaluated by the leader", self.evaluations.clone());
         registry.register("reconciles", "Reconciled workloads", self.reconciles.clone());
         registry.register(
             "workloads",

@@ -85,7 +85,7 @@ impl<'a> Changes<'a> {
             poll.tick().await;
             load.check().await?;
             step.waiting();
-            self.leader.reconciles().await?;
+            self.leader.evaluations().await?;
         }
         let rest = [(rest, Instant::now())];
         step.done();
@@ -115,11 +115,11 @@ impl<'a> Changes<'a> {
     }
 
     /// Changes the policy, and waits until every status counts all of its workloads as pending, or none. All are
-    /// evaluated once the leader has reconciled as many workloads as there are, or once it reports the policy's
+    /// evaluated once the leader has evaluated as many workloads as there are, or once it reports the policy's
     /// generation, which it does after evaluating all by it, but delayed by debouncing.
     async fn change(&self, drain: i64, waits: bool) -> Result<Change> {
         let (mut outstanding, mut events) = self.watch(waits).await?;
-        let before = self.leader.reconciles().await?;
+        let before = self.leader.evaluations().await?;
         let (began, mut evaluated) = (Instant::now(), None);
         let generation = self.fleet.change_defaults(drain, RolloutMode::NextUpdate).await?;
         let mut poll = interval(POLL);
@@ -151,8 +151,8 @@ impl<'a> Changes<'a> {
                         LIMIT.as_secs(),
                         outstanding.len()
                     );
-                    let reconciled = self.leader.reconciles().await? - before;
-                    if reconciled >= f64::from(self.size.deployments) {
+                    let evaluations = self.leader.evaluations().await? - before;
+                    if evaluations >= f64::from(self.size.deployments) {
                         evaluated.get_or_insert_with(|| began.elapsed());
                     }
                 }

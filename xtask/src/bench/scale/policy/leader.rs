@@ -22,8 +22,8 @@ const WINDOW: Duration = Duration::from_mins(1);
 const SPAN: Duration = Duration::from_secs(40);
 const LIMIT: Duration = Duration::from_mins(3);
 const POLL: Duration = Duration::from_secs(2);
-/// Counts reconciled workloads.
-const RECONCILES: &str = "adieu_reconciles_total{";
+/// Counts evaluated workloads.
+const EVALUATIONS: &str = "adieu_evaluations_total ";
 /// The port of the metrics.
 const PORT: &str = "admin";
 
@@ -55,12 +55,12 @@ impl Leader {
         Ok(Self { client: client.clone(), pod, port })
     }
 
-    /// How many workloads it has reconciled since it started.
-    pub async fn reconciles(&self) -> Result<f64> {
+    /// How many workloads it has evaluated since it started.
+    pub async fn evaluations(&self) -> Result<f64> {
         let path = format!("/api/v1/namespaces/{NAMESPACE}/pods/{}:{}/proxy/metrics", self.pod, self.port);
         let text = self.client.request_text(Request::get(path).body(Vec::new())?).await;
-        let reconciles = reconciles(&text.context("cannot read the leader's metrics")?);
-        reconciles.with_context(|| format!("the leader has no metric {RECONCILES}..}}"))
+        let evaluations = evaluations(&text.context("cannot read the leader's metrics")?);
+        evaluations.with_context(|| format!("the leader has no metric {EVALUATIONS}"))
     }
 
     /// The largest working set of any replica, in bytes.
@@ -113,10 +113,8 @@ async fn holder(client: &Client) -> Result<String> {
     holder.context("no replica of adieu leads")
 }
 
-/// The sum over kinds and results; `None` if there is none.
-fn reconciles(metrics: &str) -> Option<f64> {
-    let lines = metrics.lines().filter(|line| line.starts_with(RECONCILES));
-    lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).reduce(|one, other| one + other)
+fn evaluations(metrics: &str) -> Option<f64> {
+    metrics.lines().find_map(|line| line.strip_prefix(EVALUATIONS)?.parse().ok())
 }
 
 /// CPU time from the first sample to the last, as a share of one core. `None` until they span `least`.
@@ -148,12 +146,11 @@ mod tests {
     }
 
     #[test]
-    fn reconciles_are_summed_over_kinds_and_results() {
-        let metrics = "# TYPE adieu_reconciles counter\n\
-            adieu_reconciles_total{kind=\"Deployment\",result=\"waiting\"} 40\n\
-            adieu_reconciles_total{kind=\"StatefulSet\",result=\"patched\"} 2\n\
+    fn evaluations_are_read_from_the_metrics() {
+        let metrics = "# TYPE adieu_evaluations counter\n\
+            adieu_evaluations_total 42\n\
             adieu_workloads{kind=\"Deployment\",state=\"pending\"} 7\n";
-        assert!((reconciles(metrics).unwrap() - 42.0).abs() < 1e-9);
-        assert_eq!(reconciles("adieu_workloads{} 7\n"), None);
+        assert!((evaluations(metrics).unwrap() - 42.0).abs() < 1e-9);
+        assert_eq!(evaluations("adieu_workloads{} 7\n"), None);
     }
 }
