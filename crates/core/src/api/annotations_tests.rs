@@ -64,6 +64,8 @@ fn malformed_value_is_reported_with_its_rule() {
         (READINESS_PROBE, "https:/ready", "https:PORT/PATH"),
         (READINESS_PROBE, &format!("http:80/{}", "x".repeat(1017)), "at most 1024 characters"),
         (EXCLUDE_CONTAINERS, &["c"; 33].join(","), "at most 32 container names, not 33"),
+        // The names are not read before they are counted.
+        (EXCLUDE_CONTAINERS, &",".repeat(100_000), "at most 32 container names, not 100001"),
     ] {
         let parsed = parsed(&map([(key, value)]));
         assert_eq!(parsed.annotations, Annotations::default(), "{key}={value}");

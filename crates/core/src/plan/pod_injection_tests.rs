@@ -3,7 +3,10 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::*;
-use crate::{api::GracefulPolicy, plan::evaluate};
+use crate::{
+    api::{GracefulPolicy, limits},
+    plan::evaluate,
+};
 
 fn pod(annotations: Value, owner: Value) -> Value {
     json!({
@@ -172,6 +175,21 @@ fn containers_added_by_other_webhooks_are_injected() {
     let completed = admit_pod(&native, None, &context).template.unwrap();
     assert_eq!(completed["spec"]["terminationGracePeriodSeconds"], 50);
     assert_eq!(admit_pod(&completed, None, &context).template, None, "called again, it adds nothing");
+}
+
+#[test]
+fn a_pod_of_an_injected_template_is_not_completed_if_it_is_too_large() {
+    let context = NamespaceContext::default();
+    let (plain, workload) = injected_pod(&context);
+    let owner = Some((Kind::Deployment, &workload));
+    let with_containers = |count: usize| {
+        let mut pod = plain.clone();
+        let containers = pod["spec"]["containers"].as_array_mut().unwrap();
+        containers.extend((1..count).map(|number| json!({"name": format!("c{number}")})));
+        admit_pod(&pod, owner, &context)
+    };
+    assert!(with_containers(limits::CONTAINERS).template.is_some());
+    assert_eq!(with_containers(limits::CONTAINERS + 1).template, None);
 }
 
 #[test]

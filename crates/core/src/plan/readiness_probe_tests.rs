@@ -376,3 +376,23 @@ fn native_sidecar_behind_a_service_gets_no_probe() {
         assert_eq!(chosen(Kind::Deployment, &template, &services, false), (vec![], vec![]), "{port}");
     }
 }
+
+#[test]
+fn number_of_service_ports_is_limited() {
+    let probed_after = |others: usize| {
+        let undeclared = to(vec![json!({"port": 9999}); others].into());
+        let services = [undeclared, to(json!([{"port": 80, "targetPort": 8080}]))];
+        chosen(Kind::Deployment, &two_containers(), &services, false).0.len()
+    };
+    assert_eq!([limits::SERVICE_PORTS - 1, limits::SERVICE_PORTS].map(probed_after), [1, 0]);
+}
+
+#[test]
+fn length_of_a_port_name_is_limited() {
+    let probed = |length: usize| {
+        let name = "n".repeat(length);
+        let services = [to(json!([{"port": 80, "targetPort": name}]))];
+        chosen(Kind::Deployment, &one_port(8080, Some(&name)), &services, false).0.len()
+    };
+    assert_eq!([limits::PORT_NAME_LENGTH, limits::PORT_NAME_LENGTH + 1].map(probed), [1, 0]);
+}

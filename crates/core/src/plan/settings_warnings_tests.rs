@@ -112,6 +112,19 @@ fn warning_names_an_overridden_policy() {
 }
 
 #[test]
+fn at_most_eight_overridden_policies_are_named() {
+    let policy = |name: String| {
+        Arc::new(GracefulPolicy::new(&name, serde_json::from_value(json!({"selector": {}})).unwrap()))
+    };
+    let policies = (0..=2 * OVERRIDDEN).map(|number| policy(format!("policy-{number}"))).collect();
+    let context = NamespaceContext { policies, ..NamespaceContext::default() };
+    let (none, template) = (BTreeMap::new(), plain());
+    let (_, warnings) = rendered(&Workload::new(Kind::Deployment, &none, &template), &context);
+    assert_eq!(warnings.len(), OVERRIDDEN, "{warnings:?}");
+    assert!(warnings.iter().all(|warning| warning.contains("another policy overrides it")), "{warnings:?}");
+}
+
+#[test]
 fn audited_manifest_gets_a_warning_with_the_injection() {
     let context = policies([("watch", json!({"selector": {}, "mode": "Audit"}))]);
     let (annotations, template) = (annotated(&[("graceful", "true")]), plain());
