@@ -98,3 +98,34 @@ impl RawObject<'_> {
 fn parsed<T: DeserializeOwned>(text: Option<&RawValue>) -> Result<Option<T>, BadRequest> {
     text.map(|text| serde_json::from_str(text.get())).transpose().map_err(BadRequest::not_a_review)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The metadata of a pod, whose labels and owner references are made this long by a text in them.
+    fn metadata(kind: &str, name: &str, [labels, references]: [usize; 2]) -> Value {
+        let text = |length: usize, rest: &Value| "x".repeat(length.saturating_sub(rest.to_string().len()));
+        let mut metadata = json!({
+            "labels": {"pod-template-hash": "5d8c", "text": ""},
+            "ownerReferences": [{"apiVersion": "apps/v1", "kind": kind, "name": name, "controller": true, "uid": ""}],
+        });
+        metadata["labels"]["text"] = text(labels, &metadata["labels"]).into();
+        metadata["ownerReferences"][0]["uid"] = text(references, &metadata["ownerReferences"]).into();
+        metadata
+    }
+
+    #[test]
+    fn size_of_what_names_the_owner_of_a_pod_is_limited() {
+        let owner = |kind, name, lengths| {
+            let text = json!({ "metadata": metadata(kind, name, lengths) }).to_string();
+            let object: RawObject<'_> = serde_json::from_str(&text).unwrap();
+            object.owner().unwrap().map(|owner| owner.name)
+        };
+        let found = Some("web".to_owned());
+        assert_eq!(owner("ReplicaSet", "web-5d8c", [OWNER_LIMIT, OWNER_LIMIT]), found);
+        assert_eq!(owner("ReplicaSet", "web-5d8c", [OWNER_LIMIT + 1, 0]), None);
+        assert_eq!(owner("StatefulSet", "web", [OWNER_LIMIT + 1, OWNER_LIMIT]), found);
+        assert_eq!(owner("StatefulSet", "web", [0, OWNER_LIMIT + 1]), None);
+    }
+}
