@@ -94,3 +94,21 @@ fn tags_are_read_as_kubectl_reads_them() {
         assert_eq!(value(text), expected, "{text}");
     }
 }
+
+#[test]
+fn texts_count_toward_the_limits_of_aliases_and_anchors() {
+    let aliases = |text: &str| format!("a: &x {text}\nb: [{}]\n", ["*x"; 200].join(","));
+    let anchors = |text: &str| {
+        let begin = (0..200).fold(String::new(), |begin, n| begin + &format!("[&a{n} "));
+        format!("{begin}{text}{}", "]".repeat(200))
+    };
+    let long = "x".repeat(6000 * TEXT);
+    for (short, long, expected) in [
+        (aliases("x"), aliases(&long), "the aliases expand to more than 100000"),
+        (anchors("x"), anchors(&long), "the anchors contain more than 1000000"),
+    ] {
+        assert!(Node::read(&short).is_ok());
+        let error = Node::read(&long).map(drop).unwrap_err();
+        assert!(error.message.contains(expected), "{error:?}");
+    }
+}
