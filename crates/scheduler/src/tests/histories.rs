@@ -8,7 +8,7 @@ use super::{
     words::{policy, workload},
     writes_data,
 };
-use crate::{RolloutMark, Snapshot, progress::Progress};
+use crate::{REMEMBERED_OFFERS, RolloutMark, Snapshot, progress::Progress};
 
 #[test]
 fn slots_are_shared_among_namespaces_and_policies() {
@@ -49,6 +49,22 @@ fn a_failure_lasts_until_it_is_fixed() {
     }
     let histories: Vec<_> = histories.iter().map(|(name, text)| (name.as_str(), 8, text.as_str())).collect();
     run(&histories);
+}
+
+#[test]
+fn the_oldest_offers_are_forgotten() {
+    let mut history = History::new(1);
+    history.step("policy all max=1");
+    for number in 0..2 * REMEMBERED_OFFERS {
+        let workload = format!("{number}/web");
+        history.step(&format!("wait {workload} all"));
+        history.step(&format!("may {workload}"));
+        history.step(&format!("delete {workload}"));
+    }
+    let offers = &history.scheduler.last_offers;
+    assert_eq!(offers.len(), REMEMBERED_OFFERS);
+    let last = 2 * REMEMBERED_OFFERS - 1;
+    assert!(offers.contains_key(&last.to_string()) && !offers.contains_key("0"));
 }
 
 #[test]
