@@ -339,6 +339,19 @@ mod tests {
     }
 
     #[test]
+    fn the_weight_of_a_workload_includes_metadata_that_is_not_cached() {
+        let fields: Value = (0..1000)
+            .map(|number| (format!("f:{number}"), json!({})))
+            .collect::<serde_json::Map<_, _>>()
+            .into();
+        let metadata = json!({"name": "web", "managedFields": [{"manager": "kubectl", "fieldsV1": fields}]});
+        let bare = decoded(&json!({"metadata": {"name": "web"}, "spec": {"replicas": 2}}));
+        let managed = decoded(&json!({"metadata": metadata, "spec": {"replicas": 2}}));
+        let bare_metadata = json!({"name": "web"}).to_string();
+        assert_eq!(managed.weight() - bare.weight(), weight(&metadata.to_string()) - weight(&bare_metadata));
+    }
+
+    #[test]
     fn the_weight_of_a_workload_is_about_the_memory_that_it_takes() {
         let args = json!({"args": vec![""; 10_000], "text": "{[,\"\\".repeat(100)}).to_string();
         assert!((10_000 * 24..10_000 * 128).contains(&weight(&args)), "{}", weight(&args));
