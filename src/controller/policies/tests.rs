@@ -1,8 +1,14 @@
+use std::sync::atomic::{AtomicU16, Ordering};
+
 use serde_json::{Value, json};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::*;
-use crate::{controller::test_support::context, index::caches::Caches};
+use crate::{
+    controller::test_support::{context, context_with},
+    index::caches::Caches,
+    runtime::test_support::client,
+};
 
 fn policy(spec: Value) -> GracefulPolicy {
     serde_json::from_value(json!({
@@ -52,4 +58,28 @@ async fn a_policy_is_not_ready_before_its_workloads_are_evaluated() {
     .unwrap();
     let caches = Caches::fixed(vec![], vec![], vec![]).with_cluster_policies(vec![of_cluster.clone()]);
     check(caches, &of_cluster).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn eight_statuses_of_a_kind_are_written_at_a_time() {
+    let policies = (0..3 * CONCURRENCY).map(|number| {
+        let mut policy = policy(json!({"selector": {}}));
+        policy.metadata.name = Some(format!("policy-{number}"));
+        policy
+    });
+    let writes = Arc::new(AtomicU16::default());
+    let counter = writes.clone();
+    // The API server never answers.
+    let client = client(move |_, _| {
+        counter.fetch_add(1, Ordering::Relaxed);
+        None
+    });
+    let caches = Caches::fixed(policies.collect(), vec![], vec![]);
+    let (context, [_leader, pause]) = context_with(client, caches, 1);
+    let control = tokio::spawn(control(Arc::new(context), CancellationToken::new()));
+    // All policies are reconciled.
+    pause.send_replace(true);
+    sleep(2 * DEBOUNCE).await;
+    assert_eq!(writes.load(Ordering::Relaxed), CONCURRENCY);
+    control.abort();
 }
