@@ -17,7 +17,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    controller,
+    controller::{self, Controller, Replica},
     index::{
         caches::Caches,
         unusable_objects::UnusableObjects,
@@ -277,7 +277,7 @@ impl Operator<'_> {
     fn start_controller(&self, caches: Caches, events: [Events; 3]) -> Task {
         let paused =
             if self.arguments.paused { watch::channel(true).1 } else { self.election.paused.clone() };
-        let replica = controller::Replica {
+        let replica = Replica {
             pod: self.arguments.pod_name.clone(),
             rollouts: self.arguments.max_concurrent_rollouts,
             is_leader: self.election.is_leader.clone(),
@@ -285,8 +285,8 @@ impl Operator<'_> {
             paused,
         };
         let (client, metrics) = (self.client.clone(), self.process.metrics.clone());
-        let run = controller::run(client, caches, events, metrics, replica, self.stop.clone());
-        self.process.watchdog.spawn("the controller", run)
+        let controller = Controller { client, caches, metrics, replica };
+        self.process.watchdog.spawn("the controller", controller.run(events, self.stop.clone()))
     }
 
     async fn start_webhook(&self, threads: &Handle, caches: Caches, tls: Tls) -> anyhow::Result<Task> {

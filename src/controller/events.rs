@@ -109,7 +109,7 @@ impl EventPublisher {
         let injected = template["metadata"]["annotations"].get(INJECTED).is_some();
         let reason = if injected { "Injected" } else { "Reverted" };
         let note = summary(template, evaluation);
-        self.publish(kind, object, EventType::Normal, reason, note);
+        self.send(&reference(kind, object), EventType::Normal, reason, note);
     }
 
     /// Publishes the warnings about a workload, once until they change.
@@ -119,7 +119,8 @@ impl EventPublisher {
             let others = warnings.len().saturating_sub(WARNINGS);
             let others = (others > 0).then(|| format!("{others} more warnings are not shown"));
             let mut notes = warnings.iter().take(WARNINGS).cloned().chain(others);
-            if !notes.all(|note| self.publish(kind, object, EventType::Warning, "Degraded", note)) {
+            let reference = reference(kind, object);
+            if !notes.all(|note| self.send(&reference, EventType::Warning, "Degraded", note)) {
                 self.forget(object, "Degraded");
             }
         }
@@ -139,7 +140,7 @@ impl EventPublisher {
             summary(template, evaluation)
         );
         if self.should_publish(object, "WouldInject", slice::from_ref(&note))
-            && !self.publish(kind, object, EventType::Normal, "WouldInject", note)
+            && !self.send(&reference(kind, object), EventType::Normal, "WouldInject", note)
         {
             self.forget(object, "WouldInject");
         }
@@ -147,7 +148,7 @@ impl EventPublisher {
 
     /// Reports why a workload can't be written.
     pub(super) fn blocked(&self, kind: Kind, object: &DynamicObject, reason: String) {
-        self.publish(kind, object, EventType::Warning, "Blocked", reason);
+        self.send(&reference(kind, object), EventType::Warning, "Blocked", reason);
     }
 
     /// Reports why the `PodDisruptionBudget` of a workload can't be written, once until that changes.
@@ -155,7 +156,7 @@ impl EventPublisher {
         let rejected = error.map(ToString::to_string);
         let should_publish = self.should_publish(object, "Blocked", rejected.as_slice());
         if let Some(note) = rejected.filter(|_| should_publish)
-            && !self.publish(kind, object, EventType::Warning, "Blocked", note)
+            && !self.send(&reference(kind, object), EventType::Warning, "Blocked", note)
         {
             self.forget(object, "Blocked");
         }
@@ -209,17 +210,6 @@ impl EventPublisher {
         self.published.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn publish(
-        &self,
-        kind: Kind,
-        object: &DynamicObject,
-        type_: EventType,
-        reason: &str,
-        note: String,
-    ) -> bool {
-        self.send(&object.object_ref(&resource(kind)), type_, reason, note)
-    }
-
     /// Queues an Event. Whether there was room for it.
     fn send(&self, reference: &ObjectReference, type_: EventType, reason: &str, mut note: String) -> bool {
         note.truncate(note.floor_char_boundary(NOTE_LIMIT));
@@ -241,6 +231,11 @@ impl EventPublisher {
         }
         is_sent
     }
+}
+
+/// The reference to a workload.
+fn reference(kind: Kind, object: &DynamicObject) -> ObjectReference {
+    object.object_ref(&resource(kind))
 }
 
 /// A line about the injection.

@@ -66,6 +66,18 @@ pub struct Replica {
     pub paused: watch::Receiver<bool>,
 }
 
+/// The controller of a replica.
+pub struct Controller {
+    /// A client of the API server.
+    pub client: Client,
+    /// What it reads.
+    pub caches: Caches,
+    /// Its metrics.
+    pub metrics: Arc<Metrics>,
+    /// The replica that runs it.
+    pub replica: Replica,
+}
+
 /// The context of every reconciler.
 struct ReconcileContext {
     client: Client,
@@ -85,6 +97,24 @@ struct ReconcileContext {
 }
 
 impl ReconcileContext {
+    fn new(controller: Controller, events: events::EventPublisher) -> Self {
+        let Controller { client, caches, metrics, replica } = controller;
+        Self {
+            client,
+            caches,
+            index: Index::new(metrics.evaluations.clone()),
+            metrics,
+            events,
+            scheduling: scheduling::Scheduling::new(replica.rollouts),
+            backoff: Backoff::default(),
+            workload_pace: Arc::default(),
+            status_pace: Arc::default(),
+            history: WriteHistory::default(),
+            memory: ReconcileMemory::default(),
+            replica,
+        }
+    }
+
     /// Whether this replica leads.
     fn is_leader(&self) -> bool {
         *self.replica.is_leader.borrow()
@@ -168,56 +198,47 @@ impl ReconcileContext {
     }
 }
 
-/// Runs until `shutdown`, and completes reconciliations in progress. Writes while this replica leads and writes are not
-/// paused. `events` are the watches of the workloads in `caches`.
-pub async fn run(
-    client: Client,
-    caches: Caches,
-    events: [Events; 3],
-    metrics: Arc<Metrics>,
-    replica: Replica,
-    shutdown: CancellationToken,
-) {
-    // Before the caches are filled a policy would seem to be deleted.
-    if !matches!(shutdown.run_until_cancelled(caches.synced()).await, Some(Ok(()))) {
-        return;
+impl Controller {
+    /// Runs until `shutdown`, and completes reconciliations in progress. Writes while this replica leads and writes are
+    /// not paused. `events` are the watches of the workloads in the caches.
+    pub async fn run(self, events: [Events; 3], shutdown: CancellationToken) {
+        // Before the caches are filled a policy would seem to be deleted.
+        if !matches!(shutdown.run_until_cancelled(self.caches.synced()).await, Some(Ok(()))) {
+            return;
+        }
+        let reporter =
+            Reporter { controller: "adieu.dev/controller".into(), instance: Some(self.replica.pod.clone()) };
+        let (publisher, publishing) = events::publisher(self.client.clone(), reporter, shutdown.clone());
+        let context = Arc::new(ReconcileContext::new(self, publisher));
+        let workloads = Kind::ALL
+            .into_iter()
+            .zip(events)
+            .map(|(kind, stream)| workloads::control(kind, stream, context.clone(), shutdown.clone()));
+        // A status need not be completed, and a controller without listed policies would wait for them.
+        let policies = policies::control(context.clone(), shutdown.clone());
+        let policies = shutdown.run_until_cancelled(policies);
+        let metrics = workload_metrics::report(context.clone(), shutdown.clone());
+        let unusable = unusable_objects::report(context.clone(), shutdown.clone());
+        let index = context.index.keep(&context.caches, context.replica.is_leader.clone());
+        let index = shutdown.run_until_cancelled(index);
+        let scheduling = shutdown.run_until_cancelled(context.scheduling.run(&context));
+        let budgets = context.caches.changed_budgets().stream(Duration::ZERO);
+        let budgets = budgets.for_each(|namespace| {
+            context.index.touch_workloads(namespace.as_deref());
+            ready(())
+        });
+        let budgets = shutdown.run_until_cancelled(budgets);
+        tokio::join!(
+            join_all(workloads),
+            index,
+            scheduling,
+            budgets,
+            policies,
+            metrics,
+            unusable,
+            publishing
+        );
     }
-    let reporter =
-        Reporter { controller: "adieu.dev/controller".into(), instance: Some(replica.pod.clone()) };
-    let (publisher, publishing) = events::publisher(client.clone(), reporter, shutdown.clone());
-    let context = Arc::new(ReconcileContext {
-        events: publisher,
-        client,
-        caches,
-        index: Index::new(metrics.evaluations.clone()),
-        metrics,
-        scheduling: scheduling::Scheduling::new(replica.rollouts),
-        backoff: Backoff::default(),
-        workload_pace: Arc::default(),
-        status_pace: Arc::default(),
-        history: WriteHistory::default(),
-        memory: ReconcileMemory::default(),
-        replica,
-    });
-    let workloads = Kind::ALL
-        .into_iter()
-        .zip(events)
-        .map(|(kind, stream)| workloads::control(kind, stream, context.clone(), shutdown.clone()));
-    // A status need not be completed, and a controller without listed policies would wait for them.
-    let policies = policies::control(context.clone(), shutdown.clone());
-    let policies = shutdown.run_until_cancelled(policies);
-    let metrics = workload_metrics::report(context.clone(), shutdown.clone());
-    let unusable = unusable_objects::report(context.clone(), shutdown.clone());
-    let index = context.index.keep(&context.caches, context.replica.is_leader.clone());
-    let index = shutdown.run_until_cancelled(index);
-    let scheduling = shutdown.run_until_cancelled(context.scheduling.run(&context));
-    let budgets = context.caches.changed_budgets().stream(Duration::ZERO);
-    let budgets = budgets.for_each(|namespace| {
-        context.index.touch_workloads(namespace.as_deref());
-        ready(())
-    });
-    let budgets = shutdown.run_until_cancelled(budgets);
-    tokio::join!(join_all(workloads), index, scheduling, budgets, policies, metrics, unusable, publishing);
 }
 
 /// The field selector of the watched workloads: without the namespaces that the webhook configuration excludes, which
@@ -250,9 +271,10 @@ mod tests {
         for caches in [Caches::fixed(vec![], vec![], vec![]), unfilled] {
             let events = [(); 3].map(|()| stream::pending().boxed());
             let (context, _senders) = context_with(silent.clone(), caches.clone(), 1);
-            let (replica, shutdown) = (context.replica.clone(), CancellationToken::new());
-            let running = run(silent.clone(), caches, events, Arc::default(), replica, shutdown.clone());
-            let mut running = Box::pin(running);
+            let (client, metrics, replica) = (silent.clone(), Arc::default(), context.replica.clone());
+            let controller = Controller { client, caches, metrics, replica };
+            let shutdown = CancellationToken::new();
+            let mut running = Box::pin(controller.run(events, shutdown.clone()));
             assert!(poll!(&mut running).is_pending());
             shutdown.cancel();
             timeout(LIMIT / 2, running).await.expect("an end");

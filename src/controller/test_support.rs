@@ -1,19 +1,13 @@
 //! The context of reconcilers, without a cluster.
 
-use std::sync::Arc;
-
 use kube::{Client, runtime::events::Reporter};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    ReconcileContext, Replica, backoff::Backoff, events, reconcile_memory::ReconcileMemory,
-    scheduling::Scheduling, write_history::WriteHistory,
-};
+use super::{Controller, ReconcileContext, Replica, events};
 use crate::{
-    index::{Index, caches::Caches},
-    runtime::metrics::Metrics,
-    runtime::test_support::client,
+    index::caches::Caches,
+    runtime::{metrics::Metrics, test_support::client},
 };
 
 /// The context of a leader whose API server never answers.
@@ -32,20 +26,9 @@ pub(super) fn context_with(
     let (leader, is_leader) = watch::channel(true);
     let (pause, paused) = watch::channel(false);
     let (_, previous_renewal) = watch::channel(None);
-    let context = ReconcileContext {
-        client,
-        caches,
-        metrics: Metrics::default().into(),
-        events: publisher,
-        index: Index::default(),
-        scheduling: Scheduling::new(rollouts),
-        backoff: Backoff::default(),
-        workload_pace: Arc::default(),
-        status_pace: Arc::default(),
-        history: WriteHistory::default(),
-        memory: ReconcileMemory::default(),
-        replica: Replica { pod: "adieu-0".into(), rollouts, is_leader, previous_renewal, paused },
-    };
+    let replica = Replica { pod: "adieu-0".into(), rollouts, is_leader, previous_renewal, paused };
+    let controller = Controller { client, caches, metrics: Metrics::default().into(), replica };
+    let context = ReconcileContext::new(controller, publisher);
     context.index.refresh(&context.caches);
     context.scheduling.refresh(&context);
     (context, [leader, pause])

@@ -49,6 +49,20 @@ fn cluster_policy(namespace: &str) -> Value {
     })
 }
 
+/// kubectl shows the cluster policy with its settings and its counts.
+async fn check_columns(scene: &Scene) {
+    let (header, row) = columns(scene, &["clustergracefulpolicies", &scene.namespace]).await;
+    assert_eq!(header, "NAME MODE DRAIN SHUTDOWN MARGIN GRACE MAXIMUM WORKLOADS INJECTED READY AGE");
+    assert_eq!(
+        row[..row.len() - 1],
+        [&scene.namespace, "Enforce", "6", "20", "5", "31", "60", "3", "2", "False"]
+    );
+    let wide = ["clustergracefulpolicies", &scene.namespace, "--output=wide"];
+    let (header, row) = columns(scene, &wide).await;
+    assert!(header.ends_with("READY REASON STALLED AGE"), "{header}");
+    assert_eq!(row[row.len() - 4..row.len() - 1], ["False", "Unsatisfiable", "False"]);
+}
+
 #[tokio::test]
 #[ignore = "needs a cluster: cargo xtask test"]
 async fn a_cluster_policy_sets_defaults_and_a_maximum_without_opting_in() {
@@ -101,16 +115,7 @@ async fn a_cluster_policy_sets_defaults_and_a_maximum_without_opting_in() {
         scene.policy("generous").await["status"]["effective"] == expected
     })
     .await;
-    let (header, row) = columns(&scene, &["clustergracefulpolicies", &scene.namespace]).await;
-    assert_eq!(header, "NAME MODE DRAIN SHUTDOWN MARGIN GRACE MAXIMUM WORKLOADS INJECTED READY AGE");
-    assert_eq!(
-        row[..row.len() - 1],
-        [&scene.namespace, "Enforce", "6", "20", "5", "31", "60", "3", "2", "False"]
-    );
-    let wide = ["clustergracefulpolicies", &scene.namespace, "--output=wide"];
-    let (header, row) = columns(&scene, &wide).await;
-    assert!(header.ends_with("READY REASON STALLED AGE"), "{header}");
-    assert_eq!(row[row.len() - 4..row.len() - 1], ["False", "Unsatisfiable", "False"]);
+    check_columns(&scene).await;
     assert_eq!(scene.deployment("unmanaged").await["spec"], unmanaged["spec"]);
 
     policies.delete(&scene.namespace, &DeleteParams::default()).await.unwrap();

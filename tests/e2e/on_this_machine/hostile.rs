@@ -289,6 +289,20 @@ async fn too_many(target: &Target) {
     outcome(&format!("{TOO_MANY} connections of one peer"), &format!("{closed} were closed immediately"));
 }
 
+/// A client that sends nothing, until it is disconnected, and clients that never complete a request.
+async fn incomplete_requests(target: &Target) -> Vec<TlsStream<TcpStream>> {
+    let (mut silent, since) = (target.plain().await, Instant::now());
+    let mut slow = Vec::new();
+    for _ in 0..SLOW {
+        let mut client = target.connect().await;
+        client.write_all(b"POST /mutate HTTP/1.1\r\n").await.unwrap();
+        slow.push(client);
+    }
+    ended(&mut silent).await;
+    outcome("nothing", &format!("the connection was closed after {:.1} s", since.elapsed().as_secs_f64()));
+    slow
+}
+
 /// Clients that send valid reviews concurrently.
 async fn crowd(target: &Target, annotations: &Value) {
     let review = Arc::new(review("default", annotations).to_string());
@@ -327,17 +341,7 @@ async fn unknown_clients_get_clear_answers_and_delay_no_admission() {
 
     bad_input(&target).await;
 
-    // Clients that send nothing, and clients that never complete a request.
-    let (mut silent, since) = (target.plain().await, Instant::now());
-    let mut slow = Vec::new();
-    for _ in 0..SLOW {
-        let mut client = target.connect().await;
-        client.write_all(b"POST /mutate HTTP/1.1\r\n").await.unwrap();
-        slow.push(client);
-    }
-    ended(&mut silent).await;
-    outcome("nothing", &format!("the connection was closed after {:.1} s", since.elapsed().as_secs_f64()));
-
+    let slow = incomplete_requests(&target).await;
     incomplete_bodies(&target).await;
     crowd(&target, &annotations).await;
 

@@ -39,6 +39,24 @@ impl CutOff {
     }
 }
 
+/// Waits until another replica leads, and no longer `before`.
+async fn another_leads(operator: &Operator, before: &Pod) {
+    within(LEADERLESS, "another leader", || async {
+        operator.leader().await.is_some_and(|now| now != before.name_any())
+    })
+    .await;
+    assert!(!operator.reports_leading(before).await, "two lead at the same time");
+}
+
+/// Waits until a replica admits with these seconds of drain of the policy.
+async fn admits_with(drains: i64, scene: &Scene, operator: &Operator, replica: &Pod) {
+    let target = Target::of(scene, &operator.name, replica).await;
+    eventually("the former leader to admit by the policy as it is now", || async {
+        target.drain(&scene.namespace, &json!({"adieu.dev/policy": "all"})).await == Some(drains)
+    })
+    .await;
+}
+
 #[tokio::test]
 #[ignore = "needs a cluster: cargo xtask test"]
 async fn a_leader_that_crashes_or_is_cut_off_is_replaced_and_writes_nothing_more() {
@@ -65,12 +83,8 @@ async fn a_leader_that_crashes_or_is_cut_off_is_replaced_and_writes_nothing_more
         scene.patch("GracefulPolicy", "all", &changed).await.unwrap();
         let mut found = Vec::new();
         if cut.is_some() {
-            within(LEADERLESS, "another leader", || async {
-                operator.leader().await.is_some_and(|now| now != before.name_any())
-            })
-            .await;
+            another_leads(&operator, &before).await;
             found.push(format!("a new leader after {:.1} s", started.elapsed().as_secs_f64()));
-            assert!(!operator.reports_leading(&before).await, "two lead at the same time");
         }
         // The container of a killed one restarts in the same pod, which may lead again.
         eventually("the new leader's writes", || async {
@@ -83,11 +97,7 @@ async fn a_leader_that_crashes_or_is_cut_off_is_replaced_and_writes_nothing_more
             assert_ne!(operator.leader().await, Some(before.name_any()));
             cut.remove().await;
             let restored = Instant::now();
-            let target = Target::of(&scene, &operator.name, &before).await;
-            eventually("the former leader to admit by the policy as it is now", || async {
-                target.drain(&scene.namespace, &json!({"adieu.dev/policy": "all"})).await == Some(drains)
-            })
-            .await;
+            admits_with(drains, &scene, &operator, &before).await;
             found.push(format!(
                 "{:.1} s after the network was restored the former leader admits with the changed policy",
                 restored.elapsed().as_secs_f64()

@@ -75,6 +75,14 @@ async fn recorder(scene: &Scene, configurations: &Api<MutatingWebhookConfigurati
     recorded_reviews
 }
 
+/// A pod without an owner, with the label that routes it to the webhook.
+fn bare_pod(annotations: &Value) -> Value {
+    let metadata =
+        json!({"name": "bare", "annotations": annotations, "labels": {"adieu.dev/injection": "enabled"}});
+    let spec = json!({"containers": [{"name": "web", "image": crate::support::image()}]});
+    json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
+}
+
 /// Users' requests, with the reviews of each.
 async fn reviews(scene: &Scene, recorded_reviews: &Reviews) -> BTreeMap<&'static str, Value> {
     let graceful = json!({"adieu.dev/graceful": "true"});
@@ -128,12 +136,7 @@ async fn reviews(scene: &Scene, recorded_reviews: &Reviews) -> BTreeMap<&'static
         scene.kubectl_with(&["apply", "--server-side", "--filename=-"], &object).await.unwrap();
         keep(name, &by_a_person(kind, "CREATE"));
     }
-    let container = json!({"name": "web", "image": crate::support::image()});
-    let metadata =
-        json!({"name": "bare", "annotations": graceful, "labels": {"adieu.dev/injection": "enabled"}});
-    let spec = json!({"containers": [container]});
-    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec});
-    scene.kubectl_with(&["create", "--filename=-"], &pod).await.unwrap();
+    scene.kubectl_with(&["create", "--filename=-"], &bare_pod(&graceful)).await.unwrap();
     keep("bare-pod", &by_a_person("Pod", "CREATE"));
     reviews
 }

@@ -247,6 +247,14 @@ async fn remove_ended(scene: &Scene, node: &str) {
     }
 }
 
+/// An opted-in Deployment with its pod on `node`.
+fn web_on(node: &str) -> Value {
+    let annotations = json!({"adieu.dev/graceful": "true", "adieu.dev/drain-seconds": DRAIN.to_string()});
+    let mut object = web("web", &annotations);
+    object["spec"]["template"]["spec"]["nodeSelector"] = json!({"kubernetes.io/hostname": node});
+    object
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs a cluster: cargo xtask test"]
 async fn a_node_that_shuts_down_gives_pods_its_own_time_and_doctor_warns_of_it() {
@@ -260,10 +268,7 @@ async fn a_node_that_shuts_down_gives_pods_its_own_time_and_doctor_warns_of_it()
     .await;
     eventually("the kubelet to inhibit shutdowns", || async { bus.is_inhibited() }).await;
 
-    let annotations = json!({"adieu.dev/graceful": "true", "adieu.dev/drain-seconds": DRAIN.to_string()});
-    let mut object = web("web", &annotations);
-    object["spec"]["template"]["spec"]["nodeSelector"] = json!({"kubernetes.io/hostname": node});
-    scene.create(&object).await;
+    scene.create(&web_on(&node)).await;
     scene.rolled_out("web").await;
     let pod = pods_of(&scene, "web").await.remove(0);
     assert_eq!(pod.spec.as_ref().unwrap().termination_grace_period_seconds, Some(DRAIN + 35));
