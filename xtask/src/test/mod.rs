@@ -2,6 +2,7 @@
 
 mod chart;
 mod failure_policy;
+mod file_lengths;
 mod monitoring;
 mod notes;
 mod objects;
@@ -108,6 +109,7 @@ fn without_a_cluster(workspace: &Workspace, options: &Options, results: &mut Tes
     results.check("formatting", formatting(workspace))?;
     results.check("clippy", clippy(workspace))?;
     results.check("dependencies of the pure crates", pure_crates_have_no_client(workspace))?;
+    results.check("lengths of Rust files", file_lengths::check(workspace))?;
     let mut unit = cargo(workspace, "test");
     unit.args(["--workspace", "--no-fail-fast"]);
     if options.long {
