@@ -31,9 +31,10 @@ restored, in one write. This works whether adieu runs, is paused, or is uninstal
 PodDisruptionBudgets that adieu created for these workloads are deleted.
 
 Restoring a pod template is a rollout. At most --max-concurrent roll out at a time, the oldest workload first. If \
-a rollout fails or makes no progress for --timeout, no further one starts, unless the workload was not available before \
-either. Ctrl-C stops as well. Run the same \
-command again to resume: it skips workloads that are opted out, and waits for rollouts in progress.
+a rollout fails or makes no progress for --timeout, no further one starts in its namespace, unless the workload was not \
+available before either; other namespaces continue. If the API server does not answer, and on Ctrl-C, no further one \
+starts at all. The summary names what failed. Run the same command again to resume: it skips workloads that are opted \
+out, and waits for rollouts in progress.
 
 -A skips kube-system, as adieu does. If the annotation that opts a workload in is kept in Git, remove \
 it there first: the next sync would opt the workload in again.

@@ -13,7 +13,7 @@ use crate::{
     index::workloads::resource,
     plan::{Kind, Workload, clear_pending, label_injected, opt_out_patch, template_patch},
     runtime::{
-        FIELD_MANAGER,
+        FIELD_MANAGER, client,
         managed_fields::{precondition, release_ownership},
     },
 };
@@ -38,6 +38,11 @@ impl Error {
         let kube::Error::Api(status) = &self.source else { return false };
         let changed = status.code == 409 || status.code == 422 && status.message == INAPPLICABLE;
         changed && !is_denial(&status.message)
+    }
+
+    /// Whether the API server gave no answer.
+    pub(crate) fn is_unreachable(&self) -> bool {
+        client::is_unreachable(&self.source)
     }
 
     /// Whether the outcome is unknown: the object may have been written.

@@ -50,6 +50,12 @@ fn with_limits(mut config: Config) -> Result<Client, Error> {
     Ok(ClientBuilder::try_from(config)?.with_layer(&layer_fn(Limited)).build())
 }
 
+/// Whether the API server gave no answer.
+#[must_use]
+pub(crate) fn is_unreachable(error: &Error) -> bool {
+    !matches!(error, Error::Api(_) | Error::SerdeError(_))
+}
+
 /// Times out requests after [`LIMIT`]; for a watch, [`WATCH_START`] and [`WATCH_SILENCE`] apply.
 pub(crate) struct Limited<S>(pub(crate) S);
 

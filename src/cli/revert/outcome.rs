@@ -35,14 +35,29 @@ pub(super) enum Outcome {
         /// Whether the workload was not available before.
         was_broken: bool,
     },
-    /// The API server didn't answer, or returned an error.
-    Unknown { reason: String },
+    /// The API server returned an error, or didn't answer.
+    Unknown {
+        reason: String,
+        /// Whether it didn't answer.
+        unreachable: bool,
+    },
+}
+
+/// What is stopped: no other workload of it is started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stop {
+    Namespace,
+    Everything,
 }
 
 impl Outcome {
-    /// Whether no other rollout starts after it.
-    pub(super) fn stops(&self) -> bool {
-        matches!(self, Self::Failed { was_broken: false, .. } | Self::Unknown { .. })
+    /// What it stops. A namespace with a broken workload or a full quota stops no other.
+    pub(super) fn stops(&self) -> Option<Stop> {
+        match self {
+            Self::Unknown { unreachable: true, .. } => Some(Stop::Everything),
+            Self::Unknown { .. } | Self::Failed { was_broken: false, .. } => Some(Stop::Namespace),
+            _ => None,
+        }
     }
 
     /// Whether the user has to fix something before the next run.
@@ -99,7 +114,7 @@ fn sentence(step: &Step<'_>) -> String {
                 format!("opted out, but {reason}; it was not available before either")
             }
             Outcome::Failed { reason, .. } => format!("opted out, but {reason}"),
-            Outcome::Unknown { reason } => format!("outcome unknown: {reason}"),
+            Outcome::Unknown { reason, .. } => format!("outcome unknown: {reason}"),
         },
     }
 }
@@ -184,7 +199,7 @@ impl Report {
         }
     }
 
-    /// A summary, and the next step.
+    /// A summary, the next step, and the failures.
     pub(super) fn summary(&self) -> String {
         let count =
             |is: fn(&Outcome) -> bool| self.workloads.iter().filter(|workload| is(&workload.outcome)).count();
@@ -195,6 +210,7 @@ impl Report {
             (count(|outcome| matches!(outcome, Outcome::RollsOut)), "still rolling out"),
             (count(|outcome| matches!(outcome, Outcome::Failed { .. })), "with a failed rollout"),
             (count(|outcome| matches!(outcome, Outcome::Rejected { .. })), "rejected"),
+            (count(|outcome| matches!(outcome, Outcome::Unknown { .. })), "with an unknown outcome"),
             (self.not_started, "not started"),
         ] {
             if number > 0 {
@@ -212,7 +228,18 @@ impl Report {
         } else if !self.complete {
             text += ". Follow the reason given for each skipped workload, and run the same command again";
         }
+        if all > 1 {
+            text.extend(self.failures().map(|failure| format!("\n  {failure}")));
+        }
         text
+    }
+
+    /// A line for each workload that failed, with the reason.
+    fn failures(&self) -> impl Iterator<Item = String> {
+        let failed = self.workloads.iter().filter(|workload| workload.outcome.is_failure());
+        failed.map(|WorkloadOutcome { kind, namespace, name, outcome }| {
+            format!("{kind} {namespace}/{name}: {}", sentence(&Step::Done(outcome)))
+        })
     }
 
     /// How many workloads keep their injection, and why.
@@ -249,4 +276,48 @@ pub(super) fn describe_plan(target: &Target) -> String {
         Action::Skip(reason) => format!("would be skipped, and keep its injection: {reason}"),
     };
     format!("{target}: {what}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Kind;
+
+    fn done(name: &str, outcome: Outcome) -> (Target, Outcome) {
+        let object = serde_json::json!({"metadata": {"name": name, "namespace": "shop"}});
+        let object = serde_json::from_value(object).unwrap();
+        (Target::new(Kind::Deployment, &object, Action::Restore), outcome)
+    }
+
+    #[test]
+    fn the_summary_names_each_failure() {
+        let failed =
+            |was_broken| Outcome::Failed { reason: "its rollout made no progress".into(), was_broken };
+        let rejected = Outcome::Rejected { reason: "not today".into() };
+        let unknown = Outcome::Unknown { reason: "etcd has no leader".into(), unreachable: false };
+        let outcomes = vec![
+            done("restored", Outcome::Restored),
+            done("failed", failed(false)),
+            done("broken", failed(true)),
+            done("rejected", rejected.clone()),
+            done("unknown", unknown),
+        ];
+        let report = Report::new(7, outcomes, false);
+        let summary = report.summary();
+        let lines: Vec<_> = summary.lines().collect();
+        let counts = "3 of 7 workloads opted out, 2 with a failed rollout, 1 rejected, 1 with an unknown outcome, 2 not \
+                      started. Fix what failed";
+        assert!(lines[0].starts_with(counts), "{summary}");
+        assert_eq!(
+            lines[1..],
+            [
+                "  Deployment shop/failed: opted out, but its rollout made no progress",
+                "  Deployment shop/broken: opted out, but its rollout made no progress; it was not available before either",
+                "  Deployment shop/rejected: not opted out, the API server rejected the write: not today",
+                "  Deployment shop/unknown: outcome unknown: etcd has no leader",
+            ]
+        );
+        let single = Report::new(1, vec![done("rejected", rejected)], false).summary();
+        assert_eq!(single.lines().count(), 1, "it was reported already: {single}");
+    }
 }

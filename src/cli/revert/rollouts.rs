@@ -1,10 +1,6 @@
 //! Opts out workloads, with a limited number of concurrent rollouts.
 
-use std::{
-    future::ready,
-    sync::atomic::{AtomicBool, Ordering},
-    time::Duration,
-};
+use std::{cell::RefCell, collections::HashSet, future::ready, time::Duration};
 
 use futures::{StreamExt as _, stream};
 use kube::{Api, Client, core::DynamicObject};
@@ -12,7 +8,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    outcome::{Outcome, Step},
+    outcome::{Outcome, Step, Stop},
     pod_disruption_budgets,
     target::{Action, Before, Target},
 };
@@ -21,6 +17,7 @@ use crate::{
     controller::write,
     index::workloads::resource,
     plan::Kind,
+    runtime::client::is_unreachable,
     scheduler::progress::{Progress, ReplicaCounts, RolloutProgress, is_not_begun, keeps_pods, progress},
 };
 
@@ -39,8 +36,8 @@ pub(super) struct RolloutLimits {
     pub(super) progress_deadline: Duration,
 }
 
-/// Opts out the targets in order. Starts no further target after a rollout failed, the API server was not reachable, or
-/// `interrupted` is cancelled. Returns the outcomes of those that were started.
+/// Opts out the targets in order. After a failed rollout no further target of its namespace is started, and none at all
+/// once the API server doesn't answer or `interrupted` is cancelled. Returns the outcomes of those that were started.
 pub(super) async fn opt_out(
     client: &Client,
     targets: Vec<Target>,
@@ -48,10 +45,10 @@ pub(super) async fn opt_out(
     interrupted: &CancellationToken,
     report: impl Fn(&Target, &Step<'_>) + Copy,
 ) -> Vec<(Target, Outcome)> {
-    let stopped = AtomicBool::new(false);
-    let continues = |_: &Target| ready(!stopped.load(Ordering::Relaxed) && !interrupted.is_cancelled());
+    let stopped = RefCell::new(Stopped::default());
+    let may_start = |target: &Target| !interrupted.is_cancelled() && !stopped.borrow().includes(target);
     stream::iter(targets)
-        .take_while(continues)
+        .filter(|target| ready(may_start(target)))
         .map(|target| {
             let stopped = &stopped;
             async move {
@@ -65,15 +62,35 @@ pub(super) async fn opt_out(
                 };
                 let outcome = run.opt_out(|step| report(&target, step)).await;
                 report(&target, &Step::Done(&outcome));
-                if outcome.stops() {
-                    stopped.store(true, Ordering::Relaxed);
-                }
+                stopped.borrow_mut().add(&target, &outcome);
                 (target, outcome)
             }
         })
         .buffer_unordered(limits.max_concurrent)
         .collect()
         .await
+}
+
+/// What is stopped.
+#[derive(Default)]
+struct Stopped {
+    everything: bool,
+    namespaces: HashSet<String>,
+}
+
+impl Stopped {
+    fn includes(&self, target: &Target) -> bool {
+        self.everything || self.namespaces.contains(&target.namespace)
+    }
+
+    /// Adds what an outcome stops.
+    fn add(&mut self, target: &Target, outcome: &Outcome) {
+        match outcome.stops() {
+            Some(Stop::Everything) => self.everything = true,
+            Some(Stop::Namespace) => drop(self.namespaces.insert(target.namespace.clone())),
+            None => {}
+        }
+    }
 }
 
 /// The end of a rollout, or of waiting for it.
@@ -192,7 +209,7 @@ impl Run<'_> {
             let before = match read {
                 Ok(Some(object)) => object,
                 Ok(None) => return Ok(None),
-                Err(error) => return Err(Outcome::unknown(&error)),
+                Err(error) => return Err(Outcome::unknown(&error, is_unreachable(&error))),
             };
             match write::opt_out(self.client, self.target.kind, &before).await {
                 Ok(written) => return Ok(Some((before, written))),
@@ -200,7 +217,7 @@ impl Run<'_> {
                 Err(error) if error.is_rejection() || error.is_conflict() => {
                     return Err(Outcome::Rejected { reason: error.to_string() });
                 }
-                Err(error) => return Err(Outcome::unknown(&error)),
+                Err(error) => return Err(Outcome::unknown(&error, error.is_unreachable())),
             }
         }
     }
@@ -262,8 +279,8 @@ impl Outcome {
         }
     }
 
-    fn unknown(error: &impl ToString) -> Self {
-        Self::Unknown { reason: error.to_string() }
+    fn unknown(error: &impl ToString, unreachable: bool) -> Self {
+        Self::Unknown { reason: error.to_string(), unreachable }
     }
 }
 
@@ -288,5 +305,5 @@ fn reapply_warning(object: &DynamicObject) -> Option<String> {
 }
 
 #[cfg(test)]
-#[path = "rollouts_tests.rs"]
+#[path = "rollouts_tests/mod.rs"]
 mod tests;

@@ -1,172 +1,15 @@
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+mod server;
 
-use http::Method;
-use serde_json::{Value, json};
+use std::sync::Mutex;
 
-use super::*;
-use crate::{
-    api::annotations::INJECTED,
-    plan::{self, NamespaceContext, Workload},
-    runtime::test_support::{client_of_bodies, failure, not_found},
-};
+use serde_json::json;
+use server::{Server, target};
+
+use super::{super::resume, *};
+use crate::{api::annotations::INJECTED, runtime::client::LIMIT};
 
 const ROLLOUT_LIMITS: RolloutLimits =
     RolloutLimits { max_concurrent: 2, progress_deadline: Duration::from_mins(10) };
-
-/// An API server with Deployments. A rollout completes a number of reads after it started.
-#[derive(Clone, Default)]
-struct Server(Arc<Mutex<State>>);
-
-#[derive(Default)]
-struct State {
-    objects: Vec<Value>,
-    /// The reads until a rollout completes.
-    reads: i64,
-    /// Workloads whose rollout never completes.
-    stuck: Vec<&'static str>,
-    /// Whether the controller has observed the template before it has a pod.
-    observes_early: bool,
-    /// Workloads whose pods become available and unavailable again and again.
-    flapping: Vec<&'static str>,
-    /// The maximum of concurrent rollouts.
-    most: usize,
-    /// The order in which rollouts started.
-    begun: Vec<String>,
-    /// The errors of writes, by name.
-    refusals: Vec<(&'static str, u16, &'static str)>,
-    writes: usize,
-    /// The requests for `PodDisruptionBudget`s.
-    budget_lists: usize,
-    /// Whether an entry in managedFields was removed before them.
-    released_first: bool,
-}
-
-fn deployment(name: &str) -> Value {
-    let mut object = json!({
-        "apiVersion": "apps/v1", "kind": "Deployment",
-        "metadata": {
-            "name": name, "namespace": "shop", "uid": name, "generation": 1, "resourceVersion": "1",
-            "annotations": {"team": "shop", "adieu.dev/graceful": "true", "adieu.dev/drain-seconds": "7"},
-        },
-        "spec": {"replicas": 1, "template": {
-            "metadata": {"labels": {"app": name}}, "spec": {"containers": [{"name": "web"}]},
-        }},
-        "status": {"replicas": 1, "updatedReplicas": 1, "availableReplicas": 1, "observedGeneration": 1},
-    });
-    let parsed: DynamicObject = serde_json::from_value(object.clone()).unwrap();
-    let workload = Workload::of(Kind::Deployment, &parsed);
-    object["spec"]["template"] = plan::evaluate(&workload, &NamespaceContext::default()).template.unwrap();
-    object
-}
-
-fn target(name: &str) -> Target {
-    let object = serde_json::from_value(deployment(name)).unwrap();
-    Target::new(Kind::Deployment, &object, Action::Restore)
-}
-
-impl Server {
-    fn new(names: &[&str], reads: i64) -> Self {
-        let server = Self::default();
-        {
-            let mut state = server.state();
-            state.objects = names.iter().map(|name| deployment(name)).collect();
-            state.reads = reads;
-        }
-        server
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn object(&self, name: &str) -> Value {
-        let state = self.state();
-        state.objects.iter().find(|object| object["metadata"]["name"] == name).unwrap().clone()
-    }
-
-    fn client(&self) -> Client {
-        let server = self.clone();
-        client_of_bodies(move |method, target, body| Some(server.state().answer(method, target, body)))
-    }
-
-    async fn opt_out(&self, names: &[&str], interrupted: &CancellationToken) -> Vec<(String, Outcome)> {
-        let targets = names.iter().map(|name| target(name)).collect();
-        let report = |_: &Target, step: &Step<'_>| {
-            if matches!(step, Step::RollsOut) && self.state().stuck.contains(&"until interrupted") {
-                interrupted.cancel();
-            }
-        };
-        let done = opt_out(&self.client(), targets, ROLLOUT_LIMITS, interrupted, report).await;
-        done.into_iter().map(|(target, outcome)| (target.name, outcome)).collect()
-    }
-}
-
-impl State {
-    fn answer(&mut self, method: &Method, target: &str, body: &[u8]) -> (u16, Value) {
-        if target.contains("poddisruptionbudgets") {
-            self.budget_lists += 1;
-            return (200, json!({"metadata": {}, "items": []}));
-        }
-        let name = target.split('?').next().unwrap().rsplit('/').next().unwrap().to_owned();
-        let Some(index) = self.objects.iter().position(|object| object["metadata"]["name"] == name) else {
-            return (404, not_found());
-        };
-        if *method == Method::PATCH {
-            return self.patch(index, &name, body);
-        }
-        let is_stuck = self.stuck.iter().any(|stuck| *stuck == name);
-        let object = &mut self.objects[index];
-        let left = object["left"].as_i64().unwrap_or(0);
-        let is_flapping = self.flapping.iter().any(|flapping| *flapping == name);
-        if left > 0 && is_flapping {
-            let available = object["status"]["availableReplicas"].as_i64().unwrap();
-            object["status"]["observedGeneration"] = object["metadata"]["generation"].clone();
-            object["status"]["availableReplicas"] = json!(1 - available);
-            object["status"]["updatedReplicas"] = json!(0);
-        } else if left > 0 && !is_stuck {
-            object["left"] = json!(left - 1);
-            if left == 1 || self.observes_early {
-                object["status"]["observedGeneration"] = object["metadata"]["generation"].clone();
-            }
-            object["status"]["updatedReplicas"] = json!(i32::from(left == 1));
-        }
-        (200, object.clone())
-    }
-
-    fn patch(&mut self, index: usize, name: &str, body: &[u8]) -> (u16, Value) {
-        self.writes += 1;
-        if let Some(at) = self.refusals.iter().position(|(refused, ..)| *refused == name) {
-            let (_, code, message) = self.refusals[at];
-            if code == 409 {
-                self.refusals.remove(at);
-            }
-            return (code, failure(code, message));
-        }
-        let before = self.objects[index].clone();
-        let object = &mut self.objects[index];
-        let patch: json_patch::Patch = serde_json::from_slice(body).unwrap();
-        let precondition = serde_json::to_value(&patch.0[0]).unwrap();
-        assert_eq!(precondition["path"], "/metadata/resourceVersion");
-        if precondition["value"] != before["metadata"]["resourceVersion"] {
-            return (409, failure(409, "the object has been modified"));
-        }
-        json_patch::patch(object, &patch).unwrap();
-        let version: i64 = before["metadata"]["resourceVersion"].as_str().unwrap().parse().unwrap();
-        object["metadata"]["resourceVersion"] = json!((version + 1).to_string());
-        let is_released = object["metadata"]["managedFields"] != before["metadata"]["managedFields"];
-        self.released_first |= is_released && self.budget_lists == 0;
-        if object["spec"] != before["spec"] {
-            object["metadata"]["generation"] = json!(before["metadata"]["generation"].as_i64().unwrap() + 1);
-            object["left"] = json!(self.reads);
-            // The writer owns the fields.
-            object["metadata"]["managedFields"] = json!([{"manager": "adieu", "operation": "Update"}]);
-            self.begun.push(name.to_owned());
-            let rolling = self.objects.iter().filter(|object| object["left"].as_i64() > Some(0)).count();
-            self.most = self.most.max(rolling);
-        }
-        (200, self.objects[index].clone())
-    }
-}
 
 #[tokio::test(start_paused = true)]
 async fn workloads_are_opted_out_in_order_and_concurrency_and_ownership_are_limited() {
@@ -189,9 +32,8 @@ async fn workloads_are_opted_out_in_order_and_concurrency_and_ownership_are_limi
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_rollout_starts_after_a_failed_one() {
-    let names = ["a", "b", "c", "d"];
-    let server = Server::new(&names, 3);
+async fn a_failed_rollout_is_reported_after_the_progress_deadline() {
+    let server = Server::new(&["a"], 3);
     server.state().stuck = vec!["a"];
     let begun = Instant::now();
     let done = server.opt_out(&["a"], &CancellationToken::new()).await;
@@ -199,13 +41,70 @@ async fn no_rollout_starts_after_a_failed_one() {
     assert!(
         matches!(&done[..], [(_, Outcome::Failed { reason, was_broken: false })] if reason.contains("600 s"))
     );
-    // Rollouts in progress are waited for.
-    server.state().refusals = vec![("c", 503, "etcd is unavailable")];
-    let done = server.opt_out(&["b", "c", "d"], &CancellationToken::new()).await;
-    let outcome = |name: &str| done.iter().find(|(of, _)| of == name).map(|(_, outcome)| outcome);
-    assert!(matches!(outcome("c"), Some(Outcome::Unknown { .. })), "{done:?}");
-    assert_eq!((outcome("b"), outcome("d")), (Some(&Outcome::Restored), None));
-    assert!(server.object("d")["spec"]["template"]["metadata"]["annotations"][INJECTED].is_string());
+}
+
+/// The outcomes of `a1`, `b1`, `a2` and `b2` in this order, in the namespaces `a` and `b`; `None` for those that are not
+/// started.
+async fn of_two_namespaces(server: &Server, max_concurrent: usize) -> [Option<Outcome>; 4] {
+    let names = ["a1", "b1", "a2", "b2"];
+    let targets = names.map(|name| Target { namespace: name[..1].into(), ..target(name) }).into();
+    let limits = RolloutLimits { max_concurrent, ..ROLLOUT_LIMITS };
+    let done = opt_out(&server.client(), targets, limits, &CancellationToken::new(), |_, _| {}).await;
+    names.map(|name| done.iter().find(|(target, _)| target.name == name).map(|(_, outcome)| outcome.clone()))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_stops_its_namespace_and_no_other() {
+    let names = ["a1", "b1", "a2", "b2"];
+    for max_concurrent in [1, 2] {
+        let server = Server::new(&names, 3);
+        server.state().stuck = vec!["a1"];
+        let [a1, b1, a2, b2] = of_two_namespaces(&server, max_concurrent).await;
+        assert!(matches!(a1, Some(Outcome::Failed { was_broken: false, .. })), "{a1:?}");
+        assert_eq!((b1, b2), (Some(Outcome::Restored), Some(Outcome::Restored)));
+        assert_eq!(a2.is_none(), max_concurrent == 1, "{a2:?}");
+    }
+    let server = Server::new(&names, 3);
+    server.state().refusals = vec![("a1", 500, "etcdserver: request is too large")];
+    let [a1, b1, a2, b2] = of_two_namespaces(&server, 1).await;
+    assert!(matches!(a1, Some(Outcome::Unknown { unreachable: false, .. })), "{a1:?}");
+    assert_eq!((b1, b2), (Some(Outcome::Restored), Some(Outcome::Restored)));
+    assert_eq!(a2, None);
+    assert!(server.object("a2")["spec"]["template"]["metadata"]["annotations"][INJECTED].is_string());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unreachable_api_server_stops_everything() {
+    let server = Server::new(&["a1", "b1", "a2", "b2"], 60);
+    server.state().silent = vec!["b1"];
+    let begun = Instant::now();
+    let [a1, b1, a2, b2] = of_two_namespaces(&server, 2).await;
+    assert_eq!(a1, Some(Outcome::Restored), "a rollout in progress is waited for");
+    assert!(matches!(b1, Some(Outcome::Unknown { unreachable: true, .. })), "{b1:?}");
+    assert_eq!((a2, b2), (None, None));
+    assert!(begun.elapsed() > LIMIT);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_later_run_deletes_the_budget_that_could_not_be_deleted() {
+    for (code, is_repeated) in [(500, true), (403, false)] {
+        let server = Server::new(&["a"], 1);
+        server.state().budgets = vec!["a"];
+        server.state().budget_error = Some(code);
+        let done = server.opt_out(&["a"], &CancellationToken::new()).await;
+        assert_eq!(done, [("a".to_owned(), Outcome::Restored)]);
+        assert_eq!(server.state().budgets, ["a"]);
+
+        let object = serde_json::from_value(server.object("a")).unwrap();
+        let action = resume::action_if_opted_out(Kind::Deployment, &object);
+        assert_eq!(action, is_repeated.then_some(Action::Wait), "{code}");
+        let Some(action) = action else { continue };
+        server.state().budget_error = None;
+        let targets = vec![Target::new(Kind::Deployment, &object, action)];
+        opt_out(&server.client(), targets, ROLLOUT_LIMITS, &CancellationToken::new(), |_, _| {}).await;
+        assert_eq!(server.state().budgets, [""; 0]);
+        assert_eq!(server.object("a")["metadata"]["managedFields"], json!([]), "nothing is left to repeat");
+    }
 }
 
 #[tokio::test(start_paused = true)]
