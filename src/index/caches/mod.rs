@@ -140,16 +140,22 @@ impl Caches {
         }
     }
 
-    /// Caches with these cluster policies.
-    #[cfg(test)]
-    pub(crate) fn with_cluster_policies(self, policies: Vec<ClusterGracefulPolicy>) -> Self {
+    /// Caches with these cluster policies, for tests.
+    #[must_use]
+    pub fn with_cluster_policies(self, policies: Vec<ClusterGracefulPolicy>) -> Self {
         Self { cluster_policies: fixed(policies), ..self }
     }
 
-    /// Caches with these namespaces.
-    #[cfg(test)]
-    pub(crate) fn with_namespaces(self, namespaces: Vec<Namespace>) -> Self {
+    /// Caches with these namespaces, for tests.
+    #[must_use]
+    pub fn with_namespaces(self, namespaces: Vec<Namespace>) -> Self {
         Self { namespaces: fixed(namespaces), ..self }
+    }
+
+    /// Caches of a cluster in which every kubelet has the native sleep action, or not, for tests.
+    #[must_use]
+    pub fn with_native_sleep(self, native_sleep: bool) -> Self {
+        Self { native_sleep: watch::channel(Some(native_sleep)).1, ..self }
     }
 
     /// The workloads that have to be evaluated again.
