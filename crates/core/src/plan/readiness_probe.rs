@@ -1,6 +1,6 @@
 //! Readiness probes. A wrong one is an outage: if the port is ambiguous, there is a warning and no probe.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use k8s_openapi::{api::core::v1::Service, apimachinery::pkg::util::intstr::IntOrString};
 use serde_json::{Value, json};
@@ -180,36 +180,45 @@ fn served_ports<'a>(
 /// doesn't listen on.
 fn on_creation(containers: &[Container<'_>], warnings: &mut Warnings) -> BTreeMap<String, Value> {
     let open = containers.iter().filter(|container| !container.closed);
-    let ports: BTreeSet<i64> = open.flat_map(|container| &container.ports).map(|(_, port)| *port).collect();
-    let ports: Vec<_> = ports.into_iter().collect();
-    match (ports.as_slice(), containers) {
-        ([port], [only]) => {
-            let objection = match only.protocol(*port) {
-                Some(protocol) => only.objection(*port, protocol),
-                None => Some(format!(
-                    "container {:?}: no readiness probe, because no Service selects the pods and the name of port {port} \
-                     is not that of a served protocol: name it http or grpc, or set {READINESS_PROBE} to tcp:{port} or never",
-                    only.name
-                )),
-            };
-            let probe = objection.is_none().then(|| (only.name.to_owned(), tcp(*port)));
-            warnings.extend(objection);
-            probe.into_iter().collect()
-        }
-        ([], _) => BTreeMap::new(),
-        ([port], _) => {
-            warnings.push(format!(
-                "no readiness probe, because no Service selects the pods, which have several containers: set \
-                 {READINESS_PROBE} to tcp:{port} or never"
-            ));
-            BTreeMap::new()
-        }
-        (several, _) => {
-            warnings.push(format!(
-                "no readiness probe, because no Service selects the pods, which declare several ports ({several:?}): write a readinessProbe"
-            ));
-            BTreeMap::new()
-        }
+    let declared = open.flat_map(|container| container.ports.iter().map(move |(_, port)| (*port, container)));
+    let ports: BTreeMap<i64, &Container<'_>> = declared.collect();
+    let Some((&port, container)) = ports.first_key_value() else { return BTreeMap::new() };
+    let protocol = container.protocol(port).unwrap_or_else(|| PortProtocol::by_number(port));
+    let objection = if ports.len() > 1 {
+        let several: Vec<_> = ports.keys().collect();
+        Some(format!(
+            "no readiness probe, because no Service selects the pods, which declare several ports ({several:?}): write a \
+             readinessProbe"
+        ))
+    } else {
+        let is_only = containers.len() == 1;
+        container.objection(port, protocol).or_else(|| unconfirmed(container, port, protocol, is_only))
+    };
+    if let Some(why) = objection {
+        warnings.push(why);
+        return BTreeMap::new();
+    }
+    BTreeMap::from([(container.name.to_owned(), tcp(port))])
+}
+
+/// The reason against a probe on the only port of the pods, if nothing shows that it receives traffic.
+fn unconfirmed(
+    container: &Container<'_>,
+    port: i64,
+    protocol: PortProtocol,
+    is_only: bool,
+) -> Option<String> {
+    match protocol {
+        _ if !is_only => Some(format!(
+            "no readiness probe, because no Service selects the pods, which have several containers: set \
+             {READINESS_PROBE} to tcp:{port} or never"
+        )),
+        PortProtocol::Plain => None,
+        _ => Some(format!(
+            "container {:?}: no readiness probe, because no Service selects the pods and the name of port {port} is \
+             not that of a served protocol: name it http or grpc, or set {READINESS_PROBE} to tcp:{port} or never",
+            container.name
+        )),
     }
 }
 
