@@ -165,7 +165,7 @@ fn over_the_maximum(settings: &Settings, needed: i64, own: Option<&UserHook<'_>>
     if let Some(UserHook { role, name, seconds }) = own {
         return format!(
             "{role} {name:?}: its own preStop takes {seconds} s, so the pod needs {over}; set {GRACE_PERIOD} to \
-             {needed} or more yourself, or shorten that preStop"
+             {needed} or more, or shorten that preStop"
         );
     }
     let holder = if from.is_policy() { "there" } else { "in a policy" };

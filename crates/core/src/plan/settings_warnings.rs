@@ -62,7 +62,7 @@ fn without_opt_in(workload: &Workload<'_>) -> Option<String> {
     let has_opt_in = keys.iter().any(|key| [GRACEFUL, POLICY].contains(&key.as_str()));
     (!keys.is_empty() && !has_opt_in).then(|| {
         format!(
-            "{} {} no effect, because nothing opts this workload in: add the annotation {GRACEFUL}: \"true\"",
+            "{} {} no effect without an opt-in: add the annotation {GRACEFUL}: \"true\"",
             keys.join(", "),
             if keys.len() == 1 { "has" } else { "have" }
         )
