@@ -15,6 +15,8 @@ use adieu_core::{
 pub struct PolicyUsage<'a> {
     set: &'a ManifestSet,
     workloads: usize,
+    /// Whether a workload is opted out.
+    opts_out: bool,
     /// The policies that apply to a workload, by namespace and name.
     used: BTreeSet<(String, String)>,
     /// Policies of other namespaces that would apply to a workload, with the workloads' namespaces.
@@ -30,6 +32,7 @@ impl<'a> PolicyUsage<'a> {
         Self {
             set,
             workloads: 0,
+            opts_out: false,
             used: BTreeSet::new(),
             elsewhere: BTreeMap::new(),
             cluster_used: BTreeSet::new(),
@@ -39,6 +42,7 @@ impl<'a> PolicyUsage<'a> {
     /// Records a workload of a namespace.
     pub fn record(&mut self, workload: &Workload<'_>, namespace: &str) {
         self.workloads += 1;
+        self.opts_out |= plan::is_opted_out(workload);
         for (of, policy) in self.set.policies() {
             if plan::applies_to(policy, workload) {
                 let key = (of.to_owned(), policy.name_any());
@@ -63,6 +67,7 @@ impl<'a> PolicyUsage<'a> {
         if self.workloads == 0 {
             return vec![];
         }
+        let except = if self.opts_out { " except opted-out ones" } else { "" };
         let mut warnings = Vec::new();
         for (namespace, policy) in self.set.policies() {
             let key = (namespace.to_owned(), policy.name_any());
@@ -78,10 +83,10 @@ impl<'a> PolicyUsage<'a> {
                     )
                 }
                 None if policy.spec.selector.is_none() => format!(
-                    "it has no selector, and no workload in namespace {namespace:?} names it: add spec.selector, or the annotation {POLICY} to a workload"
+                    "it has no selector, and no workload in namespace {namespace:?}{except} names it: add spec.selector, or the annotation {POLICY} to a workload"
                 ),
                 None => format!(
-                    "it matches no workload in namespace {namespace:?}: check its namespace, spec.selector (labels \
+                    "it matches no workload in namespace {namespace:?}{except}: check its namespace, spec.selector (labels \
                      of the pod template) and spec.kinds ([Deployment] by default)"
                 ),
             };
@@ -90,9 +95,11 @@ impl<'a> PolicyUsage<'a> {
         for policy in self.set.cluster_policies() {
             let name = policy.name_any();
             if !self.cluster_used.contains(&name) {
-                let why = "it matches no workload: check spec.namespaceSelector, spec.selector (labels of the pod \
-                           template) and spec.kinds ([Deployment] by default)";
-                warnings.extend(self.warning("ClusterGracefulPolicy", "", &name, why));
+                let why = format!(
+                    "it matches no workload{except}: check spec.namespaceSelector, spec.selector (labels of the pod \
+                     template) and spec.kinds ([Deployment] by default)"
+                );
+                warnings.extend(self.warning("ClusterGracefulPolicy", "", &name, &why));
             }
         }
         warnings

@@ -25,6 +25,12 @@ pub fn cluster_policy_applies_to(policy: &ClusterGracefulPolicy, workload: &Work
     Matcher::of(workload).is_some_and(|matcher| matcher.applies_cluster_policy(policy))
 }
 
+/// Whether `adieu.dev/graceful: "false"` opts the workload out, so that no policy applies to it.
+#[must_use]
+pub fn is_opted_out(workload: &Workload<'_>) -> bool {
+    Matcher::of(workload).is_none()
+}
+
 /// The policies of the namespace that apply to the workload.
 #[must_use]
 pub fn matching_policies(workload: &Workload<'_>, context: &NamespaceContext) -> BTreeSet<Source> {

@@ -42,7 +42,7 @@ pub use evaluate::{
 pub use grace_period::{PodHooks, grace_period_seconds};
 pub use hook_duration::pre_stop_seconds;
 pub use inject::{Injected, inject, opt_out, original};
-pub use matching::{applies_to, cluster_policy_applies_to, matches, matching_policies};
+pub use matching::{applies_to, cluster_policy_applies_to, is_opted_out, matches, matching_policies};
 pub use patch::{
     annotations_patch, answer_patch, clear_pending, keep_accepted, label_injected, opt_out_patch, pod_patch,
     template_patch,
