@@ -97,7 +97,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn items_are_an_interval_apart_after_a_burst() {
-        let mut items = paced(stream::iter((0..).map(|number| ("shop", number))));
+        let mut items = paced(stream::iter((0..100).map(|number| ("shop", number))));
         let mut take = async |count: u32| {
             let started = Instant::now();
             for _ in 0..count {
