@@ -19,21 +19,21 @@ fn replay(target: &str, check: fn(&[u8])) {
 }
 
 #[test]
-fn admission_reviews() {
+fn fuzz_corpus_of_admission_reviews_replays() {
     replay("admission", harness::admission);
 }
 
 #[test]
-fn annotations() {
+fn fuzz_corpus_of_annotations_replays() {
     replay("annotations", harness::annotations);
 }
 
 #[test]
-fn manifests() {
+fn fuzz_corpus_of_manifests_replays() {
     replay("manifests", harness::manifests);
 }
 
 #[test]
-fn the_service_from_connection_to_answer() {
+fn fuzz_corpus_of_the_server_replays() {
     replay("service", harness::service);
 }

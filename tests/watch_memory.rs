@@ -226,7 +226,7 @@ fn assert_shop_is_kept(caches: &Caches, unusable: &UnusableObjects, case: &str) 
     let context = caches.namespace_context("shop");
     assert_eq!((context.policies.len(), context.services.len()), (1, 1), "{case}");
     assert_eq!(caches.budgets("shop").len(), 1, "{case}");
-    assert!(!unusable.has_policy_of("shop") && !unusable.has_budget_of("shop"), "{case}");
+    assert!(!unusable.has_policy_for("shop") && !unusable.has_budget_in("shop"), "{case}");
 }
 
 #[tokio::test]
@@ -276,7 +276,7 @@ async fn two_greedy_namespaces_leave_memory_and_room_for_others() {
     let (caches, unusable, peak) = listed(with_shop(server)).await;
     assert!(peak < LIMIT, "{} MiB", peak >> 20);
     assert_shop_is_kept(&caches, &unusable, "two greedy namespaces");
-    assert!(unusable.has_policy_of("b"));
+    assert!(unusable.has_policy_for("b"));
 }
 
 #[tokio::test]
@@ -292,8 +292,8 @@ async fn ordinary_deployments_of_one_namespace_are_kept_by_the_thousand() {
     let (caches, unusable, peak) = listed(server).await;
     assert!(peak < LIMIT, "{} MiB", peak >> 20);
     assert!(unusable.all().is_empty());
-    assert!(caches.workloads().kept().all(|(_, kept)| kept.too_large().is_none()));
-    assert_eq!(caches.workloads().kept().count(), 5_000);
+    assert!(caches.workloads().all().all(|(_, cached)| cached.too_large().is_none()));
+    assert_eq!(caches.workloads().all().count(), 5_000);
 }
 
 #[tokio::test]
@@ -321,9 +321,9 @@ async fn listing_objects_of_unusual_size_needs_little_memory() {
     let (caches, unusable, peak) = listed(with_shop(server)).await;
     assert!(peak < LIMIT, "{} MiB", peak >> 20);
     assert_shop_is_kept(&caches, &unusable, "unusual sizes");
-    assert_eq!(caches.workloads().kept().filter(|(_, kept)| kept.too_large().is_some()).count(), 301);
+    assert_eq!(caches.workloads().all().filter(|(_, cached)| cached.too_large().is_some()).count(), 301);
     let policies = caches.namespace_context("greedy").policies.len();
-    assert!((300..700).contains(&policies), "{policies} policies are kept");
+    assert!((300..700).contains(&policies), "{policies} policies are cached");
     // Of each kind.
     assert_eq!(unusable.all().len(), 200);
 }

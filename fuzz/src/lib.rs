@@ -13,7 +13,7 @@ use adieu::{
     manifests::Manifests,
     plan::{self, Kind, NamespaceContext, PodTemplate, Workload},
     runtime::{
-        server::{Peer, serve_connection},
+        server::{ConnectionInfo, serve_connection},
         serving::LIMITS,
     },
     webhook,
@@ -69,8 +69,8 @@ pub fn service(bytes: &[u8]) {
         let router =
             webhook::router(Caches::fixed(vec![], vec![], vec![]), Arc::default(), Duration::from_secs(5));
         let (client, server) = duplex(16 * 1024);
-        let peer = Peer::new(IpAddr::V4(Ipv4Addr::LOCALHOST));
-        let serving = serve_connection(server, peer, router, LIMITS, CancellationToken::new());
+        let info = ConnectionInfo::new(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        let serving = serve_connection(server, info, router, LIMITS, CancellationToken::new());
         let serving = tokio::spawn(serving);
         let (mut reader, mut writer) = split(client);
         let mut answer = Vec::new();

@@ -31,7 +31,7 @@ use crate::{
         logs,
         metrics::Metrics,
         panics::{self, Watchdog},
-        readiness::{Gate, Readiness},
+        readiness::{Readiness, ReadinessCheck},
         serving::{self, Tls},
         shutdown,
     },
@@ -124,23 +124,23 @@ impl Arguments {
         let dns_name = format!("{}.{}.svc", self.service_name, self.namespace);
         let secret = self.certificate_secret.clone();
         let store = CertificateStore::new(client.clone(), &self.namespace, secret, dns_name);
-        let renews = match self.certificates {
+        let is_renewer = match self.certificates {
             CertificateManagement::SelfManaged => is_leader.clone(),
             CertificateManagement::External => watch::channel(false).1,
         };
-        CertificateRotator::new(store, renews)
+        CertificateRotator::new(store, is_renewer)
     }
 }
 
 /// Starts the stages in order: each needs those before it. Shutdown is in reverse order.
 async fn operate(arguments: &Arguments, webhook_threads: &Handle) -> anyhow::Result<()> {
     let mut requested = pin!(shutdown::requested());
-    let (process, gates) = Process::start(arguments.admin_address).await?;
+    let (process, checks) = Process::start(arguments.admin_address).await?;
     let client = client().await.context("cannot find the API server")?;
     let election = LeaderElection::start(arguments, &client, &process);
     let mut rotator = arguments.certificate_rotator(&client, &election.is_leader);
     let certificates = tokio::select! {
-        certificates = rotator.first() => certificates,
+        certificates = rotator.wait_for_first() => certificates,
         panic = process.watchdog.failed() => return Err(panic.into()),
         outcome = &mut requested => {
             election.end().await;
@@ -156,12 +156,12 @@ async fn operate(arguments: &Arguments, webhook_threads: &Handle) -> anyhow::Res
     let background = [
         watches,
         rotation,
-        operator.start_ca_bundle(bundle, gates.ca_bundle),
-        operator.process.watchdog.spawn("readiness", open_when_synced(gates.caches, caches.clone())),
+        operator.start_ca_bundle(bundle, checks.ca_bundle),
+        operator.process.watchdog.spawn("readiness", pass_when_synced(checks.caches, caches.clone())),
     ];
     let controller = operator.start_controller(caches.clone(), events);
     let webhook = operator.start_webhook(webhook_threads, caches, tls).await?;
-    gates.webhook.open();
+    checks.webhook.pass();
 
     let outcome = requested_or_failed(requested, &operator.process.watchdog).await;
     operator.shut_down(controller, webhook, background).await;
@@ -180,19 +180,19 @@ struct Process {
     stop_admin_server: CancellationToken,
 }
 
-struct Gates {
-    caches: Gate,
-    webhook: Gate,
-    ca_bundle: Gate,
+struct ReadinessChecks {
+    caches: ReadinessCheck,
+    webhook: ReadinessCheck,
+    ca_bundle: ReadinessCheck,
 }
 
 impl Process {
-    async fn start(admin_address: SocketAddr) -> anyhow::Result<(Self, Gates)> {
+    async fn start(admin_address: SocketAddr) -> anyhow::Result<(Self, ReadinessChecks)> {
         let readiness = Readiness::default();
-        let gates = Gates {
-            caches: readiness.gate("caches"),
-            webhook: readiness.gate("webhook"),
-            ca_bundle: readiness.gate("caBundle"),
+        let checks = ReadinessChecks {
+            caches: readiness.check("caches"),
+            webhook: readiness.check("webhook"),
+            ca_bundle: readiness.check("caBundle"),
         };
         let metrics = Arc::new(Metrics::default());
         let watchdog = Watchdog::new(metrics.clone());
@@ -201,7 +201,7 @@ impl Process {
         let serve =
             admin::serve(listener, readiness.clone(), metrics.clone(), stop.clone().cancelled_owned());
         let admin_server = watchdog.spawn("the admin server", serve);
-        Ok((Self { readiness, metrics, watchdog, admin_server, stop_admin_server: stop }, gates))
+        Ok((Self { readiness, metrics, watchdog, admin_server, stop_admin_server: stop }, checks))
     }
 }
 
@@ -247,8 +247,8 @@ struct Operator<'a> {
 impl Operator<'_> {
     fn start_watches(&self) -> (Caches, [Events; 3], Task) {
         let unusable = UnusableObjects::new(&self.process.metrics);
-        let watched = controller::watched(&self.arguments.namespace);
-        let (workloads, events) = Workloads::follow(&self.client, Some(&watched), &unusable);
+        let namespace_field_selector = controller::namespace_field_selector(&self.arguments.namespace);
+        let (workloads, events) = Workloads::follow(&self.client, Some(&namespace_field_selector), &unusable);
         let (caches, watches) = Caches::follow(&self.client, workloads, &unusable);
         (caches, events, self.process.watchdog.spawn("the watches", watches))
     }
@@ -267,10 +267,10 @@ impl Operator<'_> {
         (self.process.watchdog.spawn("certificate rotation", rotate), is_ours.then_some(bundle))
     }
 
-    fn start_ca_bundle(&self, bundle: Option<watch::Receiver<String>>, gate: Gate) -> Task {
+    fn start_ca_bundle(&self, bundle: Option<watch::Receiver<String>>, check: ReadinessCheck) -> Task {
         let configuration = self.arguments.webhook_configuration.clone();
         let is_leader = self.election.is_leader.clone();
-        let run = ca_bundle::run(self.client.clone(), configuration, bundle, is_leader, gate);
+        let run = ca_bundle::run(self.client.clone(), configuration, bundle, is_leader, check);
         self.process.watchdog.spawn("the caBundle", run)
     }
 
@@ -279,7 +279,7 @@ impl Operator<'_> {
             if self.arguments.paused { watch::channel(true).1 } else { self.election.paused.clone() };
         let replica = Replica {
             pod: self.arguments.pod_name.clone(),
-            rollouts: self.arguments.max_concurrent_rollouts,
+            max_concurrent_rollouts: self.arguments.max_concurrent_rollouts,
             is_leader: self.election.is_leader.clone(),
             previous_renewal: self.election.previous_renewal.clone(),
             paused,
@@ -330,10 +330,10 @@ async fn requested_or_failed(
     }
 }
 
-/// Opens the gate once the caches are filled.
-async fn open_when_synced(caches_gate: Gate, caches: Caches) {
+/// Passes the check once the caches are filled.
+async fn pass_when_synced(caches_check: ReadinessCheck, caches: Caches) {
     if caches.synced().await.is_ok() && caches.workloads().filled().await.is_ok() {
-        caches_gate.open();
+        caches_check.pass();
     }
 }
 

@@ -86,7 +86,7 @@ enum Problem {
     Rejected { namespace: String, reason: String },
     /// The webhook is called, but doesn't inject.
     #[error(
-        "adieu is called for a Deployment in {0}, but injects nothing\n  A policy with mode Audit or injectionTarget \
+        "the webhook is called for a Deployment in {0}, but injects nothing\n  A policy with mode Audit or injectionTarget \
          Pod, or a maximum grace period that is too low, applies there: see kubectl get \
          gracefulpolicies,clustergracefulpolicies --namespace {0}, or use another namespace."
     )]
@@ -105,7 +105,7 @@ enum Problem {
     Excluded(String),
     /// The webhook isn't called, for an unknown reason.
     #[error(
-        "a Deployment in {0} is not changed: adieu is not called, or does not answer in time\n  Check that its replicas \
+        "a Deployment in {0} is not changed: the API server does not call the webhook, or the call times out\n  Check that its replicas \
          are ready, and that no NetworkPolicy or firewall blocks the API server from their port webhook."
     )]
     NotCalledSilently(String),
@@ -190,7 +190,7 @@ async fn run_checks(client: &Client, arguments: &Arguments) -> Vec<Check> {
     if let Err(problem) = version {
         return vec![Err(problem)];
     }
-    let version = version.map(|version| format!("the API server answers: {}", version.git_version));
+    let version = version.map(|version| format!("the API server is reachable: {}", version.git_version));
     let policies = policies(client).await;
     let injected = admission_in_time(client, arguments).await;
     let short = match &injected {
@@ -206,12 +206,12 @@ async fn run_checks(client: &Client, arguments: &Arguments) -> Vec<Check> {
 /// Checks whether nodes that shut down give pods less than the injected grace period.
 async fn short_shutdown(client: &Client, grace_period: i64) -> Option<Problem> {
     /// The maximum number of nodes in the message.
-    const NAMED: usize = 5;
+    const MAX_NAMED: usize = 5;
     let shorter = nodes::shorter_than(client, grace_period).await;
     let mut named: Vec<_> =
-        shorter.iter().take(NAMED).map(|(name, seconds)| format!("{name} {seconds} s")).collect();
-    if shorter.len() > NAMED {
-        named.push(format!("and {} more", shorter.len() - NAMED));
+        shorter.iter().take(MAX_NAMED).map(|(name, seconds)| format!("{name} {seconds} s")).collect();
+    if shorter.len() > MAX_NAMED {
+        named.push(format!("and {} more", shorter.len() - MAX_NAMED));
     }
     let nodes = named.join(", ");
     (!shorter.is_empty()).then_some(Problem::ShortShutdown { grace_period, nodes })

@@ -145,7 +145,7 @@ async fn all_checks_succeed_in_a_healthy_cluster() {
     assert_eq!(
         findings,
         [
-            "the API server answers: v1.36.3",
+            "the API server is reachable: v1.36.3",
             "GracefulPolicy and ClusterGracefulPolicy are served",
             "an opted-in Deployment in shop is injected: preStop sleep 10 s, grace period 45 s",
         ]
@@ -164,7 +164,7 @@ async fn nodes_with_a_shorter_shutdown_grace_period_cause_a_warning() {
 }
 
 #[tokio::test]
-async fn a_webhook_that_becomes_available_during_a_check_is_no_problem() {
+async fn a_webhook_that_becomes_available_during_a_check_is_healthy() {
     static CALLED: AtomicBool = AtomicBool::new(false);
     let from_the_second_on = |deployment| {
         if CALLED.swap(true, Ordering::Relaxed) { inject(deployment) } else { Ok(deployment) }

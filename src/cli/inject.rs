@@ -1,9 +1,10 @@
 //! `adieu inject`: injects into the workloads of manifests.
 
-use std::{collections::BTreeSet, str::FromStr};
+use std::collections::BTreeSet;
 
 use super::manifests;
 use crate::{
+    kube_version::KubeVersion,
     manifests::{Counts, PolicyUsage},
     plan,
 };
@@ -34,8 +35,8 @@ pub(super) struct Arguments {
     #[command(flatten)]
     manifests: manifests::Arguments,
 
-    /// The Kubernetes version of the cluster's oldest kubelet. Before 1.30 the drain is an exec of `sleep`, from
-    /// 1.30 on the native sleep action.
+    /// The Kubernetes version of the cluster's oldest kubelet. Before 1.30 the preStop hook runs the command `sleep`,
+    /// from 1.30 on the native sleep action.
     #[arg(long, value_name = "VERSION", default_value = "1.36")]
     kube_version: KubeVersion,
 
@@ -88,61 +89,4 @@ fn undecided(policy: &str, namespace: &str) -> String {
         "ClusterGracefulPolicy {policy} selects namespaces by label and is not applied to {namespace}, whose labels \
          are not in the input: add the Namespace"
     )
-}
-
-/// A version of Kubernetes: major and minor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct KubeVersion(u32, u32);
-
-impl KubeVersion {
-    /// KEP-3960: on by default from 1.30.
-    fn has_native_sleep(self) -> bool {
-        self >= Self(1, 30)
-    }
-}
-
-/// The text isn't a version of Kubernetes.
-#[derive(Debug, thiserror::Error)]
-#[error("must be a version of Kubernetes, for example 1.30, v1.30.2 or v1.30.2-gke.1")]
-struct InvalidVersion;
-
-impl FromStr for KubeVersion {
-    type Err = InvalidVersion;
-
-    /// `1.30` or `1.30.2`, with an optional `v` before it and a distribution's suffix.
-    fn from_str(text: &str) -> Result<Self, InvalidVersion> {
-        let text = text.strip_prefix('v').unwrap_or(text);
-        let end = text.find(['-', '+']).unwrap_or(text.len());
-        let numbers: Option<Vec<u32>> = text[..end]
-            .split('.')
-            .map(|number| number.bytes().all(|b| b.is_ascii_digit()).then(|| number.parse().ok()).flatten())
-            .collect();
-        match numbers.as_deref() {
-            Some([major, minor] | [major, minor, _]) if *major > 0 => Ok(Self(*major, *minor)),
-            _ => Err(InvalidVersion),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn versions_of_users_and_distributions_are_parsed() {
-        for (text, version) in [
-            ("1.30", (1, 30)),
-            ("v1.30", (1, 30)),
-            ("1.30.2", (1, 30)),
-            ("v1.30.2-gke.1", (1, 30)),
-            ("v1.29.15+k3s1", (1, 29)),
-            ("1.33+", (1, 33)),
-        ] {
-            assert_eq!(text.parse::<KubeVersion>().unwrap(), KubeVersion(version.0, version.1), "{text}");
-        }
-        for text in ["", "1", "v1", "1.x", "1.+3", "latest", "0.30", "1.30.2.1", "1.30 ", "vv1.30", "1..2"] {
-            assert!(text.parse::<KubeVersion>().is_err(), "{text}");
-        }
-        assert!(KubeVersion(1, 30).has_native_sleep() && !KubeVersion(1, 29).has_native_sleep());
-    }
 }

@@ -24,7 +24,7 @@ const PERIOD: Duration = Duration::from_millis(100);
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// What to send, as JSON.
+    /// The load to send, as JSON.
     #[arg(value_parser = |text: &str| serde_json::from_str::<Options>(text))]
     options: Options,
 }

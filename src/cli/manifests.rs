@@ -13,12 +13,12 @@ use crate::manifests::{self, Manifests};
 #[derive(Debug, clap::Args)]
 #[group(skip)]
 pub(super) struct Arguments {
-    /// A file with manifests (YAML with any number of documents, or JSON), a folder of .yaml, .yml and
+    /// A file with manifests (YAML with any number of documents, or JSON), a directory of .yaml, .yml and
     /// .json files, or - for standard input. May be given several times.
     #[arg(short, long, value_name = "FILE|DIR|-", required = true)]
     filename: Vec<PathBuf>,
 
-    /// Also reads the folders in a folder given with -f.
+    /// Processes the directories in a directory given with -f recursively.
     #[arg(short = 'R', long)]
     recursive: bool,
 

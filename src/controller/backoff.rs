@@ -12,8 +12,8 @@ use kube::runtime::watcher::DefaultBackoff;
 use super::keys::Key;
 
 /// How long after the first failure the next attempt is made; twice as long after each further one.
-const FIRST_WAIT: Duration = Duration::from_secs(10);
-const LONGEST_WAIT: Duration = Duration::from_mins(10);
+const INITIAL_BACKOFF: Duration = Duration::from_secs(10);
+const MAX_BACKOFF: Duration = Duration::from_mins(10);
 
 /// After how many conflicts in a row another client writes the workload continuously.
 const CONFLICTS: u32 = 10;
@@ -45,7 +45,7 @@ impl Backoff {
         let block = blocks.entry(key).or_insert(Block { reason: String::new(), attempts: 0 });
         let is_new = block.reason != reason;
         block.reason = reason;
-        let wait = FIRST_WAIT.saturating_mul(2u32.saturating_pow(block.attempts)).min(LONGEST_WAIT);
+        let wait = INITIAL_BACKOFF.saturating_mul(2u32.saturating_pow(block.attempts)).min(MAX_BACKOFF);
         block.attempts = block.attempts.saturating_add(1);
         (wait, is_new)
     }
@@ -58,7 +58,7 @@ impl Backoff {
     /// Records a failed attempt that needs no report: a conflict, or an API server that can't be reached. How long to
     /// wait before the next one.
     pub(super) fn failed(&self, key: Key) -> Duration {
-        self.failures().entry(key).or_default().waits.next().unwrap_or(LONGEST_WAIT)
+        self.failures().entry(key).or_default().waits.next().unwrap_or(MAX_BACKOFF)
     }
 
     /// Records a conflict. Whether there were too many in a row for a coincidence.
@@ -148,16 +148,16 @@ mod tests {
     fn blocked_workloads_back_off_and_a_reason_is_new_once() {
         let backoff = Backoff::default();
         let block = |reason: &str| backoff.block(key(), reason.into());
-        assert_eq!(block("rejected"), (FIRST_WAIT, true));
-        assert_eq!(block("rejected"), (FIRST_WAIT * 2, false));
-        assert_eq!(block("reverted"), (FIRST_WAIT * 4, true));
+        assert_eq!(block("rejected"), (INITIAL_BACKOFF, true));
+        assert_eq!(block("rejected"), (INITIAL_BACKOFF * 2, false));
+        assert_eq!(block("reverted"), (INITIAL_BACKOFF * 4, true));
         for _ in 0..100 {
             block("reverted");
         }
-        assert_eq!(block("reverted"), (LONGEST_WAIT, false));
+        assert_eq!(block("reverted"), (MAX_BACKOFF, false));
         assert_eq!(backoff.reason(&key()).as_deref(), Some("reverted"));
         backoff.unblock(&key());
         assert!(!backoff.is_blocked(&key()));
-        assert_eq!(block("reverted"), (FIRST_WAIT, true));
+        assert_eq!(block("reverted"), (INITIAL_BACKOFF, true));
     }
 }

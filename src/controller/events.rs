@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     api::annotations::INJECTED,
     hash::hash_of,
-    index::{unusable_objects::Reason, workloads::resource},
+    index::{unusable_objects::UnusableReason, workloads::resource},
     plan::{Evaluation, Kind},
 };
 
@@ -32,10 +32,10 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How many Events may wait, in total and of one namespace: a namespace with thousands of changes leaves room to
 /// others. Further Events are dropped.
-const WAITING: usize = 2000;
-const WAITING_OF_NAMESPACE: usize = 400;
+const MAX_PENDING_EVENTS: usize = 2000;
+const MAX_PENDING_EVENTS_OF_NAMESPACE: usize = 400;
 /// How many warnings of a workload are published.
-const WARNINGS: usize = 8;
+const MAX_WARNINGS: usize = 8;
 
 /// Publishes Events one after the other, so that they don't delay writes to workloads.
 pub(super) struct EventPublisher {
@@ -54,7 +54,7 @@ impl Waiting {
     fn add(&self, object: &ObjectReference) -> bool {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let count = counts.entry(object.namespace.clone().unwrap_or_default()).or_default();
-        let has_room = *count < WAITING_OF_NAMESPACE;
+        let has_room = *count < MAX_PENDING_EVENTS_OF_NAMESPACE;
         *count += usize::from(has_room);
         has_room
     }
@@ -75,7 +75,7 @@ pub(super) fn publisher(
     reporter: Reporter,
     shutdown: CancellationToken,
 ) -> (EventPublisher, impl Future<Output = ()> + Send) {
-    let (sender, mut events) = mpsc::channel::<(ObjectReference, Event)>(WAITING);
+    let (sender, mut events) = mpsc::channel::<(ObjectReference, Event)>(MAX_PENDING_EVENTS);
     let waiting = Waiting::default();
     let counts = waiting.clone();
     let publish = async move {
@@ -116,9 +116,9 @@ impl EventPublisher {
     pub(super) fn degraded(&self, kind: Kind, object: &DynamicObject, evaluation: &Evaluation) {
         let warnings = &evaluation.warnings;
         if self.should_publish(object, "Degraded", warnings) {
-            let others = warnings.len().saturating_sub(WARNINGS);
+            let others = warnings.len().saturating_sub(MAX_WARNINGS);
             let others = (others > 0).then(|| format!("{others} more warnings are not shown"));
-            let mut notes = warnings.iter().take(WARNINGS).cloned().chain(others);
+            let mut notes = warnings.iter().take(MAX_WARNINGS).cloned().chain(others);
             let reference = reference(kind, object);
             if !notes.all(|note| self.send(&reference, EventType::Warning, "Degraded", note)) {
                 self.forget(object, "Degraded");
@@ -168,10 +168,10 @@ impl EventPublisher {
     }
 
     /// Reports an object that can't be used.
-    pub(super) fn unusable(&self, object: &ObjectReference, reason: &Reason) {
+    pub(super) fn unusable(&self, object: &ObjectReference, reason: &UnusableReason) {
         let kind = Kind::from_gvk("apps", "v1", object.kind.as_deref().unwrap_or_default());
         let note = match (kind, reason) {
-            (Some(_), Reason::TooLarge(_)) => {
+            (Some(_), UnusableReason::TooLarge(_)) => {
                 format!("adieu cannot inject this workload: {reason}")
             }
             _ => format!("adieu ignores this object: {reason}"),
@@ -300,18 +300,18 @@ mod tests {
             publisher(Client::new(server, "default"), reporter(), CancellationToken::new());
         let policy =
             |namespace: &str| ObjectReference { namespace: Some(namespace.into()), ..Default::default() };
-        for _ in 0..2 * WAITING {
+        for _ in 0..2 * MAX_PENDING_EVENTS {
             publisher.stalled(&policy("greedy"), "a reason".into());
         }
-        assert_eq!(WAITING - publisher.events.capacity(), WAITING_OF_NAMESPACE);
+        assert_eq!(MAX_PENDING_EVENTS - publisher.events.capacity(), MAX_PENDING_EVENTS_OF_NAMESPACE);
         publisher.stalled(&policy("shop"), "a reason".into());
-        assert_eq!(WAITING - publisher.events.capacity(), WAITING_OF_NAMESPACE + 1);
-        for number in 0..WAITING {
+        assert_eq!(MAX_PENDING_EVENTS - publisher.events.capacity(), MAX_PENDING_EVENTS_OF_NAMESPACE + 1);
+        for number in 0..MAX_PENDING_EVENTS {
             publisher.stalled(&policy(&number.to_string()), "a reason".into());
         }
         assert_eq!(publisher.events.capacity(), 0);
         let counts = publisher.waiting.0.lock().unwrap();
-        assert_eq!(counts.values().sum::<usize>(), WAITING);
+        assert_eq!(counts.values().sum::<usize>(), MAX_PENDING_EVENTS);
     }
 
     #[tokio::test]
@@ -332,9 +332,9 @@ mod tests {
         object.annotations_mut().insert("adieu.dev/graceful".into(), "true".into());
         let workload = crate::plan::Workload::of(Kind::Deployment, &object);
         let evaluation = crate::plan::evaluate(&workload, &crate::plan::NamespaceContext::default());
-        assert!(evaluation.warnings.len() > 10 * WARNINGS);
+        assert!(evaluation.warnings.len() > 10 * MAX_WARNINGS);
         publisher.degraded(Kind::Deployment, &object, &evaluation);
-        assert_eq!(WAITING - publisher.events.capacity(), WARNINGS + 1);
+        assert_eq!(MAX_PENDING_EVENTS - publisher.events.capacity(), MAX_WARNINGS + 1);
     }
 
     #[tokio::test(start_paused = true)]

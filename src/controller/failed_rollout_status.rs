@@ -73,14 +73,15 @@ pub(super) fn recorded(
     superseded: &[FailedRollout],
 ) -> Vec<FailedRolloutStatus> {
     let record = |failure: &FailedRollout| {
-        let FailedRollout { workload, uid, generation, plan, template, reason, time } = failure.clone();
+        let FailedRollout { workload, uid, generation, desired_template, template, reason, time } =
+            failure.clone();
         FailedRolloutStatus {
-            namespace: policy.is_of_cluster().then_some(workload.namespace),
+            namespace: policy.is_cluster_scoped().then_some(workload.namespace),
             kind: workload.kind,
             name: workload.name,
             uid,
             policy_generation: generation,
-            plan_hash: plan.map(hash_text),
+            plan_hash: desired_template.map(hash_text),
             template_hash: template.map(hash_text),
             reason,
             failure_time: time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
@@ -105,7 +106,7 @@ pub(super) fn restored(policy: &PolicyKey, recorded: &[FailedRolloutStatus]) -> 
             workload: Key { namespace, kind, name },
             uid,
             generation: policy_generation,
-            plan: record.plan_hash.as_deref().and_then(hash),
+            desired_template: record.plan_hash.as_deref().and_then(hash),
             template: record.template_hash.as_deref().and_then(hash),
             reason: record.reason,
             time: record.failure_time.parse().unwrap_or(Timestamp::UNIX_EPOCH),
@@ -143,7 +144,7 @@ mod tests {
                 workload: Key { namespace: "shop".into(), kind: Kind::StatefulSet, name: "db".into() },
                 uid: Some("1-2".into()),
                 generation: Some(3),
-                plan: Some(7),
+                desired_template: Some(7),
                 template: Some(u64::MAX),
                 reason: RolloutFailureReason::ReplicaFailure,
                 time: "2026-01-02T03:04:05Z".parse().unwrap(),
@@ -158,7 +159,7 @@ mod tests {
             let mut of_another_version = status[0].clone();
             of_another_version.plan_hash = Some("0.0.1-alpha/0000000000000007".into());
             of_another_version.template_hash = None;
-            let unknown = FailedRollout { plan: None, template: None, ..failure };
+            let unknown = FailedRollout { desired_template: None, template: None, ..failure };
             assert_eq!(restored(&policy, &[of_another_version]), [unknown]);
         }
     }
@@ -170,7 +171,7 @@ mod tests {
             workload: Key { namespace: namespace.into(), kind: Kind::Deployment, name: name.to_string() },
             uid: None,
             generation: None,
-            plan: None,
+            desired_template: None,
             template: None,
             reason: RolloutFailureReason::ProgressDeadlineExceeded,
             time: Timestamp::UNIX_EPOCH,

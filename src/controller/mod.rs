@@ -57,7 +57,7 @@ pub struct Replica {
     /// The name of its pod, for Events.
     pub pod: String,
     /// How many workloads roll out at a time because of policy changes, in the whole cluster.
-    pub rollouts: usize,
+    pub max_concurrent_rollouts: usize,
     /// Whether it leads.
     pub is_leader: watch::Receiver<bool>,
     /// When the previous leader last renewed the Lease, by its clock.
@@ -105,7 +105,7 @@ impl ReconcileContext {
             index: Index::new(metrics.evaluations.clone()),
             metrics,
             events,
-            scheduling: scheduling::Scheduling::new(replica.rollouts),
+            scheduling: scheduling::Scheduling::new(replica.max_concurrent_rollouts),
             backoff: Backoff::default(),
             workload_pace: Arc::default(),
             status_pace: Arc::default(),
@@ -145,8 +145,8 @@ impl ReconcileContext {
     ///
     /// # Errors
     /// If it panicked.
-    async fn guarded<T>(&self, attempt: impl Future<Output = T>) -> Result<T, kube::Error> {
-        let outcome = panics::caught(Component::Reconcile, &self.metrics, attempt).await;
+    async fn catch_panic<T>(&self, attempt: impl Future<Output = T>) -> Result<T, kube::Error> {
+        let outcome = panics::catch(Component::Reconcile, &self.metrics, attempt).await;
         outcome.map_err(|panic| kube::Error::Service(panic.into()))
     }
 
@@ -156,7 +156,7 @@ impl ReconcileContext {
         let (wait, is_new) = self.backoff.block(key.clone(), reason.clone());
         self.scheduling.set_blocked(self, &key, true);
         if is_new {
-            self.index.touch(&key);
+            self.index.requeue_policies_of(&key);
             self.events.blocked(kind, object, reason);
         }
         wait
@@ -180,7 +180,7 @@ impl ReconcileContext {
     fn unblock(&self, key: &Key) {
         if self.backoff.unblock(key) {
             self.scheduling.set_blocked(self, key, false);
-            self.index.touch(key);
+            self.index.requeue_policies_of(key);
         }
     }
 
@@ -219,12 +219,12 @@ impl Controller {
         let policies = shutdown.run_until_cancelled(policies);
         let metrics = workload_metrics::report(context.clone(), shutdown.clone());
         let unusable = unusable_objects::report(context.clone(), shutdown.clone());
-        let index = context.index.keep(&context.caches, context.replica.is_leader.clone());
+        let index = context.index.run(&context.caches, context.replica.is_leader.clone());
         let index = shutdown.run_until_cancelled(index);
         let scheduling = shutdown.run_until_cancelled(context.scheduling.run(&context));
         let budgets = context.caches.changed_budgets().stream(Duration::ZERO);
         let budgets = budgets.for_each(|namespace| {
-            context.index.touch_workloads(namespace.as_deref());
+            context.index.requeue_workloads(namespace.as_deref());
             ready(())
         });
         let budgets = shutdown.run_until_cancelled(budgets);
@@ -244,7 +244,7 @@ impl Controller {
 /// The field selector of the watched workloads: without the namespaces that the webhook configuration excludes, which
 /// are `kube-system` and the operator's: it would wait for its own restart.
 #[must_use]
-pub fn watched(own: &str) -> String {
+pub fn namespace_field_selector(own: &str) -> String {
     let field = |namespace: &str| format!("metadata.namespace!={namespace}");
     [field("kube-system"), field(own)].join(",")
 }
@@ -311,7 +311,7 @@ mod tests {
     #[tokio::test]
     async fn a_reconciliation_that_panics_is_a_failed_attempt() {
         let (context, _senders) = context_with(client(|_, _| None), Caches::fixed(vec![], vec![], vec![]), 1);
-        let attempt = context.guarded(async { panic!("on purpose") }).await;
+        let attempt = context.catch_panic(async { panic!("on purpose") }).await;
         let error: kube::Error = attempt.map(|()| unreachable!()).unwrap_err();
         assert!(matches!(&error, kube::Error::Service(_)), "{error}");
         assert!(error.to_string().contains("panicked: on purpose"), "{error}");

@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// The maximum number of other budgets of adieu's whose workloads are compared. A workload covered by more gets none.
-const COMPARED: usize = 8;
+const MAX_COMPARED: usize = 8;
 /// The longest name of an object.
 const NAME_LIMIT: usize = 253;
 
@@ -40,7 +40,7 @@ pub(super) async fn reconcile(
     evaluation: &Evaluation,
 ) -> Result<(), kube::Error> {
     let namespace = object.namespace().unwrap_or_default();
-    if caches.unusable().has_budget_of(&namespace) {
+    if caches.unusable().has_budget_in(&namespace) {
         // It may select these pods, and two budgets let none of them be evicted.
         return Ok(());
     }
@@ -155,7 +155,7 @@ fn is_selected_by_another_budget(
         }
         compared += 1;
         precedence(other) < precedence(own)
-            || compared > COMPARED
+            || compared > MAX_COMPARED
             || pods(other).is_some_and(|pods| !covers(own, &pods))
     })
 }
@@ -322,7 +322,7 @@ mod tests {
         let web = object(json!({}));
         let of_both = json!({"matchLabels": {"app": "web", "tier": "front"}});
         let own = budget("a", "adieu", Some("2026-01-01T00:00:00Z"), json!({"matchLabels": {"app": "web"}}));
-        for (number, expected) in [(COMPARED, false), (COMPARED + 1, true)] {
+        for (number, expected) in [(MAX_COMPARED, false), (MAX_COMPARED + 1, true)] {
             let others: Vec<_> =
                 (0..number).map(|name| budget(&name.to_string(), "adieu", None, of_both.clone())).collect();
             let others: Vec<_> = others.iter().collect();

@@ -22,7 +22,7 @@ impl Default for ReconcileMemory {
 impl ReconcileMemory {
     /// Waits until there is memory for a workload, and holds it until the permit is dropped.
     pub(super) async fn reserve(&self, cached: &CachedWorkload) -> Option<SemaphorePermit<'_>> {
-        let units = u32::try_from(cached.weight().div_ceil(UNIT)).unwrap_or(UNITS);
+        let units = u32::try_from(cached.parsed_size().div_ceil(UNIT)).unwrap_or(UNITS);
         // It is never closed.
         self.0.acquire_many(units.clamp(1, UNITS)).await.ok()
     }

@@ -25,12 +25,12 @@ use crate::{
         workloads::resource,
     },
     plan::{self, Kind, OptIn, Source, Workload},
-    scheduler::{PolicyStatus, Request, RolloutMark, RolloutScheduler, Slot},
+    scheduler::{PolicyStatus, RolloutScheduler, SlotRequest, SlotReservation, WrittenRevision},
 };
 
 /// How long before its last renewal of the Lease a leader may have observed a failure that it didn't record: the status
 /// of a policy is written some time after its workloads change, and the clocks of machines differ.
-const UNRECORDED: SignedDuration = SignedDuration::from_secs(10);
+const STATUS_LAG: SignedDuration = SignedDuration::from_secs(10);
 
 /// The scheduler, and the queues of its decisions. The lock is held for one event and its decisions.
 pub(super) struct Scheduling {
@@ -39,7 +39,7 @@ pub(super) struct Scheduling {
     /// Workloads that may roll out, by kind in the order of [`Kind::ALL`].
     runnable: [Changes<Key>; 3],
     /// Wakes the driver for a deadline that is earlier than the one it waits for.
-    earlier: Notify,
+    earlier_deadline: Notify,
 }
 
 /// A time of day that doesn't jump: the time when it was created, advanced by a monotonic clock.
@@ -54,11 +54,11 @@ impl Clock {
     }
 }
 
-/// The permission to write one workload. Unless it is committed or released, the outcome of the write is unknown.
-pub(super) struct Reservation<'a> {
+/// A reserved slot. If it is dropped without being committed or released, the outcome of the write is unknown.
+pub(super) struct ReservationGuard<'a> {
     context: &'a ReconcileContext,
-    slot: Slot,
-    is_settled: bool,
+    reservation: SlotReservation,
+    is_finished: bool,
 }
 
 impl Scheduling {
@@ -67,7 +67,7 @@ impl Scheduling {
             scheduler: Mutex::new(RolloutScheduler::new(slots)),
             clock: Clock { made: Instant::now(), at: Timestamp::now() },
             runnable: Kind::ALL.map(|_| Changes::default()),
-            earlier: Notify::new(),
+            earlier_deadline: Notify::new(),
         }
     }
 
@@ -111,7 +111,7 @@ impl Scheduling {
             let next = self.lock().next_deadline();
             let changed = tokio::select! {
                 changed = changes.take() => changed,
-                () = self.earlier.notified() => continue,
+                () = self.earlier_deadline.notified() => continue,
                 () = self.wait_until(next) => BTreeSet::new(),
             };
             if context.index.term() == term {
@@ -131,8 +131,8 @@ impl Scheduling {
     fn restore(&self, context: &ReconcileContext) {
         let policies = policies(&context.caches);
         let renewed = *context.replica.previous_renewal.borrow();
-        self.with(context, |scheduler, now| {
-            scheduler.set_recorded_until(renewed.map(|renewed| renewed - UNRECORDED));
+        self.update(context, |scheduler, now| {
+            scheduler.set_failures_recorded_until(renewed.map(|renewed| renewed - STATUS_LAG));
             for policy in &policies {
                 set_policy(scheduler, context, policy, now);
             }
@@ -142,11 +142,11 @@ impl Scheduling {
             scheduler.activate();
         });
         // No status is written before the failures are restored.
-        context.index.touch_policies(policies);
+        context.index.requeue_policies(policies);
     }
 
     fn observe_changes(&self, context: &ReconcileContext, changed: BTreeSet<IndexChange>) {
-        self.with(context, |scheduler, now| {
+        self.update(context, |scheduler, now| {
             for change in &changed {
                 match change {
                     IndexChange::Policy(policy) => set_policy(scheduler, context, policy, now),
@@ -155,7 +155,7 @@ impl Scheduling {
             }
             // A failure that is kept because a policy can't be decoded has no event of its own.
             if changed.iter().any(|change| matches!(change, IndexChange::Policy(_))) {
-                observe_kept(scheduler, context, now);
+                observe_retained_failures(scheduler, context, now);
             }
             scheduler.expire(now);
         });
@@ -187,15 +187,15 @@ impl Scheduling {
         &self,
         context: &'a ReconcileContext,
         key: &Key,
-        request: Request<'_>,
-    ) -> Option<Reservation<'a>> {
-        let slot = self.with(context, |scheduler, now| scheduler.reserve(key, request, now))?;
-        Some(Reservation { context, slot, is_settled: false })
+        request: SlotRequest<'_>,
+    ) -> Option<ReservationGuard<'a>> {
+        let reservation = self.update(context, |scheduler, now| scheduler.reserve(key, request, now))?;
+        Some(ReservationGuard { context, reservation, is_finished: false })
     }
 
     /// Whether something rejects or reverts the writes of a workload.
     pub(super) fn set_blocked(&self, context: &ReconcileContext, key: &Key, is_blocked: bool) {
-        self.with(context, |scheduler, now| scheduler.set_blocked(key, is_blocked, now));
+        self.update(context, |scheduler, now| scheduler.set_blocked(key, is_blocked, now));
     }
 
     /// The failed rollouts of a policy, which matches this many workloads. `None` before the state of the previous leader
@@ -206,7 +206,7 @@ impl Scheduling {
         policy: &PolicyKey,
         matched: usize,
     ) -> Option<PolicyStatus> {
-        self.with(context, |scheduler, _| {
+        self.update(context, |scheduler, _| {
             scheduler.set_matched(policy, matched);
             scheduler.is_active().then(|| scheduler.status_of(policy))
         })
@@ -223,7 +223,7 @@ impl Scheduling {
     }
 
     /// Applies an event, and requeues workloads and policies by the decisions.
-    fn with<T>(
+    fn update<T>(
         &self,
         context: &ReconcileContext,
         event: impl FnOnce(&mut RolloutScheduler, Timestamp) -> T,
@@ -237,7 +237,7 @@ impl Scheduling {
             let runnable = if context.may_write() { scheduler.take_runnable(now) } else { BTreeSet::new() };
             let next = scheduler.next_deadline();
             if next.is_some_and(|next| before.is_none_or(|before| next < before)) {
-                self.earlier.notify_one();
+                self.earlier_deadline.notify_one();
             }
             (outcome, runnable, scheduler.take_changed())
         };
@@ -253,32 +253,32 @@ impl Scheduling {
     }
 }
 
-impl Reservation<'_> {
+impl ReservationGuard<'_> {
     /// The workload was written.
     pub(super) fn commit(mut self, written: &DynamicObject) {
-        let mark = RolloutMark {
+        let revision = WrittenRevision {
             generation: written.metadata.generation.unwrap_or(0),
             template: template_hash(&written.data["spec"]["template"]),
         };
-        self.settle(|scheduler, slot, now| scheduler.commit(slot, mark, now));
+        self.finish(|scheduler, reservation, now| scheduler.commit(reservation, revision, now));
     }
 
     /// The workload was not written.
     pub(super) fn release(mut self) {
-        self.settle(RolloutScheduler::release);
+        self.finish(RolloutScheduler::release);
     }
 
-    fn settle(&mut self, outcome: impl FnOnce(&mut RolloutScheduler, &Slot, Timestamp)) {
-        self.is_settled = true;
-        let Self { context, slot, .. } = self;
-        context.scheduling.with(context, |scheduler, now| outcome(scheduler, slot, now));
+    fn finish(&mut self, outcome: impl FnOnce(&mut RolloutScheduler, &SlotReservation, Timestamp)) {
+        self.is_finished = true;
+        let Self { context, reservation, .. } = self;
+        context.scheduling.update(context, |scheduler, now| outcome(scheduler, reservation, now));
     }
 }
 
-impl Drop for Reservation<'_> {
+impl Drop for ReservationGuard<'_> {
     fn drop(&mut self) {
-        if !self.is_settled {
-            self.settle(RolloutScheduler::outcome_unknown);
+        if !self.is_finished {
+            self.finish(RolloutScheduler::outcome_unknown);
         }
     }
 }
@@ -292,9 +292,10 @@ fn policies(caches: &Caches) -> Vec<PolicyKey> {
     let of_namespaces = caches.policies().state().into_iter().map(|policy| {
         policy_key(&policy.namespace().unwrap_or_default(), &Source::Policy(policy.name_any()))
     });
-    let of_cluster = caches.cluster_policies().state().into_iter();
-    let of_cluster = of_cluster.map(|policy| policy_key("", &Source::ClusterPolicy(policy.name_any())));
-    of_namespaces.chain(of_cluster).collect()
+    let cluster_policies = caches.cluster_policies().state().into_iter();
+    let cluster_policies =
+        cluster_policies.map(|policy| policy_key("", &Source::ClusterPolicy(policy.name_any())));
+    of_namespaces.chain(cluster_policies).collect()
 }
 
 fn set_policy(
@@ -330,7 +331,7 @@ fn observe(scheduler: &mut RolloutScheduler, context: &ReconcileContext, key: &K
 }
 
 /// Drops the failures of policies that were deleted, and of workloads without an evaluation whose policy is known again.
-fn observe_kept(scheduler: &mut RolloutScheduler, context: &ReconcileContext, now: Timestamp) {
+fn observe_retained_failures(scheduler: &mut RolloutScheduler, context: &ReconcileContext, now: Timestamp) {
     let (policies, workloads) = scheduler.with_failures();
     for policy in policies {
         set_policy(scheduler, context, &policy, now);
@@ -348,7 +349,7 @@ fn is_unknown(context: &ReconcileContext, Key { kind, namespace, name }: &Key) -
     }
     let object = context.caches.workloads().get(*kind, namespace, name);
     object.is_some_and(|object| {
-        plan::resolve(&Workload::of(*kind, &object), &namespace_context).opt_in == OptIn::Unmentioned
+        plan::resolve(&Workload::of(*kind, &object), &namespace_context).opt_in == OptIn::Unspecified
     })
 }
 
@@ -360,9 +361,9 @@ fn requeue_policies(context: &ReconcileContext, policies: &BTreeSet<PolicyKey>) 
     let waiting = policies.iter().flat_map(|policy| context.index.of_policy(policy));
     let waiting: BTreeSet<_> =
         waiting.flat_map(|(_, evaluation)| evaluation.desired.counted_by.clone()).collect();
-    context.index.touch_policies(policies.union(&waiting).cloned());
+    context.index.requeue_policies(policies.union(&waiting).cloned());
     // Metrics count failed rollouts.
-    context.index.bump();
+    context.index.notify();
 }
 
 #[cfg(test)]

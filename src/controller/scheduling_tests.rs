@@ -6,9 +6,9 @@ use super::*;
 use crate::{
     api::{GracefulPolicy, RolloutFailureReason},
     controller::test_support::context_with,
-    index::unusable_objects::Reason,
+    index::unusable_objects::UnusableReason,
     runtime::test_support::client,
-    scheduler::{FailedRollout, FailureLimit, Snapshot, progress::Progress},
+    scheduler::{FailedRollout, FailureLimit, Snapshot, progress::RolloutState},
 };
 
 /// Two Deployments whose rollouts are complete, and a policy that changes one at a time.
@@ -67,7 +67,7 @@ async fn a_policy_that_can_not_be_decoded_is_not_deleted() {
         name: Some("undecodable".into()),
         ..ObjectReference::default()
     };
-    let reason = Reason::Undecodable("spec".into());
+    let reason = UnusableReason::Undecodable("spec".into());
     context.caches.unusable().add("GracefulPolicy", reference, reason);
     for (name, is_kept) in [("undecodable", true), ("deleted", false)] {
         let policy = policy_key("shop", &Source::Policy(name.into()));
@@ -82,18 +82,19 @@ async fn a_failure_is_kept_while_its_policy_can_not_be_decoded() {
     let (context, _senders) = context_with(client(|_, _| None), caches(), 1);
     let key = Key { namespace: "shop".into(), kind: Kind::Deployment, name: "a".into() };
     let queued = context.index.get(&key).unwrap().snapshot().unwrap();
-    let snapshot = Snapshot { progress: Progress::Failed, plan: None, is_queued: false, ..queued };
+    let snapshot =
+        Snapshot { rollout_state: RolloutState::Failed, desired_template: None, is_queued: false, ..queued };
     let failure = FailedRollout {
         workload: key.clone(),
         uid: snapshot.uid.clone(),
         generation: Some(1),
-        plan: None,
-        template: Some(snapshot.template),
+        desired_template: None,
+        template: Some(snapshot.current_template),
         reason: RolloutFailureReason::ProgressDeadlineExceeded,
         time: Timestamp::UNIX_EPOCH,
     };
     for (is_undecodable, is_opted_out) in [(true, false), (false, false), (true, true)] {
-        let workloads: Vec<_> = caches().workloads().kept().collect();
+        let workloads: Vec<_> = caches().workloads().all().collect();
         let workloads = workloads.iter().map(|(kind, cached)| {
             let mut object = cached.object();
             if is_opted_out {
@@ -107,7 +108,11 @@ async fn a_failure_is_kept_while_its_policy_can_not_be_decoded() {
             context_with(client(|_, _| None), Caches::fixed(vec![], vec![], workloads.clone()), 1);
         if is_undecodable {
             let reference = ObjectReference { namespace: Some("shop".into()), ..ObjectReference::default() };
-            context.caches.unusable().add("GracefulPolicy", reference, Reason::Undecodable("spec".into()));
+            context.caches.unusable().add(
+                "GracefulPolicy",
+                reference,
+                UnusableReason::Undecodable("spec".into()),
+            );
         }
         let (mut scheduler, now) = (RolloutScheduler::new(1), Timestamp::UNIX_EPOCH);
         scheduler.restore(&policy_key("shop", &Source::Policy("all".into())), [failure.clone()], now);
@@ -115,14 +120,14 @@ async fn a_failure_is_kept_while_its_policy_can_not_be_decoded() {
         observe(&mut scheduler, &context, &key, now);
         let is_kept = is_undecodable && !is_opted_out;
         assert_eq!(scheduler.has_failures(&key), is_kept);
-        observe_kept(&mut scheduler, &context, now);
+        observe_retained_failures(&mut scheduler, &context, now);
         assert_eq!(scheduler.has_failures(&key), is_kept);
         // The same policy, which matches no workload any more.
         let mut policy = GracefulPolicy::clone(&caches().policies().state()[0]);
         policy.spec.selector = None;
         let (context, _senders) =
             context_with(client(|_, _| None), Caches::fixed(vec![policy], vec![], workloads), 1);
-        observe_kept(&mut scheduler, &context, now);
+        observe_retained_failures(&mut scheduler, &context, now);
         assert!(!scheduler.has_failures(&key), "its policy is known again");
     }
 }

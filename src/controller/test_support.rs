@@ -26,7 +26,13 @@ pub(super) fn context_with(
     let (leader, is_leader) = watch::channel(true);
     let (pause, paused) = watch::channel(false);
     let (_, previous_renewal) = watch::channel(None);
-    let replica = Replica { pod: "adieu-0".into(), rollouts, is_leader, previous_renewal, paused };
+    let replica = Replica {
+        pod: "adieu-0".into(),
+        max_concurrent_rollouts: rollouts,
+        is_leader,
+        previous_renewal,
+        paused,
+    };
     let controller = Controller { client, caches, metrics: Metrics::default().into(), replica };
     let context = ReconcileContext::new(controller, publisher);
     context.index.refresh(&context.caches);

@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use super::ReconcileContext;
 use crate::{
     api::{ClusterGracefulPolicy, GracefulPolicy},
-    index::{caches::changes, unusable_objects::Reason},
+    index::{caches::changes, unusable_objects::UnusableReason},
 };
 
 /// How long changes are collected.
@@ -35,7 +35,7 @@ const DEBOUNCE: Duration = Duration::from_secs(1);
 pub(super) async fn report(context: Arc<ReconcileContext>, shutdown: CancellationToken) {
     let unusable = context.caches.unusable();
     let mut changed = stream::select(changes(unusable.changed()).boxed(), context.permissions().boxed());
-    let mut reported: HashMap<String, Reason> = HashMap::new();
+    let mut reported: HashMap<String, UnusableReason> = HashMap::new();
     let report = async {
         loop {
             if context.is_leader() {
@@ -74,7 +74,7 @@ pub(super) async fn report(context: Arc<ReconcileContext>, shutdown: Cancellatio
 async fn set_not_ready(
     client: &Client,
     object: &ObjectReference,
-    reason: &Reason,
+    reason: &UnusableReason,
 ) -> Result<(), kube::Error> {
     let (name, namespace) = (object.name.as_deref().unwrap_or_default(), object.namespace.as_deref());
     let condition = Condition {
@@ -161,7 +161,11 @@ mod tests {
                 uid: Some(uid.into()),
                 ..ObjectReference::default()
             };
-            unusable.add("GracefulPolicy", object, Reason::Undecodable("spec: not an integer".into()));
+            unusable.add(
+                "GracefulPolicy",
+                object,
+                UnusableReason::Undecodable("spec: not an integer".into()),
+            );
         };
         is_leader.send_replace(false);
         add("a");

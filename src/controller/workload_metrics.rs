@@ -58,7 +58,7 @@ fn drop_deleted(context: &ReconcileContext) {
     let exists = |key: &Key| workloads.contains(key.kind, &key.namespace, &key.name);
     context.backoff.retain(exists);
     context.history.retain(exists);
-    let uids: HashSet<String> = workloads.kept().filter_map(|(_, kept)| kept.meta().uid.clone()).collect();
+    let uids: HashSet<String> = workloads.all().filter_map(|(_, cached)| cached.meta().uid.clone()).collect();
     context.events.retain(|uid| uids.contains(uid));
 }
 
@@ -78,7 +78,7 @@ fn states(index: &Index, backoff: &Backoff) -> StateCounts {
 fn state(key: &Key, desired: &DesiredState, backoff: &Backoff) -> Option<WorkloadState> {
     match desired.state {
         // Also one that is no longer managed, or by its pods, and is to be reverted.
-        _ if desired.planned.is_some()
+        _ if desired.desired_template.is_some()
             && desired.timing != RolloutTiming::DryRun
             && backoff.is_blocked(key) =>
         {

@@ -55,8 +55,8 @@ impl Error {
     pub(crate) fn is_rejection(&self) -> bool {
         let kube::Error::Api(status) = &self.source else { return false };
         let is_unanswered = status.code >= 500 && status.message.contains("webhook");
-        let is_refused = matches!(status.code, 400 | 403 | 422) && !self.is_conflict();
-        is_refused || is_unanswered || is_denial(&status.message)
+        let is_rejected = matches!(status.code, 400 | 403 | 422) && !self.is_conflict();
+        is_rejected || is_unanswered || is_denial(&status.message)
     }
 }
 

@@ -14,9 +14,9 @@ use crate::hash::hash_of;
 
 /// How often the same template is written to a workload whose injection another client keeps reverting, such as a
 /// GitOps tool if the API server can't reach the webhook: each time is two rollouts.
-const WRITES: u32 = 3;
+const MAX_REVERTED_WRITES: u32 = 3;
 /// How long after the last of them no other write is made.
-const PAUSE: Duration = Duration::from_hours(1);
+const WRITE_SUSPENSION: Duration = Duration::from_hours(1);
 
 /// The last template that was written to each workload.
 #[derive(Default)]
@@ -24,7 +24,7 @@ pub(super) struct WriteHistory(Mutex<HashMap<Key, Written>>);
 
 /// A template that was written, as hashes.
 struct Written {
-    planned: u64,
+    desired: u64,
     /// With the defaults of the API server.
     stored: u64,
     times: u32,
@@ -33,16 +33,16 @@ struct Written {
 
 impl WriteHistory {
     /// Records that a template was written, and how the API server stored it.
-    pub(super) fn record(&self, key: Key, planned: &Value, stored: &Value) {
-        let (planned, stored, last) = (hash_of(planned), hash_of(stored), Instant::now());
+    pub(super) fn record(&self, key: Key, desired: &Value, stored: &Value) {
+        let (desired, stored, last) = (hash_of(desired), hash_of(stored), Instant::now());
         let mut written = self.written();
-        let before = written.get(&key).filter(|before| before.planned == planned);
+        let before = written.get(&key).filter(|before| before.desired == desired);
         let times = before.map_or(0, |before| before.times) + 1;
-        written.insert(key, Written { planned, stored, times, last });
+        written.insert(key, Written { desired, stored, times, last });
     }
 
     /// The workload is up to date with this template. If it is not the written one, earlier writes no longer count.
-    pub(super) fn settle(&self, key: &Key, template: &Value) {
+    pub(super) fn observe(&self, key: &Key, template: &Value) {
         let mut written = self.written();
         if written.get(key).is_some_and(|written| written.stored != hash_of(template)) {
             written.remove(key);
@@ -52,7 +52,9 @@ impl WriteHistory {
     /// Whether this template was written so often that another client must be reverting it.
     pub(super) fn is_reverted_repeatedly(&self, key: &Key, template: &Value) -> bool {
         self.written().get(key).is_some_and(|written| {
-            written.times >= WRITES && written.planned == hash_of(template) && written.last.elapsed() < PAUSE
+            written.times >= MAX_REVERTED_WRITES
+                && written.desired == hash_of(template)
+                && written.last.elapsed() < WRITE_SUSPENSION
         })
     }
 
@@ -76,29 +78,29 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_template_that_is_reverted_repeatedly_is_not_written_for_a_while() {
         let key = || Key { namespace: "shop".into(), kind: Kind::Deployment, name: "web".into() };
-        let (plan, other) = (json!({"drain": 10}), json!({"drain": 20}));
+        let (desired, other) = (json!({"drain": 10}), json!({"drain": 20}));
         let stored = json!({"drain": 10, "default": true});
         let history = WriteHistory::default();
-        for _ in 0..WRITES {
-            assert!(!history.is_reverted_repeatedly(&key(), &plan));
-            history.record(key(), &plan, &stored);
-            history.settle(&key(), &stored);
+        for _ in 0..MAX_REVERTED_WRITES {
+            assert!(!history.is_reverted_repeatedly(&key(), &desired));
+            history.record(key(), &desired, &stored);
+            history.observe(&key(), &stored);
         }
-        assert!(history.is_reverted_repeatedly(&key(), &plan));
+        assert!(history.is_reverted_repeatedly(&key(), &desired));
         assert!(!history.is_reverted_repeatedly(&key(), &other));
-        tokio::time::advance(PAUSE).await;
-        assert!(!history.is_reverted_repeatedly(&key(), &plan));
+        tokio::time::advance(WRITE_SUSPENSION).await;
+        assert!(!history.is_reverted_repeatedly(&key(), &desired));
 
-        // A policy that alternates between values is no reverting client.
-        for plan in [&plan, &other, &plan, &other, &plan, &other] {
-            history.record(key(), plan, plan);
+        // A policy that alternates between values is not a client that reverts.
+        for template in [&desired, &other, &desired, &other, &desired, &other] {
+            history.record(key(), template, template);
         }
         assert!(!history.is_reverted_repeatedly(&key(), &other));
-        for _ in 0..WRITES {
-            history.record(key(), &plan, &stored);
+        for _ in 0..MAX_REVERTED_WRITES {
+            history.record(key(), &desired, &stored);
         }
-        history.settle(&key(), &other);
-        assert!(!history.is_reverted_repeatedly(&key(), &plan));
+        history.observe(&key(), &other);
+        assert!(!history.is_reverted_repeatedly(&key(), &desired));
         history.retain(|_| false);
         assert!(history.written().is_empty());
     }

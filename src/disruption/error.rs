@@ -22,7 +22,7 @@ pub enum Error {
     /// A request to the API server failed.
     #[error("cannot {operation}")]
     Api {
-        /// What could not be done, as an infinitive.
+        /// The failed action, as an infinitive.
         operation: String,
         /// The error of the request.
         source: Box<kube::Error>,

@@ -26,7 +26,7 @@ pub enum Disruption {
 impl Disruption {
     /// Why a workload can't be disrupted in this way.
     #[must_use]
-    pub fn objection(self, kind: Kind, object: &DynamicObject) -> Option<String> {
+    pub fn unsupported_reason(self, kind: Kind, object: &DynamicObject) -> Option<String> {
         let spec = &object.data["spec"];
         let replicas = spec["replicas"].as_i64().unwrap_or(1);
         let partition = spec["updateStrategy"]["rollingUpdate"]["partition"].as_i64().unwrap_or(0);
@@ -109,9 +109,9 @@ mod tests {
 
     use super::*;
 
-    fn objection(disruption: &str, kind: Kind, spec: Value) -> Option<String> {
+    fn unsupported_reason(disruption: &str, kind: Kind, spec: Value) -> Option<String> {
         let object = serde_json::from_value(json!({"metadata": {"name": "web"}, "spec": spec})).unwrap();
-        disruption.parse::<Disruption>().unwrap().objection(kind, &object)
+        disruption.parse::<Disruption>().unwrap().unsupported_reason(kind, &object)
     }
 
     #[test]
@@ -138,8 +138,8 @@ mod tests {
             ("scale-down", DaemonSet, json!({}), "no replicas"),
             ("drain-node", DaemonSet, json!({}), "does not evict the pods of a DaemonSet"),
         ] {
-            let objection = objection(disruption, kind, spec).unwrap();
-            assert!(objection.contains(part), "{objection}");
+            let unsupported_reason = unsupported_reason(disruption, kind, spec).unwrap();
+            assert!(unsupported_reason.contains(part), "{unsupported_reason}");
         }
         for (disruption, kind, spec) in [
             ("restart", Deployment, json!({})),
@@ -150,7 +150,7 @@ mod tests {
             ("delete-pod", StatefulSet, partitioned(2)),
             ("none", Deployment, json!({"replicas": 0, "paused": true})),
         ] {
-            assert_eq!(objection(disruption, kind, spec), None, "{disruption}");
+            assert_eq!(unsupported_reason(disruption, kind, spec), None, "{disruption}");
         }
     }
 }

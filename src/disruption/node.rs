@@ -12,7 +12,7 @@ use kube::{
 use serde_json::json;
 
 use super::{error::Error, evict::evict, load_job, object_watch};
-use crate::verify::PodTimelines;
+use crate::{owners::controller_of, verify::PodTimelines};
 
 /// The annotation of mirror pods, which an eviction doesn't stop.
 const MIRROR: &str = "kubernetes.io/config.mirror";
@@ -48,7 +48,7 @@ pub(super) async fn to_evict(client: &Client, node: &str) -> Result<Vec<Pod>, Er
     let evicted: Vec<_> = listed.items.into_iter().filter(is_evicted).collect();
     let orphans: Vec<_> = evicted
         .iter()
-        .filter(|pod| controller(pod).is_none())
+        .filter(|pod| controller_of(&pod.metadata).is_none())
         .map(|pod| format!("{}/{}", pod.namespace().unwrap_or_default(), pod.name_any()))
         .collect();
     if orphans.is_empty() {
@@ -92,14 +92,8 @@ pub(super) async fn evict_all(client: &Client, pods: &[Pod]) -> Result<(), Error
 }
 
 fn is_evicted(pod: &Pod) -> bool {
-    let of_daemon_set = controller(pod).is_some_and(|kind| kind == "DaemonSet");
+    let of_daemon_set = controller_of(&pod.metadata).is_some_and(|owner| owner.kind == "DaemonSet");
     !of_daemon_set && !pod.annotations().contains_key(MIRROR) && !load_job::is_load(pod)
-}
-
-/// The kind of its controller.
-fn controller(pod: &Pod) -> Option<&str> {
-    let mut owners = pod.owner_references().iter();
-    owners.find(|owner| owner.controller == Some(true)).map(|owner| owner.kind.as_str())
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use crate::{
     index::workloads::resource,
     plan::Kind,
     runtime::FIELD_MANAGER,
-    scheduler::progress::{Progress, progress},
+    scheduler::progress::{RolloutState, rollout_state},
 };
 
 /// A workload in the cluster.
@@ -86,10 +86,10 @@ impl TargetWorkload {
             if object.metadata.generation < generation {
                 continue;
             }
-            match progress(self.kind, &object) {
-                Progress::Complete => return Ok(()),
-                Progress::Rolling => {}
-                Progress::Failed => {
+            match rollout_state(self.kind, &object) {
+                RolloutState::Complete => return Ok(()),
+                RolloutState::Progressing => {}
+                RolloutState::Failed => {
                     return Err(Error::Incomplete(format!(
                         "the rollout of {self} made no progress within its deadline: `kubectl -n {} get pods -l '{}'`",
                         self.namespace, self.selector

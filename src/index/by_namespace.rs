@@ -67,7 +67,7 @@ pub(super) fn fixed<K: Resource<DynamicType = ()> + Clone + 'static>(objects: Ve
 impl<K: Resource<DynamicType = ()> + Clone + 'static> Namespaced<K> {
     /// The objects of a namespace.
     #[must_use]
-    pub fn inside(&self, namespace: &str) -> Vec<Arc<K>> {
+    pub fn in_namespace(&self, namespace: &str) -> Vec<Arc<K>> {
         let names = self.names.of(namespace);
         names.iter().filter_map(|name| self.store.get(&ObjectRef::new(name).within(namespace))).collect()
     }
@@ -168,26 +168,29 @@ mod tests {
     #[test]
     fn finds_objects_by_namespace_through_lists_and_changes() {
         let (services, mut writer) = namespaced();
-        let inside = |namespace: &str| -> Vec<String> {
-            services.inside(namespace).iter().map(|service: &Arc<Service>| service.name_any()).collect()
+        let in_namespace = |namespace: &str| -> Vec<String> {
+            services.in_namespace(namespace).iter().map(|service: &Arc<Service>| service.name_any()).collect()
         };
         writer.apply(&Event::Init);
         for (namespace, name) in [("shop", "b"), ("shop", "a"), ("bank", "c")] {
             writer.apply(&Event::InitApply(service(namespace, name)));
         }
-        assert!(inside("shop").is_empty(), "a list counts once it is complete");
+        assert!(in_namespace("shop").is_empty(), "a list counts once it is complete");
         writer.apply(&Event::InitDone);
-        assert_eq!((inside("shop"), inside("bank")), (vec!["a".into(), "b".into()], vec!["c".into()]));
+        assert_eq!(
+            (in_namespace("shop"), in_namespace("bank")),
+            (vec!["a".into(), "b".into()], vec!["c".into()])
+        );
         writer.apply(&Event::Apply(service("shop", "d")));
         writer.apply(&Event::Delete(service("shop", "a")));
-        assert_eq!(inside("shop"), ["b", "d"]);
+        assert_eq!(in_namespace("shop"), ["b", "d"]);
         // A later list replaces objects one by one, and removes objects that are gone.
         writer.apply(&Event::Init);
-        let before = Arc::downgrade(&services.inside("shop")[1]);
+        let before = Arc::downgrade(&services.in_namespace("shop")[1]);
         writer.apply(&Event::InitApply(service("shop", "d")));
         assert!(before.upgrade().is_none());
-        assert_eq!(inside("shop"), ["b", "d"]);
+        assert_eq!(in_namespace("shop"), ["b", "d"]);
         writer.apply(&Event::InitDone);
-        assert_eq!((inside("shop"), inside("bank")), (vec!["d".into()], vec![]));
+        assert_eq!((in_namespace("shop"), in_namespace("bank")), (vec!["d".into()], vec![]));
     }
 }

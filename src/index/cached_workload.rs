@@ -14,19 +14,19 @@ use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
 
 use super::{
+    memory_estimate::{cached_size, parsed_size},
     slim::{METADATA_LIMIT, Metadata, Parts, Watched},
-    unusable_objects::Reason,
-    weight::{retained, weight},
+    unusable_objects::UnusableReason,
 };
 use crate::{api::annotations::is_own, plan::Kind, runtime::FIELD_MANAGER};
 
 /// The maximum size of a cached workload's spec and status, in bytes of JSON.
 pub(super) const TEXT_LIMIT: usize = 256 << 10;
 /// The maximum size of the parsed workload in memory, in bytes.
-const WEIGHT_LIMIT: usize = 4 << 20;
+const PARSED_SIZE_LIMIT: usize = 4 << 20;
 /// The maximum size of each field of a stub, in bytes of JSON. A stub for which the quota has no room has none.
 const STUB_LIMIT: usize = 512;
-/// What a workload takes beside its cache entry, in bytes: its evaluation, its place in queues, and Events about it.
+/// The memory of a workload beside its cache entry, in bytes: its evaluation, its place in queues, and Events about it.
 const EVALUATION: usize = 2 << 10;
 
 /// A workload whose fields, except its metadata, are compressed text until they are read. As a tree of values they would
@@ -38,9 +38,9 @@ pub struct CachedWorkload {
     metadata: Arc<ObjectMeta>,
     data: Arc<[u8]>,
     /// The approximate size of the tree of values, in bytes.
-    weight: usize,
+    parsed_size: usize,
     /// The approximate memory that it takes, in bytes.
-    size: usize,
+    cached_size: usize,
     too_large: Option<Arc<str>>,
 }
 
@@ -57,7 +57,7 @@ impl CachedWorkload {
 
     /// The workload's metadata alone.
     #[must_use]
-    pub fn named(&self) -> DynamicObject {
+    pub fn metadata_only(&self) -> DynamicObject {
         DynamicObject { types: None, metadata: self.meta().clone(), data: Value::Null }
     }
 
@@ -69,8 +69,8 @@ impl CachedWorkload {
 
     /// The approximate size of [`Self::object`] in memory, in bytes.
     #[must_use]
-    pub fn weight(&self) -> usize {
-        self.weight
+    pub fn parsed_size(&self) -> usize {
+        self.parsed_size
     }
 
     /// A small stub: adieu's annotations, and what selects the pods, if that is short.
@@ -93,28 +93,32 @@ impl CachedWorkload {
 
     fn new(metadata: ObjectMeta, text: &str, too_large: Option<&str>) -> Self {
         let data: Arc<[u8]> = lz4_flex::compress_prepend_size(text.as_bytes()).into();
-        let size = retained(&metadata) + EVALUATION + data.len() + too_large.map_or(0, str::len);
+        let cached_size = cached_size(&metadata) + EVALUATION + data.len() + too_large.map_or(0, str::len);
         Self {
             metadata: metadata.into(),
             data,
-            weight: weight(text),
-            size,
+            parsed_size: parsed_size(text),
+            cached_size,
             too_large: too_large.map(Into::into),
         }
     }
 
     /// Decodes the complete workload.
-    fn complete(metadata: &Metadata<'_>, parts: &Parts<'_>) -> Result<Self, Reason> {
+    fn complete(metadata: &Metadata<'_>, parts: &Parts<'_>) -> Result<Self, UnusableReason> {
         let length = |part: Option<&RawValue>| part.map_or(0, |part| part.get().len());
         let length = length(parts.spec) + length(parts.status);
         if length > TEXT_LIMIT {
-            return Err(Reason::too_large("spec and status", length, TEXT_LIMIT));
+            return Err(UnusableReason::too_large("spec and status", length, TEXT_LIMIT));
         }
         let fields = [("spec", parts.spec), ("status", parts.status)];
         let fields = fields.into_iter().filter_map(|(key, part)| Some(format!("\"{key}\":{}", part?.get())));
         let text = format!("{{{}}}", fields.collect::<Vec<_>>().join(","));
-        if weight(&text) > WEIGHT_LIMIT {
-            return Err(Reason::too_large("spec and status, in memory", weight(&text), WEIGHT_LIMIT));
+        if parsed_size(&text) > PARSED_SIZE_LIMIT {
+            return Err(UnusableReason::too_large(
+                "spec and status, in memory",
+                parsed_size(&text),
+                PARSED_SIZE_LIMIT,
+            ));
         }
         let metadata = ObjectMeta {
             labels: metadata.labels()?,
@@ -125,8 +129,8 @@ impl CachedWorkload {
         };
         let workload = Self::new(metadata, &text, None);
         // Responses to writes have all metadata, with the managedFields of all clients.
-        let weight = workload.weight + weight(parts.metadata.get());
-        Ok(Self { weight, ..workload })
+        let parsed_size = workload.parsed_size + parsed_size(parts.metadata.get());
+        Ok(Self { parsed_size, ..workload })
     }
 }
 
@@ -135,11 +139,11 @@ impl Watched for CachedWorkload {
     const FLOOR: usize = 2 << 20;
 
     /// Decodes a workload that is too large as a stub.
-    fn decode(text: &[u8]) -> Result<Self, Reason> {
+    fn decode(text: &[u8]) -> Result<Self, UnusableReason> {
         let parts = Parts::of(text)?;
         let metadata = Metadata::of(parts.metadata)?;
         match Self::complete(&metadata, &parts) {
-            Err(Reason::TooLarge(too_large)) => {
+            Err(UnusableReason::TooLarge(too_large)) => {
                 let bare = ObjectMeta {
                     labels: metadata.labels().unwrap_or_default(),
                     annotations: metadata.annotations().unwrap_or_default(),
@@ -159,8 +163,8 @@ impl Watched for CachedWorkload {
         Self::new(metadata, "{}", None)
     }
 
-    fn size(&self) -> usize {
-        self.size
+    fn cached_size(&self) -> usize {
+        self.cached_size
     }
 
     fn stub(&self, too_large: &str) -> Option<Self> {
@@ -282,7 +286,7 @@ mod tests {
     fn a_cached_workload_has_all_fields_but_unused_metadata() {
         let entry = |manager: &str| json!({"manager": manager, "operation": "Update", "fieldsV1": {}});
         let spec = json!({"replicas": 2, "template": {"spec": {"fieldOfTomorrow": [1, null, {"a": "ü"}]}}});
-        let kept = decoded(&json!({
+        let cached = decoded(&json!({
             "apiVersion": "apps/v1", "kind": "Deployment",
             "metadata": {
                 "name": "web", "generation": 3,
@@ -291,8 +295,8 @@ mod tests {
             },
             "spec": spec, "status": {"replicas": 1},
         }));
-        assert_eq!(kept.meta().generation, Some(3));
-        let object = serde_json::to_value(kept.object()).unwrap();
+        assert_eq!(cached.meta().generation, Some(3));
+        let object = serde_json::to_value(cached.object()).unwrap();
         assert_eq!(
             object,
             json!({
@@ -324,22 +328,24 @@ mod tests {
             (own, vec![json!({"name": "A"}); 10_000].into(), "in memory"),
             (json!({"adieu.dev/policy": "x".repeat(METADATA_LIMIT)}), json!([]), "adieu's annotations"),
         ] {
-            let kept = decoded(&workload(annotations.clone(), env));
-            assert!(kept.too_large().unwrap().contains(why), "{:?}", kept.too_large());
-            assert!(kept.data.len() < 1000 && kept.weight() < 10_000);
-            let object = kept.object();
+            let cached = decoded(&workload(annotations.clone(), env));
+            assert!(cached.too_large().unwrap().contains(why), "{:?}", cached.too_large());
+            assert!(cached.data.len() < 1000 && cached.parsed_size() < 10_000);
+            let object = cached.object();
             assert_eq!(object.metadata.labels, Some([("a".into(), "b".into())].into()));
             assert_eq!(object.data["spec"]["selector"]["matchLabels"]["app"], "web");
             assert_eq!(object.data["spec"]["template"]["metadata"]["labels"]["app"], "web");
-            let graceful =
-                object.metadata.annotations.and_then(|kept| kept.get("adieu.dev/graceful").cloned());
+            let graceful = object
+                .metadata
+                .annotations
+                .and_then(|annotations| annotations.get("adieu.dev/graceful").cloned());
             assert_eq!(graceful.as_deref(), annotations["adieu.dev/graceful"].as_str());
         }
         assert_eq!(small.stub("why").object().data["spec"]["selector"]["matchLabels"]["app"], "web");
     }
 
     #[test]
-    fn the_weight_of_a_workload_includes_metadata_that_is_not_cached() {
+    fn the_parsed_size_of_a_workload_includes_metadata_that_is_not_cached() {
         let fields: Value = (0..1000)
             .map(|number| (format!("f:{number}"), json!({})))
             .collect::<serde_json::Map<_, _>>()
@@ -348,14 +354,17 @@ mod tests {
         let bare = decoded(&json!({"metadata": {"name": "web"}, "spec": {"replicas": 2}}));
         let managed = decoded(&json!({"metadata": metadata, "spec": {"replicas": 2}}));
         let bare_metadata = json!({"name": "web"}).to_string();
-        assert_eq!(managed.weight() - bare.weight(), weight(&metadata.to_string()) - weight(&bare_metadata));
+        assert_eq!(
+            managed.parsed_size() - bare.parsed_size(),
+            parsed_size(&metadata.to_string()) - parsed_size(&bare_metadata)
+        );
     }
 
     #[test]
-    fn the_weight_of_a_workload_is_about_the_memory_that_it_takes() {
+    fn the_parsed_size_of_a_workload_is_about_the_memory_that_it_takes() {
         let args = json!({"args": vec![""; 10_000], "text": "{[,\"\\".repeat(100)}).to_string();
-        assert!((10_000 * 24..10_000 * 128).contains(&weight(&args)), "{}", weight(&args));
+        assert!((10_000 * 24..10_000 * 128).contains(&parsed_size(&args)), "{}", parsed_size(&args));
         let env = json!({"env": vec![json!({"a": 1}); 1_000]}).to_string();
-        assert!((1_000 * 600..1_000 * 1_000).contains(&weight(&env)), "{}", weight(&env));
+        assert!((1_000 * 600..1_000 * 1_000).contains(&parsed_size(&env)), "{}", parsed_size(&env));
     }
 }

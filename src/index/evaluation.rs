@@ -16,9 +16,9 @@ use crate::{
 
 /// The maximum number of policies that count a workload, or are overridden: a tenant may have thousands that all select
 /// thousands of workloads.
-const POLICIES: usize = 50;
+const MAX_POLICIES: usize = 50;
 /// The maximum number of reasons why a workload can't be injected: each container may have one.
-const OBSTACLES: usize = 4;
+const MAX_UNSATISFIABLE_REASONS: usize = 4;
 
 /// The last evaluation of a workload. There is none for a workload that isn't managed, that no policy selects, and that
 /// has nothing to revert.
@@ -42,10 +42,10 @@ pub struct DesiredState {
     /// When its template is written.
     pub timing: RolloutTiming,
     /// The hash of its current pod template.
-    pub template: u64,
-    /// The hash of the template to write; `None` if it is the current one.
-    pub planned: Option<u64>,
-    /// The policies that need a rollout, and their limits of concurrent rollouts.
+    pub current_template: u64,
+    /// The hash of the desired template; `None` if it is the current one.
+    pub desired_template: Option<u64>,
+    /// The policies that request a rollout, and their limits of concurrent rollouts.
     pub requested_by: BTreeMap<PolicyKey, usize>,
     /// How many workloads of the namespace may roll out at a time because of policies. `None`: no limit.
     pub namespace_limit: Option<usize>,
@@ -60,10 +60,10 @@ pub struct DesiredState {
     /// Whether only a stub is cached; it is never written.
     pub too_large: bool,
     /// Why it can't be injected, shortened; empty if it can.
-    pub obstacles: Vec<String>,
+    pub unsatisfiable_reasons: Vec<String>,
     /// The hash of other fields that its writers use: its PodDisruptionBudget, the marks on the workload, warnings, and
     /// whether a policy can't be used.
-    pub effects: u64,
+    pub other_outputs_hash: u64,
 }
 
 /// A pod template as a hash. The annotation that `kubectl rollout restart` sets doesn't count: a restart replaces the
@@ -91,37 +91,38 @@ impl EvaluatedWorkload {
     #[must_use]
     pub fn of(
         kind: Kind,
-        kept: &CachedWorkload,
+        cached: &CachedWorkload,
         namespace_context: &NamespaceContext,
         keys: &PolicyKeys,
     ) -> Option<Self> {
-        let object = kept.object();
+        let object = cached.object();
         if object.metadata.deletion_timestamp.is_some() {
             return None;
         }
         let workload = Workload::of(kind, &object);
         let evaluation = plan::evaluate(&workload, namespace_context);
         let rollout = RolloutProgress::of(kind, &object, || plan::has_service(&workload, namespace_context));
-        let desired = DesiredState::of(&workload, kept, &evaluation, namespace_context, keys)?;
+        let desired = DesiredState::of(&workload, cached, &evaluation, namespace_context, keys)?;
         Some(Self { desired, rollout })
     }
 
-    /// What the scheduler needs to know. `None` for a workload that is not managed or too large: it is never written.
+    /// The scheduler's view of the workload. `None` for a workload that is not managed or too large: it is never
+    /// written.
     #[must_use]
     pub fn snapshot(&self) -> Option<Snapshot> {
         let Self { desired, rollout } = self;
-        let is_managed = desired.state != InjectionState::Unmanaged || desired.planned.is_some();
+        let is_managed = desired.state != InjectionState::Unmanaged || desired.desired_template.is_some();
         (is_managed && !desired.too_large).then(|| Snapshot {
             uid: desired.uid.clone(),
             generation: rollout.generation.unwrap_or(0),
             created: desired.created,
-            template: desired.template,
-            plan: desired.planned,
-            is_queued: desired.planned.is_some() && desired.timing == RolloutTiming::Queued,
+            current_template: desired.current_template,
+            desired_template: desired.desired_template,
+            is_queued: desired.desired_template.is_some() && desired.timing == RolloutTiming::Queued,
             requested_by: desired.requested_by.clone(),
             namespace_limit: desired.namespace_limit,
             rolled_out_by: desired.rolled_out_by.clone(),
-            progress: rollout.progress,
+            rollout_state: rollout.state,
             failed_since: rollout.failed_since,
             counts: rollout.counts,
             progress_deadline: rollout.progress_deadline,
@@ -137,16 +138,16 @@ impl EvaluatedWorkload {
 impl DesiredState {
     fn of(
         workload: &Workload<'_>,
-        kept: &CachedWorkload,
+        cached: &CachedWorkload,
         evaluation: &Evaluation,
         namespace_context: &NamespaceContext,
         known: &PolicyKeys,
     ) -> Option<Self> {
-        let metadata = kept.meta();
+        let metadata = cached.meta();
         let namespace = metadata.namespace.as_deref().unwrap_or_default();
         // There are usually few, and a list takes less memory than a set.
         let keys = |policies: &mut dyn Iterator<Item = &Source>| -> Vec<PolicyKey> {
-            let policies: BTreeSet<_> = policies.take(POLICIES).collect();
+            let policies: BTreeSet<_> = policies.take(MAX_POLICIES).collect();
             policies.into_iter().map(|policy| known.get(namespace, policy)).collect()
         };
         let managed = evaluation.state != InjectionState::Unmanaged;
@@ -157,47 +158,54 @@ impl DesiredState {
         }
         let values = resolution.policies();
         let valued = values.into_iter().filter(|_| managed);
-        let too_large = kept.too_large();
+        let too_large = cached.too_large();
         let state = match too_large {
             Some(_) if managed => InjectionState::Unsatisfiable,
             _ => evaluation.state,
         };
-        let obstacles = match too_large {
+        let unsatisfiable_reasons = match too_large {
             _ if state != InjectionState::Unsatisfiable => vec![],
             Some(reason) => vec![reason.to_owned()],
-            None => evaluation.warnings.iter().take(OBSTACLES).cloned().collect(),
+            None => evaluation.warnings.iter().take(MAX_UNSATISFIABLE_REASONS).cloned().collect(),
         };
         let marks = plan::annotation_changes(workload, evaluation, namespace_context);
         let budget = format!("{:?}", resolution.settings.disruption_budget.value);
-        let asked = evaluation.triggered_by.iter();
+        let requested_by = evaluation.requested_by.iter();
         Some(Self {
             uid: metadata.uid.clone(),
             created: metadata.creation_timestamp.as_ref().map(|time| time.0),
             state,
             timing: evaluation.timing,
-            template: template_hash(&workload.template),
-            planned: evaluation.template.as_ref().map(template_hash),
-            requested_by: asked.map(|(policy, limit)| (known.get(namespace, policy), *limit)).collect(),
+            current_template: template_hash(&workload.template),
+            desired_template: evaluation.template.as_ref().map(template_hash),
+            requested_by: requested_by
+                .map(|(policy, limit)| (known.get(namespace, policy), *limit))
+                .collect(),
             namespace_limit: evaluation.namespace_limit,
             counted_by: keys(&mut valued.chain(&selecting)),
-            overridden_policies: keys(&mut resolution.conflicted.iter().filter(|_| managed)),
-            rolled_out_by: keys(&mut plan::related_policies(workload, evaluation).iter()),
+            overridden_policies: keys(&mut resolution.overridden_policies.iter().filter(|_| managed)),
+            rolled_out_by: keys(&mut plan::rolled_out_by(workload, evaluation).iter()),
             reverts: resolution.reverts,
             too_large: too_large.is_some(),
-            obstacles,
-            effects: hash_of(&(budget, marks, &evaluation.warnings, namespace_context.has_unusable_policy)),
+            unsatisfiable_reasons,
+            other_outputs_hash: hash_of(&(
+                budget,
+                marks,
+                &evaluation.warnings,
+                namespace_context.has_unusable_policy,
+            )),
         })
     }
 
     /// Whether its template is to be written immediately.
     #[must_use]
     pub fn is_urgent(&self) -> bool {
-        self.planned.is_some() && self.timing == RolloutTiming::Immediate
+        self.desired_template.is_some() && self.timing == RolloutTiming::Immediate
     }
 
     /// Whether it appears in the status of a policy.
     #[must_use]
-    pub fn concerns(&self, policy: &PolicyKey) -> bool {
+    pub fn appears_in_status_of(&self, policy: &PolicyKey) -> bool {
         let lists = [&self.counted_by, &self.overridden_policies, &self.rolled_out_by];
         lists.iter().any(|list| list.contains(policy)) || self.requested_by.contains_key(policy)
     }

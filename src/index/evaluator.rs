@@ -20,7 +20,7 @@ type Contexts = HashMap<String, Option<NamespaceContext>>;
 
 impl Index {
     /// Updates the index while this replica leads, and clears it when it stops leading.
-    pub async fn keep(&self, caches: &Caches, mut is_leader: watch::Receiver<bool>) {
+    pub async fn run(&self, caches: &Caches, mut is_leader: watch::Receiver<bool>) {
         let dirty = caches.dirty();
         while is_leader.wait_for(|is_leader| *is_leader).await.is_ok() {
             dirty.all();
@@ -71,13 +71,13 @@ impl Index {
 
     fn evaluate_one(&self, caches: &Caches, key: &WorkloadKey, contexts: &mut Contexts) {
         let context = context(caches, contexts, &key.namespace);
-        let kept = caches.workloads().cached(key.kind, &key.namespace, &key.name);
-        let evaluation = kept.zip(context).and_then(|(kept, context)| {
-            let evaluate = || EvaluatedWorkload::of(key.kind, &kept, context, self.policy_keys());
+        let cached = caches.workloads().cached(key.kind, &key.namespace, &key.name);
+        let evaluation = cached.zip(context).and_then(|(cached, context)| {
+            let evaluate = || EvaluatedWorkload::of(key.kind, &cached, context, self.policy_keys());
             let evaluated = caches.unusable().attempt(evaluate);
             evaluated.unwrap_or_else(|reason| {
                 let kind = key.kind.as_str();
-                caches.unusable().add(kind, reference("apps/v1", kind, kept.meta()), reason);
+                caches.unusable().add(kind, reference("apps/v1", kind, cached.meta()), reason);
                 None
             })
         });
@@ -90,13 +90,13 @@ impl Index {
         let Batch { all, namespaces, workloads } = batch;
         let mut concerned = workloads.clone();
         if *all {
-            let kept = caches.workloads().kept();
-            concerned.extend(kept.map(|(kind, kept)| WorkloadKey::new(kind, kept.meta())));
+            let workloads = caches.workloads().all();
+            concerned.extend(workloads.map(|(kind, cached)| WorkloadKey::new(kind, cached.meta())));
             concerned.extend(self.read().evaluations.keys().cloned());
         }
         for namespace in namespaces {
-            concerned.extend(caches.workloads().inside(namespace));
-            concerned.extend(self.inside(namespace));
+            concerned.extend(caches.workloads().in_namespace(namespace));
+            concerned.extend(self.in_namespace(namespace));
         }
         concerned
     }
@@ -122,7 +122,8 @@ fn versions(caches: &Caches, batch: &Batch, contexts: &mut Contexts) -> BTreeMap
     if batch.all {
         caches.policies().state().iter().for_each(&mut add);
     } else {
-        let policies = batch.namespaces.iter().flat_map(|namespace| caches.policies().inside(namespace));
+        let policies =
+            batch.namespaces.iter().flat_map(|namespace| caches.policies().in_namespace(namespace));
         policies.for_each(|policy| add(&policy));
     }
     if batch.all {

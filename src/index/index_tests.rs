@@ -6,7 +6,7 @@ use kube::core::DynamicObject;
 use serde_json::{Value, json};
 use tokio::{sync::watch, time::timeout};
 
-use super::{caches::Caches, unusable_objects::Reason, *};
+use super::{caches::Caches, unusable_objects::UnusableReason, *};
 use crate::{
     api::{ClusterGracefulPolicy, GracefulPolicy},
     keys::policy_key,
@@ -133,7 +133,7 @@ fn a_policy_that_can_be_used_again_requeues_the_workloads_that_it_may_manage() {
         name: Some("all".into()),
         ..ObjectReference::default()
     };
-    caches.unusable().add("GracefulPolicy", reference, Reason::Undecodable("a new field".into()));
+    caches.unusable().add("GracefulPolicy", reference, UnusableReason::Undecodable("a new field".into()));
     index.refresh(&caches);
     assert_eq!(changed(index.other_changes(Kind::Deployment)), [key("shop", "web")]);
     caches.unusable().remove("GracefulPolicy", Some("shop"), Some("all"));
@@ -194,10 +194,10 @@ fn workloads_are_found_by_policy_and_namespace() {
     let keys = |found: Vec<(WorkloadKey, _)>| found.into_iter().map(|(key, _)| key).collect::<Vec<_>>();
     assert_eq!(keys(index.of_policy(&of("shop", "all"))), [key("shop", "web")]);
     assert_eq!(keys(index.all()), [key("bank", "web"), key("shop", "web")]);
-    assert_eq!(index.inside("shop"), [key("shop", "web")]);
-    assert!(index.inside("sho").is_empty());
+    assert_eq!(index.in_namespace("shop"), [key("shop", "web")]);
+    assert!(index.in_namespace("sho").is_empty());
     changed(index.other_changes(Kind::Deployment));
-    index.touch_workloads(Some("bank"));
+    index.requeue_workloads(Some("bank"));
     assert_eq!(changed(index.other_changes(Kind::Deployment)), [key("bank", "web")]);
     // A deleted workload is removed.
     index.refresh(&Caches::fixed(vec![policy("shop", "all", 1, 20)], vec![], vec![]));
@@ -228,7 +228,7 @@ async fn only_affected_workloads_are_evaluated() {
         index.version().wait_for(|_| index.all().is_empty()).await.unwrap();
         drop(leader_sender);
     };
-    let both = join(index.keep(&caches, is_leader), check);
+    let both = join(index.run(&caches, is_leader), check);
     timeout(LIMIT, both).await.expect("the end");
     assert!(!index.is_complete(), "a replica that does not lead has no evaluations");
 }

@@ -8,15 +8,12 @@ use serde::Deserialize;
 use tokio::{sync::watch, time::sleep};
 
 use super::list_watch::for_each;
+use crate::kube_version::KubeVersion;
 
-/// The first minor version that supports it: beta and enabled by default in 1.30 (KEP-3960).
-const SINCE: u32 = 30;
-/// Kubelets may be three minor versions older than the API server (Kubernetes version skew policy).
-const SKEW: u32 = 3;
 /// The interval of checks.
-const INTERVAL: Duration = Duration::from_mins(10);
+const CHECK_INTERVAL: Duration = Duration::from_mins(10);
 /// The time from a failure to the next attempt.
-const RETRY: Duration = Duration::from_secs(10);
+const RETRY_DELAY: Duration = Duration::from_secs(10);
 
 /// Sends to `native_sleep` whether all kubelets support it; the value is `None` until that is known. Never returns.
 pub async fn follow(client: Client, native_sleep: watch::Sender<Option<bool>>) {
@@ -27,17 +24,19 @@ pub async fn follow(client: Client, native_sleep: watch::Sender<Option<bool>>) {
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot read the versions of the cluster, retrying");
-                sleep(RETRY).await;
+                sleep(RETRY_DELAY).await;
                 continue;
             }
         }
-        sleep(INTERVAL).await;
+        sleep(CHECK_INTERVAL).await;
     }
 }
 
 async fn check(client: &Client) -> Result<bool, kube::Error> {
     let server = client.apiserver_version().await?;
-    if minor_of(&format!("{}.{}", server.major, server.minor)).is_some_and(|minor| minor >= SINCE + SKEW) {
+    if version(&format!("{}.{}", server.major, server.minor))
+        .is_some_and(KubeVersion::kubelets_have_native_sleep)
+    {
         return Ok(true);
     }
     let mut all = true;
@@ -73,16 +72,11 @@ fn kubelet_version(node: &[u8]) -> Option<String> {
 
 /// Whether a kubelet of this version supports the action; `false` if the version can't be read.
 fn supports_sleep(version: Option<&str>) -> bool {
-    version.and_then(minor_of).is_some_and(|minor| minor >= SINCE)
+    version.and_then(self::version).is_some_and(KubeVersion::has_native_sleep)
 }
 
-/// The minor version of `v1.30.2-gke.100` or `1.33+`; versions from 2.0 count as new.
-fn minor_of(version: &str) -> Option<u32> {
-    let mut numbers = version.trim_start_matches('v').split('.');
-    let major: u32 = numbers.next()?.parse().ok()?;
-    let minor = numbers.next()?;
-    let digits = minor.split(|c: char| !c.is_ascii_digit()).next()?;
-    if major > 1 { Some(u32::MAX) } else { digits.parse().ok() }
+fn version(text: &str) -> Option<KubeVersion> {
+    text.parse().ok()
 }
 
 #[cfg(test)]
@@ -91,20 +85,6 @@ mod tests {
 
     use super::*;
     use crate::runtime::test_support::client;
-
-    #[test]
-    fn versions_are_read_as_distributions_write_them() {
-        for (version, minor) in [
-            ("v1.30.2-gke.1587003", Some(30)),
-            ("v1.29.15+k3s1", Some(29)),
-            ("1.33+", Some(33)),
-            ("2.1", Some(u32::MAX)),
-            ("", None),
-            ("v1", None),
-        ] {
-            assert_eq!(minor_of(version), minor, "{version}");
-        }
-    }
 
     #[tokio::test]
     async fn one_old_kubelet_is_enough() {

@@ -20,25 +20,25 @@ use tokio::{
 };
 
 use super::{
-    object_quota::Shares,
+    object_quota::KindQuota,
     slim::{Watched, identity, reference},
     split::{JsonLayout, OBJECT_LIMIT, Splitter, Text},
-    unusable_objects::{Reason, UnusableObjects},
+    unusable_objects::{UnusableObjects, UnusableReason},
 };
 use crate::runtime::client::WATCH_SILENCE;
 
 /// The number of objects on the first page.
-const FIRST_PAGE: u32 = 25;
+const FIRST_PAGE_SIZE: u32 = 25;
 /// The maximum number of objects on a page.
-const LARGEST_PAGE: u32 = 500;
+const MAX_PAGE_SIZE: u32 = 500;
 /// The intended size of a page, in bytes, estimated from the objects so far.
 const PAGE_BYTES: usize = 4 << 20;
 /// The size from which objects of all kinds are read one at a time.
 const LARGE: usize = 1 << 20;
 /// The minimum time between the starts of two watches.
-const SHORTEST_WATCH: Duration = Duration::from_secs(1);
+const MIN_WATCH_DURATION: Duration = Duration::from_secs(1);
 /// The minimum time of a watch before objects are listed again because some weren't kept.
-const SHORTEST_LIST_INTERVAL: Duration = Duration::from_mins(1);
+const MIN_LIST_INTERVAL: Duration = Duration::from_mins(1);
 /// The timeout of a watch on the API server, in seconds. kube rejects 295 and more.
 const WATCH_SECONDS: u32 = 290;
 
@@ -47,7 +47,7 @@ static LARGE_OBJECT: Semaphore = Semaphore::const_new(1);
 
 /// The objects to list and watch.
 #[derive(Clone)]
-pub(super) struct Source<K> {
+pub(super) struct ListWatch<K> {
     pub(super) client: Client,
     /// The URL path of the objects.
     pub(super) path: String,
@@ -56,7 +56,7 @@ pub(super) struct Source<K> {
     pub(super) fields: Option<String>,
     pub(super) unusable: UnusableObjects,
     /// The kind's part of the quota.
-    pub(super) shares: Arc<Shares>,
+    pub(super) quota: Arc<KindQuota>,
     /// Returns the cached object if it is the same.
     pub(super) reuse: Arc<dyn Fn(K) -> K + Send + Sync>,
 }
@@ -64,7 +64,7 @@ pub(super) struct Source<K> {
 /// Lists the objects, then watches them. After an error it resumes from the last resourceVersion, or lists again if that
 /// has expired. The last usable version of an object that becomes unusable stays.
 pub(super) fn list_watch<K: Watched>(
-    source: Source<K>,
+    source: ListWatch<K>,
 ) -> impl Stream<Item = watcher::Result<Event<K>>> + Send {
     unfold((source, State::Start), |(source, mut state)| async move {
         loop {
@@ -102,12 +102,12 @@ enum State {
 
 type Step<K> = (Option<watcher::Result<Event<K>>>, State);
 
-impl<K: Watched> Source<K> {
+impl<K: Watched> ListWatch<K> {
     async fn step(&self, state: State) -> Step<K> {
         match state {
             State::Start => {
                 self.unusable.list_begins(self.kind);
-                self.shares.list_begins();
+                self.quota.list_begins();
                 (Some(Ok(Event::Init)), State::Page(Page::default()))
             }
             State::Page(page) => match page.open(&self.client, &self.path, self.fields.as_deref()).await {
@@ -134,8 +134,9 @@ impl<K: Watched> Source<K> {
                     // The API server ended the watch, or may have died.
                     ended => {
                         tracing::debug!(kind = self.kind, silent = ended.is_err(), "watch restarted");
-                        sleep(SHORTEST_WATCH.saturating_sub(since.elapsed())).await;
-                        let next = if self.wants_list(since) { State::Start } else { State::Synced(version) };
+                        sleep(MIN_WATCH_DURATION.saturating_sub(since.elapsed())).await;
+                        let next =
+                            if self.should_relist(since) { State::Start } else { State::Synced(version) };
                         return (None, next);
                     }
                 };
@@ -167,7 +168,7 @@ impl<K: Watched> Source<K> {
                 }
                 Ok(Next::Complete(version)) => {
                     self.unusable.list_ends(self.kind);
-                    self.shares.list_ends();
+                    self.quota.list_ends();
                     (Some(Ok(Event::InitDone)), State::Synced(version))
                 }
                 Err(error) => failed(page, error),
@@ -206,7 +207,7 @@ impl<K: Watched> Source<K> {
             "BOOKMARK" => None,
             "DELETED" => {
                 self.unusable.remove(self.kind, metadata.namespace.as_deref(), metadata.name.as_deref());
-                self.shares.forget(&metadata);
+                self.quota.release(&metadata);
                 Some(Event::Delete(K::of_metadata(metadata)))
             }
             _ => self.decoded(object, metadata).map(Event::Apply),
@@ -218,22 +219,22 @@ impl<K: Watched> Source<K> {
         if let Some(bytes) = text.complete() {
             return self.decoded(bytes, identity(bytes));
         }
-        let reason = Reason::too_large("an object", text.length(), OBJECT_LIMIT);
+        let reason = UnusableReason::too_large("an object", text.length(), OBJECT_LIMIT);
         self.unusable.add(self.kind, reference(&self.api_version, self.kind, &ObjectMeta::default()), reason);
         None
     }
 
-    /// Whether objects that were refused, or aren't known by name, may be used after a new list.
-    fn wants_list(&self, since: Instant) -> bool {
-        since.elapsed() >= SHORTEST_LIST_INTERVAL
-            && (self.shares.wants_list() || self.unusable.wants_list(self.kind))
+    /// Whether objects that were rejected, or aren't known by name, may be used after a new list.
+    fn should_relist(&self, since: Instant) -> bool {
+        since.elapsed() >= MIN_LIST_INTERVAL
+            && (self.quota.should_relist() || self.unusable.should_relist(self.kind))
     }
 
     fn decoded(&self, text: &[u8], metadata: ObjectMeta) -> Option<K> {
         let decode = || K::decode(text).and_then(|object| self.keep(&metadata, (self.reuse)(object)));
         let kept = self.unusable.attempt(decode).flatten();
         let unusable = match &kept {
-            Ok(object) => object.too_large().map(|reason| Reason::TooLarge(reason.to_owned())),
+            Ok(object) => object.too_large().map(|reason| UnusableReason::TooLarge(reason.to_owned())),
             Err(reason) => Some(reason.clone()),
         };
         match unusable {
@@ -246,11 +247,11 @@ impl<K: Watched> Source<K> {
     }
 
     /// The object, or a stub of it, for which the quota has room.
-    fn keep(&self, metadata: &ObjectMeta, object: K) -> Result<K, Reason> {
+    fn keep(&self, metadata: &ObjectMeta, object: K) -> Result<K, UnusableReason> {
         let is_stub = object.too_large().is_some();
-        let Err(refused) = self.shares.keep(metadata, object.size(), is_stub) else { return Ok(object) };
-        let stub = object.stub(&refused.to_string()).ok_or(refused)?;
-        self.shares.keep(metadata, stub.size(), true)?;
+        let Err(why) = self.quota.reserve(metadata, object.cached_size(), is_stub) else { return Ok(object) };
+        let stub = object.stub(&why.to_string()).ok_or(why)?;
+        self.quota.reserve(metadata, stub.cached_size(), true)?;
         Ok(stub)
     }
 }
@@ -303,7 +304,7 @@ struct ListMetadata {
 
 impl Default for Page {
     fn default() -> Self {
-        Self { after: None, limit: FIRST_PAGE }
+        Self { after: None, limit: FIRST_PAGE_SIZE }
     }
 }
 
@@ -332,8 +333,8 @@ impl Page {
 /// The limit of the page after one with `count` objects and `bytes` bytes.
 fn next_limit(limit: u32, count: usize, bytes: usize) -> u32 {
     let fitting = PAGE_BYTES / (bytes / count.max(1)).max(1);
-    let most = limit.saturating_mul(4).min(LARGEST_PAGE);
-    u32::try_from(fitting).unwrap_or(u32::MAX).clamp(1, most)
+    let max = limit.saturating_mul(4).min(MAX_PAGE_SIZE);
+    u32::try_from(fitting).unwrap_or(u32::MAX).clamp(1, max)
 }
 
 /// The objects of an answer that is being read.

@@ -23,26 +23,26 @@ fn list(names: &[&str], after: &str) -> Value {
 type Requests = Arc<Mutex<Vec<String>>>;
 
 /// The services of an API server that gives these answers in order and then a silent watch; and the requests to it.
-fn services(answers: Vec<(u16, Value)>) -> (Source<Service>, Requests) {
+fn services(answers: Vec<(u16, Value)>) -> (ListWatch<Service>, Requests) {
     services_with_silence(answers.into_iter().map(Some).collect())
 }
 
 /// The same, with a silent watch in place of each `None`.
-fn services_with_silence(answers: Vec<Option<(u16, Value)>>) -> (Source<Service>, Requests) {
+fn services_with_silence(answers: Vec<Option<(u16, Value)>>) -> (ListWatch<Service>, Requests) {
     let (requested, mut answers) = (Requests::default(), answers.into_iter());
     let (requests, answers) = (requested.clone(), Mutex::new(move || answers.next().flatten()));
     let client = client(move |_, target| {
         requests.lock().unwrap().push(target.to_owned());
         answers.lock().unwrap()()
     });
-    let source = Source {
+    let source = ListWatch {
         client,
         path: Service::url_path(&(), None),
         api_version: "v1".into(),
         kind: "Service",
         fields: None,
         unusable: UnusableObjects::default(),
-        shares: Arc::new(Quota::default().of_kind(Service::FLOOR)),
+        quota: Arc::new(Quota::default().for_kind(Service::FLOOR)),
         reuse: Arc::new(|service| service),
     };
     (source, requested)
@@ -152,7 +152,7 @@ async fn an_unusable_object_does_not_hide_others() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refused_object_is_listed_again_once_there_is_room() {
+async fn a_rejected_object_is_listed_again_once_there_is_room() {
     let deleted = json!({"type": "DELETED", "object": service("a", json!({}))});
     let (source, _) = services_with_silence(vec![
         Some((200, list(&["a", "b"], ""))),
@@ -161,8 +161,8 @@ async fn a_refused_object_is_listed_again_once_there_is_room() {
         Some((200, list(&["b"], ""))),
     ]);
     let unusable = source.unusable.clone();
-    let shares = Arc::new(Quota::limited_to(6 << 10).of_kind(0));
-    let mut events = Box::pin(list_watch(Source { shares, ..source }));
+    let quota = Arc::new(Quota::limited_to(6 << 10).for_kind(0));
+    let mut events = Box::pin(list_watch(ListWatch { quota, ..source }));
     assert_eq!(events_of(&mut events).await, ["begin", "have a", "end", "delete a"]);
     assert!(unusable.has("Service", "shop", "b"));
     assert_eq!(unusable.all()[0].reason.name(), "TooLarge");

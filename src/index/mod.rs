@@ -12,12 +12,12 @@ mod evaluation;
 mod evaluator;
 mod kubelets;
 mod list_watch;
+mod memory_estimate;
 mod object_quota;
 mod relevance;
 mod slim;
 mod split;
 pub mod unusable_objects;
-mod weight;
 pub mod workloads;
 
 use std::{
@@ -127,22 +127,22 @@ impl Index {
     }
 
     /// The evaluated workloads of a namespace.
-    fn inside(&self, namespace: &str) -> Vec<WorkloadKey> {
+    fn in_namespace(&self, namespace: &str) -> Vec<WorkloadKey> {
         let state = self.read();
         let keys = state.evaluations.range(first_of(namespace)..).map(|(key, _)| key);
         keys.take_while(|key| key.namespace == namespace).cloned().collect()
     }
 
-    /// The evaluations that [concern](DesiredState::concerns) a policy.
+    /// The evaluations that [concern](DesiredState::appears_in_status_of) a policy.
     #[must_use]
     pub fn of_policy(&self, policy: &PolicyKey) -> Vec<(WorkloadKey, Arc<EvaluatedWorkload>)> {
         let state = self.read();
-        let first = (!policy.is_of_cluster()).then(|| first_of(policy.namespace()));
+        let first = (!policy.is_cluster_scoped()).then(|| first_of(policy.namespace()));
         let from = first.map_or(Bound::Unbounded, Bound::Included);
         let reach = state.evaluations.range((from, Bound::Unbounded));
         reach
-            .take_while(|(key, _)| policy.is_of_cluster() || key.namespace == policy.namespace())
-            .filter(|(_, evaluation)| evaluation.desired.concerns(policy))
+            .take_while(|(key, _)| policy.is_cluster_scoped() || key.namespace == policy.namespace())
+            .filter(|(_, evaluation)| evaluation.desired.appears_in_status_of(policy))
             .map(|(key, evaluation)| (key.clone(), evaluation.clone()))
             .collect()
     }
@@ -190,8 +190,8 @@ impl Index {
 
     /// The policies whose workloads changed: cluster policies, or namespaced ones. For one consumer.
     #[must_use]
-    pub fn changed_policies(&self, of_cluster: bool) -> Changes<PolicyKey> {
-        self.0.policies[usize::from(of_cluster)].clone()
+    pub fn changed_policies(&self, cluster_scoped: bool) -> Changes<PolicyKey> {
+        self.0.policies[usize::from(cluster_scoped)].clone()
     }
 
     /// Every change of an evaluation or of an applied policy. For one consumer.
@@ -201,15 +201,15 @@ impl Index {
     }
 
     /// Requeues the policies of a workload, and wakes readers, after a change that its evaluation doesn't have.
-    pub fn touch(&self, key: &WorkloadKey) {
+    pub fn requeue_policies_of(&self, key: &WorkloadKey) {
         if let Some(evaluation) = self.get(key) {
-            self.touch_policies(evaluation.desired.policies());
+            self.requeue_policies(evaluation.desired.policies());
         }
-        self.bump();
+        self.notify();
     }
 
     /// Wakes readers of the whole index after a change that no evaluation has.
-    pub fn bump(&self) {
+    pub fn notify(&self) {
         self.0.version.send_modify(|version| *version += 1);
     }
 
@@ -222,16 +222,16 @@ impl Index {
     }
 
     /// Requeues policies after a change that no evaluation has.
-    pub fn touch_policies(&self, policies: impl IntoIterator<Item = PolicyKey>) {
+    pub fn requeue_policies(&self, policies: impl IntoIterator<Item = PolicyKey>) {
         for policy in policies {
-            self.0.policies[usize::from(policy.is_of_cluster())].add(policy);
+            self.0.policies[usize::from(policy.is_cluster_scoped())].add(policy);
         }
     }
 
     /// Requeues the workloads of one namespace, or all.
-    pub fn touch_workloads(&self, namespace: Option<&str>) {
+    pub fn requeue_workloads(&self, namespace: Option<&str>) {
         let all = || self.read().evaluations.keys().cloned().collect();
-        for key in namespace.map_or_else(all, |namespace| self.inside(namespace)) {
+        for key in namespace.map_or_else(all, |namespace| self.in_namespace(namespace)) {
             self.0.others[key.kind as usize].add(key);
         }
     }
@@ -253,10 +253,10 @@ impl Index {
             let changes = if is_urgent { &self.0.urgent } else { &self.0.others };
             changes[key.kind as usize].add(key.clone());
             drop(state);
-            self.touch_policies(old.into_iter().chain(new));
+            self.requeue_policies(old.into_iter().chain(new));
         }
         self.0.changes.add(IndexChange::Workload(key.clone()));
-        self.bump();
+        self.notify();
     }
 
     /// Records the policies with which the workloads of `batch` have been evaluated.
@@ -278,8 +278,8 @@ impl Index {
         for policy in changed.iter().chain(&gone) {
             self.0.changes.add(IndexChange::Policy(policy.clone()));
         }
-        self.bump();
-        self.touch_policies(changed);
+        self.notify();
+        self.requeue_policies(changed);
     }
 
     /// Clears the index: another replica leads.
@@ -287,7 +287,7 @@ impl Index {
         let mut state = self.write();
         *state = State { term: state.term + 1, ..State::default() };
         drop(state);
-        self.bump();
+        self.notify();
     }
 
     fn read(&self) -> RwLockReadGuard<'_, State> {

@@ -11,7 +11,7 @@ use std::{
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::unusable_objects::Reason;
+use super::unusable_objects::UnusableReason;
 
 /// The limits of a replica. It has 128 MiB, and needs some 10 at rest and 50 for the worst requests to its port.
 const LIMITS: Limits = Limits { of_namespace: 40 << 20, in_all: 44 << 20, for_stubs: 4 << 20 };
@@ -21,7 +21,7 @@ const LIMITS: Limits = Limits { of_namespace: 40 << 20, in_all: 44 << 20, for_st
 struct Limits {
     of_namespace: usize,
     in_all: usize,
-    /// What stubs may take in addition.
+    /// The additional reserve for stubs.
     for_stubs: usize,
 }
 
@@ -29,12 +29,12 @@ struct Limits {
 #[derive(Clone, Debug)]
 pub(super) struct Quota {
     limits: Limits,
-    sums: Arc<Mutex<Sums>>,
+    usage: Arc<Mutex<Usage>>,
 }
 
 /// The memory above the floors.
 #[derive(Debug, Default)]
-struct Sums {
+struct Usage {
     namespaces: HashMap<String, usize>,
     all: usize,
     /// How often some was released.
@@ -43,7 +43,7 @@ struct Sums {
 
 impl Default for Quota {
     fn default() -> Self {
-        Self { limits: LIMITS, sums: Arc::default() }
+        Self { limits: LIMITS, usage: Arc::default() }
     }
 }
 
@@ -55,38 +55,38 @@ impl Quota {
     }
 
     /// The part of the quota for one kind, with its floor in each namespace, in bytes.
-    pub(super) fn of_kind(&self, floor: usize) -> Shares {
-        Shares { quota: self.clone(), floor, kept: Mutex::default() }
+    pub(super) fn for_kind(&self, floor: usize) -> KindQuota {
+        KindQuota { quota: self.clone(), floor, usage: Mutex::default() }
     }
 
-    /// Changes what a kind has above its floor in a namespace. Only an increase can be refused.
+    /// Changes what a kind has above its floor in a namespace. Only an increase can be rejected.
     fn change(&self, namespace: &str, [before, after]: [usize; 2], is_stub: bool) -> Result<(), Exceeded> {
         if before == after {
             return Ok(());
         }
-        let mut sums = self.sums();
+        let mut usage = self.usage();
         let Limits { of_namespace, in_all, for_stubs } = self.limits;
         let reserve = if is_stub { for_stubs } else { 0 };
-        let now = sums.namespaces.get(namespace).copied().unwrap_or_default() - before + after;
-        let all = sums.all - before + after;
+        let now = usage.namespaces.get(namespace).copied().unwrap_or_default() - before + after;
+        let all = usage.all - before + after;
         if after > before && now > of_namespace + reserve {
             return Err(Exceeded { of: "its namespace", limit: of_namespace });
         }
         if after > before && all > in_all + reserve {
             return Err(Exceeded { of: "the cluster", limit: in_all });
         }
-        sums.released += u64::from(after < before);
-        sums.all = all;
+        usage.released += u64::from(after < before);
+        usage.all = all;
         if now == 0 {
-            sums.namespaces.remove(namespace);
+            usage.namespaces.remove(namespace);
         } else {
-            sums.namespaces.insert(namespace.to_owned(), now);
+            usage.namespaces.insert(namespace.to_owned(), now);
         }
         Ok(())
     }
 
-    fn sums(&self) -> MutexGuard<'_, Sums> {
-        self.sums.lock().unwrap_or_else(PoisonError::into_inner)
+    fn usage(&self) -> MutexGuard<'_, Usage> {
+        self.usage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -97,8 +97,8 @@ struct Exceeded {
 }
 
 impl Exceeded {
-    fn reason(&self, size: usize) -> Reason {
-        Reason::TooLarge(format!(
+    fn reason(&self, size: usize) -> UnusableReason {
+        UnusableReason::TooLarge(format!(
             "{} KiB in memory: adieu keeps at most {} MiB of the objects of {} beyond what every namespace may have: \
              remove some, or make them smaller",
             size.div_ceil(1 << 10),
@@ -110,17 +110,17 @@ impl Exceeded {
 
 /// The cached objects of one kind, as part of the quota.
 #[derive(Debug)]
-pub(super) struct Shares {
+pub(super) struct KindQuota {
     quota: Quota,
     floor: usize,
-    kept: Mutex<Kept>,
+    usage: Mutex<KindUsage>,
 }
 
 #[derive(Debug, Default)]
-struct Kept {
+struct KindUsage {
     namespaces: HashMap<String, Sizes>,
-    /// The count of releases when the first object since the last list was refused.
-    refused: Option<u64>,
+    /// The count of releases when the first object since the last list was rejected.
+    rejected: Option<u64>,
 }
 
 /// The objects of a namespace.
@@ -131,70 +131,75 @@ struct Sizes {
     sum: usize,
 }
 
-impl Shares {
+impl KindQuota {
     /// Adds or resizes an object, if there is room; one that shrinks is always kept. Stubs may use a reserve.
-    pub(super) fn keep(&self, metadata: &ObjectMeta, size: usize, is_stub: bool) -> Result<(), Reason> {
+    pub(super) fn reserve(
+        &self,
+        metadata: &ObjectMeta,
+        size: usize,
+        is_stub: bool,
+    ) -> Result<(), UnusableReason> {
         let (namespace, name) = key(metadata);
-        let mut kept = self.kept();
-        let of = kept.namespaces.get(namespace);
+        let mut usage = self.usage();
+        let of = usage.namespaces.get(namespace);
         let sum = of.map_or(0, |of| of.sum);
         let before = of.and_then(|of| of.objects.get(name)).map_or(0, |(size, _)| *size);
         let now = sum - before + size;
         if let Err(exceeded) =
             self.quota.change(namespace, [sum, now].map(|sum| self.above_floor(sum)), is_stub)
         {
-            let released = self.quota.sums().released;
-            kept.refused.get_or_insert(released);
+            let released = self.quota.usage().released;
+            usage.rejected.get_or_insert(released);
             return Err(exceeded.reason(size));
         }
-        let of = kept.namespaces.entry(namespace.to_owned()).or_default();
+        let of = usage.namespaces.entry(namespace.to_owned()).or_default();
         of.sum = now;
         of.objects.insert(name.to_owned(), (size, true));
         Ok(())
     }
 
     /// Removes an object.
-    pub(super) fn forget(&self, metadata: &ObjectMeta) {
+    pub(super) fn release(&self, metadata: &ObjectMeta) {
         let (namespace, name) = key(metadata);
-        self.remove(&mut self.kept(), namespace, name);
+        self.remove(&mut self.usage(), namespace, name);
     }
 
     /// Starts a list.
     pub(super) fn list_begins(&self) {
-        let mut kept = self.kept();
-        kept.refused = None;
-        let objects = kept.namespaces.values_mut().flat_map(|of| of.objects.values_mut());
+        let mut usage = self.usage();
+        usage.rejected = None;
+        let objects = usage.namespaces.values_mut().flat_map(|of| of.objects.values_mut());
         objects.for_each(|(_, listed)| *listed = false);
     }
 
-    /// Completes a list: objects that it didn't have, or that were refused, are removed.
+    /// Completes a list: objects that it didn't have, or that were rejected, are removed.
     pub(super) fn list_ends(&self) {
-        let mut kept = self.kept();
-        let objects = kept.namespaces.iter().flat_map(|(namespace, of)| {
+        let mut usage = self.usage();
+        let objects = usage.namespaces.iter().flat_map(|(namespace, of)| {
             of.objects.iter().map(move |(name, (_, listed))| (namespace, name, listed))
         });
         let gone = objects
             .filter(|(.., listed)| !**listed)
             .map(|(namespace, name, _)| (namespace.clone(), name.clone()));
         for (namespace, name) in gone.collect::<Vec<_>>() {
-            self.remove(&mut kept, &namespace, &name);
+            self.remove(&mut usage, &namespace, &name);
         }
     }
 
-    /// Whether a new list may find room for an object that was refused.
-    pub(super) fn wants_list(&self) -> bool {
-        self.kept().refused.is_some_and(|refused| self.quota.sums().released > refused)
+    /// Whether a new list may find room for an object that was rejected.
+    pub(super) fn should_relist(&self) -> bool {
+        self.usage().rejected.is_some_and(|rejected| self.quota.usage().released > rejected)
     }
 
-    fn remove(&self, kept: &mut Kept, namespace: &str, name: &str) {
-        let Some(of) = kept.namespaces.get_mut(namespace) else { return };
+    fn remove(&self, usage: &mut KindUsage, namespace: &str, name: &str) {
+        let Some(of) = usage.namespaces.get_mut(namespace) else { return };
         let Some((size, _)) = of.objects.remove(name) else { return };
         let before = of.sum;
         of.sum -= size;
-        // A decrease is never refused.
+        // A decrease is never rejected.
         let _ = self.quota.change(namespace, [before, of.sum].map(|sum| self.above_floor(sum)), false);
         if of.objects.is_empty() {
-            kept.namespaces.remove(namespace);
+            usage.namespaces.remove(namespace);
         }
     }
 
@@ -202,8 +207,8 @@ impl Shares {
         sum.saturating_sub(self.floor)
     }
 
-    fn kept(&self) -> MutexGuard<'_, Kept> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    fn usage(&self) -> MutexGuard<'_, KindUsage> {
+        self.usage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -11,15 +11,15 @@ fn object(namespace: &str, name: &str) -> ObjectMeta {
     ObjectMeta { namespace: Some(namespace.into()), name: Some(name.into()), ..ObjectMeta::default() }
 }
 
-fn keep(shares: &Shares, namespace: &str, name: &str, mib: usize) -> Result<(), String> {
-    shares.keep(&object(namespace, name), mib * MIB, false).map_err(|reason| reason.to_string())
+fn reserve(quota_of_kind: &KindQuota, namespace: &str, name: &str, mib: usize) -> Result<(), String> {
+    quota_of_kind.reserve(&object(namespace, name), mib * MIB, false).map_err(|reason| reason.to_string())
 }
 
 #[test]
 fn objects_above_the_floor_need_room_in_the_namespace_and_in_the_cluster() {
     let quota = quota();
-    let [policies, services] = [FLOOR, FLOOR].map(|floor| quota.of_kind(floor));
-    for (shares, namespace, name, mib, refused_by) in [
+    let [policies, services] = [FLOOR, FLOOR].map(|floor| quota.for_kind(floor));
+    for (quota_of_kind, namespace, name, mib, rejected_by) in [
         (&policies, "greedy", "a", 7, None),
         (&services, "greedy", "a", 7, None),
         // 10 MiB above the two floors.
@@ -40,11 +40,11 @@ fn objects_above_the_floor_need_room_in_the_namespace_and_in_the_cluster() {
         (&services, "shop", "b", 1, Some("the cluster")),
         (&policies, "shop", "a", 2, None),
     ] {
-        let refused = keep(shares, namespace, name, mib).err();
-        let expected = refused_by.is_none_or(|of| refused.as_ref().is_some_and(|text| text.contains(of)));
+        let rejected = reserve(quota_of_kind, namespace, name, mib).err();
+        let expected = rejected_by.is_none_or(|of| rejected.as_ref().is_some_and(|text| text.contains(of)));
         assert!(
-            expected && refused.is_some() == refused_by.is_some(),
-            "{namespace}/{name} {mib}: {refused:?}"
+            expected && rejected.is_some() == rejected_by.is_some(),
+            "{namespace}/{name} {mib}: {rejected:?}"
         );
     }
 }
@@ -54,71 +54,80 @@ fn an_ordinary_namespace_keeps_its_objects_after_greedy_ones_in_any_order() {
     let namespaces = ["a-greedy", "b-greedy", "shop"];
     for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
         let quota = quota();
-        let kinds = [FLOOR; 4].map(|floor| quota.of_kind(floor));
+        let kinds = [FLOOR; 4].map(|floor| quota.for_kind(floor));
         // Two lists: the second one has the same order.
         for _ in 0..2 {
-            kinds.iter().for_each(Shares::list_begins);
+            kinds.iter().for_each(KindQuota::list_begins);
             for namespace in order.map(|number| namespaces[number]) {
-                for shares in &kinds {
+                for quota_of_kind in &kinds {
                     let count = if namespace == "shop" { 2 } else { 100 };
-                    let kept =
-                        (0..count).filter(|name| keep(shares, namespace, &name.to_string(), 1).is_ok());
-                    assert!(kept.count() >= 2, "{namespace} in {order:?}");
+                    let reserved = (0..count)
+                        .filter(|name| reserve(quota_of_kind, namespace, &name.to_string(), 1).is_ok());
+                    assert!(reserved.count() >= 2, "{namespace} in {order:?}");
                 }
             }
-            kinds.iter().for_each(Shares::list_ends);
+            kinds.iter().for_each(KindQuota::list_ends);
         }
-        assert_eq!(quota.sums().all, 15 * MIB);
+        assert_eq!(quota.usage().all, 15 * MIB);
     }
 }
 
 #[test]
 fn stubs_may_use_a_reserve() {
     let quota = quota();
-    let shares = quota.of_kind(0);
-    assert!(keep(&shares, "greedy", "a", 10).is_ok());
-    for (namespace, name, size, is_kept) in [
+    let quota_of_kind = quota.for_kind(0);
+    assert!(reserve(&quota_of_kind, "greedy", "a", 10).is_ok());
+    for (namespace, name, size, is_reserved) in [
         ("greedy", "b", 512 << 10, true),
         ("greedy", "c", 512 << 10, true),
         ("greedy", "d", 1, false),
         ("shop", "a", 1, true),
     ] {
-        assert_eq!(shares.keep(&object(namespace, name), size, true).is_ok(), is_kept, "{namespace}/{name}");
+        assert_eq!(
+            quota_of_kind.reserve(&object(namespace, name), size, true).is_ok(),
+            is_reserved,
+            "{namespace}/{name}"
+        );
     }
 }
 
 #[test]
 fn a_list_is_requested_once_room_was_released_after_a_rejection() {
     let quota = quota();
-    let [policies, services] = [0, FLOOR].map(|floor| quota.of_kind(floor));
-    assert!(keep(&policies, "greedy", "a", 10).is_ok());
-    assert!(keep(&services, "shop", "a", 1).is_ok());
-    assert!(keep(&policies, "greedy", "b", 1).is_err());
-    services.forget(&object("shop", "a"));
-    assert!(!policies.wants_list(), "what is within a floor gives no room");
-    policies.forget(&object("greedy", "a"));
-    assert!(policies.wants_list() && !services.wants_list());
+    let [policies, services] = [0, FLOOR].map(|floor| quota.for_kind(floor));
+    assert!(reserve(&policies, "greedy", "a", 10).is_ok());
+    assert!(reserve(&services, "shop", "a", 1).is_ok());
+    assert!(reserve(&policies, "greedy", "b", 1).is_err());
+    services.release(&object("shop", "a"));
+    assert!(!policies.should_relist(), "what is within a floor gives no room");
+    policies.release(&object("greedy", "a"));
+    assert!(policies.should_relist() && !services.should_relist());
     policies.list_begins();
-    assert!(!policies.wants_list());
-    assert!(keep(&policies, "greedy", "b", 1).is_ok());
+    assert!(!policies.should_relist());
+    assert!(reserve(&policies, "greedy", "b", 1).is_ok());
     policies.list_ends();
-    assert!(!policies.wants_list());
+    assert!(!policies.should_relist());
 }
 
 #[test]
 fn a_list_removes_objects_that_it_does_not_have() {
     let quota = quota();
-    let shares = quota.of_kind(0);
+    let quota_of_kind = quota.for_kind(0);
     for (namespace, name) in [("shop", "a"), ("shop", "b"), ("bank", "a")] {
-        assert!(keep(&shares, namespace, name, 5).is_ok());
+        assert!(reserve(&quota_of_kind, namespace, name, 5).is_ok());
     }
-    shares.list_begins();
-    assert!(keep(&shares, "shop", "a", 5).is_ok());
-    shares.list_ends();
-    assert_eq!(quota.sums().all, 5 * MIB);
-    assert!(keep(&shares, "shop", "b", 5).is_ok() && keep(&shares, "bank", "a", 5).is_ok());
-    shares.list_begins();
-    shares.list_ends();
-    let (kept, sums) = (shares.kept(), quota.sums());
-    assert!(sums.all == 0 && sums.namespaces.is_empty() && kept.namespaces.is_empty(), "{sums:?} {kept:?}");
+    quota_of_kind.list_begins();
+    assert!(reserve(&quota_of_kind, "shop", "a", 5).is_ok());
+    quota_of_kind.list_ends();
+    assert_eq!(quota.usage().all, 5 * MIB);
+    assert!(
+        reserve(&quota_of_kind, "shop", "b", 5).is_ok() && reserve(&quota_of_kind, "bank", "a", 5).is_ok()
+    );
+    quota_of_kind.list_begins();
+    quota_of_kind.list_ends();
+    let (of_kind, usage) = (quota_of_kind.usage(), quota.usage());
+    assert!(
+        usage.all == 0 && usage.namespaces.is_empty() && of_kind.namespaces.is_empty(),
+        "{usage:?} {of_kind:?}"
+    );
 }

@@ -33,13 +33,13 @@ pub(super) struct Relevance<K> {
     fields: fn(&K) -> Option<u64>,
     /// Whether another hash affects a decision. Not asked about lists: comparing every object with the others of its
     /// namespace would take too long.
-    concerns: Box<dyn Fn(&K) -> bool + Send>,
+    appears_in_status_of: Box<dyn Fn(&K) -> bool + Send>,
 }
 
 impl<K> Relevance<K> {
     /// Every change of these fields.
     pub(super) fn of(fields: fn(&K) -> Option<u64>) -> Self {
-        Self { fields, concerns: Box::new(|_| true) }
+        Self { fields, appears_in_status_of: Box::new(|_| true) }
     }
 }
 
@@ -55,12 +55,12 @@ impl ChangeFilter {
         event: &watcher::Event<K>,
         relevance: &Relevance<K>,
     ) -> bool {
-        let Relevance { fields, concerns } = relevance;
+        let Relevance { fields, appears_in_status_of } = relevance;
         let uid = |object: &K| object.meta().uid.clone().unwrap_or_default();
         match event {
             watcher::Event::Apply(object) => {
                 fields(object).is_some_and(|now| self.0.insert(uid(object), now) != Some(now))
-                    && concerns(object)
+                    && appears_in_status_of(object)
             }
             watcher::Event::Delete(object) => {
                 self.0.remove(&uid(object));
@@ -92,14 +92,14 @@ pub(super) fn service_spec(service: &Service) -> Option<u64> {
 /// The generation of a `PodDisruptionBudget` that isn't adieu's, or that may select pods of another one, which may have
 /// been created while adieu's was being written. adieu's other budgets affect no decision.
 pub(super) fn relevant_budgets(budgets: Namespaced<PodDisruptionBudget>) -> Relevance<PodDisruptionBudget> {
-    let concerns = move |budget: &PodDisruptionBudget| {
+    let appears_in_status_of = move |budget: &PodDisruptionBudget| {
         let overlaps = |other: &Arc<PodDisruptionBudget>| {
             other.metadata.name != budget.metadata.name && may_overlap(budget, other)
         };
         let namespace = budget.metadata.namespace.as_deref().unwrap_or_default();
-        !is_our_budget(budget) || budgets.inside(namespace).iter().any(overlaps)
+        !is_our_budget(budget) || budgets.in_namespace(namespace).iter().any(overlaps)
     };
-    Relevance { fields: generation, concerns: Box::new(concerns) }
+    Relevance { fields: generation, appears_in_status_of: Box::new(appears_in_status_of) }
 }
 
 /// Whether two budgets may select the same pods: no label would need two values.

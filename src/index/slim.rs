@@ -17,7 +17,7 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use super::{relevance::our_labels, unusable_objects::Reason, weight::retained};
+use super::{memory_estimate::cached_size, relevance::our_labels, unusable_objects::UnusableReason};
 use crate::api::{ClusterGracefulPolicy, GracefulPolicy, annotations};
 use crate::runtime::FIELD_MANAGER;
 
@@ -39,13 +39,13 @@ pub(super) trait Watched: Resource + Clone + Send + Sync + Sized + 'static {
     const FLOOR: usize;
 
     /// Decodes an object.
-    fn decode(text: &[u8]) -> Result<Self, Reason>;
+    fn decode(text: &[u8]) -> Result<Self, UnusableReason>;
 
     /// An object with metadata only.
     fn of_metadata(metadata: ObjectMeta) -> Self;
 
     /// The approximate memory that it takes in a cache, in bytes.
-    fn size(&self) -> usize;
+    fn cached_size(&self) -> usize;
 
     /// A stub that takes less memory, if the kind has one.
     fn stub(&self, _too_large: &str) -> Option<Self> {
@@ -70,17 +70,17 @@ pub(super) struct Parts<'a> {
 }
 
 impl<'a> Parts<'a> {
-    pub(super) fn of(text: &'a [u8]) -> Result<Self, Reason> {
-        serde_json::from_slice(text).map_err(|error| Reason::undecodable("the object", &error))
+    pub(super) fn of(text: &'a [u8]) -> Result<Self, UnusableReason> {
+        serde_json::from_slice(text).map_err(|error| UnusableReason::undecodable("the object", &error))
     }
 
     /// The spec, within the limit.
-    fn spec<T: DeserializeOwned>(&self, limit: usize) -> Result<Option<T>, Reason> {
+    fn spec<T: DeserializeOwned>(&self, limit: usize) -> Result<Option<T>, UnusableReason> {
         let Some(text) = self.spec.map(RawValue::get) else { return Ok(None) };
         if text.len() > limit {
-            return Err(Reason::too_large("spec", text.len(), limit));
+            return Err(UnusableReason::too_large("spec", text.len(), limit));
         }
-        serde_json::from_str(text).map_err(|error| Reason::undecodable("spec", &error))
+        serde_json::from_str(text).map_err(|error| UnusableReason::undecodable("spec", &error))
     }
 
     /// The status; `None` also if it can't be read, because no decision depends on it.
@@ -112,8 +112,8 @@ pub(super) struct Metadata<'a> {
 }
 
 impl<'a> Metadata<'a> {
-    pub(super) fn of(text: &'a RawValue) -> Result<Self, Reason> {
-        serde_json::from_str(text.get()).map_err(|error| Reason::undecodable("metadata", &error))
+    pub(super) fn of(text: &'a RawValue) -> Result<Self, UnusableReason> {
+        serde_json::from_str(text.get()).map_err(|error| UnusableReason::undecodable("metadata", &error))
     }
 
     /// The fields that are always small.
@@ -130,40 +130,40 @@ impl<'a> Metadata<'a> {
         }
     }
 
-    pub(super) fn labels(&self) -> Result<Option<BTreeMap<String, String>>, Reason> {
+    pub(super) fn labels(&self) -> Result<Option<BTreeMap<String, String>>, UnusableReason> {
         small("metadata.labels", self.labels)
     }
 
-    pub(super) fn owner_references(&self) -> Result<Option<Vec<OwnerReference>>, Reason> {
+    pub(super) fn owner_references(&self) -> Result<Option<Vec<OwnerReference>>, UnusableReason> {
         small("metadata.ownerReferences", self.owner_references)
     }
 
     /// adieu's annotations, and others within the limit.
-    pub(super) fn annotations(&self) -> Result<Option<BTreeMap<String, String>>, Reason> {
+    pub(super) fn annotations(&self) -> Result<Option<BTreeMap<String, String>>, UnusableReason> {
         let Some(text) = self.annotations else { return Ok(None) };
         let kept: Annotations = serde_json::from_str(text.get())
-            .map_err(|error| Reason::undecodable("metadata.annotations", &error))?;
+            .map_err(|error| UnusableReason::undecodable("metadata.annotations", &error))?;
         if kept.own > METADATA_LIMIT {
-            return Err(Reason::too_large("adieu's annotations", kept.own, METADATA_LIMIT));
+            return Err(UnusableReason::too_large("adieu's annotations", kept.own, METADATA_LIMIT));
         }
         Ok(Some(kept.all))
     }
 
     /// adieu's entries of `managedFields`, which have to be released.
-    pub(super) fn own_managed_fields(&self) -> Result<Option<Vec<ManagedFieldsEntry>>, Reason> {
+    pub(super) fn own_managed_fields(&self) -> Result<Option<Vec<ManagedFieldsEntry>>, UnusableReason> {
         let Some(text) = self.managed_fields else { return Ok(None) };
         let kept: OwnFields<'_> = serde_json::from_str(text.get())
-            .map_err(|error| Reason::undecodable("metadata.managedFields", &error))?;
+            .map_err(|error| UnusableReason::undecodable("metadata.managedFields", &error))?;
         kept.0.into_iter().map(|entry| small("metadata.managedFields", Some(entry))).collect()
     }
 }
 
-fn small<T: DeserializeOwned>(field: &str, text: Option<&RawValue>) -> Result<Option<T>, Reason> {
+fn small<T: DeserializeOwned>(field: &str, text: Option<&RawValue>) -> Result<Option<T>, UnusableReason> {
     let Some(text) = text.map(RawValue::get) else { return Ok(None) };
     if text.len() > METADATA_LIMIT {
-        return Err(Reason::too_large(field, text.len(), METADATA_LIMIT));
+        return Err(UnusableReason::too_large(field, text.len(), METADATA_LIMIT));
     }
-    serde_json::from_str(text).map_err(|error| Reason::undecodable(field, &error))
+    serde_json::from_str(text).map_err(|error| UnusableReason::undecodable(field, &error))
 }
 
 /// The used annotations, and the total size of adieu's.
@@ -283,14 +283,14 @@ impl Watched for Service {
     const FLOOR: usize = 512 << 10;
 
     /// The spec, which readiness probes depend on.
-    fn decode(text: &[u8]) -> Result<Self, Reason> {
+    fn decode(text: &[u8]) -> Result<Self, UnusableReason> {
         let parts = Parts::of(text)?;
         let metadata = Metadata::of(parts.metadata)?.bare();
         Ok(Self { metadata, spec: parts.spec(SPEC_LIMIT)?, status: None })
     }
 
-    fn size(&self) -> usize {
-        retained(self)
+    fn cached_size(&self) -> usize {
+        cached_size(self)
     }
 
     fn of_metadata(metadata: ObjectMeta) -> Self {
@@ -304,13 +304,13 @@ impl Watched for Namespace {
     const FLOOR: usize = usize::MAX;
 
     /// The labels, which cluster policies select.
-    fn decode(text: &[u8]) -> Result<Self, Reason> {
+    fn decode(text: &[u8]) -> Result<Self, UnusableReason> {
         let metadata = Metadata::of(Parts::of(text)?.metadata)?;
         Ok(Self::of_metadata(ObjectMeta { labels: metadata.labels()?, ..metadata.bare() }))
     }
 
-    fn size(&self) -> usize {
-        retained(self)
+    fn cached_size(&self) -> usize {
+        cached_size(self)
     }
 
     fn of_metadata(metadata: ObjectMeta) -> Self {
@@ -322,7 +322,7 @@ impl Watched for PodDisruptionBudget {
     const KIND: &'static str = "PodDisruptionBudget";
     const FLOOR: usize = 512 << 10;
 
-    fn decode(text: &[u8]) -> Result<Self, Reason> {
+    fn decode(text: &[u8]) -> Result<Self, UnusableReason> {
         let parts = Parts::of(text)?;
         let metadata = Metadata::of(parts.metadata)?;
         // Only the label and the owner of adieu's budgets are used.
@@ -336,8 +336,8 @@ impl Watched for PodDisruptionBudget {
         Ok(Self { metadata, spec: parts.spec(SPEC_LIMIT)?, status: None })
     }
 
-    fn size(&self) -> usize {
-        retained(self)
+    fn cached_size(&self) -> usize {
+        cached_size(self)
     }
 
     fn of_metadata(metadata: ObjectMeta) -> Self {
@@ -351,7 +351,7 @@ macro_rules! watch_policy {
             const KIND: &'static str = stringify!($policy);
             const FLOOR: usize = 1 << 20;
 
-            fn decode(text: &[u8]) -> Result<Self, Reason> {
+            fn decode(text: &[u8]) -> Result<Self, UnusableReason> {
                 let parts = Parts::of(text)?;
                 let metadata = Metadata::of(parts.metadata)?.bare();
                 Ok(Self {
@@ -361,8 +361,8 @@ macro_rules! watch_policy {
                 })
             }
 
-            fn size(&self) -> usize {
-                retained(self)
+            fn cached_size(&self) -> usize {
+                cached_size(self)
             }
 
             fn of_metadata(metadata: ObjectMeta) -> Self {

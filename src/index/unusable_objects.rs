@@ -9,20 +9,23 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use prometheus_client::metrics::{counter::Counter, family::Family, gauge::Gauge};
 use tokio::sync::watch;
 
-use crate::runtime::{
-    logs::LineLimit,
-    metrics::{KindLabel, Metrics, ObjectLabels, PanicLabels},
-    panics,
+use crate::{
+    runtime::{
+        logs::LineLimit,
+        metrics::{KindLabel, Metrics, ObjectLabels, PanicLabels},
+        panics,
+    },
+    text::truncate_bytes,
 };
 
 /// The maximum length of an explanation, in bytes.
 const EXPLANATION_LIMIT: usize = 512;
 /// The maximum number of unusable objects that are known by name, of each kind in each namespace.
-const NAMED: usize = 100;
+const MAX_NAMED: usize = 100;
 
 /// Why an object can't be used.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
-pub enum Reason {
+pub enum UnusableReason {
     /// It can't be decoded.
     #[error("{0}")]
     Undecodable(String),
@@ -31,7 +34,7 @@ pub enum Reason {
     TooLarge(String),
 }
 
-impl Reason {
+impl UnusableReason {
     /// The reason of an Event.
     #[must_use]
     pub fn name(&self) -> &'static str {
@@ -51,7 +54,7 @@ impl Reason {
 
     pub(super) fn undecodable(field: &str, error: &serde_json::Error) -> Self {
         let mut explanation = format!("{field}: {error}: correct it, or update the CRDs and adieu");
-        explanation.truncate(explanation.floor_char_boundary(EXPLANATION_LIMIT));
+        truncate_bytes(&mut explanation, EXPLANATION_LIMIT);
         Self::Undecodable(explanation)
     }
 
@@ -67,17 +70,17 @@ impl Reason {
 
 /// An object that can't be used.
 #[derive(Clone, Debug)]
-pub struct Unusable {
+pub struct UnusableObject {
     /// The object.
     pub reference: ObjectReference,
     /// Why it can't be used.
-    pub reason: Reason,
+    pub reason: UnusableReason,
     /// Whether the current list has it.
     listed: bool,
 }
 
-/// The unusable objects, and the metrics that count them. In each namespace only the first [`NAMED`] of a kind are known
-/// by name, and the others are counted.
+/// The unusable objects, and the metrics that count them. In each namespace only the first [`MAX_NAMED`] of a kind are
+/// known by name, and the others are counted.
 #[derive(Clone, Debug)]
 pub struct UnusableObjects {
     kinds: Arc<Mutex<Kinds>>,
@@ -94,8 +97,8 @@ type Kinds = BTreeMap<&'static str, BTreeMap<String, Group>>;
 /// The unusable objects of one kind in one namespace.
 #[derive(Debug, Default)]
 struct Group {
-    named: BTreeMap<String, Unusable>,
-    /// How many others were added, by [reason](Reason::index). Only a list reduces it.
+    named: BTreeMap<String, UnusableObject>,
+    /// How many others were added, by [reason](UnusableReason::index). Only a list reduces it.
     others: [i64; 2],
     /// Those of the current list.
     listed: [i64; 2],
@@ -139,7 +142,7 @@ impl UnusableObjects {
 
     /// The unusable objects that are known by name.
     #[must_use]
-    pub fn all(&self) -> Vec<Unusable> {
+    pub fn all(&self) -> Vec<UnusableObject> {
         let kinds = self.kinds();
         let groups = kinds.values().flat_map(BTreeMap::values);
         groups.flat_map(|group| group.named.values().cloned()).collect()
@@ -147,7 +150,7 @@ impl UnusableObjects {
 
     /// Whether a policy that may apply to a namespace can't be used.
     #[must_use]
-    pub fn has_policy_of(&self, namespace: &str) -> bool {
+    pub fn has_policy_for(&self, namespace: &str) -> bool {
         self.has_any("ClusterGracefulPolicy", "") || self.has_any("GracefulPolicy", namespace)
     }
 
@@ -161,29 +164,29 @@ impl UnusableObjects {
 
     /// Whether one of the `PodDisruptionBudgets` of a namespace can't be used.
     #[must_use]
-    pub fn has_budget_of(&self, namespace: &str) -> bool {
+    pub fn has_budget_in(&self, namespace: &str) -> bool {
         // The namespace of an object that is too large to be read may be unknown.
         ["", namespace].iter().any(|namespace| self.has_any("PodDisruptionBudget", namespace))
     }
 
     /// Whether a new list would tell the names of other objects.
-    pub(super) fn wants_list(&self, kind: &'static str) -> bool {
+    pub(super) fn should_relist(&self, kind: &'static str) -> bool {
         let kinds = self.kinds();
         let mut groups = kinds.get(kind).into_iter().flat_map(BTreeMap::values);
-        groups.any(|group| group.has_others() && group.named.len() < NAMED)
+        groups.any(|group| group.has_others() && group.named.len() < MAX_NAMED)
     }
 
     /// Decodes or evaluates an object. If that panics, the object can't be used.
-    pub(super) fn attempt<T>(&self, attempt: impl FnOnce() -> T) -> Result<T, Reason> {
-        panics::caught_on_object(&self.panics, attempt).map_err(|_| {
-            Reason::Undecodable(
+    pub(super) fn attempt<T>(&self, attempt: impl FnOnce() -> T) -> Result<T, UnusableReason> {
+        panics::catch_on_object(&self.panics, attempt).map_err(|_| {
+            UnusableReason::Undecodable(
                 "this is a bug of adieu: please report the line of its log that has \"panicked\"".to_owned(),
             )
         })
     }
 
     /// Adds an object that can't be used.
-    pub(crate) fn add(&self, kind: &'static str, reference: ObjectReference, reason: Reason) {
+    pub(crate) fn add(&self, kind: &'static str, reference: ObjectReference, reason: UnusableReason) {
         let [namespace, name] =
             [&reference.namespace, &reference.name].map(|part| part.clone().unwrap_or_default());
         let mut kinds = self.kinds();
@@ -195,12 +198,12 @@ impl UnusableObjects {
             self.log(kind, &reference, &reason);
         }
         self.change_count(kind, &reason, 1);
-        if before.is_none() && group.named.len() >= NAMED {
+        if before.is_none() && group.named.len() >= MAX_NAMED {
             group.others[reason.index()] += 1;
             group.listed[reason.index()] += 1;
             return;
         }
-        if let Some(before) = group.named.insert(name, Unusable { reference, reason, listed: true }) {
+        if let Some(before) = group.named.insert(name, UnusableObject { reference, reason, listed: true }) {
             self.change_count(kind, &before.reason, -1);
         }
         drop(kinds);
@@ -249,24 +252,24 @@ impl UnusableObjects {
         self.kinds().get(kind).is_some_and(|namespaces| namespaces.contains_key(namespace))
     }
 
-    fn change_count(&self, kind: &'static str, reason: &Reason, by: i64) {
+    fn change_count(&self, kind: &'static str, reason: &UnusableReason, by: i64) {
         self.gauges(kind)[reason.index()].inc_by(by);
     }
 
-    /// The gauges of a kind, by [reason](Reason::index).
+    /// The gauges of a kind, by [reason](UnusableReason::index).
     fn gauges(&self, kind: &'static str) -> [Gauge; 2] {
         let labels = ObjectLabels { kind: KindLabel(kind) };
         [&self.undecodable, &self.too_large].map(|family| family.get_or_create_owned(&labels))
     }
 
-    fn log(&self, kind: &'static str, reference: &ObjectReference, reason: &Reason) {
+    fn log(&self, kind: &'static str, reference: &ObjectReference, reason: &UnusableReason) {
         let Some(dropped) = self.lines.allow() else { return };
         let ObjectReference { namespace, name, .. } = reference;
         match reason {
-            Reason::Undecodable(_) => {
+            UnusableReason::Undecodable(_) => {
                 tracing::warn!(kind, namespace, name, %reason, dropped, "object ignored");
             }
-            Reason::TooLarge(_) => {
+            UnusableReason::TooLarge(_) => {
                 tracing::info!(kind, namespace, name, %reason, dropped, "object too large");
             }
         }
@@ -304,10 +307,10 @@ mod tests {
                 .map(|family| family.get_or_create(&labels).get());
             (undecodable, too_large)
         };
-        let too_large = || Reason::too_large("spec", 20 << 10, 10 << 10);
+        let too_large = || UnusableReason::too_large("spec", 20 << 10, 10 << 10);
         objects.list_begins("Service");
         objects.add("Service", reference("a"), too_large());
-        objects.add("Service", reference("b"), Reason::Undecodable("why".into()));
+        objects.add("Service", reference("b"), UnusableReason::Undecodable("why".into()));
         objects.add("Namespace", reference("a"), too_large());
         objects.list_ends("Service");
         assert_eq!((counts("Service"), counts("Namespace")), ((1, 1), (0, 1)));
@@ -322,18 +325,18 @@ mod tests {
     fn an_unusable_policy_affects_its_namespace_or_all() {
         let objects = UnusableObjects::default();
         let policy = ObjectReference { namespace: Some("shop".into()), ..reference("all") };
-        let reason = || Reason::Undecodable("why".into());
+        let reason = || UnusableReason::Undecodable("why".into());
         objects.add("Service", policy.clone(), reason());
-        assert!(!objects.has_policy_of("shop"));
+        assert!(!objects.has_policy_for("shop"));
         objects.add("GracefulPolicy", policy, reason());
-        assert!(objects.has_policy_of("shop") && !objects.has_policy_of("bank"));
+        assert!(objects.has_policy_for("shop") && !objects.has_policy_for("bank"));
         objects.add("ClusterGracefulPolicy", reference("all"), reason());
-        assert!(objects.has_policy_of("bank"));
+        assert!(objects.has_policy_for("bank"));
         let budget = ObjectReference { namespace: Some("shop".into()), ..reference("web") };
         objects.add("PodDisruptionBudget", budget, reason());
-        assert!(objects.has_budget_of("shop") && !objects.has_budget_of("bank"));
+        assert!(objects.has_budget_in("shop") && !objects.has_budget_in("bank"));
         objects.add("PodDisruptionBudget", ObjectReference::default(), reason());
-        assert!(objects.has_budget_of("bank"));
+        assert!(objects.has_budget_in("bank"));
     }
 
     #[test]
@@ -348,27 +351,27 @@ mod tests {
         };
         let list = |numbers: Range<i64>| {
             objects.list_begins("GracefulPolicy");
-            objects.add("GracefulPolicy", of("shop", 0), Reason::too_large("spec", 2, 1));
+            objects.add("GracefulPolicy", of("shop", 0), UnusableReason::too_large("spec", 2, 1));
             for number in numbers {
-                objects.add("GracefulPolicy", of("greedy", number), Reason::too_large("spec", 2, 1));
+                objects.add("GracefulPolicy", of("greedy", number), UnusableReason::too_large("spec", 2, 1));
             }
             objects.list_ends("GracefulPolicy");
         };
         list(0..100_000);
-        assert_eq!((objects.all().len(), too_large.get()), (NAMED + 1, 100_001));
-        assert!(objects.has_policy_of("shop") && objects.has("GracefulPolicy", "shop", "0"));
-        assert!(objects.has("GracefulPolicy", "greedy", "99999") && !objects.has_policy_of("bank"));
-        assert!(!objects.wants_list("GracefulPolicy"));
+        assert_eq!((objects.all().len(), too_large.get()), (MAX_NAMED + 1, 100_001));
+        assert!(objects.has_policy_for("shop") && objects.has("GracefulPolicy", "shop", "0"));
+        assert!(objects.has("GracefulPolicy", "greedy", "99999") && !objects.has_policy_for("bank"));
+        assert!(!objects.should_relist("GracefulPolicy"));
         // Once those that are known by name can be used, a list tells the names of others.
         for number in 0..1_000 {
             objects.remove("GracefulPolicy", Some("greedy"), Some(&number.to_string()));
         }
-        assert!(objects.has_policy_of("greedy") && objects.wants_list("GracefulPolicy"));
+        assert!(objects.has_policy_for("greedy") && objects.should_relist("GracefulPolicy"));
         list(1_000..1_050);
         assert_eq!((objects.all().len(), too_large.get()), (51, 51));
-        assert!(!objects.wants_list("GracefulPolicy"));
+        assert!(!objects.should_relist("GracefulPolicy"));
         list(0..0);
-        assert!(!objects.has_policy_of("greedy") && objects.has_policy_of("shop"));
+        assert!(!objects.has_policy_for("greedy") && objects.has_policy_for("shop"));
     }
 
     #[test]
@@ -376,7 +379,7 @@ mod tests {
         let objects = UnusableObjects::default();
         let mut changed = objects.changed();
         for (reason, is_change) in [("a", true), ("a", false), ("b", true)] {
-            objects.add("Service", reference("a"), Reason::Undecodable(reason.into()));
+            objects.add("Service", reference("a"), UnusableReason::Undecodable(reason.into()));
             assert_eq!(changed.has_changed().unwrap(), is_change);
             changed.mark_unchanged();
         }

@@ -22,7 +22,7 @@ use super::{
     by_namespace::Names,
     cached_workload::CachedWorkload,
     changes::Dirty,
-    list_watch::{Source, list_watch},
+    list_watch::{ListWatch, list_watch},
     object_quota::Quota,
     slim::Watched as _,
     unusable_objects::UnusableObjects,
@@ -66,14 +66,14 @@ impl Workloads {
                 let (resource, store) = (resource.clone(), store.clone());
                 move |object| unchanged(object, &store, &resource)
             };
-            let source = Source {
+            let source = ListWatch {
                 client: client.clone(),
                 path: CachedWorkload::url_path(&resource, None),
                 api_version: resource.api_version.clone(),
                 kind: kind.as_str(),
                 fields: fields.map(Into::into),
                 unusable: unusable.clone(),
-                shares: Arc::new(quota.of_kind(CachedWorkload::FLOOR)),
+                quota: Arc::new(quota.for_kind(CachedWorkload::FLOOR)),
                 reuse: Arc::new(reuse),
             };
             let mut recorder = Recorder {
@@ -131,8 +131,8 @@ impl Workloads {
         let stores = Kind::ALL.map(store);
         let names = Kind::ALL.map(|kind| {
             let names = Names::default();
-            for kept in stores[kind as usize].state() {
-                names.apply(&watcher::Event::Apply(CachedWorkload::clone(&kept)));
+            for cached in stores[kind as usize].state() {
+                names.apply(&watcher::Event::Apply(CachedWorkload::clone(&cached)));
             }
             names
         });
@@ -157,7 +157,7 @@ impl Workloads {
     /// watch event.
     pub async fn wait_until_cached(&self, kind: Kind, namespace: &str, name: &str, limit: Duration) -> bool {
         let find = || self.contains(kind, namespace, name).then_some(());
-        soon(self.changed.clone(), limit, find).await.is_some()
+        wait_until(self.changed.clone(), limit, find).await.is_some()
     }
 
     /// The workloads that have to be evaluated again.
@@ -174,13 +174,13 @@ impl Workloads {
     /// The cached workload of that name.
     #[must_use]
     pub fn cached(&self, kind: Kind, namespace: &str, name: &str) -> Option<Arc<CachedWorkload>> {
-        self.of(kind).get(&ObjectRef::new_with(name, resource(kind)).within(namespace))
+        self.store(kind).get(&ObjectRef::new_with(name, resource(kind)).within(namespace))
     }
 
     /// The workload of that name, with the fields that are cached.
     #[must_use]
     pub fn get(&self, kind: Kind, namespace: &str, name: &str) -> Option<DynamicObject> {
-        self.cached(kind, namespace, name).map(|kept| kept.object())
+        self.cached(kind, namespace, name).map(|cached| cached.object())
     }
 
     /// Whether there is a workload of that name.
@@ -191,20 +191,20 @@ impl Workloads {
 
     /// The workloads of a namespace.
     #[must_use]
-    pub fn inside(&self, namespace: &str) -> Vec<WorkloadKey> {
+    pub fn in_namespace(&self, namespace: &str) -> Vec<WorkloadKey> {
         let key = |kind, name| WorkloadKey { namespace: namespace.to_owned(), kind, name };
         let of = |kind| self.names[kind as usize].of(namespace).into_iter().map(move |name| key(kind, name));
         Kind::ALL.into_iter().flat_map(of).collect()
     }
 
     /// Every workload, with its kind.
-    pub fn kept(&self) -> impl Iterator<Item = (Kind, Arc<CachedWorkload>)> {
-        self.kinds().flat_map(|(kind, store)| store.state().into_iter().map(move |kept| (kind, kept)))
+    pub fn all(&self) -> impl Iterator<Item = (Kind, Arc<CachedWorkload>)> {
+        self.kinds().flat_map(|(kind, store)| store.state().into_iter().map(move |cached| (kind, cached)))
     }
 
     /// The workloads of a kind.
     #[must_use]
-    pub fn of(&self, kind: Kind) -> &Store<CachedWorkload> {
+    pub fn store(&self, kind: Kind) -> &Store<CachedWorkload> {
         let [deployments, stateful_sets, daemon_sets] = &self.stores;
         match kind {
             Kind::Deployment => deployments,
@@ -219,7 +219,7 @@ impl Workloads {
 }
 
 /// The result of `find`, now or after a change within `limit`.
-pub(super) async fn soon<T>(
+pub(super) async fn wait_until<T>(
     mut changed: watch::Receiver<()>,
     limit: Duration,
     find: impl Fn() -> Option<T>,
@@ -236,16 +236,20 @@ pub(super) async fn soon<T>(
 }
 
 /// The cached object if it is the same and no stub: a repeated list takes no additional memory.
-fn unchanged(kept: CachedWorkload, store: &Store<CachedWorkload>, resource: &ApiResource) -> CachedWorkload {
-    let before = store.get(&ObjectRef::from_obj_with(&kept, resource.clone()));
+fn unchanged(
+    cached: CachedWorkload,
+    store: &Store<CachedWorkload>,
+    resource: &ApiResource,
+) -> CachedWorkload {
+    let before = store.get(&ObjectRef::from_obj_with(&cached, resource.clone()));
     let is_same = |stored: &CachedWorkload| {
-        let [before, now] = [stored.meta(), kept.meta()];
+        let [before, now] = [stored.meta(), cached.meta()];
         stored.too_large().is_none()
             && now.resource_version.is_some()
             && before.resource_version == now.resource_version
             && before.uid == now.uid
     };
-    before.filter(|before| is_same(before)).map_or(kept, |before| CachedWorkload::clone(&before))
+    before.filter(|before| is_same(before)).map_or(cached, |before| CachedWorkload::clone(&before))
 }
 
 /// Records events outside of the store.
@@ -287,12 +291,12 @@ fn stored(
     store: &Store<CachedWorkload>,
 ) -> impl Stream<Item = watcher::Result<CachedWorkload>> + use<> {
     let (one, listed) = match event {
-        Ok(watcher::Event::Apply(kept)) => (Some(Ok(kept)), vec![]),
+        Ok(watcher::Event::Apply(cached)) => (Some(Ok(cached)), vec![]),
         Ok(watcher::Event::InitDone) => (None, store.state()),
         Ok(_) => (None, vec![]),
         Err(error) => (Some(Err(error)), vec![]),
     };
-    stream::iter(one.into_iter().chain(listed.into_iter().map(|kept| Ok(CachedWorkload::clone(&kept)))))
+    stream::iter(one.into_iter().chain(listed.into_iter().map(|cached| Ok(CachedWorkload::clone(&cached)))))
 }
 
 #[cfg(test)]
@@ -331,12 +335,14 @@ mod tests {
         let mut reported = vec![];
         while reported.len() < 5 {
             // The error of the expired watch is reported too.
-            let Ok(kept) = timeout(Duration::from_mins(1), deployments.next()).await.unwrap().unwrap() else {
+            let Ok(cached) = timeout(Duration::from_mins(1), deployments.next()).await.unwrap().unwrap()
+            else {
                 continue;
             };
-            let found = workloads.get(Kind::Deployment, "shop", &kept.name_any()).map(|found| found.metadata);
-            assert_eq!(found.as_ref(), Some(kept.meta()));
-            reported.push((kept.name_any(), kept.meta().generation));
+            let found =
+                workloads.get(Kind::Deployment, "shop", &cached.name_any()).map(|found| found.metadata);
+            assert_eq!(found.as_ref(), Some(cached.meta()));
+            reported.push((cached.name_any(), cached.meta().generation));
         }
         let (before, mut after) = (reported.drain(..2).collect::<Vec<_>>(), reported);
         after.sort();

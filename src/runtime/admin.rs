@@ -52,7 +52,7 @@ async fn serve_on(
     let router = router
         .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, TIME_LIMIT))
         .layer(panics::layer(Component::Admin, metrics.clone()));
-    let serve = move |stream, peer, closing| serve_connection(stream, peer, router.clone(), LIMITS, closing);
+    let serve = move |stream, info, closing| serve_connection(stream, info, router.clone(), LIMITS, closing);
     let mut server = Server::new(listener, Port::Admin, LIMITS, metrics, serve);
     tokio::select! {
         () = server.accept() => {}
@@ -63,7 +63,7 @@ async fn serve_on(
 
 fn router(readiness: Readiness, metrics: Arc<Metrics>) -> Router {
     let ready = move || async move {
-        match readiness.waiting_for().as_slice() {
+        match readiness.pending_checks().as_slice() {
             [] => (StatusCode::OK, "ok\n".to_owned()),
             waiting => (StatusCode::SERVICE_UNAVAILABLE, format!("waiting for: {}\n", waiting.join(", "))),
         }
@@ -103,10 +103,10 @@ mod tests {
     #[tokio::test]
     async fn readiness_follows_its_gates_and_health_does_not() {
         let readiness = Readiness::default();
-        let gate = readiness.gate("caches");
+        let check = readiness.check("caches");
         let router = router(readiness.clone(), Arc::default());
         assert_eq!(get_status(&router, "/readyz").await, StatusCode::SERVICE_UNAVAILABLE);
-        gate.open();
+        check.pass();
         assert_eq!(get_status(&router, "/readyz").await, StatusCode::OK);
         readiness.shut_down();
         assert_eq!(get_status(&router, "/readyz").await, StatusCode::SERVICE_UNAVAILABLE);

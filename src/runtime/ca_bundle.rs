@@ -16,7 +16,7 @@ use kube::{
 use serde_json::json;
 use tokio::{sync::watch, time::sleep};
 
-use super::{FIELD_MANAGER, managed_fields, readiness::Gate};
+use super::{FIELD_MANAGER, managed_fields, readiness::ReadinessCheck};
 
 /// The annotation with the failurePolicy of the webhooks for workloads, from the chart's values.
 const FAILURE_POLICY: &str = "adieu.dev/failure-policy";
@@ -24,13 +24,13 @@ const FAILURE_POLICY: &str = "adieu.dev/failure-policy";
 const RETRY: Duration = Duration::from_secs(5);
 
 /// While this replica leads, keeps the caBundle of the configuration `name` equal to `bundle`; `None` if another
-/// component writes it. `gate` opens when the caBundle is set for the first time. Never returns.
+/// component writes it. `check` passes when the caBundle is set for the first time. Never returns.
 pub async fn run(
     client: Client,
     name: String,
     mut bundle: Option<watch::Receiver<String>>,
     mut is_leader: watch::Receiver<bool>,
-    gate: Gate,
+    check: ReadinessCheck,
 ) {
     let api: Api<MutatingWebhookConfiguration> = Api::all(client);
     let only = watcher::Config::default().fields(&format!("metadata.name={name}"));
@@ -40,7 +40,7 @@ pub async fn run(
         .inspect_err(|error| tracing::warn!(%error, "watch of the webhook configuration failed, retrying"))
         .filter_map(async |event| event.ok())
         .boxed();
-    let mut gate = Some(gate);
+    let mut check = Some(check);
     let mut current = None;
     let mut failed = false;
     loop {
@@ -61,7 +61,7 @@ pub async fn run(
         failed = matches!(outcome, Outcome::NotWritten | Outcome::NotReleased);
         let is_written = matches!(outcome, Outcome::Current | Outcome::NotReleased);
         if is_written && (has_ca_bundles(configuration) || pem.is_some()) {
-            gate.take().into_iter().for_each(Gate::open);
+            check.take().into_iter().for_each(ReadinessCheck::pass);
         }
     }
 }
@@ -179,10 +179,10 @@ mod tests {
     /// A replica, and the senders of its CAs and its leadership.
     fn start(client: Client, leading: bool) -> (Readiness, (watch::Sender<String>, watch::Sender<bool>)) {
         let readiness = Readiness::default();
-        let gate = readiness.gate("caBundle");
+        let check = readiness.check("caBundle");
         let (cas, bundle) = watch::channel("pem".to_owned());
         let (election, is_leader) = watch::channel(leading);
-        tokio::spawn(run(client, "adieu".into(), Some(bundle), is_leader, gate));
+        tokio::spawn(run(client, "adieu".into(), Some(bundle), is_leader, check));
         (readiness, (cas, election))
     }
 
@@ -202,7 +202,7 @@ mod tests {
             });
             let (readiness, _senders) = start(client, true);
             let filled_in = async {
-                while !readiness.waiting_for().is_empty() {
+                while !readiness.pending_checks().is_empty() {
                     sleep(RETRY).await;
                 }
             };
@@ -231,7 +231,7 @@ mod tests {
             });
             let (readiness, _senders) = start(client, leading);
             assert_eq!(timeout(RETRY, sent.recv()).await.is_ok(), leading);
-            assert_eq!(readiness.waiting_for(), [""; 0]);
+            assert_eq!(readiness.pending_checks(), [""; 0]);
         }
     }
 

@@ -130,8 +130,8 @@ mod tests {
         tokio::spawn(axum::serve(listener, server).into_future());
         let client = with_limits(Config::new(address.parse().unwrap())).unwrap();
         let pods: Api<Pod> = Api::namespaced(client, "shop");
-        let refused = timeout(Duration::from_secs(10), pods.get("web")).await.expect("an answer");
-        assert!(matches!(refused, Err(Error::Api(status)) if status.message.contains("denied")));
+        let denied = timeout(Duration::from_secs(10), pods.get("web")).await.expect("an answer");
+        assert!(matches!(denied, Err(Error::Api(status)) if status.message.contains("denied")));
         assert_eq!(asked.load(Ordering::Relaxed), 1);
     }
 

@@ -19,7 +19,7 @@ use tokio::{task::AbortHandle, time::Instant};
 
 /// The client of a connection.
 #[derive(Clone, Debug)]
-pub struct Peer {
+pub struct ConnectionInfo {
     /// Its IP address.
     pub address: IpAddr,
     /// The time of the last answer with status 200 on this connection: the API server's requests always get one.
@@ -28,7 +28,7 @@ pub struct Peer {
     busy: Arc<AtomicBool>,
 }
 
-impl Peer {
+impl ConnectionInfo {
     /// A new connection of this address.
     #[must_use]
     pub fn new(address: IpAddr) -> Self {
@@ -71,24 +71,24 @@ struct Open {
 /// A connection, and the task that serves it.
 #[derive(Debug)]
 struct OpenConnection {
-    peer: Peer,
+    info: ConnectionInfo,
     task: Option<AbortHandle>,
 }
 
 impl OpenConnection {
     fn is_of(&self, peer: IpAddr) -> bool {
-        self.peer.address == peer
+        self.info.address == peer
     }
 
     fn is_idle(&self) -> bool {
-        !self.peer.is_busy()
+        !self.info.is_busy()
     }
 }
 
 /// An open connection, until it is dropped.
 #[derive(Debug)]
 pub(super) struct Connection {
-    pub(super) peer: Peer,
+    pub(super) info: ConnectionInfo,
     pub(super) number: u64,
     open: Arc<Mutex<Open>>,
 }
@@ -99,7 +99,7 @@ pub(super) struct ConnectionDecision {
     /// `None` if the connection is rejected.
     pub(super) connection: Option<Connection>,
     /// Whether another connection was closed for it.
-    pub(super) displaced: bool,
+    pub(super) evicted: bool,
 }
 
 impl Connections {
@@ -115,35 +115,35 @@ impl Connections {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let own = open.by_peer.get(&peer).map_or(0, BTreeMap::len);
         let is_own_limit_reached = own >= self.max_per_peer;
-        let mut displaced = false;
+        let mut evicted = false;
         if is_own_limit_reached || open.total >= self.max_total {
             let (largest, count) = open.largest();
-            displaced = if is_own_limit_reached {
-                open.displace(|slot| slot.is_of(peer) && slot.is_idle())
+            evicted = if is_own_limit_reached {
+                open.evict(|connection| connection.is_of(peer) && connection.is_idle())
             } else if count > own + 1 {
-                open.displace(|slot| largest.is_some_and(|largest| slot.is_of(largest)))
+                open.evict(|connection| largest.is_some_and(|largest| connection.is_of(largest)))
             } else {
-                own == 0 && open.displace(OpenConnection::is_idle)
+                own == 0 && open.evict(OpenConnection::is_idle)
             };
-            if !displaced {
-                return ConnectionDecision { connection: None, displaced };
+            if !evicted {
+                return ConnectionDecision { connection: None, evicted };
             }
         }
         open.total += 1;
         open.accepted += 1;
-        let (number, peer) = (open.accepted, Peer::new(peer));
-        let connections = open.by_peer.entry(peer.address).or_default();
-        connections.insert(number, OpenConnection { peer: peer.clone(), task: None });
-        let connection = Connection { peer, number, open: self.open.clone() };
-        ConnectionDecision { connection: Some(connection), displaced }
+        let (number, info) = (open.accepted, ConnectionInfo::new(peer));
+        let connections = open.by_peer.entry(info.address).or_default();
+        connections.insert(number, OpenConnection { info: info.clone(), task: None });
+        let connection = Connection { info, number, open: self.open.clone() };
+        ConnectionDecision { connection: Some(connection), evicted }
     }
 
-    /// Sets the task to abort when the connection is displaced.
+    /// Sets the task to abort when the connection is evicted.
     pub(super) fn set_task(&self, peer: IpAddr, number: u64, task: AbortHandle) {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let slot = open.by_peer.get_mut(&peer).and_then(|connections| connections.get_mut(&number));
-        if let Some(slot) = slot {
-            slot.task = Some(task);
+        let connection = open.by_peer.get_mut(&peer).and_then(|connections| connections.get_mut(&number));
+        if let Some(connection) = connection {
+            connection.task = Some(task);
         }
     }
 }
@@ -157,18 +157,20 @@ impl Open {
 
     /// Closes the least useful of the connections that are candidates: an idle one if there is one; of these the oldest
     /// without a success, else the one with the oldest success. Returns whether there is one.
-    fn displace(&mut self, is_candidate: impl Fn(&OpenConnection) -> bool) -> bool {
-        let connections = self.by_peer.values().flatten().filter(|(_, slot)| is_candidate(slot));
-        let least =
-            connections.min_by_key(|(number, slot)| (!slot.is_idle(), slot.peer.last_success(), **number));
-        let Some((peer, number)) = least.map(|(number, slot)| (slot.peer.address, *number)) else {
+    fn evict(&mut self, is_candidate: impl Fn(&OpenConnection) -> bool) -> bool {
+        let connections = self.by_peer.values().flatten().filter(|(_, connection)| is_candidate(connection));
+        let least = connections.min_by_key(|(number, connection)| {
+            (!connection.is_idle(), connection.info.last_success(), **number)
+        });
+        let Some((peer, number)) = least.map(|(number, connection)| (connection.info.address, *number))
+        else {
             return false;
         };
-        let displaced = self.remove(peer, number);
-        if let Some(OpenConnection { task: Some(task), .. }) = &displaced {
+        let evicted = self.remove(peer, number);
+        if let Some(OpenConnection { task: Some(task), .. }) = &evicted {
             task.abort();
         }
-        displaced.is_some()
+        evicted.is_some()
     }
 
     fn remove(&mut self, peer: IpAddr, number: u64) -> Option<OpenConnection> {
@@ -185,7 +187,7 @@ impl Open {
 impl Drop for Connection {
     fn drop(&mut self) {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.remove(self.peer.address, self.number);
+        open.remove(self.info.address, self.number);
     }
 }
 
@@ -240,7 +242,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_connection_without_a_success_or_with_the_oldest_is_displaced() {
+    async fn the_connection_without_a_success_or_with_the_oldest_is_evicted() {
         let connections = Connections::new(4, 4);
         let (held, _) = opened(&connections, 1, 4);
         let pending = |_: &Connection| tokio::spawn(std::future::pending::<()>());
@@ -249,7 +251,7 @@ mod tests {
             connections.set_task(peer(1), connection.number, task.abort_handle());
         }
         for number in [2, 0, 3] {
-            held[number].peer.record_success();
+            held[number].info.record_success();
         }
         let mut newcomers = Vec::new();
         for (newcomer, gone) in [(2, 1), (3, 2)] {
@@ -257,7 +259,7 @@ mod tests {
             let still: Vec<_> = connections.open.lock().unwrap().by_peer[&peer(1)].keys().copied().collect();
             assert!(!still.contains(&held[gone].number), "{still:?}");
         }
-        assert!(newcomers.iter().all(|newcomer| newcomer.displaced && newcomer.connection.is_some()));
+        assert!(newcomers.iter().all(|newcomer| newcomer.evicted && newcomer.connection.is_some()));
         for (number, task) in tasks.into_iter().enumerate() {
             if [1, 2].contains(&number) {
                 assert!(task.await.unwrap_err().is_cancelled());
@@ -269,12 +271,12 @@ mod tests {
 
     fn set_busy(connections: &[Connection]) {
         for connection in connections {
-            connection.peer.set_busy(true);
+            connection.info.set_busy(true);
         }
     }
 
     #[test]
-    fn a_request_in_progress_is_not_displaced_by_its_own_peer_or_a_peer_with_as_many() {
+    fn a_request_in_progress_is_not_evicted_by_its_own_peer_or_a_peer_with_as_many() {
         let connections = Connections::new(3, 2);
         let (held, _) = opened(&connections, 1, 2);
         set_busy(&held);
@@ -287,7 +289,7 @@ mod tests {
         set_busy(&all[..2]);
         let new = connections.open(peer(4));
         assert!(
-            new.displaced && !connections.open.lock().unwrap().by_peer.contains_key(&peer(3)),
+            new.evicted && !connections.open.lock().unwrap().by_peer.contains_key(&peer(3)),
             "the idle one"
         );
         set_busy(new.connection.as_slice());
@@ -298,13 +300,13 @@ mod tests {
     fn requests_that_never_end_keep_no_peer_from_its_share() {
         let connections = Connections::new(9, 7);
         let (success, _) = opened(&connections, 0, 1);
-        success[0].peer.record_success();
+        success[0].info.record_success();
         let mut greedy = Vec::new();
         for number in [1, 2] {
             greedy.extend(opened(&connections, number, 7).0);
             set_busy(&greedy);
         }
-        // Whose own connection, without a request for long, is not the one that makes room.
+        // Its own idle connection is not the one that is evicted.
         let (new, count) = opened(&connections, 0, 2);
         assert_eq!((new.len(), count), (2, 3), "a third of all");
         set_busy(&success);

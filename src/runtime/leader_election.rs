@@ -100,7 +100,8 @@ impl LeaderElector {
             }
             let is_paused = election.observed.is_paused();
             if paused.send_if_modified(|paused| replace(paused, is_paused) != is_paused) {
-                tracing::warn!(lease = self.lease, paused = is_paused, "pause changed");
+                let message = if is_paused { "writes paused" } else { "writes resumed" };
+                tracing::warn!(lease = self.lease, "{message}");
             }
             if election.observed.is_held_by_another_than(&self.identity) {
                 election.renewed = None;

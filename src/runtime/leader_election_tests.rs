@@ -42,7 +42,7 @@ fn a_lease_expires_if_no_renewal_is_observed_for_its_duration() {
     let mut observed = ObservedLease::Unknown;
     observed.update(Some(lease(Some("adieu-2"), 0)), start);
     let later = start + Duration::from_secs(5);
-    // The same Lease again, from a restarted watch, is no renewal.
+    // The same Lease again, from a restarted watch, is not a renewal.
     observed.update(Some(lease(Some("adieu-2"), 0)), later);
     assert_eq!(observed.due(SELF), Some(start + Duration::from_secs(15)));
     assert!(observed.is_held_by_another_than(SELF));

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tracing_subscriber::EnvFilter;
 
 /// The maximum number of lines per [`PERIOD`] for events that any client of a port can cause.
-const LINES: usize = 20;
+const MAX_LINES_PER_PERIOD: usize = 20;
 const PERIOD: Duration = Duration::from_secs(10);
 
 /// Limits the rate of log lines. Metrics count all events.
@@ -34,7 +34,7 @@ impl LineLimit {
             lines.since = Some(now);
             lines.logged = 0;
         }
-        if lines.logged == LINES {
+        if lines.logged == MAX_LINES_PER_PERIOD {
             lines.dropped += 1;
             return None;
         }
@@ -73,7 +73,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn lines_over_the_limit_are_dropped_and_counted() {
         let limit = LineLimit::default();
-        assert!((0..LINES).all(|_| limit.allow() == Some(0)));
+        assert!((0..MAX_LINES_PER_PERIOD).all(|_| limit.allow() == Some(0)));
         assert!((0..1000).all(|_| limit.allow().is_none()));
         tokio::time::sleep(PERIOD).await;
         assert_eq!((limit.allow(), limit.allow()), (Some(1000), Some(0)));

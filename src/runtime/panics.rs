@@ -39,7 +39,7 @@ pub fn log() {
 ///
 /// # Errors
 /// If the task panics.
-pub async fn caught<T>(
+pub async fn catch<T>(
     component: Component,
     metrics: &Metrics,
     task: impl Future<Output = T>,
@@ -53,7 +53,7 @@ pub async fn caught<T>(
 ///
 /// # Errors
 /// If the function panics.
-pub fn caught_on_object<T>(
+pub fn catch_on_object<T>(
     panics: &Family<PanicLabels, Counter>,
     function: impl FnOnce() -> T,
 ) -> Result<T, Panicked> {
@@ -95,7 +95,7 @@ impl Watchdog {
     {
         let Self { metrics, failed } = self.clone();
         async move {
-            let outcome = caught(Component::Background, &metrics, task).await;
+            let outcome = catch(Component::Background, &metrics, task).await;
             outcome.map_err(|panic| failed.send_replace(Some(format!("{name} {panic}")))).ok()
         }
     }
@@ -170,12 +170,12 @@ mod tests {
     #[tokio::test]
     async fn a_panic_is_caught_counted_and_reported() {
         let metrics = Metrics::default();
-        let panic = caught(Component::Reconcile, &metrics, async { panic!("no {}", "luck") }).await;
+        let panic = catch(Component::Reconcile, &metrics, async { panic!("no {}", "luck") }).await;
         assert_eq!(panic.map_err(|panic: Panicked| panic.0), Err::<(), _>("panicked: no luck".to_owned()));
         let text = metrics.render().unwrap();
         assert!(text.contains("adieu_panics_total{component=\"reconcile\"} 1"), "{text}");
         assert!(text.contains("adieu_panics_total{component=\"webhook\"} 0"), "{text}");
-        assert_eq!(caught(Component::Reconcile, &metrics, async { 1 }).await.ok(), Some(1));
+        assert_eq!(catch(Component::Reconcile, &metrics, async { 1 }).await.ok(), Some(1));
     }
 
     #[tokio::test]

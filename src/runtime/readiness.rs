@@ -2,26 +2,26 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// The gates that are still closed. The process is ready when all are open.
+/// The checks that have not passed yet. The process is ready when there is none.
 #[derive(Clone, Debug, Default)]
 pub struct Readiness {
-    waiting_for: Arc<Mutex<Vec<&'static str>>>,
+    pending_checks: Arc<Mutex<Vec<&'static str>>>,
 }
 
-/// A condition for readiness, until it is [opened](Gate::open). A gate that is dropped, by a task that failed, stays
-/// closed.
+/// A condition for readiness, until it [passes](ReadinessCheck::pass). If it is dropped, by a task that failed, it
+/// never passes.
 #[derive(Debug)]
-pub struct Gate {
+pub struct ReadinessCheck {
     name: &'static str,
     readiness: Readiness,
 }
 
 impl Readiness {
-    /// Adds a closed gate.
+    /// Adds a check that has not passed.
     #[must_use]
-    pub fn gate(&self, name: &'static str) -> Gate {
+    pub fn check(&self, name: &'static str) -> ReadinessCheck {
         self.add(name);
-        Gate { name, readiness: self.clone() }
+        ReadinessCheck { name, readiness: self.clone() }
     }
 
     /// Fails readiness permanently: the process shuts down.
@@ -29,23 +29,23 @@ impl Readiness {
         self.add("shutdown");
     }
 
-    /// The names of the closed gates; empty when ready.
+    /// The names of the checks that have not passed; empty when ready.
     #[must_use]
-    pub fn waiting_for(&self) -> Vec<&'static str> {
-        self.waiting_for.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub fn pending_checks(&self) -> Vec<&'static str> {
+        self.pending_checks.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn add(&self, name: &'static str) {
-        self.waiting_for.lock().unwrap_or_else(PoisonError::into_inner).push(name);
+        self.pending_checks.lock().unwrap_or_else(PoisonError::into_inner).push(name);
     }
 }
 
-impl Gate {
-    /// Opens the gate: its condition is met.
-    pub fn open(self) {
-        let mut waiting = self.readiness.waiting_for.lock().unwrap_or_else(PoisonError::into_inner);
+impl ReadinessCheck {
+    /// The condition is met.
+    pub fn pass(self) {
+        let mut waiting = self.readiness.pending_checks.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.retain(|name| *name != self.name);
-        tracing::info!(gate = self.name, remaining = waiting.len(), "readiness gate opened");
+        tracing::info!(check = self.name, remaining = waiting.len(), "readiness check passed");
     }
 }
 
@@ -54,17 +54,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ready_means_all_gates_are_open_and_no_shutdown() {
+    fn ready_means_all_checks_have_passed_and_no_shutdown() {
         let readiness = Readiness::default();
-        let (a, b) = (readiness.gate("a"), readiness.gate("b"));
-        assert_eq!(readiness.waiting_for(), ["a", "b"]);
-        a.open();
+        let (a, b) = (readiness.check("a"), readiness.check("b"));
+        assert_eq!(readiness.pending_checks(), ["a", "b"]);
+        a.pass();
         drop(b);
-        assert_eq!(readiness.waiting_for(), ["b"]);
+        assert_eq!(readiness.pending_checks(), ["b"]);
 
         let readiness = Readiness::default();
-        assert!(readiness.waiting_for().is_empty());
+        assert!(readiness.pending_checks().is_empty());
         readiness.shut_down();
-        assert!(!readiness.waiting_for().is_empty());
+        assert!(!readiness.pending_checks().is_empty());
     }
 }

@@ -23,7 +23,7 @@ use super::{
     stream::BoundedStream,
 };
 
-pub use super::connection_limits::Peer;
+pub use super::connection_limits::ConnectionInfo;
 
 /// The maximum size of a request's head, and of one read of a body.
 const HEAD_SIZE: usize = 8 * 1024;
@@ -59,7 +59,7 @@ pub struct Server<F> {
 
 impl<F, T> Server<F>
 where
-    F: FnMut(BoundedStream, Peer, CancellationToken) -> T,
+    F: FnMut(BoundedStream, ConnectionInfo, CancellationToken) -> T,
     T: Future<Output = ()> + Send + 'static,
 {
     /// A server that calls `serve` for each connection, which ends it once the token is cancelled.
@@ -121,19 +121,19 @@ where
         let Some((stream, address)) = accepted else { return Ok(()) };
         // IPv4 clients of a dual-stack socket appear as ::ffff:1.2.3.4.
         let peer = address.ip().to_canonical();
-        let ConnectionDecision { connection, displaced } = self.connections.open(peer);
-        if displaced || connection.is_none() {
+        let ConnectionDecision { connection, evicted } = self.connections.open(peer);
+        if evicted || connection.is_none() {
             self.metrics.rejected_connections.get_or_create(&self.label).inc();
         }
         let Some(connection) = connection else { return Ok(()) };
         let _ = stream.set_nodelay(true);
-        let (peer, number) = (connection.peer.clone(), connection.number);
-        let serving = (self.serve)(BoundedStream::new(stream), peer.clone(), self.closing.clone());
+        let (info, number) = (connection.info.clone(), connection.number);
+        let serving = (self.serve)(BoundedStream::new(stream), info.clone(), self.closing.clone());
         let task = self.tasks.spawn(async move {
             serving.await;
             drop(connection);
         });
-        self.connections.set_task(peer.address, number, task);
+        self.connections.set_task(info.address, number, task);
         Ok(())
     }
 
@@ -155,7 +155,7 @@ fn is_client_error(error: &io::Error) -> bool {
 /// Serves one connection with `router`, until the client closes it, a limit is reached, or `closing` is cancelled.
 pub async fn serve_connection<S>(
     stream: S,
-    peer: Peer,
+    info: ConnectionInfo,
     router: Router,
     limits: Limits,
     closing: CancellationToken,
@@ -163,17 +163,17 @@ pub async fn serve_connection<S>(
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let begun = Instant::now();
-    let address = peer.address;
+    let address = info.address;
     let service = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(peer.clone());
-        let (router, peer) = (router.clone(), peer.clone());
+        request.extensions_mut().insert(info.clone());
+        let (router, info) = (router.clone(), info.clone());
         async move {
-            peer.set_busy(true);
+            info.set_busy(true);
             let response = answer(router, request).await;
-            peer.set_busy(false);
+            info.set_busy(false);
             let mut response = response?;
             if response.status() == StatusCode::OK {
-                peer.record_success();
+                info.record_success();
             }
             // Closing it without notice could lose a request in transit.
             if begun.elapsed() >= limits.age {
@@ -241,7 +241,16 @@ mod tests {
     ) -> (tokio::io::DuplexStream, impl Future<Output = ()>) {
         let (client, server) = tokio::io::duplex(64 * 1024);
         let router = Router::new().route("/", get(|| async { "hello" }));
-        (client, serve_connection(server, Peer::new(Ipv4Addr::LOCALHOST.into()), router, limits, closing))
+        (
+            client,
+            serve_connection(
+                server,
+                ConnectionInfo::new(Ipv4Addr::LOCALHOST.into()),
+                router,
+                limits,
+                closing,
+            ),
+        )
     }
 
     #[tokio::test(start_paused = true)]

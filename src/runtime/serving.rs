@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     metrics::{Metrics, Port},
-    server::{Limits, Peer, Server, serve_connection},
+    server::{ConnectionInfo, Limits, Server, serve_connection},
     stream::BoundedStream,
 };
 
@@ -99,7 +99,7 @@ pub async fn serve(
     stop: CancellationToken,
 ) {
     let router = router.layer(map_response_with_state(stop.clone(), set_connection_close));
-    let serve = move |stream, peer, closing| serve_tls(stream, peer, router.clone(), tls.acceptor(), closing);
+    let serve = move |stream, info, closing| serve_tls(stream, info, router.clone(), tls.acceptor(), closing);
     let mut server = Server::new(listener, Port::Webhook, LIMITS, metrics, serve);
     tokio::select! {
         () = server.accept() => {}
@@ -111,7 +111,7 @@ pub async fn serve(
 
 async fn serve_tls(
     stream: BoundedStream,
-    peer: Peer,
+    info: ConnectionInfo,
     router: Router,
     acceptor: TlsAcceptor,
     closing: CancellationToken,
@@ -121,9 +121,9 @@ async fn serve_tls(
     match handshake {
         Some(Ok(Ok(mut stream))) => {
             stream.get_mut().0.complete_handshake();
-            serve_connection(stream, peer, router, LIMITS, closing).await;
+            serve_connection(stream, info, router, LIMITS, closing).await;
         }
-        Some(Ok(Err(error))) => tracing::debug!(%error, peer = %peer.address, "TLS handshake failed"),
+        Some(Ok(Err(error))) => tracing::debug!(%error, peer = %info.address, "TLS handshake failed"),
         Some(Err(_)) | None => {}
     }
 }

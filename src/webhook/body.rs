@@ -48,7 +48,7 @@ pub(super) const SMALL: usize = 64 * KIB;
 /// A peer's share of the budget for small bodies.
 const SMALL_SHARE: usize = 1536 * KIB;
 /// The number of shares in a budget.
-const PEERS: usize = 3;
+const SHARES_PER_BUDGET: usize = 3;
 
 /// The largest answer, in bytes. A patch grows with the number of containers, and with the annotations of an earlier
 /// revision.
@@ -237,7 +237,11 @@ struct Share {
 
 impl Pool {
     fn new(per_peer: usize) -> Self {
-        Self { per_peer, total: Arc::new(Semaphore::new(PEERS * per_peer)), peers: Arc::default() }
+        Self {
+            per_peer,
+            total: Arc::new(Semaphore::new(SHARES_PER_BUDGET * per_peer)),
+            peers: Arc::default(),
+        }
     }
 
     /// Waits for a share of the budget. A peer waits for its own part first, so it never has more than that in the queue

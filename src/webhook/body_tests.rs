@@ -56,7 +56,7 @@ async fn a_body_for_which_no_budget_is_free_in_time_is_rejected_and_leaves_nothi
     assert!(matches!(receive(&budget, 1, body(BODY_LIMIT)).await, Err(BodyError::NoBudget)));
     assert!(begun.elapsed() < LONG);
     drop(first);
-    assert_eq!(budget.large.total.available_permits(), PEERS * BODY_LIMIT);
+    assert_eq!(budget.large.total.available_permits(), SHARES_PER_BUDGET * BODY_LIMIT);
     assert_eq!(budget.large.of(peer(1)).available_permits(), BODY_LIMIT);
 }
 
@@ -67,14 +67,18 @@ async fn a_body_holds_budget_from_its_first_bytes_until_its_time_limit() {
     let announced = Sized { length: BODY_LIMIT as u64, inner: Body::from_stream(receiver) };
     let mut slow = Box::pin(receive(&budget, 1, Body::new(announced)));
     assert!(futures::poll!(&mut slow).is_pending());
-    assert_eq!(budget.large.total.available_permits(), PEERS * BODY_LIMIT, "no bytes arrived yet");
+    assert_eq!(
+        budget.large.total.available_permits(),
+        SHARES_PER_BUDGET * BODY_LIMIT,
+        "no bytes arrived yet"
+    );
     sender.unbounded_send(Ok(Bytes::from_static(b"{"))).unwrap();
     assert!(futures::poll!(&mut slow).is_pending());
-    assert_eq!(budget.large.total.available_permits(), (PEERS - 1) * BODY_LIMIT);
+    assert_eq!(budget.large.total.available_permits(), (SHARES_PER_BUDGET - 1) * BODY_LIMIT);
     let begun = Instant::now();
     assert!(matches!(slow.await, Err(BodyError::TooSlow)));
     assert!(begun.elapsed() <= arrival_limit(BODY_LIMIT) + Duration::from_millis(10));
-    assert_eq!(budget.large.total.available_permits(), PEERS * BODY_LIMIT);
+    assert_eq!(budget.large.total.available_permits(), SHARES_PER_BUDGET * BODY_LIMIT);
 }
 
 #[tokio::test(start_paused = true)]
@@ -83,7 +87,7 @@ async fn only_the_start_of_an_oversized_body_is_buffered() {
     let oversized = budget.receive(body(BODY_LIMIT + 1), peer(1), Deadline::after(LONG)).await.unwrap();
     let ReceivedBody::Oversized(oversized) = oversized else { panic!("it was buffered") };
     assert_eq!(oversized.start().len(), SMALL);
-    assert_eq!(budget.large.total.available_permits(), PEERS * BODY_LIMIT);
+    assert_eq!(budget.large.total.available_permits(), SHARES_PER_BUDGET * BODY_LIMIT);
     oversized.discard(Deadline::after(LONG)).await.unwrap();
     let length = usize::try_from(DISCARD_LIMIT).unwrap() + 1;
     assert!(matches!(receive(&budget, 1, body(length)).await, Err(BodyError::TooLarge)));

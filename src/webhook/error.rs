@@ -2,7 +2,7 @@
 
 use adieu_review::BadRequest;
 
-use super::tree::NoBudget;
+use super::parse_budget::NoBudget;
 
 /// Why a request isn't reviewed.
 #[derive(Debug, thiserror::Error)]

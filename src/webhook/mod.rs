@@ -4,9 +4,9 @@
 mod body;
 mod deadline;
 mod error;
+mod parse_budget;
 mod review;
 mod router;
-mod tree;
 
 pub use adieu_review::BadRequest;
 pub use error::ReviewError;

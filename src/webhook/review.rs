@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use adieu_review::{BadRequest, DEPTH_LIMIT, Decision, Head, RawReview, ReviewedKind, Shape, TREE_LIMIT};
+use adieu_review::{
+    BadRequest, DEPTH_LIMIT, Decision, PARSED_SIZE_LIMIT, RawReview, ReviewHeader, ReviewedKind, Shape,
+};
 use tracing::{Level, Span, enabled, record_all};
 
-use super::{deadline::Deadline, error::ReviewError, tree::TreeBudget};
+use super::{deadline::Deadline, error::ReviewError, parse_budget::ParseBudget};
 use crate::{
     index::{caches::Caches, workloads::CACHE_LAG},
     plan::Owner,
@@ -18,25 +20,22 @@ const SYNC_LIMIT: Duration = Duration::from_secs(2);
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Without policies, adieu would revert what they injected.
-const CRD_MISSING: &str = "the policies are unknown, because their CRD is gone: the object is not changed";
-
-/// A policy may or may not select the namespace.
-const LABELS_UNKNOWN: &str = "the labels of the namespace are not cached yet: the object is not changed";
+const CRD_MISSING: &str = "not injected: the CRDs of adieu's policies are not installed: adieu crd | kubectl apply --server-side -f -";
 
 /// The outcome of a review.
 #[derive(Debug)]
-pub struct Reviewed {
+pub struct ReviewOutcome {
     /// The review without its objects.
-    pub head: Head,
+    pub header: ReviewHeader,
     /// The decision.
     pub decision: Decision,
 }
 
-impl Reviewed {
+impl ReviewOutcome {
     /// The answer to the API server, as JSON.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        self.decision.encode(&self.head.uid)
+        self.decision.encode(&self.header.uid)
     }
 
     /// Removes the patch, which is too large.
@@ -52,19 +51,19 @@ impl Reviewed {
 /// # Errors
 /// If the body is not a review of the creation or update of a workload, or of the creation of a pod, or the policies
 /// aren't cached yet.
-pub async fn review(body: &[u8], caches: &Caches) -> Result<Reviewed, ReviewError> {
-    review_within(body, caches, &TreeBudget::default(), Deadline::after(TIMEOUT)).await
+pub async fn review(body: &[u8], caches: &Caches) -> Result<ReviewOutcome, ReviewError> {
+    review_within(body, caches, &ParseBudget::default(), Deadline::after(TIMEOUT)).await
 }
 
 /// Reviews a request within a deadline, with the memory budget that all reviews share.
 ///
-/// All waiting comes before the trees of the objects are built, so that a tree is held only during the decision.
+/// All waiting comes before the objects are parsed, so that the parsed objects are held only during the decision.
 pub(super) async fn review_within(
     body: &[u8],
     caches: &Caches,
-    budget: &TreeBudget,
+    budget: &ParseBudget,
     deadline: Deadline,
-) -> Result<Reviewed, ReviewError> {
+) -> Result<ReviewOutcome, ReviewError> {
     let review = {
         // Strings of the envelope may be copied, and the parser may quote one in its error.
         let _share = budget.reserve(2 * body.len(), deadline).await?;
@@ -72,19 +71,19 @@ pub(super) async fn review_within(
     };
     let decision = decide_within(&review, caches, budget, deadline).await;
     if decision.is_err() || enabled!(Level::DEBUG) {
-        record(&review.head);
+        record(&review.header);
     }
-    Ok(Reviewed { head: review.head, decision: decision? })
+    Ok(ReviewOutcome { header: review.header, decision: decision? })
 }
 
 async fn decide_within(
     review: &RawReview<'_>,
     caches: &Caches,
-    budget: &TreeBudget,
+    budget: &ParseBudget,
     deadline: Deadline,
 ) -> Result<Decision, ReviewError> {
     // Also before the caches are filled: it must be possible to remove finalizers.
-    if review.object.is_being_deleted() || review.head.is_by_controller {
+    if review.object.is_being_deleted() || review.header.is_by_controller {
         return Ok(Decision::default());
     }
     if !caches.synced_within(SYNC_LIMIT.min(deadline.left())).await {
@@ -94,25 +93,28 @@ async fn decide_within(
     if let Some(warning) = oversized(shape) {
         return Ok(Decision::oversized(warning));
     }
-    let namespace = &review.head.namespace;
+    let namespace = &review.header.namespace;
     if !caches.is_served() {
         return Ok(Decision::unchanged(CRD_MISSING.to_owned()));
     }
     if !caches.wait_for_policies(namespace, CACHE_LAG.min(deadline.left())).await {
-        return Ok(Decision::unchanged(LABELS_UNKNOWN.to_owned()));
+        // A policy may or may not select the namespace.
+        return Ok(Decision::unchanged(format!(
+            "not injected: the labels of namespace {namespace:?} are not cached yet"
+        )));
     }
-    let owner = if review.head.kind == ReviewedKind::Pod { review.object.owner()? } else { None };
+    let owner = if review.header.kind == ReviewedKind::Pod { review.object.owner()? } else { None };
     if let Some(Owner { kind, name }) = &owner {
         caches.workloads().wait_until_cached(*kind, namespace, name, CACHE_LAG.min(deadline.left())).await;
     }
-    let _share = budget.reserve(shape.tree, deadline).await?;
-    Ok(budget.work(shape.tree, deadline, || decide(review, owner, caches)).await??)
+    let _share = budget.reserve(shape.parsed_size, deadline).await?;
+    Ok(budget.work(shape.parsed_size, deadline, || decide(review, owner, caches)).await??)
 }
 
 fn decide(review: &RawReview<'_>, owner: Option<Owner>, caches: &Caches) -> Result<Decision, BadRequest> {
-    let namespace = &review.head.namespace;
+    let namespace = &review.header.namespace;
     let context = caches.namespace_context(namespace);
-    match review.head.kind {
+    match review.header.kind {
         ReviewedKind::Workload(kind) => review.decide_workload(kind, &context),
         ReviewedKind::Pod => {
             let workload = owner.and_then(|Owner { kind, name }| {
@@ -125,41 +127,41 @@ fn decide(review: &RawReview<'_>, owner: Option<Owner>, caches: &Caches) -> Resu
 }
 
 /// Allows a review whose body is too large to be buffered.
-pub(super) fn allow_oversized_body(head: Head, limit: usize) -> Reviewed {
+pub(super) fn allow_oversized_body(header: ReviewHeader, limit: usize) -> ReviewOutcome {
     let warning = format!(
         "not injected: the admission review is larger than {limit} bytes; make the object smaller, for example by \
          moving values of env to a ConfigMap"
     );
-    Reviewed { head, decision: Decision::oversized(warning) }
+    ReviewOutcome { header, decision: Decision::oversized(warning) }
 }
 
-/// The warning if the trees of the objects would be too large.
+/// The warning if the parsed objects would be too large.
 fn oversized(shape: Shape) -> Option<String> {
-    let Shape { depth, tree } = shape;
+    let Shape { depth, parsed_size } = shape;
     if depth > DEPTH_LIMIT {
         return Some(format!(
             "not injected: the object is nested {depth} levels deep, more than {DEPTH_LIMIT}"
         ));
     }
-    (tree > TREE_LIMIT).then(|| {
+    (parsed_size > PARSED_SIZE_LIMIT).then(|| {
         format!(
             "not injected: the object would take {} MiB of memory, more than {}; make it smaller, for example by moving \
              env or args to a ConfigMap",
-            tree.div_ceil(1 << 20),
-            TREE_LIMIT >> 20,
+            parsed_size.div_ceil(1 << 20),
+            PARSED_SIZE_LIMIT >> 20,
         )
     })
 }
 
 /// Records the header in the span, for a line of the log: the JSON formatter parses and encodes all fields with each
 /// call, which takes longer than parsing the envelope.
-pub(super) fn record(head: &Head) {
+pub(super) fn record(header: &ReviewHeader) {
     record_all!(
         Span::current(),
-        uid = head.uid,
-        kind = head.kind.as_str(),
-        namespace = head.namespace,
-        name = head.name,
-        operation = ?head.operation
+        uid = header.uid,
+        kind = header.kind.as_str(),
+        namespace = header.namespace,
+        name = header.name,
+        operation = ?header.operation
     );
 }

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use adieu_review::{BadRequest, Head, without_object};
+use adieu_review::{BadRequest, ReviewHeader, without_object};
 use axum::{
     Extension, Router,
     body::Body,
@@ -22,8 +22,8 @@ use super::{
     body::{ANSWER_LIMIT, BODY_LIMIT, BodyBudget, BodyError, BufferedBody, OversizedBody, ReceivedBody},
     deadline::Deadline,
     error::ReviewError,
-    review::{Reviewed, allow_oversized_body, record, review_within},
-    tree::TreeBudget,
+    parse_budget::ParseBudget,
+    review::{ReviewOutcome, allow_oversized_body, record, review_within},
 };
 use crate::{
     index::caches::Caches,
@@ -33,7 +33,7 @@ use crate::{
             AdmissionLabels, AdmissionResult, Component, KindLabel, Metrics, Overload, OverloadLabels,
         },
         panics,
-        server::Peer,
+        server::ConnectionInfo,
     },
 };
 
@@ -50,7 +50,7 @@ struct Context {
     caches: Caches,
     metrics: Arc<Metrics>,
     bodies: BodyBudget,
-    trees: TreeBudget,
+    parse_budget: ParseBudget,
     timeout: Duration,
     lines: LineLimit,
 }
@@ -61,15 +61,15 @@ pub fn router(caches: Caches, metrics: Arc<Metrics>, timeout: Duration) -> Route
         caches,
         metrics: metrics.clone(),
         bodies: BodyBudget::default(),
-        trees: TreeBudget::default(),
+        parse_budget: ParseBudget::default(),
         timeout,
         lines: LineLimit::default(),
     };
-    guarded(Router::new().route(PATH, post(handle)).with_state(Arc::new(context)), metrics)
+    with_limits(Router::new().route(PATH, post(handle)).with_state(Arc::new(context)), metrics)
 }
 
 /// Adds a time limit, and answers if a handler panics.
-fn guarded(router: Router, metrics: Arc<Metrics>) -> Router {
+fn with_limits(router: Router, metrics: Arc<Metrics>) -> Router {
     router
         .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, TIME_LIMIT))
         .layer(panics::layer(Component::Webhook, metrics))
@@ -86,11 +86,11 @@ enum RequestError {
 
 async fn handle(
     State(context): State<Arc<Context>>,
-    peer: Option<Extension<Peer>>,
+    connection: Option<Extension<ConnectionInfo>>,
     RawQuery(query): RawQuery,
     body: Body,
 ) -> Response {
-    let peer = peer.map_or(NO_PEER, |Extension(peer)| peer.address);
+    let peer = connection.map_or(NO_PEER, |Extension(connection)| connection.address);
     let deadline = Deadline::of_query(query.as_deref(), context.timeout);
     let span = info_span!(
         "admission",
@@ -103,8 +103,8 @@ async fn handle(
     async move {
         let answered = async {
             // The body holds its share of the budget until the answer.
-            let (reviewed, duration, _body) = reviewed(&context, body, peer, deadline).await?;
-            answer(&context, reviewed, duration, peer, deadline).await
+            let (outcome, duration, _body) = receive_and_review(&context, body, peer, deadline).await?;
+            answer(&context, outcome, duration, peer, deadline).await
         };
         answered.await.unwrap_or_else(|error| reject(&context, &error))
     }
@@ -112,48 +112,49 @@ async fn handle(
     .await
 }
 
-/// Returns the review, its duration without receiving the body, and the body.
-async fn reviewed(
+/// Returns the outcome of the review, its duration without receiving the body, and the body.
+async fn receive_and_review(
     context: &Context,
     body: Body,
     peer: IpAddr,
     deadline: Deadline,
-) -> Result<(Reviewed, Duration, Option<BufferedBody>), RequestError> {
+) -> Result<(ReviewOutcome, Duration, Option<BufferedBody>), RequestError> {
     match context.bodies.receive(body, peer, deadline).await? {
         ReceivedBody::Buffered(body) => {
             let started = Instant::now();
-            let reviewed = review_within(&body.bytes, &context.caches, &context.trees, deadline).await?;
-            Ok((reviewed, started.elapsed(), Some(body)))
+            let outcome =
+                review_within(&body.bytes, &context.caches, &context.parse_budget, deadline).await?;
+            Ok((outcome, started.elapsed(), Some(body)))
         }
         ReceivedBody::Oversized(body) => Ok((oversized(body, deadline).await?, Duration::ZERO, None)),
     }
 }
 
 /// Allows a review whose body is too large, and rejects other bodies.
-async fn oversized(body: OversizedBody, deadline: Deadline) -> Result<Reviewed, RequestError> {
-    let head = without_object(body.start()).ok_or(BodyError::TooLarge)?;
-    let head = Head::parse(&head).map_err(ReviewError::from)?;
+async fn oversized(body: OversizedBody, deadline: Deadline) -> Result<ReviewOutcome, RequestError> {
+    let header = without_object(body.start()).ok_or(BodyError::TooLarge)?;
+    let header = ReviewHeader::parse(&header).map_err(ReviewError::from)?;
     body.discard(deadline).await?;
-    Ok(allow_oversized_body(head, BODY_LIMIT))
+    Ok(allow_oversized_body(header, BODY_LIMIT))
 }
 
 async fn answer(
     context: &Context,
-    mut reviewed: Reviewed,
+    mut outcome: ReviewOutcome,
     duration: Duration,
     peer: IpAddr,
     deadline: Deadline,
 ) -> Result<Response, RequestError> {
-    let mut text = reviewed.encode();
+    let mut text = outcome.encode();
     if text.len() > ANSWER_LIMIT {
-        reviewed = reviewed.without_patch(ANSWER_LIMIT);
-        text = reviewed.encode();
+        outcome = outcome.without_patch(ANSWER_LIMIT);
+        text = outcome.encode();
     }
-    let decision = &reviewed.decision;
+    let decision = &outcome.decision;
     if decision.is_oversized
         && let Some(dropped) = context.lines.allow()
     {
-        record(&reviewed.head);
+        record(&outcome.header);
         tracing::warn!(warnings = ?decision.warnings, dropped, "too large for injection");
     }
     let (allowed, mutated) = (decision.denial.is_none(), decision.patch.is_some());
@@ -163,8 +164,8 @@ async fn answer(
         (true, true) => AdmissionResult::Patched,
         (true, false) => AdmissionResult::Unchanged,
     };
-    let labels = AdmissionLabels { kind: KindLabel(reviewed.head.kind.as_str()), result };
-    drop(reviewed);
+    let labels = AdmissionLabels { kind: KindLabel(outcome.header.kind.as_str()), result };
+    drop(outcome);
     let text = context.bodies.reserve_answer(text, peer, deadline).await?;
     context.metrics.admission_requests.get_or_create(&labels).inc();
     context.metrics.admission_duration.observe(duration.as_secs_f64());

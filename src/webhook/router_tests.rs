@@ -315,7 +315,7 @@ async fn a_panic_in_the_webhook_is_answered_with_500_and_counted() {
         panic!("on purpose");
     }
     let metrics: Arc<Metrics> = Arc::default();
-    let router = guarded(Router::new().route("/panic", post(panics)), metrics.clone());
+    let router = with_limits(Router::new().route("/panic", post(panics)), metrics.clone());
     let response = router.oneshot(Request::post("/panic").body(Body::empty()).unwrap()).await.unwrap();
     assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
     assert!(metrics.render().unwrap().contains("adieu_panics_total{component=\"webhook\"} 1"));

@@ -275,7 +275,7 @@ async fn a_stolen_token_runs_nothing_in_a_container() {
     let scene = Scene::new().await;
     let operator = as_the_operator(&scene).await;
     let base = quiet(&scene, "Deployment", "web", |_| {}).await;
-    let refused = [
+    let denied = [
         ("image", json!("registry.example/other")),
         ("command", json!(["/bin/evil"])),
         ("volumeMounts", json!([{"name": "root", "mountPath": "/host"}])),
@@ -284,7 +284,7 @@ async fn a_stolen_token_runs_nothing_in_a_container() {
         ("livenessProbe", json!({"exec": {"command": ["/bin/evil"]}})),
     ];
     let mut outcomes = Vec::new();
-    for (field, value) in refused {
+    for (field, value) in denied {
         let mut new = with(&base, &in_container(field), value);
         if field == "volumeMounts" {
             new["spec"]["template"]["spec"]["volumes"] = json!([{"name": "root", "hostPath": {"path": "/"}}]);

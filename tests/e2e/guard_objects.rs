@@ -51,7 +51,7 @@ async fn a_stolen_token_does_not_redirect_admission() {
         operator.patch(&name, &dry_run, &patch).await.map(drop).map_err(rejection)
     };
     let client = "/webhooks/0/clientConfig";
-    for (refused, field) in [
+    for (denied, field) in [
         (
             json!([{"op": "replace", "path": client, "value": {"url": "https://elsewhere.example/"}}]),
             "clientConfig",
@@ -85,8 +85,8 @@ async fn a_stolen_token_does_not_redirect_admission() {
             "metadata.finalizers",
         ),
     ] {
-        let message = patch(refused.clone()).await.unwrap_err();
-        assert!(message.contains(GUARD) && message.contains(field), "{refused}: {message}");
+        let message = patch(denied.clone()).await.unwrap_err();
+        assert!(message.contains(GUARD) && message.contains(field), "{denied}: {message}");
     }
     patch(json!([{"op": "replace", "path": format!("{client}/caBundle"), "value": ""}])).await.unwrap();
     scene.end().await;
@@ -103,12 +103,12 @@ async fn a_stolen_token_creates_no_token_and_changes_no_other_budget() {
         "metadata": {"name": "token", "annotations": {"kubernetes.io/service-account.name": "default"}},
         "type": "kubernetes.io/service-account-token",
     });
-    let refused = secrets.create(&dry_run, &serde_json::from_value(token).unwrap()).await.map_err(rejection);
-    assert!(is_guarded(&refused), "{refused:?}");
+    let denied = secrets.create(&dry_run, &serde_json::from_value(token).unwrap()).await.map_err(rejection);
+    assert!(is_guarded(&denied), "{denied:?}");
     let leases: Api<Lease> = Api::namespaced(client.clone(), ADIEU);
     let lease = json!({"metadata": {"name": "another-owner"}});
-    let refused = leases.create(&dry_run, &serde_json::from_value(lease).unwrap()).await.map_err(rejection);
-    assert!(is_guarded(&refused), "{refused:?}");
+    let denied = leases.create(&dry_run, &serde_json::from_value(lease).unwrap()).await.map_err(rejection);
+    assert!(is_guarded(&denied), "{denied:?}");
 
     let budget = |labels: Value, available: Value| -> PodDisruptionBudget {
         let owner = json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": "web", "uid": "u"});
@@ -125,15 +125,15 @@ async fn a_stolen_token_creates_no_token_and_changes_no_other_budget() {
     for blocking in
         [budget(ours.clone(), json!(0)), budget(ours, json!("0%")), budget(theirs.clone(), json!(1))]
     {
-        let refused = operator.create(&dry_run, &blocking).await.map_err(rejection);
-        assert!(is_guarded(&refused), "{refused:?}");
+        let denied = operator.create(&dry_run, &blocking).await.map_err(rejection);
+        assert!(is_guarded(&denied), "{denied:?}");
     }
     // Its owner doesn't exist, so with the reference it would be garbage-collected.
     let mut existing = budget(theirs, json!(1));
     existing.metadata.owner_references = None;
     admin.create(&PostParams::default(), &existing).await.unwrap();
     let dry_run = DeleteParams { dry_run: true, ..DeleteParams::default() };
-    let refused = operator.delete("web-deployment-adieu", &dry_run).await.map(drop).map_err(rejection);
-    assert!(is_guarded(&refused), "{refused:?}");
+    let denied = operator.delete("web-deployment-adieu", &dry_run).await.map(drop).map_err(rejection);
+    assert!(is_guarded(&denied), "{denied:?}");
     scene.end().await;
 }

@@ -345,7 +345,8 @@ async fn without_its_crds_nothing_is_changed() {
     // Policies are removed first, which looks like a deletion by a user for a moment.
     let release = ["set", "env", "deployment/web", "A=1"];
     let tried = [&release[..], &["--dry-run=server"]].concat();
-    let is_known = async || scene.kubectl(&tried).await.contains("their CRD is gone");
+    let is_known =
+        async || scene.kubectl(&tried).await.contains("CRDs of adieu's policies are not installed");
     let asked = Instant::now();
     while !is_known().await && asked.elapsed() < KNOWN {
         sleep(Duration::from_millis(200)).await;

@@ -1,4 +1,4 @@
-//! What cluster policies and quotas of namespaces mean for rollouts elsewhere.
+//! The effects of cluster policies and of quotas of namespaces on rollouts elsewhere.
 
 use std::{cell::Cell, time::Duration};
 

@@ -33,12 +33,12 @@ mod pods;
 mod policies;
 mod random;
 mod revert;
+mod rollout_causes;
 mod scenarios;
 mod scheduling;
 mod schema;
 mod support;
 mod traffic;
-mod triggers;
 mod verify;
 
 fn rejection(error: kube::Error) -> String {

@@ -68,7 +68,7 @@ pub async fn reported(scene: &Scene, name: &str, reason: &str, part: &str) {
 
 #[tokio::test]
 #[ignore = "needs a cluster: cargo xtask test"]
-async fn a_leader_that_ends_is_replaced() {
+async fn a_deleted_leader_pod_is_replaced() {
     let scene = Scene::new().await;
     let operator = Operator::find(&scene.client).await;
     operator.scale(2).await;

@@ -50,10 +50,10 @@ async fn accepted_workloads_are_accepted_after_injection() {
     let count = |what: fn(&Outcome) -> bool| outcomes.iter().filter(|outcome| what(outcome)).count();
     let (accepted, injected) = (count(|outcome| outcome.accepted), count(|outcome| outcome.injected));
     let by_policy = count(|outcome| outcome.injected_by_policy);
-    let refused = outcomes.len() - accepted;
+    let denied = outcomes.len() - accepted;
     print_line(&format!(
         "{} workloads: {accepted} accepted ({injected} of them injected by annotation, {by_policy} under policies), \
-         {refused} denied ({} of those fixed)",
+         {denied} denied ({} of those fixed)",
         outcomes.len(),
         count(|outcome| outcome.fixed),
     ));
@@ -61,7 +61,7 @@ async fn accepted_workloads_are_accepted_after_injection() {
     assert!(accepted * 2 >= outcomes.len(), "the API server accepts too few generated workloads");
     assert!(injected * 10 >= accepted * 6, "too few are injected by annotation");
     assert!(by_policy * 10 >= accepted * 3, "too few are injected under policies");
-    assert!(refused * 20 >= outcomes.len(), "the API server denies too few generated workloads");
+    assert!(denied * 20 >= outcomes.len(), "the API server denies too few generated workloads");
     scene.end().await;
 }
 
@@ -117,7 +117,7 @@ async fn no_accepted_policy_makes_a_workload_invalid() {
     let outcomes = check_all(trees, |policy| async move { oracle.check_policy(&policy).await }).await;
     let accepted = outcomes.iter().filter(|accepted| **accepted).count();
     print_line(&format!(
-        "{} policies: {accepted} accepted, {} refused",
+        "{} policies: {accepted} accepted, {} denied",
         outcomes.len(),
         outcomes.len() - accepted
     ));
@@ -214,7 +214,7 @@ impl<'a> Oracle<'a> {
         // Like kubectl, denies unknown fields.
         let policy = match self.send(&format!("{path}?dryRun=All&fieldValidation=Strict"), &policy).await {
             Answer::Accepted(policy) if offline.is_empty() => policy,
-            Answer::Refused { .. } if !offline.is_empty() => return Ok(false),
+            Answer::Denied { .. } if !offline.is_empty() => return Ok(false),
             answer => return Err(format!("offline {offline:?}, and the API server {answer:?}")),
         };
         let policy: GracefulPolicy = serde_json::from_value(policy)
@@ -222,7 +222,7 @@ impl<'a> Oracle<'a> {
         let around = NamespaceContext { policies: vec![Arc::new(policy)], ..NamespaceContext::default() };
         for workload in plain_workloads() {
             let injected = admitted(&workload, &around).object;
-            if let Answer::Refused { message, .. } =
+            if let Answer::Denied { message, .. } =
                 self.create_workload(&without_instructions(&injected)).await
             {
                 return Err(format!("{message}\n{injected:#}"));
@@ -253,7 +253,7 @@ impl<'a> Oracle<'a> {
         };
         match self.create(&path, &without_namespace(object)).await {
             // It exists: a Service of the same file.
-            Answer::Refused { message, .. } if message.contains("already exists") => None,
+            Answer::Denied { message, .. } if message.contains("already exists") => None,
             answer => Some(answer),
         }
     }
@@ -272,7 +272,7 @@ impl<'a> Oracle<'a> {
             Err(kube::Error::Api(status)) => {
                 let causes = status.details.iter().flat_map(|details| &details.causes);
                 let causes = causes.map(|cause| format!("{} {}", cause.field, cause.reason)).collect();
-                Answer::Refused { message: status.message.clone(), causes }
+                Answer::Denied { message: status.message.clone(), causes }
             }
             Err(error) => unreachable!("{error}"),
         }

@@ -22,7 +22,7 @@ pub fn generated<S: Strategy>(seed: &str, strategy: &S, count: u64) -> Vec<S::Tr
 
 pub fn from_environment(name: &str, default: u64) -> u64 {
     match env::var(name) {
-        Ok(text) => text.parse().unwrap_or_else(|_| unreachable!("{name} is no number: {text:?}")),
+        Ok(text) => text.parse().unwrap_or_else(|_| unreachable!("{name} is not a number: {text:?}")),
         Err(_) => default,
     }
 }

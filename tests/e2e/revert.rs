@@ -117,8 +117,8 @@ async fn without_the_operator_a_reverted_workload_can_get_its_own_hook() {
     own.as_object_mut().unwrap().extend(hook.as_object().unwrap().clone());
     let patch = json!({"spec": {"template": {"spec": {"containers": [own]}}}}).to_string();
     let arguments = ["patch", "deployment", "web", "--type=strategic", "--patch", &patch].map(str::to_owned);
-    let refused = scene.run("kubectl", &arguments, None).await.unwrap_err();
-    assert!(refused.contains("may not specify more than 1 handler type"), "{refused}");
+    let denied = scene.run("kubectl", &arguments, None).await.unwrap_err();
+    assert!(denied.contains("may not specify more than 1 handler type"), "{denied}");
 
     let said = run(adieu(&scene, &["deploy/web"]), String::new()).await.unwrap();
     assert!(said.contains("1 of 1 workload opted out"), "{said}");
@@ -181,8 +181,8 @@ async fn the_operators_token_can_only_opt_workloads_out() {
         [(Some("true"), "may only change metadata.annotations.adieu.dev/graceful"), (Some("false"), "")]
     {
         let written = operator.annotate("Deployment", "web", "graceful", value).await;
-        let refused = written.err().map(rejection).unwrap_or_default();
-        assert!(refused.contains(message) && refused.is_empty() == message.is_empty(), "{refused}");
+        let denied = written.err().map(rejection).unwrap_or_default();
+        assert!(denied.contains(message) && denied.is_empty() == message.is_empty(), "{denied}");
     }
     let taken_away = operator.annotate("Deployment", "web", "graceful", None).await;
     assert!(rejection(taken_away.unwrap_err()).contains("adieu.dev/graceful"));

@@ -14,7 +14,7 @@ use std::{
 use adieu::{
     index::caches::Caches,
     runtime::{
-        server::{Peer, serve_connection},
+        server::{ConnectionInfo, serve_connection},
         serving::LIMITS,
     },
     webhook::{self, PATH},
@@ -39,8 +39,8 @@ const BOUND: usize = 64 * MIB;
 const CROWD: usize = 40;
 const TIMEOUT: Duration = Duration::from_mins(2);
 
-fn peer(number: u8) -> Peer {
-    Peer::new(IpAddr::from(Ipv4Addr::new(10, 0, 0, number)))
+fn peer(number: u8) -> ConnectionInfo {
+    ConnectionInfo::new(IpAddr::from(Ipv4Addr::new(10, 0, 0, number)))
 }
 
 fn connect(router: &Router, number: u8) -> impl AsyncRead + AsyncWrite + Unpin + use<> {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand, ValueEnum};
 
-use crate::cluster::{Cluster, MAX_NODES, Name, Which, down, restart, start, status, stop, up};
+use crate::cluster::{Cluster, ComponentSelector, MAX_NODES, Name, down, restart, start, status, stop, up};
 use crate::install::{self, Options};
 use crate::interrupt;
 use crate::target::Target;
@@ -45,19 +45,19 @@ enum Command {
     /// Stop a component, such as kube-apiserver or kubelet/node-2
     Stop {
         #[arg(value_name = "COMPONENT[/NODE]")]
-        which: Which,
+        component: ComponentSelector,
     },
 
     /// Start a component, and wait until it is ready
     Start {
         #[arg(value_name = "COMPONENT[/NODE]")]
-        which: Which,
+        component: ComponentSelector,
     },
 
     /// Restart a component, and wait until it is ready
     Restart {
         #[arg(value_name = "COMPONENT[/NODE]")]
-        which: Which,
+        component: ComponentSelector,
     },
 
     /// Run kubectl in the cluster; --name must precede kubectl's own arguments
@@ -96,9 +96,9 @@ pub fn run(arguments: Arguments) -> Result<()> {
             Some(Output::Json) => status::print_json(&cluster),
             None => status::print_table(&cluster),
         },
-        Command::Stop { which } => stop(&cluster, &which),
-        Command::Start { which } => start(&cluster, &which),
-        Command::Restart { which } => restart(&cluster, &which),
+        Command::Stop { component } => stop(&cluster, &component),
+        Command::Start { component } => start(&cluster, &component),
+        Command::Restart { component } => restart(&cluster, &component),
         Command::Kubectl { arguments } => {
             let mut kubectl = Target::ours(cluster)?.kubectl();
             // Replaces this process, so that exit code and signals are kubectl's.

@@ -67,7 +67,7 @@ fn table(values: &str, schema: &Value) -> Result<String> {
     Ok(table)
 }
 
-/// What the schema allows, in words.
+/// The values that the schema allows, in words.
 fn type_of(schema: &Value, path: &[&str]) -> Result<String> {
     let found = path.iter().try_fold(schema, |schema, key| schema.get("properties")?.get(key));
     let found = found.context("is missing")?;

@@ -46,7 +46,7 @@ impl Workspace {
         self.root.join("tests/cluster")
     }
 
-    /// What is built once and used by every cluster.
+    /// The directory of the parts that are built once and used by every cluster.
     pub fn cache(&self) -> PathBuf {
         self.target.join("cluster")
     }

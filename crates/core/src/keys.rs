@@ -54,7 +54,7 @@ impl PolicyKey {
 
     /// Whether it is a `ClusterGracefulPolicy`.
     #[must_use]
-    pub fn is_of_cluster(&self) -> bool {
+    pub fn is_cluster_scoped(&self) -> bool {
         matches!(self.source(), Source::ClusterPolicy(_))
     }
 }
@@ -130,10 +130,10 @@ mod tests {
         let [cluster, namespaced] = [Source::ClusterPolicy("all".into()), Source::Policy("all".into())];
         let key = policy_key("shop", &cluster);
         assert_eq!(key, policy_key("bank", &cluster));
-        assert_eq!((key.namespace(), key.source(), key.is_of_cluster()), ("", &cluster, true));
+        assert_eq!((key.namespace(), key.source(), key.is_cluster_scoped()), ("", &cluster, true));
         let key = policy_key("shop", &namespaced);
         assert_ne!(key, policy_key("bank", &namespaced));
-        assert_eq!((key.namespace(), key.source(), key.is_of_cluster()), ("shop", &namespaced, false));
+        assert_eq!((key.namespace(), key.source(), key.is_cluster_scoped()), ("shop", &namespaced, false));
     }
 
     #[test]

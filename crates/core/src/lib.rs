@@ -9,4 +9,7 @@
 pub mod api;
 pub mod hash;
 pub mod keys;
+pub mod kube_version;
+pub mod owners;
 pub mod plan;
+pub mod text;

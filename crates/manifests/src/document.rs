@@ -97,7 +97,7 @@ impl Document {
                     message: with_template_hint(text, line, message),
                 })?,
             };
-            // A marker without content is no document.
+            // A marker without content is not a document.
             let node = node.filter(|node| !node.span.is_empty());
             number += usize::from(node.is_some());
             let start = location(number.max(1), 0);

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use adieu_core::{api::GROUP, plan::Kind};
+use adieu_core::{api::GROUP, owners::controller_of_value, plan::Kind};
 
 /// One object: a document, or an item of a list.
 #[derive(Clone, Debug)]
@@ -45,8 +45,7 @@ impl Object<'_> {
 
     /// Whether another object controls it, as a Deployment controls a ReplicaSet.
     pub(super) fn is_controlled(&self) -> bool {
-        let owners = self.value["metadata"]["ownerReferences"].as_array().into_iter().flatten();
-        owners.into_iter().any(|owner| owner["controller"] == true)
+        controller_of_value(&self.value["metadata"]).is_some()
     }
 
     /// The value with kind and API version, which the items of a typed list may lack.

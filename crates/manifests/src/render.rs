@@ -51,7 +51,7 @@ struct List<'a> {
     items: &'a [Ordered<'a>],
 }
 
-/// The object of the only document, or a List. Lists in it are flattened, and `null` is no object.
+/// The object of the only document, or a List. Lists in it are flattened, and `null` is not an object.
 pub(super) fn json(files: &[Vec<Document>]) -> Result<String, serde_json::Error> {
     let mut documents: Vec<Ordered<'_>> = files
         .iter()

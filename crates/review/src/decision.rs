@@ -11,8 +11,8 @@ const POLICY_UNREADABLE: &str = "a policy of the namespace can't be read (see it
                                  because neither an annotation nor another policy opts it in";
 
 /// The earlier revision of a workload that is rolled back has other annotations.
-const OPT_IN_KEPT: &str = "the earlier revision's annotations would have opted this workload out of adieu; they are \
-                           kept: to opt out, set adieu.dev/graceful to \"false\"";
+const OPT_IN_KEPT: &str = "the rollback keeps this workload's current adieu annotations, although the earlier \
+                           revision has none: to opt out, set adieu.dev/graceful to \"false\"";
 
 /// The decision about a request.
 #[derive(Clone, Debug, Default)]
@@ -59,13 +59,15 @@ impl RawReview<'_> {
         let old_object = self.old_object.as_ref().map(RawObject::parse).transpose()?;
         let new = Workload::of(kind, &object);
         let old = old_object.as_ref().map(|old| Workload::of(kind, old));
-        if context.has_unusable_policy && plan::resolve(&new, context).opt_in == OptIn::Unmentioned {
+        if context.has_unusable_policy && plan::resolve(&new, context).opt_in == OptIn::Unspecified {
             return Ok(Decision::unchanged(POLICY_UNREADABLE.to_owned()));
         }
-        let anonymous = self.head.is_anonymous;
-        let admit = if anonymous { plan::admit_anonymous } else { plan::admit };
-        let kept =
-            old.as_ref().filter(|_| anonymous).and_then(|old| plan::preserve_opt_in_on_rollback(&new, old));
+        let without_field_manager = !self.header.has_field_manager;
+        let admit = if without_field_manager { plan::admit_without_field_manager } else { plan::admit };
+        let kept = old
+            .as_ref()
+            .filter(|_| without_field_manager)
+            .and_then(|old| plan::preserve_opt_in_on_rollback(&new, old));
         // A pending change takes effect with a change of the template.
         let clear_pending = plan::clear_pending(new.annotations)
             .filter(|_| old.as_ref().is_none_or(|old| *old.template != *new.template));

@@ -112,7 +112,7 @@ impl ReviewedKind {
 
 /// The fields of a review except its objects.
 #[derive(Debug)]
-pub struct Head {
+pub struct ReviewHeader {
     /// The uid of the request, which the answer repeats.
     pub uid: String,
     /// The kind of the object.
@@ -123,9 +123,9 @@ pub struct Head {
     pub name: String,
     /// The object's namespace.
     pub namespace: String,
-    /// Whether the request has no field manager, as that of `kubectl rollout undo`. Other commands of kubectl, Helm and
-    /// GitOps tools set one.
-    pub is_anonymous: bool,
+    /// Whether the request has a field manager. That of `kubectl rollout undo` has none; other commands of kubectl,
+    /// Helm and GitOps tools set one.
+    pub has_field_manager: bool,
     /// Whether the request is the controller's own. It writes what this replica would answer, or what a policy needs
     /// that this replica hasn't cached yet: reverting that would roll out pods twice. In labelled namespaces the
     /// webhook configuration doesn't exclude these requests. Another service account with this field manager only
@@ -137,7 +137,7 @@ pub struct Head {
 #[derive(Debug)]
 pub struct RawReview<'a> {
     /// Its other fields.
-    pub head: Head,
+    pub header: ReviewHeader,
     /// The object of the request.
     pub object: RawObject<'a>,
     /// The object before an update.
@@ -156,11 +156,11 @@ impl<'a> RawReview<'a> {
         }
         let mut request = Request::parse(text)?;
         let (object, old_object) = (request.object.take(), request.old_object.take());
-        let head = request.head()?;
+        let header = request.header()?;
         let Some(object) = object else {
-            return Err(head.not_reviewed());
+            return Err(header.not_reviewed());
         };
-        Ok(Self { head, object, old_object, whole })
+        Ok(Self { header, object, old_object, whole })
     }
 
     /// The shape of the objects. That of the whole review, which is an upper bound, if even that is small: then the
@@ -175,10 +175,10 @@ impl<'a> RawReview<'a> {
     }
 }
 
-impl Head {
+impl ReviewHeader {
     /// Reads a review without its objects.
     pub fn parse(text: &str) -> Result<Self, BadRequest> {
-        Request::parse(text)?.head()
+        Request::parse(text)?.header()
     }
 
     fn not_reviewed(&self) -> BadRequest {
@@ -199,7 +199,7 @@ impl<'a> Request<'a> {
         }
     }
 
-    fn head(self) -> Result<Head, BadRequest> {
+    fn header(self) -> Result<ReviewHeader, BadRequest> {
         let GroupVersionKind { group, version, kind } = &self.kind;
         let reviewed = ReviewedKind::from_gvk(group, version, kind);
         let Some(kind) = reviewed.filter(|kind| kind.is_reviewed_on(&self.operation)) else {
@@ -211,13 +211,13 @@ impl<'a> Request<'a> {
         }
         let manager = self.options.and_then(|options| options.field_manager).unwrap_or_default();
         let username = self.user_info.username.unwrap_or_default();
-        Ok(Head {
+        Ok(ReviewHeader {
             uid: self.uid.into_owned(),
             kind,
             operation: self.operation,
             name: shown(&self.name.unwrap_or_default()),
             namespace: shown(&self.namespace.unwrap_or_default()),
-            is_anonymous: manager.is_empty(),
+            has_field_manager: !manager.is_empty(),
             is_by_controller: manager == FIELD_MANAGER && username.starts_with("system:serviceaccount:"),
         })
     }
@@ -253,7 +253,10 @@ mod tests {
         let text = review_of(1);
         let small = RawReview::parse(text.as_bytes()).unwrap();
         assert_eq!(small.shape(), Shape::of(&text));
-        assert!(small.shape().tree > exact(&small).tree && small.shape().depth > exact(&small).depth);
+        assert!(
+            small.shape().parsed_size > exact(&small).parsed_size
+                && small.shape().depth > exact(&small).depth
+        );
         let text = review_of(1000);
         let large = RawReview::parse(text.as_bytes()).unwrap();
         assert_eq!((large.shape(), exact(&large)), (exact(&small), exact(&small)));

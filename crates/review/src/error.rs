@@ -2,10 +2,11 @@
 
 use std::str::Utf8Error;
 
+use adieu_core::text::truncate_chars;
 use kube::core::admission::Operation;
 
 /// The maximum number of characters of a client's text in a message or the log.
-const SHOWN: usize = 253;
+const MAX_SHOWN: usize = 253;
 
 /// A body that can't be reviewed. The API server sends none if the rules of the MutatingWebhookConfiguration are the
 /// chart's.
@@ -61,8 +62,5 @@ impl BadRequest {
 
 /// A client's text for a message, truncated if it is long.
 pub(crate) fn shown(text: &str) -> String {
-    match text.char_indices().nth(SHOWN) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
-    }
+    truncate_chars(text, MAX_SHOWN).into_owned()
 }

@@ -18,7 +18,7 @@ mod response;
 mod shape;
 
 pub use decision::Decision;
-pub use envelope::{Head, RawReview, ReviewedKind};
+pub use envelope::{RawReview, ReviewHeader, ReviewedKind};
 pub use error::BadRequest;
 pub use object::RawObject;
-pub use shape::{DEPTH_LIMIT, SMALL_TREE, Shape, TREE_LIMIT, without_object};
+pub use shape::{DEPTH_LIMIT, PARSED_SIZE_LIMIT, SMALL_PARSED_SIZE, Shape, without_object};

@@ -1,16 +1,17 @@
 //! Encodes the decision about a request as an AdmissionReview.
 
+use adieu_core::text::truncate_chars;
 use base64::{Engine as _, encoded_len, prelude::BASE64_STANDARD};
 use serde::Serialize;
 
 use crate::decision::Decision;
 
 /// The longest warning, in characters: the API server truncates longer ones.
-const WARNING_LIMIT: usize = 256;
+const MAX_WARNING_LENGTH: usize = 256;
 /// The maximum number of warnings. The API server forwards 4096 characters in total.
-const WARNINGS: usize = 16;
+const MAX_WARNINGS: usize = 16;
 /// A usual answer without its patch, in bytes.
-const USUAL: usize = 512;
+const USUAL_SIZE: usize = 512;
 
 /// `admission.k8s.io/v1` AdmissionReview.
 #[derive(Serialize)]
@@ -59,7 +60,7 @@ impl Decision {
             },
         };
         let length = patch.as_ref().and_then(|patch| encoded_len(patch.len(), true)).unwrap_or_default();
-        let mut text = Vec::with_capacity(USUAL + length);
+        let mut text = Vec::with_capacity(USUAL_SIZE + length);
         // Texts and numbers can always be encoded.
         let _ = serde_json::to_writer(&mut text, &review);
         if let Some(patch) = patch {
@@ -83,8 +84,10 @@ fn add_patch(text: &mut Vec<u8>, patch: &[u8], length: usize) {
 
 /// The first warnings, truncated, and the number of the others.
 fn shown(warnings: &[String]) -> Vec<String> {
-    let mut shown: Vec<_> = warnings.iter().take(WARNINGS).map(|warning| truncate(warning)).collect();
-    let others = warnings.len().saturating_sub(WARNINGS);
+    let first = warnings.iter().take(MAX_WARNINGS);
+    let mut shown: Vec<_> =
+        first.map(|warning| truncate_chars(warning, MAX_WARNING_LENGTH).into_owned()).collect();
+    let others = warnings.len().saturating_sub(MAX_WARNINGS);
     if others > 0 {
         shown.push(match others {
             1 => "1 more warning is not shown".to_owned(),
@@ -92,13 +95,6 @@ fn shown(warnings: &[String]) -> Vec<String> {
         });
     }
     shown
-}
-
-fn truncate(warning: &str) -> String {
-    if warning.chars().count() <= WARNING_LIMIT {
-        return warning.to_owned();
-    }
-    warning.chars().take(WARNING_LIMIT - 1).chain(['…']).collect()
 }
 
 #[cfg(test)]
@@ -138,10 +134,10 @@ mod tests {
     fn warnings_are_truncated_and_counted() {
         let of = |count: usize| Decision { warnings: vec!["ü".repeat(300); count], ..Decision::default() };
         let warnings = |count| encoded(of(count))["response"]["warnings"].clone();
-        let short = format!("{}…", "ü".repeat(WARNING_LIMIT - 1));
+        let short = format!("{}…", "ü".repeat(MAX_WARNING_LENGTH - 1));
         assert_eq!(warnings(1), json!([short]));
-        assert_eq!(warnings(WARNINGS).as_array().map(Vec::len), Some(WARNINGS));
-        assert_eq!(warnings(WARNINGS + 3)[WARNINGS], "3 more warnings are not shown");
-        assert_eq!(warnings(WARNINGS + 1)[WARNINGS], "1 more warning is not shown");
+        assert_eq!(warnings(MAX_WARNINGS).as_array().map(Vec::len), Some(MAX_WARNINGS));
+        assert_eq!(warnings(MAX_WARNINGS + 3)[MAX_WARNINGS], "3 more warnings are not shown");
+        assert_eq!(warnings(MAX_WARNINGS + 1)[MAX_WARNINGS], "1 more warning is not shown");
     }
 }

@@ -1,22 +1,22 @@
 //! The memory that parsed JSON takes, computed before parsing.
 //!
-//! A tree of values takes many times its text: a member of an array of zeros is two bytes of text and at least [`ITEM`]
+//! A parsed value takes many times its text: a member of an array of zeros is two bytes of text and at least [`ITEM`]
 //! bytes of memory, and `{"a":1}` is seven and [`OBJECT`]. So the text is scanned first, which allocates nothing. Text
-//! whose tree would be too large is not parsed.
+//! whose parsed value would be too large is not parsed.
 
 use std::mem::size_of;
 
 use memchr::memchr2;
 use serde_json::Value;
 
-/// The maximum size of the trees of one review (object and oldObject), in bytes. An update of a Deployment with 1.4 MB of
+/// The maximum parsed size of one review (object and oldObject), in bytes. An update of a Deployment with 1.4 MB of
 /// environment variables takes less than half.
-pub const TREE_LIMIT: usize = 8 * MIB;
+pub const PARSED_SIZE_LIMIT: usize = 8 * MIB;
 /// The deepest nesting that is parsed: the limit of `serde_json`, less the levels of the review. Workloads have some 20
 /// levels.
 pub const DEPTH_LIMIT: usize = 100;
-/// The largest tree of an ordinary review, in bytes. Few are larger.
-pub const SMALL_TREE: usize = MIB / 2;
+/// The largest parsed size of an ordinary review, in bytes. Few are larger.
+pub const SMALL_PARSED_SIZE: usize = MIB / 2;
 const MIB: usize = 1024 * 1024;
 
 /// An array starts with a capacity of four values, plus the allocator's overhead.
@@ -36,8 +36,8 @@ const STRING: usize = 32;
 pub struct Shape {
     /// The depth of nested arrays and objects.
     pub depth: usize,
-    /// The maximum size of its tree, in bytes.
-    pub tree: usize,
+    /// The maximum size of the parsed value, in bytes.
+    pub parsed_size: usize,
 }
 
 impl Shape {
@@ -53,20 +53,20 @@ impl Shape {
             match byte {
                 b'"' => {
                     rest = after_string(after);
-                    shape.tree += STRING + after.len() - rest.len();
+                    shape.parsed_size += STRING + after.len() - rest.len();
                 }
                 b'{' | b'[' => {
                     let is_object = *byte == b'{';
                     objects = objects << 1 | u128::from(is_object);
                     depth += 1;
                     shape.depth = shape.depth.max(depth);
-                    shape.tree += if is_object { OBJECT } else { ARRAY };
+                    shape.parsed_size += if is_object { OBJECT } else { ARRAY };
                 }
                 b'}' | b']' => {
                     objects >>= 1;
                     depth = depth.saturating_sub(1);
                 }
-                b',' => shape.tree += if objects & 1 == 1 { MEMBER } else { ITEM },
+                b',' => shape.parsed_size += if objects & 1 == 1 { MEMBER } else { ITEM },
                 _ => {}
             }
         }
@@ -75,16 +75,16 @@ impl Shape {
 
     /// The shape of two texts.
     pub(crate) fn and(self, other: Self) -> Self {
-        Self { depth: self.depth.max(other.depth), tree: self.tree + other.tree }
+        Self { depth: self.depth.max(other.depth), parsed_size: self.parsed_size + other.parsed_size }
     }
 
     /// Whether it is that of an ordinary review, far from every limit.
     pub(crate) fn is_small(self) -> bool {
-        self.depth <= DEPTH_LIMIT && self.tree <= SMALL_TREE
+        self.depth <= DEPTH_LIMIT && self.parsed_size <= SMALL_PARSED_SIZE
     }
 }
 
-/// What follows the string that the text begins in.
+/// The text after the string that it begins in.
 fn after_string(mut text: &[u8]) -> &[u8] {
     while let Some(found) = memchr2(b'"', b'\\', text) {
         if text[found] == b'"' {
@@ -131,14 +131,14 @@ mod tests {
         let shape = Shape::of(r#"{"a":["[{,\"[","\\"],"b":{}}"#);
         assert_eq!(shape.depth, 2);
         let strings = r#"a"[{,\"["\\"b""#.len() + 4 * STRING;
-        assert_eq!(shape.tree, 2 * OBJECT + ARRAY + ITEM + MEMBER + strings);
+        assert_eq!(shape.parsed_size, 2 * OBJECT + ARRAY + ITEM + MEMBER + strings);
     }
 
     #[test]
     fn the_shape_of_invalid_json_is_bounded_by_its_length() {
         for text in ["", "]]]}", "\"\\", "{\"a", &"[".repeat(100_000)] {
             let shape = Shape::of(text);
-            assert!(shape.depth <= text.len() && shape.tree <= OBJECT * text.len(), "{shape:?}");
+            assert!(shape.depth <= text.len() && shape.parsed_size <= OBJECT * text.len(), "{shape:?}");
         }
     }
 

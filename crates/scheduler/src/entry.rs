@@ -12,11 +12,11 @@ use adieu_core::{
 use k8s_openapi::jiff::Timestamp;
 
 use super::{
+    accounting::{ConcurrencyLimits, EntrySummary, QueuedWorkload},
     failure::FailedRollout,
-    ledger::{Demand, QueuedWorkload, SlotUsage},
-    progress::Progress,
-    rollout::{Rollout, RolloutMark},
-    slot::Request,
+    progress::RolloutState,
+    reservation::SlotRequest,
+    rollout::{Rollout, WrittenRevision},
     snapshot::Snapshot,
     time::later,
 };
@@ -30,7 +30,7 @@ pub(super) const RETRY_DELAY: Duration = Duration::from_mins(1);
 
 /// The slot that a workload holds before its rollout does.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Hold {
+pub(super) enum SlotState {
     None,
     /// The workload may reserve it.
     Offered {
@@ -52,11 +52,11 @@ pub(super) enum Hold {
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
     pub(super) snapshot: Snapshot,
-    pub(super) hold: Hold,
+    pub(super) slot_state: SlotState,
     /// Its rollout, if it was started here.
     pub(super) rollout: Option<Rollout>,
     /// A rollout that may have been started here: the outcome of the write is unknown.
-    tried: Option<Rollout>,
+    unconfirmed_rollout: Option<Rollout>,
     /// The policies that its rollout failed for. They may outlast the rollout, which is not retried.
     pub(super) failures: BTreeMap<PolicyKey, FailedRollout>,
     /// Something rejects or reverts its writes.
@@ -67,34 +67,40 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    /// A new workload. `is_unseen`: a previous leader may have started its rollout, whose failures it recorded until
-    /// `recorded_until`.
+    /// A new workload. `from_previous_leader`: a previous leader may have started its rollout, whose failures it
+    /// recorded until `failures_recorded_until`.
     pub(super) fn new(
         snapshot: Snapshot,
         restored: Vec<(PolicyKey, FailedRollout)>,
-        is_unseen: bool,
-        recorded_until: Option<Timestamp>,
+        from_previous_leader: bool,
+        failures_recorded_until: Option<Timestamp>,
         now: Timestamp,
     ) -> Self {
         let mut entry = Self {
             snapshot,
-            hold: Hold::None,
+            slot_state: SlotState::None,
             rollout: None,
-            tried: None,
+            unconfirmed_rollout: None,
             failures: BTreeMap::new(),
             is_blocked: false,
             retry_after: None,
         };
         entry.restore(restored, now);
         let snapshot = &entry.snapshot;
-        let is_rolling = match snapshot.progress {
-            Progress::Complete => false,
-            Progress::Rolling => !snapshot.is_updated,
+        let is_rolling = match snapshot.rollout_state {
+            RolloutState::Complete => false,
+            RolloutState::Progressing => !snapshot.is_updated,
             // It failed while no leader observed it.
-            Progress::Failed => recorded_until.is_some_and(|until| snapshot.failed_since > Some(until)),
+            RolloutState::Failed => {
+                failures_recorded_until.is_some_and(|until| snapshot.failed_since > Some(until))
+            }
         };
-        // The record in its template is the policies' plan.
-        if is_unseen && entry.rollout.is_none() && is_rolling && snapshot.plan.is_none() {
+        // The record in its template is what the policies request.
+        if from_previous_leader
+            && entry.rollout.is_none()
+            && is_rolling
+            && snapshot.desired_template.is_none()
+        {
             let policies: BTreeSet<_> = snapshot.rolled_out_by.iter().cloned().collect();
             // Another policy's rollout may fix what failed.
             let others: BTreeSet<_> =
@@ -110,10 +116,10 @@ impl Entry {
         self.failures.extend(restored);
         let Self { snapshot, rollout, failures, .. } = self;
         let is_failed_template = failures.values().any(|failure| failure.is_of(snapshot));
-        if rollout.is_none() && is_failed_template && !snapshot.is_proven() {
+        if rollout.is_none() && is_failed_template && !snapshot.has_working_pods() {
             let mut failed = Rollout::of(snapshot, failures.keys().cloned().collect(), now);
             failed.has_failed = true;
-            failed.plan = failures.values().find_map(|failure| failure.plan);
+            failed.desired_template = failures.values().find_map(|failure| failure.desired_template);
             *rollout = Some(failed);
         }
     }
@@ -125,7 +131,7 @@ impl Entry {
 
     pub(super) fn set_snapshot(&mut self, snapshot: Snapshot) {
         let is_same = self.snapshot.generation == snapshot.generation
-            && self.snapshot.plan == snapshot.plan
+            && self.snapshot.desired_template == snapshot.desired_template
             && self.snapshot.requested_by == snapshot.requested_by
             && self.snapshot.namespace_limit == snapshot.namespace_limit;
         if !is_same {
@@ -136,10 +142,10 @@ impl Entry {
     }
 
     /// Whether a writer would write what was evaluated.
-    pub(super) fn accepts(&self, request: Request<'_>) -> bool {
-        let Snapshot { uid, generation, plan, .. } = &self.snapshot;
+    pub(super) fn accepts(&self, request: SlotRequest<'_>) -> bool {
+        let Snapshot { uid, generation, desired_template, .. } = &self.snapshot;
         let is_same = uid.as_deref() == request.uid && *generation == request.generation;
-        is_same && *plan == Some(request.plan) && self.may_start()
+        is_same && *desired_template == Some(request.desired_template) && self.may_start()
     }
 
     /// Whether it waits, but not in the queue.
@@ -149,7 +155,7 @@ impl Entry {
 
     /// Whether a workload that may be written holds a slot for its last rollout, and may use it again. That rollout is
     /// over, or it has failed and holds none.
-    pub(super) fn keeps_slot(&self) -> bool {
+    pub(super) fn may_reuse_slot(&self) -> bool {
         self.rollout.as_ref().is_some_and(|rollout| {
             let is_for = |policy| rollout.policies.contains(policy);
             !rollout.has_failed && self.snapshot.requested_by.keys().all(is_for)
@@ -157,26 +163,28 @@ impl Entry {
     }
 
     pub(super) fn offer(&mut self, now: Timestamp) {
-        self.hold = Hold::Offered { until: later(now, OFFER_TTL) };
+        self.slot_state = SlotState::Offered { until: later(now, OFFER_TTL) };
     }
 
     /// Withdraws an offer.
     pub(super) fn withdraw(&mut self) {
-        if matches!(self.hold, Hold::Offered { .. }) {
-            self.hold = Hold::None;
+        if matches!(self.slot_state, SlotState::Offered { .. }) {
+            self.slot_state = SlotState::None;
         }
     }
 
     pub(super) fn reserve(&mut self, number: u64, now: Timestamp) {
         let policies = self.snapshot.requested_by.keys().cloned().collect();
-        self.hold = Hold::Reserved { number, rollout: Rollout::started(&self.snapshot, policies, now) };
+        self.slot_state =
+            SlotState::Reserved { number, rollout: Rollout::started(&self.snapshot, policies, now) };
         self.retry_after = None;
     }
 
-    pub(super) fn commit(&mut self, mark: RolloutMark, now: Timestamp) {
-        if let Hold::Reserved { rollout, .. } = std::mem::replace(&mut self.hold, Hold::None) {
-            self.rollout = Some(rollout.written(mark, now));
-            self.tried = None;
+    pub(super) fn commit(&mut self, written: WrittenRevision, now: Timestamp) {
+        if let SlotState::Reserved { rollout, .. } = std::mem::replace(&mut self.slot_state, SlotState::None)
+        {
+            self.rollout = Some(rollout.committed(written, now));
+            self.unconfirmed_rollout = None;
         }
         if let Some(rollout) = &self.rollout {
             self.failures.retain(|policy, _| !rollout.policies.contains(policy));
@@ -184,7 +192,7 @@ impl Entry {
     }
 
     pub(super) fn release(&mut self, now: Timestamp) {
-        self.hold = Hold::None;
+        self.slot_state = SlotState::None;
         self.retry_after = Some(later(now, RETRY_DELAY));
     }
 
@@ -195,12 +203,13 @@ impl Entry {
     }
 
     pub(super) fn outcome_unknown(&mut self, now: Timestamp) {
-        if let Hold::Reserved { rollout, .. } = std::mem::replace(&mut self.hold, Hold::None) {
-            self.hold = Hold::OutcomeUnknown {
+        if let SlotState::Reserved { rollout, .. } = std::mem::replace(&mut self.slot_state, SlotState::None)
+        {
+            self.slot_state = SlotState::OutcomeUnknown {
                 until: later(now, OUTCOME_UNKNOWN_TTL),
                 policies: rollout.policies.clone(),
             };
-            self.tried = Some(rollout);
+            self.unconfirmed_rollout = Some(rollout);
         }
     }
 
@@ -216,11 +225,13 @@ impl Entry {
         if self.retry_after.is_some_and(|until| until <= now) {
             self.retry_after = None;
         }
-        match self.hold {
-            Hold::Offered { until } | Hold::OutcomeUnknown { until, .. } if until > now => {}
-            Hold::Offered { .. } => self.release(now),
-            Hold::OutcomeUnknown { .. } => (self.hold, self.tried) = (Hold::None, None),
-            Hold::None | Hold::Reserved { .. } => {}
+        match self.slot_state {
+            SlotState::Offered { until } | SlotState::OutcomeUnknown { until, .. } if until > now => {}
+            SlotState::Offered { .. } => self.release(now),
+            SlotState::OutcomeUnknown { .. } => {
+                (self.slot_state, self.unconfirmed_rollout) = (SlotState::None, None)
+            }
+            SlotState::None | SlotState::Reserved { .. } => {}
         }
     }
 
@@ -231,14 +242,14 @@ impl Entry {
         now: Timestamp,
         generation_of: impl Fn(&PolicyKey) -> Option<i64>,
     ) {
-        self.update_tried(now);
+        self.update_unconfirmed(now);
         if let Some((rollout, reason)) = self.update_rollout(now) {
             let failure = |generation| FailedRollout {
                 workload: key.clone(),
                 uid: self.snapshot.uid.clone(),
                 generation,
-                plan: rollout.plan.or(Some(rollout.mark.template)),
-                template: Some(rollout.mark.template),
+                desired_template: rollout.desired_template.or(Some(rollout.written.template)),
+                template: Some(rollout.written.template),
                 reason,
                 time: now,
             };
@@ -253,10 +264,10 @@ impl Entry {
             Some(rollout) if !rollout.policies.contains(policy) => true,
             _ => {
                 let is_ahead = rollout.as_ref().is_some_and(|rollout| rollout.is_ahead_of(snapshot));
-                let asks = !is_ahead && snapshot.requested_by.contains_key(policy);
-                let is_wanted = asks && failure.is_wanted_again(snapshot, generation_of(policy));
+                let is_requested = !is_ahead && snapshot.requested_by.contains_key(policy);
+                let is_wanted = is_requested && failure.is_wanted_again(snapshot, generation_of(policy));
                 // Another version of adieu may have computed another hash.
-                failure.plan = failure.plan.or(snapshot.plan);
+                failure.desired_template = failure.desired_template.or(snapshot.desired_template);
                 is_wanted
             }
         });
@@ -266,17 +277,18 @@ impl Entry {
     }
 
     /// Decides whether a workload that may have been written was, once it is observed.
-    fn update_tried(&mut self, now: Timestamp) {
-        let Snapshot { generation, template, plan, .. } = self.snapshot;
-        let is_past = |rollout: &mut Rollout| rollout.mark.generation < generation;
-        if matches!(self.hold, Hold::Reserved { .. }) {
+    fn update_unconfirmed(&mut self, now: Timestamp) {
+        let Snapshot { generation, current_template, desired_template, .. } = self.snapshot;
+        let is_past = |rollout: &mut Rollout| rollout.written.generation < generation;
+        if matches!(self.slot_state, SlotState::Reserved { .. }) {
             return;
         }
-        if let Some(rollout) = self.tried.take_if(is_past) {
-            if plan.is_none() {
-                self.rollout = Some(rollout.written(RolloutMark { generation, template }, now));
+        if let Some(rollout) = self.unconfirmed_rollout.take_if(is_past) {
+            if desired_template.is_none() {
+                self.rollout =
+                    Some(rollout.committed(WrittenRevision { generation, template: current_template }, now));
             }
-            self.hold = Hold::None;
+            self.slot_state = SlotState::None;
         }
     }
 
@@ -285,8 +297,8 @@ impl Entry {
         let snapshot = &self.snapshot;
         let rollout = self.rollout.as_mut()?;
         if !rollout.is_ahead_of(snapshot) {
-            let is_replaced = rollout.mark.template != snapshot.template;
-            if is_replaced && rollout.has_failed && matches!(self.hold, Hold::Reserved { .. }) {
+            let is_replaced = rollout.written.template != snapshot.current_template;
+            if is_replaced && rollout.has_failed && matches!(self.slot_state, SlotState::Reserved { .. }) {
                 // It may be the write in progress: its commit decides which failures stay.
                 return None;
             }
@@ -308,22 +320,22 @@ impl Entry {
         Some((rollout.clone(), reason))
     }
 
-    /// Whether a policy asks for another template in place of the one that failed. Its failure stays recorded until
+    /// Whether a policy requests another template in place of the one that failed. Its failure stays recorded until
     /// that is written, but no longer counts.
     pub(super) fn is_superseded(&self, policy: &PolicyKey) -> bool {
         let Self { snapshot, rollout, .. } = self;
         let is_failed =
             rollout.as_ref().is_some_and(|rollout| rollout.has_failed && !rollout.is_ahead_of(snapshot));
-        is_failed && snapshot.plan.is_some() && snapshot.requested_by.contains_key(policy)
+        is_failed && snapshot.desired_template.is_some() && snapshot.requested_by.contains_key(policy)
     }
 
-    /// Whether it may be written: it is queued, no rollout is in progress except one that failed here, and its plan is
-    /// not what failed before.
+    /// Whether it may be written: it is queued, no rollout is in progress except one that failed here, and its desired
+    /// template is not the one that failed before.
     fn may_start(&self) -> bool {
         let Self { snapshot, rollout, failures, .. } = self;
         let is_ahead = rollout.as_ref().is_some_and(|rollout| rollout.is_ahead_of(snapshot));
         let has_failed = rollout.as_ref().is_some_and(|rollout| rollout.has_failed);
-        let is_free = !is_ahead && (has_failed || snapshot.progress == Progress::Complete);
+        let is_free = !is_ahead && (has_failed || snapshot.rollout_state == RolloutState::Complete);
         let stops =
             |policy: &PolicyKey| snapshot.requested_by.contains_key(policy) && !self.is_superseded(policy);
         snapshot.is_queued && is_free && !failures.keys().any(stops)
@@ -331,39 +343,39 @@ impl Entry {
 
     /// Whether it can be dropped: it waits for nothing, and nothing failed.
     pub(super) fn is_done(&self) -> bool {
-        self.snapshot.is_settled()
-            && self.hold == Hold::None
+        self.snapshot.is_idle()
+            && self.slot_state == SlotState::None
             && self.rollout.is_none()
             && self.failures.is_empty()
     }
 
-    pub(super) fn slot_usage(&self) -> SlotUsage {
+    pub(super) fn summary(&self) -> EntrySummary {
         let of_rollout = self.rollout.as_ref().filter(|rollout| !rollout.has_failed);
-        let slot = match &self.hold {
-            Hold::Offered { .. } => Some(self.snapshot.requested_by.keys().cloned().collect()),
-            Hold::Reserved { rollout, .. } => Some(rollout.policies.clone()),
-            Hold::OutcomeUnknown { policies, .. } => Some(policies.clone()),
-            Hold::None => of_rollout.map(|rollout| rollout.policies.clone()),
+        let slot = match &self.slot_state {
+            SlotState::Offered { .. } => Some(self.snapshot.requested_by.keys().cloned().collect()),
+            SlotState::Reserved { rollout, .. } => Some(rollout.policies.clone()),
+            SlotState::OutcomeUnknown { policies, .. } => Some(policies.clone()),
+            SlotState::None => of_rollout.map(|rollout| rollout.policies.clone()),
         };
-        let of_hold = match &self.hold {
-            Hold::Offered { until } | Hold::OutcomeUnknown { until, .. } => Some(*until),
-            Hold::None | Hold::Reserved { .. } => None,
+        let of_slot = match &self.slot_state {
+            SlotState::Offered { until } | SlotState::OutcomeUnknown { until, .. } => Some(*until),
+            SlotState::None | SlotState::Reserved { .. } => None,
         };
         let of_rollout = of_rollout.map(|rollout| rollout.deadline(&self.snapshot));
-        let waits = slot.is_none() && !self.is_backing_off() && self.may_start();
+        let is_queued = slot.is_none() && !self.is_backing_off() && self.may_start();
         let (superseded, failed) =
             self.failures.keys().cloned().partition(|policy| self.is_superseded(policy));
         let waiting = || QueuedWorkload {
-            demand: Demand::of(&self.snapshot),
-            may_roll_out_elsewhere: self.snapshot.may_roll_out_elsewhere(),
+            limits: ConcurrencyLimits::of(&self.snapshot),
+            may_be_canary_source: self.snapshot.may_be_canary_source(),
             created: self.snapshot.created,
         };
-        SlotUsage {
-            is_offered: matches!(self.hold, Hold::Offered { .. }),
+        EntrySummary {
+            is_offered: matches!(self.slot_state, SlotState::Offered { .. }),
             failed,
             superseded,
-            waits: waits.then(waiting),
-            deadline: [of_hold, of_rollout, self.retry_after].into_iter().flatten().min(),
+            queued: is_queued.then(waiting),
+            deadline: [of_slot, of_rollout, self.retry_after].into_iter().flatten().min(),
             slot,
         }
     }

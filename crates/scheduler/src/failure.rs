@@ -18,8 +18,8 @@ pub struct FailedRollout {
     /// The policy's generation when it failed.
     pub generation: Option<i64>,
     /// The template that was written, as a hash. `None` if it is not known, or another version computed it.
-    pub plan: Option<u64>,
-    /// The template that the API server stored, as a hash. `None` as for `plan`.
+    pub desired_template: Option<u64>,
+    /// The template that the API server stored, as a hash. `None` as for `desired_template`.
     pub template: Option<u64>,
     /// Why it failed.
     pub reason: RolloutFailureReason,
@@ -31,13 +31,14 @@ impl FailedRollout {
     /// Whether the workload still has the template that failed. If another version of adieu recorded it, whether it
     /// wants no other.
     pub(super) fn is_of(&self, snapshot: &Snapshot) -> bool {
-        self.template.map_or(snapshot.plan.is_none(), |template| template == snapshot.template)
+        self.template
+            .map_or(snapshot.desired_template.is_none(), |template| template == snapshot.current_template)
     }
 
     /// Whether the workload would roll out the failed template again, after it was reverted.
     pub(super) fn is_wanted_again(&self, snapshot: &Snapshot, generation: Option<i64>) -> bool {
-        let is_same_plan = self.plan.is_none_or(|plan| snapshot.plan == Some(plan));
-        snapshot.is_queued && is_same_plan && self.generation == generation
+        let is_same = self.desired_template.is_none_or(|desired| snapshot.desired_template == Some(desired));
+        snapshot.is_queued && is_same && self.generation == generation
     }
 }
 
@@ -71,7 +72,7 @@ impl FailureLimit {
 pub struct PolicyStatus {
     /// The rollouts that failed, the oldest failures first.
     pub failures: Vec<FailedRollout>,
-    /// The failed rollouts in whose place the policy asks for another template by now, the oldest failures first.
+    /// Failed rollouts whose policy has since requested another template, the oldest failures first.
     /// They don't count towards the limit.
     pub superseded: Vec<FailedRollout>,
     /// How many may fail before no other starts.

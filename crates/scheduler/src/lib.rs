@@ -3,8 +3,8 @@
 //! A policy change affects many workloads, and each of them is a rollout. [`RolloutScheduler`] keeps them within the
 //! slots of the cluster, the limit of the namespace and the limits of their policies:
 //!
-//! - A rollout holds a slot from its offer until it completes or fails, in the cluster and for each policy that asks
-//!   for it. Rollouts that others start hold none; adieu writes such a workload once they are complete.
+//! - A rollout holds a slot from its offer until it completes or fails, in the cluster and for each policy that
+//!   requests it. Rollouts that other clients start hold none; adieu writes such a workload once they are complete.
 //! - A free slot goes to the namespace that holds the fewest, then to the policies that hold the fewest, then to the
 //!   namespace that was offered none for longest, then to the oldest workload. About a quarter of the slots is for
 //!   namespaces and policies that hold none.
@@ -14,34 +14,34 @@
 //!   none for its deadline fails, also if its replicas come and go, and so does one that takes too long in all.
 //! - A failed rollout stops its policy in the namespace, and everywhere after as many as the policy's
 //!   [`FailureLimit`]. It stays failed until the workload completes with pods, is deleted or gets another template
-//!   (a restart is none), or until another one that the policy asks for is written.
+//!   (a restart does not change it), or until another one that the policy requests is written.
 //!
 //! The writer [reserves](RolloutScheduler::reserve) a slot before it writes, and
 //! [commits](RolloutScheduler::commit) or [releases](RolloutScheduler::release) it afterwards. A new leader
-//! [restores](RolloutScheduler::restore) what failed from the status of the policies, takes a rollout that failed
-//! [since the previous leader ended](RolloutScheduler::set_recorded_until) for one that was in progress, [observes](RolloutScheduler::observe)
-//! every workload, and [activates](RolloutScheduler::activate) the scheduler.
+//! [restores](RolloutScheduler::restore) what failed from the status of the policies, treats a rollout that failed
+//! [since the previous leader ended](RolloutScheduler::set_failures_recorded_until) as one that was in progress,
+//! [observes](RolloutScheduler::observe) every workload, and [activates](RolloutScheduler::activate) the scheduler.
 
 #![deny(clippy::disallowed_methods)]
 
+mod accounting;
 mod entry;
 mod failure;
-mod ledger;
 pub mod progress;
+mod reservation;
 mod rollout;
-mod slot;
 mod snapshot;
 mod time;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use accounting::{ConcurrencyLimits, EntrySummary, PolicyFailureSettings, SlotAccounting};
 use adieu_core::keys::{PolicyKey, WorkloadKey};
-use entry::{Entry, Hold};
+use entry::Entry;
 pub use failure::{FailedRollout, FailureLimit, PolicyStatus};
 use k8s_openapi::jiff::Timestamp;
-use ledger::{Demand, Ledger, PolicyLimits, SlotUsage};
-pub use rollout::RolloutMark;
-pub use slot::{Request, Slot};
+pub use reservation::{SlotRequest, SlotReservation};
+pub use rollout::WrittenRevision;
 pub use snapshot::Snapshot;
 
 /// How many offers are remembered: a namespace that was offered a slot earlier counts as one that was offered none.
@@ -51,19 +51,19 @@ const REMEMBERED_OFFERS: usize = 4096;
 #[derive(Clone, Debug, Default)]
 pub struct RolloutScheduler {
     entries: BTreeMap<WorkloadKey, Entry>,
-    policies: BTreeMap<PolicyKey, PolicyLimits>,
-    ledger: Ledger,
+    policies: BTreeMap<PolicyKey, PolicyFailureSettings>,
+    accounting: SlotAccounting,
     /// Recorded failures of workloads that are not observed yet.
     restored: HashMap<WorkloadKey, Vec<(PolicyKey, FailedRollout)>>,
     /// Until when the previous leader recorded failures.
-    recorded_until: Option<Timestamp>,
+    failures_recorded_until: Option<Timestamp>,
     is_active: bool,
     /// Whether anything changed that an offer depends on since slots were last offered. Finding the next one reads
     /// all queues, and most events change nothing.
     may_offer: bool,
-    /// The number of the last slot. A reset keeps it, so that no writer of an earlier term can commit a slot of this
-    /// one.
-    last_slot: u64,
+    /// The number of the last reservation. A reset keeps it, so that no writer of an earlier term can commit one of
+    /// this one.
+    last_reservation: u64,
     /// How many slots were offered, and which offer was the last in each namespace: of namespaces that hold as many
     /// slots, the one that was offered none for longest gets the next.
     offers: u64,
@@ -80,18 +80,18 @@ impl RolloutScheduler {
     /// A scheduler with this many slots for the whole cluster.
     #[must_use]
     pub fn new(slots: usize) -> Self {
-        Self { ledger: Ledger::new(slots), ..Self::default() }
+        Self { accounting: SlotAccounting::new(slots), ..Self::default() }
     }
 
     /// Drops all state: another replica leads.
     pub fn reset(&mut self) {
-        *self = Self { last_slot: self.last_slot, ..Self::new(self.ledger.slots()) };
+        *self = Self { last_reservation: self.last_reservation, ..Self::new(self.accounting.slots()) };
     }
 
     /// Sets until when the previous leader recorded failures, if it is known. A rollout that failed later counts as one
     /// that was in progress then. Before the first workload is observed.
-    pub fn set_recorded_until(&mut self, time: Option<Timestamp>) {
-        self.recorded_until = time;
+    pub fn set_failures_recorded_until(&mut self, time: Option<Timestamp>) {
+        self.failures_recorded_until = time;
     }
 
     /// Restores the failures that the status of a policy records: for each policy before the first workload is
@@ -141,9 +141,9 @@ impl RolloutScheduler {
         failures: FailureLimit,
         now: Timestamp,
     ) {
-        let limits = self.policies.entry(policy.clone()).or_default();
-        let is_changed = (limits.generation, limits.failures) != (generation, failures);
-        (limits.generation, limits.failures) = (generation, failures);
+        let settings = self.policies.entry(policy.clone()).or_default();
+        let is_changed = (settings.generation, settings.failures) != (generation, failures);
+        (settings.generation, settings.failures) = (generation, failures);
         if is_changed {
             self.may_offer = true;
             for key in self.recorded(policy) {
@@ -155,8 +155,8 @@ impl RolloutScheduler {
 
     /// How many workloads a policy matches, of which a percentage may fail.
     pub fn set_matched(&mut self, policy: &PolicyKey, matched: usize) {
-        if let Some(limits) = self.policies.get_mut(policy).filter(|limits| limits.matched != matched) {
-            limits.matched = matched;
+        if let Some(settings) = self.policies.get_mut(policy).filter(|settings| settings.matched != matched) {
+            settings.matched = matched;
             self.may_offer = true;
         }
     }
@@ -182,12 +182,13 @@ impl RolloutScheduler {
         if !self.entries.contains_key(key) {
             let same = |(_, failure): &(_, FailedRollout)| failure.uid == snapshot.uid;
             let restored: Vec<_> = restored.into_iter().filter(same).collect();
-            if snapshot.is_settled() && restored.is_empty() {
+            if snapshot.is_idle() && restored.is_empty() {
                 // The usual case.
                 return;
             }
-            let entry = Entry::new(snapshot.clone(), restored, !self.is_active, self.recorded_until, now);
-            self.ledger.add(key, &entry.slot_usage());
+            let entry =
+                Entry::new(snapshot.clone(), restored, !self.is_active, self.failures_recorded_until, now);
+            self.accounting.add(key, &entry.summary());
             self.entries.insert(key.clone(), entry);
             self.may_offer = true;
         }
@@ -197,9 +198,9 @@ impl RolloutScheduler {
     /// A workload was deleted, or is no longer managed.
     pub fn remove(&mut self, key: &WorkloadKey) {
         if let Some(entry) = self.entries.remove(key) {
-            let slot_usage = entry.slot_usage();
-            self.changed.extend(slot_usage.failed.union(&slot_usage.superseded).cloned());
-            self.ledger.remove(key, &slot_usage);
+            let summary = entry.summary();
+            self.changed.extend(summary.failed.union(&summary.superseded).cloned());
+            self.accounting.remove(key, &summary);
             self.may_offer = true;
         }
         self.restored.remove(key);
@@ -219,44 +220,6 @@ impl RolloutScheduler {
         std::mem::take(&mut self.changed)
     }
 
-    /// Reserves a slot for writing a workload. `None` if there is none for it now, or if it differs from the last
-    /// observation: it becomes runnable later.
-    pub fn reserve(&mut self, key: &WorkloadKey, request: Request<'_>, now: Timestamp) -> Option<Slot> {
-        self.offer(now);
-        let entry = self.entries.get(key).filter(|entry| self.is_active && entry.accepts(request))?;
-        let may_reserve = match &entry.hold {
-            // Its policy may have stopped since the offer.
-            Hold::Offered { .. } | Hold::OutcomeUnknown { .. } => !self.waits_for_stopped(key, entry),
-            Hold::Reserved { .. } => false,
-            Hold::None if entry.keeps_slot() => !self.waits_for_stopped(key, entry),
-            // A workload that is blocked or had a conflict is in no queue.
-            Hold::None => entry.is_backing_off() && self.has_free_slot(key, entry),
-        };
-        if !may_reserve {
-            self.update(key, now, Entry::queue);
-            return None;
-        }
-        self.last_slot += 1;
-        let number = self.last_slot;
-        self.update(key, now, |entry| entry.reserve(number, now));
-        Some(Slot { key: key.clone(), number })
-    }
-
-    /// The workload was written.
-    pub fn commit(&mut self, slot: &Slot, mark: RolloutMark, now: Timestamp) {
-        self.update_slot(slot, now, |entry| entry.commit(mark, now));
-    }
-
-    /// The workload was not written. It may reserve another slot, and is offered one after a while.
-    pub fn release(&mut self, slot: &Slot, now: Timestamp) {
-        self.update_slot(slot, now, |entry| entry.release(now));
-    }
-
-    /// The outcome of the write is unknown. The workload keeps the slot for a while, until it is observed.
-    pub fn outcome_unknown(&mut self, slot: &Slot, now: Timestamp) {
-        self.update_slot(slot, now, |entry| entry.outcome_unknown(now));
-    }
-
     /// Whether something rejects or reverts the writes of a workload. While it does, the workload is offered no slot. Once
     /// it is to be tried again, it may [reserve](Self::reserve) one; if there is none, it waits for an offer.
     pub fn set_blocked(&mut self, key: &WorkloadKey, is_blocked: bool, now: Timestamp) {
@@ -266,12 +229,12 @@ impl RolloutScheduler {
     /// When to call [`expire`](Self::expire) next.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Timestamp> {
-        self.ledger.next_deadline()
+        self.accounting.next_deadline()
     }
 
     /// Applies the deadlines that have passed.
     pub fn expire(&mut self, now: Timestamp) {
-        for key in self.ledger.expired(now) {
+        for key in self.accounting.expired(now) {
             self.update(&key, now, |entry| entry.expire(now));
         }
     }
@@ -280,20 +243,23 @@ impl RolloutScheduler {
     #[must_use]
     pub fn status_of(&self, policy: &PolicyKey) -> PolicyStatus {
         let failure = |key| self.entries.get(key)?.failures.get(policy).cloned();
-        let mut failures: Vec<_> = self.ledger.failed(policy).filter_map(failure).collect();
-        let mut superseded: Vec<_> = self.ledger.superseded(policy).filter_map(failure).collect();
+        let mut failures: Vec<_> = self.accounting.failed(policy).filter_map(failure).collect();
+        let mut superseded: Vec<_> = self.accounting.superseded(policy).filter_map(failure).collect();
         for failures in [&mut failures, &mut superseded] {
             failures.sort_by(|a, b| (a.time, &a.workload).cmp(&(b.time, &b.workload)));
         }
-        let limit = self.limits(policy).failure_limit(policy);
-        PolicyStatus { is_stopped: self.ledger.failures(policy) >= limit, limit, failures, superseded }
+        let limit = self.settings_of(policy).failure_limit(policy);
+        PolicyStatus { is_stopped: self.accounting.failures(policy) >= limit, limit, failures, superseded }
     }
 
     /// The policies that a rollout failed for, and the workloads.
     #[must_use]
     pub fn with_failures(&self) -> (BTreeSet<PolicyKey>, BTreeSet<WorkloadKey>) {
-        let policies = self.ledger.all_failed().map(|(policy, _)| policy.clone());
-        (policies.collect(), self.ledger.all_failed().flat_map(|(_, workloads)| workloads).cloned().collect())
+        let policies = self.accounting.all_failed().map(|(policy, _)| policy.clone());
+        (
+            policies.collect(),
+            self.accounting.all_failed().flat_map(|(_, workloads)| workloads).cloned().collect(),
+        )
     }
 
     /// Whether a rollout of the workload failed.
@@ -305,30 +271,30 @@ impl RolloutScheduler {
     /// Whether failures stop a policy in a namespace.
     #[must_use]
     pub fn is_stopped(&self, policy: &PolicyKey, namespace: &str) -> bool {
-        self.ledger.is_stopped(policy, namespace, self.limits(policy))
+        self.accounting.is_stopped(policy, namespace, self.settings_of(policy))
     }
 
     /// How many rollouts failed, over all policies.
     #[must_use]
     pub fn failed_rollouts(&self) -> usize {
-        self.ledger.failed_rollouts()
+        self.accounting.failed_rollouts()
     }
 
     /// The workloads with a recorded failure of a policy.
     fn recorded(&self, policy: &PolicyKey) -> Vec<WorkloadKey> {
-        self.ledger.failed(policy).chain(self.ledger.superseded(policy)).cloned().collect()
+        self.accounting.failed(policy).chain(self.accounting.superseded(policy)).cloned().collect()
     }
 
-    fn limits(&self, policy: &PolicyKey) -> PolicyLimits {
+    fn settings_of(&self, policy: &PolicyKey) -> PolicyFailureSettings {
         self.policies.get(policy).copied().unwrap_or_default()
     }
 
-    /// Whether the cluster, the namespace and the policies that ask for a workload have a slot for it.
+    /// Whether the cluster, the namespace and the policies that request a rollout of a workload have a slot for it.
     fn has_free_slot(&self, key: &WorkloadKey, entry: &Entry) -> bool {
-        self.ledger.has_free_slot(&key.namespace, &Demand::of(&entry.snapshot), &self.policies)
+        self.accounting.has_free_slot(&key.namespace, &ConcurrencyLimits::of(&entry.snapshot), &self.policies)
     }
 
-    /// Whether failures stop a policy that asks for a workload.
+    /// Whether failures stop a policy that requests a rollout of a workload.
     fn waits_for_stopped(&self, key: &WorkloadKey, entry: &Entry) -> bool {
         entry.snapshot.requested_by.keys().any(|policy| self.is_stopped(policy, &key.namespace))
     }
@@ -344,7 +310,7 @@ impl RolloutScheduler {
         for key in self.offered.iter().filter(is_stopped).cloned().collect::<Vec<_>>() {
             self.update(&key, now, Entry::withdraw);
         }
-        while let Some(key) = self.ledger.next(&self.policies, &self.last_offers) {
+        while let Some(key) = self.accounting.next(&self.policies, &self.last_offers) {
             self.offers += 1;
             self.last_offers.insert(key.namespace.clone(), self.offers);
             self.update(&key, now, |entry| entry.offer(now));
@@ -357,23 +323,14 @@ impl RolloutScheduler {
         self.may_offer = false;
     }
 
-    fn update_slot(&mut self, slot: &Slot, now: Timestamp, change: impl FnOnce(&mut Entry)) {
-        let is_held =
-            |entry: &Entry| matches!(entry.hold, Hold::Reserved { number, .. } if number == slot.number);
-        // Of an earlier term, or of a workload that was deleted and created again.
-        if self.entries.get(&slot.key).is_some_and(is_held) {
-            self.update(&slot.key, now, change);
-        }
-    }
-
-    /// Changes an entry, updates its rollout and failures, and keeps the ledger in step.
+    /// Changes an entry, updates its rollout and failures, and keeps the accounting up to date.
     fn update(&mut self, key: &WorkloadKey, now: Timestamp, change: impl FnOnce(&mut Entry)) {
         let Some(entry) = self.entries.get_mut(key) else { return };
-        let before = entry.slot_usage();
+        let before = entry.summary();
         change(entry);
         let policies = &self.policies;
         entry.update(key, now, |policy| policies.get(policy)?.generation);
-        let after = if entry.is_done() { SlotUsage::default() } else { entry.slot_usage() };
+        let after = if entry.is_done() { EntrySummary::default() } else { entry.summary() };
         if entry.is_done() {
             self.entries.remove(key);
         }
@@ -388,8 +345,8 @@ impl RolloutScheduler {
         }
         self.changed.extend(before.failed.symmetric_difference(&after.failed).cloned());
         self.changed.extend(before.superseded.symmetric_difference(&after.superseded).cloned());
-        self.ledger.remove(key, &before);
-        self.ledger.add(key, &after);
+        self.accounting.remove(key, &before);
+        self.accounting.add(key, &after);
         self.may_offer = true;
     }
 }

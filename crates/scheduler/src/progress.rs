@@ -7,13 +7,13 @@ use k8s_openapi::jiff::Timestamp;
 use kube::core::DynamicObject;
 use serde_json::Value;
 
-/// The progress of a rollout.
+/// The state of a rollout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Progress {
+pub enum RolloutState {
     /// All pods have the current template and are available.
     Complete,
     /// Pods of an older template are being replaced.
-    Rolling,
+    Progressing,
     /// The Deployment controller reports that the progress deadline is exceeded.
     Failed,
 }
@@ -24,7 +24,7 @@ pub struct RolloutProgress {
     /// Its `metadata.generation`.
     pub generation: Option<i64>,
     /// As `kubectl rollout status` reports it.
-    pub progress: Progress,
+    pub state: RolloutState,
     /// Since when a Deployment reports that its progress deadline is exceeded, if it does.
     pub failed_since: Option<Timestamp>,
     /// Its replicas, once its controller has observed the generation.
@@ -54,7 +54,7 @@ impl RolloutProgress {
         };
         Self {
             generation: object.metadata.generation,
-            progress: progress(kind, object),
+            state: rollout_state(kind, object),
             failed_since: failed_since(kind, object),
             counts: replica_counts(kind, object),
             replica_failure: has_replica_failure(object),
@@ -68,13 +68,13 @@ impl RolloutProgress {
 }
 
 /// The default of a Deployment's progressDeadlineSeconds.
-const DEFAULT_DEADLINE: Duration = Duration::from_mins(10);
+const DEFAULT_PROGRESS_DEADLINE: Duration = Duration::from_mins(10);
 
 /// The longest deadline of a Deployment (2147483647 means none) or grace period that is waited for.
-const LONGEST_DEADLINE: Duration = Duration::from_hours(1);
+const MAX_PROGRESS_DEADLINE: Duration = Duration::from_hours(1);
 
 /// The default of a pod's terminationGracePeriodSeconds.
-const GRACE_PERIOD: Duration = Duration::from_secs(30);
+const DEFAULT_GRACE_PERIOD: Duration = Duration::from_secs(30);
 
 /// The time without progress after which a rollout fails. Pods of a `StatefulSet` or `DaemonSet` are replaced one after
 /// the other, each once the previous one has terminated.
@@ -82,11 +82,15 @@ fn progress_deadline(kind: Kind, object: &DynamicObject) -> Duration {
     let spec = &object.data["spec"];
     let seconds = |value: &Value| value.as_u64().map(Duration::from_secs);
     if kind == Kind::Deployment {
-        return seconds(&spec["progressDeadlineSeconds"]).unwrap_or(DEFAULT_DEADLINE).min(LONGEST_DEADLINE);
+        return seconds(&spec["progressDeadlineSeconds"])
+            .unwrap_or(DEFAULT_PROGRESS_DEADLINE)
+            .min(MAX_PROGRESS_DEADLINE);
     }
     let grace = &spec["template"]["spec"]["terminationGracePeriodSeconds"];
-    let ready = seconds(&spec["minReadySeconds"]).unwrap_or_default().min(LONGEST_DEADLINE);
-    DEFAULT_DEADLINE + seconds(grace).unwrap_or(GRACE_PERIOD).min(LONGEST_DEADLINE) + ready
+    let ready = seconds(&spec["minReadySeconds"]).unwrap_or_default().min(MAX_PROGRESS_DEADLINE);
+    DEFAULT_PROGRESS_DEADLINE
+        + seconds(grace).unwrap_or(DEFAULT_GRACE_PERIOD).min(MAX_PROGRESS_DEADLINE)
+        + ready
 }
 
 /// The replica counts of a workload's status.
@@ -105,7 +109,7 @@ pub struct ReplicaCounts {
 impl ReplicaCounts {
     /// The best of both: of pods that become available again and again, only the maximum counts.
     #[must_use]
-    pub fn best(self, other: Self) -> Self {
+    pub fn merge_best(self, other: Self) -> Self {
         Self {
             desired: self.desired.max(other.desired),
             updated: self.updated.max(other.updated),
@@ -116,8 +120,32 @@ impl ReplicaCounts {
 
     /// Whether these are better than `best`, apart from the desired number.
     #[must_use]
-    pub fn improves(self, best: Self) -> bool {
-        Self { desired: best.desired, ..best.best(self) } != best
+    pub fn is_better_than(self, best: Self) -> bool {
+        Self { desired: best.desired, ..best.merge_best(self) } != best
+    }
+}
+
+/// The best replica counts of a rollout so far, and the generation that they were last observed in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BestCounts {
+    counts: ReplicaCounts,
+    generation: i64,
+}
+
+impl BestCounts {
+    /// Adds the counts of a generation to `best`, and returns whether they are progress. Another generation with fewer
+    /// updated replicas is another rollout: the workload was restarted or scaled down.
+    pub fn update(best: &mut Option<Self>, generation: i64, counts: ReplicaCounts) -> bool {
+        let is_same = |best: &Self| generation <= best.generation || counts.updated >= best.counts.updated;
+        let same = best.filter(is_same);
+        *best = Some(Self { generation, counts: same.map_or(counts, |best| best.counts.merge_best(counts)) });
+        same.is_none_or(|best| counts.is_better_than(best.counts))
+    }
+
+    /// The highest desired number.
+    #[must_use]
+    pub fn desired(self) -> i64 {
+        self.counts.desired
     }
 }
 
@@ -158,21 +186,29 @@ fn has_replica_failure(object: &DynamicObject) -> bool {
     conditions.is_some_and(|conditions| conditions.iter().any(is_failure))
 }
 
-/// The progress of a workload's rollout. A rollout that doesn't progress by itself (paused, scaled to zero, `OnDelete`,
+/// The state of a workload's rollout. A rollout that doesn't progress by itself (paused, scaled to zero, `OnDelete`,
 /// or up to a partition) counts as complete.
 #[must_use]
-pub fn progress(kind: Kind, object: &DynamicObject) -> Progress {
+pub fn rollout_state(kind: Kind, object: &DynamicObject) -> RolloutState {
     if !is_rolling(kind, object) {
-        return Progress::Complete;
+        return RolloutState::Complete;
     }
     let status = &object.data["status"];
     let observed = status["observedGeneration"].as_i64() >= object.metadata.generation;
     let timed_out = progressing(object).is_some_and(|condition| condition["status"] == "False");
-    if observed && timed_out { Progress::Failed } else { Progress::Rolling }
+    if observed && timed_out { RolloutState::Failed } else { RolloutState::Progressing }
+}
+
+/// Whether a condition `Progressing` is of a rollout before which it was `before`, both as hashes. While pods of an
+/// older ReplicaSet start again, the Deployment controller keeps the condition of the previous rollout
+/// (`syncRolloutStatus`).
+#[must_use]
+pub fn is_condition_of_rollout(condition: Option<u64>, before: Option<u64>) -> bool {
+    before.is_none() || condition != before
 }
 
 fn failed_since(kind: Kind, object: &DynamicObject) -> Option<Timestamp> {
-    if progress(kind, object) != Progress::Failed {
+    if rollout_state(kind, object) != RolloutState::Failed {
         return None;
     }
     progressing(object)?["lastTransitionTime"].as_str()?.parse().ok()
@@ -195,7 +231,7 @@ pub fn is_updated(kind: Kind, object: &DynamicObject) -> bool {
 }
 
 /// Whether the latest rollout was complete, and all pods still have that template: a pod that becomes unavailable later
-/// is broken, not rolling out. Always `false` for a DaemonSet, which doesn't report it.
+/// is unavailable, not rolling out. Always `false` for a DaemonSet, which doesn't report it.
 #[must_use]
 pub fn was_complete(kind: Kind, object: &DynamicObject) -> bool {
     let (spec, status) = (&object.data["spec"], &object.data["status"]);
@@ -220,14 +256,15 @@ pub fn was_complete(kind: Kind, object: &DynamicObject) -> bool {
 /// Whether a StatefulSet has pods that aren't ready, and none of its current template: unready pods prevent its
 /// controller from replacing any (`updateStatefulSet`, unless podManagementPolicy is Parallel).
 #[must_use]
-pub fn is_not_begun(kind: Kind, object: &DynamicObject) -> bool {
+pub fn has_not_started(kind: Kind, object: &DynamicObject) -> bool {
     let status = &object.data["status"];
     let count = |field: &str| status[field].as_i64().unwrap_or(0);
     let replicas = object.data["spec"]["replicas"].as_i64().unwrap_or(1);
     kind == Kind::StatefulSet && count("updatedReplicas") == 0 && count("readyReplicas") < replicas
 }
 
-/// Why a workload rolls out no pods. [`progress`] counts it as complete, though no pod shows that the template works.
+/// Why a workload rolls out no pods. [`rollout_state`] counts it as complete, though no pod shows that the template
+/// works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Suspended {
     /// It is scaled to zero.
@@ -247,9 +284,10 @@ fn suspended(kind: Kind, object: &DynamicObject) -> Option<Suspended> {
     (kind == Kind::Deployment && spec["paused"] == true).then_some(Suspended::Paused)
 }
 
-/// Why pods of an older template stay until a user replaces them, if they do: [`progress`] counts that as complete.
+/// Why pods of an older template stay until a user replaces them, if they do: [`rollout_state`] counts that as
+/// complete.
 #[must_use]
-pub fn keeps_pods(kind: Kind, object: &DynamicObject) -> Option<&'static str> {
+pub fn reason_pods_are_kept(kind: Kind, object: &DynamicObject) -> Option<&'static str> {
     let spec = &object.data["spec"];
     let strategy = &spec["updateStrategy"];
     if spec["replicas"] == 0 {

@@ -31,15 +31,15 @@ fn a_deployment_reports_a_failed_rollout_and_since_when() {
         let status = json!({"observedGeneration": observed, "updatedReplicas": 1, "replicas": 3,
             "availableReplicas": 2, "conditions": [available, condition]});
         let progress = of(Kind::Deployment, &json!({"replicas": 2}), &status);
-        (progress.progress, progress.failed_since)
+        (progress.state, progress.failed_since)
     };
-    assert_eq!(of(2, "False"), (Progress::Failed, since.parse().ok()));
-    assert_eq!(of(2, "True"), (Progress::Rolling, None));
-    assert_eq!(of(1, "False"), (Progress::Rolling, None), "that was the previous rollout");
+    assert_eq!(of(2, "False"), (RolloutState::Failed, since.parse().ok()));
+    assert_eq!(of(2, "True"), (RolloutState::Progressing, None));
+    assert_eq!(of(1, "False"), (RolloutState::Progressing, None), "that was the previous rollout");
 }
 
 #[test]
-fn pods_that_break_after_a_complete_rollout_are_no_rollout() {
+fn unavailable_pods_after_a_complete_rollout_do_not_count_as_a_rollout() {
     let of = |kind, status: Value| of(kind, &json!({"replicas": 2}), &status).was_complete;
     let deployment = |observed: i64, updated: i64, all: i64, reason: &str| {
         let conditions = [json!({"type": "Progressing", "status": "True", "reason": reason})];
@@ -78,27 +78,30 @@ fn rollouts_without_a_deadline_time_out() {
         progress_deadline(kind, &serde_json::from_value(json!({"metadata": {}, "spec": spec})).unwrap())
     };
     let deployment = |spec| of(Kind::Deployment, spec);
-    assert_eq!(deployment(json!({})), DEFAULT_DEADLINE);
+    assert_eq!(deployment(json!({})), DEFAULT_PROGRESS_DEADLINE);
     assert_eq!(deployment(json!({"progressDeadlineSeconds": 60})), Duration::from_mins(1));
-    assert_eq!(deployment(json!({"progressDeadlineSeconds": i32::MAX})), LONGEST_DEADLINE);
+    assert_eq!(deployment(json!({"progressDeadlineSeconds": i32::MAX})), MAX_PROGRESS_DEADLINE);
     for kind in [Kind::StatefulSet, Kind::DaemonSet] {
         let slow = json!({"template": {"spec": {"terminationGracePeriodSeconds": 3600}}});
-        assert_eq!(of(kind, slow), DEFAULT_DEADLINE + Duration::from_hours(1));
-        assert_eq!(of(kind, json!({})), DEFAULT_DEADLINE + GRACE_PERIOD);
+        assert_eq!(of(kind, slow), DEFAULT_PROGRESS_DEADLINE + Duration::from_hours(1));
+        assert_eq!(of(kind, json!({})), DEFAULT_PROGRESS_DEADLINE + DEFAULT_GRACE_PERIOD);
         let endless = json!({"template": {"spec": {"terminationGracePeriodSeconds": i64::MAX}}});
-        assert_eq!(of(kind, endless), DEFAULT_DEADLINE + LONGEST_DEADLINE);
+        assert_eq!(of(kind, endless), DEFAULT_PROGRESS_DEADLINE + MAX_PROGRESS_DEADLINE);
         let ready = json!({"minReadySeconds": 900});
-        assert_eq!(of(kind, ready), DEFAULT_DEADLINE + GRACE_PERIOD + Duration::from_mins(15));
+        assert_eq!(
+            of(kind, ready),
+            DEFAULT_PROGRESS_DEADLINE + DEFAULT_GRACE_PERIOD + Duration::from_mins(15)
+        );
     }
 }
 
 /// Checks a complete rollout, and whether it is one in progress with other fields of its spec and status.
 fn check_progress(kind: Kind, spec: &Value, status: &Value, changes: &[(Value, Value, bool)]) {
-    assert_eq!(of(kind, spec, status).progress, Progress::Complete);
+    assert_eq!(of(kind, spec, status).state, RolloutState::Complete);
     for (of_spec, of_status, is_rolling) in changes {
         let (spec, status) = (with(spec, of_spec), with(status, of_status));
-        let expected = if *is_rolling { Progress::Rolling } else { Progress::Complete };
-        assert_eq!(of(kind, &spec, &status).progress, expected, "{spec} {status}");
+        let expected = if *is_rolling { RolloutState::Progressing } else { RolloutState::Complete };
+        assert_eq!(of(kind, &spec, &status).state, expected, "{spec} {status}");
     }
 }
 
@@ -126,7 +129,7 @@ fn a_deployment_is_complete_when_only_new_pods_are_left_and_available() {
             (json!({"replicas": 0}), old, false),
         ],
     );
-    assert_eq!(of(Kind::Deployment, &json!({}), &json!({})).progress, Progress::Rolling);
+    assert_eq!(of(Kind::Deployment, &json!({}), &json!({})).state, RolloutState::Progressing);
 }
 
 #[test]
@@ -275,7 +278,7 @@ fn pods_of_an_older_template_stay_for_a_reason() {
         (Kind::DaemonSet, partition(1), None),
         (Kind::DaemonSet, json!({"paused": true}), None),
     ] {
-        assert_eq!(keeps_pods(kind, &object(&spec, &json!({}))), expected, "{kind} {spec}");
+        assert_eq!(reason_pods_are_kept(kind, &object(&spec, &json!({}))), expected, "{kind} {spec}");
     }
 }
 
@@ -291,7 +294,7 @@ fn unready_pods_prevent_the_start_of_a_rollout_of_a_stateful_set() {
         (Kind::StatefulSet, &json!({}), json!({"readyReplicas": 1}), false),
         (Kind::Deployment, &spec, json!({"readyReplicas": 1}), false),
     ] {
-        assert_eq!(is_not_begun(kind, &object(spec, &status)), expected, "{kind} {spec} {status}");
+        assert_eq!(has_not_started(kind, &object(spec, &status)), expected, "{kind} {spec} {status}");
     }
 }
 
@@ -308,8 +311,25 @@ fn only_better_counts_are_progress() {
         (ReplicaCounts { updated: 0, available: 3, ..best }, true),
         (ReplicaCounts { old: 0, ..best }, true),
     ] {
-        assert_eq!(counts.improves(best), expected, "{counts:?}");
+        assert_eq!(counts.is_better_than(best), expected, "{counts:?}");
     }
     let worse = ReplicaCounts { desired: 4, updated: 1, available: 3, old: 0 };
-    assert_eq!(best.best(worse), ReplicaCounts { desired: 4, updated: 2, available: 3, old: 0 });
+    assert_eq!(best.merge_best(worse), ReplicaCounts { desired: 4, updated: 2, available: 3, old: 0 });
+}
+
+#[test]
+fn another_generation_with_fewer_updated_replicas_is_another_rollout() {
+    let mut best = None;
+    let counts = |updated, available, old| ReplicaCounts { desired: 3, updated, available, old };
+    for (generation, counts, is_progress) in [
+        (1, counts(0, 3, 3), true),
+        (1, counts(2, 3, 1), true),
+        (1, counts(2, 1, 1), false),
+        (1, counts(1, 3, 2), false),
+        (2, counts(2, 3, 1), false),
+        (3, counts(0, 3, 3), true),
+        (3, counts(1, 3, 2), true),
+    ] {
+        assert_eq!(BestCounts::update(&mut best, generation, counts), is_progress, "{generation} {counts:?}");
+    }
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use adieu_core::keys::PolicyKey;
 use k8s_openapi::jiff::Timestamp;
 
-use super::progress::{Progress, ReplicaCounts, Suspended};
+use super::progress::{ReplicaCounts, RolloutState, Suspended};
 
 /// A workload as it was last evaluated.
 // The flags are independent.
@@ -19,19 +19,19 @@ pub struct Snapshot {
     /// When it was created.
     pub created: Option<Timestamp>,
     /// Its pod template, as a hash.
-    pub template: u64,
-    /// The planned template, as a hash. `None` if it is the current one.
-    pub plan: Option<u64>,
+    pub current_template: u64,
+    /// The desired template, as a hash. `None` if it is the current one.
+    pub desired_template: Option<u64>,
     /// Whether it waits for a slot to be written.
     pub is_queued: bool,
-    /// The policies that ask for a rollout, and how many rollouts each has at a time.
+    /// The policies that request a rollout, and how many rollouts each has at a time.
     pub requested_by: BTreeMap<PolicyKey, usize>,
     /// How many workloads of its namespace may roll out at a time. `None`: no limit.
     pub namespace_limit: Option<usize>,
     /// The policies that a rollout of it may be for.
     pub rolled_out_by: Vec<PolicyKey>,
-    /// How far its rollout is.
-    pub progress: Progress,
+    /// The state of its rollout.
+    pub rollout_state: RolloutState,
     /// Since when its controller reports that the rollout failed, if it does.
     pub failed_since: Option<Timestamp>,
     /// Its replicas, once its controller has observed the generation.
@@ -52,17 +52,17 @@ pub struct Snapshot {
 
 impl Snapshot {
     /// Whether it is complete, and waits for no slot.
-    pub(super) fn is_settled(&self) -> bool {
-        !self.is_queued && self.progress == Progress::Complete
+    pub(super) fn is_idle(&self) -> bool {
+        !self.is_queued && self.rollout_state == RolloutState::Complete
     }
 
     /// Whether its pods show that its template works.
-    pub(super) fn is_proven(&self) -> bool {
-        self.progress == Progress::Complete && self.suspended.is_none()
+    pub(super) fn has_working_pods(&self) -> bool {
+        self.rollout_state == RolloutState::Complete && self.suspended.is_none()
     }
 
     /// Whether a canary tool may roll out its template in other pods.
-    pub(super) fn may_roll_out_elsewhere(&self) -> bool {
+    pub(super) fn may_be_canary_source(&self) -> bool {
         self.suspended == Some(Suspended::ScaledToZeroWithService)
     }
 }

@@ -9,14 +9,14 @@ use std::{
 /// An input that can't be read.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum InputError {
-    /// The file or folder doesn't exist, or can't be read.
+    /// The file or directory doesn't exist, or can't be read.
     #[error("{}: {error}", path.display())]
     Io { path: PathBuf, error: io::Error },
     /// The text is in another encoding.
     #[error("{}: not UTF-8 (line {line}, byte {at}): convert it", path.display())]
     NotUtf8 { path: PathBuf, line: usize, at: usize },
-    /// The folder has no manifests.
-    #[error("{}: no file that ends in .yaml, .yml or .json; with --recursive its folders are searched too", .0.display())]
+    /// The directory has no manifests.
+    #[error("{}: no file that ends in .yaml, .yml or .json; with --recursive its directories are searched too", .0.display())]
     NoManifests(PathBuf),
     /// Standard input can be read only once.
     #[error("-f - is given twice, and standard input can be read only once")]

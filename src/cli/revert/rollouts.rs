@@ -18,7 +18,10 @@ use crate::{
     index::workloads::resource,
     plan::Kind,
     runtime::client::is_unreachable,
-    scheduler::progress::{Progress, ReplicaCounts, RolloutProgress, is_not_begun, keeps_pods, progress},
+    scheduler::progress::{
+        BestCounts, RolloutProgress, RolloutState, has_not_started, is_condition_of_rollout,
+        reason_pods_are_kept, rollout_state,
+    },
 };
 
 /// The interval of checks of a rollout.
@@ -105,25 +108,6 @@ enum RolloutEnd {
     },
 }
 
-/// The best replica counts of a rollout so far, and the generation that they were last observed in.
-struct Best {
-    generation: Option<i64>,
-    counts: ReplicaCounts,
-}
-
-impl Best {
-    /// Records these counts, and returns whether they are progress. Another generation with fewer updated replicas is
-    /// another rollout.
-    fn update(best: &mut Option<Self>, generation: Option<i64>, counts: ReplicaCounts) -> bool {
-        let same =
-            best.take().filter(|best| generation <= best.generation || counts.updated >= best.counts.updated);
-        let is_progress = same.as_ref().is_none_or(|best| counts.improves(best.counts));
-        let counts = same.map_or(counts, |best| best.counts.best(counts));
-        *best = Some(Self { generation, counts });
-        is_progress
-    }
-}
-
 /// Opting out one target.
 struct Run<'a> {
     client: &'a Client,
@@ -168,8 +152,8 @@ impl Run<'_> {
             Err(outcome) => return outcome,
         };
         // A workload that was broken when it was listed may have recovered.
-        was_broken |=
-            self.target.before == Before::Broken && progress(self.target.kind, &before) != Progress::Complete;
+        was_broken |= self.target.before == Before::Broken
+            && rollout_state(self.target.kind, &before) != RolloutState::Complete;
         self.clean_up(&written, &report).await;
         if let Some(warning) = reapply_warning(&before) {
             report(&Step::Warns(&warning));
@@ -178,7 +162,7 @@ impl Run<'_> {
             return Outcome::Annotated;
         }
         report(&Step::RollsOut);
-        if let Some(reason) = keeps_pods(self.target.kind, &written) {
+        if let Some(reason) = reason_pods_are_kept(self.target.kind, &written) {
             report(&Step::Warns(&format!("{reason}: its pods keep the injection until you replace them")));
         }
         let condition_before = RolloutProgress::of(self.target.kind, &before, || false).condition;
@@ -223,29 +207,28 @@ impl Run<'_> {
     }
 
     /// Waits until the rollout of this generation, or the current one, completes or fails. Retries if the API server
-    /// doesn't answer. `condition_before` is the condition of the previous rollout: the Deployment controller keeps it while
-    /// pods of an older ReplicaSet start again (`syncRolloutStatus`), and it reports nothing about this rollout.
+    /// doesn't answer. `condition_before` is the condition of the previous rollout.
     async fn settled(&self, generation: Option<i64>, condition_before: Option<u64>) -> RolloutEnd {
         let kind = self.target.kind;
-        let (mut best, mut since) = (None::<Best>, Instant::now());
+        let (mut best, mut since) = (None, Instant::now());
         let mut not_started = false;
         loop {
             match self.api.get_opt(&self.target.name).await {
                 Ok(None) => return RolloutEnd::Deleted,
                 Ok(Some(object)) if object.metadata.generation >= generation => {
                     let now = RolloutProgress::of(kind, &object, || false);
-                    let is_of_this = condition_before.is_none() || now.condition != condition_before;
-                    match now.progress {
-                        Progress::Complete => return RolloutEnd::Complete,
-                        Progress::Failed if is_of_this => {
+                    let is_of_this = is_condition_of_rollout(now.condition, condition_before);
+                    match now.state {
+                        RolloutState::Complete => return RolloutEnd::Complete,
+                        RolloutState::Failed if is_of_this => {
                             let reason = "made no progress within progressDeadlineSeconds".into();
                             return RolloutEnd::Failed { reason, not_started: false };
                         }
-                        Progress::Failed | Progress::Rolling => {}
+                        RolloutState::Failed | RolloutState::Progressing => {}
                     }
-                    not_started = is_not_begun(kind, &object);
+                    not_started = has_not_started(kind, &object);
                     if let Some(counts) = now.counts
-                        && Best::update(&mut best, now.generation, counts)
+                        && BestCounts::update(&mut best, now.generation.unwrap_or(0), counts)
                     {
                         since = Instant::now();
                     }

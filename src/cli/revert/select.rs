@@ -18,6 +18,7 @@ use super::{
 use crate::{
     api::annotations::{INJECTED, PENDING},
     index::workloads::resource,
+    owners::controller_of,
     plan::{self, Kind, NamespaceContext, OptIn, Workload},
 };
 
@@ -172,9 +173,7 @@ fn action(kind: Kind, object: &DynamicObject, context: &NamespaceContext) -> Opt
         if plan::original(&workload.template, None) == *workload.template {
             return Some(Action::Skip(SkipReason::UnreadableRecord));
         }
-        let owners = object.metadata.owner_references.iter().flatten();
-        let owner = owners.into_iter().find(|owner| owner.controller == Some(true));
-        if let Some(owner) = owner {
+        if let Some(owner) = controller_of(&object.metadata) {
             return Some(Action::Skip(SkipReason::controlled(&owner.kind, &owner.name)));
         }
         return Some(Action::Restore);

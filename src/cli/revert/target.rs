@@ -5,7 +5,7 @@ use kube::{ResourceExt as _, core::DynamicObject};
 use super::skip::SkipReason;
 use crate::{
     plan::Kind,
-    scheduler::progress::{Progress, is_updated, progress, was_complete},
+    scheduler::progress::{RolloutState, is_updated, rollout_state, was_complete},
 };
 
 /// A workload and the action for it.
@@ -33,10 +33,12 @@ pub(super) enum Before {
 
 impl Before {
     pub(super) fn of(kind: Kind, object: &DynamicObject) -> Self {
-        match progress(kind, object) {
-            Progress::Complete => Self::Settled,
-            Progress::Rolling if !was_complete(kind, object) && !is_updated(kind, object) => Self::Rolling,
-            Progress::Rolling | Progress::Failed => Self::Broken,
+        match rollout_state(kind, object) {
+            RolloutState::Complete => Self::Settled,
+            RolloutState::Progressing if !was_complete(kind, object) && !is_updated(kind, object) => {
+                Self::Rolling
+            }
+            RolloutState::Progressing | RolloutState::Failed => Self::Broken,
         }
     }
 }

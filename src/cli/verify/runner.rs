@@ -44,7 +44,7 @@ pub(super) struct Runner<'a> {
 }
 
 /// The state before the load starts.
-struct Scene {
+struct PreparedRun {
     client: Client,
     /// The image of the load, if it runs in the cluster.
     image: Option<Image>,
@@ -58,7 +58,7 @@ struct Scene {
 
 /// When the disruption began and ended.
 #[derive(Clone, Copy, Debug, Default)]
-struct Span {
+struct DisruptionTimes {
     began: Option<Duration>,
     ended: Option<Duration>,
 }
@@ -67,25 +67,25 @@ impl Runner<'_> {
     /// Runs it, and returns the report with the recording that it is based on.
     pub(super) async fn run(&self) -> Outcome {
         self.progress.phase("checking the cluster");
-        let mut scene = self.unless_interrupted(self.prepare()).await?;
+        let mut prepared = self.unless_interrupted(self.prepare()).await?;
         // Not interruptible: a Job that is created without its name being known could not be removed.
-        let job = match &scene.image {
+        let job = match &prepared.image {
             Some(image) => {
                 let Arguments { limit, duration, .. } = self.arguments;
                 let limit = JOB_LIMIT + WARM_UP + *limit + *duration + self.options.timeout;
-                let namespace = &scene.workload.namespace;
-                Some(Job::start(&scene.client, namespace, image, self.options, limit).await?)
+                let namespace = &prepared.workload.namespace;
+                Some(Job::start(&prepared.client, namespace, image, self.options, limit).await?)
             }
             None => None,
         };
-        let outcome = Box::pin(self.load_and_disrupt(&mut scene, job.as_ref())).await;
+        let outcome = Box::pin(self.load_and_disrupt(&mut prepared, job.as_ref())).await;
         let Some(job) = job else { return outcome };
         let removed = timeout(REVERT_LIMIT, job.remove()).await.context("timed out deleting the load Job");
-        conclude(outcome, removed.and_then(|removed| removed.map_err(Into::into)))
+        merge_errors(outcome, removed.and_then(|removed| removed.map_err(Into::into)))
     }
 
     /// Checks everything that can be checked, and asks for confirmation.
-    async fn prepare(&self) -> anyhow::Result<Scene> {
+    async fn prepare(&self) -> anyhow::Result<PreparedRun> {
         let arguments = self.arguments;
         let config = Config::infer().await.context("cannot find the cluster: check KUBECONFIG")?;
         let namespace = arguments.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
@@ -93,8 +93,8 @@ impl Runner<'_> {
         let reference = &arguments.workload;
         let (workload, object) =
             TargetWorkload::find(&client, reference.kind, &namespace, &reference.name).await?;
-        if let Some(objection) = arguments.disrupt.objection(workload.kind, &object) {
-            bail!("{workload} cannot be disrupted: {objection}");
+        if let Some(reason) = arguments.disrupt.unsupported_reason(workload.kind, &object) {
+            bail!("{workload} cannot be disrupted: {reason}");
         }
         disruption::check_access(&client, &workload, arguments.disrupt, arguments.in_cluster).await?;
         let image = if arguments.in_cluster { Some(image(arguments, &client).await?) } else { None };
@@ -115,17 +115,17 @@ impl Runner<'_> {
                 .await
                 .context("cannot ask for confirmation")??;
         }
-        Ok(Scene { client, image, disruptor, workload, origin, timelines, _watches: watches })
+        Ok(PreparedRun { client, image, disruptor, workload, origin, timelines, _watches: watches })
     }
 
-    async fn load_and_disrupt(&self, scene: &mut Scene, job: Option<&Job>) -> Outcome {
+    async fn load_and_disrupt(&self, prepared: &mut PreparedRun, job: Option<&Job>) -> Outcome {
         let (count, requests) = watch::channel(Count::default());
         let stop = CancellationToken::new();
-        let load = load(job, self.options, scene.origin, count, stop.clone());
+        let load = load(job, self.options, prepared.origin, count, stop.clone());
         let shown = self.progress.count(requests.clone());
-        let origin = scene.origin;
-        let mut span = Span::default();
-        let disrupt = self.disrupt(scene, &mut span, &requests);
+        let origin = prepared.origin;
+        let mut times = DisruptionTimes::default();
+        let disrupt = self.disrupt(prepared, &mut times, &requests);
         let both = async {
             let mut load = pin!(load);
             tokio::select! {
@@ -142,9 +142,9 @@ impl Runner<'_> {
         };
         // Counting ends with the load.
         let (outcome, ()) = tokio::join!(self.unless_interrupted(both), shown);
-        let disruption = span.began.map(|began| (began, span.ended.unwrap_or_else(|| origin.elapsed())));
+        let disruption = times.began.map(|began| (began, times.ended.unwrap_or_else(|| origin.elapsed())));
         self.progress.phase("restoring temporary changes");
-        let reverted = scene.disruptor.revert(REVERT_LIMIT).await;
+        let reverted = prepared.disruptor.revert(REVERT_LIMIT).await;
         let outcome = outcome.and_then(|(samples, errors)| {
             let mut errors: Vec<_> = errors.into_iter().flatten().collect();
             if disruption.is_none()
@@ -153,31 +153,31 @@ impl Runner<'_> {
                 return Err(error);
             }
             let disruption = disruption.filter(|_| self.arguments.disrupt != Disruption::None);
-            let recording = Recording::new(samples, scene.timelines.borrow().all(), disruption);
-            let mut report = VerificationReport::of(self.description(&scene.workload), &recording);
+            let recording = Recording::new(samples, prepared.timelines.borrow().all(), disruption);
+            let mut report = VerificationReport::of(self.description(&prepared.workload), &recording);
             for error in &errors {
                 add_error(&mut report, error);
             }
             Ok((report, recording))
         });
-        conclude(outcome, reverted.map_err(Into::into))
+        merge_errors(outcome, reverted.map_err(Into::into))
     }
 
     /// Disrupts the workload once the load has warmed up, and waits for the load after it. The result is the error of
     /// a disruption that has begun, since its effects are reported all the same.
     async fn disrupt(
         &self,
-        scene: &mut Scene,
-        span: &mut Span,
+        prepared: &mut PreparedRun,
+        times: &mut DisruptionTimes,
         requests: &watch::Receiver<Count>,
     ) -> anyhow::Result<Option<anyhow::Error>> {
         let arguments = self.arguments;
         self.progress.phase("load without disruption");
         self.warm_up(requests).await?;
-        span.began = Some(scene.origin.elapsed());
+        times.began = Some(prepared.origin.elapsed());
         self.progress.phase(format!("disruption: {}", arguments.disrupt));
-        let outcome = timeout(arguments.limit, scene.disruptor.run()).await;
-        span.ended = Some(scene.origin.elapsed());
+        let outcome = timeout(arguments.limit, prepared.disruptor.run()).await;
+        times.ended = Some(prepared.origin.elapsed());
         self.progress.phase("load after the disruption");
         match outcome {
             Ok(Ok(())) => {
@@ -189,7 +189,7 @@ impl Runner<'_> {
             Err(_) => Ok(Some(anyhow!(
                 "the disruption took longer than {} s: check `kubectl -n {} get pods,pdb`",
                 arguments.limit.as_secs(),
-                scene.workload.namespace
+                prepared.workload.namespace
             ))),
         }
     }
@@ -246,7 +246,9 @@ async fn image(arguments: &Arguments, client: &Client) -> anyhow::Result<Image> 
         None => disruption::operator_image(client)
             .await
             .context("cannot find the image of the load: use --image")?
-            .context("the image of the load is unknown, as there is not exactly one operator: use --image")?,
+            .context(
+                "cannot determine the image of the load: found no adieu Deployment, or several: use --image",
+            )?,
     };
     Ok(Image { name, pull_secret: arguments.image_pull_secret.clone() })
 }
@@ -279,14 +281,14 @@ async fn load(
 }
 
 /// The outcome, together with the result of the last step.
-fn conclude(outcome: Outcome, last: anyhow::Result<()>) -> Outcome {
+fn merge_errors(outcome: Outcome, last: anyhow::Result<()>) -> Outcome {
     let Err(error) = last else { return outcome };
     match outcome {
         Ok((mut report, recording)) => {
             add_error(&mut report, &error);
             Ok((report, recording))
         }
-        // That one claims that everything is restored.
+        // `Interrupted` says that everything is restored.
         Err(first) if first.is::<Interrupted>() => Err(error),
         Err(first) => bail!("{first:#}; {error:#}"),
     }

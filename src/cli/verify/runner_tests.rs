@@ -60,7 +60,7 @@ async fn report(
             timelines.pod_event(Duration::ZERO, &Event::Apply(serde_json::from_value(pod).unwrap()));
         }
     });
-    let mut scene = Scene {
+    let mut prepared = PreparedRun {
         disruptor: Disruptor::new(&client, &workload, arguments.disrupt, timelines.clone()),
         client,
         image: None,
@@ -76,7 +76,7 @@ async fn report(
         interrupted: &interrupted,
         progress: PhaseIndicator::new(),
     };
-    let outcome = Box::pin(runner.load_and_disrupt(&mut scene, None)).await;
+    let outcome = Box::pin(runner.load_and_disrupt(&mut prepared, None)).await;
     drop(sender);
     outcome.map(|(report, _)| report)
 }
@@ -123,13 +123,15 @@ fn a_late_error_hides_neither_the_report_nor_another_error() {
     let recording = Recording::default();
     let report = VerificationReport::of(RunDescription::default(), &recording);
     let (report, recording) =
-        conclude(Ok((report, recording)), Err(anyhow!("timed out deleting the Job"))).unwrap();
+        merge_errors(Ok((report, recording)), Err(anyhow!("timed out deleting the Job"))).unwrap();
     assert_eq!(report.incomplete.as_deref(), Some("timed out deleting the Job"));
-    let twice = conclude(Ok((report, recording)), Err(anyhow!("timed out deleting the Job"))).unwrap();
+    let twice = merge_errors(Ok((report, recording)), Err(anyhow!("timed out deleting the Job"))).unwrap();
     assert_eq!(twice.0.incomplete.as_deref(), Some("timed out deleting the Job"));
-    let both = conclude(Err(anyhow!("no image")), Err(anyhow!("timed out deleting the Job"))).unwrap_err();
+    let both =
+        merge_errors(Err(anyhow!("no image")), Err(anyhow!("timed out deleting the Job"))).unwrap_err();
     assert_eq!(both.to_string(), "no image; timed out deleting the Job");
-    let left = conclude(Err(anyhow!(Interrupted)), Err(anyhow!("timed out deleting the Job"))).unwrap_err();
+    let left =
+        merge_errors(Err(anyhow!(Interrupted)), Err(anyhow!("timed out deleting the Job"))).unwrap_err();
     assert_eq!(left.to_string(), "timed out deleting the Job");
-    assert!(conclude(Err(anyhow!(Interrupted)), Ok(())).unwrap_err().is::<Interrupted>());
+    assert!(merge_errors(Err(anyhow!(Interrupted)), Ok(())).unwrap_err().is::<Interrupted>());
 }

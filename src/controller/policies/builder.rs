@@ -13,7 +13,7 @@ use crate::{
     scheduler::PolicyStatus,
 };
 
-/// What prevents writes to workloads.
+/// The reasons not to write workloads.
 pub(super) struct Blockers<'a> {
     /// Whether failures stop a policy in a namespace.
     pub(super) is_stopped: &'a (dyn Fn(&PolicyKey, &str) -> bool + Sync),
@@ -30,7 +30,7 @@ pub(super) struct StatusBuilder {
     pub(super) reverting: usize,
     pub(super) reverted: usize,
     /// Those that another policy wins.
-    pub(super) lost: Vec<String>,
+    pub(super) overridden: Vec<String>,
     /// Those that can't be injected, and why.
     pub(super) unsatisfiable: Option<(String, String)>,
     /// Those that can't be written, and why.
@@ -54,7 +54,7 @@ impl StatusBuilder {
         for (key, evaluation) in workloads {
             let desired = &evaluation.desired;
             if desired.overridden_policies.contains(policy) {
-                builder.lost.push(name_in(policy.is_of_cluster(), key));
+                builder.overridden.push(name_in(policy.is_cluster_scoped(), key));
             }
             if desired.counted_by.contains(policy) {
                 builder.count(policy, key, desired, blockers);
@@ -64,7 +64,7 @@ impl StatusBuilder {
     }
 
     fn count(&mut self, policy: &PolicyKey, key: &Key, desired: &DesiredState, blockers: &Blockers<'_>) {
-        let name = || name_in(policy.is_of_cluster(), key);
+        let name = || name_in(policy.is_cluster_scoped(), key);
         self.counts.matched += 1;
         match desired.state {
             InjectionState::Injected => self.counts.injected += 1,
@@ -83,7 +83,7 @@ impl StatusBuilder {
             }
             InjectionState::Unsatisfiable => {
                 self.counts.unsatisfiable += 1;
-                self.unsatisfiable.get_or_insert_with(|| (name(), desired.obstacles.join("; ")));
+                self.unsatisfiable.get_or_insert_with(|| (name(), desired.unsatisfiable_reasons.join("; ")));
             }
             InjectionState::PodInjection => self.pod_injection += 1,
             InjectionState::Reverted => self.reverted += 1,
@@ -98,12 +98,12 @@ impl StatusBuilder {
     }
 
     /// Whether failures stop the policy, everywhere or in some namespaces.
-    pub(super) fn is_stopped(&self, is_of_cluster: bool) -> bool {
-        self.rollouts.is_stopped || is_of_cluster && !self.rollouts.failures.is_empty()
+    pub(super) fn is_stopped(&self, is_cluster_scoped: bool) -> bool {
+        self.rollouts.is_stopped || is_cluster_scoped && !self.rollouts.failures.is_empty()
     }
 }
 
 /// How the status of a policy names a workload: that of a cluster policy with the namespace.
-pub(super) fn name_in(is_of_cluster: bool, key: &Key) -> String {
-    if is_of_cluster { format!("{}/{}", key.namespace, key.name) } else { key.name.clone() }
+pub(super) fn name_in(is_cluster_scoped: bool, key: &Key) -> String {
+    if is_cluster_scoped { format!("{}/{}", key.namespace, key.name) } else { key.name.clone() }
 }

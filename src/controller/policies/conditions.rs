@@ -11,10 +11,11 @@ use super::{
 use crate::{
     api::{GracefulPolicySpec, Mode, WorkloadCounts},
     scheduler::{FailedRollout, PolicyStatus},
+    text::counted,
 };
 
-/// How many workloads or namespaces a condition names at most.
-const NAMED: usize = 10;
+/// The maximum number of workloads or namespaces that a condition names.
+const MAX_NAMED: usize = 10;
 
 /// The status, reason and message of a condition.
 pub(super) struct ConditionUpdate {
@@ -49,11 +50,12 @@ pub(super) fn ready<P: Policy>(
             format!("{unsatisfiable} of {matched} workloads cannot be injected, such as {name}: {why}");
         return ConditionUpdate::new(false, "Unsatisfiable", message);
     }
-    if builder.is_stopped(P::OF_CLUSTER) {
+    if builder.is_stopped(P::CLUSTER_SCOPED) {
         let message = if pending > 0 && builder.rollouts.is_stopped {
-            format!("{pending} of {matched} workloads wait until a failed rollout is fixed")
+            let wait = if pending == 1 { "waits" } else { "wait" };
+            format!("{pending} of {matched} workloads {wait} until a failed rollout is fixed")
         } else {
-            rollouts_failed(&builder.rollouts.failures, P::OF_CLUSTER)
+            rollouts_failed(&builder.rollouts.failures, P::CLUSTER_SCOPED)
         };
         return ConditionUpdate::new(false, "Stalled", message);
     }
@@ -66,11 +68,14 @@ fn injected(builder: &StatusBuilder) -> ConditionUpdate {
     if pending > 0 {
         let mut message = vec![format!("{injected} of {matched} workloads have the policy's values")];
         if builder.next_update > 0 {
-            message
-                .push(format!("{} get them with the next change of their pod template", builder.next_update));
+            message.push(match builder.next_update {
+                1 => "1 gets them with the next change of its pod template".into(),
+                many => format!("{many} get them with the next change of their pod templates"),
+            });
         }
         if let Some(other) = builder.delayed_by.first() {
-            message.push(format!("{} wait for {other}, which is stalled", builder.delayed));
+            let wait = if builder.delayed == 1 { "waits" } else { "wait" };
+            message.push(format!("{} {wait} for {other}, which is stalled", builder.delayed));
         }
         return ConditionUpdate::new(false, "Progressing", message.join(", "));
     }
@@ -78,6 +83,7 @@ fn injected(builder: &StatusBuilder) -> ConditionUpdate {
     let message = format!("{have} the policy's values");
     match builder.pod_injection {
         0 => ConditionUpdate::new(true, "Injected", message),
+        1 => ConditionUpdate::new(true, "Injected", format!("{message}, 1 gets them in new pods")),
         pods => ConditionUpdate::new(true, "Injected", format!("{message}, {pods} get them in new pods")),
     }
 }
@@ -105,28 +111,30 @@ fn reverted(builder: &StatusBuilder) -> Option<ConditionUpdate> {
 
 /// The condition `Conflicted`.
 pub(super) fn conflicted(builder: &StatusBuilder) -> ConditionUpdate {
-    let Some(first) = builder.lost.first() else { return ConditionUpdate::new(false, "NoConflict", "") };
-    let workloads = counted(builder.lost.len());
+    let Some(first) = builder.overridden.first() else {
+        return ConditionUpdate::new(false, "NoConflict", "");
+    };
+    let overridden = workloads(builder.overridden.len());
     let message = format!(
-        "another policy overrides this one for {workloads}, such as {first} (by priority, then \
+        "another policy overrides this one for {overridden}, such as {first} (by priority, then \
                            age, then name): set spec.priority, or narrow a selector"
     );
     ConditionUpdate::new(true, "Overridden", message)
 }
 
 /// The condition `Stalled`.
-pub(super) fn stalled(builder: &StatusBuilder, is_of_cluster: bool) -> ConditionUpdate {
+pub(super) fn stalled(builder: &StatusBuilder, is_cluster_scoped: bool) -> ConditionUpdate {
     let PolicyStatus { failures, superseded, limit, is_stopped } = &builder.rollouts;
     if failures.is_empty() {
         if superseded.is_empty() {
             return ConditionUpdate::new(false, "NoFailure", "");
         }
-        let failed = rollouts_failed(superseded, is_of_cluster);
+        let failed = rollouts_failed(superseded, is_cluster_scoped);
         let message = format!("{failed} before the policy changed");
         return ConditionUpdate::new(false, "FailuresSuperseded", message);
     }
-    let failed = rollouts_failed(failures, is_of_cluster);
-    if !builder.is_stopped(is_of_cluster) {
+    let failed = rollouts_failed(failures, is_cluster_scoped);
+    if !builder.is_stopped(is_cluster_scoped) {
         let message = format!("{failed}: further rollouts stop after {limit} failures");
         return ConditionUpdate::new(false, "FailuresTolerated", message);
     }
@@ -149,25 +157,25 @@ pub(super) fn blocked(builder: &StatusBuilder) -> ConditionUpdate {
     let Some((name, why)) = builder.blocked.first() else {
         return ConditionUpdate::new(false, "NotBlocked", "");
     };
-    let message = format!("{} cannot be written, such as {name}: {why}", counted(builder.blocked.len()));
+    let message = format!("{} cannot be written, such as {name}: {why}", workloads(builder.blocked.len()));
     ConditionUpdate::new(true, "WriteRejected", message)
 }
 
 /// Names the workloads of failed rollouts, the first of many.
-fn rollouts_failed(failures: &[FailedRollout], is_of_cluster: bool) -> String {
-    let named = listed(failures.iter().map(|failure| name_in(is_of_cluster, &failure.workload)));
+fn rollouts_failed(failures: &[FailedRollout], is_cluster_scoped: bool) -> String {
+    let named = listed(failures.iter().map(|failure| name_in(is_cluster_scoped, &failure.workload)));
     let rollouts = if failures.len() == 1 { "rollout" } else { "rollouts" };
     format!("the {rollouts} of {named} failed")
 }
 
-fn counted(workloads: usize) -> String {
-    if workloads == 1 { "1 workload".into() } else { format!("{workloads} workloads") }
+fn workloads(count: usize) -> String {
+    counted(count, "workload")
 }
 
 /// The first of these, and how many more there are.
 fn listed(names: impl ExactSizeIterator<Item = impl Into<String>>) -> String {
-    let more = names.len().saturating_sub(NAMED);
-    let named: Vec<String> = names.take(NAMED).map(Into::into).collect();
+    let more = names.len().saturating_sub(MAX_NAMED);
+    let named: Vec<String> = names.take(MAX_NAMED).map(Into::into).collect();
     let named = named.join(", ");
     if more > 0 { format!("{named} and {more} more") } else { named }
 }

@@ -1,4 +1,4 @@
-//! What the two kinds of policy have in common.
+//! The common interface of both kinds of policy.
 
 use std::fmt::Debug;
 
@@ -15,7 +15,7 @@ use crate::{
 pub(super) trait Policy:
     Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static
 {
-    const OF_CLUSTER: bool;
+    const CLUSTER_SCOPED: bool;
     fn spec(&self) -> &GracefulPolicySpec;
     fn status(&self) -> Option<&GracefulPolicyStatus>;
     fn source(&self) -> Source;
@@ -24,7 +24,7 @@ pub(super) trait Policy:
 }
 
 impl Policy for GracefulPolicy {
-    const OF_CLUSTER: bool = false;
+    const CLUSTER_SCOPED: bool = false;
 
     fn spec(&self) -> &GracefulPolicySpec {
         &self.spec
@@ -48,7 +48,7 @@ impl Policy for GracefulPolicy {
 }
 
 impl Policy for ClusterGracefulPolicy {
-    const OF_CLUSTER: bool = true;
+    const CLUSTER_SCOPED: bool = true;
 
     fn spec(&self) -> &GracefulPolicySpec {
         &self.spec.policy

@@ -46,14 +46,14 @@ pub(super) async fn control(context: Arc<ReconcileContext>, shutdown: Cancellati
 }
 
 async fn control_kind<P: Policy>(context: Arc<ReconcileContext>, shutdown: CancellationToken) {
-    let changed = context.index.changed_policies(P::OF_CLUSTER).stream(DEBOUNCE);
+    let changed = context.index.changed_policies(P::CLUSTER_SCOPED).stream(DEBOUNCE);
     let changed = paced(changed, PolicyKey::namespace, context.status_pace.clone());
     let changed = changed.filter_map(|policy: PolicyKey| {
         let (Source::Policy(name) | Source::ClusterPolicy(name)) = policy.source() else {
             return ready(None);
         };
         let reference = ObjectRef::new(name);
-        ready(Some(if P::OF_CLUSTER { reference } else { reference.within(policy.namespace()) }))
+        ready(Some(if P::CLUSTER_SCOPED { reference } else { reference.within(policy.namespace()) }))
     });
     // The caches watch the policies already.
     Controller::for_stream(stream::pending::<Result<P, watcher::Error>>(), P::store(&context.caches).clone())
@@ -61,17 +61,17 @@ async fn control_kind<P: Policy>(context: Arc<ReconcileContext>, shutdown: Cance
         .reconcile_on(changed)
         .reconcile_all_on(context.permissions())
         .graceful_shutdown_on(shutdown.cancelled_owned())
-        .run(reconcile_guarded::<P>, error_policy, context)
+        .run(reconcile_catching_panics::<P>, error_policy, context)
         .for_each(|_| ready(()))
         .await;
 }
 
 /// Reconciles a policy. A panic is a failed attempt.
-async fn reconcile_guarded<P: Policy>(
+async fn reconcile_catching_panics<P: Policy>(
     policy: Arc<P>,
     context: Arc<ReconcileContext>,
 ) -> Result<Action, kube::Error> {
-    context.guarded(reconcile(policy, context.clone())).await.unwrap_or_else(Err)
+    context.catch_panic(reconcile(policy, context.clone())).await.unwrap_or_else(Err)
 }
 
 async fn reconcile<P: Policy>(policy: Arc<P>, context: Arc<ReconcileContext>) -> Result<Action, kube::Error> {
@@ -92,7 +92,7 @@ async fn reconcile<P: Policy>(policy: Arc<P>, context: Arc<ReconcileContext>) ->
         return Ok(Action::await_change());
     };
     builder.set_rollouts(rollouts);
-    let namespace_context = if P::OF_CLUSTER {
+    let namespace_context = if P::CLUSTER_SCOPED {
         context.caches.cluster_wide_context()
     } else {
         context.caches.namespace_context(key.namespace())

@@ -14,6 +14,7 @@ use crate::{
     api::{EffectiveValues, GracefulPolicyStatus, limits, merge_condition},
     controller::{failed_rollout_status, keys::policy_key},
     scheduler::PolicyStatus,
+    text::truncate_chars,
 };
 
 /// The status of the policy. Equal to the current one if nothing changed.
@@ -27,14 +28,15 @@ pub(super) fn status<P: Policy>(
     for (type_, update) in [
         ("Ready", ready::<P>(&builder, policy.spec(), effective.mode)),
         ("Conflicted", conflicted(&builder)),
-        ("Stalled", stalled(&builder, P::OF_CLUSTER)),
+        ("Stalled", stalled(&builder, P::CLUSTER_SCOPED)),
         ("Blocked", blocked(&builder)),
     ] {
         let condition = Condition {
             type_: type_.into(),
             status: if update.is_true { "True" } else { "False" }.into(),
             reason: update.reason.into(),
-            message: shortened(update.message),
+            // The reason of a denial can have any length.
+            message: truncate_chars(&update.message, limits::MESSAGE_LENGTH).into_owned(),
             observed_generation: policy.meta().generation,
             last_transition_time: Time(now),
         };
@@ -52,18 +54,6 @@ pub(super) fn status<P: Policy>(
         failed_rollouts: failed_rollout_status::recorded(&key, failures, superseded),
         conditions,
     }
-}
-
-/// A message within the limit of the status: the reason of a denial can have any length.
-fn shortened(mut message: String) -> String {
-    const CUT: char = '…';
-    if let Some((end, _)) = message.char_indices().nth(limits::MESSAGE_LENGTH - 1)
-        && message[end..].chars().nth(1).is_some()
-    {
-        message.truncate(end);
-        message.push(CUT);
-    }
-    message
 }
 
 #[cfg(test)]

@@ -57,7 +57,7 @@ fn failed_in(mut built: StatusBuilder, namespace: &str, names: &[impl AsRef<str>
         workload: Key { namespace: namespace.into(), kind: Kind::Deployment, name: name.into() },
         uid: Some("u".repeat(36)),
         generation: Some(3),
-        plan: Some(1),
+        desired_template: Some(1),
         template: Some(2),
         reason: RolloutFailureReason::ProgressDeadlineExceeded,
         time: at(1),
@@ -81,7 +81,7 @@ fn at(second: i64) -> Timestamp {
 }
 
 #[test]
-fn the_status_counts_workloads_and_settles() {
+fn the_status_counts_workloads_and_is_not_rewritten_unchanged() {
     let mut policy = policy(json!({"selector": {"matchLabels": {"app": "a"}}, "drainSeconds": 20}));
     let namespace_context = Arc::new(NamespaceContext {
         policies: vec![Arc::new(policy.clone())],
@@ -279,19 +279,19 @@ fn the_status_names_the_stalled_policy_that_workloads_wait_for() {
         (ready.message.clone(), stalled.status.clone())
     };
     let waits =
-        "0 of 1 workloads have the policy's values, 1 wait for cluster policy defaults, which is stalled";
+        "0 of 1 workloads have the policy's values, 1 waits for cluster policy defaults, which is stalled";
     assert_eq!(conditions(&own, &workloads), (waits.into(), "False".into()));
-    let of_cluster = |is_stopped| {
+    let cluster_policy = |is_stopped| {
         let mut built = failed_in(builder(&defaults(30), &workloads, &blockers), "other", &["b", "c"]);
         built.rollouts.is_stopped = is_stopped;
         super::status(&defaults(30), built, effective(&defaults(30)), at(1)).conditions[2].message.clone()
     };
     assert_eq!(
-        of_cluster(true),
+        cluster_policy(true),
         "the rollouts of other/b, other/c failed, and 1 workload waits: fix them, or change the policy"
     );
     assert_eq!(
-        of_cluster(false),
+        cluster_policy(false),
         "the rollouts of other/b, other/c failed, and no further rollout starts in other: fix them, or change the \
          policy"
     );
@@ -300,7 +300,7 @@ fn the_status_names_the_stalled_policy_that_workloads_wait_for() {
     own.spec.rollout = Some(Rollout { mode: Some(RolloutMode::NextUpdate), ..Rollout::default() });
     let workloads: Candidates = vec![deployment("a", &context(30, &own))];
     let later =
-        "0 of 1 workloads have the policy's values, 1 get them with the next change of their pod template";
+        "0 of 1 workloads have the policy's values, 1 gets them with the next change of its pod template";
     assert_eq!(conditions(&own, &workloads), (later.into(), "False".into()));
 }
 

@@ -50,14 +50,14 @@ async fn a_policy_is_not_ready_before_its_workloads_are_evaluated() {
     }
     let policy = policy(json!({"selector": {}}));
     check(Caches::fixed(vec![policy.clone()], vec![], vec![]), &policy).await;
-    let of_cluster: ClusterGracefulPolicy = serde_json::from_value(json!({
+    let cluster_policy: ClusterGracefulPolicy = serde_json::from_value(json!({
         "apiVersion": "adieu.dev/v1alpha1", "kind": "ClusterGracefulPolicy",
         "metadata": {"name": "all", "generation": 3},
         "spec": {"namespaceSelector": {"matchLabels": {"team": "shop"}}},
     }))
     .unwrap();
-    let caches = Caches::fixed(vec![], vec![], vec![]).with_cluster_policies(vec![of_cluster.clone()]);
-    check(caches, &of_cluster).await;
+    let caches = Caches::fixed(vec![], vec![], vec![]).with_cluster_policies(vec![cluster_policy.clone()]);
+    check(caches, &cluster_policy).await;
 }
 
 #[tokio::test(start_paused = true)]

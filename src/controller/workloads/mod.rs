@@ -25,6 +25,7 @@ use crate::{
         cached_workload::CachedWorkload,
         workloads::{Events, resource},
     },
+    owners::controller_of,
     plan::{self, Evaluation, Kind, NamespaceContext, OptIn, RolloutTiming, Workload},
     runtime::metrics::ReconcileResult,
 };
@@ -45,7 +46,7 @@ pub(super) async fn control(
     context: Arc<ReconcileContext>,
     shutdown: CancellationToken,
 ) {
-    let store = context.caches.workloads().of(kind).clone();
+    let store = context.caches.workloads().store(kind).clone();
     let others = context.index.other_changes(kind).stream(Duration::ZERO);
     Controller::for_stream_with(changes(events), store, resource(kind))
         .with_config(Config::default().concurrency(CONCURRENCY))
@@ -57,7 +58,7 @@ pub(super) async fn control(
         .reconcile_on(context.scheduling.runnable(kind))
         .graceful_shutdown_on(shutdown.cancelled_owned())
         .run(
-            move |cached, context| reconcile_guarded(kind, cached, context),
+            move |cached, context| reconcile_catching_panics(kind, cached, context),
             move |cached, error, context| error_policy(kind, &cached, error, &context),
             context,
         )
@@ -65,28 +66,25 @@ pub(super) async fn control(
         .await;
 }
 
-/// The changes that may change a plan. Status doesn't, and the scheduler requeues queued workloads.
+/// The changes that may change the desired state. Status doesn't, and the scheduler requeues queued workloads.
 fn changes(
     events: impl Stream<Item = Result<CachedWorkload, watcher::Error>>,
 ) -> impl Stream<Item = Result<CachedWorkload, watcher::Error>> {
     // A controller may release its workload.
-    let controlled = |cached: &CachedWorkload| {
-        let mut owners = cached.meta().owner_references.iter().flatten();
-        Some(u64::from(owners.any(|owner| owner.controller == Some(true))))
-    };
+    let controlled = |cached: &CachedWorkload| Some(u64::from(controller_of(cached.meta()).is_some()));
     let properties = predicates::generation.combine(predicates::annotations).combine(controlled);
     events.predicate_filter(properties, kube::runtime::PredicateConfig::default())
 }
 
 /// Reconciles a workload. A panic is a failed attempt.
-async fn reconcile_guarded(
+async fn reconcile_catching_panics(
     kind: Kind,
     cached: Arc<CachedWorkload>,
     context: Arc<ReconcileContext>,
 ) -> Result<Action, write::Error> {
     let reconciled = Box::pin(reconcile_cached(kind, cached.clone(), context.clone()));
     context
-        .guarded(reconciled)
+        .catch_panic(reconciled)
         .await
         .unwrap_or_else(|panic| Err(write::Error::new(kind, &cached.object(), panic)))
 }
@@ -126,7 +124,7 @@ async fn reconcile(
     let namespace_context = context.caches.namespace_context(&namespace);
     let workload = Workload::of(kind, object);
     let evaluation = plan::evaluate(&workload, &namespace_context);
-    let is_mentioned = evaluation.resolution.opt_in != OptIn::Unmentioned;
+    let is_mentioned = evaluation.resolution.opt_in != OptIn::Unspecified;
     if !is_mentioned && namespace_context.has_unusable_policy {
         // That policy may be the one that manages it: its injection stays. The index requeues it once the policy is used.
         return Ok(Action::await_change());
@@ -200,7 +198,7 @@ fn error_policy(
         tracing::warn!(%kind, %error, "reconciliation failed, retrying");
     }
     context.count(kind, if is_conflict { ReconcileResult::Conflict } else { ReconcileResult::ApiError });
-    Action::requeue(context.backoff.failed(key(kind, &cached.named())))
+    Action::requeue(context.backoff.failed(key(kind, &cached.metadata_only())))
 }
 
 #[cfg(test)]

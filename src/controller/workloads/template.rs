@@ -7,24 +7,24 @@ use crate::{
     controller::{
         ReconcileContext,
         keys::{Key, key},
-        scheduling::Reservation,
+        scheduling::ReservationGuard,
         write,
     },
     index::template_hash,
     plan::{self, Evaluation, Kind, NamespaceContext, RolloutTiming, Workload},
     runtime::metrics::ReconcileResult,
-    scheduler::Request,
+    scheduler::SlotRequest,
 };
 
 /// Whether a template may be written now.
 enum WritePermission<'a> {
     /// It may, with the slot that a queued workload needs.
-    Granted(Option<Reservation<'a>>),
+    Granted(Option<ReservationGuard<'a>>),
     /// It may not. When to reconcile again.
     Denied(Action),
 }
 
-/// Writes the planned template, if it may be written now.
+/// Writes the desired template, if it may be written now.
 pub(super) async fn apply_template(
     kind: Kind,
     object: &DynamicObject,
@@ -33,17 +33,17 @@ pub(super) async fn apply_template(
     namespace_context: &NamespaceContext,
 ) -> Result<Action, write::Error> {
     let key = key(kind, object);
-    let Some(planned) = &evaluation.template else {
+    let Some(desired) = &evaluation.template else {
         context.unblock(&key);
-        context.history.settle(&key, &object.data["spec"]["template"]);
+        context.history.observe(&key, &object.data["spec"]["template"]);
         context.count(kind, ReconcileResult::Unchanged);
         return Ok(Action::await_change());
     };
-    let slot = match permission(object, context, &key, (evaluation, planned)) {
+    let slot = match permission(object, context, &key, (evaluation, desired)) {
         WritePermission::Granted(slot) => slot,
         WritePermission::Denied(action) => return Ok(action),
     };
-    let written = match write_template(kind, object, context, planned, slot).await? {
+    let written = match write_template(kind, object, context, desired, slot).await? {
         Ok(written) => written,
         Err(action) => return Ok(action),
     };
@@ -54,8 +54,8 @@ pub(super) async fn apply_template(
         return Ok(context.block_and_retry(kind, object, reason.into(), ReconcileResult::Reverted));
     }
     context.unblock(&key);
-    context.history.record(key, planned, &written.data["spec"]["template"]);
-    context.events.injected(kind, object, planned, evaluation);
+    context.history.record(key, desired, &written.data["spec"]["template"]);
+    context.events.injected(kind, object, desired, evaluation);
     let (namespace, name) = (object.namespace(), object.name_any());
     tracing::info!(%kind, namespace, name, timing = ?evaluation.timing, "wrote pod template");
     context.count(kind, ReconcileResult::Patched);
@@ -66,13 +66,13 @@ fn permission<'a>(
     object: &DynamicObject,
     context: &'a ReconcileContext,
     key: &Key,
-    (evaluation, planned): (&Evaluation, &Value),
+    (evaluation, desired): (&Evaluation, &Value),
 ) -> WritePermission<'a> {
     match evaluation.timing {
         RolloutTiming::Immediate | RolloutTiming::Queued => {}
         RolloutTiming::DryRun => {
             context.unblock(key);
-            context.events.would_inject(key.kind, object, planned, evaluation);
+            context.events.would_inject(key.kind, object, desired, evaluation);
             context.count(key.kind, ReconcileResult::Audit);
             return WritePermission::Denied(Action::await_change());
         }
@@ -82,7 +82,7 @@ fn permission<'a>(
             return WritePermission::Denied(Action::await_change());
         }
     }
-    if context.history.is_reverted_repeatedly(key, planned) {
+    if context.history.is_reverted_repeatedly(key, desired) {
         let reason = "injected fields are being reverted (by a GitOps tool?) and the webhook is not called: check that \
                       the API server can reach it, or opt the workload out in Git";
         let action = context.block_and_retry(key.kind, object, reason.into(), ReconcileResult::Reverted);
@@ -91,10 +91,10 @@ fn permission<'a>(
     if evaluation.timing == RolloutTiming::Immediate {
         return WritePermission::Granted(None);
     }
-    let request = Request {
+    let request = SlotRequest {
         uid: object.metadata.uid.as_deref(),
         generation: object.metadata.generation.unwrap_or(0),
-        plan: template_hash(planned),
+        desired_template: template_hash(desired),
     };
     if let Some(slot) = context.scheduling.reserve(context, key, request) {
         return WritePermission::Granted(Some(slot));
@@ -104,16 +104,16 @@ fn permission<'a>(
     WritePermission::Denied(Action::await_change())
 }
 
-/// Writes the template, and settles the slot by the outcome. The written object, or when to retry.
+/// Writes the template, and commits or releases the slot by the outcome. The written object, or when to retry.
 async fn write_template(
     kind: Kind,
     object: &DynamicObject,
     context: &ReconcileContext,
-    planned: &Value,
-    slot: Option<Reservation<'_>>,
+    desired: &Value,
+    slot: Option<ReservationGuard<'_>>,
 ) -> Result<Result<DynamicObject, Action>, write::Error> {
     // The permission to write may be gone since the decision.
-    let written = context.write(write::template(&context.client, kind, object, planned)).await;
+    let written = context.write(write::template(&context.client, kind, object, desired)).await;
     match (&written, slot) {
         (Some(Ok(written)), Some(slot)) => slot.commit(written),
         // The slot is kept until the workload is observed.

@@ -10,10 +10,10 @@ use super::*;
 use crate::{
     api::annotations::{ACCEPTED, PENDING},
     controller::{scheduling::reference, test_support::context_with},
-    index::{caches::Caches, template_hash, unusable_objects::Reason},
+    index::{caches::Caches, template_hash, unusable_objects::UnusableReason},
     runtime::test_support::{client, client_of_bodies, failure},
     runtime::{FIELD_MANAGER, client::LIMIT},
-    scheduler::Request,
+    scheduler::SlotRequest,
 };
 
 const DEPLOYMENT: Kind = Kind::Deployment;
@@ -114,8 +114,8 @@ async fn a_workload_that_is_not_written_releases_its_slot() {
     let object = deployment("a");
     let namespace_context = context.caches.namespace_context("shop");
     let evaluation = plan::evaluate(&Workload::of(DEPLOYMENT, &object), &namespace_context);
-    let plan = template_hash(&evaluation.template.unwrap());
-    let request = Request { uid: object.metadata.uid.as_deref(), generation: 1, plan };
+    let desired_template = template_hash(&evaluation.template.unwrap());
+    let request = SlotRequest { uid: object.metadata.uid.as_deref(), generation: 1, desired_template };
     let reserve = || context.scheduling.reserve(&context, &key(DEPLOYMENT, &object), request);
     assert!(reconciled(&context, object.clone()).await.unwrap_err().is_conflict());
     let slot = reserve().unwrap();
@@ -242,7 +242,7 @@ async fn an_unmanaged_workload_is_not_reverted_while_a_policy_can_not_be_decoded
         if !readable {
             let policy = ObjectReference { namespace: Some("shop".into()), ..ObjectReference::default() };
             let unusable = context.caches.unusable();
-            unusable.add("GracefulPolicy", policy, Reason::Undecodable("spec".into()));
+            unusable.add("GracefulPolicy", policy, UnusableReason::Undecodable("spec".into()));
         }
         reconciled(&Arc::new(context), injected).await.unwrap();
         assert_eq!(!requests_seen.lock().unwrap().is_empty(), written);
@@ -310,7 +310,7 @@ async fn a_workload_that_is_not_to_be_written_is_unblocked() {
         let answer = serde_json::to_value(deployment("a")).unwrap();
         let (context, _senders) = context_with(client(move |_, _| Some((200, answer.clone()))), caches, 1);
         let key = key(DEPLOYMENT, &deployment("a"));
-        let _ = context.backoff.block(key.clone(), "refused".into());
+        let _ = context.backoff.block(key.clone(), "rejected".into());
         let context = Arc::new(context);
         reconciled(&context, deployment("a")).await.unwrap();
         assert!(!context.backoff.is_blocked(&key), "{spec}");
@@ -324,10 +324,10 @@ async fn a_blocked_workload_without_a_slot_waits_for_one() {
     let (context, _senders) = context_with(client(|_, _| None), caches, 10);
     let (context, b) = (Arc::new(context), deployment("b"));
     let namespace_context = context.caches.namespace_context("shop");
-    let plan =
+    let desired_template =
         template_hash(&plan::evaluate(&Workload::of(DEPLOYMENT, &b), &namespace_context).template.unwrap());
-    let _ = context.block(DEPLOYMENT, &deployment("a"), "refused".into());
-    let request = Request { uid: b.metadata.uid.as_deref(), generation: 1, plan };
+    let _ = context.block(DEPLOYMENT, &deployment("a"), "rejected".into());
+    let request = SlotRequest { uid: b.metadata.uid.as_deref(), generation: 1, desired_template };
     let slot = context.scheduling.reserve(&context, &key(DEPLOYMENT, &b), request).unwrap();
     assert_eq!(reconciled(&context, deployment("a")).await.unwrap(), Action::await_change());
     slot.release();

@@ -29,7 +29,7 @@ use super::{
     kubelets,
     relevance::{Relevance, generation, labels, relevant_budgets, service_spec},
     unusable_objects::UnusableObjects,
-    workloads::{Workloads, soon},
+    workloads::{Workloads, wait_until},
 };
 use crate::{
     api::{ClusterGracefulPolicy, GracefulPolicy, labels::is_enabled},
@@ -243,7 +243,7 @@ impl Caches {
     /// before its watch event.
     pub async fn wait_for_policies(&self, namespace: &str, limit: Duration) -> bool {
         let changed = self.policies_changed.clone();
-        soon(changed, limit, || self.are_policies_known(namespace).then_some(())).await.is_some()
+        wait_until(changed, limit, || self.are_policies_known(namespace).then_some(())).await.is_some()
     }
 
     /// The policies, Services and other facts that apply to the workloads of a namespace.
@@ -251,18 +251,18 @@ impl Caches {
     pub fn namespace_context(&self, namespace: &str) -> NamespaceContext {
         let labels = self.namespaces.get(&ObjectRef::new(namespace)).map(|found| found.labels().clone());
         // A namespace that isn't cached yet is assumed to be labelled.
-        let all_pods = labels.as_ref().is_none_or(is_enabled);
+        let injection_enabled = labels.as_ref().is_none_or(is_enabled);
         let labels = labels.unwrap_or_default();
         NamespaceContext {
-            policies: self.policies.inside(namespace),
+            policies: self.policies.in_namespace(namespace),
             cluster_policies: self.cluster_policies.state_filter(|policy| {
                 let selector = policy.spec.namespace_selector.as_ref();
                 selector.is_none_or(|selector| plan::matches(selector, &labels))
             }),
-            services: self.services.inside(namespace),
+            services: self.services.in_namespace(namespace),
             native_sleep: self.native_sleep.borrow().unwrap_or(true),
-            all_pods,
-            has_unusable_policy: self.unusable.has_policy_of(namespace),
+            injection_enabled,
+            has_unusable_policy: self.unusable.has_policy_for(namespace),
         }
     }
 
@@ -276,7 +276,7 @@ impl Caches {
     /// The `PodDisruptionBudgets` of a namespace.
     #[must_use]
     pub fn budgets(&self, namespace: &str) -> Vec<Arc<PodDisruptionBudget>> {
-        self.budgets.inside(namespace)
+        self.budgets.in_namespace(namespace)
     }
 
     /// The namespaces in which a `PodDisruptionBudget` changed that can affect a decision; `None` stands for all. For

@@ -45,7 +45,7 @@ async fn an_undecodable_policy_does_not_block_readiness() {
     Box::pin(timeout(Duration::from_mins(1), synced)).await.expect("the end");
     let policies = caches.namespace_context("shop").policies;
     assert_eq!(policies.iter().map(|policy| policy.name_any()).collect::<Vec<_>>(), ["good"]);
-    assert!(unusable.has_policy_of("shop"));
+    assert!(unusable.has_policy_for("shop"));
 }
 
 #[test]
@@ -65,7 +65,7 @@ fn cluster_policies_apply_by_namespace_labels() {
         namespace("front", &json!({"team": "shop", "tier": "front", INJECTION: "disabled"})),
         namespace("bank", &json!({"team": "bank"})),
     ]);
-    for (namespace, expected, all_pods) in [
+    for (namespace, expected, injection_enabled) in [
         ("shop", &["all", "empty", "in"][..], true),
         ("front", &["all", "both", "empty", "in"], false),
         ("bank", &["all", "empty", "not-in"], false),
@@ -76,7 +76,7 @@ fn cluster_policies_apply_by_namespace_labels() {
         let mut names: Vec<_> = around.cluster_policies.iter().map(|policy| policy.name_any()).collect();
         names.sort();
         assert_eq!(names, expected, "{namespace}");
-        assert_eq!(around.all_pods, all_pods, "{namespace}");
+        assert_eq!(around.injection_enabled, injection_enabled, "{namespace}");
         assert_eq!(caches.are_policies_known(namespace), namespace != "new");
     }
 }

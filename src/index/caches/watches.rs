@@ -12,7 +12,7 @@ use tokio::{sync::watch, time::sleep};
 use crate::index::relevance::{ChangeFilter, Relevance};
 use crate::index::{
     by_namespace::NamespacedWriter,
-    list_watch::{Source, list_watch},
+    list_watch::{ListWatch, list_watch},
     object_quota::Quota,
     slim::Watched,
     unusable_objects::UnusableObjects,
@@ -68,14 +68,14 @@ impl Watches<'_> {
         K: Watched + Resource<DynamicType = ()> + Debug,
         C: Fn(Option<&str>) + Send + 'static,
     {
-        let source = Source {
+        let source = ListWatch {
             client: self.client.clone(),
             path: K::url_path(&(), None),
             api_version: K::api_version(&()).into_owned(),
             kind: K::KIND,
             fields: None,
             unusable: self.unusable.clone(),
-            shares: Arc::new(self.quota.of_kind(K::FLOOR)),
+            quota: Arc::new(self.quota.for_kind(K::FLOOR)),
             reuse: Arc::new(|object| object),
         };
         let missing = self.missing.clone();

@@ -13,7 +13,8 @@ use crate::{
     keys::{PolicyKey, WorkloadKey, policy_key},
     plan::{self, Evaluation, Kind, RolloutTiming, Source, Workload},
     scheduler::{
-        FailedRollout, FailureLimit, Request, RolloutMark, RolloutScheduler, Slot, progress::RolloutProgress,
+        FailedRollout, FailureLimit, RolloutScheduler, SlotRequest, SlotReservation, WrittenRevision,
+        progress::RolloutProgress,
     },
 };
 
@@ -128,12 +129,12 @@ pub(super) fn caches(policies: &[Value], workloads: &[(Kind, DynamicObject)]) ->
         of_kind.map(|policy| serde_json::from_value(policy.clone()).unwrap()).collect()
     }
     let in_namespaces: Vec<GracefulPolicy> = read("GracefulPolicy", policies);
-    let of_cluster: Vec<ClusterGracefulPolicy> = read("ClusterGracefulPolicy", policies);
+    let cluster_policies: Vec<ClusterGracefulPolicy> = read("ClusterGracefulPolicy", policies);
     // As Argo Rollouts leaves it for a Rollout with the pod template of "a": it selects no pods of the Deployment.
     let selector = json!({"app": "a", "rollouts-pod-template-hash": "687d76d795"});
     let service = json!({"metadata": {"name": "a", "namespace": "shop"}, "spec": {"selector": selector}});
     let services = vec![serde_json::from_value(service).unwrap()];
-    Caches::fixed(in_namespaces, services, workloads.to_vec()).with_cluster_policies(of_cluster)
+    Caches::fixed(in_namespaces, services, workloads.to_vec()).with_cluster_policies(cluster_policies)
 }
 
 impl Cluster {
@@ -273,7 +274,7 @@ impl Cluster {
                 workload: WorkloadKey::of(*kind, object),
                 uid: object.uid(),
                 generation: None,
-                plan: template,
+                desired_template: template,
                 template,
                 reason: RolloutFailureReason::ProgressDeadlineExceeded,
                 time: self.now,
@@ -294,21 +295,21 @@ impl Cluster {
         RolloutProgress::of(kind, object, || false).progress_deadline
     }
 
-    pub(super) fn reserve_in(&self, scheduler: &mut RolloutScheduler, name: &str) -> Option<Slot> {
+    pub(super) fn reserve_in(&self, scheduler: &mut RolloutScheduler, name: &str) -> Option<SlotReservation> {
         let (kind, object, evaluation) = self.find(name);
         assert!(
             evaluation.template.is_some() && evaluation.timing == RolloutTiming::Queued,
             "{name} is not queued"
         );
-        let request = Request {
+        let request = SlotRequest {
             uid: object.metadata.uid.as_deref(),
             generation: object.metadata.generation.unwrap(),
-            plan: evaluation.template.as_ref().map(template_hash).unwrap(),
+            desired_template: evaluation.template.as_ref().map(template_hash).unwrap(),
         };
         scheduler.reserve(&WorkloadKey::of(kind, object), request, self.now)
     }
 
-    pub(super) fn reserve(&mut self, name: &str) -> Option<Slot> {
+    pub(super) fn reserve(&mut self, name: &str) -> Option<SlotReservation> {
         let mut scheduler = self.scheduler.clone();
         let slot = self.reserve_in(&mut scheduler, name);
         self.scheduler = scheduler;
@@ -331,11 +332,11 @@ impl Cluster {
         let mut written = object.clone();
         written.data["spec"]["template"] = evaluation.template.unwrap();
         written.metadata.generation = written.metadata.generation.map(|generation| generation + 1);
-        let mark = RolloutMark {
+        let revision = WrittenRevision {
             generation: written.metadata.generation.unwrap(),
             template: template_hash(&written.data["spec"]["template"]),
         };
-        self.scheduler.commit(&slot, mark, self.now);
+        self.scheduler.commit(&slot, revision, self.now);
         self.change(name, |(kind, object)| {
             *object = written;
             let mut workload = (*kind, object.clone());
@@ -345,12 +346,12 @@ impl Cluster {
     }
 
     pub(super) fn failed_for(&self, namespace: &str, policy: Source) -> Vec<String> {
-        let is_of_cluster = matches!(policy, Source::ClusterPolicy(_));
+        let is_cluster_scoped = matches!(policy, Source::ClusterPolicy(_));
         let mut failures = self.scheduler.status_of(&policy_key(namespace, &policy)).failures;
         failures.sort_by(|a, b| a.workload.cmp(&b.workload));
         let name = |failure: FailedRollout| {
             let WorkloadKey { namespace, name, .. } = failure.workload;
-            if is_of_cluster { format!("{namespace}/{name}") } else { name }
+            if is_cluster_scoped { format!("{namespace}/{name}") } else { name }
         };
         failures.into_iter().map(name).collect()
     }

@@ -103,7 +103,7 @@ fn a_workload_that_was_created_again_has_no_failures() {
 }
 
 #[test]
-fn a_failure_is_of_one_namespace() {
+fn a_failure_stops_a_cluster_policy_in_its_namespace_only() {
     let all = cluster_policy("all", &json!({"selector": {}, "drainSeconds": 20}));
     let in_namespaces =
         ["other", "shop"].map(|namespace| with(failed, workload(Kind::Deployment, namespace, "web")));

@@ -44,7 +44,7 @@ fn a_blocked_workload_holds_no_slot_and_may_reserve_a_free_one() {
 }
 
 #[test]
-fn rollouts_of_others_hold_no_slot() {
+fn rollouts_by_other_clients_hold_no_slot() {
     let unmatched = policy("one", &json!({"selector": select("none")}));
     let users = annotated("graceful", "true", deployment("a"));
     let mut cluster = Cluster::injected(1, [unmatched], [users, deployment("b"), deployment("c")]);
@@ -269,7 +269,7 @@ fn workloads_that_wait_for_their_next_update_hold_no_slot() {
 }
 
 #[test]
-fn pods_of_a_daemon_set_that_come_and_go_are_no_rollout() {
+fn restarting_daemon_set_pods_do_not_count_as_a_rollout() {
     let all = json!({"selector": {}, "kinds": ["Deployment", "DaemonSet"], "drainSeconds": 20});
     let mut daemons = workload(Kind::DaemonSet, "shop", "a");
     daemons.1.data["status"]["numberAvailable"] = json!(1);

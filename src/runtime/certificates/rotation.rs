@@ -23,7 +23,7 @@ impl Certificates {
     /// by `dns_name`.
     ///
     /// # Errors
-    /// If a certificate can't be made.
+    /// If a certificate can't be created.
     pub fn renewed(stored: Option<Self>, dns_name: &str, now: OffsetDateTime) -> Result<Self, rcgen::Error> {
         let (trusted, key, serving) = stored.map_or_else(Default::default, |stored| {
             (x509::split(&stored.bundle), stored.key, Some(stored.serving))
@@ -33,10 +33,10 @@ impl Certificates {
         let (issuer, key) = if let Some(issuer) = first.and_then(|pem| x509::issuer(pem, &key)) {
             (issuer, key)
         } else {
-            let made = x509::create_ca(now)?;
-            let key = made.key().serialize_pem();
-            trusted.insert(0, made.pem());
-            (Issuer::from_ca_cert_pem(&made.pem(), rcgen::KeyPair::from_pem(&key)?)?, key)
+            let created = x509::create_ca(now)?;
+            let key = created.key().serialize_pem();
+            trusted.insert(0, created.pem());
+            (Issuer::from_ca_cert_pem(&created.pem(), rcgen::KeyPair::from_pem(&key)?)?, key)
         };
         let age = trusted.first().and_then(|pem| x509::age(pem, now)).unwrap_or(Duration::ZERO);
         let signers =
@@ -92,28 +92,31 @@ mod tests {
 
     #[test]
     fn fresh_certificates_are_kept() {
-        let made = renewed(None, Duration::ZERO);
-        assert!(trusts(&made, &made.serving));
+        let created = renewed(None, Duration::ZERO);
+        assert!(trusts(&created, &created.serving));
         for days in [0, 1, 59] {
-            assert!(renewed(Some(made.clone()), Duration::days(days)) == made, "after {days} days");
+            assert!(renewed(Some(created.clone()), Duration::days(days)) == created, "after {days} days");
         }
     }
 
     #[test]
     fn an_old_serving_certificate_is_renewed_by_the_same_ca() {
-        let made = renewed(None, Duration::ZERO);
-        let later = renewed(Some(made.clone()), Duration::days(61));
-        assert!(later.bundle == made.bundle && later.serving != made.serving);
-        assert!(later.not_before() > made.not_before() && later.expiration() > made.expiration());
-        assert_eq!(made.expiration() - made.not_before(), (x509::LIFETIME + x509::BACKDATE).whole_seconds());
+        let created = renewed(None, Duration::ZERO);
+        let later = renewed(Some(created.clone()), Duration::days(61));
+        assert!(later.bundle == created.bundle && later.serving != created.serving);
+        assert!(later.not_before() > created.not_before() && later.expiration() > created.expiration());
+        assert_eq!(
+            created.expiration() - created.not_before(),
+            (x509::LIFETIME + x509::BACKDATE).whole_seconds()
+        );
     }
 
     #[test]
     fn a_new_ca_is_trusted_before_it_signs_and_the_old_one_after() {
-        let made = renewed(None, Duration::ZERO);
+        let created = renewed(None, Duration::ZERO);
         let old = Duration::days(3650 * 2 / 3 + 1);
         // The serving certificate was renewed in the meantime.
-        let before = renewed(Some(made), old - Duration::days(40));
+        let before = renewed(Some(created), old - Duration::days(40));
         let announced = renewed(Some(before.clone()), old);
         assert_eq!(x509::split(&announced.bundle).len(), 2);
         assert!(announced.serving == before.serving && first(&announced) != first(&before));
@@ -132,10 +135,10 @@ mod tests {
     #[test]
     fn a_lost_secret_is_restored_and_the_serving_certificate_stays_trusted() {
         let served = renewed(None, Duration::ZERO);
-        let made = renewed(Some(served.without_key()), Duration::days(1));
-        assert!(made.serving == served.serving && first(&made) != first(&served));
-        let later = renewed(Some(made.clone()), Duration::days(1) + TRUSTED_AFTER + Duration::SECOND);
-        assert!(later.serving != served.serving && trusts(&made, &later.serving));
+        let created = renewed(Some(served.without_key()), Duration::days(1));
+        assert!(created.serving == served.serving && first(&created) != first(&served));
+        let later = renewed(Some(created.clone()), Duration::days(1) + TRUSTED_AFTER + Duration::SECOND);
+        assert!(later.serving != served.serving && trusts(&created, &later.serving));
     }
 
     #[test]

@@ -18,18 +18,18 @@ const RETRY: Duration = Duration::from_secs(5);
 /// Renews or reloads the certificates when the Secret changes or a renewal is due.
 pub struct CertificateRotator {
     store: CertificateStore,
-    renews: watch::Receiver<bool>,
+    is_renewer: watch::Receiver<bool>,
 }
 
 impl CertificateRotator {
-    /// Renews certificates while `renews` is true, and only reads them otherwise.
+    /// Renews certificates while `is_renewer` is true, and only reads them otherwise.
     #[must_use]
-    pub fn new(store: CertificateStore, renews: watch::Receiver<bool>) -> Self {
-        Self { store, renews }
+    pub fn new(store: CertificateStore, is_renewer: watch::Receiver<bool>) -> Self {
+        Self { store, is_renewer }
     }
 
     /// Waits for the first certificates.
-    pub async fn first(&mut self) -> Certificates {
+    pub async fn wait_for_first(&mut self) -> Certificates {
         let mut changes = self.store.changes().boxed();
         loop {
             match self.read_or_renew(None).await {
@@ -61,7 +61,7 @@ impl CertificateRotator {
                     current = certificates;
                     current.next_step(OffsetDateTime::now_utc())
                 }
-                // The certificates in memory are served until the leader has made others.
+                // The certificates in memory are served until the leader has created others.
                 Ok(None) => RETRY,
                 Err(error) => {
                     tracing::warn!(%error, "cannot renew the certificates, retrying");
@@ -72,13 +72,13 @@ impl CertificateRotator {
     }
 
     async fn read_or_renew(&mut self, served: Option<&Certificates>) -> Result<Option<Certificates>, Error> {
-        let renews = *self.renews.borrow_and_update();
-        if renews { self.store.renew(served).await.map(Some) } else { self.store.read().await }
+        let is_renewer = *self.is_renewer.borrow_and_update();
+        if is_renewer { self.store.renew(served).await.map(Some) } else { self.store.read().await }
     }
 
     async fn changed(&mut self, changes: &mut (impl Stream<Item = ()> + Unpin)) {
         let leader_changed = async {
-            if self.renews.changed().await.is_err() {
+            if self.is_renewer.changed().await.is_err() {
                 // The sender is gone, so the value is final.
                 pending::<()>().await;
             }

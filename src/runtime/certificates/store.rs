@@ -22,9 +22,9 @@ pub enum Error {
         /// The API server's answer.
         source: kube::Error,
     },
-    /// A certificate can't be made.
+    /// A certificate can't be created.
     #[error("cannot create a certificate: {0}")]
-    Make(#[from] rcgen::Error),
+    Create(#[from] rcgen::Error),
 }
 
 /// Reads and renews the certificates in a Secret.
@@ -155,9 +155,9 @@ mod tests {
             let store = CertificateStore::new(client, "adieu-system", "certificates".into(), NAME.into());
             // A replica that only reads keeps its certificates.
             assert!(store.read().await.unwrap().is_none(), "{damaged:?}");
-            let made = store.renew(Some(&served)).await.unwrap();
-            assert!(made.serving == served.serving && is_trusted(&made), "{damaged:?}");
-            assert!(!made.bundle.starts_with(&served.bundle), "{damaged:?}");
+            let created = store.renew(Some(&served)).await.unwrap();
+            assert!(created.serving == served.serving && is_trusted(&created), "{damaged:?}");
+            assert!(!created.bundle.starts_with(&served.bundle), "{damaged:?}");
             assert_eq!(written.load(Ordering::Relaxed), 1, "{damaged:?}");
             // A replica that starts gets other certificates.
             let new = store.renew(None).await.unwrap();

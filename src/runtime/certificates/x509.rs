@@ -1,4 +1,4 @@
-//! Makes and checks X.509 certificates in PEM.
+//! Creates and checks X.509 certificates in PEM.
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,

@@ -228,7 +228,7 @@ mod tests {
             for name in named {
                 let is =
                     |line: &str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{']));
-                assert!(text.lines().any(is), "{name} is no metric:\n{text}");
+                assert!(text.lines().any(is), "{name} is not a metric:\n{text}");
             }
         }
     }

@@ -42,7 +42,7 @@ func main() {
 		}
 		return
 	default:
-		fmt.Fprintf(os.Stderr, "%q is no component of Kubernetes; call this binary by the name of one, such as kubelet\n", name)
+		fmt.Fprintf(os.Stderr, "%q is not a component of Kubernetes; call this binary by the name of one, such as kubelet\n", name)
 		os.Exit(2)
 	}
 	os.Exit(cli.Run(component))

@@ -30,7 +30,7 @@ const CRASHES: usize = 4;
 /// rollout of `stuck` fails, which stops the policy.
 const NAMES: [&str; 4] = ["first", "second", "stuck", "third"];
 
-/// What the leader has written, as a watch has reported it.
+/// The writes of the leader, as a watch has reported them.
 #[derive(Debug, Default)]
 struct Written {
     drains: BTreeMap<String, i64>,

@@ -1,8 +1,8 @@
 //! Tests that must run on the cluster's node: they end processes, and connect to pods.
 
 mod chaos;
+mod container_exit;
 mod crashes;
-mod ends;
 mod hostile;
 mod memory;
 mod outages;

@@ -251,8 +251,8 @@ async fn annotations(tenant: &Scene) {
     }
     for value in ["", "-1", "1e9", "99999999999999999999", &"9".repeat(200_000)] {
         let annotations = json!({"adieu.dev/graceful": "true", "adieu.dev/drain-seconds": value});
-        let refused = tenant.try_create_dry(&idle("annotated", &annotations)).await.is_err();
-        assert!(refused, "{} is accepted", &value[..value.len().min(30)]);
+        let is_denied = tenant.try_create_dry(&idle("annotated", &annotations)).await.is_err();
+        assert!(is_denied, "{} is accepted", &value[..value.len().min(30)]);
     }
 }
 

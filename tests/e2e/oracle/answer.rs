@@ -10,5 +10,5 @@ pub enum Answer {
     /// It accepts it, as this object.
     Accepted(Value),
     /// It denies it. A cause is a field and a reason.
-    Refused { message: String, causes: BTreeSet<String> },
+    Denied { message: String, causes: BTreeSet<String> },
 }

@@ -35,18 +35,18 @@ pub fn same_verdict(plain: &Answer, injected: &Answer) -> Result<(), String> {
     let fixed = |cause: &&String| cause.contains(".sleep");
     match (plain, injected) {
         (Answer::Accepted(_), Answer::Accepted(_)) => Ok(()),
-        (Answer::Accepted(_), Answer::Refused { message, .. }) => {
+        (Answer::Accepted(_), Answer::Denied { message, .. }) => {
             Err(format!("no longer accepted: {message}"))
         }
-        (Answer::Refused { causes, .. }, Answer::Accepted(_))
+        (Answer::Denied { causes, .. }, Answer::Accepted(_))
             if !causes.is_empty() && causes.iter().all(|cause| fixed(&cause)) =>
         {
             Ok(())
         }
-        (Answer::Refused { message, .. }, Answer::Accepted(_)) => Err(format!("no longer denied: {message}")),
+        (Answer::Denied { message, .. }, Answer::Accepted(_)) => Err(format!("no longer denied: {message}")),
         (
-            Answer::Refused { message, causes },
-            Answer::Refused { message: injected_message, causes: injected_causes },
+            Answer::Denied { message, causes },
+            Answer::Denied { message: injected_message, causes: injected_causes },
         ) => {
             // An injected topology spread has the workload's selector, which is denied already.
             let selector = causes.iter().any(|cause| cause.starts_with("spec.selector"));

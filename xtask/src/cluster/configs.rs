@@ -191,7 +191,7 @@ address = {socket}
 
 [plugins."io.containerd.grpc.v1.cri"]
 sandbox_image = "{pause}"
-# Without CAP_SYS_RESOURCE a lower score than the own is refused.
+# Without CAP_SYS_RESOURCE a lower score than the own is rejected.
 restrict_oom_score_adj = true
 netns_mounts_under_state_dir = true
 

@@ -10,7 +10,7 @@ use super::layout::{Cluster, Node};
 use super::ready::{self, Prober};
 use super::spec::{Request, Spec};
 use super::state::State;
-use super::{condition, files, lock, status, supervisor};
+use super::{cluster_state, files, lock, status, supervisor};
 use crate::progress::{Step, print_line};
 
 /// The time until a stopping component is killed: more than an API server needs for requests in progress.
@@ -24,12 +24,12 @@ const OF_THE_NODE: [&str; 2] = ["containerd", "kubelet"];
 
 /// A component, with its node if several have it: `etcd`, `kubelet/node-2`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Which {
+pub struct ComponentSelector {
     component: String,
     node: Option<String>,
 }
 
-impl FromStr for Which {
+impl FromStr for ComponentSelector {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -44,7 +44,7 @@ impl FromStr for Which {
     }
 }
 
-impl fmt::Display for Which {
+impl fmt::Display for ComponentSelector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.component)?;
         self.node.iter().try_for_each(|node| write!(f, "/{node}"))
@@ -52,28 +52,28 @@ impl fmt::Display for Which {
 }
 
 /// Stops a component until it is started again.
-pub fn stop(cluster: &Cluster, which: &Which) -> Result<()> {
+pub fn stop(cluster: &Cluster, selector: &ComponentSelector) -> Result<()> {
     let _lock = lock::take(cluster)?;
-    end(&find(cluster, which)?, &which.component)
+    end(&find(cluster, selector)?, &selector.component)
 }
 
 /// Starts a component, unless it runs, and waits until its node is ready.
-pub fn start(cluster: &Cluster, which: &Which) -> Result<()> {
+pub fn start(cluster: &Cluster, selector: &ComponentSelector) -> Result<()> {
     let _lock = lock::take(cluster)?;
-    begin(cluster, &find(cluster, which)?, &which.component)
+    begin(cluster, &find(cluster, selector)?, &selector.component)
 }
 
 /// Restarts a component.
-pub fn restart(cluster: &Cluster, which: &Which) -> Result<()> {
+pub fn restart(cluster: &Cluster, selector: &ComponentSelector) -> Result<()> {
     let _lock = lock::take(cluster)?;
-    let node = find(cluster, which)?;
-    end(&node, &which.component)?;
-    begin(cluster, &node, &which.component)
+    let node = find(cluster, selector)?;
+    end(&node, &selector.component)?;
+    begin(cluster, &node, &selector.component)
 }
 
 /// The node of the component.
-fn find(cluster: &Cluster, which: &Which) -> Result<Node> {
-    if condition::first_processes(&cluster.nodes()).is_empty() {
+fn find(cluster: &Cluster, selector: &ComponentSelector) -> Result<Node> {
+    if cluster_state::first_processes(&cluster.nodes()).is_empty() {
         status::require_running(cluster)?;
     }
     let mut having = Vec::new();
@@ -83,10 +83,10 @@ fn find(cluster: &Cluster, which: &Which) -> Result<Node> {
         let names = spec
             .components
             .into_iter()
-            .map(|component| Which { component: component.name, node: Some(node.name()) });
+            .map(|component| ComponentSelector { component: component.name, node: Some(node.name()) });
         for name in names {
-            let meant =
-                name.component == which.component && (which.node.is_none() || name.node == which.node);
+            let meant = name.component == selector.component
+                && (selector.node.is_none() || name.node == selector.node);
             if meant {
                 having.push(node.clone());
             }
@@ -95,12 +95,12 @@ fn find(cluster: &Cluster, which: &Which) -> Result<Node> {
     }
     match having.as_slice() {
         [node] => Ok(node.clone()),
-        [] => bail!("no component {which}; the components are: {}", all.join(", ")),
+        [] => bail!("no component {selector}; the components are: {}", all.join(", ")),
         several => bail!(
             "{} nodes have a {}; name one, such as {}",
             several.len(),
-            which.component,
-            all.iter().rfind(|name| name.starts_with(&format!("{which}/"))).map_or("", String::as_str)
+            selector.component,
+            all.iter().rfind(|name| name.starts_with(&format!("{selector}/"))).map_or("", String::as_str)
         ),
     }
 }
@@ -154,17 +154,17 @@ mod tests {
 
     #[test]
     fn a_component_is_parsed_with_or_without_its_node() {
-        let which = |component: &str, node: Option<&str>| {
-            Ok(Which { component: component.into(), node: node.map(Into::into) })
+        let selector = |component: &str, node: Option<&str>| {
+            Ok(ComponentSelector { component: component.into(), node: node.map(Into::into) })
         };
-        assert_eq!("etcd".parse(), which("etcd", None));
-        assert_eq!("kubelet/node-2".parse(), which("kubelet", Some("node-2")));
+        assert_eq!("etcd".parse(), selector("etcd", None));
+        assert_eq!("kubelet/node-2".parse(), selector("kubelet", Some("node-2")));
         assert_eq!(
-            "kubelet/node-2".parse::<Which>().map(|which| which.to_string()),
+            "kubelet/node-2".parse::<ComponentSelector>().map(|selector| selector.to_string()),
             Ok("kubelet/node-2".into())
         );
         for bad in ["", "/", "etcd/", "/node-1"] {
-            assert!(bad.parse::<Which>().is_err(), "{bad}");
+            assert!(bad.parse::<ComponentSelector>().is_err(), "{bad}");
         }
     }
 }

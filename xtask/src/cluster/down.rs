@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use nix::unistd::Uid;
 
-use super::condition::{self, Condition};
+use super::cluster_state::{self, ClusterState};
 use super::layout::{Cluster, Node};
 use super::process::Process;
 use super::{cgroup, lock, netns};
@@ -23,7 +23,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 pub fn down(cluster: &Cluster) -> Result<()> {
     let name = cluster.name();
     let _lock = lock::take(cluster)?;
-    if matches!(condition::condition(cluster)?, Condition::Absent) {
+    if matches!(cluster_state::cluster_state(cluster)?, ClusterState::Absent) {
         print_line(&format!("the cluster {name} is not up"));
         return remove_folder(&cluster.kept_logs());
     }
@@ -48,7 +48,7 @@ pub fn tear_down(cluster: &Cluster) -> Result<()> {
 
 /// Ends every process of these nodes, and removes their resources.
 pub fn remove(nodes: &[Node]) -> Result<()> {
-    let processes = condition::first_processes(nodes);
+    let processes = cluster_state::first_processes(nodes);
     processes.iter().try_for_each(Process::kill)?;
     let started = Instant::now();
     while let Some(process) = processes.iter().find(|process| process.is_alive()) {

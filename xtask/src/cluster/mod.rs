@@ -2,14 +2,15 @@
 //! network, mount and process namespaces of their own, under cargo's target folder.
 
 mod cgroup;
+mod cluster_state;
 mod components;
-mod condition;
 mod configs;
 mod containerd;
 mod control;
 mod down;
 mod files;
 mod layout;
+mod leftovers;
 mod lock;
 pub mod netns;
 mod network;
@@ -21,14 +22,13 @@ mod spec;
 mod state;
 pub mod status;
 pub mod supervisor;
-mod traces;
 mod up;
 
-pub use condition::running_nodes;
+pub use cluster_state::running_nodes;
 pub use containerd::import_image;
-pub use control::{Which, restart, start, stop};
+pub use control::{ComponentSelector, restart, start, stop};
 pub use down::down;
 pub use layout::{Cluster, MAX_NODES, Name};
+pub use leftovers::leftovers;
 pub use status::require_running;
-pub use traces::traces;
 pub use up::up;

@@ -16,7 +16,7 @@ use tokio::runtime::Runtime;
 use super::layout::{Cluster, Node};
 use super::pki::Pki;
 use super::probe::Probe;
-use super::{components, condition, netns};
+use super::{cluster_state, components, netns};
 use crate::interrupt;
 use crate::progress::Step;
 
@@ -134,7 +134,7 @@ impl<'a> Prober<'a> {
     ) -> Result<()> {
         wait(step, what, limit, || match probe_now() {
             Ok(()) => Ok(Ok(())),
-            Err(error) => match condition::crash(self.cluster)? {
+            Err(error) => match cluster_state::crash(self.cluster)? {
                 Some(crash) => bail!("{crash}"),
                 None => Ok(Err(error)),
             },

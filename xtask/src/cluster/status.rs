@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use comfy_table::{Table, presets};
 use serde::Serialize;
 
-use super::condition::{Condition, condition, first_processes, recorded};
+use super::cluster_state::{ClusterState, cluster_state, first_processes, recorded};
 use super::layout::{Cluster, Node};
 use super::ready::Prober;
 use super::spec::{self, Spec};
@@ -16,14 +16,14 @@ use crate::toolchain;
 /// It is an error unless the cluster runs.
 pub fn require_running(cluster: &Cluster) -> Result<()> {
     let name = cluster.name();
-    match condition(cluster)? {
-        Condition::Running => Ok(()),
-        Condition::Absent | Condition::Debris => {
+    match cluster_state(cluster)? {
+        ClusterState::Running => Ok(()),
+        ClusterState::Absent | ClusterState::Debris => {
             // The process with the lock is starting or removing it.
             lock::take(cluster)?;
             bail!("the cluster {name} is not up; start it with: {}", hint(cluster, "up"))
         }
-        Condition::Broken(why) => {
+        ClusterState::Broken(why) => {
             if cluster.nodes().iter().any(|node| !node.ready_file().exists()) {
                 lock::take(cluster)?;
             }

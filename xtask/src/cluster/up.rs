@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use nix::unistd::Uid;
 
-use super::condition::{self, Condition};
+use super::cluster_state::{self, ClusterState};
 use super::layout::{Cluster, Node};
 use super::pki::Pki;
 use super::ready::Prober;
@@ -25,10 +25,10 @@ const LIMIT: Duration = Duration::from_mins(2);
 pub fn up(cluster: &Cluster, nodes: Option<u8>) -> Result<()> {
     let name = cluster.name();
     let lock = lock::take(cluster)?;
-    let there = match condition::condition(cluster)? {
-        Condition::Running => cluster.nodes().len(),
-        Condition::Absent | Condition::Debris => 0,
-        Condition::Broken(why) => {
+    let there = match cluster_state::cluster_state(cluster)? {
+        ClusterState::Running => cluster.nodes().len(),
+        ClusterState::Absent | ClusterState::Debris => 0,
+        ClusterState::Broken(why) => {
             bail!("the cluster {name} is broken: {why}\nremove it first: {}", hint(cluster, "down"))
         }
     };

@@ -12,7 +12,7 @@ use similar::TextDiff;
 /// The maximal length of a line in a diff, in characters.
 const LINE_LIMIT: usize = 110;
 /// How many lost requests are listed.
-const LISTED: usize = 5;
+const MAX_LISTED: usize = 5;
 
 /// The figures of one run of `adieu verify`.
 #[derive(Debug, Deserialize, Serialize)]
@@ -175,15 +175,15 @@ pub fn print_run(run: &Run) {
     for (cause, count) in causes {
         println!("    {count:>5} {cause}");
     }
-    for loss in losses.iter().take(LISTED) {
+    for loss in losses.iter().take(MAX_LISTED) {
         println!(
             "          {:+.2} s from the restart: {}",
             loss.at_seconds - run.restart_at_seconds.unwrap_or_default(),
             loss.cause
         );
     }
-    if losses.len() > LISTED {
-        println!("          … and {} more", losses.len() - LISTED);
+    if losses.len() > MAX_LISTED {
+        println!("          … and {} more", losses.len() - MAX_LISTED);
     }
     if let Some(seconds) = run.sufficient_drain_seconds {
         println!("  a drain of {seconds} s would have been enough");

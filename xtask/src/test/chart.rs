@@ -12,7 +12,7 @@ use crate::progress::Step;
 use crate::workspace::Workspace;
 
 /// Values that the chart rejects, with a part of the message.
-const REFUSED: [(&str, &str); 9] = [
+const REJECTED: [(&str, &str); 9] = [
     ("replica=2", "replica"),
     ("replicaCount=\"two\"", "/replicaCount"),
     ("webhook.failurePolicy=\"Never\"", "/webhook/failurePolicy"),
@@ -41,7 +41,7 @@ pub fn check(workspace: &Workspace) -> Result<()> {
     helm(workspace, &["lint", "--strict", "--quiet"])?;
     let render = |more: &[&str]| render(workspace, more);
     render(&["--values", &examples.display().to_string()])?;
-    for (set, complaint) in REFUSED {
+    for (set, complaint) in REJECTED {
         let complaints =
             render(&["--set-json", set]).err().map(|error| format!("{error:#}")).unwrap_or_default();
         if !complaints.contains(complaint) {

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::cluster::{self, Cluster, Name, traces};
+use crate::cluster::{self, Cluster, Name, leftovers};
 use crate::command::SELF_EXE;
 use crate::interrupt;
 use crate::progress::Step;
@@ -27,7 +27,7 @@ const COMPONENTS: [&str; 7] = [
     "kubelet/node-2",
     "kube-proxy/node-2",
 ];
-/// The resources of a running cluster, as in [`traces`].
+/// The resources of a running cluster, as in [`leftovers`].
 const TRACES: [&str; 5] = ["the folder", "the network namespace", "the mount", "the cgroup", "the process"];
 
 /// Restarts every component, and waits for each to be ready again.
@@ -42,7 +42,7 @@ pub fn every_component_restarts(cluster: &Cluster) -> Result<()> {
 
 /// Removes the cluster, and checks that no resource is left.
 pub fn down_leaves_nothing(cluster: &Cluster) -> Result<()> {
-    let before = traces(cluster);
+    let before = leftovers(cluster);
     cluster::down(cluster)?;
     let before = before?;
     for kind in TRACES {
@@ -107,7 +107,7 @@ fn interrupted(cluster: &Cluster, signal: Signal) -> Result<()> {
 }
 
 fn nothing_is_left(cluster: &Cluster) -> Result<()> {
-    let left = traces(cluster)?;
+    let left = leftovers(cluster)?;
     if !left.is_empty() {
         bail!("resources are left: {}", left.join(", "));
     }

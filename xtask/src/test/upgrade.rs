@@ -22,7 +22,7 @@ const BEFORE: i64 = 10;
 const AFTER: i64 = 20;
 
 const CRD: &str = "gracefulpolicies.adieu.dev";
-/// What is taken away from it.
+/// The parts that are removed from it.
 const COLUMNS: &str = "/spec/versions/0/additionalPrinterColumns";
 /// The key of the CA certificates.
 const BUNDLE: &str = "ca.crt";

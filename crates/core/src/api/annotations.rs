@@ -1,11 +1,12 @@
 //! The `adieu.dev/` annotations: on a workload's metadata or on its pod template.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::collections::BTreeMap;
 
 use super::{
     GracefulPolicySpec, GrpcProbe, HttpProbe, IntOrString, PreStop, PreStopMethod, Probe, ProbeMode,
     ReadinessProbe, Scheme, TcpProbe, limits,
 };
+use crate::text::truncate_chars;
 
 /// `"true"` opts a workload in, `"false"` opts it out even if a policy selects it.
 pub const GRACEFUL: &str = "adieu.dev/graceful";
@@ -70,7 +71,7 @@ pub struct ParsedAnnotations {
 
 /// A malformed annotation: its path and key, its value, and the rule.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{path}[{key}]: Invalid value: {:?}: {rule}", shown(value))]
+#[error("{path}[{key}]: Invalid value: {:?}: {rule}", truncate_chars(value, MAX_SHOWN))]
 pub struct Invalid {
     /// The field path of the annotations.
     pub path: &'static str,
@@ -82,14 +83,8 @@ pub struct Invalid {
     pub rule: String,
 }
 
-/// The value, or the beginning of a long one.
-fn shown(value: &str) -> Cow<'_, str> {
-    const SHOWN: usize = 253;
-    match value.char_indices().nth(SHOWN) {
-        Some((end, _)) => format!("{}…", &value[..end]).into(),
-        None => value.into(),
-    }
-}
+/// The maximum number of characters of a value in a message: as many as a policy's name may have.
+const MAX_SHOWN: usize = 253;
 
 /// Parses the `adieu.dev/` annotations at the field path `path`, and skips all others.
 #[must_use]

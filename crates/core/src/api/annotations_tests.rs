@@ -71,11 +71,10 @@ fn malformed_value_is_reported_with_its_rule() {
         assert_eq!(parsed.annotations, Annotations::default(), "{key}={value}");
         let [invalid] = parsed.invalid.as_slice() else { unreachable!("{key}={value}: {parsed:?}") };
         let message = invalid.to_string();
-        let beginning = &value[..value.len().min(253)];
-        let value = if beginning == value {
+        let value = if value.len() <= 253 {
             format!("{value:?}")
         } else {
-            format!("{:?}", format!("{beginning}…"))
+            format!("{:?}", format!("{}…", &value[..252]))
         };
         assert!(
             message.starts_with(&format!("metadata.annotations[{key}]: Invalid value: {value}: ")),

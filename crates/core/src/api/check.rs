@@ -119,7 +119,7 @@ fn part<'a>(schema: &'a JSONSchemaProps, name: &str) -> Option<&'a JSONSchemaPro
     schema.properties.as_ref()?.get(name)
 }
 
-/// The API server takes a null field for an absent one.
+/// The API server treats a null field as an absent one.
 fn without_nulls(value: &Value) -> Value {
     match value {
         Value::Object(map) => {

@@ -18,4 +18,4 @@ pub const MAX_CONCURRENT: i32 = 1;
 /// Failed rollouts of a `GracefulPolicy` after which no other starts.
 pub const MAX_FAILURES: usize = 1;
 /// Failed rollouts of a `ClusterGracefulPolicy`, in different namespaces, after which no other starts anywhere.
-pub const MAX_FAILURES_OF_CLUSTER: usize = 3;
+pub const CLUSTER_MAX_FAILURES: usize = 3;

@@ -48,7 +48,7 @@ pub enum InjectionTarget {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PreStop {
-    /// `Sleep`: the native sleep action. `Exec`: an exec of `sleep`. `HTTPGet`: a request to the containers that declare
+    /// `Sleep`: the native sleep action. `Exec`: the command `sleep`. `HTTPGet`: a request to the containers that declare
     /// its port, and a sleep in the others. `Auto`: the native action if every kubelet supports it, otherwise an exec.
     /// Default Auto.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -30,7 +30,7 @@ pub const PATH_LENGTH: usize = 1024;
 /// Containers of a template that is injected. A pod of this size fits on no node.
 pub const CONTAINERS: usize = 500;
 /// Bytes of the preStop commands of a template that is injected.
-pub const COMMANDS_LENGTH: usize = 128 * 1024;
+pub const MAX_COMMANDS_SIZE: usize = 128 * 1024;
 /// Bytes of a container's name.
 pub const CONTAINER_NAME_LENGTH: usize = 63;
 /// Bytes of the name of a port.

@@ -1,6 +1,6 @@
 //! `GracefulPolicy` and `ClusterGracefulPolicy`.
 
-// The lint takes the names of the printer columns for duplicates.
+// The lint treats the names of the printer columns as duplicates.
 #![allow(clippy::duplicated_attributes)]
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;

@@ -13,7 +13,7 @@ use super::{
 };
 
 /// The largest sum of drain, shutdown timeout and margin, in seconds.
-const LARGEST_SUM: i64 = limits::DRAIN_SECONDS + limits::SHUTDOWN_TIMEOUT_SECONDS + limits::MARGIN_SECONDS;
+const MAX_SUM: i64 = limits::DRAIN_SECONDS + limits::SHUTDOWN_TIMEOUT_SECONDS + limits::MARGIN_SECONDS;
 
 /// The status of a policy.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -130,7 +130,7 @@ pub struct EffectiveValues {
     pub margin_seconds: i64,
     /// Their sum: the grace period, in seconds, of a pod without native sidecars.
     #[serde(deserialize_with = "numbers::required")]
-    #[schemars(range(min = 0, max = LARGEST_SUM))]
+    #[schemars(range(min = 0, max = MAX_SUM))]
     pub grace_period_seconds: i64,
 }
 

@@ -9,7 +9,7 @@ use super::{
     evaluate::{INJECTION_KEPT, evaluate},
     inject::{inject, opt_out, original, reverted},
     pod_template::PodTemplate,
-    record::{Parent, same_but_for_text},
+    record::{ParentState, differs_only_in_record},
     resolve::{OptIn, Resolution, resolve},
     settings::Source,
     settings_warnings::{self, webhook_bypass_warning},
@@ -41,7 +41,7 @@ pub fn admit(new: &Workload<'_>, old: Option<&Workload<'_>>, context: &Namespace
 /// [`admit`] for a client without a field manager, such as `kubectl rollout undo`, which may return to an earlier
 /// injection.
 #[must_use]
-pub fn admit_anonymous(
+pub fn admit_without_field_manager(
     new: &Workload<'_>,
     old: Option<&Workload<'_>>,
     context: &NamespaceContext,
@@ -53,7 +53,7 @@ fn decide(
     new: &Workload<'_>,
     old: Option<&Workload<'_>>,
     context: &NamespaceContext,
-    anonymous: bool,
+    without_field_manager: bool,
 ) -> Admission {
     let resolution = &resolve(new, context);
     let bypass_warning = webhook_bypass_warning(new, resolution, context);
@@ -62,13 +62,14 @@ fn decide(
     warnings.extend(tolerated.into_iter().map(|invalid| format!("annotation ignored: {invalid}")));
     warnings.extend(bypass_warning.map(str::to_owned));
     warnings.extend(advise(new, old, resolution, context));
-    let request = Request { new, old, context, anonymous, resolution, bypassed: bypass_warning.is_some() };
+    let request =
+        Request { new, old, context, without_field_manager, resolution, bypassed: bypass_warning.is_some() };
     let template = if denials.is_empty() { request.template(&mut warnings) } else { None };
     // A record with the same values in another text must not cause a rollout.
     let changed = template.as_ref().map(PodTemplate::new);
     let result = changed.as_ref().unwrap_or(&new.template);
     let template = match old {
-        Some(old) if same_but_for_text(result, &old.template) => Some(Value::clone(&old.template)),
+        Some(old) if differs_only_in_record(result, &old.template) => Some(Value::clone(&old.template)),
         _ => template,
     };
     Admission { template: template.filter(|template| *template != *new.template), denials, warnings }
@@ -79,7 +80,7 @@ struct Request<'a> {
     old: Option<&'a Workload<'a>>,
     context: &'a NamespaceContext,
     /// Whether the client names no field manager.
-    anonymous: bool,
+    without_field_manager: bool,
     resolution: &'a Resolution,
     /// Whether the pods need the webhook and bypass it.
     bypassed: bool,
@@ -101,16 +102,16 @@ impl Request<'_> {
                 None
             }
             // A manifest without an injection replaces one that the command line injected.
-            (OptIn::Unmentioned, Some(old)) if is_rendered(old) => Some(opt_out(&new.template, earlier)),
+            (OptIn::Unspecified, Some(old)) if is_rendered(old) => Some(opt_out(&new.template, earlier)),
             (_, Some(old))
                 if (reverts_later || !instructions_changed(new, old))
                     && !template_changed(new, old)
                     && !is_rendered_again(new, old) =>
             {
-                keep_existing(new, old, self.context, self.anonymous)
+                keep_existing(new, old, self.context, self.without_field_manager)
             }
             // An annotation was removed, or a policy was deleted and the template changes anyway.
-            (OptIn::Unmentioned, _) => Some(opt_out(&new.template, earlier)),
+            (OptIn::Unspecified, _) => Some(opt_out(&new.template, earlier)),
             // An injection by the command line is part of the manifest.
             _ if reverts_later => (!is_rendered(new)).then(|| opt_out(&new.template, earlier)),
             (OptIn::In(by), _) => Some(self.inject(by, warnings)),
@@ -196,8 +197,8 @@ pub fn preserve_opt_in_on_rollback(
     annotations.extend(on_workload);
     let mut template = Value::clone(&new.template);
     if let (false, Some(template)) = (on_template.is_empty(), template.as_object_mut())
-        && let Some((_, metadata)) = Parent::open(template, "metadata")
-        && let Some((_, in_template)) = Parent::open(metadata, "annotations")
+        && let Some((_, metadata)) = ParentState::ensure_object(template, "metadata")
+        && let Some((_, in_template)) = ParentState::ensure_object(metadata, "annotations")
     {
         in_template.extend(on_template.into_iter().map(|(key, value)| (key, value.into())));
     }
@@ -239,10 +240,10 @@ fn keep_existing(
     new: &Workload<'_>,
     old: &Workload<'_>,
     context: &NamespaceContext,
-    anonymous: bool,
+    without_field_manager: bool,
 ) -> Option<Value> {
     let (new_record, old_record) = (new.template.record_text(), old.template.record_text());
-    let is_rollback = anonymous && new_record.is_some() && new_record != old_record;
+    let is_rollback = without_field_manager && new_record.is_some() && new_record != old_record;
     let planned = || evaluate(old, context).template.as_ref() == Some(&*new.template);
     let reverts = old_record.is_some() && !is_rollback && *new.template != *old.template && !planned();
     reverts.then(|| Value::clone(&old.template))

@@ -6,13 +6,13 @@
 use super::{
     instant_commands::{ends_a_process, returns_immediately},
     shell_script::{Command, Then, Word, parse},
-    step::{Step, nanoseconds, whole_seconds},
+    step::{CommandDuration, nanoseconds, whole_seconds},
     windows_commands as windows,
 };
 
 /// A duration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Length {
+pub(super) enum HookDuration {
     /// This number of seconds.
     Exactly(i64),
     /// At least this number of seconds; how many more is unknown.
@@ -27,21 +27,23 @@ const PREFIXES: [&str; 6] = ["busybox", "command", "env", "exec", "nohup", "toyb
 /// How deep commands may be nested: a manifest can nest any number.
 const DEPTH: usize = 8;
 /// A year, in seconds. A longer sleep is meant to never end.
-const LONGEST: i64 = 365 * 86_400;
+const MAX_SLEEP: i64 = 365 * 86_400;
 
 /// The duration of a container's command.
-pub(super) fn length(command: &[&str]) -> Length {
+pub(super) fn duration(command: &[&str]) -> HookDuration {
     let words: Vec<Word> = command.iter().map(|text| Word::literal(text)).collect();
     match run(&words, Context { depth: DEPTH, cmd: false }) {
-        Step::Sleep(seconds) | Step::Unknown(seconds) if seconds > LONGEST => Length::Endless,
-        Step::Sleep(seconds) => Length::Exactly(seconds),
+        CommandDuration::Exactly(seconds) | CommandDuration::AtLeast(seconds) if seconds > MAX_SLEEP => {
+            HookDuration::Endless
+        }
+        CommandDuration::Exactly(seconds) => HookDuration::Exactly(seconds),
         // Without a sleep, its duration is unknown.
-        Step::Instant => Length::AtLeast(0),
-        Step::Unknown(seconds) => Length::AtLeast(seconds),
+        CommandDuration::None => HookDuration::AtLeast(0),
+        CommandDuration::AtLeast(seconds) => HookDuration::AtLeast(seconds),
     }
 }
 
-/// What a command runs in.
+/// The context of a command.
 #[derive(Clone, Copy, Debug)]
 struct Context {
     /// How many more commands may be nested.
@@ -50,11 +52,11 @@ struct Context {
     cmd: bool,
 }
 
-fn run(words: &[Word], context: Context) -> Step {
+fn run(words: &[Word], context: Context) -> CommandDuration {
     let assignments = words.iter().take_while(|word| word.is_assignment()).count();
-    let Some((program, arguments)) = words[assignments..].split_first() else { return Step::Instant };
+    let Some((program, arguments)) = words[assignments..].split_first() else { return CommandDuration::None };
     let (Some(path), Some(depth)) = (program.as_literal(), context.depth.checked_sub(1)) else {
-        return Step::Unknown(0);
+        return CommandDuration::AtLeast(0);
     };
     let context = Context { depth, ..context };
     match base_name(path).as_str() {
@@ -62,20 +64,20 @@ fn run(words: &[Word], context: Context) -> Step {
         "usleep" => microseconds(arguments),
         "timeout" => timeout(arguments, context),
         "ping" => windows::ping(arguments),
-        "nginx" if arguments.first().is_some_and(|word| word.text == "-s") => Step::Instant,
+        "nginx" if arguments.first().is_some_and(|word| word.text == "-s") => CommandDuration::None,
         "powershell" | "pwsh" => windows::powershell(arguments),
-        "cmd" => windows::cmd_script(arguments).map_or(Step::Unknown(0), |script| {
+        "cmd" => windows::cmd_script(arguments).map_or(CommandDuration::AtLeast(0), |script| {
             sequence(&parse(&script, "nul"), Context { cmd: true, ..context })
         }),
         name if SHELLS.contains(&name) => shell(arguments, context),
         name if PREFIXES.contains(&name) => prefixed(name, arguments, context),
-        name if returns_immediately(path, name, arguments, context.cmd) => Step::Instant,
-        _ => Step::Unknown(0),
+        name if returns_immediately(path, name, arguments, context.cmd) => CommandDuration::None,
+        _ => CommandDuration::AtLeast(0),
     }
 }
 
 /// The command in the arguments of another, such as `env -i sleep 10`.
-fn prefixed(name: &str, arguments: &[Word], context: Context) -> Step {
+fn prefixed(name: &str, arguments: &[Word], context: Context) -> CommandDuration {
     // Other options have values, such as `exec -a NAME` and `env -S COMMAND`.
     let known: &[&str] = match name {
         "env" => &["-", "-i", "--ignore-environment"],
@@ -88,7 +90,7 @@ fn prefixed(name: &str, arguments: &[Word], context: Context) -> Step {
     if options.iter().all(|option| known.contains(&option.text.as_str())) {
         run(command, context)
     } else {
-        Step::Unknown(0)
+        CommandDuration::AtLeast(0)
     }
 }
 
@@ -102,23 +104,23 @@ fn base_name(program: &str) -> String {
 }
 
 /// `sleep 10`, `sleep 1m 30s`: the sum, as in coreutils and busybox, rounded up.
-fn sleep(arguments: &[Word]) -> Step {
+fn sleep(arguments: &[Word]) -> CommandDuration {
     let times = arguments.iter().map(|word| word.as_literal().and_then(nanoseconds));
     let total = times.sum::<Option<i128>>().filter(|_| !arguments.is_empty());
-    total.map(whole_seconds).map_or(Step::Unknown(0), Step::Sleep)
+    total.map(whole_seconds).map_or(CommandDuration::AtLeast(0), CommandDuration::Exactly)
 }
 
-fn microseconds(arguments: &[Word]) -> Step {
-    let [Word { text, expanded: false }] = arguments else { return Step::Unknown(0) };
+fn microseconds(arguments: &[Word]) -> CommandDuration {
+    let [Word { text, expanded: false }] = arguments else { return CommandDuration::AtLeast(0) };
     let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     let number = digits.then(|| text.parse::<i64>().ok()).flatten();
     let seconds = number.map(|number| whole_seconds(i128::from(number) * 1000));
-    seconds.map_or(Step::Unknown(0), Step::Sleep)
+    seconds.map_or(CommandDuration::AtLeast(0), CommandDuration::Exactly)
 }
 
 /// `timeout 10 sleep 15`: 10 s. A program that ignores SIGTERM takes longer, unless SIGKILL follows: `timeout -k 5 10
 /// /drain` takes at most 15 s.
-fn timeout(arguments: &[Word], context: Context) -> Step {
+fn timeout(arguments: &[Word], context: Context) -> CommandDuration {
     let (mut grace, mut kills, mut ends) = (Some(0), false, true);
     let mut rest = arguments;
     while let Some((option, more)) = rest.split_first().filter(|(word, _)| word.text.starts_with('-')) {
@@ -136,15 +138,15 @@ fn timeout(arguments: &[Word], context: Context) -> Step {
             _ => {}
         }
     }
-    let Some((limit, command)) = rest.split_first() else { return Step::Unknown(0) };
+    let Some((limit, command)) = rest.split_first() else { return CommandDuration::AtLeast(0) };
     let limit = limit.as_literal().and_then(nanoseconds).filter(|limit| *limit > 0);
     let limit = limit.zip(grace).map(|(limit, grace)| whole_seconds(limit + grace));
     match (run(command, context), limit.filter(|_| ends || kills)) {
-        (Step::Sleep(seconds), Some(limit)) => Step::Sleep(seconds.min(limit)),
-        (Step::Unknown(_), Some(limit)) if kills => Step::Sleep(limit),
-        (Step::Unknown(_), Some(limit)) => Step::Unknown(limit),
-        (Step::Instant, _) => Step::Instant,
-        (_, None) => Step::Unknown(0),
+        (CommandDuration::Exactly(seconds), Some(limit)) => CommandDuration::Exactly(seconds.min(limit)),
+        (CommandDuration::AtLeast(_), Some(limit)) if kills => CommandDuration::Exactly(limit),
+        (CommandDuration::AtLeast(_), Some(limit)) => CommandDuration::AtLeast(limit),
+        (CommandDuration::None, _) => CommandDuration::None,
+        (_, None) => CommandDuration::AtLeast(0),
     }
 }
 
@@ -162,7 +164,7 @@ fn timeout_option<'w>(option: &'w Word, more: &'w [Word]) -> (&'w str, Option<&'
 }
 
 /// `sh -c 'sleep 10'`, with the usual options: `-ec`, `-lc`, `-o pipefail -c`.
-fn shell(arguments: &[Word], context: Context) -> Step {
+fn shell(arguments: &[Word], context: Context) -> CommandDuration {
     let mut rest = arguments;
     let mut commands = false;
     while let Some((option, more)) = rest.split_first().filter(|(word, _)| word.text.starts_with(['-', '+']))
@@ -174,14 +176,14 @@ fn shell(arguments: &[Word], context: Context) -> Step {
     }
     match rest.first().and_then(Word::as_literal) {
         Some(script) if commands => sequence(&parse(script, "/dev/null"), Context { cmd: false, ..context }),
-        _ => Step::Unknown(0),
+        _ => CommandDuration::AtLeast(0),
     }
 }
 
 /// The duration of commands that run one after the other.
-fn sequence(commands: &[Command], context: Context) -> Step {
+fn sequence(commands: &[Command], context: Context) -> CommandDuration {
     let (mut total, mut slept, mut certain) = (0_i64, false, true);
-    let mut alternative_to: Option<Step> = None;
+    let mut alternative_to: Option<CommandDuration> = None;
     // Whether the command certainly runs: those before `&&` may fail.
     let mut runs = true;
     for Command { words, opens_file, then } in commands {
@@ -198,11 +200,15 @@ fn sequence(commands: &[Command], context: Context) -> Step {
         let step = if *opens_file { step.or_longer() } else { step };
         match alternative_to {
             // A sleep succeeds, so its alternative does not run.
-            Some(before) => certain &= matches!(before, Step::Sleep(_)) || step == Step::Instant,
+            Some(before) => {
+                certain &= matches!(before, CommandDuration::Exactly(_)) || step == CommandDuration::None
+            }
             None => match step {
-                Step::Sleep(seconds) => (total, slept) = (total.saturating_add(seconds), true),
-                Step::Instant => {}
-                Step::Unknown(seconds) => (total, certain) = (total.saturating_add(seconds), false),
+                CommandDuration::Exactly(seconds) => (total, slept) = (total.saturating_add(seconds), true),
+                CommandDuration::None => {}
+                CommandDuration::AtLeast(seconds) => {
+                    (total, certain) = (total.saturating_add(seconds), false)
+                }
             },
         }
         let name = words.first().map(|word| word.text.as_str());
@@ -212,16 +218,16 @@ fn sequence(commands: &[Command], context: Context) -> Step {
             break;
         }
         runs = match then {
-            Then::IfOk => runs && matches!(step, Step::Sleep(_)),
+            Then::IfOk => runs && matches!(step, CommandDuration::Exactly(_)),
             Then::Otherwise => false,
             Then::Next | Then::Other => true,
         };
         alternative_to = (*then == Then::Otherwise).then(|| alternative_to.unwrap_or(step));
     }
     match (certain, slept) {
-        (true, true) => Step::Sleep(total),
-        (true, false) => Step::Instant,
-        (false, _) => Step::Unknown(total),
+        (true, true) => CommandDuration::Exactly(total),
+        (true, false) => CommandDuration::None,
+        (false, _) => CommandDuration::AtLeast(total),
     }
 }
 

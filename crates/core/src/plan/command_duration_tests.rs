@@ -1,7 +1,7 @@
-use super::{Length::*, *};
+use super::{HookDuration::*, *};
 
-fn of_script(script: &str) -> Length {
-    length(&["/bin/sh", "-c", script])
+fn of_script(script: &str) -> HookDuration {
+    duration(&["/bin/sh", "-c", script])
 }
 
 #[test]
@@ -37,7 +37,7 @@ fn usual_forms_of_a_sleep_have_a_duration() {
         (&["dash", "-c", "bash -c 'sleep 15'"], Exactly(15)),
         (&["busybox", "sh", "-c", "sleep 15"], Exactly(15)),
     ] {
-        assert_eq!(length(command), expected, "{command:?}");
+        assert_eq!(duration(command), expected, "{command:?}");
     }
 }
 
@@ -70,7 +70,7 @@ fn unreadable_duration_is_unknown() {
         &["/opt/stop.sh"],
         &["Sleep", "5"],
     ] {
-        assert_eq!(length(command), AtLeast(0), "{command:?}");
+        assert_eq!(duration(command), AtLeast(0), "{command:?}");
     }
 }
 
@@ -123,10 +123,10 @@ fn sleep_of_more_than_a_year_never_ends() {
         &["sh", "-c", "/drain; sleep infinity"],
         &["timeout", "infinity", "sleep", "infinity"],
     ] {
-        assert_eq!(length(command), Endless, "{command:?}");
+        assert_eq!(duration(command), Endless, "{command:?}");
     }
-    assert_eq!(length(&["sleep", "365d"]), Exactly(365 * 86_400));
-    assert_eq!(length(&["sleep", "infinite"]), AtLeast(0));
+    assert_eq!(duration(&["sleep", "365d"]), Exactly(365 * 86_400));
+    assert_eq!(duration(&["sleep", "infinite"]), AtLeast(0));
 }
 
 /// Each of these may take longer than its sleeps, so a grace period isn't lowered because of them.
@@ -188,8 +188,8 @@ fn commands_that_may_wait_are_unknown() {
         assert_eq!(of_script(script), AtLeast(at_least), "{script}");
     }
     assert_eq!(of_script("sleep 5; kill -0 1 && exit 0; sleep 30"), Exactly(35));
-    assert_eq!(length(&["timeout", "10s", "/drain"]), AtLeast(10));
-    assert_eq!(length(&["timeout", "-s", "CONT", "5", "sleep", "20"]), AtLeast(0));
+    assert_eq!(duration(&["timeout", "10s", "/drain"]), AtLeast(10));
+    assert_eq!(duration(&["timeout", "-s", "CONT", "5", "sleep", "20"]), AtLeast(0));
 }
 
 #[test]
@@ -297,7 +297,7 @@ fn sleeps_of_windows_are_read() {
         (&["ping", "-n", "11", "127.0.0.1"], Exactly(10)),
         (&["ping", "-n", "127.0.0.1"], AtLeast(0)),
     ] {
-        assert_eq!(length(command), expected, "{command:?}");
+        assert_eq!(duration(command), expected, "{command:?}");
     }
 }
 
@@ -305,6 +305,6 @@ fn sleeps_of_windows_are_read() {
 fn nested_commands_are_read_to_a_limited_depth() {
     let mut command = vec!["env"; 100_000];
     command.extend(["sleep", "5"]);
-    assert_eq!(length(&command), AtLeast(0));
+    assert_eq!(duration(&command), AtLeast(0));
     assert_eq!(of_script(&"sleep 1; ".repeat(50_000)), Exactly(50_000));
 }

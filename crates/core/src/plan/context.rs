@@ -24,7 +24,7 @@ pub struct NamespaceContext {
     pub native_sleep: bool,
     /// Whether every pod of the namespace reaches the webhook, or only those with the label
     /// [`INJECTION`](crate::api::labels::INJECTION).
-    pub all_pods: bool,
+    pub injection_enabled: bool,
     /// Whether a policy that may apply can't be used, for example because it can't be decoded. It may be the one that
     /// opts a workload in.
     pub has_unusable_policy: bool,
@@ -51,7 +51,7 @@ impl Default for NamespaceContext {
             cluster_policies: vec![],
             services: vec![],
             native_sleep: true,
-            all_pods: true,
+            injection_enabled: true,
             has_unusable_policy: false,
         }
     }

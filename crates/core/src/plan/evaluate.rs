@@ -28,9 +28,9 @@ pub struct Evaluation {
     pub template: Option<Value>,
     /// When the template is written.
     pub timing: RolloutTiming,
-    /// The policies that trigger the change: those whose values changed, and the one that opts the workload in; each
+    /// The policies that request the change: those whose values changed, and the one that opts the workload in; each
     /// with the number of workloads that it lets roll out at the same time.
-    pub triggered_by: BTreeMap<Source, usize>,
+    pub requested_by: BTreeMap<Source, usize>,
     /// How many workloads of the namespace may roll out at the same time because of policies. `None`: no limit, or no
     /// policy triggers the rollout.
     pub namespace_limit: Option<usize>,
@@ -109,10 +109,10 @@ pub fn evaluate(workload: &Workload<'_>, context: &NamespaceContext) -> Evaluati
         state = InjectionState::Pending;
     }
     let timing = evaluator.timing(&trigger, replaces_deleted);
-    let triggered_by = template.as_ref().map(|_| evaluator.triggered_by(trigger)).unwrap_or_default();
-    let namespace_limit = if triggered_by.is_empty() { None } else { max_concurrent_per_namespace(context) };
+    let requested_by = template.as_ref().map(|_| evaluator.requested_by(trigger)).unwrap_or_default();
+    let namespace_limit = if requested_by.is_empty() { None } else { max_concurrent_per_namespace(context) };
     let accepted = change.accepted;
-    Evaluation { template, timing, triggered_by, namespace_limit, state, accepted, resolution, warnings }
+    Evaluation { template, timing, requested_by, namespace_limit, state, accepted, resolution, warnings }
 }
 
 /// The warning for an injected workload whose present settings can't be injected.
@@ -172,7 +172,7 @@ impl<'a> Evaluator<'a> {
             OptIn::In(_) if self.reverts => InjectionState::Reverted,
             OptIn::In(_) if self.by_pod => InjectionState::PodInjection,
             OptIn::In(_) => InjectionState::Injected,
-            OptIn::Out | OptIn::Unmentioned => InjectionState::Unmanaged,
+            OptIn::Out | OptIn::Unspecified => InjectionState::Unmanaged,
         }
     }
 
@@ -199,11 +199,11 @@ impl<'a> Evaluator<'a> {
             _ if self.workload.controlled => TemplateChange::NONE,
             (OptIn::Out, _) => opt_out(ChangeTrigger::ANNOTATION),
             // The annotation was removed while the webhook was unavailable.
-            (OptIn::Unmentioned, Some(record)) if record.opted_in_by.is_annotation() => {
+            (OptIn::Unspecified, Some(record)) if record.opted_in_by.is_annotation() => {
                 opt_out(ChangeTrigger::ANNOTATION)
             }
             // The deletion of a policy takes effect with the next change of the template.
-            (OptIn::Unmentioned, _) => TemplateChange::NONE,
+            (OptIn::Unspecified, _) => TemplateChange::NONE,
             (OptIn::In(_), _) if self.reverts => opt_out(ChangeTrigger::by(&settings.rollout_mode.from)),
             (OptIn::In(_), None) if self.by_pod => TemplateChange::NONE,
             // Its pods would lose the injection of the template and get no other.
@@ -275,7 +275,7 @@ impl<'a> Evaluator<'a> {
         }
     }
 
-    fn triggered_by(&self, trigger: ChangeTrigger) -> BTreeMap<Source, usize> {
+    fn requested_by(&self, trigger: ChangeTrigger) -> BTreeMap<Source, usize> {
         if trigger.policies.is_empty() {
             return BTreeMap::new();
         }
@@ -311,19 +311,19 @@ pub fn annotation_changes(
 /// the workload an annotation of adieu.
 fn needs_pending(workload: &Workload<'_>, context: &NamespaceContext) -> bool {
     let has_own = |map: &BTreeMap<String, String>| map.keys().any(|key| annotations::is_own(key));
-    !context.all_pods && !has_own(workload.annotations) && !has_own(&workload.template_annotations())
+    !context.injection_enabled && !has_own(workload.annotations) && !has_own(&workload.template_annotations())
 }
 
 /// The policies that a rollout of the workload may belong to: those whose values it has, the one that opts it in,
 /// and those that trigger a change.
 #[must_use]
-pub fn related_policies(workload: &Workload<'_>, evaluation: &Evaluation) -> BTreeSet<Source> {
+pub fn rolled_out_by(workload: &Workload<'_>, evaluation: &Evaluation) -> BTreeSet<Source> {
     let record = workload.template.record();
     let carried = record.iter().flat_map(|record| record.settings.sources().chain([&record.opted_in_by]));
     let resolution = &evaluation.resolution;
     let reverted_by = Some(&resolution.settings.rollout_mode.from).filter(|_| resolution.reverts);
     let all =
-        carried.chain(resolution.opted_in_by()).chain(reverted_by).chain(evaluation.triggered_by.keys());
+        carried.chain(resolution.opted_in_by()).chain(reverted_by).chain(evaluation.requested_by.keys());
     all.filter(|source| source.is_policy()).cloned().collect()
 }
 
@@ -380,7 +380,7 @@ fn is_incomplete(template: &Value, record: &Record) -> bool {
         let hook = record.containers.get(name).and_then(|given| given.pre_stop.as_ref());
         hook.is_none() && container.as_object().is_some_and(|container| hooks.needs_hook(container))
     };
-    containers.any(is_new) || record.is_reasserted(template)
+    containers.any(is_new) || record.has_previous_value(template)
 }
 
 #[cfg(test)]

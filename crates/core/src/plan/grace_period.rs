@@ -5,17 +5,20 @@ use std::cmp::Reverse;
 use serde_json::{Map, Value};
 
 use super::{
-    command_duration::Length,
-    hook_duration::pre_stop_length,
+    command_duration::HookDuration,
+    hook_duration::pre_stop_duration,
     hooks::{Hook, Hooks, containers, name, native_sleeps, own_hook, sidecars},
     record::{DEFAULT_GRACE_PERIOD_SECONDS, GRACE_PERIOD},
     settings::{Setting, Settings, Source},
     warnings::Warnings,
 };
-use crate::api::{GracePeriodPolicy, annotations::SHUTDOWN_TIMEOUT_SECONDS};
+use crate::{
+    api::{GracePeriodPolicy, annotations::SHUTDOWN_TIMEOUT_SECONDS},
+    text::truncate_chars,
+};
 
-/// How many characters of a value a message shows: the API server cuts messages at 256.
-const SHOWN: usize = 30;
+/// The maximum number of characters of a value in a message: the API server cuts messages at 256.
+const MAX_SHOWN: usize = 30;
 
 /// The grace period, in seconds; if absent, the API server's default. `None` if it isn't a whole number, which the API
 /// server rejects.
@@ -88,7 +91,7 @@ pub(super) fn needed(
     let settings = hooks.settings;
     let Some(present) = grace_period(spec) else {
         let value = spec.get(GRACE_PERIOD).map(Value::to_string).unwrap_or_default();
-        let value: String = value.chars().take(SHOWN).collect();
+        let value = truncate_chars(&value, MAX_SHOWN);
         return Err(format!(
             "{GRACE_PERIOD}: Invalid value: {value}: must be a whole number: nothing is injected, because sleep and \
              grace period change together; write a number without quotes, and replace variables first"
@@ -168,9 +171,9 @@ fn over_the_maximum(settings: &Settings, needed: i64, own: Option<&UserHook<'_>>
              {needed} or more, or shorten that preStop"
         );
     }
-    let holder = if from.is_policy() { "there" } else { "in a policy" };
+    let holder = if from.is_policy() { "in that policy" } else { "in a policy" };
     format!(
-        "needs {over}; lower the drain or the shutdown timeout, raise maxGracePeriodSeconds {holder}, or set \
+        "the pod needs {over}; lower the drain or the shutdown timeout, raise maxGracePeriodSeconds {holder}, or set \
          {GRACE_PERIOD} to {needed} or more yourself"
     )
 }
@@ -240,17 +243,17 @@ impl<'a> Longest<'a> {
     ) {
         let Some(handler) = own_hook(container) else { return };
         let (name, drain) = (name(container), settings.drain_seconds.value);
-        let seconds = match pre_stop_length(handler) {
-            Length::Exactly(seconds) => seconds,
-            Length::Endless => {
+        let seconds = match pre_stop_duration(handler) {
+            HookDuration::Exactly(seconds) => seconds,
+            HookDuration::Endless => {
                 warnings.push(format!(
                     "{role} {name:?}: its own preStop never ends, so no grace period is long enough: the container is \
-                     killed without SIGTERM when {GRACE_PERIOD} is over; let it sleep for less than that"
+                     killed without SIGTERM when {GRACE_PERIOD} expires; shorten its preStop"
                 ));
                 self.guessed = true;
                 drain
             }
-            Length::AtLeast(least) => {
+            HookDuration::AtLeast(least) => {
                 let counted = least.max(drain);
                 let as_drain = if counted == drain { "the drain of " } else { "" };
                 let configured = settings.drain_seconds.from != Source::Default && role == CONTAINER;
@@ -281,7 +284,7 @@ impl<'a> Longest<'a> {
 /// built-in drain isn't configured.
 fn too_short(hooks: Hooks<'_>, container: &Map<String, Value>, handler: &Value) -> Option<String> {
     let Setting { value: drain, from } = &hooks.settings.drain_seconds;
-    let Length::Exactly(seconds) = pre_stop_length(handler) else { return None };
+    let HookDuration::Exactly(seconds) = pre_stop_duration(handler) else { return None };
     let configured = *from != Source::Default && !hooks.excludes(container);
     (configured && seconds > 0 && seconds < *drain).then(|| {
         format!(

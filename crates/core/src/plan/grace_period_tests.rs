@@ -237,7 +237,11 @@ fn over_the_maximum_the_warning_names_the_cause() {
     }
     let slow = with(|s| s.shutdown_timeout_seconds = set(900));
     let result = injected(&pod(&[Some(short)], None), &slow);
-    assert!(only_warning(&result).starts_with("needs a grace period of 925 s"), "{:?}", result.warnings);
+    assert!(
+        only_warning(&result).starts_with("the pod needs a grace period of 925 s"),
+        "{:?}",
+        result.warnings
+    );
     assert!(
         only_warning(&result).contains("raise maxGracePeriodSeconds in a policy"),
         "{:?}",
@@ -247,7 +251,7 @@ fn over_the_maximum_the_warning_names_the_cause() {
     let capped = Settings { max_grace_period_seconds: Setting { value: 60, from }, ..slow };
     let result = injected(&pod(&[Some(short)], None), &capped);
     let part = "maximum of 60 s (cluster policy cap): nothing is injected; lower the drain or the shutdown timeout, \
-                raise maxGracePeriodSeconds there";
+                raise maxGracePeriodSeconds in that policy";
     assert!(only_warning(&result).contains(part), "{:?}", result.warnings);
     let sidecar = json!({"spec": {
         "containers": [{"name": "app"}],

@@ -2,10 +2,10 @@
 
 use serde_json::Value;
 
-use super::command_duration::{self, Length};
+use super::command_duration::{self, HookDuration};
 
 /// The longest command that is read, in bytes. Parsed, a script takes a hundred times the memory of its text.
-const COMMAND_LENGTH: usize = 16 * 1024;
+const MAX_COMMAND_SIZE: usize = 16 * 1024;
 
 /// The duration of a preStop hook, in seconds, for the usual forms: the native `sleep` action,
 /// `["sleep", "10"]`, also behind commands such as `timeout` and `exec`, a shell whose script is a sequence of sleeps and
@@ -13,28 +13,30 @@ const COMMAND_LENGTH: usize = 16 * 1024;
 /// `None` if it is unknown.
 #[must_use]
 pub fn pre_stop_seconds(handler: &Value) -> Option<i64> {
-    match pre_stop_length(handler) {
-        Length::Exactly(seconds) => Some(seconds),
-        Length::AtLeast(_) | Length::Endless => None,
+    match pre_stop_duration(handler) {
+        HookDuration::Exactly(seconds) => Some(seconds),
+        HookDuration::AtLeast(_) | HookDuration::Endless => None,
     }
 }
 
 /// The duration of a preStop hook; for one that can't be read, a lower bound.
-pub(super) fn pre_stop_length(handler: &Value) -> Length {
+pub(super) fn pre_stop_duration(handler: &Value) -> HookDuration {
     if let Some(sleep) = handler.get("sleep").filter(|sleep| !sleep.is_null()) {
-        // The API server takes an omitted value for 0.
+        // The API server treats an omitted value as 0.
         let seconds =
             sleep.as_object().map(|sleep| sleep.get("seconds").filter(|seconds| !seconds.is_null()));
         let seconds = seconds.and_then(|seconds| seconds.map_or(Some(0), Value::as_i64));
-        return seconds.filter(|seconds| *seconds >= 0).map_or(Length::AtLeast(0), Length::Exactly);
+        return seconds
+            .filter(|seconds| *seconds >= 0)
+            .map_or(HookDuration::AtLeast(0), HookDuration::Exactly);
     }
     let command = handler.get("exec").and_then(|exec| exec.get("command")?.as_array());
-    let length = |command: &&Vec<Value>| {
+    let size = |command: &&Vec<Value>| {
         command.iter().map(|word| word.as_str().map_or(0, str::len) + 1).sum::<usize>()
     };
-    let command = command.filter(|command| length(command) <= COMMAND_LENGTH);
+    let command = command.filter(|command| size(command) <= MAX_COMMAND_SIZE);
     let words = command.and_then(|command| command.iter().map(Value::as_str).collect::<Option<Vec<_>>>());
-    words.map_or(Length::AtLeast(0), |words| command_duration::length(&words))
+    words.map_or(HookDuration::AtLeast(0), |words| command_duration::duration(&words))
 }
 
 #[cfg(test)]

@@ -36,7 +36,7 @@ pub(super) fn on_template(hooks: Hooks<'_>, spec: &Map<String, Value>, warnings:
             _ => ("Kubernetes before 1.30 has no native one".to_owned(), ""),
         };
         warnings.push(format!(
-            "the drain is an exec of sleep, because {why}: in an image without the sleep command the hook fails and \
+            "the preStop hook runs the command sleep, because {why}: in an image without that command the hook fails and \
              the container does not drain; check the images{remedy}"
         ));
     }
@@ -79,7 +79,7 @@ fn native_sleeps_on_old_kubelets(hooks: Hooks<'_>, spec: &Map<String, Value>) ->
         .map(|container| {
             format!(
                 "container {:?}: its own preStop is the native sleep, which not all kubelets support (Kubernetes \
-                 1.30 and later): it may be rejected or dropped; use an exec of sleep until then",
+                 1.30 and later): it may be rejected or dropped; run the command sleep until then",
                 name(container)
             )
         })

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     hook_duration::pre_stop_seconds,
-    record::{ContainerRecord, Parent, put},
+    record::{ContainerRecord, ParentState, replace_field},
     settings::Settings,
 };
 use crate::api::{ExistingHookPolicy, IntOrString, PreStopMethod, limits};
@@ -35,9 +35,11 @@ impl<'a> Hooks<'a> {
         }
         let handler = self.handler(container);
         // The API server rejects a lifecycle that is not an object.
-        let Some((lifecycle, holder)) = Parent::open(container, "lifecycle") else { return false };
+        let Some((lifecycle, holder)) = ParentState::ensure_object(container, "lifecycle") else {
+            return false;
+        };
         given.lifecycle = lifecycle;
-        given.pre_stop = Some(put(holder, "preStop", handler));
+        given.pre_stop = Some(replace_field(holder, "preStop", handler));
         true
     }
 
@@ -87,7 +89,7 @@ impl<'a> Hooks<'a> {
         declared.then(|| json!({"httpGet": {"path": request.path, "port": request.port, "scheme": "HTTP"}}))
     }
 
-    /// Whether the hook to inject is an exec of `sleep`.
+    /// Whether the hook to inject runs the command `sleep`.
     pub(super) fn is_exec(self, container: &Map<String, Value>) -> bool {
         !self.sleeps_natively() && self.request(container).is_none()
     }

@@ -9,7 +9,7 @@ use super::{
     hooks::{Hooks, longest_sleep},
     pod_template::PodTemplate,
     readiness_probe,
-    record::{self, GRACE_PERIOD, Parent, Record, SPREAD, named_containers, put},
+    record::{self, GRACE_PERIOD, ParentState, Record, SPREAD, named_containers, replace_field},
     revert::revert,
     settings::Settings,
     warnings::Warnings,
@@ -68,7 +68,7 @@ fn inject_with(
     let mut injected = reverted(template, old_record);
     let mut warnings = Warnings::default();
     if let Some(own) = own {
-        own.renamed(template, &mut warnings);
+        own.warn_renamed_containers(template, &mut warnings);
     }
     // A probe that was chosen on creation, without a Service, is kept until a Service selects the pods.
     let probed = |record: &Record| record.containers.values().any(|given| given.readiness_probe.is_some());
@@ -150,11 +150,11 @@ pub(super) fn check_size(template: &Value) -> Result<(), String> {
     let commands = containers.iter().map(|container| &container["lifecycle"]["preStop"]["exec"]["command"]);
     let words = commands.filter_map(Value::as_array).flatten().filter_map(Value::as_str);
     let length: usize = words.map(str::len).sum();
-    if length > limits::COMMANDS_LENGTH {
+    if length > limits::MAX_COMMANDS_SIZE {
         return Err(format!(
             "nothing is injected: the preStop commands have {} KiB, at most {} KiB are allowed: use a script in the image",
             length.div_ceil(1024),
-            limits::COMMANDS_LENGTH / 1024
+            limits::MAX_COMMANDS_SIZE / 1024
         ));
     }
     Ok(())
@@ -176,23 +176,23 @@ fn apply(
     let hooks = Hooks { settings, native_sleep: injection.native_sleep };
     hook_warnings::on_template(hooks, spec, warnings);
     let grace_period = grace_period::needed(hooks, spec, warnings)?;
-    windows::reject_exec_of_sleep(hooks, spec)?;
+    windows::reject_sleep_command(hooks, spec)?;
 
     for (name, container) in named_containers(spec) {
         let given = record.containers.entry(name.clone()).or_default();
         hooks.inject(container, given);
         if let Some(probe) = probes.get(&name) {
-            given.readiness_probe = Some(put(container, "readinessProbe", probe.clone()));
+            given.readiness_probe = Some(replace_field(container, "readinessProbe", probe.clone()));
         }
     }
-    record.forget_untouched();
+    record.retain_injected();
     if let Some(spread) = spread {
-        record.spread = Some(put(spec, SPREAD, spread));
+        record.spread = Some(replace_field(spec, SPREAD, spread));
     }
 
     // The API server's default of 30 can't be distinguished from a user's value, so it is raised like any lower value.
     if let Some(seconds) = grace_period.changed(settings) {
-        record.grace_period = Some(put(spec, GRACE_PERIOD, json!(seconds)));
+        record.grace_period = Some(replace_field(spec, GRACE_PERIOD, json!(seconds)));
     }
     Ok(record)
 }
@@ -226,11 +226,11 @@ fn write(
     label: bool,
 ) -> Result<(), String> {
     let annotations = template.as_object_mut().and_then(|template| {
-        let (metadata_before, metadata) = Parent::open(template, "metadata")?;
+        let (metadata_before, metadata) = ParentState::ensure_object(template, "metadata")?;
         if label {
             record.label(metadata);
         }
-        let (annotations_before, annotations) = Parent::open(metadata, "annotations")?;
+        let (annotations_before, annotations) = ParentState::ensure_object(metadata, "annotations")?;
         record.metadata = metadata_before;
         record.annotations = annotations_before;
         Some(annotations)

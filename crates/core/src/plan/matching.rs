@@ -36,9 +36,10 @@ pub fn is_opted_out(workload: &Workload<'_>) -> bool {
 pub fn matching_policies(workload: &Workload<'_>, context: &NamespaceContext) -> BTreeSet<Source> {
     let Some(matcher) = Matcher::of(workload) else { return BTreeSet::new() };
     let policies = context.policies.iter().filter(|policy| matcher.applies(policy));
-    let of_cluster = context.cluster_policies.iter().filter(|policy| matcher.applies_cluster_policy(policy));
+    let cluster_policies =
+        context.cluster_policies.iter().filter(|policy| matcher.applies_cluster_policy(policy));
     let policies = policies.map(|policy| Source::Policy(policy.name_any()));
-    policies.chain(of_cluster.map(|policy| Source::ClusterPolicy(policy.name_any()))).collect()
+    policies.chain(cluster_policies.map(|policy| Source::ClusterPolicy(policy.name_any()))).collect()
 }
 
 /// Matches policies with one workload, whose annotations are parsed once.

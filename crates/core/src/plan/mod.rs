@@ -34,11 +34,9 @@ mod windows;
 mod windows_commands;
 mod workload;
 
-pub use admit::{Admission, admit, admit_anonymous, preserve_opt_in_on_rollback};
+pub use admit::{Admission, admit, admit_without_field_manager, preserve_opt_in_on_rollback};
 pub use context::{InjectionContext, NamespaceContext};
-pub use evaluate::{
-    Evaluation, InjectionState, RolloutTiming, annotation_changes, evaluate, related_policies,
-};
+pub use evaluate::{Evaluation, InjectionState, RolloutTiming, annotation_changes, evaluate, rolled_out_by};
 pub use grace_period::{PodHooks, grace_period_seconds};
 pub use hook_duration::pre_stop_seconds;
 pub use inject::{Injected, inject, opt_out, original};

@@ -11,13 +11,16 @@ use super::{
     hooks::{Hooks, sidecars},
     inject::{Injected, check_size, inject_pod},
     pod_template::PodTemplate,
-    record::{self, Field, GRACE_PERIOD, named_containers, put},
+    record::{self, GRACE_PERIOD, InjectedField, named_containers, replace_field},
     resolve::{OptIn, resolve},
     warnings::Warnings,
-    windows::reject_exec_of_sleep,
+    windows::reject_sleep_command,
     workload::{Kind, Workload},
 };
-use crate::api::{Mode, annotations::INJECTED};
+use crate::{
+    api::{Mode, annotations::INJECTED},
+    owners::controller_of_value,
+};
 
 /// The `apps/v1` workload that a pod belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,7 +37,7 @@ impl Owner {
     /// workload owns the pod.
     #[must_use]
     pub fn of(pod: &Value) -> Option<Self> {
-        let owner = controller(pod).filter(|owner| owner["apiVersion"] == "apps/v1")?;
+        let owner = controller_of_value(&pod["metadata"]).filter(|owner| owner["apiVersion"] == "apps/v1")?;
         let name = owner["name"].as_str()?;
         let (kind, name) = match owner["kind"].as_str()? {
             "ReplicaSet" => {
@@ -65,7 +68,7 @@ pub fn admit_pod(
     };
     let resolution = resolve(&view, context);
     let mut admission = Admission { template: None, denials: vec![], warnings: resolution.warnings };
-    if controller(pod).is_some() {
+    if controller_of_value(&pod["metadata"]).is_some() {
         // Its controller would retry forever. The change of the template reports the error.
         let ignored = resolution.invalid.iter().map(|invalid| format!("annotation ignored: {invalid}"));
         admission.warnings.extend(ignored);
@@ -102,12 +105,6 @@ pub fn admit_pod(
     admission
 }
 
-/// The reference to the controller of the pod.
-fn controller(pod: &Value) -> Option<&Value> {
-    let mut owners = pod["metadata"]["ownerReferences"].as_array().into_iter().flatten();
-    owners.find(|owner| owner["controller"] == true)
-}
-
 /// How many native sidecars there are.
 fn count(spec: &Map<String, Value>) -> usize {
     sidecars(spec).count()
@@ -123,7 +120,7 @@ fn complete(pod: &PodTemplate<'_>, known: usize, native_sleep: bool) -> Option<I
     let mut completed = Value::clone(pod);
     let spec = completed.get_mut("spec")?.as_object_mut()?;
     let mut grown = count(spec) > known;
-    let possible = reject_exec_of_sleep(hooks, spec);
+    let possible = reject_sleep_command(hooks, spec);
     for (name, container) in named_containers(spec) {
         let given = record.containers.entry(name).or_default();
         grown |= given.pre_stop.is_none() && hooks.inject(container, given);
@@ -131,7 +128,7 @@ fn complete(pod: &PodTemplate<'_>, known: usize, native_sleep: bool) -> Option<I
     if !grown {
         return None;
     }
-    record.forget_untouched();
+    record.retain_injected();
     let unsatisfiable =
         |why| Some(Injected { template: Value::clone(pod), warnings: vec![why], unsatisfiable: true });
     let needed = match possible.and_then(|()| grace_period::needed(hooks, spec, &mut Warnings::default())) {
@@ -139,9 +136,9 @@ fn complete(pod: &PodTemplate<'_>, known: usize, native_sleep: bool) -> Option<I
         Err(why) => return unsatisfiable(why),
     };
     if let Some(seconds) = needed.raised() {
-        let raised = put(spec, GRACE_PERIOD, json!(seconds));
+        let raised = replace_field(spec, GRACE_PERIOD, json!(seconds));
         let before = record.grace_period.map_or(raised.before, |earlier| earlier.before);
-        record.grace_period = Some(Field { before, ..raised });
+        record.grace_period = Some(InjectedField { before, ..raised });
     }
     let text = record.into_text()?;
     if !record::is_readable(&text) {

@@ -168,7 +168,7 @@ fn containers_added_by_other_webhooks_are_injected() {
     assert_eq!(completed["spec"]["terminationGracePeriodSeconds"], 50);
     assert_eq!(admit_pod(&completed, owner, &context).template, None, "called again, it adds nothing");
     let grace_period = record::read(&completed).unwrap().grace_period.unwrap();
-    assert_eq!(grace_period, Field { injected: json!(50), before: Some(json!(30)) });
+    assert_eq!(grace_period, InjectedField { injected: json!(50), before: Some(json!(30)) });
 
     assert_eq!(admit_pod(&native, None, &context).template, None, "its workload is not cached yet");
     native["metadata"]["ownerReferences"] = json!([rollout()]);

@@ -21,7 +21,7 @@ pub(super) enum PortProtocol {
     /// It logs an error for the missing handshake.
     Tls,
     /// It counts a failed connection, and after some of them may block the host, and so the kubelet.
-    Counted(&'static str),
+    CountsBareConnections(&'static str),
 }
 
 impl PortProtocol {
@@ -36,10 +36,10 @@ impl PortProtocol {
             return Some(Self::Tls);
         }
         if has(&["mysql", "mysqlx", "mariadb"]) {
-            return Some(Self::Counted("MySQL"));
+            return Some(Self::CountsBareConnections("MySQL"));
         }
         if has(&["ssh", "sftp"]) {
-            return Some(Self::Counted("SSH"));
+            return Some(Self::CountsBareConnections("SSH"));
         }
         let plain = ["api", "graphql", "grpc", "h2c", "http", "rest", "web", "ws", "www"];
         plain.contains(&first).then_some(Self::Plain)
@@ -49,8 +49,8 @@ impl PortProtocol {
         match port {
             // HTTPS, the API server's, webhooks', SMTP, LDAP, IMAP, POP3, AMQP and MQTT, each with TLS.
             443 | 8443 | 6443 | 9443 | 465 | 636 | 993 | 995 | 5671 | 8883 => Self::Tls,
-            3306 | 33060 => Self::Counted("MySQL"),
-            22 => Self::Counted("SSH"),
+            3306 | 33060 => Self::CountsBareConnections("MySQL"),
+            22 => Self::CountsBareConnections("SSH"),
             _ => Self::Unknown,
         }
     }
@@ -72,13 +72,13 @@ pub(super) struct Container<'a> {
     /// Declared TCP ports, with their names.
     pub(super) ports: Vec<(Option<&'a str>, i64)>,
     /// Whether it declares any port.
-    declares: bool,
+    declares_ports: bool,
     /// The argument or variable that enables leader election.
-    election: Option<&'a str>,
+    leader_election_flag: Option<&'a str>,
     /// Whether it has a readiness probe.
-    pub(super) probed: bool,
+    pub(super) has_probe: bool,
     /// Whether it gets no probe: it has one, or is excluded.
-    pub(super) closed: bool,
+    pub(super) excluded_from_probes: bool,
 }
 
 impl<'a> Container<'a> {
@@ -91,20 +91,27 @@ impl<'a> Container<'a> {
                 Some((name, port["containerPort"].as_i64()?))
             })
             .collect();
-        let probed = container.get("readinessProbe").is_some_and(|probe| !probe.is_null());
-        let declares = container["ports"].as_array().is_some_and(|ports| !ports.is_empty());
+        let has_probe = container.get("readinessProbe").is_some_and(|probe| !probe.is_null());
+        let declares_ports = container["ports"].as_array().is_some_and(|ports| !ports.is_empty());
         let name = container["name"].as_str().filter(|name| name.len() <= limits::CONTAINER_NAME_LENGTH)?;
-        Some(Self { name, ports, declares, election: election(container), probed, closed: probed })
+        Some(Self {
+            name,
+            ports,
+            declares_ports,
+            leader_election_flag: leader_election_flag(container),
+            has_probe,
+            excluded_from_probes: has_probe,
+        })
     }
 
     /// The container, excluded from readiness probes.
     pub(super) fn without_probe(self) -> Self {
-        Self { closed: true, ..self }
+        Self { excluded_from_probes: true, ..self }
     }
 
     /// Whether the container can receive traffic on `port`: it declares the port, or no port at all.
-    pub(super) fn takes(&self, port: i64) -> bool {
-        !self.declares || self.ports.iter().any(|(_, declared)| *declared == port)
+    pub(super) fn can_receive(&self, port: i64) -> bool {
+        !self.declares_ports || self.ports.iter().any(|(_, declared)| *declared == port)
     }
 
     /// The protocol by the names of a port.
@@ -114,14 +121,14 @@ impl<'a> Container<'a> {
     }
 
     /// The reason against an automatic TCP probe.
-    pub(super) fn objection(&self, port: i64, protocol: PortProtocol) -> Option<String> {
-        let Self { name, election, .. } = self;
-        match (protocol, election) {
+    pub(super) fn reason_for_no_probe(&self, port: i64, protocol: PortProtocol) -> Option<String> {
+        let Self { name, leader_election_flag, .. } = self;
+        match (protocol, leader_election_flag) {
             (PortProtocol::Tls, _) => Some(format!(
                 "container {name:?}: no readiness probe, because port {port} uses TLS and its server logs an error for each \
                  bare TCP connection: set {READINESS_PROBE} to https:{port}/PATH, or to tcp:{port}"
             )),
-            (PortProtocol::Counted(protocol), _) => Some(format!(
+            (PortProtocol::CountsBareConnections(protocol), _) => Some(format!(
                 "container {name:?}: no readiness probe, because port {port} uses {protocol}, whose server counts bare TCP \
                  connections as failed ones and may block the host: write a readinessProbe with a command of your own"
             )),
@@ -136,7 +143,7 @@ impl<'a> Container<'a> {
 }
 
 /// The argument, also in a shell script, or the environment variable that enables leader election.
-fn election(container: &Value) -> Option<&str> {
+fn leader_election_flag(container: &Value) -> Option<&str> {
     let elects = |name: &str| {
         let name = name.to_ascii_lowercase().replace(['-', '_'], "");
         name.contains("leaderelect")
@@ -203,7 +210,7 @@ pub fn has_service(workload: &Workload<'_>, context: &NamespaceContext) -> bool 
 
 /// Whether the Service sends only to ready pods. Peers behind a headless Service often connect to each other before they
 /// are ready.
-pub(super) fn routes(service: &Service) -> bool {
+pub(super) fn sends_only_to_ready_pods(service: &Service) -> bool {
     service.spec.as_ref().is_some_and(|spec| {
         spec.cluster_ip.as_deref() != Some("None") && spec.publish_not_ready_addresses != Some(true)
     })

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{
     context::InjectionContext,
     hooks::sidecars,
-    ports::{Container, PortProtocol, display, receivers, routes, selects, targets},
+    ports::{Container, PortProtocol, display, receivers, selects, sends_only_to_ready_pods, targets},
     settings::{ProbeChoice, Settings},
     warnings::Warnings,
     workload::{Kind, string_map},
@@ -26,7 +26,8 @@ pub(super) fn choose(
     let regular = template["spec"]["containers"].as_array().into_iter().flatten();
     let mut containers: Vec<Container<'_>> = regular.filter_map(Container::read).collect();
     for container in &mut containers {
-        container.closed |= settings.exclude.value.iter().any(|excluded| container.name == excluded);
+        container.excluded_from_probes |=
+            settings.exclude.value.iter().any(|excluded| container.name == excluded);
     }
     // A Service may send to a native sidecar, such as an authenticating proxy.
     let sidecars = template["spec"].as_object().into_iter().flat_map(sidecars).filter_map(Container::read);
@@ -36,7 +37,7 @@ pub(super) fn choose(
         warnings.extend(probe.as_ref().and_then(|probe| no_effect(probe, &containers)));
     }
     match probe {
-        _ if containers.iter().all(|container| container.closed) => BTreeMap::new(),
+        _ if containers.iter().all(|container| container.excluded_from_probes) => BTreeMap::new(),
         Some(probe) => configured(probe, &containers, warnings),
         None if *mode == ProbeMode::Never => BTreeMap::new(),
         None => automatic(template, &containers, injection, warnings),
@@ -51,7 +52,7 @@ fn configured(
 ) -> BTreeMap<String, Value> {
     let Some(port) = port_of(probe) else { return BTreeMap::new() };
     match receivers(containers, &port).as_slice() {
-        [(container, _)] if container.closed => BTreeMap::new(),
+        [(container, _)] if container.excluded_from_probes => BTreeMap::new(),
         [(container, _)] => BTreeMap::from([(container.name.to_owned(), completed(probe))]),
         receivers => {
             let by = if receivers.is_empty() { "no container" } else { "several containers" };
@@ -74,7 +75,7 @@ fn port_of(probe: &Probe) -> Option<IntOrString> {
 /// workloads, so there is none.
 fn no_effect(probe: &Probe, containers: &[Container<'_>]) -> Option<String> {
     let receivers = receivers(containers, &port_of(probe)?);
-    let [(Container { name, probed: true, .. }, _)] = receivers.as_slice() else { return None };
+    let [(Container { name, has_probe: true, .. }, _)] = receivers.as_slice() else { return None };
     Some(format!(
         "container {name:?}: its own readinessProbe is kept, so {READINESS_PROBE} has no effect: remove one of the two"
     ))
@@ -125,11 +126,11 @@ fn automatic(
     }
     let mut ports = served_ports(&services, containers, warnings);
     let mut probes = BTreeMap::new();
-    for container in containers.iter().filter(|container| !container.closed) {
+    for container in containers.iter().filter(|container| !container.excluded_from_probes) {
         let of_container = ports.remove(container.name).unwrap_or_default();
         match of_container.iter().collect::<Vec<_>>().as_slice() {
             [] => {}
-            [(port, protocol)] => match container.objection(**port, PortProtocol::all(protocol)) {
+            [(port, protocol)] => match container.reason_for_no_probe(**port, PortProtocol::all(protocol)) {
                 None => drop(probes.insert(container.name.to_owned(), tcp(**port))),
                 Some(why) => warnings.push(why),
             },
@@ -153,10 +154,11 @@ fn served_ports<'a>(
     warnings: &mut Warnings,
 ) -> BTreeMap<&'a str, BTreeMap<i64, Vec<PortProtocol>>> {
     let mut ports: BTreeMap<&str, BTreeMap<i64, Vec<PortProtocol>>> = BTreeMap::new();
-    let targets = services.iter().filter(|s| routes(s)).flat_map(|service| targets(service));
+    let targets =
+        services.iter().filter(|s| sends_only_to_ready_pods(s)).flat_map(|service| targets(service));
     for (service, target) in targets.take(limits::SERVICE_PORTS) {
         let declared = match receivers(containers, &target.port).as_slice() {
-            [(container, port)] if container.takes(*port) => {
+            [(container, port)] if container.can_receive(*port) => {
                 let protocol = target.protocol.or_else(|| container.protocol(*port)).or(target.named);
                 let of_container = ports.entry(container.name).or_default();
                 let protocol = protocol.unwrap_or_else(|| PortProtocol::by_number(*port));
@@ -179,12 +181,12 @@ fn served_ports<'a>(
 /// port's name is a served protocol. A worker often shares the template of a web application, and declares a port that it
 /// doesn't listen on.
 fn on_creation(containers: &[Container<'_>], warnings: &mut Warnings) -> BTreeMap<String, Value> {
-    let open = containers.iter().filter(|container| !container.closed);
+    let open = containers.iter().filter(|container| !container.excluded_from_probes);
     let declared = open.flat_map(|container| container.ports.iter().map(move |(_, port)| (*port, container)));
     let ports: BTreeMap<i64, &Container<'_>> = declared.collect();
     let Some((&port, container)) = ports.first_key_value() else { return BTreeMap::new() };
     let protocol = container.protocol(port).unwrap_or_else(|| PortProtocol::by_number(port));
-    let objection = if ports.len() > 1 {
+    let reason = if ports.len() > 1 {
         let several: Vec<_> = ports.keys().collect();
         Some(format!(
             "no readiness probe, because no Service selects the pods, which declare several ports ({several:?}): write a \
@@ -192,10 +194,10 @@ fn on_creation(containers: &[Container<'_>], warnings: &mut Warnings) -> BTreeMa
         ))
     } else {
         let is_only = containers.len() == 1;
-        container.objection(port, protocol).or_else(|| unconfirmed(container, port, protocol, is_only))
+        container.reason_for_no_probe(port, protocol).or_else(|| unconfirmed(container, port, protocol, is_only))
     };
-    if let Some(why) = objection {
-        warnings.push(why);
+    if let Some(reason) = reason {
+        warnings.push(reason);
         return BTreeMap::new();
     }
     BTreeMap::from([(container.name.to_owned(), tcp(port))])

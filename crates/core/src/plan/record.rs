@@ -27,7 +27,7 @@ pub(super) const DEFAULT_GRACE_PERIOD_SECONDS: i64 = 30;
 const TEXT_LIMIT: usize = 256 * 1024;
 /// The memory that a record may take, in bytes. Users can write records in which each character is a value. A record of
 /// 500 containers takes less.
-const WEIGHT_LIMIT: usize = 2 << 20;
+const PARSED_SIZE_LIMIT: usize = 2 << 20;
 
 /// Why nothing is injected if the record would not be readable.
 pub(super) const TOO_LARGE: &str = "nothing is injected: the record of the injection would be too large to be read again; use fewer containers";
@@ -45,23 +45,23 @@ pub struct Record {
     pub settings: Settings,
     /// `terminationGracePeriodSeconds`, if changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub grace_period: Option<Field>,
+    pub grace_period: Option<InjectedField>,
     /// `topologySpreadConstraints`, if one was added.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub spread: Option<Field>,
+    pub spread: Option<InjectedField>,
     /// The injected values by container name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub containers: BTreeMap<String, ContainerRecord>,
     /// The labels before [`labels::INJECTION`] was added, which routes the pods to the webhook. A label of the user is
     /// kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub labels: Option<Parent>,
+    pub labels: Option<ParentState>,
     /// The annotations before the record was added.
-    #[serde(default, skip_serializing_if = "Parent::is_object")]
-    pub annotations: Parent,
+    #[serde(default, skip_serializing_if = "ParentState::is_object")]
+    pub annotations: ParentState,
     /// The metadata before the annotations were added.
-    #[serde(default, skip_serializing_if = "Parent::is_object")]
-    pub metadata: Parent,
+    #[serde(default, skip_serializing_if = "ParentState::is_object")]
+    pub metadata: ParentState,
 }
 
 /// The values injected into one container.
@@ -70,18 +70,18 @@ pub struct Record {
 pub struct ContainerRecord {
     /// `lifecycle.preStop`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pre_stop: Option<Field>,
+    pub pre_stop: Option<InjectedField>,
     /// The `lifecycle` before the preStop was added.
-    #[serde(default, skip_serializing_if = "Parent::is_object")]
-    pub lifecycle: Parent,
+    #[serde(default, skip_serializing_if = "ParentState::is_object")]
+    pub lifecycle: ParentState,
     /// `readinessProbe`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub readiness_probe: Option<Field>,
+    pub readiness_probe: Option<InjectedField>,
 }
 
 /// One injected value.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Field {
+pub struct InjectedField {
     /// The injected value.
     pub injected: Value,
     /// The value before: absent, `null`, or a value.
@@ -92,7 +92,7 @@ pub struct Field {
 /// The value before of an object that was added to hold an injected value.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Parent {
+pub enum ParentState {
     /// Absent.
     Absent,
     /// `null`.
@@ -113,8 +113,8 @@ impl Record {
             spread: None,
             containers: BTreeMap::new(),
             labels: None,
-            annotations: Parent::Object,
-            metadata: Parent::Object,
+            annotations: ParentState::Object,
+            metadata: ParentState::Object,
         }
     }
 
@@ -132,7 +132,7 @@ impl Record {
     }
 
     /// Takes replaced hooks only from their lines. Probes and constraints are never replaced.
-    fn take_replaced(&mut self, lines: &str) {
+    fn restore_replaced_hooks(&mut self, lines: &str) {
         if let Some(spread) = &mut self.spread {
             spread.before.take_if(|before| !before.is_null() && *before != json!([]));
         }
@@ -152,15 +152,15 @@ impl Record {
         }
     }
 
-    /// Drops containers without injected values.
-    pub(super) fn forget_untouched(&mut self) {
+    /// Keeps only containers with injected values.
+    pub(super) fn retain_injected(&mut self) {
         self.containers.retain(|_, given| given.pre_stop.is_some() || given.readiness_probe.is_some());
     }
 
     /// Whether a field of `template` has its value from before again, as after a Git sync.
-    pub(super) fn is_reasserted(&self, template: &Value) -> bool {
-        let is_restored = |field: &Option<Field>, holder: &Value, key: &str| {
-            let is_before = |field: &Field| {
+    pub(super) fn has_previous_value(&self, template: &Value) -> bool {
+        let is_restored = |field: &Option<InjectedField>, holder: &Value, key: &str| {
+            let is_before = |field: &InjectedField| {
                 let now = holder.get(key);
                 now != Some(&field.injected) && now == field.before.as_ref()
             };
@@ -180,16 +180,17 @@ impl Record {
     }
 
     /// Warns of containers that were renamed since the injection, whose injected values count as the user's.
-    pub(super) fn renamed(&self, template: &Value, warnings: &mut Warnings) {
+    pub(super) fn warn_renamed_containers(&self, template: &Value, warnings: &mut Warnings) {
         /// How many of the missing containers are compared with each new one.
-        const COMPARED: usize = 32;
+        const MAX_COMPARED: usize = 32;
         let containers: Vec<_> = template["spec"]["containers"].as_array().into_iter().flatten().collect();
         let present: BTreeSet<_> =
             containers.iter().filter_map(|container| container["name"].as_str()).collect();
         let missing: Vec<_> =
             self.containers.iter().filter(|(name, _)| !present.contains(name.as_str())).collect();
         let carries = |container: &Value, given: &ContainerRecord| {
-            let has = |field: &Option<Field>, value: &Value| field.as_ref().map(|f| f.injected == *value);
+            let has =
+                |field: &Option<InjectedField>, value: &Value| field.as_ref().map(|f| f.injected == *value);
             has(&given.pre_stop, &container["lifecycle"]["preStop"])
                 .or_else(|| has(&given.readiness_probe, &container["readinessProbe"]))
                 .unwrap_or(false)
@@ -199,7 +200,7 @@ impl Record {
             |name: &str| name.len() <= limits::CONTAINER_NAME_LENGTH && !self.containers.contains_key(name);
         let new = new.filter(|(_, name)| is_new(name));
         warnings.extend(new.filter_map(|(container, name)| {
-            let (before, _) = missing.iter().take(COMPARED).find(|(_, given)| carries(container, given))?;
+            let (before, _) = missing.iter().take(MAX_COMPARED).find(|(_, given)| carries(container, given))?;
             Some(format!(
                 "container {name:?} has the injection of {before:?}, which no longer exists. It is kept as your \
                  own: to inject it again, remove preStop and readinessProbe from the container"
@@ -225,7 +226,7 @@ impl Record {
     /// Adds the label to the `metadata` of a template that routes its pods to the webhook.
     pub(super) fn label(&mut self, metadata: &mut Map<String, Value>) {
         let present = metadata.get("labels").is_some_and(|labels| labels.get(labels::INJECTION).is_some());
-        if !present && let Some((before, labels)) = Parent::open(metadata, "labels") {
+        if !present && let Some((before, labels)) = ParentState::ensure_object(metadata, "labels") {
             labels.insert(labels::INJECTION.to_owned(), labels::ENABLED.into());
             self.labels = Some(before);
         }
@@ -239,18 +240,18 @@ impl Record {
         {
             labels.remove(labels::INJECTION);
         }
-        before.close(metadata, "labels");
+        before.restore(metadata, "labels");
     }
 }
 
-impl Parent {
+impl ParentState {
     fn is_object(&self) -> bool {
         *self == Self::Object
     }
 
     /// The object under `key`, added if absent, and its state before. `None` for a value that is not an object, which
     /// is kept.
-    pub(super) fn open<'a>(
+    pub(super) fn ensure_object<'a>(
         holder: &'a mut Map<String, Value>,
         key: &str,
     ) -> Option<(Self, &'a mut Map<String, Value>)> {
@@ -267,8 +268,8 @@ impl Parent {
         slot.as_object_mut().map(|object| (before, object))
     }
 
-    /// Reverts [`Parent::open`] if the object is empty again.
-    pub(super) fn close(&self, holder: &mut Map<String, Value>, key: &str) {
+    /// Reverts [`ParentState::ensure_object`] if the object is empty again.
+    pub(super) fn restore(&self, holder: &mut Map<String, Value>, key: &str) {
         if holder.get(key).and_then(Value::as_object).is_some_and(Map::is_empty) {
             match self {
                 Self::Absent => drop(holder.remove(key)),
@@ -280,9 +281,9 @@ impl Parent {
 }
 
 /// Sets a value, and returns it with the value before.
-pub(super) fn put(holder: &mut Map<String, Value>, key: &str, value: Value) -> Field {
+pub(super) fn replace_field(holder: &mut Map<String, Value>, key: &str, value: Value) -> InjectedField {
     let before = holder.insert(key.to_owned(), value.clone());
-    Field { injected: value, before }
+    InjectedField { injected: value, before }
 }
 
 /// The text of a template's record.
@@ -306,37 +307,37 @@ pub(super) fn read(template: &Value) -> Option<Record> {
         record.settings = Settings::default();
     }
     record.containers.retain(|name, _| name.len() <= limits::CONTAINER_NAME_LENGTH);
-    record.take_replaced(replaced);
+    record.restore_replaced_hooks(replaced);
     Some(record)
 }
 
 /// Whether a record is small enough to be read.
 pub(super) fn is_readable(text: &str) -> bool {
-    text.len() <= TEXT_LIMIT && weight(text) <= WEIGHT_LIMIT
+    text.len() <= TEXT_LIMIT && parsed_size(text) <= PARSED_SIZE_LIMIT
 }
 
 /// An estimate of the memory that the values of a JSON text take, without strings.
-fn weight(text: &str) -> usize {
+fn parsed_size(text: &str) -> usize {
     const OBJECT: usize = 700;
     const ARRAY: usize = 150;
     const ITEM: usize = 72;
-    let (mut weight, mut in_string, mut bytes) = (0, false, text.bytes());
+    let (mut parsed_size, mut in_string, mut bytes) = (0, false, text.bytes());
     while let Some(byte) = bytes.next() {
         match byte {
             b'\\' if in_string => drop(bytes.next()),
             b'"' => in_string = !in_string,
             _ if in_string => {}
-            b'{' => weight += OBJECT,
-            b'[' => weight += ARRAY,
-            b',' => weight += ITEM,
+            b'{' => parsed_size += OBJECT,
+            b'[' => parsed_size += ARRAY,
+            b',' => parsed_size += ITEM,
             _ => {}
         }
     }
-    weight
+    parsed_size
 }
 
 /// Whether two templates differ only in the text of their records, and in the label.
-pub(super) fn same_but_for_text(a: &PodTemplate<'_>, b: &PodTemplate<'_>) -> bool {
+pub(super) fn differs_only_in_record(a: &PodTemplate<'_>, b: &PodTemplate<'_>) -> bool {
     let without = |template: &PodTemplate<'_>| {
         let record = template.record();
         let mut template = Value::clone(template);

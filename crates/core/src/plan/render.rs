@@ -19,7 +19,7 @@ use crate::api::{Mode, annotations::INJECTED};
 #[must_use]
 pub fn render(workload: &Workload<'_>, context: &NamespaceContext, all: bool) -> Admission {
     let mut resolution = resolve(workload, context);
-    if all && resolution.opt_in == OptIn::Unmentioned {
+    if all && resolution.opt_in == OptIn::Unspecified {
         resolution.opt_in = OptIn::In(Source::CommandLine);
     }
     let mut warnings = resolution.warnings.clone();
@@ -38,8 +38,8 @@ pub fn render(workload: &Workload<'_>, context: &NamespaceContext, all: bool) ->
         // Its controller would restore its template.
         _ if workload.is_injected_copy() => None,
         // The annotation was removed.
-        OptIn::Unmentioned if by_annotation() => Some(original(&workload.template, None)),
-        OptIn::Unmentioned => None,
+        OptIn::Unspecified if by_annotation() => Some(original(&workload.template, None)),
+        OptIn::Unspecified => None,
         OptIn::In(by) if settings.mode.value == Mode::Audit => {
             warnings.extend(settings_warnings::while_auditing(settings, inject(true, by)));
             None
@@ -72,7 +72,7 @@ pub fn revert(workload: &Workload<'_>) -> Admission {
     let mut warnings = Warnings::default();
     let record = workload.template.record();
     match record {
-        Some(record) => record.renamed(&workload.template, &mut warnings),
+        Some(record) => record.warn_renamed_containers(&workload.template, &mut warnings),
         None if workload.template.record_text().is_some() => warnings.push(format!(
             "annotation {INJECTED} cannot be read, so nothing is reverted: it was edited manually, or written by \
              another version of adieu"

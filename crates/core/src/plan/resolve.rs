@@ -28,7 +28,7 @@ pub enum OptIn {
     /// template's.
     Out,
     /// Neither an annotation nor a policy decides.
-    Unmentioned,
+    Unspecified,
 }
 
 /// The result of annotations and policies for one workload.
@@ -42,7 +42,7 @@ pub struct Resolution {
     /// rollout mode is `Revert`. `adieu.dev/graceful: "true"` wins.
     pub reverts: bool,
     /// Policies that select the workload or have defaults for it, and lose against another policy of their level.
-    pub conflicted: Vec<Source>,
+    pub overridden_policies: Vec<Source>,
     /// Malformed annotations, treated as absent.
     pub invalid: Vec<Invalid>,
     /// Warnings for the user.
@@ -60,7 +60,7 @@ impl Resolution {
     pub(super) fn opted_in_by(&self) -> Option<&Source> {
         match &self.opt_in {
             OptIn::In(source) => Some(source),
-            OptIn::Out | OptIn::Unmentioned => None,
+            OptIn::Out | OptIn::Unspecified => None,
         }
     }
 }
@@ -83,12 +83,14 @@ pub fn resolve(workload: &Workload<'_>, context: &NamespaceContext) -> Resolutio
     // There may be thousands of labels, and of policies.
     let labels = workload.template_labels();
     let selects = |spec: &GracefulPolicySpec| selects(spec, workload, &labels);
-    let (selecting, lost) = ranked(context.policies.iter().filter(|p| selects(&p.spec)));
+    let (selecting, overridden) = ranked(context.policies.iter().filter(|p| selects(&p.spec)));
     let cluster_policies = context.cluster_policies.iter();
-    let (cluster_selecting, cluster_lost) = ranked(cluster_policies.filter(|p| selects(&p.spec.policy)));
+    let (cluster_selecting, cluster_overridden) =
+        ranked(cluster_policies.filter(|p| selects(&p.spec.policy)));
     let (cluster_defaults, defaults_lost) = ranked_defaults(context);
-    let cluster_lost = cluster_lost.into_iter().chain(defaults_lost).map(AnyPolicy::source);
-    let conflicted = lost.into_iter().map(AnyPolicy::source).chain(cluster_lost).collect();
+    let cluster_overridden = cluster_overridden.into_iter().chain(defaults_lost).map(AnyPolicy::source);
+    let overridden_policies =
+        overridden.into_iter().map(AnyPolicy::source).chain(cluster_overridden).collect();
 
     let level = |source, spec| Level { source, spec };
     let levels: Vec<Level<'_>> = [
@@ -113,7 +115,7 @@ pub fn resolve(workload: &Workload<'_>, context: &NamespaceContext) -> Resolutio
     let graceful = on_workload.graceful.or(on_template.graceful);
     let by_policy = matches!(&opt_in, OptIn::In(by) if *by != Source::CommandLine) && graceful.is_none();
     let reverts = by_policy && settings.rollout_mode.value == RolloutMode::Revert;
-    Resolution { opt_in, settings, reverts, conflicted, invalid, warnings }
+    Resolution { opt_in, settings, reverts, overridden_policies, invalid, warnings }
 }
 
 /// The policy that the annotations of the workload and its template name.
@@ -152,13 +154,13 @@ fn opt_in(
     } else if rendered.is_some_and(|record| !record.opted_in_by.is_annotation()) {
         OptIn::In(Source::CommandLine)
     } else {
-        OptIn::Unmentioned
+        OptIn::Unspecified
     }
 }
 
 /// One warning for each of the first keys, and one for the others: there may be thousands.
 fn unknown_keys<'a>(mut keys: impl Iterator<Item = &'a String>) -> Vec<String> {
-    const NAMED: usize = 8;
+    const MAX_NAMED: usize = 8;
     let warning = |key: &String| match key.as_str() {
         labels::INJECTION => {
             format!(
@@ -167,7 +169,7 @@ fn unknown_keys<'a>(mut keys: impl Iterator<Item = &'a String>) -> Vec<String> {
         }
         _ => format!("unknown annotation {key} is ignored: check its spelling"),
     };
-    let mut warnings: Vec<_> = keys.by_ref().take(NAMED).map(warning).collect();
+    let mut warnings: Vec<_> = keys.by_ref().take(MAX_NAMED).map(warning).collect();
     let others = keys.count();
     if others > 0 {
         let (s, are, their) = if others == 1 { ("", "is", "its") } else { ("s", "are", "their") };

@@ -55,9 +55,9 @@ fn false_always_wins_and_the_default_is_not_opted_in() {
     let opt_in = |kind, on_workload: &[(&str, &str)], on_template: &[(&str, &str)], context| {
         resolved(kind, on_workload, on_template, context).opt_in
     };
-    assert_eq!(opt_in(Deployment, &[], &[], &empty), OptIn::Unmentioned);
+    assert_eq!(opt_in(Deployment, &[], &[], &empty), OptIn::Unspecified);
     assert_eq!(opt_in(Deployment, &[], &[], &all), OptIn::In(Source::Policy("all".into())));
-    assert_eq!(opt_in(StatefulSet, &[], &[], &all), OptIn::Unmentioned);
+    assert_eq!(opt_in(StatefulSet, &[], &[], &all), OptIn::Unspecified);
     assert_eq!(opt_in(StatefulSet, &[("policy", "all")], &[], &all), OptIn::In(Source::WorkloadAnnotation));
     assert_eq!(opt_in(Deployment, &[("graceful", "false")], &[], &all), OptIn::Out);
     assert_eq!(opt_in(Deployment, &[("graceful", "false")], &[("graceful", "true")], &all), OptIn::Out);
@@ -74,7 +74,7 @@ fn false_always_wins_and_the_default_is_not_opted_in() {
         &[policy("defaults", "2026-01-01T00:00:00Z", json!({}))],
         &[cluster_policy("all", json!({}))],
     );
-    assert_eq!(opt_in(Deployment, &[], &[], &defaults), OptIn::Unmentioned);
+    assert_eq!(opt_in(Deployment, &[], &[], &defaults), OptIn::Unspecified);
 }
 
 #[test]
@@ -84,7 +84,7 @@ fn selector_matches_the_kinds_of_the_policy() {
     let by = OptIn::In(Source::ClusterPolicy("sets".into()));
     assert_eq!(resolved(Kind::StatefulSet, &[], &[], &context).opt_in, by);
     assert_eq!(resolved(Kind::DaemonSet, &[], &[], &context).opt_in, by);
-    assert_eq!(resolved(Kind::Deployment, &[], &[], &context).opt_in, OptIn::Unmentioned);
+    assert_eq!(resolved(Kind::Deployment, &[], &[], &context).opt_in, OptIn::Unspecified);
 }
 
 #[test]
@@ -165,7 +165,7 @@ fn priority_then_age_then_name_ranks_policies() {
         let found = resolved(Kind::Deployment, &[], &[], &context(&rest, &[]));
         let name = ordered[winner].name_any();
         assert_eq!(found.settings.drain_seconds.from, Source::Policy(name));
-        assert_eq!(found.conflicted.len(), rest.len() - 1);
+        assert_eq!(found.overridden_policies.len(), rest.len() - 1);
     }
 }
 
@@ -175,7 +175,7 @@ fn overridden_policy_sets_no_value() {
     let loser = policy("b", "2026-02-01T00:00:00Z", json!({"selector": {}, "drainSeconds": 99}));
     let found = resolved(Kind::Deployment, &[], &[], &context(&[winner, loser], &[]));
     assert_eq!(found.settings.drain_seconds.from, Source::Default);
-    assert_eq!(found.conflicted, [Source::Policy("b".into())]);
+    assert_eq!(found.overridden_policies, [Source::Policy("b".into())]);
 }
 
 #[test]
@@ -243,7 +243,11 @@ fn overridden_default_policy_is_conflicted() {
     let found = resolved(Kind::Deployment, &[], &[], &context(&[], &[loser, cap, selecting, defaults]));
     assert_eq!(found.settings.drain_seconds.from, Source::ClusterPolicy("defaults".into()));
     assert_eq!(found.settings.margin_seconds.from, Source::Default);
-    assert_eq!(found.conflicted, [Source::ClusterPolicy("loser".into())], "the maximum counts anyway");
+    assert_eq!(
+        found.overridden_policies,
+        [Source::ClusterPolicy("loser".into())],
+        "the maximum counts anyway"
+    );
 }
 
 #[test]
@@ -260,7 +264,7 @@ fn cap_policy_does_not_replace_the_defaults() {
     let by = |name: &str| Source::ClusterPolicy(name.into());
     assert_eq!(found.settings.drain_seconds, Setting { value: 20, from: by("defaults") });
     assert_eq!(found.settings.max_grace_period_seconds, Setting { value: 300, from: by("cap") });
-    assert_eq!(found.conflicted, []);
+    assert_eq!(found.overridden_policies, []);
 }
 
 #[test]

@@ -3,7 +3,8 @@
 use serde_json::{Map, Value};
 
 use super::record::{
-    ContainerRecord, DEFAULT_GRACE_PERIOD_SECONDS, Field, GRACE_PERIOD, Record, SPREAD, named_containers,
+    ContainerRecord, DEFAULT_GRACE_PERIOD_SECONDS, GRACE_PERIOD, InjectedField, Record, SPREAD,
+    named_containers,
 };
 use crate::api::annotations::INJECTED;
 
@@ -15,10 +16,10 @@ pub(super) fn revert(template: &mut Value, record: &Record) {
         if let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) {
             annotations.remove(INJECTED);
         }
-        record.annotations.close(metadata, "annotations");
+        record.annotations.restore(metadata, "annotations");
         record.unlabel(metadata);
     }
-    record.metadata.close(template, "metadata");
+    record.metadata.restore(template, "metadata");
 
     let Some(spec) = template.get_mut("spec").and_then(Value::as_object_mut) else { return };
     if let Some(spread) = &record.spread
@@ -63,12 +64,12 @@ fn revert_container(container: &mut Map<String, Value>, given: &ContainerRecord)
         {
             drop_second_handler(lifecycle, "preStop", &pre_stop.injected);
         }
-        given.lifecycle.close(container, "lifecycle");
+        given.lifecycle.restore(container, "lifecycle");
     }
 }
 
 /// Restores the value before, if the present one is the injected one. False if not.
-fn restore(holder: &mut Map<String, Value>, key: &str, field: &Field) -> bool {
+fn restore(holder: &mut Map<String, Value>, key: &str, field: &InjectedField) -> bool {
     let is_injected = holder.get(key) == Some(&field.injected);
     if is_injected {
         match &field.before {

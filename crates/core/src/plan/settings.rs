@@ -28,7 +28,7 @@ pub struct Settings {
     /// The longest grace period, in seconds, that may be computed.
     #[serde(skip_serializing_if = "Setting::is_default")]
     pub max_grace_period_seconds: Setting<i64>,
-    /// What happens to a grace period that the user set.
+    /// The treatment of a grace period that the user set.
     #[serde(skip_serializing_if = "Setting::is_default")]
     pub grace_period: Setting<GracePeriodPolicy>,
     /// The kind of preStop hook.
@@ -37,7 +37,7 @@ pub struct Settings {
     /// The request to the application, for the method `HTTPGet`.
     #[serde(skip_serializing_if = "Setting::is_default")]
     pub http_get: Setting<Option<HttpGet>>,
-    /// What happens to a preStop that the user wrote.
+    /// The treatment of a preStop that the user wrote.
     #[serde(skip_serializing_if = "Setting::is_default")]
     pub existing: Setting<ExistingHookPolicy>,
     /// Which readiness probe is injected.

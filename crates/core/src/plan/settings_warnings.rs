@@ -11,20 +11,23 @@ use super::{
     settings::{Settings, Source},
     workload::{Workload, string_map},
 };
-use crate::api::{
-    Mode,
-    annotations::{self, GRACEFUL, POLICY},
-    labels,
+use crate::{
+    api::{
+        Mode,
+        annotations::{self, GRACEFUL, POLICY},
+        labels,
+    },
+    text::counted,
 };
 
 /// How many overridden policies are named.
-const OVERRIDDEN: usize = 8;
+const MAX_OVERRIDDEN: usize = 8;
 
 /// Configuration without effect: settings without an opt-in, and overridden policies.
 pub(super) fn on_workload(workload: &Workload<'_>, resolution: &Resolution) -> Vec<String> {
     match &resolution.opt_in {
-        OptIn::In(_) => resolution.conflicted.iter().take(OVERRIDDEN).map(overridden).collect(),
-        OptIn::Unmentioned => without_opt_in(workload).into_iter().collect(),
+        OptIn::In(_) => resolution.overridden_policies.iter().take(MAX_OVERRIDDEN).map(overridden).collect(),
+        OptIn::Unspecified => without_opt_in(workload).into_iter().collect(),
         OptIn::Out => vec![],
     }
 }
@@ -75,11 +78,12 @@ pub(super) fn while_auditing(settings: &Settings, injected: Injected) -> Vec<Str
     if let (false, Some(record)) = (unsatisfiable, record::read(&template)) {
         let given = |has: fn(&ContainerRecord) -> bool| record.containers.values().filter(|c| has(c)).count();
         let (hooks, probes) = (given(|c| c.pre_stop.is_some()), given(|c| c.readiness_probe.is_some()));
-        let counted =
-            |count: usize, what: &str| (count > 0).then(|| format!("{what} in {}", containers_of(count)));
+        let set = |count: usize, what: &str| {
+            (count > 0).then(|| format!("{what} in {}", counted(count, "container")))
+        };
         let grace_period =
             record.grace_period.as_ref().map(|f| format!("a grace period of {} s", f.injected));
-        let parts = [counted(hooks, "a preStop"), counted(probes, "a readiness probe"), grace_period];
+        let parts = [set(hooks, "a preStop"), set(probes, "a readiness probe"), grace_period];
         warnings.push(format!(
             "nothing is changed, because {} has mode Audit. With Enforce, adieu would set {}",
             settings.mode.from,
@@ -96,10 +100,6 @@ pub(super) fn while_reverting(settings: &Settings) -> String {
          {GRACEFUL}: \"true\"",
         settings.rollout_mode.from
     )
-}
-
-fn containers_of(count: usize) -> String {
-    format!("{count} container{}", if count == 1 { "" } else { "s" })
 }
 
 /// The reason why a manifest isn't changed whose pods are injected when they are created.
@@ -133,7 +133,7 @@ pub(super) fn webhook_bypass_warning(
         let template = original(&workload.template, None);
         labels::is_enabled(&string_map(&template["metadata"]["labels"]))
     };
-    (wanted && !context.all_pods && !is_labelled()).then_some(
+    (wanted && !context.injection_enabled && !is_labelled()).then_some(
         "its pods bypass the webhook, so nothing is injected: put the label adieu.dev/injection=enabled on the \
          namespace or on the pod template (an annotation does not route pods to the webhook)",
     )

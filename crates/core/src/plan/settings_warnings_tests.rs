@@ -116,11 +116,11 @@ fn at_most_eight_overridden_policies_are_named() {
     let policy = |name: String| {
         Arc::new(GracefulPolicy::new(&name, serde_json::from_value(json!({"selector": {}})).unwrap()))
     };
-    let policies = (0..=2 * OVERRIDDEN).map(|number| policy(format!("policy-{number}"))).collect();
+    let policies = (0..=2 * MAX_OVERRIDDEN).map(|number| policy(format!("policy-{number}"))).collect();
     let context = NamespaceContext { policies, ..NamespaceContext::default() };
     let (none, template) = (BTreeMap::new(), plain());
     let (_, warnings) = rendered(&Workload::new(Kind::Deployment, &none, &template), &context);
-    assert_eq!(warnings.len(), OVERRIDDEN, "{warnings:?}");
+    assert_eq!(warnings.len(), MAX_OVERRIDDEN, "{warnings:?}");
     assert!(warnings.iter().all(|warning| warning.contains("another policy overrides it")), "{warnings:?}");
 }
 
@@ -174,11 +174,11 @@ fn warning_names_a_container_renamed_after_its_injection() {
 }
 
 #[test]
-fn warning_for_an_exec_of_sleep_on_old_kubelets() {
+fn warning_for_the_sleep_command_on_old_kubelets() {
     let spec = json!({"containers": [{"name": "web"}]});
     assert_warning(
         &injected(&spec, &Settings::default(), false).warnings,
-        &["exec of sleep", "check the images"],
+        &["runs the command sleep", "check the images"],
     );
     let configured = with(|s| s.pre_stop_method = set(PreStopMethod::Exec));
     let own =
@@ -194,10 +194,10 @@ fn warning_for_an_exec_of_sleep_on_old_kubelets() {
 }
 
 #[test]
-fn warning_for_a_configured_exec_of_sleep() {
+fn warning_for_a_configured_sleep_command() {
     let spec = json!({"containers": [{"name": "web"}]});
     let configured = with(|s| s.pre_stop_method = set(PreStopMethod::Exec));
-    let parts = ["the method is Exec (annotation)", "in an image without the sleep command the hook fails"];
+    let parts = ["the method is Exec (annotation)", "in an image without that command the hook fails"];
     assert_warning(
         &injected(&spec, &configured, true).warnings,
         &[parts[0], parts[1], "check the images, or use Auto"],
@@ -251,7 +251,7 @@ fn warning_for_a_native_sleep_on_old_kubelets() {
         assert_eq!(injected(spec, &Settings::default(), true).warnings, [""; 0]);
     }
     let replaced = with(|s| s.existing = set(ExistingHookPolicy::Replace));
-    assert_warning(&injected(&regular, &replaced, false).warnings, &["exec of sleep"]);
+    assert_warning(&injected(&regular, &replaced, false).warnings, &["runs the command sleep"]);
 }
 
 #[test]

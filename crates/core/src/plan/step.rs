@@ -4,21 +4,21 @@ pub(super) const NANOSECONDS: i128 = 1_000_000_000;
 
 /// The duration of one command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum CommandDuration {
     /// This number of seconds, by a sleep.
-    Sleep(i64),
+    Exactly(i64),
     /// None.
-    Instant,
+    None,
     /// At least this number of seconds.
-    Unknown(i64),
+    AtLeast(i64),
 }
 
-impl Step {
-    /// The step if something else in it may take time.
+impl CommandDuration {
+    /// The duration if something else in it may take time.
     pub(super) fn or_longer(self) -> Self {
         match self {
-            Self::Sleep(seconds) | Self::Unknown(seconds) => Self::Unknown(seconds),
-            Self::Instant => Self::Unknown(0),
+            Self::Exactly(seconds) | Self::AtLeast(seconds) => Self::AtLeast(seconds),
+            Self::None => Self::AtLeast(0),
         }
     }
 }

@@ -1,10 +1,12 @@
 //! The warnings about one template, within bounds: a name in it may be as long as a request, and it may have thousands of
 //! containers.
 
+use crate::text::truncate_bytes;
+
 /// The maximum number of warnings.
-const NUMBER: usize = 100;
+const MAX_NUMBER: usize = 100;
 /// The maximum length of a warning, in bytes.
-const LENGTH: usize = 1024;
+const MAX_LENGTH: usize = 1024;
 
 /// See the [module](self).
 #[derive(Debug, Default)]
@@ -16,16 +18,12 @@ impl Warnings {
         if self.is_full() {
             return;
         }
-        if warning.len() > LENGTH {
-            warning.truncate(warning.floor_char_boundary(LENGTH));
-            warning.push('…');
-            warning.shrink_to_fit();
-        }
+        truncate_bytes(&mut warning, MAX_LENGTH);
         self.0.push(warning);
     }
 
     fn is_full(&self) -> bool {
-        self.0.len() >= NUMBER
+        self.0.len() >= MAX_NUMBER
     }
 
     /// The warnings.
@@ -53,16 +51,16 @@ mod tests {
     #[test]
     fn number_and_length_of_warnings_are_limited() {
         let mut warnings = Warnings::default();
-        warnings.push("ü".repeat(LENGTH));
+        warnings.push("ü".repeat(MAX_LENGTH));
         let mut computed = 0;
-        warnings.extend((0..10 * NUMBER).map(|number| {
+        warnings.extend((0..10 * MAX_NUMBER).map(|number| {
             computed += 1;
             number.to_string()
         }));
         warnings.push("one more".into());
         let warnings = warnings.into_vec();
-        assert_eq!((warnings.len(), computed), (NUMBER, NUMBER - 1));
-        assert_eq!(warnings[0], format!("{}…", "ü".repeat(LENGTH / 2)));
-        assert_eq!(warnings[NUMBER - 1], (NUMBER - 2).to_string());
+        assert_eq!((warnings.len(), computed), (MAX_NUMBER, MAX_NUMBER - 1));
+        assert_eq!(warnings[0], format!("{}…", "ü".repeat(MAX_LENGTH / 2 - 2)));
+        assert_eq!(warnings[MAX_NUMBER - 1], (MAX_NUMBER - 2).to_string());
     }
 }

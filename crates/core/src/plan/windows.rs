@@ -8,8 +8,8 @@ use super::{
     ports::printable,
 };
 
-/// An error if the preStop hook would be an exec of `sleep`: then nothing is injected.
-pub(super) fn reject_exec_of_sleep(hooks: Hooks<'_>, spec: &Map<String, Value>) -> Result<(), String> {
+/// An error if the preStop hook would run the command `sleep`: then nothing is injected.
+pub(super) fn reject_sleep_command(hooks: Hooks<'_>, spec: &Map<String, Value>) -> Result<(), String> {
     let mut due = containers(spec).filter(|container| hooks.needs_hook(container));
     if !is_windows(spec) || !due.any(|container| hooks.is_exec(container)) {
         return Ok(());

@@ -2,7 +2,7 @@
 
 use super::{
     shell_script::Word,
-    step::{NANOSECONDS, Step, nanoseconds, whole_seconds},
+    step::{CommandDuration, NANOSECONDS, nanoseconds, whole_seconds},
 };
 
 /// The longest `Start-Sleep`, in seconds; a longer one is an error.
@@ -10,19 +10,19 @@ const LONGEST_SLEEP: i64 = 2_147_483;
 
 /// `ping -n 11 127.0.0.1` of Windows, which has no sleep: one per second, the first immediately. To other hosts, each may
 /// take longer.
-pub(super) fn ping(arguments: &[Word]) -> Step {
-    let [option, count, host] = arguments else { return Step::Unknown(0) };
+pub(super) fn ping(arguments: &[Word]) -> CommandDuration {
+    let [option, count, host] = arguments else { return CommandDuration::AtLeast(0) };
     let count = count.as_literal().filter(|_| option.text == "-n").and_then(|count| count.parse().ok());
     let Some(seconds) = count.filter(|count: &i64| *count > 0).map(|count| count - 1) else {
-        return Step::Unknown(0);
+        return CommandDuration::AtLeast(0);
     };
     let local = host.as_literal().is_some_and(|host| ["127.0.0.1", "localhost", "::1"].contains(&host));
-    if local { Step::Sleep(seconds) } else { Step::Unknown(seconds) }
+    if local { CommandDuration::Exactly(seconds) } else { CommandDuration::AtLeast(seconds) }
 }
 
 /// `powershell -NoProfile -Command "Start-Sleep -Seconds 90"`.
-pub(super) fn powershell(arguments: &[Word]) -> Step {
-    let Some(script) = powershell_script(arguments) else { return Step::Unknown(0) };
+pub(super) fn powershell(arguments: &[Word]) -> CommandDuration {
+    let Some(script) = powershell_script(arguments) else { return CommandDuration::AtLeast(0) };
     let (mut total, mut slept) = (0_i64, false);
     for statement in script.split([';', '\n']) {
         let statement = statement.to_ascii_lowercase();
@@ -42,10 +42,10 @@ pub(super) fn powershell(arguments: &[Word]) -> Step {
             _ => None,
         };
         let seconds = time.map(whole_seconds).filter(|seconds| *seconds <= LONGEST_SLEEP);
-        let Some(seconds) = seconds else { return Step::Unknown(total) };
+        let Some(seconds) = seconds else { return CommandDuration::AtLeast(total) };
         (total, slept) = (total.saturating_add(seconds), true);
     }
-    if slept { Step::Sleep(total) } else { Step::Instant }
+    if slept { CommandDuration::Exactly(total) } else { CommandDuration::None }
 }
 
 /// The commands in the arguments of PowerShell. `None` with an option that changes what runs, or how long.

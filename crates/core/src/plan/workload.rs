@@ -7,7 +7,10 @@ use serde_json::Value;
 
 use super::{pod_template::PodTemplate, settings::Settings};
 pub use crate::api::WorkloadKind as Kind;
-use crate::api::{InjectionTarget, annotations};
+use crate::{
+    api::{InjectionTarget, annotations},
+    owners::controller_of,
+};
 
 /// A workload, as the input of a decision.
 #[derive(Clone, Debug)]
@@ -55,14 +58,13 @@ impl<'a> Workload<'a> {
     /// A workload of the API.
     #[must_use]
     pub fn of(kind: Kind, object: &'a DynamicObject) -> Self {
-        let owners = object.metadata.owner_references.iter().flatten();
         Self {
             kind: Some(kind),
             annotations: object.metadata.annotations.as_ref().unwrap_or(&EMPTY),
             labels: object.metadata.labels.as_ref().unwrap_or(&EMPTY),
             template: PodTemplate::new(&object.data["spec"]["template"]),
             selector: object.data["spec"].get("selector"),
-            controlled: owners.into_iter().any(|owner| owner.controller == Some(true)),
+            controlled: controller_of(&object.metadata).is_some(),
             recreates: object.data["spec"]["strategy"]["type"] == "Recreate",
         }
     }

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{history::History, words::policy};
 use crate::{
-    entry::{Entry, Hold},
-    ledger::Ledger,
+    accounting::SlotAccounting,
+    entry::{Entry, SlotState},
 };
 
 /// Runs each history, and prints the step that fails.
@@ -33,34 +33,34 @@ pub(super) fn check(history: &History) {
 fn check_slots(history: &History) {
     let (scheduler, held) = (&history.scheduler, history.held());
     assert!(held <= history.slots, "{held} slots are held");
-    // The ledger is the sum of the entries.
-    let mut ledger = Ledger::new(history.slots);
+    // The accounting is the sum of the summaries of the entries.
+    let mut accounting = SlotAccounting::new(history.slots);
     for (key, entry) in &scheduler.entries {
-        ledger.add(key, &entry.slot_usage());
+        accounting.add(key, &entry.summary());
     }
-    assert_eq!(ledger, scheduler.ledger);
+    assert_eq!(accounting, scheduler.accounting);
     let mut used_by_namespace = BTreeMap::<_, usize>::new();
-    for (key, entry) in scheduler.entries.iter().filter(|(_, entry)| entry.slot_usage().slot.is_some()) {
+    for (key, entry) in scheduler.entries.iter().filter(|(_, entry)| entry.summary().slot.is_some()) {
         let held = used_by_namespace.entry(&key.namespace).or_default();
         *held += 1;
         assert!(entry.snapshot.namespace_limit.is_none_or(|limit| *held <= limit), "{key:?}");
     }
     for (policy, settings) in &history.policies {
-        let of_policy = |entry: &&Entry| entry.slot_usage().slot.is_some_and(|slot| slot.contains(policy));
+        let of_policy = |entry: &&Entry| entry.summary().slot.is_some_and(|slot| slot.contains(policy));
         let of_policy = scheduler.entries.values().filter(of_policy).count();
-        assert!(of_policy <= settings.most, "{policy:?} holds {of_policy} slots");
+        assert!(of_policy <= settings.max_concurrent, "{policy:?} holds {of_policy} slots");
     }
     // A slot is held until a deadline, or while the workload is being written.
     for (key, entry) in &scheduler.entries {
-        let slot_usage = entry.slot_usage();
-        let is_written = matches!(entry.hold, Hold::Reserved { .. });
-        assert!(slot_usage.slot.is_none() || slot_usage.deadline.is_some() || is_written, "{key:?}");
+        let summary = entry.summary();
+        let is_written = matches!(entry.slot_state, SlotState::Reserved { .. });
+        assert!(summary.slot.is_none() || summary.deadline.is_some() || is_written, "{key:?}");
     }
-    let deadlines = scheduler.entries.values().filter_map(|entry| entry.slot_usage().deadline);
+    let deadlines = scheduler.entries.values().filter_map(|entry| entry.summary().deadline);
     assert_eq!(scheduler.next_deadline(), deadlines.min());
 }
 
-/// What is reported about failures is the sum of the statuses of the policies.
+/// The reported failures are the sum of the statuses of the policies.
 fn check_failures(history: &History) {
     let scheduler = &history.scheduler;
     assert!(scheduler.is_active() && !scheduler.has_policy(&policy("none/none")));

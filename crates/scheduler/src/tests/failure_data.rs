@@ -14,7 +14,7 @@ pub(super) const ENDS: &[(&str, &str, &str, &str)] = &[
     ("it completes", "complete a/1", "", "may a/2"),
     ("it is deleted", "delete a/1", "", "may a/2"),
     ("its owner changes the template", "owner a/1", "", "may a/2"),
-    ("its policy asks for another template", "wait a/1 a/p plan=3", "a/1=superseded", "may a/1"),
+    ("its policy requests another template", "wait a/1 a/p template=3", "a/1=superseded", "may a/1"),
     (
         "another generation of the policy that changes nothing",
         "policy a/p max=1 generation=2",
@@ -41,14 +41,14 @@ pub(super) const ENDS: &[(&str, &str, &str, &str)] = &[
         "may a/1",
     ),
     (
-        "the policy asks for another template after it was reverted",
-        "undo a/1\ncomplete a/1\nwait a/1 a/p plan=3",
+        "the policy requests another template after it was reverted",
+        "undo a/1\ncomplete a/1\nwait a/1 a/p template=3",
         "",
         "may a/1",
     ),
     (
-        "the policy asks for that once more later",
-        "undo a/1\ncomplete a/1\nwait a/1 a/p plan=3\nwait a/1 a/p plan=2",
+        "the policy requests that once more later",
+        "undo a/1\ncomplete a/1\nwait a/1 a/p template=3\nwait a/1 a/p template=2",
         "",
         "may a/1",
     ),
@@ -59,7 +59,7 @@ pub(super) const ENDS: &[(&str, &str, &str, &str)] = &[
         "may a/2",
     ),
     (
-        "another policy asks for the same template after it was reverted",
+        "another policy requests the same template after it was reverted",
         "undo a/1\ncomplete a/1\npolicy a/q max=1\nwait a/1 a/q",
         "",
         "may a/1 a/2",

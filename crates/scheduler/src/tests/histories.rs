@@ -8,7 +8,7 @@ use super::{
     words::{policy, workload},
     writes_data,
 };
-use crate::{REMEMBERED_OFFERS, RolloutMark, Snapshot, progress::Progress};
+use crate::{REMEMBERED_OFFERS, Snapshot, WrittenRevision, progress::RolloutState};
 
 #[test]
 fn slots_are_shared_among_namespaces_and_policies() {
@@ -109,8 +109,8 @@ fn a_slot_of_an_earlier_term_commits_nothing() {
     history.scheduler.reset();
     history.scheduler.activate();
     waiting(&mut history);
-    let mark = RolloutMark { generation: 2, template: 2 };
-    history.scheduler.commit(&earlier, mark, history.now);
+    let revision = WrittenRevision { generation: 2, template: 2 };
+    history.scheduler.commit(&earlier, revision, history.now);
     // Both hold an offer.
     for line in ["may a/1 b/1", "held 2", "after 10", "held 0", "after 60", "may a/1 b/1"] {
         history.step(line);
@@ -118,8 +118,8 @@ fn a_slot_of_an_earlier_term_commits_nothing() {
     let slot = history.reserve(&key).unwrap();
     history.scheduler.release(&earlier, history.now);
     history.step("reserve a/1 denied");
-    history.scheduler.commit(&slot, mark, history.now);
-    history.scheduler.commit(&slot, mark, history.now);
+    history.scheduler.commit(&slot, revision, history.now);
+    history.scheduler.commit(&slot, revision, history.now);
     check(&history);
     for line in ["after 10", "held 1"] {
         history.step(line);
@@ -127,7 +127,7 @@ fn a_slot_of_an_earlier_term_commits_nothing() {
 }
 
 #[test]
-fn a_slot_is_of_one_workload_even_if_another_is_created_with_its_name() {
+fn a_slot_is_not_valid_for_a_recreated_workload() {
     let mut history = History::new(2);
     waiting(&mut history);
     let deleted = history.reserve(&workload("a/1")).unwrap();
@@ -176,7 +176,7 @@ fn failures_of_a_policy_that_is_deleted_meanwhile_are_not_restored() {
 fn failures_that_another_version_recorded_last_while_no_other_template_is_wanted() {
     for (change, remaining) in [
         ("reported a/1", "a/1=ProgressDeadlineExceeded"),
-        ("wait a/1 a/p plan=3", "a/1=superseded"),
+        ("wait a/1 a/p template=3", "a/1=superseded"),
         ("complete a/1", ""),
     ] {
         let mut history = History::new(2);
@@ -185,7 +185,7 @@ fn failures_that_another_version_recorded_last_while_no_other_template_is_wanted
         }
         let mut failures = history.scheduler.status_of(&policy("a/p")).failures;
         // It may compute other hashes.
-        (failures[0].plan, failures[0].template) = (None, None);
+        (failures[0].desired_template, failures[0].template) = (None, None);
         history.scheduler.reset();
         history.step("policy a/p max=1");
         history.scheduler.restore(&policy("a/p"), failures, history.now);
@@ -199,25 +199,25 @@ fn failures_that_another_version_recorded_last_while_no_other_template_is_wanted
 
 #[test]
 fn a_rollout_takes_seven_days_at_most() {
-    const LONGEST: u64 = 7 * 24 * 60 * 60;
+    const MAX_ROLLOUT_SECONDS: u64 = 7 * 24 * 60 * 60;
     let mut history = History::new(2);
     for line in ["policy a/p max=1", "wait a/1 a/p", "start a/1", "counts a/1 0 0 5000 desired=5000"] {
         history.step(line);
     }
     // It makes progress until the end.
-    let steps = LONGEST / 500;
+    let steps = MAX_ROLLOUT_SECONDS / 500;
     for updated in 1..=steps {
         history.step("after 500");
         history.step(&format!("counts a/1 {updated} 0 5000 desired=5000"));
     }
-    history.step(&format!("after {}", LONGEST - steps * 500 - 1));
+    history.step(&format!("after {}", MAX_ROLLOUT_SECONDS - steps * 500 - 1));
     for line in ["failed a/p", "after 1", "failed a/p a/1=TotalTimeExceeded"] {
         history.step(line);
     }
 }
 
 #[test]
-fn workloads_that_wait_for_nothing_take_no_memory() {
+fn idle_workloads_are_dropped() {
     let mut history = History::new(2);
     for line in ["policy a/p max=1", "wait a/1 a/p", "start a/1", "complete a/1"] {
         history.step(line);
@@ -286,9 +286,10 @@ fn any_leader_decides_the_same_at_any_time() {
             let offered: Vec<_> = history.offered().into_iter().collect();
             let keys: Vec<_> = history.workloads.keys().cloned().collect();
             let any = &keys[usize::try_from(random(keys.len() as u64)).unwrap()];
-            let Snapshot { progress, template, .. } = &history.workloads[any];
-            let (is_rolling, is_failed) = (*progress == Progress::Rolling, *progress == Progress::Failed);
-            let another = format!("{}/p plan={}", any.namespace, template + 1);
+            let Snapshot { rollout_state, current_template: template, .. } = &history.workloads[any];
+            let (is_rolling, is_failed) =
+                (*rollout_state == RolloutState::Progressing, *rollout_state == RolloutState::Failed);
+            let another = format!("{}/p template={}", any.namespace, template + 1);
             let any = format!("{}/{}", any.namespace, any.name);
             match random(8) {
                 0..=2 if !offered.is_empty() => {

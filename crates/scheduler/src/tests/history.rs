@@ -4,17 +4,18 @@
 //!
 //! - `policy NS/NAME max=N [perNamespace=N] [failures=N|N%] [generation=N] [matched=N]`; a cluster policy has no
 //!   namespace; `remove POLICY`: it is deleted
-//! - `wait NS/NAME POLICY[,POLICY] [plan=N]`: the workload is complete, and waits for a plan; `later NS/NAME`: it waits
-//!   for its next update instead of a slot
+//! - `wait NS/NAME POLICY[,POLICY] [template=N]`: the workload is complete, and waits to be written; `later NS/NAME`:
+//!   it waits for its next update instead of a slot
 //! - `may NS/NAME ...`: exactly these hold an offer; `runnable NS/NAME ...`: exactly these are requeued
-//! - `start NS/NAME [stored=N]`: it is written, and rolls out; the API server stores this template instead of the plan.
-//!   `write`: it is written, and not observed; `applied`: it is observed as written, whether or not it was written here
-//! - `reserve NS/NAME granted|denied [uid=TEXT] [generation=N] [plan=N]`: a writer wants to write this; then `commit
-//!   NS/NAME`: it is written, and rolls out
+//! - `start NS/NAME [stored=N]`: it is written, and rolls out; the API server stores this template instead of the
+//!   desired one. `write`: it is written, and not observed; `applied`: it is observed as written, whether or not it was
+//!   written here
+//! - `reserve NS/NAME granted|denied [uid=TEXT] [generation=N] [template=N]`: a writer wants to write this; then
+//!   `commit NS/NAME`: it is written, and rolls out
 //! - `counts NS/NAME UPDATED AVAILABLE OLD [desired=N]`: its replicas; `rolling`, `reported` (failed), `complete NS/NAME`
 //! - `condition NS/NAME NUMBER`: its condition `Progressing`; `progress-deadline NS/NAME SECONDS`: the time without
 //!   progress after which it fails
-//! - `refused`, `unknown NS/NAME`: its write is released, or its outcome is unknown; `blocked`, `unblocked NS/NAME`
+//! - `rejected`, `unknown NS/NAME`: its write is released, or its outcome is unknown; `blocked`, `unblocked NS/NAME`
 //! - `owner NS/NAME`: its owner writes another template; `undo NS/NAME`: the previous one
 //! - `scale NS/NAME`: another generation of the same template; `zero`, `pause`, `up NS/NAME`; `delete NS/NAME`;
 //!   `unmanaged NS/NAME`: its policy is unknown
@@ -34,9 +35,10 @@ use k8s_openapi::jiff::Timestamp;
 
 use super::words::{number, option, policy, workload};
 use crate::{
-    FailedRollout, FailureLimit, PolicyStatus, Request, RolloutMark, RolloutScheduler, Slot, Snapshot,
-    entry::Hold,
-    progress::{Progress, ReplicaCounts, Suspended},
+    FailedRollout, FailureLimit, PolicyStatus, RolloutScheduler, SlotRequest, SlotReservation, Snapshot,
+    WrittenRevision,
+    entry::SlotState,
+    progress::{ReplicaCounts, RolloutState, Suspended},
     time::later,
 };
 
@@ -44,7 +46,7 @@ use crate::{
 pub(super) type Data = (&'static str, usize, &'static str);
 
 /// The progress deadline of the workloads.
-const DEFAULT_DEADLINE: Duration = Duration::from_mins(10);
+const DEFAULT_PROGRESS_DEADLINE: Duration = Duration::from_mins(10);
 
 pub(super) struct History {
     pub(super) slots: usize,
@@ -55,7 +57,7 @@ pub(super) struct History {
     /// The workloads before their rollouts.
     before: BTreeMap<WorkloadKey, Snapshot>,
     /// Slots that writers reserved.
-    reserved: BTreeMap<WorkloadKey, Slot>,
+    reserved: BTreeMap<WorkloadKey, SlotReservation>,
     /// Recorded failures of policies that can't be decoded.
     pub(super) undecoded: BTreeMap<PolicyKey, Vec<FailedRollout>>,
     /// Since when there is no leader.
@@ -64,22 +66,22 @@ pub(super) struct History {
 
 #[derive(Clone, Copy)]
 pub(super) struct Policy {
-    pub(super) most: usize,
+    pub(super) max_concurrent: usize,
     per_namespace: Option<usize>,
     failures: FailureLimit,
     generation: Option<i64>,
     matched: usize,
 }
 
-/// A workload once its plan, or what the API server `stored` instead, is its template.
+/// A workload once its desired template, or what the API server `stored` instead, is its template.
 fn written(before: &Snapshot, stored: Option<u64>) -> Snapshot {
     Snapshot {
         generation: before.generation + 1,
-        template: stored.or(before.plan).unwrap(),
-        plan: None,
+        current_template: stored.or(before.desired_template).unwrap(),
+        desired_template: None,
         is_queued: false,
         requested_by: BTreeMap::new(),
-        progress: Progress::Rolling,
+        rollout_state: RolloutState::Progressing,
         ..before.clone()
     }
 }
@@ -110,7 +112,7 @@ impl History {
                 self.policies.remove(&policy(words[1]));
                 self.scheduler.remove_policy(&policy(words[1]), self.now);
             }
-            "wait" => self.wait(&workload(words[1]), words[2], number(&words, "plan").unwrap_or(2)),
+            "wait" => self.wait(&workload(words[1]), words[2], number(&words, "template").unwrap_or(2)),
             "may" => assert_eq!(self.offered(), workloads()),
             "runnable" => assert_eq!(self.scheduler.take_runnable(self.now), workloads()),
             "after" => self.advance(words[1].parse().unwrap()),
@@ -138,7 +140,7 @@ impl History {
                 assert_eq!(number(&words, "limit").unwrap_or(status.limit), status.limit);
             }
             "held" => assert_eq!(self.held(), words[1].parse::<usize>().unwrap()),
-            "start" | "write" | "commit" | "applied" | "reserve" | "refused" | "unknown" => {
+            "start" | "write" | "commit" | "applied" | "reserve" | "rejected" | "unknown" => {
                 self.write(&words, &workload(words[1]));
             }
             _ => self.change(&words),
@@ -151,7 +153,7 @@ impl History {
             None => FailureLimit::Count(text.parse().unwrap()),
         };
         let settings = Policy {
-            most: number(words, "max").unwrap_or(1),
+            max_concurrent: number(words, "max").unwrap_or(1),
             per_namespace: number(words, "perNamespace"),
             failures: option(words, "failures").map_or(FailureLimit::Default, failures),
             generation: number(words, "generation"),
@@ -170,7 +172,7 @@ impl History {
         }
     }
 
-    /// What a writer does.
+    /// The steps of a writer.
     fn write(&mut self, words: &[&str], key: &WorkloadKey) {
         match words[0] {
             "start" => {
@@ -193,17 +195,17 @@ impl History {
                 self.observe(key, |now| *now = written);
             }
             "reserve" => {
-                let Snapshot { uid, generation, plan, .. } = &self.workloads[key];
-                let request = Request {
+                let Snapshot { uid, generation, desired_template, .. } = &self.workloads[key];
+                let request = SlotRequest {
                     uid: option(words, "uid").or(uid.as_deref()),
                     generation: number(words, "generation").unwrap_or(*generation),
-                    plan: number(words, "plan").or(*plan).unwrap(),
+                    desired_template: number(words, "template").or(*desired_template).unwrap(),
                 };
                 let slot = self.scheduler.reserve(key, request, self.now);
                 assert_eq!(slot.is_some(), words[2] == "granted");
                 self.reserved.extend(slot.map(|slot| (key.clone(), slot)));
             }
-            "refused" => {
+            "rejected" => {
                 let slot = self.reserve(key).unwrap();
                 self.scheduler.release(&slot, self.now);
             }
@@ -240,16 +242,18 @@ impl History {
                 self.observe(&key, |now| now.progress_deadline = Duration::from_secs(nth(2).unsigned_abs()));
             }
             "later" => self.observe(&key, |now| now.is_queued = false),
-            "rolling" => self.observe(&key, |now| now.progress = Progress::Rolling),
-            "complete" => self.observe(&key, |now| now.progress = Progress::Complete),
+            "rolling" => self.observe(&key, |now| now.rollout_state = RolloutState::Progressing),
+            "complete" => self.observe(&key, |now| now.rollout_state = RolloutState::Complete),
             "reported" => {
                 let since = Some(self.now);
-                self.observe(&key, |now| (now.progress, now.failed_since) = (Progress::Failed, since));
+                self.observe(&key, |now| {
+                    (now.rollout_state, now.failed_since) = (RolloutState::Failed, since)
+                });
             }
             "condition" => self.observe(&key, |now| now.condition = Some(nth(2).unsigned_abs())),
             "quota" => self.observe(&key, |now| now.replica_failure = true),
             "broken" => self.observe(&key, |now| {
-                (now.progress, now.was_complete) = (Progress::Rolling, true);
+                (now.rollout_state, now.was_complete) = (RolloutState::Progressing, true);
             }),
             "scale" => self.observe(&key, |now| now.generation += 1),
             "zero" => self.observe(&key, |now| {
@@ -258,17 +262,18 @@ impl History {
             "pause" => self.observe(&key, |now| now.suspended = Some(Suspended::Paused)),
             "up" => self.observe(&key, |now| {
                 now.suspended = None;
-                (now.generation, now.progress) = (now.generation + 1, Progress::Rolling);
+                (now.generation, now.rollout_state) = (now.generation + 1, RolloutState::Progressing);
             }),
             "owner" => self.observe(&key, |now| {
-                (now.template, now.plan, now.is_queued) = (now.template + 100, None, false);
-                (now.generation, now.progress) = (now.generation + 1, Progress::Rolling);
+                (now.current_template, now.desired_template, now.is_queued) =
+                    (now.current_template + 100, None, false);
+                (now.generation, now.rollout_state) = (now.generation + 1, RolloutState::Progressing);
             }),
             "undo" => {
                 let before = self.before[&key].clone();
                 let generation = self.workloads[&key].generation + 1;
                 self.observe(&key, |now| {
-                    *now = Snapshot { generation, progress: Progress::Rolling, ..before }
+                    *now = Snapshot { generation, rollout_state: RolloutState::Progressing, ..before }
                 });
             }
             "unmanaged" => self.scheduler.remove(&key),
@@ -283,26 +288,27 @@ impl History {
         }
     }
 
-    fn wait(&mut self, key: &WorkloadKey, requested_by: &str, plan: u64) {
+    fn wait(&mut self, key: &WorkloadKey, requested_by: &str, desired: u64) {
         let age = i64::try_from(self.workloads.len()).unwrap();
         let keys: Vec<_> = requested_by.split(',').map(policy).collect();
-        let requested_by = keys.iter().map(|policy| (policy.clone(), self.policies[policy].most)).collect();
-        let cluster_policies = self.policies.iter().filter(|(policy, _)| policy.is_of_cluster());
+        let requested_by =
+            keys.iter().map(|policy| (policy.clone(), self.policies[policy].max_concurrent)).collect();
+        let cluster_policies = self.policies.iter().filter(|(policy, _)| policy.is_cluster_scoped());
         let namespace_limit = cluster_policies.filter_map(|(_, settings)| settings.per_namespace).min();
         let new = Snapshot {
             uid: Some(format!("{}-{age}", key.name)),
             generation: 1,
             created: Timestamp::from_second(age).ok(),
-            template: 1,
-            plan: None,
+            current_template: 1,
+            desired_template: None,
             is_queued: false,
             requested_by: BTreeMap::new(),
             namespace_limit: None,
             rolled_out_by: vec![],
-            progress: Progress::Complete,
+            rollout_state: RolloutState::Complete,
             failed_since: None,
             counts: None,
-            progress_deadline: DEFAULT_DEADLINE,
+            progress_deadline: DEFAULT_PROGRESS_DEADLINE,
             condition: None,
             was_complete: false,
             is_updated: false,
@@ -310,7 +316,7 @@ impl History {
             replica_failure: false,
         };
         let snapshot = self.workloads.entry(key.clone()).or_insert(new);
-        (snapshot.plan, snapshot.is_queued) = (Some(plan), true);
+        (snapshot.desired_template, snapshot.is_queued) = (Some(desired), true);
         (snapshot.requested_by, snapshot.rolled_out_by) = (requested_by, keys);
         snapshot.namespace_limit = namespace_limit;
         self.observe(key, |_| {});
@@ -330,9 +336,13 @@ impl History {
         self.scheduler.set_matched(key, matched);
     }
 
-    pub(super) fn reserve(&mut self, key: &WorkloadKey) -> Option<Slot> {
-        let Snapshot { uid, generation, plan, .. } = &self.workloads[key];
-        let request = Request { uid: uid.as_deref(), generation: *generation, plan: plan.unwrap() };
+    pub(super) fn reserve(&mut self, key: &WorkloadKey) -> Option<SlotReservation> {
+        let Snapshot { uid, generation, desired_template, .. } = &self.workloads[key];
+        let request = SlotRequest {
+            uid: uid.as_deref(),
+            generation: *generation,
+            desired_template: desired_template.unwrap(),
+        };
         self.scheduler.reserve(key, request, self.now)
     }
 
@@ -340,8 +350,8 @@ impl History {
     fn commit(&mut self, key: &WorkloadKey, stored: Option<u64>) -> Snapshot {
         let before = self.workloads[key].clone();
         let written = written(&before, stored);
-        let mark = RolloutMark { generation: written.generation, template: written.template };
-        self.scheduler.commit(&self.reserved.remove(key).unwrap(), mark, self.now);
+        let revision = WrittenRevision { generation: written.generation, template: written.current_template };
+        self.scheduler.commit(&self.reserved.remove(key).unwrap(), revision, self.now);
         self.before.insert(key.clone(), before);
         written
     }
@@ -349,7 +359,7 @@ impl History {
     /// Another leader, which restores its state from the API but for a policy that it can't decode.
     fn restart(&mut self, undecodable: Option<&PolicyKey>) {
         let previous = std::mem::replace(&mut self.scheduler, RolloutScheduler::new(self.slots));
-        self.scheduler.set_recorded_until(Some(self.crashed.take().unwrap_or(self.now)));
+        self.scheduler.set_failures_recorded_until(Some(self.crashed.take().unwrap_or(self.now)));
         for policy in self.policies.keys().cloned().collect::<Vec<_>>() {
             let status = previous.status_of(&policy);
             let failures = status.failures.into_iter().chain(status.superseded);
@@ -369,12 +379,12 @@ impl History {
     pub(super) fn offered(&mut self) -> BTreeSet<WorkloadKey> {
         self.scheduler.take_runnable(self.now);
         let entries = self.scheduler.entries.iter();
-        let offered = entries.filter(|(_, entry)| matches!(entry.hold, Hold::Offered { .. }));
+        let offered = entries.filter(|(_, entry)| matches!(entry.slot_state, SlotState::Offered { .. }));
         offered.map(|(key, _)| key.clone()).collect()
     }
 
     pub(super) fn held(&self) -> usize {
-        self.scheduler.entries.values().filter(|entry| entry.slot_usage().slot.is_some()).count()
+        self.scheduler.entries.values().filter(|entry| entry.summary().slot.is_some()).count()
     }
 
     /// The failures of each policy, and the rollouts that hold a slot.

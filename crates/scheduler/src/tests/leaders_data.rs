@@ -79,7 +79,7 @@ pub(super) const RECORDED: &[Data] = &[
         wait a/2 a/p
         start a/1
         reported a/1
-        wait a/1 a/p plan=3
+        wait a/1 a/p template=3
         crash
         applied a/1
         restart

@@ -2,7 +2,7 @@
 
 use super::history::Data;
 
-/// What is progress, and what fails.
+/// Progress and failures of rollouts.
 pub(super) const PROGRESS: &[Data] = &[
     (
         "the condition of the previous rollout does not fail this one",
@@ -155,7 +155,7 @@ pub(super) const PROGRESS: &[Data] = &[
         failed a/p a/1=ProgressDeadlineExceeded",
     ),
     (
-        "other numbers of replicas are no progress",
+        "other numbers of replicas are not progress",
         2,
         "
         policy a/p max=1
@@ -170,7 +170,7 @@ pub(super) const PROGRESS: &[Data] = &[
         failed a/p a/1=ProgressDeadlineExceeded",
     ),
     (
-        "updated replicas that come and go are no progress",
+        "flapping updated replicas are not progress",
         2,
         "
         policy a/p max=1
@@ -219,7 +219,7 @@ pub(super) const PROGRESS: &[Data] = &[
         wait a/1 a/p
         start a/1
         reported a/1
-        wait a/1 a/p plan=3
+        wait a/1 a/p template=3
         write a/1
         failed a/p
         after 599

@@ -151,7 +151,7 @@ pub(super) const SHARING: &[Data] = &[
         may a/1 a/2",
     ),
     (
-        "each policy that asks has its own limit",
+        "each policy that requests a rollout has its own limit",
         10,
         "
         policy all max=1
@@ -204,7 +204,7 @@ pub(super) const SHARING: &[Data] = &[
     ),
 ];
 
-/// What a failure stops.
+/// The effects of a failure.
 pub(super) const LIMITS: &[Data] = &[
     (
         "a policy stops at its first failure",
@@ -338,7 +338,7 @@ pub(super) const LIMITS: &[Data] = &[
         reported a/1
         failed all a/1=ProgressDeadlineExceeded
         failed a/p a/1=ProgressDeadlineExceeded
-        wait a/1 a/p plan=3
+        wait a/1 a/p template=3
         failed a/p a/1=superseded
         start a/1
         failed all a/1=ProgressDeadlineExceeded
@@ -352,7 +352,7 @@ pub(super) const LIMITS: &[Data] = &[
         may a/2",
     ),
     (
-        "a policy that asks again during another policy's rollout keeps its failure",
+        "a policy that requests a rollout again during another policy's rollout keeps its failure",
         8,
         "
         policy all max=9
@@ -360,9 +360,9 @@ pub(super) const LIMITS: &[Data] = &[
         wait a/1 all,a/p
         start a/1
         reported a/1
-        wait a/1 a/p plan=3
+        wait a/1 a/p template=3
         start a/1
-        wait a/1 all plan=4
+        wait a/1 all template=4
         failed all a/1=ProgressDeadlineExceeded
         complete a/1
         failed all

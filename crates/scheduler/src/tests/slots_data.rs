@@ -2,7 +2,7 @@
 
 use super::history::Data;
 
-/// What holds a slot.
+/// The holders of slots.
 pub(super) const SLOTS: &[Data] = &[
     (
         "a write of unknown outcome ends with its slot",
@@ -36,7 +36,7 @@ pub(super) const SLOTS: &[Data] = &[
         wait a/1 a/p
         wait a/2 a/p
         may a/1
-        refused a/1
+        rejected a/1
         may a/2
         start a/2
         reserve a/1 denied
@@ -49,7 +49,7 @@ pub(super) const SLOTS: &[Data] = &[
         "
         policy a/p max=1
         wait a/1 a/p
-        refused a/1
+        rejected a/1
         may
         after 60
         may a/1",
@@ -60,7 +60,7 @@ pub(super) const SLOTS: &[Data] = &[
         "
         policy a/p max=1
         wait a/1 a/p
-        refused a/1
+        rejected a/1
         start a/1",
     ),
     (
@@ -277,7 +277,7 @@ pub(super) const SLOTS: &[Data] = &[
         failed a/p a/1=ProgressDeadlineExceeded
         failed a/q a/1=ProgressDeadlineExceeded
         policy a/p max=1 generation=2
-        wait a/1 a/p plan=3
+        wait a/1 a/p template=3
         failed a/p a/1=superseded
         reserve a/1 granted
         owner a/1
@@ -338,7 +338,7 @@ pub(super) const SLOTS: &[Data] = &[
         zero a/1
         start a/1
         complete a/1
-        wait a/1 a/p plan=3
+        wait a/1 a/p template=3
         start a/1
         complete a/1
         after 59

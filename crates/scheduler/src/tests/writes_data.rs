@@ -2,7 +2,7 @@
 
 use super::history::Data;
 
-/// What a writer may write.
+/// The permission to write.
 pub(super) const WRITES: &[Data] = &[
     (
         "a writer gets a slot only for what was observed",
@@ -13,7 +13,7 @@ pub(super) const WRITES: &[Data] = &[
         may a/1
         reserve a/1 denied uid=another
         reserve a/1 denied generation=2
-        reserve a/1 denied plan=3
+        reserve a/1 denied template=3
         reserve a/1 granted",
     ),
     (
@@ -28,12 +28,12 @@ pub(super) const WRITES: &[Data] = &[
         runnable
         scale a/1
         runnable a/1
-        wait a/1 a/p plan=3
+        wait a/1 a/p template=3
         runnable a/1
-        wait a/1 a/p,a/q plan=3
+        wait a/1 a/p,a/q template=3
         runnable a/1
         policy all max=1 perNamespace=1
-        wait a/1 a/p,a/q plan=3
+        wait a/1 a/p,a/q template=3
         runnable a/1
         runnable",
     ),
@@ -61,7 +61,7 @@ pub(super) const WRITES: &[Data] = &[
         start a/1
         reported a/1
         start a/2
-        wait a/1 a/p plan=3
+        wait a/1 a/p template=3
         reserve a/1 denied
         complete a/2
         may a/1",
@@ -76,7 +76,7 @@ pub(super) const WRITES: &[Data] = &[
         zero a/1
         start a/1
         complete a/1
-        wait a/1 a/q plan=3
+        wait a/1 a/q template=3
         reserve a/1 denied
         after 60
         may a/1",
@@ -91,7 +91,7 @@ pub(super) const WRITES: &[Data] = &[
         start a/1
         complete a/1
         after 30
-        wait a/1 a/p plan=3
+        wait a/1 a/p template=3
         unknown a/1
         after 30
         held 1
@@ -111,7 +111,7 @@ pub(super) const WRITES: &[Data] = &[
         start a/1
         complete a/1
         after 30
-        wait a/1 a/p plan=3
+        wait a/1 a/p template=3
         reserve a/1 granted
         after 31
         commit a/1
@@ -168,7 +168,7 @@ pub(super) const WRITES: &[Data] = &[
         wait a/1 a/p
         start a/1
         reported a/1
-        wait a/1 a/p plan=3
+        wait a/1 a/p template=3
         failed a/p a/1=superseded
         reserve a/1 granted
         complete a/1
@@ -177,7 +177,7 @@ pub(super) const WRITES: &[Data] = &[
         held 1",
     ),
     (
-        "a failed template is known by its plan if the API server stores another one",
+        "a failed template is known by its desired template if the API server stores another one",
         8,
         "
         policy a/p max=1
@@ -199,7 +199,7 @@ pub(super) const WRITES: &[Data] = &[
         deadline none
         may a/1
         deadline 10
-        refused a/1
+        rejected a/1
         deadline 60
         unknown a/1
         deadline 60

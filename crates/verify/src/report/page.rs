@@ -12,7 +12,7 @@ use super::{
 use crate::verify::{Recording, VerificationReport, attributions};
 
 /// How many lost requests the page lists.
-const LISTED: usize = 500;
+const MAX_LISTED: usize = 500;
 
 const STYLE: &str = "\
 body { font: 15px/1.45 system-ui, sans-serif; color: #222; max-width: 64rem; margin: 2rem auto; padding: 0 1rem }
@@ -107,7 +107,7 @@ fn pods(report: &VerificationReport) -> Markup {
         p { "Times count from the start of a pod's termination." }
         table {
             tr {
-                @for head in ["pod", "node", "endpoint not ready", "last request", "gone", "answered", "lost", "perhaps lost"] {
+                @for head in ["pod", "node", "endpoint not ready", "last request", "deleted", "answered", "lost", "perhaps lost"] {
                     th { (head) }
                 }
             }
@@ -130,7 +130,7 @@ fn pods(report: &VerificationReport) -> Markup {
 fn losses(report: &VerificationReport) -> Markup {
     html! {
         h2 { "Lost requests" }
-        ol { @for loss in report.losses.iter().take(LISTED) { li { (table::line(loss)) } } }
-        @if report.losses.len() > LISTED { p { "… and " (report.losses.len() - LISTED) " more" } }
+        ol { @for loss in report.losses.iter().take(MAX_LISTED) { li { (table::line(loss)) } } }
+        @if report.losses.len() > MAX_LISTED { p { "… and " (report.losses.len() - MAX_LISTED) " more" } }
     }
 }

@@ -28,7 +28,7 @@ const WIDTH: u32 = 1000;
 const HEIGHT: u32 = 220;
 /// The height of a pod's line.
 const LINE: u32 = 26;
-/// What the axis and its words take beside the lines.
+/// The space of the axis and its labels beside the lines.
 const FRAME: u32 = 50;
 /// As wide in every plot, so that a moment is at the same place in each.
 const LEFT: u32 = 70;

@@ -8,7 +8,7 @@ use super::format::{after, milliseconds};
 use crate::verify::{Loss, Requests, VerificationReport};
 
 /// How many lost requests are listed one by one.
-const LISTED: usize = 10;
+const MAX_LISTED: usize = 10;
 
 /// Renders the report as text, with a newline at the end.
 #[must_use]
@@ -54,9 +54,9 @@ fn write(report: &VerificationReport, text: &mut String) -> fmt::Result {
     }
     if *lost > 0 {
         writeln!(text, "\n  lost requests, from the start of the load")?;
-        report.losses.iter().take(LISTED).try_for_each(|loss| writeln!(text, "    {}", line(loss)))?;
-        if report.losses.len() > LISTED {
-            writeln!(text, "    … and {} more: -o json has them all", report.losses.len() - LISTED)?;
+        report.losses.iter().take(MAX_LISTED).try_for_each(|loss| writeln!(text, "    {}", line(loss)))?;
+        if report.losses.len() > MAX_LISTED {
+            writeln!(text, "    … and {} more: -o json has them all", report.losses.len() - MAX_LISTED)?;
         }
     }
     if let Some(drain) = &report.drain {
@@ -86,7 +86,7 @@ fn pods(report: &VerificationReport) -> Table {
         "at",
         "endpoint not ready",
         "last request",
-        "gone",
+        "deleted",
         "answered",
         "lost",
         "perhaps lost",

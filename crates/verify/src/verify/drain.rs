@@ -132,8 +132,8 @@ fn advice(seconds: u64, current: Option<i64>, basis: Basis, has_losses: bool) ->
     let covers = |current: i64| u64::try_from(current).is_ok_and(|current| current >= seconds);
     match current {
         Some(0) => format!(
-            "the pods have no drain: annotate the workload with adieu.dev/graceful=true (drain {}), or with exactly \
-             adieu.dev/drain-seconds={seconds}",
+            "the pods have no drain: annotate the workload with adieu.dev/graceful=true (drain {} s), and also with \
+             adieu.dev/drain-seconds={seconds} for the measured drain",
             adieu_core::api::defaults::DRAIN_SECONDS
         ),
         Some(current) if covers(current) && !has_losses => {

@@ -26,7 +26,7 @@ pub struct VerificationReport {
     /// When the disruption began.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disruption_at_seconds: Option<f64>,
-    /// How long it took, until every removed pod was gone and every new one available.
+    /// How long it took, until every removed pod was deleted and every new one available.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disruption_took_seconds: Option<f64>,
     /// Why the run is incomplete, or what could not be restored.
@@ -194,7 +194,7 @@ fn situation(timelines: &[PodTimeline], from: Duration, to: Duration) -> String 
         .filter(|timeline| timeline.terminates_between(from, to))
         .map(|timeline| match timeline.terminating_for(from) {
             Some(after) if after >= 0.0 => format!("{} (for {after:.1} s)", timeline.name),
-            _ => format!("{} (from then on)", timeline.name),
+            _ => format!("{} (starting then)", timeline.name),
         })
         .collect();
     let verb = if terminating.len() == 1 { "was" } else { "were" };
@@ -204,7 +204,7 @@ fn situation(timelines: &[PodTimeline], from: Duration, to: Duration) -> String 
     let gone = timelines.iter().filter_map(|timeline| Some((timeline.gone?, &timeline.name)));
     match gone.filter(|(gone, _)| *gone <= from).max() {
         Some((gone, name)) => {
-            format!("{:.1} s after {name} was gone", from.saturating_sub(gone).as_secs_f64())
+            format!("{:.1} s after {name} was deleted", from.saturating_sub(gone).as_secs_f64())
         }
         None => "when no pod was terminating".to_owned(),
     }

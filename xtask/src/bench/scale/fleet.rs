@@ -15,7 +15,7 @@ use tokio::time::sleep;
 use super::deployments::{
     DeploymentKey, FLEET, NAMESPACES, NODES, PLAIN_NAMESPACE, PODS_EACH, key, node, plain_key,
 };
-use super::{kwok, rest};
+use super::{idle, kwok};
 use crate::interrupt;
 use crate::progress::Step;
 
@@ -144,7 +144,7 @@ impl Fleet {
 
     /// Waits until the Deployment controller has observed every change, and the machine is idle, so that a measurement
     /// has the machine to itself. The controller writes only a few statuses per second.
-    pub async fn until_at_rest(&self) -> Result<()> {
+    pub async fn until_idle(&self) -> Result<()> {
         let step = Step::start("waiting until every change is observed");
         let observed = |deployment: &Deployment| {
             let status = deployment.status.as_ref().and_then(|status| status.observed_generation);
@@ -152,7 +152,7 @@ impl Fleet {
         };
         self.until(&step, "are not observed by their controller", observed).await?;
         step.done();
-        rest::reached().await
+        idle::wait_until_idle().await
     }
 
     /// Waits until every Deployment has all of its pods.
@@ -245,7 +245,7 @@ impl Fleet {
         })
         .await?;
         let plain = self.template_of(&plain_key(0)).await?;
-        self.until_at_rest().await?;
+        self.until_idle().await?;
         let started = Instant::now();
         self.each_as(client, keys(), |api, name| async move {
             let ours =

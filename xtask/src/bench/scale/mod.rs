@@ -5,11 +5,11 @@
 
 mod deployments;
 mod fleet;
+mod idle;
 mod kwok;
 mod operator;
 mod policy;
 mod report;
-mod rest;
 mod usage;
 
 use std::fs;
@@ -164,7 +164,7 @@ async fn stage(
 ) -> Result<Stage> {
     operator.scale(0).await?;
     fleet.annotate(size, drain).await?;
-    fleet.until_at_rest().await?;
+    fleet.until_idle().await?;
     let injection = operator.inject_all(size).await?;
     operator.scale(0).await?;
     let (mut plain, mut operator_loops) = (LoopResults::default(), LoopResults::default());

@@ -178,11 +178,11 @@ impl AuditSummary {
     fn entry(&mut self, entry: Entry) {
         let Entry { verb, object_ref, response_status, stage_timestamp: MicroTime(at), .. } = entry;
         let code = response_status.and_then(|status| status.code);
-        let refused = code.filter(|code| *code >= 400).map(|code| format!(" ({code})")).unwrap_or_default();
+        let rejected = code.filter(|code| *code >= 400).map(|code| format!(" ({code})")).unwrap_or_default();
         let Some(Reference { resource: Some(resource), subresource, namespace, name }) = object_ref else {
             return;
         };
-        *self.requests.entry(format!("{verb} {resource}{refused}")).or_default() += 1;
+        *self.requests.entry(format!("{verb} {resource}{rejected}")).or_default() += 1;
         let key = namespace.zip(name).filter(|_| subresource.is_none());
         let Some(key) = key.filter(|_| code == Some(200) && verb == "patch" && resource == "deployments")
         else {

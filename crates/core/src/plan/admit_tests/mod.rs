@@ -169,7 +169,7 @@ fn controllers_own_write_is_admitted_unchanged() {
     let updated = plain.clone().admitted(None, &policy(20));
     assert_eq!(updated.sent(Some(&managed), &policy(20)).template, None);
     let unselected = plain.sent(Some(&managed), &no_policies()).template;
-    assert_eq!(unselected, Some(managed.template), "a request without the record is no opt-out");
+    assert_eq!(unselected, Some(managed.template), "a request without the record is not an opt-out");
 }
 
 #[test]
@@ -203,7 +203,7 @@ fn controlled_workload_created_with_an_injection_keeps_it() {
     let copy = Workload { controlled: true, ..source.workload() };
     let unannotated = Deployment { annotations: BTreeMap::new(), ..source.clone() };
     let unannotated = Workload { controlled: true, ..unannotated.workload() };
-    let unlabelled = NamespaceContext { all_pods: false, ..no_policies() };
+    let unlabelled = NamespaceContext { injection_enabled: false, ..no_policies() };
     for context in [no_policies(), unlabelled, policy(20), auditing()] {
         for copy in [&copy, &unannotated] {
             assert_eq!(admit(copy, None, &context).template, None, "created");

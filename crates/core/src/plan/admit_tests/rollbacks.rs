@@ -34,7 +34,7 @@ fn git_sync_of_an_earlier_injection_causes_no_rollout_and_a_rollback_restores_it
     let exported = Deployment::plain().admitted(None, &policy(10));
     let managed = Deployment::plain().admitted(None, &policy(20));
     assert_eq!(exported.clone().admitted(Some(&managed), &policy(20)).template, managed.template);
-    let rollback = admit_anonymous(&exported.workload(), Some(&managed.workload()), &policy(20));
+    let rollback = admit_without_field_manager(&exported.workload(), Some(&managed.workload()), &policy(20));
     assert_eq!(rollback.template, None, "the earlier revision, unchanged");
     let changed = exported.image("v2").admitted(Some(&managed), &policy(20));
     assert_eq!(changed.drain(), Some(20));
@@ -96,7 +96,7 @@ fn removing_only_adieus_fields_is_an_opt_out() {
             let old = Workload { kind: Some(kind), ..managed.workload() };
             assert_eq!(preserve_opt_in_on_rollback(&sent, &old), None, "{kind:?}");
             assert_eq!(
-                admit_anonymous(&sent, Some(&old), &no_policies()).template,
+                admit_without_field_manager(&sent, Some(&old), &no_policies()).template,
                 None,
                 "{kind:?}: it stays out"
             );
@@ -106,7 +106,7 @@ fn removing_only_adieus_fields_is_an_opt_out() {
         labelled.template["metadata"]["labels"]["adieu.dev/injection"] = json!("enabled");
         let (sent, old) = (labelled.workload(), managed.workload());
         assert_eq!(preserve_opt_in_on_rollback(&sent, &old), None);
-        let admitted = admit_anonymous(&sent, Some(&old), &no_policies()).template;
+        let admitted = admit_without_field_manager(&sent, Some(&old), &no_policies()).template;
         assert_eq!(admitted.as_ref(), Some(&plain.template));
         // With the image of an earlier revision it is a rollback to the time before the opt-in.
         assert!(

@@ -111,7 +111,7 @@ fn accepted_settings_of_another_injection_are_ignored() {
 #[test]
 fn pending_annotation_is_removed_when_the_workload_waits_for_nothing() {
     let later = NamespaceContext {
-        all_pods: false,
+        injection_enabled: false,
         ..policy_of(json!({"selector": {}, "rollout": {"mode": "NextUpdate"}}))
     };
     let waiting = annotated(&[("pending", "NextUpdate")]);

@@ -4,8 +4,10 @@ use super::*;
 
 #[test]
 fn pods_that_bypass_the_webhook_are_unsatisfiable() {
-    let by_pod =
-        NamespaceContext { all_pods: false, ..policy_of(json!({"selector": {}, "injectionTarget": "Pod"})) };
+    let by_pod = NamespaceContext {
+        injection_enabled: false,
+        ..policy_of(json!({"selector": {}, "injectionTarget": "Pod"}))
+    };
     let mut template = plain();
     let found = evaluated(&template, &annotated(&[]), &by_pod);
     assert_eq!(found.state, InjectionState::Unsatisfiable);
@@ -14,7 +16,7 @@ fn pods_that_bypass_the_webhook_are_unsatisfiable() {
     let on_admission = admit(&Workload::new(Kind::Deployment, &none, &template), None, &by_pod).warnings;
     assert_eq!(on_admission, found.warnings);
 
-    let labelled = NamespaceContext { all_pods: true, ..by_pod.clone() };
+    let labelled = NamespaceContext { injection_enabled: true, ..by_pod.clone() };
     assert_eq!(evaluated(&template, &none, &labelled).state, InjectionState::PodInjection);
     // Annotations of pods don't route them to the webhook.
     template["metadata"]["annotations"] = json!({"adieu.dev/drain-seconds": "10"});
@@ -78,7 +80,7 @@ fn template_keeps_its_injection_while_its_pods_would_get_none() {
     let by_pod = policy_of(json!({"selector": {}, "injectionTarget": "Pod", "drainSeconds": 20}));
     let reached = evaluated(&injected, &annotated(&[]), &by_pod);
     assert_eq!((reached.template, reached.state), (Some(plain()), InjectionState::PodInjection));
-    let bypassed = NamespaceContext { all_pods: false, ..by_pod.clone() };
+    let bypassed = NamespaceContext { injection_enabled: false, ..by_pod.clone() };
     let caps = cluster_policies([json!({"maxGracePeriodSeconds": 40})]).cluster_policies;
     let capped = NamespaceContext { cluster_policies: caps, ..by_pod };
     for context in [bypassed, capped] {

@@ -9,7 +9,7 @@ fn reverting_policy_reverts_injections_in_rollout_slots() {
     let found = evaluated(&injected, &none, &reverting());
     assert_eq!((found.template.as_ref(), found.state), (Some(&plain()), InjectionState::Pending));
     assert_eq!(
-        (found.timing, found.triggered_by),
+        (found.timing, found.requested_by),
         (RolloutTiming::Queued, [(Source::Policy("all".into()), 2)].into())
     );
 
@@ -43,7 +43,7 @@ fn cluster_policy_reverts_all_workloads_that_policies_opt_in() {
     let found = evaluated(&injected, &none, &context);
     assert_eq!(found.template, Some(plain()));
     let asking = [(Source::Policy("all".into()), 3), (Source::ClusterPolicy("policy-0".into()), 3)];
-    assert_eq!(found.triggered_by, asking.into());
+    assert_eq!(found.requested_by, asking.into());
     // What the command line injected is the manifest's own.
     let rendered = render(&Workload::new(Kind::Deployment, &none, &plain()), &policy(20), false).template;
     assert_eq!(evaluated(&rendered.unwrap(), &none, &context).state, InjectionState::Injected);

@@ -103,7 +103,7 @@ fn replacement_of_a_deleted_policy_is_pending_until_the_template_changes() {
     let injected = evaluated(&plain(), &annotated(&[]), &named("before", 20)).template.unwrap();
     let renamed = evaluated(&injected, &annotated(&[]), &named("now", 30));
     assert_eq!((renamed.template, renamed.state), (None, InjectionState::Pending));
-    assert_eq!((renamed.timing, renamed.triggered_by), (RolloutTiming::NextUpdate, BTreeMap::new()));
+    assert_eq!((renamed.timing, renamed.requested_by), (RolloutTiming::NextUpdate, BTreeMap::new()));
     let same = evaluated(&injected, &annotated(&[]), &named("now", 20));
     assert_eq!(
         (same.template, same.state),
@@ -130,27 +130,27 @@ fn changed_and_opting_in_policies_trigger_the_rollout() {
         context.cluster_policies = cluster_policies(cluster).cluster_policies;
         context
     };
-    let triggered_by =
+    let requested_by =
         |template: &Value, annotations: &BTreeMap<String, String>, context: &NamespaceContext| {
-            evaluated(template, annotations, context).triggered_by
+            evaluated(template, annotations, context).requested_by
         };
     let none = annotated(&[]);
     let before = context(20, 600, 40);
     let own = (Source::Policy("all".into()), 5);
     let defaults = (Source::ClusterPolicy("policy-0".into()), 1);
     let capping = (Source::ClusterPolicy("policy-1".into()), 2);
-    assert_eq!(triggered_by(&plain(), &none, &before), [own.clone()].into(), "it opts in");
+    assert_eq!(requested_by(&plain(), &none, &before), [own.clone()].into(), "it opts in");
     let injected = evaluated(&plain(), &none, &before).template.unwrap();
-    assert_eq!(triggered_by(&injected, &none, &before), [].into());
-    assert_eq!(triggered_by(&injected, &none, &context(30, 600, 40)), [own.clone()].into());
-    assert_eq!(triggered_by(&injected, &none, &context(20, 600, 50)), [own.clone(), defaults.clone()].into());
+    assert_eq!(requested_by(&injected, &none, &before), [].into());
+    assert_eq!(requested_by(&injected, &none, &context(30, 600, 40)), [own.clone()].into());
+    assert_eq!(requested_by(&injected, &none, &context(20, 600, 50)), [own.clone(), defaults.clone()].into());
     let annotated = annotated(&[("policy", "all")]);
-    assert_eq!(triggered_by(&injected, &annotated, &context(20, 600, 50)), [defaults.clone()].into());
+    assert_eq!(requested_by(&injected, &annotated, &context(20, 600, 50)), [defaults.clone()].into());
     let all = evaluated(&injected, &none, &context(30, 500, 50));
-    assert_eq!(all.triggered_by, [own, defaults, capping].into());
+    assert_eq!(all.requested_by, [own, defaults, capping].into());
 
     let by_annotation = evaluated(&plain(), &annotated, &NamespaceContext::default());
-    assert_eq!(by_annotation.triggered_by, [].into());
+    assert_eq!(by_annotation.requested_by, [].into());
 }
 
 #[test]
@@ -182,7 +182,7 @@ fn drift_is_repaired_in_rollout_slots_or_immediately_for_annotated_workloads() {
         let queued = evaluated(&drifted, &none, &policy(20));
         assert!(queued.template.is_some());
         assert_eq!((queued.timing, queued.state), (RolloutTiming::Queued, InjectionState::Pending));
-        assert_eq!(queued.triggered_by, [(Source::Policy("all".into()), 1)].into());
+        assert_eq!(queued.requested_by, [(Source::Policy("all".into()), 1)].into());
         assert_eq!(evaluated(&drifted, &none, &later).timing, RolloutTiming::NextUpdate);
         let annotation = annotated(&[("graceful", "true")]);
         assert_eq!(evaluated(&drifted, &annotation, &policy(20)).timing, RolloutTiming::Immediate);
@@ -244,7 +244,7 @@ fn related_policies_are_those_of_the_present_and_the_desired_template() {
     let none = annotated(&[]);
     let related = |template: &Value, context: &NamespaceContext| {
         let workload = Workload::new(Kind::Deployment, &none, template);
-        related_policies(&workload, &evaluate(&workload, context))
+        rolled_out_by(&workload, &evaluate(&workload, context))
     };
     let all = Source::Policy("all".into());
     let cluster = Source::ClusterPolicy("policy-0".into());

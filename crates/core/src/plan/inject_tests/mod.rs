@@ -10,7 +10,7 @@ use serde_json::json;
 use super::*;
 use crate::{
     api::{ExistingHookPolicy, GracePeriodPolicy, PreStopMethod, ProbeMode, TopologySpread},
-    plan::{Kind, NamespaceContext, ProbeChoice, Setting, Source, Workload, record::Field},
+    plan::{Kind, NamespaceContext, ProbeChoice, Setting, Source, Workload, record::InjectedField},
 };
 
 fn settings(drain: i64, shutdown: i64, margin: i64) -> Settings {

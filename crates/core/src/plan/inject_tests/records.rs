@@ -28,7 +28,7 @@ fn record_of_the_old_object_is_used_if_the_new_one_lost_it() {
             .template;
     let record: Record =
         serde_json::from_str(result["metadata"]["annotations"][INJECTED].as_str().unwrap()).unwrap();
-    assert_eq!(record.grace_period, Some(Field { injected: json!(45), before: Some(json!(30)) }));
+    assert_eq!(record.grace_period, Some(InjectedField { injected: json!(45), before: Some(json!(30)) }));
 }
 
 /// The chart's guard makes the same line of the hook that stands in the container, and so knows what may be

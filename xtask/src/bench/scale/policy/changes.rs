@@ -26,7 +26,7 @@ const RATE: u32 = 20;
 /// Changes of the policy, alternating between another drain and the one that the workloads have.
 const CHANGES: u32 = 20;
 /// How long admission is measured without a change.
-const AT_REST: Duration = Duration::from_mins(1);
+const IDLE_TIME: Duration = Duration::from_mins(1);
 /// Until connections are open and the API server has compiled its expressions.
 const WARM_UP: Duration = Duration::from_secs(5);
 /// Between the statuses of one change and the next change.
@@ -71,7 +71,7 @@ impl<'a> Changes<'a> {
     /// out. The workloads have `drain`.
     pub async fn measure(&self, drain: i64) -> Result<Measured> {
         self.fleet.change_defaults(drain, RolloutMode::NextUpdate).await?;
-        self.fleet.until_settled().await?;
+        self.fleet.until_status_current().await?;
         let (namespace, body) = PolicyFleet::opted_in()?;
         let mut load = Load::start(self.target, RATE, move |client| {
             move |_| create(client.clone(), namespace.clone(), body.clone())
@@ -81,7 +81,7 @@ impl<'a> Changes<'a> {
         let step = Step::start("measuring admission while no policy changes");
         let rest = Instant::now();
         let mut poll = interval(POLL);
-        while rest.elapsed() < AT_REST {
+        while rest.elapsed() < IDLE_TIME {
             poll.tick().await;
             load.check().await?;
             step.waiting();
@@ -169,8 +169,8 @@ impl<'a> Changes<'a> {
     ) -> Result<(BTreeSet<Key>, impl TryStream<Ok = WatchEvent<DynamicObject>, Error = kube::Error> + Unpin)>
     {
         let (mut outstanding, mut watches) = (BTreeSet::new(), Vec::new());
-        for of_cluster in [true, false] {
-            let api = policies(&self.fleet.client, of_cluster);
+        for cluster_scoped in [true, false] {
+            let api = policies(&self.fleet.client, cluster_scoped);
             let all = api.list(&ListParams::default()).await?;
             for policy in all.iter().filter(|policy| matched(policy) > 0) {
                 ensure!(

@@ -71,8 +71,8 @@ impl Size {
 }
 
 /// The cluster policies, or the policies of all namespaces.
-pub fn policies(client: &Client, of_cluster: bool) -> Api<DynamicObject> {
-    let (kind, plural) = if of_cluster {
+pub fn policies(client: &Client, cluster_scoped: bool) -> Api<DynamicObject> {
+    let (kind, plural) = if cluster_scoped {
         ("ClusterGracefulPolicy", "clustergracefulpolicies")
     } else {
         ("GracefulPolicy", "gracefulpolicies")
@@ -174,15 +174,15 @@ impl PolicyFleet {
     }
 
     /// Waits until the status of every policy is current and counts no pending workload.
-    pub async fn until_settled(&self) -> Result<()> {
+    pub async fn until_status_current(&self) -> Result<()> {
         let step = Step::start("waiting until every policy's status counts all workloads");
         let started = Instant::now();
         loop {
             interrupt::check()?;
             step.waiting();
             let mut unsettled = Vec::new();
-            for of_cluster in [true, false] {
-                let all = policies(&self.client, of_cluster).list(&ListParams::default()).await?;
+            for cluster_scoped in [true, false] {
+                let all = policies(&self.client, cluster_scoped).list(&ListParams::default()).await?;
                 let others = all.iter().filter(|policy| !(is_observed(policy) && is_reported(policy, false)));
                 unsettled.extend(others.map(ResourceExt::name_any));
             }

@@ -17,7 +17,7 @@ use crate::target::Target;
 
 /// Requests without a response, at most. More mean that the API server can't keep up, and every later latency would
 /// be that of the queue.
-const MOST_WAITING: usize = 500;
+const MAX_WAITING: usize = 500;
 /// For the responses to the last requests.
 const DRAIN: Duration = Duration::from_secs(30);
 
@@ -87,8 +87,8 @@ where
     while !stop.load(Ordering::Relaxed) {
         interrupt::check()?;
         ensure!(
-            waiting.len() < MOST_WAITING,
-            "{MOST_WAITING} requests wait for a response: this machine cannot take {rate} a second"
+            waiting.len() < MAX_WAITING,
+            "{MAX_WAITING} requests wait for a response: this machine cannot take {rate} a second"
         );
         let due = started + period * number;
         tokio::select! {
@@ -144,7 +144,7 @@ mod tests {
     #[tokio::test]
     async fn open_loop_fails_with_its_first_request_that_fails() {
         let stop = AtomicBool::new(false);
-        let failed = open_loop(1000, &stop, |_| async { Err(anyhow!("refused")) }).await;
-        assert_eq!(failed.unwrap_err().to_string(), "refused");
+        let failed = open_loop(1000, &stop, |_| async { Err(anyhow!("rejected")) }).await;
+        assert_eq!(failed.unwrap_err().to_string(), "rejected");
     }
 }

@@ -61,9 +61,9 @@ async fn stage(
     drain: i64,
 ) -> Result<Stage> {
     fleet.change_defaults(drain, RolloutMode::Running).await?;
-    fleet.fleet.until_at_rest().await?;
+    fleet.fleet.until_idle().await?;
     let injection = operator.inject_all(size.deployments).await?;
-    fleet.until_settled().await?;
+    fleet.until_status_current().await?;
     let leader = Leader::find(&fleet.client).await?;
     settle(fleet).await?;
     let at_rest = leader.usage("at rest", None).await?;
@@ -86,7 +86,7 @@ async fn stage(
 
 /// Waits until the machine and adieu are idle.
 async fn settle(fleet: &PolicyFleet) -> Result<()> {
-    fleet.fleet.until_at_rest().await?;
+    fleet.fleet.until_idle().await?;
     let (step, started) = (Step::start("waiting until adieu is idle"), Instant::now());
     while started.elapsed() < SETTLE {
         interrupt::check()?;

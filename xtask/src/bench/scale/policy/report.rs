@@ -12,7 +12,7 @@ use crate::bench::statistics::Percentiles;
 use crate::figures::Figures;
 
 /// The limits for the leader's CPU time, as shares of one core: at rest, and under status events.
-const CPU_AT_REST: f64 = 0.01;
+const IDLE_CPU: f64 = 0.01;
 const CPU_UNDER_EVENTS: f64 = 0.05;
 /// The limit for the p99 of admission during a policy change, as a multiple of the one at rest.
 const ADMISSION: f64 = 1.5;
@@ -159,12 +159,7 @@ impl Stage {
         let criterion = |what, value, limit, unit| Criterion { what, value, limit, unit };
         let (ratio, evaluated) = (self.admission_ratio(), self.delays.evaluated.median);
         [
-            criterion(
-                "leader's CPU at rest, of a core",
-                self.cpu_at_rest,
-                AtMost(CPU_AT_REST),
-                Unit::Percent,
-            ),
+            criterion("leader's CPU at rest, of a core", self.cpu_at_rest, AtMost(IDLE_CPU), Unit::Percent),
             criterion(
                 "leader's CPU under status events, of a core",
                 self.cpu_under_events,

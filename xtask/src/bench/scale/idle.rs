@@ -18,7 +18,7 @@ const LIMIT: Duration = Duration::from_mins(5);
 
 /// Waits until the machine has been idle for some seconds. Long after every pod is ready, kwok still processes their
 /// watch events, and uses a quarter of two cores.
-pub async fn reached() -> Result<()> {
+pub async fn wait_until_idle() -> Result<()> {
     let step = Step::start("waiting until the machine is idle");
     let started = Instant::now();
     loop {

@@ -8,7 +8,7 @@ use super::layout::Cluster;
 use super::{cgroup, netns, process};
 
 /// Describes its folder, network namespaces, mounts, cgroups and processes. Empty once it is removed.
-pub fn traces(cluster: &Cluster) -> Result<Vec<String>> {
+pub fn leftovers(cluster: &Cluster) -> Result<Vec<String>> {
     let folder = cluster.folder();
     let mut found = Vec::new();
     if folder.exists() {

@@ -13,69 +13,69 @@ use super::{failure::FailureLimit, snapshot::Snapshot};
 /// From this many slots on, the reserved ones are also kept from policies that hold some.
 const SLOTS_FOR_POLICIES: usize = 4;
 
-/// The settings of a policy, beside how many rollouts it has at a time.
+/// The settings of a policy that limit its failures.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct PolicyLimits {
+pub(super) struct PolicyFailureSettings {
     pub(super) generation: Option<i64>,
     pub(super) failures: FailureLimit,
     /// How many workloads it matches.
     pub(super) matched: usize,
 }
 
-impl PolicyLimits {
+impl PolicyFailureSettings {
     /// How many rollouts of `policy` may fail before no other starts.
     pub(super) fn failure_limit(self, policy: &PolicyKey) -> usize {
         let default =
-            if policy.is_of_cluster() { defaults::MAX_FAILURES_OF_CLUSTER } else { defaults::MAX_FAILURES };
+            if policy.is_cluster_scoped() { defaults::CLUSTER_MAX_FAILURES } else { defaults::MAX_FAILURES };
         self.failures.number(self.matched, default)
     }
 }
 
-type Limits = BTreeMap<PolicyKey, PolicyLimits>;
+type Policies = BTreeMap<PolicyKey, PolicyFailureSettings>;
 
 /// The limits of a rollout.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Demand {
-    /// The policies that ask for it, and how many rollouts each has at a time.
+pub(super) struct ConcurrencyLimits {
+    /// The policies that request it, and how many rollouts each has at a time.
     requested_by: BTreeMap<PolicyKey, usize>,
     /// How many workloads of the namespace may roll out at a time.
     namespace_limit: Option<usize>,
 }
 
-impl Demand {
+impl ConcurrencyLimits {
     pub(super) fn of(snapshot: &Snapshot) -> Self {
         Self { requested_by: snapshot.requested_by.clone(), namespace_limit: snapshot.namespace_limit }
     }
 }
 
-/// A workload that waits for a slot.
+/// A workload that is queued for a slot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct QueuedWorkload {
-    pub(super) demand: Demand,
+    pub(super) limits: ConcurrencyLimits,
     /// Whether a canary tool may roll out its template: such workloads come last.
-    pub(super) may_roll_out_elsewhere: bool,
+    pub(super) may_be_canary_source: bool,
     pub(super) created: Option<Timestamp>,
 }
 
 impl QueuedWorkload {
-    fn place(&self, key: &WorkloadKey) -> QueueKey {
-        (self.may_roll_out_elsewhere, self.created, key.clone())
+    fn queue_key(&self, key: &WorkloadKey) -> QueueKey {
+        (self.may_be_canary_source, self.created, key.clone())
     }
 }
 
-/// What an entry counts for.
+/// The accounting of an entry.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct SlotUsage {
+pub(super) struct EntrySummary {
     /// The policies that its slot is for, if it holds one.
     pub(super) slot: Option<BTreeSet<PolicyKey>>,
     /// Whether that slot is offered, and not reserved yet.
     pub(super) is_offered: bool,
     /// The policies that its rollout failed for.
     pub(super) failed: BTreeSet<PolicyKey>,
-    /// The policies that its rollout failed for, and that ask for another template by now.
+    /// The policies that its rollout failed for, and that have since requested another template.
     pub(super) superseded: BTreeSet<PolicyKey>,
-    /// Its place in a queue, if it waits for a slot.
-    pub(super) waits: Option<QueuedWorkload>,
+    /// Its place in a queue, if it is queued.
+    pub(super) queued: Option<QueuedWorkload>,
     /// When it has to be updated again.
     pub(super) deadline: Option<Timestamp>,
 }
@@ -84,10 +84,10 @@ pub(super) struct SlotUsage {
 type QueueKey = (bool, Option<Timestamp>, WorkloadKey);
 
 /// The workloads of a namespace that have the same limits.
-type Queues = BTreeMap<(String, Demand), BTreeSet<QueueKey>>;
+type Queues = BTreeMap<(String, ConcurrencyLimits), BTreeSet<QueueKey>>;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Ledger {
+pub(super) struct SlotAccounting {
     slots: usize,
     held: usize,
     /// The slots that are held, by namespace and by policy.
@@ -99,7 +99,7 @@ pub(super) struct Ledger {
     deadlines: BTreeSet<(Timestamp, WorkloadKey)>,
 }
 
-impl Ledger {
+impl SlotAccounting {
     pub(super) fn new(slots: usize) -> Self {
         Self { slots, ..Self::default() }
     }
@@ -108,85 +108,94 @@ impl Ledger {
         self.slots
     }
 
-    pub(super) fn add(&mut self, key: &WorkloadKey, slot_usage: &SlotUsage) {
-        if let Some(policies) = &slot_usage.slot {
+    pub(super) fn add(&mut self, key: &WorkloadKey, summary: &EntrySummary) {
+        if let Some(policies) = &summary.slot {
             self.held += 1;
             *self.used_by_namespace.entry(key.namespace.clone()).or_default() += 1;
             for policy in policies {
                 *self.used_by_policy.entry(policy.clone()).or_default() += 1;
             }
         }
-        for policy in &slot_usage.failed {
+        for policy in &summary.failed {
             self.failed.entry(policy.clone()).or_default().insert(key.clone());
         }
-        for policy in &slot_usage.superseded {
+        for policy in &summary.superseded {
             self.superseded.entry(policy.clone()).or_default().insert(key.clone());
         }
-        if let Some(waiting) = &slot_usage.waits {
-            let queue = self.queues.entry((key.namespace.clone(), waiting.demand.clone())).or_default();
-            queue.insert(waiting.place(key));
+        if let Some(waiting) = &summary.queued {
+            let queue = self.queues.entry((key.namespace.clone(), waiting.limits.clone())).or_default();
+            queue.insert(waiting.queue_key(key));
         }
-        if let Some(deadline) = slot_usage.deadline {
+        if let Some(deadline) = summary.deadline {
             self.deadlines.insert((deadline, key.clone()));
         }
     }
 
-    pub(super) fn remove(&mut self, key: &WorkloadKey, slot_usage: &SlotUsage) {
-        if let Some(policies) = &slot_usage.slot {
+    pub(super) fn remove(&mut self, key: &WorkloadKey, summary: &EntrySummary) {
+        if let Some(policies) = &summary.slot {
             self.held -= 1;
             decrement(&mut self.used_by_namespace, &key.namespace);
             for policy in policies {
                 decrement(&mut self.used_by_policy, policy);
             }
         }
-        for policy in &slot_usage.failed {
+        for policy in &summary.failed {
             remove_from(&mut self.failed, policy, key);
         }
-        for policy in &slot_usage.superseded {
+        for policy in &summary.superseded {
             remove_from(&mut self.superseded, policy, key);
         }
-        if let Some(waiting) = &slot_usage.waits {
-            let queue = (key.namespace.clone(), waiting.demand.clone());
-            remove_from(&mut self.queues, &queue, &waiting.place(key));
+        if let Some(waiting) = &summary.queued {
+            let queue = (key.namespace.clone(), waiting.limits.clone());
+            remove_from(&mut self.queues, &queue, &waiting.queue_key(key));
         }
-        if let Some(deadline) = slot_usage.deadline {
+        if let Some(deadline) = summary.deadline {
             self.deadlines.remove(&(deadline, key.clone()));
         }
     }
 
     /// The workload that a free slot is for. `last_offers`: the number of the last offer in each namespace.
-    pub(super) fn next(&self, limits: &Limits, last_offers: &HashMap<String, u64>) -> Option<WorkloadKey> {
+    pub(super) fn next(
+        &self,
+        policies: &Policies,
+        last_offers: &HashMap<String, u64>,
+    ) -> Option<WorkloadKey> {
         if self.held >= self.slots {
             return None;
         }
         let queues = self
             .queues
             .iter()
-            .filter(|((namespace, demand), _)| self.has_free_slot(namespace, demand, limits));
-        let first = queues.filter_map(|((namespace, demand), queue)| {
+            .filter(|((namespace, limits), _)| self.has_free_slot(namespace, limits, policies));
+        let first = queues.filter_map(|((namespace, limits), queue)| {
             let first = queue.first()?;
             let last = last_offers.get(namespace).copied().unwrap_or_default();
             let comes_last = first.0;
-            Some((comes_last, self.used_by_namespace(namespace), self.held_for_any(demand), last, first))
+            Some((comes_last, self.used_by_namespace(namespace), self.held_for_any(limits), last, first))
         });
         first.min().map(|(.., (.., key))| key.clone())
     }
 
-    /// Whether the cluster, the namespace and each policy that asks for it have a slot for a workload in `namespace`.
-    pub(super) fn has_free_slot(&self, namespace: &str, demand: &Demand, limits: &Limits) -> bool {
+    /// Whether the cluster, the namespace and each policy that requests it have a slot for a workload in `namespace`.
+    pub(super) fn has_free_slot(
+        &self,
+        namespace: &str,
+        limits: &ConcurrencyLimits,
+        policies: &Policies,
+    ) -> bool {
         let free = self.slots.saturating_sub(self.held);
         let may_use_reserved = || {
-            let is_policy_free = self.slots < SLOTS_FOR_POLICIES || self.held_for_any(demand) == 0;
+            let is_policy_free = self.slots < SLOTS_FOR_POLICIES || self.held_for_any(limits) == 0;
             self.used_by_namespace(namespace) == 0 && is_policy_free
         };
         let has_slot = free > self.reserved() || free > 0 && may_use_reserved();
         let is_below_limit =
-            demand.namespace_limit.is_none_or(|limit| self.used_by_namespace(namespace) < limit);
+            limits.namespace_limit.is_none_or(|limit| self.used_by_namespace(namespace) < limit);
         has_slot
             && is_below_limit
-            && demand.requested_by.iter().all(|(policy, most)| {
-                let of_policy = limits.get(policy).copied().unwrap_or_default();
-                self.used_by_policy(policy) < *most && !self.is_stopped(policy, namespace, of_policy)
+            && limits.requested_by.iter().all(|(policy, max_concurrent)| {
+                let settings = policies.get(policy).copied().unwrap_or_default();
+                self.used_by_policy(policy) < *max_concurrent && !self.is_stopped(policy, namespace, settings)
             })
     }
 
@@ -204,8 +213,8 @@ impl Ledger {
     }
 
     /// The most slots that one of the policies holds.
-    fn held_for_any(&self, demand: &Demand) -> usize {
-        demand.requested_by.keys().map(|policy| self.used_by_policy(policy)).max().unwrap_or_default()
+    fn held_for_any(&self, limits: &ConcurrencyLimits) -> usize {
+        limits.requested_by.keys().map(|policy| self.used_by_policy(policy)).max().unwrap_or_default()
     }
 
     /// The policies that a rollout failed for, and the workloads.
@@ -218,7 +227,7 @@ impl Ledger {
         self.failed.get(policy).into_iter().flatten()
     }
 
-    /// The workloads whose rollout failed for a policy that asks for another template by now.
+    /// The workloads whose rollout failed for a policy that has since requested another template.
     pub(super) fn superseded(&self, policy: &PolicyKey) -> impl Iterator<Item = &WorkloadKey> {
         self.superseded.get(policy).into_iter().flatten()
     }
@@ -227,7 +236,7 @@ impl Ledger {
     /// namespace alone stops it everywhere.
     pub(super) fn failures(&self, policy: &PolicyKey) -> usize {
         let failed = self.failed(policy);
-        if policy.is_of_cluster() {
+        if policy.is_cluster_scoped() {
             failed.map(|key| &key.namespace).collect::<BTreeSet<_>>().len()
         } else {
             failed.count()
@@ -239,12 +248,17 @@ impl Ledger {
     }
 
     /// Whether failures stop a policy in a namespace.
-    pub(super) fn is_stopped(&self, policy: &PolicyKey, namespace: &str, limits: PolicyLimits) -> bool {
+    pub(super) fn is_stopped(
+        &self,
+        policy: &PolicyKey,
+        namespace: &str,
+        settings: PolicyFailureSettings,
+    ) -> bool {
         let Some(failed) = self.failed.get(policy) else { return false };
         let first = WorkloadKey { namespace: namespace.to_owned(), kind: Kind::ALL[0], name: String::new() };
         let is_inside = |key: &WorkloadKey| key.namespace == namespace;
         let failed_here = || failed.range(first..).next().is_some_and(is_inside);
-        self.failures(policy) >= limits.failure_limit(policy) || policy.is_of_cluster() && failed_here()
+        self.failures(policy) >= settings.failure_limit(policy) || policy.is_cluster_scoped() && failed_here()
     }
 
     pub(super) fn next_deadline(&self) -> Option<Timestamp> {

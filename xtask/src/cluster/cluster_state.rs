@@ -1,4 +1,4 @@
-//! The condition of a cluster: its processes and recorded state.
+//! The state of a cluster: its processes and recorded state.
 
 use anyhow::{Result, bail};
 
@@ -8,8 +8,8 @@ use super::spec::{self, Spec};
 use super::{files, netns, supervisor};
 use crate::command;
 
-/// The condition of a cluster.
-pub enum Condition {
+/// The state of a cluster.
+pub enum ClusterState {
     /// It doesn't exist.
     Absent,
     /// No processes, but other resources.
@@ -20,14 +20,14 @@ pub enum Condition {
     Broken(String),
 }
 
-/// The condition of this cluster.
-pub fn condition(cluster: &Cluster) -> Result<Condition> {
+/// The state of this cluster.
+pub fn cluster_state(cluster: &Cluster) -> Result<ClusterState> {
     let possible = cluster.possible_nodes();
     let processes = first_processes(&possible);
     if processes.is_empty() {
-        let traces =
+        let leftovers =
             cluster.folder().exists() || possible.iter().any(|node| netns::path(&node.netns()).exists());
-        return Ok(if traces { Condition::Debris } else { Condition::Absent });
+        return Ok(if leftovers { ClusterState::Debris } else { ClusterState::Absent });
     }
     let ours = cluster.folder();
     for process in &processes {
@@ -43,22 +43,26 @@ pub fn condition(cluster: &Cluster) -> Result<Condition> {
         }
     }
     if let Some(crash) = crash(cluster)? {
-        return Ok(Condition::Broken(crash));
+        return Ok(ClusterState::Broken(crash));
     }
     for node in cluster.nodes() {
         if !node.ready_file().exists() {
             let why = format!("{} was never ready: its start was interrupted", node.name());
-            return Ok(Condition::Broken(why));
+            return Ok(ClusterState::Broken(why));
         }
         let states = supervisor::states(&node.folder())?;
         let spec: Spec = files::read_json(&node.spec_file())?;
         for component in spec.components {
             if !states.contains_key(&component.name) {
-                return Ok(Condition::Broken(format!("{} on {} does not run", component.name, node.name())));
+                return Ok(ClusterState::Broken(format!(
+                    "{} on {} does not run",
+                    component.name,
+                    node.name()
+                )));
             }
         }
     }
-    Ok(Condition::Running)
+    Ok(ClusterState::Running)
 }
 
 /// The first processes of nodes that are alive, recorded or found.

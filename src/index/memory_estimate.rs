@@ -2,25 +2,26 @@
 
 use serde::Serialize;
 
-/// What a cached object takes beside its own fields, in bytes: its entries in the store, in indexes and in the quota.
+/// The memory of a cached object beside its own fields, in bytes: its entries in the store, in indexes and in the
+/// quota.
 const OVERHEAD: usize = 1 << 10;
 
 /// The approximate memory that an object takes in a cache, in bytes.
-pub(super) fn retained(object: &impl Serialize) -> usize {
-    OVERHEAD + serde_json::to_string(object).map_or(0, |text| weight(&text))
+pub(super) fn cached_size(object: &impl Serialize) -> usize {
+    OVERHEAD + serde_json::to_string(object).map_or(0, |text| parsed_size(&text))
 }
 
-/// The approximate size of a JSON text as a tree of values, in bytes: even a small map takes a B-tree node, and an array
-/// grows by doubling.
-pub(super) fn weight(text: &str) -> usize {
+/// The approximate size of a JSON text as a tree of values, in bytes: even a small map takes a B-tree node, and an
+/// array grows by doubling.
+pub(super) fn parsed_size(text: &str) -> usize {
     const MAP: usize = 700;
     const ARRAY: usize = 128;
     const ENTRY: usize = 64;
     let bytes = text.as_bytes();
-    let (mut at, mut weight) = (0, text.len());
+    let (mut at, mut parsed_size) = (0, text.len());
     while let Some(&byte) = bytes.get(at) {
         at += 1;
-        weight += match byte {
+        parsed_size += match byte {
             b'"' => {
                 at = end_of_string(bytes, at);
                 0
@@ -31,7 +32,7 @@ pub(super) fn weight(text: &str) -> usize {
             _ => 0,
         };
     }
-    weight
+    parsed_size
 }
 
 /// The position after the string that begins before `at`.

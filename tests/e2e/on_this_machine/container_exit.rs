@@ -16,11 +16,11 @@ use crate::{
     support::{Scene, eventually, web},
 };
 
-/// The native sleep continues although its container has exited; an exec of `sleep` ends with it
+/// The native sleep continues although its container has exited; the command `sleep` ends with it
 /// (kubernetes#134338).
 #[tokio::test]
 #[ignore = "needs a cluster: cargo xtask test"]
-async fn a_native_sleep_outlasts_its_container_and_an_exec_of_sleep_does_not() {
+async fn a_native_sleep_outlasts_its_container_and_the_command_sleep_does_not() {
     let scene = Scene::new().await;
     let pods: Api<Pod> = Api::namespaced(scene.client.clone(), &scene.namespace);
     let events: Api<Event> = Api::namespaced(scene.client.clone(), &scene.namespace);
@@ -53,7 +53,7 @@ async fn a_native_sleep_outlasts_its_container_and_an_exec_of_sleep_does_not() {
     figure(
         "A container exits when its pod starts to terminate, with a drain of 10 s",
         &format!(
-            "the pod is gone {:.1} s after its deletion with the native sleep, {:.1} s with an exec of sleep",
+            "the pod is gone {:.1} s after its deletion with the native sleep, {:.1} s with the command sleep",
             took[0], took[1]
         ),
     );

@@ -1,0 +1,118 @@
+//! The memory for parsed objects.
+//!
+//! Reviews of large objects share [`ParseBudget`], from before they are parsed until the decision is made. Nothing
+//! waits for the network in between, so a share is released after milliseconds.
+
+use std::sync::Arc;
+
+use adieu_review::{PARSED_SIZE_LIMIT, SMALL_PARSED_SIZE};
+use tokio::{
+    runtime::{Handle, RuntimeFlavor},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::block_in_place,
+    time::timeout,
+};
+
+use super::deadline::Deadline;
+
+/// The largest parsed size that needs no share of the budget. Since nothing waits between parsing and answering, there
+/// are at most as many at a time as threads.
+const UNRESERVED_PARSED_SIZE: usize = SMALL_PARSED_SIZE;
+
+/// The memory for parsed objects, shared by all requests, and the permit for large ones.
+#[derive(Clone, Debug)]
+pub(super) struct ParseBudget {
+    bytes: Arc<Semaphore>,
+    large: Arc<Semaphore>,
+}
+
+/// A share of the budget, until it is dropped.
+#[derive(Debug)]
+pub(super) struct ParseShare {
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+/// No share was free in time.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct NoBudget;
+
+impl Default for ParseBudget {
+    fn default() -> Self {
+        Self { bytes: Arc::new(Semaphore::new(PARSED_SIZE_LIMIT)), large: Arc::new(Semaphore::new(1)) }
+    }
+}
+
+impl ParseBudget {
+    /// Runs `work`. If it is about many bytes, it runs alone, and off the threads that serve other requests.
+    pub(super) async fn work<T>(
+        &self,
+        bytes: usize,
+        deadline: Deadline,
+        work: impl FnOnce() -> T,
+    ) -> Result<T, NoBudget> {
+        if bytes <= UNRESERVED_PARSED_SIZE {
+            return Ok(work());
+        }
+        let Ok(Ok(_permit)) = timeout(deadline.left(), self.large.acquire()).await else {
+            return Err(NoBudget);
+        };
+        let is_one_of_many = Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread;
+        Ok(if is_one_of_many { block_in_place(work) } else { work() })
+    }
+
+    /// Reserves memory for parsed objects, in the order of the calls.
+    pub(super) async fn reserve(&self, bytes: usize, deadline: Deadline) -> Result<ParseShare, NoBudget> {
+        if bytes <= UNRESERVED_PARSED_SIZE {
+            return Ok(ParseShare { _permit: None });
+        }
+        let permits = u32::try_from(bytes.min(PARSED_SIZE_LIMIT)).map_err(|_| NoBudget)?;
+        match timeout(deadline.left(), self.bytes.clone().acquire_many_owned(permits)).await {
+            Ok(Ok(permit)) => Ok(ParseShare { _permit: Some(permit) }),
+            _ => Err(NoBudget),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn a_large_review_blocks_no_thread_of_the_others() {
+        let (budget, deadline) = (ParseBudget::default(), Deadline::after(Duration::from_secs(30)));
+        let (answered, wait) = std::sync::mpsc::channel();
+        let large = budget.clone();
+        let large = tokio::spawn(async move {
+            large
+                .work(UNRESERVED_PARSED_SIZE + 1, deadline, move || {
+                    wait.recv_timeout(Duration::from_secs(20)).is_ok()
+                })
+                .await
+        });
+        while budget.large.available_permits() > 0 {
+            tokio::task::yield_now().await;
+        }
+        let small = budget.clone();
+        let small =
+            tokio::spawn(
+                async move { small.work(UNRESERVED_PARSED_SIZE, deadline, || answered.send(())).await },
+            );
+        assert!(small.await.unwrap().unwrap().is_ok());
+        assert!(large.await.unwrap().unwrap(), "it ended before the small one was answered");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn large_reviews_wait_for_each_other_and_small_ones_do_not_wait() {
+        let budget = ParseBudget::default();
+        let deadline = Deadline::after(Duration::from_secs(5));
+        let all = budget.reserve(PARSED_SIZE_LIMIT, deadline).await.unwrap();
+        assert!(budget.reserve(UNRESERVED_PARSED_SIZE, deadline).await.is_ok());
+        let mut next = Box::pin(budget.reserve(UNRESERVED_PARSED_SIZE + 1, deadline));
+        assert!(futures::poll!(&mut next).is_pending());
+        drop(all);
+        let _next = next.await.unwrap();
+        assert!(budget.reserve(PARSED_SIZE_LIMIT, deadline).await.is_err(), "not in time");
+    }
+}
