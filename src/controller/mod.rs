@@ -87,10 +87,8 @@ struct ReconcileContext {
     index: Index,
     scheduling: scheduling::Scheduling,
     backoff: Backoff,
-    /// Of workloads whose template is not to be written immediately.
-    workload_pace: Arc<Pace>,
-    /// Of the status of policies.
-    status_pace: Arc<Pace>,
+    /// Of the status of policies, and of workloads whose template is not to be written immediately.
+    pace: Arc<Pace>,
     history: WriteHistory,
     memory: ReconcileMemory,
     replica: Replica,
@@ -107,8 +105,7 @@ impl ReconcileContext {
             events,
             scheduling: scheduling::Scheduling::new(replica.max_concurrent_rollouts),
             backoff: Backoff::default(),
-            workload_pace: Arc::default(),
-            status_pace: Arc::default(),
+            pace: Arc::default(),
             history: WriteHistory::default(),
             memory: ReconcileMemory::default(),
             replica,

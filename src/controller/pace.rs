@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep_until};
 /// The time between two items: 20 per second, the default of controllers (`rest.Config.QPS` in controller-runtime).
 const INTERVAL: Duration = Duration::from_millis(50);
 /// How many items after a pause need not wait.
-const BURST: u32 = 10;
+const BURST: u32 = 5;
 
 /// Gives each item a time. The times are an interval apart, but for a few after a pause.
 #[derive(Default)]

@@ -26,6 +26,8 @@ const MAX_UNSATISFIABLE_REASONS: usize = 4;
 pub struct EvaluatedWorkload {
     /// The desired state.
     pub desired: DesiredState,
+    /// The hash of all but its status.
+    specification: u64,
     /// The progress of its rollout.
     pub rollout: RolloutProgress,
 }
@@ -102,15 +104,32 @@ impl EvaluatedWorkload {
         let workload = Workload::of(kind, &object);
         let evaluation = plan::evaluate(&workload, namespace_context);
         let rollout = RolloutProgress::of(kind, &object, || plan::has_service(&workload, namespace_context));
+        let specification = specification(cached);
         let desired = DesiredState::of(&workload, cached, &evaluation, namespace_context, keys)?;
-        Some(Self { desired, rollout })
+        Some(Self { desired, specification, rollout })
+    }
+
+    /// The evaluation of a newer version of the workload, if only its status may have changed, and its namespace has not.
+    pub(super) fn with_status(
+        &self,
+        kind: Kind,
+        cached: &CachedWorkload,
+        namespace_context: &NamespaceContext,
+    ) -> Option<Self> {
+        if self.specification != specification(cached) {
+            return None;
+        }
+        let object = cached.object();
+        let has_service = || plan::has_service(&Workload::of(kind, &object), namespace_context);
+        let rollout = RolloutProgress::of(kind, &object, has_service);
+        Some(Self { rollout, ..self.clone() })
     }
 
     /// The scheduler's view of the workload. `None` for a workload that is not managed or too large: it is never
     /// written.
     #[must_use]
     pub fn snapshot(&self) -> Option<Snapshot> {
-        let Self { desired, rollout } = self;
+        let Self { desired, rollout, .. } = self;
         let is_managed = desired.state != InjectionState::Unmanaged || desired.desired_template.is_some();
         (is_managed && !desired.too_large).then(|| Snapshot {
             uid: desired.uid.clone(),
@@ -133,6 +152,16 @@ impl EvaluatedWorkload {
             replica_failure: rollout.replica_failure,
         })
     }
+}
+
+/// A hash of what the desired state depends on. The API server increments the generation with every change of the spec.
+fn specification(cached: &CachedWorkload) -> u64 {
+    let metadata = cached.meta();
+    let mut owners = metadata.owner_references.iter().flatten();
+    let is_controlled = owners.any(|owner| owner.controller == Some(true));
+    let is_deleted = metadata.deletion_timestamp.is_some();
+    let maps = (&metadata.labels, &metadata.annotations);
+    hash_of(&(&metadata.uid, metadata.generation, maps, is_controlled, is_deleted, cached.too_large()))
 }
 
 impl DesiredState {

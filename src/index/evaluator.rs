@@ -51,16 +51,18 @@ impl Index {
         let mut contexts = Contexts::new();
         let applied = versions(caches, &batch, &mut contexts);
         for key in self.concerned(caches, &batch) {
-            self.evaluate_one(caches, &key, &mut contexts);
+            self.evaluate_one(caches, &key, None, &mut contexts);
         }
         self.apply(applied, &batch);
     }
 
-    async fn evaluate(&self, caches: &Caches, batch: Batch) {
+    pub(super) async fn evaluate(&self, caches: &Caches, batch: Batch) {
         let mut contexts = Contexts::new();
         let applied = versions(caches, &batch, &mut contexts);
         for key in self.concerned(caches, &batch) {
-            self.evaluate_one(caches, &key, &mut contexts);
+            let by_status = !batch.all && !batch.namespaces.contains(&key.namespace);
+            let before = self.get(&key).filter(|_| by_status);
+            self.evaluate_one(caches, &key, before.as_deref(), &mut contexts);
             // A batch can have thousands of workloads; other tasks run in between.
             yield_now().await;
         }
@@ -69,11 +71,22 @@ impl Index {
         }
     }
 
-    fn evaluate_one(&self, caches: &Caches, key: &WorkloadKey, contexts: &mut Contexts) {
+    /// Evaluates a workload. `before` is its evaluation if nothing else in its namespace changed since.
+    fn evaluate_one(
+        &self,
+        caches: &Caches,
+        key: &WorkloadKey,
+        before: Option<&EvaluatedWorkload>,
+        contexts: &mut Contexts,
+    ) {
         let context = context(caches, contexts, &key.namespace);
         let cached = caches.workloads().cached(key.kind, &key.namespace, &key.name);
         let evaluation = cached.zip(context).and_then(|(cached, context)| {
-            let evaluate = || EvaluatedWorkload::of(key.kind, &cached, context, self.policy_keys());
+            let evaluate = || {
+                before
+                    .and_then(|before| before.with_status(key.kind, &cached, context))
+                    .or_else(|| EvaluatedWorkload::of(key.kind, &cached, context, self.policy_keys()))
+            };
             let evaluated = caches.unusable().attempt(evaluate);
             evaluated.unwrap_or_else(|reason| {
                 let kind = key.kind.as_str();

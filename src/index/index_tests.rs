@@ -122,6 +122,31 @@ fn only_a_template_that_is_to_be_written_immediately_is_urgent() {
     assert_eq!(changed(index.other_changes(kind)), [key("shop", "web")], "it waits for the scheduler");
 }
 
+#[tokio::test]
+async fn a_change_of_the_status_alone_keeps_the_desired_state() {
+    let index = Index::default();
+    let caches = two_namespaces(20, 1, &json!({}));
+    index.refresh(&caches);
+    let before = index.get(&key("shop", "web")).unwrap();
+    // Another policy shows whether the desired state is computed again.
+    let one = Batch { workloads: [key("shop", "web")].into(), ..Batch::default() };
+    let next = |status: &Value| two_namespaces(30, 2, status);
+    let complete =
+        json!({"replicas": 1, "updatedReplicas": 1, "availableReplicas": 1, "observedGeneration": 1});
+    index.evaluate(&next(&complete), one.clone()).await;
+    let after = index.get(&key("shop", "web")).unwrap();
+    assert_eq!(after.desired, before.desired);
+    assert_ne!(after.rollout, before.rollout);
+
+    let (kind, mut labelled) = deployment("shop", "web", json!({}));
+    labelled.metadata.labels = Some([("team".into(), "a".into())].into());
+    let caches = Caches::fixed(vec![policy("shop", "all", 2, 30)], vec![], vec![(kind, labelled)]);
+    index.evaluate(&caches, one).await;
+    assert_ne!(index.get(&key("shop", "web")).unwrap().desired, before.desired, "its labels changed");
+    index.refresh(&two_namespaces(20, 1, &json!({})));
+    assert_eq!(index.get(&key("shop", "web")).unwrap().desired, before.desired, "its namespace changed");
+}
+
 #[test]
 fn a_policy_that_can_be_used_again_requeues_the_workloads_that_it_may_manage() {
     let caches = two_namespaces(20, 1, &json!({}));

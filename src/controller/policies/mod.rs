@@ -47,7 +47,7 @@ pub(super) async fn control(context: Arc<ReconcileContext>, shutdown: Cancellati
 
 async fn control_kind<P: Policy>(context: Arc<ReconcileContext>, shutdown: CancellationToken) {
     let changed = context.index.changed_policies(P::CLUSTER_SCOPED).stream(DEBOUNCE);
-    let changed = paced(changed, PolicyKey::namespace, context.status_pace.clone());
+    let changed = paced(changed, PolicyKey::namespace, context.pace.clone());
     let changed = changed.filter_map(|policy: PolicyKey| {
         let (Source::Policy(name) | Source::ClusterPolicy(name)) = policy.source() else {
             return ready(None);

@@ -51,9 +51,7 @@ pub(super) async fn control(
     Controller::for_stream_with(changes(events), store, resource(kind))
         .with_config(Config::default().concurrency(CONCURRENCY))
         .reconcile_on(context.index.urgent_changes(kind).stream(Duration::ZERO).map(|key| reference(&key)))
-        .reconcile_on(
-            paced(others, |key| &key.namespace, context.workload_pace.clone()).map(|key| reference(&key)),
-        )
+        .reconcile_on(paced(others, |key| &key.namespace, context.pace.clone()).map(|key| reference(&key)))
         .reconcile_all_on(context.permissions())
         .reconcile_on(context.scheduling.runnable(kind))
         .graceful_shutdown_on(shutdown.cancelled_owned())

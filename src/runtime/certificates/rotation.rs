@@ -8,7 +8,7 @@
 use rcgen::Issuer;
 use time::{Duration, OffsetDateTime};
 
-use super::{Certificates, x509};
+use super::{secret::Certificates, x509};
 use crate::runtime::serving::KeyPair;
 
 /// The age at which a CA signs if an older one is trusted: until then the caBundle is written, and the API servers

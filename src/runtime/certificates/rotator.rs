@@ -6,7 +6,10 @@ use futures::{Stream, StreamExt as _};
 use time::OffsetDateTime;
 use tokio::{sync::watch, time::timeout};
 
-use super::{CertificateStore, Certificates, Error};
+use super::{
+    secret::Certificates,
+    store::{CertificateStore, Error},
+};
 use crate::runtime::{
     metrics::Metrics,
     serving::{self, Tls},

@@ -9,7 +9,7 @@ use kube::{
 };
 use time::OffsetDateTime;
 
-use super::Certificates;
+use super::secret::Certificates;
 
 /// Why certificates can't be read or renewed.
 #[derive(Debug, thiserror::Error)]
@@ -121,7 +121,10 @@ mod tests {
     use http::Method;
 
     use super::{
-        super::{BUNDLE, CA_KEY, CERTIFICATE, KEY, x509},
+        super::{
+            secret::{BUNDLE, CA_KEY, CERTIFICATE, KEY},
+            x509,
+        },
         *,
     };
     use crate::runtime::test_support::client;

@@ -9,7 +9,7 @@ use super::{
     evaluate::{INJECTION_KEPT, evaluate},
     inject::{inject, opt_out, original, reverted},
     pod_template::PodTemplate,
-    record::{ParentState, differs_only_in_record},
+    record::ParentState,
     resolve::{OptIn, Resolution, resolve},
     settings::Source,
     settings_warnings::{self, webhook_bypass_warning},
@@ -69,7 +69,7 @@ fn decide(
     let changed = template.as_ref().map(PodTemplate::new);
     let result = changed.as_ref().unwrap_or(&new.template);
     let template = match old {
-        Some(old) if differs_only_in_record(result, &old.template) => Some(Value::clone(&old.template)),
+        Some(old) if old.template.differs_only_in_record(result) => Some(Value::clone(&old.template)),
         _ => template,
     };
     Admission { template: template.filter(|template| *template != *new.template), denials, warnings }

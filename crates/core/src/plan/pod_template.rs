@@ -5,6 +5,7 @@ use std::{cell::OnceCell, ops::Deref};
 use serde_json::Value;
 
 use super::record::{self, Record};
+use crate::api::annotations::INJECTED;
 
 /// A pod template, unchanged. Its record is parsed when it is first needed, and only once.
 #[derive(Clone, Debug)]
@@ -35,6 +36,23 @@ impl<'a> PodTemplate<'a> {
     /// The text of its record.
     pub(super) fn record_text(&self) -> Option<&'a str> {
         record::text(self.value)
+    }
+
+    /// Whether another template differs only in the text of its record, and in the label.
+    pub(super) fn differs_only_in_record(&self, other: &Self) -> bool {
+        let texts = self.record_text().zip(other.record_text());
+        texts.is_some_and(|(text, other)| text != other)
+            && self.without_record_text() == other.without_record_text()
+    }
+
+    /// The template without the text of its record, and without the label that was added with it.
+    fn without_record_text(&self) -> Value {
+        let mut template = self.value.clone();
+        if let Some(metadata) = template["metadata"].as_object_mut() {
+            metadata.get_mut("annotations").and_then(Value::as_object_mut).map(|all| all.remove(INJECTED));
+            self.record().inspect(|record| record.unlabel(metadata));
+        }
+        template
     }
 }
 

@@ -194,7 +194,9 @@ fn on_creation(containers: &[Container<'_>], warnings: &mut Warnings) -> BTreeMa
         ))
     } else {
         let is_only = containers.len() == 1;
-        container.reason_for_no_probe(port, protocol).or_else(|| unconfirmed(container, port, protocol, is_only))
+        container
+            .reason_for_no_probe(port, protocol)
+            .or_else(|| unconfirmed(container, port, protocol, is_only))
     };
     if let Some(reason) = reason {
         warnings.push(reason);

@@ -12,7 +12,6 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::{
-    pod_template::PodTemplate,
     settings::{Settings, Source},
     warnings::Warnings,
 };
@@ -334,21 +333,6 @@ fn parsed_size(text: &str) -> usize {
         }
     }
     parsed_size
-}
-
-/// Whether two templates differ only in the text of their records, and in the label.
-pub(super) fn differs_only_in_record(a: &PodTemplate<'_>, b: &PodTemplate<'_>) -> bool {
-    let without = |template: &PodTemplate<'_>| {
-        let record = template.record();
-        let mut template = Value::clone(template);
-        if let Some(metadata) = template["metadata"].as_object_mut() {
-            metadata.get_mut("annotations").and_then(Value::as_object_mut).map(|all| all.remove(INJECTED));
-            record.inspect(|record| record.unlabel(metadata));
-        }
-        template
-    };
-    let texts = a.record_text().zip(b.record_text());
-    texts.is_some_and(|(a, b)| a != b) && without(a) == without(b)
 }
 
 /// The regular containers by name. Of two with the same name, which the API server rejects, only the first is used.
