@@ -174,7 +174,7 @@ fn over_the_maximum(settings: &Settings, needed: i64, own: Option<&UserHook<'_>>
     let holder = if from.is_policy() { "in that policy" } else { "in a policy" };
     format!(
         "the pod needs {over}; lower the drain or the shutdown timeout, raise maxGracePeriodSeconds {holder}, or set \
-         {GRACE_PERIOD} to {needed} or more yourself"
+         {GRACE_PERIOD} to {needed} or more"
     )
 }
 
