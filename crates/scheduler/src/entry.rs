@@ -229,7 +229,7 @@ impl Entry {
             SlotState::Offered { until } | SlotState::OutcomeUnknown { until, .. } if until > now => {}
             SlotState::Offered { .. } => self.release(now),
             SlotState::OutcomeUnknown { .. } => {
-                (self.slot_state, self.unconfirmed_rollout) = (SlotState::None, None)
+                (self.slot_state, self.unconfirmed_rollout) = (SlotState::None, None);
             }
             SlotState::None | SlotState::Reserved { .. } => {}
         }

@@ -201,13 +201,13 @@ fn sequence(commands: &[Command], context: Context) -> CommandDuration {
         match alternative_to {
             // A sleep succeeds, so its alternative does not run.
             Some(before) => {
-                certain &= matches!(before, CommandDuration::Exactly(_)) || step == CommandDuration::None
+                certain &= matches!(before, CommandDuration::Exactly(_)) || step == CommandDuration::None;
             }
             None => match step {
                 CommandDuration::Exactly(seconds) => (total, slept) = (total.saturating_add(seconds), true),
                 CommandDuration::None => {}
                 CommandDuration::AtLeast(seconds) => {
-                    (total, certain) = (total.saturating_add(seconds), false)
+                    (total, certain) = (total.saturating_add(seconds), false);
                 }
             },
         }

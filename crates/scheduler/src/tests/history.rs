@@ -247,7 +247,7 @@ impl History {
             "reported" => {
                 let since = Some(self.now);
                 self.observe(&key, |now| {
-                    (now.rollout_state, now.failed_since) = (RolloutState::Failed, since)
+                    (now.rollout_state, now.failed_since) = (RolloutState::Failed, since);
                 });
             }
             "condition" => self.observe(&key, |now| now.condition = Some(nth(2).unsigned_abs())),
