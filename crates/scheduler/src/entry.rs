@@ -15,8 +15,8 @@ use super::{
     accounting::{ConcurrencyLimits, EntrySummary, QueuedWorkload},
     failure::FailedRollout,
     progress::RolloutState,
-    reservation::SlotRequest,
     rollout::{Rollout, WrittenRevision},
+    slot::SlotRequest,
     snapshot::Snapshot,
     time::later,
 };

@@ -30,6 +30,7 @@ mod failure;
 pub mod progress;
 mod reservation;
 mod rollout;
+mod slot;
 mod snapshot;
 mod time;
 
@@ -40,8 +41,8 @@ use adieu_core::keys::{PolicyKey, WorkloadKey};
 use entry::Entry;
 pub use failure::{FailedRollout, FailureLimit, PolicyStatus};
 use k8s_openapi::jiff::Timestamp;
-pub use reservation::{SlotRequest, SlotReservation};
 pub use rollout::WrittenRevision;
+pub use slot::{SlotRequest, SlotReservation};
 pub use snapshot::Snapshot;
 
 /// How many offers are remembered: a namespace that was offered a slot earlier counts as one that was offered none.

@@ -1,4 +1,4 @@
-//! The permission to write a workload: its request, and what becomes of it.
+//! Reserves slots for writers, and follows what becomes of them.
 
 use adieu_core::keys::WorkloadKey;
 use k8s_openapi::jiff::Timestamp;
@@ -7,25 +7,8 @@ use super::{
     RolloutScheduler,
     entry::{Entry, SlotState},
     rollout::WrittenRevision,
+    slot::{SlotRequest, SlotReservation},
 };
-
-/// The permission to write one workload, until it is committed or released.
-#[derive(Debug, PartialEq, Eq)]
-pub struct SlotReservation {
-    pub(super) key: WorkloadKey,
-    pub(super) number: u64,
-}
-
-/// The pod template that a writer is about to write.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SlotRequest<'a> {
-    /// The workload's uid.
-    pub uid: Option<&'a str>,
-    /// The workload's `metadata.generation`.
-    pub generation: i64,
-    /// The pod template, as a hash.
-    pub desired_template: u64,
-}
 
 impl RolloutScheduler {
     /// Reserves a slot for writing a workload. `None` if there is none for it now, or if it differs from the last
