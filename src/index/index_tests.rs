@@ -6,7 +6,7 @@ use kube::core::DynamicObject;
 use serde_json::{Value, json};
 use tokio::{sync::watch, time::timeout};
 
-use super::{caches::Caches, unusable_objects::UnusableReason, *};
+use super::{cached_workload::CachedWorkload, caches::Caches, unusable_objects::UnusableReason, *};
 use crate::{
     api::{ClusterGracefulPolicy, GracefulPolicy},
     keys::policy_key,
@@ -143,8 +143,22 @@ async fn a_change_of_the_status_alone_keeps_the_desired_state() {
     let caches = Caches::fixed(vec![policy("shop", "all", 2, 30)], vec![], vec![(kind, labelled)]);
     index.evaluate(&caches, one).await;
     assert_ne!(index.get(&key("shop", "web")).unwrap().desired, before.desired, "its labels changed");
+
+    let index = Index::default();
     index.refresh(&two_namespaces(20, 1, &json!({})));
-    assert_eq!(index.get(&key("shop", "web")).unwrap().desired, before.desired, "its namespace changed");
+    let namespace = Batch { namespaces: ["shop".to_owned()].into(), ..Batch::default() };
+    index.evaluate(&next(&json!({})), namespace).await;
+    assert_ne!(index.get(&key("shop", "web")).unwrap().desired, before.desired, "its namespace changed");
+}
+
+#[test]
+fn a_workload_of_which_only_a_stub_is_cached_is_evaluated_again() {
+    let (kind, object) = deployment("shop", "web", json!({}));
+    let context = two_namespaces(20, 1, &json!({})).namespace_context("shop");
+    let cached = CachedWorkload::from(object);
+    let evaluation = EvaluatedWorkload::of(kind, &cached, &context, &PolicyKeys::default()).unwrap();
+    assert!(evaluation.with_status(kind, &cached, &context).is_some());
+    assert!(evaluation.with_status(kind, &cached.stub("no room"), &context).is_none());
 }
 
 #[test]

@@ -330,8 +330,9 @@ async fn a_blocked_workload_without_a_slot_waits_for_one() {
     let request = SlotRequest { uid: b.metadata.uid.as_deref(), generation: 1, desired_template };
     let slot = context.scheduling.reserve(&context, &key(DEPLOYMENT, &b), request).unwrap();
     assert_eq!(reconciled(&context, deployment("a")).await.unwrap(), Action::await_change());
-    slot.release();
     let mut runnable = pin!(context.scheduling.runnable(DEPLOYMENT));
+    while runnable.next().now_or_never().is_some() {}
+    slot.release();
     let runnable = timeout(Duration::from_secs(1), runnable.next()).await.unwrap().unwrap();
     assert_eq!(runnable, reference(&key(DEPLOYMENT, &deployment("a"))));
 }

@@ -63,3 +63,22 @@ impl Deref for PodTemplate<'_> {
         self.value
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::plan::{Settings, Source};
+
+    #[test]
+    fn only_the_record_of_the_command_line_is_rendered() {
+        let rendered = |value: bool| {
+            let mut record = json!(Record::new(Source::WorkloadAnnotation, Settings::default()));
+            record["rendered"] = json!(value);
+            let template = json!({"metadata": {"annotations": {INJECTED: record.to_string()}}});
+            PodTemplate::new(&template).rendered_record().is_some()
+        };
+        assert!(rendered(true) && !rendered(false));
+    }
+}

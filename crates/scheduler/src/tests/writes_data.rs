@@ -52,6 +52,20 @@ pub(super) const WRITES: &[Data] = &[
         reserve b/1 granted",
     ),
     (
+        "a blocked workload that is denied a slot waits for one like the others",
+        1,
+        "
+        policy a/p max=1
+        policy b/p max=1
+        wait a/1 a/p
+        wait b/1 b/p
+        blocked b/1
+        start a/1
+        reserve b/1 denied
+        complete a/1
+        may b/1",
+    ),
+    (
         "a failed workload gets no slot that another one holds",
         8,
         "
