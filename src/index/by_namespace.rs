@@ -54,6 +54,7 @@ pub(super) fn namespaced<K: Resource<DynamicType = ()> + Clone + 'static>()
 }
 
 /// A store with these objects.
+#[cfg(any(test, feature = "test-support"))]
 pub(super) fn fixed<K: Resource<DynamicType = ()> + Clone + 'static>(objects: Vec<K>) -> Namespaced<K> {
     let (store, mut writer) = namespaced();
     writer.apply(&Event::Init);

@@ -1,6 +1,8 @@
 //! The objects that decisions depend on, from watches, without unused fields: policies, Services, Namespaces and
 //! `PodDisruptionBudgets`.
 
+#[cfg(any(test, feature = "test-support"))]
+mod fixed;
 mod watches;
 
 use std::{future::pending, sync::Arc, time::Duration};
@@ -15,7 +17,6 @@ use k8s_openapi::{
 };
 use kube::{
     Client, ResourceExt as _,
-    core::DynamicObject,
     runtime::reflector::{ObjectRef, Store},
 };
 use tokio::{sync::watch, time::timeout};
@@ -24,7 +25,7 @@ use watches::{MissingKinds, Watches};
 pub use super::relevance::{is_our_budget, our_labels};
 
 use super::{
-    by_namespace::{Namespaced, fixed, namespaced},
+    by_namespace::{Namespaced, namespaced},
     changes::{Changes, Dirty},
     kubelets,
     relevance::{Relevance, generation, labels, relevant_budgets, service_spec},
@@ -33,7 +34,7 @@ use super::{
 };
 use crate::{
     api::{ClusterGracefulPolicy, GracefulPolicy, labels::is_enabled},
-    plan::{self, Kind, NamespaceContext},
+    plan::{self, NamespaceContext},
 };
 
 /// The caches that decisions read.
@@ -115,47 +116,6 @@ impl Caches {
             tokio::join!(stores, kubelets, native_sleep, synced);
         };
         (caches, task)
-    }
-
-    /// Caches with fixed content, for tests.
-    #[must_use]
-    pub fn fixed(
-        policies: Vec<GracefulPolicy>,
-        services: Vec<Service>,
-        workloads: Vec<(Kind, DynamicObject)>,
-    ) -> Self {
-        Self {
-            policies: fixed(policies),
-            cluster_policies: fixed(vec![]),
-            services: fixed(services),
-            namespaces: fixed(vec![]),
-            budgets: fixed(vec![]),
-            workloads: Workloads::fixed(workloads),
-            native_sleep: watch::channel(Some(true)).1,
-            policies_changed: watch::channel(()).1,
-            budgets_changed: Changes::default(),
-            synced: watch::channel(true).1,
-            missing: MissingKinds::default(),
-            unusable: UnusableObjects::default(),
-        }
-    }
-
-    /// Caches with these cluster policies, for tests.
-    #[must_use]
-    pub fn with_cluster_policies(self, policies: Vec<ClusterGracefulPolicy>) -> Self {
-        Self { cluster_policies: fixed(policies), ..self }
-    }
-
-    /// Caches with these namespaces, for tests.
-    #[must_use]
-    pub fn with_namespaces(self, namespaces: Vec<Namespace>) -> Self {
-        Self { namespaces: fixed(namespaces), ..self }
-    }
-
-    /// Caches of a cluster in which every kubelet has the native sleep action, or not, for tests.
-    #[must_use]
-    pub fn with_native_sleep(self, native_sleep: bool) -> Self {
-        Self { native_sleep: watch::channel(Some(native_sleep)).1, ..self }
     }
 
     /// The workloads that have to be evaluated again.
