@@ -4,9 +4,9 @@ use adieu_core::keys::WorkloadKey;
 use k8s_openapi::jiff::Timestamp;
 
 use super::{
-    RolloutScheduler,
     entry::{Entry, SlotState},
     rollout::WrittenRevision,
+    rollout_scheduler::RolloutScheduler,
     slot::{SlotRequest, SlotReservation},
 };
 

@@ -8,7 +8,7 @@ use super::{
     words::{policy, workload},
     writes_data,
 };
-use crate::{REMEMBERED_OFFERS, Snapshot, WrittenRevision, progress::RolloutState};
+use crate::{Snapshot, WrittenRevision, progress::RolloutState, rollout_scheduler::REMEMBERED_OFFERS};
 
 #[test]
 fn slots_are_shared_among_namespaces_and_policies() {
