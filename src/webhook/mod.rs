@@ -5,6 +5,7 @@ mod body;
 mod deadline;
 mod error;
 mod parse_budget;
+mod peer_limit;
 mod review;
 mod router;
 

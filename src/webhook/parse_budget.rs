@@ -1,9 +1,9 @@
-//! The memory for parsed objects.
+//! The memory for parsed objects, and the threads that parse them and decide.
 //!
 //! Reviews of large objects share [`ParseBudget`], from before they are parsed until the decision is made. Nothing
 //! waits for the network in between, so a share is released after milliseconds.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use adieu_review::{PARSED_SIZE_LIMIT, SMALL_PARSED_SIZE};
 use tokio::{
@@ -13,7 +13,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::deadline::Deadline;
+use super::{deadline::Deadline, peer_limit::PeerLimit};
 
 /// The largest parsed size that needs no share of the budget. Since nothing waits between parsing and answering, there
 /// are at most as many at a time as threads.
@@ -24,6 +24,7 @@ const UNRESERVED_PARSED_SIZE: usize = SMALL_PARSED_SIZE;
 pub(super) struct ParseBudget {
     bytes: Arc<Semaphore>,
     large: Arc<Semaphore>,
+    peers: PeerLimit,
 }
 
 /// A share of the budget, until it is dropped.
@@ -38,19 +39,28 @@ pub(super) struct NoBudget;
 
 impl Default for ParseBudget {
     fn default() -> Self {
-        Self { bytes: Arc::new(Semaphore::new(PARSED_SIZE_LIMIT)), large: Arc::new(Semaphore::new(1)) }
+        Self {
+            bytes: Arc::new(Semaphore::new(PARSED_SIZE_LIMIT)),
+            large: Arc::new(Semaphore::new(1)),
+            peers: PeerLimit::default(),
+        }
     }
 }
 
 impl ParseBudget {
-    /// Runs `work`. If it is about many bytes, it runs alone, and off the threads that serve other requests.
+    /// Runs `work` for a peer, within the peer's limit. If it is about many bytes, it runs alone, and off the threads that
+    /// serve other requests.
     pub(super) async fn work<T>(
         &self,
         bytes: usize,
+        peer: IpAddr,
         deadline: Deadline,
         work: impl FnOnce() -> T,
     ) -> Result<T, NoBudget> {
         if bytes <= UNRESERVED_PARSED_SIZE {
+            let Ok(_of_peer) = timeout(deadline.left(), self.peers.acquire(peer)).await else {
+                return Err(NoBudget);
+            };
             return Ok(work());
         }
         let Ok(Ok(_permit)) = timeout(deadline.left(), self.large.acquire()).await else {
@@ -75,9 +85,39 @@ impl ParseBudget {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{net::Ipv4Addr, time::Duration};
 
     use super::*;
+
+    const PEER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+    #[tokio::test]
+    async fn only_some_reviews_of_a_peer_compete_with_those_of_others() {
+        let (budget, deadline) = (ParseBudget::default(), Deadline::after(Duration::from_secs(30)));
+        let order = Arc::new(std::sync::Mutex::new(vec![]));
+        let review = |peer: u8, number: usize| {
+            let (budget, order) = (budget.clone(), order.clone());
+            let peer = IpAddr::V4(Ipv4Addr::new(10, 0, 0, peer));
+            // The first part of a request, before its review.
+            tokio::spawn(async move {
+                for _ in 0..number.min(1) {
+                    tokio::task::yield_now().await;
+                }
+                budget.work(1, peer, deadline, || order.lock().unwrap().push(peer)).await
+            })
+        };
+        let first = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
+        let held = futures::future::join_all((0..4).map(|_| budget.peers.acquire(first))).await;
+        let greedy: Vec<_> = (0..500).map(|_| review(1, 0)).collect();
+        let other = review(2, 1);
+        other.await.unwrap().unwrap();
+        assert_eq!(order.lock().unwrap().len(), 1, "those that wait hold no thread");
+        drop(held);
+        for one in greedy {
+            one.await.unwrap().unwrap();
+        }
+        assert_eq!(order.lock().unwrap().len(), 501);
+    }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
     async fn a_large_review_blocks_no_thread_of_the_others() {
@@ -86,7 +126,7 @@ mod tests {
         let large = budget.clone();
         let large = tokio::spawn(async move {
             large
-                .work(UNRESERVED_PARSED_SIZE + 1, deadline, move || {
+                .work(UNRESERVED_PARSED_SIZE + 1, PEER, deadline, move || {
                     wait.recv_timeout(Duration::from_secs(20)).is_ok()
                 })
                 .await
@@ -95,10 +135,9 @@ mod tests {
             tokio::task::yield_now().await;
         }
         let small = budget.clone();
-        let small =
-            tokio::spawn(
-                async move { small.work(UNRESERVED_PARSED_SIZE, deadline, || answered.send(())).await },
-            );
+        let small = tokio::spawn(async move {
+            small.work(UNRESERVED_PARSED_SIZE, PEER, deadline, || answered.send(())).await
+        });
         assert!(small.await.unwrap().unwrap().is_ok());
         assert!(large.await.unwrap().unwrap(), "it ended before the small one was answered");
     }

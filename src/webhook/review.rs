@@ -1,6 +1,9 @@
 //! Reviews one admission request: decode, decide, encode.
 
-use std::time::Duration;
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
+};
 
 use adieu_review::{
     BadRequest, DEPTH_LIMIT, Decision, PARSED_SIZE_LIMIT, RawReview, ReviewHeader, ReviewedKind, Shape,
@@ -18,6 +21,9 @@ const SYNC_LIMIT: Duration = Duration::from_secs(2);
 
 /// The chart's `timeoutSeconds`, for reviews without one.
 const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The peer of reviews without a connection.
+pub(super) const NO_PEER: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// Without policies, adieu would revert what they injected.
 const CRD_MISSING: &str = "not injected: the CRDs of adieu's policies are not installed: adieu crd | kubectl apply --server-side -f -";
@@ -52,7 +58,7 @@ impl ReviewOutcome {
 /// If the body is not a review of the creation or update of a workload, or of the creation of a pod, or the policies
 /// aren't cached yet.
 pub async fn review(body: &[u8], caches: &Caches) -> Result<ReviewOutcome, ReviewError> {
-    review_within(body, caches, &ParseBudget::default(), Deadline::after(TIMEOUT)).await
+    review_within(body, caches, &ParseBudget::default(), NO_PEER, Deadline::after(TIMEOUT)).await
 }
 
 /// Reviews a request within a deadline, with the memory budget that all reviews share.
@@ -62,14 +68,15 @@ pub(super) async fn review_within(
     body: &[u8],
     caches: &Caches,
     budget: &ParseBudget,
+    peer: IpAddr,
     deadline: Deadline,
 ) -> Result<ReviewOutcome, ReviewError> {
     let review = {
         // Strings of the envelope may be copied, and the parser may quote one in its error.
         let _share = budget.reserve(2 * body.len(), deadline).await?;
-        budget.work(2 * body.len(), deadline, || RawReview::parse(body)).await??
+        budget.work(2 * body.len(), peer, deadline, || RawReview::parse(body)).await??
     };
-    let decision = decide_within(&review, caches, budget, deadline).await;
+    let decision = decide_within(&review, caches, budget, peer, deadline).await;
     if decision.is_err() || enabled!(Level::DEBUG) {
         record(&review.header);
     }
@@ -80,6 +87,7 @@ async fn decide_within(
     review: &RawReview<'_>,
     caches: &Caches,
     budget: &ParseBudget,
+    peer: IpAddr,
     deadline: Deadline,
 ) -> Result<Decision, ReviewError> {
     // Also before the caches are filled: it must be possible to remove finalizers.
@@ -107,8 +115,13 @@ async fn decide_within(
     if let Some(Owner { kind, name }) = &owner {
         caches.workloads().wait_until_cached(*kind, namespace, name, CACHE_LAG.min(deadline.left())).await;
     }
-    let _share = budget.reserve(shape.parsed_size, deadline).await?;
-    Ok(budget.work(shape.parsed_size, deadline, || decide(review, owner, caches)).await??)
+    // The workload of a pod is parsed as well.
+    let of_owner = owner.as_ref().and_then(|Owner { kind, name }| {
+        caches.workloads().cached(*kind, namespace, name).map(|cached| cached.parsed_size())
+    });
+    let parsed_size = shape.parsed_size + of_owner.unwrap_or_default();
+    let _share = budget.reserve(parsed_size, deadline).await?;
+    Ok(budget.work(parsed_size, peer, deadline, || decide(review, owner, caches)).await??)
 }
 
 fn decide(review: &RawReview<'_>, owner: Option<Owner>, caches: &Caches) -> Result<Decision, BadRequest> {

@@ -1,7 +1,7 @@
 //! The HTTP side of the webhook: limits, error responses, logs and metrics.
 
 use std::{
-    net::{IpAddr, Ipv4Addr},
+    net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -23,7 +23,7 @@ use super::{
     deadline::Deadline,
     error::ReviewError,
     parse_budget::ParseBudget,
-    review::{ReviewOutcome, allow_oversized_body, record, review_within},
+    review::{NO_PEER, ReviewOutcome, allow_oversized_body, record, review_within},
 };
 use crate::{
     index::caches::Caches,
@@ -42,9 +42,6 @@ pub const PATH: &str = "/mutate";
 
 /// The time limit of a request: the largest `timeoutSeconds` of a webhook is 30.
 const TIME_LIMIT: Duration = Duration::from_secs(30);
-
-/// The peer of requests without a connection, in tests.
-const NO_PEER: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 struct Context {
     caches: Caches,
@@ -123,7 +120,7 @@ async fn receive_and_review(
         ReceivedBody::Buffered(body) => {
             let started = Instant::now();
             let outcome =
-                review_within(&body.bytes, &context.caches, &context.parse_budget, deadline).await?;
+                review_within(&body.bytes, &context.caches, &context.parse_budget, peer, deadline).await?;
             Ok((outcome, started.elapsed(), Some(body)))
         }
         ReceivedBody::Oversized(body) => Ok((oversized(body, deadline).await?, Duration::ZERO, None)),
