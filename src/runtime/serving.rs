@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     metrics::{Metrics, Port},
     server::{ConnectionInfo, Limits, Server, serve_connection},
-    stream::BoundedStream,
+    stream::{BoundedStream, BoundedTlsStream},
 };
 
 pub use super::listen::listen;
@@ -116,12 +116,11 @@ async fn serve_tls(
     acceptor: TlsAcceptor,
     closing: CancellationToken,
 ) {
-    let handshake = acceptor.accept(stream.expect_handshake());
+    let handshake = acceptor.accept(stream.of_tls());
     let handshake = closing.run_until_cancelled(timeout(HANDSHAKE_TIMEOUT, handshake)).await;
     match handshake {
-        Some(Ok(Ok(mut stream))) => {
-            stream.get_mut().0.complete_handshake();
-            serve_connection(stream, info, router, LIMITS, closing).await;
+        Some(Ok(Ok(stream))) => {
+            serve_connection(BoundedTlsStream::new(stream), info, router, LIMITS, closing).await;
         }
         Some(Ok(Err(error))) => tracing::debug!(%error, peer = %info.address, "TLS handshake failed"),
         Some(Err(_)) | None => {}

@@ -1,5 +1,5 @@
-//! An accepted connection with bounded memory: before the TLS handshake is complete, and for data that the client
-//! doesn't read.
+//! An accepted connection with bounded memory: for TLS messages that carry no data, and for data that the client doesn't
+//! read.
 
 use std::{
     future::Future as _,
@@ -14,11 +14,13 @@ use tokio::{
     net::TcpStream,
     time::{Sleep, sleep},
 };
+use tokio_rustls::server::TlsStream;
 
-/// The most bytes that a client may send before its TLS handshake is complete. The API server needs less than 2 KiB;
-/// rustls would hold 64 KiB of one message. A client sends its first record of data without waiting for the end of the
-/// handshake, and the whole record is read: 16 KiB, and at most 2 KiB around it (RFC 5246, section 6.2.3).
-const HANDSHAKE_SIZE: usize = (16 + 18) * 1024;
+/// The most bytes that a client may send before its first data, and between data. The API server needs less than 2 KiB
+/// for a TLS handshake; rustls would hold 64 KiB of one message, also after the handshake. A client sends its first record
+/// of data without waiting for the end of the handshake, and the whole record is read: 16 KiB, and at most 2 KiB around
+/// it (RFC 5246, section 6.2.3).
+const WITHOUT_DATA: usize = (16 + 18) * 1024;
 /// The time for a client to read written data. The API server waits for the answer and reads it immediately.
 const WRITE_LIMIT: Duration = Duration::from_secs(10);
 
@@ -26,29 +28,28 @@ const WRITE_LIMIT: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct BoundedStream {
     stream: TcpStream,
-    /// The bytes that are left for the handshake; `None` once it is complete.
-    handshake: Option<usize>,
+    /// The bytes that may still be read until data is received; `None` if there is no TLS.
+    without_data: Option<usize>,
     /// The timer for data that the client hasn't read.
     unread: Option<Pin<Box<Sleep>>>,
 }
 
 impl BoundedStream {
-    /// A connection without a limit for the handshake: see [`Self::expect_handshake`].
+    /// A connection without TLS.
     #[must_use]
     pub fn new(stream: TcpStream) -> Self {
-        Self { stream, handshake: None, unread: None }
+        Self { stream, without_data: None, unread: None }
     }
 
-    /// Limits the bytes that the client may send before [`Self::complete_handshake`].
+    /// The connection of a TLS session: limits the bytes that the client may send without data.
     #[must_use]
-    pub fn expect_handshake(mut self) -> Self {
-        self.handshake = Some(HANDSHAKE_SIZE);
+    pub fn of_tls(mut self) -> Self {
+        self.received_data();
         self
     }
 
-    /// Ends the limit: from here on the HTTP server bounds its reads.
-    pub fn complete_handshake(&mut self) {
-        self.handshake = None;
+    fn received_data(&mut self) {
+        self.without_data = Some(WITHOUT_DATA);
     }
 
     fn time_limited<T>(
@@ -71,14 +72,14 @@ impl AsyncRead for BoundedStream {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.handshake == Some(0) {
-            let error = io::Error::new(io::ErrorKind::InvalidData, "the TLS handshake is too long");
+        if self.without_data == Some(0) {
+            let error = io::Error::new(io::ErrorKind::InvalidData, "TLS messages without data are too long");
             return Poll::Ready(Err(error));
         }
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
         let read = buffer.filled().len() - before;
-        self.handshake = self.handshake.map(|left| left.saturating_sub(read));
+        self.without_data = self.without_data.map(|left| left.saturating_sub(read));
         Poll::Ready(Ok(()))
     }
 }
@@ -117,6 +118,64 @@ impl AsyncWrite for BoundedStream {
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let shut_down = Pin::new(&mut self.stream).poll_shutdown(context);
         self.time_limited(context, shut_down)
+    }
+}
+
+/// A TLS session on a bounded connection. The HTTP server bounds its reads of data, the connection the messages between
+/// them.
+#[derive(Debug)]
+pub struct BoundedTlsStream(TlsStream<BoundedStream>);
+
+impl BoundedTlsStream {
+    /// The session after its handshake.
+    #[must_use]
+    pub fn new(stream: TlsStream<BoundedStream>) -> Self {
+        Self(stream)
+    }
+}
+
+impl AsyncRead for BoundedTlsStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.0).poll_read(context, buffer))?;
+        if buffer.filled().len() > before {
+            self.0.get_mut().0.received_data();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for BoundedTlsStream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(context, buffer)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffers: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write_vectored(context, buffers)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.0.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(context)
     }
 }
 
@@ -179,18 +238,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_handshake_is_limited_and_later_data_is_not() {
-        for (complete, readable) in [(false, HANDSHAKE_SIZE), (true, 4 * HANDSHAKE_SIZE)] {
+    async fn bytes_without_data_are_limited_and_data_is_not() {
+        for (receives_data, readable) in [(false, WITHOUT_DATA), (true, 4 * WITHOUT_DATA)] {
             let (mut client, server) = pair().await;
-            let mut server = server.expect_handshake();
-            if complete {
-                server.complete_handshake();
-            }
-            client.write_all(&vec![1; 4 * HANDSHAKE_SIZE]).await.unwrap();
+            let mut server = server.of_tls();
+            client.write_all(&vec![1; 4 * WITHOUT_DATA]).await.unwrap();
             drop(client);
             let (mut read, mut buffer) = (0, [0; 1024]);
             while let Ok(length @ 1..) = server.read(&mut buffer).await {
                 read += length;
+                if receives_data {
+                    server.received_data();
+                }
             }
             assert_eq!(read, readable);
         }
