@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::{
+    hook_duration::pre_stop_seconds,
     hooks::{Hook, Hooks, containers, name, own_hook, sidecars},
     warnings::Warnings,
     windows,
@@ -46,7 +47,7 @@ pub(super) fn on_template(hooks: Hooks<'_>, spec: &Map<String, Value>, warnings:
     if !hooks.native_sleep {
         warnings.extend(native_sleeps_on_old_kubelets(hooks, spec));
     }
-    warnings.extend(containers(spec).filter(|c| hooks.needs_hook(c)).flat_map(|c| cut_short(hooks, c)));
+    warnings.extend(containers(spec).flat_map(|container| cut_short(hooks, container)));
     warnings.extend(unknown_exclusions(hooks, spec));
 }
 
@@ -90,12 +91,17 @@ fn native_sleeps_on_old_kubelets(hooks: Hooks<'_>, spec: &Map<String, Value>) ->
 /// counts against it.
 fn cut_short(hooks: Hooks<'_>, container: &Map<String, Value>) -> Vec<String> {
     const FIELD: &str = "terminationGracePeriodSeconds";
-    let drain = hooks.settings.drain_seconds.value;
+    let pre_stop = match hooks.decide(container) {
+        Hook::Injected => Some(hooks.settings.drain_seconds.value),
+        Hook::User(handler) => pre_stop_seconds(handler),
+        Hook::None => None,
+    };
+    let Some(pre_stop) = pre_stop else { return vec![] };
     let short = ["livenessProbe", "startupProbe"].into_iter().filter_map(|probe| {
-        let seconds = container.get(probe)?.get(FIELD)?.as_i64().filter(|seconds| *seconds <= drain)?;
+        let seconds = container.get(probe)?.get(FIELD)?.as_i64().filter(|seconds| *seconds <= pre_stop)?;
         Some(format!(
-            "container {:?}: {probe}.{FIELD} is {seconds} s, and the preStop takes {drain} s: if this probe restarts \
-             the container, it is killed before its SIGTERM; raise it above {drain}, or remove it",
+            "container {:?}: {probe}.{FIELD} is {seconds} s, and the preStop takes {pre_stop} s: if this probe restarts \
+             the container, it is killed before its SIGTERM; raise it above {pre_stop}, or remove it",
             name(container)
         ))
     });

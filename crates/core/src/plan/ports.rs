@@ -24,6 +24,24 @@ pub(super) enum PortProtocol {
     CountsBareConnections(&'static str),
 }
 
+/// Names of protocols over TLS; `websecure` is Traefik's.
+const TLS_NAMES: [&str; 14] = [
+    "amqps",
+    "ftps",
+    "grpcs",
+    "https",
+    "imaps",
+    "ldaps",
+    "mqtts",
+    "pop3s",
+    "rediss",
+    "smtps",
+    "ssl",
+    "tls",
+    "websecure",
+    "wss",
+];
+
 impl PortProtocol {
     /// The protocol by the name or the application protocol of a port. The first of several words is the protocol (as in
     /// Istio's `http-web`).
@@ -32,7 +50,7 @@ impl PortProtocol {
         let has = |words: &[&str]| name.split(['-', '_']).any(|word| words.contains(&word));
         let first =
             name.split(['-', '_']).next().unwrap_or_default().trim_end_matches(|c: char| c.is_ascii_digit());
-        if has(&["https", "tls", "ssl", "wss", "grpcs"]) {
+        if has(&TLS_NAMES) {
             return Some(Self::Tls);
         }
         if has(&["mysql", "mysqlx", "mariadb"]) {

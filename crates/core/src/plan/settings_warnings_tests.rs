@@ -330,9 +330,23 @@ fn warning_for_a_probe_grace_period_shorter_than_the_drain() {
         let longer = injected(&with_probe(probe, 11), &Settings::default(), true);
         assert_eq!(longer.warnings, [""; 0]);
     }
-    let mut own = with_probe("livenessProbe", 5);
-    own["containers"][0]["lifecycle"] = json!({"preStop": {"sleep": {"seconds": 10}}});
-    assert_eq!(injected(&own, &Settings::default(), true).warnings, [""; 0], "the hook is the user's own");
+    for (hook, expected) in [
+        (json!({"sleep": {"seconds": 20}}), Some("the preStop takes 20 s")),
+        (json!({"sleep": {"seconds": 4}}), None),
+        (json!({"sleep": {"seconds": 0}}), None),
+        // Its duration is unknown, which is another warning.
+        (json!({"exec": {"command": ["drain"]}}), None),
+    ] {
+        let mut own = with_probe("livenessProbe", 5);
+        own["containers"][0]["lifecycle"] = json!({ "preStop": hook });
+        let warnings = injected(&own, &Settings::default(), true).warnings;
+        let warned = warnings.iter().find(|warning| warning.contains("livenessProbe"));
+        assert_eq!(warned.is_some(), expected.is_some(), "{hook}: {warnings:?}");
+        assert!(
+            expected.is_none_or(|text| warned.is_some_and(|warning| warning.contains(text))),
+            "{warnings:?}"
+        );
+    }
 }
 
 #[test]
