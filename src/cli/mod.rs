@@ -1,8 +1,10 @@
 //! The command line: one file per command.
 
+mod confirm;
 mod controller;
 mod crd;
 mod doctor;
+mod duration;
 mod inject;
 mod load;
 mod manifests;

@@ -11,14 +11,16 @@ use kube::Config;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    super::verify::confirm,
-    ClusterArguments,
+    arguments::ClusterArguments,
     outcome::{ProgressReporter, Report, describe_plan, workloads},
     rollouts::{self, RolloutLimits},
     select::{Selected, Selection, select},
     target::{Action, Target},
 };
-use crate::runtime::{client::client, shutdown};
+use crate::{
+    cli::confirm::confirm,
+    runtime::{client::client, shutdown},
+};
 
 /// The exit code of a shell for a program that Ctrl-C ended.
 const INTERRUPTED: u8 = 130;

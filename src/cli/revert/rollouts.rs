@@ -162,7 +162,7 @@ impl Run<'_> {
             return Outcome::Annotated;
         }
         report(&Step::RollsOut);
-        if let Some(reason) = reason_pods_are_kept(self.target.kind, &written) {
+        if let Some(reason) = reason_pods_are_kept(self.target.kind, &before) {
             report(&Step::Warns(&format!("{reason}: its pods keep the injection until you replace them")));
         }
         let condition_before = RolloutProgress::of(self.target.kind, &before, || false).condition;

@@ -3,7 +3,10 @@
 use std::{path::PathBuf, time::Duration};
 
 use super::options;
-use crate::{cli::reference::Reference, disruption::Disruption};
+use crate::{
+    cli::{duration::duration, reference::Reference},
+    disruption::Disruption,
+};
 
 /// The text of `--help`.
 pub(in crate::cli) const HELP: &str = "\
@@ -49,11 +52,11 @@ pub(in crate::cli) struct Arguments {
     pub(super) disrupt: Disruption,
 
     /// The time that the load continues after the disruption, such as 10s or 2m.
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = options::duration)]
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
     pub(super) duration: Duration,
 
     /// The maximum time for the disruption.
-    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = options::duration)]
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = duration)]
     pub(super) limit: Duration,
 
     /// Runs the load as a Job in the cluster.

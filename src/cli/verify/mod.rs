@@ -1,7 +1,6 @@
 //! `adieu verify`: disrupts a workload under load, and reports lost requests with their time and pod.
 
 mod arguments;
-mod confirm;
 mod count;
 mod file;
 mod options;
@@ -16,12 +15,8 @@ use std::{
 use anyhow::{Context as _, bail};
 use tokio_util::sync::CancellationToken;
 
+pub(super) use self::arguments::{Arguments, HELP};
 use self::{arguments::Output, file::ReportFile, progress::PhaseIndicator, runner::Runner};
-pub(super) use self::{
-    arguments::{Arguments, HELP},
-    confirm::confirm,
-    options::duration,
-};
 use crate::{disruption::Disruption, runtime::shutdown, verify::VerificationReport};
 
 /// The exit code that shells report after Ctrl-C.

@@ -8,9 +8,11 @@ use std::{
 };
 
 use anyhow::Context as _;
-use jiff::SignedDuration;
 
-use crate::load::{Client, Options};
+use crate::{
+    cli::duration::duration,
+    load::{Client, Options},
+};
 
 #[derive(Debug, clap::Args)]
 #[group(skip)]
@@ -93,14 +95,6 @@ impl Arguments {
     }
 }
 
-/// A positive duration with its unit, such as `10s`, `500ms` or `1m 30s`.
-pub(in crate::cli) fn duration(text: &str) -> Result<Duration, String> {
-    let parsed = text.parse::<SignedDuration>().ok().and_then(|time| Duration::try_from(time).ok());
-    parsed
-        .filter(|time| !time.is_zero())
-        .ok_or_else(|| "use a time with its unit, such as 10s, 500ms or 2m".to_owned())
-}
-
 fn header(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once(':').ok_or("use the form \"Name: value\"")?;
     Ok((name.trim().to_owned(), value.trim().to_owned()))
@@ -109,16 +103,6 @@ fn header(text: &str) -> Result<(String, String), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn times_have_a_unit() {
-        for (text, millis) in [("10s", 10_000), ("500ms", 500), ("1m 30s", 90_000), ("2m", 120_000)] {
-            assert_eq!(duration(text), Ok(Duration::from_millis(millis)), "{text}");
-        }
-        for text in ["", "10", "0s", "-1s", "soon"] {
-            duration(text).unwrap_err();
-        }
-    }
 
     #[test]
     fn a_header_has_a_name_and_a_value() {

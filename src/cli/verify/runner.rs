@@ -10,8 +10,9 @@ use tokio::{
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{arguments::Arguments, confirm::confirm, count::Count, progress::PhaseIndicator};
+use super::{arguments::Arguments, count::Count, progress::PhaseIndicator};
 use crate::{
+    cli::confirm::confirm,
     disruption::{self, Disruption, Disruptor, Image, Job, TargetWorkload},
     load::{self, Options},
     verify::{PodTimelines, Recording, Requests, RunDescription, Sample, VerificationReport},

@@ -5,7 +5,7 @@ use std::io::{Write as _, stderr, stdin};
 use anyhow::{Context as _, bail};
 
 /// Asks for confirmation on the terminal. Any answer but yes is an error.
-pub(in crate::cli) fn confirm(intention: &str) -> anyhow::Result<()> {
+pub(super) fn confirm(intention: &str) -> anyhow::Result<()> {
     let mut terminal = stderr();
     write!(terminal, "This will {intention}.\nContinue? [y/N] ").and_then(|()| terminal.flush())?;
     let mut answer = String::new();
