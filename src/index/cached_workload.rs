@@ -18,7 +18,10 @@ use super::{
     slim::{METADATA_LIMIT, Metadata, Parts, Watched},
     unusable_objects::UnusableReason,
 };
-use crate::{api::annotations::is_own, plan::Kind, runtime::FIELD_MANAGER};
+use crate::{
+    api::{FIELD_MANAGER, annotations::is_own},
+    plan::Kind,
+};
 
 /// The maximum size of a cached workload's spec and status, in bytes of JSON.
 pub(super) const TEXT_LIMIT: usize = 256 << 10;
@@ -120,17 +123,25 @@ impl CachedWorkload {
                 PARSED_SIZE_LIMIT,
             ));
         }
-        let metadata = ObjectMeta {
-            labels: metadata.labels()?,
-            annotations: metadata.annotations()?,
-            owner_references: metadata.owner_references()?,
-            managed_fields: metadata.own_managed_fields()?,
-            ..metadata.bare()
-        };
-        let workload = Self::new(metadata, &text, None);
-        // Responses to writes have all metadata, with the managedFields of all clients.
-        let parsed_size = workload.parsed_size + parsed_size(parts.metadata.get());
-        Ok(Self { parsed_size, ..workload })
+        Ok(Self::new(metadata.used()?, &text, None))
+    }
+
+    /// The object in the answer to a write, within the limits of the cache.
+    ///
+    /// # Errors
+    /// If it can't be decoded, or is too large.
+    pub(crate) fn decode_answer(text: &str) -> Result<DynamicObject, UnusableReason> {
+        let parts = Parts::of(text.as_bytes())?;
+        Ok(Self::complete(&Metadata::of(parts.metadata)?, &parts)?.object())
+    }
+
+    /// The used metadata of the object in the answer to a write, whatever the size of the object.
+    ///
+    /// # Errors
+    /// If it can't be decoded, or is too large.
+    pub(crate) fn decode_metadata(text: &str) -> Result<DynamicObject, UnusableReason> {
+        let metadata = Metadata::of(Parts::of(text.as_bytes())?.metadata)?.used()?;
+        Ok(DynamicObject { types: None, metadata, data: Value::Null })
     }
 }
 
@@ -345,19 +356,23 @@ mod tests {
     }
 
     #[test]
-    fn the_parsed_size_of_a_workload_includes_metadata_that_is_not_cached() {
-        let fields: Value = (0..1000)
-            .map(|number| (format!("f:{number}"), json!({})))
-            .collect::<serde_json::Map<_, _>>()
-            .into();
-        let metadata = json!({"name": "web", "managedFields": [{"manager": "kubectl", "fieldsV1": fields}]});
-        let bare = decoded(&json!({"metadata": {"name": "web"}, "spec": {"replicas": 2}}));
-        let managed = decoded(&json!({"metadata": metadata, "spec": {"replicas": 2}}));
-        let bare_metadata = json!({"name": "web"}).to_string();
-        assert_eq!(
-            managed.parsed_size() - bare.parsed_size(),
-            parsed_size(&metadata.to_string()) - parsed_size(&bare_metadata)
-        );
+    fn managed_fields_of_any_size_need_little_memory() {
+        let nested = (0..100).fold(json!({}), |inner, _| json!({ "f:a": inner }));
+        let many = |manager: &str, count: usize| {
+            let entry = json!({"manager": manager, "operation": "Update", "fieldsV1": nested});
+            json!({"metadata": {"name": "web", "managedFields": vec![entry; count]}, "spec": {"replicas": 2}})
+        };
+        let of_others = decoded(&many("kubectl", 1000));
+        assert!(of_others.too_large().is_none() && of_others.meta().managed_fields == Some(vec![]));
+        let answer = CachedWorkload::decode_answer(&many("kubectl", 1000).to_string()).unwrap();
+        assert_eq!(answer.metadata.managed_fields, Some(vec![]));
+        let own = decoded(&many(FIELD_MANAGER, 1000));
+        assert!(own.too_large().unwrap().contains("managedFields"), "{:?}", own.too_large());
+        assert!(own.cached_size < 16 << 10 && own.stub("why").meta().managed_fields.is_none());
+        for decode in [CachedWorkload::decode_answer, CachedWorkload::decode_metadata] {
+            let refused = decode(&many(FIELD_MANAGER, 1000).to_string()).unwrap_err();
+            assert!(matches!(refused, UnusableReason::TooLarge(_)), "{refused}");
+        }
     }
 
     #[test]

@@ -8,7 +8,13 @@ use std::{
 use kube::{Resource as _, ResourceExt as _};
 use tokio::{sync::watch, task::yield_now};
 
-use super::{EvaluatedWorkload, Index, PolicyVersion, caches::Caches, changes::Batch, slim::reference};
+use super::{
+    caches::Caches,
+    changes::Batch,
+    evaluation::EvaluatedWorkload,
+    evaluations::{Index, PolicyVersion},
+    slim::reference,
+};
 use crate::{
     api::GracefulPolicy,
     keys::{PolicyKey, WorkloadKey, policy_key},
@@ -105,7 +111,7 @@ impl Index {
         if *all {
             let workloads = caches.workloads().all();
             concerned.extend(workloads.map(|(kind, cached)| WorkloadKey::new(kind, cached.meta())));
-            concerned.extend(self.read().evaluations.keys().cloned());
+            concerned.extend(self.keys());
         }
         for namespace in namespaces {
             concerned.extend(caches.workloads().in_namespace(namespace));

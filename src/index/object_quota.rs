@@ -56,7 +56,7 @@ impl Quota {
 
     /// The part of the quota for one kind, with its floor in each namespace, in bytes.
     pub(super) fn for_kind(&self, floor: usize) -> KindQuota {
-        KindQuota { quota: self.clone(), floor, usage: Mutex::default() }
+        KindQuota { quota: self.clone(), floor, max_objects: usize::MAX, usage: Mutex::default() }
     }
 
     /// Changes what a kind has above its floor in a namespace. Only an increase can be rejected.
@@ -113,6 +113,8 @@ impl Exceeded {
 pub(super) struct KindQuota {
     quota: Quota,
     floor: usize,
+    /// How many objects a namespace may have.
+    max_objects: usize,
     usage: Mutex<KindUsage>,
 }
 
@@ -132,6 +134,11 @@ struct Sizes {
 }
 
 impl KindQuota {
+    /// The same, with a maximum number of objects in each namespace.
+    pub(super) fn with_max_objects(self, max_objects: usize) -> Self {
+        Self { max_objects, ..self }
+    }
+
     /// Adds or resizes an object, if there is room; one that shrinks is always kept. Stubs may use a reserve.
     pub(super) fn reserve(
         &self,
@@ -143,7 +150,16 @@ impl KindQuota {
         let mut usage = self.usage();
         let of = usage.namespaces.get(namespace);
         let sum = of.map_or(0, |of| of.sum);
-        let before = of.and_then(|of| of.objects.get(name)).map_or(0, |(size, _)| *size);
+        let known = of.and_then(|of| of.objects.get(name));
+        let before = known.map_or(0, |(size, _)| *size);
+        if known.is_none() && of.is_some_and(|of| of.objects.len() >= self.max_objects) {
+            let released = self.quota.usage().released;
+            usage.rejected.get_or_insert(released);
+            return Err(UnusableReason::TooLarge(format!(
+                "adieu reads at most {} of these objects in a namespace: remove some",
+                self.max_objects
+            )));
+        }
         let now = sum - before + size;
         if let Err(exceeded) =
             self.quota.change(namespace, [sum, now].map(|sum| self.above_floor(sum)), is_stub)

@@ -131,3 +131,20 @@ fn a_list_removes_objects_that_it_does_not_have() {
         "{usage:?} {of_kind:?}"
     );
 }
+
+#[test]
+fn a_namespace_may_have_a_limited_number_of_objects() {
+    let policies = quota().for_kind(FLOOR).with_max_objects(2);
+    for (namespace, name, is_kept) in [
+        ("greedy", "a", true),
+        ("greedy", "b", true),
+        ("greedy", "c", false),
+        ("greedy", "a", true),
+        ("shop", "a", true),
+    ] {
+        assert_eq!(reserve(&policies, namespace, name, 0).is_ok(), is_kept, "{namespace}/{name}");
+    }
+    policies.release(&object("greedy", "a"));
+    assert!(policies.should_relist() || reserve(&policies, "greedy", "c", 0).is_ok());
+    assert!(reserve(&policies, "greedy", "c", 0).is_ok(), "another one was deleted");
+}

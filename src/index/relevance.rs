@@ -11,7 +11,7 @@ use k8s_openapi::api::{
 };
 use kube::{Resource, ResourceExt as _, runtime::watcher};
 
-use crate::{hash::hash_of, index::by_namespace::Namespaced, runtime::FIELD_MANAGER};
+use crate::{api::FIELD_MANAGER, hash::hash_of, index::by_namespace::Namespaced};
 
 const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 
@@ -33,13 +33,13 @@ pub(super) struct Relevance<K> {
     fields: fn(&K) -> Option<u64>,
     /// Whether another hash affects a decision. Not asked about lists: comparing every object with the others of its
     /// namespace would take too long.
-    appears_in_status_of: Box<dyn Fn(&K) -> bool + Send>,
+    affects_decision: Box<dyn Fn(&K) -> bool + Send>,
 }
 
 impl<K> Relevance<K> {
     /// Every change of these fields.
     pub(super) fn of(fields: fn(&K) -> Option<u64>) -> Self {
-        Self { fields, appears_in_status_of: Box::new(|_| true) }
+        Self { fields, affects_decision: Box::new(|_| true) }
     }
 }
 
@@ -55,12 +55,12 @@ impl ChangeFilter {
         event: &watcher::Event<K>,
         relevance: &Relevance<K>,
     ) -> bool {
-        let Relevance { fields, appears_in_status_of } = relevance;
+        let Relevance { fields, affects_decision } = relevance;
         let uid = |object: &K| object.meta().uid.clone().unwrap_or_default();
         match event {
             watcher::Event::Apply(object) => {
                 fields(object).is_some_and(|now| self.0.insert(uid(object), now) != Some(now))
-                    && appears_in_status_of(object)
+                    && affects_decision(object)
             }
             watcher::Event::Delete(object) => {
                 self.0.remove(&uid(object));
@@ -92,14 +92,14 @@ pub(super) fn service_spec(service: &Service) -> Option<u64> {
 /// The generation of a `PodDisruptionBudget` that isn't adieu's, or that may select pods of another one, which may have
 /// been created while adieu's was being written. adieu's other budgets affect no decision.
 pub(super) fn relevant_budgets(budgets: Namespaced<PodDisruptionBudget>) -> Relevance<PodDisruptionBudget> {
-    let appears_in_status_of = move |budget: &PodDisruptionBudget| {
+    let affects_decision = move |budget: &PodDisruptionBudget| {
         let overlaps = |other: &Arc<PodDisruptionBudget>| {
             other.metadata.name != budget.metadata.name && may_overlap(budget, other)
         };
         let namespace = budget.metadata.namespace.as_deref().unwrap_or_default();
         !is_our_budget(budget) || budgets.in_namespace(namespace).iter().any(overlaps)
     };
-    Relevance { fields: generation, appears_in_status_of: Box::new(appears_in_status_of) }
+    Relevance { fields: generation, affects_decision: Box::new(affects_decision) }
 }
 
 /// Whether two budgets may select the same pods: no label would need two values.

@@ -18,8 +18,7 @@ use serde::{
 use serde_json::value::RawValue;
 
 use super::{memory_estimate::cached_size, relevance::our_labels, unusable_objects::UnusableReason};
-use crate::api::{ClusterGracefulPolicy, GracefulPolicy, annotations};
-use crate::runtime::FIELD_MANAGER;
+use crate::api::{ClusterGracefulPolicy, FIELD_MANAGER, GracefulPolicy, annotations};
 
 /// The maximum size of labels, of annotations and of owner references, in bytes of JSON.
 pub(super) const METADATA_LIMIT: usize = 16 << 10;
@@ -37,6 +36,9 @@ pub(super) trait Watched: Resource + Clone + Send + Sync + Sized + 'static {
 
     /// The memory that objects of the kind may take in every namespace, in bytes, whatever others have.
     const FLOOR: usize;
+
+    /// How many objects of the kind are read in a namespace: each workload is compared with all of them.
+    const MAX_IN_NAMESPACE: usize = usize::MAX;
 
     /// Decodes an object.
     fn decode(text: &[u8]) -> Result<Self, UnusableReason>;
@@ -130,6 +132,17 @@ impl<'a> Metadata<'a> {
         }
     }
 
+    /// All used fields, within their limits.
+    pub(super) fn used(&self) -> Result<ObjectMeta, UnusableReason> {
+        Ok(ObjectMeta {
+            labels: self.labels()?,
+            annotations: self.annotations()?,
+            owner_references: self.owner_references()?,
+            managed_fields: self.own_managed_fields()?,
+            ..self.bare()
+        })
+    }
+
     pub(super) fn labels(&self) -> Result<Option<BTreeMap<String, String>>, UnusableReason> {
         small("metadata.labels", self.labels)
     }
@@ -149,12 +162,17 @@ impl<'a> Metadata<'a> {
         Ok(Some(kept.all))
     }
 
-    /// adieu's entries of `managedFields`, which have to be released.
+    /// adieu's entries of `managedFields`, which have to be released. A client may send any number of them.
     pub(super) fn own_managed_fields(&self) -> Result<Option<Vec<ManagedFieldsEntry>>, UnusableReason> {
+        const FIELD: &str = "metadata.managedFields";
         let Some(text) = self.managed_fields else { return Ok(None) };
-        let kept: OwnFields<'_> = serde_json::from_str(text.get())
-            .map_err(|error| UnusableReason::undecodable("metadata.managedFields", &error))?;
-        kept.0.into_iter().map(|entry| small("metadata.managedFields", Some(entry))).collect()
+        let kept: OwnFields<'_> =
+            serde_json::from_str(text.get()).map_err(|error| UnusableReason::undecodable(FIELD, &error))?;
+        let length = kept.0.iter().map(|entry| entry.get().len()).sum();
+        if length > METADATA_LIMIT {
+            return Err(UnusableReason::too_large("adieu's metadata.managedFields", length, METADATA_LIMIT));
+        }
+        kept.0.into_iter().map(|entry| small(FIELD, Some(entry))).collect()
     }
 }
 
@@ -281,6 +299,7 @@ pub(super) fn reference(api_version: &str, kind: &str, metadata: &ObjectMeta) ->
 impl Watched for Service {
     const KIND: &'static str = "Service";
     const FLOOR: usize = 512 << 10;
+    const MAX_IN_NAMESPACE: usize = 5000;
 
     /// The spec, which readiness probes depend on.
     fn decode(text: &[u8]) -> Result<Self, UnusableReason> {
@@ -321,6 +340,7 @@ impl Watched for Namespace {
 impl Watched for PodDisruptionBudget {
     const KIND: &'static str = "PodDisruptionBudget";
     const FLOOR: usize = 512 << 10;
+    const MAX_IN_NAMESPACE: usize = 2000;
 
     fn decode(text: &[u8]) -> Result<Self, UnusableReason> {
         let parts = Parts::of(text)?;
@@ -350,6 +370,7 @@ macro_rules! watch_policy {
         impl Watched for $policy {
             const KIND: &'static str = stringify!($policy);
             const FLOOR: usize = 1 << 20;
+            const MAX_IN_NAMESPACE: usize = 500;
 
             fn decode(text: &[u8]) -> Result<Self, UnusableReason> {
                 let parts = Parts::of(text)?;

@@ -115,7 +115,8 @@ impl Workloads {
         Self { changed, ..self }
     }
 
-    /// Fixed content, for tests.
+    /// Fixed content.
+    #[cfg(any(test, feature = "test-support"))]
     #[must_use]
     pub fn fixed(workloads: Vec<(Kind, DynamicObject)>) -> Self {
         let store = |kind: Kind| {

@@ -75,7 +75,7 @@ impl Watches<'_> {
             kind: K::KIND,
             fields: None,
             unusable: self.unusable.clone(),
-            quota: Arc::new(self.quota.for_kind(K::FLOOR)),
+            quota: Arc::new(self.quota.for_kind(K::FLOOR).with_max_objects(K::MAX_IN_NAMESPACE)),
             reuse: Arc::new(|object| object),
         };
         let missing = self.missing.clone();

@@ -6,9 +6,10 @@ use kube::core::DynamicObject;
 use serde_json::{Value, json};
 use tokio::{sync::watch, time::timeout};
 
-use super::{cached_workload::CachedWorkload, caches::Caches, unusable_objects::UnusableReason, *};
+use super::*;
 use crate::{
     api::{ClusterGracefulPolicy, GracefulPolicy},
+    index::{cached_workload::CachedWorkload, caches::Caches, unusable_objects::UnusableReason},
     keys::policy_key,
     plan::Source,
 };

@@ -1,0 +1,294 @@
+//! The evaluations of the cluster's workloads, and the queues of those that changed.
+
+use std::{
+    collections::BTreeMap,
+    ops::Bound,
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+};
+
+use kube::api::ObjectMeta;
+use prometheus_client::metrics::counter::Counter;
+use tokio::sync::watch;
+
+use super::{
+    changes::{Batch, Changes},
+    evaluation::{DesiredState, EvaluatedWorkload},
+};
+use crate::{
+    api::{EffectiveValues, WorkloadKind as Kind},
+    keys::{PolicyKey, PolicyKeys, WorkloadKey},
+};
+
+/// The evaluations of the cluster's workloads. Empty on a replica that doesn't lead.
+#[derive(Clone, Debug)]
+pub struct Index(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    state: RwLock<State>,
+    /// Workloads whose template is to be written immediately, by kind in the order of [`Kind::ALL`].
+    urgent: [Changes<WorkloadKey>; 3],
+    /// Other workloads whose desired state changed.
+    others: [Changes<WorkloadKey>; 3],
+    /// Policies whose workloads changed: namespaced policies, and cluster policies.
+    policies: [Changes<PolicyKey>; 2],
+    /// All changes of evaluations, including rollout progress, and of applied policies.
+    changes: Changes<IndexChange>,
+    evaluations: Counter,
+    version: watch::Sender<u64>,
+    keys: PolicyKeys,
+}
+
+/// A change of the index. Policies sort before workloads.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum IndexChange {
+    /// A policy was applied for the first time, changed, or was deleted.
+    Policy(PolicyKey),
+    /// The evaluation of a workload changed.
+    Workload(WorkloadKey),
+}
+
+#[derive(Debug, Default)]
+struct State {
+    evaluations: BTreeMap<WorkloadKey, Arc<EvaluatedWorkload>>,
+    /// The policies with which all their workloads have been evaluated.
+    applied: BTreeMap<PolicyKey, PolicyVersion>,
+    /// Whether all workloads have been evaluated.
+    is_complete: bool,
+    /// How often this replica has stopped leading.
+    term: u64,
+}
+
+/// A version of a policy: uid, generation, and its effective values including inherited ones.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct PolicyVersion {
+    uid: Option<String>,
+    generation: Option<i64>,
+    effective: EffectiveValues,
+}
+
+impl PolicyVersion {
+    pub(super) fn of(policy: &ObjectMeta, effective: EffectiveValues) -> Self {
+        Self { uid: policy.uid.clone(), generation: policy.generation, effective }
+    }
+}
+
+impl Default for Index {
+    fn default() -> Self {
+        Self::new(Counter::default())
+    }
+}
+
+impl Index {
+    /// An empty index that counts evaluated workloads.
+    #[must_use]
+    pub fn new(evaluations: Counter) -> Self {
+        Self(Arc::new(Shared {
+            state: RwLock::default(),
+            evaluations,
+            urgent: Kind::ALL.map(|_| Changes::default()),
+            others: Kind::ALL.map(|_| Changes::default()),
+            policies: [Changes::default(), Changes::default()],
+            changes: Changes::default(),
+            version: watch::Sender::new(0),
+            keys: PolicyKeys::default(),
+        }))
+    }
+
+    /// The evaluation of a workload. `None` if adieu doesn't manage it, or hasn't evaluated it yet.
+    #[must_use]
+    pub fn get(&self, key: &WorkloadKey) -> Option<Arc<EvaluatedWorkload>> {
+        self.read().evaluations.get(key).cloned()
+    }
+
+    /// Every evaluation, by namespace.
+    #[must_use]
+    pub fn all(&self) -> Vec<(WorkloadKey, Arc<EvaluatedWorkload>)> {
+        self.read().evaluations.iter().map(|(key, evaluation)| (key.clone(), evaluation.clone())).collect()
+    }
+
+    /// All evaluated workloads.
+    pub(super) fn keys(&self) -> Vec<WorkloadKey> {
+        self.read().evaluations.keys().cloned().collect()
+    }
+
+    /// The evaluated workloads of a namespace.
+    pub(super) fn in_namespace(&self, namespace: &str) -> Vec<WorkloadKey> {
+        let state = self.read();
+        let keys = state.evaluations.range(first_of(namespace)..).map(|(key, _)| key);
+        keys.take_while(|key| key.namespace == namespace).cloned().collect()
+    }
+
+    /// The evaluations that [concern](DesiredState::appears_in_status_of) a policy.
+    #[must_use]
+    pub fn of_policy(&self, policy: &PolicyKey) -> Vec<(WorkloadKey, Arc<EvaluatedWorkload>)> {
+        let state = self.read();
+        let first = (!policy.is_cluster_scoped()).then(|| first_of(policy.namespace()));
+        let from = first.map_or(Bound::Unbounded, Bound::Included);
+        let reach = state.evaluations.range((from, Bound::Unbounded));
+        reach
+            .take_while(|(key, _)| policy.is_cluster_scoped() || key.namespace == policy.namespace())
+            .filter(|(_, evaluation)| evaluation.desired.appears_in_status_of(policy))
+            .map(|(key, evaluation)| (key.clone(), evaluation.clone()))
+            .collect()
+    }
+
+    /// Changes when this replica stops leading: earlier results are then invalid.
+    #[must_use]
+    pub fn term(&self) -> u64 {
+        self.read().term
+    }
+
+    /// Whether all workloads have been evaluated. Before that, rollouts in progress may be missing.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.read().is_complete
+    }
+
+    /// Whether all workloads of a policy have been evaluated with this version of it.
+    #[must_use]
+    pub fn has_applied(&self, key: &PolicyKey, policy: &ObjectMeta) -> bool {
+        self.read()
+            .applied
+            .get(key)
+            .is_some_and(|applied| applied.uid == policy.uid && applied.generation >= policy.generation)
+    }
+
+    /// A counter that every change increments, except rollout progress.
+    #[must_use]
+    pub fn version(&self) -> watch::Receiver<u64> {
+        self.0.version.subscribe()
+    }
+
+    /// The workloads of a kind whose desired state changed so that their template is to be written immediately. For one
+    /// consumer.
+    #[must_use]
+    pub fn urgent_changes(&self, kind: Kind) -> Changes<WorkloadKey> {
+        self.0.urgent[kind as usize].clone()
+    }
+
+    /// The other workloads of a kind whose desired state changed: they need at most an annotation, an Event or a
+    /// `PodDisruptionBudget`, or wait for the scheduler. For one consumer.
+    #[must_use]
+    pub fn other_changes(&self, kind: Kind) -> Changes<WorkloadKey> {
+        self.0.others[kind as usize].clone()
+    }
+
+    /// The policies whose workloads changed: cluster policies, or namespaced ones. For one consumer.
+    #[must_use]
+    pub fn changed_policies(&self, cluster_scoped: bool) -> Changes<PolicyKey> {
+        self.0.policies[usize::from(cluster_scoped)].clone()
+    }
+
+    /// Every change of an evaluation or of an applied policy. For one consumer.
+    #[must_use]
+    pub fn changes(&self) -> Changes<IndexChange> {
+        self.0.changes.clone()
+    }
+
+    /// Requeues the policies of a workload, and wakes readers, after a change that its evaluation doesn't have.
+    pub fn requeue_policies_of(&self, key: &WorkloadKey) {
+        if let Some(evaluation) = self.get(key) {
+            self.requeue_policies(evaluation.desired.policies());
+        }
+        self.notify();
+    }
+
+    /// Wakes readers of the whole index after a change that no evaluation has.
+    pub fn notify(&self) {
+        self.0.version.send_modify(|version| *version += 1);
+    }
+
+    pub(super) fn count_evaluation(&self) {
+        self.0.evaluations.inc();
+    }
+
+    pub(super) fn policy_keys(&self) -> &PolicyKeys {
+        &self.0.keys
+    }
+
+    /// Requeues policies after a change that no evaluation has.
+    pub fn requeue_policies(&self, policies: impl IntoIterator<Item = PolicyKey>) {
+        for policy in policies {
+            self.0.policies[usize::from(policy.is_cluster_scoped())].add(policy);
+        }
+    }
+
+    /// Requeues the workloads of one namespace, or all.
+    pub fn requeue_workloads(&self, namespace: Option<&str>) {
+        for key in namespace.map_or_else(|| self.keys(), |namespace| self.in_namespace(namespace)) {
+            self.0.others[key.kind as usize].add(key);
+        }
+    }
+
+    /// Stores an evaluation. If it differs from the previous one, requeues the workload and its policies.
+    pub(super) fn set(&self, key: &WorkloadKey, now: Option<EvaluatedWorkload>) {
+        let mut state = self.write();
+        let before = match &now {
+            Some(now) => state.evaluations.insert(key.clone(), Arc::new(now.clone())),
+            None => state.evaluations.remove(key),
+        };
+        if before.as_deref() == now.as_ref() {
+            return;
+        }
+        let [old, new] = [before.as_deref(), now.as_ref()].map(|of| of.map(|of| &of.desired));
+        if old != new {
+            let is_urgent = new.is_some_and(DesiredState::is_urgent);
+            let [old, new] = [old, new].map(|of| of.map(DesiredState::policies).unwrap_or_default());
+            let changes = if is_urgent { &self.0.urgent } else { &self.0.others };
+            changes[key.kind as usize].add(key.clone());
+            drop(state);
+            self.requeue_policies(old.into_iter().chain(new));
+            self.notify();
+        }
+        self.0.changes.add(IndexChange::Workload(key.clone()));
+    }
+
+    /// Records the policies with which the workloads of `batch` have been evaluated.
+    pub(super) fn apply(&self, policies: BTreeMap<PolicyKey, PolicyVersion>, batch: &Batch) {
+        let mut state = self.write();
+        state.is_complete |= batch.all;
+        let is_new =
+            |(key, version): &(&PolicyKey, &PolicyVersion)| state.applied.get(*key) != Some(*version);
+        let changed: Vec<_> = policies.iter().filter(is_new).map(|(key, _)| key.clone()).collect();
+        // Deleted policies are removed.
+        let is_inside = |key: &PolicyKey| batch.all || batch.namespaces.contains(key.namespace());
+        let is_gone = |key: &&PolicyKey| is_inside(key) && !policies.contains_key(*key);
+        let gone: Vec<_> = state.applied.keys().filter(is_gone).cloned().collect();
+        for key in &gone {
+            state.applied.remove(key);
+        }
+        state.applied.extend(policies);
+        drop(state);
+        for policy in changed.iter().chain(&gone) {
+            self.0.changes.add(IndexChange::Policy(policy.clone()));
+        }
+        self.notify();
+        self.requeue_policies(changed);
+    }
+
+    /// Clears the index: another replica leads.
+    pub(crate) fn clear(&self) {
+        let mut state = self.write();
+        *state = State { term: state.term + 1, ..State::default() };
+        drop(state);
+        self.notify();
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, State> {
+        self.0.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, State> {
+        self.0.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A key that sorts before all workloads of a namespace.
+fn first_of(namespace: &str) -> WorkloadKey {
+    WorkloadKey { namespace: namespace.to_owned(), kind: Kind::ALL[0], name: String::new() }
+}
+
+#[cfg(test)]
+#[path = "evaluations_tests.rs"]
+mod tests;
