@@ -14,7 +14,10 @@ use kube::{
     runtime::events::{Event, EventType, Recorder, Reporter},
 };
 use serde_json::Value;
-use tokio::{sync::mpsc, time::sleep};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -36,6 +39,10 @@ const MAX_PENDING_EVENTS: usize = 2000;
 const MAX_PENDING_EVENTS_OF_NAMESPACE: usize = 400;
 /// How many warnings of a workload are published.
 const MAX_WARNINGS: usize = 8;
+/// How many Events on one object are published without a pause, and the time after which there may be one more: the
+/// limits of client-go (`defaultSpamBurst` and `defaultSpamQPS` of its `EventCorrelator`).
+const BURST: u32 = 25;
+const INTERVAL: Duration = Duration::from_mins(5);
 
 /// Publishes Events one after the other, so that they don't delay writes to workloads.
 pub(super) struct EventPublisher {
@@ -43,6 +50,8 @@ pub(super) struct EventPublisher {
     waiting: Waiting,
     /// Hashes of the notes that were published last, by the workload's uid and the reason.
     published: Mutex<HashMap<(String, &'static str), u64>>,
+    /// By the object's uid, when it would have no recent Event.
+    rates: Mutex<HashMap<String, Instant>>,
 }
 
 /// How many events of each namespace wait to be published.
@@ -94,7 +103,7 @@ pub(super) fn publisher(
             () = async { shutdown.cancelled().await; sleep(FLUSH_TIMEOUT).await } => {}
         }
     };
-    (EventPublisher { events: sender, waiting, published: Mutex::default() }, work)
+    (EventPublisher { events: sender, waiting, published: Mutex::default(), rates: Mutex::default() }, work)
 }
 
 impl EventPublisher {
@@ -182,6 +191,26 @@ impl EventPublisher {
     /// Drops workloads that were deleted, by their uids.
     pub(super) fn retain(&self, exists: impl Fn(&str) -> bool) {
         self.published().retain(|(uid, _), _| exists(uid));
+        let now = Instant::now();
+        self.rates().retain(|_, settled| *settled > now);
+    }
+
+    /// Whether another Event on this object may be published now.
+    fn is_within_rate(&self, reference: &ObjectReference) -> bool {
+        let Some(uid) = reference.uid.clone() else { return true };
+        let mut rates = self.rates();
+        let now = Instant::now();
+        let settled = rates.entry(uid).or_insert(now);
+        let next = (*settled).max(now) + INTERVAL;
+        let is_within = next <= now + INTERVAL * BURST;
+        if is_within {
+            *settled = next;
+        }
+        is_within
+    }
+
+    fn rates(&self) -> MutexGuard<'_, HashMap<String, Instant>> {
+        self.rates.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether these notes differ from those that were published last.
@@ -220,7 +249,7 @@ impl EventPublisher {
             action: "Inject".into(),
             secondary: None,
         };
-        if !self.waiting.add(reference) {
+        if !self.is_within_rate(reference) || !self.waiting.add(reference) {
             tracing::debug!(kind = reference.kind, name = reference.name, "too many Events, dropping one");
             return false;
         }
@@ -259,7 +288,7 @@ mod tests {
     use http::{Request, Response};
     use http_body_util::BodyExt as _;
     use kube::client::Body;
-    use tokio::time::{Instant, timeout};
+    use tokio::time::timeout;
     use tower::service_fn;
 
     use super::*;
@@ -347,6 +376,31 @@ mod tests {
         let ended = Instant::now();
         timeout(2 * FLUSH_TIMEOUT, publishing).await.expect("an end");
         assert_eq!(ended.elapsed(), FLUSH_TIMEOUT);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_rate_of_events_on_one_object_is_limited() {
+        let server = service_fn(|_: Request<Body>| pending::<Result<Response<Body>, Infallible>>());
+        let (publisher, _publishing) =
+            publisher(Client::new(server, "default"), reporter(), CancellationToken::new());
+        let policy = |uid: &str| ObjectReference { uid: Some(uid.into()), ..ObjectReference::default() };
+        let published = |count: u32| {
+            let before = publisher.events.capacity();
+            (0..count).for_each(|_| publisher.stalled(&policy("restless"), "a reason".into()));
+            u32::try_from(before - publisher.events.capacity()).unwrap()
+        };
+        assert_eq!(published(10 * BURST), BURST);
+        sleep(INTERVAL).await;
+        assert_eq!(published(10 * BURST), 1);
+        sleep(10 * INTERVAL).await;
+        assert_eq!(published(10 * BURST), 10);
+        let before = publisher.events.capacity();
+        publisher.stalled(&policy("other"), "a reason".into());
+        assert_eq!(before - publisher.events.capacity(), 1, "another object has its own");
+        publisher.retain(|_| true);
+        sleep(INTERVAL * (BURST + 1)).await;
+        publisher.retain(|_| true);
+        assert!(publisher.rates().is_empty());
     }
 
     #[tokio::test]

@@ -8,19 +8,19 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{LabelSelector, OwnerReference, Time},
 };
 use kube::{
-    Api, Client, Resource as _, ResourceExt as _,
-    api::{DeleteParams, ObjectMeta, Patch, PatchParams, Preconditions},
+    Client, Resource as _, ResourceExt as _,
+    api::{DeleteParams, ObjectMeta, Patch, PatchParams, Preconditions, Request},
     core::DynamicObject,
 };
 
 use crate::{
-    api::Mode,
+    api::{FIELD_MANAGER, Mode},
     index::{
         caches::{Caches, is_our_budget, our_labels},
         workloads::resource,
     },
     plan::{self, Evaluation, InjectionState, Kind},
-    runtime::FIELD_MANAGER,
+    runtime::client,
 };
 
 /// The maximum number of other budgets of adieu's whose workloads are compared. A workload covered by more gets none.
@@ -60,22 +60,23 @@ pub(super) async fn reconcile(
     });
     let desired_budget = desired_budget.filter(|_| !covered);
 
-    let api = Api::<PodDisruptionBudget>::namespaced(client.clone(), &namespace);
+    let request = Request::new(PodDisruptionBudget::url_path(&(), Some(&namespace)));
     match (desired_budget, current) {
         (Some(desired_budget), current)
             if current.is_none_or(|current| current.spec != desired_budget.spec) =>
         {
             let parameters = PatchParams::apply(FIELD_MANAGER).force();
-            api.patch(&desired_budget.name_any(), &parameters, &Patch::Apply(&desired_budget)).await?;
+            let patch = Patch::Apply(&desired_budget);
+            client::send(client, request.patch(&desired_budget.name_any(), &parameters, &patch)).await?;
             tracing::info!(%kind, namespace, name = object.name_any(), "wrote PodDisruptionBudget");
         }
         (None, Some(current)) => {
             let preconditions = Preconditions { uid: current.uid(), resource_version: None };
             let parameters = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
-            match api.delete(&current.name_any(), &parameters).await {
+            match client::send(client, request.delete(&current.name_any(), &parameters)).await {
                 // It was deleted, or created again, meanwhile.
                 Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {}
-                deleted => drop(deleted?),
+                deleted => deleted?,
             }
             tracing::info!(%kind, namespace, name = object.name_any(), covered, "deleted PodDisruptionBudget");
         }

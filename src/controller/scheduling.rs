@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeSet,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -16,30 +16,44 @@ use tokio::{
 };
 
 use super::{
-    ReconcileContext, failed_rollout_status,
+    backoff::Backoff,
+    failed_rollout_status,
     keys::{Key, PolicyKey, policy_key},
+    replica::Replica,
 };
 use crate::{
     index::{
-        Changes, IndexChange, cached_workload::CachedWorkload, caches::Caches, template_hash,
+        Changes, Index, IndexChange, cached_workload::CachedWorkload, caches::Caches, template_hash,
         workloads::resource,
     },
     plan::{self, Kind, OptIn, Source, Workload},
     scheduler::{PolicyStatus, RolloutScheduler, SlotRequest, SlotReservation, WrittenRevision},
 };
 
-/// How long before its last renewal of the Lease a leader may have observed a failure that it didn't record: the status
-/// of a policy is written some time after its workloads change, and the clocks of machines differ.
-const STATUS_LAG: SignedDuration = SignedDuration::from_secs(10);
+/// How long before its last renewal of the Lease a leader may have observed a failure that it didn't record: a failure
+/// is collected with others for a second, an attempt to write it may fail and is repeated after ten, and the clocks of
+/// machines differ.
+const STATUS_LAG: SignedDuration = SignedDuration::from_secs(20);
 
 /// The scheduler, and the queues of its decisions. The lock is held for one event and its decisions.
 pub(super) struct Scheduling {
+    inputs: Inputs,
     scheduler: Mutex<RolloutScheduler>,
     clock: Clock,
     /// Workloads that may roll out, by kind in the order of [`Kind::ALL`].
     runnable: [Changes<Key>; 3],
+    /// Policies whose failed rollouts changed: namespaced policies, and cluster policies.
+    failures: [Changes<PolicyKey>; 2],
     /// Wakes the driver for a deadline that is earlier than the one it waits for.
     earlier_deadline: Notify,
+}
+
+/// What the events of the scheduler are made from.
+pub(super) struct Inputs {
+    pub(super) caches: Caches,
+    pub(super) index: Index,
+    pub(super) backoff: Arc<Backoff>,
+    pub(super) replica: Replica,
 }
 
 /// A time of day that doesn't jump: the time when it was created, advanced by a monotonic clock.
@@ -56,17 +70,19 @@ impl Clock {
 
 /// A reserved slot. If it is dropped without being committed or released, the outcome of the write is unknown.
 pub(super) struct ReservationGuard<'a> {
-    context: &'a ReconcileContext,
+    scheduling: &'a Scheduling,
     reservation: SlotReservation,
     is_finished: bool,
 }
 
 impl Scheduling {
-    pub(super) fn new(slots: usize) -> Self {
+    pub(super) fn new(inputs: Inputs) -> Self {
         Self {
-            scheduler: Mutex::new(RolloutScheduler::new(slots)),
+            scheduler: Mutex::new(RolloutScheduler::new(inputs.replica.max_concurrent_rollouts)),
+            inputs,
             clock: Clock { made: Instant::now(), at: Timestamp::now() },
             runnable: Kind::ALL.map(|_| Changes::default()),
+            failures: [Changes::default(), Changes::default()],
             earlier_deadline: Notify::new(),
         }
     }
@@ -79,9 +95,14 @@ impl Scheduling {
         self.runnable[kind as usize].clone().stream(Duration::ZERO).map(|key| reference(&key))
     }
 
+    /// The policies whose failed rollouts changed: cluster policies, or namespaced ones. For one consumer.
+    pub(super) fn changed_failures(&self, cluster_scoped: bool) -> Changes<PolicyKey> {
+        self.failures[usize::from(cluster_scoped)].clone()
+    }
+
     /// Keeps the scheduler in step with the index, for as long as this replica leads.
-    pub(super) async fn run(&self, context: &ReconcileContext) {
-        let mut is_leader = context.replica.is_leader.clone();
+    pub(super) async fn run(&self) {
+        let mut is_leader = self.inputs.replica.is_leader.clone();
         loop {
             self.lock().reset();
             if is_leader.wait_for(|is_leader| *is_leader).await.is_err() {
@@ -91,31 +112,31 @@ impl Scheduling {
             tokio::select! {
                 biased;
                 _ = leading.wait_for(|is_leader| !is_leader) => {}
-                () = self.lead(context) => {}
+                () = self.lead() => {}
             }
         }
     }
 
     /// Returns when the index is cleared.
-    async fn lead(&self, context: &ReconcileContext) {
-        let mut version = context.index.version();
-        while !context.index.is_complete() {
+    async fn lead(&self) {
+        let mut version = self.inputs.index.version();
+        while !self.inputs.index.is_complete() {
             if version.changed().await.is_err() {
                 return;
             }
         }
-        let (term, changes) = (context.index.term(), context.index.changes());
+        let (term, changes) = (self.inputs.index.term(), self.inputs.index.changes());
         changes.clear();
-        self.restore(context);
-        while context.index.term() == term {
+        self.restore();
+        while self.inputs.index.term() == term {
             let next = self.lock().next_deadline();
             let changed = tokio::select! {
                 changed = changes.take() => changed,
                 () = self.earlier_deadline.notified() => continue,
                 () = self.wait_until(next) => BTreeSet::new(),
             };
-            if context.index.term() == term {
-                self.observe_changes(context, changed);
+            if self.inputs.index.term() == term {
+                self.observe_changes(changed);
             }
         }
     }
@@ -128,34 +149,34 @@ impl Scheduling {
     }
 
     /// Starts with the recorded failures and the rollouts in progress.
-    fn restore(&self, context: &ReconcileContext) {
-        let policies = policies(&context.caches);
-        let renewed = *context.replica.previous_renewal.borrow();
-        self.update(context, |scheduler, now| {
+    fn restore(&self) {
+        let policies = policies(&self.inputs.caches);
+        let renewed = *self.inputs.replica.previous_renewal.borrow();
+        self.update(|scheduler, now| {
             scheduler.set_failures_recorded_until(renewed.map(|renewed| renewed - STATUS_LAG));
             for policy in &policies {
-                set_policy(scheduler, context, policy, now);
+                set_policy(scheduler, &self.inputs, policy, now);
             }
-            for (key, _) in context.index.all() {
-                observe(scheduler, context, &key, now);
+            for (key, _) in self.inputs.index.all() {
+                observe(scheduler, &self.inputs, &key, now);
             }
             scheduler.activate();
         });
         // No status is written before the failures are restored.
-        context.index.requeue_policies(policies);
+        self.inputs.index.requeue_policies(policies);
     }
 
-    fn observe_changes(&self, context: &ReconcileContext, changed: BTreeSet<IndexChange>) {
-        self.update(context, |scheduler, now| {
+    fn observe_changes(&self, changed: BTreeSet<IndexChange>) {
+        self.update(|scheduler, now| {
             for change in &changed {
                 match change {
-                    IndexChange::Policy(policy) => set_policy(scheduler, context, policy, now),
-                    IndexChange::Workload(key) => observe(scheduler, context, key, now),
+                    IndexChange::Policy(policy) => set_policy(scheduler, &self.inputs, policy, now),
+                    IndexChange::Workload(key) => observe(scheduler, &self.inputs, key, now),
                 }
             }
             // A failure that is kept because a policy can't be decoded has no event of its own.
             if changed.iter().any(|change| matches!(change, IndexChange::Policy(_))) {
-                observe_retained_failures(scheduler, context, now);
+                observe_retained_failures(scheduler, &self.inputs, now);
             }
             scheduler.expire(now);
         });
@@ -163,16 +184,16 @@ impl Scheduling {
 
     /// Observes everything, for tests.
     #[cfg(test)]
-    pub(super) fn refresh(&self, context: &ReconcileContext) {
-        if !context.index.is_complete() {
+    pub(super) fn refresh(&self) {
+        if !self.inputs.index.is_complete() {
             return;
         }
         if self.is_active() {
-            let all = context.index.all().into_iter().map(|(key, _)| IndexChange::Workload(key));
-            let policies = policies(&context.caches).into_iter().map(IndexChange::Policy);
-            self.observe_changes(context, policies.chain(all).collect());
+            let all = self.inputs.index.all().into_iter().map(|(key, _)| IndexChange::Workload(key));
+            let policies = policies(&self.inputs.caches).into_iter().map(IndexChange::Policy);
+            self.observe_changes(policies.chain(all).collect());
         } else {
-            self.restore(context);
+            self.restore();
         }
     }
 
@@ -183,30 +204,20 @@ impl Scheduling {
     }
 
     /// Reserves a slot for writing a workload now.
-    pub(super) fn reserve<'a>(
-        &self,
-        context: &'a ReconcileContext,
-        key: &Key,
-        request: SlotRequest<'_>,
-    ) -> Option<ReservationGuard<'a>> {
-        let reservation = self.update(context, |scheduler, now| scheduler.reserve(key, request, now))?;
-        Some(ReservationGuard { context, reservation, is_finished: false })
+    pub(super) fn reserve<'a>(&'a self, key: &Key, request: SlotRequest<'_>) -> Option<ReservationGuard<'a>> {
+        let reservation = self.update(|scheduler, now| scheduler.reserve(key, request, now))?;
+        Some(ReservationGuard { scheduling: self, reservation, is_finished: false })
     }
 
     /// Whether something rejects or reverts the writes of a workload.
-    pub(super) fn set_blocked(&self, context: &ReconcileContext, key: &Key, is_blocked: bool) {
-        self.update(context, |scheduler, now| scheduler.set_blocked(key, is_blocked, now));
+    pub(super) fn set_blocked(&self, key: &Key, is_blocked: bool) {
+        self.update(|scheduler, now| scheduler.set_blocked(key, is_blocked, now));
     }
 
     /// The failed rollouts of a policy, which matches this many workloads. `None` before the state of the previous leader
     /// is restored.
-    pub(super) fn status_of(
-        &self,
-        context: &ReconcileContext,
-        policy: &PolicyKey,
-        matched: usize,
-    ) -> Option<PolicyStatus> {
-        self.update(context, |scheduler, _| {
+    pub(super) fn status_of(&self, policy: &PolicyKey, matched: usize) -> Option<PolicyStatus> {
+        self.update(|scheduler, _| {
             scheduler.set_matched(policy, matched);
             scheduler.is_active().then(|| scheduler.status_of(policy))
         })
@@ -223,18 +234,18 @@ impl Scheduling {
     }
 
     /// Applies an event, and requeues workloads and policies by the decisions.
-    fn update<T>(
-        &self,
-        context: &ReconcileContext,
-        event: impl FnOnce(&mut RolloutScheduler, Timestamp) -> T,
-    ) -> T {
+    fn update<T>(&self, event: impl FnOnce(&mut RolloutScheduler, Timestamp) -> T) -> T {
         let now = self.clock.now();
         let (outcome, runnable, changed) = {
             let mut scheduler = self.lock();
             let before = scheduler.next_deadline();
             let outcome = event(&mut scheduler, now);
             // While writes are paused, offers would only expire.
-            let runnable = if context.may_write() { scheduler.take_runnable(now) } else { BTreeSet::new() };
+            let runnable = if self.inputs.replica.may_write(&self.inputs.caches) {
+                scheduler.take_runnable(now)
+            } else {
+                BTreeSet::new()
+            };
             let next = scheduler.next_deadline();
             if next.is_some_and(|next| before.is_none_or(|before| next < before)) {
                 self.earlier_deadline.notify_one();
@@ -244,8 +255,22 @@ impl Scheduling {
         for key in runnable {
             self.runnable[key.kind as usize].add(key);
         }
-        requeue_policies(context, &changed);
+        if !changed.is_empty() {
+            self.requeue_policies(changed);
+        }
         outcome
+    }
+
+    /// Requeues policies whose failed rollouts changed, and those whose workloads wait for them.
+    fn requeue_policies(&self, changed: BTreeSet<PolicyKey>) {
+        let index = &self.inputs.index;
+        let waiting = changed.iter().flat_map(|policy| index.of_policy(policy));
+        index.requeue_policies(waiting.flat_map(|(_, evaluation)| evaluation.desired.counted_by.clone()));
+        for policy in changed {
+            self.failures[usize::from(policy.is_cluster_scoped())].add(policy);
+        }
+        // Metrics count failed rollouts.
+        index.notify();
     }
 
     fn lock(&self) -> MutexGuard<'_, RolloutScheduler> {
@@ -270,8 +295,8 @@ impl ReservationGuard<'_> {
 
     fn finish(&mut self, outcome: impl FnOnce(&mut RolloutScheduler, &SlotReservation, Timestamp)) {
         self.is_finished = true;
-        let Self { context, reservation, .. } = self;
-        context.scheduling.update(context, |scheduler, now| outcome(scheduler, reservation, now));
+        let Self { scheduling, reservation, .. } = self;
+        scheduling.update(|scheduler, now| outcome(scheduler, reservation, now));
     }
 }
 
@@ -298,13 +323,8 @@ fn policies(caches: &Caches) -> Vec<PolicyKey> {
     of_namespaces.chain(cluster_policies).collect()
 }
 
-fn set_policy(
-    scheduler: &mut RolloutScheduler,
-    context: &ReconcileContext,
-    policy: &PolicyKey,
-    now: Timestamp,
-) {
-    match failed_rollout_status::settings_and_failures(&context.caches, policy) {
+fn set_policy(scheduler: &mut RolloutScheduler, inputs: &Inputs, policy: &PolicyKey, now: Timestamp) {
+    match failed_rollout_status::settings_and_failures(&inputs.caches, policy) {
         Some((settings, status)) => {
             let is_new = !scheduler.has_policy(policy);
             scheduler.set_policy(policy, settings.generation, settings.failures, now);
@@ -312,58 +332,45 @@ fn set_policy(
                 scheduler.restore(policy, failed_rollout_status::restored(policy, &status), now);
             }
         }
-        None if failed_rollout_status::is_unusable(&context.caches, policy) => {}
+        None if failed_rollout_status::is_unusable(&inputs.caches, policy) => {}
         None => scheduler.remove_policy(policy, now),
     }
 }
 
-fn observe(scheduler: &mut RolloutScheduler, context: &ReconcileContext, key: &Key, now: Timestamp) {
-    let evaluation = context.index.get(key);
+fn observe(scheduler: &mut RolloutScheduler, inputs: &Inputs, key: &Key, now: Timestamp) {
+    let evaluation = inputs.index.get(key);
     match evaluation.and_then(|evaluation| evaluation.snapshot()) {
         Some(snapshot) => {
             scheduler.observe(key, snapshot, now);
-            scheduler.set_blocked(key, context.backoff.is_blocked(key), now);
+            scheduler.set_blocked(key, inputs.backoff.is_blocked(key), now);
         }
         // The policy that manages it may be the one that can't be decoded.
-        None if scheduler.has_failures(key) && is_unknown(context, key) => {}
+        None if scheduler.has_failures(key) && is_unknown(inputs, key) => {}
         None => scheduler.remove(key),
     }
 }
 
 /// Drops the failures of policies that were deleted, and of workloads without an evaluation whose policy is known again.
-fn observe_retained_failures(scheduler: &mut RolloutScheduler, context: &ReconcileContext, now: Timestamp) {
+fn observe_retained_failures(scheduler: &mut RolloutScheduler, inputs: &Inputs, now: Timestamp) {
     let (policies, workloads) = scheduler.with_failures();
     for policy in policies {
-        set_policy(scheduler, context, &policy, now);
+        set_policy(scheduler, inputs, &policy, now);
     }
-    for key in workloads.iter().filter(|key| context.index.get(key).is_none()) {
-        observe(scheduler, context, key, now);
+    for key in workloads.iter().filter(|key| inputs.index.get(key).is_none()) {
+        observe(scheduler, inputs, key, now);
     }
 }
 
 /// Whether the policy of a workload is unknown: one of its namespace can't be used, and no annotation opts it in or out.
-fn is_unknown(context: &ReconcileContext, Key { kind, namespace, name }: &Key) -> bool {
-    let namespace_context = context.caches.namespace_context(namespace);
+fn is_unknown(inputs: &Inputs, Key { kind, namespace, name }: &Key) -> bool {
+    let namespace_context = inputs.caches.namespace_context(namespace);
     if !namespace_context.has_unusable_policy {
         return false;
     }
-    let object = context.caches.workloads().get(*kind, namespace, name);
+    let object = inputs.caches.workloads().get(*kind, namespace, name);
     object.is_some_and(|object| {
         plan::resolve(&Workload::of(*kind, &object), &namespace_context).opt_in == OptIn::Unspecified
     })
-}
-
-/// Requeues policies whose failures changed, and those whose workloads wait for them.
-fn requeue_policies(context: &ReconcileContext, policies: &BTreeSet<PolicyKey>) {
-    if policies.is_empty() {
-        return;
-    }
-    let waiting = policies.iter().flat_map(|policy| context.index.of_policy(policy));
-    let waiting: BTreeSet<_> =
-        waiting.flat_map(|(_, evaluation)| evaluation.desired.counted_by.clone()).collect();
-    context.index.requeue_policies(policies.union(&waiting).cloned());
-    // Metrics count failed rollouts.
-    context.index.notify();
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use kube::{Client, runtime::events::Reporter};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{Controller, ReconcileContext, Replica, events};
+use super::{context::ReconcileContext, events, replica::Replica};
 use crate::{
     index::caches::Caches,
     runtime::{metrics::Metrics, test_support::client},
@@ -33,9 +33,8 @@ pub(super) fn context_with(
         previous_renewal,
         paused,
     };
-    let controller = Controller { client, caches, metrics: Metrics::default().into(), replica };
-    let context = ReconcileContext::new(controller, publisher);
+    let context = ReconcileContext::new(client, caches, Metrics::default().into(), replica, publisher);
     context.index.refresh(&context.caches);
-    context.scheduling.refresh(&context);
+    context.scheduling.refresh();
     (context, [leader, pause])
 }

@@ -13,18 +13,18 @@ use k8s_openapi::{
     jiff::Timestamp,
 };
 use kube::{
-    Api, Client,
-    api::{Patch, PatchParams},
-    core::PartialObjectMeta,
+    Client, Resource as _,
+    api::{Patch, PatchParams, Request},
 };
 use serde_json::json;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::ReconcileContext;
+use super::context::ReconcileContext;
 use crate::{
     api::{ClusterGracefulPolicy, GracefulPolicy},
     index::{caches::changes, unusable_objects::UnusableReason},
+    runtime::client,
 };
 
 /// How long changes are collected.
@@ -38,7 +38,7 @@ pub(super) async fn report(context: Arc<ReconcileContext>, shutdown: Cancellatio
     let mut reported: HashMap<String, UnusableReason> = HashMap::new();
     let report = async {
         loop {
-            if context.is_leader() {
+            if context.replica.is_leader() {
                 let all = unusable.all();
                 let uids: HashSet<_> = all.iter().filter_map(|one| one.reference.uid.as_ref()).collect();
                 reported.retain(|uid, _| uids.contains(uid));
@@ -48,7 +48,7 @@ pub(super) async fn report(context: Arc<ReconcileContext>, shutdown: Cancellatio
                         context.events.unusable(&one.reference, &one.reason);
                         reported.insert(uid, one.reason.clone());
                         let writing = set_not_ready(&context.client, &one.reference, &one.reason);
-                        if let Some(Err(error)) = context.while_leading(writing).await {
+                        if let Some(Err(error)) = context.replica.while_leading(writing).await {
                             let ObjectReference { kind, namespace, name, .. } = &one.reference;
                             tracing::warn!(kind, namespace, name, %error, "cannot write the status of an unusable \
                                                                            policy");
@@ -85,21 +85,14 @@ async fn set_not_ready(
         observed_generation: None,
         last_transition_time: Time(Timestamp::now()),
     };
+    let path = match (object.kind.as_deref(), namespace) {
+        (Some("GracefulPolicy"), Some(_)) => GracefulPolicy::url_path(&(), namespace),
+        (Some("ClusterGracefulPolicy"), _) => ClusterGracefulPolicy::url_path(&(), None),
+        _ => return Ok(()),
+    };
     let patch = Patch::Merge(json!({"status": {"conditions": [condition]}}));
-    let parameters = PatchParams::default();
-    let client = client.clone();
-    // The rest of the answer can't be decoded.
-    match (object.kind.as_deref(), namespace) {
-        (Some("GracefulPolicy"), Some(namespace)) => {
-            let policies: Api<PartialObjectMeta<GracefulPolicy>> = Api::namespaced(client, namespace);
-            policies.patch_status(name, &parameters, &patch).await.map(drop)
-        }
-        (Some("ClusterGracefulPolicy"), _) => {
-            let policies: Api<PartialObjectMeta<ClusterGracefulPolicy>> = Api::all(client);
-            policies.patch_status(name, &parameters, &patch).await.map(drop)
-        }
-        _ => Ok(()),
-    }
+    let request = Request::new(path).patch_subresource("status", name, &PatchParams::default(), &patch);
+    client::send(client, request).await
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use kube::Resource as _;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::{ReconcileContext, backoff::Backoff, keys::Key};
+use super::{backoff::Backoff, context::ReconcileContext, keys::Key};
 use crate::{
     index::{DesiredState, Index},
     plan::{InjectionState, Kind, RolloutTiming},
@@ -28,7 +28,7 @@ pub(super) async fn report(context: Arc<ReconcileContext>, shutdown: Cancellatio
     let count = async {
         loop {
             let counted = Instant::now();
-            if context.is_leader() && context.index.is_complete() {
+            if context.replica.is_leader() && context.index.is_complete() {
                 drop_deleted(&context);
                 publish(&context.metrics, &states(&context.index, &context.backoff));
                 let failures = context.scheduling.failed_rollouts();

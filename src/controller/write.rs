@@ -3,17 +3,19 @@
 use std::collections::BTreeMap;
 
 use kube::{
-    Api, Client, ResourceExt as _,
-    api::{Patch, PatchParams},
-    core::DynamicObject,
+    Client, Resource as _, ResourceExt as _,
+    api::{GetParams, Patch, PatchParams, Request},
+    core::{DynamicObject, request},
 };
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::{
-    index::workloads::resource,
+    api::FIELD_MANAGER,
+    index::{cached_workload::CachedWorkload, unusable_objects::UnusableReason, workloads::resource},
     plan::{Kind, Workload, clear_pending, label_injected, opt_out_patch, template_patch},
     runtime::{
-        FIELD_MANAGER, client,
+        client,
         managed_fields::{precondition, release_ownership},
     },
 };
@@ -82,11 +84,11 @@ pub(super) async fn template(
     patch.0.insert(0, precondition(&object.metadata));
     patch.0.extend(clear_pending(object.annotations()));
     patch.0.extend(label_injected(object.labels(), template));
-    send(client, kind, object, Patch::Json(patch)).await
+    send(client, kind, object, Patch::Json(patch), CachedWorkload::decode_answer).await
 }
 
 /// Opts `object` out and restores its template in one write, unless the object changed since: the same as the webhook
-/// does for the annotation, without the webhook. To be followed by [`drop_managed_fields`].
+/// does for the annotation, without the webhook. Returns its metadata. To be followed by [`drop_managed_fields`].
 pub(crate) async fn opt_out(
     client: &Client,
     kind: Kind,
@@ -94,7 +96,7 @@ pub(crate) async fn opt_out(
 ) -> Result<DynamicObject, Error> {
     let mut patch = opt_out_patch(&Workload::of(kind, object));
     patch.0.insert(0, precondition(&object.metadata));
-    send(client, kind, object, Patch::Json(patch)).await
+    send(client, kind, object, Patch::Json(patch), CachedWorkload::decode_metadata).await
 }
 
 /// Sets or removes annotations on the workload itself, unless the object changed since.
@@ -105,7 +107,8 @@ pub(super) async fn set_pending(
     marks: &BTreeMap<&'static str, Option<String>>,
 ) -> Result<(), Error> {
     let metadata = json!({"resourceVersion": object.resource_version(), "annotations": marks});
-    let written = send(client, kind, object, Patch::Merge(json!({"metadata": metadata}))).await?;
+    let patch = Patch::Merge(json!({"metadata": metadata}));
+    let written = send(client, kind, object, patch, CachedWorkload::decode_metadata).await?;
     drop_managed_fields(client, kind, &written).await;
     Ok(())
 }
@@ -126,7 +129,8 @@ pub(crate) async fn drop_managed_fields(client: &Client, kind: Kind, written: &D
 /// fields that are written here.
 async fn drop_own_fields(client: &Client, kind: Kind, object: &DynamicObject) -> Result<(), Error> {
     let Some(patch) = release_ownership(&object.metadata) else { return Ok(()) };
-    send(client, kind, object, Patch::Json(patch)).await.map(drop)
+    let request = patch_request(kind, object, &Patch::Json::<()>(patch));
+    client::send(client, request).await.map_err(|source| Error::new(kind, object, source))
 }
 
 /// Removes an entry that an interrupted write left. To be retried after a conflict: changes of the status requeue
@@ -136,27 +140,48 @@ pub(super) async fn drop_leftover_fields(
     kind: Kind,
     object: &DynamicObject,
 ) -> Result<(), Error> {
-    let found = api(client, kind, object).get_opt(&object.name_any()).await;
-    match found.map_err(|source| Error::new(kind, object, source))? {
-        Some(current) => drop_own_fields(client, kind, &current).await,
-        None => Ok(()),
+    let request = requests(kind, object).get(&object.name_any(), &GetParams::default());
+    match answer(client, request, CachedWorkload::decode_metadata).await {
+        Ok(current) => drop_own_fields(client, kind, &current).await,
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        Err(source) => Err(Error::new(kind, object, source)),
     }
 }
+
+/// Decodes the object in an answer. Other clients' `managedFields` may be of any size.
+type Decode = fn(&str) -> Result<DynamicObject, UnusableReason>;
 
 async fn send(
     client: &Client,
     kind: Kind,
     object: &DynamicObject,
     patch: Patch<Value>,
+    decode: Decode,
 ) -> Result<DynamicObject, Error> {
-    let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
-    let sent = api(client, kind, object).patch(&object.name_any(), &parameters, &patch).await;
+    let sent = answer(client, patch_request(kind, object, &patch), decode).await;
     sent.map_err(|source| Error::new(kind, object, source))
 }
 
-fn api(client: &Client, kind: Kind, object: &DynamicObject) -> Api<DynamicObject> {
-    let namespace = object.namespace().unwrap_or_default();
-    Api::namespaced_with(client.clone(), &namespace, &resource(kind))
+async fn answer(
+    client: &Client,
+    request: Result<http::Request<Vec<u8>>, request::Error>,
+    decode: Decode,
+) -> Result<DynamicObject, kube::Error> {
+    let text = client.request_text(request.map_err(kube::Error::BuildRequest)?).await?;
+    decode(&text).map_err(|reason| kube::Error::Service(reason.to_string().into()))
+}
+
+fn patch_request<P: Serialize>(
+    kind: Kind,
+    object: &DynamicObject,
+    patch: &Patch<P>,
+) -> Result<http::Request<Vec<u8>>, request::Error> {
+    let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
+    requests(kind, object).patch(&object.name_any(), &parameters, patch)
+}
+
+fn requests(kind: Kind, object: &DynamicObject) -> Request {
+    Request::new(DynamicObject::url_path(&resource(kind), object.namespace().as_deref()))
 }
 
 #[cfg(test)]

@@ -11,9 +11,9 @@ use serde_json::json;
 
 use super::{error::Error, object_watch};
 use crate::{
+    api::FIELD_MANAGER,
     index::workloads::resource,
     plan::Kind,
-    runtime::FIELD_MANAGER,
     scheduler::progress::{RolloutState, rollout_state},
 };
 

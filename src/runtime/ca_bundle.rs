@@ -16,7 +16,8 @@ use kube::{
 use serde_json::json;
 use tokio::{sync::watch, time::sleep};
 
-use super::{FIELD_MANAGER, managed_fields, readiness::ReadinessCheck};
+use super::{managed_fields, readiness::ReadinessCheck};
+use crate::api::FIELD_MANAGER;
 
 /// The annotation with the failurePolicy of the webhooks for workloads, from the chart's values.
 const FAILURE_POLICY: &str = "adieu.dev/failure-policy";

@@ -2,13 +2,14 @@
 //! closes no connection.
 
 use std::{
+    pin::pin,
     task::{Context, Poll},
     time::Duration,
 };
 
 use axum::{BoxError, body::HttpBody};
 use bytes::Bytes;
-use futures::{FutureExt as _, future::BoxFuture};
+use futures::{AsyncBufReadExt as _, FutureExt as _, future::BoxFuture};
 use http::{HeaderValue, Request, Response, header::USER_AGENT};
 use http_body_util::{BodyExt as _, combinators::UnsyncBoxBody};
 use kube::{
@@ -48,6 +49,24 @@ fn with_limits(mut config: Config) -> Result<Client, Error> {
     // Callers retry themselves, without blocking others. A webhook may deny with 429.
     config.default_retry = false;
     Ok(ClientBuilder::try_from(config)?.with_layer(&layer_fn(Limited)).build())
+}
+
+/// Sends a request, and reads the answer without keeping it: the object in it may have `managedFields` of any size.
+///
+/// # Errors
+/// If the request is invalid or fails.
+pub(crate) async fn send(
+    client: &Client,
+    request: Result<Request<Vec<u8>>, kube::core::request::Error>,
+) -> Result<(), Error> {
+    let mut answer = pin!(client.request_stream(request.map_err(Error::BuildRequest)?).await?);
+    loop {
+        let read = answer.fill_buf().await.map_err(Error::ReadEvents)?.len();
+        if read == 0 {
+            return Ok(());
+        }
+        answer.consume_unpin(read);
+    }
 }
 
 /// Whether the API server gave no answer.

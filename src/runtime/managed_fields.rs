@@ -6,7 +6,7 @@ use json_patch::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::json;
 
-use super::FIELD_MANAGER;
+use crate::api::FIELD_MANAGER;
 
 /// A patch that drops adieu's entry from `managedFields`, with a precondition; `None` if there is no entry. With it, an
 /// unforced server-side apply of another value would conflict.

@@ -18,5 +18,3 @@ pub mod shutdown;
 mod stream;
 #[cfg(test)]
 pub(crate) mod test_support;
-
-pub use crate::api::FIELD_MANAGER;

@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 
-use kube::{Api, Client, Resource, ResourceExt as _, runtime::reflector::Store};
+use kube::{Resource, ResourceExt as _, runtime::reflector::Store};
 use serde::de::DeserializeOwned;
 
 use crate::{
@@ -19,7 +19,6 @@ pub(super) trait Policy:
     fn spec(&self) -> &GracefulPolicySpec;
     fn status(&self) -> Option<&GracefulPolicyStatus>;
     fn source(&self) -> Source;
-    fn api(&self, client: Client) -> Api<Self>;
     fn store(caches: &Caches) -> &Store<Self>;
 }
 
@@ -36,10 +35,6 @@ impl Policy for GracefulPolicy {
 
     fn source(&self) -> Source {
         Source::Policy(self.name_any())
-    }
-
-    fn api(&self, client: Client) -> Api<Self> {
-        Api::namespaced(client, &self.namespace().unwrap_or_default())
     }
 
     fn store(caches: &Caches) -> &Store<Self> {
@@ -60,10 +55,6 @@ impl Policy for ClusterGracefulPolicy {
 
     fn source(&self) -> Source {
         Source::ClusterPolicy(self.name_any())
-    }
-
-    fn api(&self, client: Client) -> Api<Self> {
-        Api::all(client)
     }
 
     fn store(caches: &Caches) -> &Store<Self> {

@@ -13,7 +13,7 @@ use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Condition, jiff::Timestamp}
 use kind::Policy;
 use kube::{
     ResourceExt as _,
-    api::{Patch, PatchParams},
+    api::{Patch, PatchParams, Request},
     runtime::{Config, Controller, controller::Action, reflector::ObjectRef, watcher},
 };
 use serde_json::json;
@@ -21,21 +21,23 @@ use status::status;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    ReconcileContext,
+    context::ReconcileContext,
     keys::{PolicyKey, policy_key},
     pace::paced,
 };
 use crate::{
     api::{ClusterGracefulPolicy, GracefulPolicy, GracefulPolicyStatus},
     plan::{self, Source},
+    runtime::client,
 };
 
 /// How long changes of a policy's workloads are collected before its status is written: a rollout has a dozen.
 const DEBOUNCE: Duration = Duration::from_secs(1);
 /// How many policies of a kind are reconciled at a time: each write and its response take memory.
 const CONCURRENCY: u16 = 8;
-/// How long after a failure the next attempt is made.
+/// How long after a failure the next attempt is made, and after a conflict: by then the cache has the present version.
 const RETRY_WAIT: Duration = Duration::from_secs(10);
+const CONFLICT_WAIT: Duration = Duration::from_secs(1);
 
 /// Writes the status of every policy of both kinds, until `shutdown`.
 pub(super) async fn control(context: Arc<ReconcileContext>, shutdown: CancellationToken) {
@@ -48,22 +50,24 @@ pub(super) async fn control(context: Arc<ReconcileContext>, shutdown: Cancellati
 async fn control_kind<P: Policy>(context: Arc<ReconcileContext>, shutdown: CancellationToken) {
     let changed = context.index.changed_policies(P::CLUSTER_SCOPED).stream(DEBOUNCE);
     let changed = paced(changed, PolicyKey::namespace, context.pace.clone());
-    let changed = changed.filter_map(|policy: PolicyKey| {
-        let (Source::Policy(name) | Source::ClusterPolicy(name)) = policy.source() else {
-            return ready(None);
-        };
-        let reference = ObjectRef::new(name);
-        ready(Some(if P::CLUSTER_SCOPED { reference } else { reference.within(policy.namespace()) }))
-    });
+    // The next leader must find them, so they don't wait for others.
+    let failures = context.scheduling.changed_failures(P::CLUSTER_SCOPED).stream(DEBOUNCE);
     // The caches watch the policies already.
     Controller::for_stream(stream::pending::<Result<P, watcher::Error>>(), P::store(&context.caches).clone())
         .with_config(Config::default().concurrency(CONCURRENCY))
-        .reconcile_on(changed)
+        .reconcile_on(changed.filter_map(|policy| ready(reference::<P>(&policy))))
+        .reconcile_on(failures.filter_map(|policy| ready(reference::<P>(&policy))))
         .reconcile_all_on(context.permissions())
         .graceful_shutdown_on(shutdown.cancelled_owned())
         .run(reconcile_catching_panics::<P>, error_policy, context)
         .for_each(|_| ready(()))
         .await;
+}
+
+fn reference<P: Policy>(policy: &PolicyKey) -> Option<ObjectRef<P>> {
+    let (Source::Policy(name) | Source::ClusterPolicy(name)) = policy.source() else { return None };
+    let reference = ObjectRef::new(name);
+    Some(if P::CLUSTER_SCOPED { reference } else { reference.within(policy.namespace()) })
 }
 
 /// Reconciles a policy. A panic is a failed attempt.
@@ -75,7 +79,7 @@ async fn reconcile_catching_panics<P: Policy>(
 }
 
 async fn reconcile<P: Policy>(policy: Arc<P>, context: Arc<ReconcileContext>) -> Result<Action, kube::Error> {
-    if !context.is_leader() {
+    if !context.replica.is_leader() {
         return Ok(Action::await_change());
     }
     let key = policy_key(&policy.namespace().unwrap_or_default(), &policy.source());
@@ -88,7 +92,7 @@ async fn reconcile<P: Policy>(policy: Arc<P>, context: Arc<ReconcileContext>) ->
     let mut builder = StatusBuilder::of(&key, &context.index.of_policy(&key), &blockers);
     let matched = usize::try_from(builder.counts.matched).unwrap_or_default();
     // The failures that the previous leader recorded are restored before they are overwritten.
-    let Some(rollouts) = context.scheduling.status_of(&context, &key, matched) else {
+    let Some(rollouts) = context.scheduling.status_of(&key, matched) else {
         return Ok(Action::await_change());
     };
     builder.set_rollouts(rollouts);
@@ -102,18 +106,19 @@ async fn reconcile<P: Policy>(policy: Arc<P>, context: Arc<ReconcileContext>) ->
     if policy.status() == Some(&status) {
         return Ok(Action::await_change());
     }
-    let patch = Patch::Merge(json!({ "status": status }));
-    let (api, name) = (policy.api(context.client.clone()), policy.name_any());
-    let parameters = PatchParams::default();
-    let Some(written) = context.while_leading(api.patch_status(&name, &parameters, &patch)).await else {
+    // The previous leader may have written after the version in the cache.
+    let metadata = json!({"resourceVersion": policy.resource_version()});
+    let patch = Patch::Merge(json!({"metadata": metadata, "status": status}));
+    let request = Request::new(P::url_path(&(), policy.namespace().as_deref()));
+    let request = request.patch_subresource("status", &policy.name_any(), &PatchParams::default(), &patch);
+    let Some(written) = context.replica.while_leading(client::send(&context.client, request)).await else {
         return Ok(Action::await_change());
     };
     written?;
     if let Some(stalled) = newly_true(policy.status(), &status, "Stalled") {
         context.events.stalled(&policy.object_ref(&()), stalled.message.clone());
     }
-    // The previous leader may have written after the version in the cache: compare again.
-    Ok(Action::requeue(RETRY_WAIT))
+    Ok(Action::await_change())
 }
 
 /// The condition of a type, if it has become true.
@@ -128,9 +133,11 @@ fn newly_true<'a>(
 }
 
 fn error_policy<P>(_: Arc<P>, error: &kube::Error, _: Arc<ReconcileContext>) -> Action {
-    // A policy that was deleted meanwhile has no status.
-    if matches!(error, kube::Error::Api(status) if status.code == 404) {
-        return Action::await_change();
+    match error {
+        // A policy that was deleted meanwhile has no status.
+        kube::Error::Api(status) if status.code == 404 => return Action::await_change(),
+        kube::Error::Api(status) if status.code == 409 => return Action::requeue(CONFLICT_WAIT),
+        _ => {}
     }
     tracing::warn!(%error, "cannot write the status of a policy, retrying");
     Action::requeue(RETRY_WAIT)

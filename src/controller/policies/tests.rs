@@ -1,4 +1,7 @@
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{
+    Mutex,
+    atomic::{AtomicU16, Ordering},
+};
 
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
@@ -82,4 +85,46 @@ async fn eight_statuses_of_a_kind_are_written_at_a_time() {
     sleep(2 * DEBOUNCE).await;
     assert_eq!(writes.load(Ordering::Relaxed), CONCURRENCY);
     control.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn failures_are_written_before_the_status_of_hundreds_of_other_policies() {
+    let policies = (0..300).map(|number| {
+        let mut policy = policy(json!({"selector": {}}));
+        policy.metadata.name = Some(format!("policy-{number:03}"));
+        policy
+    });
+    let written: Arc<Mutex<Vec<String>>> = Arc::default();
+    let paths = written.clone();
+    let client = client(move |_, path| {
+        paths.lock().unwrap().push(path.to_owned());
+        Some((200, json!({"metadata": {}})))
+    });
+    let (context, _senders) = context_with(client, Caches::fixed(policies.collect(), vec![], vec![]), 1);
+    let context = Arc::new(context);
+    let key = |number: usize| policy_key("shop", &Source::Policy(format!("policy-{number:03}")));
+    context.index.requeue_policies((0..300).map(key));
+    let control = tokio::spawn(control(context.clone(), CancellationToken::new()));
+    sleep(2 * DEBOUNCE).await;
+    context.scheduling.changed_failures(false).add(key(299));
+    sleep(2 * DEBOUNCE).await;
+    let written = written.lock().unwrap();
+    assert!(written.iter().any(|path| path.contains("policy-299/status")), "{written:?}");
+    assert!(written.len() < 100, "the others are queued");
+    control.abort();
+}
+
+#[tokio::test]
+async fn a_status_that_another_client_wrote_meanwhile_is_retried_soon() {
+    let policy = Arc::new(policy(json!({"selector": {}})));
+    let context = Arc::new(context(Caches::fixed(vec![], vec![], vec![]), 1));
+    for (code, action) in [
+        (404, Action::await_change()),
+        (409, Action::requeue(CONFLICT_WAIT)),
+        (500, Action::requeue(RETRY_WAIT)),
+    ] {
+        let status = json!({"code": code, "message": "", "reason": ""});
+        let error = kube::Error::Api(Box::new(serde_json::from_value(status).unwrap()));
+        assert_eq!(error_policy(policy.clone(), &error, context.clone()), action, "{code}");
+    }
 }

@@ -19,7 +19,9 @@ use kube::{
 use template::apply_template;
 use tokio_util::sync::CancellationToken;
 
-use super::{ReconcileContext, keys::key, pace::paced, pod_disruption_budgets, scheduling::reference, write};
+use super::{
+    context::ReconcileContext, keys::key, pace::paced, pod_disruption_budgets, scheduling::reference, write,
+};
 use crate::{
     index::{
         cached_workload::CachedWorkload,

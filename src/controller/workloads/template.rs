@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::{
     controller::{
-        ReconcileContext,
+        context::ReconcileContext,
         keys::{Key, key},
         scheduling::ReservationGuard,
         write,
@@ -39,7 +39,7 @@ pub(super) async fn apply_template(
         context.count(kind, ReconcileResult::Unchanged);
         return Ok(Action::await_change());
     };
-    let slot = match permission(object, context, &key, (evaluation, desired)) {
+    let slot = match permission(object, context, &key, evaluation, desired) {
         WritePermission::Granted(slot) => slot,
         WritePermission::Denied(action) => return Ok(action),
     };
@@ -47,7 +47,7 @@ pub(super) async fn apply_template(
         Ok(written) => written,
         Err(action) => return Ok(action),
     };
-    context.while_leading(write::drop_managed_fields(&context.client, kind, &written)).await;
+    context.replica.while_leading(write::drop_managed_fields(&context.client, kind, &written)).await;
     let left = plan::evaluate(&Workload::of(kind, &written), namespace_context);
     if left.template.is_some() {
         let reason = "another admission webhook or policy reverted the write";
@@ -66,7 +66,8 @@ fn permission<'a>(
     object: &DynamicObject,
     context: &'a ReconcileContext,
     key: &Key,
-    (evaluation, desired): (&Evaluation, &Value),
+    evaluation: &Evaluation,
+    desired: &Value,
 ) -> WritePermission<'a> {
     match evaluation.timing {
         RolloutTiming::Immediate | RolloutTiming::Queued => {}
@@ -96,7 +97,7 @@ fn permission<'a>(
         generation: object.metadata.generation.unwrap_or(0),
         desired_template: template_hash(desired),
     };
-    if let Some(slot) = context.scheduling.reserve(context, key, request) {
+    if let Some(slot) = context.scheduling.reserve(key, request) {
         return WritePermission::Granted(Some(slot));
     }
     context.count(key.kind, ReconcileResult::Waiting);

@@ -8,11 +8,14 @@ use tokio::{sync::watch, time::timeout};
 
 use super::*;
 use crate::{
-    api::annotations::{ACCEPTED, PENDING},
+    api::{
+        FIELD_MANAGER,
+        annotations::{ACCEPTED, PENDING},
+    },
     controller::{scheduling::reference, test_support::context_with},
     index::{caches::Caches, template_hash, unusable_objects::UnusableReason},
+    runtime::client::LIMIT,
     runtime::test_support::{client, client_of_bodies, failure},
-    runtime::{FIELD_MANAGER, client::LIMIT},
     scheduler::SlotRequest,
 };
 
@@ -116,7 +119,7 @@ async fn a_workload_that_is_not_written_releases_its_slot() {
     let evaluation = plan::evaluate(&Workload::of(DEPLOYMENT, &object), &namespace_context);
     let desired_template = template_hash(&evaluation.template.unwrap());
     let request = SlotRequest { uid: object.metadata.uid.as_deref(), generation: 1, desired_template };
-    let reserve = || context.scheduling.reserve(&context, &key(DEPLOYMENT, &object), request);
+    let reserve = || context.scheduling.reserve(&key(DEPLOYMENT, &object), request);
     assert!(reconciled(&context, object.clone()).await.unwrap_err().is_conflict());
     let slot = reserve().unwrap();
     assert!(reserve().is_none());
@@ -328,7 +331,7 @@ async fn a_blocked_workload_without_a_slot_waits_for_one() {
         template_hash(&plan::evaluate(&Workload::of(DEPLOYMENT, &b), &namespace_context).template.unwrap());
     let _ = context.block(DEPLOYMENT, &deployment("a"), "rejected".into());
     let request = SlotRequest { uid: b.metadata.uid.as_deref(), generation: 1, desired_template };
-    let slot = context.scheduling.reserve(&context, &key(DEPLOYMENT, &b), request).unwrap();
+    let slot = context.scheduling.reserve(&key(DEPLOYMENT, &b), request).unwrap();
     assert_eq!(reconciled(&context, deployment("a")).await.unwrap(), Action::await_change());
     let mut runnable = pin!(context.scheduling.runnable(DEPLOYMENT));
     while runnable.next().now_or_never().is_some() {}

@@ -41,7 +41,7 @@ pub struct Metrics {
     pub reconciles: Family<ReconcileLabels, Counter>,
     /// Managed workloads of the cluster, counted by the leader.
     pub workloads: Family<WorkloadLabels, Gauge>,
-    /// Failed rollouts of policy changes, which stop further rollouts.
+    /// Failed rollouts of policy changes.
     pub failed_rollouts: Gauge,
     /// Watched objects that can't be decoded.
     pub undecodable_objects: Family<ObjectLabels, Gauge>,
@@ -119,7 +119,7 @@ impl Metrics {
         );
         registry.register(
             "failed_rollouts",
-            "Failed rollouts of policy changes, which stop further rollouts",
+            "Rollouts for policies that failed and are not fixed yet",
             self.failed_rollouts.clone(),
         );
         registry.register(

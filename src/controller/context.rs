@@ -1,0 +1,137 @@
+//! The context of every reconciler.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::{Stream, stream};
+use kube::{Client, ResourceExt as _, core::DynamicObject, runtime::controller::Action};
+
+use super::{
+    backoff::Backoff,
+    events::EventPublisher,
+    keys::{Key, key},
+    pace::Pace,
+    reconcile_memory::ReconcileMemory,
+    replica::Replica,
+    scheduling::{Inputs, Scheduling},
+    write_history::WriteHistory,
+};
+use crate::{
+    index::{Index, caches::Caches},
+    plan::Kind,
+    runtime::{
+        metrics::{Component, KindLabel, Metrics, ReconcileLabels, ReconcileResult},
+        panics,
+    },
+};
+
+/// What reconcilers read and write, and the state that they share.
+pub(super) struct ReconcileContext {
+    pub(super) client: Client,
+    pub(super) caches: Caches,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) events: EventPublisher,
+    pub(super) index: Index,
+    pub(super) scheduling: Scheduling,
+    pub(super) backoff: Arc<Backoff>,
+    /// Of the status of policies, and of workloads whose template is not to be written immediately.
+    pub(super) pace: Arc<Pace>,
+    pub(super) history: WriteHistory,
+    pub(super) memory: ReconcileMemory,
+    pub(super) replica: Replica,
+}
+
+impl ReconcileContext {
+    pub(super) fn new(
+        client: Client,
+        caches: Caches,
+        metrics: Arc<Metrics>,
+        replica: Replica,
+        events: EventPublisher,
+    ) -> Self {
+        let (index, backoff) = (Index::new(metrics.evaluations.clone()), Arc::<Backoff>::default());
+        let scheduling = Scheduling::new(Inputs {
+            caches: caches.clone(),
+            index: index.clone(),
+            backoff: backoff.clone(),
+            replica: replica.clone(),
+        });
+        Self {
+            client,
+            caches,
+            metrics,
+            events,
+            index,
+            scheduling,
+            backoff,
+            pace: Arc::default(),
+            history: WriteHistory::default(),
+            memory: ReconcileMemory::default(),
+            replica,
+        }
+    }
+
+    /// Whether workloads may be written: not while writes are paused, nor without the CRDs.
+    pub(super) fn may_write(&self) -> bool {
+        self.replica.may_write(&self.caches)
+    }
+
+    /// Writes, if workloads may be written now. `None` if they may not, or if the write was dropped because this replica
+    /// no longer leads.
+    pub(super) async fn write<T>(&self, write: impl Future<Output = T>) -> Option<T> {
+        if self.may_write() { self.replica.while_leading(write).await } else { None }
+    }
+
+    /// Completes an attempt to reconcile something.
+    ///
+    /// # Errors
+    /// If it panicked.
+    pub(super) async fn catch_panic<T>(&self, attempt: impl Future<Output = T>) -> Result<T, kube::Error> {
+        let outcome = panics::catch(Component::Reconcile, &self.metrics, attempt).await;
+        outcome.map_err(|panic| kube::Error::Service(panic.into()))
+    }
+
+    /// Records why a workload can't be written. How long to wait before the next attempt.
+    pub(super) fn block(&self, kind: Kind, object: &DynamicObject, reason: String) -> Duration {
+        let key = key(kind, object);
+        let (wait, is_new) = self.backoff.block(key.clone(), reason.clone());
+        self.scheduling.set_blocked(&key, true);
+        if is_new {
+            self.index.requeue_policies_of(&key);
+            self.events.blocked(kind, object, reason);
+        }
+        wait
+    }
+
+    /// Records why a workload can't be written, and retries later.
+    pub(super) fn block_and_retry(
+        &self,
+        kind: Kind,
+        object: &DynamicObject,
+        reason: String,
+        result: ReconcileResult,
+    ) -> Action {
+        self.count(kind, result);
+        let (namespace, name) = (object.namespace(), object.name_any());
+        tracing::warn!(%kind, namespace, name, reason, "write failed, retrying");
+        Action::requeue(self.block(kind, object, reason))
+    }
+
+    /// The workload is up to date, or is not to be written for now.
+    pub(super) fn unblock(&self, key: &Key) {
+        if self.backoff.unblock(key) {
+            self.scheduling.set_blocked(key, false);
+            self.index.requeue_policies_of(key);
+        }
+    }
+
+    /// Counts a reconciliation.
+    pub(super) fn count(&self, kind: Kind, result: ReconcileResult) {
+        let labels = ReconcileLabels { kind: KindLabel(kind.as_str()), result };
+        self.metrics.reconciles.get_or_create(&labels).inc();
+    }
+
+    /// An item whenever the permission to write changes.
+    pub(super) fn permissions(&self) -> impl Stream<Item = ()> + Send + use<> {
+        stream::select(self.replica.changes(), self.caches.served_changes())
+    }
+}
