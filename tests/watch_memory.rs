@@ -297,6 +297,32 @@ async fn ordinary_deployments_of_one_namespace_are_kept_by_the_thousand() {
 }
 
 #[tokio::test]
+async fn managed_fields_of_any_size_need_little_memory() {
+    let _measured = MEASURED.lock().await;
+    let nested = (0..100).fold(json!({}), |inner, _| json!({ "f:a": inner }));
+    let mut server = ApiServer::default();
+    for (manager, name) in [("adieu", "own"), ("kubectl", "others")] {
+        // 1.4 MB of text, and 80 times that as values.
+        let entry = json!({"manager": manager, "operation": "Update", "fieldsV1": nested}).to_string();
+        let fields = Bytes::from([entry.as_str()].repeat(1_400_000 / entry.len()).join(","));
+        for path in [DEPLOYMENTS, POLICIES, SERVICES, BUDGETS] {
+            let fields = fields.clone();
+            server = server.with(path, 20, move |number| {
+                let begin = format!(
+                    r#"{{"metadata":{{"name":"{name}-{number}","namespace":"greedy","uid":"{name}-{number}","resourceVersion":"1","managedFields":["#
+                );
+                vec![begin.into(), fields.clone(), Bytes::from(r#"]},"spec":{"replicas":0,"selector":{}}}"#)]
+            });
+        }
+    }
+    let (caches, unusable, peak) = listed(with_shop(server)).await;
+    assert!(peak < NAMESPACE_LIMIT, "{} MiB", peak >> 20);
+    assert_shop_is_kept(&caches, &unusable, "managedFields");
+    let too_large = caches.workloads().all().filter(|(_, cached)| cached.too_large().is_some());
+    assert_eq!(too_large.count(), 20, "those with adieu's own");
+}
+
+#[tokio::test]
 async fn listing_objects_of_unusual_size_needs_little_memory() {
     let _measured = MEASURED.lock().await;
     let noise = noise();

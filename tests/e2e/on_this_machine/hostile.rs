@@ -140,7 +140,7 @@ async fn ended(client: &mut (impl AsyncRead + Unpin)) -> String {
     String::from_utf8_lossy(&answer).into_owned()
 }
 
-fn review(namespace: &str, annotations: &Value) -> Value {
+pub(super) fn review(namespace: &str, annotations: &Value) -> Value {
     json!({
         "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
         "request": {

@@ -3,6 +3,7 @@
 mod chaos;
 mod container_exit;
 mod crashes;
+mod floods;
 mod hostile;
 mod memory;
 mod outages;

@@ -1,21 +1,20 @@
 //! A hostile tenant with the role `edit` in one namespace, while another namespace deploys.
 
-use std::{collections::BTreeMap, fs::File, sync::Arc, thread, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use k8s_openapi::api::{core::v1::Pod, rbac::v1::RoleBinding};
 use kube::{
     Api, Client, Config, ResourceExt as _,
     api::{DeleteParams, PostParams},
 };
-use nix::sched::{CloneFlags, setns};
 use serde_json::{Value, json};
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    task::JoinSet,
-    time::{Instant, timeout, timeout_at},
-};
+use tokio::time::Instant;
 
-use super::{hostile::Target, memory::MemoryCurve, processes};
+use super::{
+    floods::{BODIES, CONNECTIONS, ENDLESS, PIPELINED, bodies, flood, hold, joined, pipeline},
+    hostile::Target,
+    memory::MemoryCurve,
+};
 use crate::{
     admissions::Admissions,
     figures::{keep, print_line},
@@ -33,11 +32,6 @@ const FURTHER: usize = 100;
 const SHARE: f64 = 0.9;
 /// The limit for a replica to start with the tenant's objects.
 const START: Duration = Duration::from_mins(4);
-/// Concurrent connections from each attacking pod to each replica, and the bodies sent over each.
-const CONNECTIONS: usize = 20;
-const BODIES: usize = 4;
-/// Connections of each attacking pod with requests that never end, together more than a replica's, and for how long.
-const ENDLESS: (usize, Duration) = (400, Duration::from_secs(10));
 /// etcd's limit for one object, less the rest of the object.
 const LARGE: usize = 1_400_000;
 
@@ -111,108 +105,6 @@ fn policy(name: &str, generation: usize) -> Value {
     })
 }
 
-/// Bodies that need much more memory as values than as text, with their descriptions.
-fn bodies() -> Vec<(&'static str, String)> {
-    let review = |object: &str| {
-        format!(
-            r#"{{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{{"uid":"1","operation":"CREATE","kind":{{"group":"apps","version":"v1","kind":"Deployment"}},"object":{object}}}}}"#
-        )
-    };
-    let list = |item: &str| {
-        let count = 4 * 1024 * 1024 / (item.len() + 1);
-        format!(r#"{{"a":[{}]}}"#, vec![item; count].join(","))
-    };
-    let keys: Vec<_> = (0..400_000).map(|n| format!("\"{n:x}\":0")).collect();
-    vec![
-        ("numbers", review(&list("0"))),
-        ("empty strings", review(&list("\"\""))),
-        ("empty objects", review(&list("{}"))),
-        ("lists in lists", review(&list("[[]]"))),
-        ("an object of 400,000 keys", review(&format!("{{{}}}", keys.join(",")))),
-        ("100,000 nested lists", review(&format!("{}{}", "[".repeat(100_000), "]".repeat(100_000)))),
-        ("a string of escapes", review(&format!("\"{}\"", "\\u0041".repeat(700_000)))),
-        ("numbers outside of a review", list("0")),
-    ]
-}
-
-/// Runs a number of clients in a pod's network. Returns the sum of their outcomes.
-fn from_network<T: Future<Output = usize> + Send + 'static>(
-    pod: &Pod,
-    clients: usize,
-    client: impl Fn() -> T + Send + 'static,
-) -> thread::JoinHandle<usize> {
-    let network = File::open(format!("/proc/{}/ns/net", processes(pod)[0])).unwrap();
-    thread::spawn(move || {
-        setns(network, CloneFlags::CLONE_NEWNET).unwrap();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            let all: JoinSet<_> = (0..clients).map(|_| client()).collect();
-            all.join_all().await.into_iter().sum()
-        })
-    })
-}
-
-/// Sends a body over several connections. Returns how many were answered.
-fn flood(from: &Pod, target: &Target, body: &Arc<String>) -> thread::JoinHandle<usize> {
-    let (target, body) = (target.clone(), body.clone());
-    from_network(from, CONNECTIONS, move || {
-        let (target, body) = (target.clone(), body.clone());
-        async move {
-            let mut answered = 0;
-            for _ in 0..BODIES {
-                answered += usize::from(send(&target, &body).await);
-            }
-            answered
-        }
-    })
-}
-
-/// Holds connections with requests that never end, and opens another for each that is closed. Returns how many it opened.
-fn hold(from: &Pod, target: &Target) -> thread::JoinHandle<usize> {
-    let (target, until) = (target.clone(), Instant::now() + ENDLESS.1);
-    from_network(from, ENDLESS.0, move || {
-        let target = target.clone();
-        async move {
-            let mut opened = 0;
-            while let Ok(connected) = timeout_at(until, target.try_connect()).await {
-                let Ok(mut client) = connected else { continue };
-                opened += 1;
-                let head =
-                    "POST /mutate?timeout=30s HTTP/1.1\r\nhost: adieu\r\ncontent-length: 4000000\r\n\r\n{";
-                let _ = client.write_all(head.as_bytes()).await;
-                let _ = timeout_at(until, client.read_to_end(&mut Vec::new())).await;
-            }
-            opened
-        }
-    })
-}
-
-/// Waits for clients. Returns the sum of their outcomes.
-async fn joined(clients: Vec<thread::JoinHandle<usize>>) -> usize {
-    let join = || clients.into_iter().map(|client| client.join().unwrap()).sum();
-    tokio::task::spawn_blocking(join).await.unwrap()
-}
-
-/// Whether there was an answer. A rejected client's connection may be closed instead.
-async fn send(target: &Target, body: &str) -> bool {
-    let Ok(Ok(mut client)) = timeout(Duration::from_secs(10), target.try_connect()).await else {
-        return false;
-    };
-    let head = format!(
-        "POST /mutate HTTP/1.1\r\nhost: adieu\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
-        body.len()
-    );
-    let mut answer = Vec::new();
-    let exchange = async {
-        client.write_all(head.as_bytes()).await.ok()?;
-        let _ = client.write_all(body.as_bytes()).await;
-        let _ = client.flush().await;
-        client.read_to_end(&mut answer).await.ok()
-    };
-    let _ = timeout(Duration::from_secs(30), exchange).await;
-    answer.starts_with(b"HTTP/1.1 ")
-}
-
 /// Objects of the maximal size: opted-in ones and others, and one with only empty strings.
 async fn objects(tenant: &Scene, count: usize) {
     let text = random(LARGE);
@@ -254,6 +146,32 @@ async fn annotations(tenant: &Scene) {
         let is_denied = tenant.try_create_dry(&idle("annotated", &annotations)).await.is_err();
         assert!(is_denied, "{} is accepted", &value[..value.len().min(30)]);
     }
+}
+
+/// Objects whose `managedFields` are as large as etcd stores, and take a hundred times the memory when parsed. The API
+/// server keeps those that a client sends. Returns the size of the largest, in bytes.
+async fn managed_fields(tenant: &Scene) -> usize {
+    let nested = (0..60).fold(json!({}), |inner, _| json!({ "f:a": inner }));
+    let field: serde_json::Map<_, _> = (0..2000).map(|n| (format!("f:{n}"), nested.clone())).collect();
+    let mut largest = 0;
+    for manager in ["adieu", "kubectl"] {
+        let entry = json!({
+            "manager": manager, "operation": "Update", "apiVersion": "apps/v1", "time": "2026-01-01T00:00:00Z",
+            "fieldsType": "FieldsV1", "fieldsV1": {"f:metadata": {"f:annotations": field}},
+        });
+        let with_fields = |mut object: Value| {
+            object["metadata"]["managedFields"] = json!([entry]);
+            object
+        };
+        let annotations = json!({"adieu.dev/graceful": "true"});
+        let mut selecting = policy(&format!("fields-{manager}"), 0);
+        selecting["spec"]["selector"] = json!({"matchLabels": {"app": format!("fields-{manager}")}});
+        for object in [idle(&format!("fields-{manager}"), &annotations), selecting] {
+            let created = tenant.create(&with_fields(object)).await;
+            largest = largest.max(created["metadata"]["managedFields"].to_string().len());
+        }
+    }
+    largest
 }
 
 /// Rollouts that never complete: a policy that changes repeatedly, for workloads that never become ready.
@@ -309,6 +227,35 @@ impl Attack<'_> {
     }
 }
 
+/// Sends requests to the webhook's port from the attacking pods.
+async fn attack_the_port(attack: &Attack<'_>, attackers: &[Pod], targets: &[Target], namespace: &str) {
+    let in_all = targets.len() * attackers.len() * CONNECTIONS * BODIES;
+    for (what, body) in bodies() {
+        let body = Arc::new(body);
+        let floods = targets
+            .iter()
+            .flat_map(|target| attackers.iter().map(|attacker| flood(attacker, target, &body)))
+            .collect();
+        let what = format!("{in_all} bodies of 4 MiB from two pods: {what}");
+        let answered = attack.phase(&what, joined(floods)).await;
+        assert!(answered > 0, "{what}: no body was answered");
+    }
+    let what =
+        format!("all connections held by requests that never end, {} from each of two pods", ENDLESS.0);
+    let held = targets.iter().flat_map(|target| attackers.iter().map(|attacker| hold(attacker, target)));
+    let opened = attack.phase(&what, joined(held.collect())).await;
+    assert!(opened > 2 * targets.len() * ENDLESS.0, "only {opened} were opened: none made room for another");
+    let what = format!(
+        "small reviews over {} connections from each of two pods, without waiting for answers",
+        PIPELINED.0
+    );
+    let pipelines = targets
+        .iter()
+        .flat_map(|target| attackers.iter().map(|attacker| pipeline(attacker, target, namespace)));
+    let opened = attack.phase(&what, joined(pipelines.collect())).await;
+    assert!(opened >= targets.len() * PIPELINED.0, "only {opened} connections were opened");
+}
+
 /// Replaces a replica. Returns the time until the new one is ready.
 async fn replace_a_replica(operator: &Operator, client: &Client) -> Duration {
     let gone = operator.pods().await[0].name_any();
@@ -349,6 +296,8 @@ async fn a_hostile_tenant_delays_and_changes_nothing_in_another_namespace() {
     attack.phase(&format!("{count} policies of the maximum size"), policies(&tenant, count)).await;
     attack.phase("malformed and large annotations and records", annotations(&tenant)).await;
     attack.phase("a policy that changes 50 times, for pods that never start", rollouts(&tenant, 50)).await;
+    let largest = attack.phase("managedFields of 1 MB", managed_fields(&tenant)).await;
+    assert!(largest > 900_000, "the API server kept only {largest} bytes of managedFields");
     let replaced = replace_a_replica(&operator, &neighbour.client);
     let took = attack.phase("a replica is replaced meanwhile", replaced).await;
     print_line(&format!("the new replica was ready after {:.1} s", took.as_secs_f64()));
@@ -358,22 +307,7 @@ async fn a_hostile_tenant_delays_and_changes_nothing_in_another_namespace() {
     for replica in &replicas {
         targets.push(Target::of(&neighbour, &operator.name, replica).await);
     }
-    let in_all = targets.len() * attackers.len() * CONNECTIONS * BODIES;
-    for (what, body) in bodies() {
-        let body = Arc::new(body);
-        let floods = targets
-            .iter()
-            .flat_map(|target| attackers.iter().map(|attacker| flood(attacker, target, &body)))
-            .collect();
-        let what = format!("{in_all} bodies of 4 MiB from two pods: {what}");
-        let answered = attack.phase(&what, joined(floods)).await;
-        assert!(answered > 0, "{what}: no body was answered");
-    }
-    let what =
-        format!("all connections held by requests that never end, {} from each of two pods", ENDLESS.0);
-    let held = targets.iter().flat_map(|target| attackers.iter().map(|attacker| hold(attacker, target)));
-    let opened = attack.phase(&what, joined(held.collect())).await;
-    assert!(opened > 2 * targets.len() * ENDLESS.0, "only {opened} were opened: none made room for another");
+    attack_the_port(&attack, &attackers, &targets, &tenant.namespace).await;
     let after = operator.pods().await;
     assert!(after.iter().all(|pod| restarts(pod) == 0), "a replica was restarted");
     attack.curve.end();
