@@ -1,0 +1,144 @@
+use std::{convert::Infallible, future::pending};
+
+use http::{Request, Response};
+use http_body_util::BodyExt as _;
+use kube::client::Body;
+use tokio::time::timeout;
+use tower::service_fn;
+
+use super::*;
+
+fn reporter() -> Reporter {
+    Reporter { controller: "adieu".into(), instance: None }
+}
+
+#[tokio::test]
+async fn events_are_published_in_order() {
+    let sent: Arc<Mutex<Vec<Value>>> = Arc::default();
+    let events = sent.clone();
+    let server = service_fn(move |request: Request<Body>| {
+        let events = events.clone();
+        async move {
+            let event = request.into_body().collect().await.unwrap().to_bytes();
+            events.lock().unwrap().push(serde_json::from_slice(&event).unwrap());
+            Ok::<_, Infallible>(Response::new(Body::from(event)))
+        }
+    });
+    let (publisher, publishing) =
+        publisher(Client::new(server, "default"), reporter(), CancellationToken::new());
+    let policy = ObjectReference { name: Some("all".into()), ..ObjectReference::default() };
+    for note in ["first", "second"] {
+        publisher.stalled(&policy, note.into());
+    }
+    drop(publisher);
+    publishing.await;
+    let sent = sent.lock().unwrap();
+    let notes: Vec<_> = sent.iter().map(|event| event["note"].as_str().unwrap()).collect();
+    assert_eq!(notes, ["first", "second"]);
+}
+
+#[tokio::test]
+async fn one_namespace_leaves_room_for_the_events_of_others() {
+    let server = service_fn(|_: Request<Body>| pending::<Result<Response<Body>, Infallible>>());
+    let (publisher, _publishing) =
+        publisher(Client::new(server, "default"), reporter(), CancellationToken::new());
+    let policy =
+        |namespace: &str| ObjectReference { namespace: Some(namespace.into()), ..Default::default() };
+    for _ in 0..2 * MAX_PENDING_EVENTS {
+        publisher.stalled(&policy("greedy"), "a reason".into());
+    }
+    assert_eq!(MAX_PENDING_EVENTS - publisher.events.capacity(), MAX_PENDING_EVENTS_OF_NAMESPACE);
+    publisher.stalled(&policy("shop"), "a reason".into());
+    assert_eq!(MAX_PENDING_EVENTS - publisher.events.capacity(), MAX_PENDING_EVENTS_OF_NAMESPACE + 1);
+    for number in 0..MAX_PENDING_EVENTS {
+        publisher.stalled(&policy(&number.to_string()), "a reason".into());
+    }
+    assert_eq!(publisher.events.capacity(), 0);
+    let counts = publisher.waiting.0.lock().unwrap();
+    assert_eq!(counts.values().sum::<usize>(), MAX_PENDING_EVENTS);
+}
+
+#[tokio::test]
+async fn at_most_eight_of_many_warnings_are_published() {
+    let server = service_fn(|_: Request<Body>| pending::<Result<Response<Body>, Infallible>>());
+    let (publisher, _publishing) =
+        publisher(Client::new(server, "default"), reporter(), CancellationToken::new());
+    let annotations: serde_json::Map<_, _> =
+        (0..1000).map(|n| (format!("adieu.dev/{n}"), "".into())).collect();
+    let containers: Vec<_> = (0..400)
+        .map(|n| serde_json::json!({"name": n.to_string(), "lifecycle": {"preStop": {"exec": {"command": ["x"]}}}}))
+        .collect();
+    let object = serde_json::json!({
+        "metadata": {"name": "web", "uid": "1", "annotations": annotations},
+        "spec": {"template": {"spec": {"containers": containers}}},
+    });
+    let mut object: DynamicObject = serde_json::from_value(object).unwrap();
+    object.annotations_mut().insert("adieu.dev/graceful".into(), "true".into());
+    let workload = crate::plan::Workload::of(Kind::Deployment, &object);
+    let evaluation = crate::plan::evaluate(&workload, &crate::plan::NamespaceContext::default());
+    assert!(evaluation.warnings.len() > 10 * MAX_WARNINGS);
+    publisher.degraded(Kind::Deployment, &object, &evaluation);
+    assert_eq!(MAX_PENDING_EVENTS - publisher.events.capacity(), MAX_WARNINGS + 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_api_server_that_does_not_answer_delays_no_shutdown() {
+    let server = service_fn(|_: Request<Body>| pending::<Result<Response<Body>, Infallible>>());
+    let shutdown = CancellationToken::new();
+    let (publisher, publishing) = publisher(Client::new(server, "default"), reporter(), shutdown.clone());
+    publisher.stalled(&ObjectReference::default(), "a reason".into());
+    shutdown.cancel();
+    let ended = Instant::now();
+    timeout(2 * FLUSH_TIMEOUT, publishing).await.expect("an end");
+    assert_eq!(ended.elapsed(), FLUSH_TIMEOUT);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_rate_of_events_on_one_object_is_limited() {
+    let server = service_fn(|_: Request<Body>| pending::<Result<Response<Body>, Infallible>>());
+    let (publisher, _publishing) =
+        publisher(Client::new(server, "default"), reporter(), CancellationToken::new());
+    let policy = |uid: &str| ObjectReference { uid: Some(uid.into()), ..ObjectReference::default() };
+    let published = |count: u32| {
+        let before = publisher.events.capacity();
+        (0..count).for_each(|_| publisher.stalled(&policy("restless"), "a reason".into()));
+        u32::try_from(before - publisher.events.capacity()).unwrap()
+    };
+    assert_eq!(published(10 * BURST), BURST);
+    sleep(INTERVAL).await;
+    assert_eq!(published(10 * BURST), 1);
+    sleep(10 * INTERVAL).await;
+    assert_eq!(published(10 * BURST), 10);
+    let before = publisher.events.capacity();
+    publisher.stalled(&policy("other"), "a reason".into());
+    assert_eq!(before - publisher.events.capacity(), 1, "another object has its own");
+    publisher.retain(|_| true);
+    sleep(INTERVAL * (BURST + 1)).await;
+    publisher.retain(|_| true);
+    assert!(publisher.rates().is_empty());
+}
+
+#[tokio::test]
+async fn unchanged_notes_are_published_once() {
+    let server = service_fn(|_: Request<Body>| pending::<Result<Response<Body>, Infallible>>());
+    let (publisher, _) = publisher(Client::new(server, "default"), reporter(), CancellationToken::new());
+    let metadata = serde_json::json!({"metadata": {"name": "web", "uid": "1"}});
+    let object = serde_json::from_value(metadata).unwrap();
+    let should_publish = |reason, notes: &[&str]| {
+        publisher.should_publish(
+            &object,
+            reason,
+            &notes.iter().map(|note| (*note).into()).collect::<Vec<_>>(),
+        )
+    };
+    assert!(should_publish("Degraded", &["a", "b"]) && !should_publish("Degraded", &["a", "b"]));
+    assert!(
+        should_publish("WouldInject", &["a", "b"]) && !should_publish("Degraded", &["a", "b"]),
+        "of each reason"
+    );
+    assert!(
+        should_publish("Degraded", &["b"])
+            && !should_publish("Degraded", &[])
+            && should_publish("Degraded", &["b"])
+    );
+}
