@@ -186,7 +186,10 @@ fn requests(kind: Kind, object: &DynamicObject) -> Request {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
     use super::*;
+    use crate::runtime::test_support::client_of_bodies;
 
     fn error(source: kube::Error) -> Error {
         let object: DynamicObject = serde_json::from_value(json!({"metadata": {"name": "web"}})).unwrap();
@@ -202,6 +205,31 @@ mod tests {
     fn classified(code: u16, message: &str) -> (bool, bool) {
         let error = answer(code, message);
         (error.is_conflict(), error.is_rejection())
+    }
+
+    #[tokio::test]
+    async fn the_entry_of_adieu_is_released_by_its_position() {
+        let bodies: Arc<Mutex<Vec<Value>>> = Arc::default();
+        let sent = bodies.clone();
+        let entry = |manager: &str| json!({"manager": manager, "operation": "Update", "fieldsV1": {"f:spec": {}}});
+        let object = json!({
+            "metadata": {"name": "web", "namespace": "shop", "resourceVersion": "7",
+                "managedFields": [entry("kubectl"), entry(FIELD_MANAGER)]},
+            "spec": {"template": {"spec": {"containers": []}}},
+        });
+        let answer = object.clone();
+        let client = client_of_bodies(move |_, _, body| {
+            sent.lock().unwrap().push(serde_json::from_slice(body).unwrap_or_default());
+            Some((200, answer.clone()))
+        });
+        let object: DynamicObject = serde_json::from_value(object).unwrap();
+        let written = template(&client, Kind::Deployment, &object, &json!({})).await.unwrap();
+        drop_managed_fields(&client, Kind::Deployment, &written).await;
+        set_pending(&client, Kind::Deployment, &object, &BTreeMap::new()).await.unwrap();
+        drop_leftover_fields(&client, Kind::Deployment, &object).await.unwrap();
+        let bodies = bodies.lock().unwrap();
+        let released = bodies.iter().filter(|body| body[2]["path"] == "/metadata/managedFields/1");
+        assert_eq!(released.count(), 3, "{bodies:?}");
     }
 
     #[test]

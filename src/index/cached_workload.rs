@@ -132,7 +132,9 @@ impl CachedWorkload {
     /// If it can't be decoded, or is too large.
     pub(crate) fn decode_answer(text: &str) -> Result<DynamicObject, UnusableReason> {
         let parts = Parts::of(text.as_bytes())?;
-        Ok(Self::complete(&Metadata::of(parts.metadata)?, &parts)?.object())
+        let metadata = Metadata::of(parts.metadata)?;
+        let object = Self::complete(&metadata, &parts)?.object();
+        Ok(DynamicObject { metadata: metadata.of_answer()?, ..object })
     }
 
     /// The used metadata of the object in the answer to a write, whatever the size of the object.
@@ -140,7 +142,7 @@ impl CachedWorkload {
     /// # Errors
     /// If it can't be decoded, or is too large.
     pub(crate) fn decode_metadata(text: &str) -> Result<DynamicObject, UnusableReason> {
-        let metadata = Metadata::of(Parts::of(text.as_bytes())?.metadata)?.used()?;
+        let metadata = Metadata::of(Parts::of(text.as_bytes())?.metadata)?.of_answer()?;
         Ok(DynamicObject { types: None, metadata, data: Value::Null })
     }
 }
@@ -287,6 +289,8 @@ pub fn resource(kind: Kind) -> ApiResource {
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
+
     use super::*;
 
     fn decoded(object: &Value) -> CachedWorkload {
@@ -364,15 +368,19 @@ mod tests {
         };
         let of_others = decoded(&many("kubectl", 1000));
         assert!(of_others.too_large().is_none() && of_others.meta().managed_fields == Some(vec![]));
-        let answer = CachedWorkload::decode_answer(&many("kubectl", 1000).to_string()).unwrap();
-        assert_eq!(answer.metadata.managed_fields, Some(vec![]));
+        for decode in [CachedWorkload::decode_answer, CachedWorkload::decode_metadata] {
+            let answer = decode(&many("kubectl", 1000).to_string()).unwrap();
+            let entries = answer.metadata.managed_fields.unwrap();
+            assert_eq!(entries.len(), 1000, "an entry is released by its position");
+            let is_bare = |entry: &ManagedFieldsEntry| {
+                entry.manager.as_deref() == Some("kubectl") && entry.fields_v1.is_none()
+            };
+            assert!(entries.iter().all(is_bare));
+            decode(&many("kubectl", 1001).to_string()).unwrap_err();
+        }
         let own = decoded(&many(FIELD_MANAGER, 1000));
         assert!(own.too_large().unwrap().contains("managedFields"), "{:?}", own.too_large());
         assert!(own.cached_size < 16 << 10 && own.stub("why").meta().managed_fields.is_none());
-        for decode in [CachedWorkload::decode_answer, CachedWorkload::decode_metadata] {
-            let refused = decode(&many(FIELD_MANAGER, 1000).to_string()).unwrap_err();
-            assert!(matches!(refused, UnusableReason::TooLarge(_)), "{refused}");
-        }
     }
 
     #[test]

@@ -22,6 +22,9 @@ use crate::api::{ClusterGracefulPolicy, FIELD_MANAGER, GracefulPolicy, annotatio
 
 /// The maximum size of labels, of annotations and of owner references, in bytes of JSON.
 pub(super) const METADATA_LIMIT: usize = 16 << 10;
+/// The maximum number of entries of `managedFields` in an answer.
+const MAX_MANAGERS: usize = 1000;
+const MANAGED_FIELDS: &str = "metadata.managedFields";
 /// The maximum size of a Service's or PodDisruptionBudget's spec.
 const SPEC_LIMIT: usize = 16 << 10;
 /// The maximum size of a policy's spec, more than the CRDs allow.
@@ -132,6 +135,21 @@ impl<'a> Metadata<'a> {
         }
     }
 
+    /// The fields that an answer to a write is used for, within their limits. An entry of `managedFields` is released by its
+    /// position, so all of them are there, but only with manager and subresource.
+    pub(super) fn of_answer(&self) -> Result<ObjectMeta, UnusableReason> {
+        let managers = self.managed_fields.map(|text| serde_json::from_str::<Managers>(text.get())).transpose();
+        let managers = managers.map_err(|error| UnusableReason::undecodable(MANAGED_FIELDS, &error))?;
+        let managed_fields = managers.map(|Managers(entries)| entries);
+        Ok(ObjectMeta {
+            labels: self.labels()?,
+            annotations: self.annotations()?,
+            owner_references: self.owner_references()?,
+            managed_fields,
+            ..self.bare()
+        })
+    }
+
     /// All used fields, within their limits.
     pub(super) fn used(&self) -> Result<ObjectMeta, UnusableReason> {
         Ok(ObjectMeta {
@@ -164,15 +182,14 @@ impl<'a> Metadata<'a> {
 
     /// adieu's entries of `managedFields`, which have to be released. A client may send any number of them.
     pub(super) fn own_managed_fields(&self) -> Result<Option<Vec<ManagedFieldsEntry>>, UnusableReason> {
-        const FIELD: &str = "metadata.managedFields";
         let Some(text) = self.managed_fields else { return Ok(None) };
         let kept: OwnFields<'_> =
-            serde_json::from_str(text.get()).map_err(|error| UnusableReason::undecodable(FIELD, &error))?;
+            serde_json::from_str(text.get()).map_err(|error| UnusableReason::undecodable(MANAGED_FIELDS, &error))?;
         let length = kept.0.iter().map(|entry| entry.get().len()).sum();
         if length > METADATA_LIMIT {
             return Err(UnusableReason::too_large("adieu's metadata.managedFields", length, METADATA_LIMIT));
         }
-        kept.0.into_iter().map(|entry| small(FIELD, Some(entry))).collect()
+        kept.0.into_iter().map(|entry| small(MANAGED_FIELDS, Some(entry))).collect()
     }
 }
 
@@ -225,6 +242,37 @@ impl<'de> Visitor<'de> for AnnotationsVisitor {
     }
 }
 
+/// All entries, without their fields.
+struct Managers(Vec<ManagedFieldsEntry>);
+
+impl<'de> Deserialize<'de> for Managers {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(ManagersVisitor)
+    }
+}
+
+struct ManagersVisitor;
+
+impl<'de> Visitor<'de> for ManagersVisitor {
+    type Value = Managers;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "at most {MAX_MANAGERS} entries")
+    }
+
+    fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut entries: A) -> Result<Managers, A::Error> {
+        let mut managers = vec![];
+        while let Some(Entry { manager, subresource }) = entries.next_element()? {
+            if managers.len() == MAX_MANAGERS {
+                return Err(serde::de::Error::invalid_length(MAX_MANAGERS + 1, &self));
+            }
+            let [manager, subresource] = [manager, subresource].map(|text| text.map(Cow::into_owned));
+            managers.push(ManagedFieldsEntry { manager, subresource, ..ManagedFieldsEntry::default() });
+        }
+        Ok(Managers(managers))
+    }
+}
+
 /// adieu's entries.
 struct OwnFields<'a>(Vec<&'a RawValue>);
 
@@ -240,6 +288,8 @@ struct OwnFieldsVisitor;
 struct Entry<'a> {
     #[serde(borrow)]
     manager: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    subresource: Option<Cow<'a, str>>,
 }
 
 impl<'de> Visitor<'de> for OwnFieldsVisitor {

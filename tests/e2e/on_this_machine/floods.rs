@@ -23,7 +23,7 @@ pub(super) const BODIES: usize = 4;
 /// Connections of each attacking pod with requests that never end, together more than a replica's, and for how long.
 pub(super) const ENDLESS: (usize, Duration) = (400, Duration::from_secs(10));
 /// Connections of each attacking pod with small requests that don't wait for their answers, and for how long.
-pub(super) const PIPELINED: (usize, Duration) = (100, Duration::from_secs(10));
+pub(super) const PIPELINED: (usize, Duration) = (50, Duration::from_secs(10));
 
 /// Bodies that need much more memory as values than as text, with their descriptions.
 pub(super) fn bodies() -> Vec<(&'static str, String)> {
