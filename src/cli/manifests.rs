@@ -64,11 +64,7 @@ impl Arguments {
     }
 
     pub(super) fn read(&self) -> anyhow::Result<Manifests> {
-        let mut manifests = Manifests::default();
-        for file in input::read(&self.filename, self.recursive)? {
-            manifests.add(&file.name, &file.text).map_err(shown)?;
-        }
-        Ok(manifests)
+        read(&self.filename, self.recursive)
     }
 
     /// Writes all manifests together.
@@ -88,6 +84,15 @@ impl Arguments {
             super::print::to_stderr(format!("adieu: {summary}"));
         }
     }
+}
+
+/// Reads files, directories and standard input.
+pub(super) fn read(paths: &[PathBuf], recursive: bool) -> anyhow::Result<Manifests> {
+    let mut manifests = Manifests::default();
+    for file in input::read(paths, recursive)? {
+        manifests.add(&file.name, &file.text).map_err(shown)?;
+    }
+    Ok(manifests)
 }
 
 /// Prints the warnings of an operation to standard error, and returns its outcome with a prefix for each message.

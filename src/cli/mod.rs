@@ -1,5 +1,6 @@
 //! The command line: one file per command.
 
+mod audit;
 mod confirm;
 mod controller;
 mod crd;
@@ -8,6 +9,7 @@ mod duration;
 mod inject;
 mod load;
 mod manifests;
+mod policies;
 mod print;
 mod reference;
 mod revert;
@@ -27,6 +29,9 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Finds workloads that lose requests, or are killed, when their pods terminate.
+    #[command(long_about = audit::HELP)]
+    Audit(audit::Arguments),
     /// Runs the operator: the admission webhook and the controller. The Helm chart starts it.
     Controller(Box<controller::Arguments>),
     /// Prints the CustomResourceDefinitions as YAML.
@@ -52,6 +57,7 @@ enum Command {
 #[must_use]
 pub fn run(arguments: Arguments) -> ExitCode {
     let outcome = match arguments.command {
+        Command::Audit(arguments) => return audit::run(&arguments),
         Command::Controller(arguments) => controller::run(&arguments),
         Command::Crd(arguments) => crd::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),

@@ -4,7 +4,6 @@ mod arguments;
 mod cluster;
 mod outcome;
 mod pod_disruption_budgets;
-mod policies;
 mod resume;
 mod rollouts;
 mod select;

@@ -211,7 +211,8 @@ mod tests {
     async fn the_entry_of_adieu_is_released_by_its_position() {
         let bodies: Arc<Mutex<Vec<Value>>> = Arc::default();
         let sent = bodies.clone();
-        let entry = |manager: &str| json!({"manager": manager, "operation": "Update", "fieldsV1": {"f:spec": {}}});
+        let entry =
+            |manager: &str| json!({"manager": manager, "operation": "Update", "fieldsV1": {"f:spec": {}}});
         let object = json!({
             "metadata": {"name": "web", "namespace": "shop", "resourceVersion": "7",
                 "managedFields": [entry("kubectl"), entry(FIELD_MANAGER)]},

@@ -138,7 +138,8 @@ impl<'a> Metadata<'a> {
     /// The fields that an answer to a write is used for, within their limits. An entry of `managedFields` is released by its
     /// position, so all of them are there, but only with manager and subresource.
     pub(super) fn of_answer(&self) -> Result<ObjectMeta, UnusableReason> {
-        let managers = self.managed_fields.map(|text| serde_json::from_str::<Managers>(text.get())).transpose();
+        let managers =
+            self.managed_fields.map(|text| serde_json::from_str::<Managers>(text.get())).transpose();
         let managers = managers.map_err(|error| UnusableReason::undecodable(MANAGED_FIELDS, &error))?;
         let managed_fields = managers.map(|Managers(entries)| entries);
         Ok(ObjectMeta {
@@ -183,8 +184,8 @@ impl<'a> Metadata<'a> {
     /// adieu's entries of `managedFields`, which have to be released. A client may send any number of them.
     pub(super) fn own_managed_fields(&self) -> Result<Option<Vec<ManagedFieldsEntry>>, UnusableReason> {
         let Some(text) = self.managed_fields else { return Ok(None) };
-        let kept: OwnFields<'_> =
-            serde_json::from_str(text.get()).map_err(|error| UnusableReason::undecodable(MANAGED_FIELDS, &error))?;
+        let kept: OwnFields<'_> = serde_json::from_str(text.get())
+            .map_err(|error| UnusableReason::undecodable(MANAGED_FIELDS, &error))?;
         let length = kept.0.iter().map(|entry| entry.get().len()).sum();
         if length > METADATA_LIMIT {
             return Err(UnusableReason::too_large("adieu's metadata.managedFields", length, METADATA_LIMIT));

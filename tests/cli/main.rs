@@ -2,6 +2,7 @@
 
 #![allow(clippy::panic, clippy::unwrap_used)]
 
+mod audit;
 mod controller;
 #[path = "../manifests/files.rs"]
 mod files;

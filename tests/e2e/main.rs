@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod admissions;
+mod audit;
 mod availability;
 mod blocked;
 mod budgets;

@@ -119,6 +119,11 @@ impl Document {
         Location { line: self.start.line + below, ..self.start.clone() }
     }
 
+    /// The file, and the line of the deepest existing part of `path`.
+    pub(super) fn file_and_line<'a>(&self, path: impl IntoIterator<Item = &'a str>) -> (&str, usize) {
+        (&self.start.file, self.location(path).line)
+    }
+
     /// Sets the value, and changes as little of the text as possible. Returns whether the whole document was rewritten,
     /// so that its layout and comments are lost.
     pub(super) fn set(&mut self, new: Value) -> Result<bool, DocumentError> {

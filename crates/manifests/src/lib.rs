@@ -74,6 +74,41 @@ impl Counts {
     }
 }
 
+/// An object of a document.
+#[derive(Debug)]
+pub struct FoundObject<'a> {
+    document: &'a Document,
+    object: Object<'a>,
+}
+
+impl<'a> FoundObject<'a> {
+    /// Its API version, such as `apps/v1`.
+    #[must_use]
+    pub fn api_version(&self) -> &'a str {
+        self.object.api_version
+    }
+
+    /// Its kind.
+    #[must_use]
+    pub fn kind(&self) -> &'a str {
+        self.object.kind
+    }
+
+    /// The object.
+    #[must_use]
+    pub fn value(&self) -> &'a Value {
+        self.object.value
+    }
+
+    /// The file, and the line of the deepest existing part of a field path such as
+    /// `spec.template.spec.containers[0].lifecycle`.
+    #[must_use]
+    pub fn location(&self, path: &str) -> (&'a str, usize) {
+        let steps = path.split(['.', '[', ']']).filter(|step| !step.is_empty());
+        self.document.file_and_line(self.object.path.iter().map(String::as_str).chain(steps))
+    }
+}
+
 /// The documents of all files, and the warnings so far.
 #[derive(Debug, Default)]
 pub struct Manifests {
@@ -104,6 +139,11 @@ impl Manifests {
     /// The values of the documents, without empty ones.
     pub fn values(&self) -> impl Iterator<Item = &Value> {
         self.files.iter().flatten().filter_map(Document::value)
+    }
+
+    /// The objects of all documents, including the items of lists.
+    pub fn found_objects(&self) -> impl Iterator<Item = FoundObject<'_>> {
+        self.objects().map(|(document, object)| FoundObject { document, object })
     }
 
     /// The documents as YAML: as they were read, except for changes.

@@ -10,10 +10,10 @@ pub(super) struct Object<'a> {
     /// Its path in the document, such as `items`, `0`.
     pub(super) path: Vec<String>,
     pub(super) value: &'a Value,
-    api_version: &'a str,
+    pub(super) api_version: &'a str,
     group: &'a str,
     version: &'a str,
-    kind: &'a str,
+    pub(super) kind: &'a str,
     /// Its namespace, if it has one.
     pub(super) namespace: Option<&'a str>,
 }

@@ -9,7 +9,6 @@ use kube::{Api, Client, ResourceExt as _, api::ListParams, core::DynamicObject};
 use super::{
     super::reference::Reference,
     outcome::workloads,
-    policies::Policies,
     resume,
     skip::SkipReason,
     slim_workload::{SlimWorkload, to_object},
@@ -17,6 +16,7 @@ use super::{
 };
 use crate::{
     api::annotations::{INJECTED, PENDING},
+    cli::policies::Policies,
     index::workloads::resource,
     owners::controller_of,
     plan::{self, Kind, NamespaceContext, OptIn, Workload},

@@ -24,6 +24,9 @@ pub const PRE_STOP_METHOD: &str = "adieu.dev/pre-stop-method";
 pub const EXCLUDE_CONTAINERS: &str = "adieu.dev/exclude-containers";
 /// The readiness probe: `http:PORT/PATH`, `https:PORT/PATH`, `tcp:PORT`, `grpc:PORT`, or `never`.
 pub const READINESS_PROBE: &str = "adieu.dev/readiness-probe";
+/// Findings of `adieu audit` that are accepted: `RULE: reason`, one in each line or separated by semicolons. It has no
+/// effect on the injection.
+pub const AUDIT_IGNORE: &str = "adieu.dev/audit-ignore";
 /// The record of the injection; adieu sets it on the pod template.
 pub const INJECTED: &str = "adieu.dev/injected";
 /// The workload waits for the next change of its template (`NextUpdate`). adieu sets it on the workload, so that its
@@ -124,18 +127,19 @@ pub fn parse(annotations: &BTreeMap<String, String>, path: &'static str) -> Pars
                 let given = readiness_probe(value).map_err(|rule| reject(READINESS_PROBE, rule));
                 settings.readiness_probe = given.ok();
             }
-            INJECTED | PENDING | ACCEPTED => {}
+            INJECTED | PENDING | ACCEPTED | AUDIT_IGNORE => {}
             _ => unknown.push(key.clone()),
         }
     }
     parsed
 }
 
-/// The annotations that users set: all of `adieu.dev/` except those that adieu sets.
+/// The annotations that users set and that affect the injection.
 pub fn instructions(
     annotations: &BTreeMap<String, String>,
 ) -> impl Iterator<Item = (&String, &String)> + use<'_> {
-    under_prefix(annotations).filter(|(key, _)| ![INJECTED, PENDING, ACCEPTED].contains(&key.as_str()))
+    under_prefix(annotations)
+        .filter(|(key, _)| ![INJECTED, PENDING, ACCEPTED, AUDIT_IGNORE].contains(&key.as_str()))
 }
 
 /// Whether a key is one of adieu's.

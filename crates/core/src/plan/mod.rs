@@ -47,9 +47,10 @@ pub use patch::{
 };
 pub use pod_injection::{Owner, admit_pod};
 pub use pod_template::PodTemplate;
-pub use ports::has_service;
+pub use ports::{ReceivingPort, has_service, is_headless, receiving_ports, selects};
 pub use record::Record;
-pub use render::{render, revert};
+pub use render::{EffectivePods, effective_pods, render, revert};
 pub use resolve::{OptIn, Resolution, effective, resolve};
 pub use settings::{ProbeChoice, Setting, Settings, Source};
+pub use windows::is_windows;
 pub use workload::{Kind, Workload, string_map};

@@ -203,11 +203,48 @@ pub(super) fn receivers<'a, 'c>(
     }
 }
 
-/// A Service of type `ExternalName` selects no pods, even with a selector.
-pub(super) fn selects(service: &Service, labels: &BTreeMap<String, String>) -> bool {
+/// Whether a Service selects pods with these labels. One of type `ExternalName` selects none, even with a selector.
+#[must_use]
+pub fn selects(service: &Service, labels: &BTreeMap<String, String>) -> bool {
     let spec = service.spec.as_ref().filter(|spec| spec.type_.as_deref() != Some("ExternalName"));
     let selector = spec.and_then(|spec| spec.selector.as_ref());
     selector.is_some_and(|s| !s.is_empty() && s.iter().all(|(key, value)| labels.get(key) == Some(value)))
+}
+
+/// Whether clients resolve the addresses of the pods behind a Service themselves, instead of one of the Service.
+#[must_use]
+pub fn is_headless(service: &Service) -> bool {
+    service.spec.as_ref().is_some_and(|spec| spec.cluster_ip.as_deref() == Some("None"))
+}
+
+/// A container's port that receives the TCP traffic of a Service port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReceivingPort<'a> {
+    /// The name of the container.
+    pub container: &'a str,
+    /// The number of its port.
+    pub port: i64,
+    /// The names of the Service's port and of the container's.
+    pub names: Vec<&'a str>,
+}
+
+/// The ports of a template's containers to which a Service sends that selects its pods, without ambiguous ones.
+#[must_use]
+pub fn receiving_ports<'a>(template: &'a Value, service: &'a Service) -> Vec<ReceivingPort<'a>> {
+    let containers = template["spec"]["containers"].as_array().into_iter().flatten();
+    let containers: Vec<_> = containers.filter_map(Container::read).collect();
+    let ports = service.spec.iter().flat_map(|spec| spec.ports.iter().flatten());
+    let tcp = ports.filter(|port| port.protocol.as_deref().is_none_or(|protocol| protocol == "TCP"));
+    let mut receiving = Vec::new();
+    for service_port in tcp {
+        let target = service_port.target_port.clone().unwrap_or(IntOrString::Int(service_port.port));
+        if let [(container, port)] = receivers(&containers, &target).as_slice() {
+            let own = container.ports.iter().find(|(_, number)| number == port).and_then(|(name, _)| *name);
+            let names = service_port.name.as_deref().into_iter().chain(own).collect();
+            receiving.push(ReceivingPort { container: container.name, port: *port, names });
+        }
+    }
+    receiving
 }
 
 /// The label that Argo Rollouts adds to the selectors of a Rollout's Services.
@@ -229,9 +266,10 @@ pub fn has_service(workload: &Workload<'_>, context: &NamespaceContext) -> bool 
 /// Whether the Service sends only to ready pods. Peers behind a headless Service often connect to each other before they
 /// are ready.
 pub(super) fn sends_only_to_ready_pods(service: &Service) -> bool {
-    service.spec.as_ref().is_some_and(|spec| {
-        spec.cluster_ip.as_deref() != Some("None") && spec.publish_not_ready_addresses != Some(true)
-    })
+    service
+        .spec
+        .as_ref()
+        .is_some_and(|spec| !is_headless(service) && spec.publish_not_ready_addresses != Some(true))
 }
 
 /// The target of a Service port.
@@ -259,5 +297,39 @@ pub(super) fn display(target: &IntOrString) -> String {
     match target {
         IntOrString::Int(port) => port.to_string(),
         IntOrString::String(port) => format!("{port:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_service_sends_to_the_container_that_declares_its_target() {
+        let container = |name: &str, ports: Value| json!({"name": name, "ports": ports});
+        let web = container("web", json!([{"containerPort": 8080, "name": "http"}]));
+        let proxy = container("proxy", json!([{"containerPort": 15021}]));
+        let bare = json!({"name": "bare"});
+        for (containers, port, expected) in [
+            (
+                json!([web, proxy]),
+                json!({"port": 80, "targetPort": "http", "name": "web"}),
+                Some(("web", 8080, vec!["web", "http"])),
+            ),
+            (json!([web, proxy]), json!({"port": 15021}), Some(("proxy", 15021, vec![]))),
+            (json!([web, proxy]), json!({"port": 80, "targetPort": 9999}), None),
+            (json!([web, proxy]), json!({"port": 80, "targetPort": "other"}), None),
+            (json!([web]), json!({"port": 80, "targetPort": 8080, "protocol": "UDP"}), None),
+            (json!([bare]), json!({"port": 80, "targetPort": 8080}), Some(("bare", 8080, vec![]))),
+            (json!([web, web]), json!({"port": 8080}), None),
+        ] {
+            let template = json!({"spec": {"containers": containers}});
+            let service: Service = serde_json::from_value(json!({"spec": {"ports": [port]}})).unwrap();
+            let found = receiving_ports(&template, &service);
+            let found = found.first().map(|found| (found.container, found.port, found.names.clone()));
+            assert_eq!(found, expected, "{port}");
+        }
     }
 }

@@ -1,11 +1,13 @@
 //! Injects workloads in manifests.
 
+use serde_json::Value;
+
 use super::{
     admit::Admission,
     context::{InjectionContext, NamespaceContext},
     inject::{inject, original, reverted},
     resolve::{OptIn, resolve},
-    settings::Source,
+    settings::{Settings, Source},
     settings_warnings,
     warnings::Warnings,
     workload::Workload,
@@ -64,6 +66,37 @@ pub fn render(workload: &Workload<'_>, context: &NamespaceContext, all: bool) ->
     };
     let template = template.filter(|template| *template != *workload.template);
     Admission { template, denials: resolution.invalid, warnings }
+}
+
+/// The pods of a workload, as they run with adieu.
+#[derive(Clone, Debug)]
+pub struct EffectivePods {
+    /// The template with the injection, whether adieu changes the template or the pods.
+    pub template: Value,
+    /// The settings; `None` if nothing is injected.
+    pub settings: Option<Settings>,
+}
+
+/// The pods of a workload, as they run once adieu has injected them or reverted the injection.
+#[must_use]
+pub fn effective_pods(workload: &Workload<'_>, context: &NamespaceContext) -> EffectivePods {
+    let resolution = resolve(workload, context);
+    let settings = &resolution.settings;
+    let unchanged = || EffectivePods { template: (*workload.template).clone(), settings: None };
+    match &resolution.opt_in {
+        _ if !resolution.invalid.is_empty() || workload.is_injected_copy() => unchanged(),
+        OptIn::In(_) if resolution.reverts => {
+            EffectivePods { template: original(&workload.template, None), settings: None }
+        }
+        OptIn::In(by) if settings.mode.value == Mode::Enforce => {
+            let injection = InjectionContext::of(workload, context, true, by);
+            let injected = inject(&workload.template, None, settings, &injection);
+            let settings = (!injected.unsatisfiable).then(|| settings.clone());
+            EffectivePods { template: injected.template, settings }
+        }
+        OptIn::Out => EffectivePods { template: original(&workload.template, None), settings: None },
+        OptIn::In(_) | OptIn::Unspecified => unchanged(),
+    }
 }
 
 /// Reverts the injection of a workload in a manifest.

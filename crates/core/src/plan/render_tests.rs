@@ -99,3 +99,30 @@ fn reverting_policy_reverts_rendered_manifests() {
     assert_eq!(rendered(&before, &[], &reverting, false).template, Some(plain()));
     assert!(rendered(&plain(), &[("graceful", "true")], &reverting, false).template.is_some());
 }
+
+#[test]
+fn effective_pods_are_those_that_run_with_adieu() {
+    let effective = |spec: Value, instructions: &[(&str, &str)]| {
+        let annotations: BTreeMap<String, String> = instructions
+            .iter()
+            .map(|(key, value)| (format!("adieu.dev/{key}"), (*value).to_owned()))
+            .collect();
+        let template = plain();
+        let pods = effective_pods(&Workload::new(Kind::Deployment, &annotations, &template), &policy(spec));
+        let sleep =
+            pods.template["spec"]["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"].as_i64();
+        (sleep, pods.settings.map(|settings| settings.drain_seconds.value))
+    };
+    for (spec, instructions, expected) in [
+        (json!({"selector": {}, "drainSeconds": 20}), &[][..], (Some(20), Some(20))),
+        (json!({"selector": {}, "injectionTarget": "Pod"}), &[][..], (Some(10), Some(10))),
+        (json!({"selector": {}, "mode": "Audit"}), &[][..], (None, None)),
+        (json!({"selector": {}, "rollout": {"mode": "Revert"}}), &[][..], (None, None)),
+        (json!({"selector": {}, "maxGracePeriodSeconds": 31}), &[][..], (None, None)),
+        (json!({"selector": {}}), &[("graceful", "false")][..], (None, None)),
+        (json!({"selector": {}}), &[("drain-seconds", "soon")][..], (None, None)),
+        (json!({}), &[][..], (None, None)),
+    ] {
+        assert_eq!(effective(spec.clone(), instructions), expected, "{spec} {instructions:?}");
+    }
+}

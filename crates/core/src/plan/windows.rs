@@ -24,7 +24,8 @@ pub(super) fn reject_sleep_command(hooks: Hooks<'_>, spec: &Map<String, Value>) 
 }
 
 /// Whether the pod runs on Windows nodes: by its OS, its node selector, or a required node affinity.
-pub(super) fn is_windows(spec: &Map<String, Value>) -> bool {
+#[must_use]
+pub fn is_windows(spec: &Map<String, Value>) -> bool {
     const LABELS: [&str; 2] = ["kubernetes.io/os", "beta.kubernetes.io/os"];
     /// Only Windows nodes have this label.
     const BUILD: &str = "node.kubernetes.io/windows-build";

@@ -1,4 +1,4 @@
-//! The policies that opt workloads in: without them, `adieu revert` would miss workloads that are not injected yet.
+//! The policies of a cluster that opt workloads in.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -95,8 +95,8 @@ async fn all<K: kube::Resource + DeserializeOwned>(
             Err(kube::Error::Api(status)) if status.code == 404 => return found,
             Err(error) => {
                 warnings.push(format!(
-                    "{kind} cannot be listed, so workloads that only a policy opts in, and that are not injected yet, are \
-                     not opted out: {error}"
+                    "{kind} cannot be listed, so workloads that only a policy opts in, and that are not injected yet, \
+                     count as not opted in: {error}"
                 ));
                 return found;
             }

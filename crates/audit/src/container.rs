@@ -1,0 +1,65 @@
+//! A container of an audited pod.
+
+use adieu_core::plan::pre_stop_seconds;
+use serde_json::Value;
+
+/// A container, with the path of its fields.
+#[derive(Clone, Debug)]
+pub(crate) struct Container<'a> {
+    pub(crate) value: &'a Value,
+    pub(crate) name: &'a str,
+    pub(crate) path: String,
+}
+
+impl<'a> Container<'a> {
+    pub(crate) fn new(value: &'a Value, path: String) -> Self {
+        Self { value, name: value["name"].as_str().unwrap_or_default(), path }
+    }
+
+    pub(crate) fn path(&self, field: &str) -> String {
+        format!("{}.{field}", self.path)
+    }
+
+    /// The preStop hook. An empty one is none.
+    pub(crate) fn pre_stop(&self) -> Option<&'a Value> {
+        let hook = &self.value["lifecycle"]["preStop"];
+        hook.as_object().is_some_and(|hook| !hook.is_empty()).then_some(hook)
+    }
+
+    /// The duration of the preStop hook, in seconds: 0 if there is none, `None` if it is unknown.
+    pub(crate) fn pre_stop_seconds(&self) -> Option<i64> {
+        self.pre_stop().map_or(Some(0), pre_stop_seconds)
+    }
+
+    /// The words of the preStop hook's command.
+    pub(crate) fn pre_stop_command(&self) -> Vec<&'a str> {
+        words(&self.value["lifecycle"]["preStop"]["exec"]["command"])
+    }
+
+    /// The handler of a probe; `None` if there is none.
+    pub(crate) fn probe(&self, name: &str) -> Option<&'a Value> {
+        Some(&self.value[name]).filter(|probe| probe.is_object())
+    }
+
+    pub(crate) fn image(&self) -> &'a str {
+        self.value["image"].as_str().unwrap_or_default()
+    }
+
+    /// The program and its arguments as the manifest gives them. Empty if the image decides.
+    pub(crate) fn command(&self) -> Vec<&'a str> {
+        let command = words(&self.value["command"]);
+        if command.is_empty() { vec![] } else { [command, words(&self.value["args"])].concat() }
+    }
+
+    /// Declared host ports, and with `host_network` all declared ports.
+    pub(crate) fn host_ports(&self, host_network: bool) -> Vec<i64> {
+        let ports = self.value["ports"].as_array().into_iter().flatten();
+        let key = if host_network { "containerPort" } else { "hostPort" };
+        ports.filter_map(|port| port[key].as_i64().filter(|port| *port > 0)).collect()
+    }
+}
+
+/// The texts of a list.
+pub(crate) fn words(list: &Value) -> Vec<&str> {
+    list.as_array().into_iter().flatten().filter_map(Value::as_str).collect()
+}

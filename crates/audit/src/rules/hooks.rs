@@ -1,0 +1,116 @@
+//! preStop hooks: missing ones, and those that can't run.
+
+use adieu_core::plan::is_windows;
+
+use crate::{Finding, Rule, Severity, container::Container, images, subject::Subject};
+
+const PRE_STOP: &str = "lifecycle.preStop";
+const ANNOTATE: &str =
+    "annotate it with adieu.dev/graceful: \"true\", or add lifecycle.preStop.sleep.seconds: 10";
+
+/// While endpoints, kube-proxy and load balancers still send to a terminating pod, its containers have SIGTERM already.
+pub(super) fn no_prestop_behind_service(subject: &Subject<'_>) -> Vec<Finding> {
+    // Without another pod a hook only lengthens the outage. A grace period of 0 runs no hook.
+    if subject.has_no_successor() || subject.pod.grace_period_seconds() == Some(0) {
+        return vec![];
+    }
+    // Pods of a DaemonSet and a StatefulSet are often addressed one by one, by clients that retry.
+    let severity =
+        if subject.is("Deployment") && subject.is_replicated() { Severity::Error } else { Severity::Warning };
+    let receivers = subject.receivers().into_iter().filter(|(container, received)| {
+        container.pre_stop().is_none() && !subject.is_single_database(received)
+    });
+    receivers
+        .map(|(container, received)| {
+            let found = subject.finding(Rule::NoPrestopBehindService, severity, container.path(PRE_STOP));
+            found.in_container(container).says(
+                format!(
+                    "Service {} sends to port {} of this container, which has no preStop hook: it gets SIGTERM while \
+                     requests still arrive",
+                    received.service_name(),
+                    received.port.port
+                ),
+                ANNOTATE,
+            )
+        })
+        .collect()
+}
+
+/// A hook that fails is skipped, and SIGTERM follows immediately.
+pub(super) fn prestop_needs_binary(subject: &Subject<'_>) -> Vec<Finding> {
+    let windows = subject.pod.spec.as_object().is_some_and(is_windows);
+    let all = subject.pod.containers.iter().chain(&subject.pod.native_sidecars);
+    all.filter_map(|container| {
+        let program = *container.pre_stop_command().first()?;
+        let missing = if windows {
+            program.starts_with('/') || ["sh", "bash", "sleep"].contains(&program)
+        } else {
+            images::is_tool(program) && images::is_without_shell(container.image())
+        };
+        let place = if windows { "Windows" } else { container.image() };
+        missing.then(|| {
+            let path = container.path("lifecycle.preStop.exec.command");
+            subject.finding(Rule::PrestopNeedsBinary, Severity::Error, path).in_container(container).says(
+                format!(
+                    "the preStop hook runs {program:?}, which {place} does not have: the hook fails, and SIGTERM follows \
+                     immediately"
+                ),
+                "use the native action, lifecycle.preStop.sleep.seconds (Kubernetes 1.30 or later)",
+            )
+        })
+    })
+    .collect()
+}
+
+/// Proxies by the names of their containers. Other sidecars may end before the application without harm.
+const PROXIES: [&str; 9] = [
+    "cloud-sql-proxy",
+    "cloudsql-proxy",
+    "envoy",
+    "envoy-sidecar",
+    "istio-proxy",
+    "linkerd-proxy",
+    "oauth2-proxy",
+    "pgbouncer",
+    "vault-agent",
+];
+
+/// A proxy that is a regular container gets SIGTERM immediately, while the application waits in its preStop hook and
+/// still needs it.
+pub(super) fn legacy_sidecar_without_prestop(subject: &Subject<'_>) -> Vec<Finding> {
+    let containers = &subject.pod.containers;
+    let is_proxy = |container: &&Container<'_>| PROXIES.contains(&container.name);
+    let waits = |container: &&Container<'_>| container.pre_stop_seconds() != Some(0) && !is_proxy(container);
+    let Some(waiting) = containers.iter().find(waits) else { return vec![] };
+    let unprepared =
+        containers.iter().filter(|container| is_proxy(container) && container.pre_stop().is_none());
+    unprepared
+        // istio-proxy may drain by itself, with an annotation or a setting of the mesh.
+        .filter(|container| !drains_by_itself(subject, container))
+        .map(|container| {
+            let path = container.path(PRE_STOP);
+            let found = subject.finding(Rule::LegacySidecarWithoutPrestop, Severity::Error, path);
+            found.in_container(container).says(
+                format!(
+                    "this proxy has no preStop hook and gets SIGTERM immediately, while container {:?} still serves in its \
+                     preStop hook and needs it",
+                    waiting.name
+                ),
+                "make it a native sidecar (an init container with restartPolicy: Always), or give it a preStop hook at \
+                 least as long",
+            )
+        })
+        .collect()
+}
+
+/// Whether a mesh's proxy is configured to wait: Istio's `proxy.istio.io/config` or variables, Linkerd's annotation.
+fn drains_by_itself(subject: &Subject<'_>, container: &Container<'_>) -> bool {
+    let annotations = &subject.workload.template["metadata"]["annotations"];
+    let annotated = ["proxy.istio.io/config", "config.alpha.linkerd.io/proxy-wait-before-exit-seconds"];
+    let variables = container.value["env"].as_array().into_iter().flatten();
+    let mut variables = variables.filter_map(|variable| variable["name"].as_str());
+    annotated.iter().any(|key| !annotations[*key].is_null())
+        || variables.any(|name| {
+            ["EXIT_ON_ZERO_ACTIVE_CONNECTIONS", "TERMINATION_DRAIN_DURATION_SECONDS"].contains(&name)
+        })
+}

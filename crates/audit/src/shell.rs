@@ -1,0 +1,139 @@
+//! Whether a shell stays process 1 of a container, so that SIGTERM doesn't reach the application.
+//!
+//! Measured with bash 5.2, busybox 1.35 and dash 0.5.12: bash and busybox replace themselves by the last command of `-c`
+//! if it is a plain one, bash not with a redirection, busybox not if the script ends with a newline. dash, the `sh` of
+//! Debian and Ubuntu, never does.
+
+use crate::images::{Base, base};
+
+const SHELLS: [&str; 6] = ["ash", "bash", "dash", "ksh", "sh", "zsh"];
+/// Programs that forward signals, or shells that do by a handler.
+const FORWARDS: [&str; 8] =
+    ["trap", "exec", "tini", "dumb-init", "supervisord", "s6-svscan", "runsvdir", "catatonit"];
+
+/// Whether a shell stays process 1 with this command, and doesn't forward signals. False if it depends on an unknown
+/// image, and for an endless loop, which has no work to complete.
+pub(crate) fn stays_process_1(command: &[&str], image: &str) -> bool {
+    let Some((program, arguments)) = command.split_first() else { return false };
+    let name = program.rsplit('/').next().unwrap_or_default();
+    let options = arguments.iter().take_while(|word| word.starts_with('-')).count();
+    let is_script = |option: &&str| !option.starts_with("--") && option.contains('c');
+    let script = arguments.get(options).filter(|_| arguments[..options].iter().any(is_script));
+    let Some(script) = script.filter(|_| SHELLS.contains(&name)) else { return false };
+    if words(script).any(|word| FORWARDS.contains(&word.rsplit('/').next().unwrap_or_default())) {
+        return false;
+    }
+    let base = if name == "bash" { Some(Base::Bash) } else { base(image) };
+    match (last_command(script), base) {
+        (None | Some(LastCommand::Loop), _) | (Some(LastCommand::Plain | LastCommand::Redirected), None) => {
+            false
+        }
+        (Some(LastCommand::Compound), _) | (Some(_), Some(Base::Dash)) => true,
+        (Some(last), Some(Base::Bash)) => last == LastCommand::Redirected,
+        (Some(_), Some(Base::Busybox)) => script.ends_with('\n'),
+    }
+}
+
+/// The words of a script, at the operators of a shell too.
+fn words(script: &str) -> impl Iterator<Item = &str> {
+    script
+        .split(|char: char| char.is_whitespace() || ";&|(){}".contains(char))
+        .filter(|word| !word.is_empty())
+}
+
+/// The last command of a script.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LastCommand {
+    /// A program and its arguments.
+    Plain,
+    /// The same, with its output in a file.
+    Redirected,
+    /// A loop.
+    Loop,
+    /// Anything else: a pipe, a group, a command in the background.
+    Compound,
+}
+
+/// `None` for an empty script.
+fn last_command(script: &str) -> Option<LastCommand> {
+    let plain = without_quotes(&script.replace("\\\n", " "));
+    let mut lines = plain.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let line = lines.next_back()?;
+    let command = line.rsplit(';').map(str::trim).find(|command| !command.is_empty())?;
+    let command = command.rsplit("&&").next().unwrap_or_default().trim();
+    let first = command.split_whitespace().next()?;
+    Some(match first {
+        "done" => LastCommand::Loop,
+        "fi" | "esac" | "}" | ")" | "wait" | "while" | "until" | "for" | "if" | "{" => LastCommand::Compound,
+        _ if command.ends_with('&') || command.contains('|') => LastCommand::Compound,
+        _ if command.contains(['<', '>']) => LastCommand::Redirected,
+        _ => LastCommand::Plain,
+    })
+}
+
+/// The script with `x` in the place of quoted texts and of substitutions, which may contain operators.
+fn without_quotes(script: &str) -> String {
+    let mut out = String::new();
+    let (mut depth, mut quote, mut escaped) = (0_usize, None, false);
+    let mut before = ' ';
+    for char in script.chars() {
+        let outside = depth == 0 && quote.is_none();
+        if escaped {
+            escaped = false;
+        } else if char == '\\' && quote != Some('\'') {
+            escaped = true;
+        } else if quote == Some(char) {
+            quote = None;
+        } else if quote.is_none() && ['\'', '"', '`'].contains(&char) {
+            quote = Some(char);
+        } else if char == '(' && (before == '$' || depth > 0) && quote.is_none() {
+            depth += 1;
+        } else if char == ')' && depth > 0 && quote.is_none() {
+            depth -= 1;
+        } else if outside {
+            out.push(char);
+            before = char;
+            continue;
+        }
+        if outside {
+            out.push('x');
+        }
+        before = char;
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shell_that_does_not_replace_itself_stays_process_1() {
+        let (debian, alpine, unknown) = ("python:3.13-slim", "node:22-alpine", "registry.example/web:1");
+        for (command, image, expected) in [
+            (["sh", "-c", "node server.js"], debian, true),
+            (["sh", "-c", "node server.js"], alpine, false),
+            (["sh", "-c", "node server.js\n"], alpine, true),
+            (["sh", "-c", "node server.js"], unknown, false),
+            (["sh", "-c", "exec node server.js"], debian, false),
+            (["sh", "-c", "migrate && exec node server.js"], debian, false),
+            (["/bin/sh", "-ec", "migrate && node server.js"], debian, true),
+            (["bash", "-c", "migrate && node server.js\n"], unknown, false),
+            (["bash", "-c", "node server.js 2>&1"], unknown, true),
+            (["bash", "-c", "node server.js | tee /log"], unknown, true),
+            (["bash", "-c", "node --id=$((1 + $(id | wc -c))) '|'"], unknown, false),
+            (["sh", "-c", "node server.js | tee /log"], alpine, true),
+            (["sh", "-c", "while true; do sync; sleep 10; done"], "busybox", false),
+            (["sh", "-c", "trap 'exit 0' TERM; a; b & wait"], "busybox", false),
+            (["sh", "-c", "server & sidecar & wait"], "busybox", true),
+            (["sh", "-c", "tini -- server"], debian, false),
+            (["sh", "-c", "if a; then\n  exec b\nfi\nexec c\n"], debian, false),
+            (["sh", "-c", "# nothing\n"], debian, false),
+            (["sh", "/entrypoint.sh", ""], debian, false),
+            (["node", "-c", "x"], debian, false),
+        ] {
+            assert_eq!(stays_process_1(&command, image), expected, "{command:?} in {image}");
+        }
+        assert!(!stays_process_1(&[], debian) && !stays_process_1(&["sh"], debian));
+    }
+}

@@ -1,0 +1,219 @@
+//! A workload, with the objects that affect its terminations.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use adieu_core::plan::{ReceivingPort, is_headless, receiving_ports, selects, string_map};
+use k8s_openapi::api::core::v1::Service;
+use serde_json::Value;
+
+use crate::{
+    Finding, Inventory, Options, Rule, Severity,
+    budget::{self, Count},
+    container::Container,
+    inventory::{AuditedWorkload, NamespaceObjects},
+    pod::Pod,
+};
+
+/// The ports of databases and queues.
+const DATABASE_PORTS: [i64; 8] = [2049, 3306, 5432, 5672, 6379, 9092, 11211, 27017];
+
+/// The input of every rule.
+#[derive(Debug)]
+pub(crate) struct Subject<'a> {
+    pub(crate) workload: &'a AuditedWorkload,
+    pub(crate) options: &'a Options,
+    pub(crate) pod: Pod<'a>,
+    objects: Option<&'a NamespaceObjects>,
+    labels: BTreeMap<String, String>,
+    /// The ports of its containers that Services send to, except headless ones.
+    pub(crate) received: Vec<Received<'a>>,
+}
+
+/// Traffic of a Service to a container.
+#[derive(Debug)]
+pub(crate) struct Received<'a> {
+    pub(crate) service: &'a Service,
+    pub(crate) port: ReceivingPort<'a>,
+}
+
+impl Received<'_> {
+    pub(crate) fn service_name(&self) -> &str {
+        self.service.metadata.name.as_deref().unwrap_or_default()
+    }
+
+    /// Whether only monitoring sends to the port, by its name. To lose its requests harms no user.
+    pub(crate) fn is_monitoring(&self) -> bool {
+        const WORDS: [&str; 13] = [
+            "exporter",
+            "management",
+            "profiling",
+            "admin",
+            "debug",
+            "health",
+            "healthz",
+            "metrics",
+            "monitoring",
+            "pprof",
+            "probe",
+            "prometheus",
+            "telemetry",
+        ];
+        let is_known = |name: &str| name.split(['-', '_']).any(|word| WORDS.contains(&word));
+        !self.port.names.is_empty() && self.port.names.iter().any(|name| is_known(&name.to_ascii_lowercase()))
+    }
+}
+
+impl<'a> Subject<'a> {
+    pub(crate) fn new(inventory: &'a Inventory, workload: &'a AuditedWorkload, options: &'a Options) -> Self {
+        let pod = Pod::new(&workload.template, workload.template_path);
+        let labels = string_map(&workload.template["metadata"]["labels"]);
+        let objects = inventory.namespace(&workload.namespace);
+        let mut subject = Self { workload, options, pod, objects, labels, received: vec![] };
+        let regular = subject.services().filter(|service| !is_headless(service));
+        let received = regular.flat_map(|service| subject.ports_of(service));
+        let received = received.filter(|received| !received.is_monitoring());
+        subject.received = received.filter(|received| !is_exporter(&subject.pod, received)).collect();
+        subject
+    }
+
+    /// The ports of its containers that a Service sends to.
+    pub(crate) fn ports_of(&self, service: &'a Service) -> Vec<Received<'a>> {
+        let ports = receiving_ports(&self.workload.template, service).into_iter();
+        ports.map(move |port| Received { service, port }).collect()
+    }
+
+    /// The Services that select its pods.
+    pub(crate) fn services(&self) -> impl Iterator<Item = &'a Service> {
+        let services = self.objects.iter().flat_map(|objects| &objects.services).map(Arc::as_ref);
+        services.filter(|service| selects(service, &self.labels))
+    }
+
+    /// The containers that Services send to, each with the first of these Services.
+    pub(crate) fn receivers(&self) -> Vec<(&Container<'a>, &Received<'a>)> {
+        let mut receivers: Vec<(&Container<'a>, &Received<'a>)> = Vec::new();
+        for received in &self.received {
+            let known = receivers.iter().any(|(container, _)| container.name == received.port.container);
+            if let Some(container) = self.pod.container(received.port.container).filter(|_| !known) {
+                receivers.push((container, received));
+            }
+        }
+        receivers
+    }
+
+    pub(crate) fn is(&self, kind: &str) -> bool {
+        self.workload.kind == kind
+    }
+
+    /// Whether its pods stop before others start: one by one in a rollout, and with a single replica without another one.
+    pub(crate) fn has_no_successor(&self) -> bool {
+        let recreates = self.workload.object["spec"]["strategy"]["type"] == "Recreate";
+        self.is("Deployment") && recreates || self.is("StatefulSet") && self.replicas() == Some(1)
+    }
+
+    /// Whether it has several replicas, or an autoscaler that adds some.
+    pub(crate) fn is_replicated(&self) -> bool {
+        self.replicas().is_some_and(|replicas| replicas > 1) || self.autoscaler().is_some()
+    }
+
+    /// Whether the port is that of a single database or queue, whose clients lose their connections whenever it stops.
+    pub(crate) fn is_single_database(&self, received: &Received<'_>) -> bool {
+        !self.is_replicated() && DATABASE_PORTS.contains(&received.port.port)
+    }
+
+    /// Whether it is scaled to zero, so that none of its pods terminates.
+    pub(crate) fn is_scaled_to_zero(&self) -> bool {
+        self.workload.object["spec"]["replicas"] == 0 && self.autoscaler().is_none()
+    }
+
+    /// The number of replicas that it has at least, `None` if it has no such number.
+    pub(crate) fn replicas(&self) -> Option<i64> {
+        if !self.is("Deployment") && !self.is("StatefulSet") {
+            return None;
+        }
+        let minimum = |autoscaler: &Value| autoscaler["spec"]["minReplicas"].as_i64().unwrap_or(1);
+        match &self.workload.object["spec"]["replicas"] {
+            _ if self.autoscaler().is_some() => self.autoscaler().map(minimum),
+            Value::Null => Some(1),
+            replicas => replicas.as_i64(),
+        }
+    }
+
+    /// The `HorizontalPodAutoscaler` that scales it.
+    pub(crate) fn autoscaler(&self) -> Option<&'a Value> {
+        let AuditedWorkload { kind, name, .. } = self.workload;
+        self.objects?.autoscalers.iter().find(|autoscaler| {
+            let target = &autoscaler["spec"]["scaleTargetRef"];
+            target["kind"] == **kind && target["name"] == **name
+        })
+    }
+
+    /// The names of the `PodDisruptionBudgets` that select its pods, with what they allow.
+    pub(crate) fn budgets(&self) -> Vec<(&'a str, Count)> {
+        let budgets = self.objects.iter().flat_map(|objects| &objects.budgets);
+        let selecting = budgets.filter(|budget| budget::selects(budget, &self.labels));
+        selecting
+            .map(|budget| (budget["metadata"]["name"].as_str().unwrap_or_default(), Count::of(budget)))
+            .collect()
+    }
+
+    /// The Ingresses of the namespace that send to one of these Services.
+    pub(crate) fn ingresses_of(&self, service: &str) -> impl Iterator<Item = &'a Value> {
+        let ingresses = self.objects.iter().flat_map(|objects| &objects.ingresses);
+        ingresses.filter(move |ingress| sends_to(ingress, service))
+    }
+
+    /// A finding about the field at this path.
+    pub(crate) fn finding(&self, rule: Rule, severity: Severity, path: impl Into<String>) -> Found<'a> {
+        Found { workload: self.workload, rule, severity, path: path.into(), container: None }
+    }
+}
+
+/// Whether only monitoring sends to the container, by its image or its name.
+fn is_exporter(pod: &Pod<'_>, received: &Received<'_>) -> bool {
+    let container = pod.container(received.port.container);
+    container.is_some_and(|container| {
+        container.name == "kube-rbac-proxy"
+            || [container.name, container.image()].iter().any(|name| name.contains("exporter"))
+    })
+}
+
+/// Whether a rule or the default backend of an Ingress names the Service.
+fn sends_to(ingress: &Value, service: &str) -> bool {
+    let spec = &ingress["spec"];
+    let names = |backend: &Value| backend["service"]["name"] == service;
+    let rules = spec["rules"].as_array().into_iter().flatten();
+    let paths = rules.flat_map(|rule| rule["http"]["paths"].as_array().into_iter().flatten());
+    names(&spec["defaultBackend"]) || paths.into_iter().any(|path| names(&path["backend"]))
+}
+
+/// A finding that still needs its texts.
+pub(crate) struct Found<'a> {
+    workload: &'a AuditedWorkload,
+    rule: Rule,
+    severity: Severity,
+    path: String,
+    container: Option<String>,
+}
+
+impl Found<'_> {
+    pub(crate) fn in_container(self, container: &Container<'_>) -> Self {
+        Self { container: Some(container.name.into()), ..self }
+    }
+
+    pub(crate) fn says(self, message: impl Into<String>, remedy: impl Into<String>) -> Finding {
+        let Self { workload, rule, severity, path, container } = self;
+        let AuditedWorkload { kind, namespace, name, .. } = workload;
+        Finding {
+            rule,
+            severity,
+            kind: kind.clone(),
+            namespace: namespace.clone(),
+            name: name.clone(),
+            container,
+            path,
+            message: message.into(),
+            remedy: remedy.into(),
+            origin: workload.origin,
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! Audits a cluster, which needs nothing installed.
+
+use adieu_audit::{Inventory, Options, Report, audit as audit_inventory};
+use anyhow::{Context as _, bail};
+use k8s_openapi::api::core::v1::Node;
+use kube::{
+    Api, Client,
+    api::ListParams,
+    core::{ApiResource, DynamicObject, GroupVersionKind},
+};
+
+use super::Arguments;
+use crate::{
+    cli::{manifests::warn, policies::Policies},
+    kube_version::KubeVersion,
+    runtime::client::client,
+};
+
+/// The page size: each object may take a megabyte.
+const PAGE: u32 = 100;
+/// The kinds that rules read: those that are audited, and others.
+const WORKLOADS: [(&str, &str, &str); 5] = [
+    ("apps", "v1", "Deployment"),
+    ("apps", "v1", "StatefulSet"),
+    ("apps", "v1", "DaemonSet"),
+    ("batch", "v1", "CronJob"),
+    ("batch", "v1", "Job"),
+];
+const OTHERS: [(&str, &str, &str); 4] = [
+    ("", "v1", "Service"),
+    ("policy", "v1", "PodDisruptionBudget"),
+    ("autoscaling", "v2", "HorizontalPodAutoscaler"),
+    ("networking.k8s.io", "v1", "Ingress"),
+];
+
+/// # Errors
+/// If no workloads can be listed.
+pub(super) async fn audit(arguments: &Arguments) -> anyhow::Result<Report> {
+    let client = client().await.context("cannot connect to the cluster of the kubeconfig")?;
+    let namespace = (!arguments.all_namespaces)
+        .then(|| arguments.namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned()));
+    let mut cluster = Cluster { client, namespace, inventory: Inventory::new(""), unreadable: vec![] };
+    for kind in WORKLOADS {
+        cluster.list(kind, arguments.selector.as_deref()).await?;
+    }
+    if cluster.unreadable.len() == WORKLOADS.len() {
+        bail!("no workloads can be listed: {}", cluster.unreadable.join("; "));
+    }
+    for kind in OTHERS {
+        cluster.list(kind, None).await?;
+    }
+    let kubelets = cluster.kubelets().await;
+    let (policies, warnings) = Policies::read(&cluster.client, cluster.namespace.as_deref()).await;
+    cluster.unreadable.into_iter().chain(warnings).for_each(|warning| warn(&warning));
+    let mut inventory = cluster.inventory;
+    let native_sleep = kubelets
+        .iter()
+        .filter_map(|version| version.parse::<KubeVersion>().ok())
+        .all(KubeVersion::has_native_sleep);
+    inventory.inject(|namespace| {
+        let mut context = policies.namespace_context(namespace);
+        context.native_sleep = native_sleep;
+        context
+    });
+    Ok(audit_inventory(&inventory, &Options { limits: arguments.limits.clone(), kubelets }))
+}
+
+struct Cluster {
+    client: Client,
+    /// `None`: all.
+    namespace: Option<String>,
+    inventory: Inventory,
+    /// The kinds that can't be listed, and why.
+    unreadable: Vec<String>,
+}
+
+impl Cluster {
+    /// Adds all objects of a kind. One that isn't served, or may not be listed, has none.
+    async fn list(
+        &mut self,
+        (group, version, kind): (&str, &str, &str),
+        labels: Option<&str>,
+    ) -> anyhow::Result<()> {
+        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
+        let api: Api<DynamicObject> = match &self.namespace {
+            Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, &resource),
+            None => Api::all_with(self.client.clone(), &resource),
+        };
+        let mut parameters = ListParams::default().limit(PAGE);
+        parameters.label_selector = labels.map(Into::into);
+        loop {
+            let page = match api.list(&parameters).await {
+                Ok(page) => page,
+                Err(kube::Error::Api(status)) if status.code == 404 => return Ok(()),
+                Err(kube::Error::Api(status)) if status.code == 403 => {
+                    self.unreadable.push(format!("{kind}s cannot be listed: {}", status.message));
+                    return Ok(());
+                }
+                Err(error) => return Err(error).with_context(|| format!("cannot list {kind}s")),
+            };
+            for mut object in page.items {
+                object.metadata.managed_fields = None;
+                let value = serde_json::to_value(object)?;
+                if let Err(error) = self.inventory.add(0, &resource.api_version, kind, &value) {
+                    self.unreadable.push(format!("{kind} {}: {error}", value["metadata"]["name"]));
+                }
+            }
+            parameters.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
+            if parameters.continue_token.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The versions of the kubelets, each once; empty without the right to list nodes.
+    async fn kubelets(&self) -> Vec<String> {
+        let nodes: Api<Node> = Api::all(self.client.clone());
+        let Ok(nodes) = nodes.list(&ListParams::default().limit(PAGE)).await else { return vec![] };
+        let versions =
+            nodes.items.into_iter().filter_map(|node| Some(node.status?.node_info?.kubelet_version));
+        let mut versions: Vec<_> = versions.collect();
+        versions.sort();
+        versions.dedup();
+        versions
+    }
+}

@@ -1,0 +1,186 @@
+//! `adieu audit -f`.
+
+use std::path::Path;
+
+use quick_junit::Report;
+use serde_json::Value;
+
+use crate::support::{adieu, succeed};
+
+/// A Deployment that loses requests.
+const WEB: &str = "\
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: web
+spec:
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      containers:
+      - name: web
+        image: web
+        ports: [{containerPort: 8080}]
+        readinessProbe: {tcpSocket: {port: 8080}}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec: {selector: {app: web}, ports: [{port: 80, targetPort: 8080}]}
+";
+
+fn findings(arguments: &[&str], input: &str) -> Vec<Value> {
+    let all = [&["audit", "-f", "-", "-o", "json"], arguments].concat();
+    let report: Value = serde_json::from_str(&succeed(&all, input).0).unwrap();
+    report["findings"].as_array().unwrap().clone()
+}
+
+fn rules(findings: &[Value]) -> Vec<&str> {
+    findings.iter().map(|finding| finding["rule"].as_str().unwrap()).collect()
+}
+
+/// The code blocks of a page, and the arguments in the heading of the first.
+fn examples(page: &str) -> (Vec<&str>, Vec<String>) {
+    let heading = page.lines().find_map(|line| line.strip_prefix("## Example that is reported")).unwrap();
+    let arguments =
+        heading.split('`').nth(1).unwrap_or_default().split_whitespace().map(Into::into).collect();
+    let blocks = page.split("```yaml\n").skip(1).map(|block| block.split("```").next().unwrap()).collect();
+    (blocks, arguments)
+}
+
+#[test]
+fn every_rule_has_a_page_with_an_example_that_is_reported_and_one_that_is_not() {
+    let pages = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/rules");
+    let listed = succeed(&["audit", "--rules"], "").0;
+    let names: Vec<_> = listed.lines().map(|line| line.split_whitespace().next().unwrap()).collect();
+    assert_eq!(names.len(), pages.read_dir().unwrap().count());
+    for name in names {
+        let page = std::fs::read_to_string(pages.join(format!("{name}.md"))).unwrap();
+        let (blocks, arguments) = examples(&page);
+        let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+        let reported: Vec<_> =
+            blocks.iter().map(|block| rules(&findings(&arguments, block)).contains(&name)).collect();
+        assert_eq!(reported, [true, false], "{name}");
+    }
+}
+
+#[test]
+fn a_finding_has_rule_severity_object_path_message_and_remedy() {
+    let found = findings(&[], WEB);
+    assert_eq!(rules(&found), ["no-prestop-behind-service"]);
+    for (field, expected) in [
+        ("severity", "error"),
+        ("kind", "Deployment"),
+        ("namespace", "default"),
+        ("name", "web"),
+        ("container", "web"),
+        ("path", "spec.template.spec.containers[0].lifecycle.preStop"),
+    ] {
+        assert_eq!(found[0][field], expected, "{field}");
+    }
+    assert!(found[0]["message"].as_str().unwrap().contains("Service web sends to port 8080"));
+    assert!(found[0]["remedy"].as_str().unwrap().contains("adieu.dev/graceful"));
+    let report: Value = serde_json::from_str(&succeed(&["audit", "-f", "-", "-o", "json"], WEB).0).unwrap();
+    let expected =
+        serde_json::json!({"workloads": 1, "with_findings": 1, "errors": 1, "warnings": 0, "suppressed": 0});
+    assert_eq!(report["summary"], expected);
+}
+
+#[test]
+fn an_opted_in_workload_is_audited_as_adieu_injects_it() {
+    let annotated =
+        WEB.replacen("  name: web\n", "  name: web\n  annotations: {adieu.dev/graceful: \"true\"}\n", 1);
+    assert!(findings(&[], &annotated).is_empty());
+    let policy = "---\napiVersion: adieu.dev/v1alpha1\nkind: GracefulPolicy\nmetadata: {name: all}\nspec: {selector: {}}\n";
+    assert!(findings(&[], &format!("{WEB}{policy}")).is_empty());
+    let audit = policy.replace("selector: {}", "selector: {}, mode: Audit");
+    assert_eq!(findings(&[], &format!("{WEB}{audit}")).len(), 1, "nothing is injected");
+}
+
+#[test]
+fn an_annotation_suppresses_a_rule_with_a_reason() {
+    let ignoring = |text: &str| {
+        let annotation = format!("  name: web\n  annotations: {{adieu.dev/audit-ignore: \"{text}\"}}\n");
+        WEB.replacen("  name: web\n", &annotation, 1)
+    };
+    let ignored = succeed(&["audit", "-f", "-"], &ignoring("no-prestop-behind-service: it drains itself"));
+    assert_eq!(ignored.0, "1 workload audited, 0 with findings: 0 errors, 0 warnings, 1 suppressed\n");
+    assert_eq!(ignored.1, "");
+    for (text, warning) in [
+        ("no-prestop-behind-service", "no-prestop-behind-service has no reason"),
+        ("no-such-rule: because", "\"no-such-rule\" is not a rule"),
+    ] {
+        let (stdout, stderr) = succeed(&["audit", "-f", "-"], &ignoring(text));
+        assert!(stdout.contains("1 error"), "{stdout}");
+        assert!(stderr.contains(warning), "{stderr}");
+    }
+    assert_eq!(
+        succeed(&["inject", "-f", "-"], &ignoring("no-pdb: one is enough")).1,
+        "adieu: 0 injected, 1 unchanged, 0 skipped\n"
+    );
+}
+
+#[test]
+fn the_exit_code_follows_the_severity_to_fail_on() {
+    let warns = format!("{WEB}---\n").replace(
+        "        readinessProbe: {tcpSocket: {port: 8080}}\n",
+        "        lifecycle: {preStop: {sleep: {seconds: 10}}}\n",
+    );
+    for (input, fail_on, code) in [
+        (WEB, None, 0),
+        (WEB, Some("error"), 1),
+        (WEB, Some("warning"), 1),
+        (&warns, Some("error"), 0),
+        (&warns, Some("warning"), 1),
+        ("kind: [", Some("error"), 2),
+    ] {
+        let mut arguments = vec!["audit", "-f", "-"];
+        arguments.extend(fail_on.iter().flat_map(|severity| ["--fail-on", severity]));
+        let finished = adieu(&arguments, input);
+        assert_eq!(finished.code, code, "{fail_on:?}: {}{}", finished.stdout, finished.stderr);
+    }
+    assert_eq!(adieu(&["audit", "-f", "-", "--limits", "gke=60"], WEB).code, 2);
+}
+
+#[test]
+fn sarif_has_rules_levels_and_lines() {
+    let sarif: Value = serde_json::from_str(&succeed(&["audit", "-f", "-", "-o", "sarif"], WEB).0).unwrap();
+    assert_eq!(sarif["version"], "2.1.0");
+    let run = &sarif["runs"][0];
+    let result = &run["results"][0];
+    assert_eq!((&result["ruleId"], &result["level"]), (&"no-prestop-behind-service".into(), &"error".into()));
+    let index = usize::try_from(result["ruleIndex"].as_u64().unwrap()).unwrap();
+    assert_eq!(run["tool"]["driver"]["rules"][index]["id"], result["ruleId"]);
+    let place = &result["locations"][0]["physicalLocation"];
+    assert_eq!(
+        (&place["artifactLocation"]["uri"], &place["region"]["startLine"]),
+        (&"standard input".into(), &11.into())
+    );
+}
+
+#[test]
+fn junit_has_a_failed_case_for_each_finding() {
+    let text = succeed(&["audit", "-f", "-", "-o", "junit"], WEB).0;
+    let report = Report::deserialize_from_str(&text).unwrap();
+    let suite = &report.test_suites[0];
+    assert_eq!((suite.name.as_str(), suite.errors), ("default", 1));
+    assert_eq!(suite.test_cases[0].name.as_str(), "no-prestop-behind-service");
+    assert_eq!(suite.test_cases[0].classname.as_ref().unwrap().as_str(), "Deployment/web");
+}
+
+#[test]
+fn the_manifests_of_the_tests_have_the_expected_findings() {
+    let manifests = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/manifests");
+    let text = succeed(&["audit", "-f", manifests, "-R", "-o", "json"], "").0;
+    let report: Value = serde_json::from_str(&text).unwrap();
+    let line = |finding: &Value| {
+        let field = |name: &str| finding[name].as_str().unwrap_or_default().to_owned();
+        let object = format!("{}/{}", field("namespace"), field("name"));
+        let line = [field("severity"), field("rule"), field("kind"), object, field("container")].join(" ");
+        line.trim_end().to_owned()
+    };
+    let found: Vec<_> = report["findings"].as_array().unwrap().iter().map(line).collect();
+    let expected: Vec<_> = include_str!("audit_findings.txt").lines().collect();
+    assert_eq!(found, expected);
+}
