@@ -14,6 +14,7 @@ kind: Deployment
 metadata:
   name: web
 spec:
+  replicas: 2
   selector: {matchLabels: {app: web}}
   template:
     metadata: {labels: {app: web}}
@@ -28,6 +29,11 @@ apiVersion: v1
 kind: Service
 metadata: {name: web}
 spec: {selector: {app: web}, ports: [{port: 80, targetPort: 8080}]}
+---
+apiVersion: policy/v1
+kind: PodDisruptionBudget
+metadata: {name: web}
+spec: {maxUnavailable: 1, selector: {matchLabels: {app: web}}}
 ";
 
 fn findings(arguments: &[&str], input: &str) -> Vec<Value> {
@@ -155,7 +161,7 @@ fn sarif_has_rules_levels_and_lines() {
     let place = &result["locations"][0]["physicalLocation"];
     assert_eq!(
         (&place["artifactLocation"]["uri"], &place["region"]["startLine"]),
-        (&"standard input".into(), &11.into())
+        (&"standard input".into(), &12.into())
     );
 }
 
