@@ -62,10 +62,11 @@ fn last_command(script: &str) -> Option<LastCommand> {
     let command = line.rsplit(';').map(str::trim).find(|command| !command.is_empty())?;
     let command = command.rsplit("&&").next().unwrap_or_default().trim();
     let first = command.split_whitespace().next()?;
+    let in_background = command.replace(">&", "").replace("&>", "").contains('&');
     Some(match first {
         "done" => LastCommand::Loop,
         "fi" | "esac" | "}" | ")" | "wait" | "while" | "until" | "for" | "if" | "{" => LastCommand::Compound,
-        _ if command.ends_with('&') || command.contains('|') => LastCommand::Compound,
+        _ if in_background || command.contains('|') => LastCommand::Compound,
         _ if command.contains(['<', '>']) => LastCommand::Redirected,
         _ => LastCommand::Plain,
     })
