@@ -13,6 +13,7 @@ mod evaluations;
 mod evaluator;
 mod kubelets;
 mod list_watch;
+mod managers;
 mod memory_estimate;
 mod object_quota;
 mod relevance;

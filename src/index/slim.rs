@@ -17,13 +17,16 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use super::{memory_estimate::cached_size, relevance::our_labels, unusable_objects::UnusableReason};
-use crate::api::{ClusterGracefulPolicy, FIELD_MANAGER, GracefulPolicy, annotations};
+use super::{
+    managers::{Managers, OwnFields},
+    memory_estimate::cached_size,
+    relevance::our_labels,
+    unusable_objects::UnusableReason,
+};
+use crate::api::{ClusterGracefulPolicy, GracefulPolicy, annotations};
 
 /// The maximum size of labels, of annotations and of owner references, in bytes of JSON.
 pub(super) const METADATA_LIMIT: usize = 16 << 10;
-/// The maximum number of entries of `managedFields` in an answer.
-const MAX_MANAGERS: usize = 1000;
 const MANAGED_FIELDS: &str = "metadata.managedFields";
 /// The maximum size of a Service's or PodDisruptionBudget's spec.
 const SPEC_LIMIT: usize = 16 << 10;
@@ -240,75 +243,6 @@ impl<'de> Visitor<'de> for AnnotationsVisitor {
             }
         }
         Ok(kept)
-    }
-}
-
-/// All entries, without their fields.
-struct Managers(Vec<ManagedFieldsEntry>);
-
-impl<'de> Deserialize<'de> for Managers {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_seq(ManagersVisitor)
-    }
-}
-
-struct ManagersVisitor;
-
-impl<'de> Visitor<'de> for ManagersVisitor {
-    type Value = Managers;
-
-    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "at most {MAX_MANAGERS} entries")
-    }
-
-    fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut entries: A) -> Result<Managers, A::Error> {
-        let mut managers = vec![];
-        while let Some(Entry { manager, subresource }) = entries.next_element()? {
-            if managers.len() == MAX_MANAGERS {
-                return Err(serde::de::Error::invalid_length(MAX_MANAGERS + 1, &self));
-            }
-            let [manager, subresource] = [manager, subresource].map(|text| text.map(Cow::into_owned));
-            managers.push(ManagedFieldsEntry { manager, subresource, ..ManagedFieldsEntry::default() });
-        }
-        Ok(Managers(managers))
-    }
-}
-
-/// adieu's entries.
-struct OwnFields<'a>(Vec<&'a RawValue>);
-
-impl<'de: 'a, 'a> Deserialize<'de> for OwnFields<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_seq(OwnFieldsVisitor).map(OwnFields)
-    }
-}
-
-struct OwnFieldsVisitor;
-
-#[derive(Deserialize)]
-struct Entry<'a> {
-    #[serde(borrow)]
-    manager: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    subresource: Option<Cow<'a, str>>,
-}
-
-impl<'de> Visitor<'de> for OwnFieldsVisitor {
-    type Value = Vec<&'de RawValue>;
-
-    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("managedFields")
-    }
-
-    fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
-        let mut own = vec![];
-        while let Some(text) = entries.next_element::<&'de RawValue>()? {
-            let entry: Entry<'de> = serde_json::from_str(text.get()).map_err(serde::de::Error::custom)?;
-            if entry.manager.as_deref() == Some(FIELD_MANAGER) {
-                own.push(text);
-            }
-        }
-        Ok(own)
     }
 }
 
