@@ -126,7 +126,7 @@ pub(super) fn warn(message: &str) {
 
 /// A message about a manifest. Its names may contain anything: a line break could forge a message, and a control character
 /// could change what a terminal shows.
-fn escaped(message: &str) -> Cow<'_, str> {
+pub(super) fn escaped(message: &str) -> Cow<'_, str> {
     let is_special = |char: char| {
         char.is_control()
             || matches!(char, '\u{61c}' | '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')

@@ -144,14 +144,7 @@ impl<'a> Metadata<'a> {
         let managers =
             self.managed_fields.map(|text| serde_json::from_str::<Managers>(text.get())).transpose();
         let managers = managers.map_err(|error| UnusableReason::undecodable(MANAGED_FIELDS, &error))?;
-        let managed_fields = managers.map(|Managers(entries)| entries);
-        Ok(ObjectMeta {
-            labels: self.labels()?,
-            annotations: self.annotations()?,
-            owner_references: self.owner_references()?,
-            managed_fields,
-            ..self.bare()
-        })
+        Ok(ObjectMeta { managed_fields: managers.map(|Managers(entries)| entries), ..self.used()? })
     }
 
     /// All used fields, within their limits.

@@ -18,12 +18,7 @@
 //!
 //! A body larger than [`BODY_LIMIT`] is only read and dropped; its start shows whether it may be a review.
 
-use std::{
-    collections::HashMap,
-    net::IpAddr,
-    sync::{Arc, Mutex, PoisonError, Weak},
-    time::Duration,
-};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use axum::{
     body::{Body, BodyDataStream, HttpBody as _},
@@ -36,7 +31,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::deadline::Deadline;
+use super::{deadline::Deadline, peer_limit::PeerLimit};
 
 const KIB: usize = 1024;
 /// The largest body that is buffered, in bytes. etcd stores objects of 1.5 MiB, and an update has two.
@@ -224,9 +219,8 @@ impl IncomingBody {
 /// A budget of bytes that peers share.
 #[derive(Clone, Debug)]
 struct Pool {
-    per_peer: usize,
     total: Arc<Semaphore>,
-    peers: Arc<Mutex<HashMap<IpAddr, Weak<Semaphore>>>>,
+    peers: PeerLimit,
 }
 
 #[derive(Debug)]
@@ -237,32 +231,17 @@ struct Share {
 
 impl Pool {
     fn new(per_peer: usize) -> Self {
-        Self {
-            per_peer,
-            total: Arc::new(Semaphore::new(SHARES_PER_BUDGET * per_peer)),
-            peers: Arc::default(),
-        }
+        let total = Arc::new(Semaphore::new(SHARES_PER_BUDGET * per_peer));
+        Self { total, peers: PeerLimit::new(per_peer) }
     }
 
     /// Waits for a share of the budget. A peer waits for its own part first, so it never has more than that in the queue
     /// for the total.
     async fn reserve(&self, peer: IpAddr, bytes: usize) -> Option<Share> {
         let permits = u32::try_from(bytes).ok()?;
-        let of_peer = self.of(peer).acquire_many_owned(permits).await.ok()?;
+        let of_peer = self.peers.acquire(peer, permits).await?;
         let of_total = self.total.clone().acquire_many_owned(permits).await.ok()?;
         Some(Share { _of_peer: of_peer, _of_total: of_total })
-    }
-
-    /// The semaphore of a peer, which is dropped when it is unused.
-    fn of(&self, peer: IpAddr) -> Arc<Semaphore> {
-        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = peers.get(&peer).and_then(Weak::upgrade) {
-            return known;
-        }
-        peers.retain(|_, known| known.strong_count() > 0);
-        let new = Arc::new(Semaphore::new(self.per_peer));
-        peers.insert(peer, Arc::downgrade(&new));
-        new
     }
 }
 

@@ -57,7 +57,7 @@ async fn a_body_for_which_no_budget_is_free_in_time_is_rejected_and_leaves_nothi
     assert!(begun.elapsed() < LONG);
     drop(first);
     assert_eq!(budget.large.total.available_permits(), SHARES_PER_BUDGET * BODY_LIMIT);
-    assert_eq!(budget.large.of(peer(1)).available_permits(), BODY_LIMIT);
+    assert_eq!(budget.large.peers.of(peer(1)).available_permits(), BODY_LIMIT);
 }
 
 #[tokio::test(start_paused = true)]
@@ -110,7 +110,7 @@ async fn peers_without_a_share_are_dropped() {
     for number in 0..100 {
         receive(&budget, number, body(10)).await.unwrap();
     }
-    assert_eq!(budget.small.peers.lock().unwrap().len(), 1);
+    assert_eq!(budget.small.peers.known(), 1);
 }
 
 /// A body with a known length.

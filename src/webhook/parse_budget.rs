@@ -19,6 +19,10 @@ use super::{deadline::Deadline, peer_limit::PeerLimit};
 /// are at most as many at a time as threads.
 const UNRESERVED_PARSED_SIZE: usize = SMALL_PARSED_SIZE;
 
+/// How many reviews of a peer compete for a thread at a time: as many as the webhook has threads at most. However many
+/// connections and requests a peer has, its others wait for these, and not the reviews of other peers for them.
+const REVIEWS_OF_PEER: usize = 4;
+
 /// The memory for parsed objects, shared by all requests, and the permit for large ones.
 #[derive(Clone, Debug)]
 pub(super) struct ParseBudget {
@@ -42,7 +46,7 @@ impl Default for ParseBudget {
         Self {
             bytes: Arc::new(Semaphore::new(PARSED_SIZE_LIMIT)),
             large: Arc::new(Semaphore::new(1)),
-            peers: PeerLimit::default(),
+            peers: PeerLimit::new(REVIEWS_OF_PEER),
         }
     }
 }
@@ -58,7 +62,7 @@ impl ParseBudget {
         work: impl FnOnce() -> T,
     ) -> Result<T, NoBudget> {
         if bytes <= UNRESERVED_PARSED_SIZE {
-            let Ok(_of_peer) = timeout(deadline.left(), self.peers.acquire(peer)).await else {
+            let Ok(_of_peer) = timeout(deadline.left(), self.peers.acquire(peer, 1)).await else {
                 return Err(NoBudget);
             };
             return Ok(work());
@@ -107,7 +111,7 @@ mod tests {
             })
         };
         let first = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
-        let held = futures::future::join_all((0..4).map(|_| budget.peers.acquire(first))).await;
+        let held = futures::future::join_all((0..4).map(|_| budget.peers.acquire(first, 1))).await;
         let greedy: Vec<_> = (0..500).map(|_| review(1, 0)).collect();
         let other = review(2, 1);
         other.await.unwrap().unwrap();

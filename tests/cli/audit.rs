@@ -190,3 +190,12 @@ fn the_manifests_of_the_tests_have_the_expected_findings() {
     let expected: Vec<_> = include_str!("audit_findings.txt").lines().collect();
     assert_eq!(found, expected);
 }
+
+#[test]
+fn control_characters_of_manifests_do_not_reach_the_terminal() {
+    let forged = "\\e[2J\\nadieu: all is well";
+    let input = WEB.replacen("image: web\n", &format!("image: \"gcr.io/distroless/web{forged}\"\n        lifecycle: {{preStop: {{exec: {{command: [sleep]}}}}}}\n"), 1);
+    let (stdout, _) = succeed(&["audit", "-f", "-"], &input);
+    assert!(stdout.contains("which gcr.io/distroless/web"), "{stdout}");
+    assert!(!stdout.contains('\u{1b}') && !stdout.contains("\nadieu: all is well"), "{stdout}");
+}

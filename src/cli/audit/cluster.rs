@@ -2,12 +2,14 @@
 
 use adieu_audit::{Inventory, Options, Report, audit as audit_inventory};
 use anyhow::{Context as _, bail};
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::{api::core::v1::Node, apimachinery::pkg::apis::meta::v1::ListMeta};
 use kube::{
-    Api, Client,
-    api::ListParams,
+    Api, Client, Resource as _,
+    api::{ListParams, Request},
     core::{ApiResource, DynamicObject, GroupVersionKind},
 };
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::Arguments;
 use crate::{
@@ -17,7 +19,9 @@ use crate::{
 };
 
 /// The page size: each object may take a megabyte.
-const PAGE: u32 = 100;
+const PAGE: u32 = 20;
+/// How many nodes are read: those of a cluster are usually alike.
+const NODES: u32 = 100;
 /// The kinds that rules read: those that are audited, and others.
 const WORKLOADS: [(&str, &str, &str); 5] = [
     ("apps", "v1", "Deployment"),
@@ -65,6 +69,31 @@ pub(super) async fn audit(arguments: &Arguments) -> anyhow::Result<Report> {
     Ok(audit_inventory(&inventory, &Options { limits: arguments.limits.clone(), kubelets }))
 }
 
+/// A page of a list.
+#[derive(Deserialize)]
+struct Page {
+    metadata: ListMeta,
+    items: Option<Vec<Listed>>,
+}
+
+/// An object with the fields that rules read. `managedFields` may be of any size, and take many times that as values.
+#[derive(Serialize, Deserialize)]
+struct Listed {
+    metadata: ListedMetadata,
+    #[serde(default)]
+    spec: Value,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct ListedMetadata {
+    name: Value,
+    namespace: Value,
+    annotations: Value,
+    labels: Value,
+    owner_references: Value,
+}
+
 struct Cluster {
     client: Client,
     /// `None`: all.
@@ -82,14 +111,12 @@ impl Cluster {
         labels: Option<&str>,
     ) -> anyhow::Result<()> {
         let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
-        let api: Api<DynamicObject> = match &self.namespace {
-            Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, &resource),
-            None => Api::all_with(self.client.clone(), &resource),
-        };
+        let requests = Request::new(DynamicObject::url_path(&resource, self.namespace.as_deref()));
         let mut parameters = ListParams::default().limit(PAGE);
         parameters.label_selector = labels.map(Into::into);
         loop {
-            let page = match api.list(&parameters).await {
+            let request = requests.list(&parameters).map_err(kube::Error::BuildRequest)?;
+            let page: Page = match self.client.request(request).await {
                 Ok(page) => page,
                 Err(kube::Error::Api(status)) if status.code == 404 => return Ok(()),
                 Err(kube::Error::Api(status)) if status.code == 403 => {
@@ -98,8 +125,7 @@ impl Cluster {
                 }
                 Err(error) => return Err(error).with_context(|| format!("cannot list {kind}s")),
             };
-            for mut object in page.items {
-                object.metadata.managed_fields = None;
+            for object in page.items.into_iter().flatten() {
                 let value = serde_json::to_value(object)?;
                 if let Err(error) = self.inventory.add(0, &resource.api_version, kind, &value) {
                     self.unreadable.push(format!("{kind} {}: {error}", value["metadata"]["name"]));
@@ -115,7 +141,7 @@ impl Cluster {
     /// The versions of the kubelets, each once; empty without the right to list nodes.
     async fn kubelets(&self) -> Vec<String> {
         let nodes: Api<Node> = Api::all(self.client.clone());
-        let Ok(nodes) = nodes.list(&ListParams::default().limit(PAGE)).await else { return vec![] };
+        let Ok(nodes) = nodes.list(&ListParams::default().limit(NODES)).await else { return vec![] };
         let versions =
             nodes.items.into_iter().filter_map(|node| Some(node.status?.node_info?.kubelet_version));
         let mut versions: Vec<_> = versions.collect();

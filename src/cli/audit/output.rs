@@ -6,7 +6,7 @@ use adieu_audit::{Finding, Report, Rule, Severity, Summary};
 use anstyle::{AnsiColor, Style};
 use serde::Serialize;
 
-use crate::text::counted;
+use crate::{cli::manifests::escaped, text::counted};
 
 /// The findings by workload, the worst severity in colour on a terminal.
 pub(super) fn table(report: &Report) -> String {
@@ -17,7 +17,8 @@ pub(super) fn table(report: &Report) -> String {
         if last.replace(workload) != Some(workload) {
             let gap = if text.is_empty() { "" } else { "\n" };
             // Writing to a String doesn't fail.
-            let _ = writeln!(text, "{gap}{}/{} ({})", finding.namespace, finding.name, finding.kind);
+            let name = format!("{}/{} ({})", finding.namespace, finding.name, finding.kind);
+            let _ = writeln!(text, "{gap}{}", escaped(&name));
         }
         let _ = writeln!(text, "{}", line(finding));
     }
@@ -43,8 +44,10 @@ fn line(finding: &Finding) -> String {
     let style = Style::new().fg_color(Some(colour.into()));
     let container = container.as_ref().map(|name| format!("container {name}: ")).unwrap_or_default();
     format!(
-        "  {style}{:<7}{style:#}  {rule}\n           {container}{message}\n           → {remedy}",
-        severity.name()
+        "  {style}{:<7}{style:#}  {rule}\n           {}\n           → {}",
+        severity.name(),
+        escaped(&format!("{container}{message}")),
+        escaped(remedy)
     )
 }
 

@@ -1,6 +1,6 @@
 //! Findings as SARIF 2.1.0, which code scanning services read.
 
-use adieu_audit::{Finding, Rule, Severity};
+use adieu_audit::{Finding, Rule};
 use serde_json::{Value, json};
 
 use super::Audited;
@@ -23,10 +23,6 @@ pub(super) fn text(audited: &Audited) -> serde_json::Result<String> {
 
 fn result(finding: &Finding, location: Option<&(String, usize)>) -> Value {
     let Finding { rule, severity, kind, namespace, name, container, path, message, remedy, .. } = finding;
-    let level = match severity {
-        Severity::Error => "error",
-        Severity::Warning => "warning",
-    };
     let container = container.as_ref().map(|name| format!(", container {name}")).unwrap_or_default();
     let logical =
         json!([{"fullyQualifiedName": format!("{namespace}/{kind}/{name}:{path}"), "kind": "resource"}]);
@@ -35,7 +31,7 @@ fn result(finding: &Finding, location: Option<&(String, usize)>) -> Value {
         place["physicalLocation"] = json!({"artifactLocation": {"uri": file}, "region": {"startLine": line}});
     }
     json!({
-        "ruleId": rule.name(), "ruleIndex": Rule::ALL.iter().position(|other| other == rule), "level": level,
+        "ruleId": rule.name(), "ruleIndex": Rule::ALL.iter().position(|other| other == rule), "level": severity.name(),
         "message": {"text": format!("{kind} {namespace}/{name}{container}: {message}. Remedy: {remedy}.")},
         "locations": [place],
     })
