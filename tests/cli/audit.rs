@@ -1,11 +1,11 @@
 //! `adieu audit -f`.
 
-use std::path::Path;
+use std::{path::Path, process::Command};
 
 use quick_junit::Report;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::support::{adieu, succeed};
+use crate::support::{adieu, kubeconfig, run, server, succeed};
 
 /// A Deployment that loses requests.
 const WEB: &str = "\
@@ -198,4 +198,48 @@ fn control_characters_of_manifests_do_not_reach_the_terminal() {
     let (stdout, _) = succeed(&["audit", "-f", "-"], &input);
     assert!(stdout.contains("which gcr.io/distroless/web"), "{stdout}");
     assert!(!stdout.contains('\u{1b}') && !stdout.contains("\nadieu: all is well"), "{stdout}");
+}
+
+#[test]
+fn a_cluster_is_audited_by_pages_and_kinds_that_are_missing_or_forbidden_are_skipped() {
+    let documents: Vec<Value> = crate::support::documents(WEB);
+    let with_fields = |mut object: Value| {
+        object["metadata"]["namespace"] = json!("shop");
+        object["metadata"]["managedFields"] = json!([{"manager": "kubectl", "fieldsV1": {"f:a": {}}}]);
+        object
+    };
+    let [deployment, service, _] = [0, 1, 2].map(|number| with_fields(documents[number].clone()));
+    let address = server(move |target| {
+        let list = |items: Value, more: &str| (200, json!({"metadata": {"continue": more}, "items": items}));
+        if target.contains("/deployments") {
+            let other = json!({"metadata": {"name": "other", "namespace": "shop"}, "spec": null});
+            return if target.contains("continue=") {
+                list(json!([other]), "")
+            } else {
+                list(json!([deployment]), "next")
+            };
+        }
+        let reason = |code: u16, reason: &str| {
+            (
+                code,
+                json!({"kind": "Status", "status": "Failure", "code": code, "reason": reason, "message": reason}),
+            )
+        };
+        match target.split('?').next().unwrap().rsplit('/').next().unwrap() {
+            "services" => list(json!([service]), ""),
+            "poddisruptionbudgets" => reason(403, "Forbidden"),
+            "jobs" => list(json!(null), ""),
+            "cronjobs" | "gracefulpolicies" | "clustergracefulpolicies" => reason(404, "NotFound"),
+            _ => list(json!([]), ""),
+        }
+    });
+    let mut command = Command::new(env!("CARGO_BIN_EXE_adieu"));
+    command.env("KUBECONFIG", kubeconfig("audit-cluster", address)).args(["audit", "-A", "-o", "json"]);
+    let finished = run(&mut command, "");
+    let report: Value =
+        serde_json::from_str(&finished.stdout).unwrap_or_else(|_| panic!("{}", finished.stderr));
+    let found = report["findings"].as_array().unwrap().clone();
+    assert_eq!(rules(&found), ["no-prestop-behind-service"], "a budget may exist: {}", finished.stderr);
+    assert_eq!((&found[0]["namespace"], &report["summary"]["workloads"]), (&json!("shop"), &json!(2)));
+    assert!(finished.stderr.contains("PodDisruptionBudgets cannot be listed"), "{}", finished.stderr);
 }

@@ -36,6 +36,8 @@ pub struct Options {
     pub limits: Vec<Limit>,
     /// The versions of the kubelets, such as `v1.36.3`; empty if unknown.
     pub kubelets: Vec<String>,
+    /// Whether the `PodDisruptionBudgets` can't be read, so that a missing one is unknown.
+    pub budgets_unknown: bool,
 }
 
 /// Applies every rule to each workload. Findings are ordered by namespace, kind, name, rule and path.

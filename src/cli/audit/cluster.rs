@@ -50,8 +50,10 @@ pub(super) async fn audit(arguments: &Arguments) -> anyhow::Result<Report> {
     if cluster.unreadable.len() == WORKLOADS.len() {
         bail!("no workloads can be listed: {}", cluster.unreadable.join("; "));
     }
+    let mut budgets_unknown = false;
     for kind in OTHERS {
-        cluster.list(kind, None).await?;
+        let is_listed = cluster.list(kind, None).await?;
+        budgets_unknown |= kind.2 == "PodDisruptionBudget" && !is_listed;
     }
     let kubelets = cluster.kubelets().await;
     let (policies, warnings) = Policies::read(&cluster.client, cluster.namespace.as_deref()).await;
@@ -66,7 +68,7 @@ pub(super) async fn audit(arguments: &Arguments) -> anyhow::Result<Report> {
         context.native_sleep = native_sleep;
         context
     });
-    Ok(audit_inventory(&inventory, &Options { limits: arguments.limits.clone(), kubelets }))
+    Ok(audit_inventory(&inventory, &Options { limits: arguments.limits.clone(), kubelets, budgets_unknown }))
 }
 
 /// A page of a list.
@@ -104,12 +106,12 @@ struct Cluster {
 }
 
 impl Cluster {
-    /// Adds all objects of a kind. One that isn't served, or may not be listed, has none.
+    /// Adds all objects of a kind. One that isn't served has none. Whether it may be listed.
     async fn list(
         &mut self,
         (group, version, kind): (&str, &str, &str),
         labels: Option<&str>,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<bool> {
         let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
         let requests = Request::new(DynamicObject::url_path(&resource, self.namespace.as_deref()));
         let mut parameters = ListParams::default().limit(PAGE);
@@ -118,10 +120,10 @@ impl Cluster {
             let request = requests.list(&parameters).map_err(kube::Error::BuildRequest)?;
             let page: Page = match self.client.request(request).await {
                 Ok(page) => page,
-                Err(kube::Error::Api(status)) if status.code == 404 => return Ok(()),
+                Err(kube::Error::Api(status)) if status.code == 404 => return Ok(true),
                 Err(kube::Error::Api(status)) if status.code == 403 => {
                     self.unreadable.push(format!("{kind}s cannot be listed: {}", status.message));
-                    return Ok(());
+                    return Ok(false);
                 }
                 Err(error) => return Err(error).with_context(|| format!("cannot list {kind}s")),
             };
@@ -133,7 +135,7 @@ impl Cluster {
             }
             parameters.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
             if parameters.continue_token.is_none() {
-                return Ok(());
+                return Ok(true);
             }
         }
     }

@@ -176,7 +176,8 @@ fn audit_manifests(arguments: &Arguments) -> anyhow::Result<Audited> {
     let native_sleep = version.is_none_or(KubeVersion::has_native_sleep);
     inventory.inject(|namespace| set.namespace_context(namespace, native_sleep));
     let kubelets = arguments.kube_version.iter().cloned().collect();
-    let report = audit(&inventory, &Options { limits: arguments.limits.clone(), kubelets });
+    let report =
+        audit(&inventory, &Options { limits: arguments.limits.clone(), kubelets, ..Options::default() });
     let location = |finding: &Finding| {
         let (file, line) = found.get(finding.origin)?.location(&finding.path);
         Some((file.to_owned(), line))

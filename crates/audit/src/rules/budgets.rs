@@ -32,7 +32,7 @@ pub(super) fn pdb_blocks_drain(subject: &Subject<'_>) -> Vec<Finding> {
 pub(super) fn no_pdb(subject: &Subject<'_>) -> Option<Finding> {
     let replicas = subject.replicas().filter(|replicas| *replicas > 1)?;
     let received = subject.received.first()?;
-    if !subject.budgets().is_empty() {
+    if subject.options.budgets_unknown || !subject.budgets().is_empty() {
         return None;
     }
     let found = subject.finding(Rule::NoPdb, Severity::Warning, "spec.replicas");
