@@ -100,13 +100,11 @@ fn in_place(text: &str, node: &Node, new: &Value, syntax: Syntax, leave_aliases:
     let mut editor = Editor { text, writer, leave_aliases, changes: Vec::new() };
     editor.change(node, new)?;
     editor.changes.sort_by_key(|(range, _)| (range.start, range.end));
-    // Searched once, because there may be many changes.
-    let crlf = text.contains(CRLF);
     let mut edited = String::with_capacity(text.len() + 1024);
     let mut at = 0;
     for (range, replacement) in editor.changes {
         edited.push_str(text.get(at..range.start)?);
-        edited.push_str(&with_line_ends(crlf, replacement));
+        edited.push_str(&with_line_ends(has_crlf_near(text, range.start), replacement));
         at = range.end;
     }
     edited.push_str(text.get(at..)?);
@@ -119,6 +117,12 @@ fn in_place(text: &str, node: &Node, new: &Value, syntax: Syntax, leave_aliases:
 
 /// The line break of Windows.
 const CRLF: &str = "\r\n";
+
+/// Whether the line before a position, or else the first line, ends with [`CRLF`].
+fn has_crlf_near(text: &str, at: usize) -> bool {
+    let end = text[..at].rfind('\n').or_else(|| text.find('\n'));
+    end.is_some_and(|end| text[..end].ends_with('\r'))
+}
 
 fn with_line_ends(crlf: bool, new: String) -> String {
     if crlf { new.replace(CRLF, "\n").replace('\n', CRLF) } else { new }
@@ -209,17 +213,26 @@ pub(super) struct Mapping<'n> {
     pub(super) entries: &'n [Entry],
     /// Its present value.
     value: Map<String, Value>,
-    /// The position of the effective entry of each key: of duplicate keys, the last.
+    /// The position of the effective entry of each key: of duplicate keys, the last. None if a merge key after it has the
+    /// key, which wins for kubectl.
     effective: HashMap<&'n str, usize>,
 }
 
 impl<'n> Mapping<'n> {
     pub(super) fn new(node: &Node, entries: &'n [Entry]) -> Self {
-        let own = entries.iter().filter(|entry| !entry.merge);
+        let mut effective = HashMap::new();
+        for entry in entries {
+            if entry.merge {
+                let merged = entry.merged();
+                effective.retain(|key: &&str, _| !merged.contains_key(*key));
+            } else {
+                effective.insert(entry.key.as_str(), entry.at);
+            }
+        }
         Self {
             entries,
             value: if let Value::Object(value) = node.value() { value } else { Map::new() },
-            effective: own.map(|entry| (entry.key.as_str(), entry.at)).collect(),
+            effective,
         }
     }
 
@@ -257,3 +270,7 @@ pub(super) fn stays(entry: &Entry, new: &Map<String, Value>) -> bool {
 #[cfg(test)]
 #[path = "edit_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "unchanged_text_tests.rs"]
+mod unchanged_text_tests;

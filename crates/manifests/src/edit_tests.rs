@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::*;
 
-fn rewritten(text: &str, change: impl Fn(&mut Value)) -> String {
+pub(super) fn rewritten(text: &str, change: impl Fn(&mut Value)) -> String {
     let node = Node::read(text).unwrap().unwrap();
     let mut value = node.value();
     change(&mut value);
@@ -12,7 +12,7 @@ fn rewritten(text: &str, change: impl Fn(&mut Value)) -> String {
 }
 
 /// Changes a document and restores it, both in place.
-fn there_and_back(text: &str, change: impl Fn(&mut Value)) -> (String, String) {
+pub(super) fn there_and_back(text: &str, change: impl Fn(&mut Value)) -> (String, String) {
     let edit = |text: &str, value: &Value| {
         let node = Node::read(text).unwrap().unwrap();
         let syntax = if json::is_json(text) { Syntax::Json } else { Syntax::Yaml };

@@ -74,12 +74,15 @@ impl Editor<'_> {
         self.put(entry.end()..entry.end(), written);
     }
 
-    /// Takes all entries out. Brackets around lines are closed.
+    /// Takes all entries out. Brackets around lines are closed, unless there is a comment between them.
     fn empty(&mut self, node: &Node, entries: &[Entry]) {
         let inside = node.span.start + 1..node.span.end - 1;
         let (Some(first), Some(last)) = (entries.first(), entries.last()) else { return };
-        let several_lines = self.text[inside.clone()].contains('\n');
-        self.put(if several_lines { inside } else { first.at..last.end() }, "");
+        let around = [&self.text[inside.start..first.at], &self.text[last.end()..inside.end]];
+        let keeps_lines =
+            !self.text[inside.clone()].contains('\n') || around.iter().any(|text| text.contains('#'));
+        let entries = first.at..self.after_comma(last.end()).unwrap_or(last.end());
+        self.put(if keeps_lines { entries } else { inside }, "");
     }
 
     /// Writes other entries in place of all entries.

@@ -96,8 +96,13 @@ pub(super) fn unsupported(object: &Object<'_>) -> Option<Ineffective> {
     }
     let (have, them) = number(keys.len());
     let keys: Vec<_> = keys.into_iter().collect();
-    let mut message =
-        format!("{} {have} no effect here: {}", keys.join(", "), remedy(object, of_pods, labelled, them));
+    let is_label = found.iter().all(|path| path.iter().any(|step| step == "labels"));
+    let remedy = if is_label && object.kind() == "Pod" {
+        format!("move {them} to metadata.annotations, and {}", add_label("metadata"))
+    } else {
+        remedy(object, of_pods, labelled, them)
+    };
+    let mut message = format!("{} {have} no effect here: {remedy}", keys.join(", "));
     for invalid in invalid {
         message += "; also ";
         message += &invalid;

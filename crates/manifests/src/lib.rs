@@ -32,7 +32,7 @@ pub use self::{
     document::DocumentError, manifest_set::ManifestSet, policy_usage::PolicyUsage, render::Format,
 };
 use adieu_core::{
-    api::annotations,
+    api::{WorkloadKind, annotations},
     plan::{Admission, Workload, string_map},
 };
 
@@ -92,6 +92,12 @@ impl<'a> FoundObject<'a> {
     #[must_use]
     pub fn kind(&self) -> &'a str {
         self.object.kind
+    }
+
+    /// Its kind, if adieu injects it.
+    #[must_use]
+    pub fn workload_kind(&self) -> Option<WorkloadKind> {
+        self.object.workload()
     }
 
     /// The object.

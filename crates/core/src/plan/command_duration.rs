@@ -21,7 +21,8 @@ pub(super) enum HookDuration {
     Endless,
 }
 
-const SHELLS: [&str; 7] = ["ash", "bash", "dash", "ksh", "mksh", "sh", "zsh"];
+/// Shells that run a script with `-c`.
+pub const SHELLS: [&str; 7] = ["ash", "bash", "dash", "ksh", "mksh", "sh", "zsh"];
 /// Commands that run the command in their arguments.
 const PREFIXES: [&str; 6] = ["busybox", "command", "env", "exec", "nohup", "toybox"];
 /// How deep commands may be nested: a manifest can nest any number.

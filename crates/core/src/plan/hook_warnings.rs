@@ -3,7 +3,8 @@
 use serde_json::{Map, Value, json};
 
 use super::{
-    hook_duration::pre_stop_seconds,
+    command_duration::HookDuration,
+    hook_duration::pre_stop_duration,
     hooks::{Hook, Hooks, containers, name, own_hook, sidecars},
     warnings::Warnings,
     windows,
@@ -91,17 +92,21 @@ fn native_sleeps_on_old_kubelets(hooks: Hooks<'_>, spec: &Map<String, Value>) ->
 /// counts against it.
 fn cut_short(hooks: Hooks<'_>, container: &Map<String, Value>) -> Vec<String> {
     const FIELD: &str = "terminationGracePeriodSeconds";
-    let pre_stop = match hooks.decide(container) {
-        Hook::Injected => Some(hooks.settings.drain_seconds.value),
-        Hook::User(handler) => pre_stop_seconds(handler),
-        Hook::None => None,
+    let (at_least, pre_stop) = match hooks.decide(container) {
+        Hook::Injected => ("", hooks.settings.drain_seconds.value),
+        Hook::User(handler) => match pre_stop_duration(handler) {
+            HookDuration::Exactly(seconds) => ("", seconds),
+            HookDuration::AtLeast(seconds) => ("at least ", seconds),
+            // There is a warning that it never ends.
+            HookDuration::Endless => return vec![],
+        },
+        Hook::None => return vec![],
     };
-    let Some(pre_stop) = pre_stop else { return vec![] };
     let short = ["livenessProbe", "startupProbe"].into_iter().filter_map(|probe| {
         let seconds = container.get(probe)?.get(FIELD)?.as_i64().filter(|seconds| *seconds <= pre_stop)?;
         Some(format!(
-            "container {:?}: {probe}.{FIELD} is {seconds} s, and the preStop takes {pre_stop} s: if this probe restarts \
-             the container, it is killed before its SIGTERM; raise it above {pre_stop}, or remove it",
+            "container {:?}: {probe}.{FIELD} is {seconds} s, and the preStop takes {at_least}{pre_stop} s: if this probe restarts \
+             the container, that is cut off, and the container is killed 2 s after its SIGTERM; raise it above {pre_stop}, or remove it",
             name(container)
         ))
     });

@@ -132,7 +132,7 @@ pub(super) fn sidecars(spec: &Map<String, Value>) -> impl Iterator<Item = &Value
 
 /// Whether a container's port uses TCP, which is the API server's default.
 pub(super) fn is_tcp(port: &Value) -> bool {
-    port["protocol"].as_str().is_none_or(|protocol| protocol == "TCP")
+    port["protocol"].as_str().is_none_or(|protocol| matches!(protocol, "" | "TCP"))
 }
 
 /// The regular containers.

@@ -44,12 +44,12 @@ const TLS_NAMES: [&str; 14] = [
 
 impl PortProtocol {
     /// The protocol by the name or the application protocol of a port. The first of several words is the protocol (as in
-    /// Istio's `http-web`).
+    /// Istio's `http-web`), and a number may follow (`https2`).
     pub(super) fn by_name(name: &str) -> Option<Self> {
         let name = name.rsplit('/').next().unwrap_or_default().to_ascii_lowercase();
-        let has = |words: &[&str]| name.split(['-', '_']).any(|word| words.contains(&word));
-        let first =
-            name.split(['-', '_']).next().unwrap_or_default().trim_end_matches(|c: char| c.is_ascii_digit());
+        let words: Vec<_> =
+            name.split(['-', '_']).map(|word| word.trim_end_matches(|c: char| c.is_ascii_digit())).collect();
+        let has = |protocols: &[&str]| words.iter().any(|word| protocols.contains(word));
         if has(&TLS_NAMES) {
             return Some(Self::Tls);
         }
@@ -60,7 +60,7 @@ impl PortProtocol {
             return Some(Self::CountsBareConnections("SSH"));
         }
         let plain = ["api", "graphql", "grpc", "h2c", "http", "rest", "web", "ws", "www"];
-        plain.contains(&first).then_some(Self::Plain)
+        plain.contains(words.first()?).then_some(Self::Plain)
     }
 
     pub(super) fn by_number(port: i64) -> Self {
@@ -233,11 +233,9 @@ pub struct ReceivingPort<'a> {
 pub fn receiving_ports<'a>(template: &'a Value, service: &'a Service) -> Vec<ReceivingPort<'a>> {
     let containers = template["spec"]["containers"].as_array().into_iter().flatten();
     let containers: Vec<_> = containers.filter_map(Container::read).collect();
-    let ports = service.spec.iter().flat_map(|spec| spec.ports.iter().flatten());
-    let tcp = ports.filter(|port| port.protocol.as_deref().is_none_or(|protocol| protocol == "TCP"));
     let mut receiving = Vec::new();
-    for service_port in tcp {
-        let target = service_port.target_port.clone().unwrap_or(IntOrString::Int(service_port.port));
+    for service_port in tcp_ports(service) {
+        let target = target_port(service_port);
         if let [(container, port)] = receivers(&containers, &target).as_slice() {
             let own = container.ports.iter().find(|(_, number)| number == port).and_then(|(name, _)| *name);
             let names = service_port.name.as_deref().into_iter().chain(own).collect();
@@ -283,14 +281,28 @@ pub(super) struct ServiceTarget {
 
 pub(super) fn targets(service: &Service) -> Vec<(&str, ServiceTarget)> {
     let name = service.metadata.name.as_deref().unwrap_or_default();
-    let ports = service.spec.iter().flat_map(|spec| spec.ports.iter().flatten());
     let target = |port: &ServicePort| ServiceTarget {
-        port: port.target_port.clone().unwrap_or(IntOrString::Int(port.port)),
+        port: target_port(port),
         protocol: port.app_protocol.as_deref().and_then(PortProtocol::by_name),
         named: port.name.as_deref().and_then(PortProtocol::by_name),
     };
-    let tcp = ports.filter(|port| port.protocol.as_deref().is_none_or(|protocol| protocol == "TCP"));
-    tcp.map(|port| (name, target(port))).collect()
+    tcp_ports(service).map(|port| (name, target(port))).collect()
+}
+
+/// The TCP ports of a Service. The API server replaces an empty protocol by its default.
+fn tcp_ports(service: &Service) -> impl Iterator<Item = &ServicePort> {
+    let ports = service.spec.iter().flat_map(|spec| spec.ports.iter().flatten());
+    ports.filter(|port| port.protocol.as_deref().is_none_or(|protocol| matches!(protocol, "" | "TCP")))
+}
+
+/// The target of a Service port; the API server replaces an empty one by the port.
+fn target_port(port: &ServicePort) -> IntOrString {
+    let is_empty = |target: &IntOrString| match target {
+        IntOrString::Int(number) => *number == 0,
+        IntOrString::String(name) => name.is_empty(),
+    };
+    let target = port.target_port.clone().filter(|target| !is_empty(target));
+    target.unwrap_or(IntOrString::Int(port.port))
 }
 
 pub(super) fn display(target: &IntOrString) -> String {

@@ -71,14 +71,20 @@ fn port_of(probe: &Probe) -> Option<IntOrString> {
     }
 }
 
-/// The warning for an annotation's probe without effect, because the container has its own. A policy's probe is for many
-/// workloads, so there is none.
+/// The warning for an annotation's probe without effect, because the container has its own, is excluded, or is a native
+/// sidecar. A policy's probe is for many workloads, so there is none.
 fn no_effect(probe: &Probe, containers: &[Container<'_>]) -> Option<String> {
-    let receivers = receivers(containers, &port_of(probe)?);
-    let [(Container { name, has_probe: true, .. }, _)] = receivers.as_slice() else { return None };
-    Some(format!(
-        "container {name:?}: its own readinessProbe is kept, so {READINESS_PROBE} has no effect: remove one of the two"
-    ))
+    match receivers(containers, &port_of(probe)?).as_slice() {
+        [(Container { name, has_probe: true, .. }, _)] => Some(format!(
+            "container {name:?}: its own readinessProbe is kept, so {READINESS_PROBE} has no effect: remove one of the \
+             two"
+        )),
+        [(Container { name, excluded_from_probes: true, .. }, _)] => Some(format!(
+            "container {name:?}: {READINESS_PROBE} has no effect on excluded containers and native sidecars: write a \
+             readinessProbe in the container"
+        )),
+        _ => None,
+    }
 }
 
 /// The probe as the API server stores it, with defaults and without zero values, so that it compares equal later.
