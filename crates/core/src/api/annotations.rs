@@ -35,6 +35,9 @@ pub const PENDING: &str = "adieu.dev/pending";
 /// Settings that changed since the injection without effect, so that there was no rollout. adieu sets it on the workload.
 /// If they have an effect later, because of a new Service or upgraded kubelets, that causes no rollout either.
 pub const ACCEPTED: &str = "adieu.dev/accepted";
+/// The injection that adieu last rolled out for a policy, as a hash. adieu sets it on the workload. By it the next leader
+/// tells rollouts that adieu started from those of users.
+pub const ROLLOUT: &str = "adieu.dev/rollout";
 
 /// The keys that users set.
 pub const KEYS: [&str; 8] = [
@@ -127,7 +130,7 @@ pub fn parse(annotations: &BTreeMap<String, String>, path: &'static str) -> Pars
                 let given = readiness_probe(value).map_err(|rule| reject(READINESS_PROBE, rule));
                 settings.readiness_probe = given.ok();
             }
-            INJECTED | PENDING | ACCEPTED | AUDIT_IGNORE => {}
+            INJECTED | PENDING | ACCEPTED | ROLLOUT | AUDIT_IGNORE => {}
             _ => unknown.push(key.clone()),
         }
     }
@@ -139,7 +142,7 @@ pub fn instructions(
     annotations: &BTreeMap<String, String>,
 ) -> impl Iterator<Item = (&String, &String)> + use<'_> {
     under_prefix(annotations)
-        .filter(|(key, _)| ![INJECTED, PENDING, ACCEPTED, AUDIT_IGNORE].contains(&key.as_str()))
+        .filter(|(key, _)| ![INJECTED, PENDING, ACCEPTED, ROLLOUT, AUDIT_IGNORE].contains(&key.as_str()))
 }
 
 /// Whether a key is one of adieu's.

@@ -18,7 +18,7 @@ use crate::api::annotations::ACCEPTED;
 /// A change of the settings without effect.
 #[derive(Debug, Serialize, Deserialize)]
 struct Accepted {
-    /// The settings of the injection. Another injection makes this obsolete.
+    /// The settings of the injection. Another injection makes this obsolete. The defaults without an injection.
     from: Settings,
     /// The present settings.
     to: Settings,
@@ -35,14 +35,29 @@ pub(super) fn accepted(workload: &Workload<'_>, recorded: &Record) -> (Settings,
     }
 }
 
+/// The settings with which nothing was to be injected into the workload, and their annotation. `None` if it has none.
+pub(super) fn accepted_without_injection(workload: &Workload<'_>) -> Option<(Settings, String)> {
+    let text = workload.annotations.get(ACCEPTED).filter(|text| record::is_readable(text))?;
+    let accepted: Accepted = serde_json::from_str(text).ok()?;
+    let is_usable = accepted.from == Settings::default() && accepted.to.is_bounded();
+    is_usable.then(|| (accepted.to, text.clone()))
+}
+
+/// The annotation for the settings `now`, with which there is nothing to inject.
+pub(super) fn text_without_injection(now: &Settings) -> Option<String> {
+    serde_json::to_string(&Accepted { from: Settings::default(), to: now.clone() }).ok()
+}
+
 /// The annotation for the settings `now`, which have no effect. `None` if the record is sufficient.
 pub(super) fn text(recorded: &Record, now: &Settings) -> Option<String> {
     let accepted = Accepted { from: recorded.settings.clone(), to: now.clone() };
     depends_on_cluster(&recorded.settings, now).then(|| serde_json::to_string(&accepted).ok()).flatten()
 }
 
-/// Whether settings differ whose effect depends on Services or kubelet versions.
+/// Whether settings differ whose effect depends on Services or kubelet versions: a container that was excluded may have
+/// its own hook, and lack only a probe.
 pub(super) fn depends_on_cluster(before: &Settings, now: &Settings) -> bool {
     before.readiness_probe.value != now.readiness_probe.value
         || before.pre_stop_method.value != now.pre_stop_method.value
+        || before.exclude.value != now.exclude.value
 }

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::{
     context::{InjectionContext, NamespaceContext},
     evaluate::{INJECTION_KEPT, evaluate},
-    inject::{inject, opt_out, original, reverted},
+    inject::{inject, inject_pod, opt_out, original, reverted},
     pod_template::PodTemplate,
     record::ParentState,
     resolve::{OptIn, Resolution, resolve},
@@ -123,7 +123,11 @@ impl Request<'_> {
         let earlier = old.map(|old| &old.template);
         let by_pod = new.is_injected_by_pod(&resolution.settings);
         let injection = InjectionContext::of(new, context, old.is_none() && !by_pod, by);
-        let injected = inject(&new.template, earlier, &resolution.settings, &injection);
+        let injected = if by_pod {
+            inject_pod(&new.template, &resolution.settings, &injection)
+        } else {
+            inject(&new.template, earlier, &resolution.settings, &injection)
+        };
         warnings.extend(injected.warnings);
         let kept = old.filter(|_| injected.unsatisfiable || self.bypassed);
         if let Some(kept) = kept.and_then(|old| keep_injected(new, old, &injection)) {
@@ -157,7 +161,11 @@ fn advise(
     }
     if let Some(by) = audited_by {
         let injection = InjectionContext::of(new, context, old.is_none(), by);
-        let injected = inject(&new.template, old.map(|old| &old.template), settings, &injection);
+        let injected = if new.is_injected_by_pod(settings) {
+            inject_pod(&new.template, settings, &injection)
+        } else {
+            inject(&new.template, old.map(|old| &old.template), settings, &injection)
+        };
         advice.extend(settings_warnings::while_auditing(settings, injected));
     }
     advice

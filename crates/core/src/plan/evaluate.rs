@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::Value;
+use serde::Serialize;
+use serde_json::{Map, Value};
 
 use super::{
     accepted_settings,
@@ -15,10 +16,7 @@ use super::{
     settings_warnings::webhook_bypass_warning,
     workload::Workload,
 };
-use crate::api::{
-    Mode, RolloutMode,
-    annotations::{self, ACCEPTED, PENDING},
-};
+use crate::api::{Mode, RolloutMode};
 
 /// The desired state of a workload, and when the controller writes it.
 #[derive(Clone, Debug)]
@@ -45,7 +43,7 @@ pub struct Evaluation {
 }
 
 /// Whether a workload is injected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum InjectionState {
     /// It is not opted in.
     Unmanaged,
@@ -62,7 +60,7 @@ pub enum InjectionState {
 }
 
 /// When the desired template is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum RolloutTiming {
     /// Immediately: an annotation on the workload triggers it.
     Immediate,
@@ -225,7 +223,7 @@ impl<'a> Evaluator<'a> {
         let Injected { template: injected, warnings, unsatisfiable } = inject_with(settings);
         let mut change = TemplateChange { unsatisfiable, warnings, ..TemplateChange::NONE };
         let Some(record) = self.record else {
-            return TemplateChange { template: Some(injected), trigger: ChangeTrigger::by(by), ..change };
+            return self.first_injection(TemplateChange { template: Some(injected), ..change }, by);
         };
         let (before, accepted) = accepted_settings::accepted(workload, record);
         change.accepted = accepted;
@@ -250,6 +248,25 @@ impl<'a> Evaluator<'a> {
             change.trigger = trigger;
         }
         TemplateChange { template: Some(injected), ..change }
+    }
+
+    /// The injection of a workload that has none. If there was nothing to inject with the same settings before, it is due to
+    /// a new Service or a newer version, and causes no rollout, unless a container lost its own hook.
+    fn first_injection(&self, change: TemplateChange, by: &Source) -> TemplateChange {
+        let (template, settings) = (&self.workload.template, &self.resolution.settings);
+        let mut trigger = ChangeTrigger::by(by);
+        let mut accepted = None;
+        if let Some((before, text)) = accepted_settings::accepted_without_injection(self.workload) {
+            let hooks = Hooks { settings: &before, native_sleep: true };
+            if !lacks_hook(template, |_, container| hooks.needs_hook(container)) {
+                trigger = ChangeTrigger::between(&before, settings, self.context);
+                accepted = Some(text);
+            }
+        }
+        if !change.unsatisfiable && change.template.as_ref() == Some(&**template) {
+            accepted = accepted_settings::text_without_injection(settings);
+        }
+        TemplateChange { trigger, accepted, ..change }
     }
 
     fn audits(&self) -> bool {
@@ -283,35 +300,6 @@ impl<'a> Evaluator<'a> {
         let policies = trigger.policies.into_iter().chain(opted_in_by);
         policies.map(|policy| (policy.clone(), max_concurrent(&policy, self.context))).collect()
     }
-}
-
-/// The annotations of the workload that adieu has to change: their new values, and `None` for those to remove.
-/// [`PENDING`] is removed once the workload waits for nothing any more: it is injected, opted out, or no policy selects
-/// it.
-#[must_use]
-pub fn annotation_changes(
-    workload: &Workload<'_>,
-    evaluation: &Evaluation,
-    context: &NamespaceContext,
-) -> BTreeMap<&'static str, Option<String>> {
-    let mut changes = BTreeMap::new();
-    let waits = evaluation.template.is_some() && evaluation.timing == RolloutTiming::NextUpdate;
-    if waits && needs_pending(workload, context) {
-        changes.insert(PENDING, Some("NextUpdate".to_owned()));
-    } else if workload.annotations.contains_key(PENDING) && !waits {
-        changes.insert(PENDING, None);
-    }
-    if workload.annotations.get(ACCEPTED) != evaluation.accepted.as_ref() {
-        changes.insert(ACCEPTED, evaluation.accepted.clone());
-    }
-    changes
-}
-
-/// Whether updates of the workload reach the webhook only with [`PENDING`]: neither its namespace has the label, nor
-/// the workload an annotation of adieu.
-fn needs_pending(workload: &Workload<'_>, context: &NamespaceContext) -> bool {
-    let has_own = |map: &BTreeMap<String, String>| map.keys().any(|key| annotations::is_own(key));
-    !context.injection_enabled && !has_own(workload.annotations) && !has_own(&workload.template_annotations())
 }
 
 /// The policies that a rollout of the workload may belong to: those whose values it has, the one that opts it in,
@@ -374,13 +362,20 @@ impl ChangeTrigger {
 /// restored the values from before.
 fn is_incomplete(template: &Value, record: &Record) -> bool {
     let hooks = Hooks { settings: &record.settings, native_sleep: true };
-    let mut containers = template["spec"]["containers"].as_array().into_iter().flatten();
-    let is_new = |container: &Value| {
-        let name = container["name"].as_str().unwrap_or_default();
+    let is_new = |name: &str, container: &Map<String, Value>| {
         let hook = record.containers.get(name).and_then(|given| given.pre_stop.as_ref());
-        hook.is_none() && container.as_object().is_some_and(|container| hooks.needs_hook(container))
+        hook.is_none() && hooks.needs_hook(container)
     };
-    containers.any(is_new) || record.has_previous_value(template)
+    lacks_hook(template, is_new) || record.has_previous_value(template)
+}
+
+/// Whether a container, with its name, lacks a hook.
+fn lacks_hook(template: &Value, lacks: impl Fn(&str, &Map<String, Value>) -> bool) -> bool {
+    let mut containers = template["spec"]["containers"].as_array().into_iter().flatten();
+    containers.any(|container| {
+        let name = container["name"].as_str().unwrap_or_default();
+        container.as_object().is_some_and(|container| lacks(name, container))
+    })
 }
 
 #[cfg(test)]

@@ -25,8 +25,15 @@ const MAX_SHOWN: usize = 30;
 pub(super) fn grace_period(spec: &Map<String, Value>) -> Option<i64> {
     match spec.get(GRACE_PERIOD) {
         None | Some(Value::Null) => Some(DEFAULT_GRACE_PERIOD_SECONDS),
-        Some(value) => value.as_i64(),
+        Some(value) => value.as_i64().or_else(|| whole(value.as_f64()?)),
     }
+}
+
+/// A number such as `30.0` or `1e2`, which kubectl reads as a whole one.
+#[allow(clippy::cast_possible_truncation, clippy::cast_precision_loss, clippy::float_cmp)]
+fn whole(number: f64) -> Option<i64> {
+    let seconds = number as i64;
+    (seconds as f64 == number).then_some(seconds)
 }
 
 /// The longest preStop hooks of a pod, and its native sidecars.
@@ -129,6 +136,22 @@ pub(super) fn needed(
         return Err(over_the_maximum(settings, seconds, own.as_ref()));
     }
     Ok(needed)
+}
+
+/// The settings with a shutdown timeout that is shorter by as much as `spec` needs beyond the maximum, or beyond its own
+/// grace period if that is longer. `None` if it isn't shorter, or would be negative.
+pub(super) fn shortened_to_maximum(hooks: Hooks<'_>, spec: &Map<String, Value>) -> Option<Settings> {
+    let settings = hooks.settings;
+    let mut shortened = settings.clone();
+    shortened.max_grace_period_seconds.value = i64::MAX;
+    let unlimited = Hooks { settings: &shortened, ..hooks };
+    let RequiredGracePeriod { seconds, present, .. } =
+        needed(unlimited, spec, &mut Warnings::default()).ok()?;
+    let Setting { value: maximum, .. } = settings.max_grace_period_seconds;
+    let shutdown = settings.shutdown_timeout_seconds.value - seconds.saturating_sub(maximum.max(present));
+    shortened.max_grace_period_seconds.value = maximum;
+    shortened.shutdown_timeout_seconds.value = shutdown;
+    (0..settings.shutdown_timeout_seconds.value).contains(&shutdown).then_some(shortened)
 }
 
 /// The error if all times are 0 after the merge, which policies and annotations alone don't show.
@@ -248,7 +271,7 @@ impl<'a> Longest<'a> {
             HookDuration::Endless => {
                 warnings.push(format!(
                     "{role} {name:?}: its own preStop never ends, so no grace period is long enough: the container is \
-                     killed without SIGTERM when {GRACE_PERIOD} expires; shorten its preStop"
+                     killed 2 s after its SIGTERM, when {GRACE_PERIOD} has expired; shorten its preStop"
                 ));
                 self.guessed = true;
                 drain

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{
     context::InjectionContext,
-    grace_period::{self, grace_period},
+    grace_period::{self, grace_period, shortened_to_maximum},
     hook_warnings,
     hooks::{Hooks, longest_sleep},
     pod_template::PodTemplate,
@@ -42,13 +42,30 @@ pub fn inject(
 }
 
 /// Injects into a pod that is being created. It needs no label, because it is at the webhook already.
+///
+/// A template keeps its earlier injection when the maximum is lowered. A pod has none to keep, so its shutdown timeout is
+/// shortened to what the maximum allows: without a hook it would lose requests.
 #[must_use]
 pub(super) fn inject_pod(
     pod: &PodTemplate<'_>,
     settings: &Settings,
     injection: &InjectionContext<'_>,
 ) -> Injected {
-    inject_with(pod, None, settings, injection, false)
+    let injected = inject_with(pod, None, settings, injection, false);
+    let spec = pod["spec"].as_object().filter(|_| injected.unsatisfiable);
+    let hooks = Hooks { settings, native_sleep: injection.native_sleep };
+    let Some(shortened) = spec.and_then(|spec| shortened_to_maximum(hooks, spec)) else { return injected };
+    let mut within = inject_with(pod, None, &shortened, injection, false);
+    if within.unsatisfiable {
+        return injected;
+    }
+    let (wanted, maximum) = (&settings.shutdown_timeout_seconds, &settings.max_grace_period_seconds);
+    let warning = format!(
+        "the shutdown timeout is {} s instead of {} s ({}), because the maximum grace period is {} s ({})",
+        shortened.shutdown_timeout_seconds.value, wanted.value, wanted.from, maximum.value, maximum.from
+    );
+    within.warnings.insert(0, warning);
+    within
 }
 
 /// Injects, and with `label` sets the label that routes a template's pods to the webhook. A cluster keeps rendered

@@ -8,7 +8,9 @@ mod accepted_settings;
 mod admit;
 mod command_duration;
 mod context;
+mod disruption_budget;
 mod evaluate;
+mod explain;
 mod grace_period;
 mod hook_duration;
 mod hook_warnings;
@@ -33,17 +35,26 @@ mod warnings;
 mod windows;
 mod windows_commands;
 mod workload;
+mod workload_annotations;
 
 pub use admit::{Admission, admit, admit_without_field_manager, preserve_opt_in_on_rollback};
+pub use command_duration::SHELLS;
 pub use context::{InjectionContext, NamespaceContext};
-pub use evaluate::{Evaluation, InjectionState, RolloutTiming, annotation_changes, evaluate, rolled_out_by};
+pub use disruption_budget::{
+    desired_budget, is_our_budget, is_selected_by_another_budget, our_labels, pod_labels,
+};
+pub use evaluate::{Evaluation, InjectionState, RolloutTiming, evaluate, rolled_out_by};
+pub use explain::{
+    ContainerTermination, ExplainedSetting, Explanation, OptedIn, OverriddenValue, PendingChange,
+    Termination, explain,
+};
 pub use grace_period::{PodHooks, grace_period_seconds};
 pub use hook_duration::pre_stop_seconds;
 pub use inject::{Injected, inject, opt_out, original};
 pub use matching::{applies_to, cluster_policy_applies_to, is_opted_out, matches, matching_policies};
 pub use patch::{
-    annotations_patch, answer_patch, clear_pending, keep_accepted, label_injected, opt_out_patch, pod_patch,
-    template_patch,
+    annotations_patch, answer_patch, clear_pending, keep_accepted, label_injected, mark_rollout,
+    opt_out_patch, pod_patch, template_patch,
 };
 pub use pod_injection::{Owner, admit_pod};
 pub use pod_template::PodTemplate;
@@ -54,3 +65,4 @@ pub use resolve::{OptIn, Resolution, effective, resolve};
 pub use settings::{ProbeChoice, Setting, Settings, Source};
 pub use windows::is_windows;
 pub use workload::{Kind, Workload, string_map};
+pub use workload_annotations::annotation_changes;

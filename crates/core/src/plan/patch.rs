@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{inject::opt_out, record, workload::Workload};
 use crate::api::{
-    annotations::{ACCEPTED, GRACEFUL, PENDING},
+    annotations::{ACCEPTED, GRACEFUL, PENDING, ROLLOUT},
     labels::INJECTED,
 };
 
@@ -120,6 +120,26 @@ pub fn clear_pending(annotations: &BTreeMap<String, String>) -> Option<PatchOper
     })
 }
 
+/// The operation that sets [`ROLLOUT`], or removes it from a workload whose new `template` has no injection.
+#[must_use]
+pub fn mark_rollout(
+    annotations: &BTreeMap<String, String>,
+    template: &Value,
+    mark: Option<String>,
+) -> Option<PatchOperation> {
+    let path = PointerBuf::from_tokens(["metadata", "annotations", ROLLOUT]);
+    match mark {
+        // The map may be absent.
+        Some(mark) if annotations.is_empty() => {
+            let path = PointerBuf::from_tokens(["metadata", "annotations"]);
+            Some(PatchOperation::Add(AddOperation { path, value: json!({ROLLOUT: mark}) }))
+        }
+        Some(mark) => Some(PatchOperation::Add(AddOperation { path, value: json!(mark) })),
+        None => (annotations.contains_key(ROLLOUT) && record::text(template).is_none())
+            .then_some(PatchOperation::Remove(RemoveOperation { path })),
+    }
+}
+
 /// The operation that restores [`ACCEPTED`] if a request drops it, as `kubectl replace` does, and `template`, the result
 /// of the request, has the injection that it belongs to.
 #[must_use]
@@ -167,7 +187,7 @@ pub fn label_injected(labels: &BTreeMap<String, String>, template: &Value) -> Op
 #[must_use]
 pub fn opt_out_patch(workload: &Workload<'_>) -> Patch {
     let mut annotations = workload.annotations.clone();
-    for key in [ACCEPTED, PENDING] {
+    for key in [ACCEPTED, PENDING, ROLLOUT] {
         annotations.remove(key);
     }
     annotations.insert(GRACEFUL.to_owned(), "false".to_owned());
@@ -264,7 +284,7 @@ mod tests {
             true,
         );
         let injected = rendered.template.unwrap();
-        let annotations = [(PENDING, "NextUpdate"), (ACCEPTED, "{}"), ("team", "shop")];
+        let annotations = [(PENDING, "NextUpdate"), (ACCEPTED, "{}"), (ROLLOUT, "0"), ("team", "shop")];
         let annotations = annotations.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
         let labels = [(INJECTED.to_owned(), "true".to_owned())].into();
         let workload =
@@ -280,6 +300,25 @@ mod tests {
                 "spec": {"template": plain},
             })
         );
+    }
+
+    #[test]
+    fn the_mark_of_a_rollout_is_removed_with_the_injection() {
+        let marked = |before: &Value, template: &Value, mark: Option<&str>| {
+            let annotations: BTreeMap<_, _> = serde_json::from_value(before.clone()).unwrap();
+            let mut object = json!({"metadata": {"annotations": before}});
+            let operation = mark_rollout(&annotations, template, mark.map(str::to_owned));
+            json_patch::patch(&mut object, &Vec::from_iter(operation)).unwrap();
+            object["metadata"]["annotations"].take()
+        };
+        let (none, other, earlier) = (json!({}), json!({"team": "shop"}), json!({ROLLOUT: "1"}));
+        let injected = json!({"metadata": {"annotations": {"adieu.dev/injected": "{}"}}});
+        assert_eq!(marked(&none, &injected, Some("2")), json!({ROLLOUT: "2"}));
+        assert_eq!(marked(&other, &injected, Some("2")), json!({"team": "shop", ROLLOUT: "2"}));
+        assert_eq!(marked(&earlier, &injected, Some("2")), json!({ROLLOUT: "2"}));
+        assert_eq!(marked(&earlier, &injected, None), earlier);
+        assert_eq!(marked(&earlier, &none, None), none);
+        assert_eq!(marked(&other, &none, None), other);
     }
 
     #[test]

@@ -202,6 +202,47 @@ fn added_container_with_a_hook_is_kept() {
 }
 
 #[test]
+fn a_lowered_maximum_shortens_the_shutdown_timeout_of_new_pods() {
+    let grace_period = |drain: i64, maximum: i64| {
+        let context = policy(json!({
+            "selector": {}, "injectionTarget": "Pod", "drainSeconds": drain, "shutdownTimeoutSeconds": 300,
+            "maxGracePeriodSeconds": maximum,
+        }));
+        let workload = deployment(json!({}), &template());
+        let owned = Some((Kind::Deployment, &workload));
+        let admission = admit_pod(&pod(Value::Null, replica_set()), owned, &context);
+        let evaluation = evaluate(&Workload::of(Kind::Deployment, &workload), &context);
+        assert_eq!(evaluation.warnings, admission.warnings, "the status shows what pods get");
+        let injected = admission.template.map(|pod| {
+            let record = pod["metadata"]["annotations"][INJECTED].as_str().unwrap().to_owned();
+            let timeout =
+                format!("\"shutdownTimeoutSeconds\":{{\"value\":{},", maximum.clamp(30, 315) - drain - 5);
+            assert!(record.contains(&timeout), "{record}");
+            (drains(&pod), pod["spec"]["terminationGracePeriodSeconds"].as_i64())
+        });
+        (injected, admission.warnings.join("\n"))
+    };
+    let within = |seconds| Some((vec![Some(10)], Some(seconds)));
+    assert_eq!(grace_period(10, 315), (within(315), String::new()));
+    let (injected, warning) = grace_period(10, 60);
+    assert_eq!(injected, within(60));
+    assert!(warning.starts_with("the shutdown timeout is 45 s instead of 300 s ("), "{warning}");
+    assert!(warning.contains("because the maximum grace period is 60 s ("), "{warning}");
+    assert_eq!(grace_period(10, 15).0, within(30), "its own is longer than the maximum");
+    let sidecar = json!({"name": "proxy", "restartPolicy": "Always"});
+    let context = policy(json!({"selector": {}, "injectionTarget": "Pod", "maxGracePeriodSeconds": 45}));
+    let mut with_sidecar = pod(Value::Null, replica_set());
+    with_sidecar["spec"]["initContainers"] = json!([sidecar]);
+    let workload = deployment(json!({}), &template());
+    let admission = admit_pod(&with_sidecar, Some((Kind::Deployment, &workload)), &context);
+    assert_eq!(admission.template.unwrap()["spec"]["terminationGracePeriodSeconds"], 45);
+    assert!(admission.warnings[0].starts_with("the shutdown timeout is 25 s instead of 30 s"));
+    let (injected, warning) = grace_period(40, 44);
+    assert_eq!(injected, None, "the drain can't be shortened");
+    assert!(warning.contains("more than the maximum of 44 s"), "{warning}");
+}
+
+#[test]
 fn mirror_pods_are_not_injected() {
     let annotations = json!({"adieu.dev/graceful": "true", "kubernetes.io/config.mirror": "x"});
     assert_eq!(admit_pod(&pod(annotations, rollout()), None, &NamespaceContext::default()).template, None);

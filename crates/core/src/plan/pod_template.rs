@@ -34,7 +34,8 @@ impl<'a> PodTemplate<'a> {
     }
 
     /// The text of its record.
-    pub(super) fn record_text(&self) -> Option<&'a str> {
+    #[must_use]
+    pub fn record_text(&self) -> Option<&'a str> {
         record::text(self.value)
     }
 

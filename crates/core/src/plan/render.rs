@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::{
     admit::Admission,
     context::{InjectionContext, NamespaceContext},
-    inject::{inject, original, reverted},
+    inject::{Injected, inject, inject_pod, original, reverted},
     resolve::{OptIn, resolve},
     settings::{Settings, Source},
     settings_warnings,
@@ -32,7 +32,7 @@ pub fn render(workload: &Workload<'_>, context: &NamespaceContext, all: bool) ->
     let inject = |creating, by| {
         let injection =
             InjectionContext { rendered: true, ..InjectionContext::of(workload, context, creating, by) };
-        inject(&workload.template, None, settings, &injection)
+        inject_workload(workload, settings, &injection)
     };
     let template = match &resolution.opt_in {
         _ if !resolution.invalid.is_empty() => None,
@@ -68,6 +68,19 @@ pub fn render(workload: &Workload<'_>, context: &NamespaceContext, all: bool) ->
     Admission { template, denials: resolution.invalid, warnings }
 }
 
+/// Injects into the template, or as the pods are injected when they are created.
+fn inject_workload(
+    workload: &Workload<'_>,
+    settings: &Settings,
+    injection: &InjectionContext<'_>,
+) -> Injected {
+    if workload.is_injected_by_pod(settings) {
+        inject_pod(&workload.template, settings, injection)
+    } else {
+        inject(&workload.template, None, settings, injection)
+    }
+}
+
 /// The pods of a workload, as they run with adieu.
 #[derive(Clone, Debug)]
 pub struct EffectivePods {
@@ -90,7 +103,7 @@ pub fn effective_pods(workload: &Workload<'_>, context: &NamespaceContext) -> Ef
         }
         OptIn::In(by) if settings.mode.value == Mode::Enforce => {
             let injection = InjectionContext::of(workload, context, true, by);
-            let injected = inject(&workload.template, None, settings, &injection);
+            let injected = inject_workload(workload, settings, &injection);
             let settings = (!injected.unsatisfiable).then(|| settings.clone());
             EffectivePods { template: injected.template, settings }
         }

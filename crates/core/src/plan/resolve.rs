@@ -71,9 +71,36 @@ struct Level<'a> {
     spec: &'a GracefulPolicySpec,
 }
 
+impl Level<'_> {
+    /// Its settings, with the defaults of all that it doesn't set.
+    fn alone(&self) -> Settings {
+        merge(Settings::default(), std::slice::from_ref(self))
+    }
+}
+
 /// Resolves the settings of a workload.
 #[must_use]
 pub fn resolve(workload: &Workload<'_>, context: &NamespaceContext) -> Resolution {
+    resolve_levels(workload, context, |_| ()).0
+}
+
+/// The [`resolve`]d settings, and those of each level alone, the first of which wins: annotations, the policy that they
+/// name, the policies that select the workload, and the cluster's defaults.
+pub(super) fn resolve_each(
+    workload: &Workload<'_>,
+    context: &NamespaceContext,
+) -> (Resolution, Vec<(Source, Settings)>) {
+    let alone = |levels: &[Level<'_>]| {
+        levels.iter().map(|level| (level.source.clone(), level.alone())).collect::<Vec<_>>()
+    };
+    resolve_levels(workload, context, alone)
+}
+
+fn resolve_levels<T>(
+    workload: &Workload<'_>,
+    context: &NamespaceContext,
+    read: impl FnOnce(&[Level<'_>]) -> T,
+) -> (Resolution, T) {
     let [on_workload, on_template] = workload.parsed_annotations();
     let mut warnings = unknown_keys([&on_workload.unknown, &on_template.unknown].into_iter().flatten());
     let invalid = [on_workload.invalid, on_template.invalid].concat();
@@ -115,7 +142,8 @@ pub fn resolve(workload: &Workload<'_>, context: &NamespaceContext) -> Resolutio
     let graceful = on_workload.graceful.or(on_template.graceful);
     let by_policy = matches!(&opt_in, OptIn::In(by) if *by != Source::CommandLine) && graceful.is_none();
     let reverts = by_policy && settings.rollout_mode.value == RolloutMode::Revert;
-    Resolution { opt_in, settings, reverts, overridden_policies, invalid, warnings }
+    let resolution = Resolution { opt_in, settings, reverts, overridden_policies, invalid, warnings };
+    (resolution, read(&levels))
 }
 
 /// The policy that the annotations of the workload and its template name.

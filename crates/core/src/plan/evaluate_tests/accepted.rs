@@ -1,6 +1,10 @@
 //! Annotations that adieu sets on workloads.
 
 use super::*;
+use crate::{
+    api::annotations::{ACCEPTED, PENDING, ROLLOUT},
+    plan::annotation_changes,
+};
 
 /// Reconciles the workload: sets its annotations and its template.
 fn reconciled(
@@ -106,6 +110,56 @@ fn accepted_settings_of_another_injection_are_ignored() {
     annotations.insert(ACCEPTED.into(), "{\"from\":".into());
     assert_eq!(reconciled(&mut template, &mut annotations, &allowed).template, None);
     assert!(!annotations.contains_key(ACCEPTED), "an unreadable annotation is removed");
+}
+
+#[test]
+fn a_service_that_appears_causes_no_rollout_of_a_workload_without_an_injection() {
+    let own_hook = json!({"preStop": {"sleep": {"seconds": 10}}});
+    let mut plain = plain();
+    plain["spec"]["containers"][0]["lifecycle"] = own_hook;
+    plain["spec"]["terminationGracePeriodSeconds"] = json!(60);
+    for opted_in in ["annotation", "policy"] {
+        let given = if opted_in == "policy" { annotated(&[]) } else { annotated(&[("graceful", "true")]) };
+        let (mut template, mut annotations) = (plain.clone(), given.clone());
+        let mut context = probing("Auto");
+        reconciled(&mut template, &mut annotations, &context);
+        assert_eq!(template, plain, "there is nothing to inject");
+        assert!(annotations.contains_key(ACCEPTED));
+        context.services.push(service());
+        let found = reconciled(&mut template, &mut annotations, &context);
+        assert_eq!((found.template, found.state), (None, InjectionState::Injected), "{opted_in}");
+
+        // The user removes the hook while the webhook is unavailable.
+        let mut without = plain.clone();
+        without["spec"]["containers"][0]["lifecycle"].take();
+        let found = reconciled(&mut without, &mut annotations.clone(), &context);
+        assert!(found.template.is_some(), "{opted_in}");
+        // Another setting is the user's change.
+        let mut annotations = annotations.clone();
+        annotations.insert("adieu.dev/drain-seconds".into(), "20".into());
+        annotations.insert("adieu.dev/shutdown-timeout-seconds".into(), "90".into());
+        let found = reconciled(&mut template, &mut annotations, &context);
+        assert_eq!(found.timing, RolloutTiming::Immediate);
+        assert!(found.template.is_some(), "{opted_in}");
+        assert_eq!(reconciled(&mut template, &mut annotations, &context).template, None);
+        assert!(!annotations.contains_key(ACCEPTED), "the record has the settings now");
+    }
+}
+
+#[test]
+fn the_mark_of_a_rollout_stays_with_the_injection() {
+    let annotations = annotated(&[("graceful", "false"), ("rollout", "1f")]);
+    let context = NamespaceContext::default();
+    let template = plain();
+    let found = evaluated(&template, &annotations, &context);
+    let workload = Workload::new(Kind::Deployment, &annotations, &template);
+    assert_eq!(annotation_changes(&workload, &found, &context), [(ROLLOUT, None)].into());
+
+    let annotations = annotated(&[("graceful", "true"), ("rollout", "1f")]);
+    let template = evaluated(&template, &annotations, &context).template.unwrap();
+    let found = evaluated(&template, &annotations, &context);
+    let workload = Workload::new(Kind::Deployment, &annotations, &template);
+    assert_eq!(annotation_changes(&workload, &found, &context), [].into());
 }
 
 #[test]

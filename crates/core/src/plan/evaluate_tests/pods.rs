@@ -81,7 +81,7 @@ fn template_keeps_its_injection_while_its_pods_would_get_none() {
     let reached = evaluated(&injected, &annotated(&[]), &by_pod);
     assert_eq!((reached.template, reached.state), (Some(plain()), InjectionState::PodInjection));
     let bypassed = NamespaceContext { injection_enabled: false, ..by_pod.clone() };
-    let caps = cluster_policies([json!({"maxGracePeriodSeconds": 40})]).cluster_policies;
+    let caps = cluster_policies([json!({"maxGracePeriodSeconds": 24})]).cluster_policies;
     let capped = NamespaceContext { cluster_policies: caps, ..by_pod };
     for context in [bypassed, capped] {
         let found = evaluated(&injected, &annotated(&[]), &context);
