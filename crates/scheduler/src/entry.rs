@@ -12,11 +12,11 @@ use adieu_core::{
 use k8s_openapi::jiff::Timestamp;
 
 use super::{
-    accounting::{ConcurrencyLimits, EntrySummary, QueuedWorkload},
     failure::FailedRollout,
     progress::RolloutState,
     rollout::{Rollout, WrittenRevision},
-    slot::SlotRequest,
+    slot_request::SlotRequest,
+    slots::{ConcurrencyLimits, EntrySummary, QueuedWorkload},
     snapshot::Snapshot,
     time::later,
 };
@@ -55,6 +55,8 @@ pub(super) struct Entry {
     pub(super) slot_state: SlotState,
     /// Its rollout, if it was started here.
     pub(super) rollout: Option<Rollout>,
+    /// Whether its rollout holds no slot: a previous leader started it, and more than there are slots for.
+    pub(super) is_without_slot: bool,
     /// A rollout that may have been started here: the outcome of the write is unknown.
     unconfirmed_rollout: Option<Rollout>,
     /// The policies that its rollout failed for. They may outlast the rollout, which is not retried.
@@ -80,6 +82,7 @@ impl Entry {
             snapshot,
             slot_state: SlotState::None,
             rollout: None,
+            is_without_slot: false,
             unconfirmed_rollout: None,
             failures: BTreeMap::new(),
             is_blocked: false,
@@ -95,12 +98,7 @@ impl Entry {
                 failures_recorded_until.is_some_and(|until| snapshot.failed_since > Some(until))
             }
         };
-        // The record in its template is what the policies request.
-        if from_previous_leader
-            && entry.rollout.is_none()
-            && is_rolling
-            && snapshot.desired_template.is_none()
-        {
+        if from_previous_leader && entry.rollout.is_none() && is_rolling && snapshot.is_started_by_adieu {
             let policies: BTreeSet<_> = snapshot.rolled_out_by.iter().cloned().collect();
             // Another policy's rollout may fix what failed.
             let others: BTreeSet<_> =
@@ -158,7 +156,7 @@ impl Entry {
     pub(super) fn may_reuse_slot(&self) -> bool {
         self.rollout.as_ref().is_some_and(|rollout| {
             let is_for = |policy| rollout.policies.contains(policy);
-            !rollout.has_failed && self.snapshot.requested_by.keys().all(is_for)
+            !rollout.has_failed && !self.is_without_slot && self.snapshot.requested_by.keys().all(is_for)
         })
     }
 
@@ -184,6 +182,7 @@ impl Entry {
         if let SlotState::Reserved { rollout, .. } = std::mem::replace(&mut self.slot_state, SlotState::None)
         {
             self.rollout = Some(rollout.committed(written, now));
+            self.is_without_slot = false;
             self.unconfirmed_rollout = None;
         }
         if let Some(rollout) = &self.rollout {
@@ -355,6 +354,7 @@ impl Entry {
             SlotState::Offered { .. } => Some(self.snapshot.requested_by.keys().cloned().collect()),
             SlotState::Reserved { rollout, .. } => Some(rollout.policies.clone()),
             SlotState::OutcomeUnknown { policies, .. } => Some(policies.clone()),
+            SlotState::None if self.is_without_slot => None,
             SlotState::None => of_rollout.map(|rollout| rollout.policies.clone()),
         };
         let of_slot = match &self.slot_state {

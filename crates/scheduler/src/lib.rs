@@ -24,21 +24,21 @@
 
 #![deny(clippy::disallowed_methods)]
 
-mod accounting;
 mod entry;
 mod failure;
 pub mod progress;
 mod reservation;
 mod rollout;
 mod rollout_scheduler;
-mod slot;
+mod slot_request;
+mod slots;
 mod snapshot;
 mod time;
 
 pub use failure::{FailedRollout, FailureLimit, PolicyStatus};
 pub use rollout::WrittenRevision;
 pub use rollout_scheduler::RolloutScheduler;
-pub use slot::{SlotRequest, SlotReservation};
+pub use slot_request::{SlotRequest, SlotReservation};
 pub use snapshot::Snapshot;
 
 #[cfg(test)]

@@ -86,11 +86,21 @@ fn progress_deadline(kind: Kind, object: &DynamicObject) -> Duration {
             .unwrap_or(DEFAULT_PROGRESS_DEADLINE)
             .min(MAX_PROGRESS_DEADLINE);
     }
-    let grace = &spec["template"]["spec"]["terminationGracePeriodSeconds"];
-    let ready = seconds(&spec["minReadySeconds"]).unwrap_or_default().min(MAX_PROGRESS_DEADLINE);
-    DEFAULT_PROGRESS_DEADLINE
-        + seconds(grace).unwrap_or(DEFAULT_GRACE_PERIOD).min(MAX_PROGRESS_DEADLINE)
-        + ready
+    DEFAULT_PROGRESS_DEADLINE + replacement_time(kind, object)
+}
+
+/// How long replacing one pod may take without progress, at most two hours: its grace period and `minReadySeconds`. Zero
+/// for a Deployment, which replaces several at a time.
+#[must_use]
+pub fn replacement_time(kind: Kind, object: &DynamicObject) -> Duration {
+    if kind == Kind::Deployment {
+        return Duration::ZERO;
+    }
+    let spec = &object.data["spec"];
+    let seconds = |value: &Value| value.as_u64().map(Duration::from_secs);
+    let grace = seconds(&spec["template"]["spec"]["terminationGracePeriodSeconds"]);
+    let ready = seconds(&spec["minReadySeconds"]).unwrap_or_default();
+    grace.unwrap_or(DEFAULT_GRACE_PERIOD).min(MAX_PROGRESS_DEADLINE) + ready.min(MAX_PROGRESS_DEADLINE)
 }
 
 /// The replica counts of a workload's status.

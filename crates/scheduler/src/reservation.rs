@@ -7,7 +7,7 @@ use super::{
     entry::{Entry, SlotState},
     rollout::WrittenRevision,
     rollout_scheduler::RolloutScheduler,
-    slot::{SlotRequest, SlotReservation},
+    slot_request::{SlotRequest, SlotReservation},
 };
 
 impl RolloutScheduler {

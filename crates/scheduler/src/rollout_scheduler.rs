@@ -6,9 +6,9 @@ use adieu_core::keys::{PolicyKey, WorkloadKey};
 use k8s_openapi::jiff::Timestamp;
 
 use super::{
-    accounting::{ConcurrencyLimits, EntrySummary, PolicyFailureSettings, SlotAccounting},
     entry::Entry,
     failure::{FailedRollout, FailureLimit, PolicyStatus},
+    slots::{ConcurrencyLimits, EntrySummary, PolicyFailureSettings, SlotAccounting},
     snapshot::Snapshot,
 };
 
@@ -84,9 +84,34 @@ impl RolloutScheduler {
     /// Every policy is restored and every workload observed: from here on slots are offered, and a rollout that
     /// was not committed here was started by another client.
     pub fn activate(&mut self) {
+        self.release_excess_slots();
         self.is_active = true;
         self.may_offer = true;
         self.restored.clear();
+    }
+
+    /// Leaves rollouts of the previous leader no more slots than it could have given them, to each namespace and in all. A
+    /// user may write workloads that look as if adieu were rolling them out.
+    fn release_excess_slots(&mut self) {
+        let mut ranks: BTreeMap<&str, usize> = BTreeMap::new();
+        let holders = self.entries.iter().filter(|(_, entry)| entry.summary().slot.is_some());
+        let mut ranked: Vec<_> = holders
+            .map(|(key, _)| {
+                let rank = ranks.entry(&key.namespace).or_default();
+                *rank += 1;
+                (*rank, key.clone())
+            })
+            .collect();
+        ranked.sort();
+        let (slots, share) = (self.accounting.slots(), self.accounting.share_of_namespace());
+        for (number, (rank, key)) in ranked.into_iter().enumerate() {
+            let Some(entry) = self.entries.get_mut(&key).filter(|_| number >= slots || rank > share) else {
+                continue;
+            };
+            self.accounting.remove(&key, &entry.summary());
+            entry.is_without_slot = true;
+            self.accounting.add(&key, &entry.summary());
+        }
     }
 
     /// Whether slots are offered.

@@ -30,6 +30,8 @@ pub struct Snapshot {
     pub namespace_limit: Option<usize>,
     /// The policies that a rollout of it may be for.
     pub rolled_out_by: Vec<PolicyKey>,
+    /// Whether adieu started its last rollout, and not a user.
+    pub is_started_by_adieu: bool,
     /// The state of its rollout.
     pub rollout_state: RolloutState,
     /// Since when its controller reports that the rollout failed, if it does.

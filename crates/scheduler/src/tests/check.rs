@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{history::History, words::policy};
 use crate::{
-    accounting::SlotAccounting,
     entry::{Entry, SlotState},
+    slots::SlotAccounting,
 };
 
 /// Runs each history, and prints the step that fails.

@@ -1,6 +1,4 @@
-//! A scheduler that a history drives, and the steps of a history.
-//!
-//! One step a line:
+//! A scheduler that a history drives, and the steps of a history, one a line:
 //!
 //! - `policy NS/NAME max=N [perNamespace=N] [failures=N|N%] [generation=N] [matched=N]`; a cluster policy has no
 //!   namespace; `remove POLICY`: it is deleted
@@ -81,6 +79,7 @@ fn written(before: &Snapshot, stored: Option<u64>) -> Snapshot {
         desired_template: None,
         is_queued: false,
         requested_by: BTreeMap::new(),
+        is_started_by_adieu: true,
         rollout_state: RolloutState::Progressing,
         ..before.clone()
     }
@@ -268,6 +267,7 @@ impl History {
                 (now.current_template, now.desired_template, now.is_queued) =
                     (now.current_template + 100, None, false);
                 (now.generation, now.rollout_state) = (now.generation + 1, RolloutState::Progressing);
+                now.is_started_by_adieu = false;
             }),
             "undo" => {
                 let before = self.before[&key].clone();
@@ -305,6 +305,7 @@ impl History {
             requested_by: BTreeMap::new(),
             namespace_limit: None,
             rolled_out_by: vec![],
+            is_started_by_adieu: false,
             rollout_state: RolloutState::Complete,
             failed_since: None,
             counts: None,

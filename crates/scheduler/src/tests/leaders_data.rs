@@ -106,3 +106,109 @@ pub(super) const RECORDED: &[Data] = &[
         may a/2",
     ),
 ];
+
+/// Which rollouts in progress a leader takes over.
+pub(super) const IN_PROGRESS: &[Data] = &[
+    (
+        "a new leader counts the rollouts in progress",
+        8,
+        "
+        policy a/p max=1
+        wait a/1 a/p
+        wait a/2 a/p
+        start a/1
+        restart
+        held 1
+        may
+        reported a/1
+        failed a/p a/1=ProgressDeadlineExceeded
+        restart
+        failed a/p a/1=ProgressDeadlineExceeded
+        may",
+    ),
+    (
+        "a new leader records the failure of a rollout that the previous one started",
+        8,
+        "
+        policy a/p max=1
+        wait a/1 a/p
+        wait a/2 a/p
+        start a/1
+        after 5
+        crash
+        after 5
+        reported a/1
+        after 5
+        restart
+        failed a/p a/1=ProgressDeadlineExceeded
+        may",
+    ),
+    (
+        "rollouts that look like those of a previous leader hold no more slots than one could give",
+        4,
+        "
+        policy a/p max=8
+        policy b/p max=8
+        policy c/p max=8
+        wait a/1 a/p
+        wait a/2 a/p
+        wait a/3 a/p
+        wait a/4 a/p
+        wait a/5 a/p
+        wait b/1 b/p
+        wait c/1 c/p
+        crash
+        applied a/1
+        applied a/2
+        applied a/3
+        applied a/4
+        applied a/5
+        applied b/1
+        restart
+        held 4
+        may
+        complete a/1
+        may c/1
+        reported a/5
+        failed a/p a/5=ProgressDeadlineExceeded
+        complete a/2
+        complete a/3
+        complete a/4
+        held 2",
+    ),
+    (
+        "a new leader doesn't count the rollout of the owner",
+        8,
+        "
+        policy a/p max=1
+        wait a/1 a/p
+        wait a/2 a/p
+        start a/1
+        complete a/1
+        after 60
+        owner a/1
+        restart
+        held 0
+        may a/2
+        reported a/1
+        failed a/p",
+    ),
+    (
+        "a failure that the previous leader did not record is that of the owner's rollout",
+        8,
+        "
+        policy a/p max=1
+        wait a/1 a/p
+        wait a/2 a/p
+        start a/1
+        complete a/1
+        owner a/1
+        after 5
+        reported a/1
+        after 5
+        crash
+        restart
+        failed a/p
+        may a/2",
+    ),
+];

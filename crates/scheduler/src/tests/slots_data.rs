@@ -183,58 +183,6 @@ pub(super) const SLOTS: &[Data] = &[
         may a/2",
     ),
     (
-        "a new leader counts the rollouts in progress",
-        8,
-        "
-        policy a/p max=1
-        wait a/1 a/p
-        wait a/2 a/p
-        start a/1
-        restart
-        held 1
-        may
-        reported a/1
-        failed a/p a/1=ProgressDeadlineExceeded
-        restart
-        failed a/p a/1=ProgressDeadlineExceeded
-        may",
-    ),
-    (
-        "a new leader records the failure of a rollout that the previous one started",
-        8,
-        "
-        policy a/p max=1
-        wait a/1 a/p
-        wait a/2 a/p
-        start a/1
-        after 5
-        crash
-        after 5
-        reported a/1
-        after 5
-        restart
-        failed a/p a/1=ProgressDeadlineExceeded
-        may",
-    ),
-    (
-        "a failure that the previous leader did not record is that of the owner's rollout",
-        8,
-        "
-        policy a/p max=1
-        wait a/1 a/p
-        wait a/2 a/p
-        start a/1
-        complete a/1
-        owner a/1
-        after 5
-        reported a/1
-        after 5
-        crash
-        restart
-        failed a/p
-        may a/2",
-    ),
-    (
         "a failure stops no other policy",
         8,
         "

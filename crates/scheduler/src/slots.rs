@@ -199,6 +199,11 @@ impl SlotAccounting {
             })
     }
 
+    /// How many slots a namespace may hold.
+    pub(super) fn share_of_namespace(&self) -> usize {
+        self.slots - self.reserved()
+    }
+
     /// How many of the free slots are for namespaces and policies that hold none.
     fn reserved(&self) -> usize {
         if self.slots < 2 { 0 } else { (self.slots / 4).max(1) }
