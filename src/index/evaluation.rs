@@ -8,10 +8,17 @@ use serde_json::Value;
 
 use super::cached_workload::CachedWorkload;
 use crate::{
+    api::annotations::ROLLOUT,
     hash::hash_of,
     keys::{PolicyKey, PolicyKeys},
-    plan::{self, Evaluation, InjectionState, Kind, NamespaceContext, RolloutTiming, Source, Workload},
-    scheduler::{Snapshot, progress::RolloutProgress},
+    plan::{
+        self, Evaluation, InjectionState, Kind, NamespaceContext, PodTemplate, RolloutTiming, Source,
+        Workload,
+    },
+    scheduler::{
+        Snapshot,
+        progress::{RolloutProgress, RolloutState},
+    },
 };
 
 /// The maximum number of policies that count a workload, or are overridden: a tenant may have thousands that all select
@@ -57,6 +64,8 @@ pub struct DesiredState {
     pub overridden_policies: Vec<PolicyKey>,
     /// The policies that a rollout of it can be for.
     pub rolled_out_by: Vec<PolicyKey>,
+    /// Whether adieu started its rollout, and not a user; unknown unless it is in progress or failed.
+    pub is_started_by_adieu: bool,
     /// Whether it is to be reverted.
     pub reverts: bool,
     /// Whether only a stub is cached; it is never written.
@@ -88,6 +97,21 @@ pub fn template_hash(template: &Value) -> u64 {
     hash_of(&template)
 }
 
+/// The value of [`ROLLOUT`] for a template: a hash of its record, and of the template without the injection. The API
+/// server sets no defaults in either of them. `None` without an injection. Another version of adieu may return another.
+#[must_use]
+pub fn rollout_mark(template: &PodTemplate<'_>) -> Option<String> {
+    let record = template.record_text()?;
+    let own = template_hash(&plan::original(template, None));
+    Some(format!("{:016x}", hash_of(&(own, record))))
+}
+
+/// Whether adieu rolled out the present template for a policy.
+fn is_started_by_adieu(workload: &Workload<'_>) -> bool {
+    let mark = workload.annotations.get(ROLLOUT);
+    mark.is_some_and(|mark| rollout_mark(&workload.template).as_ref() == Some(mark))
+}
+
 impl EvaluatedWorkload {
     /// Evaluates a workload in the context of its namespace.
     #[must_use]
@@ -105,7 +129,11 @@ impl EvaluatedWorkload {
         let evaluation = plan::evaluate(&workload, namespace_context);
         let rollout = RolloutProgress::of(kind, &object, || plan::has_service(&workload, namespace_context));
         let specification = specification(cached);
-        let desired = DesiredState::of(&workload, cached, &evaluation, namespace_context, keys)?;
+        let mut desired = DesiredState::of(&workload, cached, &evaluation, namespace_context, keys)?;
+        // A template without an injection has no mark.
+        let is_reverted = matches!(desired.state, InjectionState::Reverted | InjectionState::PodInjection);
+        desired.is_started_by_adieu =
+            rollout.state != RolloutState::Complete && (is_reverted || is_started_by_adieu(&workload));
         Some(Self { desired, specification, rollout })
     }
 
@@ -141,6 +169,7 @@ impl EvaluatedWorkload {
             requested_by: desired.requested_by.clone(),
             namespace_limit: desired.namespace_limit,
             rolled_out_by: desired.rolled_out_by.clone(),
+            is_started_by_adieu: desired.is_started_by_adieu,
             rollout_state: rollout.state,
             failed_since: rollout.failed_since,
             counts: rollout.counts,
@@ -214,6 +243,7 @@ impl DesiredState {
             counted_by: keys(&mut valued.chain(&selecting)),
             overridden_policies: keys(&mut resolution.overridden_policies.iter().filter(|_| managed)),
             rolled_out_by: keys(&mut plan::rolled_out_by(workload, evaluation).iter()),
+            is_started_by_adieu: false,
             reverts: resolution.reverts,
             too_large: too_large.is_some(),
             unsatisfiable_reasons,

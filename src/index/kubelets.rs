@@ -7,7 +7,7 @@ use kube::{Client, Resource as _};
 use serde::Deserialize;
 use tokio::{sync::watch, time::sleep};
 
-use super::list_watch::for_each;
+use super::list::{Selectors, for_each};
 use crate::kube_version::KubeVersion;
 
 /// The interval of checks.
@@ -40,7 +40,7 @@ async fn check(client: &Client) -> Result<bool, kube::Error> {
         return Ok(true);
     }
     let mut all = true;
-    for_each(client, &Node::url_path(&(), None), |node| {
+    for_each(client, &Node::url_path(&(), None), Selectors::default(), |node| {
         all &= supports_sleep(kubelet_version(node).as_deref());
     })
     .await?;

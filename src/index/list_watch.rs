@@ -1,49 +1,35 @@
 //! Lists and watches objects one by one: an object that can't be decoded, or is too large, doesn't hide the others, and
 //! reading takes no more memory than the largest object. (The watcher of kube-runtime decodes whole pages.)
 
-use std::{io, ops::Deref, pin::Pin, sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
-use futures::{AsyncBufRead, AsyncBufReadExt as _, Stream, stream::unfold};
-use http::{HeaderValue, Request, header::ACCEPT_ENCODING};
+use futures::{Stream, stream::unfold};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{
     Client, Error,
-    api::{ListParams, WatchParams},
+    api::WatchParams,
     core::Status,
     runtime::watcher::{self, Event},
 };
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use tokio::{
-    sync::{Semaphore, SemaphorePermit},
-    time::{Instant, sleep, timeout},
-};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{
+    list::{Next, Objects, Page, Selectors},
     object_quota::KindQuota,
     slim::{Watched, identity, reference},
-    split::{JsonLayout, OBJECT_LIMIT, Splitter, Text},
+    split::{JsonLayout, OBJECT_LIMIT, Text},
     unusable_objects::{UnusableObjects, UnusableReason},
 };
 use crate::runtime::client::WATCH_SILENCE;
 
-/// The number of objects on the first page.
-const FIRST_PAGE_SIZE: u32 = 25;
-/// The maximum number of objects on a page.
-const MAX_PAGE_SIZE: u32 = 500;
-/// The intended size of a page, in bytes, estimated from the objects so far.
-const PAGE_BYTES: usize = 4 << 20;
-/// The size from which objects of all kinds are read one at a time.
-const LARGE: usize = 1 << 20;
 /// The minimum time between the starts of two watches.
 const MIN_WATCH_DURATION: Duration = Duration::from_secs(1);
 /// The minimum time of a watch before objects are listed again because some weren't kept.
 const MIN_LIST_INTERVAL: Duration = Duration::from_mins(1);
 /// The timeout of a watch on the API server, in seconds. kube rejects 295 and more.
 const WATCH_SECONDS: u32 = 290;
-
-/// Held while a large object is read.
-static LARGE_OBJECT: Semaphore = Semaphore::const_new(1);
 
 /// The objects to list and watch.
 #[derive(Clone)]
@@ -77,21 +63,6 @@ pub(super) fn list_watch<K: Watched>(
     })
 }
 
-/// Calls `each` with the text of every object of a list.
-pub(super) async fn for_each(client: &Client, path: &str, mut each: impl FnMut(&[u8])) -> Result<(), Error> {
-    let mut page = Page::default();
-    loop {
-        let mut objects = page.open(client, path, None).await?;
-        while let Some(text) = objects.next().await.map_err(Error::ReadEvents)? {
-            each(text.complete().unwrap_or_default());
-        }
-        match page.next(&objects)? {
-            Next::Page(next) => page = next,
-            Next::Complete(_) => return Ok(()),
-        }
-    }
-}
-
 enum State {
     Start,
     Page(Page),
@@ -110,7 +81,7 @@ impl<K: Watched> ListWatch<K> {
                 self.quota.list_begins();
                 (Some(Ok(Event::Init)), State::Page(Page::default()))
             }
-            State::Page(page) => match page.open(&self.client, &self.path, self.fields.as_deref()).await {
+            State::Page(page) => match page.open(&self.client, &self.path, self.selectors()).await {
                 Ok(objects) => (None, State::Listing(page, Box::new(objects))),
                 Err(error) => failed(page, error),
             },
@@ -224,6 +195,10 @@ impl<K: Watched> ListWatch<K> {
         None
     }
 
+    fn selectors(&self) -> Selectors<'_> {
+        Selectors { fields: self.fields.as_deref(), labels: None }
+    }
+
     /// Whether objects that were rejected, or aren't known by name, may be used after a new list.
     fn should_relist(&self, since: Instant) -> bool {
         since.elapsed() >= MIN_LIST_INTERVAL
@@ -250,7 +225,7 @@ impl<K: Watched> ListWatch<K> {
     fn keep(&self, metadata: &ObjectMeta, object: K) -> Result<K, UnusableReason> {
         let is_stub = object.too_large().is_some();
         let Err(why) = self.quota.reserve(metadata, object.cached_size(), is_stub) else { return Ok(object) };
-        let stub = object.stub(&why.to_string()).ok_or(why)?;
+        let stub = (self.reuse)(object.stub(&why.to_string()).ok_or(why)?);
         self.quota.reserve(metadata, stub.cached_size(), true)?;
         Ok(stub)
     }
@@ -272,126 +247,6 @@ struct WatchEvent<'a> {
     kind: &'a str,
     #[serde(borrow)]
     object: &'a RawValue,
-}
-
-/// A page of a list.
-#[derive(Debug)]
-struct Page {
-    after: Option<String>,
-    limit: u32,
-}
-
-/// The end of a page.
-enum Next {
-    Page(Page),
-    /// The list is complete, at this resourceVersion.
-    Complete(String),
-}
-
-#[derive(Deserialize)]
-struct ListPage {
-    #[serde(default)]
-    metadata: ListMetadata,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct ListMetadata {
-    resource_version: String,
-    #[serde(rename = "continue")]
-    after: String,
-}
-
-impl Default for Page {
-    fn default() -> Self {
-        Self { after: None, limit: FIRST_PAGE_SIZE }
-    }
-}
-
-impl Page {
-    async fn open(&self, client: &Client, path: &str, fields: Option<&str>) -> Result<Objects, Error> {
-        let parameters = ListParams {
-            field_selector: fields.map(ToOwned::to_owned),
-            limit: Some(self.limit),
-            continue_token: self.after.clone(),
-            ..ListParams::default()
-        };
-        Objects::request(client, kube::core::Request::new(path).list(&parameters), JsonLayout::List).await
-    }
-
-    fn next(&self, objects: &Objects) -> Result<Next, Error> {
-        let page: ListPage = serde_json::from_slice(objects.splitter.rest()).map_err(Error::SerdeError)?;
-        let ListMetadata { resource_version, after } = page.metadata;
-        if after.is_empty() {
-            return Ok(Next::Complete(resource_version));
-        }
-        let limit = next_limit(self.limit, objects.count, objects.bytes);
-        Ok(Next::Page(Self { after: Some(after), limit }))
-    }
-}
-
-/// The limit of the page after one with `count` objects and `bytes` bytes.
-fn next_limit(limit: u32, count: usize, bytes: usize) -> u32 {
-    let fitting = PAGE_BYTES / (bytes / count.max(1)).max(1);
-    let max = limit.saturating_mul(4).min(MAX_PAGE_SIZE);
-    u32::try_from(fitting).unwrap_or(u32::MAX).clamp(1, max)
-}
-
-/// The objects of an answer that is being read.
-struct Objects {
-    body: Pin<Box<dyn AsyncBufRead + Send>>,
-    splitter: Splitter,
-    count: usize,
-    bytes: usize,
-}
-
-/// An object, and the permit of a large one.
-struct Object {
-    text: Text,
-    _permit: Option<SemaphorePermit<'static>>,
-}
-
-impl Deref for Object {
-    type Target = Text;
-
-    fn deref(&self) -> &Text {
-        &self.text
-    }
-}
-
-impl Objects {
-    async fn request(
-        client: &Client,
-        request: Result<Request<Vec<u8>>, kube::core::request::Error>,
-        layout: JsonLayout,
-    ) -> Result<Self, Error> {
-        let mut request = request.map_err(Error::BuildRequest)?;
-        request.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        let body = Box::pin(client.request_stream(request).await?);
-        Ok(Self { body, splitter: Splitter::new(layout), count: 0, bytes: 0 })
-    }
-
-    /// The next object.
-    async fn next(&mut self) -> io::Result<Option<Object>> {
-        let mut permit = None;
-        loop {
-            if self.splitter.held() > LARGE && permit.is_none() {
-                permit = LARGE_OBJECT.acquire().await.ok();
-            }
-            let chunk = self.body.fill_buf().await?;
-            if chunk.is_empty() {
-                let is_cut = self.splitter.is_within();
-                return if is_cut { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(None) };
-            }
-            let (read, object) = self.splitter.read(chunk);
-            self.body.consume_unpin(read);
-            self.bytes += read;
-            if let Some(text) = object {
-                self.count += 1;
-                return Ok(Some(Object { text, _permit: permit }));
-            }
-        }
-    }
 }
 
 #[cfg(test)]

@@ -173,18 +173,3 @@ async fn a_rejected_object_is_listed_again_once_there_is_room() {
     assert_eq!(relisted, ["begin", "have b", "end"]);
     assert!(unusable.all().is_empty());
 }
-
-#[test]
-fn page_sizes_follow_the_size_of_objects() {
-    for (limit, count, bytes, next) in [
-        (25, 25, 25 * 1_000, 100),
-        (100, 100, 100_000, 400),
-        (400, 400, 400_000, 500),
-        (500, 500, 500 * 20_000, 209),
-        (25, 25, 25 * 1_400_000, 2),
-        (2, 2, 2 * 9_000_000, 1),
-        (25, 0, 100, 100),
-    ] {
-        assert_eq!(next_limit(limit, count, bytes), next, "{limit} {count} {bytes}");
-    }
-}

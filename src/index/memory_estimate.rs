@@ -13,7 +13,8 @@ pub(super) fn cached_size(object: &impl Serialize) -> usize {
 
 /// The approximate size of a JSON text as a tree of values, in bytes: even a small map takes a B-tree node, and an
 /// array grows by doubling.
-pub(super) fn parsed_size(text: &str) -> usize {
+#[must_use]
+pub fn parsed_size(text: &str) -> usize {
     const MAP: usize = 700;
     const ARRAY: usize = 128;
     const ENTRY: usize = 64;

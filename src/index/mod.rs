@@ -7,14 +7,16 @@
 mod by_namespace;
 pub mod cached_workload;
 pub mod caches;
+mod changed_workloads;
 mod changes;
 mod evaluation;
 mod evaluations;
 mod evaluator;
 mod kubelets;
+pub mod list;
 mod list_watch;
 mod managers;
-mod memory_estimate;
+pub mod memory_estimate;
 mod object_quota;
 mod relevance;
 mod slim;
@@ -23,7 +25,7 @@ pub mod unusable_objects;
 pub mod workloads;
 
 pub use changes::{Changes, Dirty};
-pub use evaluation::{DesiredState, EvaluatedWorkload, template_hash};
+pub use evaluation::{DesiredState, EvaluatedWorkload, rollout_mark, template_hash};
 pub use evaluations::{Index, IndexChange};
 
 #[cfg(test)]

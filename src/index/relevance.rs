@@ -9,23 +9,9 @@ use k8s_openapi::api::{
     core::v1::{Namespace, Service},
     policy::v1::PodDisruptionBudget,
 };
-use kube::{Resource, ResourceExt as _, runtime::watcher};
+use kube::{Resource, runtime::watcher};
 
-use crate::{api::FIELD_MANAGER, hash::hash_of, index::by_namespace::Namespaced};
-
-const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
-
-/// The labels of objects that adieu creates.
-#[must_use]
-pub fn our_labels() -> BTreeMap<String, String> {
-    [(MANAGED_BY.to_owned(), FIELD_MANAGER.to_owned())].into()
-}
-
-/// Whether adieu created the budget.
-#[must_use]
-pub fn is_our_budget(budget: &PodDisruptionBudget) -> bool {
-    budget.labels().get(MANAGED_BY).is_some_and(|manager| manager == FIELD_MANAGER)
-}
+use crate::{hash::hash_of, index::by_namespace::Namespaced, plan::is_our_budget};
 
 /// Which events of a kind can affect a decision.
 pub(super) struct Relevance<K> {
@@ -128,7 +114,7 @@ mod tests {
         serde_json::from_value(json!({
             "metadata": {
                 "name": name, "namespace": "shop", "uid": name, "generation": 1,
-                "labels": {MANAGED_BY: manager},
+                "labels": {"app.kubernetes.io/managed-by": manager},
             },
             "spec": {"selector": {"matchLabels": labels}},
         }))

@@ -20,10 +20,12 @@ use serde_json::value::RawValue;
 use super::{
     managers::{Managers, OwnFields},
     memory_estimate::cached_size,
-    relevance::our_labels,
     unusable_objects::UnusableReason,
 };
-use crate::api::{ClusterGracefulPolicy, GracefulPolicy, annotations};
+use crate::{
+    api::{ClusterGracefulPolicy, GracefulPolicy, annotations},
+    plan::our_labels,
+};
 
 /// The maximum size of labels, of annotations and of owner references, in bytes of JSON.
 pub(super) const METADATA_LIMIT: usize = 16 << 10;

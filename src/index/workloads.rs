@@ -2,10 +2,7 @@
 
 use std::{mem::replace, sync::Arc, time::Duration};
 
-use futures::{
-    Stream, StreamExt as _,
-    stream::{self, BoxStream},
-};
+use futures::{StreamExt as _, stream::BoxStream};
 use kube::{
     Client, Resource as _,
     core::{ApiResource, DynamicObject},
@@ -21,6 +18,7 @@ pub use super::cached_workload::resource;
 use super::{
     by_namespace::Names,
     cached_workload::CachedWorkload,
+    changed_workloads::{Specifications, stored},
     changes::Dirty,
     list_watch::{ListWatch, list_watch},
     object_quota::Quota,
@@ -45,7 +43,8 @@ pub struct Workloads {
     quota: Quota,
 }
 
-/// The workloads of watch events, once the store has them.
+/// The workloads of watch events whose generation, annotations or controller changed, once the store has them. Changes of
+/// the status are left out.
 pub type Events = BoxStream<'static, Result<CachedWorkload, watcher::Error>>;
 
 impl Workloads {
@@ -84,12 +83,12 @@ impl Workloads {
                 listed: listed_sender.clone(),
                 changed: changed_sender.clone(),
             };
-            let listed = store.clone();
+            let (listed, mut known) = (store.clone(), Specifications::default());
             let stream = list_watch(source)
                 .default_backoff()
                 .reflect(writer)
                 .inspect(move |event| recorder.record(event))
-                .flat_map(move |event| stored(event, &listed));
+                .flat_map(move |event| stored(event, &listed, &mut known));
             (store, stream.boxed())
         };
         let [(deployments, first), (stateful_sets, second), (daemon_sets, third)] = Kind::ALL.map(follow);
@@ -236,7 +235,7 @@ pub(super) async fn wait_until<T>(
     timeout(limit, found).await.ok().flatten()
 }
 
-/// The cached object if it is the same and no stub: a repeated list takes no additional memory.
+/// The cached object if it is the same, or a stub for the same reason: a repeated list takes no additional memory.
 fn unchanged(
     cached: CachedWorkload,
     store: &Store<CachedWorkload>,
@@ -245,7 +244,7 @@ fn unchanged(
     let before = store.get(&ObjectRef::from_obj_with(&cached, resource.clone()));
     let is_same = |stored: &CachedWorkload| {
         let [before, now] = [stored.meta(), cached.meta()];
-        stored.too_large().is_none()
+        stored.too_large() == cached.too_large()
             && now.resource_version.is_some()
             && before.resource_version == now.resource_version
             && before.uid == now.uid
@@ -283,21 +282,6 @@ impl Recorder {
         }
         self.changed.send_replace(());
     }
-}
-
-/// The workloads of an event, once they are in the store: listed ones get there with the last page, and a lookup before
-/// that would find an old version or none.
-fn stored(
-    event: watcher::Result<watcher::Event<CachedWorkload>>,
-    store: &Store<CachedWorkload>,
-) -> impl Stream<Item = watcher::Result<CachedWorkload>> + use<> {
-    let (one, listed) = match event {
-        Ok(watcher::Event::Apply(cached)) => (Some(Ok(cached)), vec![]),
-        Ok(watcher::Event::InitDone) => (None, store.state()),
-        Ok(_) => (None, vec![]),
-        Err(error) => (Some(Err(error)), vec![]),
-    };
-    stream::iter(one.into_iter().chain(listed.into_iter().map(|cached| Ok(CachedWorkload::clone(&cached)))))
 }
 
 #[cfg(test)]

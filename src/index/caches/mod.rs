@@ -22,8 +22,6 @@ use kube::{
 use tokio::{sync::watch, time::timeout};
 use watches::{MissingKinds, Watches};
 
-pub use super::relevance::{is_our_budget, our_labels};
-
 use super::{
     by_namespace::{Namespaced, namespaced},
     changes::{Changes, Dirty},

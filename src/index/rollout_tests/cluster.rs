@@ -8,10 +8,10 @@ use kube::{ResourceExt as _, core::DynamicObject};
 use serde_json::{Value, json};
 
 use crate::{
-    api::{ClusterGracefulPolicy, GracefulPolicy, RolloutFailureReason},
-    index::{Index, caches::Caches, template_hash},
+    api::{ClusterGracefulPolicy, GracefulPolicy, RolloutFailureReason, annotations::ROLLOUT},
+    index::{Index, caches::Caches, rollout_mark, template_hash},
     keys::{PolicyKey, WorkloadKey, policy_key},
-    plan::{self, Evaluation, Kind, RolloutTiming, Source, Workload},
+    plan::{self, Evaluation, Kind, PodTemplate, RolloutTiming, Source, Workload},
     scheduler::{
         FailedRollout, FailureLimit, RolloutScheduler, SlotRequest, SlotReservation, WrittenRevision,
         progress::RolloutProgress,
@@ -331,6 +331,8 @@ impl Cluster {
         let (_, object, evaluation) = self.find(name);
         let mut written = object.clone();
         written.data["spec"]["template"] = evaluation.template.unwrap();
+        let mark = rollout_mark(&PodTemplate::new(&written.data["spec"]["template"]));
+        written.annotations_mut().extend(mark.map(|mark| (ROLLOUT.to_owned(), mark)));
         written.metadata.generation = written.metadata.generation.map(|generation| generation + 1);
         let revision = WrittenRevision {
             generation: written.metadata.generation.unwrap(),

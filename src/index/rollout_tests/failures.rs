@@ -91,6 +91,23 @@ fn a_new_leader_restores_failed_rollouts() {
 }
 
 #[test]
+fn a_new_leader_counts_no_rollout_of_a_user() {
+    let all = json!({"selector": {}, "drainSeconds": 20, "rollout": {"maxConcurrent": 1}});
+    let workloads = [deployment("a"), deployment("b")];
+    let mut cluster = Cluster::new(10, [policy("all", &all)], workloads);
+    cluster.start("a");
+    cluster.change("a", |(_, object)| {
+        // As the webhook answers a new image: the injection stays.
+        object.data["spec"]["template"]["spec"]["containers"][0]["image"] = json!("web:2");
+    });
+    cluster.change("a", rolling);
+    let mut cluster = cluster.next_leader();
+    assert!(cluster.may_start("b"));
+    cluster.change("a", failed);
+    assert_eq!(cluster.failed_for("shop", by("all")), [""; 0]);
+}
+
+#[test]
 fn a_workload_that_was_created_again_has_no_failures() {
     let all = json!({"selector": {}, "rollout": {"maxConcurrent": 1}});
     let mut cluster = Cluster::new(10, [policy("all", &all)], ["a", "b"].map(deployment));

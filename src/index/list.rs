@@ -1,0 +1,201 @@
+//! Reads lists page by page and object by object, so that only one object at a time is held as text.
+
+use std::{io, ops::Deref, pin::Pin};
+
+use futures::{AsyncBufRead, AsyncBufReadExt as _};
+use http::{HeaderValue, Request, header::ACCEPT_ENCODING};
+use kube::{Client, Error, api::ListParams};
+use serde::Deserialize;
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use super::split::{JsonLayout, Splitter, Text};
+
+/// The number of objects on the first page.
+const FIRST_PAGE_SIZE: u32 = 25;
+/// The maximum number of objects on a page.
+const MAX_PAGE_SIZE: u32 = 500;
+/// The intended size of a page, in bytes, estimated from the objects so far.
+const PAGE_BYTES: usize = 4 << 20;
+/// The size from which objects of all kinds are read one at a time.
+const LARGE: usize = 1 << 20;
+/// Held while a large object is read.
+static LARGE_OBJECT: Semaphore = Semaphore::const_new(1);
+
+/// Which objects are listed: a field selector and a label selector.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Selectors<'a> {
+    /// The field selector.
+    pub fields: Option<&'a str>,
+    /// The label selector.
+    pub labels: Option<&'a str>,
+}
+
+/// Calls `each` with the text of every object of a list, one at a time; empty if it is longer than an object of etcd can
+/// be.
+///
+/// # Errors
+/// If the API server denies it or can't be reached, or the answer ends too early.
+pub async fn for_each(
+    client: &Client,
+    path: &str,
+    selectors: Selectors<'_>,
+    mut each: impl FnMut(&[u8]),
+) -> Result<(), Error> {
+    let mut page = Page::default();
+    loop {
+        let mut objects = page.open(client, path, selectors).await?;
+        while let Some(text) = objects.next().await.map_err(Error::ReadEvents)? {
+            each(text.complete().unwrap_or_default());
+        }
+        match page.next(&objects)? {
+            Next::Page(next) => page = next,
+            Next::Complete(_) => return Ok(()),
+        }
+    }
+}
+
+/// A page of a list.
+#[derive(Debug)]
+pub(super) struct Page {
+    after: Option<String>,
+    limit: u32,
+}
+
+/// The end of a page.
+pub(super) enum Next {
+    Page(Page),
+    /// The list is complete, at this resourceVersion.
+    Complete(String),
+}
+
+#[derive(Deserialize)]
+struct ListPage {
+    #[serde(default)]
+    metadata: ListMetadata,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct ListMetadata {
+    resource_version: String,
+    #[serde(rename = "continue")]
+    after: String,
+}
+
+impl Default for Page {
+    fn default() -> Self {
+        Self { after: None, limit: FIRST_PAGE_SIZE }
+    }
+}
+
+impl Page {
+    pub(super) async fn open(
+        &self,
+        client: &Client,
+        path: &str,
+        selectors: Selectors<'_>,
+    ) -> Result<Objects, Error> {
+        let parameters = ListParams {
+            field_selector: selectors.fields.map(ToOwned::to_owned),
+            label_selector: selectors.labels.map(ToOwned::to_owned),
+            limit: Some(self.limit),
+            continue_token: self.after.clone(),
+            ..ListParams::default()
+        };
+        Objects::request(client, kube::core::Request::new(path).list(&parameters), JsonLayout::List).await
+    }
+
+    pub(super) fn next(&self, objects: &Objects) -> Result<Next, Error> {
+        let page: ListPage = serde_json::from_slice(objects.splitter.rest()).map_err(Error::SerdeError)?;
+        let ListMetadata { resource_version, after } = page.metadata;
+        if after.is_empty() {
+            return Ok(Next::Complete(resource_version));
+        }
+        let limit = next_limit(self.limit, objects.count, objects.bytes);
+        Ok(Next::Page(Self { after: Some(after), limit }))
+    }
+}
+
+/// The limit of the page after one with `count` objects and `bytes` bytes.
+fn next_limit(limit: u32, count: usize, bytes: usize) -> u32 {
+    let fitting = PAGE_BYTES / (bytes / count.max(1)).max(1);
+    let max = limit.saturating_mul(4).min(MAX_PAGE_SIZE);
+    u32::try_from(fitting).unwrap_or(u32::MAX).clamp(1, max)
+}
+
+/// The objects of an answer that is being read.
+pub(super) struct Objects {
+    body: Pin<Box<dyn AsyncBufRead + Send>>,
+    splitter: Splitter,
+    count: usize,
+    bytes: usize,
+}
+
+/// An object, and the permit of a large one.
+pub(super) struct Object {
+    text: Text,
+    _permit: Option<SemaphorePermit<'static>>,
+}
+
+impl Deref for Object {
+    type Target = Text;
+
+    fn deref(&self) -> &Text {
+        &self.text
+    }
+}
+
+impl Objects {
+    pub(super) async fn request(
+        client: &Client,
+        request: Result<Request<Vec<u8>>, kube::core::request::Error>,
+        layout: JsonLayout,
+    ) -> Result<Self, Error> {
+        let mut request = request.map_err(Error::BuildRequest)?;
+        request.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        let body = Box::pin(client.request_stream(request).await?);
+        Ok(Self { body, splitter: Splitter::new(layout), count: 0, bytes: 0 })
+    }
+
+    /// The next object.
+    pub(super) async fn next(&mut self) -> io::Result<Option<Object>> {
+        let mut permit = None;
+        loop {
+            if self.splitter.held() > LARGE && permit.is_none() {
+                permit = LARGE_OBJECT.acquire().await.ok();
+            }
+            let chunk = self.body.fill_buf().await?;
+            if chunk.is_empty() {
+                let is_cut = self.splitter.is_within();
+                return if is_cut { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(None) };
+            }
+            let (read, object) = self.splitter.read(chunk);
+            self.body.consume_unpin(read);
+            self.bytes += read;
+            if let Some(text) = object {
+                self.count += 1;
+                return Ok(Some(Object { text, _permit: permit }));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn page_sizes_follow_the_size_of_objects() {
+        for (limit, count, bytes, next) in [
+            (25, 25, 25 * 1_000, 100),
+            (100, 100, 100_000, 400),
+            (400, 400, 400_000, 500),
+            (500, 500, 500 * 20_000, 209),
+            (25, 25, 25 * 1_400_000, 2),
+            (2, 2, 2 * 9_000_000, 1),
+            (25, 0, 100, 100),
+        ] {
+            assert_eq!(next_limit(limit, count, bytes), next, "{limit} {count} {bytes}");
+        }
+    }
+}
