@@ -50,7 +50,7 @@ pub(super) struct EventPublisher {
     waiting: Waiting,
     /// Hashes of the notes that were published last, by the workload's uid and the reason.
     published: Mutex<HashMap<(String, &'static str), u64>>,
-    /// By the object's uid, when it would have no recent Event.
+    /// By the object's uid, when its token bucket is full again.
     rates: Mutex<HashMap<String, Instant>>,
 }
 

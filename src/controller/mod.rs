@@ -65,7 +65,7 @@ impl Controller {
             .into_iter()
             .zip(events)
             .map(|(kind, stream)| workloads::control(kind, stream, context.clone(), shutdown.clone()));
-        // A status need not be completed, and a controller without listed policies would wait for them.
+        // A status write may be cancelled at shutdown, and a controller without listed policies would wait for them.
         let policies = policies::control(context.clone(), shutdown.clone());
         let policies = shutdown.run_until_cancelled(policies);
         let metrics = workload_metrics::report(context.clone(), shutdown.clone());

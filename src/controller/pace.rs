@@ -35,16 +35,42 @@ impl Pace {
     }
 }
 
+/// What is known of items that wait.
+pub(super) struct WaitingItems<T> {
+    /// The namespace of an item.
+    pub(super) namespace: fn(&T) -> &str,
+    /// Whether the object of an item still exists.
+    pub(super) exists: Box<dyn Fn(&T) -> bool + Send>,
+}
+
+/// How many items wait before those of deleted objects are removed: a tenant may create and delete hundreds each second.
+const KEPT: usize = 1000;
+
 /// Items that wait, by namespace.
 struct Queue<T> {
     waiting: BTreeMap<String, BTreeSet<T>>,
+    count: usize,
+    /// The number of items at which those of deleted objects are removed.
+    limit: usize,
     /// The namespace of the last item that was taken.
     last: String,
+    items: WaitingItems<T>,
 }
 
 impl<T: Ord> Queue<T> {
-    fn add(&mut self, namespace: String, item: T) {
-        self.waiting.entry(namespace).or_default().insert(item);
+    fn new(items: WaitingItems<T>) -> Self {
+        Self { waiting: BTreeMap::new(), count: 0, limit: KEPT, last: String::new(), items }
+    }
+
+    fn add(&mut self, item: T) {
+        let namespace = (self.items.namespace)(&item).to_owned();
+        self.count += usize::from(self.waiting.entry(namespace).or_default().insert(item));
+        if self.count > self.limit {
+            self.waiting.values_mut().for_each(|items| items.retain(|item| (self.items.exists)(item)));
+            self.waiting.retain(|_, items| !items.is_empty());
+            self.count = self.waiting.values().map(BTreeSet::len).sum();
+            self.limit = KEPT.max(2 * self.count);
+        }
     }
 
     /// An item of the next namespace.
@@ -54,6 +80,7 @@ impl<T: Ord> Queue<T> {
         let namespace = next?.0.clone();
         let items = self.waiting.get_mut(&namespace)?;
         let item = items.pop_first();
+        self.count -= 1;
         if items.is_empty() {
             self.waiting.remove(&namespace);
         }
@@ -66,18 +93,17 @@ impl<T: Ord> Queue<T> {
 /// added again while it waits counts once.
 pub(super) fn paced<T: Ord + Send + 'static>(
     items: impl Stream<Item = T> + Send + 'static,
-    namespace: fn(&T) -> &str,
+    waiting: WaitingItems<T>,
     pace: Arc<Pace>,
 ) -> impl Stream<Item = T> + Send {
-    let queue = Queue { waiting: BTreeMap::new(), last: String::new() };
+    let queue = Queue::new(waiting);
     stream::unfold((items.boxed(), queue, pace), move |(mut items, mut queue, pace)| async move {
         if queue.waiting.is_empty() {
-            let item = items.next().await?;
-            queue.add(namespace(&item).to_owned(), item);
+            queue.add(items.next().await?);
         }
         pace.wait().await;
         while let Some(Some(item)) = items.next().now_or_never() {
-            queue.add(namespace(&item).to_owned(), item);
+            queue.add(item);
         }
         queue.take().map(|item| (item, (items, queue, pace)))
     })
@@ -92,7 +118,24 @@ mod tests {
     type Item = (&'static str, u32);
 
     fn paced(items: impl Stream<Item = Item> + Send + 'static) -> impl Stream<Item = Item> + Send + Unpin {
-        Box::pin(super::paced(items, |(namespace, _)| namespace, Arc::default()))
+        Box::pin(super::paced(items, waiting(|_| true), Arc::default()))
+    }
+
+    fn waiting(exists: fn(&Item) -> bool) -> WaitingItems<Item> {
+        WaitingItems { namespace: |(namespace, _)| namespace, exists: Box::new(exists) }
+    }
+
+    #[test]
+    fn items_of_deleted_objects_are_removed_if_many_wait() {
+        let mut queue = Queue::new(waiting(|(_, number)| number % 2 == 0));
+        for number in 0..100 * u32::try_from(KEPT).unwrap() {
+            // All but ten are deleted.
+            queue.add(("shop", if number < 10 { 2 * number } else { 2 * number + 1 }));
+            assert!(queue.count <= KEPT + 1);
+        }
+        queue.add(("bank", 2));
+        let first: Vec<_> = std::iter::from_fn(|| queue.take()).take(3).collect();
+        assert_eq!(first, [("bank", 2), ("shop", 0), ("shop", 2)]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,32 +1,21 @@
-//! Writes a `PodDisruptionBudget` for each workload whose settings ask for one, unless another selects its pods: with
-//! two, every eviction of a pod fails, also if both are adieu's.
+//! Writes the `PodDisruptionBudget`s of workloads. Which one a workload gets is decided in
+//! `crates/core/src/plan/disruption_budget.rs`.
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::{
-    api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec},
-    apimachinery::pkg::apis::meta::v1::{LabelSelector, OwnerReference, Time},
-};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::{
     Client, Resource as _, ResourceExt as _,
-    api::{DeleteParams, ObjectMeta, Patch, PatchParams, Preconditions, Request},
+    api::{DeleteParams, Patch, PatchParams, Preconditions, Request},
     core::DynamicObject,
 };
 
 use crate::{
-    api::{FIELD_MANAGER, Mode},
-    index::{
-        caches::{Caches, is_our_budget, our_labels},
-        workloads::resource,
-    },
-    plan::{self, Evaluation, InjectionState, Kind},
+    api::FIELD_MANAGER,
+    index::caches::Caches,
+    plan::{Evaluation, Kind, desired_budget, is_our_budget, is_selected_by_another_budget, pod_labels},
     runtime::client,
 };
-
-/// The maximum number of other budgets of adieu's whose workloads are compared. A workload covered by more gets none.
-const MAX_COMPARED: usize = 8;
-/// The longest name of an object.
-const NAME_LIMIT: usize = 253;
 
 /// Creates, changes or deletes the budget of `object`.
 ///
@@ -85,255 +74,13 @@ pub(super) async fn reconcile(
     Ok(())
 }
 
-/// The budget of the settings. None for a DaemonSet: evictions are counted by the scale of a workload, which it doesn't
-/// have, and drains skip its pods.
-fn desired_budget(
-    kind: Kind,
-    object: &DynamicObject,
-    evaluation: &Evaluation,
-) -> Option<PodDisruptionBudget> {
-    let settings = &evaluation.resolution.settings;
-    let managed = !matches!(evaluation.state, InjectionState::Unmanaged | InjectionState::Reverted)
-        && settings.mode.value == Mode::Enforce;
-    let budget = settings.disruption_budget.value.as_ref().filter(|_| managed && kind != Kind::DaemonSet)?;
-    let selector: LabelSelector = serde_json::from_value(object.data["spec"]["selector"].clone()).ok()?;
-    let owner = OwnerReference {
-        // The deletion of the workload must not wait for the budget.
-        block_owner_deletion: None,
-        controller: None,
-        ..object.controller_owner_ref(&resource(kind))?
-    };
-    Some(PodDisruptionBudget {
-        metadata: ObjectMeta {
-            name: Some(name(kind, &object.name_any())),
-            namespace: object.namespace(),
-            labels: Some(our_labels()),
-            owner_references: Some(vec![owner]),
-            ..ObjectMeta::default()
-        },
-        spec: Some(PodDisruptionBudgetSpec {
-            max_unavailable: Some(budget.max_unavailable.clone().into()),
-            selector: Some(selector),
-            // A pod that isn't ready serves no requests; keeping it would block the drain of its node.
-            unhealthy_pod_eviction_policy: Some("AlwaysAllow".into()),
-            ..PodDisruptionBudgetSpec::default()
-        }),
-        ..PodDisruptionBudget::default()
-    })
-}
-
-/// The name of a budget: workloads of different kinds may have the same name.
-fn name(kind: Kind, workload: &str) -> String {
-    let suffix = format!("-{}-adieu", kind.as_str().to_lowercase());
-    let mut name = workload.to_owned();
-    name.truncate(name.floor_char_boundary(NAME_LIMIT - suffix.len()));
-    name + &suffix
-}
-
-type Labels = BTreeMap<String, String>;
-
-/// Whether another budget covers the pods of a workload, so that `own` must not exist: every budget of another client
-/// does, and one of adieu's that precedes `own`, or that is for a workload whose `pods` are not selected by `own`. Of many
-/// that look like adieu's only some are compared: each takes parsing its workload, and any client can create them.
-fn is_selected_by_another_budget(
-    object: &DynamicObject,
-    own: &PodDisruptionBudget,
-    others: &[&PodDisruptionBudget],
-    pods: impl Fn(&PodDisruptionBudget) -> Option<Labels>,
-) -> bool {
-    let covers = |budget: &PodDisruptionBudget, labels: &Labels| {
-        selector(budget).is_some_and(|selector| plan::matches(selector, labels))
-    };
-    let labels = pod_labels(object);
-    let mut compared = 0;
-    others.iter().filter(|other| covers(other, &labels)).any(|other| {
-        if !is_our_budget(other) {
-            return true;
-        }
-        // An earlier workload left one of the same name: it is adopted.
-        if other.metadata.name == own.metadata.name {
-            return false;
-        }
-        compared += 1;
-        precedence(other) < precedence(own)
-            || compared > MAX_COMPARED
-            || pods(other).is_some_and(|pods| !covers(own, &pods))
-    })
-}
-
-fn pod_labels(workload: &DynamicObject) -> Labels {
-    plan::string_map(&workload.data["spec"]["template"]["metadata"]["labels"])
-}
-
 /// The labels of the pods of the workload that a budget of adieu's belongs to.
-fn pods_of(caches: &Caches, namespace: &str, budget: &PodDisruptionBudget) -> Option<Labels> {
+fn pods_of(
+    caches: &Caches,
+    namespace: &str,
+    budget: &PodDisruptionBudget,
+) -> Option<BTreeMap<String, String>> {
     let owner = budget.owner_references().first()?;
     let kind = Kind::from_gvk("apps", "v1", &owner.kind)?;
     caches.workloads().get(kind, namespace, &owner.name).map(|workload| pod_labels(&workload))
-}
-
-/// The selector. A budget without one selects no pods (policy/v1).
-fn selector(budget: &PodDisruptionBudget) -> Option<&LabelSelector> {
-    budget.spec.as_ref()?.selector.as_ref()
-}
-
-/// The order of two budgets of adieu's that select each other's pods, of which the first stays: the one with the broader
-/// selector, then the older. One that doesn't exist yet comes last. So no two yield to each other.
-fn precedence(budget: &PodDisruptionBudget) -> (usize, bool, Option<&Time>, Option<&str>) {
-    let requirements = selector(budget).map_or(0, |selector| {
-        let expressions = selector.match_expressions.as_ref().map_or(0, Vec::len);
-        selector.match_labels.as_ref().map_or(0, BTreeMap::len) + expressions
-    });
-    let created = budget.metadata.creation_timestamp.as_ref();
-    (requirements, created.is_none(), created, budget.metadata.name.as_deref())
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use serde_json::{Value, json};
-
-    use super::*;
-    use crate::{
-        api::GracefulPolicy,
-        plan::{NamespaceContext, Workload},
-    };
-
-    fn object(annotations: Value) -> DynamicObject {
-        serde_json::from_value(json!({
-            "metadata": {"name": "web", "namespace": "shop", "uid": "u1", "annotations": annotations},
-            "spec": {
-                "selector": {"matchLabels": {"app": "web"}},
-                "template": {"metadata": {"labels": {"app": "web", "tier": "front"}}, "spec": {"containers": [{"name": "web"}]}},
-            },
-        }))
-        .unwrap()
-    }
-
-    fn under(policy: Value, kind: Kind, annotations: Value) -> Option<Value> {
-        let policy: GracefulPolicy = serde_json::from_value(json!({
-            "apiVersion": "adieu.dev/v1alpha1", "kind": "GracefulPolicy",
-            "metadata": {"name": "all", "namespace": "shop"}, "spec": policy,
-        }))
-        .unwrap();
-        let context = NamespaceContext { policies: vec![Arc::new(policy)], ..NamespaceContext::default() };
-        let object = object(annotations);
-        let evaluation = plan::evaluate(&Workload::of(kind, &object), &context);
-        desired_budget(kind, &object, &evaluation).map(|budget| serde_json::to_value(budget).unwrap())
-    }
-
-    #[test]
-    fn a_managed_workload_with_the_setting_gets_a_budget() {
-        let all = json!({"selector": {}, "kinds": ["Deployment", "StatefulSet", "DaemonSet"], "disruptionBudget": {"maxUnavailable": "25%"}});
-        let budget = under(all.clone(), Kind::Deployment, json!({})).unwrap();
-        assert_eq!(
-            budget["spec"],
-            json!({"maxUnavailable": "25%", "selector": {"matchLabels": {"app": "web"}}, "unhealthyPodEvictionPolicy": "AlwaysAllow"})
-        );
-        assert_eq!(budget["metadata"]["name"], "web-deployment-adieu");
-        assert_eq!(
-            budget["metadata"]["ownerReferences"],
-            json!([{"apiVersion": "apps/v1", "kind": "Deployment", "name": "web", "uid": "u1"}])
-        );
-        assert!(under(all.clone(), Kind::StatefulSet, json!({})).is_some());
-        assert!(under(all.clone(), Kind::DaemonSet, json!({})).is_none());
-        assert!(under(all.clone(), Kind::Deployment, json!({"adieu.dev/graceful": "false"})).is_none());
-        let mut auditing = all;
-        auditing["mode"] = json!("Audit");
-        assert!(under(auditing, Kind::Deployment, json!({})).is_none());
-        assert!(under(json!({"selector": {}}), Kind::Deployment, json!({})).is_none());
-    }
-
-    fn budget(name: &str, manager: &str, created: Option<&str>, selector: Value) -> PodDisruptionBudget {
-        let labels = json!({"app.kubernetes.io/managed-by": manager});
-        serde_json::from_value(json!({
-            "metadata": {"name": name, "labels": labels, "creationTimestamp": created},
-            "spec": {"selector": selector},
-        }))
-        .unwrap()
-    }
-
-    #[test]
-    fn a_budget_covers_the_pods_that_it_selects() {
-        let own = budget("web-deployment-adieu", "adieu", None, json!({"matchLabels": {"app": "web"}}));
-        let covers = |selector: Value| {
-            is_selected_by_another_budget(
-                &object(json!({})),
-                &own,
-                &[&budget("b", "Helm", Some("2026-01-01T00:00:00Z"), selector)],
-                |_| None,
-            )
-        };
-        assert!(covers(json!({"matchLabels": {"tier": "front"}})) && covers(json!({})));
-        assert!(!covers(json!({"matchLabels": {"tier": "back"}})) && !covers(Value::Null));
-    }
-
-    #[test]
-    fn one_of_two_budgets_for_the_same_pods_is_kept() {
-        let web = object(json!({}));
-        let same = |_: &PodDisruptionBudget| Some(pod_labels(&web));
-        let ours = |name: &str, day: Option<u8>, labels: Value| {
-            let created = day.map(|day| format!("2026-01-0{day}T00:00:00Z"));
-            budget(name, "adieu", created.as_deref(), json!({"matchLabels": labels}))
-        };
-        let [app, tier, both] =
-            [json!({"app": "web"}), json!({"tier": "front"}), json!({"app": "web", "tier": "front"})];
-        // The pods of each are selected by the other.
-        for (one, other, why) in [
-            (ours("b", Some(2), app.clone()), ours("a", Some(1), both.clone()), "the broader one stays"),
-            (ours("b", None, app.clone()), ours("a", Some(1), both.clone()), "and comes although it is new"),
-            (ours("b", Some(1), app.clone()), ours("a", Some(2), tier.clone()), "then the older one stays"),
-            (ours("b", Some(1), app.clone()), ours("a", None, tier.clone()), "and no new one comes"),
-            (ours("a", Some(1), app.clone()), ours("b", Some(1), tier), "then the name decides"),
-        ] {
-            assert!(
-                is_selected_by_another_budget(&web, &other, &[&one], same)
-                    && !is_selected_by_another_budget(&web, &one, &[&other], same),
-                "{why}"
-            );
-        }
-        let of_others = ours("a", Some(1), json!({"app": "shop"}));
-        assert!(!is_selected_by_another_budget(&web, &ours("b", Some(2), both), &[&of_others], same));
-        // One that an earlier workload of the same name left is adopted.
-        assert!(!is_selected_by_another_budget(
-            &web,
-            &ours("b", None, app.clone()),
-            &[&ours("b", Some(1), app)],
-            same
-        ));
-    }
-
-    #[test]
-    fn the_budget_that_covers_both_workloads_is_kept() {
-        let web = object(json!({}));
-        let labelled = |name: &str, labels: Value| {
-            budget(name, "adieu", Some("2026-01-01T00:00:00Z"), json!({"matchLabels": labels}))
-        };
-        // Its own selector has fewer requirements, but is for none of the other's pods.
-        let own = labelled("a", json!({"tier": "front"}));
-        let other = labelled("b", json!({"app": "web", "tier": "front"}));
-        let pods = |app: &str| Some([("app".to_owned(), app.to_owned())].into());
-        assert!(is_selected_by_another_budget(&web, &own, &[&other], |_| pods("web")));
-        assert!(!is_selected_by_another_budget(&web, &own, &[&other], |_| None), "its workload is unknown");
-    }
-
-    #[test]
-    fn only_some_of_many_budgets_that_look_like_ours_are_compared() {
-        let web = object(json!({}));
-        let of_both = json!({"matchLabels": {"app": "web", "tier": "front"}});
-        let own = budget("a", "adieu", Some("2026-01-01T00:00:00Z"), json!({"matchLabels": {"app": "web"}}));
-        for (number, expected) in [(MAX_COMPARED, false), (MAX_COMPARED + 1, true)] {
-            let others: Vec<_> =
-                (0..number).map(|name| budget(&name.to_string(), "adieu", None, of_both.clone())).collect();
-            let others: Vec<_> = others.iter().collect();
-            assert_eq!(is_selected_by_another_budget(&web, &own, &others, |_| None), expected, "{number}");
-        }
-    }
-
-    #[test]
-    fn a_long_name_is_cut() {
-        let long = name(Kind::StatefulSet, &"a".repeat(253));
-        assert!(long.len() == NAME_LIMIT && long.ends_with("-statefulset-adieu"), "{long}");
-    }
 }

@@ -2,7 +2,7 @@
 //! whose rollouts failed.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -26,7 +26,7 @@ use crate::{
         Changes, Index, IndexChange, cached_workload::CachedWorkload, caches::Caches, template_hash,
         workloads::resource,
     },
-    plan::{self, Kind, OptIn, Source, Workload},
+    plan::{self, Kind, NamespaceContext, OptIn, Source, Workload},
     scheduler::{PolicyStatus, RolloutScheduler, SlotRequest, SlotReservation, WrittenRevision},
 };
 
@@ -157,8 +157,9 @@ impl Scheduling {
             for policy in &policies {
                 set_policy(scheduler, &self.inputs, policy, now);
             }
+            let mut contexts = Contexts::new();
             for (key, _) in self.inputs.index.all() {
-                observe(scheduler, &self.inputs, &key, now);
+                observe(scheduler, &self.inputs, &mut contexts, &key, now);
             }
             scheduler.activate();
         });
@@ -168,15 +169,16 @@ impl Scheduling {
 
     fn observe_changes(&self, changed: BTreeSet<IndexChange>) {
         self.update(|scheduler, now| {
+            let mut contexts = Contexts::new();
             for change in &changed {
                 match change {
                     IndexChange::Policy(policy) => set_policy(scheduler, &self.inputs, policy, now),
-                    IndexChange::Workload(key) => observe(scheduler, &self.inputs, key, now),
+                    IndexChange::Workload(key) => observe(scheduler, &self.inputs, &mut contexts, key, now),
                 }
             }
             // A failure that is kept because a policy can't be decoded has no event of its own.
             if changed.iter().any(|change| matches!(change, IndexChange::Policy(_))) {
-                observe_retained_failures(scheduler, &self.inputs, now);
+                observe_retained_failures(scheduler, &self.inputs, &mut contexts, now);
             }
             scheduler.expire(now);
         });
@@ -337,7 +339,16 @@ fn set_policy(scheduler: &mut RolloutScheduler, inputs: &Inputs, policy: &Policy
     }
 }
 
-fn observe(scheduler: &mut RolloutScheduler, inputs: &Inputs, key: &Key, now: Timestamp) {
+/// The contexts of namespaces, each made once: it has the namespace's Services.
+type Contexts = HashMap<String, NamespaceContext>;
+
+fn observe(
+    scheduler: &mut RolloutScheduler,
+    inputs: &Inputs,
+    contexts: &mut Contexts,
+    key: &Key,
+    now: Timestamp,
+) {
     let evaluation = inputs.index.get(key);
     match evaluation.and_then(|evaluation| evaluation.snapshot()) {
         Some(snapshot) => {
@@ -345,31 +356,38 @@ fn observe(scheduler: &mut RolloutScheduler, inputs: &Inputs, key: &Key, now: Ti
             scheduler.set_blocked(key, inputs.backoff.is_blocked(key), now);
         }
         // The policy that manages it may be the one that can't be decoded.
-        None if scheduler.has_failures(key) && is_unknown(inputs, key) => {}
+        None if scheduler.has_failures(key) && is_unknown(inputs, contexts, key) => {}
         None => scheduler.remove(key),
     }
 }
 
 /// Drops the failures of policies that were deleted, and of workloads without an evaluation whose policy is known again.
-fn observe_retained_failures(scheduler: &mut RolloutScheduler, inputs: &Inputs, now: Timestamp) {
+fn observe_retained_failures(
+    scheduler: &mut RolloutScheduler,
+    inputs: &Inputs,
+    contexts: &mut Contexts,
+    now: Timestamp,
+) {
     let (policies, workloads) = scheduler.with_failures();
     for policy in policies {
         set_policy(scheduler, inputs, &policy, now);
     }
     for key in workloads.iter().filter(|key| inputs.index.get(key).is_none()) {
-        observe(scheduler, inputs, key, now);
+        observe(scheduler, inputs, contexts, key, now);
     }
 }
 
 /// Whether the policy of a workload is unknown: one of its namespace can't be used, and no annotation opts it in or out.
-fn is_unknown(inputs: &Inputs, Key { kind, namespace, name }: &Key) -> bool {
-    let namespace_context = inputs.caches.namespace_context(namespace);
+fn is_unknown(inputs: &Inputs, contexts: &mut Contexts, Key { kind, namespace, name }: &Key) -> bool {
+    let namespace_context = contexts
+        .entry(namespace.clone())
+        .or_insert_with_key(|namespace| inputs.caches.namespace_context(namespace));
     if !namespace_context.has_unusable_policy {
         return false;
     }
     let object = inputs.caches.workloads().get(*kind, namespace, name);
     object.is_some_and(|object| {
-        plan::resolve(&Workload::of(*kind, &object), &namespace_context).opt_in == OptIn::Unspecified
+        plan::resolve(&Workload::of(*kind, &object), namespace_context).opt_in == OptIn::Unspecified
     })
 }
 

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::{
     api::FIELD_MANAGER,
     index::{cached_workload::CachedWorkload, unusable_objects::UnusableReason, workloads::resource},
-    plan::{Kind, Workload, clear_pending, label_injected, opt_out_patch, template_patch},
+    plan::{Kind, Workload, clear_pending, label_injected, mark_rollout, opt_out_patch, template_patch},
     runtime::{
         client,
         managed_fields::{precondition, release_ownership},
@@ -73,16 +73,19 @@ fn is_denial(message: &str) -> bool {
 const INAPPLICABLE: &str = "the server rejected our request due to an error in our request";
 
 /// Writes the template, unless the object changed since, and removes the annotation of a workload that waited for it.
+/// `mark`: that of the rollout, if it is for a policy.
 /// To be followed by [`drop_managed_fields`].
 pub(super) async fn template(
     client: &Client,
     kind: Kind,
     object: &DynamicObject,
     template: &Value,
+    mark: Option<String>,
 ) -> Result<DynamicObject, Error> {
     let mut patch = template_patch(&object.data["spec"]["template"], template);
     patch.0.insert(0, precondition(&object.metadata));
     patch.0.extend(clear_pending(object.annotations()));
+    patch.0.extend(mark_rollout(object.annotations(), template, mark));
     patch.0.extend(label_injected(object.labels(), template));
     send(client, kind, object, Patch::Json(patch), CachedWorkload::decode_answer).await
 }
@@ -208,7 +211,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_entry_of_adieu_is_released_by_its_position() {
+    async fn a_rollout_is_marked_and_the_entry_of_adieu_is_released_by_its_position() {
         let bodies: Arc<Mutex<Vec<Value>>> = Arc::default();
         let sent = bodies.clone();
         let entry =
@@ -224,11 +227,17 @@ mod tests {
             Some((200, answer.clone()))
         });
         let object: DynamicObject = serde_json::from_value(object).unwrap();
-        let written = template(&client, Kind::Deployment, &object, &json!({})).await.unwrap();
+        let written =
+            template(&client, Kind::Deployment, &object, &json!({}), Some("1f".into())).await.unwrap();
         drop_managed_fields(&client, Kind::Deployment, &written).await;
         set_pending(&client, Kind::Deployment, &object, &BTreeMap::new()).await.unwrap();
         drop_leftover_fields(&client, Kind::Deployment, &object).await.unwrap();
         let bodies = bodies.lock().unwrap();
+        let marked = bodies[0].as_array().unwrap().iter().any(|operation| {
+            operation["path"] == "/metadata/annotations"
+                && operation["value"] == json!({"adieu.dev/rollout": "1f"})
+        });
+        assert!(marked, "{bodies:?}");
         let released = bodies.iter().filter(|body| body[2]["path"] == "/metadata/managedFields/1");
         assert_eq!(released.count(), 3, "{bodies:?}");
     }

@@ -19,7 +19,8 @@ use tower::Service as _;
 
 use super::{
     connection_limits::{ConnectionDecision, Connections},
-    metrics::{Metrics, Port, PortLabel},
+    metrics::{Component, Metrics, Port, PortLabel},
+    panics::catch,
     stream::BoundedStream,
 };
 
@@ -129,8 +130,10 @@ where
         let _ = stream.set_nodelay(true);
         let (info, number) = (connection.info.clone(), connection.number);
         let serving = (self.serve)(BoundedStream::new(stream), info.clone(), self.closing.clone());
+        let metrics = self.metrics.clone();
         let task = self.tasks.spawn(async move {
-            serving.await;
+            // The panic is logged and counted, and ends only this connection.
+            let _ = catch(Component::Connection, &metrics, serving).await;
             drop(connection);
         });
         self.connections.set_task(info.address, number, task);
@@ -298,6 +301,31 @@ mod tests {
             async { while client.write_all(b"GET / HTTP/1.1\r\nhost: adieu\r\n\r\n").await.is_ok() {} };
         timeout(LIMITS.age + LIMITS.head + 2 * LIMITS.drain, asking).await.expect("the end");
         serving.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_panics_is_counted_and_ends_no_other() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let metrics = Arc::<Metrics>::default();
+        let connected = std::sync::atomic::AtomicUsize::new(0);
+        let serve = move |mut stream: BoundedStream, _, _| {
+            let first = connected.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 0;
+            async move {
+                assert!(!first, "on purpose");
+                stream.write_all(b"hello").await.unwrap();
+            }
+        };
+        let mut server = Server::new(listener, Port::Webhook, LIMITS, metrics.clone(), serve);
+        let serving = tokio::spawn(async move { server.accept().await });
+        for expected in ["", "hello"] {
+            let mut client = tokio::net::TcpStream::connect(address).await.unwrap();
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).await.unwrap();
+            assert_eq!(answer, expected);
+        }
+        assert!(metrics.render().unwrap().contains("adieu_panics_total{component=\"connection\"} 1"));
+        serving.abort();
     }
 
     #[tokio::test]

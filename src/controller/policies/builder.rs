@@ -29,7 +29,7 @@ pub(super) struct StatusBuilder {
     /// How many are not reverted yet, and how many are.
     pub(super) reverting: usize,
     pub(super) reverted: usize,
-    /// Those that another policy wins.
+    /// Workloads for which another policy takes precedence.
     pub(super) overridden: Vec<String>,
     /// Those that can't be injected, and why.
     pub(super) unsatisfiable: Option<(String, String)>,

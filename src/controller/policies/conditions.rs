@@ -47,7 +47,7 @@ pub(super) fn ready<P: Policy>(
     }
     if let Some((name, why)) = &builder.unsatisfiable {
         let message =
-            format!("{unsatisfiable} of {matched} workloads cannot be injected, such as {name}: {why}");
+            format!("{unsatisfiable} of {matched} workloads cannot be injected, for example {name}: {why}");
         return ConditionUpdate::new(false, "Unsatisfiable", message);
     }
     if builder.is_stopped(P::CLUSTER_SCOPED) {
@@ -116,7 +116,7 @@ pub(super) fn conflicted(builder: &StatusBuilder) -> ConditionUpdate {
     };
     let overridden = workloads(builder.overridden.len());
     let message = format!(
-        "another policy overrides this one for {overridden}, such as {first} (by priority, then \
+        "another policy overrides this one for {overridden}, for example {first} (by priority, then \
                            age, then name): set spec.priority, or narrow a selector"
     );
     ConditionUpdate::new(true, "Overridden", message)
@@ -157,7 +157,8 @@ pub(super) fn blocked(builder: &StatusBuilder) -> ConditionUpdate {
     let Some((name, why)) = builder.blocked.first() else {
         return ConditionUpdate::new(false, "NotBlocked", "");
     };
-    let message = format!("{} cannot be written, such as {name}: {why}", workloads(builder.blocked.len()));
+    let message =
+        format!("{} cannot be written, for example {name}: {why}", workloads(builder.blocked.len()));
     ConditionUpdate::new(true, "WriteRejected", message)
 }
 

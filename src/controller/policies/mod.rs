@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     context::ReconcileContext,
     keys::{PolicyKey, policy_key},
-    pace::paced,
+    pace::{WaitingItems, paced},
 };
 use crate::{
     api::{ClusterGracefulPolicy, GracefulPolicy, GracefulPolicyStatus},
@@ -49,7 +49,12 @@ pub(super) async fn control(context: Arc<ReconcileContext>, shutdown: Cancellati
 
 async fn control_kind<P: Policy>(context: Arc<ReconcileContext>, shutdown: CancellationToken) {
     let changed = context.index.changed_policies(P::CLUSTER_SCOPED).stream(DEBOUNCE);
-    let changed = paced(changed, PolicyKey::namespace, context.pace.clone());
+    let store = P::store(&context.caches).clone();
+    let exists = move |policy: &PolicyKey| {
+        reference::<P>(policy).is_some_and(|reference| store.get(&reference).is_some())
+    };
+    let waiting = WaitingItems { namespace: PolicyKey::namespace, exists: Box::new(exists) };
+    let changed = paced(changed, waiting, context.pace.clone());
     // The next leader must find them, so they don't wait for others.
     let failures = context.scheduling.changed_failures(P::CLUSTER_SCOPED).stream(DEBOUNCE);
     // The caches watch the policies already.

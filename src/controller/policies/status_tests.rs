@@ -144,7 +144,7 @@ fn a_policy_that_loses_a_workload_is_conflicted() {
     let workloads: Candidates = vec![deployment("a", &namespace_context)];
     let (_, status, message) = conflicted(&loser, &workloads);
     assert_eq!(status, "True");
-    assert!(message.contains("1 workload, such as a"), "{message}");
+    assert!(message.contains("1 workload, for example a"), "{message}");
     assert_eq!(conflicted(&winner, &workloads), ("Conflicted".into(), "False".into(), String::new()));
 }
 
@@ -171,7 +171,7 @@ fn a_cluster_policy_whose_defaults_are_not_used_is_conflicted() {
         vec![deployment("a", &namespace_context), deployment("b", &namespace_context)];
     let (_, is_conflicted, message) = conflicted(&loser, &workloads);
     assert_eq!(is_conflicted, "True");
-    assert!(message.contains("1 workload, such as shop/a"), "{message}");
+    assert!(message.contains("1 workload, for example shop/a"), "{message}");
     assert_eq!(conflicted(&winner, &workloads).1, "False");
     let of_loser = status(&loser, &workloads, at(1)).workloads;
     assert_eq!(of_loser, Some(WorkloadCounts::default()), "none has its values");
@@ -209,7 +209,7 @@ fn a_message_of_any_length_fits_into_the_status() {
     assert_eq!(types[types.len() - 4..], ["Ready", "Conflicted", "Stalled", "Blocked"]);
     let [.., stalled, blocked] = &status.conditions[..] else { panic!("{status:?}") };
     assert!(failed.iter().take(10).all(|name| stalled.message.contains(name)), "{stalled:?}");
-    assert!(blocked.message.ends_with('…') && blocked.message.contains("such as a: é"), "{blocked:?}");
+    assert!(blocked.message.ends_with('…') && blocked.message.contains("for example a: é"), "{blocked:?}");
     policy.status = Some(status);
     assert_eq!(check_status(&serde_json::to_value(&policy).unwrap()), []);
 }
@@ -234,7 +234,7 @@ fn failed_rollouts_and_rejected_writes_are_conditions() {
     };
     assert_eq!((condition("Ready").0, condition("Ready").1), ("False", "Stalled"));
     assert!(condition("Stalled").0 == "True" && condition("Stalled").2.contains("rollout of b failed"));
-    assert!(condition("Blocked").0 == "True" && condition("Blocked").2.contains("such as a: denied"));
+    assert!(condition("Blocked").0 == "True" && condition("Blocked").2.contains("for example a: denied"));
     assert!(newly_true(None, &status, "Stalled").is_some());
     policy.status = Some(status.clone());
     assert!(newly_true(policy.status.as_ref(), &status, "Stalled").is_none(), "it was true before");

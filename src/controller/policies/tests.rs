@@ -10,7 +10,7 @@ use super::*;
 use crate::{
     controller::test_support::{context, context_with},
     index::caches::Caches,
-    runtime::test_support::client,
+    runtime::test_support::{client, client_of_bodies},
 };
 
 fn policy(spec: Value) -> GracefulPolicy {
@@ -112,6 +112,24 @@ async fn failures_are_written_before_the_status_of_hundreds_of_other_policies() 
     assert!(written.iter().any(|path| path.contains("policy-299/status")), "{written:?}");
     assert!(written.len() < 100, "the others are queued");
     control.abort();
+}
+
+#[tokio::test]
+async fn a_status_is_written_only_over_the_version_that_was_read() {
+    let bodies: Arc<Mutex<Vec<Value>>> = Arc::default();
+    let sent = bodies.clone();
+    let client = client_of_bodies(move |_, _, body| {
+        sent.lock().unwrap().push(serde_json::from_slice(body).unwrap());
+        Some((200, json!({"metadata": {}})))
+    });
+    let mut policy = policy(json!({"selector": {}}));
+    policy.metadata.resource_version = Some("7".into());
+    let (context, _senders) = context_with(client, Caches::fixed(vec![policy.clone()], vec![], vec![]), 1);
+    reconcile(Arc::new(policy), Arc::new(context)).await.unwrap();
+    let bodies = bodies.lock().unwrap();
+    assert_eq!(bodies.len(), 1, "{bodies:?}");
+    assert_eq!(bodies[0]["metadata"], json!({"resourceVersion": "7"}));
+    assert_eq!(bodies[0]["status"]["workloads"]["matched"], 0);
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ mod template;
 
 use std::{sync::Arc, time::Duration};
 
-use futures::{Stream, StreamExt as _, future::ready};
+use futures::{StreamExt as _, future::ready};
 use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, Time},
     jiff::{SignedDuration, Timestamp},
@@ -12,22 +12,24 @@ use k8s_openapi::{
 use kube::{
     Resource as _, ResourceExt as _,
     core::DynamicObject,
-    runtime::{
-        Config, Controller, Predicate as _, WatchStreamExt as _, controller::Action, predicates, watcher,
-    },
+    runtime::{Config, Controller, controller::Action},
 };
 use template::apply_template;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    context::ReconcileContext, keys::key, pace::paced, pod_disruption_budgets, scheduling::reference, write,
+    context::ReconcileContext,
+    keys::{Key, key},
+    pace::{WaitingItems, paced},
+    pod_disruption_budgets,
+    scheduling::reference,
+    write,
 };
 use crate::{
     index::{
         cached_workload::CachedWorkload,
         workloads::{Events, resource},
     },
-    owners::controller_of,
     plan::{self, Evaluation, Kind, NamespaceContext, OptIn, RolloutTiming, Workload},
     runtime::metrics::ReconcileResult,
 };
@@ -50,10 +52,15 @@ pub(super) async fn control(
 ) {
     let store = context.caches.workloads().store(kind).clone();
     let others = context.index.other_changes(kind).stream(Duration::ZERO);
-    Controller::for_stream_with(changes(events), store, resource(kind))
+    let workloads = context.caches.workloads().clone();
+    let waiting = WaitingItems {
+        namespace: |key: &Key| &key.namespace,
+        exists: Box::new(move |key| workloads.contains(key.kind, &key.namespace, &key.name)),
+    };
+    Controller::for_stream_with(events, store, resource(kind))
         .with_config(Config::default().concurrency(CONCURRENCY))
         .reconcile_on(context.index.urgent_changes(kind).stream(Duration::ZERO).map(|key| reference(&key)))
-        .reconcile_on(paced(others, |key| &key.namespace, context.pace.clone()).map(|key| reference(&key)))
+        .reconcile_on(paced(others, waiting, context.pace.clone()).map(|key| reference(&key)))
         .reconcile_all_on(context.permissions())
         .reconcile_on(context.scheduling.runnable(kind))
         .graceful_shutdown_on(shutdown.cancelled_owned())
@@ -64,16 +71,6 @@ pub(super) async fn control(
         )
         .for_each(|_| ready(()))
         .await;
-}
-
-/// The changes that may change the desired state. Status doesn't, and the scheduler requeues queued workloads.
-fn changes(
-    events: impl Stream<Item = Result<CachedWorkload, watcher::Error>>,
-) -> impl Stream<Item = Result<CachedWorkload, watcher::Error>> {
-    // A controller may release its workload.
-    let controlled = |cached: &CachedWorkload| Some(u64::from(controller_of(cached.meta()).is_some()));
-    let properties = predicates::generation.combine(predicates::annotations).combine(controlled);
-    events.predicate_filter(properties, kube::runtime::PredicateConfig::default())
 }
 
 /// Reconciles a workload. A panic is a failed attempt.

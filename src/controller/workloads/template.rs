@@ -10,8 +10,8 @@ use crate::{
         scheduling::ReservationGuard,
         write,
     },
-    index::template_hash,
-    plan::{self, Evaluation, Kind, NamespaceContext, RolloutTiming, Workload},
+    index::{rollout_mark, template_hash},
+    plan::{self, Evaluation, Kind, NamespaceContext, PodTemplate, RolloutTiming, Workload},
     runtime::metrics::ReconcileResult,
     scheduler::SlotRequest,
 };
@@ -114,7 +114,8 @@ async fn write_template(
     slot: Option<ReservationGuard<'_>>,
 ) -> Result<Result<DynamicObject, Action>, write::Error> {
     // The permission to write may be gone since the decision.
-    let written = context.write(write::template(&context.client, kind, object, desired)).await;
+    let mark = slot.as_ref().and_then(|_| rollout_mark(&PodTemplate::new(desired)));
+    let written = context.write(write::template(&context.client, kind, object, desired, mark)).await;
     match (&written, slot) {
         (Some(Ok(written)), Some(slot)) => slot.commit(written),
         // The slot is kept until the workload is observed.

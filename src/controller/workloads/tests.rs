@@ -1,6 +1,6 @@
 use std::{pin::pin, sync::Mutex};
 
-use futures::{FutureExt as _, StreamExt as _, future::join_all, stream};
+use futures::{FutureExt as _, StreamExt as _, future::join_all};
 use http::Method;
 use k8s_openapi::api::core::v1::ObjectReference;
 use serde_json::{Value, json};
@@ -79,22 +79,6 @@ fn with(
 
 async fn reconciled(context: &Arc<ReconcileContext>, object: DynamicObject) -> Result<Action, write::Error> {
     reconcile_cached(DEPLOYMENT, Arc::new(object.into()), context.clone()).await
-}
-
-#[tokio::test]
-async fn a_workload_that_its_owner_releases_is_reconciled() {
-    let owned = |by: &[&str]| {
-        let owners = by.iter().map(|uid| {
-            json!({"apiVersion": "example/v1", "kind": "App", "name": "a", "uid": uid, "controller": true})
-        });
-        let mut object = deployment("a");
-        object.metadata.owner_references = serde_json::from_value(owners.collect::<Vec<_>>().into()).unwrap();
-        object
-    };
-    let mut later = owned(&[]);
-    later.data["status"]["replicas"] = json!(3);
-    let events = [owned(&["1"]), owned(&["1"]), owned(&[]), later].map(|object| Ok(object.into()));
-    assert_eq!(changes(stream::iter(events)).count().await, 2);
 }
 
 #[tokio::test(start_paused = true)]

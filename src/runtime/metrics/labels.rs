@@ -113,6 +113,8 @@ label_values! {
         Webhook = "webhook",
         /// A request to the admin port.
         Admin = "admin",
+        /// A connection to one of the ports, outside of a request: only it is closed.
+        Connection = "connection",
         /// The reconciliation of a workload or policy.
         Reconcile = "reconcile",
         /// Decoding or evaluating one watched object.
