@@ -13,6 +13,7 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 
+use super::live_object::LiveObject;
 use crate::{
     api::{ClusterGracefulPolicy, GracefulPolicy},
     plan::{self, NamespaceContext},
@@ -47,7 +48,7 @@ impl Policies {
             ..Self::default()
         };
         if policies.cluster.iter().any(|policy| policy.spec.namespace_selector.is_some()) {
-            let namespaces: Api<DynamicObject> = Api::all_with(client.clone(), &of::<Namespace>());
+            let namespaces: Api<LiveObject> = Api::all_with(client.clone(), &of::<Namespace>());
             let found: Vec<Arc<Namespace>> = all(&namespaces, "Namespaces", &mut warnings).await;
             let labels = |namespace: &Arc<Namespace>| (namespace.name_any(), namespace.labels().clone());
             policies.labels = found.iter().map(labels).collect();
@@ -77,7 +78,7 @@ fn of<K: kube::Resource<DynamicType = ()>>() -> ApiResource {
 
 /// All readable objects of a kind. There are none if the kind isn't served.
 async fn all<K: kube::Resource + DeserializeOwned>(
-    api: &Api<DynamicObject>,
+    api: &Api<LiveObject>,
     kind: &str,
     warnings: &mut Vec<String>,
 ) -> Vec<Arc<K>> {
@@ -85,7 +86,7 @@ async fn all<K: kube::Resource + DeserializeOwned>(
     loop {
         match api.list(&parameters).await {
             Ok(page) => {
-                let objects = page.items.into_iter();
+                let objects = page.items.into_iter().map(DynamicObject::from);
                 found.extend(objects.filter_map(|object| object.try_parse().ok().map(Arc::new)));
                 parameters.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
                 if parameters.continue_token.is_none() {

@@ -19,7 +19,8 @@ restored, in one write. This works whether adieu runs, is paused, or is uninstal
 PodDisruptionBudgets that adieu created for these workloads are deleted.
 
 Restoring a pod template is a rollout. At most --max-concurrent roll out at a time, the oldest workload first. If \
-a rollout fails or makes no progress for --timeout, no further one starts in its namespace, unless the workload was not \
+a rollout fails or makes no progress for --timeout (of a StatefulSet or DaemonSet: and the grace period of a pod), no \
+further one starts in its namespace, unless the workload was not \
 available before either; other namespaces continue. If the API server does not answer, and on Ctrl-C, no further one \
 starts at all. The summary names what failed. Run the same command again to resume: it skips workloads that are opted \
 out, and waits for rollouts in progress.
@@ -91,7 +92,8 @@ pub(super) struct ClusterArguments {
     #[arg(long, value_name = "N", default_value = "1", conflicts_with = "filename")]
     pub(super) max_concurrent: NonZeroUsize,
 
-    /// The time without progress after which a rollout fails, such as 90s or 10m.
+    /// The time without progress after which a rollout fails, such as 90s or 10m. For a `StatefulSet` or
+    /// `DaemonSet` the grace period of a pod is added.
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = duration, conflicts_with = "filename")]
     pub(super) timeout: Duration,
 

@@ -7,14 +7,14 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use kube::Config;
+use kube::{Client, Config};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     arguments::ClusterArguments,
-    outcome::{ProgressReporter, Report, describe_plan, workloads},
+    outcome::{Outcome, ProgressReporter, Report, describe_plan, workloads},
     rollouts::{self, RolloutLimits},
-    select::{Selected, Selection, select},
+    select::{Selected, Selection, opted_in_again, select},
     target::{Action, Target},
 };
 use crate::{
@@ -25,6 +25,9 @@ use crate::{
 /// The exit code of a shell for a program that Ctrl-C ended.
 const INTERRUPTED: u8 = 130;
 const COULD_NOT_START: u8 = 2;
+/// How often the selection is checked at the end: while it runs, workloads may be created, and GitOps tools may opt some in
+/// again. Those that are after the last time are reported.
+const REPETITIONS: [bool; 2] = [false, true];
 
 pub(super) fn run(arguments: &ClusterArguments, json: bool) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -87,17 +90,72 @@ async fn opt_out(arguments: &ClusterArguments, json: bool) -> anyhow::Result<Exi
         answer.context("cannot ask for confirmation")??;
     }
     let nothing_to_do = targets.is_empty().then(|| selection.nothing_to_do(matched));
-    let (count, reporter) = (targets.len(), ProgressReporter::new(targets.len(), !json));
+    let reporter = ProgressReporter::new(targets.len(), !json);
     let limits = RolloutLimits {
         max_concurrent: arguments.max_concurrent.get(),
         progress_deadline: arguments.timeout,
     };
-    let report = |target: &Target, step: &super::outcome::Step<'_>| reporter.report(target, step);
-    let done = rollouts::opt_out(&client, targets, limits, &interrupted, report).await;
+    let run = Run {
+        client: &client,
+        selection: &selection,
+        limits,
+        interrupted: &interrupted,
+        reporter: &reporter,
+    };
+    let (count, done) = run.opt_out(targets).await;
     drop(reporter);
     let report = Report::new(count, done, interrupted.is_cancelled());
     let summary = nothing_to_do.unwrap_or_else(|| report.summary());
     print_report(&report, &summary, json)
+}
+
+/// A run over the selected workloads.
+struct Run<'a> {
+    client: &'a Client,
+    selection: &'a Selection,
+    limits: RolloutLimits,
+    interrupted: &'a CancellationToken,
+    reporter: &'a ProgressReporter,
+}
+
+impl Run<'_> {
+    /// Opts out the targets, and then those that were created or opted in again meanwhile. Returns the number of all of
+    /// them, and the outcomes of those that were started.
+    async fn opt_out(&self, targets: Vec<Target>) -> (usize, Vec<(Target, Outcome)>) {
+        let planned: BTreeSet<_> = targets.iter().map(Target::key).collect();
+        let mut all = planned.clone();
+        let mut done = self.opt_out_once(targets).await;
+        for is_last in REPETITIONS {
+            let again = opted_in_again(self.client, self.selection, &planned, &done);
+            let again = match self.interrupted.run_until_cancelled(again).await.transpose() {
+                Ok(again) => again.unwrap_or_default(),
+                Err(error) => {
+                    let _ = writeln!(
+                        stderr(),
+                        "warning: workloads that were opted in again are unknown: {error:#}"
+                    );
+                    break;
+                }
+            };
+            if again.is_empty() {
+                break;
+            }
+            let keys: BTreeSet<_> = again.iter().map(Target::key).collect();
+            done.retain(|(target, _)| !keys.contains(&target.key()));
+            all.extend(keys);
+            if is_last {
+                done.extend(again.into_iter().map(|target| (target, Outcome::OptedInAgain)));
+            } else {
+                done.extend(self.opt_out_once(again).await);
+            }
+        }
+        (all.len(), done)
+    }
+
+    async fn opt_out_once(&self, targets: Vec<Target>) -> Vec<(Target, Outcome)> {
+        let report = |target: &Target, step: &super::outcome::Step<'_>| self.reporter.report(target, step);
+        rollouts::opt_out(self.client, targets, self.limits, self.interrupted, report).await
+    }
 }
 
 /// The action to confirm.

@@ -24,6 +24,8 @@ pub(super) enum Outcome {
     NotStarted,
     /// It was deleted meanwhile.
     Deleted,
+    /// It was opted in again, or created, meanwhile.
+    OptedInAgain,
     /// It is skipped, and keeps its injection.
     Skipped { reason: SkipReason },
     /// The API server rejected the write.
@@ -62,7 +64,10 @@ impl Outcome {
 
     /// Whether the user has to fix something before the next run.
     fn is_failure(&self) -> bool {
-        matches!(self, Self::Rejected { .. } | Self::Failed { .. } | Self::Unknown { .. })
+        matches!(
+            self,
+            Self::Rejected { .. } | Self::Failed { .. } | Self::Unknown { .. } | Self::OptedInAgain
+        )
     }
 
     /// Whether nothing is left to do for the workload.
@@ -108,6 +113,11 @@ fn sentence(step: &Step<'_>) -> String {
             Outcome::RollsOut => "opted out; its rollout is in progress".into(),
             Outcome::NotStarted => "not opted out: interrupted".into(),
             Outcome::Deleted => "deleted meanwhile".into(),
+            Outcome::OptedInAgain => {
+                "opted in again meanwhile: change its annotations or policy where they are applied from, such as Git, or \
+                 stop what applies them"
+                    .into()
+            }
             Outcome::Skipped { reason } => format!("skipped, keeps its injection: {reason}"),
             Outcome::Rejected { reason } => format!("not opted out, the API server rejected the write: {reason}"),
             Outcome::Failed { reason, was_broken: true } => {
@@ -210,6 +220,7 @@ impl Report {
             (count(|outcome| matches!(outcome, Outcome::RollsOut)), "still rolling out"),
             (count(|outcome| matches!(outcome, Outcome::Failed { .. })), "with a failed rollout"),
             (count(|outcome| matches!(outcome, Outcome::Rejected { .. })), "rejected"),
+            (count(|outcome| matches!(outcome, Outcome::OptedInAgain)), "opted in again"),
             (count(|outcome| matches!(outcome, Outcome::Unknown { .. })), "with an unknown outcome"),
             (self.not_started, "not started"),
         ] {
@@ -270,7 +281,7 @@ pub(super) fn workloads(count: usize) -> String {
 /// The plan for a target.
 pub(super) fn describe_plan(target: &Target) -> String {
     let what = match &target.action {
-        Action::Wait => "is already opted out; its rollout would be awaited".into(),
+        Action::Wait => "is already opted out; would wait for its rollout".into(),
         Action::Restore => "would be opted out, with a rollout".into(),
         Action::Annotate => "would be opted out, without a rollout".into(),
         Action::Skip(reason) => format!("would be skipped, and keep its injection: {reason}"),

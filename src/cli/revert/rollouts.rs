@@ -14,13 +14,14 @@ use super::{
 };
 use crate::{
     api::annotations::GRACEFUL,
+    cli::live_object::LiveObject,
     controller::write,
     index::workloads::resource,
     plan::Kind,
     runtime::client::is_unreachable,
     scheduler::progress::{
         BestCounts, RolloutProgress, RolloutState, has_not_started, is_condition_of_rollout,
-        reason_pods_are_kept, rollout_state,
+        reason_pods_are_kept, replacement_time, rollout_state,
     },
 };
 
@@ -111,7 +112,7 @@ enum RolloutEnd {
 /// Opting out one target.
 struct Run<'a> {
     client: &'a Client,
-    api: Api<DynamicObject>,
+    api: Api<LiveObject>,
     target: &'a Target,
     progress_deadline: Duration,
     interrupted: &'a CancellationToken,
@@ -125,10 +126,10 @@ impl Run<'_> {
             Action::Wait => {
                 report(&Step::Waits);
                 // An earlier run may have been killed before this.
-                if let Ok(Some(object)) = self.api.get_opt(&self.target.name).await {
+                if let Ok(Some(object)) = self.read().await {
                     self.clean_up(&object, &report).await;
                 }
-                let end = self.settled(None, None).await;
+                let end = self.settled(None, None, Duration::ZERO).await;
                 // Unready pods of the previous template block the rollout.
                 let was_broken = self.target.before == Before::Broken
                     || matches!(end, RolloutEnd::Failed { not_started: true, .. });
@@ -137,7 +138,7 @@ impl Run<'_> {
             // A rollout in progress is not interrupted. If it fails, the injection may be the cause.
             Action::Restore if self.target.before == Before::Rolling => {
                 report(&Step::Waits);
-                match self.settled(None, None).await {
+                match self.settled(None, None, Duration::ZERO).await {
                     RolloutEnd::Complete => {}
                     RolloutEnd::Deleted => return Outcome::Deleted,
                     RolloutEnd::Interrupted => return Outcome::NotStarted,
@@ -159,15 +160,25 @@ impl Run<'_> {
             report(&Step::Warns(&warning));
         }
         if written.metadata.generation == before.metadata.generation {
-            return Outcome::Annotated;
+            let is_restored = self.target.action == Action::Restore;
+            if !is_restored || Before::of(self.target.kind, &before) != Before::Rolling {
+                return Outcome::Annotated;
+            }
+            // Another run restored it meanwhile.
         }
         report(&Step::RollsOut);
         if let Some(reason) = reason_pods_are_kept(self.target.kind, &before) {
             report(&Step::Warns(&format!("{reason}: its pods keep the injection until you replace them")));
         }
         let condition_before = RolloutProgress::of(self.target.kind, &before, || false).condition;
-        let end = self.settled(written.metadata.generation, condition_before).await;
+        let of_old_pods = replacement_time(self.target.kind, &before);
+        let end = self.settled(written.metadata.generation, condition_before, of_old_pods).await;
         Outcome::of(end, was_broken, self.target.kind)
+    }
+
+    /// The workload; `None` if it doesn't exist.
+    async fn read(&self) -> Result<Option<DynamicObject>, kube::Error> {
+        Ok(self.api.get_opt(&self.target.name).await?.map(Into::into))
     }
 
     /// Removes adieu's PodDisruptionBudget and then its entry in managedFields: as long as that exists, a later run repeats
@@ -189,8 +200,7 @@ impl Run<'_> {
     async fn write(&self) -> Result<Option<(DynamicObject, DynamicObject)>, Outcome> {
         let mut attempts = 0..ATTEMPTS;
         loop {
-            let read = self.api.get_opt(&self.target.name).await;
-            let before = match read {
+            let before = match self.read().await {
                 Ok(Some(object)) => object,
                 Ok(None) => return Ok(None),
                 Err(error) => return Err(Outcome::unknown(&error, is_unreachable(&error))),
@@ -207,13 +217,20 @@ impl Run<'_> {
     }
 
     /// Waits until the rollout of this generation, or the current one, completes or fails. Retries if the API server
-    /// doesn't answer. `condition_before` is the condition of the previous rollout.
-    async fn settled(&self, generation: Option<i64>, condition_before: Option<u64>) -> RolloutEnd {
+    /// doesn't answer. `condition_before` is the condition of the previous rollout, and `of_old_pods` how long replacing one
+    /// of its pods may take.
+    async fn settled(
+        &self,
+        generation: Option<i64>,
+        condition_before: Option<u64>,
+        of_old_pods: Duration,
+    ) -> RolloutEnd {
+        let deadline = self.progress_deadline + of_old_pods;
         let kind = self.target.kind;
         let (mut best, mut since) = (None, Instant::now());
         let mut not_started = false;
         loop {
-            match self.api.get_opt(&self.target.name).await {
+            match self.read().await {
                 Ok(None) => return RolloutEnd::Deleted,
                 Ok(Some(object)) if object.metadata.generation >= generation => {
                     let now = RolloutProgress::of(kind, &object, || false);
@@ -236,8 +253,8 @@ impl Run<'_> {
                 Ok(Some(_)) => {}
                 Err(error) => tracing::debug!(%error, "cannot read the workload, retrying"),
             }
-            if since.elapsed() >= self.progress_deadline {
-                let reason = format!("made no progress for {} s", self.progress_deadline.as_secs());
+            if since.elapsed() >= deadline {
+                let reason = format!("made no progress for {} s", deadline.as_secs());
                 return RolloutEnd::Failed { reason, not_started };
             }
             if self.interrupted.run_until_cancelled(sleep(INTERVAL)).await.is_none() {
@@ -268,7 +285,7 @@ impl Outcome {
 }
 
 /// Clients that apply manifests with updates instead of server-side apply.
-const APPLIERS: [&str; 3] = ["kubectl-client-side-apply", "helm", "Helm"];
+const APPLIERS: [&str; 4] = ["kubectl-client-side-apply", "helm", "Helm", "argocd-controller"];
 
 /// The warning about a workload whose annotation another field manager applies.
 fn reapply_warning(object: &DynamicObject) -> Option<String> {

@@ -1,29 +1,33 @@
 //! Selects the workloads to opt out, and decides the action for each.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use anyhow::{Context as _, bail};
 use k8s_openapi::api::core::v1::Namespace;
-use kube::{Api, Client, ResourceExt as _, api::ListParams, core::DynamicObject};
+use kube::{Api, Client, Resource as _, ResourceExt as _, core::DynamicObject};
 
 use super::{
     super::reference::Reference,
-    outcome::workloads,
+    outcome::{Outcome, Stop, workloads},
     resume,
     skip::SkipReason,
-    slim_workload::{SlimWorkload, to_object},
-    target::{Action, Before, Target},
+    slim_workload::SlimWorkload,
+    target::{Action, Before, Target, TargetKey},
 };
 use crate::{
     api::annotations::{INJECTED, PENDING},
-    cli::policies::Policies,
-    index::workloads::resource,
+    cli::{live_object::LiveObject, policies::Policies},
+    index::{
+        list::{Selectors, for_each},
+        memory_estimate::parsed_size,
+        workloads::resource,
+    },
     owners::controller_of,
     plan::{self, Kind, NamespaceContext, OptIn, Workload},
 };
 
-/// The page size for workloads: each may take a megabyte.
-const PAGE: u32 = 20;
+/// The maximum memory of a workload that is opted out, in bytes: a small text may take 90 times its size.
+const LARGE: usize = 16 << 20;
 /// The namespace that adieu ignores.
 const KUBE_SYSTEM: &str = "kube-system";
 
@@ -55,32 +59,64 @@ pub(super) struct Selected {
 /// If workloads can't be listed, or the given one or its namespace doesn't exist.
 pub(super) async fn select(client: &Client, selection: &Selection) -> anyhow::Result<Selected> {
     let (policies, mut warnings) = Policies::read(client, selection.namespace.as_deref()).await;
-    let (mut targets, mut matched) = (Vec::new(), 1);
+    let mut selected = Selected { matched: 1, ..Selected::default() };
     if let Some(Reference { kind, name }) = &selection.workload {
         let namespace = selection.namespace.as_deref().unwrap_or_default();
-        let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &resource(*kind));
+        let api: Api<LiveObject> = Api::namespaced_with(client.clone(), namespace, &resource(*kind));
         let found =
             api.get_opt(name).await.with_context(|| format!("cannot get {kind} {namespace}/{name}"))?;
-        let Some(object) = found else { bail!("{kind} {name:?} not found in namespace {namespace:?}") };
+        let Some(object) = found.map(DynamicObject::from) else {
+            bail!("{kind} {name:?} not found in namespace {namespace:?}")
+        };
         let context = policies.namespace_context(namespace);
         let named = || (!resume::is_opted_out(*kind, &object, &context)).then_some(Action::Annotate);
         let action = action(*kind, &object, &context).or_else(named);
         // Nothing is waited for first: the injection may be what blocks the rollout.
-        targets.extend(
+        selected.targets.extend(
             action.map(|action| Target { before: Before::Settled, ..Target::new(*kind, &object, action) }),
         );
     } else {
-        matched = 0;
+        selected.matched = 0;
         for kind in Kind::ALL {
-            matched += list(client, kind, selection, &policies, &mut targets).await?;
+            list(client, kind, selection, &policies, &mut selected).await?;
         }
-        if matched == 0 {
+        if selected.matched == 0 {
             check_namespace(client, selection).await?;
             warnings.extend(selection.matches_nothing());
         }
     }
-    targets.sort_by_cached_key(Target::order);
-    Ok(Selected { targets, matched, warnings })
+    selected.targets.sort_by_cached_key(Target::order);
+    selected.warnings.append(&mut warnings);
+    Ok(selected)
+}
+
+/// Workloads that were created, or opted in again, while those that were `planned` were opted out; none where a failure
+/// stopped the run.
+///
+/// # Errors
+/// Like [`select`].
+pub(super) async fn opted_in_again(
+    client: &Client,
+    selection: &Selection,
+    planned: &BTreeSet<TargetKey>,
+    done: &[(Target, Outcome)],
+) -> anyhow::Result<Vec<Target>> {
+    let stopped_by = |stop| done.iter().filter(move |(_, outcome)| outcome.stops() == Some(stop));
+    if stopped_by(Stop::Everything).next().is_some() {
+        return Ok(vec![]);
+    }
+    let stopped: BTreeSet<_> =
+        stopped_by(Stop::Namespace).map(|(target, _)| target.namespace.as_str()).collect();
+    let is_out =
+        |(_, outcome): &&(Target, Outcome)| matches!(outcome, Outcome::Restored | Outcome::Annotated);
+    let out: BTreeSet<_> = done.iter().filter(is_out).map(|(target, _)| target.key()).collect();
+    let mut again = select(client, selection).await?.targets;
+    again.retain(|target| {
+        matches!(target.action, Action::Restore | Action::Annotate)
+            && !stopped.contains(target.namespace.as_str())
+            && (out.contains(&target.key()) || !planned.contains(&target.key()))
+    });
+    Ok(again)
 }
 
 /// An error if the namespace of the selection doesn't exist. There is none without the right to read it.
@@ -126,41 +162,38 @@ impl Selection {
     }
 }
 
-/// Adds the targets of a kind, and returns how many workloads match.
+/// Adds the workloads of a kind.
 async fn list(
     client: &Client,
     kind: Kind,
     selection: &Selection,
     policies: &Policies,
-    targets: &mut Vec<Target>,
-) -> anyhow::Result<usize> {
+    selected: &mut Selected,
+) -> anyhow::Result<()> {
     let resource = resource(kind);
-    let api: Api<SlimWorkload> = match &selection.namespace {
-        Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
-        None => Api::all_with(client.clone(), &resource),
-    };
-    let mut parameters = ListParams::default().limit(PAGE);
-    parameters.label_selector.clone_from(&selection.labels);
+    let path = DynamicObject::url_path(&resource, selection.namespace.as_deref());
+    let selectors = Selectors { labels: selection.labels.as_deref(), ..Selectors::default() };
     let mut contexts: HashMap<String, NamespaceContext> = HashMap::new();
-    let mut matched = 0;
-    loop {
-        let page = api.list(&parameters).await.with_context(|| format!("cannot list {}", resource.plural))?;
-        for object in page.items.into_iter().map(to_object) {
-            let namespace = object.namespace().unwrap_or_default();
-            if selection.namespace.is_none() && namespace == KUBE_SYSTEM {
-                continue;
-            }
-            matched += 1;
-            let context = contexts
-                .entry(namespace)
-                .or_insert_with_key(|namespace| policies.namespace_context(namespace));
-            targets.extend(action(kind, &object, context).map(|action| Target::new(kind, &object, action)));
+    let add = |text: &[u8]| {
+        let object = match serde_json::from_slice::<SlimWorkload>(text) {
+            Ok(object) => DynamicObject::from(object),
+            Err(error) => return selected.warnings.push(format!("a {kind} cannot be read: {error}")),
+        };
+        let namespace = object.namespace().unwrap_or_default();
+        if selection.namespace.is_none() && namespace == KUBE_SYSTEM {
+            return;
         }
-        parameters.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
-        if parameters.continue_token.is_none() {
-            return Ok(matched);
-        }
-    }
+        selected.matched += 1;
+        let context =
+            contexts.entry(namespace).or_insert_with_key(|namespace| policies.namespace_context(namespace));
+        let is_large = || std::str::from_utf8(text).is_ok_and(|text| parsed_size(text) > LARGE);
+        let action = action(kind, &object, context).map(|action| match action {
+            Action::Restore | Action::Annotate if is_large() => Action::Skip(SkipReason::TooLarge),
+            action => action,
+        });
+        selected.targets.extend(action.map(|action| Target::new(kind, &object, action)));
+    };
+    for_each(client, &path, selectors, add).await.with_context(|| format!("cannot list {}", resource.plural))
 }
 
 /// The action for a workload; `None` if there is nothing to do.

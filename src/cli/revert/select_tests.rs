@@ -150,7 +150,7 @@ async fn lists_use_pages_and_labels() {
         if !path.ends_with("/apis/apps/v1/namespaces/shop/deployments") {
             return Some((200, page(&[])));
         }
-        assert!(query.contains("labelSelector=tier%3Dfront") && query.contains("limit=20"), "{query}");
+        assert!(query.contains("labelSelector=tier%3Dfront") && query.contains("limit="), "{query}");
         let (name, next) = if query.contains("continue=more") { ("b", "") } else { ("a", "more") };
         let items = [injected(name, "shop", "2026-01-01T00:00:00Z", &json!({}))];
         Some((200, json!({"metadata": {"resourceVersion": "1", "continue": next}, "items": items})))
@@ -212,4 +212,55 @@ async fn a_given_workload_is_opted_out_however_it_was_opted_in() {
     assert_eq!(names(&named(Some(out)).await.unwrap()), []);
     let error = named(None).await.unwrap_err().to_string();
     assert_eq!(error, "Deployment \"web\" not found in namespace \"shop\"");
+}
+
+#[tokio::test]
+async fn workloads_that_are_opted_in_again_are_found_except_where_the_run_stopped() {
+    let created = "2026-01-01T00:00:00Z";
+    let on = json!({"adieu.dev/graceful": "true"});
+    let names =
+        [("restored", "shop"), ("new", "shop"), ("pending", "shop"), ("restored", "bank"), ("new", "bank")];
+    let deployments: Vec<_> =
+        names.iter().map(|(name, namespace)| injected(name, namespace, created, &on)).collect();
+    let targets = found(&all_namespaces(), deployments.clone(), vec![]).await.targets;
+    let planned: BTreeSet<_> = targets.iter().map(Target::key).filter(|(_, _, name)| name != "new").collect();
+    let done = |failed_in: &str| -> Vec<(Target, Outcome)> {
+        let restored = targets.iter().filter(|target| target.name == "restored").cloned();
+        let outcome = |target: &Target| {
+            if target.namespace == failed_in {
+                Outcome::Failed { reason: String::new(), was_broken: false }
+            } else {
+                Outcome::Restored
+            }
+        };
+        restored.map(|target| (target.clone(), outcome(&target))).collect()
+    };
+    let again = async |done: &[(Target, Outcome)]| {
+        let deployments = deployments.clone();
+        let client = client(move |_, target| match target.split('?').next().unwrap() {
+            path if path.ends_with("/deployments") => Some((200, page(&deployments))),
+            path if path.contains("/adieu.dev/") => Some((404, not_found())),
+            _ => Some((200, page(&[]))),
+        });
+        let again = opted_in_again(&client, &all_namespaces(), &planned, done).await.unwrap();
+        again
+            .into_iter()
+            .map(|target| format!("{}/{}", target.namespace, target.name))
+            .collect::<BTreeSet<_>>()
+    };
+    let all = ["bank/new", "bank/restored", "shop/new", "shop/restored"].map(str::to_owned);
+    assert_eq!(again(&done("")).await, all.into(), "one that was not started stays so");
+    assert_eq!(again(&done("bank")).await, ["shop/new", "shop/restored"].map(str::to_owned).into());
+    let mut unreachable = done("");
+    unreachable[0].1 = Outcome::Unknown { reason: String::new(), unreachable: true };
+    assert!(again(&unreachable).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_workload_that_takes_much_memory_is_skipped() {
+    let on = json!({"adieu.dev/graceful": "true"});
+    let mut large = injected("large", "shop", "2026-01-01T00:00:00Z", &on);
+    large["spec"]["template"]["spec"]["containers"][0]["env"] = json!(vec![json!({"name": "A"}); 30_000]);
+    let targets = found(&all_namespaces(), vec![large], vec![]).await.targets;
+    assert_eq!(targets[0].action, Action::Skip(SkipReason::TooLarge));
 }

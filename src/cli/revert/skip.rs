@@ -9,6 +9,8 @@ use serde::{Serialize, Serializer};
 pub(super) enum SkipReason {
     /// Its record cannot be read.
     UnreadableRecord,
+    /// It takes too much memory.
+    TooLarge,
     /// Another object controls it, and would revert a change.
     Controlled { kind: String, name: String },
 }
@@ -24,6 +26,7 @@ impl SkipReason {
     pub(super) fn summary(&self) -> &'static str {
         match self {
             Self::UnreadableRecord => "with an unreadable record",
+            Self::TooLarge => "too large",
             Self::Controlled { .. } => "controlled by another object",
         }
     }
@@ -37,6 +40,9 @@ impl fmt::Display for SkipReason {
                 "its annotation adieu.dev/injected, in spec.template.metadata.annotations, cannot be read: it was \
                  edited manually, or written by another version of adieu. Manually remove it, and the preStop hooks \
                  and readiness probes that adieu injected",
+            ),
+            Self::TooLarge => f.write_str(
+                "it is too large to be read. Make it smaller, or annotate it adieu.dev/graceful: \"false\" while adieu runs",
             ),
             Self::Controlled { kind, name } => write!(
                 f,

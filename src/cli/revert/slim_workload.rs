@@ -1,15 +1,26 @@
 //! Workloads without their large fields: all workloads of a cluster may not fit into memory.
 
-use kube::core::{DynamicObject, Object};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::core::DynamicObject;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-/// A workload without its containers and volumes. It has all fields that decide whether and when it is opted out.
-pub(super) type SlimWorkload = Object<Spec, Value>;
+use crate::cli::live_object::small_metadata;
 
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+/// A workload without its containers and volumes. It has all fields that decide whether and when it is opted out.
+#[derive(Deserialize)]
+pub(super) struct SlimWorkload {
+    #[serde(deserialize_with = "small_metadata")]
+    metadata: ObjectMeta,
+    #[serde(default)]
+    spec: Spec,
+    #[serde(default)]
+    status: Value,
+}
+
+#[derive(Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub(super) struct Spec {
+struct Spec {
     #[serde(skip_serializing_if = "Value::is_null")]
     replicas: Value,
     #[serde(skip_serializing_if = "Value::is_null")]
@@ -19,13 +30,14 @@ pub(super) struct Spec {
     template: Template,
 }
 
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Default, Serialize, Deserialize)]
 #[serde(default)]
 struct Template {
     metadata: Value,
 }
 
-/// The workload, with the fields that were read.
-pub(super) fn to_object(SlimWorkload { metadata, spec, status, .. }: SlimWorkload) -> DynamicObject {
-    DynamicObject { types: None, metadata, data: json!({"spec": spec, "status": status}) }
+impl From<SlimWorkload> for DynamicObject {
+    fn from(SlimWorkload { metadata, spec, status }: SlimWorkload) -> Self {
+        Self { types: None, metadata, data: json!({"spec": spec, "status": status}) }
+    }
 }

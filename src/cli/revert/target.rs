@@ -20,6 +20,9 @@ pub(super) struct Target {
     pub(super) created: Option<String>,
 }
 
+/// The kind, namespace and name of a target.
+pub(super) type TargetKey = (&'static str, String, String);
+
 /// The state of a workload's pods before it is opted out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Before {
@@ -66,6 +69,11 @@ impl Target {
             before: Before::of(kind, object),
             created: object.creation_timestamp().map(|time| time.0.to_string()),
         }
+    }
+
+    /// Its kind, namespace and name.
+    pub(super) fn key(&self) -> TargetKey {
+        (self.kind.as_str(), self.namespace.clone(), self.name.clone())
     }
 
     /// Rollouts in progress come first, because they count against the limit. Unavailable workloads come last: waiting for

@@ -12,8 +12,7 @@ use super::{
     ROLLOUT_LIMITS,
 };
 use crate::{
-    index::caches::our_labels,
-    plan::{self, Kind, NamespaceContext, Workload},
+    plan::{self, Kind, NamespaceContext, Workload, our_labels},
     runtime::test_support::{client_of_bodies, failure, not_found},
 };
 
