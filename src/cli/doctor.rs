@@ -62,7 +62,7 @@ enum Problem {
     Unreachable(#[source] kube::Error),
     /// The CRDs are missing.
     #[error(
-        "{0} of adieu.dev/v1alpha1 are not served\n  Install the CRDs: set the chart's crds.enabled to true, or \
+        "the API server does not serve {0} (adieu.dev/v1alpha1)\n  Install the CRDs: set the chart's crds.enabled to true, or \
          run adieu crd | kubectl apply --server-side -f -"
     )]
     NotServed(String),

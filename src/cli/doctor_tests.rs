@@ -179,8 +179,16 @@ async fn problems_are_reported_with_a_remedy() {
     let with = |webhooks: Value| Cluster { webhooks: Some(webhooks), ..untouched.clone() };
     let other = json!([{"name": "other.example", "admissionReviewVersions": ["v1"], "sideEffects": "None", "clientConfig": {}}]);
     for (cluster, expected, remedy) in [
-        (Cluster { kinds: &[], ..HEALTHY }, "GracefulPolicy and ClusterGracefulPolicy of", "crds.enabled"),
-        (Cluster { kinds: &["GracefulPolicy"], ..HEALTHY }, "ClusterGracefulPolicy of", "adieu crd"),
+        (
+            Cluster { kinds: &[], ..HEALTHY },
+            "does not serve GracefulPolicy and ClusterGracefulPolicy (",
+            "crds.enabled",
+        ),
+        (
+            Cluster { kinds: &["GracefulPolicy"], ..HEALTHY },
+            "does not serve ClusterGracefulPolicy (",
+            "adieu crd",
+        ),
         (Cluster { admits: |_| Err((403, "only our images")), ..HEALTHY }, "only our images", "--image"),
         (
             Cluster { admits: |_| Err((403, FORBIDDEN)), ..HEALTHY },

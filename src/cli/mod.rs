@@ -6,7 +6,9 @@ mod controller;
 mod crd;
 mod doctor;
 mod duration;
+mod explain;
 mod inject;
+mod live_object;
 mod load;
 mod manifests;
 mod policies;
@@ -39,6 +41,9 @@ enum Command {
     /// Checks that admission works in the cluster, and reports what is wrong.
     #[command(long_about = doctor::HELP)]
     Doctor(doctor::Arguments),
+    /// Explains where the settings of a workload come from, and how its pods terminate.
+    #[command(long_about = explain::HELP)]
+    Explain(explain::Arguments),
     /// Injects into manifests, so that their workloads terminate gracefully.
     #[command(long_about = inject::HELP)]
     Inject(inject::Arguments),
@@ -61,6 +66,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Controller(arguments) => controller::run(&arguments),
         Command::Crd(arguments) => crd::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
+        Command::Explain(arguments) => explain::run(&arguments),
         Command::Inject(arguments) => inject::run(&arguments),
         Command::Load(arguments) => load::run(&arguments),
         Command::Revert(arguments) => return revert::run(&arguments),

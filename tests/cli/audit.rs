@@ -85,7 +85,7 @@ fn a_finding_has_rule_severity_object_path_message_and_remedy() {
     ] {
         assert_eq!(found[0][field], expected, "{field}");
     }
-    assert!(found[0]["message"].as_str().unwrap().contains("Service web sends to port 8080"));
+    assert!(found[0]["message"].as_str().unwrap().contains("Service web routes traffic to port 8080"));
     assert!(found[0]["remedy"].as_str().unwrap().contains("adieu.dev/graceful"));
     let report: Value = serde_json::from_str(&succeed(&["audit", "-f", "-", "-o", "json"], WEB).0).unwrap();
     let expected =

@@ -72,8 +72,8 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "SEVERITY", value_enum)]
     fail_on: Option<FailOn>,
 
-    /// What ends pods after a time of its own, such as spot=120: node-shutdown, cluster-autoscaler, karpenter or spot, each
-    /// with its seconds. May be given several times, or separated by commas.
+    /// Limits on the grace period outside of the pod, such as spot=120: node-shutdown, cluster-autoscaler, karpenter or spot,
+    /// each with its seconds. May be given several times, or separated by commas.
     #[arg(long, value_name = "NAME=SECONDS", value_delimiter = ',')]
     limits: Vec<Limit>,
 

@@ -1,0 +1,49 @@
+//! Explains a workload of a cluster.
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use k8s_openapi::api::core::v1::Service;
+use kube::{Api, Resource as _, core::DynamicObject};
+
+use super::Explained;
+use crate::{
+    cli::{live_object::LiveObject, manifests::warn, policies::Policies, reference::Reference},
+    index::{
+        list::{Selectors, for_each},
+        workloads::resource,
+    },
+    kube_version::KubeVersion,
+    runtime::client::client,
+};
+
+/// # Errors
+/// If the workload doesn't exist, or can't be read.
+pub(super) async fn explain(workload: &Reference, namespace: Option<&str>) -> anyhow::Result<Explained> {
+    let client = client().await.context("cannot connect to the cluster of the kubeconfig")?;
+    let namespace = namespace.unwrap_or_else(|| client.default_namespace()).to_owned();
+    let Reference { kind, name } = workload;
+    let api: Api<LiveObject> = Api::namespaced_with(client.clone(), &namespace, &resource(*kind));
+    let found = api.get_opt(name).await.with_context(|| format!("cannot get {kind} {namespace}/{name}"))?;
+    let Some(object) = found.map(DynamicObject::from) else {
+        bail!("{kind} {name:?} not found in namespace {namespace:?}");
+    };
+    let (policies, warnings) = Policies::read(&client, Some(&namespace)).await;
+    for warning in warnings {
+        warn(&warning);
+    }
+    let mut context = policies.namespace_context(&namespace);
+    let services = Service::url_path(&(), Some(&namespace));
+    let listed = for_each(&client, &services, Selectors::default(), |text| {
+        context.services.extend(serde_json::from_slice::<Service>(text).ok().map(Arc::new));
+    });
+    if let Err(error) = listed.await {
+        warn(&format!("Services cannot be listed, so readiness probes may differ: {error}"));
+    }
+    if let Ok(server) = client.apiserver_version().await {
+        let version =
+            format!("{}.{}", server.major, server.minor.trim_end_matches('+')).parse::<KubeVersion>();
+        context.native_sleep = version.map_or(true, KubeVersion::has_native_sleep);
+    }
+    Ok(Explained::of(*kind, &namespace, &object, &context))
+}

@@ -1,0 +1,139 @@
+//! `adieu explain`: where the settings of a workload come from, and how its pods terminate.
+
+mod cluster;
+mod text;
+
+use std::{io::Write as _, path::PathBuf};
+
+use anyhow::{Context as _, bail};
+use kube::{ResourceExt as _, core::DynamicObject};
+use serde::Serialize;
+
+use super::{manifests, print, reference::Reference};
+use crate::{
+    kube_version::KubeVersion,
+    plan::{self, Explanation, Kind, Workload},
+};
+
+/// The text of `--help`.
+pub(super) const HELP: &str = "\
+Explains a workload: each setting with the annotation, policy or default that it comes from and what lost against it, how \
+the termination of its pods proceeds, and what adieu is still to change.
+
+From the cluster (KIND/NAME): nothing is changed, and adieu need not be installed. From manifests (-f): the policies and \
+Services of all files apply, and without KIND/NAME every workload is explained.
+
+Examples:
+
+  adieu explain deployment/web -n shop
+  adieu explain -f manifests/ deployment/web
+  helm template shop ./chart | adieu explain -f - -o json";
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// The workload, such as deployment/web, sts/db or ds/agent.
+    #[arg(value_name = "KIND/NAME", required_unless_present = "filename")]
+    workload: Option<Reference>,
+
+    /// A file with manifests, a directory of .yaml, .yml and .json files, or - for standard input. May be given several
+    /// times. Default: the cluster.
+    #[arg(short, long, value_name = "FILE|DIR|-")]
+    filename: Vec<PathBuf>,
+
+    /// Processes the directories in a directory given with -f recursively.
+    #[arg(short = 'R', long, requires = "filename")]
+    recursive: bool,
+
+    /// The namespace of the workload, and of manifests without one. Default: that of the kubeconfig's context, or default.
+    #[arg(short, long, value_name = "NAME")]
+    namespace: Option<String>,
+
+    /// The output format.
+    #[arg(short, long, value_name = "FORMAT", value_enum, default_value = "text")]
+    output: Format,
+
+    /// The Kubernetes version of the kubelets. In the cluster it is that of the API server.
+    #[arg(long, value_name = "VERSION", requires = "filename", default_value = "1.36")]
+    kube_version: KubeVersion,
+}
+
+/// The format of the output.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Format {
+    /// For people.
+    Text,
+    /// A list of workloads.
+    Json,
+}
+
+/// An explained workload.
+#[derive(Serialize)]
+struct Explained {
+    kind: &'static str,
+    namespace: String,
+    name: String,
+    #[serde(flatten)]
+    explanation: Explanation,
+}
+
+impl Explained {
+    fn of(kind: Kind, namespace: &str, object: &DynamicObject, context: &plan::NamespaceContext) -> Self {
+        Self {
+            kind: kind.as_str(),
+            namespace: namespace.to_owned(),
+            name: object.name_any(),
+            explanation: plan::explain(&Workload::of(kind, object), context),
+        }
+    }
+}
+
+pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let explained = match &arguments.workload {
+        Some(workload) if arguments.filename.is_empty() => {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let runtime = runtime.context("cannot start the asynchronous runtime")?;
+            vec![runtime.block_on(cluster::explain(workload, arguments.namespace.as_deref()))?]
+        }
+        workload => explain_manifests(arguments, workload.as_ref())?,
+    };
+    let text = match arguments.output {
+        Format::Text => explained.iter().map(text::explained).collect::<Vec<_>>().join("\n"),
+        Format::Json => {
+            serde_json::to_string_pretty(&explained).context("cannot write JSON").map(|text| text + "\n")?
+        }
+    };
+    // Without colours if it isn't a terminal.
+    anstream::stdout().lock().write_all(text.as_bytes()).context("cannot write to standard output")
+}
+
+/// Explains the given workload of manifests, or all.
+fn explain_manifests(arguments: &Arguments, workload: Option<&Reference>) -> anyhow::Result<Vec<Explained>> {
+    let namespace = arguments.namespace.as_deref().unwrap_or("default");
+    let mut manifests = manifests::read(&arguments.filename, arguments.recursive)?;
+    let set = manifests.set(namespace);
+    let set = manifests::report(&mut manifests, set)?;
+    let native_sleep = arguments.kube_version.has_native_sleep();
+    let mut explained = Vec::new();
+    for found in manifests.found_objects() {
+        let Some(kind) = found.workload_kind() else { continue };
+        let object: DynamicObject = serde_json::from_value(found.value().clone())
+            .with_context(|| format!("{}: not a {}", found.location("").0, found.kind()))?;
+        let is_given = |given: &Reference| given.kind == kind && given.name == object.name_any();
+        if workload.is_none_or(is_given) {
+            let own = object.namespace();
+            let namespace = set.namespace(own.as_deref());
+            let context = set.namespace_context(namespace, native_sleep);
+            explained.push(Explained::of(kind, namespace, &object, &context));
+        }
+    }
+    match workload {
+        Some(Reference { kind, name }) if explained.is_empty() => {
+            bail!("{kind} {name:?} is not in the input")
+        }
+        None if explained.is_empty() => {
+            print::to_stderr("adieu: no Deployment, StatefulSet or DaemonSet is in the input".to_owned());
+        }
+        _ => {}
+    }
+    Ok(explained)
+}
