@@ -40,7 +40,7 @@ pub(super) async fn choose(client: &Client, timelines: &PodTimelines) -> Result<
     Ok(chosen.to_owned())
 }
 
-/// The pods that a drain of the node evicts: all except those of DaemonSets, mirror pods and the load.
+/// The pods that a node drain evicts: all except those of DaemonSets, mirror pods and the load.
 pub(super) async fn to_evict(client: &Client, node: &str) -> Result<Vec<Pod>, Error> {
     let pods: Api<Pod> = Api::all(client.clone());
     let on_node = ListParams::default().fields(&format!("spec.nodeName={node}"));

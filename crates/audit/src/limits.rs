@@ -56,20 +56,20 @@ impl Limit {
     /// What happens after the time.
     pub(crate) fn consequence(self) -> &'static str {
         match self.cause {
-            Cause::NodeShutdown => "a kubelet that shuts down allows its pods",
-            Cause::ClusterAutoscaler => "the cluster autoscaler allows the pods of a node that it removes",
-            Cause::Karpenter => "Karpenter allows the pods of a node that it removes",
+            Cause::NodeShutdown => "a node that shuts down gives its pods",
+            Cause::ClusterAutoscaler => "the cluster autoscaler gives the pods of a node that it removes",
+            Cause::Karpenter => "Karpenter gives the pods of a node that it removes",
             Cause::Spot => "a spot node is stopped after a notice of",
         }
     }
 
-    /// The setting that gives it.
-    pub(crate) fn setting(self) -> &'static str {
+    /// The alternative to a lower grace period.
+    pub(crate) fn remedy(self) -> &'static str {
         match self.cause {
-            Cause::NodeShutdown => "shutdownGracePeriod in the kubelet's configuration",
-            Cause::ClusterAutoscaler => "--max-graceful-termination-sec of the cluster autoscaler",
-            Cause::Karpenter => "terminationGracePeriod of the NodePool",
-            Cause::Spot => "nodes that are not spot nodes",
+            Cause::NodeShutdown => "raise shutdownGracePeriod in the kubelet's configuration",
+            Cause::ClusterAutoscaler => "raise --max-graceful-termination-sec of the cluster autoscaler",
+            Cause::Karpenter => "raise terminationGracePeriod of the NodePool",
+            Cause::Spot => "run it on on-demand nodes",
         }
     }
 }

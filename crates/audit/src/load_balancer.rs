@@ -1,4 +1,4 @@
-//! How long load balancers send to a pod after it is withdrawn, read from the objects that configure them.
+//! How long load balancers keep connections to a pod after it is deregistered, read from the objects that configure them.
 
 use adieu_core::plan::string_map;
 use k8s_openapi::api::core::v1::Service;

@@ -55,7 +55,7 @@ impl<'a> Pod<'a> {
         self.spec["hostNetwork"] == true
     }
 
-    /// Whether it mounts a claim or a folder of its node, which often only one pod may use at a time.
+    /// Whether it mounts a `PersistentVolumeClaim`, a `hostPath` or an NFS volume, which often only one pod may use at a time.
     pub(crate) fn has_data(&self) -> bool {
         let volumes = self.spec["volumes"].as_array().into_iter().flatten();
         volumes.into_iter().any(|volume| {

@@ -40,7 +40,7 @@ pub enum Rule {
     LivenessKillsDuringDrain,
     /// A shell is process 1, and doesn't forward SIGTERM.
     ShellAsPid1,
-    /// A load balancer sends for longer than the pod drains.
+    /// A load balancer keeps connections for longer than the pod drains.
     DrainShorterThanLb,
     /// Clients stay with one pod.
     SessionAffinityPins,
@@ -99,7 +99,7 @@ impl Rule {
             Self::GraceTooShort => ("grace-too-short", "The grace period is shorter than preStop hook and shutdown"),
             Self::PrestopNeedsBinary => ("prestop-needs-binary", "The preStop hook runs a program that the image does not have"),
             Self::NoReadinessBehindService => ("no-readiness-behind-service", "A container behind a Service has no readiness probe"),
-            Self::ReadinessFailsFirstSingleReplica => ("readiness-fails-first-single-replica", "The only replica becomes unready before it has a successor"),
+            Self::ReadinessFailsFirstSingleReplica => ("readiness-fails-first-single-replica", "The only replica becomes unready before a replacement pod is ready"),
             Self::ExecReadinessFrozen => ("exec-readiness-frozen", "The kubelet stops exec readiness probes when a pod is deleted"),
             Self::SingleReplicaRecreate => ("single-replica-recreate", "Each rollout stops all pods before new ones start"),
             Self::PdbBlocksDrain => ("pdb-blocks-drain", "A PodDisruptionBudget allows no eviction"),
@@ -110,10 +110,10 @@ impl Rule {
             Self::NativeSidecarStarved => ("native-sidecar-starved", "Native sidecars have no time left to stop"),
             Self::LivenessKillsDuringDrain => ("liveness-kills-during-drain", "A failed liveness probe kills the container during its preStop hook"),
             Self::ShellAsPid1 => ("shell-as-pid-1", "A shell is process 1 and does not forward SIGTERM"),
-            Self::DrainShorterThanLb => ("drain-shorter-than-lb", "A load balancer sends for longer than the pod drains"),
+            Self::DrainShorterThanLb => ("drain-shorter-than-lb", "A load balancer keeps connections for longer than the pod drains"),
             Self::SessionAffinityPins => ("session-affinity-pins", "Sessions are lost when their pod terminates"),
             Self::HeadlessDnsTtl => ("headless-dns-ttl", "Clients keep addresses from DNS for longer than the pod drains"),
-            Self::HpaScalesInFast => ("hpa-scales-in-fast", "An autoscaler removes pods after seconds of less load"),
+            Self::HpaScalesInFast => ("hpa-scales-in-fast", "The HorizontalPodAutoscaler scales in within seconds of a load drop"),
             Self::JobWithoutGrace => ("job-without-grace", "An eviction fails the Job"),
             Self::HostNetworkPortConflict => ("host-network-port-conflict", "The new pod waits for a host port of the old one"),
         }

@@ -4,9 +4,10 @@
 //! if it is a plain one, bash not with a redirection, busybox not if the script ends with a newline. dash, the `sh` of
 //! Debian and Ubuntu, never does.
 
+use adieu_core::plan::SHELLS;
+
 use crate::images::{Base, base};
 
-const SHELLS: [&str; 6] = ["ash", "bash", "dash", "ksh", "sh", "zsh"];
 /// Programs that forward signals, or shells that do by a handler.
 const FORWARDS: [&str; 8] =
     ["trap", "exec", "tini", "dumb-init", "supervisord", "s6-svscan", "runsvdir", "catatonit"];

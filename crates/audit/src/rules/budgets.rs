@@ -38,7 +38,7 @@ pub(super) fn no_pdb(subject: &Subject<'_>) -> Option<Finding> {
     let found = subject.finding(Rule::NoPdb, Severity::Warning, "spec.replicas");
     Some(found.says(
         format!(
-            "no PodDisruptionBudget selects these {replicas} replicas behind Service {}: drains of nodes may evict all of \
+            "no PodDisruptionBudget selects these {replicas} replicas behind Service {}: node drains may evict all of \
              them together",
             received.service_name()
         ),

@@ -25,7 +25,7 @@ pub(super) fn no_prestop_behind_service(subject: &Subject<'_>) -> Vec<Finding> {
             let found = subject.finding(Rule::NoPrestopBehindService, severity, container.path(PRE_STOP));
             found.in_container(container).says(
                 format!(
-                    "Service {} sends to port {} of this container, which has no preStop hook: it gets SIGTERM while \
+                    "Service {} routes traffic to port {} of this container, which has no preStop hook: it gets SIGTERM while \
                      requests still arrive",
                     received.service_name(),
                     received.port.port

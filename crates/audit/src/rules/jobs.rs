@@ -24,7 +24,7 @@ pub(super) fn job_without_grace(subject: &Subject<'_>) -> Option<Finding> {
     }
     let found = subject.finding(Rule::JobWithoutGrace, Severity::Warning, "spec.backoffLimit");
     Some(found.says(
-        "a drain of the node fails this Job: its pod has 30 s to end, and backoffLimit is 0, so it is not started again",
+        "a node drain fails this Job: its pod has 30 s to end, and backoffLimit is 0, so it is not started again",
         "add a podFailurePolicy that ignores DisruptionTarget, raise backoffLimit, or set terminationGracePeriodSeconds to the \
          time that one run takes",
     ))

@@ -24,7 +24,7 @@ pub(super) fn no_readiness_behind_service(subject: &Subject<'_>) -> Vec<Finding>
             let found = subject.finding(Rule::NoReadinessBehindService, Severity::Warning, container.path(PROBE));
             found.in_container(container).says(
                 format!(
-                    "Service {} sends to this container as soon as it runs, before it can serve: each rollout loses \
+                    "Service {} routes traffic to this container as soon as it runs, before it can serve: each rollout loses \
                      requests",
                     received.service_name()
                 ),

@@ -87,7 +87,7 @@ pub(super) fn grace_over_limit(subject: &Subject<'_>) -> Vec<Finding> {
             let path = subject.pod.path(GRACE_PERIOD);
             subject.finding(Rule::GraceOverLimit, Severity::Warning, path).says(
                 format!("the grace period is {grace} s, and {} {} s", limit.consequence(), limit.seconds),
-                format!("lower {GRACE_PERIOD}, or raise {}", limit.setting()),
+                format!("lower {GRACE_PERIOD}, or {}", limit.remedy()),
             )
         })
         .collect()
@@ -106,8 +106,8 @@ pub(super) fn liveness_kills_during_drain(subject: &Subject<'_>) -> Vec<Finding>
             let found = subject.finding(Rule::LivenessKillsDuringDrain, Severity::Warning, path);
             findings.push(found.in_container(container).says(
                 format!(
-                    "{probe} allows {own} s when it restarts the container, and the preStop hook takes {hook} s: the \
-                     container is killed without SIGTERM"
+                    "{probe} allows {own} s when it restarts the container, and the preStop hook takes {hook} s: it is \
+                     cut off, and the container is killed 2 s after its SIGTERM"
                 ),
                 format!("raise it above {hook}, or remove it: the pod's grace period applies then"),
             ));

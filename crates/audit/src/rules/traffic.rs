@@ -32,7 +32,7 @@ pub(super) fn drain_shorter_than_lb(subject: &Subject<'_>) -> Vec<Finding> {
             subject.finding(Rule::DrainShorterThanLb, Severity::Error, container.path("lifecycle.preStop"));
         findings.push(found.in_container(container).says(
             format!(
-                "the load balancer of {of} sends to a withdrawn pod for up to {} s ({}), and the pod drains for {hook} s",
+                "the load balancer of {of} keeps connections to a deregistered pod for up to {} s ({}), and the pod drains for {hook} s",
                 delay.seconds, delay.annotation
             ),
             format!("set adieu.dev/drain-seconds: \"{}\", or lower the delay of the load balancer", delay.seconds + 10),
