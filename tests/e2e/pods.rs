@@ -147,3 +147,59 @@ async fn injected_workloads_are_labelled_and_their_pods_reach_the_webhook() {
     assert_eq!(out["spec"]["template"], before["spec"]["template"]);
     scene.end().await;
 }
+
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test"]
+async fn annotations_on_kinds_that_are_not_injected_get_one_warning() {
+    let scene = Scene::new().await;
+    let pod_template = |labels: Value| {
+        json!({
+            "metadata": {"labels": labels},
+            "spec": {"restartPolicy": "Never", "containers": [{"name": "job", "image": crate::support::image()}]},
+        })
+    };
+    let annotated = |api_version: &str, kind: &str, spec: &Value| {
+        let metadata = json!({"name": "job", "annotations": {"adieu.dev/graceful": "true"}});
+        json!({"apiVersion": api_version, "kind": kind, "metadata": metadata, "spec": spec})
+    };
+    let warnings = async |object: &Value| {
+        let text = scene.kubectl_with(&["create", "--dry-run=server", "-f", "-"], object).await.unwrap();
+        text.lines().filter(|line| line.starts_with("Warning:")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let cron_job = json!({
+        "schedule": "0 0 * * *", "jobTemplate": {"spec": {"template": pod_template(json!({}))}},
+    });
+    let cron_job = annotated("batch/v1", "CronJob", &cron_job);
+    eventually("the policy to apply", || async { !warnings(&cron_job).await.is_empty() }).await;
+    let found = warnings(&cron_job).await;
+    assert_eq!(found.len(), 1, "{found:?}");
+    let path = "spec.jobTemplate.spec.template.metadata";
+    for part in ["no effect on this CronJob", &format!("to {path}.annotations"), &format!("to {path}.labels")]
+    {
+        assert!(found[0].contains(part), "{part} is missing: {found:?}");
+    }
+    let labelled = pod_template(json!({"adieu.dev/injection": "enabled"}));
+    let mut job = annotated("batch/v1", "Job", &json!({"template": labelled}));
+    let found = warnings(&job).await;
+    assert!(
+        matches!(&found[..], [one] if one.contains("move the annotations") && !one.contains("label")),
+        "{found:?}"
+    );
+
+    let annotations = job["metadata"]["annotations"].take();
+    assert_eq!(warnings(&job).await, Vec::<String>::new(), "no annotations");
+    job["spec"]["template"]["metadata"]["annotations"] = annotations;
+    assert_eq!(warnings(&job).await, Vec::<String>::new(), "adieu injects these pods");
+    job["spec"]["template"]["metadata"]["labels"].take();
+    let found = warnings(&job).await;
+    assert!(
+        matches!(&found[..], [one] if one.contains("add the label") && !one.contains("move")),
+        "{found:?}"
+    );
+    scene.end().await;
+
+    let scene = Scene::labelled(&json!({"adieu.dev/injection": "enabled"})).await;
+    let text = scene.kubectl_with(&["create", "--dry-run=server", "-f", "-"], &job).await.unwrap();
+    assert!(!text.contains("Warning:"), "all pods of the namespace reach the webhook: {text}");
+    scene.end().await;
+}

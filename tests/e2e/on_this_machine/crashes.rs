@@ -1,6 +1,9 @@
 //! The leader is killed right after each of its writes. The next leader makes the same decisions.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use futures::{Stream, StreamExt as _};
 use k8s_openapi::api::core::v1::Pod;
@@ -23,9 +26,10 @@ use crate::{
 };
 
 /// The limit for all rollouts. After each crash the Lease has to expire.
-const LIMIT: Duration = Duration::from_mins(6);
-/// The least number of crashes: after the write to each of three Deployments, and after a status.
-const CRASHES: usize = 4;
+const LIMIT: Duration = Duration::from_mins(8);
+/// The least number of crashes: after the write to each of three Deployments, after three PodDisruptionBudgets, and after
+/// a status.
+const CRASHES: usize = 7;
 /// The Deployments in the order of their rollouts: by age, and by name if they were created in the same second. The
 /// rollout of `stuck` fails, which stops the policy.
 const NAMES: [&str; 4] = ["first", "second", "stuck", "third"];
@@ -34,6 +38,8 @@ const NAMES: [&str; 4] = ["first", "second", "stuck", "third"];
 #[derive(Debug, Default)]
 struct Written {
     drains: BTreeMap<String, i64>,
+    /// The PodDisruptionBudgets.
+    budgets: BTreeSet<String>,
     /// The status of the policy.
     status: Value,
     /// The Deployments whose rollout is in progress.
@@ -44,6 +50,9 @@ impl Written {
     /// Returns whether the leader has written something new.
     fn update(&mut self, object: &DynamicObject) -> bool {
         let value = serde_json::to_value(object).unwrap();
+        if !value["spec"]["maxUnavailable"].is_null() {
+            return self.budgets.insert(object.uid().unwrap());
+        }
         if value["spec"]["template"].is_null() {
             let changed = self.status != value["status"];
             self.status = value["status"].clone();
@@ -64,16 +73,20 @@ impl Written {
     }
 }
 
-/// The changes of the scene's Deployments and of its policy.
+/// The changes of the scene's Deployments and PodDisruptionBudgets, and of its policy.
 fn changes(scene: &Scene) -> impl Stream<Item = DynamicObject> + Unpin + use<> {
-    let watched =
-        [("apps/v1", "Deployment"), ("adieu.dev/v1alpha1", "GracefulPolicy")].map(|(version, kind)| {
-            watcher(scene.api(version, kind), watcher::Config::default())
-                .default_backoff()
-                .applied_objects()
-                .filter_map(async |object| object.ok())
-                .boxed()
-        });
+    let kinds = [
+        ("apps/v1", "Deployment"),
+        ("policy/v1", "PodDisruptionBudget"),
+        ("adieu.dev/v1alpha1", "GracefulPolicy"),
+    ];
+    let watched = kinds.map(|(version, kind)| {
+        watcher(scene.api(version, kind), watcher::Config::default())
+            .default_backoff()
+            .applied_objects()
+            .filter_map(async |object| object.ok())
+            .boxed()
+    });
     futures::stream::select_all(watched)
 }
 
@@ -120,7 +133,10 @@ async fn leaders_that_are_killed_after_each_write_decide_the_same() {
 
     let (mut changes, deadline) = (changes(&scene), Instant::now() + LIMIT);
     let (mut written, mut crashes, started) = (Written::default(), 0, Instant::now());
-    scene.create(&policy(&json!({"selector": {}, "drainSeconds": 1, "rollout": {"maxConcurrent": 1}}))).await;
+    let budget = json!({"maxUnavailable": 1});
+    let rollout = json!({"maxConcurrent": 1});
+    let all = json!({"selector": {}, "drainSeconds": 1, "rollout": rollout, "disruptionBudget": budget});
+    scene.create(&policy(&all)).await;
     let failed = ["stuck", "ProgressDeadlineExceeded"];
     while written.failed() != [failed] {
         let object = timeout_at(deadline, changes.next()).await;
@@ -141,6 +157,7 @@ async fn leaders_that_are_killed_after_each_write_decide_the_same() {
         ),
     );
     assert!(crashes >= CRASHES, "killed only {crashes} times");
+    assert!(written.budgets.len() <= NAMES.len(), "created again: {written:?}");
 
     // The next leader is not the one that saw the failure.
     operator.has(2).await;

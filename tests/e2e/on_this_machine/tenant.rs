@@ -2,10 +2,13 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use k8s_openapi::api::{core::v1::Pod, rbac::v1::RoleBinding};
+use k8s_openapi::api::{
+    core::v1::{Event, Pod},
+    rbac::v1::RoleBinding,
+};
 use kube::{
     Api, Client, Config, ResourceExt as _,
-    api::{DeleteParams, PostParams},
+    api::{DeleteParams, ListParams, PostParams},
 };
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -34,6 +37,9 @@ const SHARE: f64 = 0.9;
 const START: Duration = Duration::from_mins(4);
 /// etcd's limit for one object, less the rest of the object.
 const LARGE: usize = 1_400_000;
+/// Text that adieu caches: a template may have 256 KiB. And the number of such objects that fill its cache.
+const CACHED: usize = 240_000;
+const CACHE_FILLING: usize = 300;
 
 /// The tenant's namespace, with a client that has only the role `edit`.
 async fn tenant() -> Scene {
@@ -116,6 +122,22 @@ async fn objects(tenant: &Scene, count: usize) {
     let mut empty = idle("empty-strings", &json!({}));
     empty["spec"]["template"]["spec"]["containers"][0]["args"] = json!(vec![""; 740_000]);
     tenant.create(&empty).await;
+}
+
+/// Objects that adieu caches with their templates, until the namespace's share of the cache is full.
+async fn fill_the_cache(tenant: &Scene) {
+    let text = random(CACHED + CACHE_FILLING);
+    for n in 0..CACHE_FILLING {
+        let annotations = if n % 10 == 0 { json!({"adieu.dev/graceful": "true"}) } else { json!({}) };
+        tenant.create(&large(&format!("cached-{n}"), &annotations, &text[n..n + CACHED])).await;
+    }
+    let events: Api<Event> = Api::namespaced(tenant.client.clone(), &tenant.namespace);
+    eventually("an Event that the share is full", || async {
+        let events = events.list(&ListParams::default()).await.unwrap();
+        let notes = events.iter().filter_map(|event| event.message.as_deref());
+        notes.into_iter().any(|note| note.contains("of the objects of its namespace"))
+    })
+    .await;
 }
 
 /// Invalid policies, and many large valid ones.
@@ -293,6 +315,8 @@ async fn a_hostile_tenant_delays_and_changes_nothing_in_another_namespace() {
     attack.phase("none", async {}).await;
     let what = format!("{count} Deployments of 1.4 MB, some annotated, and one of 740,000 empty strings");
     attack.phase(&what, objects(&tenant, count)).await;
+    let what = format!("{CACHE_FILLING} Deployments of 240 kB, more than its share of the cache");
+    attack.phase(&what, fill_the_cache(&tenant)).await;
     attack.phase(&format!("{count} policies of the maximum size"), policies(&tenant, count)).await;
     attack.phase("malformed and large annotations and records", annotations(&tenant)).await;
     attack.phase("a policy that changes 50 times, for pods that never start", rollouts(&tenant, 50)).await;
