@@ -98,22 +98,28 @@ pub(super) fn paced<T: Ord + Send + 'static>(
 ) -> impl Stream<Item = T> + Send {
     let queue = Queue::new(waiting);
     stream::unfold((items.boxed(), queue, pace), move |(mut items, mut queue, pace)| async move {
-        if queue.waiting.is_empty() {
-            queue.add(items.next().await?);
+        loop {
+            if queue.waiting.is_empty() {
+                queue.add(items.next().await?);
+            }
+            pace.wait().await;
+            while let Some(Some(item)) = items.next().now_or_never() {
+                queue.add(item);
+            }
+            // All that waited may have been deleted.
+            if let Some(item) = queue.take() {
+                return Some((item, (items, queue, pace)));
+            }
         }
-        pace.wait().await;
-        while let Some(Some(item)) = items.next().now_or_never() {
-            queue.add(item);
-        }
-        queue.take().map(|item| (item, (items, queue, pace)))
     })
 }
 
 #[cfg(test)]
 mod tests {
-    use tokio::time::advance;
+    use tokio::time::{advance, timeout};
 
     use super::*;
+    use crate::index::Changes;
 
     type Item = (&'static str, u32);
 
@@ -136,6 +142,19 @@ mod tests {
         queue.add(("bank", 2));
         let first: Vec<_> = std::iter::from_fn(|| queue.take()).take(3).collect();
         assert_eq!(first, [("bank", 2), ("shop", 0), ("shop", 2)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_stream_continues_if_all_that_waited_were_deleted() {
+        let changes = Changes::default();
+        for number in 0..=u32::try_from(KEPT).unwrap() {
+            changes.add(("shop", 2 * number + 1));
+        }
+        let items = changes.clone().stream(Duration::ZERO);
+        let mut items = Box::pin(super::paced(items, waiting(|(_, number)| number % 2 == 0), Arc::default()));
+        assert!(timeout(Duration::from_secs(1), items.next()).await.is_err(), "there is none");
+        changes.add(("shop", 2));
+        assert_eq!(items.next().await, Some(("shop", 2)));
     }
 
     #[tokio::test(start_paused = true)]

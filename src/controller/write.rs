@@ -85,7 +85,7 @@ pub(super) async fn template(
     let mut patch = template_patch(&object.data["spec"]["template"], template);
     patch.0.insert(0, precondition(&object.metadata));
     patch.0.extend(clear_pending(object.annotations()));
-    patch.0.extend(mark_rollout(object.annotations(), template, mark));
+    patch.0.extend(mark_rollout(object.metadata.annotations.as_ref(), template, mark));
     patch.0.extend(label_injected(object.labels(), template));
     send(client, kind, object, Patch::Json(patch), CachedWorkload::decode_answer).await
 }

@@ -11,6 +11,7 @@ use crate::{
     api::annotations::ROLLOUT,
     hash::hash_of,
     keys::{PolicyKey, PolicyKeys},
+    owners::controller_of,
     plan::{
         self, Evaluation, InjectionState, Kind, NamespaceContext, PodTemplate, RolloutTiming, Source,
         Workload,
@@ -130,8 +131,9 @@ impl EvaluatedWorkload {
         let rollout = RolloutProgress::of(kind, &object, || plan::has_service(&workload, namespace_context));
         let specification = specification(cached);
         let mut desired = DesiredState::of(&workload, cached, &evaluation, namespace_context, keys)?;
-        // A template without an injection has no mark.
-        let is_reverted = matches!(desired.state, InjectionState::Reverted | InjectionState::PodInjection);
+        // A template without an injection has no mark. adieu writes none that another controller owns.
+        let is_reverted = matches!(desired.state, InjectionState::Reverted | InjectionState::PodInjection)
+            && controller_of(&object.metadata).is_none();
         desired.is_started_by_adieu =
             rollout.state != RolloutState::Complete && (is_reverted || is_started_by_adieu(&workload));
         Some(Self { desired, specification, rollout })

@@ -120,28 +120,29 @@ pub fn clear_pending(annotations: &BTreeMap<String, String>) -> Option<PatchOper
     })
 }
 
-/// The operation that sets [`ROLLOUT`], or removes it from a workload whose new `template` has no injection.
+/// The operation that sets [`ROLLOUT`], or removes it from a workload whose new `template` has no injection. `annotations`
+/// are those that are cached, which may be none of many; `None` if the workload has no map of them.
 #[must_use]
 pub fn mark_rollout(
-    annotations: &BTreeMap<String, String>,
+    annotations: Option<&BTreeMap<String, String>>,
     template: &Value,
     mark: Option<String>,
 ) -> Option<PatchOperation> {
     let path = PointerBuf::from_tokens(["metadata", "annotations", ROLLOUT]);
     match mark {
-        // The map may be absent.
-        Some(mark) if annotations.is_empty() => {
+        Some(mark) if annotations.is_none() => {
             let path = PointerBuf::from_tokens(["metadata", "annotations"]);
             Some(PatchOperation::Add(AddOperation { path, value: json!({ROLLOUT: mark}) }))
         }
         Some(mark) => Some(PatchOperation::Add(AddOperation { path, value: json!(mark) })),
-        None => (annotations.contains_key(ROLLOUT) && record::text(template).is_none())
-            .then_some(PatchOperation::Remove(RemoveOperation { path })),
+        None => (annotations.is_some_and(|annotations| annotations.contains_key(ROLLOUT))
+            && record::text(template).is_none())
+        .then_some(PatchOperation::Remove(RemoveOperation { path })),
     }
 }
 
 /// The operation that restores [`ACCEPTED`] if a request drops it, as `kubectl replace` does, and `template`, the result
-/// of the request, has the injection that it belongs to.
+/// of the request, has the injection that it belongs to, or is the same without an injection.
 #[must_use]
 pub fn keep_accepted(
     sent: &Workload<'_>,
@@ -150,8 +151,11 @@ pub fn keep_accepted(
 ) -> Option<PatchOperation> {
     let old = old?;
     let accepted = old.annotations.get(ACCEPTED).filter(|_| !sent.annotations.contains_key(ACCEPTED))?;
-    let record = record::text(template)?;
-    (old.template.record_text() == Some(record)).then(|| {
+    let is_same = match old.template.record_text() {
+        Some(record) => record::text(template) == Some(record),
+        None => *old.template == *template,
+    };
+    is_same.then(|| {
         let path = PointerBuf::from_tokens(["metadata", "annotations"]);
         // The map may be absent.
         let (path, value) = if sent.annotations.is_empty() {
@@ -304,21 +308,29 @@ mod tests {
 
     #[test]
     fn the_mark_of_a_rollout_is_removed_with_the_injection() {
-        let marked = |before: &Value, template: &Value, mark: Option<&str>| {
-            let annotations: BTreeMap<_, _> = serde_json::from_value(before.clone()).unwrap();
-            let mut object = json!({"metadata": {"annotations": before}});
-            let operation = mark_rollout(&annotations, template, mark.map(str::to_owned));
+        let marked = |before: &Value, cached: &Value, template: &Value, mark: Option<&str>| {
+            let annotations: Option<BTreeMap<_, _>> = serde_json::from_value(cached.clone()).unwrap();
+            let mut object = json!({"metadata": {}});
+            if !before.is_null() {
+                object["metadata"]["annotations"] = before.clone();
+            }
+            let operation = mark_rollout(annotations.as_ref(), template, mark.map(str::to_owned));
             json_patch::patch(&mut object, &Vec::from_iter(operation)).unwrap();
             object["metadata"]["annotations"].take()
         };
         let (none, other, earlier) = (json!({}), json!({"team": "shop"}), json!({ROLLOUT: "1"}));
         let injected = json!({"metadata": {"annotations": {"adieu.dev/injected": "{}"}}});
-        assert_eq!(marked(&none, &injected, Some("2")), json!({ROLLOUT: "2"}));
-        assert_eq!(marked(&other, &injected, Some("2")), json!({"team": "shop", ROLLOUT: "2"}));
-        assert_eq!(marked(&earlier, &injected, Some("2")), json!({ROLLOUT: "2"}));
-        assert_eq!(marked(&earlier, &injected, None), earlier);
-        assert_eq!(marked(&earlier, &none, None), none);
-        assert_eq!(marked(&other, &none, None), other);
+        assert_eq!(marked(&Value::Null, &Value::Null, &injected, Some("2")), json!({ROLLOUT: "2"}));
+        assert_eq!(marked(&other, &other, &injected, Some("2")), json!({"team": "shop", ROLLOUT: "2"}));
+        assert_eq!(
+            marked(&other, &none, &injected, Some("2")),
+            json!({"team": "shop", ROLLOUT: "2"}),
+            "annotations that are not cached stay"
+        );
+        assert_eq!(marked(&earlier, &earlier, &injected, Some("2")), json!({ROLLOUT: "2"}));
+        assert_eq!(marked(&earlier, &earlier, &injected, None), earlier);
+        assert_eq!(marked(&earlier, &earlier, &none, None), none);
+        assert_eq!(marked(&other, &other, &none, None), other);
     }
 
     #[test]
