@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
-use k8s_openapi::api::core::v1::Service;
-use kube::{Api, Resource as _, core::DynamicObject};
+use k8s_openapi::api::core::v1::{Namespace, Service};
+use kube::{Api, Resource as _, ResourceExt as _, core::DynamicObject};
 
 use super::Explained;
 use crate::{
+    api::labels,
     cli::{live_object::LiveObject, manifests::warn, policies::Policies, reference::Reference},
     index::{
         list::{Selectors, for_each},
@@ -33,6 +34,16 @@ pub(super) async fn explain(workload: &Reference, namespace: Option<&str>) -> an
         warn(&warning);
     }
     let mut context = policies.namespace_context(&namespace);
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    match namespaces.get_metadata_opt(&namespace).await {
+        Ok(found) => {
+            let labels = found.map(|namespace| namespace.labels().clone()).unwrap_or_default();
+            context.injection_enabled = labels::is_enabled(&labels);
+        }
+        Err(error) => {
+            warn(&format!("the namespace cannot be read, and may lack the label for pods: {error}"));
+        }
+    }
     let services = Service::url_path(&(), Some(&namespace));
     let listed = for_each(&client, &services, Selectors::default(), |text| {
         context.services.extend(serde_json::from_slice::<Service>(text).ok().map(Arc::new));

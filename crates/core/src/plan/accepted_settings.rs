@@ -7,18 +7,19 @@
 //! rollout. Therefore an annotation of the workload's metadata records such a change.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::{
     record::{self, Record},
     settings::Settings,
     workload::Workload,
 };
-use crate::api::annotations::ACCEPTED;
+use crate::{api::annotations::ACCEPTED, hash::hash_of};
 
 /// A change of the settings without effect.
 #[derive(Debug, Serialize, Deserialize)]
 struct Accepted {
-    /// The settings of the injection. Another injection makes this obsolete. The defaults without an injection.
+    /// The settings of the injection. Another injection makes this obsolete.
     from: Settings,
     /// The present settings.
     to: Settings,
@@ -35,17 +36,30 @@ pub(super) fn accepted(workload: &Workload<'_>, recorded: &Record) -> (Settings,
     }
 }
 
-/// The settings with which nothing was to be injected into the workload, and their annotation. `None` if it has none.
-pub(super) fn accepted_without_injection(workload: &Workload<'_>) -> Option<(Settings, String)> {
-    let text = workload.annotations.get(ACCEPTED).filter(|text| record::is_readable(text))?;
-    let accepted: Accepted = serde_json::from_str(text).ok()?;
-    let is_usable = accepted.from == Settings::default() && accepted.to.is_bounded();
-    is_usable.then(|| (accepted.to, text.clone()))
+/// Settings with which there was nothing to inject.
+#[derive(Debug, Serialize, Deserialize)]
+struct AcceptedWithoutInjection {
+    /// The template, as a hash. Another one makes this obsolete.
+    template: String,
+    /// The settings.
+    to: Settings,
 }
 
-/// The annotation for the settings `now`, with which there is nothing to inject.
-pub(super) fn text_without_injection(now: &Settings) -> Option<String> {
-    serde_json::to_string(&Accepted { from: Settings::default(), to: now.clone() }).ok()
+/// The settings with which there was nothing to inject into the present template. `None` if there are none.
+pub(super) fn accepted_without_injection(workload: &Workload<'_>) -> Option<Settings> {
+    let text = workload.annotations.get(ACCEPTED).filter(|text| record::is_readable(text))?;
+    let accepted: AcceptedWithoutInjection = serde_json::from_str(text).ok()?;
+    let is_usable = accepted.template == hash(&workload.template) && accepted.to.is_bounded();
+    is_usable.then_some(accepted.to)
+}
+
+/// The annotation for the settings `now`, with which there is nothing to inject into `template`.
+pub(super) fn text_without_injection(template: &Value, now: &Settings) -> Option<String> {
+    serde_json::to_string(&AcceptedWithoutInjection { template: hash(template), to: now.clone() }).ok()
+}
+
+fn hash(template: &Value) -> String {
+    format!("{:016x}", hash_of(template))
 }
 
 /// The annotation for the settings `now`, which have no effect. `None` if the record is sufficient.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::{
     accepted_settings,
@@ -16,7 +16,7 @@ use super::{
     settings_warnings::webhook_bypass_warning,
     workload::Workload,
 };
-use crate::api::{Mode, RolloutMode};
+use crate::api::{Mode, RolloutMode, annotations::ACCEPTED};
 
 /// The desired state of a workload, and when the controller writes it.
 #[derive(Clone, Debug)]
@@ -250,22 +250,23 @@ impl<'a> Evaluator<'a> {
         TemplateChange { template: Some(injected), ..change }
     }
 
-    /// The injection of a workload that has none. If there was nothing to inject with the same settings before, it is due to
-    /// a new Service or a newer version, and causes no rollout, unless a container lost its own hook.
+    /// The injection of a workload that has none. If there was nothing to inject into its template with the same settings
+    /// before, it is due to a new Service or a newer version, and causes no rollout.
     fn first_injection(&self, change: TemplateChange, by: &Source) -> TemplateChange {
-        let (template, settings) = (&self.workload.template, &self.resolution.settings);
-        let mut trigger = ChangeTrigger::by(by);
-        let mut accepted = None;
-        if let Some((before, text)) = accepted_settings::accepted_without_injection(self.workload) {
-            let hooks = Hooks { settings: &before, native_sleep: true };
-            if !lacks_hook(template, |_, container| hooks.needs_hook(container)) {
-                trigger = ChangeTrigger::between(&before, settings, self.context);
-                accepted = Some(text);
-            }
+        let settings = &self.resolution.settings;
+        if self.audits() {
+            return TemplateChange { trigger: ChangeTrigger::by(by), ..change };
         }
-        if !change.unsatisfiable && change.template.as_ref() == Some(&**template) {
-            accepted = accepted_settings::text_without_injection(settings);
-        }
+        let trigger = match accepted_settings::accepted_without_injection(self.workload) {
+            Some(before) => ChangeTrigger::between(&before, settings, self.context),
+            None => ChangeTrigger::by(by),
+        };
+        let is_empty = change.template.as_ref() == Some(&*self.workload.template);
+        let accepted = if is_empty && !change.unsatisfiable {
+            accepted_settings::text_without_injection(&self.workload.template, settings)
+        } else {
+            self.workload.annotations.get(ACCEPTED).filter(|_| trigger.is_none()).cloned()
+        };
         TemplateChange { trigger, accepted, ..change }
     }
 
@@ -362,20 +363,13 @@ impl ChangeTrigger {
 /// restored the values from before.
 fn is_incomplete(template: &Value, record: &Record) -> bool {
     let hooks = Hooks { settings: &record.settings, native_sleep: true };
-    let is_new = |name: &str, container: &Map<String, Value>| {
-        let hook = record.containers.get(name).and_then(|given| given.pre_stop.as_ref());
-        hook.is_none() && hooks.needs_hook(container)
-    };
-    lacks_hook(template, is_new) || record.has_previous_value(template)
-}
-
-/// Whether a container, with its name, lacks a hook.
-fn lacks_hook(template: &Value, lacks: impl Fn(&str, &Map<String, Value>) -> bool) -> bool {
     let mut containers = template["spec"]["containers"].as_array().into_iter().flatten();
-    containers.any(|container| {
+    let is_new = |container: &Value| {
         let name = container["name"].as_str().unwrap_or_default();
-        container.as_object().is_some_and(|container| lacks(name, container))
-    })
+        let hook = record.containers.get(name).and_then(|given| given.pre_stop.as_ref());
+        hook.is_none() && container.as_object().is_some_and(|container| hooks.needs_hook(container))
+    };
+    containers.any(is_new) || record.has_previous_value(template)
 }
 
 #[cfg(test)]

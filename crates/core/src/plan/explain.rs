@@ -147,11 +147,16 @@ fn explained(settings: &Settings, levels: &[(Source, Settings)]) -> Vec<Explaine
     let explained = fields(settings).into_iter().enumerate().map(|(at, (field, value, from))| {
         let set = levels.iter().zip(&each).filter(|((source, _), fields)| fields[at].2 == *source);
         let of_levels = set.map(|((source, _), fields)| (source.clone(), fields[at].1.clone()));
-        let all = of_levels.chain([(Source::Default, defaults[at].1.clone())]);
-        let lost = all.filter(|(source, _)| *source != from);
+        // A policy that an annotation names may select the workload too.
+        let mut lost: Vec<(Source, Value)> = Vec::new();
+        for (source, value) in of_levels.chain([(Source::Default, defaults[at].1.clone())]) {
+            if source != from && lost.iter().all(|(known, _)| *known != source) {
+                lost.push((source, value));
+            }
+        }
         ExplainedSetting {
             field,
-            overridden: lost.map(|(from, value)| OverriddenValue { value, from }).collect(),
+            overridden: lost.into_iter().map(|(from, value)| OverriddenValue { value, from }).collect(),
             value,
             from,
         }

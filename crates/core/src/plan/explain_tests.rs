@@ -48,7 +48,7 @@ fn explained_with(annotations: &[(&str, &str)]) -> Explanation {
 
 #[test]
 fn each_setting_names_its_source_and_what_lost() {
-    let explanation = explained_with(&[("drain-seconds", "40")]);
+    let explanation = explained_with(&[("drain-seconds", "40"), ("policy", "checkout")]);
     let setting = |field: &str| {
         let found = explanation.settings.iter().find(|setting| setting.field == field).unwrap();
         let lost = found.overridden.iter().map(|lost| (lost.from.to_string(), lost.value.clone()));
@@ -69,8 +69,8 @@ fn each_setting_names_its_source_and_what_lost() {
     );
     assert_eq!(setting("shutdownTimeoutSeconds"), (json!(30), "default".into(), vec![]));
     assert_eq!(explanation.settings.len(), 16);
-    assert_eq!(explanation.opted_in.from, Some(Source::Policy("checkout".into())));
-    assert_eq!(explanation.pending, Some(PendingChange { timing: RolloutTiming::NextUpdate }));
+    assert_eq!(explanation.opted_in.from, Some(Source::WorkloadAnnotation));
+    assert_eq!(explanation.pending, Some(PendingChange { timing: RolloutTiming::Immediate }));
 }
 
 #[test]

@@ -52,7 +52,11 @@ pub(super) fn inject_pod(
     injection: &InjectionContext<'_>,
 ) -> Injected {
     let injected = inject_with(pod, None, settings, injection, false);
-    let spec = pod["spec"].as_object().filter(|_| injected.unsatisfiable);
+    if !injected.unsatisfiable {
+        return injected;
+    }
+    let own = original(pod, None);
+    let spec = own["spec"].as_object();
     let hooks = Hooks { settings, native_sleep: injection.native_sleep };
     let Some(shortened) = spec.and_then(|spec| shortened_to_maximum(hooks, spec)) else { return injected };
     let mut within = inject_with(pod, None, &shortened, injection, false);

@@ -6,6 +6,7 @@ use super::{
     admit::Admission,
     context::{InjectionContext, NamespaceContext},
     inject::{Injected, inject, inject_pod, original, reverted},
+    pod_template::PodTemplate,
     resolve::{OptIn, resolve},
     settings::{Settings, Source},
     settings_warnings,
@@ -104,7 +105,10 @@ pub fn effective_pods(workload: &Workload<'_>, context: &NamespaceContext) -> Ef
         OptIn::In(by) if settings.mode.value == Mode::Enforce => {
             let injection = InjectionContext::of(workload, context, true, by);
             let injected = inject_workload(workload, settings, &injection);
-            let settings = (!injected.unsatisfiable).then(|| settings.clone());
+            // Pods may get a shorter shutdown timeout.
+            let recorded =
+                PodTemplate::new(&injected.template).record().map(|record| record.settings.clone());
+            let settings = (!injected.unsatisfiable).then(|| recorded.unwrap_or_else(|| settings.clone()));
             EffectivePods { template: injected.template, settings }
         }
         OptIn::Out => EffectivePods { template: original(&workload.template, None), settings: None },

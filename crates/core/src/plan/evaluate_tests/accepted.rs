@@ -129,9 +129,9 @@ fn a_service_that_appears_causes_no_rollout_of_a_workload_without_an_injection()
         let found = reconciled(&mut template, &mut annotations, &context);
         assert_eq!((found.template, found.state), (None, InjectionState::Injected), "{opted_in}");
 
-        // The user removes the hook while the webhook is unavailable.
+        // The user changes the template while the webhook is unavailable.
         let mut without = plain.clone();
-        without["spec"]["containers"][0]["lifecycle"].take();
+        without["spec"]["terminationGracePeriodSeconds"] = json!(20);
         let found = reconciled(&mut without, &mut annotations.clone(), &context);
         assert!(found.template.is_some(), "{opted_in}");
         // Another setting is the user's change.
@@ -144,6 +144,20 @@ fn a_service_that_appears_causes_no_rollout_of_a_workload_without_an_injection()
         assert_eq!(reconciled(&mut template, &mut annotations, &context).template, None);
         assert!(!annotations.contains_key(ACCEPTED), "the record has the settings now");
     }
+}
+
+#[test]
+fn auditing_accepts_nothing() {
+    let mut plain = plain();
+    plain["spec"]["containers"][0]["lifecycle"] = json!({"preStop": {"sleep": {"seconds": 10}}});
+    plain["spec"]["terminationGracePeriodSeconds"] = json!(60);
+    let (mut template, mut annotations) = (plain.clone(), annotated(&[]));
+    let mut context = policy_of(json!({"selector": {}, "mode": "Audit"}));
+    reconciled(&mut template, &mut annotations, &context);
+    assert_eq!((&template, annotations.len()), (&plain, 0));
+    context.services.push(service());
+    let found = evaluated(&template, &annotations, &context);
+    assert_eq!((found.template.is_some(), found.timing), (true, RolloutTiming::DryRun));
 }
 
 #[test]

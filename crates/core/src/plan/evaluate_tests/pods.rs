@@ -80,9 +80,15 @@ fn template_keeps_its_injection_while_its_pods_would_get_none() {
     let by_pod = policy_of(json!({"selector": {}, "injectionTarget": "Pod", "drainSeconds": 20}));
     let reached = evaluated(&injected, &annotated(&[]), &by_pod);
     assert_eq!((reached.template, reached.state), (Some(plain()), InjectionState::PodInjection));
+    let lower = cluster_policies([json!({"maxGracePeriodSeconds": 40})]).cluster_policies;
+    let lower = NamespaceContext { cluster_policies: lower, ..by_pod.clone() };
+    let reached = evaluated(&injected, &annotated(&[]), &lower);
+    assert_eq!((reached.template, reached.state), (Some(plain()), InjectionState::PodInjection));
+    assert!(reached.warnings[0].starts_with("the shutdown timeout is 15 s instead of 30 s"));
     let bypassed = NamespaceContext { injection_enabled: false, ..by_pod.clone() };
-    let caps = cluster_policies([json!({"maxGracePeriodSeconds": 24})]).cluster_policies;
-    let capped = NamespaceContext { cluster_policies: caps, ..by_pod };
+    let caps = cluster_policies([json!({"maxGracePeriodSeconds": 44})]).cluster_policies;
+    let longer = policy_of(json!({"selector": {}, "injectionTarget": "Pod", "drainSeconds": 40}));
+    let capped = NamespaceContext { cluster_policies: caps, ..longer };
     for context in [bypassed, capped] {
         let found = evaluated(&injected, &annotated(&[]), &context);
         assert_eq!((found.template, found.state), (None, InjectionState::Unsatisfiable));
