@@ -284,6 +284,7 @@ impl Entry {
         }
         if let Some(rollout) = self.unconfirmed_rollout.take_if(is_past) {
             if desired_template.is_none() {
+                self.is_without_slot = false;
                 self.rollout =
                     Some(rollout.committed(WrittenRevision { generation, template: current_template }, now));
             }
@@ -303,6 +304,7 @@ impl Entry {
             }
             let is_over = rollout.is_over(snapshot);
             if is_replaced || is_over && now >= rollout.kept_until() {
+                self.is_without_slot = false;
                 self.rollout = None;
                 return None;
             }
