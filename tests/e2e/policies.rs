@@ -102,7 +102,7 @@ async fn a_cluster_policy_sets_defaults_and_a_maximum_without_opting_in() {
             && ready.is_some_and(|ready| {
                 let message = ready["message"].as_str().unwrap();
                 let first =
-                    format!("1 of 3 workloads cannot be injected, such as {}/long: ", scene.namespace);
+                    format!("1 of 3 workloads cannot be injected, for example {}/long: ", scene.namespace);
                 ready["status"] == "False" && message.starts_with(&first) && message.contains(over)
             })
     })
