@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::{
     api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec},
-    apimachinery::pkg::apis::meta::v1::{LabelSelector, OwnerReference, Time},
+    apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference, Time},
 };
-use kube::{ResourceExt as _, api::ObjectMeta, core::DynamicObject};
+use kube::{ResourceExt as _, core::DynamicObject};
 
 use super::{
     evaluate::{Evaluation, InjectionState},
