@@ -14,7 +14,7 @@
 //! - `condition NS/NAME NUMBER`: its condition `Progressing`; `progress-deadline NS/NAME SECONDS`: the time without
 //!   progress after which it fails
 //! - `rejected`, `unknown NS/NAME`: its write is released, or its outcome is unknown; `blocked`, `unblocked NS/NAME`
-//! - `owner NS/NAME`: its owner writes another template; `undo NS/NAME`: the previous one
+//! - `owner NS/NAME`: its owner writes another template; `undo NS/NAME`: the previous one; `again`: it is created again
 //! - `scale NS/NAME`: another generation of the same template; `zero`, `pause`, `up NS/NAME`; `delete NS/NAME`;
 //!   `unmanaged NS/NAME`: its policy is unknown
 //! - `after SECONDS`; `deadline SECONDS`: the time until the next deadline, or `none`
@@ -276,6 +276,7 @@ impl History {
                     *now = Snapshot { generation, rollout_state: RolloutState::Progressing, ..before }
                 });
             }
+            "again" => self.observe(&key, |now| now.uid = Some("again".into())),
             "unmanaged" => self.scheduler.remove(&key),
             "blocked" | "unblocked" => self.scheduler.set_blocked(&key, words[0] == "blocked", self.now),
             "delete" => {

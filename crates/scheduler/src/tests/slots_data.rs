@@ -183,6 +183,19 @@ pub(super) const SLOTS: &[Data] = &[
         may a/2",
     ),
     (
+        "a workload that is created again holds no slot of the earlier one",
+        8,
+        "
+        policy a/p max=1
+        wait a/1 a/p
+        wait a/2 a/p
+        start a/1
+        held 1
+        again a/1
+        held 0
+        may a/2",
+    ),
+    (
         "a failure stops no other policy",
         8,
         "
