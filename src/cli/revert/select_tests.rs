@@ -150,7 +150,11 @@ async fn lists_use_pages_and_labels() {
         if !path.ends_with("/apis/apps/v1/namespaces/shop/deployments") {
             return Some((200, page(&[])));
         }
-        assert!(query.contains("labelSelector=tier%3Dfront") && query.contains("limit="), "{query}");
+        assert!(
+            query.contains("labelSelector=tier%3Dfront")
+                && (query.contains("limit=25") || query.contains("limit=100")),
+            "{query}"
+        );
         let (name, next) = if query.contains("continue=more") { ("b", "") } else { ("a", "more") };
         let items = [injected(name, "shop", "2026-01-01T00:00:00Z", &json!({}))];
         Some((200, json!({"metadata": {"resourceVersion": "1", "continue": next}, "items": items})))

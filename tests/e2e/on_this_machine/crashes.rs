@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// The limit for all rollouts. After each crash the Lease has to expire.
-const LIMIT: Duration = Duration::from_mins(8);
+const LIMIT: Duration = Duration::from_mins(6);
 /// The least number of crashes: after the write to each of three Deployments, after a PodDisruptionBudget, and after a
 /// status. While a leader is dead, the next one has written nothing yet.
 const CRASHES: usize = 5;
