@@ -17,7 +17,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    controller::{self, Controller, Replica},
+    controller::{self, Controller, Observation, ObserverScope, Replica},
     index::{
         caches::Caches,
         unusable_objects::UnusableObjects,
@@ -66,6 +66,12 @@ pub(super) struct Arguments {
     /// Stops all writes to workloads. At run time, annotate the Lease instead: adieu.dev/paused=true.
     #[arg(long)]
     paused: bool,
+    /// Which terminations of pods are observed.
+    #[arg(long, value_enum, default_value = "All")]
+    observer_scope: ObserverScope,
+    /// Writes no TerminationProfiles; metrics and Events report terminations all the same.
+    #[arg(long)]
+    no_termination_profiles: bool,
     /// The source of the certificates and the caBundle.
     #[arg(long, value_enum, default_value = "self-managed")]
     certificates: CertificateManagement,
@@ -284,8 +290,13 @@ impl Operator<'_> {
             previous_renewal: self.election.previous_renewal.clone(),
             paused,
         };
+        let observation = Observation {
+            scope: self.arguments.observer_scope,
+            writes_profiles: !self.arguments.no_termination_profiles,
+            field_selector: controller::namespace_field_selector(&self.arguments.namespace),
+        };
         let (client, metrics) = (self.client.clone(), self.process.metrics.clone());
-        let controller = Controller { client, caches, metrics, replica };
+        let controller = Controller { client, caches, metrics, replica, observation };
         self.process.watchdog.spawn("the controller", controller.run(events, self.stop.clone()))
     }
 

@@ -188,6 +188,11 @@ impl EventPublisher {
         self.send(object, EventType::Warning, reason.name(), note);
     }
 
+    /// Reports a termination of one of the workload's pods that went wrong.
+    pub(super) fn terminated(&self, kind: Kind, object: &DynamicObject, reason: &str, note: String) {
+        self.send(&reference(kind, object), EventType::Warning, reason, note);
+    }
+
     /// Drops workloads that were deleted, by their uids.
     pub(super) fn retain(&self, exists: impl Fn(&str) -> bool) {
         self.published().retain(|(uid, _), _| exists(uid));

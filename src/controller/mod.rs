@@ -11,6 +11,7 @@ mod policies;
 mod reconcile_memory;
 mod replica;
 mod scheduling;
+mod terminations;
 #[cfg(test)]
 mod test_support;
 mod unusable_objects;
@@ -23,11 +24,13 @@ use std::{sync::Arc, time::Duration};
 
 use context::ReconcileContext;
 use futures::{
-    StreamExt as _,
+    StreamExt as _, TryStreamExt as _,
     future::{join_all, ready},
 };
 use kube::{Client, runtime::events::Reporter};
 pub use replica::Replica;
+pub use terminations::{Observation, ObserverScope};
+use terminations::Replicas;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -46,6 +49,8 @@ pub struct Controller {
     pub metrics: Arc<Metrics>,
     /// The replica that runs it.
     pub replica: Replica,
+    /// How terminations are observed.
+    pub observation: Observation,
 }
 
 impl Controller {
@@ -59,12 +64,21 @@ impl Controller {
         let reporter =
             Reporter { controller: "adieu.dev/controller".into(), instance: Some(self.replica.pod.clone()) };
         let (publisher, publishing) = events::publisher(self.client.clone(), reporter, shutdown.clone());
-        let Self { client, caches, metrics, replica } = self;
+        let Self { client, caches, metrics, replica, observation } = self;
         let context = Arc::new(ReconcileContext::new(client, caches, metrics, replica, publisher));
-        let workloads = Kind::ALL
-            .into_iter()
-            .zip(events)
-            .map(|(kind, stream)| workloads::control(kind, stream, context.clone(), shutdown.clone()));
+        let replicas = Replicas::default();
+        let workloads = Kind::ALL.into_iter().zip(events).map(|(kind, stream)| {
+            let (replicas, all) = (replicas.clone(), context.caches.workloads().clone());
+            let is_observed = observation.scope != ObserverScope::Off;
+            let stream = stream.inspect_ok(move |workload| {
+                if is_observed {
+                    replicas.record(kind, workload, &all);
+                }
+            });
+            workloads::control(kind, stream.boxed(), context.clone(), shutdown.clone())
+        });
+        let workloads = join_all(workloads);
+        let terminations = terminations::report(context.clone(), observation, replicas, shutdown.clone());
         // A status write may be cancelled at shutdown, and a controller without listed policies would wait for them.
         let policies = policies::control(context.clone(), shutdown.clone());
         let policies = shutdown.run_until_cancelled(policies);
@@ -80,7 +94,8 @@ impl Controller {
         });
         let budgets = shutdown.run_until_cancelled(budgets);
         tokio::join!(
-            join_all(workloads),
+            workloads,
+            terminations,
             index,
             scheduling,
             budgets,

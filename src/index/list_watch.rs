@@ -206,10 +206,16 @@ impl<K: Watched> ListWatch<K> {
     }
 
     fn decoded(&self, text: &[u8], metadata: ObjectMeta) -> Option<K> {
-        let decode = || K::decode(text).and_then(|object| self.keep(&metadata, (self.reuse)(object)));
+        let decode = || match K::decode(text)? {
+            object if object.is_relevant() => self.keep(&metadata, (self.reuse)(object)).map(Some),
+            _ => Ok(None),
+        };
         let kept = self.unusable.attempt(decode).flatten();
         let unusable = match &kept {
-            Ok(object) => object.too_large().map(|reason| UnusableReason::TooLarge(reason.to_owned())),
+            Ok(object) => {
+                let reason = object.as_ref().and_then(Watched::too_large);
+                reason.map(|reason| UnusableReason::TooLarge(reason.to_owned()))
+            }
             Err(reason) => Some(reason.clone()),
         };
         match unusable {
@@ -218,7 +224,7 @@ impl<K: Watched> ListWatch<K> {
             }
             None => self.unusable.remove(self.kind, metadata.namespace.as_deref(), metadata.name.as_deref()),
         }
-        kept.ok()
+        kept.ok().flatten()
     }
 
     /// The object, or a stub of it, for which the quota has room.

@@ -21,6 +21,7 @@ mod object_quota;
 mod relevance;
 mod slim;
 mod split;
+pub mod terminating_pods;
 pub mod unusable_objects;
 pub mod workloads;
 

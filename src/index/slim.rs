@@ -38,7 +38,7 @@ const POLICY_LIMIT: usize = 64 << 10;
 const STATUS_LIMIT: usize = 128 << 10;
 
 /// A watched object.
-pub(super) trait Watched: Resource + Clone + Send + Sync + Sized + 'static {
+pub(super) trait Watched: Clone + Send + Sync + Sized + 'static {
     /// Its kind, as a label of metrics; `Workload` for all workloads.
     const KIND: &'static str;
 
@@ -56,6 +56,11 @@ pub(super) trait Watched: Resource + Clone + Send + Sync + Sized + 'static {
 
     /// The approximate memory that it takes in a cache, in bytes.
     fn cached_size(&self) -> usize;
+
+    /// Whether it is of use. If not, it is dropped, and takes no part of the quota.
+    fn is_relevant(&self) -> bool {
+        true
+    }
 
     /// A stub that takes less memory, if the kind has one.
     fn stub(&self, _too_large: &str) -> Option<Self> {

@@ -8,6 +8,8 @@
 //!   behind a large one. A peer may hold a third of either. Two greedy peers leave a third to the API server, enough for
 //!   the largest body; other requests queue.
 //! - A share is held for a limited time: the body must arrive at [`RATE`], then it is answered.
+//! - Of a namespace, one large body of a peer at a time has a share or waits for one, so the objects of one tenant delay
+//!   only each other.
 //! - A peer is an IP address. The API server is one or a few peers: one per control plane node, or one tunnel agent. Its
 //!   bodies arrive immediately and are answered within milliseconds, so a third of the budget is enough for hundreds of
 //!   concurrent requests; beyond that they queue and are not rejected.
@@ -20,6 +22,7 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
+use adieu_review::{ReviewHeader, without_object};
 use axum::{
     body::{Body, BodyDataStream, HttpBody as _},
     http::StatusCode,
@@ -31,7 +34,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{deadline::Deadline, peer_limit::PeerLimit};
+use super::{deadline::Deadline, keyed_limit::KeyedLimit};
 
 const KIB: usize = 1024;
 /// The largest body that is buffered, in bytes. etcd stores objects of 1.5 MiB, and an update has two.
@@ -62,6 +65,8 @@ const RATE: usize = 2048 * KIB;
 pub(super) struct BodyBudget {
     small: Pool,
     large: Pool,
+    /// Large bodies of a namespace, by peer: others could send any namespace.
+    namespaces: KeyedLimit<(IpAddr, String)>,
     answers: Pool,
 }
 
@@ -82,6 +87,7 @@ impl AsRef<[u8]> for BudgetedAnswer {
 pub(super) struct BufferedBody {
     pub(super) bytes: Vec<u8>,
     _share: Share,
+    _of_namespace: Option<OwnedSemaphorePermit>,
 }
 
 /// A body over [`BODY_LIMIT`].
@@ -113,7 +119,12 @@ pub(super) enum BodyError {
 
 impl Default for BodyBudget {
     fn default() -> Self {
-        Self { small: Pool::new(SMALL_SHARE), large: Pool::new(BODY_LIMIT), answers: Pool::new(ANSWER_LIMIT) }
+        Self {
+            small: Pool::new(SMALL_SHARE),
+            large: Pool::new(BODY_LIMIT),
+            namespaces: KeyedLimit::new(1),
+            answers: Pool::new(ANSWER_LIMIT),
+        }
     }
 }
 
@@ -151,10 +162,10 @@ impl BodyBudget {
         };
         let mut incoming = IncomingBody { chunks: body.into_data_stream() };
         let first = incoming.next(ARRIVAL.min(deadline.left())).await?;
-        let pool = if capacity <= SMALL { &self.small } else { &self.large };
-        let share = timeout(deadline.left(), pool.reserve(peer, capacity)).await;
-        let share = share.ok().flatten().ok_or(BodyError::NoBudget)?;
-        let mut received = BufferedBody { bytes: Vec::with_capacity(capacity), _share: share };
+        let reserved = timeout(deadline.left(), self.reserve(peer, first.as_deref(), capacity)).await;
+        let (share, of_namespace) = reserved.ok().flatten().ok_or(BodyError::NoBudget)?;
+        let bytes = Vec::with_capacity(capacity);
+        let mut received = BufferedBody { bytes, _share: share, _of_namespace: of_namespace };
         let fill = async {
             let mut next = first;
             while let Some(chunk) = next {
@@ -177,6 +188,27 @@ impl BodyBudget {
         }
         Ok(ReceivedBody::Buffered(received))
     }
+
+    /// Waits for the share of a body with these first bytes.
+    async fn reserve(
+        &self,
+        peer: IpAddr,
+        start: Option<&[u8]>,
+        capacity: usize,
+    ) -> Option<(Share, Option<OwnedSemaphorePermit>)> {
+        if capacity <= SMALL {
+            return Some((self.small.reserve(peer, capacity).await?, None));
+        }
+        let namespace = start.and_then(namespace_at_start).unwrap_or_default();
+        let of_namespace = self.namespaces.acquire((peer, namespace), 1).await?;
+        Some((self.large.reserve(peer, capacity).await?, Some(of_namespace)))
+    }
+}
+
+/// The namespace of a review, from its first bytes: the API server writes it before the object.
+fn namespace_at_start(start: &[u8]) -> Option<String> {
+    let header = without_object(&start[..start.len().min(SMALL)])?;
+    ReviewHeader::parse(&header).ok().map(|header| header.namespace)
 }
 
 impl OversizedBody {
@@ -220,7 +252,7 @@ impl IncomingBody {
 #[derive(Clone, Debug)]
 struct Pool {
     total: Arc<Semaphore>,
-    peers: PeerLimit,
+    peers: KeyedLimit<IpAddr>,
 }
 
 #[derive(Debug)]
@@ -232,7 +264,7 @@ struct Share {
 impl Pool {
     fn new(per_peer: usize) -> Self {
         let total = Arc::new(Semaphore::new(SHARES_PER_BUDGET * per_peer));
-        Self { total, peers: PeerLimit::new(per_peer) }
+        Self { total, peers: KeyedLimit::new(per_peer) }
     }
 
     /// Waits for a share of the budget. A peer waits for its own part first, so it never has more than that in the queue

@@ -113,6 +113,33 @@ async fn peers_without_a_share_are_dropped() {
     assert_eq!(budget.small.peers.known(), 1);
 }
 
+#[tokio::test(start_paused = true)]
+async fn large_bodies_of_one_namespace_delay_another_namespace_by_one_body() {
+    let budget = BodyBudget::default();
+    let review = |namespace: &str| {
+        let kind = r#"{"group":"apps","version":"v1","kind":"Deployment"}"#;
+        let mut review = format!(
+            r#"{{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{{"uid":"1","kind":{kind},"namespace":"{namespace}","operation":"CREATE","object":{{}}}}}}"#
+        );
+        review.extend(std::iter::repeat_n(' ', BODY_LIMIT / 2));
+        Box::pin(receive(&budget, 1, review.into()))
+    };
+    let first = review("tenant").await.unwrap();
+    let mut others: Vec<_> = (0..50).map(|_| review("tenant")).collect();
+    for other in &mut others {
+        assert!(futures::poll!(other).is_pending());
+    }
+    let second = budget.large.reserve(peer(1), BODY_LIMIT / 4).await;
+    let mut shop = review("shop");
+    assert!(futures::poll!(&mut shop).is_pending(), "the peer's share is used");
+    drop((first, second));
+    let shop = shop.await.expect("the next share is that of the other namespace");
+    drop(shop);
+    for other in others {
+        other.await.unwrap();
+    }
+}
+
 /// A body with a known length.
 pub(in crate::webhook) struct Sized {
     pub(in crate::webhook) length: u64,

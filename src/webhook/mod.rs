@@ -4,8 +4,8 @@
 mod body;
 mod deadline;
 mod error;
+mod keyed_limit;
 mod parse_budget;
-mod peer_limit;
 mod review;
 mod router;
 

@@ -13,7 +13,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{deadline::Deadline, peer_limit::PeerLimit};
+use super::{deadline::Deadline, keyed_limit::KeyedLimit};
 
 /// The largest parsed size that needs no share of the budget. Since nothing waits between parsing and answering, there
 /// are at most as many at a time as threads.
@@ -28,12 +28,15 @@ const REVIEWS_OF_PEER: usize = 4;
 pub(super) struct ParseBudget {
     bytes: Arc<Semaphore>,
     large: Arc<Semaphore>,
-    peers: PeerLimit,
+    peers: KeyedLimit<IpAddr>,
+    /// Large reviews of a namespace, by peer: others could send any namespace.
+    namespaces: KeyedLimit<(IpAddr, String)>,
 }
 
 /// A share of the budget, until it is dropped.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct ParseShare {
+    _of_namespace: Option<OwnedSemaphorePermit>,
     _permit: Option<OwnedSemaphorePermit>,
 }
 
@@ -46,7 +49,8 @@ impl Default for ParseBudget {
         Self {
             bytes: Arc::new(Semaphore::new(PARSED_SIZE_LIMIT)),
             large: Arc::new(Semaphore::new(1)),
-            peers: PeerLimit::new(REVIEWS_OF_PEER),
+            peers: KeyedLimit::new(REVIEWS_OF_PEER),
+            namespaces: KeyedLimit::new(1),
         }
     }
 }
@@ -77,13 +81,30 @@ impl ParseBudget {
     /// Reserves memory for parsed objects, in the order of the calls.
     pub(super) async fn reserve(&self, bytes: usize, deadline: Deadline) -> Result<ParseShare, NoBudget> {
         if bytes <= UNRESERVED_PARSED_SIZE {
-            return Ok(ParseShare { _permit: None });
+            return Ok(ParseShare::default());
         }
         let permits = u32::try_from(bytes.min(PARSED_SIZE_LIMIT)).map_err(|_| NoBudget)?;
         match timeout(deadline.left(), self.bytes.clone().acquire_many_owned(permits)).await {
-            Ok(Ok(permit)) => Ok(ParseShare { _permit: Some(permit) }),
+            Ok(Ok(permit)) => Ok(ParseShare { _permit: Some(permit), ..ParseShare::default() }),
             _ => Err(NoBudget),
         }
+    }
+
+    /// Reserves memory for the parsed objects of a namespace. One review of a namespace at a time has a large share or
+    /// waits for one, so the objects of one tenant delay only each other.
+    pub(super) async fn reserve_for_namespace(
+        &self,
+        bytes: usize,
+        (peer, namespace): (IpAddr, &str),
+        deadline: Deadline,
+    ) -> Result<ParseShare, NoBudget> {
+        if bytes <= UNRESERVED_PARSED_SIZE {
+            return Ok(ParseShare::default());
+        }
+        let of_namespace = self.namespaces.acquire((peer, namespace.to_owned()), 1);
+        let of_namespace = timeout(deadline.left(), of_namespace).await.map_err(|_| NoBudget)?;
+        let share = self.reserve(bytes, deadline).await?;
+        Ok(ParseShare { _of_namespace: of_namespace, ..share })
     }
 }
 
@@ -144,6 +165,36 @@ mod tests {
         });
         assert!(small.await.unwrap().unwrap().is_ok());
         assert!(large.await.unwrap().unwrap(), "it ended before the small one was answered");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn large_reviews_of_one_namespace_delay_another_namespace_by_one_review() {
+        let (budget, deadline) = (ParseBudget::default(), Deadline::after(Duration::from_secs(30)));
+        let started = tokio::time::Instant::now();
+        let reviews = |namespace: &'static str, count: usize| {
+            let reviews = (0..count).map(|_| {
+                let budget = budget.clone();
+                tokio::spawn(async move {
+                    let bytes = PARSED_SIZE_LIMIT;
+                    let _share =
+                        budget.reserve_for_namespace(bytes, (PEER, namespace), deadline).await.unwrap();
+                    // The review of an object of this size.
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    started.elapsed()
+                })
+            });
+            reviews.collect::<Vec<_>>()
+        };
+        let tenant = reviews("tenant", 50);
+        tokio::task::yield_now().await;
+        let mut ends = [Duration::ZERO; 3];
+        for (end, other) in ends.iter_mut().zip(reviews("shop", 3)) {
+            *end = other.await.unwrap();
+        }
+        assert_eq!(ends.map(|end| end.as_millis()), [200, 400, 600], "the namespaces alternate");
+        for review in tenant {
+            assert!(review.await.unwrap() <= Duration::from_millis(5300));
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -120,7 +120,7 @@ async fn decide_within(
         caches.workloads().cached(*kind, namespace, name).map(|cached| cached.parsed_size())
     });
     let parsed_size = shape.parsed_size + of_owner.unwrap_or_default();
-    let _share = budget.reserve(parsed_size, deadline).await?;
+    let _share = budget.reserve_for_namespace(parsed_size, (peer, namespace), deadline).await?;
     Ok(budget.work(parsed_size, peer, deadline, || decide(review, owner, caches)).await??)
 }
 

@@ -2,6 +2,8 @@
 
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 
+use crate::api::{TerminationCause, TerminationOutcome};
+
 /// Labels of [`super::Metrics::admission_requests`].
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct AdmissionLabels {
@@ -27,6 +29,26 @@ pub struct WorkloadLabels {
     pub kind: KindLabel,
     /// Its state.
     pub state: WorkloadState,
+}
+
+/// Labels of [`super::Metrics::terminations`].
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct TerminationLabels {
+    /// The kind of the pod's controller.
+    pub kind: KindLabel,
+    /// How it went.
+    pub outcome: OutcomeLabel,
+    /// Why the pod terminated.
+    pub cause: CauseLabel,
+}
+
+/// Labels of [`super::Metrics::failed_terminations`].
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct FailedTerminationLabels {
+    /// The namespace of the pod, or `other` if too many namespaces have failed terminations.
+    pub workload_namespace: String,
+    /// How it went.
+    pub outcome: OutcomeLabel,
 }
 
 /// Labels of [`super::Metrics::undecodable_objects`] and [`super::Metrics::oversized_objects`].
@@ -159,6 +181,74 @@ label_values! {
         Conflict = "conflict",
         /// The API server rejected the write or was not reachable.
         ApiError = "api_error",
+    }
+}
+
+label_values! {
+    /// How a termination went.
+    OutcomeLabel {
+        /// Exited with 0.
+        Completed = "completed",
+        /// Exited with 143.
+        DefaultAction = "default_action",
+        /// The preStop hook failed.
+        PreStopFailed = "pre_stop_failed",
+        /// Exited with another code.
+        Crashed = "crashed",
+        /// Ended before the grace period.
+        CutShort = "cut_short",
+        /// Killed at the end of the grace period.
+        Killed = "killed",
+    }
+}
+
+label_values! {
+    /// Why a pod terminated.
+    CauseLabel {
+        /// A newer revision replaced it.
+        Rollout = "rollout",
+        /// The workload was scaled down.
+        ScaleDown = "scale_down",
+        /// Evicted.
+        Eviction = "eviction",
+        /// Evicted from a cordoned node.
+        NodeDrain = "node_drain",
+        /// Preempted.
+        Preemption = "preemption",
+        /// Its node shut down, or is gone.
+        NodeShutdown = "node_shutdown",
+        /// A taint of its node.
+        Taint = "taint",
+        /// Deleted.
+        Deletion = "deletion",
+    }
+}
+
+impl From<TerminationOutcome> for OutcomeLabel {
+    fn from(outcome: TerminationOutcome) -> Self {
+        match outcome {
+            TerminationOutcome::Completed => Self::Completed,
+            TerminationOutcome::DefaultAction => Self::DefaultAction,
+            TerminationOutcome::PreStopFailed => Self::PreStopFailed,
+            TerminationOutcome::Crashed => Self::Crashed,
+            TerminationOutcome::CutShort => Self::CutShort,
+            TerminationOutcome::Killed => Self::Killed,
+        }
+    }
+}
+
+impl From<TerminationCause> for CauseLabel {
+    fn from(cause: TerminationCause) -> Self {
+        match cause {
+            TerminationCause::Rollout => Self::Rollout,
+            TerminationCause::ScaleDown => Self::ScaleDown,
+            TerminationCause::Eviction => Self::Eviction,
+            TerminationCause::NodeDrain => Self::NodeDrain,
+            TerminationCause::Preemption => Self::Preemption,
+            TerminationCause::NodeShutdown => Self::NodeShutdown,
+            TerminationCause::Taint => Self::Taint,
+            TerminationCause::Deletion => Self::Deletion,
+        }
     }
 }
 

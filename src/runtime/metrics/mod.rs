@@ -47,6 +47,18 @@ pub struct Metrics {
     pub undecodable_objects: Family<ObjectLabels, Gauge>,
     /// Watched objects that are too large to be read.
     pub oversized_objects: Family<ObjectLabels, Gauge>,
+    /// Terminations of pods, observed by the leader.
+    pub terminations: Family<TerminationLabels, Counter>,
+    /// Terminations that went wrong, by namespace.
+    pub failed_terminations: Family<FailedTerminationLabels, Counter>,
+    /// Seconds from SIGTERM to the end of a pod's last container.
+    pub shutdown_duration: Histogram,
+    /// Seconds until no EndpointSlice has a terminating pod as ready.
+    pub endpoint_withdrawal_duration: Histogram,
+    /// The used share of the grace period.
+    pub grace_period_used: Histogram,
+    /// Terminating pods that were not observed, because too many terminate at a time.
+    pub unobserved_terminations: Counter,
     /// Start of the serving certificate's validity, in seconds since 1970.
     pub certificate_not_before: Gauge,
     /// Expiration of the serving certificate, in seconds since 1970.
@@ -71,6 +83,12 @@ impl Default for Metrics {
             failed_rollouts: Gauge::default(),
             undecodable_objects: Family::default(),
             oversized_objects: Family::default(),
+            terminations: Family::default(),
+            failed_terminations: Family::default(),
+            shutdown_duration: Histogram::new([1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0]),
+            endpoint_withdrawal_duration: Histogram::new([1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 30.0, 60.0]),
+            grace_period_used: Histogram::new([0.1, 0.25, 0.5, 0.75, 0.9, 0.99, 1.0, 1.1]),
+            unobserved_terminations: Counter::default(),
             certificate_not_before: Gauge::default(),
             certificate_expiration: Gauge::default(),
             leader: Gauge::default(),
@@ -78,6 +96,7 @@ impl Default for Metrics {
         };
         metrics.register_webhook(&mut registry);
         metrics.register_controller(&mut registry);
+        metrics.register_observer(&mut registry);
         metrics.register_process(&mut registry);
         metrics.initialize_counters();
         Self { registry, ..metrics }
@@ -131,6 +150,42 @@ impl Metrics {
             "oversized_objects",
             "Watched objects that are too large to be read",
             self.oversized_objects.clone(),
+        );
+    }
+
+    fn register_observer(&self, registry: &mut Registry) {
+        registry.register(
+            "terminations",
+            "Terminations of pods by outcome and cause, observed by the leader",
+            self.terminations.clone(),
+        );
+        registry.register(
+            "failed_terminations",
+            "Terminations that went wrong, by the namespace of the pod",
+            self.failed_terminations.clone(),
+        );
+        registry.register_with_unit(
+            "termination_shutdown_duration",
+            "Time from SIGTERM, as far as the duration of preStop is known, to the end of a pod's last container",
+            Unit::Seconds,
+            self.shutdown_duration.clone(),
+        );
+        registry.register_with_unit(
+            "endpoint_withdrawal_duration",
+            "Time until no EndpointSlice has a terminating pod as ready",
+            Unit::Seconds,
+            self.endpoint_withdrawal_duration.clone(),
+        );
+        registry.register_with_unit(
+            "termination_grace_period_used",
+            "The share of the grace period that a pod used",
+            Unit::Ratios,
+            self.grace_period_used.clone(),
+        );
+        registry.register(
+            "unobserved_terminations",
+            "Terminating pods that are not observed because too many terminate at a time",
+            self.unobserved_terminations.clone(),
         );
     }
 

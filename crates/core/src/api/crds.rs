@@ -15,12 +15,13 @@ use super::{
     numbers::MAX_SAFE_INTEGER,
     policy::{ClusterGracefulPolicy, GracefulPolicy},
     schema,
+    termination_profile::TerminationProfile,
 };
 
 /// Every CustomResourceDefinition of adieu.
 #[must_use]
 pub fn crds() -> Vec<CustomResourceDefinition> {
-    let mut crds = vec![GracefulPolicy::crd(), ClusterGracefulPolicy::crd()];
+    let mut crds = vec![GracefulPolicy::crd(), ClusterGracefulPolicy::crd(), TerminationProfile::crd()];
     for version in
         crds.iter_mut().filter(|crd| crd.spec.scope == "Namespaced").flat_map(|crd| &mut crd.spec.versions)
     {

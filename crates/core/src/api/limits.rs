@@ -59,3 +59,13 @@ pub const CONDITIONS: usize = 6;
 pub const MESSAGE_LENGTH: usize = 4096;
 /// Workloads in a policy's counts.
 pub const WORKLOADS: i32 = 1_000_000;
+/// Terminations that a profile counts.
+pub const TERMINATIONS: i64 = 1_000_000_000;
+/// Seconds that a profile can have measured: a grace period of a week.
+pub const MEASURED_SECONDS: i64 = 604_800;
+/// Buckets of a profile's histogram: as many as there are numbers of two digits up to its maximum.
+pub const HISTOGRAM_BUCKETS: usize = 500;
+/// Terminations in a profile that went wrong.
+pub const RECENT_TERMINATIONS: usize = 5;
+/// Bytes of a line in a profile.
+pub const SUMMARY_LENGTH: usize = 256;

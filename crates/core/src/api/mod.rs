@@ -15,6 +15,7 @@ mod policy;
 mod probe;
 mod schema;
 mod status;
+mod termination_profile;
 
 pub use annotations::Annotations;
 pub use check::{Violation, as_stored, check_policy, check_status};
@@ -31,4 +32,9 @@ pub use policy::{ClusterGracefulPolicy, ClusterGracefulPolicySpec, GracefulPolic
 pub use probe::{GrpcProbe, HttpHeader, HttpProbe, Probe, Scheme, TcpProbe};
 pub use status::{
     EffectiveValues, FailedRolloutStatus, GracefulPolicyStatus, RolloutFailureReason, WorkloadCounts,
+};
+pub use termination_profile::{
+    Bucket, CauseCounts, Confidence, Histograms, OutcomeCounts, Quantiles, RecentTermination, Recommendation,
+    RequestedTimes, TerminationCause, TerminationOutcome, TerminationProfile, TerminationProfileSpec,
+    TerminationProfileStatus,
 };

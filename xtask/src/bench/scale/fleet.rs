@@ -169,13 +169,16 @@ impl Fleet {
         loop {
             interrupt::check()?;
             step.waiting();
+            let asked = Instant::now();
             let all = self.deployments().list(&ListParams::default().labels(FLEET).match_any()).await?;
+            // A list of thousands takes long. Asked again immediately, it would delay what it waits for.
+            let pause = POLL.max(5 * asked.elapsed());
             let waiting = all.items.iter().filter(|deployment| !condition(deployment)).count();
             if waiting == 0 {
                 return Ok(());
             }
             ensure!(started.elapsed() < LIMIT, "{waiting} Deployments {lacking}");
-            sleep(POLL).await;
+            sleep(pause).await;
         }
     }
 

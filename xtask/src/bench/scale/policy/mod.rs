@@ -40,15 +40,19 @@ pub fn measure(target: &Target, deployments: u32) -> Result<Report> {
         let operator = Operator::new(client.clone(), cluster.audit_log()).await?;
         let fleet = PolicyFleet::new(client);
         fleet.set_up().await?;
-        let (mut stages, mut before) = (Vec::new(), Size { deployments: 0 });
+        let (mut report, mut before) = (Report { stages: Vec::new() }, Size { deployments: 0 });
         for (deployments, drain) in [deployments / 2, deployments].into_iter().zip(DRAINS) {
+            if !report.stages.is_empty() {
+                // The second stage takes most of an hour.
+                report.figures().show(target.workspace(), "scale-policy", None)?;
+            }
             let size = Size { deployments };
             operator.scale(0).await?;
             fleet.grow(before, size).await?;
-            stages.push(stage(target, &operator, &fleet, size, drain).await?);
+            report.stages.push(stage(target, &operator, &fleet, size, drain).await?);
             before = size;
         }
-        Ok(Report { stages })
+        Ok(report)
     })
 }
 

@@ -1,0 +1,34 @@
+//! Why a pod terminated.
+
+use adieu_core::api::TerminationCause as Cause;
+
+use crate::pod::TerminatingPod;
+
+/// What is known about a pod's workload and node when its termination starts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// Whether the workload exists and isn't being deleted.
+    pub workload_exists: bool,
+    /// Whether the pod has the current revision of its workload; `None` if that is unknown.
+    pub is_current_revision: Option<bool>,
+    /// Whether the workload was just scaled down, by at least as many pods as terminated since.
+    pub scaled_down: bool,
+    /// Whether the node is cordoned.
+    pub node_is_cordoned: bool,
+}
+
+/// The cause: the condition `DisruptionTarget` first (Kubernetes documents its reasons with pod disruption conditions).
+pub(crate) fn cause(pod: &TerminatingPod, facts: Facts) -> Cause {
+    match pod.disruption.as_deref() {
+        Some("PreemptionByScheduler") => Cause::Preemption,
+        Some("DeletionByTaintManager") => Cause::Taint,
+        Some("EvictionByEvictionAPI") if facts.node_is_cordoned => Cause::NodeDrain,
+        Some("EvictionByEvictionAPI") => Cause::Eviction,
+        Some("TerminationByKubelet") if pod.status_reason.as_deref() == Some("Evicted") => Cause::Eviction,
+        Some("TerminationByKubelet" | "DeletionByPodGC") => Cause::NodeShutdown,
+        _ if !facts.workload_exists => Cause::Deletion,
+        _ if facts.is_current_revision == Some(false) => Cause::Rollout,
+        _ if facts.scaled_down => Cause::ScaleDown,
+        _ => Cause::Deletion,
+    }
+}

@@ -1,0 +1,21 @@
+//! What the terminations of pods did. Terminating pods go in, a [`Termination`] for each comes out, and the [`Profile`] of
+//! a workload sums them up.
+//!
+//! It has no client and no clock: times are those that the API server and the kubelets wrote, in whole seconds.
+
+mod cause;
+mod distribution;
+mod observer;
+mod outcome;
+mod pod;
+mod profile;
+mod recommendation;
+mod replicas;
+mod termination;
+
+pub use cause::Facts;
+pub use observer::{MAX_PODS, Observer};
+pub use pod::{ContainerState, PodOwner, TerminatingPod};
+pub use profile::{Profile, status_time};
+pub use replicas::ReplicaHistory;
+pub use termination::Termination;

@@ -1,0 +1,135 @@
+//! The terminations of one workload.
+
+use std::collections::VecDeque;
+
+use adieu_core::api::{
+    CauseCounts, Histograms, OutcomeCounts, RecentTermination, RequestedTimes, TerminationOutcome as Outcome,
+    TerminationProfileStatus, limits,
+};
+use k8s_openapi::jiff::Timestamp;
+
+use crate::{
+    distribution::Distribution,
+    recommendation::{ignores_sigterm, recommendation},
+    termination::Termination,
+};
+
+/// What the terminations of a workload's pods did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Profile {
+    observed_since: String,
+    last: String,
+    terminations: i64,
+    outcomes: OutcomeCounts,
+    causes: CauseCounts,
+    shutdown: Distribution,
+    withdrawal: Distribution,
+    requested: RequestedTimes,
+    /// The latest first.
+    recent: VecDeque<RecentTermination>,
+}
+
+impl Profile {
+    /// The profile of a workload with this first termination.
+    #[must_use]
+    pub fn new(first: &Termination) -> Self {
+        let mut profile = Self {
+            observed_since: status_time(first.end),
+            last: status_time(first.end),
+            terminations: 0,
+            outcomes: OutcomeCounts::default(),
+            causes: CauseCounts::default(),
+            shutdown: Distribution::default(),
+            withdrawal: Distribution::default(),
+            requested: RequestedTimes::default(),
+            recent: VecDeque::new(),
+        };
+        profile.add(first);
+        profile
+    }
+
+    /// The profile that another leader wrote.
+    #[must_use]
+    pub fn of(status: TerminationProfileStatus) -> Self {
+        Self {
+            observed_since: status.observed_since,
+            last: status.last_termination_time,
+            terminations: status.terminations,
+            outcomes: status.outcomes,
+            causes: status.causes,
+            shutdown: Distribution::of(&status.histograms.shutdown_seconds),
+            withdrawal: Distribution::of(&status.histograms.endpoint_withdrawal_seconds),
+            requested: status.requested.unwrap_or_default(),
+            recent: status.recent.into_iter().take(limits::RECENT_TERMINATIONS).collect(),
+        }
+    }
+
+    /// Counts a termination.
+    pub fn add(&mut self, termination: &Termination) {
+        let increase = |count: &mut i64| *count = (*count + 1).min(limits::TERMINATIONS);
+        increase(&mut self.terminations);
+        increase(self.outcomes.of(termination.outcome));
+        increase(self.causes.of(termination.cause));
+        let end = status_time(termination.end);
+        self.last = end.clone().max(std::mem::take(&mut self.last));
+        self.requested = termination.requested;
+        termination.shutdown_seconds.inspect(|seconds| self.shutdown.add(*seconds));
+        termination.withdrawal_seconds.inspect(|seconds| self.withdrawal.add(*seconds));
+        if termination.is_bad() {
+            self.recent.push_front(RecentTermination {
+                pod: termination.pod.clone(),
+                container: Some(termination.container.clone()),
+                time: end,
+                outcome: termination.outcome,
+                cause: termination.cause,
+                reason: termination.reason(),
+            });
+            self.recent.truncate(limits::RECENT_TERMINATIONS);
+        }
+    }
+
+    /// Its status.
+    #[must_use]
+    pub fn status(&self) -> TerminationProfileStatus {
+        TerminationProfileStatus {
+            observed_since: self.observed_since.clone(),
+            last_termination_time: self.last.clone(),
+            terminations: self.terminations,
+            outcomes: self.outcomes,
+            causes: self.causes,
+            problem: self.problem(),
+            shutdown_seconds: self.shutdown.quantiles(),
+            endpoint_withdrawal_seconds: self.withdrawal.quantiles(),
+            requested: Some(self.requested),
+            recent: self.recent.iter().cloned().collect(),
+            recommendation: recommendation(self.outcomes, &self.shutdown, self.requested),
+            histograms: Histograms {
+                shutdown_seconds: self.shutdown.buckets(),
+                endpoint_withdrawal_seconds: self.withdrawal.buckets(),
+            },
+        }
+    }
+
+    /// The most frequent outcome that is a problem; of equally frequent ones the worst.
+    fn problem(&self) -> Option<String> {
+        let mut outcomes = self.outcomes;
+        let bad = [Outcome::PreStopFailed, Outcome::Crashed, Outcome::CutShort, Outcome::Killed];
+        let (count, outcome) = bad.map(|outcome| (*outcomes.of(outcome), outcome)).into_iter().max()?;
+        let all = self.terminations;
+        let what = match outcome {
+            _ if count == 0 => return None,
+            Outcome::Killed if ignores_sigterm(self.outcomes, all) => "ignores SIGTERM, killed",
+            Outcome::Killed => "too slow, killed",
+            Outcome::PreStopFailed => "preStop failed",
+            Outcome::CutShort => "cut short",
+            _ => "crashed while stopping",
+        };
+        Some(format!("{what} ({count} of {all})"))
+    }
+}
+
+/// A time in a status: whole seconds.
+#[must_use]
+pub fn status_time(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}

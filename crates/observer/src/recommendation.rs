@@ -1,0 +1,106 @@
+//! Better values, from what the terminations did.
+
+use adieu_core::api::{Confidence, OutcomeCounts, Recommendation, RequestedTimes, limits};
+
+use crate::distribution::Distribution;
+
+/// Fewer terminations are too little evidence.
+const MIN_TERMINATIONS: i64 = 20;
+/// From this number on the 99th percentile isn't just the largest value.
+const HIGH_CONFIDENCE: i64 = 100;
+/// A recommended time is longer than the 99th percentile by a quarter.
+const RESERVE_PERCENT: i64 = 125;
+/// A shorter time is recommended if it is at most this share of the present one.
+const WORTHWHILE_PERCENT: i64 = 80;
+/// A time that was too short is raised to this share, up to a multiple of [`STEP`] seconds.
+const RAISE_PERCENT: i64 = 180;
+const STEP: i64 = 5;
+/// If at least this share is killed, the application ignores SIGTERM, and no time is enough.
+const IGNORES_SIGTERM_PERCENT: i64 = 90;
+
+/// Whether almost all pods are killed after using all of their time.
+pub(crate) fn ignores_sigterm(outcomes: OutcomeCounts, terminations: i64) -> bool {
+    terminations >= 3 && outcomes.killed * 100 >= terminations * IGNORES_SIGTERM_PERCENT
+}
+
+/// A better shutdown timeout, or grace period if nothing is injected; `None` if the value is right, or there is too little
+/// evidence.
+pub(crate) fn recommendation(
+    outcomes: OutcomeCounts,
+    shutdown: &Distribution,
+    requested: RequestedTimes,
+) -> Option<Recommendation> {
+    let terminations = shutdown.count();
+    if terminations < MIN_TERMINATIONS || ignores_sigterm(outcomes, terminations) {
+        return None;
+    }
+    let (field, current, rest) = match requested.shutdown_timeout_seconds {
+        Some(seconds) => ("shutdownTimeoutSeconds", seconds, 0),
+        None => {
+            ("terminationGracePeriodSeconds", requested.grace_period_seconds, requested.pre_stop_seconds)
+        }
+    };
+    let p99 = shutdown.percentile(99)?;
+    let (recommended, evidence) = if outcomes.killed > 0 {
+        let raised = ((current - rest) * RAISE_PERCENT / 100 + STEP - 1) / STEP * STEP;
+        let (killed, all) = (outcomes.killed, terminations);
+        (raised.max(STEP), format!("{killed} of {all} were killed at the deadline"))
+    } else {
+        let shorter = ((p99 * RESERVE_PERCENT + 99) / 100).max(1);
+        if (shorter + rest) * 100 > current * WORTHWHILE_PERCENT {
+            return None;
+        }
+        (shorter, format!("p99 of {terminations} terminations is {p99} s"))
+    };
+    let recommended = (recommended + rest).min(limits::SHUTDOWN_TIMEOUT_SECONDS);
+    let confidence = if terminations >= HIGH_CONFIDENCE { Confidence::High } else { Confidence::Medium };
+    Some(Recommendation {
+        summary: format!("{field} {current} -> {recommended}: {evidence}"),
+        field: field.to_owned(),
+        current_seconds: current,
+        recommended_seconds: recommended,
+        confidence,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn recommend(seconds: &[(i64, i64)], killed: i64, timeout: Option<i64>) -> Option<Recommendation> {
+        let mut shutdown = Distribution::default();
+        for &(seconds, count) in seconds {
+            (0..count).for_each(|_| shutdown.add(seconds));
+        }
+        let requested = RequestedTimes {
+            grace_period_seconds: 45,
+            pre_stop_seconds: 10,
+            shutdown_timeout_seconds: timeout,
+        };
+        recommendation(OutcomeCounts { killed, ..OutcomeCounts::default() }, &shutdown, requested)
+    }
+
+    #[test]
+    fn values_follow_the_evidence() {
+        for (seconds, killed, timeout, expected) in [
+            (&[(3, 150), (9, 64)][..], 0, Some(30), Some("shutdownTimeoutSeconds 30 -> 12: p99 of 214 terminations is 9 s")),
+            (&[(20, 33), (30, 7)], 7, Some(30), Some("shutdownTimeoutSeconds 30 -> 55: 7 of 40 were killed at the deadline")),
+            (&[(3, 30)], 0, None, Some("terminationGracePeriodSeconds 45 -> 14: p99 of 30 terminations is 3 s")),
+            (&[(30, 30), (35, 5)], 5, None, Some("terminationGracePeriodSeconds 45 -> 75: 5 of 35 were killed at the deadline")),
+            (&[(0, 30)], 0, Some(30), Some("shutdownTimeoutSeconds 30 -> 1: p99 of 30 terminations is 0 s")),
+            // Too little evidence, a right value, and an application that ignores SIGTERM.
+            (&[(3, 19)], 0, Some(30), None),
+            (&[(20, 100)], 0, Some(30), None),
+            (&[(30, 40)], 38, Some(30), None),
+        ] {
+            let found = recommend(seconds, killed, timeout);
+            assert_eq!(found.as_ref().map(|found| found.summary.as_str()), expected, "{seconds:?}");
+        }
+    }
+
+    #[test]
+    fn confidence_needs_a_hundred_terminations() {
+        assert_eq!(recommend(&[(3, 99)], 0, Some(30)).unwrap().confidence, Confidence::Medium);
+        assert_eq!(recommend(&[(3, 100)], 0, Some(30)).unwrap().confidence, Confidence::High);
+    }
+}

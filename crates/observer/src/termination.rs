@@ -1,0 +1,97 @@
+//! One termination.
+
+use adieu_core::api::{RequestedTimes, TerminationCause as Cause, TerminationOutcome as Outcome};
+use k8s_openapi::jiff::Timestamp;
+
+use crate::{
+    cause::{Facts, cause},
+    outcome::{shutdown_seconds, used, worst},
+    pod::{PodOwner, TerminatingPod},
+};
+
+/// The termination of one pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Termination {
+    /// The pod's namespace.
+    pub namespace: String,
+    /// The pod's name.
+    pub pod: String,
+    /// The pod's controller.
+    pub owner: PodOwner,
+    /// When its last container ended, as far as that is known.
+    pub end: Timestamp,
+    /// How it went: the worst of its containers.
+    pub outcome: Outcome,
+    /// That container.
+    pub container: String,
+    /// Its exit code, if it is known.
+    pub exit_code: Option<i32>,
+    /// Why the pod terminated.
+    pub cause: Cause,
+    /// Seconds of the grace period that it used.
+    pub used_seconds: Option<i64>,
+    /// Seconds from SIGTERM to the end of its last main container.
+    pub shutdown_seconds: Option<i64>,
+    /// Seconds until no EndpointSlice had it as ready.
+    pub withdrawal_seconds: Option<i64>,
+    /// The times that it was given.
+    pub requested: RequestedTimes,
+}
+
+impl Termination {
+    /// The termination of a pod that is gone; `None` if no container was running.
+    pub(crate) fn of(
+        pod: TerminatingPod,
+        facts: Facts,
+        pre_stop_failed: bool,
+        withdrawn: Option<Timestamp>,
+    ) -> Option<Self> {
+        let (container, outcome) = worst(&pod, pre_stop_failed)?;
+        let ends = || pod.containers.iter().filter_map(|container| container.end.as_ref());
+        let last = ends().max_by_key(|end| end.at);
+        Some(Self {
+            end: last.map_or(pod.start, |end| end.at),
+            outcome,
+            container: container.name.clone(),
+            exit_code: container.end.as_ref().map(|end| end.exit_code),
+            cause: cause(&pod, facts),
+            used_seconds: last.map(|end| used(&pod, end)),
+            shutdown_seconds: shutdown_seconds(&pod),
+            withdrawal_seconds: withdrawn.map(|at| (at.as_second() - pod.start.as_second()).max(0)),
+            requested: pod.requested,
+            namespace: pod.namespace,
+            pod: pod.name,
+            owner: pod.owner,
+        })
+    }
+
+    /// A line about a termination that went wrong.
+    #[must_use]
+    pub fn reason(&self) -> String {
+        let grace = self.requested.grace_period_seconds;
+        match self.outcome {
+            Outcome::Completed => "exited with 0".to_owned(),
+            Outcome::DefaultAction => {
+                "exited with 143: SIGTERM ended it without a handler, or it exits so after its own cleanup".to_owned()
+            }
+            Outcome::Killed if self.exit_code == Some(137) => {
+                format!("killed at the end of the grace period of {grace} s")
+            }
+            Outcome::Killed => format!("ended after the grace period of {grace} s"),
+            Outcome::Crashed => format!("exited with {} after SIGTERM", self.exit_code.unwrap_or_default()),
+            Outcome::PreStopFailed => {
+                "the preStop hook failed: does the image have its command?".to_owned()
+            }
+            Outcome::CutShort => match self.used_seconds {
+                Some(used) => format!("killed after {used} s of a grace period of {grace} s"),
+                None => "gone without a report of its end: its node is gone, or the pod was deleted by force".to_owned(),
+            },
+        }
+    }
+
+    /// Whether something went wrong.
+    #[must_use]
+    pub fn is_bad(&self) -> bool {
+        !matches!(self.outcome, Outcome::Completed | Outcome::DefaultAction)
+    }
+}

@@ -1,0 +1,200 @@
+//! Finds out why a pod terminates: reads its `ReplicaSet` or node, if the caches can't tell.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use adieu_observer::{Facts, PodOwner, ReplicaHistory, TerminatingPod};
+use k8s_openapi::jiff::Timestamp;
+use kube::{
+    Client, Error, ResourceExt as _,
+    api::{GetParams, Request},
+};
+use serde::Deserialize;
+use tokio::{sync::Semaphore, time::Instant};
+
+use crate::{
+    controller::keys::Key,
+    index::{cached_workload::CachedWorkload, caches::Caches, workloads::Workloads},
+    plan::Kind,
+};
+
+/// The annotation of a Deployment and its ReplicaSets with the number of their revision.
+const REVISION: &str = "deployment.kubernetes.io/revision";
+/// The annotation of a DaemonSet with the generation of its template, which the label of its pods repeats.
+const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
+/// How many objects are read at a time: thousands of pods may terminate together.
+const CONCURRENT_READS: usize = 4;
+/// How long an object that was read is used again: the pods of a ReplicaSet terminate together.
+const READ_TTL: Duration = Duration::from_secs(5);
+/// How many of them are kept.
+const MAX_READ: usize = 1000;
+
+/// The replicas of the workloads, which their watches record.
+#[derive(Clone, Debug, Default)]
+pub struct Replicas(Arc<Mutex<ReplicaHistory>>);
+
+impl Replicas {
+    /// Records the replicas of a workload.
+    pub(in crate::controller) fn record(&self, kind: Kind, workload: &CachedWorkload, all: &Workloads) {
+        if kind != Kind::DaemonSet && workload.too_large().is_none() {
+            let object = workload.object();
+            let replicas = object.data["spec"]["replicas"].as_i64().unwrap_or(1);
+            self.with(|history| {
+                history.set(Key::of(kind, &object), replicas, Timestamp::now());
+                history.prune(|key| all.contains(key.kind, &key.namespace, &key.name));
+            });
+        }
+    }
+
+    fn explain(&self, key: &Key, at: Timestamp) -> bool {
+        self.with(|history| history.explain(key, at))
+    }
+
+    fn with<T>(&self, act: impl FnOnce(&mut ReplicaHistory) -> T) -> T {
+        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// The facts about a pod.
+#[derive(Debug)]
+pub(super) struct FoundFacts {
+    pub(super) uid: String,
+    pub(super) facts: Facts,
+}
+
+/// Finds facts.
+#[derive(Clone)]
+pub(super) struct FactFinder {
+    client: Client,
+    caches: Caches,
+    replicas: Replicas,
+    permits: Arc<Semaphore>,
+    read: Arc<Mutex<HashMap<String, (Instant, Option<ReadObject>)>>>,
+}
+
+/// The fields that are read of a ReplicaSet or a node.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct ReadObject {
+    metadata: ReadMetadata,
+    spec: ReadSpec,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct ReadMetadata {
+    annotations: ReadAnnotations,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct ReadAnnotations {
+    #[serde(rename = "deployment.kubernetes.io/revision")]
+    revision: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct ReadSpec {
+    unschedulable: bool,
+}
+
+impl FactFinder {
+    pub(super) fn new(client: Client, caches: Caches, replicas: Replicas) -> Self {
+        let permits = Arc::new(Semaphore::new(CONCURRENT_READS));
+        Self { client, caches, replicas, permits, read: Arc::default() }
+    }
+
+    /// The search for the facts about a pod whose termination just started.
+    pub(super) fn search(&self, pod: &TerminatingPod) -> impl Future<Output = FoundFacts> + Send + use<> {
+        let (finder, uid) = (self.clone(), pod.uid.clone());
+        let (namespace, owner, node) = (pod.namespace.clone(), pod.owner.clone(), pod.node.clone());
+        let disruption = pod.disruption.clone();
+        async move {
+            let mut facts = finder.of_workload(&namespace, &owner, disruption.is_some()).await;
+            if disruption.as_deref() == Some("EvictionByEvictionAPI")
+                && let Some(node) = node
+            {
+                let node = finder.read(format!("/api/v1/nodes/{node}")).await;
+                facts.node_is_cordoned = node.is_some_and(|node| node.spec.unschedulable);
+            }
+            FoundFacts { uid, facts }
+        }
+    }
+
+    async fn of_workload(&self, namespace: &str, owner: &PodOwner, is_disrupted: bool) -> Facts {
+        let PodOwner::Workload { kind, name, revision } = owner else { return Facts::default() };
+        let Some(workload) = self.caches.workloads().cached(*kind, namespace, name) else {
+            return Facts::default();
+        };
+        let object = workload.metadata_only();
+        let workload_exists = object.metadata.deletion_timestamp.is_none();
+        if !workload_exists || is_disrupted {
+            return Facts { workload_exists, ..Facts::default() };
+        }
+        let is_current_revision = match (kind, revision) {
+            (_, None) => None,
+            (Kind::Deployment, Some(replica_set)) => {
+                let path = format!("/apis/apps/v1/namespaces/{namespace}/replicasets/{replica_set}");
+                let of_pod = self.read(path).await.and_then(|found| found.metadata.annotations.revision);
+                // Read after the ReplicaSet, whose annotation the Deployment controller writes first.
+                let workload = self.caches.workloads().cached(*kind, namespace, name);
+                let current = workload.and_then(|workload| annotation(&workload, REVISION));
+                of_pod.zip(current).map(|(of_pod, current)| of_pod == current)
+            }
+            (Kind::StatefulSet, Some(hash)) => {
+                let object = workload.object();
+                object.data["status"]["updateRevision"].as_str().map(|current| current == hash)
+            }
+            (Kind::DaemonSet, Some(generation)) => {
+                annotation(&workload, TEMPLATE_GENERATION).map(|current| current == *generation)
+            }
+        };
+        let key = Key { namespace: namespace.to_owned(), kind: *kind, name: name.clone() };
+        let scaled_down =
+            is_current_revision != Some(false) && self.replicas.explain(&key, Timestamp::now());
+        Facts { workload_exists, is_current_revision, scaled_down, node_is_cordoned: false }
+    }
+
+    /// The object at this path; `None` if it can't be read.
+    async fn read(&self, path: String) -> Option<ReadObject> {
+        let _permit = self.permits.acquire().await.ok()?;
+        let now = Instant::now();
+        let known = self.lock().get(&path).filter(|(at, _)| now - *at < READ_TTL).cloned();
+        if let Some((_, found)) = known {
+            return found;
+        }
+        let found = match self.get(&path).await {
+            Ok(found) => Some(found),
+            Err(error) => {
+                tracing::debug!(path, %error, "cannot read the cause of a termination");
+                None
+            }
+        };
+        let mut read = self.lock();
+        if read.len() >= MAX_READ {
+            read.retain(|_, (at, _)| now - *at < READ_TTL);
+        }
+        if read.len() < MAX_READ {
+            read.insert(path, (now, found.clone()));
+        }
+        found
+    }
+
+    async fn get(&self, path: &str) -> Result<ReadObject, Error> {
+        let (collection, name) = path.rsplit_once('/').unwrap_or_default();
+        let request = Request::new(collection).get(name, &GetParams::default()).map_err(Error::BuildRequest)?;
+        self.client.request(request).await
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, (Instant, Option<ReadObject>)>> {
+        self.read.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn annotation(workload: &CachedWorkload, key: &str) -> Option<String> {
+    workload.metadata_only().annotations().get(key).cloned()
+}
