@@ -246,3 +246,40 @@ impl Watched for FailedPreStop {
         self.0.is_some()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_endpoint_slice_withdraws_pods_that_terminate_and_are_not_ready() {
+        let endpoint = |uid: &str, conditions: serde_json::Value| {
+            json!({"addresses": ["10.0.0.1"], "conditions": conditions, "targetRef": {"kind": "Pod", "uid": uid}})
+        };
+        let slice = json!({
+            "metadata": {"namespace": "shop", "name": "web-abc"},
+            "endpoints": [
+                endpoint("ready", json!({"ready": true, "terminating": false})),
+                endpoint("starting", json!({"ready": false, "serving": false, "terminating": false})),
+                endpoint("draining", json!({"ready": false, "serving": true, "terminating": true})),
+                endpoint("published", json!({"ready": true, "terminating": true})),
+                {"addresses": ["10.0.0.2"], "conditions": {"ready": false, "terminating": true}},
+            ],
+        });
+        let slice = Slice::decode(slice.to_string().as_bytes()).unwrap();
+        assert_eq!((slice.withdrawn.as_slice(), slice.is_relevant()), (&["draining".to_owned()][..], true));
+        assert_eq!(slice.key, ("shop".into(), "web-abc".into()));
+        let empty = Slice::decode(br#"{"metadata": {"name": "a"}, "endpoints": null}"#).unwrap();
+        assert!(!empty.is_relevant());
+    }
+
+    #[test]
+    fn an_event_names_the_pod_whose_hook_failed() {
+        let event = json!({"reason": "FailedPreStopHook", "involvedObject": {"kind": "Pod", "uid": "uid-1"}});
+        let failed = FailedPreStop::decode(event.to_string().as_bytes()).unwrap();
+        assert_eq!(failed.0.as_deref(), Some("uid-1"));
+        assert!(FailedPreStop::decode(b"{}").is_err());
+    }
+}

@@ -39,6 +39,7 @@ mod scenarios;
 mod scheduling;
 mod schema;
 mod support;
+mod terminations;
 mod traffic;
 mod verify;
 

@@ -16,6 +16,9 @@ mod termination;
 pub use cause::Facts;
 pub use observer::{MAX_PODS, Observer};
 pub use pod::{ContainerState, PodOwner, TerminatingPod};
-pub use profile::{Profile, status_time};
+pub use profile::{Profile, profile_name, status_time};
 pub use replicas::ReplicaHistory;
 pub use termination::Termination;
+
+#[cfg(test)]
+mod tests;

@@ -2,9 +2,12 @@
 
 use std::collections::VecDeque;
 
-use adieu_core::api::{
-    CauseCounts, Histograms, OutcomeCounts, RecentTermination, RequestedTimes, TerminationOutcome as Outcome,
-    TerminationProfileStatus, limits,
+use adieu_core::{
+    api::{
+        CauseCounts, Histograms, OutcomeCounts, RecentTermination, RequestedTimes,
+        TerminationOutcome as Outcome, TerminationProfileStatus, WorkloadKind, limits,
+    },
+    hash::hash_of,
 };
 use k8s_openapi::jiff::Timestamp;
 
@@ -126,6 +129,18 @@ impl Profile {
         };
         Some(format!("{what} ({count} of {all})"))
     }
+}
+
+/// The name of the `TerminationProfile` of a workload. That of a workload with a very long name ends with a hash.
+#[must_use]
+pub fn profile_name(kind: WorkloadKind, workload: &str) -> String {
+    let name = format!("{}-{workload}", kind.as_str().to_lowercase());
+    if name.len() <= limits::OBJECT_NAME_LENGTH {
+        return name;
+    }
+    let hash = format!("-{:016x}", hash_of(&workload));
+    let start = name.floor_char_boundary(limits::OBJECT_NAME_LENGTH - hash.len());
+    format!("{}{hash}", name[..start].trim_end_matches(['.', '-']))
 }
 
 /// A time in a status: whole seconds.

@@ -2,19 +2,26 @@
 
 use std::sync::Arc;
 
+use adieu_observer::profile_name;
 use anyhow::{Context as _, bail};
 use k8s_openapi::api::core::v1::{Namespace, Service};
-use kube::{Api, Resource as _, ResourceExt as _, core::DynamicObject};
+use kube::{
+    Api, Client, Error, Resource as _, ResourceExt as _,
+    api::{GetParams, Request},
+    core::DynamicObject,
+};
+use serde::Deserialize;
 
 use super::Explained;
 use crate::{
-    api::labels,
+    api::{TerminationProfile, TerminationProfileStatus, labels},
     cli::{live_object::LiveObject, manifests::warn, policies::Policies, reference::Reference},
     index::{
         list::{Selectors, for_each},
         workloads::resource,
     },
     kube_version::KubeVersion,
+    plan::Kind,
     runtime::client::client,
 };
 
@@ -56,5 +63,31 @@ pub(super) async fn explain(workload: &Reference, namespace: Option<&str>) -> an
             format!("{}.{}", server.major, server.minor.trim_end_matches('+')).parse::<KubeVersion>();
         context.native_sleep = version.map_or(true, KubeVersion::has_native_sleep);
     }
-    Ok(Explained::of(*kind, &namespace, &object, &context))
+    let observed = observed(&client, *kind, &namespace, name).await;
+    Ok(Explained { observed, ..Explained::of(*kind, &namespace, &object, &context) })
+}
+
+/// What the `TerminationProfile` of a workload reports; `None` if there is none.
+async fn observed(
+    client: &Client,
+    kind: Kind,
+    namespace: &str,
+    name: &str,
+) -> Option<TerminationProfileStatus> {
+    /// The used fields of a profile.
+    #[derive(Deserialize)]
+    struct Stored {
+        status: Option<TerminationProfileStatus>,
+    }
+    let request = Request::new(TerminationProfile::url_path(&(), Some(namespace)));
+    let request = request.get(&profile_name(kind, name), &GetParams::default()).ok()?;
+    match client.request::<Stored>(request).await {
+        Ok(found) => found.status,
+        // No termination was observed, or adieu isn't installed.
+        Err(Error::Api(status)) if status.code == 404 => None,
+        Err(error) => {
+            warn(&format!("the TerminationProfile cannot be read: {error}"));
+            None
+        }
+    }
 }

@@ -1,7 +1,9 @@
 //! `adieu explain`: where the settings of a workload come from, and how its pods terminate.
 
 mod cluster;
+mod svg;
 mod text;
+mod timeline;
 
 use std::{io::Write as _, path::PathBuf};
 
@@ -11,6 +13,7 @@ use serde::Serialize;
 
 use super::{manifests, print, reference::Reference};
 use crate::{
+    api::TerminationProfileStatus,
     kube_version::KubeVersion,
     plan::{self, Explanation, Kind, Workload},
 };
@@ -18,14 +21,16 @@ use crate::{
 /// The text of `--help`.
 pub(super) const HELP: &str = "\
 Explains a workload: each setting with the annotation, policy or default that it comes from and what lost against it, how \
-the termination of its pods proceeds, and what adieu is still to change.
+the termination of its pods proceeds, how its last terminations went, and what adieu is still to change.
 
-From the cluster (KIND/NAME): nothing is changed, and adieu need not be installed. From manifests (-f): the policies and \
+From the cluster (KIND/NAME): nothing is changed, and adieu need not be installed, but without it no terminations are \
+observed. From manifests (-f): the policies and \
 Services of all files apply, and without KIND/NAME every workload is explained.
 
 Examples:
 
   adieu explain deployment/web -n shop
+  adieu explain deployment/web -n shop -o svg > web.svg
   adieu explain -f manifests/ deployment/web
   helm template shop ./chart | adieu explain -f - -o json";
 
@@ -64,6 +69,8 @@ enum Format {
     Text,
     /// A list of workloads.
     Json,
+    /// A picture of the timelines of one workload.
+    Svg,
 }
 
 /// An explained workload.
@@ -74,6 +81,9 @@ struct Explained {
     name: String,
     #[serde(flatten)]
     explanation: Explanation,
+    /// How its pods terminated lately, as its `TerminationProfile` reports.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    observed: Option<TerminationProfileStatus>,
 }
 
 impl Explained {
@@ -83,6 +93,7 @@ impl Explained {
             namespace: namespace.to_owned(),
             name: object.name_any(),
             explanation: plan::explain(&Workload::of(kind, object), context),
+            observed: None,
         }
     }
 }
@@ -101,6 +112,10 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Format::Json => {
             serde_json::to_string_pretty(&explained).context("cannot write JSON").map(|text| text + "\n")?
         }
+        Format::Svg => match explained.as_slice() {
+            [explained] => svg::picture(explained)?,
+            others => bail!("a picture shows one workload, not {}: give KIND/NAME", others.len()),
+        },
     };
     // Without colours if it isn't a terminal.
     anstream::stdout().lock().write_all(text.as_bytes()).context("cannot write to standard output")

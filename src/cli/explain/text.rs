@@ -5,15 +5,21 @@ use std::fmt::Write as _;
 use anstyle::{AnsiColor, Style};
 use serde_json::Value;
 
-use super::Explained;
+use super::{
+    Explained,
+    timeline::{Phase, Span, Timelines},
+};
 use crate::{
+    api::{Quantiles, TerminationOutcome as Outcome, TerminationProfileStatus},
     cli::manifests::escaped,
     plan::{ExplainedSetting, Explanation, InjectionState, OptedIn, RolloutTiming, Termination},
 };
 
-/// The columns of the timeline.
-const WIDTH: usize = 72;
+/// The columns of a timeline.
+const WIDTH: usize = 64;
 
+const WITHDRAWAL: Style = Style::new().fg_color(Some(anstyle::Color::Ansi(AnsiColor::Magenta)));
+const WITHDRAWN: Style = Style::new().fg_color(Some(anstyle::Color::Ansi(AnsiColor::BrightBlack)));
 const DRAIN: Style = Style::new().fg_color(Some(anstyle::Color::Ansi(AnsiColor::Cyan)));
 const SHUTDOWN: Style = Style::new().fg_color(Some(anstyle::Color::Ansi(AnsiColor::Green)));
 const MARGIN: Style = Style::new().fg_color(Some(anstyle::Color::Ansi(AnsiColor::Yellow)));
@@ -21,7 +27,7 @@ const BOLD: Style = Style::new().bold();
 
 /// A workload, its settings and the termination of its pods.
 pub(super) fn explained(explained: &Explained) -> String {
-    let Explained { kind, namespace, name, explanation } = explained;
+    let Explained { kind, namespace, name, explanation, observed } = explained;
     let title = escaped(&format!("{kind} {namespace}/{name}")).into_owned();
     let mut text = format!("{BOLD}{title}{BOLD:#}: {}\n", state(explanation));
     for warning in &explanation.warnings {
@@ -29,7 +35,7 @@ pub(super) fn explained(explained: &Explained) -> String {
         let _ = writeln!(text, "  {MARGIN}warning{MARGIN:#}: {}", escaped(warning));
     }
     text += &settings(&explanation.settings);
-    text += &termination(&explanation.termination);
+    text += &termination(&explanation.termination, observed.as_ref());
     text
 }
 
@@ -100,30 +106,22 @@ fn shown(value: &Value) -> String {
     }
 }
 
-/// The timeline of a pod's termination, to scale, and what happens to each container.
-fn termination(termination: &Termination) -> String {
-    let grace = termination.grace_period_seconds.max(1);
-    let drain = termination.drain_seconds().min(grace);
-    let shutdown =
-        termination.shutdown_timeout_seconds.map_or(grace, |seconds| drain.saturating_add(seconds));
-    let shutdown = shutdown.min(grace);
+/// The timelines of a pod's termination, to scale, and what happens to each container.
+fn termination(termination: &Termination, observed: Option<&TerminationProfileStatus>) -> String {
+    let timelines = Timelines::of(termination, observed);
+    let scale = Scale(timelines.end);
     let mut text = String::from("\n  Termination of a pod, in seconds\n");
-    let phases = [
-        (0, drain, DRAIN, "drain: preStop hooks, requests still arrive"),
-        (drain, shutdown, SHUTDOWN, "shutdown: SIGTERM, requests in progress are completed"),
-        (shutdown, grace, MARGIN, "margin, then SIGKILL"),
-    ];
-    let column = |seconds: i64| {
-        let width = i64::try_from(WIDTH).unwrap_or(i64::MAX);
-        usize::try_from(seconds.saturating_mul(width) / grace).unwrap_or(WIDTH).min(WIDTH)
-    };
-    text += "  ";
-    for (from, to, style, _) in &phases {
-        let _ = write!(text, "{style}{}{style:#}", "█".repeat(column(*to) - column(*from)));
+    for (name, spans) in [("network", &timelines.network), ("pod", &timelines.pod)] {
+        if !spans.is_empty() {
+            text += &row(name, &scale.bar(spans));
+        }
     }
-    text.push('\n');
-    for (from, to, style, what) in phases.iter().filter(|(from, to, ..)| to > from) {
-        let _ = writeln!(text, "  {style}█{style:#} {from:>4} to {to:>4}  {what}");
+    if let Some(ends) = timelines.ends {
+        text += &row("observed", &scale.marks(ends));
+    }
+    for span in timelines.network.iter().chain(&timelines.pod) {
+        let (style, Span { from, to, phase }) = (style(span.phase), span);
+        let _ = writeln!(text, "  {style}█{style:#} {from:>4} to {to:>4}  {}", phase.meaning());
     }
     for container in &termination.containers {
         let role = if container.native_sidecar { "native sidecar" } else { "container" };
@@ -135,7 +133,86 @@ fn termination(termination: &Termination) -> String {
         };
         let _ = writeln!(text, "  {role} {}: {hook}", escaped(&container.name));
     }
+    observed.map_or(text.clone(), |observed| text + &observations(observed, timelines.ends))
+}
+
+/// What was observed of the workload's terminations.
+fn observations(observed: &TerminationProfileStatus, ends: Option<Quantiles>) -> String {
+    let mut outcomes = observed.outcomes;
+    let counts = [
+        (Outcome::Completed, "completed"),
+        (Outcome::DefaultAction, "exited with 143"),
+        (Outcome::Killed, "killed"),
+        (Outcome::Crashed, "crashed"),
+        (Outcome::PreStopFailed, "preStop failed"),
+        (Outcome::CutShort, "cut short"),
+    ];
+    let counts = counts.map(|(outcome, what)| (*outcomes.of(outcome), what));
+    let counts: Vec<_> =
+        counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
+    let mut text = format!(
+        "\n  Observed since {}: {} terminations ({}), the last at {}\n",
+        observed.observed_since,
+        observed.terminations,
+        counts.join(", "),
+        observed.last_termination_time
+    );
+    if let Some(Quantiles { p50, p99, max, .. }) = ends {
+        let _ = writeln!(text, "  the last container ended after {p50} s (p50, ●), {p99} s (p99, ◆), {max} s (max, ▲)");
+    }
+    if let Some(Quantiles { p50, p99, max, .. }) = observed.endpoint_withdrawal_seconds {
+        let _ = writeln!(text, "  no EndpointSlice had the pod as ready after {p50} s (p50), {p99} s (p99), {max} s (max)");
+    }
+    if let Some(problem) = &observed.problem {
+        let _ = writeln!(text, "  {MARGIN}problem{MARGIN:#}: {}", escaped(problem));
+    }
+    if let Some(recommendation) = &observed.recommendation {
+        let _ = writeln!(text, "  recommendation: {}", escaped(&recommendation.summary));
+    }
     text
+}
+
+fn row(name: &str, bar: &str) -> String {
+    format!("  {name:<8}  {bar}\n")
+}
+
+/// The seconds that the width of a row stands for.
+struct Scale(i64);
+
+impl Scale {
+    fn column(&self, seconds: i64) -> usize {
+        let width = i64::try_from(WIDTH).unwrap_or(i64::MAX);
+        usize::try_from(seconds.saturating_mul(width) / self.0.max(1)).unwrap_or(WIDTH).min(WIDTH)
+    }
+
+    fn bar(&self, spans: &[Span]) -> String {
+        let part = |span: &Span| {
+            let (style, width) = (style(span.phase), self.column(span.to) - self.column(span.from));
+            format!("{style}{}{style:#}", "█".repeat(width))
+        };
+        spans.iter().map(part).collect()
+    }
+
+    /// Marks at the median, the 99th percentile and the largest; of those at the same place the last.
+    fn marks(&self, ends: Quantiles) -> String {
+        let mut row = vec![' '; WIDTH + 1];
+        let [first, .., last] = [ends.p50, ends.p99, ends.max].map(|seconds| self.column(seconds));
+        row[first..last].fill('─');
+        for (seconds, mark) in [(ends.p50, '●'), (ends.p99, '◆'), (ends.max, '▲')] {
+            row[self.column(seconds)] = mark;
+        }
+        row.iter().collect::<String>().trim_end().to_owned()
+    }
+}
+
+fn style(phase: Phase) -> Style {
+    match phase {
+        Phase::Withdrawal | Phase::UnobservedWithdrawal => WITHDRAWAL,
+        Phase::Withdrawn => WITHDRAWN,
+        Phase::Drain => DRAIN,
+        Phase::Shutdown => SHUTDOWN,
+        Phase::Margin => MARGIN,
+    }
 }
 
 #[cfg(test)]
@@ -147,7 +224,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        api::GracefulPolicy,
+        api::{GracefulPolicy, OutcomeCounts},
+        cli::explain::timeline::{self, tests::observed},
         plan::{Kind, NamespaceContext},
     };
 
@@ -183,8 +261,33 @@ mod tests {
             let squeezed = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
             assert!(lines.iter().any(|line| squeezed(line) == squeezed(expected)), "{expected}: {text}");
         }
-        let bar = lines.iter().find(|line| line.contains("██")).unwrap().trim();
-        assert_eq!(bar.chars().count(), WIDTH);
+        let bar = lines.iter().find(|line| line.contains("██") && line.contains("pod")).unwrap();
+        assert_eq!(bar.chars().filter(|character| *character == '█').count(), WIDTH);
+    }
+
+    #[test]
+    fn observed_terminations_are_drawn_on_the_same_scale() {
+        let status = TerminationProfileStatus {
+            observed_since: "2026-01-31T12:00:00Z".into(),
+            last_termination_time: "2026-01-31T13:00:00Z".into(),
+            outcomes: OutcomeCounts { completed: 207, killed: 7, ..OutcomeCounts::default() },
+            problem: Some("too slow, killed (7 of 214)".into()),
+            ..observed()
+        };
+        let text = super::termination(&timeline::tests::termination(), Some(&status));
+        let text = anstream::adapter::strip_str(&text).to_string();
+        for expected in [
+            "Observed since 2026-01-31T12:00:00Z: 214 terminations (207 completed, 7 killed), the last at 2026-01-31T13:00:00Z",
+            "ended after 13 s (p50, ●), 19 s (p99, ◆), 22 s (max, ▲)",
+            "no EndpointSlice had the pod as ready after 0 s (p50), 2 s (p99), 2 s (max)",
+            "problem: too slow, killed (7 of 214)",
+        ] {
+            assert!(text.contains(expected), "{expected}: {text}");
+        }
+        let row = text.lines().find(|line| line.trim_start().starts_with("observed ")).unwrap();
+        let column = |mark: char| row.chars().position(|character| character == mark).unwrap() - 12;
+        // A second of 45 is 1.42 columns of 64.
+        assert_eq!(['●', '◆', '▲'].map(column), [18, 27, 31], "{text}");
     }
 
     #[test]

@@ -250,3 +250,6 @@ fn key_of(namespace: &str, owner: &PodOwner) -> Option<Key> {
 fn as_f64(seconds: i64) -> f64 {
     seconds as f64
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use adieu_observer::{Profile, Termination};
+use adieu_observer::{Profile, Termination, profile_name};
 use kube::{
     Client, Error, Resource as _, ResourceExt as _,
     api::{Patch, PatchParams, PostParams, Request},
@@ -19,9 +19,8 @@ use tokio::{
 };
 
 use crate::{
-    api::{FIELD_MANAGER, TerminationProfile, TerminationProfileSpec, TerminationProfileStatus, limits},
+    api::{FIELD_MANAGER, TerminationProfile, TerminationProfileSpec, TerminationProfileStatus},
     controller::{context::ReconcileContext, keys::Key},
-    hash::hash_of,
     index::{
         list::{Selectors, for_each},
         workloads::resource,
@@ -186,7 +185,7 @@ async fn write(
     status: &TerminationProfileStatus,
     exists: bool,
 ) -> Result<(), Error> {
-    let name = object_name(key);
+    let name = profile_name(key.kind, &key.name);
     let request = Request::new(TerminationProfile::url_path(&(), Some(&key.namespace)));
     let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
     if !exists {
@@ -204,15 +203,4 @@ async fn write(
     }
     let patch = Patch::Merge(json!({"status": status}));
     client::send(client, request.patch_subresource("status", &name, &parameters, &patch)).await
-}
-
-/// The name of the profile's object.
-fn object_name(key: &Key) -> String {
-    let name = format!("{}-{}", key.kind.as_str().to_lowercase(), key.name);
-    if name.len() <= limits::OBJECT_NAME_LENGTH {
-        return name;
-    }
-    let hash = format!("-{:016x}", hash_of(&key.name));
-    let start = name.floor_char_boundary(limits::OBJECT_NAME_LENGTH - hash.len());
-    format!("{}{hash}", name[..start].trim_end_matches(['.', '-']))
 }
