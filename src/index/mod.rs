@@ -10,6 +10,7 @@ pub mod caches;
 mod change_set;
 mod changed_workloads;
 mod dirty;
+pub(crate) mod dynamic_resource;
 mod evaluated_workload;
 mod evaluator;
 mod kubelets;
