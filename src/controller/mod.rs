@@ -102,15 +102,19 @@ pub fn namespace_field_selector(own: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::future::{pending, ready};
+    use std::{
+        future::{pending, ready},
+        sync::Mutex,
+    };
 
     use futures::{StreamExt as _, poll, stream};
+    use serde_json::json;
     use tokio::time::timeout;
 
     use super::{test_support::context_with, *};
     use crate::{
         index::{unusable_objects::UnusableObjects, workloads::Workloads},
-        runtime::client::LIMIT,
+        runtime::client::{LIMIT, WATCH_SILENCE},
         runtime::test_support::client,
     };
 
@@ -130,6 +134,52 @@ mod tests {
             shutdown.cancel();
             timeout(LIMIT / 2, running).await.expect("an end");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_kind_is_listed_and_watched_once() {
+        let requests: Arc<Mutex<Vec<String>>> = Arc::default();
+        let seen = requests.clone();
+        let client = client(move |method, target| {
+            let path = target.split('?').next().unwrap_or_default();
+            let verb = if target.contains("watch=") { "watch" } else { "list" };
+            seen.lock().unwrap().push(format!("{method} {verb} {path}"));
+            let version = json!({"major": "1", "minor": "40", "gitVersion": "", "gitCommit": "", "gitTreeState": "",
+                "buildDate": "", "goVersion": "", "compiler": "", "platform": ""});
+            match (verb, path) {
+                ("watch", _) => None,
+                (_, "/version") => Some((200, version)),
+                _ => Some((200, json!({"metadata": {"resourceVersion": "1"}, "items": []}))),
+            }
+        });
+        let unusable = UnusableObjects::default();
+        let (workloads, events) = Workloads::follow(&client, None, &unusable);
+        let (caches, watches) = Caches::follow(&client, workloads, &unusable);
+        let (context, _senders) = context_with(client.clone(), caches.clone(), 1);
+        let (metrics, replica) = (Arc::default(), context.replica.clone());
+        let controller = Controller { client, caches: caches.clone(), metrics, replica };
+        let running =
+            Box::pin(async { tokio::join!(watches, controller.run(events, CancellationToken::new())) });
+        // A silent watch is restarted later.
+        assert!(timeout(WATCH_SILENCE / 2, running).await.is_err());
+        assert!(caches.workloads().is_filled());
+        let kinds = [
+            "/api/v1/namespaces",
+            "/api/v1/services",
+            "/apis/adieu.dev/v1alpha1/clustergracefulpolicies",
+            "/apis/adieu.dev/v1alpha1/gracefulpolicies",
+            "/apis/apps/v1/daemonsets",
+            "/apis/apps/v1/deployments",
+            "/apis/apps/v1/statefulsets",
+            "/apis/policy/v1/poddisruptionbudgets",
+        ];
+        let mut expected: Vec<_> =
+            kinds.iter().flat_map(|path| ["list", "watch"].map(|verb| format!("GET {verb} {path}"))).collect();
+        expected.push("GET list /version".into());
+        expected.sort();
+        let mut requests = requests.lock().unwrap().clone();
+        requests.sort();
+        assert_eq!(requests, expected);
     }
 
     #[tokio::test]
