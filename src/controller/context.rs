@@ -116,12 +116,13 @@ impl ReconcileContext {
         reason: BlockReason,
         message: String,
     ) -> Action {
-        self.count(kind, match reason {
+        let result = match reason {
             BlockReason::WriteRejected | BlockReason::WriteConflict => ReconcileResult::ApiError,
             BlockReason::InjectionReverted => ReconcileResult::Reverted,
-        });
+        };
+        self.count(kind, result);
         let (namespace, name) = (object.namespace(), object.name_any());
-        tracing::warn!(%kind, namespace, name, reason = reason.as_str(), message, "write failed, retrying");
+        tracing::warn!(%kind, namespace, name, reason = reason.as_str(), error = message, "write failed, retrying");
         Action::requeue(self.block(kind, object, reason, message))
     }
 

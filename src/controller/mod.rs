@@ -173,8 +173,10 @@ mod tests {
             "/apis/apps/v1/statefulsets",
             "/apis/policy/v1/poddisruptionbudgets",
         ];
-        let mut expected: Vec<_> =
-            kinds.iter().flat_map(|path| ["list", "watch"].map(|verb| format!("GET {verb} {path}"))).collect();
+        let mut expected: Vec<_> = kinds
+            .iter()
+            .flat_map(|path| ["list", "watch"].map(|verb| format!("GET {verb} {path}")))
+            .collect();
         expected.push("GET list /version".into());
         expected.sort();
         let mut requests = requests.lock().unwrap().clone();

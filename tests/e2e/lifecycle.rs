@@ -37,10 +37,7 @@ fn with_env(mut object: Value, value: &str) -> Value {
 
 /// The ReplicaSets of a Deployment, once its controller has observed its last change.
 async fn revisions(scene: &Scene, name: &str) -> usize {
-    eventually("the Deployment's controller", || async {
-        is_observed(&scene.deployment(name).await)
-    })
-    .await;
+    eventually("the Deployment's controller", || async { is_observed(&scene.deployment(name).await) }).await;
     scene.revisions(name).await
 }
 

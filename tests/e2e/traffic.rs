@@ -149,9 +149,7 @@ impl Scene {
                     (object["spec"]["replicas"].clone(), ["replicas", "updatedReplicas", "availableReplicas"])
                 }
             };
-            is_observed(&object)
-                && wanted != 0
-                && counts.iter().all(|count| status[count] == wanted)
+            is_observed(&object) && wanted != 0 && counts.iter().all(|count| status[count] == wanted)
         })
         .await;
     }

@@ -74,10 +74,7 @@ impl Outcome {
 
     /// Whether nothing is left to do for the workload.
     fn is_complete(&self) -> bool {
-        matches!(
-            self,
-            Self::Restored | Self::Annotated | Self::Deleted | Self::UnrelatedFailure { .. }
-        )
+        matches!(self, Self::Restored | Self::Annotated | Self::Deleted | Self::UnrelatedFailure { .. })
     }
 
     /// Whether the workload is opted out or deleted.

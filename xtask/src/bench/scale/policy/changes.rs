@@ -13,7 +13,8 @@ use kube::{Client, ResourceExt as _};
 use tokio::time::{Instant, interval, sleep};
 
 use super::fleet::{
-    DEFAULTS, PolicyFleet, RolloutMode, Size, is_observed, is_reported, matched, observed_generation, policies,
+    DEFAULTS, PolicyFleet, RolloutMode, Size, is_observed, is_reported, matched, observed_generation,
+    policies,
 };
 use super::leader::Leader;
 use super::load::{Load, Sent};
