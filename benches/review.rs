@@ -1,4 +1,4 @@
-//! Whole reviews for `cargo xtask bench instructions`, from the bytes of the request to those of the answer:
+//! Whole reviews for `cargo xtask bench instructions`, from the bytes of the request to those of the response:
 //! `review NAME COUNT` does COUNT reviews of the case of that name. Without arguments, it lists the cases.
 
 mod fixtures;

@@ -1,19 +1,14 @@
 //! Objects as the command line reads them from a cluster, without what a client may add in any size.
 
-use std::borrow::Cow;
-
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry, ObjectMeta};
-use kube::{
-    Resource,
-    core::{ApiResource, DynamicObject, DynamicResourceScope},
-};
+use kube::core::DynamicObject;
 use serde::{
     Deserialize,
     de::{Deserializer, Error as _, IgnoredAny},
 };
 use serde_json::{Map, Value, json};
 
-use crate::api::annotations::GRACEFUL;
+use crate::{api::annotations::GRACEFUL, index::dynamic_resource::dynamic_resource};
 
 /// The maximum number of entries of `managedFields`. With more, none is kept.
 const MAX_MANAGERS: usize = 1000;
@@ -34,34 +29,7 @@ impl From<LiveObject> for DynamicObject {
     }
 }
 
-impl Resource for LiveObject {
-    type DynamicType = ApiResource;
-    type Scope = DynamicResourceScope;
-
-    fn kind(resource: &ApiResource) -> Cow<'_, str> {
-        DynamicObject::kind(resource)
-    }
-
-    fn group(resource: &ApiResource) -> Cow<'_, str> {
-        DynamicObject::group(resource)
-    }
-
-    fn version(resource: &ApiResource) -> Cow<'_, str> {
-        DynamicObject::version(resource)
-    }
-
-    fn plural(resource: &ApiResource) -> Cow<'_, str> {
-        DynamicObject::plural(resource)
-    }
-
-    fn meta(&self) -> &ObjectMeta {
-        &self.metadata
-    }
-
-    fn meta_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.metadata
-    }
-}
+dynamic_resource!(LiveObject, self, &mut self.metadata);
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -2,6 +2,7 @@
 
 mod arguments;
 mod cluster;
+mod injected_pods;
 mod outcome;
 mod pod_disruption_budgets;
 mod resume;

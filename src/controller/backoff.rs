@@ -18,6 +18,27 @@ const MAX_BACKOFF: Duration = Duration::from_mins(10);
 /// After how many conflicts in a row another client writes the workload continuously.
 const CONFLICTS: u32 = 10;
 
+/// The reason of the condition `Blocked` of a policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum BlockReason {
+    /// The API server, or an admission webhook or policy, rejects the write.
+    WriteRejected,
+    /// Another client, or an admission webhook or policy, reverts the injection.
+    InjectionReverted,
+    /// The write always conflicts, because another client keeps updating the workload.
+    WriteConflict,
+}
+
+impl BlockReason {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::WriteRejected => "WriteRejected",
+            Self::InjectionReverted => "InjectionReverted",
+            Self::WriteConflict => "WriteConflict",
+        }
+    }
+}
+
 /// The workloads that can't be written, and those whose last attempt failed.
 #[derive(Default)]
 pub(super) struct Backoff {
@@ -33,18 +54,19 @@ struct Failures {
 }
 
 struct Block {
-    reason: String,
+    reason: BlockReason,
+    message: String,
     attempts: u32,
 }
 
 impl Backoff {
-    /// Records why a workload can't be written. How long to wait before the next attempt, and whether the reason is
-    /// new.
-    pub(super) fn block(&self, key: Key, reason: String) -> (Duration, bool) {
+    /// Records why a workload can't be written. How long to wait before the next attempt, and whether the reason or the
+    /// message is new.
+    pub(super) fn block(&self, key: Key, reason: BlockReason, message: String) -> (Duration, bool) {
         let mut blocks = self.blocks();
-        let block = blocks.entry(key).or_insert(Block { reason: String::new(), attempts: 0 });
-        let is_new = block.reason != reason;
-        block.reason = reason;
+        let block = blocks.entry(key).or_insert(Block { reason, message: String::new(), attempts: 0 });
+        let is_new = (block.reason, &block.message) != (reason, &message);
+        (block.reason, block.message) = (reason, message);
         let wait = INITIAL_BACKOFF.saturating_mul(2u32.saturating_pow(block.attempts)).min(MAX_BACKOFF);
         block.attempts = block.attempts.saturating_add(1);
         (wait, is_new)
@@ -84,9 +106,9 @@ impl Backoff {
         self.blocks().contains_key(key)
     }
 
-    /// Why it is blocked.
-    pub(super) fn reason(&self, key: &Key) -> Option<String> {
-        self.blocks().get(key).map(|block| block.reason.clone())
+    /// Why it is blocked: the reason and the message.
+    pub(super) fn cause(&self, key: &Key) -> Option<(BlockReason, String)> {
+        self.blocks().get(key).map(|block| (block.reason, block.message.clone()))
     }
 
     fn blocks(&self) -> MutexGuard<'_, HashMap<Key, Block>> {
@@ -110,7 +132,7 @@ mod tests {
     #[test]
     fn deleted_workloads_are_dropped() {
         let backoff = Backoff::default();
-        backoff.block(key(), "rejected".into());
+        backoff.block(key(), BlockReason::WriteRejected, "rejected".into());
         backoff.failed(key());
         backoff.retain(|_| true);
         assert!(backoff.is_blocked(&key()) && !backoff.failures().is_empty());
@@ -147,17 +169,19 @@ mod tests {
     #[test]
     fn blocked_workloads_back_off_and_a_reason_is_new_once() {
         let backoff = Backoff::default();
-        let block = |reason: &str| backoff.block(key(), reason.into());
-        assert_eq!(block("rejected"), (INITIAL_BACKOFF, true));
-        assert_eq!(block("rejected"), (INITIAL_BACKOFF * 2, false));
-        assert_eq!(block("reverted"), (INITIAL_BACKOFF * 4, true));
+        let block = |reason, message: &str| backoff.block(key(), reason, message.into());
+        let reject = |message: &str| block(BlockReason::WriteRejected, message);
+        assert_eq!(reject("denied"), (INITIAL_BACKOFF, true));
+        assert_eq!(reject("denied"), (INITIAL_BACKOFF * 2, false));
+        assert_eq!(reject("forbidden"), (INITIAL_BACKOFF * 4, true));
+        assert_eq!(block(BlockReason::WriteConflict, "forbidden"), (INITIAL_BACKOFF * 8, true));
         for _ in 0..100 {
-            block("reverted");
+            reject("forbidden");
         }
-        assert_eq!(block("reverted"), (MAX_BACKOFF, false));
-        assert_eq!(backoff.reason(&key()).as_deref(), Some("reverted"));
+        assert_eq!(reject("forbidden"), (MAX_BACKOFF, false));
+        assert_eq!(backoff.cause(&key()), Some((BlockReason::WriteRejected, "forbidden".into())));
         backoff.unblock(&key());
         assert!(!backoff.is_blocked(&key()));
-        assert_eq!(block("reverted"), (INITIAL_BACKOFF, true));
+        assert_eq!(reject("forbidden"), (INITIAL_BACKOFF, true));
     }
 }

@@ -6,7 +6,7 @@ use futures::{Stream, stream};
 use kube::{Client, ResourceExt as _, core::DynamicObject, runtime::controller::Action};
 
 use super::{
-    backoff::Backoff,
+    backoff::{Backoff, BlockReason},
     events::EventPublisher,
     keys::{Key, key},
     pace::Pace,
@@ -91,13 +91,19 @@ impl ReconcileContext {
     }
 
     /// Records why a workload can't be written. How long to wait before the next attempt.
-    pub(super) fn block(&self, kind: Kind, object: &DynamicObject, reason: String) -> Duration {
+    pub(super) fn block(
+        &self,
+        kind: Kind,
+        object: &DynamicObject,
+        reason: BlockReason,
+        message: String,
+    ) -> Duration {
         let key = key(kind, object);
-        let (wait, is_new) = self.backoff.block(key.clone(), reason.clone());
+        let (wait, is_new) = self.backoff.block(key.clone(), reason, message.clone());
         self.scheduling.set_blocked(&key, true);
         if is_new {
             self.index.requeue_policies_of(&key);
-            self.events.blocked(kind, object, reason);
+            self.events.blocked(kind, object, message);
         }
         wait
     }
@@ -107,13 +113,17 @@ impl ReconcileContext {
         &self,
         kind: Kind,
         object: &DynamicObject,
-        reason: String,
-        result: ReconcileResult,
+        reason: BlockReason,
+        message: String,
     ) -> Action {
+        let result = match reason {
+            BlockReason::WriteRejected | BlockReason::WriteConflict => ReconcileResult::ApiError,
+            BlockReason::InjectionReverted => ReconcileResult::Reverted,
+        };
         self.count(kind, result);
         let (namespace, name) = (object.namespace(), object.name_any());
-        tracing::warn!(%kind, namespace, name, reason, "write failed, retrying");
-        Action::requeue(self.block(kind, object, reason))
+        tracing::warn!(%kind, namespace, name, reason = reason.as_str(), error = message, "write failed, retrying");
+        Action::requeue(self.block(kind, object, reason, message))
     }
 
     /// The workload is up to date, or is not to be written for now.

@@ -156,8 +156,8 @@ impl EventPublisher {
     }
 
     /// Reports why a workload can't be written.
-    pub(super) fn blocked(&self, kind: Kind, object: &DynamicObject, reason: String) {
-        self.send(&reference(kind, object), EventType::Warning, "Blocked", reason);
+    pub(super) fn blocked(&self, kind: Kind, object: &DynamicObject, message: String) {
+        self.send(&reference(kind, object), EventType::Warning, "Blocked", message);
     }
 
     /// Reports why the `PodDisruptionBudget` of a workload can't be written, once until that changes.

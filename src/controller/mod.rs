@@ -117,17 +117,29 @@ pub fn namespace_field_selector(own: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::future::{pending, ready};
+    use std::{
+        future::{pending, ready},
+        sync::Mutex,
+    };
 
     use futures::{StreamExt as _, poll, stream};
+    use serde_json::json;
     use tokio::time::timeout;
 
     use super::{test_support::context_with, *};
     use crate::{
         index::{unusable_objects::UnusableObjects, workloads::Workloads},
-        runtime::client::LIMIT,
+        runtime::client::{LIMIT, WATCH_SILENCE},
         runtime::test_support::client,
     };
+
+    fn observation() -> Observation {
+        Observation {
+            scope: ObserverScope::All,
+            writes_profiles: true,
+            field_selector: namespace_field_selector("adieu"),
+        }
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_shutdown_before_anything_is_listed_is_prompt() {
@@ -138,13 +150,65 @@ mod tests {
             let events = [(); 3].map(|()| stream::pending().boxed());
             let (context, _senders) = context_with(silent.clone(), caches.clone(), 1);
             let (client, metrics, replica) = (silent.clone(), Arc::default(), context.replica.clone());
-            let controller = Controller { client, caches, metrics, replica };
+            let controller = Controller { client, caches, metrics, replica, observation: observation() };
             let shutdown = CancellationToken::new();
             let mut running = Box::pin(controller.run(events, shutdown.clone()));
             assert!(poll!(&mut running).is_pending());
             shutdown.cancel();
             timeout(LIMIT / 2, running).await.expect("an end");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_kind_is_listed_and_watched_once() {
+        let requests: Arc<Mutex<Vec<String>>> = Arc::default();
+        let seen = requests.clone();
+        let client = client(move |method, target| {
+            let path = target.split('?').next().unwrap_or_default();
+            let verb = if target.contains("watch=") { "watch" } else { "list" };
+            seen.lock().unwrap().push(format!("{method} {verb} {path}"));
+            let version = json!({"major": "1", "minor": "40", "gitVersion": "", "gitCommit": "", "gitTreeState": "",
+                "buildDate": "", "goVersion": "", "compiler": "", "platform": ""});
+            match (verb, path) {
+                ("watch", _) => None,
+                (_, "/version") => Some((200, version)),
+                _ => Some((200, json!({"metadata": {"resourceVersion": "1"}, "items": []}))),
+            }
+        });
+        let unusable = UnusableObjects::default();
+        let (workloads, events) = Workloads::follow(&client, None, &unusable);
+        let (caches, watches) = Caches::follow(&client, workloads, &unusable);
+        let (context, _senders) = context_with(client.clone(), caches.clone(), 1);
+        let (metrics, replica) = (Arc::default(), context.replica.clone());
+        let controller =
+            Controller { client, caches: caches.clone(), metrics, replica, observation: observation() };
+        let running =
+            Box::pin(async { tokio::join!(watches, controller.run(events, CancellationToken::new())) });
+        // A silent watch is restarted later.
+        assert!(timeout(WATCH_SILENCE / 2, running).await.is_err());
+        assert!(caches.workloads().is_filled());
+        let kinds = [
+            "/api/v1/events",
+            "/api/v1/namespaces",
+            "/api/v1/pods",
+            "/api/v1/services",
+            "/apis/adieu.dev/v1alpha1/clustergracefulpolicies",
+            "/apis/adieu.dev/v1alpha1/gracefulpolicies",
+            "/apis/apps/v1/daemonsets",
+            "/apis/apps/v1/deployments",
+            "/apis/apps/v1/statefulsets",
+            "/apis/discovery.k8s.io/v1/endpointslices",
+            "/apis/policy/v1/poddisruptionbudgets",
+        ];
+        let mut expected: Vec<_> = kinds
+            .iter()
+            .flat_map(|path| ["list", "watch"].map(|verb| format!("GET {verb} {path}")))
+            .collect();
+        expected.extend(["/version", "/apis/adieu.dev/v1alpha1/terminationprofiles"].map(|path| format!("GET list {path}")));
+        expected.sort();
+        let mut requests = requests.lock().unwrap().clone();
+        requests.sort();
+        assert_eq!(requests, expected);
     }
 
     #[tokio::test]

@@ -119,7 +119,7 @@ mod tests {
     use tokio::time::{advance, timeout};
 
     use super::*;
-    use crate::index::Changes;
+    use crate::index::ChangeSet;
 
     type Item = (&'static str, u32);
 
@@ -146,7 +146,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_stream_continues_if_all_that_waited_were_deleted() {
-        let changes = Changes::default();
+        let changes = ChangeSet::default();
         for number in 0..=u32::try_from(KEPT).unwrap() {
             changes.add(("shop", 2 * number + 1));
         }

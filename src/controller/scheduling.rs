@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     index::{
-        Changes, Index, IndexChange, cached_workload::CachedWorkload, caches::Caches, template_hash,
+        ChangeSet, Index, IndexChange, cached_workload::CachedWorkload, caches::Caches, template_hash,
         workloads::resource,
     },
     plan::{self, Kind, NamespaceContext, OptIn, Source, Workload},
@@ -41,9 +41,9 @@ pub(super) struct Scheduling {
     scheduler: Mutex<RolloutScheduler>,
     clock: Clock,
     /// Workloads that may roll out, by kind in the order of [`Kind::ALL`].
-    runnable: [Changes<Key>; 3],
+    runnable: [ChangeSet<Key>; 3],
     /// Policies whose failed rollouts changed: namespaced policies, and cluster policies.
-    failures: [Changes<PolicyKey>; 2],
+    failures: [ChangeSet<PolicyKey>; 2],
     /// Wakes the driver for a deadline that is earlier than the one it waits for.
     earlier_deadline: Notify,
 }
@@ -81,8 +81,8 @@ impl Scheduling {
             scheduler: Mutex::new(RolloutScheduler::new(inputs.replica.max_concurrent_rollouts)),
             inputs,
             clock: Clock { made: Instant::now(), at: Timestamp::now() },
-            runnable: Kind::ALL.map(|_| Changes::default()),
-            failures: [Changes::default(), Changes::default()],
+            runnable: Kind::ALL.map(|_| ChangeSet::default()),
+            failures: [ChangeSet::default(), ChangeSet::default()],
             earlier_deadline: Notify::new(),
         }
     }
@@ -96,7 +96,7 @@ impl Scheduling {
     }
 
     /// The policies whose failed rollouts changed: cluster policies, or namespaced ones. For one consumer.
-    pub(super) fn changed_failures(&self, cluster_scoped: bool) -> Changes<PolicyKey> {
+    pub(super) fn changed_failures(&self, cluster_scoped: bool) -> ChangeSet<PolicyKey> {
         self.failures[usize::from(cluster_scoped)].clone()
     }
 

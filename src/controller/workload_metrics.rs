@@ -116,7 +116,7 @@ mod tests {
     use super::*;
     use crate::{
         api::GracefulPolicy,
-        controller::{keys::key, test_support::context},
+        controller::{backoff::BlockReason, keys::key, test_support::context},
         index::caches::Caches,
         plan::{self, Workload},
     };
@@ -198,7 +198,7 @@ mod tests {
         let backoff = Backoff::default();
         for number in [2, 7] {
             let (kind, object) = &workloads[number];
-            let _ = backoff.block(key(*kind, object), "rejected".into());
+            let _ = backoff.block(key(*kind, object), BlockReason::WriteRejected, "denied".into());
         }
 
         let index = Index::default();

@@ -1,19 +1,20 @@
 //! Workloads in the cache, as compressed text.
 
-use std::{borrow::Cow, sync::Arc};
+use std::sync::Arc;
 
 use k8s_openapi::{
     api::apps::v1::{DaemonSet, Deployment, StatefulSet},
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::{
-    Resource,
-    core::{ApiResource, DynamicObject, DynamicResourceScope},
+    Resource as _,
+    core::{ApiResource, DynamicObject},
 };
 use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
 
 use super::{
+    dynamic_resource::dynamic_resource,
     memory_estimate::{cached_size, parsed_size},
     slim::{METADATA_LIMIT, Metadata, Parts, Watched},
     unusable_objects::UnusableReason,
@@ -253,34 +254,7 @@ impl From<DynamicObject> for CachedWorkload {
     }
 }
 
-impl Resource for CachedWorkload {
-    type DynamicType = ApiResource;
-    type Scope = DynamicResourceScope;
-
-    fn group(resource: &ApiResource) -> Cow<'_, str> {
-        DynamicObject::group(resource)
-    }
-
-    fn version(resource: &ApiResource) -> Cow<'_, str> {
-        DynamicObject::version(resource)
-    }
-
-    fn kind(resource: &ApiResource) -> Cow<'_, str> {
-        DynamicObject::kind(resource)
-    }
-
-    fn plural(resource: &ApiResource) -> Cow<'_, str> {
-        DynamicObject::plural(resource)
-    }
-
-    fn meta(&self) -> &ObjectMeta {
-        &self.metadata
-    }
-
-    fn meta_mut(&mut self) -> &mut ObjectMeta {
-        Arc::make_mut(&mut self.metadata)
-    }
-}
+dynamic_resource!(CachedWorkload, self, Arc::make_mut(&mut self.metadata));
 
 /// The API resource of a kind.
 #[must_use]

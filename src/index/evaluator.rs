@@ -10,10 +10,10 @@ use tokio::{sync::watch, task::yield_now};
 
 use super::{
     caches::Caches,
-    changes::Batch,
-    evaluation::EvaluatedWorkload,
-    evaluations::{Index, PolicyVersion},
+    dirty::Batch,
+    evaluated_workload::EvaluatedWorkload,
     slim::reference,
+    workload_index::{Index, PolicyVersion},
 };
 use crate::{
     api::GracefulPolicy,

@@ -7,10 +7,11 @@
 mod by_namespace;
 pub mod cached_workload;
 pub mod caches;
+mod change_set;
 mod changed_workloads;
-mod changes;
-mod evaluation;
-mod evaluations;
+mod dirty;
+pub(crate) mod dynamic_resource;
+mod evaluated_workload;
 mod evaluator;
 mod kubelets;
 pub mod list;
@@ -23,11 +24,13 @@ mod slim;
 mod split;
 pub mod terminating_pods;
 pub mod unusable_objects;
+mod workload_index;
 pub mod workloads;
 
-pub use changes::{Changes, Dirty};
-pub use evaluation::{DesiredState, EvaluatedWorkload, rollout_mark, template_hash};
-pub use evaluations::{Index, IndexChange};
+pub use change_set::ChangeSet;
+pub use dirty::Dirty;
+pub use evaluated_workload::{DesiredState, EvaluatedWorkload, rollout_mark, template_hash};
+pub use workload_index::{Index, IndexChange};
 
 #[cfg(test)]
 mod rollout_tests;

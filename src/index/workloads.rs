@@ -19,7 +19,7 @@ use super::{
     by_namespace::Names,
     cached_workload::CachedWorkload,
     changed_workloads::{Specifications, stored},
-    changes::Dirty,
+    dirty::Dirty,
     list_watch::{ListWatch, list_watch},
     object_quota::Quota,
     slim::Watched as _,

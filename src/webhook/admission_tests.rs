@@ -9,7 +9,7 @@ async fn an_annotated_workload_is_patched_and_nothing_else_in_it_changes() {
     for kind in ["Deployment", "StatefulSet", "DaemonSet"] {
         let mut object = deployment(&json!({"adieu.dev/graceful": "true"}));
         object["kind"] = json!(kind);
-        let (response, mut patched) = answered("CREATE", object.clone(), Value::Null).await;
+        let (response, mut patched) = reviewed("CREATE", object.clone(), Value::Null).await;
         assert_eq!(response["allowed"], true);
         let template = patched["spec"]["template"].as_object_mut().unwrap();
         assert_eq!(template["spec"]["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"], 10);
@@ -33,7 +33,7 @@ async fn an_annotated_workload_is_patched_and_nothing_else_in_it_changes() {
 async fn workloads_that_are_not_opted_in_are_not_changed() {
     for annotations in [Value::Null, json!({}), json!({"adieu.dev/graceful": "false"})] {
         let object = deployment(&annotations);
-        let (response, patched) = answered("CREATE", object.clone(), Value::Null).await;
+        let (response, patched) = reviewed("CREATE", object.clone(), Value::Null).await;
         assert_eq!((&response["allowed"], &response["patch"]), (&json!(true), &Value::Null));
         assert_eq!(patched, object);
     }
@@ -42,14 +42,14 @@ async fn workloads_that_are_not_opted_in_are_not_changed() {
 #[tokio::test]
 async fn the_label_of_an_injected_workload_is_removed_with_the_injection() {
     let (_, injected) =
-        answered("CREATE", deployment(&json!({"adieu.dev/graceful": "true"})), Value::Null).await;
+        reviewed("CREATE", deployment(&json!({"adieu.dev/graceful": "true"})), Value::Null).await;
     let mut replaced = injected.clone();
     replaced["metadata"].as_object_mut().unwrap().remove("labels");
-    let (_, kept) = answered("UPDATE", replaced, injected.clone()).await;
+    let (_, kept) = reviewed("UPDATE", replaced, injected.clone()).await;
     assert_eq!(kept["metadata"]["labels"], json!({"adieu.dev/injected": "true"}));
     let mut out = injected.clone();
     out["metadata"]["annotations"]["adieu.dev/graceful"] = json!("false");
-    let (_, out) = answered("UPDATE", out, injected).await;
+    let (_, out) = reviewed("UPDATE", out, injected).await;
     assert_eq!(out["metadata"]["labels"], json!({}));
     assert_eq!(out["spec"], deployment(&Value::Null)["spec"]);
 }
@@ -57,13 +57,13 @@ async fn the_label_of_an_injected_workload_is_removed_with_the_injection() {
 #[tokio::test]
 async fn the_accepted_annotation_stays_while_a_replaced_workload_keeps_its_injection() {
     let (_, mut old) =
-        answered("CREATE", deployment(&json!({"adieu.dev/graceful": "true"})), Value::Null).await;
+        reviewed("CREATE", deployment(&json!({"adieu.dev/graceful": "true"})), Value::Null).await;
     let mut replaced = old.clone();
     old["metadata"]["annotations"]["adieu.dev/accepted"] = json!("{}");
-    assert_eq!(answered("UPDATE", replaced.clone(), old.clone()).await.1, old);
+    assert_eq!(reviewed("UPDATE", replaced.clone(), old.clone()).await.1, old);
     replaced["spec"] = deployment(&Value::Null)["spec"].clone();
     replaced["metadata"]["annotations"]["adieu.dev/graceful"] = json!("false");
-    let (_, out) = answered("UPDATE", replaced, old).await;
+    let (_, out) = reviewed("UPDATE", replaced, old).await;
     assert_eq!(out["metadata"]["annotations"], json!({"adieu.dev/graceful": "false"}));
 }
 
@@ -71,7 +71,7 @@ async fn the_accepted_annotation_stays_while_a_replaced_workload_keeps_its_injec
 /// leader.
 #[tokio::test]
 async fn writes_of_the_controller_are_not_changed() {
-    let (_, old) = answered("CREATE", deployment(&json!({"adieu.dev/graceful": "true"})), Value::Null).await;
+    let (_, old) = reviewed("CREATE", deployment(&json!({"adieu.dev/graceful": "true"})), Value::Null).await;
     let mut reverted = old.clone();
     reverted["spec"] = deployment(&Value::Null)["spec"].clone();
     let mut review = review_of("UPDATE", reverted.clone(), old.clone());
@@ -109,7 +109,7 @@ async fn a_pod_is_patched_when_it_is_created() {
 #[tokio::test]
 async fn only_a_request_without_field_manager_is_a_rollback() {
     let annotations = json!({"adieu.dev/graceful": "true", "deployment.kubernetes.io/revision": "2"});
-    let (_, mut old) = answered("CREATE", deployment(&annotations), Value::Null).await;
+    let (_, mut old) = reviewed("CREATE", deployment(&annotations), Value::Null).await;
     old["spec"]["template"]["spec"]["containers"][0]["image"] = json!("web:2");
     let earlier = deployment(&json!({"deployment.kubernetes.io/revision": "2"}));
     for (options, kept) in [
@@ -132,7 +132,7 @@ async fn only_a_request_without_field_manager_restores_an_earlier_injection() {
     let mut injected = Vec::new();
     for drain in ["5", "7"] {
         let annotations = json!({"adieu.dev/graceful": "true", "adieu.dev/drain-seconds": drain});
-        let (_, mut object) = answered("CREATE", deployment(&annotations), Value::Null).await;
+        let (_, mut object) = reviewed("CREATE", deployment(&annotations), Value::Null).await;
         object["metadata"]["annotations"] = json!({"adieu.dev/graceful": "true"});
         injected.push(object);
     }
@@ -148,11 +148,11 @@ async fn only_a_request_without_field_manager_restores_an_earlier_injection() {
 async fn the_pending_annotation_is_removed_when_the_template_changes() {
     let marked = deployment(&json!({"adieu.dev/pending": "NextUpdate", "team": "shop"}));
     let mark = |object: &Value| object["metadata"]["annotations"].get("adieu.dev/pending").is_some();
-    let (_, scaled) = answered("UPDATE", marked.clone(), marked.clone()).await;
+    let (_, scaled) = reviewed("UPDATE", marked.clone(), marked.clone()).await;
     assert!(mark(&scaled));
     let mut next = marked.clone();
     next["spec"]["template"]["spec"]["containers"][0]["image"] = json!("web:2");
-    let (_, updated) = answered("UPDATE", next, marked).await;
+    let (_, updated) = reviewed("UPDATE", next, marked).await;
     assert!(!mark(&updated));
     assert_eq!(updated["metadata"]["annotations"]["team"], "shop");
 }
@@ -162,17 +162,17 @@ async fn a_generated_name_and_missing_fields_are_accepted() {
     let mut object = deployment(&json!({"adieu.dev/graceful": "true"}));
     object["metadata"].as_object_mut().unwrap().remove("name");
     object["metadata"]["generateName"] = json!("web-");
-    assert!(answered("CREATE", object.clone(), Value::Null).await.0["patch"].is_string());
+    assert!(reviewed("CREATE", object.clone(), Value::Null).await.0["patch"].is_string());
     object["spec"]["template"] = json!({});
-    assert_eq!(answered("CREATE", object.clone(), Value::Null).await.0["allowed"], true);
+    assert_eq!(reviewed("CREATE", object.clone(), Value::Null).await.0["allowed"], true);
     object["spec"] = Value::Null;
-    assert_eq!(answered("CREATE", object, Value::Null).await.0["allowed"], true);
+    assert_eq!(reviewed("CREATE", object, Value::Null).await.0["allowed"], true);
 }
 
 #[tokio::test]
 async fn an_invalid_annotation_is_denied_with_path_value_rule_and_example() {
     let object = deployment(&json!({"adieu.dev/graceful": "true", "adieu.dev/drain-seconds": "ten"}));
-    let (response, _) = answered("UPDATE", object, deployment(&Value::Null)).await;
+    let (response, _) = reviewed("UPDATE", object, deployment(&Value::Null)).await;
     assert_eq!(response["allowed"], false);
     assert_eq!(
         (&response["status"]["code"], &response["status"]["reason"]),
@@ -198,7 +198,7 @@ async fn before_the_caches_are_filled_the_failure_policy_decides() {
 async fn an_object_that_is_being_deleted_is_allowed_unchanged() {
     let mut object = deployment(&json!({"adieu.dev/graceful": "perhaps"}));
     object["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
-    let (response, _) = answered("UPDATE", object, deployment(&Value::Null)).await;
+    let (response, _) = reviewed("UPDATE", object, deployment(&Value::Null)).await;
     assert_eq!((&response["allowed"], &response["patch"]), (&json!(true), &Value::Null));
 }
 
@@ -209,7 +209,7 @@ async fn warnings_are_returned_and_truncated() {
         "adieu.dev/policy": "gone",
         format!("adieu.dev/{}", "x".repeat(300)): "1",
     });
-    let (response, _) = answered("CREATE", deployment(&annotations), Value::Null).await;
+    let (response, _) = reviewed("CREATE", deployment(&annotations), Value::Null).await;
     let warnings = response["warnings"].as_array().unwrap();
     assert_eq!(warnings.len(), 2, "{warnings:?}");
     assert!(warnings.iter().all(|warning| warning.as_str().unwrap().chars().count() <= 256), "{warnings:?}");
@@ -218,7 +218,7 @@ async fn warnings_are_returned_and_truncated() {
 #[tokio::test]
 async fn an_update_reverts_nothing_while_a_policy_of_the_namespace_can_not_be_read() {
     let (_, injected) =
-        answered("CREATE", deployment(&json!({"adieu.dev/graceful": "true"})), Value::Null).await;
+        reviewed("CREATE", deployment(&json!({"adieu.dev/graceful": "true"})), Value::Null).await;
     for (unreadable, annotations, drains) in [
         ("shop", json!({}), true),
         ("bank", json!({}), false),
@@ -232,8 +232,8 @@ async fn an_update_reverts_nothing_while_a_policy_of_the_namespace_can_not_be_re
         let mut new = old.clone();
         new["metadata"]["annotations"] = annotations;
         new["spec"]["template"]["spec"]["containers"][0]["image"] = json!("web:2");
-        let (_, answer) = send_to(caches, review_of("UPDATE", new.clone(), old).to_string()).await;
-        let response = &serde_json::from_str::<Value>(&answer).unwrap()["response"];
+        let (_, text) = send_to(caches, review_of("UPDATE", new.clone(), old).to_string()).await;
+        let response = &serde_json::from_str::<Value>(&text).unwrap()["response"];
         assert_eq!(response.get("patch").is_none(), drains, "{unreadable}: {response}");
         assert_eq!(response["warnings"].to_string().contains("can't be read"), drains, "{response}");
     }
@@ -257,8 +257,8 @@ async fn nothing_is_changed_until_the_labels_of_the_namespace_are_cached() {
     for (caches, patched, warned) in
         [(unknown.clone(), false, true), (known("shop"), true, false), (known("bank"), false, false)]
     {
-        let (_, answer) = send_to(caches, review.clone()).await;
-        let response = &serde_json::from_str::<Value>(&answer).unwrap()["response"];
+        let (_, text) = send_to(caches, review.clone()).await;
+        let response = &serde_json::from_str::<Value>(&text).unwrap()["response"];
         assert_eq!(response["allowed"], true);
         assert_eq!(response.get("patch").is_some(), patched, "{response}");
         assert_eq!(response["warnings"].to_string().contains("labels of namespace"), warned, "{response}");

@@ -7,16 +7,16 @@
 //! - There are two budgets, for small bodies (almost all reviews) and for large ones, so that a small body never queues
 //!   behind a large one. A peer may hold a third of either. Two greedy peers leave a third to the API server, enough for
 //!   the largest body; other requests queue.
-//! - A share is held for a limited time: the body must arrive at [`RATE`], then it is answered.
+//! - A share is held for a limited time: the body must arrive at [`RATE`], then it gets its response.
 //! - Of a namespace, one large body of a peer at a time has a share or waits for one, so the objects of one tenant delay
 //!   only each other.
 //! - A peer is an IP address. The API server is one or a few peers: one per control plane node, or one tunnel agent. Its
-//!   bodies arrive immediately and are answered within milliseconds, so a third of the budget is enough for hundreds of
+//!   bodies arrive immediately and get responses within milliseconds, so a third of the budget is enough for hundreds of
 //!   concurrent requests; beyond that they queue and are not rejected.
 //! - IPv6 addresses aren't grouped by prefix: the pods of a node, including that agent, share a /64.
 //!
-//! Answers are limited as well, because a client may not read them: one of more than [`SMALL_ANSWER`] holds its share of
-//! a third budget until it is sent.
+//! Responses are limited as well, because a client may not read them: one of more than [`SMALL_RESPONSE`] holds its share
+//! of a third budget until it is sent.
 //!
 //! A body larger than [`BODY_LIMIT`] is only read and dropped; its start shows whether it may be a review.
 
@@ -48,11 +48,11 @@ const SMALL_SHARE: usize = 1536 * KIB;
 /// The number of shares in a budget.
 const SHARES_PER_BUDGET: usize = 3;
 
-/// The largest answer, in bytes. A patch grows with the number of containers, and with the annotations of an earlier
+/// The largest response, in bytes. A patch grows with the number of containers, and with the annotations of an earlier
 /// revision.
-pub(super) const ANSWER_LIMIT: usize = 2048 * KIB;
-/// The largest answer that needs no share of the budget.
-const SMALL_ANSWER: usize = 8 * KIB;
+pub(super) const RESPONSE_LIMIT: usize = 2048 * KIB;
+/// The largest response that needs no share of the budget.
+const SMALL_RESPONSE: usize = 8 * KIB;
 
 /// The time for a body to arrive, in addition to its length at [`RATE`].
 const ARRIVAL: Duration = Duration::from_secs(1);
@@ -67,16 +67,16 @@ pub(super) struct BodyBudget {
     large: Pool,
     /// Large bodies of a namespace, by peer: others could send any namespace.
     namespaces: KeyedLimit<(IpAddr, String)>,
-    answers: Pool,
+    responses: Pool,
 }
 
-/// An answer, with its share of the budget until it is sent.
-struct BudgetedAnswer {
+/// A response, with its share of the budget until it is sent.
+struct BudgetedResponse {
     text: Vec<u8>,
     _share: Share,
 }
 
-impl AsRef<[u8]> for BudgetedAnswer {
+impl AsRef<[u8]> for BudgetedResponse {
     fn as_ref(&self) -> &[u8] {
         &self.text
     }
@@ -123,25 +123,25 @@ impl Default for BodyBudget {
             small: Pool::new(SMALL_SHARE),
             large: Pool::new(BODY_LIMIT),
             namespaces: KeyedLimit::new(1),
-            answers: Pool::new(ANSWER_LIMIT),
+            responses: Pool::new(RESPONSE_LIMIT),
         }
     }
 }
 
 impl BodyBudget {
-    /// Waits for the share of an answer of at most [`ANSWER_LIMIT`].
-    pub(super) async fn reserve_answer(
+    /// Waits for the share of a response of at most [`RESPONSE_LIMIT`].
+    pub(super) async fn reserve_response(
         &self,
         text: Vec<u8>,
         peer: IpAddr,
         deadline: Deadline,
     ) -> Result<Bytes, BodyError> {
-        if text.len() <= SMALL_ANSWER {
+        if text.len() <= SMALL_RESPONSE {
             return Ok(text.into());
         }
-        let share = timeout(deadline.left(), self.answers.reserve(peer, text.len())).await;
+        let share = timeout(deadline.left(), self.responses.reserve(peer, text.len())).await;
         let share = share.ok().flatten().ok_or(BodyError::NoBudget)?;
-        Ok(Bytes::from_owner(BudgetedAnswer { text, _share: share }))
+        Ok(Bytes::from_owner(BudgetedResponse { text, _share: share }))
     }
 
     /// Receives a body, or the start of one that is too large.
@@ -216,7 +216,7 @@ impl OversizedBody {
         &self.start.bytes
     }
 
-    /// Reads and drops the rest, because a client reads the answer only once it has sent the whole body.
+    /// Reads and drops the rest, because a client reads the response only once it has sent the whole body.
     pub(super) async fn discard(self, deadline: Deadline) -> Result<(), BodyError> {
         let Self { start, mut rest } = self;
         drop(start);

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The maximum time between the deadline and the API server's timeout, for connecting and for sending the answer. A
+/// The maximum time between the deadline and the API server's timeout, for connecting and for sending the response. A
 /// short timeout has a shorter margin.
 const MARGIN: Duration = Duration::from_secs(1);
 
-/// The time by which a request must be answered. No step waits longer.
+/// The time by which a response must be sent. No step waits longer.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Deadline(Instant);
 

@@ -15,7 +15,7 @@ use tokio::{
 
 use super::{deadline::Deadline, keyed_limit::KeyedLimit};
 
-/// The largest parsed size that needs no share of the budget. Since nothing waits between parsing and answering, there
+/// The largest parsed size that needs no share of the budget. Since nothing waits between parsing and the response, there
 /// are at most as many at a time as threads.
 const UNRESERVED_PARSED_SIZE: usize = SMALL_PARSED_SIZE;
 
@@ -164,7 +164,7 @@ mod tests {
             small.work(UNRESERVED_PARSED_SIZE, PEER, deadline, || answered.send(())).await
         });
         assert!(small.await.unwrap().unwrap().is_ok());
-        assert!(large.await.unwrap().unwrap(), "it ended before the small one was answered");
+        assert!(large.await.unwrap().unwrap(), "it ended before the small one had a response");
     }
 
     #[tokio::test(start_paused = true)]

@@ -38,7 +38,7 @@ pub struct ReviewOutcome {
 }
 
 impl ReviewOutcome {
-    /// The answer to the API server, as JSON.
+    /// The response to the API server, as JSON.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         self.decision.encode(&self.header.uid)
@@ -47,7 +47,7 @@ impl ReviewOutcome {
     /// Removes the patch, which is too large.
     pub(super) fn without_patch(self, limit: usize) -> Self {
         let warning =
-            format!("not injected: the answer would be larger than {limit} bytes; use fewer containers");
+            format!("not injected: the response would be larger than {limit} bytes; use fewer containers");
         Self { decision: Decision::oversized(warning), ..self }
     }
 }

@@ -19,7 +19,7 @@ use tower_http::timeout::TimeoutLayer;
 use tracing::{Instrument as _, field::Empty, info_span};
 
 use super::{
-    body::{ANSWER_LIMIT, BODY_LIMIT, BodyBudget, BodyError, BufferedBody, OversizedBody, ReceivedBody},
+    body::{BODY_LIMIT, BodyBudget, BodyError, BufferedBody, OversizedBody, RESPONSE_LIMIT, ReceivedBody},
     deadline::Deadline,
     error::ReviewError,
     parse_budget::ParseBudget,
@@ -65,7 +65,7 @@ pub fn router(caches: Caches, metrics: Arc<Metrics>, timeout: Duration) -> Route
     with_limits(Router::new().route(PATH, post(handle)).with_state(Arc::new(context)), metrics)
 }
 
-/// Adds a time limit, and answers if a handler panics.
+/// Adds a time limit, and a response if a handler panics.
 fn with_limits(router: Router, metrics: Arc<Metrics>) -> Router {
     router
         .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, TIME_LIMIT))
@@ -98,12 +98,12 @@ async fn handle(
         operation = Empty
     );
     async move {
-        let answered = async {
-            // The body holds its share of the budget until the answer.
+        let response = async {
+            // The body holds its share of the budget until the response.
             let (outcome, duration, _body) = receive_and_review(&context, body, peer, deadline).await?;
-            answer(&context, outcome, duration, peer, deadline).await
+            respond(&context, outcome, duration, peer, deadline).await
         };
-        answered.await.unwrap_or_else(|error| reject(&context, &error))
+        response.await.unwrap_or_else(|error| reject(&context, &error))
     }
     .instrument(span)
     .await
@@ -135,7 +135,7 @@ async fn oversized(body: OversizedBody, deadline: Deadline) -> Result<ReviewOutc
     Ok(allow_oversized_body(header, BODY_LIMIT))
 }
 
-async fn answer(
+async fn respond(
     context: &Context,
     mut outcome: ReviewOutcome,
     duration: Duration,
@@ -143,8 +143,8 @@ async fn answer(
     deadline: Deadline,
 ) -> Result<Response, RequestError> {
     let mut text = outcome.encode();
-    if text.len() > ANSWER_LIMIT {
-        outcome = outcome.without_patch(ANSWER_LIMIT);
+    if text.len() > RESPONSE_LIMIT {
+        outcome = outcome.without_patch(RESPONSE_LIMIT);
         text = outcome.encode();
     }
     let decision = &outcome.decision;
@@ -163,7 +163,7 @@ async fn answer(
     };
     let labels = AdmissionLabels { kind: KindLabel(outcome.header.kind.as_str()), result };
     drop(outcome);
-    let text = context.bodies.reserve_answer(text, peer, deadline).await?;
+    let text = context.bodies.reserve_response(text, peer, deadline).await?;
     context.metrics.admission_requests.get_or_create(&labels).inc();
     context.metrics.admission_duration.observe(duration.as_secs_f64());
     tracing::debug!(allowed, mutated, "reviewed");

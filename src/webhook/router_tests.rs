@@ -76,7 +76,7 @@ async fn send_with_query(
 }
 
 /// The response, and the object with the patch applied.
-async fn answered(operation: &str, object: Value, old_object: Value) -> (Value, Value) {
+async fn reviewed(operation: &str, object: Value, old_object: Value) -> (Value, Value) {
     patched(&review_of(operation, object, old_object)).await
 }
 
@@ -84,8 +84,8 @@ async fn answered(operation: &str, object: Value, old_object: Value) -> (Value, 
 pub(super) async fn patched(review: &Value) -> (Value, Value) {
     let (status, body) = send(review.to_string()).await;
     assert_eq!(status, StatusCode::OK, "{body}");
-    let mut answer: Value = serde_json::from_str(&body).unwrap();
-    let response = answer["response"].take();
+    let mut returned: Value = serde_json::from_str(&body).unwrap();
+    let response = returned["response"].take();
     assert_eq!(response["uid"], review["request"]["uid"]);
     let mut patched = review["request"]["object"].clone();
     if !response["patch"].is_null() {
@@ -122,8 +122,8 @@ async fn bad_input_is_rejected_with_a_clear_message() {
         (deletion.to_string().into_bytes(), 422, "Delete of apps/v1 Deployment"),
         (vec![b' '; BODY_LIMIT + 1], 413, "length limit exceeded"),
     ] {
-        let (answered, text) = send(body).await;
-        assert_eq!(answered.as_u16(), status, "{text}");
+        let (actual, text) = send(body).await;
+        assert_eq!(actual.as_u16(), status, "{text}");
         assert!(text.contains(reason), "{reason:?} is missing in {text:?}");
     }
 }
@@ -144,8 +144,8 @@ async fn only_requests_that_no_api_server_sends_count_as_bad() {
         (caches(), Body::from("{}"), StatusCode::BAD_REQUEST, 1),
         (caches(), Body::from(vec![b' '; BODY_LIMIT + 1]), StatusCode::PAYLOAD_TOO_LARGE, 2),
     ] {
-        let (answered, text) = send_counted(caches, metrics.clone(), body).await;
-        assert_eq!(answered, status, "{text}");
+        let (actual, text) = send_counted(caches, metrics.clone(), body).await;
+        assert_eq!(actual, status, "{text}");
         assert_eq!(metrics.admission_bad_requests.get(), counted, "{text}");
     }
 }
@@ -162,8 +162,8 @@ async fn a_body_that_does_not_end_times_out() {
     let asked = tokio::time::Instant::now();
     let begun = futures::stream::iter([Ok::<_, std::io::Error>("{")]);
     let body = futures::StreamExt::chain(begun, futures::stream::pending());
-    let answer = tokio::time::timeout(2 * TIMEOUT, send(Body::from_stream(body)));
-    let (status, _) = answer.await.expect("an answer");
+    let response = tokio::time::timeout(2 * TIMEOUT, send(Body::from_stream(body)));
+    let (status, _) = response.await.expect("a response");
     assert_eq!(status, StatusCode::REQUEST_TIMEOUT);
     assert!(asked.elapsed() <= arrival_limit(SMALL) + Duration::from_millis(10), "{:?}", asked.elapsed());
 }
@@ -192,9 +192,9 @@ async fn a_review_too_large_for_injection_is_allowed_with_a_warning() {
     ] {
         let metrics: Arc<Metrics> = Arc::default();
         let caches = Caches::fixed(vec![], vec![], vec![]);
-        let (status, answer) = send_counted(caches, metrics.clone(), review).await;
-        assert_eq!(status, StatusCode::OK, "{answer}");
-        let response = &serde_json::from_str::<Value>(&answer).unwrap()["response"];
+        let (status, text) = send_counted(caches, metrics.clone(), review).await;
+        assert_eq!(status, StatusCode::OK, "{text}");
+        let response = &serde_json::from_str::<Value>(&text).unwrap()["response"];
         assert_eq!(
             (&response["uid"], &response["allowed"]),
             (&json!("705ab4f5"), &json!(true)),
@@ -226,8 +226,8 @@ async fn invalid_reviews_are_rejected_before_their_objects_are_parsed() {
         (format!(r#"{{"kind":"{}"}}"#, "x".repeat(BODY_LIMIT / 2)), 400, "expected kind AdmissionReview"),
         (format!(r#"{{"request":"{}"}}"#, "x".repeat(BODY_LIMIT / 2)), 400, "not an admission.k8s.io/v1"),
     ] {
-        let (answered, text) = send(body).await;
-        assert_eq!(answered.as_u16(), status, "{text}");
+        let (actual, text) = send(body).await;
+        assert_eq!(actual.as_u16(), status, "{text}");
         assert!(text.contains(reason) && text.len() < 1000, "{reason:?} is missing in {text:?}");
     }
 }
@@ -239,13 +239,13 @@ async fn deletions_are_allowed_before_the_caches_are_filled() {
     let review = review_of("UPDATE", object, deployment(&Value::Null));
     let caches = Caches::fixed(vec![], vec![], vec![]).unfilled();
     let asked = tokio::time::Instant::now();
-    let (status, answer) = send_to(caches, review.to_string()).await;
-    assert_eq!((status, asked.elapsed()), (StatusCode::OK, Duration::ZERO), "{answer}");
-    assert!(answer.contains("\"allowed\":true") && !answer.contains("\"patch\""), "{answer}");
+    let (status, text) = send_to(caches, review.to_string()).await;
+    assert_eq!((status, asked.elapsed()), (StatusCode::OK, Duration::ZERO), "{text}");
+    assert!(text.contains("\"allowed\":true") && !text.contains("\"patch\""), "{text}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_answer_is_sent_before_a_timeout_of_one_or_two_seconds() {
+async fn every_response_is_sent_before_a_timeout_of_one_or_two_seconds() {
     let policy = json!({
         "apiVersion": "adieu.dev/v1alpha1", "kind": "ClusterGracefulPolicy", "metadata": {"name": "all"},
         "spec": {"selector": {}, "namespaceSelector": {"matchLabels": {"team": "shop"}}},
@@ -275,8 +275,8 @@ async fn every_answer_is_sent_before_a_timeout_of_one_or_two_seconds() {
         ] {
             let asked = tokio::time::Instant::now();
             let query = format!("timeout={seconds}s");
-            let (answered, text) = send_with_query(caches.clone(), Arc::default(), &query, body).await;
-            assert_eq!(answered, status, "{what}: {text}");
+            let (actual, text) = send_with_query(caches.clone(), Arc::default(), &query, body).await;
+            assert_eq!(actual, status, "{what}: {text}");
             let (took, timeout) = (asked.elapsed(), Duration::from_secs(seconds));
             assert!(took > timeout / 4 && took <= timeout * 8 / 10, "{what}: {took:?} of {timeout:?}");
         }

@@ -214,7 +214,7 @@ fn a_cluster_is_audited_by_pages_and_kinds_that_are_missing_or_forbidden_are_ski
         if target.contains("/deployments") {
             let other = json!({"metadata": {"name": "other", "namespace": "shop"}, "spec": null});
             return if target.contains("continue=") {
-                list(json!([other]), "")
+                list(json!([{"metadata": 5}, other]), "")
             } else {
                 list(json!([deployment]), "next")
             };
@@ -242,4 +242,5 @@ fn a_cluster_is_audited_by_pages_and_kinds_that_are_missing_or_forbidden_are_ski
     assert_eq!(rules(&found), ["no-prestop-behind-service"], "a budget may exist: {}", finished.stderr);
     assert_eq!((&found[0]["namespace"], &report["summary"]["workloads"]), (&json!("shop"), &json!(2)));
     assert!(finished.stderr.contains("PodDisruptionBudgets cannot be listed"), "{}", finished.stderr);
+    assert!(finished.stderr.contains("a Deployment cannot be read"), "{}", finished.stderr);
 }

@@ -40,13 +40,13 @@ async fn a_repeatedly_reverted_injection_is_left_and_reported() {
     }
     deployments.patch("web", &PatchParams::default(), &revert).await.unwrap();
     reported(&scene, "web", "Blocked", "are being reverted").await;
-    blocked(&scene, "True", "are being reverted").await;
+    blocked(&scene, "InjectionReverted", "are being reverted").await;
     assert!(is(None).await);
 
     // An annotation is still applied.
     scene.annotate("Deployment", "web", "drain-seconds", Some("20")).await.unwrap();
     assert!(is(Some(20)).await);
-    blocked(&scene, "False", "").await;
+    blocked(&scene, "NotBlocked", "").await;
     scene.end().await;
 }
 
@@ -82,7 +82,7 @@ async fn a_denied_write_is_reported_and_retried() {
     .await;
 
     scene.create(&policy(&json!({"selector": {}}))).await;
-    blocked(&scene, "True", "frozen for the season").await;
+    blocked(&scene, "WriteRejected", "frozen for the season").await;
     let events: Api<Event> = Api::namespaced(scene.client.clone(), &scene.namespace);
     eventually("the event about it", || async {
         !events.list(&ListParams::default().fields("reason=Blocked")).await.unwrap().items.is_empty()
@@ -94,7 +94,7 @@ async fn a_denied_write_is_reported_and_retried() {
         drain(&scene.deployment("web").await) == Some(10)
     })
     .await;
-    blocked(&scene, "False", "").await;
+    blocked(&scene, "NotBlocked", "").await;
     scene.end().await;
 }
 
@@ -124,7 +124,7 @@ async fn a_mutator_that_reverts_injection_blocks_it_without_a_loop() {
     .await;
 
     scene.create(&policy(&json!({"selector": {}}))).await;
-    blocked(&scene, "True", "reverted the write").await;
+    blocked(&scene, "InjectionReverted", "reverted the write").await;
     reported(&scene, "web", "Blocked", "reverted the write").await;
     let generation = || async { scene.deployment("web").await["metadata"]["generation"].take() };
     let (before, since) = (generation().await, Instant::now());
@@ -139,6 +139,6 @@ async fn a_mutator_that_reverts_injection_blocks_it_without_a_loop() {
         drain(&scene.deployment("web").await) == Some(10)
     })
     .await;
-    blocked(&scene, "False", "").await;
+    blocked(&scene, "NotBlocked", "").await;
     scene.end().await;
 }

@@ -15,7 +15,7 @@ use crate::{
     operator::ADIEU,
     rejection,
     schema::{Change, Schema},
-    support::{Scene, eventually, workload},
+    support::{Scene, eventually, is_observed, workload},
 };
 
 /// The beginning of the guard's messages.
@@ -62,8 +62,7 @@ pub async fn quiet(scene: &Scene, kind: &str, name: &str, change: impl Fn(&mut V
     scene.create(&object).await;
     // Its controller writes annotations and the status once.
     eventually("its controller to have seen it", || async {
-        let seen = object_of(scene, kind, name).await;
-        seen["status"]["observedGeneration"] == seen["metadata"]["generation"]
+        is_observed(&object_of(scene, kind, name).await)
     })
     .await;
     object_of(scene, kind, name).await

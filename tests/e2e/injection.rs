@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::{
     operator::Operator,
     rejection,
-    support::{Scene, drain, eventually, grace_period, web, workload},
+    support::{Scene, drain, eventually, grace_period, is_rolled_out, web, workload},
     uid,
 };
 
@@ -112,12 +112,7 @@ async fn a_policy_injects_selected_workloads_one_rollout_at_a_time() {
             let mut rolling = 0;
             let mut injected = 0;
             for deployment in scene.deployments(&names).await {
-                let status = &deployment["status"];
-                let complete = status["observedGeneration"] == deployment["metadata"]["generation"]
-                    && status["updatedReplicas"] == 1
-                    && status["replicas"] == 1
-                    && status["availableReplicas"] == 1;
-                rolling += usize::from(!complete);
+                rolling += usize::from(!is_rolled_out(&deployment));
                 injected += usize::from(drain(&deployment) == Some(seconds));
             }
             assert!(rolling <= 1, "{rolling} Deployments roll out at the same time");

@@ -16,7 +16,7 @@ use tokio::{
 
 use crate::{
     operator::Operator,
-    support::{Scene, drain, eventually, grace_period, run, web},
+    support::{Scene, drain, eventually, grace_period, is_observed, run, web},
 };
 
 /// The limit for adieu to observe a missing CRD.
@@ -37,11 +37,7 @@ fn with_env(mut object: Value, value: &str) -> Value {
 
 /// The ReplicaSets of a Deployment, once its controller has observed its last change.
 async fn revisions(scene: &Scene, name: &str) -> usize {
-    eventually("the Deployment's controller", || async {
-        let deployment = scene.deployment(name).await;
-        deployment["status"]["observedGeneration"] == deployment["metadata"]["generation"]
-    })
-    .await;
+    eventually("the Deployment's controller", || async { is_observed(&scene.deployment(name).await) }).await;
     scene.revisions(name).await
 }
 
@@ -85,10 +81,7 @@ async fn rollout_undo_keeps_a_stateful_set_opted_in() {
     let current = || async {
         serde_json::to_value(scene.api("apps/v1", "StatefulSet").get("db").await.unwrap()).unwrap()
     };
-    let settled = || async {
-        let object = current().await;
-        object["status"]["observedGeneration"] == object["metadata"]["generation"]
-    };
+    let settled = || async { is_observed(&current().await) };
     eventually("the StatefulSet's controller", settled).await;
     let on_template =
         json!({"spec": {"template": {"metadata": {"annotations": {"adieu.dev/graceful": "true"}}}}});

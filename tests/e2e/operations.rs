@@ -44,11 +44,20 @@ async fn condition_becomes(scene: &Scene, type_: &str, text: &str) {
     .await;
 }
 
-/// Waits for the policy's condition `Blocked` to have this status and part of its message.
-pub async fn blocked(scene: &Scene, status: &str, part: &str) {
-    eventually(&format!("the policy's condition Blocked to be {status}"), || async {
-        let blocked = condition(scene, "Blocked").await;
-        blocked.is_some_and(|text| text.starts_with(status) && text.contains(part))
+/// Waits for the policy's condition `Blocked` to have this reason and part of its message. It is true unless the reason
+/// is `NotBlocked`.
+pub async fn blocked(scene: &Scene, reason: &str, part: &str) {
+    let status = if reason == "NotBlocked" { "False" } else { "True" };
+    eventually(&format!("the policy's condition Blocked to have the reason {reason}"), || async {
+        let policy = scene.policy("all").await;
+        let mut conditions = policy["status"]["conditions"].as_array().into_iter().flatten();
+        conditions.any(|condition| {
+            let message = condition["message"].as_str().unwrap_or_default();
+            condition["type"] == "Blocked"
+                && condition["status"] == status
+                && condition["reason"] == reason
+                && message.contains(part)
+        })
     })
     .await;
 }

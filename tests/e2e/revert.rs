@@ -16,7 +16,7 @@ use crate::{
     operations::policy,
     operator::{ADIEU, Operator},
     rejection,
-    support::{Scene, drain, eventually, grace_period, run, web},
+    support::{Scene, drain, eventually, grace_period, is_rolled_out, run, web},
 };
 
 /// A Deployment whose rollout takes some seconds, because of minReadySeconds.
@@ -40,19 +40,11 @@ fn is_injected(deployment: &Value) -> bool {
     deployment["spec"]["template"]["metadata"]["annotations"].get("adieu.dev/injected").is_some()
 }
 
-/// Whether a rollout of the Deployment is in progress.
-fn is_rolling(deployment: &Value) -> bool {
-    let (spec, status) = (&deployment["spec"], &deployment["status"]);
-    let counts = ["replicas", "updatedReplicas", "availableReplicas"];
-    status["observedGeneration"] != deployment["metadata"]["generation"]
-        || counts.iter().any(|count| status[count] != spec["replicas"])
-}
-
 /// How many of them are reverted. At most one may roll out at a time.
 async fn reverted(scene: &Scene, names: &[&str]) -> usize {
     let deployments = scene.deployments(names).await;
     let out: Vec<_> = deployments.iter().filter(|deployment| !is_injected(deployment)).collect();
-    let rolling = out.iter().filter(|deployment| is_rolling(deployment)).count();
+    let rolling = out.iter().filter(|deployment| !is_rolled_out(deployment)).count();
     assert!(rolling <= 1, "{rolling} workloads roll out at a time");
     out.len()
 }
@@ -93,7 +85,7 @@ async fn a_namespace_is_reverted_one_rollout_at_a_time_and_resumed_after_an_inte
         );
         let mut entries = deployment["metadata"]["managedFields"].as_array().unwrap().iter();
         assert!(entries.all(|entry| entry["manager"] != "adieu"), "an apply would conflict");
-        assert!(!is_rolling(&deployment), "{name}");
+        assert!(is_rolled_out(&deployment), "{name}");
         assert_eq!(scene.revisions(name).await, 2, "{name}");
     }
     let said = run(adieu(&scene, &["--yes"]), String::new()).await.unwrap();
@@ -230,7 +222,7 @@ async fn the_job_before_an_uninstall_reverts_the_whole_cluster() {
     })
     .await;
     let deployment = scene.deployment("web").await;
-    assert!(!is_injected(&deployment) && !is_rolling(&deployment));
+    assert!(!is_injected(&deployment) && is_rolled_out(&deployment));
     assert_eq!(deployment["metadata"]["annotations"]["adieu.dev/graceful"], "false");
     jobs.delete("adieu-revert", &DeleteParams::background()).await.unwrap();
     scene.end().await;

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::{
     operations::policy,
     operator::Operator,
-    support::{Scene, drain, eventually, grace_period, web},
+    support::{Scene, drain, eventually, grace_period, is_rolled_out, web},
 };
 
 /// A user's change of the pod template.
@@ -21,14 +21,6 @@ fn release() -> Value {
 /// A GitOps sync, which sets the grace period from before the injection.
 fn synced() -> Value {
     json!({"spec": {"template": {"spec": {"terminationGracePeriodSeconds": 30}}}})
-}
-
-/// Whether a rollout of the Deployment is in progress.
-fn is_rolling(deployment: &Value) -> bool {
-    let (spec, status) = (&deployment["spec"], &deployment["status"]);
-    let counts = ["replicas", "updatedReplicas", "availableReplicas"];
-    status["observedGeneration"] != deployment["metadata"]["generation"]
-        || counts.iter().any(|count| status[count] != spec["replicas"])
 }
 
 #[tokio::test]
@@ -66,7 +58,7 @@ async fn drift_is_repaired_one_rollout_at_a_time_and_under_next_update_by_none()
     drift().await;
     eventually("all to be repaired, one after the other", || async {
         let repaired = repaired().await;
-        let rolling = repaired.iter().filter(|deployment| is_rolling(deployment)).count();
+        let rolling = repaired.iter().filter(|deployment| !is_rolled_out(deployment)).count();
         assert!(rolling <= 1, "{rolling} workloads roll out at a time");
         repaired.len() == 3 && rolling == 0
     })

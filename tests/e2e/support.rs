@@ -186,8 +186,12 @@ impl Scene {
 pub fn is_rolled_out(deployment: &Value) -> bool {
     let (wanted, status) = (&deployment["spec"]["replicas"], &deployment["status"]);
     let counts = ["replicas", "updatedReplicas", "availableReplicas"];
-    counts.iter().all(|count| &status[count] == wanted)
-        && status["observedGeneration"] == deployment["metadata"]["generation"]
+    counts.iter().all(|count| &status[count] == wanted) && is_observed(deployment)
+}
+
+/// Whether a workload's controller has observed its last change.
+pub fn is_observed(object: &Value) -> bool {
+    object["status"]["observedGeneration"] == object["metadata"]["generation"]
 }
 
 /// Runs a program. Returns its standard output and error.

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::{
     load::{Load, Outcome, open},
-    support::{Scene, eventually, workload},
+    support::{Scene, eventually, is_observed, workload},
 };
 
 /// Requests per second to each workload.
@@ -149,9 +149,7 @@ impl Scene {
                     (object["spec"]["replicas"].clone(), ["replicas", "updatedReplicas", "availableReplicas"])
                 }
             };
-            status["observedGeneration"] == object["metadata"]["generation"]
-                && wanted != 0
-                && counts.iter().all(|count| status[count] == wanted)
+            is_observed(&object) && wanted != 0 && counts.iter().all(|count| status[count] == wanted)
         })
         .await;
     }

@@ -178,13 +178,14 @@ async fn replicas_ready(client: Client) -> Result<()> {
         bail!("there is no Deployment of the release {RELEASE} in {NAMESPACE}");
     }
     for deployment in found {
+        let is_observed = is_observed(&deployment);
         let name = deployment.metadata.name.unwrap_or_default();
+        if !is_observed {
+            bail!("the Deployment {name} is not observed yet");
+        }
         let wanted = deployment.spec.and_then(|spec| spec.replicas).unwrap_or(1);
         let status = deployment.status.unwrap_or_default();
         let count = |number: Option<i32>| number.unwrap_or_default();
-        if status.observed_generation < deployment.metadata.generation {
-            bail!("the Deployment {name} is not observed yet");
-        }
         if [status.replicas, status.updated_replicas, status.ready_replicas].map(count) != [wanted; 3] {
             bail!(
                 "the Deployment {name} has {} replicas, {} updated and {} ready, of {wanted} desired",
@@ -195,6 +196,12 @@ async fn replicas_ready(client: Client) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Whether the Deployment controller has observed the last change.
+pub fn is_observed(deployment: &Deployment) -> bool {
+    let observed = deployment.status.as_ref().and_then(|status| status.observed_generation);
+    observed >= deployment.metadata.generation
 }
 
 /// Polls `ask` until it succeeds.

@@ -87,7 +87,7 @@ impl RawReview<'_> {
         let template =
             admission.template.take().or_else(|| kept.as_ref().map(|(_, template)| template.clone()));
         if let Some(template) = template {
-            patch.0.extend(plan::answer_patch(&new.template, template, self.object.spec_length()).0);
+            patch.0.extend(plan::response_patch(&new.template, template, self.object.spec_length()).0);
         }
         patch.0.extend([clear_pending, accepted, injected].into_iter().flatten());
         Ok(Decision::new(admission, &patch))

@@ -113,7 +113,7 @@ impl ReviewedKind {
 /// The fields of a review except its objects.
 #[derive(Debug)]
 pub struct ReviewHeader {
-    /// The uid of the request, which the answer repeats.
+    /// The uid of the request, which the response repeats.
     pub uid: String,
     /// The kind of the object.
     pub kind: ReviewedKind,
@@ -126,7 +126,7 @@ pub struct ReviewHeader {
     /// Whether the request has a field manager. That of `kubectl rollout undo` has none; other commands of kubectl,
     /// Helm and GitOps tools set one.
     pub has_field_manager: bool,
-    /// Whether the request is the controller's own. It writes what this replica would answer, or what a policy needs
+    /// Whether the request is the controller's own. It writes what this replica would respond, or what a policy needs
     /// that this replica hasn't cached yet: reverting that would roll out pods twice. In labelled namespaces the
     /// webhook configuration doesn't exclude these requests. Another service account with this field manager only
     /// bypasses the webhook; the controller then injects its workloads.

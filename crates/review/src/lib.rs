@@ -1,9 +1,9 @@
-//! Reviews of the admission webhook: the bytes of an AdmissionReview in, the bytes of the answer out. Pure: no client, no
-//! clock, no async, no caches.
+//! Reviews of the admission webhook: the bytes of an AdmissionReview in, the bytes of the response out. Pure: no client,
+//! no clock, no async, no caches.
 //!
 //! [`RawReview::parse`] reads the envelope, and leaves the objects as text. [`RawReview::shape`] bounds the memory that
 //! they would take. [`RawReview::decide_workload`] and [`RawReview::decide_pod`] parse them and call the plan, and
-//! [`Decision::encode`] writes the answer.
+//! [`Decision::encode`] writes the response.
 //!
 //! All of this is compiled for speed, while most of adieu is compiled for size. So functions here are not generic over
 //! types of other crates: generic code would be compiled again, for size, in the crate that calls it.

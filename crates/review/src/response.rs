@@ -10,7 +10,7 @@ use crate::decision::Decision;
 const MAX_WARNING_LENGTH: usize = 256;
 /// The maximum number of warnings. The API server forwards 4096 characters in total.
 const MAX_WARNINGS: usize = 16;
-/// A usual answer without its patch, in bytes.
+/// A usual response without its patch, in bytes.
 const USUAL_SIZE: usize = 512;
 
 /// `admission.k8s.io/v1` AdmissionReview.
@@ -44,7 +44,7 @@ struct Denial<'a> {
 }
 
 impl Decision {
-    /// The answer to the request with this uid, as JSON.
+    /// The AdmissionReview with the response to the request with this uid, as JSON.
     #[must_use]
     pub fn encode(&self, uid: &str) -> Vec<u8> {
         let Self { denial, patch, warnings, .. } = self;
@@ -107,7 +107,7 @@ mod tests {
         serde_json::from_slice(&decision.encode("1\"2")).unwrap()
     }
 
-    fn answer(response: &Value) -> Value {
+    fn review(response: &Value) -> Value {
         json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response})
     }
 
@@ -117,17 +117,17 @@ mod tests {
             let decision = Decision { patch: Some(patch.into()), ..Decision::default() };
             assert_eq!(
                 encoded(decision),
-                answer(&json!({"uid": "1\"2", "allowed": true, "patchType": "JSONPatch", "patch": base64}))
+                review(&json!({"uid": "1\"2", "allowed": true, "patchType": "JSONPatch", "patch": base64}))
             );
         }
     }
 
     #[test]
     fn unchanged_objects_have_no_patch_and_denials_have_a_status() {
-        assert_eq!(encoded(Decision::default()), answer(&json!({"uid": "1\"2", "allowed": true})));
+        assert_eq!(encoded(Decision::default()), review(&json!({"uid": "1\"2", "allowed": true})));
         let denied = Decision { denial: Some("no \"way\"".to_owned()), ..Decision::default() };
         let status = json!({"status": "Failure", "code": 422, "reason": "Invalid", "message": "no \"way\""});
-        assert_eq!(encoded(denied), answer(&json!({"uid": "1\"2", "allowed": false, "status": status})));
+        assert_eq!(encoded(denied), review(&json!({"uid": "1\"2", "allowed": false, "status": status})));
     }
 
     #[test]

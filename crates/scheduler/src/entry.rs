@@ -55,8 +55,6 @@ pub(super) struct Entry {
     pub(super) slot_state: SlotState,
     /// Its rollout, if it was started here.
     pub(super) rollout: Option<Rollout>,
-    /// Whether its rollout holds no slot: a previous leader started it, and more than there are slots for.
-    pub(super) is_without_slot: bool,
     /// A rollout that may have been started here: the outcome of the write is unknown.
     unconfirmed_rollout: Option<Rollout>,
     /// The policies that its rollout failed for. They may outlast the rollout, which is not retried.
@@ -82,7 +80,6 @@ impl Entry {
             snapshot,
             slot_state: SlotState::None,
             rollout: None,
-            is_without_slot: false,
             unconfirmed_rollout: None,
             failures: BTreeMap::new(),
             is_blocked: false,
@@ -156,7 +153,7 @@ impl Entry {
     pub(super) fn may_reuse_slot(&self) -> bool {
         self.rollout.as_ref().is_some_and(|rollout| {
             let is_for = |policy| rollout.policies.contains(policy);
-            !rollout.has_failed && !self.is_without_slot && self.snapshot.requested_by.keys().all(is_for)
+            rollout.holds_slot() && self.snapshot.requested_by.keys().all(is_for)
         })
     }
 
@@ -182,7 +179,6 @@ impl Entry {
         if let SlotState::Reserved { rollout, .. } = std::mem::replace(&mut self.slot_state, SlotState::None)
         {
             self.rollout = Some(rollout.committed(written, now));
-            self.is_without_slot = false;
             self.unconfirmed_rollout = None;
         }
         if let Some(rollout) = &self.rollout {
@@ -284,7 +280,6 @@ impl Entry {
         }
         if let Some(rollout) = self.unconfirmed_rollout.take_if(is_past) {
             if desired_template.is_none() {
-                self.is_without_slot = false;
                 self.rollout =
                     Some(rollout.committed(WrittenRevision { generation, template: current_template }, now));
             }
@@ -304,7 +299,6 @@ impl Entry {
             }
             let is_over = rollout.is_over(snapshot);
             if is_replaced || is_over && now >= rollout.kept_until() {
-                self.is_without_slot = false;
                 self.rollout = None;
                 return None;
             }
@@ -352,12 +346,12 @@ impl Entry {
 
     pub(super) fn summary(&self) -> EntrySummary {
         let of_rollout = self.rollout.as_ref().filter(|rollout| !rollout.has_failed);
+        let with_slot = self.rollout.as_ref().filter(|rollout| rollout.holds_slot());
         let slot = match &self.slot_state {
             SlotState::Offered { .. } => Some(self.snapshot.requested_by.keys().cloned().collect()),
             SlotState::Reserved { rollout, .. } => Some(rollout.policies.clone()),
             SlotState::OutcomeUnknown { policies, .. } => Some(policies.clone()),
-            SlotState::None if self.is_without_slot => None,
-            SlotState::None => of_rollout.map(|rollout| rollout.policies.clone()),
+            SlotState::None => with_slot.map(|rollout| rollout.policies.clone()),
         };
         let of_slot = match &self.slot_state {
             SlotState::Offered { until } | SlotState::OutcomeUnknown { until, .. } => Some(*until),

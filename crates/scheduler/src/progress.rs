@@ -165,8 +165,7 @@ fn replica_counts(kind: Kind, object: &DynamicObject) -> Option<ReplicaCounts> {
     let (spec, status) = (&object.data["spec"], &object.data["status"]);
     let count = |field: &str| status[field].as_i64().unwrap_or(0);
     let replicas = spec["replicas"].as_i64().unwrap_or(1);
-    let observed = status["observedGeneration"].as_i64() >= object.metadata.generation;
-    observed.then(|| match kind {
+    is_observed(object).then(|| match kind {
         Kind::Deployment => ReplicaCounts {
             desired: replicas,
             updated: count("updatedReplicas"),
@@ -203,10 +202,8 @@ pub fn rollout_state(kind: Kind, object: &DynamicObject) -> RolloutState {
     if !is_rolling(kind, object) {
         return RolloutState::Complete;
     }
-    let status = &object.data["status"];
-    let observed = status["observedGeneration"].as_i64() >= object.metadata.generation;
     let timed_out = progressing(object).is_some_and(|condition| condition["status"] == "False");
-    if observed && timed_out { RolloutState::Failed } else { RolloutState::Progressing }
+    if is_observed(object) && timed_out { RolloutState::Failed } else { RolloutState::Progressing }
 }
 
 /// Whether a condition `Progressing` is of a rollout before which it was `before`, both as hashes. While pods of an
@@ -224,6 +221,11 @@ fn failed_since(kind: Kind, object: &DynamicObject) -> Option<Timestamp> {
     progressing(object)?["lastTransitionTime"].as_str()?.parse().ok()
 }
 
+/// Whether the workload's controller has observed the current generation: before that, the status is of an older one.
+fn is_observed(object: &DynamicObject) -> bool {
+    object.data["status"]["observedGeneration"].as_i64() >= object.metadata.generation
+}
+
 /// The condition `Progressing` of a Deployment.
 fn progressing(object: &DynamicObject) -> Option<&Value> {
     let conditions = object.data["status"]["conditions"].as_array()?;
@@ -235,9 +237,8 @@ fn progressing(object: &DynamicObject) -> Option<&Value> {
 #[must_use]
 pub fn is_updated(kind: Kind, object: &DynamicObject) -> bool {
     let status = &object.data["status"];
-    let observed = status["observedGeneration"].as_i64() >= object.metadata.generation;
     let updated = status["updatedNumberScheduled"].as_i64() >= status["desiredNumberScheduled"].as_i64();
-    kind == Kind::DaemonSet && observed && updated
+    kind == Kind::DaemonSet && is_observed(object) && updated
 }
 
 /// Whether the latest rollout was complete, and all pods still have that template: a pod that becomes unavailable later
@@ -245,7 +246,6 @@ pub fn is_updated(kind: Kind, object: &DynamicObject) -> bool {
 #[must_use]
 pub fn was_complete(kind: Kind, object: &DynamicObject) -> bool {
     let (spec, status) = (&object.data["spec"], &object.data["status"]);
-    let observed = status["observedGeneration"].as_i64() >= object.metadata.generation;
     let of_template = match kind {
         Kind::Deployment => {
             let reason = progressing(object).map(|condition| &condition["reason"]);
@@ -260,7 +260,7 @@ pub fn was_complete(kind: Kind, object: &DynamicObject) -> bool {
         }
         Kind::DaemonSet => false,
     };
-    observed && of_template
+    is_observed(object) && of_template
 }
 
 /// Whether a StatefulSet has pods that aren't ready, and none of its current template: unready pods prevent its
@@ -316,7 +316,6 @@ pub fn reason_pods_are_kept(kind: Kind, object: &DynamicObject) -> Option<&'stat
 fn is_rolling(kind: Kind, object: &DynamicObject) -> bool {
     let (spec, status) = (&object.data["spec"], &object.data["status"]);
     let number = |value: &Value| value.as_i64().unwrap_or(0);
-    let observed = number(&status["observedGeneration"]) >= object.metadata.generation.unwrap_or(0);
     let replicas = spec["replicas"].as_i64().unwrap_or(1);
     match kind {
         Kind::Deployment => {
@@ -324,7 +323,7 @@ fn is_rolling(kind: Kind, object: &DynamicObject) -> bool {
             let complete = updated >= replicas
                 && number(&status["replicas"]) <= updated
                 && number(&status["availableReplicas"]) >= updated;
-            spec["paused"] != true && replicas > 0 && !(observed && complete)
+            spec["paused"] != true && replicas > 0 && !(is_observed(object) && complete)
         }
         Kind::StatefulSet => {
             let by_itself = spec["updateStrategy"]["type"] != "OnDelete";
@@ -335,14 +334,14 @@ fn is_rolling(kind: Kind, object: &DynamicObject) -> bool {
             let same = status["updateRevision"] == status["currentRevision"];
             let updated = same || number(&status["updatedReplicas"]) >= due;
             let complete = updated && number(&status["readyReplicas"]) >= replicas;
-            by_itself && due > 0 && !(observed && complete)
+            by_itself && due > 0 && !(is_observed(object) && complete)
         }
         Kind::DaemonSet => {
             let by_itself = spec["updateStrategy"]["type"] != "OnDelete";
             let desired = number(&status["desiredNumberScheduled"]);
             let complete = number(&status["updatedNumberScheduled"]) >= desired
                 && number(&status["numberAvailable"]) >= desired;
-            by_itself && !(observed && complete)
+            by_itself && !(is_observed(object) && complete)
         }
     }
 }

@@ -38,6 +38,8 @@ pub(super) struct Rollout {
     pub(super) written: WrittenRevision,
     /// Whether it has failed.
     pub(super) has_failed: bool,
+    /// Whether it holds no slot: a previous leader started it, and more than there are slots for.
+    pub(super) is_without_slot: bool,
     /// The workload's progress deadline before the rollout: its old pods may take longer to terminate than the new ones.
     progress_deadline: Duration,
     /// The condition `Progressing` of the previous rollout, as a hash.
@@ -57,6 +59,7 @@ impl Rollout {
             desired_template: None,
             written: WrittenRevision { generation: snapshot.generation, template: snapshot.current_template },
             has_failed: false,
+            is_without_slot: false,
             progress_deadline: Duration::ZERO,
             condition_before: None,
             started: now,
@@ -83,6 +86,11 @@ impl Rollout {
     /// The same, once the API server has answered.
     pub(super) fn committed(self, written: WrittenRevision, now: Timestamp) -> Self {
         Self { written, started: now, last_progress: now, ..self }
+    }
+
+    /// Whether it holds a slot until it is over.
+    pub(super) fn holds_slot(&self) -> bool {
+        !self.has_failed && !self.is_without_slot
     }
 
     /// Whether the written generation is not observed yet.

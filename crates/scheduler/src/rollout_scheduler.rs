@@ -109,7 +109,9 @@ impl RolloutScheduler {
                 continue;
             };
             self.accounting.remove(&key, &entry.summary());
-            entry.is_without_slot = true;
+            if let Some(rollout) = &mut entry.rollout {
+                rollout.is_without_slot = true;
+            }
             self.accounting.add(&key, &entry.summary());
         }
     }

@@ -2,10 +2,10 @@
 
 use adieu_audit::{Inventory, Options, Report, audit as audit_inventory};
 use anyhow::{Context as _, bail};
-use k8s_openapi::{api::core::v1::Node, apimachinery::pkg::apis::meta::v1::ListMeta};
+use k8s_openapi::api::core::v1::Node;
 use kube::{
     Api, Client, Resource as _,
-    api::{ListParams, Request},
+    api::ListParams,
     core::{ApiResource, DynamicObject, GroupVersionKind},
 };
 use serde::{Deserialize, Serialize};
@@ -14,12 +14,11 @@ use serde_json::Value;
 use super::Arguments;
 use crate::{
     cli::{manifests::warn, policies::Policies},
+    index::list::{Selectors, for_each},
     kube_version::KubeVersion,
     runtime::client::client,
 };
 
-/// The page size: each object may take a megabyte.
-const PAGE: u32 = 20;
 /// How many nodes are read: those of a cluster are usually alike.
 const NODES: u32 = 100;
 /// The kinds that rules read: those that are audited, and others.
@@ -44,10 +43,11 @@ pub(super) async fn audit(arguments: &Arguments) -> anyhow::Result<Report> {
     let namespace = (!arguments.all_namespaces)
         .then(|| arguments.namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned()));
     let mut cluster = Cluster { client, namespace, inventory: Inventory::new(""), unreadable: vec![] };
+    let mut is_any_listed = false;
     for kind in WORKLOADS {
-        cluster.list(kind, arguments.selector.as_deref()).await?;
+        is_any_listed |= cluster.list(kind, arguments.selector.as_deref()).await?;
     }
-    if cluster.unreadable.len() == WORKLOADS.len() {
+    if !is_any_listed {
         bail!("no workloads can be listed: {}", cluster.unreadable.join("; "));
     }
     let mut budgets_unknown = false;
@@ -69,13 +69,6 @@ pub(super) async fn audit(arguments: &Arguments) -> anyhow::Result<Report> {
         context
     });
     Ok(audit_inventory(&inventory, &Options { limits: arguments.limits.clone(), kubelets, budgets_unknown }))
-}
-
-/// A page of a list.
-#[derive(Deserialize)]
-struct Page {
-    metadata: ListMeta,
-    items: Option<Vec<Listed>>,
 }
 
 /// An object with the fields that rules read. `managedFields` may be of any size, and take many times that as values.
@@ -101,7 +94,7 @@ struct Cluster {
     /// `None`: all.
     namespace: Option<String>,
     inventory: Inventory,
-    /// The kinds that can't be listed, and why.
+    /// The kinds that can't be listed, and objects that can't be read, with the reason.
     unreadable: Vec<String>,
 }
 
@@ -113,30 +106,25 @@ impl Cluster {
         labels: Option<&str>,
     ) -> anyhow::Result<bool> {
         let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
-        let requests = Request::new(DynamicObject::url_path(&resource, self.namespace.as_deref()));
-        let mut parameters = ListParams::default().limit(PAGE);
-        parameters.label_selector = labels.map(Into::into);
-        loop {
-            let request = requests.list(&parameters).map_err(kube::Error::BuildRequest)?;
-            let page: Page = match self.client.request(request).await {
-                Ok(page) => page,
-                Err(kube::Error::Api(status)) if status.code == 404 => return Ok(true),
-                Err(kube::Error::Api(status)) if status.code == 403 => {
-                    self.unreadable.push(format!("{kind}s cannot be listed: {}", status.message));
-                    return Ok(false);
-                }
-                Err(error) => return Err(error).with_context(|| format!("cannot list {kind}s")),
+        let path = DynamicObject::url_path(&resource, self.namespace.as_deref());
+        let add = |text: &[u8]| {
+            let object = match serde_json::from_slice::<Listed>(text).and_then(serde_json::to_value) {
+                Ok(object) => object,
+                Err(error) => return self.unreadable.push(format!("a {kind} cannot be read: {error}")),
             };
-            for object in page.items.into_iter().flatten() {
-                let value = serde_json::to_value(object)?;
-                if let Err(error) = self.inventory.add(0, &resource.api_version, kind, &value) {
-                    self.unreadable.push(format!("{kind} {}: {error}", value["metadata"]["name"]));
-                }
+            if let Err(error) = self.inventory.add(0, &resource.api_version, kind, &object) {
+                self.unreadable.push(format!("{kind} {}: {error}", object["metadata"]["name"]));
             }
-            parameters.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
-            if parameters.continue_token.is_none() {
-                return Ok(true);
+        };
+        let listed = for_each(&self.client, &path, Selectors { labels, ..Selectors::default() }, add).await;
+        match listed {
+            Ok(()) => Ok(true),
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(true),
+            Err(kube::Error::Api(status)) if status.code == 403 => {
+                self.unreadable.push(format!("{kind}s cannot be listed: {}", status.message));
+                Ok(false)
             }
+            Err(error) => Err(error).with_context(|| format!("cannot list {kind}s")),
         }
     }
 

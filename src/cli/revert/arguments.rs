@@ -20,9 +20,9 @@ PodDisruptionBudgets that adieu created for these workloads are deleted.
 
 Restoring a pod template is a rollout. At most --max-concurrent roll out at a time, the oldest workload first. If \
 a rollout fails or makes no progress for --timeout (of a StatefulSet or DaemonSet: and the grace period of a pod), no \
-further one starts in its namespace, unless the workload was not \
-available before either; other namespaces continue. If the API server does not answer, and on Ctrl-C, no further one \
-starts at all. The summary names what failed. Run the same command again to resume: it skips workloads that are opted \
+further one starts in its namespace, unless the workload was not available before either, or was opted out before and \
+none of its pods has the injection; other namespaces continue. If the API server does not answer, and on Ctrl-C, no \
+further one starts at all. The summary names what failed. Run the same command again to resume: it skips workloads that are opted \
 out, and waits for rollouts in progress.
 
 -A skips kube-system, as adieu does. If the annotation that opts a workload in is kept in Git, remove \
@@ -31,7 +31,7 @@ it there first: the next sync would opt the workload in again.
 You need the rights to get, list and patch Deployments, StatefulSets and DaemonSets, in the whole cluster for -A. \
 With the right to list GracefulPolicies, ClusterGracefulPolicies and Namespaces, it also opts out workloads that a \
 policy has not injected yet; with the right to list and delete PodDisruptionBudgets, it deletes those that adieu \
-created.
+created; with the right to list Pods, it finds out whether pods have the injection.
 
   adieu revert -f rendered.yaml
   kubectl get deployments -o yaml | adieu revert -f -
@@ -39,9 +39,9 @@ created.
   adieu revert -n shop -l tier=front --dry-run
   adieu revert -A --max-concurrent 5
 
-In the cluster, the exit code is 0 if every selected workload is opted out and its rollout is complete, 1 if not \
-(also if a workload keeps its injection, because its record cannot be read or another object controls it), 2 if it \
-could not start, for example because the namespace does not exist, and 130 after Ctrl-C.";
+In the cluster, the exit code is 0 if every selected workload is opted out and the rollout that reverts its injection \
+is complete, 1 if not (also if a workload keeps its injection, because its record cannot be read or another object \
+controls it), 2 if it could not start, for example because the namespace does not exist, and 130 after Ctrl-C.";
 
 /// The arguments that select workloads in the cluster.
 const CLUSTER_ARGUMENTS: [&str; 4] = ["workload", "namespace", "all_namespaces", "selector"];

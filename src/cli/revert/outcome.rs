@@ -37,6 +37,8 @@ pub(super) enum Outcome {
         /// Whether the workload was not available before.
         was_broken: bool,
     },
+    /// It was opted out already, and none of its pods has the injection: its rollout failed for another reason.
+    UnrelatedFailure { reason: String },
     /// The API server returned an error, or didn't answer.
     Unknown {
         reason: String,
@@ -72,14 +74,19 @@ impl Outcome {
 
     /// Whether nothing is left to do for the workload.
     fn is_complete(&self) -> bool {
-        matches!(self, Self::Restored | Self::Annotated | Self::Deleted)
+        matches!(self, Self::Restored | Self::Annotated | Self::Deleted | Self::UnrelatedFailure { .. })
     }
 
     /// Whether the workload is opted out or deleted.
     fn is_out(&self) -> bool {
         matches!(
             self,
-            Self::Restored | Self::Annotated | Self::RollsOut | Self::Deleted | Self::Failed { .. }
+            Self::Restored
+                | Self::Annotated
+                | Self::RollsOut
+                | Self::Deleted
+                | Self::Failed { .. }
+                | Self::UnrelatedFailure { .. }
         )
     }
 }
@@ -124,6 +131,9 @@ fn sentence(step: &Step<'_>) -> String {
                 format!("opted out, but {reason}; it was not available before either")
             }
             Outcome::Failed { reason, .. } => format!("opted out, but {reason}"),
+            Outcome::UnrelatedFailure { reason } => format!(
+                "opted out already, and none of its pods has the injection; for another reason, {reason}"
+            ),
             Outcome::Unknown { reason, .. } => format!("outcome unknown: {reason}"),
         },
     }
@@ -171,7 +181,7 @@ impl Drop for ProgressReporter {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Report {
-    /// Whether every workload is opted out and its rollout complete.
+    /// Whether every workload is opted out, and the rollout that reverts its injection is complete.
     pub(super) complete: bool,
     /// Whether the user stopped it.
     pub(super) interrupted: bool,
@@ -219,6 +229,10 @@ impl Report {
         for (number, what) in [
             (count(|outcome| matches!(outcome, Outcome::RollsOut)), "still rolling out"),
             (count(|outcome| matches!(outcome, Outcome::Failed { .. })), "with a failed rollout"),
+            (
+                count(|outcome| matches!(outcome, Outcome::UnrelatedFailure { .. })),
+                "with a rollout that failed for another reason",
+            ),
             (count(|outcome| matches!(outcome, Outcome::Rejected { .. })), "rejected"),
             (count(|outcome| matches!(outcome, Outcome::OptedInAgain)), "opted in again"),
             (count(|outcome| matches!(outcome, Outcome::Unknown { .. })), "with an unknown outcome"),
@@ -330,5 +344,16 @@ mod tests {
         );
         let single = Report::new(1, vec![done("rejected", rejected)], false).summary();
         assert_eq!(single.lines().count(), 1, "it was reported already: {single}");
+    }
+
+    #[test]
+    fn an_unrelated_failure_is_counted_in_a_complete_report() {
+        let unrelated = Outcome::UnrelatedFailure { reason: "its rollout made no progress".into() };
+        let outcomes = vec![done("restored", Outcome::Restored), done("stuck", unrelated)];
+        let report = Report::new(2, outcomes, false);
+        assert!(report.complete);
+        let summary = "2 of 2 workloads opted out, 1 with a rollout that failed for another reason";
+        assert_eq!(report.summary(), summary);
+        assert_eq!(serde_json::to_value(&report.workloads[1]).unwrap()["outcome"], "unrelatedFailure");
     }
 }

@@ -3,8 +3,9 @@
 //! A run stores no state of its own. Everything that the next one needs is in the cluster: a workload that an earlier run
 //! has written is opted out by its annotation `adieu.dev/graceful: "false"`. It is skipped, unless its rollout is still in
 //! progress, or the run ended before it removed its entry from `managedFields`, which it does last. Then the next run
-//! deletes adieu's PodDisruptionBudget, removes the entry, and waits for that rollout, which counts against the limit. All
-//! other workloads are handled as in a first run.
+//! deletes adieu's PodDisruptionBudget, removes the entry, and waits for that rollout, which counts against the limit. If
+//! it fails, and no pod of the workload has the injection any more, it is not the run's rollout, and stops nothing. All other
+//! workloads are handled as in a first run.
 
 use kube::core::DynamicObject;
 

@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    injected_pods::has_injected_pods,
     outcome::{Outcome, Step, Stop},
     pod_disruption_budgets,
     target::{Action, Before, Target},
@@ -123,18 +124,7 @@ impl Run<'_> {
         let mut was_broken = false;
         match &self.target.action {
             Action::Skip(reason) => return Outcome::Skipped { reason: reason.clone() },
-            Action::Wait => {
-                report(&Step::Waits);
-                // An earlier run may have been killed before this.
-                if let Ok(Some(object)) = self.read().await {
-                    self.clean_up(&object, &report).await;
-                }
-                let end = self.settled(None, None, Duration::ZERO).await;
-                // Unready pods of the previous template block the rollout.
-                let was_broken = self.target.before == Before::Broken
-                    || matches!(end, RolloutEnd::Failed { not_started: true, .. });
-                return Outcome::of(end, was_broken, self.target.kind);
-            }
+            Action::Wait => return self.wait(&report).await,
             // A rollout in progress is not interrupted. If it fails, the injection may be the cause.
             Action::Restore if self.target.before == Before::Rolling => {
                 report(&Step::Waits);
@@ -174,6 +164,36 @@ impl Run<'_> {
         let of_old_pods = replacement_time(self.target.kind, &before);
         let end = self.settled(written.metadata.generation, condition_before, of_old_pods).await;
         Outcome::of(end, was_broken, self.target.kind)
+    }
+
+    /// Waits for the rollout of a workload that is opted out already.
+    async fn wait(&self, report: &impl Fn(&Step<'_>)) -> Outcome {
+        report(&Step::Waits);
+        // An earlier run may have been killed before this.
+        if let Ok(Some(object)) = self.read().await {
+            self.clean_up(&object, report).await;
+        }
+        let end = self.settled(None, None, Duration::ZERO).await;
+        if let RolloutEnd::Failed { reason, .. } = &end
+            && !self.may_have_injected_pods(report).await
+        {
+            return Outcome::UnrelatedFailure { reason: format!("its rollout {reason}") };
+        }
+        // Unready pods of the previous template block the rollout.
+        let was_broken = self.target.before == Before::Broken
+            || matches!(end, RolloutEnd::Failed { not_started: true, .. });
+        Outcome::of(end, was_broken, self.target.kind)
+    }
+
+    /// Whether its rollout may replace injected pods.
+    async fn may_have_injected_pods(&self, report: &impl Fn(&Step<'_>)) -> bool {
+        let Ok(Some(object)) = self.read().await else { return true };
+        has_injected_pods(self.client, &object).await.unwrap_or_else(|error| {
+            report(&Step::Warns(&format!(
+                "its pods cannot be listed, so its rollout counts as one that reverts the injection: {error}"
+            )));
+            true
+        })
     }
 
     /// The workload; `None` if it doesn't exist.

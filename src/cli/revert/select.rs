@@ -107,8 +107,9 @@ pub(super) async fn opted_in_again(
     }
     let stopped: BTreeSet<_> =
         stopped_by(Stop::Namespace).map(|(target, _)| target.namespace.as_str()).collect();
-    let is_out =
-        |(_, outcome): &&(Target, Outcome)| matches!(outcome, Outcome::Restored | Outcome::Annotated);
+    let is_out = |(_, outcome): &&(Target, Outcome)| {
+        matches!(outcome, Outcome::Restored | Outcome::Annotated | Outcome::UnrelatedFailure { .. })
+    };
     let out: BTreeSet<_> = done.iter().filter(is_out).map(|(target, _)| target.key()).collect();
     let mut again = select(client, selection).await?.targets;
     again.retain(|target| {

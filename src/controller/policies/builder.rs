@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use crate::{
     api::{WorkloadCounts, limits},
     controller::{
-        backoff::Backoff,
+        backoff::{Backoff, BlockReason},
         keys::{Key, PolicyKey},
     },
     index::{DesiredState, EvaluatedWorkload},
@@ -18,6 +18,13 @@ pub(super) struct Blockers<'a> {
     /// Whether failures stop a policy in a namespace.
     pub(super) is_stopped: &'a (dyn Fn(&PolicyKey, &str) -> bool + Sync),
     pub(super) backoff: &'a Backoff,
+}
+
+/// A workload that can't be written, and why.
+pub(super) struct BlockedWorkload {
+    pub(super) name: String,
+    pub(super) reason: BlockReason,
+    pub(super) message: String,
 }
 
 /// The states of the workloads that a policy applies to.
@@ -33,8 +40,8 @@ pub(super) struct StatusBuilder {
     pub(super) overridden: Vec<String>,
     /// Those that can't be injected, and why.
     pub(super) unsatisfiable: Option<(String, String)>,
-    /// Those that can't be written, and why.
-    pub(super) blocked: Vec<(String, String)>,
+    /// Those that can't be written.
+    pub(super) blocked: Vec<BlockedWorkload>,
     /// The failed rollouts.
     pub(super) rollouts: PolicyStatus,
     /// How many wait for the next change of their template.
@@ -70,7 +77,9 @@ impl StatusBuilder {
             InjectionState::Injected => self.counts.injected += 1,
             InjectionState::Pending => {
                 self.counts.pending += 1;
-                self.blocked.extend(blockers.backoff.reason(key).map(|reason| (name(), reason)));
+                let cause = blockers.backoff.cause(key);
+                let blocked = |(reason, message)| BlockedWorkload { name: name(), reason, message };
+                self.blocked.extend(cause.map(blocked));
                 self.reverting += usize::from(desired.reverts);
                 self.next_update += usize::from(desired.timing == RolloutTiming::NextUpdate);
                 if desired.timing == RolloutTiming::Queued {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use kube::core::Selector;
 
 use super::{
-    builder::{StatusBuilder, name_in},
+    builder::{BlockedWorkload, StatusBuilder, name_in},
     kind::Policy,
 };
 use crate::{
@@ -152,14 +152,14 @@ pub(super) fn stalled(builder: &StatusBuilder, is_cluster_scoped: bool) -> Condi
     ConditionUpdate::new(true, "RolloutFailed", format!("{failed}{effect}: fix {them}, or change the policy"))
 }
 
-/// The condition `Blocked`.
+/// The condition `Blocked`, with the reason of the workload that its message names.
 pub(super) fn blocked(builder: &StatusBuilder) -> ConditionUpdate {
-    let Some((name, why)) = builder.blocked.first() else {
+    let Some(BlockedWorkload { name, reason, message }) = builder.blocked.first() else {
         return ConditionUpdate::new(false, "NotBlocked", "");
     };
-    let message =
-        format!("{} cannot be written, for example {name}: {why}", workloads(builder.blocked.len()));
-    ConditionUpdate::new(true, "WriteRejected", message)
+    let blocked = workloads(builder.blocked.len());
+    let message = format!("{blocked} cannot be written, for example {name}: {message}");
+    ConditionUpdate::new(true, reason.as_str(), message)
 }
 
 /// Names the workloads of failed rollouts, the first of many.

@@ -10,7 +10,7 @@ use crate::{
         WorkloadCounts, check_status,
     },
     controller::{
-        backoff::Backoff,
+        backoff::{Backoff, BlockReason},
         keys::{Key, key},
         policies::{builder::Blockers, newly_true},
     },
@@ -186,7 +186,8 @@ fn a_message_of_any_length_fits_into_the_status() {
     });
     let workloads: Candidates = vec![deployment("a", &namespace_context)];
     let backoff = Backoff::default();
-    backoff.block(key(Kind::Deployment, &workloads[0].1.object()), "é".repeat(10_000));
+    let key = key(Kind::Deployment, &workloads[0].1.object());
+    backoff.block(key, BlockReason::WriteRejected, "é".repeat(10_000));
     let failed: Vec<_> = (100..200).map(|n| format!("{}-{n}", "a".repeat(249))).collect();
     let blockers = Blockers { is_stopped: &|_, _| true, backoff: &backoff };
     let others = (b'a'..=b'z').map(|letter| Condition {
@@ -223,7 +224,8 @@ fn failed_rollouts_and_rejected_writes_are_conditions() {
     });
     let workloads: Candidates = vec![deployment("a", &namespace_context)];
     let backoff = Backoff::default();
-    backoff.block(key(Kind::Deployment, &workloads[0].1.object()), "denied".into());
+    let key = key(Kind::Deployment, &workloads[0].1.object());
+    backoff.block(key, BlockReason::WriteRejected, "denied".into());
     let blockers = Blockers { is_stopped: &|_, _| true, backoff: &backoff };
     let failed = |built| failed_in(built, "shop", &["b"]);
     let status =
@@ -245,6 +247,34 @@ fn failed_rollouts_and_rejected_writes_are_conditions() {
     let [ready, _, stalled, _] = &status.conditions[..] else { panic!("{status:?}") };
     assert_eq!((ready.status.as_str(), ready.reason.as_str()), ("False", "Stalled"));
     assert_eq!(stalled.message, "the rollout of b failed: fix it, or change the policy");
+}
+
+#[test]
+fn a_blocked_policy_has_the_reason_of_the_workload_that_it_names() {
+    let policy = policy(json!({"selector": {}}));
+    let policies = vec![Arc::new(policy.clone())];
+    let context = Arc::new(NamespaceContext { policies, ..NamespaceContext::default() });
+    let workloads: Candidates = vec![deployment("a", &context), deployment("b", &context)];
+    let blocked = |reasons: &[BlockReason]| {
+        let backoff = Backoff::default();
+        for ((_, cached, _), reason) in workloads.iter().zip(reasons) {
+            backoff.block(key(Kind::Deployment, &cached.object()), *reason, "why".into());
+        }
+        let blockers = Blockers { is_stopped: &|_, _| false, backoff: &backoff };
+        let built = builder(&policy, &workloads, &blockers);
+        let conditions = super::status(&policy, built, effective(&policy), at(1)).conditions;
+        conditions.into_iter().find(|condition| condition.type_ == "Blocked").unwrap()
+    };
+    for (reason, expected) in [
+        (BlockReason::WriteRejected, "WriteRejected"),
+        (BlockReason::InjectionReverted, "InjectionReverted"),
+        (BlockReason::WriteConflict, "WriteConflict"),
+    ] {
+        let condition = blocked(&[reason, BlockReason::WriteRejected]);
+        assert_eq!((condition.status.as_str(), condition.reason.as_str()), ("True", expected));
+        assert_eq!(condition.message, "2 workloads cannot be written, for example a: why");
+    }
+    assert_eq!(blocked(&[]).reason, "NotBlocked");
 }
 
 #[test]

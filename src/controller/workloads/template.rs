@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use crate::{
     controller::{
+        backoff::BlockReason,
         context::ReconcileContext,
         keys::{Key, key},
         scheduling::ReservationGuard,
@@ -50,8 +51,8 @@ pub(super) async fn apply_template(
     context.replica.while_leading(write::drop_managed_fields(&context.client, kind, &written)).await;
     let left = plan::evaluate(&Workload::of(kind, &written), namespace_context);
     if left.template.is_some() {
-        let reason = "another admission webhook or policy reverted the write";
-        return Ok(context.block_and_retry(kind, object, reason.into(), ReconcileResult::Reverted));
+        let message = "another admission webhook or policy reverted the write";
+        return Ok(context.block_and_retry(kind, object, BlockReason::InjectionReverted, message.into()));
     }
     context.unblock(&key);
     context.history.record(key, desired, &written.data["spec"]["template"]);
@@ -84,9 +85,10 @@ fn permission<'a>(
         }
     }
     if context.history.is_reverted_repeatedly(key, desired) {
-        let reason = "injected fields are being reverted (by a GitOps tool?) and the webhook is not called: check that \
+        let message = "injected fields are being reverted (by a GitOps tool?) and the webhook is not called: check that \
                       the API server can reach it, or opt the workload out in Git";
-        let action = context.block_and_retry(key.kind, object, reason.into(), ReconcileResult::Reverted);
+        let reason = BlockReason::InjectionReverted;
+        let action = context.block_and_retry(key.kind, object, reason, message.into());
         return WritePermission::Denied(action);
     }
     if evaluation.timing == RolloutTiming::Immediate {
@@ -128,12 +130,12 @@ async fn write_template(
     match written {
         None => Ok(Err(Action::await_change())),
         Some(Err(error)) if !error.is_outcome_unknown() && error.is_rejection() => {
-            Ok(Err(context.block_and_retry(kind, object, error.to_string(), ReconcileResult::ApiError)))
+            Ok(Err(context.block_and_retry(kind, object, BlockReason::WriteRejected, error.to_string())))
         }
         Some(Err(error)) if error.is_conflict() && conflicts_always() => {
-            let reason = "writes conflict because another client keeps updating this object: find it with kubectl get -o yaml \
+            let message = "writes conflict because another client keeps updating this object: find it with kubectl get -o yaml \
                  --show-managed-fields";
-            Ok(Err(context.block_and_retry(kind, object, reason.into(), ReconcileResult::ApiError)))
+            Ok(Err(context.block_and_retry(kind, object, BlockReason::WriteConflict, message.into())))
         }
         Some(written) => written.map(Ok),
     }

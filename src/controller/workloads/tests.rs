@@ -12,7 +12,7 @@ use crate::{
         FIELD_MANAGER,
         annotations::{ACCEPTED, PENDING},
     },
-    controller::{scheduling::reference, test_support::context_with},
+    controller::{backoff::BlockReason, scheduling::reference, test_support::context_with},
     index::{caches::Caches, template_hash, unusable_objects::UnusableReason},
     runtime::client::LIMIT,
     runtime::test_support::{client, client_of_bodies, failure},
@@ -297,10 +297,24 @@ async fn a_workload_that_is_not_to_be_written_is_unblocked() {
         let answer = serde_json::to_value(deployment("a")).unwrap();
         let (context, _senders) = context_with(client(move |_, _| Some((200, answer.clone()))), caches, 1);
         let key = key(DEPLOYMENT, &deployment("a"));
-        let _ = context.backoff.block(key.clone(), "rejected".into());
+        let _ = context.backoff.block(key.clone(), BlockReason::WriteRejected, "denied".into());
         let context = Arc::new(context);
         reconciled(&context, deployment("a")).await.unwrap();
         assert!(!context.backoff.is_blocked(&key), "{spec}");
+    }
+}
+
+#[tokio::test]
+async fn a_rejected_and_a_reverted_write_have_their_own_reasons() {
+    let unchanged = serde_json::to_value(deployment("a")).unwrap();
+    for (answer, expected) in [
+        ((403, failure(403, "forbidden")), BlockReason::WriteRejected),
+        ((200, unchanged), BlockReason::InjectionReverted),
+    ] {
+        let (context, _senders, _) = with(&["a"], move |_| Some(answer.clone()));
+        reconciled(&context, deployment("a")).await.unwrap();
+        let (reason, message) = context.backoff.cause(&key(DEPLOYMENT, &deployment("a"))).unwrap();
+        assert_eq!(reason, expected, "{message}");
     }
 }
 
@@ -313,7 +327,7 @@ async fn a_blocked_workload_without_a_slot_waits_for_one() {
     let namespace_context = context.caches.namespace_context("shop");
     let desired_template =
         template_hash(&plan::evaluate(&Workload::of(DEPLOYMENT, &b), &namespace_context).template.unwrap());
-    let _ = context.block(DEPLOYMENT, &deployment("a"), "rejected".into());
+    let _ = context.block(DEPLOYMENT, &deployment("a"), BlockReason::WriteRejected, "denied".into());
     let request = SlotRequest { uid: b.metadata.uid.as_deref(), generation: 1, desired_template };
     let slot = context.scheduling.reserve(&key(DEPLOYMENT, &b), request).unwrap();
     assert_eq!(reconciled(&context, deployment("a")).await.unwrap(), Action::await_change());
@@ -355,7 +369,9 @@ async fn a_workload_that_another_client_keeps_writing_is_blocked_until_a_reconci
         attempts += 1;
     }
     assert!(attempts > 5, "{attempts}");
-    assert!(context.backoff.reason(&key).unwrap().contains("another client keeps updating this object"));
+    let (reason, message) = context.backoff.cause(&key).unwrap();
+    assert_eq!(reason, BlockReason::WriteConflict);
+    assert!(message.contains("another client keeps updating this object"), "{message}");
     let again = reconciled(&context, deployment("a")).await;
     assert_eq!(again.unwrap(), Action::requeue(Duration::from_secs(20)), "with growing delays");
     reconciled(&context, opted_out()).await.unwrap();

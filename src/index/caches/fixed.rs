@@ -7,7 +7,9 @@ use tokio::sync::watch;
 use super::{Caches, watches::MissingKinds};
 use crate::{
     api::{ClusterGracefulPolicy, GracefulPolicy},
-    index::{by_namespace::fixed, changes::Changes, unusable_objects::UnusableObjects, workloads::Workloads},
+    index::{
+        by_namespace::fixed, change_set::ChangeSet, unusable_objects::UnusableObjects, workloads::Workloads,
+    },
     plan::Kind,
 };
 
@@ -28,7 +30,7 @@ impl Caches {
             workloads: Workloads::fixed(workloads),
             native_sleep: watch::channel(Some(true)).1,
             policies_changed: watch::channel(()).1,
-            budgets_changed: Changes::default(),
+            budgets_changed: ChangeSet::default(),
             synced: watch::channel(true).1,
             missing: MissingKinds::default(),
             unusable: UnusableObjects::default(),

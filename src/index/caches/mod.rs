@@ -24,7 +24,8 @@ use watches::{MissingKinds, Watches};
 
 use super::{
     by_namespace::{Namespaced, namespaced},
-    changes::{Changes, Dirty},
+    change_set::ChangeSet,
+    dirty::Dirty,
     kubelets,
     relevance::{Relevance, generation, labels, relevant_budgets, service_spec},
     unusable_objects::UnusableObjects,
@@ -46,7 +47,7 @@ pub struct Caches {
     workloads: Workloads,
     native_sleep: watch::Receiver<Option<bool>>,
     policies_changed: watch::Receiver<()>,
-    budgets_changed: Changes<Option<String>>,
+    budgets_changed: ChangeSet<Option<String>>,
     synced: watch::Receiver<bool>,
     missing: MissingKinds,
     unusable: UnusableObjects,
@@ -77,7 +78,7 @@ impl Caches {
             workloads,
             native_sleep,
             policies_changed,
-            budgets_changed: Changes::default(),
+            budgets_changed: ChangeSet::default(),
             synced,
             missing: MissingKinds::default(),
             unusable: unusable.clone(),
@@ -240,7 +241,7 @@ impl Caches {
     /// The namespaces in which a `PodDisruptionBudget` changed that can affect a decision; `None` stands for all. For
     /// one consumer.
     #[must_use]
-    pub fn changed_budgets(&self) -> Changes<Option<String>> {
+    pub fn changed_budgets(&self) -> ChangeSet<Option<String>> {
         self.budgets_changed.clone()
     }
 

@@ -261,7 +261,7 @@ label_values! {
         PodInjection = "pod_injection",
         /// Its template has to be changed.
         Pending = "pending",
-        /// Its template has to be changed, but the write is rejected or reverted.
+        /// Its template has to be changed, but the write is rejected or reverted, or conflicts.
         Blocked = "blocked",
         /// It can't be injected, for example because a maximum is too low.
         Unsatisfiable = "unsatisfiable",

@@ -17,7 +17,7 @@ use crate::{
     figures::figure,
     operator::Operator,
     random::{from_environment, generated},
-    support::{Scene, drain, eventually, grace_period, web},
+    support::{Scene, drain, eventually, grace_period, is_observed, web},
 };
 
 /// Acts per Deployment.
@@ -273,9 +273,7 @@ impl TestCluster {
     async fn observed(&self) {
         eventually("the Deployment controller", || async {
             let all = self.deployments().await;
-            all.values().all(|one| {
-                one["status"]["observedGeneration"] == one["metadata"]["generation"] && revision(one) > 0
-            })
+            all.values().all(|one| is_observed(one) && revision(one) > 0)
         })
         .await;
     }

@@ -128,6 +128,9 @@ pub fn check(workspace: &Workspace) -> Result<()> {
         ensure!(!secrets.contains(&secret), "adieu and cert-manager both write the Secret {secret}");
         secrets.push(secret);
     }
+    let pods = |values: &[&str]| Ok::<_, anyhow::Error>(rules(&objects(workspace, values)?, "pods").count());
+    let counts = (pods(&[])?, pods(&["--set=revertOnUninstall.enabled=true"])?);
+    ensure!(counts == (0, 1), "{counts:?} rules allow access to pods, without and with revertOnUninstall");
     notes(workspace)?;
     step.done();
     Ok(())

@@ -122,11 +122,11 @@ async fn rolled_out(client: Client) -> Result<()> {
 /// It is an error until the rollout of the broken one has created its pod, and has failed.
 async fn stays_failed(client: Client) -> Result<()> {
     let deployment = deployments(&client).get(BROKEN).await?;
+    let is_observed = install::is_observed(&deployment);
     let status = deployment.status.unwrap_or_default();
     let mut conditions = status.conditions.iter().flatten();
     let has_failed =
         conditions.any(|condition| condition.type_ == "Progressing" && condition.status == "False");
-    let is_observed = status.observed_generation == deployment.metadata.generation;
     ensure!(
         is_observed && status.updated_replicas == Some(1) && has_failed,
         "{BROKEN} has the status {status:?}"

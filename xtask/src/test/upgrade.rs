@@ -134,7 +134,7 @@ async fn has(client: Client, index: usize, drain: i64) -> Result<()> {
 fn drains(deployment: &Deployment, drain: i64) -> Result<()> {
     let object = serde_json::to_value(deployment)?;
     let hook = &object["spec"]["template"]["spec"]["containers"][0]["lifecycle"]["preStop"];
-    let observed = object["status"]["observedGeneration"] == object["metadata"]["generation"];
+    let observed = install::is_observed(deployment);
     ensure!(
         hook["sleep"]["seconds"] == drain && observed,
         "{} has the preStop hook {hook}, rolled out: {observed}",

@@ -44,7 +44,8 @@ pub struct GracefulPolicyStatus {
     /// `Ready` is true if the policy is valid and every workload that it applies to has its values; `Conflicted` if
     /// another policy of the same level overrides this one for a workload; `Stalled` if failed rollouts stop further ones,
     /// of this policy or of another one for a workload that this one opts in, everywhere or in a namespace; `Blocked` if
-    /// writes of adieu are rejected or reverted.
+    /// adieu cannot write a workload, with the reason `WriteRejected`, `InjectionReverted` (by another client) or
+    /// `WriteConflict` (another client keeps updating it).
     #[serde(default, deserialize_with = "readable", skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,

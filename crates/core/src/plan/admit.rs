@@ -21,7 +21,7 @@ use crate::api::{
     labels::INJECTION,
 };
 
-/// The answer to a request.
+/// The response to a request.
 #[derive(Clone, Debug)]
 pub struct Admission {
     /// The desired pod template, if it differs from the request's.

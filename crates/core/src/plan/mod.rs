@@ -53,8 +53,8 @@ pub use hook_duration::pre_stop_seconds;
 pub use inject::{Injected, inject, opt_out, original};
 pub use matching::{applies_to, cluster_policy_applies_to, is_opted_out, matches, matching_policies};
 pub use patch::{
-    annotations_patch, answer_patch, clear_pending, keep_accepted, label_injected, mark_rollout,
-    opt_out_patch, pod_patch, template_patch,
+    annotations_patch, clear_pending, keep_accepted, label_injected, mark_rollout, opt_out_patch, pod_patch,
+    response_patch, template_patch,
 };
 pub use pod_injection::{Owner, admit_pod};
 pub use pod_template::PodTemplate;

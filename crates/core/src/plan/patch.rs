@@ -83,14 +83,14 @@ fn changes(old: &Value, new: &Value) -> Patch {
     patch
 }
 
-/// The longest text of an object's spec, in bytes, for which an answer replaces the whole template.
+/// The longest text of an object's spec, in bytes, for which a response replaces the whole template.
 const WHOLE_TEMPLATE_LIMIT: usize = 4608;
 
-/// The [`template_patch`] for the answer to a review. The API server decodes and encodes the value below every level of
+/// The [`template_patch`] for the response to a review. The API server decodes and encodes the value below every level of
 /// a path (`evanphx/json-patch`), so replacing a template of ordinary size is faster than changing its containers.
 /// `length` is that of the spec's text, in bytes.
 #[must_use]
-pub fn answer_patch(old: &Value, new: Value, length: usize) -> Patch {
+pub fn response_patch(old: &Value, new: Value, length: usize) -> Patch {
     let is_whole = length <= WHOLE_TEMPLATE_LIMIT && !old.is_null() && *old != new;
     if is_whole || path_bytes(old, 0) + path_bytes(&new, 0) > PATH_BYTES.max(length) {
         return replacement(new);
@@ -265,16 +265,16 @@ mod tests {
     }
 
     #[test]
-    fn answer_replaces_small_templates_as_a_whole() {
+    fn response_replaces_small_templates_as_a_whole() {
         let (old, new) = (json!({"spec": {"a": 1, "b": 1}}), json!({"spec": {"a": 1, "b": 2}}));
         let path = |patch: Patch| patch.0.iter().map(|op| op.path().to_string()).collect::<Vec<_>>();
-        assert_eq!(path(answer_patch(&old, new.clone(), WHOLE_TEMPLATE_LIMIT)), ["/spec/template"]);
+        assert_eq!(path(response_patch(&old, new.clone(), WHOLE_TEMPLATE_LIMIT)), ["/spec/template"]);
         assert_eq!(
-            path(answer_patch(&old, new.clone(), WHOLE_TEMPLATE_LIMIT + 1)),
+            path(response_patch(&old, new.clone(), WHOLE_TEMPLATE_LIMIT + 1)),
             ["/spec/template/spec/b"]
         );
-        assert_eq!(path(answer_patch(&old, old.clone(), 0)), Vec::<String>::new());
-        assert_eq!(answer_patch(&Value::Null, new.clone(), 0), template_patch(&Value::Null, &new));
+        assert_eq!(path(response_patch(&old, old.clone(), 0)), Vec::<String>::new());
+        assert_eq!(response_patch(&Value::Null, new.clone(), 0), template_patch(&Value::Null, &new));
     }
 
     #[test]

@@ -96,7 +96,7 @@ pub fn patch_yields_the_injected_object(workload: &Value, after: &Value) -> Law 
     if after != before {
         expected["spec"]["template"] = after.clone();
     }
-    for patch in [plan::template_patch(before, after), plan::answer_patch(before, after.clone(), 0)] {
+    for patch in [plan::template_patch(before, after), plan::response_patch(before, after.clone(), 0)] {
         let mut patched = workload.clone();
         json_patch::patch(&mut patched, &patch).unwrap();
         prop_assert_eq!(&patched, &expected);

@@ -177,6 +177,67 @@ pub(super) const IN_PROGRESS: &[Data] = &[
         held 2",
     ),
     (
+        "a rollout holds a slot after one of a previous leader that held none and failed",
+        1,
+        "
+        policy a/p max=1
+        policy b/p max=1
+        wait a/1 a/p
+        wait b/1 b/p
+        crash
+        applied a/1
+        applied b/1
+        restart
+        held 1
+        complete a/1
+        held 0
+        reported b/1
+        failed b/p b/1=ProgressDeadlineExceeded
+        wait b/1 b/p template=3
+        start b/1
+        held 1
+        wait a/1 a/p template=3
+        may",
+    ),
+    (
+        "a rollout holds a slot after one of a previous leader that held none and is complete",
+        1,
+        "
+        policy a/p max=1
+        policy b/p max=1
+        wait a/1 a/p
+        wait b/1 b/p
+        crash
+        applied a/1
+        applied b/1
+        restart
+        wait b/1 b/p template=3
+        complete a/1
+        complete b/1
+        start b/1
+        held 1",
+    ),
+    (
+        "a write of unknown outcome holds a slot after a rollout of a previous leader that held none",
+        1,
+        "
+        policy a/p max=1
+        policy b/p max=1
+        wait a/1 a/p
+        wait b/1 b/p
+        crash
+        applied a/1
+        applied b/1
+        restart
+        complete a/1
+        reported b/1
+        wait b/1 b/p template=3
+        unknown b/1
+        applied b/1
+        after 61
+        held 1",
+    ),
+    (
         "a new leader doesn't count the rollout of the owner",
         8,
         "

@@ -212,6 +212,42 @@ async fn a_blocked_stateful_set_of_an_earlier_run_does_not_stop_others() {
     assert!(!server.state().released_first, "then the entry would not make a later run delete the budget");
 }
 
+/// Its image can't be pulled, for example.
+#[tokio::test(start_paused = true)]
+async fn a_stuck_workload_that_was_opted_out_before_stops_its_namespace_only_if_pods_may_be_injected() {
+    for (injected_pods, is_stopped) in [(Some(false), false), (Some(true), true), (None, true)] {
+        let server = Server::new(&["stuck", "fine"], 1);
+        {
+            let mut state = server.state();
+            (state.stuck, state.injected_pods) = (vec!["stuck"], injected_pods);
+            let object = &mut state.objects[0];
+            object["metadata"]["annotations"] = json!({"adieu.dev/graceful": "false"});
+            object["spec"]["template"] = json!({"spec": {"containers": [{"name": "web", "image": "none"}]}});
+            object["status"]["availableReplicas"] = json!(0);
+        }
+        let object = serde_json::from_value(server.object("stuck")).unwrap();
+        let action = resume::action_if_opted_out(Kind::Deployment, &object).unwrap();
+        let targets = vec![Target::new(Kind::Deployment, &object, action), target("fine")];
+        let warnings = Mutex::new(vec![]);
+        let report = |_: &Target, step: &Step<'_>| {
+            if let Step::Warns(warning) = step {
+                warnings.lock().unwrap().push((*warning).to_owned());
+            }
+        };
+        let limits = RolloutLimits { max_concurrent: 1, ..ROLLOUT_LIMITS };
+        let done = opt_out(&server.client(), targets, limits, &CancellationToken::new(), report).await;
+        let outcomes: Vec<_> = done.into_iter().map(|(_, outcome)| outcome).collect();
+        if is_stopped {
+            assert!(matches!(&outcomes[..], [Outcome::Failed { was_broken: false, .. }]), "{outcomes:?}");
+        } else {
+            let reason = "its rollout made no progress for 600 s".into();
+            assert_eq!(outcomes, [Outcome::UnrelatedFailure { reason }, Outcome::Restored]);
+        }
+        let warnings = warnings.into_inner().unwrap();
+        assert_eq!(warnings.iter().any(|warning| warning.contains("forbidden")), injected_pods.is_none());
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn pods_that_are_not_replaced_cause_a_warning() {
     let server = Server::new(&["a"], 1);

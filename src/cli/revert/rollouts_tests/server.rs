@@ -12,6 +12,7 @@ use super::{
     ROLLOUT_LIMITS,
 };
 use crate::{
+    api::annotations::INJECTED,
     plan::{self, Kind, NamespaceContext, Workload, our_labels},
     runtime::test_support::{client_of_bodies, failure, not_found},
 };
@@ -44,6 +45,8 @@ pub(super) struct State {
     pub(super) budgets: Vec<&'static str>,
     /// The error when one is deleted.
     pub(super) budget_error: Option<u16>,
+    /// Whether pods have the injection. `None` if they can't be listed.
+    pub(super) injected_pods: Option<bool>,
     /// The number of lists of `PodDisruptionBudget`s.
     pub(super) budget_lists: usize,
     /// Whether an entry in managedFields was removed before them.
@@ -57,7 +60,7 @@ fn deployment(name: &str) -> Value {
             "name": name, "namespace": "shop", "uid": name, "generation": 1, "resourceVersion": "1",
             "annotations": {"team": "shop", "adieu.dev/graceful": "true", "adieu.dev/drain-seconds": "7"},
         },
-        "spec": {"replicas": 1, "template": {
+        "spec": {"replicas": 1, "selector": {"matchLabels": {"app": name}}, "template": {
             "metadata": {"labels": {"app": name}}, "spec": {"containers": [{"name": "web"}]},
         }},
         "status": {"replicas": 1, "updatedReplicas": 1, "availableReplicas": 1, "observedGeneration": 1},
@@ -123,6 +126,7 @@ impl State {
         }
         Some(match method {
             _ if target.contains("poddisruptionbudgets") => self.budgets(method, name),
+            _ if target.contains("/pods?") => self.pods(),
             &Method::PATCH => self.patch(name, body),
             _ => self.get(name),
         })
@@ -140,6 +144,13 @@ impl State {
             json!({"metadata": {"name": of, "labels": our_labels(), "ownerReferences": [owner]}})
         };
         (200, json!({"metadata": {}, "items": self.budgets.iter().map(budget).collect::<Vec<_>>()}))
+    }
+
+    /// Lists the pods of a workload.
+    fn pods(&self) -> (u16, Value) {
+        let Some(is_injected) = self.injected_pods else { return (403, failure(403, "pods is forbidden")) };
+        let annotations = if is_injected { json!({INJECTED: "{}"}) } else { json!({}) };
+        (200, json!({"metadata": {}, "items": [{"metadata": {"annotations": annotations}}]}))
     }
 
     fn position(&self, name: &str) -> Option<usize> {

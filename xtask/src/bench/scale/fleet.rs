@@ -16,6 +16,7 @@ use super::deployments::{
     DeploymentKey, FLEET, NAMESPACES, NODES, PLAIN_NAMESPACE, PODS_EACH, key, node, plain_key,
 };
 use super::{idle, kwok};
+use crate::install::is_observed;
 use crate::interrupt;
 use crate::progress::Step;
 
@@ -146,11 +147,7 @@ impl Fleet {
     /// has the machine to itself. The controller writes only a few statuses per second.
     pub async fn until_idle(&self) -> Result<()> {
         let step = Step::start("waiting until every change is observed");
-        let observed = |deployment: &Deployment| {
-            let status = deployment.status.as_ref().and_then(|status| status.observed_generation);
-            status >= deployment.metadata.generation
-        };
-        self.until(&step, "are not observed by their controller", observed).await?;
+        self.until(&step, "are not observed by their controller", is_observed).await?;
         step.done();
         idle::wait_until_idle().await
     }

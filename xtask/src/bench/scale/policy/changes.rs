@@ -12,7 +12,10 @@ use kube::core::DynamicObject;
 use kube::{Client, ResourceExt as _};
 use tokio::time::{Instant, interval, sleep};
 
-use super::fleet::{DEFAULTS, PolicyFleet, RolloutMode, Size, is_observed, is_reported, matched, policies};
+use super::fleet::{
+    DEFAULTS, PolicyFleet, RolloutMode, Size, is_observed, is_reported, matched, observed_generation,
+    policies,
+};
 use super::leader::Leader;
 use super::load::{Load, Sent};
 use super::report::{Admission, Delays};
@@ -133,7 +136,7 @@ impl<'a> Changes<'a> {
                         None => bail!("a watch of policies ended"),
                     };
                     let is_changed = policy.name_any() == DEFAULTS;
-                    let observed = policy.data["status"]["observedGeneration"].as_i64();
+                    let observed = observed_generation(&policy);
                     if is_changed && observed >= Some(generation) {
                         evaluated.get_or_insert_with(|| began.elapsed());
                     }

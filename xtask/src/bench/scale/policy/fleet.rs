@@ -212,7 +212,12 @@ impl PolicyFleet {
 
 /// Whether a policy's status is current.
 pub fn is_observed(policy: &DynamicObject) -> bool {
-    policy.data["status"]["observedGeneration"].as_i64() >= policy.metadata.generation
+    observed_generation(policy) >= policy.metadata.generation
+}
+
+/// The generation that a policy's status is of.
+pub fn observed_generation(policy: &DynamicObject) -> Option<i64> {
+    policy.data["status"]["observedGeneration"].as_i64()
 }
 
 /// How many workloads a policy's status counts.

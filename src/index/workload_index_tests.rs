@@ -46,7 +46,7 @@ fn of(namespace: &str, name: &str) -> PolicyKey {
 }
 
 /// The changes so far.
-fn changed<T: Ord + Send + 'static>(changes: Changes<T>) -> Vec<T> {
+fn changed<T: Ord + Send + 'static>(changes: ChangeSet<T>) -> Vec<T> {
     let mut stream = Box::pin(changes.stream(Duration::ZERO));
     std::iter::from_fn(|| stream.next().now_or_never().flatten()).collect()
 }

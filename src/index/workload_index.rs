@@ -11,8 +11,9 @@ use prometheus_client::metrics::counter::Counter;
 use tokio::sync::watch;
 
 use super::{
-    changes::{Batch, Changes},
-    evaluation::{DesiredState, EvaluatedWorkload},
+    change_set::ChangeSet,
+    dirty::Batch,
+    evaluated_workload::{DesiredState, EvaluatedWorkload},
 };
 use crate::{
     api::{EffectiveValues, WorkloadKind as Kind},
@@ -27,13 +28,13 @@ pub struct Index(Arc<Shared>);
 struct Shared {
     state: RwLock<State>,
     /// Workloads whose template is to be written immediately, by kind in the order of [`Kind::ALL`].
-    urgent: [Changes<WorkloadKey>; 3],
+    urgent: [ChangeSet<WorkloadKey>; 3],
     /// Other workloads whose desired state changed.
-    others: [Changes<WorkloadKey>; 3],
+    others: [ChangeSet<WorkloadKey>; 3],
     /// Policies whose workloads changed: namespaced policies, and cluster policies.
-    policies: [Changes<PolicyKey>; 2],
+    policies: [ChangeSet<PolicyKey>; 2],
     /// All changes of evaluations, including rollout progress, and of applied policies.
-    changes: Changes<IndexChange>,
+    changes: ChangeSet<IndexChange>,
     evaluations: Counter,
     version: watch::Sender<u64>,
     keys: PolicyKeys,
@@ -86,10 +87,10 @@ impl Index {
         Self(Arc::new(Shared {
             state: RwLock::default(),
             evaluations,
-            urgent: Kind::ALL.map(|_| Changes::default()),
-            others: Kind::ALL.map(|_| Changes::default()),
-            policies: [Changes::default(), Changes::default()],
-            changes: Changes::default(),
+            urgent: Kind::ALL.map(|_| ChangeSet::default()),
+            others: Kind::ALL.map(|_| ChangeSet::default()),
+            policies: [ChangeSet::default(), ChangeSet::default()],
+            changes: ChangeSet::default(),
             version: watch::Sender::new(0),
             keys: PolicyKeys::default(),
         }))
@@ -163,26 +164,26 @@ impl Index {
     /// The workloads of a kind whose desired state changed so that their template is to be written immediately. For one
     /// consumer.
     #[must_use]
-    pub fn urgent_changes(&self, kind: Kind) -> Changes<WorkloadKey> {
+    pub fn urgent_changes(&self, kind: Kind) -> ChangeSet<WorkloadKey> {
         self.0.urgent[kind as usize].clone()
     }
 
     /// The other workloads of a kind whose desired state changed: they need at most an annotation, an Event or a
     /// `PodDisruptionBudget`, or wait for the scheduler. For one consumer.
     #[must_use]
-    pub fn other_changes(&self, kind: Kind) -> Changes<WorkloadKey> {
+    pub fn other_changes(&self, kind: Kind) -> ChangeSet<WorkloadKey> {
         self.0.others[kind as usize].clone()
     }
 
     /// The policies whose workloads changed: cluster policies, or namespaced ones. For one consumer.
     #[must_use]
-    pub fn changed_policies(&self, cluster_scoped: bool) -> Changes<PolicyKey> {
+    pub fn changed_policies(&self, cluster_scoped: bool) -> ChangeSet<PolicyKey> {
         self.0.policies[usize::from(cluster_scoped)].clone()
     }
 
     /// Every change of an evaluation or of an applied policy. For one consumer.
     #[must_use]
-    pub fn changes(&self) -> Changes<IndexChange> {
+    pub fn changes(&self) -> ChangeSet<IndexChange> {
         self.0.changes.clone()
     }
 
@@ -290,5 +291,5 @@ fn first_of(namespace: &str) -> WorkloadKey {
 }
 
 #[cfg(test)]
-#[path = "evaluations_tests.rs"]
+#[path = "workload_index_tests.rs"]
 mod tests;
