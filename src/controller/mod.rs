@@ -29,8 +29,8 @@ use futures::{
 };
 use kube::{Client, runtime::events::Reporter};
 pub use replica::Replica;
-pub use terminations::{Observation, ObserverScope};
 use terminations::Replicas;
+pub use terminations::{Observation, ObserverScope};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -204,7 +204,10 @@ mod tests {
             .iter()
             .flat_map(|path| ["list", "watch"].map(|verb| format!("GET {verb} {path}")))
             .collect();
-        expected.extend(["/version", "/apis/adieu.dev/v1alpha1/terminationprofiles"].map(|path| format!("GET list {path}")));
+        expected.extend(
+            ["/version", "/apis/adieu.dev/v1alpha1/terminationprofiles"]
+                .map(|path| format!("GET list {path}")),
+        );
         expected.sort();
         let mut requests = requests.lock().unwrap().clone();
         requests.sort();

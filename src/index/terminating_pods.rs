@@ -112,7 +112,8 @@ fn watch<K: Watched>(
         reuse: Arc::new(|object| object),
     };
     list_watch(source).default_backoff().filter_map(|event| {
-        let event = event.inspect_err(|error| tracing::warn!(kind = K::KIND, %error, "watch failed, retrying"));
+        let event =
+            event.inspect_err(|error| tracing::warn!(kind = K::KIND, %error, "watch failed, retrying"));
         ready(event.ok())
     })
 }
@@ -229,8 +230,8 @@ impl Watched for FailedPreStop {
         struct Involved {
             uid: Option<String>,
         }
-        let event: About = serde_json::from_slice(text)
-            .map_err(|error| UnusableReason::undecodable("the Event", &error))?;
+        let event: About =
+            serde_json::from_slice(text).map_err(|error| UnusableReason::undecodable("the Event", &error))?;
         Ok(Self(event.involved_object.uid))
     }
 
@@ -255,9 +256,7 @@ mod tests {
 
     #[test]
     fn an_endpoint_slice_withdraws_pods_that_terminate_and_are_not_ready() {
-        let endpoint = |uid: &str, conditions: serde_json::Value| {
-            json!({"addresses": ["10.0.0.1"], "conditions": conditions, "targetRef": {"kind": "Pod", "uid": uid}})
-        };
+        let endpoint = |uid: &str, conditions: serde_json::Value| json!({"addresses": ["10.0.0.1"], "conditions": conditions, "targetRef": {"kind": "Pod", "uid": uid}});
         let slice = json!({
             "metadata": {"namespace": "shop", "name": "web-abc"},
             "endpoints": [

@@ -153,8 +153,7 @@ impl Observed {
 
     /// Takes the containers of a later version of the pod. Its start and times stay those of the first.
     fn update(&mut self, now: TerminatingPod) {
-        let (first, later) =
-            (self.pod.requested.grace_period_seconds, now.requested.grace_period_seconds);
+        let (first, later) = (self.pod.requested.grace_period_seconds, now.requested.grace_period_seconds);
         let (start, requested) = (self.pod.start, self.pod.requested);
         let is_shortened = self.pod.is_shortened || (0 < later && later < first);
         let disruption = self.pod.disruption.take();

@@ -47,8 +47,7 @@ pub(crate) fn used(pod: &TerminatingPod, end: &ContainerEnd) -> i64 {
 /// The seconds from SIGTERM to the end of the last main container; `None` if its end is unknown.
 pub(crate) fn shutdown_seconds(pod: &TerminatingPod) -> Option<i64> {
     let main = pod.containers.iter().filter(|container| !container.is_sidecar && container.ran_at(pod.start));
-    let seconds = main.map(|container| {
-        container.end.as_ref().map(|end| (used(pod, end) - container.pre_stop).max(0))
-    });
+    let seconds =
+        main.map(|container| container.end.as_ref().map(|end| (used(pod, end) - container.pre_stop).max(0)));
     seconds.collect::<Option<Vec<_>>>()?.into_iter().max()
 }

@@ -268,9 +268,9 @@ impl Pod<'_> {
         let grace = deletion_grace_period_seconds.unwrap_or_default().clamp(0, limits::MEASURED_SECONDS);
         let start = seconds_before(deletion, grace);
         let disruption = self.status.conditions.iter();
-        let disruption = disruption.into_iter().find(|condition| {
-            condition.name == "DisruptionTarget" && condition.status == "True"
-        });
+        let disruption = disruption
+            .into_iter()
+            .find(|condition| condition.name == "DisruptionTarget" && condition.status == "True");
         // The kubelet stops the pods of a node that shuts down without deleting them.
         let stopped_by_kubelet = disruption
             .filter(|condition| condition.reason.as_deref() == Some("TerminationByKubelet"))
@@ -299,8 +299,7 @@ impl Pod<'_> {
 
     fn containers(&self) -> Vec<ContainerState> {
         let sidecars = self.spec.init_containers.iter();
-        let sidecars =
-            sidecars.filter(|container| container.restart_policy.as_deref() == Some("Always"));
+        let sidecars = sidecars.filter(|container| container.restart_policy.as_deref() == Some("Always"));
         let main = self.spec.containers.iter().map(|container| (container, false));
         let all = main.chain(sidecars.map(|container| (container, true)));
         let state = |(container, is_sidecar): (&Container<'_>, bool)| {

@@ -36,9 +36,7 @@ pub(crate) fn recommendation(
     }
     let (field, current, rest) = match requested.shutdown_timeout_seconds {
         Some(seconds) => ("shutdownTimeoutSeconds", seconds, 0),
-        None => {
-            ("terminationGracePeriodSeconds", requested.grace_period_seconds, requested.pre_stop_seconds)
-        }
+        None => ("terminationGracePeriodSeconds", requested.grace_period_seconds, requested.pre_stop_seconds),
     };
     let p99 = shutdown.percentile(99)?;
     let (recommended, evidence) = if outcomes.killed > 0 {
@@ -83,10 +81,30 @@ mod tests {
     #[test]
     fn values_follow_the_evidence() {
         for (seconds, killed, timeout, expected) in [
-            (&[(3, 150), (9, 64)][..], 0, Some(30), Some("shutdownTimeoutSeconds 30 -> 12: p99 of 214 terminations is 9 s")),
-            (&[(20, 33), (30, 7)], 7, Some(30), Some("shutdownTimeoutSeconds 30 -> 55: 7 of 40 were killed at the deadline")),
-            (&[(3, 30)], 0, None, Some("terminationGracePeriodSeconds 45 -> 14: p99 of 30 terminations is 3 s")),
-            (&[(30, 30), (35, 5)], 5, None, Some("terminationGracePeriodSeconds 45 -> 75: 5 of 35 were killed at the deadline")),
+            (
+                &[(3, 150), (9, 64)][..],
+                0,
+                Some(30),
+                Some("shutdownTimeoutSeconds 30 -> 12: p99 of 214 terminations is 9 s"),
+            ),
+            (
+                &[(20, 33), (30, 7)],
+                7,
+                Some(30),
+                Some("shutdownTimeoutSeconds 30 -> 55: 7 of 40 were killed at the deadline"),
+            ),
+            (
+                &[(3, 30)],
+                0,
+                None,
+                Some("terminationGracePeriodSeconds 45 -> 14: p99 of 30 terminations is 3 s"),
+            ),
+            (
+                &[(30, 30), (35, 5)],
+                5,
+                None,
+                Some("terminationGracePeriodSeconds 45 -> 75: 5 of 35 were killed at the deadline"),
+            ),
             (&[(0, 30)], 0, Some(30), Some("shutdownTimeoutSeconds 30 -> 1: p99 of 30 terminations is 0 s")),
             // Too little evidence, a right value, and an application that ignores SIGTERM.
             (&[(3, 19)], 0, Some(30), None),

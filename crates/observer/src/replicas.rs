@@ -80,7 +80,11 @@ mod tests {
         history.set(key(), 5, at(21));
         assert!(!history.explain(&key(), at(82)), "too late");
         history.set(key(), 4, at(83));
-        assert_eq!([(); 2].map(|()| history.explain(&key(), at(84))), [true, false], "only the recent decrease");
+        assert_eq!(
+            [(); 2].map(|()| history.explain(&key(), at(84))),
+            [true, false],
+            "only the recent decrease"
+        );
     }
 
     #[test]

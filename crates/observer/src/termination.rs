@@ -72,19 +72,19 @@ impl Termination {
         match self.outcome {
             Outcome::Completed => "exited with 0".to_owned(),
             Outcome::DefaultAction => {
-                "exited with 143: SIGTERM ended it without a handler, or it exits so after its own cleanup".to_owned()
+                "exited with 143: SIGTERM ended it without a handler, or it exits so after its own cleanup"
+                    .to_owned()
             }
             Outcome::Killed if self.exit_code == Some(137) => {
                 format!("killed at the end of the grace period of {grace} s")
             }
             Outcome::Killed => format!("ended after the grace period of {grace} s"),
             Outcome::Crashed => format!("exited with {} after SIGTERM", self.exit_code.unwrap_or_default()),
-            Outcome::PreStopFailed => {
-                "the preStop hook failed: does the image have its command?".to_owned()
-            }
+            Outcome::PreStopFailed => "the preStop hook failed: does the image have its command?".to_owned(),
             Outcome::CutShort => match self.used_seconds {
                 Some(used) => format!("killed after {used} s of a grace period of {grace} s"),
-                None => "gone without a report of its end: its node is gone, or the pod was deleted by force".to_owned(),
+                None => "gone without a report of its end: its node is gone, or the pod was deleted by force"
+                    .to_owned(),
             },
         }
     }

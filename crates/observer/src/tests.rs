@@ -2,8 +2,8 @@
 
 use adieu_core::{
     api::{
-        TerminationCause as Cause, TerminationOutcome as Outcome, WorkloadKind as Kind, annotations::INJECTED,
-        limits,
+        TerminationCause as Cause, TerminationOutcome as Outcome, WorkloadKind as Kind,
+        annotations::INJECTED, limits,
     },
     plan::Source,
 };
@@ -82,7 +82,11 @@ fn the_exit_of_a_container_decides_the_outcome() {
         (0, 33, Outcome::Killed, 33),
     ] {
         let found = observe(&ended(exit_code, second), current()).unwrap();
-        assert_eq!((found.outcome, found.shutdown_seconds), (outcome, Some(shutdown)), "{exit_code} {second}");
+        assert_eq!(
+            (found.outcome, found.shutdown_seconds),
+            (outcome, Some(shutdown)),
+            "{exit_code} {second}"
+        );
         assert_eq!((found.used_seconds, found.exit_code), (Some(shutdown), Some(exit_code)));
         assert_eq!(found.end, Timestamp::from_second(START + second).unwrap());
         assert_eq!(found.is_bad(), !matches!(exit_code, 0 | 143) || second > 32, "{exit_code} {second}");
@@ -100,12 +104,15 @@ fn a_container_that_the_kernel_killed_crashed() {
 fn less_time_than_requested_is_cut_short() {
     let disrupted = |reason: &str| {
         let mut end = ended(137, 10);
-        end["status"]["conditions"] =
-            json!([{"type": "DisruptionTarget", "status": "True", "reason": reason, "lastTransitionTime": time(0)}]);
+        end["status"]["conditions"] = json!([{"type": "DisruptionTarget", "status": "True", "reason": reason, "lastTransitionTime": time(0)}]);
         observe(&end, current()).unwrap()
     };
     assert_eq!(disrupted("TerminationByKubelet").outcome, Outcome::CutShort);
-    assert_eq!(disrupted("EvictionByEvictionAPI").outcome, Outcome::Killed, "the whole grace period is its own");
+    assert_eq!(
+        disrupted("EvictionByEvictionAPI").outcome,
+        Outcome::Killed,
+        "the whole grace period is its own"
+    );
     let mut again = ended(137, 5);
     again["metadata"]["deletionTimestamp"] = time(5).into();
     again["metadata"]["deletionGracePeriodSeconds"] = 5.into();
@@ -294,7 +301,11 @@ fn the_withdrawal_ends_with_the_last_slice() {
         observer.learn("uid-1", current());
         observer.deleted("uid-1").unwrap().withdrawal_seconds
     };
-    assert_eq!(withdrawn(&[("a", at(1)), ("b", at(3)), ("a", at(9))]), Some(3), "repeated events don't count");
+    assert_eq!(
+        withdrawn(&[("a", at(1)), ("b", at(3)), ("a", at(9))]),
+        Some(3),
+        "repeated events don't count"
+    );
     assert_eq!(withdrawn(&[("a", at(-1))]), Some(0), "clocks differ");
     assert_eq!(withdrawn(&[("a", at(1)), ("b", None)]), None, "withdrawn at an unknown time");
 }

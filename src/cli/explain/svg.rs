@@ -69,7 +69,8 @@ pub(super) fn picture(explained: &Explained) -> anyhow::Result<String> {
 }
 
 type Area<'a> = plotters::prelude::DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
-type Failure<'a> = plotters::drawing::DrawingAreaErrorKind<<SVGBackend<'a> as plotters::prelude::DrawingBackend>::ErrorType>;
+type Failure<'a> =
+    plotters::drawing::DrawingAreaErrorKind<<SVGBackend<'a> as plotters::prelude::DrawingBackend>::ErrorType>;
 
 fn draw<'a>(area: &Area<'a>, explained: &Explained, timelines: &Timelines) -> Result<(), Failure<'a>> {
     let Explained { kind, namespace, name, .. } = explained;
@@ -102,9 +103,13 @@ fn draw<'a>(area: &Area<'a>, explained: &Explained, timelines: &Timelines) -> Re
     }
     if let Some(ends) = timelines.ends {
         let line = |at: i64| [(seconds(at), 0.1), (seconds(at), 0.7)];
-        let bar = Rectangle::new([(seconds(ends.p50), 0.25), (seconds(ends.max), 0.55)], RGBColor(0xc8, 0xcd, 0xd4).filled());
+        let bar = Rectangle::new(
+            [(seconds(ends.p50), 0.25), (seconds(ends.max), 0.55)],
+            RGBColor(0xc8, 0xcd, 0xd4).filled(),
+        );
         chart.draw_series([bar])?;
-        let marks = [ends.p50, ends.p99, ends.max].map(|at| PathElement::new(line(at), WORDS.stroke_width(2)));
+        let marks =
+            [ends.p50, ends.p99, ends.max].map(|at| PathElement::new(line(at), WORDS.stroke_width(2)));
         chart.draw_series(marks)?;
     }
     Ok(())

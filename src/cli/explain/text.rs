@@ -148,8 +148,11 @@ fn observations(observed: &TerminationProfileStatus, ends: Option<Quantiles>) ->
         (Outcome::CutShort, "cut short"),
     ];
     let counts = counts.map(|(outcome, what)| (*outcomes.of(outcome), what));
-    let counts: Vec<_> =
-        counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
+    let counts: Vec<_> = counts
+        .iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, what)| format!("{count} {what}"))
+        .collect();
     let mut text = format!(
         "\n  Observed since {}: {} terminations ({}), the last at {}\n",
         observed.observed_since,
@@ -158,10 +161,16 @@ fn observations(observed: &TerminationProfileStatus, ends: Option<Quantiles>) ->
         observed.last_termination_time
     );
     if let Some(Quantiles { p50, p99, max, .. }) = ends {
-        let _ = writeln!(text, "  the last container ended after {p50} s (p50, ●), {p99} s (p99, ◆), {max} s (max, ▲)");
+        let _ = writeln!(
+            text,
+            "  the last container ended after {p50} s (p50, ●), {p99} s (p99, ◆), {max} s (max, ▲)"
+        );
     }
     if let Some(Quantiles { p50, p99, max, .. }) = observed.endpoint_withdrawal_seconds {
-        let _ = writeln!(text, "  no EndpointSlice had the pod as ready after {p50} s (p50), {p99} s (p99), {max} s (max)");
+        let _ = writeln!(
+            text,
+            "  no EndpointSlice had the pod as ready after {p50} s (p50), {p99} s (p99), {max} s (max)"
+        );
     }
     if let Some(problem) = &observed.problem {
         let _ = writeln!(text, "  {MARGIN}problem{MARGIN:#}: {}", escaped(problem));
@@ -274,7 +283,7 @@ mod tests {
             problem: Some("too slow, killed (7 of 214)".into()),
             ..observed()
         };
-        let text = super::termination(&timeline::tests::termination(), Some(&status));
+        let text = termination(&timeline::tests::termination(), Some(&status));
         let text = anstream::adapter::strip_str(&text).to_string();
         for expected in [
             "Observed since 2026-01-31T12:00:00Z: 214 terminations (207 completed, 7 killed), the last at 2026-01-31T13:00:00Z",

@@ -154,8 +154,7 @@ impl FactFinder {
             }
         };
         let key = Key { namespace: namespace.to_owned(), kind: *kind, name: name.clone() };
-        let scaled_down =
-            is_current_revision != Some(false) && self.replicas.explain(&key, Timestamp::now());
+        let scaled_down = is_current_revision != Some(false) && self.replicas.explain(&key, Timestamp::now());
         Facts { workload_exists, is_current_revision, scaled_down, node_is_cordoned: false }
     }
 
@@ -186,7 +185,8 @@ impl FactFinder {
 
     async fn get(&self, path: &str) -> Result<ReadObject, Error> {
         let (collection, name) = path.rsplit_once('/').unwrap_or_default();
-        let request = Request::new(collection).get(name, &GetParams::default()).map_err(Error::BuildRequest)?;
+        let request =
+            Request::new(collection).get(name, &GetParams::default()).map_err(Error::BuildRequest)?;
         self.client.request(request).await
     }
 

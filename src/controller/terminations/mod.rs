@@ -23,9 +23,7 @@ use self::{
 use super::{context::ReconcileContext, keys::Key};
 use crate::{
     api::TerminationOutcome as Outcome,
-    index::terminating_pods::{
-        PodEvent, WithdrawnPods, failed_pre_stops, terminating_pods, withdrawn_pods,
-    },
+    index::terminating_pods::{PodEvent, WithdrawnPods, failed_pre_stops, terminating_pods, withdrawn_pods},
     plan::InjectionState,
     runtime::metrics::{FailedTerminationLabels, KindLabel, TerminationLabels},
 };
@@ -120,7 +118,13 @@ type Search = BoxFuture<'static, FoundFacts>;
 impl<'a> Report<'a> {
     fn new(context: &'a Arc<ReconcileContext>, observation: &'a Observation, replicas: &Replicas) -> Self {
         let finder = FactFinder::new(context.client.clone(), context.caches.clone(), replicas.clone());
-        Self { context, observation, finder, profiles: Profiles::default(), namespaces: Namespaces::default() }
+        Self {
+            context,
+            observation,
+            finder,
+            profiles: Profiles::default(),
+            namespaces: Namespaces::default(),
+        }
     }
 
     /// Never returns.

@@ -8,7 +8,7 @@ use std::{
 
 use adieu_observer::{Profile, Termination, profile_name};
 use kube::{
-    Client, Error, Resource as _, ResourceExt as _,
+    Client, Error, Resource as _,
     api::{Patch, PatchParams, PostParams, Request},
 };
 use serde::Deserialize;
@@ -192,8 +192,7 @@ async fn write(
         let spec = TerminationProfileSpec { kind: key.kind, name: key.name.clone() };
         let mut profile = TerminationProfile::new(&name, spec);
         profile.metadata.owner_references = owner.map(|owner| vec![owner]);
-        let create =
-            PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+        let create = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
         let body = serde_json::to_vec(&profile).map_err(Error::SerdeError)?;
         match client::send(client, request.create(&create, body)).await {
             // Of an earlier leader, or of a workload that was just deleted: then it is deleted soon.

@@ -63,7 +63,9 @@ fn api_server(profiles: Value, fails: Vec<u16>) -> (Client, Writes) {
                 let path = target.split('?').next().unwrap();
                 let body = serde_json::from_slice(body).unwrap();
                 recorded.lock().unwrap().push((format!("{method} {path}"), body));
-                if *method == Method::PATCH && let Some(code) = fails.lock().unwrap().next() {
+                if *method == Method::PATCH
+                    && let Some(code) = fails.lock().unwrap().next()
+                {
                     return Some((code, not_found()));
                 }
             }
@@ -99,8 +101,11 @@ async fn report_with(
     let (context, [is_leader, _paused]) = context_with(client, caches, 1);
     is_leader.send_replace(leads);
     let context = Arc::new(context);
-    let observation =
-        Observation { scope, writes_profiles: true, field_selector: "metadata.namespace!=kube-system".into() };
+    let observation = Observation {
+        scope,
+        writes_profiles: true,
+        field_selector: "metadata.namespace!=kube-system".into(),
+    };
     let reporting = report(context.clone(), observation, Replicas::default(), CancellationToken::new());
     drop(timeout(Duration::from_mins(5), reporting).await);
     let writes = writes.lock().unwrap().clone();

@@ -15,8 +15,9 @@ use prometheus_client::{
 };
 
 pub use self::labels::{
-    AdmissionLabels, AdmissionResult, Component, KindLabel, ObjectLabels, Overload, OverloadLabels,
-    PanicLabels, Port, PortLabel, ReconcileLabels, ReconcileResult, WorkloadLabels, WorkloadState,
+    AdmissionLabels, AdmissionResult, CauseLabel, Component, FailedTerminationLabels, KindLabel,
+    ObjectLabels, OutcomeLabel, Overload, OverloadLabels, PanicLabels, Port, PortLabel, ReconcileLabels,
+    ReconcileResult, TerminationLabels, WorkloadLabels, WorkloadState,
 };
 
 /// Every metric of the operator.

@@ -2,6 +2,7 @@
 
 // The lint treats the names of the printer columns as duplicates.
 #![allow(clippy::duplicated_attributes)]
+#![allow(clippy::struct_field_names, reason = "the unit is part of a field's name in the API")]
 
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -150,7 +151,7 @@ pub enum TerminationCause {
 
 /// Terminations by outcome.
 #[derive(KubeSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
+#[serde(rename_all = "PascalCase")]
 pub struct OutcomeCounts {
     /// Exited with 0.
     #[schemars(range(min = 0, max = limits::TERMINATIONS))]
@@ -188,7 +189,7 @@ impl OutcomeCounts {
 
 /// Terminations by cause.
 #[derive(KubeSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
+#[serde(rename_all = "PascalCase")]
 pub struct CauseCounts {
     /// Replaced by a newer revision.
     #[schemars(range(min = 0, max = limits::TERMINATIONS))]
@@ -321,7 +322,7 @@ pub enum Confidence {
 
 /// The measured seconds.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase")]
 pub struct Histograms {
     /// Of the shutdown.
     #[schemars(length(max = limits::HISTOGRAM_BUCKETS))]
