@@ -43,6 +43,9 @@ const MAX_WARNINGS: usize = 8;
 /// limits of client-go (`defaultSpamBurst` and `defaultSpamQPS` of its `EventCorrelator`).
 const BURST: u32 = 25;
 const INTERVAL: Duration = Duration::from_mins(5);
+/// How many objects have a rate. Of more, the one whose bucket is full first loses it: a tenant may create and delete
+/// any number of objects.
+const MAX_RATES: usize = 10_000;
 
 /// Publishes Events one after the other, so that they don't delay writes to workloads.
 pub(super) struct EventPublisher {
@@ -204,6 +207,10 @@ impl EventPublisher {
     fn is_within_rate(&self, reference: &ObjectReference) -> bool {
         let Some(uid) = reference.uid.clone() else { return true };
         let mut rates = self.rates();
+        if rates.len() >= MAX_RATES && !rates.contains_key(&uid) {
+            let first = rates.iter().min_by_key(|(_, settled)| **settled).map(|(uid, _)| uid.clone());
+            first.inspect(|uid| drop(rates.remove(uid)));
+        }
         let now = Instant::now();
         let settled = rates.entry(uid).or_insert(now);
         let next = (*settled).max(now) + INTERVAL;

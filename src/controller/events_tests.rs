@@ -142,3 +142,20 @@ async fn unchanged_notes_are_published_once() {
             && should_publish("Degraded", &["b"])
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_rates_of_deleted_objects_are_bounded() {
+    let server = service_fn(|_: Request<Body>| pending::<Result<Response<Body>, Infallible>>());
+    let (publisher, _publishing) =
+        publisher(Client::new(server, "default"), reporter(), CancellationToken::new());
+    let of = |uid: &str| ObjectReference { uid: Some(uid.into()), ..ObjectReference::default() };
+    // Its bucket is full again last, so its rate is kept.
+    for _ in 0..BURST {
+        assert!(publisher.is_within_rate(&of("busy")));
+    }
+    for number in 0..MAX_RATES + 500 {
+        assert!(publisher.is_within_rate(&of(&number.to_string())));
+    }
+    assert_eq!(publisher.rates().len(), MAX_RATES);
+    assert!(!publisher.is_within_rate(&of("busy")));
+}

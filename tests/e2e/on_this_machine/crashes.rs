@@ -20,6 +20,7 @@ use tokio::time::{Instant, timeout_at};
 use super::signal;
 use crate::{
     figures::figure,
+    interoperability::pods_of,
     operations::policy,
     operator::{ADIEU, Operator},
     support::{Scene, drain, eventually, is_rolled_out, web},
@@ -174,5 +175,46 @@ async fn leaders_that_are_killed_after_each_write_decide_the_same() {
     })
     .await;
     operator.scale_from_zero(1).await;
+    scene.end().await;
+}
+
+/// The pod terminates for longer than the Lease is valid.
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test"]
+async fn a_termination_that_a_killed_leader_observed_is_counted_once_by_the_next() {
+    let scene = Scene::new().await;
+    let operator = Operator::find(&scene.client).await;
+    operator.has(2).await;
+    let mut deployment = web("slow", &json!({}));
+    let pod = &mut deployment["spec"]["template"]["spec"];
+    pod["terminationGracePeriodSeconds"] = 60.into();
+    pod["containers"][0]["args"] = json!(["stop", "30", "0"]);
+    scene.create(&deployment).await;
+    scene.rolled_out("slow").await;
+    let pods: Api<Pod> = Api::namespaced(scene.client.clone(), &scene.namespace);
+    let victim = pods_of(&scene, "slow").await.remove(0);
+    let first = operator.led().await.name_any();
+    pods.delete(&victim.name_any(), &DeleteParams::default()).await.unwrap();
+    assert!(kill_leader(&scene, &operator).await);
+    eventually("another leader", || async { operator.leader().await.is_some_and(|leader| leader != first) })
+        .await;
+    let now = pods.get_opt(&victim.name_any()).await.unwrap();
+    assert!(now.is_some_and(|now| now.uid() == victim.uid()), "it ended before there was another leader");
+    let api = scene.api("adieu.dev/v1alpha1", "TerminationProfile");
+    eventually("the profile", || async { api.get_opt("deployment-slow").await.unwrap().is_some() }).await;
+    eventually("its status", || async {
+        let profile = api.get("deployment-slow").await.unwrap();
+        profile.data["status"]["terminations"] == 1
+    })
+    .await;
+    let status = api.get("deployment-slow").await.unwrap().data["status"].clone();
+    assert_eq!(
+        (&status["outcomes"]["Completed"], &status["causes"]["Deletion"]),
+        (&json!(1), &json!(1)),
+        "{status}"
+    );
+    let shutdown = status["shutdownSeconds"]["max"].as_i64().unwrap();
+    assert!((shutdown - 30).abs() <= 1, "{status}");
+    operator.has(2).await;
     scene.end().await;
 }

@@ -81,6 +81,25 @@ struct Status {
     code: Option<u16>,
 }
 
+/// The operator's requests from a moment on.
+pub struct RequestLog {
+    log: BufReader<File>,
+    username: String,
+    summary: AuditSummary,
+}
+
+impl RequestLog {
+    /// Reads what the API server has written since.
+    pub fn read(&mut self) -> Result<()> {
+        self.summary.read(&mut self.log, &self.username)
+    }
+
+    /// The requests so far.
+    pub fn requests(self) -> Requests {
+        self.summary.requests
+    }
+}
+
 /// A summary of the log so far.
 #[derive(Default)]
 struct AuditSummary {
@@ -117,21 +136,26 @@ impl Operator {
         Ok(())
     }
 
+    /// Its requests from now on.
+    pub fn follow_requests(&self) -> Result<RequestLog> {
+        let mut log = BufReader::new(File::open(&self.audit_log).context("cannot read the audit log")?);
+        log.seek(SeekFrom::End(0))?;
+        Ok(RequestLog { log, username: self.username.clone(), summary: AuditSummary::default() })
+    }
+
     /// Scales it up, and waits until it has patched this number of Deployments.
     pub async fn inject_all(&self, deployments: u32) -> Result<InjectionRun> {
         let step = Step::start(format!("waiting until adieu has injected {deployments} Deployments"));
-        let mut log = BufReader::new(File::open(&self.audit_log).context("cannot read the audit log")?);
-        log.seek(SeekFrom::End(0))?;
-        let (mut summary, mut memory) = (AuditSummary::default(), 0.0_f64);
+        let (mut log, mut memory) = (self.follow_requests()?, 0.0_f64);
         let (began, started) = (Timestamp::now(), Instant::now());
         self.scale(REPLICAS).await?;
-        while summary.patched.len() < deployments as usize {
+        while log.summary.patched.len() < deployments as usize {
             interrupt::check()?;
             step.waiting();
-            let patched = summary.patched.len();
+            let patched = log.summary.patched.len();
             ensure!(started.elapsed() < LIMIT, "adieu has patched {patched} of {deployments} Deployments");
             sleep(POLL).await;
-            summary.read(&mut log, &self.username)?;
+            log.read()?;
             memory = memory.max(self.memory().await?);
         }
         // The kubelet measures at intervals.
@@ -142,6 +166,7 @@ impl Operator {
             memory = self.memory().await?;
         }
         step.done();
+        let summary = log.summary;
         let (first, last) = summary.first.zip(summary.last).context("adieu has patched nothing")?;
         Ok(InjectionRun {
             evaluated: last.duration_since(began).unsigned_abs(),

@@ -25,7 +25,7 @@ use crate::progress::Step;
 use crate::target::Target;
 
 /// Dry-run creates per second: enough to see a stall, but not enough to keep two cores busy.
-const RATE: u32 = 20;
+pub const RATE: u32 = 20;
 /// Changes of the policy, alternating between another drain and the one that the workloads have.
 const CHANGES: u32 = 20;
 /// How long admission is measured without a change.
@@ -192,7 +192,7 @@ impl<'a> Changes<'a> {
 }
 
 /// One dry-run create of an opted-in Deployment.
-async fn create(client: Client, namespace: String, body: Vec<u8>) -> Result<()> {
+pub async fn create(client: Client, namespace: String, body: Vec<u8>) -> Result<()> {
     let path = format!("/apis/apps/v1/namespaces/{namespace}/deployments?dryRun=All");
     let request = Request::post(path).header(header::CONTENT_TYPE, "application/json").body(body)?;
     let created = client.request_text(request).await.context("a dry-run create failed")?;

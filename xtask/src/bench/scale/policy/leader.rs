@@ -23,7 +23,9 @@ const SPAN: Duration = Duration::from_secs(40);
 const LIMIT: Duration = Duration::from_mins(3);
 const POLL: Duration = Duration::from_secs(2);
 /// Counts evaluated workloads.
-const EVALUATIONS: &str = "adieu_evaluations_total ";
+const EVALUATIONS: &str = "adieu_evaluations_total";
+/// Counts observed terminations.
+const TERMINATIONS: &str = "adieu_terminations_total";
 /// The port of the metrics.
 const PORT: &str = "admin";
 
@@ -57,10 +59,19 @@ impl Leader {
 
     /// How many workloads it has evaluated since it started.
     pub async fn evaluations(&self) -> Result<f64> {
+        let evaluations = sum(&self.metrics().await?, EVALUATIONS);
+        evaluations.with_context(|| format!("the leader has no metric {EVALUATIONS}"))
+    }
+
+    /// How many terminations of pods it has observed since it started.
+    pub async fn terminations(&self) -> Result<f64> {
+        Ok(sum(&self.metrics().await?, TERMINATIONS).unwrap_or_default())
+    }
+
+    async fn metrics(&self) -> Result<String> {
         let path = format!("/api/v1/namespaces/{NAMESPACE}/pods/{}:{}/proxy/metrics", self.pod, self.port);
         let text = self.client.request_text(Request::get(path).body(Vec::new())?).await;
-        let evaluations = evaluations(&text.context("cannot read the leader's metrics")?);
-        evaluations.with_context(|| format!("the leader has no metric {EVALUATIONS}"))
+        text.context("cannot read the leader's metrics")
     }
 
     /// The largest working set of any replica, in bytes.
@@ -113,8 +124,13 @@ async fn holder(client: &Client) -> Result<String> {
     holder.context("no replica of adieu leads")
 }
 
-fn evaluations(metrics: &str) -> Option<f64> {
-    metrics.lines().find_map(|line| line.strip_prefix(EVALUATIONS)?.parse().ok())
+/// The sum of all series of a metric; `None` without any.
+fn sum(metrics: &str, name: &str) -> Option<f64> {
+    let value = |line: &str| {
+        let rest = line.strip_prefix(name).filter(|rest| rest.starts_with([' ', '{']))?;
+        rest.rsplit(' ').next()?.parse::<f64>().ok()
+    };
+    metrics.lines().filter_map(value).reduce(|sum, next| sum + next)
 }
 
 /// CPU time from the first sample to the last, as a share of one core. `None` until they span `least`.
@@ -146,11 +162,14 @@ mod tests {
     }
 
     #[test]
-    fn evaluations_are_read_from_the_metrics() {
+    fn the_series_of_a_metric_are_summed_up() {
         let metrics = "# TYPE adieu_evaluations counter\n\
             adieu_evaluations_total 42\n\
-            adieu_workloads{kind=\"Deployment\",state=\"pending\"} 7\n";
-        assert!((evaluations(metrics).unwrap() - 42.0).abs() < 1e-9);
-        assert_eq!(evaluations("adieu_workloads{} 7\n"), None);
+            adieu_workloads{kind=\"Deployment\",state=\"pending\"} 7\n\
+            adieu_workloads{kind=\"Deployment\",state=\"injected\"} 5\n\
+            adieu_workloads_more 9\n";
+        assert_eq!(sum(metrics, "adieu_evaluations_total"), Some(42.0));
+        assert_eq!(sum(metrics, "adieu_workloads"), Some(12.0));
+        assert_eq!(sum(metrics, "adieu_evaluations"), None);
     }
 }

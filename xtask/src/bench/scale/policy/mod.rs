@@ -6,6 +6,7 @@ mod fleet;
 mod leader;
 mod load;
 mod report;
+mod terminations;
 
 use anyhow::{Context as _, Result};
 use k8s_openapi::api::apps::v1::Deployment;
@@ -75,7 +76,10 @@ async fn stage(
     settle(fleet).await?;
     let Measured { admission, delays, memory } =
         Changes::new(target, fleet, &leader, size).measure(drain).await?;
-    let memory = [injection.memory, at_rest.memory, under_events.memory].into_iter().fold(memory, f64::max);
+    settle(fleet).await?;
+    let terminations = terminations::measure(target, operator, &leader, fleet, size).await?;
+    let all = [injection.memory, at_rest.memory, under_events.memory, terminations.memory];
+    let memory = all.into_iter().fold(memory, f64::max);
     Ok(Stage {
         size,
         cpu_at_rest: at_rest.cpu,
@@ -83,6 +87,7 @@ async fn stage(
         events_per_second: events,
         admission,
         delays,
+        terminations,
         memory,
         rollouts_per_second: f64::from(size.deployments) / injection.patching.as_secs_f64(),
     })

@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::fleet::Size;
+use super::terminations::Terminations;
 use crate::bench::scale::report::{MEMORY, MIB};
 use crate::bench::statistics::Percentiles;
 use crate::figures::Figures;
@@ -38,6 +39,7 @@ pub struct Stage {
     pub events_per_second: f64,
     pub admission: Admission,
     pub delays: Delays,
+    pub terminations: Terminations,
     /// The largest working set of a replica, in bytes.
     pub memory: f64,
     pub rollouts_per_second: f64,
@@ -149,12 +151,21 @@ impl Stage {
         self.admission.beside_change.p99 / self.admission.at_rest.p99
     }
 
+    fn termination_ratio(&self) -> f64 {
+        self.terminations.admission.p99 / self.admission.at_rest.p99
+    }
+
+    /// The share of the terminations that the leader counted.
+    fn observed(&self) -> f64 {
+        self.terminations.observed / f64::from(self.terminations.deleted)
+    }
+
     fn evaluated_within(&self) -> f64 {
         let (seconds, of) = EVALUATED;
         (seconds * f64::from(self.size.deployments) / f64::from(of)).max(EVALUATED_AT_LEAST)
     }
 
-    fn criteria(&self) -> [Criterion; 6] {
+    fn criteria(&self) -> [Criterion; 8] {
         use Limit::{AtLeast, AtMost};
         let criterion = |what, value, limit, unit| Criterion { what, value, limit, unit };
         let (ratio, evaluated) = (self.admission_ratio(), self.delays.evaluated.median);
@@ -172,6 +183,13 @@ impl Stage {
                 AtMost(ADMISSION),
                 Unit::Times,
             ),
+            criterion(
+                "admission p99 while a tenth of the pods end within a minute, relative to rest",
+                self.termination_ratio(),
+                AtMost(ADMISSION),
+                Unit::Times,
+            ),
+            criterion("terminations that are counted", self.observed(), AtLeast(1.0), Unit::Times),
             criterion("memory of a replica", self.memory / MIB, AtMost(MEMORY), Unit::Mebibytes),
             criterion(
                 "all evaluated after a policy change, median",
@@ -189,7 +207,7 @@ impl Stage {
     }
 
     /// Figures without a limit.
-    fn others(&self) -> [(&'static str, String); 7] {
+    fn others(&self) -> [(&'static str, String); 10] {
         let ms = |p: Percentiles| format!("{:.1} ms / {:.1} ms", p.p50 * 1e3, p.p99 * 1e3);
         [
             ("namespaces, each with a policy", self.size.namespaces().to_string()),
@@ -197,9 +215,19 @@ impl Stage {
             ("status events", format!("{:.1}/s", self.events_per_second)),
             ("admission at rest, p50 / p99", ms(self.admission.at_rest)),
             ("admission during a policy change, p50 / p99", ms(self.admission.beside_change)),
+            ("pods that end within a minute", self.terminations.deleted.to_string()),
+            ("all of these terminations counted", format!("{:.0} s", self.terminations.took.as_secs_f64())),
+            ("writes of TerminationProfiles meanwhile", self.profile_writes().to_string()),
             ("all evaluated after a policy change, median (largest)", self.delays.evaluated.show()),
             ("every status written after a policy change, median (largest)", self.delays.reported.show()),
         ]
+    }
+
+    /// Requests that create or change profiles.
+    fn profile_writes(&self) -> u32 {
+        let requests = &self.terminations.requests;
+        let of_profiles = requests.iter().filter(|(request, _)| request.contains("terminationprofiles"));
+        of_profiles.filter(|(request, _)| !request.starts_with("list")).map(|(_, count)| count).sum()
     }
 
     fn json(&self) -> Value {
@@ -217,6 +245,14 @@ impl Stage {
             "admissionSeconds": self.admission,
             "admissionRatioP99": self.admission_ratio(),
             "policyChangeSeconds": self.delays,
+            "terminations": {
+                "deleted": self.terminations.deleted,
+                "observed": self.terminations.observed,
+                "admissionSeconds": self.terminations.admission,
+                "admissionRatioP99": self.termination_ratio(),
+                "seconds": self.terminations.took.as_secs_f64(),
+                "requests": self.terminations.requests,
+            },
             "memoryBytes": self.memory,
             "rolloutsPerSecond": self.rollouts_per_second,
             "missed": missed,
@@ -276,90 +312,5 @@ fn missed(stage: &Stage) -> impl Iterator<Item = String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn stage(deployments: u32) -> Stage {
-        let latency = |p99: f64| Percentiles { p50: 0.004, p90: 0.006, p99 };
-        Stage {
-            size: Size { deployments },
-            cpu_at_rest: 0.01,
-            cpu_under_events: 0.05,
-            events_per_second: 50.0,
-            admission: Admission { at_rest: latency(0.01), beside_change: latency(0.015) },
-            delays: Delays::new(vec![0.5, 0.4, 3.0], vec![2.0]),
-            memory: 60.0 * MIB,
-            rollouts_per_second: 30.0,
-        }
-    }
-
-    fn verdict(stages: Vec<Stage>) -> String {
-        Report { stages }.verdict().err().map(|error| error.to_string()).unwrap_or_default()
-    }
-
-    #[test]
-    fn a_value_at_its_limit_is_allowed() {
-        assert_eq!(verdict(vec![stage(2500), stage(5000)]), "");
-    }
-
-    #[test]
-    fn each_missed_limit_is_named_with_its_size() {
-        let change = |change: fn(&mut Stage)| {
-            let mut full = stage(5000);
-            change(&mut full);
-            verdict(vec![stage(2500), full])
-        };
-        for (said, expected) in [
-            (change(|stage| stage.cpu_at_rest = 0.011), "CPU at rest, of a core: 1.10 %, at most 1 %"),
-            (change(|stage| stage.cpu_under_events = 0.06), "status events, of a core: 6.00 %, at most 5 %"),
-            (
-                change(|stage| stage.admission.beside_change.p99 = 0.016),
-                "relative to rest: 1.60, at most 1.5",
-            ),
-            (change(|stage| stage.memory = 61.0 * MIB), "61.0 MiB, at most 60 MiB"),
-            (change(|stage| stage.delays.evaluated.median = 1.1), "1.10 s, at most 1 s"),
-            (change(|stage| stage.rollouts_per_second = 29.0), "ten slots: 29.0/s, at least 30/s"),
-        ] {
-            assert!(said.contains(expected), "{expected}: {said}");
-            assert!(said.contains("with 5000 Deployments") && !said.contains("2500"), "{said}");
-        }
-    }
-
-    #[test]
-    fn the_time_for_evaluation_is_in_proportion_to_the_size() {
-        let within = |deployments: u32| stage(deployments).evaluated_within();
-        assert!((within(5000) - 1.0).abs() < 1e-9);
-        assert!((within(2500) - 0.5).abs() < 1e-9);
-        assert!((within(100) - EVALUATED_AT_LEAST).abs() < 1e-9, "the resolution of the metrics");
-        let mut half = stage(2500);
-        half.delays.evaluated.median = 0.6;
-        assert!(verdict(vec![half, stage(5000)]).contains("at most 0.5 s"));
-    }
-
-    #[test]
-    fn a_spread_has_the_median_and_the_largest() {
-        assert_eq!(Spread::of(vec![3.0, 1.0, 2.0]), Spread { median: 2.0, largest: 3.0 });
-        assert_eq!(Spread::of(vec![4.0, 1.0, 2.0, 3.0]), Spread { median: 2.0, largest: 4.0 });
-        assert!(Spread::of(vec![]).median.is_nan());
-    }
-
-    #[test]
-    fn an_unknown_value_misses_its_limit() {
-        let mut unknown = stage(5000);
-        unknown.delays = Delays::new(vec![], vec![]);
-        assert!(verdict(vec![unknown]).contains("all evaluated"));
-    }
-
-    #[test]
-    fn the_report_names_missed_limits() {
-        let mut slow = stage(5000);
-        slow.rollouts_per_second = 3.0;
-        let json = Report { stages: vec![stage(2500), slow] }.json();
-        assert_eq!(json["stages"][0]["missed"], json!([]));
-        assert_eq!(
-            json["stages"][1]["missed"],
-            json!(["rollouts that are complete immediately, with ten slots"])
-        );
-        assert_eq!(json["stages"][1]["policies"], 271);
-    }
-}
+#[path = "report_tests.rs"]
+mod tests;
