@@ -54,7 +54,7 @@ fn metrics_with_series() -> Metrics {
 fn alerts_and_dashboard_use_existing_metrics() {
     let text = metrics_with_series().render().unwrap();
     let name = Regex::new("adieu_[a-z_]+").unwrap();
-    for (file, least) in [(ALERTS, 5), (DASHBOARD, 9)] {
+    for (file, least) in [(ALERTS, 5), (DASHBOARD, 14)] {
         let named: BTreeSet<_> = name.find_iter(file).map(|found| found.as_str()).collect();
         assert!(named.len() >= least, "{named:?}");
         for name in named {
@@ -73,7 +73,7 @@ fn alerts_and_dashboard_use_existing_label_values() {
     let causes = CauseLabel::ALL.iter().map(|cause| cause.as_str());
     let known: BTreeSet<_> = states.chain(results).chain(admissions).chain(outcomes).chain(causes).collect();
     let selected = Regex::new(r#"(?:result|state|outcome|cause)[!=]=?~?\\?"([A-Za-z_|]+)\\?""#).unwrap();
-    for (file, least) in [(ALERTS, 4), (DASHBOARD, 3)] {
+    for (file, least) in [(ALERTS, 4), (DASHBOARD, 5)] {
         let values: BTreeSet<_> =
             selected.captures_iter(file).flat_map(|found| found.extract::<1>().1[0].split('|')).collect();
         assert!(values.len() >= least, "{values:?}");
@@ -169,5 +169,26 @@ fn an_alert_without_a_runbook_or_the_cluster_is_reported() {
         "sum without (cluster) (x)",
     ] {
         assert_eq!(count("a-xy-alert", expression), 1, "{expression}");
+    }
+}
+
+#[test]
+fn every_panel_has_its_own_id_and_place_and_shows_one_cluster() {
+    let dashboard: Value = serde_json::from_str(DASHBOARD).unwrap();
+    let (mut ids, mut taken) = (BTreeSet::new(), BTreeSet::new());
+    for panel in dashboard["panels"].as_array().unwrap() {
+        let title = &panel["title"];
+        assert!(ids.insert(panel["id"].as_i64().unwrap()), "{title}: its id is used twice");
+        let [left, top, width, height] =
+            ["x", "y", "w", "h"].map(|side| panel["gridPos"][side].as_i64().unwrap());
+        assert!(left + width <= 24, "{title} is too wide");
+        for cell in (left..left + width).flat_map(|x| (top..top + height).map(move |y| (x, y))) {
+            assert!(taken.insert(cell), "{title} covers another panel");
+        }
+        for target in panel["targets"].as_array().unwrap() {
+            let expression = target["expr"].as_str().unwrap();
+            let all = expression.matches('{').count();
+            assert_eq!(expression.matches("{cluster=\"$cluster\",").count(), all, "{title}: {expression}");
+        }
     }
 }
