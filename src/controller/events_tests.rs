@@ -159,3 +159,31 @@ async fn the_rates_of_deleted_objects_are_bounded() {
     assert_eq!(publisher.rates().len(), MAX_RATES);
     assert!(!publisher.is_within_rate(&of("busy")));
 }
+
+#[test]
+fn every_event_and_condition_has_a_runbook() {
+    let page = include_str!("../../docs/runbooks.md");
+    let name = regex::Regex::new(r#""([A-Z][A-Za-z]+)""#).unwrap();
+    let names = |source: &'static str| {
+        let code = source.split("#[cfg(test)]").next().unwrap_or_default();
+        name.captures_iter(code).map(|found| found.extract::<1>().1[0]).collect::<Vec<_>>()
+    };
+    let unusable = [UnusableReason::Undecodable("a".into()), UnusableReason::TooLarge("a".into())];
+    let mut reasons = names(include_str!("events.rs"));
+    reasons.extend(names(include_str!("terminations/mod.rs")));
+    reasons.extend(unusable.iter().map(UnusableReason::name));
+    // The action of Events, a kind, and the case of a value on the command line.
+    reasons.retain(|reason| !["Inject", "Job", "PascalCase"].contains(reason));
+    assert!(reasons.len() >= 10, "{reasons:?}");
+    for reason in reasons {
+        assert!(page.contains(&format!("\n### Event {reason}\n")), "docs/runbooks.md has no Event {reason}");
+    }
+    for condition in ["Ready", "Conflicted", "Stalled", "Blocked"] {
+        assert!(page.contains(&format!("\n### Condition {condition}\n")), "{condition}");
+    }
+    let reasons = [include_str!("policies/conditions.rs"), include_str!("backoff.rs")].map(names).concat();
+    assert!(reasons.len() >= 16, "{reasons:?}");
+    for reason in reasons {
+        assert!(page.contains(&format!("`{reason}`")), "docs/runbooks.md has no reason {reason}");
+    }
+}

@@ -1,6 +1,8 @@
-//! The metrics of the operator. Labels take values from fixed sets only.
+//! The metrics of the operator. Labels take values from fixed sets, except the namespaces of failed terminations, whose
+//! number is limited.
 
 mod labels;
+mod process;
 
 use prometheus_client::{
     encoding::text,
@@ -19,6 +21,7 @@ pub use self::labels::{
     ObjectLabels, OutcomeLabel, Overload, OverloadLabels, PanicLabels, Port, PortLabel, ReconcileLabels,
     ReconcileResult, TerminationLabels, WorkloadLabels, WorkloadState,
 };
+use self::process::ProcessCollector;
 
 /// Every metric of the operator.
 #[derive(Debug)]
@@ -70,7 +73,6 @@ pub struct Metrics {
 
 impl Default for Metrics {
     fn default() -> Self {
-        let mut registry = Registry::with_prefix("adieu");
         let metrics = Self {
             admission_requests: Family::default(),
             admission_duration: Histogram::new(exponential_buckets(0.000_1, 2.0, 14)),
@@ -95,10 +97,13 @@ impl Default for Metrics {
             leader: Gauge::default(),
             registry: Registry::default(),
         };
-        metrics.register_webhook(&mut registry);
-        metrics.register_controller(&mut registry);
-        metrics.register_observer(&mut registry);
-        metrics.register_process(&mut registry);
+        let mut registry = Registry::default();
+        registry.sub_registry_with_prefix("process").register_collector(Box::new(ProcessCollector::new()));
+        let own = registry.sub_registry_with_prefix("adieu");
+        metrics.register_webhook(own);
+        metrics.register_controller(own);
+        metrics.register_observer(own);
+        metrics.register_process(own);
         metrics.initialize_counters();
         Self { registry, ..metrics }
     }
@@ -237,75 +242,4 @@ impl Metrics {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use super::*;
-
-    #[test]
-    fn names_follow_the_conventions() {
-        let metrics = Metrics::default();
-        let labels = AdmissionLabels { kind: KindLabel("Deployment"), result: AdmissionResult::Patched };
-        metrics.admission_requests.get_or_create(&labels).inc();
-        metrics.admission_duration.observe(0.001);
-        let text = metrics.render().unwrap();
-        for line in [
-            "adieu_admission_requests_total{kind=\"Deployment\",result=\"patched\"} 1",
-            "adieu_admission_duration_seconds_count 1",
-            "adieu_certificate_not_before_timestamp_seconds 0",
-            "adieu_certificate_expiration_timestamp_seconds 0",
-            "adieu_build_info{version=",
-        ] {
-            assert!(text.contains(line), "{line} is missing in\n{text}");
-        }
-    }
-
-    #[test]
-    fn alerts_and_dashboard_use_existing_metrics() {
-        let metrics = Metrics::default();
-        let kind = || KindLabel("Deployment");
-        let reconciled = ReconcileLabels { kind: kind(), result: ReconcileResult::ApiError };
-        metrics.reconciles.get_or_create(&reconciled).inc();
-        let admitted = AdmissionLabels { kind: kind(), result: AdmissionResult::Patched };
-        metrics.admission_requests.get_or_create(&admitted).inc();
-        let counted = WorkloadLabels { kind: kind(), state: WorkloadState::Injected };
-        metrics.workloads.get_or_create(&counted).set(1);
-        for family in [&metrics.undecodable_objects, &metrics.oversized_objects] {
-            family.get_or_create(&ObjectLabels { kind: kind() }).set(1);
-        }
-        let text = metrics.render().unwrap();
-        let name = regex::Regex::new("adieu_[a-z_]+").unwrap();
-        for (file, least) in [
-            (include_str!("../../../charts/adieu/files/alerts.yaml"), 5),
-            (include_str!("../../../charts/adieu/files/dashboard.json"), 9),
-        ] {
-            let named: BTreeSet<_> = name.find_iter(file).map(|found| found.as_str()).collect();
-            assert!(named.len() >= least, "{named:?}");
-            for name in named {
-                let is =
-                    |line: &str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{']));
-                assert!(text.lines().any(is), "{name} is not a metric:\n{text}");
-            }
-        }
-    }
-
-    #[test]
-    fn alerts_and_dashboard_use_existing_label_values() {
-        let states = WorkloadState::ALL.iter().map(|state| state.as_str());
-        let results = ReconcileResult::ALL.iter().map(|result| result.as_str());
-        let admissions = AdmissionResult::ALL.iter().map(|result| result.as_str());
-        let known: BTreeSet<_> = states.chain(results).chain(admissions).collect();
-        let selected = regex::Regex::new(r#"(?:result|state)[!=]=?~?\\?"([A-Za-z_|]+)\\?""#).unwrap();
-        for (file, least) in [
-            (include_str!("../../../charts/adieu/files/alerts.yaml"), 1),
-            (include_str!("../../../charts/adieu/files/dashboard.json"), 3),
-        ] {
-            let values: BTreeSet<_> =
-                selected.captures_iter(file).flat_map(|found| found.extract::<1>().1[0].split('|')).collect();
-            assert!(values.len() >= least, "{values:?}");
-            for value in values {
-                assert!(known.contains(value), "no metric has the label value {value}");
-            }
-        }
-    }
-}
+mod tests;

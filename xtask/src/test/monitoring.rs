@@ -11,7 +11,8 @@ use crate::workspace::Workspace;
 use crate::{command, debian};
 
 /// Values for Grafana's variables.
-const VARIABLES: [(&str, &str); 2] = [("$__rate_interval", "5m"), ("$namespace", "adieu-system")];
+const VARIABLES: [(&str, &str); 3] =
+    [("$__rate_interval", "5m"), ("$cluster", ""), ("$namespace", "adieu-system")];
 
 /// Checks the alerts and their tests, and that every expression of the dashboard is valid.
 pub fn check(workspace: &Workspace) -> Result<()> {
