@@ -36,6 +36,7 @@ mod windows;
 mod windows_commands;
 mod workload;
 mod workload_annotations;
+mod workload_status;
 
 pub use admit::{Admission, admit, admit_without_field_manager, preserve_opt_in_on_rollback};
 pub use command_duration::SHELLS;
@@ -66,3 +67,4 @@ pub use settings::{ProbeChoice, Setting, Settings, Source};
 pub use windows::is_windows;
 pub use workload::{Kind, Workload, string_map};
 pub use workload_annotations::annotation_changes;
+pub use workload_status::{ManagementState, WorkloadStatus, workload_status};
