@@ -3,6 +3,7 @@
 
 #![deny(clippy::disallowed_methods)]
 
+mod apply;
 mod block;
 mod document;
 mod edit;
@@ -22,14 +23,15 @@ mod writer;
 
 use serde_json::Value;
 
+pub use self::{
+    apply::applied, document::DocumentError, manifest_set::ManifestSet,
+    policy_usage::PolicyUsage, render::Format,
+};
 use self::{
     document::Document,
     ineffective_settings::Ineffective,
     manifest_set::ObjectProblem,
     objects::{Object, objects},
-};
-pub use self::{
-    document::DocumentError, manifest_set::ManifestSet, policy_usage::PolicyUsage, render::Format,
 };
 use adieu_core::{
     api::{WorkloadKind, annotations},
