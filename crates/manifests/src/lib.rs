@@ -5,6 +5,7 @@
 
 mod apply;
 mod block;
+mod cluster_objects;
 mod document;
 mod edit;
 mod flow;
@@ -24,7 +25,7 @@ mod writer;
 use serde_json::Value;
 
 pub use self::{
-    apply::applied, document::DocumentError, manifest_set::ManifestSet,
+    apply::applied, cluster_objects::ClusterObjects, document::DocumentError, manifest_set::ManifestSet,
     policy_usage::PolicyUsage, render::Format,
 };
 use self::{
