@@ -16,6 +16,7 @@ mod policies;
 mod print;
 mod reference;
 mod revert;
+mod status;
 mod verify;
 
 use std::process::ExitCode;
@@ -51,6 +52,9 @@ enum Command {
     /// Reverts the injection: in the cluster, where workloads are opted out, or in manifests.
     #[command(long_about = revert::HELP)]
     Revert(Box<revert::Arguments>),
+    /// Lists the workloads that are managed, by what, and whether they are injected.
+    #[command(long_about = status::HELP)]
+    Status(status::Arguments),
     /// Disrupts a workload under load, and reports which requests were lost and why.
     #[command(long_about = verify::HELP)]
     Verify(Box<verify::Arguments>),
@@ -71,6 +75,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Inject(arguments) => inject::run(&arguments),
         Command::Load(arguments) => load::run(&arguments),
         Command::Revert(arguments) => return revert::run(&arguments),
+        Command::Status(arguments) => status::run(&arguments),
         Command::Verify(arguments) => return verify::run(&arguments),
     };
     match outcome {

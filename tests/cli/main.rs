@@ -10,6 +10,7 @@ mod files;
 mod output;
 mod properties;
 mod revert;
+mod status;
 mod support;
 mod text;
 mod unaffected;
