@@ -5,6 +5,7 @@ mod cluster_context;
 mod confirm;
 mod controller;
 mod crd;
+mod diff;
 mod doctor;
 mod duration;
 mod explain;
@@ -40,6 +41,9 @@ enum Command {
     Controller(Box<controller::Arguments>),
     /// Prints the CustomResourceDefinitions as YAML.
     Crd(crd::Arguments),
+    /// Shows what applying manifests would change in what is injected.
+    #[command(long_about = diff::HELP)]
+    Diff(diff::Arguments),
     /// Checks that admission works in the cluster, and reports what is wrong.
     #[command(long_about = doctor::HELP)]
     Doctor(doctor::Arguments),
@@ -70,6 +74,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Audit(arguments) => return audit::run(&arguments),
         Command::Controller(arguments) => controller::run(&arguments),
         Command::Crd(arguments) => crd::run(&arguments),
+        Command::Diff(arguments) => return diff::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Inject(arguments) => inject::run(&arguments),

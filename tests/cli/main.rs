@@ -4,6 +4,7 @@
 
 mod audit;
 mod controller;
+mod diff;
 mod explain;
 #[path = "../manifests/files.rs"]
 mod files;
