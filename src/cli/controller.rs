@@ -69,7 +69,7 @@ pub(super) struct Arguments {
     /// Which terminations of pods are observed.
     #[arg(long, value_enum, default_value = "All")]
     observer_scope: ObserverScope,
-    /// Writes no TerminationProfiles; metrics and Events report terminations all the same.
+    /// Writes no `TerminationProfiles`; metrics and Events report terminations all the same.
     #[arg(long)]
     no_termination_profiles: bool,
     /// The source of the certificates and the caBundle.

@@ -1,9 +1,11 @@
 //! The command line: one file per command.
 
 mod audit;
+mod cluster_context;
 mod confirm;
 mod controller;
 mod crd;
+mod diff;
 mod doctor;
 mod duration;
 mod explain;
@@ -15,6 +17,7 @@ mod policies;
 mod print;
 mod reference;
 mod revert;
+mod status;
 mod verify;
 
 use std::process::ExitCode;
@@ -38,6 +41,9 @@ enum Command {
     Controller(Box<controller::Arguments>),
     /// Prints the CustomResourceDefinitions as YAML.
     Crd(crd::Arguments),
+    /// Shows what applying manifests would change in what is injected.
+    #[command(long_about = diff::HELP)]
+    Diff(diff::Arguments),
     /// Checks that admission works in the cluster, and reports what is wrong.
     #[command(long_about = doctor::HELP)]
     Doctor(doctor::Arguments),
@@ -50,6 +56,9 @@ enum Command {
     /// Reverts the injection: in the cluster, where workloads are opted out, or in manifests.
     #[command(long_about = revert::HELP)]
     Revert(Box<revert::Arguments>),
+    /// Lists the workloads that are managed, by what, and whether they are injected.
+    #[command(long_about = status::HELP)]
+    Status(status::Arguments),
     /// Disrupts a workload under load, and reports which requests were lost and why.
     #[command(long_about = verify::HELP)]
     Verify(Box<verify::Arguments>),
@@ -65,11 +74,13 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Audit(arguments) => return audit::run(&arguments),
         Command::Controller(arguments) => controller::run(&arguments),
         Command::Crd(arguments) => crd::run(&arguments),
+        Command::Diff(arguments) => return diff::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Inject(arguments) => inject::run(&arguments),
         Command::Load(arguments) => load::run(&arguments),
         Command::Revert(arguments) => return revert::run(&arguments),
+        Command::Status(arguments) => status::run(&arguments),
         Command::Verify(arguments) => return verify::run(&arguments),
     };
     match outcome {

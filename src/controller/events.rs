@@ -209,7 +209,9 @@ impl EventPublisher {
         let mut rates = self.rates();
         if rates.len() >= MAX_RATES && !rates.contains_key(&uid) {
             let first = rates.iter().min_by_key(|(_, settled)| **settled).map(|(uid, _)| uid.clone());
-            first.inspect(|uid| drop(rates.remove(uid)));
+            if let Some(first) = first {
+                rates.remove(&first);
+            }
         }
         let now = Instant::now();
         let settled = rates.entry(uid).or_insert(now);

@@ -52,6 +52,14 @@ pub struct CachedWorkload {
 }
 
 impl CachedWorkload {
+    /// Decodes a workload, within the limits of the cache.
+    ///
+    /// # Errors
+    /// If it can't be decoded.
+    pub fn read(text: &[u8]) -> Result<Self, UnusableReason> {
+        Self::decode(text)
+    }
+
     /// The parsed workload. If it is [too large](Self::too_large), only its metadata, selector, and the template's
     /// labels and annotations.
     #[must_use]

@@ -4,12 +4,14 @@
 
 mod audit;
 mod controller;
+mod diff;
 mod explain;
 #[path = "../manifests/files.rs"]
 mod files;
 mod output;
 mod properties;
 mod revert;
+mod status;
 mod support;
 mod text;
 mod unaffected;

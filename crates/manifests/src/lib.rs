@@ -3,7 +3,9 @@
 
 #![deny(clippy::disallowed_methods)]
 
+mod apply;
 mod block;
+mod cluster_objects;
 mod document;
 mod edit;
 mod flow;
@@ -22,14 +24,15 @@ mod writer;
 
 use serde_json::Value;
 
+pub use self::{
+    apply::applied, cluster_objects::ClusterObjects, document::DocumentError, manifest_set::ManifestSet,
+    policy_usage::PolicyUsage, render::Format,
+};
 use self::{
     document::Document,
     ineffective_settings::Ineffective,
     manifest_set::ObjectProblem,
     objects::{Object, objects},
-};
-pub use self::{
-    document::DocumentError, manifest_set::ManifestSet, policy_usage::PolicyUsage, render::Format,
 };
 use adieu_core::{
     api::{WorkloadKind, annotations},

@@ -110,8 +110,24 @@ impl ManifestSet {
         self.policies.iter().flat_map(|(namespace, of)| of.iter().map(|policy| (&**namespace, &**policy)))
     }
 
-    pub(super) fn cluster_policies(&self) -> impl Iterator<Item = &ClusterGracefulPolicy> {
-        self.cluster_policies.iter().map(AsRef::as_ref)
+    pub(super) fn policies_in(&self, namespace: &str) -> &[Arc<GracefulPolicy>] {
+        self.policies.get(namespace).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    pub(super) fn cluster_policies(&self) -> &[Arc<ClusterGracefulPolicy>] {
+        &self.cluster_policies
+    }
+
+    pub(super) fn services_in(&self, namespace: &str) -> &[Arc<Service>] {
+        self.services.get(namespace).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// The labels of a namespace, as far as they are known.
+    pub(super) fn labels(&self, namespace: &str) -> BTreeMap<String, String> {
+        // The API server sets this label on every namespace.
+        let mut labels = BTreeMap::from([("kubernetes.io/metadata.name".to_owned(), namespace.to_owned())]);
+        labels.extend(self.namespaces.get(namespace).cloned().unwrap_or_default());
+        labels
     }
 
     /// The location of a policy; `None` if it has no name.
@@ -124,9 +140,9 @@ impl ManifestSet {
     pub fn namespace_context(&self, namespace: &str, native_sleep: bool) -> NamespaceContext {
         let (applying, _) = self.cluster_policies_by_namespace(namespace);
         NamespaceContext {
-            policies: self.policies.get(namespace).cloned().unwrap_or_default(),
+            policies: self.policies_in(namespace).to_vec(),
             cluster_policies: applying,
-            services: self.services.get(namespace).cloned().unwrap_or_default(),
+            services: self.services_in(namespace).to_vec(),
             native_sleep,
             ..NamespaceContext::default()
         }
@@ -147,9 +163,7 @@ impl ManifestSet {
         &self,
         namespace: &str,
     ) -> (Vec<Arc<ClusterGracefulPolicy>>, Vec<Arc<ClusterGracefulPolicy>>) {
-        // The API server sets this label on every namespace.
-        let mut labels = BTreeMap::from([("kubernetes.io/metadata.name".to_owned(), namespace.to_owned())]);
-        labels.extend(self.namespaces.get(namespace).cloned().unwrap_or_default());
+        let labels = self.labels(namespace);
         self.cluster_policies.iter().cloned().partition(|policy| {
             let selector = policy.spec.namespace_selector.as_ref();
             selector.is_none_or(|selector| plan::matches(selector, &labels))

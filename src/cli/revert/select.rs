@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     api::annotations::{INJECTED, PENDING},
-    cli::{live_object::LiveObject, policies::Policies},
+    cli::{cluster_context::KUBE_SYSTEM, live_object::LiveObject, policies::Policies},
     index::{
         list::{Selectors, for_each},
         memory_estimate::parsed_size,
@@ -28,8 +28,6 @@ use crate::{
 
 /// The maximum memory of a workload that is opted out, in bytes: a small text may take 90 times its size.
 const LARGE: usize = 16 << 20;
-/// The namespace that adieu ignores.
-const KUBE_SYSTEM: &str = "kube-system";
 
 /// The selection of workloads.
 #[derive(Debug)]

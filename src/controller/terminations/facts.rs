@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -65,6 +65,9 @@ pub(super) struct FoundFacts {
     pub(super) facts: Facts,
 }
 
+/// Objects by their path, with the time when they were read; `None` if they can't be.
+type ReadObjects = HashMap<String, (Instant, Option<ReadObject>)>;
+
 /// Finds facts.
 #[derive(Clone)]
 pub(super) struct FactFinder {
@@ -72,7 +75,7 @@ pub(super) struct FactFinder {
     caches: Caches,
     replicas: Replicas,
     permits: Arc<Semaphore>,
-    read: Arc<Mutex<HashMap<String, (Instant, Option<ReadObject>)>>>,
+    read: Arc<Mutex<ReadObjects>>,
 }
 
 /// The fields that are read of a ReplicaSet or a node.
@@ -190,7 +193,7 @@ impl FactFinder {
         self.client.request(request).await
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, (Instant, Option<ReadObject>)>> {
+    fn lock(&self) -> MutexGuard<'_, ReadObjects> {
         self.read.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

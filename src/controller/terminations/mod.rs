@@ -83,7 +83,7 @@ pub(super) async fn report(
             () = shutdown.cancelled() => {
                 // The next leader adds to these.
                 let flush = tokio::time::timeout(FLUSH_TIMEOUT, report.profiles.flush(&context));
-                drop(context.replica.while_leading(flush).await);
+                let _ = context.replica.while_leading(flush).await;
                 return;
             }
         }
@@ -145,7 +145,9 @@ impl<'a> Report<'a> {
                 Some(pods) = withdrawn.next() => {
                     let at = (!pods.is_listed).then(Timestamp::now);
                     let WithdrawnPods { slice, uids, .. } = pods;
-                    uids.iter().for_each(|uid| observer.withdrawn(uid, &slice, at));
+                    for uid in &uids {
+                        observer.withdrawn(uid, &slice, at);
+                    }
                     vec![]
                 }
                 Some(uid) = failed.next() => {
@@ -208,7 +210,9 @@ impl<'a> Report<'a> {
             metrics.failed_terminations.get_or_create(&labels).inc();
         }
         let observe = |histogram: &prometheus_client::metrics::histogram::Histogram, seconds: Option<i64>| {
-            seconds.into_iter().for_each(|seconds| histogram.observe(as_f64(seconds)));
+            if let Some(seconds) = seconds {
+                histogram.observe(as_f64(seconds));
+            }
         };
         observe(&metrics.shutdown_duration, termination.shutdown_seconds);
         observe(&metrics.endpoint_withdrawal_duration, termination.withdrawal_seconds);

@@ -106,7 +106,8 @@ async fn report_with(
         writes_profiles: true,
         field_selector: "metadata.namespace!=kube-system".into(),
     };
-    let reporting = report(context.clone(), observation, Replicas::default(), CancellationToken::new());
+    let reporting =
+        Box::pin(report(context.clone(), observation, Replicas::default(), CancellationToken::new()));
     drop(timeout(Duration::from_mins(5), reporting).await);
     let writes = writes.lock().unwrap().clone();
     (writes, context.metrics.render().unwrap())

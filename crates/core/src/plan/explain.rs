@@ -189,7 +189,8 @@ fn fields(settings: &Settings) -> [(&'static str, Value, Source); 16] {
     ]
 }
 
-fn termination(template: &Value, shutdown_timeout_seconds: Option<i64>) -> Termination {
+/// The termination of the pods of a template.
+pub(super) fn termination(template: &Value, shutdown_timeout_seconds: Option<i64>) -> Termination {
     let none = Map::new();
     let spec = template["spec"].as_object().unwrap_or(&none);
     let regular = spec.get("containers").and_then(Value::as_array).into_iter().flatten();

@@ -16,6 +16,7 @@ mod hook_duration;
 mod hook_warnings;
 mod hooks;
 mod inject;
+mod injection_diff;
 mod instant_commands;
 mod matching;
 mod patch;
@@ -36,6 +37,7 @@ mod windows;
 mod windows_commands;
 mod workload;
 mod workload_annotations;
+mod workload_status;
 
 pub use admit::{Admission, admit, admit_without_field_manager, preserve_opt_in_on_rollback};
 pub use command_duration::SHELLS;
@@ -51,6 +53,10 @@ pub use explain::{
 pub use grace_period::{PodHooks, grace_period_seconds};
 pub use hook_duration::pre_stop_seconds;
 pub use inject::{Injected, inject, opt_out, original};
+pub use injection_diff::{
+    BeforeAfter, GRACE_PERIOD_FIELD, InjectionChange, InjectionDiff, PRE_STOP_FIELD, READINESS_PROBE_FIELD,
+    injection_diff,
+};
 pub use matching::{applies_to, cluster_policy_applies_to, is_opted_out, matches, matching_policies};
 pub use patch::{
     annotations_patch, clear_pending, keep_accepted, label_injected, mark_rollout, opt_out_patch, pod_patch,
@@ -66,3 +72,4 @@ pub use settings::{ProbeChoice, Setting, Settings, Source};
 pub use windows::is_windows;
 pub use workload::{Kind, Workload, string_map};
 pub use workload_annotations::annotation_changes;
+pub use workload_status::{ManagementState, WorkloadStatus, workload_status};

@@ -110,6 +110,12 @@ impl<'a> Workload<'a> {
         ]
     }
 
+    /// Whether it or its template has an annotation of adieu. Then its updates reach the webhook in any namespace.
+    pub(super) fn has_own_annotation(&self) -> bool {
+        let has_own = |map: &BTreeMap<String, String>| map.keys().any(|key| annotations::is_own(key));
+        has_own(self.annotations) || has_own(&self.template_annotations())
+    }
+
     /// The annotations of adieu that users set, for comparison.
     pub(super) fn instructions(&self) -> [Vec<(String, String)>; 2] {
         let owned = |map: &BTreeMap<String, String>| {

@@ -7,7 +7,7 @@ use super::{
     evaluate::{Evaluation, RolloutTiming},
     workload::Workload,
 };
-use crate::api::annotations::{self, ACCEPTED, PENDING, ROLLOUT};
+use crate::api::annotations::{ACCEPTED, PENDING, ROLLOUT};
 
 /// The annotations of the workload that adieu has to change: their new values, and `None` for those to remove.
 /// [`PENDING`] is removed once the workload waits for nothing any more: it is injected, opted out, or no policy selects
@@ -38,6 +38,5 @@ pub fn annotation_changes(
 /// Whether updates of the workload reach the webhook only with [`PENDING`]: neither its namespace has the label, nor
 /// the workload an annotation of adieu.
 fn needs_pending(workload: &Workload<'_>, context: &NamespaceContext) -> bool {
-    let has_own = |map: &BTreeMap<String, String>| map.keys().any(|key| annotations::is_own(key));
-    !context.injection_enabled && !has_own(workload.annotations) && !has_own(&workload.template_annotations())
+    !context.injection_enabled && !workload.has_own_annotation()
 }

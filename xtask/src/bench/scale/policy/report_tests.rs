@@ -16,7 +16,7 @@ fn stage(deployments: u32) -> Stage {
             observed: f64::from(deployments),
             admission: latency(0.015),
             memory: 60.0 * MIB,
-            took: Duration::from_secs(60),
+            took: Duration::from_mins(1),
             requests: [
                 ("list terminationprofiles", 1),
                 ("create terminationprofiles", 7),

@@ -1,0 +1,243 @@
+//! The effect of a changed manifest, and of changed policies and Services, on the injection of a workload.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::{
+    admit::{Admission, admit},
+    context::NamespaceContext,
+    evaluate::{Evaluation, InjectionState, RolloutTiming, evaluate},
+    grace_period::grace_period,
+    hooks::containers,
+    pod_template::PodTemplate,
+    record::{GRACE_PERIOD, InjectedField, SPREAD},
+    render::effective_pods,
+    resolve::OptIn,
+    workload::Workload,
+    workload_status::{ManagementState, state},
+};
+use crate::api::annotations::Invalid;
+
+/// The field of a preStop hook in [`InjectionChange::field`].
+pub const PRE_STOP_FIELD: &str = "preStop";
+/// The field of a readiness probe in [`InjectionChange::field`].
+pub const READINESS_PROBE_FIELD: &str = "readinessProbe";
+/// The field of a grace period in [`InjectionChange::field`].
+pub const GRACE_PERIOD_FIELD: &str = GRACE_PERIOD;
+
+/// The effect of a change on the injection of a workload.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct InjectionDiff {
+    /// Whether the workload is opted in, before and after the change.
+    pub opted_in: BeforeAfter<bool>,
+    /// Whether it is injected, or its pods are, before and after the change.
+    pub injected: BeforeAfter<bool>,
+    /// The injected values that change.
+    pub changes: Vec<InjectionChange>,
+    /// When its pod template changes, by the injection or by other changes of the manifest. `None` if it doesn't, or if it
+    /// is to be changed anyway.
+    pub rollout: Option<RolloutTiming>,
+    /// Its state after the change.
+    pub state: ManagementState,
+    /// Why it has this state, if that is not obvious.
+    pub reason: Option<String>,
+    /// Warnings for the user.
+    pub warnings: Vec<String>,
+    /// Malformed annotations, for which the change is denied.
+    #[serde(skip)]
+    pub denials: Vec<Invalid>,
+    /// The number of its regular containers.
+    #[serde(skip)]
+    pub containers: usize,
+}
+
+/// A value before and after a change.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct BeforeAfter<T> {
+    /// The value before.
+    pub before: T,
+    /// The value after.
+    pub after: T,
+}
+
+/// An injected value that changes.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct InjectionChange {
+    /// Its field in a container or in the pod.
+    pub field: &'static str,
+    /// The container; `None` for a field of the pod.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
+    /// The value before; `None` if nothing was injected.
+    pub before: Option<Value>,
+    /// The value after; `None` if nothing is injected.
+    pub after: Option<Value>,
+}
+
+impl InjectionDiff {
+    /// No change, of a workload in this state.
+    #[must_use]
+    pub fn unchanged(state: ManagementState, reason: Option<String>) -> Self {
+        Self {
+            opted_in: BeforeAfter::default(),
+            injected: BeforeAfter::default(),
+            changes: vec![],
+            rollout: None,
+            state,
+            reason,
+            warnings: vec![],
+            denials: vec![],
+            containers: 0,
+        }
+    }
+
+    /// Whether an injected value or the opt-in changes.
+    #[must_use]
+    pub fn is_change(&self) -> bool {
+        !self.changes.is_empty() || self.opted_in.before != self.opted_in.after
+    }
+}
+
+/// The effect of a change that results in `new`, in the context after it. `live` is the present workload, in the present
+/// context; `None` if it is created.
+///
+/// The webhook decides about `new` first, then the controller about the result.
+#[must_use]
+pub fn injection_diff(
+    live: Option<(&Workload<'_>, &NamespaceContext)>,
+    new: &Workload<'_>,
+    context: &NamespaceContext,
+) -> InjectionDiff {
+    let old = live.map(|(workload, _)| workload);
+    let Admission { template, denials, warnings } = request(new, old, context);
+    let admitted = template.unwrap_or_else(|| Value::clone(&new.template));
+    let admitted = new.with_template(&admitted);
+    let evaluation = evaluate(&admitted, context);
+    let (state, reason) = state(&admitted, &evaluation, context);
+    let present = live.map(|(workload, context)| (workload, context, evaluate(workload, context)));
+    let pending = evaluation.template.as_ref().filter(|_| evaluation.timing != RolloutTiming::DryRun);
+    // The change is not the cause of a rollout that is due without it.
+    let is_due_already = present.as_ref().is_some_and(|(workload, _, present)| {
+        *workload.template == *admitted.template && present.template == evaluation.template
+    });
+    let pending = pending.filter(|_| !is_due_already);
+    let result = pending.unwrap_or(&admitted.template);
+    let after = PodValues::of(&admitted.with_template(result), evaluation.state, context);
+    let before =
+        present.as_ref().map(|(workload, context, present)| PodValues::of(workload, present.state, context));
+    let template_changes = old.is_some_and(|old| *old.template != *admitted.template);
+    let is_in = |evaluation: &Evaluation| matches!(evaluation.resolution.opt_in, OptIn::In(_));
+    InjectionDiff {
+        opted_in: BeforeAfter {
+            before: present.as_ref().is_some_and(|(_, _, present)| is_in(present)),
+            after: is_in(&evaluation),
+        },
+        injected: BeforeAfter {
+            before: before.as_ref().is_some_and(PodValues::is_injected),
+            after: after.is_injected(),
+        },
+        changes: changes(before.as_ref(), &after),
+        rollout: pending
+            .map(|_| evaluation.timing)
+            .or_else(|| template_changes.then_some(RolloutTiming::Immediate)),
+        state,
+        reason,
+        warnings,
+        denials,
+        containers: after.containers.len(),
+    }
+}
+
+/// The answer to the request that makes the change. Not every request reaches the webhook.
+fn request(new: &Workload<'_>, old: Option<&Workload<'_>>, context: &NamespaceContext) -> Admission {
+    let reaches_webhook = context.injection_enabled
+        || new.has_own_annotation()
+        || old.is_some_and(Workload::has_own_annotation);
+    if reaches_webhook {
+        admit(new, old, context)
+    } else {
+        Admission { template: None, denials: vec![], warnings: vec![] }
+    }
+}
+
+/// The injected values of a workload's pods.
+struct PodValues {
+    /// By container name.
+    containers: BTreeMap<String, ContainerValues>,
+    /// In seconds, whether injected or not.
+    grace_period: Option<i64>,
+    is_grace_period_injected: bool,
+    spread: Option<Value>,
+}
+
+/// The injected values of a container.
+struct ContainerValues {
+    pre_stop: Option<Value>,
+    readiness_probe: Option<Value>,
+}
+
+impl PodValues {
+    fn of(workload: &Workload<'_>, state: InjectionState, context: &NamespaceContext) -> Self {
+        let pods =
+            (state == InjectionState::PodInjection).then(|| effective_pods(workload, context).template);
+        let template = PodTemplate::new(pods.as_ref().unwrap_or(&workload.template));
+        let record = template.record();
+        let injected = |field: Option<&InjectedField>| field.map(|field| field.injected.clone());
+        let spec = template["spec"].as_object();
+        let names =
+            spec.into_iter().flat_map(containers).filter_map(|container| container.get("name")?.as_str());
+        let values = names.map(|name| {
+            let given = record.and_then(|record| record.containers.get(name));
+            let values = ContainerValues {
+                pre_stop: injected(given.and_then(|given| given.pre_stop.as_ref())),
+                readiness_probe: injected(given.and_then(|given| given.readiness_probe.as_ref())),
+            };
+            (name.to_owned(), values)
+        });
+        Self {
+            containers: values.collect(),
+            grace_period: spec.and_then(grace_period),
+            is_grace_period_injected: record.is_some_and(|record| record.grace_period.is_some()),
+            spread: injected(record.and_then(|record| record.spread.as_ref())),
+        }
+    }
+
+    fn is_injected(&self) -> bool {
+        let has_values =
+            |values: &ContainerValues| values.pre_stop.is_some() || values.readiness_probe.is_some();
+        self.is_grace_period_injected || self.spread.is_some() || self.containers.values().any(has_values)
+    }
+}
+
+/// The values that differ. A container that is removed loses its values with itself.
+fn changes(before: Option<&PodValues>, after: &PodValues) -> Vec<InjectionChange> {
+    let mut changes = Vec::new();
+    let mut compare = |field, container: Option<&String>, before: Option<&Value>, after: Option<&Value>| {
+        if before != after {
+            let (before, after) = (before.cloned(), after.cloned());
+            changes.push(InjectionChange { field, container: container.cloned(), before, after });
+        }
+    };
+    for (name, values) in &after.containers {
+        let earlier = before.and_then(|before| before.containers.get(name));
+        let hook = earlier.and_then(|earlier| earlier.pre_stop.as_ref());
+        compare(PRE_STOP_FIELD, Some(name), hook, values.pre_stop.as_ref());
+        let probe = earlier.and_then(|earlier| earlier.readiness_probe.as_ref());
+        compare(READINESS_PROBE_FIELD, Some(name), probe, values.readiness_probe.as_ref());
+    }
+    let is_injected = |values: &PodValues| values.is_grace_period_injected;
+    if is_injected(after) || before.is_some_and(is_injected) {
+        let seconds = |values: &PodValues| values.grace_period.map(|seconds| json!(seconds));
+        let earlier = before.and_then(seconds);
+        compare(GRACE_PERIOD_FIELD, None, earlier.as_ref(), seconds(after).as_ref());
+    }
+    compare(SPREAD, None, before.and_then(|before| before.spread.as_ref()), after.spread.as_ref());
+    changes
+}
+
+#[cfg(test)]
+#[path = "injection_diff_tests.rs"]
+mod tests;

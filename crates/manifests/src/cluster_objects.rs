@@ -1,0 +1,133 @@
+//! Manifests together with the objects of the cluster to which they are applied.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use k8s_openapi::api::core::v1::Service;
+use kube::Resource;
+
+use super::manifest_set::ManifestSet;
+use adieu_core::{
+    api::{ClusterGracefulPolicy, GracefulPolicy, labels::is_enabled},
+    plan::{self, NamespaceContext},
+};
+
+/// The objects of a cluster that apply to the workloads of one namespace.
+#[derive(Debug, Default)]
+pub struct ClusterObjects {
+    /// The policies of the namespace.
+    pub policies: Vec<Arc<GracefulPolicy>>,
+    /// All cluster policies.
+    pub cluster_policies: Vec<Arc<ClusterGracefulPolicy>>,
+    /// The Services of the namespace.
+    pub services: Vec<Arc<Service>>,
+    /// The labels of the namespace; `None` if they are unknown.
+    pub labels: Option<BTreeMap<String, String>>,
+    /// Whether every kubelet has the native sleep action.
+    pub native_sleep: bool,
+    /// Whether a policy that may apply can't be read.
+    pub has_unusable_policy: bool,
+}
+
+impl ClusterObjects {
+    /// The context of the namespace once the manifests are applied.
+    #[must_use]
+    pub fn with_manifests(&self, set: &ManifestSet, namespace: &str) -> NamespaceContext {
+        let mut labels = set.labels(namespace);
+        for (key, value) in self.labels.iter().flatten() {
+            labels.entry(key.clone()).or_insert_with(|| value.clone());
+        }
+        let mut cluster_policies = merged(&self.cluster_policies, set.cluster_policies());
+        cluster_policies.retain(|policy| {
+            let selector = policy.spec.namespace_selector.as_ref();
+            selector.is_none_or(|selector| plan::matches(selector, &labels))
+        });
+        NamespaceContext {
+            policies: merged(&self.policies, set.policies_in(namespace)),
+            cluster_policies,
+            services: merged(&self.services, set.services_in(namespace)),
+            native_sleep: self.native_sleep,
+            injection_enabled: self.labels.is_none() || is_enabled(&labels),
+            has_unusable_policy: self.has_unusable_policy,
+        }
+    }
+}
+
+/// The objects of a cluster, and those of manifests, which replace others of the same name.
+fn merged<T: Resource + Clone>(cluster: &[Arc<T>], manifests: &[Arc<T>]) -> Vec<Arc<T>> {
+    let is_same = |a: &T, b: &T| a.meta().name.is_some() && a.meta().name == b.meta().name;
+    let others = cluster.iter().filter(|old| !manifests.iter().any(|new| is_same(old, new))).cloned();
+    let applied = manifests.iter().map(|new| {
+        let Some(old) = cluster.iter().find(|old| is_same(old, new)) else { return new.clone() };
+        // The older of two policies wins.
+        let mut updated = T::clone(new);
+        updated.meta_mut().creation_timestamp.clone_from(&old.meta().creation_timestamp);
+        Arc::new(updated)
+    });
+    others.chain(applied).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::Manifests;
+
+    fn policy(name: &str, drain: i64) -> Value {
+        json!({
+            "apiVersion": "adieu.dev/v1alpha1", "kind": "GracefulPolicy",
+            "metadata": {"name": name, "namespace": "shop"}, "spec": {"selector": {}, "drainSeconds": drain},
+        })
+    }
+
+    fn shops() -> Value {
+        json!({
+            "apiVersion": "adieu.dev/v1alpha1", "kind": "ClusterGracefulPolicy", "metadata": {"name": "shops"},
+            "spec": {"namespaceSelector": {"matchLabels": {"team": "shop"}}},
+        })
+    }
+
+    fn set(objects: &[Value]) -> ManifestSet {
+        let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
+        Manifests::parse("list.json", &list.to_string()).unwrap().set("shop").unwrap()
+    }
+
+    fn read<T: serde::de::DeserializeOwned>(object: Value) -> Arc<T> {
+        Arc::new(serde_json::from_value(object).unwrap())
+    }
+
+    #[test]
+    fn policies_of_manifests_replace_those_of_the_cluster_and_keep_their_age() {
+        let mut old = policy("a", 1);
+        old["metadata"]["creationTimestamp"] = json!("2026-01-01T00:00:00Z");
+        let cluster =
+            ClusterObjects { policies: vec![read(old), read(policy("b", 2))], ..ClusterObjects::default() };
+        let context = cluster.with_manifests(&set(&[policy("a", 3), policy("c", 4)]), "shop");
+        let mut drains: Vec<_> = context.policies.iter().map(|policy| policy.spec.drain_seconds).collect();
+        drains.sort_unstable();
+        assert_eq!(drains, [Some(2), Some(3), Some(4)]);
+        let is_a = |policy: &&Arc<GracefulPolicy>| policy.metadata.name.as_deref() == Some("a");
+        assert!(context.policies.iter().find(is_a).unwrap().metadata.creation_timestamp.is_some());
+        assert_eq!(cluster.with_manifests(&set(&[policy("a", 3)]), "bank").policies.len(), 2);
+    }
+
+    #[test]
+    fn labels_of_a_namespace_in_the_manifests_select_policies_of_the_cluster() {
+        let team = |team: &str| Some(BTreeMap::from([("team".to_owned(), team.to_owned())]));
+        let namespace = json!({
+            "apiVersion": "v1", "kind": "Namespace",
+            "metadata": {"name": "shop", "labels": {"team": "shop", "adieu.dev/injection": "enabled"}},
+        });
+        for (labels, objects, applies, enabled) in [
+            (team("shop"), vec![], true, false),
+            (team("bank"), vec![], false, false),
+            (team("bank"), vec![namespace], true, true),
+            (None, vec![], false, true),
+        ] {
+            let policies = vec![read(shops())];
+            let cluster = ClusterObjects { cluster_policies: policies, labels, ..ClusterObjects::default() };
+            let context = cluster.with_manifests(&set(&objects), "shop");
+            assert_eq!((context.cluster_policies.len() == 1, context.injection_enabled), (applies, enabled));
+        }
+    }
+}

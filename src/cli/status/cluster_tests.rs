@@ -1,0 +1,140 @@
+use serde_json::{Value, json};
+
+use super::*;
+use crate::runtime::test_support::{client, failure, not_found};
+
+fn deployment(namespace: &str, name: &str, annotations: &Value) -> Value {
+    json!({
+        "metadata": {"name": name, "namespace": namespace, "uid": name, "annotations": annotations},
+        "spec": {"template": {
+            "metadata": {"labels": {"app": name}}, "spec": {"containers": [{"name": "web"}]},
+        }},
+    })
+}
+
+fn page(items: &[Value]) -> Value {
+    json!({"metadata": {"resourceVersion": "1"}, "items": items})
+}
+
+const ALL: Selection<'static> =
+    Selection { workloads: &[], namespace: None, labels: None, includes_not_managed: false };
+
+/// The names of the listed workloads, with their states.
+fn states(report: &Report) -> Vec<(&str, ManagementState)> {
+    report.rows.iter().map(|row| (row.name.as_str(), row.status.state)).collect()
+}
+
+#[tokio::test]
+async fn workloads_of_all_namespaces_are_listed_with_their_policies() {
+    let on = json!({"adieu.dev/graceful": "true"});
+    let items = [
+        deployment("shop", "web", &on),
+        deployment("shop", "other", &json!({})),
+        deployment("bank", "selected", &json!({})),
+        deployment("kube-system", "dns", &on),
+    ];
+    let policy = json!({
+        "metadata": {"name": "all", "creationTimestamp": "2026-01-01T00:00:00Z"},
+        "spec": {"selector": {}, "namespaceSelector": {"matchLabels": {"team": "bank"}}},
+    });
+    let namespace = json!({"metadata": {"name": "bank", "labels": {"team": "bank"}}});
+    let client = client(move |_, target| {
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        Some(match path.rsplit('/').next().unwrap() {
+            "deployments" if query.contains("continue=more") => (200, page(&items[2..])),
+            "deployments" => {
+                let metadata = json!({"resourceVersion": "1", "continue": "more"});
+                (200, json!({"metadata": metadata, "items": items[..2]}))
+            }
+            "clustergracefulpolicies" => (200, page(std::slice::from_ref(&policy))),
+            "namespaces" => (200, page(std::slice::from_ref(&namespace))),
+            _ => (200, page(&[])),
+        })
+    });
+    let (report, warnings) = read(&client, &ALL).await.unwrap();
+    let expected = [("selected", ManagementState::Queued), ("web", ManagementState::NotInjected)];
+    assert_eq!(states(&report), expected);
+    assert_eq!(report.rows[0].status.managed_by, ["ClusterGracefulPolicy/all"]);
+    assert_eq!((report.not_managed, report.is_complete, warnings), (2, true, vec![]));
+
+    let all = read(&client, &Selection { includes_not_managed: true, ..ALL }).await.unwrap().0;
+    let expected = [
+        ("selected", ManagementState::Queued),
+        ("dns", ManagementState::NotManaged),
+        ("other", ManagementState::NotManaged),
+        ("web", ManagementState::NotInjected),
+    ];
+    assert_eq!((states(&all), all.not_managed), (expected.to_vec(), 2));
+}
+
+#[tokio::test]
+async fn missing_rights_and_kinds_are_reported() {
+    let client_without = |denied: &'static [&'static str]| {
+        client(move |_, target| {
+            let kind = target.split('?').next().unwrap().rsplit('/').next().unwrap();
+            Some(match kind {
+                _ if denied.contains(&kind) => (403, failure(403, "forbidden")),
+                "gracefulpolicies" | "clustergracefulpolicies" => (404, not_found()),
+                "statefulsets" => (200, page(&[deployment("shop", "db", &json!({}))])),
+                _ => (200, page(&[])),
+            })
+        })
+    };
+    let selection = Selection { includes_not_managed: true, ..ALL };
+    let (report, warnings) = read(&client_without(&["deployments"]), &selection).await.unwrap();
+    assert_eq!(states(&report), [("db", ManagementState::NotManaged)]);
+    assert!(!report.is_complete);
+    assert!(warnings[0].contains("CRDs of adieu are not installed"), "{warnings:?}");
+    assert_eq!(warnings[1], "Deployments cannot be listed: forbidden");
+
+    let (report, warnings) = read(&client_without(&["gracefulpolicies"]), &selection).await.unwrap();
+    assert_eq!(states(&report), [("db", ManagementState::Unknown)]);
+    assert!(!report.is_complete);
+    assert!(warnings[0].contains("GracefulPolicies cannot be listed"), "{warnings:?}");
+
+    let denied = read(&client_without(&["deployments", "statefulsets", "daemonsets"]), &ALL).await;
+    let error = denied.unwrap_err().to_string();
+    assert!(error.starts_with("no workloads can be listed: Deployments cannot be listed"), "{error}");
+}
+
+#[tokio::test]
+async fn a_given_workload_is_listed_although_it_is_not_managed() {
+    let object = deployment("shop", "web", &json!({}));
+    let client = client(move |_, target| {
+        Some(match target.split('?').next().unwrap().rsplit('/').next().unwrap() {
+            "web" => (200, object.clone()),
+            "shop" => (200, json!({"metadata": {"name": "shop"}})),
+            "gracefulpolicies" | "clustergracefulpolicies" | "services" => (200, page(&[])),
+            _ => (404, not_found()),
+        })
+    });
+    let error = async |namespace: &str, workload: &str| {
+        let (namespace, workloads) = (namespace.to_owned(), [workload.parse::<Reference>().unwrap()]);
+        let selection = Selection { namespace: Some(&namespace), workloads: &workloads, ..ALL };
+        let read = read(&client, &selection).await;
+        read.map(|(report, _)| report.rows[0].name.clone()).map_err(|error| error.to_string())
+    };
+    assert_eq!(error("shop", "deploy/web").await, Ok("web".to_owned()));
+    let missing = error("shop", "deploy/api").await.unwrap_err();
+    assert_eq!(missing, "Deployment \"api\" not found in namespace \"shop\"");
+    let missing = error("shpo", "deploy/web").await.unwrap_err();
+    assert!(missing.contains("the namespace \"shpo\" does not exist"), "{missing}");
+}
+
+#[tokio::test]
+async fn a_workload_that_is_too_large_for_the_operator_is_not_injected() {
+    let mut large = deployment("shop", "large", &json!({"adieu.dev/graceful": "true"}));
+    large["spec"]["template"]["spec"]["containers"][0]["env"] = json!(vec![json!({"name": "A"}); 30_000]);
+    let broken = json!({"metadata": {"name": 1}});
+    let client = client(move |_, target| {
+        let items = [large.clone(), broken.clone()];
+        let is_deployments = target.contains("/deployments");
+        Some((200, if is_deployments { page(&items) } else { page(&[]) }))
+    });
+    let (report, warnings) = read(&client, &ALL).await.unwrap();
+    assert_eq!(states(&report), [("large", ManagementState::NotInjected)]);
+    let reason = report.rows[0].status.reason.as_ref().unwrap();
+    assert!(reason.contains("exceed the limit"), "{reason}");
+    assert!(warnings[0].starts_with("a Deployment cannot be read"), "{warnings:?}");
+    assert!(!report.is_complete);
+}

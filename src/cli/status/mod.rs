@@ -1,0 +1,127 @@
+//! `adieu status`: which workloads of a cluster are managed, by what, and whether they are injected.
+
+mod cluster;
+mod output;
+
+use std::io::Write as _;
+
+use anyhow::Context as _;
+use serde::Serialize;
+
+use super::{manifests::warn, reference::Reference};
+use crate::{
+    plan::{Kind, WorkloadStatus},
+    runtime::client::client,
+};
+
+/// The text of `--help`.
+pub(super) const HELP: &str = "\
+Lists the workloads (Deployments, StatefulSets, DaemonSets) that adieu manages: by which annotation or policy, with which \
+drain, shutdown timeout and grace period, and in which state. Nothing is changed, and adieu need not be installed.
+
+States:
+
+  Injected     the pod template has the injection
+  ByPod        the pods are injected when they are created (injectionTarget: Pod)
+  Queued       a policy is to change the template: when the scheduler grants a slot, or with its next change
+  Failed       a policy's rollout to the workload failed
+  Outdated     the injection does not match the annotations and policies
+  NotInjected  opted in, and not injected
+  Audit        the policy only audits
+  Reverted     the policy reverts injections
+  OptedOut     opted out by annotation
+  NotManaged   nothing opts the workload in; only counted without --all
+  Unknown      a policy that may apply cannot be read
+
+The values are those of the pod template, or those that it gets once it is no longer Queued. If a state needs a reason, \
+the last column has it; otherwise it has the first warning. -o json has all warnings.
+
+You need the right to list Deployments, StatefulSets and DaemonSets. Without the right to list policies, Services and \
+Namespaces there are warnings, and a state may be Unknown.
+
+Examples:
+
+  adieu status
+  adieu status -A
+  adieu status -n shop -l tier=front --all
+  adieu status deployment/web -n shop -o json";
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// Workloads, such as deployment/web, sts/db or ds/agent. Default: all of the namespace.
+    #[arg(value_name = "KIND/NAME", conflicts_with_all = ["all_namespaces", "selector"])]
+    workloads: Vec<Reference>,
+
+    /// The namespace. Default: that of the kubeconfig's context.
+    #[arg(short, long, value_name = "NAME", conflicts_with = "all_namespaces")]
+    namespace: Option<String>,
+
+    /// The workloads of all namespaces.
+    #[arg(short = 'A', long)]
+    all_namespaces: bool,
+
+    /// Only workloads with these labels, such as app=web,tier!=cache.
+    #[arg(short = 'l', long, value_name = "LABELS")]
+    selector: Option<String>,
+
+    /// Also lists workloads that are not managed.
+    #[arg(long)]
+    all: bool,
+
+    /// The output format.
+    #[arg(short, long, value_name = "FORMAT", value_enum, default_value = "table")]
+    output: Format,
+}
+
+/// The format of the output.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Format {
+    /// For people.
+    Table,
+    /// An object with `workloads` and `summary`.
+    Json,
+}
+
+/// A workload and its status.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+struct WorkloadRow {
+    kind: Kind,
+    namespace: String,
+    name: String,
+    #[serde(flatten)]
+    status: WorkloadStatus,
+}
+
+/// The workloads of a selection.
+#[derive(Debug, Default)]
+struct Report {
+    rows: Vec<WorkloadRow>,
+    /// The number of workloads that are not managed, whether they are listed or not.
+    not_managed: usize,
+    /// Whether all workloads and policies were read.
+    is_complete: bool,
+}
+
+pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let report = runtime.context("cannot start the asynchronous runtime")?.block_on(async {
+        let client = client().await.context("cannot connect to the cluster of the kubeconfig")?;
+        let namespace = arguments.namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned());
+        let selection = cluster::Selection {
+            workloads: &arguments.workloads,
+            namespace: (!arguments.all_namespaces).then_some(&namespace),
+            labels: arguments.selector.as_deref(),
+            includes_not_managed: arguments.all,
+        };
+        let (report, warnings) = cluster::read(&client, &selection).await?;
+        for warning in warnings {
+            warn(&warning);
+        }
+        anyhow::Ok(report)
+    })?;
+    let text = match arguments.output {
+        Format::Table => output::table(&report),
+        Format::Json => output::json(&report)?,
+    };
+    std::io::stdout().write_all(text.as_bytes()).context("cannot write to standard output")
+}

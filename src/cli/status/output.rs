@@ -1,0 +1,167 @@
+//! The status of workloads as a table, and as JSON.
+
+use std::collections::BTreeMap;
+
+use comfy_table::{Table, presets};
+use serde::Serialize;
+
+use super::{Report, WorkloadRow};
+use crate::{cli::manifests::escaped, plan::ManagementState, text::counted};
+
+const COLUMNS: [&str; 8] =
+    ["NAMESPACE", "WORKLOAD", "MANAGED BY", "STATE", "DRAIN", "SHUTDOWN", "GRACE PERIOD", "REASON"];
+
+/// The workloads, and the number of others.
+pub(super) fn table(report: &Report) -> String {
+    let mut text = String::new();
+    if !report.rows.is_empty() {
+        let mut table = Table::new();
+        table.load_style(presets::NOTHING).set_header(COLUMNS);
+        for row in &report.rows {
+            table.add_row(cells(row));
+        }
+        for column in table.column_iter_mut() {
+            column.set_padding((0, 2));
+        }
+        text = table.trim_fmt() + "\n";
+    }
+    let listed = report.rows.iter().filter(|row| !row.status.is_managed()).count();
+    match report.not_managed - listed {
+        0 if report.rows.is_empty() => text + "There are no workloads.\n",
+        0 => text,
+        others if report.rows.is_empty() => {
+            let workloads = counted(others, "workload");
+            format!("No workload is managed; --all lists {workloads} that are not.\n")
+        }
+        1 => text + "... and 1 that is not managed\n",
+        others => format!("{text}... and {others} that are not managed\n"),
+    }
+}
+
+fn cells(row: &WorkloadRow) -> [String; 8] {
+    let WorkloadRow { kind, namespace, name, status } = row;
+    let or_dash = |text: String| if text.is_empty() { "-".to_owned() } else { text };
+    let seconds = |value: Option<i64>| value.map_or_else(|| "-".to_owned(), |seconds| format!("{seconds} s"));
+    let reason = status.reason.as_ref().or(status.warnings.first());
+    [
+        namespace.clone(),
+        format!("{kind}/{name}"),
+        or_dash(status.managed_by.join(", ")),
+        format!("{:?}", status.state),
+        seconds(status.drain_seconds),
+        seconds(status.shutdown_timeout_seconds),
+        seconds(status.grace_period_seconds),
+        reason.cloned().unwrap_or_default(),
+    ]
+    .map(|cell| escaped(&cell).into_owned())
+}
+
+#[derive(Serialize)]
+struct Json<'a> {
+    workloads: &'a [WorkloadRow],
+    summary: Summary,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Summary {
+    managed: usize,
+    not_managed: usize,
+    /// The managed workloads by state.
+    states: BTreeMap<ManagementState, usize>,
+    /// Whether everything could be read.
+    complete: bool,
+}
+
+pub(super) fn json(report: &Report) -> serde_json::Result<String> {
+    let mut states = BTreeMap::new();
+    for row in report.rows.iter().filter(|row| row.status.is_managed()) {
+        *states.entry(row.status.state).or_insert(0) += 1;
+    }
+    let summary = Summary {
+        managed: states.values().sum(),
+        not_managed: report.not_managed,
+        states,
+        complete: report.is_complete,
+    };
+    Ok(serde_json::to_string_pretty(&Json { workloads: &report.rows, summary })? + "\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::plan::{Kind, WorkloadStatus};
+
+    fn row(name: &str, state: ManagementState, reason: Option<&str>) -> WorkloadRow {
+        let mut status = WorkloadStatus::without_values(state, reason.map(str::to_owned));
+        if !matches!(state, ManagementState::NotManaged | ManagementState::OptedOut) {
+            status.managed_by = vec!["annotation".into(), "GracefulPolicy/checkout".into()];
+            status.drain_seconds = Some(10);
+            status.warnings = vec!["a warning".into()];
+        }
+        WorkloadRow { kind: Kind::Deployment, namespace: "shop".into(), name: name.into(), status }
+    }
+
+    fn report(rows: Vec<WorkloadRow>, not_managed: usize) -> Report {
+        Report { rows, not_managed, is_complete: true }
+    }
+
+    #[test]
+    fn the_table_is_aligned_and_counts_workloads_that_are_not_managed() {
+        let rows = vec![
+            row("web", ManagementState::Injected, None),
+            row("api", ManagementState::NotInjected, Some("too\u{1b}[2J long")),
+            row("batch-worker", ManagementState::OptedOut, None),
+        ];
+        let text = table(&report(rows, 12));
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(
+            lines,
+            [
+                "NAMESPACE  WORKLOAD                 MANAGED BY                           STATE        DRAIN  SHUTDOWN  GRACE PERIOD  REASON",
+                "shop       Deployment/web           annotation, GracefulPolicy/checkout  Injected     10 s   -         -             a warning",
+                "shop       Deployment/api           annotation, GracefulPolicy/checkout  NotInjected  10 s   -         -             too\\u{1b}[2J long",
+                "shop       Deployment/batch-worker  -                                    OptedOut     -      -         -",
+                "... and 12 that are not managed",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_report_without_managed_workloads_has_a_sentence() {
+        assert_eq!(table(&report(vec![], 0)), "There are no workloads.\n");
+        assert_eq!(
+            table(&report(vec![], 2)),
+            "No workload is managed; --all lists 2 workloads that are not.\n"
+        );
+        let listed = table(&report(vec![row("web", ManagementState::NotManaged, None)], 1));
+        assert!(listed.contains("NotManaged") && !listed.contains("... and"), "{listed}");
+    }
+
+    #[test]
+    fn json_has_workloads_and_a_summary_by_state() {
+        let rows = vec![
+            row("web", ManagementState::Injected, None),
+            row("api", ManagementState::Injected, None),
+            row("batch", ManagementState::OptedOut, None),
+            row("cron", ManagementState::NotManaged, None),
+        ];
+        let json: Value = serde_json::from_str(&json(&report(rows, 1)).unwrap()).unwrap();
+        assert_eq!(
+            json["workloads"][0],
+            json!({
+                "kind": "Deployment", "namespace": "shop", "name": "web",
+                "managedBy": ["annotation", "GracefulPolicy/checkout"],
+                "drainSeconds": 10, "shutdownTimeoutSeconds": null, "gracePeriodSeconds": null,
+                "state": "Injected", "reason": null, "warnings": ["a warning"],
+            })
+        );
+        let states = json!({"Injected": 2, "OptedOut": 1});
+        assert_eq!(
+            json["summary"],
+            json!({"managed": 3, "notManaged": 1, "states": states, "complete": true})
+        );
+    }
+}
