@@ -313,5 +313,5 @@ fn every_manifest_is_injected_and_reverted() {
 fn the_crds_are_printed() {
     let crds = documents(&succeed(&["crd"], "").0);
     let names: Vec<_> = crds.iter().map(|crd| crd["spec"]["names"]["kind"].as_str().unwrap()).collect();
-    assert_eq!(names, ["GracefulPolicy", "ClusterGracefulPolicy"]);
+    assert_eq!(names, ["GracefulPolicy", "ClusterGracefulPolicy", "TerminationProfile"]);
 }

@@ -3,6 +3,8 @@
 //!
 //! It has no client and no clock: times are those that the API server and the kubelets wrote, in whole seconds.
 
+#![deny(clippy::disallowed_methods)]
+
 mod cause;
 mod distribution;
 mod observer;

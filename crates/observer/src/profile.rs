@@ -25,6 +25,8 @@ pub struct Profile {
     terminations: i64,
     outcomes: OutcomeCounts,
     causes: CauseCounts,
+    /// Outcomes since the pods were last given other times, like the shutdown times.
+    current: OutcomeCounts,
     shutdown: Distribution,
     withdrawal: Distribution,
     requested: RequestedTimes,
@@ -42,9 +44,10 @@ impl Profile {
             terminations: 0,
             outcomes: OutcomeCounts::default(),
             causes: CauseCounts::default(),
+            current: OutcomeCounts::default(),
             shutdown: Distribution::default(),
             withdrawal: Distribution::default(),
-            requested: RequestedTimes::default(),
+            requested: first.requested,
             recent: VecDeque::new(),
         };
         profile.add(first);
@@ -60,6 +63,7 @@ impl Profile {
             terminations: status.terminations,
             outcomes: status.outcomes,
             causes: status.causes,
+            current: status.current_outcomes,
             shutdown: Distribution::of(&status.histograms.shutdown_seconds),
             withdrawal: Distribution::of(&status.histograms.endpoint_withdrawal_seconds),
             requested: status.requested.unwrap_or_default(),
@@ -75,7 +79,12 @@ impl Profile {
         increase(self.causes.of(termination.cause));
         let end = status_time(termination.end);
         self.last = end.clone().max(std::mem::take(&mut self.last));
-        self.requested = termination.requested;
+        if self.requested != termination.requested {
+            // Earlier terminations are no evidence about other times.
+            (self.current, self.shutdown) = (OutcomeCounts::default(), Distribution::default());
+            self.requested = termination.requested;
+        }
+        increase(self.current.of(termination.outcome));
         termination.shutdown_seconds.inspect(|seconds| self.shutdown.add(*seconds));
         termination.withdrawal_seconds.inspect(|seconds| self.withdrawal.add(*seconds));
         if termination.is_bad() {
@@ -100,12 +109,13 @@ impl Profile {
             terminations: self.terminations,
             outcomes: self.outcomes,
             causes: self.causes,
+            current_outcomes: self.current,
             problem: self.problem(),
             shutdown_seconds: self.shutdown.quantiles(),
             endpoint_withdrawal_seconds: self.withdrawal.quantiles(),
             requested: Some(self.requested),
             recent: self.recent.iter().cloned().collect(),
-            recommendation: recommendation(self.outcomes, &self.shutdown, self.requested),
+            recommendation: recommendation(self.current, &self.shutdown, self.requested),
             histograms: Histograms {
                 shutdown_seconds: self.shutdown.buckets(),
                 endpoint_withdrawal_seconds: self.withdrawal.buckets(),
@@ -115,13 +125,13 @@ impl Profile {
 
     /// The most frequent outcome that is a problem; of equally frequent ones the worst.
     fn problem(&self) -> Option<String> {
-        let mut outcomes = self.outcomes;
+        let mut outcomes = self.current;
         let bad = [Outcome::PreStopFailed, Outcome::Crashed, Outcome::CutShort, Outcome::Killed];
         let (count, outcome) = bad.map(|outcome| (*outcomes.of(outcome), outcome)).into_iter().max()?;
-        let all = self.terminations;
+        let all = self.current.sum();
         let what = match outcome {
             _ if count == 0 => return None,
-            Outcome::Killed if ignores_sigterm(self.outcomes, all) => "ignores SIGTERM, killed",
+            Outcome::Killed if ignores_sigterm(self.current) => "ignores SIGTERM, killed",
             Outcome::Killed => "too slow, killed",
             Outcome::PreStopFailed => "preStop failed",
             Outcome::CutShort => "cut short",

@@ -19,7 +19,8 @@ const STEP: i64 = 5;
 const IGNORES_SIGTERM_PERCENT: i64 = 90;
 
 /// Whether almost all pods are killed after using all of their time.
-pub(crate) fn ignores_sigterm(outcomes: OutcomeCounts, terminations: i64) -> bool {
+pub(crate) fn ignores_sigterm(outcomes: OutcomeCounts) -> bool {
+    let terminations = outcomes.sum();
     terminations >= 3 && outcomes.killed * 100 >= terminations * IGNORES_SIGTERM_PERCENT
 }
 
@@ -31,7 +32,7 @@ pub(crate) fn recommendation(
     requested: RequestedTimes,
 ) -> Option<Recommendation> {
     let terminations = shutdown.count();
-    if terminations < MIN_TERMINATIONS || ignores_sigterm(outcomes, terminations) {
+    if terminations < MIN_TERMINATIONS || ignores_sigterm(outcomes) {
         return None;
     }
     let (field, current, rest) = match requested.shutdown_timeout_seconds {
@@ -75,7 +76,8 @@ mod tests {
             pre_stop_seconds: 10,
             shutdown_timeout_seconds: timeout,
         };
-        recommendation(OutcomeCounts { killed, ..OutcomeCounts::default() }, &shutdown, requested)
+        let completed = shutdown.count() - killed;
+        recommendation(OutcomeCounts { completed, killed, ..OutcomeCounts::default() }, &shutdown, requested)
     }
 
     #[test]

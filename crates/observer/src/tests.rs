@@ -350,7 +350,24 @@ fn a_profile_sums_up_terminations_and_survives_a_restart() {
 }
 
 #[test]
-fn an_application_that_ignores_sigterm_is_told_apart() {
+fn evidence_is_about_the_times_that_pods_have_now() {
+    let killed = observe(&ended(137, 30), current()).unwrap();
+    let mut profile = Profile::new(&killed);
+    (0..30).for_each(|_| profile.add(&killed));
+    let mut longer = observe(&ended(0, 4), current()).unwrap();
+    longer.requested.grace_period_seconds = 60;
+    (0..20).for_each(|_| profile.add(&longer));
+    let status = profile.status();
+    assert_eq!((status.outcomes.killed, status.current_outcomes.killed, status.problem), (31, 0, None));
+    assert_eq!(status.shutdown_seconds.unwrap().max, 4);
+    let summary = status.recommendation.unwrap().summary;
+    assert_eq!(summary, "terminationGracePeriodSeconds 60 -> 5: p99 of 20 terminations is 4 s");
+    let stored = serde_json::to_value(profile.status()).unwrap();
+    assert_eq!(Profile::of(serde_json::from_value(stored).unwrap()), profile);
+}
+
+#[test]
+fn an_application_that_ignores_sigterm_differs_from_a_slow_one() {
     let killed = observe(&ended(137, 30), current()).unwrap();
     let mut profile = Profile::new(&killed);
     assert_eq!(profile.status().problem.as_deref(), Some("too slow, killed (1 of 1)"), "once can be chance");

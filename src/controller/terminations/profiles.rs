@@ -74,7 +74,7 @@ impl Profiles {
         loop {
             let mut found = HashMap::new();
             let read = for_each(client, &path, Selectors::default(), |text| {
-                // One that somebody else wrote counts from the start again.
+                // One that another client made unreadable counts from the start again.
                 let Ok(stored) = serde_json::from_slice::<Stored>(text) else { return };
                 let Stored { metadata, spec, status } = stored;
                 let key = Key { namespace: metadata.namespace, kind: spec.kind, name: spec.name };

@@ -83,12 +83,15 @@ pub struct TerminationProfileStatus {
     pub outcomes: OutcomeCounts,
     /// Terminations by cause.
     pub causes: CauseCounts,
+    /// Terminations by outcome since the pods were last given other times. The problem, the recommendation and the
+    /// shutdown times are about these.
+    pub current_outcomes: OutcomeCounts,
     /// The most frequent problem, if terminations go wrong.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    // Serialized even if absent: a merge patch keeps absent fields.
     #[schemars(length(max = limits::SUMMARY_LENGTH), regex(pattern = PRINTABLE))]
     pub problem: Option<String>,
     /// Seconds from SIGTERM, as far as the duration of the preStop hook is known, to the end of the pod's last container.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    // Serialized even if absent: a merge patch keeps absent fields.
     pub shutdown_seconds: Option<Quantiles>,
     /// Seconds from the start of the termination until no EndpointSlice has the pod as ready.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -174,6 +177,13 @@ pub struct OutcomeCounts {
 }
 
 impl OutcomeCounts {
+    /// All terminations.
+    #[must_use]
+    pub fn sum(&self) -> i64 {
+        let Self { completed, default_action, killed, crashed, pre_stop_failed, cut_short } = self;
+        completed + default_action + killed + crashed + pre_stop_failed + cut_short
+    }
+
     /// The count of an outcome.
     pub fn of(&mut self, outcome: TerminationOutcome) -> &mut i64 {
         match outcome {

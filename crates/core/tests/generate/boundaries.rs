@@ -53,7 +53,9 @@ fn schemas() -> Vec<(String, Value)> {
     let crds = adieu_core::api::crds();
     let schema = |crd: &Value| crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone();
     let crds = crds.iter().map(|crd| serde_json::to_value(crd).unwrap());
-    crds.map(|crd| (crd["spec"]["names"]["kind"].as_str().unwrap().to_owned(), schema(&crd))).collect()
+    let of_kinds = crds.map(|crd| (crd["spec"]["names"]["kind"].as_str().unwrap().to_owned(), schema(&crd)));
+    // Users write policies, and adieu writes the others.
+    of_kinds.filter(|(kind, _)| kind.ends_with("Policy")).collect()
 }
 
 fn base(kind: &str) -> Value {
