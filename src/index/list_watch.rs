@@ -229,6 +229,9 @@ impl<K: Watched> ListWatch<K> {
 
     /// The object, or a stub of it, for which the quota has room.
     fn keep(&self, metadata: &ObjectMeta, object: K) -> Result<K, UnusableReason> {
+        if !K::IS_CACHED {
+            return Ok(object);
+        }
         let is_stub = object.too_large().is_some();
         let Err(why) = self.quota.reserve(metadata, object.cached_size(), is_stub) else { return Ok(object) };
         let stub = (self.reuse)(object.stub(&why.to_string()).ok_or(why)?);

@@ -47,6 +47,9 @@ pub(super) trait Watched: Clone + Send + Sync + Sized + 'static {
     /// How many objects of the kind are read in a namespace: each workload is compared with all of them.
     const MAX_IN_NAMESPACE: usize = usize::MAX;
 
+    /// Whether objects are kept, and take a part of the quota.
+    const IS_CACHED: bool = true;
+
     /// Decodes an object.
     fn decode(text: &[u8]) -> Result<Self, UnusableReason>;
 

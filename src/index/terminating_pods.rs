@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use adieu_observer::TerminatingPod;
 use futures::{Stream, StreamExt as _, future::ready};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::{
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
+    jiff::Timestamp,
+};
 use kube::{
     Client,
     runtime::{WatchStreamExt as _, watcher::Event},
@@ -18,6 +21,7 @@ use super::{
     slim::Watched,
     unusable_objects::{UnusableObjects, UnusableReason},
 };
+use crate::api::limits;
 
 /// What happens to terminating pods.
 #[derive(Debug)]
@@ -78,11 +82,22 @@ pub fn withdrawn_pods(
     })
 }
 
-/// The uids of pods whose preStop hook failed, by the Events of the kubelets.
+/// A preStop hook that failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailedHook {
+    /// The uid of the pod.
+    pub uid: String,
+    /// The container.
+    pub container: String,
+    /// When it failed last.
+    pub at: Timestamp,
+}
+
+/// The preStop hooks that failed, by the Events of the kubelets.
 pub fn failed_pre_stops(
     client: &Client,
     unusable: &UnusableObjects,
-) -> impl Stream<Item = String> + Send + use<> {
+) -> impl Stream<Item = FailedHook> + Send + use<> {
     let fields = Some("reason=FailedPreStopHook");
     let events = watch::<FailedPreStop>(client, "/api/v1/events", "v1", fields, unusable);
     events.filter_map(|event| {
@@ -125,6 +140,7 @@ struct ObservedPod(Option<Box<TerminatingPod>>, Option<String>);
 impl Watched for ObservedPod {
     const KIND: &'static str = "Pod";
     const FLOOR: usize = 0;
+    const IS_CACHED: bool = false;
 
     fn decode(text: &[u8]) -> Result<Self, UnusableReason> {
         let pod = TerminatingPod::decode(text);
@@ -145,6 +161,9 @@ impl Watched for ObservedPod {
     }
 }
 
+/// How many pods of an EndpointSlice are read: the API server allows a thousand endpoints.
+const MAX_ENDPOINTS: usize = 1000;
+
 /// The pods that an EndpointSlice withdraws.
 #[derive(Clone, Default)]
 struct Slice {
@@ -155,6 +174,7 @@ struct Slice {
 impl Watched for Slice {
     const KIND: &'static str = "EndpointSlice";
     const FLOOR: usize = 0;
+    const IS_CACHED: bool = false;
 
     fn decode(text: &[u8]) -> Result<Self, UnusableReason> {
         #[derive(Deserialize)]
@@ -196,7 +216,7 @@ impl Watched for Slice {
             endpoint.target_ref.filter(|_| is_withdrawn)?.uid.map(ToOwned::to_owned)
         });
         let key = (slice.metadata.namespace.to_owned(), slice.metadata.name.to_owned());
-        Ok(Self { key, withdrawn: withdrawn.collect() })
+        Ok(Self { key, withdrawn: withdrawn.take(MAX_ENDPOINTS).collect() })
     }
 
     fn of_metadata(_: ObjectMeta) -> Self {
@@ -212,27 +232,37 @@ impl Watched for Slice {
     }
 }
 
-/// The pod of an Event about a preStop hook that failed.
+/// An Event about a preStop hook that failed.
 #[derive(Clone)]
-struct FailedPreStop(Option<String>);
+struct FailedPreStop(Option<FailedHook>);
 
 impl Watched for FailedPreStop {
     const KIND: &'static str = "Event";
     const FLOOR: usize = 0;
+    const IS_CACHED: bool = false;
 
     fn decode(text: &[u8]) -> Result<Self, UnusableReason> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
         struct About {
             involved_object: Involved,
+            last_timestamp: Option<Time>,
         }
         #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
         struct Involved {
             uid: Option<String>,
+            /// For example `spec.containers{app}`.
+            field_path: Option<String>,
         }
         let event: About =
             serde_json::from_slice(text).map_err(|error| UnusableReason::undecodable("the Event", &error))?;
-        Ok(Self(event.involved_object.uid))
+        let Involved { uid, field_path } = event.involved_object;
+        let container =
+            field_path.and_then(|path| Some(path.split_once('{')?.1.strip_suffix('}')?.to_owned()));
+        let container = container.filter(|name| name.len() <= limits::CONTAINER_NAME_LENGTH);
+        let failed = uid.zip(container).zip(event.last_timestamp);
+        Ok(Self(failed.map(|((uid, container), Time(at))| FailedHook { uid, container, at })))
     }
 
     fn of_metadata(_: ObjectMeta) -> Self {
@@ -276,9 +306,15 @@ mod tests {
 
     #[test]
     fn an_event_names_the_pod_whose_hook_failed() {
-        let event = json!({"reason": "FailedPreStopHook", "involvedObject": {"kind": "Pod", "uid": "uid-1"}});
-        let failed = FailedPreStop::decode(event.to_string().as_bytes()).unwrap();
-        assert_eq!(failed.0.as_deref(), Some("uid-1"));
+        let involved = json!({"kind": "Pod", "uid": "uid-1", "fieldPath": "spec.containers{app}"});
+        let event = json!({
+            "reason": "FailedPreStopHook", "involvedObject": involved, "lastTimestamp": "2026-01-31T12:00:00Z",
+        });
+        let failed = FailedPreStop::decode(event.to_string().as_bytes()).unwrap().0.unwrap();
+        assert_eq!((failed.uid.as_str(), failed.container.as_str()), ("uid-1", "app"));
+        assert_eq!(failed.at.to_string(), "2026-01-31T12:00:00Z");
+        let without = FailedPreStop::decode(br#"{"involvedObject": {"uid": "uid-1"}}"#).unwrap();
+        assert!(!without.is_relevant());
         assert!(FailedPreStop::decode(b"{}").is_err());
     }
 }

@@ -16,7 +16,7 @@ mod replicas;
 mod termination;
 
 pub use cause::Facts;
-pub use observer::{MAX_PODS, Observer};
+pub use observer::{MAX_PODS, MAX_PODS_OF_NAMESPACE, Observer};
 pub use pod::{ContainerState, PodOwner, TerminatingPod};
 pub use profile::{Profile, profile_name, status_time};
 pub use replicas::ReplicaHistory;

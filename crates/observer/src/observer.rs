@@ -2,20 +2,28 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
+use adieu_core::hash::hash_of;
 use k8s_openapi::jiff::Timestamp;
 
 use crate::{cause::Facts, pod::TerminatingPod, termination::Termination};
 
-/// How many pods are followed at a time. With their containers they take some 10 MiB.
+/// How many pods are followed at a time, in all and of one namespace, whose pods may have finalizers and never go. With
+/// their containers they take some 10 MiB.
 pub const MAX_PODS: usize = 10_000;
+/// The maximum of one namespace.
+pub const MAX_PODS_OF_NAMESPACE: usize = 2000;
+/// How many containers they may have in all.
+const MAX_CONTAINERS: usize = 40_000;
 /// How many withdrawals of pods that aren't known to terminate yet are kept: the watches of pods and of EndpointSlices are
 /// independent.
 const MAX_EARLY: usize = 2000;
 /// How many EndpointSlices of a pod count.
-const MAX_SLICES: usize = 64;
+const MAX_SLICES: usize = 16;
+/// A uid has 36 characters; other clients may write any text into EndpointSlices and Events.
+const UID_LENGTH: usize = 64;
 
-/// The namespace and name of an EndpointSlice.
-type Slice = (String, String);
+/// The hash of the namespace and name of an EndpointSlice.
+type Slice = u64;
 
 /// The terminating pods. A pod counts when it is gone and the facts about it are known, so each counts once, whatever
 /// replica observes it.
@@ -24,17 +32,37 @@ pub struct Observer {
     pods: HashMap<String, Observed>,
     /// The pods of the list that is being read.
     listed: Option<HashSet<String>>,
-    /// Withdrawals of pods that aren't followed, the oldest first.
-    early: VecDeque<(String, Slice, Option<Timestamp>)>,
+    /// How many pods of each namespace are followed.
+    of_namespaces: HashMap<String, usize>,
+    containers: usize,
+    /// What was heard of pods that aren't followed, the oldest first.
+    early: VecDeque<(String, Early)>,
     /// Pods that weren't followed because there were too many.
     ignored: u64,
+}
+
+/// What was heard of a pod.
+#[derive(Clone, Debug)]
+enum Early {
+    Withdrawn(Slice, Option<Timestamp>),
+    FailedHook(String, Timestamp),
+}
+
+/// The containers whose preStop hook failed.
+#[derive(Debug, Default)]
+pub(crate) struct FailedHooks(HashSet<String>);
+
+impl FailedHooks {
+    pub(crate) fn include(&self, container: &str) -> bool {
+        self.0.contains(container)
+    }
 }
 
 #[derive(Debug)]
 struct Observed {
     pod: TerminatingPod,
     facts: Option<Facts>,
-    pre_stop_failed: bool,
+    failed: FailedHooks,
     /// When each EndpointSlice first had the pod as not ready; `None` if that isn't known.
     withdrawn: HashMap<Slice, Option<Timestamp>>,
     is_gone: bool,
@@ -50,16 +78,25 @@ impl Observer {
             known.update(pod);
             return false;
         }
-        if self.pods.len() >= MAX_PODS {
+        // It has no containers that could end, for example because it was never scheduled.
+        if !pod.was_running() {
+            return false;
+        }
+        let of_namespace = self.of_namespaces.get(&pod.namespace).copied().unwrap_or_default();
+        let containers = self.containers + pod.containers.len();
+        if self.pods.len() >= MAX_PODS || of_namespace >= MAX_PODS_OF_NAMESPACE || containers > MAX_CONTAINERS
+        {
             self.ignored += 1;
             return false;
         }
-        let withdrawn = HashMap::new();
-        let mut observed = Observed { facts: None, pre_stop_failed: false, withdrawn, is_gone: false, pod };
-        self.early.retain(|(uid, slice, at)| {
+        self.containers = containers;
+        self.of_namespaces.insert(pod.namespace.clone(), of_namespace + 1);
+        let (failed, withdrawn) = (FailedHooks::default(), HashMap::new());
+        let mut observed = Observed { facts: None, failed, withdrawn, is_gone: false, pod };
+        self.early.retain(|(uid, early)| {
             let is_of_this = *uid == observed.pod.uid;
             if is_of_this {
-                observed.withdraw(slice, *at);
+                observed.hear(early.clone());
             }
             !is_of_this
         });
@@ -79,23 +116,26 @@ impl Observer {
         self.complete(uid)
     }
 
-    /// The preStop hook of a pod failed.
-    pub fn pre_stop_failed(&mut self, uid: &str) {
-        if let Some(observed) = self.pods.get_mut(uid) {
-            observed.pre_stop_failed = true;
-        }
+    /// The preStop hook of a container failed.
+    pub fn pre_stop_failed(&mut self, uid: &str, container: &str, at: Timestamp) {
+        self.hear(uid, Early::FailedHook(container.to_owned(), at));
     }
 
-    /// An EndpointSlice has the pod as terminating and not ready. Its first time counts.
+    /// An EndpointSlice, by its namespace and name, has the pod as terminating and not ready. Its first time counts.
     pub fn withdrawn(&mut self, uid: &str, slice: &(String, String), at: Option<Timestamp>) {
+        self.hear(uid, Early::Withdrawn(hash_of(slice), at));
+    }
+
+    /// The watches of pods, of EndpointSlices and of Events are independent.
+    fn hear(&mut self, uid: &str, heard: Early) {
         if let Some(observed) = self.pods.get_mut(uid) {
-            observed.withdraw(slice, at);
-            return;
+            observed.hear(heard);
+        } else if uid.len() <= UID_LENGTH {
+            if self.early.len() >= MAX_EARLY {
+                self.early.pop_front();
+            }
+            self.early.push_back((uid.to_owned(), heard));
         }
-        if self.early.len() >= MAX_EARLY {
-            self.early.pop_front();
-        }
-        self.early.push_back((uid.to_owned(), slice.clone(), at));
     }
 
     /// All pods are listed again.
@@ -136,29 +176,56 @@ impl Observer {
     fn complete(&mut self, uid: &str) -> Option<Termination> {
         let observed = self.pods.get(uid)?;
         observed.facts.filter(|_| observed.is_gone)?;
-        let Observed { pod, facts, pre_stop_failed, withdrawn, .. } = self.pods.remove(uid)?;
+        let Observed { pod, facts, failed, withdrawn, .. } = self.pods.remove(uid)?;
+        self.containers -= pod.containers.len();
+        match self.of_namespaces.get_mut(&pod.namespace) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => drop(self.of_namespaces.remove(&pod.namespace)),
+        }
         // Until the last EndpointSlice withdrew it.
         let times = withdrawn.into_values().collect::<Option<Vec<_>>>();
         let withdrawn = times.and_then(|times| times.into_iter().max());
-        Termination::of(pod, facts?, pre_stop_failed, withdrawn)
+        Termination::of(pod, facts?, &failed, withdrawn)
     }
 }
 
 impl Observed {
-    fn withdraw(&mut self, slice: &Slice, at: Option<Timestamp>) {
-        if self.withdrawn.len() < MAX_SLICES {
-            self.withdrawn.entry(slice.clone()).or_insert(at);
+    fn hear(&mut self, heard: Early) {
+        match heard {
+            Early::Withdrawn(slice, at) if self.withdrawn.len() < MAX_SLICES => {
+                self.withdrawn.entry(slice).or_insert(at);
+            }
+            // An earlier one is of a container that was restarted. Times are whole seconds.
+            Early::FailedHook(container, at) if at.as_second() >= self.pod.start.as_second() => {
+                let is_of_pod = self.pod.containers.iter().any(|known| known.name == container);
+                if is_of_pod {
+                    self.failed.0.insert(container);
+                }
+            }
+            Early::Withdrawn(..) | Early::FailedHook(..) => {}
         }
     }
 
-    /// Takes the containers of a later version of the pod. Its start and times stay those of the first.
+    /// Takes the ends of containers from a later version of the pod, and a shorter grace period. Everything else stays as
+    /// it was at the start.
     fn update(&mut self, now: TerminatingPod) {
-        let (first, later) = (self.pod.requested.grace_period_seconds, now.requested.grace_period_seconds);
-        let (start, requested) = (self.pod.start, self.pod.requested);
-        let is_shortened = self.pod.is_shortened || (0 < later && later < first);
-        let disruption = self.pod.disruption.take();
-        self.pod = TerminatingPod { start, requested, is_shortened, ..now };
-        // The first cause of the disruption counts.
-        self.pod.disruption = disruption.or_else(|| self.pod.disruption.take());
+        let known = &mut self.pod;
+        for container in &mut known.containers {
+            container.has_run |= container.is_running;
+            let later = now.containers.iter().find(|later| later.name == container.name);
+            let (is_running, end) =
+                later.map_or((false, None), |later| (later.is_running, later.end.clone()));
+            container.is_running = is_running;
+            container.end = end.or(container.end.take());
+        }
+        if 0 < now.granted_seconds && now.granted_seconds < known.granted_seconds {
+            known.granted_seconds = now.granted_seconds;
+        }
+        if known.disruption.is_none() {
+            known.disruption = now.disruption;
+        }
+        if known.status_reason.is_none() {
+            known.status_reason = now.status_reason;
+        }
     }
 }

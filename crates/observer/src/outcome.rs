@@ -2,7 +2,10 @@
 
 use adieu_core::api::TerminationOutcome as Outcome;
 
-use crate::pod::{ContainerEnd, ContainerState, TerminatingPod};
+use crate::{
+    observer::FailedHooks,
+    pod::{ContainerEnd, ContainerState, TerminatingPod},
+};
 
 /// The exit codes of SIGKILL and SIGTERM: 128 and the number of the signal.
 const SIGKILL: i32 = 137;
@@ -11,32 +14,38 @@ const SIGTERM: i32 = 143;
 const EXTENSION: i64 = 2;
 
 /// The worst container of a pod, with its outcome; `None` if none was running.
-pub(crate) fn worst(pod: &TerminatingPod, pre_stop_failed: bool) -> Option<(&ContainerState, Outcome)> {
+pub(crate) fn worst<'a>(
+    pod: &'a TerminatingPod,
+    failed: &FailedHooks,
+) -> Option<(&'a ContainerState, Outcome)> {
     let running = pod.containers.iter().filter(|container| container.ran_at(pod.start));
-    let outcomes = running.map(|container| (container, outcome(pod, container, pre_stop_failed)));
+    let outcomes = running.map(|container| (container, outcome(pod, container, failed)));
     // Of equals the first: main containers come before sidecars.
     outcomes.reduce(|worst, next| if next.1 > worst.1 { next } else { worst })
 }
 
-fn outcome(pod: &TerminatingPod, container: &ContainerState, pre_stop_failed: bool) -> Outcome {
+fn outcome(pod: &TerminatingPod, container: &ContainerState, failed: &FailedHooks) -> Outcome {
     let Some(end) = &container.end else { return Outcome::CutShort };
+    // Times are whole seconds.
+    let (used, asked) = (used(pod, end), pod.requested.grace_period_seconds);
     match end.exit_code {
         _ if end.out_of_memory => Outcome::Crashed,
-        SIGKILL if is_cut_short(pod, end) => Outcome::CutShort,
-        SIGKILL => Outcome::Killed,
-        _ if used(pod, end) > pod.requested.grace_period_seconds + EXTENSION => Outcome::Killed,
-        _ if pre_stop_failed => Outcome::PreStopFailed,
+        SIGKILL if used + 1 >= asked => Outcome::Killed,
+        SIGKILL if is_cut_short(pod, used) => Outcome::CutShort,
+        _ if used > asked.max(pod.granted_seconds) + EXTENSION => Outcome::Killed,
+        _ if failed.include(&container.name) => Outcome::PreStopFailed,
         0 => Outcome::Completed,
         SIGTERM => Outcome::DefaultAction,
         _ => Outcome::Crashed,
     }
 }
 
-/// Whether it was killed before the end of the grace period, because the node had less time or the pod was deleted again.
-fn is_cut_short(pod: &TerminatingPod, end: &ContainerEnd) -> bool {
-    // Times are whole seconds.
-    used(pod, end) + 1 < pod.requested.grace_period_seconds
-        && (pod.is_shortened || pod.disruption.as_deref() == Some("TerminationByKubelet"))
+/// Whether a container that was killed had less time than the pod asks for: the node had less, or the deletion gave it
+/// less.
+fn is_cut_short(pod: &TerminatingPod, used: i64) -> bool {
+    let granted = pod.granted_seconds;
+    (0 < granted && granted < pod.requested.grace_period_seconds && used + 1 >= granted)
+        || pod.disruption.as_deref() == Some("TerminationByKubelet")
 }
 
 /// The seconds from the start of the termination.
@@ -44,10 +53,13 @@ pub(crate) fn used(pod: &TerminatingPod, end: &ContainerEnd) -> i64 {
     (end.at.as_second() - pod.start.as_second()).max(0)
 }
 
-/// The seconds from SIGTERM to the end of the last main container; `None` if its end is unknown.
-pub(crate) fn shutdown_seconds(pod: &TerminatingPod) -> Option<i64> {
+/// The seconds from SIGTERM to the end of the last main container; `None` if its end is unknown. A hook that failed took
+/// no time.
+pub(crate) fn shutdown_seconds(pod: &TerminatingPod, failed: &FailedHooks) -> Option<i64> {
     let main = pod.containers.iter().filter(|container| !container.is_sidecar && container.ran_at(pod.start));
-    let seconds =
-        main.map(|container| container.end.as_ref().map(|end| (used(pod, end) - container.pre_stop).max(0)));
+    let seconds = main.map(|container| {
+        let pre_stop = if failed.include(&container.name) { 0 } else { container.pre_stop };
+        container.end.as_ref().map(|end| (used(pod, end) - pre_stop).max(0))
+    });
     seconds.collect::<Option<Vec<_>>>()?.into_iter().max()
 }

@@ -8,6 +8,8 @@ use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 use serde::{Deserialize, Deserializer, de::IgnoredAny};
 use serde_json::{json, value::RawValue};
 
+/// The API server's default, in seconds.
+const DEFAULT_GRACE_PERIOD: i64 = 30;
 /// The longest preStop hook that is read, in bytes.
 const HOOK_LIMIT: usize = 16 << 10;
 
@@ -26,10 +28,11 @@ pub struct TerminatingPod {
     pub node: Option<String>,
     /// When its termination started.
     pub start: Timestamp,
-    /// The times that it is given, by its first deletion.
+    /// The times that it asks for.
     pub requested: RequestedTimes,
-    /// Whether it was deleted again with a shorter grace period.
-    pub is_shortened: bool,
+    /// The grace period of its deletion, in seconds: a client may ask for a longer or shorter one. 0 if the API server
+    /// deletes it without one, because its containers have ended or by force.
+    pub granted_seconds: i64,
     /// Its containers, native sidecars included.
     pub containers: Vec<ContainerState>,
     /// The reason of its condition `DisruptionTarget`.
@@ -68,6 +71,8 @@ pub struct ContainerState {
     pub is_sidecar: bool,
     /// Whether it runs.
     pub is_running: bool,
+    /// Whether it ran in an earlier version of the terminating pod. The node's clock may differ from the API server's.
+    pub has_run: bool,
     /// How it ended; `None` if it runs or never ran.
     pub end: Option<ContainerEnd>,
 }
@@ -115,7 +120,7 @@ impl TerminatingPod {
 impl ContainerState {
     /// Whether it ran at this time.
     pub(crate) fn ran_at(&self, time: Timestamp) -> bool {
-        self.is_running || self.end.as_ref().is_some_and(|end| end.at >= time)
+        self.is_running || self.has_run || self.end.as_ref().is_some_and(|end| end.at >= time)
     }
 }
 
@@ -197,6 +202,7 @@ struct OwnerReference {
 #[serde(default, rename_all = "camelCase")]
 struct Spec<'a> {
     node_name: Option<String>,
+    termination_grace_period_seconds: Option<i64>,
     #[serde(borrow)]
     containers: Vec<Container<'a>>,
     #[serde(borrow)]
@@ -265,8 +271,10 @@ impl Pod<'_> {
     fn terminating(self) -> Option<TerminatingPod> {
         let Metadata { deletion_timestamp, deletion_grace_period_seconds, .. } = &self.metadata;
         let deletion = deletion_timestamp.as_ref()?.0;
-        let grace = deletion_grace_period_seconds.unwrap_or_default().clamp(0, limits::MEASURED_SECONDS);
-        let start = seconds_before(deletion, grace);
+        let granted = deletion_grace_period_seconds.unwrap_or_default().clamp(0, limits::MEASURED_SECONDS);
+        let grace = self.spec.termination_grace_period_seconds.unwrap_or(DEFAULT_GRACE_PERIOD);
+        let grace = grace.clamp(0, limits::MEASURED_SECONDS);
+        let start = seconds_before(deletion, granted);
         let disruption = self.status.conditions.iter();
         let disruption = disruption
             .into_iter()
@@ -286,7 +294,7 @@ impl Pod<'_> {
             owner: self.owner(),
             start,
             requested,
-            is_shortened: false,
+            granted_seconds: granted,
             containers,
             disruption: disruption.and_then(|condition| condition.reason.clone()),
             status_reason: self.status.reason,
@@ -312,14 +320,20 @@ impl Pod<'_> {
                 pre_stop: container.pre_stop_seconds(),
                 is_sidecar,
                 is_running: status.is_some_and(|status| status.state.running.is_some()),
+                has_run: false,
                 end,
             }
         };
-        all.take(limits::CONTAINERS).map(state).collect()
+        all.take(limits::CONTAINERS)
+            .map(state)
+            .filter(|state| state.is_running || state.end.is_some())
+            .collect()
     }
 
     fn owner(&self) -> PodOwner {
-        let Some(owner) = self.metadata.owner_references.iter().find(|owner| owner.controller) else {
+        let owner = self.metadata.owner_references.iter().find(|owner| owner.controller);
+        // The API server accepts a name of any length here.
+        let Some(owner) = owner.filter(|owner| owner.name.len() <= limits::OBJECT_NAME_LENGTH) else {
             return PodOwner::Other;
         };
         let Labels { pod_template_hash, controller_revision_hash, pod_template_generation } =

@@ -158,3 +158,7 @@ pub fn profile_name(kind: WorkloadKind, workload: &str) -> String {
 pub fn status_time(time: Timestamp) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
+
+#[cfg(test)]
+#[path = "profile_tests.rs"]
+mod tests;

@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 
-use adieu_core::keys::WorkloadKey;
+use adieu_core::{hash::hash_of, keys::WorkloadKey};
 use k8s_openapi::jiff::Timestamp;
 
-/// Within this time, in seconds, the pods of a workload that is scaled down start to terminate.
-const WINDOW: i64 = 60;
+/// Within this time, in seconds, the first pod of a workload that is scaled down starts to terminate, and each next one
+/// after the one before.
+const WINDOW: i64 = 120;
 
 /// How many workloads may be added before those that don't exist are to be forgotten.
 const GROWTH: usize = 1000;
@@ -21,6 +22,8 @@ pub struct ReplicaHistory {
 
 #[derive(Clone, Copy, Debug)]
 struct Replicas {
+    /// The hash of the workload's uid.
+    uid: u64,
     now: i64,
     /// Pods that are still to terminate because of the last decrease, and when that was.
     excess: i64,
@@ -29,8 +32,13 @@ struct Replicas {
 
 impl ReplicaHistory {
     /// Records a workload's replicas.
-    pub fn set(&mut self, key: WorkloadKey, replicas: i64, at: Timestamp) {
-        let known = self.workloads.entry(key).or_insert(Replicas { now: replicas, excess: 0, since: at });
+    pub fn set(&mut self, key: WorkloadKey, uid: &str, replicas: i64, at: Timestamp) {
+        let new = Replicas { uid: hash_of(&uid), now: replicas, excess: 0, since: at };
+        let known = self.workloads.entry(key).or_insert(new);
+        if known.uid != new.uid {
+            // It was deleted and created again.
+            *known = new;
+        }
         if replicas < known.now {
             let excess = if is_recent(known.since, at) { known.excess } else { 0 };
             (known.excess, known.since) = (excess + known.now - replicas, at);
@@ -42,7 +50,10 @@ impl ReplicaHistory {
     pub fn explain(&mut self, key: &WorkloadKey, at: Timestamp) -> bool {
         let Some(known) = self.workloads.get_mut(key) else { return false };
         let is_explained = known.excess > 0 && is_recent(known.since, at);
-        known.excess -= i64::from(is_explained);
+        if is_explained {
+            // The pods of a StatefulSet end one after another.
+            (known.excess, known.since) = (known.excess - 1, at);
+        }
         is_explained
     }
 
@@ -66,25 +77,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_decrease_explains_as_many_terminations_for_a_minute() {
+    fn each_decrease_explains_as_many_terminations() {
         let at = |second: i64| Timestamp::from_second(second).unwrap();
         let key = || WorkloadKey { namespace: "shop".into(), kind: Kind::Deployment, name: "web".into() };
         let mut history = ReplicaHistory::default();
         assert!(!history.explain(&key(), at(0)), "unknown");
-        history.set(key(), 5, at(0));
+        history.set(key(), "1", 5, at(0));
         assert!(!history.explain(&key(), at(1)), "not scaled");
-        history.set(key(), 3, at(10));
-        history.set(key(), 3, at(11));
-        assert_eq!([(); 3].map(|()| history.explain(&key(), at(12))), [true, true, false]);
-        history.set(key(), 6, at(20));
-        history.set(key(), 5, at(21));
-        assert!(!history.explain(&key(), at(82)), "too late");
-        history.set(key(), 4, at(83));
-        assert_eq!(
-            [(); 2].map(|()| history.explain(&key(), at(84))),
-            [true, false],
-            "only the recent decrease"
-        );
+        history.set(key(), "1", 3, at(10));
+        history.set(key(), "1", 3, at(11));
+        // One after another.
+        assert_eq!([12, 120, 121].map(|second| history.explain(&key(), at(second))), [true, true, false]);
+        history.set(key(), "1", 6, at(130));
+        history.set(key(), "1", 5, at(131));
+        assert!(!history.explain(&key(), at(131 + WINDOW + 1)), "too late");
+        history.set(key(), "1", 4, at(300));
+        let twice = [(); 2].map(|()| history.explain(&key(), at(301)));
+        assert_eq!(twice, [true, false], "only the recent decrease");
+        history.set(key(), "2", 1, at(302));
+        assert!(!history.explain(&key(), at(303)), "another workload of that name");
     }
 
     #[test]
@@ -97,7 +108,7 @@ mod tests {
             name: format!("web-{number}"),
         };
         for number in 0..100_000 {
-            history.set(key(number), 1, at);
+            history.set(key(number), "1", 1, at);
             history.prune(|key| key.name == "web-7");
         }
         assert!(history.workloads.len() <= 2 + GROWTH && history.workloads.contains_key(&key(7)));

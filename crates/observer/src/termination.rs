@@ -5,6 +5,7 @@ use k8s_openapi::jiff::Timestamp;
 
 use crate::{
     cause::{Facts, cause},
+    observer::FailedHooks,
     outcome::{shutdown_seconds, used, worst},
     pod::{PodOwner, TerminatingPod},
 };
@@ -43,10 +44,10 @@ impl Termination {
     pub(crate) fn of(
         pod: TerminatingPod,
         facts: Facts,
-        pre_stop_failed: bool,
+        failed: &FailedHooks,
         withdrawn: Option<Timestamp>,
     ) -> Option<Self> {
-        let (container, outcome) = worst(&pod, pre_stop_failed)?;
+        let (container, outcome) = worst(&pod, failed)?;
         let ends = || pod.containers.iter().filter_map(|container| container.end.as_ref());
         let last = ends().max_by_key(|end| end.at);
         Some(Self {
@@ -56,7 +57,7 @@ impl Termination {
             exit_code: container.end.as_ref().map(|end| end.exit_code),
             cause: cause(&pod, facts),
             used_seconds: last.map(|end| used(&pod, end)),
-            shutdown_seconds: shutdown_seconds(&pod),
+            shutdown_seconds: shutdown_seconds(&pod, failed),
             withdrawal_seconds: withdrawn.map(|at| (at.as_second() - pod.start.as_second()).max(0)),
             requested: pod.requested,
             namespace: pod.namespace,

@@ -2,21 +2,20 @@
 
 use adieu_core::{
     api::{
-        TerminationCause as Cause, TerminationOutcome as Outcome, WorkloadKind as Kind,
-        annotations::INJECTED, limits,
+        TerminationCause as Cause, TerminationOutcome as Outcome, WorkloadKind as Kind, annotations::INJECTED,
     },
     plan::Source,
 };
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::{Facts, MAX_PODS, Observer, PodOwner, Profile, TerminatingPod, Termination, profile_name};
+use crate::{Facts, MAX_PODS, MAX_PODS_OF_NAMESPACE, Observer, PodOwner, TerminatingPod, Termination};
 
 /// The start of every termination here.
 const START: i64 = 1_800_000_000;
 const GRACE: i64 = 30;
 
-fn time(second: i64) -> String {
+pub(crate) fn time(second: i64) -> String {
     Timestamp::from_second(START + second).unwrap().to_string()
 }
 
@@ -28,7 +27,9 @@ fn pod() -> Value {
             "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web-7d4b9", "uid": "2", "controller": true}],
             "deletionTimestamp": time(GRACE), "deletionGracePeriodSeconds": GRACE,
         },
-        "spec": {"nodeName": "node-1", "containers": [{"name": "app"}]},
+        "spec": {
+            "nodeName": "node-1", "terminationGracePeriodSeconds": GRACE, "containers": [{"name": "app"}],
+        },
         "status": {"phase": "Running", "containerStatuses": [{"name": "app", "state": {"running": {"startedAt": time(-100)}}}]},
     })
 }
@@ -37,7 +38,7 @@ fn terminated(exit_code: i32, second: i64) -> Value {
     json!({"terminated": {"exitCode": exit_code, "finishedAt": time(second), "startedAt": time(-100)}})
 }
 
-fn ended(exit_code: i32, second: i64) -> Value {
+pub(crate) fn ended(exit_code: i32, second: i64) -> Value {
     let mut pod = pod();
     pod["status"]["containerStatuses"][0]["state"] = terminated(exit_code, second);
     pod
@@ -47,14 +48,18 @@ fn decode(pod: &Value) -> TerminatingPod {
     TerminatingPod::decode(pod.to_string().as_bytes()).unwrap().expect("a terminating pod")
 }
 
-fn current() -> Facts {
+pub(crate) fn current() -> Facts {
     Facts { workload_exists: true, is_current_revision: Some(true), ..Facts::default() }
 }
 
 /// The termination of a pod that is observed at its start, at its end, and when it is gone.
-fn observe(end: &Value, facts: Facts) -> Option<Termination> {
+pub(crate) fn observe(end: &Value, facts: Facts) -> Option<Termination> {
+    observe_versions(&pod(), end, facts)
+}
+
+fn observe_versions(start: &Value, end: &Value, facts: Facts) -> Option<Termination> {
     let mut observer = Observer::default();
-    assert!(observer.observe(decode(&pod())));
+    assert!(observer.observe(decode(start)));
     assert!(observer.learn("uid-1", facts).is_none(), "it is not gone");
     assert!(!observer.observe(decode(end)), "it is known");
     let termination = observer.deleted("uid-1");
@@ -77,7 +82,9 @@ fn the_exit_of_a_container_decides_the_outcome() {
         (143, 0, Outcome::DefaultAction, 0),
         (1, 7, Outcome::Crashed, 7),
         (137, 30, Outcome::Killed, 30),
-        (137, 3, Outcome::Killed, 3),
+        // By itself, or by a child process.
+        (137, 3, Outcome::Crashed, 3),
+        (137, 29, Outcome::Killed, 29),
         (0, 32, Outcome::Completed, 32),
         (0, 33, Outcome::Killed, 33),
     ] {
@@ -104,20 +111,24 @@ fn a_container_that_the_kernel_killed_crashed() {
 fn less_time_than_requested_is_cut_short() {
     let disrupted = |reason: &str| {
         let mut end = ended(137, 10);
+        end["metadata"]["deletionTimestamp"] = time(0).into();
+        end["metadata"]["deletionGracePeriodSeconds"] = 0.into();
         end["status"]["conditions"] = json!([{"type": "DisruptionTarget", "status": "True", "reason": reason, "lastTransitionTime": time(0)}]);
         observe(&end, current()).unwrap()
     };
     assert_eq!(disrupted("TerminationByKubelet").outcome, Outcome::CutShort);
-    assert_eq!(
-        disrupted("EvictionByEvictionAPI").outcome,
-        Outcome::Killed,
-        "the whole grace period is its own"
-    );
+    assert_eq!(disrupted("EvictionByEvictionAPI").outcome, Outcome::Crashed, "it has the whole grace period");
     let mut again = ended(137, 5);
     again["metadata"]["deletionTimestamp"] = time(5).into();
     again["metadata"]["deletionGracePeriodSeconds"] = 5.into();
     let shortened = observe(&again, current()).unwrap();
     assert_eq!((shortened.outcome, shortened.requested.grace_period_seconds), (Outcome::CutShort, GRACE));
+    // kubectl delete --grace-period=60.
+    let mut longer = ended(0, 50);
+    longer["metadata"]["deletionTimestamp"] = time(60).into();
+    longer["metadata"]["deletionGracePeriodSeconds"] = 60.into();
+    let longer = observe_versions(&longer, &longer, current()).unwrap();
+    assert_eq!((longer.outcome, longer.requested.grace_period_seconds), (Outcome::Completed, GRACE));
     let gone = observe(&pod(), current()).unwrap();
     assert_eq!((gone.outcome, gone.shutdown_seconds, gone.exit_code), (Outcome::CutShort, None, None));
     let mut last = ended(0, 4);
@@ -131,6 +142,10 @@ fn less_time_than_requested_is_cut_short() {
 #[test]
 fn a_node_that_shuts_down_stops_its_pods_before_they_are_deleted() {
     let mut stopped = ended(137, -590);
+    // Deleted later, without a grace period: its phase is Failed.
+    stopped["metadata"]["deletionTimestamp"] = time(0).into();
+    stopped["metadata"]["deletionGracePeriodSeconds"] = 0.into();
+    stopped["status"]["phase"] = "Failed".into();
     stopped["status"]["reason"] = "Terminated".into();
     stopped["status"]["conditions"] = json!([{
         "type": "DisruptionTarget", "status": "True", "reason": "TerminationByKubelet", "lastTransitionTime": time(-600),
@@ -153,17 +168,27 @@ fn the_worst_container_counts() {
         json!([{"name": "app", "state": terminated(0, 4)}, {"name": "worker", "state": terminated(3, 6)}]);
     statuses["initContainerStatuses"] =
         json!([{"name": "setup", "state": terminated(1, -90)}, {"name": "proxy", "state": terminated(0, 9)}]);
-    let found = observe(&end, current()).unwrap();
+    let found = observe_versions(&end, &end, current()).unwrap();
     assert_eq!((found.outcome, found.container.as_str()), (Outcome::Crashed, "worker"));
     assert_eq!((found.shutdown_seconds, found.used_seconds), (Some(6), Some(9)), "the sidecar ends later");
 }
 
 #[test]
-fn pods_without_a_running_container_do_not_count() {
-    assert_eq!(observe(&ended(0, -1), current()), None);
+fn pods_without_a_running_container_are_not_followed() {
     let mut waiting = pod();
     waiting["status"]["containerStatuses"][0]["state"] = json!({"waiting": {"reason": "ImagePullBackOff"}});
-    assert_eq!(observe(&waiting, current()), None);
+    let mut unscheduled = pod();
+    unscheduled.as_object_mut().unwrap().remove("status");
+    for pod in [waiting, unscheduled, ended(0, -1)] {
+        let mut observer = Observer::default();
+        assert!(!observer.observe(decode(&pod)) && observer.is_empty(), "{pod}");
+    }
+}
+
+#[test]
+fn a_container_that_ran_counts_although_the_clock_of_its_node_is_slow() {
+    let found = observe(&ended(143, -2), current()).unwrap();
+    assert_eq!((found.outcome, found.used_seconds), (Outcome::DefaultAction, Some(0)));
 }
 
 #[test]
@@ -176,10 +201,14 @@ fn the_shutdown_begins_after_the_pre_stop_hook() {
     let pod = decode(&end);
     assert_eq!((pod.requested.pre_stop_seconds, pod.requested.grace_period_seconds), (10, GRACE));
     assert_eq!(pod.requested.shutdown_timeout_seconds, Some(20));
-    let found = observe(&end, current()).unwrap();
+    let found = observe_versions(&end, &end, current()).unwrap();
     assert_eq!(found.shutdown_seconds, Some(4));
     end["spec"]["containers"][0]["lifecycle"] = json!({"preStop": {"httpGet": {"port": 80}}});
-    assert_eq!(observe(&end, current()).unwrap().shutdown_seconds, Some(14), "its duration is not known");
+    assert_eq!(
+        observe_versions(&end, &end, current()).unwrap().shutdown_seconds,
+        Some(14),
+        "its duration is not known"
+    );
 }
 
 #[test]
@@ -189,12 +218,49 @@ fn a_failed_hook_is_an_outcome_unless_the_pod_was_killed() {
     {
         let mut observer = Observer::default();
         observer.observe(decode(&pod()));
-        observer.pre_stop_failed("uid-1");
-        observer.pre_stop_failed("another");
+        observer.pre_stop_failed("uid-1", "app", Timestamp::from_second(START).unwrap());
+        observer.pre_stop_failed("another", "app", Timestamp::from_second(START).unwrap());
         observer.observe(decode(&ended(exit_code, second)));
         observer.learn("uid-1", current());
         assert_eq!(observer.deleted("uid-1").unwrap().outcome, outcome);
     }
+}
+
+#[test]
+fn a_failed_hook_is_that_of_its_container_and_takes_no_time() {
+    let mut end = ended(0, 8);
+    let hook = json!({"preStop": {"exec": {"command": ["sleep", "10"]}}});
+    let state = json!({"running": {"startedAt": time(-100)}});
+    let mut start = pod();
+    for pod in [&mut start, &mut end] {
+        pod["spec"]["containers"] = json!([{"name": "app", "lifecycle": hook}, {"name": "proxy"}]);
+    }
+    start["status"]["containerStatuses"] =
+        json!([{"name": "app", "state": state}, {"name": "proxy", "state": state}]);
+    end["status"]["containerStatuses"] =
+        json!([{"name": "app", "state": terminated(0, 8)}, {"name": "proxy", "state": terminated(0, 1)}]);
+    let observed = |container: &str, at: i64| {
+        let mut observer = Observer::default();
+        // Before the pod is known to terminate.
+        observer.pre_stop_failed("uid-1", container, Timestamp::from_second(START + at).unwrap());
+        observer.observe(decode(&start));
+        observer.observe(decode(&end));
+        observer.learn("uid-1", current());
+        let found = observer.deleted("uid-1").unwrap();
+        (found.outcome, found.container, found.shutdown_seconds)
+    };
+    assert_eq!(observed("app", 0), (Outcome::PreStopFailed, "app".into(), Some(8)));
+    assert_eq!(observed("proxy", 0), (Outcome::PreStopFailed, "proxy".into(), Some(1)));
+    assert_eq!(observed("app", -60), (Outcome::Completed, "app".into(), Some(1)), "of a restart before");
+    assert_eq!(observed("other", 0).0, Outcome::Completed);
+}
+
+#[test]
+fn owners_with_a_name_of_any_length_are_ignored() {
+    let mut pod = pod();
+    pod["metadata"]["ownerReferences"][0]["kind"] = "StatefulSet".into();
+    pod["metadata"]["ownerReferences"][0]["name"] = "x".repeat(1 << 20).into();
+    assert_eq!(decode(&pod).owner, PodOwner::Other);
 }
 
 #[test]
@@ -313,73 +379,19 @@ fn the_withdrawal_ends_with_the_last_slice() {
 #[test]
 fn the_number_of_followed_pods_is_limited() {
     let mut observer = Observer::default();
-    for number in 0..=MAX_PODS {
+    let add = |observer: &mut Observer, namespace: usize, number: usize| {
         let mut pod = decode(&pod());
-        pod.uid = number.to_string();
-        observer.observe(pod);
+        (pod.namespace, pod.uid) = (namespace.to_string(), format!("{namespace}-{number}"));
+        observer.observe(pod)
+    };
+    assert!((0..MAX_PODS_OF_NAMESPACE).all(|number| add(&mut observer, 0, number)));
+    assert!(!add(&mut observer, 0, MAX_PODS_OF_NAMESPACE));
+    assert!(add(&mut observer, 1, 0), "another namespace has room");
+    for number in 0..MAX_PODS {
+        add(&mut observer, 2 + number / 1000, number);
     }
-    assert_eq!((observer.len(), observer.take_ignored(), observer.take_ignored()), (MAX_PODS, 1, 0));
-}
-
-#[test]
-fn a_profile_sums_up_terminations_and_survives_a_restart() {
-    let slow = observe(&ended(137, 30), current()).unwrap();
-    let good = observe(&ended(0, 4), Facts { is_current_revision: Some(false), ..current() }).unwrap();
-    let mut profile = Profile::new(&slow);
-    for _ in 0..9 {
-        profile.add(&good);
-    }
-    let status = profile.status();
-    assert_eq!((status.terminations, status.outcomes.completed, status.outcomes.killed), (10, 9, 1));
-    assert_eq!((status.causes.deletion, status.causes.rollout), (1, 9));
-    assert_eq!(status.problem.as_deref(), Some("too slow, killed (1 of 10)"));
-    let quantiles = status.shutdown_seconds.unwrap();
-    assert_eq!((quantiles.p50, quantiles.p90, quantiles.max), (4, 4, 30));
-    let [recent] = status.recent.as_slice() else { panic!("{:?}", status.recent) };
-    assert_eq!((recent.pod.as_str(), recent.outcome), ("web-7d4b9-x2x", Outcome::Killed));
-    assert_eq!(recent.reason, "killed at the end of the grace period of 30 s");
-    assert_eq!(status.last_termination_time, time(30), "the latest end, in any order");
-
-    let stored = serde_json::to_value(&status).unwrap();
-    let mut restored = Profile::of(serde_json::from_value(stored).unwrap());
-    assert_eq!(restored, profile);
-    for _ in 0..20 {
-        restored.add(&slow);
-    }
-    assert_eq!((restored.status().terminations, restored.status().recent.len()), (30, 5));
-}
-
-#[test]
-fn evidence_is_about_the_times_that_pods_have_now() {
-    let killed = observe(&ended(137, 30), current()).unwrap();
-    let mut profile = Profile::new(&killed);
-    (0..30).for_each(|_| profile.add(&killed));
-    let mut longer = observe(&ended(0, 4), current()).unwrap();
-    longer.requested.grace_period_seconds = 60;
-    (0..20).for_each(|_| profile.add(&longer));
-    let status = profile.status();
-    assert_eq!((status.outcomes.killed, status.current_outcomes.killed, status.problem), (31, 0, None));
-    assert_eq!(status.shutdown_seconds.unwrap().max, 4);
-    let summary = status.recommendation.unwrap().summary;
-    assert_eq!(summary, "terminationGracePeriodSeconds 60 -> 5: p99 of 20 terminations is 4 s");
-    let stored = serde_json::to_value(profile.status()).unwrap();
-    assert_eq!(Profile::of(serde_json::from_value(stored).unwrap()), profile);
-}
-
-#[test]
-fn an_application_that_ignores_sigterm_differs_from_a_slow_one() {
-    let killed = observe(&ended(137, 30), current()).unwrap();
-    let mut profile = Profile::new(&killed);
-    assert_eq!(profile.status().problem.as_deref(), Some("too slow, killed (1 of 1)"), "once can be chance");
-    (0..30).for_each(|_| profile.add(&killed));
-    let status = profile.status();
-    assert_eq!(status.problem.as_deref(), Some("ignores SIGTERM, killed (31 of 31)"));
-    assert_eq!(status.recommendation, None, "no time is enough");
-}
-
-#[test]
-fn the_name_of_a_profile_is_not_longer_than_a_name_may_be() {
-    assert_eq!(profile_name(Kind::StatefulSet, "db"), "statefulset-db");
-    let [long, other] = ["a", "b"].map(|last| profile_name(Kind::Deployment, &("x".repeat(252) + last)));
-    assert!(long.len() <= limits::OBJECT_NAME_LENGTH && long != other, "{long}");
+    assert_eq!((observer.len(), observer.take_ignored(), observer.take_ignored()), (MAX_PODS, 2002, 0));
+    observer.learn("0-0", current());
+    observer.deleted("0-0");
+    assert!(add(&mut observer, 0, MAX_PODS_OF_NAMESPACE), "one has gone");
 }

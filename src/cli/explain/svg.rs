@@ -58,7 +58,10 @@ pub(super) fn picture(explained: &Explained) -> anyhow::Result<String> {
         if let (Some(ends), Some(observed)) = (timelines.ends, &explained.observed) {
             let text = format!(
                 "the last container of {} observed terminations ended after {} s (p50), {} s (p99), {} s (max)",
-                observed.terminations, ends.p50, ends.p99, ends.max
+                observed.current_outcomes.sum(),
+                ends.p50,
+                ends.p99,
+                ends.max
             );
             let y = i32::try_from(20 * spans.len()).unwrap_or_default();
             legend.draw(&Text::new(text, (42, y), words(14))).map_err(failed)?;

@@ -279,14 +279,14 @@ mod tests {
         let status = TerminationProfileStatus {
             observed_since: "2026-01-31T12:00:00Z".into(),
             last_termination_time: "2026-01-31T13:00:00Z".into(),
-            outcomes: OutcomeCounts { completed: 207, killed: 7, ..OutcomeCounts::default() },
+            outcomes: OutcomeCounts { completed: 293, killed: 7, ..OutcomeCounts::default() },
             problem: Some("too slow, killed (7 of 214)".into()),
             ..observed()
         };
         let text = termination(&timeline::tests::termination(), Some(&status));
         let text = anstream::adapter::strip_str(&text).to_string();
         for expected in [
-            "Observed since 2026-01-31T12:00:00Z: 214 terminations (207 completed, 7 killed), the last at 2026-01-31T13:00:00Z",
+            "Observed since 2026-01-31T12:00:00Z: 300 terminations (293 completed, 7 killed), the last at 2026-01-31T13:00:00Z",
             "ended after 13 s (p50, ●), 19 s (p99, ◆), 22 s (max, ▲)",
             "no EndpointSlice had the pod as ready after 0 s (p50), 2 s (p99), 2 s (max)",
             "problem: too slow, killed (7 of 214)",

@@ -75,7 +75,10 @@ impl Timelines {
             }
             None => vec![(0, drain, Phase::UnobservedWithdrawal)],
         };
-        let after_drain = |seconds: i64| seconds.saturating_add(drain);
+        // The pods that were observed may have had another hook than the present template.
+        let pre_stop =
+            observed.and_then(|observed| observed.requested).map_or(0, |given| given.pre_stop_seconds);
+        let after_drain = |seconds: i64| seconds.saturating_add(pre_stop);
         let ends = observed.and_then(|observed| observed.shutdown_seconds).map(|seconds| Quantiles {
             p50: after_drain(seconds.p50),
             p90: after_drain(seconds.p90),
@@ -96,7 +99,10 @@ fn spans(spans: impl IntoIterator<Item = (i64, i64, Phase)>) -> Vec<Span> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::plan::ContainerTermination;
+    use crate::{
+        api::{OutcomeCounts, RequestedTimes},
+        plan::ContainerTermination,
+    };
 
     /// A drain of 10 s, a shutdown timeout of 30 s, and a margin of 5 s.
     pub(in crate::cli::explain) fn termination() -> Termination {
@@ -111,7 +117,9 @@ pub(super) mod tests {
 
     pub(in crate::cli::explain) fn observed() -> TerminationProfileStatus {
         TerminationProfileStatus {
-            terminations: 214,
+            terminations: 300,
+            current_outcomes: OutcomeCounts { completed: 214, ..OutcomeCounts::default() },
+            requested: Some(RequestedTimes { pre_stop_seconds: 10, ..RequestedTimes::default() }),
             shutdown_seconds: Some(Quantiles { p50: 3, p90: 6, p99: 9, max: 12 }),
             endpoint_withdrawal_seconds: Some(Quantiles { p50: 0, p90: 1, p99: 2, max: 2 }),
             ..TerminationProfileStatus::default()

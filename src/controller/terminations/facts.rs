@@ -11,9 +11,13 @@ use k8s_openapi::jiff::Timestamp;
 use kube::{
     Client, Error, ResourceExt as _,
     api::{GetParams, Request},
+    core::DynamicObject,
 };
 use serde::Deserialize;
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, sleep},
+};
 
 use crate::{
     controller::keys::Key,
@@ -25,6 +29,9 @@ use crate::{
 const REVISION: &str = "deployment.kubernetes.io/revision";
 /// The annotation of a DaemonSet with the generation of its template, which the label of its pods repeats.
 const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
+/// How long the StatefulSet controller may take to observe a new template, and how often that is looked up.
+const OBSERVED_LIMIT: Duration = Duration::from_secs(5);
+const OBSERVED_POLL: Duration = Duration::from_millis(250);
 /// How many objects are read at a time: thousands of pods may terminate together.
 const CONCURRENT_READS: usize = 4;
 /// How long an object that was read is used again: the pods of a ReplicaSet terminate together.
@@ -43,7 +50,8 @@ impl Replicas {
             let object = workload.object();
             let replicas = object.data["spec"]["replicas"].as_i64().unwrap_or(1);
             self.with(|history| {
-                history.set(Key::of(kind, &object), replicas, Timestamp::now());
+                let uid = object.metadata.uid.as_deref().unwrap_or_default();
+                history.set(Key::of(kind, &object), uid, replicas, Timestamp::now());
                 history.prune(|key| all.contains(key.kind, &key.namespace, &key.name));
             });
         }
@@ -103,6 +111,7 @@ struct ReadAnnotations {
 #[serde(default)]
 struct ReadSpec {
     unschedulable: bool,
+    replicas: Option<i64>,
 }
 
 impl FactFinder {
@@ -142,14 +151,15 @@ impl FactFinder {
             (_, None) => None,
             (Kind::Deployment, Some(replica_set)) => {
                 let path = format!("/apis/apps/v1/namespaces/{namespace}/replicasets/{replica_set}");
-                let of_pod = self.read(path).await.and_then(|found| found.metadata.annotations.revision);
+                let replica_set = self.read(path).await;
                 // Read after the ReplicaSet, whose annotation the Deployment controller writes first.
                 let workload = self.caches.workloads().cached(*kind, namespace, name);
-                let current = workload.and_then(|workload| annotation(&workload, REVISION));
-                of_pod.zip(current).map(|(of_pod, current)| of_pod == current)
+                replica_set
+                    .zip(workload)
+                    .and_then(|(replica_set, workload)| is_current(&replica_set, &workload))
             }
             (Kind::StatefulSet, Some(hash)) => {
-                let object = workload.object();
+                let object = self.observed(&workload, namespace, name).await;
                 object.data["status"]["updateRevision"].as_str().map(|current| current == hash)
             }
             (Kind::DaemonSet, Some(generation)) => {
@@ -159,6 +169,21 @@ impl FactFinder {
         let key = Key { namespace: namespace.to_owned(), kind: *kind, name: name.clone() };
         let scaled_down = is_current_revision != Some(false) && self.replicas.explain(&key, Timestamp::now());
         Facts { workload_exists, is_current_revision, scaled_down, node_is_cordoned: false }
+    }
+
+    /// The StatefulSet once its controller has observed its template, or after some seconds: the controller deletes the
+    /// first pod of a rollout before it writes the new revision to the status.
+    async fn observed(&self, workload: &CachedWorkload, namespace: &str, name: &str) -> DynamicObject {
+        let (mut object, started) = (workload.object(), Instant::now());
+        while object.data["status"]["observedGeneration"].as_i64() < object.metadata.generation
+            && started.elapsed() < OBSERVED_LIMIT
+        {
+            sleep(OBSERVED_POLL).await;
+            if let Some(now) = self.caches.workloads().get(Kind::StatefulSet, namespace, name) {
+                object = now;
+            }
+        }
+        object
     }
 
     /// The object at this path; `None` if it can't be read.
@@ -196,6 +221,17 @@ impl FactFinder {
     fn lock(&self) -> MutexGuard<'_, ReadObjects> {
         self.read.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether a `ReplicaSet` has the current revision of its Deployment. With strategy `Recreate` it is scaled to zero before
+/// there is a newer one.
+fn is_current(replica_set: &ReadObject, workload: &CachedWorkload) -> Option<bool> {
+    let replicas = workload.object().data["spec"]["replicas"].as_i64().unwrap_or(1);
+    if replica_set.spec.replicas == Some(0) && replicas > 0 {
+        return Some(false);
+    }
+    let of_pod = replica_set.metadata.annotations.revision.as_ref()?;
+    Some(*of_pod == annotation(workload, REVISION)?)
 }
 
 fn annotation(workload: &CachedWorkload, key: &str) -> Option<String> {

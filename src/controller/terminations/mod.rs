@@ -14,6 +14,7 @@ use std::{
 use adieu_observer::{Observer, PodOwner, TerminatingPod, Termination};
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use k8s_openapi::jiff::Timestamp;
+use kube::Resource as _;
 use tokio_util::sync::CancellationToken;
 
 use self::{
@@ -23,7 +24,12 @@ use self::{
 use super::{context::ReconcileContext, keys::Key};
 use crate::{
     api::TerminationOutcome as Outcome,
-    index::terminating_pods::{PodEvent, WithdrawnPods, failed_pre_stops, terminating_pods, withdrawn_pods},
+    index::{
+        cached_workload::CachedWorkload,
+        terminating_pods::{
+            FailedHook, PodEvent, WithdrawnPods, failed_pre_stops, terminating_pods, withdrawn_pods,
+        },
+    },
     plan::InjectionState,
     runtime::metrics::{FailedTerminationLabels, KindLabel, TerminationLabels},
 };
@@ -77,7 +83,13 @@ pub(super) async fn report(
             return;
         }
         let report = Report::new(&context, &observation, &replicas);
-        let observe = async { tokio::join!(report.observe(), report.profiles.write(&context)) };
+        let profiles = async {
+            if observation.writes_profiles {
+                report.profiles.restore(&context.client).await;
+                report.profiles.write(&context).await;
+            }
+        };
+        let observe = async { tokio::join!(report.observe(), profiles) };
         tokio::select! {
             _ = context.replica.while_leading(observe) => {}
             () = shutdown.cancelled() => {
@@ -129,9 +141,6 @@ impl<'a> Report<'a> {
 
     /// Never returns.
     async fn observe(&self) {
-        if self.observation.writes_profiles {
-            self.profiles.restore(&self.context.client).await;
-        }
         let (client, unusable) = (&self.context.client, self.context.caches.unusable());
         let fields = &self.observation.field_selector;
         let mut pods = pin!(terminating_pods(client, fields, unusable));
@@ -150,8 +159,8 @@ impl<'a> Report<'a> {
                     }
                     vec![]
                 }
-                Some(uid) = failed.next() => {
-                    observer.pre_stop_failed(&uid);
+                Some(FailedHook { uid, container, at }) = failed.next() => {
+                    observer.pre_stop_failed(&uid, &container, at);
                     vec![]
                 }
             };
@@ -172,7 +181,8 @@ impl<'a> Report<'a> {
             PodEvent::ListBegins => observer.list_begins(),
             PodEvent::ListEnds => return observer.list_ends(),
             PodEvent::Deleted(uid) => return observer.deleted(&uid).into_iter().collect(),
-            PodEvent::Terminating(pod) if self.is_in_scope(&pod) => {
+            // The workload of a pod that is followed may be deleted or opted out meanwhile.
+            PodEvent::Terminating(pod) if observer.follows(&pod.uid) || self.is_in_scope(&pod) => {
                 let search = self.finder.search(&pod);
                 if observer.observe(*pod) {
                     searches.push(search.boxed());
@@ -221,22 +231,22 @@ impl<'a> Report<'a> {
             metrics.grace_period_used.observe(as_f64(used) / as_f64(grace));
         }
         let Some(key) = key_of(&termination.namespace, &termination.owner) else { return };
-        self.publish(&key, termination);
+        let workloads = self.context.caches.workloads();
+        let Some(workload) = workloads.cached(key.kind, &key.namespace, &key.name) else { return };
+        self.publish(&key, &workload, termination);
         if self.observation.writes_profiles {
-            self.profiles.add(&key, termination);
+            let uid = workload.meta().uid.clone().unwrap_or_default();
+            let exists = |key: &Key| workloads.contains(key.kind, &key.namespace, &key.name);
+            self.profiles.add(&key, &uid, termination, exists);
         }
     }
 
     /// Publishes an Event on the workload, if its pod was killed, or its preStop hook failed.
-    fn publish(&self, key: &Key, termination: &Termination) {
+    fn publish(&self, key: &Key, workload: &CachedWorkload, termination: &Termination) {
         let reason = match termination.outcome {
             Outcome::Killed => "KilledAtDeadline",
             Outcome::PreStopFailed => "PreStopFailed",
             _ => return,
-        };
-        let Some(workload) = self.context.caches.workloads().cached(key.kind, &key.namespace, &key.name)
-        else {
-            return;
         };
         let Termination { pod, container, .. } = termination;
         let note = format!("pod {pod}, container {container}: {}", termination.reason());

@@ -36,16 +36,23 @@ const WRITE_PACE: Duration = Duration::from_millis(100);
 const RESTORE_RETRY: Duration = Duration::from_secs(10);
 /// How many workloads have a profile at most. Those after them are only counted in metrics.
 const MAX_PROFILES: usize = 20_000;
+/// How many terminations wait until the profiles are restored.
+const MAX_PENDING: usize = 10_000;
 
 /// The profiles of all workloads.
-#[derive(Default)]
 pub(super) struct Profiles {
     entries: Mutex<HashMap<Key, Entry>>,
+    /// `None` once the profiles are restored.
+    pending: Mutex<Option<Pending>>,
     changed: Notify,
 }
 
 struct Entry {
+    /// The uid of the workload: one that is deleted and created again has a new profile.
+    uid: String,
     profile: Profile,
+    /// How many terminations it counts since it was restored or created.
+    added: u64,
     /// Whether the object exists.
     exists: bool,
     /// When it is to be written; `None` if it is up to date.
@@ -63,12 +70,38 @@ struct Stored {
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct StoredMetadata {
     namespace: String,
+    #[serde(default)]
+    owner_references: Vec<StoredOwner>,
+}
+
+#[derive(Deserialize)]
+struct StoredOwner {
+    uid: String,
+}
+
+/// The terminations of workloads whose profile is not restored yet.
+#[derive(Default)]
+struct Pending(Vec<(Key, String, Termination)>);
+
+impl Default for Profiles {
+    fn default() -> Self {
+        let pending = Mutex::new(Some(Pending::default()));
+        Self { entries: Mutex::default(), pending, changed: Notify::new() }
+    }
+}
+
+impl Entry {
+    fn new(uid: &str, termination: &Termination, now: Instant) -> Self {
+        let (uid, profile) = (uid.to_owned(), Profile::new(termination));
+        Self { uid, profile, added: 1, exists: false, due: Some(now), earliest: now }
+    }
 }
 
 impl Profiles {
-    /// Reads the profiles that earlier leaders wrote.
+    /// Reads the profiles that earlier leaders wrote, until that succeeds.
     pub(super) async fn restore(&self, client: &Client) {
         let path = TerminationProfile::url_path(&(), None);
         loop {
@@ -78,14 +111,19 @@ impl Profiles {
                 let Ok(stored) = serde_json::from_slice::<Stored>(text) else { return };
                 let Stored { metadata, spec, status } = stored;
                 let key = Key { namespace: metadata.namespace, kind: spec.kind, name: spec.name };
-                let profile = Profile::of(status);
+                let uid = metadata.owner_references.into_iter().next().map(|owner| owner.uid);
+                let (uid, profile, earliest) = (uid.unwrap_or_default(), Profile::of(status), Instant::now());
                 if found.len() < MAX_PROFILES {
-                    found.insert(key, Entry { profile, exists: true, due: None, earliest: Instant::now() });
+                    found.insert(key, Entry { uid, profile, added: 0, exists: true, due: None, earliest });
                 }
             });
             match read.await {
                 Ok(()) => {
                     *self.lock() = found;
+                    let pending = lock(&self.pending).take().unwrap_or_default();
+                    for (key, uid, termination) in pending.0 {
+                        self.add(&key, &uid, &termination, |_| true);
+                    }
                     return;
                 }
                 Err(error) => tracing::warn!(%error, "cannot read TerminationProfiles, retrying"),
@@ -94,16 +132,32 @@ impl Profiles {
         }
     }
 
-    /// Adds a termination to the profile of its workload.
-    pub(super) fn add(&self, key: &Key, termination: &Termination) {
+    /// Adds a termination to the profile of its workload, which has this uid. Profiles of workloads that don't exist are
+    /// dropped if there are too many.
+    pub(super) fn add(&self, key: &Key, uid: &str, termination: &Termination, exists: impl Fn(&Key) -> bool) {
+        if let Some(Pending(pending)) = lock(&self.pending).as_mut() {
+            if pending.len() < MAX_PENDING {
+                pending.push((key.clone(), uid.to_owned(), termination.clone()));
+            }
+            return;
+        }
         let mut entries = self.lock();
         let now = Instant::now();
-        if let Some(entry) = entries.get_mut(key) {
-            entry.profile.add(termination);
-            entry.due = entry.due.or(Some(entry.earliest.max(now)));
-        } else if entries.len() < MAX_PROFILES {
-            let profile = Profile::new(termination);
-            entries.insert(key.clone(), Entry { profile, exists: false, due: Some(now), earliest: now });
+        match entries.get_mut(key) {
+            Some(entry) if entry.uid == uid => {
+                entry.profile.add(termination);
+                entry.added += 1;
+                entry.due = entry.due.or(Some(entry.earliest.max(now)));
+            }
+            Some(entry) => *entry = Entry::new(uid, termination, now),
+            None => {
+                if entries.len() >= MAX_PROFILES {
+                    entries.retain(|key, _| exists(key));
+                }
+                if entries.len() < MAX_PROFILES {
+                    entries.insert(key.clone(), Entry::new(uid, termination, now));
+                }
+            }
         }
         drop(entries);
         self.changed.notify_one();
@@ -129,9 +183,13 @@ impl Profiles {
         }
     }
 
-    /// Writes everything that isn't written yet.
+    /// Writes everything that isn't written yet, once.
     pub(super) async fn flush(&self, context: &ReconcileContext) {
-        while let Some((key, _)) = self.next() {
+        let due: Vec<_> = {
+            let entries = self.lock();
+            entries.iter().filter(|(_, entry)| entry.due.is_some()).map(|(key, _)| key.clone()).collect()
+        };
+        for key in due {
             self.write_one(context, &key).await;
         }
     }
@@ -146,26 +204,30 @@ impl Profiles {
     async fn write_one(&self, context: &ReconcileContext, key: &Key) {
         let workload = context.caches.workloads().cached(key.kind, &key.namespace, &key.name);
         let workload = workload.filter(|workload| workload.meta().deletion_timestamp.is_none());
-        let Some(workload) = workload else {
-            // The profile is deleted with its workload.
-            self.lock().remove(key);
-            return;
-        };
-        let (status, exists) = {
+        let (status, exists, added) = {
             let mut entries = self.lock();
             let Some(entry) = entries.get_mut(key) else { return };
-            (entry.due, entry.earliest) = (None, Instant::now() + WRITE_INTERVAL);
-            (entry.profile.status(), entry.exists)
+            if workload.is_none() {
+                // The profile is deleted with its workload.
+                entry.due = None;
+                return;
+            }
+            (entry.profile.status(), entry.exists, entry.added)
         };
-        let owner = workload.metadata_only().controller_owner_ref(&resource(key.kind));
+        let owner =
+            workload.and_then(|workload| workload.metadata_only().controller_owner_ref(&resource(key.kind)));
         let written = write(&context.client, key, owner, &status, exists).await;
         let mut entries = self.lock();
         let Some(entry) = entries.get_mut(key) else { return };
+        entry.earliest = Instant::now() + WRITE_INTERVAL;
+        // A write that is cancelled at shutdown, or misses terminations, is repeated.
+        let is_complete = written.is_ok() && entry.added == added;
+        entry.due = (!is_complete).then_some(entry.earliest);
         match written {
             Ok(()) => entry.exists = true,
             Err(error) => {
                 let is_missing = matches!(&error, Error::Api(status) if status.code == 404);
-                (entry.exists, entry.due) = (entry.exists && !is_missing, Some(entry.earliest));
+                entry.exists &= !is_missing;
                 let Key { kind, namespace, name } = key;
                 tracing::warn!(%kind, namespace, name, %error, "cannot write TerminationProfile, retrying");
             }
@@ -173,8 +235,12 @@ impl Profiles {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Key, Entry>> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.entries)
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Creates the profile, if it doesn't exist, and writes its status.
