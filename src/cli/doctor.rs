@@ -17,6 +17,7 @@ use kube::{
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
+use super::block_on::block_on;
 use crate::{api::annotations, runtime::client::client};
 
 /// The text of `--help`.
@@ -156,8 +157,7 @@ impl Problem {
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.context("cannot start the asynchronous runtime")?.block_on(async {
+    block_on(async {
         let client = client().await.context("cannot find the API server")?;
         let checks = run_checks(&client, arguments).await;
         for check in &checks {

@@ -1,6 +1,7 @@
 //! The command line: one file per command.
 
 mod audit;
+mod block_on;
 mod cluster_context;
 mod confirm;
 mod controller;

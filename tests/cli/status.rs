@@ -36,9 +36,9 @@ fn cluster(name: &str, denied: &'static str) -> PathBuf {
         match path.rsplit('/').next().unwrap() {
             kind if kind == denied => failure(403, "Forbidden"),
             "deployments" => list(json!([
-                workload("web", &json!({})),
                 workload("api", &json!({"adieu.dev/graceful": "false"})),
                 workload("other", &json!({})),
+                workload("web", &json!({})),
             ])),
             "gracefulpolicies" => list(json!([{
                 "metadata": {"name": "checkout", "namespace": "shop"},

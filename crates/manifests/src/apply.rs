@@ -1,7 +1,5 @@
 //! The object that results when a manifest is applied to a cluster.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use kube::core::DynamicObject;
 use serde_json::{Map, Value, json};
 
@@ -9,6 +7,9 @@ use adieu_core::{api::annotations::GRACEFUL, plan::string_map};
 
 /// The annotation in which `kubectl apply` keeps the manifest.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
+/// The maximum length of a list whose items are compared with each other.
+const MAX_IDENTIFIED: usize = 1000;
 
 /// The live object once the manifest is applied to it, as `kubectl apply` and the API server do: values that the manifest
 /// doesn't have stay, unless the last applied manifest had them. The values that the API server added to `live` also stay,
@@ -79,24 +80,22 @@ fn merge_objects(live: &mut Map<String, Value>, new: &Map<String, Value>, last: 
 }
 
 fn merge_lists(live: &mut Vec<Value>, new: &[Value], last: &Value, field: &str) {
-    let Some((present, given)) = positions(live, field).zip(positions(new, field)) else {
+    let Some(key) = identity(field).filter(|key| are_identified(live, key) && are_identified(new, key))
+    else {
         return replace_list(live, new, field);
     };
-    let last = last.as_array().map(Vec::as_slice).and_then(|last| Some((last, positions(last, field)?)));
-    let key = identity(field).unwrap_or_default();
+    let last = last.as_array().map(Vec::as_slice).unwrap_or_default();
+    let position = |items: &[Value], id: &Value| items.iter().position(|item| item[key] == *id);
+    live.retain(|item| position(new, &item[key]).is_some() || position(last, &item[key]).is_none());
     for item in new {
-        let id = item[key].to_string();
-        let last = last.as_ref().and_then(|(items, positions)| Some(&items[*positions.get(&id)?]));
-        match present.get(&id) {
-            Some(position) => merge(&mut live[*position], item, last.unwrap_or(&Value::Null), ""),
+        match position(live, &item[key]) {
+            Some(at) => {
+                let last = position(last, &item[key]).map_or(&Value::Null, |at| &last[at]);
+                merge(&mut live[at], item, last, "");
+            }
             None => live.push(item.clone()),
         }
     }
-    let removed: BTreeSet<_> = last.into_iter().flat_map(|(_, positions)| positions.into_keys()).collect();
-    live.retain(|item| {
-        let id = item[key].to_string();
-        given.contains_key(&id) || !removed.contains(&id)
-    });
 }
 
 /// Replaces a list as a whole, and keeps what the API server added to its items.
@@ -110,15 +109,12 @@ fn replace_list(live: &mut Vec<Value>, new: &[Value], field: &str) {
     }
 }
 
-/// The positions of the items of a list, by the field that identifies them. `None` if they are not identified.
-fn positions(items: &[Value], field: &str) -> Option<BTreeMap<String, usize>> {
-    let key = identity(field)?;
-    let positions: BTreeMap<_, _> = items
-        .iter()
-        .enumerate()
-        .map(|(position, item)| Some((item.get(key)?.to_string(), position)))
-        .collect::<Option<_>>()?;
-    (positions.len() == items.len()).then_some(positions)
+/// Whether the field `key` identifies each item of a list.
+fn are_identified(items: &[Value], key: &str) -> bool {
+    let is_new = |(at, item): (usize, &Value)| items[..at].iter().all(|other| other[key] != item[key]);
+    items.len() <= MAX_IDENTIFIED
+        && items.iter().all(|item| !item[key].is_null())
+        && items.iter().enumerate().all(is_new)
 }
 
 /// The field that identifies the items of a list of a pod (`patchMergeKey` in k8s.io/api/core/v1). Other lists are replaced

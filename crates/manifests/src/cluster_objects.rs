@@ -31,7 +31,10 @@ pub struct ClusterObjects {
 impl ClusterObjects {
     /// The context of the namespace once the manifests are applied.
     #[must_use]
-    pub fn with_manifests(&self, set: &ManifestSet, namespace: &str) -> NamespaceContext {
+    pub fn with_manifests(&self, set: &mut ManifestSet, namespace: &str) -> NamespaceContext {
+        // The policies of a set are shared only with contexts that have their age already.
+        keep_age(&self.policies, set.policies_of(namespace));
+        keep_age(&self.cluster_policies, set.cluster_policies_mut());
         let mut labels = set.labels(namespace);
         for (key, value) in self.labels.iter().flatten() {
             labels.entry(key.clone()).or_insert_with(|| value.clone());
@@ -53,17 +56,27 @@ impl ClusterObjects {
 }
 
 /// The objects of a cluster, and those of manifests, which replace others of the same name.
-fn merged<T: Resource + Clone>(cluster: &[Arc<T>], manifests: &[Arc<T>]) -> Vec<Arc<T>> {
-    let is_same = |a: &T, b: &T| a.meta().name.is_some() && a.meta().name == b.meta().name;
-    let others = cluster.iter().filter(|old| !manifests.iter().any(|new| is_same(old, new))).cloned();
-    let applied = manifests.iter().map(|new| {
-        let Some(old) = cluster.iter().find(|old| is_same(old, new)) else { return new.clone() };
-        // The older of two policies wins.
-        let mut updated = T::clone(new);
-        updated.meta_mut().creation_timestamp.clone_from(&old.meta().creation_timestamp);
-        Arc::new(updated)
-    });
-    others.chain(applied).collect()
+fn merged<T: Resource>(cluster: &[Arc<T>], manifests: &[Arc<T>]) -> Vec<Arc<T>> {
+    let mut objects = manifests.to_vec();
+    objects.extend(cluster.iter().filter(|old| find(manifests, old).is_none()).cloned());
+    objects
+}
+
+/// Sets the age of the objects of manifests that replace others: of two policies, the older wins.
+fn keep_age<T: Resource>(cluster: &[Arc<T>], manifests: &mut [Arc<T>]) {
+    for new in manifests {
+        let Some(old) = find(cluster, new) else { continue };
+        let created = old.meta().creation_timestamp.clone();
+        if let Some(new) = Arc::get_mut(new) {
+            new.meta_mut().creation_timestamp = created;
+        }
+    }
+}
+
+/// The object with the name of another one.
+fn find<'a, T: Resource>(objects: &'a [Arc<T>], other: &T) -> Option<&'a Arc<T>> {
+    let name = other.meta().name.as_ref()?;
+    objects.iter().find(|object| object.meta().name.as_ref() == Some(name))
 }
 
 #[cfg(test)]
@@ -102,13 +115,13 @@ mod tests {
         old["metadata"]["creationTimestamp"] = json!("2026-01-01T00:00:00Z");
         let cluster =
             ClusterObjects { policies: vec![read(old), read(policy("b", 2))], ..ClusterObjects::default() };
-        let context = cluster.with_manifests(&set(&[policy("a", 3), policy("c", 4)]), "shop");
+        let context = cluster.with_manifests(&mut set(&[policy("a", 3), policy("c", 4)]), "shop");
         let mut drains: Vec<_> = context.policies.iter().map(|policy| policy.spec.drain_seconds).collect();
         drains.sort_unstable();
         assert_eq!(drains, [Some(2), Some(3), Some(4)]);
         let is_a = |policy: &&Arc<GracefulPolicy>| policy.metadata.name.as_deref() == Some("a");
         assert!(context.policies.iter().find(is_a).unwrap().metadata.creation_timestamp.is_some());
-        assert_eq!(cluster.with_manifests(&set(&[policy("a", 3)]), "bank").policies.len(), 2);
+        assert_eq!(cluster.with_manifests(&mut set(&[policy("a", 3)]), "bank").policies.len(), 2);
     }
 
     #[test]
@@ -126,7 +139,7 @@ mod tests {
         ] {
             let policies = vec![read(shops())];
             let cluster = ClusterObjects { cluster_policies: policies, labels, ..ClusterObjects::default() };
-            let context = cluster.with_manifests(&set(&objects), "shop");
+            let context = cluster.with_manifests(&mut set(&objects), "shop");
             assert_eq!((context.cluster_policies.len() == 1, context.injection_enabled), (applies, enabled));
         }
     }

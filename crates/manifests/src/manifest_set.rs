@@ -114,8 +114,16 @@ impl ManifestSet {
         self.policies.get(namespace).map(Vec::as_slice).unwrap_or_default()
     }
 
+    pub(super) fn policies_of(&mut self, namespace: &str) -> &mut [Arc<GracefulPolicy>] {
+        self.policies.get_mut(namespace).map(Vec::as_mut_slice).unwrap_or_default()
+    }
+
     pub(super) fn cluster_policies(&self) -> &[Arc<ClusterGracefulPolicy>] {
         &self.cluster_policies
+    }
+
+    pub(super) fn cluster_policies_mut(&mut self) -> &mut [Arc<ClusterGracefulPolicy>] {
+        &mut self.cluster_policies
     }
 
     pub(super) fn services_in(&self, namespace: &str) -> &[Arc<Service>] {

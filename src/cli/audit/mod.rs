@@ -10,7 +10,7 @@ use std::{io::Write as _, path::PathBuf, process::ExitCode};
 use adieu_audit::{Finding, Inventory, Limit, Options, Report, Severity, audit};
 use anyhow::Context as _;
 
-use super::{manifests, print};
+use super::{block_on::block_on, manifests, print};
 use crate::kube_version::{InvalidVersion, KubeVersion};
 
 /// The text of `--help`.
@@ -137,9 +137,7 @@ fn audit_and_print(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         return write(&output::rules()).map(|()| ExitCode::SUCCESS);
     }
     let audited = if arguments.filename.is_empty() {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.context("cannot start the asynchronous runtime")?;
-        let report = runtime.block_on(cluster::audit(arguments))?;
+        let report = block_on(cluster::audit(arguments))?;
         Audited { locations: vec![None; report.findings.len()], report }
     } else {
         audit_manifests(arguments)?

@@ -1,7 +1,5 @@
 //! Compares the workloads of manifests with those of a cluster.
 
-use std::collections::BTreeMap;
-
 use anyhow::{Context as _, bail};
 use kube::{Api, Client, ResourceExt as _, core::DynamicObject};
 
@@ -20,15 +18,30 @@ use crate::{
 /// A workload of the manifests.
 struct Input<'a> {
     kind: Kind,
-    namespace: &'a str,
+    namespace: String,
     found: &'a FoundObject<'a>,
     object: DynamicObject,
 }
 
 /// The context of a namespace before and after the manifests are applied.
 struct Contexts {
+    namespace: String,
     before: NamespaceContext,
     after: NamespaceContext,
+}
+
+impl Contexts {
+    async fn read(client: &Client, set: &mut ManifestSet, namespace: &str) -> Self {
+        let (cluster, warnings) = ClusterContext::read(client, Some(namespace)).await;
+        for warning in warnings {
+            warn(&warning);
+        }
+        Self {
+            namespace: namespace.to_owned(),
+            before: cluster.namespace_context(namespace),
+            after: cluster.objects(namespace).with_manifests(set, namespace),
+        }
+    }
 }
 
 /// # Errors
@@ -37,20 +50,20 @@ pub(super) async fn compare(client: &Client, arguments: &Arguments) -> anyhow::R
     let mut manifests = manifests::read(&arguments.filename, arguments.recursive)?;
     let namespace = arguments.namespace.as_deref().unwrap_or_else(|| client.default_namespace());
     let set = manifests.set(namespace);
-    let set = manifests::report(&mut manifests, set)?;
-    let mut contexts: BTreeMap<String, Contexts> = BTreeMap::new();
+    let mut set = manifests::report(&mut manifests, set)?;
+    let mut contexts: Vec<Contexts> = Vec::new();
     let (mut compared, mut denials) = (Vec::new(), Vec::new());
     for found in manifests.found_objects() {
         let Some(kind) = found.workload_kind() else { continue };
         let object: DynamicObject = serde_json::from_value(found.value().clone())
             .with_context(|| format!("{}: not a {kind}", found.location("").0))?;
         let own = object.namespace().filter(|own| !own.is_empty());
-        let namespace = set.namespace(own.as_deref());
-        if !contexts.contains_key(namespace) {
-            contexts.insert(namespace.to_owned(), read_contexts(client, &set, namespace).await);
+        let namespace = set.namespace(own.as_deref()).to_owned();
+        if !contexts.iter().any(|of| of.namespace == namespace) {
+            contexts.push(Contexts::read(client, &mut set, &namespace).await);
         }
-        let Some(contexts) = contexts.get(namespace) else { continue };
-        let live = get(client, kind, namespace, object.metadata.name.as_deref()).await?;
+        let Some(contexts) = contexts.iter().find(|of| of.namespace == namespace) else { continue };
+        let live = get(client, kind, &namespace, object.metadata.name.as_deref()).await?;
         let input = Input { kind, namespace, found: &found, object };
         let workload = compare_one(input, live.as_ref(), contexts);
         denials.extend(denied(&found, &workload));
@@ -60,17 +73,6 @@ pub(super) async fn compare(client: &Client, arguments: &Arguments) -> anyhow::R
         bail!(denials.join("\nadieu: "));
     }
     Ok(compared)
-}
-
-async fn read_contexts(client: &Client, set: &ManifestSet, namespace: &str) -> Contexts {
-    let (cluster, warnings) = ClusterContext::read(client, Some(namespace)).await;
-    for warning in warnings {
-        warn(&warning);
-    }
-    Contexts {
-        before: cluster.namespace_context(namespace),
-        after: cluster.objects(namespace).with_manifests(set, namespace),
-    }
 }
 
 /// The workload in the cluster; `None` if it doesn't exist, or has no name yet.
@@ -101,7 +103,7 @@ fn compare_one(input: Input<'_>, live: Option<&DynamicObject>, contexts: &Contex
     };
     ComparedWorkload {
         kind,
-        namespace: namespace.to_owned(),
+        namespace,
         name: name.unwrap_or_default(),
         exists: live.is_some(),
         is_on_delete: new.data["spec"]["updateStrategy"]["type"] == "OnDelete",

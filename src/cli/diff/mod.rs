@@ -8,7 +8,7 @@ use std::{io::Write as _, path::PathBuf, process::ExitCode};
 use anyhow::Context as _;
 use serde::Serialize;
 
-use super::{manifests::warn, print};
+use super::{block_on::block_on, manifests::warn, print};
 use crate::{
     plan::{InjectionDiff, Kind},
     runtime::client::client,
@@ -96,8 +96,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
 }
 
 fn compare_and_print(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let compared = runtime.context("cannot start the asynchronous runtime")?.block_on(async {
+    let compared = block_on(async {
         let client = client().await.context("cannot connect to the cluster of the kubeconfig")?;
         cluster::compare(&client, arguments).await
     })?;

@@ -11,7 +11,7 @@ use anyhow::{Context as _, bail};
 use kube::{ResourceExt as _, core::DynamicObject};
 use serde::Serialize;
 
-use super::{manifests, print, reference::Reference};
+use super::{block_on::block_on, manifests, print, reference::Reference};
 use crate::{
     api::TerminationProfileStatus,
     kube_version::KubeVersion,
@@ -101,9 +101,7 @@ impl Explained {
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let explained = match &arguments.workload {
         Some(workload) if arguments.filename.is_empty() => {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            let runtime = runtime.context("cannot start the asynchronous runtime")?;
-            vec![runtime.block_on(cluster::explain(workload, arguments.namespace.as_deref()))?]
+            vec![block_on(cluster::explain(workload, arguments.namespace.as_deref()))?]
         }
         workload => explain_manifests(arguments, workload.as_ref())?,
     };

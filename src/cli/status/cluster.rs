@@ -33,7 +33,7 @@ pub(super) struct Selection<'a> {
     pub(super) includes_not_managed: bool,
 }
 
-/// The selected workloads by namespace, kind and name, and warnings about objects that cannot be read.
+/// The selected workloads in the order of the API server, one kind after the other, and warnings about objects that cannot be read.
 ///
 /// # Errors
 /// If no workloads can be listed, or a given one or its namespace doesn't exist.
@@ -60,9 +60,7 @@ pub(super) async fn read(
     for workload in selection.workloads {
         reader.get(client, workload, namespace.unwrap_or_default()).await?;
     }
-    let Reader { mut report, warnings, .. } = reader;
-    report.rows.sort_by(|a, b| (&a.namespace, a.kind, &a.name).cmp(&(&b.namespace, b.kind, &b.name)));
-    Ok((report, warnings))
+    Ok((reader.report, reader.warnings))
 }
 
 struct Reader<'a> {

@@ -28,10 +28,10 @@ fn states(report: &Report) -> Vec<(&str, ManagementState)> {
 async fn workloads_of_all_namespaces_are_listed_with_their_policies() {
     let on = json!({"adieu.dev/graceful": "true"});
     let items = [
-        deployment("shop", "web", &on),
-        deployment("shop", "other", &json!({})),
         deployment("bank", "selected", &json!({})),
         deployment("kube-system", "dns", &on),
+        deployment("shop", "other", &json!({})),
+        deployment("shop", "web", &on),
     ];
     let policy = json!({
         "metadata": {"name": "all", "creationTimestamp": "2026-01-01T00:00:00Z"},

@@ -8,7 +8,7 @@ use std::io::Write as _;
 use anyhow::Context as _;
 use serde::Serialize;
 
-use super::{manifests::warn, reference::Reference};
+use super::{block_on::block_on, manifests::warn, reference::Reference};
 use crate::{
     plan::{Kind, WorkloadStatus},
     runtime::client::client,
@@ -103,8 +103,7 @@ struct Report {
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let report = runtime.context("cannot start the asynchronous runtime")?.block_on(async {
+    let report = block_on(async {
         let client = client().await.context("cannot connect to the cluster of the kubeconfig")?;
         let namespace = arguments.namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned());
         let selection = cluster::Selection {
@@ -117,7 +116,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         for warning in warnings {
             warn(&warning);
         }
-        anyhow::Ok(report)
+        Ok(report)
     })?;
     let text = match arguments.output {
         Format::Table => output::table(&report),

@@ -1,12 +1,11 @@
 //! The status of workloads as a table, and as JSON.
 
-use std::collections::BTreeMap;
-
 use comfy_table::{Table, presets};
 use serde::Serialize;
+use serde_json::{Map, Value};
 
 use super::{Report, WorkloadRow};
-use crate::{cli::manifests::escaped, plan::ManagementState, text::counted};
+use crate::{cli::manifests::escaped, text::counted};
 
 const COLUMNS: [&str; 8] =
     ["NAMESPACE", "WORKLOAD", "MANAGED BY", "STATE", "DRAIN", "SHUTDOWN", "GRACE PERIOD", "REASON"];
@@ -68,18 +67,20 @@ struct Summary {
     managed: usize,
     not_managed: usize,
     /// The managed workloads by state.
-    states: BTreeMap<ManagementState, usize>,
+    states: Map<String, Value>,
     /// Whether everything could be read.
     complete: bool,
 }
 
 pub(super) fn json(report: &Report) -> serde_json::Result<String> {
-    let mut states = BTreeMap::new();
-    for row in report.rows.iter().filter(|row| row.status.is_managed()) {
-        *states.entry(row.status.state).or_insert(0) += 1;
+    let mut states = Map::new();
+    let managed: Vec<_> = report.rows.iter().filter(|row| row.status.is_managed()).collect();
+    for row in &managed {
+        let count = states.entry(format!("{:?}", row.status.state)).or_insert(Value::Null);
+        *count = (count.as_u64().unwrap_or(0) + 1).into();
     }
     let summary = Summary {
-        managed: states.values().sum(),
+        managed: managed.len(),
         not_managed: report.not_managed,
         states,
         complete: report.is_complete,
@@ -89,10 +90,10 @@ pub(super) fn json(report: &Report) -> serde_json::Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
-    use crate::plan::{Kind, WorkloadStatus};
+    use crate::plan::{Kind, ManagementState, WorkloadStatus};
 
     fn row(name: &str, state: ManagementState, reason: Option<&str>) -> WorkloadRow {
         let mut status = WorkloadStatus::without_values(state, reason.map(str::to_owned));

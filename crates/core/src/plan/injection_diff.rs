@@ -1,7 +1,5 @@
 //! The effect of a changed manifest, and of changed policies and Services, on the injection of a workload.
 
-use std::collections::BTreeMap;
-
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -165,8 +163,7 @@ fn request(new: &Workload<'_>, old: Option<&Workload<'_>>, context: &NamespaceCo
 
 /// The injected values of a workload's pods.
 struct PodValues {
-    /// By container name.
-    containers: BTreeMap<String, ContainerValues>,
+    containers: Vec<ContainerValues>,
     /// In seconds, whether injected or not.
     grace_period: Option<i64>,
     is_grace_period_injected: bool,
@@ -175,6 +172,7 @@ struct PodValues {
 
 /// The injected values of a container.
 struct ContainerValues {
+    name: String,
     pre_stop: Option<Value>,
     readiness_probe: Option<Value>,
 }
@@ -191,11 +189,11 @@ impl PodValues {
             spec.into_iter().flat_map(containers).filter_map(|container| container.get("name")?.as_str());
         let values = names.map(|name| {
             let given = record.and_then(|record| record.containers.get(name));
-            let values = ContainerValues {
+            ContainerValues {
+                name: name.to_owned(),
                 pre_stop: injected(given.and_then(|given| given.pre_stop.as_ref())),
                 readiness_probe: injected(given.and_then(|given| given.readiness_probe.as_ref())),
-            };
-            (name.to_owned(), values)
+            }
         });
         Self {
             containers: values.collect(),
@@ -208,7 +206,7 @@ impl PodValues {
     fn is_injected(&self) -> bool {
         let has_values =
             |values: &ContainerValues| values.pre_stop.is_some() || values.readiness_probe.is_some();
-        self.is_grace_period_injected || self.spread.is_some() || self.containers.values().any(has_values)
+        self.is_grace_period_injected || self.spread.is_some() || self.containers.iter().any(has_values)
     }
 }
 
@@ -221,8 +219,9 @@ fn changes(before: Option<&PodValues>, after: &PodValues) -> Vec<InjectionChange
             changes.push(InjectionChange { field, container: container.cloned(), before, after });
         }
     };
-    for (name, values) in &after.containers {
-        let earlier = before.and_then(|before| before.containers.get(name));
+    for values in &after.containers {
+        let name = &values.name;
+        let earlier = before.and_then(|before| before.containers.iter().find(|one| one.name == *name));
         let hook = earlier.and_then(|earlier| earlier.pre_stop.as_ref());
         compare(PRE_STOP_FIELD, Some(name), hook, values.pre_stop.as_ref());
         let probe = earlier.and_then(|earlier| earlier.readiness_probe.as_ref());

@@ -43,7 +43,7 @@ pub struct WorkloadStatus {
 }
 
 /// Whether a workload is injected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum ManagementState {
     /// Its template has the injection.
     Injected,
