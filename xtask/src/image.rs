@@ -252,6 +252,10 @@ pub fn build_adieu(workspace: &Workspace, build: &Build) -> Result<PathBuf> {
         target,
     ]);
     cargo.arg(format!("--features={}", features.join(",")));
+    if !features.is_empty() {
+        // A build that only tests use may be larger, and takes less time.
+        cargo.env("CARGO_PROFILE_RELEASE_LTO", "thin");
+    }
     command::run(&step, &mut cargo, &workspace.log("build-adieu"))?;
     step.done();
     Ok(workspace.target().join(target).join("release/adieu"))
