@@ -184,7 +184,7 @@ async fn leaders_that_are_killed_after_each_write_decide_the_same() {
 async fn a_termination_that_a_killed_leader_observed_is_counted_once_by_the_next() {
     let scene = Scene::new().await;
     let operator = Operator::find(&scene.client).await;
-    operator.has(2).await;
+    operator.scale_from_zero(2).await;
     let mut deployment = web("slow", &json!({}));
     let pod = &mut deployment["spec"]["template"]["spec"];
     pod["terminationGracePeriodSeconds"] = 60.into();
@@ -215,6 +215,6 @@ async fn a_termination_that_a_killed_leader_observed_is_counted_once_by_the_next
     );
     let shutdown = status["shutdownSeconds"]["max"].as_i64().unwrap();
     assert!((shutdown - 30).abs() <= 1, "{status}");
-    operator.has(2).await;
+    operator.scale_from_zero(1).await;
     scene.end().await;
 }
