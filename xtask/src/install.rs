@@ -161,9 +161,10 @@ pub fn uninstall_leaves_nothing(target: &Target) -> Result<()> {
         Ok(())
     })?;
     let crds = get("customresourcedefinitions", &[])?;
-    for name in ["gracefulpolicies.adieu.dev", "clustergracefulpolicies.adieu.dev"] {
-        if !crds.lines().any(|line| line.rsplit('/').next() == Some(name)) {
-            bail!("the CRD {name} is gone, with every policy");
+    for plural in ["gracefulpolicies", "clustergracefulpolicies", "terminationprofiles"] {
+        let name = format!("{plural}.adieu.dev");
+        if !crds.lines().any(|line| line.rsplit('/').next() == Some(&name)) {
+            bail!("the CRD {name} is gone, with every object");
         }
     }
     Ok(())
