@@ -93,8 +93,9 @@ fn draw<'a>(area: &Area<'a>, explained: &Explained, timelines: &Timelines) -> Re
     mesh.disable_y_mesh().y_labels(0).x_labels(12).x_label_formatter(&|x| format!("{x:.0} s"));
     mesh.light_line_style(RGBColor(0xf4, 0xf4, 0xf4)).bold_line_style(RGBColor(0xe4, 0xe4, 0xe4));
     mesh.draw()?;
-    for row in [2.5, 1.5, 0.5] {
-        let label = Text::new(row_name(&row), (0.0, row + 0.48), words(12));
+    let rows = if timelines.ends.is_some() { &[2.5, 1.5, 0.5][..] } else { &[2.5, 1.5] };
+    for row in rows {
+        let label = Text::new(row_name(row), (0.0, row + 0.48), words(12));
         chart.draw_series([label])?;
     }
     for (spans, row) in [(&timelines.network, 2.0), (&timelines.pod, 1.0)] {
