@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use adieu_core::hash::hash_of;
 use k8s_openapi::jiff::Timestamp;
 
-use crate::{cause::Facts, pod::TerminatingPod, termination::Termination};
+use crate::{cause::Facts, outcome::FailedHooks, pod::TerminatingPod, termination::Termination};
 
 /// How many pods are followed at a time, in all and of one namespace, whose pods may have finalizers and never go. With
 /// their containers they take some 10 MiB.
@@ -46,16 +46,6 @@ pub struct Observer {
 enum Early {
     Withdrawn(Slice, Option<Timestamp>),
     FailedHook(String, Timestamp),
-}
-
-/// The containers whose preStop hook failed.
-#[derive(Debug, Default)]
-pub(crate) struct FailedHooks(HashSet<String>);
-
-impl FailedHooks {
-    pub(crate) fn include(&self, container: &str) -> bool {
-        self.0.contains(container)
-    }
 }
 
 #[derive(Debug)]
@@ -199,7 +189,7 @@ impl Observed {
             Early::FailedHook(container, at) if at.as_second() >= self.pod.start.as_second() => {
                 let is_of_pod = self.pod.containers.iter().any(|known| known.name == container);
                 if is_of_pod {
-                    self.failed.0.insert(container);
+                    self.failed.insert(container);
                 }
             }
             Early::Withdrawn(..) | Early::FailedHook(..) => {}

@@ -1,17 +1,30 @@
 //! How a termination went, by the ends of its containers.
 
+use std::collections::HashSet;
+
 use adieu_core::api::TerminationOutcome as Outcome;
 
-use crate::{
-    observer::FailedHooks,
-    pod::{ContainerEnd, ContainerState, TerminatingPod},
-};
+use crate::pod::{ContainerEnd, ContainerState, TerminatingPod};
 
 /// The exit codes of SIGKILL and SIGTERM: 128 and the number of the signal.
 const SIGKILL: i32 = 137;
 const SIGTERM: i32 = 143;
 /// Seconds that the kubelet adds to the grace period if a preStop hook used all of it (`minimumGracePeriodInSeconds`).
 const EXTENSION: i64 = 2;
+
+/// The containers whose preStop hook failed.
+#[derive(Debug, Default)]
+pub(crate) struct FailedHooks(HashSet<String>);
+
+impl FailedHooks {
+    pub(crate) fn insert(&mut self, container: String) {
+        self.0.insert(container);
+    }
+
+    fn include(&self, container: &str) -> bool {
+        self.0.contains(container)
+    }
+}
 
 /// The worst container of a pod, with its outcome; `None` if none was running.
 pub(crate) fn worst<'a>(

@@ -5,8 +5,7 @@ use k8s_openapi::jiff::Timestamp;
 
 use crate::{
     cause::{Facts, cause},
-    observer::FailedHooks,
-    outcome::{shutdown_seconds, used, worst},
+    outcome::{FailedHooks, shutdown_seconds, used, worst},
     pod::{PodOwner, TerminatingPod},
 };
 

@@ -6,26 +6,24 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use futures::{StreamExt as _, TryStream, TryStreamExt as _, stream};
-use http::{Request, header};
+use kube::ResourceExt as _;
 use kube::api::{ListParams, WatchEvent, WatchParams};
 use kube::core::DynamicObject;
-use kube::{Client, ResourceExt as _};
 use tokio::time::{Instant, interval, sleep};
 
+use super::admissions;
 use super::fleet::{
     DEFAULTS, PolicyFleet, RolloutMode, Size, is_observed, is_reported, matched, observed_generation,
     policies,
 };
 use super::leader::Leader;
-use super::load::{Load, Sent};
+use super::load::Sent;
 use super::report::{Admission, Delays};
 use crate::bench::statistics::Percentiles;
 use crate::interrupt;
 use crate::progress::Step;
 use crate::target::Target;
 
-/// Dry-run creates per second: enough to see a stall, but not enough to keep two cores busy.
-pub const RATE: u32 = 20;
 /// Changes of the policy, alternating between another drain and the one that the workloads have.
 const CHANGES: u32 = 20;
 /// How long admission is measured without a change.
@@ -75,10 +73,7 @@ impl<'a> Changes<'a> {
     pub async fn measure(&self, drain: i64) -> Result<Measured> {
         self.fleet.change_defaults(drain, RolloutMode::NextUpdate).await?;
         self.fleet.until_status_current().await?;
-        let (namespace, body) = PolicyFleet::opted_in()?;
-        let mut load = Load::start(self.target, RATE, move |client| {
-            move |_| create(client.clone(), namespace.clone(), body.clone())
-        });
+        let mut load = admissions::start(self.target)?;
         sleep(WARM_UP).await;
 
         let step = Step::start("measuring admission while no policy changes");
@@ -189,15 +184,6 @@ impl<'a> Changes<'a> {
         ensure!(outstanding.contains(&(None, DEFAULTS.to_owned())), "{DEFAULTS} applies to no workload");
         Ok((outstanding, stream::select_all(watches)))
     }
-}
-
-/// One dry-run create of an opted-in Deployment.
-pub async fn create(client: Client, namespace: String, body: Vec<u8>) -> Result<()> {
-    let path = format!("/apis/apps/v1/namespaces/{namespace}/deployments?dryRun=All");
-    let request = Request::post(path).header(header::CONTENT_TYPE, "application/json").body(body)?;
-    let created = client.request_text(request).await.context("a dry-run create failed")?;
-    ensure!(created.contains("preStop"), "a dry-run create came back without an injection");
-    Ok(())
 }
 
 /// The latencies of requests that were due in one of the windows.

@@ -1,6 +1,7 @@
 //! Thousands of workloads that policies opt in: the cost of the leader at rest and under events, and how fast a policy
 //! change is evaluated, reported and rolled out.
 
+mod admissions;
 mod changes;
 mod fleet;
 mod leader;

@@ -11,7 +11,7 @@ use kube::api::{DeleteParams, ListParams};
 use kube::{Api, Client, ResourceExt as _};
 use tokio::time::{Instant, interval};
 
-use super::changes::{RATE, create};
+use super::admissions;
 use super::fleet::{PolicyFleet, Size};
 use super::leader::Leader;
 use super::load::Load;
@@ -59,10 +59,7 @@ pub async fn measure(
     ensure!(deleted == size.deployments, "{deleted} of {} Deployments have pods", size.deployments);
     let before = leader.terminations().await?;
     let mut log = operator.follow_requests()?;
-    let (namespace, body) = PolicyFleet::opted_in()?;
-    let mut admissions = Load::start(target, RATE, move |client| {
-        move |_| create(client.clone(), namespace.clone(), body.clone())
-    });
+    let mut admissions = admissions::start(target)?;
     let step = Step::start(format!("deleting a pod of each of {deleted} Deployments within {SPAN} s"));
     let (began, pods) = (Instant::now(), Arc::new(pods));
     let mut deletions = Load::start(target, deleted.div_ceil(SPAN), move |client| {
