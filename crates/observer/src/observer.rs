@@ -12,8 +12,9 @@ use crate::{cause::Facts, outcome::FailedHooks, pod::TerminatingPod, termination
 pub const MAX_PODS: usize = 10_000;
 /// The maximum of one namespace.
 pub const MAX_PODS_OF_NAMESPACE: usize = 2000;
-/// How many containers they may have in all.
+/// How many containers they may have, in all and in one namespace.
 const MAX_CONTAINERS: usize = 40_000;
+const MAX_CONTAINERS_OF_NAMESPACE: usize = 8000;
 /// How many withdrawals of pods that aren't known to terminate yet are kept: the watches of pods and of EndpointSlices are
 /// independent.
 const MAX_EARLY: usize = 2000;
@@ -32,13 +33,20 @@ pub struct Observer {
     pods: HashMap<String, Observed>,
     /// The pods of the list that is being read.
     listed: Option<HashSet<String>>,
-    /// How many pods of each namespace are followed.
-    of_namespaces: HashMap<String, usize>,
+    /// What is followed of each namespace.
+    of_namespaces: HashMap<String, Followed>,
     containers: usize,
     /// What was heard of pods that aren't followed, the oldest first.
     early: VecDeque<(String, Early)>,
     /// Pods that weren't followed because there were too many.
     ignored: u64,
+}
+
+/// Numbers of pods and of their containers.
+#[derive(Clone, Copy, Debug, Default)]
+struct Followed {
+    pods: usize,
+    containers: usize,
 }
 
 /// What was heard of a pod.
@@ -72,15 +80,19 @@ impl Observer {
         if !pod.was_running() {
             return false;
         }
-        let of_namespace = self.of_namespaces.get(&pod.namespace).copied().unwrap_or_default();
-        let containers = self.containers + pod.containers.len();
-        if self.pods.len() >= MAX_PODS || of_namespace >= MAX_PODS_OF_NAMESPACE || containers > MAX_CONTAINERS
+        let before = self.of_namespaces.get(&pod.namespace).copied().unwrap_or_default();
+        let added = pod.containers.len();
+        let of_namespace = Followed { pods: before.pods + 1, containers: before.containers + added };
+        if self.pods.len() >= MAX_PODS
+            || self.containers + added > MAX_CONTAINERS
+            || of_namespace.pods > MAX_PODS_OF_NAMESPACE
+            || of_namespace.containers > MAX_CONTAINERS_OF_NAMESPACE
         {
             self.ignored += 1;
             return false;
         }
-        self.containers = containers;
-        self.of_namespaces.insert(pod.namespace.clone(), of_namespace + 1);
+        self.containers += added;
+        self.of_namespaces.insert(pod.namespace.clone(), of_namespace);
         let (failed, withdrawn) = (FailedHooks::default(), HashMap::new());
         let mut observed = Observed { facts: None, failed, withdrawn, is_gone: false, pod };
         self.early.retain(|(uid, early)| {
@@ -169,7 +181,10 @@ impl Observer {
         let Observed { pod, facts, failed, withdrawn, .. } = self.pods.remove(uid)?;
         self.containers -= pod.containers.len();
         match self.of_namespaces.get_mut(&pod.namespace) {
-            Some(count) if *count > 1 => *count -= 1,
+            Some(followed) if followed.pods > 1 => {
+                followed.pods -= 1;
+                followed.containers -= pod.containers.len();
+            }
             _ => drop(self.of_namespaces.remove(&pod.namespace)),
         }
         // Until the last EndpointSlice withdrew it.
@@ -217,5 +232,30 @@ impl Observed {
         if known.status_reason.is_none() {
             known.status_reason = now.status_reason;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::{current, decode, ended};
+
+    #[test]
+    fn the_containers_of_one_namespace_leave_room_to_others() {
+        let mut observer = Observer::default();
+        let mut add = |namespace: &str, number: usize| {
+            let mut pod = decode(&ended(0, 4));
+            (pod.namespace, pod.uid) = (namespace.to_owned(), format!("{namespace}-{number}"));
+            pod.containers = vec![pod.containers[0].clone(); 500];
+            let is_new = observer.observe(pod);
+            (is_new, observer.containers)
+        };
+        let followed = (0..100).filter(|number| add("tenant", *number).0).count();
+        assert_eq!(followed, MAX_CONTAINERS_OF_NAMESPACE / 500);
+        assert_eq!(add("shop", 0), (true, MAX_CONTAINERS_OF_NAMESPACE + 500));
+        observer.learn("tenant-0", current());
+        observer.deleted("tenant-0");
+        assert_eq!(observer.containers, MAX_CONTAINERS_OF_NAMESPACE);
+        assert_eq!(observer.of_namespaces["tenant"].containers, MAX_CONTAINERS_OF_NAMESPACE - 500);
     }
 }

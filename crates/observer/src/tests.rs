@@ -44,7 +44,7 @@ pub(crate) fn ended(exit_code: i32, second: i64) -> Value {
     pod
 }
 
-fn decode(pod: &Value) -> TerminatingPod {
+pub(crate) fn decode(pod: &Value) -> TerminatingPod {
     TerminatingPod::decode(pod.to_string().as_bytes()).unwrap().expect("a terminating pod")
 }
 
