@@ -84,6 +84,7 @@ fn the_exit_of_a_container_decides_the_outcome() {
         (137, 30, Outcome::Killed, 30),
         // By itself, or by a child process.
         (137, 3, Outcome::Crashed, 3),
+        (137, 28, Outcome::Crashed, 28),
         (137, 29, Outcome::Killed, 29),
         (0, 32, Outcome::Completed, 32),
         (0, 33, Outcome::Killed, 33),
@@ -102,7 +103,7 @@ fn the_exit_of_a_container_decides_the_outcome() {
 
 #[test]
 fn a_container_that_the_kernel_killed_crashed() {
-    let mut end = ended(137, 3);
+    let mut end = ended(137, 30);
     end["status"]["containerStatuses"][0]["state"]["terminated"]["reason"] = "OOMKilled".into();
     assert_eq!(observe(&end, current()).unwrap().outcome, Outcome::Crashed);
 }
