@@ -241,7 +241,7 @@ pub fn build_adieu(workspace: &Workspace, build: &Build) -> Result<PathBuf> {
         cargo.env(format!("CC_{variable}"), compiler);
     }
     cargo.args([
-        "build",
+        "rustc",
         "--release",
         "--locked",
         "--package",
@@ -253,8 +253,9 @@ pub fn build_adieu(workspace: &Workspace, build: &Build) -> Result<PathBuf> {
     ]);
     cargo.arg(format!("--features={}", features.join(",")));
     if !features.is_empty() {
-        // A build that only tests use may be larger, and takes less time.
-        cargo.env("CARGO_PROFILE_RELEASE_LTO", "thin");
+        // A build that only tests use may be larger, and takes less time. For the linked crate only: with another
+        // profile all dependencies would be built again.
+        cargo.args(["--", "-C", "lto=thin"]);
     }
     command::run(&step, &mut cargo, &workspace.log("build-adieu"))?;
     step.done();

@@ -15,9 +15,11 @@ pub fn install(workspace: &Workspace, name: &str, version: &str) -> Result<PathB
     // cargo's list of installed crates.
     let installed = fs::read_to_string(root.join(".crates.toml")).unwrap_or_default();
     if !is_installed(&installed, name, version) {
-        let step = Step::start(format!("building {name}"));
+        let step = Step::start(format!("building {name} (some minutes the first time)"));
         let mut install = command::cargo(workspace);
-        install.args(["install", name, "--version", version, "--locked", "--root"]).arg(&root);
+        // They run for seconds, and a release build of them takes minutes.
+        install.args(["install", name, "--debug", "--version", version, "--locked", "--root"]).arg(&root);
+        install.env("CARGO_PROFILE_DEV_DEBUG", "false");
         command::run(&step, &mut install, &workspace.log(&format!("install-{name}")))?;
         step.done();
     }

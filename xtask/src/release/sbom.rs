@@ -7,9 +7,9 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use crate::command;
 use crate::progress::Step;
 use crate::workspace::Workspace;
+use crate::{command, tools};
 
 /// The tool, and the version of it that is installed.
 const TOOL: &str = "cargo-cyclonedx";
@@ -21,7 +21,7 @@ const FILE: &str = "adieu-release.cdx";
 
 /// The bill of materials of `adieu`, which is reproducible.
 pub fn generate(workspace: &Workspace, version: &str) -> Result<String> {
-    let tool = install(workspace)?;
+    let tool = tools::install(workspace, TOOL, TOOL_VERSION)?;
     let step = Step::start("listing the crates of adieu");
     let mut cyclonedx = Command::new(tool);
     // Without a time and a random number.
@@ -50,20 +50,6 @@ fn crates(workspace: &Workspace) -> Result<Vec<PathBuf>> {
         folders.push(entry?.path());
     }
     Ok(folders)
-}
-
-/// Builds the tool, unless it exists.
-fn install(workspace: &Workspace) -> Result<PathBuf> {
-    let root = workspace.cache().join("tools").join(format!("{TOOL}-{TOOL_VERSION}"));
-    let program = root.join("bin").join(TOOL);
-    if !program.exists() {
-        let step = Step::start(format!("building {TOOL} (some 2 minutes the first time)"));
-        let mut cargo = command::cargo(workspace);
-        cargo.args(["install", TOOL, "--version", TOOL_VERSION, "--locked", "--root"]).arg(&root);
-        command::run(&step, &mut cargo, &workspace.log("build-sbom"))?;
-        step.done();
-    }
-    Ok(program)
 }
 
 /// Checks that it is a bill of adieu, and contains crates that adieu can't do without.
