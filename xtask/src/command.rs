@@ -28,8 +28,7 @@ const POLL: Duration = Duration::from_millis(20);
 /// How long a program may take to clean up after an interrupt.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// cargo, on this repository and its target folder. Variables that `cargo run` sets are removed: build scripts that
-/// depend on them would run again, with everything that depends on those.
+/// cargo, on this repository and its target folder.
 pub fn cargo(workspace: &Workspace) -> Command {
     cargo_program(workspace, env::var_os("CARGO").unwrap_or("cargo".into()))
 }
@@ -37,6 +36,13 @@ pub fn cargo(workspace: &Workspace) -> Command {
 /// Another program that runs cargo, with the same environment.
 pub fn cargo_program(workspace: &Workspace, program: impl AsRef<OsStr>) -> Command {
     let mut cargo = Command::new(program);
+    prepare_cargo(&mut cargo, workspace);
+    cargo
+}
+
+/// Sets the folders of a command that runs cargo. Variables that `cargo run` sets are removed: build scripts that depend
+/// on them would run again, with everything that depends on those.
+pub fn prepare_cargo(cargo: &mut Command, workspace: &Workspace) {
     for (name, _) in env::vars_os() {
         let of_run = |name: &str| {
             name.starts_with("CARGO_PKG_")
@@ -48,7 +54,6 @@ pub fn cargo_program(workspace: &Workspace, program: impl AsRef<OsStr>) -> Comma
         }
     }
     cargo.current_dir(workspace.root()).env("CARGO_TARGET_DIR", workspace.target());
-    cargo
 }
 
 /// Runs `command`, with its output in `log`. It is an error unless it succeeds. If this process is interrupted, the

@@ -185,7 +185,7 @@ fn end_to_end(target: &Target, options: &Options, notes: &Notes, results: &mut T
     target.load_image(&web.archive)?;
     target.load_image(&relay.archive)?;
     let mut tests = target.command("cargo");
-    tests.current_dir(workspace.root()).env("CARGO_TARGET_DIR", workspace.target());
+    command::prepare_cargo(&mut tests, workspace);
     tests.env("ADIEU_TEST_IMAGE", web.reference()).env("ADIEU_TEST_RELAY_IMAGE", relay.reference());
     tests.envs(scenarios::prepare(target)?);
     if let Some(cluster) = target.cluster() {
