@@ -22,11 +22,11 @@ pub async fn wait_until_idle() -> Result<()> {
     let step = Step::start("waiting until the machine is idle");
     let started = Instant::now();
     loop {
-        let before = Spent::now()?;
+        let before = CpuTime::now()?;
         sleep(SPAN).await;
         interrupt::check()?;
         step.waiting();
-        let idle = Spent::now()?.idle_since(&before);
+        let idle = before.idle_share()?;
         if idle >= IDLE {
             step.done();
             return Ok(());
@@ -41,18 +41,23 @@ pub async fn wait_until_idle() -> Result<()> {
     }
 }
 
-/// CPU time since boot, in ticks.
-struct Spent {
+/// The machine's CPU time since boot, in ticks.
+pub struct CpuTime {
     idle: u64,
     all: u64,
 }
 
-impl Spent {
-    fn now() -> Result<Self> {
+impl CpuTime {
+    pub fn now() -> Result<Self> {
         let total = KernelStats::current().context("cannot read /proc/stat")?.total;
         let idle = total.idle + total.iowait.unwrap_or(0);
         let busy = [total.irq, total.softirq, total.steal].into_iter().flatten().sum::<u64>();
         Ok(Self { idle, all: idle + busy + total.user + total.nice + total.system })
+    }
+
+    /// The share of the time since then in which the machine was idle.
+    pub fn idle_share(&self) -> Result<f64> {
+        Ok(Self::now()?.idle_since(self))
     }
 
     #[allow(clippy::cast_precision_loss, reason = "ticks of seconds")]
@@ -68,7 +73,7 @@ mod tests {
 
     #[test]
     fn the_idle_share_is_of_the_ticks_in_between() {
-        let (before, after) = (Spent { idle: 100, all: 1000 }, Spent { idle: 400, all: 1400 });
+        let (before, after) = (CpuTime { idle: 100, all: 1000 }, CpuTime { idle: 400, all: 1400 });
         assert!((after.idle_since(&before) - 0.75).abs() < 1e-9);
         assert!(before.idle_since(&before) < IDLE, "without ticks it is not idle");
     }

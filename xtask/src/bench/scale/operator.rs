@@ -27,6 +27,9 @@ const REPLICAS: i32 = 2;
 /// The limit for injecting all Deployments.
 const LIMIT: Duration = Duration::from_mins(20);
 const POLL: Duration = Duration::from_secs(2);
+/// How long the operator must write nothing until it counts as idle, and the limit for that.
+const IDLE_SPAN: Duration = Duration::from_secs(10);
+const IDLE_LIMIT: Duration = Duration::from_mins(5);
 
 /// The installed operator.
 pub struct Operator {
@@ -143,6 +146,27 @@ impl Operator {
         Ok(RequestLog { log, username: self.username.clone(), summary: AuditSummary::default() })
     }
 
+    /// Waits until it writes nothing. After a rollout it still publishes Events, and after a policy change it still
+    /// annotates workloads, both for up to minutes and at rates at which the machine is idle for most of the time.
+    pub async fn until_idle(&self) -> Result<()> {
+        let step = Step::start("waiting until adieu writes nothing");
+        let (mut log, started) = (self.follow_requests()?, Instant::now());
+        let (mut written, mut since) = (0, started);
+        while since.elapsed() < IDLE_SPAN {
+            interrupt::check()?;
+            step.waiting();
+            ensure!(started.elapsed() < IDLE_LIMIT, "adieu still writes after {} s", IDLE_LIMIT.as_secs());
+            sleep(POLL).await;
+            log.read()?;
+            let now = writes(&log.summary.requests);
+            if now > written {
+                (written, since) = (now, Instant::now());
+            }
+        }
+        step.done();
+        Ok(())
+    }
+
     /// Scales it up, and waits until it has patched this number of Deployments.
     pub async fn inject_all(&self, deployments: u32) -> Result<InjectionRun> {
         let step = Step::start(format!("waiting until adieu has injected {deployments} Deployments"));
@@ -180,6 +204,15 @@ impl Operator {
     async fn memory(&self) -> Result<f64> {
         Ok(largest_memory(&usage::read(&self.client).await?))
     }
+}
+
+/// How many of the requests write. The Lease is renewed all the time.
+fn writes(requests: &Requests) -> u32 {
+    let reads = ["get", "list", "watch"];
+    let is_write = |request: &str| {
+        request.split_once(' ').is_some_and(|(verb, of)| !reads.contains(&verb) && !of.starts_with("leases"))
+    };
+    requests.iter().filter(|(request, _)| is_write(request)).map(|(_, count)| count).sum()
 }
 
 impl AuditSummary {
@@ -257,5 +290,18 @@ mod tests {
         assert_eq!(summary.requests, requests.map(|(request, count)| (request.to_owned(), count)).into());
         let second = |at: Option<Timestamp>| at.map(|at| at.as_second() % 60);
         assert_eq!((second(summary.first), second(summary.last)), (Some(2), Some(5)));
+    }
+
+    #[test]
+    fn reads_and_renewals_of_the_lease_are_not_writes() {
+        let counts = [
+            ("get deployments", 1),
+            ("list pods", 2),
+            ("watch pods", 4),
+            ("update leases", 8),
+            ("create events", 16),
+            ("patch deployments (409)", 32),
+        ];
+        assert_eq!(writes(&counts.map(|(request, count)| (request.to_owned(), count)).into()), 48);
     }
 }

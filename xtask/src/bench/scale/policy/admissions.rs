@@ -3,6 +3,7 @@
 use anyhow::{Context as _, Result, ensure};
 use http::{Request, header};
 use kube::Client;
+use tokio::time::{Duration, sleep};
 
 use super::fleet::PolicyFleet;
 use super::load::Load;
@@ -10,13 +11,17 @@ use crate::target::Target;
 
 /// Dry-run creates per second: enough to see a stall, but not enough to keep two cores busy.
 const RATE: u32 = 20;
+/// Until connections are open and the API server has compiled its expressions.
+const WARM_UP: Duration = Duration::from_secs(5);
 
-/// Starts dry-run creates of an opted-in Deployment.
-pub fn start(target: &Target) -> Result<Load> {
+/// Starts dry-run creates of an opted-in Deployment, and waits until the first, slower ones are over.
+pub async fn start(target: &Target) -> Result<Load> {
     let (namespace, body) = PolicyFleet::opted_in()?;
-    Ok(Load::start(target, RATE, move |client| {
+    let load = Load::start(target, RATE, move |client| {
         move |_| create(client.clone(), namespace.clone(), body.clone())
-    }))
+    });
+    sleep(WARM_UP).await;
+    Ok(load)
 }
 
 /// One dry-run create of an opted-in Deployment.

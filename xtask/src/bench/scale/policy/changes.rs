@@ -17,8 +17,9 @@ use super::fleet::{
     policies,
 };
 use super::leader::Leader;
-use super::load::Sent;
+use super::load::within;
 use super::report::{Admission, Delays};
+use crate::bench::scale::idle::CpuTime;
 use crate::bench::statistics::Percentiles;
 use crate::interrupt;
 use crate::progress::Step;
@@ -28,14 +29,13 @@ use crate::target::Target;
 const CHANGES: u32 = 20;
 /// How long admission is measured without a change.
 const IDLE_TIME: Duration = Duration::from_mins(1);
-/// Until connections are open and the API server has compiled its expressions.
-const WARM_UP: Duration = Duration::from_secs(5);
 /// Between the statuses of one change and the next change.
 const PAUSE: Duration = Duration::from_secs(2);
 /// The limit for the statuses after a change.
 const LIMIT: Duration = Duration::from_mins(1);
-/// How often the leader's metrics are read, also while nothing changes, so that both cost the same.
-const POLL: Duration = Duration::from_millis(50);
+/// How often the leader's metrics are read, also while nothing changes, so that both cost the same. It differs from
+/// the 50 ms between admissions: otherwise either every admission would coincide with a read, or none.
+const POLL: Duration = Duration::from_millis(47);
 
 /// Measures changes of the policy.
 pub struct Changes<'a> {
@@ -55,6 +55,8 @@ struct Change {
 /// The figures of all changes.
 pub struct Measured {
     pub admission: Admission,
+    /// The share of CPU time in which the machine was idle while admission was at rest.
+    pub idle_at_rest: f64,
     pub delays: Delays,
     /// The largest working set of a replica meanwhile, in bytes.
     pub memory: f64,
@@ -69,15 +71,12 @@ impl<'a> Changes<'a> {
     }
 
     /// Measures admission at rest, and during changes that take effect with the next update, so that no workload rolls
-    /// out. The workloads have `drain`.
+    /// out. The workloads have `drain`, and the policy is already in this mode.
     pub async fn measure(&self, drain: i64) -> Result<Measured> {
-        self.fleet.change_defaults(drain, RolloutMode::NextUpdate).await?;
-        self.fleet.until_status_current().await?;
-        let mut load = admissions::start(self.target)?;
-        sleep(WARM_UP).await;
+        let mut load = admissions::start(self.target).await?;
 
         let step = Step::start("measuring admission while no policy changes");
-        let rest = Instant::now();
+        let (rest, cpu_time) = (Instant::now(), CpuTime::now()?);
         let mut poll = interval(POLL);
         while rest.elapsed() < IDLE_TIME {
             poll.tick().await;
@@ -85,7 +84,7 @@ impl<'a> Changes<'a> {
             step.waiting();
             self.leader.evaluations().await?;
         }
-        let rest = [(rest, Instant::now())];
+        let (rest, idle_at_rest) = ([(rest, Instant::now())], cpu_time.idle_share()?);
         step.done();
 
         let step = Step::start(format!("changing a policy for all {CHANGES} times"));
@@ -109,7 +108,7 @@ impl<'a> Changes<'a> {
         let admission = Admission { at_rest: latency(&rest)?, beside_change: latency(&beside)? };
         let seconds = |of: fn(&Change) -> Duration| changes.iter().map(|c| of(c).as_secs_f64()).collect();
         let delays = Delays::new(seconds(|c| c.evaluated), seconds(|c| c.reported));
-        Ok(Measured { admission, delays, memory })
+        Ok(Measured { admission, idle_at_rest, delays, memory })
     }
 
     /// Changes the policy, and waits until every status counts all of its workloads as pending, or none. All are
@@ -186,26 +185,6 @@ impl<'a> Changes<'a> {
     }
 }
 
-/// The latencies of requests that were due in one of the windows.
-fn within(sent: &[Sent], windows: &[(Instant, Instant)]) -> Vec<f64> {
-    let is_within = |sent: &&Sent| windows.iter().any(|(from, to)| (*from..*to).contains(&sent.due));
-    sent.iter().filter(is_within).map(|sent| sent.seconds).collect()
-}
-
 fn key(policy: &DynamicObject) -> Key {
     (policy.namespace(), policy.name_any())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn requests_count_for_the_window_of_their_due_time() {
-        let start = Instant::now();
-        let at = |second: u32| start + Duration::from_secs(second.into());
-        let sent: Vec<_> = (0..10).map(|second| Sent { due: at(second), seconds: second.into() }).collect();
-        assert_eq!(within(&sent, &[(at(1), at(3)), (at(8), at(20))]), [1.0, 2.0, 8.0, 9.0]);
-        assert!(within(&sent, &[]).is_empty());
-    }
 }

@@ -14,6 +14,7 @@ use tokio::time::sleep;
 
 use crate::bench::scale::deployments::{DeploymentKey, key_in_namespace};
 use crate::bench::scale::fleet::{CONCURRENCY, Fleet};
+use crate::bench::scale::operator::Operator;
 use crate::interrupt;
 use crate::progress::Step;
 
@@ -193,6 +194,12 @@ impl PolicyFleet {
         }
         step.done();
         Ok(())
+    }
+
+    /// Waits until the machine is idle, and adieu writes nothing.
+    pub async fn settle(&self, operator: &Operator) -> Result<()> {
+        self.fleet.until_idle().await?;
+        operator.until_idle().await
     }
 
     /// The dry-run request of the load: an opted-in Deployment in a namespace with policies.

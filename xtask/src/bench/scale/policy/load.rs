@@ -30,6 +30,12 @@ pub struct Sent {
     pub seconds: f64,
 }
 
+/// The latencies of requests that were due in one of the windows.
+pub fn within(sent: &[Sent], windows: &[(Instant, Instant)]) -> Vec<f64> {
+    let is_within = |sent: &&Sent| windows.iter().any(|(from, to)| (*from..*to).contains(&sent.due));
+    sent.iter().filter(is_within).map(|sent| sent.seconds).collect()
+}
+
 /// Load on a thread of its own, whose latencies don't depend on what else this program does.
 pub struct Load {
     stop: Arc<AtomicBool>,
@@ -116,6 +122,15 @@ mod tests {
     use tokio::sync::Notify;
 
     use super::*;
+
+    #[test]
+    fn requests_count_for_the_window_of_their_due_time() {
+        let start = Instant::now();
+        let at = |second: u32| start + Duration::from_secs(second.into());
+        let sent: Vec<_> = (0..10).map(|second| Sent { due: at(second), seconds: second.into() }).collect();
+        assert_eq!(within(&sent, &[(at(1), at(3)), (at(8), at(20))]), [1.0, 2.0, 8.0, 9.0]);
+        assert!(within(&sent, &[]).is_empty());
+    }
 
     #[tokio::test]
     async fn open_loop_sends_the_next_request_while_others_wait() {

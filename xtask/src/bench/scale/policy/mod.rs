@@ -14,11 +14,10 @@ use k8s_openapi::api::apps::v1::Deployment;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use serde_json::json;
-use tokio::time::{Duration, Instant, sleep};
+use tokio::time::Instant;
 
 use super::operator::Operator;
-use crate::interrupt;
-use crate::progress::Step;
+use crate::progress::{Step, print_line};
 use crate::target::Target;
 use changes::{Changes, Measured};
 use fleet::{PolicyFleet, RolloutMode, Size};
@@ -31,8 +30,6 @@ use report::Stage;
 const EVENTS: u32 = 50;
 /// The drains at half and at full size: every workload rolls out at either.
 const DRAINS: [i64; 2] = [5, 7];
-/// For a while the leader handles the watch events of its own writes.
-const SETTLE: Duration = Duration::from_secs(20);
 
 /// Measures at half the size and at full size.
 pub fn measure(target: &Target, deployments: u32) -> Result<Report> {
@@ -45,14 +42,16 @@ pub fn measure(target: &Target, deployments: u32) -> Result<Report> {
         let (mut report, mut before) = (Report { stages: Vec::new() }, Size { deployments: 0 });
         for (deployments, drain) in [deployments / 2, deployments].into_iter().zip(DRAINS) {
             if !report.stages.is_empty() {
-                // The second stage takes most of an hour.
+                // The second stage takes longer than the first.
                 report.figures().show(target.workspace(), "scale-policy", None)?;
             }
-            let size = Size { deployments };
+            let (size, started) = (Size { deployments }, Instant::now());
             operator.scale(0).await?;
             fleet.grow(before, size).await?;
             report.stages.push(stage(target, &operator, &fleet, size, drain).await?);
             before = size;
+            let minutes = started.elapsed().as_secs_f64() / 60.0;
+            print_line(&format!("✓ measured with {deployments} Deployments ({minutes:.0} min)"));
         }
         Ok(report)
     })
@@ -71,13 +70,15 @@ async fn stage(
     let injection = operator.inject_all(size.deployments).await?;
     fleet.until_status_current().await?;
     let leader = Leader::find(&fleet.client).await?;
-    settle(fleet).await?;
+    fleet.settle(operator).await?;
     let at_rest = leader.usage("at rest", None).await?;
     let (under_events, events) = under_events(target, &leader, size).await?;
-    settle(fleet).await?;
-    let Measured { admission, delays, memory } =
+    fleet.change_defaults(drain, RolloutMode::NextUpdate).await?;
+    fleet.until_status_current().await?;
+    fleet.settle(operator).await?;
+    let Measured { admission, idle_at_rest, delays, memory } =
         Changes::new(target, fleet, &leader, size).measure(drain).await?;
-    settle(fleet).await?;
+    fleet.settle(operator).await?;
     let terminations = terminations::measure(target, operator, &leader, fleet, size).await?;
     let all = [injection.memory, at_rest.memory, under_events.memory, terminations.memory];
     let memory = all.into_iter().fold(memory, f64::max);
@@ -87,23 +88,12 @@ async fn stage(
         cpu_under_events: under_events.cpu,
         events_per_second: events,
         admission,
+        idle_at_rest,
         delays,
         terminations,
         memory,
         rollouts_per_second: f64::from(size.deployments) / injection.patching.as_secs_f64(),
     })
-}
-
-/// Waits until the machine and adieu are idle.
-async fn settle(fleet: &PolicyFleet) -> Result<()> {
-    fleet.fleet.until_idle().await?;
-    let (step, started) = (Step::start("waiting until adieu is idle"), Instant::now());
-    while started.elapsed() < SETTLE {
-        interrupt::check()?;
-        sleep(Duration::from_millis(500)).await;
-    }
-    step.done();
-    Ok(())
 }
 
 /// The leader's usage under status events, and the rate of events.

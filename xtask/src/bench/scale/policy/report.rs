@@ -38,6 +38,8 @@ pub struct Stage {
     pub cpu_under_events: f64,
     pub events_per_second: f64,
     pub admission: Admission,
+    /// The share of CPU time in which the machine was idle while admission was at rest.
+    pub idle_at_rest: f64,
     pub delays: Delays,
     pub terminations: Terminations,
     /// The largest working set of a replica, in bytes.
@@ -207,13 +209,14 @@ impl Stage {
     }
 
     /// Figures without a limit.
-    fn others(&self) -> [(&'static str, String); 10] {
+    fn others(&self) -> [(&'static str, String); 11] {
         let ms = |p: Percentiles| format!("{:.1} ms / {:.1} ms", p.p50 * 1e3, p.p99 * 1e3);
         [
             ("namespaces, each with a policy", self.size.namespaces().to_string()),
             ("Services", self.size.services().to_string()),
             ("status events", format!("{:.1}/s", self.events_per_second)),
             ("admission at rest, p50 / p99", ms(self.admission.at_rest)),
+            ("machine idle while admission is at rest", format!("{:.0} %", self.idle_at_rest * 100.0)),
             ("admission during a policy change, p50 / p99", ms(self.admission.beside_change)),
             ("pods that end within a minute", self.terminations.deleted.to_string()),
             ("all of these terminations counted", format!("{:.0} s", self.terminations.took.as_secs_f64())),
@@ -244,6 +247,7 @@ impl Stage {
             "eventsPerSecond": self.events_per_second,
             "admissionSeconds": self.admission,
             "admissionRatioP99": self.admission_ratio(),
+            "machineIdleAtRest": self.idle_at_rest,
             "policyChangeSeconds": self.delays,
             "terminations": {
                 "deleted": self.terminations.deleted,

@@ -10,6 +10,7 @@ fn stage(deployments: u32) -> Stage {
         cpu_under_events: 0.05,
         events_per_second: 50.0,
         admission: Admission { at_rest: latency(0.01), beside_change: latency(0.015) },
+        idle_at_rest: 0.9,
         delays: Delays::new(vec![0.5, 0.4, 3.0], vec![2.0]),
         terminations: Terminations {
             deleted: deployments,

@@ -59,7 +59,7 @@ pub async fn measure(
     ensure!(deleted == size.deployments, "{deleted} of {} Deployments have pods", size.deployments);
     let before = leader.terminations().await?;
     let mut log = operator.follow_requests()?;
-    let mut admissions = admissions::start(target)?;
+    let mut admissions = admissions::start(target).await?;
     let step = Step::start(format!("deleting a pod of each of {deleted} Deployments within {SPAN} s"));
     let (began, pods) = (Instant::now(), Arc::new(pods));
     let mut deletions = Load::start(target, deleted.div_ceil(SPAN), move |client| {
