@@ -67,7 +67,8 @@ impl Figures {
         Ok(())
     }
 
-    fn markdown(&mut self) -> String {
+    /// The table and the remarks as Markdown.
+    pub fn markdown(&mut self) -> String {
         self.table.load_style(presets::ASCII_MARKDOWN);
         let remarks: Vec<_> = self.remarks.iter().map(|remark| format!("\n{remark}\n")).collect();
         format!("{}\n{}", self.table, remarks.concat())

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -57,18 +58,8 @@ pub fn install_build(target: &Target, Adieu { image, program }: &Adieu, options:
     target.load_image(&image.archive)?;
 
     let step = Step::start("installing adieu");
-    let mut helm = target.helm();
-    helm.current_dir(target.workspace().root());
-    helm.args([
-        "upgrade",
-        "--install",
-        RELEASE,
-        "charts/adieu",
-        "--namespace",
-        NAMESPACE,
-        "--create-namespace",
-    ]);
-    helm.args(["--wait", "--timeout", &format!("{}s", LIMIT.as_secs())]);
+    let mut helm = helm_upgrade(target);
+    helm.args(["--install", "--create-namespace"]);
     // Before the caller's, which take precedence.
     helm.args(["--set", &format!("image.repository={}", image.repository)]);
     helm.args(["--set-string", &format!("image.tag={}", image.tag)]);
@@ -92,6 +83,26 @@ pub fn install_build(target: &Target, Adieu { image, program }: &Adieu, options:
     step.done();
     print_line(&format!("adieu {} is installed in the namespace {NAMESPACE}", image.tag));
     Ok(())
+}
+
+/// Changes a value of the installed chart, and waits until every replica has it. Other values stay.
+pub fn set_value(target: &Target, value: &str) -> Result<()> {
+    let step = Step::start(format!("upgrading adieu to {value}"));
+    let mut helm = helm_upgrade(target);
+    helm.args(["--reuse-values", "--set", value]);
+    command::run(&step, &mut helm, &target.workspace().log("helm"))
+        .with_context(|| format!("cannot upgrade adieu to {value}\n{}", situation(target)))?;
+    step.done();
+    wait(target, "every replica to be ready", replicas_ready)
+}
+
+/// `helm upgrade` of the release with the repository's chart, which waits for the pods.
+fn helm_upgrade(target: &Target) -> Command {
+    let mut helm = target.helm();
+    helm.current_dir(target.workspace().root());
+    helm.args(["upgrade", RELEASE, "charts/adieu", "--namespace", NAMESPACE]);
+    helm.args(["--wait", "--timeout", &format!("{}s", LIMIT.as_secs())]);
+    helm
 }
 
 /// Runs the chart's own tests, and checks that they leave no objects.

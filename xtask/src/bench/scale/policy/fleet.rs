@@ -12,7 +12,7 @@ use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use crate::bench::scale::deployments::{DeploymentKey, key_in_namespace};
+use crate::bench::scale::deployments::{DeploymentKey, PODS_EACH, key_in_namespace};
 use crate::bench::scale::fleet::{CONCURRENCY, Fleet};
 use crate::bench::scale::operator::Operator;
 use crate::interrupt;
@@ -56,6 +56,10 @@ pub struct Size {
 }
 
 impl Size {
+    pub fn pods(self) -> u32 {
+        self.deployments * PODS_EACH.unsigned_abs()
+    }
+
     pub fn namespaces(self) -> u32 {
         self.deployments.div_ceil(IN_NAMESPACE)
     }

@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use http::Request;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
+use kube::api::ListParams;
 use kube::{Api, Client};
 use tokio::time::sleep;
 
@@ -18,8 +19,9 @@ use crate::progress::Step;
 
 /// How long CPU time is counted. The kubelet measures every ten to fifteen seconds.
 const WINDOW: Duration = Duration::from_mins(1);
-/// The minimal span of the samples, and the extra time to get them.
+/// The minimal span of the samples.
 const SPAN: Duration = Duration::from_secs(40);
+/// The limit for the samples, and for another leader.
 const LIMIT: Duration = Duration::from_mins(3);
 const POLL: Duration = Duration::from_secs(2);
 /// Counts evaluated workloads.
@@ -55,6 +57,29 @@ impl Leader {
         let port = ports.find(|port| port.name.as_deref() == Some(PORT));
         let port = port.with_context(|| format!("{pod} has no port named {PORT}"))?.container_port;
         Ok(Self { client: client.clone(), pod, port })
+    }
+
+    /// Waits until no replica terminates, and one leads.
+    pub async fn elected(client: &Client) -> Result<Self> {
+        let (step, started) = (Step::start("waiting until a new replica leads"), Instant::now());
+        let pods: Api<Pod> = Api::namespaced(client.clone(), NAMESPACE);
+        loop {
+            interrupt::check()?;
+            step.waiting();
+            let all = pods.list(&ListParams::default()).await?;
+            let terminating = all.iter().filter(|pod| pod.metadata.deletion_timestamp.is_some()).count();
+            match Self::find(client).await {
+                Ok(leader) if terminating == 0 => {
+                    step.done();
+                    return Ok(leader);
+                }
+                found if started.elapsed() >= LIMIT => {
+                    found?;
+                    bail!("{terminating} replicas of adieu do not terminate");
+                }
+                _ => sleep(POLL).await,
+            }
+        }
     }
 
     /// How many workloads it has evaluated since it started.

@@ -25,6 +25,7 @@ use leader::{Leader, Usage};
 use load::Load;
 pub use report::Report;
 use report::Stage;
+use terminations::Arms;
 
 /// Status events per second: patches of the status of one Deployment after another.
 const EVENTS: u32 = 50;
@@ -78,9 +79,8 @@ async fn stage(
     fleet.settle(operator).await?;
     let Measured { admission, idle_at_rest, delays, memory } =
         Changes::new(target, fleet, &leader, size).measure(drain).await?;
-    fleet.settle(operator).await?;
-    let terminations = terminations::measure(target, operator, &leader, fleet, size).await?;
-    let all = [injection.memory, at_rest.memory, under_events.memory, terminations.memory];
+    let terminations = Arms::new(target, operator, fleet, size).measure().await?;
+    let all = [injection.memory, at_rest.memory, under_events.memory, terminations.with_observer.memory];
     let memory = all.into_iter().fold(memory, f64::max);
     Ok(Stage {
         size,

@@ -2,8 +2,26 @@ use std::time::Duration;
 
 use super::*;
 
+fn latency(p99: f64) -> Percentiles {
+    Percentiles { p50: 0.004, p90: 0.006, p99 }
+}
+
 fn stage(deployments: u32) -> Stage {
-    let latency = |p99: f64| Percentiles { p50: 0.004, p90: 0.006, p99 };
+    let arm = |p99: f64, counted: f64, profile_writes: u32| Arm {
+        at_rest: latency(0.01),
+        beside_deletions: latency(p99),
+        idle: 0.5,
+        memory: 60.0 * MIB,
+        counted,
+        took: Duration::from_mins(1),
+        requests: [
+            ("list terminationprofiles", 1),
+            ("create terminationprofiles", profile_writes),
+            ("patch terminationprofiles", 9),
+        ]
+        .map(|(request, count)| (request.to_owned(), count))
+        .into(),
+    };
     Stage {
         size: Size { deployments },
         cpu_at_rest: 0.01,
@@ -14,17 +32,8 @@ fn stage(deployments: u32) -> Stage {
         delays: Delays::new(vec![0.5, 0.4, 3.0], vec![2.0]),
         terminations: Terminations {
             deleted: deployments,
-            observed: f64::from(deployments),
-            admission: latency(0.015),
-            memory: 60.0 * MIB,
-            took: Duration::from_mins(1),
-            requests: [
-                ("list terminationprofiles", 1),
-                ("create terminationprofiles", 7),
-                ("patch terminationprofiles", 9),
-            ]
-            .map(|(request, count)| (request.to_owned(), count))
-            .into(),
+            without_observer: arm(0.012, 0.0, 0),
+            with_observer: arm(0.015, f64::from(deployments), 7),
         },
         memory: 60.0 * MIB,
         rollouts_per_second: 30.0,
@@ -52,11 +61,11 @@ fn each_missed_limit_is_named_with_its_size() {
         (change(|stage| stage.cpu_under_events = 0.06), "status events, of a core: 6.00 %, at most 5 %"),
         (change(|stage| stage.admission.beside_change.p99 = 0.016), "relative to rest: 1.60, at most 1.5"),
         (
-            change(|stage| stage.terminations.admission.p99 = 0.016),
+            change(|stage| stage.terminations.with_observer.beside_deletions.p99 = 0.016),
             "within a minute, relative to rest: 1.60, at most 1.5",
         ),
         (
-            change(|stage| stage.terminations.observed = 4999.0),
+            change(|stage| stage.terminations.with_observer.counted = 4999.0),
             "terminations that are counted: 1.00, at least 1",
         ),
         (change(|stage| stage.memory = 61.0 * MIB), "61.0 MiB, at most 60 MiB"),
@@ -105,4 +114,38 @@ fn the_report_names_missed_limits() {
     );
     assert_eq!(json["stages"][1]["policies"], 271);
     assert_eq!(slow.profile_writes(), 16, "lists do not count");
+}
+
+#[test]
+fn the_larger_ratios_of_both_sizes_are_reported() {
+    let mut slow = stage(2500);
+    slow.terminations.with_observer.beside_deletions = latency(0.03);
+    slow.terminations.without_observer.beside_deletions = latency(0.02);
+    let json = Report { stages: vec![slow, stage(5000)] }.json();
+    let is = |key: &str, expected: f64| (json[key].as_f64().unwrap() - expected).abs() < 1e-9;
+    assert!(is("ratio_admission_terminations", 3.0), "{json}");
+    assert!(is("ratio_admission_terminations_without_observer", 2.0), "{json}");
+    assert!(is("ratio_admission_observer", 1.5), "{json}");
+    let of_full = &json["stages"][1]["terminations"];
+    assert!((of_full["observerRatioP99"].as_f64().unwrap() - 1.25).abs() < 1e-9, "{of_full}");
+    assert_eq!(of_full["withoutObserver"]["counted"], 0.0);
+}
+
+#[test]
+fn the_table_has_the_figures_of_both_sizes_and_both_arms() {
+    let mut full = stage(5000);
+    full.terminations.without_observer.beside_deletions = latency(0.015);
+    let table = Report { stages: vec![stage(2500), full] }.figures().markdown();
+    let cells = |row: &str| row.split('|').skip(1).map(|cell| cell.trim().to_owned()).collect::<Vec<_>>();
+    let rows: Vec<_> = table.lines().filter(|line| line.starts_with('|')).map(cells).collect();
+    assert!(rows.iter().skip(1).all(|row| !row[1].is_empty() && !row[2].is_empty()), "{table}");
+    for expected in [
+        ["", "half", "full"],
+        ["Deployments", "2500", "5000"],
+        ["admission while pods end, p50 / p99", "4.0 ms / 15.0 ms", "4.0 ms / 15.0 ms"],
+        ["without the observer: admission while pods end, p50 / p99", "4.0 ms / 12.0 ms", "4.0 ms / 15.0 ms"],
+        ["admission p99 while pods end, relative to that without the observer", "1.25", "1.00"],
+    ] {
+        assert!(rows.iter().any(|row| row[..3] == expected), "{expected:?}: {table}");
+    }
 }
