@@ -26,7 +26,7 @@ use crate::{
     runtime::{
         admin, ca_bundle,
         certificates::{self, CertificateManagement, CertificateRotator, CertificateStore, Certificates},
-        client::client,
+        client::counted_client,
         leader_election::LeaderElector,
         logs,
         metrics::Metrics,
@@ -142,7 +142,8 @@ impl Arguments {
 async fn operate(arguments: &Arguments, webhook_threads: &Handle) -> anyhow::Result<()> {
     let mut requested = pin!(shutdown::requested());
     let (process, checks) = Process::start(arguments.admin_address).await?;
-    let client = client().await.context("cannot find the API server")?;
+    let client = counted_client(process.metrics.api_requests.clone()).await;
+    let client = client.context("cannot find the API server")?;
     let election = LeaderElection::start(arguments, &client, &process);
     let mut rotator = arguments.certificate_rotator(&client, &election.is_leader);
     let certificates = tokio::select! {

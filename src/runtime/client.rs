@@ -20,6 +20,11 @@ use tokio::time::timeout;
 use tower::{Service, layer::layer_fn};
 use tower_http::timeout::TimeoutBody;
 
+use super::{
+    api_requests::{ApiRequests, Counted, verb},
+    metrics::Verb,
+};
+
 const NAME: &str = concat!("adieu/", env!("CARGO_PKG_VERSION"));
 
 /// The time limit for an answer of the API server, and for each part of it. A healthy API server ends a write after 34 s
@@ -41,14 +46,23 @@ const SILENCE_MARGIN: Duration = Duration::from_secs(5);
 /// # Errors
 /// If there is neither, or the configuration is invalid.
 pub async fn client() -> Result<Client, Error> {
-    with_limits(Config::infer().await.map_err(Error::InferConfig)?)
+    counted_client(ApiRequests::default()).await
 }
 
-fn with_limits(mut config: Config) -> Result<Client, Error> {
+/// The same, and counts its requests.
+///
+/// # Errors
+/// As [`client`].
+pub async fn counted_client(requests: ApiRequests) -> Result<Client, Error> {
+    with_limits(Config::infer().await.map_err(Error::InferConfig)?, requests)
+}
+
+fn with_limits(mut config: Config, requests: ApiRequests) -> Result<Client, Error> {
     config.headers.push((USER_AGENT, HeaderValue::from_static(NAME)));
     // Callers retry themselves, without blocking others. A webhook may deny with 429.
     config.default_retry = false;
-    Ok(ClientBuilder::try_from(config)?.with_layer(&layer_fn(Limited)).build())
+    let counted = layer_fn(move |inner| Counted { inner, requests: requests.clone() });
+    Ok(ClientBuilder::try_from(config)?.with_layer(&layer_fn(Limited)).with_layer(&counted).build())
 }
 
 /// Sends a request, and reads the answer without keeping it: the object in it may have `managedFields` of any size.
@@ -97,8 +111,7 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let query = request.uri().query().unwrap_or_default();
-        let watches = query.split('&').any(|parameter| parameter == "watch=true");
+        let watches = verb(&request) == Verb::Watch;
         let (limit, silence) =
             if watches { (WATCH_START, WATCH_SILENCE + SILENCE_MARGIN) } else { (LIMIT, LIMIT) };
         let answer = timeout(limit, self.0.call(request));
@@ -134,7 +147,10 @@ mod tests {
     use tower::service_fn;
 
     use super::*;
-    use crate::runtime::test_support::failure;
+    use crate::runtime::{
+        metrics::{ApiCode, ApiRequestLabels},
+        test_support::failure,
+    };
 
     #[tokio::test]
     async fn a_denial_with_status_429_is_returned_immediately() {
@@ -147,11 +163,14 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         tokio::spawn(axum::serve(listener, server).into_future());
-        let client = with_limits(Config::new(address.parse().unwrap())).unwrap();
+        let counts = ApiRequests::default();
+        let client = with_limits(Config::new(address.parse().unwrap()), counts.clone()).unwrap();
         let pods: Api<Pod> = Api::namespaced(client, "shop");
         let denied = timeout(Duration::from_secs(10), pods.get("web")).await.expect("an answer");
         assert!(matches!(denied, Err(Error::Api(status)) if status.message.contains("denied")));
         assert_eq!(asked.load(Ordering::Relaxed), 1);
+        let code = ApiCode(Some(StatusCode::TOO_MANY_REQUESTS));
+        assert_eq!(counts.get_or_create(&ApiRequestLabels { verb: Verb::Get, code }).get(), 1);
     }
 
     /// An API server that sends only the start of an answer, or nothing.

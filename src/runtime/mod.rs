@@ -1,6 +1,7 @@
 //! The process: API client, leader election, certificates, servers, metrics, logs and shutdown; one module per concern.
 
 pub mod admin;
+mod api_requests;
 pub mod ca_bundle;
 pub mod certificates;
 pub mod client;

@@ -1,5 +1,6 @@
 //! The labels of the metrics.
 
+use http::StatusCode;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 
 use crate::api::{TerminationCause, TerminationOutcome};
@@ -31,6 +32,19 @@ pub struct WorkloadLabels {
     pub state: WorkloadState,
 }
 
+/// Labels of [`super::Metrics::policy_workloads`].
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct PolicyWorkloadLabels {
+    /// The policy's kind, or `other` for the sum over all policies without series of their own.
+    pub policy_kind: KindLabel,
+    /// Its namespace; empty for a cluster policy.
+    pub policy_namespace: String,
+    /// Its name.
+    pub policy: String,
+    /// The state of the workloads.
+    pub state: WorkloadState,
+}
+
 /// Labels of [`super::Metrics::terminations`].
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct TerminationLabels {
@@ -51,7 +65,16 @@ pub struct FailedTerminationLabels {
     pub outcome: OutcomeLabel,
 }
 
-/// Labels of [`super::Metrics::undecodable_objects`] and [`super::Metrics::oversized_objects`].
+/// Labels of [`super::Metrics::api_requests`].
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct ApiRequestLabels {
+    /// What the request does.
+    pub verb: Verb,
+    /// The status of the response.
+    pub code: ApiCode,
+}
+
+/// Labels of metrics by the kind of an object.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct ObjectLabels {
     /// The object's kind.
@@ -149,6 +172,36 @@ label_values! {
 /// The kind of a workload, of another watched object, or `Pod`, as a label.
 #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
 pub struct KindLabel(pub &'static str);
+
+label_values! {
+    /// What a request to the API server does.
+    Verb {
+        /// Reads one object, or a path that isn't an object's, such as `/version`.
+        Get = "get",
+        /// Lists objects.
+        List = "list",
+        /// Watches objects.
+        Watch = "watch",
+        /// Creates an object.
+        Create = "create",
+        /// Replaces an object.
+        Update = "update",
+        /// Patches an object.
+        Patch = "patch",
+        /// Deletes an object.
+        Delete = "delete",
+    }
+}
+
+/// The status of a response of the API server; `error` if there is none.
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
+pub struct ApiCode(pub Option<StatusCode>);
+
+impl EncodeLabelValue for ApiCode {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
+        self.0.as_ref().map_or("error", StatusCode::as_str).encode(encoder)
+    }
+}
 
 label_values! {
     /// The outcome of an admission request.

@@ -1,5 +1,5 @@
-//! The metrics of the operator. Labels take values from fixed sets, except the namespaces of failed terminations, whose
-//! number is limited.
+//! The metrics of the operator. Labels take values from fixed sets, except policies and the namespaces of failed
+//! terminations, whose number is limited.
 
 mod labels;
 mod process;
@@ -17,9 +17,10 @@ use prometheus_client::{
 };
 
 pub use self::labels::{
-    AdmissionLabels, AdmissionResult, CauseLabel, Component, FailedTerminationLabels, KindLabel,
-    ObjectLabels, OutcomeLabel, Overload, OverloadLabels, PanicLabels, Port, PortLabel, ReconcileLabels,
-    ReconcileResult, TerminationLabels, WorkloadLabels, WorkloadState,
+    AdmissionLabels, AdmissionResult, ApiCode, ApiRequestLabels, CauseLabel, Component,
+    FailedTerminationLabels, KindLabel, ObjectLabels, OutcomeLabel, Overload, OverloadLabels, PanicLabels,
+    PolicyWorkloadLabels, Port, PortLabel, ReconcileLabels, ReconcileResult, TerminationLabels, Verb,
+    WorkloadLabels, WorkloadState,
 };
 use self::process::ProcessCollector;
 
@@ -39,12 +40,18 @@ pub struct Metrics {
     pub rejected_connections: Family<PortLabel, Counter>,
     /// Caught panics.
     pub panics: Family<PanicLabels, Counter>,
+    /// Requests to the API server.
+    pub api_requests: Family<ApiRequestLabels, Counter>,
     /// Evaluated workloads.
     pub evaluations: Counter,
     /// Reconciled workloads.
     pub reconciles: Family<ReconcileLabels, Counter>,
+    /// Seconds that the leader takes to reconcile a workload or policy.
+    pub reconcile_duration: Family<ObjectLabels, Histogram>,
     /// Managed workloads of the cluster, counted by the leader.
     pub workloads: Family<WorkloadLabels, Gauge>,
+    /// The same for each policy that counts them.
+    pub policy_workloads: Family<PolicyWorkloadLabels, Gauge>,
     /// Failed rollouts of policy changes.
     pub failed_rollouts: Gauge,
     /// Watched objects that can't be decoded.
@@ -80,9 +87,15 @@ impl Default for Metrics {
             overload: Family::default(),
             rejected_connections: Family::default(),
             panics: Family::default(),
+            api_requests: Family::default(),
             evaluations: Counter::default(),
             reconciles: Family::default(),
+            // From 1 ms to 65 s: an unanswered request times out after 40 s.
+            reconcile_duration: Family::new_with_constructor(|| {
+                Histogram::new(exponential_buckets(0.001, 4.0, 9))
+            }),
             workloads: Family::default(),
+            policy_workloads: Family::default(),
             failed_rollouts: Gauge::default(),
             undecodable_objects: Family::default(),
             oversized_objects: Family::default(),
@@ -137,10 +150,21 @@ impl Metrics {
     fn register_controller(&self, registry: &mut Registry) {
         registry.register("evaluations", "Workloads evaluated by the leader", self.evaluations.clone());
         registry.register("reconciles", "Reconciled workloads", self.reconciles.clone());
+        registry.register_with_unit(
+            "reconcile_duration",
+            "Time that the leader takes to reconcile a workload or policy",
+            Unit::Seconds,
+            self.reconcile_duration.clone(),
+        );
         registry.register(
             "workloads",
             "Managed workloads by state, counted by the leader",
             self.workloads.clone(),
+        );
+        registry.register(
+            "policy_workloads",
+            "Managed workloads by policy and state, counted by the leader; one counts for each of its policies",
+            self.policy_workloads.clone(),
         );
         registry.register(
             "failed_rollouts",
@@ -202,6 +226,7 @@ impl Metrics {
             self.rejected_connections.clone(),
         );
         registry.register("panics", "Caught panics", self.panics.clone());
+        registry.register("api_requests", "Requests to the API server", self.api_requests.clone());
         registry.register(
             "certificate_not_before_timestamp_seconds",
             "Start of the serving certificate's validity",
