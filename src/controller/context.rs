@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures::{Stream, stream};
 use kube::{Client, ResourceExt as _, core::DynamicObject, runtime::controller::Action};
+use tokio::time::Instant;
 
 use super::{
     backoff::{Backoff, BlockReason},
@@ -19,7 +20,7 @@ use crate::{
     index::{Index, caches::Caches},
     plan::Kind,
     runtime::{
-        metrics::{Component, KindLabel, Metrics, ReconcileLabels, ReconcileResult},
+        metrics::{Component, KindLabel, Metrics, ObjectLabels, ReconcileLabels, ReconcileResult},
         panics,
     },
 };
@@ -81,12 +82,23 @@ impl ReconcileContext {
         if self.may_write() { self.replica.while_leading(write).await } else { None }
     }
 
-    /// Completes an attempt to reconcile something.
+    /// Completes an attempt to reconcile an object of this kind, and measures its duration while this replica leads: on
+    /// another one it does nothing.
     ///
     /// # Errors
     /// If it panicked.
-    pub(super) async fn catch_panic<T>(&self, attempt: impl Future<Output = T>) -> Result<T, kube::Error> {
+    pub(super) async fn attempt<T>(
+        &self,
+        kind: &'static str,
+        attempt: impl Future<Output = T>,
+    ) -> Result<T, kube::Error> {
+        let started = self.replica.is_leader().then(Instant::now);
         let outcome = panics::catch(Component::Reconcile, &self.metrics, attempt).await;
+        if let Some(started) = started {
+            let durations = &self.metrics.reconcile_duration;
+            let labels = ObjectLabels { kind: KindLabel(kind) };
+            durations.get_or_create(&labels).observe(started.elapsed().as_secs_f64());
+        }
         outcome.map_err(|panic| kube::Error::Service(panic.into()))
     }
 

@@ -8,6 +8,7 @@ mod keys;
 mod pace;
 mod pod_disruption_budgets;
 mod policies;
+mod policy_metrics;
 mod reconcile_memory;
 mod replica;
 mod scheduling;
@@ -124,7 +125,7 @@ mod tests {
 
     use futures::{StreamExt as _, poll, stream};
     use serde_json::json;
-    use tokio::time::timeout;
+    use tokio::time::{sleep, timeout};
 
     use super::{test_support::context_with, *};
     use crate::{
@@ -244,10 +245,27 @@ mod tests {
     #[tokio::test]
     async fn a_reconciliation_that_panics_is_a_failed_attempt() {
         let (context, _senders) = context_with(client(|_, _| None), Caches::fixed(vec![], vec![], vec![]), 1);
-        let attempt = context.catch_panic(async { panic!("on purpose") }).await;
+        let attempt = context.attempt("Deployment", async { panic!("on purpose") }).await;
         let error: kube::Error = attempt.map(|()| unreachable!()).unwrap_err();
         assert!(matches!(&error, kube::Error::Service(_)), "{error}");
         assert!(error.to_string().contains("panicked: on purpose"), "{error}");
         assert!(context.metrics.render().unwrap().contains("adieu_panics_total{component=\"reconcile\"} 1"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_leader_measures_how_long_it_takes_to_reconcile() {
+        let (context, [is_leader, _paused]) =
+            context_with(client(|_, _| None), Caches::fixed(vec![], vec![], vec![]), 1);
+        for leads in [true, false] {
+            is_leader.send_replace(leads);
+            context.attempt("Deployment", sleep(Duration::from_secs(3))).await.unwrap();
+        }
+        let metrics = context.metrics.render().unwrap();
+        for line in [
+            "adieu_reconcile_duration_seconds_sum{kind=\"Deployment\"} 3.",
+            "adieu_reconcile_duration_seconds_count{kind=\"Deployment\"} 1",
+        ] {
+            assert!(metrics.contains(line), "{line} is missing in\n{metrics}");
+        }
     }
 }

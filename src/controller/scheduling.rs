@@ -315,7 +315,8 @@ pub(super) fn reference(key: &Key) -> ObjectRef<CachedWorkload> {
     ObjectRef::new_with(&key.name, resource(key.kind)).within(&key.namespace)
 }
 
-fn policies(caches: &Caches) -> Vec<PolicyKey> {
+/// The policies in the caches.
+pub(super) fn policies(caches: &Caches) -> Vec<PolicyKey> {
     let of_namespaces = caches.policies().state().into_iter().map(|policy| {
         policy_key(&policy.namespace().unwrap_or_default(), &Source::Policy(policy.name_any()))
     });

@@ -10,7 +10,13 @@ use kube::Resource as _;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::{backoff::Backoff, context::ReconcileContext, keys::Key};
+use super::{
+    backoff::Backoff,
+    context::ReconcileContext,
+    keys::Key,
+    policy_metrics::{PolicyCounts, PolicyMetrics},
+    scheduling::policies,
+};
 use crate::{
     index::{DesiredState, Index},
     plan::{InjectionState, Kind, RolloutTiming},
@@ -25,16 +31,20 @@ const PERIOD: Duration = Duration::from_secs(5);
 pub(super) async fn report(context: Arc<ReconcileContext>, shutdown: CancellationToken) {
     let mut version = context.index.version();
     let mut is_leader = context.replica.is_leader.clone();
+    let mut policy_metrics = PolicyMetrics::default();
     let count = async {
         loop {
             let counted = Instant::now();
             if context.replica.is_leader() && context.index.is_complete() {
                 drop_deleted(&context);
-                publish(&context.metrics, &states(&context.index, &context.backoff));
+                let counts = count_workloads(&context.index, &context.backoff);
+                publish(&context.metrics, &counts.by_kind);
+                policy_metrics.publish(&context.metrics, policies(&context.caches), &counts.by_policy);
                 let failures = context.scheduling.failed_rollouts();
                 context.metrics.failed_rollouts.set(i64::try_from(failures).unwrap_or(i64::MAX));
             } else {
                 context.metrics.workloads.clear();
+                context.metrics.policy_workloads.clear();
                 context.metrics.failed_rollouts.set(0);
             }
             let changed = tokio::select! {
@@ -64,12 +74,21 @@ fn drop_deleted(context: &ReconcileContext) {
 
 type StateCounts = HashMap<(Kind, WorkloadState), i64>;
 
-/// How many managed workloads of each kind are in which state.
-fn states(index: &Index, backoff: &Backoff) -> StateCounts {
-    let mut counts = StateCounts::new();
+/// How many managed workloads are in which state.
+#[derive(Default)]
+struct Counts {
+    by_kind: StateCounts,
+    by_policy: PolicyCounts,
+}
+
+fn count_workloads(index: &Index, backoff: &Backoff) -> Counts {
+    let mut counts = Counts::default();
     for (key, evaluation) in index.all() {
-        if let Some(state) = state(&key, &evaluation.desired, backoff) {
-            *counts.entry((key.kind, state)).or_default() += 1;
+        let Some(state) = state(&key, &evaluation.desired, backoff) else { continue };
+        *counts.by_kind.entry((key.kind, state)).or_default() += 1;
+        for policy in &evaluation.desired.counted_by {
+            let of_policy = counts.by_policy.entry(policy.clone()).or_default();
+            *of_policy.entry(state).or_default() += 1;
         }
     }
     counts
@@ -116,9 +135,14 @@ mod tests {
     use super::*;
     use crate::{
         api::GracefulPolicy,
-        controller::{backoff::BlockReason, keys::key, test_support::context},
+        controller::{
+            backoff::BlockReason,
+            keys::{key, policy_key},
+            test_support::{context, context_with},
+        },
         index::caches::Caches,
-        plan::{self, Workload},
+        plan::{self, Source, Workload},
+        runtime::test_support::client,
     };
 
     fn workload(name: &str, annotations: &Value) -> (Kind, DynamicObject) {
@@ -156,6 +180,31 @@ mod tests {
         assert!(are_counted(listed.clone()).await && !are_counted(listed.unfilled()).await);
     }
 
+    fn policy(name: &str, spec: &Value) -> GracefulPolicy {
+        let policy = json!({"apiVersion": "adieu.dev/v1alpha1", "kind": "GracefulPolicy",
+            "metadata": {"name": name, "namespace": "shop"}, "spec": spec});
+        serde_json::from_value(policy).unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_replica_that_stops_leading_drops_its_counts() {
+        let policies = vec![policy("all", &json!({"selector": {}}))];
+        let caches = Caches::fixed(policies, vec![], vec![workload("web", &json!({}))]);
+        let (context, [is_leader, _paused]) = context_with(client(|_, _| None), caches, 1);
+        let context = Arc::new(context);
+        let mut counting = Box::pin(report(context.clone(), CancellationToken::new()));
+        let mut are_counted = async || {
+            drop(timeout(2 * PERIOD, &mut counting).await);
+            let text = context.metrics.render().unwrap();
+            ["adieu_workloads{", "adieu_policy_workloads{"].map(|series| text.contains(series))
+        };
+        assert_eq!(are_counted().await, [true, true]);
+        is_leader.send_replace(false);
+        assert_eq!(are_counted().await, [false, false]);
+        is_leader.send_replace(true);
+        assert_eq!(are_counted().await, [true, true]);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn state_of_deleted_workloads_is_dropped() {
         let [(kind, here), (_, gone)] = ["here", "gone"].map(|name| {
@@ -173,11 +222,6 @@ mod tests {
 
     #[test]
     fn managed_workloads_are_counted_by_state() {
-        let policy = |name: &str, spec: &Value| -> GracefulPolicy {
-            let policy = json!({"apiVersion": "adieu.dev/v1alpha1", "kind": "GracefulPolicy",
-                "metadata": {"name": name, "namespace": "shop"}, "spec": spec});
-            serde_json::from_value(policy).unwrap()
-        };
         let policies = vec![
             policy("watch", &json!({"mode": "Audit"})),
             policy("pods", &json!({"injectionTarget": "Pod"})),
@@ -203,7 +247,7 @@ mod tests {
 
         let index = Index::default();
         index.refresh(&Caches::fixed(policies, vec![], workloads));
-        let counts = states(&index, &backoff);
+        let counts = count_workloads(&index, &backoff);
         // Nothing is injected yet, and the unmanaged one is not counted.
         let expected = [
             (WorkloadState::Pending, 1),
@@ -212,10 +256,21 @@ mod tests {
             (WorkloadState::PodInjection, 1),
             (WorkloadState::Unsatisfiable, 1),
         ];
-        assert_eq!(counts, expected.map(|(state, count)| ((Kind::Deployment, state), count)).into());
+        let expected = expected.map(|(state, count)| ((Kind::Deployment, state), count)).into();
+        assert_eq!(counts.by_kind, expected);
+        let of_policy = |name: &str, state, count| {
+            (policy_key("shop", &Source::Policy(name.into())), HashMap::from([(state, count)]))
+        };
+        let expected = [
+            of_policy("watch", WorkloadState::Audit, 1),
+            of_policy("pods", WorkloadState::PodInjection, 1),
+            of_policy("low", WorkloadState::Unsatisfiable, 1),
+            of_policy("watch-pods", WorkloadState::Audit, 1),
+        ];
+        assert_eq!(counts.by_policy, expected.into());
 
         let metrics = Metrics::default();
-        publish(&metrics, &counts);
+        publish(&metrics, &counts.by_kind);
         let text = metrics.render().unwrap();
         for line in [
             "adieu_workloads{kind=\"Deployment\",state=\"pending\"} 1",

@@ -15,6 +15,7 @@ use crate::{
 pub(super) trait Policy:
     Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static
 {
+    const KIND: &'static str;
     const CLUSTER_SCOPED: bool;
     fn spec(&self) -> &GracefulPolicySpec;
     fn status(&self) -> Option<&GracefulPolicyStatus>;
@@ -23,6 +24,7 @@ pub(super) trait Policy:
 }
 
 impl Policy for GracefulPolicy {
+    const KIND: &'static str = "GracefulPolicy";
     const CLUSTER_SCOPED: bool = false;
 
     fn spec(&self) -> &GracefulPolicySpec {
@@ -43,6 +45,7 @@ impl Policy for GracefulPolicy {
 }
 
 impl Policy for ClusterGracefulPolicy {
+    const KIND: &'static str = "ClusterGracefulPolicy";
     const CLUSTER_SCOPED: bool = true;
 
     fn spec(&self) -> &GracefulPolicySpec {

@@ -80,7 +80,7 @@ async fn reconcile_catching_panics<P: Policy>(
     policy: Arc<P>,
     context: Arc<ReconcileContext>,
 ) -> Result<Action, kube::Error> {
-    context.catch_panic(reconcile(policy, context.clone())).await.unwrap_or_else(Err)
+    context.attempt(P::KIND, reconcile(policy, context.clone())).await.unwrap_or_else(Err)
 }
 
 async fn reconcile<P: Policy>(policy: Arc<P>, context: Arc<ReconcileContext>) -> Result<Action, kube::Error> {

@@ -81,7 +81,7 @@ async fn reconcile_catching_panics(
 ) -> Result<Action, write::Error> {
     let reconciled = Box::pin(reconcile_cached(kind, cached.clone(), context.clone()));
     context
-        .catch_panic(reconciled)
+        .attempt(kind.as_str(), reconciled)
         .await
         .unwrap_or_else(|panic| Err(write::Error::new(kind, &cached.object(), panic)))
 }

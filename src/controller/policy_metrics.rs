@@ -1,0 +1,138 @@
+//! Metrics about the workloads of each policy.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use super::keys::PolicyKey;
+use crate::{
+    plan::Source,
+    runtime::metrics::{KindLabel, Metrics, PolicyWorkloadLabels, WorkloadState},
+};
+
+/// How many policies have series of their own, in all and of one namespace: a tenant may have thousands.
+const MAX_POLICIES: usize = 200;
+const MAX_POLICIES_OF_NAMESPACE: usize = 50;
+/// The label of all others.
+const OTHER: &str = "other";
+
+/// How many workloads each policy counts, by state.
+pub(super) type PolicyCounts = BTreeMap<PolicyKey, HashMap<WorkloadState, i64>>;
+
+/// The published series.
+#[derive(Default)]
+pub(super) struct PolicyMetrics(HashSet<PolicyWorkloadLabels>);
+
+impl PolicyMetrics {
+    /// Sets the counts of the policies that exist, and removes those of deleted ones.
+    pub(super) fn publish(
+        &mut self,
+        metrics: &Metrics,
+        policies: impl IntoIterator<Item = PolicyKey>,
+        counts: &PolicyCounts,
+    ) {
+        let series = series(&policies.into_iter().collect(), counts);
+        for (labels, count) in &series {
+            metrics.policy_workloads.get_or_create(labels).set(*count);
+        }
+        for labels in self.0.iter().filter(|labels| !series.contains_key(*labels)) {
+            metrics.policy_workloads.remove(labels);
+        }
+        self.0 = series.into_keys().collect();
+    }
+}
+
+/// All states of each policy, also those without workloads. Every leader reports the same policies: cluster policies
+/// first, then in the order of namespaces and names.
+fn series(policies: &BTreeSet<PolicyKey>, counts: &PolicyCounts) -> HashMap<PolicyWorkloadLabels, i64> {
+    let (mut all, mut of_namespaces) = (0, HashMap::<&str, usize>::new());
+    let mut series = HashMap::new();
+    for policy in policies {
+        let of_namespace = of_namespaces.entry(policy.namespace()).or_default();
+        let is_own = all < MAX_POLICIES && *of_namespace < MAX_POLICIES_OF_NAMESPACE;
+        all += usize::from(is_own);
+        *of_namespace += usize::from(is_own);
+        let (kind, namespace, name) = match policy.source() {
+            Source::Policy(name) if is_own => ("GracefulPolicy", policy.namespace(), name.as_str()),
+            Source::ClusterPolicy(name) if is_own => ("ClusterGracefulPolicy", "", name.as_str()),
+            _ => (OTHER, "", OTHER),
+        };
+        for &state in WorkloadState::ALL {
+            let labels = PolicyWorkloadLabels {
+                policy_kind: KindLabel(kind),
+                policy_namespace: namespace.to_owned(),
+                policy: name.to_owned(),
+                state,
+            };
+            let count = counts.get(policy).and_then(|counts| counts.get(&state));
+            *series.entry(labels).or_default() += count.copied().unwrap_or_default();
+        }
+    }
+    series
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::controller::keys::policy_key;
+
+    fn policy(namespace: &str, name: &str) -> PolicyKey {
+        policy_key(namespace, &Source::Policy(name.to_owned()))
+    }
+
+    /// Each policy counts one injected workload.
+    fn counts(policies: &[PolicyKey]) -> PolicyCounts {
+        let counts = |policy: &PolicyKey| (policy.clone(), HashMap::from([(WorkloadState::Injected, 1)]));
+        policies.iter().map(counts).collect()
+    }
+
+    /// The policies with injected workloads, with their numbers.
+    fn injected(policies: &[PolicyKey]) -> BTreeMap<(&'static str, String, String), i64> {
+        let series = series(&policies.iter().cloned().collect(), &counts(policies));
+        let injected = series.into_iter().filter(|(labels, _)| labels.state == WorkloadState::Injected);
+        injected
+            .map(|(labels, count)| ((labels.policy_kind.0, labels.policy_namespace, labels.policy), count))
+            .collect()
+    }
+
+    #[test]
+    fn policies_beyond_the_limits_are_summed() {
+        let other = || ("other", String::new(), "other".to_owned());
+        let tenant = |number| policy("a-tenant", &format!("{number:03}"));
+        let mut policies: Vec<_> = (0..MAX_POLICIES_OF_NAMESPACE + 7).map(tenant).collect();
+        policies.push(policy("shop", "other"));
+        policies.push(policy_key("", &Source::ClusterPolicy("other".into())));
+        let found = injected(&policies);
+        assert_eq!(found.len(), MAX_POLICIES_OF_NAMESPACE + 3);
+        assert_eq!(found[&other()], 7);
+        assert_eq!(found[&("GracefulPolicy", "shop".to_owned(), "other".to_owned())], 1);
+        assert_eq!(found[&("ClusterGracefulPolicy", String::new(), "other".to_owned())], 1);
+
+        let of = |number: usize| policy(&(number % 20).to_string(), &format!("{number:03}"));
+        let policies: Vec<_> = (0..MAX_POLICIES + 30).map(of).collect();
+        let found = injected(&policies);
+        assert_eq!((found.len(), found[&other()]), (MAX_POLICIES + 1, 30));
+    }
+
+    #[test]
+    fn a_deleted_policy_has_no_series() {
+        let (metrics, mut published) = (Metrics::default(), PolicyMetrics::default());
+        let policies = ["checkout", "search"].map(|name| policy("shop", name));
+        let counts = counts(&policies);
+        let line = |name: &str, state: &str, count: usize| {
+            format!(
+                "adieu_policy_workloads{{policy_kind=\"GracefulPolicy\",policy_namespace=\"shop\",\
+                 policy=\"{name}\",state=\"{state}\"}} {count}"
+            )
+        };
+        published.publish(&metrics, policies.clone(), &counts);
+        let text = metrics.render().unwrap();
+        for line in
+            [line("checkout", "injected", 1), line("search", "injected", 1), line("search", "blocked", 0)]
+        {
+            assert!(text.contains(&line), "{line} is missing in\n{text}");
+        }
+        // Its workloads may not be evaluated without it yet.
+        published.publish(&metrics, policies.into_iter().take(1), &counts);
+        let text = metrics.render().unwrap();
+        assert!(text.contains(&line("checkout", "injected", 1)) && !text.contains("search"), "{text}");
+    }
+}
