@@ -8,6 +8,9 @@ use super::*;
 const ALERTS: &str = include_str!("../../../charts/adieu/files/alerts.yaml");
 const DASHBOARD: &str = include_str!("../../../charts/adieu/files/dashboard.json");
 const RUNBOOKS: &str = include_str!("../../../docs/runbooks.md");
+/// The pages that list the metrics.
+const PAGES: [&str; 2] =
+    [include_str!("../../../docs/metrics.md"), include_str!("../../../docs/terminations.md")];
 /// The address of the runbooks, up to the anchor.
 const RUNBOOKS_URL: &str = "https://github.com/adieu-dev/adieu/blob/main/docs/runbooks.md#";
 
@@ -39,6 +42,16 @@ fn metrics_with_series() -> Metrics {
     metrics.admission_requests.get_or_create(&admitted).inc();
     let counted = WorkloadLabels { kind: kind(), state: WorkloadState::Injected };
     metrics.workloads.get_or_create(&counted).set(1);
+    let counted = PolicyWorkloadLabels {
+        policy_kind: KindLabel("GracefulPolicy"),
+        policy_namespace: "shop".into(),
+        policy: "checkout".into(),
+        state: WorkloadState::Injected,
+    };
+    metrics.policy_workloads.get_or_create(&counted).set(1);
+    metrics.reconcile_duration.get_or_create(&ObjectLabels { kind: kind() }).observe(0.1);
+    let requested = ApiRequestLabels { verb: Verb::Get, code: ApiCode(None) };
+    metrics.api_requests.get_or_create(&requested).inc();
     for family in [&metrics.undecodable_objects, &metrics.oversized_objects] {
         family.get_or_create(&ObjectLabels { kind: kind() }).set(1);
     }
@@ -48,6 +61,23 @@ fn metrics_with_series() -> Metrics {
     let failed = FailedTerminationLabels { workload_namespace: "shop".into(), outcome };
     metrics.failed_terminations.get_or_create(&failed).inc();
     metrics
+}
+
+#[test]
+fn every_metric_is_documented_and_every_documented_one_exists() {
+    let text = metrics_with_series().render().unwrap();
+    let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
+    let own = types.filter(|(name, _)| name.starts_with("adieu_"));
+    let suffix = |kind: &str| match kind {
+        "counter" => "_total",
+        "info" => "_info",
+        _ => "",
+    };
+    let names: BTreeSet<_> = own.map(|(name, kind)| format!("{name}{}", suffix(kind))).collect();
+    let listed = Regex::new("(?m)^\\| `(adieu_[a-z_]+)").unwrap();
+    let documented: BTreeSet<_> =
+        PAGES.iter().flat_map(|page| listed.captures_iter(page)).map(|found| found[1].to_owned()).collect();
+    assert_eq!(documented, names);
 }
 
 #[test]
