@@ -70,6 +70,7 @@ fn managed_workloads_of_a_namespace_are_listed_with_their_state() {
         ]
     );
     assert!(finished.stderr.contains("does not serve ClusterGracefulPolicies"), "{}", finished.stderr);
+    assert!(!finished.stderr.contains("TerminationProfile"), "{}", finished.stderr);
 
     let json = status(&config, &["-o", "json", "--all"]).stdout;
     let report: Value = serde_json::from_str(&json).unwrap();

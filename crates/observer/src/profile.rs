@@ -21,7 +21,8 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Profile {
     observed_since: String,
-    last: String,
+    /// When the last termination ended, and how it went: of several in the same second the worst.
+    last: (String, Option<Outcome>),
     terminations: i64,
     outcomes: OutcomeCounts,
     causes: CauseCounts,
@@ -40,7 +41,7 @@ impl Profile {
     pub fn new(first: &Termination) -> Self {
         let mut profile = Self {
             observed_since: status_time(first.end),
-            last: status_time(first.end),
+            last: (status_time(first.end), None),
             terminations: 0,
             outcomes: OutcomeCounts::default(),
             causes: CauseCounts::default(),
@@ -59,7 +60,7 @@ impl Profile {
     pub fn of(status: TerminationProfileStatus) -> Self {
         Self {
             observed_since: status.observed_since,
-            last: status.last_termination_time,
+            last: (status.last_termination_time, status.last_outcome),
             terminations: status.terminations,
             outcomes: status.outcomes,
             causes: status.causes,
@@ -78,7 +79,7 @@ impl Profile {
         increase(self.outcomes.of(termination.outcome));
         increase(self.causes.of(termination.cause));
         let end = status_time(termination.end);
-        self.last = end.clone().max(std::mem::take(&mut self.last));
+        self.last = (end.clone(), Some(termination.outcome)).max(std::mem::take(&mut self.last));
         if self.requested != termination.requested {
             // Earlier terminations are no evidence about other times.
             (self.current, self.shutdown) = (OutcomeCounts::default(), Distribution::default());
@@ -105,7 +106,8 @@ impl Profile {
     pub fn status(&self) -> TerminationProfileStatus {
         TerminationProfileStatus {
             observed_since: self.observed_since.clone(),
-            last_termination_time: self.last.clone(),
+            last_termination_time: self.last.0.clone(),
+            last_outcome: self.last.1,
             terminations: self.terminations,
             outcomes: self.outcomes,
             causes: self.causes,

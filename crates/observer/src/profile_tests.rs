@@ -24,6 +24,7 @@ fn a_profile_sums_up_terminations_and_survives_a_restart() {
     assert_eq!((recent.pod.as_str(), recent.outcome), ("web-7d4b9-x2x", Outcome::Killed));
     assert_eq!(recent.reason, "killed at the end of the grace period of 30 s");
     assert_eq!(status.last_termination_time, time(30), "the latest end, in any order");
+    assert_eq!(status.last_outcome, Some(Outcome::Killed), "the outcome of that one");
 
     let stored = serde_json::to_value(&status).unwrap();
     let mut restored = Profile::of(serde_json::from_value(stored).unwrap());
@@ -32,6 +33,25 @@ fn a_profile_sums_up_terminations_and_survives_a_restart() {
         restored.add(&slow);
     }
     assert_eq!((restored.status().terminations, restored.status().recent.len()), (30, 5));
+}
+
+#[test]
+fn the_last_outcome_is_that_of_the_latest_end_and_the_worst_of_its_second() {
+    let last = |codes_and_ends: &[(i32, i64)]| {
+        let observed =
+            codes_and_ends.iter().map(|(code, end)| observe(&ended(*code, *end), current()).unwrap());
+        let terminations: Vec<_> = observed.collect();
+        let mut profile = Profile::new(&terminations[0]);
+        terminations[1..].iter().for_each(|termination| profile.add(termination));
+        profile.status().last_outcome
+    };
+    assert_eq!(last(&[(0, 4)]), Some(Outcome::Completed));
+    assert_eq!(last(&[(1, 4), (0, 5)]), Some(Outcome::Completed));
+    assert_eq!(last(&[(0, 5), (1, 4)]), Some(Outcome::Completed));
+    assert_eq!(last(&[(1, 4), (0, 4)]), Some(Outcome::Crashed));
+    let mut older = Profile::new(&observe(&ended(1, 4), current()).unwrap()).status();
+    older.last_outcome = None;
+    assert_eq!(Profile::of(older.clone()).status(), older, "a profile of an older version has none");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use anyhow::{Context as _, bail};
 use kube::{Api, Client, Resource as _, ResourceExt as _, core::DynamicObject};
 
-use super::{Report, WorkloadRow};
+use super::{Report, WorkloadRow, terminations::LastTerminations};
 use crate::{
     cli::{
         cluster_context::{ClusterContext, KUBE_SYSTEM},
@@ -47,11 +47,17 @@ pub(super) async fn read(
         bail!("the namespace {namespace:?} does not exist: check its spelling, and the kubeconfig's context");
     }
     warnings.extend(cluster.missing_kinds());
+    let terminations = LastTerminations::read(client, namespace, &mut warnings).await;
     let mut reader = Reader {
         cluster: &cluster,
         contexts: HashMap::new(),
         includes_not_managed: selection.includes_not_managed || !selection.workloads.is_empty(),
-        report: Report { is_complete: cluster.is_complete(), ..Report::default() },
+        report: Report {
+            is_complete: cluster.is_complete(),
+            has_terminations: terminations.is_some(),
+            ..Report::default()
+        },
+        terminations,
         warnings,
     };
     if selection.workloads.is_empty() {
@@ -68,6 +74,7 @@ struct Reader<'a> {
     /// The contexts of namespaces with workloads.
     contexts: HashMap<String, NamespaceContext>,
     includes_not_managed: bool,
+    terminations: Option<LastTerminations>,
     report: Report,
     warnings: Vec<String>,
 }
@@ -132,7 +139,9 @@ impl Reader<'_> {
         };
         self.report.not_managed += usize::from(!status.is_managed());
         if status.is_managed() || self.includes_not_managed {
-            self.report.rows.push(WorkloadRow { kind, namespace, name, status });
+            let terminations = self.terminations.as_ref();
+            let last_termination = terminations.and_then(|all| all.of(kind, &object.metadata));
+            self.report.rows.push(WorkloadRow { kind, namespace, name, status, last_termination });
         }
     }
 }

@@ -1,7 +1,11 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::runtime::test_support::{client, failure, not_found};
+use crate::{
+    api::TerminationOutcome,
+    cli::status::terminations::LastTermination,
+    runtime::test_support::{client, failure, not_found},
+};
 
 fn deployment(namespace: &str, name: &str, annotations: &Value) -> Value {
     json!({
@@ -137,4 +141,45 @@ async fn a_workload_that_is_too_large_for_the_operator_is_not_injected() {
     assert!(reason.contains("exceed the limit"), "{reason}");
     assert!(warnings[0].starts_with("a Deployment cannot be read"), "{warnings:?}");
     assert!(!report.is_complete);
+}
+
+#[tokio::test]
+async fn the_last_termination_is_that_of_the_workload_and_missing_profiles_are_no_problem() {
+    let on = json!({"adieu.dev/graceful": "true"});
+    let workloads = ["web", "idle", "again"].map(|name| deployment("shop", name, &on));
+    let profile = |name: &str, uid: &str| {
+        json!({
+            "metadata": {"name": format!("deployment-{name}"), "namespace": "shop", "ownerReferences": [
+                {"apiVersion": "apps/v1", "kind": "Deployment", "name": name, "uid": uid},
+            ]},
+            "spec": {"kind": "Deployment", "name": name},
+            "status": {"lastOutcome": "Killed", "lastTerminationTime": "2026-01-31T12:00:00Z"},
+        })
+    };
+    let mut older = profile("idle", "idle");
+    older["status"].as_object_mut().unwrap().remove("lastOutcome");
+    let profiles =
+        [profile("web", "web"), older, profile("again", "an-earlier-one"), json!({"metadata": {}})];
+    let client_with = |code: u16| {
+        let (workloads, profiles) = (workloads.clone(), profiles.clone());
+        client(move |_, target| {
+            Some(match target.split('?').next().unwrap().rsplit('/').next().unwrap() {
+                "deployments" => (200, page(&workloads)),
+                "terminationprofiles" if code == 200 => (200, page(&profiles)),
+                "terminationprofiles" => (code, failure(code, "no profiles")),
+                _ => (200, page(&[])),
+            })
+        })
+    };
+    let (report, warnings) = read(&client_with(200), &ALL).await.unwrap();
+    let outcomes: Vec<_> = report.rows.iter().map(|row| row.last_termination.clone()).collect();
+    let killed =
+        LastTermination { outcome: TerminationOutcome::Killed, time: "2026-01-31T12:00:00Z".to_owned() };
+    assert_eq!(outcomes, [Some(killed), None, None]);
+    assert_eq!((report.has_terminations, warnings), (true, vec![]));
+    for (code, warned) in [(403, 0), (404, 0), (500, 1)] {
+        let (report, warnings) = read(&client_with(code), &ALL).await.unwrap();
+        assert_eq!((report.has_terminations, warnings.len()), (false, warned), "{code}: {warnings:?}");
+        assert!(report.is_complete && report.rows.iter().all(|row| row.last_termination.is_none()));
+    }
 }

@@ -2,11 +2,13 @@
 
 mod cluster;
 mod output;
+mod terminations;
 
 use std::io::Write as _;
 
 use anyhow::Context as _;
 use serde::Serialize;
+use terminations::LastTermination;
 
 use super::{block_on::block_on, manifests::warn, reference::Reference};
 use crate::{
@@ -35,6 +37,19 @@ States:
 
 The values are those of the pod template, or those that it gets once it is no longer Queued. If a state needs a reason, \
 the last column has it; otherwise it has the first warning. -o json has all warnings.
+
+LAST TERMINATION is the outcome of the last termination of one of its pods that adieu observed:
+
+  Completed      exited with 0
+  DefaultAction  exited with 143, the default action of SIGTERM
+  PreStopFailed  the preStop hook failed
+  Crashed        exited with another code
+  CutShort       ended before its grace period was over, for example because its node is gone
+  Killed         killed at the end of its grace period
+  -              no termination was observed
+
+-o json has it with its time as lastTermination. The column is absent if the CRDs of adieu are not installed, or you may \
+not list TerminationProfiles.
 
 You need the right to list Deployments, StatefulSets and DaemonSets. Without the right to list policies, Services and \
 Namespaces there are warnings, and a state may be Unknown.
@@ -84,12 +99,15 @@ enum Format {
 
 /// A workload and its status.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 struct WorkloadRow {
     kind: Kind,
     namespace: String,
     name: String,
     #[serde(flatten)]
     status: WorkloadStatus,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_termination: Option<LastTermination>,
 }
 
 /// The workloads of a selection.
@@ -100,6 +118,8 @@ struct Report {
     not_managed: usize,
     /// Whether all workloads and policies were read.
     is_complete: bool,
+    /// Whether last terminations were read.
+    has_terminations: bool,
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {

@@ -1,14 +1,25 @@
 //! The status of workloads as a table, and as JSON.
 
-use comfy_table::{Table, presets};
+use comfy_table::{ColumnConstraint, Table, presets};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::{Report, WorkloadRow};
 use crate::{cli::manifests::escaped, text::counted};
 
-const COLUMNS: [&str; 8] =
-    ["NAMESPACE", "WORKLOAD", "MANAGED BY", "STATE", "DRAIN", "SHUTDOWN", "GRACE PERIOD", "REASON"];
+const COLUMNS: [&str; 9] = [
+    "NAMESPACE",
+    "WORKLOAD",
+    "MANAGED BY",
+    "STATE",
+    "DRAIN",
+    "SHUTDOWN",
+    "GRACE PERIOD",
+    "LAST TERMINATION",
+    "REASON",
+];
+/// The position of the last termination.
+const LAST_TERMINATION: usize = 7;
 
 /// The workloads, and the number of others.
 pub(super) fn table(report: &Report) -> String {
@@ -21,6 +32,9 @@ pub(super) fn table(report: &Report) -> String {
         }
         for column in table.column_iter_mut() {
             column.set_padding((0, 2));
+        }
+        if let Some(column) = table.column_mut(LAST_TERMINATION).filter(|_| !report.has_terminations) {
+            column.set_constraint(ColumnConstraint::Hidden);
         }
         text = table.trim_fmt() + "\n";
     }
@@ -37,8 +51,8 @@ pub(super) fn table(report: &Report) -> String {
     }
 }
 
-fn cells(row: &WorkloadRow) -> [String; 8] {
-    let WorkloadRow { kind, namespace, name, status } = row;
+fn cells(row: &WorkloadRow) -> [String; 9] {
+    let WorkloadRow { kind, namespace, name, status, last_termination } = row;
     let or_dash = |text: String| if text.is_empty() { "-".to_owned() } else { text };
     let seconds = |value: Option<i64>| value.map_or_else(|| "-".to_owned(), |seconds| format!("{seconds} s"));
     let reason = status.reason.as_ref().or(status.warnings.first());
@@ -50,6 +64,7 @@ fn cells(row: &WorkloadRow) -> [String; 8] {
         seconds(status.drain_seconds),
         seconds(status.shutdown_timeout_seconds),
         seconds(status.grace_period_seconds),
+        last_termination.as_ref().map_or_else(|| "-".to_owned(), |last| format!("{:?}", last.outcome)),
         reason.cloned().unwrap_or_default(),
     ]
     .map(|cell| escaped(&cell).into_owned())
@@ -93,7 +108,11 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::plan::{Kind, ManagementState, WorkloadStatus};
+    use crate::{
+        api::TerminationOutcome,
+        cli::status::terminations::LastTermination,
+        plan::{Kind, ManagementState, WorkloadStatus},
+    };
 
     fn row(name: &str, state: ManagementState, reason: Option<&str>) -> WorkloadRow {
         let mut status = WorkloadStatus::without_values(state, reason.map(str::to_owned));
@@ -102,11 +121,12 @@ mod tests {
             status.drain_seconds = Some(10);
             status.warnings = vec!["a warning".into()];
         }
-        WorkloadRow { kind: Kind::Deployment, namespace: "shop".into(), name: name.into(), status }
+        let (namespace, name) = ("shop".to_owned(), name.to_owned());
+        WorkloadRow { kind: Kind::Deployment, namespace, name, status, last_termination: None }
     }
 
     fn report(rows: Vec<WorkloadRow>, not_managed: usize) -> Report {
-        Report { rows, not_managed, is_complete: true }
+        Report { rows, not_managed, is_complete: true, has_terminations: false }
     }
 
     #[test]
@@ -128,6 +148,29 @@ mod tests {
                 "... and 12 that are not managed",
             ]
         );
+    }
+
+    #[test]
+    fn the_last_termination_is_shown_if_profiles_can_be_read() {
+        let mut web = row("web", ManagementState::Injected, Some("a reason"));
+        let (outcome, time) = (TerminationOutcome::Killed, "2026-01-31T12:00:00Z".to_owned());
+        web.last_termination = Some(LastTermination { outcome, time });
+        let rows = vec![web, row("api", ManagementState::Injected, None)];
+        let report = Report { has_terminations: true, ..report(rows, 0) };
+        let squeezed = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+        let lines: Vec<_> = table(&report).lines().map(squeezed).collect();
+        assert_eq!(
+            lines,
+            [
+                "NAMESPACE WORKLOAD MANAGED BY STATE DRAIN SHUTDOWN GRACE PERIOD LAST TERMINATION REASON",
+                "shop Deployment/web annotation, GracefulPolicy/checkout Injected 10 s - - Killed a reason",
+                "shop Deployment/api annotation, GracefulPolicy/checkout Injected 10 s - - - a warning",
+            ]
+        );
+        let json: Value = serde_json::from_str(&json(&report).unwrap()).unwrap();
+        let last = json!({"outcome": "Killed", "time": "2026-01-31T12:00:00Z"});
+        assert_eq!(json["workloads"][0]["lastTermination"], last);
+        assert!(json["workloads"][1].get("lastTermination").is_none());
     }
 
     #[test]

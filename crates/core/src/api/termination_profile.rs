@@ -76,6 +76,9 @@ pub struct TerminationProfileStatus {
     /// When the last termination that counts ended.
     #[schemars(length(max = 20), regex(pattern = TIME))]
     pub last_termination_time: String,
+    /// How the last termination that counts went.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_outcome: Option<TerminationOutcome>,
     /// Pods that terminated. Pods without a running container don't count.
     #[schemars(range(min = 0, max = limits::TERMINATIONS))]
     pub terminations: i64,
