@@ -1,18 +1,24 @@
-use std::sync::Mutex;
+use std::{collections::VecDeque, sync::Mutex};
 
 use adieu_observer::status_time;
 use http::Method;
 use k8s_openapi::jiff::Timestamp;
-use kube::{Client, core::DynamicObject};
+use kube::{Client, ResourceExt as _, core::DynamicObject};
 use serde_json::{Value, json};
-use tokio::time::timeout;
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
 
 use super::*;
 use crate::{
     controller::test_support::context_with,
     index::caches::Caches,
     plan::Kind,
-    runtime::test_support::{client_of_bodies, not_found},
+    runtime::{
+        client::WATCH_SILENCE,
+        test_support::{client_of_bodies, failure},
+    },
 };
 
 const START: i64 = 1_800_000_000;
@@ -50,74 +56,136 @@ fn deployment() -> (Kind, DynamicObject) {
     (Kind::Deployment, serde_json::from_value(object).unwrap())
 }
 
-/// An API server with a pod that is gone after the list, and these profiles. Returns the writes to profiles, which fail
-/// with these codes first.
-fn api_server(profiles: Value, fails: Vec<u16>) -> (Client, Writes) {
-    let (writes, gone) = (Writes::default(), Mutex::new(false));
-    let (recorded, fails) = (writes.clone(), Mutex::new(fails.into_iter()));
-    let client = client_of_bodies(move |method, target, body| {
-        let list = |items: Value| Some((200, json!({"metadata": {"resourceVersion": "9"}, "items": items})));
-        let is_watch = target.contains("watch=");
-        if *method != Method::GET {
-            if target.contains("terminationprofiles") {
-                let path = target.split('?').next().unwrap();
-                let body = serde_json::from_slice(body).unwrap();
-                recorded.lock().unwrap().push((format!("{method} {path}"), body));
-                if *method == Method::PATCH
-                    && let Some(code) = fails.lock().unwrap().next()
-                {
-                    return Some((code, not_found()));
-                }
-            }
-            return Some((201, json!({})));
+/// An API server with one pod. It records the writes to profiles.
+struct Server {
+    pod: Value,
+    /// The events of the first watches of pods, one each; `None`: the watch is silent. Later ones are.
+    watches: VecDeque<Option<Value>>,
+    profiles: Vec<Value>,
+    /// How often the list of profiles fails first.
+    failed_lists: usize,
+    /// The codes of the responses to the first patches of profiles; `None`: no response. Later ones succeed.
+    patches: VecDeque<Option<u16>>,
+    writes: Writes,
+}
+
+impl Default for Server {
+    /// The pod is gone after the list, and there are no profiles.
+    fn default() -> Self {
+        Self {
+            pod: pod(),
+            watches: [Some(json!({"type": "DELETED", "object": pod()}))].into(),
+            profiles: vec![],
+            failed_lists: 0,
+            patches: VecDeque::new(),
+            writes: Writes::default(),
         }
-        match target {
-            _ if is_watch && target.contains("/api/v1/pods") => {
-                let was_gone = std::mem::replace(&mut *gone.lock().unwrap(), true);
-                (!was_gone).then(|| (200, json!({"type": "DELETED", "object": pod()})))
+    }
+}
+
+impl Server {
+    fn client(self) -> Client {
+        let server = Mutex::new(self);
+        client_of_bodies(move |method, target, body| server.lock().unwrap().answer(method, target, body))
+    }
+
+    fn answer(&mut self, method: &Method, target: &str, body: &[u8]) -> Option<(u16, Value)> {
+        let path = target.split('?').next().unwrap();
+        if *method != Method::GET {
+            if path.contains("terminationprofiles") {
+                let body = serde_json::from_slice(body).unwrap();
+                self.writes.lock().unwrap().push((format!("{method} {path}"), body));
             }
-            _ if is_watch => None,
-            _ if target.starts_with("/api/v1/pods") => list(json!([pod()])),
-            _ if target.contains("/replicasets/web-7d4b9") => {
+            let next = if *method == Method::PATCH { self.patches.pop_front() } else { None };
+            return next.unwrap_or(Some(200)).map(|code| match code {
+                200 => (code, json!({})),
+                _ => (code, failure(code, "failed")),
+            });
+        }
+        let list = |items: Value| Some((200, json!({"metadata": {"resourceVersion": "9"}, "items": items})));
+        match (target.contains("watch="), path.rsplit('/').next().unwrap()) {
+            (true, "pods") => self.watches.pop_front().flatten().map(|event| (200, event)),
+            (true, _) => None,
+            (_, "pods") => list(json!([self.pod])),
+            (_, "web-7d4b9") => {
                 let annotations = json!({"deployment.kubernetes.io/revision": "1"});
                 Some((200, json!({"metadata": {"annotations": annotations}, "spec": {"replicas": 0}})))
             }
-            _ if target.contains("terminationprofiles") => list(profiles.clone()),
+            (_, "terminationprofiles") if self.failed_lists > 0 => {
+                self.failed_lists -= 1;
+                Some((500, failure(500, "etcd has no leader")))
+            }
+            (_, "terminationprofiles") => list(json!(self.profiles)),
             _ => list(json!([])),
         }
-    });
-    (client, writes)
+    }
+}
+
+/// A replica that leads until the sender changes.
+struct TestReplica {
+    context: Arc<ReconcileContext>,
+    writes: Writes,
+    is_leader: watch::Sender<bool>,
+    shutdown: CancellationToken,
+    _paused: watch::Sender<bool>,
+}
+
+impl TestReplica {
+    fn new(server: Server, workload: (Kind, DynamicObject)) -> Self {
+        let writes = server.writes.clone();
+        let caches = Caches::fixed(vec![], vec![], vec![workload]);
+        let (context, [is_leader, paused]) = context_with(server.client(), caches, 1);
+        let (context, shutdown) = (Arc::new(context), CancellationToken::new());
+        Self { context, writes, is_leader, shutdown, _paused: paused }
+    }
+
+    fn report(&self, scope: ObserverScope) -> BoxFuture<'static, ()> {
+        let observation = Observation {
+            scope,
+            writes_profiles: true,
+            field_selector: "metadata.namespace!=kube-system".into(),
+        };
+        report(self.context.clone(), observation, Replicas::default(), self.shutdown.clone()).boxed()
+    }
+
+    fn writes(&self) -> Vec<(String, Value)> {
+        self.writes.lock().unwrap().clone()
+    }
+
+    /// The methods of the writes.
+    fn methods(&self) -> Vec<String> {
+        self.writes().iter().map(|(request, _)| request.split(' ').next().unwrap().to_owned()).collect()
+    }
+
+    fn metrics(&self) -> String {
+        self.context.metrics.render().unwrap()
+    }
 }
 
 /// Runs the report for some minutes. Returns the writes, and the metrics.
-async fn report_with(
-    profiles: Value,
-    fails: Vec<u16>,
-    scope: ObserverScope,
-    leads: bool,
-) -> (Vec<(String, Value)>, String) {
-    let (client, writes) = api_server(profiles, fails);
-    let caches = Caches::fixed(vec![], vec![], vec![deployment()]);
-    let (context, [is_leader, _paused]) = context_with(client, caches, 1);
-    is_leader.send_replace(leads);
-    let context = Arc::new(context);
-    let observation = Observation {
-        scope,
-        writes_profiles: true,
-        field_selector: "metadata.namespace!=kube-system".into(),
-    };
-    let reporting =
-        Box::pin(report(context.clone(), observation, Replicas::default(), CancellationToken::new()));
-    drop(timeout(Duration::from_mins(5), reporting).await);
-    let writes = writes.lock().unwrap().clone();
-    (writes, context.metrics.render().unwrap())
+async fn report_with(server: Server, scope: ObserverScope, leads: bool) -> (Vec<(String, Value)>, String) {
+    let replica = TestReplica::new(server, deployment());
+    replica.is_leader.send_replace(leads);
+    drop(timeout(Duration::from_mins(5), replica.report(scope)).await);
+    (replica.writes(), replica.metrics())
+}
+
+/// The profile that a leader writes, owned by the workload with this uid.
+async fn stored_profile(uid: &str) -> Value {
+    let (writes, _) = report_with(Server::default(), ObserverScope::All, true).await;
+    let [(_, object), (_, status)] = writes.as_slice() else { panic!("{writes:?}") };
+    let mut stored = object.clone();
+    stored["metadata"]["namespace"] = "shop".into();
+    stored["metadata"]["ownerReferences"][0]["uid"] = uid.into();
+    stored["status"] = status["status"].clone();
+    stored
 }
 
 const OBJECT: &str = "/apis/adieu.dev/v1alpha1/namespaces/shop/terminationprofiles";
 
 #[tokio::test(start_paused = true)]
 async fn the_leader_writes_a_profile_of_the_workload() {
-    let (writes, metrics) = report_with(json!([]), vec![], ObserverScope::All, true).await;
+    let (writes, metrics) = report_with(Server::default(), ObserverScope::All, true).await;
     let [(create, object), (patch, status)] = writes.as_slice() else { panic!("{writes:?}") };
     assert_eq!(*create, format!("POST {OBJECT}"));
     assert_eq!(object["metadata"]["name"], "deployment-web");
@@ -141,19 +209,15 @@ async fn other_replicas_and_scopes_write_nothing() {
     for (scope, leads) in
         [(ObserverScope::All, false), (ObserverScope::Managed, true), (ObserverScope::Off, true)]
     {
-        let (writes, metrics) = report_with(json!([]), vec![], scope, leads).await;
+        let (writes, metrics) = report_with(Server::default(), scope, leads).await;
         assert!(writes.is_empty() && !metrics.contains("adieu_terminations_total{"), "{scope:?}: {writes:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_new_leader_adds_to_the_profile_of_the_previous_one() {
-    let (first, _) = report_with(json!([]), vec![], ObserverScope::All, true).await;
-    let [(_, object), (_, status)] = first.as_slice() else { panic!("{first:?}") };
-    let mut stored = object.clone();
-    stored["metadata"]["namespace"] = "shop".into();
-    stored["status"] = status["status"].clone();
-    let (writes, _) = report_with(json!([stored]), vec![], ObserverScope::All, true).await;
+    let server = Server { profiles: vec![stored_profile("of-web").await], ..Server::default() };
+    let (writes, _) = report_with(server, ObserverScope::All, true).await;
     let [(patch, status)] = writes.as_slice() else { panic!("{writes:?}") };
     assert!(patch.starts_with("PATCH"), "{patch}");
     assert_eq!(status["status"]["terminations"], 2);
@@ -161,11 +225,85 @@ async fn a_new_leader_adds_to_the_profile_of_the_previous_one() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_workload_that_was_created_again_has_a_new_profile() {
+    let server = Server { profiles: vec![stored_profile("of-an-earlier-web").await], ..Server::default() };
+    let (writes, _) = report_with(server, ObserverScope::All, true).await;
+    let [(create, object), (_, status)] = writes.as_slice() else { panic!("{writes:?}") };
+    assert_eq!(*create, format!("POST {OBJECT}"));
+    assert_eq!(object["metadata"]["ownerReferences"][0]["uid"], "of-web");
+    assert_eq!(status["status"]["terminations"], 1, "those of the earlier one don't count");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_deleted_profile_is_created_again() {
-    let (writes, _) = report_with(json!([]), vec![404], ObserverScope::All, true).await;
-    let requests: Vec<_> = writes.iter().map(|(request, _)| request.split(' ').next().unwrap()).collect();
-    assert_eq!(requests, ["POST", "PATCH", "POST", "PATCH"]);
-    assert_eq!(writes[3].1["status"]["terminations"], 1, "it counts once");
+    let server = Server { patches: [Some(404)].into(), ..Server::default() };
+    let replica = TestReplica::new(server, deployment());
+    drop(timeout(Duration::from_mins(5), replica.report(ObserverScope::All)).await);
+    assert_eq!(replica.methods(), ["POST", "PATCH", "POST", "PATCH"]);
+    assert_eq!(replica.writes()[3].1["status"]["terminations"], 1, "it counts once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_of_profiles_that_fails_delays_only_their_writes() {
+    let replica = TestReplica::new(Server { failed_lists: 12, ..Server::default() }, deployment());
+    let mut reporting = replica.report(ObserverScope::All);
+    drop(timeout(Duration::from_mins(1), &mut reporting).await);
+    let metrics = replica.metrics();
+    assert!(metrics.contains("outcome=\"killed\",cause=\"rollout\"} 1"), "{metrics}");
+    assert!(replica.writes().is_empty(), "they wait for the list");
+    drop(timeout(Duration::from_mins(5), reporting).await);
+    assert_eq!(replica.methods(), ["POST", "PATCH"]);
+    assert_eq!(replica.writes()[1].1["status"]["terminations"], 1, "it was kept");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_the_shutdown_cuts_off_is_repeated() {
+    // The second write may be cut off as well.
+    for patches in [vec![None::<u16>], vec![None, None]] {
+        let is_answered = patches.len() == 1;
+        let replica = TestReplica::new(Server { patches: patches.into(), ..Server::default() }, deployment());
+        let mut reporting = replica.report(ObserverScope::All);
+        assert!(timeout(FLUSH_TIMEOUT, &mut reporting).await.is_err(), "it leads");
+        assert_eq!(replica.methods(), ["POST", "PATCH"]);
+        let stopped = Instant::now();
+        replica.shutdown.cancel();
+        timeout(2 * FLUSH_TIMEOUT, reporting).await.expect("the end");
+        assert_eq!(stopped.elapsed() < FLUSH_TIMEOUT, is_answered);
+        assert_eq!(replica.methods(), ["POST", "PATCH", "POST", "PATCH"]);
+        assert_eq!(replica.writes()[3].1["status"]["terminations"], 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rejected_write_is_repeated_once_a_minute_and_once_at_shutdown() {
+    let server = Server { patches: [Some(422); 1000].into(), ..Server::default() };
+    let replica = TestReplica::new(server, deployment());
+    let mut reporting = replica.report(ObserverScope::All);
+    let patches = || replica.methods().iter().filter(|method| *method == "PATCH").count();
+    drop(timeout(Duration::from_secs(150), &mut reporting).await);
+    assert_eq!(patches(), 3);
+    let stopped = Instant::now();
+    replica.shutdown.cancel();
+    timeout(2 * FLUSH_TIMEOUT, reporting).await.expect("the end");
+    assert!(stopped.elapsed() < FLUSH_TIMEOUT, "it doesn't wait for the next attempt");
+    assert_eq!(patches(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_is_followed_to_its_end_although_its_workload_is_opted_out_meanwhile() {
+    let event = |kind: &str| Some(json!({"type": kind, "object": pod()}));
+    let mut running = pod();
+    running["status"]["containerStatuses"][0]["state"] = json!({"running": {"startedAt": time(-100)}});
+    let watches = [None, event("MODIFIED"), event("DELETED")].into();
+    let (kind, mut managed) = deployment();
+    managed.annotations_mut().insert("adieu.dev/graceful".into(), "true".into());
+    let replica = TestReplica::new(Server { pod: running, watches, ..Server::default() }, (kind, managed));
+    let mut reporting = replica.report(ObserverScope::Managed);
+    drop(timeout(WATCH_SILENCE / 2, &mut reporting).await);
+    replica.context.index.refresh(&Caches::fixed(vec![], vec![], vec![deployment()]));
+    drop(timeout(Duration::from_mins(5), reporting).await);
+    let metrics = replica.metrics();
+    assert!(metrics.contains("outcome=\"killed\",cause=\"rollout\"} 1"), "{metrics}");
 }
 
 #[test]
