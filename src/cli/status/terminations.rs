@@ -42,7 +42,7 @@ struct StoredStatus {
 }
 
 impl LastTerminations {
-    /// Reads the `TerminationProfile`s of a namespace, or of all. `None` if they can't be listed, which is no problem if
+    /// Reads the `TerminationProfile`s of a namespace, or of all. `None` if they can't be listed: without a warning if
     /// the CRD isn't installed or the right is missing.
     pub(super) async fn read(
         client: &Client,
