@@ -61,11 +61,13 @@ impl LastTerminations {
             found.insert(key, (owner.uid, last));
         });
         match listed.await {
-            Ok(()) => return Some(Self(found)),
-            Err(Error::Api(status)) if matches!(status.code, 403 | 404) => {}
-            Err(error) => warnings.push(format!("TerminationProfiles cannot be listed: {error}")),
+            Ok(()) => Some(Self(found)),
+            Err(Error::Api(status)) if matches!(status.code, 403 | 404) => None,
+            Err(error) => {
+                warnings.push(format!("TerminationProfiles cannot be listed: {error}"));
+                None
+            }
         }
-        None
     }
 
     /// The last termination of a workload, not that of an earlier one of the same name.
