@@ -1,8 +1,12 @@
 // Command web is an ordinary HTTP server on port 8080 that knows nothing of
 // termination: SIGTERM ends it at once, with whatever it was doing. As "web
-// sleep SECONDS" it is the sleep of an image that has no other. As "web stop
-// SECONDS CODE" it exits with CODE some seconds after SIGTERM; as "web ignore"
-// it ignores SIGTERM.
+// sleep SECONDS" it is the sleep of an image that has no other.
+//
+// Other arguments change how it terminates, and the container's termination
+// message has the times. "web stop SECONDS CODE" exits with CODE some seconds
+// after SIGTERM; "web ignore" ignores SIGTERM; "web shell" runs the server as a
+// child and, like a shell that is process 1, neither exits nor forwards
+// SIGTERM; "web default" only logs.
 package main
 
 import (
@@ -10,6 +14,7 @@ import (
 	"log"
 	"net/http"
 	"os"
+	"os/exec"
 	"os/signal"
 	"strconv"
 	"syscall"
@@ -17,33 +22,27 @@ import (
 )
 
 func main() {
-	if len(os.Args) == 3 && os.Args[1] == "sleep" {
-		seconds, err := strconv.Atoi(os.Args[2])
-		if err != nil {
-			log.Fatal(err)
-		}
-		time.Sleep(time.Duration(seconds) * time.Second)
+	mode := ""
+	if len(os.Args) > 1 {
+		mode = os.Args[1]
+	}
+	sigterm := make(chan os.Signal, 1)
+	switch mode {
+	case "sleep":
+		time.Sleep(seconds(2))
 		return
-	}
-	if len(os.Args) == 4 && os.Args[1] == "stop" {
-		seconds, err := strconv.Atoi(os.Args[2])
-		if err != nil {
-			log.Fatal(err)
-		}
-		code, err := strconv.Atoi(os.Args[3])
-		if err != nil {
-			log.Fatal(err)
-		}
-		stop := make(chan os.Signal, 1)
-		signal.Notify(stop, syscall.SIGTERM)
-		go func() {
-			<-stop
-			time.Sleep(time.Duration(seconds) * time.Second)
-			os.Exit(code)
-		}()
-	}
-	if len(os.Args) == 2 && os.Args[1] == "ignore" {
+	case "stop":
+		signal.Notify(sigterm, syscall.SIGTERM)
+		go report(sigterm, seconds(2), argument(3))
+	case "ignore":
 		signal.Ignore(syscall.SIGTERM)
+		go report(sigterm, 0, 0)
+	case "shell":
+		signal.Notify(sigterm, syscall.SIGTERM)
+		go report(sigterm, time.Hour, 0)
+		log.Fatal(exec.Command(os.Args[0]).Run())
+	case "default":
+		go report(sigterm, 0, 0)
 	}
 	pod, err := os.Hostname()
 	if err != nil {
@@ -54,4 +53,48 @@ func main() {
 		fmt.Fprintf(w, "hello from %s\n", pod)
 	})
 	log.Fatal(http.ListenAndServe(":8080", nil))
+}
+
+func argument(index int) int {
+	if len(os.Args) <= index {
+		log.Fatalf("argument %d is missing", index)
+	}
+	number, err := strconv.Atoi(os.Args[index])
+	if err != nil {
+		log.Fatal(err)
+	}
+	return number
+}
+
+func seconds(index int) time.Duration {
+	return time.Duration(argument(index)) * time.Second
+}
+
+// report keeps the termination message up to date: when SIGTERM was received (0
+// if it wasn't) and when the process last ran, in milliseconds. It exits with
+// code some time after SIGTERM.
+func report(sigterm <-chan os.Signal, shutdown time.Duration, code int) {
+	message, err := os.OpenFile("/dev/termination-log", os.O_WRONLY, 0)
+	if err != nil {
+		log.Fatal(err)
+	}
+	received := int64(0)
+	var end <-chan time.Time
+	for ended := false; ; {
+		// Of one length, so that each replaces the one before.
+		text := fmt.Sprintf(`{"sigterm":%13d,"alive":%13d}`, received, time.Now().UnixMilli())
+		if _, err := message.WriteAt([]byte(text), 0); err != nil {
+			log.Fatal(err)
+		}
+		if ended {
+			os.Exit(code)
+		}
+		select {
+		case <-time.After(100 * time.Millisecond):
+		case <-sigterm:
+			received, end = time.Now().UnixMilli(), time.After(shutdown)
+		case <-end:
+			ended = true
+		}
+	}
 }
