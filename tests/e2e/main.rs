@@ -30,6 +30,7 @@ mod operations;
 mod operator;
 mod oracle;
 mod pipes;
+mod pod_log;
 mod pods;
 mod policies;
 mod random;

@@ -1,11 +1,14 @@
 //! A namespace for each test, and waiting for conditions.
 
 use std::{
+    fmt::Debug,
     net::SocketAddr,
+    panic::{AssertUnwindSafe, resume_unwind},
     process::{Output, Stdio},
     time::Duration,
 };
 
+use futures::FutureExt as _;
 use k8s_openapi::api::{
     apps::v1::ReplicaSet,
     core::v1::{Namespace, Node},
@@ -23,7 +26,7 @@ use tokio::{
 };
 
 /// The limit for a condition in the cluster.
-const LIMIT: Duration = Duration::from_mins(2);
+pub const LIMIT: Duration = Duration::from_mins(2);
 /// The interval between checks.
 const POLL: Duration = Duration::from_millis(100);
 
@@ -254,6 +257,15 @@ pub fn grace_period(workload: &Value) -> Option<i64> {
     workload["spec"]["template"]["spec"]["terminationGracePeriodSeconds"].as_i64()
 }
 
+/// Runs `act`, and then `restore`, also if `act` panics: for changes that affect other tests.
+pub async fn restoring(act: impl Future<Output = ()>, restore: impl Future<Output = ()>) {
+    let outcome = AssertUnwindSafe(act).catch_unwind().await;
+    restore.await;
+    if let Err(panic) = outcome {
+        resume_unwind(panic);
+    }
+}
+
 /// Waits for a condition.
 pub async fn eventually<F: Future<Output = bool>>(what: &str, condition: impl Fn() -> F) {
     within(LIMIT, what, condition).await;
@@ -264,6 +276,25 @@ pub async fn within<F: Future<Output = bool>>(limit: Duration, what: &str, condi
     let started = Instant::now();
     while !condition().await {
         assert!(started.elapsed() < limit, "waited {} s for {what}", limit.as_secs());
+        sleep(POLL).await;
+    }
+}
+
+/// Waits until a value is the expected one.
+pub async fn becomes<T: Debug + PartialEq, F: Future<Output = T>>(
+    limit: Duration,
+    what: &str,
+    expected: T,
+    value: impl Fn() -> F,
+) {
+    let started = Instant::now();
+    loop {
+        let found = value().await;
+        if found == expected {
+            return;
+        }
+        let waited = limit.as_secs();
+        assert!(started.elapsed() < limit, "waited {waited} s for {what}: {expected:?}, and found {found:?}");
         sleep(POLL).await;
     }
 }

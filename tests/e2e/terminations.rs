@@ -1,6 +1,6 @@
 //! Terminations of real containers, as their `TerminationProfile`s report them.
 
-use std::{process::Output, time::Duration};
+use std::{collections::BTreeSet, process::Output, time::Duration};
 
 use k8s_openapi::api::core::v1::{Event, Node, Pod};
 use kube::{
@@ -8,43 +8,64 @@ use kube::{
     api::{DeleteParams, EvictParams, ListParams},
 };
 use serde_json::{Value, json};
-
 use tokio::process::Command;
 
 use crate::{
     figures::figure,
-    interoperability::pods_of,
-    support::{Scene, eventually, output, web, within, workload},
+    pod_log::PodLog,
+    random::from_environment,
+    support::{LIMIT, Scene, becomes, eventually, output, restoring, web, workload},
 };
 
-/// Pods of each Deployment.
-const REPLICAS: i64 = 3;
+/// Pods of each application that terminate for one cause, all at the same time: more would delay SIGTERM on a machine
+/// with two processors, and the delay counts as shutdown.
+const PODS: usize = 5;
+/// The causes, in the order in which [`terminate`] has them.
+const CAUSES: [&str; 5] = ["Eviction", "Deletion", "NodeDrain", "ScaleDown", "Rollout"];
+/// The replicas of each application, which all terminate.
+const REPLICAS: usize = PODS * CAUSES.len();
 /// The grace period in seconds.
 const GRACE: i64 = 5;
+/// The limit for all pods to start.
+const STARTED: Duration = Duration::from_mins(5);
 /// A profile is written at most once a minute.
 const WRITTEN: Duration = Duration::from_secs(100);
+/// The quantiles of a profile, and their percentages.
+const QUANTILES: [(&str, usize); 4] = [("p50", 50), ("p90", 90), ("p99", 99), ("max", 100)];
 
-/// Deployments with the arguments of their container, what else their pods have, the outcome of their terminations, and
-/// the seconds that a shutdown takes.
-fn applications() -> [(&'static str, Value, Value, &'static str, i64); 6] {
+/// Deployments with the arguments of their container, what else their pods have, and the outcome of their terminations.
+fn applications() -> [(&'static str, Value, Value, &'static str); 7] {
     let missing = json!({"lifecycle": {"preStop": {"exec": {"command": ["/missing"]}}}});
     [
-        ("completes", json!(["stop", "3", "0"]), json!({}), "Completed", 3),
-        ("ignores", json!(["ignore"]), json!({}), "Killed", GRACE),
-        ("slow", json!(["stop", "60", "0"]), json!({}), "Killed", GRACE),
-        ("crashes", json!(["stop", "1", "3"]), json!({}), "Crashed", 1),
+        ("completes", json!(["stop", "3", "0"]), json!({}), "Completed"),
+        ("ignores", json!(["ignore"]), json!({}), "Killed"),
+        ("shell", json!(["shell"]), json!({}), "Killed"),
+        ("slow", json!(["stop", "60", "0"]), json!({}), "Killed"),
+        ("crashes", json!(["stop", "1", "3"]), json!({}), "Crashed"),
         // Not as process 1 of its container, for which the kernel ignores signals without a handler.
-        ("unhandled", json!([]), json!({"shareProcessNamespace": true}), "DefaultAction", 0),
-        ("hook", json!(["stop", "1", "0"]), missing, "PreStopFailed", 1),
+        ("unhandled", json!(["default"]), json!({"shareProcessNamespace": true}), "DefaultAction"),
+        ("hook", json!(["stop", "1", "0"]), missing, "PreStopFailed"),
     ]
 }
 
-async fn create_applications(scene: &Scene) {
-    for (name, arguments, more, ..) in applications() {
+fn names() -> [&'static str; 7] {
+    applications().map(|(name, ..)| name)
+}
+
+/// Creates the Deployments, waits until their pods run, and then lets no pod start: pods that replace others would
+/// compete with the terminations for the processors.
+async fn start_applications(scene: &Scene) {
+    let label = async |change: &str| {
+        scene.kubectl(&["label", "nodes", "--all", &format!("{}{change}", scene.namespace)]).await
+    };
+    label("=there").await;
+    for (name, arguments, more, _) in applications() {
         let mut deployment = web(name, &json!({}));
         deployment["spec"]["replicas"] = REPLICAS.into();
+        deployment["spec"]["strategy"] = json!({"rollingUpdate": {"maxSurge": 0, "maxUnavailable": "100%"}});
         let pod = &mut deployment["spec"]["template"]["spec"];
         pod["terminationGracePeriodSeconds"] = GRACE.into();
+        pod["nodeSelector"] = json!({scene.namespace.as_str(): "there"});
         pod["containers"][0]["args"] = arguments;
         let is_of_container = more.get("lifecycle").is_some();
         let target = if is_of_container { &mut pod["containers"][0] } else { pod };
@@ -56,17 +77,72 @@ async fn create_applications(scene: &Scene) {
         "spec": {"selector": {"app": "completes"}, "ports": [{"port": 80, "targetPort": 8080}]},
     });
     scene.create(&service).await;
+    for name in names() {
+        scene.rolled_out_within(STARTED, name).await;
+    }
+    label("-").await;
 }
 
-/// Waits until every Deployment has as many pods, and no others.
-async fn settled(scene: &Scene, replicas: usize) {
-    for (name, ..) in applications() {
-        scene.rolled_out(name).await;
-        eventually(&format!("{replicas} pods of {name}"), || async {
-            pods_of(scene, name).await.len() == replicas
-        })
-        .await;
+/// Evicts, deletes, drains, scales down and rolls out: each for some pods of every application.
+async fn terminate(scene: &Scene, log: &PodLog) {
+    let pods: Api<Pod> = Api::namespaced(scene.client.clone(), &scene.namespace);
+    wait_for_pods(log, REPLICAS, REPLICAS).await;
+    evict(&pods, &next_pods(log)).await;
+    wait_for_pods(log, 4 * PODS, REPLICAS).await;
+    for pod in next_pods(log) {
+        pods.delete(&pod.name_any(), &DeleteParams::default()).await.unwrap();
     }
+    wait_for_pods(log, 3 * PODS, REPLICAS).await;
+    drain(scene, &pods, log).await;
+    for name in names() {
+        // Pods without a node are deleted first, and don't count.
+        scene.patch("Deployment", name, &json!({"spec": {"replicas": PODS}})).await.unwrap();
+    }
+    wait_for_pods(log, PODS, PODS).await;
+    for name in names() {
+        scene.kubectl(&["rollout", "restart", &format!("deployment/{name}")]).await;
+    }
+    wait_for_pods(log, 0, PODS).await;
+}
+
+/// The pods of all applications that terminate next.
+fn next_pods(log: &PodLog) -> Vec<Pod> {
+    names().into_iter().flat_map(|name| log.scheduled(name).into_iter().take(PODS)).collect()
+}
+
+/// Waits until each application has as many pods with a node, and as many in all.
+async fn wait_for_pods(log: &PodLog, scheduled: usize, all: usize) {
+    for name in names() {
+        let what = format!("the pods of {name} with a node, and all");
+        becomes(LIMIT, &what, (scheduled, all), async || log.counts(name)).await;
+    }
+}
+
+async fn evict(pods: &Api<Pod>, victims: &[Pod]) {
+    for victim in victims {
+        pods.evict(&victim.name_any(), &EvictParams::default()).await.unwrap();
+    }
+}
+
+/// Evicts pods from cordoned nodes, as `kubectl drain` does.
+async fn drain(scene: &Scene, pods: &Api<Pod>, log: &PodLog) {
+    let nodes: Api<Node> = Api::all(scene.client.clone());
+    let victims = next_pods(log);
+    let node = |pod: &Pod| pod.spec.as_ref().unwrap().node_name.clone().unwrap();
+    let cordoned: BTreeSet<_> = victims.iter().map(node).collect();
+    let drained = async {
+        for node in &cordoned {
+            nodes.cordon(node).await.unwrap();
+        }
+        evict(pods, &victims).await;
+        wait_for_pods(log, 2 * PODS, REPLICAS).await;
+    };
+    let uncordoned = async {
+        for node in &cordoned {
+            nodes.uncordon(node).await.unwrap();
+        }
+    };
+    restoring(drained, uncordoned).await;
 }
 
 async fn profile(scene: &Scene, name: &str) -> Value {
@@ -75,84 +151,60 @@ async fn profile(scene: &Scene, name: &str) -> Value {
     profile.map_or(Value::Null, |profile| serde_json::to_value(profile).unwrap())
 }
 
-/// Restarts, scales down, evicts, drains and deletes.
-async fn terminate(scene: &Scene) {
-    let pods: Api<Pod> = Api::namespaced(scene.client.clone(), &scene.namespace);
-    let names = applications().map(|(name, ..)| name);
-    settled(scene, 3).await;
-    for name in names {
-        scene.kubectl(&["rollout", "restart", &format!("deployment/{name}")]).await;
+/// The profile of a Deployment, once it has all terminations, with this outcome and these causes, and no others.
+pub async fn profile_with(scene: &Scene, name: &str, outcome: &str, causes: &[(&str, usize)]) -> Value {
+    let all: usize = causes.iter().map(|(_, count)| count).sum();
+    let mut expected = json!({
+        "terminations": all,
+        "outcomes": {
+            "Completed": 0, "DefaultAction": 0, "Killed": 0, "Crashed": 0, "PreStopFailed": 0, "CutShort": 0,
+        },
+        "causes": {
+            "Rollout": 0, "ScaleDown": 0, "Eviction": 0, "NodeDrain": 0, "Preemption": 0, "NodeShutdown": 0,
+            "Taint": 0, "Deletion": 0,
+        },
+    });
+    expected["outcomes"][outcome] = all.into();
+    for (cause, count) in causes {
+        expected["causes"][cause] = (*count).into();
     }
-    settled(scene, 3).await;
-    for name in names {
-        scene.patch("Deployment", name, &json!({"spec": {"replicas": 2}})).await.unwrap();
-    }
-    settled(scene, 2).await;
-    for name in names {
-        let [evicted, deleted] = pods_of(scene, name).await.try_into().unwrap();
-        pods.evict(&evicted.name_any(), &EvictParams::default()).await.unwrap();
-        pods.delete(&deleted.name_any(), &DeleteParams::default()).await.unwrap();
-    }
-    settled(scene, 2).await;
-    let nodes: Api<Node> = Api::all(scene.client.clone());
-    let victims: Vec<Pod> = {
-        let mut victims = Vec::new();
-        for name in names {
-            victims.push(pods_of(scene, name).await.remove(0));
-        }
-        victims
-    };
-    let node = |pod: &Pod| pod.spec.as_ref().unwrap().node_name.clone().unwrap();
-    let cordoned: std::collections::BTreeSet<_> = victims.iter().map(node).collect();
-    for node in &cordoned {
-        nodes.cordon(node).await.unwrap();
-    }
-    for victim in &victims {
-        pods.evict(&victim.name_any(), &EvictParams::default()).await.unwrap();
-    }
-    // The cause is read when the termination starts, and new pods need a node.
-    eventually("the evicted pods to be gone", || async {
-        let now = pods.list(&ListParams::default()).await.unwrap();
-        !now.iter().any(|pod| victims.iter().any(|victim| victim.uid() == pod.uid()))
+    becomes(WRITTEN, &format!("the profile of {name}"), expected, async || {
+        let status = profile(scene, name).await["status"].take();
+        let counts = ["terminations", "outcomes", "causes"].map(|field| (field, status[field].clone()));
+        counts.into_iter().collect::<Value>()
     })
     .await;
-    for node in &cordoned {
-        nodes.uncordon(node).await.unwrap();
-    }
-    settled(scene, 2).await;
+    profile(scene, name).await
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs a cluster: cargo xtask test"]
-async fn profiles_report_how_and_why_the_pods_of_each_workload_terminated() {
-    let scene = Scene::new().await;
-    create_applications(&scene).await;
-    terminate(&scene).await;
-    let expected = json!({
-        "Rollout": REPLICAS, "ScaleDown": 1, "Eviction": 1, "NodeDrain": 1, "Preemption": 0, "NodeShutdown": 0, "Taint": 0,
-        "Deletion": 1,
+/// The smallest of these seconds, in ascending order, that at least this percentage took at most.
+fn quantile(seconds: &[i64], percent: usize) -> i64 {
+    seconds[(seconds.len() * percent).div_ceil(100) - 1]
+}
+
+/// Compares the profile of an application with what its containers logged. Returns the quantiles of both.
+async fn compare(scene: &Scene, log: &PodLog, name: &str, outcome: &str) -> String {
+    let profile = profile_with(scene, name, outcome, &CAUSES.map(|cause| (cause, PODS))).await;
+    let logged = log.shutdowns(name);
+    assert_eq!(logged.len(), REPLICAS, "{name}: shutdowns that containers logged, in seconds: {logged:?}");
+    let found = QUANTILES.map(|(field, percent)| {
+        let (found, expected) = (&profile["status"]["shutdownSeconds"][field], quantile(&logged, percent));
+        assert!(
+            found.as_i64().is_some_and(|found| (found - expected).abs() <= 1),
+            "{name}: {field} is {expected} s by its containers' logs, and {found} s in its profile: {logged:?}, \
+             {profile:#}"
+        );
+        format!("{field} {found} s ({expected} s)")
     });
-    let all = REPLICAS + 4;
-    let mut found = Vec::new();
-    for (name, _, _, outcome, seconds) in applications() {
-        within(WRITTEN, &format!("the profile of {name}"), || async {
-            profile(&scene, name).await["status"]["terminations"] == all
-        })
-        .await;
-        let profile = profile(&scene, name).await;
-        let status = &profile["status"];
-        assert_eq!(status["causes"], expected, "{name}: {profile:#}");
-        assert_eq!(status["outcomes"][outcome], all, "{name}: {profile:#}");
-        for quantile in ["p50", "max"] {
-            let shutdown = status["shutdownSeconds"][quantile].as_i64().unwrap();
-            assert!((shutdown - seconds).abs() <= 1, "{name}: {profile:#}");
-        }
-        assert_eq!(profile["metadata"]["ownerReferences"][0]["name"], name, "{profile:#}");
-        found.push(format!("{name} {outcome}, p50 {} s", status["shutdownSeconds"]["p50"]));
-    }
-    let withdrawal = profile(&scene, "completes").await["status"]["endpointWithdrawalSeconds"].clone();
+    assert_eq!(profile["metadata"]["ownerReferences"][0]["name"], name, "{profile:#}");
+    format!("{name} {outcome}, {}", found.join(", "))
+}
+
+/// The problems of applications as the columns of profiles, Events and `adieu explain` have them.
+async fn problems_are_reported(scene: &Scene) {
+    let withdrawal = profile(scene, "completes").await["status"]["endpointWithdrawalSeconds"].clone();
     assert!(withdrawal["max"].as_i64().is_some_and(|seconds| seconds <= 3), "{withdrawal}");
-    assert_eq!(profile(&scene, "slow").await["status"]["recent"][0]["outcome"], "Killed");
+    assert_eq!(profile(scene, "slow").await["status"]["recent"][0]["outcome"], "Killed");
     let table = scene.kubectl(&["get", "tprof"]).await;
     assert!(table.contains("ignores SIGTERM") && table.contains("preStop failed"), "{table}");
     let events: Api<Event> = Api::namespaced(scene.client.clone(), &scene.namespace);
@@ -163,10 +215,33 @@ async fn profiles_report_how_and_why_the_pods_of_each_workload_terminated() {
         })
         .await;
     }
-    let explained = adieu(&scene, &["explain", "deployment/slow"]).await;
-    assert!(explained.contains("7 terminations (7 killed)"), "{explained}");
-    figure("Terminations of six applications, by their profiles", &found.join("; "));
-    scene.end().await;
+    let explained = adieu(scene, &["explain", "deployment/slow"]).await;
+    let expected = format!("{REPLICAS} terminations ({REPLICAS} killed)");
+    assert!(explained.contains(&expected), "{expected} is missing: {explained}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a cluster: cargo xtask test"]
+async fn profiles_report_the_outcomes_causes_and_seconds_that_containers_logged() {
+    let rounds = from_environment("ADIEU_TERMINATION_ROUNDS", 1);
+    let (mut terminations, mut found) = (0, Vec::new());
+    for _ in 0..rounds {
+        let scene = Scene::new().await;
+        let log = PodLog::start(&scene);
+        start_applications(&scene).await;
+        terminate(&scene, &log).await;
+        found.clear();
+        for (name, .., outcome) in applications() {
+            found.push(compare(&scene, &log, name, outcome).await);
+            terminations += REPLICAS;
+        }
+        problems_are_reported(&scene).await;
+        scene.end().await;
+    }
+    figure(
+        &format!("{terminations} terminations of seven applications for five causes"),
+        &format!("all have the right cause; by profiles (by the containers' logs): {}", found.join("; ")),
+    );
 }
 
 async fn adieu_with(scene: &Scene, arguments: &[&str], input: String) -> Output {

@@ -57,13 +57,14 @@ pub struct Options {
 const LONG_CASES: &str = "200000";
 
 /// Environment variables of the end-to-end tests for a long run.
-const LONG: [(&str, &str); 6] = [
+const LONG: [(&str, &str); 7] = [
     ("ADIEU_AWAY_SECONDS", "60"),
     ("ADIEU_CHAOS_DEPLOYMENTS", "300"),
     ("ADIEU_ORACLE_CASES", "20000"),
     ("ADIEU_RESTARTS", "10"),
     ("ADIEU_SCENARIOS", "full"),
     ("ADIEU_TENANT_OBJECTS", "300"),
+    ("ADIEU_TERMINATION_ROUNDS", "2"),
 ];
 
 /// The number of nodes, so that pods can move between them.
