@@ -8,6 +8,7 @@ mod audit;
 mod availability;
 mod blocked;
 mod budgets;
+mod disruptions;
 mod figures;
 #[path = "../../crates/core/tests/generate/mod.rs"]
 mod generate;
