@@ -33,6 +33,7 @@ use crate::{
     nodes::{cluster, nodes},
     operator::{ADIEU, Operator},
     support::{Scene, eventually, run, web},
+    terminations::profile_with,
 };
 
 /// The kubelet's `shutdownGracePeriod`, in seconds.
@@ -238,20 +239,20 @@ async fn configure(node: &str, change: impl FnOnce(&mut Value)) -> String {
 }
 
 /// Deletes pods that the kubelet ended, which stay as failed or succeeded ones.
-async fn remove_ended(scene: &Scene, node: &str) {
-    for namespace in [ADIEU, &scene.namespace] {
-        let pods: Api<Pod> = Api::namespaced(scene.client.clone(), namespace);
-        let ended = format!("spec.nodeName={node},status.phase!=Running,status.phase!=Pending");
-        let ended = ListParams::default().fields(&ended);
-        pods.delete_collection(&DeleteParams::default(), &ended).await.unwrap();
-    }
+async fn remove_ended(scene: &Scene, namespace: &str, node: &str) {
+    let pods: Api<Pod> = Api::namespaced(scene.client.clone(), namespace);
+    let ended = format!("spec.nodeName={node},status.phase!=Running,status.phase!=Pending");
+    let ended = ListParams::default().fields(&ended);
+    pods.delete_collection(&DeleteParams::default(), &ended).await.unwrap();
 }
 
-/// An opted-in Deployment with its pod on `node`.
+/// An opted-in Deployment with its pod on `node`, which is killed if it has less time than its drain.
 fn web_on(node: &str) -> Value {
     let annotations = json!({"adieu.dev/graceful": "true", "adieu.dev/drain-seconds": DRAIN.to_string()});
     let mut object = web("web", &annotations);
-    object["spec"]["template"]["spec"]["nodeSelector"] = json!({"kubernetes.io/hostname": node});
+    let pod = &mut object["spec"]["template"]["spec"];
+    pod["nodeSelector"] = json!({"kubernetes.io/hostname": node});
+    pod["containers"][0]["args"] = json!(["ignore"]);
     object
 }
 
@@ -295,8 +296,13 @@ async fn a_node_that_shuts_down_gives_pods_its_own_time_and_doctor_warns_of_it()
     bus.prepare_for_shutdown(false);
     configure(&node, |config| *config = serde_json::from_str(&before).unwrap()).await;
     eventually("the node to be ready", is_ready).await;
-    remove_ended(&scene, &node).await;
-    Operator::find(&scene.client).await.scale(2).await;
+    let operator = Operator::find(&scene.client).await;
+    remove_ended(&scene, ADIEU, &node).await;
+    operator.scale(2).await;
+    // A termination counts once its pod is deleted. The leader may have been on the node too.
+    operator.led().await;
+    remove_ended(&scene, &scene.namespace, &node).await;
+    profile_with(&scene, "web", "CutShort", &[("NodeShutdown", 1)]).await;
 
     assert!(said.contains(&format!("grace period of 45 s: {node} {SHUTDOWN} s")), "{said}");
     assert!(status.message.unwrap().contains("imminent node shutdown"));
