@@ -38,6 +38,9 @@ pub const ACCEPTED: &str = "adieu.dev/accepted";
 /// The injection that adieu last rolled out for a policy, as a hash. adieu sets it on the workload. By it the next leader
 /// tells rollouts that adieu started from those of users.
 pub const ROLLOUT: &str = "adieu.dev/rollout";
+/// The recommendation that adieu applies, because the workload's policy has `recommendations: Apply`. adieu sets it on the
+/// workload, where it causes no rollout by itself.
+pub const APPLIED_RECOMMENDATION: &str = "adieu.dev/applied-recommendation";
 
 /// The keys that users set.
 pub const KEYS: [&str; 8] = [
@@ -50,6 +53,9 @@ pub const KEYS: [&str; 8] = [
     EXCLUDE_CONTAINERS,
     READINESS_PROBE,
 ];
+
+/// The keys that aren't instructions of a user: those that adieu sets, and [`AUDIT_IGNORE`].
+const OTHERS: [&str; 6] = [INJECTED, PENDING, ACCEPTED, ROLLOUT, APPLIED_RECOMMENDATION, AUDIT_IGNORE];
 
 const PREFIX: &str = "adieu.dev/";
 
@@ -130,7 +136,7 @@ pub fn parse(annotations: &BTreeMap<String, String>, path: &'static str) -> Pars
                 let given = readiness_probe(value).map_err(|rule| reject(READINESS_PROBE, rule));
                 settings.readiness_probe = given.ok();
             }
-            INJECTED | PENDING | ACCEPTED | ROLLOUT | AUDIT_IGNORE => {}
+            other if OTHERS.contains(&other) => {}
             _ => unknown.push(key.clone()),
         }
     }
@@ -141,8 +147,7 @@ pub fn parse(annotations: &BTreeMap<String, String>, path: &'static str) -> Pars
 pub fn instructions(
     annotations: &BTreeMap<String, String>,
 ) -> impl Iterator<Item = (&String, &String)> + use<'_> {
-    under_prefix(annotations)
-        .filter(|(key, _)| ![INJECTED, PENDING, ACCEPTED, ROLLOUT, AUDIT_IGNORE].contains(&key.as_str()))
+    under_prefix(annotations).filter(|(key, _)| !OTHERS.contains(&key.as_str()))
 }
 
 /// Whether a key is one of adieu's.

@@ -137,7 +137,9 @@ fn values_at_their_bounds_are_accepted() {
 
 #[test]
 fn instructions_are_the_annotations_that_users_set() {
-    let all =
-        map([(GRACEFUL, "true"), (INJECTED, "{}"), (PENDING, "NextUpdate"), (ACCEPTED, "{}"), ("team", "a")]);
+    let others = OTHERS.map(|key| (key, "{}"));
+    let mut all = map([(GRACEFUL, "true"), ("team", "a")]);
+    all.extend(map(others));
+    assert_eq!(parsed(&all).unknown, Vec::<String>::new());
     assert_eq!(instructions(&all).map(|(key, _)| key.as_str()).collect::<Vec<_>>(), [GRACEFUL]);
 }

@@ -44,7 +44,7 @@ fn valid_policy_passes() {
                 "periodSeconds": 5, "initialDelaySeconds": 0,
             }},
             "excludedContainers": ["log-shipper"],
-            "injectionTarget": "Pod",
+            "injectionTarget": "Pod", "recommendationBounds": {"minSeconds": 20, "maxSeconds": 20},
             "rollout": {"mode": "Progressive", "maxConcurrent": 3},
             "topologySpread": {"topologyKey": "topology.kubernetes.io/zone"},
         }),
@@ -253,6 +253,7 @@ fn invalid_http_probes_are_rejected() {
 
 #[test]
 fn other_invalid_fields_are_rejected() {
+    let crossed = json!({"recommendationBounds": {"minSeconds": 21, "maxSeconds": 20}});
     assert_rejected([
         (
             json!({"disruptionBudget": {"maxUnavailable": 3_000_000_000_i64}}),
@@ -273,6 +274,7 @@ fn other_invalid_fields_are_rejected() {
         (json!({"gracePeriodPolicy": "Lower"}), "spec.gracePeriodPolicy", "\"AtLeast\""),
         (json!({"injectionTarget": "pod"}), "spec.injectionTarget", "\"Pod\""),
         (json!({"rollout": {"maxConcurrent": 0}}), "spec.rollout.maxConcurrent", "at least 1"),
+        (crossed, "spec.recommendationBounds", "must not exceed maxSeconds"),
         (json!({"excludedContainers": ["Proxy"]}), "spec.excludedContainers[0]", "must match"),
         (json!({"excludedContainers": ["a", "a"]}), "spec.excludedContainers[1]", "not be repeated"),
         (json!({"topologySpread": {}}), "spec.topologySpread.topologyKey", "is required"),

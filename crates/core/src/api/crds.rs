@@ -216,8 +216,11 @@ mod tests {
             ("shutdownTimeoutSeconds", 0, limits::SHUTDOWN_TIMEOUT_SECONDS),
             ("marginSeconds", 0, limits::MARGIN_SECONDS),
             ("maxGracePeriodSeconds", 1, limits::MAX_GRACE_PERIOD_SECONDS),
+            ("recommendationBounds/properties/minSeconds", 0, limits::SHUTDOWN_TIMEOUT_SECONDS),
+            ("recommendationBounds/properties/maxSeconds", 0, limits::SHUTDOWN_TIMEOUT_SECONDS),
         ] {
-            let property = &spec()["properties"][field];
+            let spec = spec();
+            let property = spec["properties"].pointer(&format!("/{field}")).unwrap();
             assert_eq!(property["minimum"].as_f64(), json!(minimum).as_f64(), "{field}: {property}");
             assert_eq!(property["maximum"].as_f64(), json!(maximum).as_f64(), "{field}: {property}");
         }
@@ -233,6 +236,7 @@ mod tests {
             ("/preStop/properties/existingHookPolicy", "Keep"),
             ("/readinessProbe/properties/mode", "Auto"),
             ("/rollout/properties/mode", "Progressive"),
+            ("/recommendations", "Report"),
         ] {
             let spec = spec();
             let property = spec["properties"].pointer(path).unwrap();

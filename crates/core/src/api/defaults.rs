@@ -13,6 +13,9 @@ pub const MARGIN_SECONDS: i64 = 5;
 pub const SIDECAR_SECONDS: i64 = 5;
 /// The longest grace period that adieu computes: the time that the cluster autoscaler waits for a pod.
 pub const MAX_GRACE_PERIOD_SECONDS: i64 = 600;
+/// The shortest shutdown timeout that is applied because of a recommendation: a process that ends within a second today
+/// may need some seconds on a busy node.
+pub const MIN_RECOMMENDATION_SECONDS: i64 = 5;
 /// Workloads that may roll out at the same time for one policy.
 pub const MAX_CONCURRENT: i32 = 1;
 /// Failed rollouts of a `GracefulPolicy` after which no other starts.

@@ -167,6 +167,34 @@ pub enum RolloutMode {
     Revert,
 }
 
+/// What adieu does with the values that it recommends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = undescribed)]
+pub enum RecommendationMode {
+    /// It recommends none.
+    Off,
+    /// It reports them in the `TerminationProfile`.
+    #[default]
+    Report,
+    /// It also applies them.
+    Apply,
+}
+
+/// The values that adieu applies at least and at most.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RecommendationBounds {
+    /// The shortest shutdown timeout that is applied, in seconds. Default 5.
+    #[serde(default, deserialize_with = "numbers::optional", skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = limits::SHUTDOWN_TIMEOUT_SECONDS))]
+    pub min_seconds: Option<i64>,
+    /// The longest shutdown timeout that is applied, in seconds. Default: what maxGracePeriodSeconds leaves, which is the
+    /// limit in any case.
+    #[serde(default, deserialize_with = "numbers::optional", skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = limits::SHUTDOWN_TIMEOUT_SECONDS))]
+    pub max_seconds: Option<i64>,
+}
+
 /// A PodDisruptionBudget.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

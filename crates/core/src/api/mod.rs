@@ -23,7 +23,8 @@ pub use conditions::merge_condition;
 pub use crds::crds;
 pub use fields::{
     DisruptionBudget, ExistingHookPolicy, GracePeriodPolicy, HttpGet, InjectionTarget, Mode, PreStop,
-    PreStopMethod, ProbeMode, ReadinessProbe, Rollout, RolloutMode, TopologySpread,
+    PreStopMethod, ProbeMode, ReadinessProbe, RecommendationBounds, RecommendationMode, Rollout, RolloutMode,
+    TopologySpread,
 };
 pub use group::{FIELD_MANAGER, GROUP};
 pub use kind::WorkloadKind;

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     fields::{
-        DisruptionBudget, GracePeriodPolicy, InjectionTarget, Mode, PreStop, ReadinessProbe, Rollout,
-        TopologySpread,
+        DisruptionBudget, GracePeriodPolicy, InjectionTarget, Mode, PreStop, ReadinessProbe,
+        RecommendationBounds, RecommendationMode, Rollout, TopologySpread,
     },
     kind::WorkloadKind,
     limits, numbers,
@@ -156,6 +156,20 @@ pub struct GracefulPolicySpec {
     /// How a change of this policy is rolled out to running workloads.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rollout: Option<Rollout>,
+
+    /// `Off` (in YAML with quotes) reports no recommendation in the `TerminationProfile` of a workload, `Report` reports it.
+    /// `Apply` also sets a recommended shutdown timeout in place of that of policies, within recommendationBounds: a longer
+    /// one as soon as it is recommended, a shorter one in steps of at most a quarter, one a day. It is rolled out like a
+    /// change of this policy; an annotation wins over it. Default Report.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recommendations: Option<RecommendationMode>,
+
+    /// Limits for the shutdown timeouts that `recommendations: Apply` sets.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new(
+        "(has(self.minSeconds) ? self.minSeconds : 0) <= (has(self.maxSeconds) ? self.maxSeconds : 86400)"
+    ).message("minSeconds must not exceed maxSeconds: lower minSeconds or raise maxSeconds"))]
+    pub recommendation_bounds: Option<RecommendationBounds>,
 
     /// A PodDisruptionBudget for each Deployment and StatefulSet whose pods no other one selects.
     #[serde(skip_serializing_if = "Option::is_none")]

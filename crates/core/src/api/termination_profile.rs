@@ -323,6 +323,11 @@ pub struct Recommendation {
     pub confidence: Confidence,
 }
 
+impl Recommendation {
+    /// The [`field`](Self::field) of a recommended shutdown timeout.
+    pub const SHUTDOWN_TIMEOUT: &'static str = "shutdownTimeoutSeconds";
+}
+
 /// How reliable a recommendation is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(transform = undescribed)]

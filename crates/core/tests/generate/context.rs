@@ -48,6 +48,7 @@ fn annotations() -> Vec<Value> {
         ("readiness-probe", "tcp:9000"),
         ("readiness-probe", "grpc:9000"),
         ("readiness-probe", "never"),
+        ("applied-recommendation", r#"{"shutdownTimeoutSeconds":70,"since":"2026-01-31T12:00:00Z"}"#),
         ("unknown", "x"),
     ]
     .map(|(key, value)| annotation(key, value))
@@ -129,6 +130,8 @@ fn others() -> Vec<Value> {
         json!({"injectionTarget": "Pod"}),
         json!({"rollout": {"mode": "NextUpdate"}}),
         json!({"rollout": {"mode": "Revert"}}),
+        json!({"recommendations": "Apply"}),
+        json!({"recommendations": "Apply", "recommendationBounds": {"minSeconds": 80, "maxSeconds": 90}}),
         json!({"excludedContainers": ["app"]}),
         json!({"excludedContainers": ["istio-proxy", "log-shipper"]}),
         json!({"topologySpread": {"topologyKey": "kubernetes.io/hostname"}}),
