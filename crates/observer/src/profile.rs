@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use adieu_core::{
     api::{
-        CauseCounts, Histograms, OutcomeCounts, RecentTermination, RequestedTimes,
+        CauseCounts, Histograms, OutcomeCounts, RecentTermination, Recommendation, RequestedTimes,
         TerminationOutcome as Outcome, TerminationProfileStatus, WorkloadKind, limits,
     },
     hash::hash_of,
@@ -117,12 +117,18 @@ impl Profile {
             endpoint_withdrawal_seconds: self.withdrawal.quantiles(),
             requested: Some(self.requested),
             recent: self.recent.iter().cloned().collect(),
-            recommendation: recommendation(self.current, &self.shutdown, self.requested),
+            recommendation: self.recommendation(),
             histograms: Histograms {
                 shutdown_seconds: self.shutdown.buckets(),
                 endpoint_withdrawal_seconds: self.withdrawal.buckets(),
             },
         }
+    }
+
+    /// A better value than the one that the pods had, if there is enough evidence.
+    #[must_use]
+    pub fn recommendation(&self) -> Option<Recommendation> {
+        recommendation(self.current, &self.shutdown, self.requested)
     }
 
     /// The most frequent outcome that is a problem; of equally frequent ones the worst.

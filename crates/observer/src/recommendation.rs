@@ -8,7 +8,7 @@ use crate::distribution::Distribution;
 const MIN_TERMINATIONS: i64 = 20;
 /// From this number on the 99th percentile isn't just the largest value.
 const HIGH_CONFIDENCE: i64 = 100;
-/// A recommended time is longer than the 99th percentile by a quarter.
+/// A shorter time is longer than the 99th percentile by a quarter, and at least as long as the longest termination.
 const RESERVE_PERCENT: i64 = 125;
 /// A shorter time is recommended if it is at most this share of the present one.
 const WORTHWHILE_PERCENT: i64 = 80;
@@ -36,7 +36,7 @@ pub(crate) fn recommendation(
         return None;
     }
     let (field, current, rest) = match requested.shutdown_timeout_seconds {
-        Some(seconds) => ("shutdownTimeoutSeconds", seconds, 0),
+        Some(seconds) => (Recommendation::SHUTDOWN_TIMEOUT, seconds, 0),
         None => ("terminationGracePeriodSeconds", requested.grace_period_seconds, requested.pre_stop_seconds),
     };
     let p99 = shutdown.percentile(99)?;
@@ -45,11 +45,14 @@ pub(crate) fn recommendation(
         let (killed, all) = (outcomes.killed, terminations);
         (raised.max(STEP), format!("{killed} of {all} were killed at the deadline"))
     } else {
-        let shorter = ((p99 * RESERVE_PERCENT + 99) / 100).max(1);
+        let longest = shutdown.percentile(100)?;
+        let with_reserve = (p99 * RESERVE_PERCENT + 99) / 100;
+        let shorter = with_reserve.max(longest).max(1);
         if (shorter + rest) * 100 > current * WORTHWHILE_PERCENT {
             return None;
         }
-        (shorter, format!("p99 of {terminations} terminations is {p99} s"))
+        let (what, seconds) = if longest > with_reserve { ("the longest", longest) } else { ("p99", p99) };
+        (shorter, format!("{what} of {terminations} terminations is {seconds} s"))
     };
     let recommended = (recommended + rest).min(limits::SHUTDOWN_TIMEOUT_SECONDS);
     let confidence = if terminations >= HIGH_CONFIDENCE { Confidence::High } else { Confidence::Medium };
@@ -106,6 +109,13 @@ mod tests {
                 5,
                 None,
                 Some("terminationGracePeriodSeconds 45 -> 75: 5 of 35 were killed at the deadline"),
+            ),
+            // With 4 s, a pod would have been killed.
+            (
+                &[(3, 200), (20, 1)],
+                0,
+                Some(30),
+                Some("shutdownTimeoutSeconds 30 -> 20: the longest of 201 terminations is 20 s"),
             ),
             (&[(0, 30)], 0, Some(30), Some("shutdownTimeoutSeconds 30 -> 1: p99 of 30 terminations is 0 s")),
             // Too little evidence, a right value, and an application that ignores SIGTERM.
