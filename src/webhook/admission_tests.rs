@@ -67,6 +67,29 @@ async fn the_accepted_annotation_stays_while_a_replaced_workload_keeps_its_injec
     assert_eq!(out["metadata"]["annotations"], json!({"adieu.dev/graceful": "false"}));
 }
 
+#[tokio::test]
+async fn a_replaced_object_keeps_its_applied_recommendation() {
+    const APPLIED: &str = "adieu.dev/applied-recommendation";
+    let policy = json!({
+        "apiVersion": "adieu.dev/v1alpha1", "kind": "GracefulPolicy", "metadata": {"name": "all", "namespace": "shop"},
+        "spec": {"selector": {}, "recommendations": "Apply"},
+    });
+    let caches = || Caches::fixed(vec![serde_json::from_value(policy.clone()).unwrap()], vec![], vec![]);
+    let text = json!({"shutdownTimeoutSeconds": 55, "since": "2026-01-31T12:00:00Z"}).to_string();
+    let created = review_of("CREATE", deployment(&json!({APPLIED: text})), Value::Null);
+    let (_, old) = patched_with(caches(), &created).await;
+    for annotations in [Value::Null, json!({"team": "shop"})] {
+        let mut next = deployment(&annotations);
+        next["spec"]["template"]["spec"]["containers"][0]["image"] = json!("web:2");
+        let (_, kept) = patched_with(caches(), &review_of("UPDATE", next, old.clone())).await;
+        let mut expected = json!({APPLIED: text});
+        expected.as_object_mut().unwrap().extend(annotations.as_object().cloned().unwrap_or_default());
+        assert_eq!(kept["metadata"]["annotations"], expected);
+        // So there is no second rollout.
+        assert_eq!(kept["spec"]["template"]["spec"]["terminationGracePeriodSeconds"], 10 + 55 + 5);
+    }
+}
+
 /// In labelled namespaces its writes reach the webhook, and this replica may have cached an older policy than the
 /// leader.
 #[tokio::test]

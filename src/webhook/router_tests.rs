@@ -82,7 +82,12 @@ async fn reviewed(operation: &str, object: Value, old_object: Value) -> (Value, 
 
 /// The response to a review, and its object with the patch applied.
 pub(super) async fn patched(review: &Value) -> (Value, Value) {
-    let (status, body) = send(review.to_string()).await;
+    patched_with(Caches::fixed(vec![], vec![], vec![]), review).await
+}
+
+/// The same with these caches.
+async fn patched_with(caches: Caches, review: &Value) -> (Value, Value) {
+    let (status, body) = send_to(caches, review.to_string()).await;
     assert_eq!(status, StatusCode::OK, "{body}");
     let mut returned: Value = serde_json::from_str(&body).unwrap();
     let response = returned["response"].take();

@@ -75,14 +75,22 @@ impl RawReview<'_> {
             .as_ref()
             .map(|(annotations, template)| Workload { annotations, ..new.with_template(template) });
         let effective = with_kept.as_ref().unwrap_or(&new);
+        // Its value counts for the template.
+        let applied =
+            old.as_ref().and_then(|old| plan::preserve_applied_recommendation(effective, old, context));
+        let with_applied = applied.as_ref().map(|annotations| Workload { annotations, ..effective.clone() });
+        let effective = with_applied.as_ref().unwrap_or(effective);
         let mut admission = admit(effective, old.as_ref(), context);
         let mut patch = Patch::default();
-        if let Some((annotations, _)) = &kept {
+        if kept.is_some() {
             admission.warnings.push(OPT_IN_KEPT.to_owned());
-            patch = plan::annotations_patch(new.annotations, annotations);
+        }
+        if kept.is_some() || applied.is_some() {
+            patch = plan::annotations_patch(new.annotations, effective.annotations);
         }
         let template = admission.template.as_ref().unwrap_or(&effective.template);
-        let accepted = if kept.is_none() { plan::keep_accepted(&new, old.as_ref(), template) } else { None };
+        let accepted =
+            if kept.is_none() { plan::keep_accepted(effective, old.as_ref(), template) } else { None };
         let injected = plan::label_injected(new.labels, template);
         let template =
             admission.template.take().or_else(|| kept.as_ref().map(|(_, template)| template.clone()));

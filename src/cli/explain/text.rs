@@ -102,6 +102,7 @@ fn shown(value: &Value) -> String {
         Value::Null => "-".to_owned(),
         Value::String(text) => text.clone(),
         Value::Array(items) if items.is_empty() => "-".to_owned(),
+        Value::Object(fields) if fields.is_empty() => "-".to_owned(),
         other => other.to_string(),
     }
 }
@@ -262,6 +263,7 @@ mod tests {
         for expected in [
             "  drainSeconds                20       policy checkout  10 (default)",
             "  marginSeconds               10       annotation       5 (default)",
+            "  recommendationBounds        -        default",
             "  █    0 to   20  drain: preStop hooks, requests still arrive",
             "  █   20 to   50  shutdown: SIGTERM, requests in progress are completed",
             "  █   50 to   60  margin, then SIGKILL",

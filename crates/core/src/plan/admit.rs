@@ -17,7 +17,7 @@ use super::{
 };
 use crate::api::{
     Mode,
-    annotations::{self, Invalid},
+    annotations::{self, APPLIED_RECOMMENDATION, Invalid},
     labels::INJECTION,
 };
 
@@ -211,6 +211,23 @@ pub fn preserve_opt_in_on_rollback(
         in_template.extend(on_template.into_iter().map(|(key, value)| (key, value.into())));
     }
     Some((annotations, template))
+}
+
+/// Keeps the applied recommendation of a workload whose request drops the annotation, as `kubectl replace` and
+/// `kubectl rollout undo` do: the annotations with it. `None` if there is none to keep.
+#[must_use]
+pub fn preserve_applied_recommendation(
+    new: &Workload<'_>,
+    old: &Workload<'_>,
+    context: &NamespaceContext,
+) -> Option<BTreeMap<String, String>> {
+    let applied = old.annotations.get(APPLIED_RECOMMENDATION)?;
+    if new.annotations.contains_key(APPLIED_RECOMMENDATION) || !resolve(new, context).applies {
+        return None;
+    }
+    let mut annotations = new.annotations.clone();
+    annotations.insert(APPLIED_RECOMMENDATION.to_owned(), applied.clone());
+    Some(annotations)
 }
 
 /// Whether `new` is the template of `old` without its injection, its record and its instructions.

@@ -313,7 +313,7 @@ pub fn rolled_out_by(workload: &Workload<'_>, evaluation: &Evaluation) -> BTreeS
     let reverted_by = Some(&resolution.settings.rollout_mode.from).filter(|_| resolution.reverts);
     let all =
         carried.chain(resolution.opted_in_by()).chain(reverted_by).chain(evaluation.requested_by.keys());
-    all.filter(|source| source.is_policy()).cloned().collect()
+    all.filter_map(Source::policy).cloned().collect()
 }
 
 /// The cause of a change of the template.
@@ -349,10 +349,11 @@ impl ChangeTrigger {
         let mut trigger = Self::NONE;
         for [before, now] in now.changes(before) {
             trigger.annotation |= before.is_annotation() || now.is_annotation();
-            if before.is_policy() && !context.has(before) {
-                trigger.replaces_deleted |= now.is_policy();
+            let [before, now] = [before, now].map(Source::policy);
+            if before.is_some_and(|before| !context.has(before)) {
+                trigger.replaces_deleted |= now.is_some();
             } else {
-                trigger.policies.extend([before, now].into_iter().filter(|by| by.is_policy()).cloned());
+                trigger.policies.extend([before, now].into_iter().flatten().cloned());
             }
         }
         trigger

@@ -165,7 +165,7 @@ fn explained(settings: &Settings, levels: &[(Source, Settings)]) -> Vec<Explaine
 }
 
 /// The fields of a policy with their values and sources.
-fn fields(settings: &Settings) -> [(&'static str, Value, Source); 16] {
+fn fields(settings: &Settings) -> [(&'static str, Value, Source); 18] {
     fn field<T: Serialize>(name: &'static str, setting: &Setting<T>) -> (&'static str, Value, Source) {
         (name, json!(setting.value), setting.from.clone())
     }
@@ -186,6 +186,8 @@ fn fields(settings: &Settings) -> [(&'static str, Value, Source); 16] {
         field("injectionTarget", &settings.injection),
         field("mode", &settings.mode),
         field("rollout.mode", &settings.rollout_mode),
+        field("recommendations", &settings.recommendations),
+        field("recommendationBounds", &settings.recommendation_bounds),
     ]
 }
 

@@ -68,7 +68,7 @@ fn each_setting_names_its_source_and_what_lost() {
         (json!(9), "cluster policy defaults".into(), vec![lost("default", 5)])
     );
     assert_eq!(setting("shutdownTimeoutSeconds"), (json!(30), "default".into(), vec![]));
-    assert_eq!(explanation.settings.len(), 16);
+    assert_eq!(explanation.settings.len(), 18);
     assert_eq!(explanation.opted_in.from, Some(Source::WorkloadAnnotation));
     assert_eq!(explanation.pending, Some(PendingChange { timing: RolloutTiming::Immediate }));
 }

@@ -6,6 +6,7 @@
 
 mod accepted_settings;
 mod admit;
+mod applied_recommendation;
 mod command_duration;
 mod context;
 mod disruption_budget;
@@ -24,6 +25,7 @@ mod pod_injection;
 mod pod_template;
 mod ports;
 mod readiness_probe;
+mod recommendation_change;
 mod record;
 mod render;
 mod resolve;
@@ -39,7 +41,10 @@ mod workload;
 mod workload_annotations;
 mod workload_status;
 
-pub use admit::{Admission, admit, admit_without_field_manager, preserve_opt_in_on_rollback};
+pub use admit::{
+    Admission, admit, admit_without_field_manager, preserve_applied_recommendation,
+    preserve_opt_in_on_rollback,
+};
 pub use command_duration::SHELLS;
 pub use context::{InjectionContext, NamespaceContext};
 pub use disruption_budget::{
@@ -65,6 +70,7 @@ pub use patch::{
 pub use pod_injection::{Owner, admit_pod};
 pub use pod_template::PodTemplate;
 pub use ports::{ReceivingPort, has_service, is_headless, receiving_ports, selects};
+pub use recommendation_change::{RecommendationChange, recommendation_change};
 pub use record::Record;
 pub use render::{EffectivePods, effective_pods, render, revert};
 pub use resolve::{OptIn, Resolution, effective, resolve};

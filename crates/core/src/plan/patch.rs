@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{inject::opt_out, record, workload::Workload};
 use crate::api::{
-    annotations::{ACCEPTED, GRACEFUL, PENDING, ROLLOUT},
+    annotations::{ACCEPTED, APPLIED_RECOMMENDATION, GRACEFUL, PENDING, ROLLOUT},
     labels::INJECTED,
 };
 
@@ -191,7 +191,7 @@ pub fn label_injected(labels: &BTreeMap<String, String>, template: &Value) -> Op
 #[must_use]
 pub fn opt_out_patch(workload: &Workload<'_>) -> Patch {
     let mut annotations = workload.annotations.clone();
-    for key in [ACCEPTED, PENDING, ROLLOUT] {
+    for key in [ACCEPTED, APPLIED_RECOMMENDATION, PENDING, ROLLOUT] {
         annotations.remove(key);
     }
     annotations.insert(GRACEFUL.to_owned(), "false".to_owned());
@@ -288,7 +288,13 @@ mod tests {
             true,
         );
         let injected = rendered.template.unwrap();
-        let annotations = [(PENDING, "NextUpdate"), (ACCEPTED, "{}"), (ROLLOUT, "0"), ("team", "shop")];
+        let annotations = [
+            (PENDING, "NextUpdate"),
+            (ACCEPTED, "{}"),
+            (ROLLOUT, "0"),
+            (APPLIED_RECOMMENDATION, "{}"),
+            ("team", "shop"),
+        ];
         let annotations = annotations.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
         let labels = [(INJECTED.to_owned(), "true".to_owned())].into();
         let workload =

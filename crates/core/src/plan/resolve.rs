@@ -1,11 +1,13 @@
-//! Whether a workload is opted in, and its settings: annotations before policies before defaults, field by field.
+//! Whether a workload is opted in, and its settings: annotations before an applied recommendation before policies before
+//! defaults, field by field.
 
-use std::{cmp::Reverse, collections::BTreeSet};
+use std::{borrow::Cow, cmp::Reverse, collections::BTreeSet};
 
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
 use super::{
+    applied_recommendation,
     context::NamespaceContext,
     matching::selects,
     record::Record,
@@ -13,8 +15,8 @@ use super::{
     workload::Workload,
 };
 use crate::api::{
-    ClusterGracefulPolicy, EffectiveValues, GracefulPolicy, GracefulPolicySpec, ReadinessProbe, Rollout,
-    RolloutMode,
+    ClusterGracefulPolicy, EffectiveValues, GracefulPolicy, GracefulPolicySpec, ReadinessProbe,
+    RecommendationMode, Rollout, RolloutMode,
     annotations::{self, Annotations, Invalid},
     defaults, labels,
 };
@@ -41,6 +43,9 @@ pub struct Resolution {
     /// Whether the injection is reverted: a policy opts the workload in, by its selector or by name, and the effective
     /// rollout mode is `Revert`. `adieu.dev/graceful: "true"` wins.
     pub reverts: bool,
+    /// Whether recommendations are applied: the effective mode is `Apply`, and the workload is opted in, and neither
+    /// reverted nor another controller's, which would revert the annotation.
+    pub applies: bool,
     /// Policies that select the workload or have defaults for it, and lose against another policy of their level.
     pub overridden_policies: Vec<Source>,
     /// Malformed annotations, treated as absent.
@@ -53,7 +58,7 @@ impl Resolution {
     /// The policies that opted the workload in or set one of its values.
     #[must_use]
     pub fn policies(&self) -> BTreeSet<&Source> {
-        self.settings.sources().chain(self.opted_in_by()).filter(|source| source.is_policy()).collect()
+        self.settings.sources().chain(self.opted_in_by()).filter_map(Source::policy).collect()
     }
 
     /// The source that opts the workload in.
@@ -68,7 +73,7 @@ impl Resolution {
 /// One source of settings. The first level that sets a value wins.
 struct Level<'a> {
     source: Source,
-    spec: &'a GracefulPolicySpec,
+    spec: Cow<'a, GracefulPolicySpec>,
 }
 
 impl Level<'_> {
@@ -85,7 +90,8 @@ pub fn resolve(workload: &Workload<'_>, context: &NamespaceContext) -> Resolutio
 }
 
 /// The [`resolve`]d settings, and those of each level alone, the first of which wins: annotations, the policy that they
-/// name, the policies that select the workload, and the cluster's defaults.
+/// name, the policies that select the workload, and the cluster's defaults. An applied recommendation comes after the
+/// annotations.
 pub(super) fn resolve_each(
     workload: &Workload<'_>,
     context: &NamespaceContext,
@@ -119,8 +125,8 @@ fn resolve_levels<T>(
     let overridden_policies =
         overridden.into_iter().map(AnyPolicy::source).chain(cluster_overridden).collect();
 
-    let level = |source, spec| Level { source, spec };
-    let levels: Vec<Level<'_>> = [
+    let level = |source, spec| Level { source, spec: Cow::Borrowed(spec) };
+    let mut levels: Vec<Level<'_>> = [
         Some(level(Source::WorkloadAnnotation, &on_workload.settings)),
         Some(level(Source::TemplateAnnotation, &on_template.settings)),
         named.map(|p| level(p.source(), &p.spec)),
@@ -142,8 +148,26 @@ fn resolve_levels<T>(
     let graceful = on_workload.graceful.or(on_template.graceful);
     let by_policy = matches!(&opt_in, OptIn::In(by) if *by != Source::CommandLine) && graceful.is_none();
     let reverts = by_policy && settings.rollout_mode.value == RolloutMode::Revert;
-    let resolution = Resolution { opt_in, settings, reverts, overridden_policies, invalid, warnings };
+    let is_applied = matches!(opt_in, OptIn::In(_)) && !reverts && !workload.controlled;
+    let applies = is_applied && settings.recommendations.value == RecommendationMode::Apply;
+    if applies
+        && let Some(applied) = applied_recommendation::setting(workload, &settings, context.native_sleep)
+    {
+        insert_applied(applied, &mut settings, &mut levels);
+    }
+    let resolution =
+        Resolution { opt_in, settings, reverts, applies, overridden_policies, invalid, warnings };
     (resolution, read(&levels))
+}
+
+/// Inserts the level of an applied recommendation after the two of annotations.
+fn insert_applied(applied: Setting<i64>, settings: &mut Settings, levels: &mut Vec<Level<'_>>) {
+    let Setting { value, from: source } = applied.clone();
+    let spec = GracefulPolicySpec { shutdown_timeout_seconds: Some(value), ..GracefulPolicySpec::default() };
+    levels.insert(2, Level { source, spec: Cow::Owned(spec) });
+    if !settings.shutdown_timeout_seconds.from.is_annotation() {
+        settings.shutdown_timeout_seconds = applied;
+    }
 }
 
 /// The policy that the annotations of the workload and its template name.
@@ -236,6 +260,8 @@ fn merge(mut settings: Settings, levels: &[Level<'_>]) -> Settings {
         set(&mut settings.disruption_budget, spec.disruption_budget.clone().map(Some), source);
         set(&mut settings.mode, spec.mode, source);
         set(&mut settings.rollout_mode, rollout.and_then(|r| r.mode), source);
+        set(&mut settings.recommendations, spec.recommendations, source);
+        set(&mut settings.recommendation_bounds, spec.recommendation_bounds, source);
     }
     settings
 }
@@ -284,7 +310,7 @@ pub(super) fn max_concurrent_per_namespace(context: &NamespaceContext) -> Option
 /// with the defaults, or the built-in ones.
 #[must_use]
 pub fn effective(policy: &GracefulPolicySpec, context: &NamespaceContext) -> EffectiveValues {
-    let level = |spec| Level { source: Source::Default, spec };
+    let level = |spec| Level { source: Source::Default, spec: Cow::Borrowed(spec) };
     let defaults = ranked_defaults(context).0.map(|p| &p.spec.policy);
     let levels: Vec<_> = [Some(policy), defaults].into_iter().flatten().map(level).collect();
     let settings = merge(Settings::default(), &levels);

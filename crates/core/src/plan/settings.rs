@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::{
     DisruptionBudget, ExistingHookPolicy, GracePeriodPolicy, HttpGet, InjectionTarget, IntOrString, Mode,
-    PreStopMethod, Probe, ProbeMode, RolloutMode, TopologySpread, defaults, limits,
+    PreStopMethod, Probe, ProbeMode, RecommendationBounds, RecommendationMode, RolloutMode, TopologySpread,
+    defaults, limits,
 };
 
 /// The effective values for one workload. Serialized, built-in defaults are left out.
@@ -61,6 +62,12 @@ pub struct Settings {
     /// How a change of a policy is rolled out. Not part of the record: it is not injected.
     #[serde(skip)]
     pub rollout_mode: Setting<RolloutMode>,
+    /// Whether recommendations are reported and applied. Not part of the record: it is not injected.
+    #[serde(skip)]
+    pub recommendations: Setting<RecommendationMode>,
+    /// The bounds of an applied recommendation. Not part of the record: they are not injected.
+    #[serde(skip)]
+    pub recommendation_bounds: Setting<RecommendationBounds>,
 }
 
 /// Which readiness probe is injected.
@@ -118,6 +125,8 @@ impl Default for Settings {
             disruption_budget: Setting::default(),
             mode: Setting::default(),
             rollout_mode: Setting::default(),
+            recommendations: Setting::default(),
+            recommendation_bounds: Setting::default(),
         }
     }
 }
@@ -127,7 +136,7 @@ impl Settings {
     /// object anyway, and defaults are chosen again by each injection.
     pub(super) fn of_command_line(&self) -> Self {
         fn take<T: Clone>(to: &mut Setting<T>, from: &Setting<T>) {
-            if from.from.is_policy() || from.from == Source::CommandLine {
+            if from.from.policy().is_some() || from.from == Source::CommandLine {
                 *to = Setting { value: from.value.clone(), from: Source::CommandLine };
             }
         }
@@ -184,6 +193,8 @@ impl Settings {
             &self.disruption_budget.from,
             &self.mode.from,
             &self.rollout_mode.from,
+            &self.recommendations.from,
+            &self.recommendation_bounds.from,
         ]
         .into_iter()
     }
@@ -225,6 +236,8 @@ pub enum Source {
     Policy(String),
     /// The `ClusterGracefulPolicy` of that name.
     ClusterPolicy(String),
+    /// A recommendation that this policy applies.
+    Recommendation(Box<Self>),
     /// The command line: its arguments, or policies that are not in the cluster.
     CommandLine,
     /// A built-in default.
@@ -243,7 +256,29 @@ impl Source {
     pub fn is_policy(&self) -> bool {
         matches!(self, Self::Policy(_) | Self::ClusterPolicy(_))
     }
+
+    /// The policy that sets the value, or applies the recommendation that does.
+    #[must_use]
+    pub fn policy(&self) -> Option<&Self> {
+        match self {
+            Self::Policy(_) | Self::ClusterPolicy(_) => Some(self),
+            Self::Recommendation(policy) => Some(policy),
+            _ => None,
+        }
+    }
+
+    /// The policy of this text. A name that can't be that of a policy is none.
+    fn policy_of(text: &str) -> Option<Self> {
+        let is_name = |name: &&str| name.len() <= limits::OBJECT_NAME_LENGTH;
+        match text.strip_prefix("cluster policy ") {
+            Some(name) => Some(name).filter(is_name).map(|name| Self::ClusterPolicy(name.to_owned())),
+            None => text.strip_prefix("policy ").filter(is_name).map(|name| Self::Policy(name.to_owned())),
+        }
+    }
 }
+
+/// The start of the text of a [`Source::Recommendation`], before its policy.
+const RECOMMENDATION: &str = "recommendation, ";
 
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -252,6 +287,7 @@ impl fmt::Display for Source {
             Self::TemplateAnnotation => f.write_str("template annotation"),
             Self::Policy(name) => write!(f, "policy {name}"),
             Self::ClusterPolicy(name) => write!(f, "cluster policy {name}"),
+            Self::Recommendation(policy) => write!(f, "{RECOMMENDATION}{policy}"),
             Self::CommandLine => f.write_str("command line"),
             Self::Default => f.write_str("default"),
         }
@@ -268,18 +304,14 @@ impl From<String> for Source {
     /// A source that this version doesn't know counts as a default, and so does one that can't be the name of a policy.
     fn from(text: String) -> Self {
         match text.as_str() {
-            "annotation" => return Self::WorkloadAnnotation,
-            "template annotation" => return Self::TemplateAnnotation,
-            "command line" => return Self::CommandLine,
-            _ => {}
-        }
-        let is_name = |name: &&str| name.len() <= limits::OBJECT_NAME_LENGTH;
-        if let Some(name) = text.strip_prefix("cluster policy ").filter(is_name) {
-            Self::ClusterPolicy(name.to_owned())
-        } else if let Some(name) = text.strip_prefix("policy ").filter(is_name) {
-            Self::Policy(name.to_owned())
-        } else {
-            Self::Default
+            "annotation" => Self::WorkloadAnnotation,
+            "template annotation" => Self::TemplateAnnotation,
+            "command line" => Self::CommandLine,
+            text => match text.strip_prefix(RECOMMENDATION) {
+                Some(policy) => Self::policy_of(policy).map(|policy| Self::Recommendation(Box::new(policy))),
+                None => Self::policy_of(text),
+            }
+            .unwrap_or(Self::Default),
         }
     }
 }
@@ -297,6 +329,8 @@ mod tests {
             Source::TemplateAnnotation,
             Source::Policy("checkout".into()),
             Source::ClusterPolicy("defaults".into()),
+            Source::Recommendation(Box::new(Source::Policy("checkout".into()))),
+            Source::Recommendation(Box::new(Source::ClusterPolicy("defaults".into()))),
             Source::CommandLine,
             Source::Default,
         ] {
@@ -304,6 +338,7 @@ mod tests {
         }
         assert_eq!(Source::from(format!("policy {}", "a".repeat(254))), Source::Default);
         assert_eq!(Source::from(format!("cluster policy {}", "a".repeat(254))), Source::Default);
+        assert_eq!(Source::from("recommendation, ".repeat(10_000)), Source::Default, "without recursion");
     }
 
     #[test]

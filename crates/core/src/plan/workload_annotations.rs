@@ -3,15 +3,16 @@
 use std::collections::BTreeMap;
 
 use super::{
+    applied_recommendation::AppliedRecommendation,
     context::NamespaceContext,
     evaluate::{Evaluation, RolloutTiming},
     workload::Workload,
 };
-use crate::api::annotations::{ACCEPTED, PENDING, ROLLOUT};
+use crate::api::annotations::{ACCEPTED, APPLIED_RECOMMENDATION, PENDING, ROLLOUT};
 
 /// The annotations of the workload that adieu has to change: their new values, and `None` for those to remove.
 /// [`PENDING`] is removed once the workload waits for nothing any more: it is injected, opted out, or no policy selects
-/// it. [`ROLLOUT`] is removed with the injection.
+/// it. [`ROLLOUT`] is removed with the injection, and [`APPLIED_RECOMMENDATION`] once recommendations are not applied.
 #[must_use]
 pub fn annotation_changes(
     workload: &Workload<'_>,
@@ -31,6 +32,10 @@ pub fn annotation_changes(
     let is_plain = workload.template.record_text().is_none() && evaluation.template.is_none();
     if workload.annotations.contains_key(ROLLOUT) && is_plain {
         changes.insert(ROLLOUT, None);
+    }
+    let is_applied = evaluation.resolution.applies && AppliedRecommendation::of(workload).is_some();
+    if workload.annotations.contains_key(APPLIED_RECOMMENDATION) && !is_applied {
+        changes.insert(APPLIED_RECOMMENDATION, None);
     }
     changes
 }
