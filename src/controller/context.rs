@@ -11,6 +11,7 @@ use super::{
     events::EventPublisher,
     keys::{Key, key},
     pace::Pace,
+    recommendations::Recommendations,
     reconcile_memory::ReconcileMemory,
     replica::Replica,
     scheduling::{Inputs, Scheduling},
@@ -37,6 +38,7 @@ pub(super) struct ReconcileContext {
     /// Of the status of policies, and of workloads whose template is not to be written immediately.
     pub(super) pace: Arc<Pace>,
     pub(super) history: WriteHistory,
+    pub(super) recommendations: Recommendations,
     pub(super) memory: ReconcileMemory,
     pub(super) replica: Replica,
 }
@@ -66,6 +68,7 @@ impl ReconcileContext {
             backoff,
             pace: Arc::default(),
             history: WriteHistory::default(),
+            recommendations: Recommendations::default(),
             memory: ReconcileMemory::default(),
             replica,
         }

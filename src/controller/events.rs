@@ -24,7 +24,7 @@ use crate::{
     api::annotations::INJECTED,
     hash::hash_of,
     index::{unusable_objects::UnusableReason, workloads::resource},
-    plan::{Evaluation, Kind},
+    plan::{Evaluation, Kind, RecommendationChange},
 };
 
 /// The longest note that the events API accepts, in bytes.
@@ -156,6 +156,21 @@ impl EventPublisher {
         {
             self.forget(object, "WouldInject");
         }
+    }
+
+    /// Reports that a recommendation is applied.
+    pub(super) fn recommendation_applied(
+        &self,
+        kind: Kind,
+        object: &DynamicObject,
+        change: &RecommendationChange,
+    ) {
+        let RecommendationChange { before_seconds, after_seconds, policy, evidence, .. } = change;
+        let note = format!(
+            "the shutdown timeout becomes {after_seconds} s instead of {before_seconds} s, because {policy} applies \
+             recommendations; the recommendation is {evidence}"
+        );
+        self.send(&reference(kind, object), EventType::Normal, "RecommendationApplied", note);
     }
 
     /// Reports why a workload can't be written.

@@ -7,6 +7,7 @@ use tokio::time::timeout;
 use tower::service_fn;
 
 use super::*;
+use crate::runtime::test_support::client_of_bodies;
 
 fn reporter() -> Reporter {
     Reporter { controller: "adieu".into(), instance: None }
@@ -35,6 +36,36 @@ async fn events_are_published_in_order() {
     let sent = sent.lock().unwrap();
     let notes: Vec<_> = sent.iter().map(|event| event["note"].as_str().unwrap()).collect();
     assert_eq!(notes, ["first", "second"]);
+}
+
+#[tokio::test]
+async fn an_applied_recommendation_is_reported_with_its_evidence() {
+    let sent: Arc<Mutex<Vec<Value>>> = Arc::default();
+    let events = sent.clone();
+    let client = client_of_bodies(move |_, _, body| {
+        let event: Value = serde_json::from_slice(body).unwrap();
+        events.lock().unwrap().push(event.clone());
+        Some((201, event))
+    });
+    let (publisher, publishing) = publisher(client, reporter(), CancellationToken::new());
+    let object = serde_json::json!({"metadata": {"name": "web", "namespace": "shop", "uid": "1"}});
+    let change = RecommendationChange {
+        before_seconds: 30,
+        after_seconds: 23,
+        policy: crate::plan::Source::Policy("all".into()),
+        evidence: "shutdownTimeoutSeconds 30 -> 12: p99 of 214 terminations is 9 s".into(),
+        annotation: String::new(),
+    };
+    publisher.recommendation_applied(Kind::Deployment, &serde_json::from_value(object).unwrap(), &change);
+    drop(publisher);
+    publishing.await;
+    let sent = sent.lock().unwrap();
+    assert_eq!(sent[0]["reason"], "RecommendationApplied");
+    assert_eq!(
+        sent[0]["note"],
+        "the shutdown timeout becomes 23 s instead of 30 s, because policy all applies recommendations; the \
+         recommendation is shutdownTimeoutSeconds 30 -> 12: p99 of 214 terminations is 9 s"
+    );
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ mod pace;
 mod pod_disruption_budgets;
 mod policies;
 mod policy_metrics;
+mod recommendations;
 mod reconcile_memory;
 mod replica;
 mod scheduling;

@@ -68,6 +68,7 @@ fn drop_deleted(context: &ReconcileContext) {
     let exists = |key: &Key| workloads.contains(key.kind, &key.namespace, &key.name);
     context.backoff.retain(exists);
     context.history.retain(exists);
+    context.recommendations.retain(exists);
     let uids: HashSet<String> = workloads.all().filter_map(|(_, cached)| cached.meta().uid.clone()).collect();
     context.events.retain(|uid| uids.contains(uid));
 }

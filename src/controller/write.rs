@@ -103,7 +103,7 @@ pub(crate) async fn opt_out(
 }
 
 /// Sets or removes annotations on the workload itself, unless the object changed since.
-pub(super) async fn set_pending(
+pub(super) async fn set_annotations(
     client: &Client,
     kind: Kind,
     object: &DynamicObject,
@@ -230,7 +230,7 @@ mod tests {
         let written =
             template(&client, Kind::Deployment, &object, &json!({}), Some("1f".into())).await.unwrap();
         drop_managed_fields(&client, Kind::Deployment, &written).await;
-        set_pending(&client, Kind::Deployment, &object, &BTreeMap::new()).await.unwrap();
+        set_annotations(&client, Kind::Deployment, &object, &BTreeMap::new()).await.unwrap();
         drop_leftover_fields(&client, Kind::Deployment, &object).await.unwrap();
         let bodies = bodies.lock().unwrap();
         let marked = bodies[0].as_array().unwrap().iter().any(|operation| {

@@ -8,12 +8,12 @@ use serde_json::Value;
 
 use super::cached_workload::CachedWorkload;
 use crate::{
-    api::annotations::ROLLOUT,
+    api::{RecommendationMode, annotations::ROLLOUT},
     hash::hash_of,
     keys::{PolicyKey, PolicyKeys},
     owners::controller_of,
     plan::{
-        self, Evaluation, InjectionState, Kind, NamespaceContext, PodTemplate, RolloutTiming, Source,
+        self, Evaluation, InjectionState, Kind, NamespaceContext, OptIn, PodTemplate, RolloutTiming, Source,
         Workload,
     },
     scheduler::{
@@ -69,12 +69,14 @@ pub struct DesiredState {
     pub is_started_by_adieu: bool,
     /// Whether it is to be reverted.
     pub reverts: bool,
+    /// What adieu does with the values that it recommends for it.
+    pub recommendations: RecommendationMode,
     /// Whether only a stub is cached; it is never written.
     pub too_large: bool,
     /// Why it can't be injected, shortened; empty if it can.
     pub unsatisfiable_reasons: Vec<String>,
-    /// The hash of other fields that its writers use: its PodDisruptionBudget, the marks on the workload, warnings, and
-    /// whether a policy can't be used.
+    /// The hash of other fields that its writers use: its PodDisruptionBudget, the marks on the workload, the bounds of
+    /// recommendations, warnings, and whether a policy can't be used.
     pub other_outputs_hash: u64,
 }
 
@@ -247,11 +249,16 @@ impl DesiredState {
             rolled_out_by: keys(&mut plan::rolled_out_by(workload, evaluation).iter()),
             is_started_by_adieu: false,
             reverts: resolution.reverts,
+            recommendations: match resolution.opt_in {
+                OptIn::In(_) => resolution.settings.recommendations.value,
+                OptIn::Out | OptIn::Unspecified => RecommendationMode::default(),
+            },
             too_large: too_large.is_some(),
             unsatisfiable_reasons,
             other_outputs_hash: hash_of(&(
                 budget,
                 marks,
+                resolution.settings.recommendation_bounds.value,
                 &evaluation.warnings,
                 namespace_context.has_unusable_policy,
             )),

@@ -215,6 +215,11 @@ impl Index {
         }
     }
 
+    /// Requeues a workload after a change that its evaluation doesn't have.
+    pub fn requeue_workload(&self, key: &WorkloadKey) {
+        self.0.others[key.kind as usize].add(key.clone());
+    }
+
     /// Requeues the workloads of one namespace, or all.
     pub fn requeue_workloads(&self, namespace: Option<&str>) {
         for key in namespace.map_or_else(|| self.keys(), |namespace| self.in_namespace(namespace)) {

@@ -82,10 +82,14 @@ pub(super) async fn report(
         if shutdown.run_until_cancelled(leads).await != Some(true) {
             return;
         }
+        context.recommendations.clear();
         let report = Report::new(&context, &observation, &replicas);
         let profiles = async {
             if observation.writes_profiles {
                 report.profiles.restore(&context.client).await;
+                // The evaluations tell which recommendations the policies want.
+                let _ = context.index.version().wait_for(|_| context.index.is_complete()).await;
+                report.profiles.recommend_all(&context);
                 report.profiles.write(&context).await;
             }
         };

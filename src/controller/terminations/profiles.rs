@@ -19,7 +19,10 @@ use tokio::{
 };
 
 use crate::{
-    api::{FIELD_MANAGER, TerminationProfile, TerminationProfileSpec, TerminationProfileStatus},
+    api::{
+        FIELD_MANAGER, Recommendation, RecommendationMode, TerminationProfile, TerminationProfileSpec,
+        TerminationProfileStatus,
+    },
     controller::{context::ReconcileContext, keys::Key},
     index::{
         list::{Selectors, for_each},
@@ -132,6 +135,15 @@ impl Profiles {
         }
     }
 
+    /// Passes all recommendations to the reconcilers.
+    pub(super) fn recommend_all(&self, context: &ReconcileContext) {
+        for (key, entry) in self.lock().iter() {
+            if let Some(recommendation) = entry.profile.recommendation() {
+                recommend(context, key, &entry.uid, Some(recommendation));
+            }
+        }
+    }
+
     /// Adds a termination to the profile of its workload, which has this uid. Profiles of workloads that don't exist are
     /// dropped if there are too many.
     pub(super) fn add(&self, key: &Key, uid: &str, termination: &Termination, exists: impl Fn(&Key) -> bool) {
@@ -204,7 +216,7 @@ impl Profiles {
     async fn write_one(&self, context: &ReconcileContext, key: &Key) {
         let workload = context.caches.workloads().cached(key.kind, &key.namespace, &key.name);
         let workload = workload.filter(|workload| workload.meta().deletion_timestamp.is_none());
-        let (status, exists, added) = {
+        let (mut status, exists, added, uid) = {
             let mut entries = self.lock();
             let Some(entry) = entries.get_mut(key) else { return };
             if workload.is_none() {
@@ -212,8 +224,9 @@ impl Profiles {
                 entry.due = None;
                 return;
             }
-            (entry.profile.status(), entry.exists, entry.added)
+            (entry.profile.status(), entry.exists, entry.added, entry.uid.clone())
         };
+        status.recommendation = recommend(context, key, &uid, status.recommendation);
         let owner =
             workload.and_then(|workload| workload.metadata_only().controller_owner_ref(&resource(key.kind)));
         let written = write(&context.client, key, owner, &status, exists).await;
@@ -241,6 +254,23 @@ impl Profiles {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Passes the recommendation for a workload to its reconciler. The recommendation to report: none if a policy turns them
+/// off.
+fn recommend(
+    context: &ReconcileContext,
+    key: &Key,
+    uid: &str,
+    recommendation: Option<Recommendation>,
+) -> Option<Recommendation> {
+    let evaluated = context.index.get(key);
+    let mode = evaluated.map(|evaluated| evaluated.desired.recommendations).unwrap_or_default();
+    context.recommendations.set(key, uid, recommendation.clone());
+    if mode == RecommendationMode::Apply && recommendation.is_some() {
+        context.index.requeue_workload(key);
+    }
+    recommendation.filter(|_| mode != RecommendationMode::Off)
 }
 
 /// Creates the profile, if it doesn't exist, and writes its status.

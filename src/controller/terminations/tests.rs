@@ -12,6 +12,7 @@ use tokio::{
 
 use super::*;
 use crate::{
+    api::{Bucket, Histograms, OutcomeCounts, RequestedTimes, TerminationProfileStatus},
     controller::test_support::context_with,
     index::caches::Caches,
     plan::Kind,
@@ -36,6 +37,7 @@ fn pod() -> Value {
         "metadata": {
             "namespace": "shop", "name": "web-7d4b9-x2x", "uid": "uid-1", "resourceVersion": "8",
             "labels": {"pod-template-hash": "7d4b9"},
+            "annotations": {"adieu.dev/injected": json!({"optedInBy": "annotation", "settings": {}}).to_string()},
             "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web-7d4b9", "uid": "2", "controller": true}],
             "deletionTimestamp": time(30), "deletionGracePeriodSeconds": 30,
         },
@@ -132,8 +134,11 @@ struct TestReplica {
 
 impl TestReplica {
     fn new(server: Server, workload: (Kind, DynamicObject)) -> Self {
+        Self::with(server, Caches::fixed(vec![], vec![], vec![workload]))
+    }
+
+    fn with(server: Server, caches: Caches) -> Self {
         let writes = server.writes.clone();
-        let caches = Caches::fixed(vec![], vec![], vec![workload]);
         let (context, [is_leader, paused]) = context_with(server.client(), caches, 1);
         let (context, shutdown) = (Arc::new(context), CancellationToken::new());
         Self { context, writes, is_leader, shutdown, _paused: paused }
@@ -304,6 +309,60 @@ async fn a_pod_is_followed_to_its_end_although_its_workload_is_opted_out_meanwhi
     drop(timeout(Duration::from_mins(5), reporting).await);
     let metrics = replica.metrics();
     assert!(metrics.contains("outcome=\"killed\",cause=\"rollout\"} 1"), "{metrics}");
+}
+
+/// The stored profile of the Deployment, 7 of whose 40 pods were killed after a shutdown timeout of 30 s.
+fn slow_profile() -> Value {
+    let requested =
+        RequestedTimes { grace_period_seconds: 30, pre_stop_seconds: 0, shutdown_timeout_seconds: Some(30) };
+    let bucket = |seconds, count| Bucket { seconds, count };
+    let status = TerminationProfileStatus {
+        observed_since: time(0),
+        last_termination_time: time(0),
+        terminations: 40,
+        current_outcomes: OutcomeCounts { completed: 33, killed: 7, ..OutcomeCounts::default() },
+        requested: Some(requested),
+        histograms: Histograms {
+            shutdown_seconds: vec![bucket(20, 33), bucket(30, 7)],
+            ..Histograms::default()
+        },
+        ..TerminationProfileStatus::default()
+    };
+    json!({
+        "metadata": {"namespace": "shop", "ownerReferences": [{"uid": "of-web"}]},
+        "spec": {"kind": "Deployment", "name": "web"},
+        "status": status,
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_recommendation_reaches_the_reconciler_and_the_profile_as_the_policy_says() {
+    let key = Key { namespace: "shop".into(), kind: Kind::Deployment, name: "web".into() };
+    for (mode, is_reported, is_requeued) in
+        [("Off", false, false), ("Report", true, false), ("Apply", true, true)]
+    {
+        let policy = json!({
+            "apiVersion": "adieu.dev/v1alpha1", "kind": "GracefulPolicy",
+            "metadata": {"name": "all", "namespace": "shop"},
+            "spec": {"selector": {}, "recommendations": mode},
+        });
+        let server = Server { profiles: vec![slow_profile()], ..Server::default() };
+        let caches = Caches::fixed(vec![serde_json::from_value(policy).unwrap()], vec![], vec![deployment()]);
+        let replica = TestReplica::with(server, caches);
+        let context = &replica.context;
+        let mut requeued = pin!(context.index.other_changes(Kind::Deployment).stream(Duration::ZERO));
+        while requeued.next().now_or_never().is_some() {}
+        drop(timeout(Duration::from_mins(5), replica.report(ObserverScope::All)).await);
+        assert_eq!(requeued.next().now_or_never(), is_requeued.then(|| Some(key.clone())), "{mode}");
+        let recommended = |uid| context.recommendations.get(&key, Some(uid)).map(|found| found.summary);
+        let summary = "shutdownTimeoutSeconds 30 -> 55: 8 of 41 were killed at the deadline";
+        assert_eq!((recommended("of-web").as_deref(), recommended("other")), (Some(summary), None), "{mode}");
+        let writes = replica.writes();
+        let [(_, status)] = writes.as_slice() else { panic!("{writes:?}") };
+        let reported = &status["status"]["recommendation"];
+        assert_eq!(reported["summary"] == summary, is_reported, "{mode}: {status}");
+        assert_eq!(reported.is_null(), !is_reported, "{mode}: {status}");
+    }
 }
 
 #[test]

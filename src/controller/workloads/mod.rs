@@ -26,6 +26,7 @@ use super::{
     write,
 };
 use crate::{
+    api::annotations::APPLIED_RECOMMENDATION,
     index::{
         cached_workload::CachedWorkload,
         workloads::{Events, resource},
@@ -151,8 +152,8 @@ async fn reconcile(
     Ok(if leftover.is_some() && is_done { Action::requeue(LEFTOVER_AGE) } else { action })
 }
 
-/// Writes adieu's annotations on the workload itself. `None` if there is nothing to write, and otherwise when to retry
-/// a write that was rejected.
+/// Writes adieu's annotations on the workload itself, also that of a recommendation to apply. `None` if there is nothing
+/// to write, and otherwise when to retry a write that was rejected.
 async fn write_annotations(
     kind: Kind,
     object: &DynamicObject,
@@ -160,21 +161,31 @@ async fn write_annotations(
     evaluation: &Evaluation,
     namespace_context: &NamespaceContext,
 ) -> Option<Result<Option<Action>, write::Error>> {
-    let marks = plan::annotation_changes(&Workload::of(kind, object), evaluation, namespace_context);
+    let workload = Workload::of(kind, object);
+    let mut marks = plan::annotation_changes(&workload, evaluation, namespace_context);
+    let recommendation = context.recommendations.get(&key(kind, object), object.metadata.uid.as_deref());
+    let change = recommendation.and_then(|recommendation| {
+        let (resolution, native_sleep) = (&evaluation.resolution, namespace_context.native_sleep);
+        plan::recommendation_change(&workload, resolution, &recommendation, native_sleep, Timestamp::now())
+    });
+    marks.extend(change.iter().map(|change| (APPLIED_RECOMMENDATION, Some(change.annotation.clone()))));
     // The write of a template removes the annotation of a workload that waited for it.
     let is_written = evaluation.template.is_some()
         && matches!(evaluation.timing, RolloutTiming::Immediate | RolloutTiming::Queued);
     if marks.is_empty() || is_written {
         return None;
     }
-    Some(match context.write(write::set_pending(&context.client, kind, object, &marks)).await {
-        Some(Err(error)) if error.is_rejection() => {
-            tracing::warn!(%error, "cannot write the annotation adieu.dev/pending, so the next update may bypass the \
-                                    webhook");
-            Ok(Some(Action::requeue(REJECTED_WAIT)))
-        }
-        written => written.unwrap_or(Ok(())).map(|()| None),
-    })
+    let written = context.write(write::set_annotations(&context.client, kind, object, &marks)).await;
+    if let Some(Err(error)) = &written
+        && error.is_rejection()
+    {
+        tracing::warn!(%error, "cannot write adieu's annotations, retrying");
+        return Some(Ok(Some(Action::requeue(REJECTED_WAIT))));
+    }
+    if let (Some(Ok(())), Some(change)) = (&written, &change) {
+        context.events.recommendation_applied(kind, object, change);
+    }
+    Some(written.unwrap_or(Ok(())).map(|()| None))
 }
 
 /// The time between now and the write of an entry in managedFields. A wrong clock may have written it in the future.
@@ -198,5 +209,7 @@ fn error_policy(
     Action::requeue(context.backoff.failed(key(kind, &cached.metadata_only())))
 }
 
+#[cfg(test)]
+mod recommendation_tests;
 #[cfg(test)]
 mod tests;
