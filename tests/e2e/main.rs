@@ -35,6 +35,7 @@ mod pod_log;
 mod pods;
 mod policies;
 mod random;
+mod recommendations;
 mod revert;
 mod rollout_causes;
 mod scenarios;

@@ -29,7 +29,7 @@ const GRACE: i64 = 5;
 /// The limit for all pods to start.
 const STARTED: Duration = Duration::from_mins(5);
 /// A profile is written at most once a minute.
-const WRITTEN: Duration = Duration::from_secs(100);
+pub const WRITTEN: Duration = Duration::from_secs(100);
 /// The quantiles of a profile, and their percentages.
 const QUANTILES: [(&str, usize); 4] = [("p50", 50), ("p90", 90), ("p99", 99), ("max", 100)];
 
@@ -145,7 +145,7 @@ async fn drain(scene: &Scene, pods: &Api<Pod>, log: &PodLog) {
     restoring(drained, uncordoned).await;
 }
 
-async fn profile(scene: &Scene, name: &str) -> Value {
+pub async fn profile(scene: &Scene, name: &str) -> Value {
     let api = scene.api("adieu.dev/v1alpha1", "TerminationProfile");
     let profile = api.get_opt(&format!("deployment-{name}")).await.unwrap();
     profile.map_or(Value::Null, |profile| serde_json::to_value(profile).unwrap())
@@ -250,7 +250,7 @@ async fn adieu_with(scene: &Scene, arguments: &[&str], input: String) -> Output 
     output(command, input).await
 }
 
-async fn adieu(scene: &Scene, arguments: &[&str]) -> String {
+pub async fn adieu(scene: &Scene, arguments: &[&str]) -> String {
     let Output { status, stdout, stderr } = adieu_with(scene, arguments, String::new()).await;
     assert!(status.success(), "{}", String::from_utf8_lossy(&stderr));
     String::from_utf8(stdout).unwrap()
