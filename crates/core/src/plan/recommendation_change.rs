@@ -1,7 +1,8 @@
-//! When a recommendation is applied. A longer shutdown timeout is applied immediately, because pods are killed. A shorter one
-//! saves only time, and the evidence may be a quiet week: it is applied in small steps, one a day.
+//! Decides when a recommendation is applied. A longer shutdown timeout is applied immediately, because pods are killed. A
+//! shorter one only saves time, and its evidence may come from days with little load: it is applied in small steps, one a
+//! day.
 //!
-//! A profile counts again from 0 when its pods get other times, so a value is never the evidence for the next one.
+//! A profile counts from 0 again when its pods get other times, so each step needs evidence of its own.
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
