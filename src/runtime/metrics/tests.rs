@@ -166,14 +166,14 @@ fn every_alert_has_a_runbook_and_keeps_the_cluster() {
         let url = alert["annotations"]["runbook_url"].as_str().unwrap();
         assert_eq!(url, format!("{RUNBOOKS_URL}{}", name.to_lowercase()));
     }
-    let link = Regex::new(r"\]\((?:runbooks\.md)?#([^)]+)\)").unwrap();
-    for page in [RUNBOOKS, include_str!("../../../docs/terminations.md")] {
+    let pages =
+        [("runbooks.md", RUNBOOKS), ("terminations.md", include_str!("../../../docs/terminations.md"))];
+    let link = Regex::new(r"\]\((runbooks\.md|terminations\.md|)#([^)]+)\)").unwrap();
+    for (name, page) in pages {
         for found in link.captures_iter(page) {
-            assert!(
-                anchors.contains(&found[1]),
-                "no heading of docs/runbooks.md has the anchor {}",
-                &found[1]
-            );
+            let of = if found[1].is_empty() { name } else { &found[1] };
+            let (_, linked) = pages.into_iter().find(|(name, _)| *name == of).unwrap();
+            assert!(self::anchors(linked).contains(&found[2]), "{name}: {of} has no heading #{}", &found[2]);
         }
     }
 }
