@@ -107,10 +107,10 @@ fn is_scheduled(pod: &Pod) -> bool {
 }
 
 /// The seconds from SIGTERM until the container last ran. If it doesn't handle SIGTERM, they count from the start of the
-/// termination.
+/// termination. The kubelet deletes the pod at the end, with a grace period of 0 and another time.
 fn shutdown_seconds(pod: &Pod) -> Option<i64> {
     let deletion = pod.metadata.deletion_timestamp.as_ref()?.0.as_millisecond();
-    let start = deletion - 1000 * pod.metadata.deletion_grace_period_seconds?;
+    let start = deletion - 1000 * pod.metadata.deletion_grace_period_seconds.filter(|grace| *grace > 0)?;
     let status = pod.status.as_ref()?.container_statuses.as_ref()?.first()?;
     let message = status.state.as_ref()?.terminated.as_ref()?.message.as_ref()?;
     let Message { sigterm, alive } = serde_json::from_str(message).ok()?;
