@@ -1,7 +1,7 @@
 //! Keeps the profiles of workloads, and writes them: each at most once a minute, and all together at a limited rate.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -28,6 +28,7 @@ use crate::{
         list::{Selectors, for_each},
         workloads::resource,
     },
+    plan::Kind,
     runtime::client,
 };
 
@@ -39,12 +40,14 @@ const WRITE_PACE: Duration = Duration::from_millis(100);
 const RESTORE_RETRY: Duration = Duration::from_secs(10);
 /// How many workloads have a profile at most. Those after them are only counted in metrics.
 const MAX_PROFILES: usize = 20_000;
+/// How many of them are of one namespace, so that no namespace takes all.
+const MAX_PROFILES_OF_NAMESPACE: usize = 4000;
 /// How many terminations wait until the profiles are restored.
 const MAX_PENDING: usize = 10_000;
 
 /// The profiles of all workloads.
 pub(super) struct Profiles {
-    entries: Mutex<HashMap<Key, Entry>>,
+    entries: Mutex<BTreeMap<Key, Entry>>,
     /// `None` once the profiles are restored.
     pending: Mutex<Option<Pending>>,
     changed: Notify,
@@ -108,7 +111,7 @@ impl Profiles {
     pub(super) async fn restore(&self, client: &Client) {
         let path = TerminationProfile::url_path(&(), None);
         loop {
-            let mut found = HashMap::new();
+            let mut found = BTreeMap::new();
             let read = for_each(client, &path, Selectors::default(), |text| {
                 // One that another client made unreadable counts from the start again.
                 let Ok(stored) = serde_json::from_slice::<Stored>(text) else { return };
@@ -116,7 +119,7 @@ impl Profiles {
                 let key = Key { namespace: metadata.namespace, kind: spec.kind, name: spec.name };
                 let uid = metadata.owner_references.into_iter().next().map(|owner| owner.uid);
                 let (uid, profile, earliest) = (uid.unwrap_or_default(), Profile::of(status), Instant::now());
-                if found.len() < MAX_PROFILES {
+                if has_room(&found, &key.namespace) {
                     found.insert(key, Entry { uid, profile, added: 0, exists: true, due: None, earliest });
                 }
             });
@@ -163,10 +166,10 @@ impl Profiles {
             }
             Some(entry) => *entry = Entry::new(uid, termination, now),
             None => {
-                if entries.len() >= MAX_PROFILES {
+                if !has_room(&entries, &key.namespace) {
                     entries.retain(|key, _| exists(key));
                 }
-                if entries.len() < MAX_PROFILES {
+                if has_room(&entries, &key.namespace) {
                     entries.insert(key.clone(), Entry::new(uid, termination, now));
                 }
             }
@@ -247,9 +250,17 @@ impl Profiles {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Entry>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Key, Entry>> {
         lock(&self.entries)
     }
+}
+
+/// Whether another workload of the namespace may have a profile.
+fn has_room<T>(profiles: &BTreeMap<Key, T>, namespace: &str) -> bool {
+    let first = Key { namespace: namespace.to_owned(), kind: Kind::Deployment, name: String::new() };
+    let of_namespace = profiles.range(first..).take_while(|(key, _)| key.namespace == namespace);
+    profiles.len() < MAX_PROFILES
+        && of_namespace.take(MAX_PROFILES_OF_NAMESPACE).count() < MAX_PROFILES_OF_NAMESPACE
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -298,4 +309,30 @@ async fn write(
     }
     let patch = Patch::Merge(json!({"status": status}));
     client::send(client, request.patch_subresource("status", &name, &parameters, &patch)).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_namespace_has_a_share_of_the_profiles() {
+        let mut profiles = BTreeMap::new();
+        let mut fill = |namespace: &str| {
+            let mut added = 0;
+            for kind in [Kind::Deployment, Kind::StatefulSet, Kind::DaemonSet] {
+                for number in 0..MAX_PROFILES_OF_NAMESPACE / 2 {
+                    if has_room(&profiles, namespace) {
+                        let key = Key { namespace: namespace.to_owned(), kind, name: number.to_string() };
+                        profiles.insert(key, ());
+                        added += 1;
+                    }
+                }
+            }
+            added
+        };
+        let namespaces = ["b", "a", "ab", "c", "d", "e"];
+        let [full, none] = [MAX_PROFILES_OF_NAMESPACE, 0];
+        assert_eq!(namespaces.map(&mut fill), [full, full, full, full, full, none], "of {MAX_PROFILES}");
+    }
 }
