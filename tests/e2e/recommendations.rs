@@ -18,7 +18,7 @@ use crate::{
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs a cluster: cargo xtask test"]
 async fn a_policy_applies_a_longer_shutdown_timeout_and_no_pod_is_killed_any_more() {
-    const PODS: usize = 22;
+    const PODS: usize = 24;
     let scene = Scene::labelled(&json!({"adieu.dev/injection": "enabled"})).await;
     let spec = json!({
         "selector": {}, "drainSeconds": 0, "shutdownTimeoutSeconds": 5, "marginSeconds": 0,
@@ -29,7 +29,7 @@ async fn a_policy_applies_a_longer_shutdown_timeout_and_no_pod_is_killed_any_mor
     slow["spec"]["replicas"] = PODS.into();
     let pod = &mut slow["spec"]["template"]["spec"];
     pod["terminationGracePeriodSeconds"] = 1.into();
-    pod["containers"][0]["args"] = json!(["stop", "7", "0"]);
+    pod["containers"][0]["args"] = json!(["stop", "6", "0"]);
     eventually("the policy in the webhook's cache", || async {
         grace_period(&json!(scene.try_create_dry(&slow).await.unwrap())) == Some(5)
     })

@@ -29,6 +29,8 @@ pub struct Profile {
     /// Outcomes since the pods were last given other times, like the shutdown times.
     current: OutcomeCounts,
     shutdown: Distribution,
+    /// The longest time after its preStop hook until all containers of a pod had ended, whatever times it had.
+    longest_seconds: i64,
     withdrawal: Distribution,
     requested: RequestedTimes,
     /// The latest first.
@@ -47,6 +49,7 @@ impl Profile {
             causes: CauseCounts::default(),
             current: OutcomeCounts::default(),
             shutdown: Distribution::default(),
+            longest_seconds: 0,
             withdrawal: Distribution::default(),
             requested: first.requested,
             recent: VecDeque::new(),
@@ -66,6 +69,7 @@ impl Profile {
             causes: status.causes,
             current: status.current_outcomes,
             shutdown: Distribution::of(&status.histograms.shutdown_seconds),
+            longest_seconds: status.longest_seconds,
             withdrawal: Distribution::of(&status.histograms.endpoint_withdrawal_seconds),
             requested: status.requested.unwrap_or_default(),
             recent: status.recent.into_iter().take(limits::RECENT_TERMINATIONS).collect(),
@@ -87,6 +91,8 @@ impl Profile {
         }
         increase(self.current.of(termination.outcome));
         termination.shutdown_seconds.inspect(|seconds| self.shutdown.add(*seconds));
+        let needed = termination.seconds_after_pre_stop().min(limits::MEASURED_SECONDS);
+        self.longest_seconds = self.longest_seconds.max(needed);
         termination.withdrawal_seconds.inspect(|seconds| self.withdrawal.add(*seconds));
         if termination.is_bad() {
             self.recent.push_front(RecentTermination {
@@ -115,6 +121,7 @@ impl Profile {
             problem: self.problem(),
             shutdown_seconds: self.shutdown.quantiles(),
             endpoint_withdrawal_seconds: self.withdrawal.quantiles(),
+            longest_seconds: self.longest_seconds,
             requested: Some(self.requested),
             recent: self.recent.iter().cloned().collect(),
             recommendation: self.recommendation(),
@@ -128,7 +135,7 @@ impl Profile {
     /// A better value than the one that the pods had, if there is enough evidence.
     #[must_use]
     pub fn recommendation(&self) -> Option<Recommendation> {
-        recommendation(self.current, &self.shutdown, self.requested)
+        recommendation(self.current, &self.shutdown, self.longest_seconds, self.requested)
     }
 
     /// The most frequent outcome that is a problem; of equally frequent ones the worst.

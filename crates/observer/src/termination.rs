@@ -65,6 +65,12 @@ impl Termination {
         })
     }
 
+    /// Seconds from the end of its preStop hook until all containers had ended, native sidecars too, as far as that is known.
+    pub(crate) fn seconds_after_pre_stop(&self) -> i64 {
+        let used = self.used_seconds.map(|used| used - self.requested.pre_stop_seconds);
+        used.max(self.shutdown_seconds).unwrap_or_default().max(0)
+    }
+
     /// A line about a termination that went wrong.
     #[must_use]
     pub fn reason(&self) -> String {

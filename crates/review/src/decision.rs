@@ -14,6 +14,9 @@ const POLICY_UNREADABLE: &str = "a policy of the namespace can't be read (see it
 const OPT_IN_KEPT: &str = "the rollback keeps this workload's current adieu annotations, although the earlier \
                            revision has none: to opt out, set adieu.dev/graceful to \"false\"";
 
+const RECOMMENDATION_KEPT: &str = "the annotation adieu.dev/applied-recommendation is kept, because the policy has \
+                                   recommendations: Apply: for another value set adieu.dev/shutdown-timeout-seconds";
+
 /// The decision about a request.
 #[derive(Clone, Debug, Default)]
 pub struct Decision {
@@ -84,6 +87,9 @@ impl RawReview<'_> {
         let mut patch = Patch::default();
         if kept.is_some() {
             admission.warnings.push(OPT_IN_KEPT.to_owned());
+        }
+        if applied.is_some() {
+            admission.warnings.push(RECOMMENDATION_KEPT.to_owned());
         }
         if kept.is_some() || applied.is_some() {
             patch = plan::annotations_patch(new.annotations, effective.annotations);

@@ -82,7 +82,6 @@ pub(super) async fn report(
         if shutdown.run_until_cancelled(leads).await != Some(true) {
             return;
         }
-        context.recommendations.clear();
         let report = Report::new(&context, &observation, &replicas);
         let profiles = async {
             if observation.writes_profiles {
@@ -95,7 +94,7 @@ pub(super) async fn report(
         };
         let observe = async { tokio::join!(report.observe(), profiles) };
         tokio::select! {
-            _ = context.replica.while_leading(observe) => {}
+            _ = context.replica.while_leading(observe) => context.recommendations.clear(),
             () = shutdown.cancelled() => {
                 // The next leader adds to these.
                 let flush = tokio::time::timeout(FLUSH_TIMEOUT, report.profiles.flush(&context));

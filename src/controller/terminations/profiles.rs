@@ -140,10 +140,13 @@ impl Profiles {
 
     /// Passes all recommendations to the reconcilers.
     pub(super) fn recommend_all(&self, context: &ReconcileContext) {
-        for (key, entry) in self.lock().iter() {
-            if let Some(recommendation) = entry.profile.recommendation() {
-                recommend(context, key, &entry.uid, Some(recommendation));
-            }
+        let recommendations: Vec<_> = {
+            let entries = self.lock();
+            let of = |entry: &Entry| Some((entry.uid.clone(), entry.profile.recommendation()?));
+            entries.iter().filter_map(|(key, entry)| Some((key.clone(), of(entry)?))).collect()
+        };
+        for (key, (uid, recommendation)) in recommendations {
+            recommend(context, &key, &uid, Some(recommendation));
         }
     }
 

@@ -33,6 +33,7 @@ use crate::{
     },
     plan::{self, Evaluation, Kind, NamespaceContext, OptIn, RolloutTiming, Workload},
     runtime::metrics::ReconcileResult,
+    scheduler::progress::{RolloutState, rollout_state},
 };
 
 /// How many workloads of a kind are reconciled at a time: more make the API server no faster, and each takes
@@ -43,6 +44,8 @@ const REJECTED_WAIT: Duration = Duration::from_mins(1);
 /// How old an entry in managedFields is that an interrupted write left. The write itself removes a newer one, and
 /// the watch is late.
 const LEFTOVER_AGE: Duration = Duration::from_secs(3);
+/// How often a workload with a recommendation to apply is looked at until its rollout is complete.
+const ROLLOUT_WAIT: Duration = Duration::from_mins(1);
 
 /// Reconciles the workloads of one kind until `shutdown`.
 pub(super) async fn control(
@@ -148,8 +151,12 @@ async fn reconcile(
         let dropped = context.write(write::drop_leftover_fields(&context.client, kind, object)).await;
         dropped.unwrap_or(Ok(()))?;
     }
-    let is_done = action == Action::await_change();
-    Ok(if leftover.is_some() && is_done { Action::requeue(LEFTOVER_AGE) } else { action })
+    if action != Action::await_change() {
+        return Ok(action);
+    }
+    let is_later = is_recommendation_later(kind, object, context, &evaluation);
+    let wait = leftover.map(|_| LEFTOVER_AGE).or(is_later.then_some(ROLLOUT_WAIT));
+    Ok(wait.map_or(action, Action::requeue))
 }
 
 /// Writes adieu's annotations on the workload itself, also that of a recommendation to apply. `None` if there is nothing
@@ -164,6 +171,8 @@ async fn write_annotations(
     let workload = Workload::of(kind, object);
     let mut marks = plan::annotation_changes(&workload, evaluation, namespace_context);
     let recommendation = context.recommendations.get(&key(kind, object), object.metadata.uid.as_deref());
+    // Another change of the template would hide that a rollout failed.
+    let recommendation = recommendation.filter(|_| is_rolled_out(kind, object));
     let change = recommendation.and_then(|recommendation| {
         let (resolution, native_sleep) = (&evaluation.resolution, namespace_context.native_sleep);
         plan::recommendation_change(&workload, resolution, &recommendation, native_sleep, Timestamp::now())
@@ -186,6 +195,22 @@ async fn write_annotations(
         context.events.recommendation_applied(kind, object, change);
     }
     Some(written.unwrap_or(Ok(())).map(|()| None))
+}
+
+/// Whether a recommendation may be applied once a rollout is complete.
+fn is_recommendation_later(
+    kind: Kind,
+    object: &DynamicObject,
+    context: &ReconcileContext,
+    evaluation: &Evaluation,
+) -> bool {
+    evaluation.resolution.applies
+        && !is_rolled_out(kind, object)
+        && context.recommendations.get(&key(kind, object), object.metadata.uid.as_deref()).is_some()
+}
+
+fn is_rolled_out(kind: Kind, object: &DynamicObject) -> bool {
+    rollout_state(kind, object) == RolloutState::Complete
 }
 
 /// The time between now and the write of an entry in managedFields. A wrong clock may have written it in the future.

@@ -118,6 +118,15 @@ async fn a_recommendation_is_not_written_without_the_policy_for_another_workload
 }
 
 #[tokio::test]
+async fn a_recommendation_waits_until_the_rollout_is_complete() {
+    let mut object = injected();
+    object.data["status"]["updatedReplicas"] = 0.into();
+    let (context, _senders, bodies) = context(caches("Apply", &object), "of-web", 200);
+    assert_eq!(reconciled(&context, object).await.unwrap(), Action::requeue(ROLLOUT_WAIT));
+    assert!(bodies.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
 async fn a_recommendation_for_an_object_that_changed_meanwhile_is_retried() {
     let object = injected();
     let (context, _senders, bodies) = context(caches("Apply", &object), "of-web", 409);

@@ -89,6 +89,11 @@ pub struct TerminationProfileStatus {
     /// Terminations by outcome since the pods were last given other times. The problem, the recommendation and the
     /// shutdown times are about these.
     pub current_outcomes: OutcomeCounts,
+    /// The longest time in seconds, since observedSince, from the end of a pod's preStop hook until all of its containers
+    /// had ended. No shorter time is recommended; delete the profile to start again.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = limits::MEASURED_SECONDS))]
+    pub longest_seconds: i64,
     /// The most frequent problem, if terminations go wrong.
     // Serialized even if absent: a merge patch keeps absent fields.
     #[schemars(length(max = limits::SUMMARY_LENGTH), regex(pattern = PRINTABLE))]

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::{
+    applied_recommendation::AppliedRecommendation,
     context::{InjectionContext, NamespaceContext},
     evaluate::{INJECTION_KEPT, evaluate},
     inject::{inject, inject_pod, opt_out, original, reverted},
@@ -213,8 +214,8 @@ pub fn preserve_opt_in_on_rollback(
     Some((annotations, template))
 }
 
-/// Keeps the applied recommendation of a workload whose request drops the annotation, as `kubectl replace` and
-/// `kubectl rollout undo` do: the annotations with it. `None` if there is none to keep.
+/// Keeps the applied recommendation of a workload whose request drops or changes the annotation, as `kubectl replace`,
+/// `kubectl rollout undo` and manifests with an older one do: the annotations with it. `None` if there is nothing to keep.
 #[must_use]
 pub fn preserve_applied_recommendation(
     new: &Workload<'_>,
@@ -222,7 +223,8 @@ pub fn preserve_applied_recommendation(
     context: &NamespaceContext,
 ) -> Option<BTreeMap<String, String>> {
     let applied = old.annotations.get(APPLIED_RECOMMENDATION)?;
-    if new.annotations.contains_key(APPLIED_RECOMMENDATION) || !resolve(new, context).applies {
+    let is_kept = new.annotations.get(APPLIED_RECOMMENDATION) == Some(applied);
+    if is_kept || AppliedRecommendation::of(old).is_none() || !resolve(new, context).applies {
         return None;
     }
     let mut annotations = new.annotations.clone();

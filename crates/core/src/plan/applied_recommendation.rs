@@ -27,6 +27,9 @@ pub(super) struct AppliedRecommendation {
     shutdown_timeout_seconds: i64,
     /// When it was applied.
     pub(super) since: Time,
+    /// The value of the policy, in seconds, that it replaces. Once the policy has another one, that applies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) instead_of: Option<i64>,
 }
 
 impl AppliedRecommendation {
@@ -38,18 +41,28 @@ impl AppliedRecommendation {
     }
 
     /// The text of the annotation.
-    pub(super) fn text(shutdown_timeout_seconds: i64, since: Timestamp) -> Option<String> {
-        serde_json::to_string(&Self { shutdown_timeout_seconds, since: Time(since) }).ok()
+    pub(super) fn text(
+        shutdown_timeout_seconds: i64,
+        since: Timestamp,
+        instead_of: Option<i64>,
+    ) -> Option<String> {
+        serde_json::to_string(&Self { shutdown_timeout_seconds, since: Time(since), instead_of }).ok()
     }
 }
 
-/// The shutdown timeout that the workload's annotation applies. `settings` has the policy with `recommendations: Apply`.
+/// The shutdown timeout that the workload's annotation applies, unless the policy has changed its own. `settings` has the
+/// policy with `recommendations: Apply`, and the values of annotations and policies.
 pub(super) fn setting(
     workload: &Workload<'_>,
     settings: &Settings,
     native_sleep: bool,
 ) -> Option<Setting<i64>> {
-    let AppliedRecommendation { shutdown_timeout_seconds, .. } = AppliedRecommendation::of(workload)?;
+    let AppliedRecommendation { shutdown_timeout_seconds, instead_of, .. } =
+        AppliedRecommendation::of(workload)?;
+    let Setting { value: own, from } = &settings.shutdown_timeout_seconds;
+    if !from.is_annotation() && instead_of.is_some_and(|replaced| replaced != *own) {
+        return None;
+    }
     let value = within_bounds(shutdown_timeout_seconds, workload, settings, native_sleep);
     let policy = settings.recommendations.from.clone();
     Some(Setting { value, from: Source::Recommendation(Box::new(policy)) })

@@ -18,6 +18,12 @@ fn applied(seconds: i64) -> (&'static str, String) {
     (APPLIED_RECOMMENDATION, json!({"shutdownTimeoutSeconds": seconds, "since": TIME}).to_string())
 }
 
+/// Of 55 s, applied when the policy had this value.
+fn instead_of(seconds: i64) -> (&'static str, String) {
+    let applied = json!({"shutdownTimeoutSeconds": 55, "since": TIME, "insteadOf": seconds});
+    (APPLIED_RECOMMENDATION, applied.to_string())
+}
+
 fn annotated<const N: usize>(pairs: [(&str, String); N]) -> BTreeMap<String, String> {
     pairs.map(|(key, value)| (key.to_owned(), value)).into()
 }
@@ -64,7 +70,7 @@ fn an_applied_recommendation_is_read_within_its_limits() {
         AppliedRecommendation::of(&workload(&annotations, &template)).map(|of| of.shutdown_timeout_seconds)
     };
     let of = |seconds: i64| applied(seconds).1;
-    assert_eq!(AppliedRecommendation::text(55, TIME.parse().unwrap()), Some(of(55)));
+    assert_eq!(AppliedRecommendation::text(55, TIME.parse().unwrap(), None), Some(of(55)));
     for (text, seconds) in [
         (of(55), Some(55)),
         (of(0), Some(0)),
@@ -92,6 +98,8 @@ fn an_applied_recommendation_wins_over_policies_and_loses_against_annotations() 
         (annotated([applied(7)]), applying(), by_recommendation(7)),
         (annotated([applied(55), user("20")]), applying(), (20, "annotation")),
         (annotated([applied(55), user("no")]), applying(), by_recommendation(55)),
+        (annotated([instead_of(30)]), applying(), by_recommendation(55)),
+        (annotated([instead_of(20)]), applying(), by_policy),
         // It is clamped.
         (annotated([applied(1)]), applying(), by_recommendation(5)),
         (annotated([applied(55)]), apply(json!({"maxSeconds": 40})), by_recommendation(40)),
@@ -198,19 +206,36 @@ fn the_annotation_is_removed_once_nothing_is_applied() {
     for mode in ["Off", "Report"] {
         assert!(removed(&annotated([applied(55)]), &policy(&json!({"recommendations": mode}))), "{mode}");
     }
-    assert!(removed(&annotated([applied(55)]), &NamespaceContext::default()), "the policy is deleted");
+    assert!(removed(&annotated([instead_of(20)]), &applying()), "the policy has another value now");
+    assert!(!removed(&annotated([instead_of(30)]), &applying()));
+    // The policy may be replaced, or can't be read at the moment.
+    assert!(!removed(&annotated([applied(55)]), &NamespaceContext::default()));
+    let unusable = NamespaceContext { has_unusable_policy: true, ..policy(&json!({})) };
+    assert!(!removed(&annotated([applied(55)]), &unusable));
 }
 
 #[test]
-fn a_request_that_drops_the_annotation_keeps_it_while_it_is_applied() {
+fn a_request_that_drops_or_changes_the_annotation_keeps_it_while_it_is_applied() {
     let (template, old) = (plain(), annotated([applied(55), ("team", "shop".into())]));
     let kept = |new: &BTreeMap<String, String>, context: &NamespaceContext| {
         preserve_applied_recommendation(&workload(new, &template), &workload(&old, &template), context)
     };
     let team = || ("team", "web".to_owned());
+    let malformed = annotated([(APPLIED_RECOMMENDATION, "{}".into())]);
+    let none = annotated([]);
+    assert_eq!(
+        preserve_applied_recommendation(
+            &workload(&none, &template),
+            &workload(&malformed, &template),
+            &applying()
+        ),
+        None
+    );
     assert_eq!(kept(&annotated([team()]), &applying()), Some(annotated([team(), applied(55)])));
     assert_eq!(kept(&annotated([]), &applying()), Some(annotated([applied(55)])));
-    assert_eq!(kept(&annotated([applied(20)]), &applying()), None);
+    // One from an older manifest would undo what is applied.
+    assert_eq!(kept(&annotated([applied(20)]), &applying()), Some(annotated([applied(55)])));
+    assert_eq!(kept(&annotated([applied(55)]), &applying()), None);
     assert_eq!(kept(&annotated([]), &policy(&json!({}))), None);
     assert_eq!(kept(&annotated([("adieu.dev/graceful", "false".into())]), &applying()), None);
 }

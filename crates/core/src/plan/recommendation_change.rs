@@ -61,9 +61,15 @@ pub fn recommendation_change(
         // The pods may still have an earlier value.
         let is_due = current_seconds == before && confidence == Confidence::High && is_settled(workload, now);
         let lowered = recommended_seconds.max(before - before / LOWERING_PARTS);
-        is_due.then(|| bounded(lowered)).filter(|after| *after < before)
+        // A bound must not shorten it further than the evidence allows.
+        is_due.then(|| bounded(lowered)).filter(|after| (lowered..before).contains(after))
     }?;
-    let annotation = AppliedRecommendation::text(after, now)?;
+    let applied = AppliedRecommendation::of(workload);
+    let instead_of = match (&shutdown_timeout.from, applied) {
+        (Source::Recommendation(_), Some(applied)) => applied.instead_of,
+        _ => Some(before),
+    };
+    let annotation = AppliedRecommendation::text(after, now, instead_of)?;
     Some(RecommendationChange {
         before_seconds: before,
         after_seconds: after,

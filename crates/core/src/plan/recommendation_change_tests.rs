@@ -31,6 +31,11 @@ fn now() -> Timestamp {
     "2026-02-01T12:00:00Z".parse().unwrap()
 }
 
+/// The shutdown timeout of the policy with these fields.
+fn own_timeout(policy: &Value) -> i64 {
+    policy["shutdownTimeoutSeconds"].as_i64().unwrap_or(30)
+}
+
 /// A workload under a policy with `recommendations: Apply`, a shutdown timeout of 30 s and these fields.
 #[derive(Clone)]
 struct Case {
@@ -54,7 +59,11 @@ impl Case {
 
     /// With this value applied that many hours ago.
     fn applied(self, seconds: i64, hours: i64) -> Self {
-        let text = AppliedRecommendation::text(seconds, now() - SignedDuration::from_hours(hours));
+        let text = AppliedRecommendation::text(
+            seconds,
+            now() - SignedDuration::from_hours(hours),
+            Some(own_timeout(&self.policy)),
+        );
         Self { annotations: [(APPLIED_RECOMMENDATION.to_owned(), text.unwrap())].into(), ..self }
     }
 
@@ -77,7 +86,8 @@ impl Case {
         let change = recommendation_change(&workload, &resolution, recommendation, true, now())?;
         let RecommendationChange { before_seconds, after_seconds, policy, annotation, .. } = change;
         assert_eq!(policy, Source::Policy("all".into()));
-        assert_eq!(Some(annotation), AppliedRecommendation::text(after_seconds, now()));
+        let own = Some(own_timeout(&self.policy));
+        assert_eq!(Some(annotation), AppliedRecommendation::text(after_seconds, now(), own));
         Some((before_seconds, after_seconds))
     }
 }
@@ -128,6 +138,10 @@ fn a_shorter_value_is_applied_in_small_steps_one_a_day() {
         (timeout(60), shorter(), None),
         (minimum(25), shorter(), Some((30, 25))),
         (minimum(30), shorter(), None),
+        // A bound doesn't shorten a value further than the evidence allows.
+        (Case::of(json!({"recommendationBounds": {"maxSeconds": 20}})), shorter(), None),
+        (Case::of(json!({"recommendationBounds": {"maxSeconds": 23}})), shorter(), Some((30, 23))),
+        (Case::of(json!({"maxGracePeriodSeconds": 32})), high(30, 24), None),
         (timeout(6), high(6, 1), Some((6, 5))),
         (timeout(5), high(5, 1), None),
         (timeout(3), high(3, 1), None),

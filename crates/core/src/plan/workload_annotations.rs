@@ -6,13 +6,16 @@ use super::{
     applied_recommendation::AppliedRecommendation,
     context::NamespaceContext,
     evaluate::{Evaluation, RolloutTiming},
+    resolve::OptIn,
+    settings::Source,
     workload::Workload,
 };
 use crate::api::annotations::{ACCEPTED, APPLIED_RECOMMENDATION, PENDING, ROLLOUT};
 
 /// The annotations of the workload that adieu has to change: their new values, and `None` for those to remove.
 /// [`PENDING`] is removed once the workload waits for nothing any more: it is injected, opted out, or no policy selects
-/// it. [`ROLLOUT`] is removed with the injection, and [`APPLIED_RECOMMENDATION`] once recommendations are not applied.
+/// it. [`ROLLOUT`] is removed with the injection. [`APPLIED_RECOMMENDATION`] is removed once a policy doesn't apply it, or
+/// the workload is opted out; while no policy manages the workload it stays, since the policy may only be replaced.
 #[must_use]
 pub fn annotation_changes(
     workload: &Workload<'_>,
@@ -33,8 +36,13 @@ pub fn annotation_changes(
     if workload.annotations.contains_key(ROLLOUT) && is_plain {
         changes.insert(ROLLOUT, None);
     }
-    let is_applied = evaluation.resolution.applies && AppliedRecommendation::of(workload).is_some();
-    if workload.annotations.contains_key(APPLIED_RECOMMENDATION) && !is_applied {
+    let resolution = &evaluation.resolution;
+    let from = &resolution.settings.shutdown_timeout_seconds.from;
+    let is_applied = resolution.applies
+        && AppliedRecommendation::of(workload).is_some()
+        && (from.is_annotation() || matches!(from, Source::Recommendation(_)));
+    let is_decided = resolution.opt_in != OptIn::Unspecified && !context.has_unusable_policy;
+    if workload.annotations.contains_key(APPLIED_RECOMMENDATION) && is_decided && !is_applied {
         changes.insert(APPLIED_RECOMMENDATION, None);
     }
     changes
