@@ -63,8 +63,10 @@ fn is_collection(path: &str) -> bool {
     let segments: Vec<_> = path.split('/').skip(1).collect();
     matches!(
         segments.as_slice(),
-        ["api", _, resource @ ..] | ["apis", _, _, resource @ ..]
-            if matches!(resource, [_] | ["namespaces", _, _])
+        ["api", _, _]
+            | ["api", _, "namespaces", _, _]
+            | ["apis", _, _, _]
+            | ["apis", _, _, "namespaces", _, _]
     )
 }
 
