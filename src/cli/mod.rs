@@ -14,6 +14,7 @@ mod inject;
 mod live_object;
 mod load;
 mod manifests;
+mod node_shutdown;
 mod policies;
 mod print;
 mod reference;

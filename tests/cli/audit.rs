@@ -46,28 +46,63 @@ fn rules(findings: &[Value]) -> Vec<&str> {
     findings.iter().map(|finding| finding["rule"].as_str().unwrap()).collect()
 }
 
-/// The code blocks of a page, and the arguments in the heading of the first.
-fn examples(page: &str) -> (Vec<&str>, Vec<String>) {
-    let heading = page.lines().find_map(|line| line.strip_prefix("## Example that is reported")).unwrap();
-    let arguments =
-        heading.split('`').nth(1).unwrap_or_default().split_whitespace().map(Into::into).collect();
-    let blocks = page.split("```yaml\n").skip(1).map(|block| block.split("```").next().unwrap()).collect();
-    (blocks, arguments)
+/// An example of a page.
+struct Example<'a> {
+    /// What its heading says of it, such as `not reported`.
+    outcome: &'a str,
+    /// The arguments in its heading.
+    arguments: Vec<&'a str>,
+    manifests: &'a str,
+}
+
+fn examples(page: &str) -> Vec<Example<'_>> {
+    let sections = page.split("## Example that is ").skip(1);
+    sections
+        .map(|section| {
+            let (heading, text) = section.split_once('\n').unwrap();
+            let (outcome, arguments) = heading.split_once(" (`").unwrap_or((heading, ""));
+            Example {
+                outcome,
+                arguments: arguments.trim_end_matches("`)").split_whitespace().collect(),
+                manifests: text.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap(),
+            }
+        })
+        .collect()
+}
+
+/// The severities that a page's paragraph about them gives, and those with which its examples are reported.
+fn severities(page: &str, name: &str) -> [Vec<String>; 2] {
+    let paragraph = page.lines().find_map(|line| line.strip_prefix("**Severity**: ")).unwrap().to_lowercase();
+    let given = ["error", "warning"].into_iter().filter(|severity| paragraph.contains(*severity));
+    let mut reported = Vec::new();
+    let examples = examples(page);
+    // The arguments of the first example are those of all.
+    let arguments = &examples[0].arguments;
+    for Example { outcome, manifests, .. } in &examples {
+        let found = findings(arguments, manifests);
+        let of_rule = found.iter().find(|finding| finding["rule"] == name);
+        match of_rule.map(|finding| finding["severity"].as_str().unwrap()) {
+            None if *outcome == "not reported" => {}
+            Some(severity) if *outcome == "reported" || outcome.ends_with(&format!(" {severity}")) => {
+                reported.push(severity.to_owned());
+            }
+            severity => panic!("{name}: the example that is {outcome} has the severity {severity:?}"),
+        }
+    }
+    [given.map(str::to_owned).collect(), reported]
 }
 
 #[test]
-fn every_rule_has_a_page_with_an_example_that_is_reported_and_one_that_is_not() {
+fn every_rule_has_a_page_with_its_severities_and_examples() {
     let pages = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/rules");
     let listed = succeed(&["audit", "--rules"], "").0;
     let names: Vec<_> = listed.lines().map(|line| line.split_whitespace().next().unwrap()).collect();
     assert_eq!(names.len(), pages.read_dir().unwrap().count());
     for name in names {
         let page = std::fs::read_to_string(pages.join(format!("{name}.md"))).unwrap();
-        let (blocks, arguments) = examples(&page);
-        let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
-        let reported: Vec<_> =
-            blocks.iter().map(|block| rules(&findings(&arguments, block)).contains(&name)).collect();
-        assert_eq!(reported, [true, false], "{name}");
+        assert_eq!(examples(&page).last().unwrap().outcome, "not reported", "{name}");
+        let [given, reported] = severities(&page, name);
+        assert_eq!(reported, given, "{name}");
     }
 }
 
@@ -243,4 +278,89 @@ fn a_cluster_is_audited_by_pages_and_kinds_that_are_missing_or_forbidden_are_ski
     assert_eq!((&found[0]["namespace"], &report["summary"]["workloads"]), (&json!("shop"), &json!(2)));
     assert!(finished.stderr.contains("PodDisruptionBudgets cannot be listed"), "{}", finished.stderr);
     assert!(finished.stderr.contains("a Deployment cannot be read"), "{}", finished.stderr);
+}
+
+/// An answer with a list.
+fn list(items: Value) -> (u16, Value) {
+    (200, json!({"metadata": {}, "items": items}))
+}
+
+/// Audits a cluster with the Deployment and the Service of `WEB`, with a preStop hook of 10 s, a grace period of 45 s and
+/// a budget. `answer` answers requests by the last part of their path. Returns the findings and the standard error.
+fn audit_of_cluster(
+    name: &str,
+    arguments: &[&str],
+    answer: impl Fn(&str) -> Option<(u16, Value)> + Send + Sync + 'static,
+) -> (Vec<Value>, String) {
+    let mut objects: Vec<Value> = crate::support::documents(WEB);
+    let pod = &mut objects[0]["spec"]["template"]["spec"];
+    pod["terminationGracePeriodSeconds"] = json!(45);
+    pod["containers"][0]["lifecycle"] = json!({"preStop": {"sleep": {"seconds": 10}}});
+    objects[1]["metadata"]["annotations"] =
+        json!({"cloud.google.com/backend-config": "{\"default\": \"slow\"}"});
+    let address = server(move |target| {
+        let last = target.split('?').next().unwrap().rsplit('/').next().unwrap();
+        answer(last).unwrap_or_else(|| match last {
+            "deployments" => list(json!([objects[0]])),
+            "services" => list(json!([objects[1]])),
+            "poddisruptionbudgets" => list(json!([objects[2]])),
+            _ => list(json!([])),
+        })
+    });
+    let mut command = Command::new(env!("CARGO_BIN_EXE_adieu"));
+    command.env("KUBECONFIG", kubeconfig(name, address)).args(["audit", "-o", "json"]).args(arguments);
+    let finished = run(&mut command, "");
+    let report: Value =
+        serde_json::from_str(&finished.stdout).unwrap_or_else(|_| panic!("{}", finished.stderr));
+    (report["findings"].as_array().unwrap().clone(), finished.stderr)
+}
+
+#[test]
+fn delays_of_cloud_load_balancers_are_read_from_a_cluster() {
+    let config =
+        json!({"metadata": {"name": "slow"}, "spec": {"connectionDraining": {"drainingTimeoutSec": 60}}});
+    let binding = json!({"metadata": {"name": "public"}, "spec": {"serviceRef": {"name": "web"}}});
+    for (kind, object, parts) in [
+        ("backendconfigs", config, ["BackendConfig slow", "60 s"]),
+        ("targetgroupbindings", binding, ["TargetGroupBinding public", "300 s (the default"]),
+    ] {
+        let answer = move |last: &str| (last == kind).then(|| list(json!([object])));
+        let (found, stderr) = audit_of_cluster(kind, &[], answer);
+        assert_eq!(rules(&found), ["drain-shorter-than-lb"], "{kind}: {stderr}");
+        let message = found[0]["message"].as_str().unwrap();
+        assert!(parts.iter().all(|part| message.contains(part)), "{message}");
+    }
+}
+
+#[test]
+fn kinds_of_clouds_that_cannot_be_listed_are_no_problem() {
+    for code in [403, 404, 500] {
+        let answer = move |last: &str| {
+            ["backendconfigs", "targetgroupbindings", "kubelet-config"].contains(&last).then(|| {
+                (code, json!({"kind": "Status", "status": "Failure", "code": code, "reason": "R", "message": "m"}))
+            })
+        };
+        let (found, stderr) = audit_of_cluster(&format!("clouds-{code}"), &[], answer);
+        assert_eq!((found, stderr.as_str()), (vec![], ""), "{code}");
+    }
+}
+
+#[test]
+fn the_time_of_a_node_that_shuts_down_is_read_from_the_configuration_of_kubeadm() {
+    let config =
+        "kind: KubeletConfiguration\nshutdownGracePeriod: 40s\nshutdownGracePeriodCriticalPods: 10s\n";
+    for (name, arguments, limit) in [
+        ("kubeadm", vec![], Some("30 s")),
+        ("kubeadm-and-another-limit", vec!["--limits", "spot=120"], Some("30 s")),
+        ("kubeadm-replaced", vec!["--limits", "node-shutdown=20"], Some("20 s")),
+        ("kubeadm-replaced-by-more", vec!["--limits", "node-shutdown=60"], None),
+    ] {
+        let answer =
+            move |last: &str| (last == "kubelet-config").then(|| (200, json!({"data": {"kubelet": config}})));
+        let (found, stderr) = audit_of_cluster(name, &arguments, answer);
+        let expected: Vec<_> = limit.iter().map(|_| "grace-over-limit").collect();
+        assert_eq!(rules(&found), expected, "{name}: {stderr}");
+        let given = limit.is_none_or(|limit| found[0]["message"].as_str().unwrap().ends_with(limit));
+        assert!(given, "{found:?}");
+    }
 }

@@ -3,6 +3,18 @@
 use adieu_core::plan::pre_stop_seconds;
 use serde_json::Value;
 
+/// Parts of the arguments and variables with which a server continues to serve after SIGTERM, in lower case and with
+/// hyphens: those of Traefik, of servers with a delayed shutdown, of Cloud SQL's proxy and of Istio's.
+const SERVES_AFTER_SIGTERM: [&str; 7] = [
+    "requestacceptgracetimeout",
+    "shutdown-delay",
+    "lameduck",
+    "max-sigterm-delay",
+    "term-timeout",
+    "exit-on-zero-active-connections",
+    "termination-drain-duration",
+];
+
 /// A container, with the path of its fields.
 #[derive(Clone, Debug)]
 pub(crate) struct Container<'a> {
@@ -49,6 +61,24 @@ impl<'a> Container<'a> {
     pub(crate) fn command(&self) -> Vec<&'a str> {
         let command = words(&self.value["command"]);
         if command.is_empty() { vec![] } else { [command, words(&self.value["args"])].concat() }
+    }
+
+    /// Whether it may serve for some time after SIGTERM: by its arguments or variables, or as CoreDNS, whose usual
+    /// configuration has a `lameduck`.
+    pub(crate) fn may_serve_after_sigterm(&self) -> bool {
+        let variables = self.value["env"].as_array().into_iter().flatten();
+        let variables = variables.filter_map(|variable| variable["name"].as_str());
+        let arguments = [words(&self.value["command"]), words(&self.value["args"])].concat();
+        let configures = |text: &str| {
+            let text = text.to_ascii_lowercase().replace('_', "-");
+            SERVES_AFTER_SIGTERM.iter().any(|part| text.contains(part))
+        };
+        self.image().contains("coredns") || arguments.into_iter().chain(variables).any(configures)
+    }
+
+    /// Whether Istio's injector replaces it when a pod is created, so that its fields are unknown: the proxy of a gateway.
+    pub(crate) fn is_placeholder(&self) -> bool {
+        self.image() == "auto"
     }
 
     /// Declared host ports, and with `host_network` all declared ports.

@@ -10,7 +10,7 @@ use crate::rule::Rule;
 pub enum Severity {
     /// Something may go wrong, or makes terminations worse than they could be.
     Warning,
-    /// Requests are lost, or a container is killed, in ordinary operation.
+    /// Requests are lost, or a container is killed, with near certainty in an ordinary rollout or node drain.
     Error,
 }
 

@@ -28,6 +28,10 @@ pub(crate) struct NamespaceObjects {
     pub(crate) budgets: Vec<Value>,
     pub(crate) autoscalers: Vec<Value>,
     pub(crate) ingresses: Vec<Value>,
+    /// Google's settings of load balancers.
+    pub(crate) backend_configs: Vec<Value>,
+    /// Services that are targets of an AWS load balancer.
+    pub(crate) target_group_bindings: Vec<Value>,
 }
 
 /// A workload, with its pods as adieu injects them.
@@ -88,6 +92,8 @@ impl Inventory {
             ("policy", "PodDisruptionBudget") => objects.budgets.push(object.clone()),
             ("autoscaling", "HorizontalPodAutoscaler") => objects.autoscalers.push(object.clone()),
             ("networking.k8s.io", "Ingress") => objects.ingresses.push(object.clone()),
+            ("cloud.google.com", "BackendConfig") => objects.backend_configs.push(object.clone()),
+            ("elbv2.k8s.aws", "TargetGroupBinding") => objects.target_group_bindings.push(object.clone()),
             _ => {}
         }
         Ok(())

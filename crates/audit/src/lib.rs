@@ -16,6 +16,8 @@ mod load_balancer;
 mod pod;
 mod rule;
 mod rules;
+#[cfg(test)]
+mod severity_tests;
 mod shell;
 mod subject;
 mod suppression;

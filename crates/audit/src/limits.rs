@@ -53,6 +53,18 @@ impl FromStr for Limit {
 }
 
 impl Limit {
+    /// What a node that shuts down gives its pods.
+    #[must_use]
+    pub fn node_shutdown(seconds: i64) -> Self {
+        Self { cause: Cause::NodeShutdown, seconds }
+    }
+
+    /// Whether it is that of a node that shuts down.
+    #[must_use]
+    pub fn is_node_shutdown(self) -> bool {
+        self.cause == Cause::NodeShutdown
+    }
+
     /// What happens after the time.
     pub(crate) fn consequence(self) -> &'static str {
         match self.cause {

@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::container::Container;
 
 /// What the API server sets if a pod has no grace period, in seconds.
-const DEFAULT_GRACE_PERIOD_SECONDS: i64 = 30;
+pub(crate) const DEFAULT_GRACE_PERIOD_SECONDS: i64 = 30;
 
 /// A pod template.
 #[derive(Debug)]

@@ -23,7 +23,7 @@ pub(crate) struct Subject<'a> {
     pub(crate) workload: &'a AuditedWorkload,
     pub(crate) options: &'a Options,
     pub(crate) pod: Pod<'a>,
-    objects: Option<&'a NamespaceObjects>,
+    pub(crate) objects: Option<&'a NamespaceObjects>,
     labels: BTreeMap<String, String>,
     /// The ports of its containers that Services send to, except headless ones.
     pub(crate) received: Vec<Received<'a>>,
@@ -43,7 +43,7 @@ impl Received<'_> {
 
     /// Whether only monitoring sends to the port, by its name. To lose its requests harms no user.
     pub(crate) fn is_monitoring(&self) -> bool {
-        const WORDS: [&str; 13] = [
+        const WORDS: [&str; 14] = [
             "exporter",
             "management",
             "profiling",
@@ -55,6 +55,7 @@ impl Received<'_> {
             "monitoring",
             "pprof",
             "probe",
+            "prom",
             "prometheus",
             "telemetry",
         ];
@@ -88,16 +89,33 @@ impl<'a> Subject<'a> {
         services.filter(|service| selects(service, &self.labels))
     }
 
-    /// The containers that Services send to, each with the first of these Services.
+    /// The containers that Services send to, each with the first of these Services. Without placeholders, of which nothing
+    /// is known.
     pub(crate) fn receivers(&self) -> Vec<(&Container<'a>, &Received<'a>)> {
         let mut receivers: Vec<(&Container<'a>, &Received<'a>)> = Vec::new();
         for received in &self.received {
             let known = receivers.iter().any(|(container, _)| container.name == received.port.container);
-            if let Some(container) = self.pod.container(received.port.container).filter(|_| !known) {
+            let container = self.pod.container(received.port.container);
+            if let Some(container) = container.filter(|container| !known && !container.is_placeholder()) {
                 receivers.push((container, received));
             }
         }
         receivers
+    }
+
+    /// The severity if this container stops while requests still arrive. It is an error if the workload serves without a
+    /// gap otherwise. Pods of a DaemonSet or StatefulSet are often addressed one by one, by clients that retry; and clients
+    /// of databases keep their connections.
+    pub(crate) fn severity_of_stopping_early(&self, container: &Container<'_>) -> Severity {
+        let serves_requests = self.receivers().iter().any(|(receiver, received)| {
+            receiver.name == container.name && !DATABASE_PORTS.contains(&received.port.port)
+        });
+        let has_no_gap = self.is("Deployment") && self.is_replicated() && !self.has_no_successor();
+        if serves_requests && has_no_gap && !container.may_serve_after_sigterm() {
+            Severity::Error
+        } else {
+            Severity::Warning
+        }
     }
 
     pub(crate) fn is(&self, kind: &str) -> bool {
@@ -156,12 +174,6 @@ impl<'a> Subject<'a> {
             .collect()
     }
 
-    /// The Ingresses of the namespace that send to one of these Services.
-    pub(crate) fn ingresses_of(&self, service: &str) -> impl Iterator<Item = &'a Value> {
-        let ingresses = self.objects.iter().flat_map(|objects| &objects.ingresses);
-        ingresses.filter(move |ingress| sends_to(ingress, service))
-    }
-
     /// A finding about the field at this path.
     pub(crate) fn finding(&self, rule: Rule, severity: Severity, path: impl Into<String>) -> Found<'a> {
         Found { workload: self.workload, rule, severity, path: path.into(), container: None }
@@ -175,15 +187,6 @@ fn is_exporter(pod: &Pod<'_>, received: &Received<'_>) -> bool {
         container.name == "kube-rbac-proxy"
             || [container.name, container.image()].iter().any(|name| name.contains("exporter"))
     })
-}
-
-/// Whether a rule or the default backend of an Ingress names the Service.
-fn sends_to(ingress: &Value, service: &str) -> bool {
-    let spec = &ingress["spec"];
-    let names = |backend: &Value| backend["service"]["name"] == service;
-    let rules = spec["rules"].as_array().into_iter().flatten();
-    let paths = rules.flat_map(|rule| rule["http"]["paths"].as_array().into_iter().flatten());
-    names(&spec["defaultBackend"]) || paths.into_iter().any(|path| names(&path["backend"]))
 }
 
 /// A finding that still needs its texts.

@@ -1,6 +1,6 @@
 //! Audits a cluster, which needs nothing installed.
 
-use adieu_audit::{Inventory, Options, Report, audit as audit_inventory};
+use adieu_audit::{Inventory, Limit, Options, Report, audit as audit_inventory};
 use anyhow::{Context as _, bail};
 use k8s_openapi::api::core::v1::Node;
 use kube::{
@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::Arguments;
 use crate::{
-    cli::{manifests::warn, policies::Policies},
+    cli::{manifests::warn, node_shutdown::by_kubeadm, policies::Policies},
     index::list::{Selectors, for_each},
     kube_version::KubeVersion,
     runtime::client::client,
@@ -29,12 +29,17 @@ const WORKLOADS: [(&str, &str, &str); 5] = [
     ("batch", "v1", "CronJob"),
     ("batch", "v1", "Job"),
 ];
-const OTHERS: [(&str, &str, &str); 4] = [
+const OTHERS: [(&str, &str, &str); 6] = [
     ("", "v1", "Service"),
     ("policy", "v1", "PodDisruptionBudget"),
     ("autoscaling", "v2", "HorizontalPodAutoscaler"),
     ("networking.k8s.io", "v1", "Ingress"),
+    ("cloud.google.com", "v1", "BackendConfig"),
+    ("elbv2.k8s.aws", "v1beta1", "TargetGroupBinding"),
 ];
+/// The groups of cloud providers. Their kinds are read if possible: without rights, the API server denies a kind even if it
+/// doesn't serve it.
+const CLOUDS: [&str; 2] = ["cloud.google.com", "elbv2.k8s.aws"];
 
 /// # Errors
 /// If no workloads can be listed.
@@ -56,6 +61,10 @@ pub(super) async fn audit(arguments: &Arguments) -> anyhow::Result<Report> {
         budgets_unknown |= kind.2 == "PodDisruptionBudget" && !is_listed;
     }
     let kubelets = cluster.kubelets().await;
+    let mut limits = arguments.limits.clone();
+    if !limits.iter().any(|limit| limit.is_node_shutdown()) {
+        limits.extend(by_kubeadm(&cluster.client).await.map(Limit::node_shutdown));
+    }
     let (policies, warnings) = Policies::read(&cluster.client, cluster.namespace.as_deref()).await;
     cluster.unreadable.into_iter().chain(warnings).for_each(|warning| warn(&warning));
     let mut inventory = cluster.inventory;
@@ -68,7 +77,7 @@ pub(super) async fn audit(arguments: &Arguments) -> anyhow::Result<Report> {
         context.native_sleep = native_sleep;
         context
     });
-    Ok(audit_inventory(&inventory, &Options { limits: arguments.limits.clone(), kubelets, budgets_unknown }))
+    Ok(audit_inventory(&inventory, &Options { limits, kubelets, budgets_unknown }))
 }
 
 /// An object with the fields that rules read. `managedFields` may be of any size, and take many times that as values.
@@ -120,6 +129,7 @@ impl Cluster {
         match listed {
             Ok(()) => Ok(true),
             Err(kube::Error::Api(status)) if status.code == 404 => Ok(true),
+            Err(kube::Error::Api(_)) if CLOUDS.contains(&group) => Ok(false),
             Err(kube::Error::Api(status)) if status.code == 403 => {
                 self.unreadable.push(format!("{kind}s cannot be listed: {}", status.message));
                 Ok(false)

@@ -17,13 +17,14 @@ use crate::kube_version::{InvalidVersion, KubeVersion};
 pub(super) const HELP: &str = "\
 Finds workloads that lose requests, or are killed, when their pods terminate, and reports why and what to do.
 
-From manifests (-f): the Services, PodDisruptionBudgets, HorizontalPodAutoscalers, Ingresses and policies of all files \
-apply to the workloads of all files. From the cluster (-n, -A): adieu need not be installed, and nothing is changed. \
+From manifests (-f): the Services, PodDisruptionBudgets, HorizontalPodAutoscalers, Ingresses, BackendConfigs, \
+TargetGroupBindings and policies of all files apply to the workloads of all files. From the cluster (-n, -A): adieu need \
+not be installed, and nothing is changed. \
 Deployments, StatefulSets, DaemonSets, Jobs and CronJobs are audited. Opted-in workloads are audited as adieu injects \
 them.
 
-A finding is an error if requests are lost or containers are killed in ordinary operation, otherwise a warning. --rules \
-lists the rules. To accept a finding, annotate the workload with its rule and a reason; several are separated by \
+A finding is an error if requests are lost or containers are killed with near certainty in an ordinary rollout or node \
+drain, otherwise a warning. --rules lists the rules. To accept a finding, annotate the workload with its rule and a reason; several are separated by \
 semicolons or lines:
 
   adieu.dev/audit-ignore: \"no-pdb: one replica at a time is enough\"
@@ -73,7 +74,8 @@ pub(super) struct Arguments {
     fail_on: Option<FailOn>,
 
     /// Limits on the grace period outside of the pod, such as spot=120: node-shutdown, cluster-autoscaler, karpenter or spot,
-    /// each with its seconds. May be given several times, or separated by commas.
+    /// each with its seconds. May be given several times, or separated by commas. In a cluster that kubeadm configures,
+    /// node-shutdown is read from the ConfigMap kubelet-config.
     #[arg(long, value_name = "NAME=SECONDS", value_delimiter = ',')]
     limits: Vec<Limit>,
 

@@ -4,16 +4,14 @@ use adieu_core::text::counted;
 
 use crate::{Finding, Rule, Severity, subject::Subject};
 
-/// A budget that allows no eviction blocks each drain of a node, and so its upgrade.
+/// A budget that allows no eviction blocks each drain of a node, and so its upgrade. No request is lost meanwhile.
 pub(super) fn pdb_blocks_drain(subject: &Subject<'_>) -> Vec<Finding> {
     let Some(replicas) = subject.replicas().filter(|replicas| *replicas > 0) else { return vec![] };
     let budgets = subject.budgets();
     let blocking = budgets.iter().filter(|(_, count)| count.blocks(replicas));
     blocking
         .map(|(name, count)| {
-            // With one replica it may be meant so.
-            let severity = if replicas == 1 { Severity::Warning } else { Severity::Error };
-            let found = subject.finding(Rule::PdbBlocksDrain, severity, "spec.replicas");
+            let found = subject.finding(Rule::PdbBlocksDrain, Severity::Warning, "spec.replicas");
             let minimum = if subject.autoscaler().is_some() { ", the autoscaler's minimum" } else { "" };
             found.says(
                 format!(
@@ -46,7 +44,7 @@ pub(super) fn no_pdb(subject: &Subject<'_>) -> Option<Finding> {
     ))
 }
 
-/// The eviction API fails for a pod that two budgets select.
+/// The eviction API fails for a pod that two budgets select, so that the pod stays.
 pub(super) fn two_pdbs(subject: &Subject<'_>) -> Option<Finding> {
     let budgets = subject.budgets();
     if budgets.len() < 2 {
@@ -56,7 +54,7 @@ pub(super) fn two_pdbs(subject: &Subject<'_>) -> Option<Finding> {
     names.sort_unstable();
     let found = subject.finding(
         Rule::TwoPdbs,
-        Severity::Error,
+        Severity::Warning,
         format!("{}.metadata.labels", subject.workload.template_path),
     );
     Some(found.says(

@@ -14,14 +14,12 @@ pub(super) fn no_prestop_behind_service(subject: &Subject<'_>) -> Vec<Finding> {
     if subject.has_no_successor() || subject.pod.grace_period_seconds() == Some(0) {
         return vec![];
     }
-    // Pods of a DaemonSet and a StatefulSet are often addressed one by one, by clients that retry.
-    let severity =
-        if subject.is("Deployment") && subject.is_replicated() { Severity::Error } else { Severity::Warning };
     let receivers = subject.receivers().into_iter().filter(|(container, received)| {
         container.pre_stop().is_none() && !subject.is_single_database(received)
     });
     receivers
         .map(|(container, received)| {
+            let severity = subject.severity_of_stopping_early(container);
             let found = subject.finding(Rule::NoPrestopBehindService, severity, container.path(PRE_STOP));
             found.in_container(container).says(
                 format!(
@@ -43,14 +41,15 @@ pub(super) fn prestop_needs_binary(subject: &Subject<'_>) -> Vec<Finding> {
     all.filter_map(|container| {
         let program = *container.pre_stop_command().first()?;
         let missing = if windows {
-            program.starts_with('/') || ["sh", "bash", "sleep"].contains(&program)
+            ["sh", "bash", "sleep"].contains(&program.rsplit('/').next().unwrap_or_default())
         } else {
             images::is_tool(program) && images::is_without_shell(container.image())
         };
         let place = if windows { "Windows" } else { container.image() };
         missing.then(|| {
             let path = container.path("lifecycle.preStop.exec.command");
-            subject.finding(Rule::PrestopNeedsBinary, Severity::Error, path).in_container(container).says(
+            let severity = subject.severity_of_stopping_early(container);
+            subject.finding(Rule::PrestopNeedsBinary, severity, path).in_container(container).says(
                 format!(
                     "the preStop hook runs {program:?}, which {place} does not have: the hook fails, and SIGTERM follows \
                      immediately"
@@ -62,17 +61,19 @@ pub(super) fn prestop_needs_binary(subject: &Subject<'_>) -> Vec<Finding> {
     .collect()
 }
 
+/// The container of Istio's proxy, which drains for 5 s by default (`terminationDrainDuration`): most requests have ended
+/// by then.
+const ISTIO_PROXY: &str = "istio-proxy";
 /// Proxies by the names of their containers. Other sidecars may end before the application without harm.
-const PROXIES: [&str; 9] = [
+const PROXIES: [&str; 8] = [
     "cloud-sql-proxy",
     "cloudsql-proxy",
     "envoy",
     "envoy-sidecar",
-    "istio-proxy",
+    ISTIO_PROXY,
     "linkerd-proxy",
     "oauth2-proxy",
     "pgbouncer",
-    "vault-agent",
 ];
 
 /// A proxy that is a regular container gets SIGTERM immediately, while the application waits in its preStop hook and
@@ -82,14 +83,24 @@ pub(super) fn legacy_sidecar_without_prestop(subject: &Subject<'_>) -> Vec<Findi
     let is_proxy = |container: &&Container<'_>| PROXIES.contains(&container.name);
     let waits = |container: &&Container<'_>| container.pre_stop_seconds() != Some(0) && !is_proxy(container);
     let Some(waiting) = containers.iter().find(waits) else { return vec![] };
+    let severity = |container: &Container<'_>| match waiting.pre_stop_seconds() {
+        Some(_) if container.name != ISTIO_PROXY => subject.severity_of_stopping_early(waiting),
+        // A hook of unknown duration may end as early.
+        _ => Severity::Warning,
+    };
+    let receivers = subject.receivers();
+    // A proxy that Services send to is one of `no-prestop-behind-service`.
+    let receives =
+        |container: &&Container<'_>| receivers.iter().any(|(other, _)| other.name == container.name);
     let unprepared =
         containers.iter().filter(|container| is_proxy(container) && container.pre_stop().is_none());
     unprepared
-        // istio-proxy may drain by itself, with an annotation or a setting of the mesh.
-        .filter(|container| !drains_by_itself(subject, container))
+        .filter(|container| {
+            !receives(container) && !container.is_placeholder() && !drains_by_itself(subject, container)
+        })
         .map(|container| {
             let path = container.path(PRE_STOP);
-            let found = subject.finding(Rule::LegacySidecarWithoutPrestop, Severity::Error, path);
+            let found = subject.finding(Rule::LegacySidecarWithoutPrestop, severity(container), path);
             found.in_container(container).says(
                 format!(
                     "this proxy has no preStop hook and gets SIGTERM immediately, while container {:?} still serves in its \
@@ -103,14 +114,9 @@ pub(super) fn legacy_sidecar_without_prestop(subject: &Subject<'_>) -> Vec<Findi
         .collect()
 }
 
-/// Whether a mesh's proxy is configured to wait: Istio's `proxy.istio.io/config` or variables, Linkerd's annotation.
+/// Whether a proxy is configured to wait: by an annotation for Istio or Linkerd, or by its arguments or variables.
 fn drains_by_itself(subject: &Subject<'_>, container: &Container<'_>) -> bool {
     let annotations = &subject.workload.template["metadata"]["annotations"];
     let annotated = ["proxy.istio.io/config", "config.alpha.linkerd.io/proxy-wait-before-exit-seconds"];
-    let variables = container.value["env"].as_array().into_iter().flatten();
-    let mut variables = variables.filter_map(|variable| variable["name"].as_str());
-    annotated.iter().any(|key| !annotations[*key].is_null())
-        || variables.any(|name| {
-            ["EXIT_ON_ZERO_ACTIVE_CONNECTIONS", "TERMINATION_DRAIN_DURATION_SECONDS"].contains(&name)
-        })
+    annotated.iter().any(|key| !annotations[*key].is_null()) || container.may_serve_after_sigterm()
 }

@@ -24,8 +24,8 @@ pub(super) fn no_readiness_behind_service(subject: &Subject<'_>) -> Vec<Finding>
             let found = subject.finding(Rule::NoReadinessBehindService, Severity::Warning, container.path(PROBE));
             found.in_container(container).says(
                 format!(
-                    "Service {} routes traffic to this container as soon as it runs, before it can serve: each rollout loses \
-                     requests",
+                    "Service {} routes traffic to this container as soon as it runs: in each rollout it loses the requests \
+                     until it can serve",
                     received.service_name()
                 ),
                 "add a readinessProbe, or set adieu.dev/readiness-probe, for example to http:8080/ready",

@@ -4,13 +4,14 @@ use serde_json::Value;
 
 use crate::{Finding, Rule, Severity, subject::Subject};
 
-/// `Recreate` stops all pods before it starts new ones. With data that only one pod can use there is no other way.
+/// `Recreate` stops all pods before it starts new ones. With data that only one pod can use there is no other way, and two
+/// databases behind one Service would have different data.
 pub(super) fn single_replica_recreate(subject: &Subject<'_>) -> Option<Finding> {
     let recreates = subject.workload.object["spec"]["strategy"]["type"] == "Recreate";
     if !subject.is("Deployment") || !recreates || subject.pod.has_data() {
         return None;
     }
-    let received = subject.received.first()?;
+    let received = subject.received.iter().find(|received| !subject.is_single_database(received))?;
     let found = subject.finding(Rule::SingleReplicaRecreate, Severity::Warning, "spec.strategy.type");
     Some(found.says(
         format!(

@@ -2,7 +2,9 @@
 
 use adieu_core::text::counted;
 
-use crate::{Finding, Rule, Severity, container::Container, subject::Subject};
+use crate::{
+    Finding, Rule, Severity, container::Container, pod::DEFAULT_GRACE_PERIOD_SECONDS, subject::Subject,
+};
 
 const GRACE_PERIOD: &str = "terminationGracePeriodSeconds";
 /// What an application needs at least to stop, in seconds, if nothing says more.
@@ -27,10 +29,13 @@ pub(super) fn grace_too_short(subject: &Subject<'_>) -> Option<Finding> {
     let severity = if left <= 0 { Severity::Error } else { Severity::Warning };
     let sidecars = i64::try_from(subject.pod.native_sidecars.len()).unwrap_or_default();
     let needed = hook + shutdown + sidecars * SIDECAR;
-    let message = if left <= 0 {
+    let message = if grace == 0 {
         format!(
-            "the preStop hook takes {hook} s of a grace period of {grace} s: the container is killed, and has no time to \
-             stop after SIGTERM"
+            "the grace period is 0 s: the container is killed immediately, and its preStop hook of {hook} s does not run"
+        )
+    } else if left <= 0 {
+        format!(
+            "the preStop hook takes {hook} s of a grace period of {grace} s: the container is killed 2 s after its SIGTERM"
         )
     } else if left < shutdown {
         format!(
@@ -45,16 +50,20 @@ pub(super) fn grace_too_short(subject: &Subject<'_>) -> Option<Finding> {
     Some(subject.finding(Rule::GraceTooShort, severity, path).in_container(container).says(message, remedy))
 }
 
-/// Native sidecars get SIGTERM once all other containers have exited (KEP-753).
+/// Native sidecars get SIGTERM once all other containers have exited (KEP-753), so no request needs them then.
 pub(super) fn native_sidecar_starved(subject: &Subject<'_>) -> Option<Finding> {
     let grace = subject.pod.grace_period_seconds()?;
     let sidecars = &subject.pod.native_sidecars;
     let own = sidecars.iter().filter_map(|sidecar| Some((sidecar, sidecar.pre_stop_seconds()?)));
     if let Some((sidecar, hook)) = own.filter(|(_, hook)| *hook >= grace).max_by_key(|(_, hook)| *hook) {
         let path = sidecar.path("lifecycle.preStop");
-        let found = subject.finding(Rule::NativeSidecarStarved, Severity::Error, path).in_container(sidecar);
+        let found =
+            subject.finding(Rule::NativeSidecarStarved, Severity::Warning, path).in_container(sidecar);
         return Some(found.says(
-            format!("the preStop hook of this native sidecar takes {hook} s, and the grace period is {grace} s: it is killed"),
+            format!(
+                "the preStop hook of this native sidecar takes {hook} s, and the grace period is {grace} s: each \
+                 termination lasts that long, and the sidecar is killed 2 s after its SIGTERM"
+            ),
             format!("set {GRACE_PERIOD} above {hook}, or shorten the hook"),
         ));
     }
@@ -81,7 +90,13 @@ pub(super) fn native_sidecar_starved(subject: &Subject<'_>) -> Option<Finding> {
 /// Nodes and autoscalers end pods after a time of their own.
 pub(super) fn grace_over_limit(subject: &Subject<'_>) -> Vec<Finding> {
     let Some(grace) = subject.pod.grace_period_seconds() else { return vec![] };
-    let exceeded = subject.options.limits.iter().filter(|limit| grace > limit.seconds);
+    // Pods have the default whatever time they need; only a hook shows that one needs it.
+    let needed = if grace == DEFAULT_GRACE_PERIOD_SECONDS {
+        longest(subject).map_or(0, |(_, hook)| hook)
+    } else {
+        grace
+    };
+    let exceeded = subject.options.limits.iter().filter(|limit| needed > limit.seconds);
     exceeded
         .map(|limit| {
             let path = subject.pod.path(GRACE_PERIOD);

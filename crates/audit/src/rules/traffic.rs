@@ -2,10 +2,11 @@
 
 use k8s_openapi::api::core::v1::Service;
 
-use adieu_core::plan::is_headless;
+use adieu_core::{api::limits::DRAIN_SECONDS, plan::is_headless};
 
 use crate::{
-    Finding, Rule, Severity, load_balancer,
+    Finding, Rule, Severity,
+    load_balancer::{Delay, longest_delay},
     subject::{Received, Subject},
 };
 
@@ -14,28 +15,28 @@ const DNS_TTL: i64 = 30;
 /// A stabilization window below this many seconds reacts to a pause between two requests.
 const SHORT_WINDOW: i64 = 60;
 
-/// A load balancer finishes requests for its deregistration delay; a pod that ends before cuts them.
+/// A load balancer finishes requests for its deregistration delay; a pod that ends before cuts those that still run.
 pub(super) fn drain_shorter_than_lb(subject: &Subject<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for (container, received) in subject.receivers() {
+    for (container, _) in subject.receivers() {
         let Some(hook) = container.pre_stop_seconds() else { continue };
-        let name = received.service_name();
-        let of_service =
-            load_balancer::of_service(received.service).map(|delay| (format!("Service {name}"), delay));
-        let of_ingresses = subject.ingresses_of(name).filter_map(|ingress| {
-            let of = ingress["metadata"]["name"].as_str().unwrap_or_default();
-            Some((format!("Ingress {of}"), load_balancer::of_ingress(ingress)?))
-        });
-        let longest = of_service.into_iter().chain(of_ingresses).max_by_key(|(_, delay)| delay.seconds);
-        let Some((of, delay)) = longest.filter(|(_, delay)| delay.seconds > hook) else { continue };
+        let received = subject.received.iter().filter(|received| received.port.container == container.name);
+        let delays = received.filter_map(|received| longest_delay(received.service, subject.objects?));
+        let longest = delays.max_by_key(|delay| delay.seconds);
+        let Some(Delay { seconds, of, source }) = longest.filter(|delay| delay.seconds > hook) else {
+            continue;
+        };
         let found =
-            subject.finding(Rule::DrainShorterThanLb, Severity::Error, container.path("lifecycle.preStop"));
+            subject.finding(Rule::DrainShorterThanLb, Severity::Warning, container.path("lifecycle.preStop"));
         findings.push(found.in_container(container).says(
             format!(
-                "the load balancer of {of} keeps connections to a deregistered pod for up to {} s ({}), and the pod drains for {hook} s",
-                delay.seconds, delay.annotation
+                "the load balancer of {of} keeps connections to a deregistered pod for up to {seconds} s ({source}), and the \
+                 pod drains for {hook} s"
             ),
-            format!("set adieu.dev/drain-seconds: \"{}\", or lower the delay of the load balancer", delay.seconds + 10),
+            format!(
+                "lower the delay of the load balancer, or set adieu.dev/drain-seconds: \"{}\"",
+                seconds.saturating_add(10).min(DRAIN_SECONDS)
+            ),
         ));
     }
     findings

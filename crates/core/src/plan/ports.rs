@@ -228,7 +228,8 @@ pub struct ReceivingPort<'a> {
     pub names: Vec<&'a str>,
 }
 
-/// The ports of a template's containers to which a Service sends that selects its pods, without ambiguous ones.
+/// The ports of a template's containers to which a Service sends that selects its pods, without ambiguous ones: those that
+/// several containers declare, or that the only container does not declare beside others.
 #[must_use]
 pub fn receiving_ports<'a>(template: &'a Value, service: &'a Service) -> Vec<ReceivingPort<'a>> {
     let containers = template["spec"]["containers"].as_array().into_iter().flatten();
@@ -236,7 +237,9 @@ pub fn receiving_ports<'a>(template: &'a Value, service: &'a Service) -> Vec<Rec
     let mut receiving = Vec::new();
     for service_port in tcp_ports(service) {
         let target = target_port(service_port);
-        if let [(container, port)] = receivers(&containers, &target).as_slice() {
+        if let [(container, port)] = receivers(&containers, &target).as_slice()
+            && container.can_receive(*port)
+        {
             let own = container.ports.iter().find(|(_, number)| number == port).and_then(|(name, _)| *name);
             let names = service_port.name.as_deref().into_iter().chain(own).collect();
             receiving.push(ReceivingPort { container: container.name, port: *port, names });
@@ -335,6 +338,7 @@ mod tests {
             (json!([web, proxy]), json!({"port": 80, "targetPort": "other"}), None),
             (json!([web]), json!({"port": 80, "targetPort": 8080, "protocol": "UDP"}), None),
             (json!([bare]), json!({"port": 80, "targetPort": 8080}), Some(("bare", 8080, vec![]))),
+            (json!([web]), json!({"port": 80}), None),
             (json!([web, web]), json!({"port": 8080}), None),
         ] {
             let template = json!({"spec": {"containers": containers}});

@@ -1,0 +1,223 @@
+//! Which findings are errors, and which conditions make them warnings or prevent them.
+
+use serde_json::{Value, json};
+
+use crate::{Inventory, Limit, Options, Rule, Severity, audit};
+
+/// The findings about manifests, with the severity of each.
+fn findings(objects: &[&Value], options: &Options) -> Vec<(Rule, Severity)> {
+    let mut inventory = Inventory::new("shop");
+    for object in objects {
+        let [version, kind] = ["apiVersion", "kind"].map(|field| object[field].as_str().unwrap());
+        inventory.add(0, version, kind, object).unwrap();
+    }
+    let found = audit(&inventory, options).findings;
+    found.iter().map(|finding| (finding.rule, finding.severity)).collect()
+}
+
+/// The severity with which a rule reports a workload behind a Service.
+fn severity(rule: Rule, workload: &Value) -> Option<Severity> {
+    let found = findings(&[workload, &service("web", 8080)], &Options::default());
+    found.into_iter().find(|(other, _)| *other == rule).map(|(_, severity)| severity)
+}
+
+/// A Service that selects the pods of `workload`.
+fn service(port_name: &str, port: i64) -> Value {
+    let ports = json!([{"name": port_name, "port": port}]);
+    json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"}, "spec": {"selector": {"app": "web"}, "ports": ports}})
+}
+
+/// A container that serves on port 8080, with more fields.
+fn container(more: Value) -> Value {
+    let mut container = json!({"name": "web", "image": "web", "ports": [{"containerPort": 8080}]});
+    container.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    container
+}
+
+fn workload(kind: &str, replicas: i64, containers: Value) -> Value {
+    let template = json!({"metadata": {"labels": {"app": "web"}}, "spec": {"containers": containers}});
+    json!({
+        "apiVersion": "apps/v1", "kind": kind, "metadata": {"name": "web"},
+        "spec": {"replicas": replicas, "template": template},
+    })
+}
+
+fn deployment(replicas: i64, more: Value) -> Value {
+    workload("Deployment", replicas, json!([container(more)]))
+}
+
+/// A hook that sleeps.
+fn hook(seconds: i64) -> Value {
+    json!({"lifecycle": {"preStop": {"sleep": {"seconds": seconds}}}})
+}
+
+/// The same workload with another value at a path.
+fn with(mut workload: Value, path: &str, value: Value) -> Value {
+    let (parent, field) = path.rsplit_once('/').unwrap();
+    workload.pointer_mut(parent).unwrap()[field] = value;
+    workload
+}
+
+const ERROR: Option<Severity> = Some(Severity::Error);
+const WARNING: Option<Severity> = Some(Severity::Warning);
+
+#[test]
+fn a_missing_hook_is_an_error_if_the_workload_serves_without_a_gap_otherwise() {
+    let args = |argument: &str| json!({"args": [argument]});
+    let env = |name: &str| json!({"env": [{"name": name, "value": "10s"}]});
+    for (workload, expected) in [
+        (deployment(2, json!({})), ERROR),
+        (deployment(1, json!({})), WARNING),
+        (deployment(2, hook(10)), None),
+        (workload("StatefulSet", 3, json!([container(json!({}))])), WARNING),
+        (workload("DaemonSet", 3, json!([container(json!({}))])), WARNING),
+        (with(deployment(2, json!({})), "/spec/strategy", json!({"type": "Recreate"})), None),
+        (deployment(2, args("--port=8080")), ERROR),
+        (deployment(2, args("--entryPoints.web.transport.lifeCycle.requestAcceptGraceTimeout=10s")), WARNING),
+        (deployment(2, args("--shutdown-delay-duration=20s")), WARNING),
+        (deployment(2, env("SHUTDOWN_DELAY_SECONDS")), WARNING),
+        (deployment(2, env("SHUTDOWN_TIMEOUT_SECONDS")), ERROR),
+        (deployment(2, json!({"image": "registry.k8s.io/coredns/coredns:v1.12.0"})), WARNING),
+        (deployment(2, json!({"image": "auto"})), None),
+    ] {
+        assert_eq!(severity(Rule::NoPrestopBehindService, &workload), expected, "{workload}");
+    }
+}
+
+#[test]
+fn lost_connections_of_databases_and_requests_of_monitoring_are_no_errors() {
+    let with_port = |port: i64| deployment(2, json!({"ports": [{"containerPort": port}]}));
+    for (name, port, expected) in [
+        ("web", 8080, ERROR),
+        ("redis", 6379, WARNING),
+        ("amqp", 5672, WARNING),
+        ("http-prom", 8080, None),
+        ("metrics", 8080, None),
+    ] {
+        let found = findings(&[&with_port(port), &service(name, port)], &Options::default());
+        let found = found.into_iter().find(|(rule, _)| *rule == Rule::NoPrestopBehindService);
+        assert_eq!(found.map(|(_, severity)| severity), expected, "{name}");
+    }
+}
+
+#[test]
+fn a_hook_is_an_error_only_if_it_takes_the_whole_grace_period() {
+    let with_grace = |hook: Value, grace: i64| {
+        with(deployment(1, hook), "/spec/template/spec/terminationGracePeriodSeconds", json!(grace))
+    };
+    for (workload, expected) in [
+        (deployment(1, hook(30)), ERROR),
+        (deployment(1, hook(40)), ERROR),
+        (deployment(1, hook(29)), WARNING),
+        (deployment(1, hook(25)), None),
+        (with_grace(hook(60), 60), ERROR),
+        (with_grace(hook(10), 0), ERROR),
+        (with_grace(hook(0), 0), None),
+        (with_grace(hook(60), 90), None),
+    ] {
+        assert_eq!(severity(Rule::GraceTooShort, &workload), expected, "{workload}");
+    }
+}
+
+#[test]
+fn a_hook_that_fails_is_an_error_if_the_container_serves_without_a_gap_otherwise() {
+    let failing = json!({"image": "gcr.io/distroless/static", "lifecycle": {"preStop": {"exec": {"command": ["sleep", "10"]}}}});
+    let windows = |hook: &str| {
+        let pod = deployment(2, json!({"lifecycle": {"preStop": {"exec": {"command": [hook]}}}}));
+        with(pod, "/spec/template/spec/os", json!({"name": "windows"}))
+    };
+    let worker = with(failing.clone(), "/ports", json!([]));
+    let server = container(hook(10));
+    for (workload, expected) in [
+        (deployment(2, failing.clone()), ERROR),
+        (deployment(1, failing.clone()), WARNING),
+        (workload("StatefulSet", 2, json!([container(failing)])), WARNING),
+        (workload("Deployment", 2, json!([server, with(worker, "/name", json!("worker"))])), WARNING),
+        (windows("/bin/sleep"), ERROR),
+        (windows("sh"), ERROR),
+        (windows("/app/drain"), None),
+    ] {
+        assert_eq!(severity(Rule::PrestopNeedsBinary, &workload), expected, "{workload}");
+    }
+}
+
+#[test]
+fn a_proxy_that_stops_first_is_an_error_if_requests_need_it() {
+    let pod = |replicas: i64, proxy: Value, hook: Value| {
+        workload("Deployment", replicas, json!([container(hook), proxy]))
+    };
+    let proxy = |name: &str| json!({"name": name, "image": "proxy"});
+    let unknown = json!({"lifecycle": {"preStop": {"exec": {"command": ["/drain"]}}}});
+    let waiting = json!({"name": "cloud-sql-proxy", "image": "proxy", "args": ["--max-sigterm-delay=30s"]});
+    let receiving = json!({"name": "oauth2-proxy", "image": "proxy", "ports": [{"containerPort": 8080}]});
+    let behind = json!({"ports": [{"containerPort": 9000}], "lifecycle": hook(10)["lifecycle"]});
+    for (workload, expected) in [
+        (pod(2, proxy("cloud-sql-proxy"), hook(10)), ERROR),
+        (pod(1, proxy("cloud-sql-proxy"), hook(10)), WARNING),
+        (pod(2, proxy("cloud-sql-proxy"), unknown), WARNING),
+        (pod(2, proxy("cloud-sql-proxy"), json!({})), None),
+        (pod(2, proxy("cloud-sql-proxy"), json!({"ports": [], "lifecycle": hook(10)["lifecycle"]})), WARNING),
+        (pod(2, proxy("istio-proxy"), hook(10)), WARNING),
+        (pod(2, proxy("vault-agent"), hook(10)), None),
+        (pod(2, waiting, hook(10)), None),
+        (pod(2, receiving, behind), None),
+    ] {
+        assert_eq!(severity(Rule::LegacySidecarWithoutPrestop, &workload), expected, "{workload}");
+    }
+}
+
+#[test]
+fn blocked_drains_and_starved_sidecars_lose_no_requests() {
+    let web = deployment(2, hook(10));
+    let budget = |name: &str, spec: Value| {
+        let spec = with(spec, "/selector", json!({"matchLabels": {"app": "web"}}));
+        json!({"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": {"name": name}, "spec": spec})
+    };
+    let blocking = budget("all", json!({"minAvailable": 2}));
+    let one = budget("one", json!({"maxUnavailable": 1}));
+    let sidecar = with(container(hook(30)), "/restartPolicy", json!("Always"));
+    let with_sidecar = with(web.clone(), "/spec/template/spec/initContainers", json!([sidecar]));
+    for (objects, expected) in [
+        (vec![&web, &blocking], Rule::PdbBlocksDrain),
+        (vec![&web, &one, &blocking], Rule::TwoPdbs),
+        (vec![&with_sidecar, &one], Rule::NativeSidecarStarved),
+    ] {
+        let found = findings(&objects, &Options::default());
+        assert!(found.contains(&(expected, Severity::Warning)), "{expected}: {found:?}");
+        assert!(found.iter().all(|(_, severity)| *severity == Severity::Warning), "{found:?}");
+    }
+}
+
+#[test]
+fn a_single_database_under_recreate_is_not_reported() {
+    let recreate = |port: i64| {
+        let workload = deployment(1, json!({"ports": [{"containerPort": port}]}));
+        with(workload, "/spec/strategy", json!({"type": "Recreate"}))
+    };
+    for (port, expected) in [(8080, vec![(Rule::SingleReplicaRecreate, Severity::Warning)]), (6379, vec![])] {
+        assert_eq!(
+            findings(&[&recreate(port), &service("web", port)], &Options::default()),
+            expected,
+            "{port}"
+        );
+    }
+}
+
+#[test]
+fn the_default_grace_period_is_over_a_limit_only_with_a_longer_hook() {
+    let options = Options { limits: vec![Limit::node_shutdown(20)], ..Options::default() };
+    let grace = |more: Value, seconds: i64| {
+        with(deployment(1, more), "/spec/template/spec/terminationGracePeriodSeconds", json!(seconds))
+    };
+    for (workload, expected) in [
+        (deployment(1, hook(10)), false),
+        (deployment(1, hook(21)), true),
+        (grace(hook(10), 30), false),
+        (grace(hook(10), 31), true),
+        (grace(json!({}), 60), true),
+        (grace(hook(10), 20), false),
+    ] {
+        let found = findings(&[&workload], &options).contains(&(Rule::GraceOverLimit, Severity::Warning));
+        assert_eq!(found, expected, "{workload}");
+    }
+}
