@@ -327,7 +327,7 @@ mod tests {
                 for number in 0..MAX_PROFILES_OF_NAMESPACE / 2 {
                     if has_room(&profiles, namespace) {
                         let key = Key { namespace: namespace.to_owned(), kind, name: number.to_string() };
-                        profiles.insert(key, ());
+                        profiles.insert(key, number);
                         added += 1;
                     }
                 }
