@@ -8,7 +8,7 @@ use crate::distribution::Distribution;
 const MIN_TERMINATIONS: i64 = 20;
 /// Fewer terminations are too little evidence that a longer time is needed.
 const MIN_TERMINATIONS_TO_RAISE: i64 = 5;
-/// Up to this share of failed terminations says nothing about the time.
+/// Up to this share of failed terminations is no evidence.
 const NEGLIGIBLE_PERCENT: i64 = 1;
 /// From this number on the 99th percentile isn't just the largest value.
 const HIGH_CONFIDENCE: i64 = 100;
