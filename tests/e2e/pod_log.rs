@@ -26,8 +26,17 @@ pub struct PodLog(Arc<Mutex<State>>);
 struct State {
     /// The pods by their uid.
     pods: BTreeMap<String, Pod>,
-    /// The application and the seconds of each shutdown, by the uid of the pod.
-    shutdowns: BTreeMap<String, (String, i64)>,
+    /// The application and each shutdown, by the uid of the pod.
+    shutdowns: BTreeMap<String, (String, Shutdown)>,
+}
+
+/// The end of a container, as it logged it.
+#[derive(Clone, Copy)]
+pub struct Shutdown {
+    /// Seconds from the start of the pod's termination.
+    pub since_start: i64,
+    /// Seconds from SIGTERM; from the start if it doesn't handle SIGTERM.
+    pub since_sigterm: i64,
 }
 
 /// The termination message of the sample application. Its times are in milliseconds.
@@ -68,10 +77,10 @@ impl PodLog {
     }
 
     /// The seconds of each logged shutdown of an application, in ascending order.
-    pub fn shutdowns(&self, app: &str) -> Vec<i64> {
+    pub fn shutdowns(&self, app: &str, seconds: impl Fn(Shutdown) -> i64) -> Vec<i64> {
         let state = lock(&self.0);
         let of_app = state.shutdowns.values().filter(|(of, _)| of == app);
-        let mut all: Vec<_> = of_app.map(|(_, seconds)| *seconds).collect();
+        let mut all: Vec<_> = of_app.map(|(_, shutdown)| seconds(*shutdown)).collect();
         all.sort_unstable();
         all
     }
@@ -86,8 +95,8 @@ impl State {
         match event {
             Event::Apply(pod) | Event::InitApply(pod) => {
                 let uid = pod.uid().unwrap();
-                if let Some(seconds) = shutdown_seconds(&pod) {
-                    self.shutdowns.insert(uid.clone(), (pod.labels()["app"].clone(), seconds));
+                if let Some(shutdown) = shutdown(&pod) {
+                    self.shutdowns.insert(uid.clone(), (pod.labels()["app"].clone(), shutdown));
                 }
                 self.pods.insert(uid, pod);
             }
@@ -106,14 +115,14 @@ fn is_scheduled(pod: &Pod) -> bool {
     pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some())
 }
 
-/// The seconds from SIGTERM until the container last ran. If it doesn't handle SIGTERM, they count from the start of the
-/// termination. The kubelet deletes the pod at the end, with a grace period of 0 and another time.
-fn shutdown_seconds(pod: &Pod) -> Option<i64> {
+/// How long the container last ran. The kubelet deletes the pod at the end, with a grace period of 0 and another time.
+fn shutdown(pod: &Pod) -> Option<Shutdown> {
     let deletion = pod.metadata.deletion_timestamp.as_ref()?.0.as_millisecond();
     let start = deletion - 1000 * pod.metadata.deletion_grace_period_seconds.filter(|grace| *grace > 0)?;
     let status = pod.status.as_ref()?.container_statuses.as_ref()?.first()?;
     let message = status.state.as_ref()?.terminated.as_ref()?.message.as_ref()?;
     let Message { sigterm, alive } = serde_json::from_str(message).ok()?;
-    let milliseconds = alive - if sigterm == 0 { start } else { sigterm };
-    Some((milliseconds + 500).div_euclid(1000))
+    let since = |time: i64| (alive - time + 500).div_euclid(1000);
+    let since_start = since(start);
+    Some(Shutdown { since_start, since_sigterm: if sigterm == 0 { since_start } else { since(sigterm) } })
 }
