@@ -39,18 +39,18 @@ impl Pace {
 pub(super) struct WaitingItems<T> {
     /// The namespace of an item.
     pub(super) namespace: fn(&T) -> &str,
-    /// Whether the object of an item still exists.
-    pub(super) exists: Box<dyn Fn(&T) -> bool + Send>,
+    /// Whether an item is still needed: its object may have been deleted meanwhile.
+    pub(super) is_needed: Box<dyn Fn(&T) -> bool + Send>,
 }
 
-/// How many items wait before those of deleted objects are removed: a tenant may create and delete hundreds each second.
+/// How many items wait before those that are not needed are removed: a tenant may create and delete hundreds each second.
 const KEPT: usize = 1000;
 
 /// Items that wait, by namespace.
 struct Queue<T> {
     waiting: BTreeMap<String, BTreeSet<T>>,
     count: usize,
-    /// The number of items at which those of deleted objects are removed.
+    /// The number of items at which those that are not needed are removed.
     limit: usize,
     /// The namespace of the last item that was taken.
     last: String,
@@ -66,15 +66,24 @@ impl<T: Ord> Queue<T> {
         let namespace = (self.items.namespace)(&item).to_owned();
         self.count += usize::from(self.waiting.entry(namespace).or_default().insert(item));
         if self.count > self.limit {
-            self.waiting.values_mut().for_each(|items| items.retain(|item| (self.items.exists)(item)));
+            self.waiting.values_mut().for_each(|items| items.retain(|item| (self.items.is_needed)(item)));
             self.waiting.retain(|_, items| !items.is_empty());
             self.count = self.waiting.values().map(BTreeSet::len).sum();
             self.limit = KEPT.max(2 * self.count);
         }
     }
 
-    /// An item of the next namespace.
+    /// A needed item of the next namespace.
     fn take(&mut self) -> Option<T> {
+        loop {
+            let item = self.pop()?;
+            if (self.items.is_needed)(&item) {
+                return Some(item);
+            }
+        }
+    }
+
+    fn pop(&mut self) -> Option<T> {
         let following = (Bound::Excluded(self.last.as_str()), Bound::Unbounded);
         let next = self.waiting.range::<str, _>(following).next().or_else(|| self.waiting.first_key_value());
         let namespace = next?.0.clone();
@@ -106,7 +115,7 @@ pub(super) fn paced<T: Ord + Send + 'static>(
             while let Some(Some(item)) = items.next().now_or_never() {
                 queue.add(item);
             }
-            // All that waited may have been deleted.
+            // Maybe none that waited is needed.
             if let Some(item) = queue.take() {
                 return Some((item, (items, queue, pace)));
             }
@@ -127,15 +136,15 @@ mod tests {
         Box::pin(super::paced(items, waiting(|_| true), Arc::default()))
     }
 
-    fn waiting(exists: fn(&Item) -> bool) -> WaitingItems<Item> {
-        WaitingItems { namespace: |(namespace, _)| namespace, exists: Box::new(exists) }
+    fn waiting(is_needed: fn(&Item) -> bool) -> WaitingItems<Item> {
+        WaitingItems { namespace: |(namespace, _)| namespace, is_needed: Box::new(is_needed) }
     }
 
     #[test]
-    fn items_of_deleted_objects_are_removed_if_many_wait() {
+    fn items_that_are_not_needed_are_removed_if_many_wait() {
         let mut queue = Queue::new(waiting(|(_, number)| number % 2 == 0));
         for number in 0..100 * u32::try_from(KEPT).unwrap() {
-            // All but ten are deleted.
+            // All but ten are of deleted objects.
             queue.add(("shop", if number < 10 { 2 * number } else { 2 * number + 1 }));
             assert!(queue.count <= KEPT + 1);
         }

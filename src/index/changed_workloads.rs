@@ -11,10 +11,9 @@ use kube::{
     runtime::{reflector::Store, watcher},
 };
 
-use super::cached_workload::CachedWorkload;
-use crate::{hash::hash_of, owners::controller_of};
+use super::{cached_workload::CachedWorkload, evaluated_workload::specification};
 
-/// The hashes of what changes of a workload are reconciled for, by namespace and name. Those of deleted workloads are
+/// The hashes of what a workload is reconciled for, by namespace and name. Those of deleted workloads are
 /// removed immediately: a tenant may create and delete hundreds each second.
 #[derive(Default)]
 pub(super) struct Specifications(HashMap<NamespacedName, u64>);
@@ -24,10 +23,7 @@ type NamespacedName = (Option<String>, Option<String>);
 impl Specifications {
     /// Whether the workload changed since it was last passed here.
     fn update(&mut self, cached: &CachedWorkload) -> bool {
-        let metadata = cached.meta();
-        // A controller may release its workload.
-        let is_controlled = controller_of(metadata).is_some();
-        let hash = hash_of(&(&metadata.uid, metadata.generation, &metadata.annotations, is_controlled));
+        let hash = specification(cached);
         self.0.insert(namespaced_name(cached), hash) != Some(hash)
     }
 

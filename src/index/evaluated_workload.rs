@@ -187,8 +187,9 @@ impl EvaluatedWorkload {
     }
 }
 
-/// A hash of what the desired state depends on. The API server increments the generation with every change of the spec.
-fn specification(cached: &CachedWorkload) -> u64 {
+/// A hash of what the desired state depends on, and the workload is reconciled for. The API server increments the
+/// generation with every change of the spec.
+pub(super) fn specification(cached: &CachedWorkload) -> u64 {
     let metadata = cached.meta();
     let mut owners = metadata.owner_references.iter().flatten();
     let is_controlled = owners.any(|owner| owner.controller == Some(true));

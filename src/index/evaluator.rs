@@ -13,7 +13,7 @@ use super::{
     dirty::Batch,
     evaluated_workload::EvaluatedWorkload,
     slim::reference,
-    workload_index::{Index, PolicyVersion},
+    workload_index::{EvaluationCause, Index, PolicyVersion},
 };
 use crate::{
     api::GracefulPolicy,
@@ -57,7 +57,7 @@ impl Index {
         let mut contexts = Contexts::new();
         let applied = versions(caches, &batch, &mut contexts);
         for key in self.concerned(caches, &batch) {
-            self.evaluate_one(caches, &key, None, &mut contexts);
+            self.evaluate_one(caches, &key, EvaluationCause::Other, &mut contexts);
         }
         self.apply(applied, &batch);
     }
@@ -66,9 +66,9 @@ impl Index {
         let mut contexts = Contexts::new();
         let applied = versions(caches, &batch, &mut contexts);
         for key in self.concerned(caches, &batch) {
-            let by_status = !batch.all && !batch.namespaces.contains(&key.namespace);
-            let before = self.get(&key).filter(|_| by_status);
-            self.evaluate_one(caches, &key, before.as_deref(), &mut contexts);
+            let is_own_event = !batch.all && !batch.namespaces.contains(&key.namespace);
+            let cause = if is_own_event { EvaluationCause::OwnEvent } else { EvaluationCause::Other };
+            self.evaluate_one(caches, &key, cause, &mut contexts);
             // A batch can have thousands of workloads; other tasks run in between.
             yield_now().await;
         }
@@ -77,19 +77,21 @@ impl Index {
         }
     }
 
-    /// Evaluates a workload. `before` is its evaluation if nothing else in its namespace changed since.
+    /// Evaluates a workload. After its own event its evaluation is reused if only its status changed.
     fn evaluate_one(
         &self,
         caches: &Caches,
         key: &WorkloadKey,
-        before: Option<&EvaluatedWorkload>,
+        cause: EvaluationCause,
         contexts: &mut Contexts,
     ) {
         let context = context(caches, contexts, &key.namespace);
+        let before = self.get(key).filter(|_| cause == EvaluationCause::OwnEvent);
         let cached = caches.workloads().cached(key.kind, &key.namespace, &key.name);
         let evaluation = cached.zip(context).and_then(|(cached, context)| {
             let evaluate = || {
                 before
+                    .as_deref()
                     .and_then(|before| before.with_status(key.kind, &cached, context))
                     .or_else(|| EvaluatedWorkload::of(key.kind, &cached, context, self.policy_keys()))
             };
@@ -101,7 +103,7 @@ impl Index {
             })
         });
         self.count_evaluation();
-        self.set(key, evaluation);
+        self.set(key, evaluation, cause);
     }
 
     /// The workloads of a batch, including deleted ones.

@@ -1,9 +1,9 @@
 //! The evaluations of the cluster's workloads, and the queues of those that changed.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     ops::Bound,
-    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
 use kube::api::ObjectMeta;
@@ -31,6 +31,8 @@ struct Shared {
     urgent: [ChangeSet<WorkloadKey>; 3],
     /// Other workloads whose desired state changed.
     others: [ChangeSet<WorkloadKey>; 3],
+    /// Those of `others` whose reconciliation has not begun since.
+    waiting: Mutex<HashSet<WorkloadKey>>,
     /// Policies whose workloads changed: namespaced policies, and cluster policies.
     policies: [ChangeSet<PolicyKey>; 2],
     /// All changes of evaluations, including rollout progress, and of applied policies.
@@ -47,6 +49,15 @@ pub enum IndexChange {
     Policy(PolicyKey),
     /// The evaluation of a workload changed.
     Workload(WorkloadKey),
+}
+
+/// Why a workload was evaluated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum EvaluationCause {
+    /// Only its own watch event, for which its controller reconciles it too.
+    OwnEvent,
+    /// Another change.
+    Other,
 }
 
 #[derive(Debug, Default)]
@@ -89,6 +100,7 @@ impl Index {
             evaluations,
             urgent: Kind::ALL.map(|_| ChangeSet::default()),
             others: Kind::ALL.map(|_| ChangeSet::default()),
+            waiting: Mutex::default(),
             policies: [ChangeSet::default(), ChangeSet::default()],
             changes: ChangeSet::default(),
             version: watch::Sender::new(0),
@@ -217,18 +229,32 @@ impl Index {
 
     /// Requeues a workload after a change that its evaluation doesn't have.
     pub fn requeue_workload(&self, key: &WorkloadKey) {
+        self.waiting().insert(key.clone());
         self.0.others[key.kind as usize].add(key.clone());
+    }
+
+    /// A reconciliation of the workload begins, or it was deleted.
+    pub fn drop_waiting(&self, key: &WorkloadKey) {
+        self.waiting().remove(key);
+    }
+
+    /// Whether no reconciliation of the workload has begun since it was last one of the
+    /// [other changes](Self::other_changes).
+    #[must_use]
+    pub fn is_waiting(&self, key: &WorkloadKey) -> bool {
+        self.waiting().contains(key)
     }
 
     /// Requeues the workloads of one namespace, or all.
     pub fn requeue_workloads(&self, namespace: Option<&str>) {
         for key in namespace.map_or_else(|| self.keys(), |namespace| self.in_namespace(namespace)) {
-            self.0.others[key.kind as usize].add(key);
+            self.requeue_workload(&key);
         }
     }
 
-    /// Stores an evaluation. If it differs from the previous one, requeues the workload and its policies.
-    pub(super) fn set(&self, key: &WorkloadKey, now: Option<EvaluatedWorkload>) {
+    /// Stores an evaluation. If it differs from the previous one, requeues the policies of the workload, and the workload
+    /// unless its controller reconciles it for the same event.
+    pub(super) fn set(&self, key: &WorkloadKey, now: Option<EvaluatedWorkload>, cause: EvaluationCause) {
         let mut state = self.write();
         let before = match &now {
             Some(now) => state.evaluations.insert(key.clone(), Arc::new(now.clone())),
@@ -241,9 +267,12 @@ impl Index {
         if old != new {
             let is_urgent = new.is_some_and(DesiredState::is_urgent);
             let [old, new] = [old, new].map(|of| of.map(DesiredState::policies).unwrap_or_default());
-            let changes = if is_urgent { &self.0.urgent } else { &self.0.others };
-            changes[key.kind as usize].add(key.clone());
             drop(state);
+            match cause {
+                EvaluationCause::OwnEvent => {}
+                EvaluationCause::Other if is_urgent => self.0.urgent[key.kind as usize].add(key.clone()),
+                EvaluationCause::Other => self.requeue_workload(key),
+            }
             self.requeue_policies(old.into_iter().chain(new));
             self.notify();
         }
@@ -278,7 +307,12 @@ impl Index {
         let mut state = self.write();
         *state = State { term: state.term + 1, ..State::default() };
         drop(state);
+        self.waiting().clear();
         self.notify();
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, HashSet<WorkloadKey>> {
+        self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn read(&self) -> RwLockReadGuard<'_, State> {

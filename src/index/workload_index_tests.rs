@@ -272,3 +272,30 @@ async fn only_affected_workloads_are_evaluated() {
     timeout(LIMIT, both).await.expect("the end");
     assert!(!index.is_complete(), "a replica that does not lead has no evaluations");
 }
+
+#[tokio::test]
+async fn a_workload_waits_until_a_reconciliation_begins_but_not_for_its_own_event() {
+    let index = Index::default();
+    index.refresh(&two_namespaces(20, 1, &json!({})));
+    changed(index.other_changes(Kind::Deployment));
+    let web = key("shop", "web");
+    assert!(index.is_waiting(&web) && index.is_waiting(&key("bank", "web")));
+    index.drop_waiting(&web);
+    assert!(!index.is_waiting(&web) && index.is_waiting(&key("bank", "web")));
+
+    // Its controller reconciles it for the same event.
+    let (kind, mut written) = deployment("shop", "web", json!({}));
+    written.metadata.generation = Some(2);
+    written.data["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] = json!(70);
+    let caches = Caches::fixed(vec![policy("shop", "all", 1, 20)], vec![], vec![(kind, written)]);
+    changed(index.changed_policies(false));
+    let batch = Batch { workloads: [web.clone()].into(), ..Batch::default() };
+    index.evaluate(&caches, batch.clone()).await;
+    assert_eq!(changed(index.changed_policies(false)), [of("shop", "all")], "its desired state changed");
+    assert!(changed(index.other_changes(Kind::Deployment)).is_empty() && !index.is_waiting(&web));
+
+    let batch = Batch { namespaces: ["shop".to_owned()].into(), ..batch };
+    index.evaluate(&two_namespaces(30, 2, &json!({})), batch).await;
+    assert_eq!(changed(index.other_changes(Kind::Deployment)), [web.clone()]);
+    assert!(index.is_waiting(&web), "a policy changed");
+}

@@ -50,10 +50,10 @@ pub(super) async fn control(context: Arc<ReconcileContext>, shutdown: Cancellati
 async fn control_kind<P: Policy>(context: Arc<ReconcileContext>, shutdown: CancellationToken) {
     let changed = context.index.changed_policies(P::CLUSTER_SCOPED).stream(DEBOUNCE);
     let store = P::store(&context.caches).clone();
-    let exists = move |policy: &PolicyKey| {
+    let is_needed = move |policy: &PolicyKey| {
         reference::<P>(policy).is_some_and(|reference| store.get(&reference).is_some())
     };
-    let waiting = WaitingItems { namespace: PolicyKey::namespace, exists: Box::new(exists) };
+    let waiting = WaitingItems { namespace: PolicyKey::namespace, is_needed: Box::new(is_needed) };
     let changed = paced(changed, waiting, context.pace.clone());
     // The next leader must find them, so they don't wait for others.
     let failures = context.scheduling.changed_failures(P::CLUSTER_SCOPED).stream(DEBOUNCE);

@@ -56,11 +56,14 @@ pub(super) async fn control(
 ) {
     let store = context.caches.workloads().store(kind).clone();
     let others = context.index.other_changes(kind).stream(Duration::ZERO);
-    let workloads = context.caches.workloads().clone();
-    let waiting = WaitingItems {
-        namespace: |key: &Key| &key.namespace,
-        exists: Box::new(move |key| workloads.contains(key.kind, &key.namespace, &key.name)),
+    let (workloads, index) = (context.caches.workloads().clone(), context.index.clone());
+    let is_needed = move |key: &Key| {
+        if !workloads.contains(key.kind, &key.namespace, &key.name) {
+            index.drop_waiting(key);
+        }
+        index.is_waiting(key)
     };
+    let waiting = WaitingItems { namespace: |key: &Key| &key.namespace, is_needed: Box::new(is_needed) };
     Controller::for_stream_with(events, store, resource(kind))
         .with_config(Config::default().concurrency(CONCURRENCY))
         .reconcile_on(context.index.urgent_changes(kind).stream(Duration::ZERO).map(|key| reference(&key)))
@@ -102,6 +105,8 @@ async fn reconcile_cached(
     let _memory = context.memory.reserve(&cached).await;
     let object = cached.object();
     let key = key(kind, &object);
+    // What follows takes every change until now into account.
+    context.index.drop_waiting(&key);
     if cached.too_large().is_some() {
         // The cached object is a stub, and is never written.
         context.unblock(&key);
