@@ -1,4 +1,5 @@
-//! A module of `src` uses only the modules below it, as the table of `src/lib.rs` says.
+//! A module of `src` uses only the modules below it, as the table of `src/lib.rs` says. End-to-end tests that run beside
+//! each other use only parts that don't affect other tests.
 
 #![allow(clippy::unwrap_used)]
 
@@ -17,6 +18,11 @@ const MODULES: [(&str, &[&str]); 6] = [
     ("disruption", &["index", "runtime"]),
     ("cli", &["controller", "disruption", "index", "runtime", "webhook"]),
 ];
+
+/// What the end-to-end tests in `concurrent` may use. Not the operator, nodes, load or figures: by those a test affects
+/// others, or is affected by them.
+const CONCURRENT: [&str; 8] =
+    ["guard", "interoperability", "mutator", "operations", "rejection", "support", "terminations", "uid"];
 
 fn files(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {
@@ -101,6 +107,14 @@ fn modules_use_only_those_below_them() {
             "{module}: the table is too wide"
         );
     }
+}
+
+#[test]
+fn concurrent_end_to_end_tests_use_only_what_affects_no_other_test() {
+    let mut found = Vec::new();
+    files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/concurrent"), &mut found);
+    let all = found.iter().flat_map(|file| used(&fs::read_to_string(file).unwrap()));
+    assert_eq!(all.collect::<BTreeSet<_>>(), CONCURRENT.map(str::to_owned).into());
 }
 
 #[test]

@@ -1,13 +1,13 @@
-//! End-to-end tests on a real cluster with adieu installed. `cargo xtask test` runs them; without it they need
-//! `KUBECONFIG`, `ADIEU_TEST_IMAGE` and `--ignored --test-threads=1` (some tests scale the operator to zero).
+//! End-to-end tests on a real cluster with adieu installed. `cargo xtask test` runs those in `concurrent` several at a
+//! time, and then the others one at a time, because some scale the operator to zero. Without it they need `KUBECONFIG`,
+//! `ADIEU_TEST_IMAGE` and `--ignored --test-threads=1`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod admissions;
 mod audit;
 mod availability;
-mod blocked;
-mod budgets;
+mod concurrent;
 mod disruptions;
 mod figures;
 #[path = "../../crates/core/tests/generate/mod.rs"]
@@ -15,11 +15,9 @@ mod generate;
 mod guard;
 mod guard_hooks;
 mod guard_objects;
-mod injection;
 mod installation;
 mod interoperability;
 mod lifecycle;
-mod limits;
 mod load;
 #[path = "../manifests/mod.rs"]
 mod manifests;
@@ -32,11 +30,7 @@ mod operator;
 mod oracle;
 mod pipes;
 mod pod_log;
-mod pods;
-mod policies;
 mod random;
-mod recommendations;
-mod revert;
 mod rollout_causes;
 mod scenarios;
 mod scheduling;
@@ -44,6 +38,7 @@ mod schema;
 mod support;
 mod terminations;
 mod traffic;
+mod uninstall;
 mod verify;
 
 fn rejection(error: kube::Error) -> String {

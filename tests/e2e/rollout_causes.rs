@@ -10,13 +10,8 @@ use serde_json::{Value, json};
 use crate::{
     operations::policy,
     operator::Operator,
-    support::{Scene, drain, eventually, grace_period, is_rolled_out, web},
+    support::{Scene, drain, eventually, grace_period, is_rolled_out, release, web},
 };
-
-/// A user's change of the pod template.
-fn release() -> Value {
-    json!({"spec": {"template": {"metadata": {"annotations": {"release": "2"}}}}})
-}
 
 /// A GitOps sync, which sets the grace period from before the injection.
 fn synced() -> Value {

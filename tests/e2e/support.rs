@@ -247,6 +247,11 @@ pub fn workload(kind: &str, name: &str, annotations: &Value) -> Value {
     object
 }
 
+/// A user's change of the pod template that is unrelated to adieu.
+pub fn release() -> Value {
+    json!({"spec": {"template": {"metadata": {"annotations": {"release": "2"}}}}})
+}
+
 /// Seconds of the injected sleep in a workload's first container.
 pub fn drain(workload: &Value) -> Option<i64> {
     workload["spec"]["template"]["spec"]["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"].as_i64()

@@ -1,11 +1,8 @@
 //! Injection by annotations and by policies.
 
-use k8s_openapi::api::events::v1::Event;
-use kube::{Api, api::ListParams};
 use serde_json::{Value, json};
 
 use crate::{
-    operator::Operator,
     rejection,
     support::{Scene, drain, eventually, grace_period, is_rolled_out, web, workload},
     uid,
@@ -132,45 +129,6 @@ async fn a_policy_injects_selected_workloads_one_rollout_at_a_time() {
     let unselected = scene.deployment("other").await;
     assert_eq!(unselected["metadata"]["generation"], other["metadata"]["generation"]);
     assert_eq!(unselected["metadata"]["managedFields"], other["metadata"]["managedFields"]);
-    scene.end().await;
-}
-
-#[tokio::test]
-#[ignore = "needs a cluster: cargo xtask test"]
-async fn workloads_that_bypass_an_unavailable_webhook_are_injected_later() {
-    let scene = Scene::new().await;
-    scene.create(&web("web", &json!({}))).await;
-    scene.create(&web("unmanaged", &json!({}))).await;
-    scene.rolled_out("web").await;
-    scene.rolled_out("unmanaged").await;
-    let unmanaged = scene.deployment("unmanaged").await;
-
-    let operator = Operator::find(&scene.client).await;
-    operator.scale(0).await;
-    let annotated = scene.annotate("Deployment", "web", "graceful", Some("true")).await.unwrap();
-    assert_eq!(drain(&annotated), None, "the webhook is unavailable");
-    operator.scale(1).await;
-    eventually("the Deployment to be injected", || async {
-        drain(&scene.deployment("web").await) == Some(10)
-    })
-    .await;
-    eventually("no field to be owned by adieu", || async {
-        let deployment = scene.deployment("web").await;
-        let fields = deployment["metadata"]["managedFields"].as_array().unwrap();
-        fields.iter().all(|entry| entry["manager"] != "adieu")
-    })
-    .await;
-    scene.rolled_out("web").await;
-    assert_eq!(scene.revisions("web").await, 2);
-    assert_eq!(scene.deployment("unmanaged").await, unmanaged);
-
-    let events: Api<Event> = Api::namespaced(scene.client.clone(), &scene.namespace);
-    eventually("the event about it", || async {
-        let found = events.list(&ListParams::default().fields("reason=Injected")).await.unwrap();
-        let notes: Vec<_> = found.items.into_iter().filter_map(|event| event.note).collect();
-        notes.iter().any(|note| note.contains("drain 10 s (default)") && note.contains("grace period 45 s"))
-    })
-    .await;
     scene.end().await;
 }
 

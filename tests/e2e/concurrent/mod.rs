@@ -1,0 +1,15 @@
+//! Tests that run beside each other, because most of their time they wait: for kubelets, rollouts and retries.
+//!
+//! They use only namespaces of their own, and cluster-scoped objects that select only these. Tests that change the
+//! operator or a node, count what happens in the whole cluster, send load or measure times are in other modules, and
+//! run alone; `tests/structure.rs` has the parts that the tests here may use.
+
+mod applied_recommendations;
+mod blocked;
+mod budgets;
+mod incomplete_rollouts;
+mod injection;
+mod limits;
+mod pods;
+mod policies;
+pub mod revert;
