@@ -149,7 +149,7 @@ async fn workloads_that_bypass_an_unavailable_webhook_are_injected_later() {
     let unmanaged = scene.deployment("unmanaged").await;
 
     let operator = Operator::find(&scene.client).await;
-    operator.scale(0).await;
+    operator.stop().await;
     let annotated = scene.annotate("Deployment", "web", "graceful", Some("true")).await.unwrap();
     assert_eq!(drain(&annotated), None, "the webhook is unavailable");
     operator.scale(1).await;

@@ -174,7 +174,7 @@ async fn server_side_apply_never_conflicts_with_what_the_controller_wrote() {
     let object = scaled_to_zero("web", &json!({}));
     scene.kubectl_with(&apply, &object).await.unwrap();
     let operator = Operator::find(&scene.client).await;
-    operator.scale(0).await;
+    operator.stop().await;
     scene.annotate("Deployment", "web", "graceful", Some("true")).await.unwrap();
     operator.scale(1).await;
     eventually("the Deployment to be injected", || is_injected(&scene, "web")).await;

@@ -39,7 +39,7 @@ async fn drift_is_repaired_one_rollout_at_a_time_and_under_next_update_by_none()
     };
     eventually("all to be injected", || async { repaired().await.len() == 3 }).await;
     let drift = async || {
-        operator.scale(0).await;
+        operator.stop().await;
         for name in names {
             let drifted = scene.patch("Deployment", name, &synced()).await.unwrap();
             assert_eq!((grace_period(&drifted), drain(&drifted)), (Some(30), Some(1)));

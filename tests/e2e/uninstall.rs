@@ -19,7 +19,7 @@ async fn without_the_operator_a_reverted_workload_can_get_its_own_hook() {
     let replicas = operator.pods().await.len();
     scene.create(&web("web", &opted_in())).await;
     scene.rolled_out("web").await;
-    operator.scale(0).await;
+    operator.stop().await;
 
     let hook = json!({"lifecycle": {"preStop": {"exec": {"command": ["sleep", "2"]}}}});
     let mut own = json!({"name": "web"});
