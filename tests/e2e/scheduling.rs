@@ -111,7 +111,7 @@ async fn slow_rollouts_of_a_namespace_leave_slots_to_others() {
     other.create(&web("web", &json!({}))).await;
     for name in &names {
         tenant.rolled_out(name).await;
-        let slow = json!({"spec": {"minReadySeconds": 90}});
+        let slow = json!({"spec": {"minReadySeconds": 45}});
         tenant.patch("Deployment", name, &slow).await.unwrap();
     }
     other.rolled_out("web").await;
