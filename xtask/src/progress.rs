@@ -14,7 +14,10 @@ pub struct Step {
     what: String,
     started: Instant,
     bar: Option<ProgressBar>,
-    told: Cell<Instant>,
+    /// When it was reported last. `None` if it needs no reminders.
+    told: Option<Cell<Instant>>,
+    /// How long it took, once it has ended.
+    took: Option<Duration>,
 }
 
 impl Step {
@@ -33,16 +36,28 @@ impl Step {
         if bar.is_none() {
             print_line(&format!("… {what}"));
         }
-        let now = Instant::now();
-        Self { what, started: now, bar, told: Cell::new(now) }
+        let started = Instant::now();
+        let told = bar.is_none().then(|| Cell::new(started));
+        Self { what, started, bar, told, took: None }
+    }
+
+    /// Reports that `what` begins beside the following steps. Until it is done, only those report their progress.
+    pub fn start_beside(what: impl Into<String>) -> Self {
+        let what = what.into();
+        print_line(&format!("… {what}, beside the following steps"));
+        Self { what, started: Instant::now(), bar: None, told: None, took: None }
     }
 
     /// Call it repeatedly while waiting. Without a spinner it reports long steps.
     pub fn waiting(&self) {
-        if self.bar.is_none() && self.told.get().elapsed() >= REMINDER {
-            self.told.set(Instant::now());
-            print_line(&format!("… {} ({} s so far)", self.what, self.started.elapsed().as_secs()));
-        }
+        let Some(told) = self.told.as_ref().filter(|told| told.get().elapsed() >= REMINDER) else { return };
+        told.set(Instant::now());
+        print_line(&format!("… {} ({} s so far)", self.what, self.started.elapsed().as_secs()));
+    }
+
+    /// Records the end, which [`Step::done`] reports later.
+    pub fn end(&mut self) {
+        self.took = Some(self.started.elapsed());
     }
 
     /// Reports that it is done.
@@ -50,7 +65,8 @@ impl Step {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
-        print_line(&format!("✓ {} ({:.1} s)", self.what, self.started.elapsed().as_secs_f64()));
+        let took = self.took.unwrap_or_else(|| self.started.elapsed());
+        print_line(&format!("✓ {} ({:.1} s)", self.what, took.as_secs_f64()));
     }
 }
 

@@ -1,6 +1,7 @@
 //! The full test suite, from formatting to end-to-end tests on a real cluster.
 
 mod chart;
+mod e2e;
 mod failure_policy;
 mod file_lengths;
 mod monitoring;
@@ -9,24 +10,27 @@ mod objects;
 mod own_deployment;
 mod parts;
 mod rbac;
+mod results;
 mod scenarios;
 mod uninstall;
 mod upgrade;
 
-use std::fs;
 use std::process::{self, Command};
+use std::thread::{self, sleep};
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, anyhow, bail};
 use clap::Args;
 
 use crate::bench::scale;
 use crate::cluster::{self, Name};
 use crate::figures::BENCHMARKS;
-use crate::progress::{Step, print_line};
+use crate::progress::Step;
 use crate::target::{External, Target};
 use crate::workspace::Workspace;
 use crate::{command, demo, fuzz, image, install, interrupt, mutants, release, toolchain};
 use notes::Notes;
+use results::{TestResults, TestRun};
 
 /// `cargo xtask test`
 #[derive(Args)]
@@ -69,15 +73,8 @@ const LONG: [(&str, &str); 7] = [
 
 /// The number of nodes, so that pods can move between them.
 const NODES: u8 = 2;
-
-/// The passed and failed tests.
-#[derive(Debug, Default)]
-struct TestResults {
-    passed: u32,
-    failed: u32,
-    /// Details of the failures, in lines.
-    failures: Vec<String>,
-}
+/// The interval of checks whether the unit tests have ended.
+const POLL: Duration = Duration::from_millis(100);
 
 /// Runs everything, and repeats failures at the end. The last line on standard output has the counts.
 pub fn run(options: &Options) -> Result<()> {
@@ -111,16 +108,56 @@ fn without_a_cluster(workspace: &Workspace, options: &Options, results: &mut Tes
     results.check("clippy", clippy(workspace))?;
     results.check("dependencies of the pure crates", pure_crates_have_no_client(workspace))?;
     results.check("lengths of Rust files", file_lengths::check(workspace))?;
-    let mut unit = cargo(workspace, "test");
-    unit.args(["--workspace", "--no-fail-fast"]);
-    if options.long {
-        unit.env("PROPTEST_CASES", LONG_CASES);
-    }
-    results.cargo_test(workspace, "unit", &mut unit)?;
+    beside_unit_tests(workspace, options, results, |results| chart_and_release(workspace, results))?;
     if options.long {
         results.check("fuzzing", fuzz::fuzz(workspace, fuzz::Options::default()))?;
         results.check("mutants", mutants::mutate(workspace, &mutants::Options::default()))?;
     }
+    Ok(())
+}
+
+/// Runs `others` beside the unit tests, which use one core most of the time.
+fn beside_unit_tests(
+    workspace: &Workspace,
+    options: &Options,
+    results: &mut TestResults,
+    others: impl FnOnce(&mut TestResults) -> Result<()>,
+) -> Result<()> {
+    let unit_tests = || {
+        let mut tests = cargo(workspace, "test");
+        tests.args(["--workspace", "--no-fail-fast"]);
+        if options.long {
+            tests.env("PROPTEST_CASES", LONG_CASES);
+        }
+        tests
+    };
+    // Before others, because cargo locks its target folder during a build.
+    let step = Step::start("building the unit tests");
+    let built = command::run(&step, unit_tests().arg("--no-run"), &workspace.log("build-unit"));
+    if built.is_err() {
+        drop(step);
+        results.check("building the unit tests", built)?;
+        return others(results);
+    }
+    step.done();
+    thread::scope(|scope| {
+        let step = Step::start_beside("running the unit tests");
+        let tests = scope.spawn(|| TestRun::run(workspace, "unit", step, &mut unit_tests()));
+        let outcome = others(results);
+        if !tests.is_finished() {
+            let step = Step::start("waiting for the unit tests");
+            while !tests.is_finished() {
+                step.waiting();
+                sleep(POLL);
+            }
+        }
+        results.add(tests.join().map_err(|_| anyhow!("a thread panicked"))??);
+        outcome
+    })
+}
+
+/// Checks the chart, the objects that it installs, and the files of a release.
+fn chart_and_release(workspace: &Workspace, results: &mut TestResults) -> Result<()> {
     // Needs Helm.
     toolchain::build_clients(workspace)?;
     results.check("chart", chart::check(workspace))?;
@@ -133,15 +170,9 @@ fn without_a_cluster(workspace: &Workspace, options: &Options, results: &mut Tes
 
 fn on_a_cluster(workspace: &Workspace, options: &Options, results: &mut TestResults) -> Result<()> {
     // Before the cluster is entered, which can't download crates.
-    let step = Step::start("building the end-to-end tests");
-    let mut build = cargo(workspace, "test");
-    // For the workspace, like the unit tests: otherwise dependencies would be built again.
-    build.args(["--workspace", "--test", "e2e", "--no-run"]);
-    command::run(&step, &mut build, &workspace.log("build-e2e"))?;
-    step.done();
-
+    let tests = e2e::build(workspace, &options.only)?;
     let (target, started) = Target::choose(workspace, options.name.clone(), &options.external)?;
-    let outcome = measured(&target, options, results);
+    let outcome = measured(&target, options, &tests, results);
     if let Some(cluster) = started {
         results.check("nothing is left of a cluster that is down", parts::down_leaves_nothing(&cluster))?;
         let interrupted = parts::an_interrupted_start_leaves_nothing(workspace, &options.name);
@@ -161,11 +192,11 @@ fn on_a_cluster(workspace: &Workspace, options: &Options, results: &mut TestResu
 }
 
 /// Runs the tests on the cluster, then shows their figures.
-fn measured(target: &Target, options: &Options, results: &mut TestResults) -> Result<()> {
+fn measured(target: &Target, options: &Options, tests: &[String], results: &mut TestResults) -> Result<()> {
     let workspace = target.workspace();
     let notes = Notes::begin(workspace)?;
     let failed = results.failed;
-    let outcome = end_to_end(target, options, &notes, results);
+    let outcome = end_to_end(target, options, tests, &notes, results);
     let passed = results.failed == failed && outcome.is_ok();
     notes.show(workspace, options.docs && passed)?;
     if options.docs && !passed {
@@ -174,7 +205,13 @@ fn measured(target: &Target, options: &Options, results: &mut TestResults) -> Re
     outcome
 }
 
-fn end_to_end(target: &Target, options: &Options, notes: &Notes, results: &mut TestResults) -> Result<()> {
+fn end_to_end(
+    target: &Target,
+    options: &Options,
+    tests: &[String],
+    notes: &Notes,
+    results: &mut TestResults,
+) -> Result<()> {
     let workspace = target.workspace();
     if let Some(cluster) = target.cluster() {
         results.check("a cluster that runs takes another node", cluster::up(cluster, Some(NODES)))?;
@@ -185,26 +222,21 @@ fn end_to_end(target: &Target, options: &Options, notes: &Notes, results: &mut T
     let (web, relay) = (image::app(workspace, "web")?, image::app(workspace, "relay")?);
     target.load_image(&web.archive)?;
     target.load_image(&relay.archive)?;
-    let mut tests = target.command("cargo");
-    command::prepare_cargo(&mut tests, workspace);
-    tests.env("ADIEU_TEST_IMAGE", web.reference()).env("ADIEU_TEST_RELAY_IMAGE", relay.reference());
-    tests.envs(scenarios::prepare(target)?);
-    if let Some(cluster) = target.cluster() {
-        // For tests that stop components: this program, even if cargo replaces its file.
-        tests.env("ADIEU_TEST_XTASK", format!("/proc/{}/exe", process::id()));
-        tests.env("ADIEU_TEST_CLUSTER", cluster.name().to_string());
-    }
-    tests.args(["test", "--locked", "--offline", "--workspace", "--test", "e2e"]);
-    tests.args(["--", "--ignored", "--test-threads=1"]).env("ADIEU_FIGURES", notes.file());
-    if options.long {
-        tests.envs(LONG);
-    }
-    if target.cluster().is_none() {
-        // These tests end processes of pods, and connect to their addresses.
-        tests.args(["--skip", "on_this_machine"]);
-    }
-    tests.args(&options.only);
-    results.cargo_test(workspace, "e2e", &mut tests)?;
+    let applications = scenarios::prepare(target)?;
+    let set_variables = |tests: &mut Command| {
+        tests.env("ADIEU_TEST_IMAGE", web.reference()).env("ADIEU_TEST_RELAY_IMAGE", relay.reference());
+        tests.envs(applications.iter().map(|(name, image)| (name, image)));
+        if let Some(cluster) = target.cluster() {
+            // For tests that stop components: this program, even if cargo replaces its file.
+            tests.env("ADIEU_TEST_XTASK", format!("/proc/{}/exe", process::id()));
+            tests.env("ADIEU_TEST_CLUSTER", cluster.name().to_string());
+        }
+        tests.env("ADIEU_FIGURES", notes.file());
+        if options.long {
+            tests.envs(LONG);
+        }
+    };
+    e2e::run(target, tests, set_variables, results)?;
     if !options.only.is_empty() {
         return Ok(());
     }
@@ -225,76 +257,6 @@ fn end_to_end(target: &Target, options: &Options, notes: &Notes, results: &mut T
     results.check("failurePolicy over upgrades", failure_policy::check(target))?;
     results.check("helm uninstall reverts every workload first", uninstall::check(target, &web))?;
     results.check("only the CRDs are left after helm uninstall", install::uninstall_leaves_nothing(target))
-}
-
-impl TestResults {
-    /// Counts one outcome. It is an error only if the user interrupts.
-    fn check(&mut self, what: &str, outcome: Result<()>) -> Result<()> {
-        interrupt::check()?;
-        match outcome {
-            Ok(()) => self.passed += 1,
-            Err(error) => {
-                self.failed += 1;
-                self.fail(format!("✗ {what}: {error:#}"), "");
-            }
-        }
-        Ok(())
-    }
-
-    /// Reports a failure, and keeps it for the end, with the details of failed tests in `output`.
-    fn fail(&mut self, failure: String, output: &str) {
-        print_line(&failure);
-        self.failures.push(failure);
-        self.failures.extend(failures(output).map(str::to_owned));
-    }
-
-    /// Runs cargo's tests, and counts each.
-    fn cargo_test(&mut self, workspace: &Workspace, name: &str, tests: &mut Command) -> Result<()> {
-        let log = workspace.log(&format!("test-{name}"));
-        let step = Step::start(format!("running the {name} tests"));
-        let outcome = command::run(&step, tests, &log);
-        interrupt::check()?;
-        let text = fs::read_to_string(&log).with_context(|| format!("cannot read {}", log.display()))?;
-        let (passed, failed) = counts(&text);
-        self.passed += passed;
-        self.failed += failed;
-        match outcome {
-            Ok(()) => step.done(),
-            Err(error) => {
-                print!("{text}");
-                // Without a failing test, it doesn't compile or has crashed.
-                self.failed += u32::from(failed == 0);
-                let reason = error.to_string();
-                let reason = reason.lines().next().unwrap_or_default();
-                self.fail(format!("✗ {name} tests: {reason}"), &text);
-            }
-        }
-        for line in text.lines().filter(|line| line.starts_with("test result:")) {
-            println!("{line}");
-        }
-        Ok(())
-    }
-}
-
-/// Sums up the lines `test result: ok. 3 passed; 0 failed; …`.
-fn counts(text: &str) -> (u32, u32) {
-    let count = |line: &str, what: &str| -> u32 {
-        let part = line.split([';', '.']).find_map(|part| part.trim().strip_suffix(what));
-        part.and_then(|number| number.trim().parse().ok()).unwrap_or_default()
-    };
-    let results = text.lines().filter(|line| line.starts_with("test result:"));
-    results.fold((0, 0), |(passed, failed), line| {
-        (passed + count(line, "passed"), failed + count(line, "failed"))
-    })
-}
-
-/// The output of failed tests, and their names: from the line `failures:` to the result.
-fn failures(text: &str) -> impl Iterator<Item = &str> {
-    let mut within = false;
-    text.lines().filter(move |line| {
-        within = (within || *line == "failures:") && !line.starts_with("test result:");
-        within
-    })
 }
 
 fn formatting(workspace: &Workspace) -> Result<()> {
@@ -348,27 +310,4 @@ fn cargo(workspace: &Workspace, subcommand: &str) -> Command {
     let mut cargo = command::cargo(workspace);
     cargo.args([subcommand, "--locked"]);
     cargo
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn results_are_summed_up() {
-        let text = "running 2 tests\n\
-            test result: ok. 12 passed; 0 failed; 3 ignored; 0 measured; 0 filtered out; finished in 0.1s\n\
-            test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0s\n";
-        assert_eq!(counts(text), (13, 2));
-        assert_eq!(counts("error: could not compile"), (0, 0));
-    }
-
-    #[test]
-    fn only_failed_tests_are_repeated() {
-        let text = "test a ... ok\ntest b ... FAILED\n\nfailures:\n\n---- b stdout ----\nb panicked\n\n\
-            failures:\n    b\n\ntest result: FAILED. 1 passed; 1 failed\ntest c ... ok\n\
-            test result: ok. 1 passed; 0 failed\n";
-        let told: Vec<_> = failures(text).filter(|line| !line.is_empty()).collect();
-        assert_eq!(told, ["failures:", "---- b stdout ----", "b panicked", "failures:", "    b"]);
-    }
 }
