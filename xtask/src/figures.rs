@@ -26,7 +26,7 @@ pub struct Figures {
 
 impl Figures {
     /// No rows yet. The first column names what the others count.
-    pub fn new<const N: usize>(header: [&str; N]) -> Self {
+    pub fn new<'a>(header: impl IntoIterator<Item = &'a str>) -> Self {
         let mut table = Table::new();
         table.set_header(header);
         for column in table.column_iter_mut().skip(1) {
@@ -44,26 +44,33 @@ impl Figures {
     }
 
     /// A row; as many cells as the header has.
-    pub fn row<const N: usize>(&mut self, cells: [String; N]) {
+    pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
         self.table.add_row(cells);
     }
 
     /// Prints them, and writes them to `docs`, if given, under `name`.
     pub fn show(mut self, workspace: &Workspace, name: &str, docs: Option<&str>) -> Result<()> {
+        self.print();
+        docs.map_or(Ok(()), |docs| self.write(workspace, name, docs))
+    }
+
+    /// Prints them.
+    pub fn print(&mut self) {
         self.table.load_style(presets::UTF8_FULL_CONDENSED);
         println!("\n{}", self.table);
         for remark in &self.remarks {
             println!("{remark}");
         }
-        if let Some(docs) = docs {
-            let file = workspace.root().join(docs);
-            let text =
-                fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
-            let text = markdown::replaced(&text, &format!("figures: {name}"), &self.markdown())
-                .with_context(|| format!("{docs} has no place for figures named {name}"))?;
-            fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
-            print_line(&format!("✓ {}", file.display()));
-        }
+    }
+
+    /// Writes them to `docs`, under `name`.
+    pub fn write(&mut self, workspace: &Workspace, name: &str, docs: &str) -> Result<()> {
+        let file = workspace.root().join(docs);
+        let text = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        let text = markdown::replaced(&text, &format!("figures: {name}"), &self.markdown())
+            .with_context(|| format!("{docs} has no place for figures named {name}"))?;
+        fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
+        print_line(&format!("✓ {}", file.display()));
         Ok(())
     }
 
