@@ -33,7 +33,7 @@ enum Command {
 
     /// Memory, requests and speed with thousands of workloads whose pods kwok simulates: opted in by annotation,
     /// compared with a loop that sends the same patches, or by policies, with CPU and admission latency; fails if
-    /// adieu exceeds a limit. Takes half an hour at the default size, and an hour by policies
+    /// adieu exceeds a limit. Takes half an hour at the default size, and almost two hours by policies
     Scale(scale::Options),
 
     /// Instructions of a whole review, from request bytes to response bytes, counted by valgrind

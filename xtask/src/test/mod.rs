@@ -181,6 +181,7 @@ fn on_a_cluster(workspace: &Workspace, options: &Options, results: &mut TestResu
             let scale = scale::Options {
                 name: options.name.beside("scale"),
                 deployments: if options.long { scale::DEPLOYMENTS } else { 200 },
+                full_size_only: false,
                 by: scale::By::Annotation,
                 report: None,
             };

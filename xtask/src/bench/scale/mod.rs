@@ -44,17 +44,29 @@ pub struct Options {
     #[arg(long, default_value = "bench", value_name = "NAME")]
     pub name: Name,
 
-    /// Deployments at full size, of 10 pods each; the first stage has half of them
+    /// Deployments at full size, of 10 pods each; half of them are measured first
     #[arg(long, default_value_t = DEPLOYMENTS, value_parser = clap::value_parser!(u32).range(100..=20_000))]
     pub deployments: u32,
+
+    /// Measure only the full size
+    #[arg(long)]
+    pub full_size_only: bool,
 
     /// How the Deployments are opted in, which decides what is measured
     #[arg(long, value_enum, default_value_t = By::Annotation)]
     pub by: By,
 
-    /// Write the figures to a file, as JSON
+    /// Write the figures to a file, as JSON; by policies, whenever a size is measured
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
+}
+
+impl Options {
+    /// The numbers of Deployments to measure with, the full size last.
+    fn sizes(&self) -> Vec<u32> {
+        let half = (!self.full_size_only).then_some(self.deployments / 2);
+        half.into_iter().chain([self.deployments]).collect()
+    }
 }
 
 /// How Deployments are opted in.
@@ -72,14 +84,7 @@ pub fn run(options: &Options, docs: Option<&str>) -> Result<()> {
     let workspace = Workspace::find()?;
     match options.by {
         By::Annotation => report(&workspace, options, docs)?.verdict(),
-        By::Policy => {
-            let measure = |target: &Target| policy::measure(target, options.deployments);
-            let show = |report: &policy::Report| {
-                report.figures().show(&workspace, "scale-policy", docs)?;
-                write(options, &report.json())
-            };
-            on_a_cluster(&workspace, options, measure, show)?.verdict()
-        }
+        By::Policy => policy_report(&workspace, options, docs)?.verdict(),
     }
 }
 
@@ -89,10 +94,28 @@ pub fn prove(workspace: &Workspace, options: &Options, docs: Option<&str>) -> Re
 }
 
 fn report(workspace: &Workspace, options: &Options, docs: Option<&str>) -> Result<Report> {
-    let measure = |target: &Target| measure(target, options.deployments);
+    let measure = |target: &Target| measure(target, &options.sizes());
     let show = |report: &Report| {
         report.figures().show(workspace, "scale", docs)?;
         write(options, &report.json())
+    };
+    on_a_cluster(workspace, options, measure, show)
+}
+
+/// The figures by policies. They are shown and written whenever a size is measured, because each takes most of an hour.
+fn policy_report(workspace: &Workspace, options: &Options, docs: Option<&str>) -> Result<policy::Report> {
+    let sizes = options.sizes();
+    let complete = |report: &policy::Report| {
+        report.figures().print();
+        write(options, &report.json())
+    };
+    let measure = |target: &Target| {
+        // It fails early if the file can't be written, and removes the figures of an earlier run.
+        write(options, &policy::Report::new(&sizes).json())?;
+        policy::measure(target, &sizes, &complete)
+    };
+    let show = |report: &policy::Report| {
+        docs.map_or(Ok(()), |docs| report.figures().write(workspace, "scale-policy", docs))
     };
     on_a_cluster(workspace, options, measure, show)
 }
@@ -132,7 +155,7 @@ fn install_and<T>(cluster: &Cluster, measure: impl FnOnce(&Target) -> Result<T>)
     measure(&target)
 }
 
-fn measure(target: &Target, deployments: u32) -> Result<Report> {
+fn measure(target: &Target, sizes: &[u32]) -> Result<Report> {
     let cluster =
         target.cluster().context("kwok simulates only nodes of clusters that cargo xtask manages")?;
     target.with_client(async |client| {
@@ -142,11 +165,11 @@ fn measure(target: &Target, deployments: u32) -> Result<Report> {
             PatchLoop { identity: Identity::Administrator, client: client.clone() },
             PatchLoop { identity: Identity::Operator, client: as_operator },
         ];
-        let fleet = Fleet::new(client, deployments);
+        let fleet = Fleet::new(client, sizes.iter().copied().max().unwrap_or_default());
         fleet.add_nodes().await?;
         fleet.add_plain().await?;
         let mut stages = Vec::new();
-        for (size, drain) in [(deployments / 2, "5"), (deployments, "7")] {
+        for (size, drain) in sizes.iter().copied().zip(["5", "7"]) {
             fleet.grow(size).await?;
             stages.push(stage(&operator, &fleet, &loops, size, drain).await?);
         }
@@ -173,4 +196,19 @@ async fn stage(
         operator_loops.0.push(fleet.run_loop(guarded, drain).await?);
     }
     Ok(Stage { deployments: size, injection, plain, guarded: operator_loops })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn half_the_size_is_measured_first_unless_only_the_full_size_is() {
+        let sizes = |full_size_only: bool| {
+            let name = "bench".parse::<Name>().unwrap();
+            Options { name, deployments: 501, full_size_only, by: By::Policy, report: None }.sizes()
+        };
+        assert_eq!(sizes(false), [250, 501]);
+        assert_eq!(sizes(true), [501]);
+    }
 }

@@ -17,7 +17,8 @@ use super::fleet::{
     policies,
 };
 use super::leader::Leader;
-use super::load::within;
+use super::load::{Load, within};
+use super::replay::{ChangeLoad, PAUSE, POLL};
 use super::report::{Admission, Delays};
 use crate::bench::scale::idle::CpuTime;
 use crate::bench::statistics::Percentiles;
@@ -29,13 +30,8 @@ use crate::target::Target;
 const CHANGES: u32 = 20;
 /// How long admission is measured without a change.
 const IDLE_TIME: Duration = Duration::from_mins(1);
-/// Between the statuses of one change and the next change.
-const PAUSE: Duration = Duration::from_secs(2);
 /// The limit for the statuses after a change.
 const LIMIT: Duration = Duration::from_mins(1);
-/// How often the leader's metrics are read, also while nothing changes, so that both cost the same. It differs from
-/// the 50 ms between admissions: otherwise either every admission would coincide with a read, or none.
-const POLL: Duration = Duration::from_millis(47);
 
 /// Measures changes of the policy.
 pub struct Changes<'a> {
@@ -50,6 +46,17 @@ struct Change {
     began: Instant,
     evaluated: Duration,
     reported: Duration,
+    /// Seconds of CPU time of the leader until all were evaluated, without what it takes at rest.
+    cpu: f64,
+}
+
+/// A time without a change.
+struct Rest {
+    window: (Instant, Instant),
+    /// The share of CPU time in which the machine was idle.
+    idle: f64,
+    /// The leader's CPU time, as a share of one core. It answers admissions and reads of its metrics.
+    cpu: f64,
 }
 
 /// The figures of all changes.
@@ -58,6 +65,8 @@ pub struct Measured {
     /// The share of CPU time in which the machine was idle while admission was at rest.
     pub idle_at_rest: f64,
     pub delays: Delays,
+    /// The load of the median change.
+    pub load: ChangeLoad,
     /// The largest working set of a replica meanwhile, in bytes.
     pub memory: f64,
 }
@@ -73,27 +82,16 @@ impl<'a> Changes<'a> {
     /// Measures admission at rest, and during changes that take effect with the next update, so that no workload rolls
     /// out. The workloads have `drain`, and the policy is already in this mode.
     pub async fn measure(&self, drain: i64) -> Result<Measured> {
-        let mut load = admissions::start(self.target).await?;
-
-        let step = Step::start("measuring admission while no policy changes");
-        let (rest, cpu_time) = (Instant::now(), CpuTime::now()?);
-        let mut poll = interval(POLL);
-        while rest.elapsed() < IDLE_TIME {
-            poll.tick().await;
-            load.check().await?;
-            step.waiting();
-            self.leader.evaluations().await?;
-        }
-        let (rest, idle_at_rest) = ([(rest, Instant::now())], cpu_time.idle_share()?);
-        step.done();
+        let mut admissions = admissions::start(self.target).await?;
+        let rest = self.rest(&mut admissions).await?;
 
         let step = Step::start(format!("changing a policy for all {CHANGES} times"));
         let (mut changes, mut memory) = (Vec::new(), 0.0_f64);
         for number in 0..CHANGES {
-            load.check().await?;
+            admissions.check().await?;
             step.waiting();
             let waits = number % 2 == 0;
-            changes.push(self.change(drain + i64::from(waits), waits).await?);
+            changes.push(self.change(drain + i64::from(waits), waits, rest.cpu).await?);
             sleep(PAUSE).await;
             memory = memory.max(self.leader.memory().await?);
         }
@@ -101,22 +99,41 @@ impl<'a> Changes<'a> {
             changes.iter().map(|change| (change.began, change.began + change.reported)).collect();
         step.done();
 
-        let sent = load.stop().await?;
+        let sent = admissions.stop().await?;
         let latency = |windows: &[(Instant, Instant)]| {
             Percentiles::of(&within(&sent, windows)).context("no request was sent")
         };
-        let admission = Admission { at_rest: latency(&rest)?, beside_change: latency(&beside)? };
-        let seconds = |of: fn(&Change) -> Duration| changes.iter().map(|c| of(c).as_secs_f64()).collect();
-        let delays = Delays::new(seconds(|c| c.evaluated), seconds(|c| c.reported));
-        Ok(Measured { admission, idle_at_rest, delays, memory })
+        let admission = Admission { at_rest: latency(&[rest.window])?, beside_change: latency(&beside)? };
+        let seconds = |of: fn(&Change) -> f64| changes.iter().map(of).collect::<Vec<_>>();
+        let (reported, cpu) = (seconds(|c| c.reported.as_secs_f64()), seconds(|c| c.cpu));
+        let load = ChangeLoad { cpu: median(&cpu)?, reporting: median(&reported)? };
+        let delays = Delays::new(seconds(|c| c.evaluated.as_secs_f64()), reported);
+        Ok(Measured { admission, idle_at_rest: rest.idle, delays, load, memory })
+    }
+
+    /// Waits for a minute in which no policy changes.
+    async fn rest(&self, admissions: &mut Load) -> Result<Rest> {
+        let step = Step::start("measuring admission while no policy changes");
+        let (began, cpu_time, first) = (Instant::now(), CpuTime::now()?, self.leader.counters().await?);
+        let (mut poll, mut last) = (interval(POLL), first);
+        while began.elapsed() < IDLE_TIME {
+            poll.tick().await;
+            admissions.check().await?;
+            step.waiting();
+            last = self.leader.counters().await?;
+        }
+        step.done();
+        let cpu = (last.cpu - first.cpu) / began.elapsed().as_secs_f64();
+        Ok(Rest { window: (began, Instant::now()), idle: cpu_time.idle_share()?, cpu })
     }
 
     /// Changes the policy, and waits until every status counts all of its workloads as pending, or none. All are
     /// evaluated once the leader has evaluated as many workloads as there are, or once it reports the policy's
-    /// generation, which it does after evaluating all by it, but delayed by debouncing.
-    async fn change(&self, drain: i64, waits: bool) -> Result<Change> {
+    /// generation, which it does after evaluating all by it, but delayed by debouncing. `cpu_at_rest` is the share of a
+    /// core that the leader takes without a change.
+    async fn change(&self, drain: i64, waits: bool, cpu_at_rest: f64) -> Result<Change> {
         let (mut outstanding, mut events) = self.watch(waits).await?;
-        let before = self.leader.evaluations().await?;
+        let before = self.leader.counters().await?;
         let (began, mut evaluated) = (Instant::now(), None);
         let generation = self.fleet.change_defaults(drain, RolloutMode::NextUpdate).await?;
         let mut poll = interval(POLL);
@@ -131,8 +148,8 @@ impl<'a> Changes<'a> {
                     };
                     let is_changed = policy.name_any() == DEFAULTS;
                     let observed = observed_generation(&policy);
-                    if is_changed && observed >= Some(generation) {
-                        evaluated.get_or_insert_with(|| began.elapsed());
+                    if is_changed && observed >= Some(generation) && evaluated.is_none() {
+                        evaluated = Some((began.elapsed(), self.leader.counters().await?));
                     }
                     let is_current = !is_changed || observed >= Some(generation);
                     if is_current && is_reported(&policy, waits) {
@@ -148,15 +165,17 @@ impl<'a> Changes<'a> {
                         LIMIT.as_secs(),
                         outstanding.len()
                     );
-                    let evaluations = self.leader.evaluations().await? - before;
-                    if evaluations >= f64::from(self.size.deployments) {
-                        evaluated.get_or_insert_with(|| began.elapsed());
+                    let counters = self.leader.counters().await?;
+                    if counters.evaluations - before.evaluations >= f64::from(self.size.deployments) {
+                        evaluated.get_or_insert_with(|| (began.elapsed(), counters));
                     }
                 }
             }
         }
         let reported = began.elapsed();
-        Ok(Change { began, evaluated: evaluated.unwrap_or(reported), reported })
+        let (evaluated, after) = evaluated.context("no status has the changed policy")?;
+        let cpu = after.cpu - before.cpu - cpu_at_rest * evaluated.as_secs_f64();
+        Ok(Change { began, evaluated, reported, cpu })
     }
 
     /// The policies whose status will change, and a watch of them.
@@ -185,6 +204,24 @@ impl<'a> Changes<'a> {
     }
 }
 
+/// The median of several numbers of seconds. CPU time is measured in ticks, so it may be less than at rest.
+fn median(seconds: &[f64]) -> Result<Duration> {
+    let percentiles = Percentiles::of(seconds).context("no policy was changed")?;
+    Ok(Duration::from_secs_f64(percentiles.p50.max(0.0)))
+}
+
 fn key(policy: &DynamicObject) -> Key {
     (policy.namespace(), policy.name_any())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_of_measured_cpu_times_is_not_negative() {
+        assert_eq!(median(&[0.3, 0.1, 0.2]).unwrap(), Duration::from_millis(200));
+        assert_eq!(median(&[-0.01, -0.02]).unwrap(), Duration::ZERO);
+        assert!(median(&[]).is_err());
+    }
 }

@@ -12,6 +12,7 @@ use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
+use super::leader::Leader;
 use crate::bench::scale::deployments::{DeploymentKey, PODS_EACH, key_in_namespace};
 use crate::bench::scale::fleet::{CONCURRENCY, Fleet};
 use crate::bench::scale::operator::Operator;
@@ -28,6 +29,8 @@ const SERVICES_OF_FIVE: u32 = 2;
 const GROUP: &str = "bench-group";
 /// The cluster policy without a selector, which sets the drain of every workload.
 pub const DEFAULTS: &str = "bench-defaults";
+/// The annotation of that policy that is written without a change of its spec.
+const WRITTEN: &str = "bench-written";
 /// Concurrent rollouts, the chart's limit for the whole cluster.
 const SLOTS: u32 = 10;
 /// The limit for the statuses after the rollouts.
@@ -178,6 +181,28 @@ impl PolicyFleet {
         changed.metadata.generation.context("a policy without a generation")
     }
 
+    /// Writes the policy for all without a change of its spec, so that adieu evaluates no workload.
+    pub async fn annotate_defaults(&self, number: u32) -> Result<()> {
+        let patch = json!({"metadata": {"annotations": {WRITTEN: number.to_string()}}});
+        let api = policies(&self.client, true);
+        let written = api.patch(DEFAULTS, &PatchParams::default(), &Patch::Merge(patch)).await;
+        written.map(drop).with_context(|| format!("cannot annotate the cluster policy {DEFAULTS}"))
+    }
+
+    /// Writes to a policy's status that all of its workloads are pending (`waits`), or none.
+    pub async fn write_status(&self, policy: &DynamicObject, waits: bool) -> Result<()> {
+        let (client, name) = (self.client.clone(), policy.name_any());
+        let api: Api<DynamicObject> = match policy.namespace() {
+            Some(namespace) => {
+                Api::namespaced_with(client, &namespace, &resource("GracefulPolicy", "gracefulpolicies"))
+            }
+            None => policies(&client, true),
+        };
+        let patch = json!({"status": {"workloads": {"pending": expected_pending(policy, waits)}}});
+        let written = api.patch_status(&name, &PatchParams::default(), &Patch::Merge(patch)).await;
+        written.map(drop).with_context(|| format!("cannot write the status of the policy {name}"))
+    }
+
     /// Waits until the status of every policy is current and counts no pending workload.
     pub async fn until_status_current(&self) -> Result<()> {
         let step = Step::start("waiting until every policy's status counts all workloads");
@@ -200,10 +225,11 @@ impl PolicyFleet {
         Ok(())
     }
 
-    /// Waits until the machine is idle, and adieu writes nothing.
-    pub async fn settle(&self, operator: &Operator) -> Result<()> {
+    /// Waits until the machine is idle, and adieu writes nothing and reconciles no workload.
+    pub async fn settle(&self, operator: &Operator, leader: &Leader) -> Result<()> {
         self.fleet.until_idle().await?;
-        operator.until_idle().await
+        operator.until_idle().await?;
+        leader.until_idle().await
     }
 
     /// The dry-run request of the load: an opted-in Deployment in a namespace with policies.
@@ -239,7 +265,12 @@ pub fn matched(policy: &DynamicObject) -> i64 {
 /// Whether a policy's status counts all of its workloads as pending (`waits`), or none.
 pub fn is_reported(policy: &DynamicObject, waits: bool) -> bool {
     let pending = policy.data["status"]["workloads"]["pending"].as_i64();
-    pending == Some(if waits { matched(policy) } else { 0 })
+    pending == Some(expected_pending(policy, waits))
+}
+
+/// The number of pending workloads if all are pending (`waits`), or none.
+fn expected_pending(policy: &DynamicObject, waits: bool) -> i64 {
+    if waits { matched(policy) } else { 0 }
 }
 
 fn policy(name: &str, kind: &str, spec: Value) -> Value {

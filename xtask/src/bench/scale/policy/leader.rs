@@ -15,7 +15,7 @@ use super::load::Load;
 use crate::bench::scale::usage::{self, Metric, Sample, largest_memory};
 use crate::install::{NAMESPACE, RELEASE};
 use crate::interrupt;
-use crate::progress::Step;
+use crate::progress::{Step, print_line};
 
 /// How long CPU time is counted. The kubelet measures every ten to fifteen seconds.
 const WINDOW: Duration = Duration::from_mins(1);
@@ -24,8 +24,16 @@ const SPAN: Duration = Duration::from_secs(40);
 /// The limit for the samples, and for another leader.
 const LIMIT: Duration = Duration::from_mins(3);
 const POLL: Duration = Duration::from_secs(2);
+/// How long it must reconcile no workload until it counts as idle, and the limit, after which the measurement starts all
+/// the same.
+const IDLE_SPAN: Duration = Duration::from_secs(10);
+const IDLE_LIMIT: Duration = Duration::from_mins(20);
 /// Counts evaluated workloads.
 const EVALUATIONS: &str = "adieu_evaluations_total";
+/// Counts reconciled workloads.
+const RECONCILES: &str = "adieu_reconciles_total";
+/// Counts seconds of CPU time.
+const CPU: &str = "process_cpu_seconds_total";
 /// Counts observed terminations.
 const TERMINATIONS: &str = "adieu_terminations_total";
 /// The port of the metrics.
@@ -45,6 +53,15 @@ pub struct Usage {
     pub cpu: f64,
     /// The largest working set of any replica, in bytes.
     pub memory: f64,
+}
+
+/// What the leader has counted since it started.
+#[derive(Clone, Copy, Debug)]
+pub struct Counters {
+    /// The workloads that it has evaluated.
+    pub evaluations: f64,
+    /// Seconds of CPU time.
+    pub cpu: f64,
 }
 
 impl Leader {
@@ -82,15 +99,42 @@ impl Leader {
         }
     }
 
-    /// How many workloads it has evaluated since it started.
-    pub async fn evaluations(&self) -> Result<f64> {
-        let evaluations = sum(&self.metrics().await?, EVALUATIONS);
-        evaluations.with_context(|| format!("the leader has no metric {EVALUATIONS}"))
+    /// What it has counted so far.
+    pub async fn counters(&self) -> Result<Counters> {
+        let metrics = self.metrics().await?;
+        let value = |name| sum(&metrics, name).with_context(|| format!("the leader has no metric {name}"));
+        Ok(Counters { evaluations: value(EVALUATIONS)?, cpu: value(CPU)? })
     }
 
     /// How many terminations of pods it has observed since it started.
     pub async fn terminations(&self) -> Result<f64> {
         Ok(sum(&self.metrics().await?, TERMINATIONS).unwrap_or_default())
+    }
+
+    /// Waits until it reconciles no workload. After a change for all it does for minutes, 20 a second, and writes few.
+    pub async fn until_idle(&self) -> Result<()> {
+        let (step, started) =
+            (Step::start("waiting until the leader reconciles no workload"), Instant::now());
+        let (mut reconciled, mut since) = (self.reconciles().await?, started);
+        while since.elapsed() < IDLE_SPAN {
+            interrupt::check()?;
+            step.waiting();
+            if started.elapsed() >= IDLE_LIMIT {
+                print_line("it still reconciles workloads: CPU time and latency will be higher");
+                return Ok(());
+            }
+            sleep(POLL).await;
+            let now = self.reconciles().await?;
+            if now > reconciled {
+                (reconciled, since) = (now, Instant::now());
+            }
+        }
+        step.done();
+        Ok(())
+    }
+
+    async fn reconciles(&self) -> Result<f64> {
+        Ok(sum(&self.metrics().await?, RECONCILES).unwrap_or_default())
     }
 
     async fn metrics(&self) -> Result<String> {

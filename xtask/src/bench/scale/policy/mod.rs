@@ -3,11 +3,15 @@
 
 mod admissions;
 mod changes;
+mod criterion;
 mod fleet;
 mod leader;
 mod load;
+mod replay;
 mod report;
 mod terminations;
+
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use k8s_openapi::api::apps::v1::Deployment;
@@ -23,29 +27,30 @@ use changes::{Changes, Measured};
 use fleet::{PolicyFleet, RolloutMode, Size};
 use leader::{Leader, Usage};
 use load::Load;
+use replay::{ChangeLoad, Replay};
 pub use report::Report;
-use report::Stage;
+use report::{Stage, evaluation_limit};
 use terminations::Arms;
 
 /// Status events per second: patches of the status of one Deployment after another.
 const EVENTS: u32 = 50;
-/// The drains at half and at full size: every workload rolls out at either.
+/// The drains at each size: every workload rolls out at either.
 const DRAINS: [i64; 2] = [5, 7];
 
-/// Measures at half the size and at full size.
-pub fn measure(target: &Target, deployments: u32) -> Result<Report> {
+/// Measures at these sizes, the full one last. `complete` gets the report whenever a size is measured.
+pub fn measure(
+    target: &Target,
+    sizes: &[u32],
+    complete: &(dyn Fn(&Report) -> Result<()> + Sync),
+) -> Result<Report> {
     let cluster =
         target.cluster().context("kwok simulates only nodes of clusters that cargo xtask manages")?;
     target.with_client(async |client| {
         let operator = Operator::new(client.clone(), cluster.audit_log()).await?;
         let fleet = PolicyFleet::new(client);
         fleet.set_up().await?;
-        let (mut report, mut before) = (Report { stages: Vec::new() }, Size { deployments: 0 });
-        for (deployments, drain) in [deployments / 2, deployments].into_iter().zip(DRAINS) {
-            if !report.stages.is_empty() {
-                // The second stage takes longer than the first.
-                report.figures().show(target.workspace(), "scale-policy", None)?;
-            }
+        let (mut report, mut before) = (Report::new(sizes), Size { deployments: 0 });
+        for (deployments, drain) in sizes.iter().copied().zip(DRAINS) {
             let (size, started) = (Size { deployments }, Instant::now());
             operator.scale(0).await?;
             fleet.grow(before, size).await?;
@@ -53,6 +58,7 @@ pub fn measure(target: &Target, deployments: u32) -> Result<Report> {
             before = size;
             let minutes = started.elapsed().as_secs_f64() / 60.0;
             print_line(&format!("✓ measured with {deployments} Deployments ({minutes:.0} min)"));
+            complete(&report)?;
         }
         Ok(report)
     })
@@ -71,14 +77,19 @@ async fn stage(
     let injection = operator.inject_all(size.deployments).await?;
     fleet.until_status_current().await?;
     let leader = Leader::find(&fleet.client).await?;
-    fleet.settle(operator).await?;
+    fleet.settle(operator, &leader).await?;
     let at_rest = leader.usage("at rest", None).await?;
     let (under_events, events) = under_events(target, &leader, size).await?;
     fleet.change_defaults(drain, RolloutMode::NextUpdate).await?;
     fleet.until_status_current().await?;
-    fleet.settle(operator).await?;
-    let Measured { admission, idle_at_rest, delays, memory } =
+    fleet.settle(operator, &leader).await?;
+    let Measured { admission, idle_at_rest, delays, load, memory } =
         Changes::new(target, fleet, &leader, size).measure(drain).await?;
+    fleet.until_status_current().await?;
+    fleet.settle(operator, &leader).await?;
+    let allowed = Duration::from_secs_f64(evaluation_limit(size));
+    let replayed = ChangeLoad { cpu: load.cpu.min(allowed), ..load };
+    let replay = Replay::new(target, fleet, &leader).measure(replayed).await?;
     let terminations = Arms::new(target, operator, fleet, size).measure().await?;
     let all = [injection.memory, at_rest.memory, under_events.memory, terminations.with_observer.memory];
     let memory = all.into_iter().fold(memory, f64::max);
@@ -89,6 +100,9 @@ async fn stage(
         events_per_second: events,
         admission,
         idle_at_rest,
+        replay,
+        replayed_cpu: replayed.cpu,
+        evaluation_cpu: load.cpu,
         delays,
         terminations,
         memory,

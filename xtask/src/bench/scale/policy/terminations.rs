@@ -132,7 +132,7 @@ impl<'a> Arms<'a> {
         let (value, count) = (observer.value(), pods.len());
         let leader = self.restart(value).await?;
         self.until_replaced().await?;
-        self.fleet.settle(self.operator).await?;
+        self.fleet.settle(self.operator, &leader).await?;
         let mut admissions = admissions::start(self.target).await?;
         let step = Step::start(format!("{value}: measuring admission while no pod ends"));
         let rest = minute(&leader, &step, &mut [&mut admissions]).await?;
