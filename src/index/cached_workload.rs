@@ -64,10 +64,14 @@ impl CachedWorkload {
     /// labels and annotations.
     #[must_use]
     pub fn object(&self) -> DynamicObject {
+        DynamicObject { types: None, metadata: self.meta().clone(), data: self.data() }
+    }
+
+    /// The parsed spec and status.
+    pub(super) fn data(&self) -> Value {
         // The text was written from a value, so it parses.
         let text = lz4_flex::decompress_size_prepended(&self.data).unwrap_or_default();
-        let data = serde_json::from_slice(&text).unwrap_or_default();
-        DynamicObject { types: None, metadata: self.meta().clone(), data }
+        serde_json::from_slice(&text).unwrap_or_default()
     }
 
     /// The workload's metadata alone.

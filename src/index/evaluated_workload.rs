@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::jiff::Timestamp;
-use kube::Resource as _;
+use kube::{Resource as _, api::ObjectMeta, core::DynamicObject};
 use serde_json::Value;
 
 use super::cached_workload::CachedWorkload;
@@ -124,18 +124,19 @@ impl EvaluatedWorkload {
         namespace_context: &NamespaceContext,
         keys: &PolicyKeys,
     ) -> Option<Self> {
-        let object = cached.object();
-        if object.metadata.deletion_timestamp.is_some() {
+        let metadata = cached.meta();
+        if metadata.deletion_timestamp.is_some() {
             return None;
         }
-        let workload = Workload::of(kind, &object);
+        let object = with_generation_only(cached);
+        let workload = Workload::of_parts(kind, metadata, &object.data["spec"]);
         let evaluation = plan::evaluate(&workload, namespace_context);
         let rollout = RolloutProgress::of(kind, &object, || plan::has_service(&workload, namespace_context));
         let specification = specification(cached);
         let mut desired = DesiredState::of(&workload, cached, &evaluation, namespace_context, keys)?;
         // A template without an injection has no mark. adieu writes none that another controller owns.
         let is_reverted = matches!(desired.state, InjectionState::Reverted | InjectionState::PodInjection)
-            && controller_of(&object.metadata).is_none();
+            && controller_of(metadata).is_none();
         desired.is_started_by_adieu =
             rollout.state != RolloutState::Complete && (is_reverted || is_started_by_adieu(&workload));
         Some(Self { desired, specification, rollout })
@@ -151,8 +152,9 @@ impl EvaluatedWorkload {
         if self.specification != specification(cached) {
             return None;
         }
-        let object = cached.object();
-        let has_service = || plan::has_service(&Workload::of(kind, &object), namespace_context);
+        let object = with_generation_only(cached);
+        let workload = || Workload::of_parts(kind, cached.meta(), &object.data["spec"]);
+        let has_service = || plan::has_service(&workload(), namespace_context);
         let rollout = RolloutProgress::of(kind, &object, has_service);
         Some(Self { rollout, ..self.clone() })
     }
@@ -185,6 +187,12 @@ impl EvaluatedWorkload {
             replica_failure: rollout.replica_failure,
         })
     }
+}
+
+/// The workload with the only metadata that its progress depends on: a copy of all takes a tenth of an evaluation's time.
+fn with_generation_only(cached: &CachedWorkload) -> DynamicObject {
+    let metadata = ObjectMeta { generation: cached.meta().generation, ..ObjectMeta::default() };
+    DynamicObject { types: None, metadata, data: cached.data() }
 }
 
 /// A hash of what the desired state depends on, and the workload is reconciled for. The API server increments the

@@ -255,15 +255,16 @@ impl Index {
     /// Stores an evaluation. If it differs from the previous one, requeues the policies of the workload, and the workload
     /// unless its controller reconciles it for the same event.
     pub(super) fn set(&self, key: &WorkloadKey, now: Option<EvaluatedWorkload>, cause: EvaluationCause) {
+        let now = now.map(Arc::new);
         let mut state = self.write();
         let before = match &now {
-            Some(now) => state.evaluations.insert(key.clone(), Arc::new(now.clone())),
+            Some(now) => state.evaluations.insert(key.clone(), now.clone()),
             None => state.evaluations.remove(key),
         };
-        if before.as_deref() == now.as_ref() {
+        if before == now {
             return;
         }
-        let [old, new] = [before.as_deref(), now.as_ref()].map(|of| of.map(|of| &of.desired));
+        let [old, new] = [&before, &now].map(|of| of.as_ref().map(|of| &of.desired));
         if old != new {
             let is_urgent = new.is_some_and(DesiredState::is_urgent);
             let [old, new] = [old, new].map(|of| of.map(DesiredState::policies).unwrap_or_default());

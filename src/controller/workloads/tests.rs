@@ -104,15 +104,19 @@ async fn a_workload_that_is_not_written_releases_its_slot() {
     let desired_template = template_hash(&evaluation.template.unwrap());
     let request = SlotRequest { uid: object.metadata.uid.as_deref(), generation: 1, desired_template };
     let reserve = || context.scheduling.reserve(&key(DEPLOYMENT, &object), request);
+    assert!(context.index.is_waiting(&key(DEPLOYMENT, &object)));
     assert!(reconciled(&context, object.clone()).await.unwrap_err().is_conflict());
+    assert!(!context.index.is_waiting(&key(DEPLOYMENT, &object)));
     let slot = reserve().unwrap();
     assert!(reserve().is_none());
     slot.release();
     // While writes are paused nothing is sent.
     senders[1].send_replace(true);
+    context.index.requeue_workload(&key(DEPLOYMENT, &object));
     assert_eq!(reconciled(&context, object.clone()).await.unwrap(), Action::await_change());
     assert_eq!(*requests_seen.lock().unwrap(), ["PATCH a"]);
     assert!(reserve().is_some());
+    assert!(context.index.is_waiting(&key(DEPLOYMENT, &object)), "it was not reconciled");
 }
 
 #[tokio::test]

@@ -237,6 +237,9 @@ impl<'a> Evaluator<'a> {
             return TemplateChange { template: Some(injected), trigger, ..change };
         }
         let trigger = ChangeTrigger::between(&before, settings, self.context);
+        if trigger.is_none() && !trigger.replaces_deleted {
+            return TemplateChange { template: Some(injected), ..change };
+        }
         // If the earlier settings have the same result, a difference is due to a new Service or a newer version, and causes
         // no rollout. The accepted settings are recorded, because they may have an effect later.
         let same = inject_with(&before).template["spec"] == injected["spec"];

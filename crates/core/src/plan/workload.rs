@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use kube::core::DynamicObject;
+use kube::{api::ObjectMeta, core::DynamicObject};
 use serde_json::Value;
 
 use super::{pod_template::PodTemplate, settings::Settings};
@@ -58,14 +58,20 @@ impl<'a> Workload<'a> {
     /// A workload of the API.
     #[must_use]
     pub fn of(kind: Kind, object: &'a DynamicObject) -> Self {
+        Self::of_parts(kind, &object.metadata, &object.data["spec"])
+    }
+
+    /// A workload of the API with this metadata and spec.
+    #[must_use]
+    pub fn of_parts(kind: Kind, metadata: &'a ObjectMeta, spec: &'a Value) -> Self {
         Self {
             kind: Some(kind),
-            annotations: object.metadata.annotations.as_ref().unwrap_or(&EMPTY),
-            labels: object.metadata.labels.as_ref().unwrap_or(&EMPTY),
-            template: PodTemplate::new(&object.data["spec"]["template"]),
-            selector: object.data["spec"].get("selector"),
-            controlled: controller_of(&object.metadata).is_some(),
-            recreates: object.data["spec"]["strategy"]["type"] == "Recreate",
+            annotations: metadata.annotations.as_ref().unwrap_or(&EMPTY),
+            labels: metadata.labels.as_ref().unwrap_or(&EMPTY),
+            template: PodTemplate::new(&spec["template"]),
+            selector: spec.get("selector"),
+            controlled: controller_of(metadata).is_some(),
+            recreates: spec["strategy"]["type"] == "Recreate",
         }
     }
 }
