@@ -18,11 +18,12 @@
 //! Responses are limited as well, because a client may not read them: one of more than [`SMALL_RESPONSE`] holds its share
 //! of a third budget until it is sent.
 //!
-//! A body larger than [`BODY_LIMIT`] is only read and dropped; its start shows whether it may be a review.
+//! A body larger than [`BODY_LIMIT`] is read and dropped, except for the header of a review. It holds a share of
+//! [`HEADER_LIMIT`] until the header is read, which is where the object begins if the API server sends it.
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use adieu_review::{ReviewHeader, without_object};
+use adieu_review::{BadRequest, HEADER_LIMIT, HeaderScanner, HeaderState, ReviewHeader};
 use axum::{
     body::{Body, BodyDataStream, HttpBody as _},
     http::StatusCode,
@@ -39,9 +40,10 @@ use super::{deadline::Deadline, keyed_limit::KeyedLimit};
 const KIB: usize = 1024;
 /// The largest body that is buffered, in bytes. etcd stores objects of 1.5 MiB, and an update has two.
 pub(super) const BODY_LIMIT: usize = 4096 * KIB;
-/// The largest body that is read. The API server accepts requests of 3 MiB, whose reviews are smaller.
+/// The largest body that is read. The API server accepts requests of 3 MiB, and etcd stores objects of 1.5 MiB: as JSON, in
+/// which `<`, `>` and `&` take six bytes each, both together have up to 27 MiB.
 pub(super) const DISCARD_LIMIT: u64 = 32 * 1024 * 1024;
-/// The largest small body, and the length of the start of a body over [`BODY_LIMIT`]. Few reviews are larger.
+/// The largest small body. Few reviews are larger.
 pub(super) const SMALL: usize = 64 * KIB;
 /// A peer's share of the budget for small bodies.
 const SMALL_SHARE: usize = 1536 * KIB;
@@ -92,8 +94,8 @@ pub(super) struct BufferedBody {
 
 /// A body over [`BODY_LIMIT`].
 pub(super) struct OversizedBody {
-    start: BufferedBody,
-    rest: IncomingBody,
+    pub(super) header: Result<ReviewHeader, BadRequest>,
+    pub(super) rest: IncomingBody,
 }
 
 /// A received body.
@@ -105,7 +107,10 @@ pub(super) enum ReceivedBody {
 /// Why a body wasn't received.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum BodyError {
-    #[error("length limit exceeded: an admission review has at most {DISCARD_LIMIT} bytes")]
+    #[error(
+        "length limit exceeded: a body of more than {BODY_LIMIT} bytes must be an AdmissionReview of at most \
+         {DISCARD_LIMIT}"
+    )]
     TooLarge,
     #[error("a body of more than {SMALL} bytes needs a Content-Length")]
     NoLength,
@@ -144,7 +149,7 @@ impl BodyBudget {
         Ok(Bytes::from_owner(BudgetedResponse { text, _share: share }))
     }
 
-    /// Receives a body, or the start of one that is too large.
+    /// Receives a body, or the header of one that is too large.
     pub(super) async fn receive(
         &self,
         body: Body,
@@ -152,41 +157,74 @@ impl BodyBudget {
         deadline: Deadline,
     ) -> Result<ReceivedBody, BodyError> {
         let length = body.size_hint().exact();
-        let oversized = length.is_some_and(|length| length > BODY_LIMIT as u64);
         if length.is_some_and(|length| length > DISCARD_LIMIT) {
             return Err(BodyError::TooLarge);
         }
-        let capacity = match length.map(usize::try_from) {
-            Some(Ok(length)) if !oversized => length,
-            _ => SMALL,
-        };
-        let mut incoming = IncomingBody { chunks: body.into_data_stream() };
-        let first = incoming.next(ARRIVAL.min(deadline.left())).await?;
-        let reserved = timeout(deadline.left(), self.reserve(peer, first.as_deref(), capacity)).await;
+        let length = length.and_then(|length| usize::try_from(length).ok());
+        let mut incoming = IncomingBody { chunks: body.into_data_stream(), first: None };
+        incoming.first = incoming.next(ARRIVAL.min(deadline.left())).await?;
+        match length {
+            Some(length) if length > BODY_LIMIT => {
+                let oversized = self.receive_header(incoming, length, peer, deadline).await?;
+                Ok(ReceivedBody::Oversized(oversized))
+            }
+            length => {
+                let capacity = length.unwrap_or(SMALL);
+                Ok(ReceivedBody::Buffered(self.receive_all(incoming, capacity, peer, deadline).await?))
+            }
+        }
+    }
+
+    /// Receives a body of at most this length.
+    async fn receive_all(
+        &self,
+        mut incoming: IncomingBody,
+        capacity: usize,
+        peer: IpAddr,
+        deadline: Deadline,
+    ) -> Result<BufferedBody, BodyError> {
+        let reserved =
+            timeout(deadline.left(), self.reserve(peer, incoming.first.as_deref(), capacity)).await;
         let (share, of_namespace) = reserved.ok().flatten().ok_or(BodyError::NoBudget)?;
-        let bytes = Vec::with_capacity(capacity);
-        let mut received = BufferedBody { bytes, _share: share, _of_namespace: of_namespace };
+        let mut bytes = Vec::with_capacity(capacity);
         let fill = async {
-            let mut next = first;
-            while let Some(chunk) = next {
-                let fits = chunk.len().min(capacity - received.bytes.len());
-                received.bytes.extend_from_slice(&chunk[..fits]);
-                if oversized && received.bytes.len() == capacity {
-                    return Ok(());
-                }
-                if fits < chunk.len() {
+            while let Some(chunk) = incoming.chunk().await? {
+                if chunk.len() > capacity - bytes.len() {
                     return Err(BodyError::NoLength);
                 }
-                next = incoming.chunk().await?;
+                bytes.extend_from_slice(&chunk);
             }
             Ok(())
         };
         let limit = arrival_limit(capacity).min(deadline.left());
         timeout(limit, fill).await.unwrap_or(Err(BodyError::TooSlow))?;
-        if oversized {
-            return Ok(ReceivedBody::Oversized(OversizedBody { start: received, rest: incoming }));
-        }
-        Ok(ReceivedBody::Buffered(received))
+        Ok(BufferedBody { bytes, _share: share, _of_namespace: of_namespace })
+    }
+
+    /// Receives the header of a body of this length.
+    async fn receive_header(
+        &self,
+        mut incoming: IncomingBody,
+        length: usize,
+        peer: IpAddr,
+        deadline: Deadline,
+    ) -> Result<OversizedBody, BodyError> {
+        let share = timeout(deadline.left(), self.small.reserve(peer, HEADER_LIMIT)).await;
+        let _share = share.ok().flatten().ok_or(BodyError::NoBudget)?;
+        let mut scanner = HeaderScanner::default();
+        let scan = async {
+            while let Some(chunk) = incoming.chunk().await? {
+                match scanner.read(&chunk) {
+                    HeaderState::Incomplete => {}
+                    HeaderState::Complete => return Ok(()),
+                    HeaderState::TooLong => break,
+                }
+            }
+            Err(BodyError::TooLarge)
+        };
+        let limit = arrival_limit(length).min(deadline.left());
+        timeout(limit, scan).await.unwrap_or(Err(BodyError::TooSlow))?;
+        Ok(OversizedBody { header: scanner.header(), rest: incoming })
     }
 
     /// Waits for the share of a body with these first bytes.
@@ -207,25 +245,9 @@ impl BodyBudget {
 
 /// The namespace of a review, from its first bytes: the API server writes it before the object.
 fn namespace_at_start(start: &[u8]) -> Option<String> {
-    let header = without_object(&start[..start.len().min(SMALL)])?;
-    ReviewHeader::parse(&header).ok().map(|header| header.namespace)
-}
-
-impl OversizedBody {
-    pub(super) fn start(&self) -> &[u8] {
-        &self.start.bytes
-    }
-
-    /// Reads and drops the rest, because a client reads the response only once it has sent the whole body.
-    pub(super) async fn discard(self, deadline: Deadline) -> Result<(), BodyError> {
-        let Self { start, mut rest } = self;
-        drop(start);
-        let discard = async {
-            while rest.chunk().await?.is_some() {}
-            Ok(())
-        };
-        timeout(deadline.left(), discard).await.unwrap_or(Err(BodyError::TooSlow))
-    }
+    let mut scanner = HeaderScanner::default();
+    scanner.read(&start[..start.len().min(SMALL)]);
+    scanner.header().ok().map(|header| header.namespace)
 }
 
 /// The time limit for a body of this length to arrive.
@@ -234,17 +256,31 @@ pub(super) fn arrival_limit(length: usize) -> Duration {
 }
 
 /// A body that is being received.
-struct IncomingBody {
+pub(super) struct IncomingBody {
     chunks: BodyDataStream,
+    /// Its first bytes, which are received before the others.
+    first: Option<Bytes>,
 }
 
 impl IncomingBody {
     async fn chunk(&mut self) -> Result<Option<Bytes>, BodyError> {
-        Ok(self.chunks.try_next().await?)
+        match self.first.take() {
+            Some(first) => Ok(Some(first)),
+            None => Ok(self.chunks.try_next().await?),
+        }
     }
 
     async fn next(&mut self, limit: Duration) -> Result<Option<Bytes>, BodyError> {
         timeout(limit, self.chunk()).await.unwrap_or(Err(BodyError::TooSlow))
+    }
+
+    /// Reads and drops the rest, because a client reads the response only once it has sent the whole body.
+    pub(super) async fn discard(mut self, deadline: Deadline) -> Result<(), BodyError> {
+        let discard = async {
+            while self.chunk().await?.is_some() {}
+            Ok(())
+        };
+        timeout(deadline.left(), discard).await.unwrap_or(Err(BodyError::TooSlow))
     }
 }
 

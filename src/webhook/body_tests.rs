@@ -81,16 +81,62 @@ async fn a_body_holds_budget_from_its_first_bytes_until_its_time_limit() {
     assert_eq!(budget.large.total.available_permits(), SHARES_PER_BUDGET * BODY_LIMIT);
 }
 
+/// A review as the API server writes it, with a group and spaces after the object of these lengths.
+fn review(namespace: &str, group: usize, spaces: usize) -> Vec<u8> {
+    let kind = r#"{"group":"apps","version":"v1","kind":"Deployment"}"#;
+    let group = "g".repeat(group);
+    let mut review = format!(
+        r#"{{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{{"uid":"1","kind":{kind},"namespace":"{namespace}","operation":"CREATE","userInfo":{{"groups":["{group}"]}},"object":{{}}}}}}"#
+    );
+    review.extend(std::iter::repeat_n(' ', spaces));
+    review.into_bytes()
+}
+
 #[tokio::test(start_paused = true)]
-async fn only_the_start_of_an_oversized_body_is_buffered() {
+async fn only_the_header_of_an_oversized_body_is_kept() {
     let budget = BodyBudget::default();
-    let oversized = budget.receive(body(BODY_LIMIT + 1), peer(1), Deadline::after(LONG)).await.unwrap();
-    let ReceivedBody::Oversized(oversized) = oversized else { panic!("it was buffered") };
-    assert_eq!(oversized.start().len(), SMALL);
-    assert_eq!(budget.large.total.available_permits(), SHARES_PER_BUDGET * BODY_LIMIT);
-    oversized.discard(Deadline::after(LONG)).await.unwrap();
-    let length = usize::try_from(DISCARD_LIMIT).unwrap() + 1;
-    assert!(matches!(receive(&budget, 1, body(length)).await, Err(BodyError::TooLarge)));
+    let is_free = || {
+        (budget.small.total.available_permits(), budget.large.total.available_permits())
+            == (SHARES_PER_BUDGET * SMALL_SHARE, SHARES_PER_BUDGET * BODY_LIMIT)
+    };
+    // Before the object there may be more than a small body has.
+    for group in [1, SMALL, BODY_LIMIT] {
+        let review = review("shop", group, BODY_LIMIT);
+        let oversized = budget.receive(review.into(), peer(1), Deadline::after(LONG)).await.unwrap();
+        let ReceivedBody::Oversized(OversizedBody { header, rest }) = oversized else {
+            panic!("it was buffered")
+        };
+        assert_eq!(header.unwrap().namespace, "shop");
+        assert!(is_free());
+        rest.discard(Deadline::after(LONG)).await.unwrap();
+    }
+    for length in [BODY_LIMIT + 1, usize::try_from(DISCARD_LIMIT).unwrap() + 1] {
+        assert!(matches!(receive(&budget, 1, body(length)).await, Err(BodyError::TooLarge)));
+        assert!(is_free());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_oversized_body_holds_budget_until_its_header_is_read_for_a_limited_time() {
+    let budget = BodyBudget::default();
+    let all = SHARES_PER_BUDGET * SMALL_SHARE;
+    let length = 2 * BODY_LIMIT;
+    let review = review("shop", BODY_LIMIT, 0);
+    let send = |sent: usize| {
+        let (sender, receiver) = futures::channel::mpsc::unbounded::<Result<Bytes, std::io::Error>>();
+        sender.unbounded_send(Ok(Bytes::copy_from_slice(&review[..sent]))).unwrap();
+        let body = Body::new(Sized { length: length as u64, inner: Body::from_stream(receiver) });
+        (sender, Box::pin(budget.receive(body, peer(1), Deadline::after(LONG))))
+    };
+    let (_more, mut slow) = send(BODY_LIMIT);
+    assert!(futures::poll!(&mut slow).is_pending());
+    assert_eq!(budget.small.total.available_permits(), all - HEADER_LIMIT);
+    let begun = Instant::now();
+    assert!(matches!(slow.await, Err(BodyError::TooSlow)));
+    assert!(begun.elapsed() <= arrival_limit(length) + Duration::from_millis(10));
+    let (_more, complete) = send(review.len());
+    assert!(matches!(complete.await, Ok(ReceivedBody::Oversized(_))), "the rest isn't needed");
+    assert_eq!(budget.small.total.available_permits(), all);
 }
 
 #[tokio::test(start_paused = true)]
@@ -116,13 +162,14 @@ async fn peers_without_a_share_are_dropped() {
 #[tokio::test(start_paused = true)]
 async fn large_bodies_of_one_namespace_delay_another_namespace_by_one_body() {
     let budget = BodyBudget::default();
+    // The namespace is in the first bytes, which the object may not be.
     let review = |namespace: &str| {
-        let kind = r#"{"group":"apps","version":"v1","kind":"Deployment"}"#;
-        let mut review = format!(
-            r#"{{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{{"uid":"1","kind":{kind},"namespace":"{namespace}","operation":"CREATE","object":{{}}}}}}"#
-        );
-        review.extend(std::iter::repeat_n(' ', BODY_LIMIT / 2));
-        Box::pin(receive(&budget, 1, review.into()))
+        let mut rest = Bytes::from(review(namespace, SMALL, BODY_LIMIT / 2));
+        let length = rest.len() as u64;
+        let start = rest.split_to(SMALL / 2);
+        let chunks = [start, rest].map(Ok::<_, std::io::Error>);
+        let body = Sized { length, inner: Body::from_stream(stream::iter(chunks)) };
+        Box::pin(receive(&budget, 1, Body::new(body)))
     };
     let first = review("tenant").await.unwrap();
     let mut others: Vec<_> = (0..50).map(|_| review("tenant")).collect();

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use adieu_review::{BadRequest, ReviewHeader, without_object};
+use adieu_review::BadRequest;
 use axum::{
     Extension, Router,
     body::Body,
@@ -129,9 +129,9 @@ async fn receive_and_review(
 
 /// Allows a review whose body is too large, and rejects other bodies.
 async fn oversized(body: OversizedBody, deadline: Deadline) -> Result<ReviewOutcome, RequestError> {
-    let header = without_object(body.start()).ok_or(BodyError::TooLarge)?;
-    let header = ReviewHeader::parse(&header).map_err(ReviewError::from)?;
-    body.discard(deadline).await?;
+    let OversizedBody { header, rest } = body;
+    let header = header.map_err(ReviewError::from)?;
+    rest.discard(deadline).await?;
     Ok(allow_oversized_body(header, BODY_LIMIT))
 }
 

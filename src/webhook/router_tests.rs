@@ -180,6 +180,15 @@ fn encoded(kind: &str, object: &str) -> String {
     )
 }
 
+const USERNAME: &str = r#""username":"object""#;
+
+/// The same as a client writes it that sorts the fields.
+fn with_the_object_first(object: &str) -> String {
+    format!(
+        r#"{{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{{"kind":{DEPLOYMENT},"namespace":"shop","object":{object},"oldObject":{object},"operation":"UPDATE","uid":"705ab4f5"}}}}"#
+    )
+}
+
 const DEPLOYMENT: &str = r#"{"group":"apps","version":"v1","kind":"Deployment"}"#;
 
 #[tokio::test]
@@ -189,11 +198,23 @@ async fn a_review_too_large_for_injection_is_allowed_with_a_warning() {
         encoded(DEPLOYMENT, &format!(r#"{{"metadata":{metadata},"spec":{{"template":{spec}}}}}"#))
     };
     let zeros = |bytes: usize| format!("[{}0]", "0,".repeat(bytes / 2));
+    let groups =
+        |bytes: usize| format!(r#""groups":[{}"system:authenticated"]"#, r#""\u003c","#.repeat(bytes / 9));
     for (review, reason) in [
         (of(&zeros(BODY_LIMIT / 2)), "of memory"),
         (of(&format!("[{}{{}}]", r#"{"a":1},"#.repeat(20_000))), "of memory"),
         (of(&format!("{}{}", "[".repeat(150), "]".repeat(150))), "levels deep"),
         (of(&zeros(BODY_LIMIT)), "is larger than"),
+        // A user may be in many groups, and their names may take six times as much as in its certificate or token.
+        (
+            of(&zeros(BODY_LIMIT)).replace(USERNAME, &format!("{USERNAME},{}", groups(2 * SMALL))),
+            "is larger than",
+        ),
+        (
+            of(&zeros(SMALL)).replace(USERNAME, &format!("{USERNAME},{}", groups(BODY_LIMIT))),
+            "is larger than",
+        ),
+        (with_the_object_first(&format!(r#"{{"spec":{}}}"#, zeros(BODY_LIMIT))), "is larger than"),
     ] {
         let metrics: Arc<Metrics> = Arc::default();
         let caches = Caches::fixed(vec![], vec![], vec![]);

@@ -47,8 +47,8 @@ struct Request<'a> {
     old_object: Option<RawObject<'a>>,
     #[serde(borrow)]
     options: Option<Options<'a>>,
-    #[serde(borrow, default)]
-    user_info: UserInfo<'a>,
+    #[serde(borrow)]
+    user_info: Option<UserInfo<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -68,7 +68,7 @@ struct Options<'a> {
     field_manager: Option<Cow<'a, str>>,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Deserialize)]
 struct UserInfo<'a> {
     #[serde(borrow)]
     username: Option<Cow<'a, str>>,
@@ -177,7 +177,7 @@ impl<'a> RawReview<'a> {
 
 impl ReviewHeader {
     /// Reads a review without its objects.
-    pub fn parse(text: &str) -> Result<Self, BadRequest> {
+    pub(crate) fn parse(text: &str) -> Result<Self, BadRequest> {
         Request::parse(text)?.header()
     }
 
@@ -210,7 +210,7 @@ impl<'a> Request<'a> {
             return Err(BadRequest::LongUid { length: self.uid.len() });
         }
         let manager = self.options.and_then(|options| options.field_manager).unwrap_or_default();
-        let username = self.user_info.username.unwrap_or_default();
+        let username = self.user_info.and_then(|user| user.username).unwrap_or_default();
         Ok(ReviewHeader {
             uid: self.uid.into_owned(),
             kind,

@@ -96,32 +96,6 @@ fn after_string(mut text: &[u8]) -> &[u8] {
     &[]
 }
 
-/// Makes a review without an object from the start of a review; `None` if the start has no object. The API server writes
-/// `uid`, `kind` and `operation` before the object, in the order of the fields of its Go type.
-#[must_use]
-pub fn without_object(start: &[u8]) -> Option<String> {
-    const KEY: &[u8] = b"\"object\"";
-    let (mut depth, mut rest) = (0_usize, start);
-    while let [byte, after @ ..] = rest {
-        let from = start.len() - rest.len();
-        rest = after;
-        match byte {
-            b'"' => {
-                rest = after_string(after);
-                let is_key = || rest.trim_ascii_start().first() == Some(&b':');
-                if depth == 2 && start[from..].starts_with(KEY) && is_key() {
-                    let head = str::from_utf8(&start[..from]).ok()?;
-                    return Some(format!("{head}\"object\":null}}}}"));
-                }
-            }
-            b'{' | b'[' => depth += 1,
-            b'}' | b']' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-    }
-    None
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -140,14 +114,5 @@ mod tests {
             let shape = Shape::of(text);
             assert!(shape.depth <= text.len() && shape.parsed_size <= OBJECT * text.len(), "{shape:?}");
         }
-    }
-
-    #[test]
-    fn the_start_of_a_review_is_truncated_at_its_object() {
-        let cut = |start: &str| without_object(start.as_bytes());
-        let start = r#"{"request":{"uid":"object","object" : {"object":{"a":"#;
-        assert_eq!(cut(start).unwrap(), r#"{"request":{"uid":"object","object":null}}"#);
-        assert_eq!(cut(r#"{"object":{"a":{"object":1"#), None, "not the object of a request");
-        assert_eq!(cut(r#"{"request":{"uid":"1","obj"#), None);
     }
 }
