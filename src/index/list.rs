@@ -1,13 +1,17 @@
-//! Reads lists page by page and object by object, so that only one object at a time is held as text.
+//! Reads single objects, and lists page by page and object by object, so that only one object at a time is held as text.
 
 use std::{io, ops::Deref, pin::Pin};
 
 use futures::{AsyncBufRead, AsyncBufReadExt as _};
 use http::{HeaderValue, Request, header::ACCEPT_ENCODING};
-use kube::{Client, Error, api::ListParams};
+use kube::{
+    Client, Error,
+    api::{GetParams, ListParams},
+};
 use serde::Deserialize;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
+pub use super::split::OBJECT_LIMIT;
 use super::split::{JsonLayout, Splitter, Text};
 
 /// The number of objects on the first page.
@@ -52,6 +56,27 @@ pub async fn for_each(
             Next::Complete(_) => return Ok(()),
         }
     }
+}
+
+/// Calls `decode` with the text of an object, or with the length of a text that is longer than [`OBJECT_LIMIT`]; `None` if
+/// the object doesn't exist.
+///
+/// # Errors
+/// If the API server denies it or can't be reached, or the answer ends too early.
+pub async fn get<T>(
+    client: &Client,
+    path: &str,
+    name: &str,
+    decode: impl FnOnce(Result<&[u8], usize>) -> T,
+) -> Result<Option<T>, Error> {
+    let request = kube::core::Request::new(path).get(name, &GetParams::default());
+    let mut objects = match Objects::request(client, request, JsonLayout::Events).await {
+        Err(Error::Api(status)) if status.code == 404 => return Ok(None),
+        objects => objects?,
+    };
+    let object = objects.next().await.map_err(Error::ReadEvents)?;
+    let object = object.ok_or_else(|| Error::ReadEvents(io::ErrorKind::UnexpectedEof.into()))?;
+    Ok(Some(decode(object.complete().ok_or(object.length()))))
 }
 
 /// A page of a list.

@@ -5,7 +5,7 @@ use memchr::memchr2;
 
 /// The maximum size of an object's text. etcd stores up to 1.5 MiB, and in JSON that can be six times as much if every
 /// character has to be escaped.
-pub(super) const OBJECT_LIMIT: usize = 16 << 20;
+pub const OBJECT_LIMIT: usize = 16 << 20;
 /// The maximum size of a list without its items.
 const REST_LIMIT: usize = 64 << 10;
 

@@ -1,16 +1,15 @@
 //! Compares the workloads of manifests with those of a cluster.
 
 use anyhow::{Context as _, bail};
-use kube::{Api, Client, ResourceExt as _, core::DynamicObject};
+use kube::{Client, ResourceExt as _, core::DynamicObject};
 
 use super::{Arguments, ComparedWorkload};
 use crate::{
     cli::{
         cluster_context::{ClusterContext, KUBE_SYSTEM},
-        live_object::LiveObject,
+        live_object::get_workload,
         manifests::{self, escaped, warn},
     },
-    index::workloads::resource,
     manifests::{FoundObject, ManifestSet, applied},
     plan::{InjectionDiff, Kind, ManagementState, NamespaceContext, Workload, injection_diff},
 };
@@ -83,10 +82,8 @@ async fn get(
     name: Option<&str>,
 ) -> anyhow::Result<Option<DynamicObject>> {
     let Some(name) = name else { return Ok(None) };
-    let api: Api<LiveObject> = Api::namespaced_with(client.clone(), namespace, &resource(kind));
-    let found = api.get_opt(name).await;
-    let found = found.with_context(|| format!("cannot get {kind} {namespace}/{}", escaped(name)))?;
-    Ok(found.map(DynamicObject::from))
+    let found = get_workload(client, kind, namespace, name).await;
+    found.with_context(|| format!("cannot get {kind} {namespace}/{}", escaped(name)))
 }
 
 fn compare_one(input: Input<'_>, live: Option<&DynamicObject>, contexts: &Contexts) -> ComparedWorkload {

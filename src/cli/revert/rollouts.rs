@@ -3,7 +3,7 @@
 use std::{cell::RefCell, collections::HashSet, future::ready, time::Duration};
 
 use futures::{StreamExt as _, stream};
-use kube::{Api, Client, core::DynamicObject};
+use kube::{Client, core::DynamicObject};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -15,11 +15,9 @@ use super::{
 };
 use crate::{
     api::annotations::GRACEFUL,
-    cli::live_object::LiveObject,
+    cli::live_object::{ReadError, get_workload},
     controller::write,
-    index::workloads::resource,
     plan::Kind,
-    runtime::client::is_unreachable,
     scheduler::progress::{
         BestCounts, RolloutProgress, RolloutState, has_not_started, is_condition_of_rollout,
         reason_pods_are_kept, replacement_time, rollout_state,
@@ -57,14 +55,8 @@ pub(super) async fn opt_out(
         .map(|target| {
             let stopped = &stopped;
             async move {
-                let api = Api::namespaced_with(client.clone(), &target.namespace, &resource(target.kind));
-                let run = Run {
-                    client,
-                    api,
-                    target: &target,
-                    progress_deadline: limits.progress_deadline,
-                    interrupted,
-                };
+                let run =
+                    Run { client, target: &target, progress_deadline: limits.progress_deadline, interrupted };
                 let outcome = run.opt_out(|step| report(&target, step)).await;
                 report(&target, &Step::Done(&outcome));
                 stopped.borrow_mut().add(&target, &outcome);
@@ -113,7 +105,6 @@ enum RolloutEnd {
 /// Opting out one target.
 struct Run<'a> {
     client: &'a Client,
-    api: Api<LiveObject>,
     target: &'a Target,
     progress_deadline: Duration,
     interrupted: &'a CancellationToken,
@@ -197,8 +188,9 @@ impl Run<'_> {
     }
 
     /// The workload; `None` if it doesn't exist.
-    async fn read(&self) -> Result<Option<DynamicObject>, kube::Error> {
-        Ok(self.api.get_opt(&self.target.name).await?.map(Into::into))
+    async fn read(&self) -> Result<Option<DynamicObject>, ReadError> {
+        let Target { kind, namespace, name, .. } = self.target;
+        get_workload(self.client, *kind, namespace, name).await
     }
 
     /// Removes adieu's PodDisruptionBudget and then its entry in managedFields: as long as that exists, a later run repeats
@@ -223,7 +215,7 @@ impl Run<'_> {
             let before = match self.read().await {
                 Ok(Some(object)) => object,
                 Ok(None) => return Ok(None),
-                Err(error) => return Err(Outcome::unknown(&error, is_unreachable(&error))),
+                Err(error) => return Err(Outcome::unknown(&error, error.is_unreachable())),
             };
             match write::opt_out(self.client, self.target.kind, &before).await {
                 Ok(written) => return Ok(Some((before, written))),

@@ -16,7 +16,11 @@ use super::{
 };
 use crate::{
     api::annotations::{INJECTED, PENDING},
-    cli::{cluster_context::KUBE_SYSTEM, live_object::LiveObject, policies::Policies},
+    cli::{
+        cluster_context::KUBE_SYSTEM,
+        live_object::{MEMORY_LIMIT, get_workload},
+        policies::Policies,
+    },
     index::{
         list::{Selectors, for_each},
         memory_estimate::parsed_size,
@@ -25,9 +29,6 @@ use crate::{
     owners::controller_of,
     plan::{self, Kind, NamespaceContext, OptIn, Workload},
 };
-
-/// The maximum memory of a workload that is opted out, in bytes: a small text may take 90 times its size.
-const LARGE: usize = 16 << 20;
 
 /// The selection of workloads.
 #[derive(Debug)]
@@ -54,16 +55,14 @@ pub(super) struct Selected {
 /// Finds the workloads to opt out.
 ///
 /// # Errors
-/// If workloads can't be listed, or the given one or its namespace doesn't exist.
+/// If workloads can't be listed, or the given one or its namespace doesn't exist, or it is too large.
 pub(super) async fn select(client: &Client, selection: &Selection) -> anyhow::Result<Selected> {
     let (policies, mut warnings) = Policies::read(client, selection.namespace.as_deref()).await;
     let mut selected = Selected { matched: 1, ..Selected::default() };
     if let Some(Reference { kind, name }) = &selection.workload {
         let namespace = selection.namespace.as_deref().unwrap_or_default();
-        let api: Api<LiveObject> = Api::namespaced_with(client.clone(), namespace, &resource(*kind));
-        let found =
-            api.get_opt(name).await.with_context(|| format!("cannot get {kind} {namespace}/{name}"))?;
-        let Some(object) = found.map(DynamicObject::from) else {
+        let found = get_workload(client, *kind, namespace, name).await;
+        let Some(object) = found.with_context(|| format!("cannot get {kind} {namespace}/{name}"))? else {
             bail!("{kind} {name:?} not found in namespace {namespace:?}")
         };
         let context = policies.namespace_context(namespace);
@@ -185,7 +184,7 @@ async fn list(
         selected.matched += 1;
         let context =
             contexts.entry(namespace).or_insert_with_key(|namespace| policies.namespace_context(namespace));
-        let is_large = || std::str::from_utf8(text).is_ok_and(|text| parsed_size(text) > LARGE);
+        let is_large = || std::str::from_utf8(text).is_ok_and(|text| parsed_size(text) > MEMORY_LIMIT);
         let action = action(kind, &object, context).map(|action| match action {
             Action::Restore | Action::Annotate if is_large() => Action::Skip(SkipReason::TooLarge),
             action => action,

@@ -217,6 +217,10 @@ async fn a_given_workload_is_opted_out_however_it_was_opted_in() {
     assert_eq!(names(&named(Some(out)).await.unwrap()), []);
     let error = named(None).await.unwrap_err().to_string();
     assert_eq!(error, "Deployment \"web\" not found in namespace \"shop\"");
+    let mut large = plain("web", "shop", created, &json!({}));
+    large["spec"]["template"]["spec"]["containers"][0]["env"] = json!(vec![json!({"name": "A"}); 30_000]);
+    let error = format!("{:#}", named(Some(large)).await.unwrap_err());
+    assert!(error.starts_with("cannot get Deployment shop/web: it takes "), "{error}");
 }
 
 #[tokio::test]

@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 
 use anyhow::{Context as _, bail};
-use kube::{Api, Client, Resource as _, ResourceExt as _, core::DynamicObject};
+use kube::{Client, Resource as _, ResourceExt as _, core::DynamicObject};
 
 use super::{Report, WorkloadRow, terminations::LastTerminations};
 use crate::{
     cli::{
         cluster_context::{ClusterContext, KUBE_SYSTEM},
-        live_object::LiveObject,
+        live_object::get_workload,
         reference::Reference,
     },
     index::{
@@ -104,10 +104,8 @@ impl Reader<'_> {
 
     async fn get(&mut self, client: &Client, workload: &Reference, namespace: &str) -> anyhow::Result<()> {
         let Reference { kind, name } = workload;
-        let api: Api<LiveObject> = Api::namespaced_with(client.clone(), namespace, &resource(*kind));
-        let found =
-            api.get_opt(name).await.with_context(|| format!("cannot get {kind} {namespace}/{name}"))?;
-        let Some(object) = found.map(DynamicObject::from) else {
+        let found = get_workload(client, *kind, namespace, name).await;
+        let Some(object) = found.with_context(|| format!("cannot get {kind} {namespace}/{name}"))? else {
             bail!("{kind} {name:?} not found in namespace {namespace:?}")
         };
         self.add(*kind, &object, None);
