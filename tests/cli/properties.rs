@@ -169,10 +169,11 @@ proptest! {
 
 /// Styles of the parts of a workload, with comments and blank lines.
 mod parts {
-    pub const METADATA: [&str; 12] = [
+    pub const METADATA: [&str; 13] = [
         "",
         "metadata: {labels: {app: web}} # c",
         "metadata: {} # c",
+        "metadata: {\n} # c",
         "metadata: # c",
         "metadata: null # c",
         "# above\nmetadata:\n  labels: {app: web} # c\n  # below",
@@ -185,7 +186,7 @@ mod parts {
     ];
 
     /// Fields of a container, except its name.
-    pub const FIELDS: [&str; 14] = [
+    pub const FIELDS: [&str; 15] = [
         "image: registry.example/web:1 # pinned",
         "command: [sh, -c] # c",
         "args:\n- |\n  exec web # no comment\n\n",
@@ -195,6 +196,7 @@ mod parts {
         "env:\n- {name: A, value: 'on'} # c\n# d\n- name: B\n  value: |-\n    b",
         "resources: &small {limits: {memory: 1Gi}} # measured",
         "lifecycle: {} # c",
+        "lifecycle: {\n} # c",
         "lifecycle: # c",
         "lifecycle: null # c",
         "lifecycle:\n  # c\n  postStart:\n    exec:\n      command:\n      - |\n        touch /tmp/x\n      # d",
@@ -241,21 +243,24 @@ fn container_text(name: &'static str) -> impl Strategy<Value = String> {
 
 /// The text of a Deployment, with comments, blank lines and blocks of text.
 fn deployment_text() -> impl Strategy<Value = String> {
-    let containers = (container_text("a"), prop::option::of(container_text("b")));
-    let containers =
-        containers.prop_map(|(a, b)| [Some(a), b].into_iter().flatten().collect::<Vec<_>>().join("\n"));
+    let containers = (container_text("a"), prop::option::of(container_text("b")), any::<bool>());
+    let containers = containers.prop_map(|(a, b, deeper)| {
+        let containers = [Some(a), b].into_iter().flatten().collect::<Vec<_>>().join("\n");
+        format!("# each is a container\ncontainers:\n{}", indented(&containers, if deeper { 2 } else { 0 }))
+    });
+    let pairs = prop::sample::select(vec!["containers: [name: a] # c", "containers: [\n? name : a # c\n]"]);
+    let containers = prop_oneof![7 => containers, 1 => pairs.prop_map(str::to_owned)];
     let spec = prop::sample::subsequence(parts::SPEC.to_vec(), 0..=3).prop_shuffle();
     let parts =
-        (prop::sample::select(parts::METADATA.to_vec()), containers, spec, 0..4usize, any::<[bool; 3]>());
-    parts.prop_map(|(metadata, containers, spec, at, [windows, cut, deeper])| {
+        (prop::sample::select(parts::METADATA.to_vec()), containers, spec, 0..4usize, any::<[bool; 2]>());
+    parts.prop_map(|(metadata, containers, spec, at, [windows, cut])| {
         let mut seen = std::collections::BTreeSet::new();
         let mut spec: Vec<String> = spec
             .into_iter()
             .filter(|part| seen.insert(part.trim_matches('"').split(['"', ':']).next()))
             .map(str::to_owned)
             .collect();
-        let list = format!("# each is a container\ncontainers:\n{}", indented(&containers, if deeper { 2 } else { 0 }));
-        spec.insert(at.min(spec.len()), list);
+        spec.insert(at.min(spec.len()), containers);
         let template = format!("{metadata}\nspec:\n{}", indented(&spec.join("\n"), 2));
         let text = format!(
             "# top\napiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: web}} # c\nspec:\n  replicas: 2\n  template:\n{}\n",

@@ -164,7 +164,9 @@ impl Editor<'_> {
             }
             (Content::Sequence(style, items), Value::Array(new)) if items.len() == new.len() => {
                 for (item, new) in items.iter().zip(new).filter(|(item, new)| item.value() != **new) {
-                    if self.attempt(|editor| editor.change(item, new)) {
+                    if (*style == Style::Flow && self.attempt(|editor| editor.unwrap_pair(item, new)))
+                        || self.attempt(|editor| editor.change(item, new))
+                    {
                         continue;
                     }
                     if *style == Style::Flow || item.alias {

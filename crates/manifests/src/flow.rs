@@ -3,8 +3,8 @@
 use serde_json::{Map, Value};
 
 use super::{
-    edit::{Editor, Mapping, stays},
-    node::{Entry, Node},
+    edit::{Editor, Mapping, Syntax, stays},
+    node::{Content, Entry, Node, Style},
     whitespace,
     writer::starts_line,
 };
@@ -16,9 +16,8 @@ impl Editor<'_> {
         entries: &[Entry],
         new: &Map<String, Value>,
     ) -> Option<()> {
-        // A pair in a list, as in `[a: 1]`, has no braces.
         if !self.text[node.span.clone()].starts_with('{') {
-            return None;
+            return self.wrap_pair(node, entries, new);
         }
         let mapping = Mapping::new(node, entries);
         let added = self.added(&mapping, new);
@@ -74,15 +73,63 @@ impl Editor<'_> {
         self.put(entry.end()..entry.end(), written);
     }
 
-    /// Takes all entries out. Brackets around lines are closed, unless there is a comment between them.
+    /// Puts a pair in a list, as in `[a: 1]`, in braces. The added entries come before it, so that [`Self::unwrap_pair`] can
+    /// tell it from an item that had braces, to which entries are added at the end.
+    fn wrap_pair(&mut self, node: &Node, entries: &[Entry], new: &Map<String, Value>) -> Option<()> {
+        let [pair] = entries else { return None };
+        let is_kept = !pair.merge && new.get(&pair.key) == Some(&pair.value.value());
+        if !is_kept || pair.value.span.is_empty() {
+            return None;
+        }
+        let mut before = String::from("{");
+        for (key, value) in self.added(&Mapping::new(node, entries), new) {
+            before.push_str(&self.writer.entry(key, value, None));
+            before.push_str(self.writer.comma);
+        }
+        self.put(node.span.start..node.span.start, before);
+        self.put(pair.end()..pair.end(), "}");
+        Some(())
+    }
+
+    /// Removes the braces of an item, and all of its entries but one that isn't the first: it was a pair, as in `[a: 1]`.
+    pub(super) fn unwrap_pair(&mut self, item: &Node, new: &Value) -> Option<()> {
+        let (Content::Mapping(Style::Flow, entries), Value::Object(new)) = (&item.content, new) else {
+            return None;
+        };
+        let mut kept = entries.iter().enumerate().filter(|(_, entry)| stays(entry, new));
+        let ((index, pair), None) = (kept.next()?, kept.next()) else { return None };
+        let before = entries.get(index.checked_sub(1)?)?.end();
+        let comma = self.writer.comma;
+        let is_pair = self.writer.syntax == Syntax::Yaml
+            && !item.alias
+            && !pair.merge
+            && new.len() == 1
+            && new.get(&pair.key) == Some(&pair.value.value())
+            && self.text[before..].starts_with(comma);
+        if !is_pair {
+            return None;
+        }
+        self.put(item.span.start..before + comma.len(), "");
+        self.put(pair.end()..item.span.end, "");
+        Some(())
+    }
+
+    /// Takes all entries out, and the lines that [`Self::fill`] adds for them, unless there is a comment between the brackets.
     fn empty(&mut self, node: &Node, entries: &[Entry]) {
         let inside = node.span.start + 1..node.span.end - 1;
         let (Some(first), Some(last)) = (entries.first(), entries.last()) else { return };
-        let around = [&self.text[inside.start..first.at], &self.text[last.end()..inside.end]];
-        let keeps_lines =
-            !self.text[inside.clone()].contains('\n') || around.iter().any(|text| text.contains('#'));
-        let entries = first.at..self.after_comma(last.end()).unwrap_or(last.end());
-        self.put(if keeps_lines { entries } else { inside }, "");
+        let mut removed = first.at..self.after_comma(last.end()).unwrap_or(last.end());
+        let before = &self.text[inside.start..removed.start];
+        let after = &self.text[removed.end..inside.end];
+        let has_comment = before.contains('#') || after.contains('#');
+        if let Some(line_break) = before.rfind('\n')
+            && after.contains('\n')
+            && !has_comment
+        {
+            let kept = before[..line_break].strip_suffix('\r').map_or(line_break, str::len);
+            removed = inside.start + kept..inside.end;
+        }
+        self.put(removed, "");
     }
 
     /// Writes other entries in place of all entries.

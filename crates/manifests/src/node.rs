@@ -313,8 +313,9 @@ impl<'a> Reader<'a> {
     }
 
     fn close(&mut self, style: StructureStyle, span: &Span) {
+        // A pair in a list, as in `[a: 1]`, ends with its value: it has no bracket of its own.
         if style == StructureStyle::Flow
-            && let Some(range) = span.byte_range()
+            && let Some(range) = span.byte_range().filter(|range| !range.is_empty())
         {
             self.end = range.end;
         }

@@ -36,3 +36,43 @@ fn a_changed_line_ends_as_the_one_before_it() {
     assert_eq!(changed, text.replace("b: 1\n", "b:\n  d: 1\n"));
     assert_eq!(back, text);
 }
+
+#[test]
+fn a_line_break_in_empty_brackets_stays() {
+    for text in [
+        "a: {\n}\n",
+        "a: { \n  } # c\n",
+        "{\n  \"a\": {\n  }\n}\n",
+        "{\n\t\"a\": {\n\n\n},\n\t\"b\": 1\n}\n",
+        "{\"a\": {\n}}",
+        "{\n  \"a\": {}\n}\n",
+    ] {
+        for text in [text.to_owned(), text.replace('\n', "\r\n")] {
+            let (changed, back) = there_and_back(&text, |value| value["a"]["new"] = json!({"x": 1}));
+            assert!(changed.contains("new"), "{changed}");
+            assert_eq!(back, text);
+        }
+    }
+}
+
+#[test]
+fn a_pair_in_a_list_has_braces_only_while_it_has_added_entries() {
+    for (text, changed) in [
+        ("a: [b: 1] # c\n", "a: [{new: {x: 1}, b: 1}] # c\n"),
+        ("a: [ \"b\": 1 , {c: 2}]\n", "a: [ {new: {x: 1}, \"b\": 1} , {c: 2}]\n"),
+        ("a: [\n  b: 1 # c\n]\n", "a: [\n  {new: {x: 1}, b: 1} # c\n]\n"),
+        ("a: [? b : 1]\n", "a: [{new: {x: 1}, ? b : 1}]\n"),
+        ("a: [{b: 1}, c: 2]\n", "a: [{b: 1, new: {x: 1}}, c: 2]\n"),
+        ("a: [{\"b\":1}]\n", "a: [{\"b\":1, new: {x: 1}}]\n"),
+    ] {
+        let there_and_back = there_and_back(text, |value| value["a"][0]["new"] = json!({"x": 1}));
+        assert_eq!(there_and_back, (changed.to_owned(), text.to_owned()));
+    }
+    let with = |text: &str, item: Value| rewritten(text, |value| value["a"][0] = item.clone());
+    let once = with("a: [b: 1]\n", json!({"b": 1, "new": 1}));
+    let twice = with(&once, json!({"b": 1, "new": 1, "more": 2}));
+    assert_eq!(twice, "a: [{new: 1, b: 1, more: 2}]\n");
+    assert_eq!(with(&twice, json!({"b": 1})), "a: [b: 1]\n");
+    assert_eq!(with(&once, json!({"b": 1, "more": 2})), "a: [{b: 1, more: 2}]\n");
+    assert_eq!(with("a: [b: 1 # c\n]\n", json!({"b": 2})), "a: [{b: 2} # c\n]\n");
+}

@@ -27,7 +27,7 @@ impl std::fmt::Display for Syntax {
 /// Writes values in brackets.
 #[derive(Clone, Debug)]
 pub(super) struct Writer {
-    syntax: Syntax,
+    pub(super) syntax: Syntax,
     /// The separator between a key and its value.
     pub(super) colon: &'static str,
     /// The separator between two entries on one line.
