@@ -42,8 +42,8 @@ fn errors_have_file_document_and_line_and_nothing_is_written() {
             "document 1, line 5",
             "must not exceed maxGracePeriodSeconds",
         ),
-        ("a: 1\n---\nb: c: d\n".into(), "document 2, line 3", "mapping values are not allowed"),
-        ("a:\n\t- b\n".into(), "document 1, line 2", "tab"),
+        ("a: 1\n---\nb: c: d\n".into(), "document 2, line 3, column 5", "mapping values are not allowed"),
+        ("a:\n\t- b\n".into(), "document 1, line 2, column 2", "spaces instead of tabs"),
         ("a: 1\n...\nb: 2\n".into(), "document 1, line 3", "begin it with `---`"),
     ] {
         let folder = folder("mistakes", &[("x.yaml", &input)]);

@@ -8,7 +8,8 @@ use serde_json::Value;
 use super::{
     edit::{self, Rewritten, Syntax, Unwritable},
     json::{self, OutOfRange, Unreadable, is_json},
-    node::{Malformed, Node},
+    malformed::Malformed,
+    node::Node,
     ordered::Ordered,
 };
 
@@ -28,11 +29,14 @@ pub(super) struct Location {
     file: String,
     document: usize,
     line: usize,
+    /// The column, from 1, of an error of the parser.
+    column: Option<usize>,
 }
 
 impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}, document {}, line {}", self.file, self.document, self.line)
+        write!(f, "{}, document {}, line {}", self.file, self.document, self.line)?;
+        self.column.map_or(Ok(()), |column| write!(f, ", column {column}"))
     }
 }
 
@@ -83,8 +87,12 @@ impl Document {
         for text in split(text) {
             let (head, text) = text.split_at(after_mark(text));
             line += head.matches('\n').count();
-            let location =
-                |number, at: usize| Location { file: file.into(), document: number, line: line + at };
+            let location = |number, at: usize| Location {
+                file: file.into(),
+                document: number,
+                line: line + at,
+                column: None,
+            };
             let syntax = if is_json(text) { Syntax::Json } else { Syntax::Yaml };
             let as_json = (syntax == Syntax::Json).then(|| json::read(text));
             let node = match as_json {
@@ -92,8 +100,11 @@ impl Document {
                 Some(Err(Unreadable::OutOfRange(error))) => {
                     return Err(DocumentError::new(location(number + 1, error.line), &error));
                 }
-                _ => Node::read(text).map_err(|Malformed { line, message }| DocumentError {
-                    location: location(number + 1, line),
+                _ => Node::read(text).map_err(|Malformed { line, column, message }| DocumentError {
+                    location: Location {
+                        column: column.map(|column| column + 1),
+                        ..location(number + 1, line)
+                    },
                     message: with_template_hint(text, line, message),
                 })?,
             };
@@ -173,7 +184,7 @@ fn read_json(file: &str, text: &str) -> Option<Result<Vec<Document>, DocumentErr
         head.push_str(&text[at..start]);
         line += text[counted..start].matches('\n').count();
         counted = start;
-        let start = Location { file: file.into(), document: documents.len() + 1, line };
+        let start = Location { file: file.into(), document: documents.len() + 1, line, column: None };
         let node = match json::read(text_of) {
             Ok(node) => node,
             Err(Unreadable::NotJson) => return None,
@@ -267,7 +278,7 @@ mod tests {
         assert_eq!(found[0].location(["b", "x"]).to_string(), "-, document 1, line 5");
         assert_eq!(found[1].location([]).to_string(), "-, document 2, line 9");
         let error = Document::read_all("x.yaml", "a: 1\n---\nb: 1\nc: d: e\n").unwrap_err();
-        assert!(error.to_string().starts_with("x.yaml, document 2, line 4: "), "{error}");
+        assert!(error.to_string().starts_with("x.yaml, document 2, line 4, column 5: "), "{error}");
     }
 
     #[test]
@@ -279,7 +290,7 @@ mod tests {
             ("a:\n  {{ toYaml .Values }}\nb: 2\n", 2),
         ] {
             let error = Document::read_all("x.yaml", text).unwrap_err().to_string();
-            assert!(error.starts_with(&format!("x.yaml, document 1, line {line}: ")), "{error}");
+            assert!(error.starts_with(&format!("x.yaml, document 1, line {line}, column ")), "{error}");
             assert!(error.ends_with("Render it first, for example with helm template"), "{error}");
         }
         let error = Document::read_all("x.yaml", "a: \"{{ .x }}\"\n\nc: d: e\n").unwrap_err().to_string();
@@ -307,7 +318,7 @@ mod tests {
         assert_eq!(found[2].location(["c", "d"]).to_string(), "-, document 3, line 8");
         assert_eq!(read("# \u{feff}\na: 1\n")[0].value(), Some(&json!({"a": 1})));
         let error = Document::read_all("x.yaml", "a: 1\n\u{feff}b: 2\n").unwrap_err();
-        assert!(error.to_string().starts_with("x.yaml, document 1, line 2: "), "{error}");
+        assert!(error.to_string().starts_with("x.yaml, document 1, line 2, column 1: "), "{error}");
     }
 
     #[test]

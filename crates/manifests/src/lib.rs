@@ -11,6 +11,7 @@ mod edit;
 mod flow;
 mod ineffective_settings;
 mod json;
+mod malformed;
 mod manifest_set;
 mod node;
 mod objects;

@@ -3,20 +3,9 @@
 use std::{collections::HashMap, ops::Range};
 
 use serde_json::{Map, Value};
-use serde_saphyr::granit_parser::{
-    Event, Options, Parser, ScalarStyle, ScanError, Span, StrInput, StructureStyle,
-};
+use serde_saphyr::granit_parser::{Event, Options, Parser, ScalarStyle, Span, StrInput, StructureStyle};
 
-use super::{tag, whitespace};
-
-/// Text that isn't YAML, or YAML that Kubernetes can't read.
-#[derive(Debug, thiserror::Error, PartialEq)]
-#[error("{message}")]
-pub(super) struct Malformed {
-    /// The line, from 0.
-    pub(super) line: usize,
-    pub(super) message: String,
-}
+use super::{malformed::Malformed, tag, whitespace};
 
 /// A value and its position.
 #[derive(Clone, Debug)]
@@ -182,7 +171,7 @@ impl<'a> Reader<'a> {
                 Event::DocumentStart(..) if found.is_some() => {
                     let message =
                         "a second document after `...`, which kubectl would ignore: begin it with `---`";
-                    return Err(Malformed { line: line(&span), message: message.into() });
+                    return Err(Malformed::new(line(&span), message));
                 }
                 Event::StreamStart | Event::DocumentStart(..) | Event::DocumentEnd => {}
                 event => found = Some(self.node(event, span)?),
@@ -193,7 +182,7 @@ impl<'a> Reader<'a> {
     fn next(&mut self) -> Result<(Event<'a>, Span), Malformed> {
         match self.events.next_event() {
             Some(Ok(next)) => Ok(next),
-            Some(Err(error)) => Err(unreadable(&error)),
+            Some(Err(error)) => Err((&error).into()),
             None => Ok((Event::StreamEnd, Span::default())),
         }
     }
@@ -205,7 +194,7 @@ impl<'a> Reader<'a> {
         let (content, anchor) = match event {
             Event::Scalar(text, style, anchor, tag) => {
                 let value = tag::scalar(&text, style, tag.as_deref())
-                    .map_err(|message| Malformed { line, message })?;
+                    .map_err(|message| Malformed::new(line, message))?;
                 if matches!(style, ScalarStyle::Literal | ScalarStyle::Folded) {
                     range = self.block_scalar(range);
                 }
@@ -229,7 +218,7 @@ impl<'a> Reader<'a> {
                 self.end = range.end;
                 (Content::Mapping(style.into(), self.entries(style)?), anchor)
             }
-            _ => return Err(Malformed { line, message: "not a value".into() }),
+            _ => return Err(Malformed::new(line, "not a value")),
         };
         // An empty value starts where it ends.
         let empty = range.is_empty() && matches!(content, Content::Scalar(_)) && !alias;
@@ -239,7 +228,7 @@ impl<'a> Reader<'a> {
             self.anchored += size(&node);
             if self.anchored > ANCHOR_LIMIT {
                 let message = format!("the anchors contain more than {ANCHOR_LIMIT} values");
-                return Err(Malformed { line, message });
+                return Err(Malformed::new(line, message));
             }
             self.anchors.insert(anchor, node.clone());
         }
@@ -259,12 +248,12 @@ impl<'a> Reader<'a> {
 
     fn alias(&mut self, id: usize, line: usize) -> Result<Content, Malformed> {
         let Some(target) = self.anchors.get(&id).cloned() else {
-            return Err(Malformed { line, message: "an alias refers to its own anchor".into() });
+            return Err(Malformed::new(line, "an alias refers to its own anchor"));
         };
         self.aliased += size(&target);
         if self.aliased > ALIAS_LIMIT {
             let message = format!("the aliases expand to more than {ALIAS_LIMIT} values");
-            return Err(Malformed { line, message });
+            return Err(Malformed::new(line, message));
         }
         Ok(target.content)
     }
@@ -306,8 +295,8 @@ impl<'a> Reader<'a> {
             _ => merges(&value),
         };
         if merge && !mergeable {
-            let message = "the merge key << needs a mapping or a list of mappings".into();
-            return Err(Malformed { line: key.line, message });
+            let message = "the merge key << needs a mapping or a list of mappings";
+            return Err(Malformed::new(key.line, message));
         }
         Ok(Entry { key: name, at: key.span.start, colon, line: key.line, value, merge })
     }
@@ -368,10 +357,6 @@ fn line(span: &Span) -> usize {
     span.start.line().saturating_sub(1)
 }
 
-fn unreadable(error: &ScanError) -> Malformed {
-    Malformed { line: error.marker().line().saturating_sub(1), message: error.kind().to_string() }
-}
-
 fn size(node: &Node) -> usize {
     1 + match &node.content {
         Content::Scalar(value) => value.as_str().map_or(0, str::len) / TEXT,
@@ -385,7 +370,7 @@ fn key_text(key: &Node) -> Result<String, Malformed> {
     match &key.content {
         Content::Scalar(Value::String(text)) => Ok(text.clone()),
         Content::Scalar(value) if !value.is_null() => Ok(value.to_string()),
-        _ => Err(Malformed { line: key.line, message: "a key must be a string: quote it".into() }),
+        _ => Err(Malformed::new(key.line, "a key must be a string: quote it")),
     }
 }
 

@@ -22,6 +22,9 @@ fn documents_have_the_values_that_kubectl_reads() {
         ("a: \"yes\"\nb: 'on'\nc:\n", json!({"a": "yes", "b": "on", "c": null})),
         ("a: 1\r\nb:\r\n- x\r\n", json!({"a": 1, "b": ["x"]})),
         ("{\n\t\"a\": \"\\ud83d\\ude00\"\n}", json!({"a": "😀"})),
+        // A quoted text continues at any column, also after a tab.
+        ("a: \"x\ny\"\nb:\n  c: 'x\n  y'\n", json!({"a": "x y", "b": {"c": "x y"}})),
+        ("a:\n  b: \"x\n\ty\"\n  c: [\"x\n\ty\",\n1]\n", json!({"a": {"b": "x y", "c": ["x y", 1]}})),
     ] {
         assert_eq!(value(text), expected, "{text}");
     }
