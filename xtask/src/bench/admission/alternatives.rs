@@ -75,6 +75,8 @@ impl<'a> Alternatives<'a> {
             "mutatingwebhookconfiguration/adieu-bench-floor",
             "validatingadmissionpolicybinding/adieu-bench-floor",
             "validatingadmissionpolicy/adieu-bench-floor",
+            "validatingadmissionpolicybinding/adieu-bench-floor-jobs",
+            "validatingadmissionpolicy/adieu-bench-floor-jobs",
             "mutatingadmissionpolicybinding/adieu-bench",
             "mutatingadmissionpolicy/adieu-bench",
             "namespace/adieu-bench",

@@ -161,8 +161,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_floor_is_read_with_its_binding_before_its_policy() {
+    fn the_floor_is_read_with_its_bindings_before_its_policies() {
         let floor = Installed::read(include_str!("../../../../benches/manifests/floor.yaml")).unwrap();
-        assert_eq!(floor.0.iter().map(kind_of).collect::<Vec<_>>(), KINDS);
+        let mut kinds: Vec<_> = floor.0.iter().map(kind_of).collect();
+        kinds.dedup();
+        assert_eq!(kinds, KINDS);
     }
 }

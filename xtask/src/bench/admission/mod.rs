@@ -73,7 +73,7 @@ fn compare(target: &Target, requests: u32) -> Result<Report> {
     };
     let (samples, calls) =
         target.with_client(|client| measure::measure(client, target.workspace(), requests))?;
-    // Three operations in each of four configurations.
+    // Four operations in each of four configurations.
     let unmanaged = unmanaged::measure(target, &floor, requests / 2)?;
     Report::new(setting, &samples, &calls, &unmanaged)
 }

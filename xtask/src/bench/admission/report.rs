@@ -43,6 +43,12 @@ pub struct Report {
     /// The same of a webhook with a label selector for pods.
     #[serde(rename = "ratio_stranger_pod_floor")]
     pub ratio_stranger_pod_floor: f64,
+    /// The same for a Job, which adieu doesn't inject.
+    #[serde(rename = "ratio_stranger_job")]
+    pub ratio_stranger_job: f64,
+    /// The same of a policy with a condition on annotations.
+    #[serde(rename = "ratio_stranger_job_floor")]
+    pub ratio_stranger_job_floor: f64,
     /// `ratio_to_ready` of a webhook with the patch ready that selects by an annotation.
     #[serde(rename = "ratio_to_ready_floor")]
     pub ratio_to_ready_floor: f64,
@@ -72,9 +78,9 @@ pub struct Report {
     adieu: ArmReport,
     /// With adieu, in a labelled namespace.
     labelled: ArmReport,
-    /// For objects that are not opted in: creating a Deployment, updating one, and creating a pod.
+    /// For objects that are not opted in, in the order of [`OPERATIONS`].
     #[serde(rename = "strangers")]
-    unmanaged: [UnmanagedReport; 3],
+    unmanaged: [UnmanagedReport; 4],
 }
 
 /// The environment of a run.
@@ -197,9 +203,10 @@ impl Report {
             }
         }
         let ratio = |one: &ArmReport, other: &ArmReport| one.added_seconds.p50 / other.added_seconds.p50;
-        let [create, update, pod] = OPERATIONS.map(|operation| UnmanagedReport::new(operation, unmanaged));
-        let unmanaged = [create?, update?, pod?];
-        let [create, update, pod] = &unmanaged;
+        let [create, update, pod, job] =
+            OPERATIONS.map(|operation| UnmanagedReport::new(operation, unmanaged));
+        let unmanaged = [create?, update?, pod?, job?];
+        let [create, update, pod, job] = &unmanaged;
         Ok(Self {
             ratio_to_ready: ratio(&adieu, &patch),
             ratio_to_map: ratio(&adieu, &map),
@@ -207,6 +214,8 @@ impl Report {
             ratio_stranger_workload: create.ratio(&create.adieu).max(update.ratio(&update.adieu)),
             ratio_stranger_workload_floor: create.ratio(&create.floor).max(update.ratio(&update.floor)),
             ratio_stranger_pod_floor: pod.ratio(&pod.floor),
+            ratio_stranger_job: job.ratio(&job.adieu),
+            ratio_stranger_job_floor: job.ratio(&job.floor),
             ratio_to_ready_floor: ratio(&condition, &patch),
             ratio_to_map_floor: ratio(&condition, &map),
             ratio_to_ready_labelled: ratio(&labelled, &patch),
@@ -320,6 +329,11 @@ impl Report {
             "In a labelled namespace it adds {:.2} times what a webhook with the same patch ready adds, and {:.2} \
              times what a MutatingAdmissionPolicy adds.",
             self.ratio_to_ready_labelled, self.ratio_to_map_labelled
+        ));
+        figures.remarks.push(format!(
+            "For a Job that is not opted in it adds {:.2} times what a do-nothing webhook adds, and the minimal \
+             configuration {:.2} times.",
+            self.ratio_stranger_job, self.ratio_stranger_job_floor
         ));
         let Setting { kubernetes, cores, requests } = &self.setting;
         figures.remarks.push(format!(

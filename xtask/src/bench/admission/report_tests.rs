@@ -3,8 +3,8 @@ use serde_json::Value;
 use super::*;
 
 /// A run in which each arm adds this many milliseconds. For objects that are not opted in, `unmanaged` has what adieu
-/// and the minimal configuration add to a create, an update and a pod, relative to the do-nothing webhook.
-fn report(patch: f64, map: f64, adieu: f64, unmanaged: [[f64; 2]; 3]) -> Result<Report> {
+/// and the minimal configuration add to a create, an update, a pod and a Job, relative to the do-nothing webhook.
+fn report(patch: f64, map: f64, adieu: f64, unmanaged: [[f64; 2]; 4]) -> Result<Report> {
     let setting = Setting { kubernetes: "v1.36.3".into(), cores: 2, requests: 1000 };
     let adds = |added: f64| vec![0.002 + added / 1000.0; 1000];
     let samples = [
@@ -25,7 +25,7 @@ fn report(patch: f64, map: f64, adieu: f64, unmanaged: [[f64; 2]; 3]) -> Result<
     Report::new(setting, &samples, &AllCalls::default(), &measured)
 }
 
-const GOOD: [[f64; 2]; 3] = [[0.4, 0.4], [0.45, 0.45], [0.05, 0.0]];
+const GOOD: [[f64; 2]; 4] = [[0.4, 0.4], [0.45, 0.45], [0.05, 0.0], [0.3, 0.25]];
 
 fn verdict(report: Result<Report>) -> String {
     report.unwrap().verdict().err().map(|error| error.to_string()).unwrap_or_default()
@@ -42,7 +42,7 @@ fn limits_apply_to_the_latency_added_at_the_median() {
     assert!(!slow.contains("Policy") && !slow.contains("not opted in"), "{slow}");
     let slower = verdict(report(0.9, 1.0, 1.2, GOOD));
     assert!(slower.contains("1.20 times what a MutatingAdmissionPolicy adds, at most 1.05 is"), "{slower}");
-    let pods = verdict(report(2.0, 4.0, 2.0, [GOOD[0], GOOD[1], [0.2, 0.0]]));
+    let pods = verdict(report(2.0, 4.0, 2.0, [GOOD[0], GOOD[1], [0.2, 0.0], GOOD[3]]));
     assert!(pods.contains("0.20 times what a do-nothing webhook adds, for a pod"), "{pods}");
 }
 
@@ -56,7 +56,7 @@ fn the_worse_of_create_and_update_counts_unless_the_minimum_exceeds_the_limit() 
         ([0.4, 0.4], [0.6, 0.58], false),
         ([0.4, 0.4], [0.7, 0.58], true),
     ] {
-        let error = verdict(report(2.0, 4.0, 2.0, [create, update, GOOD[2]]));
+        let error = verdict(report(2.0, 4.0, 2.0, [create, update, GOOD[2], GOOD[3]]));
         assert_eq!(
             error.contains("for a workload that is not opted in"),
             missed,
@@ -79,6 +79,8 @@ fn the_ratios_are_at_the_top_of_the_report() {
         ("ratio_to_map", 0.5),
         ("ratio_stranger_pod", 0.05),
         ("ratio_stranger_workload", 0.45),
+        ("ratio_stranger_job", 0.3),
+        ("ratio_stranger_job_floor", 0.25),
     ] {
         assert!((json[key].as_f64().unwrap() - expected).abs() < 1e-6, "{key}: {json}");
     }

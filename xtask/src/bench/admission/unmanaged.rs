@@ -1,4 +1,4 @@
-//! The latency for workloads and pods that are not opted in: with adieu's webhooks and policies, without them, and
+//! The latency for workloads, pods and Jobs that are not opted in: with adieu's webhooks and policies, without them, and
 //! with a do-nothing webhook instead.
 
 use std::time::Instant;
@@ -33,10 +33,15 @@ pub enum Operation {
     Update,
     /// Creates a pod.
     Pod,
+    /// Creates a Job, which adieu doesn't inject. Annotations of adieu on it would cause a warning.
+    Job,
 }
 
+/// The number of operations.
+const COUNT: usize = 4;
 /// All operations.
-pub const OPERATIONS: [Operation; 3] = [Operation::Create, Operation::Update, Operation::Pod];
+pub const OPERATIONS: [Operation; COUNT] =
+    [Operation::Create, Operation::Update, Operation::Pod, Operation::Job];
 
 /// The webhooks and policies in effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +67,7 @@ impl Operation {
             Self::Create => "create of a Deployment",
             Self::Update => "update of a Deployment",
             Self::Pod => "create of a pod",
+            Self::Job => "create of a Job",
         }
     }
 }
@@ -117,7 +123,7 @@ pub fn measure(target: &Target, floor: &str, requests: u32) -> Result<UnmanagedS
 struct Session {
     probe: Probe,
     /// The bodies that no webhook selects, and those for the do-nothing webhook.
-    bodies: [[Vec<u8>; 3]; 2],
+    bodies: [[Vec<u8>; COUNT]; 2],
 }
 
 impl Session {
@@ -147,10 +153,10 @@ impl Session {
     }
 
     async fn blocks(&self, adieu: &Installed, floor: &Installed, requests: u32) -> Result<UnmanagedSamples> {
-        let blocks = requests.div_ceil(BLOCK);
+        let (blocks, operations) = (requests.div_ceil(BLOCK), u32::try_from(COUNT)?);
         let step = Step::start(format!(
             "measuring {} requests without opt-in in each of four configurations",
-            blocks * BLOCK * 3
+            blocks * BLOCK * operations
         ));
         let mut samples = UnmanagedSamples::default();
         let before = AllCalls::fetch(&self.probe.client).await?;
@@ -175,7 +181,7 @@ impl Session {
         }
         step.done();
         let calls = AllCalls::fetch(&self.probe.client).await?.since(&before).of("noop.adieu-bench.svc");
-        let expected = u64::from(blocks * (BLOCK + WARM_UP) * 3);
+        let expected = u64::from(blocks * (BLOCK + WARM_UP) * operations);
         ensure!(
             calls.count == expected,
             "the do-nothing webhook was called {} times, not {expected}",
@@ -204,10 +210,11 @@ impl Session {
             (Operation::Create, [create, ..]) => {
                 (Method::POST, "apis/apps/v1 deployments".to_owned(), create)
             }
-            (Operation::Update, [_, update, _]) => {
+            (Operation::Update, [_, update, ..]) => {
                 (Method::PUT, format!("apis/apps/v1 deployments/unmanaged-{name}"), update)
             }
-            (Operation::Pod, [.., pod]) => (Method::POST, "api/v1 pods".to_owned(), pod),
+            (Operation::Pod, [.., pod, _]) => (Method::POST, "api/v1 pods".to_owned(), pod),
+            (Operation::Job, [.., job]) => (Method::POST, "apis/batch/v1 jobs".to_owned(), job),
         };
         let path = path.replace(' ', &format!("/namespaces/{NAMESPACE}/"));
         let request = Request::builder()
@@ -236,7 +243,7 @@ fn order(block: u32) -> [Configuration; 4] {
 }
 
 /// The bodies of the operations.
-fn bodies(unmanaged: &Value) -> Result<[Vec<u8>; 3]> {
+fn bodies(unmanaged: &Value) -> Result<[Vec<u8>; COUNT]> {
     let mut created = unmanaged.clone();
     created["metadata"]["name"] = json!("another");
     let mut updated = unmanaged.clone();
@@ -249,8 +256,15 @@ fn bodies(unmanaged: &Value) -> Result<[Vec<u8>; 3]> {
         "metadata": {"name": "another", "labels": labels},
         "spec": unmanaged["spec"]["template"]["spec"],
     });
+    let mut template = unmanaged["spec"]["template"].clone();
+    template["spec"]["restartPolicy"] = json!("Never");
+    let job = json!({
+        "apiVersion": "batch/v1", "kind": "Job",
+        "metadata": {"name": "another", "labels": unmanaged["metadata"]["labels"]},
+        "spec": {"template": template},
+    });
     let encode = |body: &Value| serde_json::to_vec(body);
-    Ok([encode(&created)?, encode(&updated)?, encode(&pod)?])
+    Ok([encode(&created)?, encode(&updated)?, encode(&pod)?, encode(&job)?])
 }
 
 #[cfg(test)]
