@@ -2,7 +2,7 @@
 
 mod template;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures::{StreamExt as _, future::ready};
 use k8s_openapi::{
@@ -31,7 +31,7 @@ use crate::{
         cached_workload::CachedWorkload,
         workloads::{Events, resource},
     },
-    plan::{self, Evaluation, Kind, NamespaceContext, OptIn, RolloutTiming, Workload},
+    plan::{self, Evaluation, Kind, NamespaceContext, OptIn, RecommendationChange, RolloutTiming, Workload},
     runtime::metrics::ReconcileResult,
     scheduler::progress::{RolloutState, rollout_state},
 };
@@ -148,8 +148,10 @@ async fn reconcile(
     }
     budget?;
     // From here on the resourceVersion changes, which is the precondition of a write.
-    if let Some(outcome) = write_annotations(kind, object, context, &evaluation, &namespace_context).await {
-        return outcome.map(|rejected| rejected.unwrap_or(action));
+    let annotations = annotation_changes(kind, object, context, &evaluation, &namespace_context);
+    if !annotations.changes.is_empty() {
+        let rejected = write_annotations(kind, object, context, &annotations).await?;
+        return Ok(rejected.unwrap_or(action));
     }
     let leftover = object.metadata.managed_fields.iter().flatten().next().map(age);
     if leftover.is_some_and(|age| age >= LEFTOVER_AGE) {
@@ -159,63 +161,68 @@ async fn reconcile(
     if action != Action::await_change() {
         return Ok(action);
     }
-    let is_later = is_recommendation_later(kind, object, context, &evaluation);
-    let wait = leftover.map(|_| LEFTOVER_AGE).or(is_later.then_some(ROLLOUT_WAIT));
+    let wait = leftover.map(|_| LEFTOVER_AGE).or(annotations.is_waiting.then_some(ROLLOUT_WAIT));
     Ok(wait.map_or(action, Action::requeue))
 }
 
-/// Writes adieu's annotations on the workload itself, also that of a recommendation to apply. `None` if there is nothing
-/// to write, and otherwise when to retry a write that was rejected.
-async fn write_annotations(
+/// The changes of adieu's annotations on the workload itself.
+#[derive(Default)]
+struct AnnotationChanges {
+    /// The values to write, and `None` for annotations to remove.
+    changes: BTreeMap<&'static str, Option<String>>,
+    /// The recommendation that they apply.
+    applied: Option<RecommendationChange>,
+    /// Whether a recommendation waits until the rollout is complete.
+    is_waiting: bool,
+}
+
+fn annotation_changes(
     kind: Kind,
     object: &DynamicObject,
     context: &ReconcileContext,
     evaluation: &Evaluation,
     namespace_context: &NamespaceContext,
-) -> Option<Result<Option<Action>, write::Error>> {
-    let workload = Workload::of(kind, object);
-    let mut marks = plan::annotation_changes(&workload, evaluation, namespace_context);
-    let recommendation = context.recommendations.get(&key(kind, object), object.metadata.uid.as_deref());
+) -> AnnotationChanges {
+    let (workload, resolution) = (Workload::of(kind, object), &evaluation.resolution);
+    let recommended = || context.recommendations.get(&key(kind, object), object.metadata.uid.as_deref());
+    let recommendation = if resolution.applies { recommended() } else { None };
     // Another change of the template would hide that a rollout failed.
-    let recommendation = recommendation.filter(|_| is_rolled_out(kind, object));
-    let change = recommendation.and_then(|recommendation| {
-        let (resolution, native_sleep) = (&evaluation.resolution, namespace_context.native_sleep);
-        plan::recommendation_change(&workload, resolution, &recommendation, native_sleep, Timestamp::now())
-    });
-    marks.extend(change.iter().map(|change| (APPLIED_RECOMMENDATION, Some(change.annotation.clone()))));
+    let is_waiting = recommendation.is_some() && rollout_state(kind, object) != RolloutState::Complete;
     // The write of a template removes the annotation of a workload that waited for it.
     let is_written = evaluation.template.is_some()
         && matches!(evaluation.timing, RolloutTiming::Immediate | RolloutTiming::Queued);
-    if marks.is_empty() || is_written {
-        return None;
+    if is_written {
+        return AnnotationChanges { is_waiting, ..AnnotationChanges::default() };
     }
-    let written = context.write(write::set_annotations(&context.client, kind, object, &marks)).await;
-    if let Some(Err(error)) = &written
-        && error.is_rejection()
-    {
-        tracing::warn!(%error, "cannot write adieu's annotations, retrying");
-        return Some(Ok(Some(Action::requeue(REJECTED_WAIT))));
-    }
-    if let (Some(Ok(())), Some(change)) = (&written, &change) {
-        context.events.recommendation_applied(kind, object, change);
-    }
-    Some(written.unwrap_or(Ok(())).map(|()| None))
+    let applied = recommendation.filter(|_| !is_waiting).and_then(|recommendation| {
+        let native_sleep = namespace_context.native_sleep;
+        plan::recommendation_change(&workload, resolution, &recommendation, native_sleep, Timestamp::now())
+    });
+    let mut changes = plan::annotation_changes(&workload, evaluation, namespace_context);
+    changes.extend(applied.iter().map(|applied| (APPLIED_RECOMMENDATION, Some(applied.annotation.clone()))));
+    AnnotationChanges { changes, applied, is_waiting }
 }
 
-/// Whether a recommendation may be applied once a rollout is complete.
-fn is_recommendation_later(
+/// Writes annotations. When to retry a write that was rejected.
+async fn write_annotations(
     kind: Kind,
     object: &DynamicObject,
     context: &ReconcileContext,
-    evaluation: &Evaluation,
-) -> bool {
-    evaluation.resolution.applies
-        && !is_rolled_out(kind, object)
-        && context.recommendations.get(&key(kind, object), object.metadata.uid.as_deref()).is_some()
-}
-
-fn is_rolled_out(kind: Kind, object: &DynamicObject) -> bool {
-    rollout_state(kind, object) == RolloutState::Complete
+    annotations: &AnnotationChanges,
+) -> Result<Option<Action>, write::Error> {
+    let changes = &annotations.changes;
+    match context.write(write::set_annotations(&context.client, kind, object, changes)).await {
+        Some(Err(error)) if error.is_rejection() => {
+            tracing::warn!(%error, "cannot write adieu's annotations, retrying");
+            return Ok(Some(Action::requeue(REJECTED_WAIT)));
+        }
+        Some(written) => written?,
+        None => return Ok(None),
+    }
+    if let Some(applied) = &annotations.applied {
+        context.events.recommendation_applied(kind, object, applied);
+    }
+    Ok(None)
 }
 
 /// The time between now and the write of an entry in managedFields. A wrong clock may have written it in the future.

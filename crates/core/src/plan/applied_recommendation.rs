@@ -48,24 +48,23 @@ impl AppliedRecommendation {
     ) -> Option<String> {
         serde_json::to_string(&Self { shutdown_timeout_seconds, since: Time(since), instead_of }).ok()
     }
-}
 
-/// The shutdown timeout that the workload's annotation applies, unless the policy has changed its own. `settings` has the
-/// policy with `recommendations: Apply`, and the values of annotations and policies.
-pub(super) fn setting(
-    workload: &Workload<'_>,
-    settings: &Settings,
-    native_sleep: bool,
-) -> Option<Setting<i64>> {
-    let AppliedRecommendation { shutdown_timeout_seconds, instead_of, .. } =
-        AppliedRecommendation::of(workload)?;
-    let Setting { value: own, from } = &settings.shutdown_timeout_seconds;
-    if !from.is_annotation() && instead_of.is_some_and(|replaced| replaced != *own) {
-        return None;
+    /// The shutdown timeout that it applies, unless the policy has changed its own. `settings` has the policy with
+    /// `recommendations: Apply`, and the values of annotations and policies.
+    pub(super) fn setting(
+        &self,
+        workload: &Workload<'_>,
+        settings: &Settings,
+        native_sleep: bool,
+    ) -> Option<Setting<i64>> {
+        let Setting { value: own, from } = &settings.shutdown_timeout_seconds;
+        if !from.is_annotation() && self.instead_of.is_some_and(|replaced| replaced != *own) {
+            return None;
+        }
+        let value = within_bounds(self.shutdown_timeout_seconds, workload, settings, native_sleep);
+        let policy = settings.recommendations.from.clone();
+        Some(Setting { value, from: Source::Recommendation(Box::new(policy)) })
     }
-    let value = within_bounds(shutdown_timeout_seconds, workload, settings, native_sleep);
-    let policy = settings.recommendations.from.clone();
-    Some(Setting { value, from: Source::Recommendation(Box::new(policy)) })
 }
 
 /// The nearest shutdown timeout within the bounds of the policy and the maximum grace period, in seconds.

@@ -53,18 +53,18 @@ pub fn recommendation_change(
         return None;
     }
     let before = shutdown_timeout.value;
+    let applied = resolution.applied.as_ref();
     let Recommendation { current_seconds, recommended_seconds, confidence, .. } = *recommendation;
     let bounded = |seconds| within_bounds(seconds, workload, settings, native_sleep);
     let after = if recommended_seconds > current_seconds {
         Some(bounded(recommended_seconds)).filter(|after| *after > before)
     } else {
         // The pods may still have an earlier value.
-        let is_due = current_seconds == before && confidence == Confidence::High && is_settled(workload, now);
+        let is_due = current_seconds == before && confidence == Confidence::High && is_settled(applied, now);
         let lowered = recommended_seconds.max(before - before / LOWERING_PARTS);
         // A bound must not shorten it further than the evidence allows.
         is_due.then(|| bounded(lowered)).filter(|after| (lowered..before).contains(after))
     }?;
-    let applied = AppliedRecommendation::of(workload);
     let instead_of = match (&shutdown_timeout.from, applied) {
         (Source::Recommendation(_), Some(applied)) => applied.instead_of,
         _ => Some(before),
@@ -81,9 +81,8 @@ pub fn recommendation_change(
 
 /// Whether the last change of the applied value was long ago. Users can write any time, and a clock may be wrong, so a time
 /// far in the future counts as long ago.
-fn is_settled(workload: &Workload<'_>, now: Timestamp) -> bool {
-    AppliedRecommendation::of(workload)
-        .is_none_or(|applied| now.duration_since(applied.since.0).abs() >= LOWERING_INTERVAL)
+fn is_settled(applied: Option<&AppliedRecommendation>, now: Timestamp) -> bool {
+    applied.is_none_or(|applied| now.duration_since(applied.since.0).abs() >= LOWERING_INTERVAL)
 }
 
 #[cfg(test)]

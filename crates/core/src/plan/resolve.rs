@@ -7,7 +7,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
 use super::{
-    applied_recommendation,
+    applied_recommendation::AppliedRecommendation,
     context::NamespaceContext,
     matching::selects,
     record::Record,
@@ -46,6 +46,8 @@ pub struct Resolution {
     /// Whether recommendations are applied: the effective mode is `Apply`, and the workload is opted in, and neither
     /// reverted nor another controller's, which would revert the annotation.
     pub applies: bool,
+    /// The recommendation in the workload's annotation, if recommendations are applied.
+    pub(super) applied: Option<AppliedRecommendation>,
     /// Policies that select the workload or have defaults for it, and lose against another policy of their level.
     pub overridden_policies: Vec<Source>,
     /// Malformed annotations, treated as absent.
@@ -150,13 +152,13 @@ fn resolve_levels<T>(
     let reverts = by_policy && settings.rollout_mode.value == RolloutMode::Revert;
     let is_applied = matches!(opt_in, OptIn::In(_)) && !reverts && !workload.controlled;
     let applies = is_applied && settings.recommendations.value == RecommendationMode::Apply;
-    if applies
-        && let Some(applied) = applied_recommendation::setting(workload, &settings, context.native_sleep)
-    {
-        insert_applied(applied, &mut settings, &mut levels);
+    let applied = if applies { AppliedRecommendation::of(workload) } else { None };
+    let setting = applied.as_ref().and_then(|of| of.setting(workload, &settings, context.native_sleep));
+    if let Some(setting) = setting {
+        insert_applied(setting, &mut settings, &mut levels);
     }
     let resolution =
-        Resolution { opt_in, settings, reverts, applies, overridden_policies, invalid, warnings };
+        Resolution { opt_in, settings, reverts, applies, applied, overridden_policies, invalid, warnings };
     (resolution, read(&levels))
 }
 

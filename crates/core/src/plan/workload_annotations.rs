@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use super::{
-    applied_recommendation::AppliedRecommendation,
     context::NamespaceContext,
     evaluate::{Evaluation, RolloutTiming},
     resolve::OptIn,
@@ -38,9 +37,8 @@ pub fn annotation_changes(
     }
     let resolution = &evaluation.resolution;
     let from = &resolution.settings.shutdown_timeout_seconds.from;
-    let is_applied = resolution.applies
-        && AppliedRecommendation::of(workload).is_some()
-        && (from.is_annotation() || matches!(from, Source::Recommendation(_)));
+    let is_applied =
+        resolution.applied.is_some() && (from.is_annotation() || matches!(from, Source::Recommendation(_)));
     let is_decided = resolution.opt_in != OptIn::Unspecified && !context.has_unusable_policy;
     if workload.annotations.contains_key(APPLIED_RECOMMENDATION) && is_decided && !is_applied {
         changes.insert(APPLIED_RECOMMENDATION, None);
