@@ -27,7 +27,9 @@ use crate::{
         workloads::resource,
     },
     plan::{self, Kind, NamespaceContext, OptIn, Source, Workload},
-    scheduler::{PolicyStatus, RolloutScheduler, SlotRequest, SlotReservation, WrittenRevision},
+    scheduler::{
+        PolicyStatus, RolloutCounts, RolloutScheduler, SlotRequest, SlotReservation, WrittenRevision,
+    },
 };
 
 /// How long before its last renewal of the Lease a leader may have observed a failure that it didn't record: a failure
@@ -230,17 +232,17 @@ impl Scheduling {
         self.lock().is_stopped(policy, namespace)
     }
 
-    /// How many rollouts failed, over all policies.
-    pub(super) fn failed_rollouts(&self) -> usize {
-        self.lock().failed_rollouts()
+    /// How many rollouts are in progress, wait, and failed.
+    pub(super) fn counts(&self) -> RolloutCounts {
+        self.lock().counts()
     }
 
     /// Applies an event, and requeues workloads and policies by the decisions.
     fn update<T>(&self, event: impl FnOnce(&mut RolloutScheduler, Timestamp) -> T) -> T {
         let now = self.clock.now();
-        let (outcome, runnable, changed) = {
+        let (outcome, runnable, changed, is_recounted) = {
             let mut scheduler = self.lock();
-            let before = scheduler.next_deadline();
+            let (before, counts) = (scheduler.next_deadline(), scheduler.counts());
             let outcome = event(&mut scheduler, now);
             // While writes are paused, offers would only expire.
             let runnable = if self.inputs.replica.may_write(&self.inputs.caches) {
@@ -252,13 +254,15 @@ impl Scheduling {
             if next.is_some_and(|next| before.is_none_or(|before| next < before)) {
                 self.earlier_deadline.notify_one();
             }
-            (outcome, runnable, scheduler.take_changed())
+            (outcome, runnable, scheduler.take_changed(), scheduler.counts() != counts)
         };
         for key in runnable {
             self.runnable[key.kind as usize].add(key);
         }
-        if !changed.is_empty() {
-            self.requeue_policies(changed);
+        self.requeue_policies(changed);
+        if is_recounted {
+            // Metrics have the counts.
+            self.inputs.index.notify();
         }
         outcome
     }
@@ -271,8 +275,6 @@ impl Scheduling {
         for policy in changed {
             self.failures[usize::from(policy.is_cluster_scoped())].add(policy);
         }
-        // Metrics count failed rollouts.
-        index.notify();
     }
 
     fn lock(&self) -> MutexGuard<'_, RolloutScheduler> {

@@ -21,6 +21,7 @@ use crate::{
     index::{DesiredState, Index},
     plan::{InjectionState, Kind, RolloutTiming},
     runtime::metrics::{KindLabel, Metrics, WorkloadLabels, WorkloadState},
+    scheduler::RolloutCounts,
 };
 
 /// How often workloads are counted at most. Metrics are usually scraped every 30 s.
@@ -40,12 +41,11 @@ pub(super) async fn report(context: Arc<ReconcileContext>, shutdown: Cancellatio
                 let counts = count_workloads(&context.index, &context.backoff);
                 publish(&context.metrics, &counts.by_kind);
                 policy_metrics.publish(&context.metrics, policies(&context.caches), &counts.by_policy);
-                let failures = context.scheduling.failed_rollouts();
-                context.metrics.failed_rollouts.set(i64::try_from(failures).unwrap_or(i64::MAX));
+                publish_rollouts(&context.metrics, context.scheduling.counts());
             } else {
                 context.metrics.workloads.clear();
                 context.metrics.policy_workloads.clear();
-                context.metrics.failed_rollouts.set(0);
+                publish_rollouts(&context.metrics, RolloutCounts::default());
             }
             let changed = tokio::select! {
                 changed = version.changed() => changed,
@@ -126,6 +126,17 @@ fn publish(metrics: &Metrics, counts: &StateCounts) {
     }
 }
 
+fn publish_rollouts(metrics: &Metrics, counts: RolloutCounts) {
+    let RolloutCounts { in_progress, queued, failed } = counts;
+    for (gauge, count) in [
+        (&metrics.rollouts_in_progress, in_progress),
+        (&metrics.queued_rollouts, queued),
+        (&metrics.failed_rollouts, failed),
+    ] {
+        gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
@@ -144,16 +155,18 @@ mod tests {
         index::caches::Caches,
         plan::{self, Source, Workload},
         runtime::test_support::client,
+        scheduler::SlotRequest,
     };
 
     fn workload(name: &str, annotations: &Value) -> (Kind, DynamicObject) {
         let object = json!({
             "apiVersion": "apps/v1", "kind": "Deployment",
-            "metadata": {"name": name, "namespace": "shop", "annotations": annotations},
-            "spec": {"template": {
+            "metadata": {"name": name, "namespace": "shop", "generation": 1, "annotations": annotations},
+            "spec": {"replicas": 1, "template": {
                 "metadata": {"labels": {"app": name}},
                 "spec": {"containers": [{"name": "app"}], "terminationGracePeriodSeconds": 30},
             }},
+            "status": {"observedGeneration": 1, "replicas": 1, "updatedReplicas": 1, "availableReplicas": 1},
         });
         (Kind::Deployment, serde_json::from_value(object).unwrap())
     }
@@ -204,6 +217,39 @@ mod tests {
         assert_eq!(are_counted().await, [false, false]);
         is_leader.send_replace(true);
         assert_eq!(are_counted().await, [true, true]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_leader_counts_rollouts_that_are_in_progress_and_that_wait() {
+        let workloads = ["a", "b"].map(|name| workload(name, &json!({})));
+        let key = key(workloads[0].0, &workloads[0].1);
+        let caches = Caches::fixed(vec![policy("all", &json!({"selector": {}}))], vec![], workloads.into());
+        let (context, [is_leader, _paused]) = context_with(client(|_, _| None), caches, 1);
+        let context = Arc::new(context);
+        let mut counting = Box::pin(report(context.clone(), CancellationToken::new()));
+        let mut counted = async || {
+            drop(timeout(2 * PERIOD, &mut counting).await);
+            let text = context.metrics.render().unwrap();
+            ["rollouts_in_progress", "queued_rollouts", "failed_rollouts"].map(|name| {
+                let name = format!("adieu_{name} ");
+                let value = text.lines().find_map(|line| line.strip_prefix(&name)).unwrap();
+                value.parse::<i64>().unwrap()
+            })
+        };
+        assert_eq!(counted().await, [0, 2, 0]);
+        let snapshot = context.index.get(&key).unwrap().snapshot().unwrap();
+        let request = SlotRequest {
+            uid: None,
+            generation: snapshot.generation,
+            desired_template: snapshot.desired_template.unwrap(),
+        };
+        // The evaluations don't change.
+        let slot = context.scheduling.reserve(&key, request).unwrap();
+        assert_eq!(counted().await, [1, 1, 0]);
+        slot.release();
+        assert_eq!(counted().await, [0, 2, 0]);
+        is_leader.send_replace(false);
+        assert_eq!(counted().await, [0, 0, 0]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -358,7 +358,8 @@ impl Entry {
             SlotState::None | SlotState::Reserved { .. } => None,
         };
         let of_rollout = of_rollout.map(|rollout| rollout.deadline(&self.snapshot));
-        let is_queued = slot.is_none() && !self.is_backing_off() && self.may_start();
+        let is_waiting = slot.is_none() && !self.is_blocked && self.may_start();
+        let is_queued = is_waiting && self.retry_after.is_none();
         let (superseded, failed) =
             self.failures.keys().cloned().partition(|policy| self.is_superseded(policy));
         let waiting = || QueuedWorkload {
@@ -370,6 +371,7 @@ impl Entry {
             is_offered: matches!(self.slot_state, SlotState::Offered { .. }),
             failed,
             superseded,
+            is_waiting,
             queued: is_queued.then(waiting),
             deadline: [of_slot, of_rollout, self.retry_after].into_iter().flatten().min(),
             slot,

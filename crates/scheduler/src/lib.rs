@@ -39,6 +39,7 @@ pub use failure::{FailedRollout, FailureLimit, PolicyStatus};
 pub use rollout::WrittenRevision;
 pub use rollout_scheduler::RolloutScheduler;
 pub use slot_request::{SlotRequest, SlotReservation};
+pub use slots::RolloutCounts;
 pub use snapshot::Snapshot;
 
 #[cfg(test)]

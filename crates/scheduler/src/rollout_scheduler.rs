@@ -8,7 +8,7 @@ use k8s_openapi::jiff::Timestamp;
 use super::{
     entry::Entry,
     failure::{FailedRollout, FailureLimit, PolicyStatus},
-    slots::{ConcurrencyLimits, EntrySummary, PolicyFailureSettings, SlotAccounting},
+    slots::{ConcurrencyLimits, EntrySummary, PolicyFailureSettings, RolloutCounts, SlotAccounting},
     snapshot::Snapshot,
 };
 
@@ -269,10 +269,10 @@ impl RolloutScheduler {
         self.accounting.is_stopped(policy, namespace, self.settings_of(policy))
     }
 
-    /// How many rollouts failed, over all policies.
+    /// How many rollouts are in progress, wait, and failed.
     #[must_use]
-    pub fn failed_rollouts(&self) -> usize {
-        self.accounting.failed_rollouts()
+    pub fn counts(&self) -> RolloutCounts {
+        self.accounting.counts()
     }
 
     /// The workloads with a recorded failure of a policy.

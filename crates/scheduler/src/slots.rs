@@ -63,6 +63,17 @@ impl QueuedWorkload {
     }
 }
 
+/// How many rollouts for policies there are. Those because of annotations, and of other clients, don't count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RolloutCounts {
+    /// Those that hold a slot. A slot that is only offered doesn't count.
+    pub in_progress: usize,
+    /// Workloads that wait for a slot or for another attempt, without those whose writes are rejected or reverted.
+    pub queued: usize,
+    /// Failed ones, over all policies.
+    pub failed: usize,
+}
+
 /// The accounting of an entry.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct EntrySummary {
@@ -74,6 +85,8 @@ pub(super) struct EntrySummary {
     pub(super) failed: BTreeSet<PolicyKey>,
     /// The policies that its rollout failed for, and that have since requested another template.
     pub(super) superseded: BTreeSet<PolicyKey>,
+    /// Whether it waits for a slot or for another attempt.
+    pub(super) is_waiting: bool,
     /// Its place in a queue, if it is queued.
     pub(super) queued: Option<QueuedWorkload>,
     /// When it has to be updated again.
@@ -90,6 +103,10 @@ type Queues = BTreeMap<(String, ConcurrencyLimits), BTreeSet<QueueKey>>;
 pub(super) struct SlotAccounting {
     slots: usize,
     held: usize,
+    /// How many of the slots that are held are only offered.
+    offered: usize,
+    /// How many workloads wait.
+    waiting: usize,
     /// The slots that are held, by namespace and by policy.
     used_by_namespace: BTreeMap<String, usize>,
     used_by_policy: BTreeMap<PolicyKey, usize>,
@@ -108,7 +125,17 @@ impl SlotAccounting {
         self.slots
     }
 
+    pub(super) fn counts(&self) -> RolloutCounts {
+        RolloutCounts {
+            in_progress: self.held - self.offered,
+            queued: self.waiting + self.offered,
+            failed: self.failed.values().map(BTreeSet::len).sum(),
+        }
+    }
+
     pub(super) fn add(&mut self, key: &WorkloadKey, summary: &EntrySummary) {
+        self.offered += usize::from(summary.is_offered);
+        self.waiting += usize::from(summary.is_waiting);
         if let Some(policies) = &summary.slot {
             self.held += 1;
             *self.used_by_namespace.entry(key.namespace.clone()).or_default() += 1;
@@ -132,6 +159,8 @@ impl SlotAccounting {
     }
 
     pub(super) fn remove(&mut self, key: &WorkloadKey, summary: &EntrySummary) {
+        self.offered -= usize::from(summary.is_offered);
+        self.waiting -= usize::from(summary.is_waiting);
         if let Some(policies) = &summary.slot {
             self.held -= 1;
             decrement(&mut self.used_by_namespace, &key.namespace);
@@ -246,10 +275,6 @@ impl SlotAccounting {
         } else {
             failed.count()
         }
-    }
-
-    pub(super) fn failed_rollouts(&self) -> usize {
-        self.failed.values().map(BTreeSet::len).sum()
     }
 
     /// Whether failures stop a policy in a namespace.

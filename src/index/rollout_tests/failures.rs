@@ -200,7 +200,7 @@ fn a_rollout_counts_for_the_policies_that_asked_for_it() {
     cluster.start("a1");
     cluster.change("a1", failed);
     assert_eq!(cluster.may(&["a2", "b1"]), ["b1"], "only its own policy is stalled");
-    assert_eq!(cluster.scheduler.failed_rollouts(), 1);
+    assert_eq!(cluster.scheduler.counts().failed, 1);
     cluster.start("b1");
     for name in ["a1", "b1"] {
         cluster.change(name, complete);

@@ -220,7 +220,7 @@ fn unmanaged_workloads_delay_no_other() {
     assert!(cluster.may_start("web"));
     cluster.change("unmanaged", failed);
     assert!(cluster.may_start("web"));
-    assert_eq!(cluster.scheduler.failed_rollouts(), 0);
+    assert_eq!(cluster.scheduler.counts().failed, 0);
 }
 
 #[test]

@@ -52,7 +52,11 @@ pub struct Metrics {
     pub workloads: Family<WorkloadLabels, Gauge>,
     /// The same for each policy that counts them.
     pub policy_workloads: Family<PolicyWorkloadLabels, Gauge>,
-    /// Failed rollouts of policy changes.
+    /// Rollouts for policies that are in progress.
+    pub rollouts_in_progress: Gauge,
+    /// Workloads that wait for a rollout for a policy.
+    pub queued_rollouts: Gauge,
+    /// Failed rollouts for policies.
     pub failed_rollouts: Gauge,
     /// Watched objects that can't be decoded.
     pub undecodable_objects: Family<ObjectLabels, Gauge>,
@@ -96,6 +100,8 @@ impl Default for Metrics {
             }),
             workloads: Family::default(),
             policy_workloads: Family::default(),
+            rollouts_in_progress: Gauge::default(),
+            queued_rollouts: Gauge::default(),
             failed_rollouts: Gauge::default(),
             undecodable_objects: Family::default(),
             oversized_objects: Family::default(),
@@ -165,6 +171,16 @@ impl Metrics {
             "policy_workloads",
             "Managed workloads by policy and state, counted by the leader; one counts for each of its policies",
             self.policy_workloads.clone(),
+        );
+        registry.register(
+            "rollouts_in_progress",
+            "Rollouts for policies that are in progress",
+            self.rollouts_in_progress.clone(),
+        );
+        registry.register(
+            "queued_rollouts",
+            "Rollouts for policies that wait to be started",
+            self.queued_rollouts.clone(),
         );
         registry.register(
             "failed_rollouts",

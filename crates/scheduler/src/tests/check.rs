@@ -76,7 +76,7 @@ fn check_failures(history: &History) {
         }
         workloads.extend(failures.into_iter().map(|failure| failure.workload.clone()));
     }
-    assert_eq!(scheduler.failed_rollouts(), count);
+    assert_eq!(scheduler.counts().failed, count);
     for key in history.workloads.keys() {
         assert_eq!(scheduler.has_failures(key), workloads.contains(key), "{key:?}");
     }
