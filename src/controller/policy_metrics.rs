@@ -17,9 +17,12 @@ const OTHER: &str = "other";
 /// How many workloads each policy counts, by state.
 pub(super) type PolicyCounts = BTreeMap<PolicyKey, HashMap<WorkloadState, i64>>;
 
-/// The published series.
+/// The policies with series of their own, and the published series.
 #[derive(Default)]
-pub(super) struct PolicyMetrics(HashSet<PolicyWorkloadLabels>);
+pub(super) struct PolicyMetrics {
+    own: BTreeSet<PolicyKey>,
+    published: HashSet<PolicyWorkloadLabels>,
+}
 
 impl PolicyMetrics {
     /// Sets the counts of the policies that exist, and removes those of deleted ones.
@@ -29,27 +32,45 @@ impl PolicyMetrics {
         policies: impl IntoIterator<Item = PolicyKey>,
         counts: &PolicyCounts,
     ) {
-        let series = series(&policies.into_iter().collect(), counts);
+        let policies = policies.into_iter().collect();
+        self.own = with_own_series(&policies, &self.own);
+        let series = series(&policies, &self.own, counts);
         for (labels, count) in &series {
             metrics.policy_workloads.get_or_create(labels).set(*count);
         }
-        for labels in self.0.iter().filter(|labels| !series.contains_key(*labels)) {
+        for labels in self.published.iter().filter(|labels| !series.contains_key(*labels)) {
             metrics.policy_workloads.remove(labels);
         }
-        self.0 = series.into_keys().collect();
+        self.published = series.into_keys().collect();
     }
 }
 
-/// All states of each policy, also those without workloads. Every leader reports the same policies: cluster policies
-/// first, then in the order of namespaces and names.
-fn series(policies: &BTreeSet<PolicyKey>, counts: &PolicyCounts) -> HashMap<PolicyWorkloadLabels, i64> {
-    let (mut all, mut of_namespaces) = (0, HashMap::<&str, usize>::new());
+/// The policies that have series of their own: cluster policies first, then those that had them `before`, then the
+/// others, each in the order of namespaces and names. So a policy that is created and deleted again and again moves no
+/// other one between its own series and the sum.
+fn with_own_series(policies: &BTreeSet<PolicyKey>, before: &BTreeSet<PolicyKey>) -> BTreeSet<PolicyKey> {
+    let mut ranked: Vec<_> = policies.iter().collect();
+    ranked.sort_by_key(|policy| (!policy.is_cluster_scoped(), !before.contains(*policy)));
+    let (mut own, mut of_namespaces) = (BTreeSet::new(), HashMap::<&str, usize>::new());
+    for policy in ranked {
+        let of_namespace = of_namespaces.entry(policy.namespace()).or_default();
+        if own.len() < MAX_POLICIES && *of_namespace < MAX_POLICIES_OF_NAMESPACE {
+            *of_namespace += 1;
+            own.insert(policy.clone());
+        }
+    }
+    own
+}
+
+/// All states of each policy, also those without workloads.
+fn series(
+    policies: &BTreeSet<PolicyKey>,
+    own: &BTreeSet<PolicyKey>,
+    counts: &PolicyCounts,
+) -> HashMap<PolicyWorkloadLabels, i64> {
     let mut series = HashMap::new();
     for policy in policies {
-        let of_namespace = of_namespaces.entry(policy.namespace()).or_default();
-        let is_own = all < MAX_POLICIES && *of_namespace < MAX_POLICIES_OF_NAMESPACE;
-        all += usize::from(is_own);
-        *of_namespace += usize::from(is_own);
+        let is_own = own.contains(policy);
         let (kind, namespace, name) = match policy.source() {
             Source::Policy(name) if is_own => ("GracefulPolicy", policy.namespace(), name.as_str()),
             Source::ClusterPolicy(name) if is_own => ("ClusterGracefulPolicy", "", name.as_str()),
@@ -86,7 +107,8 @@ mod tests {
 
     /// The policies with injected workloads, with their numbers.
     fn injected(policies: &[PolicyKey]) -> BTreeMap<(&'static str, String, String), i64> {
-        let series = series(&policies.iter().cloned().collect(), &counts(policies));
+        let (all, counts) = (policies.iter().cloned().collect(), counts(policies));
+        let series = series(&all, &with_own_series(&all, &BTreeSet::new()), &counts);
         let injected = series.into_iter().filter(|(labels, _)| labels.state == WorkloadState::Injected);
         injected
             .map(|(labels, count)| ((labels.policy_kind.0, labels.policy_namespace, labels.policy), count))
@@ -110,6 +132,38 @@ mod tests {
         let policies: Vec<_> = (0..MAX_POLICIES + 30).map(of).collect();
         let found = injected(&policies);
         assert_eq!((found.len(), found[&other()]), (MAX_POLICIES + 1, 30));
+    }
+
+    #[test]
+    fn a_policy_that_is_created_and_deleted_again_and_again_moves_no_other() {
+        let (metrics, mut published) = (Metrics::default(), PolicyMetrics::default());
+        let mut publish = |policies: &[PolicyKey]| {
+            published.publish(&metrics, policies.iter().cloned(), &counts(policies));
+            let lines = metrics.render().unwrap();
+            let lines = lines.lines().filter(|line| line.starts_with("adieu_policy_workloads{")).count();
+            assert_eq!(lines, (MAX_POLICIES + 1) * WorkloadState::ALL.len());
+            published.own.clone()
+        };
+        let mut policies: Vec<_> = (0..MAX_POLICIES + 30)
+            .map(|number| policy(&(number % 20).to_string(), &number.to_string()))
+            .collect();
+        let own = publish(&policies);
+        for number in 0..20 {
+            // It is the first by name.
+            policies.push(policy("-", &number.to_string()));
+            assert_eq!(publish(&policies), own);
+            policies.pop();
+            assert_eq!(publish(&policies), own);
+        }
+        // The series of a deleted one are for another, which keeps them.
+        let deleted = policies.remove(0);
+        assert!(own.contains(&deleted));
+        let after = publish(&policies);
+        policies.push(deleted);
+        assert_eq!(publish(&policies), after);
+        let cluster_policy = policy_key("", &Source::ClusterPolicy("all".into()));
+        policies.push(cluster_policy.clone());
+        assert!(publish(&policies).contains(&cluster_policy));
     }
 
     #[test]
