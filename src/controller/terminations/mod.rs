@@ -2,6 +2,7 @@
 //! workload. The crate `adieu-observer` tells what a termination did; this module feeds and reports it.
 
 mod facts;
+mod profile_set;
 mod profiles;
 
 use std::{

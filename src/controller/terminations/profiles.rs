@@ -1,7 +1,6 @@
 //! Keeps the profiles of workloads, and writes them: each at most once a minute, and all together at a limited rate.
 
 use std::{
-    collections::BTreeMap,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -18,6 +17,7 @@ use tokio::{
     time::{Instant, sleep, sleep_until},
 };
 
+use super::profile_set::{Entry, ProfileSet};
 use crate::{
     api::{
         FIELD_MANAGER, Recommendation, RecommendationMode, TerminationProfile, TerminationProfileSpec,
@@ -28,7 +28,6 @@ use crate::{
         list::{Selectors, for_each},
         workloads::resource,
     },
-    plan::Kind,
     runtime::client,
 };
 
@@ -38,33 +37,15 @@ const WRITE_INTERVAL: Duration = Duration::from_mins(1);
 const WRITE_PACE: Duration = Duration::from_millis(100);
 /// The time after which profiles that can't be read are read again.
 const RESTORE_RETRY: Duration = Duration::from_secs(10);
-/// How many workloads have a profile at most. Those after them are only counted in metrics.
-const MAX_PROFILES: usize = 20_000;
-/// How many of them are of one namespace, so that no namespace takes all.
-const MAX_PROFILES_OF_NAMESPACE: usize = 4000;
 /// How many terminations wait until the profiles are restored.
 const MAX_PENDING: usize = 10_000;
 
 /// The profiles of all workloads.
 pub(super) struct Profiles {
-    entries: Mutex<BTreeMap<Key, Entry>>,
+    entries: Mutex<ProfileSet>,
     /// `None` once the profiles are restored.
     pending: Mutex<Option<Pending>>,
     changed: Notify,
-}
-
-struct Entry {
-    /// The uid of the workload: one that is deleted and created again has a new profile.
-    uid: String,
-    profile: Profile,
-    /// How many terminations it counts since it was restored or created.
-    added: u64,
-    /// Whether the object exists.
-    exists: bool,
-    /// When it is to be written; `None` if it is up to date.
-    due: Option<Instant>,
-    /// Not written before.
-    earliest: Instant,
 }
 
 /// The used fields of a stored profile.
@@ -99,29 +80,19 @@ impl Default for Profiles {
     }
 }
 
-impl Entry {
-    fn new(uid: &str, termination: &Termination, now: Instant) -> Self {
-        let (uid, profile) = (uid.to_owned(), Profile::new(termination));
-        Self { uid, profile, added: 1, exists: false, due: Some(now), earliest: now }
-    }
-}
-
 impl Profiles {
     /// Reads the profiles that earlier leaders wrote, until that succeeds.
     pub(super) async fn restore(&self, client: &Client) {
         let path = TerminationProfile::url_path(&(), None);
         loop {
-            let mut found = BTreeMap::new();
+            let mut found = ProfileSet::default();
             let read = for_each(client, &path, Selectors::default(), |text| {
                 // One that another client made unreadable counts from the start again.
                 let Ok(stored) = serde_json::from_slice::<Stored>(text) else { return };
                 let Stored { metadata, spec, status } = stored;
                 let key = Key { namespace: metadata.namespace, kind: spec.kind, name: spec.name };
                 let uid = metadata.owner_references.into_iter().next().map(|owner| owner.uid);
-                let (uid, profile, earliest) = (uid.unwrap_or_default(), Profile::of(status), Instant::now());
-                if has_room(&found, &key.namespace) {
-                    found.insert(key, Entry { uid, profile, added: 0, exists: true, due: None, earliest });
-                }
+                found.insert(key, Entry::restored(uid.unwrap_or_default(), Profile::of(status)));
             });
             match read.await {
                 Ok(()) => {
@@ -159,32 +130,14 @@ impl Profiles {
             }
             return;
         }
-        let mut entries = self.lock();
-        let now = Instant::now();
-        match entries.get_mut(key) {
-            Some(entry) if entry.uid == uid => {
-                entry.profile.add(termination);
-                entry.added += 1;
-                entry.due = entry.due.or(Some(entry.earliest.max(now)));
-            }
-            Some(entry) => *entry = Entry::new(uid, termination, now),
-            None => {
-                if !has_room(&entries, &key.namespace) {
-                    entries.retain(|key, _| exists(key));
-                }
-                if has_room(&entries, &key.namespace) {
-                    entries.insert(key.clone(), Entry::new(uid, termination, now));
-                }
-            }
-        }
-        drop(entries);
+        self.lock().add(key, uid, termination, exists);
         self.changed.notify_one();
     }
 
     /// Writes profiles when they are due. Never returns.
     pub(super) async fn write(&self, context: &ReconcileContext) {
         loop {
-            let next = self.next();
+            let next = self.lock().first_due();
             match next {
                 None => self.changed.notified().await,
                 Some((_, due)) if due > Instant::now() => {
@@ -203,67 +156,41 @@ impl Profiles {
 
     /// Writes everything that isn't written yet, once.
     pub(super) async fn flush(&self, context: &ReconcileContext) {
-        let due: Vec<_> = {
-            let entries = self.lock();
-            entries.iter().filter(|(_, entry)| entry.due.is_some()).map(|(key, _)| key.clone()).collect()
-        };
+        let due = self.lock().all_due();
         for key in due {
             self.write_one(context, &key).await;
         }
     }
 
-    /// The profile that is due first.
-    fn next(&self) -> Option<(Key, Instant)> {
-        let entries = self.lock();
-        let due = entries.iter().filter_map(|(key, entry)| Some((entry.due?, key)));
-        due.min().map(|(due, key)| (key.clone(), due))
-    }
-
     async fn write_one(&self, context: &ReconcileContext, key: &Key) {
         let workload = context.caches.workloads().cached(key.kind, &key.namespace, &key.name);
-        let workload = workload.filter(|workload| workload.meta().deletion_timestamp.is_none());
-        let (mut status, exists, added, uid) = {
-            let mut entries = self.lock();
-            let Some(entry) = entries.get_mut(key) else { return };
-            if workload.is_none() {
-                // The profile is deleted with its workload.
-                entry.due = None;
-                return;
-            }
-            (entry.profile.status(), entry.exists, entry.added, entry.uid.clone())
+        let Some(workload) = workload.filter(|workload| workload.meta().deletion_timestamp.is_none()) else {
+            // The profile is deleted with its workload.
+            self.lock().update(key, |entry| entry.due = None);
+            return;
         };
+        let of = |entry: &Entry| (entry.profile.status(), entry.exists, entry.added, entry.uid.clone());
+        let Some((mut status, exists, added, uid)) = self.lock().get(key).map(of) else { return };
         status.recommendation = recommend(context, key, &uid, status.recommendation);
-        let owner =
-            workload.and_then(|workload| workload.metadata_only().controller_owner_ref(&resource(key.kind)));
+        let owner = workload.metadata_only().controller_owner_ref(&resource(key.kind));
         let written = write(&context.client, key, owner, &status, exists).await;
-        let mut entries = self.lock();
-        let Some(entry) = entries.get_mut(key) else { return };
-        entry.earliest = Instant::now() + WRITE_INTERVAL;
-        // A write that is cancelled at shutdown, or misses terminations, is repeated.
-        let is_complete = written.is_ok() && entry.added == added;
-        entry.due = (!is_complete).then_some(entry.earliest);
-        match written {
-            Ok(()) => entry.exists = true,
-            Err(error) => {
-                let is_missing = matches!(&error, Error::Api(status) if status.code == 404);
-                entry.exists &= !is_missing;
-                let Key { kind, namespace, name } = key;
-                tracing::warn!(%kind, namespace, name, %error, "cannot write TerminationProfile, retrying");
-            }
+        let is_missing = matches!(&written, Err(Error::Api(status)) if status.code == 404);
+        self.lock().update(key, |entry| {
+            entry.earliest = Instant::now() + WRITE_INTERVAL;
+            // A write that is cancelled at shutdown, or misses terminations, is repeated.
+            let is_complete = written.is_ok() && entry.added == added;
+            entry.due = (!is_complete).then_some(entry.earliest);
+            entry.exists = written.is_ok() || entry.exists && !is_missing;
+        });
+        if let Err(error) = written {
+            let Key { kind, namespace, name } = key;
+            tracing::warn!(%kind, namespace, name, %error, "cannot write TerminationProfile, retrying");
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Key, Entry>> {
+    fn lock(&self) -> MutexGuard<'_, ProfileSet> {
         lock(&self.entries)
     }
-}
-
-/// Whether another workload of the namespace may have a profile.
-fn has_room<T>(profiles: &BTreeMap<Key, T>, namespace: &str) -> bool {
-    let first = Key { namespace: namespace.to_owned(), kind: Kind::Deployment, name: String::new() };
-    let of_namespace = profiles.range(first..).take_while(|(key, _)| key.namespace == namespace);
-    profiles.len() < MAX_PROFILES
-        && of_namespace.take(MAX_PROFILES_OF_NAMESPACE).count() < MAX_PROFILES_OF_NAMESPACE
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -312,30 +239,4 @@ async fn write(
     }
     let patch = Patch::Merge(json!({"status": status}));
     client::send(client, request.patch_subresource("status", &name, &parameters, &patch)).await
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_namespace_has_a_share_of_the_profiles() {
-        let mut profiles = BTreeMap::new();
-        let mut fill = |namespace: &str| {
-            let mut added = 0;
-            for kind in [Kind::Deployment, Kind::StatefulSet, Kind::DaemonSet] {
-                for number in 0..MAX_PROFILES_OF_NAMESPACE / 2 {
-                    if has_room(&profiles, namespace) {
-                        let key = Key { namespace: namespace.to_owned(), kind, name: number.to_string() };
-                        profiles.insert(key, number);
-                        added += 1;
-                    }
-                }
-            }
-            added
-        };
-        let namespaces = ["b", "a", "ab", "c", "d", "e"];
-        let [full, none] = [MAX_PROFILES_OF_NAMESPACE, 0];
-        assert_eq!(namespaces.map(&mut fill), [full, full, full, full, full, none], "of {MAX_PROFILES}");
-    }
 }

@@ -1,0 +1,270 @@
+//! The profiles of workloads, bounded in number, and the order in which they are to be written.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    time::Duration,
+};
+
+use adieu_observer::{Profile, Termination};
+use tokio::time::Instant;
+
+use crate::controller::keys::Key;
+
+/// How many workloads have a profile at most. Those after them are only counted in metrics.
+const MAX_PROFILES: usize = 20_000;
+/// How many of them are of one namespace, so that no namespace takes all.
+const MAX_PROFILES_OF_NAMESPACE: usize = 4000;
+/// How often the profiles of deleted workloads are dropped at most if there are too many, because all are read for it.
+const PRUNE_INTERVAL: Duration = Duration::from_mins(1);
+
+/// The profiles by workload.
+#[derive(Default)]
+pub(super) struct ProfileSet {
+    entries: BTreeMap<Key, Entry>,
+    /// How many there are of each namespace.
+    of_namespaces: HashMap<String, usize>,
+    /// Those to write, the first one first.
+    due: BTreeSet<(Instant, Key)>,
+    /// When those of deleted workloads were last dropped.
+    pruned: Option<Instant>,
+}
+
+/// The profile of a workload.
+pub(super) struct Entry {
+    /// The uid of the workload: one that is deleted and created again has a new profile.
+    pub(super) uid: String,
+    pub(super) profile: Profile,
+    /// How many terminations it counts since it was restored or created.
+    pub(super) added: u64,
+    /// Whether the object exists.
+    pub(super) exists: bool,
+    /// When it is to be written; `None` if it is up to date.
+    pub(super) due: Option<Instant>,
+    /// Not written before.
+    pub(super) earliest: Instant,
+}
+
+impl Entry {
+    /// One that an earlier leader wrote.
+    pub(super) fn restored(uid: String, profile: Profile) -> Self {
+        Self { uid, profile, added: 0, exists: true, due: None, earliest: Instant::now() }
+    }
+
+    fn new(uid: &str, termination: &Termination, now: Instant) -> Self {
+        let (uid, profile) = (uid.to_owned(), Profile::new(termination));
+        Self { uid, profile, added: 1, exists: false, due: Some(now), earliest: now }
+    }
+}
+
+impl ProfileSet {
+    /// Adds a termination to the profile of its workload, which has this uid. Profiles of workloads that don't exist are
+    /// dropped if there are too many.
+    pub(super) fn add(
+        &mut self,
+        key: &Key,
+        uid: &str,
+        termination: &Termination,
+        exists: impl Fn(&Key) -> bool,
+    ) {
+        let now = Instant::now();
+        let known = self.update(key, |entry| {
+            if entry.uid == uid {
+                entry.profile.add(termination);
+                entry.added += 1;
+                entry.due = entry.due.or(Some(entry.earliest.max(now)));
+            } else {
+                *entry = Entry::new(uid, termination, now);
+            }
+        });
+        if known.is_none() {
+            if !self.has_room(&key.namespace) {
+                self.prune(now, exists);
+            }
+            self.insert(key.clone(), Entry::new(uid, termination, now));
+        }
+    }
+
+    /// Adds the profile of a workload, unless there are too many.
+    pub(super) fn insert(&mut self, key: Key, entry: Entry) {
+        self.remove(&key);
+        if self.has_room(&key.namespace) {
+            *self.of_namespaces.entry(key.namespace.clone()).or_default() += 1;
+            self.due.extend(entry.due.map(|due| (due, key.clone())));
+            self.entries.insert(key, entry);
+        }
+    }
+
+    pub(super) fn get(&self, key: &Key) -> Option<&Entry> {
+        self.entries.get(key)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&Key, &Entry)> {
+        self.entries.iter()
+    }
+
+    /// Changes a profile. `None` if there is none.
+    pub(super) fn update<T>(&mut self, key: &Key, change: impl FnOnce(&mut Entry) -> T) -> Option<T> {
+        let entry = self.entries.get_mut(key)?;
+        let before = entry.due;
+        let changed = change(entry);
+        if entry.due != before {
+            if let Some(before) = before {
+                self.due.remove(&(before, key.clone()));
+            }
+            self.due.extend(entry.due.map(|due| (due, key.clone())));
+        }
+        Some(changed)
+    }
+
+    /// The profile that is to be written first, and when.
+    pub(super) fn first_due(&self) -> Option<(Key, Instant)> {
+        self.due.first().map(|(due, key)| (key.clone(), *due))
+    }
+
+    /// All profiles that are to be written.
+    pub(super) fn all_due(&self) -> Vec<Key> {
+        self.due.iter().map(|(_, key)| key.clone()).collect()
+    }
+
+    /// Whether another workload of the namespace may have a profile.
+    fn has_room(&self, namespace: &str) -> bool {
+        let of_namespace = self.of_namespaces.get(namespace).copied().unwrap_or_default();
+        self.entries.len() < MAX_PROFILES && of_namespace < MAX_PROFILES_OF_NAMESPACE
+    }
+
+    fn prune(&mut self, now: Instant, exists: impl Fn(&Key) -> bool) {
+        if self.pruned.is_some_and(|pruned| now - pruned < PRUNE_INTERVAL) {
+            return;
+        }
+        self.pruned = Some(now);
+        let deleted: Vec<_> = self.entries.keys().filter(|key| !exists(key)).cloned().collect();
+        for key in deleted {
+            self.remove(&key);
+        }
+    }
+
+    fn remove(&mut self, key: &Key) {
+        let Some(entry) = self.entries.remove(key) else { return };
+        if let Some(due) = entry.due {
+            self.due.remove(&(due, key.clone()));
+        }
+        if let Some(count) = self.of_namespaces.get_mut(&key.namespace) {
+            *count -= 1;
+            if *count == 0 {
+                self.of_namespaces.remove(&key.namespace);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use adieu_observer::PodOwner;
+    use k8s_openapi::jiff::Timestamp;
+    use tokio::time::advance;
+
+    use super::*;
+    use crate::{
+        api::{RequestedTimes, TerminationCause, TerminationOutcome},
+        plan::Kind,
+    };
+
+    fn key(name: &str) -> Key {
+        Key { namespace: "shop".into(), kind: Kind::Deployment, name: name.into() }
+    }
+
+    fn termination() -> Termination {
+        Termination {
+            namespace: "shop".into(),
+            pod: "web-7d4b9-x2x".into(),
+            owner: PodOwner::Other,
+            end: Timestamp::UNIX_EPOCH,
+            outcome: TerminationOutcome::Completed,
+            container: "app".into(),
+            exit_code: Some(0),
+            cause: TerminationCause::Rollout,
+            used_seconds: None,
+            shutdown_seconds: None,
+            withdrawal_seconds: None,
+            requested: RequestedTimes::default(),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_namespace_has_a_share_of_the_profiles() {
+        let (mut profiles, termination) = (ProfileSet::default(), termination());
+        let mut fill = |namespace: &str| {
+            let before = profiles.entries.len();
+            for kind in [Kind::Deployment, Kind::StatefulSet, Kind::DaemonSet] {
+                for number in 0..MAX_PROFILES_OF_NAMESPACE / 2 {
+                    let key = Key { namespace: namespace.to_owned(), kind, name: number.to_string() };
+                    profiles.add(&key, "1", &termination, |_| true);
+                }
+            }
+            profiles.entries.len() - before
+        };
+        let namespaces = ["b", "a", "ab", "c", "d", "e"];
+        let [full, none] = [MAX_PROFILES_OF_NAMESPACE, 0];
+        assert_eq!(namespaces.map(&mut fill), [full, full, full, full, full, none], "of {MAX_PROFILES}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_full_namespace_is_searched_for_deleted_workloads_once_a_minute() {
+        let (mut profiles, termination, searched) = (ProfileSet::default(), termination(), Cell::new(0));
+        let mut add = |name: &str, deleted: &str| {
+            profiles.add(&key(name), "1", &termination, |key| {
+                searched.set(searched.get() + 1);
+                key.name != deleted
+            });
+            ["new", "newer", deleted].map(|name| profiles.get(&key(name)).is_some())
+        };
+        for number in 0..MAX_PROFILES_OF_NAMESPACE {
+            add(&number.to_string(), "7");
+        }
+        assert_eq!(searched.get(), 0, "there is room");
+        assert_eq!(add("new", "none"), [false; 3]);
+        assert_eq!(searched.get(), MAX_PROFILES_OF_NAMESPACE);
+        for _ in 0..100 {
+            assert_eq!(add("new", "7"), [false, false, true]);
+        }
+        assert_eq!(searched.get(), MAX_PROFILES_OF_NAMESPACE);
+        advance(PRUNE_INTERVAL).await;
+        assert_eq!(add("new", "7"), [true, false, false]);
+        assert_eq!(searched.get(), 2 * MAX_PROFILES_OF_NAMESPACE);
+        assert_eq!(add("newer", "7"), [true, false, false], "only one was deleted");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn profiles_are_due_in_the_order_of_their_times() {
+        let (mut profiles, termination) = (ProfileSet::default(), termination());
+        let due = |profiles: &ProfileSet| {
+            let due: BTreeSet<_> =
+                profiles.iter().filter_map(|(key, entry)| Some((entry.due?, key.clone()))).collect();
+            assert_eq!(profiles.due, due);
+            assert_eq!(profiles.first_due().map(|(key, _)| key), profiles.all_due().first().cloned());
+            profiles.all_due().into_iter().map(|key| key.name).collect::<Vec<_>>().join(" ")
+        };
+        for name in ["b", "a", "c"] {
+            profiles.add(&key(name), "1", &termination, |_| true);
+            advance(Duration::from_secs(1)).await;
+        }
+        assert_eq!(due(&profiles), "b a c");
+        // It is written.
+        profiles.update(&key("b"), |entry| {
+            (entry.due, entry.earliest) = (None, Instant::now() + Duration::from_secs(10));
+        });
+        assert_eq!(due(&profiles), "a c");
+        profiles.add(&key("b"), "1", &termination, |_| true);
+        profiles.add(&key("a"), "1", &termination, |_| true);
+        assert_eq!(due(&profiles), "a c b");
+        // It was created again.
+        profiles.add(&key("a"), "2", &termination, |_| true);
+        assert_eq!(due(&profiles), "c a b");
+        profiles.insert(key("c"), Entry::restored("1".into(), Profile::new(&termination)));
+        assert_eq!(due(&profiles), "a b");
+        profiles.prune(Instant::now(), |key| key.name != "a");
+        assert_eq!(due(&profiles), "b");
+    }
+}
