@@ -75,16 +75,30 @@ async fn a_replaced_object_keeps_its_applied_recommendation() {
         "spec": {"selector": {}, "recommendations": "Apply"},
     });
     let caches = || Caches::fixed(vec![serde_json::from_value(policy.clone()).unwrap()], vec![], vec![]);
-    let text = json!({"shutdownTimeoutSeconds": 55, "since": "2026-01-31T12:00:00Z"}).to_string();
+    let applied = |seconds: i64| {
+        json!({"shutdownTimeoutSeconds": seconds, "since": "2026-01-31T12:00:00Z"}).to_string()
+    };
+    let text = applied(55);
     let created = review_of("CREATE", deployment(&json!({APPLIED: text})), Value::Null);
     let (_, old) = patched_with(caches(), &created).await;
-    for annotations in [Value::Null, json!({"team": "shop"})] {
+    for (annotations, is_warned) in [
+        (Value::Null, true),
+        (json!({"team": "shop"}), true),
+        (json!({APPLIED: applied(20)}), true),
+        (json!({APPLIED: text}), false),
+    ] {
         let mut next = deployment(&annotations);
         next["spec"]["template"]["spec"]["containers"][0]["image"] = json!("web:2");
-        let (_, kept) = patched_with(caches(), &review_of("UPDATE", next, old.clone())).await;
-        let mut expected = json!({APPLIED: text});
-        expected.as_object_mut().unwrap().extend(annotations.as_object().cloned().unwrap_or_default());
-        assert_eq!(kept["metadata"]["annotations"], expected);
+        let (response, kept) = patched_with(caches(), &review_of("UPDATE", next, old.clone())).await;
+        let mut expected = annotations.as_object().cloned().unwrap_or_default();
+        expected.insert(APPLIED.to_owned(), json!(text));
+        assert_eq!(kept["metadata"]["annotations"], json!(expected));
+        let warnings = response["warnings"].to_string();
+        assert_eq!(
+            warnings.contains("applied-recommendation is kept"),
+            is_warned,
+            "{annotations}: {warnings}"
+        );
         // So there is no second rollout.
         assert_eq!(kept["spec"]["template"]["spec"]["terminationGracePeriodSeconds"], 10 + 55 + 5);
     }
