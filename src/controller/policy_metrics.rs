@@ -32,7 +32,7 @@ impl PolicyMetrics {
         policies: impl IntoIterator<Item = PolicyKey>,
         counts: &PolicyCounts,
     ) {
-        let policies = policies.into_iter().collect();
+        let policies: BTreeSet<_> = policies.into_iter().collect();
         self.own = with_own_series(&policies, &self.own);
         let series = series(&policies, &self.own, counts);
         for (labels, count) in &series {
@@ -107,8 +107,8 @@ mod tests {
 
     /// The policies with injected workloads, with their numbers.
     fn injected(policies: &[PolicyKey]) -> BTreeMap<(&'static str, String, String), i64> {
-        let (all, counts) = (policies.iter().cloned().collect(), counts(policies));
-        let series = series(&all, &with_own_series(&all, &BTreeSet::new()), &counts);
+        let all: BTreeSet<_> = policies.iter().cloned().collect();
+        let series = series(&all, &with_own_series(&all, &BTreeSet::new()), &counts(policies));
         let injected = series.into_iter().filter(|(labels, _)| labels.state == WorkloadState::Injected);
         injected
             .map(|(labels, count)| ((labels.policy_kind.0, labels.policy_namespace, labels.policy), count))
