@@ -98,7 +98,7 @@ impl ProfileSet {
         self.entries.get(key)
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&Key, &Entry)> {
+    pub(super) fn all(&self) -> impl Iterator<Item = (&Key, &Entry)> {
         self.entries.iter()
     }
 
@@ -241,7 +241,7 @@ mod tests {
         let (mut profiles, termination) = (ProfileSet::default(), termination());
         let due = |profiles: &ProfileSet| {
             let due: BTreeSet<_> =
-                profiles.iter().filter_map(|(key, entry)| Some((entry.due?, key.clone()))).collect();
+                profiles.all().filter_map(|(key, entry)| Some((entry.due?, key.clone()))).collect();
             assert_eq!(profiles.due, due);
             assert_eq!(profiles.first_due().map(|(key, _)| key), profiles.all_due().first().cloned());
             profiles.all_due().into_iter().map(|key| key.name).collect::<Vec<_>>().join(" ")

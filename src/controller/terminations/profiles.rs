@@ -114,7 +114,7 @@ impl Profiles {
         let recommendations: Vec<_> = {
             let entries = self.lock();
             let of = |entry: &Entry| Some((entry.uid.clone(), entry.profile.recommendation()?));
-            entries.iter().filter_map(|(key, entry)| Some((key.clone(), of(entry)?))).collect()
+            entries.all().filter_map(|(key, entry)| Some((key.clone(), of(entry)?))).collect()
         };
         for (key, (uid, recommendation)) in recommendations {
             recommend(context, &key, &uid, Some(recommendation));
