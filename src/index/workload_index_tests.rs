@@ -296,6 +296,6 @@ async fn a_workload_waits_until_a_reconciliation_begins_but_not_for_its_own_even
 
     let batch = Batch { namespaces: ["shop".to_owned()].into(), ..batch };
     index.evaluate(&two_namespaces(30, 2, &json!({})), batch).await;
-    assert_eq!(changed(index.other_changes(Kind::Deployment)), [web.clone()]);
+    assert_eq!(changed(index.other_changes(Kind::Deployment)), std::slice::from_ref(&web));
     assert!(index.is_waiting(&web), "a policy changed");
 }

@@ -94,7 +94,7 @@ impl<'a> Replay<'a> {
         let began = Instant::now();
         self.fleet.annotate_defaults(number).await?;
         let computing = spawn_blocking(move || compute(load.cpu));
-        let mut writes = Box::pin(self.write_statuses(policies, number % 2 == 0, load.reporting));
+        let mut writes = Box::pin(self.write_statuses(policies, number.is_multiple_of(2), load.reporting));
         let mut poll = interval(POLL);
         loop {
             tokio::select! {
