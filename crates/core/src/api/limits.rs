@@ -67,5 +67,7 @@ pub const MEASURED_SECONDS: i64 = 604_800;
 pub const HISTOGRAM_BUCKETS: usize = 500;
 /// Terminations in a profile that went wrong.
 pub const RECENT_TERMINATIONS: usize = 5;
+/// Characters of the exposure of a drain profile: the longest kind of a class, a slash, and the name of the class.
+pub const EXPOSURE_LENGTH: usize = 17 + 1 + OBJECT_NAME_LENGTH;
 /// Bytes of a line in a profile.
 pub const SUMMARY_LENGTH: usize = 256;

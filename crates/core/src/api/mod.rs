@@ -5,6 +5,7 @@ mod check;
 mod conditions;
 mod crds;
 pub mod defaults;
+mod drain_profile;
 mod fields;
 mod group;
 mod kind;
@@ -21,6 +22,7 @@ pub use annotations::Annotations;
 pub use check::{Violation, as_stored, check_policy, check_status};
 pub use conditions::merge_condition;
 pub use crds::crds;
+pub use drain_profile::{DrainMeasurement, DrainProfile};
 pub use fields::{
     DisruptionBudget, ExistingHookPolicy, GracePeriodPolicy, HttpGet, InjectionTarget, Mode, PreStop,
     PreStopMethod, ProbeMode, ReadinessProbe, RecommendationBounds, RecommendationMode, Rollout, RolloutMode,

@@ -11,6 +11,13 @@ pub(super) const QUALIFIED_NAME: &str = concat!(
 pub(super) const LABEL_VALUE: &str = "^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$";
 /// The path of an HTTP request: the characters of a URL (RFC 3986); others must be escaped.
 pub(super) const PATH: &str = r"^/[-A-Za-z0-9._~!$&'()*+,;=:@%/?#\[\]]*$";
+/// A built-in drain profile, or a class of Ingresses, Gateways or load balancers. Classes may have a slash in their names.
+pub(super) const EXPOSURE: &str = concat!(
+    "^([a-z0-9]([-a-z0-9]*[a-z0-9])?",
+    "|(IngressClass|GatewayClass|LoadBalancerClass)/[A-Za-z0-9]([-A-Za-z0-9._/]*[A-Za-z0-9])?)$"
+);
+/// A time, such as `2026-01-31T12:00:00Z`.
+pub(super) const TIME: &str = "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$";
 /// Printable ASCII characters.
 pub(super) const PRINTABLE: &str = "^[ -~]*$";
 /// The name of a port: no two consecutive dashes, and at least one letter.

@@ -11,11 +11,8 @@ use serde::{Deserialize, Serialize};
 use super::{
     kind::WorkloadKind,
     limits,
-    schema::{PRINTABLE, undescribed},
+    schema::{PRINTABLE, TIME, undescribed},
 };
-
-/// A time, such as `2026-01-31T12:00:00Z`.
-const TIME: &str = "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$";
 
 /// The workload of a profile. adieu writes profiles; what you write to one is overwritten.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
