@@ -289,9 +289,15 @@ fn clippy(workspace: &Workspace) -> Result<()> {
 
 /// The pure crates depend on no crate for network access or waiting.
 fn pure_crates_have_no_client(workspace: &Workspace) -> Result<()> {
-    for package in
-        ["adieu-audit", "adieu-core", "adieu-manifests", "adieu-observer", "adieu-review", "adieu-scheduler"]
-    {
+    for package in [
+        "adieu-audit",
+        "adieu-core",
+        "adieu-exposures",
+        "adieu-manifests",
+        "adieu-observer",
+        "adieu-review",
+        "adieu-scheduler",
+    ] {
         let mut tree = cargo(workspace, "tree");
         tree.args(["--package", package, "--edges=normal", "--prefix=none", "--format={lib}"]);
         let tree = command::output(&mut tree)?;

@@ -1,0 +1,125 @@
+//! A Service as the backend of proxies and load balancers.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use k8s_openapi::api::core::v1::Service;
+use serde_json::Value;
+
+use crate::{
+    delay::Delay,
+    exposure::Exposure,
+    kinds::Role,
+    object_name::ObjectName,
+    traffic_object::TrafficObject,
+    ways::{BACKEND_CONFIG, NETWORK_ENDPOINT_GROUPS, Targets, Way},
+};
+
+static NO_ANNOTATIONS: BTreeMap<String, String> = BTreeMap::new();
+
+/// A Service, with the objects that refer to it.
+#[derive(Debug)]
+pub(crate) struct Backend<'a> {
+    pub(crate) name: ObjectName,
+    pub(crate) service: &'a Service,
+    pub(crate) annotations: &'a BTreeMap<String, String>,
+    pub(crate) objects: &'a [Arc<TrafficObject>],
+}
+
+impl<'a> Backend<'a> {
+    pub(crate) fn new(namespace: &str, service: &'a Service, objects: &'a [Arc<TrafficObject>]) -> Self {
+        let name = service.metadata.name.as_deref().unwrap_or_default();
+        Self {
+            name: ObjectName::new("Service", namespace, name),
+            service,
+            annotations: service.metadata.annotations.as_ref().unwrap_or(&NO_ANNOTATIONS),
+            objects,
+        }
+    }
+
+    /// The exposure of the Service through `way`: by `object`, or by the Service itself.
+    pub(crate) fn exposure(
+        &self,
+        (way, class): (&'static Way, Option<String>),
+        object: Option<&TrafficObject>,
+    ) -> Exposure {
+        let targets = self.targets(way, object);
+        let profile = match targets.unwrap_or(way.targets) {
+            Targets::Pods => way.pods,
+            Targets::Nodes => way.nodes,
+        };
+        // A terminating pod doesn't deregister its node.
+        let has_nodes = targets == Some(Targets::Nodes);
+        let delay = if has_nodes { None } else { self.delay(way, object) };
+        let object = object.map_or_else(|| self.name.clone(), |object| object.name.clone());
+        Exposure { profile, class, object, delay }
+    }
+
+    /// The targets that objects give. The Service's own annotations take precedence.
+    fn targets(&self, way: &Way, object: Option<&TrafficObject>) -> Option<Targets> {
+        let annotated = way.target_type.and_then(|key| Some(self.annotation(key, object)?.0));
+        let given = annotated.and_then(Targets::read);
+        let set_up = given.or_else(|| self.settings(way).find_map(|settings| settings.targets));
+        set_up.or_else(|| object?.targets)
+    }
+
+    /// The delay that objects give.
+    pub(crate) fn delay(&self, way: &Way, object: Option<&TrafficObject>) -> Option<Delay> {
+        let annotated = way.delays.iter().find_map(|(key, form)| {
+            let (text, object) = self.annotation(key, object)?;
+            Some(Delay { seconds: form.read(text)?, source: *key, object: object.clone() })
+        });
+        let set_up = self.settings(way).filter_map(|settings| {
+            Some(Delay {
+                seconds: settings.delay?,
+                source: settings.kind.delay,
+                object: settings.name.clone(),
+            })
+        });
+        annotated.or_else(|| set_up.max_by_key(|delay| delay.seconds))
+    }
+
+    /// An annotation of the Service, or else of the object that leads to it, with the object that has it.
+    fn annotation<'o>(
+        &'o self,
+        key: &str,
+        object: Option<&'o TrafficObject>,
+    ) -> Option<(&'o str, &'o ObjectName)> {
+        if let Some(text) = self.annotations.get(key) {
+            return Some((text.as_str(), &self.name));
+        }
+        let object = object?;
+        Some((object.annotation(key)?, &object.name))
+    }
+
+    /// The objects that set up a load balancer for the Service.
+    fn settings(&self, way: &Way) -> impl Iterator<Item = &'a TrafficObject> {
+        let objects = self.objects.iter().map(Arc::as_ref);
+        objects.filter(move |object| {
+            object.kind.role == Role::Settings
+                && way.settings.contains(&object.kind.kind)
+                && (object.leads_to(&self.name) || self.names_backend_config(object))
+        })
+    }
+
+    /// Whether the Service names this `BackendConfig`, for one of its ports or for all.
+    fn names_backend_config(&self, object: &TrafficObject) -> bool {
+        let ObjectName { kind, namespace, name } = &object.name;
+        if kind != "BackendConfig" || *namespace != self.name.namespace {
+            return false;
+        }
+        let named = self.json(BACKEND_CONFIG);
+        let ports = named["ports"].as_object().into_iter().flat_map(|ports| ports.values());
+        ports.chain([&named["default"]]).any(|named| named == name)
+    }
+
+    /// Whether a load balancer of Google sends to its pods without an Ingress or a Gateway.
+    pub(crate) fn has_network_endpoint_groups(&self) -> bool {
+        self.json(NETWORK_ENDPOINT_GROUPS)["exposed_ports"].is_object()
+    }
+
+    /// The JSON of an annotation, `null` if it can't be read.
+    fn json(&self, key: &str) -> Value {
+        let text = self.annotations.get(key);
+        text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
+    }
+}

@@ -1,0 +1,34 @@
+//! The ways in which requests reach pods, and the drain that follows.
+//!
+//! An [`Exposure`] is one such way: a Service, an Ingress, a route of a Gateway, a load balancer of a cloud.
+//! [`exposures_of`] finds those of a workload's pods, from its Services and from the [`TrafficObject`]s that refer to them.
+//! Each has a [`BuiltInProfile`] with the seconds that it needs, and [`drain_of`] takes the longest.
+//!
+//! It has no client and no clock. What is known of products is in tables: [`BUILT_IN`], [`KINDS`], and those of the modules
+//! `ways` and `controllers`.
+
+#![deny(clippy::disallowed_methods)]
+
+mod backend;
+mod class;
+mod controllers;
+mod delay;
+mod drain;
+mod exposure;
+mod find;
+mod kinds;
+mod object_name;
+mod path;
+mod profiles;
+mod service;
+mod traffic_object;
+mod ways;
+
+pub use delay::Delay;
+pub use drain::{DEREGISTRATION_SECONDS, Drain, Profiles, drain_of, is_known_exposure};
+pub use exposure::Exposure;
+pub use find::{Pods, exposures_of, exposures_of_service};
+pub use kinds::{KINDS, Kind};
+pub use object_name::ObjectName;
+pub use profiles::{AWS_INSTANCE, BUILT_IN, BuiltInProfile, CLUSTER_DNS_TTL, HEADLESS};
+pub use traffic_object::TrafficObject;

@@ -1,0 +1,70 @@
+//! The names of objects, and references to them.
+
+use std::fmt::{self, Display, Formatter};
+
+use serde::Serialize;
+use serde_json::Value;
+
+/// The kind, namespace and name of an object.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct ObjectName {
+    /// Its kind.
+    pub kind: String,
+    /// Its namespace; empty if it has none.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl ObjectName {
+    /// The name of an object.
+    #[must_use]
+    pub fn new(kind: &str, namespace: &str, name: &str) -> Self {
+        Self { kind: kind.to_owned(), namespace: namespace.to_owned(), name: name.to_owned() }
+    }
+
+    /// Reads a reference: an object with `name`, and perhaps `kind` and `namespace`, or the name of a host such as
+    /// `web.shop.svc.cluster.local`. What it omits is taken from the arguments.
+    pub(crate) fn read(reference: &Value, kind: &str, namespace: &str) -> Option<Self> {
+        if let Some(host) = reference.as_str() {
+            let mut labels = host.split('.');
+            let name = labels.next().filter(|name| !name.is_empty())?;
+            return Some(Self::new(kind, labels.next().unwrap_or(namespace), name));
+        }
+        let text = |key: &str| reference[key].as_str().filter(|text| !text.is_empty());
+        Some(Self::new(text("kind").unwrap_or(kind), text("namespace").unwrap_or(namespace), text("name")?))
+    }
+}
+
+impl Display for ObjectName {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Self { kind, namespace, name } = self;
+        if namespace.is_empty() { write!(f, "{kind} {name}") } else { write!(f, "{kind} {namespace}/{name}") }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn references_are_read_with_the_defaults_of_their_object() {
+        for (reference, expected) in [
+            (json!({"name": "web"}), Some("Service shop/web")),
+            (json!({"name": "web", "namespace": "front", "port": 80}), Some("Service front/web")),
+            (json!({"kind": "TraefikService", "name": "web"}), Some("TraefikService shop/web")),
+            (json!("web"), Some("Service shop/web")),
+            (json!("web.front.svc.cluster.local"), Some("Service front/web")),
+            (json!({"name": ""}), None),
+            (json!({}), None),
+            (json!(""), None),
+            (json!(null), None),
+        ] {
+            let read = ObjectName::read(&reference, "Service", "shop").map(|name| name.to_string());
+            assert_eq!(read.as_deref(), expected, "{reference}");
+        }
+        assert_eq!(ObjectName::new("IngressClass", "", "nginx").to_string(), "IngressClass nginx");
+    }
+}

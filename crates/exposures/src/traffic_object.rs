@@ -1,0 +1,107 @@
+//! Objects that lead requests to Services, without the fields that aren't used.
+
+use std::collections::BTreeMap;
+
+use adieu_core::plan::string_map;
+use serde_json::Value;
+
+use crate::{
+    delay,
+    kinds::{Kind, Role},
+    object_name::ObjectName,
+    path,
+    ways::{ALB, BY_HINT, NLB_OF_PODS, Targets, Way, by_hint},
+};
+
+/// The annotation with the class of an Ingress that has no `ingressClassName`.
+const INGRESS_CLASS: &str = "kubernetes.io/ingress.class";
+/// The annotation of the `IngressClass` of Ingresses without a class.
+const DEFAULT_CLASS: &str = "ingressclass.kubernetes.io/is-default-class";
+/// The ends of the label with which the AWS Load Balancer Controller marks its own `TargetGroupBinding` objects.
+const MADE_BY_CONTROLLER: &str = ".k8s.aws/stack-name";
+/// The label of `TargetGroupBinding` objects for Ingresses.
+const MADE_FOR_INGRESS: &str = "ingress.k8s.aws/stack-name";
+/// References of an object, as far as they are read.
+const MAX_REFERENCES: usize = 1000;
+
+/// An object of one of the [`KINDS`](crate::KINDS): where it leads to, and through what.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TrafficObject {
+    pub(crate) kind: &'static Kind,
+    pub(crate) name: ObjectName,
+    /// Its class, or the controller of a class.
+    pub(crate) class: Option<String>,
+    /// Whether it is the class of Ingresses without one.
+    pub(crate) is_default: bool,
+    /// The Services that it leads to, or refers to.
+    pub(crate) backends: Vec<ObjectName>,
+    /// The Gateways that it is attached to.
+    pub(crate) parents: Vec<ObjectName>,
+    /// The proxy or load balancer that its annotations or labels show.
+    pub(crate) way: Option<&'static Way>,
+    /// Whether the controller of an Ingress or a Service made it.
+    pub(crate) is_made_by_controller: bool,
+    pub(crate) targets: Option<Targets>,
+    /// Its delay in seconds.
+    pub(crate) delay: Option<i64>,
+    /// The annotations that a load balancer reads.
+    annotations: BTreeMap<String, String>,
+}
+
+impl TrafficObject {
+    /// Reads an object, whose namespace may be missing in its metadata; `None` if its kind isn't one of the
+    /// [`KINDS`](crate::KINDS), or if it has no name.
+    #[must_use]
+    pub fn read(group: &str, kind: &str, namespace: &str, object: &Value) -> Option<Self> {
+        let kind = Kind::find(group, kind)?;
+        let name = ObjectName::new(kind.kind, namespace, path::text(object, "metadata.name")?);
+        let annotations = string_map(&object["metadata"]["annotations"]);
+        let labels = string_map(&object["metadata"]["labels"]);
+        let references = |path: &str, kind: &str| {
+            let found = path::values(object, path).into_iter().take(MAX_REFERENCES);
+            found.filter_map(|value| ObjectName::read(value, kind, namespace)).collect::<Vec<_>>()
+        };
+        let mut backends: Vec<_> =
+            kind.backends.iter().copied().flat_map(|path| references(path, "Service")).collect();
+        backends.sort_unstable();
+        backends.dedup();
+        let class = path::text(object, kind.class).map(str::to_owned);
+        let way = match kind.role {
+            Role::Ingress => by_hint(annotations.keys()),
+            Role::Binding => Some(of_binding(class.as_deref(), &labels)),
+            _ => None,
+        };
+        Some(Self {
+            kind,
+            name,
+            class: annotations.get(INGRESS_CLASS).cloned().or(class),
+            is_default: annotations.get(DEFAULT_CLASS).is_some_and(|value| value == "true"),
+            backends,
+            parents: references(kind.parents, "Gateway"),
+            way,
+            is_made_by_controller: labels.keys().any(|key| key.ends_with(MADE_BY_CONTROLLER)),
+            targets: path::text(object, kind.targets).and_then(Targets::read),
+            delay: path::values(object, kind.delay).into_iter().find_map(delay::of_field),
+            annotations: annotations
+                .into_iter()
+                .filter(|(key, _)| BY_HINT.iter().any(|way| way.reads(key)))
+                .collect(),
+        })
+    }
+
+    /// The value of an annotation that a load balancer reads.
+    pub(crate) fn annotation(&self, key: &str) -> Option<&str> {
+        self.annotations.get(key).map(String::as_str)
+    }
+
+    /// Whether it leads to the object of this name, or refers to it.
+    pub(crate) fn leads_to(&self, name: &ObjectName) -> bool {
+        self.backends.contains(name)
+    }
+}
+
+/// The load balancer of a `TargetGroupBinding`. If it is unknown, the one that needs longer.
+fn of_binding(protocol: Option<&str>, labels: &BTreeMap<String, String>) -> &'static Way {
+    let is_application = matches!(protocol, Some("HTTP" | "HTTPS")) || labels.contains_key(MADE_FOR_INGRESS);
+    if is_application { &ALB } else { &NLB_OF_PODS }
+}

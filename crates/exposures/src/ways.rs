@@ -1,0 +1,172 @@
+//! Proxies and load balancers: their profiles, and the annotations and objects that set them up.
+
+use crate::{
+    delay::Form,
+    profiles::{
+        AWS_ALB_IP, AWS_INSTANCE, AWS_NLB_IP, AZURE_APPLICATION_GATEWAY, BuiltInProfile, ENVOY, GATEWAY,
+        GOOGLE, INGRESS, INGRESS_NGINX, LOAD_BALANCER, TRAEFIK,
+    },
+};
+
+/// A kind of proxy or load balancer.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Way {
+    /// The profile if its targets are pods.
+    pub(crate) pods: &'static BuiltInProfile,
+    /// The profile if its targets are the nodes.
+    pub(crate) nodes: &'static BuiltInProfile,
+    /// The targets if nothing else is given.
+    pub(crate) targets: Targets,
+    /// The annotation with the type of its targets, of a Service or of the object that leads to the Service.
+    pub(crate) target_type: Option<&'static str>,
+    /// The annotations with a delay, of the same objects.
+    pub(crate) delays: &'static [(&'static str, Form)],
+    /// The kinds of objects that set it up for a Service.
+    pub(crate) settings: &'static [&'static str],
+    /// The beginnings of annotations that only it reads. They decide if an Ingress has no class.
+    pub(crate) hints: &'static [&'static str],
+}
+
+impl Way {
+    fn has_hint(&self, key: &str) -> bool {
+        self.hints.iter().any(|hint| key.starts_with(*hint))
+    }
+
+    /// Whether it reads the annotation with this key from an object that leads to a Service.
+    pub(crate) fn reads(&self, key: &str) -> bool {
+        self.target_type == Some(key) || self.delays.iter().any(|(read, _)| *read == key)
+    }
+}
+
+/// What receives the requests of a load balancer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Targets {
+    Pods,
+    Nodes,
+}
+
+impl Targets {
+    /// Reads the type of targets.
+    pub(crate) fn read(text: &str) -> Option<Self> {
+        match text {
+            "ip" => Some(Self::Pods),
+            "instance" => Some(Self::Nodes),
+            _ => None,
+        }
+    }
+}
+
+/// A proxy in the cluster, which sends to pods.
+const fn proxy(profile: &'static BuiltInProfile, hints: &'static [&'static str]) -> Way {
+    Way {
+        pods: profile,
+        nodes: profile,
+        targets: Targets::Pods,
+        target_type: None,
+        delays: &[],
+        settings: &[],
+        hints,
+    }
+}
+
+pub(crate) static NGINX_PROXY: Way = proxy(&INGRESS_NGINX, &["nginx.ingress.kubernetes.io/", "nginx.org/"]);
+pub(crate) static ENVOY_PROXY: Way = proxy(&ENVOY, &["projectcontour.io/", "ingress.cilium.io/"]);
+pub(crate) static TRAEFIK_PROXY: Way = proxy(&TRAEFIK, &["traefik.ingress.kubernetes.io/"]);
+pub(crate) static OTHER_INGRESS: Way = proxy(&INGRESS, &[]);
+pub(crate) static OTHER_GATEWAY: Way = proxy(&GATEWAY, &[]);
+
+/// Of the AWS Load Balancer Controller. By default its targets are nodes, but the controller's flags and classes
+/// may say pods, which need longer.
+pub(crate) static ALB: Way = Way {
+    pods: &AWS_ALB_IP,
+    nodes: &AWS_INSTANCE,
+    targets: Targets::Pods,
+    target_type: Some("alb.ingress.kubernetes.io/target-type"),
+    delays: &[("alb.ingress.kubernetes.io/target-group-attributes", Form::Attributes)],
+    settings: &["TargetGroupConfiguration"],
+    hints: &["alb.ingress.kubernetes.io/"],
+};
+
+/// The annotation with the attributes of the target groups of a Network Load Balancer.
+const NLB_ATTRIBUTES: &str = "service.beta.kubernetes.io/aws-load-balancer-target-group-attributes";
+
+/// Of the AWS Load Balancer Controller, or of the cloud controller manager.
+pub(crate) static NLB: Way = Way {
+    pods: &AWS_NLB_IP,
+    nodes: &AWS_INSTANCE,
+    targets: Targets::Nodes,
+    target_type: Some("service.beta.kubernetes.io/aws-load-balancer-nlb-target-type"),
+    delays: &[(NLB_ATTRIBUTES, Form::Attributes)],
+    settings: &["TargetGroupConfiguration"],
+    hints: &[],
+};
+
+/// A Network Load Balancer whose targets are pods by default: of EKS Auto Mode, or of a target group that exists.
+pub(crate) static NLB_OF_PODS: Way = Way {
+    pods: &AWS_NLB_IP,
+    nodes: &AWS_INSTANCE,
+    targets: Targets::Pods,
+    target_type: Some("service.beta.kubernetes.io/aws-load-balancer-nlb-target-type"),
+    delays: &[(NLB_ATTRIBUTES, Form::Attributes)],
+    settings: &["TargetGroupConfiguration"],
+    hints: &[],
+};
+
+/// A Classic Load Balancer.
+pub(crate) static CLASSIC: Way = Way {
+    pods: &AWS_INSTANCE,
+    nodes: &AWS_INSTANCE,
+    targets: Targets::Nodes,
+    target_type: None,
+    delays: &[
+        ("service.beta.kubernetes.io/aws-load-balancer-connection-draining-timeout", Form::Seconds),
+        (NLB_ATTRIBUTES, Form::Attributes),
+    ],
+    settings: &[],
+    hints: &[],
+};
+
+/// The annotation of a Service with its `BackendConfig`s, as JSON.
+pub(crate) const BACKEND_CONFIG: &str = "cloud.google.com/backend-config";
+/// The annotation of a Service with its network endpoint groups, as JSON.
+pub(crate) const NETWORK_ENDPOINT_GROUPS: &str = "cloud.google.com/neg";
+
+pub(crate) static GOOGLE_LOAD_BALANCER: Way = Way {
+    pods: &GOOGLE,
+    nodes: &GOOGLE,
+    targets: Targets::Pods,
+    target_type: None,
+    delays: &[],
+    settings: &["BackendConfig", "GCPBackendPolicy"],
+    hints: &["ingress.gcp.kubernetes.io/", "networking.gke.io/", BACKEND_CONFIG, NETWORK_ENDPOINT_GROUPS],
+};
+
+pub(crate) static AZURE: Way = Way {
+    pods: &AZURE_APPLICATION_GATEWAY,
+    nodes: &AZURE_APPLICATION_GATEWAY,
+    targets: Targets::Pods,
+    target_type: None,
+    delays: &[("appgw.ingress.kubernetes.io/connection-draining-timeout", Form::Seconds)],
+    settings: &[],
+    hints: &["appgw.ingress.kubernetes.io/"],
+};
+
+/// Of any other cloud: as far as known, all send to the nodes.
+pub(crate) static OTHER_LOAD_BALANCER: Way = Way {
+    pods: &LOAD_BALANCER,
+    nodes: &LOAD_BALANCER,
+    targets: Targets::Nodes,
+    target_type: None,
+    delays: &[],
+    settings: &[],
+    hints: &[],
+};
+
+/// The ways that annotations of an Ingress, or of its Service, show.
+pub(crate) static BY_HINT: &[&Way] =
+    &[&ALB, &AZURE, &GOOGLE_LOAD_BALANCER, &NGINX_PROXY, &TRAEFIK_PROXY, &ENVOY_PROXY];
+
+/// The way that annotations with these keys show.
+pub(crate) fn by_hint<'k>(keys: impl Iterator<Item = &'k String> + Clone) -> Option<&'static Way> {
+    BY_HINT.iter().copied().find(|way| keys.clone().any(|key| way.has_hint(key)))
+}

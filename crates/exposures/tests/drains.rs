@@ -1,0 +1,112 @@
+//! The drains that follow from recorded objects, as their sources give them.
+
+#![allow(clippy::panic, clippy::unwrap_used)]
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ffi::OsString,
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use adieu_core::plan::string_map;
+use adieu_exposures::{BUILT_IN, Drain, Exposure, Pods, Profiles, TrafficObject, drain_of, exposures_of};
+use k8s_openapi::api::core::v1::Service;
+use serde::Deserialize as _;
+use serde_json::Value;
+
+/// A fixture, one of its Deployments, the profiles of its exposures, the drain in seconds, and a part of the reason.
+type Row = (&'static str, &'static str, &'static [&'static str], i64, &'static str);
+
+#[rustfmt::skip]
+const DRAINS: &[Row] = &[
+    ("aws-alb-instance", "web", &["cluster-ip", "node-port", "aws-instance"], 70, "none with 70 s"),
+    ("aws-alb-ip", "web", &["cluster-ip", "aws-alb-ip"], 90, "Ingress shop/shop (AWS Application Load Balancer whose targets are pods, IngressClass/alb): 60 to 90 s"),
+    ("aws-alb-ip-delay", "web", &["cluster-ip", "aws-alb-ip"], 40, "for 30 s (alb.ingress.kubernetes.io/target-group-attributes of Ingress shop/shop)"),
+    ("aws-classic", "web", &["cluster-ip", "aws-instance"], 100, "for 90 s (service.beta.kubernetes.io/aws-load-balancer-connection-draining-timeout"),
+    ("aws-gateway", "web", &["cluster-ip", "aws-alb-ip"], 55, "GatewayClass/public): it keeps connections to a deregistered pod for 45 s"),
+    ("aws-nlb-instance", "web", &["cluster-ip", "aws-instance"], 70, "LoadBalancerClass/service.k8s.aws/nlb"),
+    ("aws-nlb-ip", "web", &["cluster-ip", "aws-nlb-ip"], 300, "270 to 300 s were needed"),
+    ("aws-nlb-ip-short-delay", "web", &["cluster-ip", "aws-nlb-ip"], 120, "a delay of 5 s"),
+    ("aws-target-group-binding", "web", &["cluster-ip", "aws-nlb-ip"], 300, "TargetGroupBinding shop/public"),
+    ("azure-application-gateway", "web", &["cluster-ip", "azure-application-gateway"], 90, "a delay of 30 s"),
+    ("cluster-ip", "web", &["cluster-ip"], 10, "Service shop/web (Service, through kube-proxy): 3 to 5 s are usual"),
+    ("contour-http-proxy", "web", &["cluster-ip", "envoy"], 15, "HTTPProxy shop/shop"),
+    ("envoy-gateway", "db", &["cluster-ip", "envoy"], 15, "TCPRoute shop/db"),
+    ("envoy-gateway", "envoy-shop-internal-5f3c1d2e", &["cluster-ip", "load-balancer", "external-traffic-policy-local"], 40, "health checks"),
+    ("gateway-of-another-controller", "web", &["cluster-ip", "gateway"], 30, "TLSRoute shop/shop (Gateway of another controller)"),
+    ("google-gateway", "web", &["cluster-ip", "google"], 40, "a delay of 10 s (spec.default.connectionDraining.drainingTimeoutSec of GCPBackendPolicy shop/web)"),
+    ("google-ingress", "web", &["cluster-ip", "google"], 60, "40 to 60 s are needed"),
+    ("google-ingress-delay", "web", &["cluster-ip", "google"], 130, "for 120 s (spec.connectionDraining.drainingTimeoutSec of BackendConfig shop/web)"),
+    ("google-network-endpoint-group", "web", &["cluster-ip", "google"], 60, "Service shop/web (load balancer of Google Cloud"),
+    ("headless", "grpc", &["headless"], 35, "the TTL of cluster DNS"),
+    ("headless-of-peers", "cache", &[], 10, "no exposure is known"),
+    ("ingress-nginx-behind-nlb", "web", &["cluster-ip", "ingress-nginx"], 30, "IngressClass/public): it may take 15 to 30 s"),
+    ("ingress-nginx-behind-nlb", "ingress-nginx-controller", &["cluster-ip", "aws-nlb-ip"], 280, "for 270 s"),
+    ("ingress-of-another-controller", "web", &["cluster-ip", "ingress"], 30, "IngressClass/haproxy"),
+    ("istio-virtual-service", "reviews-v2", &["cluster-ip", "envoy"], 15, "VirtualService istio-system/reviews"),
+    ("knative", "hello-00002-deployment", &["cluster-ip", "knative"], 30, "Knative Service shop/hello"),
+    ("load-balancer", "web", &["cluster-ip", "load-balancer"], 30, "all nodes"),
+    ("load-balancer-local", "web", &["cluster-ip", "load-balancer", "external-traffic-policy-local"], 40, "health checks"),
+    ("no-service", "worker", &[], 10, "no exposure is known"),
+    ("node-port-local", "edge", &["cluster-ip", "node-port", "external-traffic-policy-local"], 40, "health checks"),
+    ("traefik-ingress", "web", &["cluster-ip", "traefik"], 10, "IngressClass/traefik): it gathers changes for 2 s"),
+    ("traefik-ingress-route", "web", &["cluster-ip", "traefik"], 10, "IngressRoute edge/shop"),
+];
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
+}
+
+/// The exposures of a Deployment of a fixture.
+fn exposures(fixture: &str, deployment: &str) -> Vec<Exposure> {
+    let text = fs::read_to_string(folder().join(format!("{fixture}.yaml"))).unwrap();
+    let documents: Vec<Value> = serde_saphyr::from_multiple(&text).unwrap();
+    let mut pods = None;
+    let mut services: BTreeMap<String, Vec<Service>> = BTreeMap::new();
+    let mut objects = Vec::new();
+    for object in &documents {
+        let api_version = object["apiVersion"].as_str().unwrap();
+        let group = api_version.split_once('/').map_or("", |(group, _)| group);
+        let namespace = object["metadata"]["namespace"].as_str().unwrap_or("default").to_owned();
+        match (group, object["kind"].as_str().unwrap()) {
+            ("apps", "Deployment") if object["metadata"]["name"] == deployment => {
+                pods = Some((namespace, string_map(&object["spec"]["template"]["metadata"]["labels"])));
+            }
+            ("", "Service") => {
+                services.entry(namespace).or_default().push(Service::deserialize(object).unwrap());
+            }
+            (group, kind) => {
+                objects.extend(TrafficObject::read(group, kind, &namespace, object).map(Arc::new));
+            }
+        }
+    }
+    let (namespace, labels) = pods.unwrap_or_else(|| panic!("{fixture}: {deployment} is missing"));
+    let pods = Pods { namespace: &namespace, labels: &labels };
+    let services = services.get(&namespace).into_iter().flatten();
+    exposures_of(pods, services, &objects)
+}
+
+#[test]
+fn recorded_objects_have_the_drains_of_their_sources() {
+    for (fixture, deployment, profiles, seconds, reason) in DRAINS {
+        let exposures = exposures(fixture, deployment);
+        let names: Vec<_> = exposures.iter().map(|exposure| exposure.profile.name).collect();
+        assert_eq!(names, *profiles, "{fixture}: {deployment}");
+        let Drain { seconds: found, because } = drain_of(&exposures, &Profiles::default());
+        assert_eq!(found, *seconds, "{fixture}: {deployment}: {because}");
+        assert!(because.contains(*reason), "{fixture}: {deployment}: {because}");
+    }
+}
+
+#[test]
+fn every_fixture_and_every_profile_is_tested() {
+    let files = fs::read_dir(folder()).unwrap();
+    let files: BTreeSet<_> = files.map(|file| file.unwrap().path().file_stem().unwrap().to_owned()).collect();
+    let named: BTreeSet<_> = DRAINS.iter().map(|(fixture, ..)| OsString::from(*fixture)).collect();
+    assert_eq!(files, named);
+    let tested: BTreeSet<_> = DRAINS.iter().flat_map(|(_, _, profiles, ..)| *profiles).copied().collect();
+    let built_in: BTreeSet<_> = BUILT_IN.iter().map(|profile| profile.name).collect();
+    assert_eq!(tested, built_in);
+}
