@@ -6,6 +6,7 @@ use adieu_core::{
     owners::controller_of_value,
     plan::{EffectivePods, Kind, NamespaceContext, Workload, effective_pods, string_map},
 };
+use adieu_exposures::TrafficObject;
 use k8s_openapi::api::core::v1::Service;
 use kube::core::DynamicObject;
 use serde::Deserialize as _;
@@ -27,11 +28,8 @@ pub(crate) struct NamespaceObjects {
     pub(crate) services: Vec<Arc<Service>>,
     pub(crate) budgets: Vec<Value>,
     pub(crate) autoscalers: Vec<Value>,
-    pub(crate) ingresses: Vec<Value>,
-    /// Google's settings of load balancers.
-    pub(crate) backend_configs: Vec<Value>,
-    /// Services that are targets of an AWS load balancer.
-    pub(crate) target_group_bindings: Vec<Value>,
+    /// Ingresses and other objects that lead requests to Services.
+    pub(crate) traffic: Vec<Arc<TrafficObject>>,
 }
 
 /// A workload, with its pods as adieu injects them.
@@ -86,15 +84,13 @@ impl Inventory {
             self.workloads.insert(key, AuditedWorkload { origin, ..workload });
             return Ok(());
         }
+        let traffic = TrafficObject::read(group, kind, &namespace, object);
         let objects = self.namespaces.entry(namespace).or_default();
         match (group, kind) {
             ("", "Service") => objects.services.push(Arc::new(Service::deserialize(object)?)),
             ("policy", "PodDisruptionBudget") => objects.budgets.push(object.clone()),
             ("autoscaling", "HorizontalPodAutoscaler") => objects.autoscalers.push(object.clone()),
-            ("networking.k8s.io", "Ingress") => objects.ingresses.push(object.clone()),
-            ("cloud.google.com", "BackendConfig") => objects.backend_configs.push(object.clone()),
-            ("elbv2.k8s.aws", "TargetGroupBinding") => objects.target_group_bindings.push(object.clone()),
-            _ => {}
+            _ => objects.traffic.extend(traffic.map(Arc::new)),
         }
         Ok(())
     }

@@ -1,131 +1,54 @@
-//! How long load balancers keep connections to a pod after it is deregistered, read from the objects that configure them.
+//! How long load balancers keep connections to a pod after it is deregistered.
 
-use adieu_core::plan::string_map;
+use adieu_exposures::{AWS_INSTANCE, Delay, Exposure, exposures_of_service};
 use k8s_openapi::api::core::v1::Service;
-use serde_json::Value;
 
 use crate::inventory::NamespaceObjects;
 
-/// Attributes of target groups, for Services (AWS Load Balancer Controller).
-const SERVICE_ATTRIBUTES: &str = "service.beta.kubernetes.io/aws-load-balancer-target-group-attributes";
-/// The kind of the targets of a Service's load balancer: pods (`ip`), or nodes (`instance`).
-const SERVICE_TARGETS: &str = "service.beta.kubernetes.io/aws-load-balancer-nlb-target-type";
-/// Attributes of target groups, for Ingresses.
-const INGRESS_ATTRIBUTES: &str = "alb.ingress.kubernetes.io/target-group-attributes";
-/// The kind of the targets of an Ingress's load balancer.
-const INGRESS_TARGETS: &str = "alb.ingress.kubernetes.io/target-type";
-/// Targets that a terminating pod does not deregister: nodes.
-const NODES: &str = "instance";
-/// The deregistration delay among the attributes, in seconds.
-const DEREGISTRATION_DELAY: &str = "deregistration_delay.timeout_seconds";
 /// The deregistration delay of a target group without this attribute, in seconds (Elastic Load Balancing).
 const DEFAULT_DEREGISTRATION_DELAY: i64 = 300;
-/// Connection draining of a Classic Load Balancer, in seconds.
-const CLASSIC_DRAINING: &str = "service.beta.kubernetes.io/aws-load-balancer-connection-draining-timeout";
-/// The `BackendConfig`s of a Service's ports, as JSON (GKE).
-const BACKEND_CONFIG: &str = "cloud.google.com/backend-config";
-
-/// The time for which a load balancer keeps connections to a deregistered pod.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Delay {
-    pub(crate) seconds: i64,
-    /// The object of the load balancer.
-    pub(crate) of: String,
-    /// The setting that gives the time.
-    pub(crate) source: &'static str,
-}
-
-impl Delay {
-    fn new(seconds: i64, kind: &str, object: &Value, source: &'static str) -> Self {
-        let name = object["metadata"]["name"].as_str().unwrap_or_default();
-        Self { seconds, of: format!("{kind} {name}"), source }
-    }
-}
 
 /// The longest delay of the load balancers that send to a Service, as far as objects of its namespace give it. Without any,
-/// the default of a target group that the Service is bound to.
-pub(crate) fn longest_delay(service: &Service, objects: &NamespaceObjects) -> Option<Delay> {
-    let of_ingresses = objects.ingresses.iter().filter_map(|ingress| of_ingress(ingress, service));
-    let of_configs = objects.backend_configs.iter().filter_map(|config| of_backend_config(config, service));
-    let given = of_service(service).into_iter().chain(of_ingresses).chain(of_configs);
-    given
-        .max_by_key(|delay| delay.seconds)
-        .or_else(|| objects.target_group_bindings.iter().find_map(|binding| of_binding(binding, service)))
-}
-
-fn name(service: &Service) -> &str {
-    service.metadata.name.as_deref().unwrap_or_default()
-}
-
-/// The delay of a Service's load balancer, if an annotation gives it.
-fn of_service(service: &Service) -> Option<Delay> {
-    let annotations = service.metadata.annotations.as_ref()?;
-    let delay = |source, seconds| Delay { seconds, of: format!("Service {}", name(service)), source };
-    if let Some(seconds) = annotations.get(SERVICE_ATTRIBUTES).and_then(|text| deregistration_delay(text)) {
-        let has_pods = annotations.get(SERVICE_TARGETS).is_none_or(|targets| targets != NODES);
-        return has_pods.then(|| delay(SERVICE_ATTRIBUTES, seconds));
-    }
-    Some(delay(CLASSIC_DRAINING, annotations.get(CLASSIC_DRAINING)?.parse().ok()?))
-}
-
-/// The delay of the load balancer of an Ingress that sends to the Service, if an annotation gives it. The annotations of
-/// the Service take precedence.
-fn of_ingress(ingress: &Value, service: &Service) -> Option<Delay> {
-    let mut annotations = string_map(&ingress["metadata"]["annotations"]);
-    annotations.extend(service.metadata.annotations.clone().unwrap_or_default());
-    let has_pods = annotations.get(INGRESS_TARGETS).is_none_or(|targets| targets != NODES);
-    let seconds = deregistration_delay(annotations.get(INGRESS_ATTRIBUTES)?)?;
-    let applies = has_pods && sends_to(ingress, name(service));
-    applies.then(|| Delay::new(seconds, "Ingress", ingress, INGRESS_ATTRIBUTES))
-}
-
-/// The delay of a `BackendConfig` that the Service names, for one of its ports or for all.
-fn of_backend_config(config: &Value, service: &Service) -> Option<Delay> {
-    let annotation = service.metadata.annotations.as_ref()?.get(BACKEND_CONFIG)?;
-    let named: Value = serde_json::from_str(annotation).ok()?;
-    let mut names = named["ports"].as_object().into_iter().flat_map(|ports| ports.values());
-    let is_named = |name: &Value| name.is_string() && *name == config["metadata"]["name"];
-    let seconds = config["spec"]["connectionDraining"]["drainingTimeoutSec"].as_i64()?;
-    let applies = is_named(&named["default"]) || names.any(is_named);
-    applies.then(|| Delay::new(seconds, "BackendConfig", config, "connectionDraining.drainingTimeoutSec"))
-}
-
-/// The default delay of a target group to which pods of the Service are bound. Only AWS knows its own delay.
-fn of_binding(binding: &Value, service: &Service) -> Option<Delay> {
-    let spec = &binding["spec"];
-    let applies = spec["serviceRef"]["name"] == name(service) && spec["targetType"] != NODES;
-    applies.then(|| {
-        let source = "the default of a target group, whose own value is unknown";
-        Delay::new(DEFAULT_DEREGISTRATION_DELAY, "TargetGroupBinding", binding, source)
+/// the default of a target group that the Service is bound to: only AWS knows its own delay.
+pub(crate) fn longest_delay(namespace: &str, service: &Service, objects: &NamespaceObjects) -> Option<Delay> {
+    let exposures = exposures_of_service(namespace, service, &objects.traffic);
+    let given = exposures.iter().filter_map(|exposure| exposure.delay.clone());
+    given.max_by_key(|delay| delay.seconds).or_else(|| {
+        let binding = exposures.iter().find(|exposure| binds_pods(exposure))?;
+        Some(Delay {
+            seconds: DEFAULT_DEREGISTRATION_DELAY,
+            source: "the default of a target group, whose own value is unknown",
+            object: binding.object.clone(),
+        })
     })
 }
 
-/// Whether a rule or the default backend of an Ingress names the Service.
-fn sends_to(ingress: &Value, service: &str) -> bool {
-    let spec = &ingress["spec"];
-    let names = |backend: &Value| backend["service"]["name"] == service;
-    let rules = spec["rules"].as_array().into_iter().flatten();
-    let paths = rules.flat_map(|rule| rule["http"]["paths"].as_array().into_iter().flatten());
-    names(&spec["defaultBackend"]) || paths.into_iter().any(|path| names(&path["backend"]))
-}
-
-/// `a=b,deregistration_delay.timeout_seconds=120`.
-fn deregistration_delay(attributes: &str) -> Option<i64> {
-    let mut pairs = attributes.split(',').filter_map(|pair| pair.split_once('='));
-    pairs.find_map(|(key, value)| (key.trim() == DEREGISTRATION_DELAY).then(|| value.trim().parse().ok())?)
+/// Whether a `TargetGroupBinding` registers the pods of the Service.
+fn binds_pods(exposure: &Exposure) -> bool {
+    exposure.object.kind == "TargetGroupBinding" && *exposure.profile != AWS_INSTANCE
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use std::sync::Arc;
+
+    use adieu_exposures::TrafficObject;
+    use serde_json::{Value, json};
 
     use super::*;
 
+    const SERVICE_ATTRIBUTES: &str = "service.beta.kubernetes.io/aws-load-balancer-target-group-attributes";
+    const SERVICE_TARGETS: &str = "service.beta.kubernetes.io/aws-load-balancer-nlb-target-type";
+    const INGRESS_ATTRIBUTES: &str = "alb.ingress.kubernetes.io/target-group-attributes";
+    const INGRESS_TARGETS: &str = "alb.ingress.kubernetes.io/target-type";
+    const CLASSIC_DRAINING: &str = "service.beta.kubernetes.io/aws-load-balancer-connection-draining-timeout";
+    const BACKEND_CONFIG: &str = "cloud.google.com/backend-config";
     const DELAY_OF_120: &str = "preserve_client_ip.enabled=true, deregistration_delay.timeout_seconds = 120";
 
     /// The Service `web`.
     fn service(annotations: Value) -> Service {
-        serde_json::from_value(json!({"metadata": {"name": "web", "annotations": annotations}})).unwrap()
+        let metadata = json!({"name": "web", "annotations": annotations});
+        serde_json::from_value(json!({"metadata": metadata, "spec": {"type": "LoadBalancer"}})).unwrap()
     }
 
     /// An Ingress that sends to this Service.
@@ -137,8 +60,14 @@ mod tests {
         })
     }
 
+    fn objects(group: &str, kind: &str, values: &[Value]) -> NamespaceObjects {
+        let read = |value| TrafficObject::read(group, kind, "shop", value).unwrap();
+        let traffic = values.iter().map(read).map(Arc::new).collect();
+        NamespaceObjects { traffic, ..NamespaceObjects::default() }
+    }
+
     fn seconds(service: &Service, objects: &NamespaceObjects) -> Option<i64> {
-        longest_delay(service, objects).map(|delay| delay.seconds)
+        longest_delay("shop", service, objects).map(|delay| delay.seconds)
     }
 
     #[test]
@@ -172,8 +101,7 @@ mod tests {
             (attributes.clone(), ingress("web", json!({})), Some(120)),
             (shorter, ingress("web", attributes), Some(5)),
         ] {
-            let objects =
-                NamespaceObjects { ingresses: vec![ingress.clone()], ..NamespaceObjects::default() };
+            let objects = objects("networking.k8s.io", "Ingress", std::slice::from_ref(&ingress));
             assert_eq!(seconds(&service(on_service.clone()), &objects), expected, "{on_service} {ingress}");
         }
     }
@@ -181,14 +109,12 @@ mod tests {
     #[test]
     fn delays_are_read_from_backend_configs_that_the_service_names() {
         let config = |name: &str, draining: Value| json!({"metadata": {"name": name}, "spec": {"connectionDraining": draining}});
-        let objects = NamespaceObjects {
-            backend_configs: vec![
-                config("slow", json!({"drainingTimeoutSec": 400})),
-                config("fast", json!({"drainingTimeoutSec": 60})),
-                config("none", json!(null)),
-            ],
-            ..NamespaceObjects::default()
-        };
+        let configs = [
+            config("slow", json!({"drainingTimeoutSec": 400})),
+            config("fast", json!({"drainingTimeoutSec": 60})),
+            config("none", json!(null)),
+        ];
+        let objects = objects("cloud.google.com", "BackendConfig", &configs);
         for (annotation, expected) in [
             (r#"{"default": "fast"}"#, Some(60)),
             (r#"{"ports": {"80": "fast", "grpc": "slow"}}"#, Some(400)),
@@ -216,8 +142,7 @@ mod tests {
             (json!({}), binding("other", json!("ip")), None),
             (json!({SERVICE_ATTRIBUTES: DELAY_OF_120}), binding("web", json!("ip")), Some(120)),
         ] {
-            let bindings = vec![binding.clone()];
-            let objects = NamespaceObjects { target_group_bindings: bindings, ..NamespaceObjects::default() };
+            let objects = objects("elbv2.k8s.aws", "TargetGroupBinding", std::slice::from_ref(&binding));
             assert_eq!(seconds(&service(annotations.clone()), &objects), expected, "{annotations} {binding}");
         }
     }

@@ -1,17 +1,15 @@
 //! What sends to the pods, and for how long.
 
-use k8s_openapi::api::core::v1::Service;
-
 use adieu_core::{api::limits::DRAIN_SECONDS, plan::is_headless};
+use adieu_exposures::{CLUSTER_DNS_TTL, DEREGISTRATION_SECONDS, Delay, HEADLESS};
+use k8s_openapi::api::core::v1::Service;
 
 use crate::{
     Finding, Rule, Severity,
-    load_balancer::{Delay, longest_delay},
+    load_balancer::longest_delay,
     subject::{Received, Subject},
 };
 
-/// The time for which CoreDNS lets clients keep an address, in seconds: `ttl 30` of kubeadm's Corefile.
-const DNS_TTL: i64 = 30;
 /// A stabilization window below this many seconds reacts to a pause between two requests.
 const SHORT_WINDOW: i64 = 60;
 
@@ -21,21 +19,24 @@ pub(super) fn drain_shorter_than_lb(subject: &Subject<'_>) -> Vec<Finding> {
     for (container, _) in subject.receivers() {
         let Some(hook) = container.pre_stop_seconds() else { continue };
         let received = subject.received.iter().filter(|received| received.port.container == container.name);
-        let delays = received.filter_map(|received| longest_delay(received.service, subject.objects?));
+        let namespace = &subject.workload.namespace;
+        let delays =
+            received.filter_map(|received| longest_delay(namespace, received.service, subject.objects?));
         let longest = delays.max_by_key(|delay| delay.seconds);
-        let Some(Delay { seconds, of, source }) = longest.filter(|delay| delay.seconds > hook) else {
+        let Some(Delay { seconds, object, source }) = longest.filter(|delay| delay.seconds > hook) else {
             continue;
         };
         let found =
             subject.finding(Rule::DrainShorterThanLb, Severity::Warning, container.path("lifecycle.preStop"));
         findings.push(found.in_container(container).says(
             format!(
-                "the load balancer of {of} keeps connections to a deregistered pod for up to {seconds} s ({source}), and the \
-                 pod drains for {hook} s"
+                "the load balancer of {} {} keeps connections to a deregistered pod for up to {seconds} s ({source}), and \
+                 the pod drains for {hook} s",
+                object.kind, object.name
             ),
             format!(
                 "lower the delay of the load balancer, or set adieu.dev/drain-seconds: \"{}\"",
-                seconds.saturating_add(10).min(DRAIN_SECONDS)
+                seconds.saturating_add(DEREGISTRATION_SECONDS).min(DRAIN_SECONDS)
             ),
         ));
     }
@@ -87,7 +88,7 @@ pub(super) fn headless_dns_ttl(subject: &Subject<'_>) -> Vec<Finding> {
         let containers = receiving.filter_map(|Received { port, .. }| subject.pod.container(port.container));
         let Some((container, hook)) = containers
             .filter_map(|container| Some((container, container.pre_stop_seconds()?)))
-            .find(|(_, hook)| *hook < DNS_TTL)
+            .find(|(_, hook)| *hook < CLUSTER_DNS_TTL)
         else {
             continue;
         };
@@ -95,10 +96,10 @@ pub(super) fn headless_dns_ttl(subject: &Subject<'_>) -> Vec<Finding> {
             subject.finding(Rule::HeadlessDnsTtl, Severity::Warning, container.path("lifecycle.preStop"));
         findings.push(found.in_container(container).says(
             format!(
-                "clients of the headless Service {name} may use the address of a pod for {DNS_TTL} s after it is \
+                "clients of the headless Service {name} may use the address of a pod for {CLUSTER_DNS_TTL} s after it is \
                  withdrawn (the usual TTL of cluster DNS), and the pod drains for {hook} s"
             ),
-            format!("set adieu.dev/drain-seconds: \"{}\", or let clients watch endpoints", DNS_TTL + 5),
+            format!("set adieu.dev/drain-seconds: \"{}\", or let clients watch endpoints", HEADLESS.seconds),
         ));
     }
     findings
