@@ -17,6 +17,7 @@ mod manifests;
 mod node_shutdown;
 mod policies;
 mod print;
+mod profiles;
 mod reference;
 mod revert;
 mod status;
@@ -55,6 +56,9 @@ enum Command {
     /// Injects into manifests, so that their workloads terminate gracefully.
     #[command(long_about = inject::HELP)]
     Inject(inject::Arguments),
+    /// Lists the built-in drain profiles: the drain that each way to the pods needs, with its source.
+    #[command(long_about = profiles::HELP)]
+    Profiles(profiles::Arguments),
     /// Reverts the injection: in the cluster, where workloads are opted out, or in manifests.
     #[command(long_about = revert::HELP)]
     Revert(Box<revert::Arguments>),
@@ -81,6 +85,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Inject(arguments) => inject::run(&arguments),
         Command::Load(arguments) => load::run(&arguments),
+        Command::Profiles(arguments) => profiles::run(&arguments),
         Command::Revert(arguments) => return revert::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
         Command::Verify(arguments) => return verify::run(&arguments),

@@ -9,6 +9,7 @@ mod explain;
 #[path = "../manifests/files.rs"]
 mod files;
 mod output;
+mod profiles;
 mod properties;
 mod revert;
 mod status;
