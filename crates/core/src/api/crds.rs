@@ -178,7 +178,7 @@ fn bound_conditions(conditions: &mut JSONSchemaProps) {
     // With a format, the API server accepts times that not every library reads, and even lists.
     if let Some(time) = at(condition, &["lastTransitionTime"]) {
         time.format = None;
-        bound(time, 20, "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$");
+        bound(time, 20, schema::TIME);
     }
     if let Some(generation) = at(condition, &["observedGeneration"]) {
         (generation.minimum, generation.maximum) = (Some(0.0), Some(MAX_SAFE_INTEGER as f64));
