@@ -66,7 +66,7 @@ impl<'a> Backend<'a> {
     pub(crate) fn delay(&self, way: &Way, object: Option<&TrafficObject>) -> Option<Delay> {
         let annotated = way.delays.iter().find_map(|(key, form)| {
             let (text, object) = self.annotation(key, object)?;
-            Some(Delay { seconds: form.read(text)?, source: *key, object: object.clone() })
+            Some(Delay { seconds: form.read(text)?, source: key, object: object.clone() })
         });
         let set_up = self.settings(way).filter_map(|settings| {
             Some(Delay {

@@ -290,7 +290,8 @@ mod tests {
             ("a:\n  {{ toYaml .Values }}\nb: 2\n", 2),
         ] {
             let error = Document::read_all("x.yaml", text).unwrap_err().to_string();
-            assert!(error.starts_with(&format!("x.yaml, document 1, line {line}, column ")), "{error}");
+            let rest = error.strip_prefix(&format!("x.yaml, document 1, line {line}"));
+            assert!(rest.is_some_and(|rest| rest.starts_with([':', ','])), "{error}");
             assert!(error.ends_with("Render it first, for example with helm template"), "{error}");
         }
         let error = Document::read_all("x.yaml", "a: \"{{ .x }}\"\n\nc: d: e\n").unwrap_err().to_string();
