@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use kube::{api::ObjectMeta, core::DynamicObject};
+use kube::core::{DynamicObject, ObjectMeta};
 use serde_json::Value;
 
 use super::{pod_template::PodTemplate, settings::Settings};
