@@ -88,6 +88,7 @@ impl Index {
         let context = context(caches, contexts, &key.namespace);
         let before = self.get(key).filter(|_| cause == EvaluationCause::OwnEvent);
         let cached = caches.workloads().cached(key.kind, &key.namespace, &key.name);
+        let is_deleted = cached.is_none();
         let evaluation = cached.zip(context).and_then(|(cached, context)| {
             let evaluate = || {
                 before
@@ -104,6 +105,9 @@ impl Index {
         });
         self.count_evaluation();
         self.set(key, evaluation, cause);
+        if is_deleted {
+            self.forget(key);
+        }
     }
 
     /// The workloads of a batch, including deleted ones.

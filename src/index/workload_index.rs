@@ -63,6 +63,10 @@ pub(super) enum EvaluationCause {
 #[derive(Debug, Default)]
 struct State {
     evaluations: BTreeMap<WorkloadKey, Arc<EvaluatedWorkload>>,
+    /// Workloads whose desired state changed with their own events, until they are evaluated for another cause. Such an
+    /// evaluation may have read a policy that the reconciliation for the same event had not. The mark of that policy
+    /// follows, and then the desired state is the same.
+    changed_by_own_events: HashSet<WorkloadKey>,
     /// The policies with which all their workloads have been evaluated.
     applied: BTreeMap<PolicyKey, PolicyVersion>,
     /// Whether all workloads have been evaluated.
@@ -252,8 +256,9 @@ impl Index {
         }
     }
 
-    /// Stores an evaluation. If it differs from the previous one, requeues the policies of the workload, and the workload
-    /// unless its controller reconciles it for the same event.
+    /// Stores an evaluation. If the desired state differs from the previous one, requeues the policies of the workload, and
+    /// the workload unless its controller reconciles it for the same event. In that case the next evaluation for another
+    /// cause requeues it.
     pub(super) fn set(&self, key: &WorkloadKey, now: Option<EvaluatedWorkload>, cause: EvaluationCause) {
         let now = now.map(Arc::new);
         let mut state = self.write();
@@ -261,23 +266,38 @@ impl Index {
             Some(now) => state.evaluations.insert(key.clone(), now.clone()),
             None => state.evaluations.remove(key),
         };
-        if before == now {
-            return;
-        }
         let [old, new] = [&before, &now].map(|of| of.as_ref().map(|of| &of.desired));
-        if old != new {
-            let is_urgent = new.is_some_and(DesiredState::is_urgent);
-            let [old, new] = [old, new].map(|of| of.map(DesiredState::policies).unwrap_or_default());
-            drop(state);
-            match cause {
-                EvaluationCause::OwnEvent => {}
-                EvaluationCause::Other if is_urgent => self.0.urgent[key.kind as usize].add(key.clone()),
-                EvaluationCause::Other => self.requeue_workload(key),
+        let differs = before != now;
+        let is_changed = differs && old != new;
+        let is_requeued = match cause {
+            EvaluationCause::OwnEvent => {
+                if is_changed {
+                    state.changed_by_own_events.insert(key.clone());
+                }
+                false
             }
+            EvaluationCause::Other => state.changed_by_own_events.remove(key) || is_changed,
+        };
+        drop(state);
+        if is_requeued && new.is_some_and(DesiredState::is_urgent) {
+            self.0.urgent[key.kind as usize].add(key.clone());
+        } else if is_requeued {
+            self.requeue_workload(key);
+        }
+        if is_changed {
+            let [old, new] = [old, new].map(|of| of.map(DesiredState::policies).unwrap_or_default());
             self.requeue_policies(old.into_iter().chain(new));
             self.notify();
         }
-        self.0.changes.add(IndexChange::Workload(key.clone()));
+        if differs {
+            self.0.changes.add(IndexChange::Workload(key.clone()));
+        }
+    }
+
+    /// Drops what is kept of a deleted workload beside its evaluation.
+    pub(super) fn forget(&self, key: &WorkloadKey) {
+        self.write().changed_by_own_events.remove(key);
+        self.drop_waiting(key);
     }
 
     /// Records the policies with which the workloads of `batch` have been evaluated.

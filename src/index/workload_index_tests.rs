@@ -299,3 +299,54 @@ async fn a_workload_waits_until_a_reconciliation_begins_but_not_for_its_own_even
     assert_eq!(changed(index.other_changes(Kind::Deployment)), std::slice::from_ref(&web));
     assert!(index.is_waiting(&web), "a policy changed");
 }
+
+#[tokio::test]
+async fn a_workload_is_requeued_for_a_policy_that_the_evaluation_for_its_own_event_had_already() {
+    let index = Index::default();
+    index.refresh(&two_namespaces(20, 1, &json!({})));
+    let web = key("shop", "web");
+    let requeued = || {
+        index.drop_waiting(&web);
+        changed(index.other_changes(Kind::Deployment))
+    };
+    requeued();
+    // Its controller reconciled it for the event, then the policy was stored, and now it is evaluated.
+    let (kind, mut labelled) = deployment("shop", "web", json!({}));
+    labelled.metadata.labels = Some([("team".into(), "a".into())].into());
+    let changed_policy = vec![policy("shop", "all", 2, 30)];
+    let caches = Caches::fixed(changed_policy.clone(), vec![], vec![(kind, labelled)]);
+    let own_event = Batch { workloads: [web.clone()].into(), ..Batch::default() };
+    index.evaluate(&caches, own_event.clone()).await;
+    assert!(requeued().is_empty());
+    let mark_of_policy = Batch { namespaces: ["shop".to_owned()].into(), ..Batch::default() };
+    index.evaluate(&caches, mark_of_policy.clone()).await;
+    assert_eq!(requeued(), std::slice::from_ref(&web));
+    index.evaluate(&caches, mark_of_policy.clone()).await;
+    assert!(requeued().is_empty(), "once");
+
+    // The same for the policy that opts it in, and for one that is deleted.
+    for policies in [vec![], changed_policy] {
+        let (kind, object) = deployment("shop", "web", json!({"replicas": 1}));
+        let caches = Caches::fixed(policies, vec![], vec![(kind, object)]);
+        index.evaluate(&caches, own_event.clone()).await;
+        assert!(requeued().is_empty());
+        index.evaluate(&caches, mark_of_policy.clone()).await;
+        assert_eq!(requeued(), std::slice::from_ref(&web));
+    }
+}
+
+#[tokio::test]
+async fn a_deleted_workload_does_not_wait() {
+    let index = Index::default();
+    let policies = vec![policy("shop", "all", 1, 20)];
+    index.refresh(&Caches::fixed(policies.clone(), vec![], vec![deployment("shop", "web", json!({}))]));
+    let web = key("shop", "web");
+    assert!(index.is_waiting(&web));
+    let own_event = Batch { workloads: [web.clone()].into(), ..Batch::default() };
+    let caches = Caches::fixed(policies, vec![], vec![]);
+    index.evaluate(&caches, own_event).await;
+    assert!(!index.is_waiting(&web) && index.all().is_empty());
+    changed(index.other_changes(Kind::Deployment));
+    index.refresh(&caches);
+    assert!(changed(index.other_changes(Kind::Deployment)).is_empty() && !index.is_waiting(&web));
+}
