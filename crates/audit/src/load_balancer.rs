@@ -42,6 +42,9 @@ mod tests {
     const INGRESS_ATTRIBUTES: &str = "alb.ingress.kubernetes.io/target-group-attributes";
     const INGRESS_TARGETS: &str = "alb.ingress.kubernetes.io/target-type";
     const CLASSIC_DRAINING: &str = "service.beta.kubernetes.io/aws-load-balancer-connection-draining-timeout";
+    const CLASSIC_ENABLED: &str = "service.beta.kubernetes.io/aws-load-balancer-connection-draining-enabled";
+    const AZURE_DRAINING: &str = "appgw.ingress.kubernetes.io/connection-draining-timeout";
+    const AZURE_ENABLED: &str = "appgw.ingress.kubernetes.io/connection-draining";
     const BACKEND_CONFIG: &str = "cloud.google.com/backend-config";
     const DELAY_OF_120: &str = "preserve_client_ip.enabled=true, deregistration_delay.timeout_seconds = 120";
 
@@ -78,8 +81,10 @@ mod tests {
             (json!({SERVICE_ATTRIBUTES: DELAY_OF_120, SERVICE_TARGETS: "instance"}), None),
             (json!({SERVICE_ATTRIBUTES: "preserve_client_ip.enabled=true"}), None),
             (json!({INGRESS_ATTRIBUTES: DELAY_OF_120}), None),
-            (json!({CLASSIC_DRAINING: "60"}), Some(60)),
-            (json!({CLASSIC_DRAINING: "1m"}), None),
+            (json!({CLASSIC_DRAINING: "60", CLASSIC_ENABLED: "true"}), Some(60)),
+            (json!({CLASSIC_DRAINING: "1m", CLASSIC_ENABLED: "true"}), None),
+            (json!({CLASSIC_DRAINING: "60", CLASSIC_ENABLED: "false"}), None),
+            (json!({CLASSIC_DRAINING: "60"}), None),
             (json!({}), None),
         ] {
             let found = seconds(&service(annotations.clone()), &NamespaceObjects::default());
@@ -100,6 +105,9 @@ mod tests {
             (json!({INGRESS_TARGETS: "ip"}), ingress("web", of_nodes), Some(120)),
             (attributes.clone(), ingress("web", json!({})), Some(120)),
             (shorter, ingress("web", attributes), Some(5)),
+            (json!({}), ingress("web", json!({AZURE_DRAINING: "60", AZURE_ENABLED: "true"})), Some(60)),
+            (json!({}), ingress("web", json!({AZURE_DRAINING: "60", AZURE_ENABLED: "false"})), None),
+            (json!({}), ingress("web", json!({AZURE_DRAINING: "60"})), None),
         ] {
             let objects = objects("networking.k8s.io", "Ingress", std::slice::from_ref(&ingress));
             assert_eq!(seconds(&service(on_service.clone()), &objects), expected, "{on_service} {ingress}");

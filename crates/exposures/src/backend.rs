@@ -64,9 +64,11 @@ impl<'a> Backend<'a> {
 
     /// The delay that objects give.
     pub(crate) fn delay(&self, way: &Way, object: Option<&TrafficObject>) -> Option<Delay> {
+        let is_true = |key: &str| self.annotation(key, object).is_some_and(|(text, _)| text == "true");
         let annotated = way.delays.iter().find_map(|(key, form)| {
             let (text, object) = self.annotation(key, object)?;
-            Some(Delay { seconds: form.read(text)?, source: key, object: object.clone() })
+            let seconds = form.read(text).filter(|_| form.enabled_by().is_none_or(is_true))?;
+            Some(Delay { seconds, source: key, object: object.clone() })
         });
         let set_up = self.settings(way).filter_map(|settings| {
             Some(Delay {

@@ -22,17 +22,25 @@ pub struct Delay {
 /// How a delay is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Form {
-    /// A number of seconds.
-    Seconds,
+    /// A number of seconds, without effect unless the annotation `enabled_by` is `true`.
+    Seconds { enabled_by: &'static str },
     /// `a=b,deregistration_delay.timeout_seconds=120`.
     Attributes,
 }
 
 impl Form {
+    /// The annotation without which the delay has no effect, if there is one.
+    pub(crate) fn enabled_by(self) -> Option<&'static str> {
+        match self {
+            Self::Seconds { enabled_by } => Some(enabled_by),
+            Self::Attributes => None,
+        }
+    }
+
     /// The delay in the value of an annotation.
     pub(crate) fn read(self, text: &str) -> Option<i64> {
         let number = match self {
-            Self::Seconds => text,
+            Self::Seconds { .. } => text,
             Self::Attributes => {
                 let mut pairs = text.split(',').filter_map(|pair| pair.split_once('='));
                 pairs.find(|(key, _)| key.trim() == DEREGISTRATION_DELAY)?.1
@@ -60,10 +68,11 @@ mod tests {
 
     #[test]
     fn delays_are_read_in_every_form() {
+        let seconds = Form::Seconds { enabled_by: "an-annotation" };
         for (form, text, expected) in [
-            (Form::Seconds, "60", Some(60)),
-            (Form::Seconds, "1m", None),
-            (Form::Seconds, "-1", None),
+            (seconds, "60", Some(60)),
+            (seconds, "1m", None),
+            (seconds, "-1", None),
             (Form::Attributes, "deregistration_delay.timeout_seconds=30", Some(30)),
             (
                 Form::Attributes,

@@ -34,7 +34,8 @@ impl Way {
 
     /// Whether it reads the annotation with this key from an object that leads to a Service.
     pub(crate) fn reads(&self, key: &str) -> bool {
-        self.target_type == Some(key) || self.delays.iter().any(|(read, _)| *read == key)
+        let reads = |(read, form): &(&str, Form)| *read == key || form.enabled_by() == Some(key);
+        self.target_type == Some(key) || self.delays.iter().any(reads)
     }
 }
 
@@ -119,7 +120,12 @@ pub(crate) static CLASSIC: Way = Way {
     targets: Targets::Nodes,
     target_type: None,
     delays: &[
-        ("service.beta.kubernetes.io/aws-load-balancer-connection-draining-timeout", Form::Seconds),
+        (
+            "service.beta.kubernetes.io/aws-load-balancer-connection-draining-timeout",
+            Form::Seconds {
+                enabled_by: "service.beta.kubernetes.io/aws-load-balancer-connection-draining-enabled",
+            },
+        ),
         (NLB_ATTRIBUTES, Form::Attributes),
     ],
     settings: &[],
@@ -146,7 +152,10 @@ pub(crate) static AZURE: Way = Way {
     nodes: &AZURE_APPLICATION_GATEWAY,
     targets: Targets::Pods,
     target_type: None,
-    delays: &[("appgw.ingress.kubernetes.io/connection-draining-timeout", Form::Seconds)],
+    delays: &[(
+        "appgw.ingress.kubernetes.io/connection-draining-timeout",
+        Form::Seconds { enabled_by: "appgw.ingress.kubernetes.io/connection-draining" },
+    )],
     settings: &[],
     hints: &["appgw.ingress.kubernetes.io/"],
 };
