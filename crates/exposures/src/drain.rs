@@ -23,6 +23,17 @@ pub struct Drain {
     pub because: String,
 }
 
+/// The drain that one exposure needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExposureDrain {
+    /// Its seconds.
+    pub seconds: i64,
+    /// Why they are needed.
+    pub reason: String,
+    /// Where that is from: a link, a measurement, an annotation or field with its object, or a policy.
+    pub source: String,
+}
+
 /// The drain profiles of policies, which replace built-in ones.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Profiles(Vec<(String, DrainProfile)>);
@@ -54,55 +65,62 @@ pub fn is_known_exposure(name: &str) -> bool {
 /// unless all that need so little were measured.
 #[must_use]
 pub fn drain_of(exposures: &[Exposure], profiles: &Profiles) -> Drain {
-    let drains = exposures.iter().map(|exposure| drain_behind(exposure, profiles));
-    drains.max_by_key(|drain| drain.seconds).unwrap_or_else(|| Drain {
-        seconds: defaults::DRAIN_SECONDS,
-        because: "no exposure is known: the default".to_owned(),
-    })
+    let drains = exposures.iter().map(|exposure| (exposure, drain_behind(exposure, profiles)));
+    match drains.max_by_key(|(_, drain)| drain.seconds) {
+        None => Drain {
+            seconds: defaults::DRAIN_SECONDS,
+            because: "no exposure is known: the default".to_owned(),
+        },
+        Some((exposure, ExposureDrain { seconds, reason, source })) => {
+            Drain { seconds, because: format!("{exposure}: {reason} ({source})") }
+        }
+    }
 }
 
 /// The drain that one exposure needs. What an object gives takes precedence over profiles.
-fn drain_behind(exposure: &Exposure, profiles: &Profiles) -> Drain {
-    let (seconds, reason) = match (&exposure.delay, profiles.find(exposure)) {
+#[must_use]
+pub fn drain_behind(exposure: &Exposure, profiles: &Profiles) -> ExposureDrain {
+    let of_policy = |policy: &str| format!("drainProfiles of {policy}");
+    let ExposureDrain { seconds, mut reason, source } = match (&exposure.delay, profiles.find(exposure)) {
         (Some(delay), _) => after_delay(delay, exposure.profile),
-        (None, Some((_, DrainProfile { seconds, measured: Some(measured), .. }))) => {
-            return Drain { seconds: *seconds, because: format!("{exposure}: {}", measured_text(measured)) };
+        (None, Some((policy, DrainProfile { seconds, measured: Some(measured), .. }))) => {
+            let (reason, source) = (measured_text(measured), of_policy(policy));
+            return ExposureDrain { seconds: *seconds, reason, source };
         }
-        (None, Some((policy, profile))) => {
-            let source = profile.source.as_ref().map(|source| format!(": {source}"));
-            (profile.seconds, format!("drainProfiles of {policy}{}", source.unwrap_or_default()))
-        }
+        (None, Some((policy, profile))) => ExposureDrain {
+            seconds: profile.seconds,
+            reason: profile.source.clone().unwrap_or_else(|| "set by the policy".to_owned()),
+            source: of_policy(policy),
+        },
         (None, None) => {
-            let BuiltInProfile { seconds, evidence, source, .. } = exposure.profile;
-            (*seconds, format!("{evidence} ({source})"))
+            let BuiltInProfile { seconds, evidence, source, .. } = *exposure.profile;
+            ExposureDrain { seconds, reason: evidence.to_owned(), source: source.to_owned() }
         }
     };
     let minimum = defaults::DRAIN_SECONDS;
-    let raised = if seconds < minimum {
-        format!("; {seconds} s are raised to the default of {minimum} s, because they aren't measured")
-    } else {
-        String::new()
-    };
-    let seconds = seconds.clamp(minimum, limits::DRAIN_SECONDS);
-    Drain { seconds, because: format!("{exposure}: {reason}{raised}") }
+    if seconds < minimum {
+        reason = format!(
+            "{reason}; {seconds} s are raised to the default of {minimum} s, because they aren't measured"
+        );
+    }
+    ExposureDrain { seconds: seconds.clamp(minimum, limits::DRAIN_SECONDS), reason, source }
 }
 
-/// The seconds that follow from a delay, and the reason.
-fn after_delay(delay: &Delay, profile: &BuiltInProfile) -> (i64, String) {
+/// The drain that follows from a delay.
+fn after_delay(delay: &Delay, profile: &BuiltInProfile) -> ExposureDrain {
     let Delay { seconds, source, object } = delay;
     let total = seconds.saturating_add(DEREGISTRATION_SECONDS);
-    let BuiltInProfile { min_seconds, evidence, source: link, .. } = profile;
-    if total < *min_seconds {
+    let BuiltInProfile { min_seconds, evidence, source: link, .. } = *profile;
+    if total < min_seconds {
         let reason = format!(
-            "a delay of {seconds} s ({source} of {object}) is shorter than what is needed: {evidence} ({link})"
+            "a delay of {seconds} s ({source} of {object}) is shorter than what is needed: {evidence}"
         );
-        return (*min_seconds, reason);
+        return ExposureDrain { seconds: min_seconds, reason, source: link.to_owned() };
     }
     let reason = format!(
-        "it keeps connections to a deregistered pod for {seconds} s ({source} of {object}), and takes {DEREGISTRATION_SECONDS} s to \
-         deregister it"
+        "it keeps connections to a deregistered pod for {seconds} s, and takes {DEREGISTRATION_SECONDS} s to deregister it"
     );
-    (total, reason)
+    ExposureDrain { seconds: total, reason, source: format!("{source} of {object}") }
 }
 
 /// How a drain was measured.
@@ -169,8 +187,12 @@ mod tests {
         for (list, expected, reason) in [
             (json!([]), 30, "it may take 15 to 30 s"),
             (json!([of_another]), 30, "it may take 15 to 30 s"),
-            (json!([of_profile]), 20, "drainProfiles of ClusterGracefulPolicy defaults: tried in May"),
-            (json!([of_profile, of_class]), 25, "drainProfiles of ClusterGracefulPolicy defaults"),
+            (json!([of_profile]), 20, "tried in May (drainProfiles of ClusterGracefulPolicy defaults)"),
+            (
+                json!([of_profile, of_class]),
+                25,
+                "set by the policy (drainProfiles of ClusterGracefulPolicy defaults)",
+            ),
             (
                 json!([measured("ingress-nginx", 12), of_class]),
                 12,
@@ -208,10 +230,10 @@ mod tests {
         let overridden = profiles(json!([measured("aws-nlb-ip", 60)]));
         for (seconds, expected, reason) in [
             (30, 120, "a delay of 30 s (an-annotation of Service shop/web) is shorter than what is needed"),
-            (110, 120, "for 110 s (an-annotation of Service shop/web), and takes 10 s"),
+            (110, 120, "for 110 s, and takes 10 s to deregister it (an-annotation of Service shop/web)"),
             (180, 190, "for 180 s"),
             (3600, 3600, "for 3600 s"),
-            (i64::MAX, 3600, "s (an-annotation"),
+            (i64::MAX, 3600, "to deregister it (an-annotation"),
         ] {
             let object = ObjectName::new("Service", "shop", "web");
             let delay = Delay { seconds, source: "an-annotation", object };

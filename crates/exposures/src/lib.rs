@@ -2,7 +2,8 @@
 //!
 //! An [`Exposure`] is one such way: a Service, an Ingress, a route of a Gateway, a load balancer of a cloud.
 //! [`exposures_of`] finds those of a workload's pods, from its Services and from the [`TrafficObject`]s that refer to them.
-//! Each has a [`BuiltInProfile`] with the seconds that it needs, and [`drain_of`] takes the longest.
+//! Each has a [`BuiltInProfile`] with the seconds that it needs, [`drain_behind`] explains them, and [`drain_of`] takes the
+//! longest.
 //!
 //! It has no client and no clock. What is known of products is in tables: [`BUILT_IN`], [`KINDS`], and those of the modules
 //! `ways` and `controllers`.
@@ -25,7 +26,9 @@ mod traffic_object;
 mod ways;
 
 pub use delay::Delay;
-pub use drain::{DEREGISTRATION_SECONDS, Drain, Profiles, drain_of, is_known_exposure};
+pub use drain::{
+    DEREGISTRATION_SECONDS, Drain, ExposureDrain, Profiles, drain_behind, drain_of, is_known_exposure,
+};
 pub use exposure::Exposure;
 pub use find::{Pods, exposures_of, exposures_of_service};
 pub use kinds::{KINDS, Kind};
