@@ -73,15 +73,16 @@ impl ClusterContext {
         }
     }
 
-    /// Reads Services without the fields that no evaluation uses.
+    /// Reads the fields of Services on which evaluations or exposures depend.
     async fn read_services(&mut self, client: &Client, namespace: Option<&str>, warnings: &mut Vec<String>) {
         let path = Service::url_path(&(), namespace);
         let services = &mut self.services;
         let add = |text: &[u8]| {
             let Ok(service) = serde_json::from_slice::<Service>(text) else { return };
-            let ObjectMeta { name, namespace: own, .. } = service.metadata;
+            let ObjectMeta { name, namespace: own, annotations, .. } = service.metadata;
             let of = own.or_else(|| namespace.map(ToOwned::to_owned)).unwrap_or_default();
-            let metadata = ObjectMeta { name, namespace: Some(of.clone()), ..ObjectMeta::default() };
+            let namespace = Some(of.clone());
+            let metadata = ObjectMeta { name, namespace, annotations, ..ObjectMeta::default() };
             let slim = Service { metadata, spec: service.spec, status: None };
             services.entry(of).or_default().push(Arc::new(slim));
         };

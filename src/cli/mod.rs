@@ -21,6 +21,7 @@ mod profiles;
 mod reference;
 mod revert;
 mod status;
+mod traffic_objects;
 mod verify;
 
 use std::process::ExitCode;

@@ -31,6 +31,24 @@ metadata: {name: checkout}
 spec: {selector: {}, drainSeconds: 20}
 ";
 
+const EXPOSURES: &str = "\
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec: {selector: {app: web}, ports: [{port: 80, targetPort: 8080}]}
+---
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {name: shop}
+spec: {ingressClassName: public, defaultBackend: {service: {name: web, port: {number: 80}}}}
+---
+apiVersion: networking.k8s.io/v1
+kind: IngressClass
+metadata: {name: public}
+spec: {controller: k8s.io/ingress-nginx}
+";
+
 fn drain(explained: &Value) -> (&Value, &Value, &Value) {
     let settings = explained["settings"].as_array().unwrap();
     let drain = settings.iter().find(|setting| setting["field"] == "drainSeconds").unwrap();
@@ -62,35 +80,52 @@ fn workloads_of_manifests_are_explained() {
 }
 
 #[test]
-fn a_workload_of_a_cluster_is_explained_with_its_policies_and_services() {
-    let documents = crate::support::documents(MANIFESTS);
-    let [mut deployment, mut policy] = [0, 2].map(|number| documents[number].clone());
-    policy["metadata"]["namespace"] = json!("shop");
-    deployment["metadata"]["managedFields"] = json!([{"manager": "kubectl", "fieldsV1": {"f:a": {}}}]);
-    let address = server(move |target| {
-        let list = |items: Value| (200, json!({"metadata": {}, "items": items}));
-        let path = target.split('?').next().unwrap();
-        match path.rsplit('/').next().unwrap() {
-            "web" => (200, deployment.clone()),
-            "gracefulpolicies" => list(json!([policy])),
-            "services" => list(json!([{
-                "metadata": {"name": "web"},
-                "spec": {"selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": 8080}]},
-            }])),
-            "version" => (
-                200,
-                json!({
-                    "major": "1", "minor": "29+", "gitVersion": "v1.29.0", "gitCommit": "", "gitTreeState": "", "buildDate": "",
-                    "goVersion": "", "compiler": "", "platform": "",
-                }),
-            ),
-            "clustergracefulpolicies" => list(json!([])),
-            _ => (
-                404,
-                json!({"kind": "Status", "status": "Failure", "code": 404, "reason": "NotFound", "message": "no"}),
-            ),
-        }
+fn exposures_of_manifests_are_explained_with_a_warning_if_the_drain_is_too_short() {
+    let manifests = format!("{MANIFESTS}{EXPOSURES}");
+    let explain = |format: &str, manifests: &str| {
+        succeed(&["explain", "-f", "-", "deploy/web", "-o", format], manifests).0
+    };
+    let warning = "the pods drain for 20 s, but Ingress default/shop (ingress-nginx) needs 30 s, so requests may arrive after \
+                   SIGTERM and be lost: annotate the workload with adieu.dev/drain-seconds: \"30\", or set drainSeconds: 30 in \
+                   policy checkout";
+    let source = "https://github.com/kubernetes/kubernetes/issues/20473";
+
+    let text = explain("text", &manifests);
+    assert!(text.contains(&format!("  warning: {warning}\n")), "{text}");
+    for expected in ["Ingress default/shop, IngressClass/public  30 s", source, "network: ingress-nginx  █"]
+    {
+        assert!(text.contains(expected), "{expected}: {text}");
+    }
+
+    let all: Value = serde_json::from_str(&explain("json", &manifests)).unwrap();
+    let exposures = all[0]["exposures"].as_array().unwrap();
+    assert_eq!(exposures.len(), 2);
+    let short = |exposure: &Value| (exposure["name"].clone(), exposure["drainTooShort"].clone());
+    assert_eq!(short(&exposures[0]), (json!("cluster-ip"), json!(false)));
+    let expected = json!({
+        "name": "ingress-nginx", "class": "IngressClass/public", "drainSeconds": 30, "drainTooShort": true,
+        "object": {"kind": "Ingress", "namespace": "default", "name": "shop"},
+        "reason": "it may take 15 to 30 s to notice that a pod terminates", "source": source,
     });
+    assert_eq!(exposures[1], expected);
+    assert!(all[0]["warnings"].as_array().unwrap().contains(&json!(warning)), "{all}");
+
+    let svg = explain("svg", &manifests);
+    for expected in
+        ["network: ingress-nginx", "20 to 30 s: ingress-nginx: requests still arrive after SIGTERM"]
+    {
+        assert!(svg.contains(expected), "{expected}: {svg}");
+    }
+
+    let enough = manifests.replace("drainSeconds: 20", "drainSeconds: 30");
+    let text = explain("text", &enough);
+    assert!(text.contains("ingress-nginx: requests still arrive\n"), "{text}");
+    assert!(!text.contains("too short") && !text.contains("needs 30 s"), "{text}");
+}
+
+#[test]
+fn a_workload_of_a_cluster_is_explained_with_its_policies_and_services() {
+    let address = server(answer);
     let explain = |workload: &str| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_adieu"));
         command
@@ -103,6 +138,19 @@ fn a_workload_of_a_cluster_is_explained_with_its_policies_and_services() {
     assert_eq!(all[0]["namespace"], "shop");
     assert_eq!(drain(&all[0]).1, "policy checkout");
     assert_eq!(all[0]["state"], "Pending");
+    let exposures = all[0]["exposures"].as_array().unwrap().iter();
+    let exposures: Vec<_> =
+        exposures.map(|exposure| (&exposure["name"], &exposure["drainSeconds"])).collect();
+    let expected = [("cluster-ip", 10), ("aws-nlb-ip", 190), ("ingress-nginx", 30)]
+        .map(|(name, seconds)| (json!(name), json!(seconds)));
+    assert_eq!(exposures, expected.each_ref().map(|(name, seconds)| (name, seconds)));
+    let skipped: Vec<_> = finished.stderr.lines().filter(|line| line.contains("skipped kinds")).collect();
+    let [line] = skipped.as_slice() else { panic!("{}", finished.stderr) };
+    assert!(
+        line.starts_with("warning: exposures: skipped kinds: not installed: gateway.networking.k8s.io, "),
+        "{line}"
+    );
+    assert!(line.ends_with("; you may not list: IngressClass.networking.k8s.io"), "{line}");
     let missing = explain("ds/agent");
     assert_eq!(missing.code, 1);
     assert!(
@@ -110,4 +158,60 @@ fn a_workload_of_a_cluster_is_explained_with_its_policies_and_services() {
         "{}",
         missing.stderr
     );
+}
+
+/// The answers of a cluster that has the first workload and the policy of [`MANIFESTS`].
+fn answer(target: &str) -> (u16, Value) {
+    let list = |items: Value| (200, json!({"metadata": {}, "items": items}));
+    let failure = |code: u16, reason: &str| {
+        let status =
+            json!({"kind": "Status", "status": "Failure", "code": code, "reason": reason, "message": "no"});
+        (code, status)
+    };
+    let [mut deployment, mut policy] =
+        [0, 2].map(|number| crate::support::documents(MANIFESTS)[number].clone());
+    let path = target.split('?').next().unwrap();
+    match path.rsplit('/').next().unwrap() {
+        "web" => {
+            deployment["metadata"]["managedFields"] =
+                json!([{"manager": "kubectl", "fieldsV1": {"f:a": {}}}]);
+            (200, deployment)
+        }
+        "gracefulpolicies" => {
+            policy["metadata"]["namespace"] = json!("shop");
+            list(json!([policy]))
+        }
+        "services" => {
+            let annotations = json!({
+                "service.beta.kubernetes.io/aws-load-balancer-nlb-target-type": "ip",
+                "service.beta.kubernetes.io/aws-load-balancer-target-group-attributes":
+                    "deregistration_delay.timeout_seconds=180",
+            });
+            let spec = json!({"type": "LoadBalancer", "selector": {"app": "web"}, "ports": [{"port": 80}]});
+            list(json!([{"metadata": {"name": "web", "annotations": annotations}, "spec": spec}]))
+        }
+        "version" => (
+            200,
+            json!({
+                "major": "1", "minor": "29+", "gitVersion": "v1.29.0", "gitCommit": "", "gitTreeState": "", "buildDate": "",
+                "goVersion": "", "compiler": "", "platform": "",
+            }),
+        ),
+        "clustergracefulpolicies" => list(json!([])),
+        "apis" => {
+            let versions = json!([{"groupVersion": "networking.k8s.io/v1", "version": "v1"}]);
+            (200, json!({"groups": [{"name": "networking.k8s.io", "versions": versions}]}))
+        }
+        "v1" => {
+            let kind = |kind: &str, name: &str| json!({"kind": kind, "name": name, "verbs": ["list"]});
+            let resources = [kind("Ingress", "ingresses"), kind("IngressClass", "ingressclasses")];
+            (200, json!({"groupVersion": "networking.k8s.io/v1", "resources": resources}))
+        }
+        "ingresses" => list(json!([{
+            "metadata": {"name": "shop", "namespace": "shop"},
+            "spec": {"ingressClassName": "nginx", "defaultBackend": {"service": {"name": "web"}}},
+        }])),
+        "ingressclasses" => failure(403, "Forbidden"),
+        _ => failure(404, "NotFound"),
+    }
 }

@@ -1,8 +1,12 @@
 //! Explains a workload of a cluster.
 
+use std::sync::Arc;
+
+use adieu_exposures::TrafficObject;
 use adieu_observer::profile_name;
 use anyhow::{Context as _, bail};
-use kube::{Client, Resource as _};
+use k8s_openapi::api::core::v1::Service;
+use kube::{Client, Resource as _, core::DynamicObject};
 use serde::Deserialize;
 
 use super::Explained;
@@ -13,8 +17,9 @@ use crate::{
         live_object::{get, get_workload},
         manifests::warn,
         reference::Reference,
+        traffic_objects::TrafficObjects,
     },
-    plan::Kind,
+    plan::{Kind, pod_labels, selects},
     runtime::client::client,
 };
 
@@ -36,10 +41,25 @@ async fn explain_in(client: &Client, workload: &Reference, namespace: &str) -> a
         warn(&warning);
     }
     let observed = observed(client, *kind, namespace, name).await;
-    Ok(Explained {
-        observed,
-        ..Explained::of(*kind, namespace, &object, &cluster.namespace_context(namespace))
-    })
+    let context = cluster.namespace_context(namespace);
+    let objects = traffic_objects(client, namespace, &object, &context.services).await;
+    Ok(Explained { observed, ..Explained::of(*kind, namespace, &object, &context, &objects) })
+}
+
+/// The objects that may lead requests to the Services of a workload's pods. Without such a Service there are none.
+async fn traffic_objects(
+    client: &Client,
+    namespace: &str,
+    workload: &DynamicObject,
+    services: &[Arc<Service>],
+) -> Vec<Arc<TrafficObject>> {
+    let labels = pod_labels(workload);
+    if !services.iter().any(|service| selects(service, &labels)) {
+        return vec![];
+    }
+    let found = TrafficObjects::read(client, namespace).await;
+    found.report_skipped();
+    found.objects
 }
 
 /// What the `TerminationProfile` of a workload reports; `None` if there is none.
@@ -68,6 +88,8 @@ async fn observed(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use serde_json::json;
 
     use super::*;
@@ -75,6 +97,32 @@ mod tests {
         index::list::OBJECT_LIMIT,
         runtime::test_support::{client, not_found},
     };
+
+    #[tokio::test]
+    async fn exposures_are_discovered_only_if_a_service_selects_the_pods() {
+        for (selected, expected) in [("web", true), ("db", false)] {
+            let is_discovered = Arc::new(AtomicBool::default());
+            let discovered = is_discovered.clone();
+            let client = client(move |_, target| {
+                let path = target.split('?').next().unwrap_or_default();
+                discovered.fetch_or(path == "/apis", Ordering::Relaxed);
+                Some(match path.rsplit('/').next().unwrap_or_default() {
+                    "web" => {
+                        let pods = json!({"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "web"}]}});
+                        (200, json!({"metadata": {"name": "web"}, "spec": {"template": pods}}))
+                    }
+                    "services" => {
+                        let spec = json!({"selector": {"app": selected}});
+                        (200, json!({"metadata": {}, "items": [{"metadata": {"name": "web"}, "spec": spec}]}))
+                    }
+                    _ => (404, not_found()),
+                })
+            });
+            let explained = explain_in(&client, &"deploy/web".parse().unwrap(), "shop").await.unwrap();
+            assert_eq!(is_discovered.load(Ordering::Relaxed), expected, "{selected}");
+            assert_eq!(!explained.exposures.is_empty(), expected, "{selected}");
+        }
+    }
 
     #[tokio::test]
     async fn a_workload_or_profile_over_the_limit_is_not_read() {

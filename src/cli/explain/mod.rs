@@ -1,20 +1,24 @@
 //! `adieu explain`: where the settings of a workload come from, and how its pods terminate.
 
 mod cluster;
+mod exposures;
 mod svg;
 mod text;
 mod timeline;
 
-use std::{io::Write as _, path::PathBuf};
+use std::{io::Write as _, path::PathBuf, sync::Arc};
 
+use adieu_exposures::{Pods, TrafficObject, exposures_of};
 use anyhow::{Context as _, bail};
 use kube::{ResourceExt as _, core::DynamicObject};
 use serde::Serialize;
 
+use self::exposures::ExplainedExposure;
 use super::{block_on::block_on, manifests, print, reference::Reference};
 use crate::{
     api::TerminationProfileStatus,
     kube_version::KubeVersion,
+    manifests::{ManifestSet, Manifests},
     plan::{self, Explanation, Kind, Workload},
 };
 
@@ -23,9 +27,14 @@ pub(super) const HELP: &str = "\
 Explains a workload: each setting with the annotation, policy or default that it comes from and what lost against it, how \
 the termination of its pods proceeds, how its last terminations went, and what adieu is still to change.
 
+The termination has two timelines, network and pod. The network has the exposures: the ways in which requests reach the pods. \
+Each needs a drain, which is shown with its reason and source. If the pods drain for less, a warning names the annotation or \
+policy field to set.
+
 From the cluster (KIND/NAME): nothing is changed, and adieu need not be installed, but without it no terminations are \
-observed. From manifests (-f): the policies and \
-Services of all files apply, and without KIND/NAME every workload is explained.
+observed. Kinds such as HTTPRoute that are not installed, or that you may not list, are skipped, and one line names them. From \
+manifests (-f): the policies, Services, Ingresses, routes and other objects of all files apply, and without KIND/NAME \
+every workload is explained.
 
 Examples:
 
@@ -81,18 +90,34 @@ struct Explained {
     name: String,
     #[serde(flatten)]
     explanation: Explanation,
+    /// The ways in which requests reach its pods.
+    exposures: Vec<ExplainedExposure>,
     /// How its pods terminated lately, as its `TerminationProfile` reports.
     #[serde(skip_serializing_if = "Option::is_none")]
     observed: Option<TerminationProfileStatus>,
 }
 
 impl Explained {
-    fn of(kind: Kind, namespace: &str, object: &DynamicObject, context: &plan::NamespaceContext) -> Self {
+    /// Explains a workload. `objects` may lead requests to its Services.
+    fn of(
+        kind: Kind,
+        namespace: &str,
+        object: &DynamicObject,
+        context: &plan::NamespaceContext,
+        objects: &[Arc<TrafficObject>],
+    ) -> Self {
+        let mut explanation = plan::explain(&Workload::of(kind, object), context);
+        let pods = Pods { namespace, labels: &plan::pod_labels(object) };
+        let exposures = exposures_of(pods, context.services.iter().map(Arc::as_ref), objects);
+        let exposures = exposures::explained(exposures, &explanation.termination);
+        let warning = exposures::warning(&explanation, &exposures);
+        explanation.warnings.extend(warning);
         Self {
             kind: kind.as_str(),
             namespace: namespace.to_owned(),
             name: object.name_any(),
-            explanation: plan::explain(&Workload::of(kind, object), context),
+            explanation,
+            exposures,
             observed: None,
         }
     }
@@ -126,6 +151,7 @@ fn explain_manifests(arguments: &Arguments, workload: Option<&Reference>) -> any
     let set = manifests.set(namespace);
     let set = manifests::report(&mut manifests, set)?;
     let native_sleep = arguments.kube_version.has_native_sleep();
+    let traffic_objects = traffic_objects(&manifests, &set);
     let mut explained = Vec::new();
     for found in manifests.found_objects() {
         let Some(kind) = found.workload_kind() else { continue };
@@ -136,7 +162,7 @@ fn explain_manifests(arguments: &Arguments, workload: Option<&Reference>) -> any
             let own = object.namespace();
             let namespace = set.namespace(own.as_deref());
             let context = set.namespace_context(namespace, native_sleep);
-            explained.push(Explained::of(kind, namespace, &object, &context));
+            explained.push(Explained::of(kind, namespace, &object, &context, &traffic_objects));
         }
     }
     match workload {
@@ -149,4 +175,14 @@ fn explain_manifests(arguments: &Arguments, workload: Option<&Reference>) -> any
         _ => {}
     }
     Ok(explained)
+}
+
+/// The objects of manifests that lead requests to Services.
+fn traffic_objects(manifests: &Manifests, set: &ManifestSet) -> Vec<Arc<TrafficObject>> {
+    let objects = manifests.found_objects().filter_map(|found| {
+        let group = found.api_version().split_once('/').map_or("", |(group, _)| group);
+        let own = found.value()["metadata"]["namespace"].as_str().filter(|namespace| !namespace.is_empty());
+        TrafficObject::read(group, found.kind(), set.namespace(own), found.value())
+    });
+    objects.map(Arc::new).collect()
 }

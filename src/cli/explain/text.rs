@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::{
     Explained,
+    exposures::ExplainedExposure,
     timeline::{Phase, Span, Timelines},
 };
 use crate::{
@@ -17,17 +18,20 @@ use crate::{
 
 /// The columns of a timeline.
 const WIDTH: usize = 64;
+/// The columns of the names of rows, at least.
+const NAMES: usize = 8;
 
 const WITHDRAWAL: Style = Style::new().fg_color(Some(anstyle::Color::Ansi(AnsiColor::Magenta)));
 const WITHDRAWN: Style = Style::new().fg_color(Some(anstyle::Color::Ansi(AnsiColor::BrightBlack)));
 const DRAIN: Style = Style::new().fg_color(Some(anstyle::Color::Ansi(AnsiColor::Cyan)));
 const SHUTDOWN: Style = Style::new().fg_color(Some(anstyle::Color::Ansi(AnsiColor::Green)));
 const MARGIN: Style = Style::new().fg_color(Some(anstyle::Color::Ansi(AnsiColor::Yellow)));
+const TOO_LONG: Style = Style::new().fg_color(Some(anstyle::Color::Ansi(AnsiColor::Red)));
 const BOLD: Style = Style::new().bold();
 
-/// A workload, its settings and the termination of its pods.
+/// A workload, its settings, its exposures and the termination of its pods.
 pub(super) fn explained(explained: &Explained) -> String {
-    let Explained { kind, namespace, name, explanation, observed } = explained;
+    let Explained { kind, namespace, name, explanation, exposures, observed } = explained;
     let title = escaped(&format!("{kind} {namespace}/{name}")).into_owned();
     let mut text = format!("{BOLD}{title}{BOLD:#}: {}\n", state(explanation));
     for warning in &explanation.warnings {
@@ -35,7 +39,12 @@ pub(super) fn explained(explained: &Explained) -> String {
         let _ = writeln!(text, "  {MARGIN}warning{MARGIN:#}: {}", escaped(warning));
     }
     text += &settings(&explanation.settings);
-    text += &termination(&explanation.termination, observed.as_ref());
+    text += &exposed(exposures);
+    let timelines = Timelines::of(&explanation.termination, observed.as_ref(), exposures);
+    text += &termination(&explanation.termination, &timelines);
+    if let Some(observed) = observed {
+        text += &observations(observed, timelines.ends);
+    }
     text
 }
 
@@ -74,13 +83,28 @@ fn settings(settings: &[ExplainedSetting]) -> String {
             setting.from.to_string(),
             lost.collect::<Vec<_>>().join(", "),
         ]
-        .map(|cell| escaped(&cell).into_owned())
     };
-    let rows: Vec<_> = settings.iter().map(row).collect();
+    table(["SETTING", "VALUE", "FROM", "INSTEAD OF"], settings.iter().map(row))
+}
+
+/// A table of the exposures.
+fn exposed(exposures: &[ExplainedExposure]) -> String {
+    let row = |exposure: &ExplainedExposure| {
+        let ExplainedExposure { name, object, class, drain_seconds, reason, source, .. } = exposure;
+        let class = class.as_ref().map(|class| format!(", {class}")).unwrap_or_default();
+        let needed = format!("{drain_seconds} s");
+        [(*name).to_owned(), format!("{object}{class}"), needed, format!("{reason} ({source})")]
+    };
+    table(["EXPOSURE", "OBJECT", "NEEDED DRAIN", "REASON"], exposures.iter().map(row))
+}
+
+/// A table; empty without rows.
+fn table(header: [&str; 4], rows: impl Iterator<Item = [String; 4]>) -> String {
+    let rows: Vec<_> = rows.map(|row| row.map(|cell| escaped(&cell).into_owned())).collect();
     if rows.is_empty() {
         return String::new();
     }
-    let header = ["SETTING", "VALUE", "FROM", "INSTEAD OF"].map(str::to_owned);
+    let header = header.map(str::to_owned);
     let widths: Vec<_> = (0..3)
         .map(|column| {
             let cells = std::iter::once(&header).chain(&rows).map(|row| row[column].chars().count());
@@ -88,8 +112,9 @@ fn settings(settings: &[ExplainedSetting]) -> String {
         })
         .collect();
     let mut text = String::from("\n");
-    for [field, value, from, lost] in std::iter::once(&header).chain(&rows) {
-        let line = format!("  {field:<0$}  {value:<1$}  {from:<2$}  {lost}", widths[0], widths[1], widths[2]);
+    for [first, second, third, last] in std::iter::once(&header).chain(&rows) {
+        let line =
+            format!("  {first:<0$}  {second:<1$}  {third:<2$}  {last}", widths[0], widths[1], widths[2]);
         text += line.trim_end();
         text.push('\n');
     }
@@ -108,21 +133,19 @@ fn shown(value: &Value) -> String {
 }
 
 /// The timelines of a pod's termination, to scale, and what happens to each container.
-fn termination(termination: &Termination, observed: Option<&TerminationProfileStatus>) -> String {
-    let timelines = Timelines::of(termination, observed);
+fn termination(termination: &Termination, timelines: &Timelines) -> String {
     let scale = Scale(timelines.end);
     let mut text = String::from("\n  Termination of a pod, in seconds\n");
-    for (name, spans) in [("network", &timelines.network), ("pod", &timelines.pod)] {
-        if !spans.is_empty() {
-            text += &row(name, &scale.bar(spans));
-        }
+    let observed = timelines.ends.map(|ends| ("observed".to_owned(), scale.marks(ends)));
+    let rows: Vec<_> =
+        timelines.rows().map(|(name, spans)| (name, scale.bar(spans))).chain(observed).collect();
+    let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or_default().max(NAMES);
+    for (name, bar) in rows {
+        let _ = writeln!(text, "  {name:<width$}  {bar}");
     }
-    if let Some(ends) = timelines.ends {
-        text += &row("observed", &scale.marks(ends));
-    }
-    for span in timelines.network.iter().chain(&timelines.pod) {
-        let (style, Span { from, to, phase }) = (style(span.phase), span);
-        let _ = writeln!(text, "  {style}█{style:#} {from:>4} to {to:>4}  {}", phase.meaning());
+    for Span { from, to, phase } in timelines.rows().flat_map(|(_, spans)| spans) {
+        let style = style(*phase);
+        let _ = writeln!(text, "  {style}█{style:#} {from:>4} to {to:>4}  {phase}");
     }
     for container in &termination.containers {
         let role = if container.native_sidecar { "native sidecar" } else { "container" };
@@ -134,7 +157,7 @@ fn termination(termination: &Termination, observed: Option<&TerminationProfileSt
         };
         let _ = writeln!(text, "  {role} {}: {hook}", escaped(&container.name));
     }
-    observed.map_or(text.clone(), |observed| text + &observations(observed, timelines.ends))
+    text
 }
 
 /// What was observed of the workload's terminations.
@@ -182,10 +205,6 @@ fn observations(observed: &TerminationProfileStatus, ends: Option<Quantiles>) ->
     text
 }
 
-fn row(name: &str, bar: &str) -> String {
-    format!("  {name:<8}  {bar}\n")
-}
-
 /// The seconds that the width of a row stands for.
 struct Scale(i64);
 
@@ -217,7 +236,8 @@ impl Scale {
 
 fn style(phase: Phase) -> Style {
     match phase {
-        Phase::Withdrawal | Phase::UnobservedWithdrawal => WITHDRAWAL,
+        Phase::Withdrawal | Phase::Exposed(_) | Phase::Unexposed => WITHDRAWAL,
+        Phase::ExposedTooLong(_) => TOO_LONG,
         Phase::Withdrawn => WITHDRAWN,
         Phase::Drain => DRAIN,
         Phase::Shutdown => SHUTDOWN,
@@ -235,7 +255,10 @@ mod tests {
     use super::*;
     use crate::{
         api::{GracefulPolicy, OutcomeCounts},
-        cli::explain::timeline::{self, tests::observed},
+        cli::explain::timeline::{
+            self,
+            tests::{exposure, observed},
+        },
         plan::{Kind, NamespaceContext},
     };
 
@@ -252,7 +275,7 @@ mod tests {
             "spec": {"template": {"spec": {"containers": [{"name": "web"}]}}},
         }))
         .unwrap();
-        let text = explained(&Explained::of(Kind::Deployment, "shop", &object, &context));
+        let text = explained(&Explained::of(Kind::Deployment, "shop", &object, &context, &[]));
         let text = anstream::adapter::strip_str(&text).to_string();
         let lines: Vec<_> = text.lines().collect();
         assert_eq!(
@@ -285,7 +308,9 @@ mod tests {
             problem: Some("too slow, killed (7 of 214)".into()),
             ..observed()
         };
-        let text = termination(&timeline::tests::termination(), Some(&status));
+        let with_termination = timeline::tests::termination();
+        let timelines = Timelines::of(&with_termination, Some(&status), &[]);
+        let text = termination(&with_termination, &timelines) + &observations(&status, timelines.ends);
         let text = anstream::adapter::strip_str(&text).to_string();
         for expected in [
             "Observed since 2026-01-31T12:00:00Z: 300 terminations (293 completed, 7 killed), the last at 2026-01-31T13:00:00Z",
@@ -302,13 +327,37 @@ mod tests {
     }
 
     #[test]
+    fn each_exposure_is_in_the_table_and_has_a_row_on_the_same_scale() {
+        let exposures = [exposure("cluster-ip", 10), exposure("ingress-nginx", 30)];
+        let with_termination = timeline::tests::termination();
+        let timelines = Timelines::of(&with_termination, None, &exposures);
+        let text = exposed(&exposures) + &termination(&with_termination, &timelines);
+        let text = anstream::adapter::strip_str(&text).to_string();
+        let squeezed = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+        for expected in [
+            "EXPOSURE OBJECT NEEDED DRAIN REASON",
+            "ingress-nginx Service shop/web 30 s it was measured (a test)",
+            "█ 0 to 10 cluster-ip: requests still arrive",
+            "█ 10 to 30 ingress-nginx: requests still arrive after SIGTERM, the drain is too short",
+        ] {
+            assert!(text.lines().any(|line| squeezed(line) == expected), "{expected}: {text}");
+        }
+        // Columns of 64 for 10, 30 and 45 of 45 s.
+        for (name, columns) in [("network: cluster-ip", 14), ("network: ingress-nginx", 42), ("pod", 64)] {
+            let row = text.lines().find(|line| line.trim_start().starts_with(&format!("{name} "))).unwrap();
+            assert_eq!(row.matches('█').count(), columns, "{text}");
+        }
+    }
+
+    #[test]
     fn a_workload_that_is_not_opted_in_has_no_settings() {
         let object: DynamicObject = serde_json::from_value(json!({
             "metadata": {"name": "web\u{1b}[31m", "namespace": "shop"},
             "spec": {"template": {"spec": {"containers": [{"name": "web"}]}}},
         }))
         .unwrap();
-        let text = explained(&Explained::of(Kind::Deployment, "shop", &object, &NamespaceContext::default()));
+        let text =
+            explained(&Explained::of(Kind::Deployment, "shop", &object, &NamespaceContext::default(), &[]));
         let text = anstream::adapter::strip_str(&text).to_string();
         assert!(text.contains("not opted in, its pods terminate without adieu"), "{text}");
         assert!(!text.contains("SETTING") && !text.contains('\u{1b}'), "{text}");
