@@ -11,8 +11,7 @@ use kube::{
 
 use super::{
     live_object::{LiveObject, MEMORY_LIMIT},
-    manifests::{escaped, warn},
-    print,
+    manifests::warn,
 };
 use crate::index::{
     list::{Selectors, for_each},
@@ -24,8 +23,6 @@ use crate::index::{
 pub(super) struct TrafficObjects {
     /// The objects.
     pub(super) objects: Vec<Arc<TrafficObject>>,
-    /// The kinds that the API server doesn't serve, or their groups.
-    missing: Vec<String>,
     /// The kinds that the user may not list.
     denied: Vec<String>,
     /// The kinds of which something cannot be read, with the reason.
@@ -34,7 +31,7 @@ pub(super) struct TrafficObjects {
 
 impl TrafficObjects {
     /// Reads the objects of all namespaces, because they may be in another one than the Service that they lead to. Of a kind
-    /// that the user may list only in `namespace`, reads those.
+    /// that the user may list only in `namespace`, reads those. A kind that isn't installed has none.
     pub(super) async fn read(client: &Client, namespace: &str) -> Self {
         let mut found = Self::default();
         let groups: Vec<_> = KINDS.iter().map(|kind| kind.group).collect();
@@ -49,11 +46,7 @@ impl TrafficObjects {
             if let Some((resource, capabilities)) = served(&discovery, kind) {
                 let inside = (capabilities.scope == Scope::Namespaced).then_some(namespace);
                 found.list_where_allowed(client, kind, &resource, inside).await;
-                continue;
             }
-            let is_group_served = discovery.has_group(kind.group);
-            let name = if is_group_served { name_of(kind) } else { kind.group.to_owned() };
-            add_once(&mut found.missing, name);
         }
         found
     }
@@ -94,31 +87,26 @@ impl TrafficObjects {
         let path = DynamicObject::url_path(resource, namespace);
         let keep = |text: &[u8]| match decoded(kind, text) {
             Some(object) => self.objects.push(Arc::new(object)),
-            None => add_once(
-                &mut self.unreadable,
-                format!("{} (an object is too large or cannot be decoded)", name_of(kind)),
-            ),
+            None => {
+                let name = format!("{} (an object is too large or cannot be decoded)", name_of(kind));
+                if !self.unreadable.contains(&name) {
+                    self.unreadable.push(name);
+                }
+            }
         };
         for_each(client, &path, Selectors::default(), keep).await
     }
 
     /// Prints one line that names the kinds that were skipped.
     pub(super) fn report_skipped(&self) {
-        let Some(line) = self.skipped() else { return };
-        if self.denied.is_empty() && self.unreadable.is_empty() {
-            print::to_stderr(format!("adieu: {}", escaped(&line)));
-        } else {
+        if let Some(line) = self.skipped() {
             warn(&line);
         }
     }
 
     /// The kinds that were skipped; `None` if none were.
     fn skipped(&self) -> Option<String> {
-        let groups = [
-            ("not installed", &self.missing),
-            ("you may not list", &self.denied),
-            ("unreadable", &self.unreadable),
-        ];
+        let groups = [("you may not list", &self.denied), ("unreadable", &self.unreadable)];
         let groups = groups.iter().filter(|(_, kinds)| !kinds.is_empty());
         let groups: Vec<_> = groups.map(|(why, kinds)| format!("{why}: {}", kinds.join(", "))).collect();
         (!groups.is_empty()).then(|| format!("exposures: skipped kinds: {}", groups.join("; ")))
@@ -149,12 +137,6 @@ fn is_denied(listed: &Result<(), Error>) -> bool {
 /// A kind with its group, by which kinds of the same name differ.
 fn name_of(kind: &Kind) -> String {
     format!("{}.{}", kind.kind, kind.group)
-}
-
-fn add_once(names: &mut Vec<String>, name: String) {
-    if !names.contains(&name) {
-        names.push(name);
-    }
 }
 
 #[cfg(test)]
@@ -229,7 +211,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn kinds_that_are_not_installed_or_not_allowed_are_skipped_and_named() {
+    async fn kinds_that_may_not_be_listed_are_named_and_others_may_not_be_installed() {
         let client = client(|_, target| Some(answer(target.split('?').next().unwrap_or_default())));
         let found = TrafficObjects::read(&client, "shop").await;
         let service: Service =
@@ -239,16 +221,14 @@ mod tests {
         assert_eq!(names, ["cluster-ip", "ingress-nginx", "gateway"]);
         let skipped = found.skipped().unwrap();
         for expected in [
-            "exposures: skipped kinds: not installed: GRPCRoute.gateway.networking.k8s.io, TLSRoute.",
-            ", GatewayClass.gateway.networking.k8s.io, networking.istio.io, projectcontour.io, traefik.io, ",
-            "; you may not list: HTTPRoute.gateway.networking.k8s.io outside of namespace shop, \
+            "exposures: skipped kinds: you may not list: HTTPRoute.gateway.networking.k8s.io outside of namespace shop, \
              Gateway.gateway.networking.k8s.io; unreadable: ",
             "Ingress.networking.k8s.io (an object is too large or cannot be decoded), \
              IngressClass.networking.k8s.io (",
         ] {
             assert!(skipped.contains(expected), "{expected}: {skipped}");
         }
-        assert_eq!(skipped.matches("traefik.io").count(), 1, "{skipped}");
+        assert!(!skipped.contains("traefik.io") && !skipped.contains("GRPCRoute"), "{skipped}");
     }
 
     #[tokio::test]

@@ -32,7 +32,7 @@ Each needs a drain, which is shown with its reason and source. If the pods drain
 policy field to set.
 
 From the cluster (KIND/NAME): nothing is changed, and adieu need not be installed, but without it no terminations are \
-observed. Kinds such as HTTPRoute that are not installed, or that you may not list, are skipped, and one line names them. From \
+observed. Kinds such as HTTPRoute that you may not list are skipped, and a warning names them. From \
 manifests (-f): the policies, Services, Ingresses, routes and other objects of all files apply, and without KIND/NAME \
 every workload is explained.
 
