@@ -14,6 +14,7 @@ use crate::{
     api::{Quantiles, TerminationOutcome as Outcome, TerminationProfileStatus},
     cli::manifests::escaped,
     plan::{ExplainedSetting, Explanation, InjectionState, OptedIn, RolloutTiming, Termination},
+    text::counted,
 };
 
 /// The columns of a timeline.
@@ -25,6 +26,7 @@ const WITHDRAWAL: Style = Style::new().fg_color(Some(anstyle::Color::Ansi(AnsiCo
 const WITHDRAWN: Style = Style::new().fg_color(Some(anstyle::Color::Ansi(AnsiColor::BrightBlack)));
 const DRAIN: Style = Style::new().fg_color(Some(anstyle::Color::Ansi(AnsiColor::Cyan)));
 const SHUTDOWN: Style = Style::new().fg_color(Some(anstyle::Color::Ansi(AnsiColor::Green)));
+const SIDECARS: Style = Style::new().fg_color(Some(anstyle::Color::Ansi(AnsiColor::Blue)));
 const MARGIN: Style = Style::new().fg_color(Some(anstyle::Color::Ansi(AnsiColor::Yellow)));
 const TOO_LONG: Style = Style::new().fg_color(Some(anstyle::Color::Ansi(AnsiColor::Red)));
 const BOLD: Style = Style::new().bold();
@@ -178,9 +180,9 @@ fn observations(observed: &TerminationProfileStatus, ends: Option<Quantiles>) ->
         .map(|(count, what)| format!("{count} {what}"))
         .collect();
     let mut text = format!(
-        "\n  Observed since {}: {} terminations ({}), the last at {}\n",
+        "\n  Observed since {}: {} ({}), the last at {}\n",
         observed.observed_since,
-        observed.terminations,
+        counted(usize::try_from(observed.terminations).unwrap_or_default(), "termination"),
         counts.join(", "),
         observed.last_termination_time
     );
@@ -241,6 +243,7 @@ fn style(phase: Phase) -> Style {
         Phase::Withdrawn => WITHDRAWN,
         Phase::Drain => DRAIN,
         Phase::Shutdown => SHUTDOWN,
+        Phase::Sidecars => SIDECARS,
         Phase::Margin => MARGIN,
     }
 }

@@ -11,10 +11,14 @@ use crate::{
     plan::Termination,
 };
 
+/// The grace periods that the axis has at most. Terminations that took longer would leave no room for the phases.
+const MAX_GRACE_PERIODS: i64 = 4;
+
 /// The timelines.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Timelines {
-    /// The end of the grace period, of what was observed or of the longest drain that is needed, whichever is last.
+    /// The end of the grace period, of what was observed or of the longest drain that is needed, whichever is last; of
+    /// what was observed, at most `MAX_GRACE_PERIODS` grace periods.
     pub(super) end: i64,
     /// When requests stop to arrive: a row for what was observed, and one for each exposure.
     pub(super) network: Vec<Vec<Span>>,
@@ -49,6 +53,8 @@ pub(super) enum Phase {
     Drain,
     /// From SIGTERM on.
     Shutdown,
+    /// The regular containers have ended.
+    Sidecars,
     /// The reserve before SIGKILL.
     Margin,
 }
@@ -59,7 +65,7 @@ impl Phase {
         match self {
             Self::Exposed(name) | Self::ExposedTooLong(name) => format!("network: {name}"),
             Self::Withdrawal | Self::Withdrawn | Self::Unexposed => "network".to_owned(),
-            Self::Drain | Self::Shutdown | Self::Margin => "pod".to_owned(),
+            Self::Drain | Self::Shutdown | Self::Sidecars | Self::Margin => "pod".to_owned(),
         }
     }
 }
@@ -76,6 +82,7 @@ impl Display for Phase {
             Self::Unexposed => "no exposure is known; whether requests still arrive was not observed",
             Self::Drain => "drain: preStop hooks, requests still arrive",
             Self::Shutdown => "shutdown: SIGTERM, requests in progress are completed",
+            Self::Sidecars => "native sidecars: SIGTERM one after the other",
             Self::Margin => "margin, then SIGKILL",
         };
         f.write_str(text)
@@ -92,8 +99,13 @@ impl Timelines {
         let drain = drain_seconds(termination);
         let shutdown = termination.shutdown_timeout_seconds;
         let shutdown = shutdown.map_or(grace, |seconds| drain.saturating_add(seconds)).min(grace);
-        let pod =
-            [(0, drain, Phase::Drain), (drain, shutdown, Phase::Shutdown), (shutdown, grace, Phase::Margin)];
+        let sidecars = termination.sidecars_end_seconds(shutdown).min(grace);
+        let pod = [
+            (0, drain, Phase::Drain),
+            (drain, shutdown, Phase::Shutdown),
+            (shutdown, sidecars, Phase::Sidecars),
+            (sidecars, grace, Phase::Margin),
+        ];
         let withdrawal = observed.and_then(|observed| observed.endpoint_withdrawal_seconds);
         let mut network = vec![match withdrawal.map(|quantiles| quantiles.p99.min(grace)) {
             // Less than a second is drawn as one.
@@ -117,8 +129,9 @@ impl Timelines {
             p99: after_drain(seconds.p99),
             max: after_drain(seconds.max),
         });
+        let last = ends.map_or(0, |ends| ends.max).min(grace.saturating_mul(MAX_GRACE_PERIODS));
         let needed = exposures.iter().map(|exposure| exposure.drain_seconds).max();
-        let end = grace.max(ends.map_or(0, |ends| ends.max)).max(needed.unwrap_or(0));
+        let end = grace.max(last).max(needed.unwrap_or(0));
         Self { end, network, pod: spans(pod), ends }
     }
 
@@ -160,7 +173,12 @@ pub(super) mod tests {
             pre_stop_seconds: 10,
             is_exact: true,
         };
-        Termination { grace_period_seconds: 45, shutdown_timeout_seconds: Some(30), containers: vec![web] }
+        Termination {
+            grace_period_seconds: 45,
+            shutdown_timeout_seconds: Some(30),
+            sidecar_seconds: Some(5),
+            containers: vec![web],
+        }
     }
 
     /// An exposure of pods with a drain of 10 s.
@@ -200,6 +218,8 @@ pub(super) mod tests {
         let mut slow = observed();
         slow.shutdown_seconds = Some(Quantiles { p50: 3, p90: 6, p99: 9, max: 50 });
         assert_eq!(Timelines::of(&termination(), Some(&slow), &[]).end, 60);
+        slow.shutdown_seconds = Some(Quantiles { p50: 3, p90: 6, p99: 9, max: 604_800 });
+        assert_eq!(Timelines::of(&termination(), Some(&slow), &[]).end, 180);
     }
 
     #[test]
@@ -217,6 +237,23 @@ pub(super) mod tests {
         let timelines = Timelines::of(&termination(), Some(&observed()), &exposures);
         assert_eq!(timelines.rows().next().map(|(name, _)| name).as_deref(), Some("network"));
         assert_eq!(timelines.network.len(), 3);
+    }
+
+    #[test]
+    fn native_sidecars_stop_before_the_margin() {
+        let mut termination = termination();
+        let mut proxy = termination.containers[0].clone();
+        (proxy.native_sidecar, proxy.pre_stop_seconds) = (true, 0);
+        termination.containers.push(proxy);
+        termination.grace_period_seconds = 50;
+        let phases = |termination: &Termination| {
+            let pod = Timelines::of(termination, None, &[]).pod;
+            pod.iter().map(|span| (span.to, span.phase)).collect::<Vec<_>>()
+        };
+        let ends = [(10, Phase::Drain), (40, Phase::Shutdown), (45, Phase::Sidecars), (50, Phase::Margin)];
+        assert_eq!(phases(&termination), ends);
+        termination.containers[1].pre_stop_seconds = i64::MAX;
+        assert_eq!(phases(&termination), [ends[0], ends[1], (50, Phase::Sidecars)]);
     }
 
     #[test]

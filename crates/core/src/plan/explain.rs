@@ -88,6 +88,8 @@ pub struct Termination {
     pub grace_period_seconds: i64,
     /// How long the application may take after SIGTERM; `None` if it isn't opted in: it is unknown.
     pub shutdown_timeout_seconds: Option<i64>,
+    /// How long each native sidecar may take after SIGTERM; `None` if it isn't opted in: it is unknown.
+    pub sidecar_seconds: Option<i64>,
     /// The regular containers and native sidecars.
     pub containers: Vec<ContainerTermination>,
 }
@@ -113,6 +115,17 @@ impl Termination {
         let regular = self.containers.iter().filter(|container| !container.native_sidecar);
         regular.map(|container| container.pre_stop_seconds).max().unwrap_or(0)
     }
+
+    /// The seconds until the last native sidecar has ended, if the regular containers have ended at `after`. The
+    /// sidecars stop one after the other; their own preStop hooks begin at the start of the termination.
+    #[must_use]
+    pub fn sidecars_end_seconds(&self, after: i64) -> i64 {
+        let sidecars = self.containers.iter().filter(|container| container.native_sidecar);
+        let longest_hook = sidecars.clone().map(|sidecar| sidecar.pre_stop_seconds).max();
+        let (Some(longest_hook), Some(each)) = (longest_hook, self.sidecar_seconds) else { return after };
+        let count = i64::try_from(sidecars.count()).unwrap_or(i64::MAX);
+        after.max(longest_hook).saturating_add(count.saturating_mul(each))
+    }
 }
 
 /// Explains a workload in the context of its namespace.
@@ -128,13 +141,15 @@ pub fn explain(workload: &Workload<'_>, context: &NamespaceContext) -> Explanati
     };
     let settings = if opted_in.value { explained(&resolution.settings, &levels) } else { vec![] };
     let pods = effective_pods(workload, context);
-    let shutdown = pods.settings.as_ref().map(|settings| settings.shutdown_timeout_seconds.value);
+    let settings_of_pods = pods.settings.as_ref();
+    let shutdown = settings_of_pods.map(|settings| settings.shutdown_timeout_seconds.value);
+    let sidecar_seconds = settings_of_pods.map(|settings| settings.sidecar_seconds.value);
     Explanation {
         opted_in,
         state: evaluation.state,
         pending: evaluation.template.as_ref().map(|_| PendingChange { timing: evaluation.timing }),
         settings,
-        termination: termination(&pods.template, shutdown),
+        termination: Termination { sidecar_seconds, ..termination(&pods.template, shutdown) },
         warnings: evaluation.warnings,
     }
 }
@@ -191,7 +206,7 @@ fn fields(settings: &Settings) -> [(&'static str, Value, Source); 18] {
     ]
 }
 
-/// The termination of the pods of a template.
+/// The termination of the pods of a template, without `sidecar_seconds`.
 pub(super) fn termination(template: &Value, shutdown_timeout_seconds: Option<i64>) -> Termination {
     let none = Map::new();
     let spec = template["spec"].as_object().unwrap_or(&none);
@@ -215,6 +230,7 @@ pub(super) fn termination(template: &Value, shutdown_timeout_seconds: Option<i64
     Termination {
         grace_period_seconds: grace_period(spec).unwrap_or_default(),
         shutdown_timeout_seconds,
+        sidecar_seconds: None,
         containers: containers.collect(),
     }
 }

@@ -83,9 +83,23 @@ fn the_termination_is_that_of_the_injected_pods() {
         .collect();
     assert_eq!(containers, [("web", false, 20, true), ("log", false, 0, false), ("proxy", true, 0, true)]);
     assert_eq!(termination.drain_seconds(), 20);
-    assert_eq!(termination.shutdown_timeout_seconds, Some(30));
+    assert_eq!((termination.shutdown_timeout_seconds, termination.sidecar_seconds), (Some(30), Some(5)));
     // Drain, shutdown timeout, one native sidecar and margin.
     assert_eq!(termination.grace_period_seconds, 20 + 30 + 5 + 9);
+}
+
+#[test]
+fn native_sidecars_end_after_the_regular_containers_and_their_own_hooks() {
+    let mut termination = explained_with(&[]).termination;
+    assert_eq!(termination.sidecars_end_seconds(50), 55);
+    let mut second = termination.containers[2].clone();
+    second.pre_stop_seconds = 70;
+    termination.containers.push(second);
+    assert_eq!(termination.sidecars_end_seconds(50), 80);
+    termination.containers[3].pre_stop_seconds = i64::MAX;
+    assert_eq!(termination.sidecars_end_seconds(50), i64::MAX);
+    termination.containers.truncate(2);
+    assert_eq!(termination.sidecars_end_seconds(50), 50);
 }
 
 #[test]
@@ -94,5 +108,6 @@ fn a_workload_that_is_opted_out_has_no_settings() {
     assert!(explanation.opted_in.opted_out && !explanation.opted_in.value);
     assert_eq!((explanation.settings.len(), explanation.pending), (0, None));
     assert_eq!(explanation.termination.grace_period_seconds, 30);
-    assert_eq!(explanation.termination.shutdown_timeout_seconds, None);
+    let Termination { shutdown_timeout_seconds, sidecar_seconds, .. } = explanation.termination;
+    assert_eq!((shutdown_timeout_seconds, sidecar_seconds), (None, None));
 }
