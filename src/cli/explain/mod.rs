@@ -136,7 +136,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             serde_json::to_string_pretty(&explained).context("cannot write JSON").map(|text| text + "\n")?
         }
         Format::Svg => match explained.as_slice() {
-            [explained] => svg::picture(explained)?,
+            [explained] => svg::picture(explained),
             others => bail!("a picture shows one workload, not {}: give KIND/NAME", others.len()),
         },
     };

@@ -1,176 +1,323 @@
 //! The timelines of a pod's termination as a picture.
 
-use std::fmt::Display;
-
-use anyhow::anyhow;
-use plotters::{
-    chart::ChartBuilder,
-    element::{PathElement, Rectangle, Text},
-    prelude::{IntoDrawingArea as _, SVGBackend},
-    style::{Color as _, IntoFont as _, RGBColor},
-};
+use maud::{Markup, PreEscaped, html};
 
 use super::{
     Explained,
     timeline::{Phase, Span, Timelines},
 };
+use crate::{api::Quantiles, cli::manifests::escaped, text::counted};
 
-const WIDTH: u32 = 1000;
-const ROW: u32 = 46;
-/// The space of the title and of the axis.
-const FRAME: u32 = 90;
-const LEFT: u32 = 90;
-const LEGEND_LINE: u32 = 20;
-const WORDS: RGBColor = RGBColor(0x22, 0x22, 0x22);
+const WIDTH: i64 = 1000;
+/// The name of the row of what was observed.
+const OBSERVED: &str = "observed";
+/// The space at the sides.
+const MARGIN: i64 = 16;
+/// The end of the axis; half of its last label is right of it.
+const RIGHT: i64 = 960;
+const ROW: i64 = 36;
+const BAR: i64 = 26;
+/// The height of a line of text.
+const LINE: i64 = 20;
+/// The size of texts, and the mean width of a character in the widest fonts that viewers use.
+const SIZE: i64 = 13;
+const CHARACTER: i64 = 8;
+/// The characters of a line of the title, so that the widest ones fit too.
+const TITLE_LENGTH: usize = 72;
 
-fn colour(phase: Phase) -> RGBColor {
-    match phase {
-        Phase::Withdrawal | Phase::Exposed(_) => RGBColor(0xe0, 0xa0, 0x30),
-        Phase::ExposedTooLong(_) => RGBColor(0x8a, 0x1c, 0x7c),
-        Phase::Unexposed => RGBColor(0xf0, 0xd8, 0xa8),
-        Phase::Withdrawn => RGBColor(0xc8, 0xcd, 0xd4),
-        Phase::Drain => RGBColor(0x3b, 0x74, 0xb8),
-        Phase::Shutdown => RGBColor(0x2b, 0x7a, 0x4b),
-        Phase::Margin => RGBColor(0xc0, 0x28, 0x28),
-    }
+/// The colours of a dark page. A viewer that can't read them has the light ones, on their own background.
+const DARK: &str = "@media (prefers-color-scheme: dark) \
+    { .back { fill: #16191d } .front { fill: #e4e6e8 } .line { stroke: #7a828c } .grid { stroke: #2c3138 } }";
+
+/// How a phase is drawn. Neighbours differ in brightness, so that they are told apart without their hues.
+struct Style {
+    fill: &'static str,
+    /// The colour of the name.
+    front: &'static str,
+    name: &'static str,
 }
 
-/// Draws the timelines of a workload.
-///
-/// # Errors
-/// If it can't be drawn.
-pub(super) fn picture(explained: &Explained) -> anyhow::Result<String> {
-    let Explained { explanation, exposures, observed, .. } = explained;
+fn style(phase: Phase) -> Style {
+    let (fill, front, name) = match phase {
+        Phase::Withdrawal => ("#e69f00", "#222222", "withdrawal"),
+        Phase::Exposed(_) => ("#e69f00", "#222222", "requests"),
+        Phase::ExposedTooLong(_) => ("#8a1c7c", "#ffffff", "after SIGTERM"),
+        Phase::Unexposed => ("#f5dfa6", "#222222", "unknown"),
+        Phase::Withdrawn => ("#c8cdd4", "#222222", "withdrawn"),
+        Phase::Drain => ("#0072b2", "#ffffff", "drain"),
+        Phase::Shutdown => ("#4fb795", "#222222", "shutdown"),
+        Phase::Sidecars => ("#f0e442", "#222222", "sidecars"),
+        Phase::Margin => ("#a33b20", "#ffffff", "margin"),
+    };
+    Style { fill, front, name }
+}
+
+/// Draws the timelines of a workload as SVG.
+pub(super) fn picture(explained: &Explained) -> String {
+    let Explained { kind, namespace, name, explanation, exposures, observed } = explained;
     let timelines = Timelines::of(&explanation.termination, observed.as_ref(), exposures);
-    let spans: Vec<_> = timelines.rows().flat_map(|(_, spans)| spans).copied().collect();
-    let lines = u32::try_from(spans.len() + usize::from(timelines.ends.is_some())).unwrap_or_default();
-    let plot_height = FRAME + rows(&timelines) * ROW;
-    let mut svg = String::new();
-    {
-        let height = plot_height + lines * LEGEND_LINE;
-        let area = SVGBackend::with_string(&mut svg, (WIDTH, height)).into_drawing_area();
-        let (plot, legend) = area.split_vertically(plot_height);
-        draw(&plot, explained, &timelines).map_err(failed)?;
-        for (line, span) in (0_i32..).zip(&spans) {
-            let y = line * 20;
-            let square = Rectangle::new([(20, y), (34, y + 12)], colour(span.phase).filled());
-            legend.draw(&square).map_err(failed)?;
-            let text = format!("{} to {} s: {}", span.from, span.to, span.phase);
-            legend.draw(&Text::new(text, (42, y), words(14))).map_err(failed)?;
-        }
-        if let (Some(ends), Some(observed)) = (timelines.ends, observed) {
-            let text = format!(
-                "the last container of {} observed terminations ended after {} s (p50), {} s (p99), {} s (max)",
-                observed.current_outcomes.sum(),
-                ends.p50,
-                ends.p99,
-                ends.max
-            );
-            let y = i32::try_from(20 * spans.len()).unwrap_or_default();
-            legend.draw(&Text::new(text, (42, y), words(14))).map_err(failed)?;
-        }
-        area.present().map_err(failed)?;
+    let title = escaped(&format!("Termination of a pod of {kind} {namespace}/{name}")).into_owned();
+    let count = observed.as_ref().map_or(0, |observed| observed.current_outcomes.sum());
+    let count = usize::try_from(count).unwrap_or_default();
+    Picture::of(&title, &timelines, count).svg(&title).into_string()
+}
+
+/// The parts of the picture, in pixels.
+struct Picture {
+    axis: Axis,
+    labels: Vec<Label>,
+    bars: Vec<Bar>,
+    marks: Vec<Mark>,
+    /// Where the axis has a label, and where the grace period ends.
+    ticks: Vec<i64>,
+    kill: i64,
+    /// The top and the bottom of the rows.
+    rows: [i64; 2],
+    height: i64,
+    /// What it shows, in sentences.
+    meanings: Vec<String>,
+}
+
+/// The axis of seconds.
+#[derive(Clone, Copy)]
+struct Axis {
+    left: i64,
+    /// Its seconds.
+    end: i64,
+}
+
+impl Axis {
+    /// The names of the rows are left of it.
+    fn of(timelines: &Timelines) -> Self {
+        let widths = timelines.rows().map(|(name, _)| width(&name));
+        let widest = widths.max().unwrap_or_default().max(width(OBSERVED));
+        Self { left: MARGIN + widest + 20, end: timelines.end }
     }
-    Ok(svg)
+
+    /// The place of a time; the right end, if it is later.
+    fn place(self, seconds: i64) -> i64 {
+        let width = i128::from(seconds.min(self.end)) * i128::from(RIGHT - self.left);
+        self.left + i64::try_from(width / i128::from(self.end.max(1))).unwrap_or_default()
+    }
+
+    /// The seconds between its labels: the least round number for which they have room.
+    fn step(self) -> i64 {
+        // The last label may be beside its tick.
+        let room = (RIGHT - self.left) / (width(&seconds(self.end)) * 3 / 2 + 12);
+        let mut steps = (0..=18).flat_map(|power| [1, 2, 5].map(|digit| digit * 10_i64.pow(power)));
+        steps.find(|step| self.end / step < room).unwrap_or(self.end)
+    }
 }
 
-type Area<'a> = plotters::prelude::DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
-type Failure<'a> =
-    plotters::drawing::DrawingAreaErrorKind<<SVGBackend<'a> as plotters::prelude::DrawingBackend>::ErrorType>;
-
-/// The number of rows in the picture.
-fn rows(timelines: &Timelines) -> u32 {
-    let count = timelines.rows().count() + usize::from(timelines.ends.is_some());
-    u32::try_from(count).unwrap_or(u32::MAX)
+/// A line of text.
+struct Label {
+    x: i64,
+    /// The base line.
+    y: i64,
+    /// Whether its middle is at `x`, or its start.
+    is_centred: bool,
+    /// `None` for the colour of texts on the background.
+    front: Option<&'static str>,
+    text: String,
 }
 
-fn draw<'a>(area: &Area<'a>, explained: &Explained, timelines: &Timelines) -> Result<(), Failure<'a>> {
-    let Explained { kind, namespace, name, .. } = explained;
-    let title = format!("Termination of a pod of {kind} {namespace}/{name}");
-    let mut chart = ChartBuilder::on(area)
-        .margin(10)
-        .caption(title, words(18))
-        .x_label_area_size(32)
-        .y_label_area_size(LEFT)
-        .build_cartesian_2d(0.0..seconds(timelines.end), 0.0..f64::from(rows(timelines)))?;
-    let mut mesh = chart.configure_mesh();
-    mesh.disable_y_mesh().y_labels(0).x_labels(12).x_label_formatter(&|x| format!("{x:.0} s"));
-    mesh.light_line_style(RGBColor(0xf4, 0xf4, 0xf4)).bold_line_style(RGBColor(0xe4, 0xe4, 0xe4));
-    mesh.draw()?;
-    // From the top.
-    let bottoms = (0..rows(timelines)).rev().map(f64::from);
-    for ((name, spans), bottom) in timelines.rows().zip(bottoms) {
-        let bar = |span: &Span| {
-            let corners = [(seconds(span.from), bottom + 0.1), (seconds(span.to), bottom + 0.7)];
-            Rectangle::new(corners, colour(span.phase).filled())
+impl Label {
+    fn anchor(&self) -> &'static str {
+        if self.is_centred { "middle" } else { "start" }
+    }
+}
+
+/// A rectangle: a phase, its colour in the legend, or the range of what was observed.
+struct Bar {
+    x: i64,
+    y: i64,
+    width: i64,
+    height: i64,
+    fill: &'static str,
+    /// What a browser shows at the pointer, if it isn't empty.
+    meaning: String,
+}
+
+/// A quantile of what was observed.
+struct Mark {
+    x: i64,
+    y: i64,
+    shape: &'static str,
+}
+
+/// Around the origin: a circle, a diamond and a triangle, for the median, the 99th percentile and the largest.
+const SHAPES: [&str; 3] = ["M-5 0a5 5 0 1 0 10 0a5 5 0 1 0-10 0z", "M0-7L7 0L0 7L-7 0z", "M0-6L7 6L-7 6z"];
+
+impl Picture {
+    /// `observed` is the number of terminations that were observed.
+    fn of(title: &str, timelines: &Timelines, observed: usize) -> Self {
+        let mut picture = Self {
+            axis: Axis::of(timelines),
+            labels: vec![],
+            bars: vec![],
+            marks: vec![],
+            ticks: vec![],
+            kill: 0,
+            rows: [0; 2],
+            height: MARGIN / 2,
+            meanings: vec![],
         };
-        chart.draw_series([Text::new(name, (0.0, bottom + 0.98), words(12))])?;
-        chart.draw_series(spans.iter().map(bar))?;
+        let characters: Vec<_> = title.chars().collect();
+        for line in characters.chunks(TITLE_LENGTH) {
+            picture.line(MARGIN, line.iter().collect());
+        }
+        picture.draw_rows(timelines);
+        picture.draw_axis();
+        picture.draw_legend(timelines, observed);
+        picture.height += MARGIN / 2;
+        picture
     }
-    if let Some(ends) = timelines.ends {
-        chart.draw_series([Text::new("observed", (0.0, 0.98), words(12))])?;
-        let line = |at: i64| [(seconds(at), 0.1), (seconds(at), 0.7)];
-        let bar = Rectangle::new(
-            [(seconds(ends.p50), 0.25), (seconds(ends.max), 0.55)],
-            RGBColor(0xc8, 0xcd, 0xd4).filled(),
-        );
-        chart.draw_series([bar])?;
-        let marks =
-            [ends.p50, ends.p99, ends.max].map(|at| PathElement::new(line(at), WORDS.stroke_width(2)));
-        chart.draw_series(marks)?;
+
+    /// Adds a line of text below everything else.
+    fn line(&mut self, x: i64, text: String) {
+        self.start(x, self.height + 14, text);
+        self.height += LINE;
     }
-    Ok(())
+
+    fn start(&mut self, x: i64, y: i64, text: String) {
+        self.labels.push(Label { x, y, is_centred: false, front: None, text });
+    }
+
+    /// Adds a text around `x`, or as near as it is within the picture.
+    fn centred(&mut self, x: i64, y: i64, front: Option<&'static str>, text: String) {
+        let half = width(&text) / 2 + MARGIN / 2;
+        let x = x.min(WIDTH - half).max(half);
+        self.labels.push(Label { x, y, is_centred: true, front, text });
+    }
+
+    fn draw_rows(&mut self, timelines: &Timelines) {
+        // The last phase of a pod ends with its grace period.
+        let grace = timelines.pod.last().map_or(timelines.end, |span| span.to);
+        self.kill = self.axis.place(grace);
+        let kill = format!("SIGKILL after {}", seconds(grace));
+        self.meanings.push(kill.clone());
+        self.centred(self.kill, self.height + 14, None, kill);
+        self.height += LINE + 4;
+        self.rows[0] = self.height;
+        for (name, spans) in timelines.rows() {
+            self.start(MARGIN, self.base_line(), name);
+            for span in spans {
+                self.bar(*span);
+            }
+            self.height += ROW;
+        }
+        if let Some(ends) = timelines.ends {
+            self.start(MARGIN, self.base_line(), OBSERVED.to_owned());
+            let (from, y, fill) = (self.axis.place(ends.p50), self.height + BAR / 2, "#8a929c");
+            let width = self.axis.place(ends.max) - from;
+            self.bars.push(Bar { x: from, y: y - 2, width, height: 4, fill, meaning: String::new() });
+            for (shape, (at, _)) in SHAPES.into_iter().zip(quantiles(ends)) {
+                self.marks.push(Mark { x: self.axis.place(at), y, shape });
+            }
+            self.height += ROW;
+        }
+        self.rows[1] = self.height;
+    }
+
+    /// The base line of texts in a bar of the present row.
+    fn base_line(&self) -> i64 {
+        self.height + BAR / 2 + 5
+    }
+
+    fn bar(&mut self, span: Span) {
+        let (from, to) = (self.axis.place(span.from), self.axis.place(span.to));
+        let Style { fill, front, name } = style(span.phase);
+        // A gap, except for what is narrow anyway.
+        let bar_width = (to - from - 2).max(1);
+        if width(name) + 8 <= bar_width {
+            self.centred(i64::midpoint(from, to), self.base_line(), Some(front), name.to_owned());
+        }
+        let (y, meaning) = (self.height, meaning(span));
+        self.bars.push(Bar { x: from, y, width: bar_width, height: BAR, fill, meaning });
+    }
+
+    fn draw_axis(&mut self) {
+        let step = self.axis.step();
+        for second in (0..=self.axis.end / step).map(|tick| tick * step) {
+            let x = self.axis.place(second);
+            self.ticks.push(x);
+            self.centred(x, self.height + LINE - 4, None, seconds(second));
+        }
+        self.height += LINE + MARGIN;
+    }
+
+    fn draw_legend(&mut self, timelines: &Timelines, observed: usize) {
+        for span in timelines.rows().flat_map(|(_, spans)| spans) {
+            let (y, fill, text) = (self.height + 3, style(span.phase).fill, meaning(*span));
+            self.bars.push(Bar { x: MARGIN, y, width: 14, height: 14, fill, meaning: String::new() });
+            self.meanings.push(text.clone());
+            self.line(MARGIN + 24, text);
+        }
+        let Some(ends) = timelines.ends else { return };
+        let observed = counted(observed, "observed termination");
+        for (shape, (at, quantile)) in SHAPES.into_iter().zip(quantiles(ends)) {
+            self.marks.push(Mark { x: MARGIN + 7, y: self.height + 10, shape });
+            let beyond = if at > timelines.end { ", beyond the axis" } else { "" };
+            let text = format!("{at} s: end of the last container, {quantile} of {observed}{beyond}");
+            self.meanings.push(text.clone());
+            self.line(MARGIN + 24, text);
+        }
+    }
+
+    fn svg(&self, title: &str) -> Markup {
+        let [top, bottom] = self.rows;
+        html! {
+            svg xmlns="http://www.w3.org/2000/svg" role="img" width=(WIDTH) height=(self.height)
+                viewBox=(format!("0 0 {WIDTH} {}", self.height)) style="max-width: 100%; height: auto"
+                font-family="sans-serif" font-size=(SIZE) {
+                title { (title) }
+                desc { (self.meanings.join("; ")) }
+                style { (PreEscaped(DARK)) }
+                rect class="back" width=(WIDTH) height=(self.height) fill="#ffffff" {}
+                @for tick in &self.ticks {
+                    line class="grid" x1=(tick) x2=(tick) y1=(top) y2=(bottom) stroke="#dddddd" {}
+                }
+                line class="line" x1=(self.axis.left) x2=(RIGHT) y1=(bottom) y2=(bottom) stroke="#555555" {}
+                @for bar in &self.bars {
+                    rect x=(bar.x) y=(bar.y) width=(bar.width) height=(bar.height) fill=(bar.fill) {
+                        @if !bar.meaning.is_empty() { title { (bar.meaning) } }
+                    }
+                }
+                line class="line" x1=(self.kill) x2=(self.kill) y1=(top - 4) y2=(bottom) stroke="#555555"
+                    stroke-dasharray="4 3" {}
+                @for mark in &self.marks {
+                    path class="front" d=(mark.shape) transform=(format!("translate({} {})", mark.x, mark.y)) fill="#222222" {}
+                }
+                @for label in &self.labels {
+                    @if let Some(front) = label.front {
+                        text x=(label.x) y=(label.y) text-anchor=(label.anchor()) fill=(front) { (label.text) }
+                    } @else {
+                        text class="front" x=(label.x) y=(label.y) text-anchor=(label.anchor()) fill="#222222" {
+                            (label.text)
+                        }
+                    }
+                }
+            }
+        }
+    }
 }
 
-fn words(size: u32) -> plotters::style::TextStyle<'static> {
-    ("sans-serif", size).into_font().color(&WORDS)
+fn seconds(seconds: i64) -> String {
+    format!("{seconds} s")
 }
 
-#[allow(clippy::cast_precision_loss, reason = "seconds of at most a week")]
-fn seconds(seconds: i64) -> f64 {
-    seconds as f64
+fn meaning(span: Span) -> String {
+    format!("{} to {} s: {}", span.from, span.to, span.phase)
 }
 
-fn failed(error: impl Display) -> anyhow::Error {
-    anyhow!("cannot draw the picture: {error}")
+fn quantiles(ends: Quantiles) -> [(i64, &'static str); 3] {
+    [(ends.p50, "p50"), (ends.p99, "p99"), (ends.max, "max")]
+}
+
+fn width(text: &str) -> i64 {
+    i64::try_from(text.chars().count()).unwrap_or(i64::MAX).saturating_mul(CHARACTER)
 }
 
 #[cfg(test)]
-mod tests {
-    use kube::core::DynamicObject;
-    use serde_json::json;
-
-    use super::*;
-    use crate::{
-        cli::explain::timeline::tests::{exposure, observed, termination},
-        plan::{Kind, NamespaceContext},
-    };
-
-    #[test]
-    fn the_picture_has_both_timelines_with_each_exposure_and_what_was_observed() {
-        let object: DynamicObject = serde_json::from_value(json!({
-            "metadata": {"name": "<web>", "namespace": "shop"},
-            "spec": {"template": {"spec": {"containers": [{"name": "web"}]}}},
-        }))
-        .unwrap();
-        let mut explained =
-            Explained::of(Kind::Deployment, "shop", &object, &NamespaceContext::default(), &[]);
-        explained.exposures = vec![exposure("ingress-nginx", 30), exposure("cluster-ip", 10)];
-        explained.explanation.termination = termination();
-        explained.observed = Some(observed());
-        let svg = picture(&explained).unwrap();
-        for text in [
-            "0 to 2 s: the endpoint is withdrawn",
-            "network: ingress-nginx",
-            "0 to 10 s: ingress-nginx: requests still arrive",
-            "10 to 30 s: ingress-nginx: requests still arrive after SIGTERM, the drain is too short",
-            "network: cluster-ip",
-            "10 to 40 s: shutdown",
-            "of 214 observed terminations ended after 13 s (p50), 19 s (p99), 22 s (max)",
-            "Deployment shop/&lt;web&gt;",
-        ] {
-            assert!(svg.contains(text), "{text} is missing in {svg}");
-        }
-        assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"));
-    }
-}
+#[path = "svg_tests.rs"]
+mod tests;
