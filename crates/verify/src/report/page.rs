@@ -15,10 +15,14 @@ use crate::verify::{Recording, VerificationReport, attributions};
 const MAX_LISTED: usize = 500;
 
 const STYLE: &str = "\
-body { font: 15px/1.45 system-ui, sans-serif; color: #222; max-width: 64rem; margin: 2rem auto; padding: 0 1rem }
+body { font: 15px/1.45 system-ui, sans-serif; color: #222; background: #fff; overflow-wrap: anywhere;
+  max-width: 64rem; margin: 2rem auto; padding: 0 1rem }
 h1 { font-size: 1.5rem; margin-bottom: 0 } h2 { font-size: 1.1rem; margin-top: 2rem }
 table { border-collapse: collapse } th, td { text-align: left; padding: .25rem .8rem .25rem 0; border-bottom: 1px solid #ddd }
-.good { color: #2b7a4b } .bad { color: #c02828 } svg { width: 100%; height: auto } ol { font-family: monospace }
+.good { color: #2b7a4b } .bad { color: #c02828 } svg { width: 100%; height: auto }
+th { overflow-wrap: normal } .wide { overflow-x: auto } .wide svg { min-width: 44rem } .wide td { min-width: 4rem }
+.wide td:first-child { min-width: 10rem }
+ol { font-family: monospace }
 .legend span { display: inline-block; margin-right: 1.2rem } .legend i { display: inline-block; width: .9em; height: .9em; margin-right: .35em }";
 
 /// Renders the page.
@@ -52,7 +56,7 @@ pub fn page(report: &VerificationReport, recording: &Recording) -> Result<String
                 (summary(report))
                 h2 { "Over time" }
                 p { "The grey lines are the beginning and the end of the disruption." }
-                @for plot in plots { (PreEscaped(plot)) }
+                div class="wide" { @for plot in plots { (PreEscaped(plot)) } }
                 (legend())
                 @if report.pods.iter().any(|pod| pod.terminating_seconds.is_some()) { (pods(report)) }
                 @if !report.losses.is_empty() { (losses(report)) }
@@ -105,22 +109,24 @@ fn pods(report: &VerificationReport) -> Markup {
     html! {
         h2 { "Pods that terminated" }
         p { "Times count from the start of a pod's termination." }
-        table {
-            tr {
-                @for head in ["pod", "node", "endpoint not ready", "last request", "deleted", "answered", "lost", "perhaps lost"] {
-                    th { (head) }
-                }
-            }
-            @for pod in report.pods.iter().filter(|pod| pod.terminating_seconds.is_some()) {
+        div class="wide" {
+            table {
                 tr {
-                    td { (pod.name) }
-                    td { (pod.node.as_deref().unwrap_or_default()) }
-                    td { (after(pod.endpoint_not_ready_after_seconds)) }
-                    td { (after(pod.last_request_after_seconds)) }
-                    td { (after(pod.gone_after_seconds)) }
-                    td { (pod.answered) }
-                    td { (pod.lost) }
-                    td { (pod.perhaps_lost) }
+                    @for head in ["pod", "node", "endpoint not ready", "last request", "deleted", "answered", "lost", "perhaps lost"] {
+                        th { (head) }
+                    }
+                }
+                @for pod in report.pods.iter().filter(|pod| pod.terminating_seconds.is_some()) {
+                    tr {
+                        td { (pod.name) }
+                        td { (pod.node.as_deref().unwrap_or_default()) }
+                        td { (after(pod.endpoint_not_ready_after_seconds)) }
+                        td { (after(pod.last_request_after_seconds)) }
+                        td { (after(pod.gone_after_seconds)) }
+                        td { (pod.answered) }
+                        td { (pod.lost) }
+                        td { (pod.perhaps_lost) }
+                    }
                 }
             }
         }

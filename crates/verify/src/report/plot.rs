@@ -8,7 +8,10 @@ use plotters::{
     element::{Circle, Cross, PathElement, Rectangle, Text},
     prelude::{Cartesian2d, DrawingArea, IntoDrawingArea as _, SVGBackend},
     series::LineSeries,
-    style::{Color as _, IntoFont as _, RGBColor},
+    style::{
+        Color as _, IntoFont as _, RGBColor,
+        text_anchor::{HPos, Pos, VPos},
+    },
 };
 
 use crate::verify::{PodTimeline, Recording, Sample};
@@ -26,27 +29,33 @@ impl Error {
 
 const WIDTH: u32 = 1000;
 const HEIGHT: u32 = 220;
-/// The height of a pod's line.
-const LINE: u32 = 26;
+/// The height of a pod's line, with its name above its bar.
+const LINE: u32 = 36;
+/// So many characters of a pod's name fit into half of a plot.
+const MAX_NAME: usize = 60;
 /// The space of the axis and its labels beside the lines.
 const FRAME: u32 = 50;
 /// As wide in every plot, so that a moment is at the same place in each.
 const LEFT: u32 = 70;
 /// Of so many answers at most a point each is drawn; the slowest are.
 const POINTS: usize = 4000;
+/// The most seconds, a week, of which rates are drawn.
+const SECONDS: usize = 604_800;
 
-const ANSWERED: RGBColor = RGBColor(0x2b, 0x7a, 0x4b);
+// Blue rather than green: fewer people can't tell it from red.
+const ANSWERED: RGBColor = SERVING;
 const LOST: RGBColor = RGBColor(0xc0, 0x28, 0x28);
 const STARTING: RGBColor = RGBColor(0xc8, 0xcd, 0xd4);
-const SERVING: RGBColor = RGBColor(0x3b, 0x74, 0xb8);
-const DRAINING: RGBColor = RGBColor(0xe0, 0xa0, 0x30);
-const WITHDRAWN: RGBColor = RGBColor(0x8a, 0x6d, 0x3b);
+const SERVING: RGBColor = RGBColor(0x00, 0x72, 0xb2);
+const DRAINING: RGBColor = RGBColor(0xe6, 0x9f, 0x00);
+// Light, so that a lost request is seen on it.
+const WITHDRAWN: RGBColor = RGBColor(0xf5, 0xdf, 0xa6);
 const DISRUPTION: RGBColor = RGBColor(0x77, 0x77, 0x77);
 
-/// The colours of the pods' lines.
+/// The colours of requests and of the pods' lines.
 pub(super) const LEGEND: [(&str, RGBColor); 5] = [
     ("starting", STARTING),
-    ("ready", SERVING),
+    ("answered request, ready pod", SERVING),
     ("terminating, endpoint still ready", DRAINING),
     ("terminating, endpoint not ready", WITHDRAWN),
     ("lost request", LOST),
@@ -57,11 +66,11 @@ type Chart<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64
 /// Plots requests per second: answered, and lost.
 pub(super) fn rates(recording: &Recording) -> Result<String, Error> {
     let time = time(recording);
-    let answered = per_second(&recording.samples, &time, Sample::is_answered);
-    let lost = per_second(&recording.samples, &time, |sample| sample.loss().is_some());
+    let answered = per_second(&recording.samples, Sample::is_answered);
+    let lost = per_second(&recording.samples, |sample| sample.loss().is_some());
     let highest = answered.iter().chain(&lost).map(|(_, count)| *count).fold(1.0, f64::max);
-    draw(HEIGHT, |area| {
-        let mut chart = chart(area, recording, time.clone(), 0.0..highest * 1.1, "requests/s")?;
+    draw(HEIGHT, "answered and lost requests per second", |area| {
+        let mut chart = chart(area, recording, time, 0.0..highest * 1.1, "requests/s")?;
         for (line, colour) in [(answered, ANSWERED), (lost, LOST)] {
             let series = LineSeries::new(line, colour.stroke_width(2));
             chart.draw_series(series).map_err(Error::of)?;
@@ -79,7 +88,7 @@ pub(super) fn latencies(recording: &Recording) -> Result<String, Error> {
     let millis = |sample: &Sample| sample.took.as_secs_f64() * 1000.0;
     let point = |sample: &Sample| (sample.due.as_secs_f64(), millis(sample));
     let highest = slowest.iter().copied().chain(lost.clone()).map(millis).fold(1.0, f64::max);
-    draw(HEIGHT, |area| {
+    draw(HEIGHT, "the latency of each answer, and lost requests", |area| {
         let mut chart = chart(area, recording, time(recording), 0.0..highest * 1.1, "latency, ms")?;
         let points = slowest.iter().map(|sample| Circle::new(point(sample), 2, ANSWERED.mix(0.6).filled()));
         chart.draw_series(points).map_err(Error::of)?;
@@ -94,27 +103,49 @@ pub(super) fn pods(recording: &Recording, attributions: &[(Duration, usize)]) ->
     let Recording { timelines, .. } = recording;
     let time = time(recording);
     let count = u32::try_from(timelines.len()).unwrap_or(u32::MAX).max(1);
-    draw(count.saturating_mul(LINE).saturating_add(FRAME), |area| {
+    let height = count.saturating_mul(LINE).saturating_add(FRAME);
+    draw(height, "when each pod was starting, ready and terminating, and lost requests", |area| {
         let rows = 0.0..f64::from(count);
         let mut chart = chart(area, recording, time.clone(), rows, "pods")?;
         for (row, timeline) in (0..count).rev().map(f64::from).zip(timelines) {
             let bars = stages(timeline, time.end).into_iter().map(|(span, colour)| {
-                let corners = [(span.start, row + 0.2), (span.end, row + 0.8)];
+                let corners = [(span.start, row + 0.1), (span.end, row + 0.55)];
                 Rectangle::new(corners, colour.filled())
             });
             chart.draw_series(bars).map_err(Error::of)?;
-            let begin = timeline.first_seen.as_secs_f64();
+            let (at, anchor) = name_place(timeline, time.end);
             let words = ("sans-serif", 13).into_font().color(&RGBColor(0x22, 0x22, 0x22));
-            let name = Text::new(timeline.name.clone(), (begin, row + 0.72), words);
+            let words = words.pos(Pos::new(anchor, VPos::Top));
+            let name = Text::new(shortened(&timeline.name), (at, row + 0.98), words);
             chart.draw_series([name]).map_err(Error::of)?;
         }
         let marks = attributions.iter().map(|(due, timeline)| {
-            let row = f64::from(count) - 0.5 - f64::from(u32::try_from(*timeline).unwrap_or_default());
+            let row = f64::from(count) - 0.675 - f64::from(u32::try_from(*timeline).unwrap_or_default());
             Cross::new((due.as_secs_f64(), row), 3, LOST.stroke_width(1))
         });
         chart.draw_series(marks).map_err(Error::of)?;
         Ok(())
     })
+}
+
+/// Where the name of a pod is: at the beginning of its bar, or if there is little room after that, at its end.
+fn name_place(timeline: &PodTimeline, end: f64) -> (f64, HPos) {
+    let begin = timeline.first_seen.as_secs_f64();
+    if begin <= end / 2.0 {
+        return (begin, HPos::Left);
+    }
+    (timeline.gone.map_or(end, |gone| gone.as_secs_f64().min(end)), HPos::Right)
+}
+
+/// A name of at most `MAX_NAME` characters: of a longer one, the beginning and the end, which tells pods apart.
+fn shortened(name: &str) -> String {
+    let characters: Vec<_> = name.chars().collect();
+    if characters.len() <= MAX_NAME {
+        return name.to_owned();
+    }
+    let half = MAX_NAME / 2;
+    let beginning = characters.iter().take(half - 1);
+    beginning.chain(&['…']).chain(&characters[characters.len() - half..]).collect()
 }
 
 /// The stages of a pod's timeline.
@@ -140,21 +171,24 @@ fn time(recording: &Recording) -> Range<f64> {
     0.0..end.max(Duration::from_secs(1)).as_secs_f64()
 }
 
-/// How many samples were due in each second.
-fn per_second(samples: &[Sample], time: &Range<f64>, counts: fn(&Sample) -> bool) -> Vec<(f64, f64)> {
-    let mut seconds = Vec::new();
-    let mut from = time.start;
-    while from < time.end {
-        let due = |sample: &&Sample| (from..from + 1.0).contains(&sample.due.as_secs_f64());
-        let count = samples.iter().filter(due).filter(|sample| counts(sample)).count();
-        seconds.push((from + 0.5, f64::from(u32::try_from(count).unwrap_or(u32::MAX))));
-        from += 1.0;
+/// How many samples were due in each second. The second in which the load ended is left out, unless it is the only one:
+/// it has fewer.
+fn per_second(samples: &[Sample], counts: fn(&Sample) -> bool) -> Vec<(f64, f64)> {
+    let second = |sample: &Sample| usize::try_from(sample.due.as_secs()).unwrap_or(usize::MAX);
+    let last = samples.iter().map(second).max().unwrap_or_default();
+    let mut seconds = vec![0_u32; last.clamp(1, SECONDS)];
+    for sample in samples.iter().filter(|sample| counts(sample)) {
+        if let Some(count) = seconds.get_mut(second(sample)) {
+            *count += 1;
+        }
     }
-    seconds
+    (0_u32..).zip(seconds).map(|(second, count)| (f64::from(second) + 0.5, f64::from(count))).collect()
 }
 
+/// Draws a plot, of which screen readers read the label.
 fn draw(
     height: u32,
+    label: &str,
     plot: impl FnOnce(&DrawingArea<SVGBackend<'_>, Shift>) -> Result<(), Error>,
 ) -> Result<String, Error> {
     let mut svg = String::new();
@@ -163,7 +197,7 @@ fn draw(
         plot(&area)?;
         area.present().map_err(Error::of)?;
     }
-    Ok(svg)
+    Ok(svg.replacen("<svg ", &format!("<svg role=\"img\" aria-label=\"{label}\" "), 1))
 }
 
 /// The axes, and the beginning and end of the disruption.
@@ -194,4 +228,45 @@ fn chart<'a, 'b>(
         }
     }
     Ok(chart)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::verify::Outcome;
+
+    #[test]
+    fn the_incomplete_last_second_is_not_drawn_as_a_lower_rate() {
+        let due = |millis: u64| Sample {
+            due: Duration::from_millis(millis),
+            took: Duration::from_secs(10),
+            connecting: Duration::ZERO,
+            outcome: Outcome::Answered(200),
+            pod: None,
+            peer: None,
+        };
+        let samples: Vec<_> = (0..25).map(|number| due(number * 100)).collect();
+        assert_eq!(per_second(&samples, Sample::is_answered), [(0.5, 10.0), (1.5, 10.0)]);
+        assert_eq!(per_second(&samples[..5], Sample::is_answered), [(0.5, 5.0)]);
+        assert_eq!(per_second(&[], Sample::is_answered), [(0.5, 0.0)]);
+    }
+
+    #[test]
+    fn the_name_of_a_pod_is_within_the_plot() {
+        let timeline = |first_seen, gone: Option<u64>| PodTimeline {
+            first_seen: Duration::from_secs(first_seen),
+            gone: gone.map(Duration::from_secs),
+            ..PodTimeline::default()
+        };
+        assert!(matches!(name_place(&timeline(4, Some(5)), 10.0), (4.0, HPos::Left)));
+        assert!(matches!(name_place(&timeline(6, None), 10.0), (10.0, HPos::Right)));
+        assert!(matches!(name_place(&timeline(6, Some(8)), 10.0), (8.0, HPos::Right)));
+        assert_eq!(shortened("web-6d5f7c9b8-x2x4q"), "web-6d5f7c9b8-x2x4q");
+        let long = shortened(&format!("{}-6d5f7c9b8-x2x4q", "w".repeat(230)));
+        assert_eq!(long.chars().count(), MAX_NAME);
+        assert!(
+            long.starts_with("www") && long.contains('…') && long.ends_with("w-6d5f7c9b8-x2x4q"),
+            "{long}"
+        );
+    }
 }

@@ -77,7 +77,7 @@ fn an_incomplete_run_is_reported() {
 fn the_page_is_self_contained_and_escapes_names() {
     let (report, recording) = example();
     let page = page(&report, &recording).unwrap();
-    assert_eq!(page.matches("<svg").count(), 3);
+    assert_eq!(page.matches("<svg role=\"img\" aria-label=\"").count(), 3);
     assert!(page.contains("<strong>5 of 50 requests were lost</strong>"), "{page}");
     assert!(page.contains("&lt;new&gt;") && !page.contains("<new>"));
     for outside in ["src=", "href=", "url(", "@import"] {
