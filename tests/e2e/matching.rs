@@ -109,6 +109,21 @@ fn creations() -> Vec<(&'static str, Value, bool)> {
         ("a pod with null labels", pod(json!({"name": "pod", "labels": null})), false),
         ("a labelled pod", pod(json!({"generateName": "pod-", "labels": {LABEL: "enabled"}})), true),
         ("a pod labelled otherwise", pod(json!({"name": "pod", "labels": {LABEL: "disabled"}})), false),
+        (
+            "the annotation as a label",
+            object(&|o| o["metadata"]["labels"] = json!({ANNOTATED: "true"})),
+            true,
+        ),
+        (
+            "the annotation as a label of the template",
+            object(&|o| o["spec"]["template"]["metadata"]["labels"][ANNOTATED] = json!("true")),
+            true,
+        ),
+        (
+            "the annotation with a policy as a label",
+            object(&|o| o["metadata"]["labels"] = json!({"adieu.dev/policy": "all"})),
+            true,
+        ),
         ("a labelled workload", object(&|o| o["metadata"]["labels"] = json!({LABEL: "enabled"})), false),
         (
             "a labelled template",
@@ -119,7 +134,7 @@ fn creations() -> Vec<(&'static str, Value, bool)> {
 }
 
 /// Patches of the Deployments by name, and whether they reach the webhook.
-fn updates() -> [(&'static str, &'static str, Value, bool); 7] {
+fn updates() -> [(&'static str, &'static str, Value, bool); 8] {
     [
         ("annotating", "plain", json!({"metadata": {"annotations": {ANNOTATED: "true"}}}), true),
         (
@@ -128,6 +143,7 @@ fn updates() -> [(&'static str, &'static str, Value, bool); 7] {
             json!({"spec": {"template": {"metadata": {"annotations": {ANNOTATED: "true"}}}}}),
             true,
         ),
+        ("the annotation as a label", "plain", json!({"metadata": {"labels": {ANNOTATED: "true"}}}), true),
         ("another annotation", "plain", json!({"metadata": {"annotations": {"team": "shop"}}}), false),
         ("no annotations at all", "plain", json!({"metadata": {"annotations": null}}), false),
         ("another image", "plain", json!({"spec": {"minReadySeconds": 1}}), false),

@@ -203,3 +203,22 @@ async fn annotations_on_kinds_that_are_not_injected_get_one_warning() {
     assert!(!text.contains("Warning:"), "all pods of the namespace reach the webhook: {text}");
     scene.end().await;
 }
+
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test"]
+async fn a_label_instead_of_an_annotation_gets_one_warning() {
+    let scene = Scene::new().await;
+    let mut object = web("web", &json!({}));
+    object["spec"]["replicas"] = json!(0);
+    let created = scene.create(&object).await;
+    let label = ["label", "deployment/web", "adieu.dev/graceful=true", "--overwrite"];
+    eventually("one warning", || async {
+        let text = scene.kubectl(&[label.as_slice(), &["--dry-run=server"]].concat()).await;
+        let warnings: Vec<_> = text.lines().filter(|line| line.starts_with("Warning:")).collect();
+        matches!(&warnings[..], [one] if one.contains("metadata.labels[adieu.dev/graceful] has no effect: move it"))
+    })
+    .await;
+    scene.kubectl(&label).await;
+    assert_eq!(scene.deployment("web").await["spec"]["template"], created["spec"]["template"]);
+    scene.end().await;
+}

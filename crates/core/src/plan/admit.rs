@@ -148,15 +148,19 @@ fn advise(
     context: &NamespaceContext,
 ) -> Vec<String> {
     let Resolution { opt_in, settings, .. } = resolution;
-    let mut advice =
-        [settings_warnings::labels_for_annotations(new), settings_warnings::on_workload(new, resolution)]
-            .concat();
+    let labels = settings_warnings::labels_for_annotations(new);
+    let mut advice: Vec<_> =
+        labels.iter().cloned().chain(settings_warnings::on_workload(new, resolution)).collect();
     let audited_by = match opt_in {
         OptIn::In(by) if settings.mode.value == Mode::Audit => Some(by),
         _ => None,
     };
     let is_new = (audited_by.is_some() || !advice.is_empty())
-        && old.is_none_or(|old| instructions_changed(new, old) || template_changed(new, old));
+        && old.is_none_or(|old| {
+            instructions_changed(new, old)
+                || template_changed(new, old)
+                || labels != settings_warnings::labels_for_annotations(old)
+        });
     if !is_new {
         return vec![];
     }

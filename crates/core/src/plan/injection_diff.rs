@@ -153,6 +153,7 @@ pub fn injection_diff(
 fn request(new: &Workload<'_>, old: Option<&Workload<'_>>, context: &NamespaceContext) -> Admission {
     let reaches_webhook = context.injection_enabled
         || new.has_own_annotation()
+        || new.has_label_for_opt_in()
         || old.is_some_and(Workload::has_own_annotation);
     if reaches_webhook {
         admit(new, old, context)

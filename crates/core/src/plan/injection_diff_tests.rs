@@ -148,6 +148,10 @@ fn without_the_webhook_a_new_workload_waits_for_the_controller() {
     let context = NamespaceContext { injection_enabled: false, ..policy(json!({})) };
     let created = diff(None, (&annotated(&[]), &plain(), &context));
     assert_eq!((created.changes.len(), created.rollout), (2, Some(RolloutTiming::Queued)));
+    let mut labelled = plain();
+    labelled["metadata"]["labels"]["adieu.dev/graceful"] = json!("true");
+    let labelled = diff(None, (&annotated(&[]), &labelled, &context));
+    assert_eq!((labelled.changes.len(), labelled.rollout), (2, None), "the webhook warns about the label");
     let annotated = diff(None, (&annotated(&[("margin-seconds", "5")]), &plain(), &context));
     assert_eq!((annotated.changes.len(), annotated.rollout), (2, None));
 }

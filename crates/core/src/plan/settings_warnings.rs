@@ -22,6 +22,8 @@ use crate::{
 
 /// How many overridden policies are named.
 const MAX_OVERRIDDEN: usize = 8;
+/// How many labels are named.
+const MAX_LABELS: usize = 2;
 
 /// Configuration without effect: settings without an opt-in, and overridden policies.
 pub(super) fn on_workload(workload: &Workload<'_>, resolution: &Resolution) -> Vec<String> {
@@ -40,17 +42,21 @@ fn overridden(policy: &Source) -> String {
 }
 
 /// Labels that should be annotations.
-pub(super) fn labels_for_annotations(workload: &Workload<'_>) -> Vec<String> {
+pub(super) fn labels_for_annotations(workload: &Workload<'_>) -> Option<String> {
     let template = &workload.template["metadata"]["labels"];
-    let of_template = annotations::KEYS.iter().filter(|key| template.get(**key).is_some());
     let of_workload = annotations::KEYS.iter().filter(|key| workload.labels.contains_key(**key));
+    let of_template = annotations::KEYS.iter().filter(|key| template.get(**key).is_some());
     let of_template = of_template.map(|key| ("spec.template.metadata", key));
-    let found = of_workload.map(|key| ("metadata", key)).chain(of_template);
-    found
-        .map(|(metadata, key)| {
-            format!("{metadata}.labels[{key}] has no effect: move it to {metadata}.annotations")
-        })
-        .collect()
+    let found: Vec<_> = of_workload.map(|key| ("metadata", key)).chain(of_template).collect();
+    let (first, _) = found.first()?;
+    let named = found.iter().take(MAX_LABELS).map(|(metadata, key)| format!("{metadata}.labels[{key}]"));
+    let named = named.collect::<Vec<_>>().join(", ");
+    let more = match found.len().saturating_sub(MAX_LABELS) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let (have, them) = if found.len() == 1 { ("has", "it") } else { ("have", "them") };
+    Some(format!("{named}{more} {have} no effect: move {them} to {first}.annotations"))
 }
 
 /// Settings that need an opt-in.

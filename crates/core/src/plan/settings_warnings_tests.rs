@@ -96,6 +96,29 @@ fn warning_for_a_label_instead_of_an_annotation() {
 }
 
 #[test]
+fn labels_instead_of_annotations_cause_one_warning_when_they_are_set() {
+    let all: BTreeMap<_, _> = annotations::KEYS.map(|key| (key.to_owned(), "true".to_owned())).into();
+    let (none, template, context) = (BTreeMap::new(), plain(), NamespaceContext::default());
+    let unlabelled = Workload::new(Kind::Deployment, &none, &template);
+    let labels = annotated(&[("graceful", "true")]);
+    let labelled = Workload { labels: &labels, ..unlabelled.clone() };
+    let warnings = |new: &Workload<'_>, old: &Workload<'_>| admit(new, Some(old), &context).warnings;
+    assert_warning(&warnings(&labelled, &unlabelled), &["metadata.labels[adieu.dev/graceful] has no effect"]);
+    assert_eq!(warnings(&labelled, &labelled), [""; 0], "an unrelated change");
+    let with_labels = |labels: &BTreeMap<String, String>| {
+        let mut template = plain();
+        template["metadata"]["labels"] = json!(labels);
+        template
+    };
+    let (few, many) = (with_labels(&labels), with_labels(&all));
+    let both = labelled.with_template(&few);
+    let named = "metadata.labels[adieu.dev/graceful], spec.template.metadata.labels[adieu.dev/graceful] have no effect";
+    assert_warning(&warnings(&both, &labelled), &[named, "move them to metadata.annotations"]);
+    let every = Workload { labels: &all, ..Workload::new(Kind::Deployment, &none, &many) };
+    assert_warning(&admit(&every, None, &context).warnings, &[" and 14 more have no effect"]);
+}
+
+#[test]
 fn warning_names_an_overridden_policy() {
     let context = policies([
         ("a-team", json!({"selector": {"matchLabels": {"app": "web"}}})),

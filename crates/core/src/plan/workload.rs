@@ -122,6 +122,15 @@ impl<'a> Workload<'a> {
         has_own(self.annotations) || has_own(&self.template_annotations())
     }
 
+    /// Whether it or its template has a label instead of the annotation that opts in. The request then reaches the webhook,
+    /// which warns about the label.
+    pub(super) fn has_label_for_opt_in(&self) -> bool {
+        let of_template = &self.template["metadata"]["labels"];
+        [annotations::GRACEFUL, annotations::POLICY]
+            .iter()
+            .any(|key| self.labels.contains_key(*key) || of_template.get(*key).is_some())
+    }
+
     /// The annotations of adieu that users set, for comparison.
     pub(super) fn instructions(&self) -> [Vec<(String, String)>; 2] {
         let owned = |map: &BTreeMap<String, String>| {
