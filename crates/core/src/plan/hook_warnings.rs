@@ -48,7 +48,12 @@ pub(super) fn on_template(hooks: Hooks<'_>, spec: &Map<String, Value>, warnings:
     if !hooks.native_sleep {
         warnings.extend(native_sleeps_on_old_kubelets(hooks, spec));
     }
-    warnings.extend(containers(spec).flat_map(|container| cut_short(hooks, container)));
+    let regular = containers(spec).map(|container| (container, duration(hooks, container)));
+    let of_sidecars = sidecars(spec).filter_map(Value::as_object);
+    // They get no hook.
+    let of_sidecars = of_sidecars.map(|sidecar| (sidecar, own_hook(sidecar).map(pre_stop_duration)));
+    warnings
+        .extend(regular.chain(of_sidecars).flat_map(|(container, pre_stop)| cut_short(container, pre_stop)));
     warnings.extend(unknown_exclusions(hooks, spec));
 }
 
@@ -88,19 +93,24 @@ fn native_sleeps_on_old_kubelets(hooks: Hooks<'_>, spec: &Map<String, Value>) ->
         .collect()
 }
 
+/// The duration of a container's preStop after the injection.
+fn duration(hooks: Hooks<'_>, container: &Map<String, Value>) -> Option<HookDuration> {
+    match hooks.decide(container) {
+        Hook::Injected => Some(HookDuration::Exactly(hooks.settings.drain_seconds.value)),
+        Hook::User(handler) => Some(pre_stop_duration(handler)),
+        Hook::None => None,
+    }
+}
+
 /// Warnings for probes with a grace period of their own, which applies if the probe restarts the container: the preStop
 /// counts against it.
-fn cut_short(hooks: Hooks<'_>, container: &Map<String, Value>) -> Vec<String> {
+fn cut_short(container: &Map<String, Value>, pre_stop: Option<HookDuration>) -> Vec<String> {
     const FIELD: &str = "terminationGracePeriodSeconds";
-    let (at_least, pre_stop) = match hooks.decide(container) {
-        Hook::Injected => ("", hooks.settings.drain_seconds.value),
-        Hook::User(handler) => match pre_stop_duration(handler) {
-            HookDuration::Exactly(seconds) => ("", seconds),
-            HookDuration::AtLeast(seconds) => ("at least ", seconds),
-            // There is a warning that it never ends.
-            HookDuration::Endless => return vec![],
-        },
-        Hook::None => return vec![],
+    let (at_least, pre_stop) = match pre_stop {
+        Some(HookDuration::Exactly(seconds)) => ("", seconds),
+        Some(HookDuration::AtLeast(seconds)) => ("at least ", seconds),
+        // There is a warning that it never ends.
+        Some(HookDuration::Endless) | None => return vec![],
     };
     let short = ["livenessProbe", "startupProbe"].into_iter().filter_map(|probe| {
         let seconds = container.get(probe)?.get(FIELD)?.as_i64().filter(|seconds| *seconds <= pre_stop)?;

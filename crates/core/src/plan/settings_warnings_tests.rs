@@ -344,6 +344,18 @@ fn warning_for_a_probe_grace_period_shorter_than_the_drain() {
         let longer = injected(&with_probe(probe, 11), &Settings::default(), true);
         assert_eq!(longer.warnings, [""; 0]);
     }
+    let mut sidecar = with_probe("livenessProbe", 5)["containers"][0].take();
+    sidecar["restartPolicy"] = json!("Always");
+    let beside = |sidecar: &Value| json!({"containers": [{"name": "app"}], "initContainers": [sidecar]});
+    let without_hook = injected(&beside(&sidecar), &Settings::default(), true);
+    assert_eq!(without_hook.warnings, [""; 0], "a native sidecar gets no hook");
+    sidecar["lifecycle"] = json!({"preStop": {"sleep": {"seconds": 20}}});
+    assert_warning(
+        &injected(&beside(&sidecar), &Settings::default(), true).warnings,
+        &[
+            "container \"web\": livenessProbe.terminationGracePeriodSeconds is 5 s, and the preStop takes 20 s",
+        ],
+    );
     for (hook, expected) in [
         (json!({"sleep": {"seconds": 20}}), Some("the preStop takes 20 s")),
         (json!({"sleep": {"seconds": 4}}), None),
