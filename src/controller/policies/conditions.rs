@@ -42,7 +42,8 @@ pub(super) fn ready<P: Policy>(
         return ConditionUpdate::new(false, "InvalidSelector", message);
     }
     if mode == Mode::Audit {
-        let message = format!("{pending} of {matched} workloads would be changed");
+        let changes = || format!("{pending} of {matched} workloads would be changed");
+        let message = without_workloads::<P>(builder, spec).unwrap_or_else(changes);
         return ConditionUpdate::new(true, "Auditing", message);
     }
     if let Some((name, why)) = &builder.unsatisfiable {
@@ -59,7 +60,24 @@ pub(super) fn ready<P: Policy>(
         };
         return ConditionUpdate::new(false, "Stalled", message);
     }
-    reverted(builder).unwrap_or_else(|| injected(builder))
+    let unmatched = || {
+        let message = without_workloads::<P>(builder, spec)?;
+        Some(ConditionUpdate::new(true, "Injected", message))
+    };
+    reverted(builder).or_else(unmatched).unwrap_or_else(|| injected(builder))
+}
+
+/// What to check if a policy has a selector and applies to no workload.
+fn without_workloads<P: Policy>(builder: &StatusBuilder, spec: &GracefulPolicySpec) -> Option<String> {
+    let StatusBuilder { counts, overridden, .. } = builder;
+    if spec.selector.is_none() || counts.matched > 0 || !overridden.is_empty() {
+        return None;
+    }
+    let namespaces = if P::CLUSTER_SCOPED { "spec.namespaceSelector, " } else { "" };
+    Some(format!(
+        "it applies to no workload: check {namespaces}spec.selector (labels of the pod template) and spec.kinds \
+         ([Deployment] by default)"
+    ))
 }
 
 /// The condition `Ready` of a policy whose workloads are injected.
@@ -179,4 +197,33 @@ fn listed(names: impl ExactSizeIterator<Item = impl Into<String>>) -> String {
     let named: Vec<String> = names.take(MAX_NAMED).map(Into::into).collect();
     let named = named.join(", ");
     if more > 0 { format!("{named} and {more} more") } else { named }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::api::{ClusterGracefulPolicy, GracefulPolicy};
+
+    #[test]
+    fn a_policy_that_applies_to_no_workload_reports_what_to_check() {
+        let spec = |spec| serde_json::from_value::<GracefulPolicySpec>(spec).unwrap();
+        let (selecting, named) = (spec(json!({"selector": {}})), spec(json!({})));
+        let none = StatusBuilder::default();
+        let found = ready::<GracefulPolicy>(&none, &selecting, Mode::Enforce);
+        assert_eq!((found.is_true, found.reason), (true, "Injected"));
+        let start = "it applies to no workload: check spec.selector";
+        assert!(found.message.starts_with(start), "{}", found.message);
+        let of_cluster = ready::<ClusterGracefulPolicy>(&none, &selecting, Mode::Audit);
+        assert_eq!(of_cluster.reason, "Auditing");
+        assert!(of_cluster.message.contains("check spec.namespaceSelector"), "{}", of_cluster.message);
+        let mut matching = StatusBuilder::default();
+        (matching.counts.matched, matching.counts.injected) = (1, 1);
+        let overridden = StatusBuilder { overridden: vec!["web".into()], ..StatusBuilder::default() };
+        for (builder, spec) in [(&none, &named), (&matching, &selecting), (&overridden, &selecting)] {
+            let found = ready::<GracefulPolicy>(builder, spec, Mode::Enforce);
+            assert!(!found.message.contains("no workload"), "{}", found.message);
+        }
+    }
 }
