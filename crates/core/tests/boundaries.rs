@@ -5,8 +5,10 @@
 
 mod generate;
 
-use adieu_core::api::{ClusterGracefulPolicy, GracefulPolicy, as_stored, check_policy, check_status};
-use generate::{Boundary, boundaries, largest};
+use adieu_core::api::{
+    ClusterGracefulPolicy, GracefulPolicy, TerminationProfile, as_stored, check_policy, check_status,
+};
+use generate::{Boundary, boundaries, largest, profile_boundaries};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
@@ -67,6 +69,18 @@ fn decoder_agrees_with_the_offline_check() {
     let valid = cases.iter().filter(|case| case.valid == Some(true)).count();
     let invalid = cases.iter().filter(|case| case.valid == Some(false)).count();
     assert!(valid > 300 && invalid > 1000, "{valid} valid and {invalid} invalid cases of {}", cases.len());
+}
+
+#[test]
+fn termination_profile_is_readable_at_its_bounds() {
+    let cases = profile_boundaries();
+    let valid: Vec<_> = cases.iter().filter(|case| case.valid == Some(true)).collect();
+    assert!(valid.len() > 100, "{} valid cases of {}", valid.len(), cases.len());
+    let unreadable = valid.iter().filter_map(|case| {
+        let error = serde_json::from_value::<TerminationProfile>(case.policy.clone()).err()?;
+        Some(format!("{}: {error}", case.name))
+    });
+    assert_eq!(unreadable.collect::<Vec<_>>(), [""; 0]);
 }
 
 #[test]

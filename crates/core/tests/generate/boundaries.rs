@@ -1,14 +1,14 @@
-//! Policies with one field at a bound of its schema, just inside, just outside, or far beyond.
+//! Policies and profiles with one field at a bound of its schema, just inside, just outside, or far beyond.
 
 use regex::Regex;
 use serde_json::{Map, Value, json};
 
-/// A policy with one field at or beyond a bound.
+/// A policy or profile with one field at or beyond a bound.
 #[derive(Clone, Debug)]
 pub struct Boundary {
     /// Such as `spec.rollout.maxConcurrent = 1001`.
     pub name: String,
-    /// The whole policy.
+    /// The whole object.
     pub policy: Value,
     /// Whether the field belongs to the status, which is written separately.
     pub of_status: bool,
@@ -18,7 +18,16 @@ pub struct Boundary {
 
 /// Every field of both kinds of policy, each at and beyond its bounds.
 pub fn boundaries() -> Vec<Boundary> {
-    schemas().iter().flat_map(|(kind, schema)| Fields { kind, found: vec![] }.all(schema)).collect()
+    of_fields(&schemas(is_policy))
+}
+
+/// Every field of a `TerminationProfile`, each at and beyond its bounds.
+pub fn profile_boundaries() -> Vec<Boundary> {
+    of_fields(&schemas(|kind| !is_policy(kind)))
+}
+
+fn of_fields(schemas: &[(String, Value)]) -> Vec<Boundary> {
+    schemas.iter().flat_map(|(kind, schema)| Fields { kind, found: vec![] }.all(schema)).collect()
 }
 
 /// The largest policy of each kind that its schema allows.
@@ -45,21 +54,26 @@ pub fn largest() -> Vec<Value> {
         probe.retain(|field, _| field != "tcpSocket" && field != "grpc");
         policy
     };
-    schemas().into_iter().map(largest).collect()
+    schemas(is_policy).into_iter().map(largest).collect()
 }
 
-/// The kinds of policy and their schemas.
-fn schemas() -> Vec<(String, Value)> {
+/// Users write policies, and adieu alone writes the others, which have no offline check.
+fn is_policy(kind: &str) -> bool {
+    kind.ends_with("Policy")
+}
+
+/// Some of the kinds, with their schemas.
+fn schemas(is_included: impl Fn(&str) -> bool) -> Vec<(String, Value)> {
     let crds = adieu_core::api::crds();
     let schema = |crd: &Value| crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone();
     let crds = crds.iter().map(|crd| serde_json::to_value(crd).unwrap());
     let of_kinds = crds.map(|crd| (crd["spec"]["names"]["kind"].as_str().unwrap().to_owned(), schema(&crd)));
-    // Users write policies, and adieu writes the others.
-    of_kinds.filter(|(kind, _)| kind.ends_with("Policy")).collect()
+    of_kinds.filter(|(kind, _)| is_included(kind)).collect()
 }
 
 fn base(kind: &str) -> Value {
-    json!({"apiVersion": "adieu.dev/v1alpha1", "kind": kind, "metadata": {"name": "p"}, "spec": {}})
+    let spec = if is_policy(kind) { json!({}) } else { json!({"kind": "Deployment", "name": "web"}) };
+    json!({"apiVersion": "adieu.dev/v1alpha1", "kind": kind, "metadata": {"name": "p"}, "spec": spec})
 }
 
 /// A step of a path.
