@@ -206,6 +206,33 @@ async fn annotations_on_kinds_that_are_not_injected_get_one_warning() {
 
 #[tokio::test]
 #[ignore = "needs a cluster: cargo xtask test"]
+async fn annotations_on_replica_sets_and_replication_controllers_get_one_warning() {
+    let scene = Scene::new().await;
+    let (template, labels) = (web("web", &json!({}))["spec"]["template"].take(), json!({"app": "web"}));
+    for (api_version, kind, selector) in [
+        ("apps/v1", "ReplicaSet", json!({"matchLabels": labels})),
+        ("v1", "ReplicationController", labels.clone()),
+    ] {
+        let object = json!({
+            "apiVersion": api_version, "kind": kind,
+            "metadata": {"name": "web", "annotations": {"adieu.dev/graceful": "true"}},
+            "spec": {"replicas": 0, "selector": selector, "template": template},
+        });
+        let expected =
+            format!("no effect on this {kind}: move the annotations to spec.template.metadata.annotations");
+        eventually("one warning", || async {
+            let create = ["create", "--dry-run=server", "-f", "-"];
+            let text = scene.kubectl_with(&create, &object).await.unwrap();
+            let warnings: Vec<_> = text.lines().filter(|line| line.starts_with("Warning:")).collect();
+            matches!(&warnings[..], [one] if one.contains(&expected))
+        })
+        .await;
+    }
+    scene.end().await;
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test"]
 async fn a_label_instead_of_an_annotation_gets_one_warning() {
     let scene = Scene::new().await;
     let mut object = web("web", &json!({}));
