@@ -17,7 +17,8 @@ use super::{
 };
 use crate::{
     api::{EffectiveValues, WorkloadKind as Kind},
-    keys::{PolicyKey, PolicyKeys, WorkloadKey},
+    keys::{PolicyKey, PolicyKeys, WorkloadKey, policy_key},
+    plan::Source,
 };
 
 /// The evaluations of the cluster's workloads. Empty on a replica that doesn't lead.
@@ -86,6 +87,15 @@ pub(super) struct PolicyVersion {
 impl PolicyVersion {
     pub(super) fn of(policy: &ObjectMeta, effective: EffectiveValues) -> Self {
         Self { uid: policy.uid.clone(), generation: policy.generation, effective }
+    }
+}
+
+impl State {
+    /// The applied policies of a namespace.
+    fn applied_in<'a>(&'a self, namespace: &'a str) -> impl Iterator<Item = &'a PolicyKey> {
+        // No key of the namespace sorts before this one.
+        let first = policy_key(namespace, &Source::WorkloadAnnotation);
+        self.applied.range(first..).map(|(key, _)| key).take_while(move |key| key.namespace() == namespace)
     }
 }
 
@@ -308,9 +318,13 @@ impl Index {
             |(key, version): &(&PolicyKey, &PolicyVersion)| state.applied.get(*key) != Some(*version);
         let changed: Vec<_> = policies.iter().filter(is_new).map(|(key, _)| key.clone()).collect();
         // Deleted policies are removed.
-        let is_inside = |key: &PolicyKey| batch.all || batch.namespaces.contains(key.namespace());
-        let is_gone = |key: &&PolicyKey| is_inside(key) && !policies.contains_key(*key);
-        let gone: Vec<_> = state.applied.keys().filter(is_gone).cloned().collect();
+        let inside: Vec<&PolicyKey> = if batch.all {
+            state.applied.keys().collect()
+        } else {
+            batch.namespaces.iter().flat_map(|namespace| state.applied_in(namespace)).collect()
+        };
+        let gone: Vec<PolicyKey> =
+            inside.into_iter().filter(|key| !policies.contains_key(*key)).cloned().collect();
         for key in &gone {
             state.applied.remove(key);
         }

@@ -10,8 +10,6 @@ use super::*;
 use crate::{
     api::{ClusterGracefulPolicy, GracefulPolicy},
     index::{cached_workload::CachedWorkload, caches::Caches, unusable_objects::UnusableReason},
-    keys::policy_key,
-    plan::Source,
 };
 
 const LIMIT: Duration = Duration::from_secs(10);
@@ -244,33 +242,69 @@ fn workloads_are_found_by_policy_and_namespace() {
     assert!(index.all().is_empty() && index.of_policy(&of("shop", "all")).is_empty());
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn only_affected_workloads_are_evaluated() {
     let caches = two_namespaces(20, 1, &json!({}));
-    let index = Index::default();
+    let evaluations = Counter::default();
+    let index = Index::new(evaluations.clone());
+    let (shop, bank) = (key("shop", "web"), key("bank", "web"));
+    let batch = |namespaces: &[&str], workloads: &[&WorkloadKey]| Batch {
+        namespaces: namespaces.iter().map(|namespace| (*namespace).to_owned()).collect(),
+        workloads: workloads.iter().map(|key| (*key).clone()).collect(),
+        ..Batch::default()
+    };
+    for (batch, expected, count) in [
+        (Batch { all: true, ..Batch::default() }, vec![&bank, &shop], 3),
+        (batch(&[], &[&shop]), vec![&shop], 1),
+        (batch(&["bank"], &[]), vec![&bank], 1),
+        // Each once, though one is marked twice.
+        (batch(&["bank"], &[&bank, &shop]), vec![&bank, &shop], 2),
+    ] {
+        index.clear();
+        let before = evaluations.get();
+        index.evaluate(&caches, batch).await;
+        assert_eq!(index.keys().iter().collect::<Vec<_>>(), expected);
+        assert_eq!(evaluations.get() - before, count, "{expected:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_leader_evaluates_marked_workloads_and_clears_the_index_when_it_stops() {
+    let caches = two_namespaces(20, 1, &json!({}));
+    let evaluations = Counter::default();
+    let index = Index::new(evaluations.clone());
     let (leader_sender, is_leader) = watch::channel(true);
     let check = async {
-        let settle = async || {
-            while changed(index.changed_policies(false)).is_empty() {
-                tokio::task::yield_now().await;
-            }
-        };
-        settle().await;
-        index.clear();
-        caches.dirty().workload(key("shop", "web"));
-        settle().await;
-        assert_eq!(index.all().len(), 1);
-        index.clear();
+        let mut version = index.version();
+        version.wait_for(|_| index.is_complete()).await.unwrap();
+        assert_eq!((index.all().len(), evaluations.get()), (2, 3), "of all workloads");
+        caches.dirty().workload(key("bank", "web"));
         caches.dirty().namespace("bank");
-        settle().await;
-        assert_eq!(index.all()[0].0, key("bank", "web"));
+        version.changed().await.unwrap();
+        assert_eq!(evaluations.get(), 4);
         leader_sender.send_replace(false);
-        index.version().wait_for(|_| index.all().is_empty()).await.unwrap();
+        version.wait_for(|_| index.all().is_empty()).await.unwrap();
         drop(leader_sender);
     };
     let both = join(index.run(&caches, is_leader), check);
     timeout(LIMIT, both).await.expect("the end");
     assert!(!index.is_complete(), "a replica that does not lead has no evaluations");
+}
+
+#[tokio::test]
+async fn a_batch_of_a_namespace_drops_only_the_deleted_policies_of_that_namespace() {
+    let index = Index::default();
+    let policies = ["bank", "shop", "shop-2"].map(|namespace| policy(namespace, "all", 1, 20));
+    index.refresh(&Caches::fixed(policies.clone().into(), vec![], vec![]));
+    changed(index.changes());
+    let batch = Batch { namespaces: ["shop".to_owned()].into(), ..Batch::default() };
+    index.evaluate(&Caches::fixed(vec![], vec![], vec![]), batch).await;
+    assert_eq!(changed(index.changes()), [IndexChange::Policy(of("shop", "all"))]);
+    let has_applied = |policy: &GracefulPolicy| {
+        let namespace = policy.metadata.namespace.as_deref().unwrap();
+        index.has_applied(&of(namespace, "all"), &policy.metadata)
+    };
+    assert_eq!(policies.each_ref().map(has_applied), [true, false, true]);
 }
 
 #[tokio::test]
