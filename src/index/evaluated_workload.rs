@@ -159,6 +159,12 @@ impl EvaluatedWorkload {
         Some(Self { rollout, ..self.clone() })
     }
 
+    /// Whether its policy applies recommendations, and its rollout is complete: until then they wait.
+    pub(super) fn may_apply_recommendation(&self) -> bool {
+        self.desired.recommendations == RecommendationMode::Apply
+            && self.rollout.state == RolloutState::Complete
+    }
+
     /// The scheduler's view of the workload. `None` for a workload that is not managed or too large: it is never
     /// written.
     #[must_use]

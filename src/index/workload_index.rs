@@ -268,7 +268,7 @@ impl Index {
 
     /// Stores an evaluation. If the desired state differs from the previous one, requeues the policies of the workload, and
     /// the workload unless its controller reconciles it for the same event. In that case the next evaluation for another
-    /// cause requeues it.
+    /// cause requeues it. A workload for which a recommendation may wait is requeued once its rollout is complete.
     pub(super) fn set(&self, key: &WorkloadKey, now: Option<EvaluatedWorkload>, cause: EvaluationCause) {
         let now = now.map(Arc::new);
         let mut state = self.write();
@@ -289,6 +289,9 @@ impl Index {
             EvaluationCause::Other => state.changed_by_own_events.remove(key) || is_changed,
         };
         drop(state);
+        // Its controller gets no event for a change of the status alone.
+        let may_apply = now.as_deref().is_some_and(EvaluatedWorkload::may_apply_recommendation);
+        let is_requeued = is_requeued || differs && may_apply;
         if is_requeued && new.is_some_and(DesiredState::is_urgent) {
             self.0.urgent[key.kind as usize].add(key.clone());
         } else if is_requeued {
@@ -365,5 +368,5 @@ fn first_of(namespace: &str) -> WorkloadKey {
 }
 
 #[cfg(test)]
-#[path = "workload_index_tests.rs"]
+#[path = "workload_index_tests/mod.rs"]
 mod tests;

@@ -44,8 +44,6 @@ const REJECTED_WAIT: Duration = Duration::from_mins(1);
 /// How old an entry in managedFields is that an interrupted write left. The write itself removes a newer one, and
 /// the watch is late.
 const LEFTOVER_AGE: Duration = Duration::from_secs(3);
-/// How often a workload with a recommendation to apply is looked at until its rollout is complete.
-const ROLLOUT_WAIT: Duration = Duration::from_mins(1);
 
 /// Reconciles the workloads of one kind until `shutdown`.
 pub(super) async fn control(
@@ -161,8 +159,7 @@ async fn reconcile(
     if action != Action::await_change() {
         return Ok(action);
     }
-    let wait = leftover.map(|_| LEFTOVER_AGE).or(annotations.is_waiting.then_some(ROLLOUT_WAIT));
-    Ok(wait.map_or(action, Action::requeue))
+    Ok(leftover.map_or(action, |_| Action::requeue(LEFTOVER_AGE)))
 }
 
 /// The changes of adieu's annotations on the workload itself.
@@ -172,8 +169,6 @@ struct AnnotationChanges {
     changes: BTreeMap<&'static str, Option<String>>,
     /// The recommendation that they apply.
     applied: Option<RecommendationChange>,
-    /// Whether a recommendation waits until the rollout is complete.
-    is_waiting: bool,
 }
 
 fn annotation_changes(
@@ -183,24 +178,24 @@ fn annotation_changes(
     evaluation: &Evaluation,
     namespace_context: &NamespaceContext,
 ) -> AnnotationChanges {
-    let (workload, resolution) = (Workload::of(kind, object), &evaluation.resolution);
-    let recommended = || context.recommendations.get(&key(kind, object), object.metadata.uid.as_deref());
-    let recommendation = if resolution.applies { recommended() } else { None };
-    // Another change of the template would hide that a rollout failed.
-    let is_waiting = recommendation.is_some() && rollout_state(kind, object) != RolloutState::Complete;
     // The write of a template removes the annotation of a workload that waited for it.
     let is_written = evaluation.template.is_some()
         && matches!(evaluation.timing, RolloutTiming::Immediate | RolloutTiming::Queued);
     if is_written {
-        return AnnotationChanges { is_waiting, ..AnnotationChanges::default() };
+        return AnnotationChanges::default();
     }
-    let applied = recommendation.filter(|_| !is_waiting).and_then(|recommendation| {
+    let (workload, resolution) = (Workload::of(kind, object), &evaluation.resolution);
+    // Another change of the template would hide that a rollout failed. The index requeues the workload once it is complete.
+    let may_apply = resolution.applies && rollout_state(kind, object) == RolloutState::Complete;
+    let recommended = || context.recommendations.get(&key(kind, object), object.metadata.uid.as_deref());
+    let recommendation = if may_apply { recommended() } else { None };
+    let applied = recommendation.and_then(|recommendation| {
         let native_sleep = namespace_context.native_sleep;
         plan::recommendation_change(&workload, resolution, &recommendation, native_sleep, Timestamp::now())
     });
     let mut changes = plan::annotation_changes(&workload, evaluation, namespace_context);
     changes.extend(applied.iter().map(|applied| (APPLIED_RECOMMENDATION, Some(applied.annotation.clone()))));
-    AnnotationChanges { changes, applied, is_waiting }
+    AnnotationChanges { changes, applied }
 }
 
 /// Writes annotations. When to retry a write that was rejected.
