@@ -1,4 +1,4 @@
-//! The words of documents, of the chart, of help texts and of Rust sources, and the spelling of all but the sources.
+//! The words of documents, of the chart, of help texts and of Rust sources, and their spelling.
 //!
 //! [docs/words.toml](../../docs/words.toml) lists words that they don't use, with the replacement. The spelling is
 //! checked with the dictionary of typos; exceptions are in [_typos.toml](../../_typos.toml).
@@ -55,6 +55,12 @@ fn sources_use_the_words_of_kubernetes() {
 fn texts_are_spelled_correctly() {
     let dictionary = spelling::Spelling::new(toml("_typos.toml"));
     assert_none(&texts::all().iter().flat_map(|text| dictionary.find(text)).collect::<Vec<_>>());
+}
+
+#[test]
+fn sources_are_spelled_correctly() {
+    let dictionary = spelling::Spelling::new(toml("_typos.toml"));
+    assert_none(&texts::code().iter().flat_map(|source| dictionary.find(source)).collect::<Vec<_>>());
 }
 
 #[test]
