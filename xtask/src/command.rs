@@ -33,6 +33,13 @@ pub fn cargo(workspace: &Workspace) -> Command {
     cargo_program(workspace, env::var_os("CARGO").unwrap_or("cargo".into()))
 }
 
+/// A subcommand of cargo that leaves Cargo.lock unchanged.
+pub fn locked_cargo(workspace: &Workspace, subcommand: &str) -> Command {
+    let mut command = cargo(workspace);
+    command.args([subcommand, "--locked"]);
+    command
+}
+
 /// Another program that runs cargo, with the same environment.
 pub fn cargo_program(workspace: &Workspace, program: impl AsRef<OsStr>) -> Command {
     let mut cargo = Command::new(program);

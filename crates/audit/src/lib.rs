@@ -13,6 +13,7 @@ mod images;
 mod inventory;
 mod limits;
 mod load_balancer;
+mod options;
 mod pod;
 mod rule;
 mod rules;
@@ -28,19 +29,9 @@ pub use self::{
     finding::{Finding, Report, Severity, Summary},
     inventory::Inventory,
     limits::{InvalidLimit, Limit},
+    options::Options,
     rule::Rule,
 };
-
-/// What is known about the cluster beyond its objects.
-#[derive(Clone, Debug, Default)]
-pub struct Options {
-    /// Limits of grace periods outside of the pods.
-    pub limits: Vec<Limit>,
-    /// The versions of the kubelets, such as `v1.36.3`; empty if unknown.
-    pub kubelets: Vec<String>,
-    /// Whether the `PodDisruptionBudgets` can't be read, so that a missing one is unknown.
-    pub budgets_unknown: bool,
-}
 
 /// Applies every rule to each workload. Findings are ordered by namespace, kind, name, rule and path.
 #[must_use]

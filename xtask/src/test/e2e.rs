@@ -10,7 +10,6 @@ use crate::progress::Step;
 use crate::target::Target;
 use crate::workspace::Workspace;
 
-use super::cargo;
 use super::results::TestResults;
 
 /// How the names of tests begin that run beside each other.
@@ -29,10 +28,10 @@ type Group = (&'static str, usize, Vec<String>);
 /// Builds the tests. Returns the names of those with one of `parts`, or of all if there are no parts.
 pub fn build(workspace: &Workspace, parts: &[String]) -> Result<Vec<String>> {
     let step = Step::start("building the end-to-end tests");
-    let mut build = cargo(workspace, "test");
+    let mut build = command::locked_cargo(workspace, "test");
     command::run(&step, build.args(TESTS).arg("--no-run"), &workspace.log("build-e2e"))?;
     step.done();
-    let mut list = cargo(workspace, "test");
+    let mut list = command::locked_cargo(workspace, "test");
     list.args(TESTS).args(["--", "--ignored", "--list", "--format=terse"]).args(parts);
     let names = names(&command::output(&mut list)?);
     ensure!(!names.is_empty(), "no end-to-end test has {} in its name", parts.join(" or "));

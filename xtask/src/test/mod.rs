@@ -124,7 +124,7 @@ fn beside_unit_tests(
     others: impl FnOnce(&mut TestResults) -> Result<()>,
 ) -> Result<()> {
     let unit_tests = || {
-        let mut tests = cargo(workspace, "test");
+        let mut tests = command::locked_cargo(workspace, "test");
         tests.args(["--workspace", "--no-fail-fast"]);
         if options.long {
             tests.env("PROPTEST_CASES", LONG_CASES);
@@ -276,11 +276,11 @@ fn formatting(workspace: &Workspace) -> Result<()> {
 
 fn clippy(workspace: &Workspace) -> Result<()> {
     let step = Step::start("linting");
-    let mut clippy = cargo(workspace, "clippy");
+    let mut clippy = command::locked_cargo(workspace, "clippy");
     clippy.args(["--workspace", "--all-targets", "--", "-D", "warnings"]);
     command::run(&step, &mut clippy, &workspace.log("clippy"))?;
     // cargo-fuzz would change its lock file silently.
-    let mut fuzz = cargo(workspace, "metadata");
+    let mut fuzz = command::locked_cargo(workspace, "metadata");
     fuzz.args(["--format-version=1", "--manifest-path=fuzz/Cargo.toml"]);
     command::run(&step, &mut fuzz, &workspace.log("metadata-fuzz"))?;
     step.done();
@@ -298,7 +298,7 @@ fn pure_crates_have_no_client(workspace: &Workspace) -> Result<()> {
         "adieu-review",
         "adieu-scheduler",
     ] {
-        let mut tree = cargo(workspace, "tree");
+        let mut tree = command::locked_cargo(workspace, "tree");
         tree.args(["--package", package, "--edges=normal", "--prefix=none", "--format={lib}"]);
         let tree = command::output(&mut tree)?;
         if !tree.lines().any(|library| library == "kube_core") {
@@ -311,10 +311,4 @@ fn pure_crates_have_no_client(workspace: &Workspace) -> Result<()> {
         }
     }
     Ok(())
-}
-
-fn cargo(workspace: &Workspace, subcommand: &str) -> Command {
-    let mut cargo = command::cargo(workspace);
-    cargo.args([subcommand, "--locked"]);
-    cargo
 }
