@@ -11,7 +11,7 @@ use kube::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::Arguments;
+use super::arguments::Arguments;
 use crate::{
     cli::{manifests::warn, node_shutdown::by_kubeadm, policies::Policies},
     index::list::{Selectors, for_each},

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use adieu_audit::{Finding, Severity};
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
-use super::Audited;
+use super::audited::Audited;
 
 pub(super) fn text(audited: &Audited) -> Result<String, quick_junit::SerializeError> {
     let mut suites: BTreeMap<&str, TestSuite> = BTreeMap::new();

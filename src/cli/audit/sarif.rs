@@ -3,7 +3,7 @@
 use adieu_audit::{Finding, Rule};
 use serde_json::{Value, json};
 
-use super::Audited;
+use super::audited::Audited;
 
 const SCHEMA: &str = "https://json.schemastore.org/sarif-2.1.0.json";
 

@@ -3,7 +3,7 @@
 use anyhow::{Context as _, bail};
 use kube::{Client, ResourceExt as _, core::DynamicObject};
 
-use super::{Arguments, ComparedWorkload};
+use super::{arguments::Arguments, compared_workload::ComparedWorkload};
 use crate::{
     cli::{
         cluster_context::{ClusterContext, KUBE_SYSTEM},

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::ComparedWorkload;
+use super::compared_workload::ComparedWorkload;
 use crate::{
     cli::manifests::escaped,
     plan::{

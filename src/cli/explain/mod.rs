@@ -1,6 +1,7 @@
 //! `adieu explain`: where the settings of a workload come from, and how its pods terminate.
 
 mod cluster;
+mod explained;
 mod exposures;
 mod svg;
 mod text;
@@ -8,18 +9,15 @@ mod timeline;
 
 use std::{io::Write as _, path::PathBuf, sync::Arc};
 
-use adieu_exposures::{Pods, TrafficObject, exposures_of};
+use adieu_exposures::TrafficObject;
 use anyhow::{Context as _, bail};
 use kube::{ResourceExt as _, core::DynamicObject};
-use serde::Serialize;
 
-use self::exposures::ExplainedExposure;
+use self::explained::Explained;
 use super::{block_on::block_on, manifests, print, reference::Reference};
 use crate::{
-    api::TerminationProfileStatus,
     kube_version::KubeVersion,
     manifests::{ManifestSet, Manifests},
-    plan::{self, Explanation, Kind, Workload},
 };
 
 /// The text of `--help`.
@@ -80,47 +78,6 @@ enum Format {
     Json,
     /// A picture of the timelines of one workload.
     Svg,
-}
-
-/// An explained workload.
-#[derive(Serialize)]
-struct Explained {
-    kind: &'static str,
-    namespace: String,
-    name: String,
-    #[serde(flatten)]
-    explanation: Explanation,
-    /// The ways in which requests reach its pods.
-    exposures: Vec<ExplainedExposure>,
-    /// How its pods terminated lately, as its `TerminationProfile` reports.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    observed: Option<TerminationProfileStatus>,
-}
-
-impl Explained {
-    /// Explains a workload. `objects` may lead requests to its Services.
-    fn of(
-        kind: Kind,
-        namespace: &str,
-        object: &DynamicObject,
-        context: &plan::NamespaceContext,
-        objects: &[Arc<TrafficObject>],
-    ) -> Self {
-        let mut explanation = plan::explain(&Workload::of(kind, object), context);
-        let pods = Pods { namespace, labels: &plan::pod_labels(object) };
-        let exposures = exposures_of(pods, context.services.iter().map(Arc::as_ref), objects);
-        let exposures = exposures::explained(exposures, &explanation.termination);
-        let warning = exposures::warning(&explanation, &exposures);
-        explanation.warnings.extend(warning);
-        Self {
-            kind: kind.as_str(),
-            namespace: namespace.to_owned(),
-            name: object.name_any(),
-            explanation,
-            exposures,
-            observed: None,
-        }
-    }
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {

@@ -5,7 +5,10 @@ use std::collections::HashMap;
 use anyhow::{Context as _, bail};
 use kube::{Client, Resource as _, ResourceExt as _, core::DynamicObject};
 
-use super::{Report, WorkloadRow, terminations::LastTerminations};
+use super::{
+    report::{Report, WorkloadRow},
+    terminations::LastTerminations,
+};
 use crate::{
     cli::{
         cluster_context::{ClusterContext, KUBE_SYSTEM},

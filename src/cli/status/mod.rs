@@ -2,19 +2,15 @@
 
 mod cluster;
 mod output;
+mod report;
 mod terminations;
 
 use std::io::Write as _;
 
 use anyhow::Context as _;
-use serde::Serialize;
-use terminations::LastTermination;
 
 use super::{block_on::block_on, manifests::warn, reference::Reference};
-use crate::{
-    plan::{Kind, WorkloadStatus},
-    runtime::client::client,
-};
+use crate::runtime::client::client;
 
 /// The text of `--help`.
 pub(super) const HELP: &str = "\
@@ -95,31 +91,6 @@ enum Format {
     Table,
     /// An object with `workloads` and `summary`.
     Json,
-}
-
-/// A workload and its status.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct WorkloadRow {
-    kind: Kind,
-    namespace: String,
-    name: String,
-    #[serde(flatten)]
-    status: WorkloadStatus,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    last_termination: Option<LastTermination>,
-}
-
-/// The workloads of a selection.
-#[derive(Debug, Default)]
-struct Report {
-    rows: Vec<WorkloadRow>,
-    /// The number of workloads that are not managed, whether they are listed or not.
-    not_managed: usize,
-    /// Whether all workloads and policies were read.
-    is_complete: bool,
-    /// Whether last terminations were read.
-    has_terminations: bool,
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {

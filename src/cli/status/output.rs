@@ -4,7 +4,7 @@ use comfy_table::{ColumnConstraint, Table, presets};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::{Report, WorkloadRow};
+use super::report::{Report, WorkloadRow};
 use crate::{cli::manifests::escaped, text::counted};
 
 const COLUMNS: [&str; 9] = [
