@@ -118,23 +118,23 @@ async fn wait_for_pods(log: &PodLog, scheduled: usize, all: usize) {
     }
 }
 
-async fn evict(pods: &Api<Pod>, victims: &[Pod]) {
-    for victim in victims {
-        pods.evict(&victim.name_any(), &EvictParams::default()).await.unwrap();
+async fn evict(pods: &Api<Pod>, targets: &[Pod]) {
+    for target in targets {
+        pods.evict(&target.name_any(), &EvictParams::default()).await.unwrap();
     }
 }
 
 /// Evicts pods from cordoned nodes, as `kubectl drain` does.
 async fn drain(scene: &Scene, pods: &Api<Pod>, log: &PodLog) {
     let nodes: Api<Node> = Api::all(scene.client.clone());
-    let victims = next_pods(log);
+    let targets = next_pods(log);
     let node = |pod: &Pod| pod.spec.as_ref().unwrap().node_name.clone().unwrap();
-    let cordoned: BTreeSet<_> = victims.iter().map(node).collect();
+    let cordoned: BTreeSet<_> = targets.iter().map(node).collect();
     let drained = async {
         for node in &cordoned {
             nodes.cordon(node).await.unwrap();
         }
-        evict(pods, &victims).await;
+        evict(pods, &targets).await;
         wait_for_pods(log, 2 * PODS, REPLICAS).await;
     };
     let uncordoned = async {

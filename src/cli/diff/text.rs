@@ -72,7 +72,7 @@ fn rollout(workload: &ComparedWorkload) -> &'static str {
         Some(RolloutTiming::Queued) if !workload.exists => "; when the scheduler grants a slot",
         Some(RolloutTiming::Queued) => "; pods will be replaced when the scheduler grants a slot",
         Some(RolloutTiming::NextUpdate) => "; with the next change of the pod template",
-        Some(RolloutTiming::DryRun) | None if workload.diff.state == ManagementState::ByPod => {
+        Some(RolloutTiming::DryRun) | None if workload.diff.state == ManagementState::PodInjection => {
             "; new pods only"
         }
         Some(RolloutTiming::DryRun) | None => "",

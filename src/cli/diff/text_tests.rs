@@ -63,7 +63,7 @@ fn changed_values_are_shown_with_those_before() {
     workload.diff.changes.truncate(1);
     assert_line(&workload, "drain 10 s → 20 s (web); with the next change of the pod template");
     workload.diff.rollout = None;
-    workload.diff.state = ManagementState::ByPod;
+    workload.diff.state = ManagementState::PodInjection;
     assert_line(&workload, "drain 10 s → 20 s (web); new pods only");
 }
 

@@ -20,7 +20,7 @@ drain, shutdown timeout and grace period, and in which state. Nothing is changed
 States:
 
   Injected     the pod template has the injection
-  ByPod        the pods are injected when they are created (injectionTarget: Pod)
+  PodInjection the pods are injected when they are created (injectionTarget: Pod)
   Queued       a policy is to change the template: when the scheduler grants a slot, or with its next change
   Failed       a policy's rollout to the workload failed
   Outdated     the injection does not match the annotations and policies

@@ -192,14 +192,14 @@ async fn a_termination_that_a_killed_leader_observed_is_counted_once_by_the_next
     scene.create(&deployment).await;
     scene.rolled_out("slow").await;
     let pods: Api<Pod> = Api::namespaced(scene.client.clone(), &scene.namespace);
-    let victim = pods_of(&scene, "slow").await.remove(0);
+    let target_pod = pods_of(&scene, "slow").await.remove(0);
     let first = operator.led().await.name_any();
-    pods.delete(&victim.name_any(), &DeleteParams::default()).await.unwrap();
+    pods.delete(&target_pod.name_any(), &DeleteParams::default()).await.unwrap();
     assert!(kill_leader(&scene, &operator).await);
     eventually("another leader", || async { operator.leader().await.is_some_and(|leader| leader != first) })
         .await;
-    let now = pods.get_opt(&victim.name_any()).await.unwrap();
-    assert!(now.is_some_and(|now| now.uid() == victim.uid()), "it ended before there was another leader");
+    let now = pods.get_opt(&target_pod.name_any()).await.unwrap();
+    assert!(now.is_some_and(|now| now.uid() == target_pod.uid()), "it ended before there was another leader");
     let api = scene.api("adieu.dev/v1alpha1", "TerminationProfile");
     eventually("the profile", || async { api.get_opt("deployment-slow").await.unwrap().is_some() }).await;
     eventually("its status", || async {

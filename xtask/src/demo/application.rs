@@ -27,7 +27,7 @@ const POLL: Duration = Duration::from_millis(100);
 ///
 /// It is sent from a pod: rejected connections of the node itself, before kube-proxy knows the Service, stay in
 /// connection tracking for two minutes, and affect later connections from the same port.
-const LOOK: [&str; 7] = ["--in-cluster", "--disrupt", "none", "--rate", "100", "--duration", "1s"];
+const PROBE_LOAD: [&str; 7] = ["--in-cluster", "--disrupt", "none", "--rate", "100", "--duration", "1s"];
 
 /// The exit code of `adieu verify` if requests were lost.
 const LOST: i32 = 1;
@@ -142,7 +142,7 @@ impl<'a> Application<'a> {
     /// Waits until kube-proxy forwards requests.
     fn wait_until_open(&self, address: SocketAddr) -> Result<()> {
         let step = Step::start(format!("waiting for answers at {address}"));
-        wait(&step, || match self.verify(address, &LOOK)?.lost {
+        wait(&step, || match self.verify(address, &PROBE_LOAD)?.lost {
             0 => Ok(()),
             lost => bail!("{lost} requests were lost"),
         })?;

@@ -165,7 +165,7 @@ fn values_of_pods_that_are_injected_when_they_are_created_are_compared() {
         fields(&changed),
         [(PRE_STOP_FIELD, sleep(10), sleep(20)), (GRACE_PERIOD, json!(45), json!(55))]
     );
-    assert_eq!((changed.state, changed.rollout), (ManagementState::ByPod, None));
+    assert_eq!((changed.state, changed.rollout), (ManagementState::PodInjection, None));
 }
 
 #[test]

@@ -52,7 +52,7 @@ pub enum ManagementState {
     /// The last rollout of a policy to it failed.
     Failed,
     /// Its pods are injected when they are created.
-    ByPod,
+    PodInjection,
     /// A policy only audits it.
     Audit,
     /// A policy reverts injections, and it has none.
@@ -184,7 +184,7 @@ fn state_of_managed(workload: &Workload<'_>, evaluation: &Evaluation) -> (Manage
             (ManagementState::Queued, reason("its template is updated with its next change"))
         }
         _ if is_pending => (without, reason(NOT_WRITTEN_YET)),
-        (_, InjectionState::PodInjection) => (ManagementState::ByPod, None),
+        (_, InjectionState::PodInjection) => (ManagementState::PodInjection, None),
         (_, InjectionState::Reverted) => (ManagementState::Reverted, None),
         _ => (ManagementState::Injected, None),
     }

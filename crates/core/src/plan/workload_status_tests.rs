@@ -80,7 +80,7 @@ fn a_workload_without_an_injection_has_the_state_of_its_settings() {
         (
             &[][..],
             &policy(json!({"drainSeconds": 20, "injectionTarget": "Pod"})),
-            ManagementState::ByPod,
+            ManagementState::PodInjection,
             None,
             drain_20,
         ),
