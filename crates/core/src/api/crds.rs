@@ -210,6 +210,29 @@ mod tests {
     }
 
     #[test]
+    fn kubectl_lists_policies_with_mode_first_and_reasons_in_wide_output() {
+        for (name, maximum) in [("grpol", None), ("cgrpol", Some("Maximum"))] {
+            let crds: Vec<Value> = crds().iter().map(|crd| serde_json::to_value(crd).unwrap()).collect();
+            let is_named = |crd: &&Value| crd["spec"]["names"]["shortNames"] == json!([name]);
+            let crd = crds.iter().find(is_named).unwrap();
+            let columns = crd["spec"]["versions"][0]["additionalPrinterColumns"].as_array().unwrap();
+            let names = |is_wide: bool| -> Vec<&str> {
+                let shown = columns.iter().filter(|column| (column["priority"] == 1) == is_wide);
+                shown.map(|column| column["name"].as_str().unwrap()).collect()
+            };
+            let values = ["Mode", "Drain", "Shutdown", "Margin", "Grace"];
+            let counts = ["Workloads", "Injected", "Ready", "Age"];
+            let expected: Vec<_> = values.into_iter().chain(maximum).chain(counts).collect();
+            assert_eq!(names(false), expected, "{name}");
+            assert_eq!(names(true), ["Reason", "Stalled"], "{name}");
+            // Also values that the policy inherits.
+            for column in &columns[..values.len()] {
+                assert!(column["jsonPath"].as_str().unwrap().starts_with(".status.effective."), "{column}");
+            }
+        }
+    }
+
+    #[test]
     fn schema_bounds_every_number_of_seconds() {
         for (field, minimum, maximum) in [
             ("drainSeconds", 0, limits::DRAIN_SECONDS),
