@@ -24,6 +24,7 @@
 
 #![deny(clippy::disallowed_methods)]
 
+mod canary;
 mod entry;
 mod failure;
 pub mod progress;

@@ -6,6 +6,7 @@ use adieu_core::{api::RolloutFailureReason, keys::PolicyKey};
 use k8s_openapi::jiff::Timestamp;
 
 use super::{
+    canary::CANARY_SLOT_TTL,
     progress::{BestCounts, RolloutState, is_condition_of_rollout},
     snapshot::Snapshot,
     time::later,
@@ -13,11 +14,6 @@ use super::{
 
 /// The longest that a rollout may take in all, however many replicas it has.
 const MAX_ROLLOUT_DURATION: Duration = Duration::from_hours(7 * 24);
-
-/// How long a workload that is scaled to zero behind a Service keeps its slot. Its own rollout is complete immediately, but a canary
-/// tool may roll out its template in other pods: Argo Rollouts those of a Rollout (`workloadRef`), Flagger those of
-/// `NAME-primary`. Neither leaves a mark on the workload.
-pub(super) const CANARY_SLOT_TTL: Duration = Duration::from_mins(1);
 
 /// The API server's answer when a workload was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

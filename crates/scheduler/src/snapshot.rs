@@ -62,9 +62,4 @@ impl Snapshot {
     pub(super) fn has_working_pods(&self) -> bool {
         self.rollout_state == RolloutState::Complete && self.suspended.is_none()
     }
-
-    /// Whether a canary tool may roll out its template in other pods.
-    pub(super) fn may_be_canary_source(&self) -> bool {
-        self.suspended == Some(Suspended::ScaledToZeroWithService)
-    }
 }

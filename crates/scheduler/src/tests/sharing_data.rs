@@ -74,6 +74,32 @@ pub(super) const SHARING: &[Data] = &[
         may shop/web",
     ),
     (
+        "a policy that changes again and again leaves slots to other namespaces",
+        1,
+        "
+        policy tenant/p max=1000
+        policy shop/p max=1
+        wait tenant/1 tenant/p
+        wait tenant/2 tenant/p
+        wait shop/1 shop/p
+        wait shop/2 shop/p
+        may tenant/1
+        start tenant/1
+        wait tenant/1 tenant/p template=3
+        wait tenant/2 tenant/p template=3
+        complete tenant/1
+        may shop/1
+        start shop/1
+        wait tenant/1 tenant/p template=4
+        wait tenant/2 tenant/p template=4
+        complete shop/1
+        may tenant/1
+        start tenant/1
+        wait tenant/1 tenant/p template=5
+        complete tenant/1
+        may shop/2",
+    ),
+    (
         "many policies of a namespace share its slots",
         4,
         "
