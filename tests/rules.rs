@@ -1,5 +1,5 @@
-//! Every test that docs/rules.md names exists, so that no rule loses its test unnoticed, and so does every file that
-//! ARCHITECTURE.md names.
+//! Every test that docs/rules.md and the invariants in ARCHITECTURE.md name exists, so that none of them loses its test
+//! unnoticed, and so does every file that ARCHITECTURE.md names.
 
 #![allow(clippy::unwrap_used)]
 
@@ -16,22 +16,44 @@ fn sources(folder: &Path, text: &mut String) {
     }
 }
 
-#[test]
-fn every_test_that_the_rules_name_exists() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let rules = fs::read_to_string(root.join("docs/rules.md")).unwrap();
+/// Those of the functions that don't exist.
+fn missing<'a>(root: &Path, named: BTreeSet<&'a str>) -> Vec<&'a str> {
     let mut code = String::new();
     for folder in ["crates", "src", "tests", "xtask/src"] {
         sources(&root.join(folder), &mut code);
     }
+    named.into_iter().filter(|name| !code.contains(&format!("fn {name}("))).collect()
+}
+
+#[test]
+fn every_test_that_the_rules_name_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let rules = fs::read_to_string(root.join("docs/rules.md")).unwrap();
     let named: BTreeSet<&str> = rules
         .lines()
         .filter_map(|line| line.strip_prefix('|')?.strip_suffix('|')?.rsplit_once('|'))
         .flat_map(|(_, tests)| tests.split('`').skip(1).step_by(2))
         .collect();
     assert!(named.len() > 50, "cannot parse the table: {named:?}");
-    let missing: Vec<_> = named.into_iter().filter(|name| !code.contains(&format!("fn {name}("))).collect();
+    let missing = missing(root, named);
     assert!(missing.is_empty(), "docs/rules.md names tests that do not exist: {missing:?}");
+}
+
+#[test]
+fn every_test_that_an_invariant_names_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(root.join("ARCHITECTURE.md")).unwrap();
+    // Lints have shorter names.
+    let is_test = |name: &&str| name.matches('_').count() > 2 && !name.contains('/');
+    let named: BTreeSet<&str> = text
+        .lines()
+        .filter(|line| line.starts_with("*Architecture Invariant:*"))
+        .flat_map(|line| line.split('`').skip(1).step_by(2))
+        .filter(is_test)
+        .collect();
+    assert!(named.len() > 30, "cannot find the tests: {named:?}");
+    let missing = missing(root, named);
+    assert!(missing.is_empty(), "ARCHITECTURE.md names tests that do not exist: {missing:?}");
 }
 
 #[test]
