@@ -62,15 +62,22 @@ fn reached<T>(outcome: Result<T, kube::Error>) -> bool {
 
 /// Objects to create, and whether they reach the webhook.
 fn creations() -> Vec<(&'static str, Value, bool)> {
-    let object = |change: &dyn Fn(&mut Value)| {
-        let mut object = web("new", &json!({}));
-        change(&mut object);
-        object
-    };
-    let pod = |metadata: Value| {
-        let containers = json!([{"name": "web", "image": crate::support::image()}]);
-        json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"containers": containers}})
-    };
+    [creations_with_annotations(), creations_with_labels()].concat()
+}
+
+/// A new Deployment with a change.
+fn object(change: &dyn Fn(&mut Value)) -> Value {
+    let mut object = web("new", &json!({}));
+    change(&mut object);
+    object
+}
+
+fn pod(metadata: Value) -> Value {
+    let containers = json!([{"name": "web", "image": crate::support::image()}]);
+    json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"containers": containers}})
+}
+
+fn creations_with_annotations() -> Vec<(&'static str, Value, bool)> {
     vec![
         (
             "no annotations",
@@ -106,6 +113,11 @@ fn creations() -> Vec<(&'static str, Value, bool)> {
         ("a pod with null annotations", pod(json!({"name": "pod", "annotations": null})), false),
         // Pods are selected by labels, because annotations need a conversion of the object.
         ("an annotated pod", pod(json!({"name": "pod", "annotations": {ANNOTATED: "true"}})), false),
+    ]
+}
+
+fn creations_with_labels() -> Vec<(&'static str, Value, bool)> {
+    vec![
         ("a pod with null labels", pod(json!({"name": "pod", "labels": null})), false),
         ("a labelled pod", pod(json!({"generateName": "pod-", "labels": {LABEL: "enabled"}})), true),
         ("a pod labelled otherwise", pod(json!({"name": "pod", "labels": {LABEL: "disabled"}})), false),
