@@ -29,7 +29,7 @@ const TITLE_LENGTH: usize = 72;
 const DARK: &str = "@media (prefers-color-scheme: dark) \
     { .back { fill: #16191d } .front { fill: #e4e6e8 } .line { stroke: #7a828c } .grid { stroke: #2c3138 } }";
 
-/// How a phase is drawn. Neighbours differ in brightness, so that they are told apart without their hues.
+/// How a phase is drawn. Neighbours differ in brightness, so that they can be distinguished without their hues.
 struct Style {
     fill: &'static str,
     /// The colour of the name.

@@ -99,7 +99,7 @@ fn contrast(one: &str, other: &str) -> f64 {
 }
 
 #[test]
-fn phases_are_told_apart_without_their_hues_and_their_names_are_legible() {
+fn phases_are_distinguished_without_their_hues_and_their_names_are_legible() {
     use Phase::{
         Drain, Exposed, ExposedTooLong, Margin, Shutdown, Sidecars, Unexposed, Withdrawal, Withdrawn,
     };
