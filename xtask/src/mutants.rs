@@ -16,7 +16,7 @@ use crate::{command, interrupt, tools};
 
 const CARGO_MUTANTS: &str = "27.1.0";
 
-/// The mutated code: pure code, whose tests need no cluster. Missing folders are skipped.
+/// The mutated code: pure code, whose tests need no cluster.
 const CORE: [Part; 2] = [
     Part {
         package: "adieu-core",
@@ -90,10 +90,7 @@ pub fn mutate(workspace: &Workspace, options: &Options) -> Result<()> {
     let mut counts = MutantCounts::default();
     let is_selected = |part: &&Part| options.package.as_deref().is_none_or(|name| name == part.package);
     for part in CORE.iter().filter(is_selected) {
-        let folders: Vec<&str> = present(workspace, part.folders).collect();
-        if !folders.is_empty() {
-            counts.add(part.mutate(workspace, &folders, options)?);
-        }
+        counts.add(part.mutate(workspace, options)?);
     }
     for name in &counts.missed {
         println!("not caught: {name}");
@@ -102,13 +99,8 @@ pub fn mutate(workspace: &Workspace, options: &Options) -> Result<()> {
     counts.verdict()
 }
 
-/// The existing ones of the paths.
-fn present<'a>(workspace: &Workspace, paths: &[&'a str]) -> impl Iterator<Item = &'a str> {
-    paths.iter().copied().filter(|path| workspace.root().join(path).exists())
-}
-
 impl Part {
-    fn mutate(&self, workspace: &Workspace, folders: &[&str], options: &Options) -> Result<Outcomes> {
+    fn mutate(&self, workspace: &Workspace, options: &Options) -> Result<Outcomes> {
         let program = tools::install(workspace, "cargo-mutants", CARGO_MUTANTS)?;
         let target = workspace.target().join("mutants");
         let output = target.join(self.package);
@@ -118,16 +110,16 @@ impl Part {
         }
         fs::create_dir_all(&output).with_context(|| format!("cannot create {}", output.display()))?;
         let sample = options.sample.map_or("all", |_| "some");
-        let step = Step::start(format!("running {sample} mutants of {}", folders.join(", ")));
+        let step = Step::start(format!("running {sample} mutants of {}", self.folders.join(", ")));
         let mut mutants = command::cargo_program(workspace, program);
         // Dependencies are compiled once, for all mutants and for the next time.
         mutants.env("CARGO_TARGET_DIR", target.join("target")).env("PROPTEST_CASES", CASES);
         mutants.args(["mutants", "--colors=never", "--annotations=none", "--package", self.package]);
         mutants.arg("--output").arg(&output);
-        mutants.args(folders.iter().map(|folder| format!("--file={folder}/**/*.rs")));
+        mutants.args(self.folders.iter().map(|folder| format!("--file={folder}/**/*.rs")));
         // Other tests of the package aren't built.
         mutants.arg("--cargo-arg=--lib");
-        for test in present(workspace, self.tests) {
+        for test in self.tests {
             let name = Path::new(test).file_stem().unwrap_or_default().to_string_lossy();
             mutants.arg(format!("--cargo-arg=--test={name}"));
         }
@@ -298,8 +290,12 @@ mod tests {
     }
 
     #[test]
-    fn there_is_something_to_mutate() {
+    fn mutated_folders_and_their_tests_exist() {
         let workspace = Workspace::find().unwrap();
-        assert!(CORE.iter().any(|part| present(&workspace, part.folders).count() > 0));
+        for Part { package, folders, tests } in CORE {
+            for path in folders.iter().chain(tests) {
+                assert!(workspace.root().join(path).exists(), "{package}: {path}");
+            }
+        }
     }
 }
