@@ -348,6 +348,18 @@ fn circles_of_imports_are_found() {
 }
 
 #[test]
+fn all_clients_of_the_api_server_are_of_the_runtime() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut found = Vec::new();
+    files(&root.join("src"), &mut found);
+    found.retain(|file| {
+        let source = fs::read_to_string(file).unwrap();
+        ["Config::infer", "Client::try_", "ClientBuilder"].iter().any(|made| source.contains(made))
+    });
+    assert_eq!(found, [root.join("src/runtime/client.rs")], "only it limits the time of requests");
+}
+
+#[test]
 fn concurrent_end_to_end_tests_use_only_what_affects_no_other_test() {
     let mut found = Vec::new();
     files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/concurrent"), &mut found);

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use kube::{Client, Config};
+use kube::Client;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -55,9 +55,8 @@ async fn opt_out(arguments: &ClusterArguments, json: bool) -> anyhow::Result<Exi
             "opting out all selected workloads needs confirmation, and standard input is not a terminal: use --yes"
         );
     }
-    let config = Config::infer().await.context("cannot find the cluster: check KUBECONFIG")?;
-    let client = client().await.context("cannot connect to the cluster")?;
-    let namespace = arguments.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
+    let client = client().await.context("cannot connect to the cluster: check KUBECONFIG")?;
+    let namespace = arguments.namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned());
     let selection = Selection {
         workload: arguments.workload.clone(),
         namespace: (!arguments.all_namespaces).then_some(namespace),

@@ -3,7 +3,7 @@
 use std::{pin::pin, time::Duration};
 
 use anyhow::{Context as _, anyhow, bail};
-use kube::{Client, Config};
+use kube::Client;
 use tokio::{
     sync::watch,
     time::{Instant, sleep, timeout},
@@ -15,6 +15,7 @@ use crate::{
     cli::confirm::confirm,
     disruption::{self, Disruption, Disruptor, Image, Job, TargetWorkload},
     load::{self, Options},
+    runtime::client::client,
     verify::{PodTimelines, Recording, Requests, RunDescription, Sample, VerificationReport},
 };
 
@@ -88,9 +89,8 @@ impl Runner<'_> {
     /// Checks everything that can be checked, and asks for confirmation.
     async fn prepare(&self) -> anyhow::Result<PreparedRun> {
         let arguments = self.arguments;
-        let config = Config::infer().await.context("cannot find the cluster: check KUBECONFIG")?;
-        let namespace = arguments.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
-        let client = Client::try_from(config).context("cannot connect to the cluster")?;
+        let client = client().await.context("cannot connect to the cluster: check KUBECONFIG")?;
+        let namespace = arguments.namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned());
         let reference = &arguments.workload;
         let (workload, object) =
             TargetWorkload::find(&client, reference.kind, &namespace, &reference.name).await?;
