@@ -22,12 +22,12 @@ pub struct Inventory {
     namespaces: BTreeMap<String, NamespaceObjects>,
 }
 
-/// The objects of one namespace beside its workloads.
+/// The objects of one namespace beside its workloads, by name.
 #[derive(Debug, Default)]
 pub(crate) struct NamespaceObjects {
-    pub(crate) services: Vec<Arc<Service>>,
-    pub(crate) budgets: Vec<Value>,
-    pub(crate) autoscalers: Vec<Value>,
+    pub(crate) services: BTreeMap<String, Arc<Service>>,
+    pub(crate) budgets: BTreeMap<String, Value>,
+    pub(crate) autoscalers: BTreeMap<String, Value>,
     /// Ingresses and other objects that lead requests to Services.
     pub(crate) traffic: Vec<Arc<TrafficObject>>,
 }
@@ -78,18 +78,21 @@ impl Inventory {
         let namespace = object["metadata"]["namespace"].as_str().filter(|text| !text.is_empty());
         let namespace = namespace.unwrap_or(&self.default_namespace).to_owned();
         let group = api_version.split_once('/').map_or("", |(group, _)| group);
+        // Of several definitions the last one applies, as with kubectl apply.
         if let Some(workload) = AuditedWorkload::of(group, kind, &namespace, object) {
-            // The last definition applies, as with kubectl apply.
             let key = [kind, &workload.namespace, &workload.name].map(str::to_owned);
             self.workloads.insert(key, AuditedWorkload { origin, ..workload });
             return Ok(());
         }
         let traffic = TrafficObject::read(group, kind, &namespace, object);
         let objects = self.namespaces.entry(namespace).or_default();
+        let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
         match (group, kind) {
-            ("", "Service") => objects.services.push(Arc::new(Service::deserialize(object)?)),
-            ("policy", "PodDisruptionBudget") => objects.budgets.push(object.clone()),
-            ("autoscaling", "HorizontalPodAutoscaler") => objects.autoscalers.push(object.clone()),
+            ("", "Service") => drop(objects.services.insert(name, Arc::new(Service::deserialize(object)?))),
+            ("policy", "PodDisruptionBudget") => drop(objects.budgets.insert(name, object.clone())),
+            ("autoscaling", "HorizontalPodAutoscaler") => {
+                drop(objects.autoscalers.insert(name, object.clone()));
+            }
             _ => objects.traffic.extend(traffic.map(Arc::new)),
         }
         Ok(())

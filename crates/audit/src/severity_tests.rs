@@ -189,6 +189,23 @@ fn blocked_drains_and_starved_sidecars_lose_no_requests() {
 }
 
 #[test]
+fn of_several_definitions_of_an_object_the_last_one_counts() {
+    let web = deployment(2, hook(10));
+    let budget = |spec: Value| {
+        let spec = with(spec, "/selector", json!({"matchLabels": {"app": "web"}}));
+        json!({"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": {"name": "web"}, "spec": spec})
+    };
+    let [blocking, one] = [json!({"minAvailable": 2}), json!({"maxUnavailable": 1})].map(budget);
+    for (objects, expected) in [
+        (vec![&web, &one, &one], vec![]),
+        (vec![&web, &blocking, &one], vec![]),
+        (vec![&web, &one, &blocking], vec![(Rule::PdbBlocksDrain, Severity::Warning)]),
+    ] {
+        assert_eq!(findings(&objects, &Options::default()), expected);
+    }
+}
+
+#[test]
 fn a_single_database_under_recreate_is_not_reported() {
     let recreate = |port: i64| {
         let workload = deployment(1, json!({"ports": [{"containerPort": port}]}));

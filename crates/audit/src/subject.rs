@@ -85,7 +85,7 @@ impl<'a> Subject<'a> {
 
     /// The Services that select its pods.
     pub(crate) fn services(&self) -> impl Iterator<Item = &'a Service> {
-        let services = self.objects.iter().flat_map(|objects| &objects.services).map(Arc::as_ref);
+        let services = self.objects.iter().flat_map(|objects| objects.services.values()).map(Arc::as_ref);
         services.filter(|service| selects(service, &self.labels))
     }
 
@@ -159,7 +159,7 @@ impl<'a> Subject<'a> {
     /// The `HorizontalPodAutoscaler` that scales it.
     pub(crate) fn autoscaler(&self) -> Option<&'a Value> {
         let AuditedWorkload { kind, name, .. } = self.workload;
-        self.objects?.autoscalers.iter().find(|autoscaler| {
+        self.objects?.autoscalers.values().find(|autoscaler| {
             let target = &autoscaler["spec"]["scaleTargetRef"];
             target["kind"] == **kind && target["name"] == **name
         })
@@ -167,7 +167,7 @@ impl<'a> Subject<'a> {
 
     /// The names of the `PodDisruptionBudgets` that select its pods, with what they allow.
     pub(crate) fn budgets(&self) -> Vec<(&'a str, Count)> {
-        let budgets = self.objects.iter().flat_map(|objects| &objects.budgets);
+        let budgets = self.objects.iter().flat_map(|objects| objects.budgets.values());
         let selecting = budgets.filter(|budget| budget::selects(budget, &self.labels));
         selecting
             .map(|budget| (budget["metadata"]["name"].as_str().unwrap_or_default(), Count::of(budget)))
