@@ -87,17 +87,36 @@ fn a_missing_hook_is_an_error_if_the_workload_serves_without_a_gap_otherwise() {
 #[test]
 fn lost_connections_of_databases_and_requests_of_monitoring_are_no_errors() {
     let with_port = |port: i64| deployment(2, json!({"ports": [{"containerPort": port}]}));
+    let of_service = |name: &str, port_name: &str, port: i64| {
+        let service = with(service(port_name, port), "/metadata", json!({"name": name}));
+        let found = findings(&[&with_port(port), &service], &Options::default());
+        let found = found.into_iter().find(|(rule, _)| *rule == Rule::NoPrestopBehindService);
+        found.map(|(_, severity)| severity)
+    };
     for (name, port, expected) in [
         ("web", 8080, ERROR),
         ("redis", 6379, WARNING),
         ("amqp", 5672, WARNING),
         ("http-prom", 8080, None),
         ("metrics", 8080, None),
+        ("probes", 8080, None),
     ] {
-        let found = findings(&[&with_port(port), &service(name, port)], &Options::default());
-        let found = found.into_iter().find(|(rule, _)| *rule == Rule::NoPrestopBehindService);
-        assert_eq!(found.map(|(_, severity)| severity), expected, "{name}");
+        assert_eq!(of_service("web", name, port), expected, "{name}");
     }
+    for (name, expected) in [
+        ("controller-manager-metrics-service", None),
+        ("web-metrics", None),
+        ("metrics-server", ERROR),
+        ("web-service", ERROR),
+    ] {
+        assert_eq!(of_service(name, "https", 8443), expected, "{name}");
+    }
+}
+
+#[test]
+fn a_job_behind_a_service_is_not_replaced_by_a_rollout() {
+    let job = with(workload("Job", 1, json!([container(json!({}))])), "/apiVersion", json!("batch/v1"));
+    assert!(findings(&[&job, &service("web", 8080)], &Options::default()).is_empty());
 }
 
 #[test]

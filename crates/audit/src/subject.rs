@@ -25,7 +25,7 @@ pub(crate) struct Subject<'a> {
     pub(crate) pod: Pod<'a>,
     pub(crate) objects: Option<&'a NamespaceObjects>,
     labels: BTreeMap<String, String>,
-    /// The ports of its containers that Services send to, except headless ones.
+    /// The ports of its containers that Services send to, except headless ones; none of a Job.
     pub(crate) received: Vec<Received<'a>>,
 }
 
@@ -41,9 +41,10 @@ impl Received<'_> {
         self.service.metadata.name.as_deref().unwrap_or_default()
     }
 
-    /// Whether only monitoring sends to the port, by its name. To lose its requests harms no user.
+    /// Whether only monitoring sends to the port, by its name or that of the Service, which may end with `-metrics-service`.
+    /// To lose its requests harms no user.
     pub(crate) fn is_monitoring(&self) -> bool {
-        const WORDS: [&str; 14] = [
+        const WORDS: [&str; 15] = [
             "exporter",
             "management",
             "profiling",
@@ -55,12 +56,15 @@ impl Received<'_> {
             "monitoring",
             "pprof",
             "probe",
+            "probes",
             "prom",
             "prometheus",
             "telemetry",
         ];
         let is_known = |name: &str| name.split(['-', '_']).any(|word| WORDS.contains(&word));
-        !self.port.names.is_empty() && self.port.names.iter().any(|name| is_known(&name.to_ascii_lowercase()))
+        let service = self.service_name().trim_end_matches("-service").trim_end_matches("-svc");
+        let is_for_metrics = service == "metrics" || service.ends_with("-metrics");
+        is_for_metrics || self.port.names.iter().any(|name| is_known(&name.to_ascii_lowercase()))
     }
 }
 
@@ -70,6 +74,10 @@ impl<'a> Subject<'a> {
         let labels = string_map(&workload.template["metadata"]["labels"]);
         let objects = inventory.namespace(&workload.namespace);
         let mut subject = Self { workload, options, pod, objects, labels, received: vec![] };
+        // The pods of Jobs end by themselves, and no rollout replaces them.
+        if subject.is("Job") || subject.is("CronJob") {
+            return subject;
+        }
         let regular = subject.services().filter(|service| !is_headless(service));
         let received = regular.flat_map(|service| subject.ports_of(service));
         let received = received.filter(|received| !received.is_monitoring());
