@@ -15,6 +15,14 @@ const SERVES_AFTER_SIGTERM: [&str; 7] = [
     "termination-drain-duration",
 ];
 
+/// Parts of the images of servers that continue to serve after SIGTERM: CoreDNS, whose usual configuration has a `lameduck`;
+/// those of Knative and the webhooks of Tekton for 45 s (`DefaultDrainTimeout` of knative.dev/pkg); podinfo for 3 s.
+const SERVERS_AFTER_SIGTERM: [&[&str]; 4] =
+    [&["coredns"], &["knative.dev/", "/cmd/"], &["tektoncd/", "/webhook"], &["podinfo"]];
+/// The container of Istio's proxy, which drains for 5 s by default (`terminationDrainDuration`): most requests have ended
+/// by then.
+pub(crate) const ISTIO_PROXY: &str = "istio-proxy";
+
 /// A container, with the path of its fields.
 #[derive(Clone, Debug)]
 pub(crate) struct Container<'a> {
@@ -63,8 +71,7 @@ impl<'a> Container<'a> {
         if command.is_empty() { vec![] } else { [command, words(&self.value["args"])].concat() }
     }
 
-    /// Whether it may serve for some time after SIGTERM: by its arguments or variables, or as CoreDNS, whose usual
-    /// configuration has a `lameduck`.
+    /// Whether it may serve for some time after SIGTERM, by its arguments, variables or image.
     pub(crate) fn may_serve_after_sigterm(&self) -> bool {
         let variables = self.value["env"].as_array().into_iter().flatten();
         let variables = variables.filter_map(|variable| variable["name"].as_str());
@@ -73,7 +80,8 @@ impl<'a> Container<'a> {
             let text = text.to_ascii_lowercase().replace('_', "-");
             SERVES_AFTER_SIGTERM.iter().any(|part| text.contains(part))
         };
-        self.image().contains("coredns") || arguments.into_iter().chain(variables).any(configures)
+        let is_known = |parts: &&[&str]| parts.iter().all(|part| self.image().contains(part));
+        SERVERS_AFTER_SIGTERM.iter().any(is_known) || arguments.into_iter().chain(variables).any(configures)
     }
 
     /// Whether Istio's injector replaces it when a pod is created, so that its fields are unknown: the proxy of a gateway.

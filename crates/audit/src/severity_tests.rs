@@ -65,6 +65,7 @@ const WARNING: Option<Severity> = Some(Severity::Warning);
 fn a_missing_hook_is_an_error_if_the_workload_serves_without_a_gap_otherwise() {
     let args = |argument: &str| json!({"args": [argument]});
     let env = |name: &str| json!({"env": [{"name": name, "value": "10s"}]});
+    let image = |image: &str| json!({"image": image});
     for (workload, expected) in [
         (deployment(2, json!({})), ERROR),
         (deployment(1, json!({})), WARNING),
@@ -78,6 +79,17 @@ fn a_missing_hook_is_an_error_if_the_workload_serves_without_a_gap_otherwise() {
         (deployment(2, env("SHUTDOWN_DELAY_SECONDS")), WARNING),
         (deployment(2, env("SHUTDOWN_TIMEOUT_SECONDS")), ERROR),
         (deployment(2, json!({"image": "registry.k8s.io/coredns/coredns:v1.12.0"})), WARNING),
+        (
+            deployment(2, image("gcr.io/knative-releases/knative.dev/serving/cmd/activator@sha256:0a")),
+            WARNING,
+        ),
+        (deployment(2, image("ko://knative.dev/serving/test/test_images/autoscale")), ERROR),
+        (
+            deployment(2, image("gcr.io/tekton-releases/github.com/tektoncd/pipeline/cmd/webhook-d4:v1")),
+            WARNING,
+        ),
+        (deployment(2, image("ghcr.io/stefanprodan/podinfo:6.9.0")), WARNING),
+        (deployment(2, json!({"name": "istio-proxy"})), WARNING),
         (deployment(2, json!({"image": "auto"})), None),
     ] {
         assert_eq!(severity(Rule::NoPrestopBehindService, &workload), expected, "{workload}");
@@ -97,6 +109,7 @@ fn lost_connections_of_databases_and_requests_of_monitoring_are_no_errors() {
         ("web", 8080, ERROR),
         ("redis", 6379, WARNING),
         ("amqp", 5672, WARNING),
+        ("grpc-xds", 15010, WARNING),
         ("http-prom", 8080, None),
         ("metrics", 8080, None),
         ("probes", 8080, None),

@@ -9,13 +9,14 @@ use serde_json::Value;
 use crate::{
     Finding, Inventory, Options, Rule, Severity,
     budget::{self, Count},
-    container::Container,
+    container::{Container, ISTIO_PROXY},
     inventory::{AuditedWorkload, NamespaceObjects},
     pod::Pod,
 };
 
 /// The ports of databases and queues.
-const DATABASE_PORTS: [i64; 8] = [2049, 3306, 5432, 5672, 6379, 9092, 11211, 27017];
+const DATABASE_PORTS: [i64; 13] =
+    [1433, 2049, 2181, 2379, 3306, 4222, 5432, 5672, 6379, 9042, 9092, 11211, 27017];
 
 /// The input of every rule.
 #[derive(Debug)]
@@ -39,6 +40,12 @@ pub(crate) struct Received<'a> {
 impl Received<'_> {
     pub(crate) fn service_name(&self) -> &str {
         self.service.metadata.name.as_deref().unwrap_or_default()
+    }
+
+    /// Whether its clients keep connections, and reconnect: those of databases and queues, and the proxies of an xDS server.
+    fn keeps_connections(&self) -> bool {
+        let is_xds = |name: &&str| name.split(['-', '_']).any(|word| word == "xds");
+        DATABASE_PORTS.contains(&self.port.port) || self.port.names.iter().any(is_xds)
     }
 
     /// Whether only monitoring sends to the port, by its name or that of the Service, which may end with `-metrics-service`.
@@ -112,18 +119,15 @@ impl<'a> Subject<'a> {
     }
 
     /// The severity if this container stops while requests still arrive. It is an error if the workload serves without a
-    /// gap otherwise. Pods of a DaemonSet or StatefulSet are often addressed one by one, by clients that retry; and clients
-    /// of databases keep their connections.
+    /// gap otherwise. Pods of a DaemonSet or StatefulSet are often addressed one by one, by clients that retry.
     pub(crate) fn severity_of_stopping_early(&self, container: &Container<'_>) -> Severity {
-        let serves_requests = self.receivers().iter().any(|(receiver, received)| {
-            receiver.name == container.name && !DATABASE_PORTS.contains(&received.port.port)
-        });
+        let serves_requests = self
+            .receivers()
+            .iter()
+            .any(|(receiver, received)| receiver.name == container.name && !received.keeps_connections());
         let has_no_gap = self.is("Deployment") && self.is_replicated() && !self.has_no_successor();
-        if serves_requests && has_no_gap && !container.may_serve_after_sigterm() {
-            Severity::Error
-        } else {
-            Severity::Warning
-        }
+        let serves_on = container.name == ISTIO_PROXY || container.may_serve_after_sigterm();
+        if serves_requests && has_no_gap && !serves_on { Severity::Error } else { Severity::Warning }
     }
 
     pub(crate) fn is(&self, kind: &str) -> bool {

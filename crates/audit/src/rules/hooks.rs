@@ -2,7 +2,12 @@
 
 use adieu_core::plan::is_windows;
 
-use crate::{Finding, Rule, Severity, container::Container, images, subject::Subject};
+use crate::{
+    Finding, Rule, Severity,
+    container::{Container, ISTIO_PROXY},
+    images,
+    subject::Subject,
+};
 
 const PRE_STOP: &str = "lifecycle.preStop";
 const ANNOTATE: &str =
@@ -61,9 +66,6 @@ pub(super) fn prestop_needs_binary(subject: &Subject<'_>) -> Vec<Finding> {
     .collect()
 }
 
-/// The container of Istio's proxy, which drains for 5 s by default (`terminationDrainDuration`): most requests have ended
-/// by then.
-const ISTIO_PROXY: &str = "istio-proxy";
 /// Proxies by the names of their containers. Other sidecars may end before the application without harm.
 const PROXIES: [&str; 8] = [
     "cloud-sql-proxy",
