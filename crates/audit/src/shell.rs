@@ -12,8 +12,13 @@ use crate::images::{Base, base};
 const FORWARDS: [&str; 8] =
     ["trap", "exec", "tini", "dumb-init", "supervisord", "s6-svscan", "runsvdir", "catatonit"];
 
+/// Scripts that wait forever.
+const IDLE: [&str; 3] = ["sleep infinity", "sleep inf", "tail -f /dev/null"];
+/// The beginnings of endless loops.
+const ENDLESS: [&str; 2] = ["while true", "while :"];
+
 /// Whether a shell stays process 1 with this command, and doesn't forward signals. False if it depends on an unknown
-/// image, and for an endless loop, which has no work to complete.
+/// image, and for an endless loop or wait, which has no work to complete.
 pub(crate) fn stays_process_1(command: &[&str], image: &str) -> bool {
     let Some((program, arguments)) = command.split_first() else { return false };
     let name = program.rsplit('/').next().unwrap_or_default();
@@ -49,7 +54,7 @@ enum LastCommand {
     Plain,
     /// The same, with its output in a file.
     Redirected,
-    /// A loop.
+    /// A loop, or the only command, which waits forever.
     Loop,
     /// Anything else: a pipe, a group, a command in the background.
     Compound,
@@ -63,8 +68,11 @@ fn last_command(script: &str) -> Option<LastCommand> {
     let command = line.rsplit(';').map(str::trim).find(|command| !command.is_empty())?;
     let command = command.rsplit("&&").next().unwrap_or_default().trim();
     let first = command.split_whitespace().next()?;
+    // A loop may be in a function that is called last.
+    let is_endless = ENDLESS.iter().any(|start| plain.contains(start)) && !plain.contains("break");
     let in_background = command.replace(">&", "").replace("&>", "").contains('&');
     Some(match first {
+        _ if is_endless || IDLE.contains(&plain.trim()) => LastCommand::Loop,
         "done" => LastCommand::Loop,
         "fi" | "esac" | "}" | ")" | "wait" | "while" | "until" | "for" | "if" | "{" => LastCommand::Compound,
         _ if in_background || command.contains('|') => LastCommand::Compound,
@@ -126,6 +134,14 @@ mod tests {
             (["bash", "-c", "node --id=$((1 + $(id | wc -c))) '|'"], unknown, false),
             (["sh", "-c", "node server.js | tee /log"], alpine, true),
             (["sh", "-c", "while true; do sync; sleep 10; done"], "busybox", false),
+            (["sh", "-c", "sleep infinity"], debian, false),
+            (["sh", "-c", "nginx && tail -f /dev/null"], debian, true),
+            (
+                ["bash", "-c", "sync() {\n  while true; do\n    sleep 10\n  done\n}\nif a; then\n  sync\nfi"],
+                unknown,
+                false,
+            ),
+            (["bash", "-c", "while true; do a && break; done\nb | tee /log"], unknown, true),
             (["sh", "-c", "trap 'exit 0' TERM; a; b & wait"], "busybox", false),
             (["sh", "-c", "server & sidecar & wait"], "busybox", true),
             (["sh", "-c", "tini -- server"], debian, false),
