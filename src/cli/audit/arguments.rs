@@ -88,7 +88,7 @@ pub(super) enum Format {
     Json,
     /// SARIF 2.1.0, for code scanning.
     Sarif,
-    /// JUnit XML, for CI: a test for each workload.
+    /// JUnit XML, for CI: a failed test for each finding.
     Junit,
 }
 
