@@ -138,7 +138,7 @@ impl<'a> Report<'a> {
             context,
             observation,
             finder,
-            profiles: Profiles::default(),
+            profiles: Profiles::new(context.metrics.unprofiled_terminations.clone()),
             namespaces: Namespaces::default(),
         }
     }

@@ -58,14 +58,14 @@ impl Entry {
 
 impl ProfileSet {
     /// Adds a termination to the profile of its workload, which has this uid. Profiles of workloads that don't exist are
-    /// dropped if there are too many.
+    /// dropped if there are too many. Whether it was added: there may still be too many.
     pub(super) fn add(
         &mut self,
         key: &Key,
         uid: &str,
         termination: &Termination,
         exists: impl Fn(&Key) -> bool,
-    ) {
+    ) -> bool {
         let now = Instant::now();
         let known = self.update(key, |entry| {
             if entry.uid == uid {
@@ -76,22 +76,25 @@ impl ProfileSet {
                 *entry = Entry::new(uid, termination, now);
             }
         });
-        if known.is_none() {
-            if !self.has_room(&key.namespace) {
-                self.prune(now, exists);
-            }
-            self.insert(key.clone(), Entry::new(uid, termination, now));
+        if known.is_some() {
+            return true;
         }
+        if !self.has_room(&key.namespace) {
+            self.prune(now, exists);
+        }
+        self.insert(key.clone(), Entry::new(uid, termination, now))
     }
 
     /// Adds the profile of a workload, unless there are too many.
-    pub(super) fn insert(&mut self, key: Key, entry: Entry) {
+    pub(super) fn insert(&mut self, key: Key, entry: Entry) -> bool {
         self.remove(&key);
-        if self.has_room(&key.namespace) {
+        let has_room = self.has_room(&key.namespace);
+        if has_room {
             *self.of_namespaces.entry(key.namespace.clone()).or_default() += 1;
             self.due.extend(entry.due.map(|due| (due, key.clone())));
             self.entries.insert(key, entry);
         }
+        has_room
     }
 
     pub(super) fn get(&self, key: &Key) -> Option<&Entry> {
@@ -158,7 +161,7 @@ impl ProfileSet {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::cell::Cell;
 
     use adieu_observer::PodOwner;
@@ -171,11 +174,11 @@ mod tests {
         plan::Kind,
     };
 
-    fn key(name: &str) -> Key {
+    pub(in crate::controller::terminations) fn key(name: &str) -> Key {
         Key { namespace: "shop".into(), kind: Kind::Deployment, name: name.into() }
     }
 
-    fn termination() -> Termination {
+    pub(in crate::controller::terminations) fn termination() -> Termination {
         Termination {
             namespace: "shop".into(),
             pod: "web-7d4b9-x2x".into(),
@@ -196,14 +199,15 @@ mod tests {
     async fn a_namespace_has_a_share_of_the_profiles() {
         let (mut profiles, termination) = (ProfileSet::default(), termination());
         let mut fill = |namespace: &str| {
-            let before = profiles.entries.len();
+            let (before, mut added) = (profiles.entries.len(), 0);
             for kind in [Kind::Deployment, Kind::StatefulSet, Kind::DaemonSet] {
                 for number in 0..MAX_PROFILES_OF_NAMESPACE / 2 {
                     let key = Key { namespace: namespace.to_owned(), kind, name: number.to_string() };
-                    profiles.add(&key, "1", &termination, |_| true);
+                    added += usize::from(profiles.add(&key, "1", &termination, |_| true));
                 }
             }
-            profiles.entries.len() - before
+            assert_eq!(profiles.entries.len() - before, added);
+            added
         };
         let namespaces = ["b", "a", "ab", "c", "d", "e"];
         let [full, none] = [MAX_PROFILES_OF_NAMESPACE, 0];

@@ -10,6 +10,7 @@ use kube::{
     Client, Error, Resource as _,
     api::{Patch, PatchParams, PostParams, Request},
 };
+use prometheus_client::metrics::counter::Counter;
 use serde::Deserialize;
 use serde_json::json;
 use tokio::{
@@ -46,6 +47,8 @@ pub(super) struct Profiles {
     /// `None` once the profiles are restored.
     pending: Mutex<Option<Pending>>,
     changed: Notify,
+    /// Terminations that no profile counts.
+    unprofiled: Counter,
 }
 
 /// The used fields of a stored profile.
@@ -73,14 +76,13 @@ struct StoredOwner {
 #[derive(Default)]
 struct Pending(Vec<(Key, String, Termination)>);
 
-impl Default for Profiles {
-    fn default() -> Self {
-        let pending = Mutex::new(Some(Pending::default()));
-        Self { entries: Mutex::default(), pending, changed: Notify::new() }
-    }
-}
-
 impl Profiles {
+    /// No profiles yet. `unprofiled` counts the terminations for which there are too many.
+    pub(super) fn new(unprofiled: Counter) -> Self {
+        let pending = Mutex::new(Some(Pending::default()));
+        Self { entries: Mutex::default(), pending, changed: Notify::new(), unprofiled }
+    }
+
     /// Reads the profiles that earlier leaders wrote, until that succeeds.
     pub(super) async fn restore(&self, client: &Client) {
         let path = TerminationProfile::url_path(&(), None);
@@ -127,11 +129,16 @@ impl Profiles {
         if let Some(Pending(pending)) = lock(&self.pending).as_mut() {
             if pending.len() < MAX_PENDING {
                 pending.push((key.clone(), uid.to_owned(), termination.clone()));
+            } else {
+                self.unprofiled.inc();
             }
             return;
         }
-        self.lock().add(key, uid, termination, exists);
-        self.changed.notify_one();
+        if self.lock().add(key, uid, termination, exists) {
+            self.changed.notify_one();
+        } else {
+            self.unprofiled.inc();
+        }
     }
 
     /// Writes profiles when they are due. Never returns.
@@ -239,4 +246,25 @@ async fn write(
     }
     let patch = Patch::Merge(json!({"status": status}));
     client::send(client, request.patch_subresource("status", &name, &parameters, &patch)).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::controller::terminations::profile_set::tests::{key, termination};
+
+    #[tokio::test(start_paused = true)]
+    async fn terminations_for_which_there_are_too_many_profiles_are_counted() {
+        let unprofiled = Counter::default();
+        let profiles = Profiles::new(unprofiled.clone());
+        let add = |name: &str| profiles.add(&key(name), "1", &termination(), |_| true);
+        (0..MAX_PENDING + 3).for_each(|_| add("web"));
+        assert_eq!(unprofiled.get(), 3, "they wait for the stored profiles");
+        *lock(&profiles.pending) = None;
+        (0..MAX_PENDING).for_each(|number| add(&number.to_string()));
+        let counted = unprofiled.get();
+        assert!(counted > 3, "one namespace has no room for all");
+        add("0");
+        assert_eq!(unprofiled.get(), counted, "it has a profile");
+    }
 }

@@ -74,6 +74,8 @@ pub struct Metrics {
     pub grace_period_used: Histogram,
     /// Terminating pods that were not observed, because too many terminate at a time.
     pub unobserved_terminations: Counter,
+    /// Terminations that no `TerminationProfile` counts, because there are too many profiles.
+    pub unprofiled_terminations: Counter,
     /// Start of the serving certificate's validity, in seconds since 1970.
     pub certificate_not_before: Gauge,
     /// Expiration of the serving certificate, in seconds since 1970.
@@ -111,6 +113,7 @@ impl Default for Metrics {
             endpoint_withdrawal_duration: Histogram::new([1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 30.0, 60.0]),
             grace_period_used: Histogram::new([0.1, 0.25, 0.5, 0.75, 0.9, 0.99, 1.0, 1.1]),
             unobserved_terminations: Counter::default(),
+            unprofiled_terminations: Counter::default(),
             certificate_not_before: Gauge::default(),
             certificate_expiration: Gauge::default(),
             leader: Gauge::default(),
@@ -232,6 +235,11 @@ impl Metrics {
             "unobserved_terminations",
             "Terminating pods that are not observed because too many terminate at a time",
             self.unobserved_terminations.clone(),
+        );
+        registry.register(
+            "unprofiled_terminations",
+            "Terminations that no TerminationProfile counts because there are too many profiles",
+            self.unprofiled_terminations.clone(),
         );
     }
 
