@@ -180,12 +180,21 @@ impl EventPublisher {
 
     /// Reports why the `PodDisruptionBudget` of a workload can't be written, once until that changes.
     pub(super) fn budget_rejected(&self, kind: Kind, object: &DynamicObject, error: Option<&impl ToString>) {
-        let rejected = error.map(ToString::to_string);
-        let should_publish = self.should_publish(object, "Blocked", rejected.as_slice());
-        if let Some(note) = rejected.filter(|_| should_publish)
-            && !self.send(&reference(kind, object), EventType::Warning, "Blocked", note)
+        self.warn_once(kind, object, "Blocked", error.map(ToString::to_string));
+    }
+
+    /// Reports that SIGTERM ends the workload's containers without a handler, once until that changes. `None` if it doesn't.
+    pub(super) fn sigterm_not_handled(&self, kind: Kind, object: &DynamicObject, note: Option<String>) {
+        self.warn_once(kind, object, "SigtermNotHandled", note);
+    }
+
+    /// Publishes a warning, once until it changes. `None` if there is none.
+    fn warn_once(&self, kind: Kind, object: &DynamicObject, reason: &'static str, note: Option<String>) {
+        let should_publish = self.should_publish(object, reason, note.as_slice());
+        if let Some(note) = note.filter(|_| should_publish)
+            && !self.send(&reference(kind, object), EventType::Warning, reason, note)
         {
-            self.forget(object, "Blocked");
+            self.forget(object, reason);
         }
     }
 

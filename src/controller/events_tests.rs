@@ -174,6 +174,22 @@ async fn unchanged_notes_are_published_once() {
     );
 }
 
+#[tokio::test]
+async fn an_unhandled_sigterm_is_reported_once_until_it_is_handled() {
+    let server = service_fn(|_: Request<Body>| pending::<Result<Response<Body>, Infallible>>());
+    let (publisher, _publishing) =
+        publisher(Client::new(server, "default"), reporter(), CancellationToken::new());
+    let metadata = serde_json::json!({"metadata": {"name": "web", "uid": "1"}});
+    let object = serde_json::from_value(metadata).unwrap();
+    let published = |note: Option<&str>| {
+        let before = publisher.events.capacity();
+        publisher.sigterm_not_handled(Kind::Deployment, &object, note.map(Into::into));
+        before - publisher.events.capacity()
+    };
+    let notes = [Some("a"), Some("a"), Some("b"), None, Some("b")];
+    assert_eq!(notes.map(published), [1, 0, 1, 0, 1]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_rates_of_deleted_objects_are_bounded() {
     let server = service_fn(|_: Request<Body>| pending::<Result<Response<Body>, Infallible>>());

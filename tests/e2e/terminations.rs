@@ -72,11 +72,13 @@ async fn start_applications(scene: &Scene) {
         target.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         scene.create(&deployment).await;
     }
-    let service = json!({
-        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "completes"},
-        "spec": {"selector": {"app": "completes"}, "ports": [{"port": 80, "targetPort": 8080}]},
-    });
-    scene.create(&service).await;
+    for name in ["completes", "unhandled"] {
+        let service = json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": {"name": name},
+            "spec": {"selector": {"app": name}, "ports": [{"port": 80, "targetPort": 8080}]},
+        });
+        scene.create(&service).await;
+    }
     for name in names() {
         scene.rolled_out_within(STARTED, name).await;
     }
@@ -210,7 +212,9 @@ async fn problems_are_reported(scene: &Scene) {
     let table = scene.kubectl(&["get", "tprof"]).await;
     assert!(table.contains("ignores SIGTERM") && table.contains("preStop failed"), "{table}");
     let events: Api<Event> = Api::namespaced(scene.client.clone(), &scene.namespace);
-    for (reason, name) in [("KilledAtDeadline", "slow"), ("PreStopFailed", "hook")] {
+    for (reason, name) in
+        [("KilledAtDeadline", "slow"), ("PreStopFailed", "hook"), ("SigtermNotHandled", "unhandled")]
+    {
         let about = ListParams::default().fields(&format!("reason={reason},involvedObject.name={name}"));
         eventually(&format!("an Event {reason} on {name}"), || async {
             !events.list(&about).await.unwrap().items.is_empty()

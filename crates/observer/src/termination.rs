@@ -71,6 +71,15 @@ impl Termination {
         used.max(self.shutdown_seconds).unwrap_or_default().max(0)
     }
 
+    /// Whether SIGTERM ended it without a handler while requests were probably still sent to it: immediately, without a
+    /// preStop hook, and in an EndpointSlice.
+    #[must_use]
+    pub fn is_sigterm_unhandled(&self) -> bool {
+        let is_immediate = self.shutdown_seconds.is_some_and(|seconds| seconds <= 1);
+        let is_served = self.withdrawal_seconds.is_some() && self.requested.pre_stop_seconds == 0;
+        self.outcome == Outcome::DefaultAction && is_immediate && is_served
+    }
+
     /// A line about a termination that went wrong.
     #[must_use]
     pub fn reason(&self) -> String {
@@ -99,5 +108,26 @@ impl Termination {
     #[must_use]
     pub fn is_bad(&self) -> bool {
         !matches!(self.outcome, Outcome::Completed | Outcome::DefaultAction)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::{current, ended, observe};
+
+    #[test]
+    fn a_pod_behind_a_service_that_exits_immediately_without_a_hook_does_not_handle_sigterm() {
+        let exited = |code: i32, second: i64| {
+            let found = observe(&ended(code, second), current()).unwrap();
+            Termination { withdrawal_seconds: Some(0), ..found }
+        };
+        let is_unhandled = [exited(143, 0), exited(143, 1), exited(143, 2), exited(0, 0), exited(137, 30)]
+            .map(|found| found.is_sigterm_unhandled());
+        assert_eq!(is_unhandled, [true, true, false, false, false]);
+        let mut drained = exited(143, 0);
+        drained.requested.pre_stop_seconds = 10;
+        let unexposed = Termination { withdrawal_seconds: None, ..exited(143, 0) };
+        assert!(!drained.is_sigterm_unhandled() && !unexposed.is_sigterm_unhandled());
     }
 }

@@ -245,16 +245,25 @@ impl<'a> Report<'a> {
         }
     }
 
-    /// Publishes an Event on the workload, if its pod was killed, or its preStop hook failed.
+    /// Publishes an Event on the workload, if its pod was killed, its preStop hook failed, or it doesn't handle SIGTERM.
     fn publish(&self, key: &Key, workload: &CachedWorkload, termination: &Termination) {
+        let (events, object) = (&self.context.events, workload.metadata_only());
+        let Termination { pod, container, .. } = termination;
         let reason = match termination.outcome {
             Outcome::Killed => "KilledAtDeadline",
             Outcome::PreStopFailed => "PreStopFailed",
+            Outcome::Completed => return events.sigterm_not_handled(key.kind, &object, None),
+            Outcome::DefaultAction if termination.is_sigterm_unhandled() => {
+                let note = format!(
+                    "container {container}: SIGTERM ends it immediately (exit code 143), and it has no preStop hook: \
+                     requests that are still sent to it are lost"
+                );
+                return events.sigterm_not_handled(key.kind, &object, Some(note));
+            }
             _ => return,
         };
-        let Termination { pod, container, .. } = termination;
         let note = format!("pod {pod}, container {container}: {}", termination.reason());
-        self.context.events.terminated(key.kind, &workload.metadata_only(), reason, note);
+        events.terminated(key.kind, &object, reason, note);
     }
 }
 
