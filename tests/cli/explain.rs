@@ -79,6 +79,33 @@ fn workloads_of_manifests_are_explained() {
     assert!(missing.stderr.contains("StatefulSet \"web\" is not in the input"), "{}", missing.stderr);
 }
 
+/// A line with the grace period and the seconds of each container's preStop hook: `+` if it takes at least as long, and `*`
+/// for a native sidecar.
+fn termination(explained: &Value) -> String {
+    let Value::Array(containers) = &explained["termination"]["containers"] else { panic!("{explained}") };
+    let hooks = containers.iter().map(|container| {
+        let sidecar = if container["nativeSidecar"] == true { "*" } else { "" };
+        let longer = if container["isExact"] == true { "" } else { "+" };
+        format!("{}{sidecar} {}{longer}", container["name"].as_str().unwrap(), container["preStopSeconds"])
+    });
+    let hooks = hooks.collect::<Vec<_>>().join(", ");
+    let opted_in = if explained["optedIn"]["value"] == true { "opted in, " } else { "" };
+    let [kind, namespace, name] = ["kind", "namespace", "name"].map(|key| explained[key].as_str().unwrap());
+    let grace = &explained["termination"]["gracePeriodSeconds"];
+    format!("{kind} {namespace}/{name}: {opted_in}grace period {grace} s: {hooks}").trim_end().to_owned()
+}
+
+#[test]
+fn the_manifests_of_the_tests_have_the_expected_terminations() {
+    let manifests = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/manifests");
+    let (text, _) = succeed(&["explain", "-f", manifests, "-R", "-o", "json"], "");
+    let mut found: Vec<_> =
+        serde_json::from_str::<Vec<Value>>(&text).unwrap().iter().map(termination).collect();
+    found.sort();
+    let expected: Vec<_> = include_str!("explain_terminations.txt").lines().collect();
+    assert_eq!(found, expected);
+}
+
 #[test]
 fn exposures_of_manifests_are_explained_with_a_warning_if_the_drain_is_too_short() {
     let manifests = format!("{MANIFESTS}{EXPOSURES}");
