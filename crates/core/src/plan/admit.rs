@@ -123,7 +123,7 @@ impl Request<'_> {
         let Self { new, old, context, resolution, .. } = *self;
         let earlier = old.map(|old| &old.template);
         let by_pod = new.is_injected_by_pod(&resolution.settings);
-        let injection = InjectionContext::of(new, context, old.is_none() && !by_pod, by);
+        let injection = injection_context(new, old, resolution, context, by);
         let injected = if by_pod {
             inject_pod(&new.template, &resolution.settings, &injection)
         } else {
@@ -138,6 +138,35 @@ impl Request<'_> {
         // The pods are injected when they are created.
         if by_pod { opt_out(&new.template, earlier) } else { injected.template }
     }
+}
+
+/// The inputs of the injection into `new`. Pods that are injected instead of it get a probe only because of a Service.
+fn injection_context<'a>(
+    new: &Workload<'a>,
+    old: Option<&Workload<'_>>,
+    resolution: &Resolution,
+    context: &'a NamespaceContext,
+    by: &'a Source,
+) -> InjectionContext<'a> {
+    let by_pod = new.is_injected_by_pod(&resolution.settings);
+    let opting_in = !by_pod && old.is_some_and(|old| is_opting_in(new, old, resolution, context));
+    InjectionContext { opting_in, ..InjectionContext::of(new, context, old.is_none() && !by_pod, by) }
+}
+
+/// Whether the request opts in a workload, or changes its choice of a readiness probe.
+fn is_opting_in(
+    new: &Workload<'_>,
+    old: &Workload<'_>,
+    resolution: &Resolution,
+    context: &NamespaceContext,
+) -> bool {
+    // Policies select by the template's labels.
+    if !instructions_changed(new, old) && new.template_labels() == old.template_labels() {
+        return false;
+    }
+    let before = resolve(old, context);
+    let was_opted_in = matches!(before.opt_in, OptIn::In(_)) && !before.reverts;
+    !was_opted_in || before.settings.readiness_probe.value != resolution.settings.readiness_probe.value
 }
 
 /// Advice for the user. A request that changes nothing that concerns adieu gets none.
@@ -165,7 +194,7 @@ fn advise(
         return vec![];
     }
     if let Some(by) = audited_by {
-        let injection = InjectionContext::of(new, context, old.is_none(), by);
+        let injection = injection_context(new, old, resolution, context, by);
         let injected = if new.is_injected_by_pod(settings) {
             inject_pod(&new.template, settings, &injection)
         } else {

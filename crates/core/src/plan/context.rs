@@ -68,6 +68,9 @@ pub struct InjectionContext<'a> {
     pub services: &'a [Arc<Service>],
     /// Whether the workload is being created.
     pub creating: bool,
+    /// Whether the request opts in a workload that exists, or changes its choice of a readiness probe: if no Service
+    /// selects the pods, it gets a warning where one that is being created may get a probe.
+    pub opting_in: bool,
     /// The source that opts the workload in.
     pub opted_in_by: &'a Source,
     /// Whether every kubelet has the native sleep action.
@@ -91,6 +94,7 @@ impl<'a> InjectionContext<'a> {
             kind: workload.kind,
             services: &context.services,
             creating,
+            opting_in: false,
             opted_in_by,
             native_sleep: context.native_sleep,
             selector: workload.selector,

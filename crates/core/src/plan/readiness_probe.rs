@@ -128,7 +128,11 @@ fn automatic(
     let services: Vec<&Service> =
         injection.services.iter().map(AsRef::as_ref).filter(|s| selects(s, &labels)).collect();
     if services.is_empty() {
-        return if injection.creating { on_creation(containers, warnings) } else { BTreeMap::new() };
+        return if injection.creating || injection.opting_in {
+            without_service(containers, injection.creating, warnings)
+        } else {
+            BTreeMap::new()
+        };
     }
     let mut ports = served_ports(&services, containers, warnings);
     let mut probes = BTreeMap::new();
@@ -185,8 +189,12 @@ fn served_ports<'a>(
 
 /// A TCP probe for a Deployment that is created before its Service: on the only TCP port of the only container, if the
 /// port's name is a served protocol. A worker often shares the template of a web application, and declares a port that it
-/// doesn't listen on.
-fn on_creation(containers: &[Container<'_>], warnings: &mut Warnings) -> BTreeMap<String, Value> {
+/// doesn't listen on. A Deployment that exists without a Service may be such a worker, so there is only a warning.
+fn without_service(
+    containers: &[Container<'_>],
+    creating: bool,
+    warnings: &mut Warnings,
+) -> BTreeMap<String, Value> {
     let open = containers.iter().filter(|container| !container.excluded_from_probes);
     let declared = open.flat_map(|container| container.ports.iter().map(move |(_, port)| (*port, container)));
     let ports: BTreeMap<i64, &Container<'_>> = declared.collect();
@@ -202,7 +210,7 @@ fn on_creation(containers: &[Container<'_>], warnings: &mut Warnings) -> BTreeMa
         let is_only = containers.len() == 1;
         container
             .reason_for_no_probe(port, protocol)
-            .or_else(|| unconfirmed(container, port, protocol, is_only))
+            .or_else(|| unconfirmed(container, port, protocol, is_only, creating))
     };
     if let Some(reason) = reason {
         warnings.push(reason);
@@ -217,11 +225,17 @@ fn unconfirmed(
     port: i64,
     protocol: PortProtocol,
     is_only: bool,
+    creating: bool,
 ) -> Option<String> {
     match protocol {
         _ if !is_only => Some(format!(
             "no readiness probe, because no Service selects the pods, which have several containers: set \
              {READINESS_PROBE} to tcp:{port} or never"
+        )),
+        _ if !creating => Some(format!(
+            "container {:?}: no readiness probe, because no Service selects the pods and the workload exists already: \
+             set {READINESS_PROBE} to tcp:{port} or never",
+            container.name
         )),
         PortProtocol::Plain => None,
         _ => Some(format!(

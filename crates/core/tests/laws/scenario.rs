@@ -40,6 +40,7 @@ impl Scenario {
             kind: workload.kind,
             services: &self.context.services,
             creating: true,
+            opting_in: false,
             opted_in_by: &Source::WorkloadAnnotation,
             native_sleep: self.context.native_sleep,
             selector: workload.selector,
