@@ -34,11 +34,11 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// The 99th percentile of latency.
-    pub fn p99(&self) -> Duration {
+    /// A percentile of latency.
+    pub fn percentile(&self, percent: usize) -> Duration {
         let mut times = self.times.clone();
         times.sort_unstable();
-        times.get(times.len() * 99 / 100).or(times.last()).copied().unwrap_or_default()
+        times.get(times.len() * percent / 100).or(times.last()).copied().unwrap_or_default()
     }
 }
 

@@ -4,10 +4,15 @@ use std::{env, fs::OpenOptions, io::Write as _};
 
 use serde_json::json;
 
-/// Adds a row to docs/operations.md.
+/// Adds a row to the first table of docs/operations.md.
 pub fn figure(what: &str, found: &str) {
-    print_line(&format!("{what}: {found}"));
-    keep("operations", &[what, found]);
+    row("operations", &[what, found]);
+}
+
+/// Prints a row, and adds it to a table in docs/.
+pub fn row(table: &str, cells: &[&str]) {
+    print_line(&cells.join(" | "));
+    keep(table, cells);
 }
 
 /// Adds a row to a table in docs/, by the file in `ADIEU_FIGURES`.

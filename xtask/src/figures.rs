@@ -94,7 +94,10 @@ mod tests {
         for name in ["admission", "scale", "scale-policy", "plan", "instructions"] {
             assert!(has(benchmarks, name), "{name}");
         }
-        assert!(has(include_str!("../../docs/operations.md"), "operations"));
+        let operations = include_str!("../../docs/operations.md");
+        for name in ["operations", "hostile", "tenant", "node-shutdown", "container-exit"] {
+            assert!(has(operations, name), "{name}");
+        }
         assert!(has(include_str!("../../docs/scenarios.md"), "scenarios"));
     }
 

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::signal;
 use crate::{
-    figures::figure,
+    figures::row,
     interoperability::pods_of,
     support::{Scene, eventually, web},
 };
@@ -25,9 +25,9 @@ async fn a_native_sleep_outlasts_its_container_and_the_command_sleep_does_not() 
     let pods: Api<Pod> = Api::namespaced(scene.client.clone(), &scene.namespace);
     let events: Api<Event> = Api::namespaced(scene.client.clone(), &scene.namespace);
     let mut took = Vec::new();
-    for (name, hook) in [
-        ("native", json!({"sleep": {"seconds": 10}})),
-        ("exec", json!({"exec": {"command": ["/app", "sleep", "10"]}})),
+    for (name, what, hook) in [
+        ("native", "the native sleep of 10 s", json!({"sleep": {"seconds": 10}})),
+        ("exec", "a command that sleeps for 10 s", json!({"exec": {"command": ["/app", "sleep", "10"]}})),
     ] {
         let mut deployment = web(name, &json!({}));
         deployment["spec"]["template"]["spec"]["containers"][0]["lifecycle"] = json!({"preStop": hook});
@@ -48,15 +48,10 @@ async fn a_native_sleep_outlasts_its_container_and_the_command_sleep_does_not() 
             pods.get_opt(&pod.name_any()).await.unwrap().is_none_or(|now| now.uid() != pod.uid())
         })
         .await;
-        took.push(deleted.elapsed().as_secs_f64());
+        let seconds = deleted.elapsed().as_secs_f64();
+        row("container-exit", &[what, &format!("{seconds:.1} s")]);
+        took.push(seconds);
     }
-    figure(
-        "A container exits when its pod starts to terminate, with a drain of 10 s",
-        &format!(
-            "the pod is gone {:.1} s after its deletion with the native sleep, {:.1} s with the command sleep",
-            took[0], took[1]
-        ),
-    );
     assert!(took[0] > took[1], "{took:?}");
     scene.end().await;
 }

@@ -13,8 +13,8 @@ use tokio::{
 };
 
 use super::{
-    hostile::{Target, review},
     processes,
+    target::{Target, review},
 };
 
 /// Concurrent connections from each attacking pod to each replica, and the bodies sent over each.

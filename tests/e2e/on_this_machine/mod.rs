@@ -1,5 +1,6 @@
 //! Tests that must run on the cluster's node: they end processes, and connect to pods.
 
+mod attack;
 mod chaos;
 mod container_exit;
 mod crashes;
@@ -9,6 +10,7 @@ mod memory;
 mod outages;
 mod reviews;
 mod shutdown;
+mod target;
 mod tenant;
 
 use std::fs;

@@ -6,7 +6,7 @@ use nix::sys::signal::Signal;
 use serde_json::json;
 use tokio::{process::Command, time::Instant};
 
-use super::{hostile::Target, signal};
+use super::{signal, target::Target};
 use crate::{
     admissions::Admissions,
     figures::figure,

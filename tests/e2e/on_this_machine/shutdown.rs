@@ -13,6 +13,7 @@ use std::{
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     thread,
+    time::Duration,
 };
 
 use k8s_openapi::api::core::v1::{Node, Pod};
@@ -28,7 +29,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::{
-    figures::figure,
+    figures::row,
     interoperability::pods_of,
     nodes::{cluster, nodes},
     operator::{ADIEU, Operator},
@@ -306,16 +307,10 @@ async fn a_node_that_shuts_down_gives_pods_its_own_time_and_doctor_warns_of_it()
 
     assert!(said.contains(&format!("grace period of 45 s: {node} {SHUTDOWN} s")), "{said}");
     assert!(status.message.unwrap().contains("imminent node shutdown"));
-    figure(
-        &format!("A node shuts down that gives pods {SHUTDOWN} s, with a pod on it whose drain is {DRAIN} s"),
-        &format!(
-            "it is not ready after {:.1} s; its kubelet waits for the pod for {:.1} s; the pod would have been ended \
-             after {:.1} s, in the middle of its drain",
-            unready.as_secs_f64(),
-            took.as_secs_f64(),
-            ended.as_secs_f64(),
-        ),
-    );
+    let seconds = |time: Duration| format!("{:.1} s", time.as_secs_f64());
+    let cells =
+        [format!("{SHUTDOWN} s"), format!("{DRAIN} s"), seconds(unready), seconds(took), seconds(ended)];
+    row("node-shutdown", &cells.each_ref().map(String::as_str));
     let [took, ended] = [took, ended].map(|time| time.as_secs());
     assert!((SHUTDOWN.cast_unsigned() - 1..DRAIN.cast_unsigned() - 5).contains(&took), "it took {took} s");
     assert!(ended < DRAIN.cast_unsigned(), "the pod ended after {ended} s");

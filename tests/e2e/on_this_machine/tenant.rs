@@ -1,6 +1,6 @@
 //! A hostile tenant with the role `edit` in one namespace, while another namespace deploys.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, thread::JoinHandle, time::Duration};
 
 use k8s_openapi::api::{
     core::v1::{Event, Pod},
@@ -14,23 +14,17 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::{
+    attack::Attack,
     floods::{BODIES, CONNECTIONS, ENDLESS, PIPELINED, bodies, flood, hold, joined, pipeline},
-    hostile::Target,
-    memory::MemoryCurve,
+    target::Target,
 };
 use crate::{
-    admissions::Admissions,
-    figures::{keep, print_line},
     interoperability::pods_of,
-    operator::{ADIEU, Operator, is_ready, memory_limit, restarts},
+    operator::{ADIEU, Operator, is_ready, restarts},
     random::from_environment,
     support::{Scene, drain, eventually, web, within},
 };
 
-/// The limit for others' admissions at the 99th percentile.
-const P99: Duration = Duration::from_secs(1);
-/// The number of admissions after each phase, for a meaningful percentile.
-const FURTHER: usize = 100;
 /// The share of its memory limit that a replica may use: sockets count in addition to resident memory.
 const SHARE: f64 = 0.9;
 /// The limit for a replica to start with the tenant's objects.
@@ -212,70 +206,56 @@ async fn rollouts(tenant: &Scene, rounds: usize) {
     }
 }
 
-/// Phases of the attack, while another namespace deploys and the replicas' memory is sampled.
-struct Attack<'a> {
-    neighbour: &'a Scene,
-    curve: MemoryCurve,
-    /// In MiB.
-    limit: f64,
-}
-
-impl Attack<'_> {
-    /// Runs a phase. Deployments of the other namespace must be injected correctly and in time, and no replica may
-    /// come near its memory limit.
-    async fn phase<T>(&self, what: &str, acts: impl Future<Output = T>) -> T {
-        self.curve.take();
-        let admissions = Admissions::start(self.neighbour);
-        let outcome = acts.await;
-        admissions.further(FURTHER).await;
-        let (others, peak) = (admissions.end().await, self.curve.take());
-        let p99 = others.p99();
-        let row = [
-            what.to_owned(),
-            format!("{peak} MiB"),
-            others.count.to_string(),
-            others.failed.len().to_string(),
-            format!("{} ms", p99.as_millis()),
-            format!("{} ms", others.slowest.as_millis()),
-        ];
-        print_line(&row.join(" | "));
-        keep("tenant", &row.each_ref().map(String::as_str));
-        assert_eq!(others.failed, Vec::<String>::new(), "{what}");
-        assert!(p99 <= P99, "{what}: p99 is {} ms", p99.as_millis());
-        #[allow(clippy::cast_precision_loss)]
-        let peak = peak as f64;
-        assert!(peak < self.limit * SHARE, "{what}: {peak} of {} MiB were in use", self.limit);
-        outcome
-    }
-}
-
 /// Sends requests to the webhook's port from the attacking pods.
 async fn attack_the_port(attack: &Attack<'_>, attackers: &[Pod], targets: &[Target], namespace: &str) {
     let in_all = targets.len() * attackers.len() * CONNECTIONS * BODIES;
     for (what, body) in bodies() {
         let body = Arc::new(body);
-        let floods = targets
-            .iter()
-            .flat_map(|target| attackers.iter().map(|attacker| flood(attacker, target, &body)))
-            .collect();
+        let floods = from_all(attackers, targets, |attacker, target| flood(attacker, target, &body));
         let what = format!("{in_all} bodies of 4 MiB from two pods: {what}");
-        let answered = attack.phase(&what, joined(floods)).await;
+        let answered = attack.phase(&what, floods, |answered| format!("{answered} were answered")).await;
         assert!(answered > 0, "{what}: no body was answered");
     }
     let what =
         format!("all connections held by requests that never end, {} from each of two pods", ENDLESS.0);
-    let held = targets.iter().flat_map(|target| attackers.iter().map(|attacker| hold(attacker, target)));
-    let opened = attack.phase(&what, joined(held.collect())).await;
+    let connections = |opened: &usize| format!("{opened} connections were opened");
+    let opened = attack.phase(&what, from_all(attackers, targets, hold), connections).await;
     assert!(opened > 2 * targets.len() * ENDLESS.0, "only {opened} were opened: none made room for another");
     let what = format!(
         "small reviews over {} connections from each of two pods, without waiting for answers",
         PIPELINED.0
     );
-    let pipelines = targets
-        .iter()
-        .flat_map(|target| attackers.iter().map(|attacker| pipeline(attacker, target, namespace)));
-    let opened = attack.phase(&what, joined(pipelines.collect())).await;
+    let pipelines = from_all(attackers, targets, |attacker, target| pipeline(attacker, target, namespace));
+    let opened = attack.phase(&what, pipelines, connections).await;
     assert!(opened >= targets.len() * PIPELINED.0, "only {opened} connections were opened");
+}
+
+/// Runs clients in the network of each attacking pod for each target. Returns the sum of their outcomes.
+async fn from_all(
+    attackers: &[Pod],
+    targets: &[Target],
+    clients: impl Fn(&Pod, &Target) -> JoinHandle<usize>,
+) -> usize {
+    let pairs = targets.iter().flat_map(|target| attackers.iter().map(move |attacker| (attacker, target)));
+    joined(pairs.map(|(attacker, target)| clients(attacker, target)).collect()).await
+}
+
+/// Creates objects that adieu watches.
+async fn create_objects(attack: &Attack<'_>, tenant: &Scene, count: usize) {
+    let what = format!("{count} Deployments of 1.4 MB, some annotated, and one of 740,000 empty strings");
+    attack.run(&what, objects(tenant, count), "all were created").await;
+    let what = format!("{CACHE_FILLING} Deployments of 240 kB, more than its share of the cache");
+    let result = "all were created; an Event reports that the share is full";
+    attack.run(&what, fill_the_cache(tenant), result).await;
+    let what = format!("{count} policies of the maximum size, and some with invalid numbers");
+    let result = "the API server denied those with invalid numbers, and created the others";
+    attack.run(&what, policies(tenant, count), result).await;
+    let what = "malformed and large annotations and records";
+    attack.run(what, annotations(tenant), "malformed annotations were denied").await;
+    attack.run("a policy that changes 50 times, for pods that never start", rollouts(tenant, 50), "–").await;
+    let kept = |largest: &usize| format!("the API server keeps {} kB of them", largest / 1000);
+    let largest = attack.phase("managedFields of 1 MB", managed_fields(tenant), kept).await;
+    assert!(largest > 900_000, "the API server kept only {largest} bytes of managedFields");
 }
 
 /// Replaces a replica. Returns the time until the new one is ready.
@@ -307,24 +287,12 @@ async fn a_hostile_tenant_delays_and_changes_nothing_in_another_namespace() {
         tenant.rolled_out(name).await;
     }
     let attackers = [pods_of(&tenant, "attacker-1").await, pods_of(&tenant, "attacker-2").await].concat();
-    let attack = Attack {
-        neighbour: &neighbour,
-        curve: MemoryCurve::start(Operator::find(&neighbour.client).await),
-        limit: memory_limit(&operator.pods().await[0]),
-    };
-    attack.phase("none", async {}).await;
-    let what = format!("{count} Deployments of 1.4 MB, some annotated, and one of 740,000 empty strings");
-    attack.phase(&what, objects(&tenant, count)).await;
-    let what = format!("{CACHE_FILLING} Deployments of 240 kB, more than its share of the cache");
-    attack.phase(&what, fill_the_cache(&tenant)).await;
-    attack.phase(&format!("{count} policies of the maximum size"), policies(&tenant, count)).await;
-    attack.phase("malformed and large annotations and records", annotations(&tenant)).await;
-    attack.phase("a policy that changes 50 times, for pods that never start", rollouts(&tenant, 50)).await;
-    let largest = attack.phase("managedFields of 1 MB", managed_fields(&tenant)).await;
-    assert!(largest > 900_000, "the API server kept only {largest} bytes of managedFields");
+    let attack = Attack::start("tenant", &neighbour, SHARE).await;
+    attack.run("none", async {}, "–").await;
+    create_objects(&attack, &tenant, count).await;
     let replaced = replace_a_replica(&operator, &neighbour.client);
-    let took = attack.phase("a replica is replaced meanwhile", replaced).await;
-    print_line(&format!("the new replica was ready after {:.1} s", took.as_secs_f64()));
+    let ready = |took: &Duration| format!("the new replica was ready after {:.1} s", took.as_secs_f64());
+    attack.phase("a replica is replaced meanwhile", replaced, ready).await;
 
     let replicas = operator.pods().await;
     let mut targets = Vec::new();
@@ -334,7 +302,7 @@ async fn a_hostile_tenant_delays_and_changes_nothing_in_another_namespace() {
     attack_the_port(&attack, &attackers, &targets, &tenant.namespace).await;
     let after = operator.pods().await;
     assert!(after.iter().all(|pod| restarts(pod) == 0), "a replica was restarted");
-    attack.curve.end();
+    attack.end();
 
     let deployed = neighbour.create(&web("neighbour", &json!({"adieu.dev/graceful": "true"}))).await;
     assert_eq!(drain(&deployed), Some(10));

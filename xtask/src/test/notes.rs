@@ -40,18 +40,33 @@ impl Notes {
         let docs = |file| docs.then_some(file);
         let operations = ["Action", "Result"];
         table(workspace, &rows, "operations", operations, docs(OPERATIONS))?;
-        let tenant = [
-            "Action of the tenant",
-            "peak memory of a replica",
-            "admissions in other namespaces",
-            "failed or not injected",
-            "p99",
-            "slowest",
+        table(workspace, &rows, "hostile", attack("Sent to the webhook's port"), docs(OPERATIONS))?;
+        table(workspace, &rows, "tenant", attack("Action of the tenant"), docs(OPERATIONS))?;
+        let shutdown = [
+            "`shutdownGracePeriod`",
+            "Drain of the pod",
+            "Node is not ready after",
+            "Kubelet releases its lock after",
+            "Pod has ended after",
         ];
-        table(workspace, &rows, "tenant", tenant, docs(OPERATIONS))?;
+        table(workspace, &rows, "node-shutdown", shutdown, docs(OPERATIONS))?;
+        table(workspace, &rows, "container-exit", ["preStop", "Pod is gone after"], docs(OPERATIONS))?;
         let scenarios = ["Scenario", "Action", "adieu", "Requests", "Lost", "Result"];
         table(workspace, &rows, "scenarios", scenarios, docs(SCENARIOS))
     }
+}
+
+/// The header of a table about phases of an attack.
+fn attack(action: &str) -> [&str; 7] {
+    [
+        action,
+        "Result",
+        "Memory over time",
+        "Peak memory",
+        "Admissions meanwhile",
+        "Failed or not injected",
+        "p50 / p99 / slowest",
+    ]
 }
 
 /// Shows the rows of one table, if there are any.
