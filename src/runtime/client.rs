@@ -49,7 +49,17 @@ pub async fn client() -> Result<Client, Error> {
     counted_client(ApiRequests::default()).await
 }
 
-/// The same, and counts its requests.
+/// The same, with the address of the API server.
+///
+/// # Errors
+/// As [`client`].
+pub async fn client_with_address() -> Result<(Client, String), Error> {
+    let config = Config::infer().await.map_err(Error::InferConfig)?;
+    let address = config.cluster_url.to_string();
+    Ok((with_limits(config, ApiRequests::default())?, address))
+}
+
+/// The same client, which counts its requests.
 ///
 /// # Errors
 /// As [`client`].

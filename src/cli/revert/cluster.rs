@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     cli::confirm::confirm,
-    runtime::{client::client, shutdown},
+    runtime::{client::client_with_address, shutdown},
 };
 
 /// The exit code of a shell for a program that Ctrl-C ended.
@@ -55,7 +55,8 @@ async fn opt_out(arguments: &ClusterArguments, json: bool) -> anyhow::Result<Exi
             "opting out all selected workloads needs confirmation, and standard input is not a terminal: use --yes"
         );
     }
-    let client = client().await.context("cannot connect to the cluster: check KUBECONFIG")?;
+    let (client, address) =
+        client_with_address().await.context("cannot connect to the cluster: check KUBECONFIG")?;
     let namespace = arguments.namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned());
     let selection = Selection {
         workload: arguments.workload.clone(),
@@ -80,7 +81,7 @@ async fn opt_out(arguments: &ClusterArguments, json: bool) -> anyhow::Result<Exi
     if needs_confirmation
         && targets.iter().any(|target| !matches!(target.action, Action::Skip(_) | Action::Wait))
     {
-        let intention = intention(&targets, &config.cluster_url.to_string(), arguments.max_concurrent.get());
+        let intention = intention(&targets, &address, arguments.max_concurrent.get());
         // On another thread, so that Ctrl-C works meanwhile.
         let answer = tokio::task::spawn_blocking(move || confirm(&intention));
         let Some(answer) = interrupted.run_until_cancelled(answer).await else {
