@@ -85,13 +85,12 @@ impl TrafficObjects {
         namespace: Option<&str>,
     ) -> Result<(), Error> {
         let path = DynamicObject::url_path(resource, namespace);
-        let keep = |text: &[u8]| match decoded(kind, text) {
-            Some(object) => self.objects.push(Arc::new(object)),
-            None => {
-                let name = format!("{} (an object is too large or cannot be decoded)", name_of(kind));
-                if !self.unreadable.contains(&name) {
-                    self.unreadable.push(name);
-                }
+        let unreadable = format!("{} (an object is too large or cannot be decoded)", name_of(kind));
+        let keep = |text: &[u8]| {
+            if let Some(object) = decoded(kind, text) {
+                self.objects.push(Arc::new(object));
+            } else if !self.unreadable.contains(&unreadable) {
+                self.unreadable.push(unreadable.clone());
             }
         };
         for_each(client, &path, Selectors::default(), keep).await
