@@ -1,7 +1,7 @@
 //! The memory of a replica that lists many objects, or objects of unusual size. In a separate process, because the whole
 //! process is measured.
 
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::disallowed_types)]
 
 use std::{collections::HashMap, convert::Infallible, sync::Arc, time::Duration};
 
