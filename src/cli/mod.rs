@@ -2,6 +2,7 @@
 
 mod audit;
 mod block_on;
+mod changed_values;
 mod cluster_context;
 mod confirm;
 mod controller;

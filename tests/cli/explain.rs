@@ -72,11 +72,47 @@ fn workloads_of_manifests_are_explained() {
     let lost = json!([{"value": 10, "from": "default"}]);
     assert_eq!(drain(&all[0]), (&json!(20), &json!("policy checkout"), &lost));
     assert_eq!(all[0]["termination"]["gracePeriodSeconds"], 59);
+    assert_eq!(all[0]["pending"], pending());
     assert_eq!((&all[1]["namespace"], &all[1]["optedIn"]["value"]), (&json!("system"), &json!(false)));
+    assert_eq!(all[1]["pending"], Value::Null);
 
     let missing = adieu(&["explain", "-f", "-", "sts/web"], MANIFESTS);
     assert_eq!(missing.code, 1);
     assert!(missing.stderr.contains("StatefulSet \"web\" is not in the input"), "{}", missing.stderr);
+}
+
+/// The pending change of the first workload of [`MANIFESTS`].
+fn pending() -> Value {
+    let setting = |field: &str, value: i64, from: &str| json!({"field": field, "value": value, "from": from});
+    let drain = || setting("drainSeconds", 20, "policy checkout");
+    json!({
+        "timing": "Queued",
+        "changes": [
+            {
+                "field": "preStop", "container": "web", "before": null, "after": {"sleep": {"seconds": 20}},
+                "settings": [drain()],
+            },
+            {
+                "field": "terminationGracePeriodSeconds", "before": 30, "after": 59,
+                "settings": [
+                    drain(), setting("shutdownTimeoutSeconds", 30, "default"), setting("marginSeconds", 9, "annotation"),
+                ],
+            },
+        ],
+    })
+}
+
+#[test]
+fn the_changes_of_a_workload_are_explained_until_it_is_up_to_date() {
+    let explain = |manifests: &str| succeed(&["explain", "-f", "-", "deploy/web"], manifests).0;
+    let text = explain(MANIFESTS);
+    let grace = "grace period 30 s → 59 s: drainSeconds 20 (policy checkout), shutdownTimeoutSeconds 30 (default), \
+                 marginSeconds 9 (annotation)";
+    for expected in ["  change: drain none → 20 s: drainSeconds 20 (policy checkout)\n", grace] {
+        assert!(text.contains(expected), "{expected}: {text}");
+    }
+    let text = explain(&succeed(&["inject", "-f", "-"], MANIFESTS).0);
+    assert!(text.contains("\n  no change: its pod template is up to date\n"), "{text}");
 }
 
 /// A line with the grace period and the seconds of each container's preStop hook: `+` if it takes at least as long, and `*`

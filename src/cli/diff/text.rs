@@ -1,14 +1,9 @@
 //! The comparison as text.
 
-use serde_json::Value;
-
 use super::compared_workload::ComparedWorkload;
 use crate::{
-    cli::manifests::escaped,
-    plan::{
-        GRACE_PERIOD_FIELD, InjectionChange, InjectionDiff, ManagementState, PRE_STOP_FIELD,
-        READINESS_PROBE_FIELD, RolloutTiming, pre_stop_seconds,
-    },
+    cli::{changed_values::changed_values, manifests::escaped},
+    plan::{InjectionDiff, ManagementState, RolloutTiming},
 };
 
 /// A line about a workload.
@@ -81,85 +76,9 @@ fn rollout(workload: &ComparedWorkload) -> &'static str {
 
 /// The values that change, with those before if they are to be shown.
 fn values(diff: &InjectionDiff, with_before: bool) -> String {
-    let mut texts: Vec<(String, Vec<&str>)> = Vec::new();
-    for change in &diff.changes {
-        let text = value(change, with_before);
-        let container = change.container.as_deref();
-        match texts.iter_mut().find(|(known, _)| *known == text) {
-            Some((_, containers)) => containers.extend(container),
-            None => texts.push((text, container.into_iter().collect())),
-        }
-    }
-    let texts = texts.into_iter().map(|(text, containers)| {
-        if containers.is_empty() || containers.len() == diff.containers {
-            text
-        } else {
-            format!("{text} ({})", containers.join(", "))
-        }
-    });
+    let changes = diff.changes.iter().map(|change| (change, ()));
+    let texts = changed_values(changes, diff.containers, with_before).into_iter().map(|(text, ())| text);
     texts.collect::<Vec<_>>().join(", ")
-}
-
-/// A value that changes.
-fn value(change: &InjectionChange, with_before: bool) -> String {
-    let shown = |value: &Option<Value>| {
-        value.as_ref().map_or_else(|| "none".to_owned(), |value| short(change.field, value))
-    };
-    let name = match change.field {
-        PRE_STOP_FIELD => "drain",
-        READINESS_PROBE_FIELD => "readiness probe",
-        GRACE_PERIOD_FIELD => "grace period",
-        _ => "topology spread",
-    };
-    let (before, after) = (shown(&change.before), shown(&change.after));
-    if !with_before {
-        return format!("{name} {after}");
-    }
-    if before != after {
-        return format!("{name} {before} → {after}");
-    }
-    let whole = |value: &Option<Value>| value.clone().unwrap_or_default();
-    format!("{} {} → {}", change.field, whole(&change.before), whole(&change.after))
-}
-
-/// A short form of the value of a field.
-fn short(field: &str, value: &Value) -> String {
-    match field {
-        PRE_STOP_FIELD => drain(value),
-        READINESS_PROBE_FIELD => probe(value),
-        GRACE_PERIOD_FIELD => format!("{value} s"),
-        _ => spread(value),
-    }
-}
-
-/// The duration of a hook, or the hook.
-fn drain(hook: &Value) -> String {
-    pre_stop_seconds(hook).map_or_else(|| hook.to_string(), |seconds| format!("{seconds} s"))
-}
-
-/// A readiness probe as the annotation `adieu.dev/readiness-probe` has it.
-fn probe(probe: &Value) -> String {
-    let port = |action: &Value| match &action["port"] {
-        Value::String(name) => name.clone(),
-        number => number.to_string(),
-    };
-    match probe {
-        Value::Object(fields) if fields.contains_key("tcpSocket") => {
-            format!("tcp:{}", port(&probe["tcpSocket"]))
-        }
-        Value::Object(fields) if fields.contains_key("grpc") => format!("grpc:{}", port(&probe["grpc"])),
-        Value::Object(fields) if fields.contains_key("httpGet") => {
-            let action = &probe["httpGet"];
-            let scheme = if action["scheme"] == "HTTPS" { "https" } else { "http" };
-            format!("{scheme}:{}{}", port(action), action["path"].as_str().unwrap_or_default())
-        }
-        other => other.to_string(),
-    }
-}
-
-/// The topology key of a constraint.
-fn spread(constraints: &Value) -> String {
-    constraints[0]["topologyKey"].as_str().map_or_else(|| constraints.to_string(), ToOwned::to_owned)
 }
 
 #[cfg(test)]

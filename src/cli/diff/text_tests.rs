@@ -1,7 +1,7 @@
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
-use crate::plan::{BeforeAfter, Kind};
+use crate::plan::{BeforeAfter, GRACE_PERIOD_FIELD, InjectionChange, Kind, PRE_STOP_FIELD};
 
 fn unchanged(state: ManagementState) -> ComparedWorkload {
     ComparedWorkload {
@@ -106,39 +106,4 @@ fn without_a_change_the_reason_is_shown() {
     let mut new = unchanged(ManagementState::NotManaged);
     new.exists = false;
     assert_line(&new, "not in the cluster yet: nothing will be injected: not opted in");
-}
-
-#[test]
-fn values_have_a_short_form_unless_that_is_the_same() {
-    let exec = json!({"exec": {"command": ["sleep", "10"]}});
-    let tcp = json!({"tcpSocket": {"port": "http"}, "periodSeconds": 1});
-    for (field, before, after, expected) in [
-        (
-            PRE_STOP_FIELD,
-            sleep(10),
-            exec,
-            r#"preStop {"sleep":{"seconds":10}} → {"exec":{"command":["sleep","10"]}}"#,
-        ),
-        (
-            PRE_STOP_FIELD,
-            Value::Null,
-            json!({"httpGet": {"port": 1}}),
-            r#"drain none → {"httpGet":{"port":1}}"#,
-        ),
-        (
-            READINESS_PROBE_FIELD,
-            tcp,
-            json!({"httpGet": {"port": 80, "path": "/ready", "scheme": "HTTPS"}}),
-            "readiness probe tcp:http → https:80/ready",
-        ),
-        (READINESS_PROBE_FIELD, json!({"grpc": {"port": 9}}), Value::Null, "readiness probe grpc:9 → none"),
-        (
-            "topologySpreadConstraints",
-            Value::Null,
-            json!([{"topologyKey": "kubernetes.io/hostname"}]),
-            "topology spread none → kubernetes.io/hostname",
-        ),
-    ] {
-        assert_eq!(value(&change(field, None, before, after), true), expected);
-    }
 }

@@ -25,6 +25,10 @@ pub(super) const HELP: &str = "\
 Explains a workload: each setting with the annotation, policy or default that it comes from and what lost against it, how \
 the termination of its pods proceeds, how its last terminations went, and what adieu is still to change.
 
+Each value that adieu is to change is shown as adieu diff shows it, before and after, with the settings that cause the \
+change: those that differ from the present injection, or all that the value is made of. A workload that is up to date \
+has no change. With -o json they are in pending.changes.
+
 The termination has two timelines, network and pod. The network has the exposures: the ways in which requests reach the pods. \
 Each needs a drain, which is shown with its reason and source. If the pods drain for less, a warning names the annotation or \
 policy field to set.

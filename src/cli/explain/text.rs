@@ -12,8 +12,10 @@ use super::{
 };
 use crate::{
     api::{Quantiles, TerminationOutcome as Outcome, TerminationProfileStatus},
-    cli::manifests::escaped,
-    plan::{ExplainedSetting, Explanation, InjectionState, OptedIn, RolloutTiming, Termination},
+    cli::{changed_values::changed_values, manifests::escaped},
+    plan::{
+        ExplainedChange, ExplainedSetting, Explanation, InjectionState, OptedIn, RolloutTiming, Termination,
+    },
     text::counted,
 };
 
@@ -31,7 +33,7 @@ const MARGIN: Style = Style::new().fg_color(Some(anstyle::Color::Ansi(AnsiColor:
 const TOO_LONG: Style = Style::new().fg_color(Some(anstyle::Color::Ansi(AnsiColor::Red)));
 const BOLD: Style = Style::new().bold();
 
-/// A workload, its settings, its exposures and the termination of its pods.
+/// A workload, what changes, its settings, its exposures and the termination of its pods.
 pub(super) fn explained(explained: &Explained) -> String {
     let Explained { kind, namespace, name, explanation, exposures, observed } = explained;
     let title = escaped(&format!("{kind} {namespace}/{name}")).into_owned();
@@ -40,6 +42,7 @@ pub(super) fn explained(explained: &Explained) -> String {
         // Writing to a String doesn't fail.
         let _ = writeln!(text, "  {MARGIN}warning{MARGIN:#}: {}", escaped(warning));
     }
+    text += &changes(explanation);
     text += &settings(&explanation.settings);
     text += &exposed(exposures);
     let timelines = Timelines::of(&explanation.termination, observed.as_ref(), exposures);
@@ -51,10 +54,17 @@ pub(super) fn explained(explained: &Explained) -> String {
 }
 
 fn state(explanation: &Explanation) -> String {
-    let OptedIn { from, opted_out, reverts, .. } = &explanation.opted_in;
+    let OptedIn { from, reverts, .. } = &explanation.opted_in;
+    let pending = match explanation.pending.as_ref().map(|pending| pending.timing) {
+        None => "",
+        Some(RolloutTiming::Immediate) => "; its template is written immediately",
+        Some(RolloutTiming::Queued) => "; its template is written when the scheduler grants a slot",
+        Some(RolloutTiming::NextUpdate) => "; its template is written with its next update",
+        Some(RolloutTiming::DryRun) => "; its policy only audits, so nothing is written",
+    };
     let Some(from) = from else {
-        let why = if *opted_out { "opted out by annotation" } else { "not opted in" };
-        return format!("{why}, its pods terminate without adieu");
+        let without = if pending.is_empty() { ", its pods terminate without adieu" } else { pending };
+        return format!("{}{without}", not_opted_in(&explanation.opted_in));
     };
     let state = match explanation.state {
         InjectionState::Injected => "injected",
@@ -64,15 +74,45 @@ fn state(explanation: &Explanation) -> String {
         InjectionState::Reverted => "the injection is reverted",
         InjectionState::Unmanaged => "not managed",
     };
-    let pending = match explanation.pending.map(|pending| pending.timing) {
-        None => "",
-        Some(RolloutTiming::Immediate) => "; its template is written immediately",
-        Some(RolloutTiming::Queued) => "; its template is written when the scheduler grants a slot",
-        Some(RolloutTiming::NextUpdate) => "; its template is written with its next update",
-        Some(RolloutTiming::DryRun) => "; its policy only audits, so nothing is written",
-    };
     let reverts = if *reverts { ", reverting" } else { "" };
     format!("opted in by {from}{reverts}; {state}{pending}")
+}
+
+/// Why a workload is not opted in.
+fn not_opted_in(opted_in: &OptedIn) -> &'static str {
+    if opted_in.opted_out { "opted out by annotation" } else { "not opted in" }
+}
+
+/// A line for each value that changes, with the settings that cause it, or one that nothing changes.
+fn changes(explanation: &Explanation) -> String {
+    let Some(pending) = &explanation.pending else {
+        let is_injected = explanation.state == InjectionState::Injected;
+        let reason = if is_injected { ": its pod template is up to date" } else { "" };
+        return format!("  no change{reason}\n");
+    };
+    if pending.changes.is_empty() {
+        return "  no change of the values that its pods get\n".to_owned();
+    }
+    let label = if pending.timing == RolloutTiming::DryRun { "would change" } else { "change" };
+    let changes =
+        pending.changes.iter().map(|changed| (&changed.change, cause(changed, &explanation.opted_in)));
+    let containers = explanation.termination.containers.iter().filter(|container| !container.native_sidecar);
+    let texts = changed_values(changes, containers.count(), true).into_iter().map(|(text, cause)| {
+        let text = format!("{text}: {cause}");
+        format!("  {BOLD}{label}{BOLD:#}: {}\n", escaped(&text))
+    });
+    texts.collect()
+}
+
+/// The settings that cause a change, each with its source.
+fn cause(changed: &ExplainedChange, opted_in: &OptedIn) -> String {
+    if changed.settings.is_empty() {
+        return not_opted_in(opted_in).to_owned();
+    }
+    let settings = changed.settings.iter();
+    let texts =
+        settings.map(|setting| format!("{} {} ({})", setting.field, shown(&setting.value), setting.from));
+    texts.collect::<Vec<_>>().join(", ")
 }
 
 /// A table of the settings.
@@ -249,120 +289,5 @@ fn style(phase: Phase) -> Style {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::{collections::BTreeMap, sync::Arc};
-
-    use kube::core::DynamicObject;
-    use serde_json::json;
-
-    use super::*;
-    use crate::{
-        api::{GracefulPolicy, OutcomeCounts},
-        cli::explain::timeline::{
-            self,
-            tests::{exposure, observed},
-        },
-        plan::{Kind, NamespaceContext},
-    };
-
-    #[test]
-    fn the_text_shows_settings_and_the_timeline() {
-        let policy: GracefulPolicy = serde_json::from_value(json!({
-            "apiVersion": "adieu.dev/v1alpha1", "kind": "GracefulPolicy", "metadata": {"name": "checkout"},
-            "spec": {"selector": {}, "drainSeconds": 20},
-        }))
-        .unwrap();
-        let context = NamespaceContext { policies: vec![Arc::new(policy)], ..NamespaceContext::default() };
-        let object: DynamicObject = serde_json::from_value(json!({
-            "metadata": {"name": "web", "namespace": "shop", "annotations": BTreeMap::from([("adieu.dev/margin-seconds", "10")])},
-            "spec": {"template": {"spec": {"containers": [{"name": "web"}]}}},
-        }))
-        .unwrap();
-        let text = explained(&Explained::of(Kind::Deployment, "shop", &object, &context, &[]));
-        let text = anstream::adapter::strip_str(&text).to_string();
-        let lines: Vec<_> = text.lines().collect();
-        assert_eq!(
-            lines[0],
-            "Deployment shop/web: opted in by policy checkout; to be injected; its template is written when the scheduler \
-             grants a slot"
-        );
-        for expected in [
-            "  drainSeconds                20       policy checkout  10 (default)",
-            "  marginSeconds               10       annotation       5 (default)",
-            "  recommendationBounds        -        default",
-            "  █    0 to   20  drain: preStop hooks, requests still arrive",
-            "  █   20 to   50  shutdown: SIGTERM, requests in progress are completed",
-            "  █   50 to   60  margin, then SIGKILL",
-            "  container web: SIGTERM after 20 s",
-        ] {
-            let squeezed = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
-            assert!(lines.iter().any(|line| squeezed(line) == squeezed(expected)), "{expected}: {text}");
-        }
-        let bar = lines.iter().find(|line| line.contains("██") && line.contains("pod")).unwrap();
-        assert_eq!(bar.chars().filter(|character| *character == '█').count(), WIDTH);
-    }
-
-    #[test]
-    fn observed_terminations_are_drawn_on_the_same_scale() {
-        let status = TerminationProfileStatus {
-            observed_since: "2026-01-31T12:00:00Z".into(),
-            last_termination_time: "2026-01-31T13:00:00Z".into(),
-            outcomes: OutcomeCounts { completed: 293, killed: 7, ..OutcomeCounts::default() },
-            problem: Some("too slow, killed (7 of 214)".into()),
-            ..observed()
-        };
-        let with_termination = timeline::tests::termination();
-        let timelines = Timelines::of(&with_termination, Some(&status), &[]);
-        let text = termination(&with_termination, &timelines) + &observations(&status, timelines.ends);
-        let text = anstream::adapter::strip_str(&text).to_string();
-        for expected in [
-            "Observed since 2026-01-31T12:00:00Z: 300 terminations (293 completed, 7 killed), the last at 2026-01-31T13:00:00Z",
-            "ended after 13 s (p50, ●), 19 s (p99, ◆), 22 s (max, ▲)",
-            "no EndpointSlice had the pod as ready after 0 s (p50), 2 s (p99), 2 s (max)",
-            "problem: too slow, killed (7 of 214)",
-        ] {
-            assert!(text.contains(expected), "{expected}: {text}");
-        }
-        let row = text.lines().find(|line| line.trim_start().starts_with("observed ")).unwrap();
-        let column = |mark: char| row.chars().position(|character| character == mark).unwrap() - 12;
-        // A second of 45 is 1.42 columns of 64.
-        assert_eq!(['●', '◆', '▲'].map(column), [18, 27, 31], "{text}");
-    }
-
-    #[test]
-    fn each_exposure_is_in_the_table_and_has_a_row_on_the_same_scale() {
-        let exposures = [exposure("cluster-ip", 10), exposure("ingress-nginx", 30)];
-        let with_termination = timeline::tests::termination();
-        let timelines = Timelines::of(&with_termination, None, &exposures);
-        let text = exposed(&exposures) + &termination(&with_termination, &timelines);
-        let text = anstream::adapter::strip_str(&text).to_string();
-        let squeezed = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
-        for expected in [
-            "EXPOSURE OBJECT NEEDED DRAIN REASON",
-            "ingress-nginx Service shop/web 30 s it was measured (a test)",
-            "█ 0 to 10 cluster-ip: requests still arrive",
-            "█ 10 to 30 ingress-nginx: requests still arrive after SIGTERM, the drain is too short",
-        ] {
-            assert!(text.lines().any(|line| squeezed(line) == expected), "{expected}: {text}");
-        }
-        // Columns of 64 for 10, 30 and 45 of 45 s.
-        for (name, columns) in [("network: cluster-ip", 14), ("network: ingress-nginx", 42), ("pod", 64)] {
-            let row = text.lines().find(|line| line.trim_start().starts_with(&format!("{name} "))).unwrap();
-            assert_eq!(row.matches('█').count(), columns, "{text}");
-        }
-    }
-
-    #[test]
-    fn a_workload_that_is_not_opted_in_has_no_settings() {
-        let object: DynamicObject = serde_json::from_value(json!({
-            "metadata": {"name": "web\u{1b}[31m", "namespace": "shop"},
-            "spec": {"template": {"spec": {"containers": [{"name": "web"}]}}},
-        }))
-        .unwrap();
-        let text =
-            explained(&Explained::of(Kind::Deployment, "shop", &object, &NamespaceContext::default(), &[]));
-        let text = anstream::adapter::strip_str(&text).to_string();
-        assert!(text.contains("not opted in, its pods terminate without adieu"), "{text}");
-        assert!(!text.contains("SETTING") && !text.contains('\u{1b}'), "{text}");
-    }
-}
+#[path = "text_tests.rs"]
+mod tests;

@@ -78,6 +78,15 @@ pub enum RolloutTiming {
 /// template.
 #[must_use]
 pub fn evaluate(workload: &Workload<'_>, context: &NamespaceContext) -> Evaluation {
+    evaluate_with_later(workload, context).0
+}
+
+/// [`evaluate`], and the template that the workload gets with the next change of its template if nothing triggers a
+/// rollout before.
+pub(super) fn evaluate_with_later(
+    workload: &Workload<'_>,
+    context: &NamespaceContext,
+) -> (Evaluation, Option<Value>) {
     let resolution = resolve(workload, context);
     let evaluator = Evaluator::of(workload, context, &resolution);
     let mut warnings = resolution.warnings.clone();
@@ -102,7 +111,7 @@ pub fn evaluate(workload: &Workload<'_>, context: &NamespaceContext) -> Evaluati
     let trigger = change.trigger;
     let template = change.template.filter(|template| *template != *workload.template);
     let replaces_deleted = template.is_some() && trigger.is_none() && trigger.replaces_deleted;
-    let template = template.filter(|_| !trigger.is_none());
+    let (template, later) = if trigger.is_none() { (None, template) } else { (template, None) };
     if evaluator.is_done_by_template(state) && (template.is_some() || replaces_deleted) {
         state = InjectionState::Pending;
     }
@@ -110,7 +119,9 @@ pub fn evaluate(workload: &Workload<'_>, context: &NamespaceContext) -> Evaluati
     let requested_by = template.as_ref().map(|_| evaluator.requested_by(trigger)).unwrap_or_default();
     let namespace_limit = if requested_by.is_empty() { None } else { max_concurrent_per_namespace(context) };
     let accepted = change.accepted;
-    Evaluation { template, timing, requested_by, namespace_limit, state, accepted, resolution, warnings }
+    let evaluation =
+        Evaluation { template, timing, requested_by, namespace_limit, state, accepted, resolution, warnings };
+    (evaluation, later)
 }
 
 /// The warning for an injected workload whose present settings can't be injected.
@@ -201,7 +212,8 @@ impl<'a> Evaluator<'a> {
                 opt_out(ChangeTrigger::ANNOTATION)
             }
             // The deletion of a policy takes effect with the next change of the template.
-            (OptIn::Unspecified, _) => TemplateChange::NONE,
+            (OptIn::Unspecified, Some(_)) => opt_out(ChangeTrigger::NONE),
+            (OptIn::Unspecified, None) => TemplateChange::NONE,
             (OptIn::In(_), _) if self.reverts => opt_out(ChangeTrigger::by(&settings.rollout_mode.from)),
             (OptIn::In(_), None) if self.by_pod => TemplateChange::NONE,
             // Its pods would lose the injection of the template and get no other.

@@ -1,10 +1,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use serde_json::{Value, json};
+
 use super::*;
 use crate::{
     api::{ClusterGracefulPolicy, GracefulPolicy},
-    plan::Kind,
+    plan::{Kind, RolloutTiming},
 };
 
 fn template() -> Value {
@@ -70,7 +72,7 @@ fn each_setting_names_its_source_and_what_lost() {
     assert_eq!(setting("shutdownTimeoutSeconds"), (json!(30), "default".into(), vec![]));
     assert_eq!(explanation.settings.len(), 18);
     assert_eq!(explanation.opted_in.from, Some(Source::WorkloadAnnotation));
-    assert_eq!(explanation.pending, Some(PendingChange { timing: RolloutTiming::Immediate }));
+    assert_eq!(explanation.pending.unwrap().timing, RolloutTiming::Immediate);
 }
 
 #[test]

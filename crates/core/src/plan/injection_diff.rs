@@ -8,7 +8,7 @@ use super::{
     context::NamespaceContext,
     evaluate::{Evaluation, InjectionState, RolloutTiming, evaluate},
     grace_period::grace_period,
-    hooks::containers,
+    hooks::{containers, own_hook},
     pod_template::PodTemplate,
     record::{GRACE_PERIOD, InjectedField, SPREAD},
     render::effective_pods,
@@ -69,9 +69,9 @@ pub struct InjectionChange {
     /// The container; `None` for a field of the pod.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub container: Option<String>,
-    /// The value before; `None` if nothing was injected.
+    /// The value before, injected or the user's own; `None` if there was none.
     pub before: Option<Value>,
-    /// The value after; `None` if nothing is injected.
+    /// The value after, injected or the user's own; `None` if there is none.
     pub after: Option<Value>,
 }
 
@@ -162,79 +162,117 @@ fn request(new: &Workload<'_>, old: Option<&Workload<'_>>, context: &NamespaceCo
     }
 }
 
-/// The injected values of a workload's pods.
-struct PodValues {
-    containers: Vec<ContainerValues>,
-    /// In seconds, whether injected or not.
-    grace_period: Option<i64>,
-    is_grace_period_injected: bool,
-    spread: Option<Value>,
+/// The injected values that change if a workload gets the template `desired`, with which it has this state.
+pub(super) fn template_changes(
+    workload: &Workload<'_>,
+    desired: &Value,
+    state: InjectionState,
+    context: &NamespaceContext,
+) -> Vec<InjectionChange> {
+    // The template's own values, also if the pods are injected once it has none.
+    let before = PodValues::of_template(&workload.template);
+    changes(Some(&before), &PodValues::of(&workload.with_template(desired), state, context))
 }
 
-/// The injected values of a container.
+/// The values of a workload's pods that may be injected.
+struct PodValues {
+    containers: Vec<ContainerValues>,
+    /// In seconds.
+    grace_period: PodValue,
+    spread: PodValue,
+}
+
+/// The values of a container that may be injected.
 struct ContainerValues {
     name: String,
-    pre_stop: Option<Value>,
-    readiness_probe: Option<Value>,
+    pre_stop: PodValue,
+    readiness_probe: PodValue,
+}
+
+/// A value that may be injected.
+#[derive(Default)]
+struct PodValue {
+    /// `None` if there is none.
+    value: Option<Value>,
+    is_injected: bool,
+}
+
+impl PodValue {
+    /// The present value of a field. It is injected if it is the one that was recorded.
+    fn of(present: Option<&Value>, recorded: Option<&InjectedField>) -> Self {
+        Self {
+            value: present.filter(|value| !value.is_null() && **value != json!([])).cloned(),
+            is_injected: recorded.is_some_and(|field| present == Some(&field.injected)),
+        }
+    }
 }
 
 impl PodValues {
     fn of(workload: &Workload<'_>, state: InjectionState, context: &NamespaceContext) -> Self {
-        let pods =
-            (state == InjectionState::PodInjection).then(|| effective_pods(workload, context).template);
-        let template = PodTemplate::new(pods.as_ref().unwrap_or(&workload.template));
+        if state == InjectionState::PodInjection {
+            Self::of_template(&PodTemplate::new(&effective_pods(workload, context).template))
+        } else {
+            Self::of_template(&workload.template)
+        }
+    }
+
+    fn of_template(template: &PodTemplate<'_>) -> Self {
         let record = template.record();
-        let injected = |field: Option<&InjectedField>| field.map(|field| field.injected.clone());
         let spec = template["spec"].as_object();
-        let names =
-            spec.into_iter().flat_map(containers).filter_map(|container| container.get("name")?.as_str());
-        let values = names.map(|name| {
+        let values = spec.into_iter().flat_map(containers).filter_map(|container| {
+            let name = container.get("name")?.as_str()?;
             let given = record.and_then(|record| record.containers.get(name));
-            ContainerValues {
+            let [hook, probe] = [
+                given.and_then(|given| given.pre_stop.as_ref()),
+                given.and_then(|given| given.readiness_probe.as_ref()),
+            ];
+            Some(ContainerValues {
                 name: name.to_owned(),
-                pre_stop: injected(given.and_then(|given| given.pre_stop.as_ref())),
-                readiness_probe: injected(given.and_then(|given| given.readiness_probe.as_ref())),
-            }
+                pre_stop: PodValue::of(own_hook(container), hook),
+                readiness_probe: PodValue::of(container.get("readinessProbe"), probe),
+            })
         });
+        let field = |key: &str| spec.and_then(|spec| spec.get(key));
+        let grace = record.and_then(|record| record.grace_period.as_ref());
         Self {
             containers: values.collect(),
-            grace_period: spec.and_then(grace_period),
-            is_grace_period_injected: record.is_some_and(|record| record.grace_period.is_some()),
-            spread: injected(record.and_then(|record| record.spread.as_ref())),
+            grace_period: PodValue {
+                value: spec.and_then(grace_period).map(|seconds| json!(seconds)),
+                ..PodValue::of(field(GRACE_PERIOD), grace)
+            },
+            spread: PodValue::of(field(SPREAD), record.and_then(|record| record.spread.as_ref())),
         }
     }
 
     fn is_injected(&self) -> bool {
         let has_values =
-            |values: &ContainerValues| values.pre_stop.is_some() || values.readiness_probe.is_some();
-        self.is_grace_period_injected || self.spread.is_some() || self.containers.iter().any(has_values)
+            |values: &ContainerValues| values.pre_stop.is_injected || values.readiness_probe.is_injected;
+        self.grace_period.is_injected || self.spread.is_injected || self.containers.iter().any(has_values)
     }
 }
 
-/// The values that differ. A container that is removed loses its values with itself.
+/// The values that differ and are injected before or after. A container that is removed loses its values with itself.
 fn changes(before: Option<&PodValues>, after: &PodValues) -> Vec<InjectionChange> {
+    let none = PodValue::default();
     let mut changes = Vec::new();
-    let mut compare = |field, container: Option<&String>, before: Option<&Value>, after: Option<&Value>| {
-        if before != after {
-            let (before, after) = (before.cloned(), after.cloned());
+    let mut compare = |field, container: Option<&String>, before: &PodValue, after: &PodValue| {
+        if before.value != after.value && (before.is_injected || after.is_injected) {
+            let (before, after) = (before.value.clone(), after.value.clone());
             changes.push(InjectionChange { field, container: container.cloned(), before, after });
         }
     };
     for values in &after.containers {
         let name = &values.name;
         let earlier = before.and_then(|before| before.containers.iter().find(|one| one.name == *name));
-        let hook = earlier.and_then(|earlier| earlier.pre_stop.as_ref());
-        compare(PRE_STOP_FIELD, Some(name), hook, values.pre_stop.as_ref());
-        let probe = earlier.and_then(|earlier| earlier.readiness_probe.as_ref());
-        compare(READINESS_PROBE_FIELD, Some(name), probe, values.readiness_probe.as_ref());
+        let hook = earlier.map_or(&none, |earlier| &earlier.pre_stop);
+        compare(PRE_STOP_FIELD, Some(name), hook, &values.pre_stop);
+        let probe = earlier.map_or(&none, |earlier| &earlier.readiness_probe);
+        compare(READINESS_PROBE_FIELD, Some(name), probe, &values.readiness_probe);
     }
-    let is_injected = |values: &PodValues| values.is_grace_period_injected;
-    if is_injected(after) || before.is_some_and(is_injected) {
-        let seconds = |values: &PodValues| values.grace_period.map(|seconds| json!(seconds));
-        let earlier = before.and_then(seconds);
-        compare(GRACE_PERIOD_FIELD, None, earlier.as_ref(), seconds(after).as_ref());
-    }
-    compare(SPREAD, None, before.and_then(|before| before.spread.as_ref()), after.spread.as_ref());
+    let grace = before.map_or(&none, |before| &before.grace_period);
+    compare(GRACE_PERIOD_FIELD, None, grace, &after.grace_period);
+    let spread = before.map_or(&none, |before| &before.spread);
+    compare(SPREAD, None, spread, &after.spread);
     changes
 }
 

@@ -74,6 +74,29 @@ fn a_changed_annotation_changes_hook_and_grace_period() {
     assert_eq!((fields(&same), same.rollout, same.is_change()), (vec![], None, false));
 }
 
+#[test]
+fn a_hook_of_the_user_that_is_replaced_is_the_value_before() {
+    let (context, mut own) = (NamespaceContext::default(), plain());
+    own["spec"]["containers"][0]["lifecycle"] = json!({"preStop": {"sleep": {"seconds": 5}}});
+    let on = annotated(&[("graceful", "true")]);
+    let replacing = policy(json!({"preStop": {"existingHookPolicy": "Replace"}}));
+    let template = injected(&on, &own, &context);
+    let live = Some((&on, &template, &context));
+    let replaced = diff(live, (&on, &template, &replacing));
+    assert_eq!(
+        fields(&replaced),
+        [(PRE_STOP_FIELD, sleep(5), sleep(10)), (GRACE_PERIOD, json!(40), json!(45))]
+    );
+
+    // A value that was reverted, as by a Git sync, is not there.
+    let mut reverted = injected(&on, &plain(), &context);
+    reverted["spec"]["terminationGracePeriodSeconds"] = json!(30);
+    let mut released = reverted.clone();
+    released["spec"]["containers"][0]["image"] = json!("web:2");
+    let repaired = diff(Some((&on, &reverted, &context)), (&on, &released, &context));
+    assert_eq!(fields(&repaired), [(GRACE_PERIOD, json!(30), json!(45))]);
+}
+
 fn both(value: bool) -> BeforeAfter<bool> {
     BeforeAfter { before: value, after: value }
 }

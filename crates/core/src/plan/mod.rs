@@ -12,6 +12,7 @@ mod context;
 mod disruption_budget;
 mod evaluate;
 mod explain;
+mod explained_settings;
 mod grace_period;
 mod hook_duration;
 mod hook_warnings;
@@ -21,6 +22,7 @@ mod injection_diff;
 mod instant_commands;
 mod matching;
 mod patch;
+mod pending_change;
 mod pod_injection;
 mod pod_template;
 mod ports;
@@ -34,6 +36,7 @@ mod settings;
 mod settings_warnings;
 mod shell_script;
 mod step;
+mod termination;
 mod warnings;
 mod windows;
 mod windows_commands;
@@ -51,10 +54,8 @@ pub use disruption_budget::{
     desired_budget, is_our_budget, is_selected_by_another_budget, our_labels, pod_labels,
 };
 pub use evaluate::{Evaluation, InjectionState, RolloutTiming, evaluate, rolled_out_by};
-pub use explain::{
-    ContainerTermination, ExplainedSetting, Explanation, OptedIn, OverriddenValue, PendingChange,
-    Termination, explain,
-};
+pub use explain::{Explanation, OptedIn, explain};
+pub use explained_settings::{ExplainedSetting, OverriddenValue};
 pub use grace_period::{PodHooks, grace_period_seconds};
 pub use hook_duration::pre_stop_seconds;
 pub use inject::{Injected, inject, opt_out, original};
@@ -67,6 +68,7 @@ pub use patch::{
     annotations_patch, clear_pending, keep_accepted, label_injected, mark_rollout, opt_out_patch, pod_patch,
     response_patch, template_patch,
 };
+pub use pending_change::{CausingSetting, ExplainedChange, PendingChange};
 pub use pod_injection::{Owner, admit_pod};
 pub use pod_template::PodTemplate;
 pub use ports::{ReceivingPort, has_service, is_headless, receiving_ports, selects};
@@ -75,6 +77,7 @@ pub use record::Record;
 pub use render::{EffectivePods, effective_pods, render, revert};
 pub use resolve::{OptIn, Resolution, effective, resolve};
 pub use settings::{ProbeChoice, Setting, Settings, Source};
+pub use termination::{ContainerTermination, Termination};
 pub use windows::is_windows;
 pub use workload::{Kind, Workload, string_map};
 pub use workload_annotations::annotation_changes;

@@ -6,11 +6,11 @@ use serde::Serialize;
 use super::{
     context::NamespaceContext,
     evaluate::{Evaluation, InjectionState, RolloutTiming, evaluate},
-    explain::termination,
     pod_template::PodTemplate,
     render::effective_pods,
     resolve::OptIn,
     settings::Source,
+    termination::termination,
     workload::{Kind, Workload},
 };
 use crate::api::{FailedRolloutStatus, GracefulPolicyStatus};
