@@ -21,6 +21,8 @@ const DEFAULT_CLASS: &str = "ingressclass.kubernetes.io/is-default-class";
 const MADE_BY_CONTROLLER: &str = ".k8s.aws/stack-name";
 /// The label of `TargetGroupBinding` objects for Ingresses.
 const MADE_FOR_INGRESS: &str = "ingress.k8s.aws/stack-name";
+/// The kinds of parents with which a route is for a mesh (GAMMA): requests reach the pods as without it.
+const MESH_PARENTS: [&str; 2] = ["Service", "ServiceEntry"];
 /// References of an object, as far as they are read.
 const MAX_REFERENCES: usize = 1000;
 
@@ -65,6 +67,8 @@ impl TrafficObject {
             kind.backends.iter().copied().flat_map(|path| references(path, "Service")).collect();
         backends.sort_unstable();
         backends.dedup();
+        let mut parents = references(kind.parents, "Gateway");
+        parents.retain(|parent| !MESH_PARENTS.contains(&parent.kind.as_str()));
         let class = path::text(object, kind.class).map(str::to_owned);
         let way = match kind.role {
             Role::Ingress => by_hint(annotations.keys()),
@@ -77,7 +81,7 @@ impl TrafficObject {
             class: annotations.get(INGRESS_CLASS).cloned().or(class),
             is_default: annotations.get(DEFAULT_CLASS).is_some_and(|value| value == "true"),
             backends,
-            parents: references(kind.parents, "Gateway"),
+            parents,
             way,
             is_made_by_controller: labels.keys().any(|key| key.ends_with(MADE_BY_CONTROLLER)),
             targets: path::text(object, kind.targets).and_then(Targets::read),

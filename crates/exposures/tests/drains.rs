@@ -42,6 +42,7 @@ const DRAINS: &[Row] = &[
     ("google-network-endpoint-group", "web", &["cluster-ip", "google"], 60, "Service shop/web (load balancer of Google Cloud"),
     ("headless", "grpc", &["headless"], 35, "the TTL of cluster DNS"),
     ("headless-of-peers", "cache", &[], 10, "no exposure is known"),
+    ("gateway-api-mesh", "web", &["cluster-ip"], 10, "3 to 5 s are usual"),
     ("ingress-nginx-behind-nlb", "web", &["cluster-ip", "ingress-nginx"], 30, "IngressClass/public): it may take 15 to 30 s"),
     ("ingress-nginx-behind-nlb", "ingress-nginx-controller", &["cluster-ip", "aws-nlb-ip"], 280, "for 270 s"),
     ("ingress-of-another-controller", "web", &["cluster-ip", "ingress"], 30, "IngressClass/haproxy"),
