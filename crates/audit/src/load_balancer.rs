@@ -41,6 +41,7 @@ mod tests {
     const SERVICE_TARGETS: &str = "service.beta.kubernetes.io/aws-load-balancer-nlb-target-type";
     const INGRESS_ATTRIBUTES: &str = "alb.ingress.kubernetes.io/target-group-attributes";
     const INGRESS_TARGETS: &str = "alb.ingress.kubernetes.io/target-type";
+    const LOAD_BALANCER_TYPE: &str = "service.beta.kubernetes.io/aws-load-balancer-type";
     const CLASSIC_DRAINING: &str = "service.beta.kubernetes.io/aws-load-balancer-connection-draining-timeout";
     const CLASSIC_ENABLED: &str = "service.beta.kubernetes.io/aws-load-balancer-connection-draining-enabled";
     const AZURE_DRAINING: &str = "appgw.ingress.kubernetes.io/connection-draining-timeout";
@@ -76,15 +77,10 @@ mod tests {
     #[test]
     fn delays_are_read_from_annotations_of_services() {
         for (annotations, expected) in [
-            (json!({SERVICE_ATTRIBUTES: DELAY_OF_120}), Some(120)),
             (json!({SERVICE_ATTRIBUTES: DELAY_OF_120, SERVICE_TARGETS: "ip"}), Some(120)),
-            (json!({SERVICE_ATTRIBUTES: DELAY_OF_120, SERVICE_TARGETS: "instance"}), None),
-            (json!({SERVICE_ATTRIBUTES: "preserve_client_ip.enabled=true"}), None),
+            (json!({SERVICE_ATTRIBUTES: DELAY_OF_120, LOAD_BALANCER_TYPE: "nlb-ip"}), Some(120)),
+            (json!({SERVICE_ATTRIBUTES: "preserve_client_ip.enabled=true", SERVICE_TARGETS: "ip"}), None),
             (json!({INGRESS_ATTRIBUTES: DELAY_OF_120}), None),
-            (json!({CLASSIC_DRAINING: "60", CLASSIC_ENABLED: "true"}), Some(60)),
-            (json!({CLASSIC_DRAINING: "1m", CLASSIC_ENABLED: "true"}), None),
-            (json!({CLASSIC_DRAINING: "60", CLASSIC_ENABLED: "false"}), None),
-            (json!({CLASSIC_DRAINING: "60"}), None),
             (json!({}), None),
         ] {
             let found = seconds(&service(annotations.clone()), &NamespaceObjects::default());
@@ -93,14 +89,30 @@ mod tests {
     }
 
     #[test]
+    fn delays_of_load_balancers_whose_targets_are_nodes_are_ignored() {
+        for annotations in [
+            json!({SERVICE_ATTRIBUTES: DELAY_OF_120}),
+            json!({SERVICE_ATTRIBUTES: DELAY_OF_120, LOAD_BALANCER_TYPE: "external"}),
+            json!({SERVICE_ATTRIBUTES: DELAY_OF_120, LOAD_BALANCER_TYPE: "nlb"}),
+            json!({SERVICE_ATTRIBUTES: DELAY_OF_120, SERVICE_TARGETS: "instance"}),
+            json!({CLASSIC_DRAINING: "60", CLASSIC_ENABLED: "true"}),
+        ] {
+            let found = seconds(&service(annotations.clone()), &NamespaceObjects::default());
+            assert_eq!(found, None, "{annotations}");
+        }
+    }
+
+    #[test]
     fn delays_are_read_from_annotations_of_ingresses() {
-        let attributes = json!({INGRESS_ATTRIBUTES: DELAY_OF_120});
+        let attributes = json!({INGRESS_ATTRIBUTES: DELAY_OF_120, INGRESS_TARGETS: "ip"});
+        let by_default = json!({INGRESS_ATTRIBUTES: DELAY_OF_120});
         let of_nodes = json!({INGRESS_ATTRIBUTES: DELAY_OF_120, INGRESS_TARGETS: "instance"});
         let shorter = json!({INGRESS_ATTRIBUTES: "deregistration_delay.timeout_seconds=5"});
         for (on_service, ingress, expected) in [
             (json!({}), ingress("web", attributes.clone()), Some(120)),
             (json!({}), ingress("other", attributes.clone()), None),
             (json!({}), ingress("web", json!({})), None),
+            (json!({}), ingress("web", by_default), None),
             (json!({}), ingress("web", of_nodes.clone()), None),
             (json!({INGRESS_TARGETS: "ip"}), ingress("web", of_nodes), Some(120)),
             (attributes.clone(), ingress("web", json!({})), Some(120)),

@@ -10,6 +10,7 @@ use crate::{
     exposure::Exposure,
     kinds::Role,
     object_name::ObjectName,
+    profiles::AWS_INSTANCE,
     traffic_object::TrafficObject,
     ways::{BACKEND_CONFIG, NETWORK_ENDPOINT_GROUPS, Targets, Way},
 };
@@ -42,14 +43,12 @@ impl<'a> Backend<'a> {
         (way, class): (&'static Way, Option<String>),
         object: Option<&TrafficObject>,
     ) -> Exposure {
-        let targets = self.targets(way, object);
-        let profile = match targets.unwrap_or(way.targets) {
+        let profile = match self.targets(way, object).unwrap_or(way.targets) {
             Targets::Pods => way.pods,
             Targets::Nodes => way.nodes,
         };
         // A terminating pod doesn't deregister its node.
-        let has_nodes = targets == Some(Targets::Nodes);
-        let delay = if has_nodes { None } else { self.delay(way, object) };
+        let delay = if *profile == AWS_INSTANCE { None } else { self.delay(way, object) };
         let object = object.map_or_else(|| self.name.clone(), |object| object.name.clone());
         Exposure { profile, class, object, delay }
     }
@@ -59,7 +58,19 @@ impl<'a> Backend<'a> {
         let annotated = way.target_type.and_then(|key| Some(self.annotation(key, object)?.0));
         let given = annotated.and_then(Targets::read);
         let set_up = given.or_else(|| self.settings(way).find_map(|settings| settings.targets));
-        set_up.or_else(|| object?.targets)
+        set_up.or_else(|| object?.targets).or_else(|| self.bound_targets(way))
+    }
+
+    /// The targets that the AWS Load Balancer Controller registers for the Service in a load balancer of this kind, which
+    /// shows its default.
+    fn bound_targets(&self, way: &Way) -> Option<Targets> {
+        let mut bindings = self.objects.iter().filter(|object| {
+            object.kind.role == Role::Binding
+                && object.is_made_by_controller
+                && object.way.is_some_and(|bound| bound.pods == way.pods)
+                && object.leads_to(&self.name)
+        });
+        bindings.find_map(|binding| binding.targets)
     }
 
     /// The delay that objects give.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::ways::{
-    ALB, AZURE, CLASSIC, ENVOY_PROXY, GOOGLE_LOAD_BALANCER, NGINX_PROXY, NLB, NLB_OF_PODS,
+    ALB, ALB_OF_PODS, AZURE, CLASSIC, ENVOY_PROXY, GOOGLE_LOAD_BALANCER, NGINX_PROXY, NLB, NLB_OF_PODS,
     OTHER_LOAD_BALANCER, TRAEFIK_PROXY, Way,
 };
 
@@ -35,11 +35,8 @@ static CONTROLLERS: &[Controller] = &[
         ],
         classes: &["istio", "contour", "envoy", "eg", "cilium", "kgateway"],
     },
-    Controller {
-        way: &ALB,
-        names: &["ingress.k8s.aws/alb", "gateway.k8s.aws/alb", "eks.amazonaws.com/alb"],
-        classes: &["alb"],
-    },
+    Controller { way: &ALB, names: &["ingress.k8s.aws/alb", "gateway.k8s.aws/alb"], classes: &["alb"] },
+    Controller { way: &ALB_OF_PODS, names: &["eks.amazonaws.com/alb"], classes: &[] },
     Controller { way: &NLB, names: &["gateway.k8s.aws/nlb"], classes: &["nlb"] },
     Controller {
         way: &GOOGLE_LOAD_BALANCER,

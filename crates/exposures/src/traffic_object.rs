@@ -10,7 +10,7 @@ use crate::{
     kinds::{Kind, Role},
     object_name::ObjectName,
     path,
-    ways::{ALB, BY_HINT, NLB_OF_PODS, Targets, Way, by_hint},
+    ways::{ALB_OF_PODS, BY_HINT, NLB_OF_PODS, Targets, Way, by_hint},
 };
 
 /// The annotation with the class of an Ingress that has no `ingressClassName`.
@@ -107,5 +107,5 @@ impl TrafficObject {
 /// The load balancer of a `TargetGroupBinding`. If it is unknown, the one that needs longer.
 fn of_binding(protocol: Option<&str>, labels: &BTreeMap<String, String>) -> &'static Way {
     let is_application = matches!(protocol, Some("HTTP" | "HTTPS")) || labels.contains_key(MADE_FOR_INGRESS);
-    if is_application { &ALB } else { &NLB_OF_PODS }
+    if is_application { &ALB_OF_PODS } else { &NLB_OF_PODS }
 }

@@ -76,58 +76,49 @@ pub(crate) static TRAEFIK_PROXY: Way = proxy(&TRAEFIK, &["traefik.ingress.kubern
 pub(crate) static OTHER_INGRESS: Way = proxy(&INGRESS, &[]);
 pub(crate) static OTHER_GATEWAY: Way = proxy(&GATEWAY, &[]);
 
-/// Of the AWS Load Balancer Controller. By default its targets are nodes, but the controller's flags and classes
-/// may say pods, which need longer.
-pub(crate) static ALB: Way = Way {
-    pods: &AWS_ALB_IP,
-    nodes: &AWS_INSTANCE,
-    targets: Targets::Pods,
-    target_type: Some("alb.ingress.kubernetes.io/target-type"),
-    delays: &[("alb.ingress.kubernetes.io/target-group-attributes", Form::Attributes)],
-    settings: &["TargetGroupConfiguration"],
-    hints: &["alb.ingress.kubernetes.io/"],
-};
+/// An Application Load Balancer.
+const fn application(targets: Targets) -> Way {
+    Way {
+        pods: &AWS_ALB_IP,
+        nodes: &AWS_INSTANCE,
+        targets,
+        target_type: Some("alb.ingress.kubernetes.io/target-type"),
+        delays: &[("alb.ingress.kubernetes.io/target-group-attributes", Form::Attributes)],
+        settings: &["TargetGroupConfiguration"],
+        hints: &["alb.ingress.kubernetes.io/"],
+    }
+}
 
-/// The annotation with the attributes of the target groups of a Network Load Balancer.
-const NLB_ATTRIBUTES: &str = "service.beta.kubernetes.io/aws-load-balancer-target-group-attributes";
+/// A Network Load Balancer.
+const fn network(targets: Targets) -> Way {
+    Way {
+        pods: &AWS_NLB_IP,
+        nodes: &AWS_INSTANCE,
+        targets,
+        target_type: Some("service.beta.kubernetes.io/aws-load-balancer-nlb-target-type"),
+        delays: &[("service.beta.kubernetes.io/aws-load-balancer-target-group-attributes", Form::Attributes)],
+        settings: &["TargetGroupConfiguration"],
+        hints: &[],
+    }
+}
 
-/// Of the AWS Load Balancer Controller, or of the cloud controller manager.
-pub(crate) static NLB: Way = Way {
-    pods: &AWS_NLB_IP,
-    nodes: &AWS_INSTANCE,
-    targets: Targets::Nodes,
-    target_type: Some("service.beta.kubernetes.io/aws-load-balancer-nlb-target-type"),
-    delays: &[(NLB_ATTRIBUTES, Form::Attributes)],
-    settings: &["TargetGroupConfiguration"],
-    hints: &[],
-};
+/// Of the AWS Load Balancer Controller, whose targets are the nodes by default. Its flag `--default-target-type` and
+/// `IngressClassParams` may set another default.
+pub(crate) static ALB: Way = application(Targets::Nodes);
+/// Whose targets are pods by default: of EKS Auto Mode, or of a target group that exists.
+pub(crate) static ALB_OF_PODS: Way = application(Targets::Pods);
+/// Of the AWS Load Balancer Controller, or of the cloud controller manager. Its targets are the nodes by default.
+pub(crate) static NLB: Way = network(Targets::Nodes);
+/// Whose targets are pods by default: of EKS Auto Mode, of the type `nlb-ip`, or of a target group that exists.
+pub(crate) static NLB_OF_PODS: Way = network(Targets::Pods);
 
-/// A Network Load Balancer whose targets are pods by default: of EKS Auto Mode, or of a target group that exists.
-pub(crate) static NLB_OF_PODS: Way = Way {
-    pods: &AWS_NLB_IP,
-    nodes: &AWS_INSTANCE,
-    targets: Targets::Pods,
-    target_type: Some("service.beta.kubernetes.io/aws-load-balancer-nlb-target-type"),
-    delays: &[(NLB_ATTRIBUTES, Form::Attributes)],
-    settings: &["TargetGroupConfiguration"],
-    hints: &[],
-};
-
-/// A Classic Load Balancer.
+/// A Classic Load Balancer. Its targets are always the nodes, so its draining timeout has no effect on pods.
 pub(crate) static CLASSIC: Way = Way {
     pods: &AWS_INSTANCE,
     nodes: &AWS_INSTANCE,
     targets: Targets::Nodes,
     target_type: None,
-    delays: &[
-        (
-            "service.beta.kubernetes.io/aws-load-balancer-connection-draining-timeout",
-            Form::Seconds {
-                enabled_by: "service.beta.kubernetes.io/aws-load-balancer-connection-draining-enabled",
-            },
-        ),
-        (NLB_ATTRIBUTES, Form::Attributes),
-    ],
+    delays: &[],
     settings: &[],
     hints: &[],
 };

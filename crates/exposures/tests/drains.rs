@@ -21,11 +21,13 @@ type Row = (&'static str, &'static str, &'static [&'static str], i64, &'static s
 
 #[rustfmt::skip]
 const DRAINS: &[Row] = &[
+    ("aws-alb-default", "web", &["cluster-ip", "node-port", "aws-instance"], 70, "none with 70 s"),
     ("aws-alb-instance", "web", &["cluster-ip", "node-port", "aws-instance"], 70, "none with 70 s"),
     ("aws-alb-ip", "web", &["cluster-ip", "aws-alb-ip"], 90, "Ingress shop/shop (AWS Application Load Balancer whose targets are pods, IngressClass/alb): 60 to 90 s"),
     ("aws-alb-ip-delay", "web", &["cluster-ip", "aws-alb-ip"], 40, "for 30 s, and takes 10 s to deregister it (alb.ingress.kubernetes.io/target-group-attributes of Ingress shop/shop)"),
-    ("aws-classic", "web", &["cluster-ip", "aws-instance"], 100, "for 90 s, and takes 10 s to deregister it (service.beta.kubernetes.io/aws-load-balancer-connection-draining-timeout"),
+    ("aws-classic", "web", &["cluster-ip", "aws-instance"], 70, "none with 70 s"),
     ("aws-gateway", "web", &["cluster-ip", "aws-alb-ip"], 55, "GatewayClass/public): it keeps connections to a deregistered pod for 45 s"),
+    ("aws-nlb-default-ip", "web", &["cluster-ip", "aws-nlb-ip"], 190, "for 180 s"),
     ("aws-nlb-instance", "web", &["cluster-ip", "aws-instance"], 70, "LoadBalancerClass/service.k8s.aws/nlb"),
     ("aws-nlb-ip", "web", &["cluster-ip", "aws-nlb-ip"], 300, "270 to 300 s were needed"),
     ("aws-nlb-ip-short-delay", "web", &["cluster-ip", "aws-nlb-ip"], 120, "a delay of 5 s"),
@@ -40,9 +42,9 @@ const DRAINS: &[Row] = &[
     ("google-ingress", "web", &["cluster-ip", "google"], 60, "40 to 60 s are needed"),
     ("google-ingress-delay", "web", &["cluster-ip", "google"], 130, "for 120 s, and takes 10 s to deregister it (spec.connectionDraining.drainingTimeoutSec of BackendConfig shop/web)"),
     ("google-network-endpoint-group", "web", &["cluster-ip", "google"], 60, "Service shop/web (load balancer of Google Cloud"),
+    ("gateway-api-mesh", "web", &["cluster-ip"], 10, "3 to 5 s are usual"),
     ("headless", "grpc", &["headless"], 35, "the TTL of cluster DNS"),
     ("headless-of-peers", "cache", &[], 10, "no exposure is known"),
-    ("gateway-api-mesh", "web", &["cluster-ip"], 10, "3 to 5 s are usual"),
     ("ingress-nginx-behind-nlb", "web", &["cluster-ip", "ingress-nginx"], 30, "IngressClass/public): it may take 15 to 30 s"),
     ("ingress-nginx-behind-nlb", "ingress-nginx-controller", &["cluster-ip", "aws-nlb-ip"], 280, "for 270 s"),
     ("ingress-of-another-controller", "web", &["cluster-ip", "ingress"], 30, "IngressClass/haproxy"),
