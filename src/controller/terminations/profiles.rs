@@ -183,6 +183,10 @@ impl Profiles {
         let written = write(&context.client, key, owner, &status, exists).await;
         let is_missing = matches!(&written, Err(Error::Api(status)) if status.code == 404);
         self.lock().update(key, |entry| {
+            // The workload was created again meanwhile: its new profile is not written yet.
+            if entry.uid != uid {
+                return;
+            }
             entry.earliest = Instant::now() + WRITE_INTERVAL;
             // A write that is cancelled at shutdown, or misses terminations, is repeated.
             let is_complete = written.is_ok() && entry.added == added;
@@ -250,8 +254,20 @@ async fn write(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use http::Method;
+
     use super::*;
-    use crate::controller::terminations::profile_set::tests::{key, termination};
+    use crate::{
+        controller::{
+            terminations::profile_set::tests::{key, termination},
+            test_support::context_with,
+        },
+        index::caches::Caches,
+        plan::Kind,
+        runtime::test_support::client_of_bodies,
+    };
 
     #[tokio::test(start_paused = true)]
     async fn terminations_for_which_there_are_too_many_profiles_are_counted() {
@@ -266,5 +282,35 @@ mod tests {
         assert!(counted > 3, "one namespace has no room for all");
         add("0");
         assert_eq!(unprofiled.get(), counted, "it has a profile");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_workload_that_is_created_again_during_the_write_is_written_again() {
+        for (uid, is_written) in [("1", true), ("2", false)] {
+            let profiles = Arc::new(Profiles::new(Counter::default()));
+            *lock(&profiles.pending) = None;
+            let add = |profiles: &Profiles, uid: &str| {
+                profiles.add(&key("web"), uid, &termination(), |_| true);
+            };
+            let meanwhile = profiles.clone();
+            let client = client_of_bodies(move |method, _, _| {
+                if *method == Method::PATCH && uid == "2" {
+                    add(&meanwhile, uid);
+                }
+                Some((200, json!({})))
+            });
+            let web = json!({
+                "metadata": {"name": "web", "namespace": "shop", "uid": uid},
+                "spec": {"template": {"spec": {"containers": [{"name": "app"}]}}},
+            });
+            let workload = (Kind::Deployment, serde_json::from_value(web).unwrap());
+            let caches = Caches::fixed(vec![], vec![], vec![workload]);
+            let (context, _senders) = context_with(client, caches, 1);
+            add(&profiles, "1");
+            profiles.write_one(&context, &key("web")).await;
+            let entries = profiles.lock();
+            let Entry { uid: found, exists, due, .. } = entries.get(&key("web")).unwrap();
+            assert_eq!((found.as_str(), *exists, due.is_none()), (uid, is_written, is_written));
+        }
     }
 }
