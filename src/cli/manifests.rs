@@ -7,6 +7,7 @@ use std::{borrow::Cow, io::Write as _, path::PathBuf};
 
 use anyhow::Context as _;
 
+pub(super) use self::input::STANDARD_INPUT;
 use crate::manifests::{self, Manifests};
 
 /// The source and destination of manifests.

@@ -196,7 +196,7 @@ fn sarif_has_rules_levels_and_lines() {
     let place = &result["locations"][0]["physicalLocation"];
     assert_eq!(
         (&place["artifactLocation"]["uri"], &place["region"]["startLine"]),
-        (&"standard input".into(), &12.into())
+        (&"stdin".into(), &12.into())
     );
 }
 

@@ -4,6 +4,7 @@ use adieu_audit::{Finding, Rule};
 use serde_json::{Value, json};
 
 use super::audited::Audited;
+use crate::cli::manifests::STANDARD_INPUT;
 
 const SCHEMA: &str = "https://json.schemastore.org/sarif-2.1.0.json";
 
@@ -28,11 +29,44 @@ fn result(finding: &Finding, location: Option<&(String, usize)>) -> Value {
         json!([{"fullyQualifiedName": format!("{namespace}/{kind}/{name}:{path}"), "kind": "resource"}]);
     let mut place = json!({ "logicalLocations": logical });
     if let Some((file, line)) = location {
-        place["physicalLocation"] = json!({"artifactLocation": {"uri": file}, "region": {"startLine": line}});
+        place["physicalLocation"] =
+            json!({"artifactLocation": {"uri": uri(file)}, "region": {"startLine": line}});
     }
     json!({
         "ruleId": rule.name(), "ruleIndex": Rule::ALL.iter().position(|other| other == rule), "level": severity.name(),
         "message": {"text": format!("{kind} {namespace}/{name}{container}: {message}. Remedy: {remedy}.")},
         "locations": [place],
     })
+}
+
+/// The reference to a file as RFC 3986 has it: each segment with only unreserved characters, and the others encoded.
+fn uri(file: &str) -> String {
+    if file == STANDARD_INPUT {
+        return "stdin".to_owned();
+    }
+    let encoded = file.bytes().map(|byte| match byte {
+        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => {
+            char::from(byte).to_string()
+        }
+        other => format!("%{other:02X}"),
+    });
+    encoded.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_valid_references() {
+        for (file, expected) in [
+            (STANDARD_INPUT, "stdin"),
+            ("manifests/web-1_a.yaml", "manifests/web-1_a.yaml"),
+            ("/srv/my app/50%.yaml", "/srv/my%20app/50%25.yaml"),
+            ("a:b#c?d.yaml", "a%3Ab%23c%3Fd.yaml"),
+            ("é.yaml", "%C3%A9.yaml"),
+        ] {
+            assert_eq!(uri(file), expected);
+        }
+    }
 }

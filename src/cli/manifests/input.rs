@@ -29,6 +29,9 @@ pub(super) enum InputError {
 /// The maximum size of the input, in bytes. Values take some 70 times as many.
 const LIMIT: usize = 64 << 20;
 
+/// The name of standard input, for messages.
+pub(in crate::cli) const STANDARD_INPUT: &str = "standard input";
+
 /// A file.
 pub(super) struct File {
     /// Its path, for messages.
@@ -46,7 +49,7 @@ pub(super) fn read(paths: &[PathBuf], recursive: bool) -> Result<Vec<File>, Inpu
     let mut left = LIMIT;
     for path in paths {
         if path == standard_input {
-            files.push(read_file(Path::new("standard input"), Ok(io::stdin()), &mut left)?);
+            files.push(read_file(Path::new(STANDARD_INPUT), Ok(io::stdin()), &mut left)?);
         } else if path.is_dir() {
             let mut found = Vec::new();
             manifests_in(path, recursive, &mut found)?;
