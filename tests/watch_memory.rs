@@ -1,9 +1,14 @@
 //! The memory of a replica that lists many objects, or objects of unusual size. In a separate process, because the whole
 //! process is measured.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::disallowed_types)]
+#![allow(clippy::unwrap_used, clippy::panic)]
 
-use std::{collections::HashMap, convert::Infallible, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    convert::Infallible,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use adieu::{
     index::{caches::Caches, unusable_objects::UnusableObjects, workloads::Workloads},
@@ -16,14 +21,19 @@ use http::{Request, Response};
 use kube::{Client, client::Body};
 use peak_alloc::PeakAlloc;
 use serde_json::{Value, json};
-use tokio::{sync::Mutex, time::timeout};
+use tokio::time::timeout;
 use tower::service_fn;
 
 #[global_allocator]
 static MEMORY: PeakAlloc = PeakAlloc;
 
-/// One test at a time is measured.
-static MEASURED: Mutex<()> = Mutex::const_new(());
+/// Runs one test at a time, until its runtime has freed everything: the whole process is measured.
+fn measured(test: impl Future<Output = ()>) {
+    static MEASURED: Mutex<()> = Mutex::new(());
+    let _measured = MEASURED.lock().unwrap_or_else(PoisonError::into_inner);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(test);
+}
 
 /// The limit: a container has 128 MiB, which include the program itself and the allocator.
 const LIMIT: usize = 80 << 20;
@@ -229,127 +239,132 @@ fn assert_shop_is_kept(caches: &Caches, unusable: &UnusableObjects, case: &str) 
     assert!(!unusable.has_policy_for("shop") && !unusable.has_budget_in("shop"), "{case}");
 }
 
-#[tokio::test]
-async fn many_objects_of_one_namespace_need_little_memory() {
-    let _measured = MEASURED.lock().await;
-    let noise = &noise();
-    let make = |object: fn(&Bytes, &str, usize) -> Vec<Bytes>| {
-        let noise = noise.clone();
-        move |number| object(&noise, "greedy", number)
-    };
-    for (case, path, count, object) in [
-        (
-            "unmanaged Deployments of 16 KiB",
-            DEPLOYMENTS,
-            4_000,
-            text_deployment as fn(&Bytes, &str, usize) -> _,
-        ),
-        ("Deployments with large metadata", DEPLOYMENTS, 1_200, labelled_deployment),
-        ("PodDisruptionBudgets with large metadata", BUDGETS, 2_000, budget),
-        ("Services", SERVICES, 30_000, service),
-    ] {
-        let (caches, unusable, peak) =
-            listed(with_shop(ApiServer::default().with(path, count, make(object)))).await;
-        assert!(peak < NAMESPACE_LIMIT, "{case}: {} MiB", peak >> 20);
-        assert_shop_is_kept(&caches, &unusable, case);
-        assert!(unusable.all().len() <= 100, "{case}: {}", unusable.all().len());
-    }
-}
-
-#[tokio::test]
-async fn two_greedy_namespaces_leave_memory_and_room_for_others() {
-    let _measured = MEASURED.lock().await;
-    let noise = noise();
-    let mut server = ApiServer::default();
-    for namespace in ["a", "b"] {
+#[test]
+fn many_objects_of_one_namespace_need_little_memory() {
+    measured(async {
+        let noise = &noise();
         let make = |object: fn(&Bytes, &str, usize) -> Vec<Bytes>| {
             let noise = noise.clone();
-            move |number| object(&noise, namespace, number)
+            move |number| object(&noise, "greedy", number)
         };
-        server = server
-            .with(POLICIES, 450, move |number| policy(namespace, number))
-            .with(DEPLOYMENTS, 1_500, make(text_deployment))
-            .with(DEPLOYMENTS, 500, make(labelled_deployment))
-            .with(BUDGETS, 500, make(budget))
-            .with(SERVICES, 10_000, make(service));
-    }
-    let (caches, unusable, peak) = listed(with_shop(server)).await;
-    assert!(peak < LIMIT, "{} MiB", peak >> 20);
-    assert_shop_is_kept(&caches, &unusable, "two greedy namespaces");
-    assert!(unusable.has_policy_for("b"));
+        for (case, path, count, object) in [
+            (
+                "unmanaged Deployments of 16 KiB",
+                DEPLOYMENTS,
+                4_000,
+                text_deployment as fn(&Bytes, &str, usize) -> _,
+            ),
+            ("Deployments with large metadata", DEPLOYMENTS, 1_200, labelled_deployment),
+            ("PodDisruptionBudgets with large metadata", BUDGETS, 2_000, budget),
+            ("Services", SERVICES, 30_000, service),
+        ] {
+            let (caches, unusable, peak) =
+                listed(with_shop(ApiServer::default().with(path, count, make(object)))).await;
+            assert!(peak < NAMESPACE_LIMIT, "{case}: {} MiB", peak >> 20);
+            assert_shop_is_kept(&caches, &unusable, case);
+            assert!(unusable.all().len() <= 100, "{case}: {}", unusable.all().len());
+        }
+    });
 }
 
-#[tokio::test]
-async fn ordinary_deployments_of_one_namespace_are_kept_by_the_thousand() {
-    let _measured = MEASURED.lock().await;
-    let noise = noise();
-    let server = ApiServer::default().with(DEPLOYMENTS, 5_000, move |number| {
+#[test]
+fn two_greedy_namespaces_leave_memory_and_room_for_others() {
+    measured(async {
+        let noise = noise();
+        let mut server = ApiServer::default();
+        for namespace in ["a", "b"] {
+            let make = |object: fn(&Bytes, &str, usize) -> Vec<Bytes>| {
+                let noise = noise.clone();
+                move |number| object(&noise, namespace, number)
+            };
+            server = server
+                .with(POLICIES, 450, move |number| policy(namespace, number))
+                .with(DEPLOYMENTS, 1_500, make(text_deployment))
+                .with(DEPLOYMENTS, 500, make(labelled_deployment))
+                .with(BUDGETS, 500, make(budget))
+                .with(SERVICES, 10_000, make(service));
+        }
+        let (caches, unusable, peak) = listed(with_shop(server)).await;
+        assert!(peak < LIMIT, "{} MiB", peak >> 20);
+        assert_shop_is_kept(&caches, &unusable, "two greedy namespaces");
+        assert!(unusable.has_policy_for("b"));
+    });
+}
+
+#[test]
+fn ordinary_deployments_of_one_namespace_are_kept_by_the_thousand() {
+    measured(async {
+        let noise = noise();
+        let server = ApiServer::default().with(DEPLOYMENTS, 5_000, move |number| {
         let env = json!([{"name": "A", "value": text(&noise, number, 1_500)}]);
         let labels = json!({"app": "web", "app.kubernetes.io/instance": number.to_string(), "team": "shop", "tier": "front"});
         let fields = json!({"labels": labels, "annotations": {"adieu.dev/graceful": "true", "deployment.kubernetes.io/revision": "1"}});
         object("shop", &number.to_string(), fields, deployment(json!({"labels": labels}), env))
     });
-    let (caches, unusable, peak) = listed(server).await;
-    assert!(peak < LIMIT, "{} MiB", peak >> 20);
-    assert!(unusable.all().is_empty());
-    assert!(caches.workloads().all().all(|(_, cached)| cached.too_large().is_none()));
-    assert_eq!(caches.workloads().all().count(), 5_000);
+        let (caches, unusable, peak) = listed(server).await;
+        assert!(peak < LIMIT, "{} MiB", peak >> 20);
+        assert!(unusable.all().is_empty());
+        assert!(caches.workloads().all().all(|(_, cached)| cached.too_large().is_none()));
+        assert_eq!(caches.workloads().all().count(), 5_000);
+    });
 }
 
-#[tokio::test]
-async fn managed_fields_of_any_size_need_little_memory() {
-    let _measured = MEASURED.lock().await;
-    let nested = (0..100).fold(json!({}), |inner, _| json!({ "f:a": inner }));
-    let mut server = ApiServer::default();
-    for (manager, name) in [("adieu", "own"), ("kubectl", "others")] {
-        // 1.4 MB of text, and 80 times that as values.
-        let entry = json!({"manager": manager, "operation": "Update", "fieldsV1": nested}).to_string();
-        let fields = Bytes::from([entry.as_str()].repeat(1_400_000 / entry.len()).join(","));
-        for path in [DEPLOYMENTS, POLICIES, SERVICES, BUDGETS] {
-            let fields = fields.clone();
-            server = server.with(path, 20, move |number| {
+#[test]
+fn managed_fields_of_any_size_need_little_memory() {
+    measured(async {
+        let nested = (0..100).fold(json!({}), |inner, _| json!({ "f:a": inner }));
+        let mut server = ApiServer::default();
+        for (manager, name) in [("adieu", "own"), ("kubectl", "others")] {
+            // 1.4 MB of text, and 80 times that as values.
+            let entry = json!({"manager": manager, "operation": "Update", "fieldsV1": nested}).to_string();
+            let fields = Bytes::from([entry.as_str()].repeat(1_400_000 / entry.len()).join(","));
+            for path in [DEPLOYMENTS, POLICIES, SERVICES, BUDGETS] {
+                let fields = fields.clone();
+                server = server.with(path, 20, move |number| {
                 let begin = format!(
                     r#"{{"metadata":{{"name":"{name}-{number}","namespace":"greedy","uid":"{name}-{number}","resourceVersion":"1","managedFields":["#
                 );
                 vec![begin.into(), fields.clone(), Bytes::from(r#"]},"spec":{"replicas":0,"selector":{}}}"#)]
             });
+            }
         }
-    }
-    let (caches, unusable, peak) = listed(with_shop(server)).await;
-    assert!(peak < NAMESPACE_LIMIT, "{} MiB", peak >> 20);
-    assert_shop_is_kept(&caches, &unusable, "managedFields");
-    let too_large = caches.workloads().all().filter(|(_, cached)| cached.too_large().is_some());
-    assert_eq!(too_large.count(), 20, "those with adieu's own");
+        let (caches, unusable, peak) = listed(with_shop(server)).await;
+        assert!(peak < NAMESPACE_LIMIT, "{} MiB", peak >> 20);
+        assert_shop_is_kept(&caches, &unusable, "managedFields");
+        let too_large = caches.workloads().all().filter(|(_, cached)| cached.too_large().is_some());
+        assert_eq!(too_large.count(), 20, "those with adieu's own");
+    });
 }
 
-#[tokio::test]
-async fn listing_objects_of_unusual_size_needs_little_memory() {
-    let _measured = MEASURED.lock().await;
-    let noise = noise();
-    let begin = |name: &str, container: &str| {
-        let metadata = json!({"name": name, "namespace": "greedy", "uid": name, "resourceVersion": "1", "generation": 1});
-        Bytes::from(format!(
-            r#"{{"metadata":{metadata},"spec":{{"replicas":0,"template":{{"spec":{{"containers":[{{"name":"a",{container}"#
-        ))
-    };
-    // 750,000 empty strings.
-    let arguments = Bytes::from(["\"\""].repeat(750_000).join(","));
-    let server = ApiServer::default()
-        .with(DEPLOYMENTS, 1, move |_| {
-            vec![begin("arguments", r#""args":["#), arguments.clone(), format!("]{END}").into()]
-        })
-        .with(DEPLOYMENTS, 300, move |number| {
-            let chunks = noise.chunks(64 << 10).map(|chunk| noise.slice_ref(chunk));
-            let begin = begin(&format!("large-{number}"), r#""env":[{"name":"A","value":""#);
-            [begin].into_iter().chain(chunks).chain([format!("\"}}]{END}").into()]).collect()
-        })
-        .with(POLICIES, 2_000, |number| policy("greedy", number));
-    let (caches, unusable, peak) = listed(with_shop(server)).await;
-    assert!(peak < LIMIT, "{} MiB", peak >> 20);
-    assert_shop_is_kept(&caches, &unusable, "unusual sizes");
-    assert_eq!(caches.workloads().all().filter(|(_, cached)| cached.too_large().is_some()).count(), 301);
-    let policies = caches.namespace_context("greedy").policies.len();
-    assert!((300..700).contains(&policies), "{policies} policies are cached");
-    // Of each kind.
-    assert_eq!(unusable.all().len(), 200);
+#[test]
+fn listing_objects_of_unusual_size_needs_little_memory() {
+    measured(async {
+        let noise = noise();
+        let begin = |name: &str, container: &str| {
+            let metadata = json!({"name": name, "namespace": "greedy", "uid": name, "resourceVersion": "1", "generation": 1});
+            Bytes::from(format!(
+                r#"{{"metadata":{metadata},"spec":{{"replicas":0,"template":{{"spec":{{"containers":[{{"name":"a",{container}"#
+            ))
+        };
+        // 750,000 empty strings.
+        let arguments = Bytes::from(["\"\""].repeat(750_000).join(","));
+        let server = ApiServer::default()
+            .with(DEPLOYMENTS, 1, move |_| {
+                vec![begin("arguments", r#""args":["#), arguments.clone(), format!("]{END}").into()]
+            })
+            .with(DEPLOYMENTS, 300, move |number| {
+                let chunks = noise.chunks(64 << 10).map(|chunk| noise.slice_ref(chunk));
+                let begin = begin(&format!("large-{number}"), r#""env":[{"name":"A","value":""#);
+                [begin].into_iter().chain(chunks).chain([format!("\"}}]{END}").into()]).collect()
+            })
+            .with(POLICIES, 2_000, |number| policy("greedy", number));
+        let (caches, unusable, peak) = listed(with_shop(server)).await;
+        assert!(peak < LIMIT, "{} MiB", peak >> 20);
+        assert_shop_is_kept(&caches, &unusable, "unusual sizes");
+        assert_eq!(caches.workloads().all().filter(|(_, cached)| cached.too_large().is_some()).count(), 301);
+        let policies = caches.namespace_context("greedy").policies.len();
+        assert!((300..700).contains(&policies), "{policies} policies are cached");
+        // Of each kind.
+        assert_eq!(unusable.all().len(), 200);
+    });
 }
