@@ -25,12 +25,12 @@
 #![deny(clippy::disallowed_methods)]
 
 mod canary;
-mod entry;
 mod failure;
 pub mod progress;
 mod reservation;
 mod rollout;
 mod rollout_scheduler;
+mod scheduled_workload;
 mod slot_request;
 mod slots;
 mod snapshot;

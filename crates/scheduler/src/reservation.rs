@@ -4,9 +4,9 @@ use adieu_core::keys::WorkloadKey;
 use k8s_openapi::jiff::Timestamp;
 
 use super::{
-    entry::{Entry, SlotState},
     rollout::WrittenRevision,
     rollout_scheduler::RolloutScheduler,
+    scheduled_workload::{ScheduledWorkload, SlotState},
     slot_request::{SlotRequest, SlotReservation},
 };
 
@@ -32,7 +32,7 @@ impl RolloutScheduler {
             SlotState::None => entry.is_backing_off() && self.has_free_slot(key, entry),
         };
         if !may_reserve {
-            self.update(key, now, Entry::queue);
+            self.update(key, now, ScheduledWorkload::queue);
             return None;
         }
         self.last_reservation += 1;
@@ -60,9 +60,9 @@ impl RolloutScheduler {
         &mut self,
         reservation: &SlotReservation,
         now: Timestamp,
-        change: impl FnOnce(&mut Entry),
+        change: impl FnOnce(&mut ScheduledWorkload),
     ) {
-        let is_held = |entry: &Entry| matches!(entry.slot_state, SlotState::Reserved { number, .. } if number == reservation.number);
+        let is_held = |entry: &ScheduledWorkload| matches!(entry.slot_state, SlotState::Reserved { number, .. } if number == reservation.number);
         // Of an earlier term, or of a workload that was deleted and created again.
         if self.entries.get(&reservation.key).is_some_and(is_held) {
             self.update(&reservation.key, now, change);

@@ -6,8 +6,8 @@ use adieu_core::keys::{PolicyKey, WorkloadKey};
 use k8s_openapi::jiff::Timestamp;
 
 use super::{
-    entry::Entry,
     failure::{FailedRollout, FailureLimit, PolicyStatus},
+    scheduled_workload::ScheduledWorkload,
     slots::{ConcurrencyLimits, EntrySummary, PolicyFailureSettings, RolloutCounts, SlotAccounting},
     snapshot::Snapshot,
 };
@@ -18,7 +18,7 @@ pub(super) const REMEMBERED_OFFERS: usize = 4096;
 /// See the [crate](crate).
 #[derive(Clone, Debug, Default)]
 pub struct RolloutScheduler {
-    pub(super) entries: BTreeMap<WorkloadKey, Entry>,
+    pub(super) entries: BTreeMap<WorkloadKey, ScheduledWorkload>,
     policies: BTreeMap<PolicyKey, PolicyFailureSettings>,
     pub(super) accounting: SlotAccounting,
     /// Recorded failures of workloads that are not observed yet.
@@ -72,7 +72,7 @@ impl RolloutScheduler {
     ) {
         for failure in failures {
             let key = failure.workload.clone();
-            let is_same = |entry: &Entry| entry.snapshot.uid == failure.uid;
+            let is_same = |entry: &ScheduledWorkload| entry.snapshot.uid == failure.uid;
             if self.entries.get(&key).is_some_and(is_same) {
                 self.update(&key, now, |entry| entry.restore(vec![(policy.clone(), failure)], now));
             } else {
@@ -181,8 +181,13 @@ impl RolloutScheduler {
                 // The usual case.
                 return;
             }
-            let entry =
-                Entry::new(snapshot.clone(), restored, !self.is_active, self.failures_recorded_until, now);
+            let entry = ScheduledWorkload::new(
+                snapshot.clone(),
+                restored,
+                !self.is_active,
+                self.failures_recorded_until,
+                now,
+            );
             self.accounting.add(key, &entry.summary());
             self.entries.insert(key.clone(), entry);
             self.may_offer = true;
@@ -285,12 +290,12 @@ impl RolloutScheduler {
     }
 
     /// Whether the cluster, the namespace and the policies that request a rollout of a workload have a slot for it.
-    pub(super) fn has_free_slot(&self, key: &WorkloadKey, entry: &Entry) -> bool {
+    pub(super) fn has_free_slot(&self, key: &WorkloadKey, entry: &ScheduledWorkload) -> bool {
         self.accounting.has_free_slot(&key.namespace, &ConcurrencyLimits::of(&entry.snapshot), &self.policies)
     }
 
     /// Whether failures stop a policy that requests a rollout of a workload.
-    pub(super) fn waits_for_stopped(&self, key: &WorkloadKey, entry: &Entry) -> bool {
+    pub(super) fn waits_for_stopped(&self, key: &WorkloadKey, entry: &ScheduledWorkload) -> bool {
         entry.snapshot.requested_by.keys().any(|policy| self.is_stopped(policy, &key.namespace))
     }
 
@@ -303,7 +308,7 @@ impl RolloutScheduler {
             self.entries.get(*key).is_some_and(|entry| self.waits_for_stopped(key, entry))
         };
         for key in self.offered.iter().filter(is_stopped).cloned().collect::<Vec<_>>() {
-            self.update(&key, now, Entry::withdraw);
+            self.update(&key, now, ScheduledWorkload::withdraw);
         }
         while let Some(key) = self.accounting.next(&self.policies, &self.last_offers) {
             self.offers += 1;
@@ -319,7 +324,12 @@ impl RolloutScheduler {
     }
 
     /// Changes an entry, updates its rollout and failures, and keeps the accounting up to date.
-    pub(super) fn update(&mut self, key: &WorkloadKey, now: Timestamp, change: impl FnOnce(&mut Entry)) {
+    pub(super) fn update(
+        &mut self,
+        key: &WorkloadKey,
+        now: Timestamp,
+        change: impl FnOnce(&mut ScheduledWorkload),
+    ) {
         let Some(entry) = self.entries.get_mut(key) else { return };
         let before = entry.summary();
         change(entry);

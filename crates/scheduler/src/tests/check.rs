@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{history::History, words::policy};
 use crate::{
-    entry::{Entry, SlotState},
+    scheduled_workload::{ScheduledWorkload, SlotState},
     slots::SlotAccounting,
 };
 
@@ -46,7 +46,8 @@ fn check_slots(history: &History) {
         assert!(entry.snapshot.namespace_limit.is_none_or(|limit| *held <= limit), "{key:?}");
     }
     for (policy, settings) in &history.policies {
-        let of_policy = |entry: &&Entry| entry.summary().slot.is_some_and(|slot| slot.contains(policy));
+        let of_policy =
+            |entry: &&ScheduledWorkload| entry.summary().slot.is_some_and(|slot| slot.contains(policy));
         let of_policy = scheduler.entries.values().filter(of_policy).count();
         assert!(of_policy <= settings.max_concurrent, "{policy:?} holds {of_policy} slots");
     }

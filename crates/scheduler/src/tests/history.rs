@@ -35,8 +35,8 @@ use super::words::{number, option, policy, workload};
 use crate::{
     FailedRollout, FailureLimit, PolicyStatus, RolloutScheduler, SlotRequest, SlotReservation, Snapshot,
     WrittenRevision,
-    entry::SlotState,
     progress::{ReplicaCounts, RolloutState, Suspended},
+    scheduled_workload::SlotState,
     time::later,
 };
 

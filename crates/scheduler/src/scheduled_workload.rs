@@ -50,7 +50,7 @@ pub(super) enum SlotState {
 
 /// A workload that waits, rolls out or failed.
 #[derive(Clone, Debug)]
-pub(super) struct Entry {
+pub(super) struct ScheduledWorkload {
     pub(super) snapshot: Snapshot,
     pub(super) slot_state: SlotState,
     /// Its rollout, if it was started here.
@@ -66,7 +66,7 @@ pub(super) struct Entry {
     retry_after: Option<Timestamp>,
 }
 
-impl Entry {
+impl ScheduledWorkload {
     /// A new workload. `from_previous_leader`: a previous leader may have started its rollout, whose failures it
     /// recorded until `failures_recorded_until`.
     pub(super) fn new(
