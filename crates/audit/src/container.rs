@@ -56,6 +56,14 @@ impl<'a> Container<'a> {
         words(&self.value["lifecycle"]["preStop"]["exec"]["command"])
     }
 
+    /// Whether its preStop hook stops the application, so that the container may end before the hook does.
+    pub(crate) fn is_stopped_by_hook(&self) -> bool {
+        let hook = self.pre_stop_command().join(" ");
+        let stops =
+            |word: &str| ["kill", "killall", "pkill"].contains(&word.rsplit('/').next().unwrap_or_default());
+        hook.contains("nginx -s ") || hook.split([' ', '\n', ';', '&', '|', '(', ')']).any(stops)
+    }
+
     /// The handler of a probe; `None` if there is none.
     pub(crate) fn probe(&self, name: &str) -> Option<&'a Value> {
         Some(&self.value[name]).filter(|probe| probe.is_object())

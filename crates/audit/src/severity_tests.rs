@@ -134,6 +134,8 @@ fn a_job_behind_a_service_is_not_replaced_by_a_rollout() {
 
 #[test]
 fn a_hook_is_an_error_only_if_it_takes_the_whole_grace_period() {
+    let script =
+        |script: &str| json!({"lifecycle": {"preStop": {"exec": {"command": ["sh", "-c", script]}}}});
     let with_grace = |hook: Value, grace: i64| {
         with(deployment(1, hook), "/spec/template/spec/terminationGracePeriodSeconds", json!(grace))
     };
@@ -144,6 +146,9 @@ fn a_hook_is_an_error_only_if_it_takes_the_whole_grace_period() {
         (deployment(1, hook(25)), None),
         (with_grace(hook(60), 60), ERROR),
         (with_grace(hook(10), 0), ERROR),
+        (deployment(1, script("sleep 40")), ERROR),
+        (deployment(1, script("killall -INT pgbouncer && sleep 40")), WARNING),
+        (with_grace(script("kill -QUIT 1; sleep 40"), 0), ERROR),
         (with_grace(hook(0), 0), None),
         (with_grace(hook(60), 90), None),
     ] {

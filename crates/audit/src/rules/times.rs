@@ -26,12 +26,19 @@ pub(super) fn grace_too_short(subject: &Subject<'_>) -> Option<Finding> {
     let (container, hook) = longest(subject)?;
     let shutdown = subject.workload.shutdown_timeout_seconds.unwrap_or(SHUTDOWN);
     let left = grace - hook;
-    let severity = if left <= 0 { Severity::Error } else { Severity::Warning };
+    // An exec hook ends with the container.
+    let may_end_before = grace > 0 && container.is_stopped_by_hook();
+    let severity = if left <= 0 && !may_end_before { Severity::Error } else { Severity::Warning };
     let sidecars = i64::try_from(subject.pod.native_sidecars.len()).unwrap_or_default();
     let needed = hook + shutdown + sidecars * SIDECAR;
     let message = if grace == 0 {
         format!(
             "the grace period is 0 s: the container is killed immediately, and its preStop hook of {hook} s does not run"
+        )
+    } else if left <= 0 && may_end_before {
+        format!(
+            "the preStop hook takes {hook} s of a grace period of {grace} s: the container is killed unless the \
+             application, which the hook stops, has exited before"
         )
     } else if left <= 0 {
         format!(
