@@ -1,7 +1,9 @@
 //! A container of an audited pod.
 
 use adieu_core::plan::pre_stop_seconds;
-use serde_json::Value;
+use serde_json::{Value, json};
+
+use crate::shell::waits_forever;
 
 /// Parts of the arguments and variables with which a server continues to serve after SIGTERM, in lower case and with
 /// hyphens: those of Traefik, of servers with a delayed shutdown, of Cloud SQL's proxy and of Istio's.
@@ -64,6 +66,18 @@ impl<'a> Container<'a> {
         hook.contains("nginx -s ") || hook.split([' ', '\n', ';', '&', '|', '(', ')']).any(stops)
     }
 
+    /// The time that its command only waits, in seconds; `None` if it does anything else, or forever.
+    pub(crate) fn waiting_seconds(&self) -> Option<i64> {
+        pre_stop_seconds(&json!({"exec": {"command": self.command()}})).filter(|seconds| *seconds > 0)
+    }
+
+    /// Whether it serves nothing: its command only waits, or it is the container of a pod's sandbox.
+    pub(crate) fn is_idle(&self) -> bool {
+        let name = self.image().rsplit('/').next().unwrap_or_default();
+        let is_sandbox = name.split([':', '@']).next() == Some("pause");
+        is_sandbox || waits_forever(&self.command()) || self.waiting_seconds().is_some()
+    }
+
     /// The handler of a probe; `None` if there is none.
     pub(crate) fn probe(&self, name: &str) -> Option<&'a Value> {
         Some(&self.value[name]).filter(|probe| probe.is_object())
@@ -92,9 +106,10 @@ impl<'a> Container<'a> {
         SERVERS_AFTER_SIGTERM.iter().any(is_known) || arguments.into_iter().chain(variables).any(configures)
     }
 
-    /// Whether Istio's injector replaces it when a pod is created, so that its fields are unknown: the proxy of a gateway.
+    /// Whether an injector replaces it when a pod is created, so that its fields are unknown: the proxy of a gateway of
+    /// Istio or of AWS App Mesh.
     pub(crate) fn is_placeholder(&self) -> bool {
-        self.image() == "auto"
+        ["auto", "controller-override"].contains(&self.image())
     }
 
     /// Declared host ports, and with `host_network` all declared ports.
@@ -108,4 +123,27 @@ impl<'a> Container<'a> {
 /// The texts of a list.
 pub(crate) fn words(list: &Value) -> Vec<&str> {
     list.as_array().into_iter().flatten().filter_map(Value::as_str).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn idle_containers_are_known_by_command_or_image() {
+        for (image, command, expected) in [
+            ("busybox", json!(["sleep", "3600"]), true),
+            ("busybox", json!(["sleep", "infinity"]), true),
+            ("busybox", json!(["sh", "-c", "echo started; sleep 600"]), true),
+            ("busybox", json!(["sh", "-c", "sleep 5; exec httpd -f"]), false),
+            ("busybox", json!(["httpd", "-f"]), false),
+            ("registry.k8s.io/pause:3.10", json!(null), true),
+            ("localhost:5000/pause@sha256:0a", json!(null), true),
+            ("registry.example/pause-api:1", json!(null), false),
+            ("nginx", json!(null), false),
+        ] {
+            let value = json!({"name": "web", "image": image, "command": command});
+            assert_eq!(Container::new(&value, String::new()).is_idle(), expected, "{value}");
+        }
+    }
 }

@@ -91,8 +91,33 @@ fn a_missing_hook_is_an_error_if_the_workload_serves_without_a_gap_otherwise() {
         (deployment(2, image("ghcr.io/stefanprodan/podinfo:6.9.0")), WARNING),
         (deployment(2, json!({"name": "istio-proxy"})), WARNING),
         (deployment(2, json!({"image": "auto"})), None),
+        (deployment(2, json!({"image": "controller-override"})), None),
     ] {
         assert_eq!(severity(Rule::NoPrestopBehindService, &workload), expected, "{workload}");
+    }
+}
+
+#[test]
+fn containers_that_only_wait_get_no_requests() {
+    let idle = deployment(2, json!({"command": ["sleep", "3600"]}));
+    assert!(findings(&[&idle, &service("web", 8080)], &Options::default()).is_empty());
+    let headless = with(service("web", 8080), "/spec/clusterIP", json!("None"));
+    assert!(findings(&[&idle, &headless], &Options::default()).is_empty());
+}
+
+#[test]
+fn a_job_that_only_waits_completes_within_the_default_grace_period() {
+    let job = |command: Value| {
+        let job = workload("Job", 1, json!([{"name": "job", "image": "job", "command": command}]));
+        with(with(job, "/apiVersion", json!("batch/v1")), "/spec/backoffLimit", json!(0))
+    };
+    for (command, expected) in [
+        (json!(["sleep", "10"]), None),
+        (json!(["sleep", "30"]), WARNING),
+        (json!(["migrate"]), WARNING),
+        (json!(null), WARNING),
+    ] {
+        assert_eq!(severity(Rule::JobWithoutGrace, &job(command.clone())), expected, "{command}");
     }
 }
 
@@ -110,6 +135,7 @@ fn lost_connections_of_databases_and_requests_of_monitoring_are_no_errors() {
         ("redis", 6379, WARNING),
         ("amqp", 5672, WARNING),
         ("grpc-xds", 15010, WARNING),
+        ("dubbo-qos", 22222, None),
         ("http-prom", 8080, None),
         ("metrics", 8080, None),
         ("probes", 8080, None),

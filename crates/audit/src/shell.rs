@@ -20,15 +20,9 @@ const ENDLESS: [&str; 2] = ["while true", "while :"];
 /// Whether a shell stays process 1 with this command, and doesn't forward signals. False if it depends on an unknown
 /// image, and for an endless loop or wait, which has no work to complete.
 pub(crate) fn stays_process_1(command: &[&str], image: &str) -> bool {
-    let Some((program, arguments)) = command.split_first() else { return false };
-    let name = program.rsplit('/').next().unwrap_or_default();
-    let options = arguments.iter().take_while(|word| word.starts_with('-')).count();
-    let is_script = |option: &&str| !option.starts_with("--") && option.contains('c');
-    let script = arguments.get(options).filter(|_| arguments[..options].iter().any(is_script));
-    let Some(script) = script.filter(|_| SHELLS.contains(&name)) else { return false };
-    if words(script).any(|word| FORWARDS.contains(&word.rsplit('/').next().unwrap_or_default())) {
+    let Some((name, script)) = shell_and_script(command).filter(|(_, script)| !forwards(script)) else {
         return false;
-    }
+    };
     let base = if name == "bash" { Some(Base::Bash) } else { base(image) };
     match (last_command(script), base) {
         (None | Some(LastCommand::Loop), _) | (Some(LastCommand::Plain | LastCommand::Redirected), None) => {
@@ -38,6 +32,32 @@ pub(crate) fn stays_process_1(command: &[&str], image: &str) -> bool {
         (Some(last), Some(Base::Bash)) => last == LastCommand::Redirected,
         (Some(_), Some(Base::Busybox)) => script.ends_with('\n'),
     }
+}
+
+/// Whether this command waits forever, and serves nothing.
+pub(crate) fn waits_forever(command: &[&str]) -> bool {
+    let script = shell_and_script(command).map(|(_, script)| script.trim().to_owned());
+    let plain = || {
+        let (&program, arguments) = command.split_first()?;
+        let words: Vec<&str> = program.rsplit('/').take(1).chain(arguments.iter().copied()).collect();
+        Some(words.join(" "))
+    };
+    script.or_else(plain).is_some_and(|text| IDLE.contains(&text.as_str()))
+}
+
+/// The name of a shell that runs a script with `-c`, and the script.
+fn shell_and_script<'a>(command: &[&'a str]) -> Option<(&'a str, &'a str)> {
+    let (&program, arguments) = command.split_first()?;
+    let name = program.rsplit('/').next()?;
+    let options = arguments.iter().take_while(|word| word.starts_with('-')).count();
+    let is_script = |option: &&str| !option.starts_with("--") && option.contains('c');
+    let script = arguments.get(options).filter(|_| arguments[..options].iter().any(is_script))?;
+    SHELLS.contains(&name).then_some((name, *script))
+}
+
+/// Whether a script starts a program that forwards signals, or handles them.
+fn forwards(script: &str) -> bool {
+    words(script).any(|word| FORWARDS.contains(&word.rsplit('/').next().unwrap_or_default()))
 }
 
 /// The words of a script, at the operators of a shell too.
@@ -153,5 +173,21 @@ mod tests {
             assert_eq!(stays_process_1(&command, image), expected, "{command:?} in {image}");
         }
         assert!(!stays_process_1(&[], debian) && !stays_process_1(&["sh"], debian));
+    }
+
+    #[test]
+    fn commands_that_wait_forever_are_known() {
+        for (command, expected) in [
+            ("sleep infinity", true),
+            ("/bin/sleep infinity", true),
+            ("tail -f /dev/null", true),
+            ("tail -f /log", false),
+            ("server", false),
+        ] {
+            let words: Vec<_> = command.split(' ').collect();
+            assert_eq!(waits_forever(&words), expected, "{command}");
+        }
+        assert!(waits_forever(&["/bin/sh", "-c", "tail -f /dev/null\n"]));
+        assert!(!waits_forever(&["sh", "-c", "nginx && tail -f /dev/null"]) && !waits_forever(&[]));
     }
 }

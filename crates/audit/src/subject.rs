@@ -51,7 +51,7 @@ impl Received<'_> {
     /// Whether only monitoring sends to the port, by its name or that of the Service, which may end with `-metrics-service`.
     /// To lose its requests harms no user.
     pub(crate) fn is_monitoring(&self) -> bool {
-        const WORDS: [&str; 15] = [
+        const WORDS: [&str; 16] = [
             "exporter",
             "management",
             "profiling",
@@ -66,6 +66,7 @@ impl Received<'_> {
             "probes",
             "prom",
             "prometheus",
+            "qos",
             "telemetry",
         ];
         let is_known = |name: &str| name.split(['-', '_']).any(|word| WORDS.contains(&word));
@@ -88,7 +89,7 @@ impl<'a> Subject<'a> {
         let regular = subject.services().filter(|service| !is_headless(service));
         let received = regular.flat_map(|service| subject.ports_of(service));
         let received = received.filter(|received| !received.is_monitoring());
-        subject.received = received.filter(|received| !is_exporter(&subject.pod, received)).collect();
+        subject.received = received.filter(|received| serves_users(&subject.pod, received)).collect();
         subject
     }
 
@@ -192,12 +193,12 @@ impl<'a> Subject<'a> {
     }
 }
 
-/// Whether only monitoring sends to the container, by its image or its name.
-fn is_exporter(pod: &Pod<'_>, received: &Received<'_>) -> bool {
-    let container = pod.container(received.port.container);
-    container.is_some_and(|container| {
-        container.name == "kube-rbac-proxy"
-            || [container.name, container.image()].iter().any(|name| name.contains("exporter"))
+/// Whether the container serves anything but monitoring, by its image, its name and its command.
+fn serves_users(pod: &Pod<'_>, received: &Received<'_>) -> bool {
+    pod.container(received.port.container).is_none_or(|container| {
+        container.name != "kube-rbac-proxy"
+            && ![container.name, container.image()].iter().any(|name| name.contains("exporter"))
+            && !container.is_idle()
     })
 }
 

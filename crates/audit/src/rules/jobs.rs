@@ -2,7 +2,9 @@
 
 use serde_json::Value;
 
-use crate::{Finding, Rule, Severity, subject::Subject};
+use crate::{
+    Finding, Rule, Severity, container::Container, pod::DEFAULT_GRACE_PERIOD_SECONDS, subject::Subject,
+};
 
 /// An evicted pod counts as a failure, unless a pod failure policy ignores disruptions; with a `backoffLimit` of 0 it
 /// fails the Job.
@@ -19,7 +21,12 @@ pub(super) fn job_without_grace(subject: &Subject<'_>) -> Option<Finding> {
         return None;
     }
     let grace = subject.pod.spec["terminationGracePeriodSeconds"].as_i64();
-    if grace.is_some() {
+    // A command that only waits ignores SIGTERM, and completes.
+    let completes = |container: &Container<'_>| {
+        container.waiting_seconds().is_some_and(|seconds| seconds < DEFAULT_GRACE_PERIOD_SECONDS)
+    };
+    let containers = &subject.pod.containers;
+    if grace.is_some() || !containers.is_empty() && containers.iter().all(completes) {
         return None;
     }
     let found = subject.finding(Rule::JobWithoutGrace, Severity::Warning, "spec.backoffLimit");

@@ -87,6 +87,7 @@ pub(super) fn headless_dns_ttl(subject: &Subject<'_>) -> Vec<Finding> {
         let receiving = subject.ports_of(service).into_iter().filter(|received| !received.is_monitoring());
         let containers = receiving.filter_map(|Received { port, .. }| subject.pod.container(port.container));
         let Some((container, hook)) = containers
+            .filter(|container| !container.is_idle())
             .filter_map(|container| Some((container, container.pre_stop_seconds()?)))
             .find(|(_, hook)| *hook < CLUSTER_DNS_TTL)
         else {
