@@ -3,14 +3,20 @@
 use adieu_core::plan::pre_stop_seconds;
 use serde_json::{Value, json};
 
-use crate::shell::waits_forever;
+use crate::shell::{ends_with_loop, stays_process_1, waits_forever};
 
 /// Parts of the arguments and variables with which a server continues to serve after SIGTERM, in lower case and with
-/// hyphens: those of Traefik, of servers with a delayed shutdown, of Cloud SQL's proxy and of Istio's.
-const SERVES_AFTER_SIGTERM: [&str; 7] = [
+/// hyphens: those of Traefik, of servers with a delayed shutdown, of Agones, Open Policy Agent, Skipper and `haproxy-ingress`,
+/// of Cloud SQL's proxy and of Istio's.
+const SERVES_AFTER_SIGTERM: [&str; 12] = [
     "requestacceptgracetimeout",
     "shutdown-delay",
+    "readiness-shutdown",
+    "shutdown-wait",
+    "wait-for-healthcheck-interval",
+    "wait-before-shutdown",
     "lameduck",
+    "lame-duck",
     "max-sigterm-delay",
     "term-timeout",
     "exit-on-zero-active-connections",
@@ -18,9 +24,30 @@ const SERVES_AFTER_SIGTERM: [&str; 7] = [
 ];
 
 /// Parts of the images of servers that continue to serve after SIGTERM: CoreDNS, whose usual configuration has a `lameduck`;
-/// those of Knative and the webhooks of Tekton for 45 s (`DefaultDrainTimeout` of knative.dev/pkg); podinfo for 3 s.
-const SERVERS_AFTER_SIGTERM: [&[&str]; 4] =
-    [&["coredns"], &["knative.dev/", "/cmd/"], &["tektoncd/", "/webhook"], &["podinfo"]];
+/// those of Knative and the webhooks of Tekton for 45 s (`DefaultDrainTimeout` of knative.dev/pkg); Skipper for 45 s
+/// (`-wait-for-healthcheck-interval`); Gatekeeper for 10 s (`--shutdown-delay`); podinfo for 3 s; Google's whereami until
+/// it is killed, because it doesn't handle the signal.
+const SERVERS_AFTER_SIGTERM: [&[&str]; 7] = [
+    &["coredns"],
+    &["knative.dev/", "/cmd/"],
+    &["tektoncd/", "/webhook"],
+    &["/skipper"],
+    &["openpolicyagent/gatekeeper"],
+    &["podinfo"],
+    &["google-samples/", "/whereami"],
+];
+/// Parts of the images of telemetry collectors, whose clients send again what was lost.
+const COLLECTORS: [&str; 7] = [
+    "fluent-bit",
+    "fluentd",
+    "grafana/alloy",
+    "jaeger-collector",
+    "opentelemetry-collector",
+    "otel-collector",
+    "otelcol",
+];
+/// Servers that Python runs as modules and that don't handle SIGTERM.
+const PYTHON_SERVERS: [&str; 3] = ["flask", "http.server", "SimpleHTTPServer"];
 /// The container of Istio's proxy, which drains for 5 s by default (`terminationDrainDuration`): most requests have ended
 /// by then.
 pub(crate) const ISTIO_PROXY: &str = "istio-proxy";
@@ -78,6 +105,11 @@ impl<'a> Container<'a> {
         is_sandbox || waits_forever(&self.command()) || self.waiting_seconds().is_some()
     }
 
+    /// Whether it collects telemetry, by its image.
+    pub(crate) fn is_collector(&self) -> bool {
+        COLLECTORS.iter().any(|part| self.image().contains(part))
+    }
+
     /// The handler of a probe; `None` if there is none.
     pub(crate) fn probe(&self, name: &str) -> Option<&'a Value> {
         Some(&self.value[name]).filter(|probe| probe.is_object())
@@ -97,13 +129,26 @@ impl<'a> Container<'a> {
     pub(crate) fn may_serve_after_sigterm(&self) -> bool {
         let variables = self.value["env"].as_array().into_iter().flatten();
         let variables = variables.filter_map(|variable| variable["name"].as_str());
-        let arguments = [words(&self.value["command"]), words(&self.value["args"])].concat();
+        let arguments = self.arguments();
         let configures = |text: &str| {
-            let text = text.to_ascii_lowercase().replace('_', "-");
+            let text = text.to_ascii_lowercase().replace(['_', '.'], "-");
             SERVES_AFTER_SIGTERM.iter().any(|part| text.contains(part))
         };
         let is_known = |parts: &&[&str]| parts.iter().all(|part| self.image().contains(part));
         SERVERS_AFTER_SIGTERM.iter().any(is_known) || arguments.into_iter().chain(variables).any(configures)
+    }
+
+    /// Whether its process 1 may ignore SIGTERM, so that it serves until it is killed: a shell that doesn't forward the
+    /// signal, or an interpreter, which has no handler unless the application sets one. The kernel discards a signal
+    /// without a handler for process 1.
+    pub(crate) fn may_ignore_sigterm(&self) -> bool {
+        let arguments = self.arguments();
+        stays_process_1(&arguments, self.image()) || ends_with_loop(&arguments) || is_interpreter(&arguments)
+    }
+
+    /// All words of its command and arguments. Without a command, the image may start another program with them.
+    fn arguments(&self) -> Vec<&'a str> {
+        [words(&self.value["command"]), words(&self.value["args"])].concat()
     }
 
     /// Whether an injector replaces it when a pod is created, so that its fields are unknown: the proxy of a gateway of
@@ -120,6 +165,26 @@ impl<'a> Container<'a> {
     }
 }
 
+/// Whether a command runs an interpreter with an application that handles SIGTERM only if it is written to: Python with a
+/// script or a simple server, Node.js, Deno, or the server of PHP.
+fn is_interpreter(command: &[&str]) -> bool {
+    let Some((program, arguments)) = command.split_first() else { return false };
+    let name = program.rsplit('/').next().unwrap_or_default();
+    let follows = |option: &str, values: &[&str]| {
+        arguments.windows(2).any(|pair| pair[0] == option && values.contains(&pair[1]))
+    };
+    match name.trim_end_matches(|char: char| char.is_ascii_digit() || char == '.') {
+        "python" => {
+            follows("-m", &PYTHON_SERVERS)
+                || !arguments.contains(&"-m") && arguments.iter().any(|word| word.ends_with(".py"))
+        }
+        "node" | "nodejs" => arguments.iter().any(|word| !word.starts_with('-')),
+        "deno" | "flask" => arguments.contains(&"run"),
+        "php" => arguments.contains(&"-S"),
+        _ => false,
+    }
+}
+
 /// The texts of a list.
 pub(crate) fn words(list: &Value) -> Vec<&str> {
     list.as_array().into_iter().flatten().filter_map(Value::as_str).collect()
@@ -128,6 +193,31 @@ pub(crate) fn words(list: &Value) -> Vec<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn interpreters_ignore_sigterm_unless_the_application_handles_it() {
+        for (command, expected) in [
+            ("python app.py", true),
+            ("/usr/bin/python3.13 -u app.py", true),
+            ("python3 -m http.server 8080", true),
+            ("python3 -m uvicorn app:app", false),
+            ("gunicorn app:app", false),
+            ("flask run --host=0.0.0.0", true),
+            ("node server.js", true),
+            ("node --max-old-space-size=512 .", true),
+            ("node --version", false),
+            ("npm start", false),
+            ("deno run main.ts", true),
+            ("php -S 0.0.0.0:8080", true),
+            ("php-fpm", false),
+            ("java -jar app.jar", false),
+            ("", false),
+        ] {
+            let words: Vec<_> = command.split(' ').collect();
+            assert_eq!(is_interpreter(&words), expected, "{command}");
+        }
+        assert!(!is_interpreter(&[]));
+    }
 
     #[test]
     fn idle_containers_are_known_by_command_or_image() {

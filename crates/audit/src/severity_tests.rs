@@ -77,6 +77,8 @@ fn a_missing_hook_is_an_error_if_the_workload_serves_without_a_gap_otherwise() {
         (deployment(2, args("--entryPoints.web.transport.lifeCycle.requestAcceptGraceTimeout=10s")), WARNING),
         (deployment(2, args("--shutdown-delay-duration=20s")), WARNING),
         (deployment(2, env("SHUTDOWN_DELAY_SECONDS")), WARNING),
+        (deployment(2, env("READINESS_SHUTDOWN_DURATION")), WARNING),
+        (deployment(2, args("-Dquarkus.shutdown.delay=10s")), WARNING),
         (deployment(2, env("SHUTDOWN_TIMEOUT_SECONDS")), ERROR),
         (deployment(2, json!({"image": "registry.k8s.io/coredns/coredns:v1.12.0"})), WARNING),
         (
@@ -89,11 +91,51 @@ fn a_missing_hook_is_an_error_if_the_workload_serves_without_a_gap_otherwise() {
             WARNING,
         ),
         (deployment(2, image("ghcr.io/stefanprodan/podinfo:6.9.0")), WARNING),
+        (deployment(2, image("registry.opensource.zalan.do/teapot/skipper:v0.22.170")), WARNING),
+        (deployment(2, image("openpolicyagent/gatekeeper:v3.24.0")), WARNING),
+        (deployment(2, image("us-docker.pkg.dev/google-samples/containers/gke/whereami:v1.2.20")), WARNING),
+        (deployment(2, image("otel/opentelemetry-collector-contrib:0.150.0")), WARNING),
         (deployment(2, json!({"name": "istio-proxy"})), WARNING),
         (deployment(2, json!({"image": "auto"})), None),
         (deployment(2, json!({"image": "controller-override"})), None),
     ] {
         assert_eq!(severity(Rule::NoPrestopBehindService, &workload), expected, "{workload}");
+    }
+}
+
+#[test]
+fn a_missing_hook_is_no_error_if_process_1_may_ignore_sigterm() {
+    let command = |words: &[&str]| deployment(2, json!({"command": words}));
+    let script = |script: &str| command(&["sh", "-c", script]);
+    let shared = |field: &str| {
+        with(command(&["node", "server.js"]), &format!("/spec/template/spec/{field}"), json!(true))
+    };
+    for (workload, expected) in [
+        (command(&["/server"]), ERROR),
+        (command(&["node", "server.js"]), WARNING),
+        (command(&["python3", "-m", "http.server"]), WARNING),
+        (command(&["python3", "-m", "uvicorn", "app:app"]), ERROR),
+        (script("while true; do nc -l -p 8080; done"), WARNING),
+        (script("migrate; exec /server"), ERROR),
+        (script("/server | tee /log"), WARNING),
+        (shared("shareProcessNamespace"), ERROR),
+        (shared("hostPID"), ERROR),
+        (shared("hostNetwork"), WARNING),
+    ] {
+        assert_eq!(severity(Rule::NoPrestopBehindService, &workload), expected, "{workload}");
+    }
+}
+
+#[test]
+fn a_missing_hook_is_no_error_beside_a_headless_service_with_the_same_port() {
+    let headless = |port: i64| {
+        let service = with(service("grpc", port), "/metadata", json!({"name": "web-headless"}));
+        with(service, "/spec/clusterIP", json!("None"))
+    };
+    let web = deployment(2, json!({"ports": [{"containerPort": 8080}, {"containerPort": 7946}]}));
+    for (port, expected) in [(8080, Severity::Warning), (7946, Severity::Error)] {
+        let found = findings(&[&web, &service("grpc", 8080), &headless(port)], &Options::default());
+        assert!(found.contains(&(Rule::NoPrestopBehindService, expected)), "{port}: {found:?}");
     }
 }
 
@@ -135,6 +177,7 @@ fn lost_connections_of_databases_and_requests_of_monitoring_are_no_errors() {
         ("redis", 6379, WARNING),
         ("amqp", 5672, WARNING),
         ("grpc-xds", 15010, WARNING),
+        ("otlp", 4317, WARNING),
         ("dubbo-qos", 22222, None),
         ("http-prom", 8080, None),
         ("metrics", 8080, None),

@@ -34,6 +34,12 @@ pub(crate) fn stays_process_1(command: &[&str], image: &str) -> bool {
     }
 }
 
+/// Whether a shell ends with a loop, so that it stays process 1, and ignores SIGTERM.
+pub(crate) fn ends_with_loop(command: &[&str]) -> bool {
+    shell_and_script(command)
+        .is_some_and(|(_, script)| !forwards(script) && last_command(script) == Some(LastCommand::Loop))
+}
+
 /// Whether this command waits forever, and serves nothing.
 pub(crate) fn waits_forever(command: &[&str]) -> bool {
     let script = shell_and_script(command).map(|(_, script)| script.trim().to_owned());
@@ -173,6 +179,20 @@ mod tests {
             assert_eq!(stays_process_1(&command, image), expected, "{command:?} in {image}");
         }
         assert!(!stays_process_1(&[], debian) && !stays_process_1(&["sh"], debian));
+    }
+
+    #[test]
+    fn a_shell_that_ends_with_a_loop_stays_process_1() {
+        for (script, expected) in [
+            ("while true; do nc -l -p 8080; done", true),
+            ("while :; do\n  serve\ndone\n", true),
+            ("trap 'exit 0' TERM; while true; do sleep 1; done", false),
+            ("while true; do a && break; done; exec server", false),
+            ("server", false),
+        ] {
+            assert_eq!(ends_with_loop(&["sh", "-c", script]), expected, "{script}");
+        }
+        assert!(!ends_with_loop(&["server", "-c", "while true"]));
     }
 
     #[test]

@@ -17,6 +17,8 @@ use crate::{
 /// The ports of databases and queues.
 const DATABASE_PORTS: [i64; 13] =
     [1433, 2049, 2181, 2379, 3306, 4222, 5432, 5672, 6379, 9042, 9092, 11211, 27017];
+/// The ports of the OpenTelemetry protocol, whose clients send again what was lost.
+const TELEMETRY_PORTS: [i64; 2] = [4317, 4318];
 
 /// The input of every rule.
 #[derive(Debug)]
@@ -42,10 +44,12 @@ impl Received<'_> {
         self.service.metadata.name.as_deref().unwrap_or_default()
     }
 
-    /// Whether its clients keep connections, and reconnect: those of databases and queues, and the proxies of an xDS server.
+    /// Whether its clients keep connections, and reconnect or send again: those of databases and queues, of telemetry, and
+    /// the proxies of an xDS server.
     fn keeps_connections(&self) -> bool {
         let is_xds = |name: &&str| name.split(['-', '_']).any(|word| word == "xds");
-        DATABASE_PORTS.contains(&self.port.port) || self.port.names.iter().any(is_xds)
+        let is_known = |ports: &[i64]| ports.contains(&self.port.port);
+        is_known(&DATABASE_PORTS) || is_known(&TELEMETRY_PORTS) || self.port.names.iter().any(is_xds)
     }
 
     /// Whether only monitoring sends to the port, by its name or that of the Service, which may end with `-metrics-service`.
@@ -122,13 +126,30 @@ impl<'a> Subject<'a> {
     /// The severity if this container stops while requests still arrive. It is an error if the workload serves without a
     /// gap otherwise. Pods of a DaemonSet or StatefulSet are often addressed one by one, by clients that retry.
     pub(crate) fn severity_of_stopping_early(&self, container: &Container<'_>) -> Severity {
+        let loses_requests = |received: &Received<'_>| {
+            !received.keeps_connections()
+                && !container.is_collector()
+                && !self.is_resolved_by_clients(received)
+        };
         let serves_requests = self
             .receivers()
             .iter()
-            .any(|(receiver, received)| receiver.name == container.name && !received.keeps_connections());
+            .any(|(receiver, received)| receiver.name == container.name && loses_requests(received));
         let has_no_gap = self.is("Deployment") && self.is_replicated() && !self.has_no_successor();
-        let serves_on = container.name == ISTIO_PROXY || container.may_serve_after_sigterm();
+        let is_process_1 =
+            !["hostPID", "shareProcessNamespace"].iter().any(|field| self.pod.spec[*field] == true);
+        let serves_on = container.name == ISTIO_PROXY
+            || container.may_serve_after_sigterm()
+            || is_process_1 && container.may_ignore_sigterm();
         if serves_requests && has_no_gap && !serves_on { Severity::Error } else { Severity::Warning }
+    }
+
+    /// Whether a headless Service has the same port, so that clients rather resolve the pods themselves, and balance and
+    /// retry.
+    fn is_resolved_by_clients(&self, received: &Received<'_>) -> bool {
+        let headless = self.services().filter(|service| is_headless(service));
+        let mut ports = headless.flat_map(|service| self.ports_of(service)).map(|other| other.port);
+        ports.any(|port| (port.container, port.port) == (received.port.container, received.port.port))
     }
 
     pub(crate) fn is(&self, kind: &str) -> bool {
