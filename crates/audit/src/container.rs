@@ -25,9 +25,9 @@ const SERVES_AFTER_SIGTERM: [&str; 12] = [
 
 /// Parts of the images of servers that continue to serve after SIGTERM: CoreDNS, whose usual configuration has a `lameduck`;
 /// those of Knative and the webhooks of Tekton for 45 s (`DefaultDrainTimeout` of knative.dev/pkg); Skipper for 45 s
-/// (`-wait-for-healthcheck-interval`); Gatekeeper for 10 s (`--shutdown-delay`); podinfo for 3 s; Google's whereami until
-/// it is killed, because it doesn't handle the signal.
-const SERVERS_AFTER_SIGTERM: [&[&str]; 7] = [
+/// (`-wait-for-healthcheck-interval`); Gatekeeper for 10 s (`--shutdown-delay`); podinfo for 3 s; Google's whereami, the
+/// server of TensorFlow and that of PyTorch until they are killed, because their process 1 doesn't handle the signal.
+const SERVERS_AFTER_SIGTERM: [&[&str]; 10] = [
     &["coredns"],
     &["knative.dev/", "/cmd/"],
     &["tektoncd/", "/webhook"],
@@ -35,6 +35,9 @@ const SERVERS_AFTER_SIGTERM: [&[&str]; 7] = [
     &["openpolicyagent/gatekeeper"],
     &["podinfo"],
     &["google-samples/", "/whereami"],
+    &["tensorflow/serving"],
+    &["tf-serving"],
+    &["torchserve"],
 ];
 /// Parts of the images of telemetry collectors, whose clients send again what was lost.
 const COLLECTORS: [&str; 7] = [

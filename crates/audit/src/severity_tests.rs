@@ -94,6 +94,8 @@ fn a_missing_hook_is_an_error_if_the_workload_serves_without_a_gap_otherwise() {
         (deployment(2, image("registry.opensource.zalan.do/teapot/skipper:v0.22.170")), WARNING),
         (deployment(2, image("openpolicyagent/gatekeeper:v3.24.0")), WARNING),
         (deployment(2, image("us-docker.pkg.dev/google-samples/containers/gke/whereami:v1.2.20")), WARNING),
+        (deployment(2, image("tensorflow/serving:2.19.0")), WARNING),
+        (deployment(2, image("pytorch/torchserve:0.12.0-cpu")), WARNING),
         (deployment(2, image("otel/opentelemetry-collector-contrib:0.150.0")), WARNING),
         (deployment(2, json!({"name": "istio-proxy"})), WARNING),
         (deployment(2, json!({"image": "auto"})), None),

@@ -29,7 +29,7 @@ pub(super) fn no_prestop_behind_service(subject: &Subject<'_>) -> Vec<Finding> {
             found.in_container(container).says(
                 format!(
                     "Service {} routes traffic to port {} of this container, which has no preStop hook: it gets SIGTERM while \
-                     requests still arrive",
+                     requests still arrive, and loses them unless it continues to serve",
                     received.service_name(),
                     received.port.port
                 ),
