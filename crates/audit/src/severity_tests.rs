@@ -142,11 +142,14 @@ fn a_missing_hook_is_no_error_beside_a_headless_service_with_the_same_port() {
 }
 
 #[test]
-fn containers_that_only_wait_get_no_requests() {
-    let idle = deployment(2, json!({"command": ["sleep", "3600"]}));
-    assert!(findings(&[&idle, &service("web", 8080)], &Options::default()).is_empty());
+fn containers_that_only_wait_have_no_findings() {
     let headless = with(service("web", 8080), "/spec/clusterIP", json!("None"));
-    assert!(findings(&[&idle, &headless], &Options::default()).is_empty());
+    for command in [json!(["sleep", "3600"]), json!(["sh", "-c", "sleep 3600"])] {
+        let idle = deployment(2, json!({"image": "ubuntu:noble", "command": command}));
+        for service in [&service("web", 8080), &headless] {
+            assert!(findings(&[&idle, service], &Options::default()).is_empty(), "{idle}");
+        }
+    }
 }
 
 #[test]

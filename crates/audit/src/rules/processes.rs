@@ -9,7 +9,7 @@ pub(super) fn shell_as_pid_1(subject: &Subject<'_>) -> Vec<Finding> {
         return vec![];
     }
     let all = subject.pod.containers.iter().chain(&subject.pod.native_sidecars);
-    all.filter(|container| stays_process_1(&container.command(), container.image()))
+    all.filter(|container| !container.is_idle() && stays_process_1(&container.command(), container.image()))
         .map(|container| {
             let found = subject.finding(Rule::ShellAsPid1, Severity::Warning, container.path("command"));
             found.in_container(container).says(
