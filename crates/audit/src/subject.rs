@@ -214,7 +214,7 @@ impl<'a> Subject<'a> {
     }
 }
 
-/// Whether the container serves anything but monitoring, by its image, its name and its command.
+/// Whether the container serves requests, and not only those of monitoring, by its image, its name and its command.
 fn serves_users(pod: &Pod<'_>, received: &Received<'_>) -> bool {
     pod.container(received.port.container).is_none_or(|container| {
         container.name != "kube-rbac-proxy"
