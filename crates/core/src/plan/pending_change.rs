@@ -194,7 +194,7 @@ fn is_excluded(change: &InjectionChange, excluded: &Value) -> bool {
 }
 
 fn causing((field, value, from): &Field) -> CausingSetting {
-    CausingSetting { field: *field, value: value.clone(), from: from.clone() }
+    CausingSetting { field, value: value.clone(), from: from.clone() }
 }
 
 #[cfg(test)]
