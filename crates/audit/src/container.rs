@@ -1,5 +1,7 @@
 //! A container of an audited pod.
 
+use std::path::Path;
+
 use adieu_core::plan::pre_stop_seconds;
 use serde_json::{Value, json};
 
@@ -26,7 +28,7 @@ const SERVES_AFTER_SIGTERM: [&str; 12] = [
 /// Parts of the images of servers that continue to serve after SIGTERM: CoreDNS, whose usual configuration has a `lameduck`;
 /// those of Knative and the webhooks of Tekton for 45 s (`DefaultDrainTimeout` of knative.dev/pkg); Skipper for 45 s
 /// (`-wait-for-healthcheck-interval`); Gatekeeper for 10 s (`--shutdown-delay`); podinfo for 3 s; Google's whereami, the
-/// server of TensorFlow and that of PyTorch until they are killed, because their process 1 doesn't handle the signal.
+/// server of TensorFlow and that of `PyTorch` until they are killed, because their process 1 doesn't handle the signal.
 const SERVERS_AFTER_SIGTERM: [&[&str]; 10] = [
     &["coredns"],
     &["knative.dev/", "/cmd/"],
@@ -178,8 +180,8 @@ fn is_interpreter(command: &[&str]) -> bool {
     };
     match name.trim_end_matches(|char: char| char.is_ascii_digit() || char == '.') {
         "python" => {
-            follows("-m", &PYTHON_SERVERS)
-                || !arguments.contains(&"-m") && arguments.iter().any(|word| word.ends_with(".py"))
+            let is_script = |word: &&str| Path::new(word).extension().is_some_and(|suffix| suffix == "py");
+            follows("-m", &PYTHON_SERVERS) || !arguments.contains(&"-m") && arguments.iter().any(is_script)
         }
         "node" | "nodejs" => arguments.iter().any(|word| !word.starts_with('-')),
         "deno" | "flask" => arguments.contains(&"run"),
