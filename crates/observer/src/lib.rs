@@ -19,7 +19,7 @@ pub use cause::Facts;
 pub use observer::{MAX_PODS, MAX_PODS_OF_NAMESPACE, Observer};
 pub use pod::{ContainerState, PodOwner, TerminatingPod};
 pub use profile::{Profile, profile_name, status_time};
-pub use replicas::{ReplicaHistory, Scale};
+pub use replicas::ReplicaHistory;
 pub use termination::Termination;
 
 #[cfg(test)]

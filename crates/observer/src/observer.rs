@@ -18,8 +18,6 @@ const MAX_CONTAINERS_OF_NAMESPACE: usize = 8000;
 /// How many withdrawals of pods that aren't known to terminate yet are kept: the watches of pods and of EndpointSlices are
 /// independent.
 const MAX_EARLY: usize = 2000;
-/// How many terminating pods that never ran are known.
-const MAX_NEVER_RAN: usize = 2000;
 /// How many EndpointSlices of a pod count.
 const MAX_SLICES: usize = 16;
 /// A uid has 36 characters; other clients may write any text into EndpointSlices and Events.
@@ -33,8 +31,6 @@ type Slice = u64;
 #[derive(Debug, Default)]
 pub struct Observer {
     pods: HashMap<String, Observed>,
-    /// Pods of workloads that terminate without having run. They don't count.
-    never_ran: HashSet<String>,
     /// The pods of the list that is being read.
     listed: Option<HashSet<String>>,
     /// What is followed of each namespace.
@@ -71,8 +67,7 @@ struct Observed {
 }
 
 impl Observer {
-    /// Observes a terminating pod. Whether it is new: then the caller finds out the facts. Also those about a pod that never
-    /// ran: it may be one of those by which its workload was scaled down.
+    /// Observes a terminating pod. Whether it is new: then the caller finds out the facts.
     pub fn observe(&mut self, pod: TerminatingPod) -> bool {
         if let Some(listed) = &mut self.listed {
             listed.insert(pod.uid.clone());
@@ -83,10 +78,8 @@ impl Observer {
         }
         // It has no containers that could end, for example because it was never scheduled.
         if !pod.was_running() {
-            let has_room = pod.workload().is_some() && self.never_ran.len() < MAX_NEVER_RAN;
-            return has_room && self.never_ran.insert(pod.uid);
+            return false;
         }
-        self.never_ran.remove(&pod.uid);
         let before = self.of_namespaces.get(&pod.namespace).copied().unwrap_or_default();
         let added = pod.containers.len();
         let of_namespace = Followed { pods: before.pods + 1, containers: before.containers + added };
@@ -121,7 +114,6 @@ impl Observer {
 
     /// The pod is gone.
     pub fn deleted(&mut self, uid: &str) -> Option<Termination> {
-        self.never_ran.remove(uid);
         self.pods.get_mut(uid)?.is_gone = true;
         self.complete(uid)
     }
@@ -156,7 +148,6 @@ impl Observer {
     /// All pods are listed: those that are missing are gone.
     pub fn list_ends(&mut self) -> Vec<Termination> {
         let listed = self.listed.take().unwrap_or_default();
-        self.never_ran.retain(|uid| listed.contains(uid));
         let gone: Vec<_> = self.pods.keys().filter(|uid| !listed.contains(*uid)).cloned().collect();
         gone.iter().filter_map(|uid| self.deleted(uid)).collect()
     }
@@ -248,31 +239,6 @@ impl Observed {
 mod tests {
     use super::*;
     use crate::tests::{current, decode, ended};
-
-    #[test]
-    fn a_pod_that_never_ran_is_new_once_until_it_is_gone() {
-        let mut observer = Observer::default();
-        let mut pod = decode(&ended(0, 4));
-        pod.containers.clear();
-        let again = |observer: &mut Observer| [(); 2].map(|()| observer.observe(pod.clone()));
-        assert_eq!(again(&mut observer), [true, false]);
-        assert!(observer.learn("uid-1", current()).is_none() && observer.deleted("uid-1").is_none());
-        assert_eq!(again(&mut observer), [true, false]);
-        for is_listed in [true, false] {
-            observer.list_begins();
-            if is_listed {
-                observer.observe(pod.clone());
-            }
-            assert!(observer.list_ends().is_empty());
-            assert_eq!(observer.never_ran.contains("uid-1"), is_listed);
-        }
-        for number in 0..2 * MAX_NEVER_RAN {
-            let uid = number.to_string();
-            assert_eq!(observer.observe(TerminatingPod { uid, ..pod.clone() }), number < MAX_NEVER_RAN);
-        }
-        pod.owner = crate::PodOwner::Job;
-        assert!(!Observer::default().observe(pod), "a Job is not scaled down");
-    }
 
     #[test]
     fn the_containers_of_one_namespace_leave_room_to_others() {

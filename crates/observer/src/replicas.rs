@@ -30,21 +30,9 @@ struct Replicas {
     since: Timestamp,
 }
 
-/// A workload's number of replicas.
-#[derive(Clone, Copy, Debug)]
-pub struct Scale<'a> {
-    /// The workload's uid.
-    pub uid: &'a str,
-    /// The number that its spec has.
-    pub replicas: i64,
-    /// The number of its pods before, if its controller has not observed the spec yet.
-    pub pods: Option<i64>,
-}
-
 impl ReplicaHistory {
     /// Records a workload's replicas.
-    pub fn set(&mut self, key: WorkloadKey, scale: Scale<'_>, at: Timestamp) {
-        let Scale { uid, replicas, pods } = scale;
+    pub fn set(&mut self, key: WorkloadKey, uid: &str, replicas: i64, at: Timestamp) {
         let new = Replicas { uid: hash_of(&uid), now: replicas, excess: 0, since: at };
         let known = self.workloads.entry(key).or_insert(new);
         if known.uid != new.uid {
@@ -53,10 +41,7 @@ impl ReplicaHistory {
         }
         if replicas < known.now {
             let excess = if is_recent(known.since, at) { known.excess } else { 0 };
-            // Replicas that have no pod yet end without a termination.
-            let decrease = known.now - replicas;
-            let terminating = pods.map_or(decrease, |pods| decrease.min((pods - replicas).max(0)));
-            (known.excess, known.since) = (excess + terminating, at);
+            (known.excess, known.since) = (excess + known.now - replicas, at);
         }
         known.now = replicas;
     }
@@ -95,25 +80,24 @@ mod tests {
     fn each_decrease_explains_as_many_terminations() {
         let at = |second: i64| Timestamp::from_second(second).unwrap();
         let key = || WorkloadKey { namespace: "shop".into(), kind: Kind::Deployment, name: "web".into() };
-        let scale = |uid, replicas| Scale { uid, replicas, pods: None };
         let mut history = ReplicaHistory::default();
         assert!(!history.explain(&key(), at(0)), "unknown");
-        history.set(key(), scale("1", 5), at(0));
+        history.set(key(), "1", 5, at(0));
         assert!(!history.explain(&key(), at(1)), "not scaled");
-        history.set(key(), scale("1", 3), at(10));
-        history.set(key(), scale("1", 3), at(11));
+        history.set(key(), "1", 3, at(10));
+        history.set(key(), "1", 3, at(11));
         // One after another.
         assert_eq!(
             [12, 12 + WINDOW, 13 + WINDOW].map(|second| history.explain(&key(), at(second))),
             [true, true, false]
         );
-        history.set(key(), scale("1", 6), at(140));
-        history.set(key(), scale("1", 5), at(141));
+        history.set(key(), "1", 6, at(140));
+        history.set(key(), "1", 5, at(141));
         assert!(!history.explain(&key(), at(141 + WINDOW + 1)), "too late");
-        history.set(key(), scale("1", 4), at(300));
+        history.set(key(), "1", 4, at(300));
         let twice = [(); 2].map(|()| history.explain(&key(), at(301)));
         assert_eq!(twice, [true, false], "only the recent decrease");
-        history.set(key(), scale("2", 1), at(302));
+        history.set(key(), "2", 1, at(302));
         assert!(!history.explain(&key(), at(303)), "another workload of that name");
     }
 
@@ -127,7 +111,7 @@ mod tests {
             name: format!("web-{number}"),
         };
         for number in 0..100_000 {
-            history.set(key(number), Scale { uid: "1", replicas: 1, pods: None }, at);
+            history.set(key(number), "1", 1, at);
             history.prune(|key| key.name == "web-7");
         }
         assert!(history.workloads.len() <= 2 + GROWTH && history.workloads.contains_key(&key(7)));

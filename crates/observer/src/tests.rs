@@ -182,8 +182,7 @@ fn pods_without_a_running_container_are_not_followed() {
     unscheduled.as_object_mut().unwrap().remove("status");
     for pod in [waiting, unscheduled, ended(0, -1)] {
         let mut observer = Observer::default();
-        observer.observe(decode(&pod));
-        assert!(observer.is_empty() && observer.deleted("uid-1").is_none(), "{pod}");
+        assert!(!observer.observe(decode(&pod)) && observer.is_empty(), "{pod}");
     }
 }
 

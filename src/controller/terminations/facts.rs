@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use adieu_observer::{Facts, PodOwner, ReplicaHistory, Scale, TerminatingPod};
+use adieu_observer::{Facts, PodOwner, ReplicaHistory, TerminatingPod};
 use k8s_openapi::jiff::Timestamp;
 use kube::{
     Client, Error, ResourceExt as _,
@@ -48,15 +48,10 @@ impl Replicas {
     pub(in crate::controller) fn record(&self, kind: Kind, workload: &CachedWorkload, all: &Workloads) {
         if kind != Kind::DaemonSet && workload.too_large().is_none() {
             let object = workload.object();
-            let (spec, status) = (&object.data["spec"], &object.data["status"]);
-            let is_observed = status["observedGeneration"].as_i64() >= object.metadata.generation;
-            let scale = Scale {
-                uid: object.metadata.uid.as_deref().unwrap_or_default(),
-                replicas: spec["replicas"].as_i64().unwrap_or(1),
-                pods: (!is_observed).then(|| status["replicas"].as_i64().unwrap_or(0)),
-            };
+            let replicas = object.data["spec"]["replicas"].as_i64().unwrap_or(1);
             self.with(|history| {
-                history.set(Key::of(kind, &object), scale, Timestamp::now());
+                let uid = object.metadata.uid.as_deref().unwrap_or_default();
+                history.set(Key::of(kind, &object), uid, replicas, Timestamp::now());
                 history.prune(|key| all.contains(key.kind, &key.namespace, &key.name));
             });
         }
@@ -241,31 +236,4 @@ fn is_current(replica_set: &ReadObject, workload: &CachedWorkload) -> Option<boo
 
 fn annotation(workload: &CachedWorkload, key: &str) -> Option<String> {
     workload.metadata_only().annotations().get(key).cloned()
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn a_workload_that_is_scaled_down_explains_only_as_many_pods_as_it_had() {
-        let deployment = |generation: i64, replicas: i64, pods: i64| -> CachedWorkload {
-            let object = json!({
-                "metadata": {"name": "web", "namespace": "shop", "uid": "1", "generation": generation},
-                "spec": {"replicas": replicas}, "status": {"observedGeneration": 1, "replicas": pods},
-            });
-            serde_json::from_value::<DynamicObject>(object).unwrap().into()
-        };
-        let explained = |pods: i64| {
-            let (replicas, all) = (Replicas::default(), Workloads::fixed(vec![]));
-            for (generation, number) in [(1, 5), (2, 3)] {
-                replicas.record(Kind::Deployment, &deployment(generation, number, pods), &all);
-            }
-            let key = Key { namespace: "shop".into(), kind: Kind::Deployment, name: "web".into() };
-            (0..5).filter(|_| replicas.explain(&key, Timestamp::now())).count()
-        };
-        assert_eq!([6, 5, 4, 3, 0].map(explained), [2, 2, 1, 0, 0]);
-    }
 }
