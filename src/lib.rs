@@ -9,6 +9,7 @@
 //! | [`api`] (crate `adieu-core`) | policies, annotations, labels: types, schema, parsing | data only |
 //! | [`plan`] (crate `adieu-core`) | the pod template with its injection: resolve, inject, record, revert | data only: no client, clock or async runtime |
 //! | [`keys`], [`hash`] (crate `adieu-core`) | the keys of workloads and policies; hashes | data only |
+//! | [`json_position`] (crate `adieu-core`) | positions in JSON that is read in chunks | data only |
 //! | [`owners`], [`kube_version`], [`text`] (crate `adieu-core`) | owner references, versions of Kubernetes, texts | data only |
 //! | [`scheduler`] (crate `adieu-scheduler`) | which workload may roll out now; a workload's rollout progress | data only: no client, clock or async runtime |
 //! | crate `adieu-review` | reviews of the webhook: bytes in, bytes out | data only: no client, clock or async runtime |
@@ -28,7 +29,7 @@
 //! Pure functions decide about pod templates: [`plan::admit`] when a workload is created or updated, [`plan::evaluate`]
 //! for existing workloads, and [`plan::render`] for manifests. So all come to the same result.
 
-pub use adieu_core::{api, hash, keys, kube_version, owners, plan, text};
+pub use adieu_core::{api, hash, json_position, keys, kube_version, owners, plan, text};
 pub use adieu_manifests as manifests;
 pub use adieu_scheduler as scheduler;
 pub use adieu_verify::{load, report, verify};

@@ -95,12 +95,17 @@ fn spread(constraints: &Value) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use serde_json::json;
 
     use super::*;
 
-    fn change(field: &'static str, container: Option<&str>, before: Value, after: Value) -> InjectionChange {
+    pub(in crate::cli) fn change(
+        field: &'static str,
+        container: Option<&str>,
+        before: Value,
+        after: Value,
+    ) -> InjectionChange {
         let some = |value: Value| Some(value).filter(|value| !value.is_null());
         InjectionChange {
             field,
@@ -110,7 +115,7 @@ mod tests {
         }
     }
 
-    fn sleep(seconds: i64) -> Value {
+    pub(in crate::cli) fn sleep(seconds: i64) -> Value {
         json!({"sleep": {"seconds": seconds}})
     }
 

@@ -1,7 +1,7 @@
 //! Splits a list, or the events of a watch, into the JSON texts of its objects while it is read, so that only one object
 //! at a time is held as text.
 
-use memchr::memchr2;
+use crate::json_position::JsonPosition as Position;
 
 /// The maximum size of an object's text. etcd stores up to 1.5 MiB, and in JSON that can be six times as much if every
 /// character has to be escaped.
@@ -43,16 +43,6 @@ pub(super) enum JsonLayout {
     Events,
 }
 
-/// The position of the next byte.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Position {
-    /// Outside of strings.
-    Structure,
-    String,
-    /// After a backslash in a string.
-    Escape,
-}
-
 /// Splits a text that arrives in chunks.
 #[derive(Debug)]
 pub(super) struct Splitter {
@@ -84,7 +74,7 @@ impl Splitter {
         let (mut at, mut kept) = (0, 0);
         while at < chunk.len() {
             if self.at != Position::Structure {
-                at = self.read_string(chunk, at);
+                at = self.at.read_string(chunk, at);
                 if self.at == Position::Structure && self.depth == 1 && self.object.is_none() {
                     self.keep(&chunk[kept..at]);
                     kept = at;
@@ -127,25 +117,6 @@ impl Splitter {
     /// The size of the incomplete object's text.
     pub(super) fn held(&self) -> usize {
         self.object.as_ref().map_or(0, |object| object.bytes.len())
-    }
-
-    /// Returns the position after the string, or after the chunk.
-    fn read_string(&mut self, chunk: &[u8], mut at: usize) -> usize {
-        while at < chunk.len() {
-            if self.at == Position::Escape {
-                self.at = Position::String;
-                at += 1;
-                continue;
-            }
-            let Some(next) = memchr2(b'"', b'\\', &chunk[at..]) else { return chunk.len() };
-            at += next + 1;
-            if chunk[at - 1] == b'"' {
-                self.at = Position::Structure;
-                return at;
-            }
-            self.at = Position::Escape;
-        }
-        at
     }
 
     fn step(&mut self, byte: u8) {

@@ -8,6 +8,7 @@
 
 pub mod api;
 pub mod hash;
+pub mod json_position;
 pub mod keys;
 pub mod kube_version;
 pub mod owners;

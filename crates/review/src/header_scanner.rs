@@ -7,7 +7,7 @@
 //! much as JSON (`<`, `>` and `&` are escaped), or from an OIDC provider or an authentication webhook, which the API
 //! server doesn't limit. So values of other fields are skipped, whatever their length, and in any order.
 
-use memchr::memchr2;
+use adieu_core::json_position::JsonPosition as Position;
 
 use crate::{envelope::ReviewHeader, error::BadRequest};
 
@@ -40,16 +40,6 @@ pub enum HeaderState {
     Complete,
     /// It is longer than [`HEADER_LIMIT`], or the text isn't a review.
     TooLong,
-}
-
-/// The position of the next byte.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Position {
-    /// Outside of strings.
-    Structure,
-    String,
-    /// After a backslash in a string.
-    Escape,
 }
 
 /// Reads a header in memory of [`HEADER_LIMIT`], and each byte once.
@@ -91,7 +81,7 @@ impl HeaderScanner {
         let mut at = 0;
         while at < bytes.len() && self.state == HeaderState::Incomplete {
             if self.position != Position::Structure {
-                let end = self.end_of_string(bytes, at);
+                let end = self.position.read_string(bytes, at);
                 self.keep(&bytes[at..end]);
                 at = end;
             } else if let Some(depth) = self.skipped {
@@ -109,25 +99,6 @@ impl HeaderScanner {
         let (length, depth) = self.complete;
         let text = str::from_utf8(&self.text[..length])?;
         ReviewHeader::parse(&format!("{text}{}", "}".repeat(depth)))
-    }
-
-    /// The position after the string, or after the bytes.
-    fn end_of_string(&mut self, bytes: &[u8], mut at: usize) -> usize {
-        while at < bytes.len() {
-            if self.position == Position::Escape {
-                self.position = Position::String;
-                at += 1;
-                continue;
-            }
-            let Some(next) = memchr2(b'"', b'\\', &bytes[at..]) else { return bytes.len() };
-            at += next + 1;
-            if bytes[at - 1] == b'"' {
-                self.position = Position::Structure;
-                return at;
-            }
-            self.position = Position::Escape;
-        }
-        at
     }
 
     /// Skips a value up to its next string, or up to the byte after it, which isn't skipped. Returns the position there.

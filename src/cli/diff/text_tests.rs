@@ -1,7 +1,10 @@
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::*;
-use crate::plan::{BeforeAfter, GRACE_PERIOD_FIELD, InjectionChange, Kind, PRE_STOP_FIELD};
+use crate::{
+    cli::changed_values::tests::{change, sleep},
+    plan::{BeforeAfter, GRACE_PERIOD_FIELD, Kind, PRE_STOP_FIELD},
+};
 
 fn unchanged(state: ManagementState) -> ComparedWorkload {
     ComparedWorkload {
@@ -12,20 +15,6 @@ fn unchanged(state: ManagementState) -> ComparedWorkload {
         is_on_delete: false,
         diff: InjectionDiff { containers: 2, ..InjectionDiff::unchanged(state, None) },
     }
-}
-
-fn change(field: &'static str, container: Option<&str>, before: Value, after: Value) -> InjectionChange {
-    let some = |value: Value| Some(value).filter(|value| !value.is_null());
-    InjectionChange {
-        field,
-        container: container.map(str::to_owned),
-        before: some(before),
-        after: some(after),
-    }
-}
-
-fn sleep(seconds: i64) -> Value {
-    json!({"sleep": {"seconds": seconds}})
 }
 
 /// A workload of which drain and grace period change from and to these, in seconds.

@@ -278,4 +278,4 @@ fn changes(before: Option<&PodValues>, after: &PodValues) -> Vec<InjectionChange
 
 #[cfg(test)]
 #[path = "injection_diff_tests.rs"]
-mod tests;
+pub(super) mod tests;

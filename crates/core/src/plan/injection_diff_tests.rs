@@ -3,7 +3,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use super::*;
 use crate::{api::GracefulPolicy, plan::Kind};
 
-type Annotations = BTreeMap<String, String>;
+pub(in crate::plan) type Annotations = BTreeMap<String, String>;
 
 fn plain() -> Value {
     json!({
@@ -12,12 +12,12 @@ fn plain() -> Value {
     })
 }
 
-fn annotated(pairs: &[(&str, &str)]) -> Annotations {
+pub(in crate::plan) fn annotated(pairs: &[(&str, &str)]) -> Annotations {
     pairs.iter().map(|(key, value)| (format!("adieu.dev/{key}"), (*value).to_owned())).collect()
 }
 
 /// A context with a policy that selects every workload.
-fn policy(mut spec: Value) -> NamespaceContext {
+pub(in crate::plan) fn policy(mut spec: Value) -> NamespaceContext {
     spec["selector"] = json!({});
     let policy: GracefulPolicy = serde_json::from_value(json!({
         "apiVersion": "adieu.dev/v1alpha1", "kind": "GracefulPolicy", "metadata": {"name": "all"}, "spec": spec,

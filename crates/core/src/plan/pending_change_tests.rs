@@ -1,34 +1,20 @@
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use serde_json::json;
 
 use super::*;
-use crate::{
-    api::GracefulPolicy,
-    plan::{Kind, evaluate::evaluate_with_later, original},
+use crate::plan::{
+    Kind,
+    evaluate::evaluate_with_later,
+    injection_diff::tests::{Annotations, annotated, policy},
+    original,
 };
-
-type Annotations = BTreeMap<String, String>;
 
 fn plain() -> Value {
     json!({
         "metadata": {"labels": {"app": "web"}},
         "spec": {"containers": [{"name": "web"}], "terminationGracePeriodSeconds": 30},
     })
-}
-
-fn annotated(pairs: &[(&str, &str)]) -> Annotations {
-    pairs.iter().map(|(key, value)| (format!("adieu.dev/{key}"), (*value).to_owned())).collect()
-}
-
-/// A context with a policy that selects every workload.
-fn policy(mut spec: Value) -> NamespaceContext {
-    spec["selector"] = json!({});
-    let policy: GracefulPolicy = serde_json::from_value(json!({
-        "apiVersion": "adieu.dev/v1alpha1", "kind": "GracefulPolicy", "metadata": {"name": "all"}, "spec": spec,
-    }))
-    .unwrap();
-    NamespaceContext { policies: vec![Arc::new(policy)], ..NamespaceContext::default() }
 }
 
 fn pending(annotations: &Annotations, template: &Value, context: &NamespaceContext) -> Option<PendingChange> {
