@@ -154,6 +154,13 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn an_item_that_is_not_needed_is_skipped() {
+        let items = stream::iter([("shop", 1), ("shop", 2), ("bank", 3), ("bank", 4)]);
+        let items = super::paced(items, waiting(|(_, number)| number % 2 == 0), Arc::default());
+        assert_eq!(items.collect::<Vec<_>>().await, [("bank", 4), ("shop", 2)]);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn the_stream_continues_if_all_that_waited_were_deleted() {
         let changes = ChangeSet::default();
         for number in 0..=u32::try_from(KEPT).unwrap() {
