@@ -12,7 +12,12 @@ use serde_json::{Value, json};
 
 use crate::{
     api::FIELD_MANAGER,
-    index::{cached_workload::CachedWorkload, unusable_objects::UnusableReason, workloads::resource},
+    index::{
+        cached_workload::CachedWorkload,
+        list::{self, OBJECT_LIMIT},
+        unusable_objects::UnusableReason,
+        workloads::resource,
+    },
     plan::{Kind, Workload, clear_pending, label_injected, mark_rollout, opt_out_patch, template_patch},
     runtime::{
         client,
@@ -152,7 +157,7 @@ pub(super) async fn drop_leftover_fields(
 }
 
 /// Decodes the object in an answer. Other clients' `managedFields` may be of any size.
-type Decode = fn(&str) -> Result<DynamicObject, UnusableReason>;
+type Decode = fn(&[u8]) -> Result<DynamicObject, UnusableReason>;
 
 async fn send(
     client: &Client,
@@ -170,8 +175,12 @@ async fn answer(
     request: Result<http::Request<Vec<u8>>, request::Error>,
     decode: Decode,
 ) -> Result<DynamicObject, kube::Error> {
-    let text = client.request_text(request.map_err(kube::Error::BuildRequest)?).await?;
-    decode(&text).map_err(|reason| kube::Error::Service(reason.to_string().into()))
+    let decode = |text: Result<&[u8], usize>| match text {
+        Ok(text) => decode(text).map_err(|reason| reason.to_string()),
+        Err(length) => Err(format!("the object has {length} bytes, more than the limit of {OBJECT_LIMIT}")),
+    };
+    let decoded = list::answer(client, request, decode).await?;
+    decoded.map_err(|reason| kube::Error::Service(reason.into()))
 }
 
 fn patch_request<P: Serialize>(
@@ -240,6 +249,17 @@ mod tests {
         assert!(marked, "{bodies:?}");
         let released = bodies.iter().filter(|body| body[2]["path"] == "/metadata/managedFields/1");
         assert_eq!(released.count(), 3, "{bodies:?}");
+    }
+
+    #[tokio::test]
+    async fn an_answer_over_the_limit_is_an_error_and_the_outcome_is_unknown() {
+        let client = client_of_bodies(|_, _, _| {
+            Some((200, json!({"metadata": {"name": "web", "labels": "x".repeat(OBJECT_LIMIT)}})))
+        });
+        let object: DynamicObject = serde_json::from_value(json!({"metadata": {"name": "web"}})).unwrap();
+        let error = set_annotations(&client, Kind::Deployment, &object, &BTreeMap::new()).await.unwrap_err();
+        assert!(error.to_string().contains("more than the limit of 16777216"), "{error}");
+        assert!(error.is_outcome_unknown());
     }
 
     #[test]

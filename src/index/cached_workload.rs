@@ -148,8 +148,8 @@ impl CachedWorkload {
     ///
     /// # Errors
     /// If it can't be decoded, or is too large.
-    pub(crate) fn decode_answer(text: &str) -> Result<DynamicObject, UnusableReason> {
-        let parts = Parts::of(text.as_bytes())?;
+    pub(crate) fn decode_answer(text: &[u8]) -> Result<DynamicObject, UnusableReason> {
+        let parts = Parts::of(text)?;
         let metadata = Metadata::of(parts.metadata)?;
         let object = Self::complete(&metadata, &parts)?.object();
         Ok(DynamicObject { metadata: metadata.of_answer()?, ..object })
@@ -159,8 +159,8 @@ impl CachedWorkload {
     ///
     /// # Errors
     /// If it can't be decoded, or is too large.
-    pub(crate) fn decode_metadata(text: &str) -> Result<DynamicObject, UnusableReason> {
-        let metadata = Metadata::of(Parts::of(text.as_bytes())?.metadata)?.of_answer()?;
+    pub(crate) fn decode_metadata(text: &[u8]) -> Result<DynamicObject, UnusableReason> {
+        let metadata = Metadata::of(Parts::of(text)?.metadata)?.of_answer()?;
         Ok(DynamicObject { types: None, metadata, data: Value::Null })
     }
 }

@@ -92,14 +92,14 @@ fn managed_fields_of_any_size_need_little_memory() {
     let of_others = decoded(&many("kubectl", 1000));
     assert!(of_others.too_large().is_none() && of_others.meta().managed_fields == Some(vec![]));
     for decode in [CachedWorkload::decode_answer, CachedWorkload::decode_metadata] {
-        let answer = decode(&many("kubectl", 1000).to_string()).unwrap();
+        let answer = decode(many("kubectl", 1000).to_string().as_bytes()).unwrap();
         let entries = answer.metadata.managed_fields.unwrap();
         assert_eq!(entries.len(), 1000, "an entry is released by its position");
         let is_bare = |entry: &ManagedFieldsEntry| {
             entry.manager.as_deref() == Some("kubectl") && entry.fields_v1.is_none()
         };
         assert!(entries.iter().all(is_bare));
-        decode(&many("kubectl", 1001).to_string()).unwrap_err();
+        decode(many("kubectl", 1001).to_string().as_bytes()).unwrap_err();
     }
     let own = decoded(&many(FIELD_MANAGER, 1000));
     assert!(own.too_large().unwrap().contains("managedFields"), "{:?}", own.too_large());

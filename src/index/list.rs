@@ -24,6 +24,11 @@ const PAGE_BYTES: usize = 4 << 20;
 const LARGE: usize = 1 << 20;
 /// Held while a large object is read.
 static LARGE_OBJECT: Semaphore = Semaphore::const_new(1);
+/// How many answers with a single object are read at a time. Many objects may be written at once, and `managedFields`, which
+/// come with each answer, may be of any size.
+const CONCURRENT_ANSWERS: usize = 4;
+/// Held while an answer with a single object is read and decoded.
+static ANSWERS: Semaphore = Semaphore::const_new(CONCURRENT_ANSWERS);
 
 /// Which objects are listed: a field selector and a label selector.
 #[derive(Clone, Copy, Debug, Default)]
@@ -69,14 +74,27 @@ pub async fn get<T>(
     name: &str,
     decode: impl FnOnce(Result<&[u8], usize>) -> T,
 ) -> Result<Option<T>, Error> {
-    let request = kube::core::Request::new(path).get(name, &GetParams::default());
-    let mut objects = match Objects::request(client, request, JsonLayout::Events).await {
-        Err(Error::Api(status)) if status.code == 404 => return Ok(None),
-        objects => objects?,
-    };
+    match answer(client, kube::core::Request::new(path).get(name, &GetParams::default()), decode).await {
+        Err(Error::Api(status)) if status.code == 404 => Ok(None),
+        decoded => decoded.map(Some),
+    }
+}
+
+/// Sends a request that is answered by an object, such as a patch, and calls `decode` as [`get`] does.
+///
+/// # Errors
+/// If the request is invalid, if the API server denies it or can't be reached, or if the answer ends too early.
+pub async fn answer<T>(
+    client: &Client,
+    request: Result<Request<Vec<u8>>, kube::core::request::Error>,
+    decode: impl FnOnce(Result<&[u8], usize>) -> T,
+) -> Result<T, Error> {
+    let mut objects = Objects::request(client, request, JsonLayout::Events).await?;
+    // It is never closed.
+    let _permit = ANSWERS.acquire().await.ok();
     let object = objects.next().await.map_err(Error::ReadEvents)?;
     let object = object.ok_or_else(|| Error::ReadEvents(io::ErrorKind::UnexpectedEof.into()))?;
-    Ok(Some(decode(object.complete().ok_or(object.length()))))
+    Ok(decode(object.complete().ok_or(object.length())))
 }
 
 /// A page of a list.
@@ -207,7 +225,49 @@ impl Objects {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        convert::Infallible,
+        future::ready,
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering},
+        },
+        time::Duration,
+    };
+
+    use axum::body::Body as Answer;
+    use bytes::Bytes;
+    use futures::{StreamExt as _, stream};
+    use kube::client::Body;
+    use tokio::{task::JoinSet, time::sleep};
+    use tower::service_fn;
+
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn few_answers_with_an_object_are_read_at_a_time() {
+        let reading = Arc::new(AtomicUsize::new(0));
+        let counted = reading.clone();
+        let service = service_fn(move |_: Request<Body>| {
+            let counted = counted.clone();
+            let first = async move {
+                counted.fetch_add(1, Ordering::Relaxed);
+                Ok::<_, Infallible>(Bytes::from_static(b"{"))
+            };
+            let body = stream::once(first).chain(stream::pending());
+            ready(Ok::<_, Infallible>(http::Response::new(Answer::from_stream(body))))
+        });
+        let client = Client::new(service, "default");
+        let mut tasks = JoinSet::new();
+        for _ in 0..3 * CONCURRENT_ANSWERS {
+            let client = client.clone();
+            tasks.spawn(async move { get(&client, "/api/v1/pods", "web", |_| ()).await });
+        }
+        // The paused clock advances once no task can continue.
+        sleep(Duration::from_secs(1)).await;
+        let reading = reading.load(Ordering::Relaxed);
+        assert!(reading <= CONCURRENT_ANSWERS, "{reading}");
+    }
 
     #[test]
     fn page_sizes_follow_the_size_of_objects() {

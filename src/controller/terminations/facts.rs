@@ -8,11 +8,7 @@ use std::{
 
 use adieu_observer::{Facts, PodOwner, ReplicaHistory, TerminatingPod};
 use k8s_openapi::jiff::Timestamp;
-use kube::{
-    Client, Error, ResourceExt as _,
-    api::{GetParams, Request},
-    core::DynamicObject,
-};
+use kube::{Client, Error, ResourceExt as _, core::DynamicObject};
 use serde::Deserialize;
 use tokio::{
     sync::Semaphore,
@@ -21,7 +17,7 @@ use tokio::{
 
 use crate::{
     controller::keys::Key,
-    index::{cached_workload::CachedWorkload, caches::Caches, workloads::Workloads},
+    index::{cached_workload::CachedWorkload, caches::Caches, list, workloads::Workloads},
     plan::Kind,
 };
 
@@ -194,13 +190,10 @@ impl FactFinder {
         if let Some((_, found)) = known {
             return found;
         }
-        let found = match self.get(&path).await {
-            Ok(found) => Some(found),
-            Err(error) => {
-                tracing::debug!(path, %error, "cannot read the cause of a termination");
-                None
-            }
-        };
+        let found = self.get(&path).await.unwrap_or_else(|error| {
+            tracing::debug!(path, %error, "cannot read the cause of a termination");
+            None
+        });
         let mut read = self.lock();
         if read.len() >= MAX_READ {
             read.retain(|_, (at, _)| now - *at < READ_TTL);
@@ -211,11 +204,11 @@ impl FactFinder {
         found
     }
 
-    async fn get(&self, path: &str) -> Result<ReadObject, Error> {
+    async fn get(&self, path: &str) -> Result<Option<ReadObject>, Error> {
         let (collection, name) = path.rsplit_once('/').unwrap_or_default();
-        let request =
-            Request::new(collection).get(name, &GetParams::default()).map_err(Error::BuildRequest)?;
-        self.client.request(request).await
+        // A text over the limit is empty here.
+        let decode = |text: Result<&[u8], usize>| serde_json::from_slice(text.unwrap_or_default());
+        list::get(&self.client, collection, name, decode).await?.transpose().map_err(Error::SerdeError)
     }
 
     fn lock(&self) -> MutexGuard<'_, ReadObjects> {
