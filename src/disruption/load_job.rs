@@ -3,10 +3,10 @@
 use std::{collections::BTreeMap, pin::pin, time::Duration};
 
 use futures::{AsyncBufReadExt as _, StreamExt as _, TryStreamExt as _};
-use k8s_openapi::api::{apps::v1::Deployment, batch::v1::Job as Object, core::v1::Pod};
+use k8s_openapi::api::{batch::v1::Job as Object, core::v1::Pod};
 use kube::{
     Api, Client, ResourceExt as _,
-    api::{DeleteParams, ListParams, LogParams, PostParams},
+    api::{DeleteParams, LogParams, PostParams},
     runtime::{
         WatchStreamExt as _,
         watcher::{self, watcher},
@@ -22,7 +22,8 @@ use crate::{
     verify::{Alignment, Line, Sample},
 };
 
-const NAME: &str = "app.kubernetes.io/name";
+/// The label with the name of an application.
+pub(super) const NAME: &str = "app.kubernetes.io/name";
 /// Not the operator's name, so that the selectors of its Services and of the guard don't match the load.
 const LOAD: &str = "adieu-verify";
 /// How long a finished Job is kept if it isn't removed.
@@ -160,21 +161,6 @@ impl Job {
         }
         Err(Error::Remote("the watch of its pod ended".to_owned()))
     }
-}
-
-/// The image of the installed operator; `None` if there isn't exactly one.
-///
-/// # Errors
-/// The request fails.
-pub async fn operator_image(client: &Client) -> Result<Option<String>, Error> {
-    let deployments: Api<Deployment> = Api::all(client.clone());
-    let selected = ListParams::default().labels(&format!("{NAME}=adieu"));
-    let found = deployments.list(&selected).await.map_err(Error::api("list the operator's Deployments"))?;
-    let pods = found.items.into_iter().filter_map(|deployment| deployment.spec?.template.spec);
-    let containers = pods.flat_map(|pod| pod.containers).filter(|container| container.name == "adieu");
-    let mut images: Vec<_> = containers.filter_map(|container| container.image).collect();
-    images.dedup();
-    Ok(if images.len() == 1 { images.pop() } else { None })
 }
 
 /// Whether a pod is a load's.

@@ -7,14 +7,17 @@ mod kind;
 mod load_job;
 mod node;
 mod object_watch;
+mod operator_image;
 mod permissions;
 mod pod_watch;
+mod slim;
 mod workload;
 
 pub use disrupt::Disruptor;
 pub use error::Error;
 pub use kind::Disruption;
-pub use load_job::{Image, Job, operator_image};
+pub use load_job::{Image, Job};
+pub use operator_image::operator_image;
 pub use permissions::check as check_access;
 pub use pod_watch::follow;
 pub use workload::TargetWorkload;

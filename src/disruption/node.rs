@@ -5,14 +5,19 @@ use std::{collections::BTreeMap, future::ready, pin::pin};
 use futures::{StreamExt as _, future::try_join_all};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::{
-    Api, Client, ResourceExt as _,
+    Api, Client, Resource as _, ResourceExt as _,
     api::{ListParams, Patch, PatchParams},
+    core::ApiResource,
     runtime::{conditions, wait::Condition as _},
 };
 use serde_json::json;
 
-use super::{error::Error, evict::evict, load_job, object_watch};
-use crate::{owners::controller_of, verify::PodTimelines};
+use super::{error::Error, evict::evict, load_job, object_watch, slim::SlimPod};
+use crate::{
+    index::list::{Selectors, for_each},
+    owners::controller_of,
+    verify::PodTimelines,
+};
 
 /// The annotation of mirror pods, which an eviction doesn't stop.
 const MIRROR: &str = "kubernetes.io/config.mirror";
@@ -27,12 +32,9 @@ pub(super) async fn choose(client: &Client, timelines: &PodTimelines) -> Result<
     let chosen =
         chosen.ok_or_else(|| Error::Impossible("none of its pods is scheduled to a node".to_owned()))?;
     let nodes: Api<Node> = Api::all(client.clone());
-    let nodes = nodes.list(&ListParams::default()).await.map_err(Error::api("list the nodes"))?;
-    let other = |node: &&Node| {
-        let cordoned = node.spec.as_ref().and_then(|spec| spec.unschedulable) == Some(true);
-        node.name_any() != chosen && !cordoned
-    };
-    if nodes.items.iter().filter(other).count() == 0 {
+    let others = format!("metadata.name!={chosen},spec.unschedulable=false");
+    let others = nodes.list_metadata(&ListParams::default().fields(&others).limit(1)).await;
+    if others.map_err(Error::api("list the nodes"))?.items.is_empty() {
         return Err(Error::Impossible(format!(
             "{chosen} is the only schedulable node: evicted pods would stay pending"
         )));
@@ -40,12 +42,18 @@ pub(super) async fn choose(client: &Client, timelines: &PodTimelines) -> Result<
     Ok(chosen.to_owned())
 }
 
-/// The pods that a node drain evicts: all except those of DaemonSets, mirror pods and the load.
+/// The pods that a node drain evicts, with their metadata only: all except those of DaemonSets, mirror pods and the load.
 pub(super) async fn to_evict(client: &Client, node: &str) -> Result<Vec<Pod>, Error> {
-    let pods: Api<Pod> = Api::all(client.clone());
-    let on_node = ListParams::default().fields(&format!("spec.nodeName={node}"));
-    let listed = pods.list(&on_node).await.map_err(Error::api(format!("list the pods on {node}")))?;
-    let evicted: Vec<_> = listed.items.into_iter().filter(is_evicted).collect();
+    let on_node = format!("spec.nodeName={node}");
+    let selectors = Selectors { fields: Some(&on_node), ..Selectors::default() };
+    let mut listed: Vec<Result<Pod, serde_json::Error>> = vec![];
+    let add = |text: &[u8]| listed.push(serde_json::from_slice::<SlimPod>(text).map(Into::into));
+    let read = for_each(client, &Pod::url_path(&(), None), selectors, add).await;
+    read.map_err(Error::api(format!("list the pods on {node}")))?;
+    let listed = listed.into_iter().collect::<Result<Vec<_>, _>>().map_err(|error| {
+        Error::Impossible(format!("a pod on {node} is too large or cannot be decoded: {error}"))
+    })?;
+    let evicted: Vec<_> = listed.into_iter().filter(is_evicted).collect();
     let orphans: Vec<_> = evicted
         .iter()
         .filter(|pod| controller_of(&pod.metadata).is_none())
@@ -78,8 +86,10 @@ pub(super) async fn cordon(client: &Client, node: &str, cordoned: bool) -> Resul
 pub(super) async fn evict_all(client: &Client, pods: &[Pod]) -> Result<(), Error> {
     try_join_all(pods.iter().map(|pod| async {
         let name = pod.name_any();
-        let api: Api<Pod> = Api::namespaced(client.clone(), &pod.namespace().unwrap_or_default());
-        evict(&api, &name).await?;
+        let namespace = pod.namespace().unwrap_or_default();
+        evict(&Api::namespaced(client.clone(), &namespace), &name).await?;
+        let resource = ApiResource::erase::<Pod>(&());
+        let api: Api<SlimPod> = Api::namespaced_with(client.clone(), &namespace, &resource);
         let uid = pod.uid().unwrap_or_default();
         let is_gone = conditions::is_deleted(&uid);
         let changes = object_watch::states(api, &name);
@@ -101,7 +111,10 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::runtime::test_support::flaky;
+    use crate::{
+        index::list::OBJECT_LIMIT,
+        runtime::test_support::{client, flaky},
+    };
 
     fn pod(metadata: Value) -> Pod {
         serde_json::from_value(json!({"metadata": metadata})).unwrap()
@@ -115,6 +128,28 @@ mod tests {
         assert!(!is_evicted(&pod(owned("DaemonSet"))));
         assert!(!is_evicted(&pod(json!({"annotations": {MIRROR: "x"}}))));
         assert!(!is_evicted(&pod(json!({"labels": load_job::labels()}))));
+    }
+
+    /// The pods to evict from a node with these pods.
+    async fn evicted(pods: Value) -> Result<Vec<String>, Error> {
+        let client = client(move |_, target| {
+            assert!(target.contains("fieldSelector=spec.nodeName%3Dnode-1"), "{target}");
+            Some((200, json!({"metadata": {}, "items": pods})))
+        });
+        let evicted = to_evict(&client, "node-1").await?;
+        Ok(evicted.iter().map(|pod| format!("{}/{}", pod.namespace().unwrap(), pod.name_any())).collect())
+    }
+
+    #[tokio::test]
+    async fn a_node_with_a_pod_that_cannot_be_read_or_created_again_is_not_drained() {
+        let owner = json!([{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "o", "uid": "u", "controller": true}]);
+        let pod = |name: &str, owners: &Value| json!({"metadata": {"name": name, "namespace": "shop", "ownerReferences": owners}});
+        assert_eq!(evicted(json!([pod("web", &owner)])).await.unwrap(), ["shop/web"]);
+        let error = evicted(json!([pod("web", &owner), pod("alone", &json!([]))])).await.unwrap_err();
+        assert!(error.to_string().contains("would not be created again: shop/alone"), "{error}");
+        let large = "x".repeat(OBJECT_LIMIT);
+        let error = evicted(json!([pod("web", &owner), pod(&large, &owner)])).await.unwrap_err();
+        assert!(error.to_string().starts_with("a pod on node-1 is too large"), "{error}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -16,6 +16,9 @@ use tokio::{sync::watch, time::Instant};
 use super::workload::TargetWorkload;
 use crate::verify::PodTimelines;
 
+/// The number of objects on a page of a list, which is held as a whole.
+const PAGE_SIZE: u32 = 25;
+
 /// The timelines of the workload's pods, in times from `origin`, and the task that updates them, which never ends.
 pub fn follow(
     client: &Client,
@@ -26,9 +29,9 @@ pub fn follow(
     let namespace = &workload.namespace;
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
     let slices: Api<EndpointSlice> = Api::namespaced(client.clone(), namespace);
-    let selected = watcher::Config::default().labels(&workload.selector);
-    let pods = watcher(pods, selected).default_backoff();
-    let slices = watcher(slices, watcher::Config::default()).default_backoff();
+    let all = watcher::Config::default().page_size(PAGE_SIZE);
+    let pods = watcher(pods, all.clone().labels(&workload.selector)).default_backoff();
+    let slices = watcher(slices, all).default_backoff();
     let task = async move {
         tokio::join!(
             update(pods, origin, &sender, PodTimelines::pod_event),

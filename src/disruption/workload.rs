@@ -1,18 +1,20 @@
 //! The workload to disrupt.
 
 use futures::StreamExt as _;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::{
-    Api, Client,
+    Api, Client, Resource as _,
     api::{Patch, PatchParams},
     core::{DynamicObject, Selector},
 };
 use serde_json::json;
 
-use super::{error::Error, object_watch};
+use super::{error::Error, object_watch, slim::SlimWorkload};
 use crate::{
     api::FIELD_MANAGER,
-    index::workloads::resource,
+    index::{
+        list::{self, OBJECT_LIMIT},
+        workloads::resource,
+    },
     plan::Kind,
     scheduler::progress::{RolloutState, rollout_state},
 };
@@ -28,31 +30,38 @@ pub struct TargetWorkload {
     pub name: String,
     /// The label selector of its pods, as a query parameter.
     pub selector: String,
-    api: Api<DynamicObject>,
+    api: Api<SlimWorkload>,
 }
 
 impl TargetWorkload {
-    /// Gets the workload, with its object.
+    /// Gets the workload, with its object without the pod template.
     ///
     /// # Errors
-    /// It doesn't exist, or the request fails.
+    /// It doesn't exist, is larger than [`OBJECT_LIMIT`], or the request fails.
     pub async fn find(
         client: &Client,
         kind: Kind,
         namespace: &str,
         name: &str,
     ) -> Result<(Self, DynamicObject), Error> {
-        let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &resource(kind));
-        let found = api.get_opt(name).await.map_err(Error::api(format!("get {kind}/{name}")))?;
+        let resource = resource(kind);
+        let path = DynamicObject::url_path(&resource, Some(namespace));
+        let decode = |text: Result<&[u8], usize>| match text {
+            Ok(text) => serde_json::from_slice::<SlimWorkload>(text).map_err(|error| error.to_string()),
+            Err(length) => Err(format!("it has {length} bytes, more than the limit of {OBJECT_LIMIT}")),
+        };
+        let found = list::get(client, &path, name, decode).await;
+        let found = found.map_err(Error::api(format!("get {kind}/{name}")))?;
         let (namespace, name) = (namespace.to_owned(), name.to_owned());
         let Some(object) = found else { return Err(Error::NotFound { kind, name, namespace }) };
-        let selector: Option<LabelSelector> =
-            serde_json::from_value(object.data["spec"]["selector"].clone()).ok();
-        let selector = selector.and_then(|selector| Selector::try_from(selector).ok());
+        let object =
+            object.map_err(|reason| Error::Impossible(format!("{kind}/{name} cannot be read: {reason}")))?;
+        let selector = object.selector().and_then(|selector| Selector::try_from(selector.clone()).ok());
         let selector = selector
             .filter(|selector| !selector.selects_all())
             .ok_or_else(|| Error::Impossible(format!("{kind}/{name} has an invalid selector")))?;
-        Ok((Self { kind, namespace, name, selector: selector.to_string(), api }, object))
+        let api = Api::namespaced_with(client.clone(), &namespace, &resource);
+        Ok((Self { kind, namespace, name, selector: selector.to_string(), api }, object.into()))
     }
 
     /// Replaces all its pods, as `kubectl rollout restart` does. Returns the new generation.
@@ -61,7 +70,7 @@ impl TargetWorkload {
         let patch = json!({"spec": {"template": {"metadata": {"annotations": annotations}}}});
         let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
         let patched = self.api.patch(&self.name, &parameters, &Patch::Merge(patch)).await;
-        Ok(patched.map_err(Error::api(format!("restart {self}")))?.metadata.generation)
+        Ok(patched.map_err(Error::api(format!("restart {self}")))?.meta().generation)
     }
 
     pub(super) async fn replicas(&self) -> Result<i32, Error> {
@@ -83,9 +92,10 @@ impl TargetWorkload {
             let Some(object) = object else {
                 return Err(Error::Incomplete(format!("{self} was deleted during the disruption")));
             };
-            if object.metadata.generation < generation {
+            if object.meta().generation < generation {
                 continue;
             }
+            let object = DynamicObject::from(object);
             match rollout_state(self.kind, &object) {
                 RolloutState::Complete => return Ok(()),
                 RolloutState::Progressing => {}
@@ -110,7 +120,17 @@ impl std::fmt::Display for TargetWorkload {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::runtime::test_support::flaky;
+    use crate::runtime::test_support::{client, flaky};
+
+    #[tokio::test]
+    async fn a_workload_over_the_limit_is_an_error_with_its_size() {
+        let client = client(|_, _| {
+            let annotations = json!({"a": "x".repeat(OBJECT_LIMIT)});
+            Some((200, json!({"metadata": {"name": "web", "annotations": annotations}})))
+        });
+        let error = TargetWorkload::find(&client, Kind::Deployment, "shop", "web").await.unwrap_err();
+        assert!(error.to_string().starts_with("Deployment/web cannot be read: it has 167"), "{error}");
+    }
 
     #[tokio::test(start_paused = true)]
     async fn waiting_for_a_rollout_survives_watch_errors() {
