@@ -7,6 +7,7 @@
 mod admissions;
 mod audit;
 mod availability;
+mod bounds;
 mod concurrent;
 mod disruptions;
 mod figures;

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     kind::WorkloadKind,
-    limits,
+    limits, numbers,
     schema::{PRINTABLE, TIME, undescribed},
 };
 
@@ -77,6 +77,7 @@ pub struct TerminationProfileStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_outcome: Option<TerminationOutcome>,
     /// Pods that terminated. Pods without a running container don't count.
+    #[serde(deserialize_with = "numbers::required")]
     #[schemars(range(min = 0, max = limits::TERMINATIONS))]
     pub terminations: i64,
     /// Terminations by outcome. A pod counts once, by its worst container.
@@ -88,7 +89,7 @@ pub struct TerminationProfileStatus {
     pub current_outcomes: OutcomeCounts,
     /// The longest time in seconds, since observedSince, from the end of a pod's preStop hook until all of its containers
     /// had ended. No shorter time is recommended; delete the profile to start again.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "numbers::required")]
     #[schemars(range(min = 0, max = limits::MEASURED_SECONDS))]
     pub longest_seconds: i64,
     /// The most frequent problem, if terminations go wrong.
@@ -162,21 +163,27 @@ pub enum TerminationCause {
 #[serde(rename_all = "PascalCase")]
 pub struct OutcomeCounts {
     /// Exited with 0.
+    #[serde(deserialize_with = "numbers::required")]
     #[schemars(range(min = 0, max = limits::TERMINATIONS))]
     pub completed: i64,
     /// Exited with 143, the default action of SIGTERM.
+    #[serde(deserialize_with = "numbers::required")]
     #[schemars(range(min = 0, max = limits::TERMINATIONS))]
     pub default_action: i64,
     /// Killed at the end of the grace period.
+    #[serde(deserialize_with = "numbers::required")]
     #[schemars(range(min = 0, max = limits::TERMINATIONS))]
     pub killed: i64,
     /// Exited with another code.
+    #[serde(deserialize_with = "numbers::required")]
     #[schemars(range(min = 0, max = limits::TERMINATIONS))]
     pub crashed: i64,
     /// The preStop hook failed.
+    #[serde(deserialize_with = "numbers::required")]
     #[schemars(range(min = 0, max = limits::TERMINATIONS))]
     pub pre_stop_failed: i64,
     /// Ended before the grace period.
+    #[serde(deserialize_with = "numbers::required")]
     #[schemars(range(min = 0, max = limits::TERMINATIONS))]
     pub cut_short: i64,
 }
@@ -207,27 +214,35 @@ impl OutcomeCounts {
 #[serde(rename_all = "PascalCase")]
 pub struct CauseCounts {
     /// Replaced by a newer revision.
+    #[serde(deserialize_with = "numbers::required")]
     #[schemars(range(min = 0, max = limits::TERMINATIONS))]
     pub rollout: i64,
     /// Scaled down.
+    #[serde(deserialize_with = "numbers::required")]
     #[schemars(range(min = 0, max = limits::TERMINATIONS))]
     pub scale_down: i64,
     /// Evicted.
+    #[serde(deserialize_with = "numbers::required")]
     #[schemars(range(min = 0, max = limits::TERMINATIONS))]
     pub eviction: i64,
     /// Evicted from a cordoned node.
+    #[serde(deserialize_with = "numbers::required")]
     #[schemars(range(min = 0, max = limits::TERMINATIONS))]
     pub node_drain: i64,
     /// Preempted.
+    #[serde(deserialize_with = "numbers::required")]
     #[schemars(range(min = 0, max = limits::TERMINATIONS))]
     pub preemption: i64,
     /// The node shut down, or is gone.
+    #[serde(deserialize_with = "numbers::required")]
     #[schemars(range(min = 0, max = limits::TERMINATIONS))]
     pub node_shutdown: i64,
     /// A taint of the node.
+    #[serde(deserialize_with = "numbers::required")]
     #[schemars(range(min = 0, max = limits::TERMINATIONS))]
     pub taint: i64,
     /// Deleted.
+    #[serde(deserialize_with = "numbers::required")]
     #[schemars(range(min = 0, max = limits::TERMINATIONS))]
     pub deletion: i64,
 }
@@ -253,15 +268,19 @@ impl CauseCounts {
 #[serde(rename_all = "camelCase")]
 pub struct Quantiles {
     /// The median.
+    #[serde(deserialize_with = "numbers::required")]
     #[schemars(range(min = 0, max = limits::MEASURED_SECONDS))]
     pub p50: i64,
     /// The 90th percentile.
+    #[serde(deserialize_with = "numbers::required")]
     #[schemars(range(min = 0, max = limits::MEASURED_SECONDS))]
     pub p90: i64,
     /// The 99th percentile.
+    #[serde(deserialize_with = "numbers::required")]
     #[schemars(range(min = 0, max = limits::MEASURED_SECONDS))]
     pub p99: i64,
     /// The largest.
+    #[serde(deserialize_with = "numbers::required")]
     #[schemars(range(min = 0, max = limits::MEASURED_SECONDS))]
     pub max: i64,
 }
@@ -271,13 +290,16 @@ pub struct Quantiles {
 #[serde(rename_all = "camelCase")]
 pub struct RequestedTimes {
     /// Its grace period, in seconds.
+    #[serde(deserialize_with = "numbers::required")]
     #[schemars(range(min = 0, max = limits::MEASURED_SECONDS))]
     pub grace_period_seconds: i64,
     /// The longest preStop hook, in seconds, as far as its duration is known.
+    #[serde(deserialize_with = "numbers::required")]
     #[schemars(range(min = 0, max = limits::MEASURED_SECONDS))]
     pub pre_stop_seconds: i64,
     /// The shutdown timeout of its injection, in seconds; absent if nothing was injected.
     // Serialized even if absent: a merge patch keeps absent fields.
+    #[serde(default, deserialize_with = "numbers::optional")]
     #[schemars(range(min = 0, max = limits::SHUTDOWN_TIMEOUT_SECONDS))]
     pub shutdown_timeout_seconds: Option<i64>,
 }
@@ -316,9 +338,11 @@ pub struct Recommendation {
     #[schemars(length(max = 64), regex(pattern = PRINTABLE))]
     pub field: String,
     /// The value now, in seconds.
+    #[serde(deserialize_with = "numbers::required")]
     #[schemars(range(min = 0, max = limits::MEASURED_SECONDS))]
     pub current_seconds: i64,
     /// The recommended value, in seconds.
+    #[serde(deserialize_with = "numbers::required")]
     #[schemars(range(min = 0, max = limits::MEASURED_SECONDS))]
     pub recommended_seconds: i64,
     /// How reliable the evidence is.
@@ -357,9 +381,11 @@ pub struct Histograms {
 #[serde(rename_all = "camelCase")]
 pub struct Bucket {
     /// The seconds, rounded up.
+    #[serde(deserialize_with = "numbers::required")]
     #[schemars(range(min = 0, max = limits::MEASURED_SECONDS))]
     pub seconds: i64,
     /// How many terminations took so long.
+    #[serde(deserialize_with = "numbers::required")]
     #[schemars(range(min = 0, max = limits::TERMINATIONS))]
     pub count: i64,
 }

@@ -22,7 +22,7 @@ use kube::core::{DynamicObject, TypeMeta};
 use proptest::{prelude::*, sample::Index};
 use serde_json::{Map, Value, json};
 
-pub use boundaries::{Boundary, boundaries, largest, profile_boundaries};
+pub use boundaries::{Boundary, boundaries, largest};
 pub use context::{context, instructions, odd_policies};
 pub use pods::additions;
 
