@@ -21,8 +21,18 @@ pub(super) fn context_with(
     caches: Caches,
     rollouts: usize,
 ) -> (ReconcileContext, [watch::Sender<bool>; 2]) {
+    let (context, senders, _) = publishing(client, caches, rollouts);
+    (context, senders)
+}
+
+/// The same, with the future that publishes Events until the context is dropped.
+pub(super) fn publishing(
+    client: Client,
+    caches: Caches,
+    rollouts: usize,
+) -> (ReconcileContext, [watch::Sender<bool>; 2], impl Future<Output = ()> + Send) {
     let reporter = Reporter { controller: "adieu".into(), instance: None };
-    let (publisher, _) = events::publisher(client.clone(), reporter, CancellationToken::new());
+    let (publisher, publishing) = events::publisher(client.clone(), reporter, CancellationToken::new());
     let (leader, is_leader) = watch::channel(true);
     let (pause, paused) = watch::channel(false);
     let (_, previous_renewal) = watch::channel(None);
@@ -36,5 +46,5 @@ pub(super) fn context_with(
     let context = ReconcileContext::new(client, caches, Metrics::default().into(), replica, publisher);
     context.index.refresh(&context.caches);
     context.scheduling.refresh();
-    (context, [leader, pause])
+    (context, [leader, pause], publishing)
 }

@@ -127,12 +127,14 @@ async fn reconcile(
     }
     let namespace_context = context.caches.namespace_context(&namespace);
     let workload = Workload::of(kind, object);
-    let evaluation = plan::evaluate(&workload, &namespace_context);
+    let mut evaluation = plan::evaluate(&workload, &namespace_context);
     let is_mentioned = evaluation.resolution.opt_in != OptIn::Unspecified;
     if !is_mentioned && namespace_context.has_unusable_policy {
         // That policy may be the one that manages it: its injection stays. The index requeues it once the policy is used.
         return Ok(Action::await_change());
     }
+    let missed = plan::missed_warnings(&workload, &evaluation, &namespace_context);
+    evaluation.warnings.extend(missed);
     context.events.degraded(kind, object, &evaluation);
     let action = apply_template(kind, object, context, &evaluation, &namespace_context).await?;
     let budget =
@@ -241,6 +243,8 @@ fn error_policy(
     Action::requeue(context.backoff.failed(key(kind, &cached.metadata_only())))
 }
 
+#[cfg(test)]
+mod missed_warnings_tests;
 #[cfg(test)]
 mod recommendation_tests;
 #[cfg(test)]

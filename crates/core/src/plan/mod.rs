@@ -21,6 +21,7 @@ mod inject;
 mod injection_diff;
 mod instant_commands;
 mod matching;
+mod missed_warnings;
 mod patch;
 mod pending_change;
 mod pod_injection;
@@ -64,6 +65,7 @@ pub use injection_diff::{
     injection_diff,
 };
 pub use matching::{applies_to, cluster_policy_applies_to, is_opted_out, matches, matching_policies};
+pub use missed_warnings::missed_warnings;
 pub use patch::{
     annotations_patch, clear_pending, keep_accepted, label_injected, mark_rollout, opt_out_patch, pod_patch,
     response_patch, template_patch,
