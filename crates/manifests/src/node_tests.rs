@@ -33,6 +33,18 @@ fn documents_have_the_values_that_kubectl_reads() {
     }
 }
 
+/// kubectl ends each line, also the last one, with a line break before it parses YAML (`LineReader` of
+/// k8s.io/apimachinery).
+#[test]
+fn a_last_line_without_a_line_break_is_read_as_kubectl_reads_it() {
+    let texts = [("|\n  x", "x\n"), ("|+\n  x", "x\n"), ("|-\n  x", "x"), (">\n  x\n  y", "x y\n")];
+    for (text, expected) in texts {
+        let text = format!("a: {text}");
+        assert_eq!(value(&text), json!({"a": expected}), "{text}");
+        assert_eq!(value(&text), value(&format!("{text}\n")), "{text}");
+    }
+}
+
 #[test]
 fn invalid_documents_are_rejected_with_their_line() {
     let bomb = (1..9).fold("a0: &a0 [x,x,x,x,x,x,x,x,x]\n".to_owned(), |text, n| {

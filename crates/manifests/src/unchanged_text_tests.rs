@@ -38,6 +38,16 @@ fn a_changed_line_ends_as_the_one_before_it() {
 }
 
 #[test]
+fn a_block_scalar_that_ends_the_text_without_a_line_break_stays() {
+    for header in ["|", "|-", "|+", ">"] {
+        let text = format!("a:\n  b: {header}\n    x");
+        let (changed, back) = there_and_back(&text, |value| value["a"]["new"] = json!(1));
+        assert_eq!(changed, format!("{text}\n  new: 1"));
+        assert_eq!(back, text);
+    }
+}
+
+#[test]
 fn a_line_break_in_empty_brackets_stays() {
     for text in [
         "a: {\n}\n",
