@@ -3,11 +3,12 @@
 mod input;
 mod output;
 
-use std::{borrow::Cow, io::Write as _, path::PathBuf};
+use std::{io::Write as _, path::PathBuf};
 
 use anyhow::Context as _;
 
 pub(super) use self::input::STANDARD_INPUT;
+pub(super) use super::print::escaped;
 use crate::manifests::{self, Manifests};
 
 /// The source and destination of manifests.
@@ -123,20 +124,4 @@ pub(super) fn print_warnings(manifests: &mut Manifests) {
 /// Prints a warning to standard error. It doesn't change the exit code.
 pub(super) fn warn(message: &str) {
     super::print::to_stderr(format!("warning: {}", escaped(message)));
-}
-
-/// A message about a manifest. Its names may contain anything: a line break could forge a message, and a control character
-/// could change what a terminal shows.
-pub(super) fn escaped(message: &str) -> Cow<'_, str> {
-    let is_special = |char: char| {
-        char.is_control()
-            || matches!(char, '\u{61c}' | '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    if !message.contains(is_special) {
-        return Cow::Borrowed(message);
-    }
-    let escaped = message
-        .chars()
-        .map(|char| if is_special(char) { char.escape_default().to_string() } else { char.to_string() });
-    Cow::Owned(escaped.collect())
 }

@@ -95,7 +95,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            print::to_stderr(format!("adieu: {error:#}"));
+            print::error(&error);
             ExitCode::FAILURE
         }
     }

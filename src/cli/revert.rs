@@ -25,7 +25,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     match revert_manifests(&arguments.manifests) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            super::print::to_stderr(format!("adieu: {error:#}"));
+            super::print::error(&error);
             ExitCode::FAILURE
         }
     }

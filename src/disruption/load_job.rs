@@ -28,6 +28,8 @@ pub(super) const NAME: &str = "app.kubernetes.io/name";
 const LOAD: &str = "adieu-verify";
 /// How long a finished Job is kept if it isn't removed.
 const TTL_SECONDS: u64 = 60;
+/// The characters of a line of its log that are shown.
+const MAX_LINE: usize = 1000;
 /// The reasons of waiting containers that don't start without a change.
 const STUCK: [&str; 5] = [
     "ErrImagePull",
@@ -131,7 +133,7 @@ impl Job {
                 Ok(Line::End) if stopped => return Ok(()),
                 Ok(Line::End) => return Err(Error::Remote("it was stopped by another client".to_owned())),
                 // Standard error of the load.
-                Err(_) => return Err(Error::Remote(line)),
+                Err(_) => return Err(Error::Remote(printable(&line))),
             }
         }
     }
@@ -161,6 +163,11 @@ impl Job {
         }
         Err(Error::Remote("the watch of its pod ended".to_owned()))
     }
+}
+
+/// The beginning of a line without what a terminal would interpret: another pod may have the labels of the load's.
+fn printable(line: &str) -> String {
+    line.chars().filter(|character| !character.is_control()).take(MAX_LINE).collect()
 }
 
 /// Whether a pod is a load's.
@@ -301,6 +308,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn waiting_for_the_pod_survives_watch_errors() {
         assert_eq!(job(flaky(json!([running()]))).started().await.unwrap(), "load-1");
+    }
+
+    #[test]
+    fn a_line_of_the_log_is_shown_without_what_a_terminal_would_interpret() {
+        assert_eq!(printable("no \u{1b}[2Jroute\r"), "no [2Jroute");
+        assert_eq!(printable(&"é".repeat(2 * MAX_LINE)), "é".repeat(MAX_LINE));
     }
 
     #[test]

@@ -24,8 +24,8 @@ const PAGE_BYTES: usize = 4 << 20;
 const LARGE: usize = 1 << 20;
 /// Held while a large object is read.
 static LARGE_OBJECT: Semaphore = Semaphore::const_new(1);
-/// How many answers with a single object are read at a time. Many objects may be written at once, and `managedFields`, which
-/// come with each answer, may be of any size.
+/// How many answers with a single object are read at a time. Many objects may be written at the same time, and
+/// `managedFields`, which come with each answer, may be of any size.
 const CONCURRENT_ANSWERS: usize = 4;
 /// Held while an answer with a single object is read and decoded.
 static ANSWERS: Semaphore = Semaphore::const_new(CONCURRENT_ANSWERS);

@@ -26,7 +26,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     match audit_and_print(arguments) {
         Ok(code) => code,
         Err(error) => {
-            print::to_stderr(format!("adieu: {error:#}"));
+            print::error(&error);
             ExitCode::from(COULD_NOT_RUN)
         }
     }

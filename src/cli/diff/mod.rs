@@ -21,7 +21,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     match compare_and_print(arguments) {
         Ok(code) => code,
         Err(error) => {
-            print::to_stderr(format!("adieu: {error:#}"));
+            print::error(&error);
             ExitCode::from(FAILED)
         }
     }

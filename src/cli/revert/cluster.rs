@@ -18,7 +18,7 @@ use super::{
     target::{Action, Target},
 };
 use crate::{
-    cli::confirm::confirm,
+    cli::{confirm::confirm, manifests::warn, print},
     runtime::{client::client_with_address, shutdown},
 };
 
@@ -41,8 +41,7 @@ pub(super) fn run(arguments: &ClusterArguments, json: bool) -> ExitCode {
         Err(error) => Err(error),
     };
     outcome.unwrap_or_else(|error| {
-        // The terminal may be gone.
-        let _ = writeln!(stderr(), "adieu: {error:#}");
+        print::error(&error);
         ExitCode::from(COULD_NOT_START)
     })
 }
@@ -73,7 +72,7 @@ async fn opt_out(arguments: &ClusterArguments, json: bool) -> anyhow::Result<Exi
     let Some(selected) = selected else { return Ok(ExitCode::from(INTERRUPTED)) };
     let Selected { targets, matched, warnings } = selected?;
     for warning in warnings {
-        let _ = writeln!(stderr(), "warning: {warning}");
+        warn(&warning);
     }
     if arguments.dry_run {
         return list(&targets, &selection.nothing_to_do(matched), json).map(|()| ExitCode::SUCCESS);
@@ -130,10 +129,7 @@ impl Run<'_> {
             let again = match self.interrupted.run_until_cancelled(again).await.transpose() {
                 Ok(again) => again.unwrap_or_default(),
                 Err(error) => {
-                    let _ = writeln!(
-                        stderr(),
-                        "warning: workloads that were opted in again are unknown: {error:#}"
-                    );
+                    warn(&format!("workloads that were opted in again are unknown: {error:#}"));
                     break;
                 }
             };

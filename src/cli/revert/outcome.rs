@@ -9,6 +9,7 @@ use super::{
     skip::SkipReason,
     target::{Action, Target},
 };
+use crate::cli::manifests::escaped;
 
 /// The outcome for a workload.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -159,7 +160,7 @@ impl ProgressReporter {
     }
 
     pub(super) fn report(&self, target: &Target, step: &Step<'_>) {
-        let text = format!("{target}: {}", sentence(step));
+        let text = escaped(&format!("{target}: {}", sentence(step))).into_owned();
         match step {
             Step::Done(_) => self.bar.inc(1),
             Step::Waits | Step::RollsOut => self.bar.set_message(text.clone()),
@@ -263,7 +264,8 @@ impl Report {
     fn failures(&self) -> impl Iterator<Item = String> {
         let failed = self.workloads.iter().filter(|workload| workload.outcome.is_failure());
         failed.map(|WorkloadOutcome { kind, namespace, name, outcome }| {
-            format!("{kind} {namespace}/{name}: {}", sentence(&Step::Done(outcome)))
+            let text = format!("{kind} {namespace}/{name}: {}", sentence(&Step::Done(outcome)));
+            escaped(&text).into_owned()
         })
     }
 

@@ -8,7 +8,7 @@ mod progress;
 mod runner;
 
 use std::{
-    io::{IsTerminal as _, Write as _, stderr, stdin, stdout},
+    io::{IsTerminal as _, Write as _, stdin, stdout},
     process::ExitCode,
 };
 
@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(super) use self::arguments::{Arguments, HELP};
 use self::{arguments::Output, file::ReportFile, progress::PhaseIndicator, runner::Runner};
-use crate::{disruption::Disruption, runtime::shutdown, verify::VerificationReport};
+use crate::{cli::print, disruption::Disruption, runtime::shutdown, verify::VerificationReport};
 
 /// The exit code that shells report after Ctrl-C.
 const INTERRUPTED: u8 = 130;
@@ -27,8 +27,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     match verify(arguments) {
         Ok(code) => code,
         Err(error) => {
-            // The terminal may be gone.
-            let _ = writeln!(stderr(), "adieu: {error:#}");
+            print::error(&error);
             ExitCode::from(if error.is::<runner::Interrupted>() { INTERRUPTED } else { COULD_NOT_RUN })
         }
     }
@@ -72,7 +71,7 @@ fn verify(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     }
     // The table contains it.
     if let (Output::Json, Some(why)) = (arguments.output, &report.incomplete) {
-        let _ = writeln!(stderr(), "adieu: {why}");
+        print::to_stderr(format!("adieu: {}", print::escaped(why)));
     }
     let text = match arguments.output {
         Output::Table => crate::report::table(&report),

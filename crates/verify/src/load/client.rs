@@ -2,6 +2,7 @@
 
 use std::{error::Error as StdError, io, net::IpAddr, sync::Arc, time::Duration};
 
+use adieu_core::api::limits;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, header};
 use http_body_util::{BodyExt as _, Full};
@@ -196,6 +197,8 @@ impl Template {
     fn answer<B>(&self, response: &Response<B>) -> Answer {
         let status = response.status();
         let pod = self.pod_header.as_ref().and_then(|name| response.headers().get(name)?.to_str().ok());
+        // A service may send anything, and each answer is kept.
+        let pod = pod.filter(|pod| pod.len() <= limits::OBJECT_NAME_LENGTH);
         Answer {
             outcome: if status.is_server_error() {
                 Outcome::Lost(Cause::ServerError(status.as_u16()))

@@ -71,6 +71,10 @@ async fn an_answer_has_its_status_pod_and_peer() {
     assert_eq!(answer.outcome, Outcome::Answered(200));
     assert_eq!(answer.pod.as_deref(), Some("web-1"));
     assert_eq!(answer.peer, Some(address.ip()));
+    let long: &'static str =
+        format!("HTTP/1.1 200 OK\r\nx-pod: {}\r\ncontent-length: 0\r\n\r\n", "p".repeat(254)).leak();
+    let (long, _) = answering(long).await;
+    assert_eq!(request(&at(long)).await.pod, None, "no pod has such a name");
     let (missing, _) = answering("HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n").await;
     assert_eq!(request(&at(missing)).await.outcome, Outcome::Answered(404), "the service answers");
 }
