@@ -152,4 +152,7 @@ fn the_picture_has_both_timelines_with_each_exposure_and_what_was_observed() {
         picture(&explained)
             .contains("604810 s: end of the last container, max of 214 observed terminations, beyond")
     );
+    let wrong = Quantiles { p50: 900, max: 1, ..Quantiles::default() };
+    explained.observed = Some(TerminationProfileStatus { shutdown_seconds: Some(wrong), ..observed() });
+    assert!(!picture(&explained).contains("width=\"-"), "a bar has no negative width");
 }

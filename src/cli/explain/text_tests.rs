@@ -173,3 +173,16 @@ fn pending_changes_are_shown_with_their_causes_or_a_line_that_nothing_changes() 
     let by_pod = start(&injected, &graceful, &json!({"selector": {}, "injectionTarget": "Pod"}));
     assert!(by_pod.ends_with("\n  no change of the values that its pods get"), "{by_pod}");
 }
+
+#[test]
+fn quantiles_in_a_wrong_order_are_drawn() {
+    let wrong = Quantiles { p50: 900, p90: 20, p99: 3, max: 1 };
+    let observed = TerminationProfileStatus {
+        shutdown_seconds: Some(wrong),
+        endpoint_withdrawal_seconds: Some(wrong),
+        ..observed()
+    };
+    let timelines = Timelines::of(&timeline::tests::termination(), Some(&observed), &[]);
+    let text = termination(&timeline::tests::termination(), &timelines);
+    assert!(text.contains('◆') && text.contains('▲'), "{text}");
+}

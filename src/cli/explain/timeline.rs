@@ -123,11 +123,12 @@ impl Timelines {
         let pre_stop =
             observed.and_then(|observed| observed.requested).map_or(0, |given| given.pre_stop_seconds);
         let after_drain = |seconds: i64| seconds.saturating_add(pre_stop);
+        // The schema bounds each quantile, but not their order.
         let ends = observed.and_then(|observed| observed.shutdown_seconds).map(|seconds| Quantiles {
             p50: after_drain(seconds.p50),
             p90: after_drain(seconds.p90),
             p99: after_drain(seconds.p99),
-            max: after_drain(seconds.max),
+            max: after_drain(seconds.max.max(seconds.p99).max(seconds.p50)),
         });
         let last = ends.map_or(0, |ends| ends.max).min(grace.saturating_mul(MAX_GRACE_PERIODS));
         let needed = exposures.iter().map(|exposure| exposure.drain_seconds).max();
