@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    ops::Bound::{Excluded, Included, Unbounded},
     time::Duration,
 };
 
@@ -23,8 +24,10 @@ pub(super) struct ProfileSet {
     entries: BTreeMap<Key, Entry>,
     /// How many there are of each namespace.
     of_namespaces: HashMap<String, usize>,
-    /// Those to write, the first one first.
-    due: BTreeSet<(Instant, Key)>,
+    /// Those to write by namespace, the first one first.
+    due: BTreeMap<String, BTreeSet<(Instant, Key)>>,
+    /// The namespace of the profile that was written last.
+    last: String,
     /// When those of deleted workloads were last dropped.
     pruned: Option<Instant>,
 }
@@ -91,7 +94,7 @@ impl ProfileSet {
         let has_room = self.has_room(&key.namespace);
         if has_room {
             *self.of_namespaces.entry(key.namespace.clone()).or_default() += 1;
-            self.due.extend(entry.due.map(|due| (due, key.clone())));
+            self.schedule(&key, entry.due);
             self.entries.insert(key, entry);
         }
         has_room
@@ -110,23 +113,49 @@ impl ProfileSet {
         let entry = self.entries.get_mut(key)?;
         let before = entry.due;
         let changed = change(entry);
-        if entry.due != before {
-            if let Some(before) = before {
-                self.due.remove(&(before, key.clone()));
-            }
-            self.due.extend(entry.due.map(|due| (due, key.clone())));
+        let after = entry.due;
+        if after != before {
+            self.unschedule(key, before);
+            self.schedule(key, after);
         }
         Some(changed)
     }
 
-    /// The profile that is to be written first, and when.
-    pub(super) fn first_due(&self) -> Option<(Key, Instant)> {
-        self.due.first().map(|(due, key)| (key.clone(), *due))
+    fn schedule(&mut self, key: &Key, due: Option<Instant>) {
+        if let Some(due) = due {
+            self.due.entry(key.namespace.clone()).or_default().insert((due, key.clone()));
+        }
+    }
+
+    fn unschedule(&mut self, key: &Key, due: Option<Instant>) {
+        if let Some(due) = due
+            && let Some(of_namespace) = self.due.get_mut(&key.namespace)
+        {
+            of_namespace.remove(&(due, key.clone()));
+            if of_namespace.is_empty() {
+                self.due.remove(&key.namespace);
+            }
+        }
+    }
+
+    /// The profile that is to be written next, and when. If several are due, one namespace follows the other.
+    pub(super) fn next_due(&mut self) -> Option<(Key, Instant)> {
+        let (now, last) = (Instant::now(), self.last.as_str());
+        let later = self.due.range::<str, _>((Excluded(last), Unbounded));
+        let earlier = self.due.range::<str, _>((Unbounded, Included(last)));
+        let mut firsts = later.chain(earlier).filter_map(|(_, of_namespace)| of_namespace.first());
+        let Some((due, key)) = firsts.find(|(due, _)| *due <= now) else {
+            let first = self.due.values().filter_map(BTreeSet::first).min();
+            return first.map(|(due, key)| (key.clone(), *due));
+        };
+        let next = (key.clone(), *due);
+        self.last.clone_from(&next.0.namespace);
+        Some(next)
     }
 
     /// All profiles that are to be written.
     pub(super) fn all_due(&self) -> Vec<Key> {
-        self.due.iter().map(|(_, key)| key.clone()).collect()
+        self.due.values().flatten().map(|(_, key)| key.clone()).collect()
     }
 
     /// Whether another workload of the namespace may have a profile.
@@ -148,9 +177,7 @@ impl ProfileSet {
 
     fn remove(&mut self, key: &Key) {
         let Some(entry) = self.entries.remove(key) else { return };
-        if let Some(due) = entry.due {
-            self.due.remove(&(due, key.clone()));
-        }
+        self.unschedule(key, entry.due);
         if let Some(count) = self.of_namespaces.get_mut(&key.namespace) {
             *count -= 1;
             if *count == 0 {
@@ -243,32 +270,53 @@ pub(super) mod tests {
     #[tokio::test(start_paused = true)]
     async fn profiles_are_due_in_the_order_of_their_times() {
         let (mut profiles, termination) = (ProfileSet::default(), termination());
-        let due = |profiles: &ProfileSet| {
+        let due = |profiles: &mut ProfileSet| {
             let due: BTreeSet<_> =
                 profiles.all().filter_map(|(key, entry)| Some((entry.due?, key.clone()))).collect();
-            assert_eq!(profiles.due, due);
-            assert_eq!(profiles.first_due().map(|(key, _)| key), profiles.all_due().first().cloned());
+            assert_eq!(profiles.due.values().flatten().cloned().collect::<BTreeSet<_>>(), due);
+            assert_eq!(profiles.next_due().map(|(key, _)| key), profiles.all_due().first().cloned());
             profiles.all_due().into_iter().map(|key| key.name).collect::<Vec<_>>().join(" ")
         };
         for name in ["b", "a", "c"] {
             profiles.add(&key(name), "1", &termination, |_| true);
             advance(Duration::from_secs(1)).await;
         }
-        assert_eq!(due(&profiles), "b a c");
+        assert_eq!(due(&mut profiles), "b a c");
         // It is written.
         profiles.update(&key("b"), |entry| {
             (entry.due, entry.earliest) = (None, Instant::now() + Duration::from_secs(10));
         });
-        assert_eq!(due(&profiles), "a c");
+        assert_eq!(due(&mut profiles), "a c");
         profiles.add(&key("b"), "1", &termination, |_| true);
         profiles.add(&key("a"), "1", &termination, |_| true);
-        assert_eq!(due(&profiles), "a c b");
+        assert_eq!(due(&mut profiles), "a c b");
         // It was created again.
         profiles.add(&key("a"), "2", &termination, |_| true);
-        assert_eq!(due(&profiles), "c a b");
+        assert_eq!(due(&mut profiles), "c a b");
         profiles.insert(key("c"), Entry::restored("1".into(), Profile::new(&termination)));
-        assert_eq!(due(&profiles), "a b");
+        assert_eq!(due(&mut profiles), "a b");
         profiles.prune(Instant::now(), |key| key.name != "a");
-        assert_eq!(due(&profiles), "b");
+        assert_eq!(due(&mut profiles), "b");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_namespace_with_many_profiles_to_write_delays_no_other() {
+        let (mut profiles, termination) = (ProfileSet::default(), termination());
+        let of = |namespace: &str, name: &str| Key { namespace: namespace.to_owned(), ..key(name) };
+        for number in 0..100 {
+            profiles.add(&of("restless", &number.to_string()), "1", &termination, |_| true);
+        }
+        advance(Duration::from_secs(1)).await;
+        for namespace in ["blog", "shop"] {
+            profiles.add(&of(namespace, "web"), "1", &termination, |_| true);
+        }
+        let written: Vec<_> = (0..4)
+            .map(|_| {
+                let (key, _) = profiles.next_due().unwrap();
+                profiles.update(&key, |entry| entry.due = None);
+                key.namespace
+            })
+            .collect();
+        assert_eq!(written, ["blog", "restless", "shop", "restless"]);
     }
 }

@@ -144,7 +144,7 @@ impl Profiles {
     /// Writes profiles when they are due. Never returns.
     pub(super) async fn write(&self, context: &ReconcileContext) {
         loop {
-            let next = self.lock().first_due();
+            let next = self.lock().next_due();
             match next {
                 None => self.changed.notified().await,
                 Some((_, due)) if due > Instant::now() => {
