@@ -94,7 +94,11 @@ pub async fn answer<T>(
     let _permit = ANSWERS.acquire().await.ok();
     let object = objects.next().await.map_err(Error::ReadEvents)?;
     let object = object.ok_or_else(|| Error::ReadEvents(io::ErrorKind::UnexpectedEof.into()))?;
-    Ok(decode(object.complete().ok_or(object.length())))
+    let decoded = decode(object.complete().ok_or(object.length()));
+    drop(object);
+    // The connection can be used again once the answer is read to its end.
+    let _ = objects.next().await;
+    Ok(decoded)
 }
 
 /// A page of a list.
