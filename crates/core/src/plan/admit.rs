@@ -12,8 +12,8 @@ use super::{
     pod_template::PodTemplate,
     record::ParentState,
     resolve::{OptIn, Resolution, resolve},
-    settings::Source,
     settings_warnings::{self, webhook_bypass_warning},
+    source::Source,
     workload::{Kind, Workload},
 };
 use crate::api::{

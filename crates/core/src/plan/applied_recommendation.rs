@@ -11,7 +11,8 @@ use super::{
     grace_period::shortened_to_maximum,
     hooks::Hooks,
     inject::original,
-    settings::{Setting, Settings, Source},
+    settings::{Setting, Settings},
+    source::Source,
     workload::Workload,
 };
 use crate::api::{RecommendationBounds, annotations::APPLIED_RECOMMENDATION, defaults, limits};

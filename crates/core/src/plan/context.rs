@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::Service;
 use serde_json::Value;
 
 use super::{
-    settings::Source,
+    source::Source,
     workload::{Kind, Workload},
 };
 use crate::api::{ClusterGracefulPolicy, GracefulPolicy};

@@ -12,8 +12,9 @@ use super::{
     inject::{Injected, inject, inject_pod, opt_out},
     record::Record,
     resolve::{OptIn, Resolution, max_concurrent, max_concurrent_per_namespace, resolve},
-    settings::{Settings, Source},
+    settings::Settings,
     settings_warnings::webhook_bypass_warning,
+    source::Source,
     workload::Workload,
 };
 use crate::api::{Mode, RolloutMode, annotations::ACCEPTED};

@@ -9,7 +9,7 @@ use super::{
     pending_change::{PendingChange, pending_change},
     render::effective_pods,
     resolve::{OptIn, resolve_each},
-    settings::Source,
+    source::Source,
     termination::{Termination, termination},
     workload::Workload,
 };

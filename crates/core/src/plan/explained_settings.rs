@@ -3,7 +3,10 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::settings::{Setting, Settings, Source};
+use super::{
+    settings::{Setting, Settings},
+    source::Source,
+};
 
 /// A setting.
 #[derive(Clone, Debug, PartialEq, Serialize)]

@@ -9,7 +9,8 @@ use super::{
     hook_duration::pre_stop_duration,
     hooks::{Hook, Hooks, containers, name, native_sleeps, own_hook, sidecars},
     record::{DEFAULT_GRACE_PERIOD_SECONDS, GRACE_PERIOD},
-    settings::{Setting, Settings, Source},
+    settings::{Setting, Settings},
+    source::Source,
     warnings::Warnings,
 };
 use crate::{

@@ -7,7 +7,7 @@ use kube::ResourceExt;
 
 use super::{
     context::NamespaceContext,
-    settings::Source,
+    source::Source,
     workload::{Kind, Workload},
 };
 use crate::api::{ClusterGracefulPolicy, GracefulPolicy, GracefulPolicySpec};

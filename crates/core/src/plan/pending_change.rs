@@ -12,7 +12,7 @@ use super::{
         GRACE_PERIOD_FIELD, InjectionChange, PRE_STOP_FIELD, READINESS_PROBE_FIELD, template_changes,
     },
     resolve::OptIn,
-    settings::Source,
+    source::Source,
     termination::{ContainerTermination, termination},
     workload::Workload,
 };

@@ -9,7 +9,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use super::{
     applied_recommendation::{AppliedRecommendation, within_bounds},
     resolve::Resolution,
-    settings::Source,
+    source::Source,
     workload::Workload,
 };
 use crate::api::{Confidence, Mode, Recommendation};

@@ -11,10 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::{
-    settings::{Settings, Source},
-    warnings::Warnings,
-};
+use super::{settings::Settings, source::Source, warnings::Warnings};
 use crate::api::{annotations::INJECTED, labels, limits};
 
 pub(super) const GRACE_PERIOD: &str = "terminationGracePeriodSeconds";

@@ -8,8 +8,9 @@ use super::{
     inject::{Injected, inject, inject_pod, original, reverted},
     pod_template::PodTemplate,
     resolve::{OptIn, resolve},
-    settings::{Settings, Source},
+    settings::Settings,
     settings_warnings,
+    source::Source,
     warnings::Warnings,
     workload::Workload,
 };

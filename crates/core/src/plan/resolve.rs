@@ -11,7 +11,8 @@ use super::{
     context::NamespaceContext,
     matching::selects,
     record::Record,
-    settings::{ProbeChoice, Setting, Settings, Source},
+    settings::{ProbeChoice, Setting, Settings},
+    source::Source,
     workload::Workload,
 };
 use crate::api::{

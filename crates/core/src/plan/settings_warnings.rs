@@ -8,7 +8,8 @@ use super::{
     inject::{Injected, original},
     record::{self, ContainerRecord},
     resolve::{OptIn, Resolution},
-    settings::{Settings, Source},
+    settings::Settings,
+    source::Source,
     workload::{Workload, string_map},
 };
 use crate::{

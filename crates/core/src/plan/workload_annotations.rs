@@ -6,7 +6,7 @@ use super::{
     context::NamespaceContext,
     evaluate::{Evaluation, RolloutTiming},
     resolve::OptIn,
-    settings::Source,
+    source::Source,
     workload::Workload,
 };
 use crate::api::annotations::{ACCEPTED, APPLIED_RECOMMENDATION, PENDING, ROLLOUT};

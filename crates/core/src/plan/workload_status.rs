@@ -9,7 +9,7 @@ use super::{
     pod_template::PodTemplate,
     render::effective_pods,
     resolve::OptIn,
-    settings::Source,
+    source::Source,
     termination::termination,
     workload::{Kind, Workload},
 };
