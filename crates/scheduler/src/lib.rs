@@ -8,8 +8,8 @@
 //! - A free slot goes to the namespace that holds the fewest, then to the policies that hold the fewest, then to the
 //!   namespace that was offered none for longest, then to the oldest workload. About a quarter of the slots is for
 //!   namespaces and policies that hold none.
-//! - A workload that is scaled to zero behind a Service comes last, and keeps its slot for a minute: a canary tool may roll out its
-//!   template elsewhere.
+//! - A workload that is scaled to zero behind a Service comes last, and keeps its slot for a minute: a canary tool may
+//!   roll out its template elsewhere.
 //! - Progress is a new maximum of updated or available replicas, or a new minimum of old ones. A rollout that makes
 //!   none for its deadline fails, also if its replicas come and go, and so does one that takes too long in all.
 //! - A failed rollout stops its policy in the namespace, and everywhere after as many as the policy's

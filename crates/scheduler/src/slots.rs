@@ -184,6 +184,13 @@ impl SlotAccounting {
     }
 
     /// The workload that a free slot is for. `last_offers`: the number of the last offer in each namespace.
+    ///
+    /// Reads the first workload of each queue, and looks up the policies in its limits. There is a queue for each namespace
+    /// and set of limits: about one for each namespace and policy, and at most one for each queued workload. It is called
+    /// about twice for each rollout, but not for its progress (`RolloutScheduler::may_offer`). A rollout takes several
+    /// requests to the API server, each of which takes longer than reading hundreds of queues. A sorted index would save
+    /// little: the slots that a policy holds rank its queues in all namespaces, so each change of a slot would sort them
+    /// again.
     pub(super) fn next(
         &self,
         policies: &Policies,
