@@ -244,6 +244,8 @@ fn error_policy(
 }
 
 #[cfg(test)]
+mod control_tests;
+#[cfg(test)]
 mod missed_warnings_tests;
 #[cfg(test)]
 mod recommendation_tests;

@@ -22,7 +22,7 @@ use crate::{
 const DEPLOYMENT: Kind = Kind::Deployment;
 
 /// A Deployment whose rollout is complete.
-fn deployment(name: &str) -> DynamicObject {
+pub(super) fn deployment(name: &str) -> DynamicObject {
     let counts =
         json!({"replicas": 1, "updatedReplicas": 1, "availableReplicas": 1, "observedGeneration": 1});
     serde_json::from_value(json!({
@@ -49,7 +49,7 @@ fn caches(names: &[&str]) -> Caches {
     following(&json!({"maxConcurrent": 2}), names)
 }
 
-fn following(rollout: &Value, names: &[&str]) -> Caches {
+pub(super) fn following(rollout: &Value, names: &[&str]) -> Caches {
     let policy = json!({
         "apiVersion": "adieu.dev/v1alpha1", "kind": "GracefulPolicy",
         "metadata": {"name": "all", "namespace": "shop", "generation": 1},
