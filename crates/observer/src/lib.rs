@@ -16,9 +16,9 @@ mod replicas;
 mod termination;
 
 pub use cause::Facts;
-pub use observer::{MAX_PODS, MAX_PODS_OF_NAMESPACE, Observer};
+pub use observer::Observer;
 pub use pod::{ContainerState, PodOwner, TerminatingPod};
-pub use profile::{Profile, profile_name, status_time};
+pub use profile::{Profile, profile_name};
 pub use replicas::ReplicaHistory;
 pub use termination::Termination;
 

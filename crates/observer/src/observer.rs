@@ -9,9 +9,9 @@ use crate::{cause::Facts, outcome::FailedHooks, pod::TerminatingPod, termination
 
 /// How many pods are followed at a time, in all and of one namespace, whose pods may have finalizers and never go. With
 /// their containers they take some 10 MiB.
-pub const MAX_PODS: usize = 10_000;
+pub(crate) const MAX_PODS: usize = 10_000;
 /// The maximum of one namespace.
-pub const MAX_PODS_OF_NAMESPACE: usize = 2000;
+pub(crate) const MAX_PODS_OF_NAMESPACE: usize = 2000;
 /// How many containers they may have, in all and in one namespace.
 const MAX_CONTAINERS: usize = 40_000;
 const MAX_CONTAINERS_OF_NAMESPACE: usize = 8000;

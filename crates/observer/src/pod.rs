@@ -102,8 +102,7 @@ impl TerminatingPod {
     }
 
     /// Whether a container was running when the termination started.
-    #[must_use]
-    pub fn was_running(&self) -> bool {
+    pub(crate) fn was_running(&self) -> bool {
         self.containers.iter().any(|container| container.ran_at(self.start))
     }
 

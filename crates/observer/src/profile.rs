@@ -169,8 +169,7 @@ pub fn profile_name(kind: WorkloadKind, workload: &str) -> String {
 }
 
 /// A time in a status: whole seconds.
-#[must_use]
-pub fn status_time(time: Timestamp) -> String {
+fn status_time(time: Timestamp) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 

@@ -9,7 +9,8 @@ use adieu_core::{
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::{Facts, MAX_PODS, MAX_PODS_OF_NAMESPACE, Observer, PodOwner, TerminatingPod, Termination};
+use crate::observer::{MAX_PODS, MAX_PODS_OF_NAMESPACE};
+use crate::{Facts, Observer, PodOwner, TerminatingPod, Termination};
 
 /// The start of every termination here.
 const START: i64 = 1_800_000_000;

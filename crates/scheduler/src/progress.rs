@@ -118,8 +118,7 @@ pub struct ReplicaCounts {
 
 impl ReplicaCounts {
     /// The best of both: of pods that become available again and again, only the maximum counts.
-    #[must_use]
-    pub fn merge_best(self, other: Self) -> Self {
+    fn merge_best(self, other: Self) -> Self {
         Self {
             desired: self.desired.max(other.desired),
             updated: self.updated.max(other.updated),
@@ -129,8 +128,7 @@ impl ReplicaCounts {
     }
 
     /// Whether these are better than `best`, apart from the desired number.
-    #[must_use]
-    pub fn is_better_than(self, best: Self) -> bool {
+    fn is_better_than(self, best: Self) -> bool {
         Self { desired: best.desired, ..best.merge_best(self) } != best
     }
 }

@@ -1,6 +1,5 @@
 use std::{collections::VecDeque, sync::Mutex};
 
-use adieu_observer::status_time;
 use http::Method;
 use k8s_openapi::jiff::Timestamp;
 use kube::{Client, ResourceExt as _, core::DynamicObject};
@@ -27,7 +26,7 @@ const START: i64 = 1_800_000_000;
 type Writes = Arc<Mutex<Vec<(String, Value)>>>;
 
 fn time(second: i64) -> String {
-    status_time(Timestamp::from_second(START + second).unwrap())
+    Timestamp::from_second(START + second).unwrap().to_string()
 }
 
 /// A pod that was killed at the end of its grace period.

@@ -70,7 +70,8 @@ pub fn check_policy(policy: &Value) -> Vec<Violation> {
     if found.is_empty() { check_rules(policy, schema) } else { found }
 }
 
-/// Validates the status of a policy as the API server does for a write of the status.
+/// Validates the status of a policy as the API server does for a write of the status. For the tests of several crates:
+/// they hold what the controller writes, and what the API server accepts, against the schema.
 #[must_use]
 pub fn check_status(policy: &Value) -> Vec<Violation> {
     let schema = match schema_of(policy) {

@@ -211,8 +211,7 @@ impl Record {
     }
 
     /// Whether `other` has the same injected values, apart from the settings.
-    #[must_use]
-    pub fn same_values(&self, other: &Self) -> bool {
+    pub(super) fn same_values(&self, other: &Self) -> bool {
         self.grace_period == other.grace_period
             && self.spread == other.spread
             && self.containers == other.containers

@@ -178,8 +178,7 @@ impl PodTimeline {
     }
 
     /// Whether it was terminating, and not deleted, at some time between these.
-    #[must_use]
-    pub fn terminates_between(&self, from: Duration, to: Duration) -> bool {
+    pub(super) fn terminates_between(&self, from: Duration, to: Duration) -> bool {
         self.terminating.is_some_and(|began| began <= to) && self.gone.is_none_or(|gone| gone >= from)
     }
 
