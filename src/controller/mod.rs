@@ -2,6 +2,8 @@
 
 mod backoff;
 mod context;
+#[cfg(test)]
+mod crash_tests;
 mod events;
 mod failed_rollout_status;
 mod keys;

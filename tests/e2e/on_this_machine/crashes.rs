@@ -29,7 +29,8 @@ use crate::{
 /// The limit for all rollouts. After each crash the Lease has to expire.
 const LIMIT: Duration = Duration::from_mins(6);
 /// The least number of crashes: after the write to each of three Deployments, after a PodDisruptionBudget, and after a
-/// status. While a leader is dead, the next one has written nothing yet.
+/// status. While a leader is dead, the next one has written nothing yet. A leader may write again before it is killed:
+/// `leaders_that_crash_at_every_write_decide_the_same` misses no write, of a mock API server.
 const CRASHES: usize = 5;
 /// The Deployments in the order of their rollouts: by age, and by name if they were created in the same second. The
 /// rollout of `stuck` fails, which stops the policy.
