@@ -1,3 +1,5 @@
+//! Times after others, which never overflow.
+
 use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
