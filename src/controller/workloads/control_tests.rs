@@ -34,7 +34,7 @@ async fn a_waiting_workload_is_not_reconciled_again_after_its_own_event_or_its_d
     assert!(context.index.is_waiting(&last));
     context.index.requeue_workload(&deleted);
 
-    let own_event = stream::iter([Ok(deployment("h").into())]);
+    let own_event = stream::iter([Ok(CachedWorkload::from(deployment("h")))]);
     let events = own_event.chain(stream::pending()).boxed();
     let running = Box::pin(control(DEPLOYMENT, events, context.clone(), CancellationToken::new()));
     assert!(timeout(Duration::from_secs(10), running).await.is_err(), "it runs until the shutdown");
