@@ -14,7 +14,7 @@ const DEPLOYMENT: Kind = Kind::Deployment;
 
 #[tokio::test(start_paused = true)]
 async fn a_waiting_workload_is_not_reconciled_again_after_its_own_event_or_its_deletion() {
-    // More than are reconciled at once.
+    // More than a burst, so that some wait.
     let names = ["a", "b", "c", "d", "e", "f", "g", "h"];
     // A workload that waits for its next update gets an annotation whenever it is reconciled: the cache never changes.
     let namespace = json!({"metadata": {"name": "shop", "labels": {"adieu.dev/injection": "disabled"}}});
