@@ -196,7 +196,11 @@ impl Module {
         for variable in &self.variables {
             let _ = write!(linker, " -X {variable}");
         }
-        vec!["build".into(), "-trimpath".into(), "-buildvcs=false".into(), format!("-ldflags={linker}")]
+        // The linker strips debug information, so no package needs it.
+        let compiler = "-gcflags=all=-dwarf=false";
+        ["build", "-trimpath", "-buildvcs=false", compiler, &format!("-ldflags={linker}")]
+            .map(str::to_owned)
+            .to_vec()
     }
 
     /// The inputs of the program: the module's files, the flags, the compiler.
