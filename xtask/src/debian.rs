@@ -6,6 +6,7 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail};
 use nix::unistd::Uid;
@@ -39,6 +40,9 @@ const SYSTEM_FOLDERS: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:
 
 /// While this script exits with 101, packages start no service.
 const POLICY: &str = "/usr/sbin/policy-rc.d";
+
+/// Held while packages are installed, because apt-get can't run twice at a time. True once their lists are up to date.
+static HAS_LISTS: Mutex<bool> = Mutex::new(false);
 
 /// Installs the missing packages of a cluster, or names them.
 pub fn ensure_packages(workspace: &Workspace) -> Result<()> {
@@ -76,6 +80,7 @@ fn ensure_program(workspace: &Workspace, name: &str, package: &'static str) -> R
 }
 
 fn ensure(workspace: &Workspace, look: impl Fn() -> Vec<&'static str>) -> Result<()> {
+    let mut has_lists = HAS_LISTS.lock().unwrap_or_else(PoisonError::into_inner);
     let missing = look();
     if missing.is_empty() {
         return Ok(());
@@ -94,7 +99,10 @@ fn ensure(workspace: &Workspace, look: impl Fn() -> Vec<&'static str>) -> Result
         apt.args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
         apt
     };
-    command::run(&step, &mut apt(&["update"]), &workspace.log("apt-update"))?;
+    if !*has_lists {
+        command::run(&step, &mut apt(&["update"]), &workspace.log("apt-update"))?;
+        *has_lists = true;
+    }
     let mut install = apt(&["install", "--yes", "--no-install-recommends"]);
     command::run(&step, install.args(&missing), &workspace.log("apt-install"))?;
     step.done();
