@@ -2,12 +2,16 @@
 
 use std::cell::Cell;
 use std::io::{IsTerminal, Write, stderr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// The interval of lines about a long step, without a terminal.
 const REMINDER: Duration = Duration::from_secs(30);
+
+/// Whether a spinner is shown. Steps beside it are reported in lines.
+static SPINS: AtomicBool = AtomicBool::new(false);
 
 /// A step with its duration.
 pub struct Step {
@@ -24,7 +28,8 @@ impl Step {
     /// Reports that `what` begins.
     pub fn start(what: impl Into<String>) -> Self {
         let what = what.into();
-        let bar = stderr().is_terminal().then(|| {
+        let spins = stderr().is_terminal() && !SPINS.swap(true, Ordering::Relaxed);
+        let bar = spins.then(|| {
             let bar = ProgressBar::new_spinner();
             if let Ok(style) = ProgressStyle::with_template("{spinner:.cyan} {msg} {elapsed:.dim}") {
                 bar.set_style(style);
@@ -74,6 +79,7 @@ impl Drop for Step {
     fn drop(&mut self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
+            SPINS.store(false, Ordering::Relaxed);
         }
     }
 }

@@ -104,11 +104,19 @@ fn everything(workspace: &Workspace, options: &Options, results: &mut TestResult
 }
 
 fn without_a_cluster(workspace: &Workspace, options: &Options, results: &mut TestResults) -> Result<()> {
-    results.check("formatting", formatting(workspace))?;
-    results.check("clippy", clippy(workspace))?;
-    results.check("dependencies of the pure crates", pure_crates_have_no_client(workspace))?;
-    results.check("lengths of Rust files", file_lengths::check(workspace))?;
-    beside_unit_tests(workspace, options, results, |results| chart_and_release(workspace, results))?;
+    thread::scope(|scope| {
+        // Beside cargo, which often keeps only one core busy.
+        let clients = scope.spawn(|| toolchain::build_clients(workspace));
+        results.check("formatting", formatting(workspace))?;
+        results.check("clippy", clippy(workspace))?;
+        results.check("dependencies of the pure crates", pure_crates_have_no_client(workspace))?;
+        results.check("lengths of Rust files", file_lengths::check(workspace))?;
+        beside_unit_tests(workspace, options, results, |results| {
+            // They need Helm.
+            clients.join().map_err(|_| anyhow!("a thread panicked"))??;
+            chart_and_release(workspace, results)
+        })
+    })?;
     if options.long {
         results.check("fuzzing", fuzz::fuzz(workspace, fuzz::Options::default()))?;
         results.check("mutants", mutants::mutate(workspace, &mutants::Options::default()))?;
@@ -158,8 +166,6 @@ fn beside_unit_tests(
 
 /// Checks the chart, the objects that it installs, and the files of a release.
 fn chart_and_release(workspace: &Workspace, results: &mut TestResults) -> Result<()> {
-    // Needs Helm.
-    toolchain::build_clients(workspace)?;
     results.check("chart", chart::check(workspace))?;
     results.check("the chart's objects", objects::check(workspace))?;
     results.check("the operator's own Deployment", own_deployment::check(workspace))?;
