@@ -55,13 +55,18 @@ pub struct External {
     load_image_command: Option<String>,
 }
 
+impl External {
+    /// The kubeconfig. Like kubectl, treats an empty KUBECONFIG as unset.
+    pub fn kubeconfig(&self) -> Option<&Path> {
+        self.kubeconfig.as_deref().filter(|file| !file.as_os_str().is_empty())
+    }
+}
+
 impl Target {
     /// The external cluster if one is given, or else a managed one, which is started unless it runs; then it is
     /// also returned, for the caller to remove.
     pub fn choose(workspace: &Workspace, name: Name, external: &External) -> Result<(Self, Option<Cluster>)> {
-        // Like kubectl, treats an empty KUBECONFIG as unset.
-        let given = external.kubeconfig.as_ref().filter(|file| !file.as_os_str().is_empty());
-        if let Some(kubeconfig) = given {
+        if let Some(kubeconfig) = external.kubeconfig() {
             let kubeconfig = kubeconfig
                 .canonicalize()
                 .with_context(|| format!("there is no kubeconfig {}", kubeconfig.display()))?;

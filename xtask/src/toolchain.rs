@@ -20,7 +20,7 @@ const COMPONENTS: [&str; 6] =
 /// Builds the missing and outdated programs of a cluster.
 pub fn build_all(workspace: &Workspace) -> Result<()> {
     kubernetes(workspace)?;
-    etcd(workspace)?;
+    build_etcd(workspace)?;
     helm(workspace)
 }
 
@@ -28,6 +28,12 @@ pub fn build_all(workspace: &Workspace) -> Result<()> {
 pub fn build_clients(workspace: &Workspace) -> Result<()> {
     kubernetes(workspace)?;
     helm(workspace)
+}
+
+/// The store of a cluster.
+pub fn build_etcd(workspace: &Workspace) -> Result<()> {
+    let module = Module { name: "etcd", first_time: "some 45 seconds the first time", ..Module::default() };
+    module.build(workspace).map(drop)
 }
 
 /// The program of pod sandboxes.
@@ -125,11 +131,6 @@ fn kubernetes(workspace: &Workspace) -> Result<()> {
         symlink(module.name, &link).with_context(|| format!("cannot link {}", link.display()))?;
     }
     Ok(())
-}
-
-fn etcd(workspace: &Workspace) -> Result<()> {
-    let module = Module { name: "etcd", first_time: "some 45 seconds the first time", ..Module::default() };
-    module.build(workspace).map(drop)
 }
 
 fn helm(workspace: &Workspace) -> Result<()> {

@@ -1,6 +1,7 @@
 //! The full test suite, from formatting to end-to-end tests on a real cluster.
 
 mod chart;
+mod cluster_programs;
 mod e2e;
 mod failure_policy;
 mod file_lengths;
@@ -150,10 +151,17 @@ fn beside_unit_tests(
     step.done();
     thread::scope(|scope| {
         let step = Step::start_beside("running the unit tests");
-        let tests = scope.spawn(|| TestRun::run(workspace, "unit", step, &mut unit_tests()));
+        let tests = scope.spawn(|| {
+            let run = TestRun::run(workspace, "unit", step, &mut unit_tests());
+            // While others still run, which use one core at times. Whoever needs these reports an error.
+            if options.external.kubeconfig().is_none() {
+                let _ = cluster_programs::prepare(workspace);
+            }
+            run
+        });
         let outcome = others(results);
         if !tests.is_finished() {
-            let step = Step::start("waiting for the unit tests");
+            let step = Step::start("waiting for the unit tests and the programs of the cluster");
             while !tests.is_finished() {
                 step.waiting();
                 sleep(POLL);

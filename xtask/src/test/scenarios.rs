@@ -6,7 +6,7 @@ use crate::target::Target;
 use crate::{debian, image, toolchain};
 
 /// Sample applications that are a single Go program.
-const PROGRAMS: [&str; 3] = ["elegant", "integrii", "listener"];
+pub const PROGRAMS: [&str; 3] = ["elegant", "integrii", "listener"];
 /// Those with files from elsewhere.
 const ASSEMBLED: [&str; 2] = ["redis", "spring"];
 
