@@ -1,5 +1,6 @@
 //! Lints the chart, and renders it with every one of its values.
 
+use std::collections::btree_map::{BTreeMap, Entry};
 use std::fs;
 use std::process::Command;
 
@@ -56,6 +57,8 @@ pub fn check(workspace: &Workspace) -> Result<()> {
             bail!("webhook.failurePolicy=Fail {more:?} sets {ignoring} webhooks to Ignore, not 4");
         }
     }
+    // The manifests without the value, by the enabled option.
+    let mut rendered_without = BTreeMap::new();
     for (path, value) in &values {
         let set = format!("{path}={value}");
         // A value of an option has an effect only if the option is enabled.
@@ -64,7 +67,11 @@ pub fn check(workspace: &Workspace) -> Result<()> {
             let sets = enabled.iter().map(String::as_str).chain(more.iter().copied());
             render(&sets.flat_map(|set| ["--set-json", set]).collect::<Vec<_>>())
         };
-        if with(&[&set])? == with(&[])? {
+        let without = match rendered_without.entry(enabled.clone()) {
+            Entry::Occupied(rendered) => rendered.into_mut(),
+            Entry::Vacant(entry) => entry.insert(with(&[])?),
+        };
+        if with(&[&set])? == *without {
             bail!(
                 "the value {path} of the chart has no effect: {set} renders the same manifests as without it"
             );
