@@ -198,6 +198,8 @@ fn on_a_cluster(workspace: &Workspace, options: &Options, results: &mut TestResu
                 full_size_only: false,
                 by: scale::By::Annotation,
                 report: None,
+                // The loops don't affect the memory, which is what is checked.
+                rounds: if options.long { scale::ROUNDS } else { 1 },
             };
             let docs = (options.docs && options.long && results.failed == 0).then_some(BENCHMARKS);
             results.check("thousands of pods", scale::prove(workspace, &scale, docs))?;

@@ -35,7 +35,7 @@ pub const DEPLOYMENTS: u32 = 5000;
 /// request its share would be a fraction of theirs.
 const CPU: &str = "resources.requests.cpu=500m";
 /// How often the loops alternate: rates differ by up to a third between rounds.
-const ROUNDS: u32 = 3;
+pub const ROUNDS: u32 = 3;
 
 /// `cargo xtask bench scale`
 #[derive(Args)]
@@ -59,6 +59,10 @@ pub struct Options {
     /// Write the figures to a file, as JSON; by policies, whenever a size is measured
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
+
+    /// The rounds of the loops
+    #[arg(skip = ROUNDS)]
+    pub rounds: u32,
 }
 
 impl Options {
@@ -94,7 +98,7 @@ pub fn prove(workspace: &Workspace, options: &Options, docs: Option<&str>) -> Re
 }
 
 fn report(workspace: &Workspace, options: &Options, docs: Option<&str>) -> Result<Report> {
-    let measure = |target: &Target| measure(target, &options.sizes());
+    let measure = |target: &Target| measure(target, &options.sizes(), options.rounds);
     let show = |report: &Report| {
         report.figures().show(workspace, "scale", docs)?;
         write(options, &report.json())
@@ -155,7 +159,7 @@ fn install_and<T>(cluster: &Cluster, measure: impl FnOnce(&Target) -> Result<T>)
     measure(&target)
 }
 
-fn measure(target: &Target, sizes: &[u32]) -> Result<Report> {
+fn measure(target: &Target, sizes: &[u32], rounds: u32) -> Result<Report> {
     let cluster =
         target.cluster().context("kwok simulates only nodes of clusters that cargo xtask manages")?;
     target.with_client(async |client| {
@@ -171,7 +175,7 @@ fn measure(target: &Target, sizes: &[u32]) -> Result<Report> {
         let mut stages = Vec::new();
         for (size, drain) in sizes.iter().copied().zip(["5", "7"]) {
             fleet.grow(size).await?;
-            stages.push(stage(&operator, &fleet, &loops, size, drain).await?);
+            stages.push(stage(&operator, &fleet, &loops, (size, drain), rounds).await?);
         }
         Ok(Report { stages })
     })
@@ -182,8 +186,8 @@ async fn stage(
     operator: &Operator,
     fleet: &Fleet,
     [administrator, guarded]: &[PatchLoop; 2],
-    size: u32,
-    drain: &str,
+    (size, drain): (u32, &str),
+    rounds: u32,
 ) -> Result<Stage> {
     operator.scale(0).await?;
     fleet.annotate(size, drain).await?;
@@ -191,7 +195,7 @@ async fn stage(
     let injection = operator.inject_all(size).await?;
     operator.scale(0).await?;
     let (mut plain, mut operator_loops) = (LoopResults::default(), LoopResults::default());
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds {
         plain.0.push(fleet.run_loop(administrator, drain).await?);
         operator_loops.0.push(fleet.run_loop(guarded, drain).await?);
     }
@@ -206,7 +210,15 @@ mod tests {
     fn half_the_size_is_measured_first_unless_only_the_full_size_is() {
         let sizes = |full_size_only: bool| {
             let name = "bench".parse::<Name>().unwrap();
-            Options { name, deployments: 501, full_size_only, by: By::Policy, report: None }.sizes()
+            let options = Options {
+                name,
+                deployments: 501,
+                full_size_only,
+                by: By::Policy,
+                report: None,
+                rounds: ROUNDS,
+            };
+            options.sizes()
         };
         assert_eq!(sizes(false), [250, 501]);
         assert_eq!(sizes(true), [501]);
