@@ -10,8 +10,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use k8s_openapi::api::apps::v1::Deployment;
-use kube::api::ListParams;
-use kube::{Api, Client};
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use kube::{Api, Client, ResourceExt as _};
+use serde_json::json;
 
 use crate::image::{self, Adieu};
 use crate::progress::{Step, print_line};
@@ -179,6 +182,28 @@ pub fn uninstall_leaves_nothing(target: &Target) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Ends terminating pods of the operator without their drain, which takes some 20 s. It is an error while a pod is left.
+/// Then it releases the Lease, as a leader does after its drain.
+pub async fn end_without_drain(client: Client) -> Result<()> {
+    let pods: Api<Pod> = Api::namespaced(client.clone(), NAMESPACE);
+    let ours = ListParams::default().labels(&format!("app.kubernetes.io/instance={RELEASE}"));
+    let left = pods.list(&ours).await?.items;
+    for pod in left.iter().filter(|pod| pod.metadata.deletion_grace_period_seconds > Some(1)) {
+        // It may be gone.
+        let _ = pods.delete(&pod.name_any(), &DeleteParams::default().grace_period(1)).await;
+    }
+    if let Some(pod) = left.first() {
+        bail!("{} is still there", pod.name_any())
+    }
+    let leases: Api<Lease> = Api::namespaced(client, NAMESPACE);
+    let released = Patch::Merge(json!({"spec": {"holderIdentity": null}}));
+    match leases.patch(RELEASE, &PatchParams::default(), &released).await {
+        // After an uninstall there is none.
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        outcome => Ok(outcome.map(drop)?),
+    }
 }
 
 /// An error unless every replica of adieu is ready and none is outdated.

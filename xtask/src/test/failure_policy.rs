@@ -1,10 +1,9 @@
 //! Checks `webhook.failurePolicy`: an installation that doesn't run yet denies no request, an upgrade admits none
 //! without review, and without an operator it can be switched to Ignore.
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, ensure};
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
-use k8s_openapi::api::core::v1::Pod;
-use kube::api::{Api, ListParams};
+use kube::api::Api;
 use kube::{Client, ResourceExt};
 
 use crate::command;
@@ -25,7 +24,7 @@ pub fn check(target: &Target) -> Result<()> {
 fn over_upgrades(target: &Target) -> Result<()> {
     install::uninstall(target)?;
     // The operator applies the chart's value until it ends.
-    install::wait(target, "the operator to be gone", gone)?;
+    install::wait(target, "the operator to be gone", install::end_without_drain)?;
     for what in ["an installation whose image is missing", "its upgrade"] {
         let [repository, pull_policy] = NO_IMAGE;
         upgrade(target, &["--install", "--set", repository, "--set", pull_policy, "--set", FAIL])?;
@@ -47,7 +46,7 @@ fn over_upgrades(target: &Target) -> Result<()> {
     let mut kubectl = target.kubectl();
     kubectl.args(["scale", "deployment", RELEASE, "--namespace", NAMESPACE, "--replicas=0"]);
     command::output(&mut kubectl)?;
-    install::wait(target, "the operator to be gone", gone)?;
+    install::wait(target, "the operator to be gone", install::end_without_drain)?;
     let [repository, _] = NO_IMAGE;
     upgrade(target, &["--reuse-values", "--set", repository, "--set", IGNORE])?;
     let failing = failing(target)?;
@@ -84,11 +83,4 @@ async fn fails(client: Client) -> Result<()> {
     let owned = found.managed_fields().iter().find(|entry| entry.manager.as_deref() == Some("adieu"));
     ensure!(owned.is_none(), "the operator owns fields of the configuration: {owned:?}");
     Ok(())
-}
-
-async fn gone(client: Client) -> Result<()> {
-    let ours = ListParams::default().labels(&format!("app.kubernetes.io/instance={RELEASE}"));
-    let left = Api::<Pod>::namespaced(client, NAMESPACE).list(&ours).await?;
-    let Some(pod) = left.items.first() else { return Ok(()) };
-    bail!("{} is still there", pod.name_any())
 }
