@@ -8,10 +8,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{ListParams, Patch, PatchParams};
+use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use serde::Deserialize;
 use serde_json::json;
@@ -124,16 +123,18 @@ impl Operator {
         &self.username
     }
 
-    /// Scales it. With 0 it waits until no pod is left.
+    /// Scales it. With 0 it ends the pods without their drain, and waits until none is left.
     pub async fn scale(&self, replicas: i32) -> Result<()> {
         let api: Api<Deployment> = Api::namespaced(self.client.clone(), NAMESPACE);
         let patch = json!({"spec": {"replicas": replicas}});
         api.patch_scale(RELEASE, &PatchParams::default(), &Patch::Merge(patch)).await?;
-        let pods: Api<Pod> = Api::namespaced(self.client.clone(), NAMESPACE);
+        if replicas > 0 {
+            return Ok(());
+        }
         let started = Instant::now();
-        while replicas == 0 && !pods.list(&ListParams::default()).await?.items.is_empty() {
+        while let Err(error) = install::end_without_drain(self.client.clone()).await {
             interrupt::check()?;
-            ensure!(started.elapsed() < LIMIT, "adieu's pods do not terminate");
+            ensure!(started.elapsed() < LIMIT, "adieu's pods do not terminate: {error:#}");
             sleep(POLL).await;
         }
         Ok(())
