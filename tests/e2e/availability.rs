@@ -62,7 +62,7 @@ async fn no_admission_fails_while_the_operator_or_its_certificates_are_replaced(
 
     // Before an assertion can fail, because later tests depend on it.
     operator.set_failure_policy("Ignore").await;
-    operator.scale(1).await;
+    operator.scale_down(1).await;
     let meanwhile = [
         (format!("The operator restarted {restarts} times, under failurePolicy Fail"), rolled),
         ("Its CA and certificates were replaced, under failurePolicy Fail".to_owned(), rotated),
@@ -128,7 +128,7 @@ async fn deployments_are_created_without_the_webhook_and_injected_once_it_is_bac
             reached.as_secs_f64(),
         ),
     );
-    operator.scale(1).await;
+    operator.scale_down(1).await;
     assert!(slowest < CREATE_LIMIT, "a Deployment was delayed for {slowest:?}");
     assert!(injected < INJECTION_LIMIT, "the Deployments were injected after {injected:?}");
     assert!(

@@ -104,7 +104,7 @@ async fn a_deleted_leader_pod_is_replaced() {
         );
         assert!(started.elapsed() < limit, "{how}");
     }
-    operator.scale(1).await;
+    operator.scale_down(1).await;
 
     operator.delete_lease().await;
     let started = Instant::now();

@@ -51,19 +51,33 @@ impl Operator {
         deployments.patch(&self.name, &PatchParams::default(), &patch).await.unwrap();
     }
 
-    /// Scales it to zero, and ends its pods without their drain, which takes some 20 s. Releases the Lease, as a leader
-    /// does after its drain.
+    /// Scales it to zero, without a drain.
     pub async fn stop(&self) {
-        self.set_replicas(0).await;
+        self.scale_down(0).await;
+    }
+
+    /// Scales it down, and ends the pods that terminate without their drain, which takes some 20 s. Releases the Lease
+    /// of such a leader, as it does after its drain.
+    pub async fn scale_down(&self, replicas: usize) {
+        self.set_replicas(replicas).await;
         eventually("its pods to terminate", || async {
-            self.pods().await.iter().all(|pod| pod.metadata.deletion_timestamp.is_some())
+            self.pods().await.iter().filter(|pod| !is_terminating(pod)).count() == replicas
         })
         .await;
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), ADIEU);
-        pods.delete_collection(&DeleteParams::default().grace_period(1), &ours()).await.unwrap();
-        self.has(0).await;
-        let released = Patch::Merge(json!({"spec": {"holderIdentity": null}}));
-        self.leases().patch(&self.name, &PatchParams::default(), &released).await.unwrap();
+        for pod in self.pods().await.iter().filter(|pod| is_terminating(pod)) {
+            // It may be gone.
+            let _ = pods.delete(&pod.name_any(), &DeleteParams::default().grace_period(1)).await;
+        }
+        self.has(replicas).await;
+        let (leader, left) = (self.leader().await, self.pods().await);
+        if leader.is_some() && left.iter().all(|pod| Some(pod.name_any()) != leader) {
+            let released = Patch::Merge(json!({"spec": {"holderIdentity": null}}));
+            self.leases().patch(&self.name, &PatchParams::default(), &released).await.unwrap();
+        }
+        if replicas > 0 {
+            self.is_reachable().await;
+        }
     }
 
     /// Waits until the API server reaches its webhook: kube-proxy updates endpoints some time after they are ready,
@@ -192,8 +206,12 @@ pub fn restarts(pod: &Pod) -> i32 {
     statuses.map(|status| status.restart_count).sum()
 }
 
+fn is_terminating(pod: &Pod) -> bool {
+    pod.metadata.deletion_timestamp.is_some()
+}
+
 pub fn is_ready(pod: &Pod) -> bool {
     let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
     let mut ready = conditions.filter(|condition| condition.type_ == "Ready" && condition.status == "True");
-    pod.metadata.deletion_timestamp.is_none() && ready.next().is_some()
+    !is_terminating(pod) && ready.next().is_some()
 }
