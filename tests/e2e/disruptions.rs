@@ -11,10 +11,9 @@ use kube::{
 use serde_json::{Value, json};
 
 use crate::{
-    interoperability::pods_of,
     nodes::nodes,
     operator::Operator,
-    support::{Scene, eventually, image, restoring, web},
+    support::{Scene, eventually, image, pods_of, restoring, web},
     terminations::profile_with,
 };
 

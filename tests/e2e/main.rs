@@ -17,7 +17,6 @@ mod guard;
 mod guard_hooks;
 mod guard_objects;
 mod installation;
-mod interoperability;
 mod lifecycle;
 mod load;
 #[path = "../manifests/mod.rs"]

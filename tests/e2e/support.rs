@@ -11,7 +11,7 @@ use std::{
 use futures::FutureExt as _;
 use k8s_openapi::api::{
     apps::v1::ReplicaSet,
-    core::v1::{Namespace, Node},
+    core::v1::{Namespace, Node, Pod},
 };
 use kube::{
     Api, Client, ResourceExt as _,
@@ -183,6 +183,12 @@ impl Scene {
         })
         .await;
     }
+}
+
+/// The pods of a Deployment.
+pub async fn pods_of(scene: &Scene, name: &str) -> Vec<Pod> {
+    let pods: Api<Pod> = Api::namespaced(scene.client.clone(), &scene.namespace);
+    pods.list(&ListParams::default().labels(&format!("app={name}"))).await.unwrap().items
 }
 
 /// Whether every pod of a Deployment is new and available, and no old one is left.

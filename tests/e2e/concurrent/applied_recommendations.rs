@@ -8,9 +8,8 @@ use kube::{
 use serde_json::json;
 
 use crate::{
-    interoperability::pods_of,
     operations::policy,
-    support::{Scene, eventually, grace_period, web, within},
+    support::{Scene, eventually, grace_period, pods_of, web, within},
     terminations::{WRITTEN, adieu, profile},
 };
 

@@ -9,6 +9,7 @@ mod blocked;
 mod budgets;
 mod incomplete_rollouts;
 mod injection;
+mod interoperability;
 mod limits;
 mod pods;
 mod policies;

@@ -12,8 +12,7 @@ use tokio::time::Instant;
 use super::signal;
 use crate::{
     figures::row,
-    interoperability::pods_of,
-    support::{Scene, eventually, web},
+    support::{Scene, eventually, pods_of, web},
 };
 
 /// The native sleep continues although its container has exited; the command `sleep` ends with it

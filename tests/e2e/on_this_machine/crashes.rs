@@ -20,10 +20,9 @@ use tokio::time::{Instant, timeout_at};
 use super::signal;
 use crate::{
     figures::figure,
-    interoperability::pods_of,
     operations::policy,
     operator::{ADIEU, Operator},
-    support::{Scene, drain, eventually, is_rolled_out, web},
+    support::{Scene, drain, eventually, is_rolled_out, pods_of, web},
 };
 
 /// The limit for all rollouts. After each crash the Lease has to expire.

@@ -30,10 +30,9 @@ use tokio::time::Instant;
 
 use crate::{
     figures::row,
-    interoperability::pods_of,
     nodes::{cluster, nodes},
     operator::{ADIEU, Operator},
-    support::{Scene, eventually, run, web},
+    support::{Scene, eventually, pods_of, run, web},
     terminations::profile_with,
 };
 

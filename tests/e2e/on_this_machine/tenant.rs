@@ -19,10 +19,9 @@ use super::{
     target::Target,
 };
 use crate::{
-    interoperability::pods_of,
     operator::{ADIEU, Operator, is_ready, restarts},
     random::from_environment,
-    support::{Scene, drain, eventually, web, within},
+    support::{Scene, drain, eventually, pods_of, web, within},
 };
 
 /// The share of its memory limit that a replica may use: sockets count in addition to resident memory.

@@ -1,6 +1,6 @@
 //! Other field managers, canary tools, restores and the user's own budgets.
 
-use k8s_openapi::api::{core::v1::Pod, policy::v1::PodDisruptionBudget};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::{
     Api,
     api::{ListParams, PostParams},
@@ -217,10 +217,4 @@ async fn a_users_budget_created_at_the_same_time_is_kept() {
         all.iter().map(kube::ResourceExt::name_any).collect::<Vec<_>>()
     );
     scene.end().await;
-}
-
-/// The pods of a Deployment, for tests of their termination.
-pub async fn pods_of(scene: &Scene, name: &str) -> Vec<Pod> {
-    let pods: Api<Pod> = Api::namespaced(scene.client.clone(), &scene.namespace);
-    pods.list(&ListParams::default().labels(&format!("app={name}"))).await.unwrap().items
 }
