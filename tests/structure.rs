@@ -23,8 +23,8 @@ const MODULES: [(&str, &[&str]); 6] = [
 
 /// What the end-to-end tests in `concurrent` may use. Not the operator, nodes, load or figures: by those a test affects
 /// others, or is affected by them.
-const CONCURRENT: [&str; 7] =
-    ["guard", "mutator", "operations", "rejection", "support", "terminations", "uid"];
+const CONCURRENT: [&str; 8] =
+    ["guard", "manifests", "mutator", "operations", "rejection", "support", "terminations", "uid"];
 
 fn files(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {

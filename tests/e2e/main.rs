@@ -5,7 +5,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod admissions;
-mod audit;
 mod availability;
 mod bounds;
 mod concurrent;
@@ -28,7 +27,6 @@ mod on_this_machine;
 mod operations;
 mod operator;
 mod oracle;
-mod pipes;
 mod pod_log;
 mod random;
 mod rollout_causes;

@@ -5,12 +5,14 @@
 //! run alone; `tests/structure.rs` has the parts that the tests here may use.
 
 mod applied_recommendations;
+mod audit;
 mod blocked;
 mod budgets;
 mod incomplete_rollouts;
 mod injection;
 mod interoperability;
 mod limits;
+mod pipes;
 mod pods;
 mod policies;
 pub mod revert;
