@@ -20,7 +20,6 @@ mod lifecycle;
 mod load;
 #[path = "../manifests/mod.rs"]
 mod manifests;
-mod matching;
 mod mutator;
 mod nodes;
 mod on_this_machine;

@@ -12,6 +12,7 @@ mod incomplete_rollouts;
 mod injection;
 mod interoperability;
 mod limits;
+mod matching;
 mod pipes;
 mod pods;
 mod policies;
