@@ -11,6 +11,7 @@ mod budgets;
 mod incomplete_rollouts;
 mod injection;
 mod interoperability;
+pub mod lifecycle;
 mod limits;
 mod matching;
 mod pipes;
