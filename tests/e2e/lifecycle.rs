@@ -1,4 +1,4 @@
-//! Changes of injected workloads while the operator is away, or without its CRDs.
+//! Changes of injected workloads that reach no operator, or an operator without its CRDs.
 
 use std::time::Duration;
 
