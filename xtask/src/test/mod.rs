@@ -153,7 +153,7 @@ fn beside_unit_tests(
         let step = Step::start_beside("running the unit tests");
         let tests = scope.spawn(|| {
             let run = TestRun::run(workspace, "unit", step, &mut unit_tests());
-            // While others still run, which use one core at times. Whoever needs these reports an error.
+            // The start of the cluster does the same, and reports errors.
             if options.external.kubeconfig().is_none() {
                 let _ = cluster_programs::prepare(workspace);
             }
