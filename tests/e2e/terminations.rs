@@ -14,7 +14,7 @@ use crate::{
     figures::figure,
     pod_log::PodLog,
     random::from_environment,
-    support::{LIMIT, Scene, becomes, eventually, output, restoring, web, workload},
+    support::{LIMIT, Scene, becomes, eventually, output, restoring, web},
 };
 
 /// Pods of each application that terminate for one cause, all at the same time: more would delay SIGTERM on a machine
@@ -250,7 +250,8 @@ async fn profiles_report_the_outcomes_causes_and_seconds_that_containers_logged(
     );
 }
 
-async fn adieu_with(scene: &Scene, arguments: &[&str], input: String) -> Output {
+/// The output of the command line in the namespace.
+pub async fn adieu_with(scene: &Scene, arguments: &[&str], input: String) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_adieu"));
     command.args(arguments).args(["--namespace", &scene.namespace]);
     output(command, input).await
@@ -260,62 +261,4 @@ pub async fn adieu(scene: &Scene, arguments: &[&str]) -> String {
     let Output { status, stdout, stderr } = adieu_with(scene, arguments, String::new()).await;
     assert!(status.success(), "{}", String::from_utf8_lossy(&stderr));
     String::from_utf8(stdout).unwrap()
-}
-
-/// Neither kind of rollout shows the new revision before the first pod terminates.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs a cluster: cargo xtask test"]
-async fn rollouts_with_recreate_and_of_a_single_stateful_pod_are_rollouts() {
-    let scene = Scene::new().await;
-    let mut recreate = web("recreate", &json!({}));
-    recreate["spec"]["strategy"] = json!({"type": "Recreate"});
-    let single = workload("StatefulSet", "single", &json!({}));
-    for (mut object, kind, name) in [(recreate, "deployment", "recreate"), (single, "statefulset", "single")]
-    {
-        object["spec"]["template"]["spec"]["containers"][0]["args"] = json!(["stop", "1", "0"]);
-        scene.create(&object).await;
-        let target = format!("{kind}/{name}");
-        scene.kubectl(&["rollout", "status", &target, "--timeout=60s"]).await;
-        scene.kubectl(&["rollout", "restart", &target]).await;
-        scene.kubectl(&["rollout", "status", &target, "--timeout=60s"]).await;
-        let api = scene.api("adieu.dev/v1alpha1", "TerminationProfile");
-        let profile = || async {
-            let found = api.get_opt(&format!("{kind}-{name}")).await.unwrap();
-            found.map_or(Value::Null, |found| found.data["status"].clone())
-        };
-        eventually(&format!("the profile of {name}"), || async { profile().await["terminations"] == 1 })
-            .await;
-        let status = profile().await;
-        let counts = (&status["causes"]["Rollout"], &status["outcomes"]["Completed"]);
-        assert_eq!(counts, (&json!(1), &json!(1)), "{name}: {status:#}");
-    }
-    scene.end().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs a cluster: cargo xtask test"]
-async fn the_command_line_shows_the_state_of_workloads_and_what_manifests_change() {
-    let scene = Scene::new().await;
-    let managed = web("managed", &json!({"adieu.dev/graceful": "true"}));
-    scene.create(&managed).await;
-    scene.create(&web("plain", &json!({}))).await;
-    eventually("an injected workload", || async {
-        let status: Value = serde_json::from_str(&adieu(&scene, &["status", "-o", "json"]).await).unwrap();
-        status["workloads"][0]["state"] == "Injected"
-    })
-    .await;
-    let table = adieu(&scene, &["status"]).await;
-    assert!(table.contains("Deployment/managed") && table.contains("1 that is not managed"), "{table}");
-    let diff = async |object: &Value| {
-        let Output { status, stdout, .. } =
-            adieu_with(&scene, &["diff", "-f", "-"], object.to_string()).await;
-        (status.code(), String::from_utf8(stdout).unwrap())
-    };
-    let (code, text) = diff(&managed).await;
-    assert_eq!((code, text.contains("no change")), (Some(0), true), "{text}");
-    let mut longer = managed.clone();
-    longer["metadata"]["annotations"]["adieu.dev/drain-seconds"] = "20".into();
-    let (code, text) = diff(&longer).await;
-    assert_eq!((code, text.contains("drain 10 s → 20 s")), (Some(1), true), "{text}");
-    scene.end().await;
 }

@@ -18,3 +18,4 @@ mod pipes;
 mod pods;
 mod policies;
 pub mod revert;
+mod terminations;
