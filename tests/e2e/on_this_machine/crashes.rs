@@ -174,7 +174,7 @@ async fn leaders_that_are_killed_after_each_write_decide_the_same() {
         status["workloads"] == expected
     })
     .await;
-    operator.scale_from_zero(1).await;
+    operator.scale_down(1).await;
     scene.end().await;
 }
 
@@ -215,6 +215,6 @@ async fn a_termination_that_a_killed_leader_observed_is_counted_once_by_the_next
     );
     let shutdown = status["shutdownSeconds"]["max"].as_i64().unwrap();
     assert!((shutdown - 30).abs() <= 1, "{status}");
-    operator.scale_from_zero(1).await;
+    operator.scale_down(1).await;
     scene.end().await;
 }

@@ -113,7 +113,7 @@ async fn a_leader_that_crashes_or_is_cut_off_is_replaced_and_writes_nothing_more
         assert!(how == "was killed" || marked.name_any() != before.name_any());
         assert_eq!(scene.revisions("web").await, revisions + 1, "{how}");
     }
-    operator.scale_from_zero(1).await;
+    operator.scale_down(1).await;
     scene.end().await;
 }
 
@@ -135,7 +135,7 @@ async fn a_killed_replica_fails_admissions_until_its_endpoint_is_removed() {
     admissions.further(200).await;
     let afterwards = admissions.end().await;
     operator.set_failure_policy("Ignore").await;
-    operator.scale_from_zero(1).await;
+    operator.scale_down(1).await;
     figure(
         "2 of 2 replicas killed, one after the other, under failurePolicy Fail",
         &format!(
@@ -186,6 +186,6 @@ async fn adieu_recovers_with_the_api_server_and_etcd_without_a_wrong_write() {
         );
     }
     assert_eq!(scene.deployment("unmanaged").await["spec"], unmanaged["spec"]);
-    operator.scale_from_zero(1).await;
+    operator.scale_down(1).await;
     scene.end().await;
 }
