@@ -253,9 +253,9 @@ pub fn build_adieu(workspace: &Workspace, build: &Build) -> Result<PathBuf> {
     ]);
     cargo.arg(format!("--features={}", features.join(",")));
     if !features.is_empty() {
-        // A build that only tests use may be larger, and takes less time. For the linked crate only: with another
-        // profile all dependencies would be built again.
-        cargo.args(["--", "-C", "lto=thin"]);
+        // A build that only tests use may be larger and slower, and takes less time. For the linked crate and its link
+        // only: with another profile all dependencies would be built again.
+        cargo.args(["--", "-C", "lto=thin", "-C", "opt-level=1"]);
     }
     command::run(&step, &mut cargo, &workspace.log("build-adieu"))?;
     step.done();
