@@ -5,7 +5,7 @@ mod krew;
 mod layout;
 mod names;
 mod platform;
-mod sbom;
+pub mod sbom;
 mod sums;
 
 use std::fs;

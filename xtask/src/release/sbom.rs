@@ -19,9 +19,14 @@ const TARGET: &str = "x86_64-unknown-linux-gnu";
 /// The name of its files, which it writes next to the Cargo.toml of every crate.
 const FILE: &str = "adieu-release.cdx";
 
+/// The tool, built unless it exists.
+pub fn tool(workspace: &Workspace) -> Result<PathBuf> {
+    tools::install(workspace, TOOL, TOOL_VERSION)
+}
+
 /// The bill of materials of `adieu`, which is reproducible.
 pub fn generate(workspace: &Workspace, version: &str) -> Result<String> {
-    let tool = tools::install(workspace, TOOL, TOOL_VERSION)?;
+    let tool = tool(workspace)?;
     let step = Step::start("listing the crates of adieu");
     let mut cyclonedx = Command::new(tool);
     // Without a time and a random number.

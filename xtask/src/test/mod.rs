@@ -153,7 +153,8 @@ fn beside_unit_tests(
         let step = Step::start_beside("running the unit tests");
         let tests = scope.spawn(|| {
             let run = TestRun::run(workspace, "unit", step, &mut unit_tests());
-            // The start of the cluster does the same, and reports errors.
+            // In advance, because others use one core for much of the time. Those that need these report errors.
+            let _ = release::sbom::tool(workspace);
             if options.external.kubeconfig().is_none() {
                 let _ = cluster_programs::prepare(workspace);
             }
@@ -161,7 +162,7 @@ fn beside_unit_tests(
         });
         let outcome = others(results);
         if !tests.is_finished() {
-            let step = Step::start("waiting for the unit tests and the programs of the cluster");
+            let step = Step::start("waiting for the unit tests and the programs of later tests");
             while !tests.is_finished() {
                 step.waiting();
                 sleep(POLL);
