@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result};
 use serde_json::json;
@@ -13,6 +14,9 @@ use crate::{command, toolchain};
 
 /// The image of pod sandboxes.
 pub const PAUSE: &str = "localhost/pause:adieu";
+
+/// Held while buildah runs, because threads share its storage and its policy.
+static BUILDAH: Mutex<()> = Mutex::new(());
 
 /// An image in an archive.
 pub struct Image {
@@ -44,6 +48,7 @@ pub fn pause(workspace: &Workspace) -> Result<PathBuf> {
     if !archive.exists() {
         let context = tempfile::tempdir().context("cannot create a temporary folder")?;
         fs::copy(&program, context.path().join("pause")).context("cannot copy the program")?;
+        let _alone = alone();
         let mut buildah = buildah(workspace)?;
         buildah.args(["--isolation", "chroot", "--file"]).arg(&dockerfile);
         finish(workspace, buildah, &archive, PAUSE, context.path())?;
@@ -88,6 +93,7 @@ pub fn join(
     archive: &Path,
 ) -> Result<()> {
     const LIST: &str = "adieu-release";
+    let _alone = alone();
     let step = Step::start("joining the images");
     let run = |subcommand: &str, arguments: &[&str]| {
         let mut buildah = storage(workspace)?;
@@ -202,6 +208,7 @@ fn stage(
     let stage = tempfile::tempdir().context("cannot create a temporary folder")?;
     fill(stage.path())?;
     let context = tempfile::tempdir().context("cannot create a temporary folder")?;
+    let _alone = alone();
     let mut buildah = buildah(workspace)?;
     buildah.args(["--isolation", "chroot"]).args(recipe.arguments).arg("--file").arg(recipe.dockerfile);
     buildah.arg("--build-context").arg(format!("build={}", stage.path().display()));
@@ -260,6 +267,11 @@ pub fn build_adieu(workspace: &Workspace, build: &Build) -> Result<PathBuf> {
     command::run(&step, &mut cargo, &workspace.log("build-adieu"))?;
     step.done();
     Ok(workspace.target().join(target).join("release/adieu"))
+}
+
+/// Waits until no other thread runs buildah.
+fn alone() -> MutexGuard<'static, ()> {
+    BUILDAH.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// buildah, with its storage under the target folder.

@@ -1,22 +1,28 @@
-//! The packages and programs of the end-to-end tests, in advance.
+//! The packages, programs and images of the end-to-end tests, in advance.
 
 use anyhow::Result;
 
 use super::scenarios;
 use crate::workspace::Workspace;
-use crate::{debian, toolchain};
+use crate::{debian, image, toolchain};
 
-/// Installs the packages and builds the programs, except those of [`toolchain::build_clients`]. Their users do the same
-/// if they are missing.
+/// The sample applications of tests other than the scenarios.
+const APPLICATIONS: [&str; 2] = ["web", "relay"];
+
+/// Installs the packages, and builds the programs and images, except kubectl, Helm and adieu. Where they are used, they
+/// are made if they are missing.
 pub fn prepare(workspace: &Workspace) -> Result<()> {
     debian::ensure_packages(workspace)?;
     debian::ensure_applications(workspace)?;
     toolchain::build_etcd(workspace)?;
-    toolchain::build_pause(workspace)?;
+    image::pause(workspace)?;
+    for name in APPLICATIONS.into_iter().chain(scenarios::PROGRAMS) {
+        image::app(workspace, name)?;
+    }
+    for name in scenarios::ASSEMBLED {
+        image::assembled(workspace, name)?;
+    }
     toolchain::build_vegeta(workspace)?;
     toolchain::build_kwok(workspace)?;
-    for name in ["web", "relay"].into_iter().chain(scenarios::PROGRAMS) {
-        toolchain::build_app(workspace, name)?;
-    }
     Ok(())
 }

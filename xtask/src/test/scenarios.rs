@@ -8,7 +8,7 @@ use crate::{debian, image, toolchain};
 /// Sample applications that are a single Go program.
 pub const PROGRAMS: [&str; 3] = ["elegant", "integrii", "listener"];
 /// Those with files from elsewhere.
-const ASSEMBLED: [&str; 2] = ["redis", "spring"];
+pub const ASSEMBLED: [&str; 2] = ["redis", "spring"];
 
 /// Loads the applications into the cluster. Returns the variables with their images.
 pub fn prepare(target: &Target) -> Result<Vec<(String, String)>> {
