@@ -13,27 +13,21 @@ use crate::command;
 use crate::progress::Step;
 use crate::workspace::Workspace;
 
-/// The names by which the one Kubernetes binary is called; see tests/cluster/kubernetes/main.go.
-const COMPONENTS: [&str; 6] =
-    ["kube-apiserver", "kube-controller-manager", "kube-proxy", "kube-scheduler", "kubectl", "kubelet"];
+/// The names by which the binary of all components is called; see tests/cluster/kubernetes/main.go.
+const COMPONENTS: [&str; 5] =
+    ["kube-apiserver", "kube-controller-manager", "kube-proxy", "kube-scheduler", "kubelet"];
 
 /// Builds the missing and outdated programs of a cluster.
 pub fn build_all(workspace: &Workspace) -> Result<()> {
-    kubernetes(workspace)?;
-    build_etcd(workspace)?;
-    helm(workspace)
+    build_clients(workspace)?;
+    etcd(workspace)?;
+    kubernetes(workspace)
 }
 
 /// kubectl and Helm, the programs for an external cluster.
 pub fn build_clients(workspace: &Workspace) -> Result<()> {
-    kubernetes(workspace)?;
+    kubectl(workspace)?;
     helm(workspace)
-}
-
-/// The store of a cluster.
-pub fn build_etcd(workspace: &Workspace) -> Result<()> {
-    let module = Module { name: "etcd", first_time: "some 45 seconds the first time", ..Module::default() };
-    module.build(workspace).map(drop)
 }
 
 /// The program of pod sandboxes.
@@ -100,13 +94,13 @@ impl Default for Module {
     }
 }
 
-fn kubernetes(workspace: &Workspace) -> Result<()> {
+/// For the linker. Without these the programs of Kubernetes report v0.0.0, which clients reject.
+fn kubernetes_variables(workspace: &Workspace) -> Result<Vec<String>> {
     let version = kubernetes_version(workspace)?;
     let mut numbers = version.trim_start_matches('v').split('.');
     let (Some(major), Some(minor)) = (numbers.next(), numbers.next()) else {
         bail!("{version} is not a version of Kubernetes");
     };
-    // Without these the components report v0.0.0, which clients reject.
     let variables = [
         ("gitVersion", version.as_str()),
         ("gitMajor", major),
@@ -115,9 +109,29 @@ fn kubernetes(workspace: &Workspace) -> Result<()> {
         ("gitCommit", "unknown"),
     ]
     .map(|(name, value)| format!("k8s.io/component-base/version.{name}={value}"));
+    Ok(variables.to_vec())
+}
+
+fn kubectl(workspace: &Workspace) -> Result<()> {
+    let module = Module {
+        name: "kubectl",
+        folder: "tests/cluster/kubernetes",
+        package: "./kubectl".into(),
+        variables: kubernetes_variables(workspace)?,
+        first_time: "some 2 minutes the first time",
+    };
+    module.build(workspace).map(drop)
+}
+
+fn etcd(workspace: &Workspace) -> Result<()> {
+    let module = Module { name: "etcd", first_time: "some 45 seconds the first time", ..Module::default() };
+    module.build(workspace).map(drop)
+}
+
+fn kubernetes(workspace: &Workspace) -> Result<()> {
     let module = Module {
         name: "kubernetes",
-        variables: variables.to_vec(),
+        variables: kubernetes_variables(workspace)?,
         first_time: "some 6 minutes the first time",
         ..Module::default()
     };

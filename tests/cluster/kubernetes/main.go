@@ -12,8 +12,6 @@ import (
 	"k8s.io/component-base/cli"
 	_ "k8s.io/component-base/metrics/prometheus/clientgo" // client metrics
 	_ "k8s.io/component-base/metrics/prometheus/version"  // version metric
-	kubectl "k8s.io/kubectl/pkg/cmd"
-	kubectlutil "k8s.io/kubectl/pkg/cmd/util"
 	apiserver "k8s.io/kubernetes/cmd/kube-apiserver/app"
 	controllermanager "k8s.io/kubernetes/cmd/kube-controller-manager/app"
 	proxy "k8s.io/kubernetes/cmd/kube-proxy/app"
@@ -35,12 +33,6 @@ func main() {
 		component = scheduler.NewSchedulerCommand()
 	case "kubelet":
 		component = kubelet.NewKubeletCommand(context.Background())
-	case "kubectl":
-		// kubectl words its errors itself and has exit codes of its own.
-		if err := cli.RunNoErrOutput(kubectl.NewDefaultKubectlCommand()); err != nil {
-			kubectlutil.CheckErr(err)
-		}
-		return
 	default:
 		fmt.Fprintf(os.Stderr, "%q is not a component of Kubernetes; call this binary by the name of one, such as kubelet\n", name)
 		os.Exit(2)

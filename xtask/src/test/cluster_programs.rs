@@ -9,12 +9,11 @@ use crate::{debian, image, toolchain};
 /// The sample applications of tests other than the scenarios.
 const APPLICATIONS: [&str; 2] = ["web", "relay"];
 
-/// Installs the packages, and builds the programs and images, except kubectl, Helm and adieu. Where they are used, they
-/// are made if they are missing.
+/// Installs the packages, and builds the programs and images, except adieu's. Where they are used, they are made if they
+/// are missing.
 pub fn prepare(workspace: &Workspace) -> Result<()> {
     debian::ensure_packages(workspace)?;
     debian::ensure_applications(workspace)?;
-    toolchain::build_etcd(workspace)?;
     image::pause(workspace)?;
     for name in APPLICATIONS.into_iter().chain(scenarios::PROGRAMS) {
         image::app(workspace, name)?;
@@ -24,5 +23,6 @@ pub fn prepare(workspace: &Workspace) -> Result<()> {
     }
     toolchain::build_vegeta(workspace)?;
     toolchain::build_kwok(workspace)?;
-    Ok(())
+    // Takes longest.
+    toolchain::build_all(workspace)
 }
