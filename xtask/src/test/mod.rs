@@ -179,8 +179,11 @@ fn chart_and_release(workspace: &Workspace, results: &mut TestResults) -> Result
     results.check("the chart's objects", objects::check(workspace))?;
     results.check("the operator's own Deployment", own_deployment::check(workspace))?;
     results.check("alerts and dashboard", monitoring::check(workspace))?;
-    // Last, because it may build adieu with other defaults.
-    results.check("release", release::prove(workspace))
+    // After the checks of the program, because it replaces that.
+    results.check("release", release::prove(workspace))?;
+    // In advance, beside the build of the cluster's programs. The check of the upgrade reports errors.
+    let _ = upgrade::build_other(workspace);
+    Ok(())
 }
 
 fn on_a_cluster(workspace: &Workspace, options: &Options, results: &mut TestResults) -> Result<()> {

@@ -11,12 +11,15 @@ use kube::api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, List
 use kube::{Client, ResourceExt};
 use serde_json::json;
 
-use crate::image;
+use crate::image::{self, Build};
 use crate::install::{self, Options};
 use crate::target::Target;
+use crate::workspace::Workspace;
 
 const NAMESPACE: &str = "adieu-upgrade";
 const POLICY: &str = "all";
+/// The cargo features of the build with other defaults.
+const OTHER: &[&str] = &["other-defaults"];
 /// The default drains of the builds, in seconds.
 const BEFORE: i64 = 10;
 const AFTER: i64 = 20;
@@ -26,6 +29,11 @@ const CRD: &str = "gracefulpolicies.adieu.dev";
 const COLUMNS: &str = "/spec/versions/0/additionalPrinterColumns";
 /// The key of the CA certificates.
 const BUNDLE: &str = "ca.crt";
+
+/// Builds the program with other defaults, which [`check`] would build.
+pub fn build_other(workspace: &Workspace) -> Result<()> {
+    image::build_adieu(workspace, &Build { features: OTHER, ..Build::host()? }).map(drop)
+}
 
 /// Checks that an upgrade rolls out nothing, and that the next change of a template injects the new defaults. Half of
 /// the Deployments are opted in by annotation, half by a policy. The certificates stay, and the CRDs are updated with
@@ -45,7 +53,7 @@ fn upgrade(target: &Target, deployments: usize) -> Result<String> {
     let before = target.with_client(generations)?;
     let certificates = target.with_client(certificates)?;
     let columns = target.with_client(replace_columns)?;
-    let other = image::adieu(target.workspace(), &["other-defaults"])?;
+    let other = image::adieu(target.workspace(), OTHER)?;
     install::install_build(target, &other, &Options::default())?;
     // A terminating replica leads while it drains.
     install::wait(target, "the replicas from before to be gone", |client| {
