@@ -1,9 +1,9 @@
-//! Watches of the terminating pods, of the EndpointSlices that withdraw them, and of preStop hooks that failed. Nothing is
+//! Watches of the terminating pods, of their endpoints, and of preStop hooks that failed. Nothing is
 //! kept: each event is for one reader, and pods that don't terminate are dropped as soon as that is known.
 
 use std::sync::Arc;
 
-use adieu_observer::TerminatingPod;
+use adieu_observer::{TerminatingEndpoints, TerminatingPod};
 use futures::{Stream, StreamExt as _, future::ready};
 use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
@@ -36,15 +36,15 @@ pub enum PodEvent {
     Deleted(String),
 }
 
-/// Pods that an EndpointSlice has as terminating and not ready.
-#[derive(Clone, Debug)]
-pub struct WithdrawnPods {
-    /// The namespace and name of the EndpointSlice.
-    pub slice: (String, String),
-    /// The uids of the pods.
-    pub uids: Vec<String>,
-    /// Whether this is the present state from a list: the time of the change is not known.
-    pub is_listed: bool,
+/// What happens to the endpoints of terminating pods.
+#[derive(Debug)]
+pub enum EndpointEvent {
+    /// A list of all EndpointSlices begins.
+    ListBegins,
+    /// The present state of an EndpointSlice, from a list: the time of the change is not known.
+    Listed(TerminatingEndpoints),
+    /// An EndpointSlice changed, or is deleted.
+    Changed(TerminatingEndpoints),
 }
 
 /// The terminating pods. `fields` is a field selector.
@@ -64,21 +64,21 @@ pub fn terminating_pods(
     })
 }
 
-/// The pods that EndpointSlices withdraw.
-pub fn withdrawn_pods(
+/// The terminating pods of each EndpointSlice. `fields` is a field selector.
+pub fn terminating_endpoints(
     client: &Client,
     fields: &str,
     unusable: &UnusableObjects,
-) -> impl Stream<Item = WithdrawnPods> + Send + use<> {
+) -> impl Stream<Item = EndpointEvent> + Send + use<> {
     let path = "/apis/discovery.k8s.io/v1/endpointslices";
     let events = watch::<Slice>(client, path, "discovery.k8s.io/v1", Some(fields), unusable);
     events.filter_map(|event| {
-        let (slice, is_listed) = match event {
-            Event::Apply(slice) => (slice, false),
-            Event::InitApply(slice) => (slice, true),
-            Event::Init | Event::InitDone | Event::Delete(_) => return ready(None),
-        };
-        ready(Some(WithdrawnPods { slice: slice.key, uids: slice.withdrawn, is_listed }))
+        ready(match event {
+            Event::Init => Some(EndpointEvent::ListBegins),
+            Event::InitDone => None,
+            Event::InitApply(slice) => Some(EndpointEvent::Listed(slice.0)),
+            Event::Apply(slice) | Event::Delete(slice) => Some(EndpointEvent::Changed(slice.0)),
+        })
     })
 }
 
@@ -164,12 +164,9 @@ impl Watched for ObservedPod {
 /// How many pods of an EndpointSlice are read: the API server allows a thousand endpoints.
 const MAX_ENDPOINTS: usize = 1000;
 
-/// The pods that an EndpointSlice withdraws.
-#[derive(Clone, Default)]
-struct Slice {
-    key: (String, String),
-    withdrawn: Vec<String>,
-}
+/// The terminating pods of an EndpointSlice.
+#[derive(Clone)]
+struct Slice(TerminatingEndpoints);
 
 impl Watched for Slice {
     const KIND: &'static str = "EndpointSlice";
@@ -209,26 +206,30 @@ impl Watched for Slice {
         }
         let slice: EndpointSlice<'_> = serde_json::from_slice(text)
             .map_err(|error| UnusableReason::undecodable("the EndpointSlice", &error))?;
-        let endpoints = slice.endpoints.into_iter().flatten();
-        let withdrawn = endpoints.filter_map(|endpoint| {
-            let Conditions { ready, terminating } = endpoint.conditions;
-            let is_withdrawn = ready == Some(false) && terminating == Some(true);
-            endpoint.target_ref.filter(|_| is_withdrawn)?.uid.map(ToOwned::to_owned)
-        });
         let key = (slice.metadata.namespace.to_owned(), slice.metadata.name.to_owned());
-        Ok(Self { key, withdrawn: withdrawn.take(MAX_ENDPOINTS).collect() })
+        let mut terminating = TerminatingEndpoints { slice: key, ..TerminatingEndpoints::default() };
+        for endpoint in slice.endpoints.into_iter().flatten().take(MAX_ENDPOINTS) {
+            let Conditions { ready, terminating: is_terminating } = endpoint.conditions;
+            let uid = endpoint.target_ref.and_then(|target| target.uid).map(ToOwned::to_owned);
+            if let Some(uid) = uid.filter(|_| is_terminating == Some(true)) {
+                if ready == Some(false) {
+                    terminating.not_ready.push(uid);
+                } else {
+                    terminating.ready.insert(uid);
+                }
+            }
+        }
+        Ok(Self(terminating))
     }
 
-    fn of_metadata(_: ObjectMeta) -> Self {
-        Self::default()
+    /// Of a slice that is deleted.
+    fn of_metadata(metadata: ObjectMeta) -> Self {
+        let slice = (metadata.namespace.unwrap_or_default(), metadata.name.unwrap_or_default());
+        Self(TerminatingEndpoints { slice, ..TerminatingEndpoints::default() })
     }
 
     fn cached_size(&self) -> usize {
         0
-    }
-
-    fn is_relevant(&self) -> bool {
-        !self.withdrawn.is_empty()
     }
 }
 
@@ -285,7 +286,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_endpoint_slice_withdraws_pods_that_terminate_and_are_not_ready() {
+    fn an_endpoint_slice_has_terminating_pods_that_are_ready_or_not() {
         let endpoint = |uid: &str, conditions: serde_json::Value| json!({"addresses": ["10.0.0.1"], "conditions": conditions, "targetRef": {"kind": "Pod", "uid": uid}});
         let slice = json!({
             "metadata": {"namespace": "shop", "name": "web-abc"},
@@ -294,14 +295,26 @@ mod tests {
                 endpoint("starting", json!({"ready": false, "serving": false, "terminating": false})),
                 endpoint("draining", json!({"ready": false, "serving": true, "terminating": true})),
                 endpoint("published", json!({"ready": true, "terminating": true})),
+                endpoint("unknown", json!({"terminating": true})),
                 {"addresses": ["10.0.0.2"], "conditions": {"ready": false, "terminating": true}},
             ],
         });
-        let slice = Slice::decode(slice.to_string().as_bytes()).unwrap();
-        assert_eq!((slice.withdrawn.as_slice(), slice.is_relevant()), (&["draining".to_owned()][..], true));
-        assert_eq!(slice.key, ("shop".into(), "web-abc".into()));
-        let empty = Slice::decode(br#"{"metadata": {"name": "a"}, "endpoints": null}"#).unwrap();
-        assert!(!empty.is_relevant());
+        let Slice(slice) = Slice::decode(slice.to_string().as_bytes()).unwrap();
+        let expected = TerminatingEndpoints {
+            slice: ("shop".into(), "web-abc".into()),
+            // The API says that an unknown condition is to be read as ready.
+            ready: ["published".to_owned(), "unknown".to_owned()].into(),
+            not_ready: vec!["draining".into()],
+        };
+        assert_eq!(slice, expected);
+        let empty = json!({"metadata": {"namespace": "shop", "name": "web-abc"}, "endpoints": null});
+        let Slice(empty) = Slice::decode(empty.to_string().as_bytes()).unwrap();
+        let metadata = ObjectMeta {
+            namespace: Some("shop".into()),
+            name: Some("web-abc".into()),
+            ..ObjectMeta::default()
+        };
+        assert_eq!(empty, Slice::of_metadata(metadata).0, "a deleted slice has no pods");
     }
 
     #[test]

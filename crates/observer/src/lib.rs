@@ -7,6 +7,7 @@
 
 mod cause;
 mod distribution;
+mod endpoints;
 mod observer;
 mod outcome;
 mod pod;
@@ -16,6 +17,7 @@ mod replicas;
 mod termination;
 
 pub use cause::Facts;
+pub use endpoints::TerminatingEndpoints;
 pub use observer::Observer;
 pub use pod::{ContainerState, PodOwner, TerminatingPod};
 pub use profile::{Profile, profile_name};
@@ -24,3 +26,5 @@ pub use termination::Termination;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod withdrawal_tests;

@@ -2,10 +2,15 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
-use adieu_core::hash::hash_of;
 use k8s_openapi::jiff::Timestamp;
 
-use crate::{cause::Facts, outcome::FailedHooks, pod::TerminatingPod, termination::Termination};
+use crate::{
+    cause::Facts,
+    endpoints::{Endpoints, Slice, TerminatingEndpoints},
+    outcome::FailedHooks,
+    pod::TerminatingPod,
+    termination::Termination,
+};
 
 /// How many pods are followed at a time, in all and of one namespace, whose pods may have finalizers and never go. With
 /// their containers they take some 10 MiB.
@@ -15,16 +20,11 @@ pub(crate) const MAX_PODS_OF_NAMESPACE: usize = 2000;
 /// How many containers they may have, in all and in one namespace.
 const MAX_CONTAINERS: usize = 40_000;
 const MAX_CONTAINERS_OF_NAMESPACE: usize = 8000;
-/// How many withdrawals of pods that aren't known to terminate yet are kept: the watches of pods and of EndpointSlices are
+/// How many endpoints of pods that aren't known to terminate yet are kept: the watches of pods and of EndpointSlices are
 /// independent.
 const MAX_EARLY: usize = 2000;
-/// How many EndpointSlices of a pod count.
-const MAX_SLICES: usize = 16;
 /// A uid has 36 characters; other clients may write any text into EndpointSlices and Events.
 const UID_LENGTH: usize = 64;
-
-/// The hash of the namespace and name of an EndpointSlice.
-type Slice = u64;
 
 /// The terminating pods. A pod counts when it is gone and the facts about it are known, so each counts once, whatever
 /// replica observes it.
@@ -36,6 +36,8 @@ pub struct Observer {
     /// What is followed of each namespace.
     of_namespaces: HashMap<String, Followed>,
     containers: usize,
+    /// The followed pods that each EndpointSlice has as ready.
+    ready: HashMap<Slice, HashSet<String>>,
     /// What was heard of pods that aren't followed, the oldest first.
     early: VecDeque<(String, Early)>,
     /// Pods that weren't followed because there were too many.
@@ -52,6 +54,7 @@ struct Followed {
 /// What was heard of a pod.
 #[derive(Clone, Debug)]
 enum Early {
+    Ready(Slice),
     Withdrawn(Slice, Option<Timestamp>),
     FailedHook(String, Timestamp),
 }
@@ -61,8 +64,7 @@ struct Observed {
     pod: TerminatingPod,
     facts: Option<Facts>,
     failed: FailedHooks,
-    /// When each EndpointSlice first had the pod as not ready; `None` if that isn't known.
-    withdrawn: HashMap<Slice, Option<Timestamp>>,
+    endpoints: Endpoints,
     is_gone: bool,
 }
 
@@ -93,16 +95,19 @@ impl Observer {
         }
         self.containers += added;
         self.of_namespaces.insert(pod.namespace.clone(), of_namespace);
-        let (failed, withdrawn) = (FailedHooks::default(), HashMap::new());
-        let mut observed = Observed { facts: None, failed, withdrawn, is_gone: false, pod };
-        self.early.retain(|(uid, early)| {
-            let is_of_this = *uid == observed.pod.uid;
+        let (uid, mut heard) = (pod.uid.clone(), vec![]);
+        self.early.retain(|(of, early)| {
+            let is_of_this = *of == uid;
             if is_of_this {
-                observed.hear(early.clone());
+                heard.push(early.clone());
             }
             !is_of_this
         });
-        self.pods.insert(observed.pod.uid.clone(), observed);
+        let (failed, endpoints) = (FailedHooks::default(), Endpoints::default());
+        self.pods.insert(uid.clone(), Observed { pod, facts: None, failed, endpoints, is_gone: false });
+        for early in heard {
+            self.hear(&uid, early);
+        }
         true
     }
 
@@ -112,9 +117,12 @@ impl Observer {
         self.complete(uid)
     }
 
-    /// The pod is gone.
-    pub fn deleted(&mut self, uid: &str) -> Option<Termination> {
-        self.pods.get_mut(uid)?.is_gone = true;
+    /// The pod is gone, since this time if it is known.
+    pub fn deleted(&mut self, uid: &str, at: Option<Timestamp>) -> Option<Termination> {
+        let observed = self.pods.get_mut(uid)?;
+        observed.is_gone = true;
+        // No EndpointSlice keeps it, but their watch may be late.
+        observed.endpoints.withdraw_all(at);
         self.complete(uid)
     }
 
@@ -123,15 +131,49 @@ impl Observer {
         self.hear(uid, Early::FailedHook(container.to_owned(), at));
     }
 
-    /// An EndpointSlice, by its namespace and name, has the pod as terminating and not ready. Its first time counts.
-    pub fn withdrawn(&mut self, uid: &str, slice: &(String, String), at: Option<Timestamp>) {
-        self.hear(uid, Early::Withdrawn(hash_of(slice), at));
+    /// The terminating pods of an EndpointSlice, since this time if it is known. A pod is withdrawn once the slice has it as
+    /// not ready, or no longer has it.
+    pub fn endpoints(&mut self, endpoints: &TerminatingEndpoints, at: Option<Timestamp>) {
+        let slice = endpoints.slice();
+        for uid in self.ready.remove(&slice).unwrap_or_default() {
+            if !endpoints.ready.contains(&uid)
+                && let Some(observed) = self.pods.get_mut(&uid)
+            {
+                observed.endpoints.withdraw(slice, at);
+            }
+        }
+        for (uid, early) in &mut self.early {
+            if matches!(early, Early::Ready(of) if *of == slice) && !endpoints.ready.contains(uid.as_str()) {
+                *early = Early::Withdrawn(slice, at);
+            }
+        }
+        for uid in &endpoints.ready {
+            self.hear(uid, Early::Ready(slice));
+        }
+        for uid in &endpoints.not_ready {
+            self.hear(uid, Early::Withdrawn(slice, at));
+        }
+    }
+
+    /// All EndpointSlices are listed again: when those that are missing withdrew their pods isn't known.
+    pub fn endpoints_list_begins(&mut self) {
+        self.ready.clear();
+        for observed in self.pods.values_mut() {
+            observed.endpoints.withdraw_all(None);
+        }
+        for (_, early) in &mut self.early {
+            if let Early::Ready(slice) = early {
+                *early = Early::Withdrawn(*slice, None);
+            }
+        }
     }
 
     /// The watches of pods, of EndpointSlices and of Events are independent.
     fn hear(&mut self, uid: &str, heard: Early) {
         if let Some(observed) = self.pods.get_mut(uid) {
-            observed.hear(heard);
+            if let Some(slice) = observed.hear(heard) {
+                self.ready.entry(slice).or_default().insert(uid.to_owned());
+            }
         } else if uid.len() <= UID_LENGTH {
             if self.early.len() >= MAX_EARLY {
                 self.early.pop_front();
@@ -149,7 +191,7 @@ impl Observer {
     pub fn list_ends(&mut self) -> Vec<Termination> {
         let listed = self.listed.take().unwrap_or_default();
         let gone: Vec<_> = self.pods.keys().filter(|uid| !listed.contains(*uid)).cloned().collect();
-        gone.iter().filter_map(|uid| self.deleted(uid)).collect()
+        gone.iter().filter_map(|uid| self.deleted(uid, None)).collect()
     }
 
     /// Whether a pod is followed.
@@ -178,7 +220,15 @@ impl Observer {
     fn complete(&mut self, uid: &str) -> Option<Termination> {
         let observed = self.pods.get(uid)?;
         observed.facts.filter(|_| observed.is_gone)?;
-        let Observed { pod, facts, failed, withdrawn, .. } = self.pods.remove(uid)?;
+        let Observed { pod, facts, failed, endpoints, .. } = self.pods.remove(uid)?;
+        for slice in endpoints.slices() {
+            if let Some(ready) = self.ready.get_mut(&slice) {
+                ready.remove(uid);
+                if ready.is_empty() {
+                    self.ready.remove(&slice);
+                }
+            }
+        }
         self.containers -= pod.containers.len();
         match self.of_namespaces.get_mut(&pod.namespace) {
             Some(followed) if followed.pods > 1 => {
@@ -187,19 +237,16 @@ impl Observer {
             }
             _ => drop(self.of_namespaces.remove(&pod.namespace)),
         }
-        // Until the last EndpointSlice withdrew it.
-        let times = withdrawn.into_values().collect::<Option<Vec<_>>>();
-        let withdrawn = times.and_then(|times| times.into_iter().max());
-        Termination::of(pod, facts?, &failed, withdrawn)
+        Termination::of(pod, facts?, &failed, endpoints.withdrawn())
     }
 }
 
 impl Observed {
-    fn hear(&mut self, heard: Early) {
+    /// Returns the EndpointSlice if it has the pod as ready.
+    fn hear(&mut self, heard: Early) -> Option<Slice> {
         match heard {
-            Early::Withdrawn(slice, at) if self.withdrawn.len() < MAX_SLICES => {
-                self.withdrawn.entry(slice).or_insert(at);
-            }
+            Early::Ready(slice) => return self.endpoints.set_ready(slice).then_some(slice),
+            Early::Withdrawn(slice, at) => self.endpoints.withdraw(slice, at),
             // An earlier one is of a container that was restarted. Times are whole seconds.
             Early::FailedHook(container, at) if at.as_second() >= self.pod.start.as_second() => {
                 let is_of_pod = self.pod.containers.iter().any(|known| known.name == container);
@@ -207,8 +254,9 @@ impl Observed {
                     self.failed.insert(container);
                 }
             }
-            Early::Withdrawn(..) | Early::FailedHook(..) => {}
+            Early::FailedHook(..) => {}
         }
+        None
     }
 
     /// Takes the ends of containers from a later version of the pod, and a shorter grace period. Everything else stays as
@@ -254,7 +302,7 @@ mod tests {
         assert_eq!(followed, MAX_CONTAINERS_OF_NAMESPACE / 500);
         assert_eq!(add("shop", 0), (true, MAX_CONTAINERS_OF_NAMESPACE + 500));
         observer.learn("tenant-0", current());
-        observer.deleted("tenant-0");
+        observer.deleted("tenant-0", None);
         assert_eq!(observer.containers, MAX_CONTAINERS_OF_NAMESPACE);
         assert_eq!(observer.of_namespaces["tenant"].containers, MAX_CONTAINERS_OF_NAMESPACE - 500);
     }

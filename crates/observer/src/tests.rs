@@ -13,7 +13,7 @@ use crate::observer::{MAX_PODS, MAX_PODS_OF_NAMESPACE};
 use crate::{Facts, Observer, PodOwner, TerminatingPod, Termination};
 
 /// The start of every termination here.
-const START: i64 = 1_800_000_000;
+pub(crate) const START: i64 = 1_800_000_000;
 const GRACE: i64 = 30;
 
 pub(crate) fn time(second: i64) -> String {
@@ -63,8 +63,8 @@ fn observe_versions(start: &Value, end: &Value, facts: Facts) -> Option<Terminat
     assert!(observer.observe(decode(start)));
     assert!(observer.learn("uid-1", facts).is_none(), "it is not gone");
     assert!(!observer.observe(decode(end)), "it is known");
-    let termination = observer.deleted("uid-1");
-    assert!(observer.is_empty() && observer.deleted("uid-1").is_none());
+    let termination = observer.deleted("uid-1", None);
+    assert!(observer.is_empty() && observer.deleted("uid-1", None).is_none());
     termination
 }
 
@@ -154,7 +154,7 @@ fn a_node_that_shuts_down_stops_its_pods_before_they_are_deleted() {
     }]);
     let mut observer = Observer::default();
     assert!(observer.observe(decode(&stopped)));
-    observer.deleted("uid-1");
+    observer.deleted("uid-1", None);
     let found = observer.learn("uid-1", current()).unwrap();
     assert_eq!((found.outcome, found.cause), (Outcome::CutShort, Cause::NodeShutdown));
     assert_eq!(found.used_seconds, Some(10));
@@ -224,7 +224,7 @@ fn a_failed_hook_is_an_outcome_unless_the_pod_was_killed() {
         observer.pre_stop_failed("another", "app", Timestamp::from_second(START).unwrap());
         observer.observe(decode(&ended(exit_code, second)));
         observer.learn("uid-1", current());
-        assert_eq!(observer.deleted("uid-1").unwrap().outcome, outcome);
+        assert_eq!(observer.deleted("uid-1", None).unwrap().outcome, outcome);
     }
 }
 
@@ -248,7 +248,7 @@ fn a_failed_hook_is_that_of_its_container_and_takes_no_time() {
         observer.observe(decode(&start));
         observer.observe(decode(&end));
         observer.learn("uid-1", current());
-        let found = observer.deleted("uid-1").unwrap();
+        let found = observer.deleted("uid-1", None).unwrap();
         (found.outcome, found.container, found.shutdown_seconds)
     };
     assert_eq!(observed("app", 0), (Outcome::PreStopFailed, "app".into(), Some(8)));
@@ -329,8 +329,8 @@ fn the_owner_is_the_workload_with_what_tells_the_revision() {
 fn a_pod_counts_once_the_facts_are_known_in_any_order() {
     let mut observer = Observer::default();
     observer.observe(decode(&ended(0, 2)));
-    assert!(observer.deleted("uid-1").is_none(), "the cause is not known yet");
-    assert!(observer.deleted("uid-1").is_none());
+    assert!(observer.deleted("uid-1", None).is_none(), "the cause is not known yet");
+    assert!(observer.deleted("uid-1", None).is_none());
     assert!(observer.learn("uid-1", current()).is_some());
     assert!(observer.learn("uid-1", current()).is_none());
 }
@@ -354,31 +354,6 @@ fn pods_that_a_new_list_does_not_have_are_gone() {
 }
 
 #[test]
-fn the_withdrawal_ends_with_the_last_slice() {
-    let slice = |name: &str| ("shop".to_owned(), name.to_owned());
-    let at = |second: i64| Timestamp::from_second(START + second).ok();
-    let withdrawn = |events: &[(&str, Option<Timestamp>)]| {
-        let mut observer = Observer::default();
-        // The first event arrives before the pod's.
-        observer.withdrawn("uid-1", &slice(events[0].0), events[0].1);
-        observer.observe(decode(&pod()));
-        for (name, at) in &events[1..] {
-            observer.withdrawn("uid-1", &slice(name), *at);
-        }
-        observer.observe(decode(&ended(0, 20)));
-        observer.learn("uid-1", current());
-        observer.deleted("uid-1").unwrap().withdrawal_seconds
-    };
-    assert_eq!(
-        withdrawn(&[("a", at(1)), ("b", at(3)), ("a", at(9))]),
-        Some(3),
-        "repeated events don't count"
-    );
-    assert_eq!(withdrawn(&[("a", at(-1))]), Some(0), "clocks differ");
-    assert_eq!(withdrawn(&[("a", at(1)), ("b", None)]), None, "withdrawn at an unknown time");
-}
-
-#[test]
 fn the_number_of_followed_pods_is_limited() {
     let mut observer = Observer::default();
     let add = |observer: &mut Observer, namespace: usize, number: usize| {
@@ -394,6 +369,6 @@ fn the_number_of_followed_pods_is_limited() {
     }
     assert_eq!((observer.len(), observer.take_ignored(), observer.take_ignored()), (MAX_PODS, 2002, 0));
     observer.learn("0-0", current());
-    observer.deleted("0-0");
+    observer.deleted("0-0", None);
     assert!(add(&mut observer, 0, MAX_PODS_OF_NAMESPACE), "one has gone");
 }

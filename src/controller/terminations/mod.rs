@@ -28,7 +28,7 @@ use crate::{
     index::{
         cached_workload::CachedWorkload,
         terminating_pods::{
-            FailedHook, PodEvent, WithdrawnPods, failed_pre_stops, terminating_pods, withdrawn_pods,
+            EndpointEvent, FailedHook, PodEvent, failed_pre_stops, terminating_endpoints, terminating_pods,
         },
     },
     plan::InjectionState,
@@ -148,18 +148,20 @@ impl<'a> Report<'a> {
         let (client, unusable) = (&self.context.client, self.context.caches.unusable());
         let fields = &self.observation.field_selector;
         let mut pods = pin!(terminating_pods(client, fields, unusable));
-        let mut withdrawn = pin!(withdrawn_pods(client, fields, unusable));
+        let mut endpoints = pin!(terminating_endpoints(client, fields, unusable));
         let mut failed = pin!(failed_pre_stops(client, unusable));
         let (mut observer, mut searches) = (Observer::default(), FuturesUnordered::<Search>::new());
         loop {
             let ended = tokio::select! {
                 Some(event) = pods.next() => self.pod_event(&mut observer, &searches, event),
                 Some(found) = searches.next() => observer.learn(&found.uid, found.facts).into_iter().collect(),
-                Some(pods) = withdrawn.next() => {
-                    let at = (!pods.is_listed).then(Timestamp::now);
-                    let WithdrawnPods { slice, uids, .. } = pods;
-                    for uid in &uids {
-                        observer.withdrawn(uid, &slice, at);
+                Some(event) = endpoints.next() => {
+                    match event {
+                        EndpointEvent::ListBegins => observer.endpoints_list_begins(),
+                        EndpointEvent::Listed(endpoints) => observer.endpoints(&endpoints, None),
+                        EndpointEvent::Changed(endpoints) => {
+                            observer.endpoints(&endpoints, Some(Timestamp::now()));
+                        }
                     }
                     vec![]
                 }
@@ -184,7 +186,9 @@ impl<'a> Report<'a> {
         match event {
             PodEvent::ListBegins => observer.list_begins(),
             PodEvent::ListEnds => return observer.list_ends(),
-            PodEvent::Deleted(uid) => return observer.deleted(&uid).into_iter().collect(),
+            PodEvent::Deleted(uid) => {
+                return observer.deleted(&uid, Some(Timestamp::now())).into_iter().collect();
+            }
             // The workload of a pod that is followed may be deleted or opted out meanwhile.
             PodEvent::Terminating(pod) if observer.follows(&pod.uid) || self.is_in_scope(&pod) => {
                 let search = self.finder.search(&pod);
