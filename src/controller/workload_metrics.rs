@@ -127,10 +127,11 @@ fn publish(metrics: &Metrics, counts: &StateCounts) {
 }
 
 fn publish_rollouts(metrics: &Metrics, counts: RolloutCounts) {
-    let RolloutCounts { in_progress, queued, failed } = counts;
+    let RolloutCounts { in_progress, queued, stalled, failed } = counts;
     for (gauge, count) in [
         (&metrics.rollouts_in_progress, in_progress),
         (&metrics.queued_rollouts, queued),
+        (&metrics.stalled_rollouts, stalled),
         (&metrics.failed_rollouts, failed),
     ] {
         gauge.set(i64::try_from(count).unwrap_or(i64::MAX));

@@ -277,7 +277,7 @@ impl RolloutScheduler {
     /// How many rollouts are in progress, wait, and failed.
     #[must_use]
     pub fn counts(&self) -> RolloutCounts {
-        self.accounting.counts()
+        self.accounting.counts(&self.policies)
     }
 
     /// The workloads with a recorded failure of a policy.

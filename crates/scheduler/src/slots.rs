@@ -70,6 +70,8 @@ pub struct RolloutCounts {
     pub in_progress: usize,
     /// Workloads that wait for a slot or for another attempt, without those whose writes are rejected or reverted.
     pub queued: usize,
+    /// Those of them that wait for a slot of a policy that failures stop.
+    pub stalled: usize,
     /// Failed ones, over all policies.
     pub failed: usize,
 }
@@ -125,10 +127,18 @@ impl SlotAccounting {
         self.slots
     }
 
-    pub(super) fn counts(&self) -> RolloutCounts {
+    pub(super) fn counts(&self, policies: &Policies) -> RolloutCounts {
+        let is_stalled = |namespace: &str, limits: &ConcurrencyLimits| {
+            limits.requested_by.keys().any(|policy| {
+                let settings = policies.get(policy).copied().unwrap_or_default();
+                self.is_stopped(policy, namespace, settings)
+            })
+        };
+        let stalled = self.queues.iter().filter(|((namespace, limits), _)| is_stalled(namespace, limits));
         RolloutCounts {
             in_progress: self.held - self.offered,
             queued: self.waiting + self.offered,
+            stalled: stalled.map(|(_, queue)| queue.len()).sum(),
             failed: self.failed.values().map(BTreeSet::len).sum(),
         }
     }

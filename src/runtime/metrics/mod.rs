@@ -56,6 +56,8 @@ pub struct Metrics {
     pub rollouts_in_progress: Gauge,
     /// Workloads that wait for a rollout for a policy.
     pub queued_rollouts: Gauge,
+    /// Those of them that wait until failed rollouts of their policy are fixed.
+    pub stalled_rollouts: Gauge,
     /// Failed rollouts for policies.
     pub failed_rollouts: Gauge,
     /// Watched objects that can't be decoded.
@@ -104,6 +106,7 @@ impl Default for Metrics {
             policy_workloads: Family::default(),
             rollouts_in_progress: Gauge::default(),
             queued_rollouts: Gauge::default(),
+            stalled_rollouts: Gauge::default(),
             failed_rollouts: Gauge::default(),
             undecodable_objects: Family::default(),
             oversized_objects: Family::default(),
@@ -184,6 +187,11 @@ impl Metrics {
             "queued_rollouts",
             "Rollouts for policies that wait to be started",
             self.queued_rollouts.clone(),
+        );
+        registry.register(
+            "stalled_rollouts",
+            "Rollouts for policies that wait until failed ones of their policy are fixed",
+            self.stalled_rollouts.clone(),
         );
         registry.register(
             "failed_rollouts",

@@ -71,29 +71,29 @@ fn slots_are_held_by_rollouts_in_progress() {
 fn rollouts_are_counted_while_they_are_in_progress_and_while_they_wait() {
     let mut history = History::new(2);
     for (line, counts) in [
-        ("policy a/p max=1", [0, 0, 0]),
-        ("wait a/1 a/p", [0, 1, 0]),
-        ("wait a/2 a/p", [0, 2, 0]),
+        ("policy a/p max=1", [0, 0, 0, 0]),
+        ("wait a/1 a/p", [0, 1, 0, 0]),
+        ("wait a/2 a/p", [0, 2, 0, 0]),
         // The rollout of a workload that is offered a slot hasn't started.
-        ("may a/1", [0, 2, 0]),
-        ("start a/1", [1, 1, 0]),
-        ("complete a/1", [0, 1, 0]),
+        ("may a/1", [0, 2, 0, 0]),
+        ("start a/1", [1, 1, 0, 0]),
+        ("complete a/1", [0, 1, 0, 0]),
         // It is to be tried again.
-        ("rejected a/2", [0, 1, 0]),
-        ("blocked a/2", [0, 0, 0]),
-        ("unblocked a/2", [0, 1, 0]),
-        ("unknown a/2", [1, 0, 0]),
-        ("after 60", [0, 1, 0]),
-        ("start a/2", [1, 0, 0]),
-        ("wait a/1 a/p template=3", [1, 1, 0]),
+        ("rejected a/2", [0, 1, 0, 0]),
+        ("blocked a/2", [0, 0, 0, 0]),
+        ("unblocked a/2", [0, 1, 0, 0]),
+        ("unknown a/2", [1, 0, 0, 0]),
+        ("after 60", [0, 1, 0, 0]),
+        ("start a/2", [1, 0, 0, 0]),
+        ("wait a/1 a/p template=3", [1, 1, 0, 0]),
         // The other one waits until the failure is fixed.
-        ("reported a/2", [0, 1, 1]),
-        ("later a/1", [0, 0, 1]),
-        ("delete a/2", [0, 0, 0]),
+        ("reported a/2", [0, 1, 1, 1]),
+        ("later a/1", [0, 0, 0, 1]),
+        ("delete a/2", [0, 0, 0, 0]),
     ] {
         history.step(line);
-        let RolloutCounts { in_progress, queued, failed } = history.scheduler.counts();
-        assert_eq!([in_progress, queued, failed], counts, "{line}");
+        let RolloutCounts { in_progress, queued, stalled, failed } = history.scheduler.counts();
+        assert_eq!([in_progress, queued, stalled, failed], counts, "{line}");
         check(&history);
     }
 }
