@@ -21,7 +21,7 @@ spec:
     spec:
       containers:
       - name: web
-        image: web
+        image: nginx
         ports: [{containerPort: 8080}]
         readinessProbe: {tcpSocket: {port: 8080}}
 ---
@@ -229,7 +229,7 @@ fn the_manifests_of_the_tests_have_the_expected_findings() {
 #[test]
 fn control_characters_of_manifests_do_not_reach_the_terminal() {
     let forged = "\\e[2J\\nadieu: all is well";
-    let input = WEB.replacen("image: web\n", &format!("image: \"gcr.io/distroless/web{forged}\"\n        lifecycle: {{preStop: {{exec: {{command: [sleep]}}}}}}\n"), 1);
+    let input = WEB.replacen("image: nginx\n", &format!("image: \"gcr.io/distroless/web{forged}\"\n        lifecycle: {{preStop: {{exec: {{command: [sleep]}}}}}}\n"), 1);
     let (stdout, _) = succeed(&["audit", "-f", "-"], &input);
     assert!(stdout.contains("which gcr.io/distroless/web"), "{stdout}");
     assert!(!stdout.contains('\u{1b}') && !stdout.contains("\nadieu: all is well"), "{stdout}");

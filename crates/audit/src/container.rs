@@ -5,7 +5,10 @@ use std::path::Path;
 use adieu_core::plan::pre_stop_seconds;
 use serde_json::{Value, json};
 
-use crate::shell::{ends_with_loop, stays_process_1, waits_forever};
+use crate::{
+    images,
+    shell::{ends_with_loop, stays_process_1, waits_forever},
+};
 
 /// Parts of the arguments and variables with which a server continues to serve after SIGTERM, in lower case and with
 /// hyphens: those of Traefik, of servers with a delayed shutdown, of Agones, Open Policy Agent, Skipper and `haproxy-ingress`,
@@ -50,6 +53,23 @@ const COLLECTORS: [&str; 7] = [
     "opentelemetry-collector",
     "otel-collector",
     "otelcol",
+];
+/// Servers that refuse connections from SIGTERM on, as programs or as modules of Python. They finish at most the requests
+/// that they have. A JVM exits whatever it runs, and so does .NET.
+const REFUSE_AFTER_SIGTERM: [&str; 13] = [
+    "apache2-foreground",
+    "caddy",
+    "dotnet",
+    "envoy",
+    "gunicorn",
+    "haproxy",
+    "httpd-foreground",
+    "java",
+    "nginx",
+    "php-fpm",
+    "puma",
+    "traefik",
+    "uvicorn",
 ];
 /// Servers that Python runs as modules and that don't handle SIGTERM.
 const PYTHON_SERVERS: [&str; 3] = ["flask", "http.server", "SimpleHTTPServer"];
@@ -151,6 +171,15 @@ impl<'a> Container<'a> {
         stays_process_1(&arguments, self.image()) || ends_with_loop(&arguments) || is_interpreter(&arguments)
     }
 
+    /// Whether it is known to refuse connections as soon as it is stopped: by its command, or by its image if that decides
+    /// which program runs.
+    pub(crate) fn refuses_when_stopped(&self) -> bool {
+        let arguments = self.arguments();
+        let has_only_options = arguments.first().is_none_or(|word| word.starts_with('-'));
+        let is_of_image = words(&self.value["command"]).is_empty() && has_only_options;
+        refuses_after_sigterm(&arguments) || is_of_image && images::refuses_when_stopped(self.image())
+    }
+
     /// All words of its command and arguments. Without a command, the image may start another program with them.
     fn arguments(&self) -> Vec<&'a str> {
         [words(&self.value["command"]), words(&self.value["args"])].concat()
@@ -168,6 +197,16 @@ impl<'a> Container<'a> {
         let key = if host_network { "containerPort" } else { "hostPort" };
         ports.filter_map(|port| port[key].as_i64().filter(|port| *port > 0)).collect()
     }
+}
+
+/// Whether a command runs a server that refuses connections from SIGTERM on.
+fn refuses_after_sigterm(command: &[&str]) -> bool {
+    let Some((program, arguments)) = command.split_first() else { return false };
+    let name = program.rsplit('/').next().unwrap_or_default();
+    let module = || arguments.windows(2).find(|pair| pair[0] == "-m").map(|pair| pair[1]);
+    let is_python = name.trim_end_matches(|char: char| char.is_ascii_digit() || char == '.') == "python";
+    let server = if is_python { module().unwrap_or_default() } else { name };
+    REFUSE_AFTER_SIGTERM.contains(&server)
 }
 
 /// Whether a command runs an interpreter with an application that handles SIGTERM only if it is written to: Python with a
@@ -222,6 +261,28 @@ mod tests {
             assert_eq!(is_interpreter(&words), expected, "{command}");
         }
         assert!(!is_interpreter(&[]));
+    }
+
+    #[test]
+    fn servers_that_refuse_connections_when_they_are_stopped_are_known_by_command_or_image() {
+        for (image, command, args, expected) in [
+            ("nginx", json!(null), json!(null), true),
+            ("nginx", json!([]), json!([]), true),
+            ("nginx", json!(null), json!(["-g", "daemon off;"]), true),
+            ("nginx", json!(null), json!(["nginx-debug"]), false),
+            ("nginx", json!(["/start"]), json!(null), false),
+            ("web", json!(null), json!(null), false),
+            ("web", json!(["/usr/sbin/nginx"]), json!(["-g", "daemon off;"]), true),
+            ("web", json!(null), json!(["java", "-jar", "app.jar"]), true),
+            ("web", json!(["/opt/java/bin/java", "-jar", "app.jar"]), json!(null), true),
+            ("web", json!(["python3.13", "-m", "uvicorn", "app:app"]), json!(null), true),
+            ("web", json!(["python3", "uvicorn"]), json!(null), false),
+            ("busybox", json!(["httpd", "-f"]), json!(null), false),
+            ("web", json!(["sh", "-c", "java -jar app.jar"]), json!(null), false),
+        ] {
+            let value = json!({"name": "web", "image": image, "command": command, "args": args});
+            assert_eq!(Container::new(&value, String::new()).refuses_when_stopped(), expected, "{value}");
+        }
     }
 
     #[test]

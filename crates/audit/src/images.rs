@@ -1,4 +1,4 @@
-//! Which programs images lack.
+//! What the images of known servers do, by their names: which programs they lack, and what stops them.
 
 /// Repositories whose images have no shell and no `sleep`: static binaries, or distroless bases. As of November 2026.
 const WITHOUT_SHELL: [&str; 14] = [
@@ -16,6 +16,28 @@ const WITHOUT_SHELL: [&str; 14] = [
     "otel/opentelemetry-collector-contrib",
     "traefik/whoami",
     "jetstack/cert-manager-",
+];
+/// Repositories of servers that refuse connections as soon as the signal of their image stops them: SIGTERM, or `STOPSIGNAL`
+/// (SIGQUIT of nginx, SIGWINCH of Apache, SIGUSR1 of HAProxy). They finish at most the requests that they have. As of
+/// November 2026.
+const REFUSE_WHEN_STOPPED: [&str; 17] = [
+    "caddy",
+    "envoyproxy/envoy",
+    "gke/hello-app",
+    "google-samples/hello-app",
+    "haproxy",
+    "hashicorp/http-echo",
+    "httpd",
+    "metrics-server/metrics-server",
+    "nginx",
+    "nginx-unprivileged",
+    "nginxdemos/hello",
+    "nginxdemos/nginx-hello",
+    "oauth2-proxy/oauth2-proxy",
+    "tomcat",
+    "traefik",
+    "traefik/whoami",
+    "wordpress",
 ];
 /// Programs of a shell and its usual tools.
 const TOOLS: [&str; 17] = [
@@ -77,23 +99,39 @@ pub(crate) fn base(image: &str) -> Option<Base> {
 /// Whether an image, by its name, has neither a shell nor its usual tools. False if unknown.
 pub(crate) fn is_without_shell(image: &str) -> bool {
     let image = image.to_ascii_lowercase();
-    let reference = image.split('@').next().unwrap_or_default();
-    let (repository, tag) = match reference.rsplit_once(':') {
-        Some((repository, tag)) if !tag.contains('/') => (repository, tag),
-        _ => (reference, ""),
-    };
+    let (repository, tag) = repository_and_tag(&image);
     if tag.contains("debug") || tag.contains("alpine") || tag.ends_with("-dev") {
         return false;
     }
     let chainguard = repository.starts_with("cgr.dev/chainguard/")
         && !["bash", "busybox", "wolfi-base"].iter().any(|name| repository.ends_with(name));
     let distroless = repository.contains("distroless") || tag.contains("distroless");
-    let known = WITHOUT_SHELL.iter().any(|name| {
-        let of = |name: &str| repository == name || repository.ends_with(&format!("/{name}"));
-        // A name that ends with a hyphen is a family.
-        if name.ends_with('-') { repository.contains(name) } else { of(name) }
-    });
-    chainguard || distroless || known
+    // A name that ends with a hyphen is a family.
+    let is_of = |name: &&str| {
+        if name.ends_with('-') { repository.contains(*name) } else { is_named(repository, name) }
+    };
+    chainguard || distroless || WITHOUT_SHELL.iter().any(is_of)
+}
+
+/// Whether an image, by its name, has a server that refuses connections as soon as it is stopped. False if unknown.
+pub(crate) fn refuses_when_stopped(image: &str) -> bool {
+    let image = image.to_ascii_lowercase();
+    let (repository, _) = repository_and_tag(&image);
+    REFUSE_WHEN_STOPPED.iter().any(|name| is_named(repository, name))
+}
+
+/// The repository of an image, with its registry, and its tag, which may be empty.
+fn repository_and_tag(image: &str) -> (&str, &str) {
+    let reference = image.split('@').next().unwrap_or_default();
+    match reference.rsplit_once(':') {
+        Some((repository, tag)) if !tag.contains('/') => (repository, tag),
+        _ => (reference, ""),
+    }
+}
+
+/// Whether a repository has this name, in any registry.
+fn is_named(repository: &str, name: &str) -> bool {
+    repository.strip_suffix(name).is_some_and(|registry| registry.is_empty() || registry.ends_with('/'))
 }
 
 /// Whether a program is a shell or one of its usual tools.
@@ -124,6 +162,24 @@ mod tests {
             ("", false),
         ] {
             assert_eq!(is_without_shell(image), expected, "{image}");
+        }
+    }
+
+    #[test]
+    fn servers_that_refuse_connections_when_they_are_stopped_are_known_by_name() {
+        for (image, expected) in [
+            ("nginx", true),
+            ("nginx:1.29-alpine", true),
+            ("docker.io/library/nginx@sha256:0a", true),
+            ("localhost:5000/mirror/nginx", true),
+            ("nginxdemos/nginx-hello:plain-text", true),
+            ("us-docker.pkg.dev/google-samples/containers/gke/hello-app:1.0", true),
+            ("registry.example/my-nginx", false),
+            ("registry.example/nginx/controller", false),
+            ("gke/whereami", false),
+            ("", false),
+        ] {
+            assert_eq!(refuses_when_stopped(image), expected, "{image}");
         }
     }
 

@@ -27,9 +27,9 @@ fn service(port_name: &str, port: i64) -> Value {
     json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"}, "spec": {"selector": {"app": "web"}, "ports": ports}})
 }
 
-/// A container that serves on port 8080, with more fields.
+/// A container that serves on port 8080, and refuses connections as soon as it is stopped, with more fields.
 fn container(more: Value) -> Value {
-    let mut container = json!({"name": "web", "image": "web", "ports": [{"containerPort": 8080}]});
+    let mut container = json!({"name": "web", "image": "nginx", "ports": [{"containerPort": 8080}]});
     container.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     container
 }
@@ -65,9 +65,11 @@ const WARNING: Option<Severity> = Some(Severity::Warning);
 fn a_missing_hook_is_an_error_if_the_workload_serves_without_a_gap_otherwise() {
     let args = |argument: &str| json!({"args": [argument]});
     let env = |name: &str| json!({"env": [{"name": name, "value": "10s"}]});
-    let image = |image: &str| json!({"image": image});
+    let image = |image: &str| json!({"image": image, "command": ["java", "-jar", "app.jar"]});
     for (workload, expected) in [
         (deployment(2, json!({})), ERROR),
+        (deployment(2, image("registry.example/web:1")), ERROR),
+        (deployment(2, json!({"image": "registry.example/web:1"})), WARNING),
         (deployment(1, json!({})), WARNING),
         (deployment(2, hook(10)), None),
         (workload("StatefulSet", 3, json!([container(json!({}))])), WARNING),
@@ -80,7 +82,7 @@ fn a_missing_hook_is_an_error_if_the_workload_serves_without_a_gap_otherwise() {
         (deployment(2, env("READINESS_SHUTDOWN_DURATION")), WARNING),
         (deployment(2, args("-Dquarkus.shutdown.delay=10s")), WARNING),
         (deployment(2, env("SHUTDOWN_TIMEOUT_SECONDS")), ERROR),
-        (deployment(2, json!({"image": "registry.k8s.io/coredns/coredns:v1.12.0"})), WARNING),
+        (deployment(2, image("registry.k8s.io/coredns/coredns:v1.12.0")), WARNING),
         (
             deployment(2, image("gcr.io/knative-releases/knative.dev/serving/cmd/activator@sha256:0a")),
             WARNING,
@@ -113,12 +115,13 @@ fn a_missing_hook_is_no_error_if_process_1_may_ignore_sigterm() {
         with(command(&["node", "server.js"]), &format!("/spec/template/spec/{field}"), json!(true))
     };
     for (workload, expected) in [
-        (command(&["/server"]), ERROR),
+        (command(&["/server"]), WARNING),
+        (command(&["dotnet", "app.dll"]), ERROR),
         (command(&["node", "server.js"]), WARNING),
         (command(&["python3", "-m", "http.server"]), WARNING),
         (command(&["python3", "-m", "uvicorn", "app:app"]), ERROR),
         (script("while true; do nc -l -p 8080; done"), WARNING),
-        (script("migrate; exec /server"), ERROR),
+        (script("migrate; exec /server"), WARNING),
         (script("/server | tee /log"), WARNING),
         (shared("shareProcessNamespace"), ERROR),
         (shared("hostPID"), ERROR),

@@ -136,12 +136,21 @@ impl<'a> Subject<'a> {
             .iter()
             .any(|(receiver, received)| receiver.name == container.name && loses_requests(received));
         let has_no_gap = self.is("Deployment") && self.is_replicated() && !self.has_no_successor();
-        let is_process_1 =
-            !["hostPID", "shareProcessNamespace"].iter().any(|field| self.pod.spec[*field] == true);
         let serves_on = container.name == ISTIO_PROXY
             || container.may_serve_after_sigterm()
-            || is_process_1 && container.may_ignore_sigterm();
+            || self.has_process_1() && container.may_ignore_sigterm();
         if serves_requests && has_no_gap && !serves_on { Severity::Error } else { Severity::Warning }
+    }
+
+    /// Whether a container is known to refuse connections as soon as it is stopped. A signal without a handler ends a
+    /// process that isn't process 1.
+    pub(crate) fn refuses_when_stopped(&self, container: &Container<'_>) -> bool {
+        container.refuses_when_stopped() || !self.has_process_1() && container.may_ignore_sigterm()
+    }
+
+    /// Whether each container has a process 1 of its own.
+    fn has_process_1(&self) -> bool {
+        !["hostPID", "shareProcessNamespace"].iter().any(|field| self.pod.spec[*field] == true)
     }
 
     /// Whether a headless Service has the same port, so that clients rather resolve the pods themselves, and balance and

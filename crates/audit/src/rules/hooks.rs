@@ -24,12 +24,16 @@ pub(super) fn no_prestop_behind_service(subject: &Subject<'_>) -> Vec<Finding> {
     });
     receivers
         .map(|(container, received)| {
-            let severity = subject.severity_of_stopping_early(container);
+            // What an unknown application does on SIGTERM is unknown too.
+            let (severity, consequence) = match subject.severity_of_stopping_early(container) {
+                Severity::Error if subject.refuses_when_stopped(container) => (Severity::Error, "refuses them"),
+                _ => (Severity::Warning, "loses them unless it continues to serve"),
+            };
             let found = subject.finding(Rule::NoPrestopBehindService, severity, container.path(PRE_STOP));
             found.in_container(container).says(
                 format!(
                     "Service {} routes traffic to port {} of this container, which has no preStop hook: it gets SIGTERM while \
-                     requests still arrive, and loses them unless it continues to serve",
+                     requests still arrive, and {consequence}",
                     received.service_name(),
                     received.port.port
                 ),
