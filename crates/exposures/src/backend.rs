@@ -12,7 +12,7 @@ use crate::{
     object_name::ObjectName,
     profiles::AWS_INSTANCE,
     traffic_object::TrafficObject,
-    ways::{BACKEND_CONFIG, NETWORK_ENDPOINT_GROUPS, Targets, Way},
+    ways::{BACKEND_CONFIG, Classified, NETWORK_ENDPOINT_GROUPS, Targets, Way},
 };
 
 static NO_ANNOTATIONS: BTreeMap<String, String> = BTreeMap::new();
@@ -37,13 +37,10 @@ impl<'a> Backend<'a> {
         }
     }
 
-    /// The exposure of the Service through `way`: by `object`, or by the Service itself.
-    pub(crate) fn exposure(
-        &self,
-        (way, class): (&'static Way, Option<String>),
-        object: Option<&TrafficObject>,
-    ) -> Exposure {
-        let profile = match self.targets(way, object).unwrap_or(way.targets) {
+    /// The exposure of the Service through a proxy or load balancer: by `object`, or by the Service itself.
+    pub(crate) fn exposure(&self, classified: Classified, object: Option<&TrafficObject>) -> Exposure {
+        let Classified { way, class, targets } = classified;
+        let profile = match targets.or_else(|| self.targets(way, object)).unwrap_or(way.targets) {
             Targets::Pods => way.pods,
             Targets::Nodes => way.nodes,
         };

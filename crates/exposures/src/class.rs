@@ -8,11 +8,8 @@ use crate::{
     kinds::Role,
     object_name::ObjectName,
     traffic_object::TrafficObject,
-    ways::{OTHER_GATEWAY, OTHER_INGRESS, Way, by_hint},
+    ways::{Classified, OTHER_GATEWAY, OTHER_INGRESS, Targets, Way, by_hint},
 };
-
-/// A proxy or load balancer, and the class by which it is known, such as `IngressClass/nginx`.
-pub(crate) type Classified = (&'static Way, Option<String>);
 
 /// Of an Ingress. Without a class, its annotations and then those of the Service decide.
 pub(crate) fn of_ingress(ingress: &TrafficObject, backend: &Backend<'_>) -> Classified {
@@ -26,7 +23,22 @@ pub(crate) fn of_ingress(ingress: &TrafficObject, backend: &Backend<'_>) -> Clas
         Some(class) => of_class(Role::IngressClass, class, backend.objects, &OTHER_INGRESS).or(ingress.way),
         None => ingress.way.or_else(|| by_hint(backend.annotations.keys())),
     };
-    (way.unwrap_or(&OTHER_INGRESS), class.map(|class| format!("IngressClass/{class}")))
+    let targets = class.and_then(|class| targets_of_class(class, backend.objects));
+    let class = class.map(|class| format!("IngressClass/{class}"));
+    Classified { targets, ..Classified::new(way.unwrap_or(&OTHER_INGRESS), class) }
+}
+
+/// The type of targets that the parameters of an `IngressClass` set.
+fn targets_of_class(name: &str, objects: &[Arc<TrafficObject>]) -> Option<Targets> {
+    let class =
+        objects.iter().find(|object| object.kind.role == Role::IngressClass && object.name.name == name)?;
+    // Both have no namespace.
+    let is_referenced = |parameters: &TrafficObject| {
+        let ObjectName { kind, name, .. } = &parameters.name;
+        class.backends.iter().any(|reference| reference.kind == *kind && reference.name == *name)
+    };
+    let mut parameters = objects.iter().filter(|object| object.kind.role == Role::ClassParameters);
+    parameters.find(|object| is_referenced(object))?.targets
 }
 
 /// Of the Gateway of a route.
@@ -34,7 +46,7 @@ pub(crate) fn of_gateway(gateway: &ObjectName, objects: &[Arc<TrafficObject>]) -
     let found = objects.iter().find(|object| object.name == *gateway);
     let class = found.and_then(|gateway| gateway.class.as_deref());
     let way = class.and_then(|class| of_class(Role::GatewayClass, class, objects, &OTHER_GATEWAY));
-    (way.unwrap_or(&OTHER_GATEWAY), class.map(|class| format!("GatewayClass/{class}")))
+    Classified::new(way.unwrap_or(&OTHER_GATEWAY), class.map(|class| format!("GatewayClass/{class}")))
 }
 
 /// Of a class, by its controller, or by its usual name if it doesn't exist. `other` is that of unknown controllers.

@@ -14,7 +14,7 @@ use crate::{
     profiles::{GOOGLE, KNATIVE},
     service::own_exposures,
     traffic_object::TrafficObject,
-    ways::{GOOGLE_LOAD_BALANCER, NLB_OF_PODS},
+    ways::{Classified, GOOGLE_LOAD_BALANCER, NLB_OF_PODS, Way},
 };
 
 /// The label of the pods of a Knative Service, with its name.
@@ -65,7 +65,7 @@ pub fn exposures_of_service(
     if !exposures.iter().any(|exposure| *exposure.profile == GOOGLE)
         && (backend.has_network_endpoint_groups() || backend.delay(&GOOGLE_LOAD_BALANCER, None).is_some())
     {
-        exposures.push(backend.exposure((&GOOGLE_LOAD_BALANCER, None), None));
+        exposures.push(backend.exposure(Classified::new(&GOOGLE_LOAD_BALANCER, None), None));
     }
     // A binding that a controller made for a Service, an Ingress or a Gateway is not another way.
     let is_known = exposures.iter().any(|exposure| exposure.profile.name.starts_with(AWS));
@@ -96,18 +96,22 @@ fn leading_to<'a>(backend: &Backend<'a>) -> Vec<&'a TrafficObject> {
 /// The exposures of a Service through an object that leads to it.
 fn through(backend: &Backend<'_>, object: &TrafficObject) -> Vec<Exposure> {
     let exposure = |classified| backend.exposure(classified, Some(object));
+    let unclassified = |way: &'static Way| vec![exposure(Classified::new(way, None))];
     match object.kind.role {
         Role::Ingress => vec![exposure(of_ingress(object, backend))],
-        Role::Proxied(way) => vec![exposure((way, None))],
-        Role::Binding => vec![exposure((object.way.unwrap_or(&NLB_OF_PODS), None))],
+        Role::Proxied(way) => unclassified(way),
+        Role::Binding => unclassified(object.way.unwrap_or(&NLB_OF_PODS)),
         Role::Route => {
             let gateways = object.parents.iter().map(|gateway| of_gateway(gateway, backend.objects));
             let mut exposures: Vec<_> = gateways.map(exposure).collect();
             exposures.dedup();
             exposures
         }
-        Role::Intermediate | Role::Settings | Role::Gateway | Role::IngressClass | Role::GatewayClass => {
-            vec![]
-        }
+        Role::Intermediate
+        | Role::Settings
+        | Role::Gateway
+        | Role::IngressClass
+        | Role::GatewayClass
+        | Role::ClassParameters => vec![],
     }
 }

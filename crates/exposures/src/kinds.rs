@@ -10,7 +10,7 @@ pub struct Kind {
     /// Its name.
     pub kind: &'static str,
     pub(crate) role: Role,
-    /// The paths of references to Services.
+    /// The paths of references to Services, or of a class to its parameters.
     pub(crate) backends: &'static [&'static str],
     /// The path of references to Gateways.
     pub(crate) parents: &'static str,
@@ -43,6 +43,8 @@ pub(crate) enum Role {
     IngressClass,
     /// The class of Gateways.
     GatewayClass,
+    /// The parameters of a class of Ingresses, which take precedence over annotations.
+    ClassParameters,
 }
 
 /// No fields of interest.
@@ -96,6 +98,7 @@ pub static KINDS: &[Kind] = &[
         group: "networking.k8s.io",
         kind: "IngressClass",
         role: Role::IngressClass,
+        backends: &["spec.parameters"],
         class: "spec.controller",
         ..NONE
     },
@@ -150,6 +153,13 @@ pub static KINDS: &[Kind] = &[
         role: Role::Binding,
         backends: &["spec.serviceRef"],
         class: "spec.targetGroupProtocol",
+        targets: "spec.targetType",
+        ..NONE
+    },
+    Kind {
+        group: "elbv2.k8s.aws",
+        kind: "IngressClassParams",
+        role: Role::ClassParameters,
         targets: "spec.targetType",
         ..NONE
     },

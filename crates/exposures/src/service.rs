@@ -7,6 +7,7 @@ use crate::{
     controllers::of_load_balancer,
     exposure::Exposure,
     profiles::{CLUSTER_IP, HEADLESS, NODE_PORT, TRAFFIC_POLICY_LOCAL},
+    ways::Classified,
 };
 
 /// The exposures of a Service by its type. `sessionAffinity` needs no longer drain: kube-proxy also stops sending to a
@@ -29,7 +30,7 @@ pub(crate) fn own_exposures(backend: &Backend<'_>) -> Vec<Exposure> {
             let class = spec.load_balancer_class.as_deref();
             let way = of_load_balancer(class, backend.annotations);
             let class = class.map(|class| format!("LoadBalancerClass/{class}"));
-            let exposure = backend.exposure((way, class), None);
+            let exposure = backend.exposure(Classified::new(way, class), None);
             let has_nodes = exposure.profile == way.nodes;
             exposures.push(exposure);
             has_nodes

@@ -57,6 +57,22 @@ impl Targets {
     }
 }
 
+/// A proxy or load balancer, as the class of an Ingress or a Gateway gives it.
+#[derive(Clone, Debug)]
+pub(crate) struct Classified {
+    pub(crate) way: &'static Way,
+    /// The class by which it is known, such as `IngressClass/nginx`.
+    pub(crate) class: Option<String>,
+    /// The type of targets that the class sets, whatever else is given.
+    pub(crate) targets: Option<Targets>,
+}
+
+impl Classified {
+    pub(crate) fn new(way: &'static Way, class: Option<String>) -> Self {
+        Self { way, class, targets: None }
+    }
+}
+
 /// A proxy in the cluster, which sends to pods.
 const fn proxy(profile: &'static BuiltInProfile, hints: &'static [&'static str]) -> Way {
     Way {
@@ -102,8 +118,8 @@ const fn network(targets: Targets) -> Way {
     }
 }
 
-/// Of the AWS Load Balancer Controller, whose targets are the nodes by default. Its flag `--default-target-type` and
-/// `IngressClassParams` may set another default.
+/// Of the AWS Load Balancer Controller, whose targets are the nodes by default. Its flag `--default-target-type` may set
+/// another default.
 pub(crate) static ALB: Way = application(Targets::Nodes);
 /// Whose targets are pods by default: of EKS Auto Mode, or of a target group that exists.
 pub(crate) static ALB_OF_PODS: Way = application(Targets::Pods);

@@ -21,6 +21,7 @@ type Row = (&'static str, &'static str, &'static [&'static str], i64, &'static s
 
 #[rustfmt::skip]
 const DRAINS: &[Row] = &[
+    ("aws-alb-class-ip", "web", &["cluster-ip", "aws-alb-ip"], 40, "IngressClass/public): it keeps connections to a deregistered pod for 30 s"),
     ("aws-alb-default", "web", &["cluster-ip", "node-port", "aws-instance"], 70, "none with 70 s"),
     ("aws-alb-instance", "web", &["cluster-ip", "node-port", "aws-instance"], 70, "none with 70 s"),
     ("aws-alb-ip", "web", &["cluster-ip", "aws-alb-ip"], 90, "Ingress shop/shop (AWS Application Load Balancer whose targets are pods, IngressClass/alb): 60 to 90 s"),
